@@ -1,0 +1,84 @@
+"""Canonical bytes and domain-separated hashes.
+
+Structures are hashed as RFC 8785 (JCS) JSON. ``tagged_hash(tag, data)`` is ``H(tag, x)`` of the PoEA definition:
+SHA-256 over the length-prefixed tag and the data, so that no two uses of the hash can be confused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from otr_core.errors import InputError
+
+_DOMAIN = b"otr/1/"
+
+
+def canonical_json(value: Any) -> bytes:
+    """RFC 8785 canonical JSON of ``value`` (UTF-8 bytes).
+
+    Raises:
+        InputError: ``value`` holds something JSON cannot carry exactly (NaN, an integer beyond 2^53, bytes).
+    """
+    import rfc8785
+
+    try:
+        return rfc8785.dumps(value)
+    except rfc8785.CanonicalizationError as error:
+        raise InputError(f"not expressible as canonical JSON: {error}") from error
+
+
+def tagged_hash(tag: str, data: bytes) -> bytes:
+    """32-byte SHA-256 of ``data`` under the domain ``tag`` (1 to 255 ASCII characters)."""
+    name = _DOMAIN + tag.encode("ascii")
+    if not tag or len(name) > 255:
+        raise InputError(f"hash tag: found {len(tag)} characters, expected 1 to {255 - len(_DOMAIN)}")
+    return hashlib.sha256(bytes([len(name)]) + name + data).digest()
+
+
+def tagged_json_hash(tag: str, value: Any) -> bytes:
+    """``tagged_hash`` over the canonical JSON of ``value``."""
+    return tagged_hash(tag, canonical_json(value))
+
+
+def from_hex(text: str, *, length: int | None = None, what: str = "hex value") -> bytes:
+    """Bytes of a hex string, with or without ``0x``.
+
+    Raises:
+        InputError: not hex, or not ``length`` bytes long.
+    """
+    if not isinstance(text, str):
+        raise InputError(f"{what}: found {type(text).__name__}, expected a hex string")
+    digits = text[2:] if text[:2] in ("0x", "0X") else text
+    try:
+        raw = bytes.fromhex(digits)
+    except ValueError as error:
+        raise InputError(f"{what}: found {text[:24]!r}, expected hexadecimal digits") from error
+    if length is not None and len(raw) != length:
+        raise InputError(f"{what}: found {len(raw)} bytes, expected {length}")
+    return raw
+
+
+def parse_json(raw: bytes | str, *, what: str = "JSON") -> Any:
+    """Parsed JSON; duplicate keys and the non-standard NaN/Infinity are refused.
+
+    Raises:
+        InputError: ``raw`` is not such a document.
+    """
+
+    def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise InputError(f"{what}: key {twice!r} found twice, expected once")
+        return result
+
+    def no_constant(name: str) -> Any:
+        raise InputError(f"{what}: found {name}, expected a JSON number")
+
+    try:
+        return json.loads(raw, object_pairs_hook=no_duplicates, parse_constant=no_constant)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{what}: not readable as JSON ({error})") from error

@@ -1,0 +1,86 @@
+"""Every expected failure of the project, as one small tree.
+
+A message says what was found, what was expected, and the way out. Programming mistakes are not in this tree: they
+surface as ordinary Python exceptions.
+"""
+
+from __future__ import annotations
+
+
+class OtrError(Exception):
+    """Base of all expected failures. ``str(error)`` is one line, fit to be shown to a user."""
+
+
+class InputError(OtrError):
+    """A user's input cannot be used: empty prompt, unknown notebook, unreadable file, wrong parameter."""
+
+
+class ParameterError(InputError):
+    """A numeric parameter is outside its domain.
+
+    Attributes:
+        field: name of the parameter, with its unit suffix.
+        found: the offending value.
+        allowed: the domain, in words.
+    """
+
+    def __init__(self, field: str, found: object, allowed: str) -> None:
+        self.field, self.found, self.allowed = field, found, allowed
+        super().__init__(f"{field}: found {found!r}, allowed: {allowed}")
+
+
+class DataError(OtrError):
+    """Outside data is missing, altered or cannot be fetched."""
+
+
+class MissingDataError(DataError):
+    """An outside file is not here; the message names the command that gets it."""
+
+
+class HashMismatchError(DataError):
+    """A file's SHA-256 differs from the pinned one.
+
+    Attributes:
+        path: the file.
+        expected, found: lower-case hex digests.
+    """
+
+    def __init__(self, path: object, expected: str, found: str, mend: str) -> None:
+        self.path, self.expected, self.found = path, expected, found
+        super().__init__(f"{path}: SHA-256 found {found}, expected {expected}; mend with: {mend}")
+
+
+class ProofError(OtrError):
+    """A Merkle proof does not prove what it claims (RFC 6962 section 2.1)."""
+
+
+class EvidenceError(InputError):
+    """Attestation evidence cannot be read at all (as opposed to evidence that is read and refuted)."""
+
+
+class PolicyError(InputError):
+    """An appraisal policy is empty, misspelt or contradicts itself."""
+
+
+class ModelError(OtrError):
+    """A model cannot be loaded, or is not the model it should be."""
+
+
+class ReceiptError(OtrError):
+    """A PoEA receipt is rejected.
+
+    Attributes:
+        check: stable name of the check that failed (``otr_core.poea.verify.CHECKS``).
+    """
+
+    def __init__(self, check: str, found: object, expected: object) -> None:
+        self.check, self.found, self.expected = check, found, expected
+        super().__init__(f"{check}: found {found}, expected {expected}")
+
+
+class ClaimsError(OtrError):
+    """The claims ledger is malformed or disagrees with what the code computes."""
+
+
+class NotebookError(OtrError):
+    """A notebook cannot be run, or did not run to its end."""

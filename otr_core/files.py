@@ -1,0 +1,88 @@
+"""Files written whole, and files checked by hash."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from otr_core.errors import HashMismatchError, InputError, MissingDataError
+
+
+@contextlib.contextmanager
+def whole_file(path: Path | str) -> Iterator[Path]:
+    """A temporary path beside ``path``; it replaces ``path`` when the block ends well and vanishes when it fails.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    except OSError as error:
+        raise InputError(f"{target}: cannot write here ({error.strerror}); make the folder writable") from error
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        part.chmod(0o644)
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path | str, data: bytes) -> None:
+    """Write ``data`` to ``path`` whole or not at all."""
+    with whole_file(path) as part:
+        part.write_bytes(data)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write ``text`` as UTF-8 to ``path`` whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def read_input(path: Path | str, *, what: str, limit_bytes: int = 64 * 2**20) -> bytes:
+    """Bytes of a user's file.
+
+    Args:
+        what: what the file should be, for the error message.
+        limit_bytes: larger files are refused unread (nothing this project reads as input is larger).
+
+    Raises:
+        InputError: absent, a folder, unreadable or too large.
+    """
+    source = Path(path)
+    try:
+        size = source.stat().st_size
+        if size > limit_bytes:
+            raise InputError(f"{source}: found {size} bytes, expected {what} of at most {limit_bytes} bytes")
+        return source.read_bytes()
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({error.strerror}), expected {what}") from error
+
+
+def sha256_file(path: Path | str) -> str:
+    """Lower-case hex SHA-256 of a file, read in pieces."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def check_sha256(path: Path | str, expected: str, *, mend: str) -> Path:
+    """``path``, after checking that it exists and has the ``expected`` SHA-256 (hex).
+
+    Raises:
+        MissingDataError: no such file.
+        HashMismatchError: truncated or altered.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise MissingDataError(f"{source}: not here; get it with: {mend}")
+    found = sha256_file(source)
+    if found != expected.lower():
+        raise HashMismatchError(source, expected.lower(), found, mend)
+    return source

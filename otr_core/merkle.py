@@ -1,0 +1,155 @@
+"""Merkle trees, inclusion and consistency proofs of RFC 6962 section 2.1, with SHA-256.
+
+Hashes are 32-byte ``bytes``, proofs lists of them. ``verify_*`` returns None or raises ``ProofError``. Proofs come from
+an adversary: their length is checked against the tree's shape before any of it is hashed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from otr_core.errors import InputError, ProofError
+
+HASH_BYTES = 32
+_LEAF, _NODE = b"\x00", b"\x01"
+
+
+def leaf_hash(data: bytes) -> bytes:
+    """Hash of one leaf's content: SHA-256(0x00 ‖ data)."""
+    return hashlib.sha256(_LEAF + data).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """Hash of an inner node: SHA-256(0x01 ‖ left ‖ right)."""
+    return hashlib.sha256(_NODE + left + right).digest()
+
+
+def root(leaves: Sequence[bytes]) -> bytes:
+    """Merkle tree hash of the leaf contents; of no leaves, SHA-256 of nothing (RFC 6962 section 2.1)."""
+    return root_of_hashes([leaf_hash(leaf) for leaf in leaves])
+
+
+def root_of_hashes(hashes: Sequence[bytes]) -> bytes:
+    """Merkle tree hash when the leaf hashes are at hand already."""
+    if not hashes:
+        return hashlib.sha256(b"").digest()
+    level = list(hashes)
+    while len(level) > 1:
+        # An odd node is carried up unhashed: this gives the RFC's left-heavy split at the largest power of two.
+        paired = [node_hash(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
+        level = paired + level[len(level) & ~1 :]
+    return level[0]
+
+
+def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
+    """Audit path of leaf ``index`` (0-based), from the leaf's sibling upwards (RFC 6962 section 2.1.1)."""
+    return inclusion_proof_of_hashes([leaf_hash(leaf) for leaf in leaves], index)
+
+
+def inclusion_proof_of_hashes(hashes: Sequence[bytes], index: int) -> list[bytes]:
+    """``inclusion_proof`` when the leaf hashes are at hand already."""
+    if not 0 <= index < len(hashes):
+        raise InputError(f"leaf index: found {index}, expected 0 to {len(hashes) - 1}")
+    path = []
+    level = list(hashes)
+    while len(level) > 1:
+        sibling = index ^ 1
+        if sibling < len(level):
+            path.append(level[sibling])
+        paired = [node_hash(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
+        level = paired + level[len(level) & ~1 :]
+        index //= 2
+    return path
+
+
+def verify_inclusion(root: bytes, leaf_hash: bytes, index: int, size: int, proof: Sequence[bytes]) -> None:
+    """Check that the leaf with hash ``leaf_hash`` is number ``index`` (0-based) of the ``size`` leaves under ``root``.
+
+    Raises:
+        ProofError: it is not shown to be.
+    """
+    _check_hashes(root=[root], leaf_hash=[leaf_hash], proof=proof)
+    if not 0 <= index < size:
+        raise ProofError(f"leaf index: found {index}, expected 0 to {size - 1}")
+    inner = (index ^ (size - 1)).bit_length()  # levels below the point where the path joins the tree's right border
+    border = (index >> inner).bit_count()
+    _check_length(proof, inner + border)
+    found = leaf_hash
+    for level, sibling in enumerate(proof[:inner]):
+        found = node_hash(sibling, found) if (index >> level) & 1 else node_hash(found, sibling)
+    for sibling in proof[inner:]:
+        found = node_hash(sibling, found)
+    _check_root("root", found, root)
+
+
+def consistency_proof(leaves: Sequence[bytes], size1: int) -> list[bytes]:
+    """Proof that the first ``size1`` leaves are a prefix of ``leaves`` (RFC 6962 section 2.1.2)."""
+    size2 = len(leaves)
+    if not 0 <= size1 <= size2:
+        raise InputError(f"size1: found {size1}, expected 0 to {size2}")
+    hashes = [leaf_hash(leaf) for leaf in leaves]
+    return [] if size1 in (0, size2) else _subproof(hashes, size1, complete=True)
+
+
+def _subproof(hashes: Sequence[bytes], size1: int, *, complete: bool) -> list[bytes]:
+    """SUBPROOF of RFC 6962 section 2.1.2; ``complete`` says that the old root itself is known to the verifier."""
+    if size1 == len(hashes):
+        return [] if complete else [root_of_hashes(hashes)]
+    split = 1 << ((len(hashes) - 1).bit_length() - 1)
+    if size1 <= split:
+        return [*_subproof(hashes[:split], size1, complete=complete), root_of_hashes(hashes[split:])]
+    return [*_subproof(hashes[split:], size1 - split, complete=False), root_of_hashes(hashes[:split])]
+
+
+def verify_consistency(root1: bytes, root2: bytes, size1: int, size2: int, proof: Sequence[bytes]) -> None:
+    """Check that the tree of ``size1`` leaves under ``root1`` is a prefix of that of ``size2`` leaves under ``root2``.
+
+    Raises:
+        ProofError: it is not shown to be.
+    """
+    _check_hashes(proof=proof)
+    if not 0 <= size1 <= size2:
+        raise ProofError(f"sizes: found {size1} and {size2}, expected 0 <= size1 <= size2")
+    if size1 == size2:
+        _check_length(proof, 0)
+        return _check_root("root1", root1, root2)  # opaque values here: nothing is hashed
+    _check_hashes(root1=[root1], root2=[root2])
+    if size1 == 0:  # the empty tree is a prefix of everything; its root is known
+        _check_length(proof, 0)
+        return _check_root("root1", root1, root_of_hashes([]))
+    shift = (size1 & -size1).bit_length() - 1  # the old tree ends in a complete subtree of 2^shift leaves
+    start = (size1 - 1) >> shift
+    inner = (start ^ ((size2 - 1) >> shift)).bit_length()
+    border = (start >> inner).bit_count()
+    whole = size1 == 1 << shift  # the old tree is that subtree: its root is the proof's seed
+    _check_length(proof, inner + border + (not whole))
+    seed, path = (root1, list(proof)) if whole else (proof[0], list(proof[1:]))
+    old = new = seed
+    for level, sibling in enumerate(path[:inner]):
+        if (start >> level) & 1:
+            old, new = node_hash(sibling, old), node_hash(sibling, new)
+        else:
+            new = node_hash(new, sibling)
+    for sibling in path[inner:]:
+        old, new = node_hash(sibling, old), node_hash(sibling, new)
+    _check_root("root1", old, root1)
+    _check_root("root2", new, root2)
+
+
+def _check_hashes(**groups: Sequence[bytes]) -> None:
+    for name, values in groups.items():
+        for value in values:
+            if not isinstance(value, bytes) or len(value) != HASH_BYTES:
+                found = f"{len(value)} bytes" if isinstance(value, bytes) else type(value).__name__
+                raise ProofError(f"{name}: found {found}, expected {HASH_BYTES} bytes")
+
+
+def _check_length(proof: Sequence[bytes], expected: int) -> None:
+    if len(proof) != expected:
+        raise ProofError(f"proof length: found {len(proof)} hashes, expected {expected}")
+
+
+def _check_root(name: str, found: bytes, expected: bytes) -> None:
+    if found != expected:
+        raise ProofError(f"{name}: computed {found.hex()}, expected {expected.hex()}")
