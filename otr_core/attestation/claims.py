@@ -1,0 +1,140 @@
+"""What an appraisal says: one claim per check, each with its status, its source and its reason.
+
+A claim is *asserted* (checked and true), *refuted* (checked and false) or *unknown* (could not be checked with what the
+bundle holds). Unknown never counts as true.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from otr_core.errors import PolicyError
+
+
+class Status(StrEnum):
+    """Outcome of one check."""
+
+    ASSERTED = "asserted"
+    REFUTED = "refuted"
+    UNKNOWN = "unknown"
+
+
+class Source(StrEnum):
+    """On whose word a claim rests."""
+
+    HARDWARE = "hardware"  # signed by the device itself
+    COLLATERAL = "collateral"  # signed by the vendor: reference values, revocation, TCB information
+    DERIVED = "derived"  # computed here from parsed bytes
+    OPERATOR = "operator"  # only said by whoever handed the evidence in
+
+
+# Every check there is. ``gpu`` stands for any NVIDIA device (an NVSwitch too). Order here is the order of checking.
+CHECKS: dict[str, str] = {
+    "evidence.present": "the kinds of evidence that the policy demands are in the bundle",
+    "evidence.genuine": "the evidence comes from hardware, not from a simulated TEE",
+    "gpu.report": "SPDM request and response parse completely, with nothing left over",
+    "gpu.chain.length": "the certificate chain has the five certificates NVIDIA issues",
+    "gpu.chain.links": "each certificate is named and signed by the next",
+    "gpu.chain.validity": "every certificate is valid at the time of appraisal",
+    "gpu.chain.usage": "issuers are CAs allowed to sign certificates, the leaf may sign data, path lengths hold",
+    "gpu.chain.root": "the chain ends in NVIDIA's pinned root",
+    "gpu.signature": "the report is signed by the leaf key (ECDSA P-384, SHA-384)",
+    "gpu.fwid": "the firmware id in the report equals the one certified in the leaf",
+    "gpu.nonce": "the signed SPDM request carries the nonce the verifier expects",
+    "gpu.stated_nonce": "the nonce written beside the evidence equals the one in the signed request",
+    "gpu.same_nonce": "all devices of the bundle answered one nonce",
+    "gpu.unique": "no device appears twice",
+    "gpu.count": "the number of GPUs is the one the policy states",
+    "gpu.driver": "the driver version is allowed",
+    "gpu.vbios": "the VBIOS version is allowed",
+    "gpu.mode": "protected PCIe is in the state the policy states",
+    "gpu.platform": "the device is admitted: on the list of ids, and not used by too many nodes",
+    "gpu.revocation": "stapled OCSP responses say good for every certificate that can be revoked",
+    "gpu.rim.driver.identity": "a reference manifest for this driver is in the bundle",
+    "gpu.rim.driver.signature": "its XML signature verifies and covers the whole document",
+    "gpu.rim.driver.chain": "its signer chain leads to NVIDIA's pinned reference-value root",
+    "gpu.rim.driver.validity": "its signer chain is valid at the time of appraisal",
+    "gpu.rim.driver.revocation": "stapled OCSP responses say good for its signer chain",
+    "gpu.measurements.driver": "every golden value of the driver manifest equals the runtime measurement",
+    "gpu.rim.vbios.identity": "a reference manifest for this VBIOS is in the bundle",
+    "gpu.rim.vbios.signature": "its XML signature verifies and covers the whole document",
+    "gpu.rim.vbios.chain": "its signer chain leads to NVIDIA's pinned reference-value root",
+    "gpu.rim.vbios.validity": "its signer chain is valid at the time of appraisal",
+    "gpu.rim.vbios.revocation": "stapled OCSP responses say good for its signer chain",
+    "gpu.measurements.vbios": "every golden value of the VBIOS manifest equals the runtime measurement",
+    "gpu.measurements.conflict": "no measurement index has active golden values in both manifests",
+    "gpu.measurements.covered": "every non-zero runtime measurement has a golden value",
+    "cpu.quote": "quote, PCK chain, QE report and collateral verify up to Intel's root at the time of appraisal",
+    "cpu.tcb": "the platform's TCB status is allowed",
+    "cpu.advisories": "every open security advisory is allowed",
+    "cpu.collateral": "the collateral is recent enough and of a high enough evaluation number",
+    "cpu.debug": "the TD or enclave is not debuggable",
+    "cpu.measurements": "measurement registers equal the expected ones",
+    "cpu.platform": "the platform (PPID) is admitted: on the list of ids, and not used by too many nodes",
+    "cpu.event_log": "the event log replays to RTMR0-3 of the quote",
+    "cpu.compose": "the compose file's hash is the one in the measured event and in mr_config_id",
+    "binding.gpu_nonce": "the quote's report_data commits to the nonce in the GPU's signed request",
+    "binding.key": "the quote's report_data commits to the key the verifier talks to",
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Outcome of one check on one subject.
+
+    Attributes:
+        id: ``<subject>.<check without its first word>``, for example ``gpu.0.signature``.
+        check: key of ``CHECKS``.
+        status, source, reason: see the module.
+        evidence: lower-case hex SHA-256 of the bytes the claim rests on; None if there are none.
+    """
+
+    id: str
+    check: str
+    status: Status
+    source: Source
+    reason: str
+    evidence: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.check not in CHECKS:
+            raise PolicyError(f"check: found {self.check!r}, expected one of otr_core.attestation.claims.CHECKS")
+
+    def as_json(self) -> dict[str, str | None]:
+        return {
+            "id": self.id,
+            "check": self.check,
+            "status": self.status.value,
+            "source": self.source.value,
+            "reason": self.reason,
+            "evidence": self.evidence,
+        }
+
+
+class ClaimLog:
+    """Collects the claims about one subject (``gpu.0``, ``cpu``, ``binding``) in the order they are checked."""
+
+    def __init__(self, subject: str, family: str, claims: list[Claim]) -> None:
+        self._subject, self._family, self.claims = subject, family, claims
+
+    def add(self, check: str, status: Status, source: Source, reason: str, evidence: bytes | None = None) -> bool:
+        """Record one claim; returns whether it is asserted. ``check`` lacks the family (``signature``)."""
+        digest = None if evidence is None else hashlib.sha256(evidence).hexdigest()
+        name = f"{self._family}.{check}"
+        self.claims.append(Claim(f"{self._subject}.{check}", name, status, source, reason, digest))
+        return status is Status.ASSERTED
+
+    def judge(
+        self, check: str, problem: str | None, good: str, source: Source, evidence: bytes | None = None
+    ) -> bool:
+        """Asserted with the reason ``good`` if there is no ``problem``, else refuted with the problem as reason."""
+        status = Status.ASSERTED if problem is None else Status.REFUTED
+        return self.add(check, status, source, good if problem is None else problem, evidence)
+
+    def unknown(self, checks: Iterable[str], reason: str, source: Source = Source.DERIVED) -> None:
+        """Record that ``checks`` could not be made, all for the same reason."""
+        for check in checks:
+            self.add(check, Status.UNKNOWN, source, reason)

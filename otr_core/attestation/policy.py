@@ -1,0 +1,187 @@
+"""Appraisal policies: plain data, from TOML or JSON. What a policy does not demand it does not check for it to pass;
+what it demands must be *asserted*; and a refuted claim is never accepted, demanded or not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from otr_core.attestation.claims import CHECKS
+from otr_core.encoding import canonical_json, parse_json
+from otr_core.errors import InputError, PolicyError
+
+EVIDENCE_KINDS = ("gpu", "switch", "cpu", "event_log")
+BINDING_PROFILES = ("auto", "near", "near_tls", "secretvm", "otr")
+TCB_STATUSES = (
+    "UpToDate",
+    "SWHardeningNeeded",
+    "ConfigurationNeeded",
+    "ConfigurationAndSWHardeningNeeded",
+    "OutOfDate",
+    "OutOfDateConfigurationNeeded",
+)
+MEASUREMENTS = (
+    *("mr_td", "mr_seam", "mr_config_id", "mr_owner", "mr_owner_config", "rt_mr0", "rt_mr1", "rt_mr2", "rt_mr3"),
+    *("td_attributes", "mr_enclave", "mr_signer", "compose_hash"),
+)
+_AUTHENTIC = (
+    *("gpu.report", "gpu.chain.length", "gpu.chain.links", "gpu.chain.validity", "gpu.chain.usage", "gpu.chain.root"),
+    *("gpu.signature", "gpu.fwid", "gpu.unique", "gpu.same_nonce", "cpu.quote", "cpu.tcb", "cpu.advisories"),
+    *("cpu.debug", "evidence.present", "evidence.genuine"),
+)
+_DRIVER = tuple(name for name in CHECKS if name.startswith(("gpu.rim.driver", "gpu.measurements.driver")))
+_VBIOS = tuple(name for name in CHECKS if name.startswith(("gpu.rim.vbios", "gpu.measurements.vbios")))
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What must hold for evidence to be accepted. ``None`` always means "any".
+
+    Attributes:
+        name: shown with every verdict.
+        require: checks (``claims.CHECKS``) that must be asserted wherever they apply; at least one.
+        evidence: kinds of evidence that must be there (``EVIDENCE_KINDS``).
+        allow_simulated: whether a simulated TEE may pass; production says no.
+        gpu_drivers, gpu_vbios: allowed versions.
+        gpu_count: exact number of GPUs.
+        gpu_protected_pcie: required state of protected PCIe.
+        gpu_ids: admitted devices (decimal leaf serial number, NVIDIA's ueid).
+        gpu_max_nodes, cpu_max_nodes: how many registered nodes may share one GPU or one CPU platform.
+        cpu_ids: admitted platforms (hex PPID).
+        tcb_statuses: allowed TCB statuses.
+        advisories: security advisories that may be open.
+        min_tcb_evaluation: lowest tcbEvaluationDataNumber of the collateral.
+        collateral_max_age_s: oldest collateral, in seconds since its issue.
+        measurements: expected register values, (name, lower-case hex) pairs.
+        binding: profile that ties GPU to CPU evidence; ``auto`` takes what all profiles share.
+        ocsp_max_staleness_s: oldest stapled OCSP response, in seconds since thisUpdate.
+    """
+
+    name: str = ""
+    require: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
+    allow_simulated: bool = False
+    gpu_drivers: tuple[str, ...] | None = None
+    gpu_vbios: tuple[str, ...] | None = None
+    gpu_count: int | None = None
+    gpu_protected_pcie: bool | None = None
+    gpu_ids: tuple[str, ...] | None = None
+    gpu_max_nodes: int | None = None
+    cpu_ids: tuple[str, ...] | None = None
+    cpu_max_nodes: int | None = None
+    tcb_statuses: tuple[str, ...] = ("UpToDate",)
+    advisories: tuple[str, ...] = ()
+    min_tcb_evaluation: int | None = None
+    collateral_max_age_s: int | None = None
+    measurements: tuple[tuple[str, str], ...] = ()
+    binding: str = "auto"
+    ocsp_max_staleness_s: int = 90 * 86_400
+
+    def __post_init__(self) -> None:
+        if not self.require:
+            raise PolicyError("policy: found no required check, expected at least one in 'require'")
+        if not self.name:
+            raise PolicyError("policy: found no name, expected 'name'")
+        _known("require", self.require, tuple(CHECKS))
+        _known("evidence", self.evidence, EVIDENCE_KINDS)
+        _known("tcb_statuses", self.tcb_statuses, TCB_STATUSES)
+        _known("binding", (self.binding,), BINDING_PROFILES)
+        _known("measurements", tuple(name for name, _ in self.measurements), MEASUREMENTS)
+        for name, value in self.measurements:
+            if not value or set(value) - set("0123456789abcdef"):
+                raise PolicyError(f"policy measurements: {name} found {value[:20]!r}, expected lower-case hex")
+        for field in ("gpu_drivers", "gpu_vbios", "gpu_ids", "cpu_ids"):
+            if getattr(self, field) == ():
+                raise PolicyError(f"policy {field}: found an empty list, which admits nothing; leave it out for any")
+        for field in ("gpu_count", "gpu_max_nodes", "cpu_max_nodes", "min_tcb_evaluation", "collateral_max_age_s"):
+            if getattr(self, field) is not None and getattr(self, field) < 1:
+                raise PolicyError(f"policy {field}: found {getattr(self, field)}, expected at least 1")
+        if self.ocsp_max_staleness_s < 1:
+            raise PolicyError(f"policy ocsp_max_staleness_s: found {self.ocsp_max_staleness_s}, expected at least 1")
+
+    @classmethod
+    def default(cls) -> Policy:
+        """Authentic, unmodified, up to date, bound together; for evidence of any age.
+
+        Freshness (an expected nonce) and revocation are shown but not demanded: recorded evidence rarely has them.
+        """
+        optional = {"gpu.rim.driver.revocation", "gpu.rim.vbios.revocation"}
+        reference = tuple(name for name in (*_DRIVER, *_VBIOS) if name not in optional)
+        extra = ("gpu.measurements.conflict", "binding.gpu_nonce")
+        return cls(name="default", require=(*_AUTHENTIC, *reference, *extra))
+
+    @classmethod
+    def strict(cls) -> Policy:
+        """For admitting a live node: every check there is, except those a policy must first be told values for."""
+        optional = {"gpu.stated_nonce", "gpu.count", "gpu.driver", "gpu.vbios", "gpu.mode", "gpu.platform"}
+        optional |= {"cpu.measurements", "cpu.platform", "cpu.compose"}
+        return cls(
+            name="strict",
+            require=tuple(name for name in CHECKS if name not in optional),
+            evidence=("gpu", "cpu", "event_log"),
+            collateral_max_age_s=30 * 86_400,
+            binding="auto",
+            ocsp_max_staleness_s=86_400,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Policy:
+        """A policy from TOML or JSON, told apart by content.
+
+        Raises:
+            PolicyError: unreadable, empty, or with an unknown or ill-typed key.
+        """
+        try:
+            text = data.decode("utf-8")
+            if text.lstrip().startswith("{"):
+                return cls.from_mapping(parse_json(text, what="policy"))
+            return cls.from_mapping(tomllib.loads(text))
+        except PolicyError:
+            raise
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError, InputError, RecursionError) as error:
+            raise PolicyError(f"policy: not readable as TOML or JSON ({error})") from error
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Policy:
+        """A policy from its keys (the fields of this class; ``measurements`` is a table of name to hex)."""
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        _known("key", tuple(values), tuple(fields))
+        return cls(**{key: _typed(key, value, str(fields[key].type)) for key, value in values.items()})
+
+    def as_json(self) -> dict[str, Any]:
+        """All fields, JSON-typed; ``from_mapping`` takes it back."""
+        values = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
+        values["measurements"] = dict(self.measurements)
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON: the same policy always has the same bytes."""
+        return canonical_json(self.as_json())
+
+
+def _known(what: str, found: tuple[str, ...], known: tuple[str, ...]) -> None:
+    for word in found:
+        if word not in known:
+            near = difflib.get_close_matches(str(word), known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+            raise PolicyError(f"policy {what}: found {word!r}, {hint}")
+    if len(set(found)) != len(found):
+        raise PolicyError(f"policy {what}: found an entry twice, expected each once")
+
+
+def _typed(key: str, value: Any, kind: str) -> Any:
+    if key == "measurements":
+        if isinstance(value, Mapping) and all(isinstance(hex_value, str) for hex_value in value.values()):
+            return tuple(sorted((name, hex_value.lower()) for name, hex_value in value.items()))
+        raise PolicyError("policy measurements: expected a table of register name to hex string")
+    wanted: type = tuple if kind.startswith("tuple") else {"str": str, "bool": bool, "int": int}[kind.split(" ")[0]]
+    if wanted is tuple and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    if type(value) is wanted:  # a bool is no int here
+        return value
+    raise PolicyError(f"policy {key}: found {type(value).__name__} {str(value)[:40]!r}, expected {kind}")

@@ -1,0 +1,283 @@
+"""NVIDIA reference integrity manifests (RIM): signed ISO 19770-2 SWID tags with the golden values of one version.
+
+Golden values are taken only from what the XML signature covers. The signature is checked apart from the validity of the
+signer's certificates: the first does not depend on time and may be remembered, the second does.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography import x509
+
+from otr_core.attestation.chain import (
+    NVIDIA_RIM_ROOT_SHA256,
+    Chain,
+    VerifiedCache,
+    length_problem,
+    link_problem,
+    readable,
+    root_problem,
+    usage_problem,
+)
+from otr_core.attestation.report import Report
+from otr_core.errors import EvidenceError
+
+SWID = "http://standards.iso.org/iso/19770/-2/2015/schema.xsd"
+DSIG = "http://www.w3.org/2000/09/xmldsig#"
+HASH = "http://www.w3.org/2001/04/xmlenc#sha384"
+CHAIN_LENGTH = 4  # L4 signer, L3, reference-value CA of the architecture, root
+MAX_RIM_BYTES = 1024 * 1024  # those published have about 20 kB
+_VBIOS_VERSION = re.compile(r"[0-9A-Fa-f]{2}(\.[0-9A-Fa-f]{2}){4}")
+
+
+@dataclass(frozen=True)
+class GoldenValue:
+    """Reference value of one measurement.
+
+    Attributes:
+        index: 0-based; it belongs to SPDM block ``index + 1``.
+        active: inactive entries say nothing about the runtime value.
+        alternatives: allowed values.
+        name: NVIDIA's name of the entry.
+    """
+
+    index: int
+    active: bool
+    alternatives: tuple[bytes, ...]
+    name: str
+
+
+@dataclass(frozen=True)
+class Rim:
+    """A parsed manifest. ``golden`` is what the file says; use ``signed_golden`` for what the signature covers."""
+
+    raw: bytes
+    tag_id: str
+    product: str
+    version: str
+    edition: str
+    chain: Chain
+    golden: tuple[GoldenValue, ...]
+
+    @property
+    def kind(self) -> str:
+        """``vbios`` or ``driver``: NVIDIA's manifests tell them apart only by the form of the version."""
+        return "vbios" if _VBIOS_VERSION.fullmatch(self.version) else "driver"
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.raw).hexdigest()
+
+    def signature_problem(self, cache: VerifiedCache) -> str | None:
+        """None, or why the XML signature does not cover this manifest with the key of its first certificate."""
+        return self._verified(cache)[0]
+
+    def signed_golden(self, cache: VerifiedCache) -> tuple[GoldenValue, ...]:
+        """Golden values inside the signed part; empty if the signature does not verify."""
+        return self._verified(cache)[1]
+
+    def chain_problem(self, cache: VerifiedCache) -> str | None:
+        """None, or why the signer chain does not lead to NVIDIA's reference-value root (validity apart)."""
+        return (
+            length_problem(self.chain, CHAIN_LENGTH)
+            or root_problem(self.chain, NVIDIA_RIM_ROOT_SHA256)
+            or usage_problem(self.chain)
+            or link_problem(self.chain, cache)
+        )
+
+    def _verified(self, cache: VerifiedCache) -> tuple[str | None, tuple[GoldenValue, ...]]:
+        result: tuple[str | None, tuple[GoldenValue, ...]] = cache.once(("rim", self.sha256), lambda: _verify(self))
+        return result
+
+
+def parse_rim(data: bytes) -> Rim:
+    """Parse a manifest (XML).
+
+    Raises:
+        EvidenceError: not XML, with a document type, not a SWID tag, or with missing or malformed parts.
+    """
+    if len(data) > MAX_RIM_BYTES:
+        raise EvidenceError(f"RIM: found {len(data)} bytes, expected at most {MAX_RIM_BYTES}")
+    from lxml import etree
+
+    try:
+        root = etree.fromstring(data, parser=_parser())
+    except (etree.XMLSyntaxError, ValueError) as error:
+        raise EvidenceError(f"RIM: found no well-formed XML ({error}), expected a SWID tag") from error
+    if root.getroottree().docinfo.doctype:
+        raise EvidenceError("RIM: found a document type declaration, expected none")
+    if root.tag != f"{{{SWID}}}SoftwareIdentity":
+        raise EvidenceError(f"RIM: found root element {str(root.tag)[:80]}, expected SoftwareIdentity (ISO 19770-2)")
+    meta = _one(root, f"{{{SWID}}}Meta")
+    return Rim(
+        raw=data,
+        tag_id=_attribute(root, "tagId"),
+        product=_attribute(meta, "product"),
+        version=_attribute(meta, "colloquialVersion"),
+        edition=_attribute(meta, "edition"),
+        chain=_chain(root),
+        golden=_golden(root),
+    )
+
+
+def _parser() -> Any:
+    from lxml import etree
+
+    # Also what signxml gets: no entity is expanded, nothing is fetched, no DTD is read, libxml2's size limits hold.
+    return etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
+
+
+def _verify(rim: Rim) -> tuple[str | None, tuple[GoldenValue, ...]]:
+    from signxml import DigestAlgorithm, SignatureConfiguration, SignatureMethod, XMLVerifier
+
+    signer = rim.chain[0]
+    config = SignatureConfiguration(
+        require_x509=True,
+        expect_references=1,
+        signature_methods=frozenset({SignatureMethod.ECDSA_SHA384}),
+        digest_algorithms=frozenset({DigestAlgorithm.SHA384}),
+        verification_time=signer.not_valid_before_utc,  # validity at the time of appraisal is a check of its own
+    )
+    try:
+        result = XMLVerifier().verify(rim.raw, x509_cert=signer, parser=_parser(), expect_config=config)
+        signed = result.signed_xml
+        references = [element.get("URI") for element in result.signature_xml.iter(f"{{{DSIG}}}Reference")]
+        if references != [""] or signed is None or signed.tag != f"{{{SWID}}}SoftwareIdentity":
+            return f"XML signature covers {references} and not the whole manifest", ()
+        return None, _golden(signed)
+    except Exception as error:  # signxml raises its own, lxml's and cryptography's errors: all mean "not shown"
+        return f"XML signature does not verify: {type(error).__name__}: {' '.join(str(error).split())[:160]}", ()
+
+
+def _chain(root: Any) -> Chain:
+    signature = _one(root, f"{{{DSIG}}}Signature")
+    elements = list(signature.iter(f"{{{DSIG}}}X509Certificate"))
+    if not elements:
+        raise EvidenceError("RIM: found no X509Certificate in its signature, expected the signer chain")
+    if len(elements) > 2 * CHAIN_LENGTH:
+        raise EvidenceError(f"RIM: found {len(elements)} certificates, expected {CHAIN_LENGTH}")
+    try:
+        ders = [base64.b64decode("".join((element.text or "").split()), validate=True) for element in elements]
+        return readable([x509.load_der_x509_certificate(der) for der in ders], what="RIM signer chain")
+    except (ValueError, binascii.Error) as error:
+        raise EvidenceError(f"RIM: found a signer certificate that cannot be read ({error})") from error
+
+
+def _golden(root: Any) -> tuple[GoldenValue, ...]:
+    resources = list(_one(root, f"{{{SWID}}}Payload").iter(f"{{{SWID}}}Resource"))
+    values = [_golden_value(element) for element in resources if element.get("type") == "Measurement"]
+    indices = [value.index for value in values]
+    if len(set(indices)) != len(indices):
+        raise EvidenceError("RIM: found a measurement index twice, expected each once")
+    return tuple(values)
+
+
+def _golden_value(element: Any) -> GoldenValue:
+    index, count, size = (_number(element, name) for name in ("index", "alternatives", "size"))
+    what = f"RIM measurement {index}"
+    active = _attribute(element, "active")
+    if active not in ("True", "False"):
+        raise EvidenceError(f"{what}: active found {active!r}, expected 'True' or 'False'")
+    names = [name for name in element.attrib if name.startswith(f"{{{HASH}}}Hash")]
+    if not 1 <= count <= 64 or set(names) != {f"{{{HASH}}}Hash{number}" for number in range(count)}:
+        raise EvidenceError(f"{what}: found {len(names)} hashes, expected {count} named Hash0 upwards")
+    try:
+        values = tuple(bytes.fromhex(element.get(f"{{{HASH}}}Hash{number}")) for number in range(count))
+    except ValueError as error:
+        raise EvidenceError(f"{what}: found a value that is not hex ({error})") from error
+    if any(len(value) != size for value in values):
+        raise EvidenceError(f"{what}: found {sorted({len(value) for value in values})} bytes, expected {size}")
+    return GoldenValue(index, active == "True", values, element.get("name") or "")
+
+
+def _one(parent: Any, tag: str) -> Any:
+    found = parent.findall(tag)
+    if len(found) != 1:
+        raise EvidenceError(f"RIM: found {len(found)} {tag.rpartition('}')[2]} elements, expected one")
+    return found[0]
+
+
+def _attribute(element: Any, name: str) -> str:
+    value = element.get(name)
+    if value is None:
+        raise EvidenceError(f"RIM: {str(element.tag).rpartition('}')[2]} has no attribute {name}")
+    return str(value)
+
+
+def _number(element: Any, name: str) -> int:
+    text = _attribute(element, name)
+    if not re.fullmatch(r"[0-9]{1,6}", text):
+        raise EvidenceError(f"RIM: {name} found {text[:20]!r}, expected a number")
+    return int(text)
+
+
+# -- coverage ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CoverageRow:
+    """What the manifests say about one measurement.
+
+    Attributes:
+        index: 0-based, as in the manifests.
+        kind: ``driver`` or ``vbios``; empty where no manifest has an active value.
+        result: ``matched``, ``alternative``, ``mismatched``, ``no runtime block``, ``no golden value`` or ``unused``.
+        meaning: one sentence.
+    """
+
+    index: int
+    kind: str
+    result: str
+    runtime: str
+    alternatives: int
+    meaning: str
+
+
+MEANINGS = {
+    "matched": "the runtime value is the golden value",
+    "alternative": "the runtime value is one of several allowed golden values, not the first",
+    "mismatched": "the runtime value is none of the golden values: other firmware, settings or state than published",
+    "no runtime block": "a golden value is active but the device reports no such measurement",
+    "no golden value": "the device reports a value that no manifest vouches for",
+    "unused": "zero at run time and without an active golden value",
+}
+
+
+def coverage(report: Report, golden: dict[str, Iterable[GoldenValue]]) -> tuple[CoverageRow, ...]:
+    """Compare runtime measurements with the active golden values of each manifest, by kind.
+
+    Every index of the report or of an active golden value gets at least one row; an index that is active in two
+    manifests gets two.
+    """
+    runtime = {block.index - 1: block.value for block in report.measurements}
+    rows = []
+    vouched = set()
+    for kind, values in golden.items():
+        for value in values:
+            if not value.active:
+                continue
+            vouched.add(value.index)
+            found = runtime.get(value.index)
+            if found is None:
+                result = "no runtime block"
+            elif found not in value.alternatives:
+                result = "mismatched"
+            else:
+                result = "matched" if found == value.alternatives[0] else "alternative"
+            rows.append((value.index, kind, result, found, len(value.alternatives)))
+    for index in runtime.keys() - vouched:
+        result = "no golden value" if any(runtime[index]) else "unused"
+        rows.append((index, "", result, runtime[index], 0))
+    rows.sort(key=lambda row: (row[0], row[1]))
+    return tuple(
+        CoverageRow(index, kind, result, (found or b"").hex(), count, MEANINGS[result])
+        for index, kind, result, found, count in rows
+    )

@@ -1,0 +1,138 @@
+"""How likely a cheat is caught: per answer, per cheat type, and over many cheats.
+
+All formulas are for an operator who has already passed the attestation gate with a working TEE break; chances that
+others lack such a break do not deter the one who has it. ``gated_detection`` gives the chance for one who has none.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from otr_core.economics import quantities as q
+from otr_core.economics.quantities import Quantity
+
+
+def detection_probability(*, rho: Quantity, d: Quantity, phi: Quantity, w: Quantity) -> Quantity:
+    """Probability D that one cheat is caught: ``1 - (1 - rho d)(1 - phi w)``.
+
+    Args:
+        rho: committed spot-check rate, [0, 1], drawn after the answer is committed.
+        d: probability that a sampled cheat is caught (see ``coverage``), [0, 1].
+        phi: probability that at least one fisherman checks the answer, [0, 1].
+        w: probability that a checked cheat is also convicted, [0, 1].
+
+    Assumes that sampling and checking are independent of each other and of the cheat.
+
+    Raises:
+        ParameterError: an argument outside its range.
+    """
+    sampled = q.probability("rho", rho) * q.probability("d", d)
+    convicted = q.probability("phi", phi) * q.probability("w", w)
+    # The sum form keeps full precision where both are tiny; the product form of the docstring loses it.
+    return q.shaped(sampled + convicted - sampled * convicted)
+
+
+def gated_detection(*, attestation: Quantity, rho: Quantity, d: Quantity, phi: Quantity, w: Quantity) -> Quantity:
+    """Probability that a cheat without a TEE break is stopped: by the attestation gate, or behind it.
+
+    ``1 - (1 - attestation)(1 - D)`` with D of ``detection_probability``.
+
+    Args:
+        attestation: probability that the gate rejects a mismatch, [0, 1].
+    """
+    gate = q.probability("attestation", attestation)
+    behind = detection_probability(rho=rho, d=d, phi=phi, w=w)
+    return q.shaped(gate + behind - gate * behind)
+
+
+def coverage(*, units: Quantity, deviating: Quantity, opened: Quantity) -> Quantity:
+    """Probability that a proof over ``opened`` units hits one of the ``deviating`` units.
+
+    ``1 - C(units - deviating, opened) / C(units, opened)``: drawing without replacement. A whole-model downgrade
+    changes every unit and is hit by a single one; a local edit changes few and is nearly never hit. Multiplied by the
+    proof's soundness this is the ``d`` of ``detection_probability``.
+
+    Args:
+        units: provable units of the answer (token, layer, matrix, row block), at least 1.
+        deviating: how many of them the cheat changes, at most ``units``.
+        opened: how many of them one spot check proves, at most ``units``.
+
+    Raises:
+        ParameterError: not whole numbers, or more than ``units``.
+    """
+    total, changed, proved = (
+        q.count("units", units, least=1),
+        q.count("deviating", deviating),
+        q.count("opened", opened),
+    )
+    for field, part in (("deviating", changed), ("opened", proved)):
+        if np.any(part > total):
+            raise q.ParameterError(field, float(np.max(part)), f"at most units = {float(np.min(total)):.0f}")
+    return q.shaped(_coverage(total, changed, proved))
+
+
+@np.vectorize
+def _coverage(total: float, changed: float, proved: float) -> float:
+    few, many = sorted((int(changed), int(proved)))
+    if few + many > total:
+        return 1.0
+    # C(N-m, u)/C(N, u) is symmetric in m and u, so the shorter product serves both.
+    steps = np.arange(few, dtype=np.float64)
+    return float(-np.expm1(np.log1p(-many / (total - steps)).sum()))
+
+
+def detection_after(*, cheats: Quantity, rho: Quantity) -> Quantity:
+    """Probability that at least one of ``cheats`` independent cheats is caught: ``1 - (1 - rho)^cheats``.
+
+    Args:
+        cheats: how many, whole number.
+        rho: detection probability of each one, [0, 1]; the bare spot-check rate when a sampled cheat is always caught.
+    """
+    number, rate = q.count("cheats", cheats), q.probability("rho", rho)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        caught = -np.expm1(number * np.log1p(-rate))
+    return q.shaped(np.where(number == 0, 0.0, np.where(rate == 1.0, 1.0, caught)))
+
+
+def cheats_for_detection(*, probability: Quantity, rho: Quantity) -> Quantity:
+    """Least whole number of cheats after which detection has at least ``probability``.
+
+    ``ceil(ln(1 - probability) / ln(1 - rho))``; 0 for probability 0, infinity where no number suffices.
+
+    Args:
+        probability: wanted chance of at least one catch, [0, 1].
+        rho: detection probability of each cheat, [0, 1].
+    """
+    wanted, rate = np.broadcast_arrays(q.probability("probability", probability), q.probability("rho", rho))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        number = np.ceil(np.log1p(-wanted) / np.log1p(-rate))
+    number = np.where(rate == 1.0, 1.0, np.where(rate == 0.0, np.inf, number))
+    number = np.where(wanted == 0.0, 0.0, number)
+    # The quotient of two logarithms can round across a whole number: settle it on the formula being inverted.
+    finite = np.isfinite(number) & (number >= 1)
+    below = np.where(finite, number - 1, 0.0)
+    enough = finite & (detection_after(cheats=below, rho=rate) >= wanted)
+    number = np.where(enough, below, number)
+    here = np.where(finite, number, 0.0)
+    short = finite & (detection_after(cheats=here, rho=rate) < wanted)
+    return q.shaped(np.where(short, number + 1, number))
+
+
+def undetected_cheats(*, detection: Quantity, attempts: Quantity = np.inf) -> Quantity:
+    """Expected undetected cheats of an operator who cheats until caught, at most ``attempts`` times.
+
+    ``(1 - D)(1 - (1 - D)^N) / D``: at most ``(1 - D)/D``, and never above N.
+
+    Args:
+        detection: D per cheat, [0, 1].
+        attempts: N, for example the answers served before the break is patched; infinity for no end.
+    """
+    caught = q.probability("detection", detection)
+    number = np.asarray(attempts, dtype=np.float64)
+    if not np.all(np.isposinf(number)):
+        number = np.where(np.isposinf(number), np.inf, q.count("attempts", np.where(np.isposinf(number), 0, number)))
+    miss = 1.0 - caught
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ended = -np.expm1(number * np.log1p(-caught))
+        expected = miss * np.where(number == 0, 0.0, ended) / caught
+    return q.shaped(np.where(caught == 0.0, number, np.where(caught == 1.0, 0.0, expected)))

@@ -1,0 +1,135 @@
+"""What evaluating one claim yields: readings, a verdict, and the assumption the verdict hangs on.
+
+How a verdict is chosen, the same way for every claim:
+
+* **reproduced**: the plain reading, with the paper's own inputs or published measurements, satisfies the rule.
+* **conditional**: the plain reading fails or is undefined, but an assumption the paper does not state makes the claim
+  hold without changing any number it does state. The assumption is named and its limit computed.
+* **contradicted**: every reading that satisfies the rule has to replace a number the paper states.
+* **not testable here**: it needs something no code here can supply (human raters, a missing definition).
+* **not yet evaluated**: it can be tested here, but the part that does it is not there yet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from otr_core.errors import ClaimsError
+
+REPRODUCED = "reproduced"
+CONDITIONAL = "conditional"
+CONTRADICTED = "contradicted"
+NOT_TESTABLE = "not testable here"
+NOT_YET = "not yet evaluated"
+VERDICTS = (REPRODUCED, CONDITIONAL, CONTRADICTED, NOT_TESTABLE, NOT_YET)
+KINDS = ("measured", "recomputed", "simulated", "cited")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to read a claim, and whether it holds that way.
+
+    Attributes:
+        name: short, unique within the claim; the first reading is the plain one.
+        assumption: in words, what this reading takes for granted.
+        value: the number the reading yields, in ``unit``.
+        kind: one of ``KINDS``.
+        holds: whether the stated number holds under it.
+        sources: ids of the published rows it uses, or the formula's source.
+    """
+
+    name: str
+    assumption: str
+    value: float
+    unit: str
+    kind: str
+    holds: bool
+    sources: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ClaimsError(f"reading {self.name!r}: kind found {self.kind!r}, expected one of {KINDS}")
+        if not math.isfinite(self.value):
+            raise ClaimsError(f"reading {self.name!r}: value found {self.value}, expected a finite number")
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """What a conditional claim hangs on: the limit at which it stops holding."""
+
+    name: str
+    value: float
+    unit: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The outcome for one claim.
+
+    Attributes:
+        claim: ledger id, L01 to L42.
+        verdict: one of ``VERDICTS``.
+        computed: headline numbers; each name ends in its unit.
+        readings: the plain reading first, then every rescuing one.
+        assumption: for *conditional*: what it hangs on.
+        note: what a reader must know besides.
+    """
+
+    claim: str
+    verdict: str
+    computed: Mapping[str, float] = field(default_factory=dict)
+    readings: tuple[Reading, ...] = ()
+    assumption: Assumption | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        where = f"claim {self.claim}"
+        if self.verdict not in VERDICTS:
+            raise ClaimsError(f"{where}: verdict found {self.verdict!r}, expected one of {VERDICTS}")
+        if (self.verdict == CONDITIONAL) != (self.assumption is not None):
+            raise ClaimsError(f"{where}: verdict {self.verdict!r} and assumption do not go together")
+        if self.verdict in (REPRODUCED, CONDITIONAL, CONTRADICTED) and not (self.computed and self.readings):
+            raise ClaimsError(f"{where}: found verdict {self.verdict!r} without computed numbers and readings")
+        if self.verdict in (NOT_YET, NOT_TESTABLE) and not self.note:
+            raise ClaimsError(f"{where}: verdict {self.verdict!r} needs a note with the reason")
+        if self.verdict == REPRODUCED and not self.readings[0].holds:
+            raise ClaimsError(f"{where}: reproduced, but its plain reading does not hold")
+        if self.verdict in (CONDITIONAL, CONTRADICTED) and self.readings[0].holds:
+            raise ClaimsError(f"{where}: {self.verdict}, but its plain reading holds")
+        if self.verdict == CONDITIONAL and not any(reading.holds for reading in self.readings):
+            raise ClaimsError(f"{where}: conditional, but no reading holds")
+        names = [reading.name for reading in self.readings]
+        if len(set(names)) != len(names):
+            raise ClaimsError(f"{where}: two readings share a name among {names}")
+        bad = [name for name, value in self.computed.items() if not math.isfinite(value)]
+        if bad:
+            raise ClaimsError(f"{where}: computed {bad} found not finite, expected finite numbers")
+
+
+def solved(closed_form: float, residual: Callable[[float], float], low: float, high: float) -> float:
+    """``closed_form``, after finding the same root of ``residual`` by bisection on [low, high].
+
+    The two are each other's check: a limit stated by this package is never the word of one formula alone.
+
+    Raises:
+        ClaimsError: no sign change in the interval, or the two differ by more than 1e-9 relative.
+    """
+    left, right = residual(low), residual(high)
+    if left * right > 0:
+        raise ClaimsError(f"no root between {low} and {high}: residuals {left} and {right}")
+    for _ in range(300):
+        middle = 0.5 * (low + high)
+        if middle in (low, high):
+            break
+        value = residual(middle)
+        if left * value <= 0:
+            high = middle
+        else:
+            low, left = middle, value
+    root = 0.5 * (low + high)
+    if not math.isclose(root, closed_form, rel_tol=1e-9, abs_tol=1e-300):
+        raise ClaimsError(f"root found {root!r}, closed form {closed_form!r}: they must agree")
+    return closed_form

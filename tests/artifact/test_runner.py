@@ -1,0 +1,113 @@
+"""Running notebooks: the guards papermill lacks, and a stored form that never changes by itself."""
+
+import json
+import re
+
+import nbformat
+import pytest
+
+from otr_core.artifact import runner
+from otr_core.artifact.notebook import parameter_names, start
+from otr_core.errors import InputError, NotebookError
+
+
+def notebook(*cells, parameters="rho: float = 0.01  # probability"):
+    book = nbformat.v4.new_notebook()
+    book.cells = [nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})]
+    book.cells += [nbformat.v4.new_code_cell(text) for text in cells]
+    return book
+
+
+FINISH = "import os, json\nopen(os.environ['OTR_USAGE'], 'w').write(json.dumps({'cpu_s': 1.0, 'peak_mb': 2}))\nNone"
+
+
+@pytest.fixture
+def run(tmp_path):
+    def run(*cells, parameters=None, **options):
+        source, target = tmp_path / "00_x.ipynb", tmp_path / "out.ipynb"
+        nbformat.write(notebook(*cells, **options), source)
+        usage = runner.run_notebook(source, target, tmp_path / "figures", parameters or {})
+        return json.loads(target.read_text()), usage
+
+    return run
+
+
+@pytest.mark.slow
+def test_parameters_are_injected_and_the_result_is_bare(run, tmp_path):
+    book, usage = run("print(rho)", FINISH, parameters={"rho": 0.5})
+    assert [cell["execution_count"] for cell in book["cells"]] == [1, 2, 3, 4]
+    assert book["cells"][2]["outputs"][0]["text"] == ["0.5\n"]
+    text = json.dumps(book)
+    assert str(tmp_path) not in text
+    assert not re.search(r"\d{4}-\d\d-\d\dT|papermill\W|duration", text)
+    assert (usage.cpu_s, usage.peak_mb) == (1.0, 2)
+    assert usage.wall_s > 0
+
+
+@pytest.mark.slow
+def test_a_failing_cell_is_named_and_nothing_is_written(run, tmp_path):
+    with pytest.raises(NotebookError, match=r"00_x\.ipynb, cell 2: ValueError: no"):
+        run("raise ValueError('no')", FINISH)
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+@pytest.mark.slow
+def test_leaving_the_notebook_early_is_not_success(run, tmp_path):
+    with pytest.raises(NotebookError, match="never ran"):
+        run("import sys\nsys.exit(0)", FINISH)
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_an_unknown_parameter_fails_before_anything_runs(run, tmp_path):
+    with pytest.raises(NotebookError, match="unknown parameter rhoo; it has rho"):
+        run(FINISH, parameters={"rhoo": 0.5})
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_unreadable_notebooks_are_named(tmp_path):
+    path = tmp_path / "broken.ipynb"
+    for text in ("{", "{}", json.dumps({"nbformat": 3})):
+        path.write_text(text)
+        with pytest.raises(NotebookError, match="broken"):
+            runner.read_notebook(path)
+
+
+def test_parameters_cell_is_required_once():
+    book = notebook("x = 1")
+    assert parameter_names(book) == ["rho"]
+    book.cells[1].metadata["tags"] = ["parameters"]
+    with pytest.raises(NotebookError, match="found 2, expected 1"):
+        parameter_names(book)
+
+
+class TestStart:
+    """The setup call guards a plain papermill run as well, which would only log an unknown name."""
+
+    NAME = "05_spot_check_economics"
+
+    def namespace(self, project, **changes):
+        book = runner.read_notebook(project.notebooks / f"{self.NAME}.ipynb")
+        values = {"get_ipython": None, "In": [], "_hidden": 1, "json": json}
+        exec("".join(next(c for c in book["cells"] if "parameters" in c["metadata"].get("tags", []))["source"]), values)
+        del values["__builtins__"]
+        return {**values, **changes}
+
+    def test_accepts_what_the_notebook_declares(self, project):
+        session = start(self.NAME, self.namespace(project))
+        assert (session.mode, session.profile, session.device) == ("stored", "paper", "cpu")
+        assert session.folder == project.build / "interactive" / "figures"
+
+    @pytest.mark.parametrize(
+        ("change", "error", "message"),
+        [
+            ({"roh": 0.02}, NotebookError, "unknown parameter roh"),
+            ({"mode": "strored"}, InputError, "mode: found 'strored', expected one of stored, fresh"),
+            ({"profile": "big"}, InputError, "profile"),
+            ({"device": "tpu"}, InputError, "device"),
+            ({"seed": -1}, InputError, "seed"),
+            ({"seed": 1.5}, InputError, "seed"),
+        ],
+    )
+    def test_refuses_anything_else(self, project, change, error, message):
+        with pytest.raises(error, match=message):
+            start(self.NAME, self.namespace(project, **change))

@@ -1,0 +1,47 @@
+"""Fixtures that hand outside data to tests; what is absent is skipped with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from otr_core.artifact import data
+from otr_core.artifact.project import Project, find_project
+from otr_core.errors import MissingDataError
+
+
+@pytest.fixture(scope="session")
+def project() -> Project:
+    """The checkout under test."""
+    return find_project(Path(__file__).parent)
+
+
+@pytest.fixture(scope="session")
+def wheel_file(project: Project) -> Callable[[str, str], Path]:
+    """``wheel_file(source, member)``: a file inside one of the wheels of data/sources.toml (always available)."""
+    return lambda source, member: data.get(project, source, member)
+
+
+@pytest.fixture(scope="session")
+def outside_file(project: Project) -> Callable[[str], Path]:
+    """``outside_file("evidence/…")``: a file at a pinned commit, by its path below the mirror; skips when absent."""
+    sources = data.load_sources(project).values()
+    by_path = {f"{s.mirror}/{file}": (s.id, file) for s in sources if s.mirror for file in s.files}
+
+    def find(path: str) -> Path:
+        try:
+            return data.get(project, *by_path[path], mirror=data.mirror_folder())
+        except MissingDataError as error:
+            pytest.skip(f"outside data: {error}")
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def smollm2(project: Project) -> Path:
+    """Folder of SmolLM2-135M-Instruct, converted to safetensors."""
+    from otr_core.artifact.models import model_folder
+
+    return model_folder(project, report=lambda line: None)

@@ -1,0 +1,45 @@
+"""The comparison is not hollow: one edited output, and one edited number, are each noticed."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from otr_core.artifact.project import find_project
+from otr_core.artifact.runner import read_notebook
+
+NAME = "08_claims"
+PROJECT = find_project()
+
+
+def compare(book, folder):
+    path = folder / f"{NAME}.ipynb"
+    path.write_text(json.dumps(book))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval", "--nbval-current-env"]
+    command += ["--rootdir", str(folder), str(path)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT.notebooks, check=False)
+
+
+def outputs(book):
+    return [out for cell in book["cells"] if cell["cell_type"] == "code" for out in cell["outputs"]]
+
+
+@pytest.mark.slow
+def test_an_edited_output_and_an_edited_number_are_noticed(tmp_path):
+    book = read_notebook(PROJECT.notebooks / f"{NAME}.ipynb")
+    (tmp_path / "same").mkdir()
+    assert compare(book, tmp_path / "same").returncode == 0
+
+    stream = next(out for out in outputs(book) if out["output_type"] == "stream" and "L03" in "".join(out["text"]))
+    before = "".join(stream["text"])
+    for folder, after in (
+        ("word", before.replace("contradicted", "reproduced", 1)),
+        ("number", before.replace("12.5", "12.6", 1)),
+    ):
+        assert after != before
+        stream["text"] = [after]
+        (tmp_path / folder).mkdir()
+        run = compare(book, tmp_path / folder)
+        assert run.returncode == 1, run.stdout[-2000:]
+        assert "1 failed" in run.stdout

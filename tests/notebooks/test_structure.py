@@ -1,0 +1,78 @@
+"""The stored notebooks, without running them: executed, complete, bare, and thin."""
+
+import json
+import re
+
+import pytest
+
+from otr_core.artifact.notebook import parameter_names
+from otr_core.artifact.project import find_project
+from otr_core.artifact.reproduce import notebook_names
+from otr_core.artifact.runner import normalise, notebook_text, read_notebook
+
+PROJECT = find_project()
+NAMES = notebook_names(PROJECT)
+KEPT = {"nbval-ignore-output", "parameters"}
+
+
+@pytest.fixture(params=NAMES)
+def book(request):
+    return read_notebook(PROJECT.notebooks / f"{request.param}.ipynb")
+
+
+def code(book):
+    return [cell for cell in book["cells"] if cell["cell_type"] == "code"]
+
+
+def test_the_notebooks_of_this_stage_are_there():
+    wanted = {"00_overview", "01_attestation", "02_poea_binding", "05_spot_check_economics"}
+    assert wanted | {"07_latency_cost_throughput", "08_claims"} <= set(NAMES)
+
+
+def test_stored_executed_in_order_and_without_errors(book):
+    assert [cell["execution_count"] for cell in code(book)] == list(range(1, len(code(book)) + 1))
+    outputs = [output for cell in code(book) for output in cell["outputs"]]
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+    assert sum(bool(cell["outputs"]) for cell in code(book)) >= 2
+
+
+def test_stored_in_the_one_form_reproduce_writes(book):
+    assert normalise(json.loads(json.dumps(book))) == book
+    name = next(n for n in NAMES if read_notebook(PROJECT.notebooks / f"{n}.ipynb") == book)
+    assert (PROJECT.notebooks / f"{name}.ipynb").read_text() == notebook_text(book)
+
+
+def test_parameters_are_typed_commented_and_complete(book):
+    assert {"mode", "profile", "seed", "device"} <= set(parameter_names(book))
+    cell = next(c for c in code(book) if "parameters" in c["metadata"].get("tags", []))
+    for line in "".join(cell["source"]).splitlines():
+        assert re.fullmatch(r"\w+: (str|int|float|bool) = .+?  # .+", line), line
+
+
+def test_every_output_is_compared(book):
+    """No cell opts out of comparison, and no tag lets an exception pass."""
+    tags = {tag for cell in book["cells"] for tag in cell["metadata"].get("tags", [])}
+    assert tags <= {"parameters"}
+    assert not any("NBVAL_" in "".join(cell["source"]) for cell in code(book))
+
+
+def test_no_times_paths_or_addresses_in_outputs(book):
+    text = json.dumps([cell["outputs"] for cell in code(book)])
+    text = re.sub(r'"image/png": "[^"]*"', "", text)
+    assert not re.search(r" at 0x[0-9a-f]+|/(tmp|usr|var|opt)/|np\.float64|\bCPU times\b", text)
+
+
+def test_logic_lives_in_the_core(book):
+    for cell in code(book):
+        source = "".join(cell["source"])
+        assert len(source.splitlines()) <= 30
+        assert not re.search(r"^\s*(def|class) ", source, re.MULTILINE)
+
+
+def test_starts_and_ends_as_the_others(book):
+    first = "".join(book["cells"][0]["source"])
+    assert first.startswith("# ")
+    assert "".join(code(book)[-1]["source"]).strip().endswith("run.finish()")
+    assert "**Claims**" in first
+    assert len(json.dumps(book)) < 1_500_000
