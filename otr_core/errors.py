@@ -84,3 +84,7 @@ class ClaimsError(OtrError):
 
 class NotebookError(OtrError):
     """A notebook cannot be run, or did not run to its end."""
+
+
+class SealError(OtrError):
+    """A sealed message does not open."""

@@ -82,6 +82,13 @@ def paper_line(axes: Axes, value: float, label: str, *, vertical: bool = False) 
                       textcoords="offset points", ha="right", fontsize=7)  # fmt: skip
 
 
+def cell(x: float, y: float, colour: str) -> Any:
+    """One square of a matrix drawn by hand, its upper left corner at (x, y), with a thin white frame."""
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="white", linewidth=1)
+
+
 def png_bytes(figure: Figure) -> bytes:
     """The figure as PNG, the same bytes for the same figure."""
     buffer = io.BytesIO()

@@ -14,11 +14,14 @@ from otr_core.artifact import data
 from otr_core.artifact.models import model_folder
 from otr_core.artifact.project import Project
 from otr_core.artifact.readme import refresh_readme
+from otr_core.artifact.results import Card, this_machine, versions, write_result
 from otr_core.artifact.runner import Usage, read_notebook, run_notebook, source_text
 from otr_core.errors import InputError
 from otr_core.files import sha256_file, write_text
 
 Report = Callable[[str], None]
+RECORD = "reproduce_run"
+"""Stored result with the time and memory of a complete default run."""
 DEFAULT = {"mode": "stored", "profile": "paper", "device": "cpu"}
 
 
@@ -82,7 +85,28 @@ def reproduce(
         report(f"{label}: done in {used[name].wall_s:.0f} s, {used[name].peak_mb:.0f} MB at most")
     if in_place:
         refresh_readme(project)
+        report("README.md: claims table as computed")
     return used
+
+
+def record_usage(project: Project, used: dict[str, Usage], *, date: str, cores: int) -> None:
+    """Store what a complete default run took, for the table in README.md.
+
+    Raises:
+        InputError: some notebook was skipped, so that the table would be incomplete.
+    """
+    if missing := sorted(set(notebook_names(project)) - set(used)):
+        raise InputError(f"--record: {', '.join(missing)} did not run; it goes with --force and without --only")
+    steps = [
+        {"step": name, "cpu_s": usage.cpu_s, "wall_s": round(usage.wall_s, 1), "peak_mb": usage.peak_mb}
+        for name, usage in sorted(used.items())
+    ]
+    card = Card(
+        command="otr reproduce --force --record", date=date, machine=this_machine(cores), versions=versions(),
+        seed=None, kind="measured",
+    )  # fmt: skip
+    write_result(project.results, RECORD, card, {"steps": steps})
+    refresh_readme(project)
 
 
 def _check_writable(*folders: Path) -> None:
@@ -112,6 +136,7 @@ def _inputs_digest(project: Project) -> str:
         project.root / "requirements.lock",
     ]
     files += [path for path in project.data.rglob("*") if path.is_file() and not path.is_relative_to(project.external)]
+    files.remove(project.results / f"{RECORD}.json")  # no notebook reads it, and a run writes it
     for path in sorted(files):
         digest.update(f"{path.relative_to(project.root)} {sha256_file(path)}\n".encode())
     return digest.hexdigest()

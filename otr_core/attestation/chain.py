@@ -1,15 +1,18 @@
 """Certificate chains and ECDSA signatures, as NVIDIA and AMD use them.
 
-``cryptography``'s path validation refuses NVIDIA's reference-value chain (its dates) and AMD's (RSA-PSS), so the walk is
-explicit: length, names and signatures, validity at a given time, usage, pinned root (RFC 5280 section 6.1; no name
+``cryptography``'s path validation refuses NVIDIA's reference-value chain (its dates) and AMD's (RSA-PSS), so the walk
+is explicit: length, names and signatures, validity at a given time, usage, pinned root (RFC 5280 section 6.1; no name
 constraints or policies occur in these chains, and unknown critical extensions are refused).
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +31,23 @@ from otr_core.errors import EvidenceError, InputError
 NVIDIA_DEVICE_ROOT_SHA256 = "102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48"
 NVIDIA_RIM_ROOT_SHA256 = "12977b5115acb0381179279fffeb5a8c4d264971ebb32298023a465fa41df5d1"
 
+
+@dataclass(frozen=True)
+class TrustRoots:
+    """SHA-256 fingerprints (hex) of the certificates that device and manifest chains must end in.
+
+    Any other roots than the vendor's make evidence *simulated*: it passes only under a policy that allows that.
+    """
+
+    device: str = NVIDIA_DEVICE_ROOT_SHA256
+    rim: str = NVIDIA_RIM_ROOT_SHA256
+
+    @property
+    def genuine(self) -> bool:
+        return self == VENDOR_ROOTS
+
+
+VENDOR_ROOTS = TrustRoots()
 MAX_CHAIN_BYTES = 64 * 1024
 _UNDERSTOOD_CRITICAL = {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE, ExtensionOID.EXTENDED_KEY_USAGE}
 _UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
@@ -90,7 +110,9 @@ def parse_chain(data: bytes, *, what: str = "certificate chain") -> Chain:
     try:
         return readable(x509.load_pem_x509_certificates(data), what=what)
     except _UNREADABLE as error:
-        raise EvidenceError(f"{what}: found a certificate that cannot be read ({_short(error)}), expected PEM") from error
+        raise EvidenceError(
+            f"{what}: found a certificate that cannot be read ({_short(error)}), expected PEM"
+        ) from error
 
 
 def readable(chain: Iterable[x509.Certificate], *, what: str) -> Chain:
@@ -133,9 +155,9 @@ def length_problem(chain: Chain, length: int) -> str | None:
 
 def link_problem(chain: Chain, cache: VerifiedCache) -> str | None:
     """None, or which certificate is not named and signed by the next one."""
-    for position, (child, issuer) in enumerate(zip(chain, chain[1:], strict=False)):
+    for position, (child, issuer) in enumerate(itertools.pairwise(chain)):
         key = ("link", fingerprint(child), fingerprint(issuer))
-        if not cache.once(key, lambda child=child, issuer=issuer: issued_by(child, issuer)):
+        if not cache.once(key, functools.partial(issued_by, child, issuer)):
             return (
                 f"certificate {position} ({common_name(child.subject)}) is not signed by certificate {position + 1} "
                 f"({common_name(issuer.subject)})"

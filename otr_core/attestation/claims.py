@@ -43,6 +43,7 @@ CHECKS: dict[str, str] = {
     "gpu.chain.root": "the chain ends in NVIDIA's pinned root",
     "gpu.signature": "the report is signed by the leaf key (ECDSA P-384, SHA-384)",
     "gpu.fwid": "the firmware id in the report equals the one certified in the leaf",
+    "gpu.switch_fwid": "the same for an NVSwitch, where reports seen so far carry no firmware id",
     "gpu.nonce": "the signed SPDM request carries the nonce the verifier expects",
     "gpu.stated_nonce": "the nonce written beside the evidence equals the one in the signed request",
     "gpu.same_nonce": "all devices of the bundle answered one nonce",
@@ -74,7 +75,11 @@ CHECKS: dict[str, str] = {
     "cpu.debug": "the TD or enclave is not debuggable",
     "cpu.measurements": "measurement registers equal the expected ones",
     "cpu.platform": "the platform (PPID) is admitted: on the list of ids, and not used by too many nodes",
-    "cpu.event_log": "the event log replays to RTMR0-3 of the quote",
+    "cpu.event_log": "every runtime event's digest is that of its name and payload",
+    "cpu.rtmr0": "the event log replays to RTMR0 of the quote",
+    "cpu.rtmr1": "the event log replays to RTMR1 of the quote",
+    "cpu.rtmr2": "the event log replays to RTMR2 of the quote",
+    "cpu.rtmr3": "the event log replays to RTMR3 of the quote",
     "cpu.compose": "the compose file's hash is the one in the measured event and in mr_config_id",
     "binding.gpu_nonce": "the quote's report_data commits to the nonce in the GPU's signed request",
     "binding.key": "the quote's report_data commits to the key the verifier talks to",
@@ -115,21 +120,26 @@ class Claim:
 
 
 class ClaimLog:
-    """Collects the claims about one subject (``gpu.0``, ``cpu``, ``binding``) in the order they are checked."""
+    """Collects the claims about one subject (``gpu.0``, ``cpu``, ``binding``) in the order they are checked.
+
+    Set ``authentic`` to False once the subject's signature is not shown: what its fields say is then the operator's
+    word, not the hardware's, and later claims say so in their source.
+    """
 
     def __init__(self, subject: str, family: str, claims: list[Claim]) -> None:
         self._subject, self._family, self.claims = subject, family, claims
+        self.authentic = True
 
     def add(self, check: str, status: Status, source: Source, reason: str, evidence: bytes | None = None) -> bool:
         """Record one claim; returns whether it is asserted. ``check`` lacks the family (``signature``)."""
         digest = None if evidence is None else hashlib.sha256(evidence).hexdigest()
         name = f"{self._family}.{check}"
+        if source is Source.HARDWARE and not self.authentic:
+            source = Source.OPERATOR
         self.claims.append(Claim(f"{self._subject}.{check}", name, status, source, reason, digest))
         return status is Status.ASSERTED
 
-    def judge(
-        self, check: str, problem: str | None, good: str, source: Source, evidence: bytes | None = None
-    ) -> bool:
+    def judge(self, check: str, problem: str | None, good: str, source: Source, evidence: bytes | None = None) -> bool:
         """Asserted with the reason ``good`` if there is no ``problem``, else refuted with the problem as reason."""
         status = Status.ASSERTED if problem is None else Status.REFUTED
         return self.add(check, status, source, good if problem is None else problem, evidence)

@@ -17,6 +17,7 @@ Checks across devices (one nonce, no device twice) are made by ``appraisal.py``.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,8 +28,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from otr_core.attestation import chain as chains
-from otr_core.attestation.chain import Chain, VerifiedCache
-from otr_core.attestation.claims import CHECKS, ClaimLog, Source, Status
+from otr_core.attestation.chain import VENDOR_ROOTS, Chain, TrustRoots, VerifiedCache
+from otr_core.attestation.claims import CHECKS, ClaimLog, Source
 from otr_core.attestation.ocsp import OcspResponse, revocation
 from otr_core.attestation.policy import Policy
 from otr_core.attestation.report import Report, field_name, parse_report
@@ -37,7 +38,11 @@ from otr_core.attestation.rim import CoverageRow, GoldenValue, Rim, coverage
 __all__ = ["Device", "DeviceAppraisal", "appraise_device", "certified_fwids", "parse_report"]
 
 CHAIN_LENGTH = 5  # firmware (FMC) leaf, boot ROM, provisioner, architecture identity, root
-REVOCABLE = (1, 2, 3)  # the leaf is never listed by NVIDIA's responders: a GPU is revoked through its boot ROM's certificate
+REVOCABLE = (
+    1,
+    2,
+    3,
+)  # the leaf is never listed by NVIDIA's responders: a GPU is revoked through its boot ROM's certificate
 DICE_OID = "2.23.133.5.4.1"  # TCG DICE TcbInfo / legacy composite device id
 _SHA384_OID = bytes.fromhex("0609608648016503040202")
 
@@ -58,7 +63,8 @@ class Device:
     @property
     def architecture(self) -> str:
         """Chip name certified in the leaf (``GH100``, ``GB100``, ``LS10``, …); empty without a chain."""
-        return chains.common_name(self.chain[0].subject).split(" ")[0] if self.chain else ""
+        name = chains.common_name(self.chain[0].subject) if self.chain else ""
+        return name.split(" ")[0].replace("_", "")  # certificates say LS_10 where manifests say LS10
 
     @property
     def ueid(self) -> str:
@@ -74,6 +80,10 @@ class DeviceAppraisal:
     facts: Mapping[str, Any]
     coverage: tuple[CoverageRow, ...] = field(default=())
 
+    def coverage_rows(self) -> list[dict[str, Any]]:
+        """Coverage as JSON-typed rows, the device's name in each."""
+        return [{"subject": self.subject, **dataclasses.asdict(row)} for row in self.coverage]
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -86,6 +96,8 @@ class Inputs:
     ocsp: Sequence[OcspResponse]
     registered: Mapping[str, int] | None
     cache: VerifiedCache
+    roots: TrustRoots = VENDOR_ROOTS
+    versions: frozenset[tuple[str, str]] = frozenset()  # (kind, version) run by any device of the bundle
 
 
 def appraise_device(device: Device, subject: str, log: ClaimLog, given: Inputs) -> DeviceAppraisal:
@@ -96,13 +108,15 @@ def appraise_device(device: Device, subject: str, log: ClaimLog, given: Inputs) 
     log.judge("report", None, good, Source.DERIVED, report.raw)
     # 2, 3, 4
     if chain:
-        _check_chain(device, log, given)
+        authentic = _check_chain(device, log, given)
         problem = _signature_problem(device, given.cache)
         log.judge("signature", problem, "the leaf key signed this report", Source.HARDWARE, report.raw)
+        log.authentic = authentic and problem is None
         _check_fwid(device, log)
     else:
         parts = [f"chain.{part}" for part in ("length", "links", "validity", "usage", "root")]
         log.unknown([*parts, "signature", "fwid"], "no certificate chain in the bundle")
+        log.authentic = False
     # 5
     _check_nonces(device, log, given)
     # 6
@@ -153,18 +167,20 @@ def _pdis(report: Report) -> list[str]:
     return sorted({pdi for pdi in found if pdi.strip("0")})
 
 
-def _check_chain(device: Device, log: ClaimLog, given: Inputs) -> None:
+def _check_chain(device: Device, log: ClaimLog, given: Inputs) -> bool:
+    """Claims on the device chain; returns whether all of them are asserted."""
     chain, raw = device.chain, chains.der(device.chain)
     problem = chains.length_problem(chain, CHAIN_LENGTH)
-    log.judge("chain.length", problem, f"{CHAIN_LENGTH} certificates", Source.DERIVED, raw)
+    good = log.judge("chain.length", problem, f"{CHAIN_LENGTH} certificates", Source.DERIVED, raw)
     problem = chains.link_problem(chain, given.cache)
-    log.judge("chain.links", problem, "each certificate is signed by the next", Source.COLLATERAL, raw)
+    good &= log.judge("chain.links", problem, "each certificate is signed by the next", Source.COLLATERAL, raw)
     problem = chains.validity_problem(chain, given.as_of)
-    log.judge("chain.validity", problem, f"all certificates valid at {chains.stamp(given.as_of)}", Source.COLLATERAL, raw)
+    valid = f"all certificates valid at {chains.stamp(given.as_of)}"
+    good &= log.judge("chain.validity", problem, valid, Source.COLLATERAL, raw)
     problem = chains.usage_problem(chain)
-    log.judge("chain.usage", problem, "CA flags, key usages and path lengths hold", Source.COLLATERAL, raw)
-    problem = chains.root_problem(chain, chains.NVIDIA_DEVICE_ROOT_SHA256)
-    log.judge("chain.root", problem, "ends in NVIDIA Device Identity CA, as pinned", Source.COLLATERAL, raw)
+    good &= log.judge("chain.usage", problem, "CA flags, key usages and path lengths hold", Source.COLLATERAL, raw)
+    problem = chains.root_problem(chain, given.roots.device)
+    return good & log.judge("chain.root", problem, "ends in the pinned device root", Source.COLLATERAL, raw)
 
 
 def _signature_problem(device: Device, cache: VerifiedCache) -> str | None:
@@ -180,6 +196,8 @@ def _check_fwid(device: Device, log: ClaimLog) -> None:
     certified, reported = certified_fwids(device.chain[0]), device.report.field("FWID")
     if not certified:
         log.unknown(["fwid"], "the leaf certificate carries no firmware id")
+    elif reported is None and device.report.kind == "switch":
+        log.unknown(["switch_fwid"], "NVSwitch reports carry no firmware id to compare with the certified one")
     elif reported is None:
         log.unknown(["fwid"], "the report carries no firmware id to compare with the certified one")
     else:
@@ -239,7 +257,10 @@ def _check_nonces(device: Device, log: ClaimLog, given: Inputs) -> None:
 
 def _check_policy(device: Device, log: ClaimLog, given: Inputs) -> None:
     report, policy = device.report, given.policy
-    versions = (("driver", policy.gpu_drivers, report.driver_version), ("vbios", policy.gpu_vbios, report.vbios_version))
+    versions = (
+        ("driver", policy.gpu_drivers, report.driver_version),
+        ("vbios", policy.gpu_vbios, report.vbios_version),
+    )
     if report.kind == "gpu":
         for check, allowed, found in versions:
             if allowed is not None:
@@ -289,21 +310,21 @@ def _check_rim(kind: str, device: Device, log: ClaimLog, given: Inputs) -> Seque
     version = report.driver_version if kind == "driver" else report.vbios_version
     of_kind = [rim for rim in given.rims if rim.kind == kind and rim.product == device.architecture]
     exact = [rim for rim in of_kind if rim.version.upper() == (version or "").upper()]
-    if not of_kind or (not exact and len(given.rims) > 2):
-        # Several devices share a bundle's manifests: those of other versions then say nothing about this device.
+    # A manifest that another device of the bundle runs is not this device's; one that none runs is offered for it.
+    offered = exact or [rim for rim in of_kind if (kind, rim.version.upper()) not in given.versions]
+    if not offered:
         checks = [name[4:] for name in CHECKS if name.startswith((f"gpu.rim.{kind}", f"gpu.measurements.{kind}"))]
         name = report.rim_ids(device.architecture).get(kind, f"{kind} {version}")
         log.unknown(checks, f"no reference manifest {name} in the bundle")
         return None
     # A re-signed manifest has the same version and a later signer: prefer one whose signer is valid now.
-    candidates = exact or of_kind
-    rim = next((one for one in candidates if chains.validity_problem(one.chain, given.as_of) is None), candidates[0])
+    rim = next((one for one in offered if chains.validity_problem(one.chain, given.as_of) is None), offered[0])
     problem = None if exact else f"manifest is for {rim.version}, the device runs {version}"
     log.judge(f"rim.{kind}.identity", problem, f"manifest is for {rim.version}", Source.COLLATERAL, rim.raw)
     problem = rim.signature_problem(given.cache)
     log.judge(f"rim.{kind}.signature", problem, "signature covers the whole manifest", Source.COLLATERAL, rim.raw)
-    problem = rim.chain_problem(given.cache)
-    log.judge(f"rim.{kind}.chain", problem, "ends in NVIDIA CoRIM signing Root CA, as pinned", Source.COLLATERAL, rim.raw)
+    problem = rim.chain_problem(given.roots.rim, given.cache)
+    log.judge(f"rim.{kind}.chain", problem, "ends in the pinned reference-value root", Source.COLLATERAL, rim.raw)
     problem = chains.validity_problem(rim.chain, given.as_of)
     good = f"signer chain valid at {chains.stamp(given.as_of)}"
     log.judge(f"rim.{kind}.validity", problem, good, Source.COLLATERAL, rim.raw)
@@ -341,9 +362,6 @@ def _check_coverage(
     if bare:
         log.unknown(["measurements.covered"], f"no golden value for the measurements {', '.join(map(str, bare))}")
     else:
-        log.judge("measurements.covered", None, "every non-zero measurement has a golden value", Source.DERIVED, report.raw)
-
-
-def status_of(log: ClaimLog, check: str) -> Status | None:
-    """Status of the last claim on ``check`` in the log, None if it was not made."""
-    return next((claim.status for claim in reversed(log.claims) if claim.check == check), None)
+        log.judge(
+            "measurements.covered", None, "every non-zero measurement has a golden value", Source.DERIVED, report.raw
+        )

@@ -82,7 +82,9 @@ def parse_ocsp(data: bytes) -> tuple[OcspResponse, ...]:
     except EvidenceError:
         raise
     except Exception as error:  # the parser decodes lazily and raises many kinds; all mean unreadable
-        raise EvidenceError(f"OCSP response: found bytes that cannot be read ({error}), expected DER or base64") from error
+        raise EvidenceError(
+            f"OCSP response: found bytes that cannot be read ({error}), expected DER or base64"
+        ) from error
 
 
 def _der(data: bytes) -> bytes:

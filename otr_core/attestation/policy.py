@@ -16,7 +16,7 @@ from otr_core.encoding import canonical_json, parse_json
 from otr_core.errors import InputError, PolicyError
 
 EVIDENCE_KINDS = ("gpu", "switch", "cpu", "event_log")
-BINDING_PROFILES = ("auto", "near", "near_tls", "secretvm", "otr")
+BINDING_PROFILES = ("auto", "near", "near_tls", "secretvm", "chutes", "otr")
 TCB_STATUSES = (
     "UpToDate",
     "SWHardeningNeeded",
@@ -118,14 +118,22 @@ class Policy:
     @classmethod
     def strict(cls) -> Policy:
         """For admitting a live node: every check there is, except those a policy must first be told values for."""
-        optional = {"gpu.stated_nonce", "gpu.count", "gpu.driver", "gpu.vbios", "gpu.mode", "gpu.platform"}
+        optional = {
+            "gpu.stated_nonce",
+            "gpu.switch_fwid",
+            "gpu.count",
+            "gpu.driver",
+            "gpu.vbios",
+            "gpu.mode",
+            "gpu.platform",
+        }
         optional |= {"cpu.measurements", "cpu.platform", "cpu.compose"}
         return cls(
             name="strict",
             require=tuple(name for name in CHECKS if name not in optional),
             evidence=("gpu", "cpu", "event_log"),
             collateral_max_age_s=30 * 86_400,
-            binding="auto",
+            binding="otr",
             ocsp_max_staleness_s=86_400,
         )
 

@@ -11,14 +11,13 @@ import binascii
 import functools
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cryptography import x509
 
 from otr_core.attestation.chain import (
-    NVIDIA_RIM_ROOT_SHA256,
     Chain,
     VerifiedCache,
     length_problem,
@@ -84,11 +83,11 @@ class Rim:
         """Golden values inside the signed part; empty if the signature does not verify."""
         return self._verified(cache)[1]
 
-    def chain_problem(self, cache: VerifiedCache) -> str | None:
-        """None, or why the signer chain does not lead to NVIDIA's reference-value root (validity apart)."""
+    def chain_problem(self, root_sha256: str, cache: VerifiedCache) -> str | None:
+        """None, or why the signer chain does not lead to the pinned reference-value root (validity apart)."""
         return (
             length_problem(self.chain, CHAIN_LENGTH)
-            or root_problem(self.chain, NVIDIA_RIM_ROOT_SHA256)
+            or root_problem(self.chain, root_sha256)
             or usage_problem(self.chain)
             or link_problem(self.chain, cache)
         )
@@ -147,7 +146,7 @@ def _verify(rim: Rim) -> tuple[str | None, tuple[GoldenValue, ...]]:
         verification_time=signer.not_valid_before_utc,  # validity at the time of appraisal is a check of its own
     )
     try:
-        result = XMLVerifier().verify(rim.raw, x509_cert=signer, parser=_parser(), expect_config=config)
+        result: Any = XMLVerifier().verify(rim.raw, x509_cert=signer, parser=_parser(), expect_config=config)
         signed = result.signed_xml
         references = [element.get("URI") for element in result.signature_xml.iter(f"{{{DSIG}}}Reference")]
         if references != [""] or signed is None or signed.tag != f"{{{SWID}}}SoftwareIdentity":
@@ -251,7 +250,7 @@ MEANINGS = {
 }
 
 
-def coverage(report: Report, golden: dict[str, Iterable[GoldenValue]]) -> tuple[CoverageRow, ...]:
+def coverage(report: Report, golden: Mapping[str, Iterable[GoldenValue]]) -> tuple[CoverageRow, ...]:
     """Compare runtime measurements with the active golden values of each manifest, by kind.
 
     Every index of the report or of an active golden value gets at least one row; an index that is active in two

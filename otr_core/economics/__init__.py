@@ -4,6 +4,7 @@ Everything is a pure function of keyword arguments that carry their unit in thei
 nothing but numpy.
 """
 
+from otr_core.economics.curves import detection_curves, detection_marks, rho_curves, stake_curves
 from otr_core.economics.detection import (
     cheats_for_detection,
     coverage,
@@ -26,6 +27,8 @@ __all__ = [
     "cheats_for_detection",
     "coverage",
     "detection_after",
+    "detection_curves",
+    "detection_marks",
     "detection_probability",
     "deterrence_threshold",
     "deters",
@@ -34,6 +37,8 @@ __all__ = [
     "min_rho",
     "min_stake",
     "optimal_rho",
+    "rho_curves",
     "safe_value",
+    "stake_curves",
     "undetected_cheats",
 ]

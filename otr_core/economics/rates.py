@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from otr_core.economics import quantities as q
-from otr_core.economics.quantities import Quantity
+from otr_core.economics.quantities import Array, Quantity
 
 
 def optimal_rho(
@@ -36,3 +38,98 @@ def optimal_rho(
     rate = np.where(proof == 0, 1.0, rate)
     rate = np.where(reach == 0, np.inf, rate)
     return q.shaped(np.where(gained <= 0, 0.0, rate))
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A rate and the stake that goes with it. ``cost_usd`` is per query: proofs plus interest on the stake."""
+
+    rho: float
+    stake_usd: float
+    cost_usd: float
+
+
+def best_rate(
+    *,
+    gain_usd: float,
+    price_usd: float,
+    proof_cost_usd: float,
+    capital_cost_usd: float,
+    d: float,
+    slash_fraction: float,
+    most_stake_usd: float = np.inf,
+    most_rho: float = 1.0,
+) -> Rate | None:
+    """Cheapest pair of rate and stake that just deters, within limits; None where no pair within them does.
+
+    The unlimited answer is ``optimal_rho`` with ``v + sigma S = g / (rho d)``. Cost is convex in the rate, so a limit
+    that binds is met exactly: a price that alone deters at a smaller rate, the largest stake, the largest rate.
+
+    Args:
+        price_usd: v, lost by a caught cheat besides the stake.
+        most_stake_usd: largest stake an operator can be asked for, above 0, may be infinite.
+        most_rho: largest rate the provers or the budget allow, [0, 1].
+    """
+    gained, price = float(q.gain("gain_usd", gain_usd)), float(q.amount("price_usd", price_usd))
+    proof, capital = q.amount("proof_cost_usd", proof_cost_usd), q.amount("capital_cost_usd", capital_cost_usd)
+    caught, slashed = float(q.probability("d", d)), float(q.probability("slash_fraction", slash_fraction))
+    limit = float(q.probability("most_rho", most_rho))
+    stake_limit = np.inf if np.isposinf(most_stake_usd) else float(q.positive("most_stake_usd", most_stake_usd))
+    if gained <= 0:
+        return Rate(0.0, 0.0, 0.0)
+    if not np.isfinite(gained) or caught == 0:
+        return None
+    # The largest stake sets the least rate, the price alone the largest one that is of use.
+    lost = price + (slashed * stake_limit if slashed > 0 else 0.0)
+    least = gained / (caught * lost) if lost > 0 else np.inf
+    most = min(limit, gained / (caught * price) if price > 0 else np.inf)
+    if least > most:
+        return None
+    unlimited = optimal_rho(
+        gain_usd=gained, proof_cost_usd=proof, capital_cost_usd=capital, d=caught, slash_fraction=slashed
+    )
+    rate = float(min(max(unlimited, least), most))
+    if rate == 0.0:
+        return Rate(0.0, np.inf, 0.0)  # free capital, no limit: an ever larger stake replaces ever more proofs
+    stake = max(gained / (rate * caught) - price, 0.0) / slashed if slashed > 0 else 0.0
+    return Rate(rate, float(stake), float(rate * proof + capital * stake))
+
+
+def rates_by_value(
+    *,
+    gains_usd: Quantity,
+    shares: Quantity,
+    price_usd: float,
+    proof_cost_usd: float,
+    capital_cost_usd: float,
+    d: float,
+    slash_fraction: float,
+) -> tuple[Array, Rate]:
+    """A rate for each class of query by what a cheat on it earns, and the stake they share.
+
+    Minimises ``sum_j p_j rho_j C + iota S`` under ``rho_j d (v + sigma S) = g_j``, ``rho_j <= 1``. For a given stake
+    each rate is at its least, ``rho_j = g_j / (d (v + sigma S))``, so the square-root law holds with the mean gain,
+    while the class with the largest gain still bounds the stake from below. The class must be public before the
+    answer.
+
+    Args:
+        gains_usd: g_j, one per class, finite, 0 or more; shares: p_j, their shares of the queries, summing to 1.
+
+    Returns:
+        The rates, and a ``Rate`` with the mean rate, the stake and the cost per query.
+    """
+    gains, weights = np.atleast_1d(q.amount("gains_usd", gains_usd)), np.atleast_1d(q.probability("shares", shares))
+    if gains.shape != weights.shape or abs(weights.sum() - 1.0) > 1e-9:
+        raise q.ParameterError("shares", weights.tolist(), f"{gains.size} shares that sum to 1")
+    price, proof = float(q.amount("price_usd", price_usd)), float(q.amount("proof_cost_usd", proof_cost_usd))
+    capital = float(q.positive("capital_cost_usd", capital_cost_usd))
+    caught, slashed = float(q.probability("d", d)), float(q.probability("slash_fraction", slash_fraction))
+    if caught == 0 or slashed == 0:
+        raise q.ParameterError("d" if caught == 0 else "slash_fraction", 0.0, "above 0: a stake must be able to deter")
+    mean = float(gains @ weights)
+    least = max(float(gains.max()) / caught, price)  # rho_j <= 1 for every class; the stake is not negative
+    lost = max(np.sqrt(mean * proof * slashed / (caught * capital)), least)
+    stake = (lost - price) / slashed
+    rates = gains / (caught * lost) if lost > 0 else np.zeros_like(gains)
+    rho = float(rates @ weights)
+    return rates, Rate(rho, float(stake), float(rho * proof + capital * stake))

@@ -19,6 +19,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from otr_core.errors import DataError, MissingDataError
 
@@ -123,7 +124,9 @@ class Row:
             raise DataError(f"unit: found {unit!r}, expected one of {tuple(UNITS)}")
         (dimension, scale), (wanted, wanted_scale) = UNITS[self.unit], UNITS[unit]
         if dimension != wanted:
-            raise DataError(f"published row {self.id!r}: found unit {self.unit!r}, expected one of {wanted} for {unit!r}")
+            raise DataError(
+                f"published row {self.id!r}: found unit {self.unit!r}, expected one of {wanted} for {unit!r}"
+            )
         return scale / wanted_scale
 
 
@@ -174,8 +177,8 @@ def _read(path: Path) -> Iterator[Row]:
                 numbers = {name: float(record.pop(name) or "nan") for name in ("value", "low", "high")}
             except ValueError as error:
                 raise DataError(f"{path.name}, line {reader.line_num}: {error}, expected a number") from error
-            texts = {name: record.pop(name) for name in _ALL_COLUMNS if name in record}
-            yield Row(**texts, **numbers, extra=record)
+            texts: dict[str, Any] = {name: record.pop(name) for name in _ALL_COLUMNS if name in record}
+            yield Row(**{**texts, **numbers, "extra": record})
 
 
 def load(data_dir: Path | str) -> Published:

@@ -37,6 +37,8 @@ class Reading:
         value: the number the reading yields, in ``unit``.
         kind: one of ``KINDS``.
         holds: whether the stated number holds under it.
+        replaces: the number stated by the paper that this reading gives up, empty if none; decides between
+            *conditional* and *contradicted*.
         sources: ids of the published rows it uses, or the formula's source.
     """
 
@@ -47,6 +49,7 @@ class Reading:
     kind: str
     holds: bool
     sources: tuple[str, ...] = ()
+    replaces: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -95,18 +98,35 @@ class Evaluation:
             raise ClaimsError(f"{where}: found verdict {self.verdict!r} without computed numbers and readings")
         if self.verdict in (NOT_YET, NOT_TESTABLE) and not self.note:
             raise ClaimsError(f"{where}: verdict {self.verdict!r} needs a note with the reason")
-        if self.verdict == REPRODUCED and not self.readings[0].holds:
-            raise ClaimsError(f"{where}: reproduced, but its plain reading does not hold")
-        if self.verdict in (CONDITIONAL, CONTRADICTED) and self.readings[0].holds:
-            raise ClaimsError(f"{where}: {self.verdict}, but its plain reading holds")
-        if self.verdict == CONDITIONAL and not any(reading.holds for reading in self.readings):
-            raise ClaimsError(f"{where}: conditional, but no reading holds")
+        if self.verdict in (REPRODUCED, CONDITIONAL, CONTRADICTED) and self.verdict != judge(self.readings):
+            raise ClaimsError(f"{where}: found {self.verdict}, but its readings say {judge(self.readings)}")
         names = [reading.name for reading in self.readings]
         if len(set(names)) != len(names):
             raise ClaimsError(f"{where}: two readings share a name among {names}")
         bad = [name for name, value in self.computed.items() if not math.isfinite(value)]
         if bad:
             raise ClaimsError(f"{where}: computed {bad} found not finite, expected finite numbers")
+
+
+def judge(readings: tuple[Reading, ...]) -> str:
+    """The verdict that the readings say, by the rules at the top of this module."""
+    if readings[0].holds:
+        return REPRODUCED
+    if any(reading.holds and not reading.replaces for reading in readings):
+        return CONDITIONAL
+    return CONTRADICTED
+
+
+def judged(
+    claim: str,
+    computed: Mapping[str, float],
+    readings: tuple[Reading, ...],
+    assumption: Assumption | None = None,
+    note: str = "",
+) -> Evaluation:
+    """An evaluation whose verdict follows from its readings; ``assumption`` is kept where the verdict hangs on one."""
+    verdict = judge(readings)
+    return Evaluation(claim, verdict, computed, readings, assumption if verdict == CONDITIONAL else None, note)
 
 
 def solved(closed_form: float, residual: Callable[[float], float], low: float, high: float) -> float:

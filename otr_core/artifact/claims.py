@@ -1,0 +1,121 @@
+"""The ledger as people and machines read it: terminal table, JSON, README table, one line a claim in a notebook."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from otr_core.artifact.project import Project
+from otr_core.errors import ClaimsError
+from otr_core.evaluation import ledger, published
+from otr_core.evaluation.ledger import ClaimRow
+from otr_core.files import write_text
+
+HEAD = ["id", "claim", "stated", "computed here", "verdict"]
+
+
+def read_ledger(project: Project) -> list[ClaimRow]:
+    """All rows of data/claims.yaml.
+
+    Raises:
+        ClaimsError: absent or malformed.
+    """
+    path = project.data / "claims.yaml"
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise ClaimsError(f"{path}: cannot be read ({error.strerror}); restore it from git") from error
+    return ledger.load(text)
+
+
+def evaluator(project: Project) -> ledger.Evaluate:
+    """Judges a row from the published numbers and the stored results of this checkout."""
+    return ledger.evaluator(published.load(project.data))
+
+
+def ledger_problems(project: Project) -> list[str]:
+    """What no longer matches, one line each (see ``ledger.check``)."""
+    return ledger.check(read_ledger(project), evaluator(project))
+
+
+def refresh_ledger(project: Project) -> bool:
+    """Write the verdicts and numbers the code computes into data/claims.yaml; returns whether anything changed."""
+    path = project.data / "claims.yaml"
+    text = ledger.refresh(read_ledger(project), evaluator(project))
+    changed = text != path.read_text("utf-8")
+    if changed:
+        write_text(path, text)
+    return changed
+
+
+def stated_text(row: ClaimRow) -> str:
+    """The stated number with its relation and unit; words as they are."""
+    relation = {"=": "", "words": "", "range": "", "~": "about "}.get(row.relation, f"{row.relation} ")
+    value = f"{row.stated:g}" if isinstance(row.stated, int | float) else row.stated
+    return f"{relation}{value} {row.unit}".strip() if row.unit != "1" else f"{relation}{value}"
+
+
+def computed_text(row: ClaimRow, *, limit: int | None = None) -> str:
+    """The computed numbers as ``name = value``, names spelt with blanks; at most ``limit`` of them."""
+    items = [f"{name.replace('_', ' ')} = {value:.6g}" for name, value in row.computed.items()]
+    hidden = len(items) - limit if limit and len(items) > limit else 0
+    return "; ".join(items[:limit] + ([f"and {hidden} more"] if hidden else []))
+
+
+def verdict_text(row: ClaimRow) -> str:
+    """The verdict, with what it hangs on when conditional."""
+    if row.assumption is None:
+        return str(row.verdict)
+    return f"{row.verdict}: {row.assumption['text']}"
+
+
+def claims_table(project: Project) -> list[list[str]]:
+    """Rows of the terminal table, in the order of ``HEAD``."""
+    return [
+        [row.id, row.claim, stated_text(row), computed_text(row, limit=3), str(row.verdict)] for row in read_ledger(project)
+    ]
+
+
+def claims_json(project: Project) -> list[dict[str, Any]]:
+    """Every row with the readings behind its verdict, recomputed now."""
+    evaluate = evaluator(project)
+    rows = []
+    for row in read_ledger(project):
+        found = evaluate(row)
+        readings = [] if found is None else [vars(reading) for reading in found.readings]
+        rows.append({**row.as_dict(), "readings": readings})
+    return rows
+
+
+def claims_markdown(project: Project) -> str:
+    """The table of README.md."""
+    from collections import Counter
+
+    rows = read_ledger(project)
+    counts = Counter(str(row.verdict) for row in rows)
+    summary = ", ".join(f"{counts[name]} {name}" for name in ledger.VERDICTS if counts[name])
+    lines = [f"{len(rows)} claims: {summary}.", "", "| | claim | stated | computed here | verdict |", "|---|---|---|---|---|"]
+    for row in rows:
+        cells = [row.id, row.claim, stated_text(row), computed_text(row, limit=3), f"**{row.verdict}**"]
+        if row.assumption is not None:
+            cells[-1] += f": {row.assumption['text']}"
+        lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def claim_lines(project: Project, ids: list[str]) -> list[str]:
+    """One line a claim for a notebook, after checking that the stored row is what the code computes now.
+
+    Raises:
+        ClaimsError: an unknown id, or a row that no longer matches.
+    """
+    rows = {row.id: row for row in read_ledger(project)}
+    if unknown := [claim for claim in ids if claim not in rows]:
+        raise ClaimsError(f"claims: found {', '.join(unknown)}, expected L01 to L42")
+    evaluate = evaluator(project)
+    problems = [line for line in ledger.check(rows.values(), evaluate) if line[:3] in ids]
+    if problems:
+        raise ClaimsError("; ".join(problems))
+    return [
+        f"{claim}  {rows[claim].verdict!s:18} stated {stated_text(rows[claim])} | {computed_text(rows[claim]) or '-'}"
+        for claim in ids
+    ]

@@ -1,0 +1,213 @@
+"""What ``otr infer`` and ``otr verify`` do, with secrets and time as arguments."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from otr_core.artifact.models import model_folder
+from otr_core.artifact.project import Project
+from otr_core.encoding import from_hex
+from otr_core.errors import DataError, InputError, ReceiptError
+from otr_core.files import read_input, write_text
+
+REGISTERED = "registered-model"
+"""Check before all others: the job orders a model the verifier knows, not one the file's author made up."""
+PROMPT = "prompt"
+"""Check after all others, when the verifier names the prompt: it is the one in the receipt."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """An answer, what to tell about it, and the receipt file's bytes."""
+
+    summary: Mapping[str, Any]
+    receipt: bytes
+
+
+def answer_prompt(
+    project: Project,
+    *,
+    prompt: str,
+    lane: str,
+    max_tokens: int,
+    seed: int,
+    temperature: float,
+    device: str,
+    folder: Path | None,
+    secret: Callable[[int], bytes],
+    now: int,
+    report: Callable[[str], None],
+) -> Served:
+    """Order, serve and sign one answer.
+
+    Args:
+        lane: ``native`` (fp32) or ``portable``. folder: a checkpoint, or None for SmolLM2.
+        secret: gives that many secret random bytes. now: Unix seconds.
+
+    Raises:
+        InputError: empty or too long prompt, parameter outside its domain; nothing has run then.
+        ModelError, MissingDataError: the model cannot be loaded.
+    """
+    from otr_core.inference import Decoding
+    from otr_core.inference.generate import prompt_tokens
+    from otr_core.poea import SimulatedEnclave, order, serve
+
+    if not prompt.strip():
+        raise InputError("prompt: found nothing, expected a text")
+    if not 0 <= temperature <= 100:
+        raise InputError(f"temperature: found {temperature}, expected 0 to 100")
+    decoding = Decoding(max_tokens=max_tokens, seed=seed, temperature_milli=round(temperature * 1000))
+    model = load(project, lane=lane, device=device, folder=folder, report=report)
+    prompt_tokens(model, prompt, max_tokens)
+    model_id = model.manifest.model_id
+    enclave = SimulatedEnclave(secret=secret(32), model_id=model_id, gpu_nonce=secret(32), issued_at=now)
+    job, query = order(prompt, model_id=model_id, decoding=decoding, job_id=secret(32), nonce=secret(32))
+
+    def progress(*_: object) -> None:
+        nonlocal done
+        done += 1
+        if done % 16 == 0:
+            report(f"  {done} of at most {max_tokens} tokens")
+
+    done = 0
+    report(f"answering in the {lane} lane")
+    file, answer = serve(enclave, model, job, query, on_token=progress)
+    summary = {
+        "answer": answer.text,
+        "finish": answer.finish,
+        "prompt_tokens": len(answer.prompt_ids),
+        "answer_tokens": len(answer.token_ids),
+        "lane": lane,
+        "model_id": model_id.hex(),
+        "trace_root": answer.trace.root.hex(),
+        "trace_leaves": answer.trace.shape.leaves,
+        "tee": "simulated",
+    }
+    return Served(summary, file.dump())
+
+
+def load(project: Project, *, lane: str, device: str, folder: Path | None, report: Callable[[str], None]) -> Any:
+    """The model of ``lane`` from ``folder`` (default: SmolLM2), weights committed.
+
+    Raises:
+        InputError: no such lane. ModelError: not a usable checkpoint.
+    """
+    from otr_core.inference import load_model
+
+    place = folder or model_folder(project, report=report)
+    report("loading the model and committing its weights")
+    if lane == "native":
+        return load_model(place, lane="native-float32", device=device)
+    raise InputError(f"lane: found {lane!r}, expected native")
+
+
+def registered_models(project: Project) -> dict[str, str]:
+    """model_id (hex) -> name and lane, from data/models.toml."""
+    path = project.data / "models.toml"
+    try:
+        entries = tomllib.loads(path.read_text("utf-8"))["model"]
+        return {entry["model_id"]: f"{entry['name']} ({entry['lane']})" for entry in entries}
+    except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not a list of models ({error!r}); restore it from git") from error
+
+
+@dataclass(frozen=True)
+class EvidencePolicy:
+    """What evidence ``otr verify`` accepts."""
+
+    allow_simulated: bool
+
+
+def verify_file(
+    project: Project,
+    raw: bytes,
+    *,
+    as_of: int,
+    model_id: str | None,
+    prompt: str | None,
+    seen: Path | None,
+    allow_simulated: bool,
+) -> dict[str, Any]:
+    """Check a receipt file and tell every check's outcome: accepted, check, found, expected, table, line.
+
+    Raises:
+        InputError: the receipt, the nonce file or ``model_id`` is unreadable.
+    """
+    from otr_core.poea import CHECKS, load_receipt_file, verify_receipt
+
+    file = load_receipt_file(raw)
+    known = _seen_nonces(seen)
+    names = registered_models(project)
+    wanted = set(names) if model_id is None else {from_hex(model_id, length=32, what="--model-id").hex()}
+    meanings = {REGISTERED: "the job orders a model the verifier knows", **CHECKS}
+    if prompt is not None:
+        meanings[PROMPT] = "the prompt in the receipt is the one the verifier sent"
+    rejected = None
+    simulated = True
+    try:
+        ordered = file.job.model_id.hex()
+        if ordered not in wanted:
+            raise ReceiptError(REGISTERED, f"model {ordered}", f"one of {', '.join(sorted(wanted))}")
+        verification = verify_receipt(file, policy=EvidencePolicy(allow_simulated), as_of=as_of, seen=known)
+        simulated = verification.simulated
+        if prompt is not None:
+            _check_prompt(file, prompt)
+        if seen is not None:
+            write_text(seen, "".join(f"{nonce.hex()}\n" for nonce in [*known, verification.nonce]))
+    except ReceiptError as error:
+        rejected = error
+    statuses = _statuses(list(meanings), rejected)
+    tee = "simulated TEE: nothing is shown about hardware" if simulated else "hardware TEE"
+    if rejected is None:
+        line = f"accepted: {names.get(file.job.model_id.hex(), 'the model you named')}, {tee}"
+    else:
+        line = f"rejected by check {rejected}"
+    return {
+        "accepted": rejected is None,
+        "check": rejected.check if rejected else None,
+        "found": str(rejected.found) if rejected else None,
+        "expected": str(rejected.expected) if rejected else None,
+        "tee": "simulated" if simulated else "hardware",
+        "model_id": file.job.model_id.hex(),
+        "table": [[name, statuses[name], meaning] for name, meaning in meanings.items()],
+        "line": line,
+    }
+
+
+def judge(file: Any, *, policy: EvidencePolicy, as_of: int, job: Any, seen: Any = ()) -> tuple[str, str, str]:
+    """Verdict, failed check and reason of one receipt, for a table; ("accepted", "", "") when it passes."""
+    from otr_core.poea import verify_receipt
+
+    try:
+        verify_receipt(file, policy=policy, as_of=as_of, job=job, seen=seen)
+    except ReceiptError as error:
+        return "rejected", error.check, str(error)
+    return "accepted", "", ""
+
+
+def _statuses(names: list[str], rejected: ReceiptError | None) -> dict[str, str]:
+    """passed up to the check that failed, not run after it."""
+    if rejected is None:
+        return dict.fromkeys(names, "passed")
+    failed = names.index(rejected.check)
+    return {n: "passed" if i < failed else "failed" if i == failed else "not run" for i, n in enumerate(names)}
+
+
+def _check_prompt(file: Any, prompt: str) -> None:
+    shown = file.query.to_json()
+    if "plain" not in shown:
+        raise InputError("--prompt: the query in this receipt is sealed; only its client can open it")
+    found = shown["plain"]["prompt"]
+    if found != prompt:
+        raise ReceiptError(PROMPT, repr(found), repr(prompt))
+
+
+def _seen_nonces(path: Path | None) -> list[bytes]:
+    if path is None or not path.exists():
+        return []
+    lines = read_input(path, what="a list of nonces").decode("ascii", "replace").split()
+    return [from_hex(line, length=32, what=f"{path}: nonce") for line in lines]

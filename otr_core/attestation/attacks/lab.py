@@ -1,0 +1,134 @@
+"""A laboratory device: real report bytes re-signed under keys that the laboratory holds.
+
+Whoever extracts a device's attestation key can do what these functions do under the vendor's own root. Here the root is
+the laboratory's, so that such evidence is *simulated* for everyone else. Keys come from a seed: same seed, same keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from otr_core.attestation.chain import Chain, TrustRoots, common_name, fingerprint
+from otr_core.attestation.report import SIGNATURE_BYTES
+
+_FROM, _TO = datetime(2020, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
+_NONCE_AT = 4  # offset of the nonce in the SPDM request
+
+
+@dataclass(frozen=True)
+class LabDevice:
+    """A chain with the names and the firmware id of a real one, and the leaf's key.
+
+    Attributes:
+        chain: five certificates, leaf first, under the laboratory's root.
+        key: the leaf's private key: what an attacker extracts.
+    """
+
+    chain: Chain
+    key: ec.EllipticCurvePrivateKey
+
+    @property
+    def pem(self) -> bytes:
+        return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in self.chain)
+
+    @property
+    def roots(self) -> TrustRoots:
+        """Roots under which this device verifies."""
+        return TrustRoots(device=fingerprint(self.chain[-1]))
+
+    def sign(self, report: bytes, *, nonce: bytes | None = None) -> bytes:
+        """``report`` with its nonce replaced, if one is given, and its signature made with this device's key."""
+        signed = report[:-SIGNATURE_BYTES]
+        if nonce is not None:
+            signed = signed[:_NONCE_AT] + nonce + signed[_NONCE_AT + len(nonce) :]
+        der = self.key.sign(signed, ec.ECDSA(hashes.SHA384(), deterministic_signing=True))
+        return signed + b"".join(part.to_bytes(SIGNATURE_BYTES // 2, "big") for part in decode_dss_signature(der))
+
+
+def lab_key(seed: bytes) -> ec.EllipticCurvePrivateKey:
+    """P-384 key derived from ``seed``."""
+    curve = ec.SECP384R1()
+    return ec.derive_private_key(int.from_bytes(hashlib.sha384(seed).digest(), "big") % (2**383) + 1, curve)
+
+
+def lab_device(model: Chain, seed: bytes) -> LabDevice:
+    """A device with names, serial numbers and firmware id of the real chain ``model``, under the laboratory's root."""
+    keys = [lab_key(seed + bytes([position])) for position in range(len(model))]
+    certificates = []
+    for position, original in enumerate(model):
+        issuer = min(position + 1, len(model) - 1)
+        builder = (
+            x509.CertificateBuilder(
+                subject_name=original.subject,
+                issuer_name=model[issuer].subject,
+                public_key=keys[position].public_key(),
+                serial_number=original.serial_number,
+                not_valid_before=_FROM,
+                not_valid_after=_TO,
+            )
+            .add_extension(_usage(ca=position > 0), critical=True)
+            .add_extension(x509.BasicConstraints(ca=position > 0, path_length=None), critical=True)
+        )
+        for extension in original.extensions:
+            if isinstance(extension.value, x509.UnrecognizedExtension):  # the firmware id
+                builder = builder.add_extension(extension.value, critical=False)
+        certificates.append(builder.sign(keys[issuer], hashes.SHA384(), ecdsa_deterministic=True))
+    return LabDevice(tuple(certificates), keys[0])
+
+
+def lab_ocsp(certificate: x509.Certificate, issuer: x509.Certificate, at: datetime, seed: bytes) -> bytes:
+    """An OCSP *good* for ``certificate`` (DER), signed by a responder that the laboratory certified, not ``issuer``."""
+    from cryptography.x509 import ocsp
+
+    key = lab_key(seed + b"ocsp")
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Lab responder for {common_name(issuer.subject)}")])
+    responder = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, _FROM, _TO)
+        .add_extension(x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.OCSP_SIGNING]), critical=False)
+        .sign(key, hashes.SHA384(), ecdsa_deterministic=True)
+    )
+    builder = ocsp.OCSPResponseBuilder().add_response(
+        certificate, issuer, hashes.SHA384(), ocsp.OCSPCertStatus.GOOD, at, None, None, None
+    )
+    builder = builder.certificates([responder]).responder_id(ocsp.OCSPResponderEncoding.HASH, responder)
+    return builder.sign(key, hashes.SHA384()).public_bytes(Encoding.DER)
+
+
+def _usage(*, ca: bool) -> x509.KeyUsage:
+    no = dict.fromkeys(("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"), False)
+    return x509.KeyUsage(
+        digital_signature=not ca, key_cert_sign=ca, crl_sign=ca, encipher_only=False, decipher_only=False, **no
+    )
+
+
+def lab_rim(rim: bytes, chain: Chain, seed: bytes) -> bytes:
+    """A manifest re-signed by a laboratory leaf with the real signer's name, before the rest of the real chain."""
+    from lxml import etree
+    from signxml import CanonicalizationMethod, DigestAlgorithm, SignatureConstructionMethod, SignatureMethod, XMLSigner
+
+    key, original = lab_key(seed + b"rim"), chain[0]
+    leaf = (
+        x509.CertificateBuilder(original.issuer, original.subject, key.public_key(), original.serial_number, _FROM, _TO)
+        .add_extension(_usage(ca=False), critical=True)
+        .sign(key, hashes.SHA384(), ecdsa_deterministic=True)
+    )
+    root = etree.fromstring(rim, parser=etree.XMLParser(resolve_entities=False, no_network=True))
+    for signature in root.findall("{http://www.w3.org/2000/09/xmldsig#}Signature"):
+        root.remove(signature)
+    signer = XMLSigner(
+        method=SignatureConstructionMethod.enveloped,
+        signature_algorithm=SignatureMethod.ECDSA_SHA384,
+        digest_algorithm=DigestAlgorithm.SHA384,
+        c14n_algorithm=CanonicalizationMethod.CANONICAL_XML_1_1,
+    )
+    signed: bytes = etree.tostring(signer.sign(root, key=key, cert=[leaf, *chain[1:]]))
+    return signed

@@ -1,0 +1,250 @@
+"""A bundle: all evidence about one node, parsed. Files are told apart by content, never by name.
+
+Loading raises ``EvidenceError`` for whatever cannot be read at all; after that, appraisal cannot fail to read.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from otr_core.attestation import chain as chains
+from otr_core.attestation.eventlog import EventLog, parse_event_log
+from otr_core.attestation.nvidia import Device
+from otr_core.attestation.ocsp import OcspResponse, parse_ocsp
+from otr_core.attestation.quote import Collateral, Quote, parse_collateral, parse_quote
+from otr_core.attestation.report import NONCE_BYTES, parse_report
+from otr_core.attestation.rim import Rim, parse_rim
+from otr_core.encoding import canonical_json, from_hex, parse_json
+from otr_core.errors import EvidenceError, InputError
+
+MAX_FILE_BYTES = 8 * 1024 * 1024
+MAX_DEVICES = 64
+
+_MAGIC: tuple[tuple[bytes, str], ...] = (
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"\x89PNG", "a PNG image"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b", "a gzip file"),
+    (b"%PDF", "a PDF file"),
+    (b"\x7fELF", "a program"),
+    (b"\x11\xe0", "an NVIDIA report"),
+    (b"-----BEGIN CERTIFICATE-----", "PEM certificates"),
+    (b"\x03\x00\x02\x00", "an SGX quote"),
+    (b"\x04\x00\x02\x00", "a TDX quote"),
+    (b"\x05\x00\x02\x00", "a TDX quote"),
+    (b"<", "an XML file (a RIM?)"),
+    (b"\x30", "a DER file (an OCSP response?)"),
+)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Parsed evidence. Build it with ``load_bundle``."""
+
+    devices: tuple[Device, ...] = ()
+    rims: tuple[Rim, ...] = ()
+    ocsp: tuple[OcspResponse, ...] = ()
+    quote: Quote | None = None
+    collateral: Collateral | None = None
+    event_log: EventLog | None = None
+    compose: bytes | None = None
+
+    def __post_init__(self) -> None:
+        if not self.devices and self.quote is None:
+            raise EvidenceError("bundle: found no report and no quote, expected at least one of them")
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Lower-case hex SHA-256 over the hashes of all parts: the bundle's content address."""
+        parts = {
+            "devices": [
+                [one.report.sha256, hashlib.sha256(chains.der(one.chain)).hexdigest(), (one.stated_nonce or b"").hex()]
+                for one in self.devices
+            ],
+            "rims": [rim.sha256 for rim in self.rims],
+            "ocsp": [one.sha256 for one in self.ocsp],
+            "quote": None if self.quote is None else self.quote.identity,
+            "collateral": None if self.collateral is None else hashlib.sha256(self.collateral.raw).hexdigest(),
+            "event_log": None if self.event_log is None else hashlib.sha256(self.event_log.raw).hexdigest(),
+            "compose": None if self.compose is None else hashlib.sha256(self.compose).hexdigest(),
+        }
+        return hashlib.sha256(canonical_json(parts)).hexdigest()
+
+
+def load_bundle(
+    *,
+    gpu: Sequence[bytes] = (),
+    gpu_certs: Sequence[bytes] = (),
+    rims: Sequence[bytes] = (),
+    ocsp: Sequence[bytes] = (),
+    quote: bytes | None = None,
+    collateral: bytes | None = None,
+    event_log: bytes | None = None,
+    compose: bytes | None = None,
+) -> Bundle:
+    """Parse the files of one node, given as bytes by slot.
+
+    Args:
+        gpu: NVIDIA evidence, of GPUs and NVSwitches: reports (raw or hex text) or vendor JSON with one or many devices.
+        gpu_certs: PEM chains, leaf first, one per report that comes without its own, in the same order.
+        rims: reference manifests (SWID XML).
+        ocsp: stapled OCSP responses (DER or base64).
+        quote: TDX or SGX quote (raw, hex text, or JSON with ``quote``, whose ``event_log`` is used if none is given).
+        collateral: Intel's collateral for it (JSON).
+        event_log: dstack JSON or binary CCEL.
+        compose: the dstack app compose file, byte for byte.
+
+    Raises:
+        EvidenceError: a file is not what its slot expects; the message says what was found and what was expected.
+    """
+    devices = _devices(gpu, gpu_certs)
+    if event_log is None and quote is not None:
+        event_log = _log_beside(quote)
+    if quote is None and (collateral is not None or event_log is not None or compose is not None):
+        raise EvidenceError("bundle: found collateral, event log or compose file without a quote to go with it")
+    return Bundle(
+        devices=devices,
+        rims=tuple(_in_slot("rim", "a RIM (SWID XML)", data, parse_rim) for data in rims),
+        ocsp=tuple(one for data in ocsp for one in _in_slot("ocsp", "an OCSP response", data, parse_ocsp)),
+        quote=None if quote is None else _in_slot("quote", "a TDX or SGX quote", quote, parse_quote),
+        collateral=None
+        if collateral is None
+        else _in_slot("collateral", "Intel quote collateral (JSON)", collateral, parse_collateral),
+        event_log=None
+        if event_log is None
+        else _in_slot("event-log", "an event log (dstack JSON or CCEL)", event_log, parse_event_log),
+        compose=compose,
+    )
+
+
+def describe(data: bytes) -> str:
+    """What a file looks like, in words, for error messages."""
+    head = data[:4096].lstrip()
+    if not data:
+        return "an empty file"
+    if not any(data[:4096]):
+        return f"{len(data)} bytes beginning with zeros"
+    for magic, name in _MAGIC:
+        if data.startswith(magic) or (magic[:1] in b"<-" and head.startswith(magic)):
+            return name
+    if head[:1] in (b"{", b"["):
+        return "a JSON file"
+    text = re.sub(rb"\s", b"", head[:64])
+    if re.fullmatch(rb"(0x)?[0-9a-fA-F]+", text):
+        digits = text.removeprefix(b"0x").decode()[:16]
+        inner = bytes.fromhex(digits[: len(digits) & ~1])
+        return next((f"{name} as hex text" for magic, name in _MAGIC if inner.startswith(magic)), "hex text")
+    return "text" if head[:64].isascii() and head[:64].isalnum() else "unknown bytes"
+
+
+def _in_slot(slot: str, expected: str, data: bytes, parse: Any) -> Any:
+    if len(data) > MAX_FILE_BYTES:
+        raise EvidenceError(f"{slot}: found {len(data)} bytes, expected {expected} of at most {MAX_FILE_BYTES} bytes")
+    try:
+        return parse(data)
+    except InputError as error:
+        raise EvidenceError(f"{slot}: found {describe(data)}, expected {expected}: {error}") from error
+
+
+def _log_beside(quote: bytes) -> bytes | None:
+    """The event log that dstack guests put beside the quote in one JSON object, if ``quote`` is such a file."""
+    if not quote.lstrip().startswith(b"{") or len(quote) > MAX_FILE_BYTES:
+        return None
+    document = _in_slot("quote", "a TDX or SGX quote", quote, lambda data: parse_json(data, what="quote"))
+    beside = document.get("event_log")
+    return None if not beside else canonical_json(beside)
+
+
+# -- NVIDIA devices ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One device in a file: report bytes, PEM chain (None if it comes in the other slot), nonce beside it."""
+
+    report: bytes
+    pem: bytes | None = None
+    nonce: bytes | None = field(default=None)
+
+
+def _devices(files: Sequence[bytes], chain_files: Sequence[bytes]) -> tuple[Device, ...]:
+    expected = "an NVIDIA report (raw, hex) or vendor JSON with evidence"
+    found = [one for data in files for one in _in_slot("gpu", expected, data, _evidence_in)]
+    if len(found) > MAX_DEVICES:
+        raise EvidenceError(f"gpu: found {len(found)} devices, expected at most {MAX_DEVICES}")
+    bare = sum(one.pem is None for one in found)
+    if len(chain_files) > bare:
+        raise EvidenceError(
+            f"gpu-certs: found {len(chain_files)} chains, expected {bare}, one per report without its own"
+        )
+    loose = iter(chain_files)
+    devices = []
+    for one in found:
+        pem = one.pem if one.pem is not None else next(loose, None)
+        report = _in_slot("gpu", expected, one.report, parse_report)
+        chain = () if pem is None else _in_slot("gpu-certs", "a PEM chain, leaf first", pem, chains.parse_chain)
+        devices.append(Device(report, chain, one.nonce))
+    return tuple(devices)
+
+
+def _evidence_in(data: bytes) -> list[_Found]:
+    if data.lstrip()[:1] not in (b"{", b"["):
+        return [_Found(data)]
+    found = list(_walk(parse_json(data, what="vendor JSON"), None))
+    if not found:
+        raise EvidenceError(
+            "found no object with 'evidence' and 'certificate' in the JSON (a verifier's claims are no evidence)"
+        )
+    return found
+
+
+def _walk(value: Any, nonce: bytes | None) -> Iterator[_Found]:
+    """Devices in vendor JSON of whatever nesting: any object with ``evidence`` and ``certificate``.
+
+    The nearest ``nonce`` on the way down belongs to a device. A value may be a string, or [media type, base64url] as in
+    the conceptual message wrapper of NVIDIA's newer tools.
+    """
+    if isinstance(value, list):
+        for item in value:
+            yield from _walk(item, nonce)
+    elif isinstance(value, dict):
+        if isinstance(_text(value.get("nonce")), str):
+            nonce = _nonce(value["nonce"])
+        evidence, certificate = _text(value.get("evidence")), _text(value.get("certificate"))
+        if evidence is not None and certificate is not None:
+            yield _Found(_decode(evidence, "evidence"), _decode(certificate, "certificate"), nonce)
+            return
+        for key, item in value.items():
+            if key == "nvidia_payload" and isinstance(item, str):  # JSON inside JSON, as inference gateways send it
+                item = parse_json(item, what="nvidia_payload")
+            if isinstance(item, (dict, list)):
+                yield from _walk(item, nonce)
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, list) and len(value) == 2 and all(isinstance(item, str) for item in value):
+        return str(value[1])
+    return value if isinstance(value, str) else None
+
+
+def _nonce(value: Any) -> bytes:
+    if isinstance(value, list):
+        return _decode(str(value[1]), "nonce")
+    return from_hex(value, length=NONCE_BYTES, what="nonce beside the evidence")
+
+
+def _decode(text: str, what: str) -> bytes:
+    if text.lstrip().startswith("-----BEGIN"):
+        return text.encode()
+    compact = "".join(text.split()).rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise EvidenceError(f"{what}: found text that is not base64 ({error})") from error

@@ -1,0 +1,155 @@
+"""Event logs of a TD: what was extended into RTMR0-3, replayed against the registers of the quote.
+
+Two forms are read: the JSON list that dstack guests serve (``imr, event_type, digest, event, event_payload``) and the
+binary CCEL of the firmware (TCG PC Client Platform Firmware Profile, crypto-agile log). A log proves nothing by itself;
+its events count once the replayed registers equal those in a verified quote.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from otr_core.encoding import from_hex, parse_json
+from otr_core.errors import EvidenceError, InputError
+
+MAX_LOG_BYTES = 4 * 1024 * 1024
+MAX_EVENTS = 4096
+RUNTIME_EVENT = 0x0800_0001  # dstack's type for events that software extends into RTMR3
+_DIGEST_BYTES = 48
+_SHA384 = 0x000C
+_SPEC_ID = b"Spec ID Event03\0"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One extension of a register.
+
+    Attributes:
+        register: 0 to 3.
+        kind: event type.
+        digest: 48 bytes extended; empty where the log left it out.
+        name, payload: what was measured, for runtime events.
+    """
+
+    register: int
+    kind: int
+    digest: bytes
+    name: str
+    payload: bytes
+
+    @property
+    def extended(self) -> bytes:
+        """The digest that goes into the register: for runtime events recomputed from name and payload."""
+        return runtime_digest(self.kind, self.name, self.payload) if self.kind == RUNTIME_EVENT else self.digest
+
+
+@dataclass(frozen=True)
+class EventLog:
+    """A parsed log, in order."""
+
+    raw: bytes
+    events: tuple[Event, ...]
+
+    def replay(self, register: int) -> bytes:
+        """Value of RTMR ``register`` after all its events: R = SHA-384(R ‖ digest), from 48 zero bytes."""
+        value = bytes(_DIGEST_BYTES)
+        for event in self.events:
+            if event.register == register:
+                value = hashlib.sha384(value + event.extended).digest()
+        return value
+
+    def payloads(self, name: str) -> tuple[bytes, ...]:
+        """Payloads of the runtime events called ``name`` in RTMR3, in order."""
+        found = (one for one in self.events if one.register == 3 and one.kind == RUNTIME_EVENT)
+        return tuple(one.payload for one in found if one.name == name)
+
+    def digest_problem(self) -> str | None:
+        """None, or which runtime event's stated digest is not that of its name and payload."""
+        for position, event in enumerate(self.events):
+            if event.digest and event.digest != event.extended:
+                return f"event {position} ({event.name}): digest is not that of its payload"
+        return None
+
+
+def runtime_digest(kind: int, name: str, payload: bytes) -> bytes:
+    """SHA-384(type as little-endian u32 ‖ ":" ‖ name ‖ ":" ‖ payload), as dstack guests extend it."""
+    return hashlib.sha384(kind.to_bytes(4, "little") + b":" + name.encode() + b":" + payload).digest()
+
+
+def parse_event_log(data: bytes) -> EventLog:
+    """Parse a log: dstack JSON (the list, or an object with it under ``event_log``) or a binary CCEL.
+
+    Raises:
+        EvidenceError: neither, or malformed.
+    """
+    if len(data) > MAX_LOG_BYTES:
+        raise EvidenceError(f"event log: found {len(data)} bytes, expected at most {MAX_LOG_BYTES}")
+    if _SPEC_ID in data[:64]:
+        events = tuple(_ccel(data))
+    else:
+        listed = _listed(parse_json(data, what="event log"))
+        if listed is None:
+            raise EvidenceError("event log: found JSON without events, expected a list of them or 'event_log'")
+        events = tuple(_event(entry, position) for position, entry in enumerate(listed[:MAX_EVENTS]))
+    if not events:
+        raise EvidenceError("event log: found no event, expected at least one")
+    return EventLog(data, events)
+
+
+def _listed(value: Any) -> list[Any] | None:
+    if isinstance(value, str) and value.lstrip()[:1] == "[":
+        value = parse_json(value, what="event log")
+    if isinstance(value, list):
+        if len(value) > MAX_EVENTS:
+            raise EvidenceError(f"event log: found {len(value)} events, expected at most {MAX_EVENTS}")
+        return value
+    if isinstance(value, dict):
+        return _listed(value["event_log"]) if "event_log" in value else _listed(value.get("tcb_info"))
+    return None
+
+
+def _event(entry: Any, position: int) -> Event:
+    what = f"event {position}"
+    if not isinstance(entry, dict):
+        raise EvidenceError(f"{what}: found {type(entry).__name__}, expected an object")
+    register, kind = entry.get("imr"), entry.get("event_type")
+    if type(register) is not int or not 0 <= register <= 3:
+        raise EvidenceError(f"{what}: imr found {register!r}, expected 0 to 3")
+    if type(kind) is not int or not 0 <= kind < 2**32:
+        raise EvidenceError(f"{what}: event_type found {kind!r}, expected an unsigned 32-bit number")
+    name = entry.get("event", "")
+    if not isinstance(name, str):
+        raise EvidenceError(f"{what}: event found {type(name).__name__}, expected a string")
+    try:
+        digest = from_hex(entry.get("digest", ""), what=f"{what} digest")
+        payload = from_hex(entry.get("event_payload", ""), what=f"{what} payload")
+        name.encode()
+    except (InputError, UnicodeEncodeError) as error:
+        raise EvidenceError(f"{what}: {error}") from error
+    if len(digest) != _DIGEST_BYTES and not (digest == b"" and kind == RUNTIME_EVENT):
+        raise EvidenceError(f"{what}: digest found {len(digest)} bytes, expected {_DIGEST_BYTES}")
+    return Event(register, kind, digest, name, payload)
+
+
+def _ccel(data: bytes) -> Iterator[Event]:
+    """Events of a crypto-agile log. Measurement register *n* + 1 is RTMR *n*; register 0 is MRTD."""
+    at = 32 + int.from_bytes(data[28:32], "little")  # the first record has the old form and holds the spec id
+    for _ in range(MAX_EVENTS):
+        register, kind, digests = (int.from_bytes(data[at + i : at + i + 4], "little") for i in (0, 4, 8))
+        if len(data) - at < 12 or register in (0xFFFF_FFFF, 0):  # the table is longer than the log: filled up
+            return
+        at += 12
+        if digests != 1 or int.from_bytes(data[at : at + 2], "little") != _SHA384 or register > 4:
+            raise EvidenceError(
+                f"event log: found register {register} with {digests} digests, expected one SHA-384 digest"
+            )
+        digest = data[at + 2 : at + 50]
+        size = int.from_bytes(data[at + 50 : at + 54], "little")
+        at += 54 + size
+        if at > len(data):
+            raise EvidenceError(f"event log: found an event of {size} bytes beyond the end")
+        yield Event(register - 1, kind, digest, "", data[at - size : at])
+    raise EvidenceError(f"event log: found more than {MAX_EVENTS} events")

@@ -1,0 +1,87 @@
+"""Appraisal results as an attestation token's claims set, in the shape of RFC 9711 (EAT) and NVIDIA's NRAS v3 claims.
+
+Unsigned: whoever relays it signs it. What the evidence does not show is left out rather than filled in.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from otr_core.attestation.appraisal import Appraisal
+from otr_core.attestation.claims import Status
+
+PROFILE = "tag:otr-core,2026:appraisal/1"
+_NVIDIA_OEM_ID = "5703"  # IANA private enterprise number of NVIDIA, as NRAS writes it
+_CHECKS = {
+    "report-signature-verified": "signature",
+    "report-cert-chain-links-verified": "chain.links",
+    "report-cert-chain-root-pinned": "chain.root",
+    "report-cert-chain-fwid-match": "fwid",
+    "report-nonce-match": "nonce",
+    "driver-rim-signature-verified": "rim.driver.signature",
+    "driver-rim-version-match": "rim.driver.identity",
+    "vbios-rim-signature-verified": "rim.vbios.signature",
+    "vbios-rim-version-match": "rim.vbios.identity",
+    "vbios-index-no-conflict": "measurements.conflict",
+}
+
+
+def eat_claims(appraisal: Appraisal) -> dict[str, Any]:
+    """Claims set with one submodule per device and one for the CPU.
+
+    A check that is *unknown* is absent; true means asserted and false refuted. ``iat`` is the time of appraisal in
+    seconds since the epoch.
+    """
+    submodules: dict[str, Any] = {}
+    for device in appraisal.devices:
+        kind, _, number = device.subject.partition(".")
+        submodules[f"{kind.upper()}-{number}"] = _device(appraisal, device.subject, dict(device.facts))
+    if appraisal.cpu is not None:
+        submodules["CPU"] = _cpu(appraisal, dict(appraisal.cpu))
+    return {
+        "eat_profile": PROFILE,
+        "iat": int(appraisal.as_of.timestamp()),
+        "x-otr-verdict": appraisal.verdict,
+        "x-otr-policy": appraisal.policy.name,
+        "x-otr-bundle": appraisal.bundle,
+        "submods": submodules,
+    }
+
+
+def _status(appraisal: Appraisal, claim_id: str) -> bool | None:
+    """True, false, or None for an unknown or absent claim."""
+    found = next((claim.status for claim in appraisal.claims if claim.id == claim_id), Status.UNKNOWN)
+    return None if found is Status.UNKNOWN else found is Status.ASSERTED
+
+
+def _device(appraisal: Appraisal, subject: str, facts: dict[str, Any]) -> dict[str, Any]:
+    prefix = f"x-nvidia-{facts['kind']}"
+    kinds = ("driver", "vbios") if facts["kind"] == "gpu" else ("vbios",)
+    measured = [_status(appraisal, f"{subject}.measurements.{kind}") for kind in kinds]
+    result = {
+        "ueid": facts["ueid"],
+        "oemid": _NVIDIA_OEM_ID,
+        "hwmodel": facts["hwmodel"],
+        "eat_nonce": facts["nonce"],
+        "measres": "fail" if False in measured else "success" if all(measured) else "absent",
+        f"{prefix}-driver-version": facts["driver"],
+        f"{prefix}-vbios-version": facts["vbios"],
+    }
+    for name, check in _CHECKS.items():
+        found = _status(appraisal, f"{subject}.{check}")
+        if found is not None:
+            result[f"{prefix}-{'attestation-' if name.startswith('report') else ''}{name}"] = found
+    return {key: value for key, value in result.items() if value != ""}
+
+
+def _cpu(appraisal: Appraisal, facts: dict[str, Any]) -> dict[str, Any]:
+    debug = _status(appraisal, "cpu.debug")
+    return {
+        "hwmodel": facts["kind"],
+        "ueid": facts["ppid"] or None,
+        "dbgstat": "enabled" if debug is False else "disabled",
+        "x-otr-tcb-status": facts["tcb_status"] or None,
+        "x-otr-advisories": facts["advisories"],
+        "x-otr-quote-identity": facts["identity"],
+        "measurements": facts["measured"],
+    }

@@ -1,0 +1,233 @@
+"""Intel TDX and SGX quotes and their collateral, through dcap-qvl.
+
+A quote's *identity* is the hash of the part its signature covers (header and report body). Raw quotes are malleable:
+the certificates and padding behind that part can be changed without breaking verification, so a hash of the whole file
+names nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from cryptography import x509
+
+from otr_core.attestation.chain import Chain, parse_chain
+from otr_core.encoding import canonical_json, parse_json
+from otr_core.errors import EvidenceError, InputError
+
+MAX_QUOTE_BYTES = 64 * 1024
+MAX_COLLATERAL_BYTES = 1024 * 1024
+_HEADER_BYTES = 48
+_TDX_REGISTERS = (
+    *("mr_td", "mr_seam", "mr_signer_seam", "mr_config_id", "mr_owner", "mr_owner_config"),
+    *("rt_mr0", "rt_mr1", "rt_mr2", "rt_mr3", "td_attributes", "xfam", "tee_tcb_svn", "report_data"),
+)
+_SGX_REGISTERS = ("mr_enclave", "mr_signer", "attributes", "cpu_svn", "report_data")
+_COLLATERAL_KEYS = (
+    *("pck_crl_issuer_chain", "root_ca_crl", "pck_crl", "tcb_info_issuer_chain", "tcb_info", "tcb_info_signature"),
+    *("qe_identity_issuer_chain", "qe_identity", "qe_identity_signature"),
+)
+# TD attribute bits (Intel TDX module ABI specification, TD_ATTRIBUTES).
+_TD_ATTRIBUTES = {0: "debug", 28: "sept_ve_disable", 29: "migratable", 30: "pks", 31: "kl", 63: "perfmon"}
+
+
+@dataclass(frozen=True)
+class Quote:
+    """A parsed quote.
+
+    Attributes:
+        raw: the file's bytes.
+        kind: ``TDX`` or ``SGX``.
+        version: quote version, 3 (SGX), 4 or 5 (TDX).
+        registers: measurement registers, attributes and report_data, by name.
+        fmspc: platform family named in the PCK certificate, hex; empty if there is none.
+        chain: PCK certificates inside the quote; empty if there are none or they cannot be read.
+    """
+
+    raw: bytes
+    kind: str
+    version: int
+    registers: Mapping[str, bytes]
+    fmspc: str
+    chain: Chain
+
+    @functools.cached_property
+    def signed(self) -> bytes:
+        """The part that the attestation key signs: header and report body."""
+        if self.kind == "SGX":
+            return self.raw[: _HEADER_BYTES + 384]
+        if self.version == 4:
+            return self.raw[: _HEADER_BYTES + 584]
+        size = int.from_bytes(self.raw[_HEADER_BYTES + 2 : _HEADER_BYTES + 6], "little")  # v5: type u16, size u32, body
+        return self.raw[: _HEADER_BYTES + 6 + size]
+
+    @property
+    def identity(self) -> str:
+        """Lower-case hex SHA-256 of the signed part."""
+        return hashlib.sha256(self.signed).hexdigest()
+
+    @property
+    def report_data(self) -> bytes:
+        return self.registers["report_data"]
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """Names of the TD attributes that are set, or of the SGX flags that matter here."""
+        if self.kind == "SGX":
+            return ("debug",) if self.registers["attributes"][0] & 2 else ()
+        bits = int.from_bytes(self.registers["td_attributes"], "little")
+        return tuple(_TD_ATTRIBUTES.get(bit, f"bit{bit}") for bit in range(64) if bits >> bit & 1)
+
+    @property
+    def debuggable(self) -> bool:
+        """Whether a debugger may look inside. Any bit of the TD's "under debug" byte counts, not only bit 0."""
+        return "debug" in self.attributes if self.kind == "SGX" else self.registers["td_attributes"][0] != 0
+
+
+@dataclass(frozen=True)
+class Collateral:
+    """Intel's signed statements about a platform family, as dcap-qvl takes them.
+
+    Attributes:
+        raw: canonical JSON of the nine parts that are used. A PCK chain in the file is left out: it would override the
+            quote's own.
+        parsed: dcap-qvl's object.
+        issued, expires: earliest issue and earliest expiry of TCB info and QE identity.
+        windows: validity of every dated part (name, from, to).
+        evaluation: the lower tcbEvaluationDataNumber of the two.
+    """
+
+    raw: bytes
+    parsed: Any
+    issued: datetime
+    expires: datetime
+    evaluation: int
+    windows: tuple[tuple[str, datetime, datetime], ...]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What dcap-qvl says about a quote whose signatures all hold."""
+
+    status: str
+    advisories: tuple[str, ...]
+    ppid: str
+
+
+def parse_quote(data: bytes) -> Quote:
+    """Parse a quote given raw, as hex text, as a JSON list of bytes, or as JSON with ``quote`` in hex.
+
+    Raises:
+        EvidenceError: none of these, or not a quote that can be read.
+    """
+    raw = _raw_bytes(data)
+    import dcap_qvl
+
+    try:
+        parsed = dcap_qvl.parse_quote(raw)
+        kind, version, report = parsed.quote_type(), int(parsed.header.version), parsed.report
+        names = _TDX_REGISTERS if kind == "TDX" else _SGX_REGISTERS
+        registers = {name: bytes(getattr(report, name)) for name in names}
+    except (ValueError, AttributeError) as error:
+        raise EvidenceError(
+            f"quote: found bytes that cannot be read ({_line(error)}), expected a TDX or SGX quote"
+        ) from error
+    try:  # what is behind the signed part may be broken; verification will say so
+        fmspc, chain = parsed.fmspc().lower(), parse_chain(bytes(parsed.cert_chain_pem_bytes() or b""))
+    except (ValueError, EvidenceError):
+        fmspc, chain = "", ()
+    return Quote(raw, kind, version, registers, fmspc, chain)
+
+
+def parse_collateral(data: bytes) -> Collateral:
+    """Parse collateral (JSON with the parts that Intel's PCS serves; binary parts as hex or as lists of bytes).
+
+    Raises:
+        EvidenceError: not such a document.
+    """
+    if len(data) > MAX_COLLATERAL_BYTES:
+        raise EvidenceError(f"collateral: found {len(data)} bytes, expected at most {MAX_COLLATERAL_BYTES}")
+    import dcap_qvl
+
+    try:
+        document = parse_json(data, what="collateral")
+        parts = {key: _hex_if_bytes(document[key]) for key in _COLLATERAL_KEYS}
+        raw = canonical_json(parts)
+        parsed = dcap_qvl.QuoteCollateralV3.from_json(raw.decode())
+        signed = {key: parse_json(parts[key], what=key) for key in ("tcb_info", "qe_identity")}
+        windows = [(key, _moment(one["issueDate"]), _moment(one["nextUpdate"])) for key, one in signed.items()]
+        issued, expires = min(start for _, start, _ in windows), min(end for _, _, end in windows)
+        evaluation = min(int(one["tcbEvaluationDataNumber"]) for one in signed.values())
+        return Collateral(raw, parsed, issued, expires, evaluation, (*windows, *_dated_parts(parts)))
+    except (InputError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise EvidenceError(
+            f"collateral: found a document that cannot be read ({_line(error)}), expected Intel PCS parts"
+        ) from error
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def _dated_parts(parts: Mapping[str, str]) -> Iterator[tuple[str, datetime, datetime]]:
+    """Validity of the revocation lists and of the certificates that sign the parts."""
+    for key in ("root_ca_crl", "pck_crl"):
+        crl = x509.load_der_x509_crl(bytes.fromhex(parts[key]))
+        yield key, crl.last_update_utc, crl.next_update_utc or datetime.max.replace(tzinfo=UTC)
+    for key in ("pck_crl_issuer_chain", "tcb_info_issuer_chain", "qe_identity_issuer_chain"):
+        for certificate in parse_chain(parts[key].encode(), what=key):
+            yield key, certificate.not_valid_before_utc, certificate.not_valid_after_utc
+
+
+def verify_quote(quote: Quote, collateral: Collateral, as_of: datetime) -> Verified | str:
+    """What the verified quote says, or the reason why it does not verify at ``as_of``."""
+    import dcap_qvl
+
+    try:
+        report = dcap_qvl.verify(quote.raw, collateral.parsed, int(as_of.timestamp()))
+        return Verified(report.status, tuple(sorted(report.advisory_ids)), bytes(report.ppid).hex())
+    except (ValueError, OverflowError) as error:
+        return _line(error).removeprefix("Verification failed: ")
+
+
+def _raw_bytes(data: bytes) -> bytes:
+    if len(data) > 8 * MAX_QUOTE_BYTES:
+        raise EvidenceError(f"quote: found {len(data)} bytes, expected at most {MAX_QUOTE_BYTES}")
+    text = data.strip()
+    if text[:1] in (b"{", b"["):
+        document = parse_json(text, what="quote")
+        if isinstance(document, dict):
+            document = document.get("quote")
+        if isinstance(document, str):
+            return _from_hex_text(document.encode())
+        if isinstance(document, list):
+            try:
+                return bytes(document)
+            except (TypeError, ValueError) as error:
+                raise EvidenceError(f"quote: found a JSON list that is not bytes ({error})") from error
+        raise EvidenceError("quote: found JSON without 'quote', expected it in hex")
+    return _from_hex_text(text) if text[:2].isalnum() and text[:2].isascii() else data
+
+
+def _from_hex_text(text: bytes) -> bytes:
+    try:
+        return bytes.fromhex(text.strip().removeprefix(b"0x").decode("ascii"))
+    except ValueError as error:
+        raise EvidenceError(f"quote: found text that is not hex ({_line(error)})") from error
+
+
+def _hex_if_bytes(value: Any) -> str:
+    if isinstance(value, list):
+        return bytes(value).hex()
+    if not isinstance(value, str):
+        raise EvidenceError(f"collateral: found {type(value).__name__}, expected a string")
+    return value
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,133 @@
+"""Classes of adversaries, and what the protocol can and cannot do about each.
+
+"Byzantine fault tolerance against rational adversaries" mixes two worlds. A rational adversary is deterred where the
+inequality of ``deterrence`` holds; a Byzantine one acts whatever it costs, and then the protocol only bounds the number
+of wrong answers per stake and evicts. No fault threshold protects a single answer, because a single operator makes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from otr_core.economics import quantities as q
+from otr_core.economics.bursts import break_profit
+from otr_core.economics.detection import gated_detection, undetected_cheats
+from otr_core.economics.incentives import self_report_loss
+from otr_core.economics.model import Answer, Bond, Watch
+from otr_core.errors import ParameterError
+
+RATIONAL = "rational, no break"
+BREAK = "rational, software break until the patch"
+PERMANENT = "rational, key extracted from one platform"
+CLONES = "rational, one extracted key on many identities"
+GENERATION = "rational, whole hardware generation broken"
+COLLUDING = "operator and fishermen collude"
+MALICIOUS = "malicious, whatever it costs"
+CLASSES = (RATIONAL, BREAK, PERMANENT, CLONES, GENERATION, COLLUDING, MALICIOUS)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one class of adversary does.
+
+    Attributes:
+        adversary: one of ``CLASSES``.
+        detection: D it faces per cheat.
+        deterred: whether honesty pays strictly more.
+        profit_usd: profit over honesty of cheating until caught or patched, per identity and before the attack's cost.
+        undetected: expected wrong answers before the first catch if it cheats anyway, per identity.
+        total_undetected: the same over all identities it controls.
+    """
+
+    adversary: str
+    detection: float
+    deterred: bool
+    profit_usd: float
+    undetected: float
+    total_undetected: float
+
+
+def outcome(
+    adversary: str,
+    *,
+    answer: Answer,
+    bond: Bond,
+    watch: Watch,
+    someone_checks: float,
+    attestation: float,
+    until_patch: float,
+    identities: int = 1,
+) -> Outcome:
+    """What ``adversary`` does and what it costs the users.
+
+    Args:
+        someone_checks: phi, from the equilibrium or measured.
+        attestation: probability that the gate stops an operator without a break, [0, 1].
+        until_patch: N, answers per identity while a software break is open.
+        identities: staked identities that one extracted key (clones) or one broken generation serves.
+
+    A key extracted from one platform, or a broken hardware generation, is not patched: only a catch ends it. Colluding
+    fishermen do not check, and of the slash they return their reward to the operator. The malicious class holds a
+    break.
+
+    Raises:
+        ParameterError: unknown class or an argument outside its range.
+    """
+    if adversary not in CLASSES:
+        raise ParameterError("adversary", adversary, f"one of {CLASSES}")
+    phi = 0.0 if adversary == COLLUDING else someone_checks
+    detection = watch.detection(phi)
+    loss = bond.loss_usd
+    attempts = np.inf
+    copies = q.whole("identities", identities, least=1) if adversary in (CLONES, GENERATION) else 1
+    if adversary == RATIONAL:
+        detection = float(gated_detection(attestation=attestation, rho=watch.rho, d=watch.d, phi=phi, w=watch.w))
+    if adversary == BREAK:
+        attempts = until_patch
+    if adversary == COLLUDING:
+        loss = float(
+            self_report_loss(
+                stake_usd=bond.stake_usd,
+                slash_fraction=bond.slash_fraction,
+                reward_share=bond.reward_share,
+                dispute_cost_usd=bond.dispute_cost_usd,
+            )
+        )
+    profit = break_profit(
+        gain_usd=answer.gain_usd,
+        price_usd=answer.price_usd,
+        loss_usd=loss,
+        detection=detection,
+        attempts=attempts,
+    )
+    undetected = float(undetected_cheats(detection=detection, attempts=attempts))
+    deterred = adversary != MALICIOUS and detection * (answer.price_usd + loss) > answer.gain_usd
+    return Outcome(adversary, detection, deterred, float(profit), undetected, undetected * copies)
+
+
+def outcomes(
+    *,
+    answer: Answer,
+    bond: Bond,
+    watch: Watch,
+    someone_checks: float,
+    attestation: float,
+    until_patch: float,
+    identities: int,
+) -> list[Outcome]:
+    """``outcome`` for every class, in order."""
+    return [
+        outcome(
+            name,
+            answer=answer,
+            bond=bond,
+            watch=watch,
+            someone_checks=someone_checks,
+            attestation=attestation,
+            until_patch=until_patch,
+            identities=identities,
+        )
+        for name in CLASSES
+    ]

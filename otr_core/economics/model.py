@@ -1,0 +1,182 @@
+"""The parameters of the game as objects: each carries its units in its names and is checked when built.
+
+``Answer`` is what one query pays and costs, ``Bond`` what is at stake behind it, ``Watch`` who checks, ``Market`` what
+proofs and capital cost, ``Flow`` how fast answers and verdicts come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+from otr_core.economics import quantities as q
+from otr_core.economics.bursts import in_flight
+from otr_core.economics.detection import detection_probability
+from otr_core.economics.deterrence import deterrence_threshold, loss_if_caught
+from otr_core.economics.equilibrium import Equilibrium, equilibrium
+from otr_core.errors import ParameterError
+
+_CHECKS = {"_usd": q.amount, "_s": q.amount, "_per_s": q.amount, "_per_year": q.amount}
+
+
+def _check(values: object, **special: Any) -> None:
+    """Check every field by its unit suffix, or by the function ``special`` names; without a suffix a probability."""
+    for field in fields(values):  # type: ignore[arg-type]
+        suffix = next((end for end in _CHECKS if field.name.endswith(end)), None)
+        checked = special.get(field.name) or (_CHECKS[suffix] if suffix else q.probability)
+        found = getattr(values, field.name)
+        if checked(field.name, found).ndim:
+            raise ParameterError(field.name, found, "one number, not an array")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One query: its price v, what computing it honestly (c_H) and cheating (c_L) costs, what a cheat earns outside."""
+
+    price_usd: float
+    honest_cost_usd: float
+    cheat_cost_usd: float
+    outside_gain_usd: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self, outside_gain_usd=q.gain)
+
+    @property
+    def gain_usd(self) -> float:
+        """g: compute saved plus outside gain."""
+        return self.honest_cost_usd - self.cheat_cost_usd + self.outside_gain_usd
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bond:
+    """Stake S, slashed fraction sigma, dispute cost k; and how a slash is shared out.
+
+    ``reward_share`` goes to who caught the cheat, ``burnt_share`` to nobody, the rest to the user; together at most 1.
+    """
+
+    stake_usd: float
+    slash_fraction: float
+    dispute_cost_usd: float = 0.0
+    reward_share: float = 0.0
+    burnt_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self, stake_usd=q.positive)
+        if self.reward_share + self.burnt_share > 1.0:
+            total = self.reward_share + self.burnt_share
+            raise ParameterError("reward_share + burnt_share", total, "shares of one slash, together at most 1")
+
+    @property
+    def loss_usd(self) -> float:
+        """``sigma S + k``."""
+        return float(loss_if_caught(**self.slash))
+
+    @property
+    def slash(self) -> dict[str, float]:
+        """The three numbers of the deterrence formulas."""
+        return {
+            "stake_usd": self.stake_usd,
+            "slash_fraction": self.slash_fraction,
+            "dispute_cost_usd": self.dispute_cost_usd,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """Who checks: rate rho and catch d of the spot checks; n fishermen, what they pay and earn; planted faults."""
+
+    rho: float
+    d: float = 1.0
+    w: float = 1.0
+    fishermen: int = 0
+    check_cost_usd: float = 0.0
+    planted_rate: float = 0.0
+    bounty_usd: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self, fishermen=q.count)
+
+    def detection(self, someone_checks: float) -> float:
+        """D when at least one fisherman checks with probability ``someone_checks``."""
+        return float(detection_probability(rho=self.rho, d=self.d, phi=someone_checks, w=self.w))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Market:
+    """What one proof costs, the yearly rate paid for staked capital, and how many queries a year share a stake."""
+
+    proof_cost_usd: float
+    capital_rate_per_year: float
+    queries_per_year: float
+
+    def __post_init__(self) -> None:
+        _check(self, queries_per_year=q.positive)
+
+    @property
+    def capital_cost_usd(self) -> float:
+        """iota: cost of holding one dollar of stake for one query."""
+        return self.capital_rate_per_year / self.queries_per_year
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flow:
+    """Queries per second of one operator, seconds until a verdict, seconds until a break is patched."""
+
+    queries_per_s: float
+    verdict_s: float
+    patch_s: float
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def in_flight(self) -> float:
+        """M: answers out before the first verdict."""
+        return float(in_flight(queries_per_s=self.queries_per_s, delay_s=self.verdict_s))
+
+    @property
+    def until_patch(self) -> float:
+        """N: answers served while a break is open."""
+        return float(in_flight(queries_per_s=self.queries_per_s, delay_s=self.patch_s))
+
+
+def threshold(answer: Answer, bond: Bond) -> float:
+    """tau of an answer behind a bond."""
+    return float(deterrence_threshold(gain_usd=answer.gain_usd, price_usd=answer.price_usd, **bond.slash))
+
+
+def play(answer: Answer, bond: Bond, watch: Watch) -> Equilibrium:
+    """The equilibrium of the game these parameters describe."""
+    return equilibrium(
+        gain_usd=answer.gain_usd,
+        price_usd=answer.price_usd,
+        **bond.slash,
+        rho=watch.rho,
+        d=watch.d,
+        w=watch.w,
+        fishermen=watch.fishermen,
+        check_cost_usd=watch.check_cost_usd,
+        reward_share=bond.reward_share,
+        planted_rate=watch.planted_rate,
+        bounty_usd=watch.bounty_usd,
+    )
+
+
+Part = TypeVar("Part", Answer, Bond, Watch, Market, Flow)
+
+
+def build(part: type[Part], values: Mapping[str, Any]) -> Part:
+    """``part`` from a mapping; an unknown or missing key is an error that names it.
+
+    Raises:
+        ParameterError: such a key, or a value outside its range.
+    """
+    known = {field.name for field in fields(part)}
+    for key in values:
+        if key not in known:
+            raise ParameterError(f"{part.__name__.lower()}.{key}", values[key], f"only the keys {sorted(known)}")
+    try:
+        return part(**values)
+    except TypeError as error:
+        raise ParameterError(part.__name__.lower(), sorted(values), f"all needed keys of {sorted(known)}") from error

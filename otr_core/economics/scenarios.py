@@ -1,0 +1,123 @@
+"""Use cases as data: ``data/scenarios/*.toml``, every number with its source and date.
+
+A scenario has a title, a sentence ``about`` it, and one table per part of ``model`` plus ``limits``. Each number is
+written as ``{ value = ..., source = "...", date = "..." }``; a source that begins with "assumption" says it is ours.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from otr_core.economics import quantities as q
+from otr_core.economics.model import Answer, Bond, Flow, Market, Watch, build
+from otr_core.errors import InputError, MissingDataError, ParameterError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What the use case can bear, and how wrong its numbers may be.
+
+    Attributes:
+        most_stake_usd: largest stake an operator can be asked for.
+        most_cost_usd: largest cost of checking per query (proofs plus interest on the stake).
+        most_wait_s: longest the user can wait before acting on the answer.
+        proof_s: seconds one proof takes one prover; provers: how many there are per operator.
+        gain_margin: the gain may be this many times larger, 1 or more; proof_cost_margin: so may a proof's cost.
+        detection_margin: a sampled cheat may be caught only this often of what d says, (0, 1].
+    """
+
+    most_stake_usd: float
+    most_cost_usd: float
+    most_wait_s: float
+    proof_s: float
+    provers: float
+    gain_margin: float = 1.0
+    proof_cost_margin: float = 1.0
+    detection_margin: float = 1.0
+
+    def __post_init__(self) -> None:
+        q.positive("most_stake_usd", self.most_stake_usd)
+        for name in ("most_cost_usd", "most_wait_s", "proof_s", "provers"):
+            q.amount(name, getattr(self, name))
+        for name in ("gain_margin", "proof_cost_margin"):
+            if q.amount(name, getattr(self, name)) < 1:
+                raise ParameterError(name, getattr(self, name), "a finite number, 1 or more")
+        if q.probability("detection_margin", self.detection_margin) == 0:
+            raise ParameterError("detection_margin", self.detection_margin, "a share above 0, at most 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """One use case; ``sources`` maps ``part.key`` to source and date."""
+
+    name: str
+    title: str
+    about: str
+    answer: Answer
+    bond: Bond
+    watch: Watch
+    market: Market
+    flow: Flow
+    limits: Limits
+    sources: Mapping[str, str]
+
+
+_PARTS: dict[str, Any] = {
+    "answer": Answer,
+    "bond": Bond,
+    "watch": Watch,
+    "market": Market,
+    "flow": Flow,
+    "limits": Limits,
+}
+
+
+def parse(name: str, text: str) -> Scenario:
+    """The scenario in ``text`` (TOML), named ``name``.
+
+    Raises:
+        InputError: not TOML.
+        ParameterError: an unknown or missing key, a number without source or date, a value outside its range.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"scenario {name}: not readable as TOML ({error})") from error
+    for key in document:
+        if key not in ("title", "about", *_PARTS):
+            raise ParameterError(f"{name}.{key}", document[key], f"only title, about and {sorted(_PARTS)}")
+    for key in ("title", "about"):
+        if not isinstance(document.get(key), str) or not document[key].strip():
+            raise ParameterError(f"{name}.{key}", document.get(key), "text that is not empty")
+    parts, sources = {}, {}
+    for part, kind in _PARTS.items():
+        table = document.get(part)
+        if not isinstance(table, dict):
+            raise ParameterError(f"{name}.{part}", table, "a table of numbers")
+        values = {}
+        for key, entry in table.items():
+            if not isinstance(entry, dict) or sorted(entry) != ["date", "source", "value"]:
+                raise ParameterError(f"{name}.{part}.{key}", entry, "value, source and date")
+            if not all(isinstance(entry[word], str) and entry[word].strip() for word in ("source", "date")):
+                raise ParameterError(f"{name}.{part}.{key}", entry, "a source and a date in words")
+            values[key] = entry["value"]
+            sources[f"{part}.{key}"] = f"{entry['source']} ({entry['date']})"
+        parts[part] = build(kind, values)
+    return Scenario(name=name, title=document["title"], about=document["about"], sources=sources, **parts)
+
+
+def load(data_dir: Path | str) -> dict[str, Scenario]:
+    """Every scenario of ``data_dir/scenarios``, by file name, in the order of their names.
+
+    Raises:
+        MissingDataError: none there. Else as ``parse``.
+    """
+    folder = Path(data_dir) / "scenarios"
+    files = sorted(folder.glob("*.toml"))
+    if not files:
+        raise MissingDataError(f"{folder}: no scenarios/*.toml here; restore them from the repository")
+    return {path.stem: parse(path.stem, path.read_text(encoding="utf-8")) for path in files}

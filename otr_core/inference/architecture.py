@@ -1,0 +1,153 @@
+"""The shape of a Llama-architecture decoder: what a checkpoint must hold, and nothing a library added to its config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from otr_core.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Dimensions and constants of one Llama decoder (names follow the checkpoint format, units are counts).
+
+    Attributes:
+        hidden, intermediate: width of the residual stream and of the MLP.
+        layers, heads, kv_heads, head_dim: decoder layers, query heads, key/value heads, values per head.
+        vocab, context: token ids, and the most positions that the model was trained for.
+        rms_eps, rope_theta: constants of RMSNorm and of the rotary embedding.
+        tied: the output matrix is the embedding matrix.
+        stop_ids: token ids that end an answer.
+    """
+
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab: int
+    context: int
+    rms_eps: float
+    rope_theta: float
+    tied: bool
+    stop_ids: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "intermediate", "layers", "heads", "kv_heads", "head_dim", "vocab", "context"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ModelError(f"config {name}: found {value!r}, expected a positive integer")
+        if self.heads % self.kv_heads or self.head_dim % 2:
+            raise ModelError(
+                f"config heads: found {self.heads} over {self.kv_heads} of {self.head_dim} values, "
+                "expected a whole number of query heads per key head and an even head size"
+            )
+        if not 0 < self.rms_eps < 1 or not self.rope_theta > 1:
+            raise ModelError(f"config constants: found rms_eps {self.rms_eps}, rope_theta {self.rope_theta}")
+        if not self.stop_ids or any(not 0 <= token < self.vocab for token in self.stop_ids):
+            raise ModelError(f"config stop ids: found {self.stop_ids}, expected ids below {self.vocab}")
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Architecture:
+        """Read a checkpoint's ``config.json`` (both the older and the current spelling of the rotary settings).
+
+        Raises:
+            ModelError: not a Llama decoder, or one with a feature (biases, scaled rotary positions) not computed here.
+        """
+        rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+        wanted = {
+            "model_type": (config.get("model_type"), "llama"),
+            "hidden_act": (config.get("hidden_act", "silu"), "silu"),
+            "attention_bias": (config.get("attention_bias", False), False),
+            "mlp_bias": (config.get("mlp_bias", False), False),
+            "rope_type": (rope.get("rope_type", rope.get("type", "default")), "default"),
+        }
+        for name, (found, expected) in wanted.items():
+            if found != expected:
+                raise ModelError(f"config {name}: found {found!r}, expected {expected!r} (only plain Llama runs)")
+        try:
+            heads = config["num_attention_heads"]
+            stop = config["eos_token_id"]
+            return cls(
+                hidden=config["hidden_size"],
+                intermediate=config["intermediate_size"],
+                layers=config["num_hidden_layers"],
+                heads=heads,
+                kv_heads=config.get("num_key_value_heads") or heads,
+                head_dim=config.get("head_dim") or config["hidden_size"] // heads,
+                vocab=config["vocab_size"],
+                context=config["max_position_embeddings"],
+                rms_eps=float(config["rms_norm_eps"]),
+                rope_theta=float(rope.get("rope_theta", config.get("rope_theta", 10000.0))),
+                tied=bool(config.get("tie_word_embeddings", False)),
+                stop_ids=tuple(stop) if isinstance(stop, list) else (stop,),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"config: {error!r}, expected the fields of a Llama config.json") from error
+
+    def config(self) -> dict[str, Any]:
+        """The same facts as a ``config.json`` that transformers reads; the canonical form that a model id hashes."""
+        return {
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "hidden_act": "silu",
+            "attention_bias": False,
+            "mlp_bias": False,
+            "hidden_size": self.hidden,
+            "intermediate_size": self.intermediate,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.kv_heads,
+            "head_dim": self.head_dim,
+            "vocab_size": self.vocab,
+            "max_position_embeddings": self.context,
+            "rms_norm_eps": self.rms_eps,
+            "rope_parameters": {"rope_type": "default", "rope_theta": self.rope_theta},
+            "tie_word_embeddings": self.tied,
+            "eos_token_id": list(self.stop_ids),
+        }
+
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of each tensor of the checkpoint; a tied output matrix is not among them."""
+        query, key = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        shapes: dict[str, tuple[int, ...]] = {
+            "model.embed_tokens.weight": (self.vocab, self.hidden),
+            "model.norm.weight": (self.hidden,),
+        }
+        if not self.tied:
+            shapes["lm_head.weight"] = (self.vocab, self.hidden)
+        for layer in range(self.layers):
+            for part, shape in (
+                ("input_layernorm", (self.hidden,)),
+                ("self_attn.q_proj", (query, self.hidden)),
+                ("self_attn.k_proj", (key, self.hidden)),
+                ("self_attn.v_proj", (key, self.hidden)),
+                ("self_attn.o_proj", (self.hidden, query)),
+                ("post_attention_layernorm", (self.hidden,)),
+                ("mlp.gate_proj", (self.intermediate, self.hidden)),
+                ("mlp.up_proj", (self.intermediate, self.hidden)),
+                ("mlp.down_proj", (self.hidden, self.intermediate)),
+            ):
+                shapes[f"model.layers.{layer}.{part}.weight"] = shape
+        return shapes
+
+    def check_tensors(self, found: Mapping[str, tuple[int, ...]]) -> None:
+        """Compare a checkpoint's tensors with what this decoder needs.
+
+        Raises:
+            ModelError: a tensor is missing, extra or of another shape.
+        """
+        expected = self.tensors()
+        missing, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+        if missing or extra:
+            detail = f"{missing[0]} missing" if missing else f"{extra[0]} extra"
+            raise ModelError(
+                f"checkpoint tensors: found {len(found)} ({len(missing)} missing, {len(extra)} extra: {detail}), "
+                f"expected {len(expected)}; the checkpoint does not fit its config.json"
+            )
+        for name, shape in expected.items():
+            if tuple(found[name]) != shape:
+                raise ModelError(f"tensor {name}: found shape {tuple(found[name])}, expected {shape}")

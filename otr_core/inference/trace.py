@@ -1,0 +1,255 @@
+"""The execution trace: one salted leaf per (position, layer), committed while the answer is generated.
+
+*Positions* are the tokens that were fed to the decoder, 0-based: the P prompt tokens and all but the last of the G
+answer tokens, P + G − 1 in all (the last answer token is chosen, never fed). Leaf number ``position × layers + layer``.
+
+A leaf is itself the root of a small RFC 6962 tree over what later steps read: the layer's output row, its new key row
+(rotated, as cached) and its new value row, in this order, each cut into pieces of 1 KiB. A piece's content is
+``salt ‖ bytes`` with salt = HMAC-SHA256(seed, position, layer, piece): salts are derived from one secret, not stored,
+and an opened piece tells nothing of its neighbours. Rows are little-endian in the lane's number format.
+"""
+
+from __future__ import annotations
+
+import hmac
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Protocol
+
+from otr_core import merkle
+from otr_core.errors import InputError, ParameterError, ProofError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PIECE_BYTES = 1024
+SALT_BYTES = 32
+
+
+@dataclass(frozen=True)
+class TraceShape:
+    """Size of a trace: fed positions, decoder layers, and the bytes of an output row and of a key (or value) row."""
+
+    positions: int
+    layers: int
+    output_bytes: int
+    kv_bytes: int
+
+    def __post_init__(self) -> None:
+        for name in ("positions", "layers", "output_bytes", "kv_bytes"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**32:
+                raise ParameterError(f"trace {name}", value, "an integer, 1 to 2^32 - 1")
+
+    @property
+    def leaves(self) -> int:
+        return self.positions * self.layers
+
+    @property
+    def pieces(self) -> int:
+        """Pieces under one leaf."""
+        return -(-self.output_bytes // PIECE_BYTES) + 2 * -(-self.kv_bytes // PIECE_BYTES)
+
+    def piece_bytes(self, piece: int) -> int:
+        """Length of piece number ``piece``."""
+        for row in (self.output_bytes, self.kv_bytes, self.kv_bytes):
+            count = -(-row // PIECE_BYTES)
+            if piece < count:
+                return min(PIECE_BYTES, row - piece * PIECE_BYTES)
+            piece -= count
+        raise InputError(f"piece: found {piece + self.pieces}, expected 0 to {self.pieces - 1}")
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "positions": self.positions,
+            "layers": self.layers,
+            "output_bytes": self.output_bytes,
+            "kv_bytes": self.kv_bytes,
+        }
+
+
+@dataclass(frozen=True)
+class LayerState:
+    """What one layer leaves behind at one position: its output row and its new key and value rows, as bytes."""
+
+    output: bytes
+    key: bytes
+    value: bytes
+
+    def pieces(self) -> list[bytes]:
+        """The pieces under the leaf, in order."""
+        rows = (self.output, self.key, self.value)
+        return [row[at : at + PIECE_BYTES] for row in rows for at in range(0, len(row), PIECE_BYTES)]
+
+
+class Recorder(Protocol):
+    """Receives what layers leave behind. Arrays are uint8: (layers, positions, bytes of a row)."""
+
+    def absorb(self, layer: int, position: int, output: np.ndarray, key: np.ndarray, value: np.ndarray) -> None:
+        """Rows of ``len(output)`` layers from ``layer`` on, of consecutive positions from ``position`` on."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A committed trace: its shape and its leaves (32 bytes each, position-major)."""
+
+    shape: TraceShape
+    leaves: tuple[bytes, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.leaves) != self.shape.leaves:
+            raise InputError(f"trace: found {len(self.leaves)} leaves, expected {self.shape.leaves}")
+
+    @property
+    def root(self) -> bytes:
+        """RFC 6962 root over the leaves."""
+        return merkle.root(self.leaves)
+
+
+class TraceRecorder:
+    """Commits to states as they come and keeps 32 bytes of each.
+
+    Args:
+        seed: 32 secret bytes from which all salts derive.
+    """
+
+    def __init__(self, seed: bytes) -> None:
+        check_seed(seed)
+        self._seed = seed
+        self._leaves: list[list[bytes]] = []  # by layer, then position
+        self._row_bytes = (0, 0)
+
+    def absorb(self, layer: int, position: int, output: np.ndarray, key: np.ndarray, value: np.ndarray) -> None:
+        layers, positions = output.shape[:2]
+        self._row_bytes = (output.shape[2], key.shape[2])
+        while len(self._leaves) < layer + layers:
+            self._leaves.append([])
+        rows = [array.tobytes() for array in (output, key, value)]
+        sizes = [array.shape[2] for array in (output, key, value)]
+        for i in range(layers):
+            own = self._leaves[layer + i]
+            if len(own) != position:
+                raise InputError(f"trace of layer {layer + i}: found position {position}, expected {len(own)}")
+            for j in range(positions):
+                at = i * positions + j
+                pieces = []
+                for row, size in zip(rows, sizes, strict=True):
+                    end = (at + 1) * size
+                    pieces += [row[k : min(k + PIECE_BYTES, end)] for k in range(at * size, end, PIECE_BYTES)]
+                own.append(leaf(self._seed, position + j, layer + i, pieces))
+
+    def finish(self) -> Trace:
+        """The trace of everything absorbed."""
+        by_layer = self._leaves
+        if not by_layer or any(len(own) != len(by_layer[0]) for own in by_layer):
+            raise InputError("trace: layers have seen different numbers of positions")
+        shape = TraceShape(len(by_layer[0]), len(by_layer), *self._row_bytes)
+        return Trace(shape, tuple(own[position] for position in range(shape.positions) for own in by_layer))
+
+
+class StateKeeper:
+    """Keeps the states of chosen (position, layer) pairs while an answer is run again, for an opening or a dispute."""
+
+    def __init__(self, wanted: Sequence[tuple[int, int]]) -> None:
+        self._wanted = frozenset(wanted)
+        self.states: dict[tuple[int, int], LayerState] = {}
+
+    def absorb(self, layer: int, position: int, output: np.ndarray, key: np.ndarray, value: np.ndarray) -> None:
+        layers, positions = output.shape[:2]
+        for at_position, at_layer in self._wanted:
+            i, j = at_layer - layer, at_position - position
+            if 0 <= i < layers and 0 <= j < positions:
+                self.states[at_position, at_layer] = LayerState(
+                    *(array[i, j].tobytes() for array in (output, key, value))
+                )
+
+
+def check_seed(seed: bytes) -> None:
+    """Refuse a seed from which salts could be guessed: shorter than 32 bytes."""
+    if len(seed) < SALT_BYTES:
+        raise InputError(f"trace seed: found {len(seed)} bytes, expected at least {SALT_BYTES}")
+
+
+def salt(seed: bytes, position: int, layer: int, piece: int) -> bytes:
+    """32-byte salt of one piece: HMAC-SHA256 under the secret seed."""
+    return hmac.digest(seed, b"otr/1/salt" + struct.pack("<III", position, layer, piece), "sha256")
+
+
+def leaf(seed: bytes, position: int, layer: int, pieces: Sequence[bytes]) -> bytes:
+    """32-byte content of one trace leaf: the RFC 6962 root over the salted pieces."""
+    hashes = [
+        sha256(b"\x00" + salt(seed, position, layer, number) + piece).digest() for number, piece in enumerate(pieces)
+    ]
+    return merkle.root_of_hashes(hashes)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """One piece of one leaf, with the salts and hashes that tie it to a trace root and nothing about any other piece.
+
+    Attributes:
+        position, layer, piece: where; pieces are numbered through output, key and value rows.
+        salt, data: the salt of this piece, and its bytes.
+        leaf: the leaf's content, 32 bytes.
+        piece_proof, leaf_proof: audit paths inside the leaf and inside the trace.
+    """
+
+    position: int
+    layer: int
+    piece: int
+    salt: bytes
+    data: bytes
+    leaf: bytes
+    piece_proof: tuple[bytes, ...]
+    leaf_proof: tuple[bytes, ...]
+
+
+def open_piece(trace: Trace, seed: bytes, position: int, layer: int, piece: int, state: LayerState) -> Opening:
+    """Open one piece of leaf (``position``, ``layer``), whose state was rebuilt by running the answer again.
+
+    Raises:
+        ProofError: the rebuilt state is not the one that was committed.
+    """
+    index = _leaf_index(trace.shape, position, layer)
+    pieces = state.pieces()
+    if leaf(seed, position, layer, pieces) != trace.leaves[index]:
+        raise ProofError(f"leaf ({position}, {layer}): the rebuilt state is not the committed one")
+    salted = [salt(seed, position, layer, number) + content for number, content in enumerate(pieces)]
+    return Opening(
+        position,
+        layer,
+        piece,
+        salt(seed, position, layer, piece),
+        pieces[piece],
+        trace.leaves[index],
+        tuple(merkle.inclusion_proof(salted, piece)),
+        tuple(merkle.inclusion_proof(trace.leaves, index)),
+    )
+
+
+def verify_opening(root: bytes, shape: TraceShape, opening: Opening) -> None:
+    """Check an opened piece against a trace root.
+
+    Raises:
+        ProofError: out of the trace's shape, of the wrong length, or not under ``root``.
+    """
+    index = _leaf_index(shape, opening.position, opening.layer)
+    if not 0 <= opening.piece < shape.pieces:
+        raise ProofError(f"piece: found {opening.piece}, expected 0 to {shape.pieces - 1}")
+    if len(opening.data) != shape.piece_bytes(opening.piece) or len(opening.salt) != SALT_BYTES:
+        raise ProofError(
+            f"piece {opening.piece}: found {len(opening.data)} bytes under a {len(opening.salt)}-byte salt"
+        )
+    piece = merkle.leaf_hash(opening.salt + opening.data)
+    merkle.verify_inclusion(opening.leaf, piece, opening.piece, shape.pieces, opening.piece_proof)
+    merkle.verify_inclusion(root, merkle.leaf_hash(opening.leaf), index, shape.leaves, opening.leaf_proof)
+
+
+def _leaf_index(shape: TraceShape, position: int, layer: int) -> int:
+    if not (0 <= position < shape.positions and 0 <= layer < shape.layers):
+        raise ProofError(
+            f"leaf ({position}, {layer}): expected position below {shape.positions} and layer below {shape.layers}"
+        )
+    return position * shape.layers + layer

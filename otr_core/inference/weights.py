@@ -1,0 +1,196 @@
+"""Weight commitment: one RFC 6962 tree over the tensors a model executes, in sorted-name order, in 1 MiB chunks.
+
+A leaf's content is ``u32 length ‖ header ‖ chunk``: the header is the canonical JSON of {name, dtype, shape, chunk,
+chunks}, so that no byte of one tensor can stand for another's. Tied tensors are there once. Bytes are little-endian, as
+in a safetensors file, whose own header and padding do not enter: two files with the same tensors have the same root.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from otr_core import merkle
+from otr_core.encoding import canonical_json
+from otr_core.errors import ModelError
+
+CHUNK_BYTES = 2**20
+_ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+_HEADER_LIMIT = 100 * 2**20  # as the safetensors format itself states
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor's bytes as committed: ``dtype`` in safetensors spelling ("F32"), ``data`` row-major little-endian."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    data: memoryview
+
+    def __post_init__(self) -> None:
+        if self.dtype not in _ITEM_BYTES:
+            raise ModelError(f"tensor {self.name}: found dtype {self.dtype!r}, expected one of {sorted(_ITEM_BYTES)}")
+        expected = _ITEM_BYTES[self.dtype]
+        for size in self.shape:
+            expected *= size
+        if self.data.nbytes != expected:
+            raise ModelError(f"tensor {self.name}: found {self.data.nbytes} bytes, expected {expected}")
+
+
+@dataclass(frozen=True)
+class WeightCommitment:
+    """Root of the tree, and the leaf hashes by tensor (``leaf_hashes`` in tree order) from which proofs are made."""
+
+    root: bytes
+    leaf_hashes: tuple[bytes, ...]
+    first_leaf: Mapping[str, int]
+
+    def proof(self, name: str, chunk: int) -> tuple[int, list[bytes]]:
+        """Leaf index and audit path of chunk ``chunk`` (0-based) of tensor ``name``."""
+        index = self.first_leaf[name] + chunk
+        return index, merkle.inclusion_proof_of_hashes(self.leaf_hashes, index)
+
+
+def chunk_header(name: str, dtype: str, shape: tuple[int, ...], chunk: int, chunks: int) -> bytes:
+    """The header that binds a chunk to its place; ``leaf content = header ‖ chunk``."""
+    text = canonical_json({"name": name, "dtype": dtype, "shape": list(shape), "chunk": chunk, "chunks": chunks})
+    return struct.pack("<I", len(text)) + text
+
+
+def commit(
+    tensors: Iterable[Tensor],
+    *,
+    known: Mapping[str, list[bytes]] | None = None,
+    on_tensor: Callable[[str, list[bytes]], None] | None = None,
+) -> WeightCommitment:
+    """Commit to tensors, each read once.
+
+    Args:
+        tensors: in sorted-name order (checked), tied ones once.
+        known: leaf hashes of tensors committed before an interruption; those are not read again.
+        on_tensor: called with a tensor's name and leaf hashes when it is done, to record progress.
+
+    Raises:
+        ModelError: names unsorted or repeated, or no tensors.
+    """
+    hashes: list[bytes] = []
+    first: dict[str, int] = {}
+    last = ""
+    for tensor in tensors:
+        if tensor.name <= last:
+            raise ModelError(f"tensor order: found {tensor.name!r} after {last!r}, expected sorted names, each once")
+        last = tensor.name
+        own = (known or {}).get(tensor.name)
+        if own is None:
+            own = list(_leaf_hashes(tensor))
+            if on_tensor is not None:
+                on_tensor(tensor.name, own)
+        first[tensor.name] = len(hashes)
+        hashes += own
+    if not hashes:
+        raise ModelError("weights: found no tensors, expected a checkpoint")
+    return WeightCommitment(merkle.root_of_hashes(hashes), tuple(hashes), first)
+
+
+def _leaf_hashes(tensor: Tensor) -> Iterator[bytes]:
+    data = tensor.data.cast("B") if tensor.data.format != "B" or tensor.data.ndim != 1 else tensor.data
+    chunks = max(1, -(-data.nbytes // CHUNK_BYTES))
+    for chunk in range(chunks):
+        digest = hashlib.sha256(b"\x00")  # merkle.leaf_hash without copying the chunk
+        digest.update(chunk_header(tensor.name, tensor.dtype, tensor.shape, chunk, chunks))
+        digest.update(data[chunk * CHUNK_BYTES : (chunk + 1) * CHUNK_BYTES])
+        yield digest.digest()
+
+
+def safetensors_files(folder: Path) -> list[Path]:
+    """The weight files of a checkpoint folder: ``model.safetensors``, or the shards named by its index.
+
+    Raises:
+        ModelError: neither is there, or a shard is missing.
+    """
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise ModelError(f"{index}: not readable as a shard index ({error!r})") from error
+        if any(Path(str(name)).name != name for name in names):
+            raise ModelError(f"{index}: a shard lies outside the checkpoint's folder")
+        files = [folder / name for name in names]
+    else:
+        files = [folder / "model.safetensors"]
+    for path in files:
+        if not path.is_file():
+            raise ModelError(f"{path}: not here, expected the weights of a checkpoint; get it with: otr data fetch")
+    return files
+
+
+def read_header(path: Path) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Where the tensor bytes begin, and the entries {dtype, shape, data_offsets} of a safetensors file.
+
+    Raises:
+        ModelError: truncated, altered or not such a file: entries must tile the file's data exactly.
+    """
+
+    def bad(reason: str) -> ModelError:
+        return ModelError(f"{path}: corrupted safetensors file ({reason}); delete its folder and run: otr data fetch")
+
+    size = path.stat().st_size
+    with open(path, "rb") as stream:
+        head = stream.read(8)
+        length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
+        if not 2 <= length <= min(_HEADER_LIMIT, size - 8):
+            raise bad(f"found a header of {length} bytes in a file of {size}")
+        try:
+            header = json.loads(stream.read(length))
+            header.pop("__metadata__", None)
+            spans = []
+            for name, entry in header.items():
+                begin, end = entry["data_offsets"]
+                spans.append((int(begin), int(end), name))
+                entry["shape"] = tuple(map(int, entry["shape"]))
+                if entry["dtype"] not in _ITEM_BYTES:
+                    raise bad(f"found dtype {entry['dtype']!r}")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise bad(f"unreadable header: {error!r}") from error
+    position = 0
+    for begin, end, name in sorted(spans):
+        if begin != position or end < begin:
+            raise bad(f"tensor {name} begins at {begin}, expected {position}")
+        position = end
+    if 8 + length + position != size:
+        raise bad(f"found {size} bytes, expected {8 + length + position}")
+    return 8 + length, header
+
+
+def read_tensors(folder: Path) -> Iterator[Tensor]:
+    """The tensors of a checkpoint folder in sorted-name order, mapped from disk, not read until used.
+
+    Raises:
+        ModelError: see ``safetensors_files`` and ``read_header``; a tensor in two shards.
+    """
+    places: dict[str, tuple[memoryview, dict[str, Any]]] = {}
+    for path in safetensors_files(folder):
+        start, header = read_header(path)
+        with open(path, "rb") as stream:
+            view = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+        for name, entry in header.items():
+            if name in places:
+                raise ModelError(f"{path}: tensor {name} found in two shards, expected once")
+            begin, end = entry["data_offsets"]
+            places[name] = (view[start + begin : start + end], entry)
+    for name in sorted(places):
+        data, entry = places[name]
+        yield Tensor(name, entry["dtype"], entry["shape"], data)
+
+
+def commit_folder(folder: Path, *, tied: bool) -> WeightCommitment:
+    """``commit`` over a checkpoint folder; with ``tied``, an ``lm_head.weight`` beside the embedding is left out."""
+    return commit(tensor for tensor in read_tensors(folder) if not (tied and tensor.name == "lm_head.weight"))

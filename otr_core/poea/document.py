@@ -1,0 +1,103 @@
+"""The receipt file, format "otr-receipt/1": one JSON document with all that ``verify_receipt`` needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from otr_core.encoding import canonical_json, from_hex, parse_json
+from otr_core.errors import InputError, OtrError
+from otr_core.inference.registry import ModelManifest
+from otr_core.poea.receipt import AttestedKeys, Job, Message, Receipt
+
+FORMAT = "otr-receipt/1"
+
+
+@dataclass(frozen=True)
+class ReceiptFile:
+    """An answer with its receipt and evidence.
+
+    Attributes:
+        job: the order, as the answering side states it; a client compares with its own copy.
+        model: manifest behind the receipt's model id.
+        query, response: as they travelled, sealed or plain.
+        configuration: exact description of how the answer was computed.
+        keys, evidence: the TEE's public keys, and what attests them.
+    """
+
+    job: Job
+    model: ModelManifest
+    query: Message
+    response: Message
+    configuration: Mapping[str, Any]
+    receipt: Receipt
+    signature: bytes
+    keys: AttestedKeys
+    evidence: Mapping[str, Any]
+
+    def dump(self) -> bytes:
+        """The document as canonical JSON and a line end."""
+        parts: dict[str, Any] = {
+            "format": FORMAT,
+            "job": self.job.to_json(),
+            "model": self.model.to_json(),
+            "query": self.query.to_json(),
+            "response": self.response.to_json(),
+            "configuration": dict(self.configuration),
+            "receipt": self.receipt.to_json(),
+            "signature": self.signature.hex(),
+            "keys": self.keys.to_json(),
+            "evidence": dict(self.evidence),
+        }
+        return canonical_json(parts) + b"\n"
+
+
+_PARTS = {
+    "format",
+    "job",
+    "model",
+    "query",
+    "response",
+    "configuration",
+    "receipt",
+    "signature",
+    "keys",
+    "evidence",
+}
+
+
+def load_receipt_file(raw: bytes) -> ReceiptFile:
+    """Read a receipt file; what it says is judged by ``verify_receipt``, not here.
+
+    Raises:
+        InputError: not JSON, another format, or parts missing, extra or of the wrong form.
+    """
+    document = parse_json(raw, what="receipt file")
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        found = document.get("format") if isinstance(document, dict) else type(document).__name__
+        raise InputError(
+            f"receipt file: found format {found!r}, expected {FORMAT!r} (as written by: otr infer --out F)"
+        )
+    if document.keys() != _PARTS:
+        odd = sorted(document.keys() ^ _PARTS)
+        raise InputError(f"receipt file: found parts missing or extra ({', '.join(odd)}), expected {sorted(_PARTS)}")
+    for name in ("model", "configuration", "evidence"):
+        if not isinstance(document[name], dict):
+            raise InputError(f"receipt file {name}: found {type(document[name]).__name__}, expected an object")
+    try:
+        return ReceiptFile(
+            job=Job.from_json(document["job"]),
+            model=ModelManifest.from_json(document["model"]),
+            query=Message.from_json("query", document["query"]),
+            response=Message.from_json("response", document["response"]),
+            configuration=document["configuration"],
+            receipt=Receipt.from_json(document["receipt"]),
+            signature=from_hex(document["signature"], what="signature"),
+            keys=AttestedKeys.from_json(document["keys"]),
+            evidence=document["evidence"],
+        )
+    except InputError:
+        raise
+    except OtrError as error:
+        raise InputError(f"receipt file: {error}") from error

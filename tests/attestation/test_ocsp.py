@@ -1,0 +1,183 @@
+"""Stapled OCSP: the real responses, and one rejecting twin per rule with a CA of our own."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+
+from otr_core.attestation import Bundle, Policy, appraise, load_bundle
+from otr_core.attestation.attacks.lab import lab_device, lab_key, lab_ocsp
+from otr_core.attestation.chain import VerifiedCache, parse_chain
+from otr_core.attestation.claims import Status
+from otr_core.attestation.ocsp import parse_ocsp, response_problem, revocation
+from otr_core.errors import EvidenceError
+
+DAY = 86_400
+OCSP = "gpu.0.revocation", "gpu.0.rim.driver.revocation", "gpu.0.rim.vbios.revocation"
+
+
+def everything(files: dict[str, Any], responses: dict[str, bytes]) -> Bundle:
+    return load_bundle(**files, ocsp=list(responses.values()))
+
+
+def test_all_seven_real_responses_say_good(h100_files: dict[str, Any], h100_ocsp: dict[str, bytes]) -> None:
+    when = datetime(2025, 10, 24, 12, tzinfo=UTC)
+    policy = dataclasses.replace(Policy.default(), ocsp_max_staleness_s=65 * DAY)
+    result = appraise(everything(h100_files, h100_ocsp), policy, when)
+    assert result.accepted
+    assert [result.claim(name).status for name in OCSP] == [Status.ASSERTED] * 3
+    assert [result.claim(name).reason for name in OCSP] == ["3 stapled responses say good"] * 3
+
+
+def test_no_moment_has_all_seven_fresh_by_one_day(h100_files: dict[str, Any], h100_ocsp: dict[str, bytes]) -> None:
+    policy = dataclasses.replace(Policy.default(), ocsp_max_staleness_s=DAY)
+    bundle = everything(h100_files, h100_ocsp)
+    summer = appraise(bundle, policy, datetime(2025, 8, 21, 12, tzinfo=UTC))
+    autumn = appraise(bundle, policy, datetime(2025, 10, 24, 12, tzinfo=UTC))
+    assert [summer.claim(name).status.value for name in OCSP] == ["asserted", "refuted", "refuted"]
+    assert "from the future" in summer.claim(OCSP[1]).reason
+    assert [autumn.claim(name).status.value for name in OCSP] == ["refuted", "asserted", "asserted"]
+    assert "stale" in autumn.claim(OCSP[0]).reason
+
+
+@pytest.mark.parametrize("missing", ["gpu_l3", "driver_l4", "rim_l2"])
+def test_a_missing_response_leaves_revocation_unknown(
+    h100_files: dict[str, Any], h100_ocsp: dict[str, bytes], missing: str
+) -> None:
+    rest = {name: data for name, data in h100_ocsp.items() if name != missing}
+    required = (*Policy.default().require, *(name.replace(".0.", ".") for name in OCSP))
+    policy = dataclasses.replace(Policy.default(), require=required)
+    result = appraise(everything(h100_files, rest), policy, datetime(2025, 10, 24, 12, tzinfo=UTC))
+    assert not result.accepted
+    assert {claim.status for claim in result.because} == {Status.UNKNOWN}
+
+
+def test_der_and_base64_are_the_same_response(h100_ocsp: dict[str, bytes]) -> None:
+    text = h100_ocsp["gpu_l3"]
+    (first,), (second,) = parse_ocsp(text), parse_ocsp(base64.b64decode(text))
+    assert first.raw == second.raw
+
+
+@pytest.mark.parametrize("raw", [b"", b"\x30\x03\x0a\x01\x01", b"\x30\x82", b"hello?", b"\x30" * 100, b"A" * 100_000])
+def test_what_is_no_response_is_unreadable(raw: bytes) -> None:
+    with pytest.raises(EvidenceError):
+        parse_ocsp(raw)
+
+
+def test_an_error_response_is_unreadable() -> None:
+    raw = ocsp.OCSPResponseBuilder.build_unsuccessful(ocsp.OCSPResponseStatus.TRY_LATER).public_bytes(Encoding.DER)
+    with pytest.raises(EvidenceError, match="TRY_LATER"):
+        parse_ocsp(raw)
+
+
+# -- a CA of our own ---------------------------------------------------------------------------------------------------
+
+NOW = datetime(2025, 3, 1, tzinfo=UTC)
+Change = Callable[[x509.CertificateBuilder], x509.CertificateBuilder]
+
+
+class OwnCa:
+    """The laboratory chain's certificate 1 as subject, 2 as issuer, and a responder that 2 certified."""
+
+    def __init__(self, chain_pem: bytes) -> None:
+        device = lab_device(parse_chain(chain_pem), b"ca")
+        self.chain = device.chain
+        self.subject, self.issuer = device.chain[1], device.chain[2]
+        self.issuer_key = lab_key(b"ca" + bytes([2]))
+
+    def responder(self, *, usage: bool = True, until: datetime = NOW + timedelta(days=9)) -> x509.Certificate:
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "responder")])
+        builder = x509.CertificateBuilder(
+            self.issuer.subject, name, lab_key(b"responder").public_key(), 5, NOW - timedelta(days=9), until
+        )
+        if usage:
+            allowed = x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.OCSP_SIGNING])
+            builder = builder.add_extension(allowed, critical=False)
+        return builder.sign(self.issuer_key, hashes.SHA384())
+
+    def answer(
+        self,
+        status: ocsp.OCSPCertStatus = ocsp.OCSPCertStatus.GOOD,
+        *,
+        responder: x509.Certificate | None = None,
+        key: ec.EllipticCurvePrivateKey | None = None,
+        at: datetime = NOW,
+        about: x509.Certificate | None = None,
+    ) -> bytes:
+        revoked = status is ocsp.OCSPCertStatus.REVOKED
+        builder = ocsp.OCSPResponseBuilder().add_response(
+            about or self.subject,
+            self.issuer,
+            hashes.SHA384(),
+            status,
+            at,
+            at + timedelta(days=1),
+            at if revoked else None,
+            x509.ReasonFlags.certificate_hold if revoked else None,
+        )
+        signer = responder or self.issuer
+        builder = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, signer)
+        if responder is not None:
+            builder = builder.certificates([responder])
+        own = self.issuer_key if responder is None else lab_key(b"responder")
+        return builder.sign(key or own, hashes.SHA384()).public_bytes(Encoding.DER)
+
+    def problem(self, raw: bytes, *, as_of: datetime | None = None) -> str | None:
+        (one,) = parse_ocsp(raw)
+        return response_problem(one, self.issuer, as_of or datetime.now(UTC), 10**10, VerifiedCache())
+
+
+@pytest.fixture(scope="module")
+def own_ca(h100_chain: bytes) -> OwnCa:
+    return OwnCa(h100_chain)
+
+
+def test_issuer_and_certified_responder_may_answer(own_ca: OwnCa) -> None:
+    assert own_ca.problem(own_ca.answer()) is None
+    responder = own_ca.responder(until=datetime(2099, 1, 1, tzinfo=UTC))
+    assert own_ca.problem(own_ca.answer(responder=responder)) is None
+
+
+def test_revoked_and_unknown_are_no_good(own_ca: OwnCa) -> None:
+    revoked = own_ca.problem(own_ca.answer(ocsp.OCSPCertStatus.REVOKED))
+    assert revoked == "certificate status is revoked at 2025-03-01T00:00:00Z (certificate_hold)"
+    assert own_ca.problem(own_ca.answer(ocsp.OCSPCertStatus.UNKNOWN)) == "certificate status is unknown"
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda ca: ca.answer(key=lab_key(b"thief")), "signed neither by the issuer nor by its responder"),
+        (lambda ca: ca.answer(responder=ca.responder(usage=False)), "may not sign OCSP responses"),
+        (lambda ca: ca.answer(responder=ca.responder(until=NOW)), "was not valid when it signed"),
+        (lambda ca: lab_ocsp(ca.subject, ca.issuer, NOW, b"x"), "was not certified by"),
+    ],
+)
+def test_answers_from_anyone_else_are_refused(own_ca: OwnCa, make: Callable[[OwnCa], bytes], reason: str) -> None:
+    assert reason in (own_ca.problem(make(own_ca)) or "")
+
+
+def test_the_latest_answer_counts(own_ca: OwnCa) -> None:
+    old, new = own_ca.answer(), own_ca.answer(ocsp.OCSPCertStatus.REVOKED, at=NOW + timedelta(days=1))
+    responses = [one for raw in (new, old) for one in parse_ocsp(raw)]
+    as_of = datetime.now(UTC)
+    status, reason, _used = revocation(own_ca.chain, [1], responses, as_of, 10**10, VerifiedCache())
+    assert status is Status.REFUTED
+    assert "revoked" in reason
+
+
+def test_an_answer_about_another_certificate_does_not_count(own_ca: OwnCa) -> None:
+    (about_leaf,) = parse_ocsp(own_ca.answer(about=own_ca.chain[0]))
+    status, reason, used = revocation(own_ca.chain, [1], [about_leaf], datetime.now(UTC), 10**10, VerifiedCache())
+    assert (status, used) == (Status.UNKNOWN, b"")
+    assert reason.startswith("no stapled OCSP response for")

