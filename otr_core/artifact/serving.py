@@ -67,13 +67,13 @@ def answer_prompt(
     enclave = SimulatedEnclave(secret=secret(32), model_id=model_id, gpu_nonce=secret(32), issued_at=now)
     job, query = order(prompt, model_id=model_id, decoding=decoding, job_id=secret(32), nonce=secret(32))
 
-    def progress(*_: object) -> None:
-        nonlocal done
-        done += 1
-        if done % 16 == 0:
-            report(f"  {done} of at most {max_tokens} tokens")
+    chosen: list[int] = []
 
-    done = 0
+    def progress(token: int) -> None:
+        chosen.append(token)
+        if len(chosen) % 16 == 0:
+            report(f"  {len(chosen)} of at most {max_tokens} tokens")
+
     report(f"answering in the {lane} lane")
     file, answer = serve(enclave, model, job, query, on_token=progress)
     summary = {
@@ -83,8 +83,8 @@ def answer_prompt(
         "answer_tokens": len(answer.token_ids),
         "lane": lane,
         "model_id": model_id.hex(),
-        "trace_root": answer.trace.root.hex(),
-        "trace_leaves": answer.trace.shape.leaves,
+        "trace_root": file.receipt.trace_root.hex(),
+        "trace_leaves": file.receipt.trace.leaves,
         "tee": "simulated",
     }
     return Served(summary, file.dump())

@@ -15,17 +15,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from otr_core.attestation import chain as chains
-from otr_core.attestation.eventlog import EventLog, parse_event_log
+from otr_core.attestation.chain import VerifiedCache
+from otr_core.attestation.eventlog import EventLog, evidence_json, parse_event_log
 from otr_core.attestation.nvidia import Device
 from otr_core.attestation.ocsp import OcspResponse, parse_ocsp
 from otr_core.attestation.quote import Collateral, Quote, parse_collateral, parse_quote
 from otr_core.attestation.report import NONCE_BYTES, parse_report
 from otr_core.attestation.rim import Rim, parse_rim
-from otr_core.encoding import canonical_json, from_hex, parse_json
+from otr_core.encoding import canonical_json, from_hex
 from otr_core.errors import EvidenceError, InputError
 
 MAX_FILE_BYTES = 8 * 1024 * 1024
 MAX_DEVICES = 64
+MAX_DEPTH = 16  # of vendor JSON
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "a JPEG image"),
@@ -88,6 +90,7 @@ def load_bundle(
     collateral: bytes | None = None,
     event_log: bytes | None = None,
     compose: bytes | None = None,
+    cache: VerifiedCache | None = None,
 ) -> Bundle:
     """Parse the files of one node, given as bytes by slot.
 
@@ -100,6 +103,7 @@ def load_bundle(
         collateral: Intel's collateral for it (JSON).
         event_log: dstack JSON or binary CCEL.
         compose: the dstack app compose file, byte for byte.
+        cache: remembers parsed manifests by content; it never changes the outcome.
 
     Raises:
         EvidenceError: a file is not what its slot expects; the message says what was found and what was expected.
@@ -111,7 +115,7 @@ def load_bundle(
         raise EvidenceError("bundle: found collateral, event log or compose file without a quote to go with it")
     return Bundle(
         devices=devices,
-        rims=tuple(_in_slot("rim", "a RIM (SWID XML)", data, parse_rim) for data in rims),
+        rims=tuple(_rim(data, cache or VerifiedCache()) for data in rims),
         ocsp=tuple(one for data in ocsp for one in _in_slot("ocsp", "an OCSP response", data, parse_ocsp)),
         quote=None if quote is None else _in_slot("quote", "a TDX or SGX quote", quote, parse_quote),
         collateral=None
@@ -153,11 +157,17 @@ def _in_slot(slot: str, expected: str, data: bytes, parse: Any) -> Any:
         raise EvidenceError(f"{slot}: found {describe(data)}, expected {expected}: {error}") from error
 
 
+def _rim(data: bytes, cache: VerifiedCache) -> Rim:
+    key = ("parsed rim", hashlib.sha256(data).digest())
+    rim: Rim = cache.once(key, lambda: _in_slot("rim", "a RIM (SWID XML)", data, parse_rim))
+    return rim
+
+
 def _log_beside(quote: bytes) -> bytes | None:
     """The event log that dstack guests put beside the quote in one JSON object, if ``quote`` is such a file."""
     if not quote.lstrip().startswith(b"{") or len(quote) > MAX_FILE_BYTES:
         return None
-    document = _in_slot("quote", "a TDX or SGX quote", quote, lambda data: parse_json(data, what="quote"))
+    document = _in_slot("quote", "a TDX or SGX quote", quote, lambda data: evidence_json(data, "quote"))
     beside = document.get("event_log")
     return None if not beside else canonical_json(beside)
 
@@ -197,7 +207,7 @@ def _devices(files: Sequence[bytes], chain_files: Sequence[bytes]) -> tuple[Devi
 def _evidence_in(data: bytes) -> list[_Found]:
     if data.lstrip()[:1] not in (b"{", b"["):
         return [_Found(data)]
-    found = list(_walk(parse_json(data, what="vendor JSON"), None))
+    found = list(_walk(evidence_json(data, "vendor JSON"), None, MAX_DEPTH))
     if not found:
         raise EvidenceError(
             "found no object with 'evidence' and 'certificate' in the JSON (a verifier's claims are no evidence)"
@@ -205,15 +215,17 @@ def _evidence_in(data: bytes) -> list[_Found]:
     return found
 
 
-def _walk(value: Any, nonce: bytes | None) -> Iterator[_Found]:
+def _walk(value: Any, nonce: bytes | None, depth: int) -> Iterator[_Found]:
     """Devices in vendor JSON of whatever nesting: any object with ``evidence`` and ``certificate``.
 
     The nearest ``nonce`` on the way down belongs to a device. A value may be a string, or [media type, base64url] as in
     the conceptual message wrapper of NVIDIA's newer tools.
     """
+    if depth == 0:
+        raise EvidenceError(f"vendor JSON: found more than {MAX_DEPTH} levels")
     if isinstance(value, list):
         for item in value:
-            yield from _walk(item, nonce)
+            yield from _walk(item, nonce, depth - 1)
     elif isinstance(value, dict):
         if isinstance(_text(value.get("nonce")), str):
             nonce = _nonce(value["nonce"])
@@ -223,9 +235,9 @@ def _walk(value: Any, nonce: bytes | None) -> Iterator[_Found]:
             return
         for key, item in value.items():
             if key == "nvidia_payload" and isinstance(item, str):  # JSON inside JSON, as inference gateways send it
-                item = parse_json(item, what="nvidia_payload")
+                item = evidence_json(item, "nvidia_payload")
             if isinstance(item, (dict, list)):
-                yield from _walk(item, nonce)
+                yield from _walk(item, nonce, depth - 1)
 
 
 def _text(value: Any) -> str | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtensionOID, NameOID
 
 from otr_core.errors import EvidenceError, InputError
@@ -123,13 +125,19 @@ def readable(chain: Iterable[x509.Certificate], *, what: str) -> Chain:
     """
     certificates = tuple(chain)
     try:
-        for certificate in certificates:
-            _ = (certificate.subject, certificate.issuer, certificate.not_valid_before_utc, certificate.serial_number)
-            _ = (certificate.not_valid_after_utc, certificate.signature_hash_algorithm, certificate.public_key())
-            _ = [extension.value for extension in certificate.extensions]
-    except _UNREADABLE as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", CryptographyDeprecationWarning)  # breaches of RFC 5280, such as serial 0
+            _read_all(certificates)
+    except (*_UNREADABLE, CryptographyDeprecationWarning) as error:
         raise EvidenceError(f"{what}: found a certificate that cannot be read ({_short(error)})") from error
     return certificates
+
+
+def _read_all(certificates: Chain) -> None:
+    for certificate in certificates:
+        _ = (certificate.subject, certificate.issuer, certificate.not_valid_before_utc, certificate.serial_number)
+        _ = (certificate.not_valid_after_utc, certificate.signature_hash_algorithm, certificate.public_key())
+        _ = [extension.value for extension in certificate.extensions]
 
 
 def fingerprint(certificate: x509.Certificate) -> str:

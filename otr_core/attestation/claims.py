@@ -129,14 +129,16 @@ class ClaimLog:
     def __init__(self, subject: str, family: str, claims: list[Claim]) -> None:
         self._subject, self._family, self.claims = subject, family, claims
         self.authentic = True
+        self._hashed: tuple[bytes | None, str | None] = (None, None)
 
     def add(self, check: str, status: Status, source: Source, reason: str, evidence: bytes | None = None) -> bool:
         """Record one claim; returns whether it is asserted. ``check`` lacks the family (``signature``)."""
-        digest = None if evidence is None else hashlib.sha256(evidence).hexdigest()
+        if evidence is not self._hashed[0]:  # several claims in a row rest on the same bytes
+            self._hashed = (evidence, None if evidence is None else hashlib.sha256(evidence).hexdigest())
         name = f"{self._family}.{check}"
         if source is Source.HARDWARE and not self.authentic:
             source = Source.OPERATOR
-        self.claims.append(Claim(f"{self._subject}.{check}", name, status, source, reason, digest))
+        self.claims.append(Claim(f"{self._subject}.{check}", name, status, source, reason, self._hashed[1]))
         return status is Status.ASSERTED
 
     def judge(self, check: str, problem: str | None, good: str, source: Source, evidence: bytes | None = None) -> bool:

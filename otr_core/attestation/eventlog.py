@@ -90,25 +90,37 @@ def parse_event_log(data: bytes) -> EventLog:
     if _SPEC_ID in data[:64]:
         events = tuple(_ccel(data))
     else:
-        listed = _listed(parse_json(data, what="event log"))
+        listed = _listed(evidence_json(data, "event log"))
         if listed is None:
             raise EvidenceError("event log: found JSON without events, expected a list of them or 'event_log'")
-        events = tuple(_event(entry, position) for position, entry in enumerate(listed[:MAX_EVENTS]))
+        events = tuple(_event(entry, position) for position, entry in enumerate(listed))
     if not events:
         raise EvidenceError("event log: found no event, expected at least one")
     return EventLog(data, events)
 
 
-def _listed(value: Any) -> list[Any] | None:
-    if isinstance(value, str) and value.lstrip()[:1] == "[":
-        value = parse_json(value, what="event log")
-    if isinstance(value, list):
-        if len(value) > MAX_EVENTS:
-            raise EvidenceError(f"event log: found {len(value)} events, expected at most {MAX_EVENTS}")
-        return value
-    if isinstance(value, dict):
-        return _listed(value["event_log"]) if "event_log" in value else _listed(value.get("tcb_info"))
-    return None
+def evidence_json(data: bytes | str, what: str) -> Any:
+    """``parse_json`` for evidence.
+
+    Raises:
+        EvidenceError: not JSON.
+    """
+    try:
+        return parse_json(data, what=what)
+    except InputError as error:
+        raise EvidenceError(str(error)) from error
+
+
+def _listed(document: Any) -> list[Any] | None:
+    """The list of events: the document itself, or its ``event_log``, possibly within ``tcb_info``, as list or text."""
+    for key in ("tcb_info", "event_log"):
+        if isinstance(document, dict) and key in document:
+            document = document[key]
+        if isinstance(document, str):
+            document = evidence_json(document, "event log")
+    if isinstance(document, list) and len(document) > MAX_EVENTS:
+        raise EvidenceError(f"event log: found {len(document)} events, expected at most {MAX_EVENTS}")
+    return document if isinstance(document, list) else None
 
 
 def _event(entry: Any, position: int) -> Event:

@@ -75,13 +75,14 @@ def _device(appraisal: Appraisal, subject: str, facts: dict[str, Any]) -> dict[s
 
 
 def _cpu(appraisal: Appraisal, facts: dict[str, Any]) -> dict[str, Any]:
-    debug = _status(appraisal, "cpu.debug")
-    return {
+    result = {
         "hwmodel": facts["kind"],
-        "ueid": facts["ppid"] or None,
-        "dbgstat": "enabled" if debug is False else "disabled",
-        "x-otr-tcb-status": facts["tcb_status"] or None,
-        "x-otr-advisories": facts["advisories"],
+        "ueid": facts["ppid"],
+        "x-otr-tcb-status": facts["tcb_status"],
         "x-otr-quote-identity": facts["identity"],
         "measurements": facts["measured"],
     }
+    if _status(appraisal, "cpu.quote"):  # only a verified quote says whether it may be debugged
+        result["dbgstat"] = "disabled" if _status(appraisal, "cpu.debug") else "enabled"
+        result["x-otr-advisories"] = facts["advisories"]
+    return {key: value for key, value in result.items() if value != ""}

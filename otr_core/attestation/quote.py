@@ -11,13 +11,14 @@ import functools
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cryptography import x509
 
 from otr_core.attestation.chain import Chain, parse_chain
-from otr_core.encoding import canonical_json, parse_json
+from otr_core.attestation.eventlog import evidence_json
+from otr_core.encoding import canonical_json
 from otr_core.errors import EvidenceError, InputError
 
 MAX_QUOTE_BYTES = 64 * 1024
@@ -155,11 +156,11 @@ def parse_collateral(data: bytes) -> Collateral:
     import dcap_qvl
 
     try:
-        document = parse_json(data, what="collateral")
+        document = evidence_json(data, "collateral")
         parts = {key: _hex_if_bytes(document[key]) for key in _COLLATERAL_KEYS}
         raw = canonical_json(parts)
         parsed = dcap_qvl.QuoteCollateralV3.from_json(raw.decode())
-        signed = {key: parse_json(parts[key], what=key) for key in ("tcb_info", "qe_identity")}
+        signed = {key: evidence_json(parts[key], key) for key in ("tcb_info", "qe_identity")}
         windows = [(key, _moment(one["issueDate"]), _moment(one["nextUpdate"])) for key, one in signed.items()]
         issued, expires = min(start for _, start, _ in windows), min(end for _, _, end in windows)
         evaluation = min(int(one["tcbEvaluationDataNumber"]) for one in signed.values())
@@ -178,7 +179,12 @@ def _dated_parts(parts: Mapping[str, str]) -> Iterator[tuple[str, datetime, date
     """Validity of the revocation lists and of the certificates that sign the parts."""
     for key in ("root_ca_crl", "pck_crl"):
         crl = x509.load_der_x509_crl(bytes.fromhex(parts[key]))
-        yield key, crl.last_update_utc, crl.next_update_utc or datetime.max.replace(tzinfo=UTC)
+        end = crl.next_update_utc or datetime.max.replace(tzinfo=UTC)
+        yield (
+            key,
+            crl.last_update_utc,
+            end - timedelta(seconds=1),
+        )  # dcap-qvl counts a list as expired at its nextUpdate
     for key in ("pck_crl_issuer_chain", "tcb_info_issuer_chain", "qe_identity_issuer_chain"):
         for certificate in parse_chain(parts[key].encode(), what=key):
             yield key, certificate.not_valid_before_utc, certificate.not_valid_after_utc
@@ -200,7 +206,7 @@ def _raw_bytes(data: bytes) -> bytes:
         raise EvidenceError(f"quote: found {len(data)} bytes, expected at most {MAX_QUOTE_BYTES}")
     text = data.strip()
     if text[:1] in (b"{", b"["):
-        document = parse_json(text, what="quote")
+        document = evidence_json(text, "quote")
         if isinstance(document, dict):
             document = document.get("quote")
         if isinstance(document, str):

@@ -4,7 +4,26 @@ Everything is a pure function of keyword arguments that carry their unit in thei
 nothing but numpy.
 """
 
-from otr_core.economics.curves import detection_curves, detection_marks, rho_curves, stake_curves
+from otr_core.economics.adversaries import Outcome, outcome, outcomes
+from otr_core.economics.bursts import (
+    break_profit,
+    burst_loss,
+    burst_surplus,
+    expected_harm,
+    in_flight,
+    most_in_flight,
+    voiding_suffices,
+)
+from otr_core.economics.curves import (
+    best_rate_curves,
+    detection_curves,
+    detection_marks,
+    deterrence_map,
+    regime_map,
+    rho_curves,
+    stake_curves,
+    what_a_rate_buys,
+)
 from otr_core.economics.detection import (
     cheats_for_detection,
     coverage,
@@ -13,32 +32,81 @@ from otr_core.economics.detection import (
     gated_detection,
     undetected_cheats,
 )
-from otr_core.economics.deterrence import (
-    deterrence_threshold,
-    deters,
-    loss_if_caught,
-    min_rho,
-    min_stake,
-    safe_value,
+from otr_core.economics.deterrence import deterrence_threshold, deters, loss_if_caught, min_rho, min_stake, safe_value
+from otr_core.economics.game import Equilibrium, equilibrium
+from otr_core.economics.guidance import Guidance, guidance_table, guide
+from otr_core.economics.incentives import (
+    effective_loss,
+    griefing_factor,
+    least_bribe_proof_share,
+    least_challenge_bond,
+    least_price,
+    most_reward_share,
+    outage_cost,
+    self_report_loss,
 )
-from otr_core.economics.rates import optimal_rho
+from otr_core.economics.model import Answer, Bond, Flow, Market, Watch, play, threshold
+from otr_core.economics.rates import Rate, best_rate, optimal_rho, rates_by_value
+from otr_core.economics.scenarios import Limits, Scenario
+from otr_core.economics.views import State, render
 
 __all__ = [
+    "Answer",
+    "Bond",
+    "Equilibrium",
+    "Flow",
+    "Guidance",
+    "Limits",
+    "Market",
+    "Outcome",
+    "Rate",
+    "Scenario",
+    "State",
+    "Watch",
+    "best_rate",
+    "best_rate_curves",
+    "break_profit",
+    "burst_loss",
+    "burst_surplus",
     "cheats_for_detection",
     "coverage",
     "detection_after",
     "detection_curves",
     "detection_marks",
     "detection_probability",
+    "deterrence_map",
     "deterrence_threshold",
     "deters",
+    "effective_loss",
+    "equilibrium",
+    "expected_harm",
     "gated_detection",
+    "griefing_factor",
+    "guidance_table",
+    "guide",
+    "in_flight",
+    "least_bribe_proof_share",
+    "least_challenge_bond",
+    "least_price",
     "loss_if_caught",
     "min_rho",
     "min_stake",
+    "most_in_flight",
+    "most_reward_share",
     "optimal_rho",
+    "outage_cost",
+    "outcome",
+    "outcomes",
+    "play",
+    "rates_by_value",
+    "regime_map",
+    "render",
     "rho_curves",
     "safe_value",
+    "self_report_loss",
     "stake_curves",
+    "threshold",
     "undetected_cheats",
+    "voiding_suffices",
+    "what_a_rate_buys",
 ]

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from otr_core.economics.detection import cheats_for_detection, detection_after, detection_probability
+from otr_core.economics.detection import (
+    cheats_for_detection,
+    detection_after,
+    detection_probability,
+    undetected_cheats,
+)
 from otr_core.economics.deterrence import min_rho, min_stake
+from otr_core.economics.model import Answer, Bond, Watch, play
+from otr_core.economics.rates import best_rate
 
 Records = list[dict[str, float]]
 
@@ -82,3 +90,117 @@ def rho_curves(
         for gain in gains_usd
         for stake in stakes_usd
     ]
+
+
+def deterrence_map(
+    *,
+    rhos: Sequence[float],
+    stakes_usd: Sequence[float],
+    gains_usd: Sequence[float],
+    price_usd: float = 0.0,
+    slash_fraction: float = 1.0,
+    d: float = 1.0,
+    someone_checks: float = 0.0,
+    w: float = 1.0,
+) -> list[dict[str, float | bool]]:
+    """Rate x stake x value at risk: records of rho, stake_usd, gain_usd, surplus_usd and deterred.
+
+    ``surplus_usd`` is what honesty earns over cheating on one answer with the break open: ``D (v + sigma S) - g``.
+    """
+    records: list[dict[str, float | bool]] = []
+    for gain in gains_usd:
+        for stake in stakes_usd:
+            for rho in rhos:
+                detection = detection_probability(rho=rho, d=d, phi=someone_checks, w=w)
+                surplus = detection * (price_usd + slash_fraction * stake) - gain
+                records.append(
+                    {
+                        "gain_usd": float(gain),
+                        "stake_usd": float(stake),
+                        "rho": float(rho),
+                        "surplus_usd": surplus,
+                        "deterred": bool(surplus > 0),
+                    }
+                )
+    return records
+
+
+def regime_map(
+    *, answer: Answer, bond: Bond, watch: Watch, rhos: Sequence[float], gains_usd: Sequence[float]
+) -> list[dict[str, float | str]]:
+    """Equilibrium over rate and gain: records of rho, gain_usd, regime, cheat_rate, check_rate, detection, threshold.
+
+    ``answer`` gives price and compute costs; its outside gain is replaced so that the whole gain is ``gain_usd``.
+    """
+    saved = answer.honest_cost_usd - answer.cheat_cost_usd
+    records: list[dict[str, float | str]] = []
+    for gain in gains_usd:
+        worth = replace(answer, outside_gain_usd=gain - saved)
+        for rho in rhos:
+            found = play(worth, bond, replace(watch, rho=rho))
+            records.append(
+                {
+                    "gain_usd": float(gain),
+                    "rho": float(rho),
+                    "regime": found.regime,
+                    "cheat_rate": found.cheat_rate,
+                    "check_rate": found.check_rate,
+                    "detection": found.detection,
+                    "threshold": found.threshold,
+                }
+            )
+    return records
+
+
+def best_rate_curves(
+    *,
+    proof_costs_usd: Sequence[float],
+    gains_usd: Sequence[float],
+    price_usd: float,
+    capital_cost_usd: float,
+    d: float = 1.0,
+    slash_fraction: float = 1.0,
+    most_stake_usd: float = np.inf,
+) -> Records:
+    """Best rate as proofs get cheaper: records of proof_cost_usd, gain_usd, rho, stake_usd, cost_usd.
+
+    NaN where no rate deters with the largest stake.
+    """
+    records: Records = []
+    for gain in gains_usd:
+        for proof in proof_costs_usd:
+            found = best_rate(
+                gain_usd=gain,
+                price_usd=price_usd,
+                proof_cost_usd=proof,
+                capital_cost_usd=capital_cost_usd,
+                d=d,
+                slash_fraction=slash_fraction,
+                most_stake_usd=most_stake_usd,
+            )
+            pair = (found.rho, found.stake_usd, found.cost_usd) if found else (np.nan, np.nan, np.nan)
+            names = ("rho", "stake_usd", "cost_usd")
+            records.append({"proof_cost_usd": proof, "gain_usd": gain, **dict(zip(names, pair, strict=True))})
+    return records
+
+
+def what_a_rate_buys(*, rho: float, gains_usd: Sequence[float], price_usd: float, slash_fraction: float) -> Records:
+    """One rate over gains: records of gain_usd, least stake_usd, stake_per_gain, undetected cheats of one stake."""
+    undetected = undetected_cheats(detection=rho)
+    records: Records = []
+    for gain in gains_usd:
+        stake = min_stake(
+            gain_usd=gain,
+            price_usd=price_usd,
+            slash_fraction=slash_fraction,
+            dispute_cost_usd=0.0,
+            rho=rho,
+            d=1.0,
+            phi=0.0,
+            w=0.0,
+        )
+        multiple = stake / gain if gain > 0 else 0.0
+        records.append(
+            {"gain_usd": float(gain), "stake_usd": stake, "stake_per_gain": multiple, "undetected": undetected}
+        )
+    return records

@@ -120,6 +120,7 @@ def guide(scenario: Scenario) -> Guidance:
         if rate != found.rho:
             binds = FLIGHT
         if np.isfinite(stake):
+            stake = min(stake, limits.most_stake_usd)  # the halving ends within rounding of the limit
             found = Rate(rate, stake, rate * proof + capital * stake)
         if found.cost_usd > limits.most_cost_usd:
             binds = BUDGET
@@ -172,7 +173,8 @@ def _statement(scenario: Scenario, binds: str, made: Rate, gain: float, deters: 
             "no rate makes up for that."
         )
     elif binds == BUDGET:
-        text = f"deterring costs {_usd(made.cost_usd)} a query, more than the {_usd(scenario.limits.most_cost_usd)} it may."
+        budget = _usd(scenario.limits.most_cost_usd)
+        text = f"deterring costs {_usd(made.cost_usd)} a query, more than the {budget} it may."
     elif binds == FLIGHT:
         text = "too much is unfinalised on one stake at once: serve slower, or split the queries over more stakes."
     else:

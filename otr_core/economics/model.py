@@ -14,7 +14,7 @@ from otr_core.economics import quantities as q
 from otr_core.economics.bursts import in_flight
 from otr_core.economics.detection import detection_probability
 from otr_core.economics.deterrence import deterrence_threshold, loss_if_caught
-from otr_core.economics.equilibrium import Equilibrium, equilibrium
+from otr_core.economics.game import Equilibrium, equilibrium
 from otr_core.errors import ParameterError
 
 _CHECKS = {"_usd": q.amount, "_s": q.amount, "_per_s": q.amount, "_per_year": q.amount}

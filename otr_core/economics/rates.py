@@ -83,7 +83,7 @@ def best_rate(
     lost = price + (slashed * stake_limit if slashed > 0 else 0.0)
     least = gained / (caught * lost) if lost > 0 else np.inf
     most = min(limit, gained / (caught * price) if price > 0 else np.inf)
-    if least > most:
+    if least > most or most == 0:
         return None
     unlimited = optimal_rho(
         gain_usd=gained, proof_cost_usd=proof, capital_cost_usd=capital, d=caught, slash_fraction=slashed

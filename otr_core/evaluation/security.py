@@ -1,6 +1,6 @@
 # ruff: noqa: N802 (a function is named after its claim)
 # fmt: off
-"""Claims about security: L27, L29 to L32 and L41. The economics are those of ``otr_core.economics``."""
+"""Claims about security: L27, L29 to L33 and L41. The economics are those of ``otr_core.economics``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 from fractions import Fraction
 
 from otr_core import economics as eco
+from otr_core.economics import scenarios
 from otr_core.evaluation.cost import TOKENS_IN, TOKENS_OUT, inference_usd
 from otr_core.evaluation.published import Published
 from otr_core.evaluation.verdict import Assumption, Evaluation, Reading, judged, solved
@@ -192,6 +193,45 @@ def L32_detection_after(published: Published) -> Evaluation:
         {f"cheats_for_{name}pct_count": value for name, value in computed.items()},
         readings,
         note="Counts whole cheats that are always caught when sampled; local edits are caught far more rarely.",
+    )
+
+
+def L33_rho_guidance(published: Published) -> Evaluation:
+    """L33: there is guidance for choosing rho by use case. Ours, over four use cases, against 1 % for all."""
+    rho = published.number("otr.rho", "1")
+    cases = scenarios.load(published.data_dir)
+    guides = {name: eco.guide(case) for name, case in cases.items()}
+
+    def deterred_at(name: str, rate: float) -> bool:
+        """Whether ``rate`` with the largest stake of the use case deters, margins included."""
+        case = cases[name]
+        lost = case.answer.price_usd + case.bond.slash_fraction * case.limits.most_stake_usd
+        return rate * case.watch.d * case.limits.detection_margin * lost > guides[name].worst_gain_usd
+
+    def at_risk(name: str) -> float:
+        """Gain of a cheat over what a caught cheat can lose, at the largest stake and with the worst margins."""
+        case = cases[name]
+        lost = case.answer.price_usd + case.bond.slash_fraction * case.limits.most_stake_usd
+        return guides[name].worst_gain_usd / (lost * case.watch.d * case.limits.detection_margin)
+
+    share = sum(deterred_at(name, rho) for name in cases) / len(cases)
+    readings = (
+        Reading("1 % for every use case", "share of the use cases it deters in, with the largest stake of each", share,
+                "1", "recomputed", share == 1.0, ("otr.rho",)),
+        *(Reading(guide.title, guide.statement, guide.rho, "1", "recomputed", guide.deters, ("otr.rho",))
+          for guide in guides.values()),
+    )
+    return judged(
+        "L33",
+        {"deterred_at_1pct_share": share}
+        | {f"{name}_rho": guide.rho for name, guide in guides.items()}
+        | {f"{name}_stake_usd": guide.stake_usd for name, guide in guides.items()}
+        | {f"{name}_gain_over_losable_ratio": at_risk(name) for name in guides},
+        readings,
+        Assumption("gain_over_losable_ratio", 1.0, "1", "a cheat gains less than a caught cheat can lose, price and "
+                   "slashed stake together; beyond it no rate deters"),
+        "The paper's own guidance is not public. Rates follow from value at risk and stake, not from model size; the "
+        "scenarios' assumptions are in data/scenarios.",
     )
 
 

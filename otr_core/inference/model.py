@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Tensors = dict[str, "torch.Tensor"]
 
-_DTYPES = {"native-float32": ("float32", "F32"), "native-bfloat16": ("bfloat16", "BF16")}
+_DTYPES = {"native-float32": "float32", "native-bfloat16": "bfloat16"}
 # Below this many rows, one transfer for all layers; above, layer by layer, so that memory stays small.
 _ROWS_AT_ONCE = 64
 
@@ -42,10 +42,12 @@ class Session(Protocol):
 class Model(Protocol):
     """A loaded model of any lane, as ``generate`` and the receipt see it."""
 
-    architecture: Architecture
-    manifest: ModelManifest
-    tokenizer: Any
-
+    @property
+    def architecture(self) -> Architecture: ...
+    @property
+    def manifest(self) -> ModelManifest: ...
+    @property
+    def tokenizer(self) -> Any: ...
     def session(self) -> Session: ...
     def choose(self, logits: np.ndarray, decoding: Any, step: int) -> int: ...
     def configuration(self) -> dict[str, Any]: ...
@@ -53,7 +55,7 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class NativeModel:
-    """A checkpoint loaded by ``load_model``.
+    """A checkpoint loaded by ``load_native``.
 
     Attributes:
         manifest: what was really loaded, variants included: digests are over the executed tensors.
@@ -103,12 +105,12 @@ def load_model(
     threads: int = 1,
     drop_layers: Sequence[int] = (),
     alter: Callable[[Tensors], Tensors] | None = None,
-) -> NativeModel:
+) -> Model:
     """Load a Llama checkpoint offline and commit to the tensors that will be executed.
 
     Args:
         folder: ``config.json``, safetensors weights, tokenizer and chat template.
-        lane: "native-float32" or "native-bfloat16".
+        lane: one of ``LANES``.
         drop_layers: decoder layers (0-based) left out: the layer-dropping downgrade attack.
         alter: replaces the tensors after loading and checking: re-quantised or tampered weights. Like dropped layers it
             changes ``model_id``, because what is hashed is what runs.
@@ -116,24 +118,33 @@ def load_model(
     Raises:
         ModelError: no such folder, corrupted or unfitting checkpoint, NaN or infinite weights, or an unknown lane.
     """
+    from otr_core.inference.portable import load_portable
+
+    if lane not in registry.LANES:
+        raise ModelError(f"lane: found {lane!r}, expected one of {', '.join(registry.LANES)}")
+    options: dict[str, Any] = {"device": device, "threads": threads, "drop_layers": drop_layers, "alter": alter}
+    if lane in _DTYPES:
+        return load_native(folder, lane=lane, **options)
+    return load_portable(folder, **options)
+
+
+def load_native(
+    folder: Path | str,
+    *,
+    lane: str = "native-float32",
+    device: str = "cpu",
+    threads: int = 1,
+    drop_layers: Sequence[int] = (),
+    alter: Callable[[Tensors], Tensors] | None = None,
+) -> NativeModel:
+    """``load_model`` for the native lanes: "native-float32" or "native-bfloat16"."""
     folder = Path(folder)
-    if lane not in _DTYPES:
-        raise ModelError(f"lane: found {lane!r}, expected one of {', '.join(_DTYPES)}")
-    if not folder.is_dir():
-        raise ModelError(f"{folder}: no such folder, expected a checkpoint; get the default model with: otr data fetch")
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-    architecture = registry.read_architecture(folder)
-    dtype_name, _ = _DTYPES[lane]
-    dtype = getattr(torch, dtype_name)
-    tensors = {name: value.to(dtype) for name, value in read_checked(folder, architecture).items()}
-    if drop_layers:
-        architecture, tensors = without_layers(architecture, tensors, drop_layers)
-    if alter is not None:
-        tensors = alter(tensors)
-        architecture.check_tensors({name: tuple(value.shape) for name, value in tensors.items()})
+    architecture, tensors = read_variant(folder, drop_layers, alter)
+    tensors = {name: value.to(getattr(torch, _DTYPES[lane])) for name, value in tensors.items()}
     manifest = make_manifest(folder, architecture, lane, commit_tensors(tensors))
     config = LlamaConfig(**{**architecture.config(), "attn_implementation": "eager"})
     with torch.device("meta"):
@@ -145,6 +156,22 @@ def load_model(
     module.eval().requires_grad_(False)
     module.to(torch.device(device))  # type: ignore[arg-type]
     return NativeModel(architecture, manifest, load_tokenizer(folder), module, device, threads)
+
+
+def read_variant(
+    folder: Path, drop_layers: Sequence[int] = (), alter: Callable[[Tensors], Tensors] | None = None
+) -> tuple[Architecture, Tensors]:
+    """A checkpoint's decoder and checked tensors, or those of a variant of it (arguments as ``load_model``)."""
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such folder, expected a checkpoint; get the default model with: otr data fetch")
+    architecture = registry.read_architecture(folder)
+    tensors = read_checked(folder, architecture)
+    if drop_layers:
+        architecture, tensors = without_layers(architecture, tensors, drop_layers)
+    if alter is not None:
+        tensors = alter(tensors)
+        architecture.check_tensors({name: tuple(value.shape) for name, value in tensors.items()})
+    return architecture, tensors
 
 
 def read_checked(folder: Path, architecture: Architecture) -> Tensors:

@@ -130,12 +130,13 @@ def test_the_library_agrees_on_the_real_device_chain(h100_chain: bytes) -> None:
     real = chains.parse_chain(h100_chain)
     assert chains.link_problem(real, VerifiedCache()) is None
     permissive = verification.ExtensionPolicy.permit_all()
+    issuers = permissive.require_present(x509.BasicConstraints, verification.Criticality.CRITICAL, None)
     verifier = (
         verification.PolicyBuilder()
         .store(verification.Store([real[-1]]))
         .time(NOW)
         .max_chain_depth(8)
-        .extension_policies(ca_policy=permissive, ee_policy=permissive)
+        .extension_policies(ca_policy=issuers, ee_policy=permissive)
         .build_client_verifier()
     )
     assert verifier.verify(real[0], list(real[1:-1])).chain == list(real)

@@ -1,7 +1,7 @@
 """Measure one attested answer in the native lane: ``python tests/benchmarks/native_run.py`` (`make bench`).
 
-Writes data/results/native_run.json with its card. CPU milliseconds of this process, the median of several runs; the answer and
-the trace root are those of this machine.
+Writes data/results/native_run.json with its card. CPU milliseconds of this process, the median of several runs; the
+answer and the trace root are those of this machine.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def main() -> None:
     model_id = model.manifest.model_id
     decoding = inference.Decoding(max_tokens=TOKENS, seed=0, temperature_milli=0)
     job, query = poea.order(PROMPT, model_id=model_id, decoding=decoding, job_id=secret("job"), nonce=secret("nonce"))
-    enclave = poea.SimulatedEnclave(secret=secret("enclave"), model_id=model_id, gpu_nonce=secret("gpu-nonce"), issued_at=now)
+    enclave = poea.SimulatedEnclave(
+        secret=secret("enclave"), model_id=model_id, gpu_nonce=secret("gpu-nonce"), issued_at=now
+    )
     file, answer = poea.serve(enclave, model, job, query)
     ids = inference.generate(model, PROMPT, inference.Decoding(1, 0, 0)).prompt_ids
 
@@ -61,7 +63,12 @@ def main() -> None:
         recorder = trace.TraceRecorder(secret("trace"))
         plain.feed(ids), traced.feed(ids, recorder)
         for token in answer.token_ids[:16]:
-            pairs.append((cpu_ms(lambda t=token, s=plain: s.feed([t]), 1), cpu_ms(lambda t=token, s=traced, r=recorder: s.feed([t], r), 1)))
+            pairs.append(
+                (
+                    cpu_ms(lambda t=token, s=plain: s.feed([t]), 1),
+                    cpu_ms(lambda t=token, s=traced, r=recorder: s.feed([t], r), 1),
+                )
+            )
     token_ms = statistics.median(without for without, _ in pairs)
     trace_ms = statistics.median(with_trace - without for without, with_trace in pairs)
     prefill_ms = cpu_ms(lambda: model.session().feed(ids), 5)
@@ -94,7 +101,12 @@ def main() -> None:
         command="make bench", date=dt.date.today().isoformat(), machine=results.this_machine(os.cpu_count() or 1),
         versions=results.versions(), seed=SEED, kind="measured",
     )  # fmt: skip
-    print(results.write_result(project.results, "native_run", card, payload).name, *payload["cpu"], sep="\n", file=sys.stderr)
+    print(
+        results.write_result(project.results, "native_run", card, payload).name,
+        *payload["cpu"],
+        sep="\n",
+        file=sys.stderr,
+    )
 
 
 if __name__ == "__main__":

@@ -60,6 +60,8 @@ EXPECTED = [
     (security.L31_byzantine_tolerance, CONDITIONAL, {"largest_gain_per_slashable_usd": 0.01}),
     (security.L32_detection_after, REPRODUCED, {"cheats_for_50pct_count": 69, "cheats_for_90pct_count": 230,
                                                 "cheats_for_95pct_count": 299, "cheats_for_99pct_count": 459}),
+    (security.L33_rho_guidance, CONDITIONAL, {"deterred_at_1pct_share": 0.75,
+                                              "oracle_gain_over_losable_ratio": 2000000.0027 / 1000001 / 0.891}),
     (landscape.L34_zkml_scaling, NOT_TESTABLE, {"exponent_zkllm": math.log(803 / 620) / math.log(13 / 7)}),
     (quality.L35_poq_latency, REPRODUCED, {"slowest_pair_a100_ms": 0.61, "fastest_pair_a100_ms": 0.12,
                                            "with_consensus_a100_ms": 50.61}),

@@ -76,3 +76,18 @@ def test_starts_and_ends_as_the_others(book):
     assert "".join(code(book)[-1]["source"]).strip().endswith("run.finish()")
     assert "**Claims**" in first
     assert len(json.dumps(book)) < 1_500_000
+
+
+def test_every_figure_file_is_made_by_a_notebook():
+    """No stale figure: each name in figures/ stands in the code of a stored notebook, and the other way round."""
+    text = "\n".join("".join(cell["source"]) for name in NAMES for cell in code(_read(name)))
+    named = set(re.findall(r'run\.(?:figure\(\w+, |table\()"(\w+)"', text))
+    there = {path.stem for path in PROJECT.figures.iterdir() if path.name[0] != "."}
+    assert there == named
+    for name in named:
+        forms = {"csv", "md"} if name[0] == "T" else {"csv", "png", "svg", "pdf"}
+        assert {path.suffix[1:] for path in PROJECT.figures.glob(f"{name}.*")} == forms
+
+
+def _read(name):
+    return read_notebook(PROJECT.notebooks / f"{name}.ipynb")

@@ -125,11 +125,10 @@ def _run(one: Attack, evidence: Evidence, cache: VerifiedCache) -> dict[str, str
     if isinstance(after, EvidenceError):
         happened, reason, good = "unreadable", str(after), one.outcome == "unreadable"
     elif one.claim:
-        claim = after.claim(one.claim)
-        was = next((other.status for other in before.claims if other.id == one.claim), Status.ASSERTED)
-        caused = was is not claim.status and was is not Status.REFUTED
-        happened, reason = f"{claim.status.value} {claim.id}", claim.reason
-        good = claim.status.value == one.outcome and caused and claim in after.because
+        was, now = (next((c for c in each.claims if c.id == one.claim), None) for each in (before, after))
+        caused = was is None or was.status not in (Status.REFUTED, None if now is None else now.status)
+        happened, reason = (f"{now.status.value} {now.id}", now.reason) if now else ("check not made", "")
+        good = now is not None and now.status.value == one.outcome and caused and now in after.because
     elif one.outcome == "no effect":
         same = [claim.as_json() for claim in before.claims] == [claim.as_json() for claim in after.claims]
         happened, good = ("no effect" if same else "claims differ"), same

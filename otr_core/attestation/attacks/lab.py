@@ -60,8 +60,14 @@ def lab_key(seed: bytes) -> ec.EllipticCurvePrivateKey:
     return ec.derive_private_key(int.from_bytes(hashlib.sha384(seed).digest(), "big") % (2**383) + 1, curve)
 
 
-def lab_device(model: Chain, seed: bytes) -> LabDevice:
-    """A device with names, serial numbers and firmware id of the real chain ``model``, under the laboratory's root."""
+def lab_device(
+    model: Chain, seed: bytes, *, serial: int | None = None, firmware: x509.UnrecognizedExtension | None = None
+) -> LabDevice:
+    """A device with names, serial numbers and firmware id of the real chain ``model``, under the laboratory's root.
+
+    Args:
+        serial, firmware: the leaf's serial number and DICE extension, if they are to differ from the model's.
+    """
     keys = [lab_key(seed + bytes([position])) for position in range(len(model))]
     certificates = []
     for position, original in enumerate(model):
@@ -71,7 +77,7 @@ def lab_device(model: Chain, seed: bytes) -> LabDevice:
                 subject_name=original.subject,
                 issuer_name=model[issuer].subject,
                 public_key=keys[position].public_key(),
-                serial_number=original.serial_number,
+                serial_number=serial if serial is not None and position == 0 else original.serial_number,
                 not_valid_before=_FROM,
                 not_valid_after=_TO,
             )
@@ -80,7 +86,7 @@ def lab_device(model: Chain, seed: bytes) -> LabDevice:
         )
         for extension in original.extensions:
             if isinstance(extension.value, x509.UnrecognizedExtension):  # the firmware id
-                builder = builder.add_extension(extension.value, critical=False)
+                builder = builder.add_extension(firmware or extension.value, critical=False)
         certificates.append(builder.sign(keys[issuer], hashes.SHA384(), ecdsa_deterministic=True))
     return LabDevice(tuple(certificates), keys[0])
 

@@ -1,0 +1,113 @@
+"""The ledger as users meet it: the shipped one is right, and each way of spoiling it is noticed."""
+
+import json
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from otr_core.artifact import claims
+from otr_core.artifact.project import Project
+from otr_core.cli import app
+from otr_core.errors import ClaimsError
+
+
+@pytest.fixture
+def spoilt(project, tmp_path, monkeypatch):
+    """A checkout whose ledger a test may edit; everything else is the real one."""
+
+    def spoil(edit):
+        (tmp_path / "data").mkdir()
+        (tmp_path / "otr_core").symlink_to(project.root / "otr_core")
+        for path in project.data.iterdir():
+            if path.name != "claims.yaml":
+                (tmp_path / "data" / path.name).symlink_to(path)
+        rows = yaml.safe_load((project.data / "claims.yaml").read_text())
+        edit({row["id"]: row for row in rows})
+        (tmp_path / "data" / "claims.yaml").write_text(yaml.safe_dump(rows, sort_keys=False))
+        monkeypatch.chdir(tmp_path)
+        return Project(tmp_path)
+
+    return spoil
+
+
+def test_the_shipped_ledger_is_complete_and_matches_the_code(project):
+    assert claims.ledger_problems(project) == []
+    rows = claims.read_ledger(project)
+    assert [row.id for row in rows] == [f"L{number:02d}" for number in range(1, 43)]
+    demanded = [f"L{n:02d}" for n in (*range(1, 19), 27, 29, 32, 35, 36, 37, 41)]
+    verdicts = {row.id: row.verdict for row in rows}
+    assert {verdicts[claim] for claim in demanded} <= {"reproduced", "conditional", "contradicted"}
+
+
+def test_every_row_names_a_notebook_that_exists_or_is_not_evaluated(project):
+    for row in claims.read_ledger(project):
+        if row.verdict != "not yet evaluated":
+            assert (project.notebooks / f"{row.notebook}.ipynb").is_file(), row.id
+
+
+def test_the_command_prints_all_rows_and_succeeds():
+    run = CliRunner().invoke(app, ["claims"])
+    assert run.exit_code == 0
+    assert all(f"L{number:02d}" in run.stdout for number in range(1, 43))
+
+
+def test_json_is_one_document_with_readings():
+    run = CliRunner().invoke(app, ["claims", "--json"])
+    rows = json.loads(run.stdout)
+    assert len(rows) == 42
+    latency = next(row for row in rows if row["id"] == "L03")
+    assert latency["stated"] == 0.8
+    assert latency["computed"]["plain_mean_s"] == pytest.approx(12.495)
+    assert {"name", "assumption", "value", "unit", "kind", "holds"} <= set(latency["readings"][0])
+    assert latency["readings"][0]["holds"] is False
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (
+            lambda rows: rows["L03"]["computed"].update(plain_mean_s=0.8),
+            "L03: plain_mean_s stored 0.8, computed 12.495",
+        ),
+        (lambda rows: rows["L18"].update(verdict="reproduced"), "L18: verdict stored 'reproduced'"),
+        (lambda rows: rows["L26"].update(verdict=None), "L26: no verdict"),
+        (lambda rows: rows["L26"].update(note=""), "L26: 'not yet evaluated' without a note"),
+        (lambda rows: rows["L01"]["assumption"].update(value=99), "L01: assumption"),
+        (lambda rows: rows["L16"].update(code="otr_core.evaluation.cost.nothing"), "L16: code path"),
+    ],
+)
+def test_each_edit_fails_the_command_and_is_named(spoilt, edit, message):
+    spoilt(edit)
+    run = CliRunner().invoke(app, ["claims"])
+    assert run.exit_code == 1
+    assert message in run.stderr
+
+
+def test_refresh_mends_what_an_edit_broke(spoilt):
+    project = spoilt(lambda rows: rows["L03"]["computed"].update(plain_mean_s=0.8))
+    assert CliRunner().invoke(app, ["claims", "--refresh"]).exit_code == 0
+    assert claims.ledger_problems(project) == []
+    assert claims.refresh_ledger(project) is False
+
+
+def test_claim_lines_recompute_before_they_print(project, spoilt):
+    (line,) = claims.claim_lines(project, ["L32"])
+    assert line.startswith("L32  reproduced")
+    with pytest.raises(ClaimsError, match="found L99"):
+        claims.claim_lines(project, ["L99"])
+    broken = spoilt(lambda rows: rows["L32"].update(verdict="contradicted"))
+    with pytest.raises(ClaimsError, match="L32: verdict stored"):
+        claims.claim_lines(broken, ["L32"])
+
+
+def test_a_missing_ledger_says_how_to_get_it_back(tmp_path):
+    with pytest.raises(ClaimsError, match="restore it from git"):
+        claims.read_ledger(Project(tmp_path))
+
+
+def test_numbers_carry_their_unit(project):
+    row = next(row for row in claims.read_ledger(project) if row.id == "L03")
+    assert "plain mean = 12.49 s" in claims.computed_text(row) or "plain mean = 12.5 s" in claims.computed_text(row)
+    assert claims.computed_text(row, limit=1).endswith("more")
+    assert claims.verdict_text(row).startswith("conditional (")

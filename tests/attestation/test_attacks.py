@@ -1,0 +1,195 @@
+"""The attack lab, the window, the exports, and every single-bit flip of the real report."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otr_core.attestation import Bundle, Policy, appraise, load_bundle
+from otr_core.attestation.attacks import ATTACKS, EVIDENCE, authentic_policy, run_attacks
+from otr_core.attestation.chain import VerifiedCache, parse_chain
+from otr_core.attestation.claims import CHECKS, Status
+from otr_core.attestation.export import eat_claims
+from otr_core.attestation.nvidia import Device
+from otr_core.attestation.report import parse_report
+from otr_core.attestation.window import spans, verdict_over_time, window
+from otr_core.encoding import canonical_json
+from otr_core.errors import EvidenceError
+
+DEFAULT = Policy.default()
+IN_WINDOW = datetime(2025, 1, 15, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+GO = "google-go-nvattest-tools"
+OUTSIDE = {
+    "rim_driver": f"{GO}/rim/NV_GPU_DRIVER_GH100_550.90.07.xml",
+    "rim_vbios": f"{GO}/rim/NV_GPU_VBIOS_1010_0200_882_96009F0001.xml",
+    "ocsp_l2": f"{GO}/ocsp/test_gpu_certificate_l2_base64encoded_ocsp_response.dat",
+    "ocsp_l3": f"{GO}/ocsp/test_gpu_certificate_l3_base64encoded_ocsp_response.dat",
+    "ocsp_l4": f"{GO}/ocsp/test_gpu_certificate_l4_base64encoded_ocsp_response.dat",
+    "machine_gpu": "secretvm-verify/gpu_attest.txt",
+    "machine_quote": "secretvm-verify/cpu_quote.txt",
+    "machine_collateral": "near-mpc/collateral.json",
+    "other_quote": "near-mpc/quote.json",
+    "old_quote": "phala-dcap-qvl/tdx_quote",
+    "old_collateral": "phala-dcap-qvl/tdx_quote_collateral.json",
+    "sgx_quote": "phala-dcap-qvl/sgx_quote",
+    "sgx_collateral": "phala-dcap-qvl/sgx_quote_collateral.json",
+    "dstack_quote": "near-vllm-proxy/dstack_quote.json",
+    "dstack_collateral": "phala-dcap-qvl/near_gas_test_quote_collateral.json",
+    "dstack_info": "near-vllm-proxy/dstack_info.json",
+}
+
+
+@pytest.fixture(scope="module")
+def in_wheel(h100_report: bytes, h100_chain: bytes, wheel_rims: list[bytes]) -> dict[str, bytes]:
+    return {"report": h100_report, "chain": h100_chain, "rim_driver": wheel_rims[0], "rim_vbios": wheel_rims[1]}
+
+
+@pytest.fixture(scope="module")
+def all_evidence(in_wheel: dict[str, bytes], outside: Callable[[str], bytes]) -> dict[str, bytes]:
+    found = {**in_wheel, "rim_other": in_wheel["rim_driver"]}
+    return {**found, **{name: outside(path) for name, path in OUTSIDE.items()}}
+
+
+def test_every_attack_ends_as_it_must(all_evidence: dict[str, bytes]) -> None:
+    assert set(all_evidence) == set(EVIDENCE)
+    rows = run_attacks(all_evidence)
+    assert len(rows) == len(ATTACKS) >= 25
+    assert [row for row in rows if row["result"] != "as expected"] == []
+    assert run_attacks(all_evidence) == rows
+    accepted = [row["attack"] for row in rows if row["happened"] == "accepted"]
+    assert accepted == ["limit.extracted key", "limit.relay"]
+
+
+def test_the_wheel_alone_is_enough_for_the_gpu_attacks(in_wheel: dict[str, bytes]) -> None:
+    rows = run_attacks(in_wheel)
+    ran = [row for row in rows if row["result"] != "not run"]
+    assert len(ran) >= 25
+    assert {row["result"] for row in ran} == {"as expected"}
+    assert all(row["reason"].startswith("needs ") for row in rows if row["result"] == "not run")
+
+
+def test_an_attack_that_is_not_stopped_is_told(in_wheel: dict[str, bytes]) -> None:
+    """The lab itself can fail: an attack that changes nothing must not look stopped."""
+    from otr_core.attestation.attacks.frame import run
+
+    idle = [dataclasses.replace(one, attack=lambda evidence, twin: twin) for one in ATTACKS[:20]]
+    assert {row["result"] for row in run(idle, in_wheel)} <= {"NOT as expected", "not run"}
+
+
+def test_attacks_name_real_checks_and_have_unique_names() -> None:
+    assert {one.claim.replace(".0.", ".") for one in ATTACKS if one.claim} <= set(CHECKS)
+    assert len({one.id for one in ATTACKS}) == len(ATTACKS)
+
+
+# -- bit flips ---------------------------------------------------------------------------------------------------------
+
+
+def accepted_flips(raw: bytes, chain_pem: bytes, bits: range) -> list[int]:
+    """Bits of ``bits`` whose flip leaves the report accepted by a policy that wants authenticity only."""
+    chain, policy, cache = parse_chain(chain_pem), authentic_policy(), VerifiedCache(max_entries=16)
+    accepted = []
+    for bit in bits:
+        flipped = bytearray(raw)
+        flipped[bit // 8] ^= 1 << bit % 8
+        try:
+            device = Device(parse_report(bytes(flipped)), chain)
+        except EvidenceError:
+            continue
+        if appraise(Bundle(devices=(device,)), policy, IN_WINDOW, cache=cache).accepted:
+            accepted.append(bit)
+    return accepted
+
+
+def test_no_flip_of_every_hundredth_bit_is_accepted(h100_report: bytes, h100_chain: bytes) -> None:
+    assert accepted_flips(h100_report, h100_chain, range(0, 8 * len(h100_report), 100)) == []
+
+
+@pytest.mark.slow
+def test_none_of_32936_single_bit_flips_is_accepted(h100_report: bytes, h100_chain: bytes) -> None:
+    bits = range(8 * len(h100_report))
+    assert len(bits) == 32_936
+    assert accepted_flips(h100_report, h100_chain, bits) == []
+
+
+# -- window and time ---------------------------------------------------------------------------------------------------
+
+
+def test_the_window_is_where_the_verdict_changes(h100: Bundle) -> None:
+    found = window(h100, DEFAULT)
+    assert found is not None
+    assert found.as_json() == {
+        "part": "from rim 550.90.07: HCC RIM L4 Signer to rim 96.00.9F.00.01: HCC RIM L4 Signer",
+        "from": "2024-06-01T02:08:29Z",
+        "to": "2026-02-22T23:17:58Z",
+    }
+    moments = [found.start - SECOND, found.start, found.end, found.end + SECOND]
+    rows = verdict_over_time(h100, DEFAULT, moments)
+    assert [row["verdict"] for row in rows] == ["rejected", "accepted", "accepted", "rejected"]
+    assert [row["against"] for row in rows[::3]] == [["gpu.0.rim.driver.validity"], ["gpu.0.rim.vbios.validity"]]
+
+
+def test_a_quotes_window_comes_from_its_collateral(outside: Callable[[str], bytes]) -> None:
+    names = ("tdx_quote", "tdx_quote_collateral.json")
+    quote, collateral = (outside(f"phala-dcap-qvl/{name}") for name in names)
+    bundle = load_bundle(quote=quote, collateral=collateral)
+    found = window(bundle, DEFAULT)
+    assert found is not None
+    moments = [found.start - SECOND, found.start, found.end, found.end + SECOND]
+    rows = verdict_over_time(bundle, DEFAULT, moments)
+    assert [row["verdict"] for row in rows] == ["rejected", "accepted", "accepted", "rejected"]
+    young = dataclasses.replace(DEFAULT, collateral_max_age_s=3600)
+    shorter = window(bundle, young)
+    assert shorter is None or shorter.end < found.end
+
+
+def test_parts_that_never_overlap_have_no_window(h100_files: dict[str, Any], h100_ocsp: dict[str, bytes]) -> None:
+    bundle = load_bundle(**h100_files, ocsp=list(h100_ocsp.values()))
+    assert window(bundle, dataclasses.replace(DEFAULT, ocsp_max_staleness_s=86_400)) is None
+    assert window(bundle, DEFAULT) is not None
+    assert len(spans(bundle, DEFAULT)) == 5 + 2 * 4 + 7
+
+
+def test_nothing_dated_has_no_window(h100_report: bytes) -> None:
+    assert window(load_bundle(gpu=[h100_report]), DEFAULT) is None
+
+
+# -- export ------------------------------------------------------------------------------------------------------------
+
+
+def test_eat_claims_equal_nvidias_where_both_speak(h100: Bundle, outside: Callable[[str], bytes]) -> None:
+    recorded = json.loads(outside("nvidia-attestation-sdk/eat/hopperClaimsv3_decoded.json"))["GPU-0"]
+    result = appraise(h100, DEFAULT, IN_WINDOW, nonce=bytes.fromhex(recorded["eat_nonce"]))
+    ours = eat_claims(result)
+    canonical_json(ours)
+    gpu = ours["submods"]["GPU-0"]
+    shared = set(gpu) & set(recorded)
+    assert len(shared) >= 13
+    assert {name: gpu[name] for name in shared} == {name: recorded[name] for name in shared}
+    assert ours["x-otr-verdict"] == "accepted"
+
+
+def test_eat_claims_leave_out_what_is_unknown(h100_report: bytes, outside: Callable[[str], bytes]) -> None:
+    result = appraise(load_bundle(gpu=[h100_report]), DEFAULT, IN_WINDOW)
+    gpu = eat_claims(result)["submods"]["GPU-0"]
+    assert gpu["measres"] == "absent"
+    assert not [name for name in gpu if name.endswith(("verified", "match"))]
+    quote = load_bundle(quote=outside("phala-dcap-qvl/tdx_quote"))
+    cpu = eat_claims(appraise(quote, DEFAULT, IN_WINDOW))["submods"]["CPU"]
+    assert "ueid" not in cpu
+    assert "x-otr-tcb-status" not in cpu
+
+
+def test_claims_of_unsigned_fields_are_the_operators(h100_report: bytes, h100_chain: bytes, tmp_path: Path) -> None:
+    flipped = bytes([*h100_report[:-1], h100_report[-1] ^ 1])
+    result = appraise(load_bundle(gpu=[flipped], gpu_certs=[h100_chain]), DEFAULT, IN_WINDOW)
+    assert result.claim("gpu.0.signature").status is Status.REFUTED
+    assert result.claim("gpu.0.fwid").source.value == "operator"
+    good = appraise(load_bundle(gpu=[h100_report], gpu_certs=[h100_chain]), DEFAULT, IN_WINDOW)
+    assert good.claim("gpu.0.fwid").source.value == "hardware"

@@ -1,0 +1,212 @@
+"""Vendor JSON of every nesting found in the field, many devices at once, and newer architectures."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from otr_core.attestation import Policy, appraise, load_bundle
+from otr_core.attestation.attacks import authentic_policy
+from otr_core.attestation.attacks.lab import lab_device
+from otr_core.attestation.chain import parse_chain
+from otr_core.attestation.claims import Status
+from otr_core.attestation.nvidia import certified_fwids
+from otr_core.attestation.report import parse_report
+from otr_core.errors import EvidenceError
+
+NOW = datetime(2026, 8, 14, tzinfo=UTC)
+AUTHENTIC = authentic_policy()
+NONCE = "931d8dd0add203ac3d8b4fbde75e115278eefcdceac5b87671a748f32364dfcb"
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def url64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+@pytest.fixture(scope="module")
+def entry(h100_report: bytes, h100_chain: bytes) -> dict[str, str]:
+    return {"evidence": b64(h100_report), "certificate": b64(h100_chain)}
+
+
+FORMS: list[Callable[[dict[str, str]], Any]] = [
+    lambda one: {"arch": "HOPPER", **one, "nonce": NONCE},
+    lambda one: [{"arch": "HOPPER", **one, "nonce": NONCE, "version": "1.0"}],
+    lambda one: {"nonce": NONCE, "arch": "HOPPER", "evidence_list": [one]},
+    lambda one: {"nvidia_payload": json.dumps({"nonce": NONCE, "evidence_list": [one]})},
+    lambda one: {"gpus": {"0": {**one, "nonce": "0x" + NONCE}}, "switches": []},
+    lambda one: {
+        "__cmwc_t": "tag:example.com,2026:verifier-input",
+        "nonce": ["application/octet-stream", url64(bytes.fromhex(NONCE))],
+        "gpu_0": {
+            "evidence": ["application/vnd.example.spdm", url64(base64.b64decode(one["evidence"]))],
+            "certificate": ["application/vnd.example.pem", url64(base64.b64decode(one["certificate"]))],
+        },
+    },
+    lambda one: {**one, "certificate": base64.b64decode(one["certificate"]).decode(), "nonce": NONCE},
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_the_same_device(entry: dict[str, str], h100_report: bytes, form: Any) -> None:
+    bundle = load_bundle(gpu=[json.dumps(form(entry)).encode()])
+    (device,) = bundle.devices
+    assert device.report.raw == h100_report
+    result = appraise(bundle, AUTHENTIC, NOW)
+    assert result.accepted
+    assert result.claim("gpu.0.stated_nonce").status is Status.ASSERTED
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_stated_nonce_that_is_not_the_signed_one_is_refuted(entry: dict[str, str], form: Any) -> None:
+    other = json.dumps(form(entry)).replace(NONCE, "00" * 32).replace(url64(bytes.fromhex(NONCE)), url64(bytes(32)))
+    result = appraise(load_bundle(gpu=[other.encode()]), AUTHENTIC, NOW)
+    assert {claim.id for claim in result.because} == {"gpu.0.stated_nonce"}
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        ({"claims": []}, "no object with 'evidence'"),
+        ([], "no object with 'evidence'"),
+        ({"evidence": "!!", "certificate": ""}, "not base64"),
+        ({"evidence": b64(b"\x11\xe0"), "certificate": b64(b"no")}, "truncated report"),
+        ({"evidence": "", "certificate": "", "nonce": "00"}, "found 1 bytes, expected 32"),
+        ({"nvidia_payload": "{"}, "not readable as JSON"),
+        ({"evidence": 1, "certificate": 2}, "no object with 'evidence'"),
+    ],
+)
+def test_json_without_evidence_is_named(document: Any, reason: str) -> None:
+    with pytest.raises(EvidenceError, match=reason):
+        load_bundle(gpu=[json.dumps(document).encode()])
+
+
+def test_too_many_devices_are_refused(entry: dict[str, str]) -> None:
+    with pytest.raises(EvidenceError, match="found 65 devices"):
+        load_bundle(gpu=[json.dumps([entry] * 65).encode()])
+
+
+def test_eight_gpus_and_a_switch_with_one_nonce(h100_report: bytes, h100_chain: bytes, outside: Any) -> None:
+    """Eight laboratory GPUs (distinct serial numbers, one nonce) beside a real NVSwitch with that nonce."""
+    model = parse_chain(h100_chain)
+    entries = []
+    for number in range(8):
+        device = lab_device(model, bytes([number]), serial=1000 + number)
+        entries.append({"evidence": b64(device.sign(h100_report)), "certificate": b64(device.pem), "arch": "HOPPER"})
+    switch = outside("nvidia-attestation-sdk/evidence/switch_evidence_ls10.json")
+    bundle = load_bundle(gpu=[json.dumps({"nonce": NONCE, "evidence_list": entries}).encode(), switch])
+    result = appraise(bundle, AUTHENTIC, NOW, nonce=bytes.fromhex(NONCE))
+    assert [one.subject for one in result.devices] == [f"gpu.{number}" for number in range(8)] + ["switch.0"]
+    assert {claim.check for claim in result.because} == {"gpu.chain.root"}  # theirs is the laboratory's
+    assert len(result.because) == 8
+    assert result.claim("gpu.unique").reason == "9 different devices"
+    assert result.claim("gpu.same_nonce").reason == "9 devices, one nonce"
+    assert result.claim("switch.0.signature").status is Status.ASSERTED
+
+
+def test_every_device_must_pass(entry: dict[str, str], h100_report: bytes, h100_chain: bytes) -> None:
+    broken = bytes([*h100_report[:-1], h100_report[-1] ^ 1])
+    other = lab_device(parse_chain(h100_chain), b"x", serial=5)
+    document = [entry, {"evidence": b64(broken), "certificate": b64(other.pem)}]
+    result = appraise(load_bundle(gpu=[json.dumps(document).encode()]), AUTHENTIC, NOW)
+    assert {claim.id for claim in result.because} == {"gpu.1.signature", "gpu.1.chain.root"}
+
+
+@pytest.mark.parametrize(
+    ("name", "driver", "vbios", "mode"),
+    [
+        ("nvidia-attestation-sdk/evidence/hopper_evidence.json", "590.12", "96.00.A5.00.01", "on"),
+        ("nvidia-attestation-sdk/evidence/evidence_hopper_590_12.json", "590.12", "96.00.A5.00.01", "on"),
+        ("nvidia-attestation-sdk/evidence/hopper_evidence_cert_hold.json", "570.86.10", "96.00.AF.00.01", "off"),
+        ("secretvm-verify/gpu_attest.txt", "550.144.03", "96.00.9F.00.02", "off"),
+    ],
+)
+def test_other_recorded_gpus_are_authentic(outside: Any, name: str, driver: str, vbios: str, mode: str) -> None:
+    result = appraise(load_bundle(gpu=[outside(name)]), AUTHENTIC, NOW)
+    assert result.accepted
+    facts = result.devices[0].facts
+    assert (facts["driver"], facts["vbios"], facts["protected_pcie"]) == (driver, vbios, mode)
+    assert not appraise(load_bundle(gpu=[outside(name)]), Policy.default(), NOW).accepted  # no reference values
+
+
+def test_a_switch_matches_its_own_manifest(outside: Any) -> None:
+    switch = outside("nvidia-attestation-sdk/evidence/switch_evidence_ls10.json")
+    rim = outside("nvidia-attestation-sdk/rims/switchVBIOSRim_NV_SWITCH_BIOS_5612_0002_890_9610550001.xml")
+    result = appraise(load_bundle(gpu=[switch], rims=[rim]), Policy.default(), NOW)
+    assert result.accepted
+    assert result.claim("switch.0.measurements.vbios").reason == "31 of 31 golden values match"
+    assert result.claim("switch.0.switch_fwid").status is Status.UNKNOWN
+    other = outside("nvidia-attestation-sdk/rims/NV_SWITCH_BIOS_5612_0002_890_9610550001_invalid_signature.xml")
+    assert not appraise(load_bundle(gpu=[switch], rims=[other]), Policy.default(), NOW).accepted
+
+
+def test_a_recorded_trailing_byte_is_refused(outside: Any) -> None:
+    with pytest.raises(EvidenceError, match="found 1 bytes after its end"):
+        load_bundle(gpu=[outside("coco-trustee/nvidia/hopper_coco_report1.txt")])
+
+
+@pytest.mark.parametrize("case", ["hopper_cert_chain_case3", "hopper_coco_certs1"])
+def test_recorded_broken_or_foreign_chains_are_refuted(outside: Any, h100_report: bytes, case: str) -> None:
+    chain = outside(f"coco-trustee/nvidia/{case}.txt")
+    result = appraise(load_bundle(gpu=[h100_report], gpu_certs=[chain]), AUTHENTIC, NOW)
+    assert not result.accepted
+    assert "gpu.0.signature" in {claim.id for claim in result.because} or case.endswith("case3")
+
+
+# -- architectures without reference values ----------------------------------------------------------------------------
+
+
+def dice_tcb_info(*digests: bytes) -> bytes:
+    """DiceTcbInfo with firmware ids, the form Blackwell leaves use (TCG DICE attestation architecture 1.1, 6.1.1)."""
+
+    def tlv(tag: int, body: bytes) -> bytes:
+        size = len(body)
+        return bytes([tag, size]) + body if size < 128 else bytes([tag, 0x81, size]) + body
+
+    oid = bytes.fromhex("0609608648016503040202")
+    fwids = b"".join(tlv(0x30, oid + tlv(0x04, digest)) for digest in digests)
+    return tlv(0x30, tlv(0x80, b"NVIDIA") + tlv(0x81, b"GB100 A01 GSP RH") + tlv(0xA6, fwids) + tlv(0x87, b"\0" * 4))
+
+
+def with_extension(value: bytes, h100_chain: bytes) -> x509.Certificate:
+    oid = x509.ObjectIdentifier("2.23.133.5.4.1")
+    return lab_device(parse_chain(h100_chain), b"x", firmware=x509.UnrecognizedExtension(oid, value)).chain[0]
+
+
+def test_firmware_ids_in_either_dice_form(h100_report: bytes, h100_chain: bytes) -> None:
+    assert certified_fwids(parse_chain(h100_chain)[0]) == (parse_report(h100_report).field("FWID"),)
+    blackwell = with_extension(dice_tcb_info(b"\1" * 48, bytes(48)), h100_chain)
+    assert certified_fwids(blackwell) == (b"\1" * 48,)  # an all-zero id certifies nothing
+
+
+@pytest.mark.parametrize("value", [b"", b"\x30", b"\x30\x84\xff", b"\x30\x80" * 300, b"\xff" * 40])
+def test_malformed_firmware_extensions_certify_nothing(value: bytes, h100_chain: bytes) -> None:
+    assert certified_fwids(with_extension(value, h100_chain)) == ()
+
+
+def test_another_certified_firmware_is_refuted(h100_report: bytes, h100_chain: bytes) -> None:
+    firmware = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.23.133.5.4.1"), dice_tcb_info(b"\1" * 48))
+    device = lab_device(parse_chain(h100_chain), b"x", firmware=firmware)
+    bundle = load_bundle(gpu=[device.sign(h100_report)], gpu_certs=[device.pem])
+    assert appraise(bundle, AUTHENTIC, NOW).claim("gpu.0.fwid").status is Status.REFUTED
+
+
+def test_a_report_without_firmware_id_is_not_passed(h100_report: bytes, h100_chain: bytes) -> None:
+    """What other verifiers skip in silence stays unknown here."""
+    report, device = parse_report(h100_report), lab_device(parse_chain(h100_chain), b"x")
+    kept = [(number, value) for number, value in report.opaque if number != 20]
+    opaque = b"".join(number.to_bytes(2, "little") + len(value).to_bytes(2, "little") + value for number, value in kept)
+    start = 37 + 8 + 3520 + 32
+    raw = device.sign(h100_report[:start] + len(opaque).to_bytes(2, "little") + opaque + report.signature)
+    result = appraise(load_bundle(gpu=[raw], gpu_certs=[device.pem]), AUTHENTIC, NOW)
+    assert result.claim("gpu.0.fwid").status is Status.UNKNOWN
+    assert "gpu.0.fwid" in {claim.id for claim in result.because}

@@ -1,0 +1,357 @@
+"""CPU evidence: recorded quotes and their status, event logs, compose files, and the binding to GPU and key."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dcap_qvl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from otr_core.attestation import Policy, appraise, load_bundle
+from otr_core.attestation.binding import KEY_COMMITMENTS, check_binding
+from otr_core.attestation.claims import Claim, ClaimLog, Status
+from otr_core.attestation.eventlog import RUNTIME_EVENT, Event, EventLog, parse_event_log, runtime_digest
+from otr_core.attestation.quote import parse_collateral, parse_quote
+from otr_core.errors import EvidenceError
+
+DEFAULT = Policy.default()
+MACHINE_TIME = datetime(2026, 8, 14, tzinfo=UTC)
+Outside = Callable[[str], bytes]
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("quote", "collateral", "when", "status", "version"),
+    [
+        ("phala-dcap-qvl/tdx_quote", "phala-dcap-qvl/tdx_quote_collateral.json", "2025-06-20", "UpToDate", 4),
+        (
+            *("phala-dcap-qvl/sgx_quote", "phala-dcap-qvl/sgx_quote_collateral.json", "2025-06-20"),
+            *("ConfigurationAndSWHardeningNeeded", 3),
+        ),
+        (
+            *("phala-dcap-qvl/near_gas_test_quote_hex.txt", "phala-dcap-qvl/near_gas_test_quote_collateral.json"),
+            *("2025-09-03", "UpToDate", 4),
+        ),
+        (
+            *("near-vllm-proxy/dstack_quote.json", "phala-dcap-qvl/near_gas_test_quote_collateral.json"),
+            *("2025-09-03", "UpToDate", 4),
+        ),
+        (
+            *("google-go-tdx-guest/quote_v5_sample.dat", "phala-dcap-qvl/tdx_quote_outdated_collateral.json"),
+            *("2026-02-19", "UpToDate", 5),
+        ),
+        ("near-mpc/quote.json", "near-mpc/collateral.json", "2026-08-14", "UpToDate", 4),
+        ("secretvm-verify/cpu_quote.txt", "near-mpc/collateral.json", "2026-08-14", "UpToDate", 4),
+        ("phala-dcap-qvl/tdx_quote", "near-mpc/collateral.json", "2026-08-14", "OutOfDate", 4),
+    ],
+)
+def test_recorded_quotes_have_their_status(
+    outside: Outside, quote: str, collateral: str, when: str, status: str, version: int
+) -> None:
+    bundle = load_bundle(quote=outside(quote), collateral=outside(collateral))
+    result = appraise(bundle, DEFAULT, at(when))
+    assert result.cpu is not None
+    assert (result.cpu["tcb_status"], result.cpu["version"]) == (status, version)
+    assert result.claim("cpu.quote").status is Status.ASSERTED
+    assert result.accepted == (status == "UpToDate")
+    if status != "UpToDate":
+        assert {claim.id for claim in result.because} == {"cpu.tcb", "cpu.advisories"}
+    later = appraise(bundle, DEFAULT, at(when) + timedelta(days=60))
+    assert {"cpu.quote", "cpu.collateral"} <= {claim.id for claim in later.because} | {"cpu.collateral"}
+    assert not later.accepted
+
+
+def test_dcap_qvl_itself_lets_an_out_of_date_platform_pass(outside: Outside) -> None:
+    """Why the status is gated here: the library returns normally."""
+    quote = outside("phala-dcap-qvl/tdx_quote")
+    collateral = dcap_qvl.QuoteCollateralV3.from_json(
+        parse_collateral(outside("near-mpc/collateral.json")).raw.decode()
+    )
+    report = dcap_qvl.verify(quote, collateral, int(MACHINE_TIME.timestamp()))
+    assert report.status == "OutOfDate"
+    assert len(report.advisory_ids) == 4
+
+
+@pytest.fixture(scope="module")
+def tdx(outside: Outside) -> dict[str, Any]:
+    folder = "phala-dcap-qvl"
+    return {"quote": outside(f"{folder}/tdx_quote"), "collateral": outside(f"{folder}/tdx_quote_collateral.json")}
+
+
+def test_an_identity_is_the_signed_part_and_survives_malleation(tdx: dict[str, Any]) -> None:
+    raw = tdx["quote"]
+    quote = parse_quote(raw)
+    assert quote.identity == hashlib.sha256(raw[:632]).hexdigest()
+    when = at("2025-06-20")
+    for changed in (raw + b"more", raw[:-1] + b"\1", raw[:-1] + b"\xff"):
+        bundle = load_bundle(**{**tdx, "quote": changed})
+        assert bundle.quote is not None
+        assert hashlib.sha256(changed).hexdigest() != hashlib.sha256(raw).hexdigest()
+        assert bundle.quote.identity == quote.identity
+        assert appraise(bundle, DEFAULT, when).accepted
+
+
+@settings(max_examples=60, deadline=None)
+@given(bit=st.integers(0, 632 * 8 - 1))
+def test_no_flip_in_the_signed_part_is_accepted(tdx: dict[str, Any], bit: int) -> None:
+    raw = bytearray(tdx["quote"])
+    raw[bit // 8] ^= 1 << bit % 8
+    try:
+        bundle = load_bundle(**{**tdx, "quote": bytes(raw)})
+    except EvidenceError:
+        return
+    assert not appraise(bundle, DEFAULT, at("2025-06-20")).accepted
+
+
+@pytest.mark.parametrize(
+    ("change", "claim"),
+    [
+        ({"tcb_statuses": ("OutOfDate",)}, "cpu.tcb"),
+        ({"min_tcb_evaluation": 18}, "cpu.collateral"),
+        ({"collateral_max_age_s": 3600}, "cpu.collateral"),
+        ({"cpu_ids": ("00" * 16,)}, "cpu.platform"),
+        ({"measurements": (("mr_td", "00" * 48),)}, "cpu.measurements"),
+        ({"measurements": (("compose_hash", "00" * 32),)}, "cpu.measurements"),
+        ({"evidence": ("gpu",)}, "evidence.present"),
+        ({"evidence": ("event_log",)}, "evidence.present"),
+    ],
+)
+def test_each_cpu_policy_field_can_refuse(tdx: dict[str, Any], change: dict[str, Any], claim: str) -> None:
+    result = appraise(load_bundle(**tdx), dataclasses.replace(DEFAULT, **change), at("2025-06-20"))
+    assert claim in {one.id for one in result.because}
+
+
+def test_each_cpu_policy_field_can_pass(tdx: dict[str, Any]) -> None:
+    quote = parse_quote(tdx["quote"])
+    change = {
+        "tcb_statuses": ("UpToDate",),
+        "min_tcb_evaluation": 17,
+        "collateral_max_age_s": 86_400,
+        "cpu_ids": ("811dca2a26b952e85bb6448b097ba4fd",),
+        "measurements": (("mr_td", quote.registers["mr_td"].hex()),),
+        "evidence": ("cpu",),
+    }
+    assert appraise(load_bundle(**tdx), dataclasses.replace(DEFAULT, **change), at("2025-06-20")).accepted
+
+
+def test_without_collateral_nothing_of_the_platform_is_known(tdx: dict[str, Any]) -> None:
+    result = appraise(load_bundle(quote=tdx["quote"]), DEFAULT, at("2025-06-20"))
+    assert {claim.id for claim in result.because} == {"cpu.quote", "cpu.tcb", "cpu.advisories"}
+    assert {claim.status for claim in result.because} == {Status.UNKNOWN}
+    assert result.claim("cpu.debug").source.value == "operator"  # nobody's signature was checked
+
+
+def test_a_pck_chain_in_the_collateral_is_left_out(outside: Outside) -> None:
+    raw = outside("near-mpc/collateral.json")
+    assert "pck_certificate_chain" in json.loads(raw)
+    assert b"pck_certificate_chain" not in parse_collateral(raw).raw
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (b"", "an empty file"),
+        (b"\xff\xd8\xff\xe0", "a JPEG image"),
+        (b"\0" * 1000, "zeros"),
+        (b"{}", "without 'quote'"),
+        (b'{"quote": "xx"}', "not hex"),
+        (b"[1, 2, 300]", "not bytes"),
+        (b"04000200", "cannot be read"),
+        (b"\x04\x00\x02\x00\x81\x00\x00\x00", "cannot be read"),
+        (b"[" * 100_000, "not readable as JSON"),
+        (b"\x04" * 1_000_000, "found 1000000 bytes"),
+    ],
+)
+def test_what_is_no_quote_is_named(raw: bytes, reason: str) -> None:
+    with pytest.raises(EvidenceError, match=reason):
+        load_bundle(quote=raw)
+
+
+@pytest.mark.parametrize("raw", [b"", b"{}", b"null", b'{"tcb_info": 1}', b"\xff", b"[" * 5000, b" " * 2_000_000])
+def test_what_is_no_collateral_is_named(tdx: dict[str, Any], raw: bytes) -> None:
+    with pytest.raises(EvidenceError, match="collateral: found"):
+        load_bundle(quote=tdx["quote"], collateral=raw)
+    with pytest.raises(EvidenceError, match="without a quote"):
+        load_bundle(gpu=[], collateral=raw)
+
+
+# -- event logs --------------------------------------------------------------------------------------------------------
+
+RTMRS = ("cpu.rtmr0", "cpu.rtmr1", "cpu.rtmr2", "cpu.rtmr3", "cpu.event_log")
+
+
+@pytest.mark.parametrize(
+    ("quote", "log"),
+    [
+        ("near-vllm-proxy/dstack_quote.json", None),
+        ("near-vllm-proxy/dstack_quote.json", "near-vllm-proxy/dstack_info.json"),
+        ("near-mpc/quote.json", "near-mpc/tcb_info.json"),
+        ("dstack/tdx-lite-getquote.json", None),  # runtime digests are blank there
+        ("google-go-tdx-guest/cos-113-tdx-quote.dat", "google-go-tdx-guest/ccel_data.dat"),  # binary CCEL
+    ],
+)
+def test_recorded_logs_replay_to_all_four_registers(outside: Outside, quote: str, log: str | None) -> None:
+    bundle = load_bundle(quote=outside(quote), event_log=None if log is None else outside(log))
+    result = appraise(bundle, DEFAULT, MACHINE_TIME)
+    assert [result.claim(name).status for name in RTMRS] == [Status.ASSERTED] * 5
+
+
+@pytest.mark.parametrize(
+    ("change", "claim", "status"),
+    [
+        (lambda log: log[1:], "cpu.rtmr0", "refuted"),
+        (lambda log: log[:-1], "cpu.rtmr3", "refuted"),
+        (lambda log: [*log, log[-1]], "cpu.rtmr3", "refuted"),
+        (lambda log: [*log[:-2], log[-1], log[-2]], "cpu.rtmr3", "refuted"),
+        (lambda log: [one for one in log if one["imr"] != 2], "cpu.rtmr2", "unknown"),
+        (lambda log: [{**one, "event": one["event"] + "x"} for one in log], "cpu.rtmr3", "refuted"),
+        (lambda log: [{**one, "imr": 3 - one["imr"]} for one in log], "cpu.rtmr1", "refuted"),
+        (lambda log: [*log[:-1], {**log[-1], "digest": "00" * 48}], "cpu.event_log", "refuted"),
+    ],
+)
+def test_changed_logs_do_not_replay(outside: Outside, change: Any, claim: str, status: str) -> None:
+    document = json.loads(outside("near-vllm-proxy/dstack_quote.json"))
+    document["event_log"] = change(json.loads(document["event_log"]))
+    result = appraise(load_bundle(quote=json.dumps(document).encode()), DEFAULT, MACHINE_TIME)
+    assert result.claim(claim).status.value == status
+
+
+def test_replay_is_a_hash_chain_from_zero() -> None:
+    first, second = (Event(3, RUNTIME_EVENT, b"", name, name.encode()) for name in ("a", "b"))
+    log = EventLog(b"", (first, Event(0, 1, b"\1" * 48, "", b""), second))
+    digest = hashlib.sha384((0x08000001).to_bytes(4, "little") + b":a:a").digest()
+    assert first.extended == runtime_digest(RUNTIME_EVENT, "a", b"a") == digest
+    value = hashlib.sha384(bytes(48) + digest).digest()
+    assert log.replay(3) == hashlib.sha384(value + second.extended).digest()
+    assert log.replay(0) == hashlib.sha384(bytes(48) + b"\1" * 48).digest()
+    assert log.replay(1) == bytes(48)
+    assert log.payloads("b") == (b"b",)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        1,
+        {},
+        {"imr": 4, "event_type": 1, "digest": "00" * 48},
+        {"imr": True, "event_type": 1, "digest": "00" * 48},
+        {"imr": 0, "event_type": -1, "digest": "00" * 48},
+        {"imr": 0, "event_type": 1, "digest": "00" * 47},
+        {"imr": 0, "event_type": 1, "digest": ""},
+        {"imr": 0, "event_type": 1, "digest": "zz"},
+        {"imr": 3, "event_type": 1, "digest": "00" * 48, "event": 5},
+        {"imr": 3, "event_type": 1, "digest": "00" * 48, "event": "\ud800"},
+        {"imr": 3, "event_type": 1, "digest": "00" * 48, "event_payload": "0"},
+    ],
+)
+def test_malformed_events_are_named(entry: Any) -> None:
+    with pytest.raises(EvidenceError):
+        parse_event_log(json.dumps([entry]).encode())
+
+
+@pytest.mark.parametrize("raw", [b"", b"[]", b"{}", b'{"event_log": {}}', b"[" * 5000, b"\xff", b"1", b" " * 5_000_000])
+def test_what_is_no_log_is_named(raw: bytes) -> None:
+    with pytest.raises(EvidenceError):
+        parse_event_log(raw)
+
+
+@pytest.mark.parametrize("cut", [40, 80, 200, 1000])
+def test_a_cut_ccel_does_not_replay(outside: Outside, cut: int) -> None:
+    quote, log = outside("google-go-tdx-guest/cos-113-tdx-quote.dat"), outside("google-go-tdx-guest/ccel_data.dat")
+    try:
+        bundle = load_bundle(quote=quote, event_log=log[:cut])
+    except EvidenceError:
+        return
+    assert appraise(bundle, DEFAULT, MACHINE_TIME).claim("cpu.rtmr0").status is not Status.ASSERTED
+
+
+def test_a_compose_file_is_bound_by_register_and_event(outside: Outside) -> None:
+    quote = outside("near-vllm-proxy/dstack_quote.json")
+    compose = json.loads(outside("near-vllm-proxy/dstack_info.json"))["tcb_info"]["app_compose"].encode()
+    good = appraise(load_bundle(quote=quote, compose=compose), DEFAULT, MACHINE_TIME).claim("cpu.compose")
+    assert good.status is Status.ASSERTED
+    assert "mr_config_id and the compose-hash event" in good.reason
+    bad = appraise(load_bundle(quote=quote, compose=compose + b" "), DEFAULT, MACHINE_TIME).claim("cpu.compose")
+    assert bad.status is Status.REFUTED
+    bare = load_bundle(quote=outside("phala-dcap-qvl/tdx_quote"), compose=compose)
+    assert appraise(bare, DEFAULT, MACHINE_TIME).claim("cpu.compose").status is Status.UNKNOWN
+
+
+# -- binding -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def machine(outside: Outside) -> dict[str, Any]:
+    """The recorded production machine: TDX quote, H100 evidence, collateral, and the driver manifest."""
+    return {
+        "gpu": [outside("secretvm-verify/gpu_attest.txt")],
+        "quote": outside("secretvm-verify/cpu_quote.txt"),
+        "collateral": outside("near-mpc/collateral.json"),
+        "rims": [outside("nvidia-attestation-sdk/rims/NV_GPU_DRIVER_GH100_550.144.03.xml")],
+    }
+
+
+def test_the_production_machine_verifies_end_to_end(machine: dict[str, Any], project: Any) -> None:
+    policy = Policy.from_bytes((project.root / "data" / "policies" / "recorded_machine.toml").read_bytes())
+    result = appraise(load_bundle(**machine), policy, MACHINE_TIME)
+    assert result.accepted
+    assert result.cpu is not None
+    assert result.cpu["tcb_status"] == "UpToDate"
+    nonce = result.devices[0].facts["nonce"]
+    assert result.cpu["measured"]["report_data"][64:] == nonce
+    assert nonce in result.claim("binding.gpu_nonce").reason
+    assert result.claim("gpu.0.measurements.driver").reason == "21 of 21 golden values match"
+    assert result.claim("gpu.0.measurements.vbios").status is Status.UNKNOWN  # its manifest is not public
+
+
+def test_the_default_policy_wants_the_vbios_manifest_too(machine: dict[str, Any]) -> None:
+    result = appraise(load_bundle(**machine), DEFAULT, MACHINE_TIME)
+    assert {claim.status for claim in result.because} == {Status.UNKNOWN}
+    assert all("vbios" in claim.id or "conflict" in claim.id for claim in result.because)
+
+
+def test_another_machines_quote_is_not_bound(machine: dict[str, Any], outside: Outside) -> None:
+    result = appraise(load_bundle(**{**machine, "quote": outside("near-mpc/quote.json")}), DEFAULT, MACHINE_TIME)
+    assert result.claim("cpu.quote").status is Status.ASSERTED
+    assert result.claim("binding.gpu_nonce").status is Status.REFUTED
+
+
+def binding(profile: str, report_data: bytes, nonces: set[bytes], key: bytes | None) -> dict[str, str]:
+    claims: list[Claim] = []
+    check_binding(profile, report_data, frozenset(nonces), key, ClaimLog("binding", "binding", claims))
+    return {claim.check.partition(".")[2]: claim.status.value for claim in claims}
+
+
+@settings(max_examples=50, deadline=None)
+@given(profile=st.sampled_from(sorted(KEY_COMMITMENTS)), key=st.binary(min_size=20, max_size=32), nonce=st.binary())
+def test_every_profile_asserts_its_own_and_refutes_the_rest(profile: str, key: bytes, nonce: bytes) -> None:
+    nonce = hashlib.sha256(nonce).digest()
+    half = KEY_COMMITMENTS[profile](key)
+    data = half + nonce
+    gpu = half if profile == "chutes" else nonce
+    assert binding(profile, data, {gpu}, key) == {"gpu_nonce": "asserted", "key": "asserted"}
+    assert binding(profile, data, {gpu}, key + b"\1")["key"] == "refuted"
+    assert binding(profile, data, {gpu, bytes(32)}, key)["gpu_nonce"] == "refuted"
+    assert binding(profile, data, {bytes(32)}, key)["gpu_nonce"] == "refuted"
+    assert binding(profile, data, {gpu}, None)["key"] == "unknown"
+    assert binding(profile, data, set(), key) == {"key": "asserted"}
+
+
+def test_auto_binds_the_gpu_but_claims_no_key() -> None:
+    assert binding("auto", bytes(32) + b"\1" * 32, {b"\1" * 32}, b"key") == {"gpu_nonce": "asserted", "key": "unknown"}
+
+
+def test_profiles_commit_as_documented() -> None:
+    assert KEY_COMMITMENTS["near"](b"\1" * 20) == b"\1" * 20 + bytes(12)
+    assert KEY_COMMITMENTS["secretvm"](b"spki") == hashlib.sha256(b"spki").digest()
+    assert KEY_COMMITMENTS["otr"](b"k") != KEY_COMMITMENTS["secretvm"](b"k")

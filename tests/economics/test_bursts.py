@@ -1,0 +1,141 @@
+"""Bursts, voiding and patches: against Monte Carlo, recursion, linear programming and the lemma's random cases."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otr_core import economics as eco
+from otr_core.errors import ParameterError
+
+GOOD = {"cheats": 40, "gain_usd": 0.3, "price_usd": 0.5, "detection": 0.04}
+
+
+def play_bursts(draws, runs, *, cheats, gain_usd, price_usd, loss_usd, detection, void):
+    caught = draws.random((runs, cheats)) < detection
+    paid = np.where(caught.any(1), 0.0, cheats * price_usd) if void else (~caught).sum(1) * price_usd
+    return cheats * price_usd - (paid + cheats * gain_usd - caught.any(1) * loss_usd)
+
+
+@pytest.mark.parametrize("void", [True, False])
+def test_surplus_within_the_interval_of_played_bursts(void):
+    terms = {**GOOD, "loss_usd": 9.0, "void": void}
+    played = play_bursts(np.random.default_rng(1), 60_000, **terms)
+    half = 2.576 * played.std() / np.sqrt(played.size)
+    assert abs(played.mean() - eco.burst_surplus(**terms)) < half
+
+
+@given(st.integers(1, 10**5), st.floats(1e-4, 10), st.floats(0, 10), st.floats(1e-5, 1), st.booleans())
+def test_burst_loss_is_the_root_of_the_surplus(cheats, gain, price, detection, void):
+    terms = {"cheats": cheats, "gain_usd": gain, "price_usd": price, "detection": detection, "void": void}
+    loss = eco.burst_loss(**terms)
+    surplus = eco.burst_surplus(**terms, loss_usd=loss)
+    scale = 1e-9 * (cheats * (gain + price) + loss)
+    assert abs(surplus) <= scale if loss > 0 else surplus >= -scale
+
+
+def test_worked_figures_of_a_one_per_cent_rate():
+    terms = {"gain_usd": 0.00047, "price_usd": 0.00055, "detection": 0.01, "void": False}
+    found = [eco.burst_loss(cheats=count, **terms) for count in (1, 100, 1_000, 10_000)]
+    assert found == pytest.approx([0.0464, 0.0733, 0.4645, 4.645], rel=2e-3)
+
+
+def test_voiding_lemma_on_random_cases():
+    draws = np.random.default_rng(2)
+    gain = 10 ** draws.uniform(-4, 2, 20_000)
+    price = gain * (1 + draws.exponential(1.0, gain.size))
+    detection = 10 ** draws.uniform(-6, 0, gain.size)
+    cheats = np.floor(10 ** draws.uniform(0, 5, gain.size))
+    single = eco.burst_loss(cheats=1, gain_usd=gain, price_usd=price, detection=detection, void=True)
+    surplus = eco.burst_surplus(
+        cheats=cheats, gain_usd=gain, price_usd=price, loss_usd=single, detection=detection, void=True
+    )
+    assert (surplus >= -1e-9 * cheats * price).all()
+    assert np.all(eco.voiding_suffices(gain_usd=gain, price_usd=price))
+
+
+def test_voiding_lemma_fails_where_the_gain_exceeds_the_price():
+    assert eco.voiding_suffices(gain_usd=1.0, price_usd=1.0)
+    assert not eco.voiding_suffices(gain_usd=1.01, price_usd=1.0)
+    single = eco.burst_loss(cheats=1, gain_usd=2.0, price_usd=1.0, detection=0.1, void=True)
+    many = eco.burst_surplus(cheats=200, gain_usd=2.0, price_usd=1.0, loss_usd=single, detection=0.1, void=True)
+    assert many < 0
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_most_in_flight_by_counting(seed):
+    draws = np.random.default_rng(seed)
+    price = draws.uniform(0, 1)
+    terms = {
+        "gain_usd": price + draws.uniform(0.05, 2), "price_usd": price, "loss_usd": draws.uniform(1, 60),
+        "detection": draws.uniform(0.02, 0.9),
+    }  # fmt: skip
+    counts = np.arange(1, 3000)
+    fits = eco.burst_surplus(cheats=counts, **terms, void=True) >= 0
+    by_counting = 0 if not fits[0] else int(np.argmin(fits))
+    assert eco.most_in_flight(**terms) == by_counting
+
+
+def test_most_in_flight_extremes():
+    assert eco.most_in_flight(gain_usd=1.0, price_usd=1.0, loss_usd=100.0, detection=0.5) == np.inf
+    assert eco.most_in_flight(gain_usd=1.0, price_usd=1.0, loss_usd=1.0, detection=0.01) == 0.0
+    assert eco.most_in_flight(gain_usd=3.0, price_usd=1.0, loss_usd=1000.0, detection=1.0) == 500.0
+
+
+def test_break_profit_by_recursion():
+    def recursive(turns, *, gain_usd, price_usd, loss_usd, detection, discount):
+        value = 0.0
+        for _ in range(turns):
+            value = gain_usd - detection * (price_usd + loss_usd) + discount * (1 - detection) * value
+        return value
+
+    for turns, detection, discount in [
+        (1, 0.3, 1.0),
+        (50, 0.02, 0.97),
+        (400, 0.001, 1.0),
+        (7, 1.0, 0.5),
+        (0, 0.1, 1.0),
+    ]:
+        terms = {"gain_usd": 0.4, "price_usd": 0.5, "loss_usd": 2.0, "detection": detection, "discount": discount}
+        assert eco.break_profit(attempts=turns, **terms) == pytest.approx(recursive(turns, **terms), abs=1e-12)
+
+
+def test_patch_time_never_changes_the_sign():
+    turns = np.array([1.0, 10.0, 1e4, np.inf])
+    for loss, sign in ((20.0, -1), (2.0, 1)):
+        profit = eco.break_profit(gain_usd=0.1, price_usd=0.1, loss_usd=loss, detection=0.01, attempts=turns)
+        assert (np.sign(profit) == sign).all()
+        assert (np.diff(np.abs(profit)) >= 0).all()
+        assert abs(profit[2]) > 50 * abs(profit[0])
+    assert eco.break_profit(gain_usd=1, price_usd=0, loss_usd=1, detection=0.0, attempts=np.inf) == np.inf
+    assert eco.break_profit(
+        gain_usd=1, price_usd=0, loss_usd=0, detection=1.0, attempts=5, attack_cost_usd=3
+    ) == pytest.approx(-2)
+    assert eco.break_profit(gain_usd=0, price_usd=0, loss_usd=0, detection=0, attempts=np.inf) == 0.0
+
+
+def test_harm_adds_up():
+    terms = {"detection": 0.01, "harm_usd": 10.0}
+    one = eco.expected_harm(breaks_per_year=1, attempts=np.inf, identities=1, **terms)
+    assert one == pytest.approx(990.0)
+    assert eco.expected_harm(breaks_per_year=0.5, attempts=np.inf, identities=4, **terms) == pytest.approx(2 * one)
+    assert eco.expected_harm(breaks_per_year=0, attempts=np.inf, identities=1, detection=0.0, harm_usd=1.0) == 0.0
+    assert eco.expected_harm(breaks_per_year=1, attempts=np.inf, identities=1, detection=0.0, harm_usd=1.0) == np.inf
+
+
+def test_in_flight():
+    assert eco.in_flight(queries_per_s=5.5, delay_s=1200.0) == pytest.approx(6600)
+
+
+@pytest.mark.parametrize(
+    ("field", "bad"), [("cheats", 1.5), ("cheats", -1), ("gain_usd", float("nan")), ("price_usd", -1), ("detection", 2)]
+)
+def test_bad_input_names_the_field(field, bad):
+    eco.burst_surplus(**GOOD, loss_usd=1.0, void=True)
+    with pytest.raises(ParameterError) as error:
+        eco.burst_surplus(**{**GOOD, field: bad}, loss_usd=1.0, void=True)
+    assert error.value.field == field
+    with pytest.raises(ParameterError, match="loss_usd"):
+        eco.burst_surplus(**GOOD, loss_usd=-1.0, void=True)

@@ -1,0 +1,229 @@
+"""Parameters, scenarios, adversaries and guidance."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from otr_core import economics as eco
+from otr_core.economics import adversaries, guidance, scenarios
+from otr_core.economics.model import build
+from otr_core.errors import InputError, MissingDataError, ParameterError
+from otr_core.evaluation import published
+
+
+@pytest.fixture(scope="module")
+def cases(project):
+    return scenarios.load(project.root / "data")
+
+
+@pytest.fixture(scope="module")
+def text(project):
+    return (project.root / "data" / "scenarios" / "chatbot.toml").read_text()
+
+
+def test_the_four_use_cases_load_with_a_source_for_every_number(cases):
+    assert list(cases) == ["chatbot", "defi_agent", "game_npc", "oracle"]
+    for case in cases.values():
+        assert len(case.sources) >= 25
+        assert case.answer.gain_usd > 0
+
+
+def test_scenario_prices_follow_from_the_published_rows(cases, project):
+    rows = published.load(project.root / "data")
+    for name, tokens_in, tokens_out in (
+        ("chatbot", 1000, 500),
+        ("game_npc", 300, 80),
+        ("defi_agent", 2000, 300),
+        ("oracle", 4000, 500),
+    ):
+        for field, size in (("honest_cost_usd", "70b"), ("cheat_cost_usd", "8b")):
+            model = f"price.llama31_{size}_deepinfra_2025"
+            cost = tokens_in * rows.number(f"{model}.in", "USD/tok") + tokens_out * rows.number(
+                f"{model}.out", "USD/tok"
+            )
+            assert getattr(cases[name].answer, field) == pytest.approx(cost, rel=1e-9)
+        proof = rows.number("zk.zkllm.7b.prove", "s") / 3600 * rows.number("gpu.h100_median", "USD/GPU-h")
+        assert cases[name].market.proof_cost_usd == pytest.approx(proof, rel=1e-3)
+        assert cases[name].watch.rho == rows.number("otr.rho", "1")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "names"),
+    [
+        ("[watch]", "[watch]\ncolour = { value = 1, source = 's', date = 'd' }", "watch.colour"),
+        ("[watch]", "[speed]\nx = 1\n[watch]", "speed"),
+        ("rho = { value = 0.01", "rho = { value = 1.01", "rho"),
+        ("rho = { value = 0.01", "rho = { value = 'one'", "rho"),
+        ("rho = { value = 0.01", "rho = { value = [0.1, 0.2]", "rho"),
+        ("rho = { value = 0.01, source = \"otr.rho\"", "rho = { value = 0.01, source = \" \"", "chatbot.watch.rho"),
+        ("rho = { value = 0.01, source = \"otr.rho\", ", "rho = { value = 0.01, ", "chatbot.watch.rho"),
+        ("price_usd = { value = 0.00135", "price_usd = { value = -0.00135", "price_usd"),
+        ("price_usd =", "price_cents =", "price_cents"),
+        ("stake_usd = { value = 100", "stake_usd = { value = 0", "stake_usd"),
+        ("burnt_share = { value = 0.5", "burnt_share = { value = 0.8", "reward_share"),
+        ("gain_margin = { value = 2.0", "gain_margin = { value = 0.5", "gain_margin"),
+        ("detection_margin = { value = 0.9", "detection_margin = { value = 0.0", "detection_margin"),
+        ("queries_per_year = { value = 30000000.0", "queries_per_year = { value = inf", "queries_per_year"),
+        ("title = \"Chatbot\"", "title = \"\"", "title"),
+    ],
+)  # fmt: skip
+def test_a_wrong_scenario_is_refused_by_field(text, old, new, names):
+    assert old in text
+    scenarios.parse("chatbot", text)
+    with pytest.raises(ParameterError, match=names):
+        scenarios.parse("chatbot", text.replace(old, new, 1))
+
+
+def test_a_missing_key_a_missing_part_and_no_toml(text, tmp_path):
+    with pytest.raises(ParameterError, match="market"):
+        scenarios.parse("x", "\n".join(line for line in text.split("\n") if not line.startswith("proof_cost_usd")))
+    with pytest.raises(ParameterError, match="flow"):
+        scenarios.parse("x", text.split("[flow]")[0])
+    with pytest.raises(InputError, match="TOML"):
+        scenarios.parse("x", "title = ")
+    with pytest.raises(MissingDataError, match="scenarios"):
+        scenarios.load(tmp_path)
+
+
+def test_parts_are_checked_when_built():
+    bond = {"stake_usd": 10.0, "slash_fraction": 0.5, "reward_share": 0.6, "burnt_share": 0.4}
+    assert eco.Bond(**bond).loss_usd == 5.0
+    with pytest.raises(ParameterError, match="burnt_share"):
+        eco.Bond(**{**bond, "burnt_share": 0.41})
+    with pytest.raises(ParameterError, match="fishermen"):
+        eco.Watch(rho=0.1, fishermen=1.5)
+    with pytest.raises(ParameterError, match="one number"):
+        eco.Answer(price_usd=np.array([1.0, 2.0]), honest_cost_usd=1.0, cheat_cost_usd=0.5)
+    with pytest.raises(ParameterError, match="keys"):
+        build(eco.Flow, {"queries_per_s": 1.0})
+    assert eco.Answer(price_usd=1, honest_cost_usd=0.5, cheat_cost_usd=0.2, outside_gain_usd=np.inf).gain_usd == np.inf
+    assert eco.Market(
+        proof_cost_usd=1, capital_rate_per_year=0.1, queries_per_year=1e6
+    ).capital_cost_usd == pytest.approx(1e-7)
+    flow = eco.Flow(queries_per_s=2.0, verdict_s=10.0, patch_s=100.0)
+    assert (flow.in_flight, flow.until_patch) == (20.0, 200.0)
+
+
+def test_play_and_threshold_pass_every_number_on(cases):
+    case = cases["defi_agent"]
+    found = eco.play(case.answer, case.bond, case.watch)
+    direct = eco.equilibrium(
+        gain_usd=case.answer.gain_usd, price_usd=0.05, stake_usd=10_000.0, slash_fraction=1.0, dispute_cost_usd=0.0,
+        rho=0.01, d=0.99, w=0.9, fishermen=5, check_cost_usd=case.watch.check_cost_usd, reward_share=0.3,
+        planted_rate=0.001, bounty_usd=0.5,
+    )  # fmt: skip
+    assert found == direct
+    assert eco.threshold(case.answer, case.bond) == found.threshold
+
+
+def outcomes_by_name(**changes):
+    terms = {
+        "answer": eco.Answer(price_usd=0.5, honest_cost_usd=0.4, cheat_cost_usd=0.1),
+        "bond": eco.Bond(stake_usd=100.0, slash_fraction=0.5, reward_share=0.9),
+        "watch": eco.Watch(rho=0.01, fishermen=3),
+        "someone_checks": 0.1, "attestation": 0.999, "until_patch": 50, "identities": 20,
+    }  # fmt: skip
+    return {found.adversary: found for found in eco.outcomes(**{**terms, **changes})}
+
+
+def test_adversary_classes_differ_as_they_must():
+    found = outcomes_by_name()
+    assert list(found) == list(adversaries.CLASSES)
+    rational, patched = found[adversaries.RATIONAL], found[adversaries.BREAK]
+    assert rational.detection > 0.999 > patched.detection == pytest.approx(1 - 0.99 * 0.9)
+    assert patched.deterred
+    assert patched.undetected < found[adversaries.PERMANENT].undetected
+    clones, permanent = found[adversaries.CLONES], found[adversaries.PERMANENT]
+    assert clones.total_undetected == pytest.approx(20 * permanent.total_undetected)
+    assert clones.profit_usd == permanent.profit_usd
+    colluding = found[adversaries.COLLUDING]
+    assert colluding.detection == 0.01
+    assert not colluding.deterred
+    assert colluding.profit_usd > 0 > permanent.profit_usd
+    malicious = found[adversaries.MALICIOUS]
+    assert not malicious.deterred
+    assert malicious.undetected == permanent.undetected
+    assert found[adversaries.GENERATION].total_undetected == clones.total_undetected
+
+
+def test_a_large_outside_gain_undoes_deterrence_for_all_with_a_break():
+    rich = eco.Answer(price_usd=0.5, honest_cost_usd=0.4, cheat_cost_usd=0.1, outside_gain_usd=10.0)
+    found = outcomes_by_name(answer=rich)
+    assert found[adversaries.RATIONAL].deterred
+    assert not any(outcome.deterred for name, outcome in found.items() if name != adversaries.RATIONAL)
+
+
+def test_unknown_adversary_is_refused():
+    with pytest.raises(ParameterError, match="adversary"):
+        eco.outcome(
+            "lazy", answer=eco.Answer(price_usd=1, honest_cost_usd=1, cheat_cost_usd=0),
+            bond=eco.Bond(stake_usd=1, slash_fraction=1), watch=eco.Watch(rho=0.1), someone_checks=0.0,
+            attestation=1.0, until_patch=1.0,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def case(cases):
+    return cases["defi_agent"]
+
+
+def test_guidance_deters_with_all_margins(cases):
+    for found in (eco.guide(case) for case in cases.values()):
+        case = cases[found.name]
+        if not found.deters:
+            continue
+        # Worst of the stated uncertainty: gain larger, catch rarer; and a stake a billionth above the bound.
+        detection = found.rho * case.watch.d * case.limits.detection_margin
+        loss = found.stake_usd * (1 + 1e-8) * case.bond.slash_fraction
+        burst = eco.burst_surplus(
+            cheats=found.in_flight, gain_usd=found.worst_gain_usd, price_usd=case.answer.price_usd, loss_usd=loss,
+            detection=detection, void=True,
+        )  # fmt: skip
+        assert burst >= 0
+        assert detection * (case.answer.price_usd + loss) > case.answer.gain_usd * case.limits.gain_margin
+        assert found.stake_usd <= case.limits.most_stake_usd
+
+
+def test_guidance_of_the_use_cases(cases):
+    found = {name: eco.guide(case) for name, case in cases.items()}
+    assert [found[name].deters for name in cases] == [True, True, True, False]
+    assert found["oracle"].binds == guidance.VALUE
+    assert "cannot deter" in found["oracle"].statement
+    assert found["chatbot"].rho < 1e-4 < 1e-3 < found["defi_agent"].rho
+    assert len(eco.guidance_table(cases.values())) == 4
+
+
+def limited(case, **limits):
+    return replace(case, limits=replace(case.limits, **limits))
+
+
+def test_each_limit_can_bind(case):
+    assert eco.guide(case).binds == guidance.FLIGHT
+    slow = replace(case, flow=replace(case.flow, verdict_s=1.0))
+    assert eco.guide(slow).binds == guidance.STAKE
+    assert eco.guide(limited(slow, most_stake_usd=1e7)).binds == guidance.COST
+    assert eco.guide(limited(slow, most_stake_usd=1e7, provers=6e-3)).binds == guidance.PROVERS
+    assert eco.guide(limited(slow, most_stake_usd=1e7, provers=6e-3)).deters
+    starved = eco.guide(limited(slow, provers=1e-9))
+    assert (starved.binds, starved.deters) == (guidance.PROVERS, False)
+    assert "provers" in starved.statement
+    poor = eco.guide(limited(case, most_cost_usd=1e-6))
+    assert (poor.binds, poor.deters, poor.acts) == (guidance.BUDGET, False, guidance.NEITHER)
+    assert eco.guide(limited(case, most_stake_usd=50.0)).binds == guidance.VALUE
+    crowded = eco.guide(replace(case, flow=replace(case.flow, verdict_s=1e6)))
+    assert (crowded.binds, crowded.deters) == (guidance.FLIGHT, False)
+    free = replace(case, answer=replace(case.answer, outside_gain_usd=-1.0))
+    assert (eco.guide(free).binds, eco.guide(free).deters) == (guidance.NOTHING, True)
+    assert eco.guide(limited(case, most_wait_s=1e6)).acts == guidance.FINAL
+    assert eco.guide(case).acts == guidance.PROVISIONAL
+
+
+def test_guidance_rises_with_what_is_at_risk(case):
+    gains = [0.0, 1.0, 10.0, 50.0, 500.0]
+    found = [eco.guide(replace(case, answer=replace(case.answer, outside_gain_usd=gain))) for gain in gains]
+    rates = [guide.rho for guide in found]
+    assert rates == sorted(rates)
+    assert [guide.safe_value_usd >= gain for guide, gain in zip(found, gains, strict=True)] == [True] * 5

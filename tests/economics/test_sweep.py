@@ -1,0 +1,133 @@
+"""Sweeps: serial equals parallel equals Dask, cached points are not computed again, kills are survived."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+
+import pytest
+
+from otr_core.economics.population import Population, summary_point
+from otr_core.economics.sweep import Point, run_sweep
+from otr_core.errors import InputError
+
+CONFIG = asdict(
+    Population(
+        operators=60, epochs=6, queries_per_epoch=10, rational_share=0.3, malicious_share=0.1, broken_share=1.0,
+        break_epoch=1, patch_epoch=5, price_usd=0.5, compute_saved_usd=0.3, outside_gain_usd=0.1, stake_usd=20.0,
+        slash_fraction=0.5, dispute_cost_usd=1.0, rho=0.05, d=0.9, w=1.0, fishermen=4, check_rate=0.01,
+    )
+)  # fmt: skip
+
+
+def points(count):
+    return [Point({**CONFIG, "rho": 0.001 * (number + 1)}, seed=number % 7) for number in range(count)]
+
+
+def as_bytes(records):
+    return json.dumps(records, sort_keys=True).encode()
+
+
+def test_two_workers_give_the_bytes_of_one():
+    assert as_bytes(run_sweep(summary_point, points(24))) == as_bytes(run_sweep(summary_point, points(24), workers=2))
+
+
+def test_finished_points_are_not_computed_again(tmp_path):
+    calls = []
+
+    def counted(config, seed):
+        calls.append(seed)
+        return summary_point(config, seed)
+
+    first = run_sweep(counted, points(8), cache=tmp_path)
+    assert len(calls) == 8
+    names = sorted(path.name for path in tmp_path.iterdir())
+    (tmp_path / names[0]).unlink()
+    (tmp_path / names[1]).write_text('{"result": ')  # cut off by a kill of something else than us
+    seen = []
+    again = run_sweep(counted, points(8), cache=tmp_path, report=lambda done, every: seen.append((done, every)))
+    assert as_bytes(again) == as_bytes(first)
+    assert len(calls) == 10
+    assert seen == [(7, 8), (8, 8)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+def test_key_depends_on_function_parameters_and_seed():
+    base = Point({"a": 1}, 0)
+    keys = {
+        base.key(summary_point), base.key(as_bytes), Point({"a": 2}, 0).key(summary_point),
+        Point({"a": 1}, 1).key(summary_point),
+    }  # fmt: skip
+    assert len(keys) == 4
+    assert Point({"b": 1, "a": 2}).key(as_bytes) == Point({"a": 2, "b": 1}).key(as_bytes)
+
+
+def test_wrong_sweeps_are_refused():
+    with pytest.raises(InputError, match="workers"):
+        run_sweep(summary_point, points(1), workers=0)
+    with pytest.raises(InputError, match="twice"):
+        run_sweep(summary_point, points(1) * 2)
+
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from otr_core.economics.population import summary_point
+from otr_core.economics.sweep import Point, run_sweep
+config, cache = json.loads(sys.argv[1]), Path(sys.argv[2])
+points = [Point({**config, "rho": 0.0009 * (n + 1)}, seed=n % 7) for n in range(1000)]
+records = run_sweep(summary_point, points, cache=cache)
+sys.stdout.write(json.dumps(records, sort_keys=True))
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_of_a_thousand_points_resumes(tmp_path):
+    command = [sys.executable, "-c", SCRIPT, json.dumps(CONFIG), str(tmp_path / "cache")]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while len(list((tmp_path / "cache").glob("*.json"))) < 200:
+        assert running.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    done = len(list((tmp_path / "cache").glob("*.json")))
+    assert 200 <= done < 1000
+    resumed = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+    assert len(list((tmp_path / "cache").glob("*.json"))) == 1000
+    fresh = [*command[:-1], str(tmp_path / "other")]
+    assert resumed == subprocess.run(fresh, stdout=subprocess.PIPE, check=True).stdout
+
+
+def slow_point(config, seed):
+    time.sleep(0.05)
+    return summary_point(config, seed)
+
+
+@pytest.mark.slow
+def test_dask_gives_the_same_bytes_and_survives_a_killed_worker():
+    distributed = pytest.importorskip("distributed")
+    wanted = as_bytes(run_sweep(summary_point, points(60)))
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        killed = []
+
+        def kill_one(done, every):
+            if done == 10 and not killed:
+                pids = client.run(os.getpid)
+                killed.append(next(iter(pids.values())))
+                os.kill(killed[0], signal.SIGKILL)
+
+        found = run_sweep(slow_point, points(60), client=client, report=kill_one)
+    assert killed
+    assert as_bytes(found) == wanted
