@@ -51,7 +51,8 @@ def stated_text(row: ClaimRow) -> str:
     """The stated number with its relation and unit; words as they are."""
     relation = {"=": "", "words": "", "range": "", "~": "about "}.get(row.relation, f"{row.relation} ")
     value = f"{row.stated:g}" if isinstance(row.stated, int | float) else row.stated
-    return f"{relation}{value} {row.unit}".strip() if row.unit != "1" else f"{relation}{value}"
+    unit = "" if row.unit in ("1", "words", "ratio") else f" {row.unit}"
+    return f"{relation}{value}{unit}"
 
 
 _UNITS = {"s": " s", "ms": " ms", "usd": " USD", "gas": " gas", "gb": " GB", "tok": " tokens", "gwei": " gwei",

@@ -45,6 +45,7 @@ from otr_core.economics.incentives import (
     outage_cost,
     self_report_loss,
 )
+from otr_core.economics.inspections import first_check_probability, inspection_value
 from otr_core.economics.model import Answer, Bond, Flow, Market, Watch, play, threshold
 from otr_core.economics.rates import Rate, best_rate, optimal_rho, rates_by_value
 from otr_core.economics.scenarios import Limits, Scenario
@@ -80,11 +81,13 @@ __all__ = [
     "effective_loss",
     "equilibrium",
     "expected_harm",
+    "first_check_probability",
     "gated_detection",
     "griefing_factor",
     "guidance_table",
     "guide",
     "in_flight",
+    "inspection_value",
     "least_bribe_proof_share",
     "least_challenge_bond",
     "least_price",

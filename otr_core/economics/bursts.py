@@ -16,7 +16,7 @@ def _caught(number: Array, detection: Array) -> Array:
     """``1 - (1 - D)^M``, exact for tiny D."""
     with np.errstate(divide="ignore", invalid="ignore"):
         share = -np.expm1(number * np.log1p(-detection))
-    return np.where(number == 0, 0.0, np.where(detection == 1.0, 1.0, share))
+    return np.where(number == 0, 0.0, share)
 
 
 def in_flight(*, queries_per_s: Quantity, delay_s: Quantity) -> Quantity:

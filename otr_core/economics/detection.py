@@ -91,7 +91,7 @@ def detection_after(*, cheats: Quantity, rho: Quantity) -> Quantity:
     number, rate = q.count("cheats", cheats), q.probability("rho", rho)
     with np.errstate(divide="ignore", invalid="ignore"):
         caught = -np.expm1(number * np.log1p(-rate))
-    return q.shaped(np.where(number == 0, 0.0, np.where(rate == 1.0, 1.0, caught)))
+    return q.shaped(np.where(number == 0, 0.0, caught))
 
 
 def cheats_for_detection(*, probability: Quantity, rho: Quantity) -> Quantity:
@@ -135,4 +135,4 @@ def undetected_cheats(*, detection: Quantity, attempts: Quantity = np.inf) -> Qu
     with np.errstate(divide="ignore", invalid="ignore"):
         ended = -np.expm1(number * np.log1p(-caught))
         expected = miss * np.where(number == 0, 0.0, ended) / caught
-    return q.shaped(np.where(caught == 0.0, number, np.where(caught == 1.0, 0.0, expected)))
+    return q.shaped(np.where(caught == 0.0, number, expected))

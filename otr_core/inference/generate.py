@@ -65,7 +65,7 @@ def generate(
     """Answer ``prompt``; the same arguments give the same answer (native lanes: on the same machine).
 
     Args:
-        trace_seed: at least 32 secret bytes; salts of the trace derive from it. None: no trace.
+        trace_seed: 32 secret bytes; salts of the trace derive from it. None: no trace.
         on_token: called with each chosen token id, for streaming.
 
     Raises:

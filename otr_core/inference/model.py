@@ -330,9 +330,9 @@ def _capture(layers: Any, cache: Any, position: int, count: int, recorder: Recor
         return rows.contiguous().view(torch.uint8).cpu().numpy()
 
     def new_rows(side: str) -> Any:
-        # (layers, heads, positions, values) to (layers, positions, heads × values): one row per position
-        rows = torch.stack([getattr(cache.layers[layer], side)[0, :, position:] for layer, _ in pending])
-        return rows.transpose(1, 2).flatten(2)
+        # (layers, 1, heads, positions, values) to (layers, positions, heads × values): one row per position
+        rows = [getattr(cache.layers[layer], side).narrow(2, position, count) for layer, _ in pending]
+        return torch.cat(rows).transpose(1, 2).flatten(2)
 
     def hook(layer: int) -> Callable[[Any, Any, Any], None]:
         def collect(module: Any, inputs: Any, output: Any) -> None:

@@ -14,6 +14,7 @@ import pytest
 from otr_core.attestation import Appraisal, Bundle, Policy, appraise, load_bundle
 from otr_core.attestation.chain import VerifiedCache
 from otr_core.attestation.claims import CHECKS, Status
+from otr_core.attestation.nvidia import DeviceAppraisal
 from otr_core.errors import EvidenceError, InputError
 
 IN_WINDOW = datetime(2025, 1, 15, tzinfo=UTC)
@@ -197,6 +198,15 @@ def test_the_table_ends_in_the_verdict(h100: Bundle) -> None:
     rows = appraise(h100, DEFAULT, IN_WINDOW).table()
     assert rows[-1] == ("verdict", "accepted", "policy default", "every required check is asserted")
     assert rows[10][:2] == ("gpu.0.nonce (not required)", "unknown")
+
+
+def test_a_required_check_that_is_not_made_is_not_passed(h100: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Should the code ever forget a check, the verdict must not: the policy asks for it by name."""
+    idle = DeviceAppraisal("gpu.0", {})
+    monkeypatch.setattr("otr_core.attestation.appraisal.appraise_device", lambda *given: idle)
+    result = appraise(h100, DEFAULT, IN_WINDOW)
+    assert "gpu.0.signature" in stands_against(result)
+    assert {claim.reason for claim in result.because} == {"this check was not made"}
 
 
 def test_time_without_zone_and_short_nonce_are_input_errors(h100: Bundle) -> None:

@@ -90,6 +90,15 @@ def test_json_without_evidence_is_named(document: Any, reason: str) -> None:
         load_bundle(gpu=[json.dumps(document).encode()])
 
 
+def test_json_nested_without_end_is_refused(entry: dict[str, str]) -> None:
+    document: Any = entry
+    for _ in range(15):
+        document = [document]
+    assert len(load_bundle(gpu=[json.dumps(document).encode()]).devices) == 1
+    with pytest.raises(EvidenceError, match="more than 16 levels"):
+        load_bundle(gpu=[json.dumps([document]).encode()])
+
+
 def test_too_many_devices_are_refused(entry: dict[str, str]) -> None:
     with pytest.raises(EvidenceError, match="found 65 devices"):
         load_bundle(gpu=[json.dumps([entry] * 65).encode()])

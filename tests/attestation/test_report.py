@@ -77,6 +77,45 @@ def test_an_opaque_field_given_twice_is_refused(h100_report: bytes) -> None:
         parse_report(raw)
 
 
+def tiny_report(block: bytes, opaque: bytes = b"") -> bytes:
+    """A report with one measurement block, all else as short as it can be."""
+    request = b"\x11\xe0\x01\xff" + bytes(32) + b"\0"
+    response = b"\x11\x60\0\0\x01" + len(block).to_bytes(3, "little") + block + bytes(32)
+    return request + response + len(opaque).to_bytes(2, "little") + opaque + bytes(SIGNATURE_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("block", "reason"),
+    [
+        (b"\x01\x01\x05\x00\x01\x02\x00ab", None),
+        (b"\x01\x01\x06\x00\x01\x02\x00ab.", "measurement 1: found 1 bytes after its end"),
+        (b"\x01\x01\x04\x00\x01\x02\x00a", "measurement 1 value: found 1 bytes, expected 2"),
+        (b"\x01\x01\x05\x00\x01\x02\x00ab.", "measurement record: found 1 bytes after its end"),
+        (b"\x01\x02\x05\x00\x01\x02\x00ab", "specification found 2"),
+    ],
+)
+def test_a_block_holds_its_value_and_nothing_else(block: bytes, reason: str | None) -> None:
+    if reason is None:
+        (measurement,) = parse_report(tiny_report(block)).measurements
+        assert (measurement.index, measurement.kind, measurement.value) == (1, 1, b"ab")
+    else:
+        with pytest.raises(EvidenceError, match=reason):
+            parse_report(tiny_report(block))
+
+
+@pytest.mark.parametrize(
+    ("opaque", "reason"),
+    [
+        (b"\x03\x00\x02\x00\xff\xfe", "DRIVER_VERSION: found fffe, expected ASCII"),
+        (b"\x03\x00\x09\x00a", "DRIVER_VERSION: found 1 bytes, expected 9"),
+        (b"\x03", "opaque field id"),
+    ],
+)
+def test_broken_opaque_fields_are_named(opaque: bytes, reason: str) -> None:
+    with pytest.raises(EvidenceError, match=reason):
+        parse_report(tiny_report(b"\x01\x01\x03\x00\x01\x00\x00", opaque))
+
+
 @settings(max_examples=300, deadline=None)
 @given(data=st.binary(max_size=400), cut=st.integers(0, 4116), at=st.integers(0, 4116))
 def test_garbage_ends_in_the_named_error_only(h100_report: bytes, data: bytes, cut: int, at: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from otr_core.attestation import Policy, appraise, load_bundle
 from otr_core.attestation import chain as chains
-from otr_core.attestation.attacks.lab import lab_rim
+from otr_core.attestation.attacks.lab import lab_key, lab_rim
 from otr_core.attestation.chain import NVIDIA_RIM_ROOT_SHA256, VerifiedCache
 from otr_core.attestation.report import parse_report
 from otr_core.attestation.rim import GoldenValue, coverage, parse_rim
@@ -176,3 +178,102 @@ def test_coverage_says_what_each_index_is(h100_report: bytes) -> None:
     ]
     assert len(rows) == 65
     assert {rows[index] for index in value if index not in live} == {"unused"}
+
+
+# -- manifests signed here, by a key that any verifier may distrust ----------------------------------------------------
+
+
+def re_signed(raw: bytes, *, method: str = "ECDSA_SHA384", digest: str = "SHA384", inner: bool = False) -> bytes:
+    """``raw`` signed with the laboratory's key by other algorithms, or only over a copy of itself inside itself."""
+    import copy
+
+    from cryptography import x509
+    from lxml import etree
+    from signxml import CanonicalizationMethod, DigestAlgorithm, SignatureConstructionMethod, SignatureMethod, XMLSigner
+
+    leaf = parse_rim(lab_rim(raw, parse_rim(raw).chain, b"s")).chain[0]
+    root = etree.fromstring(raw)
+    root.remove(root.find("{http://www.w3.org/2000/09/xmldsig#}Signature"))
+    if inner:
+        copied = copy.deepcopy(root)
+        copied.set("Id", "inner")
+        root.append(copied)
+    signer = XMLSigner(
+        method=SignatureConstructionMethod.enveloped,
+        signature_algorithm=SignatureMethod[method],
+        digest_algorithm=DigestAlgorithm[digest],
+        c14n_algorithm=CanonicalizationMethod.CANONICAL_XML_1_1,
+    )
+    assert isinstance(leaf, x509.Certificate)
+    signed = signer.sign(root, key=lab_key(b"srim"), cert=[leaf], reference_uri="#inner" if inner else None)
+    return bytes(etree.tostring(signed))
+
+
+def test_algorithms_are_pinned(driver: bytes) -> None:
+    assert parse_rim(re_signed(driver)).signature_problem(VerifiedCache()) is None
+    for change in ({"method": "ECDSA_SHA256"}, {"digest": "SHA256"}):
+        assert parse_rim(re_signed(driver, **change)).signature_problem(VerifiedCache()) is not None
+
+
+def test_a_signature_over_a_part_is_not_one_over_the_whole(driver: bytes) -> None:
+    problem = parse_rim(re_signed(driver, inner=True)).signature_problem(VerifiedCache())
+    assert problem == "XML signature covers ['#inner'] and not the whole manifest"
+
+
+def test_each_rule_on_the_signer_chain_can_refuse(driver: bytes) -> None:
+    rim, cache = parse_rim(driver), VerifiedCache()
+    leaf, *rest = rim.chain
+
+    def problem(*chain: object) -> str:
+        return dataclasses.replace(rim, chain=chain).chain_problem(NVIDIA_RIM_ROOT_SHA256, cache) or ""
+
+    assert problem(leaf, *rest) == ""
+    assert "found 5 certificates" in problem(leaf, *rest, rest[-1])
+    assert "is a CA, expected an end entity" in problem(rest[0], *rest)
+    assert "chain ends in" in problem(leaf, rest[0], rest[1], rest[1])
+    assert "is not signed by" in problem(leaf, rest[1], rest[1], rest[2])
+
+
+def edited(raw: bytes, index: int, **attributes: str) -> bytes:
+    """One Resource of a manifest changed, the manifest re-signed by the laboratory."""
+    from lxml import etree
+
+    root = etree.fromstring(raw)
+    (entry,) = [one for one in root.iter("{*}Resource") if one.get("index") == str(index)]
+    for name, value in attributes.items():
+        entry.set("{http://www.w3.org/2001/04/xmlenc#sha384}Hash0" if name == "hash" else name, value)
+    return lab_rim(etree.tostring(root), parse_rim(raw).chain, b"s")
+
+
+def measurement_claims(report: bytes, chain: bytes, *rims: bytes) -> dict[str, str]:
+    bundle = load_bundle(gpu=[report], gpu_certs=[chain], rims=list(rims))
+    result = appraise(bundle, Policy.default(), datetime(2025, 1, 15, tzinfo=UTC))
+    return {claim.id[6:]: claim.status.value for claim in result.claims if claim.id.startswith("gpu.0.")}
+
+
+def test_an_index_claimed_by_both_manifests_is_a_conflict(
+    h100_report: bytes, h100_chain: bytes, matching_rims: list[bytes]
+) -> None:
+    value = next(block.value for block in parse_report(h100_report).measurements if block.index == 8)
+    both = edited(matching_rims[1], 7, active="True", hash=value.hex())
+    claims = measurement_claims(h100_report, h100_chain, matching_rims[0], both)
+    assert claims["measurements.vbios"] == "asserted"
+    assert claims["measurements.conflict"] == "refuted"
+
+
+def test_a_measurement_nobody_vouches_for_is_shown(
+    h100_report: bytes, h100_chain: bytes, matching_rims: list[bytes]
+) -> None:
+    less = edited(matching_rims[0], 7, active="False")
+    claims = measurement_claims(h100_report, h100_chain, less, matching_rims[1])
+    assert (claims["measurements.driver"], claims["measurements.covered"]) == ("asserted", "unknown")
+
+
+def test_a_manifest_for_another_chip_is_no_manifest(
+    h100_report: bytes, h100_chain: bytes, matching_rims: list[bytes]
+) -> None:
+    other = lab_rim(
+        matching_rims[0].replace(b'product="GH100"', b'product="GB100"'), parse_rim(matching_rims[0]).chain, b""
+    )
+    claims = measurement_claims(h100_report, h100_chain, other, matching_rims[1])
+    assert claims["rim.driver.identity"] == "unknown"

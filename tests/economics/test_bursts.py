@@ -125,6 +125,11 @@ def test_harm_adds_up():
     assert eco.expected_harm(breaks_per_year=1, attempts=np.inf, identities=1, detection=0.0, harm_usd=1.0) == np.inf
 
 
+def test_no_cheats_no_surplus():
+    for void in (True, False):
+        assert eco.burst_surplus(**{**GOOD, "cheats": 0}, loss_usd=5.0, void=void) == 0.0
+
+
 def test_in_flight():
     assert eco.in_flight(queries_per_s=5.5, delay_s=1200.0) == pytest.approx(6600)
 

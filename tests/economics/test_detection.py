@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from otr_core import economics as eco
@@ -104,6 +104,16 @@ def test_cheats_for_detection_boundaries():
     assert eco.cheats_for_detection(probability=0.99, rho=0.0) == np.inf
     assert eco.cheats_for_detection(probability=0.99, rho=0.01) == 459
     assert eco.cheats_for_detection(probability=0.95, rho=0.05) == 59
+
+
+@given(st.integers(1, 5000), st.floats(1e-6, 0.5))
+def test_cheats_for_detection_inverts_detection_after_exactly(cheats, rho):
+    reached = eco.detection_after(cheats=cheats, rho=rho)
+    assume(reached < 1 - 1e-9)  # closer to 1 neighbouring numbers of cheats give the same float
+    least = eco.cheats_for_detection(probability=reached, rho=rho)
+    assert eco.detection_after(cheats=least, rho=rho) >= reached
+    assert least <= cheats
+    assert eco.detection_after(cheats=least - 1, rho=rho) < reached
 
 
 def test_undetected_cheats_by_summing_survival():

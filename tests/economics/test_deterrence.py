@@ -161,6 +161,8 @@ def test_grids_give_grids_and_scalars_give_floats():
     grid = eco.deterrence_threshold(**{**GOOD, "stake_usd": stakes})
     assert [eco.deterrence_threshold(**{**GOOD, "stake_usd": stake}) for stake in stakes] == list(grid)
     assert type(eco.deterrence_threshold(**GOOD)) is float
+    assert eco.deters(detection=0.5, threshold=0.4) is True
+    assert list(eco.deters(detection=[0.5, 0.3], threshold=0.4)) == [True, False]
 
 
 def test_curves_repeat_the_formulas():

@@ -97,6 +97,31 @@ def test_nobody_gains_by_deviating(solved_games, regime):
         assert_best_responses(game, found)
 
 
+@pytest.mark.parametrize("regime", [regime for regime in eq.REGIMES if regime != eq.BOUNDARY])
+def test_played_games_agree_within_their_99_per_cent_intervals(solved_games, regime):
+    """Each of the thousand games is played 4,000 times; detection and the fishermen's prizes lie in their intervals."""
+    draws, plays = np.random.default_rng(99), 4000
+    inside, prizes = [], []
+    for game, found in solved_games[regime]:
+        checkers = draws.binomial(game["fishermen"], found.check_rate, plays)
+        sampled = draws.random(plays) < game["rho"] * game["d"]
+        won = (checkers > 0) & (draws.random(plays) < game["w"])
+        share = (sampled | won).mean()
+        half = 2.576 * math.sqrt(found.detection * (1 - found.detection) / plays)
+        inside.append(abs(share - found.detection) <= half + 1 / plays)
+        # What all who check earn together, against n x times the expected part of one of them.
+        cheats = draws.random(plays) < found.cheat_rate
+        slashed = game["slash_fraction"] * game["stake_usd"] * game["reward_share"]
+        planted = draws.random(plays) < game["planted_rate"]
+        paid = cheats * won * ~sampled * slashed + planted * (checkers > 0) * game["bounty_usd"]
+        one = fisherman_gain_from_checking(game, found.check_rate, found.cheat_rate) + game["check_cost_usd"]
+        expected = game["fishermen"] * found.check_rate * one
+        prizes.append(abs(paid.mean() - expected) <= 2.576 * paid.std() / math.sqrt(plays) + 0.01 * expected + 1e-12)
+    # 99 % intervals: of a thousand, fewer than 980 inside would be a 6-sigma event.
+    assert np.mean(inside) > 0.98
+    assert np.mean(prizes) > 0.95  # rare prizes make the normal interval too narrow
+
+
 def test_no_other_symmetric_equilibrium(solved_games):
     """Scan all check rates: at each the operator's best reply and the fishermen's reply to it must disagree."""
     grid = np.linspace(0, 1, 401)

@@ -55,6 +55,19 @@ def test_rational_operators_switch_at_the_threshold(factor):
     assert (detection_of(people) > threshold_of(people)) == (factor < 1)
 
 
+def test_a_thousand_random_populations_switch_where_the_closed_form_says():
+    draws, cheated = np.random.default_rng(20251223), 0
+    for seed in range(1000):
+        people = replace(
+            QUIET, operators=20, epochs=2, queries_per_epoch=4, rational_share=1.0, malicious_share=0.0, break_epoch=0,
+            patch_epoch=2, rho=draws.uniform(0, 0.3), stake_usd=10 ** draws.uniform(-1, 2),
+        )  # fmt: skip
+        cheats = simulate(people, seed=seed).summary["cheats"] > 0
+        assert cheats != eco.deters(detection=detection_of(people), threshold=threshold_of(people))
+        cheated += cheats
+    assert 200 < cheated < 800
+
+
 def test_cheating_pays_what_the_closed_form_says():
     """One query an epoch and eviction at once: profit until caught or patched, within its 99 % interval."""
     people = replace(

@@ -60,7 +60,7 @@ def test_bad_input_names_the_field(field):
 
 
 def pair_by_grid(*, gain_usd, price_usd, proof_cost_usd, capital_cost_usd, d, slash_fraction, most_stake_usd, most_rho):
-    rates = np.append(np.geomspace(1e-9, most_rho, 200_001), most_rho)
+    rates = np.append(np.geomspace(1e-9, most_rho, 20_001), most_rho)
     stakes = np.maximum(gain_usd / (rates * d) - price_usd, 0) / slash_fraction
     costs = np.where(stakes <= most_stake_usd, rates * proof_cost_usd + capital_cost_usd * stakes, np.inf)
     return costs.min()

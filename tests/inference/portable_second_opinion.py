@@ -1,0 +1,116 @@
+"""The portable lane once more, in Python integers and lists: slow, obvious, and sharing no code with the first."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+
+from otr_core.inference import portable as lane
+from otr_core.inference.architecture import Architecture
+
+
+def shift(x: int, bits: int) -> int:
+    return (x + (1 << (bits - 1))) >> bits if bits > 0 else x << -bits
+
+
+def cut(x: int, bound: int) -> int:
+    return max(-bound, min(bound, x))
+
+
+def exp2(index: int) -> int:
+    """⌊round(2^20 · 2^(−f / 2^13)) / 2^octave⌋, to zero after twenty octaves."""
+    octave, f = divmod(index, 2**lane.SCORE)
+    if octave > 20:
+        return 0
+    return round(2**20 * 2.0 ** (-f / 2**lane.SCORE)) >> octave
+
+
+def sigmoid(index: int) -> int:
+    return round(2**lane.SIGMOID / (1 + math.exp(-index / 2**lane.SIGMOID_INDEX)))
+
+
+class Reference:
+    def __init__(self, architecture: Architecture, integers: dict[str, np.ndarray]) -> None:
+        self.a = architecture
+        self.w = {name: [[int(x) for x in row] for row in matrix] for name, matrix in integers.items()}
+        self.states: dict[tuple[int, int], tuple[list[int], list[int], list[int]]] = {}
+        self.cache: list[list[tuple[list[int], list[int]]]] = [[] for _ in range(architecture.layers)]
+
+    def dot(self, x: list[int], name: str) -> list[int]:
+        return [sum(a * b for a, b in zip(x, row, strict=True)) for row in self.w[name]]
+
+    def norm(self, h: list[int]) -> list[int]:
+        n = len(h)
+        power = min(19 - max(abs(x) for x in h).bit_length(), 8)
+        scaled = [shift(x, -power) for x in h]
+        epsilon = round(self.a.rms_eps * n * 2.0 ** (2 * lane.RESIDUAL))
+        root = max(1, math.isqrt(4 * (sum(x * x for x in scaled) + shift(epsilon, -2 * power))))
+        drop = 51 - (lane.NORMED + 1 + (n.bit_length() + 1) // 2)
+        numerator = math.isqrt(n * 4 ** (lane.NORMED + 1 + drop))
+        return [shift(x * (numerator // root), drop) for x in scaled]
+
+    def rotate(self, x: list[int], position: int) -> list[int]:
+        half, d = self.a.head_dim // 2, self.a.head_dim
+        out = [0] * d
+        for j in range(half):
+            angle = position * self.a.rope_theta ** (-2 * j / d)
+            c, s = (math.floor(f(angle) * 2**lane.ROTARY + 0.5) for f in (math.cos, math.sin))
+            out[j] = shift(x[j] * c - x[half + j] * s, lane.ROTARY)
+            out[half + j] = shift(x[half + j] * c + x[j] * s, lane.ROTARY)
+        return out
+
+    def feed(self, token: int, position: int) -> list[int]:
+        a = self.a
+        h = list(self.w["model.embed_tokens.weight"][token])
+        for layer in range(a.layers):
+            prefix = f"model.layers.{layer}."
+            n = self.norm(h)
+
+            def heads(part: str, n: list[int] = n, prefix: str = prefix) -> list[list[int]]:
+                row = [
+                    shift(x, lane.NORMED + lane.WEIGHT - lane.HEAD)
+                    for x in self.dot(n, f"{prefix}self_attn.{part}_proj.weight")
+                ]
+                return [row[i : i + a.head_dim] for i in range(0, len(row), a.head_dim)]
+
+            queries = [self.rotate(q, position) for q in heads("q")]
+            keys, values = [self.rotate(k, position) for k in heads("k")], heads("v")
+            self.cache[layer].append((keys, values))
+            mixed: list[int] = []
+            for number, query in enumerate(queries):
+                group = number * a.kv_heads // a.heads
+                past = [(k[group], v[group]) for k, v in self.cache[layer]]
+                scores = [sum(x * y for x, y in zip(query, k, strict=True)) for k, _ in past]
+                weights = [exp2((max(scores) - s) >> (2 * lane.HEAD - lane.SCORE)) for s in scores]
+                share = 2 ** (20 + lane.PROBABILITY) // sum(weights)
+                weights = [w * share >> 20 for w in weights]
+                mixed += [
+                    shift(sum(w * v[i] for w, (_, v) in zip(weights, past, strict=True)), lane.PROBABILITY)
+                    for i in range(a.head_dim)
+                ]
+            bits = lane.HEAD + lane.WEIGHT - lane.RESIDUAL
+            delta = self.dot(mixed, f"{prefix}self_attn.o_proj.weight")
+            h = [cut(x + shift(y, bits), 2**31 - 1) for x, y in zip(h, delta, strict=True)]
+
+            n = self.norm(h)
+            bits = lane.NORMED + lane.WEIGHT - lane.GATE
+            gate = [shift(x, bits) for x in self.dot(n, f"{prefix}mlp.gate_proj.weight")]
+            up = [shift(x, bits) for x in self.dot(n, f"{prefix}mlp.up_proj.weight")]
+            limit = 20 << lane.SIGMOID_INDEX
+            silu = [
+                shift(sigmoid(cut(shift(g, lane.GATE - lane.SIGMOID_INDEX), limit)) * g, lane.SIGMOID) for g in gate
+            ]
+            widest = max(sum(abs(x) for x in row) for row in self.w[f"{prefix}mlp.down_proj.weight"])
+            bound = 2 ** min(30, math.floor(math.log2(Fraction(2**52, widest)) - 1e-9))
+            product = [cut(shift(s * u, 2 * lane.GATE - lane.MLP), bound) for s, u in zip(silu, up, strict=True)]
+            bits = lane.MLP + lane.WEIGHT - lane.RESIDUAL
+            delta = self.dot(product, f"{prefix}mlp.down_proj.weight")
+            h = [cut(x + shift(y, bits), 2**31 - 1) for x, y in zip(h, delta, strict=True)]
+            self.states[position, layer] = (
+                h,
+                [x for k in keys for x in k],
+                [x for v in values for x in v],
+            )
+        return [shift(x, lane.NORMED + lane.WEIGHT - lane.LOGIT) for x in self.dot(self.norm(h), "lm_head.weight")]
