@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data reproduce test lint lab fresh bench lock clean
+.PHONY: help setup data reproduce test lint lab fresh bench fuzz lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -39,8 +39,15 @@ lab: data ## JupyterLab on the notebooks
 fresh: data ## the long measurements again, on this machine
 	@$(BIN)/otr reproduce --mode fresh
 
-bench: data ## measure again what data/results stores (minutes; timings depend on the machine)
-	@for script in tests/benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+bench: data ## measure again what data/results stores (half an hour; timings depend on the machine)
+	@$(BIN)/python tests/benchmarks/native_run.py
+	@$(BIN)/python tests/benchmarks/bench_inference.py
+	@$(BIN)/python tests/benchmarks/economics_run.py
+	@$(BIN)/python -m tests.benchmarks.bench_attestation --store
+	@$(BIN)/python -m tests.benchmarks.attestation_cases
+
+fuzz: data ## 100,000 mutated inputs per evidence parser (OTR_DATA_MIRROR widens the corpus)
+	@$(BIN)/python -m tests.attestation.fuzz_parsers
 
 lock: ## resolve pyproject.toml again into requirements.lock
 	@$(PYTHON) -m venv --clear build/lock && build/lock/bin/python -m pip install --quiet -e '.[test]'

@@ -158,6 +158,7 @@ def appraise(
     event_log: Annotated[Path | None, typer.Option(help="Event log of the quote's run-time registers.")] = None,
     compose: Annotated[Path | None, typer.Option(help="Compose file the quote's guest was started from.")] = None,
     nonce: Annotated[str | None, typer.Option(help="Expected nonce, 32 bytes in hex.")] = None,
+    key: Annotated[str | None, typer.Option(help="Key the quote must commit to, hex (see binding profiles).")] = None,
     policy: Annotated[
         Path | None, typer.Option(help="Policy, TOML or JSON; default: data/policies/default.toml.")
     ] = None,
@@ -187,6 +188,7 @@ def appraise(
         attestation.Policy.default() if rules is None else attestation.Policy.from_bytes(rules),
         _instant(as_of),
         nonce=None if nonce is None else from_hex(nonce, length=32, what="--nonce"),
+        key=None if key is None else from_hex(key, what="--key"),
     )
     if as_json:
         sys.stdout.write(appraisal.to_json().decode() + "\n")
@@ -212,11 +214,11 @@ def infer(
     as_json: AsJson = False,
 ) -> None:
     """Answer a prompt inside a TEE typed *simulated*, with a trace and a signed receipt."""
-    from otr_core.artifact.serving import answer_prompt
+    from otr_core.artifact.serving import LANES, answer_prompt
     from otr_core.files import write_bytes
 
-    if lane not in ("native", "portable"):
-        raise InputError(f"--lane: found {lane!r}, expected native or portable")
+    if lane not in LANES:
+        raise InputError(f"--lane: found {lane!r}, expected one of {', '.join(LANES)}")
     served = answer_prompt(
         _project(), prompt=prompt, lane=lane, max_tokens=max_tokens, seed=seed, temperature=temperature, device=device,
         folder=model, secret=os.urandom, now=int(time.time()), report=_say,

@@ -88,3 +88,7 @@ class NotebookError(OtrError):
 
 class SealError(OtrError):
     """A sealed message does not open."""
+
+
+class HardwareError(OtrError):
+    """The machine cannot give a piece of evidence or a reading; the message says why."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from otr_core.artifact.project import Project
+from otr_core.artifact.results import read_result
 from otr_core.errors import ClaimsError
-from otr_core.evaluation import ledger, published
+from otr_core.evaluation import Evaluation, ledger, published, receipts
 from otr_core.evaluation.ledger import ClaimRow
 from otr_core.files import write_text
 
@@ -29,7 +30,23 @@ def read_ledger(project: Project) -> list[ClaimRow]:
 
 def evaluator(project: Project) -> ledger.Evaluate:
     """Judges a row from the published numbers and the stored results of this checkout."""
-    return ledger.evaluator(published.load(project.data))
+    return ledger.evaluator(published.load(project.data), _measured(project))
+
+
+def _measured(project: Project) -> dict[str, Evaluation]:
+    """The claims that hang on stored measurements rather than on published numbers."""
+    from otr_core.poea import CHECKS
+
+    rows = read_result(project.results, "attacks")[1]["rows"]
+    run = read_result(project.results, "native_run")[1]
+    checks = list(CHECKS)
+    honest = (run["honest_count"], run["honest_rejected_count"])
+    found = (
+        receipts.L23_downgrade_rejected(rows, checks, *honest),
+        receipts.L24_poea_binds(rows, checks),
+        receipts.L25_replay_rejected(rows, checks),
+    )
+    return {evaluation.claim: evaluation for evaluation in found}
 
 
 def ledger_problems(project: Project) -> list[str]:

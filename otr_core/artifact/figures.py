@@ -70,16 +70,17 @@ def subplots(width_in: float = PAGE_IN, height_in: float = 2.6, **options: Any) 
     return plt.subplots(figsize=(width_in, height_in), **options)
 
 
-def paper_line(axes: Axes, value: float, label: str, *, vertical: bool = False) -> None:
-    """Mark a number the paper states: thin black dashes and a label at the end of the line."""
+def paper_line(axes: Axes, value: float, label: str, *, vertical: bool = False, at_start: bool = False) -> None:
+    """Mark a number the paper states: thin black dashes, and a label at the end (or the start) of the line."""
     draw = axes.axvline if vertical else axes.axhline
     draw(value, color=PAPER_COLOUR, linewidth=0.9, linestyle=(0, (4, 2)), zorder=3)
     if vertical:
         axes.annotate(label, (value, 1), xycoords=("data", "axes fraction"), xytext=(3, -2),
                       textcoords="offset points", va="top", fontsize=7)  # fmt: skip
     else:
-        axes.annotate(label, (1, value), xycoords=("axes fraction", "data"), xytext=(-2, 2),
-                      textcoords="offset points", ha="right", fontsize=7)  # fmt: skip
+        axes.annotate(label, (0 if at_start else 1, value), xycoords=("axes fraction", "data"),
+                      xytext=(2 if at_start else -2, 2), textcoords="offset points",
+                      ha="left" if at_start else "right", fontsize=7)  # fmt: skip
 
 
 def headline(figure: Figure, finding: str) -> None:
@@ -112,6 +113,7 @@ def cell(x: float, y: float, colour: str) -> Any:
 
 def png_bytes(figure: Figure) -> bytes:
     """The figure as PNG, the same bytes for the same figure."""
+    _make_readable(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
@@ -126,7 +128,6 @@ def save_figure(figure: Figure, folder: Path, name: str, data: pd.DataFrame, *, 
     Raises:
         InputError: the folder cannot be written.
     """
-    _make_readable(figure)
     png = png_bytes(figure)
     write_bytes(folder / f"{name}.png", png)
     for suffix in ("svg", "pdf"):

@@ -136,8 +136,16 @@ class Session:
         if target := os.environ.get(USAGE_VARIABLE):
             used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
             cpu_s = sum(u.ru_utime + u.ru_stime for u in used)
-            peak_mb = max(u.ru_maxrss for u in used) / 1024
+            peak_mb = max(_own_peak_kb(), used[1].ru_maxrss) / 1024
             write_text(target, json.dumps({"cpu_s": round(cpu_s, 1), "peak_mb": round(peak_mb)}))
+
+
+def _own_peak_kb() -> int:
+    """Peak memory of this process, kB. Linux tells it per program; getrusage would count the launching process too."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.is_file() else []
+    peaks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+    return peaks[0] if peaks else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _note(kind: str, caption: str) -> str:

@@ -123,6 +123,8 @@ def normalise(notebook: dict[str, Any]) -> dict[str, Any]:
                     output["execution_count"] = count
                 if "metadata" in output:
                     output["metadata"] = {}
+                # a live widget's id is random and leads nowhere once the kernel has gone
+                output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
     notebook["metadata"] = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import tempfile
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from otr_core.artifact.models import model_folder
 from otr_core.artifact.project import Project
+from otr_core.artifact.results import read_result
 from otr_core.encoding import from_hex
 from otr_core.errors import DataError, InputError, ReceiptError
 from otr_core.files import read_input, write_text
@@ -18,6 +21,10 @@ REGISTERED = "registered-model"
 """Check before all others: the job orders a model the verifier knows, not one the file's author made up."""
 PROMPT = "prompt"
 """Check after all others, when the verifier names the prompt: it is the one in the receipt."""
+
+
+LANES = {"native": "native-float32", "portable": "portable-1"}
+"""Lane as a user names it -> lane of the model's identity."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +107,9 @@ def load(project: Project, *, lane: str, device: str, folder: Path | None, repor
 
     place = folder or model_folder(project, report=report)
     report("loading the model and committing its weights")
-    if lane == "native":
-        return load_model(place, lane="native-float32", device=device)
-    raise InputError(f"lane: found {lane!r}, expected native")
+    if lane not in LANES:
+        raise InputError(f"lane: found {lane!r}, expected one of {', '.join(LANES)}")
+    return load_model(place, lane=LANES[lane], device=device)
 
 
 def registered_models(project: Project) -> dict[str, str]:
@@ -187,6 +194,30 @@ def judge(file: Any, *, policy: EvidencePolicy, as_of: int, job: Any, seen: Any 
     except ReceiptError as error:
         return "rejected", error.check, str(error)
     return "accepted", "", ""
+
+
+ATTACKS = "attacks"
+"""Stored result with the attack table."""
+
+
+def attack_rows(project: Project, *, fresh: bool, report: Callable[[str], None]) -> list[dict[str, str]]:
+    """The attack table: group, attack, caught_by, detail; carried out again on the real model when ``fresh``."""
+    if not fresh:
+        return list(read_result(project.results, ATTACKS)[1]["rows"])
+    from otr_core.poea.attacks import run_attacks
+
+    with tempfile.TemporaryDirectory(prefix="otr-") as work:
+        rows = run_attacks(model_folder(project, report=report), Path(work), **ATTACK_SETTINGS)
+    return [asdict(row) for row in rows]
+
+
+ATTACK_SETTINGS: Mapping[str, Any] = {
+    "now": 1_766_448_000,
+    "secret": hashlib.sha256(b"attack table").digest(),
+    "prompt": "What is the capital of France?",
+    "other_prompt": "What is the capital of Spain?",
+    "lane": "portable-1",  # the same rows on every machine
+}
 
 
 def _statuses(names: list[str], rejected: ReceiptError | None) -> dict[str, str]:

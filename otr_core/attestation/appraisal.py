@@ -158,7 +158,7 @@ def _against(claim: Claim, policy: Policy) -> bool:
 
 def _check_evidence(bundle: Bundle, policy: Policy, roots: TrustRoots, claims: list[Claim]) -> None:
     log = ClaimLog("evidence", "evidence", claims)
-    kinds = [device.report.kind for device in bundle.devices]
+    kinds = [device.kind for device in bundle.devices]
     there = [f"{kinds.count(kind)} {kind}" for kind in ("gpu", "switch") if kind in kinds]
     if bundle.quote is not None:
         kinds.append("cpu")
@@ -195,7 +195,7 @@ def _check_devices(
     results = []
     counts = {"gpu": 0, "switch": 0}
     for device in bundle.devices:
-        kind = device.report.kind
+        kind = device.kind
         subject = f"{kind}.{counts[kind]}"
         counts[kind] += 1
         log = ClaimLog(subject, "gpu", claims)

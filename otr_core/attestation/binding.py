@@ -46,8 +46,8 @@ def check_binding(
         report_data: 64 bytes from the quote.
         gpu_nonces: nonces in the signed requests of all devices; empty if the bundle has none.
         key: what the verifier knows of the serving key, in the form the profile hashes: address or raw key (near),
-            address ‖ fingerprint (near_tls), SubjectPublicKeyInfo (secretvm), request nonce ‖ key (chutes), both
-            public keys (otr).
+            address ‖ fingerprint (near_tls), SubjectPublicKeyInfo (secretvm), request nonce ‖ key (chutes), canonical
+            JSON of both public keys (otr).
     """
     if gpu_nonces:
         half = report_data[:HALF] if profile == "chutes" else report_data[HALF:]

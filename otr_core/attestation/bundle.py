@@ -9,6 +9,7 @@ import base64
 import binascii
 import functools
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -154,7 +155,8 @@ def _in_slot(slot: str, expected: str, data: bytes, parse: Any) -> Any:
     try:
         return parse(data)
     except InputError as error:
-        raise EvidenceError(f"{slot}: found {describe(data)}, expected {expected}: {error}") from error
+        detail = " ".join(str(error).split())
+        raise EvidenceError(f"{slot}: found {describe(data)}, expected {expected}: {detail}") from error
 
 
 def _rim(data: bytes, cache: VerifiedCache) -> Rim:
@@ -169,7 +171,7 @@ def _log_beside(quote: bytes) -> bytes | None:
         return None
     document = _in_slot("quote", "a TDX or SGX quote", quote, lambda data: evidence_json(data, "quote"))
     beside = document.get("event_log")
-    return None if not beside else canonical_json(beside)
+    return None if not beside else json.dumps(beside).encode()
 
 
 # -- NVIDIA devices ------------------------------------------------------------------------------------------------

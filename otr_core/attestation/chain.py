@@ -23,7 +23,6 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtensionOID, NameOID
 
 from otr_core.errors import EvidenceError, InputError
@@ -109,26 +108,30 @@ def parse_chain(data: bytes, *, what: str = "certificate chain") -> Chain:
         raise EvidenceError(f"{what}: found {len(data)} bytes, expected at most {MAX_CHAIN_BYTES}")
     if b"-----BEGIN CERTIFICATE-----" not in data:
         raise EvidenceError(f"{what}: found no PEM certificate, expected a chain, leaf first")
-    try:
-        return readable(x509.load_pem_x509_certificates(data), what=what)
-    except _UNREADABLE as error:
-        raise EvidenceError(
-            f"{what}: found a certificate that cannot be read ({_short(error)}), expected PEM"
-        ) from error
+    return readable(lambda: x509.load_pem_x509_certificates(data), what=what)
 
 
-def readable(chain: Iterable[x509.Certificate], *, what: str) -> Chain:
-    """``chain`` as a tuple, after reading every part that is decoded lazily, so that nothing fails later.
+def parse_ders(ders: Sequence[bytes], *, what: str) -> Chain:
+    """Certificates from their DER bytes, in order.
 
     Raises:
-        EvidenceError: some part cannot be read.
+        EvidenceError: one of them cannot be read.
     """
-    certificates = tuple(chain)
+    return readable(lambda: [x509.load_der_x509_certificate(der) for der in ders], what=what)
+
+
+def readable(load: Callable[[], Iterable[x509.Certificate]], *, what: str) -> Chain:
+    """What ``load`` gives, after reading every part that is decoded lazily, so that nothing fails later.
+
+    Raises:
+        EvidenceError: some certificate cannot be read.
+    """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", CryptographyDeprecationWarning)  # breaches of RFC 5280, such as serial 0
+            warnings.simplefilter("error", UserWarning)  # how cryptography tells breaches of RFC 5280, such as serial 0
+            certificates = tuple(load())
             _read_all(certificates)
-    except (*_UNREADABLE, CryptographyDeprecationWarning) as error:
+    except (*_UNREADABLE, UserWarning) as error:
         raise EvidenceError(f"{what}: found a certificate that cannot be read ({_short(error)})") from error
     return certificates
 
@@ -151,9 +154,10 @@ def der(chain: Sequence[x509.Certificate]) -> bytes:
 
 
 def common_name(name: x509.Name) -> str:
-    """The last common name, or the whole name if it has none."""
+    """The last common name, or the whole name if it has none; what cannot be printed becomes ``?``."""
     names = name.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(names[-1].value) if names else name.rfc4514_string()
+    text = str(names[-1].value) if names else name.rfc4514_string()
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def length_problem(chain: Chain, length: int) -> str | None:

@@ -70,7 +70,7 @@ class EventLog:
         """None, or which runtime event's stated digest is not that of its name and payload."""
         for position, event in enumerate(self.events):
             if event.digest and event.digest != event.extended:
-                return f"event {position} ({event.name}): digest is not that of its payload"
+                return f"event {position} ({event.name!r}): digest is not that of its payload"
         return None
 
 
@@ -151,7 +151,7 @@ def _ccel(data: bytes) -> Iterator[Event]:
     at = 32 + int.from_bytes(data[28:32], "little")  # the first record has the old form and holds the spec id
     for _ in range(MAX_EVENTS):
         register, kind, digests = (int.from_bytes(data[at + i : at + i + 4], "little") for i in (0, 4, 8))
-        if len(data) - at < 12 or register in (0xFFFF_FFFF, 0):  # the table is longer than the log: filled up
+        if register in (0xFFFF_FFFF, 0):  # the end; the table is longer than the log and filled up
             return
         at += 12
         if digests != 1 or int.from_bytes(data[at : at + 2], "little") != _SHA384 or register > 4:

@@ -43,6 +43,7 @@ REVOCABLE = (
     2,
     3,
 )  # the leaf is never listed by NVIDIA's responders: a GPU is revoked through its boot ROM's certificate
+SWITCHES = ("LS10",)  # architectures of NVSwitches; all others are GPUs
 DICE_OID = "2.23.133.5.4.1"  # TCG DICE TcbInfo / legacy composite device id
 _SHA384_OID = bytes.fromhex("0609608648016503040202")
 
@@ -65,6 +66,11 @@ class Device:
         """Chip name certified in the leaf (``GH100``, ``GB100``, ``LS10``, …); empty without a chain."""
         name = chains.common_name(self.chain[0].subject) if self.chain else ""
         return name.split(" ")[0].replace("_", "")  # certificates say LS_10 where manifests say LS10
+
+    @property
+    def kind(self) -> str:
+        """``switch`` or ``gpu``, on the word of the certificate: a GPU cannot escape its driver's check as a switch."""
+        return ("switch" if self.architecture in SWITCHES else "gpu") if self.chain else self.report.kind
 
     @property
     def ueid(self) -> str:
@@ -128,13 +134,13 @@ def appraise_device(device: Device, subject: str, log: ClaimLog, given: Inputs) 
         _check_revocation("revocation", chain, REVOCABLE, log, given)
     # 8
     golden = {}
-    for kind in ("driver", "vbios") if report.kind == "gpu" else ("vbios",):
+    for kind in ("driver", "vbios") if device.kind == "gpu" else ("vbios",):
         values = _check_rim(kind, device, log, given)
         if values is not None:
             golden[kind] = values
     # 9
     rows = coverage(report, golden) if golden else ()
-    _check_coverage(rows, golden, report, log)
+    _check_coverage(rows, golden, device, log)
     return DeviceAppraisal(subject, facts(device), rows)
 
 
@@ -144,7 +150,7 @@ def facts(device: Device) -> dict[str, Any]:
     named = {field_name(number): value.hex() for number, value in report.opaque}
     mode = report.field("PROTECTED_PCIE_STATUS")
     return {
-        "kind": report.kind,
+        "kind": device.kind,
         "architecture": device.architecture,
         "hwmodel": chains.common_name(device.chain[1].subject) if len(device.chain) > 1 else "",
         "ueid": device.ueid,
@@ -196,7 +202,7 @@ def _check_fwid(device: Device, log: ClaimLog) -> None:
     certified, reported = certified_fwids(device.chain[0]), device.report.field("FWID")
     if not certified:
         log.unknown(["fwid"], "the leaf certificate carries no firmware id")
-    elif reported is None and device.report.kind == "switch":
+    elif reported is None and device.kind == "switch":
         log.unknown(["switch_fwid"], "NVSwitch reports carry no firmware id to compare with the certified one")
     elif reported is None:
         log.unknown(["fwid"], "the report carries no firmware id to compare with the certified one")
@@ -221,8 +227,11 @@ def certified_fwids(leaf: x509.Certificate) -> tuple[bytes, ...]:
     return ()
 
 
-def _sha384_digests(data: bytes) -> Iterator[bytes]:
-    """Digests of every SEQUENCE { SHA-384 OID, OCTET STRING } in DER ``data``; malformed DER yields none."""
+def _sha384_digests(data: bytes, depth: int = 8) -> Iterator[bytes]:
+    """Digests of every SEQUENCE { SHA-384 OID, OCTET STRING } in DER ``data``, at most ``depth`` levels down.
+
+    Malformed DER yields none.
+    """
     at = 0
     while at + 2 <= len(data):
         tag, length, at = data[at], data[at + 1], at + 2
@@ -234,8 +243,8 @@ def _sha384_digests(data: bytes) -> Iterator[bytes]:
             return
         if tag == 0x30 and body[:11] == _SHA384_OID and body[11:13] == b"\x04\x30" and length == 61:
             yield body[13:]
-        elif tag & 0x20:  # constructed: look inside
-            yield from _sha384_digests(body)
+        elif tag & 0x20 and depth:  # constructed: look inside
+            yield from _sha384_digests(body, depth - 1)
         at += length
 
 
@@ -261,7 +270,7 @@ def _check_policy(device: Device, log: ClaimLog, given: Inputs) -> None:
         ("driver", policy.gpu_drivers, report.driver_version),
         ("vbios", policy.gpu_vbios, report.vbios_version),
     )
-    if report.kind == "gpu":
+    if device.kind == "gpu":
         for check, allowed, found in versions:
             if allowed is not None:
                 problem = None if found in allowed else f"found {found}, allowed {', '.join(allowed)}"
@@ -317,8 +326,8 @@ def _check_rim(kind: str, device: Device, log: ClaimLog, given: Inputs) -> Seque
         name = report.rim_ids(device.architecture).get(kind, f"{kind} {version}")
         log.unknown(checks, f"no reference manifest {name} in the bundle")
         return None
-    # A re-signed manifest has the same version and a later signer: prefer one whose signer is valid now.
-    rim = next((one for one in offered if chains.validity_problem(one.chain, given.as_of) is None), offered[0])
+    # A manifest can be re-signed, and a forged one can lie beside it: take one that verifies now, if there is one.
+    rim = next((one for one in offered if _rim_problem(one, given) is None), offered[0])
     problem = None if exact else f"manifest is for {rim.version}, the device runs {version}"
     log.judge(f"rim.{kind}.identity", problem, f"manifest is for {rim.version}", Source.COLLATERAL, rim.raw)
     problem = rim.signature_problem(given.cache)
@@ -347,10 +356,19 @@ def _check_rim(kind: str, device: Device, log: ClaimLog, given: Inputs) -> Seque
     return golden
 
 
+def _rim_problem(rim: Rim, given: Inputs) -> str | None:
+    return (
+        chains.validity_problem(rim.chain, given.as_of)
+        or rim.chain_problem(given.roots.rim, given.cache)
+        or rim.signature_problem(given.cache)
+    )
+
+
 def _check_coverage(
-    rows: Sequence[CoverageRow], golden: Mapping[str, Sequence[GoldenValue]], report: Report, log: ClaimLog
+    rows: Sequence[CoverageRow], golden: Mapping[str, Sequence[GoldenValue]], device: Device, log: ClaimLog
 ) -> None:
-    needed = 2 if report.kind == "gpu" else 1
+    report = device.report
+    needed = 2 if device.kind == "gpu" else 1
     if len(golden) < needed:
         log.unknown(["measurements.conflict", "measurements.covered"], "not all reference manifests are in the bundle")
         return

@@ -64,7 +64,7 @@ def parse_ocsp(data: bytes) -> tuple[OcspResponse, ...]:
         response = ocsp.load_der_ocsp_response(raw)
         if response.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
             raise EvidenceError(f"OCSP response: found status {response.response_status.name}, expected SUCCESSFUL")
-        responders = readable(response.certificates, what="OCSP responder certificate")
+        responders = readable(lambda: response.certificates, what="OCSP responder certificate")
         _ = (response.signature, response.tbs_response_bytes, response.signature_hash_algorithm)
         return tuple(
             OcspResponse(

@@ -146,12 +146,13 @@ class Policy:
         """
         try:
             text = data.decode("utf-8")
-            if text.lstrip().startswith("{"):
-                return cls.from_mapping(parse_json(text, what="policy"))
-            return cls.from_mapping(tomllib.loads(text))
+            is_json = text.lstrip().startswith("{")
+            policy = cls.from_mapping(parse_json(text, what="policy") if is_json else tomllib.loads(text))
+            policy.to_bytes()  # numbers and texts that canonical JSON cannot carry fail here
+            return policy
         except PolicyError:
             raise
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError, InputError, RecursionError) as error:
+        except (UnicodeError, tomllib.TOMLDecodeError, InputError, RecursionError) as error:
             raise PolicyError(f"policy: not readable as TOML or JSON ({error})") from error
 
     @classmethod

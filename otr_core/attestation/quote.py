@@ -7,6 +7,7 @@ names nothing.
 
 from __future__ import annotations
 
+import base64
 import functools
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from otr_core.attestation.chain import Chain, parse_chain
 from otr_core.attestation.eventlog import evidence_json
@@ -121,12 +123,14 @@ class Verified:
 
 
 def parse_quote(data: bytes) -> Quote:
-    """Parse a quote given raw, as hex text, as a JSON list of bytes, or as JSON with ``quote`` in hex.
+    """Parse a quote given raw, as hex or base64 text, as a JSON list of bytes, or as JSON with ``quote`` as text.
 
     Raises:
-        EvidenceError: none of these, or not a quote that can be read.
+        EvidenceError: none of these, not a quote that can be read, or of a TEE that is not supported (AMD SEV-SNP).
     """
     raw = _raw_bytes(data)
+    if _is_sev_snp(raw):
+        raise EvidenceError("quote: found an AMD SEV-SNP report, which is not supported; expected a TDX or SGX quote")
     import dcap_qvl
 
     try:
@@ -165,7 +169,7 @@ def parse_collateral(data: bytes) -> Collateral:
         issued, expires = min(start for _, start, _ in windows), min(end for _, _, end in windows)
         evaluation = min(int(one["tcbEvaluationDataNumber"]) for one in signed.values())
         return Collateral(raw, parsed, issued, expires, evaluation, (*windows, *_dated_parts(parts)))
-    except (InputError, KeyError, TypeError, ValueError, OverflowError) as error:
+    except (InputError, KeyError, TypeError, ValueError, OverflowError, UnsupportedAlgorithm) as error:
         raise EvidenceError(
             f"collateral: found a document that cannot be read ({_line(error)}), expected Intel PCS parts"
         ) from error
@@ -221,10 +225,19 @@ def _raw_bytes(data: bytes) -> bytes:
 
 
 def _from_hex_text(text: bytes) -> bytes:
+    """Bytes of hex or base64 text."""
     try:
         return bytes.fromhex(text.strip().removeprefix(b"0x").decode("ascii"))
     except ValueError as error:
-        raise EvidenceError(f"quote: found text that is not hex ({_line(error)})") from error
+        try:
+            return base64.b64decode(text.strip(), validate=True)
+        except ValueError:
+            raise EvidenceError(f"quote: found text that is neither hex nor base64 ({_line(error)})") from error
+
+
+def _is_sev_snp(raw: bytes) -> bool:
+    """Whether this is an AMD report: 1184 bytes, version 2 to 5, signature algorithm 1 (SEV-SNP ABI, section 7.3)."""
+    return len(raw) == 1184 and 2 <= int.from_bytes(raw[:4], "little") <= 5 and raw[52:56] == b"\x01\0\0\0"
 
 
 def _hex_if_bytes(value: Any) -> str:

@@ -213,10 +213,10 @@ def _raw_bytes(data: bytes) -> bytes:
 
 
 def _ascii(name: str, value: bytes) -> str:
-    try:
-        return value.split(b"\0", 1)[0].decode("ascii")
-    except UnicodeDecodeError as error:
-        raise EvidenceError(f"opaque field {name}: found {value.hex()}, expected ASCII text") from error
+    text = value.split(b"\0", 1)[0].decode("latin-1")
+    if not (text.isascii() and text.isprintable()):
+        raise EvidenceError(f"opaque field {name}: found {value.hex()}, expected printable ASCII text")
+    return text
 
 
 def _expect(found: bytes, prefix: bytes, what: str, meaning: str) -> None:

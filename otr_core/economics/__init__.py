@@ -16,6 +16,7 @@ from otr_core.economics.bursts import (
 )
 from otr_core.economics.curves import (
     best_rate_curves,
+    cheat_types,
     detection_curves,
     detection_marks,
     deterrence_map,
@@ -69,6 +70,7 @@ __all__ = [
     "break_profit",
     "burst_loss",
     "burst_surplus",
+    "cheat_types",
     "cheats_for_detection",
     "coverage",
     "detection_after",

@@ -6,10 +6,11 @@ The recommended pair is the cheapest that deters with the scenario's margins aga
 * cost: the square-root optimum between proofs and capital.
 * stake limit: the largest stake an operator can post; the rate makes up for it.
 * prover capacity: more proofs than this cannot be made in time, so the stake makes up for it.
-* value in flight: answers unfinalised at once are worth more to a cheat than a single one.
+* verdict latency (value in flight): answers unfinalised at once are worth more to a cheat than a single one.
 
 Where no pair deters, the answer says so, and which limit is in the way: no rate helps once the gain exceeds what a
-caught cheat can lose.
+caught cheat can lose. Fishermen and the loser's dispute cost are left out, which errs on the safe side: only the
+committed rate is certain.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from otr_core.economics.rates import Rate, best_rate
 from otr_core.economics.scenarios import Scenario
 
 NOTHING, COST, STAKE = "nothing to deter", "cost", "stake limit"
-FLIGHT, PROVERS, BUDGET, VALUE = "value in flight", "prover capacity", "budget", "value at risk"
+FLIGHT, PROVERS, BUDGET, VALUE = "verdict latency (value in flight)", "prover capacity", "budget", "value at risk"
 FINAL, PROVISIONAL, NEITHER = "wait for finality", "act on the provisional answer", "do not rely on spot checks"
 
 
@@ -135,6 +136,7 @@ def guide(scenario: Scenario) -> Guidance:
         most = most_in_flight(gain_usd=gain, price_usd=answer.price_usd, loss_usd=slashed, detection=detection)
     deters = binds == NOTHING or (within and binds not in (VALUE, BUDGET) and most >= 1 and most >= flying)
     saved = max(answer.honest_cost_usd - answer.cheat_cost_usd, 0.0)
+    undetected = float(undetected_cheats(detection=detection))
     acts = (FINAL if flow.verdict_s <= limits.most_wait_s else PROVISIONAL) if deters else NEITHER
     return Guidance(
         name=scenario.name,
@@ -148,9 +150,9 @@ def guide(scenario: Scenario) -> Guidance:
         safe_value_usd=max(detection * lost - saved, 0.0) if np.isfinite(lost) else 0.0,
         in_flight=flying,
         most_in_flight=most,
-        undetected=float(undetected_cheats(detection=detection)),
+        undetected=undetected,
         acts=acts,
-        statement=_statement(scenario, binds, made, gain, deters),
+        statement=_statement(scenario, binds, made, gain, deters, undetected),
     )
 
 
@@ -158,13 +160,14 @@ def _usd(amount: float) -> str:
     return f"{amount:,.0f} USD" if amount >= 100 else f"{amount:.3g} USD"
 
 
-def _statement(scenario: Scenario, binds: str, made: Rate, gain: float, deters: bool) -> str:
+def _statement(scenario: Scenario, binds: str, made: Rate, gain: float, deters: bool, undetected: float) -> str:
     if binds == NOTHING:
         text = "a cheat earns nothing, so nothing needs to be checked."
     elif deters:
         text = (
             f"check {made.rho:.3g} of the answers behind {_usd(made.stake_usd)} of stake; a cheat of {_usd(gain)} "
-            f"then does not pay (set by {binds})."
+            f"then does not pay (set by {binds}). Who cheats regardless gets {undetected:,.0f} wrong answers "
+            "through on one stake."
         )
     elif binds == VALUE:
         most = scenario.answer.price_usd + scenario.limits.most_stake_usd * scenario.bond.slash_fraction

@@ -18,12 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otr_core.economics import quantities as q
+from otr_core.economics.model import play
+from otr_core.economics.scenarios import Scenario
 from otr_core.errors import ParameterError
 
 HONEST, RATIONAL, MALICIOUS = 0, 1, 2
 Column: TypeAlias = NDArray[Any]  # one entry per operator
 #: Queries drawn at once. Part of the definition of a run: it fixes the order of the random draws.
 _BLOCK = 1 << 18
+_MOST = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +75,8 @@ class Population:
         for field in fields(self):
             name, value = field.name, getattr(self, field.name)
             if name in ("operators", "epochs", "queries_per_epoch"):
-                q.whole(name, value, least=1)
+                if q.whole(name, value, least=1) > _MOST:
+                    raise ParameterError(name, value, f"a whole number, 1 to {_MOST}")
             elif name in ("break_epoch", "patch_epoch", "fishermen", "verdict_epochs"):
                 q.whole(name, value)
             elif name == "stake_usd":
@@ -91,6 +95,49 @@ class Population:
     def loss_usd(self) -> float:
         """``sigma S + k``."""
         return self.slash_fraction * self.stake_usd + self.dispute_cost_usd
+
+
+def population_of(
+    case: Scenario,
+    *,
+    operators: int,
+    epochs: int,
+    queries_per_epoch: int,
+    break_epoch: int,
+    patch_epoch: int,
+    rational_share: float,
+    malicious_share: float,
+    broken_share: float,
+    false_conviction: float = 0.0,
+) -> Population:
+    """The population of a use case: its prices, bond and rate; fishermen check as its equilibrium says.
+
+    An epoch lasts ``queries_per_epoch / queries_per_s``; the verdict's delay is rounded up to whole epochs.
+    """
+    epoch_s = queries_per_epoch / case.flow.queries_per_s
+    return Population(
+        operators=operators,
+        epochs=epochs,
+        queries_per_epoch=queries_per_epoch,
+        rational_share=rational_share,
+        malicious_share=malicious_share,
+        broken_share=broken_share,
+        break_epoch=break_epoch,
+        patch_epoch=patch_epoch,
+        price_usd=case.answer.price_usd,
+        compute_saved_usd=max(case.answer.honest_cost_usd - case.answer.cheat_cost_usd, 0.0),
+        outside_gain_usd=max(case.answer.outside_gain_usd, 0.0),
+        stake_usd=case.bond.stake_usd,
+        slash_fraction=case.bond.slash_fraction,
+        dispute_cost_usd=case.bond.dispute_cost_usd,
+        rho=case.watch.rho,
+        d=case.watch.d,
+        w=case.watch.w,
+        fishermen=case.watch.fishermen,
+        check_rate=play(case.answer, case.bond, case.watch).check_rate,
+        verdict_epochs=int(np.ceil(case.flow.verdict_s / epoch_s)),
+        false_conviction=false_conviction,
+    )
 
 
 @dataclass(frozen=True)

@@ -68,8 +68,8 @@ def L01_provisional_finality(published: Published) -> Evaluation:
     )
     return judged(
         "L01",
-        {"answer_70b_s": answer_70b, "first_token_500_in_s": short, "first_token_5000_in_s": ttft, "most_tokens_70b": most,
-         "roofline_tokens_one_h100": roofline * stated_s},
+        {"answer_70b_s": answer_70b, "first_token_500_in_s": short, "first_token_5000_in_s": ttft,
+         "most_tokens_70b": most, "roofline_tokens_one_h100": roofline * stated_s},
         readings,
         Assumption(
             "most_tokens_70b",

@@ -7,6 +7,7 @@ A row says what is claimed, where, by which rule it is judged, and which functio
 from __future__ import annotations
 
 import importlib
+import inspect
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -184,7 +185,14 @@ def evaluator(published: Published, given: Mapping[str, Evaluation] | None = Non
     def evaluate(row: ClaimRow) -> Evaluation | None:
         if row.id in ready:
             return ready[row.id]
-        return resolve(row.code)(published) if row.code else None
+        if not row.code:
+            return None
+        function = resolve(row.code)
+        try:
+            inspect.signature(function).bind(published)
+        except TypeError as error:
+            raise ClaimsError(f"{row.code}: needs more than published rows ({error}); give its evaluation") from error
+        return function(published)
 
     return evaluate
 

@@ -110,6 +110,8 @@ def L36_poq_judge(published: Published) -> Evaluation:
         for i, a in enumerate(_MODELS)
         for b in _MODELS[i + 1 :]
     )
+    means = correlation(*([published.number(f"poq.{model}.{kind}", "score") for model in _MODELS]
+                          for kind in ("gpt4_score", "judge_score")))
     readings = (
         Reading("best judged model", f"{best}: share of the GPT-4 score's variance explained", values[best] ** 2, "1",
                 "recomputed", values[best] ** 2 < 0.5, (f"poq.{best}.pearson",)),
@@ -120,13 +122,16 @@ def L36_poq_judge(published: Published) -> Evaluation:
                 pearson_interval(values[worst], n)[1] ** 2 < 0.5, (f"poq.{worst}.pearson",)),
         Reading("order of the models", "pairs of models that judge and GPT-4 order differently, of 10", float(swaps),
                 "count", "recomputed", swaps > 0, tuple(f"poq.{model}.judge_score" for model in _MODELS)),
+        Reading("means of the models", "share of variance explained between the five models' mean scores", means**2,
+                "1", "recomputed", means**2 < 0.5, tuple(f"poq.{model}.gpt4_score" for model in _MODELS)),
     )
     return judged(
         "L36",
         {"least_pearson": values[worst], "most_pearson": values[best], "most_variance_explained": values[best] ** 2,
-         "pairs_ordered_differently_count": float(swaps)},
+         "pairs_ordered_differently_count": float(swaps), "correlation_of_model_means": means},
         readings,
-        note="Within one model's answers; GPT-4's scores are themselves no truth.",
+        note="The weakness is in telling one model's answers apart: between the five models the mean scores do follow "
+             "GPT-4's, over a range of 0.3 of 10 points. GPT-4's scores are themselves no truth.",
     )
 
 

@@ -16,49 +16,47 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from otr_core.errors import InputError, ModelError
+from otr_core.errors import InputError
 from otr_core.inference import primitives as p
 from otr_core.inference.architecture import Architecture
+from otr_core.inference.integers import (
+    EXP,
+    GATE,
+    HEAD,
+    INT32,
+    LOG2E,
+    LOGIT,
+    MLP,
+    NORM_INPUT,
+    NORM_LEAST_SCALE,
+    NORMED,
+    PROBABILITY,
+    RESIDUAL,
+    ROTARY,
+    SCORE,
+    SIGMOID,
+    SIGMOID_INDEX,
+    SIGMOID_LIMIT,
+    STACKS,
+    WEIGHT,
+    Bounds,
+    check_bounds,
+    norm_epsilon,
+    to_integers,
+)
 from otr_core.inference.registry import ModelManifest
 from otr_core.inference.sampling import Decoding
-from otr_core.inference.trace import Recorder
+from otr_core.inference.trace import LayerState, Recorder, check_state
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from otr_core.inference.generate import Answer
+
 LANE = "portable-1"
 
-# Fraction bits, chosen by measured accuracy against fp32; the bounds decide whether a model fits.
-RESIDUAL = 15  # residual stream; int32 then holds ±65,536 (SmolLM2 reaches 26,000)
-WEIGHT = 16  # all matrices
-NORMED = 18  # output of RMSNorm
-HEAD = 14  # queries (in log2 units), keys, values, attention output
-SCORE = 13  # index of the 2^−x table
-PROBABILITY = 24  # normalised attention weights
-GATE = 16  # gate and up projections
-SIGMOID_INDEX, SIGMOID = 13, 20  # index and value of the sigmoid table
-MLP = 13  # product that enters the down projection
-ROTARY = 20  # cosines and sines
-LOGIT = 16
-
-INT32 = 2**31 - 1
-_NORM_INPUT = 19  # a row is scaled to this many bits before it is squared
-_NORM_LEAST_SCALE = -8  # … but is not enlarged by more than 2^8, so that the epsilon term stays below 2^52
-_EXP = 20  # value bits of the 2^−x table
-_SIGMOID_LIMIT = 20
-_LEAST_MLP_ROOM = 8  # the product that enters the down projection must have room for ±2^8 at least
 _BLOCK = 256  # positions computed at once; bounds memory, changes no bit
-_LOG2E = 1.4426950408889634
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """Proven from the weights: the largest magnitude of each kind of accumulator, below 2^52, and per layer the value
-    at which the product that enters the down projection saturates so that this holds for that projection as well."""
-
-    accumulators: dict[str, float]
-    saturation: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -116,125 +114,11 @@ def load_portable(
     matrices: dict[str, Tensor] = {"embed": integers.pop("model.embed_tokens.weight").to(device)}
     for layer in range(architecture.layers):
         prefix = f"model.layers.{layer}."
-        for stacked, parts in _STACKS.items():
+        for stacked, parts in STACKS.items():
             rows = [integers.pop(f"{prefix}{part}.weight") for part in parts]
             matrices[f"{layer}.{stacked}"] = torch.cat(rows).to(device, torch.float64)
     matrices["lm_head"] = integers.pop("lm_head.weight").to(device, torch.float64)
     return PortableModel(architecture, manifest, load_tokenizer(folder), matrices, bounds, device, threads)
-
-
-_STACKS = {
-    "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    "o": ("self_attn.o_proj",),
-    "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
-    "down": ("mlp.down_proj",),
-}
-
-
-def to_integers(architecture: Architecture, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The executed integer matrices (int32) of a checkpoint, by the checkpoint's own names.
-
-    Products with a norm's weight are exact in float64 for 24-bit weights, and rounding is to nearest, ties to even:
-    the same integers on every machine.
-
-    Raises:
-        ModelError: a weight beyond int32.
-    """
-    import torch
-
-    def rounded(name: str, bits: int, columns: Tensor | None = None, factor: float = 1.0) -> Tensor:
-        value = tensors[name].to(torch.float64)
-        if columns is not None:
-            value = value * columns.to(torch.float64)
-        value = (value * (factor * 2.0**bits)).round_()
-        if value.abs().max() > INT32:
-            raise ModelError(f"tensor {name}: largest integer weight {value.abs().max():.0f}, expected at most {INT32}")
-        return value.to(torch.int32)
-
-    head = tensors["model.embed_tokens.weight" if architecture.tied else "lm_head.weight"]
-    result = {"model.embed_tokens.weight": rounded("model.embed_tokens.weight", RESIDUAL)}
-    tensors = {**tensors, "lm_head.weight": head}
-    result["lm_head.weight"] = rounded("lm_head.weight", WEIGHT, tensors["model.norm.weight"])
-    for layer in range(architecture.layers):
-        prefix = f"model.layers.{layer}."
-        before = {
-            "qkv": tensors[f"{prefix}input_layernorm.weight"],
-            "gate_up": tensors[f"{prefix}post_attention_layernorm.weight"],
-        }
-        for stacked, parts in _STACKS.items():
-            for part in parts:
-                factor = _LOG2E / math.sqrt(architecture.head_dim) if part == "self_attn.q_proj" else 1.0
-                name = f"{prefix}{part}.weight"
-                result[name] = rounded(name, WEIGHT, before.get(stacked), factor)
-    return result
-
-
-def check_bounds(architecture: Architecture, integers: dict[str, Tensor]) -> Bounds:
-    """Prove from the weights that no accumulator can reach 2^52, whatever the input and the order of summation.
-
-    A normalised row has Euclidean length at most √n · 2^NORMED, times 1 + 2^-8 because the root is rounded down (it is
-    at least 2^9) and plus √n / 2 for rounding each value. A dot product with it, and any part of that sum, is at most
-    that times the matrix row's length (Cauchy–Schwarz). Attention weights sum to at most 1, so attention's output is
-    bounded by the values. What enters the down projection is saturated.
-
-    Raises:
-        ModelError: a bound reaches 2^52; names the matrix.
-    """
-    import torch
-
-    a = architecture
-    normed = math.sqrt(a.hidden) * (2.0**NORMED * (1 + 2**-8) + 1)
-    epsilon = _epsilon(a) * 2.0 ** (-2 * _NORM_LEAST_SCALE)
-    worst: dict[str, float] = {}
-    saturation: list[int] = []
-
-    def keep(kind: str, name: str, bound: float) -> float:
-        if not bound < p.LIMIT:
-            raise ModelError(
-                f"accumulator bound of {name} ({kind}): found 2^{math.log2(bound):.1f}, expected below 2^52"
-            )
-        worst[kind] = max(worst.get(kind, 0.0), bound)
-        return bound
-
-    def length(name: str) -> float:
-        return float(integers[name].to(torch.float64).square().sum(-1).max().sqrt()) * (1 + 1e-9)
-
-    def total(name: str) -> float:
-        return float(integers[name].to(torch.float64).abs().sum(-1).max())
-
-    keep("norm", "RMSNorm", 4 * (a.hidden * 2.0 ** (2 * _NORM_INPUT) + epsilon))
-    keep("logits", "lm_head", length("lm_head.weight") * normed)
-    for layer in range(a.layers):
-        prefix = f"model.layers.{layer}."
-        out = {}
-        for kind, part, bits in (
-            ("query", "self_attn.q_proj", HEAD),
-            ("key", "self_attn.k_proj", HEAD),
-            ("value", "self_attn.v_proj", HEAD),
-            ("gate", "mlp.gate_proj", GATE),
-            ("up", "mlp.up_proj", GATE),
-        ):
-            name = f"{prefix}{part}.weight"
-            out[kind] = keep(kind, name, length(name) * normed) * 2.0 ** (bits - NORMED - WEIGHT) + 1
-        for kind in ("query", "key"):  # a rotation: cosine and sine parts, at most √2 in all, rounded
-            keep("rotation", prefix, 2 * out[kind] * 2.0**ROTARY)
-            out[kind] = 1.5 * out[kind] + 1
-            if out[kind] > INT32:
-                raise ModelError(f"bound of {prefix}{kind}: found {out[kind]:.0f}, expected at most {INT32}")
-        keep("score", prefix, 2 * a.head_dim * out["query"] * out["key"])
-        keep("attention", prefix, 2.0**PROBABILITY * out["value"])
-        keep("output", prefix, total(f"{prefix}self_attn.o_proj.weight") * out["value"])
-        keep("silu", prefix, out["gate"] * 2.0**SIGMOID)
-        keep("product", prefix, out["gate"] * out["up"])
-        name = f"{prefix}mlp.down_proj.weight"
-        room = min(30, math.floor(math.log2(p.LIMIT / total(name)) - 1e-9))
-        if room < MLP + _LEAST_MLP_ROOM:
-            raise ModelError(
-                f"accumulator bound of {name}: leaves 2^{room}, expected 2^{MLP + _LEAST_MLP_ROOM} or more"
-            )
-        saturation.append(2**room)
-        keep("down", name, total(name) * saturation[-1])
-    return Bounds(worst, tuple(saturation))
 
 
 class PortableSession:
@@ -242,14 +126,19 @@ class PortableSession:
 
     Args:
         padding: per sequence, how many of its first tokens are padding (left); they are computed and seen by nobody.
+        watch: (position, layer) of the first sequence at which every operator's result is kept in ``operators``.
     """
 
-    def __init__(self, model: PortableModel, padding: Sequence[int] = (0,)) -> None:
+    def __init__(
+        self, model: PortableModel, padding: Sequence[int] = (0,), *, watch: tuple[int, int] | None = None
+    ) -> None:
         import torch
 
         a = model.architecture
         self._model, self._padding = model, tuple(padding)
         self._pad = torch.tensor(self._padding, device=model.device)
+        self._watched = watch
+        self.operators: dict[str, np.ndarray] = {}
         self._seen = 0  # tokens fed so far, padding included
         self._keys = [torch.empty(0) for _ in range(a.layers)]
         self._values = [torch.empty(0) for _ in range(a.layers)]
@@ -295,11 +184,13 @@ class PortableSession:
         count = ids.shape[1]
         self._grow(begin + count)
         hidden = model.matrices["embed"][ids].double()
+        outputs = []
         for layer in range(model.architecture.layers):
             hidden = self._layer(layer, hidden, begin)
-            for row, recorder in enumerate(recorders):
-                if recorder is not None:
-                    self._record(recorder, layer, row, begin, hidden)
+            outputs.append(hidden)
+        for row, recorder in enumerate(recorders):
+            if recorder is not None:
+                self._record(recorder, row, begin, outputs)
         self._seen = begin + count
         return hidden
 
@@ -308,31 +199,54 @@ class PortableSession:
         batch, count, _ = hidden.shape
         end = begin + count
 
-        qkv = p.shift(p.dot(self._norm(hidden), matrices[f"{layer}.qkv"]), NORMED + WEIGHT - HEAD)
+        normed = self._norm(hidden)
+        self._note(layer, begin, "attention.normed", normed)
+        qkv = p.shift(p.dot(normed, matrices[f"{layer}.qkv"]), NORMED + WEIGHT - HEAD)
+        self._note(layer, begin, "attention.qkv", qkv)
         heads = qkv.view(batch, count, a.heads + 2 * a.kv_heads, a.head_dim).transpose(1, 2)
         query, key, value = heads.split([a.heads, a.kv_heads, a.kv_heads], dim=1)
         keys, values = self._keys[layer], self._values[layer]
-        keys[:, :, begin:end] = self._rotate(key, begin)
+        query, key = self._rotate(query, begin), self._rotate(key, begin)
+        self._note(layer, begin, "attention.query", query.transpose(1, 2))
+        self._note(layer, begin, "attention.key", key.transpose(1, 2))
+        keys[:, :, begin:end] = key
         values[:, :, begin:end] = value
-        mixed = self._attend(self._rotate(query, begin), keys[:, :, :end], values[:, :, :end], begin)
+        weights = self._attention_weights(query, keys[:, :, :end], begin)
+        self._note(layer, begin, "attention.weights", weights.transpose(1, 2))
+        mixed = self._mix(weights, values[:, :, :end])
+        self._note(layer, begin, "attention.mixed", mixed)
         hidden = hidden + p.shift(p.dot(mixed, matrices[f"{layer}.o"]), HEAD + WEIGHT - RESIDUAL)
         p.saturate(hidden, INT32)
+        self._note(layer, begin, "attention.residual", hidden)
 
-        gate_up = p.shift(p.dot(self._norm(hidden), matrices[f"{layer}.gate_up"]), NORMED + WEIGHT - GATE)
+        normed = self._norm(hidden)
+        self._note(layer, begin, "mlp.normed", normed)
+        gate_up = p.shift(p.dot(normed, matrices[f"{layer}.gate_up"]), NORMED + WEIGHT - GATE)
+        self._note(layer, begin, "mlp.gate_up", gate_up)
         gate, up = gate_up.split(a.intermediate, dim=-1)
-        index = p.shift(gate + 0.0, GATE - SIGMOID_INDEX).add_(_SIGMOID_LIMIT << SIGMOID_INDEX)
+        index = p.shift(gate + 0.0, GATE - SIGMOID_INDEX).add_(SIGMOID_LIMIT << SIGMOID_INDEX)
         silu = p.shift(p.lookup(self._tables["sigmoid"], index).mul_(gate), SIGMOID)
         product = p.saturate(p.shift(silu.mul_(up), 2 * GATE - MLP), self._model.bounds.saturation[layer])
+        self._note(layer, begin, "mlp.product", product)
         hidden = hidden.add_(p.shift(p.dot(product, matrices[f"{layer}.down"]), MLP + WEIGHT - RESIDUAL))
-        return p.saturate(hidden, INT32)
+        p.saturate(hidden, INT32)
+        self._note(layer, begin, "output", hidden)
+        return hidden
+
+    def _note(self, layer: int, begin: int, operator: str, rows: Tensor) -> None:
+        """Keep an operator's result at the watched place; rows are (batch, tokens, …) of the first sequence."""
+        if self._watched is not None and self._watched[1] == layer:
+            at = self._watched[0] - begin
+            if 0 <= at < rows.shape[1]:
+                self.operators[operator] = rows[0, at].flatten().long().cpu().numpy()
 
     def _norm(self, hidden: Tensor) -> Tensor:
         """RMSNorm without its weight: hidden / √(mean square + epsilon), NORMED fraction bits."""
         n = self._model.architecture.hidden
-        power = (_NORM_INPUT - p.bit_length(p.largest(hidden.abs()))).clamp_(max=-_NORM_LEAST_SCALE)
+        power = (NORM_INPUT - p.bit_length(p.largest(hidden.abs()))).clamp_(max=-NORM_LEAST_SCALE)
         scaled = p.scale(hidden, power)
         squares = scaled.square().sum(-1, keepdim=True)
-        squares = squares + p.scale(squares.new_tensor([float(_epsilon(self._model.architecture))]), 2 * power)
+        squares = squares + p.scale(squares.new_tensor([float(norm_epsilon(self._model.architecture))]), 2 * power)
         root = p.square_root(squares.mul_(4.0).clamp_(min=1.0))  # twice the length of the row
         drop = 51 - (NORMED + 1 + (n.bit_length() + 1) // 2)
         numerator = squares.new_tensor(float(math.isqrt(n << (2 * (NORMED + 1 + drop)))))
@@ -350,8 +264,8 @@ class PortableSession:
         turned = torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
         return p.shift(turned, ROTARY)
 
-    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, begin: int) -> Tensor:
-        """Attention of the new tokens over all so far: (batch, tokens, heads · head_dim), HEAD fraction bits."""
+    def _attention_weights(self, query: Tensor, keys: Tensor, begin: int) -> Tensor:
+        """Softmax of the new tokens over all so far: (batch, heads, tokens, seen), PROBABILITY fraction bits."""
         import torch
 
         batch, heads, count, size = query.shape
@@ -365,9 +279,16 @@ class PortableSession:
             scores.masked_fill_(hidden_from[:, None], -float(p.LIMIT))
         below = (p.largest(scores) - scores).mul_(2.0 ** (SCORE - 2 * HEAD))
         weights = p.lookup(self._tables["exp2"], below)
-        share = p.divide(weights.new_tensor(2.0 ** (_EXP + PROBABILITY)), weights.sum(-1, keepdim=True))
-        weights = weights.mul_(share).mul_(2.0**-_EXP).floor_()
-        weights = weights.view(batch, groups, heads // groups * count, end)
+        share = p.divide(weights.new_tensor(2.0 ** (EXP + PROBABILITY)), weights.sum(-1, keepdim=True))
+        return weights.mul_(share).mul_(2.0**-EXP).floor_()
+
+    def _mix(self, weights: Tensor, values: Tensor) -> Tensor:
+        """Weighted values: (batch, tokens, heads · head_dim), HEAD fraction bits."""
+        import torch
+
+        batch, heads, count, end = weights.shape
+        groups, size = values.shape[1], values.shape[3]
+        weights = weights.reshape(batch, groups, heads // groups * count, end)
         mixed = p.shift(torch.matmul(weights, values), PROBABILITY)
         return mixed.view(batch, heads, count, size).transpose(1, 2).reshape(batch, count, heads * size)
 
@@ -397,16 +318,48 @@ class PortableSession:
             torch.tensor(sines, dtype=torch.float64, device=device),
         )
 
-    def _record(self, recorder: Recorder, layer: int, row: int, begin: int, hidden: Tensor) -> None:
+    def _record(self, recorder: Recorder, row: int, begin: int, outputs: list[Tensor]) -> None:
+        import torch
+
         pad = self._padding[row]
-        first, end = max(begin, pad), begin + hidden.shape[1]
+        first, end = max(begin, pad), begin + outputs[0].shape[1]
         if first >= end:
             return
-        key, value = (
-            store[layer][row, :, first:end].transpose(0, 1).flatten(1) for store in (self._keys, self._values)
+        rows = torch.stack([output[row, first - begin :] for output in outputs])
+        keys, values = (
+            torch.stack([held[row, :, first:end] for held in store]).transpose(1, 2).flatten(2)
+            for store in (self._keys, self._values)
         )
-        rows = (_int32_bytes(part) for part in (hidden[row, first - begin :], key, value))
-        recorder.absorb(layer, first - pad, *rows)
+        recorder.absorb(0, first - pad, _int32_bytes(rows), _int32_bytes(keys), _int32_bytes(values))
+
+
+def rebuild_operators(
+    model: PortableModel, answer: Answer, trace_seed: bytes, position: int, layer: int
+) -> dict[str, np.ndarray]:
+    """Results of every operator of one layer at one position, int64, by name and in order of computation.
+
+    The answer is run again up to there, in one piece (no bit depends on that), and what the operators end in is checked
+    against the committed leaf, so that a dispute never goes on from states that were not those of the trace.
+
+    Raises:
+        InputError: no trace, or no such position or layer.
+        ProofError: the layer's state is not the committed one.
+    """
+    import numpy as np
+
+    if answer.trace is None:
+        raise InputError("answer: found no trace, expected one to check the operators against")
+    shape = answer.trace.shape
+    if not (0 <= position < shape.positions and 0 <= layer < shape.layers):
+        raise InputError(f"leaf ({position}, {layer}): expected below ({shape.positions}, {shape.layers})")
+    session = PortableSession(model, watch=(position, layer))
+    session.feed([*answer.prompt_ids, *answer.token_ids][: position + 1])
+    done = session.operators
+    kv_heads = model.architecture.kv_heads * model.architecture.head_dim
+    rows = (done["output"], done["attention.key"], done["attention.qkv"][-kv_heads:])
+    state = LayerState(*(row.astype(np.dtype("<i4")).tobytes() for row in rows))
+    check_state(answer.trace, trace_seed, position, layer, state)
+    return done
 
 
 def choose(logits: np.ndarray, decoding: Decoding, step: int) -> int:
@@ -422,7 +375,7 @@ def choose(logits: np.ndarray, decoding: Decoding, step: int) -> int:
         return int(np.argmax(logits))
     below = (logits.max() - logits).astype(np.int64)
     # distance · log2(e) · 1000 / temperature, rescaled from LOGIT to SCORE fraction bits
-    factor = round(_LOG2E * 1000 * 2**20)
+    factor = round(LOG2E * 1000 * 2**20)
     index = below * factor // (decoding.temperature_milli << (20 + LOGIT - SCORE))
     table = _tables("cpu")["exp2"].numpy().astype(np.int64)
     cumulative = np.cumsum(table[np.minimum(index, len(table) - 1)])
@@ -440,22 +393,17 @@ def _tables(device: str) -> dict[str, Tensor]:
 
         from otr_core.inference.tables import exp2_table, sigmoid_table
 
-        one = torch.tensor(exp2_table(SCORE, _EXP), dtype=torch.float64)
-        octaves = [torch.floor(one * 2.0**-octave) for octave in range(_EXP + 1)]
+        one = torch.tensor(exp2_table(SCORE, EXP), dtype=torch.float64)
+        octaves = [torch.floor(one * 2.0**-octave) for octave in range(EXP + 1)]
         exp2 = torch.cat([*octaves, torch.zeros(1, dtype=torch.float64)])
-        sigmoid = torch.tensor(sigmoid_table(SIGMOID_INDEX, SIGMOID, _SIGMOID_LIMIT), dtype=torch.float64)
+        sigmoid = torch.tensor(sigmoid_table(SIGMOID_INDEX, SIGMOID, SIGMOID_LIMIT), dtype=torch.float64)
         _TABLES[device] = {"exp2": exp2.to(device), "sigmoid": sigmoid.to(device)}
     return _TABLES[device]
 
 
-def _epsilon(architecture: Architecture) -> int:
-    """The norm's epsilon times the row's length, as a sum of squares of residual values."""
-    return round(architecture.rms_eps * architecture.hidden * 2.0 ** (2 * RESIDUAL))
-
-
 def _int32_bytes(rows: Tensor) -> np.ndarray:
-    """(positions, values) to (1, positions, bytes), little-endian int32."""
+    """(layers, positions, values) to (layers, positions, bytes), little-endian int32."""
     import torch
 
-    result: np.ndarray = rows.to(torch.int32).contiguous().cpu().numpy().astype("<i4", copy=False).view("u1")[None]
+    result: np.ndarray = rows.to(torch.int32).contiguous().cpu().numpy().astype("<i4", copy=False).view("u1")
     return result

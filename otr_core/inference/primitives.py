@@ -3,7 +3,7 @@
 Every value is an integer of magnitude below 2^52, so every product, sum and power-of-two scaling here is exact, in any
 order, with or without fused multiply-add, on any machine whose float64 is IEEE 754: no rounding ever happens that the
 definition does not ask for. That is why a BLAS may be used for ``dot``. Each operation is simple enough to be judged
-step by step in a contract. Bounds are proven per model when it is loaded (``portable.check_bounds``).
+step by step in a contract. Bounds are proven per model when it is loaded (``integers.check_bounds``).
 """
 
 from __future__ import annotations

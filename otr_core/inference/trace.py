@@ -5,8 +5,9 @@ answer tokens, P + G − 1 in all (the last answer token is chosen, never fed). 
 
 A leaf is itself the root of a small RFC 6962 tree over what later steps read: the layer's output row, its new key row
 (rotated, as cached) and its new value row, in this order, each cut into pieces of 1 KiB. A piece's content is
-``salt ‖ bytes``; the 32-byte salts of a leaf are consecutive output of SHAKE-256(tag ‖ seed ‖ position ‖ layer): derived
-from one secret, not stored, and an opened piece tells nothing of its neighbours. Rows are little-endian in the lane's number format.
+``salt ‖ bytes``; the 32-byte salts of a leaf are consecutive output of SHAKE-256(tag ‖ seed ‖ position ‖ layer):
+derived from one secret, not stored, and an opened piece tells nothing of its neighbours. Rows are little-endian in the
+lane's number format.
 """
 
 from __future__ import annotations
@@ -212,10 +213,8 @@ def open_piece(trace: Trace, seed: bytes, position: int, layer: int, piece: int,
     Raises:
         ProofError: the rebuilt state is not the one that was committed.
     """
-    index = _leaf_index(trace.shape, position, layer)
+    index = check_state(trace, seed, position, layer, state)
     pieces = state.pieces()
-    if leaf(seed, position, layer, pieces) != trace.leaves[index]:
-        raise ProofError(f"leaf ({position}, {layer}): the rebuilt state is not the committed one")
     own = salts(seed, position, layer, len(pieces))
     salted = [salt + content for salt, content in zip(own, pieces, strict=True)]
     return Opening(
@@ -228,6 +227,18 @@ def open_piece(trace: Trace, seed: bytes, position: int, layer: int, piece: int,
         tuple(merkle.inclusion_proof(salted, piece)),
         tuple(merkle.inclusion_proof(trace.leaves, index)),
     )
+
+
+def check_state(trace: Trace, seed: bytes, position: int, layer: int, state: LayerState) -> int:
+    """Index of leaf (``position``, ``layer``), after checking that ``state`` is what it commits to.
+
+    Raises:
+        ProofError: it is not, or there is no such leaf.
+    """
+    index = _leaf_index(trace.shape, position, layer)
+    if leaf(seed, position, layer, state.pieces()) != trace.leaves[index]:
+        raise ProofError(f"leaf ({position}, {layer}): the rebuilt state is not the committed one")
+    return index
 
 
 def verify_opening(root: bytes, shape: TraceShape, opening: Opening) -> None:

@@ -194,3 +194,36 @@ def read_tensors(folder: Path) -> Iterator[Tensor]:
 def commit_folder(folder: Path, *, tied: bool) -> WeightCommitment:
     """``commit`` over a checkpoint folder; with ``tied``, an ``lm_head.weight`` beside the embedding is left out."""
     return commit(tensor for tensor in read_tensors(folder) if not (tied and tensor.name == "lm_head.weight"))
+
+
+def commit_resumable(folder: Path, journal: Path, *, tied: bool) -> WeightCommitment:
+    """``commit_folder`` that survives interruption: each finished tensor is a line of ``journal``.
+
+    A line counts only while the folder's files keep size and modification time; a line cut off by a crash is ignored.
+    For committing large checkpoints once; what a loaded model executes is hashed afresh.
+    """
+    stamp = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in safetensors_files(folder)]
+    known = _read_journal(journal, stamp)
+    tensors = (tensor for tensor in read_tensors(folder) if not (tied and tensor.name == "lm_head.weight"))
+    with open(journal, "a") as stream:
+        if journal.stat().st_size and not journal.read_bytes().endswith(b"\n"):
+            stream.write("\n")
+
+        def done(name: str, hashes: list[bytes]) -> None:
+            line = {"files": stamp, "tensor": name, "leaf_hashes": [digest.hex() for digest in hashes]}
+            stream.write(json.dumps(line) + "\n")
+            stream.flush()
+
+        return commit(tensors, known=known, on_tensor=done)
+
+
+def _read_journal(journal: Path, stamp: list[list[Any]]) -> dict[str, list[bytes]]:
+    known: dict[str, list[bytes]] = {}
+    for line in journal.read_text().splitlines() if journal.is_file() else []:
+        try:
+            entry = json.loads(line)
+            if entry["files"] == stamp:
+                known[entry["tensor"]] = [bytes.fromhex(digest) for digest in entry["leaf_hashes"]]
+        except (ValueError, KeyError, TypeError):
+            continue
+    return known

@@ -20,7 +20,7 @@ _KEM_SUITE = b"KEM" + _KEM.to_bytes(2, "big")
 _HPKE_SUITE = b"HPKE" + b"".join(number.to_bytes(2, "big") for number in (_KEM, _KDF, _AEAD))
 
 
-def seal(public_key: bytes, plaintext: bytes, *, info: bytes, ephemeral: bytes, aad: bytes = b"") -> bytes:
+def seal(public_key: bytes, plaintext: bytes, *, ephemeral: bytes, info: bytes = b"", aad: bytes = b"") -> bytes:
     """``enc ‖ ciphertext`` for the holder of an X25519 key (RFC 9180 section 6.1, SealBase).
 
     Args:
@@ -42,7 +42,7 @@ def seal(public_key: bytes, plaintext: bytes, *, info: bytes, ephemeral: bytes, 
     return enc + Context.of(_kem_secret(shared, enc, public_key), info).encrypt(0, plaintext, aad)
 
 
-def open_sealed(secret_key: bytes, sealed: bytes, *, info: bytes, aad: bytes = b"") -> bytes:
+def open_sealed(secret_key: bytes, sealed: bytes, *, info: bytes = b"", aad: bytes = b"") -> bytes:
     """The plaintext of ``seal`` (OpenBase). ``secret_key``: 32 bytes.
 
     Raises:

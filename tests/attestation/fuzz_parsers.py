@@ -2,10 +2,12 @@
 
 Each input is a mutation of a real file. It must end in ``EvidenceError`` or in an appraisal; any other exception, an
 input that takes over a second, or an accepted forgery is a finding and is printed with its bytes in hex.
+Without a finding, the counts are stored in data/results/attestation_fuzz.json.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import resource
 import sys
@@ -20,6 +22,7 @@ from otr_core.attestation.chain import VerifiedCache
 from otr_core.errors import EvidenceError
 
 LIMIT_S = 1.0
+GROWTH_MIB = 32.0  # libraries loaded on first use included
 NOW = datetime(2025, 1, 15, tzinfo=UTC)
 _CHUNKS = (b"", b"\0", b"\xff" * 4, b"\x00\x00\x00\x80", b"<!DOCTYPE a>", b"&lt;", b"{}", b"[", b'"', b"-----", b"\n")
 
@@ -96,6 +99,7 @@ def fuzz(real: Mapping[str, bytes], inputs: int, seed: int) -> dict[str, dict[st
             assert took < LIMIT_S, f"{name} input {number} took {took:.2f} s: {mutated[:4096].hex()}"
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         counts["growth_mib"] = (after - before) / 1024
+        assert counts["growth_mib"] < GROWTH_MIB, f"{name}: memory grew by {counts['growth_mib']:.0f} MiB"
         results[name] = counts
     return results
 
@@ -156,7 +160,25 @@ def evidence(root: Path) -> dict[str, bytes]:
     return real
 
 
+def main() -> None:
+    from otr_core.artifact import results
+    from otr_core.artifact.project import find_project
+
+    count, seed = (int(word) for word in (*sys.argv[1:3], *("100000", "1")[len(sys.argv[1:3]) :]))
+    found = fuzz(evidence(Path(__file__)), count, seed)
+    for parser, row in found.items():
+        print(parser, " ".join(f"{key}={value:g}" for key, value in row.items()))
+    card = results.Card(
+        command=f"python -m tests.attestation.fuzz_parsers {count} {seed}",
+        date=datetime.now(UTC).date().isoformat(),
+        machine=results.this_machine(os.cpu_count() or 1),
+        versions=results.versions(("cryptography", "signxml", "lxml", "dcap-qvl")),
+        seed=seed,
+        kind="measured",
+    )
+    payload = {"inputs_per_parser": count, "findings": 0, "parsers": found}
+    results.write_result(find_project(Path(__file__)).root / "data" / "results", "attestation_fuzz", card, payload)
+
+
 if __name__ == "__main__":
-    count, seed = (int(word) for word in (*sys.argv[1:], *("100000", "1")[len(sys.argv) - 1 :]))
-    for parser, row in fuzz(evidence(Path(__file__)), count, seed).items():
-        print(parser, " ".join(f"{key}={value:g}" for key, value in row.items()), flush=True)
+    main()

@@ -11,54 +11,41 @@ from typing import Any
 
 import pytest
 
+from otr_core.artifact import data
 from otr_core.attestation import Bundle, Policy, appraise, load_bundle
-from otr_core.attestation.attacks import ATTACKS, EVIDENCE, authentic_policy, run_attacks
+from otr_core.attestation.attacks import ATTACKS, authentic_policy, run_attacks
+from otr_core.attestation.cases import CASES, calendar, matrix, months, recorded_machine_policy, verdicts, windows
 from otr_core.attestation.chain import VerifiedCache, parse_chain
 from otr_core.attestation.claims import CHECKS, Status
+from otr_core.attestation.evidence import EVIDENCE, IN_WHEEL
 from otr_core.attestation.export import eat_claims
 from otr_core.attestation.nvidia import Device
 from otr_core.attestation.report import parse_report
 from otr_core.attestation.window import spans, verdict_over_time, window
 from otr_core.encoding import canonical_json
-from otr_core.errors import EvidenceError
+from otr_core.errors import EvidenceError, MissingDataError
 
 DEFAULT = Policy.default()
 IN_WINDOW = datetime(2025, 1, 15, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
-GO = "google-go-nvattest-tools"
-OUTSIDE = {
-    "rim_driver": f"{GO}/rim/NV_GPU_DRIVER_GH100_550.90.07.xml",
-    "rim_vbios": f"{GO}/rim/NV_GPU_VBIOS_1010_0200_882_96009F0001.xml",
-    "ocsp_l2": f"{GO}/ocsp/test_gpu_certificate_l2_base64encoded_ocsp_response.dat",
-    "ocsp_l3": f"{GO}/ocsp/test_gpu_certificate_l3_base64encoded_ocsp_response.dat",
-    "ocsp_l4": f"{GO}/ocsp/test_gpu_certificate_l4_base64encoded_ocsp_response.dat",
-    "machine_gpu": "secretvm-verify/gpu_attest.txt",
-    "machine_quote": "secretvm-verify/cpu_quote.txt",
-    "machine_collateral": "near-mpc/collateral.json",
-    "other_quote": "near-mpc/quote.json",
-    "old_quote": "phala-dcap-qvl/tdx_quote",
-    "old_collateral": "phala-dcap-qvl/tdx_quote_collateral.json",
-    "sgx_quote": "phala-dcap-qvl/sgx_quote",
-    "sgx_collateral": "phala-dcap-qvl/sgx_quote_collateral.json",
-    "dstack_quote": "near-vllm-proxy/dstack_quote.json",
-    "dstack_collateral": "phala-dcap-qvl/near_gas_test_quote_collateral.json",
-    "dstack_info": "near-vllm-proxy/dstack_info.json",
-}
 
 
 @pytest.fixture(scope="module")
-def in_wheel(h100_report: bytes, h100_chain: bytes, wheel_rims: list[bytes]) -> dict[str, bytes]:
-    return {"report": h100_report, "chain": h100_chain, "rim_driver": wheel_rims[0], "rim_vbios": wheel_rims[1]}
+def in_wheel(wheel_file: Callable[[str, str], Path]) -> dict[str, bytes]:
+    return {name: wheel_file(EVIDENCE[name].source, EVIDENCE[name].file).read_bytes() for name in IN_WHEEL}
 
 
 @pytest.fixture(scope="module")
-def all_evidence(in_wheel: dict[str, bytes], outside: Callable[[str], bytes]) -> dict[str, bytes]:
-    found = {**in_wheel, "rim_other": in_wheel["rim_driver"]}
-    return {**found, **{name: outside(path) for name, path in OUTSIDE.items()}}
+def all_evidence(project: Any) -> dict[str, bytes]:
+    mirror = data.mirror_folder()
+    try:
+        places = {name: data.get(project, one.source, one.file, mirror=mirror) for name, one in EVIDENCE.items()}
+    except MissingDataError as error:
+        pytest.skip(f"outside data: {error}")
+    return {name: path.read_bytes() for name, path in places.items()}
 
 
 def test_every_attack_ends_as_it_must(all_evidence: dict[str, bytes]) -> None:
-    assert set(all_evidence) == set(EVIDENCE)
     rows = run_attacks(all_evidence)
     assert len(rows) == len(ATTACKS) >= 25
     assert [row for row in rows if row["result"] != "as expected"] == []
@@ -86,6 +73,61 @@ def test_an_attack_that_is_not_stopped_is_told(in_wheel: dict[str, bytes]) -> No
 def test_attacks_name_real_checks_and_have_unique_names() -> None:
     assert {one.claim.replace(".0.", ".") for one in ATTACKS if one.claim} <= set(CHECKS)
     assert len({one.id for one in ATTACKS}) == len(ATTACKS)
+
+
+# -- cases -------------------------------------------------------------------------------------------------------------
+
+VERDICTS = {
+    "H100 alone": "accepted",
+    "H100, shipped manifests": "rejected",
+    "H100, its manifests": "accepted",
+    "H100, with OCSP": "accepted",
+    "NVSwitch": "accepted",
+    "H100 + TDX machine": "accepted",
+    "TDX v4, 2025": "accepted",
+    "the same, 2026": "rejected",
+    "TDX v5": "accepted",
+    "TDX, log, compose": "accepted",
+    "SGX": "rejected",
+}
+
+
+def test_every_case_has_its_verdict(all_evidence: dict[str, bytes]) -> None:
+    rows = verdicts(all_evidence)
+    assert {row["case"]: row["verdict"] for row in rows} == VERDICTS
+    assert [case.name for case in CASES] == list(VERDICTS)
+    assert all(bool(row["against"]) == (row["verdict"] == "rejected") for row in rows)
+    cells = matrix(all_evidence)
+    assert {row["check"] for row in cells} <= set(CHECKS)
+    refuted = {row["case"] for row in cells if row["status"] == "refuted"}
+    assert refuted == {"H100, shipped manifests", "the same, 2026", "SGX"}
+
+
+def test_cases_without_their_files_are_left_out(in_wheel: dict[str, bytes]) -> None:
+    assert {row["case"] for row in matrix(in_wheel)} == {"H100 alone", "H100, shipped manifests"}
+
+
+def test_the_calendar_accepts_only_inside_the_window(all_evidence: dict[str, bytes]) -> None:
+    rows = calendar(all_evidence, months())
+    limits = {row["case"]: row for row in windows(all_evidence)}
+    for row in rows:
+        if row["verdict"] == "accepted":
+            assert limits[row["case"]]["from"] <= row["from"] <= row["to"] <= limits[row["case"]]["to"]
+    spans_of = {name: [row for row in rows if row["case"] == name] for name in VERDICTS}
+    h100 = [(row["verdict"], row["from"][:7], row["to"][:7], row["claim"]) for row in spans_of["H100, its manifests"]]
+    assert h100 == [
+        ("rejected", "2024-01", "2024-06", "gpu.0.rim.driver.validity"),
+        ("accepted", "2024-07", "2026-02", ""),
+        ("rejected", "2026-03", "2026-06", "gpu.0.rim.vbios.validity"),
+        ("rejected", "2026-07", "2027-12", "gpu.0.rim.driver.validity"),
+    ]
+    assert [row["verdict"] for row in spans_of["H100 alone"]] == ["accepted"]
+    assert "accepted" not in {row["verdict"] for row in spans_of["the same, 2026"]}
+
+
+def test_the_policy_of_the_recorded_machine_is_the_file(project: Any) -> None:
+    raw = (project.root / "data" / "policies" / "recorded_machine.toml").read_bytes()
+    assert Policy.from_bytes(raw) == recorded_machine_policy()
 
 
 # -- bit flips ---------------------------------------------------------------------------------------------------------
@@ -193,3 +235,21 @@ def test_claims_of_unsigned_fields_are_the_operators(h100_report: bytes, h100_ch
     assert result.claim("gpu.0.fwid").source.value == "operator"
     good = appraise(load_bundle(gpu=[h100_report], gpu_certs=[h100_chain]), DEFAULT, IN_WINDOW)
     assert good.claim("gpu.0.fwid").source.value == "hardware"
+
+
+# -- stored results ----------------------------------------------------------------------------------------------------
+
+
+def test_stored_appraisals_are_what_the_code_computes(project: Any, all_evidence: dict[str, bytes]) -> None:
+    from otr_core.artifact.results import read_result
+
+    card, stored = read_result(project.root / "data" / "results", "attestation_cases")
+    assert card.kind == "recomputed"
+    computed = {
+        "verdicts": verdicts(all_evidence),
+        "matrix": matrix(all_evidence),
+        "calendar": calendar(all_evidence, months()),
+        "windows": windows(all_evidence),
+        "attacks": run_attacks(all_evidence),
+    }
+    assert computed == stored

@@ -148,6 +148,20 @@ def test_unreadable_chains_are_named(raw: bytes) -> None:
         chains.parse_chain(raw)
 
 
+@pytest.mark.filterwarnings("ignore")  # the test makes them
+@pytest.mark.parametrize("name", ["google-go-sev-guest/vcek.testcer", "country"])
+def test_breaches_of_the_standard_are_refused(outside: Callable[[str], bytes], name: str) -> None:
+    """A certificate with serial number zero (a real AMD one), or with a country of more than two letters."""
+    if name == "country":
+        names = x509.Name([x509.NameAttribute(x509.NameOID.COUNTRY_NAME, "USA", _validate=False)])
+        builder = x509.CertificateBuilder(names, names, lab_key(b"k").public_key(), 1, NOW, NOW)
+        certificate = builder.sign(lab_key(b"k"), hashes.SHA384())
+    else:
+        certificate = x509.load_der_x509_certificate(outside(name))
+    with pytest.raises(EvidenceError, match="cannot be read"):
+        chains.readable(lambda: [certificate], what="chain")
+
+
 def test_the_cache_is_bounded_and_asks_once() -> None:
     cache, asked = VerifiedCache(max_entries=2), []
 

@@ -130,6 +130,17 @@ def test_every_device_must_pass(entry: dict[str, str], h100_report: bytes, h100_
     assert {claim.id for claim in result.because} == {"gpu.1.signature", "gpu.1.chain.root"}
 
 
+def test_another_devices_manifest_is_not_held_against_a_device(
+    entry: dict[str, str], matching_rims: list[bytes], outside: Any
+) -> None:
+    """Two GPUs with different drivers and the manifests of the first: nothing is known of the second, not refuted."""
+    files = [json.dumps(entry).encode(), outside("secretvm-verify/gpu_attest.txt")]
+    result = appraise(load_bundle(gpu=files, rims=matching_rims), Policy.default(), datetime(2025, 1, 15, tzinfo=UTC))
+    assert result.claim("gpu.0.measurements.driver").status is Status.ASSERTED
+    assert result.claim("gpu.1.rim.driver.identity").status is Status.UNKNOWN
+    assert {claim.id for claim in result.because if claim.status is Status.REFUTED} == {"gpu.same_nonce"}
+
+
 @pytest.mark.parametrize(
     ("name", "driver", "vbios", "mode"),
     [
@@ -197,7 +208,14 @@ def test_firmware_ids_in_either_dice_form(h100_report: bytes, h100_chain: bytes)
     assert certified_fwids(blackwell) == (b"\1" * 48,)  # an all-zero id certifies nothing
 
 
-@pytest.mark.parametrize("value", [b"", b"\x30", b"\x30\x84\xff", b"\x30\x80" * 300, b"\xff" * 40])
+def nested(levels: int) -> bytes:
+    body = b""
+    for _ in range(levels):
+        body = b"\x30\x83" + len(body).to_bytes(3, "big") + body
+    return body
+
+
+@pytest.mark.parametrize("value", [b"", b"\x30", b"\x30\x84\xff", b"\x30\x80" * 300, b"\xff" * 40, nested(3000)])
 def test_malformed_firmware_extensions_certify_nothing(value: bytes, h100_chain: bytes) -> None:
     assert certified_fwids(with_extension(value, h100_chain)) == ()
 
@@ -219,3 +237,36 @@ def test_a_report_without_firmware_id_is_not_passed(h100_report: bytes, h100_cha
     result = appraise(load_bundle(gpu=[raw], gpu_certs=[device.pem]), AUTHENTIC, NOW)
     assert result.claim("gpu.0.fwid").status is Status.UNKNOWN
     assert "gpu.0.fwid" in {claim.id for claim in result.because}
+
+
+def test_a_gpu_cannot_pass_as_a_switch(h100_report: bytes, h100_chain: bytes) -> None:
+    """Without a driver version and with one PDI a report looks like a switch's; the certificate decides."""
+    report, device = parse_report(h100_report), lab_device(parse_chain(h100_chain), b"x")
+    kept = [(number, value) for number, value in report.opaque if number != 3] + [(22, b"\1" * 8)]
+    opaque = b"".join(number.to_bytes(2, "little") + len(value).to_bytes(2, "little") + value for number, value in kept)
+    start = 37 + 8 + 3520 + 32
+    raw = device.sign(h100_report[:start] + len(opaque).to_bytes(2, "little") + opaque + report.signature)
+    assert parse_report(raw).kind == "switch"
+    result = appraise(load_bundle(gpu=[raw], gpu_certs=[device.pem]), Policy.default(), NOW)
+    assert [one.subject for one in result.devices] == ["gpu.0"]
+    assert "gpu.0.rim.driver.identity" in {claim.id for claim in result.because}
+
+
+def test_the_strict_policy_says_what_recorded_evidence_lacks(outside: Any) -> None:
+    """A production machine as it is recorded: authentic, but not what admission of a live node would ask for."""
+    files = {
+        "gpu": [outside("secretvm-verify/gpu_attest.txt")],
+        "quote": outside("secretvm-verify/cpu_quote.txt"),
+        "collateral": outside("near-mpc/collateral.json"),
+        "rims": [outside("nvidia-attestation-sdk/rims/NV_GPU_DRIVER_GH100_550.144.03.xml")],
+    }
+    against = {claim.id for claim in appraise(load_bundle(**files), Policy.strict(), NOW).because}
+    assert {
+        "evidence.present",
+        "gpu.0.nonce",
+        "gpu.0.revocation",
+        "cpu.event_log",
+        "cpu.rtmr3",
+        "binding.key",
+    } <= against
+    assert not {"gpu.0.signature", "cpu.quote", "cpu.tcb", "binding.gpu_nonce"} & against

@@ -30,6 +30,11 @@ def test_an_empty_policy_fails(text: str) -> None:
         Policy.from_bytes(text.encode())
 
 
+def test_numbers_beyond_json_fail() -> None:
+    with pytest.raises(PolicyError, match="canonical JSON"):
+        Policy.from_bytes(b'{"name":"a","require":["gpu.report"],"gpu_count":99999999999999999999}')
+
+
 def test_an_empty_policy_object_fails() -> None:
     with pytest.raises(PolicyError, match="no required check"):
         Policy()
@@ -61,7 +66,18 @@ def test_a_misspelt_policy_fails(change: dict[str, object], reason: str) -> None
         Policy.from_bytes(canonical_json({"name": "mine", "require": ["gpu.signature"], **change}))
 
 
-@pytest.mark.parametrize("raw", [b"\xff\xfe", b"{", b"name = ", b"[1]", b'{"name":"a","name":"b"}', b"{" * 5000])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\xff\xfe",
+        b"{",
+        b"name = ",
+        b"[1]",
+        b'{"name":"a","name":"b"}',
+        b'{"name":"\\ud800","require":["gpu.report"]}',
+        b"{" * 5000,
+    ],
+)
 def test_an_unreadable_policy_fails(raw: bytes) -> None:
     with pytest.raises(PolicyError):
         Policy.from_bytes(raw)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import hashlib
 import json
@@ -158,6 +159,16 @@ def test_a_pck_chain_in_the_collateral_is_left_out(outside: Outside) -> None:
     assert b"pck_certificate_chain" not in parse_collateral(raw).raw
 
 
+def test_base64_is_a_quote_too(tdx: dict[str, Any]) -> None:
+    assert parse_quote(base64.b64encode(tdx["quote"]) + b"\n").raw == tdx["quote"]
+
+
+@pytest.mark.parametrize("name", ["google-go-sev-guest/attestation.bin", "secretvm-verify/amd_cpu_quote.txt"])
+def test_amd_reports_are_unsupported_and_told_so(outside: Outside, name: str) -> None:
+    with pytest.raises(EvidenceError, match="AMD SEV-SNP report, which is not supported"):
+        load_bundle(quote=outside(name))
+
+
 @pytest.mark.parametrize(
     ("raw", "reason"),
     [
@@ -165,7 +176,7 @@ def test_a_pck_chain_in_the_collateral_is_left_out(outside: Outside) -> None:
         (b"\xff\xd8\xff\xe0", "a JPEG image"),
         (b"\0" * 1000, "zeros"),
         (b"{}", "without 'quote'"),
-        (b'{"quote": "xx"}', "not hex"),
+        (b'{"quote": "x!"}', "neither hex nor base64"),
         (b"[1, 2, 300]", "not bytes"),
         (b"04000200", "cannot be read"),
         (b"\x04\x00\x02\x00\x81\x00\x00\x00", "cannot be read"),

@@ -106,7 +106,8 @@ def test_a_block_holds_its_value_and_nothing_else(block: bytes, reason: str | No
 @pytest.mark.parametrize(
     ("opaque", "reason"),
     [
-        (b"\x03\x00\x02\x00\xff\xfe", "DRIVER_VERSION: found fffe, expected ASCII"),
+        (b"\x03\x00\x02\x00\xff\xfe", "DRIVER_VERSION: found fffe, expected printable ASCII"),
+        (b"\x03\x00\x02\x00\x1b[", "expected printable ASCII"),
         (b"\x03\x00\x09\x00a", "DRIVER_VERSION: found 1 bytes, expected 9"),
         (b"\x03", "opaque field id"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import re
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from otr_core.attestation import Policy, appraise, load_bundle
 from otr_core.attestation import chain as chains
@@ -152,6 +154,17 @@ def test_malformed_parts_are_named(driver: bytes, change: Callable[[bytes], byte
         parse_rim(changed)
 
 
+def test_a_signer_certificate_of_an_unknown_version_is_unreadable(driver: bytes) -> None:
+    """Found by the fuzzer: the library raises an error of its own for it."""
+    der = bytearray(parse_rim(driver).chain[0].public_bytes(Encoding.DER))
+    at = der.index(b"\xa0\x03\x02\x01\x02")  # [0] EXPLICIT version INTEGER 2, that is v3
+    der[at + 4] = 106
+    first = re.compile(rb"(?s)(<ds:X509Certificate>).*?(</ds:X509Certificate>)")
+    changed = first.sub(lambda found: found[1] + base64.b64encode(der) + found[2], driver, count=1)
+    with pytest.raises(EvidenceError, match="106 is not a valid X509 version"):
+        parse_rim(changed)
+
+
 def test_external_entities_are_not_read(driver: bytes, tmp_path: Path) -> None:
     secret = tmp_path / "secret.txt"
     secret.write_text("545.00")
@@ -267,6 +280,19 @@ def test_a_measurement_nobody_vouches_for_is_shown(
     less = edited(matching_rims[0], 7, active="False")
     claims = measurement_claims(h100_report, h100_chain, less, matching_rims[1])
     assert (claims["measurements.driver"], claims["measurements.covered"]) == ("asserted", "unknown")
+
+
+@pytest.mark.parametrize("forged_first", [True, False])
+@pytest.mark.parametrize("re_sign", [True, False])
+def test_a_forged_manifest_beside_the_genuine_one_changes_nothing(
+    h100_report: bytes, h100_chain: bytes, matching_rims: list[bytes], forged_first: bool, re_sign: bool
+) -> None:
+    driver, vbios = matching_rims
+    broken = re.sub(rb'(active="True"[^>]*Hash0=")[0-9a-f]{2}', rb"\g<1>00", driver, count=1)
+    forged = edited(driver, 7, hash="11" * 48) if re_sign else broken
+    rims = [forged, driver, vbios] if forged_first else [driver, forged, vbios]
+    bundle = load_bundle(gpu=[h100_report], gpu_certs=[h100_chain], rims=rims)
+    assert appraise(bundle, Policy.default(), datetime(2025, 1, 15, tzinfo=UTC)).accepted
 
 
 def test_a_manifest_for_another_chip_is_no_manifest(

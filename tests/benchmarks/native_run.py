@@ -18,10 +18,12 @@ from otr_core.artifact.notebook import quiet
 from otr_core.artifact.project import find_project
 from otr_core.artifact.serving import EvidencePolicy
 from otr_core.encoding import tagged_hash
+from otr_core.errors import ReceiptError
 
 PROMPT = "Ada lives in Lisbon and works as a baker. Where does Ada live?"
 SEED = 20251223
 TOKENS = 48
+HONEST = 30
 
 
 def cpu_ms(call, repeats: int) -> float:
@@ -79,6 +81,17 @@ def main() -> None:
         poea.verify_receipt(loaded, policy=EvidencePolicy(allow_simulated=True), as_of=now + 60, job=job)
 
     verify_ms = cpu_ms(verify, 51)
+    rejected = 0
+    for number in range(HONEST):  # honest receipts: each a query of its own, none may be rejected
+        asked, sent = poea.order(
+            f"Name a word with {number + 3} letters.", model_id=model_id, decoding=inference.Decoding(2, 0, 0),
+            job_id=secret(f"job-{number}"), nonce=secret(f"nonce-{number}"),
+        )  # fmt: skip
+        signed, _ = poea.serve(enclave, model, asked, sent)
+        try:
+            poea.verify_receipt(signed, policy=EvidencePolicy(allow_simulated=True), as_of=now + 60, job=asked)
+        except ReceiptError:
+            rejected += 1
     sign_ms = cpu_ms(lambda: sign_answer(enclave, model, job, query, answer), 21)
     payload = {
         "prompt": PROMPT,
@@ -88,6 +101,8 @@ def main() -> None:
         "trace_root": answer.trace.root.hex(),
         "trace_leaves": answer.trace.shape.leaves,
         "receipt_bytes": len(raw),
+        "honest_count": HONEST,
+        "honest_rejected_count": rejected,
         "cpu": [
             ["weight commitment", round(commit_ms, 3), "model"],
             ["prefill", round(prefill_ms, 3), f"{len(ids)} tokens"],

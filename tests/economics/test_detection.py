@@ -114,6 +114,7 @@ def test_cheats_for_detection_inverts_detection_after_exactly(cheats, rho):
     assert eco.detection_after(cheats=least, rho=rho) >= reached
     assert least <= cheats
     assert eco.detection_after(cheats=least - 1, rho=rho) < reached
+    assert eco.cheats_for_detection(probability=np.nextafter(reached, 1), rho=rho) == cheats + 1
 
 
 def test_undetected_cheats_by_summing_survival():

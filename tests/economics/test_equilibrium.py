@@ -116,10 +116,11 @@ def test_played_games_agree_within_their_99_per_cent_intervals(solved_games, reg
         paid = cheats * won * ~sampled * slashed + planted * (checkers > 0) * game["bounty_usd"]
         one = fisherman_gain_from_checking(game, found.check_rate, found.cheat_rate) + game["check_cost_usd"]
         expected = game["fishermen"] * found.check_rate * one
-        prizes.append(abs(paid.mean() - expected) <= 2.576 * paid.std() / math.sqrt(plays) + 0.01 * expected + 1e-12)
+        if (paid > 0).sum() > 50:  # rarer prizes make the normal interval too narrow
+            prizes.append(abs(paid.mean() - expected) <= 2.576 * paid.std() / math.sqrt(plays))
     # 99 % intervals: of a thousand, fewer than 980 inside would be a 6-sigma event.
     assert np.mean(inside) > 0.98
-    assert np.mean(prizes) > 0.95  # rare prizes make the normal interval too narrow
+    assert not prizes or np.mean(prizes) > 0.96
 
 
 def test_no_other_symmetric_equilibrium(solved_games):
@@ -187,7 +188,7 @@ HALF = {
 def test_boundary_between_dominant_and_mixed_is_exact():
     assert eco.equilibrium(**HALF, rho=0.5).threshold == 0.5
     at, above, below = (eco.equilibrium(**HALF, rho=rho) for rho in (0.5, np.nextafter(0.5, 1), np.nextafter(0.5, 0)))
-    assert (at.regime, at.unique) == (eq.BOUNDARY, False)
+    assert (at.regime, at.unique, at.cheat_rate) == (eq.BOUNDARY, False, 0.0)
     assert above.regime == eq.HONEST_DOMINANT
     assert below.regime == eq.MIXED
     assert below.check_rate < 1e-12
@@ -204,6 +205,17 @@ def test_boundary_of_planted_faults_is_exact():
     needed = 0.25 / (1 - (1 - math.sqrt(0.5)) / 2)
     assert eco.equilibrium(**planted, bounty_usd=needed * 1.0001).regime == eq.HONEST_WATCHED
     assert eco.equilibrium(**planted, bounty_usd=needed * 0.9999).regime == eq.MIXED
+
+
+def test_boundary_of_full_checking_is_exact():
+    weak = {**HALF, "rho": 0.0}
+    at, above, below = (eco.equilibrium(**{**weak, "w": w}) for w in (0.5, np.nextafter(0.5, 1), np.nextafter(0.5, 0)))
+    assert (at.regime, at.check_rate, at.unique) == (eq.BOUNDARY, 1.0, False)
+    assert above.regime == eq.MIXED
+    assert (below.regime, below.check_rate) == (eq.ALWAYS_CHEAT, 1.0)
+    dear = eco.equilibrium(**{**weak, "w": 0.5, "check_cost_usd": 1.0})
+    assert (dear.regime, dear.unique) == (eq.ALWAYS_CHEAT, True)
+    assert dear.check_rate < 1.0
 
 
 def test_check_rate_boundaries_are_exact():

@@ -61,10 +61,24 @@ def test_bribe_proof_share_is_where_bribes_eat_the_gain(gain, stake, slash, samp
         assert least > 1 / fishermen - 1e-12
 
 
+def test_most_reward_share_where_nothing_is_needed():
+    terms = {"price_usd": 5.0, "stake_usd": 1.0, "slash_fraction": 0.0, "dispute_cost_usd": 0.0, "detection": 0.5}
+    assert eco.most_reward_share(gain_usd=1.0, **terms) == 1.0
+    assert eco.most_reward_share(gain_usd=0.0, **{**terms, "detection": 0.0}) == 1.0
+    assert eco.most_reward_share(gain_usd=9.0, **terms) == -np.inf
+
+
+def test_self_report_loss_by_hand():
+    loss = eco.self_report_loss(stake_usd=100.0, slash_fraction=0.5, reward_share=0.3, dispute_cost_usd=2.0)
+    assert loss == pytest.approx(50.0 - 15.0 + 2.0)
+    assert eco.outage_cost(rho=0.5, outage=0.5, timeout_loss_usd=8.0) == 2.0
+
+
 def test_challenge_bond_and_griefing_are_inverse():
     bond = eco.least_challenge_bond(defender_cost_usd=5.0, move_cost_usd=1.0, ratio=10.0)
     assert bond == 49.0
     assert eco.griefing_factor(defender_cost_usd=5.0, bond_usd=bond, move_cost_usd=1.0) == pytest.approx(0.1)
+    assert eco.least_challenge_bond(defender_cost_usd=5.0, move_cost_usd=1.0) == 49.0  # the default ratio is 10
     assert eco.least_challenge_bond(defender_cost_usd=0.01, move_cost_usd=1.0) == 0.0
     assert eco.griefing_factor(defender_cost_usd=5.0, bond_usd=0.0, move_cost_usd=0.0) == np.inf
     assert eco.griefing_factor(defender_cost_usd=0.0, bond_usd=0.0, move_cost_usd=0.0) == 0.0

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from otr_core import economics as eco
-from otr_core.economics.population import Population, simulate, simulate_point, stream, summary_point
+from otr_core.economics import scenarios
+from otr_core.economics.population import Population, population_of, simulate, simulate_point, stream, summary_point
 from otr_core.errors import ParameterError
 
 QUIET = Population(
@@ -162,6 +163,22 @@ def test_wrong_convictions_come_at_their_rate():
     assert found == pytest.approx(exact, abs=2.576 * np.sqrt(exact * (1 - exact) / 20_000))
 
 
+def test_population_of_a_use_case_takes_over_its_numbers(project):
+    case = scenarios.load(project.root / "data")["defi_agent"]
+    people = population_of(
+        case, operators=100, epochs=80, queries_per_epoch=10, break_epoch=5, patch_epoch=60, rational_share=0.4,
+        malicious_share=0.1, broken_share=1.0,
+    )  # fmt: skip
+    assert people.verdict_epochs == 7  # 1240 s at 200 s an epoch
+    assert (people.loss_usd, people.rho, people.outside_gain_usd) == (10_000.0, 0.01, 50.0)
+    assert people.compute_saved_usd == pytest.approx(case.answer.gain_usd - 50.0)
+    assert people.check_rate == eco.play(case.answer, case.bond, case.watch).check_rate
+    summary = simulate(people, seed=1).summary
+    assert summary["epochs_to_eviction"] >= 7
+    # With 1 % and 10,000 USD the rational pass on all but the rare answers worth more than 100 USD.
+    assert 0 < summary["rational_cheaters"] <= 40
+
+
 def test_fishermen_come_and_go():
     people = replace(QUIET, fishermen=50, enter_per_epoch=2.0, leave_rate=0.1, epochs=400, patch_epoch=400)
     counts = np.array(simulate(people, seed=1).series["fishermen"])
@@ -184,7 +201,8 @@ def test_value_decides_who_is_worth_a_cheat():
 @pytest.mark.parametrize(
     ("field", "bad"),
     [
-        ("operators", 0), ("epochs", 2.5), ("fishermen", -1), ("stake_usd", 0.0), ("price_usd", -1.0),
+        ("operators", 0), ("queries_per_epoch", 10**7), ("epochs", 2.5), ("fishermen", -1), ("stake_usd", 0.0),
+        ("price_usd", -1.0),
         ("rho", 1.1), ("check_rate", -0.1), ("false_conviction", 2), ("patch_epoch", 5), ("enter_per_epoch", -1.0),
         ("malicious_share", 0.8), ("outside_gain_usd", float("inf")),
     ],

@@ -139,6 +139,7 @@ def test_adversary_classes_differ_as_they_must():
     clones, permanent = found[adversaries.CLONES], found[adversaries.PERMANENT]
     assert clones.total_undetected == pytest.approx(20 * permanent.total_undetected)
     assert clones.profit_usd == permanent.profit_usd
+    assert permanent.total_undetected == permanent.undetected == pytest.approx(0.99 * 0.9 / (1 - 0.99 * 0.9))
     colluding = found[adversaries.COLLUDING]
     assert colluding.detection == 0.01
     assert not colluding.deterred
@@ -185,6 +186,17 @@ def test_guidance_deters_with_all_margins(cases):
         assert burst >= 0
         assert detection * (case.answer.price_usd + loss) > case.answer.gain_usd * case.limits.gain_margin
         assert found.stake_usd <= case.limits.most_stake_usd
+
+
+def test_guidance_holds_over_the_whole_stated_uncertainty(cases):
+    draws = np.random.default_rng(11)
+    for found in (eco.guide(case) for case in cases.values()):
+        case = cases[found.name]
+        gains = case.answer.gain_usd * draws.uniform(1, case.limits.gain_margin, 1000)
+        catches = case.watch.d * draws.uniform(case.limits.detection_margin, 1, 1000)
+        lost = case.answer.price_usd + case.bond.slash_fraction * found.stake_usd * (1 + 1e-9)
+        if found.deters:
+            assert (found.rho * catches * lost > gains).all()
 
 
 def test_guidance_of_the_use_cases(cases):

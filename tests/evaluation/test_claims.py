@@ -66,7 +66,9 @@ EXPECTED = [
     (quality.L35_poq_latency, REPRODUCED, {"slowest_pair_a100_ms": 0.61, "fastest_pair_a100_ms": 0.12,
                                            "with_consensus_a100_ms": 50.61}),
     (quality.L36_poq_judge, REPRODUCED, {"least_pearson": -0.06, "most_pearson": 0.35,
-                                         "pairs_ordered_differently_count": 1}),
+                                         "pairs_ordered_differently_count": 1,
+                                         "correlation_of_model_means": np.corrcoef(
+                                             [9.04, 9.24, 7.70, 6.97, 7.33], [7.88, 7.89, 7.73, 7.59, 7.81])[0, 1]}),
     (quality.L37_poq_pays_the_cheat, CONDITIONAL, {"share_alpha2_unit_scale": math.exp(-0.04),
                                                    "share_alpha2_ten_scale": math.exp(-0.4),
                                                    "most_alpha_times_scale": 50 * math.log(1 / 0.95)}),

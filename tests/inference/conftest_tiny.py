@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 
 from otr_core.inference.architecture import Architecture
@@ -29,3 +32,21 @@ def tiny_tensors(architecture: Architecture, seed: int = 1) -> dict[str, np.ndar
         value = rng.normal(0, 0.4, shape) if len(shape) == 2 else rng.uniform(0.5, 1.5, shape)
         result[name] = value.astype(np.float32)
     return result
+
+
+def write_tiny(folder: Path, architecture: Architecture = TINY, tensors: dict[str, np.ndarray] | None = None) -> Path:
+    """A checkpoint folder with a 64-word tokenizer."""
+    from safetensors.numpy import save_file
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors or tiny_tensors(architecture), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(architecture.config()))
+    words = ["<unk>", "<user>", "<end>", *(f"w{i}" for i in range(3, architecture.vocab))]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "<unk>", "eos_token": "<end>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "chat_template.jinja").write_text("{% for m in messages %}<user> {{ m['content'] }} <end> {% endfor %}")
+    return folder

@@ -36,6 +36,7 @@ class Reference:
         self.a = architecture
         self.w = {name: [[int(x) for x in row] for row in matrix] for name, matrix in integers.items()}
         self.states: dict[tuple[int, int], tuple[list[int], list[int], list[int]]] = {}
+        self.operators: dict[tuple[int, int], dict[str, list[int]]] = {}
         self.cache: list[list[tuple[list[int], list[int]]]] = [[] for _ in range(architecture.layers)]
 
     def dot(self, x: list[int], name: str) -> list[int]:
@@ -67,6 +68,7 @@ class Reference:
         for layer in range(a.layers):
             prefix = f"model.layers.{layer}."
             n = self.norm(h)
+            done = self.operators[position, layer] = {"attention.normed": n}
 
             def heads(part: str, n: list[int] = n, prefix: str = prefix) -> list[list[int]]:
                 row = [
@@ -75,6 +77,8 @@ class Reference:
                 ]
                 return [row[i : i + a.head_dim] for i in range(0, len(row), a.head_dim)]
 
+            done["attention.qkv"] = [x for part in "qkv" for head in heads(part) for x in head]
+            done["attention.weights"] = []
             queries = [self.rotate(q, position) for q in heads("q")]
             keys, values = [self.rotate(k, position) for k in heads("k")], heads("v")
             self.cache[layer].append((keys, values))
@@ -86,6 +90,7 @@ class Reference:
                 weights = [exp2((max(scores) - s) >> (2 * lane.HEAD - lane.SCORE)) for s in scores]
                 share = 2 ** (20 + lane.PROBABILITY) // sum(weights)
                 weights = [w * share >> 20 for w in weights]
+                done["attention.weights"] += weights
                 mixed += [
                     shift(sum(w * v[i] for w, (_, v) in zip(weights, past, strict=True)), lane.PROBABILITY)
                     for i in range(a.head_dim)
@@ -94,7 +99,9 @@ class Reference:
             delta = self.dot(mixed, f"{prefix}self_attn.o_proj.weight")
             h = [cut(x + shift(y, bits), 2**31 - 1) for x, y in zip(h, delta, strict=True)]
 
-            n = self.norm(h)
+            done |= {"attention.query": [x for q in queries for x in q], "attention.key": [x for k in keys for x in k]}
+            done |= {"attention.mixed": mixed, "attention.residual": h}
+            n = done["mlp.normed"] = self.norm(h)
             bits = lane.NORMED + lane.WEIGHT - lane.GATE
             gate = [shift(x, bits) for x in self.dot(n, f"{prefix}mlp.gate_proj.weight")]
             up = [shift(x, bits) for x in self.dot(n, f"{prefix}mlp.up_proj.weight")]
@@ -108,6 +115,7 @@ class Reference:
             bits = lane.MLP + lane.WEIGHT - lane.RESIDUAL
             delta = self.dot(product, f"{prefix}mlp.down_proj.weight")
             h = [cut(x + shift(y, bits), 2**31 - 1) for x, y in zip(h, delta, strict=True)]
+            done |= {"mlp.gate_up": gate + up, "mlp.product": product, "output": h}
             self.states[position, layer] = (
                 h,
                 [x for k in keys for x in k],

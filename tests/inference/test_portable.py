@@ -17,12 +17,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from portable_second_opinion import Reference
 
-from otr_core.errors import InputError, ModelError
+from otr_core.errors import InputError, ModelError, ProofError
 from otr_core.inference import Decoding, generate, load_model, load_portable, open_piece, rebuild_states, verify_opening
 from otr_core.inference import portable as lane
 from otr_core.inference import primitives as p
 from otr_core.inference.model import read_variant
-from otr_core.inference.portable import PortableModel, PortableSession, check_bounds, choose, to_integers
+from otr_core.inference.portable import (
+    PortableModel,
+    PortableSession,
+    check_bounds,
+    choose,
+    rebuild_operators,
+    to_integers,
+)
 from otr_core.inference.sampling import draw
 from otr_core.inference.trace import StateKeeper, Trace, TraceRecorder
 
@@ -61,6 +68,29 @@ def test_every_bit_is_that_of_the_second_opinion(
         state = keeper.states[place]
         for raw, values in zip((state.output, state.key, state.value), reference.states[place], strict=True):
             assert np.frombuffer(raw, "<i4").tolist() == values
+
+
+def test_operators_are_rebuilt_and_checked_against_the_leaf(tiny: Path, model: PortableModel) -> None:
+    answer = generate(model, "w5 w9 w17", Decoding(6), trace_seed=SEED)
+    assert answer.trace is not None
+    architecture, tensors = read_variant(tiny)
+    integers = {name: value.numpy() for name, value in to_integers(architecture, tensors).items()}
+    reference = Reference(architecture, integers)
+    for position, token in enumerate([*answer.prompt_ids, *answer.token_ids][:-1]):
+        reference.feed(token, position)
+    for place in ((0, 0), (3, 2), (answer.trace.shape.positions - 1, 1)):
+        found = rebuild_operators(model, answer, SEED, *place)
+        assert {name: row.tolist() for name, row in found.items()} == reference.operators[place]
+    assert next(iter(found)) == "attention.normed"
+    assert list(found)[-1] == "output"
+    leaves = [*answer.trace.leaves[:-1], bytes(32)]
+    altered = replace(answer, trace=Trace(answer.trace.shape, tuple(leaves)))
+    with pytest.raises(ProofError, match="not the committed one"):
+        rebuild_operators(model, altered, SEED, answer.trace.shape.positions - 1, 2)
+    with pytest.raises(InputError, match="leaf"):
+        rebuild_operators(model, answer, SEED, 0, 3)
+    with pytest.raises(InputError, match="no trace"):
+        rebuild_operators(model, replace(answer, trace=None), SEED, 0, 0)
 
 
 def test_pieces_threads_batch_and_padding_change_no_bit(tiny: Path, model: PortableModel) -> None:
@@ -269,4 +299,8 @@ def test_real_model_is_as_accurate_as_fp32(smollm2: Path, real: PortableModel) -
 @pytest.mark.model
 def test_real_model_id_and_root_are_recorded_facts(real: PortableModel) -> None:
     """Recomputed facts: they hold on every machine, or the lane is not portable."""
-    print(real.manifest.model_id.hex(), root(real, passage(real, 32), []).hex())
+    assert real.manifest.model_id.hex() == "c8447e36be9aa6088bb64c2e9dd8536778f74f99c7ab9129aa465e12d723fc82"
+    assert (
+        root(real, list(range(1000, 1032)), []).hex()
+        == "f12bf1b633d5708a58be1840d91f6b02d474b4bbbf649511a57ef0e5bf9a6847"
+    )

@@ -108,7 +108,7 @@ def killed(module: str, code: object) -> bool:
         files = [str(ROOT / "tests" / "economics" / f"{name}.py") for name in TESTS[module]]
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             result = pytest.main(
-                [*files, "-x", "-q", "-m", "not slow", "-p", "no:randomly", "--tb=no", "--timeout", "60"]
+                [*files, "-x", "-q", "-m", "not slow", "-p", "no:randomly", "--tb=no", "--timeout", "30"]
             )
         os._exit(0 if result == 0 else 1)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from helpers_poea import ALLOW, CLIENT, NOW, answer, enclave, ordered, signed
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from otr_core.encoding import tagged_json_hash
 from otr_core.errors import InputError, ReceiptError, SealError
@@ -304,3 +306,27 @@ def test_importing_poea_loads_no_heavy_library() -> None:
         "sys.exit(str(heavy) if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+RAW = {sealed: signed(sealed=sealed).dump() for sealed in (False, True)}
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.booleans(), st.data())
+def test_any_altered_byte_is_unreadable_or_named(sealed: bool, data: st.DataObject) -> None:
+    """A file with one byte changed, cut or doubled ends in a named error, or means the same as before."""
+    raw = RAW[sealed]
+    at, byte = data.draw(st.integers(0, len(raw) - 1)), data.draw(st.integers(0, 255))
+    altered = data.draw(
+        st.sampled_from(
+            [raw[:at] + bytes([byte]) + raw[at + 1 :], raw[:at] + raw[at + 1 :], raw[:at], raw[: at + 1] + raw[at:]]
+        )
+    )
+    try:
+        file = load_receipt_file(altered)
+        verify_receipt(file, policy=ALLOW, as_of=NOW)
+    except (InputError, ReceiptError):
+        return
+    same = load_receipt_file(raw)
+    unbound = {"source_sha256": None, "weights_leaves": 1}
+    assert replace(file, model=replace(file.model, **unbound)) == replace(same, model=replace(same.model, **unbound))

@@ -1,9 +1,9 @@
 """The attack lab: attacks on real evidence, each with the check that must stop it."""
 
 from otr_core.attestation.attacks import cpu, gpu
-from otr_core.attestation.attacks.frame import EVIDENCE, Attack, Attempt, Evidence, authentic_policy, run
+from otr_core.attestation.attacks.frame import Attack, Attempt, Evidence, authentic_policy, run
 
-__all__ = ["ATTACKS", "EVIDENCE", "Attack", "Attempt", "Evidence", "authentic_policy", "run_attacks"]
+__all__ = ["ATTACKS", "Attack", "Attempt", "Evidence", "authentic_policy", "run_attacks"]
 
 # Stopped ones by target first, then what attestation accepts.
 ATTACKS: tuple[Attack, ...] = tuple(sorted((*gpu.ATTACKS, *cpu.ATTACKS), key=lambda one: one.id.startswith("limit.")))

@@ -17,31 +17,9 @@ from otr_core.attestation.appraisal import Appraisal, appraise
 from otr_core.attestation.bundle import load_bundle
 from otr_core.attestation.chain import VerifiedCache
 from otr_core.attestation.claims import Status
+from otr_core.attestation.evidence import EVIDENCE
 from otr_core.attestation.policy import Policy
 from otr_core.errors import EvidenceError
-
-# Names of the files an attack can use. The first four are in NVIDIA's wheel, which is enough for the GPU attacks.
-EVIDENCE: dict[str, str] = {
-    "report": "H100 report, raw or hex",
-    "chain": "its certificate chain, PEM",
-    "rim_driver": "a driver manifest, valid in July 2024",
-    "rim_vbios": "a VBIOS manifest, valid in July 2024",
-    "rim_other": "a driver manifest of another version than the report's",
-    "ocsp_l2": "OCSP response on the chain's certificate 3, of 2025-08-21",
-    "ocsp_l3": "OCSP response on certificate 2",
-    "ocsp_l4": "OCSP response on certificate 1",
-    "machine_gpu": "GPU evidence of a production machine (vendor JSON)",
-    "machine_quote": "its TDX quote",
-    "machine_collateral": "collateral for it, of 2026-08-13",
-    "other_quote": "TDX quote of another machine of that family",
-    "old_quote": "TDX quote up to date in June 2025 and out of date in August 2026",
-    "old_collateral": "its collateral of June 2025",
-    "sgx_quote": "SGX quote with open advisories",
-    "sgx_collateral": "its collateral of June 2025",
-    "dstack_quote": "TDX quote and event log of a dstack guest (JSON)",
-    "dstack_collateral": "collateral for it, of September 2025",
-    "dstack_info": "the guest's information with its compose file (JSON)",
-}
 
 
 def authentic_policy() -> Policy:
@@ -118,7 +96,7 @@ def _run(one: Attack, evidence: Evidence, cache: VerifiedCache) -> dict[str, str
         twin = one.honest(evidence)
         attempt = one.attack(evidence, twin)
     except KeyError as missing:
-        return {**row, "happened": "", "reason": f"needs {EVIDENCE[missing.args[0]]}", "result": "not run"}
+        return {**row, "happened": "", "reason": f"needs {EVIDENCE[missing.args[0]].what}", "result": "not run"}
     before = _appraise(twin, cache)
     assert isinstance(before, Appraisal)
     after = _appraise(attempt, cache)

@@ -34,7 +34,9 @@ def _gpu(evidence: Evidence) -> Attempt:
 
 
 def _rims(evidence: Evidence) -> Attempt:
-    rims = [evidence["rim_driver"], evidence["rim_vbios"]]
+    """With the matching manifests where they are there, else with the ones NVIDIA ships beside the report."""
+    kinds = (("rim_driver", "shipped_driver"), ("rim_vbios", "shipped_vbios"))
+    rims = [evidence[best] if best in evidence else evidence[shipped] for best, shipped in kinds]
     return _gpu(evidence).but({"rims": rims}, policy=Policy.default())
 
 
@@ -167,28 +169,28 @@ def _changed_hash(rim: bytes) -> bytes:
 
 @_attack("rim.other version", "offers the manifest of another driver", _rims, claim="gpu.0.rim.driver.identity")
 def _(e: Evidence, twin: Attempt) -> Attempt:
-    return twin.but({"rims": [e["rim_other"], e["rim_vbios"]]})
+    return twin.but({"rims": [e["shipped_driver"], e["rim_vbios"]]})
 
 
 @_attack("rim.changed hash", "changes one golden value", _rims, claim="gpu.0.rim.driver.signature")
 def _(e: Evidence, twin: Attempt) -> Attempt:
-    return twin.but({"rims": [_changed_hash(e["rim_driver"]), e["rim_vbios"]]})
+    return twin.but({"rims": [_changed_hash(twin.files["rims"][0]), twin.files["rims"][1]]})
 
 
 @_attack("rim.wrapped", "hides the signed manifest inside a forged one", _rims, claim="gpu.0.rim.driver.signature")
 def _(e: Evidence, twin: Attempt) -> Attempt:
-    genuine = e["rim_driver"]
+    genuine, vbios = twin.files["rims"]
     inner = re.sub(rb"^\s*<\?xml[^>]*\?>", b"", genuine)
     wrapped = b'<ds:Object Id="genuine">' + inner + b"</ds:Object></ds:Signature>"
     forged = _changed_hash(genuine)
     at = forged.rindex(b"</ds:Signature>")
-    return twin.but({"rims": [forged[:at] + wrapped + forged[at + 15 :], e["rim_vbios"]]})
+    return twin.but({"rims": [forged[:at] + wrapped + forged[at + 15 :], vbios]})
 
 
 @_attack("rim.re-signed", "re-signs changed golden values with its own key", _rims, claim="gpu.0.rim.driver.chain")
 def _(e: Evidence, twin: Attempt) -> Attempt:
-    forged = lab_rim(_changed_hash(e["rim_driver"]), parse_rim(e["rim_driver"]).chain, SEED)
-    return twin.but({"rims": [forged, e["rim_vbios"]]})
+    forged = lab_rim(_changed_hash(twin.files["rims"][0]), parse_rim(twin.files["rims"][0]).chain, SEED)
+    return twin.but({"rims": [forged, twin.files["rims"][1]]})
 
 
 @_attack("rim.expired", "offers a manifest years after its signer expired", _rims, claim="gpu.0.rim.vbios.validity")

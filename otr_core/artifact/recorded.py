@@ -1,0 +1,63 @@
+"""Appraisals of all recorded evidence: stored rows, made again wherever the evidence itself is present."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from otr_core.artifact import data
+from otr_core.artifact.project import Project
+from otr_core.artifact.results import read_result
+from otr_core.errors import DataError, MissingDataError
+
+RESULT = "attestation_cases"
+
+
+def evidence(project: Project) -> dict[str, bytes]:
+    """All files of ``attestation.evidence.EVIDENCE`` by name.
+
+    Raises:
+        MissingDataError: one is neither here nor in the mirror; most lie outside the wheels.
+    """
+    from otr_core.attestation.evidence import EVIDENCE
+
+    mirror = data.mirror_folder()
+    return {name: data.get(project, one.source, one.file, mirror=mirror).read_bytes() for name, one in EVIDENCE.items()}
+
+
+def rows(found: dict[str, bytes]) -> dict[str, Any]:
+    """Verdicts, claims matrix, verdict over time, windows and attacks, appraised now."""
+    from otr_core.attestation import cases
+    from otr_core.attestation.attacks import run_attacks
+
+    return {
+        "verdicts": cases.verdicts(found),
+        "matrix": cases.matrix(found),
+        "calendar": cases.calendar(found, cases.months()),
+        "windows": cases.windows(found),
+        "attacks": run_attacks(found),
+    }
+
+
+def appraised(project: Project, *, fresh: bool) -> dict[str, Any]:
+    """The rows a notebook shows: the stored ones, after appraising again and comparing where the evidence is present.
+
+    Args:
+        fresh: demand the evidence instead of falling back to the stored rows.
+
+    Raises:
+        MissingDataError: ``fresh`` without the evidence.
+        DataError: appraising again gives other rows than the stored ones.
+    """
+    _, stored = read_result(project.results, RESULT)
+    try:
+        found = evidence(project)
+    except MissingDataError:
+        if fresh:
+            raise
+        return stored
+    now = rows(found)
+    if changed := [name for name, value in now.items() if value != stored[name]]:
+        raise DataError(f"{RESULT}.json: {', '.join(changed)} found different now; make it again with: make bench")
+    return (
+        stored  # equal to ``now``; its keys come in file order, so that a notebook's bytes do not depend on the mirror
+    )

@@ -1,0 +1,120 @@
+"""All that ``otr record`` asks of the machine, behind one narrow interface; tests answer it with recorded replies.
+
+``LocalHardware`` reads the GPU through NVML (package nvidia-ml-py) and takes a TDX quote through the kernel's report
+interface. It has not been run on an H100 by its authors: what is absent or fails is reported with the reason, never
+filled in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from otr_core.errors import HardwareError
+
+#: Linux's attestation report interface (Documentation/ABI/testing/configfs-tsm-report, since 6.7).
+TSM_REPORTS = Path("/sys/kernel/config/tsm/report")
+
+
+class Hardware(Protocol):
+    """Each call raises ``HardwareError`` with the reason when the machine cannot answer it."""
+
+    def clock(self) -> float:
+        """Monotonic seconds, after all work given to the device is done."""
+
+    def facts(self) -> dict[str, Any]:
+        """Device name, driver, VBIOS, confidential-computing and DevTools mode."""
+
+    def power_w(self) -> float:
+        """Power drawn by the GPU at this moment, watts."""
+
+    def gpu_report(self, nonce: bytes) -> bytes:
+        """The GPU's signed SPDM attestation report over a 32-byte nonce."""
+
+    def gpu_certificates(self) -> bytes:
+        """The GPU's certificate chain, PEM."""
+
+    def tdx_quote(self, report_data: bytes) -> bytes:
+        """A TDX quote over 64 bytes of report data."""
+
+
+class LocalHardware:
+    """This machine. ``device`` as torch names it ("cpu", "cuda", "cuda:1")."""
+
+    def __init__(self, device: str, tsm_reports: Path = TSM_REPORTS) -> None:
+        self._device, self._tsm = device, tsm_reports
+
+    def clock(self) -> float:
+        if self._device.startswith("cuda"):
+            import torch
+
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+    def facts(self) -> dict[str, Any]:
+        with self._nvml() as (nvml, handle):
+            state = nvml.nvmlSystemGetConfComputeState()
+            return {
+                "name": nvml.nvmlDeviceGetName(handle),
+                "driver": nvml.nvmlSystemGetDriverVersion(),
+                "vbios": nvml.nvmlDeviceGetVbiosVersion(handle),
+                "confidential": bool(state.ccFeature),
+                "dev_tools": bool(state.devToolsMode),
+            }
+
+    def power_w(self) -> float:
+        with self._nvml() as (nvml, handle):
+            return float(nvml.nvmlDeviceGetPowerUsage(handle)) / 1000
+
+    def gpu_report(self, nonce: bytes) -> bytes:
+        with self._nvml() as (nvml, handle):
+            report = nvml.nvmlDeviceGetConfComputeGpuAttestationReport(handle, nonce)
+            return bytes(report.attestationReport[: report.attestationReportSize])
+
+    def gpu_certificates(self) -> bytes:
+        with self._nvml() as (nvml, handle):
+            chain = nvml.nvmlDeviceGetConfComputeGpuCertificate(handle)
+            return bytes(chain.attestationCertChain[: chain.attestationCertChainSize])
+
+    def tdx_quote(self, report_data: bytes) -> bytes:
+        if len(report_data) != 64:
+            raise HardwareError(f"report data: found {len(report_data)} bytes, expected 64")
+        entry = self._tsm / f"otr-{report_data[:8].hex()}"
+        try:
+            entry.mkdir()
+        except OSError as error:
+            raise HardwareError(f"no TDX quote: {self._tsm} cannot be used ({error.strerror})") from error
+        try:
+            before = int((entry / "generation").read_text())
+            (entry / "inblob").write_bytes(report_data)
+            quote = (entry / "outblob").read_bytes()
+            provider = (entry / "provider").read_text().strip()
+            after = int((entry / "generation").read_text())
+        except (OSError, ValueError) as error:
+            raise HardwareError(f"no TDX quote: {error}") from error
+        finally:
+            entry.rmdir()
+        if provider != "tdx_guest":
+            raise HardwareError(f"no TDX quote: found provider {provider!r}, expected 'tdx_guest'")
+        if after != before + 1:  # someone else wrote between: the quote may be over other data
+            raise HardwareError(f"no TDX quote: found generation {after}, expected {before + 1}; try again")
+        return quote
+
+    @contextlib.contextmanager
+    def _nvml(self) -> Iterator[tuple[Any, Any]]:
+        try:
+            import pynvml  # type: ignore[import-not-found]
+        except ImportError as error:
+            raise HardwareError("no NVML: package nvidia-ml-py is not installed; pip install nvidia-ml-py") from error
+        try:
+            pynvml.nvmlInit()
+            index = int(self._device.partition(":")[2] or 0)
+            yield pynvml, pynvml.nvmlDeviceGetHandleByIndex(index)
+        except pynvml.NVMLError as error:
+            raise HardwareError(f"NVML: {error}") from error
+        finally:
+            with contextlib.suppress(pynvml.NVMLError):
+                pynvml.nvmlShutdown()

@@ -1,0 +1,53 @@
+"""L23 to L25 follow the attack table: one attack that passes changes the verdict."""
+
+import pytest
+
+from otr_core.evaluation import receipts
+
+CHECKS = ["measured-model", "freshness", "signature"]
+
+
+def row(attack, group, caught_by):
+    return {"attack": attack, "group": group, "caught_by": caught_by}
+
+
+ROWS = [
+    row("int8 weights", "model", "measured-model"),
+    row("4-layer model", "model", "serving"),
+    row("receipt replayed", "answer", "freshness"),
+    row("cached answer", "answer", "freshness"),
+    row("layers dropped, trace made up", "broken TEE", "only by dispute or spot check"),
+]
+
+
+def passing(attack):
+    """The table after ``attack`` got through."""
+    return [{**r, "caught_by": "only by dispute or spot check"} if r["attack"] == attack else r for r in ROWS]
+
+
+def test_downgrades_are_conditional_on_measured_weights_and_an_unbroken_tee():
+    found = receipts.L23_downgrade_rejected(ROWS, CHECKS, 30, 0)
+    assert found.verdict == "conditional"
+    assert found.computed["downgrades_rejected_count"] == found.computed["downgrades_count"] == 2
+    assert found.computed["downgrades_by_broken_tee_rejected_count"] == 0
+    assert [reading.holds for reading in found.readings] == [False, True, False]
+
+
+@pytest.mark.parametrize(("rows", "rejected"), [(passing("int8 weights"), 0), (ROWS, 1)])
+def test_one_downgrade_through_or_one_honest_rejection_contradicts(rows, rejected):
+    assert receipts.L23_downgrade_rejected(rows, CHECKS, 30, rejected).verdict == "contradicted"
+
+
+def test_binding_holds_as_our_definition_only():
+    found = receipts.L24_poea_binds(ROWS, CHECKS)
+    assert (found.verdict, found.computed["attacks_rejected_count"]) == ("conditional", 4)
+    assert receipts.L24_poea_binds(passing("cached answer"), CHECKS).verdict == "contradicted"
+
+
+def test_replays():
+    assert receipts.L25_replay_rejected(ROWS, CHECKS).verdict == "reproduced"
+    assert receipts.L25_replay_rejected(passing("receipt replayed"), CHECKS).verdict == "contradicted"
+
+
+def test_an_unknown_check_name_is_not_a_rejection():
+    assert receipts.L25_replay_rejected(ROWS, ["signature"]).verdict == "contradicted"
