@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data reproduce test lint lab fresh bench fuzz lock clean
+.PHONY: help setup data reproduce test lint lab fresh bench fuzz mutants lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ bench: data ## measure again what data/results stores (half an hour; timings dep
 
 fuzz: data ## 100,000 mutated inputs per evidence parser (OTR_DATA_MIRROR widens the corpus)
 	@$(BIN)/python -m tests.attestation.fuzz_parsers
+
+mutants: $(READY) ## change every formula of the economics and expect a red test each time (hours)
+	@$(BIN)/python tests/mutation/economics_mutants.py
 
 lock: ## resolve pyproject.toml again into requirements.lock
 	@$(PYTHON) -m venv --clear build/lock && build/lock/bin/python -m pip install --quiet -e '.[test]'

@@ -69,8 +69,8 @@ def L24_poea_binds(rows: Rows, checks: Sequence[str]) -> Evaluation:
          "lies_rejected_count": _stopped(broken, checks)},
         readings,
         Assumption("lies_rejected", lies, "1",
-                   "binding is read as this project's definition, and the TEE is intact: a broken one gets its lies past "
-                   "every check of the receipt, but for this share"),
+                   "binding is read as this project's definition, and the TEE is intact: a broken one gets its lies "
+                   "past every check of the receipt, but for this share"),
         "Binding says who is liable for the trace, not that the trace is true: that takes re-execution.",
     )
 
