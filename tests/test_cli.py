@@ -25,7 +25,7 @@ def assert_one_line(run, status, *words):
 
 def test_help_lists_every_command():
     text = otr("--help").stdout
-    for name in ("reproduce", "claims", "data", "appraise", "infer", "verify"):
+    for name in ("reproduce", "claims", "data", "appraise", "infer", "verify", "record"):
         assert name in text
 
 
@@ -165,6 +165,32 @@ class TestVerify:
         path = tmp_path / "receipt.json"
         path.write_bytes(raw)
         assert_one_line(otr("verify", path), 2)
+
+
+@pytest.mark.model
+@pytest.mark.slow
+class TestRecord:
+    def test_records_this_machine_with_reasons_for_what_is_absent(self, smollm2, project, tmp_path):
+        from otr_core.artifact.results import read_result
+        from otr_core.inference.record import check_record
+
+        out = tmp_path / "record_here.json"
+        run = otr("record", "--out", out, "--max-tokens", 4, "--repeats", 1)
+        assert run.returncode == 0, run.stderr
+        card, payload = read_result(tmp_path, "record_here")
+        assert card.kind == "measured"
+        check_record(payload, bytes.fromhex(payload["model"]["model_id"]))
+        assert payload["plain"]["tokens_per_s"] > 0
+        for name, value in payload["evidence"].items():
+            if name not in ("gpu_nonce", "report_data"):
+                assert value or payload["absent"][name]
+
+    def test_bad_plans_write_nothing(self, smollm2, tmp_path):
+        out = tmp_path / "record_x.json"
+        assert_one_line(otr("record", "--out", out, "--repeats", 0), 2, "repeats")
+        assert_one_line(otr("record", "--out", tmp_path / "x.txt"), 2, "--out", ".json")
+        assert_one_line(otr("record", "--lane", "fast"), 2, "--lane")
+        assert not out.exists()
 
 
 class TestData:

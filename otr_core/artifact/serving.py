@@ -12,7 +12,7 @@ from typing import Any
 
 from otr_core.artifact.models import model_folder
 from otr_core.artifact.project import Project
-from otr_core.artifact.results import read_result
+from otr_core.artifact.results import Card, read_result, this_machine, versions, write_result
 from otr_core.encoding import from_hex
 from otr_core.errors import DataError, InputError, ReceiptError
 from otr_core.files import read_input, write_text
@@ -194,6 +194,67 @@ def judge(file: Any, *, policy: EvidencePolicy, as_of: int, job: Any, seen: Any 
     except ReceiptError as error:
         return "rejected", error.check, str(error)
     return "accepted", "", ""
+
+
+RECORD_PROMPTS = (
+    "Ada lives in Lisbon and works as a baker. Where does Ada live?",
+    "Explain in three sentences why the sky is blue.",
+    "Write a short letter that asks a library to extend a loan by two weeks, and gives a reason.",
+)
+
+
+def record_machine(
+    project: Project,
+    *,
+    folder: Path | None,
+    lane: str,
+    device: str,
+    max_tokens: int,
+    repeats: int,
+    secret: Callable[[int], bytes],
+    command: str,
+    date: str,
+    cores: int,
+    out: Path,
+    report: Callable[[str], None],
+) -> dict[str, Any]:
+    """Measure and attest this machine, and write the result with its card to ``out`` (see ``inference.record``).
+
+    Raises:
+        InputError, ModelError: the lane, the plan or the checkpoint is unusable; nothing is written then.
+    """
+    from otr_core.inference.hardware import LocalHardware
+    from otr_core.inference.record import RecordPlan, record
+
+    model = load(project, lane=lane, device=device, folder=folder, report=report)
+    plan = RecordPlan(RECORD_PROMPTS, max_tokens, repeats, secret(32), secret(64), secret(32))
+    payload = record(model, plan, LocalHardware(device), report=report)
+    card = Card(
+        command=command, date=date, machine=this_machine(cores), versions=versions(("numpy", "torch", "transformers")),
+        seed=None, kind="measured",
+    )  # fmt: skip
+    write_result(out.parent, out.stem, card, payload)
+    return payload
+
+
+def machine_records(project: Project) -> list[dict[str, Any]]:
+    """Machines recorded in data/results/record_*.json: name, bytes_per_token, share, first_token_s, tokens_per_s.
+
+    ``share`` is the part of the decoding rate that committing the trace takes.
+    """
+    records = []
+    for path in sorted(project.results.glob("record_*.json")):
+        card, payload = read_result(project.results, path.stem)
+        shape = payload["answers"][0]["trace_shape"]
+        records.append(
+            {
+                "name": f"{(payload['device'] or {}).get('name', card.machine)}, {payload['model']['lane']}",
+                "bytes_per_token": shape["layers"] * (shape["output_bytes"] + 2 * shape["kv_bytes"]),
+                "share": 1 - payload["traced"]["tokens_per_s"] / payload["plain"]["tokens_per_s"],
+                **payload["plain"],
+            }
+        )
+    return records
 
 
 ATTACKS = "attacks"

@@ -334,8 +334,9 @@ def _capture(layers: Any, cache: Any, position: int, count: int, recorder: Recor
         rows = [getattr(cache.layers[layer], side).narrow(2, position, count) for layer, _ in pending]
         return torch.cat(rows).transpose(1, 2).flatten(2)
 
-    def hook(layer: int) -> Callable[[Any, Any, Any], None]:
-        def collect(module: Any, inputs: Any, output: Any) -> None:
+    def watched(layer: int, forward: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            output = forward(*args, **kwargs)
             pending.append((layer, output[0] if isinstance(output, tuple) else output))
             if len(pending) * count >= _ROWS_AT_ONCE or layer == len(layers) - 1:
                 outputs = torch.cat([rows for _, rows in pending])
@@ -343,12 +344,15 @@ def _capture(layers: Any, cache: Any, position: int, count: int, recorder: Recor
                     pending[0][0], position, as_bytes(outputs), as_bytes(new_rows("keys")), as_bytes(new_rows("values"))
                 )
                 pending.clear()
+            return output
 
-        return collect
+        return run
 
-    handles = [layer.register_forward_hook(hook(number)) for number, layer in enumerate(layers)]
+    # Not forward hooks: with them torch takes a slower way through every layer, a third of the trace's cost.
+    for number, layer in enumerate(layers):
+        layer.forward = watched(number, layer.forward)
     try:
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        for layer in layers:
+            del layer.forward  # the class's own comes back

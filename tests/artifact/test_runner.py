@@ -1,7 +1,10 @@
 """Running notebooks: the guards papermill lacks, and a stored form that never changes by itself."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import nbformat
 import pytest
@@ -78,6 +81,17 @@ def test_parameters_cell_is_required_once():
     book.cells[1].metadata["tags"] = ["parameters"]
     with pytest.raises(NotebookError, match="found 2, expected 1"):
         parameter_names(book)
+
+
+def test_a_new_machine_s_font_cache_message_stays_out_of_the_outputs(tmp_path):
+    """Matplotlib says on standard error that it builds its font cache, once per home folder, when that takes long."""
+    code = (
+        "from otr_core.artifact import figures, notebook; notebook.quiet(); figures.use_style(); import logging;"
+        "logging.getLogger('matplotlib.font_manager').warning('Matplotlib is building the font cache')"
+    )
+    environment = {**os.environ, "MPLCONFIGDIR": str(tmp_path)}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert run.stderr == ""
 
 
 class TestStart:

@@ -140,6 +140,19 @@ def test_an_edited_log_does_not_replay() -> None:
     assert check_of(replace(FILE, evidence=evidence)) == "appraisal"
 
 
+def test_signed_evidence_with_more_in_it_is_refused() -> None:
+    for part in ("quote", "gpu_report"):
+        evidence = evidence_signed(lambda evidence, part=part: evidence[part].update(more=1))
+        assert check_of(replace(FILE, evidence=evidence)) == "appraisal"
+    verify_receipt(replace(FILE, evidence=evidence_signed(lambda evidence: None)), policy=ALLOW, as_of=NOW)
+
+
+def test_an_enclave_takes_32_byte_values_only() -> None:
+    for name in ("secret", "model_id", "gpu_nonce", "root"):
+        with pytest.raises(InputError, match=name):
+            enclave(**{name: bytes(31)})
+
+
 def test_replay_is_the_register_rule() -> None:
     import hashlib
 
@@ -271,6 +284,13 @@ def test_serving_refuses_what_was_not_ordered() -> None:
         open_query(enclave(secret=b"t" * 32), job, query)
     with pytest.raises(InputError, match="prompt"):
         open_query(tee, job, Message("query", plain={"question": "Why?"}))
+    from otr_core.poea.sealing import seal
+    from otr_core.poea.serve import _query_info
+
+    for text in (b'{"prompt": "Why?"}', b"[]", b'{"prompt": "Why?", "reply_to": 1}'):
+        sealed = seal(tee.keys.hpke, text, info=_query_info(job.job_id, job.nonce), ephemeral=bytes(32))
+        with pytest.raises(SealError, match="reply_to"):
+            open_query(tee, job, Message("query", sealed=sealed))
     with pytest.raises(InputError, match="client secret"):
         order(
             "Why?", model_id=bytes(32), decoding=Decoding(1), job_id=bytes(32), nonce=bytes(32), seal_to=tee.keys.hpke
