@@ -36,7 +36,7 @@ lint: $(READY)
 lab: data ## JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --notebook-dir notebooks
 
-fresh: data ## the long measurements again, on this machine
+fresh: bench ## the long measurements again on this machine, then the notebooks on them, into build/
 	@$(BIN)/otr reproduce --mode fresh
 
 bench: data ## measure again what data/results stores (half an hour; timings depend on the machine)

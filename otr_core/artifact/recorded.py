@@ -38,26 +38,19 @@ def rows(found: dict[str, bytes]) -> dict[str, Any]:
     }
 
 
-def appraised(project: Project, *, fresh: bool) -> dict[str, Any]:
-    """The rows a notebook shows: the stored ones, after appraising again and comparing where the evidence is present.
+def appraised(project: Project) -> tuple[dict[str, Any], str]:
+    """The rows a notebook shows, and how they were got.
 
-    Args:
-        fresh: demand the evidence instead of falling back to the stored rows.
+    The rows are the stored ones either way; where the evidence is present it is appraised again and compared first.
 
     Raises:
-        MissingDataError: ``fresh`` without the evidence.
         DataError: appraising again gives other rows than the stored ones.
     """
     _, stored = read_result(project.results, RESULT)
     try:
-        found = evidence(project)
-    except MissingDataError:
-        if fresh:
-            raise
-        return stored
-    now = rows(found)
+        now = rows(evidence(project))
+    except MissingDataError as error:
+        return stored, f"stored appraisals ({error})"
     if changed := [name for name, value in now.items() if value != stored[name]]:
         raise DataError(f"{RESULT}.json: {', '.join(changed)} found different now; make it again with: make bench")
-    return (
-        stored  # equal to ``now``; its keys come in file order, so that a notebook's bytes do not depend on the mirror
-    )
+    return stored, "appraised again now, equal to the stored rows"

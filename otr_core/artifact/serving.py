@@ -171,6 +171,8 @@ def verify_file(
     tee = "simulated TEE: nothing is shown about hardware" if simulated else "hardware TEE"
     if rejected is None:
         line = f"accepted: {names.get(file.job.model_id.hex(), 'the model you named')}, {tee}"
+        if prompt is None:  # without the client's own copy, only the model is held against something outside the file
+            line += "; the order is taken as the file states it (hold your own against it: --prompt, --model-id)"
     else:
         line = f"rejected by check {rejected}"
     return {

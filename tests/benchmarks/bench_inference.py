@@ -36,6 +36,7 @@ from otr_core.artifact import results
 from otr_core.artifact.models import model_folder
 from otr_core.artifact.notebook import quiet
 from otr_core.artifact.project import find_project
+from otr_core.artifact.serving import ATTACK_SETTINGS
 from otr_core.inference import Decoding, generate, load_model, load_native
 from otr_core.inference.model import NativeModel, torch_threads
 from otr_core.inference.portable import LOGIT, PortableModel, PortableSession, load_portable
@@ -230,16 +231,8 @@ def peak_bytes(traced: str) -> int:
 
 def attacks(folder: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as work:
-        rows = run_attacks(
-            folder,
-            Path(work),
-            now=1_766_448_000,
-            secret=hashlib.sha256(b"attack table").digest(),
-            prompt="What is the capital of France?",
-            other_prompt="What is the capital of Spain?",
-            lane="portable-1",
-        )
-    return {"lane": "portable-1", "rows": [asdict(row) for row in rows]}
+        rows = run_attacks(folder, Path(work), **ATTACK_SETTINGS)
+    return {"lane": ATTACK_SETTINGS["lane"], "rows": [asdict(row) for row in rows]}
 
 
 def trace_cost(folder: Path) -> dict[str, Any]:
