@@ -133,7 +133,8 @@ def _locate(project: Project, source: Source, file: str, mirror: Path | None) ->
 
 
 def _cache(project: Project, source: Source) -> Path:
-    return project.external / f"{source.kind}s" / f"{source.id}-{source.version[:12]}"
+    folder = {"wheel": "wheels", "repository": "repositories"}[source.kind]
+    return project.external / folder / f"{source.id}-{source.version[:12]}"
 
 
 def status(project: Project, *, mirror: Path | None = None) -> Iterator[FileStatus]:
