@@ -51,7 +51,8 @@ class TrustRoots:
 VENDOR_ROOTS = TrustRoots()
 MAX_CHAIN_BYTES = 64 * 1024
 _UNDERSTOOD_CRITICAL = {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE, ExtensionOID.EXTENDED_KEY_USAGE}
-_UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
+UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
+"""What the X.509 library raises on bytes that are no certificate or list; not all of it is a ValueError."""
 
 Chain = tuple[x509.Certificate, ...]
 
@@ -131,7 +132,7 @@ def readable(load: Callable[[], Iterable[x509.Certificate]], *, what: str) -> Ch
             warnings.simplefilter("error", UserWarning)  # how cryptography tells breaches of RFC 5280, such as serial 0
             certificates = tuple(load())
             _read_all(certificates)
-    except (*_UNREADABLE, UserWarning) as error:
+    except (*UNREADABLE, UserWarning) as error:
         raise EvidenceError(f"{what}: found a certificate that cannot be read ({_short(error)})") from error
     return certificates
 
@@ -181,7 +182,7 @@ def issued_by(child: x509.Certificate, issuer: x509.Certificate) -> bool:
     """Whether ``issuer``'s name and key are those that issued ``child``."""
     try:
         child.verify_directly_issued_by(issuer)
-    except (*_UNREADABLE, InvalidSignature):
+    except (*UNREADABLE, InvalidSignature):
         return False
     return True
 

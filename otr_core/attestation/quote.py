@@ -16,9 +16,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 
-from otr_core.attestation.chain import Chain, parse_chain
+from otr_core.attestation.chain import UNREADABLE, Chain, parse_chain
 from otr_core.attestation.eventlog import evidence_json
 from otr_core.encoding import canonical_json
 from otr_core.errors import EvidenceError, InputError
@@ -169,7 +168,7 @@ def parse_collateral(data: bytes) -> Collateral:
         issued, expires = min(start for _, start, _ in windows), min(end for _, _, end in windows)
         evaluation = min(int(one["tcbEvaluationDataNumber"]) for one in signed.values())
         return Collateral(raw, parsed, issued, expires, evaluation, (*windows, *_dated_parts(parts)))
-    except (InputError, KeyError, TypeError, ValueError, OverflowError, UnsupportedAlgorithm) as error:
+    except (InputError, KeyError, OverflowError, *UNREADABLE) as error:
         raise EvidenceError(
             f"collateral: found a document that cannot be read ({_line(error)}), expected Intel PCS parts"
         ) from error

@@ -367,3 +367,14 @@ def test_profiles_commit_as_documented() -> None:
     assert KEY_COMMITMENTS["near"](b"\1" * 20) == b"\1" * 20 + bytes(12)
     assert KEY_COMMITMENTS["secretvm"](b"spki") == hashlib.sha256(b"spki").digest()
     assert KEY_COMMITMENTS["otr"](b"k") != KEY_COMMITMENTS["secretvm"](b"k")
+
+
+def test_a_revocation_list_of_an_unknown_version_is_a_named_error(outside: Outside) -> None:
+    """Found by fuzzing: the X.509 library raises an error of its own kind for it, which is no ValueError."""
+    document = json.loads(outside("near-mpc/collateral.json"))
+    version = "0201013"  # INTEGER 1, then a SEQUENCE or SET: version 2 of RFC 5280
+    assert isinstance(document["pck_crl"], str)
+    parse_collateral(json.dumps(document).encode())
+    document["pck_crl"] = document["pck_crl"].replace(version, "0201413", 1)
+    with pytest.raises(EvidenceError, match="65 is not a valid CRL version"):
+        parse_collateral(json.dumps(document).encode())
