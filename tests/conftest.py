@@ -6,10 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from otr_core.artifact import data
 from otr_core.artifact.project import Project, find_project
 from otr_core.errors import MissingDataError
+
+# No time limit per example: a loaded machine is not a failing test. The same examples in every run of the gate, so that
+# a red test is always about the change at hand; `--hypothesis-profile=explore` looks further.
+settings.register_profile("gate", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=2000)
+settings.load_profile("gate")
 
 
 @pytest.fixture(scope="session")

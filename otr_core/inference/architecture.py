@@ -10,6 +10,46 @@ from otr_core.errors import ModelError
 
 
 @dataclass(frozen=True)
+class RopeScaling:
+    """The rotary scaling of Llama 3.1 and later ("llama3"): slow rotations are stretched, quick ones left alone.
+
+    Attributes:
+        factor: stretch of the slow rotations, at least 1.
+        low_freq_factor, high_freq_factor: where the transition between the two begins and ends, low below high.
+        original_context: positions the unscaled model was trained for.
+    """
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_context: int
+
+    def __post_init__(self) -> None:
+        if not (self.factor >= 1 and 0 < self.low_freq_factor < self.high_freq_factor and self.original_context >= 1):
+            raise ModelError(f"config rope scaling: found {self}, expected factor >= 1 and 0 < low < high")
+
+    @classmethod
+    def from_config(cls, rope: Mapping[str, Any]) -> RopeScaling:
+        """Read the "llama3" entries of ``rope_parameters`` or ``rope_scaling``."""
+        return cls(
+            factor=float(rope["factor"]),
+            low_freq_factor=float(rope["low_freq_factor"]),
+            high_freq_factor=float(rope["high_freq_factor"]),
+            original_context=int(rope["original_max_position_embeddings"]),
+        )
+
+    def config(self) -> dict[str, Any]:
+        """The entries as transformers reads them."""
+        return {
+            "rope_type": "llama3",
+            "factor": self.factor,
+            "low_freq_factor": self.low_freq_factor,
+            "high_freq_factor": self.high_freq_factor,
+            "original_max_position_embeddings": self.original_context,
+        }
+
+
+@dataclass(frozen=True)
 class Architecture:
     """Dimensions and constants of one Llama decoder (names follow the checkpoint format, units are counts).
 
@@ -20,6 +60,7 @@ class Architecture:
         rms_eps, rope_theta: constants of RMSNorm and of the rotary embedding.
         tied: the output matrix is the embedding matrix.
         stop_ids: token ids that end an answer.
+        rope_scaling: of Llama 3.1 and later; None for plain rotary positions.
     """
 
     hidden: int
@@ -34,6 +75,7 @@ class Architecture:
     rope_theta: float
     tied: bool
     stop_ids: tuple[int, ...]
+    rope_scaling: RopeScaling | None = None
 
     def __post_init__(self) -> None:
         for name in ("hidden", "intermediate", "layers", "heads", "kv_heads", "head_dim", "vocab", "context"):
@@ -55,7 +97,7 @@ class Architecture:
         """Read a checkpoint's ``config.json`` (both the older and the current spelling of the rotary settings).
 
         Raises:
-            ModelError: not a Llama decoder, or one with a feature (biases, scaled rotary positions) not computed here.
+            ModelError: not a Llama decoder, or one with a feature (biases, other rotary scalings) not computed here.
         """
         rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
         wanted = {
@@ -63,8 +105,10 @@ class Architecture:
             "hidden_act": (config.get("hidden_act", "silu"), "silu"),
             "attention_bias": (config.get("attention_bias", False), False),
             "mlp_bias": (config.get("mlp_bias", False), False),
-            "rope_type": (rope.get("rope_type", rope.get("type", "default")), "default"),
         }
+        rope_type = rope.get("rope_type", rope.get("type", "default"))
+        if rope_type not in ("default", "llama3"):
+            raise ModelError(f"config rope_type: found {rope_type!r}, expected 'default' or 'llama3'")
         for name, (found, expected) in wanted.items():
             if found != expected:
                 raise ModelError(f"config {name}: found {found!r}, expected {expected!r} (only plain Llama runs)")
@@ -84,12 +128,14 @@ class Architecture:
                 rope_theta=float(rope.get("rope_theta", config.get("rope_theta", 10000.0))),
                 tied=bool(config.get("tie_word_embeddings", False)),
                 stop_ids=tuple(stop) if isinstance(stop, list) else (stop,),
+                rope_scaling=RopeScaling.from_config(rope) if rope_type == "llama3" else None,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"config: {error!r}, expected the fields of a Llama config.json") from error
 
     def config(self) -> dict[str, Any]:
         """The same facts as a ``config.json`` that transformers reads; the canonical form that a model id hashes."""
+        scaling = {"rope_type": "default"} if self.rope_scaling is None else self.rope_scaling.config()
         return {
             "architectures": ["LlamaForCausalLM"],
             "model_type": "llama",
@@ -105,7 +151,7 @@ class Architecture:
             "vocab_size": self.vocab,
             "max_position_embeddings": self.context,
             "rms_norm_eps": self.rms_eps,
-            "rope_parameters": {"rope_type": "default", "rope_theta": self.rope_theta},
+            "rope_parameters": {**scaling, "rope_theta": self.rope_theta},
             "tie_word_embeddings": self.tied,
             "eos_token_id": list(self.stop_ids),
         }

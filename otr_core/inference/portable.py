@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from otr_core.errors import InputError
+from otr_core.errors import InputError, ModelError
 from otr_core.inference import primitives as p
 from otr_core.inference.architecture import Architecture
 from otr_core.inference.integers import (
@@ -108,6 +108,10 @@ def load_portable(
 
     folder = Path(folder)
     architecture, tensors = read_variant(folder, drop_layers, alter)
+    if architecture.rope_scaling is not None:
+        raise ModelError(
+            "config rope_type: found 'llama3', expected 'default': the portable lane has plain tables only"
+        )
     integers = to_integers(architecture, tensors)
     bounds = check_bounds(architecture, integers)
     manifest = make_manifest(folder, architecture, LANE, commit_tensors(integers))

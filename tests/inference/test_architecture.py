@@ -1,14 +1,43 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from conftest_tiny import TINY
 
 from otr_core.errors import ModelError
-from otr_core.inference.architecture import Architecture
+from otr_core.inference.architecture import Architecture, RopeScaling
+from otr_core.inference.registry import config_digest
 
 
 def test_config_round_trip() -> None:
     assert Architecture.from_config(TINY.config()) == TINY
+
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+
+
+def test_scaled_rotary_positions_round_trip_in_both_spellings_and_change_the_identity() -> None:
+    scaled = dataclasses.replace(TINY, rope_scaling=RopeScaling(8.0, 1.0, 4.0, 16))
+    assert scaled.config()["rope_parameters"] == {**LLAMA3, "rope_theta": TINY.rope_theta}
+    assert Architecture.from_config(scaled.config()) == scaled
+    older = {**TINY.config(), "rope_theta": TINY.rope_theta, "rope_scaling": LLAMA3}
+    del older["rope_parameters"]
+    assert Architecture.from_config(older) == scaled
+    assert config_digest(scaled) != config_digest(TINY)
+
+
+@pytest.mark.parametrize("change", [{"factor": 0.5}, {"low_freq_factor": 4.0}, {"original_max_position_embeddings": 0}])
+def test_scaled_rotary_positions_outside_their_domain_are_refused(change: dict[str, float]) -> None:
+    config = TINY.config() | {"rope_parameters": {**LLAMA3, **change, "rope_theta": 1e4}}
+    with pytest.raises(ModelError, match="rope scaling"):
+        Architecture.from_config(config)
 
 
 def test_older_spelling_of_rope_and_missing_defaults() -> None:

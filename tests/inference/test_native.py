@@ -13,6 +13,7 @@ from conftest_tiny import TINY, tiny_tensors
 
 from otr_core.errors import InputError, ModelError
 from otr_core.inference import Decoding, ModelManifest, generate, load_model, open_piece, rebuild_states, verify_opening
+from otr_core.inference.architecture import RopeScaling
 from otr_core.inference.generate import prompt_tokens
 from otr_core.inference.model import torch_threads
 
@@ -34,6 +35,25 @@ def test_logits_agree_with_a_plain_transformers_run(tiny: Path) -> None:
     for row, position in zip(logits, (5, 6, 7), strict=True):
         # fp32: the same sums in another order; logits are of order 10
         np.testing.assert_allclose(row, expected[position], atol=1e-4)
+
+
+def test_llama3_positions_agree_with_a_plain_transformers_run(
+    tmp_path: Path, write_checkpoint: Callable[..., Path]
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    scaled = replace(TINY, rope_scaling=RopeScaling(8.0, 1.0, 4.0, 16))
+    folder = write_checkpoint(tmp_path / "scaled", scaled)
+    model, plain = load_model(folder), load_model(write_checkpoint(tmp_path / "plain", TINY))
+    ids = [1, 5, 9, 17, 33, 2, 7, 8]
+    found = model.session().feed(ids)
+    reference = AutoModelForCausalLM.from_pretrained(str(folder), attn_implementation="eager")
+    expected = reference(torch.tensor([ids])).logits[0, -1].detach().numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4)  # fp32: the same sums in another order
+    assert np.abs(found - plain.session().feed(ids)).max() > 1e-2
+    with pytest.raises(ModelError, match="plain tables only"):
+        load_model(folder, lane="portable-1")
 
 
 @pytest.mark.parametrize("lane", ["native-float32", "native-bfloat16"])
