@@ -138,3 +138,18 @@ def test_rates_by_value_refuses_shares_that_do_not_sum_to_one():
             eco.rates_by_value(gains_usd=[1.0, 2.0], shares=shares, **terms)
     with pytest.raises(ParameterError, match="slash_fraction"):
         eco.rates_by_value(gains_usd=[1.0], shares=[1.0], **{**terms, "slash_fraction": 0.0})
+
+
+def test_free_capital_lets_the_stake_replace_every_proof():
+    free = {"gain_usd": 1.0, "price_usd": 0.0, "proof_cost_usd": 2.0, "capital_cost_usd": 0.0, "d": 1.0}
+    assert eco.best_rate(**free, slash_fraction=1.0) == eco.Rate(0.0, np.inf, 0.0)
+    limited = eco.best_rate(**free, slash_fraction=1.0, most_stake_usd=1.0)
+    assert limited == eco.Rate(1.0, 1.0, 2.0)  # the limit makes every answer be checked
+
+
+@pytest.mark.parametrize("field", ["d", "slash_fraction"])
+def test_rates_by_value_needs_a_stake_that_can_deter(field):
+    terms = {"price_usd": 0.1, "proof_cost_usd": 1.0, "capital_cost_usd": 1e-6, "d": 1.0, "slash_fraction": 1.0}
+    with pytest.raises(ParameterError) as caught:
+        eco.rates_by_value(gains_usd=[1.0], shares=[1.0], **{**terms, field: 0.0})
+    assert (caught.value.field, caught.value.found) == (field, 0.0)
