@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from otr_core.errors import InputError, ModelError
+from otr_core.errors import InputError
 from otr_core.inference import primitives as p
 from otr_core.inference.architecture import Architecture
 from otr_core.inference.integers import (
@@ -108,10 +108,6 @@ def load_portable(
 
     folder = Path(folder)
     architecture, tensors = read_variant(folder, drop_layers, alter)
-    if architecture.rope_scaling is not None:
-        raise ModelError(
-            "config rope_type: found 'llama3', expected 'default': the portable lane has plain tables only"
-        )
     integers = to_integers(architecture, tensors)
     bounds = check_bounds(architecture, integers)
     manifest = make_manifest(folder, architecture, LANE, commit_tensors(integers))
@@ -316,7 +312,7 @@ class PortableSession:
                 store[layer] = torch.zeros(shape, dtype=torch.float64, device=device)
                 if self._seen:
                     store[layer][:, :, : self._seen] = old[:, :, : self._seen]
-        cosines, sines = rotary_table(a.rope_theta, a.head_dim, room, ROTARY)
+        cosines, sines = rotary_table(a.rope_theta, a.head_dim, room, ROTARY, a.rope_scaling)
         self._rotary = (
             torch.tensor(cosines, dtype=torch.float64, device=device),
             torch.tensor(sines, dtype=torch.float64, device=device),

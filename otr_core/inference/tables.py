@@ -9,6 +9,10 @@ from __future__ import annotations
 import decimal
 import functools
 from math import isqrt
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from otr_core.inference.architecture import RopeScaling
 
 _BITS = 128
 _ONE = 1 << _BITS
@@ -32,10 +36,13 @@ def sigmoid_table(index_bits: int, value_bits: int, limit: int) -> list[int]:
 
 @functools.lru_cache(maxsize=4)
 def rotary_table(
-    theta: float, head_dim: int, positions: int, value_bits: int
+    theta: float, head_dim: int, positions: int, value_bits: int, scaling: RopeScaling | None = None
 ) -> tuple[list[list[int]], list[list[int]]]:
-    """Cosines and sines of position · theta^(−2j / head_dim) · 2^value_bits: [position][j], j below head_dim / 2."""
-    rotations = [_cos_sin(_frequency(theta, 2 * j, head_dim)) for j in range(head_dim // 2)]
+    """Cosines and sines of position · frequency_j · 2^value_bits: [position][j], j below head_dim / 2.
+
+    The frequency is theta^(−2j / head_dim), stretched as ``scaling`` says (Llama 3.1 and later).
+    """
+    rotations = [_cos_sin(_frequency(theta, 2 * j, head_dim, scaling)) for j in range(head_dim // 2)]
     drop = _BITS - value_bits
     cosines, sines = [], []
     current = [(_ONE, 0)] * len(rotations)
@@ -49,11 +56,25 @@ def rotary_table(
     return cosines, sines
 
 
-def _frequency(theta: float, numerator: int, denominator: int) -> int:
-    """theta^(−numerator/denominator) in fixed point; decimal's ln and exp are correctly rounded on every machine."""
+_TWO_PI = decimal.Decimal("6.28318530717958647692528676655900576839433879875021")
+
+
+def _frequency(theta: float, numerator: int, denominator: int, scaling: RopeScaling | None) -> int:
+    """The frequency in fixed point; decimal's ln and exp are correctly rounded on every machine."""
     with decimal.localcontext(decimal.Context(prec=50)):
         exponent = decimal.Decimal(theta).ln() * numerator / denominator
-        return int((-exponent).exp() * _ONE)
+        plain = (-exponent).exp()
+        return int((plain if scaling is None else _stretched(plain, scaling)) * _ONE)
+
+
+def _stretched(frequency: decimal.Decimal, scaling: RopeScaling) -> decimal.Decimal:
+    """Rotations that turn often within the original context stay, slow ones are divided by the factor, others blend."""
+    factor, low, high = (
+        decimal.Decimal(value) for value in (scaling.factor, scaling.low_freq_factor, scaling.high_freq_factor)
+    )
+    turns = scaling.original_context * frequency / _TWO_PI
+    kept = min(max((turns - low) / (high - low), decimal.Decimal(0)), decimal.Decimal(1))
+    return frequency * ((1 - kept) / factor + kept)
 
 
 def _cos_sin(angle: int) -> tuple[int, int]:

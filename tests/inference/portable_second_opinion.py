@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 
 from otr_core.inference import portable as lane
-from otr_core.inference.architecture import Architecture
+from otr_core.inference.architecture import Architecture, RopeScaling
 
 
 def shift(x: int, bits: int) -> int:
@@ -56,7 +56,7 @@ class Reference:
         half, d = self.a.head_dim // 2, self.a.head_dim
         out = [0] * d
         for j in range(half):
-            angle = position * self.a.rope_theta ** (-2 * j / d)
+            angle = position * stretched(self.a.rope_theta ** (-2 * j / d), self.a.rope_scaling)
             c, s = (math.floor(f(angle) * 2**lane.ROTARY + 0.5) for f in (math.cos, math.sin))
             out[j] = shift(x[j] * c - x[half + j] * s, lane.ROTARY)
             out[half + j] = shift(x[half + j] * c + x[j] * s, lane.ROTARY)
@@ -122,3 +122,17 @@ class Reference:
                 [x for v in values for x in v],
             )
         return [shift(x, lane.NORMED + lane.WEIGHT - lane.LOGIT) for x in self.dot(self.norm(h), "lm_head.weight")]
+
+
+def stretched(frequency: float, scaling: RopeScaling | None) -> float:
+    """The rotary scaling of Llama 3.1, case by case and by wavelengths, as its authors write it."""
+    if scaling is None:
+        return frequency
+    wavelength = 2 * math.pi / frequency
+    if wavelength < scaling.original_context / scaling.high_freq_factor:
+        return frequency
+    if wavelength > scaling.original_context / scaling.low_freq_factor:
+        return frequency / scaling.factor
+    spread = scaling.high_freq_factor - scaling.low_freq_factor
+    smooth = (scaling.original_context / wavelength - scaling.low_freq_factor) / spread
+    return (1 - smooth) * frequency / scaling.factor + smooth * frequency

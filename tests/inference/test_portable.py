@@ -21,6 +21,7 @@ from otr_core.errors import InputError, ModelError, ProofError
 from otr_core.inference import Decoding, generate, load_model, load_portable, open_piece, rebuild_states, verify_opening
 from otr_core.inference import portable as lane
 from otr_core.inference import primitives as p
+from otr_core.inference.architecture import RopeScaling
 from otr_core.inference.model import read_variant
 from otr_core.inference.portable import (
     PortableModel,
@@ -50,11 +51,11 @@ def root(model: PortableModel, ids: list[int], cuts: list[int]) -> bytes:
     return recorder.finish().root
 
 
-@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(("tied", "scaling"), [(True, None), (False, None), (True, RopeScaling(8.0, 1.0, 4.0, 16))])
 def test_every_bit_is_that_of_the_second_opinion(
-    tied: bool, write_checkpoint: Callable[..., Path], tmp_path: Path
+    tied: bool, scaling: RopeScaling | None, write_checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
-    architecture = replace(TINY, tied=tied)
+    architecture = replace(TINY, tied=tied, rope_scaling=scaling)
     folder = write_checkpoint(tmp_path / "m", architecture, tiny_tensors(architecture, seed=4))
     model = load_portable(folder)
     integers = to_integers(*read_variant(folder))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import random
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from otr_core.inference import primitives as p
+from otr_core.inference.architecture import RopeScaling
 from otr_core.inference.tables import exp2_table, rotary_table, sigmoid_table
 
 WIDE = st.integers(-p.LIMIT + 1, p.LIMIT - 1)
@@ -115,3 +117,20 @@ def test_rotary_table_is_rounded_to_nearest(theta: float) -> None:
             angle = position * theta ** (-2 * j / 16)
             assert abs(cosines[position][j] - math.cos(angle) * 2**20) < 0.5 + 1e-7
             assert abs(sines[position][j] - math.sin(angle) * 2**20) < 0.5 + 1e-7
+
+
+@pytest.mark.parametrize("theta", [10000.0, 500000.0])
+def test_stretched_frequencies_are_those_of_the_library(theta: float) -> None:
+    from transformers import LlamaConfig
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    scaling = RopeScaling(8.0, 1.0, 4.0, 8192)
+    rope = {**scaling.config(), "rope_theta": theta}
+    config = LlamaConfig(hidden_size=128, num_attention_heads=1, max_position_embeddings=131072, rope_parameters=rope)
+    expected, _ = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")
+    cosines, sines = rotary_table(theta, 128, 2, 52, scaling)
+    found = [math.atan2(s, c) for c, s in zip(cosines[1], sines[1], strict=True)]
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5)  # the library computes in fp32
+    plain = rotary_table(theta, 128, 2, 52)
+    assert plain[0][1][0] == cosines[1][0]  # a quick rotation stays
+    assert plain[1][1][-1] != sines[1][-1]  # a slow one is stretched
