@@ -117,6 +117,7 @@ def normalise(notebook: dict[str, Any]) -> dict[str, Any]:
         if cell["cell_type"] == "code":
             count += 1
             cell["execution_count"] = count
+            cell["outputs"] = _joined(cell["outputs"])
             for output in cell["outputs"]:
                 output.pop("execution_count", None)
                 if output["output_type"] == "execute_result":
@@ -131,6 +132,24 @@ def normalise(notebook: dict[str, Any]) -> dict[str, Any]:
     }
     notebook["nbformat_minor"] = 5
     return notebook
+
+
+def _joined(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Printed text in one piece: how a kernel cuts it into messages is a matter of timing."""
+    joined: list[dict[str, Any]] = []
+    for output in outputs:
+        last = joined[-1] if joined else {}
+        if output["output_type"] == "stream" and (last.get("output_type"), last.get("name")) == (
+            "stream",
+            output["name"],
+        ):
+            last["text"] = [*last["text"], *output["text"]]
+        else:
+            joined.append(output)
+    for output in joined:
+        if output["output_type"] == "stream":
+            output["text"] = "".join(output["text"]).splitlines(keepends=True)
+    return joined
 
 
 def notebook_text(notebook: Mapping[str, Any]) -> str:

@@ -75,6 +75,20 @@ def test_unreadable_notebooks_are_named(tmp_path):
             runner.read_notebook(path)
 
 
+def test_text_is_stored_in_one_piece_however_the_kernel_cut_it():
+    def book(*pieces):
+        cell = nbformat.v4.new_code_cell("x")
+        for name, text in pieces:
+            cell.outputs.append(nbformat.v4.new_output("stream", name=name, text=text))
+        return runner.normalise(json.loads(nbformat.writes(nbformat.v4.new_notebook(cells=[cell]))))
+
+    whole = book(("stdout", "one\ntwo\nthree\n"))
+    for cut in ([("stdout", "one\n"), ("stdout", "two\nthree\n")], [("stdout", "one\ntw"), ("stdout", "o\nthree\n")]):
+        assert book(*cut) == whole
+    mixed = book(("stdout", "one\n"), ("stderr", "two\n"), ("stdout", "three\n"))
+    assert [out["name"] for out in mixed["cells"][0]["outputs"]] == ["stdout", "stderr", "stdout"]
+
+
 def test_parameters_cell_is_required_once():
     book = notebook("x = 1")
     assert parameter_names(book) == ["rho"]
