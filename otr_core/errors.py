@@ -92,3 +92,15 @@ class SealError(OtrError):
 
 class HardwareError(OtrError):
     """The machine cannot give a piece of evidence or a reading; the message says why."""
+
+
+class ChainError(OtrError):
+    """A contract does not compile, or a transaction reverted.
+
+    Attributes:
+        check: the contract's reason for reverting, or the step that failed.
+    """
+
+    def __init__(self, check: str, found: object, expected: object) -> None:
+        self.check, self.found, self.expected = check, found, expected
+        super().__init__(f"{check}: found {found}, expected {expected}")

@@ -1,0 +1,232 @@
+"""A local EVM chain (py-evm under eth-tester): deploy a contract, send real transactions, read their receipts.
+
+Gas is what a receipt says (Prague rules, calldata floor of EIP-7623 included), never an estimate. Accounts
+and block times are those of a test chain that starts at ``GENESIS_TIME``; nothing leaves the process.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from otr_core.errors import ChainError
+
+GAS_LIMIT = 16_777_216
+"""Most gas one transaction may use (EIP-7825)."""
+GENESIS_TIME = 1_800_000_000
+"""Unix seconds of the test chain's first block; a constant, so that runs repeat."""
+
+
+@dataclass(frozen=True)
+class Contract:
+    """A compiled or deployed contract: its ABI entries by name, and its address once deployed."""
+
+    abi: tuple[Mapping[str, Any], ...]
+    bytecode: bytes
+    runtime_bytes: int
+    address: str = ""
+
+    def entry(self, name: str) -> Mapping[str, Any]:
+        """The ABI entry of function ``name``."""
+        found = [e for e in self.abi if e["type"] == "function" and e["name"] == name]
+        if len(found) != 1:
+            raise ChainError("abi", f"{len(found)} functions named {name!r}", "one")
+        return found[0]
+
+
+@dataclass(frozen=True)
+class Event:
+    """A decoded log entry: the event's name and its arguments by name."""
+
+    name: str
+    args: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TxReceipt:
+    """What one transaction did: gas used, bytes of calldata, decoded events of its contract, Unix time of its block."""
+
+    gas: int
+    calldata_bytes: int
+    events: tuple[Event, ...]
+    block_time: int
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(source: str, path: str) -> Contract:
+    from vyper import compile_code
+    from vyper.exceptions import VyperException
+
+    try:
+        out = compile_code(source, contract_path=path, output_formats=["abi", "bytecode", "bytecode_runtime"])
+    except VyperException as error:
+        raise ChainError("compile", str(error).splitlines()[0], "a contract that compiles") from error
+    runtime = len(bytes.fromhex(out["bytecode_runtime"][2:]))
+    return Contract(tuple(out["abi"]), bytes.fromhex(out["bytecode"][2:]), runtime)
+
+
+def compile_vyper(path: Path | str) -> Contract:
+    """Compile a Vyper source file (cached by its text).
+
+    Raises:
+        ChainError: it does not compile; names the compiler's first line.
+    """
+    return _compiled(Path(path).read_text("utf-8"), str(path))
+
+
+class Chain:
+    """A fresh test chain with funded accounts.
+
+    Attributes:
+        accounts: addresses (checksummed hex) holding 1,000,000 test ether each.
+    """
+
+    def __init__(self, accounts: int = 10) -> None:
+        from eth_tester import EthereumTester, PyEVMBackend
+
+        genesis = PyEVMBackend.generate_genesis_params({"gas_limit": 60_000_000, "timestamp": GENESIS_TIME})
+        backend = PyEVMBackend.from_mnemonic(
+            "test test test test test test test test test test test junk",
+            genesis_parameters=genesis, num_accounts=accounts,
+        )  # fmt: skip
+        self._tester = EthereumTester(backend)
+        self.accounts: tuple[str, ...] = tuple(self._tester.get_accounts())
+
+    @property
+    def time(self) -> int:
+        """Unix seconds of the block that the next transaction lands in."""
+        return int(self._tester.get_block_by_number("pending")["timestamp"])
+
+    def travel(self, to: int) -> None:
+        """Move the next block's time forward to ``to`` (Unix seconds)."""
+        if to > self.time:
+            self._tester.time_travel(to)
+
+    def balance(self, address: str) -> int:
+        """Wei held by ``address``."""
+        return int(self._tester.get_balance(address))
+
+    def deploy(self, contract: Contract, *args: Any, sender: str | None = None) -> tuple[Contract, TxReceipt]:
+        """The deployed contract, and the receipt of its creation."""
+        entry: Mapping[str, Any] = next((e for e in contract.abi if e["type"] == "constructor"), {"inputs": []})
+        data = contract.bytecode + _encode(entry["inputs"], args)
+        receipt, address = self._send({"data": "0x" + data.hex()}, sender, contract)
+        return Contract(contract.abi, contract.bytecode, contract.runtime_bytes, address), receipt
+
+    def transact(
+        self, contract: Contract, function: str, *args: Any, sender: str | None = None, value: int = 0
+    ) -> TxReceipt:
+        """Send a transaction and return its receipt.
+
+        Raises:
+            ChainError: it reverted; ``check`` is the contract's reason. State and money are as before, gas apart.
+        """
+        data = _call_data(contract.entry(function), args)
+        return self.transact_raw(contract.address, data, contract=contract, sender=sender, value=value)
+
+    def transact_raw(
+        self, to: str, data: bytes, *, contract: Contract | None = None, sender: str | None = None, value: int = 0
+    ) -> TxReceipt:
+        """``transact`` with calldata made elsewhere."""
+        receipt, _ = self._send({"to": to, "data": "0x" + data.hex(), "value": value}, sender, contract)
+        return receipt
+
+    def call(self, contract: Contract, function: str, *args: Any, sender: str | None = None) -> Any:
+        """Value(s) that ``function`` returns, without a transaction.
+
+        Raises:
+            ChainError: it reverted; ``check`` is the contract's reason.
+        """
+        from eth_abi import decode
+        from eth_tester.exceptions import TransactionFailed
+
+        entry = contract.entry(function)
+        data = "0x" + _call_data(entry, args).hex()
+        try:
+            raw = self._tester.call(
+                {"from": sender or self.accounts[0], "to": contract.address, "gas": GAS_LIMIT, "data": data}
+            )
+        except TransactionFailed as error:
+            raise _reverted(error) from error
+        values = decode([_type(o) for o in entry["outputs"]], bytes.fromhex(raw[2:]))
+        return values[0] if len(values) == 1 else values
+
+    def _reason(self, transaction: Mapping[str, Any]) -> ChainError:
+        """Why a transaction just failed: it is run again on its own block, whose state it has not changed."""
+        from eth_tester.exceptions import TransactionFailed
+
+        try:
+            self._tester.call({k: v for k, v in transaction.items() if "fee" not in k}, "latest")
+        except TransactionFailed as error:
+            return _reverted(error)
+        return ChainError("reverted", "no reason", "success")
+
+    def _send(
+        self, transaction: dict[str, Any], sender: str | None, contract: Contract | None
+    ) -> tuple[TxReceipt, str]:
+        from eth_tester.exceptions import ValidationError
+
+        data = bytes.fromhex(transaction["data"][2:])
+        full = {"from": sender or self.accounts[0], "gas": GAS_LIMIT, "value": 0, "max_fee_per_gas": 10**9,
+                "max_priority_fee_per_gas": 0, **transaction}  # fmt: skip
+        try:
+            raw = self._tester.get_transaction_receipt(self._tester.send_transaction(full))
+        except ValidationError as error:
+            raise ChainError("transaction", str(error), "a valid transaction") from error
+        if raw["status"] != 1:
+            raise self._reason(full)
+        events = tuple(e for log in raw["logs"] if (e := _event(contract, log)) is not None)
+        block_time = int(self._tester.get_block_by_number(raw["block_number"])["timestamp"])
+        return TxReceipt(int(raw["gas_used"]), len(data), events, block_time), raw["contract_address"] or ""
+
+
+def _type(entry: Mapping[str, Any]) -> str:
+    """ABI type string; a tuple becomes (…) with its components."""
+    kind = str(entry["type"])
+    if kind.startswith("tuple"):
+        return f"({','.join(_type(c) for c in entry['components'])}){kind[5:]}"
+    return kind
+
+
+def _encode(inputs: Sequence[Mapping[str, Any]], args: Sequence[Any]) -> bytes:
+    from eth_abi import encode
+    from eth_abi.exceptions import EncodingError
+
+    try:
+        return bytes(encode([_type(i) for i in inputs], args))
+    except (EncodingError, ValueError) as error:  # ValueError: wrong number of arguments
+        raise ChainError("arguments", str(error), f"{[_type(i) for i in inputs]}") from error
+
+
+def _call_data(entry: Mapping[str, Any], args: Sequence[Any]) -> bytes:
+    from eth_utils import keccak
+
+    signature = f"{entry['name']}({','.join(_type(i) for i in entry['inputs'])})"
+    return bytes(keccak(text=signature))[:4] + _encode(entry["inputs"], args)
+
+
+def _event(contract: Contract | None, log: Mapping[str, Any]) -> Event | None:
+    from eth_abi import decode
+    from eth_utils import keccak
+
+    for entry in contract.abi if contract else ():
+        if entry["type"] != "event":
+            continue
+        signature = f"{entry['name']}({','.join(_type(i) for i in entry['inputs'])})"
+        if log["topics"] and log["topics"][0] == "0x" + keccak(text=signature).hex():
+            indexed = [i for i in entry["inputs"] if i["indexed"]]
+            plain = [i for i in entry["inputs"] if not i["indexed"]]
+            topics = [bytes.fromhex(t[2:]) for t in log["topics"][1:]]
+            args = {i["name"]: decode([_type(i)], t)[0] for i, t in zip(indexed, topics, strict=True)}
+            values = decode([_type(i) for i in plain], bytes.fromhex(log["data"][2:]))
+            return Event(str(entry["name"]), args | dict(zip((i["name"] for i in plain), values, strict=True)))
+    return None
+
+
+def _reverted(error: Exception) -> ChainError:
+    """The contract's reason out of eth-tester's exception."""
+    text = (str(error.args[0]) if error.args else str(error)).removeprefix("execution reverted: ").strip()
+    return ChainError("reverted" if text in ("", "b''") else text, "a revert", "success")
