@@ -69,7 +69,17 @@ def verify_inclusion(root: bytes, leaf_hash: bytes, index: int, size: int, proof
     Raises:
         ProofError: it is not shown to be.
     """
-    _check_hashes(root=[root], leaf_hash=[leaf_hash], proof=proof)
+    _check_hashes(root=[root])
+    _check_root("root", root_of_inclusion(leaf_hash, index, size, proof), root)
+
+
+def root_of_inclusion(leaf_hash: bytes, index: int, size: int, proof: Sequence[bytes]) -> bytes:
+    """The root that an audit path leads to, for a leaf with hash ``leaf_hash``, number ``index`` of ``size``.
+
+    Raises:
+        ProofError: no such leaf, or a path of another length than such a tree has.
+    """
+    _check_hashes(leaf_hash=[leaf_hash], proof=proof)
     if not 0 <= index < size:
         raise ProofError(f"leaf index: found {index}, expected 0 to {size - 1}")
     inner = (index ^ (size - 1)).bit_length()  # levels below the point where the path joins the tree's right border
@@ -80,7 +90,7 @@ def verify_inclusion(root: bytes, leaf_hash: bytes, index: int, size: int, proof
         found = node_hash(sibling, found) if (index >> level) & 1 else node_hash(found, sibling)
     for sibling in proof[inner:]:
         found = node_hash(sibling, found)
-    _check_root("root", found, root)
+    return found
 
 
 def consistency_proof(leaves: Sequence[bytes], size1: int) -> list[bytes]:

@@ -8,6 +8,9 @@ A leaf is itself the root of a small RFC 6962 tree over what later steps read: t
 ``salt ‖ bytes``; the 32-byte salts of a leaf are consecutive output of SHAKE-256(tag ‖ seed ‖ position ‖ layer):
 derived from one secret, not stored, and an opened piece tells nothing of its neighbours. Rows are little-endian in the
 lane's number format.
+
+Token ids are committed beside the states, in a tree of their own over salted leaves: the P prompt tokens and the G
+answer tokens, P + G in all. The trace root is the RFC 6962 node over both roots.
 """
 
 from __future__ import annotations
@@ -93,19 +96,33 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True)
 class Trace:
-    """A committed trace: its shape and its leaves (32 bytes each, position-major)."""
+    """A committed trace: its shape, its leaves (32 bytes each, position-major), and the salted token ids (36 bytes
+    each, one more than positions; none where only states are of interest)."""
 
     shape: TraceShape
     leaves: tuple[bytes, ...]
+    tokens: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.leaves) != self.shape.leaves:
             raise InputError(f"trace: found {len(self.leaves)} leaves, expected {self.shape.leaves}")
+        if self.tokens and len(self.tokens) != self.shape.positions + 1:
+            raise InputError(f"trace: found {len(self.tokens)} tokens, expected {self.shape.positions + 1}")
+
+    @property
+    def states_root(self) -> bytes:
+        """RFC 6962 root over the leaves."""
+        return merkle.root(self.leaves)
+
+    @property
+    def tokens_root(self) -> bytes:
+        """RFC 6962 root over the salted token ids."""
+        return merkle.root(self.tokens)
 
     @property
     def root(self) -> bytes:
-        """RFC 6962 root over the leaves."""
-        return merkle.root(self.leaves)
+        """The RFC 6962 node over both roots."""
+        return merkle.node_hash(self.states_root, self.tokens_root)
 
 
 class TraceRecorder:
@@ -140,13 +157,14 @@ class TraceRecorder:
                     pieces += [row[k : min(k + PIECE_BYTES, end)] for k in range(at * size, end, PIECE_BYTES)]
                 own.append(leaf(self._seed, position + j, layer + i, pieces))
 
-    def finish(self) -> Trace:
-        """The trace of everything absorbed."""
+    def finish(self, token_ids: Sequence[int] = ()) -> Trace:
+        """The trace of everything absorbed, and of the tokens fed and chosen (one more than positions)."""
         by_layer = self._leaves
         if not by_layer or any(len(own) != len(by_layer[0]) for own in by_layer):
             raise InputError("trace: layers have seen different numbers of positions")
         shape = TraceShape(len(by_layer[0]), len(by_layer), *self._row_bytes)
-        return Trace(shape, tuple(own[position] for position in range(shape.positions) for own in by_layer))
+        leaves = tuple(own[position] for position in range(shape.positions) for own in by_layer)
+        return Trace(shape, leaves, tuple(token_leaf(self._seed, at, token) for at, token in enumerate(token_ids)))
 
 
 class StateKeeper:
@@ -186,6 +204,14 @@ def leaf(seed: bytes, position: int, layer: int, pieces: Sequence[bytes]) -> byt
     )
 
 
+_TOKENS = 2**32 - 1  # where a layer's number stands in the salts of token leaves; no layer has it
+
+
+def token_leaf(seed: bytes, at: int, token: int) -> bytes:
+    """Content of token leaf number ``at`` (0-based, prompt first): salt ‖ little-endian 32-bit token id."""
+    return salts(seed, at, _TOKENS, 1)[0] + struct.pack("<I", token)
+
+
 @dataclass(frozen=True)
 class Opening:
     """One piece of one leaf, with the salts and hashes that tie it to a trace root and nothing about any other piece.
@@ -194,7 +220,8 @@ class Opening:
         position, layer, piece: where; pieces are numbered through output, key and value rows.
         salt, data: the salt of this piece, and its bytes.
         leaf: the leaf's content, 32 bytes.
-        piece_proof, leaf_proof: audit paths inside the leaf and inside the trace.
+        piece_proof, leaf_proof: audit paths inside the leaf and inside the states' tree.
+        tokens_root: root of the tree beside it.
     """
 
     position: int
@@ -205,6 +232,7 @@ class Opening:
     leaf: bytes
     piece_proof: tuple[bytes, ...]
     leaf_proof: tuple[bytes, ...]
+    tokens_root: bytes
 
 
 def open_piece(trace: Trace, seed: bytes, position: int, layer: int, piece: int, state: LayerState) -> Opening:
@@ -226,6 +254,7 @@ def open_piece(trace: Trace, seed: bytes, position: int, layer: int, piece: int,
         trace.leaves[index],
         tuple(merkle.inclusion_proof(salted, piece)),
         tuple(merkle.inclusion_proof(trace.leaves, index)),
+        trace.tokens_root,
     )
 
 
@@ -256,7 +285,10 @@ def verify_opening(root: bytes, shape: TraceShape, opening: Opening) -> None:
         )
     piece = merkle.leaf_hash(opening.salt + opening.data)
     merkle.verify_inclusion(opening.leaf, piece, opening.piece, shape.pieces, opening.piece_proof)
-    merkle.verify_inclusion(root, merkle.leaf_hash(opening.leaf), index, shape.leaves, opening.leaf_proof)
+    leaf_hash = merkle.leaf_hash(opening.leaf)
+    states_root = merkle.root_of_inclusion(leaf_hash, index, shape.leaves, opening.leaf_proof)
+    if len(opening.tokens_root) != merkle.HASH_BYTES or merkle.node_hash(states_root, opening.tokens_root) != root:
+        raise ProofError(f"leaf ({opening.position}, {opening.layer}): not under the trace root {root.hex()}")
 
 
 def _leaf_index(shape: TraceShape, position: int, layer: int) -> int:

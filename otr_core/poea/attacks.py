@@ -239,7 +239,7 @@ def _with_a_broken_tee(scene: _Scene, answer: Answer) -> Iterator[AttackRow]:
     middle = shape.leaves // 2
     leaves = list(_trace(answer).leaves)
     leaves[middle] = bytes(32)
-    local = replace(answer, trace=Trace(shape, tuple(leaves)))
+    local = replace(answer, trace=Trace(shape, tuple(leaves), _trace(answer).tokens))
     token_ids = (*answer.token_ids[:-1], (answer.token_ids[-1] + 1) % scene.model.architecture.vocab)
     edited = replace(
         answer, token_ids=token_ids, text=scene.model.tokenizer.decode(token_ids, skip_special_tokens=True)

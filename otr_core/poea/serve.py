@@ -49,7 +49,7 @@ def order(
 
 
 def open_response(file: ReceiptFile, client_secret: bytes) -> dict[str, Any]:
-    """The answer document {text, token_ids, finish} of a sealed response, for the client that ordered it.
+    """The answer document {text, token_ids, finish, trace_seed} of a response, for the client that ordered it.
 
     Raises:
         SealError: not this client's, or altered.
@@ -93,7 +93,13 @@ def sign_answer(
     """The receipt file for an ``answer`` that the enclave vouches for; sealed to ``reply_to`` when given."""
     if answer.trace is None:
         raise InputError("answer: found no trace, expected one committed while generating")
-    document = {"text": answer.text, "token_ids": list(answer.token_ids), "finish": answer.finish}
+    document = {
+        "text": answer.text,
+        "token_ids": list(answer.token_ids),
+        "finish": answer.finish,
+        # with it the client can rebuild the trace's leaves, and so find and dispute a wrong one
+        "trace_seed": trace_seed(enclave, job).hex(),
+    }
     if reply_to is None:
         response = Message("response", plain=document)
     else:

@@ -55,7 +55,7 @@ def second_opinion(arrays: tuple[np.ndarray, ...]) -> bytes:
                     own = hashlib.shake_256(where).digest(32 * len(pieces) + 32)[-32:]
                     pieces.append(own + row[at : at + 1024])
             leaves.append(merkle.root(pieces))
-    return merkle.root(leaves)
+    return hashlib.sha256(b"\x01" + merkle.root(leaves) + hashlib.sha256(b"").digest()).digest()
 
 
 @pytest.mark.parametrize(("output", "kv"), [(2304, 768), (1024, 1024), (100, 4), (2049, 1025)])
@@ -98,6 +98,9 @@ def test_every_piece_opens_and_no_altered_one_does(data: st.DataObject) -> None:
     for altered in bad:
         with pytest.raises(ProofError):
             verify_opening(trace.root, trace.shape, altered)
+    for altered in (bytes(32), b""):
+        with pytest.raises(ProofError):
+            verify_opening(trace.root, trace.shape, replace(opening, tokens_root=altered))
     with pytest.raises(ProofError):
         verify_opening(bytes(32), trace.shape, opening)
 
@@ -149,3 +152,16 @@ def test_keeper_keeps_only_what_is_wanted() -> None:
         keeper.absorb(layer, 0, *(array[layer : layer + 1] for array in arrays))
     assert keeper.states.keys() == {(4, 2), (0, 0)}
     assert keeper.states[4, 2].key == arrays[1][2, 4].tobytes()
+
+
+def test_token_ids_are_committed_beside_the_states() -> None:
+    arrays = states(2, 2, 64, 32)
+    recorder = TraceRecorder(SEED)
+    recorder.absorb(0, 0, *arrays)
+    trace = recorder.finish([5, 7, 9])
+    salt = hashlib.shake_256(b"otr/1/salt" + SEED + struct.pack("<II", 1, 2**32 - 1)).digest(32)
+    assert trace.tokens[1] == salt + struct.pack("<I", 7)
+    assert trace.root != recorder.finish([5, 7, 8]).root
+    assert trace.root == merkle.node_hash(record(arrays, [2]).states_root, merkle.root(trace.tokens))
+    with pytest.raises(InputError, match="found 2 tokens, expected 3"):
+        recorder.finish([5, 7])

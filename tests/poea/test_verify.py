@@ -28,7 +28,7 @@ from otr_core.poea import (
     verify_receipt,
 )
 from otr_core.poea.receipt import sign_receipt
-from otr_core.poea.serve import open_query
+from otr_core.poea.serve import open_query, trace_seed
 from otr_core.poea.simulated import LIFETIME_S, _signer, replay
 
 FILE = signed()
@@ -55,7 +55,9 @@ def test_an_honest_receipt_is_accepted(sealed: bool) -> None:
     result = verify_receipt(file, policy=ALLOW, as_of=NOW, job=file.job)
     assert result.checks == tuple(CHECKS)
     assert (result.simulated, result.signer, result.nonce) == (True, enclave().keys.address, file.job.nonce)
-    assert open_response(file, CLIENT) == {"text": "Because.", "token_ids": [3, 4], "finish": "stop"}
+    document = open_response(file, CLIENT)
+    assert document.pop("trace_seed") == trace_seed(enclave(), file.job).hex()  # the client can rebuild the trace
+    assert document == {"text": "Because.", "token_ids": [3, 4], "finish": "stop"}
 
 
 def test_simulated_evidence_needs_a_policy_that_says_so() -> None:
