@@ -88,7 +88,7 @@ def generate(
         prompt_ids=prompt_ids,
         token_ids=tuple(chosen),
         finish="stop" if chosen[-1] in model.architecture.stop_ids else "length",
-        trace=None if recorder is None else recorder.finish([*prompt_ids, *chosen]),
+        trace=None if recorder is None else recorder.finish([*prompt_ids, *chosen], len(prompt_ids)),
         configuration=model.configuration(),
     )
 

@@ -5,12 +5,12 @@ answer tokens, P + G − 1 in all (the last answer token is chosen, never fed). 
 
 A leaf is itself the root of a small RFC 6962 tree over what later steps read: the layer's output row, its new key row
 (rotated, as cached) and its new value row, in this order, each cut into pieces of 1 KiB. A piece's content is
-``salt ‖ bytes``; the 32-byte salts of a leaf are consecutive output of SHAKE-256(tag ‖ seed ‖ position ‖ layer):
-derived from one secret, not stored, and an opened piece tells nothing of its neighbours. Rows are little-endian in the
-lane's number format.
+``salt ‖ bytes`` with salt SHA-256(tag ‖ seed ‖ position ‖ layer ‖ piece): derived from one secret, not stored, and an
+opened piece tells nothing of its neighbours. Rows are little-endian in the lane's number format.
 
 Token ids are committed beside the states, in a tree of their own over salted leaves: the P prompt tokens and the G
-answer tokens, P + G in all. The trace root is the RFC 6962 node over both roots.
+answer tokens, P + G in all, each with the number of the answer token that it is. The trace root is the RFC 6962 root
+over three hashes: the states' root, the tokens' root, and the seed's hash, by which a false salt can be shown.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256, shake_256
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
 
 from otr_core import merkle
@@ -96,11 +96,16 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True)
 class Trace:
-    """A committed trace: its shape, its leaves (32 bytes each, position-major), and the salted token ids (36 bytes
-    each, one more than positions; none where only states are of interest)."""
+    """A committed trace.
+
+    Attributes:
+        leaves: 32 bytes each, position-major. seed_hash: ``seed_hash`` of the salts' seed.
+        tokens: salted token ids, 40 bytes each, one more than positions; none where only states are of interest.
+    """
 
     shape: TraceShape
     leaves: tuple[bytes, ...]
+    seed_hash: bytes
     tokens: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
@@ -121,8 +126,8 @@ class Trace:
 
     @property
     def root(self) -> bytes:
-        """The RFC 6962 node over both roots."""
-        return merkle.node_hash(self.states_root, self.tokens_root)
+        """The RFC 6962 root over the two roots and the seed's hash."""
+        return merkle.root_of_hashes([self.states_root, self.tokens_root, self.seed_hash])
 
 
 class TraceRecorder:
@@ -157,14 +162,20 @@ class TraceRecorder:
                     pieces += [row[k : min(k + PIECE_BYTES, end)] for k in range(at * size, end, PIECE_BYTES)]
                 own.append(leaf(self._seed, position + j, layer + i, pieces))
 
-    def finish(self, token_ids: Sequence[int] = ()) -> Trace:
-        """The trace of everything absorbed, and of the tokens fed and chosen (one more than positions)."""
+    def finish(self, token_ids: Sequence[int] = (), prompt_tokens: int = 0) -> Trace:
+        """The trace of everything absorbed.
+
+        Args:
+            token_ids: the tokens fed and the last one chosen, one more than positions; the first ``prompt_tokens`` of
+                them are the prompt's.
+        """
         by_layer = self._leaves
         if not by_layer or any(len(own) != len(by_layer[0]) for own in by_layer):
             raise InputError("trace: layers have seen different numbers of positions")
         shape = TraceShape(len(by_layer[0]), len(by_layer), *self._row_bytes)
         leaves = tuple(own[position] for position in range(shape.positions) for own in by_layer)
-        return Trace(shape, leaves, tuple(token_leaf(self._seed, at, token) for at, token in enumerate(token_ids)))
+        tokens = [token_leaf(self._seed, at, token, at - prompt_tokens) for at, token in enumerate(token_ids)]
+        return Trace(shape, leaves, seed_hash(self._seed), tuple(tokens))
 
 
 class StateKeeper:
@@ -191,9 +202,19 @@ def check_seed(seed: bytes) -> None:
 
 
 def salts(seed: bytes, position: int, layer: int, count: int) -> list[bytes]:
-    """The salts of one leaf's pieces. One call of an extendable-output function costs a fifth of an HMAC per piece."""
-    stream = shake_256(b"otr/1/salt" + seed + struct.pack("<II", position, layer)).digest(SALT_BYTES * count)
-    return [stream[at : at + SALT_BYTES] for at in range(0, len(stream), SALT_BYTES)]
+    """The salts of one leaf's pieces. Plain SHA-256 of fixed-length input, so that a contract can compute one too."""
+    start = sha256(b"otr/1/salt" + seed + struct.pack("<II", position, layer))
+    result = []
+    for piece in range(count):
+        each = start.copy()
+        each.update(struct.pack("<I", piece))
+        result.append(each.digest())
+    return result
+
+
+def seed_hash(seed: bytes) -> bytes:
+    """What the trace root holds of the seed."""
+    return sha256(b"otr/1/trace-seed" + seed).digest()
 
 
 def leaf(seed: bytes, position: int, layer: int, pieces: Sequence[bytes]) -> bytes:
@@ -205,11 +226,14 @@ def leaf(seed: bytes, position: int, layer: int, pieces: Sequence[bytes]) -> byt
 
 
 _TOKENS = 2**32 - 1  # where a layer's number stands in the salts of token leaves; no layer has it
+GIVEN = 2**32 - 1
+"""Step number of a token that was not chosen but given, in the prompt."""
 
 
-def token_leaf(seed: bytes, at: int, token: int) -> bytes:
-    """Content of token leaf number ``at`` (0-based, prompt first): salt ‖ little-endian 32-bit token id."""
-    return salts(seed, at, _TOKENS, 1)[0] + struct.pack("<I", token)
+def token_leaf(seed: bytes, at: int, token: int, step: int) -> bytes:
+    """Content of token leaf number ``at`` (0-based, prompt first): salt ‖ token id ‖ number of the answer token that it
+    is (``GIVEN`` for one of the prompt; any negative ``step`` says so), two little-endian 32-bit integers."""
+    return salts(seed, at, _TOKENS, 1)[0] + struct.pack("<II", token, step if step >= 0 else GIVEN)
 
 
 @dataclass(frozen=True)
@@ -221,7 +245,7 @@ class Opening:
         salt, data: the salt of this piece, and its bytes.
         leaf: the leaf's content, 32 bytes.
         piece_proof, leaf_proof: audit paths inside the leaf and inside the states' tree.
-        tokens_root: root of the tree beside it.
+        beside: tokens' root and seed's hash, which the trace root holds beside the states' root.
     """
 
     position: int
@@ -232,7 +256,7 @@ class Opening:
     leaf: bytes
     piece_proof: tuple[bytes, ...]
     leaf_proof: tuple[bytes, ...]
-    tokens_root: bytes
+    beside: tuple[bytes, bytes]
 
 
 def open_piece(trace: Trace, seed: bytes, position: int, layer: int, piece: int, state: LayerState) -> Opening:
@@ -254,7 +278,7 @@ def open_piece(trace: Trace, seed: bytes, position: int, layer: int, piece: int,
         trace.leaves[index],
         tuple(merkle.inclusion_proof(salted, piece)),
         tuple(merkle.inclusion_proof(trace.leaves, index)),
-        trace.tokens_root,
+        (trace.tokens_root, trace.seed_hash),
     )
 
 
@@ -287,7 +311,9 @@ def verify_opening(root: bytes, shape: TraceShape, opening: Opening) -> None:
     merkle.verify_inclusion(opening.leaf, piece, opening.piece, shape.pieces, opening.piece_proof)
     leaf_hash = merkle.leaf_hash(opening.leaf)
     states_root = merkle.root_of_inclusion(leaf_hash, index, shape.leaves, opening.leaf_proof)
-    if len(opening.tokens_root) != merkle.HASH_BYTES or merkle.node_hash(states_root, opening.tokens_root) != root:
+    if any(len(each) != merkle.HASH_BYTES for each in opening.beside) or len(opening.beside) != 2:
+        raise ProofError(f"hashes beside the states' root: found {opening.beside}, expected two of 32 bytes")
+    if merkle.root_of_hashes([states_root, *opening.beside]) != root:
         raise ProofError(f"leaf ({opening.position}, {opening.layer}): not under the trace root {root.hex()}")
 
 

@@ -239,7 +239,7 @@ def _with_a_broken_tee(scene: _Scene, answer: Answer) -> Iterator[AttackRow]:
     middle = shape.leaves // 2
     leaves = list(_trace(answer).leaves)
     leaves[middle] = bytes(32)
-    local = replace(answer, trace=Trace(shape, tuple(leaves), _trace(answer).tokens))
+    local = replace(answer, trace=replace(_trace(answer), leaves=tuple(leaves)))
     token_ids = (*answer.token_ids[:-1], (answer.token_ids[-1] + 1) % scene.model.architecture.vocab)
     edited = replace(
         answer, token_ids=token_ids, text=scene.model.tokenizer.decode(token_ids, skip_special_tokens=True)
@@ -247,7 +247,8 @@ def _with_a_broken_tee(scene: _Scene, answer: Answer) -> Iterator[AttackRow]:
     lies = {
         "layers dropped, trace of the cheap run": downgraded,
         "layers dropped, trace made up": replace(
-            downgraded, trace=Trace(shape, tuple(_derive(scene.secret, b"leaf%d" % i) for i in range(shape.leaves)))
+            downgraded,
+            trace=Trace(shape, tuple(_derive(scene.secret, b"leaf%d" % i) for i in range(shape.leaves)), bytes(32)),
         ),
         "one layer's output altered once": local,
         "last token replaced": edited,

@@ -51,11 +51,11 @@ def second_opinion(arrays: tuple[np.ndarray, ...]) -> bytes:
             for array in arrays:
                 row = array[layer, position].tobytes()
                 for at in range(0, len(row), 1024):
-                    where = b"otr/1/salt" + SEED + struct.pack("<II", position, layer)
-                    own = hashlib.shake_256(where).digest(32 * len(pieces) + 32)[-32:]
-                    pieces.append(own + row[at : at + 1024])
+                    where = b"otr/1/salt" + SEED + struct.pack("<III", position, layer, len(pieces))
+                    pieces.append(hashlib.sha256(where).digest() + row[at : at + 1024])
             leaves.append(merkle.root(pieces))
-    return hashlib.sha256(b"\x01" + merkle.root(leaves) + hashlib.sha256(b"").digest()).digest()
+    both = hashlib.sha256(b"\x01" + merkle.root(leaves) + hashlib.sha256(b"").digest()).digest()
+    return hashlib.sha256(b"\x01" + both + hashlib.sha256(b"otr/1/trace-seed" + SEED).digest()).digest()
 
 
 @pytest.mark.parametrize(("output", "kv"), [(2304, 768), (1024, 1024), (100, 4), (2049, 1025)])
@@ -98,9 +98,9 @@ def test_every_piece_opens_and_no_altered_one_does(data: st.DataObject) -> None:
     for altered in bad:
         with pytest.raises(ProofError):
             verify_opening(trace.root, trace.shape, altered)
-    for altered in (bytes(32), b""):
+    for beside in ((bytes(32), trace.seed_hash), (trace.tokens_root, b""), (trace.tokens_root,), ()):
         with pytest.raises(ProofError):
-            verify_opening(trace.root, trace.shape, replace(opening, tokens_root=altered))
+            verify_opening(trace.root, trace.shape, replace(opening, beside=beside))
     with pytest.raises(ProofError):
         verify_opening(bytes(32), trace.shape, opening)
 
@@ -140,7 +140,7 @@ def test_guessable_seed_and_wrong_sizes_are_refused() -> None:
     with pytest.raises(ParameterError, match="layers"):
         TraceShape(1, 0, 4, 4)
     with pytest.raises(InputError, match="found 1 leaves, expected 2"):
-        Trace(TraceShape(1, 2, 4, 4), (bytes(32),))
+        Trace(TraceShape(1, 2, 4, 4), (bytes(32),), bytes(32))
     with pytest.raises(InputError, match="piece"):
         TraceShape(1, 1, 4, 4).piece_bytes(3)
 
@@ -158,10 +158,10 @@ def test_token_ids_are_committed_beside_the_states() -> None:
     arrays = states(2, 2, 64, 32)
     recorder = TraceRecorder(SEED)
     recorder.absorb(0, 0, *arrays)
-    trace = recorder.finish([5, 7, 9])
-    salt = hashlib.shake_256(b"otr/1/salt" + SEED + struct.pack("<II", 1, 2**32 - 1)).digest(32)
-    assert trace.tokens[1] == salt + struct.pack("<I", 7)
-    assert trace.root != recorder.finish([5, 7, 8]).root
-    assert trace.root == merkle.node_hash(record(arrays, [2]).states_root, merkle.root(trace.tokens))
+    trace = recorder.finish([5, 7, 9], 2)
+    for at, (token, step) in enumerate([(5, 2**32 - 1), (7, 2**32 - 1), (9, 0)]):
+        salt = hashlib.sha256(b"otr/1/salt" + SEED + struct.pack("<III", at, 2**32 - 1, 0)).digest()
+        assert trace.tokens[at] == salt + struct.pack("<II", token, step)
+    assert len({recorder.finish(*given).root for given in (([5, 7, 9], 2), ([5, 7, 8], 2), ([5, 7, 9], 1))}) == 3
     with pytest.raises(InputError, match="found 2 tokens, expected 3"):
         recorder.finish([5, 7])

@@ -38,7 +38,7 @@ def ordered(
 
 def answer(text: str = "Because.") -> Answer:
     shape = TraceShape(3, 2, 64, 32)
-    trace = Trace(shape, tuple(bytes([i]) * 32 for i in range(6)))
+    trace = Trace(shape, tuple(bytes([i]) * 32 for i in range(6)), bytes(32))
     return Answer(text, (1, 2), (3, 4), "stop", trace, {"lane": "native-float32", "threads": 1})
 
 
