@@ -104,3 +104,15 @@ class ChainError(OtrError):
     def __init__(self, check: str, found: object, expected: object) -> None:
         self.check, self.found, self.expected = check, found, expected
         super().__init__(f"{check}: found {found}, expected {expected}")
+
+
+class MoveError(OtrError):
+    """A move in a dispute is not allowed; nothing has changed.
+
+    Attributes:
+        reason: stable name of the rule it breaks, the same in Python and in the contract.
+    """
+
+    def __init__(self, reason: str, found: object, expected: object) -> None:
+        self.reason, self.found, self.expected = reason, found, expected
+        super().__init__(f"{reason}: found {found}, expected {expected}")
