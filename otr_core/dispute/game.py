@@ -5,6 +5,7 @@ what lies under the disputed node and the challenger points at the first thing t
 arithmetic step is left, which the operator has to prove. Whoever is not in time loses as if wrong.
 
     level       node under dispute          operator's move     challenger's move
+    CLAIM       the receipt's trace root    show_roots
     TRACE       trace tree                  bisect              choose
                 a leaf of it                expand_layer        choose, choose_kept
                 a token                     expand_token        choose, choose_kept
@@ -34,20 +35,24 @@ from otr_core.dispute import program as pr
 from otr_core.dispute.judge import LAYER, TOKEN, Claim, Opening, Place
 from otr_core.dispute.program import Dims, Operator
 from otr_core.errors import MoveError, ProofError
-from otr_core.inference.trace import GIVEN, SALT_BYTES, salts, seed_hash
+from otr_core.inference.trace import GIVEN, SALT_BYTES, salts
+from otr_core.inference.trace import seed_hash as hash_of_seed
+from otr_core.poea.receipt import Receipt
 
 NOTHING = bytes(32)
+MOST_ARITY_BITS = 6
 
 
 class Level(IntEnum):
     """How far down the dispute is."""
 
-    TRACE = 0
-    OPERATORS = 1
-    TILES = 2
-    ELEMENT = 3  # a tile is published, and the challenger is to name an element
-    STEPS = 4
-    LEAF = 5
+    CLAIM = 0
+    TRACE = 1
+    OPERATORS = 2
+    TILES = 3
+    ELEMENT = 4  # a tile is published, and the challenger is to name an element
+    STEPS = 5
+    LEAF = 6
 
 
 class Turn(IntEnum):
@@ -79,6 +84,7 @@ class Game:
     """Where one dispute stands.
 
     Attributes:
+        trace_root: as in the receipt; claim: what it consists of, once the operator has shown it.
         arity_bits: d = log2 k; up to k nodes are shown a round.
         target: ``judge.LAYER`` or ``judge.TOKEN``. leaf: number of the disputed trace leaf or token.
         node, height, index, size: the disputed node in the tree of the level: its hash, levels above the leaves, number
@@ -87,6 +93,7 @@ class Game:
         operator, piece, element, step, value, token_step: as in ``judge.Place``.
     """
 
+    trace_root: bytes
     claim: Claim
     model: Model
     arity_bits: int
@@ -130,24 +137,36 @@ class Game:
         )  # fmt: skip
 
 
-def start(claim: Claim, model: Model, arity_bits: int, token: int | None) -> Game:
-    """A dispute about the trace (``token`` None), or about the choice of token number ``token``.
+def start(receipt: Receipt, model: Model, arity_bits: int, token: int) -> Game:
+    """A dispute about the trace of a receipt (``token`` 0), or about the choice of token number ``token``.
 
     Raises:
-        MoveError: an empty trace, no such token, or an arity that is not 2 to 64.
+        MoveError: no such token, or an arity that is not 2 to 64.
     """
-    if not 1 <= arity_bits <= 6:
-        raise MoveError("arity", arity_bits, "1 to 6 bits")
-    if claim.positions < 1:
-        raise MoveError("empty trace", claim.positions, "at least one position")
-    if token is None:
-        size = claim.positions * model.dims.layers
-        return Game(
-            claim, model, arity_bits, LAYER, 0, Level.TRACE, Turn.OPERATOR, claim.states_root, descent.height(size), 0, size
-        )  # fmt: skip
-    if not 1 <= token <= claim.positions:
-        raise MoveError("token", token, f"1 to {claim.positions}")
-    return Game(claim, model, arity_bits, TOKEN, token, Level.TRACE, Turn.OPERATOR, NOTHING, 0, 0, 1)
+    if not 1 <= arity_bits <= MOST_ARITY_BITS:
+        raise MoveError("arity", arity_bits, f"1 to {MOST_ARITY_BITS} bits")
+    positions = receipt.trace.positions
+    if not 0 <= token <= positions:
+        raise MoveError("token", token, f"0 to {positions}")
+    decoding = receipt.decoding
+    claim = Claim(NOTHING, NOTHING, NOTHING, positions, decoding.seed, decoding.temperature_milli)
+    return Game(
+        receipt.trace_root, claim, model, arity_bits, TOKEN if token else LAYER, token, Level.CLAIM, Turn.OPERATOR,
+        NOTHING, 0, 0, 1,
+    )  # fmt: skip
+
+
+def show_roots(game: Game, states_root: bytes, tokens_root: bytes, seed_hash: bytes) -> Game:
+    """The operator shows the three hashes under the receipt's trace root."""
+    _expect(game, Turn.OPERATOR, Level.CLAIM)
+    claim = replace(game.claim, states_root=states_root, tokens_root=tokens_root, seed_hash=seed_hash)
+    if any(len(each) != 32 for each in (states_root, tokens_root, seed_hash)) or claim.trace_root != game.trace_root:
+        raise MoveError("roots", claim.trace_root.hex(), game.trace_root.hex())
+    game = replace(game, claim=claim, level=Level.TRACE)
+    if game.target == TOKEN:
+        return game
+    size = claim.positions * game.model.dims.layers
+    return replace(game, node=states_root, size=size, height=descent.height(size))
 
 
 def bisect(game: Game, children: Sequence[bytes]) -> Game:
@@ -272,7 +291,7 @@ def accuse_salt(game: Game, data: bytes, seed: bytes) -> Game:
     if game.target != LAYER or game.operator != len(game.program):
         raise MoveError("level", "a tile of an operator", "a piece of the trace")
     _tile(game, data)
-    if len(seed) != 32 or seed_hash(seed) != game.claim.seed_hash:
+    if len(seed) != 32 or hash_of_seed(seed) != game.claim.seed_hash:
         raise MoveError("seed", "another seed", "the committed one")
     if salts(seed, game.position, game.layer, game.piece + 1)[-1] == data[:SALT_BYTES]:
         raise MoveError("salt", "the right salt", "a wrong one")
@@ -299,10 +318,9 @@ def prove(game: Game, openings: Sequence[Opening]) -> Game:
     return replace(game, verdict=Verdict.CHALLENGER_LOSES if good else Verdict.OPERATOR_LOSES)
 
 
-def statement(game_id: int, claim: Claim, verdict: Verdict) -> bytes:
-    """What an arbiter signs, or a proof shows, to end a game at any point: this game's verdict on this claim."""
-    words = (claim.states_root, claim.tokens_root, claim.seed_hash)
-    return sha256(b"otr/1/arbitration" + game_id.to_bytes(32, "big") + b"".join(words) + bytes([verdict])).digest()
+def statement(game_id: int, trace_root: bytes, verdict: Verdict) -> bytes:
+    """What an arbiter signs, or a proof shows, to end a game at any point: this game's verdict on this trace."""
+    return sha256(b"otr/1/arbitration" + game_id.to_bytes(32, "big") + trace_root + bytes([verdict])).digest()
 
 
 def _expect(game: Game, turn: Turn, *levels: Level) -> None:
