@@ -175,7 +175,7 @@ class Court:
             leaf = merkle.leaf_hash(receipt_leaf(receipt, signature))
             merkle.verify_inclusion(batch.root, leaf, index, batch.size, path)
         except ProofError as error:
-            raise MoveError("receipt", error, "one of the batch") from error
+            raise MoveError("path", error, "a receipt of the batch") from error
         challenge = replace(challenge, index=index, opened=True)
         if self.operators[batch.operator].convicted:
             return self._end(number, challenge, Status.MOOT)

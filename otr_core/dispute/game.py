@@ -187,7 +187,7 @@ def choose(game: Game, child: int, node: bytes, path: Sequence[bytes]) -> Game:
     try:
         merkle.verify_inclusion(game.node, node, child, count, path)
     except ProofError as error:
-        raise MoveError("child node", error, "one that was shown") from error
+        raise MoveError("path", error, "to a node that was shown") from error
     index = first + child
     game = replace(game, turn=Turn.OPERATOR, node=node, height=below, index=index)
     if below:
@@ -233,9 +233,12 @@ def expand_token(
         raise MoveError("level", "not at a token", "a token")
     if len(data) != SALT_BYTES + 8:
         raise MoveError("content", f"{len(data)} bytes", SALT_BYTES + 8)
-    root, used = judge.climb(merkle.leaf_hash(data), game.leaf, game.claim.positions + 1, path, 0)
-    if root != game.claim.tokens_root or used != len(path):
-        raise MoveError("content", root.hex(), game.claim.tokens_root.hex())
+    try:
+        merkle.verify_inclusion(
+            game.claim.tokens_root, merkle.leaf_hash(data), game.leaf, game.claim.positions + 1, path
+        )
+    except ProofError as error:
+        raise MoveError("path", error, "to the tokens' root") from error
     token, step = struct.unpack("<II", data[SALT_BYTES:])
     if step == GIVEN:
         return replace(game, verdict=Verdict.CHALLENGER_LOSES)

@@ -58,6 +58,8 @@ class Operator:
         if game.level == Level.CLAIM:
             claim = self.run.claim
             return "show_roots", claim.states_root, claim.tokens_root, claim.seed_hash
+        if game.level == Level.LEAF:
+            return "prove", tuple(self.openings(game))
         if game.level == Level.TRACE and game.target == TOKEN:
             tree = self._execution(game).operators
             return "expand_token", *self.run.token(game.leaf), tree.root, self._top(game, tree)
@@ -72,9 +74,7 @@ class Operator:
         if game.level == Level.OPERATORS:
             tree = self._execution(game).tiles(game.operator)
             return "expand_operator", tree.root, () if tree.size == 1 else self._top(game, tree)
-        if game.level == Level.TILES:
-            return "publish", self.published(game)
-        return "prove", tuple(self.openings(game))
+        return "publish", self.published(game)
 
     def published(self, game: Game) -> bytes:
         if game.operator == len(game.program):

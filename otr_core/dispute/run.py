@@ -96,13 +96,22 @@ class Run:
     decoding: Decoding
     tamper: Tamper | None = None
     inferences: float = field(default=0.0, init=False)
+    _wrong_token: int = field(default=0, init=False)
 
     @property
     def fed(self) -> tuple[int, ...]:
         """The tokens that were fed, one per position."""
         return (*self.prompt_ids, *self.token_ids[:-1])
 
-    def _replay(self, recorder: Recorder, positions: int) -> None:
+    @cached_property
+    def wrong_token(self) -> int:
+        """Number of the first claimed answer token that this run would not have chosen (as ``game.start`` counts); 0 if
+        there is none. Costs what the trace costs, and is found on the same run."""
+        _ = self.trace
+        return self._wrong_token
+
+    def _replay(self, recorder: Recorder, positions: int) -> int:
+        """Run the first ``positions`` again; number of the first token among them that was not chosen so, or 0."""
         ids = self.fed[:positions]
         self.inferences += len(ids) / len(self.fed)
         cuts = [0, len(ids)]
@@ -111,15 +120,23 @@ class Run:
             session = _TamperedSession(self.model, self.trees, self.tamper)
             at = self.tamper.position
             cuts = sorted({0, min(at, len(ids)), min(at + 1, len(ids)), len(ids)})
+        found, prompt = 0, len(self.prompt_ids)
         for begin, end in pairwise(cuts):
-            if begin < end:
-                session.feed(ids[begin:end], recorder)
+            if begin == end:
+                continue
+            logits = session.feed_batch([ids[begin:end]], [recorder], all_logits=True)[0]
+            for position in range(max(begin, prompt - 1), end):
+                step = position + 1 - prompt
+                chosen = self.model.choose(logits[position - begin].numpy(), self.decoding, step)
+                if not found and chosen != self.token_ids[step]:
+                    found = position + 1
+        return found
 
     @cached_property
     def trace(self) -> Trace:
         """The trace this run commits to."""
         recorder = TraceRecorder(self.seed)
-        self._replay(recorder, len(self.fed))
+        self._wrong_token = self._replay(recorder, len(self.fed))
         return recorder.finish([*self.prompt_ids, *self.token_ids], len(self.prompt_ids))
 
     @cached_property

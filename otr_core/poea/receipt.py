@@ -206,7 +206,7 @@ class Receipt:
         words = [
             value if isinstance(value, bytes) else value.to_bytes(32, "big") for value in self.typed_values().values()
         ]
-        struct_hash = keccak256(_type_hash() + b"".join(words))
+        struct_hash = keccak256(type_hash() + b"".join(words))
         return keccak256(b"\x19\x01" + domain_separator() + struct_hash)
 
 
@@ -293,7 +293,8 @@ def domain_separator() -> bytes:
 
 
 @functools.cache
-def _type_hash() -> bytes:
+def type_hash() -> bytes:
+    """EIP-712 hash of the struct's type, another."""
     return keccak256(f"Receipt({','.join(f'{kind} {name}' for name, kind in TYPED_FIELDS)})".encode())
 
 

@@ -1,0 +1,1 @@
+"""The Vyper sources of the court and its judge."""
