@@ -109,6 +109,10 @@ class Chain:
         """Wei held by ``address``."""
         return int(self._tester.get_balance(address))
 
+    def fund(self, address: str, value: int) -> None:
+        """Give ``address`` an amount of wei, from the first account."""
+        self._send({"to": address, "data": "0x", "value": value}, None, None)
+
     def deploy(self, contract: Contract, *args: Any, sender: str | None = None) -> tuple[Contract, TxReceipt]:
         """The deployed contract, and the receipt of its creation."""
         entry: Mapping[str, Any] = next((e for e in contract.abi if e["type"] == "constructor"), {"inputs": []})

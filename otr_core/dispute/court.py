@@ -407,8 +407,3 @@ def challenge_hash(challenger: str, batch: int, index: int, token: int, salt: by
     """What a challenger commits to: five 32-byte words; ``salt`` is 32 secret bytes, or the answer could be guessed."""
     words = [int(challenger, 16), batch, index, token]
     return sha256(b"".join(word.to_bytes(32, "big") for word in words) + salt).digest()
-
-
-def longest_game_s(terms: Terms, moves: int) -> int:
-    """Most seconds from a game's opening to its verdict when at most ``moves`` moves are made, both sides together."""
-    return 2 * terms.clock_s + moves * terms.increment_s + 1

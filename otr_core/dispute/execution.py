@@ -59,7 +59,7 @@ class Execution:
     token_step: int = 0
     alter: Alter | None = None
     vectors: list[np.ndarray] = field(init=False)
-    _tile_trees: dict[int, Tree] = field(default_factory=dict)
+    _tile_trees: dict[int, Tree] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.vectors = []

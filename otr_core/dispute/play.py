@@ -10,6 +10,7 @@ from otr_core.dispute.court import Court, challenge_hash, receipt_leaf
 from otr_core.dispute.game import Game, Turn
 from otr_core.dispute.players import Move
 from otr_core.dispute.records import Status
+from otr_core.errors import MoveError
 from otr_core.poea.receipt import Receipt
 
 
@@ -31,6 +32,7 @@ class Step:
 
     Attributes:
         payload_bytes: of the hashes and values the move carries, numbers and encoding apart.
+        refused: reason for which the move that was tried before a timeout was not allowed.
     """
 
     now: int
@@ -38,6 +40,7 @@ class Step:
     move: Move
     before: Game
     payload_bytes: int
+    refused: str = ""
 
 
 Observer = Callable[[Step, Court], None]
@@ -58,10 +61,8 @@ def play(
 
     Args:
         now: Unix seconds of the last event. pace_s: seconds that a side ("operator", "challenger") takes for a move, at
-            least 1. A silent side is timed out as soon as its clock allows.
-
-    Raises:
-        MoveError: a player made a move that is not allowed.
+            least 1. A side that is silent, slower than its clock, or whose move is refused (such as a proof with
+            weights that are not the registered ones) is timed out as soon as its clock allows.
     """
     log: list[Step] = []
     shown: Move = ()
@@ -72,16 +73,21 @@ def play(
         operators = game.turn == Turn.OPERATOR
         who = "operator" if operators else "challenger"
         move = operator.move(game) if operators else challenger.move(game, shown)
-        if move:
-            now += pace_s(who)
+        left = challenge.operator_left_s if operators else challenge.challenger_left_s
+        then, refused, moved = now + pace_s(who), "", None
+        if move and then - challenge.last_time <= left:
             sender = court.batches[challenge.batch].operator if operators else challenge.challenger
-            court = court.move(now, sender, number, *move)
+            try:
+                moved = court.move(then, sender, number, *move)
+            except MoveError as error:
+                refused = error.reason
+        if moved is not None:
+            now, court = then, moved
         else:
-            left = challenge.operator_left_s if operators else challenge.challenger_left_s
             now = max(now, challenge.last_time + left) + 1
             court = court.timeout(now, number)
             move = ("timeout",)
-        step = Step(now, who, move, game, _payload(move))
+        step = Step(now, who, move, game, _payload(move), refused)
         log.append(step)
         observe(step, court)
         shown = move if operators else shown

@@ -30,10 +30,7 @@ class Operator:
     run: Run
 
     def _execution(self, game: Game) -> Execution:
-        key = (game.target, game.position, game.layer)
-        if getattr(self, "_key", None) != key:
-            self._key, self._made = key, self.run.execution(*key)
-        return self._made
+        return self.run.execution(game.target, game.position, game.layer)
 
     def _tree(self, game: Game) -> descent.Tree:
         """The tree that the disputed node lies in."""
@@ -170,7 +167,4 @@ class Inconsistent(Operator):
 
     def _execution(self, game: Game) -> Execution:
         assert self.honest is not None
-        key = (game.target, game.position, game.layer)
-        if getattr(self, "_key", None) != key:
-            self._key, self._made = key, self.honest.execution(*key)
-        return self._made
+        return self.honest.execution(game.target, game.position, game.layer)

@@ -97,6 +97,8 @@ class Run:
     tamper: Tamper | None = None
     inferences: float = field(default=0.0, init=False)
     _wrong_token: int = field(default=0, init=False)
+    _states: dict[tuple[int, int], LayerState] = field(default_factory=dict, init=False)
+    _executions: dict[tuple[int, int, int], Execution] = field(default_factory=dict, init=False)
 
     @property
     def fed(self) -> tuple[int, ...]:
@@ -159,7 +161,16 @@ class Run:
         )  # fmt: skip
 
     def execution(self, target: int, position: int, layer: int) -> Execution:
-        """This player's execution of a disputed program; runs the answer again up to it when states are not at hand."""
+        """This player's execution of a disputed program; runs the answer again up to it when states are not at hand.
+        The last two are kept."""
+        key = (target, position, layer)
+        if key not in self._executions:
+            while len(self._executions) >= 2:
+                self._executions.pop(next(iter(self._executions)))
+            self._executions[key] = self._execute(*key)
+        return self._executions[key]
+
+    def _execute(self, target: int, position: int, layer: int) -> Execution:
         import numpy as np
 
         d = self.trees.dims
@@ -201,10 +212,6 @@ class Run:
         """(data, path) of a token leaf."""
         fed = (*self.prompt_ids, *self.token_ids)
         return token_leaf(self.seed, at, fed[at], at - len(self.prompt_ids)), self.tokens.path(at)
-
-    @cached_property
-    def _states(self) -> dict[tuple[int, int], LayerState]:
-        return {}
 
     def _need(self, wanted: Sequence[tuple[int, int]]) -> None:
         missing = [place for place in wanted if place not in self._states]

@@ -9,6 +9,7 @@ from world import CLIENT, FISHERMAN, KEY, KEY_ID, OPERATOR, OTHER, REGISTRAR, Se
 
 from otr_core.chain.evm import Chain
 from otr_core.dispute.court import Court
+from otr_core.dispute.game import Verdict
 from otr_core.dispute.onchain import NOBODY, ChainCourt
 from otr_core.dispute.play import Step
 from otr_core.dispute.records import Key, Terms
@@ -75,6 +76,23 @@ class Both:
             theirs, ours = self.chain.standing(self.court, number)
             assert [_plain(x) for x in theirs] == [_plain(x) for x in ours]
 
+    def arbitrate(self, now: int, sender: str, number: int, verdict: Verdict, proof: bytes) -> str:
+        """As ``do``, for an arbiter's verdict."""
+        reasons = []
+        for call in (
+            lambda: self.court.arbitrate(now, number, verdict, proof),
+            lambda: self.chain.arbitrate(now, self.names[sender], number, verdict, proof),
+        ):
+            try:
+                after = call()
+                reasons.append("")
+                self.court = after if isinstance(after, Court) else self.court
+            except MoveError as error:
+                reasons.append(error.reason)
+        assert reasons[0] == reasons[1]
+        self.compare()
+        return reasons[0]
+
     def observe(self, step: Step, court: Court) -> None:
         """For ``play``: make the move on chain too."""
         challenge = court.challenges[self.number - 1]
@@ -95,9 +113,11 @@ def _plain(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
-def both(served: Served, terms: Terms, *, arbiter: Any = None, arbiter_address: str = NOBODY) -> Both:
+def both(
+    served: Served, terms: Terms, *, arbiter: Any = None, arbiter_address: str = NOBODY, chain: Chain | None = None
+) -> Both:
     """A staked operator with a registered key and model, in both courts."""
-    chain = Chain(accounts=6)
+    chain = chain or Chain(accounts=6)
     names = dict(
         zip((REGISTRAR, OPERATOR, FISHERMAN, CLIENT, OTHER), (a.lower() for a in chain.accounts), strict=False)
     )

@@ -1,0 +1,351 @@
+"""Random games to the end, and moves that are not allowed."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import replace
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from world import (
+    CLIENT,
+    FISHERMAN,
+    OPERATOR,
+    SEED,
+    START,
+    TERMS,
+    Served,
+    filed,
+    new_court,
+    random_tamper,
+    receipt_of,
+    tampered,
+    tiny,
+    with_token,
+)
+
+from otr_core.dispute import game as table
+from otr_core.dispute import measure
+from otr_core.dispute import program as pr
+from otr_core.dispute.commitment import commit_model
+from otr_core.dispute.court import MOVES, Court
+from otr_core.dispute.game import Level, Turn, Verdict
+from otr_core.dispute.play import Step, play
+from otr_core.dispute.players import Challenger, Griefer, Inconsistent, Operator, Withholder, choice
+from otr_core.dispute.records import Status
+from otr_core.dispute.run import Run
+from otr_core.errors import MoveError
+from otr_core.inference.trace import TraceRecorder
+
+TEMPERATURES = (0, 1500)
+
+
+def honest_run(served: Served, like: Run) -> Run:
+    """An honest run on the tokens that ``like`` claims."""
+    return Run(served.model, served.trees, like.prompt_ids, like.token_ids, SEED, like.decoding)
+
+
+@functools.cache
+def courts(temperature: int, bits: int) -> Court:
+    served = tiny(temperature)
+    court = new_court(served, replace(TERMS, arity_bits=bits))
+    court = court.commit_batch(START, OPERATOR, bytes(32), 1)
+    return court.escrow(START, CLIENT, 0, 12_345)
+
+
+def conserved(before: Court, after: Court) -> None:
+    """To the wei: what came in (a bond) is held, credited or burnt."""
+    assert after.held_wei == before.held_wei + before.terms.bond_wei
+    for court in (before, after):
+        assert all(value >= 0 for value in court.credits.values())
+
+
+def check_game(served: Served, court: Court, after: Court, log: list[Step], number: int, loser: Verdict) -> None:
+    challenge = after.challenges[number - 1]
+    assert challenge.game is not None
+    assert challenge.game.verdict == loser
+    assert challenge.status == (Status.WON if loser == Verdict.OPERATOR_LOSES else Status.LOST)
+    counted = measure.tally(log)
+    assert counted.rounds <= measure.most_rounds(served.trees.dims, len(served.run.fed), court.terms.arity_bits)
+    conserved(court, after)
+    start = log[0].now
+    assert log[-1].now - start <= measure.longest_game_s(court.terms, counted.rounds)
+    if log[-1].move == ("timeout",):  # whoever ran out of time is the loser, never the side that keeps its clock
+        assert log[-1].who == ("operator" if loser == Verdict.OPERATOR_LOSES else "challenger")
+
+
+def paces(random: Random, keeps: str):
+    """The side ``keeps`` moves within its increment; the other takes its time, now and then more than it has."""
+
+    def pace(who: str) -> int:
+        return random.randrange(1, TERMS.increment_s + 1) if who == keeps else random.choice((1, 29, 700))
+
+    return pace
+
+
+seeds = st.integers(0, 2**40)
+
+
+@settings(max_examples=500)
+@given(seeds)
+def test_an_honest_operator_beats_every_griefer(seed):
+    random = Random(seed)
+    served = tiny(random.choice(TEMPERATURES))
+    court = courts(served.run.decoding.temperature_milli, random.randint(1, 6))
+    token = random.choice((0, 0, random.randrange(len(served.run.fed) + 1)))
+    start = filed(court, served.run, token)
+    silent = random.choice((10**9, random.randrange(8)))
+    after, log = play(
+        start.court, start.number, Operator(served.run), Griefer(random, silent), now=start.now,
+        pace_s=paces(random, "operator"),
+    )  # fmt: skip
+    check_game(served, court, after, log, start.number, Verdict.CHALLENGER_LOSES)
+    assert not after.operators[OPERATOR].convicted
+    assert after.operators[OPERATOR].stake_wei == court.operators[OPERATOR].stake_wei
+
+
+@settings(max_examples=1000)
+@given(seeds)
+def test_a_cheat_in_any_element_is_found_and_judged(seed):
+    random = Random(seed)
+    served = tiny(random.choice(TEMPERATURES))
+    court = courts(served.run.decoding.temperature_milli, random.randint(1, 6))
+    tamper = random_tamper(served, random)
+    false = tampered(served, tamper)
+    honest = served.run
+    if false.trace.root == honest.trace.root:  # rounded away: nothing false was committed
+        return
+    start = filed(court, false)
+    after, log = play(
+        start.court, start.number, Operator(false), Challenger(honest), now=start.now,
+        pace_s=paces(random, "challenger"),
+    )  # fmt: skip
+    check_game(served, court, after, log, start.number, Verdict.OPERATOR_LOSES)
+    game = after.challenges[start.number - 1].game
+    assert game is not None
+    if log[-1].move != ("timeout",):
+        found = (game.position, game.layer, game.operator, game.element)
+        assert found == (tamper.position, tamper.layer, tamper.operator, tamper.element)
+        bits = court.terms.arity_bits
+        expected = measure.expected_rounds(served.trees.dims, len(honest.fed), game.operator, game.position, bits)
+        assert measure.tally(log).rounds == expected
+    assert false.inferences <= 2
+
+
+@settings(max_examples=500)
+@given(seeds)
+def test_other_cheats_lose_too(seed):
+    """A false token, levels that do not fit, wrong salts, data withheld, stalling."""
+    random = Random(seed)
+    served = tiny(random.choice(TEMPERATURES))
+    court = courts(served.run.decoding.temperature_milli, random.randint(1, 6))
+    cheat = random.choice(("token", "inconsistent", "salt", "withhold"))
+    token = 0
+    if cheat == "token":
+        step = random.randrange(len(served.run.token_ids))
+        wrong = (served.run.token_ids[step] + random.randrange(1, served.trees.dims.vocab)) % served.trees.dims.vocab
+        false = with_token(served, step, wrong)
+        honest = honest_run(served, false)
+        token = honest.wrong_token
+        assert false.trace.root == honest.trace.root  # the states are right for the tokens
+        assert token == len(false.prompt_ids) + step
+        operator: Operator = Operator(false)
+    elif cheat == "salt":
+        false, honest = salted_wrongly(served, random), served.run
+        operator = Operator(false)
+    else:
+        false = tampered(served, replace(random_tamper(served, random, pr.OUTPUT), delta=2**20))
+        honest = served.run
+        operator = Inconsistent(false, honest) if cheat == "inconsistent" else Withholder(false, random.randrange(8))
+    start = filed(court, false, token)
+    after, log = play(
+        start.court, start.number, operator, Challenger(honest), now=start.now, pace_s=paces(random, "challenger")
+    )  # fmt: skip
+    check_game(served, court, after, log, start.number, Verdict.OPERATOR_LOSES)
+    if cheat == "salt":
+        assert log[-1].move[0] in ("accuse_salt", "timeout")
+
+
+class _WrongSalts(Run):
+    """Commits to the honest states under salts that do not come from the committed seed, from some leaf on."""
+
+    first: int = 0
+
+    @functools.cached_property
+    def trace(self):
+        made = Run.trace.func(self)  # type: ignore[attr-defined]
+        other = TraceRecorder(hashlib.sha256(b"other seed").digest())
+        self._replay(other, len(self.fed))
+        return replace(made, leaves=made.leaves[: self.first] + other.finish().leaves[self.first :])
+
+    def piece(self, position, layer, piece):
+        if position * self.trees.dims.layers + layer < self.first:
+            return super().piece(position, layer, piece)
+        _ = self.trace
+        committed, self.seed = self.seed, hashlib.sha256(b"other seed").digest()
+        try:
+            return super().piece(position, layer, piece)
+        finally:
+            self.seed = committed
+
+
+def salted_wrongly(served: Served, random: Random) -> Run:
+    run = served.run
+    false = _WrongSalts(served.model, served.trees, run.prompt_ids, run.token_ids, SEED, run.decoding)
+    false.first = random.randrange(len(run.trace.leaves))
+    return false
+
+
+def test_a_downgraded_model_is_convicted_at_the_first_weight_it_uses():
+    """Weights rounded to 8 bits throughout: every leaf differs, and the game ends at a product with a false weight."""
+    served = tiny()
+    cheap = replace(served.model, matrices={k: (v / 2**9).round() * 2**9 for k, v in served.model.matrices.items()})
+    trees = commit_model(cheap)
+    run = served.run
+    false = Run(cheap, trees, run.prompt_ids, run.token_ids, SEED, run.decoding)
+    assert all(a != b for a, b in zip(false.trace.leaves, run.trace.leaves, strict=True))
+    for bits in (1, 3):
+        start = filed(courts(0, bits), false)
+        after, log = play(start.court, start.number, Operator(false), Challenger(run), now=start.now)
+        check_game(served, courts(0, bits), after, log, start.number, Verdict.OPERATOR_LOSES)
+        game = after.challenges[start.number - 1].game
+        assert game is not None
+        assert (game.position, game.layer, game.operator) == (0, 0, 0)  # the embedding row itself,
+        assert log[-1].refused == "opening root"  # which it cannot open under the registered weights
+
+
+def test_silence_costs_what_fraud_costs():
+    served = tiny()
+    court = courts(0, 2)
+    false = tampered(served, replace(random_tamper(served, Random(1), pr.OUTPUT), delta=2**20))
+    start = filed(court, false)
+    ends = []
+    for operator in (Operator(false), Withholder(false, 0), Withholder(false, 5)):
+        after, _ = play(start.court, start.number, operator, Challenger(served.run), now=start.now)
+        ends.append((after.operators[OPERATOR].stake_wei, after.burnt_wei, dict(after.credits)))
+    assert ends[0] == ends[1] == ends[2]
+
+
+def games() -> list[table.Game]:
+    """A game at every level, and over."""
+    served = tiny()
+    seen: dict[Level, table.Game] = {}
+    start = filed(courts(0, 2), served.run)
+    false = tampered(served, replace(random_tamper(served, Random(5), pr.MIXED), delta=2**24))
+    bad = filed(courts(0, 2), false)
+    for filing, operator, challenger in (
+        (start, Operator(served.run), Griefer(Random(1))),
+        (bad, Operator(false), Challenger(served.run)),
+    ):
+        court, log = play(filing.court, filing.number, operator, challenger, now=filing.now)
+        for step in log:
+            seen.setdefault(step.before.level, step.before)
+        ended = court.challenges[filing.number - 1].game
+        assert ended is not None
+    return [*seen.values(), ended]
+
+
+ARGUMENTS = {
+    "show_roots": (bytes(32),) * 3,
+    "bisect": ((bytes(32),),),
+    "choose": (0, bytes(32), ()),
+    "choose_kept": (),
+    "expand_layer": (bytes(32), bytes(32), (bytes(32),)),
+    "expand_token": (bytes(40), (), bytes(32), (bytes(32),)),
+    "expand_operator": (bytes(32), (bytes(32),)),
+    "publish": (bytes(64),),
+    "element": (0, bytes(64)),
+    "accuse_salt": (bytes(64), bytes(32)),
+    "expand_steps": (bytes(32), (bytes(32),)),
+    "prove": ((),),
+}
+
+
+def test_no_move_with_made_up_content_is_accepted_anywhere():
+    found = games()
+    assert {game.level for game in found} == set(Level)
+    for game in found:
+        for name in MOVES:
+            if name == "choose_kept" and game.level == Level.OPERATORS and game.turn == Turn.CHALLENGER:
+                continue
+            with pytest.raises(MoveError) as failure:
+                getattr(table, name)(game, *ARGUMENTS[name])
+            if game.verdict != Verdict.NONE:
+                assert failure.value.reason == "over"
+
+
+@pytest.mark.parametrize(
+    ("bits", "token", "reason"), [(0, 0, "arity"), (7, 0, "arity"), (2, 99, "token"), (2, -1, "token")]
+)
+def test_unusable_games_are_not_started(bits, token, reason):
+    served = tiny()
+    with pytest.raises(MoveError) as failure:
+        table.start(receipt_of(served.run), served.court_model, bits, token)
+    assert failure.value.reason == reason
+
+
+def test_a_choice_must_be_of_what_was_shown():
+    served = tiny()
+    start = filed(courts(0, 2), served.run)
+    court = start.court
+    for name, *args in (("show_roots", *_roots(served.run)), ("bisect", _first(served.run, 2))):
+        court = court.move(start.now + 1, OPERATOR, start.number, name, *args)
+    shown = _first(served.run, 2)
+    for move, reason in (
+        (("choose", 4, shown[0], ()), "child"),
+        (("choose", -1, shown[0], ()), "child"),
+        (("choose", 0, bytes(32), choice(shown, 0)[3]), "path"),
+        (("choose", 1, *choice(shown, 0)[2:]), "path"),
+        (("choose", 0, shown[0], choice(shown, 0)[3][:-1]), "path"),
+        (("choose_kept",), "level"),
+    ):
+        with pytest.raises(MoveError) as failure:
+            court.move(start.now + 2, FISHERMAN, start.number, *move)
+        assert failure.value.reason == reason
+    assert court.move(start.now + 2, FISHERMAN, start.number, *choice(shown, 1)) != court
+
+
+def _roots(run: Run) -> tuple[bytes, bytes, bytes]:
+    return run.claim.states_root, run.claim.tokens_root, run.claim.seed_hash
+
+
+def _first(run: Run, bits: int) -> tuple[bytes, ...]:
+    tree = run.states
+    return tree.children((tree.size - 1).bit_length(), 0, bits)
+
+
+def test_a_given_token_was_not_chosen():
+    served = tiny()
+    start = filed(courts(0, 2), served.run, token=2)  # of the prompt
+    after, log = play(start.court, start.number, Operator(served.run), Griefer(Random(1)), now=start.now)
+    assert [step.move[0] for step in log] == ["show_roots", "expand_token"]
+    assert after.challenges[start.number - 1].status == Status.LOST
+
+
+@settings(max_examples=40)
+@given(seeds)
+def test_bytes_are_the_closed_form(seed):
+    random = Random(seed)
+    served, bits = tiny(), random.randint(1, 6)
+    tamper = random_tamper(served, random)
+    false = tampered(served, replace(tamper, delta=2**22))
+    if false.trace.root == served.run.trace.root:
+        return
+    start = filed(courts(0, bits), false)
+    _, log = play(start.court, start.number, Operator(false), Challenger(served.run), now=start.now)
+    counted = sum(step.payload_bytes for step in log[:-1])
+    place = log[-1].before.place
+    assert log[-1].move[0] == "prove"
+    assert counted == measure.expected_bytes(served.trees.dims, len(served.run.fed), place, bits)
+
+
+def test_levels_bound_covers_all_operators():
+    d = tiny().trees.dims
+    for bits in range(1, 7):
+        for position in (0, 5, 12):
+            for number in range(len(pr.layer_program(d, position)) + 1):
+                rounds = measure.expected_rounds(d, 13, number, position, bits)
+                assert rounds <= measure.most_rounds(d, 13, bits)
