@@ -1,10 +1,11 @@
 """Calibrated tolerance: how far inside the IEEE bound honest runs stay, what narrowing it to that risks and catches.
 
 Every honest check gives one number, the worst error of its elements over the IEEE bound. A rule accepts up to an
-*envelope*: a quantile of those numbers on calibration runs, or ``MARGIN`` times the largest. What it risks is counted on
-runs of other prompts: with x violations in n checks the false-slash probability of a check is, at 95 % confidence, at
-most the Clopper-Pearson limit (3 / n for x = 0). That limit assumes that a disputed check is drawn as the counted ones
-were; for a challenger who picks the worst of an answer's checks, answers are what must be counted (same function).
+*envelope*: a quantile of those numbers on calibration runs, or ``MARGIN`` times the largest. What it risks is counted
+on runs of other prompts: with x violations in n checks the false-slash probability of a check is, at 95 % confidence,
+at most the Clopper-Pearson limit (3 / n for x = 0). That limit assumes independent checks, and that a disputed check is
+drawn as the counted ones were; for a challenger who picks the worst of an answer's checks, runs of whole answers are
+what must be counted (same function).
 """
 
 from __future__ import annotations
@@ -97,9 +98,7 @@ def perturbed_ratios(
     return single, whole
 
 
-def smallest_caught(
-    ratios: np.ndarray, envelope: float, share: float, sizes: Sequence[float] = SIZES
-) -> float | None:
+def smallest_caught(ratios: np.ndarray, envelope: float, share: float, sizes: Sequence[float] = SIZES) -> float | None:
     """The least size from which on at least ``share`` of the trials are caught; None: not even the largest.
 
     Args:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -109,9 +110,7 @@ class Referee:
                 return tolerance.swiglu(rows[0], rows[1], fmt)
         return tolerance.residual(rows[0], rows[1], fmt)
 
-    def judge_leaf(
-        self, run: Run, layer: int, position: int, operator: Operator, envelope: float = 1.0
-    ) -> Judgement:
+    def judge_leaf(self, run: Run, layer: int, position: int, operator: Operator, envelope: float = 1.0) -> Judgement:
         """Judge one operator at one position from the values committed up to it (``tolerance.judge``).
 
         Raises:
@@ -130,7 +129,7 @@ class Schedule:
 
     Attributes:
         threads: of each forward pass. rows: equal sequences in the batch. pad: padding tokens on the left.
-        pieces: the first tokens fed at once, the rest one by one; None: all at once.
+        first_piece: so many tokens are fed at once, the rest one by one; None: all at once.
     """
 
     name: str
@@ -158,7 +157,7 @@ def record(model: NativeModel, ids: Sequence[int], schedule: Schedule) -> Run:
 
     cache = DynamicCache()
     with torch_threads(schedule.threads), torch.inference_mode(), watching(model.module, keep):
-        for begin, end in zip(cuts, cuts[1:], strict=False):
+        for begin, end in pairwise(cuts):
             model.module(
                 batch[:, begin:end],
                 attention_mask=mask[:, :end],

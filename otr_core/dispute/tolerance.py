@@ -6,9 +6,9 @@ with or without fused multiply-adds, with subnormals kept or flushed. An honest 
 bound is a theorem under the assumptions of ``ASSUMPTIONS``), so that the false-slash probability of this rule is zero.
 A calibrated rule multiplies the bound by an envelope below one, measured on honest runs (``calibration``).
 
-Standard model of IEEE 754 arithmetic: fl(a op b) = (a op b)(1 + d), |d| <= u; a sum of n products in any order, fused or
-not, is within gamma_n |x|·|w| of the exact one, gamma_n = n u / (1 - n u) (Higham, Accuracy and Stability of Numerical
-Algorithms, 2nd ed., chapter 3).
+Standard model of IEEE 754 arithmetic: fl(a op b) = (a op b)(1 + d), |d| <= u; a sum of n products in any order, fused
+or not, is within gamma_n |x|·|w| of the exact one, gamma_n = n u / (1 - n u) (Higham, Accuracy and Stability of
+Numerical Algorithms, 2nd ed., chapter 3).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Measure the tolerance leaf rule on real answers: ``python tests/benchmarks/tolerance_run.py`` (`make bench`).
+"""Measure the tolerance leaf rule on real answers: ``python tests/benchmarks/tolerance_run.py [lane …]`` (`make bench`).
 
 Writes data/results/tolerance.json with its card, for each native lane: honest operator checks over prompts and ways of
 running (calibration prompts, and held-out ones that the false-slash counts come from), envelopes, the smallest caught
@@ -49,10 +49,8 @@ CALIBRATION = (
     "Write a short story about a lighthouse keeper who finds a letter in a bottle.",
     "Explain to a child why the sky is blue.",
     "List the steps to plant a tomato in a pot on a balcony.",
-    "def mean(values): complete this Python function and explain it.",
     "Un homme entre dans un café. Continue this story in English.",
     "Compare trains and planes for a trip of 600 kilometres.",
-    "What is 17 times 23? Show every step of the calculation.",
 )
 HELD_OUT = (
     "Describe the water cycle in a few sentences.",
@@ -194,7 +192,11 @@ def caught(ratios: np.ndarray, envelope: float) -> list[int]:
 
 
 def cheats(
-    folder: Path, lane: str, referee: Referee, sequences: list[tuple[list[int], int]], rules: dict[str, dict[str, float]]
+    folder: Path,
+    lane: str,
+    referee: Referee,
+    sequences: list[tuple[list[int], int]],
+    rules: dict[str, dict[str, float]],
 ) -> list[dict[str, Any]]:
     """Real cheats: rows of {cheat, operator, rule, caught, trials}; a trial is one position of one layer."""
     rows: list[dict[str, Any]] = []
@@ -254,16 +256,18 @@ def worst_linear(
     ratios = {
         op.name: referee.reference(op, layer, state).ratios(state[op.output]).max(-1) for op in referee.operators(layer)
     }
-    ieee, narrow = (
-        np.any([r > rules[name][rule] for name, r in ratios.items()], 0) for rule in ("IEEE", "calibrated")
-    )
+    ieee, narrow = (np.any([r > rules[name][rule] for name, r in ratios.items()], 0) for rule in ("IEEE", "calibrated"))
     return ieee, narrow
 
 
 def adversary(
-    folder: Path, lane: str, referee: Referee, sequences: list[tuple[list[int], int]], rules: dict[str, dict[str, float]]
+    folder: Path,
+    lane: str,
+    referee: Referee,
+    sequences: list[tuple[list[int], int]],
+    rules: dict[str, dict[str, float]],
 ) -> list[dict[str, Any]]:
-    """Each answer's three closest calls and three random positions, pushed under either rule."""
+    """Each answer's two closest calls and two random positions, pushed under either rule."""
     # Gradients in fp32, with the lane's weights.
     stored = getattr(torch, lane.removeprefix("native-"))
     model = load_native(folder, alter=lambda tensors: {name: t.to(stored).float() for name, t in tensors.items()})
@@ -271,8 +275,8 @@ def adversary(
     for number, (ids, prompt) in enumerate(sequences):
         logits = record(model, ids, Schedule(""))[-1]["logits"][prompt - 1 :]
         top = np.sort(logits, -1)[:, -2:]
-        close = np.argsort(top[:, 1] - top[:, 0])[:3]
-        for choice, places in (("closest", close), ("random", rng.choice(len(logits), 3, replace=False))):
+        close = np.argsort(top[:, 1] - top[:, 0])[:2]
+        for choice, places in (("closest", close), ("random", rng.choice(len(logits), 2, replace=False))):
             for place in places:
                 for rule in ("IEEE", "calibrated"):
                     limits = {name: values[rule] for name, values in rules.items()}
@@ -287,10 +291,10 @@ def say(lane: str, what: str) -> None:
     print(f"{lane}: {what} ({time.process_time():.0f} CPU s)", file=sys.stderr, flush=True)
 
 
-def measure(folder: Path, lane: str, known: int, unknown: int) -> dict[str, Any]:
+def measure(folder: Path, lane: str) -> dict[str, Any]:
     model = load_native(folder, lane=lane)
     referee = Referee.of(model)
-    sequences = [answered(model, prompt) for prompt in (*CALIBRATION[:known], *HELD_OUT[:unknown])]
+    sequences = [answered(model, prompt) for prompt in (*CALIBRATION, *HELD_OUT)]
     found = honest(lane, model, referee, sequences)
     summary = calibrated(found)
     rules = {name: entry["envelopes"] for name, entry in summary["operators"].items()}
@@ -310,12 +314,10 @@ def main() -> None:
         return child(*sys.argv[2:5])
     project = find_project()
     folder = model_folder(project, report=print)
-    payload = {
-        "assumptions": ASSUMPTIONS,
-        "margin": MARGIN,
-        "sizes": [min(SIZES), max(SIZES)],
-        "lanes": {lane: measure(folder, lane, len(CALIBRATION), len(HELD_OUT)) for lane in LANES},
-    }
+    lanes = {lane: measure(folder, lane) for lane in sys.argv[1:] or LANES}
+    if (project.results / "tolerance.json").is_file():  # lanes not measured now stay as they are
+        lanes = {**results.read_result(project.results, "tolerance")[1]["lanes"], **lanes}
+    payload = {"assumptions": ASSUMPTIONS, "margin": MARGIN, "sizes": [min(SIZES), max(SIZES)], "lanes": lanes}
     card = results.Card(
         command="python tests/benchmarks/tolerance_run.py",
         date=dt.datetime.now(dt.UTC).date().isoformat(),
