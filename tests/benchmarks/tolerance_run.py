@@ -1,4 +1,4 @@
-"""Measure the tolerance leaf rule on real answers: ``python tests/benchmarks/tolerance_run.py [lane …]`` (`make bench`).
+"""Measure the tolerance leaf rule on real answers: ``python tests/benchmarks/tolerance_run.py [lane …]``.
 
 Writes data/results/tolerance.json with its card, for each native lane: honest operator checks over prompts and ways of
 running (calibration prompts, and held-out ones that the false-slash counts come from), envelopes, the smallest caught

@@ -88,8 +88,8 @@ def test_linear_bound_holds_for_any_order_and_any_fusing(seed, terms):
 
 
 def test_products_flushed_to_zero_are_honest():
-    tiny = np.full((1, 4), 2.0**-70)
-    assert judge(tolerance.linear(tiny, tiny, F32), np.zeros((1, 1))).accepted
+    tiny, few = np.full((1, 4), 2.0**-70), np.full((1, 4), 2.0**-57)
+    assert judge(tolerance.linear(tiny, few, F32), np.zeros((1, 1))).accepted  # four products of 2^-127
     assert judge(tolerance.swiglu(np.full((1, 1), -90.0), np.ones((1, 1)), F32), np.zeros((1, 1))).accepted
     assert judge(tolerance.residual(tiny * 2.0**-57, tiny * 0, F32), np.zeros((1, 4))).accepted
     assert not judge(tolerance.linear(tiny, tiny, F32), np.full((1, 1), 2.0**-100)).accepted
@@ -244,6 +244,7 @@ def test_what_is_not_finite_is_refused(value):
     claimed = np.zeros((1, 3))
     claimed[0, 1] = value
     assert not judge(reference, claimed).accepted
+    assert judge(reference, claimed).ratio == np.inf
     assert not judge(tolerance.residual(claimed, np.zeros((1, 3)), F32), np.zeros((1, 3))).accepted
     assert not judge(Reference(np.zeros((1, 3)), np.full((1, 3), np.inf)), np.zeros((1, 3))).accepted
 
