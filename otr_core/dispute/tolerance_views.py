@@ -16,9 +16,9 @@ def tradeoff(result: Mapping[str, Any]) -> Records:
 
     Returns:
         lane, operator, rule, envelope (share of the IEEE bound), checks and violations (held-out prompts), false_slash
-        (a check's probability: 0 by proof where the whole IEEE bound is allowed, else the limit at 95 % confidence), and the smallest
-        perturbation over the output's root mean square that is caught in every trial and in half of them, of one
-        element and of the whole output (None: not even the largest tried; the smallest tried is 2^-26).
+        (a check's probability: 0 by proof where the whole IEEE bound is allowed, else the limit at 95 % confidence),
+        and the smallest perturbation over the output's root mean square that is caught in every trial and in half of
+        them, of one element and of the whole output (None: not even the largest tried; the smallest tried is 2^-26).
     """
     rows = []
     for lane, found in result["lanes"].items():
@@ -49,6 +49,11 @@ def cheats(result: Mapping[str, Any]) -> Records:
     return [{"lane": lane, **row} for lane, found in result["lanes"].items() for row in found["cheats"]]
 
 
+def pushes(result: Mapping[str, Any]) -> Records:
+    """Every attack of the bound-aware adversary: lane, rule, position, gap, drift, largest_logit (logits), flipped."""
+    return [{"lane": lane, **row} for lane, found in result["lanes"].items() for row in found["adversary"]]
+
+
 def adversary(result: Mapping[str, Any]) -> Records:
     """Per lane, rule and kind of position: how far an adversary inside every bound moves the choice of a token.
 
@@ -57,10 +62,11 @@ def adversary(result: Mapping[str, Any]) -> Records:
         median and largest drift of the gap to the runner-up, median honest gap.
     """
     rows = []
-    for lane, found in result["lanes"].items():
+    for lane in result["lanes"]:
         for rule in ("IEEE", "calibrated"):
             for position in ("closest", "random"):
-                attacks = [a for a in found["adversary"] if (a["rule"], a["position"]) == (rule, position)]
+                wanted = (lane, rule, position)
+                attacks = [a for a in pushes(result) if (a["lane"], a["rule"], a["position"]) == wanted]
                 drifts = [a["drift"] for a in attacks]
                 rows.append(
                     {
