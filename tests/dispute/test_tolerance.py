@@ -185,6 +185,21 @@ def test_attention_sees_no_later_position_and_uses_the_right_key_head():
         tolerance.attention(query, keys[:3], values[:3], 4, F32)
 
 
+def test_softmax_may_err_one_way_in_a_term_and_the_other_in_the_sum():
+    reference = tolerance.attention(np.zeros((1, 4)), np.zeros((8, 4)), np.eye(8, 4), 4, F32)
+    ulp = tolerance.EXP_ULPS * 2.0**-23
+    weights = np.array([1 + ulp, *[1 - ulp] * 7])
+    weights /= weights.sum()
+    assert judge(reference, (weights @ np.eye(8, 4))[None]).accepted
+
+
+def test_bf16_rotary_counts_the_stored_cosine_and_both_elementwise_roundings():
+    reference, u = tolerance.rotary(np.ones((1, 2)), np.array([1]), np.ones(1), BF16), 2.0**-8
+    sizes = np.cos(1) + np.sin(1)
+    assert (2 * u * (1 + sizes) <= reference.bound).all()
+    assert (reference.bound <= 2.1 * u * (1 + sizes)).all()
+
+
 def test_enormous_scores_do_not_widen_the_bound_beyond_the_values():
     reference = tolerance.attention(np.full((1, 4), 1e30), np.full((2, 4), 1e30), np.eye(2, 4), 4, F32)
     assert (reference.bound < 2.2).all()
