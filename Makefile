@@ -39,9 +39,10 @@ lab: data ## JupyterLab on the notebooks
 fresh: bench ## the long measurements again on this machine, then the notebooks on them, into build/
 	@$(BIN)/otr reproduce --mode fresh
 
-bench: data ## measure again what data/results stores (half an hour; timings depend on the machine)
+bench: data ## measure again what data/results stores (about an hour; timings depend on the machine)
 	@$(BIN)/python tests/benchmarks/native_run.py
 	@$(BIN)/python tests/benchmarks/bench_inference.py
+	@$(BIN)/python tests/benchmarks/tolerance_run.py
 	@$(BIN)/python tests/benchmarks/economics_run.py
 	@$(BIN)/python -m tests.benchmarks.bench_attestation --store
 	@$(BIN)/python -m tests.benchmarks.attestation_cases
