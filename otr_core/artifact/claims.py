@@ -7,7 +7,7 @@ from typing import Any
 from otr_core.artifact.project import Project
 from otr_core.artifact.results import read_result
 from otr_core.errors import ClaimsError
-from otr_core.evaluation import Evaluation, ledger, published, receipts
+from otr_core.evaluation import Evaluation, disputes, ledger, published, receipts
 from otr_core.evaluation.ledger import ClaimRow
 from otr_core.files import write_text
 
@@ -41,10 +41,13 @@ def _measured(project: Project) -> dict[str, Evaluation]:
     run = read_result(project.results, "native_run")[1]
     checks = list(CHECKS)
     honest = (run["honest_count"], run["honest_rejected_count"])
+    played, tolerance = (read_result(project.results, name)[1] for name in ("disputes", "tolerance"))
     found = (
         receipts.L23_downgrade_rejected(rows, checks, *honest),
         receipts.L24_poea_binds(rows, checks),
         receipts.L25_replay_rejected(rows, checks),
+        disputes.L26_false_answer_slashed(played, tolerance),
+        disputes.L28_only_diverging_opened(played),
     )
     return {evaluation.claim: evaluation for evaluation in found}
 
