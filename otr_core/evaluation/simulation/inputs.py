@@ -1,7 +1,7 @@
 """Every number the four systems are built from, with its kind and source; one function where a measurement enters.
 
 ``measured`` arguments are payloads of ``data/results`` files. Where a part of this project measures what is cited here,
-its function takes that payload and prefers it: ``commit_gas``, ``dispute_gas``, ``verify_gas`` and ``provers``.
+its function takes that payload and prefers it: ``commit_gas``, ``move_gas``, ``verify_gas`` and ``provers``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Prover:
-    """A prover: seconds for one batch of ``batch`` proofs on ``gpus`` H100s (or what stands for them)."""
+    """A prover: seconds for one batch of ``batch`` proofs on one machine, priced as one H100."""
 
     name: str
     batch_s: float
@@ -52,16 +52,12 @@ def provers(published: Published, measured: Measured | None = None) -> dict[str,
     length.
     """
     size = published.number("model.llama_70b.params", "params") / published.number("model.llama_13b.params", "params")
+    stated, flash, zkllm = "zkml.latency_7b", "zk.flashprove.400b.batch", "zk.zkllm.13b.prove"
     found = {
-        "stated": Prover("paper: 20 min", published.number("zkml.latency_7b", "s"), 1, "cited", "zkml.latency_7b"),
-        "flashprove": Prover(
-            "FlashProve 2026", published.number("zk.flashprove.400b.batch", "s"), 24, "cited", "zk.flashprove.400b.batch"
-        ),
-        "zkllm70b": Prover(
-            "zkLLM, by size to 70B", published.number("zk.zkllm.13b.prove", "s") * size, 1, "recomputed",
-            "zk.zkllm.13b.prove",
-        ),
-    }  # fmt: skip
+        "stated": Prover("paper: 20 min", published.number(stated, "s"), 1, "cited", stated),
+        "flashprove": Prover("FlashProve 2026", published.number(flash, "s"), 24, "cited", flash),
+        "zkllm70b": Prover("zkLLM, by size to 70B", published.number(zkllm, "s") * size, 1, "recomputed", zkllm),
+    }
     if measured is not None:
         found["ours"] = Prover("ours", float(measured["proof_s"]), 1, "measured", "this project's spot-check proofs")
     return found
@@ -74,20 +70,16 @@ def commit_gas(published: Published, measured: Measured | None = None) -> Number
     return Number(commitment_gas(published), "gas", "recomputed", "evm.transaction, evm.sstore_new")
 
 
-def dispute_gas(published: Published, measured: Measured | None = None) -> Number:
-    """Gas of one dispute, both sides. ``measured``: a result with ``dispute_gas`` from the project's own contract.
+def move_gas(published: Published, measured: Measured | None = None) -> Number:
+    """Gas of one move in a dispute. ``measured``: a result with ``move_gas`` from the project's own contract.
 
-    Without it: a transaction that changes one slot and carries 16 hashes, for each of the moves of ``DISPUTE_MOVES``.
+    Without it: a transaction that changes one slot and carries 15 hashes, as a 16-ary search does.
     """
     if measured is not None:
-        return Number(float(measured["dispute_gas"]), "gas", "measured", "this project's contract")
-    move = (
-        published.number("evm.transaction", "gas")
-        + published.number("evm.sstore_change", "gas")
-        + 16 * 32 * published.number("evm.calldata_floor_nonzero", "gas")
-    )
-    source = "evm.transaction, evm.sstore_change, evm.calldata_floor_nonzero"
-    return Number(DISPUTE_MOVES * move, "gas", "recomputed", source)
+        return Number(float(measured["move_gas"]), "gas", "measured", "this project's contract")
+    hashes = 15 * 32 * published.number("evm.calldata_nonzero", "gas")
+    gas = published.number("evm.transaction", "gas") + published.number("evm.sstore_change", "gas") + hashes
+    return Number(gas, "gas", "recomputed", "evm.transaction, evm.sstore_change, evm.calldata_nonzero")
 
 
 def verify_gas(published: Published, measured: Measured | None = None) -> Number:
@@ -134,9 +126,7 @@ def measurements(published: Published, native_run: Measured, trace_cost: Measure
         sign, verify = times["receipt signing"], times["receipt verification"]
         speed = float(trace_cost["sha256_1kib_bytes_per_cpu_s"])
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"stored runs: {error!r} missing, expected receipt signing, verification and hash speed"
-        ) from error
+        raise DataError(f"stored runs: {error!r} missing, expected signing, verification and hash speed") from error
     models = trace_cost_projection(published, hash_bytes_per_s=speed)
     large = next(record for record in models if record["model"].endswith("70B"))
     return Measurements(sign, verify, large["hash_ms"] / 1000.0)

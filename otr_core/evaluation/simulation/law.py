@@ -6,8 +6,8 @@ prompts of I1, I2 ... tokens lasts
     base_s + each_s n + context_s K + sum over new prompts of (prompt_s I + prompt2_s I^2)    seconds.
 
 A prompt that comes while the machine is busy is taken up ``wait_steps`` steps later (the scheduler's pipeline), and
-only when its prompt and answer fit into ``kv_tokens`` beside the others. In a closed loop of c users with prompts of I and
-answers of O tokens, n = min(c, kv_tokens / (I + O)) and every step carries n/O prompts, so that the published
+only when its prompt and answer fit into ``kv_tokens`` beside the others. In a closed loop of c users with prompts of I
+and answers of O tokens, n = min(c, kv_tokens / (I + O)) and every step carries n/O prompts, so that the published
 inter-token latency and the first-token latency of a single user are linear in the coefficients: one non-negative least
 squares, on relative errors.
 """
@@ -15,7 +15,7 @@ squares, on relative errors.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
@@ -71,21 +71,16 @@ class StepLaw:
             if not getattr(self, name) > 0:
                 raise ParameterError(name, getattr(self, name), "above zero")
 
-    def slowed(self, decode_loss: float, prompt_overhead: float) -> StepLaw:
-        """The same machine in confidential mode: a share of throughput lost while decoding, prompts that much slower.
+    def slowed(self, loss: float) -> StepLaw:
+        """The same machine in confidential mode, where it does ``1 - loss`` of the work in a second.
 
         Args:
-            decode_loss: share of the decoding rate that is lost, below 1. prompt_overhead: time added, as a share.
+            loss: share of throughput lost, below 1.
         """
-        if not 0 <= decode_loss < 1:
-            raise ParameterError("decode_loss", decode_loss, "a share in [0, 1)")
-        if not prompt_overhead >= 0:
-            raise ParameterError("prompt_overhead", prompt_overhead, "zero or more")
-        steps, prompts = 1.0 / (1.0 - decode_loss), 1.0 + prompt_overhead
-        return StepLaw(
-            self.base_s * steps, self.each_s * steps, self.context_s * steps, self.prompt_s * prompts,
-            self.prompt2_s * prompts, self.wait_steps, self.kv_tokens, self.most_answers,
-        )  # fmt: skip
+        if not 0 <= loss < 1:
+            raise ParameterError("loss", loss, "a share in [0, 1)")
+        times = ("base_s", "each_s", "context_s", "prompt_s", "prompt2_s")
+        return replace(self, **{name: getattr(self, name) / (1.0 - loss) for name in times})
 
     def prompt_time_s(self, tokens: float) -> float:
         """What taking up a prompt adds to a step."""

@@ -2,12 +2,12 @@
 
 Between two events (a prompt taken up, an answer finished) each step differs from the last by one token of context an
 answer, so the time of k steps is a closed form and k is found by solving a quadratic. An hour of 19,366 requests takes
-a tenth of a CPU second; a general event library, which resumes a coroutine at every step, takes many times that. That is
-why SimPy is not used here; it checks this code in the tests.
+a tenth of a CPU second; a general event library, which resumes a coroutine at every step, takes many times that. That
+is why SimPy is not used here; it checks this code in the tests.
 
 Prompts are taken up in order of arrival, as many at a time as fit; memory for prompt and answer is reserved when a
-prompt is taken up, so no answer is ever thrown out. Answer lengths are known beforehand; a real scheduler can only bound
-them.
+prompt is taken up, so no answer is ever thrown out. Answer lengths are known beforehand, which a real scheduler can
+only bound.
 """
 
 from __future__ import annotations

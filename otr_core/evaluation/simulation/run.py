@@ -42,8 +42,7 @@ class Run:
 
 def serving_utilisation(system: System, requests: Requests, law: StepLaw) -> float:
     """Offered requests over what the machines can finish of this mix, in confidential mode where the system is."""
-    slowed = law.slowed(system.decode_loss, system.prompt_overhead)
-    return requests.rate_per_s / (system.machines * slowed.capacity_per_s(requests))
+    return requests.rate_per_s / (system.machines * law.slowed(system.loss).capacity_per_s(requests))
 
 
 def simulate(system: System, requests: Requests, law: StepLaw, seed: int) -> Run:
@@ -62,12 +61,15 @@ def simulate(system: System, requests: Requests, law: StepLaw, seed: int) -> Run
         why = f"requests come {load['serving']:.2f} times as fast as {system.machines} machines can answer them"
         return Run(system, {}, load, dict.fromkeys(_kinds(system), why), None)
 
-    served = serve_pool(requests, law.slowed(system.decode_loss, system.prompt_overhead), system.machines)
-    start, answer = requests.arrival_s, served.done_s
+    served = serve_pool(requests, law.slowed(system.loss), system.machines)
+    start = requests.arrival_s
+    # what confidential mode adds to a first token beyond its loss of throughput delays a request and occupies nothing
+    late = (served.first_s - start) * max(0.0, (1.0 + system.first_overhead) * (1.0 - system.loss) - 1.0)
+    first, answer = served.first_s + late, served.done_s + late
     phases = rng.random(3)
     ready = answer + system.after_s
     included = settlement.next_tick(settlement.next_tick(ready, system.batch_s, phases[0]), system.block_s, phases[1])
-    latency = {"first token": served.first_s - start, "answer": answer - start}
+    latency = {"first token": first - start, "answer": answer - start}
     has_provisional = system.rho < 1.0
     provisional = included if system.committed_first else ready
     if has_provisional:

@@ -11,7 +11,7 @@ Times = NDArray[np.float64]
 
 
 def next_tick(times: Times, period_s: float, phase: float) -> Times:
-    """The first tick at or after each time; ticks every ``period_s``, the first at ``phase`` x period (0: no waiting)."""
+    """The first tick at or after each time; ticks every ``period_s`` from ``phase`` x period on (0: no waiting)."""
     if period_s < 0:
         raise ParameterError("period_s", period_s, "zero or more")
     if period_s == 0:

@@ -32,8 +32,8 @@ def _statistics(values: NDArray[np.float64]) -> tuple[float, float, float]:
 def estimates(replications: Sequence[NDArray[np.float64]], seed: int, resamples: int = 100) -> dict[str, Estimate]:
     """Mean, p50 and p99 over one or more replications, each a series in order of time.
 
-    The value is the mean of the replications' own; the interval covers both the differences between replications and the
-    chance in each, by resampling circular blocks of sqrt(n) consecutive values (Politis and Romano 1992).
+    The value is the mean of the replications' own; the interval covers both the differences between replications and
+    the chance in each, by resampling circular blocks of sqrt(n) consecutive values (Politis and Romano 1992).
 
     Raises:
         ParameterError: no replication, or an empty one.
@@ -61,7 +61,7 @@ def estimates(replications: Sequence[NDArray[np.float64]], seed: int, resamples:
 
 
 def table(runs: Sequence[Run], seed: int) -> list[dict[str, object]]:
-    """One record a kind of latency of one system's replications: kind, and value, low, high of mean, p50, p99; or why not.
+    """One record a kind of latency, over one system's replications: value, low, high of mean, p50, p99; or why not.
 
     A kind that is unstable in any replication is unstable.
     """

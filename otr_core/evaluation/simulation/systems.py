@@ -19,7 +19,8 @@ class System:
 
     Attributes:
         machines: serving machines, each as in the published runs.
-        decode_loss, prompt_overhead: confidential mode (see ``law.StepLaw.slowed``).
+        loss: share of throughput that confidential mode costs; first_overhead: share of time that it adds to the first
+            token, where that is more than the loss already makes.
         after_s: from the last token to the answer the client may act on: signing and checking, or judging.
         committed_first: the client waits for the commitment's block before acting.
         batch_s: a batch's root is posted this often, 0 for at once; block_s: time between blocks.
@@ -31,8 +32,8 @@ class System:
 
     name: str
     machines: int = 2
-    decode_loss: float = 0.0
-    prompt_overhead: float = 0.0
+    loss: float = 0.0
+    first_overhead: float = 0.0
     after_s: float = 0.0
     committed_first: bool = False
     batch_s: float = 10.0
@@ -70,7 +71,7 @@ def with_prover(system: System, prover: Prover, rate_per_s: float, *, most_utili
 
 def four(
     published: Published, measured: Measurements, prover: Prover, rate_per_s: float, *,
-    decode_loss: float, prompt_overhead: float, rho: float | None = None, machines: int = 2, window_s: float = 3600.0,
+    loss: float, first_overhead: float, rho: float | None = None, machines: int = 2, window_s: float = 3600.0,
 ) -> dict[str, System]:  # fmt: skip
     """The four systems at ``rate_per_s`` requests a second, by name.
 
@@ -80,19 +81,18 @@ def four(
     block, beacon = published.number("hw.base_block", "s"), published.number("hw.drand_period", "s")
     rho = published.number("otr.rho", "1") if rho is None else rho
     judge = published.number("poq.judge_large_cpu", "s") / 1000.0 + published.number("poq.consensus", "s")
-    shared = {"machines": machines, "block_s": block, "disputed": 1e-4}
-    otr = System(
-        name="OTR", **shared, decode_loss=decode_loss, prompt_overhead=prompt_overhead,
-        after_s=measured.hash_s + measured.sign_s + measured.verify_s, beacon_s=beacon, window_s=window_s,
-        moves=DISPUTE_MOVES,
+    shared = System(name="", machines=machines, block_s=block, disputed=1e-4)
+    otr = replace(
+        shared, name="OTR", loss=loss, first_overhead=first_overhead, beacon_s=beacon,
+        after_s=measured.hash_s + measured.sign_s + measured.verify_s, window_s=window_s, moves=DISPUTE_MOVES,
     )  # fmt: skip
     if rho > 0:
         otr = with_prover(replace(otr, rho=rho, provers=1, proof_s=1.0), prover, rate_per_s)
     zkml = System(name="ZKML", machines=machines, block_s=block, batch_s=0.0, rho=1.0, provers=1, proof_s=1.0)
     return {
         "OTR": otr,
-        "opML": System(
-            name="opML", **shared, committed_first=True, window_s=published.number("opml.window", "s"),
+        "opML": replace(
+            shared, name="opML", committed_first=True, window_s=published.number("opml.window", "s"),
             moves=OPML_MOVES, clock_s=86400.0,
         ),
         "ZKML": with_prover(zkml, prover, rate_per_s),
