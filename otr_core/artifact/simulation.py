@@ -13,9 +13,9 @@ from otr_core.artifact.project import Project, find_project
 from otr_core.artifact.results import read_result
 from otr_core.economics.sweep import Point, run_sweep
 from otr_core.encoding import canonical_json
-from otr_core.errors import InputError
+from otr_core.errors import InputError, MissingDataError
 from otr_core.evaluation import published
-from otr_core.evaluation.simulation import arrivals, inputs, law, stored, study, summary
+from otr_core.evaluation.simulation import arrivals, inputs, stored, study, summary
 from otr_core.evaluation.simulation.arrivals import Requests
 
 #: Trace -> (data source, file, parser).
@@ -60,6 +60,20 @@ def four_systems(project: Project, requests: Requests, *, seed: int, replication
     """The four systems on ``requests`` (see ``study.four_systems``)."""
     cited = published.load(project.data)
     return study.four_systems(cited, requests, measurements(project, cited), seed=seed, replications=replications)
+
+
+def conversation(project: Project, *, mode: str, seed: int, replications: int = study.REPLICATIONS) -> dict[str, Any]:
+    """The four systems on the conversation trace: the stored study, or in ``fresh`` mode made now.
+
+    Fresh and without the trace here, it is made from the summary; ``from`` says which.
+    """
+    if mode == "stored":
+        return {**read_result(project.results, stored.RESULT)[1], "from": "trace"}
+    try:
+        requests, origin = trace(project, "azure_conv"), "trace"
+    except MissingDataError:
+        requests, origin = stand_in(project, "azure_conv"), "summary"
+    return {**four_systems(project, requests, seed=seed, replications=replications), "from": origin}
 
 
 def digest(project: Project) -> str:
@@ -111,11 +125,11 @@ def sweep(
 
 
 GRID: Mapping[str, Sequence[Any]] = {
-    "rho": (0.0001, 0.001, 0.01, 0.05, 0.2, 1.0),
+    "rho": (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
     "load": (1.0, 2.0),
     "prover": ("flashprove", "stated", "zkllm70b"),
     "overhead_level": (0.05, 0.5, 0.95),
-    "stake_usd": (1.0, 100.0, 10_000.0),
+    "stake_usd": (100.0, 10_000.0),
 }
 """The sweep of the issue: rate, load, prover, overhead, stake; all combinations."""
 
@@ -151,8 +165,3 @@ def tornado_changes() -> list[dict[str, Any]]:
     for name, (_, *ends) in ENDS.items():
         changes += [{name: end} for end in ends if end != base[name]]
     return changes
-
-
-def accuracy_law(project: Project) -> law.StepLaw:
-    """The fitted law of the 70B model."""
-    return law.fitted_law(published.load(project.data), study.MODEL)

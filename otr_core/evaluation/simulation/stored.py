@@ -35,3 +35,19 @@ def latency(published: Published, system: str, kind: str, statistic: str = "mean
         if (record["system"], record["kind"]) == (system, kind) and not record["unstable"]:
             return float(record[statistic]["value"])
     raise DataError(f"stored simulation: found no stable {kind} of {system}")
+
+
+def cost_usd(published: Published, system: str, case: str = "Base", item: str = "") -> float:
+    """A query's stored cost in one case of ``study.CASES``: of one item, or of all together, USD.
+
+    Raises:
+        DataError: no such system, case or item.
+    """
+    found = [
+        float(record["usd"])
+        for record in result(published)["cost"]
+        if (record["system"], record["case"]) == (system, case) and item in ("", record["item"])
+    ]
+    if not found:
+        raise DataError(f"stored simulation: found no cost of {system} {item!r} in case {case!r}")
+    return sum(found)

@@ -58,6 +58,7 @@ def four_systems(
         },
         "capacity_per_s": plain,
         "kept": kept,
+        "cost": _costs(published, plain, float(np.median(kept)), requests.rate_per_s, made),
         "draws": [list(pair) for pair in draws],
     }  # fmt: skip
 
@@ -66,6 +67,24 @@ def _share(latencies: list[Mapping[str, Any]], kind: str, limit_s: float) -> flo
     if not all(kind in latency for latency in latencies):
         return None
     return float(np.mean([np.mean(latency[kind] < limit_s) for latency in latencies]))
+
+
+#: Case of ``four_systems``' cost -> (chain, whether a proof costs what the paper says instead of its machine time).
+CASES = {"Base": ("Base", False), "L1": ("L1", False), "Base, proofs at 45 USD": ("Base", True)}
+
+
+def _costs(
+    published: Published, capacity_per_s: float, kept: float, rate_per_s: float, prover: inputs.Prover
+) -> list[dict[str, Any]]:
+    """The items of every case, median overhead."""
+    records = []
+    for case, (chain, stated) in CASES.items():
+        proof = published.number("zkml.cost_query", "USD") if stated else money.proof_price_usd(published, prover)
+        made = prices(
+            published, capacity_per_s=capacity_per_s, kept=kept, rate_per_s=rate_per_s, chain=chain, proof_usd=proof
+        )
+        records += [{"case": case, **record} for record in money.as_records(money.items(published, made))]
+    return records
 
 
 def prices(
