@@ -91,7 +91,7 @@ def serve(
             steps = ends[0][0] - step
             if taken < seen and ready[taken] > step:
                 steps = min(steps, ready[taken] - step)
-            if seen < len(coming) and active < law.most_answers:
+            if seen < len(coming):
                 steps = min(steps, _steps_until(coming[seen] - now, base + each * active, context_s, active, context))
             now += steps * (base + each * active + context_s * context) + context_s * active * steps * (steps - 1) / 2
             step += steps
