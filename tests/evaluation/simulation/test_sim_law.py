@@ -1,4 +1,4 @@
-"""The serving law: known coefficients are found again, the tested half is never looked at, errors are what is printed."""
+"""The serving law: known coefficients are found again, the tested half is never looked at, errors are as printed."""
 
 from __future__ import annotations
 
