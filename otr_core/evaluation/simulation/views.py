@@ -18,7 +18,7 @@ STATISTICS = ("mean", "p50", "p99")
 #: Verdict -> (what of a sweep point it hangs on, axis label, row of the stated number, its unit).
 VERDICTS = {
     "L01": ("provisional p50_s", "median attested answer (s)", "otr.provisional", "s"),
-    "L03": ("waited mean_s", "mean latency, proofs waited for (s)", "otr.latency_weighted", "s"),
+    "L03": ("waited mean_s", "mean latency, proofs awaited (s)", "otr.latency_weighted", "s"),
     "L09": ("cost_usd", "cost of a query, all payers (USD)", "otr.cost_query", "USD"),
     "L18": ("kept", "throughput over bare metal", "otr.throughput", "1"),
 }
