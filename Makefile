@@ -43,6 +43,7 @@ bench: data ## measure again what data/results stores (half an hour; timings dep
 	@$(BIN)/python tests/benchmarks/native_run.py
 	@$(BIN)/python tests/benchmarks/bench_inference.py
 	@$(BIN)/python tests/benchmarks/economics_run.py
+	@$(BIN)/python tests/benchmarks/simulation_run.py
 	@$(BIN)/python -m tests.benchmarks.bench_attestation --store
 	@$(BIN)/python -m tests.benchmarks.attestation_cases
 

@@ -95,9 +95,9 @@ def L09_otr_cost(published: Published) -> Evaluation:
         {"proofs_alone_usd": rho * proof, "proofs_over_stated_ratio": rho * proof / stated, "largest_rho": largest,
          "largest_rho_margin": largest_margin, "dearest_proof_usd": dearest, "dearest_proof_margin_usd": dearest_margin,
          "zkllm_7b_proof_usd": zkllm, "flashprove_proof_usd": flash,
-         "simulated_base_usd": stored.cost_usd(published, "OTR"),
-         "simulated_l1_usd": stored.cost_usd(published, "OTR", "L1"),
-         "simulated_stated_proofs_usd": stored.cost_usd(published, "OTR", "Base, proofs at 45 USD")},
+         "simulated_on_base_usd": stored.cost_usd(published, "OTR"),
+         "simulated_on_l1_usd": stored.cost_usd(published, "OTR", "L1"),
+         "simulated_proofs_at_45_usd": stored.cost_usd(published, "OTR", "Base, proofs at 45 USD")},
         readings,
         Assumption(
             "dearest_proof_usd",
@@ -146,8 +146,8 @@ def L10_opml_cost(published: Published) -> Evaluation:
         "L10",
         {"commitment_gas": gas, "l1_high_usd": gas_usd(published, gas, high),
          "l1_low_usd": gas_usd(published, gas, low), "gas_price_for_stated_gwei": price * 1e9,
-         "blob_price_for_stated_gwei": blob * 1e9, "simulated_base_usd": simulated["Base"],
-         "simulated_l1_usd": simulated["L1"]},
+         "blob_price_for_stated_gwei": blob * 1e9, "simulated_on_base_usd": simulated["Base"],
+         "simulated_on_l1_usd": simulated["L1"]},
         readings,
         Assumption("gas_price_for_stated_gwei", price * 1e9, "gwei",
                    "one unbatched L1 transaction a query at this gas price, ether at the published price"),
@@ -190,7 +190,7 @@ def L11_zkml_cost(published: Published) -> Evaluation:
     return judged(
         "L11",
         {"zkllm_7b_usd": zkllm, "h100_hours_for_stated": hours, "machine_usd_per_hour_at_20min": machine,
-         "core_hour_usd_ezkl_7b_token": stated / core_h, "flashprove_usd": flash, "simulated_l1_usd": simulated},
+         "core_hour_usd_ezkl_7b_token": stated / core_h, "flashprove_usd": flash, "simulated_on_l1_usd": simulated},
         readings,
         Assumption("h100_hours_for_stated", hours, "h", "a query's proof takes at least this many H100-hours"),
         "At the stated 20 minutes a machine would cost 135 USD an hour: the two figures describe different models.",
@@ -211,7 +211,7 @@ def _ratio(
     ratio = above / below
     plain = Reading("stated over stated", "both figures as stated", ratio, "ratio", "recomputed",
                     round(ratio, digits) == printed, sources)
-    simulated = {f"simulated_{r.name.split()[-1].lower()}_ratio": r.value for r in others if r.kind == "simulated"}
+    simulated = {f"simulated_on_{r.name.split()[-1].lower()}_ratio": r.value for r in others if r.kind == "simulated"}
     return judged(claim, {name: ratio, **simulated}, (plain, *others), note=note)
 
 
@@ -280,7 +280,7 @@ def L14_signature_margin(published: Published) -> Evaluation:
         "L14",
         {"margin_usd": margin, "most_gas_l1_high": most_gas, "gas_price_ecrecover_gwei": margin / (recover * eth) * 1e9,
          "gas_price_snark_gwei": margin / (wrapped * eth) * 1e9, "gas_price_full_gwei": margin / (full * eth) * 1e9,
-         "simulated_base_usd": check["Base"], "simulated_l1_usd": check["L1"]},
+         "simulated_on_base_usd": check["Base"], "simulated_on_l1_usd": check["L1"]},
         readings,
         Assumption(
             "most_gas_l1_high",
