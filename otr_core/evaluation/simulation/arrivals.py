@@ -64,10 +64,6 @@ class Requests:
             raise ParameterError("load", factor, "a finite number above 0")
         return Requests(self.arrival_s / factor, self.tokens_in, self.tokens_out)
 
-    def first(self, count: int) -> Requests:
-        """The first ``count`` requests."""
-        return Requests(self.arrival_s[:count], self.tokens_in[:count], self.tokens_out[:count])
-
 
 _TIMES = {"gap": f"gaps below {LONGEST_GAP_S:g} s", "times": "finite times in order, none before the one above it"}
 

@@ -6,6 +6,7 @@ utilisation. Provers are rented by the machine second, as H100s. Gas is bought o
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -161,15 +162,16 @@ def items(published: Published, prices: Prices) -> list[Item]:
     ]  # fmt: skip
 
 
-def by_payer(found: list[Item]) -> list[dict[str, Any]]:
-    """USD a query by system and payer, with the total: records of system, payer, usd."""
-    records: list[dict[str, Any]] = []
-    for system in dict.fromkeys(item.system for item in found):
-        own = [item for item in found if item.system == system]
+def by_payer(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """USD a query by system and payer, with the total: records of system, payer, usd; from items ``as_records``."""
+    found: list[dict[str, Any]] = []
+    for system in dict.fromkeys(record["system"] for record in records):
+        own = [record for record in records if record["system"] == system]
         for payer in PAYERS:
-            records.append({"system": system, "payer": payer, "usd": sum(i.usd for i in own if i.payer == payer)})
-        records.append({"system": system, "payer": "all", "usd": sum(item.usd for item in own)})
-    return records
+            usd = sum(record["usd"] for record in own if record["payer"] == payer)
+            found.append({"system": system, "payer": payer, "usd": usd})
+        found.append({"system": system, "payer": "all", "usd": sum(record["usd"] for record in own)})
+    return found
 
 
 def total_usd(found: list[Item], system: str) -> float:

@@ -27,12 +27,11 @@ from otr_core.evaluation.simulation.law import ServingPoint, StepLaw
 
 @dataclass(frozen=True, eq=False)
 class Served:
-    """When each request arrived, got its first token and its last, s; and the machine's busy time, s."""
+    """When each request arrived, got its first token and its last, s."""
 
     arrival_s: NDArray[np.float64]
     first_s: NDArray[np.float64]
     done_s: NDArray[np.float64]
-    busy_s: float
 
 
 def serve(
@@ -56,7 +55,7 @@ def serve(
     coming = list(arrivals)
     first, done, ready = [0.0] * count, [0.0] * count, [0] * count
     ends: list[tuple[int, int]] = []  # (step at which it ends, request)
-    now = busy = 0.0
+    now = 0.0
     step = active = context = held = 0
     seen = taken = finished = 0
 
@@ -74,8 +73,7 @@ def serve(
         while seen < len(coming) and coming[seen] <= now:
             ready[seen] = step + wait if active else step
             seen += 1
-        began, prompts = now, 0.0
-        new: list[int] = []
+        prompts, new = 0.0, list[int]()
         while taken < seen and active + len(new) < law.most_answers and (ready[taken] <= step or not active):
             if held + needs[taken] > law.kv_tokens:
                 break
@@ -96,7 +94,6 @@ def serve(
             now += steps * (base + each * active + context_s * context) + context_s * active * steps * (steps - 1) / 2
             step += steps
             context += active * steps
-        busy += now - began
         while ends and ends[0][0] == step:
             _, request = heapq.heappop(ends)
             active -= 1
@@ -110,7 +107,7 @@ def serve(
                 active += 1
                 context += tokens_in[request] + 1
                 heapq.heappush(ends, (step + tokens_out[request] - 1, request))
-    return Served(np.array(coming), np.array(first), np.array(done), busy)
+    return Served(np.array(coming), np.array(first), np.array(done))
 
 
 def _steps_until(gap_s: float, step_s: float, context_s: float, active: int, context: int) -> int:
@@ -127,14 +124,12 @@ def serve_pool(requests: Requests, law: StepLaw, machines: int) -> Served:
         raise ParameterError("machines", machines, "one or more")
     first, done = np.empty(len(requests)), np.empty(len(requests))
     columns = (requests.arrival_s, requests.tokens_in, requests.tokens_out)
-    busy = 0.0
     for machine in range(machines):
         mine = slice(machine, None, machines)
         times, read, written = (column[mine].tolist() for column in columns)
         served = serve(times, read, written, law)
         first[mine], done[mine] = served.first_s, served.done_s
-        busy += served.busy_s
-    return Served(requests.arrival_s, first, done, busy)
+    return Served(requests.arrival_s, first, done)
 
 
 def saturated_rate(requests: Requests, law: StepLaw) -> float:

@@ -28,16 +28,6 @@ def next_round(times: Times, period_s: float, phase: float) -> Times:
     return (np.floor((times - shift) / period_s) + 1) * period_s + shift
 
 
-def rounds_of(units: int, ways: int) -> int:
-    """Rounds of a dispute that cuts ``units`` into ``ways`` parts each time, until one is left."""
-    if units < 1 or ways < 2:
-        raise ParameterError("units, ways", (units, ways), "one unit or more, cut into two or more")
-    rounds, reach = 0, 1
-    while reach < units:
-        rounds, reach = rounds + 1, reach * ways
-    return rounds
-
-
 def dispute_s(
     count: int, *, moves: int, move_s: float, block_s: float, clock_s: float, silent: float, rng: np.random.Generator
 ) -> Times:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from otr_core.errors import DataError, ParameterError
 from otr_core.evaluation import published
+from otr_core.evaluation.security import bisection_rounds
 from otr_core.evaluation.simulation import inputs, money, overhead, settlement, stats, study
 from otr_core.evaluation.simulation.inputs import Number
 
@@ -42,18 +43,9 @@ def test_a_beacon_round_is_never_one_already_out():
         settlement.next_tick(at_rounds, -1.0, 0.0)
 
 
-@pytest.mark.parametrize(
-    ("units", "ways", "rounds"), [(1, 2, 0), (2, 2, 1), (1000, 2, 10), (16880, 16, 4), (65537, 16, 5)]
-)
-def test_rounds(units, ways, rounds):
-    assert settlement.rounds_of(units, ways) == rounds
-    with pytest.raises(ParameterError, match="units"):
-        settlement.rounds_of(0, ways)
-
-
 def test_the_moves_of_a_dispute_are_those_of_its_tree():
-    assert 2 * settlement.rounds_of(211 * 80, 16) == inputs.DISPUTE_MOVES
-    assert 2 * settlement.rounds_of(20 * 1000 * 70_000_000_000, 2) == inputs.OPML_MOVES
+    assert 2 * bisection_rounds(211 * 80, 16) == inputs.DISPUTE_MOVES
+    assert 2 * bisection_rounds(20 * 1000 * 70_000_000_000, 2) == inputs.OPML_MOVES
 
 
 def disputes(count=20_000, *, moves=8, move_s=60.0, block_s=2.0, clock_s=3600.0, silent=0.0, seed=1):
@@ -190,7 +182,7 @@ def test_costs_by_hand(cited, case):
 
 def test_payers_add_up(cited, case):
     found = money.items(cited, case)
-    table = money.by_payer(found)
+    table = money.by_payer(money.as_records(found))
     for system in ("centralised", "OTR", "opML", "ZKML", "PoQ"):
         parts = {record["payer"]: record["usd"] for record in table if record["system"] == system}
         assert parts["all"] == pytest.approx(sum(parts[payer] for payer in money.PAYERS))
