@@ -44,6 +44,7 @@ bench: data ## measure again what data/results stores (about an hour; timings de
 	@$(BIN)/python tests/benchmarks/bench_inference.py
 	@$(BIN)/python tests/benchmarks/tolerance_run.py
 	@$(BIN)/python tests/benchmarks/economics_run.py
+	@$(BIN)/python tests/benchmarks/simulation_run.py
 	@$(BIN)/python -m tests.benchmarks.bench_attestation --store
 	@$(BIN)/python -m tests.benchmarks.attestation_cases
 

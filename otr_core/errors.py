@@ -62,6 +62,20 @@ class PolicyError(InputError):
     """An appraisal policy is empty, misspelt or contradicts itself."""
 
 
+class TraceError(InputError):
+    """A request trace cannot drive a simulation.
+
+    Attributes:
+        rule: stable name of what is wrong: columns, number, times, tokens, gap, or length.
+        line: line of the file, 1 for the header; 0 where the trace as a whole is meant.
+    """
+
+    def __init__(self, rule: str, line: int, found: object, expected: str) -> None:
+        self.rule, self.line, self.found, self.expected = rule, line, found, expected
+        place = f"line {line}, " if line else ""
+        super().__init__(f"trace: {place}{rule}: found {found}, expected {expected}")
+
+
 class ModelError(OtrError):
     """A model cannot be loaded, or is not the model it should be."""
 

@@ -4,12 +4,19 @@
 
 Gas is turned into money as ``gas x gas price x ether price``; the published gas prices are ranges, so both ends are
 shown where the verdict could hang on it.
+
+Readings of kind *simulated* add up every item of a query on the Azure conversation trace, whoever pays it: machine time
+from the simulated capacity, gas from this file, proofs of 20 minutes at an H100's price unless they say 45 USD.
 """
 
 from __future__ import annotations
 
 from otr_core.evaluation.published import Published
+from otr_core.evaluation.simulation import stored
 from otr_core.evaluation.verdict import Assumption, Evaluation, Reading, judged, solved
+
+#: Published rows behind every simulated cost: the trace, the serving law's runs, machine and gas prices.
+SIMULATED = ("trace.azure23_conv.rate", "nim.llama33_70b.1000_1000.c50.itl", "gpu.h100_median", "gas.eth_usd")
 
 #: The query whose inference is priced: our choice, a usual chat turn. L16 sweeps it.
 TOKENS_IN, TOKENS_OUT = 1000, 500
@@ -56,6 +63,10 @@ def L09_otr_cost(published: Published) -> Evaluation:
     def reading(name: str, text: str, usd: float, sources: tuple[str, ...], replaces: str = "") -> Reading:
         return Reading(name, text, usd, "USD", "recomputed", usd <= stated * (1 + 1e-12), sources, replaces)
 
+    def simulated_reading(name: str, text: str, case: str, replaces: str = "") -> Reading:
+        usd = stored.cost_usd(published, "OTR", case)
+        return Reading(name, text, usd, "USD", "simulated", usd <= stated, SIMULATED, replaces)
+
     readings = (
         reading("proofs paid per query", "1 % of 45 USD, nothing else", rho * proof, own),
         reading("proofs not counted",
@@ -73,12 +84,20 @@ def L09_otr_cost(published: Published) -> Evaluation:
                 ("zk.zkllm.7b.prove", "gpu.h100_median"), "ZKML costs 45 USD"),
         reading("prover of 2026", "FlashProve, share of a batch", opml + rho * flash,
                 ("zk.flashprove.400b.prove", "gpu.h100_median"), "ZKML costs 45 USD"),
+        simulated_reading("simulated, proofs at 45 USD", "every item on Base, all payers", "Base, proofs at 45 USD"),
+        simulated_reading("simulated on Base", "every item, 20-minute proofs at an H100's price", "Base",
+                          "ZKML costs 45 USD"),
+        simulated_reading("simulated on L1", "every item, 20-minute proofs at an H100's price", "L1",
+                          "ZKML costs 45 USD"),
     )
     return judged(
         "L09",
         {"proofs_alone_usd": rho * proof, "proofs_over_stated_ratio": rho * proof / stated, "largest_rho": largest,
          "largest_rho_margin": largest_margin, "dearest_proof_usd": dearest, "dearest_proof_margin_usd": dearest_margin,
-         "zkllm_7b_proof_usd": zkllm, "flashprove_proof_usd": flash},
+         "zkllm_7b_proof_usd": zkllm, "flashprove_proof_usd": flash,
+         "simulated_on_base_usd": stored.cost_usd(published, "OTR"),
+         "simulated_on_l1_usd": stored.cost_usd(published, "OTR", "L1"),
+         "simulated_proofs_at_45_usd": stored.cost_usd(published, "OTR", "Base, proofs at 45 USD")},
         readings,
         Assumption(
             "dearest_proof_usd",
@@ -105,6 +124,7 @@ def L10_opml_cost(published: Published) -> Evaluation:
         1e-6,
     )
     other = published.number("opml.cost_query_benchmark", "USD")
+    simulated = {chain: stored.cost_usd(published, "opML", chain) for chain in ("Base", "L1")}
     sources = ("evm.transaction", "evm.sstore_new", "evm.calldata_nonzero", "gas.eth_usd")
 
     def reading(name: str, text: str, wei: float, source: str) -> Reading:
@@ -119,12 +139,15 @@ def L10_opml_cost(published: Published) -> Evaluation:
         reading("one commitment, L1 at the solved price", "gas is as dear as it must be", price, "gas.eth_usd"),
         Reading("benchmark extract", "another public figure for the same scheme", other, "USD", "cited",
                 abs(other - stated) < 0.005, ("opml.cost_query_benchmark",)),
+        *(Reading(f"simulated on {chain}", "inference, a validator's second run, batched commitments, rare disputes",
+                  usd, "USD", "simulated", abs(usd - stated) < 0.005, SIMULATED) for chain, usd in simulated.items()),
     )
     return judged(
         "L10",
         {"commitment_gas": gas, "l1_high_usd": gas_usd(published, gas, high),
          "l1_low_usd": gas_usd(published, gas, low), "gas_price_for_stated_gwei": price * 1e9,
-         "blob_price_for_stated_gwei": blob * 1e9},
+         "blob_price_for_stated_gwei": blob * 1e9, "simulated_on_base_usd": simulated["Base"],
+         "simulated_on_l1_usd": simulated["L1"]},
         readings,
         Assumption("gas_price_for_stated_gwei", price * 1e9, "gwei",
                    "one unbatched L1 transaction a query at this gas price, ether at the published price"),
@@ -142,6 +165,7 @@ def L11_zkml_cost(published: Published) -> Evaluation:
     )
     flash = h100_usd(published, published.number("zk.flashprove.400b.prove", "s"))
     core_h = published.number("zk.project.extrapolated_7b_token.prove", "core-s") / 3600.0
+    simulated = stored.cost_usd(published, "ZKML", "L1")
     hours = solved(stated / hourly, lambda h: h * hourly - stated, 0.0, 1e5)
     machine = solved(stated / (stated_s / 3600.0), lambda usd: usd * stated_s / 3600.0 - stated, 0.0, 1e6)
 
@@ -160,11 +184,13 @@ def L11_zkml_cost(published: Published) -> Evaluation:
             "prover of 2026", "FlashProve, share of a batch", flash, ("zk.flashprove.400b.prove", "gpu.h100_median")
         ),
         reading("long proof", "the solved number of H100-hours", hours * hourly, ("gpu.h100_median",)),
+        Reading("simulated on L1", "inference, a 20-minute proof and its check on chain", simulated, "USD", "simulated",
+                simulated >= stated, SIMULATED),
     )
     return judged(
         "L11",
         {"zkllm_7b_usd": zkllm, "h100_hours_for_stated": hours, "machine_usd_per_hour_at_20min": machine,
-         "core_hour_usd_ezkl_7b_token": stated / core_h, "flashprove_usd": flash},
+         "core_hour_usd_ezkl_7b_token": stated / core_h, "flashprove_usd": flash, "simulated_on_l1_usd": simulated},
         readings,
         Assumption("h100_hours_for_stated", hours, "h", "a query's proof takes at least this many H100-hours"),
         "At the stated 20 minutes a machine would cost 135 USD an hour: the two figures describe different models.",
@@ -180,19 +206,31 @@ def _ratio(
     digits: int,
     sources: tuple[str, ...],
     note: str,
-    other: Reading | None = None,
+    others: tuple[Reading, ...],
 ) -> Evaluation:
     ratio = above / below
     plain = Reading("stated over stated", "both figures as stated", ratio, "ratio", "recomputed",
                     round(ratio, digits) == printed, sources)
-    return judged(claim, {name: ratio}, (plain, other) if other else (plain,), note=note)
+    simulated = {f"simulated_on_{r.name.split()[-1].lower()}_ratio": r.value for r in others if r.kind == "simulated"}
+    return judged(claim, {name: ratio, **simulated}, (plain, *others), note=note)
+
+
+def _simulated_ratios(published: Published, above: str, below: str, printed: float, digits: int) -> tuple[Reading, ...]:
+    """One system's simulated cost over another's, on Base and on L1."""
+    found = []
+    for chain in ("Base", "L1"):
+        ratio = stored.cost_usd(published, above, chain) / stored.cost_usd(published, below, chain)
+        found.append(Reading(f"simulated on {chain}", "every item of both, 20-minute proofs at an H100's price", ratio,
+                             "ratio", "simulated", round(ratio, digits) == printed, SIMULATED))
+    return tuple(found)
 
 
 def L12_zkml_over_otr(published: Published) -> Evaluation:
     """L12 (derived): ZKML costs 643 times as much as OTR."""
     return _ratio("L12", "zkml_over_otr_ratio", published.number("zkml.cost_query", "USD"),
                   published.number("otr.cost_query", "USD"), 643, 0, ("zkml.cost_query", "otr.cost_query"),
-                  "Division only; both inputs are conditional (L09, L11).")
+                  "Division only; both inputs are conditional (L09, L11).",
+                  _simulated_ratios(published, "ZKML", "OTR", 643, 0))
 
 
 def L13_otr_over_opml(published: Published) -> Evaluation:
@@ -202,7 +240,7 @@ def L13_otr_over_opml(published: Published) -> Evaluation:
                     round(otr / bench, 2) == 1.17, ("otr.cost_query", "opml.cost_query_benchmark"))
     return _ratio("L13", "otr_over_opml_ratio", otr, published.number("opml.cost_query", "USD"), 1.17, 2,
                   ("otr.cost_query", "opml.cost_query"), "Division only; both inputs are conditional (L09, L10).",
-                  other)
+                  (other, *_simulated_ratios(published, "OTR", "opML", 1.17, 2)))
 
 
 def L14_signature_margin(published: Published) -> Evaluation:
@@ -212,6 +250,10 @@ def L14_signature_margin(published: Published) -> Evaluation:
     wrapped, full = published.number("quote.sp1_groth16", "gas"), sum(published.bounds("quote.onchain", "gas")) / 2
     low, high = published.bounds("gas.l1_price", "ETH")
     base = published.number("gas.base_floor", "ETH")
+    check = {
+        chain: sum(stored.cost_usd(published, "OTR", chain, item) for item in ("signature check", "key registration"))
+        for chain in ("Base", "L1")
+    }
     most_gas = solved(margin / (high * eth), lambda gas: gas * high * eth - margin, 0.0, 1e9)
 
     def reading(name: str, text: str, gas: float, wei: float, source: str, price: str) -> Reading:
@@ -227,13 +269,18 @@ def L14_signature_margin(published: Published) -> Evaluation:
                 "gas.base_floor"),
         reading("quote wrapped in a SNARK, Base", "per query, floor price", wrapped, base, "quote.sp1_groth16",
                 "gas.base_floor"),
+        Reading("simulated on Base", "one signature per answer, a quote a day", check["Base"], "USD", "simulated",
+                check["Base"] <= margin, SIMULATED),
+        Reading("simulated on L1", "one signature per answer, a quote a day, middle gas price", check["L1"], "USD",
+                "simulated", check["L1"] <= margin, SIMULATED),
         reading("one signature per query, L1", "the quote is checked once, when the key registers; high gas price",
                 recover, high, "evm.ecrecover", "gas.l1_price"),
     )
     return judged(
         "L14",
         {"margin_usd": margin, "most_gas_l1_high": most_gas, "gas_price_ecrecover_gwei": margin / (recover * eth) * 1e9,
-         "gas_price_snark_gwei": margin / (wrapped * eth) * 1e9, "gas_price_full_gwei": margin / (full * eth) * 1e9},
+         "gas_price_snark_gwei": margin / (wrapped * eth) * 1e9, "gas_price_full_gwei": margin / (full * eth) * 1e9,
+         "simulated_on_base_usd": check["Base"], "simulated_on_l1_usd": check["L1"]},
         readings,
         Assumption(
             "most_gas_l1_high",
@@ -278,6 +325,10 @@ def L16_near_native_cost(published: Published) -> Evaluation:
     context = published.number("hw.llama31_context", "tok")
     chat = inference_usd(published, "llama31_70b_fireworks", TOKENS_IN, TOKENS_OUT)
     cheap = inference_usd(published, "llama31_70b_deepinfra_2025", TOKENS_IN, TOKENS_OUT)
+    native = stored.cost_usd(published, "centralised")
+    base = stored.cost_usd(published, "OTR") / native - 1.0
+    proofs = sum(stored.cost_usd(published, "OTR", item=item) for item in ("sampled proofs", "proof checks"))
+    bare = base - proofs / native
     tokens = solved(stated / (near * dear), lambda count: count * dear * near - stated, 0.0, 1e12)
 
     def reading(name: str, text: str, native: float, source: str) -> Reading:
@@ -289,6 +340,10 @@ def L16_near_native_cost(published: Published) -> Evaluation:
         reading("usual chat turn, cheaper provider", "1000 in, 500 out", cheap, "price.llama31_70b_deepinfra_2025.out"),
         reading("longest context", "every token the model can hold, dear provider", context * dear,
                 "price.llama31_70b_fireworks.out"),
+        Reading("simulated on Base", "every item but inference, over inference; 20-minute proofs at an H100's price",
+                base, "ratio", "simulated", base <= near, SIMULATED),
+        Reading("simulated on Base, without proofs", "the same, proofs paid by somebody else", bare, "ratio",
+                "simulated", bare <= near, SIMULATED),
         Reading("against ZKML", "'native' means the other verified systems",
                 stated / published.number("zkml.cost_query", "USD"), "ratio", "recomputed", True, ("zkml.cost_query",),
                 "near-native"),
@@ -296,7 +351,8 @@ def L16_near_native_cost(published: Published) -> Evaluation:
     return judged(
         "L16",
         {"overhead_over_chat_ratio": stated / chat, "overhead_over_cheaper_chat_ratio": stated / cheap,
-         "overhead_over_longest_context_ratio": stated / (context * dear), "tokens_for_10pct": tokens},
+         "overhead_over_longest_context_ratio": stated / (context * dear), "tokens_for_10pct": tokens,
+         "simulated_overhead_over_inference_ratio": base, "simulated_without_proofs_ratio": bare},
         readings,
         note="No query that fits the model's context is long enough; the amortised figure already includes batching.",
     )

@@ -1,0 +1,234 @@
+"""Settlement, statistics, overhead and money: properties, second opinions, and what each refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otr_core.errors import DataError, ParameterError
+from otr_core.evaluation import published
+from otr_core.evaluation.security import bisection_rounds
+from otr_core.evaluation.simulation import inputs, money, overhead, settlement, stats, study
+from otr_core.evaluation.simulation.inputs import Number
+
+times = st.lists(st.floats(0.0, 1e5), min_size=1, max_size=30).map(np.array)
+
+
+@pytest.fixture(scope="module")
+def cited(project):
+    return published.load(project.data)
+
+
+@given(times=times, period=st.floats(0.5, 100.0), phase=st.floats(0.0, 0.999))
+def test_a_tick_is_the_next_one(times, period, phase):
+    found = settlement.next_tick(times, period, phase)
+    assert (found >= times - 1e-6).all()
+    assert (found - times <= period + 1e-6).all()
+    steps = (found - phase * period) / period
+    assert np.allclose(steps, np.rint(steps), atol=1e-6)
+
+
+def test_a_beacon_round_is_never_one_already_out():
+    at_rounds = np.array([0.0, 3.0, 6.0, 7.5])
+    assert settlement.next_round(at_rounds, 3.0, 0.0).tolist() == [3.0, 6.0, 9.0, 9.0]
+    assert settlement.next_tick(at_rounds, 3.0, 0.0).tolist() == [0.0, 3.0, 6.0, 9.0]
+    assert settlement.next_tick(at_rounds, 0.0, 0.5).tolist() == at_rounds.tolist()
+    with pytest.raises(ParameterError, match="beacon"):
+        settlement.next_round(at_rounds, 0.0, 0.0)
+    with pytest.raises(ParameterError, match="period"):
+        settlement.next_tick(at_rounds, -1.0, 0.0)
+
+
+def test_the_moves_of_a_dispute_are_those_of_its_tree():
+    assert 2 * bisection_rounds(211 * 80, 16) == inputs.DISPUTE_MOVES
+    assert 2 * bisection_rounds(20 * 1000 * 70_000_000_000, 2) == inputs.OPML_MOVES
+
+
+def disputes(count=20_000, *, moves=8, move_s=60.0, block_s=2.0, clock_s=3600.0, silent=0.0, seed=1):
+    rng = np.random.default_rng(seed)
+    return settlement.dispute_s(
+        count, moves=moves, move_s=move_s, block_s=block_s, clock_s=clock_s, silent=silent, rng=rng
+    )
+
+
+def test_disputes_last_their_moves_and_never_longer_than_two_clocks():
+    assert disputes().mean() == pytest.approx(8 * 62, rel=0.02)
+    short = disputes(clock_s=100.0)
+    assert short.max() <= 200.0 + 1e-9
+    assert short.mean() < disputes().mean()
+    assert disputes(silent=1.0).tolist() == [3602.0] * 20_000
+    assert disputes(move_s=0.0, block_s=0.0).max() == 0.0
+
+
+def test_a_clock_that_runs_out_by_hand():
+    """One by one, without arrays: the side whose clock runs out ends the dispute then."""
+    rng = np.random.default_rng(9)
+    each = rng.exponential(60.0, (500, 6)) + 2.0
+    expected = []
+    for row in each:
+        clocks, total = [150.0, 150.0], 0.0
+        for move, used in enumerate(row):
+            if used >= clocks[move % 2]:
+                total += clocks[move % 2]
+                break
+            clocks[move % 2] -= used
+            total += used
+        expected.append(total)
+    assert disputes(500, moves=6, clock_s=150.0, seed=9).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("bad", [{"moves": 0}, {"move_s": -1.0}, {"clock_s": 0.0}, {"silent": 1.5}])
+def test_impossible_disputes_are_refused(bad):
+    with pytest.raises(ParameterError):
+        disputes(**bad)
+
+
+def test_intervals_cover_and_are_wider_where_values_hang_together():
+    covered = 0
+    for trial in range(60):
+        values = np.random.default_rng(trial).exponential(1.0, 2000)
+        found = stats.estimates([values], trial)["mean"]
+        covered += found.low <= 1.0 <= found.high
+    assert 50 <= covered <= 60
+    rng = np.random.default_rng(5)
+    runs = np.repeat(rng.exponential(1.0, 100), 20)
+    shuffled = rng.permutation(runs)
+    width = {name: stats.estimates([v], 1)["mean"] for name, v in (("runs", runs), ("shuffled", shuffled))}
+    assert width["runs"].high - width["runs"].low > 2 * (width["shuffled"].high - width["shuffled"].low)
+
+
+def test_estimates_are_the_statistics_and_intervals_span_replications():
+    values = np.arange(1.0, 1001.0)
+    found = stats.estimates([values], 0)
+    assert (found["mean"].value, found["p50"].value) == (500.5, 500.5)
+    assert found["p99"].value == pytest.approx(np.quantile(values, 0.99))
+    apart = stats.estimates([np.full(100, 1.0), np.full(100, 3.0)], 0)["mean"]
+    assert (apart.value, apart.low, apart.high) == (2.0, 1.0, 3.0)
+    for bad in ([], [np.array([])]):
+        with pytest.raises(ParameterError, match="replications"):
+            stats.estimates(bad, 0)
+
+
+def test_overheads_kept_and_left_out(cited):
+    kept = {result.row for result in overhead.throughput_losses(cited)}
+    assert {"cc01", "cc26", "cc28", "cc29", "cc30", "cc33", "cc37.gpu1", "cc39"} <= kept
+    left_out = {
+        "cc09",
+        "cc10",
+        "cc21",
+        "cc22",
+        "cc31.throughput",
+        "cc32",
+        "cc35",
+        "cc40",
+        "cc42",
+        "cc34.high_concurrency",
+    }
+    assert not left_out & kept
+    firsts = {result.row for result in overhead.first_token_overheads(cited)}
+    assert "cc25" in firsts
+    assert not {"cc11", "cc23", "cc47.ttft"} & firsts
+
+
+def test_overhead_draws_lie_in_the_published_bounds_and_give_sources_one_weight(cited):
+    pairs = overhead.draw(cited, 6000, 3)
+    losses = overhead.throughput_losses(cited)
+    assert all(any(r.low <= loss <= r.high for r in losses) for loss, _ in pairs)
+    sources = overhead.by_source(losses)
+    tuned = sum(loss <= 0.03 for loss, _ in pairs) / len(pairs)
+    # one source has all its results at or below 3 %, another a quarter of one
+    assert tuned == pytest.approx(1 / len(sources) * (1 + 1 / 8), rel=0.08)
+    assert overhead.draw(cited, 5, 3) == overhead.draw(cited, 5, 3)
+    assert overhead.draw(cited, 5, 3) != overhead.draw(cited, 5, 4)
+
+
+def test_without_published_overheads_nothing_is_drawn(cited):
+    class Empty:
+        def starting(self, prefix):
+            return []
+
+    with pytest.raises(DataError, match="overheads"):
+        overhead.throughput_losses(Empty())
+
+
+@pytest.fixture(scope="module")
+def case(cited):
+    return study.prices(cited, capacity_per_s=9.0, kept=0.9, rate_per_s=5.0, proof_usd=0.98)
+
+
+def test_costs_by_hand(cited, case):
+    found = {(item.system, item.item): item.usd for item in money.items(cited, case)}
+    serving = 2 * 2.95 / 3600 / (9.0 * 0.6)
+    gas = 0.005e-9 * 2000
+    assert found["centralised", "inference"] == pytest.approx(serving)
+    assert found["OTR", "confidential mode"] == pytest.approx(serving * (1 / 0.9 - 1))
+    assert found["OTR", "commitment"] == pytest.approx(43676 * gas / 50)
+    assert found["OTR", "sampled proofs"] == pytest.approx(0.0098)
+    assert found["OTR", "proof checks"] == pytest.approx(0.01 * 493_000 * gas)
+    assert found["OTR", "signature check"] == pytest.approx((3000 + 65 * 16) * gas)
+    assert found["OTR", "key registration"] == pytest.approx(4.5e6 * gas / (5 * 86400))
+    assert found["OTR", "interest on the stake"] == pytest.approx(10 / (5 * 365 * 86400))
+    assert found["OTR", "disputes"] == pytest.approx(1e-4 * 8 * (21000 + 5000 + 480 * 16) * gas)
+    assert found["opML", "validator"] == pytest.approx(serving)
+    assert found["opML", "disputes"] == pytest.approx(found["OTR", "disputes"] * 102 / 8)
+    assert found["ZKML", "proofs"] == pytest.approx(0.98)
+    assert found["PoQ", "judges"] == pytest.approx(3 * 0.00061 * 2.95 / 3600)
+    assert found["PoQ", "commitment"] == pytest.approx(4 * 43676 * gas / 50)
+
+
+def test_payers_add_up(cited, case):
+    found = money.items(cited, case)
+    table = money.by_payer(money.as_records(found))
+    for system in ("centralised", "OTR", "opML", "ZKML", "PoQ"):
+        parts = {record["payer"]: record["usd"] for record in table if record["system"] == system}
+        assert parts["all"] == pytest.approx(sum(parts[payer] for payer in money.PAYERS))
+        assert parts["all"] == pytest.approx(money.total_usd(found, system))
+    assert {item.payer for item in found} == set(money.PAYERS)
+
+
+def test_measured_gas_and_proofs_are_preferred(cited):
+    contracts = {"commit_gas": 45_905, "move_gas": 60_000, "verify_gas": 300_000}
+    for function, name in (
+        (inputs.commit_gas, "commit_gas"),
+        (inputs.move_gas, "move_gas"),
+        (inputs.verify_gas, "verify_gas"),
+    ):
+        assert function(cited, contracts) == Number(
+            contracts[name], "gas", "measured", function(cited, contracts).source
+        )
+        assert function(cited).kind != "measured"
+    case = study.prices(cited, capacity_per_s=9.0, kept=0.9, rate_per_s=5.0, proof_usd=1.0, contracts=contracts)
+    assert (case.commit.value, case.verify.value, case.move.value) == (45_905, 300_000, 60_000)
+    assert "ours" not in inputs.provers(cited)
+    assert inputs.provers(cited, {"proof_s": 4.8})["ours"].kind == "measured"
+
+
+@pytest.mark.parametrize(
+    ("field", "bad"), [("capacity_per_s", 0.0), ("kept", 0.0), ("kept", 1.2), ("proof_usd", -1.0), ("disputed", 0.0)]
+)
+def test_impossible_prices_are_refused(case, field, bad):
+    with pytest.raises(ParameterError, match=field):
+        replace(case, **{field: bad})
+
+
+def test_an_unknown_chain_is_refused(cited):
+    with pytest.raises(ParameterError, match="chain"):
+        money.gas_price_eth(cited, "Solana")
+    assert money.gas_price_eth(cited, "L1") == pytest.approx(0.3e-9)
+
+
+def test_measurements_come_from_the_stored_runs(project, cited):
+    from otr_core.artifact.results import read_result
+
+    runs = [read_result(project.results, name)[1] for name in ("native_run", "trace_cost")]
+    found = inputs.measurements(cited, *runs)
+    by_name = {name: ms for name, ms, _ in runs[0]["cpu"]}
+    assert found.sign_s == pytest.approx(by_name["receipt signing"] / 1000)
+    assert found.verify_s == pytest.approx(by_name["receipt verification"] / 1000)
+    assert found.hash_s == pytest.approx(80 * (8192 + 2048) * 2 / runs[1]["sha256_1kib_bytes_per_cpu_s"])
+    with pytest.raises(DataError, match="signing"):
+        inputs.measurements(cited, {"cpu": []}, runs[1])
