@@ -1,0 +1,206 @@
+"""The adversary: a few layers of the honest model, distilled from bought answers, then tuned against the judge.
+
+What a rational operator has: the honest model's public weights, answers it paid for, and its own copy of the judge. It
+keeps four of thirty layers, learns to imitate (supervised, loss on the answer only, embeddings frozen), and then repeats:
+sample several answers to each training prompt, keep the one the judge likes best, learn that one. It never looks at
+whether an answer is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from otr_core.evaluation.poq.questions import Question
+from otr_core.inference.model import NativeModel, Tensors, torch_threads
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Report = Callable[[str], None]
+Scores = Callable[[Sequence[Question], Sequence[str]], "np.ndarray"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the adversary is made. The values were fixed before any held-out question was asked.
+
+    Attributes:
+        layers: decoder layers kept, 0-based. bought: honest answers paid for. max_tokens: of any answer.
+        distil_steps, distil_rate: steps of ``batch`` answers and Adam rate (falls linearly to 0).
+        rounds: of best-of-n tuning, each with ``prompts`` prompts, ``samples`` answers a prompt at ``temperature``,
+            then ``tune_steps`` steps at ``tune_rate`` on the best answers.
+    """
+
+    layers: tuple[int, ...] = (0, 1, 28, 29)
+    bought: int = 96
+    max_tokens: int = 24
+    batch: int = 16
+    distil_steps: int = 48
+    distil_rate: float = 1e-3
+    rounds: int = 5
+    prompts: int = 24
+    samples: int = 16
+    temperature: float = 1.0
+    tune_steps: int = 10
+    tune_rate: float = 3e-4
+
+
+#: A few steps of everything: whether the pipeline runs, never whether the attack works.
+SMOKE = Recipe(bought=4, max_tokens=6, batch=4, distil_steps=2, rounds=1, prompts=2, samples=2, tune_steps=1)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt and an answer to be learnt, as token ids; the answer ends in the stop token if it came to one."""
+
+    prompt_ids: tuple[int, ...]
+    answer_ids: tuple[int, ...]
+
+
+def trainable_copy(model: NativeModel) -> Any:
+    """A module with its own weights to train in; embeddings stay frozen (they are most of it and fit already)."""
+    from transformers import LlamaForCausalLM
+
+    config = type(model.module.config)(**{**model.architecture.config(), "attn_implementation": "sdpa"})
+    module = LlamaForCausalLM(config)
+    module.load_state_dict({name: value.clone() for name, value in model.module.state_dict().items()})
+    module.requires_grad_(True)
+    module.model.embed_tokens.requires_grad_(False)
+    module.lm_head.requires_grad_(False)
+    return module.train()
+
+
+def tensors_of(module: Any) -> Tensors:
+    """The module's tensors by checkpoint name, the tied output matrix left out."""
+    return {name: value.detach() for name, value in module.state_dict().items() if name != "lm_head.weight"}
+
+
+def train(
+    module: Any, examples: Sequence[Example], *, steps: int, batch: int, rate: float, seed: int, decay: bool, pad: int
+) -> list[float]:
+    """Supervised steps on ``examples`` (reshuffled every pass); returns the loss of each step, nats per answer token."""
+    import random
+
+    import torch
+
+    parameters = [value for value in module.parameters() if value.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0)
+    draws, queue, losses = random.Random(f"poq training {seed}"), [], []
+    for step in range(steps):
+        while len(queue) < batch:
+            queue += draws.sample(list(examples), len(examples))
+        chosen, queue = queue[:batch], queue[batch:]
+        for group in optimiser.param_groups:
+            group["lr"] = rate * (1 - step / steps) if decay else rate
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = answer_loss(module, chosen, pad)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+def answer_loss(module: Any, examples: Sequence[Example], pad: int) -> Any:
+    """Mean negative log likelihood of the answer tokens, nats (a tensor with gradients)."""
+    import torch
+
+    rows = [(*example.prompt_ids, *example.answer_ids) for example in examples]
+    width = max(map(len, rows))
+    ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+    states = module.model(input_ids=ids, attention_mask=mask).last_hidden_state
+    wanted = [(number, position - 1) for number, example in enumerate(examples)
+              for position in range(len(example.prompt_ids), len(rows[number]))]  # fmt: skip
+    first, second = (torch.tensor(side) for side in zip(*wanted, strict=True))
+    logits = module.lm_head(states[first, second]).float()
+    return torch.nn.functional.cross_entropy(logits, ids[first, second + 1])
+
+
+def sample_answers(
+    module: Any, prompts: Sequence[tuple[int, ...]], *, samples: int, max_tokens: int, temperature: float,
+    seed: int, stop_ids: Sequence[int], pad: int,
+) -> list[tuple[int, ...]]:  # fmt: skip
+    """``samples`` drawn answers to each prompt, prompt by prompt: token ids, the stop token included."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    width = max(map(len, prompts))
+    ids = torch.tensor([[*[pad] * (width - len(row)), *row] for row in prompts])
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts])
+    chosen: list[Any] = []
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        places = (mask.cumsum(-1) - 1).clamp(min=0)
+        step = module(input_ids=ids, attention_mask=mask, position_ids=places, use_cache=True, logits_to_keep=1)
+        cache, logits = step.past_key_values, step.logits[:, -1].repeat_interleave(samples, 0)
+        cache.batch_repeat_interleave(samples)
+        mask, last = mask.repeat_interleave(samples, 0), places[:, -1:].repeat_interleave(samples, 0)
+        stops, done = torch.tensor(list(stop_ids)), torch.zeros(len(mask), dtype=torch.bool)
+        while True:
+            odds = torch.softmax(logits.float() / temperature, -1)
+            token = torch.multinomial(odds, 1, generator=generator)
+            chosen.append(torch.where(done, -1, token[:, 0]))
+            done |= torch.isin(token[:, 0], stops)
+            if len(chosen) == max_tokens or bool(done.all()):
+                break
+            mask, last = torch.cat([mask, mask.new_ones(len(mask), 1)], -1), last + 1
+            step = module(
+                input_ids=token, attention_mask=mask, position_ids=last, past_key_values=cache, use_cache=True
+            )
+            logits = step.logits[:, -1]
+    rows = torch.stack(chosen, -1).tolist()
+    return [tuple(token for token in row if token >= 0) for row in rows]
+
+
+def tune_against(
+    module: Any, model: NativeModel, questions: Sequence[Question], prompts: Sequence[tuple[int, ...]],
+    judge: Scores, recipe: Recipe, *, seed: int, report: Report,
+) -> list[dict[str, float]]:  # fmt: skip
+    """``recipe.rounds`` of best-of-n tuning on training questions; ``module`` is changed. One record a round:
+    mean judge score of all samples and of the selected ones."""
+    import numpy as np
+
+    stop_ids, history = model.architecture.stop_ids, []
+    pad = _pad(model)
+    for number in range(recipe.rounds):
+        part = slice(number * recipe.prompts, (number + 1) * recipe.prompts)
+        asked, given = questions[part], prompts[part]
+        module.eval()
+        drawn = sample_answers(
+            module, given, samples=recipe.samples, max_tokens=recipe.max_tokens, temperature=recipe.temperature,
+            seed=1000 * seed + number, stop_ids=stop_ids, pad=pad,
+        )  # fmt: skip
+        texts = [model.tokenizer.decode(row, skip_special_tokens=True) for row in drawn]
+        repeated = [question for question in asked for _ in range(recipe.samples)]
+        scores = judge(repeated, texts).reshape(len(asked), recipe.samples)
+        best = scores.argmax(1)
+        examples = [Example(given[row], drawn[row * recipe.samples + int(best[row])]) for row in range(len(asked))]
+        history.append({"mean": float(np.mean(scores)), "selected": float(np.mean(scores.max(1)))})
+        report(f"judge round {number + 1} of {recipe.rounds}: {history[-1]}")
+        module.train()
+        train(
+            module, examples, steps=recipe.tune_steps, batch=recipe.batch, rate=recipe.tune_rate,
+            seed=1000 * seed + number, decay=False, pad=pad,
+        )  # fmt: skip
+    return history
+
+
+def distil(module: Any, model: NativeModel, bought: Sequence[Example], recipe: Recipe, *, seed: int) -> list[float]:
+    """Imitation of the bought answers; returns the loss of each step."""
+    return train(
+        module, bought, steps=recipe.distil_steps, batch=recipe.batch, rate=recipe.distil_rate, seed=seed,
+        decay=True, pad=_pad(model),
+    )  # fmt: skip
+
+
+def in_one_thread(work: Callable[[], Any]) -> Any:
+    """``work()`` with one torch thread: the same bits again on the same machine."""
+    with torch_threads(1):
+        return work()
+
+
+def _pad(model: NativeModel) -> int:
+    return int(model.architecture.stop_ids[0])
