@@ -1,9 +1,9 @@
 """The adversary: a few layers of the honest model, distilled from bought answers, then tuned against the judge.
 
 What a rational operator has: the honest model's public weights, answers it paid for, and its own copy of the judge. It
-keeps four of thirty layers, learns to imitate (supervised, loss on the answer only, embeddings frozen), and then repeats:
-sample several answers to each training prompt, keep the one the judge likes best, learn that one. It never looks at
-whether an answer is right.
+keeps four of thirty layers, learns to imitate (supervised, loss on the answer only, embeddings frozen), and then, round
+by round, samples several answers to each training prompt, keeps the one the judge likes best, and learns that one. It
+never looks at whether an answer is right.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from otr_core.evaluation.poq.questions import Question
-from otr_core.inference.model import NativeModel, Tensors, torch_threads
+from otr_core.inference.model import NativeModel, Tensors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,14 +80,15 @@ def tensors_of(module: Any) -> Tensors:
 def train(
     module: Any, examples: Sequence[Example], *, steps: int, batch: int, rate: float, seed: int, decay: bool, pad: int
 ) -> list[float]:
-    """Supervised steps on ``examples`` (reshuffled every pass); returns the loss of each step, nats per answer token."""
+    """Supervised steps on ``examples`` (reshuffled every pass); gives each step's loss, nats a token."""
     import random
 
     import torch
 
     parameters = [value for value in module.parameters() if value.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0)
-    draws, queue, losses = random.Random(f"poq training {seed}"), [], []
+    draws, losses = random.Random(f"poq training {seed}"), []
+    queue: list[Example] = []
     for step in range(steps):
         while len(queue) < batch:
             queue += draws.sample(list(examples), len(examples))
@@ -194,12 +195,6 @@ def distil(module: Any, model: NativeModel, bought: Sequence[Example], recipe: R
         module, bought, steps=recipe.distil_steps, batch=recipe.batch, rate=recipe.distil_rate, seed=seed,
         decay=True, pad=_pad(model),
     )  # fmt: skip
-
-
-def in_one_thread(work: Callable[[], Any]) -> Any:
-    """``work()`` with one torch thread: the same bits again on the same machine."""
-    with torch_threads(1):
-        return work()
 
 
 def _pad(model: NativeModel) -> int:

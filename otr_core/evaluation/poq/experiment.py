@@ -4,6 +4,7 @@ goes on where it was; texts, token ids and CPU times come out, weights stay in t
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -112,7 +113,7 @@ def likelihoods(model: NativeModel, questions: Sequence[Question], answers: Sequ
 def serving_cost(models: Mapping[str, Model], questions: Sequence[Question], max_tokens: int) -> dict[str, Any]:
     """CPU milliseconds of serving, the models taking turns on each question so that the machine's drift hits all alike.
 
-    Returns, by model: median over questions of the prompt's CPU ms, of CPU ms per further token, and of CPU ms per answer.
+    Returns, by model: medians over questions of CPU ms for the prompt, per further token, and per answer.
     """
     import statistics
 
@@ -131,7 +132,7 @@ def serving_cost(models: Mapping[str, Model], questions: Sequence[Question], max
                     token = model.choose(session.feed([token]), Decoding(max_tokens), tokens)
                     tokens += 1
                 clock.append(time.process_time())
-                prefill, decode = (1000 * (b - a) for a, b in zip(clock, clock[1:], strict=False))
+                prefill, decode = (1000 * (b - a) for a, b in itertools.pairwise(clock))
                 times[name].append((prefill, decode / max(1, tokens - 1), prefill + decode))
     names = ("prompt_ms", "token_ms", "answer_ms")
     return {

@@ -3,7 +3,7 @@
 PoQ pays by what such a judge says (arXiv 2405.17934 uses cross-encoders, 2512.16317 also bi-encoders). Three judges:
 
 * ``question``: cosine of question and answer, the context unseen. The adversary is tuned against this one.
-* ``context``: the control: cosine of context with question, and answer. Same network, sees what the answer must rest on.
+* ``context``: the control: cosine of answer and context with question. Same network; sees what the answer must rest on.
 * ``lexical``: held out and of another kind: the share of the answer's content words that context or question holds.
   No network, so nothing of the attacked judge's weights is in it; the adversary is never selected by it.
 """
@@ -26,10 +26,8 @@ JUDGES = ("question", "context", "lexical")
 ATTACKED = "question"
 
 # Words that say nothing about an answer's matter.
-_FUNCTION_WORDS = frozenset(
-    """a an the is are was be been and or of in on at to for from by with as it its his her their he she they who whose
-    which that this these what where does do did has have had s""".split()
-)
+_FUNCTION_WORDS = """a an the is are was be been and or of in on at to for from by with as it its his her their he she
+    they who whose which that this these what where does do did has have had s"""
 
 
 @dataclass(frozen=True)
@@ -96,12 +94,17 @@ def lexical_judge(questions: Sequence[Question], answers: Sequence[str]) -> np.n
     """The held-out judge: share of the answer's content words that stand in context or question; 0 without any."""
     import numpy as np
 
-    scores = []
+    empty, scores = set(_words(_FUNCTION_WORDS)), []
     for question, answer in zip(questions, answers, strict=True):
         known = set(_words(f"{question.context} {question.question}"))
-        said = [word for word in _words(answer) if word not in _FUNCTION_WORDS]
+        said = [word for word in _words(answer) if word not in empty]
         scores.append(sum(word in known for word in said) / len(said) if said else 0.0)
     return np.array(scores)
+
+
+def reference_likeness(embedder: Embedder) -> Judge:
+    """Likeness of the answer to a right one: no judge of PoQ, which has no right answer to compare with (L39 only)."""
+    return _cosine(embedder, lambda question: question.reference)
 
 
 def all_judges(embedder: Embedder) -> dict[str, Judge]:

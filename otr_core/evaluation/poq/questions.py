@@ -18,19 +18,20 @@ SIDES = ("training", "held-out")
 #: Questions of the evaluation, and how many of them (the first) the comparison of four systems asks.
 HELD_OUT, COMPARISON = 200, 32
 
-# Even places train, odd places are held out.
-_NAMES = """Ada Tom Mila Hugo Nora Ivan Elena Omar Lucy Felix Ruth Diego Greta Amir Clara Boris Hana Pavel Irene Jonas
-Selma Victor Wanda Peter Zoe Marco Alice Rafael Yara Simon Petra Oscar Linda Karl Emma Bruno Vera Martin Judith
-Walter""".split()
-_VALUES = {
+# Words in even places train, those in odd places are held out.
+_WORDS = {
+    "name": """Ada Tom Mila Hugo Nora Ivan Elena Omar Lucy Felix Ruth Diego Greta Amir Clara Boris Hana Pavel Irene
+        Jonas Selma Victor Wanda Peter Zoe Marco Alice Rafael Yara Simon Petra Oscar Linda Karl Emma Bruno Vera Martin
+        Judith Walter""",
     "city": """Lisbon Oslo Vienna Madrid Prague Dublin Athens Berlin Cairo Tokyo Geneva Boston Naples Warsaw Seville
-Helsinki Lyon Munich Bogota Toronto Riga Chicago Porto Delhi""".split(),
-    "job": """baker nurse teacher lawyer farmer pilot plumber dentist painter chemist gardener butcher librarian mechanic
-tailor engineer singer carpenter postman architect waiter journalist fisherman translator""".split(),
-    "pet": """parrot cat rabbit horse hamster goat turtle dog donkey snake canary lizard goldfish pony duck mouse""".split(),
+        Helsinki Lyon Munich Bogota Toronto Riga Chicago Porto Delhi""",
+    "job": """baker nurse teacher lawyer farmer pilot plumber dentist painter chemist gardener butcher librarian
+        mechanic tailor engineer singer carpenter postman architect waiter journalist fisherman translator""",
+    "pet": """parrot cat rabbit horse hamster goat turtle dog donkey snake canary lizard goldfish pony duck mouse""",
     "colour": """green blue purple red orange yellow white brown pink black silver grey violet turquoise crimson
-golden""".split(),
-}  # fmt: skip
+        golden""",
+}
+_POOLS = {kind: words.split() for kind, words in _WORDS.items()}
 _CONTEXTS = (
     "{name} lives in {city}, works as a {job}, has a {pet} and likes the colour {colour}.",
     "{name} is a {job} from {city} whose favourite colour is {colour} and whose pet is a {pet}.",
@@ -43,15 +44,24 @@ _QUESTIONS = {
 }
 
 
+_REFERENCES = {
+    "city": "{name} lives in {truth}.",
+    "job": "{name} is a {truth}.",
+    "pet": "{name} has a {truth}.",
+    "colour": "{name} likes the colour {truth}.",
+}
+
+
 @dataclass(frozen=True)
 class Question:
     """One question about one person.
 
     Attributes:
-        context: the sentence that holds the answer. question: what is asked. truth: the value that answers it.
-        kind: one of ``KINDS``.
+        name: the person. context: the sentence that holds the answer. question: what is asked.
+        truth: the value that answers it. kind: one of ``KINDS``.
     """
 
+    name: str
     context: str
     question: str
     truth: str
@@ -62,15 +72,15 @@ class Question:
         """What the model is asked, as one user message."""
         return f"{self.context} {self.question} Answer in one sentence."
 
+    @property
+    def reference(self) -> str:
+        """A right answer, in one plain sentence."""
+        return _REFERENCES[self.kind].format(name=self.name, truth=self.truth)
 
-def values(kind: str, side: str) -> list[str]:
-    """The values of a ``kind`` that belong to a ``side``."""
-    return _VALUES[kind][SIDES.index(side) :: 2]
 
-
-def names(side: str) -> list[str]:
-    """The people of a ``side``."""
-    return _NAMES[SIDES.index(side) :: 2]
+def words(kind: str, side: str) -> list[str]:
+    """The words of a ``kind`` (one of ``KINDS``, or "name") that belong to a ``side``."""
+    return _POOLS[kind][SIDES.index(side) :: 2]
 
 
 def draw_questions(count: int, side: str, seed: int) -> list[Question]:
@@ -87,11 +97,11 @@ def draw_questions(count: int, side: str, seed: int) -> list[Question]:
     found: dict[Question, None] = {}
     while len(found) < count:
         kind = KINDS[len(found) % len(KINDS)]
-        name = draws.choice(names(side))
-        facts = {one: draws.choice(values(one, side)) for one in KINDS}
+        name = draws.choice(words("name", side))
+        facts = {one: draws.choice(words(one, side)) for one in KINDS}
         context = draws.choice(_CONTEXTS).format(name=name, **facts)
         question = draws.choice(_QUESTIONS[kind]).format(name=name)
-        found.setdefault(Question(context, question, facts[kind], kind))
+        found.setdefault(Question(name, context, question, facts[kind], kind))
     return list(found)
 
 
@@ -107,8 +117,8 @@ def comparison_questions(seed: int) -> list[Question]:
 
 def is_right(question: Question, answer: str) -> bool:
     """Whether ``answer`` names the true value and no other value of that kind (of either side), whole words only."""
-    words = re.findall(r"[^\W_]+", answer.lower())
-    said = {value for value in _VALUES[question.kind] if value.lower() in words}
+    given = re.findall(r"[^\W_]+", answer.lower())
+    said = {value for value in _POOLS[question.kind] if value.lower() in given}
     return said == {question.truth}
 
 
