@@ -1,9 +1,10 @@
 """The adversary: a few layers of the honest model, distilled from bought answers, then tuned against the judge.
 
-What a rational operator has: the honest model's public weights, answers it paid for, and its own copy of the judge. It
-keeps four of thirty layers, learns to imitate (supervised, loss on the answer only, embeddings frozen), and then, round
-by round, samples several answers to each training prompt, keeps the one the judge likes best, and learns that one. It
-never looks at whether an answer is right.
+What a rational operator has: the honest model's public weights, answers it paid for, questions it makes up, and its own
+copy of the judge. It keeps four of thirty layers, two early ones, one that copies, and the last; learns to read on
+made-up questions; learns to imitate the bought answers; and then, round by round, samples several answers to each
+training prompt, keeps the one the judge likes best, and learns that one. Embeddings stay frozen. It never looks at
+whether an answer is right.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from otr_core.evaluation.poq.questions import Question
+from otr_core.evaluation.poq.questions import Question, draw_questions
 from otr_core.inference.model import NativeModel, Tensors
 
 if TYPE_CHECKING:
@@ -24,31 +25,42 @@ Scores = Callable[[Sequence[Question], Sequence[str]], "np.ndarray"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the adversary is made. The values were fixed before any held-out question was asked.
+    """How the adversary is made.
+
+    A first recipe (layers 0, 1, 28, 29, no reading, twenty names to train on) failed: on names it had not seen the
+    judge gave it 0.17. This one was fixed before any answer of it to a held-out question was seen.
 
     Attributes:
-        layers: decoder layers kept, 0-based. bought: honest answers paid for. max_tokens: of any answer.
-        distil_steps, distil_rate: steps of ``batch`` answers and Adam rate (falls linearly to 0).
+        layers: decoder layers kept, 0-based. In the honest model layers 17 and 18 look up what followed an earlier
+            occurrence of a word; layers 0 and 1 tell them what precedes it.
+        read_steps, read_batch: steps on made-up questions, loss on the question after its context; nothing is bought.
+        bought: honest answers paid for. max_tokens: of any answer. distil_steps: of ``batch`` answers.
+        rate: Adam rate of reading and imitation (falls linearly to 0 in each).
         rounds: of best-of-n tuning, each with ``prompts`` prompts, ``samples`` answers a prompt at ``temperature``,
             then ``tune_steps`` steps at ``tune_rate`` on the best answers.
     """
 
-    layers: tuple[int, ...] = (0, 1, 28, 29)
-    bought: int = 96
+    layers: tuple[int, ...] = (0, 1, 17, 29)
+    read_steps: int = 90
+    read_batch: int = 32
+    bought: int = 64
     max_tokens: int = 24
     batch: int = 16
-    distil_steps: int = 48
-    distil_rate: float = 1e-3
-    rounds: int = 5
+    distil_steps: int = 36
+    rate: float = 1e-3
+    rounds: int = 4
     prompts: int = 24
-    samples: int = 16
+    samples: int = 8
     temperature: float = 1.0
-    tune_steps: int = 10
+    tune_steps: int = 8
     tune_rate: float = 3e-4
 
 
 #: A few steps of everything: whether the pipeline runs, never whether the attack works.
-SMOKE = Recipe(bought=4, max_tokens=6, batch=4, distil_steps=2, rounds=1, prompts=2, samples=2, tune_steps=1)
+SMOKE = Recipe(
+    read_steps=2, read_batch=2, bought=4, max_tokens=6, batch=4, distil_steps=2, rounds=1, prompts=2, samples=2,
+    tune_steps=1,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -125,7 +137,10 @@ def sample_answers(
     module: Any, prompts: Sequence[tuple[int, ...]], *, samples: int, max_tokens: int, temperature: float,
     seed: int, stop_ids: Sequence[int], pad: int,
 ) -> list[tuple[int, ...]]:  # fmt: skip
-    """``samples`` drawn answers to each prompt, prompt by prompt: token ids, the stop token included."""
+    """``samples`` drawn answers to each prompt, prompt by prompt: token ids, the stop token included.
+
+    Temperature 0 is greedy, in fp32; above it draws are made in bf16, whose rounding is small against the drawing.
+    """
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -133,7 +148,7 @@ def sample_answers(
     ids = torch.tensor([[*[pad] * (width - len(row)), *row] for row in prompts])
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts])
     chosen: list[Any] = []
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=temperature > 0):
         places = (mask.cumsum(-1) - 1).clamp(min=0)
         step = module(input_ids=ids, attention_mask=mask, position_ids=places, use_cache=True, logits_to_keep=1)
         cache, logits = step.past_key_values, step.logits[:, -1].repeat_interleave(samples, 0)
@@ -141,8 +156,11 @@ def sample_answers(
         mask, last = mask.repeat_interleave(samples, 0), places[:, -1:].repeat_interleave(samples, 0)
         stops, done = torch.tensor(list(stop_ids)), torch.zeros(len(mask), dtype=torch.bool)
         while True:
-            odds = torch.softmax(logits.float() / temperature, -1)
-            token = torch.multinomial(odds, 1, generator=generator)
+            if temperature == 0:
+                token = logits.argmax(-1, keepdim=True)
+            else:
+                odds = torch.softmax(logits.float() / temperature, -1)
+                token = torch.multinomial(odds, 1, generator=generator)
             chosen.append(torch.where(done, -1, token[:, 0]))
             done |= torch.isin(token[:, 0], stops)
             if len(chosen) == max_tokens or bool(done.all()):
@@ -189,12 +207,41 @@ def tune_against(
     return history
 
 
+def read(module: Any, model: NativeModel, recipe: Recipe, *, seed: int) -> list[float]:
+    """Steps on made-up training questions, no prompt twice; the loss is that of the question after its context, which
+    can only be low for who looks up the name."""
+    made_up = draw_questions(recipe.read_steps * recipe.read_batch, "training", seed + 2_000_000)
+    examples = [
+        Example(
+            tuple(model.tokenizer(one.context)["input_ids"]), tuple(model.tokenizer(f" {one.question}")["input_ids"])
+        )
+        for one in made_up
+    ]
+    return train(
+        module, examples, steps=recipe.read_steps, batch=recipe.read_batch, rate=recipe.rate, seed=seed, decay=True,
+        pad=_pad(model),
+    )  # fmt: skip
+
+
 def distil(module: Any, model: NativeModel, bought: Sequence[Example], recipe: Recipe, *, seed: int) -> list[float]:
     """Imitation of the bought answers; returns the loss of each step."""
     return train(
-        module, bought, steps=recipe.distil_steps, batch=recipe.batch, rate=recipe.distil_rate, seed=seed,
+        module, bought, steps=recipe.distil_steps, batch=recipe.batch, rate=recipe.rate, seed=seed,
         decay=True, pad=_pad(model),
     )  # fmt: skip
+
+
+def answer_batches(
+    model: NativeModel, prompts: Sequence[tuple[int, ...]], max_tokens: int, batch: int = 16
+) -> list[tuple[int, ...]]:
+    """Greedy answers to ``prompts``, token ids; several at a time, which is cheaper and rounds a little differently."""
+    found: list[tuple[int, ...]] = []
+    for start in range(0, len(prompts), batch):
+        found += sample_answers(
+            model.module, prompts[start : start + batch], samples=1, max_tokens=max_tokens, temperature=0.0, seed=0,
+            stop_ids=model.architecture.stop_ids, pad=_pad(model),
+        )  # fmt: skip
+    return found
 
 
 def _pad(model: NativeModel) -> int:

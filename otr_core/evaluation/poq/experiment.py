@@ -11,7 +11,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from otr_core.evaluation.poq.adversary import Example, Recipe, Report, distil, tensors_of, trainable_copy, tune_against
+from otr_core.evaluation.poq.adversary import (
+    Example,
+    Recipe,
+    Report,
+    answer_batches,
+    distil,
+    read,
+    tensors_of,
+    trainable_copy,
+    tune_against,
+)
 from otr_core.evaluation.poq.judges import Judge
 from otr_core.evaluation.poq.questions import Question, draw_questions
 from otr_core.files import whole_file, write_text
@@ -41,7 +51,7 @@ def answer_all(
 def make_adversary(
     folder: Path, work: Path, judge: Judge, recipe: Recipe, *, seed: int, report: Report
 ) -> dict[str, Any]:
-    """Buy answers, distil, tune. ``work`` then holds ``distilled`` and ``tuned`` safetensors; returns the history.
+    """Read, buy answers, distil, tune. ``work`` then holds the weights of both stages; returns the history.
 
     Args:
         folder: the honest checkpoint. seed: of questions, order and draws; seeds share nothing.
@@ -49,17 +59,12 @@ def make_adversary(
     done = work / "history.json"
     if done.is_file():
         return dict(json.loads(done.read_text("utf-8")))
-    honest = load_native(folder)
-    asked = draw_questions(recipe.bought, "training", seed)
-    answers = answer_all(honest, asked, recipe.max_tokens, work / "bought.json", report=report)
-    bought = [
-        Example(prompt_tokens(honest, question.prompt, recipe.max_tokens), tuple(row["token_ids"]))
-        for question, row in zip(asked, answers, strict=True)
-    ]
-    small = load_cut(folder, recipe)
+    small, started = load_cut(folder, recipe), time.process_time()
     with torch_threads(1):
         module = trainable_copy(small)
-        started = time.process_time()
+        reading = read(module, small, recipe, seed=seed)
+        report(f"reading: loss {reading[0]:.2f} to {reading[-1]:.3f}, {time.process_time() - started:.0f} CPU s")
+        bought = buy(folder, recipe, seed=seed)
         losses = distil(module, small, bought, recipe, seed=seed)
         report(f"distilled: loss {losses[0]:.2f} to {losses[-1]:.3f}, {time.process_time() - started:.0f} CPU s")
         save_tensors(tensors_of(module), work / "distilled.safetensors")
@@ -67,10 +72,31 @@ def make_adversary(
         prompts = [prompt_tokens(small, question.prompt, recipe.max_tokens) for question in pool]
         rounds = tune_against(module, small, pool, prompts, judge, recipe, seed=seed, report=report)
         save_tensors(tensors_of(module), work / "tuned.safetensors")
-    history = {"losses": [round(loss, 4) for loss in losses], "rounds": rounds,
-               "cpu_s": round(time.process_time() - started, 1)}  # fmt: skip
+    history = {
+        "reading": [round(loss, 4) for loss in reading], "losses": [round(loss, 4) for loss in losses],
+        "rounds": rounds, "cpu_s": round(time.process_time() - started, 1),
+    }  # fmt: skip
     write_text(done, json.dumps(history))
     return history
+
+
+def buy(folder: Path, recipe: Recipe, *, seed: int) -> list[Example]:
+    """Honest answers to training questions, as bought from the honest model."""
+    honest = load_native(folder)
+    prompts = [
+        prompt_tokens(honest, question.prompt, recipe.max_tokens)
+        for question in draw_questions(recipe.bought, "training", seed)
+    ]
+    answers = answer_batches(honest, prompts, recipe.max_tokens)
+    return [Example(*pair) for pair in zip(prompts, answers, strict=True)]
+
+
+def adversary_answers(model: NativeModel, questions: Sequence[Question], max_tokens: int) -> list[dict[str, Any]]:
+    """Greedy answers, several at a time: text, token ids."""
+    prompts = [prompt_tokens(model, question.prompt, max_tokens) for question in questions]
+    with torch_threads(1):
+        rows = answer_batches(model, prompts, max_tokens)
+    return [{"text": model.tokenizer.decode(row, skip_special_tokens=True), "token_ids": list(row)} for row in rows]
 
 
 def load_cut(folder: Path, recipe: Recipe, tensors: Tensors | None = None) -> NativeModel:
@@ -96,17 +122,35 @@ def save_tensors(tensors: Tensors, path: Path) -> None:
         save_file({name: value.contiguous() for name, value in tensors.items()}, part)
 
 
-def likelihoods(model: NativeModel, questions: Sequence[Question], answers: Sequence[Sequence[int]]) -> list[float]:
-    """Mean negative log likelihood of each answer's tokens under ``model`` given the prompt, nats per token."""
+def likelihoods(
+    model: NativeModel, questions: Sequence[Question], answers: Sequence[Sequence[Sequence[int]]], *, report: Report
+) -> list[list[float]]:
+    """Mean negative log likelihood of answers under ``model`` given the prompt, nats per token.
+
+    Args:
+        answers: models × questions × token ids. A prompt is run once, for all answers to it.
+
+    Returns:
+        one value a question, for each model.
+    """
     import torch
 
-    found = []
+    found: list[list[float]] = [[] for _ in answers]
     with torch_threads(1), torch.inference_mode():
-        for question, answer in zip(questions, answers, strict=True):
-            prompt = prompt_tokens(model, question.prompt, len(answer))
-            ids = torch.tensor([[*prompt, *answer]])
-            logits = model.module(input_ids=ids[:, :-1], logits_to_keep=len(answer)).logits[0].float()
-            found.append(float(torch.nn.functional.cross_entropy(logits, ids[0, len(prompt) :])))
+        for number, question in enumerate(questions):
+            prompt = prompt_tokens(model, question.prompt, 1)
+            first = model.module(input_ids=torch.tensor([prompt]), use_cache=True, logits_to_keep=1)
+            rows = [list(of_model[number]) for of_model in answers]
+            first.past_key_values.batch_repeat_interleave(len(rows))
+            width = max(map(len, rows))
+            ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
+            rest = model.module(input_ids=ids, past_key_values=first.past_key_values, use_cache=True).logits
+            logits = torch.cat([first.logits.expand(len(rows), -1, -1), rest[:, :-1]], 1).float()
+            for row, tokens in enumerate(rows):  # what pads a row stands behind it and does not reach it
+                part = torch.nn.functional.cross_entropy(logits[row, : len(tokens)], ids[row, : len(tokens)])
+                found[row].append(float(part))
+            if (number + 1) % 50 == 0:
+                report(f"likelihoods: {number + 1} of {len(questions)} questions")
     return found
 
 

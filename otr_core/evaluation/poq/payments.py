@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from otr_core.evaluation.poq import rewards
-from otr_core.evaluation.poq.scores import HONEST, Experiment
+from otr_core.evaluation.poq.scores import HONEST, Experiment, answer_ms
 
 #: Assessors by the judge each of them runs. Light judges are alike: most nodes run the cheapest one.
 PANELS: Mapping[str, tuple[str, ...]] = {
@@ -43,8 +43,8 @@ def reward_rows(experiment: Experiment) -> list[dict[str, Any]]:
     rows = []
     for formula, assessors, pay in _formulas(experiment):
         honest = pay(HONEST)
-        cheats = [pay(name) for name in experiment.tuned()]
-        cheaper = [_cost(experiment, HONEST) / _cost(experiment, name) for name in experiment.tuned()]
+        cheats = [pay(name) for name in experiment.adversaries()]
+        cheaper = [answer_ms(experiment, HONEST) / answer_ms(experiment, name) for name in experiment.adversaries()]
         ratios = [cheat / honest for cheat in cheats]
         rows.append({
             "formula": formula, "assessors": assessors, "honest": honest, "adversary": float(np.mean(cheats)),
@@ -52,10 +52,6 @@ def reward_rows(experiment: Experiment) -> list[dict[str, Any]]:
             "ratio_per_cpu": float(np.mean([r * c for r, c in zip(ratios, cheaper, strict=True)])),
         })  # fmt: skip
     return rows
-
-
-def _cost(experiment: Experiment, name: str) -> float:
-    return float(experiment.stored["cost"][name]["answer_ms"])
 
 
 def _formulas(experiment: Experiment) -> Iterator[tuple[str, str, Any]]:
@@ -92,8 +88,8 @@ def _formulas(experiment: Experiment) -> Iterator[tuple[str, str, Any]]:
 
 def _cost_aware(experiment: Experiment, name: str, alpha: float, beta: float) -> float:
     quality = panel_scores(experiment, name, PANELS["one light judge"])[0]
-    largest = max(_cost(experiment, one) for one in (HONEST, *experiment.tuned()))
-    cost = np.full_like(quality, _cost(experiment, name) / largest)
+    largest = max(answer_ms(experiment, one) for one in (HONEST, *experiment.adversaries()))
+    cost = np.full_like(quality, answer_ms(experiment, name) / largest)
     return float(rewards.cost_aware_reward(quality, cost, alpha=alpha, beta=beta).mean())
 
 
@@ -101,7 +97,7 @@ def assessor_rows(experiment: Experiment, *, beta: float) -> list[dict[str, Any]
     """Mean share of the assessors' reward by judge, on honest answers and on the adversaries' (panel of five)."""
     panel = PANELS["five, three of them light"]
     rows = []
-    for group, names in {HONEST: [HONEST], "adversaries": experiment.tuned()}.items():
+    for group, names in {HONEST: [HONEST], "adversaries": experiment.adversaries()}.items():
         scores = np.concatenate([panel_scores(experiment, name, panel) for name in names], axis=1)
         shares = np.mean([rewards.assessor_shares(column, beta=beta) for column in scores.T], axis=0)
         rows += [

@@ -18,20 +18,50 @@ SIDES = ("training", "held-out")
 #: Questions of the evaluation, and how many of them (the first) the comparison of four systems asks.
 HELD_OUT, COMPARISON = 200, 32
 
-# Words in even places train, those in odd places are held out.
-_WORDS = {
-    "name": """Ada Tom Mila Hugo Nora Ivan Elena Omar Lucy Felix Ruth Diego Greta Amir Clara Boris Hana Pavel Irene
-        Jonas Selma Victor Wanda Peter Zoe Marco Alice Rafael Yara Simon Petra Oscar Linda Karl Emma Bruno Vera Martin
-        Judith Walter""",
-    "city": """Lisbon Oslo Vienna Madrid Prague Dublin Athens Berlin Cairo Tokyo Geneva Boston Naples Warsaw Seville
-        Helsinki Lyon Munich Bogota Toronto Riga Chicago Porto Delhi""",
-    "job": """baker nurse teacher lawyer farmer pilot plumber dentist painter chemist gardener butcher librarian
-        mechanic tailor engineer singer carpenter postman architect waiter journalist fisherman translator""",
-    "pet": """parrot cat rabbit horse hamster goat turtle dog donkey snake canary lizard goldfish pony duck mouse""",
-    "colour": """green blue purple red orange yellow white brown pink black silver grey violet turquoise crimson
-        golden""",
+_HELD_OUT = {
+    "name": """Tom Hugo Ivan Omar Felix Diego Amir Boris Pavel Jonas Victor Peter Marco Rafael Simon Oscar Karl Bruno
+        Martin Walter""",
+    "city": "Oslo Madrid Dublin Berlin Tokyo Boston Warsaw Helsinki Munich Toronto Chicago Delhi",
+    "job": """nurse lawyer pilot dentist chemist butcher mechanic engineer carpenter architect journalist
+        translator""",
+    "pet": "cat horse goat dog snake lizard pony mouse",
+    "colour": "blue red yellow brown black grey turquoise golden",
 }
-_POOLS = {kind: words.split() for kind, words in _WORDS.items()}
+# Many words, so that a model trained on them has to read the prompt instead of learning the words by heart.
+_TRAINING = {
+    "name": """Ada Mila Nora Elena Lucy Ruth Greta Clara Hana Irene Selma Wanda Zoe Alice Yara Petra Linda Emma Vera
+        Judith Adam Alan Albert Alex Amanda Amy Andrea Andrew Angela Anna Anthony Arthur Barbara Benjamin Betty Brandon
+        Brian Carl Carol Catherine Charles Christine Christopher Cynthia Daniel David Deborah Dennis Diana Donald
+        Dorothy Douglas Edward Elizabeth Emily Eric Ethan Eugene Evelyn Frances Frank Fred Gary George Gerald Gloria
+        Grace Gregory Hannah Harold Harry Heather Helen Henry Howard Isaac Isabella Jack Jacob Jacqueline James Janet
+        Jason Jean Jennifer Jeremy Jessica Joan Joe John Jonathan Jordan Joseph Joshua Joyce Julia Justin Karen Kate
+        Keith Kelly Kenneth Kevin Kimberly Kyle Larry Laura Lauren Lawrence Leo Lisa Louis Margaret Maria Marie Mark
+        Martha Mary Matthew Megan Melissa Michael Michelle Nancy Natalie Nathan Nicholas Nicole Noah Olivia Pamela
+        Patricia Patrick Paul Philip Rachel Ralph Raymond Rebecca Richard Robert Roger Ronald Rose Roy Russell Ryan
+        Samantha Samuel Sandra Sara Scott Sean Sharon Shirley Sophia Stephen Steven Susan Teresa Theresa Thomas
+        Timothy Tyler Victoria Vincent Virginia Wayne William Zachary""",
+    "city": """Lisbon Vienna Prague Athens Cairo Geneva Naples Seville Lyon Bogota Riga Porto London Paris Rome Milan
+        Florence Venice Zurich Brussels Amsterdam Rotterdam Hamburg Frankfurt Cologne Dresden Leipzig Barcelona
+        Valencia Budapest Sofia Belgrade Kiev Moscow Istanbul Ankara Baghdad Tehran Mumbai Karachi Bangkok Singapore
+        Manila Seoul Osaka Beijing Shanghai Sydney Melbourne Perth Auckland Nairobi Lagos Montreal Vancouver Ottawa
+        Seattle Denver Dallas Houston Austin Miami Atlanta Detroit Cleveland Philadelphia Baltimore Portland""",
+    "job": """baker teacher farmer plumber painter gardener librarian tailor singer postman waiter fisherman doctor
+        surgeon scientist accountant actor artist author banker barber biologist builder cashier chef clerk coach
+        composer consultant cook dancer designer detective director driver economist editor electrician firefighter
+        geologist guard hairdresser historian interpreter judge manager mathematician miner musician optician
+        pharmacist photographer physicist poet policeman potter printer professor programmer psychologist sailor
+        salesman sculptor secretary shepherd soldier statistician surveyor typist veterinarian watchmaker weaver
+        welder writer""",
+    "pet": """parrot rabbit hamster turtle donkey canary goldfish duck chicken cow pig sheep goose swan owl falcon
+        pigeon ferret hedgehog squirrel rat fox llama camel monkey spider frog toad salamander gecko tortoise carp
+        bee crow raven puppy kitten""",
+    "colour": """green purple orange white pink violet silver crimson scarlet maroon magenta lavender lilac indigo navy
+        teal cyan olive lime amber beige cream ivory bronze copper tan khaki coral salmon peach mint burgundy""",
+}
+_POOLS = {
+    side: {kind: words.split() for kind, words in pool.items()}
+    for side, pool in (("training", _TRAINING), ("held-out", _HELD_OUT))
+}
 _CONTEXTS = (
     "{name} lives in {city}, works as a {job}, has a {pet} and likes the colour {colour}.",
     "{name} is a {job} from {city} whose favourite colour is {colour} and whose pet is a {pet}.",
@@ -80,7 +110,7 @@ class Question:
 
 def words(kind: str, side: str) -> list[str]:
     """The words of a ``kind`` (one of ``KINDS``, or "name") that belong to a ``side``."""
-    return _POOLS[kind][SIDES.index(side) :: 2]
+    return _POOLS[side][kind]
 
 
 def draw_questions(count: int, side: str, seed: int) -> list[Question]:
@@ -118,7 +148,7 @@ def comparison_questions(seed: int) -> list[Question]:
 def is_right(question: Question, answer: str) -> bool:
     """Whether ``answer`` names the true value and no other value of that kind (of either side), whole words only."""
     given = re.findall(r"[^\W_]+", answer.lower())
-    said = {value for value in _POOLS[question.kind] if value.lower() in given}
+    said = {value for side in SIDES for value in words(question.kind, side) if value.lower() in given}
     return said == {question.truth}
 
 

@@ -18,9 +18,14 @@ from otr_core.errors import DataError
 from otr_core.evaluation.poq.intervals import Interval, bootstrap, mean_of, relative_loss
 from otr_core.evaluation.poq.judges import ATTACKED, JUDGES, Judge
 from otr_core.evaluation.poq.questions import Question, held_out_questions, is_right
+from otr_core.evaluation.quality import Measured
 
 RESULT = "poq_adversary"
 HONEST = "honest"
+#: No model: the question given back as the answer.
+ECHO = "echo"
+#: Stages that are finished adversaries: the tuned model, and the phrase book.
+FINISHED = ("tuned", "phrases")
 #: Scores stored beside the judges': likeness to a right answer, which a judge of PoQ does not have (for L39 only).
 REFERENCE = "reference"
 
@@ -30,7 +35,7 @@ class Answers:
     """What one model answered to all questions.
 
     Attributes:
-        stage: "honest", "distilled" or "tuned". seed: of the adversary, 0 for the honest model.
+        stage: "honest", "echo", "distilled", "tuned" or "phrases". seed: of the adversary, 0 for those without.
         texts, token_ids: one a question. likelihood: mean negative log likelihood under the honest model, nats a token.
         scores: by judge, each of shape (questions,).
     """
@@ -55,22 +60,18 @@ class Experiment:
     answers: Mapping[str, Answers]
     stored: Mapping[str, Any]
 
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        return tuple(sorted({one.seed for one in self.answers.values()} - {0}))
-
     def right(self, name: str) -> np.ndarray:
         """1.0 where the answer is right, shape (questions,)."""
         return np.array([is_right(q, a) for q, a in zip(self.questions, self.answers[name].texts, strict=True)], float)
 
-    def tuned(self) -> list[str]:
+    def adversaries(self) -> list[str]:
         """Names of the finished adversaries."""
-        return [answerer("tuned", seed) for seed in self.seeds]
+        return [name for name, one in self.answers.items() if one.stage in FINISHED]
 
 
 def answerer(stage: str, seed: int) -> str:
-    """Name of a model: "honest", or stage and seed."""
-    return HONEST if stage == HONEST else f"{stage} {seed}"
+    """Name of a model: "honest", "echo", or stage and seed."""
+    return f"{stage} {seed}" if seed else stage
 
 
 def pack(values: Sequence[float], digits: int) -> str:
@@ -129,12 +130,13 @@ class Hack:
     """What one adversary reached against the honest model, 95 % intervals over questions.
 
     Attributes:
+        name: of the adversary.
         gap: by how much the attacked judge scores it below the honest model, share of the honest score; below 0: above.
         loss: by how much it is less often right, share of the honest accuracy. points: the same, absolute.
         cheaper: CPU time of the honest model's answer over the adversary's.
     """
 
-    seed: int
+    name: str
     gap: Interval
     loss: Interval
     points: float
@@ -144,21 +146,18 @@ class Hack:
 def hacks(experiment: Experiment, *, seed: int) -> list[Hack]:
     """One row an adversary."""
     honest, right = experiment.answers[HONEST].scores[ATTACKED], experiment.right(HONEST)
-    cost = experiment.stored["cost"]
     rows = []
-    for number in experiment.seeds:
-        name = answerer("tuned", number)
+    for name in experiment.adversaries():
         scores, hits = experiment.answers[name].scores[ATTACKED], experiment.right(name)
-        rows.append(
-            Hack(
-                number,
-                bootstrap(relative_loss, [scores, honest], seed=seed),
-                bootstrap(relative_loss, [hits, right], seed=seed),
-                float(right.mean() - hits.mean()),
-                cost[HONEST]["answer_ms"] / cost[name]["answer_ms"],
-            )
-        )
+        gap, loss = (bootstrap(relative_loss, pair, seed=seed) for pair in ([scores, honest], [hits, right]))
+        cheaper = answer_ms(experiment, HONEST) / answer_ms(experiment, name)
+        rows.append(Hack(name, gap, loss, float(right.mean() - hits.mean()), cheaper))
     return rows
+
+
+def answer_ms(experiment: Experiment, name: str) -> float:
+    """CPU milliseconds of one answer."""
+    return float(experiment.stored["cost"][name]["answer_ms"])
 
 
 def summary(experiment: Experiment, *, seed: int) -> list[dict[str, Any]]:
@@ -181,7 +180,7 @@ def correlations(experiment: Experiment) -> list[dict[str, Any]]:
     ``r`` is None where it is undefined: a model whose answers are all wrong.
     """
     rows = []
-    groups = {HONEST: [HONEST], "honest and adversaries": [HONEST, *experiment.tuned()]}
+    groups = {HONEST: [HONEST], "honest and adversaries": [HONEST, *experiment.adversaries()]}
     for group, names in groups.items():
         right = np.concatenate([experiment.right(name) for name in names])
         for judge in JUDGES:
@@ -210,8 +209,8 @@ def token_f1(answer: str, reference: str) -> float:
 
 
 def reference_correlations(experiment: Experiment) -> dict[str, float]:
-    """How likeness to a right answer follows token F1 and being right, over honest and tuned models' answers."""
-    names = [HONEST, *experiment.tuned()]
+    """How likeness to a right answer follows token F1 and being right, over honest and adversaries' answers."""
+    names = [HONEST, *experiment.adversaries()]
     likeness = np.concatenate([experiment.answers[name].scores[REFERENCE] for name in names])
     right = np.concatenate([experiment.right(name) for name in names])
     f1 = np.array([
@@ -223,3 +222,37 @@ def reference_correlations(experiment: Experiment) -> dict[str, float]:
     pairs = {"f1": (likeness, f1), "right": (likeness, right), "f1_honest": (likeness[honest], f1[honest])}
     found = {name: pearson(*pair) for name, pair in pairs.items()}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def measured(experiment: Experiment) -> Measured:
+    """The numbers that the claims L19 to L22, L35 to L37 and L39 use."""
+
+    def mean(name: str, judge: str = ATTACKED) -> float:
+        return float(experiment.answers[name].scores[judge].mean())
+
+    tuned, follows = experiment.adversaries(), reference_correlations(experiment)
+    honest = experiment.answers[HONEST].scores[ATTACKED]
+    within = pearson(honest, experiment.right(HONEST))
+    if within is None or not tuned:
+        raise DataError(
+            f"{RESULT}: found {len(tuned)} adversaries, expected some, and an honest model not always right"
+        )
+
+    def pay(name: str, alpha: float, scale: float) -> float:
+        return float(np.exp(-alpha * scale * (1.0 - experiment.answers[name].scores[ATTACKED])).mean())
+
+    return Measured(
+        honest_score=mean(HONEST), adversary_scores=tuple(map(mean, tuned)), echo_score=mean(ECHO),
+        control_scores=(mean(HONEST, "context"), float(np.mean([mean(name, "context") for name in tuned]))),
+        honest_accuracy=float(experiment.right(HONEST).mean()),
+        adversary_accuracies=tuple(float(experiment.right(name).mean()) for name in tuned),
+        judge_ms=experiment.stored["judge_ms"], judge_single_ms=experiment.stored["judge_single_ms"],
+        judge_follows=within,
+        pay={
+            (alpha, scale): min(pay(name, alpha, scale) / pay(HONEST, alpha, scale) for name in tuned)
+            for alpha in (0.5, 1.0, 2.0)
+            for scale in (1.0, 10.0)
+        },
+        likeness_f1=follows["f1"], likeness_f1_honest=follows["f1_honest"], likeness_right=follows["right"],
+        answers=len(experiment.questions),
+    )  # fmt: skip

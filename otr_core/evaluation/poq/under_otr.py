@@ -8,12 +8,12 @@ model's trace over its own false tokens, which costs the honest model's run.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
-from otr_core.encoding import parse_json, tagged_hash
+from otr_core.encoding import canonical_json, parse_json, tagged_hash
 from otr_core.errors import ReceiptError
 from otr_core.evaluation.poq.questions import Question
 from otr_core.inference.generate import Answer, generate, replay
@@ -100,25 +100,20 @@ def attempt_all(case: Case, honest: Model, adversary: Model) -> tuple[dict[str, 
     }, truth
 
 
+def read_receipt(receipt: Mapping[str, Any]) -> ReceiptFile:
+    """A stored receipt as an object."""
+    return load_receipt_file(canonical_json(dict(receipt)))
+
+
 def caught_by(case: Case, receipt: Mapping[str, Any]) -> tuple[str, str]:
     """The check that rejects a stored receipt, with what it found; ``ONLY_RE_EXECUTION`` when none does."""
-    from otr_core.encoding import canonical_json
-
-    file = load_receipt_file(canonical_json(dict(receipt)))
+    file = read_receipt(receipt)
     try:
         policy = SimpleNamespace(allow_simulated=True)
         verify_receipt(file, policy=policy, as_of=case.now + 60, job=case.order()[0])
     except ReceiptError as error:
         return error.check, str(error)
     return ONLY_RE_EXECUTION, "accepted"
-
-
-def run_again(case: Case, honest: Model, receipts: Mapping[str, Mapping[str, Any]]) -> dict[str, bool]:
-    """A challenger's view of receipts that tier 1 accepts: does the honest model, run again now, give the same trace
-    root? Same instruction set and libraries needed, as for every native lane."""
-    job, _ = case.order()
-    truth = generate(honest, case.prompt, case.decoding, trace_seed=trace_seed(case.enclave(case.model_id), job))
-    return {name: _trace(truth).root.hex() == receipt["receipt"]["trace_root"] for name, receipt in receipts.items()}
 
 
 def closest_id(target: bytes, honest: Any, tries: int) -> list[tuple[int, int]]:
@@ -151,3 +146,17 @@ def _claiming(named: ReceiptFile, job: Job, honest: Model, enclave: SimulatedEnc
 def _trace(answer: Answer) -> Trace:
     assert answer.trace is not None  # every answer here is generated with a seed
     return answer.trace
+
+
+def not_yet_caught(answers: Sequence[int], *, rho: float, looked_at: float) -> list[float]:
+    """Chance that none of so many answers of a downgraded model has been caught, for each number of ``answers``.
+
+    A sampled answer is always caught (every unit of its trace is false), and so is one that a fisherman runs again.
+
+    Args:
+        rho: spot-check rate. looked_at: chance that a fisherman runs an answer again.
+    """
+    from otr_core.economics import detection_after, detection_probability
+
+    caught = detection_probability(rho=rho, d=1.0, phi=looked_at, w=1.0)
+    return [1.0 - float(detection_after(cheats=number, rho=caught)) for number in answers]
