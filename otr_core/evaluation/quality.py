@@ -82,8 +82,8 @@ def L19_adversary_score(published: Published, measured: Measured) -> Evaluation:
     share = cheat / honest
     least = min(measured.adversary_scores)
     readings = (
-        Reading("our adversaries, the score itself", "another judge and other models: scores are not comparable", least,
-                "score", "measured", abs(least - cheat) <= 0.02, ("otr.judge_adversary",)),
+        Reading("the paper's models and judge", "not public: nothing to score", 0.0, "score", "cited", False,
+                ("otr.judge_adversary",)),
         Reading("our adversaries, share of the honest score", "the least; the score is read relative to the honest "
                 "model's", least / measured.honest_score, "1", "measured",
                 least / measured.honest_score >= share, ("otr.judge_adversary", "otr.judge_honest")),
@@ -100,8 +100,9 @@ def L19_adversary_score(published: Published, measured: Measured) -> Evaluation:
         Assumption("stated_share_of_honest", share, "1",
                    "the score is read as at least this share of the honest model's, and the judge scores an answer "
                    "against the question alone"),
-        "The paper's models, prompts and judge are not public. Ours are cheap adversaries against a "
-        "135 M model and, simplest of all, the question given back as the answer.",
+        "The paper's models, prompts and judge are not public. Ours are cheap adversaries against a 135 M model and, "
+        "simplest of all, the question given back as the answer. That a score of ours lies near 0.89 or not says nothing: "
+        "another judge, other questions.",
     )
 
 
@@ -344,5 +345,6 @@ def L39_similarity_judge(published: Published, measured: Measured) -> Evaluation
          "our_correlation_right": measured.likeness_right, "stated_f1": f1, "stated_gpt": gpt},
         readings,
         note="Needs their 400 prompts, five models and a GPT judge. On our questions a similarity judge with the right "
-        "answer in hand correlates as computed; PoQ has no right answer in hand.",
+        "answer in hand correlates as computed; how high depends on the mix of answers, so that nearness to the stated "
+        "values says little. PoQ has no right answer in hand.",
     )
