@@ -101,8 +101,8 @@ def L19_adversary_score(published: Published, measured: Measured) -> Evaluation:
                    "the score is read as at least this share of the honest model's, and the judge scores an answer "
                    "against the question alone"),
         "The paper's models, prompts and judge are not public. Ours are cheap adversaries against a 135 M model and, "
-        "simplest of all, the question given back as the answer. That a score of ours lies near 0.89 or not says nothing: "
-        "another judge, other questions.",
+        "simplest of all, the question given back as the answer. That a score of ours lies near 0.89 or not says "
+        "nothing: another judge, other questions.",
     )
 
 
