@@ -43,6 +43,8 @@ bench: data ## measure again what data/results stores (about two hours; timings 
 	@$(BIN)/python tests/benchmarks/native_run.py
 	@$(BIN)/python tests/benchmarks/bench_inference.py
 	@$(BIN)/python tests/benchmarks/tolerance_run.py
+	@$(BIN)/python tests/benchmarks/dispute_run.py
+	@$(BIN)/python tests/benchmarks/differential_run.py
 	@$(BIN)/python tests/benchmarks/economics_run.py
 	@$(BIN)/python tests/benchmarks/simulation_run.py
 	@$(BIN)/python tests/benchmarks/poq_adversary.py

@@ -294,6 +294,8 @@ class Court:
         operators = game.turn == Turn.OPERATOR
         left = challenge.operator_left_s if operators else challenge.challenger_left_s
         spent = now - challenge.last_time
+        if spent < 0:
+            raise MoveError("time", now, f"at least {challenge.last_time}")
         if spent > left:
             raise MoveError("late", spent, left)
         left = min(left - spent + self.terms.increment_s, self.terms.clock_s)

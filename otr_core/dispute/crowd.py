@@ -58,7 +58,7 @@ def play_crowd(
     moving: list[tuple[int, int]] = []  # (time, game) of challengers' moves to come
     operator_moves = 0
     while waiting or moving:
-        slot = sent + slot_s if waiting else None
+        slot = max(sent + slot_s, now) if waiting else None
         if slot is not None and (not moving or slot <= moving[0][0]):
             now, number = slot, waiting.popleft()
             sent = now
@@ -88,5 +88,4 @@ def play_crowd(
             waiting.append(number)
         else:
             heapq.heappush(moving, (now + (challenge.challenger_left_s if stall else 1), number))
-        sent = max(sent, now - slot_s) if not waiting else sent
     return Crowd(len(numbers), last - start, operator_moves, least, lost)

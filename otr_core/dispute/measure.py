@@ -80,12 +80,24 @@ def expected_bytes(d: Dims, positions: int, place: Place, arity_bits: int) -> in
     return total
 
 
-def opening_bytes(d: Dims, positions: int, position: int) -> int:
-    """Bytes of the openings that prove one step of the down projection (accumulators, tile, weights), with paths."""
-    steps, tiles, program = d.intermediate // d.tile + 1, d.tiles(d.intermediate), len(pr.layer_program(d, position))
-    accumulators = 2 * (16 + 32 * descent.height(steps))
-    tile = 8 * d.tile + 32 * (descent.height(tiles) + descent.height(program))
-    return accumulators + tile + 4 * d.tile + 32 * descent.height(d.weight_leaves)
+def opening_bytes(d: Dims, place: Place) -> int:
+    """Bytes of the openings that prove one step of the down projection, or its finish, with their paths."""
+    program = pr.layer_program(d, place.position)
+    steps = program[pr.OUTPUT].steps
+
+    def accumulator(step: int) -> int:
+        return 16 + 32 * _path_length(step, steps + 1)
+
+    def tile(operator: int, number: int) -> int:
+        tiles = d.tiles(program[operator].length)
+        return 8 * d.tile + 32 * (_path_length(number, tiles) + _path_length(operator, len(program)))
+
+    if place.step == steps:
+        return accumulator(steps - 1) + tile(pr.RESIDUAL_SUM, place.element // d.tile)
+    weight = d.weight_leaf(pr.Matrix.DOWN, place.layer, place.element, place.step)
+    before = accumulator(place.step - 1) if place.step else 0
+    weights = 4 * d.tile + 32 * _path_length(weight, d.weight_leaves)
+    return before + accumulator(place.step) + tile(pr.PRODUCT, place.step) + weights
 
 
 @dataclass(frozen=True)

@@ -77,24 +77,27 @@ def llama_70b(published: Published) -> Dims:
     return Dims(8192, 28672, layers, 64, 8, 128, 128256, 131072, 1, 1, 1)
 
 
-def growth(d: Dims, lengths: Sequence[int], arity_bits: Sequence[int]) -> list[dict[str, Any]]:
-    """Rounds and bytes of a dispute about one product in the down projection, mid-answer, in closed form.
+def growth(d: Dims, lengths: Sequence[int], arity_bits: Sequence[int], like: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rounds and bytes of a dispute about one value of a layer's output, in closed form.
 
     Args:
         lengths: fed tokens. arity_bits: log2 k.
+        like: a played dispute (position, layer, element, positions, layers); the same place in longer answers.
     """
+    back, share = like["positions"] - like["position"], like["layer"] / like["layers"]
+    steps = d.intermediate // d.tile
     records = []
     for bits in arity_bits:
         for length in lengths:
-            place = Place(LAYER, length // 2, d.layers // 2, pr.OUTPUT, d.hidden // 2, d.intermediate // d.tile // 2, 0)
+            position = max(length - back, 0)
+            place = Place(LAYER, position, round(share * d.layers), pr.OUTPUT, like["element"], steps, 0)
             records.append(
                 {
                     "k": 2**bits,
                     "tokens": length,
-                    "rounds": measure.expected_rounds(d, length, pr.OUTPUT, place.position, bits),
+                    "rounds": measure.expected_rounds(d, length, pr.OUTPUT, position, bits),
                     "bound": measure.most_rounds(d, length, bits),
-                    "bytes": measure.expected_bytes(d, length, place, bits)
-                    + measure.opening_bytes(d, length, place.position),
+                    "bytes": measure.expected_bytes(d, length, place, bits) + measure.opening_bytes(d, place),
                 }
             )
     return records

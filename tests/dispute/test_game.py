@@ -330,7 +330,7 @@ def test_a_given_token_was_not_chosen():
 def test_bytes_are_the_closed_form(seed):
     random = Random(seed)
     served, bits = tiny(), random.randint(1, 6)
-    tamper = random_tamper(served, random)
+    tamper = random_tamper(served, random, random.choice((None, pr.OUTPUT)))
     false = tampered(served, replace(tamper, delta=2**22))
     if false.trace.root == served.run.trace.root:
         return
@@ -340,6 +340,8 @@ def test_bytes_are_the_closed_form(seed):
     place = log[-1].before.place
     assert log[-1].move[0] == "prove"
     assert counted == measure.expected_bytes(served.trees.dims, len(served.run.fed), place, bits)
+    if place.operator == pr.OUTPUT:
+        assert log[-1].payload_bytes == measure.opening_bytes(served.trees.dims, place)
 
 
 def test_levels_bound_covers_all_operators():
