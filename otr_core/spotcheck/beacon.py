@@ -88,7 +88,9 @@ def verify_round(chain: Mapping[str, Any], round: int, signature: bytes) -> byte
         raise BeaconError("round", round, "1 to 2^64 - 1")
     # 4, 5
     if len(signature) != SIGNATURE_BYTES:
-        raise BeaconError("signature encoding", f"{len(signature)} bytes", f"{SIGNATURE_BYTES}, a compressed point of G1")
+        raise BeaconError(
+            "signature encoding", f"{len(signature)} bytes", f"{SIGNATURE_BYTES}, a compressed point of G1"
+        )
     point = _point(signature, "signature encoding", "signature group")
     # 6: e(signature, G2) = e(H(round), key)
     hashed = hash_to_g1(round_message(round), DOMAIN)

@@ -18,12 +18,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from otr_core.errors import InconclusiveError, InputError, ParameterError, ProverError
+from otr_core.errors import InputError, ParameterError, ProofError, ProverError, SpotCheckError
 from otr_core.files import check_sha256, sha256_file, whole_file, write_text
 
 if TYPE_CHECKING:
@@ -68,9 +68,9 @@ def call(op: str, *, memory_mb: int | None = None, timeout_s: float = _TIMEOUT_S
         except subprocess.TimeoutExpired as error:
             raise ProverError(f"{op}: no result after {timeout_s:.0f} s; the process was ended") from error
         if not result.is_file():
-            words = done.stderr.decode(errors="replace").strip().splitlines()
+            words = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
             raise ProverError(
-                f"{op}: the process ended with status {done.returncode} and no result ({words[-1] if words else 'silent'}); "
+                f"{op}: the process ended with status {done.returncode} and no result ({' '.join(words) or 'silent'}); "
                 "too little memory looks like this"
             )
         answer = json.loads(result.read_text())
@@ -191,18 +191,21 @@ def make_srs(store: Path, k: int) -> Path:
     return path
 
 
-def make_circuit(shape: Shape, store: Path, *, memory_mb: int | None = None) -> Circuit:
+def make_circuit(shape: Shape, store: Path, *, visibility: str = "polycommit", memory_mb: int | None = None) -> Circuit:
     """The circuit of ``shape`` with its keys out of ``store``, made at the first call, whole or not at all.
+
+    Args:
+        visibility: of the inputs; "private" makes the circuit that binds nothing, for showing so.
 
     Raises:
         ProverError: set-up failed. HashMismatchError: a stored key was altered since.
     """
-    folder = store / shape.name
+    folder = store / (shape.name if visibility == "polycommit" else f"{shape.name}-{visibility}")
     if not (folder / "card.json").is_file():
         store.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{shape.name}.", dir=store))
+        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=store))
         try:
-            _set_up(shape, part, store, memory_mb)
+            _set_up(shape, part, store, visibility, memory_mb)
             shutil.rmtree(folder, ignore_errors=True)
             part.replace(folder)
         finally:
@@ -213,13 +216,14 @@ def make_circuit(shape: Shape, store: Path, *, memory_mb: int | None = None) -> 
     return Circuit(shape, folder, make_srs(store, card["k"]), **card)
 
 
-def _set_up(shape: Shape, folder: Path, store: Path, memory_mb: int | None) -> None:
+def _set_up(shape: Shape, folder: Path, store: Path, visibility: str, memory_mb: int | None) -> None:
     onnx, settings = folder / "unit.onnx", folder / "settings.json"
     export_onnx(shape, onnx)
+    options = {**_OPTIONS, "input_visibility": visibility}
     # Rows used do not depend on how many there are, as long as all fit one column.
-    rows = call("settings", onnx=str(onnx), settings=str(settings), options={**_OPTIONS, "logrows": 20}).value
+    rows = call("settings", onnx=str(onnx), settings=str(settings), options={**options, "logrows": 20}).value
     k = max(rows + _BLINDING, shape.rows * shape.columns + _BLINDING).bit_length()
-    call("settings", onnx=str(onnx), settings=str(settings), options={**_OPTIONS, "logrows": k})
+    call("settings", onnx=str(onnx), settings=str(settings), options={**options, "logrows": k})
     done = call(
         "setup", onnx=str(onnx), settings=str(settings), compiled=str(folder / "circuit.ezkl"),
         vk=str(folder / "vk.key"), pk=str(folder / "pk.key"), srs=str(make_srs(store, k)), memory_mb=memory_mb,
@@ -271,13 +275,30 @@ class Proof:
         return tuple(self.raw[at * _POINT : (at + 1) * _POINT] for at in range(count))
 
 
+def read_proof(document: Mapping[str, Any]) -> Proof:
+    """A proof out of the library's JSON form, whose two copies of the bytes must agree (it verifies one and shows both).
+
+    Raises:
+        ProofError: they differ, or there is not one public output.
+    """
+    try:
+        raw, instances = bytes(document["proof"]), document["instances"]
+        same = document["hex_proof"].removeprefix("0x") == raw.hex()
+        violation = int.from_bytes(bytes.fromhex(instances[0][0]), "little")
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise ProofError(f"proof document: not readable ({error!r})") from error
+    if not same or len(instances) != 1 or len(instances[0]) != 1:
+        raise ProofError("proof document: its hex form or its instances are not those of its bytes")
+    return Proof(raw, violation)
+
+
 def write_witness(
     circuit: Circuit, statement: Statement, path: Path, *, memory_mb: int | None = None
 ) -> tuple[int, Run]:
     """Run the circuit on a statement; returns the violation and what it took.
 
     Raises:
-        InconclusiveError: a remainder is beyond the circuit's digits. An honest unit's never is.
+        SpotCheckError: the statement is false by more than the circuit's digits hold (check ``violation``).
         ProverError: the step failed.
     """
     _check_shape(circuit.shape, statement)
@@ -288,11 +309,8 @@ def write_witness(
             done = call("witness", data=str(data), compiled=circuit.path("circuit.ezkl"), vk=circuit.path("vk.key"),
                         srs=str(circuit.srs), witness=str(part), memory_mb=memory_mb)  # fmt: skip
         except ProverError as error:
-            if "synthesis error" in str(error).lower():
-                raise InconclusiveError(
-                    f"unit {circuit.shape.name}: a remainder beyond 2^{7 * LEGS}, expected one the circuit can hold; "
-                    "draw again, or settle it as a dispute"
-                ) from error
+            if wrong := statement.violation(circuit.shape.slack):  # so far off that no witness exists
+                raise SpotCheckError("violation", f"{wrong}, for which no proof can be made", 0) from error
             raise
     return int.from_bytes(bytes.fromhex(done.value[0][0]), "little"), done
 
@@ -312,7 +330,7 @@ def prove(circuit: Circuit, statement: Statement, *, memory_mb: int | None = Non
     """Witness, proof and a verification of it, with what each took.
 
     Raises:
-        InconclusiveError, ProverError: see ``write_witness``; a proof that does not verify is a failure as well.
+        SpotCheckError, ProverError: see ``write_witness``; a proof that does not verify is a failure as well.
     """
     with tempfile.TemporaryDirectory() as folder:
         witness = Path(folder) / "witness.json"
@@ -324,23 +342,38 @@ def prove(circuit: Circuit, statement: Statement, *, memory_mb: int | None = Non
     return proof, {"witness": ran, "prove": proved, "verify": verified}
 
 
+def proof_document(proof: Proof) -> str:
+    """A proof in the library's JSON form."""
+    document = {"instances": [[felt(proof.violation)]], "proof": list(proof.raw), "hex_proof": "0x" + proof.raw.hex()}
+    unused = ("protocol", "split", "pretty_public_inputs", "timestamp", "version")
+    return json.dumps(document | dict.fromkeys(unused))
+
+
+def contract_source(circuit: Circuit) -> str:
+    """The Solidity text of the contract that verifies this circuit's proofs."""
+    with tempfile.TemporaryDirectory() as folder:
+        names = {name: str(Path(folder) / name) for name in ("code", "abi")}
+        done = call("solidity", vk=circuit.path("vk.key"), settings=circuit.path("settings.json"),
+                    srs=str(circuit.srs), **names)  # fmt: skip
+    return str(done.value)
+
+
+def contract_calldata(proof: Proof) -> bytes:
+    """Calldata that puts a proof to that contract."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "proof.json"
+        path.write_text(proof_document(proof))
+        done = call("calldata", proof=str(path), calldata=str(Path(folder) / "calldata"))
+    return bytes.fromhex(done.value)
+
+
 def verify(circuit: Circuit, proof: Proof) -> Run:
     """Whether a proof holds for its public output; ``value`` is a bool. Reads proof bytes and instance, nothing else."""
-    document = {
-        "protocol": None,
-        "instances": [[felt(proof.violation)]],
-        "proof": list(proof.raw),
-        "hex_proof": "0x" + proof.raw.hex(),
-        "split": None,
-        "pretty_public_inputs": None,
-        "timestamp": None,
-        "version": None,
-    }
     if not 0 <= proof.violation < FIELD:
         raise InputError(f"proof: violation found {proof.violation}, expected a field element")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "proof.json"
-        path.write_text(json.dumps(document))
+        path.write_text(proof_document(proof))
         return call("verify", proof=str(path), settings=circuit.path("settings.json"), vk=circuit.path("vk.key"),
                     srs=str(circuit.srs))  # fmt: skip
 

@@ -60,7 +60,12 @@ def bound_root(trace_root: bytes, position: int, layer: int, tree_root: bytes) -
 
 
 def commit_rows(
-    rows: Mapping[str, np.ndarray], lengths: Mapping[str, int], seed: bytes, trace_root: bytes, position: int, layer: int
+    rows: Mapping[str, np.ndarray],
+    lengths: Mapping[str, int],
+    seed: bytes,
+    trace_root: bytes,
+    position: int,
+    layer: int,
 ) -> CommittedRows:
     """Commit to the rows named in ``lengths``.
 

@@ -84,7 +84,7 @@ def leaf_pieces(layout: Layout, shape: TraceShape, unit: Unit) -> list[tuple[int
     starts = {"output": 0, "key": output, "value": output + kv}
     result = []
     for row, (first, end) in spans.items():
-        if row == "input" and unit.layer == 0 or row not in (*starts, "input"):
+        if (row == "input" and unit.layer == 0) or row not in (*starts, "input"):
             continue
         at = (unit.layer - 1, "output") if row == "input" else (unit.layer, row)
         for piece in range(4 * first // PIECE_BYTES, -(-4 * end // PIECE_BYTES)):

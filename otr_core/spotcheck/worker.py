@@ -22,7 +22,7 @@ def _arguments(options: dict[str, Any]) -> Any:
 
     arguments = ezkl.PyRunArgs()
     for name, value in options.items():
-        setattr(arguments, name, value)
+        setattr(arguments, name, tuple(value) if isinstance(value, list) else value)
     return arguments
 
 
@@ -84,15 +84,44 @@ def commit(vectors: list[list[str]], vk: str, settings: str, srs: str) -> Any:
     return [[text(point) for point in ezkl.kzg_commit(vector, vk, settings, srs)] for vector in vectors]
 
 
+def solidity(vk: str, settings: str, srs: str, code: str, abi: str) -> Any:
+    """The verifier contract as Solidity text. The library writes it, then looks for a compiler; its failure to find one
+    does not matter here."""
+    import asyncio
+    import contextlib
+
+    import ezkl
+
+    async def write() -> None:
+        with contextlib.suppress(RuntimeError):
+            await ezkl.create_evm_verifier(vk, settings, code, abi, srs)
+
+    asyncio.run(write())
+    return Path(code).read_text()
+
+
+def calldata(proof: str, calldata: str) -> str:
+    """Calldata of that contract for a proof file, hex."""
+    import ezkl
+
+    ezkl.encode_evm_calldata(proof, calldata)
+    return Path(calldata).read_bytes().hex()
+
+
 OPERATIONS: dict[str, Callable[..., Any]] = {
-    function.__name__: function for function in (settings, srs, setup, witness, prove, verify, commit)
+    function.__name__: function
+    for function in (settings, srs, setup, witness, prove, verify, commit, solidity, calldata)
 }
 
 
 def _peak_kb() -> int:
     """Peak memory of this program, kB; the system's own counter would include the parent's at the time of the start."""
     status = Path("/proc/self/status")
-    peaks = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")] if status.is_file() else []
+    peaks = (
+        [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        if status.is_file()
+        else []
+    )
     return int(peaks[0]) if peaks else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
