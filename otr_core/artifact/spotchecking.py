@@ -88,7 +88,7 @@ class Bench:
         return Operator(served, answer, seed, self.layout, self.circuits)
 
     def cheaper(self, *, bits: int = 4, layer: int | None = None) -> PortableModel:
-        """The model with its matrices (of one layer only) rounded to ``bits`` bits, as a cheating operator would run."""
+        """The model with its matrices (of one layer only) rounded to ``bits`` bits: what a cheating operator runs."""
         from otr_core.inference.variants import requantised
 
         def alter(tensors: dict[str, Any]) -> dict[str, Any]:

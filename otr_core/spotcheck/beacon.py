@@ -33,7 +33,8 @@ def hash_to_g1(message: bytes, domain: bytes) -> Any:
     """RFC 9380 BLS12381G1_XMD:SHA-256_SSWU_RO_, as a projective point of py_ecc."""
     from py_ecc.bls.hash_to_curve import hash_to_G1
 
-    return hash_to_G1(message, domain, hashlib.sha256)
+    sha256: Any = hashlib.sha256
+    return hash_to_G1(message, domain, sha256)
 
 
 def round_time(chain: Mapping[str, Any], round_number: int) -> int:
@@ -128,7 +129,9 @@ def _point(raw: bytes, encoding_check: str, group_check: str) -> Any:
         # py_ecc takes no notice of the flag bits of the second half, and takes an identity with the sign bit
         if len(parts) == 2 and parts[1] >> 381:
             raise ValueError("flag bits in the second half")
-        point = decompress_G1(parts[0]) if len(parts) == 1 else decompress_G2((parts[0], parts[1]))  # type: ignore[arg-type]
+        single: Any = decompress_G1
+        double: Any = decompress_G2
+        point: Any = single(parts[0]) if len(parts) == 1 else double(tuple(parts))
     except ValueError as error:
         raise BeaconError(encoding_check, f"no canonical point ({error})", "a canonical compressed point") from error
     if is_inf(point):

@@ -1,8 +1,9 @@
 """How likely one drawn query convicts a cheat, by kind of cheat and kind of check.
 
-A drawn query is checked at one place, by ``units`` units drawn there. A cheat is described by the share of places where
-it deviates and, there, by the share of units it breaks in each operator. An operator who cheats knows the place before it
-commits to the rows between, and may lay the fault where it breaks fewest units; ``least_broken`` says how few it can.
+A drawn query is checked at one place, by ``units`` units drawn there. A cheat is described by the share of places
+where it deviates and, there, by the share of units it breaks in each operator. An operator who cheats knows the place
+before it commits to the rows between, and may lay the fault where it breaks fewest units; ``least_broken`` says how
+few.
 """
 
 from __future__ import annotations
@@ -60,12 +61,11 @@ class Fault:
 
 
 def least_broken(layout: Layout) -> list[Fault]:
-    """Places for a fault between a layer's committed input and its committed output, when the output is wrong in as many
-    directions as it has.
+    """Places for a fault between a layer's committed input and output, when the output is wrong in all its directions.
 
     Each must explain ``hidden`` values (SmolLM2: 576), so each must hold that many free ones: an operator of as many
-    outputs breaks in all units, one of ``intermediate`` outputs in at least hidden/intermediate of them. A counting bound:
-    it does not say that integers that fit exist.
+    outputs breaks in all units, one of ``intermediate`` outputs in at least hidden/intermediate of them. A counting
+    bound: it does not say that integers that fit exist.
     """
     a = layout.architecture
     some = _share(a)
@@ -102,8 +102,8 @@ def element_link(values: int, changed: int, opened: int) -> float:
 def sparse_fit(
     weights: np.ndarray, x: np.ndarray, wanted: np.ndarray, shift: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """The attack on that link when the unit is known before the row is committed: change as few values of x as the block
-    has rows, so that W·x' rounds to the ``wanted`` outputs. Solves the square system of random columns and rounds.
+    """The attack on that link when the unit is known before the row is committed: change as few values of x as the
+    block has rows, so that W·x' rounds to the ``wanted`` outputs. Solves a square system of random columns and rounds.
 
     Returns:
         x' (int64), differing from ``x`` in at most as many places as there are rows.
@@ -147,7 +147,7 @@ def broken_units(
             claimed = rows[after] - rows[before]
         else:
             claimed = rows["value" if name == "v" else name]
-        result[name] = np.reshape(true != claimed, (layout.blocks[name], -1)).any(axis=1)
+        result[name] = np.asarray(np.reshape(true != claimed, (layout.blocks[name], -1)).any(axis=1))
     return result
 
 

@@ -1,9 +1,9 @@
 """Freivalds' check of matrix products over exact integers: the fishermen's audit, without zero knowledge.
 
-For Y = X·Wᵀ claimed, and r uniform over a prime field that the operator does not know, X·(Wᵀr) = Y·r fails for a wrong Y
-except with probability 1/p per repetition (R. Freivalds, 1977). Wᵀr is made once per model and kept secret, so that
-auditing a position costs the width of a matrix, not its area. It needs the rows X and the unrounded accumulators Y
-(a row's outputs and the remainders their rounding left), and works in the portable lane only: float arithmetic is no ring.
+For Y = X·Wᵀ claimed, and r uniform over a prime field that the operator does not know, X·(Wᵀr) = Y·r fails for a wrong
+Y except with probability 1/p per repetition (R. Freivalds, 1977). Wᵀr is made once per model and kept secret, so that
+auditing a position costs the width of a matrix, not its area. It needs the rows X and the unrounded accumulators Y (a
+row's outputs and the remainders their rounding left), and works in the portable lane only: float arithmetic is no ring.
 """
 
 from __future__ import annotations

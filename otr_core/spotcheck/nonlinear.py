@@ -1,9 +1,9 @@
 """One non-linear unit in zero knowledge, at small width: RMSNorm, then SwiGLU, with a tolerance.
 
-The portable lane's own operators without weights are recomputed in the open (``opened``); this circuit shows what hiding
-them would take. Fixed point with 2^SCALE steps cannot follow the lane bit for bit, so a unit is accepted within ``tolerance``
-of the true value, and whatever stays within it is a cheater's room. Its range is calibrated: an activation beyond it
-is refused before the circuit is asked (*inconclusive*: drawn again).
+The portable lane's own operators without weights are recomputed in the open (``opened``); this circuit shows what
+hiding them would take. Fixed point with 2^SCALE steps cannot follow the lane bit for bit, so a unit is accepted within
+``tolerance`` of the true value, and whatever stays within it is a cheater's room. Its range is calibrated: an
+activation beyond it is refused before the circuit is asked (*inconclusive*: drawn again).
 """
 
 from __future__ import annotations
@@ -68,10 +68,11 @@ def export(width: int, inner: int, path: Path) -> None:
         ("MatMul", "down product", "out"), ("Sub", "out y", "rest"), ("Abs", "rest", "size"),
         ("Sub", "size tolerance", "beyond"), ("Relu", "beyond", "wrong"), ("ReduceSum", "wrong axes", "violation"),
     ]  # fmt: skip
+    options: dict[str, dict[str, Any]] = {"ReduceMean": {"axes": [0], "keepdims": 1}, "ReduceSum": {"keepdims": 0}}
     nodes = []
-    for op, inputs, output in steps:
-        extra: dict[str, Any] = {"ReduceMean": {"axes": [0], "keepdims": 1}, "ReduceSum": {"keepdims": 0}}.get(op, {})
-        nodes.append(helper.make_node(op, inputs.split(), [output], **extra))
+    for op, sources, output in steps:
+        extra = options.get(op, {})
+        nodes.append(helper.make_node(op, sources.split(), [output], **extra))
     constants = [constant("epsilon", EPSILON), constant("tolerance", TOLERANCE),
                  helper.make_tensor("axes", TensorProto.INT64, [1], [0])]  # fmt: skip
     inputs = [tensor("x", width, 1), tensor("gate", inner, width), tensor("up", inner, width),
@@ -117,7 +118,9 @@ def prove_block(block: Block, store: Path) -> dict[str, Any]:
     power = float(np.mean(block.x**2))
     gate = float(np.abs(block.gate @ block.x).max() / np.sqrt(power + EPSILON))
     if max(power, gate) > MOST:
-        raise InconclusiveError(f"block: found mean square {power:.2f} and gate {gate:.2f}, calibrated to {MOST}; draw again")
+        raise InconclusiveError(
+            f"block: found mean square {power:.2f} and gate {gate:.2f}, calibrated to {MOST}; draw again"
+        )
     folder, srs, facts = set_up(len(block.x), len(block.gate), store)
     path = {name: str(folder / name) for name in ("circuit.ezkl", "vk.key", "pk.key", "settings.json")}
     with tempfile.TemporaryDirectory() as work:

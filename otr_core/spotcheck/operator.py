@@ -66,7 +66,7 @@ class Operator:
         return commit_rows(rows, self.layout.row_lengths(), self.trace_seed, self.trace.root, position, layer)
 
     def state(self, position: int, layer: int) -> LayerState:
-        """A state of the trace; the first call at a layer runs the answer again and keeps that layer and the one below."""
+        """A state of the trace; the first call at a layer runs the answer again and keeps it and the layer below."""
         if (position, layer) not in self._states:
             layers = [at for at in (layer - 1, layer) if at >= 0]
             wanted = [(p, at) for p in range(self.trace.shape.positions) for at in layers]

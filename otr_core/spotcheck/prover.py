@@ -1,9 +1,9 @@
 """The proof system behind a spot check: circuit, keys, proofs and commitments of ezkl, kept at arm's length.
 
 One circuit per shape (rows, columns) proves, for committed W, x and y, that y is W·x rounded as the portable lane
-rounds: ``r = W·x − y·2^SHIFT`` lies in [−2^(SHIFT−1), 2^(SHIFT−1)) for each row. Its one public output is the violation,
-the sum of what sticks out at either side: 0 exactly where every row is right. Matrices with another shift s enter
-multiplied by 2^(SHIFT−s), so that one circuit, one key and one contract serve every matrix of that shape. W, x
+rounds: ``r = W·x − y·2^SHIFT`` lies in [−2^(SHIFT−1), 2^(SHIFT−1)) for each row. Its one public output is the
+violation, the sum of what sticks out at either side: 0 exactly where every row is right. Matrices with another shift s
+enter multiplied by 2^(SHIFT−s), so that one circuit, one key and one contract serve every matrix of that shape. W, x
 and y are inputs in columns of their own, whose KZG points are the first points of the proof; no range is
 assumed of them, so an honest unit always fits.
 
@@ -276,7 +276,7 @@ class Proof:
 
 
 def read_proof(document: Mapping[str, Any]) -> Proof:
-    """A proof out of the library's JSON form, whose two copies of the bytes must agree (it verifies one and shows both).
+    """A proof out of the library's JSON form, whose two copies of the bytes must agree (it verifies only one).
 
     Raises:
         ProofError: they differ, or there is not one public output.
@@ -352,9 +352,9 @@ def proof_document(proof: Proof) -> str:
 def contract_source(circuit: Circuit) -> str:
     """The Solidity text of the contract that verifies this circuit's proofs."""
     with tempfile.TemporaryDirectory() as folder:
-        names = {name: str(Path(folder) / name) for name in ("code", "abi")}
+        code, abi = (str(Path(folder) / name) for name in ("code", "abi"))
         done = call("solidity", vk=circuit.path("vk.key"), settings=circuit.path("settings.json"),
-                    srs=str(circuit.srs), **names)  # fmt: skip
+                    srs=str(circuit.srs), code=code, abi=abi)  # fmt: skip
     return str(done.value)
 
 
@@ -368,7 +368,7 @@ def contract_calldata(proof: Proof) -> bytes:
 
 
 def verify(circuit: Circuit, proof: Proof) -> Run:
-    """Whether a proof holds for its public output; ``value`` is a bool. Reads proof bytes and instance, nothing else."""
+    """Whether a proof holds for its public output; ``value`` is a bool. Reads proof bytes and instance only."""
     if not 0 <= proof.violation < FIELD:
         raise InputError(f"proof: violation found {proof.violation}, expected a field element")
     with tempfile.TemporaryDirectory() as folder:

@@ -7,6 +7,7 @@ or {error}. Nothing here touches the network.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
@@ -18,7 +19,7 @@ from typing import Any
 
 
 def _arguments(options: dict[str, Any]) -> Any:
-    import ezkl
+    ezkl: Any = importlib.import_module("ezkl")
 
     arguments = ezkl.PyRunArgs()
     for name, value in options.items():
@@ -28,7 +29,7 @@ def _arguments(options: dict[str, Any]) -> Any:
 
 def settings(onnx: str, settings: str, options: dict[str, Any]) -> Any:
     """Write the circuit's settings; returns the number of rows it uses."""
-    import ezkl
+    ezkl: Any = importlib.import_module("ezkl")
 
     ezkl.gen_settings(onnx, settings, _arguments(options))
     return json.loads(Path(settings).read_text())["num_rows"]
@@ -36,14 +37,14 @@ def settings(onnx: str, settings: str, options: dict[str, Any]) -> Any:
 
 def srs(path: str, k: int) -> None:
     """Draw a structured reference string for 2^k rows. Whoever runs this could forge: test only."""
-    import ezkl
+    ezkl: Any = importlib.import_module("ezkl")
 
     ezkl.gen_srs(path, k)
 
 
 def setup(onnx: str, settings: str, compiled: str, vk: str, pk: str, srs: str) -> None:
     """Compile the circuit and write both keys."""
-    import ezkl
+    ezkl: Any = importlib.import_module("ezkl")
 
     ezkl.compile_circuit(onnx, compiled, settings)
     ezkl.setup(compiled, vk, pk, srs)
@@ -51,7 +52,7 @@ def setup(onnx: str, settings: str, compiled: str, vk: str, pk: str, srs: str) -
 
 def witness(data: str, compiled: str, vk: str, srs: str, witness: str) -> Any:
     """Run the circuit on the input file ``data``; returns its outputs (field elements, little-endian hex)."""
-    import ezkl
+    ezkl: Any = importlib.import_module("ezkl")
 
     ezkl.gen_witness(data, compiled, witness, vk, srs)
     return json.loads(Path(witness).read_text())["outputs"]
@@ -59,14 +60,14 @@ def witness(data: str, compiled: str, vk: str, srs: str, witness: str) -> Any:
 
 def prove(witness: str, compiled: str, pk: str, srs: str, proof: str) -> None:
     """Write a proof for the witness. Does not tell whether it verifies."""
-    import ezkl
+    ezkl: Any = importlib.import_module("ezkl")
 
     ezkl.prove(witness, compiled, pk, proof, srs)
 
 
 def verify(proof: str, settings: str, vk: str, srs: str) -> bool:
     """Whether the proof holds; the library raises where it does not."""
-    import ezkl
+    ezkl: Any = importlib.import_module("ezkl")
 
     try:
         return bool(ezkl.verify(proof, settings, vk, srs))
@@ -76,7 +77,7 @@ def verify(proof: str, settings: str, vk: str, srs: str) -> bool:
 
 def commit(vectors: list[list[str]], vk: str, settings: str, srs: str) -> Any:
     """KZG points of each vector: 64 bytes hex (big-endian x ‖ y) per column it fills."""
-    import ezkl
+    ezkl: Any = importlib.import_module("ezkl")
 
     def text(point: Any) -> str:
         return "".join(ezkl.felt_to_big_endian(value)[2:] for value in (point.x, point.y))
@@ -90,7 +91,7 @@ def solidity(vk: str, settings: str, srs: str, code: str, abi: str) -> Any:
     import asyncio
     import contextlib
 
-    import ezkl
+    ezkl: Any = importlib.import_module("ezkl")
 
     async def write() -> None:
         with contextlib.suppress(RuntimeError):
@@ -102,7 +103,7 @@ def solidity(vk: str, settings: str, srs: str, code: str, abi: str) -> Any:
 
 def calldata(proof: str, calldata: str) -> str:
     """Calldata of that contract for a proof file, hex."""
-    import ezkl
+    ezkl: Any = importlib.import_module("ezkl")
 
     ezkl.encode_evm_calldata(proof, calldata)
     return Path(calldata).read_bytes().hex()

@@ -54,5 +54,3 @@ def keys(project):
 def bench(project, smollm2) -> Bench:
     """The real model, its circuits and keys."""
     return Bench.start(project)
-
-

@@ -26,7 +26,12 @@ def g2_bytes(point) -> bytes:
     return b"".join(int(half).to_bytes(48, "big") for half in compress_G2(point))
 
 
-CHAIN = {"schemeID": beacon.SCHEME, "public_key": g2_bytes(multiply(G2, SECRET)).hex(), "period": 3, "genesis_time": 1000}
+CHAIN = {
+    "schemeID": beacon.SCHEME,
+    "public_key": g2_bytes(multiply(G2, SECRET)).hex(),
+    "period": 3,
+    "genesis_time": 1000,
+}
 
 
 def signed(number: int, domain: bytes = beacon.DOMAIN, secret: int = SECRET) -> bytes:

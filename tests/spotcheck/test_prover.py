@@ -121,7 +121,7 @@ def test_an_altered_key_is_refused_and_names_the_file(store, circuit, tmp_path):
     shutil.copytree(store, copy)
     key = copy / SHAPE.name / "pk.key"
     key.write_bytes(key.read_bytes()[:-1] + b"x")
-    with pytest.raises(HashMismatchError, match="pk.key"):
+    with pytest.raises(HashMismatchError, match=r"pk\.key"):
         prover.make_circuit(SHAPE, copy)
 
 
