@@ -66,11 +66,11 @@ class Operator:
         return commit_rows(rows, self.layout.row_lengths(), self.trace_seed, self.trace.root, position, layer)
 
     def state(self, position: int, layer: int) -> LayerState:
-        """A state of the trace; the first call at a layer runs the answer again and keeps it and the layer below."""
-        if (position, layer) not in self._states:
-            layers = [at for at in (layer - 1, layer) if at >= 0]
-            wanted = [(p, at) for p in range(self.trace.shape.positions) for at in layers]
-            self._states |= rebuild_states(self.model, self.answer, wanted)
+        """A state of the trace; the first call runs the answer again and keeps all of them (4 kB each)."""
+        if not self._states:
+            shape = self.trace.shape
+            wanted = [(p, at) for p in range(shape.positions) for at in range(shape.layers)]
+            self._states = rebuild_states(self.model, self.answer, wanted)
         return self._states[position, layer]
 
     def respond(self, challenge: Challenge, committed: CommittedRows) -> Response:
