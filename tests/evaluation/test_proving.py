@@ -57,7 +57,9 @@ def test_published_rows_of_this_project_are_its_stored_results(cited, stored):
     for row in proving.extrapolated(found):
         if row["model"] != "SmolLM2-135M":
             size = row["model"].lower()
-            assert cited.number(f"zk.project.extrapolated_{size}_token.prove", "core-s") == pytest.approx(row["core_s"], rel=1e-3)
+            assert cited.number(f"zk.project.extrapolated_{size}_token.prove", "core-s") == pytest.approx(
+                row["core_s"], rel=1e-3
+            )
     for sides in ((8, 576), (64, 576)):
         row = next(r for r in measured if (r["rows"], r["columns"]) == sides)
         name = f"zk.project.{sides[0]}x{sides[1]}"
@@ -67,7 +69,9 @@ def test_published_rows_of_this_project_are_its_stored_results(cited, stored):
 
 
 def test_the_stated_bounds_hold_for_some_systems_and_not_for_others(cited, stored):
-    found = {(r["system"], r["setting"]): r for r in proving.where_it_holds(cited, proving.fit(stored("proof_cost")["rows"]))}
+    found = {
+        (r["system"], r["setting"]): r for r in proving.where_it_holds(cited, proving.fit(stored("proof_cost")["rows"]))
+    }
     assert {r["over_20min"] for r in found.values()} == {True, False}
     llama = found["ZKTorch", "7B, 1 token, 64 CPU threads"]
     assert (llama["seconds"], llama["over_20min"], llama["over_45usd"]) == (2645.5, True, False)
