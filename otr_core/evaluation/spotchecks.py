@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -99,24 +100,27 @@ def checks(
 
 
 def onchain(measured: Mapping[str, Any], published: Published, *, rho: float) -> list[Record]:
-    """Records of what, gas, l1_low_usd, l1_high_usd, base_usd, kind, and per_query_usd at rate ``rho`` on L1 (high)."""
+    """Records of what, when, gas, l1_low_usd, l1_high_usd, base_usd, kind, and per_query_usd: what is paid
+    per drawn query, spread over all at rate ``rho``; per query, as it is; NaN for the rest (L1, high)."""
     eth = published.number("gas.eth_usd", "USD")
     low, high = published.bounds("gas.l1_price", "ETH")
     base = published.number("gas.base_floor", "ETH")
     own = [
-        (f"unit proof {row['shape']} (k = {row['k']})", float(row["verify_gas"]), "measured")
+        (f"unit proof {row['shape']} (k = {row['k']})", "per drawn query", float(row["verify_gas"]), "measured")
         for row in measured["rows"]
     ]
-    deploy = [("its contract, once per shape", float(measured["rows"][0]["deploy_gas"]), "measured")]
-    quotes = [
-        ("TDX quote by SP1 Groth16", published.number("quote.sp1_groth16", "gas"), "cited"),
-        ("TDX quote by RISC Zero Groth16", published.number("quote.risc0_groth16", "gas"), "cited"),
-        ("TDX quote fully on chain", sum(published.bounds("quote.onchain", "gas")) / 2, "cited"),
-        ("one signature by a registered key", published.number("evm.transaction", "gas")
-         + published.number("evm.ecrecover", "gas"), "recomputed"),
+    deploy = [("its contract, any model", "once per shape", float(measured["rows"][0]["deploy_gas"]), "measured")]
+    full = sum(published.bounds("quote.onchain", "gas")) / 2
+    signature = published.number("evm.transaction", "gas") + published.number("evm.ecrecover", "gas")
+    others = [
+        ("TDX quote by SP1 Groth16", "per session", published.number("quote.sp1_groth16", "gas"), "cited"),
+        ("TDX quote by RISC Zero Groth16", "per session", published.number("quote.risc0_groth16", "gas"), "cited"),
+        ("TDX quote fully on chain", "per session", full, "cited"),
+        ("one signature by a registered key", "per query", signature, "recomputed"),
     ]  # fmt: skip
+    spread = {"per drawn query": rho, "per query": 1.0}
     return [
-        {"what": what, "gas": gas, "l1_low_usd": gas * low * eth, "l1_high_usd": gas * high * eth,
-         "base_usd": gas * base * eth, "per_query_usd": rho * gas * high * eth, "kind": kind}
-        for what, gas, kind in (*own, *deploy, *quotes)
+        {"what": what, "when": when, "gas": gas, "l1_low_usd": gas * low * eth, "l1_high_usd": gas * high * eth,
+         "base_usd": gas * base * eth, "per_query_usd": spread.get(when, math.nan) * gas * high * eth, "kind": kind}
+        for what, when, gas, kind in (*own, *deploy, *others)
     ]  # fmt: skip

@@ -18,6 +18,7 @@ Parts, each written to data/results/<part>.json with its card:
 from __future__ import annotations
 
 import datetime as dt
+import multiprocessing
 import os
 import statistics
 import sys
@@ -64,6 +65,7 @@ SHAPES = (
     (48, 1536),
 )
 REPEATS = 3
+PLACES, PROVEN = 200, 12
 
 
 def random_statement(shape: prover.Shape, rng: np.random.Generator) -> prover.Statement:
@@ -97,15 +99,6 @@ def proof_cost(store: Path) -> dict[str, Any]:
     return {"rows": rows}
 
 
-def places(operators: list[Any], count: int, rng: np.random.Generator) -> list[tuple[Any, int, int]]:
-    """Random (operator, position, layer)."""
-    chosen = []
-    for _ in range(count):
-        who = operators[rng.integers(len(operators))]
-        chosen.append((who, int(rng.integers(who.trace.shape.positions)), int(rng.integers(who.trace.shape.layers))))
-    return chosen
-
-
 def challenge_at(bench: Bench, who: Any, rows: dict[str, np.ndarray], position: int, layer: int, randomness: bytes):
     committed = who.commit(rows, position, layer)
     row = who.input_row(position, layer) if layer == 0 else None
@@ -113,42 +106,75 @@ def challenge_at(bench: Bench, who: Any, rows: dict[str, np.ndarray], position: 
     return challenge, committed
 
 
+def in_parallel(work: Any, items: list[Any], processes: int = 4) -> list[Any]:
+    """``[work(item) for item in items]`` in forked processes that share the loaded model."""
+    with multiprocessing.get_context("fork").Pool(processes, initializer=_one_thread, initargs=(work,)) as pool:
+        results = []
+        for number, result in enumerate(pool.imap(_call, items, chunksize=1)):
+            results.append(result)
+            if number % 20 == 19:
+                print(f"{number + 1} of {len(items)}", file=sys.stderr, flush=True)
+        return results
+
+
+_WORK: list[Any] = []
+
+
+def _one_thread(work: Any) -> None:
+    torch.set_num_threads(1)
+    _WORK[:] = [work]
+
+
+def _call(item: Any) -> Any:
+    return _WORK[0](item)
+
+
 def spot_honest(project: Project) -> dict[str, Any]:
     bench, rng = Bench.start(project), np.random.default_rng(SEED)
     operators = [bench.serve(prompt) for prompt in PROMPTS]
-    verifier, runs, counts, violations, refused = bench.verifier, [], Counter(), [], 0
-    for number, (who, position, layer) in enumerate(places(operators, 200, rng)):
-        challenge, committed = challenge_at(bench, who, who.rows(position, layer), position, layer, rng.bytes(32))
+    for who in operators:
+        who.state(0, 0)  # every state once, before the processes part
+    verifier = bench.verifier
+
+    def check(item: tuple[int, int, int, int, bytes]) -> dict[str, Any]:
+        number, index, position, layer, randomness = item
+        who = operators[index]
+        challenge, committed = challenge_at(bench, who, who.rows(position, layer), position, layer, randomness)
         unit = challenge.unit(bench.layout)
-        counts[unit.operator] += 1
+        found: dict[str, Any] = {"operator": unit.operator, "refused": False}
         opening = open_unit(bench.layout, who.trace, who.trace_seed, unit, committed, who.state)
-        if unit.operator not in bench.layout.matrices:
-            try:
-                verifier.verify(challenge, opening)
-            except SpotCheckError:
-                refused += 1
-            continue
-        said = statement(bench.layout, unit, bench.layout.weights_of(bench.model, unit),
-                         opened_values(bench.layout, challenge, opening))  # fmt: skip
-        circuit = bench.circuits[bench.layout.shape(unit.operator).name]
-        if len(runs) < 6:
-            proof, ran = prover.prove(circuit, said)
-            runs.append(ran)
-            try:
-                verifier.verify(challenge, replace(opening, circuit=circuit.shape.name, proof=proof))
-            except SpotCheckError:
-                refused += 1
-            violations.append(proof.violation)
-        else:
-            with tempfile.TemporaryDirectory() as folder:
-                violations.append(prover.write_witness(circuit, said, Path(folder) / "witness.json")[0])
-        if number % 20 == 19:
-            print(f"place {number + 1} of 200", file=sys.stderr, flush=True)
+        if unit.operator in bench.layout.matrices:
+            said = statement(bench.layout, unit, bench.layout.weights_of(bench.model, unit),
+                             opened_values(bench.layout, challenge, opening))  # fmt: skip
+            circuit = bench.circuits[bench.layout.shape(unit.operator).name]
+            if number >= PROVEN:
+                with tempfile.TemporaryDirectory() as folder:
+                    found["violation"] = prover.write_witness(circuit, said, Path(folder) / "witness.json")[0]
+                return found
+            proof, found["runs"] = prover.prove(circuit, said)
+            found["violation"] = proof.violation
+            opening = replace(opening, circuit=circuit.shape.name, proof=proof)
+        try:
+            verifier.verify(challenge, opening)
+        except SpotCheckError:
+            found["refused"] = True
+        return found
+
+    items = []
+    for number in range(PLACES):
+        index = int(rng.integers(len(operators)))
+        shape = operators[index].trace.shape
+        place = (int(rng.integers(shape.positions)), int(rng.integers(shape.layers)))
+        items.append((number, index, *place, rng.bytes(32)))
+    found = in_parallel(check, items)
+    runs = [one["runs"] for one in found if "runs" in one]
+    violations = [one["violation"] for one in found if "violation" in one]
     small = bench.circuits[bench.layout.shape("gate").name]
     return {
-        "places": 200, "prompts": len(PROMPTS), "units_by_operator": dict(sorted(counts.items())),
+        "places": PLACES, "prompts": len(PROMPTS),
+        "units_by_operator": dict(sorted(Counter(one["operator"] for one in found).items())),
         "matrix_units": len(violations), "proofs": len(runs), "nonzero_violations": sum(v != 0 for v in violations),
-        "refused": refused, "setup_cpu_s": round(small.setup_cpu_s, 3),
+        "refused": sum(one["refused"] for one in found), "setup_cpu_s": round(small.setup_cpu_s, 3),
         **{f"{step}_cpu_s": round(statistics.median(r[step].cpu_s for r in runs), 4)
            for step in ("witness", "prove", "verify")},
         "prove_peak_mb": round(max(r["prove"].peak_mb for r in runs)), "proof_bytes": 3616,
@@ -192,12 +218,15 @@ def spot_detection(project: Project) -> dict[str, Any]:
         ("one layer, 4-bit weights", bench.cheaper(bits=4, layer=3)),
     ):
         who = bench.serve(PROMPTS[0], model=cheaper)
-        maps: list[Any] = []
-        for number in range(sample):
-            position = int(rng.integers(who.trace.shape.positions))
+        who.state(0, 0)
+
+        def broken_at(number: int, who: Any = who) -> Any:
             layer = number * layers // sample  # every layer equally often
+            position = number * 7 % who.trace.shape.positions
             found = broken_units(layout, true_weights(layer), who.rows(position, layer))
-            maps.append(found if any(blocks.any() for blocks in found.values()) else None)
+            return found if any(blocks.any() for blocks in found.values()) else None
+
+        maps = in_parallel(broken_at, list(range(sample)))
         deviating = [one for one in maps if one is not None]
         share = {name: float(np.mean([one[name].mean() for one in deviating])) for name in layout.matrices}
         for units in (1, 4, 16, 64):
