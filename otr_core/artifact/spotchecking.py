@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from otr_core.inference import Decoding, generate, load_portable
 from otr_core.spotcheck import prover
 from otr_core.spotcheck.attacks import Lab
 from otr_core.spotcheck.detection import SHARES
-from otr_core.spotcheck.operator import Operator
+from otr_core.spotcheck.operator import Operator, embedding
 from otr_core.spotcheck.units import SMALL, Layout, Unit
 from otr_core.spotcheck.verify import Verifier
 
@@ -78,7 +79,8 @@ class Bench:
 
     @property
     def verifier(self) -> Verifier:
-        return Verifier(self.layout, self.circuits, self.registered, self.model.bounds.saturation)
+        embed = partial(embedding, self.model)
+        return Verifier(self.layout, self.circuits, self.registered, self.model.bounds.saturation, embed)
 
     def serve(self, prompt: str, *, tokens: int = 12, model: PortableModel | None = None) -> Operator:
         """An operator who has answered a prompt with a committed trace."""

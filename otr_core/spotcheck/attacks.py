@@ -61,7 +61,9 @@ class Lab:
         """What an answer to the case has to prove, with the registered weights or others."""
         challenge, opening = case
         own = self.layout.weights_of(self.honest.model, opening.unit) if weights is None else weights
-        return statement(self.layout, opening.unit, own, opened_values(self.layout, challenge, opening))
+        return statement(
+            self.layout, opening.unit, own, opened_values(self.layout, challenge, opening, self.verifier.embedding)
+        )
 
     def proven(self, case: Case, said: prover.Statement, circuit: prover.Circuit | None = None) -> Case:
         """The case with a proof of ``said`` put to it."""

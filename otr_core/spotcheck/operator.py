@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from otr_core.errors import InputError
@@ -84,7 +85,7 @@ class Operator:
         if unit.operator not in self.layout.matrices:
             return opening
         weights = self.layout.weights_of(self.model, unit)
-        return answer(self.layout, self.circuits, opening, challenge, weights)
+        return answer(self.layout, self.circuits, opening, challenge, weights, partial(embedding, self.model))
 
 
 def embedding(model: PortableModel, token: int) -> np.ndarray:

@@ -11,12 +11,23 @@ cost of the inference; ``detection`` and notebook 04 compare.)
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from otr_core.errors import InputError, ProofError, SpotCheckError
-from otr_core.inference.trace import PIECE_BYTES, LayerState, Opening, Trace, TraceShape, open_piece, verify_opening
+from otr_core import merkle
+from otr_core.errors import ProofError, SpotCheckError
+from otr_core.inference.trace import (
+    PIECE_BYTES,
+    SALT_BYTES,
+    LayerState,
+    Opening,
+    Trace,
+    TraceShape,
+    open_piece,
+    verify_opening,
+)
 from otr_core.spotcheck import opened, prover, selection
 from otr_core.spotcheck.rows import CommittedRows, Piece, read_rows
 from otr_core.spotcheck.units import Layout, Unit, needed_rows, statement
@@ -26,9 +37,11 @@ if TYPE_CHECKING:
 
 #: Names of the checks, in the order in which they are made.
 CHECKS = (
-    "unit", "rows", "leaf", "operator", "circuit", "proof", "violation", "weights", "activations", "outputs",
+    "unit", "rows", "leaf", "token", "operator", "circuit", "proof", "violation", "weights", "activations", "outputs",
 )  # fmt: skip
 
+Embedding = Callable[[int], "np.ndarray"]
+"""Token id -> its integer embedding, int64 (hidden,): part of the model."""
 State = Callable[[int, int], LayerState]
 """(position, layer) -> what the layer left behind there; for an operator, by running the answer again."""
 
@@ -40,8 +53,6 @@ class Challenge:
     Attributes:
         trace_root, shape: of the query's receipt. position, layer: drawn by round 1. rows_root: published then.
         randomness: of round 2. number: which of the units drawn there. shares: chance of each operator, whole numbers.
-        input_row: the embedding of the fed token where ``layer`` is 0, which no leaf holds; None elsewhere. Comes from
-            a verifier who knows the tokens (the client, a fisherman's own query, a view key).
     """
 
     trace_root: bytes
@@ -52,7 +63,6 @@ class Challenge:
     randomness: bytes
     number: int
     shares: Mapping[str, int]
-    input_row: np.ndarray | None = None
 
     def unit(self, layout: Layout) -> Unit:
         """The unit drawn."""
@@ -61,12 +71,26 @@ class Challenge:
 
 
 @dataclass(frozen=True)
+class TokenOpening:
+    """The token fed at a position, under the trace root: what enters layer 0.
+
+    Attributes:
+        content: the token leaf's content (salt ‖ token id ‖ step). proof: its audit path.
+        beside: the states' root and the seed's hash, which the trace root holds beside the tokens' root.
+    """
+
+    content: bytes
+    proof: tuple[bytes, ...]
+    beside: tuple[bytes, bytes]
+
+
+@dataclass(frozen=True)
 class Response:
     """The operator's answer.
 
     Attributes:
         unit: what it is about. tree_root, pieces: opened rows. leaves: opened pieces of trace leaves.
-        circuit: name of the circuit; proof: None for a unit without weights.
+        circuit: name of the circuit; proof: None for a unit without weights. token: where layer 0's input is read.
     """
 
     unit: Unit
@@ -75,6 +99,12 @@ class Response:
     leaves: tuple[Opening, ...]
     circuit: str = ""
     proof: prover.Proof | None = None
+    token: TokenOpening | None = None
+
+
+def reads_token(layout: Layout, unit: Unit) -> bool:
+    """Whether a verifier of ``unit`` must see the token: it is of layer 0 and reads what entered the layer."""
+    return unit.layer == 0 and "input" in needed_rows(layout, unit)
 
 
 def leaf_pieces(layout: Layout, shape: TraceShape, unit: Unit) -> list[tuple[int, int, int, str]]:
@@ -112,16 +142,41 @@ def open_unit(
         open_piece(trace, trace_seed, position, layer, piece, state(position, layer))
         for position, layer, piece, _ in leaf_pieces(layout, trace.shape, unit)
     )
-    return Response(unit, rows.tree_root, rows.open(needed_rows(layout, unit)), leaves)
+    token = None
+    if reads_token(layout, unit):
+        path = merkle.inclusion_proof(trace.tokens, unit.position)
+        token = TokenOpening(trace.tokens[unit.position], tuple(path), (trace.states_root, trace.seed_hash))
+    return Response(unit, rows.tree_root, rows.open(needed_rows(layout, unit)), leaves, token=token)
 
 
-def opened_values(layout: Layout, challenge: Challenge, response: Response) -> dict[str, np.ndarray]:
-    """The unit's values out of an answer, each checked against what was committed: rows, then leaves.
+def opened_token(challenge: Challenge, unit: Unit, opening: TokenOpening | None) -> int:
+    """The token id fed at the unit's position.
+
+    Raises:
+        SpotCheckError: check ``token``: absent, or not under the trace root.
+    """
+    if opening is None or len(opening.content) != SALT_BYTES + 8 or len(opening.beside) != 2:
+        raise SpotCheckError("token", opening, "the committed token, which layer 0 reads")
+    try:
+        hashed, size = merkle.leaf_hash(opening.content), challenge.shape.positions + 1
+        tokens_root = merkle.root_of_inclusion(hashed, unit.position, size, opening.proof)
+    except ProofError as error:
+        raise SpotCheckError("token", error, "a token under the trace root") from error
+    states_root, seed_hash = opening.beside
+    if merkle.root_of_hashes([states_root, tokens_root, seed_hash]) != challenge.trace_root:
+        raise SpotCheckError("token", "a token of another trace or position", "a token under the trace root")
+    return int(struct.unpack("<I", opening.content[SALT_BYTES : SALT_BYTES + 4])[0])
+
+
+def opened_values(
+    layout: Layout, challenge: Challenge, response: Response, embedding: Embedding
+) -> dict[str, np.ndarray]:
+    """The unit's values out of an answer, each checked against what was committed: rows, then leaves, then the token.
 
     For an attention unit, ``keys`` and ``values`` hold the rows (positions, head_dim) of the head's group.
 
     Raises:
-        SpotCheckError: checks ``rows`` and ``leaf``.
+        SpotCheckError: checks ``rows``, ``leaf`` and ``token``.
     """
     import numpy as np
 
@@ -148,9 +203,7 @@ def opened_values(layout: Layout, challenge: Challenge, response: Response) -> d
     per_piece = PIECE_BYTES // 4
     for row, (first, end) in spans.items():
         if row == "input" and unit.layer == 0:
-            if challenge.input_row is None:
-                raise InputError("challenge: no input row, expected the embedding of the fed token in layer 0")
-            values[row] = challenge.input_row[first:end]
+            values[row] = embedding(opened_token(challenge, unit, response.token))[first:end]
         elif row not in values:
             skip = first // per_piece * per_piece
             values[row] = flat[unit.position, row][first - skip : end - skip]
@@ -181,25 +234,26 @@ def recompute(layout: Layout, unit: Unit, values: Mapping[str, np.ndarray], satu
 
 @dataclass(frozen=True)
 class Verifier:
-    """What a verifier brings: the layout, the circuits by shape name, the registered points, the saturation per layer.
+    """What a verifier brings: the layout, the circuits by shape name, and the model's public parts.
 
     Attributes:
         registered: (layer, operator, block) -> points of that weight block, from the model's registry.
-        saturation: per layer, part of the model (``Bounds.saturation``).
+        saturation: per layer, part of the model (``Bounds.saturation``). embedding: the model's.
     """
 
     layout: Layout
     circuits: Mapping[str, prover.Circuit]
     registered: Callable[[int, str, int], tuple[bytes, ...]]
     saturation: tuple[int, ...]
+    embedding: Embedding
 
     def verify(self, challenge: Challenge, response: Response) -> None:
         """Accept an answer or say why not.
 
-        1 the unit is the one drawn; 2 the opened rows are the committed ones; 3 the opened leaf pieces are the
-        trace's. For an operator without weights: 4 it gives the opened outputs. For a matrix: 5 the circuit is
-        that of the unit's shape; 6 the proof verifies; 7 its violation is 0; 8 its weights are the registered ones,
-        9 its activations and 10 its outputs the opened ones.
+        1 the unit is the one drawn; 2 the opened rows are the committed ones; 3 the opened leaf pieces, and in layer
+        0 the token, are the trace's. For an operator without weights: 4 it gives the opened outputs. For a matrix:
+        5 the circuit is that of the unit's shape; 6 the proof verifies; 7 its violation is 0; 8 its weights are the
+        registered ones, 9 its activations and 10 its outputs the opened ones.
 
         Raises:
             SpotCheckError: ``check`` names the first of ``CHECKS`` that fails.
@@ -209,7 +263,7 @@ class Verifier:
         if response.unit != unit:
             raise SpotCheckError("unit", response.unit, unit)
         # 2, 3
-        values = opened_values(self.layout, challenge, response)
+        values = opened_values(self.layout, challenge, response, self.embedding)
         # 4
         if unit.operator not in self.layout.matrices:
             result, name = recompute(self.layout, unit, values, self.saturation[unit.layer])
@@ -239,7 +293,12 @@ class Verifier:
 
 
 def answer(
-    layout: Layout, circuits: Mapping[str, prover.Circuit], opening: Response, challenge: Challenge, weights: np.ndarray
+    layout: Layout,
+    circuits: Mapping[str, prover.Circuit],
+    opening: Response,
+    challenge: Challenge,
+    weights: np.ndarray,
+    embedding: Embedding,
 ) -> Response:
     """The complete answer to a matrix unit: ``opening`` with its proof.
 
@@ -249,10 +308,10 @@ def answer(
     Raises:
         InconclusiveError: the unit does not fit the circuit: it is drawn again. ProverError: the prover failed.
     """
-    values = opened_values(layout, challenge, opening)
+    values = opened_values(layout, challenge, opening, embedding)
     circuit = circuits[layout.shape(opening.unit.operator).name]
     proof, _ = prover.prove(circuit, statement(layout, opening.unit, weights, values))
-    return Response(opening.unit, opening.tree_root, opening.pieces, opening.leaves, circuit.shape.name, proof)
+    return replace(opening, circuit=circuit.shape.name, proof=proof)
 
 
 def _no_weights() -> np.ndarray:

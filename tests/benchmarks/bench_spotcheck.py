@@ -101,8 +101,7 @@ def proof_cost(store: Path) -> dict[str, Any]:
 
 def challenge_at(bench: Bench, who: Any, rows: dict[str, np.ndarray], position: int, layer: int, randomness: bytes):
     committed = who.commit(rows, position, layer)
-    row = who.input_row(position, layer) if layer == 0 else None
-    challenge = Challenge(who.trace.root, who.trace.shape, position, layer, committed.root, randomness, 0, SHARES, row)
+    challenge = Challenge(who.trace.root, who.trace.shape, position, layer, committed.root, randomness, 0, SHARES)
     return challenge, committed
 
 
@@ -145,7 +144,7 @@ def spot_honest(project: Project) -> dict[str, Any]:
         opening = open_unit(bench.layout, who.trace, who.trace_seed, unit, committed, who.state)
         if unit.operator in bench.layout.matrices:
             said = statement(bench.layout, unit, bench.layout.weights_of(bench.model, unit),
-                             opened_values(bench.layout, challenge, opening))  # fmt: skip
+                             opened_values(bench.layout, challenge, opening, verifier.embedding))  # fmt: skip
             circuit = bench.circuits[bench.layout.shape(unit.operator).name]
             if number >= PROVEN:
                 with tempfile.TemporaryDirectory() as folder:

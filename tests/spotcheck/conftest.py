@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from conftest_tiny import write_tiny
 from otr_core.artifact.spotchecking import Bench
 from otr_core.inference import Decoding, generate
 from otr_core.inference.portable import load_portable
-from otr_core.spotcheck.operator import Operator
+from otr_core.spotcheck.operator import Operator, embedding
 from otr_core.spotcheck.units import Layout
 from otr_core.spotcheck.verify import Verifier
 
@@ -29,7 +30,9 @@ class Tiny:
         self.model = load_portable(folder, **options)
         self.layout = Layout(self.model.architecture, weights=64)
         self.operator = self.serve(PROMPT)
-        self.verifier = Verifier(self.layout, {}, lambda *block: (), self.model.bounds.saturation)
+        self.verifier = Verifier(
+            self.layout, {}, lambda *block: (), self.model.bounds.saturation, partial(embedding, self.model)
+        )
 
     def serve(self, prompt: str) -> Operator:
         answer = generate(self.model, prompt, Decoding(6), trace_seed=SEED)

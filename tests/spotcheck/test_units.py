@@ -20,9 +20,8 @@ def case(tiny, operator, position=5, layer=1, rows=None, number=0):
     who = tiny.operator
     rows = who.rows(position, layer) if rows is None else rows
     committed = who.commit(rows, position, layer)
-    entered = who.input_row(position, layer) if layer == 0 else None
     challenge = verify.Challenge(
-        who.trace.root, who.trace.shape, position, layer, committed.root, RANDOM, number, {operator: 1}, entered
+        who.trace.root, who.trace.shape, position, layer, committed.root, RANDOM, number, {operator: 1}
     )
     unit = challenge.unit(tiny.layout)
     return challenge, verify.open_unit(tiny.layout, who.trace, who.trace_seed, unit, committed, who.state)
@@ -30,7 +29,7 @@ def case(tiny, operator, position=5, layer=1, rows=None, number=0):
 
 def violation(tiny, operator, **options):
     challenge, response = case(tiny, operator, **options)
-    values = verify.opened_values(tiny.layout, challenge, response)
+    values = verify.opened_values(tiny.layout, challenge, response, tiny.verifier.embedding)
     weights = tiny.layout.weights_of(tiny.model, response.unit)
     return statement(tiny.layout, response.unit, weights, values).violation()
 
@@ -127,11 +126,23 @@ def test_a_saturated_residual_is_inconclusive_not_guilty(tiny):
         statement(tiny.layout, unit, tiny.layout.weights_of(tiny.model, unit), values)
 
 
-def test_layer_0_needs_the_tokens(tiny):
+def test_layer_0_reads_the_committed_token(tiny):
     challenge, response = case(tiny, "attention.norm", layer=0)
     tiny.verifier.verify(challenge, response)
-    with pytest.raises(InputError, match="embedding"):
-        tiny.verifier.verify(replace(challenge, input_row=None), response)
+    _, other = case(tiny, "attention.norm", layer=0, position=4)
+    token = response.token
+    for forged in (
+        None,
+        other.token,
+        replace(token, content=token.content[:32] + bytes(8)),
+        replace(token, content=token.content[:-1]),
+        replace(token, proof=token.proof[:-1]),
+        replace(token, beside=token.beside[::-1]),
+    ):
+        with pytest.raises(SpotCheckError) as failure:
+            tiny.verifier.verify(challenge, replace(response, token=forged))
+        assert failure.value.check == "token"
+    assert case(tiny, "mlp.norm", layer=0)[1].token is None
 
 
 def test_rows_are_those_of_the_leaf(tiny):
