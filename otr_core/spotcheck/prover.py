@@ -13,6 +13,7 @@ commitment to anything. A deployment takes one from a ceremony.
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
 import subprocess
@@ -201,7 +202,8 @@ def make_circuit(shape: Shape, store: Path, *, visibility: str = "polycommit", m
         ProverError: set-up failed. HashMismatchError: a stored key was altered since.
     """
     folder = store / (shape.name if visibility == "polycommit" else f"{shape.name}-{visibility}")
-    if not (folder / "card.json").is_file():
+    card_file = folder / "card.json"
+    if not card_file.is_file() or json.loads(card_file.read_text()).get("recipe") != _recipe():
         store.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=store))
         try:
@@ -210,10 +212,16 @@ def make_circuit(shape: Shape, store: Path, *, visibility: str = "polycommit", m
             part.replace(folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
-    card = json.loads((folder / "card.json").read_text())
+    card = json.loads(card_file.read_text())
+    del card["recipe"]
     for name, digest in card.pop("sha256").items():
         check_sha256(folder / name, digest, mend=f"rm -r {folder.name}")
     return Circuit(shape, folder, make_srs(store, card["k"]), **card)
+
+
+def _recipe() -> list[Any]:
+    """What keys hang on besides their shape: stored ones of another recipe are made again."""
+    return [importlib.metadata.version("ezkl"), SHIFT, sorted(map(list, _OPTIONS.items()))]
 
 
 def _set_up(shape: Shape, folder: Path, store: Path, visibility: str, memory_mb: int | None) -> None:
@@ -229,6 +237,7 @@ def _set_up(shape: Shape, folder: Path, store: Path, visibility: str, memory_mb:
         vk=str(folder / "vk.key"), pk=str(folder / "pk.key"), srs=str(make_srs(store, k)), memory_mb=memory_mb,
     )  # fmt: skip
     card = {
+        "recipe": _recipe(),
         "k": k,
         "rows_used": rows,
         "setup_cpu_s": done.cpu_s,

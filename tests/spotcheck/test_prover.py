@@ -125,6 +125,16 @@ def test_an_altered_key_is_refused_and_names_the_file(store, circuit, tmp_path):
         prover.make_circuit(SHAPE, copy)
 
 
+def test_keys_of_another_recipe_are_made_again(store, circuit):
+    card = store / SHAPE.name / "card.json"
+    before = card.read_text()
+    prover.make_circuit(SHAPE, store)
+    assert card.read_text() == before
+    card.write_text(json.dumps({**json.loads(before), "recipe": ["another version"]}))
+    prover.make_circuit(SHAPE, store)
+    assert json.loads(card.read_text())["recipe"] == json.loads(before)["recipe"]
+
+
 def test_too_little_memory_is_a_named_error_and_leaves_nothing(store, circuit, tmp_path):
     with pytest.raises(ProverError, match="setup"):
         prover.make_circuit(prover.Shape(3, 16), store, memory_mb=40)
