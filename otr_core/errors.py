@@ -130,3 +130,36 @@ class MoveError(OtrError):
     def __init__(self, reason: str, found: object, expected: object) -> None:
         self.reason, self.found, self.expected = reason, found, expected
         super().__init__(f"{reason}: found {found}, expected {expected}")
+
+
+class BeaconError(OtrError):
+    """A beacon round is refused: wrong scheme, unusable point, or a signature that is not the chain's for that round.
+
+    Attributes:
+        check: stable name of the check that failed.
+    """
+
+    def __init__(self, check: str, found: object, expected: object) -> None:
+        self.check, self.found, self.expected = check, found, expected
+        super().__init__(f"{check}: found {found}, expected {expected}")
+
+
+class SpotCheckError(OtrError):
+    """An answer to a spot check is refused.
+
+    Attributes:
+        check: stable name of the check that failed (``otr_core.spotcheck.verify.CHECKS``).
+    """
+
+    def __init__(self, check: str, found: object, expected: object) -> None:
+        self.check, self.found, self.expected = check, found, expected
+        super().__init__(f"{check}: found {found}, expected {expected}")
+
+
+class ProverError(OtrError):
+    """The proof system did not do its work: too little memory, interrupted, unusable key. Says nothing about the
+    operator's honesty."""
+
+
+class InconclusiveError(ProverError):
+    """A unit cannot be put into the circuit (a value beyond its range). It is drawn again, and nobody is convicted."""

@@ -235,6 +235,7 @@ def L05_zkml_70b_latency(published: Published) -> Evaluation:
         Reading(name, text, value, "s", "recomputed", value >= hours, (f"zk.zkllm.{size}.prove",))
         for name, text, value, size in rows
     )
+    own_70b = published.number("zk.project.extrapolated_70b_token.prove", "core-s") / 64.0
     linear, log_linear = torch7 * target / small, torch7 * target / small * log_ratio
     readings = (
         *zkllm,
@@ -242,6 +243,8 @@ def L05_zkml_70b_latency(published: Published) -> Evaluation:
                 ("zk.zktorch.llama2_7b.prove",)),
         Reading("ZKTorch, N log N", "as the abstract says ZKML grows", log_linear, "s", "recomputed",
                 log_linear >= hours, ("zk.zktorch.llama2_7b.prove", "zkml.scaling")),
+        Reading("ezkl, extrapolated", "this project's unit, one token, 64 perfectly used cores", own_70b, "s",
+                "recomputed", own_70b >= hours, ("zk.project.extrapolated_70b_token.prove",)),
         Reading("FlashProve, 400B", "whole batch of 24 on one H100, measured, one token each",
                 published.number("zk.flashprove.400b.batch", "s"), "s", "cited", False, ("zk.flashprove.400b.batch",)),
     )

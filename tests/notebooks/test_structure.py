@@ -25,7 +25,7 @@ def code(book):
 
 
 def test_the_notebooks_of_this_stage_are_there():
-    wanted = {"00_overview", "01_attestation", "02_poea_binding", "05_spot_check_economics"}
+    wanted = {"00_overview", "01_attestation", "02_poea_binding", "04_zk_spot_checks", "05_spot_check_economics"}
     assert wanted | {"07_latency_cost_throughput", "08_claims"} <= set(NAMES)
 
 

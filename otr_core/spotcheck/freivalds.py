@@ -1,0 +1,91 @@
+"""Freivalds' check of matrix products over exact integers: the fishermen's audit, without zero knowledge.
+
+For Y = X·Wᵀ claimed, and r uniform over a prime field that the operator does not know, X·(Wᵀr) = Y·r fails for a wrong
+Y except with probability 1/p per repetition (R. Freivalds, 1977). Wᵀr is made once per model and kept secret, so that
+auditing a position costs the width of a matrix, not its area. It needs the rows X and the unrounded accumulators Y (a
+row's outputs and the remainders their rounding left), and works in the portable lane only: float arithmetic is no ring.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from otr_core.errors import InputError, ParameterError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PRIME = 1_048_573
+"""The largest prime below 2^20: products of two residues summed over 2^12 terms stay exact in float64."""
+_MOST_TERMS = 2**12
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A secret r and Wᵀr for one matrix.
+
+    Attributes:
+        challenge: (rows, repeats) residues. folded: (columns, repeats), Wᵀr. prime: of the field.
+    """
+
+    challenge: np.ndarray
+    folded: np.ndarray
+    prime: int
+
+    @property
+    def soundness_error(self) -> float:
+        """Largest probability that a wrong product passes."""
+        return float(self.prime) ** -self.challenge.shape[1]
+
+    def holds(self, x: np.ndarray, accumulators: np.ndarray) -> np.ndarray:
+        """Per position, whether the accumulators pass for its row; bool (positions,).
+
+        Args:
+            x: int64 (positions, columns). accumulators: int64 (positions, rows), X·Wᵀ before rounding.
+        """
+        left = _product(x % self.prime, self.folded, self.prime)
+        right = _product(accumulators % self.prime, self.challenge, self.prime)
+        result: np.ndarray = (left == right).all(axis=1)
+        return result
+
+
+def prepare(weights: np.ndarray, rng: np.random.Generator, *, repeats: int = 2, prime: int = PRIME) -> Audit:
+    """Draw a challenge for a matrix and fold the matrix with it.
+
+    Args:
+        weights: int64 (rows, columns). rng: the auditor's secret randomness.
+
+    Raises:
+        ParameterError: no repetition, or a prime above PRIME.
+    """
+    if repeats < 1:
+        raise ParameterError("repeats", repeats, "at least 1")
+    if not 2 <= prime <= PRIME:
+        raise ParameterError("prime", prime, f"a prime up to {PRIME}")
+    challenge = rng.integers(0, prime, (weights.shape[0], repeats))
+    return Audit(challenge, _product((weights % prime).T, challenge, prime), prime)
+
+
+def accumulators(outputs: np.ndarray, remainders: np.ndarray, shift: int) -> np.ndarray:
+    """Accumulators from rounded outputs and what rounding left: y·2^shift + remainder.
+
+    Raises:
+        InputError: a remainder that rounding cannot leave; without this check a wrong output could be explained away.
+    """
+    half = 1 << (shift - 1)
+    if remainders.min() < -half or remainders.max() >= half:
+        raise InputError(f"remainders: found {remainders.min()} to {remainders.max()}, expected within ±{half}")
+    result: np.ndarray = (outputs << shift) + remainders
+    return result
+
+
+def _product(a: np.ndarray, b: np.ndarray, prime: int) -> np.ndarray:
+    """a·b modulo the prime, for residues; exact in float64, in pieces of 2^12 terms."""
+    import numpy as np
+
+    total = np.zeros((a.shape[0], b.shape[1]))
+    for at in range(0, a.shape[1], _MOST_TERMS):
+        part = a[:, at : at + _MOST_TERMS].astype(np.float64) @ b[at : at + _MOST_TERMS].astype(np.float64)
+        total = (total + part) % prime
+    return total

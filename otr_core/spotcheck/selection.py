@@ -1,0 +1,66 @@
+"""What is checked, drawn from a beacon's randomness and a committed root; anyone can draw it again.
+
+Three draws: which queries of a batch (each with the same chance, on its own), which place (position, layer) of a drawn
+query, and, from a later round and the root of the rows committed meanwhile, which unit of that layer. All are
+SHA-256 of a tag, the randomness, the root and an index, read as integers; values that would favour some outcomes are
+rejected, never reduced.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+
+from otr_core.encoding import tagged_hash
+from otr_core.errors import ParameterError
+from otr_core.inference.trace import TraceShape
+
+_SPAN = 2**256
+
+
+def uniform(randomness: bytes, root: bytes, label: str, index: int, below: int) -> int:
+    """A whole number from 0 to ``below`` − 1, each equally likely: the first of a stream of 256-bit numbers that lies
+    below the largest multiple of ``below``."""
+    if below < 1:
+        raise ParameterError("below", below, "at least 1")
+    limit = _SPAN - _SPAN % below
+    attempt = 0
+    while True:
+        data = struct.pack("<QI", index, attempt)
+        value = int.from_bytes(tagged_hash(f"spot-check/{label}", randomness + root + data), "big")
+        if value < limit:
+            return value % below
+        attempt += 1
+
+
+def draw_queries(randomness: bytes, batch_root: bytes, queries: int, rho_ppm: int) -> list[int]:
+    """Indices (0-based) of the drawn queries of a batch.
+
+    Args:
+        queries: how many the batch commits to. rho_ppm: the rate, in millionths: 10,000 is the paper's 1 %.
+    """
+    if not 0 <= rho_ppm <= 10**6:
+        raise ParameterError("rho_ppm", rho_ppm, "0 to 1,000,000")
+    return [i for i in range(queries) if uniform(randomness, batch_root, "query", i, 10**6) < rho_ppm]
+
+
+def draw_place(randomness: bytes, batch_root: bytes, query: int, shape: TraceShape) -> tuple[int, int]:
+    """(position, layer) of a drawn query: every leaf of its trace equally likely."""
+    return divmod(uniform(randomness, batch_root, "place", query, shape.leaves), shape.layers)
+
+
+def draw_unit(randomness: bytes, rows_root: bytes, number: int, shares: Mapping[str, int],
+              blocks: Mapping[str, int]) -> tuple[str, int]:  # fmt: skip
+    """(operator, block): the operator in proportion to its share, then each of its blocks equally likely.
+
+    Args:
+        rows_root: what the operator committed to after the place was known.
+        number: 0-based count of units drawn there. shares: whole numbers by operator. blocks: how many each has.
+    """
+    total = sum(shares.values())
+    at = uniform(randomness, rows_root, "operator", number, total)
+    for operator, share in shares.items():
+        if at < share:
+            return operator, uniform(randomness, rows_root, f"block {operator}", number, blocks[operator])
+        at -= share
+    raise ParameterError("shares", dict(shares), "whole numbers above 0")

@@ -1,0 +1,76 @@
+"""The whole way on the real model: a drawn unit proven and verified, forgeries refused, registry, stored tables."""
+
+from __future__ import annotations
+
+import pytest
+
+from otr_core.artifact.results import read_result
+from otr_core.errors import InputError, ProofError
+from otr_core.spotcheck import attacks, prover
+from otr_core.spotcheck.registry import Registry, register, verify_entry
+
+pytestmark = [pytest.mark.model, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def lab(bench):
+    honest = bench.serve("Ada lives in Lisbon. Where does Ada live?", tokens=3)
+    return bench.lab(honest, honest, 9, 4, b"r" * 32)
+
+
+def test_an_honest_unit_is_proven_and_accepted(lab):
+    challenge, response = attacks.honest(lab)
+    lab.verifier.verify(challenge, response)
+    assert len(response.proof.raw) <= 4096
+    assert response.proof.violation == 0
+
+
+@pytest.mark.parametrize("name", ["wrong output", "edited instance", "reused proof", "lenient circuit"])
+def test_forgeries_are_refused_for_their_reason(lab, name):
+    row = attacks.run_attacks(lab, [name])[0]
+    assert row["refused_by"] == row["expected"]
+
+
+def test_a_block_of_weights_is_bound_by_the_registry(bench):
+    blocks = [(4, "v", block) for block in range(3)]
+    registry, _ = register(bench.model, bench.layout, blocks, bench.circuits)
+    for block in blocks:
+        entry = registry.entry(block)
+        assert verify_entry(registry.root, 3, entry) == bench.registered(*block)
+    entry = registry.entry(blocks[1])
+    with pytest.raises(ProofError):
+        verify_entry(registry.root, 3, registry.entry(blocks[0]).__class__(blocks[0], entry.points, 0, entry.proof))
+    with pytest.raises(InputError, match="no entry"):
+        registry.entry((4, "q", 0))
+    other = Registry({**registry.points, blocks[0]: registry.points[blocks[1]]})
+    assert other.root != registry.root
+
+
+def test_without_a_second_draw_the_fault_goes_elsewhere(lab):
+    """Why rows come before the unit: an operator who knows the unit puts the fault into another one and passes."""
+    rows = lab.honest.rows(lab.position, lab.layer)
+    challenge, opening = lab.challenge(lab.honest, rows)
+    said = lab.statement((challenge, opening))
+    elsewhere = rows | {"up": rows["up"] + 5, "mlp.product": rows["mlp.product"] + 1}
+    moved = lab.statement(lab.challenge(lab.honest, elsewhere))
+    assert said.violation() == moved.violation() == 0
+
+
+def test_the_stored_tables_say_what_the_code_says(project):
+    rows = {row["attack"]: row for row in read_result(project.results, "spot_attacks")[1]["rows"]}
+    assert set(rows) == {"none", *attacks.ATTACKS}
+    for name, (_, expected) in attacks.ATTACKS.items():
+        assert rows[name]["expected"] == expected
+        assert rows[name]["right"] == rows[name]["trials"] >= 3
+    honest = read_result(project.results, "spot_honest")[1]
+    assert honest["places"] >= 200
+    assert honest["proofs"] >= 5
+    assert honest["nonzero_violations"] == honest["refused"] == 0
+    costs = read_result(project.results, "proof_cost")[1]["rows"]
+    assert len({row["rows_used"] for row in costs}) >= 8
+    small = next(row for row in costs if (row["rows"], row["columns"]) == (8, 576))
+    assert small["prove_cpu_s"] <= 8
+    assert small["verify_cpu_s"] <= 0.1
+    assert small["proof_bytes"] <= 4096
+    assert small["prove_peak_mb"] <= 1024
+    assert small["k"] == prover.make_circuit(prover.Shape(8, 576), project.build / "spotcheck").k
