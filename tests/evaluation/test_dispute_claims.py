@@ -1,0 +1,65 @@
+"""L26 and L28 follow the stored disputes, and another outcome would be another verdict."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from otr_core.artifact.results import read_result
+from otr_core.evaluation import dispute_views, published
+from otr_core.evaluation.disputes import L26_false_answer_slashed, L28_only_diverging_opened
+
+
+@pytest.fixture
+def stored(project):
+    return {name: copy.deepcopy(read_result(project.results, name)[1]) for name in ("disputes", "tolerance")}
+
+
+def test_claims_follow_what_was_played(stored):
+    slashed = L26_false_answer_slashed(stored["disputes"], stored["tolerance"])
+    assert slashed.verdict == "conditional"
+    assert slashed.computed["slashed_count"] == slashed.computed["disputes_count"] == 24
+    assert L28_only_diverging_opened(stored["disputes"]).verdict == "conditional"
+
+
+def test_one_dispute_that_ends_otherwise_is_told(stored):
+    stored["disputes"]["disputes"][3]["verdict"] = "CHALLENGER_LOSES"
+    assert L26_false_answer_slashed(stored["disputes"], stored["tolerance"]).verdict == "contradicted"
+    for lane in stored["tolerance"]["lanes"].values():
+        for attack in lane["adversary"]:
+            attack["flipped"] = False
+    assert L26_false_answer_slashed(stored["disputes"], stored["tolerance"]).verdict == "reproduced"
+
+
+def test_opening_much_of_the_trace_would_contradict_l28(stored):
+    stored["disputes"]["disputes"][0]["published"] = stored["disputes"]["trace_values"] // 10
+    assert L28_only_diverging_opened(stored["disputes"]).verdict == "contradicted"
+
+
+def test_the_stored_disputes_keep_the_bars(stored):
+    payload = stored["disputes"]
+    assert payload["answer_tokens"] >= 64
+    for row in payload["disputes"]:
+        assert row["verdict"] == "OPERATOR_LOSES"
+        assert row["rounds"] == row["rounds_expected"] <= row["rounds_bound"], row["cheat"]
+        assert row["gas_leaf"] <= 1_000_000
+        assert row["gas_dispute"] <= 3_000_000
+        assert max(row["inferences_fisherman"], row["inferences_operator"]) <= 2
+
+
+def test_views_are_of_the_stored_disputes(project, stored):
+    cited = published.load(project.data)
+    ledger = dispute_views.gas_ledger(stored["disputes"]["disputes"], cited)
+    prices = dispute_views.gas_prices(cited)
+    assert {"open", "bisect", "choose", "publish", "element", "expand_steps", "prove"} <= {
+        row["move"] for row in ledger
+    }
+    for row in ledger:
+        assert row["gas_least"] <= row["gas_most"]
+        assert row["Ethereum L1"] == pytest.approx(row["gas_most"] * prices["Ethereum L1"])
+    assert prices["Ethereum L1"] == pytest.approx(0.5e-9 * 2000)
+    last = stored["disputes"]["disputes"][22]
+    path = dispute_views.narrowing(stored["disputes"]["path"], last["moves"])
+    assert path[-1]["gas_so_far"] == sum(move["gas"] for move in last["moves"])
+    assert path[-1]["level"] == "one step"
