@@ -51,6 +51,7 @@ bench: data ## measure again what data/results stores (about two hours; timings 
 	@$(BIN)/python -m tests.benchmarks.bench_attestation --store
 	@$(BIN)/python -m tests.benchmarks.attestation_cases
 	@$(BIN)/python tests/benchmarks/bench_spotcheck.py
+	@$(BIN)/python tests/benchmarks/four_systems_run.py
 
 fuzz: data ## 100,000 mutated inputs per evidence parser (OTR_DATA_MIRROR widens the corpus)
 	@$(BIN)/python -m tests.attestation.fuzz_parsers

@@ -7,7 +7,7 @@ from typing import Any
 from otr_core.artifact.project import Project
 from otr_core.artifact.results import read_result
 from otr_core.errors import ClaimsError
-from otr_core.evaluation import Evaluation, disputes, ledger, published, quality, receipts
+from otr_core.evaluation import Evaluation, disputes, four_systems, ledger, published, quality, receipts
 from otr_core.evaluation.ledger import ClaimRow
 from otr_core.files import write_text
 
@@ -35,6 +35,7 @@ def evaluator(project: Project) -> ledger.Evaluate:
 
 def _measured(project: Project) -> dict[str, Evaluation]:
     """The claims that hang on stored measurements rather than on published numbers."""
+    from otr_core.artifact.four_systems import read_inputs
     from otr_core.evaluation.poq import scores
     from otr_core.poea import CHECKS
 
@@ -59,6 +60,7 @@ def _measured(project: Project) -> dict[str, Evaluation]:
         quality.L36_poq_judge(cited, poq),
         quality.L37_poq_pays_the_cheat(cited, poq),
         quality.L39_similarity_judge(cited, poq),
+        four_systems.L42_trilemma(read_inputs(project)),
     )
     return {evaluation.claim: evaluation for evaluation in found}
 
