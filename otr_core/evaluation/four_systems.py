@@ -118,7 +118,7 @@ def integrity(inputs: Inputs) -> list[Record]:
         drawn = drawn_detection(inputs, fraud)
         add("OTR", "broken", "spot check, drawn", fraud, len(rows) * drawn, "recomputed")
         add("OTR", "broken", "spot check", fraud, len(rows) * inputs.rho * drawn, "recomputed")
-        add("opML", "none", "nothing yet", fraud, 0)
+        add("opML", "none", "commitment alone", fraud, 0)
         add("opML", "none", "re-execution", fraud, again)
         add("ZKML", "none", "proof of every unit", fraud, len(rows), "recomputed")
         for judge, scores in inputs.payload["judges"]["scores"].items():
@@ -241,7 +241,7 @@ def moments(inputs: Inputs) -> list[Record]:
          + c["spot_check_s"], otr, 0, "recomputed"),
         ("OTR", "broken", "re-execution", "window over, every answer run again", served + window, otr + again,
          alarms["re-execution"], "measured + set"),
-        ("opML", "none", "nothing yet", "answer committed", c["answer_s"], c["answer_s"], 0, "measured"),
+        ("opML", "none", "commitment alone", "answer committed", c["answer_s"], c["answer_s"], 0, "measured"),
         ("opML", "none", "re-execution", "window over, every answer run again", c["answer_s"] + window,
          c["answer_s"] + again, alarms["re-execution"], "measured + set"),
         ("ZKML", "none", "proof of every unit", "all proofs verified", c["plain_s"] + c["zkml_s"],
@@ -300,7 +300,7 @@ def trilemma(inputs: Inputs) -> list[Record]:
     for one in moments(inputs):
         caught = f"{one['integrity'] * frauds:.0f} of {frauds}" if one["integrity"] in (0.0, 1.0) or (
             one["kind"] == "measured"
-        ) else f"{one['integrity']:.2%}"  # fmt: skip
+        ) else f"{100 * one['integrity']:.2g} % of the"  # fmt: skip
         letter = "r" if one["kind"] == "recomputed" else "m"
         tee = {"working": ", TEE works", "broken": ", TEE broken"}.get(one["tee"], "")
         late = f"{duration(one['latency_s'])} ({'s' if 'set' in one['kind'] else letter})"
