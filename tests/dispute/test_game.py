@@ -89,7 +89,8 @@ def paces(random: Random, keeps: str):
 seeds = st.integers(0, 2**40)
 
 
-@settings(max_examples=500)
+# Of the cheats some two thirds reach the trace; with them these are more than 2,000 games.
+@settings(max_examples=700)
 @given(seeds)
 def test_an_honest_operator_beats_every_griefer(seed):
     random = Random(seed)
@@ -107,7 +108,7 @@ def test_an_honest_operator_beats_every_griefer(seed):
     assert after.operators[OPERATOR].stake_wei == court.operators[OPERATOR].stake_wei
 
 
-@settings(max_examples=1000)
+@settings(max_examples=1500)
 @given(seeds)
 def test_a_cheat_in_any_element_is_found_and_judged(seed):
     random = Random(seed)
