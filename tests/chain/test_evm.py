@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from otr_core.chain.evm import GENESIS_TIME, Chain, Contract, compile_vyper
@@ -89,3 +92,22 @@ def test_a_contract_that_does_not_compile_is_a_named_error(tmp_path):
     with pytest.raises(ChainError) as failure:
         compile_vyper(path)
     assert failure.value.check == "compile"
+
+
+def test_a_chain_leaves_the_process_as_it_was():
+    """py-evm raises the recursion limit when imported; with it, deeply nested JSON would end the process."""
+    code = """
+import sys
+from otr_core.chain.evm import Chain, compile_vyper
+from otr_core.encoding import parse_json
+from otr_core.errors import InputError
+limit = sys.getrecursionlimit()
+Chain(accounts=1)
+assert sys.getrecursionlimit() == limit, sys.getrecursionlimit()
+try:
+    parse_json("[" * 100_000)
+except InputError:
+    print("named")
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.stdout.strip() == "named", run.stderr[-400:]
