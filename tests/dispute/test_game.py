@@ -231,9 +231,9 @@ def test_silence_costs_what_fraud_costs():
 
 
 def games() -> list[table.Game]:
-    """A game at every level, and over."""
+    """A game at every level and height, and over."""
     served = tiny()
-    seen: dict[Level, table.Game] = {}
+    seen: dict[tuple[Level, bool, Turn], table.Game] = {}
     start = filed(courts(0, 2), served.run)
     false = tampered(served, replace(random_tamper(served, Random(5), pr.MIXED), delta=2**24))
     bad = filed(courts(0, 2), false)
@@ -243,7 +243,7 @@ def games() -> list[table.Game]:
     ):
         court, log = play(filing.court, filing.number, operator, challenger, now=filing.now)
         for step in log:
-            seen.setdefault(step.before.level, step.before)
+            seen.setdefault((step.before.level, step.before.height > 0, step.before.turn), step.before)
         ended = court.challenges[filing.number - 1].game
         assert ended is not None
     return [*seen.values(), ended]
@@ -278,8 +278,37 @@ def test_no_move_with_made_up_content_is_accepted_anywhere():
                 assert failure.value.reason == "over"
 
 
+def test_moves_at_another_height_of_the_right_level_are_refused():
+    """With content that would fit: a leaf is not bisected, and an inner node not opened."""
+    for game in games():
+        if game.verdict != Verdict.NONE or game.turn != Turn.OPERATOR:
+            continue
+        moves: list[tuple[str, tuple[object, ...]]] = []
+        if game.level in (Level.TRACE, Level.OPERATORS, Level.TILES) and game.height == 0:
+            moves.append(("bisect", ((game.node,),)))
+        elif game.level in (Level.TRACE, Level.OPERATORS, Level.TILES):
+            moves += [("expand_operator", (bytes(32), ())), ("publish", (bytes(64),))]
+            moves.append(("expand_layer", (bytes(32), bytes(32), (bytes(32),))))
+        for name, args in moves:
+            with pytest.raises(MoveError) as failure:
+                getattr(table, name)(game, *args)
+            assert failure.value.reason == "level", name
+
+
+def test_steps_are_committed_once_and_before_they_are_bisected():
+    served = tiny()
+    false = tampered(served, replace(random_tamper(served, Random(5), pr.MIXED), delta=2**24))
+    start = filed(courts(0, 1), false)
+    _, log = play(start.court, start.number, Operator(false), Challenger(served.run), now=start.now)
+    at = [step.before for step in log if step.before.level == Level.STEPS and step.before.turn == Turn.OPERATOR]
+    for game, move in ((at[0], ("bisect", (bytes(32),) * 2)), (at[1], ("expand_steps", bytes(32), ()))):
+        with pytest.raises(MoveError) as failure:
+            getattr(table, move[0])(game, *move[1:])
+        assert failure.value.reason == "level"
+
+
 @pytest.mark.parametrize(
-    ("bits", "token", "reason"), [(0, 0, "arity"), (7, 0, "arity"), (2, 99, "token"), (2, -1, "token")]
+    ("bits", "token", "reason"), [(0, 0, "arity"), (10**9, 0, "arity"), (2, 99, "token"), (2, -1, "token")]
 )
 def test_unusable_games_are_not_started(bits, token, reason):
     served = tiny()
