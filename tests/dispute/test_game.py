@@ -295,6 +295,19 @@ def test_moves_at_another_height_of_the_right_level_are_refused():
             assert failure.value.reason == "level", name
 
 
+def test_what_the_trace_holds_is_disputed_right_after_the_program_is_shown():
+    served = tiny()
+    start = filed(courts(0, 1), served.run)
+    _, log = play(start.court, start.number, Operator(served.run), Griefer(Random(3)), now=start.now)
+    at = [s.before for s in log if s.before.level == Level.OPERATORS and s.before.turn == Turn.CHALLENGER]
+    assert table.choose_kept(at[0]).operator == len(at[0].program)
+    for game in at[1:]:
+        with pytest.raises(MoveError) as failure:
+            table.choose_kept(game)
+        assert failure.value.reason == "level"
+    assert len(at) > 1
+
+
 def test_steps_are_committed_once_and_before_they_are_bisected():
     served = tiny()
     false = tampered(served, replace(random_tamper(served, Random(5), pr.MIXED), delta=2**24))
