@@ -6,10 +6,8 @@ and block times are those of a test chain that starts at ``GENESIS_TIME``; nothi
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,21 +55,10 @@ class TxReceipt:
     block_time: int
 
 
-@contextlib.contextmanager
-def _recursion_limit_kept() -> Iterator[None]:
-    """Undo what importing py-evm does to the process: with its limit, hostile JSON elsewhere overflows C's stack."""
-    limit = sys.getrecursionlimit()
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(limit)
-
-
 @functools.lru_cache(maxsize=16)
 def _compiled(source: str, path: str) -> Contract:
-    with _recursion_limit_kept():
-        from vyper import compile_code
-        from vyper.exceptions import VyperException
+    from vyper import compile_code
+    from vyper.exceptions import VyperException
 
     try:
         out = compile_code(source, contract_path=path, output_formats=["abi", "bytecode", "bytecode_runtime"])
@@ -98,8 +85,7 @@ class Chain:
     """
 
     def __init__(self, accounts: int = 10) -> None:
-        with _recursion_limit_kept():
-            from eth_tester import EthereumTester, PyEVMBackend
+        from eth_tester import EthereumTester, PyEVMBackend
 
         genesis = PyEVMBackend.generate_genesis_params({"gas_limit": 60_000_000, "timestamp": GENESIS_TIME})
         backend = PyEVMBackend.from_mnemonic(
