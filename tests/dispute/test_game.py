@@ -308,6 +308,65 @@ def test_what_the_trace_holds_is_disputed_right_after_the_program_is_shown():
     assert len(at) > 1
 
 
+def test_what_is_shown_must_be_what_was_committed():
+    """Every move of real games with one hash or value exchanged: refused, each by its rule."""
+    served = tiny()
+    false = tampered(served, replace(random_tamper(served, Random(5), pr.MIXED), delta=2**24))
+    wrong = with_token(served, 3, 0)
+    reasons: set[tuple[str, str]] = set()
+    for run, token in ((false, 0), (wrong, len(wrong.prompt_ids) + 3), (salted_wrongly(served, Random(2)), 0)):
+        start = filed(courts(0, 2), run, token)
+        honest = honest_run(served, run) if token else served.run
+        _, log = play(start.court, start.number, Operator(run), Challenger(honest), now=start.now)
+        for step in log:
+            name, *args = step.move
+            for i, arg in enumerate(args):
+                if isinstance(arg, bytes):
+                    changed: object = bytes([arg[0] ^ 1]) + arg[1:]
+                elif isinstance(arg, tuple) and arg and isinstance(arg[0], bytes):
+                    changed = (bytes([arg[0][0] ^ 1]) + arg[0][1:], *arg[1:])
+                else:
+                    continue
+                with pytest.raises(MoveError) as failure:
+                    getattr(table, name)(step.before, *args[:i], changed, *args[i + 1 :])
+                reasons.add((name, failure.value.reason))
+    assert {
+        ("show_roots", "roots"), ("bisect", "children"), ("choose", "path"), ("expand_layer", "content"),
+        ("expand_layer", "children"), ("expand_token", "path"), ("expand_operator", "content"), ("publish", "tile"),
+        ("element", "tile"), ("accuse_salt", "tile"), ("accuse_salt", "seed"), ("expand_steps", "children"),
+    } <= reasons  # fmt: skip
+
+
+def refused(reason: str, move, *args) -> None:
+    with pytest.raises(MoveError) as failure:
+        move(*args)
+    assert failure.value.reason == reason
+
+
+def test_sizes_and_places_are_checked():
+    served = tiny()
+    false = tampered(served, replace(random_tamper(served, Random(5), pr.SHARES), delta=2**18))
+    start = filed(courts(0, 2), false)
+    _, log = play(start.court, start.number, Operator(false), Challenger(served.run), now=start.now)
+    before = {step.move[0]: (step.before, step.move) for step in log}
+    game, move = before["element"]
+    for number in (-1, served.trees.dims.heads, 10**9):  # the tile of shares has one value a head
+        refused("element", table.element, game, number, move[2])
+    refused("level", table.accuse_salt, game, move[2], SEED)
+    game, move = before["expand_operator"]
+    assert move[2] == ()  # a single tile: nothing to choose
+    refused("children", table.expand_operator, game, move[1], (move[1],))
+    game, _ = before["expand_layer"]
+    refused("level", table.expand_token, game, *served.run.token(5), bytes(32), (bytes(32),))
+    wrong = with_token(served, 3, 0)
+    start = filed(courts(0, 2), wrong, len(wrong.prompt_ids) + 3)
+    honest = honest_run(served, wrong)
+    _, log = play(start.court, start.number, Operator(wrong), Challenger(honest), now=start.now)
+    game, move = log[1].before, log[1].move
+    refused("content", table.expand_token, game, move[1] + bytes(8), *move[2:])
+    refused("level", table.expand_layer, game, move[1][:32], *move[3:])
+
+
 def test_steps_are_committed_once_and_before_they_are_bisected():
     served = tiny()
     false = tampered(served, replace(random_tamper(served, Random(5), pr.MIXED), delta=2**24))
