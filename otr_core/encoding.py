@@ -6,8 +6,12 @@ SHA-256 over the length-prefixed tag and the data, so that no two uses of the ha
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import sys
+from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 from otr_core.errors import InputError
@@ -79,6 +83,25 @@ def parse_json(raw: bytes | str, *, what: str = "JSON") -> Any:
         raise InputError(f"{what}: found {name}, expected a JSON number")
 
     try:
-        return json.loads(raw, object_pairs_hook=no_duplicates, parse_constant=no_constant)
+        with _shallow_stack():
+            return json.loads(raw, object_pairs_hook=no_duplicates, parse_constant=no_constant)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{what}: not readable as JSON ({error})") from error
+
+
+_DEEPEST_JSON = 500
+
+
+@contextlib.contextmanager
+def _shallow_stack() -> Iterator[None]:
+    """Care against deep recursion, whatever another library did: py-evm and py_ecc raise the limit of the
+    whole process when imported, and with theirs a deeply nested document overflows C's stack and ends the process."""
+    limit, depth = sys.getrecursionlimit(), 0
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        frame, depth = frame.f_back, depth + 1
+    sys.setrecursionlimit(min(limit, depth + _DEEPEST_JSON))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)

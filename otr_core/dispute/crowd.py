@@ -25,7 +25,7 @@ class Crowd:
 
     Attributes:
         last_verdict_s: from the start to the last verdict. games: played. moves: of the operator.
-        least_clock_s: the least the operator had left on any clock after a move. operator_lost: games it lost.
+        least_clock_s: the least the operator had left on any clock after a move. operator_lost: 1 if it was convicted.
     """
 
     games: int
@@ -82,6 +82,8 @@ def play_crowd(
         challenge = court.challenges[number - 1]
         if challenge.status != Status.OPEN:
             last, lost = now, lost + (challenge.status == Status.WON)
+            if lost:  # convicted: the other games are moot
+                break
             continue
         assert challenge.game is not None
         if challenge.game.turn == Turn.OPERATOR:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from otr_core.chain.evm import GENESIS_TIME, Chain, Contract, compile_vyper
@@ -89,3 +92,26 @@ def test_a_contract_that_does_not_compile_is_a_named_error(tmp_path):
     with pytest.raises(ChainError) as failure:
         compile_vyper(path)
     assert failure.value.check == "compile"
+
+
+def test_hostile_json_does_not_end_a_process_that_has_a_chain():
+    """py-evm and py_ecc raise the recursion limit when imported; deeply nested JSON stays a named error."""
+    code = """
+import sys
+import py_ecc
+from otr_core.chain.evm import Chain
+from otr_core.encoding import parse_json
+from otr_core.errors import InputError
+Chain(accounts=1)
+limit = sys.getrecursionlimit()
+assert limit > 5_000, limit  # or this test tests nothing
+for text in ("[" * 1_000_000, '{"a":' * 1_000_000, "[" * 2_000 + "]" * 2_000):
+    try:
+        parse_json(text)
+    except InputError:
+        print("named")
+assert parse_json("[" * 300 + "]" * 300)
+assert sys.getrecursionlimit() == limit
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.stdout.split() == ["named"] * 3, run.stderr[-400:]

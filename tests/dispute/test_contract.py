@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -151,6 +152,23 @@ def test_calls_that_break_a_rule_are_refused_alike_and_change_nothing(pair):
         assert pair.do(now + 1 + step, FISHERMAN, "move", number, *move) == expected, move
     late = now + 100 + TERMS.clock_s
     assert pair.do(late, OPERATOR, "move", number, "bisect", shown) == "late"
+
+
+def test_an_empty_trace_convicts_at_once_on_chain():
+    """No ``TraceShape`` can say so, but calldata can."""
+    pair = both(tiny(), TERMS)
+    run = tiny().run
+    receipt = replace(receipt_of(run), trace=copy.copy(run.trace.shape))
+    object.__setattr__(receipt.trace, "positions", 0)
+    signed = sign_receipt(KEY, receipt)
+    now = pair.chain.chain.time + 1
+    root = merkle.root([receipt_leaf(signed.receipt, signed.signature)])
+    pair.chain.call(now, pair.names[OPERATOR], "commit_batch", root, 1)
+    commitment = challenge_hash(pair.names[FISHERMAN], 0, 0, 0, SALT)
+    pair.chain.call(now + 1, pair.names[FISHERMAN], "challenge", 0, commitment, value=TERMS.bond_wei)
+    pair.chain.open(now + 2, pair.names[FISHERMAN], 1, **_opening(signed))
+    convicted = pair.chain.chain.call(pair.chain.court, "operators", pair.names[OPERATOR])[4]
+    assert convicted is True
 
 
 def test_timeout_refund_reward_and_exit_in_both():

@@ -82,7 +82,7 @@ def _vouched(operator: address, receipt: Receipt, digest: bytes32, signature: By
     layers, output_bytes, kv_bytes, context = staticcall Judge(judge).trace_shape()
     if receipt.layers != layers or receipt.output_bytes != output_bytes or receipt.kv_bytes != kv_bytes:
         return False
-    if receipt.positions > context:
+    if receipt.positions == 0 or receipt.positions > context:
         return False
     s: uint256 = convert(extract32(signature, 32), uint256)
     v: uint256 = convert(slice(signature, 64, 1), uint256)
