@@ -44,7 +44,8 @@ def examine(units: int, check: Callable[[int], None], redraws: int = REDRAWS) ->
     """
     if units < 0 or redraws < 0:
         raise ParameterError("units", (units, redraws), "both at least 0")
-    number, inconclusive = 0, []
+    number = 0
+    inconclusive: list[int] = []
     while number - len(inconclusive) < units:
         try:
             check(number)

@@ -256,8 +256,8 @@ class Verifier:
 
         1 the unit is the one drawn; 2 the opened rows are the committed ones; 3 the opened leaf pieces, and in layer
         0 the token, are the trace's. For an operator without weights: 4 it gives the opened outputs. For a matrix:
-        5 the unit fits a circuit, and it is its shape's; 6 the proof verifies; 7 its violation is 0; 8 its weights are the
-        registered ones, 9 its activations and 10 its outputs the opened ones.
+        5 the unit fits a circuit, and the answer names that of its shape; 6 the proof verifies; 7 its violation is 0;
+        8 its weights are the registered ones, 9 its activations and 10 its outputs the opened ones.
 
         Raises:
             SpotCheckError: ``check`` names the first of ``CHECKS`` that fails.
