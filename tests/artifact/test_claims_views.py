@@ -40,10 +40,10 @@ def test_the_shipped_ledger_is_complete_and_matches_the_code(project):
     assert {verdicts[claim] for claim in demanded} <= {"reproduced", "conditional", "contradicted"}
 
 
-def test_every_row_names_a_notebook_that_exists_or_is_not_evaluated(project):
+def test_every_row_is_evaluated_and_names_a_notebook_that_exists(project):
     for row in claims.read_ledger(project):
-        if row.verdict != "not yet evaluated":
-            assert (project.notebooks / f"{row.notebook}.ipynb").is_file(), row.id
+        assert row.verdict != "not yet evaluated", row.id
+        assert (project.notebooks / f"{row.notebook}.ipynb").is_file(), row.id
 
 
 def test_the_command_prints_all_rows_and_succeeds():
@@ -72,7 +72,7 @@ def test_json_is_one_document_with_readings():
         ),
         (lambda rows: rows["L18"].update(verdict="reproduced"), "L18: verdict stored 'reproduced'"),
         (lambda rows: rows["L26"].update(verdict=None), "L26: no verdict"),
-        (lambda rows: rows["L26"].update(note=""), "L26: 'not yet evaluated' without a note"),
+        (lambda rows: rows["L26"].update(note=""), "L26: note differs from the one the code gives"),
         (lambda rows: rows["L01"]["assumption"].update(value=99), "L01: assumption"),
         (lambda rows: rows["L16"].update(code="otr_core.evaluation.cost.nothing"), "L16: code path"),
     ],
