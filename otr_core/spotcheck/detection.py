@@ -11,10 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from otr_core.errors import ParameterError
+from otr_core.errors import InconclusiveError, ParameterError, SpotCheckError
 from otr_core.inference.architecture import Architecture
+from otr_core.spotcheck.query import REDRAWS, examine
 from otr_core.spotcheck.units import PRODUCT_BLOCK, Layout
 
 if TYPE_CHECKING:
@@ -49,6 +50,21 @@ def per_query(places: float, unit: float, units: int) -> float:
         if not 0 <= value <= 1:
             raise ParameterError(name, value, "0 to 1")
     return places * -math.expm1(units * math.log1p(-unit)) if unit < 1 else places * (units > 0)
+
+
+def per_query_redrawn(broken: float, inconclusive: float, units: int, redraws: int = REDRAWS) -> float:
+    """Probability that a query at a deviating place does not pass: a broken unit is found, or it goes to a dispute.
+
+    It passes with ``units`` right ones and j ≤ ``redraws`` inconclusive ones among them, the last one right:
+    (1 − b − i)^units · Σ_j C(units − 1 + j, j) · i^j.
+
+    Args:
+        broken, inconclusive: probability of either per unit drawn (b and i; their sum at most 1).
+    """
+    if not (broken >= 0 and inconclusive >= 0 and broken + inconclusive <= 1 and units >= 1):
+        raise ParameterError("broken", (broken, inconclusive, units), "shares of sum at most 1, and a unit")
+    ways = sum(math.comb(units - 1 + j, j) * inconclusive**j for j in range(redraws + 1))
+    return float(1.0 - (1.0 - broken - inconclusive) ** units * ways)
 
 
 @dataclass(frozen=True)
@@ -174,3 +190,62 @@ def simulate(
                 caught += 1
                 break
     return caught
+
+
+def simulate_redrawn(
+    broken: Mapping[str, np.ndarray], inconclusive: Mapping[str, np.ndarray], shares: Mapping[str, int],
+    blocks: Mapping[str, int], units: int, draws: int, randomness: bytes,
+) -> tuple[int, int]:  # fmt: skip
+    """(convicted, disputed) among ``draws`` queries at one place, with the protocol's draws and its rule of redraws.
+
+    Args:
+        broken, inconclusive: operator -> bool (blocks,); a block that is both shows as inconclusive.
+    """
+    from otr_core.spotcheck import selection
+
+    convicted = disputed = 0
+    for draw in range(draws):
+        root = draw.to_bytes(32, "big")
+
+        def check(number: int, root: bytes = root) -> None:
+            operator, block = selection.draw_unit(randomness, root, number, shares, blocks)
+            if operator in inconclusive and inconclusive[operator][block]:
+                raise InconclusiveError(f"unit {operator} {block}")
+            if operator in broken and broken[operator][block]:
+                raise SpotCheckError("operator", f"{operator} {block}", "a unit that holds")
+
+        try:
+            disputed += examine(units, check).disputed
+        except SpotCheckError:
+            convicted += 1
+    return convicted, disputed
+
+
+def dodges(
+    layout: Layout, *, draws: int, randomness: bytes, shares: Mapping[str, int] = SHARES
+) -> list[dict[str, Any]]:
+    """What saturation does to detection: rows of case, units, without (detection if every unit were decided), computed,
+    convicted and disputed (shares of ``draws`` simulated queries).
+
+    The dodge is the best there could be: the fault laid in the ``o`` products and every block of them saturated, so
+    that no unit is ever broken. It is a bound: a saturated residual breaks the operators after it.
+    """
+    import numpy as np
+
+    blocks, total = layout.blocks, sum(shares.values())
+    whole = {"o": np.ones(blocks["o"], bool)}
+    one = {"o": np.arange(blocks["o"]) == 0}
+    rows = []
+    for case, broken, inconclusive in (
+        ("fault laid best, nothing saturated", whole, {}),
+        ("fault laid best, all of it saturated", {}, whole),
+        ("honest, one block saturated", {}, one),
+    ):
+        b, i = (sum(shares[n] * float(m.mean()) for n, m in part.items()) / total for part in (broken, inconclusive))
+        without = 0.0 if case.startswith("honest") else per_unit({"o": 1.0}, shares)
+        for units in (1, 4, 16, 64):
+            convicted, disputed = simulate_redrawn(broken, inconclusive, shares, blocks, units, draws, randomness)
+            rows.append({"case": case, "units": units, "without": per_query(1.0, without, units),
+                         "computed": per_query_redrawn(b, i, units),
+                         "convicted": convicted / draws, "disputed": disputed / draws})  # fmt: skip
+    return rows

@@ -78,7 +78,7 @@ class Operator:
         """The honest answer to a challenge.
 
         Raises:
-            InconclusiveError, ProverError: see ``verify.answer``.
+            ProverError: see ``verify.answer``.
         """
         unit = challenge.unit(self.layout)
         opening = open_unit(self.layout, self.trace, self.trace_seed, unit, committed, self.state)

@@ -185,7 +185,7 @@ def statement(layout: Layout, unit: Unit, weights: np.ndarray, values: Mapping[s
 
     Raises:
         InconclusiveError: the residual stream saturated here, which this circuit has no room for. Never seen in a real
-            trace; such a unit is drawn again.
+            trace; such a unit is drawn again (``query``).
     """
     source = layout.matrices[unit.operator].source
     if unit.operator in ("o", "down"):

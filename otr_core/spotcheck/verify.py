@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from otr_core import merkle
-from otr_core.errors import ProofError, SpotCheckError
+from otr_core.errors import InconclusiveError, ProofError, SpotCheckError
+from otr_core.inference.integers import INT32
 from otr_core.inference.trace import (
     PIECE_BYTES,
     SALT_BYTES,
@@ -207,6 +208,9 @@ def opened_values(
         elif row not in values:
             skip = first // per_piece * per_piece
             values[row] = flat[unit.position, row][first - skip : end - skip]
+    for row in ("input", "attention.residual", "output"):
+        if row in values and abs(values[row]).max() > INT32:
+            raise SpotCheckError("rows", f"{row} beyond {INT32}", "values the lane saturates at that")
     if unit.operator == "attention":
         a = layout.architecture
         first = unit.block * a.kv_heads // a.heads * a.head_dim
@@ -252,11 +256,12 @@ class Verifier:
 
         1 the unit is the one drawn; 2 the opened rows are the committed ones; 3 the opened leaf pieces, and in layer
         0 the token, are the trace's. For an operator without weights: 4 it gives the opened outputs. For a matrix:
-        5 the circuit is that of the unit's shape; 6 the proof verifies; 7 its violation is 0; 8 its weights are the
-        registered ones, 9 its activations and 10 its outputs the opened ones.
+        5 the unit fits a circuit, and the answer names that of its shape; 6 the proof verifies; 7 its violation is 0;
+        8 its weights are the registered ones, 9 its activations and 10 its outputs the opened ones.
 
         Raises:
             SpotCheckError: ``check`` names the first of ``CHECKS`` that fails.
+            InconclusiveError: the opened values, right as far as they go, show a unit that no circuit decides.
         """
         unit = challenge.unit(self.layout)
         # 1
@@ -271,6 +276,7 @@ class Verifier:
                 raise SpotCheckError("operator", f"{len(wrong)} of {len(result)} values of {name}", "all as recomputed")
             return
         # 5
+        said = statement(self.layout, unit, _no_weights(), values)
         circuit = self.circuits[self.layout.shape(unit.operator).name]
         if response.circuit != circuit.shape.name or response.proof is None:
             raise SpotCheckError("circuit", response.circuit or "no proof", circuit.shape.name)
@@ -281,7 +287,6 @@ class Verifier:
         if response.proof.violation != 0:
             raise SpotCheckError("violation", response.proof.violation, 0)
         # 8, 9, 10
-        said = statement(self.layout, unit, _no_weights(), values)
         (x, y), _ = prover.commit(circuit, [said.activations.tolist(), said.outputs.tolist()])
         weights = self.registered(unit.layer, unit.operator, unit.block)
         at = 0
@@ -300,17 +305,22 @@ def answer(
     weights: np.ndarray,
     embedding: Embedding,
 ) -> Response:
-    """The complete answer to a matrix unit: ``opening`` with its proof.
+    """The complete answer to a matrix unit: ``opening`` with its proof, or as it is where the unit is inconclusive: the
+    opened values show that to the verifier.
 
     Args:
         weights: the unit's block as ``Layout.weights_of`` gives it.
 
     Raises:
-        InconclusiveError: the unit does not fit the circuit: it is drawn again. ProverError: the prover failed.
+        ProverError: the prover failed.
     """
     values = opened_values(layout, challenge, opening, embedding)
+    try:
+        said = statement(layout, opening.unit, weights, values)
+    except InconclusiveError:
+        return opening
     circuit = circuits[layout.shape(opening.unit.operator).name]
-    proof, _ = prover.prove(circuit, statement(layout, opening.unit, weights, values))
+    proof, _ = prover.prove(circuit, said)
     return replace(opening, circuit=circuit.shape.name, proof=proof)
 
 
