@@ -1,10 +1,10 @@
 # ruff: noqa: N802 (a function is named after its claim)
 """The trilemma, measured: OTR, opML, ZKML and Proof of Quality on the same answers and the same injected frauds; L42.
 
-Rules, set before anything was run: *integrity* is met when every injected fraud is caught and no honest answer is
-rejected; *low latency* when that holds within ``FAST`` times what answering alone takes; *low cost* when answering and
-checking take at most ``CHEAP`` times the CPU seconds of answering alone. All three are asked at the same moment: a
-verdict that comes after a window does not make the answer before it trustworthy.
+Rules, set before the 32 questions were judged: *integrity* is met when every injected fraud is caught and no honest
+answer is rejected; *low latency* when that holds within ``FAST`` times what answering alone takes; *low cost* when
+answering and checking take at most ``CHEAP`` times the CPU seconds of answering alone. All three are asked at the
+same moment: a verdict that comes after a window does not make the answer before it trustworthy.
 """
 
 from __future__ import annotations
