@@ -51,17 +51,20 @@ def test_positions_are_those_of_the_published_dispute_game(outside_file):
         size = 2 ** row["max_depth"]
         assert row["gindex"] == 2 ** row["depth"] + index
         assert row["trace_index"] == min((index + 1) << at, size) - 1  # the last leaf under the node
-        if at and row["attack_gindex"] is not None:
+        attack, defend = row.get("attack_gindex"), row.get("defend_gindex")  # none at a leaf, or not listed
+        if at and attack is not None:
             below, first, count = descent.span(size, at, index, 1)
             assert count == 2
-            assert row["attack_gindex"] == 2 ** (row["max_depth"] - below) + first
-        if at and row["defend_gindex"] is not None:  # the first node under the next sibling
+            assert attack == 2 ** (row["max_depth"] - below) + first
+        if at and defend is not None:  # the first node under the next sibling
             below, first, _ = descent.span(size, at, index + 1, 1)
-            assert row["defend_gindex"] == 2 ** (row["max_depth"] - below) + first
+            assert defend == 2 ** (row["max_depth"] - below) + first
     assert len(rows) > 20
 
 
 @pytest.mark.outside
 def test_published_bond_curve(outside_file):
+    """The published multiplier is rounded to five decimals, which the depth-th power carries on."""
+    rounding = 0.5e-5 / 1.09493
     for row in json.loads(outside_file("vectors/op-dispute-game/bond_curve.json").read_bytes())["samples"]:
-        assert measure.op_bond_wei(row["depth"]) == pytest.approx(row["wei"], rel=2e-4)
+        assert measure.op_bond_wei(row["depth"]) == pytest.approx(row["wei"], rel=(row["depth"] + 1) * rounding)
