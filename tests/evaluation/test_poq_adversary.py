@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from otr_core.evaluation.poq import adversary, experiment, questions
+from otr_core.evaluation.poq import adversary, experiment, names, questions
 from otr_core.inference.generate import generate, prompt_tokens
 from otr_core.inference.model import load_native
 from otr_core.inference.sampling import Decoding
@@ -133,3 +133,22 @@ def test_answers_go_on_where_a_stopped_run_was(honest, tmp_path):
     again = experiment.answer_all(honest, ASKED, 4, store, report=lambda line: None)
     assert again[0]["text"] == "kept"
     assert again[1:] == whole[1:]
+
+
+def test_made_up_names_are_many_of_both_kinds_and_none_is_held_out():
+    held_out = questions.words("name", "held-out")
+    vocabulary = [f"Ġ{name}" for name in held_out] + ["ĠTable", "ĠBeta", "Ġtable", "Gamma", "ĠIX", "ĠÉva", "Ġ"]
+    found = names.made_up_names(vocabulary, 1)
+    assert found[:2] == ["Beta", "Table"]
+    assert not set(found) & set(held_out)
+    assert found == names.made_up_names(reversed(vocabulary), 1)
+    assert found != names.made_up_names(vocabulary, 2)
+    many = names.made_up_names([f"Ġ{a}{b}" for a in ("Bal", "Ter", "Som") for b in "aeiou"], 3)
+    assert len(many) > 20
+
+
+def test_questions_about_given_names():
+    asked = questions.draw_questions(20, "training", 1, ["Beta", "Table"])
+    assert {question.name for question in asked} == {"Beta", "Table"}
+    assert all(question.name in question.context and question.name in question.question for question in asked)
+    assert {question.name for question in questions.draw_questions(20, "training", 1)} - {"Beta", "Table"}

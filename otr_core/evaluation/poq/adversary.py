@@ -1,7 +1,7 @@
 """The adversary: a few layers of the honest model, distilled from bought answers, then tuned against the judge.
 
 What a rational operator has: the honest model's public weights, answers it paid for, questions it makes up, and its own
-copy of the judge. It keeps four of thirty layers, two early ones, one that copies, and the last; learns to read on
+copy of the judge. It keeps six of thirty layers, three early ones, two that copy, and the last; learns to read on
 made-up questions; learns to imitate the bought answers; and then, round by round, samples several answers to each
 training prompt, keeps the one the judge likes best, and learns that one. Embeddings stay frozen. It never looks at
 whether an answer is right.
@@ -27,33 +27,36 @@ Scores = Callable[[Sequence[Question], Sequence[str]], "np.ndarray"]
 class Recipe:
     """How the adversary is made.
 
-    A first recipe (layers 0, 1, 28, 29, no reading, twenty names to train on) failed: on names it had not seen the
-    judge gave it 0.17. This one was fixed before any answer of it to a held-out question was seen.
+    It was chosen on questions about a third set of persons, places and things, which are neither trained on nor held
+    out, and fixed before any answer of it to a held-out question was seen. Two recipes before it failed on names they
+    had not seen (judge 0.17 and 0.29): with four layers and a few real names to learn from, they could not look up a
+    name that the tokenizer cuts into pieces.
 
     Attributes:
         layers: decoder layers kept, 0-based. In the honest model layers 17 and 18 look up what followed an earlier
-            occurrence of a word; layers 0 and 1 tell them what precedes it.
-        read_steps, read_batch: steps on made-up questions, loss on the question after its context; nothing is bought.
-        bought: honest answers paid for. max_tokens: of any answer. distil_steps: of ``batch`` answers.
-        rate: Adam rate of reading and imitation (falls linearly to 0 in each).
+            occurrence of a word; layers 0 to 2 tell them what precedes it.
+        read_steps, read_batch, read_rate: steps on made-up questions, loss on the question after its context; nothing
+            is bought. Rates are Adam's; they fall linearly to 0 except in tuning.
+        bought: honest answers paid for. max_tokens: of any answer. distil_steps: of ``batch`` answers, at ``rate``.
         rounds: of best-of-n tuning, each with ``prompts`` prompts, ``samples`` answers a prompt at ``temperature``,
             then ``tune_steps`` steps at ``tune_rate`` on the best answers.
     """
 
-    layers: tuple[int, ...] = (0, 1, 17, 29)
-    read_steps: int = 90
+    layers: tuple[int, ...] = (0, 1, 2, 17, 18, 29)
+    read_steps: int = 160
     read_batch: int = 32
-    bought: int = 64
+    read_rate: float = 1e-3
+    bought: int = 256
     max_tokens: int = 24
     batch: int = 16
-    distil_steps: int = 36
-    rate: float = 1e-3
+    distil_steps: int = 96
+    rate: float = 5e-4
     rounds: int = 4
-    prompts: int = 24
-    samples: int = 8
+    prompts: int = 32
+    samples: int = 16
     temperature: float = 1.0
-    tune_steps: int = 8
-    tune_rate: float = 3e-4
+    tune_steps: int = 12
+    tune_rate: float = 5e-4
 
 
 #: A few steps of everything: whether the pipeline runs, never whether the attack works.
@@ -207,10 +210,12 @@ def tune_against(
     return history
 
 
-def read(module: Any, model: NativeModel, recipe: Recipe, *, seed: int) -> list[float]:
-    """Steps on made-up training questions, no prompt twice; the loss is that of the question after its context, which
-    can only be low for who looks up the name."""
-    made_up = draw_questions(recipe.read_steps * recipe.read_batch, "training", seed + 2_000_000)
+def read(module: Any, model: NativeModel, recipe: Recipe, names: Sequence[str], *, seed: int) -> list[float]:
+    """Steps on made-up training questions about persons of such ``names``, no prompt twice.
+
+    The loss is that of the question after its context, which can only be low for who looks up the name.
+    """
+    made_up = draw_questions(recipe.read_steps * recipe.read_batch, "training", seed + 2_000_000, names)
     examples = [
         Example(
             tuple(model.tokenizer(one.context)["input_ids"]), tuple(model.tokenizer(f" {one.question}")["input_ids"])
@@ -218,8 +223,8 @@ def read(module: Any, model: NativeModel, recipe: Recipe, *, seed: int) -> list[
         for one in made_up
     ]
     return train(
-        module, examples, steps=recipe.read_steps, batch=recipe.read_batch, rate=recipe.rate, seed=seed, decay=True,
-        pad=_pad(model),
+        module, examples, steps=recipe.read_steps, batch=recipe.read_batch, rate=recipe.read_rate, seed=seed,
+        decay=True, pad=_pad(model),
     )  # fmt: skip
 
 

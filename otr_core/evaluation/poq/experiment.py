@@ -23,6 +23,7 @@ from otr_core.evaluation.poq.adversary import (
     tune_against,
 )
 from otr_core.evaluation.poq.judges import Judge
+from otr_core.evaluation.poq.names import made_up_names
 from otr_core.evaluation.poq.questions import Question, draw_questions
 from otr_core.files import whole_file, write_text
 from otr_core.inference.generate import generate, prompt_tokens
@@ -62,13 +63,14 @@ def make_adversary(
     small, started = load_cut(folder, recipe), time.process_time()
     with torch_threads(1):
         module = trainable_copy(small)
-        reading = read(module, small, recipe, seed=seed)
+        names = made_up_names(small.tokenizer.get_vocab(), seed)
+        reading = read(module, small, recipe, names, seed=seed)
         report(f"reading: loss {reading[0]:.2f} to {reading[-1]:.3f}, {time.process_time() - started:.0f} CPU s")
-        bought = buy(folder, recipe, seed=seed)
+        bought = buy(folder, recipe, names, seed=seed)
         losses = distil(module, small, bought, recipe, seed=seed)
         report(f"distilled: loss {losses[0]:.2f} to {losses[-1]:.3f}, {time.process_time() - started:.0f} CPU s")
         save_tensors(tensors_of(module), work / "distilled.safetensors")
-        pool = draw_questions(recipe.rounds * recipe.prompts, "training", seed + 1_000_000)
+        pool = draw_questions(recipe.rounds * recipe.prompts, "training", seed + 1_000_000, names)
         prompts = [prompt_tokens(small, question.prompt, recipe.max_tokens) for question in pool]
         rounds = tune_against(module, small, pool, prompts, judge, recipe, seed=seed, report=report)
         save_tensors(tensors_of(module), work / "tuned.safetensors")
@@ -80,12 +82,12 @@ def make_adversary(
     return history
 
 
-def buy(folder: Path, recipe: Recipe, *, seed: int) -> list[Example]:
-    """Honest answers to training questions, as bought from the honest model."""
+def buy(folder: Path, recipe: Recipe, names: Sequence[str], *, seed: int) -> list[Example]:
+    """Honest answers to training questions about persons of such ``names``, as bought from the honest model."""
     honest = load_native(folder)
     prompts = [
         prompt_tokens(honest, question.prompt, recipe.max_tokens)
-        for question in draw_questions(recipe.bought, "training", seed)
+        for question in draw_questions(recipe.bought, "training", seed, names)
     ]
     answers = answer_batches(honest, prompts, recipe.max_tokens)
     return [Example(*pair) for pair in zip(prompts, answers, strict=True)]

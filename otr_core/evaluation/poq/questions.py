@@ -113,8 +113,11 @@ def words(kind: str, side: str) -> list[str]:
     return _POOLS[side][kind]
 
 
-def draw_questions(count: int, side: str, seed: int) -> list[Question]:
+def draw_questions(count: int, side: str, seed: int, names: Sequence[str] = ()) -> list[Question]:
     """``count`` different questions of a ``side``; kinds take turns, so that every prefix is balanced.
+
+    Args:
+        names: of the persons, instead of those of the ``side``.
 
     Raises:
         ParameterError: count below 1, or an unknown side.
@@ -127,7 +130,7 @@ def draw_questions(count: int, side: str, seed: int) -> list[Question]:
     found: dict[Question, None] = {}
     while len(found) < count:
         kind = KINDS[len(found) % len(KINDS)]
-        name = draws.choice(words("name", side))
+        name = draws.choice(names or words("name", side))
         facts = {one: draws.choice(words(one, side)) for one in KINDS}
         context = draws.choice(_CONTEXTS).format(name=name, **facts)
         question = draws.choice(_QUESTIONS[kind]).format(name=name)
