@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from otr_core.evaluation.poq import payments, rewards
 from otr_core.evaluation.proving import fit
 from otr_core.evaluation.verdict import Assumption, Evaluation, Reading, judged
 from otr_core.spotcheck.detection import per_query, per_unit
@@ -152,41 +151,6 @@ def false_alarms(inputs: Inputs) -> dict[str, int]:
         "re-execution": sum(bool(row["re_execution"]) for row in rows),
         **{f"judge: {name}": rejected(one["honest"], threshold(one["honest"])) for name, one in scores.items()},
     }
-
-
-def separation(inputs: Inputs) -> list[Record]:
-    """PoQ's judges: records of judge, fraud, win_rate of the honest answer, caught, of, right (share of the false
-    answers that are true all the same)."""
-    rows, records = inputs.payload["rows"], []
-    for judge, scores in inputs.payload["judges"]["scores"].items():
-        least = threshold(scores["honest"])
-        for fraud in FRAUDS:
-            records.append({
-                "judge": judge, "fraud": fraud, "win_rate": win_rate(scores["honest"], scores[fraud]),
-                "caught": rejected(scores[fraud], least), "of": len(rows),
-                "right": mean(row["frauds"][fraud]["right"] for row in rows),
-            })  # fmt: skip
-    return records
-
-
-def pay(inputs: Inputs, *, alpha: float = 2.0) -> list[Record]:
-    """What PoQ pays a fraud, as a multiple of what it pays the honest answers: records of formula, fraud, ratio.
-
-    Original formula under every published aggregation over five assessors, three of them with the light judge.
-    """
-    import numpy as np
-
-    scores = inputs.payload["judges"]["scores"]
-    panel = payments.PANELS["five, three of them light"]
-    records = []
-    for label, aggregate in payments.aggregations().items():
-
-        def paid(kind: str, aggregate: rewards.Aggregate = aggregate) -> float:
-            agreed = aggregate(np.array([scores[judge][kind] for judge in panel]))
-            return float(mean(rewards.reward_share(score, alpha=alpha, upper=1.0) for score in agreed))
-
-        records += [{"formula": label, "fraud": fraud, "ratio": paid(fraud) / paid("honest")} for fraud in FRAUDS]
-    return records
 
 
 # ---- what it costs

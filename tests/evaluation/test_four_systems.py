@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from otr_core.artifact.four_systems import Comparison, read_inputs
 from otr_core.evaluation import four_systems as four
+from otr_core.evaluation import four_systems_poq as poq
 from otr_core.evaluation.poq.judges import lexical_judge
 from otr_core.evaluation.poq.questions import comparison_questions, is_right
 
@@ -78,9 +79,22 @@ def test_who_catches_what(stored):
     assert {row["verdict"] for row in stored.payload["disputes"].values()} == {"OPERATOR_LOSES"}
     assert [one["refused_by"] for one in stored.payload["spot_checks"].values()] == ["weights", ""]
     # the same text: no judge of texts can tell, whatever its threshold
-    same = [one for one in four.separation(stored) if one["fraud"] == "one value altered"]
+    same = [one for one in poq.separation(stored) if one["fraud"] == "one value altered"]
     assert all(one["win_rate"] == 0.5 and one["caught"] <= 1 for one in same)
-    assert all(one["ratio"] == 1.0 for one in four.pay(stored) if one["fraud"] == "one value altered")
+    assert all(one["ratio"] == 1.0 for one in poq.pay(stored) if one["fraud"] == "one value altered")
+
+
+def test_cost_aware_pay_by_hand(stored):
+    scores = stored.payload["judges"]["scores"]["question"]
+    honest = sum(scores["honest"]) / 32 - 0.5
+    cheap = sum(scores["layers dropped"]) / 32 - 0.5 * 20 / 30
+    free = sum(scores["another answer replayed"]) / 32
+    ratios = {one["fraud"]: one["ratio"] for one in poq.pay(stored) if one["formula"] == "cost-aware"}
+    assert ratios["layers dropped"] == pytest.approx(cheap / honest)
+    assert ratios["another answer replayed"] == pytest.approx(free / honest)
+    table = poq.pay_table(stored)
+    assert [row["fraud"] for row in table] == list(four.FRAUDS)
+    assert {row["pay, mean"] for row in table if row["fraud"] == "one value altered"} == {"1.00"}
 
 
 def test_a_spot_check_is_worth_what_the_fraud_breaks(stored):
