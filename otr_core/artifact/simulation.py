@@ -15,7 +15,7 @@ from otr_core.economics.sweep import Point, run_sweep
 from otr_core.encoding import canonical_json
 from otr_core.errors import InputError, MissingDataError
 from otr_core.evaluation import published
-from otr_core.evaluation.simulation import arrivals, inputs, stored, study, summary
+from otr_core.evaluation.simulation import arrivals, inputs, small_scale, stored, study, summary
 from otr_core.evaluation.simulation.arrivals import Requests
 
 #: Trace -> (data source, file, parser).
@@ -52,8 +52,13 @@ def stand_in(project: Project, name: str) -> Requests:
 
 def measurements(project: Project, cited: published.Published) -> inputs.Measurements:
     """What this project measured, from its stored runs."""
-    runs = (read_result(project.results, name)[1] for name in ("native_run", "trace_cost"))
-    return inputs.measurements(cited, *runs)
+    return inputs.measurements(cited, {name: read_result(project.results, name)[1] for name in inputs.RUNS})
+
+
+def small_run(project: Project) -> list[dict[str, Any]]:
+    """The simulation beside the measured small run (see ``small_scale.comparison``)."""
+    runs = {name: read_result(project.results, name)[1] for name in (*inputs.RUNS, *small_scale.RUNS)}
+    return small_scale.comparison(inputs.measurements(published.load(project.data), runs), runs)
 
 
 def four_systems(project: Project, requests: Requests, *, seed: int, replications: int) -> dict[str, Any]:
@@ -80,7 +85,7 @@ def digest(project: Project) -> str:
     """Digest of all data a sweep point depends on beside its own parameters; part of every point, so that a cache made
     from other data is never read."""
     files = sorted((project.data / "published").glob("*.csv"))
-    files += [project.results / f"{name}.json" for name in (stored.SUMMARIES, "native_run", "trace_cost")]
+    files += [project.results / f"{name}.json" for name in (stored.SUMMARIES, *inputs.RUNS)]
     return hashlib.sha256(canonical_json([hashlib.sha256(f.read_bytes()).hexdigest() for f in files])).hexdigest()
 
 
@@ -127,7 +132,7 @@ def sweep(
 GRID: Mapping[str, Sequence[Any]] = {
     "rho": (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
     "load": (1.0, 2.0),
-    "prover": ("flashprove", "stated", "zkllm70b"),
+    "prover": ("flashprove", "stated", "zkllm70b", "ours"),
     "overhead_level": (0.05, 0.5, 0.95),
     "stake_usd": (100.0, 10_000.0),
 }

@@ -66,6 +66,16 @@ def fit(rows: Sequence[Mapping[str, Any]]) -> CostFit:
     )
 
 
+def circuit_k(rows: int, columns: int) -> int:
+    """k of the circuit of ``rows`` x ``columns`` weights: 2^k is the least power of two that holds its rows.
+
+    A weight is a row; an output takes 25.5 more, two inputs one: this is exactly what ezkl assigned to every measured
+    circuit. Seven of the 2^k are kept for blinding.
+    """
+    used = math.ceil(rows * columns + 25.5 * rows + columns / 2)
+    return math.ceil(math.log2(used + 7))
+
+
 def extrapolated(found: CostFit) -> list[dict[str, Any]]:
     """Records of model, weights, core_s (CPU seconds to prove every weight block for one token), core_h, machine_h
     (64 perfectly used cores)."""

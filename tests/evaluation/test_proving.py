@@ -25,6 +25,12 @@ def rows(seconds):
     return [{"k": k, "prove_cpu_s": seconds(k), "rows": 2, "columns": 2 ** (k - 2)} for k in range(8, 18)]
 
 
+def test_the_closed_form_gives_the_k_of_every_measured_circuit(stored):
+    rows = stored("proof_cost")["rows"]
+    assert [proving.circuit_k(row["rows"], row["columns"]) for row in rows] == [row["k"] for row in rows]
+    assert proving.circuit_k(8, 8192) == 17
+
+
 @given(fixed=st.floats(0.01, 10), each=st.floats(1e-6, 1e-2))
 def test_a_straight_line_is_found_again(fixed, each):
     found = proving.fit(rows(lambda k: fixed + each * 2.0**k))

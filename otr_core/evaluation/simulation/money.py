@@ -13,7 +13,7 @@ from typing import Any
 from otr_core.errors import ParameterError
 from otr_core.evaluation.cost import gas_usd, h100_usd
 from otr_core.evaluation.published import Published
-from otr_core.evaluation.simulation.inputs import DISPUTE_MOVES, OPML_MOVES, Number, Prover
+from otr_core.evaluation.simulation.inputs import OPML_MOVES, Number, Prover
 
 PAYERS = ("operator", "user", "watcher")
 """Operator: who serves and proves. User: who asks. Watcher: fishermen, validators, assessors, whoever repays them."""
@@ -41,7 +41,8 @@ class Prices:
         kept: share of that capacity left in confidential mode.
         rate_per_s: requests a second on the network; utilisation: what the machines are loaded to.
         gas_eth: price of a unit of gas, ether. batch_s: seconds between batches.
-        commit, verify, move: gas of a batch's root, of one proof's check, of one move in a dispute.
+        commit, verify, move: gas of a batch's root, of one proof's check, of one move in a dispute (opML's moves are
+            priced at ours). moves: of one of OTR's disputes.
         proof_usd: price of one proof; rho: share proved by OTR; disputed: share of the answers disputed.
         stake_usd: OTR's stake, for which ``capital`` a year is paid. rerun: share of OTR's answers fishermen run again.
         judges: of PoQ. judge_s: GPU seconds of one judgement.
@@ -55,6 +56,7 @@ class Prices:
     commit: Number
     verify: Number
     move: Number
+    moves: int
     proof_usd: float
     rho: float = 0.01
     disputed: float = 1e-4
@@ -67,7 +69,7 @@ class Prices:
     judge_s: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("capacity_per_s", "rate_per_s", "batch_s", "gpus", "disputed"):
+        for name in ("capacity_per_s", "rate_per_s", "batch_s", "gpus", "disputed", "moves"):
             if not getattr(self, name) > 0:
                 raise ParameterError(name, getattr(self, name), "above zero")
         for name in ("kept", "utilisation"):
@@ -145,7 +147,7 @@ def items(published: Published, prices: Prices) -> list[Item]:
              f"{prices.capital:.0%} a year on {prices.stake_usd:,.0f} USD"),
         Item("OTR", "fishermen", "watcher", prices.rerun * serving, "simulated",
              f"{prices.rerun:.0%} of the answers run again"),
-        disputes("OTR", DISPUTE_MOVES),
+        disputes("OTR", prices.moves),
         serve("opML"),
         post("opML"),
         Item("opML", "validator", "watcher", serving, "simulated", "one honest validator runs every answer again"),

@@ -58,7 +58,10 @@ def four_systems(
         },
         "capacity_per_s": plain,
         "kept": kept,
-        "cost": _costs(published, plain, float(np.median(kept)), requests.rate_per_s, made),
+        "cost": _costs(published, measured, made, plain, float(np.median(kept)), requests.rate_per_s),
+        "unit_proofs": _unit_proofs(
+            published, requests, measured, machine, draws, seed, plain, float(np.median(kept))
+        ),
         "draws": [list(pair) for pair in draws],
     }  # fmt: skip
 
@@ -74,33 +77,55 @@ CASES = {"Base": ("Base", False), "L1": ("L1", False), "Base, proofs at 45 USD":
 
 
 def _costs(
-    published: Published, capacity_per_s: float, kept: float, rate_per_s: float, prover: inputs.Prover
-) -> list[dict[str, Any]]:
+    published: Published, measured: inputs.Measurements, prover: inputs.Prover, capacity_per_s: float, kept: float,
+    rate_per_s: float,
+) -> list[dict[str, Any]]:  # fmt: skip
     """The items of every case, median overhead."""
     records = []
     for case, (chain, stated) in CASES.items():
-        proof = published.number("zkml.cost_query", "USD") if stated else money.proof_price_usd(published, prover)
         made = prices(
-            published, capacity_per_s=capacity_per_s, kept=kept, rate_per_s=rate_per_s, chain=chain, proof_usd=proof
-        )
+            published, measured, prover, capacity_per_s=capacity_per_s, kept=kept, rate_per_s=rate_per_s, chain=chain,
+            proof_usd=published.number("zkml.cost_query", "USD") if stated else None,
+        )  # fmt: skip
         records += [{"case": case, **record} for record in money.as_records(money.items(published, made))]
     return records
 
 
+def _unit_proofs(
+    published: Published, requests: Requests, measured: inputs.Measurements, machine: law.StepLaw,
+    draws: list[tuple[float, float]], seed: int, plain: float, kept: float,
+) -> dict[str, Any]:  # fmt: skip
+    """OTR once more with ``measured.unit``, which proves one drawn unit and so has no place in ZKML."""
+    rate, unit = requests.rate_per_s, measured.unit
+    runs = [
+        run.simulate(
+            systems.four(published, measured, unit, rate, loss=loss, first_overhead=first)["OTR"],
+            requests, machine, seed + number,
+        )
+        for number, (loss, first) in enumerate(draws)
+    ]  # fmt: skip
+    costs = _costs(published, measured, unit, plain, kept, rate)
+    return {
+        "prover": unit.name, "proof_s": unit.batch_s, "provers": runs[0].system.provers,
+        "latency": stats.table(runs, seed),
+        "cost": [one for one in costs if one["system"] == "OTR" and one["case"] in ("Base", "L1")],
+    }  # fmt: skip
+
+
 def prices(
-    published: Published, *, capacity_per_s: float, kept: float, rate_per_s: float, chain: str = "Base",
-    proof_usd: float, rho: float | None = None, model: str = MODEL,
-    contracts: inputs.Measured | None = None, **changes: float,
+    published: Published, measured: inputs.Measurements, prover: inputs.Prover, *, capacity_per_s: float, kept: float,
+    rate_per_s: float, chain: str = "Base", proof_usd: float | None = None, rho: float | None = None,
+    model: str = MODEL, **changes: float,
 ) -> money.Prices:  # fmt: skip
-    """Prices of one case: gas of one chain, the rest as given.
+    """Prices of one case: gas of one chain, of our contracts as measured and of the prover's verifier.
 
     Args:
-        contracts: a stored result with the gas of this project's contracts; without it the amounts of ``inputs``.
+        proof_usd: price of one proof; None: the prover's machine time.
     """
     return money.Prices(
         capacity_per_s=capacity_per_s, gpus=law.MODELS[model], kept=kept, rate_per_s=rate_per_s,
-        gas_eth=money.gas_price_eth(published, chain), commit=inputs.commit_gas(published, contracts),
-        verify=inputs.verify_gas(published, contracts), move=inputs.move_gas(published, contracts), proof_usd=proof_usd,
+        gas_eth=money.gas_price_eth(published, chain), commit=measured.commit, verify=prover.verify, move=measured.move,
+        moves=measured.moves, proof_usd=money.proof_price_usd(published, prover) if proof_usd is None else proof_usd,
         rho=published.number("otr.rho", "1") if rho is None else rho,
         judge_s=published.number("poq.judge_large_a100", "s") / 1000.0, **changes,  # type: ignore[arg-type]
     )  # fmt: skip
@@ -122,8 +147,8 @@ def otr_point(
 
     Args:
         requests: those of ``config["trace"]``.
-        config: rho, load (arrivals that many times as fast), prover (a key of ``inputs.provers``), proof_usd (None: its
-            machine time), overhead_level (of the published distribution, 0 to 1), stake_usd, provers (machines),
+        config: rho, load (arrivals that many times as fast), prover (a key of ``inputs.all_provers``), proof_usd (None:
+            its machine time), overhead_level (of the published distribution, 0 to 1), stake_usd, provers (machines),
             window_s, machines, chain, model, trace.
 
     Raises:
@@ -131,7 +156,7 @@ def otr_point(
     """
     if set(config) != set(default_config()):
         raise InputError(f"sweep point: found keys {sorted(config)}, expected {sorted(default_config())}")
-    known = inputs.provers(published)
+    known = inputs.all_provers(published, measured)
     if config["prover"] not in known:
         raise InputError(f"prover: found {config['prover']!r}, expected one of {', '.join(known)}")
     if not 0 <= config["overhead_level"] <= 1:
@@ -149,14 +174,14 @@ def otr_point(
     capacity = machine.capacity_per_s(requests)
     kept = machine.slowed(loss).capacity_per_s(requests) / capacity
     case = prices(
-        published, capacity_per_s=capacity, kept=kept, rate_per_s=arriving.rate_per_s, chain=config["chain"],
-        proof_usd=money.proof_price_usd(published, prover) if config["proof_usd"] is None else config["proof_usd"],
-        rho=rho, stake_usd=config["stake_usd"], model=config["model"],
+        published, measured, prover, capacity_per_s=capacity, kept=kept, rate_per_s=arriving.rate_per_s,
+        chain=config["chain"], proof_usd=config["proof_usd"], rho=rho, stake_usd=config["stake_usd"],
+        model=config["model"],
     )  # fmt: skip
     costs = money.items(published, case)
     proofs = [item.usd for item in costs if item.system == "OTR" and item.item.startswith(("sampled", "proof"))]
     price, gain = downgrade(published)
-    detection = eco.detection_probability(rho=rho, d=1.0, phi=0.0, w=0.0)
+    detection = eco.detection_probability(rho=rho, d=prover.detects, phi=0.0, w=0.0)
     tau = eco.deterrence_threshold(
         gain_usd=gain, price_usd=price, stake_usd=config["stake_usd"], slash_fraction=1.0, dispute_cost_usd=0.0
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from otr_core.errors import ParameterError
 from otr_core.evaluation.published import Published
 from otr_core.evaluation.simulation import queues
-from otr_core.evaluation.simulation.inputs import DISPUTE_MOVES, OPML_MOVES, Measurements, Prover
+from otr_core.evaluation.simulation.inputs import OPML_MOVES, Measurements, Prover
 
 NAMES = ("OTR", "opML", "ZKML", "PoQ")
 
@@ -84,7 +84,7 @@ def four(
     shared = System(name="", machines=machines, block_s=block, disputed=1e-4)
     otr = replace(
         shared, name="OTR", loss=loss, first_overhead=first_overhead, beacon_s=beacon,
-        after_s=measured.hash_s + measured.sign_s + measured.verify_s, window_s=window_s, moves=DISPUTE_MOVES,
+        after_s=measured.hash_s + measured.sign_s + measured.verify_s, window_s=window_s, moves=measured.moves,
     )  # fmt: skip
     if rho > 0:
         otr = with_prover(replace(otr, rho=rho, provers=1, proof_s=1.0), prover, rate_per_s)

@@ -13,7 +13,6 @@ from otr_core.errors import DataError, ParameterError
 from otr_core.evaluation import published
 from otr_core.evaluation.security import bisection_rounds
 from otr_core.evaluation.simulation import inputs, money, overhead, settlement, stats, study
-from otr_core.evaluation.simulation.inputs import Number
 
 times = st.lists(st.floats(0.0, 1e5), min_size=1, max_size=30).map(np.array)
 
@@ -44,7 +43,6 @@ def test_a_beacon_round_is_never_one_already_out():
 
 
 def test_the_moves_of_a_dispute_are_those_of_its_tree():
-    assert 2 * bisection_rounds(211 * 80, 16) == inputs.DISPUTE_MOVES
     assert 2 * bisection_rounds(20 * 1000 * 70_000_000_000, 2) == inputs.OPML_MOVES
 
 
@@ -156,28 +154,46 @@ def test_without_published_overheads_nothing_is_drawn(cited):
 
 
 @pytest.fixture(scope="module")
-def case(cited):
-    return study.prices(cited, capacity_per_s=9.0, kept=0.9, rate_per_s=5.0, proof_usd=0.98)
+def runs(project):
+    from otr_core.artifact.results import read_result
+
+    return {name: read_result(project.results, name)[1] for name in inputs.RUNS}
 
 
-def test_costs_by_hand(cited, case):
+@pytest.fixture(scope="module")
+def measured(cited, runs):
+    return inputs.measurements(cited, runs)
+
+
+@pytest.fixture(scope="module")
+def case(cited, measured):
+    stated = inputs.provers(cited)["stated"]
+    return study.prices(cited, measured, stated, capacity_per_s=9.0, kept=0.9, rate_per_s=5.0, proof_usd=0.98)
+
+
+def test_costs_by_hand(cited, case, runs):
     found = {(item.system, item.item): item.usd for item in money.items(cited, case)}
     serving = 2 * 2.95 / 3600 / (9.0 * 0.6)
     gas = 0.005e-9 * 2000
     assert found["centralised", "inference"] == pytest.approx(serving)
     assert found["OTR", "confidential mode"] == pytest.approx(serving * (1 / 0.9 - 1))
-    assert found["OTR", "commitment"] == pytest.approx(43676 * gas / 50)
+    games = runs["disputes"]["disputes"]
+    post = games[0]["moves"][0]["gas"]
+    assert {game["moves"][0]["move"] for game in games} == {"commit_batch"}
+    later = [move["gas"] for game in games for move in game["moves"][1:]]
+    assert found["OTR", "commitment"] == pytest.approx(post * gas / 50, rel=1e-3)
     assert found["OTR", "sampled proofs"] == pytest.approx(0.0098)
     assert found["OTR", "proof checks"] == pytest.approx(0.01 * 493_000 * gas)
     assert found["OTR", "signature check"] == pytest.approx((3000 + 65 * 16) * gas)
     assert found["OTR", "key registration"] == pytest.approx(4.5e6 * gas / (5 * 86400))
     assert found["OTR", "interest on the stake"] == pytest.approx(10 / (5 * 365 * 86400))
-    assert found["OTR", "disputes"] == pytest.approx(1e-4 * 8 * (21000 + 5000 + 480 * 16) * gas)
+    move = sum(later) / len(later)
+    assert found["OTR", "disputes"] == pytest.approx(1e-4 * case.moves * move * gas)
     assert found["opML", "validator"] == pytest.approx(serving)
-    assert found["opML", "disputes"] == pytest.approx(found["OTR", "disputes"] * 102 / 8)
+    assert found["opML", "disputes"] == pytest.approx(1e-4 * 102 * move * gas)
     assert found["ZKML", "proofs"] == pytest.approx(0.98)
     assert found["PoQ", "judges"] == pytest.approx(3 * 0.00061 * 2.95 / 3600)
-    assert found["PoQ", "commitment"] == pytest.approx(4 * 43676 * gas / 50)
+    assert found["PoQ", "commitment"] == pytest.approx(4 * post * gas / 50, rel=1e-3)
 
 
 def test_payers_add_up(cited, case):
@@ -190,21 +206,43 @@ def test_payers_add_up(cited, case):
     assert {item.payer for item in found} == set(money.PAYERS)
 
 
-def test_measured_gas_and_proofs_are_preferred(cited):
-    contracts = {"commit_gas": 45_905, "move_gas": 60_000, "verify_gas": 300_000}
-    for function, name in (
-        (inputs.commit_gas, "commit_gas"),
-        (inputs.move_gas, "move_gas"),
-        (inputs.verify_gas, "verify_gas"),
-    ):
-        assert function(cited, contracts) == Number(
-            contracts[name], "gas", "measured", function(cited, contracts).source
-        )
-        assert function(cited).kind != "measured"
-    case = study.prices(cited, capacity_per_s=9.0, kept=0.9, rate_per_s=5.0, proof_usd=1.0, contracts=contracts)
-    assert (case.commit.value, case.verify.value, case.move.value) == (45_905, 300_000, 60_000)
-    assert "ours" not in inputs.provers(cited)
-    assert inputs.provers(cited, {"proof_s": 4.8})["ours"].kind == "measured"
+def test_gas_is_that_of_our_contracts_and_a_whole_inference_keeps_its_wrapper(cited, measured, case, runs):
+    assert {measured.commit.kind, measured.move.kind, measured.unit.verify.kind} == {"measured"}
+    assert case.commit == measured.commit
+    assert case.move == measured.move
+    wrapper = cited.number("quote.sp1_groth16", "gas")
+    whole = inputs.provers(cited)
+    assert {(one.verify.value, one.verify.kind, one.detects) for one in whole.values()} == {(wrapper, "cited", 1.0)}
+    assert case.verify.value == wrapper
+    ours = study.prices(cited, measured, measured.unit, capacity_per_s=9.0, kept=0.9, rate_per_s=5.0)
+    (row,) = [row for row in runs["spot_onchain"]["rows"] if row["shape"] == "8x576"]
+    assert ours.verify.value == row["verify_gas"]
+    assert ours.proof_usd == pytest.approx(measured.unit.batch_s * 2.95 / 3600)
+    assert set(inputs.all_provers(cited, measured)) - set(whole) == {"ours"}
+
+
+def test_a_unit_of_the_large_model_costs_what_a_measured_circuit_of_its_size_does(measured, runs):
+    """8 x 8192 needs 2^17 rows, as the largest measured circuit does."""
+    (like,) = [row for row in runs["proof_cost"]["rows"] if row["k"] == 17]
+    assert measured.unit.batch_s == pytest.approx(like["prove_cpu_s"] + like["witness_cpu_s"], rel=0.15)
+    assert measured.unit.batch == 1
+    assert measured.unit.kind == "recomputed"
+    assert "one drawn unit" in measured.unit.name
+    assert 0 < measured.unit.detects < 1
+
+
+def test_moves_of_a_game_follow_its_rounds(measured, runs):
+    """The closed form gives the measured games' own number of moves; a longer answer and a larger model take more."""
+    from otr_core.evaluation.simulation.small_scale import smollm2
+
+    played = inputs.played_at(runs["disputes"])
+    about_a_value = [len(game["moves"]) - 1 for game in played if game["cheat"] != "token replaced"]
+    small = inputs.game_moves(smollm2(), runs["disputes"]["positions"], played)
+    assert small == pytest.approx(sum(about_a_value) / len(about_a_value), abs=1)
+    assert small < measured.moves <= small + 8
+    assert inputs.game_moves(smollm2(), 8000, played) > small
+    with pytest.raises(DataError, match="arity 3"):
+        inputs.played_at(runs["disputes"], 3)
 
 
 @pytest.mark.parametrize(
@@ -221,14 +259,28 @@ def test_an_unknown_chain_is_refused(cited):
     assert money.gas_price_eth(cited, "L1") == pytest.approx(0.3e-9)
 
 
-def test_measurements_come_from_the_stored_runs(project, cited):
-    from otr_core.artifact.results import read_result
+def test_measurements_come_from_the_stored_runs(cited, measured, runs):
+    by_name = {name: ms for name, ms, _ in runs["native_run"]["cpu"]}
+    assert measured.sign_s == pytest.approx(by_name["receipt signing"] / 1000)
+    assert measured.verify_s == pytest.approx(by_name["receipt verification"] / 1000)
+    assert measured.hash_s == pytest.approx(80 * (8192 + 2048) * 2 / runs["trace_cost"]["sha256_1kib_bytes_per_cpu_s"])
 
-    runs = [read_result(project.results, name)[1] for name in ("native_run", "trace_cost")]
-    found = inputs.measurements(cited, *runs)
-    by_name = {name: ms for name, ms, _ in runs[0]["cpu"]}
-    assert found.sign_s == pytest.approx(by_name["receipt signing"] / 1000)
-    assert found.verify_s == pytest.approx(by_name["receipt verification"] / 1000)
-    assert found.hash_s == pytest.approx(80 * (8192 + 2048) * 2 / runs[1]["sha256_1kib_bytes_per_cpu_s"])
-    with pytest.raises(DataError, match="signing"):
-        inputs.measurements(cited, {"cpu": []}, runs[1])
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("native_run", {"cpu": []}),
+        ("trace_cost", {}),
+        ("disputes", {"disputes": []}),
+        ("disputes", {"disputes": [{"arity": 16, "moves": [], "gas_dispute": 1, "rounds": 1}]}),
+        ("disputes", {"disputes": [{"arity": 16, "moves": [{"move": "commit_batch", "gas": 1}], "rounds": 0}]}),
+        ("spot_onchain", {"rows": []}),
+        ("proof_cost", {"rows": [{"k": 17}]}),
+        ("spot_detection", {"rows": []}),
+    ],
+)
+def test_runs_that_lack_a_number_are_refused(cited, runs, name, bad):
+    with pytest.raises(DataError, match="stored"):
+        inputs.measurements(cited, {**runs, name: bad})
+    with pytest.raises(DataError, match="stored"):
+        inputs.measurements(cited, {key: run for key, run in runs.items() if key != name})

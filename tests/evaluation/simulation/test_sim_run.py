@@ -13,7 +13,9 @@ from otr_core.evaluation import published
 from otr_core.evaluation.simulation import inputs, law, run, stats, study, systems, views
 from otr_core.evaluation.simulation.arrivals import Requests
 
-MEASURED = inputs.Measurements(0.007, 0.006, 0.0014)
+GAS = inputs.Number(60_000.0, "gas", "measured", "test")
+UNIT = inputs.Prover("one drawn unit", 36.0, 1, "recomputed", "test", GAS, 0.5)
+MEASURED = inputs.Measurements(sign_s=0.007, verify_s=0.006, hash_s=0.0014, commit=GAS, move=GAS, moves=24, unit=UNIT)
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +164,11 @@ def test_a_point_says_what_its_inputs_do(cited, requests):
     assert base["detection"] == pytest.approx(1 - 0.99**100, rel=1e-5)
     assert base["deterred gain_usd"] == pytest.approx(0.01 * (100 + 0.00055), rel=1e-5)
     assert base["deters downgrade"]
+    unit = point(prover="ours")
+    assert unit["proof mean_s"] < 60 < base["proof mean_s"]
+    assert unit["proofs_usd"] < base["proofs_usd"]
+    assert unit["detection"] == pytest.approx(1 - 0.995**100, rel=1e-5)
+    assert unit["provers utilisation"] < base["provers utilisation"]
     assert not point(stake_usd=0.01)["deters downgrade"]
     assert point(overhead_level=0.95)["kept"] < base["kept"] < point(overhead_level=0.05)["kept"]
 
