@@ -6,7 +6,8 @@ Gas is turned into money as ``gas x gas price x ether price``; the published gas
 shown where the verdict could hang on it.
 
 Readings of kind *simulated* add up every item of a query on the Azure conversation trace, whoever pays it: machine time
-from the simulated capacity, gas from this file, proofs of 20 minutes at an H100's price unless they say 45 USD.
+from the simulated capacity, gas of roots and disputes as measured on this project's contracts, proofs of 20 minutes at
+an H100's price unless they say 45 USD.
 """
 
 from __future__ import annotations

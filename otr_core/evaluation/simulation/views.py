@@ -123,3 +123,21 @@ def _swing(record: Mapping[str, Any]) -> float:
     if record["low"] is None or record["high"] is None:
         return float("inf")
     return float(max(record["low"], record["high"]) / min(record["low"], record["high"]))
+
+
+def small_run_table(records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """``small_scale.comparison`` as text: quantity, simulated, measured, error, widest error of one query, where the
+    prediction is from."""
+
+    def number(value: float, unit: str) -> str:
+        text = f"{value:,.0f}" if unit in ("gas", "moves") else f"{value:.3g}"
+        return text if unit in ("1", "moves") else f"{text} {unit}"
+
+    return [
+        {
+            "quantity": one["quantity"], "predicted": number(one["predicted"], one["unit"]),
+            "measured": number(one["measured"], one["unit"]), "error": f"{one['error']:+.0%}",
+            "widest": "" if one["worst"] is None else f"{one['worst']:+.0%}", "prediction": one["kind"],
+        }
+        for one in records
+    ]  # fmt: skip
