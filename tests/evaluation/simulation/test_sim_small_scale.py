@@ -10,7 +10,7 @@ from otr_core.artifact import simulation
 from otr_core.artifact.results import read_result
 from otr_core.errors import DataError
 from otr_core.evaluation import published
-from otr_core.evaluation.simulation import inputs, small_scale
+from otr_core.evaluation.simulation import inputs, small_scale, views
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +85,14 @@ def test_runs_that_lack_a_number_are_refused(runs, measured, name, bad):
 
 def test_the_view_of_the_checkout_is_the_comparison(project, runs, measured):
     assert simulation.small_run(project) == small_scale.comparison(measured, runs)
+
+
+def test_the_table_shows_every_error_with_its_sign(runs, measured):
+    records = small_scale.comparison(measured, runs)
+    table = views.small_run_table(records)
+    assert [row["quantity"] for row in table] == [record["quantity"] for record in records]
+    for row, record in zip(table, records, strict=True):
+        assert row["error"][0] == ("+" if record["error"] >= 0 else "-")
+        assert abs(float(row["error"].rstrip("%")) / 100 - record["error"]) <= 0.005 + 1e-9
+        assert (row["widest"] == "") == (record["worst"] is None)
+        assert row["predicted"].endswith(" gas") == (record["unit"] == "gas")
