@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
 from otr_core.artifact import simulation
+from otr_core.artifact.project import Project
 from otr_core.artifact.results import read_result
 from otr_core.errors import DataError, InputError
 from otr_core.evaluation import published
-from otr_core.evaluation.simulation import stored, study
+from otr_core.evaluation.simulation import inputs, stored, study
 
 SEED = 20251223
 CHANGES = simulation.grid({"rho": (0.001, 0.01), "prover": ("flashprove", "stated"), "load": (1.0, 2.0)})
@@ -38,6 +40,19 @@ def test_the_seed_and_the_data_are_part_of_a_point(project):
     assert one.key(simulation.otr_point) != other.key(simulation.otr_point)
     with pytest.raises(InputError, match="digest"):
         simulation.otr_point({**study.default_config(), "digest": "other data"}, 1)
+
+
+def test_every_stored_run_that_a_point_reads_changes_its_digest(project, tmp_path):
+    for folder in ("published", "results"):
+        shutil.copytree(project.data / folder, tmp_path / "data" / folder)
+    copy = Project(tmp_path)
+    seen = {simulation.digest(copy)}
+    assert seen == {simulation.digest(project)}
+    for name in (stored.SUMMARIES, *inputs.RUNS):
+        path = copy.results / f"{name}.json"
+        path.write_bytes(path.read_bytes() + b" ")
+        seen.add(simulation.digest(copy))
+    assert len(seen) == 2 + len(inputs.RUNS)
 
 
 def test_stored_points_are_what_the_code_makes(project):
