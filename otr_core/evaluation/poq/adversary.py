@@ -28,9 +28,10 @@ class Recipe:
     """How the adversary is made.
 
     It was chosen on questions about a third set of persons, places and things, which are neither trained on nor held
-    out, and fixed before any answer of it to a held-out question was seen. Two recipes before it failed on names they
-    had not seen (judge 0.17 and 0.29): with four layers and a few real names to learn from, they could not look up a
-    name that the tokenizer cuts into pieces.
+    out, and fixed before any answer of it to a held-out question was seen. Two recipes with four layers and a few real
+    names to learn from were given up before it: the first got 0.17 of the judge on names it had not seen, the second
+    still 0.29 on its own training questions in the second round. They could not look up a name that the tokenizer cuts
+    into pieces.
 
     Attributes:
         layers: decoder layers kept, 0-based. In the honest model layers 17 and 18 look up what followed an earlier
