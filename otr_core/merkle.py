@@ -2,6 +2,12 @@
 
 Hashes are 32-byte ``bytes``, proofs lists of them. ``verify_*`` returns None or raises ``ProofError``. Proofs come from
 an adversary: their length is checked against the tree's shape before any of it is hashed.
+
+``Tree`` keeps all levels, for whoever opens many leaves or walks down d levels a round: node (h, j) is number j of the
+nodes h levels above the leaves and covers leaves j·2^h up to (j+1)·2^h; an odd last node of a level is carried up
+unhashed. A round shows the nodes d = log2 k levels below a node, k at most, so that a descent to one of n leaves takes
+⌈log_k n⌉ rounds. Each shown node is bound by the one above it, hence by the root: a party that committed to a root
+cannot answer inconsistently (a history commitment).
 """
 
 from __future__ import annotations
@@ -160,3 +166,63 @@ def _check_length(proof: Sequence[bytes], expected: int) -> None:
 def _check_root(name: str, found: bytes, expected: bytes) -> None:
     if found != expected:
         raise ProofError(f"{name}: computed {found.hex()}, expected {expected.hex()}")
+
+
+def height(size: int) -> int:
+    """Levels above the leaves of a tree of ``size`` leaves."""
+    return (size - 1).bit_length()
+
+
+def rounds(size: int, arity_bits: int) -> int:
+    """Rounds that a descent to one of ``size`` leaves takes: ⌈log_k size⌉ with k = 2^arity_bits."""
+    return -(-height(size) // arity_bits)
+
+
+def level_size(size: int, level: int) -> int:
+    """Nodes of the level ``level`` above the leaves."""
+    return (size + (1 << level) - 1) >> level
+
+
+def span(size: int, at: int, index: int, arity_bits: int) -> tuple[int, int, int]:
+    """(level, first, count) of the nodes to be posted under node (``at``, ``index``)."""
+    below = max(at - arity_bits, 0)
+    first = index << (at - below)
+    return below, first, min((index + 1) << (at - below), level_size(size, below)) - first
+
+
+class Tree:
+    """All levels of an RFC 6962 tree over leaf hashes, for whoever plays. 64 bytes per leaf."""
+
+    def __init__(self, hashes: Sequence[bytes]) -> None:
+        self.levels = [b"".join(hashes)]
+        self.size = len(hashes)
+        while len(self.levels[-1]) > HASH_BYTES:
+            row = self.levels[-1]
+            pairs = [
+                hashlib.sha256(_NODE + row[i : i + 2 * HASH_BYTES]).digest()
+                for i in range(0, len(row) - HASH_BYTES, 2 * HASH_BYTES)
+            ]
+            odd = row[len(pairs) * 2 * HASH_BYTES :]
+            self.levels.append(b"".join(pairs) + odd)
+
+    @property
+    def root(self) -> bytes:
+        return self.levels[-1]
+
+    def node(self, level: int, index: int) -> bytes:
+        return self.levels[level][index * HASH_BYTES : (index + 1) * HASH_BYTES]
+
+    def children(self, at: int, index: int, arity_bits: int) -> tuple[bytes, ...]:
+        """The nodes posted in a round at node (``at``, ``index``)."""
+        below, first, count = span(self.size, at, index, arity_bits)
+        return tuple(self.node(below, first + i) for i in range(count))
+
+    def path(self, index: int) -> list[bytes]:
+        """Audit path of leaf ``index``."""
+        result = []
+        for level in self.levels[:-1]:
+            sibling = index ^ 1
+            if (sibling + 1) * HASH_BYTES <= len(level):
+                result.append(level[sibling * HASH_BYTES : (sibling + 1) * HASH_BYTES])
+            index >>= 1
+        return result

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from otr_core.artifact import data
-from otr_core.artifact.project import Project, find_project
 from otr_core.errors import MissingDataError
+from otr_node import outside
+from otr_node.project import Project, find_project
 
 # No time limit per example: a loaded machine is not a failing test. The same examples in every run of the gate, so that
 # a red test is always about the change at hand; `--hypothesis-profile=explore` looks further.
@@ -28,18 +28,18 @@ def project() -> Project:
 @pytest.fixture(scope="session")
 def wheel_file(project: Project) -> Callable[[str, str], Path]:
     """``wheel_file(source, member)``: a file inside one of the wheels of data/sources.toml (always available)."""
-    return lambda source, member: data.get(project, source, member)
+    return lambda source, member: outside.get(project, source, member)
 
 
 @pytest.fixture(scope="session")
 def outside_file(project: Project) -> Callable[[str], Path]:
     """``outside_file("evidence/…")``: a file at a pinned commit, by its path below the mirror; skips when absent."""
-    sources = data.load_sources(project).values()
+    sources = outside.load_sources(project).values()
     by_path = {f"{s.mirror}/{file}": (s.id, file) for s in sources if s.mirror for file in s.files}
 
     def find(path: str) -> Path:
         try:
-            return data.get(project, *by_path[path], mirror=data.mirror_folder())
+            return outside.get(project, *by_path[path], mirror=outside.mirror_folder())
         except MissingDataError as error:
             pytest.skip(f"outside data: {error}")
 
@@ -49,6 +49,6 @@ def outside_file(project: Project) -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def smollm2(project: Project) -> Path:
     """Folder of SmolLM2-135M-Instruct, converted to safetensors."""
-    from otr_core.artifact.models import model_folder
+    from otr_node.models import model_folder
 
     return model_folder(project, report=lambda line: None)

@@ -171,8 +171,8 @@ class TestVerify:
 @pytest.mark.slow
 class TestRecord:
     def test_records_this_machine_with_reasons_for_what_is_absent(self, smollm2, project, tmp_path):
-        from otr_core.artifact.results import read_result
-        from otr_core.inference.record import check_record
+        from otr_paper.benches.machine import check_record
+        from otr_paper.store.results import read_result
 
         out = tmp_path / "record_here.json"
         run = otr("record", "--out", out, "--max-tokens", 4, "--repeats", 1)

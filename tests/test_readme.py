@@ -8,9 +8,9 @@ import subprocess
 
 import pytest
 
-from otr_core.artifact import readme
-from otr_core.artifact.claims import claims_markdown
 from otr_core.errors import DataError
+from otr_paper.press import readme
+from otr_paper.press.claims_table import claims_markdown
 
 
 @pytest.fixture(scope="module")

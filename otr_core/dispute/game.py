@@ -30,14 +30,15 @@ from enum import IntEnum
 from hashlib import sha256
 
 from otr_core import merkle
-from otr_core.dispute import descent, judge
-from otr_core.dispute import program as pr
-from otr_core.dispute.judge import LAYER, TOKEN, Claim, Opening, Place
-from otr_core.dispute.program import Dims, Operator
+from otr_core.dispute import judge
+from otr_core.dispute.judge import Opening
 from otr_core.errors import MoveError, ProofError
-from otr_core.inference.trace import GIVEN, SALT_BYTES, salts
-from otr_core.inference.trace import seed_hash as hash_of_seed
+from otr_core.lane import program as pr
+from otr_core.lane.program import Dims, Operator
+from otr_core.lane.step import LAYER, TOKEN, Claim, Place, program
 from otr_core.poea.receipt import Receipt
+from otr_core.poea.trace import GIVEN, SALT_BYTES, salts
+from otr_core.poea.trace import seed_hash as hash_of_seed
 
 NOTHING = bytes(32)
 MOST_ARITY_BITS = 6
@@ -126,7 +127,7 @@ class Game:
 
     @property
     def program(self) -> tuple[Operator, ...]:
-        return judge.program(self.model.dims, self.target, self.position, self.claim.temperature_milli)
+        return program(self.model.dims, self.target, self.position, self.claim.temperature_milli)
 
     @property
     def place(self) -> Place:
@@ -166,7 +167,7 @@ def show_roots(game: Game, states_root: bytes, tokens_root: bytes, seed_hash: by
     if game.target == TOKEN:
         return game
     size = claim.positions * game.model.dims.layers
-    return replace(game, node=states_root, size=size, height=descent.height(size))
+    return replace(game, node=states_root, size=size, height=merkle.height(size))
 
 
 def bisect(game: Game, children: Sequence[bytes]) -> Game:
@@ -181,7 +182,7 @@ def bisect(game: Game, children: Sequence[bytes]) -> Game:
 def choose(game: Game, child: int, node: bytes, path: Sequence[bytes]) -> Game:
     """The challenger points at a shown node (number ``child`` of those shown), proving that it was shown."""
     _expect(game, Turn.CHALLENGER, Level.TRACE, Level.OPERATORS, Level.TILES, Level.STEPS)
-    below, first, count = descent.span(game.size, game.height, game.index, game.arity_bits)
+    below, first, count = merkle.span(game.size, game.height, game.index, game.arity_bits)
     if not 0 <= child < count:
         raise MoveError("child", child, f"below {count}")
     try:
@@ -204,13 +205,13 @@ def choose(game: Game, child: int, node: bytes, path: Sequence[bytes]) -> Game:
 def choose_kept(game: Game) -> Game:
     """The challenger agrees with every operator, but not with what the trace holds of their results."""
     _expect(game, Turn.CHALLENGER, Level.OPERATORS)
-    if game.height != descent.height(game.size):
+    if game.height != merkle.height(game.size):
         raise MoveError("level", "below the program's root", "right after its expansion")
     kept = replace(game, turn=Turn.OPERATOR, operator=len(game.program), index=0)
     if game.target == TOKEN:
         return replace(kept, level=Level.LEAF)
     pieces = game.model.dims.pieces
-    return replace(kept, level=Level.TILES, node=game.kept, size=pieces, height=descent.height(pieces))
+    return replace(kept, level=Level.TILES, node=game.kept, size=pieces, height=merkle.height(pieces))
 
 
 def expand_layer(game: Game, content: bytes, operators_root: bytes, children: Sequence[bytes]) -> Game:
@@ -253,7 +254,7 @@ def expand_operator(game: Game, content: bytes, children: Sequence[bytes]) -> Ga
     if len(content) != 32 or merkle.leaf_hash(content) != game.node:
         raise MoveError("content", content.hex(), "what the operator's leaf commits to")
     tiles = game.model.dims.tiles(game.program[game.operator].length)
-    game = replace(game, level=Level.TILES, node=content, index=0, size=tiles, height=descent.height(tiles), piece=0)
+    game = replace(game, level=Level.TILES, node=content, index=0, size=tiles, height=merkle.height(tiles), piece=0)
     if tiles == 1:
         if children:
             raise MoveError("children", len(children), 0)
@@ -285,7 +286,7 @@ def element(game: Game, number: int, data: bytes) -> Game:
     if steps == 1:
         return replace(game, level=Level.LEAF)
     size = steps + 1
-    return replace(game, level=Level.STEPS, node=NOTHING, index=0, size=size, height=descent.height(size))
+    return replace(game, level=Level.STEPS, node=NOTHING, index=0, size=size, height=merkle.height(size))
 
 
 def accuse_salt(game: Game, data: bytes, seed: bytes) -> Game:
@@ -336,7 +337,7 @@ def _expect(game: Game, turn: Turn, *levels: Level) -> None:
 
 
 def _shown(game: Game, children: Sequence[bytes]) -> None:
-    _, _, count = descent.span(game.size, game.height, game.index, game.arity_bits)
+    _, _, count = merkle.span(game.size, game.height, game.index, game.arity_bits)
     if len(children) != count or any(len(child) != 32 for child in children):
         raise MoveError("children", len(children), count)
     found = merkle.root_of_hashes(children)
@@ -348,7 +349,7 @@ def _program_shown(game: Game, operators_root: bytes, children: Sequence[bytes])
     size = len(game.program)
     game = replace(
         game, level=Level.OPERATORS, node=operators_root, operators_root=operators_root, index=0, size=size,
-        height=descent.height(size),
+        height=merkle.height(size),
     )  # fmt: skip
     _shown(game, children)
     return replace(game, turn=Turn.CHALLENGER)

@@ -7,15 +7,16 @@ from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from otr_core.chain import contracts
-from otr_core.chain.evm import Chain, Contract, TxReceipt, compile_vyper
-from otr_core.dispute.commitment import ModelTrees
+from otr_core.dispute import contracts
 from otr_core.dispute.court import Court
+from otr_core.dispute.evm import Chain, Contract, TxReceipt, compile_vyper
 from otr_core.dispute.game import Verdict
-from otr_core.dispute.judge import Claim, Opening
-from otr_core.dispute.program import Dims
+from otr_core.dispute.judge import Opening
+from otr_core.dispute.openings import CommittedModel
 from otr_core.dispute.records import Key, Terms
 from otr_core.errors import ChainError, MoveError
+from otr_core.lane.program import Dims
+from otr_core.lane.step import Claim
 from otr_core.poea.receipt import Receipt, domain_separator, type_hash
 
 FOLDER = Path(contracts.__file__).parent
@@ -69,7 +70,7 @@ class ChainCourt:
         self.ledger.append(Spent(call, receipt.gas, receipt.calldata_bytes))
         return receipt
 
-    def register_model(self, model_id: bytes, trees: ModelTrees) -> None:
+    def register_model(self, model_id: bytes, trees: CommittedModel) -> None:
         """Deploy the judge of a model and register it."""
         judge = self._deploy("judge", dims_words(trees.dims), trees.weights_root, trees.tables_root)
         self.judges[model_id] = judge

@@ -1,7 +1,6 @@
-"""Operators and fishermen as strategies: what each does when it is to move, from its own run of the answer.
+"""The honest strategies of a dispute: what an operator and a fisherman do when it is their move.
 
-A player sees what is public (the game, and what its opponent posted) and its own ``Run``. Honest players are a few
-lines; cheats differ from them in one thing each.
+A player sees what is public (the game, and what its opponent posted) and its own run of the answer (``OwnRun``).
 """
 
 from __future__ import annotations
@@ -9,15 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from random import Random
 from typing import Any
 
 from otr_core import merkle
-from otr_core.dispute import descent, judge
-from otr_core.dispute.execution import Execution, Openings
 from otr_core.dispute.game import Game, Level
-from otr_core.dispute.judge import LAYER, TOKEN
-from otr_core.dispute.run import Run
+from otr_core.dispute.judge import Opening
+from otr_core.dispute.openings import Openings, OwnExecution, OwnRun
+from otr_core.lane.step import LAYER, TOKEN, right
 
 Move = tuple[Any, ...]
 """Name of a move and its arguments; () is silence."""
@@ -27,12 +24,12 @@ Move = tuple[Any, ...]
 class Operator:
     """Answers every question from its own run, honest or not."""
 
-    run: Run
+    run: OwnRun
 
-    def _execution(self, game: Game) -> Execution:
+    def _execution(self, game: Game) -> OwnExecution:
         return self.run.execution(game.target, game.position, game.layer)
 
-    def _tree(self, game: Game) -> descent.Tree:
+    def _tree(self, game: Game) -> merkle.Tree:
         """The tree that the disputed node lies in."""
         if game.level == Level.TRACE:
             return self.run.states
@@ -48,8 +45,8 @@ class Operator:
     def children(self, game: Game) -> tuple[bytes, ...]:
         return self._tree(game).children(game.height, game.index, game.arity_bits)
 
-    def _top(self, game: Game, tree: descent.Tree) -> tuple[bytes, ...]:
-        return tree.children(descent.height(tree.size), 0, game.arity_bits)
+    def _top(self, game: Game, tree: merkle.Tree) -> tuple[bytes, ...]:
+        return tree.children(merkle.height(tree.size), 0, game.arity_bits)
 
     def move(self, game: Game) -> Move:
         if game.level == Level.CLAIM:
@@ -78,9 +75,9 @@ class Operator:
             return self.run.piece(game.position, game.layer, game.piece)[0]
         return self._execution(game).tile_data(game.operator, game.piece)
 
-    def openings(self, game: Game) -> Sequence[judge.Opening]:
+    def openings(self, game: Game) -> Sequence[Opening]:
         reader = Openings(self._execution(game), game.place, piece=self.run.piece, token=self.run.token)
-        judge.right(game.model.dims, game.claim, game.place, reader)
+        right(game.model.dims, game.claim, game.place, reader)
         return reader.made
 
 
@@ -88,7 +85,7 @@ class Operator:
 class Challenger:
     """Compares everything shown with its own honest run, and points at the first thing that differs."""
 
-    run: Run
+    run: OwnRun
 
     @cached_property
     def _as_operator(self) -> Operator:
@@ -105,7 +102,7 @@ class Challenger:
             return self._element(game, shown[1], mine.published(game))
         children: Sequence[bytes] = shown[-1]
         own = mine.children(game)
-        if game.level == Level.OPERATORS and game.height == descent.height(game.size) and own == children:
+        if game.level == Level.OPERATORS and game.height == merkle.height(game.size) and own == children:
             return ("choose_kept",)
         child = next((i for i, (a, b) in enumerate(zip(own, children, strict=True)) if a != b), 0)
         return choice(children, child)
@@ -124,47 +121,3 @@ def choice(children: Sequence[bytes], child: int) -> Move:
     """Pointing at shown node number ``child``."""
     path = merkle.inclusion_proof_of_hashes(children, child)
     return "choose", child, children[child], tuple(path)
-
-
-@dataclass
-class Griefer:
-    """A challenger that disputes an honest answer along a random path, and is silent after ``silent_after`` moves."""
-
-    random: Random
-    silent_after: int = 10**9
-    moves: int = 0
-
-    def move(self, game: Game, shown: Move) -> Move:
-        self.moves += 1
-        if self.moves > self.silent_after:
-            return ()
-        if game.level == Level.ELEMENT:
-            width = 4 if game.operator == len(game.program) else 8
-            return "element", self.random.randrange(len(shown[1]) // width - (8 if width == 4 else 0)), shown[1]
-        children = shown[-1]
-        if game.level == Level.OPERATORS and game.height == descent.height(game.size) and self.random.random() < 0.2:
-            return ("choose_kept",)
-        return choice(children, self.random.randrange(len(children)))
-
-
-@dataclass
-class Withholder(Operator):
-    """An operator that is silent from its ``silent_after``-th move on: it withholds data, or stalls."""
-
-    silent_after: int = 0
-    moves: int = 0
-
-    def move(self, game: Game) -> Move:
-        self.moves += 1
-        return () if self.moves > self.silent_after else super().move(game)
-
-
-@dataclass
-class Inconsistent(Operator):
-    """An operator whose levels do not fit: its trace is false, and below the trace it shows an honest run."""
-
-    honest: Run | None = None
-
-    def _execution(self, game: Game) -> Execution:
-        assert self.honest is not None
-        return self.honest.execution(game.target, game.position, game.layer)

@@ -14,17 +14,6 @@ from otr_core.economics.bursts import (
     most_in_flight,
     voiding_suffices,
 )
-from otr_core.economics.curves import (
-    best_rate_curves,
-    cheat_types,
-    detection_curves,
-    detection_marks,
-    deterrence_map,
-    regime_map,
-    rho_curves,
-    stake_curves,
-    what_a_rate_buys,
-)
 from otr_core.economics.detection import (
     cheats_for_detection,
     coverage,
@@ -50,7 +39,6 @@ from otr_core.economics.inspections import first_check_probability, inspection_v
 from otr_core.economics.model import Answer, Bond, Flow, Market, Watch, play, threshold
 from otr_core.economics.rates import Rate, best_rate, optimal_rho, rates_by_value
 from otr_core.economics.scenarios import Limits, Scenario
-from otr_core.economics.views import State, render
 
 __all__ = [
     "Answer",
@@ -63,21 +51,15 @@ __all__ = [
     "Outcome",
     "Rate",
     "Scenario",
-    "State",
     "Watch",
     "best_rate",
-    "best_rate_curves",
     "break_profit",
     "burst_loss",
     "burst_surplus",
-    "cheat_types",
     "cheats_for_detection",
     "coverage",
     "detection_after",
-    "detection_curves",
-    "detection_marks",
     "detection_probability",
-    "deterrence_map",
     "deterrence_threshold",
     "deters",
     "effective_loss",
@@ -104,14 +86,9 @@ __all__ = [
     "outcomes",
     "play",
     "rates_by_value",
-    "regime_map",
-    "render",
-    "rho_curves",
     "safe_value",
     "self_report_loss",
-    "stake_curves",
     "threshold",
     "undetected_cheats",
     "voiding_suffices",
-    "what_a_rate_buys",
 ]

@@ -3,11 +3,12 @@
 Importing this package loads neither torch nor transformers nor an Ethereum library.
 """
 
+from otr_core.poea.client import open_response, order
 from otr_core.poea.document import FORMAT, ReceiptFile, load_receipt_file
 from otr_core.poea.receipt import AttestedKeys, Job, Message, Receipt, SignedReceipt, issue_receipt, recover_signer
 from otr_core.poea.sealing import open_sealed, seal
-from otr_core.poea.serve import open_response, order, serve
-from otr_core.poea.simulated import SimulatedEnclave, TeeClaims, appraise_simulated
+from otr_core.poea.simulated import appraise_simulated
+from otr_core.poea.tee import TeeClaims
 from otr_core.poea.verify import CHECKS, Verification, verify_receipt
 
 __all__ = [
@@ -19,7 +20,6 @@ __all__ = [
     "Receipt",
     "ReceiptFile",
     "SignedReceipt",
-    "SimulatedEnclave",
     "TeeClaims",
     "Verification",
     "appraise_simulated",
@@ -30,6 +30,5 @@ __all__ = [
     "order",
     "recover_signer",
     "seal",
-    "serve",
     "verify_receipt",
 ]

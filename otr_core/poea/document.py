@@ -8,7 +8,7 @@ from typing import Any
 
 from otr_core.encoding import canonical_json, from_hex, parse_json
 from otr_core.errors import InputError, OtrError
-from otr_core.inference.registry import ModelManifest
+from otr_core.poea.manifest import ModelManifest
 from otr_core.poea.receipt import AttestedKeys, Job, Message, Receipt
 
 FORMAT = "otr-receipt/1"

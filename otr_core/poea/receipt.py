@@ -14,8 +14,8 @@ from typing import Any
 
 from otr_core.encoding import canonical_json, from_hex, tagged_hash, tagged_json_hash
 from otr_core.errors import InputError, OtrError, ReceiptError
-from otr_core.inference.sampling import Decoding
-from otr_core.inference.trace import Trace, TraceShape
+from otr_core.lane.sampling import Decoding
+from otr_core.poea.trace import Trace, TraceShape
 
 #: Order of the secp256k1 group (SEC 2, section 2.4.1).
 _CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from otr_core.errors import ReceiptError
 from otr_core.poea.document import ReceiptFile
 from otr_core.poea.receipt import Job, configuration_digest, recover_signer
-from otr_core.poea.simulated import Appraiser, EvidencePolicy, appraise_simulated
+from otr_core.poea.simulated import appraise_simulated
+from otr_core.poea.tee import Appraiser, EvidencePolicy
 
 #: Name and meaning of each check, in the order they run.
 CHECKS = {

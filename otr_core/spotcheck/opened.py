@@ -10,8 +10,8 @@ import functools
 from math import isqrt
 from typing import TYPE_CHECKING
 
-from otr_core.inference.architecture import Architecture
-from otr_core.inference.integers import (
+from otr_core.lane.architecture import Architecture
+from otr_core.lane.formats import (
     EXP,
     GATE,
     HEAD,
@@ -27,7 +27,7 @@ from otr_core.inference.integers import (
     SIGMOID_LIMIT,
     norm_epsilon,
 )
-from otr_core.inference.tables import exp2_table, rotary_table, sigmoid_table
+from otr_core.lane.tables import exp2_table, rotary_table, sigmoid_table
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,18 +6,12 @@ weights, which most circuits use, would bind nothing: a proof then says only tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from otr_core import merkle
 from otr_core.encoding import canonical_json
 from otr_core.errors import InputError
-from otr_core.spotcheck import prover
-from otr_core.spotcheck.units import Layout, Unit
-
-if TYPE_CHECKING:
-    from otr_core.inference.portable import PortableModel
 
 Block = tuple[int, str, int]
 """(layer, operator, block)."""
@@ -72,25 +66,3 @@ def verify_entry(root: bytes, size: int, entry: Registered) -> tuple[bytes, ...]
     hashed = merkle.leaf_hash(leaf(entry.block, entry.points))
     merkle.verify_inclusion(root, hashed, entry.index, size, entry.proof)
     return entry.points
-
-
-def register(
-    model: PortableModel, layout: Layout, blocks: Iterable[Block], circuits: Mapping[str, prover.Circuit]
-) -> tuple[Registry, float]:
-    """Registry of the given blocks, and the CPU seconds their commitments took.
-
-    Args:
-        circuits: by shape name.
-    """
-    by_circuit: dict[str, list[Block]] = {}
-    chosen = sorted(set(blocks))
-    for block in chosen:
-        by_circuit.setdefault(layout.shape(block[1]).name, []).append(block)
-    points: dict[Block, tuple[bytes, ...]] = {}
-    spent = 0.0
-    for name, own in by_circuit.items():
-        vectors = [layout.weights_of(model, Unit(0, *block)).flatten().tolist() for block in own]
-        found, run = prover.commit(circuits[name], vectors)
-        points |= dict(zip(own, found, strict=True))
-        spent += run.cpu_s
-    return Registry({block: points[block] for block in chosen}), spent

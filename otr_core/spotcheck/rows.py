@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from otr_core import merkle
 from otr_core.encoding import tagged_hash
 from otr_core.errors import InputError, ProofError
-from otr_core.inference.primitives import LIMIT
-from otr_core.inference.trace import SALT_BYTES, check_seed
+from otr_core.lane.formats import LIMIT
+from otr_core.poea.trace import SALT_BYTES, check_seed
 
 if TYPE_CHECKING:
     import numpy as np

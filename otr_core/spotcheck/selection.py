@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from otr_core.encoding import tagged_hash
 from otr_core.errors import ParameterError
-from otr_core.inference.trace import TraceShape
+from otr_core.poea.trace import TraceShape
 
 _SPAN = 2**256
 
@@ -64,3 +64,12 @@ def draw_unit(randomness: bytes, rows_root: bytes, number: int, shares: Mapping[
             return operator, uniform(randomness, rows_root, f"block {operator}", number, blocks[operator])
         at -= share
     raise ParameterError("shares", dict(shares), "whole numbers above 0")
+
+
+#: Chance of each operator in the second draw, in proportion. A fault in the middle of the MLP can be confined to
+#: hidden/intermediate of an operator's units (3/8 for SmolLM2), elsewhere to no less than all: these shares make every
+#: choice of the operator equally bad, 1/18 per unit drawn.
+SHARES: Mapping[str, int] = {
+    "attention.norm": 3, "q": 3, "k": 3, "v": 3, "query": 3, "key": 3, "attention": 3, "o": 3, "mlp.norm": 3,
+    "gate": 8, "up": 8, "product": 8, "down": 3,
+}  # fmt: skip

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from otr_core.errors import InconclusiveError, InputError
-from otr_core.inference.architecture import Architecture
-from otr_core.inference.integers import GATE, HEAD, INT32, MLP, NORMED, RESIDUAL, WEIGHT
-from otr_core.spotcheck.prover import SHIFT, Shape, Statement
+from otr_core.lane.architecture import Architecture
+from otr_core.lane.formats import GATE, HEAD, INT32, MLP, NORMED, RESIDUAL, WEIGHT
+from otr_core.spotcheck.prover import Shape, Statement
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from otr_core.inference.portable import PortableModel
 
 #: Rows committed between the two draws. What the leaves hold already (input, key, value, output) is not among them.
 COMMITTED = (
@@ -122,15 +121,6 @@ class Layout:
         if not 0 <= unit.layer < self.architecture.layers or unit.position < 0:
             raise InputError(f"unit: found layer {unit.layer}, expected below {self.architecture.layers}")
         return unit
-
-    def weights_of(self, model: PortableModel, unit: Unit) -> np.ndarray:
-        """The unit's block of the model's integer weights, scaled to SHIFT: int64 (rows, columns)."""
-        matrix = self.matrices[self.check(unit).operator]
-        rows = self.block_rows(matrix)
-        at = matrix.first + unit.block * rows
-        block = model.matrices[f"{unit.layer}.{matrix.stack}"][at : at + rows]
-        result: np.ndarray = block.long().cpu().numpy() << (SHIFT - matrix.shift)
-        return result
 
     def span(self, unit: Unit) -> tuple[int, int]:
         """First and end index of a matrix unit's outputs within its operator's output."""

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from otr_core import merkle
 from otr_core.errors import InconclusiveError, ProofError, SpotCheckError
-from otr_core.inference.integers import INT32
-from otr_core.inference.trace import (
+from otr_core.lane.formats import INT32
+from otr_core.poea.trace import (
     PIECE_BYTES,
     SALT_BYTES,
     LayerState,
@@ -309,7 +309,7 @@ def answer(
     opened values show that to the verifier.
 
     Args:
-        weights: the unit's block as ``Layout.weights_of`` gives it.
+        weights: the unit's block scaled to ``SHIFT``: int64 (rows, columns).
 
     Raises:
         ProverError: the prover failed.

@@ -6,10 +6,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from otr_core.artifact import claims
-from otr_core.artifact.project import Project
 from otr_core.cli import app
 from otr_core.errors import ClaimsError
+from otr_node.project import Project
+from otr_paper.press import claims_table
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def spoilt(project, tmp_path, monkeypatch):
 
 
 def test_the_shipped_ledger_is_complete_and_matches_the_code(project):
-    assert claims.ledger_problems(project) == []
-    rows = claims.read_ledger(project)
+    assert claims_table.ledger_problems(project) == []
+    rows = claims_table.read_ledger(project)
     assert [row.id for row in rows] == [f"L{number:02d}" for number in range(1, 43)]
     demanded = [f"L{n:02d}" for n in (*range(1, 19), 27, 29, 32, 35, 36, 37, 41)]
     verdicts = {row.id: row.verdict for row in rows}
@@ -41,7 +41,7 @@ def test_the_shipped_ledger_is_complete_and_matches_the_code(project):
 
 
 def test_every_row_is_evaluated_and_names_a_notebook_that_exists(project):
-    for row in claims.read_ledger(project):
+    for row in claims_table.read_ledger(project):
         assert row.verdict != "not yet evaluated", row.id
         assert (project.notebooks / f"{row.notebook}.ipynb").is_file(), row.id
 
@@ -74,7 +74,7 @@ def test_json_is_one_document_with_readings():
         (lambda rows: rows["L26"].update(verdict=None), "L26: no verdict"),
         (lambda rows: rows["L26"].update(note=""), "L26: note differs from the one the code gives"),
         (lambda rows: rows["L01"]["assumption"].update(value=99), "L01: assumption"),
-        (lambda rows: rows["L16"].update(code="otr_core.evaluation.cost.nothing"), "L16: code path"),
+        (lambda rows: rows["L16"].update(code="otr_paper.claims.cost.nothing"), "L16: code path"),
     ],
 )
 def test_each_edit_fails_the_command_and_is_named(spoilt, edit, message):
@@ -87,27 +87,29 @@ def test_each_edit_fails_the_command_and_is_named(spoilt, edit, message):
 def test_refresh_mends_what_an_edit_broke(spoilt):
     project = spoilt(lambda rows: rows["L03"]["computed"].update(plain_mean_s=0.8))
     assert CliRunner().invoke(app, ["claims", "--refresh"]).exit_code == 0
-    assert claims.ledger_problems(project) == []
-    assert claims.refresh_ledger(project) is False
+    assert claims_table.ledger_problems(project) == []
+    assert claims_table.refresh_ledger(project) is False
 
 
 def test_claim_lines_recompute_before_they_print(project, spoilt):
-    (line,) = claims.claim_lines(project, ["L32"])
+    (line,) = claims_table.claim_lines(project, ["L32"])
     assert line.startswith("L32  reproduced")
     with pytest.raises(ClaimsError, match="found L99"):
-        claims.claim_lines(project, ["L99"])
+        claims_table.claim_lines(project, ["L99"])
     broken = spoilt(lambda rows: rows["L32"].update(verdict="contradicted"))
     with pytest.raises(ClaimsError, match="L32: verdict stored"):
-        claims.claim_lines(broken, ["L32"])
+        claims_table.claim_lines(broken, ["L32"])
 
 
 def test_a_missing_ledger_says_how_to_get_it_back(tmp_path):
     with pytest.raises(ClaimsError, match="restore it from git"):
-        claims.read_ledger(Project(tmp_path))
+        claims_table.read_ledger(Project(tmp_path))
 
 
 def test_numbers_carry_their_unit(project):
-    row = next(row for row in claims.read_ledger(project) if row.id == "L03")
-    assert "plain mean = 12.49 s" in claims.computed_text(row) or "plain mean = 12.5 s" in claims.computed_text(row)
-    assert claims.computed_text(row, limit=1).endswith("more")
-    assert claims.verdict_text(row).startswith("conditional (")
+    row = next(row for row in claims_table.read_ledger(project) if row.id == "L03")
+    assert "plain mean = 12.49 s" in claims_table.computed_text(
+        row
+    ) or "plain mean = 12.5 s" in claims_table.computed_text(row)
+    assert claims_table.computed_text(row, limit=1).endswith("more")
+    assert claims_table.verdict_text(row).startswith("conditional (")

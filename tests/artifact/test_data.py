@@ -6,9 +6,9 @@ import zipfile
 
 import pytest
 
-from otr_core.artifact import data
-from otr_core.artifact.project import Project, find_project
 from otr_core.errors import DataError, HashMismatchError, InputError, MissingDataError
+from otr_node import outside
+from otr_node.project import Project, find_project
 
 CONTENT = b"a real file"
 
@@ -58,7 +58,7 @@ def fake_pip(checkout, damage=lambda raw: raw):
 
 def fetch(checkout, **options):
     lines = []
-    return data.fetch(checkout, report=lines.append, **options), lines
+    return outside.fetch(checkout, report=lines.append, **options), lines
 
 
 def leftovers(checkout):
@@ -68,7 +68,7 @@ def leftovers(checkout):
 
 def test_fetch_unpacks_the_listed_files_only_and_only_once(checkout):
     assert fetch(checkout, download=fake_pip(checkout))[0] == 1
-    path = data.get(checkout, "thing", "thing/file.bin")
+    path = outside.get(checkout, "thing", "thing/file.bin")
     assert path.read_bytes() == CONTENT
     assert not (path.parent / "code.py").exists()
     assert leftovers(checkout) == ["thing-1.0"]
@@ -95,27 +95,27 @@ def test_an_interrupted_download_leaves_nothing(checkout):
 
 def test_a_cached_file_is_checked_at_every_use_and_repaired_by_fetch(checkout):
     fetch(checkout, download=fake_pip(checkout))
-    path = data.get(checkout, "thing", "thing/file.bin")
+    path = outside.get(checkout, "thing", "thing/file.bin")
     path.write_bytes(CONTENT[:-1])
     with pytest.raises(HashMismatchError) as caught:
-        data.get(checkout, "thing", "thing/file.bin")
+        outside.get(checkout, "thing", "thing/file.bin")
     message = str(caught.value)
     assert str(path) in message
     assert hashlib.sha256(CONTENT).hexdigest() in message
     assert hashlib.sha256(CONTENT[:-1]).hexdigest() in message
     assert message.endswith("otr data fetch thing")
-    assert [s.state for s in data.status(checkout)] == ["wrong", "missing"]
+    assert [s.state for s in outside.status(checkout)] == ["wrong", "missing"]
     assert fetch(checkout, download=fake_pip(checkout))[0] == 1
-    assert data.get(checkout, "thing", "thing/file.bin") == path
+    assert outside.get(checkout, "thing", "thing/file.bin") == path
 
 
 def test_missing_and_unknown_sources_are_named(checkout):
     with pytest.raises(MissingDataError, match=r"file\.bin: not here; get it with: otr data fetch thing"):
-        data.get(checkout, "thing", "thing/file.bin")
+        outside.get(checkout, "thing", "thing/file.bin")
     with pytest.raises(InputError, match="expected one of thing, repo"):
-        data.get(checkout, "nothing", "x")
+        outside.get(checkout, "nothing", "x")
     with pytest.raises(DataError, match="no file 'y'"):
-        data.get(checkout, "thing", "y")
+        outside.get(checkout, "thing", "y")
 
 
 def test_the_mirror_is_looked_in_first_and_checked_too(checkout, tmp_path):
@@ -123,20 +123,20 @@ def test_the_mirror_is_looked_in_first_and_checked_too(checkout, tmp_path):
     (mirror / "evidence" / "repo").mkdir(parents=True)
     file = mirror / "evidence" / "repo" / "x.bin"
     with pytest.raises(MissingDataError):
-        data.get(checkout, "repo", "x.bin", mirror=mirror)
+        outside.get(checkout, "repo", "x.bin", mirror=mirror)
     file.write_bytes(CONTENT)
-    assert data.get(checkout, "repo", "x.bin", mirror=mirror) == file
-    assert [s.state for s in data.status(checkout, mirror=mirror)] == ["missing", "mirror"]
+    assert outside.get(checkout, "repo", "x.bin", mirror=mirror) == file
+    assert [s.state for s in outside.status(checkout, mirror=mirror)] == ["missing", "mirror"]
     file.write_bytes(b"other")
     with pytest.raises(HashMismatchError):
-        data.get(checkout, "repo", "x.bin", mirror=mirror)
+        outside.get(checkout, "repo", "x.bin", mirror=mirror)
 
 
 def test_what_exists_in_a_mirror_only_says_so(checkout):
     with pytest.raises(MissingDataError, match="set OTR_DATA_MIRROR to a folder that has evidence/repo"):
         fetch(checkout, source_ids=["repo"])
-    assert data.mirror_folder({}) is None
-    assert data.mirror_folder({"OTR_DATA_MIRROR": "m"}).name == "m"
+    assert outside.mirror_folder({}) is None
+    assert outside.mirror_folder({"OTR_DATA_MIRROR": "m"}).name == "m"
 
 
 def test_repository_files_come_through_pooch_with_their_hash(checkout, tmp_path, monkeypatch):
@@ -156,13 +156,13 @@ def test_repository_files_come_through_pooch_with_their_hash(checkout, tmp_path,
     handler = functools.partial(Quiet, directory=str(tmp_path / "site"))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(data, "_RAW_HOST", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(outside, "_RAW_HOST", f"http://127.0.0.1:{server.server_port}")
     listing = checkout.data / "sources.toml"
     listing.write_text(listing.read_text().replace("derived = true", ""))
     try:
         assert fetch(checkout, source_ids=["repo"])[0] == 1
-        assert data.get(checkout, "repo", "x.bin").read_bytes() == CONTENT
-        data.get(checkout, "repo", "x.bin").unlink()
+        assert outside.get(checkout, "repo", "x.bin").read_bytes() == CONTENT
+        outside.get(checkout, "repo", "x.bin").unlink()
         (site / "x.bin").write_bytes(b"altered")
         with pytest.raises(DataError, match="came with another SHA-256"):
             fetch(checkout, source_ids=["repo"])
@@ -176,18 +176,18 @@ def test_repository_files_come_through_pooch_with_their_hash(checkout, tmp_path,
 
 def test_pip_failure_is_one_line(tmp_path):
     with pytest.raises(DataError, match="no-such-package-of-otr==0: cannot be downloaded") as caught:
-        data.pip_download("no-such-package-of-otr", "0", tmp_path)
+        outside.pip_download("no-such-package-of-otr", "0", tmp_path)
     assert "\n" not in str(caught.value)
 
 
 def test_a_malformed_list_is_named(checkout):
     (checkout.data / "sources.toml").write_text("[[wheel]]\nid = 'x'")
     with pytest.raises(DataError, match="not a list of sources"):
-        data.load_sources(checkout)
+        outside.load_sources(checkout)
 
 
 def test_every_source_of_the_project_has_licence_hashes_and_a_commit(project):
-    for source in data.load_sources(project).values():
+    for source in outside.load_sources(project).values():
         assert source.licence
         assert source.what
         assert source.files

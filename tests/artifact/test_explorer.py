@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otr_core.artifact import explorer, figures
-from otr_core.economics import State
+from otr_paper.press import explorer, figures
+from otr_paper.series.your_case import State
 
 
 @pytest.fixture(scope="module", autouse=True)

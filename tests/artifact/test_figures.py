@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from otr_core.artifact import figures
 from otr_core.errors import InputError
+from otr_paper.press import figures
 
 
 def draw():

@@ -6,19 +6,19 @@ import nbformat
 import pytest
 from typer.testing import CliRunner
 
-from otr_core.artifact import reproduce as job
-from otr_core.artifact.project import Project
-from otr_core.artifact.results import read_result
-from otr_core.artifact.runner import read_notebook
 from otr_core.cli import app
 from otr_core.errors import InputError, NotebookError
+from otr_node.project import Project
+from otr_paper.press import reproduce as job
+from otr_paper.press.runner import read_notebook
+from otr_paper.store.results import read_result
 
 PARAMETERS = """mode: str = "stored"  # stored or fresh
 profile: str = "paper"  # paper or smoke
 seed: int = 1  # unused
 device: str = "cpu"  # unused"""
 DRAW = """import pandas as pd
-from otr_core.artifact import figures, notebook
+from otr_paper.press import figures, notebook
 run = notebook.start({name!r}, globals())
 fig, ax = figures.subplots()
 run.figure(fig, "F_{name}", pd.DataFrame({{"x": [1]}}), kind="simulated", caption="A test.")

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from otr_core.artifact import results
 from otr_core.errors import DataError, InputError
+from otr_paper.store import results
 
 CARD = {"command": "make bench", "date": "2026-01-01", "machine": "m", "versions": {}, "seed": 1, "kind": "measured"}
 

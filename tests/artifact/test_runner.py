@@ -9,9 +9,9 @@ import sys
 import nbformat
 import pytest
 
-from otr_core.artifact import runner
-from otr_core.artifact.notebook import parameter_names, start
 from otr_core.errors import InputError, NotebookError
+from otr_paper.press import runner
+from otr_paper.press.notebook import parameter_names, start
 
 
 def notebook(*cells, parameters="rho: float = 0.01  # probability"):
@@ -100,7 +100,7 @@ def test_parameters_cell_is_required_once():
 def test_a_new_machine_s_font_cache_message_stays_out_of_the_outputs(tmp_path):
     """Matplotlib says on standard error that it builds its font cache, once per home folder, when that takes long."""
     code = (
-        "from otr_core.artifact import figures, notebook; notebook.quiet(); figures.use_style(); import logging;"
+        "from otr_paper.press import figures, notebook; notebook.quiet(); figures.use_style(); import logging;"
         "logging.getLogger('matplotlib.font_manager').warning('Matplotlib is building the font cache')"
     )
     environment = {**os.environ, "MPLCONFIGDIR": str(tmp_path)}

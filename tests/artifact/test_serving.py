@@ -2,9 +2,11 @@
 
 import pytest
 
-from otr_core.artifact import results, serving
-from otr_core.artifact.project import Project
 from otr_core.errors import DataError
+from otr_node.answers import LANES, load
+from otr_node.project import Project
+from otr_paper.benches import answers
+from otr_paper.store import results
 
 CARD = results.Card("otr record", "2026-01-01", "a machine", {}, None, "measured")
 SHAPE = {"positions": 3, "layers": 4, "output_bytes": 100, "kv_bytes": 20}
@@ -19,10 +21,10 @@ RECORD = {
 
 def test_machine_records_are_read_in_the_place_of_cited_numbers(tmp_path):
     project = Project(tmp_path)
-    assert serving.machine_records(project) == []
+    assert answers.machine_records(project) == []
     results.write_result(project.results, "record_cuda", CARD, RECORD)
     results.write_result(project.results, "record_none", CARD, {**RECORD, "device": None})
-    gpu, bare = serving.machine_records(project)
+    gpu, bare = answers.machine_records(project)
     assert gpu["name"] == "NVIDIA H100, native-float32"
     assert bare["name"] == "a machine, native-float32"
     assert gpu["bytes_per_token"] == 4 * (100 + 2 * 20)
@@ -35,32 +37,32 @@ def test_a_record_without_its_card_is_refused(tmp_path):
     project.results.mkdir(parents=True)
     (project.results / "record_cuda.json").write_text("{}")
     with pytest.raises(DataError, match="not a stored result with its card"):
-        serving.machine_records(project)
+        answers.machine_records(project)
 
 
 def test_the_registry_names_both_lanes(project, tmp_path):
-    names = serving.registered_models(project)
+    names = answers.registered_models(project)
     lanes = {name.split("(")[1].rstrip(")") for name in names.values()}
-    assert lanes == set(serving.LANES.values())
+    assert lanes == set(LANES.values())
     assert all(len(bytes.fromhex(model_id)) == 32 for model_id in names)
     with pytest.raises(DataError, match="not a list of models"):
-        serving.registered_models(Project(tmp_path))
+        answers.registered_models(Project(tmp_path))
 
 
 @pytest.mark.model
 @pytest.mark.slow
-@pytest.mark.parametrize("lane", serving.LANES)
+@pytest.mark.parametrize("lane", LANES)
 def test_registered_identities_are_those_of_the_converted_model(project, lane):
     """The registry is recomputed, not believed: weights, tokenizer, template and lane give the registered id."""
-    model = serving.load(project, lane=lane, device="cpu", folder=None, report=lambda line: None)
+    model = load(project, lane=lane, device="cpu", folder=None, report=lambda line: None)
     found = model.manifest.to_json()
-    name = serving.registered_models(project)[model.manifest.model_id.hex()]
+    name = answers.registered_models(project)[model.manifest.model_id.hex()]
     assert name == f"SmolLM2-135M-Instruct ({found['lane']})"
     assert found["weights_root"] in (project.data / "models.toml").read_text()
 
 
 def test_stored_attacks_are_complete(project):
-    rows = serving.attack_rows(project, fresh=False, report=lambda line: None)
+    rows = answers.attack_rows(project, fresh=False, report=lambda line: None)
     groups = {row["group"] for row in rows}
     assert groups == {"model", "parameters", "answer", "evidence", "broken TEE"}
     assert all(row["caught_by"] for row in rows)
@@ -70,6 +72,6 @@ def test_stored_attacks_are_complete(project):
 @pytest.mark.slow
 def test_stored_attacks_happen_again_on_any_machine(project):
     """The attack table runs in the portable lane, so that every detail of it is the same here."""
-    assert serving.attack_rows(project, fresh=True, report=lambda line: None) == serving.attack_rows(
+    assert answers.attack_rows(project, fresh=True, report=lambda line: None) == answers.attack_rows(
         project, fresh=False, report=lambda line: None
     )

@@ -7,12 +7,12 @@ import shutil
 
 import pytest
 
-from otr_core.artifact import simulation
-from otr_core.artifact.project import Project
-from otr_core.artifact.results import read_result
 from otr_core.errors import DataError, InputError
-from otr_core.evaluation import published
-from otr_core.evaluation.simulation import inputs, stored, study
+from otr_node.project import Project
+from otr_paper.benches import simulation
+from otr_paper.claims import published, stored
+from otr_paper.simulation import inputs, study
+from otr_paper.store.results import read_result
 
 SEED = 20251223
 CHANGES = simulation.grid({"rho": (0.001, 0.01), "prover": ("flashprove", "stated"), "load": (1.0, 2.0)})

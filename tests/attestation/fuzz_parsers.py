@@ -122,9 +122,9 @@ def _outcome(files: dict[str, Any], cache: VerifiedCache) -> str:
 
 def evidence(root: Path) -> dict[str, bytes]:
     """Real files to mutate: from the wheel, and from the mirror where it is present."""
-    from otr_core.artifact import data
-    from otr_core.artifact.project import find_project
     from otr_core.errors import MissingDataError
+    from otr_node import outside as data
+    from otr_node.project import find_project
 
     project = find_project(root)
     samples = "verifier/samples"
@@ -161,8 +161,8 @@ def evidence(root: Path) -> dict[str, bytes]:
 
 
 def main() -> None:
-    from otr_core.artifact import results
-    from otr_core.artifact.project import find_project
+    from otr_node.project import find_project
+    from otr_paper.store import results
 
     count, seed = (int(word) for word in (*sys.argv[1:3], *("100000", "1")[len(sys.argv[1:3]) :]))
     found = fuzz(evidence(Path(__file__)), count, seed)

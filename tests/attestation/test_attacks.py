@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 
-from otr_core.artifact import data
 from otr_core.attestation import Bundle, Policy, appraise, load_bundle
-from otr_core.attestation.attacks import ATTACKS, authentic_policy, run_attacks
-from otr_core.attestation.cases import CASES, calendar, matrix, months, recorded_machine_policy, verdicts, windows
 from otr_core.attestation.chain import VerifiedCache, parse_chain
 from otr_core.attestation.claims import CHECKS, Status
-from otr_core.attestation.evidence import EVIDENCE, IN_WHEEL
 from otr_core.attestation.export import eat_claims
 from otr_core.attestation.nvidia import Device
 from otr_core.attestation.report import parse_report
-from otr_core.attestation.window import spans, verdict_over_time, window
 from otr_core.encoding import canonical_json
 from otr_core.errors import EvidenceError, MissingDataError
+from otr_node import outside as data
+from otr_paper.labs.attestation import ATTACKS, authentic_policy, run_attacks
+from otr_paper.labs.attestation.cases import CASES, calendar, matrix, months, recorded_machine_policy, verdicts, windows
+from otr_paper.labs.attestation.evidence import EVIDENCE, IN_WHEEL
+from otr_paper.labs.attestation.window import spans, verdict_over_time, window
 
 DEFAULT = Policy.default()
 IN_WINDOW = datetime(2025, 1, 15, tzinfo=UTC)
@@ -64,7 +64,7 @@ def test_the_wheel_alone_is_enough_for_the_gpu_attacks(in_wheel: dict[str, bytes
 
 def test_an_attack_that_is_not_stopped_is_told(in_wheel: dict[str, bytes]) -> None:
     """The lab itself can fail: an attack that changes nothing must not look stopped."""
-    from otr_core.attestation.attacks.frame import run
+    from otr_paper.labs.attestation.frame import run
 
     idle = [dataclasses.replace(one, attack=lambda evidence, twin: twin) for one in ATTACKS[:20]]
     assert {row["result"] for row in run(idle, in_wheel)} <= {"NOT as expected", "not run"}
@@ -241,7 +241,7 @@ def test_claims_of_unsigned_fields_are_the_operators(h100_report: bytes, h100_ch
 
 
 def test_stored_appraisals_are_what_the_code_computes(project: Any, all_evidence: dict[str, bytes]) -> None:
-    from otr_core.artifact.results import read_result
+    from otr_paper.store.results import read_result
 
     card, stored = read_result(project.root / "data" / "results", "attestation_cases")
     assert card.kind == "recomputed"

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from cryptography.x509 import verification
 
 from otr_core.attestation import chain as chains
-from otr_core.attestation.attacks.lab import lab_device, lab_key
 from otr_core.attestation.chain import Chain, VerifiedCache
 from otr_core.errors import EvidenceError, InputError
+from otr_paper.labs.attestation.lab import lab_device, lab_key
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 

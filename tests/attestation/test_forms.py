@@ -12,13 +12,13 @@ import pytest
 from cryptography import x509
 
 from otr_core.attestation import Policy, appraise, load_bundle
-from otr_core.attestation.attacks import authentic_policy
-from otr_core.attestation.attacks.lab import lab_device
 from otr_core.attestation.chain import parse_chain
 from otr_core.attestation.claims import Status
 from otr_core.attestation.nvidia import certified_fwids
 from otr_core.attestation.report import parse_report
 from otr_core.errors import EvidenceError
+from otr_paper.labs.attestation import authentic_policy
+from otr_paper.labs.attestation.lab import lab_device
 
 NOW = datetime(2026, 8, 14, tzinfo=UTC)
 AUTHENTIC = authentic_policy()

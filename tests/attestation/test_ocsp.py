@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
 from otr_core.attestation import Bundle, Policy, appraise, load_bundle
-from otr_core.attestation.attacks.lab import lab_device, lab_key, lab_ocsp
 from otr_core.attestation.chain import VerifiedCache, parse_chain
 from otr_core.attestation.claims import Status
 from otr_core.attestation.ocsp import parse_ocsp, response_problem, revocation
 from otr_core.errors import EvidenceError
+from otr_paper.labs.attestation.lab import lab_device, lab_key, lab_ocsp
 
 DAY = 86_400
 OCSP = "gpu.0.revocation", "gpu.0.rim.driver.revocation", "gpu.0.rim.vbios.revocation"

@@ -14,11 +14,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from otr_core.attestation import Policy, appraise, load_bundle
 from otr_core.attestation import chain as chains
-from otr_core.attestation.attacks.lab import lab_key, lab_rim
 from otr_core.attestation.chain import NVIDIA_RIM_ROOT_SHA256, VerifiedCache
 from otr_core.attestation.report import parse_report
 from otr_core.attestation.rim import GoldenValue, coverage, parse_rim
 from otr_core.errors import EvidenceError
+from otr_paper.labs.attestation.lab import lab_key, lab_rim
 
 NV = "nv-local-gpu-verifier"
 WHEEL_RIMS = (

@@ -10,15 +10,16 @@ import datetime
 import os
 from pathlib import Path
 
-from otr_core.artifact import recorded, results
-from otr_core.artifact.project import find_project
 from otr_core.errors import MissingDataError
+from otr_node.project import find_project
+from otr_paper.benches import evidence
+from otr_paper.store import results
 
 
 def main() -> None:
     project = find_project(Path(__file__))
     try:
-        found = recorded.evidence(project)
+        found = evidence.evidence(project)
     except MissingDataError as error:
         print(f"skipped, the stored appraisals stay: {error}")
         return
@@ -30,7 +31,7 @@ def main() -> None:
         seed=None,
         kind="recomputed",
     )
-    path = results.write_result(project.results, recorded.RESULT, card, recorded.rows(found))
+    path = results.write_result(project.results, evidence.RESULT, card, evidence.rows(found))
     print(f"wrote {path.name}")
 
 

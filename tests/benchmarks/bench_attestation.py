@@ -23,11 +23,12 @@ from typing import Any
 
 import dcap_qvl
 
-from otr_core.artifact import data, results
-from otr_core.artifact.project import Project, find_project
 from otr_core.attestation import Policy, appraise, load_bundle
 from otr_core.attestation.chain import VerifiedCache
 from otr_core.errors import MissingDataError
+from otr_node import outside
+from otr_node.project import Project, find_project
+from otr_paper.store import results
 
 GPU_TIME = datetime.datetime(2025, 1, 15, tzinfo=datetime.UTC)
 TDX_TIME = datetime.datetime(2025, 6, 20, tzinfo=datetime.UTC)
@@ -49,7 +50,7 @@ def median_ms(call: Callable[[], Any], runs: int) -> float:
 
 
 def files_of(project: Project) -> dict[str, Any]:
-    mirror = data.mirror_folder()
+    mirror = outside.mirror_folder()
     names = {
         "report": (GO, "test_raw_gpu_attestation_report.dat"),
         "chain": (GO, "test_gpu_attestation_certificate_chain.dat"),
@@ -58,7 +59,7 @@ def files_of(project: Project) -> dict[str, Any]:
         "quote": ("dcap-qvl", "tdx_quote"),
         "collateral": ("dcap-qvl", "tdx_quote_collateral.json"),
     }
-    return {key: data.get(project, *where, mirror=mirror) for key, where in names.items()}
+    return {key: outside.get(project, *where, mirror=mirror) for key, where in names.items()}
 
 
 def measure(files: dict[str, Path], runs: int) -> dict[str, Any]:

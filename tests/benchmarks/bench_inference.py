@@ -32,17 +32,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from otr_core.artifact import results
-from otr_core.artifact.models import model_folder
-from otr_core.artifact.notebook import quiet
-from otr_core.artifact.project import find_project
-from otr_core.artifact.serving import ATTACK_SETTINGS
-from otr_core.inference import Decoding, generate, load_model, load_native
-from otr_core.inference.model import NativeModel, torch_threads
-from otr_core.inference.portable import LOGIT, PortableModel, PortableSession, load_portable
-from otr_core.inference.trace import TraceRecorder
-from otr_core.inference.variants import requantised
-from otr_core.poea.attacks import run_attacks
+from otr_core.lane.sampling import Decoding
+from otr_core.poea.trace import TraceRecorder
+from otr_node.checkpoint import torch_threads
+from otr_node.generate import generate
+from otr_node.lanes import load_model
+from otr_node.models import model_folder
+from otr_node.native import NativeModel, load_native
+from otr_node.portable import LOGIT, PortableModel, PortableSession, load_portable
+from otr_node.project import find_project
+from otr_paper.benches.answers import ATTACK_SETTINGS
+from otr_paper.labs.receipts import run_attacks
+from otr_paper.labs.variants import requantised
+from otr_paper.press.notebook import quiet
+from otr_paper.store import results
 
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 SEED = bytes(range(32))

@@ -32,21 +32,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from otr_core.artifact import results
-from otr_core.artifact.notebook import quiet
-from otr_core.artifact.project import Project, find_project
-from otr_core.artifact.spotchecking import PROMPTS, Bench, key_store
-from otr_core.chain.evm import Chain
-from otr_core.chain.solidity import SOLC, compile_solidity, install_solc
+from otr_core.dispute.evm import Chain
 from otr_core.errors import ChainError, SpotCheckError
 from otr_core.spotcheck import prover
-from otr_core.spotcheck.attacks import private_forgery_passes, run_attacks
-from otr_core.spotcheck.detection import SHARES, broken_units, per_query, per_unit, simulate
-from otr_core.spotcheck.freivalds import prepare
-from otr_core.spotcheck.nonlinear import MOST, TOLERANCE, Block, prove_block
-from otr_core.spotcheck.registry import register
+from otr_core.spotcheck.selection import SHARES
 from otr_core.spotcheck.units import Layout, Unit, needed_rows, statement
 from otr_core.spotcheck.verify import Challenge, open_unit, opened_values
+from otr_node.project import Project, find_project
+from otr_node.spotchecks import register, weights_of
+from otr_paper.benches.spotchecks import PROMPTS, Bench, key_store
+from otr_paper.labs.freivalds import prepare
+from otr_paper.labs.nonlinear import MOST, TOLERANCE, Block, prove_block
+from otr_paper.labs.solidity import SOLC, compile_solidity, install_solc
+from otr_paper.labs.spotchecks import private_forgery_passes, run_attacks
+from otr_paper.press.notebook import quiet
+from otr_paper.store import results
+from otr_paper.studies.detection import broken_units, per_query, per_unit, simulate
 
 SEED = 20251223
 SHAPES = (
@@ -143,7 +144,7 @@ def spot_honest(project: Project) -> dict[str, Any]:
         found: dict[str, Any] = {"operator": unit.operator, "refused": False}
         opening = open_unit(bench.layout, who.trace, who.trace_seed, unit, committed, who.state)
         if unit.operator in bench.layout.matrices:
-            said = statement(bench.layout, unit, bench.layout.weights_of(bench.model, unit),
+            said = statement(bench.layout, unit, weights_of(bench.layout, bench.model, unit),
                              opened_values(bench.layout, challenge, opening, verifier.embedding))  # fmt: skip
             circuit = bench.circuits[bench.layout.shape(unit.operator).name]
             if number >= PROVEN:

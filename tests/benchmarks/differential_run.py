@@ -13,8 +13,8 @@ from both import Both, both
 from differential import differential_game
 from world import OPERATOR, TERMS, tiny
 
-from otr_core.artifact.project import find_project
-from otr_core.artifact.results import Card, this_machine, versions, write_result
+from otr_node.project import find_project
+from otr_paper.store.results import Card, this_machine, versions, write_result
 
 GAMES = 220
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from otr_core.artifact.disputes import PROMPT, TERMS, TOKENS, Scene
-from otr_core.artifact.project import find_project
-from otr_core.artifact.results import Card, this_machine, versions, write_result
-from otr_core.dispute import measure
-from otr_core.dispute import program as pr
+from otr_core.lane import program as pr
+from otr_node.project import find_project
+from otr_paper.benches.disputes import PROMPT, TERMS, TOKENS, Scene
+from otr_paper.store.results import Card, this_machine, versions, write_result
+from otr_paper.studies import dispute_costs
 
 SEED = 20251123
 
@@ -74,7 +74,7 @@ def main() -> None:
         "positions": positions,
         "prompt_tokens": len(bench.answer.prompt_ids),
         "answer_tokens": len(ids),
-        "trace_values": measure.trace_values(d, positions),
+        "trace_values": dispute_costs.trace_values(d, positions),
         "commit_model_cpu_s": round(bench.commit_cpu_s, 1),
         "inference_cpu_s": round(bench.inference_cpu_s, 1),
         "disputes": rows,

@@ -19,10 +19,10 @@ from dataclasses import asdict, replace
 import numpy as np
 
 from otr_core import economics as eco
-from otr_core.artifact import results
-from otr_core.artifact.project import find_project
-from otr_core.economics.population import Population, simulate, summary_point
-from otr_core.economics.sweep import Point, run_sweep
+from otr_node.project import find_project
+from otr_paper.store import results
+from otr_paper.studies.population import Population, simulate, summary_point
+from otr_paper.studies.sweep import Point, run_sweep
 
 SEED = 20251223
 #: More than ten million queries: a break from epoch 10 to 30, fishermen who come and go.

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import torch
 
-from otr_core.artifact.four_systems import COSTED, Comparison, cpu_seconds
-from otr_core.artifact.notebook import quiet
-from otr_core.artifact.project import find_project
-from otr_core.artifact.results import Card, this_machine, versions, write_result
-from otr_core.evaluation.four_systems import FRAUDS
-from otr_core.evaluation.poq.questions import comparison_questions
+from otr_node.project import find_project
+from otr_paper.benches.comparison import COSTED, Comparison, cpu_seconds
+from otr_paper.claims.trilemma import FRAUDS
+from otr_paper.poq.questions import comparison_questions
+from otr_paper.press.notebook import quiet
+from otr_paper.store.results import Card, this_machine, versions, write_result
 
 SEED, TOKENS = 20251223, 12
 

@@ -12,13 +12,13 @@ import statistics
 import sys
 import time
 
-from otr_core.artifact import results
-from otr_core.artifact.models import model_folder
-from otr_core.artifact.notebook import quiet
-from otr_core.artifact.project import find_project
-from otr_core.artifact.serving import EvidencePolicy
 from otr_core.encoding import tagged_hash
 from otr_core.errors import ReceiptError
+from otr_node.models import model_folder
+from otr_node.project import find_project
+from otr_paper.benches.answers import EvidencePolicy
+from otr_paper.press.notebook import quiet
+from otr_paper.store import results
 
 PROMPT = "Ada lives in Lisbon and works as a baker. Where does Ada live?"
 SEED = 20251223
@@ -38,9 +38,13 @@ def cpu_ms(call, repeats: int) -> float:
 
 def main() -> None:
     quiet()
-    from otr_core import inference, poea
-    from otr_core.inference import trace, weights
-    from otr_core.poea.serve import sign_answer
+    import otr_node
+    from otr_core import poea
+    from otr_core.lane import sampling
+    from otr_core.poea import trace, weights
+    from otr_node import lanes
+    from otr_node.enclave import SimulatedEnclave
+    from otr_node.serve import serve, sign_answer
 
     def secret(what: str) -> bytes:
         return tagged_hash(what, SEED.to_bytes(8, "big"))
@@ -48,15 +52,15 @@ def main() -> None:
     project, now = find_project(), 1_766_448_000
     folder = model_folder(project, report=print)
     commit_ms = cpu_ms(lambda: weights.commit_folder(folder, tied=True), 5)
-    model = inference.load_model(folder)
+    model = lanes.load_model(folder)
     model_id = model.manifest.model_id
-    decoding = inference.Decoding(max_tokens=TOKENS, seed=0, temperature_milli=0)
+    decoding = sampling.Decoding(max_tokens=TOKENS, seed=0, temperature_milli=0)
     job, query = poea.order(PROMPT, model_id=model_id, decoding=decoding, job_id=secret("job"), nonce=secret("nonce"))
-    enclave = poea.SimulatedEnclave(
+    enclave = SimulatedEnclave(
         secret=secret("enclave"), model_id=model_id, gpu_nonce=secret("gpu-nonce"), issued_at=now
     )
-    file, answer = poea.serve(enclave, model, job, query)
-    ids = inference.generate(model, PROMPT, inference.Decoding(1, 0, 0)).prompt_ids
+    file, answer = serve(enclave, model, job, query)
+    ids = otr_node.generate(model, PROMPT, sampling.Decoding(1, 0, 0)).prompt_ids
 
     # decoding one token, with and without the trace, in turns: the machine's drift hits both alike
     pairs = []
@@ -84,10 +88,10 @@ def main() -> None:
     rejected = 0
     for number in range(HONEST):  # honest receipts: each a query of its own, none may be rejected
         asked, sent = poea.order(
-            f"Name a word with {number + 3} letters.", model_id=model_id, decoding=inference.Decoding(2, 0, 0),
+            f"Name a word with {number + 3} letters.", model_id=model_id, decoding=sampling.Decoding(2, 0, 0),
             job_id=secret(f"job-{number}"), nonce=secret(f"nonce-{number}"),
         )  # fmt: skip
-        signed, _ = poea.serve(enclave, model, asked, sent)
+        signed, _ = serve(enclave, model, asked, sent)
         try:
             poea.verify_receipt(signed, policy=EvidencePolicy(allow_simulated=True), as_of=now + 60, job=asked)
         except ReceiptError:

@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from otr_core.artifact import results
-from otr_core.artifact.models import judge_folder, model_folder
-from otr_core.artifact.notebook import quiet
-from otr_core.artifact.project import find_project
-from otr_core.evaluation.poq import adversary, experiment, judges, phrases, questions, scores, under_otr
 from otr_core.files import write_text
+from otr_node.models import judge_folder, model_folder
+from otr_node.project import find_project
+from otr_paper.poq import adversary, experiment, judges, phrases, questions, scores, under_otr
+from otr_paper.press.notebook import quiet
+from otr_paper.store import results
 
 QUESTION_SEED = 20251223
 SEEDS = (1, 2, 3)

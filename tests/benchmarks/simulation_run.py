@@ -11,11 +11,12 @@ import sys
 import time
 from pathlib import Path
 
-from otr_core.artifact import simulation
-from otr_core.artifact.project import Project, find_project
-from otr_core.artifact.results import Card, this_machine, versions, write_result
 from otr_core.errors import MissingDataError
-from otr_core.evaluation.simulation import stored, study, summary
+from otr_node.project import Project, find_project
+from otr_paper.benches import simulation
+from otr_paper.claims import stored
+from otr_paper.simulation import study, summary
+from otr_paper.store.results import Card, this_machine, versions, write_result
 
 SEED = 20251223
 COMMAND = "python tests/benchmarks/simulation_run.py"

@@ -22,12 +22,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from otr_core.artifact import results
-from otr_core.artifact.models import model_folder
-from otr_core.artifact.notebook import quiet
-from otr_core.artifact.project import find_project
-from otr_core.dispute.bound_aware import attack
-from otr_core.dispute.calibration import (
+from otr_core.lane.sampling import Decoding
+from otr_node.generate import generate
+from otr_node.models import model_folder
+from otr_node.native import NativeModel, load_native
+from otr_node.project import find_project
+from otr_paper.labs.tolerance.bound_aware import attack
+from otr_paper.labs.tolerance.calibration import (
     MARGIN,
     SIZES,
     envelopes,
@@ -36,11 +37,11 @@ from otr_core.dispute.calibration import (
     perturbed_ratios,
     smallest_caught,
 )
-from otr_core.dispute.native_operators import OPERATORS, Referee, Run, Schedule, State, record
-from otr_core.dispute.tolerance import ASSUMPTIONS
-from otr_core.inference import Decoding, generate, load_native
-from otr_core.inference.model import NativeModel
-from otr_core.inference.variants import requantised
+from otr_paper.labs.tolerance.native_operators import OPERATORS, Referee, Run, Schedule, State, record
+from otr_paper.labs.tolerance.tolerance import ASSUMPTIONS
+from otr_paper.labs.variants import requantised
+from otr_paper.press.notebook import quiet
+from otr_paper.store import results
 
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 SEED, TOKENS = 20251223, 64

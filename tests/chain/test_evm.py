@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from otr_core.chain.evm import GENESIS_TIME, Chain, Contract, compile_vyper
+from otr_core.dispute.evm import GENESIS_TIME, Chain, Contract, compile_vyper
 from otr_core.errors import ChainError
 
 SOURCE = """
@@ -99,7 +99,7 @@ def test_hostile_json_does_not_end_a_process_that_has_a_chain():
     code = """
 import sys
 import py_ecc
-from otr_core.chain.evm import Chain
+from otr_core.dispute.evm import Chain
 from otr_core.encoding import parse_json
 from otr_core.errors import InputError
 Chain(accounts=1)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from otr_core.artifact.results import read_result
-from otr_core.chain import solidity
-from otr_core.chain.evm import GAS_LIMIT, Chain
+from otr_core.dispute.evm import GAS_LIMIT, Chain
 from otr_core.errors import ChainError
+from otr_paper.labs import solidity
+from otr_paper.store.results import read_result
 
 SOURCE = "pragma solidity ^0.8.0; contract Two { function two() external pure returns (uint256) { return 2; } }"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from world import CLIENT, FISHERMAN, KEY, KEY_ID, OPERATOR, OTHER, REGISTRAR, Served
 
-from otr_core.chain.evm import Chain
 from otr_core.dispute.court import Court
+from otr_core.dispute.evm import Chain
 from otr_core.dispute.game import Verdict
 from otr_core.dispute.onchain import NOBODY, ChainCourt
 from otr_core.dispute.play import Step

@@ -11,12 +11,13 @@ from test_game import honest_run, salted_wrongly
 from world import CLIENT, FISHERMAN, KEY, OPERATOR, TERMS, random_tamper, receipt_of, tampered, tiny, with_token
 
 from otr_core import merkle
-from otr_core.dispute import program as pr
 from otr_core.dispute.court import challenge_hash, receipt_leaf
 from otr_core.dispute.play import play
-from otr_core.dispute.players import Challenger, Griefer, Inconsistent, Operator, Withholder
+from otr_core.dispute.players import Challenger, Operator
 from otr_core.dispute.records import Status
+from otr_core.lane import program as pr
 from otr_core.poea.receipt import sign_receipt
+from otr_paper.labs.disputes import Griefer, Inconsistent, Withholder
 
 KINDS = (
     "griefer", "griefer token", "cheat", "cheat", "cheat", "token", "inconsistent", "salt", "silent", "lazy griefer",

@@ -13,16 +13,16 @@ from differential import differential_game
 from world import CLIENT, FISHERMAN, KEY, OPERATOR, OTHER, TERMS, receipt_of, tampered, tiny
 
 from otr_core import merkle
-from otr_core.chain.evm import compile_vyper
 from otr_core.dispute import game as table
-from otr_core.dispute import program as pr
 from otr_core.dispute.court import challenge_hash, receipt_leaf
-from otr_core.dispute.execution import Openings
+from otr_core.dispute.evm import compile_vyper
 from otr_core.dispute.game import Verdict
-from otr_core.dispute.judge import LAYER, TOKEN, Place, right
 from otr_core.dispute.onchain import FOLDER, ChainCourt
+from otr_core.dispute.openings import Openings
 from otr_core.dispute.records import Terms
 from otr_core.errors import ChainError, MoveError
+from otr_core.lane import program as pr
+from otr_core.lane.step import LAYER, TOKEN, Place, right
 from otr_core.poea.receipt import sign_receipt
 
 pytestmark = pytest.mark.slow

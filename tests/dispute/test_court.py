@@ -29,14 +29,15 @@ from world import (
 
 from otr_core import merkle
 from otr_core.dispute import game as table
-from otr_core.dispute import program as pr
 from otr_core.dispute.court import Court, challenge_hash, receipt_leaf
 from otr_core.dispute.game import Verdict
 from otr_core.dispute.play import play
-from otr_core.dispute.players import Challenger, Griefer, Operator
+from otr_core.dispute.players import Challenger, Operator
 from otr_core.dispute.records import Key, Status, Terms
 from otr_core.errors import MoveError, ParameterError
+from otr_core.lane import program as pr
 from otr_core.poea.receipt import SignedReceipt, sign_receipt
+from otr_paper.labs.disputes import Griefer
 
 SALT = b"s" * 32
 

@@ -9,11 +9,12 @@ import pytest
 from world import KEY, OPERATOR, START, TERMS, new_court, receipt_of, tiny
 
 from otr_core import merkle
-from otr_core.dispute import measure
 from otr_core.dispute.court import Court, challenge_hash, receipt_leaf
-from otr_core.dispute.crowd import Crowd, play_crowd
-from otr_core.dispute.players import Griefer, Operator
+from otr_core.dispute.players import Operator
 from otr_core.poea.receipt import sign_receipt
+from otr_paper.labs.disputes import Griefer
+from otr_paper.studies import dispute_costs
+from otr_paper.studies.crowd import Crowd, play_crowd
 
 
 def besieged(count: int, clock_s: int) -> Court:
@@ -42,10 +43,10 @@ def siege(count: int, clock_s: int, *, slot_s: int, stall: bool) -> Crowd:
 @pytest.mark.parametrize("stall", [True, False])
 @pytest.mark.parametrize("count", [1, 5, 32])
 def test_the_last_verdict_is_within_one_game_however_many_challenge(count, stall):
-    rounds = measure.most_rounds(tiny().trees.dims, len(tiny().run.fed), TERMS.arity_bits)
+    rounds = dispute_costs.most_rounds(tiny().trees.dims, len(tiny().run.fed), TERMS.arity_bits)
     crowd = siege(count, 12_000, slot_s=12, stall=stall)
     assert (crowd.games, crowd.operator_lost) == (count, 0)
-    assert crowd.last_verdict_s <= measure.longest_game_s(replace(TERMS, clock_s=12_000), rounds)
+    assert crowd.last_verdict_s <= dispute_costs.longest_game_s(replace(TERMS, clock_s=12_000), rounds)
 
 
 def test_an_operator_that_cannot_send_its_moves_in_time_loses():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otr_core import merkle
-from otr_core.dispute import descent, measure
+from otr_paper.studies import dispute_costs
 
 
 def leaves(count: int) -> list[bytes]:
@@ -19,22 +19,22 @@ def leaves(count: int) -> list[bytes]:
 @given(st.integers(1, 300), st.integers(1, 6), st.data())
 def test_a_descent_reaches_any_leaf_in_log_k_rounds_and_every_node_is_bound(size, bits, data):
     hashes = leaves(size)
-    tree = descent.Tree(hashes)
+    tree = merkle.Tree(hashes)
     assert tree.root == merkle.root_of_hashes(hashes)
     wanted = data.draw(st.integers(0, size - 1))
-    at, index, node, rounds = descent.height(size), 0, tree.root, 0
+    at, index, node, rounds = merkle.height(size), 0, tree.root, 0
     while at:
         shown = tree.children(at, index, bits)
         assert len(shown) <= 2**bits
         assert merkle.root_of_hashes(shown) == node
-        below, first, count = descent.span(size, at, index, bits)
+        below, first, count = merkle.span(size, at, index, bits)
         assert count == len(shown)
         child = (wanted >> below) - first
         path = merkle.inclusion_proof_of_hashes(shown, child)
         merkle.verify_inclusion(node, shown[child], child, count, path)
         at, index, node, rounds = below, first + child, shown[child], rounds + 1
     assert (index, node) == (wanted, hashes[wanted])
-    assert rounds == descent.rounds(size, bits)
+    assert rounds == merkle.rounds(size, bits)
     power, exact = 1, 0
     while power < size:  # a second opinion on the ceiling of a logarithm
         power, exact = power * 2**bits, exact + 1
@@ -53,11 +53,11 @@ def test_positions_are_those_of_the_published_dispute_game(outside_file):
         assert row["trace_index"] == min((index + 1) << at, size) - 1  # the last leaf under the node
         attack, defend = row.get("attack_gindex"), row.get("defend_gindex")  # none at a leaf, or not listed
         if at and attack is not None:
-            below, first, count = descent.span(size, at, index, 1)
+            below, first, count = merkle.span(size, at, index, 1)
             assert count == 2
             assert attack == 2 ** (row["max_depth"] - below) + first
         if at and defend is not None:  # the first node under the next sibling
-            below, first, _ = descent.span(size, at, index + 1, 1)
+            below, first, _ = merkle.span(size, at, index + 1, 1)
             assert defend == 2 ** (row["max_depth"] - below) + first
     assert len(rows) > 20
 
@@ -67,4 +67,4 @@ def test_published_bond_curve(outside_file):
     """The published multiplier is rounded to five decimals, which the depth-th power carries on."""
     rounding = 0.5e-5 / 1.09493
     for row in json.loads(outside_file("vectors/op-dispute-game/bond_curve.json").read_bytes())["samples"]:
-        assert measure.op_bond_wei(row["depth"]) == pytest.approx(row["wei"], rel=(row["depth"] + 1) * rounding)
+        assert dispute_costs.op_bond_wei(row["depth"]) == pytest.approx(row["wei"], rel=(row["depth"] + 1) * rounding)

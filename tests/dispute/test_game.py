@@ -28,17 +28,18 @@ from world import (
 )
 
 from otr_core.dispute import game as table
-from otr_core.dispute import measure
-from otr_core.dispute import program as pr
-from otr_core.dispute.commitment import commit_model
 from otr_core.dispute.court import MOVES, Court
 from otr_core.dispute.game import Level, Turn, Verdict
 from otr_core.dispute.play import Step, play
-from otr_core.dispute.players import Challenger, Griefer, Inconsistent, Operator, Withholder, choice
+from otr_core.dispute.players import Challenger, Operator, choice
 from otr_core.dispute.records import Status
-from otr_core.dispute.run import Run
 from otr_core.errors import MoveError
-from otr_core.inference.trace import TraceRecorder
+from otr_core.lane import program as pr
+from otr_core.poea.trace import TraceRecorder
+from otr_node.commitment import commit_model
+from otr_node.run import Run
+from otr_paper.labs.disputes import Griefer, Inconsistent, Withholder
+from otr_paper.studies import dispute_costs
 
 TEMPERATURES = (0, 1500)
 
@@ -68,11 +69,11 @@ def check_game(served: Served, court: Court, after: Court, log: list[Step], numb
     assert challenge.game is not None
     assert challenge.game.verdict == loser
     assert challenge.status == (Status.WON if loser == Verdict.OPERATOR_LOSES else Status.LOST)
-    counted = measure.tally(log)
-    assert counted.rounds <= measure.most_rounds(served.trees.dims, len(served.run.fed), court.terms.arity_bits)
+    counted = dispute_costs.tally(log)
+    assert counted.rounds <= dispute_costs.most_rounds(served.trees.dims, len(served.run.fed), court.terms.arity_bits)
     conserved(court, after)
     start = log[0].now
-    assert log[-1].now - start <= measure.longest_game_s(court.terms, counted.rounds)
+    assert log[-1].now - start <= dispute_costs.longest_game_s(court.terms, counted.rounds)
     if log[-1].move == ("timeout",):  # whoever ran out of time is the loser, never the side that keeps its clock
         assert log[-1].who == ("operator" if loser == Verdict.OPERATOR_LOSES else "challenger")
 
@@ -131,8 +132,8 @@ def test_a_cheat_in_any_element_is_found_and_judged(seed):
         found = (game.position, game.layer, game.operator, game.element)
         assert found == (tamper.position, tamper.layer, tamper.operator, tamper.element)
         bits = court.terms.arity_bits
-        expected = measure.expected_rounds(served.trees.dims, len(honest.fed), game.operator, game.position, bits)
-        assert measure.tally(log).rounds == expected
+        expected = dispute_costs.expected_rounds(served.trees.dims, len(honest.fed), game.operator, game.position, bits)
+        assert dispute_costs.tally(log).rounds == expected
     assert false.inferences <= 2
 
 
@@ -441,9 +442,9 @@ def test_bytes_are_the_closed_form(seed):
     counted = sum(step.payload_bytes for step in log[:-1])
     place = log[-1].before.place
     assert log[-1].move[0] == "prove"
-    assert counted == measure.expected_bytes(served.trees.dims, len(served.run.fed), place, bits)
+    assert counted == dispute_costs.expected_bytes(served.trees.dims, len(served.run.fed), place, bits)
     if place.operator == pr.OUTPUT:
-        assert log[-1].payload_bytes == measure.opening_bytes(served.trees.dims, place)
+        assert log[-1].payload_bytes == dispute_costs.opening_bytes(served.trees.dims, place)
 
 
 def test_levels_bound_covers_all_operators():
@@ -451,5 +452,5 @@ def test_levels_bound_covers_all_operators():
     for bits in range(1, 7):
         for position in (0, 5, 12):
             for number in range(len(pr.layer_program(d, position)) + 1):
-                rounds = measure.expected_rounds(d, 13, number, position, bits)
-                assert rounds <= measure.most_rounds(d, 13, bits)
+                rounds = dispute_costs.expected_rounds(d, 13, number, position, bits)
+                assert rounds <= dispute_costs.most_rounds(d, 13, bits)

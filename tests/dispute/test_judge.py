@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from world import SEED, Served, tiny
 
-from otr_core.dispute import program as pr
-from otr_core.dispute.execution import Execution, Openings
-from otr_core.dispute.judge import LAYER, TOKEN, Opening, Place, right, verdict
-from otr_core.dispute.program import Kind
+from otr_core.dispute.judge import Opening, verdict
+from otr_core.dispute.openings import Openings
 from otr_core.errors import MoveError
-from otr_core.inference.generate import Answer
-from otr_core.inference.portable import rebuild_operators
+from otr_core.lane import program as pr
+from otr_core.lane.program import Kind
+from otr_core.lane.step import LAYER, TOKEN, Place, right
+from otr_node.execution import Execution
+from otr_node.generate import Answer, rebuild_operators
 
 PLACES = ((LAYER, 0, 0), (LAYER, 9, 1), (LAYER, 12, 2))
 CASES = [(0, place) for place in PLACES] + [(temp, (TOKEN, 8, 2)) for temp in (0, 1500)]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from otr_core.artifact.disputes import TERMS, Scene
-from otr_core.dispute import program
 from otr_core.errors import InputError
+from otr_core.lane import program
+from otr_paper.benches.disputes import TERMS, Scene
 
 pytestmark = [pytest.mark.slow, pytest.mark.model]
 

@@ -15,12 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otr_core.artifact import results
-from otr_core.dispute import bound_aware, calibration, native_operators, tolerance, tolerance_views
-from otr_core.dispute.native_operators import OPERATORS, Referee, Schedule, record
-from otr_core.dispute.tolerance import FORMATS, Reference, judge
 from otr_core.errors import InputError, ParameterError
-from otr_core.inference.architecture import RopeScaling
+from otr_core.lane.architecture import RopeScaling
+from otr_paper.labs.tolerance import bound_aware, calibration, native_operators, tolerance
+from otr_paper.labs.tolerance.native_operators import OPERATORS, Referee, Schedule, record
+from otr_paper.labs.tolerance.tolerance import FORMATS, Reference, judge
+from otr_paper.series import tolerance as tolerance_views
+from otr_paper.store import results
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "inference"))  # the tiny checkpoint's helpers
 
@@ -295,7 +296,7 @@ def lane(request):
 
 @pytest.fixture(scope="module")
 def model(folder, lane):
-    from otr_core.inference.model import load_native
+    from otr_node.native import load_native
 
     return load_native(folder["plain"], lane=lane)
 
@@ -324,7 +325,7 @@ def test_the_recorded_run_is_the_lane_s_own(model):
 
 
 def test_llama_3_positions_are_inside_and_plain_ones_are_not(folder):
-    from otr_core.inference.model import load_native
+    from otr_node.native import load_native
 
     model = load_native(folder["llama3"])
     referee, run = Referee.of(model), record(model, IDS, Schedule("whole"))
@@ -351,8 +352,8 @@ def test_a_moved_element_is_refused_at_its_operator_alone(model, name):
 
 
 def test_other_weights_and_other_formats_are_refused(folder):
-    from otr_core.inference.model import load_native
-    from otr_core.inference.variants import requantised
+    from otr_node.native import load_native
+    from otr_paper.labs.variants import requantised
 
     honest = Referee.of(load_native(folder["plain"]))
     eight = record(load_native(folder["plain"], alter=lambda t: requantised(t, 8)), IDS, Schedule("whole"))
@@ -371,7 +372,7 @@ def test_other_weights_and_other_formats_are_refused(folder):
 
 @pytest.mark.parametrize("envelope", [1.0, 0.25])
 def test_the_pushed_run_passes_everywhere_and_moves_the_gap(folder, lane, envelope):
-    from otr_core.inference.model import load_native
+    from otr_node.native import load_native
 
     model = load_native(folder["plain"])
     referee = replace(Referee.of(load_native(folder["plain"], lane=lane)))
@@ -396,7 +397,7 @@ def test_the_pushed_run_passes_everywhere_and_moves_the_gap(folder, lane, envelo
 
 
 def test_the_adversary_s_gradient_is_the_slope_of_the_gap(folder):
-    from otr_core.inference.model import load_native
+    from otr_node.native import load_native
 
     model = load_native(folder["plain"])
     referee = Referee.of(model)
@@ -484,8 +485,8 @@ def test_smallest_caught_against_the_closed_form(model):
 
 
 def test_smollm2_is_inside_and_its_int8_copy_is_not(smollm2):
-    from otr_core.inference.model import load_native
-    from otr_core.inference.variants import requantised
+    from otr_node.native import load_native
+    from otr_paper.labs.variants import requantised
 
     ids = [1, 9690, 198, 2683, 359, 253, 5356, 5646]
     model = load_native(smollm2)
@@ -534,7 +535,7 @@ def test_views_of_the_stored_campaign(stored):
 def test_importing_the_rule_loads_no_heavy_library():
     import subprocess
 
-    code = "import sys, otr_core.dispute.bound_aware, otr_core.dispute.tolerance_views; "
+    code = "import sys, otr_paper.labs.tolerance.bound_aware, otr_paper.series.tolerance; "
     code += "print(*sorted({'torch', 'transformers', 'scipy'} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == ""

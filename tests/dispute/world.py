@@ -15,17 +15,17 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "inference"))
 from conftest_tiny import TINY, write_tiny
 from eth_keys import keys as eth_keys
 
-from otr_core.dispute import program as pr
-from otr_core.dispute.commitment import ModelTrees, commit_model
 from otr_core.dispute.court import Court
 from otr_core.dispute.game import Model
 from otr_core.dispute.play import Filed, file_challenge
 from otr_core.dispute.records import Key, Terms
-from otr_core.dispute.run import Run, Tamper
-from otr_core.inference.generate import generate
-from otr_core.inference.portable import PortableModel, load_portable
-from otr_core.inference.sampling import Decoding
+from otr_core.lane import program as pr
+from otr_core.lane.sampling import Decoding
 from otr_core.poea.receipt import Receipt, sign_receipt
+from otr_node.commitment import ModelTrees, commit_model
+from otr_node.generate import generate
+from otr_node.portable import PortableModel, load_portable
+from otr_node.run import Run, Tamper
 
 START = 1_800_001_000
 SEED = hashlib.sha256(b"trace seed").digest()

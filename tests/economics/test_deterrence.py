@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from otr_core import economics as eco
 from otr_core.errors import ParameterError
+from otr_paper.series import economics
 
 unit = st.floats(0, 1)
 money = st.floats(1e-6, 1e6)
@@ -166,14 +167,14 @@ def test_grids_give_grids_and_scalars_give_floats():
 
 
 def test_curves_repeat_the_formulas():
-    record = eco.stake_curves(gains_usd=[2.0], rhos=[0.5])[0]
+    record = economics.stake_curves(gains_usd=[2.0], rhos=[0.5])[0]
     assert record == {"gain_usd": 2.0, "rho": 0.5, "stake_usd": 4.0, "detection": 0.5}
-    assert eco.rho_curves(gains_usd=[2.0], stakes_usd=[8.0, 1.0])[0]["rho"] == 0.25
-    assert eco.rho_curves(gains_usd=[2.0], stakes_usd=[8.0, 1.0])[1]["rho"] == np.inf
-    last = eco.detection_curves(rhos=[0.01], most_cheats=459)[-1]
+    assert economics.rho_curves(gains_usd=[2.0], stakes_usd=[8.0, 1.0])[0]["rho"] == 0.25
+    assert economics.rho_curves(gains_usd=[2.0], stakes_usd=[8.0, 1.0])[1]["rho"] == np.inf
+    last = economics.detection_curves(rhos=[0.01], most_cheats=459)[-1]
     assert last["cheats"] == 459
     assert last["detection"] >= 0.99
-    assert eco.detection_marks(rhos=[0.01], probabilities=[0.99])[0]["cheats"] == 459
+    assert economics.detection_marks(rhos=[0.01], probabilities=[0.99])[0]["cheats"] == 459
 
 
 def test_import_is_light_and_fast():

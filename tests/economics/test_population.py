@@ -10,8 +10,8 @@ import pytest
 
 from otr_core import economics as eco
 from otr_core.economics import scenarios
-from otr_core.economics.population import Population, population_of, simulate, simulate_point, stream, summary_point
 from otr_core.errors import ParameterError
+from otr_paper.studies.population import Population, population_of, simulate, simulate_point, stream, summary_point
 
 QUIET = Population(
     operators=400, epochs=40, queries_per_epoch=20, rational_share=0.3, malicious_share=0.1, broken_share=1.0,

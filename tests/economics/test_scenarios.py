@@ -11,7 +11,7 @@ from otr_core import economics as eco
 from otr_core.economics import adversaries, guidance, scenarios
 from otr_core.economics.model import build
 from otr_core.errors import InputError, MissingDataError, ParameterError
-from otr_core.evaluation import published
+from otr_paper.claims import published
 
 
 @pytest.fixture(scope="module")

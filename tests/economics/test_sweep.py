@@ -12,9 +12,9 @@ from dataclasses import asdict
 
 import pytest
 
-from otr_core.economics.population import Population, summary_point
-from otr_core.economics.sweep import Point, run_sweep
 from otr_core.errors import InputError
+from otr_paper.studies.population import Population, summary_point
+from otr_paper.studies.sweep import Point, run_sweep
 
 CONFIG = asdict(
     Population(
@@ -77,8 +77,8 @@ def test_wrong_sweeps_are_refused():
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from otr_core.economics.population import summary_point
-from otr_core.economics.sweep import Point, run_sweep
+from otr_paper.studies.population import summary_point
+from otr_paper.studies.sweep import Point, run_sweep
 config, cache = json.loads(sys.argv[1]), Path(sys.argv[2])
 points = [Point({**config, "rho": 0.0009 * (n + 1)}, seed=n % 7) for n in range(1000)]
 records = run_sweep(summary_point, points, cache=cache)

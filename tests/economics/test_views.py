@@ -8,6 +8,7 @@ import pytest
 from otr_core import economics as eco
 from otr_core.economics import game
 from otr_core.errors import ParameterError
+from otr_paper.series import economics, your_case
 
 ANSWER = eco.Answer(price_usd=0.5, honest_cost_usd=0.4, cheat_cost_usd=0.1)
 BOND = eco.Bond(stake_usd=20.0, slash_fraction=0.5, reward_share=0.3)
@@ -15,7 +16,7 @@ WATCH = eco.Watch(rho=0.01, fishermen=4, check_cost_usd=0.01)
 
 
 def test_cheat_types_differ_by_what_they_change():
-    records = eco.cheat_types(
+    records = economics.cheat_types(
         rhos=[0.01, 1.0], units=1000, opened=1, deviating={"whole model": 1000, "one layer": 30, "one block": 1}
     )
     assert [record["d"] for record in records] == pytest.approx([1, 1, 0.03, 0.03, 0.001, 0.001])
@@ -24,7 +25,7 @@ def test_cheat_types_differ_by_what_they_change():
 
 
 def test_deterrence_map_agrees_with_min_rho():
-    cells = eco.deterrence_map(
+    cells = economics.deterrence_map(
         rhos=np.linspace(0.05, 1, 20), stakes_usd=[1.0, 10.0, 100.0], gains_usd=[0.5, 20.0], price_usd=0.3,
         slash_fraction=0.7, d=0.9, someone_checks=0.1, w=0.5,
     )  # fmt: skip
@@ -38,7 +39,7 @@ def test_deterrence_map_agrees_with_min_rho():
 
 
 def test_regime_map_shows_every_regime_and_replaces_the_gain():
-    cells = eco.regime_map(
+    cells = economics.regime_map(
         answer=ANSWER, bond=BOND, watch=WATCH, rhos=[0.0, 0.01, 0.1, 0.9], gains_usd=[0.05, 1.0, 9.0, 30.0]
     )
     assert {game.HONEST_DOMINANT, game.MIXED, game.ALWAYS_CHEAT} <= {cell["regime"] for cell in cells}
@@ -49,7 +50,7 @@ def test_regime_map_shows_every_regime_and_replaces_the_gain():
 
 
 def test_best_rate_curves_fall_with_the_price_of_a_proof():
-    records = eco.best_rate_curves(
+    records = economics.best_rate_curves(
         proof_costs_usd=[0.008, 0.5, 45.0], gains_usd=[0.001, 10.0], price_usd=0.001, capital_cost_usd=1e-7,
         most_stake_usd=1e4,
     )  # fmt: skip
@@ -57,22 +58,22 @@ def test_best_rate_curves_fall_with_the_price_of_a_proof():
     assert rates[:3] == sorted(rates[:3], reverse=True)
     assert rates[3:] == sorted(rates[3:], reverse=True)
     assert all(record["stake_usd"] <= 1e4 * (1 + 1e-9) for record in records)
-    none = eco.best_rate_curves(
+    none = economics.best_rate_curves(
         proof_costs_usd=[1.0], gains_usd=[10.0], price_usd=0.0, capital_cost_usd=1e-7, most_stake_usd=5.0
     )
     assert np.isnan(none[0]["rho"])
 
 
 def test_what_one_per_cent_buys():
-    records = eco.what_a_rate_buys(rho=0.01, gains_usd=[0.0, 1.0, 1e4], price_usd=0.0, slash_fraction=0.2)
+    records = economics.what_a_rate_buys(rho=0.01, gains_usd=[0.0, 1.0, 1e4], price_usd=0.0, slash_fraction=0.2)
     assert [record["stake_usd"] for record in records] == pytest.approx([0.0, 500.0, 5e6])
     assert [record["stake_per_gain"] for record in records] == pytest.approx([0.0, 500.0, 500.0])
     assert records[0]["undetected"] == pytest.approx(99.0)
 
 
 def test_render_is_pure_and_shows_the_paper_s_rate_by_default():
-    view = eco.render(eco.State())
-    assert view["numbers"] == eco.render(eco.State())["numbers"]
+    view = your_case.render(your_case.State())
+    assert view["numbers"] == your_case.render(your_case.State())["numbers"]
     assert view["numbers"]["detection"] == 0.01
     assert view["numbers"]["cheats_for_99pct_count"] == 459
     assert view["numbers"]["least_stake_usd"] == pytest.approx(0.0462)
@@ -92,7 +93,7 @@ def test_render_is_pure_and_shows_the_paper_s_rate_by_default():
     ],
 )  # fmt: skip
 def test_render_takes_every_end_of_the_sliders(change):
-    view = eco.render(eco.State(**change))
+    view = your_case.render(your_case.State(**change))
     assert view["sentence"]
     deterred = view["numbers"]["surplus_usd"] > 0
     assert deterred == (view["equilibrium"].regime in (game.HONEST_DOMINANT, game.HONEST_WATCHED))
@@ -103,4 +104,4 @@ def test_render_takes_every_end_of_the_sliders(change):
 )
 def test_a_state_is_checked_by_field(field, bad):
     with pytest.raises(ParameterError, match=field):
-        eco.State(**{field: bad})
+        your_case.State(**{field: bad})

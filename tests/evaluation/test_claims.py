@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from otr_core.errors import ClaimsError
-from otr_core.evaluation import cost, figures, landscape, latency, published, quality, security, throughput
-from otr_core.evaluation.verdict import CONDITIONAL, CONTRADICTED, NOT_TESTABLE, REPRODUCED, solved
+from otr_paper.claims import cost, landscape, latency, published, quality, security, throughput
+from otr_paper.claims.verdict import CONDITIONAL, CONTRADICTED, NOT_TESTABLE, REPRODUCED, solved
+from otr_paper.poq import scores
+from otr_paper.series import consistency
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def with_measured(function):
     return judge
 
 
-MEASURED = quality.Measured(
+MEASURED = scores.Measured(
     honest_score=0.5, adversary_scores=(0.48, 0.6), echo_score=1.0, control_scores=(0.7, 0.4), honest_accuracy=0.8,
     adversary_accuracies=(0.1, 0.4), judge_ms=4.0, judge_single_ms=10.0, judge_follows=0.3,
     pay={(a, u): 0.97 - 0.01 * a * u for a in (0.5, 1.0, 2.0) for u in (1.0, 10.0)}, likeness_f1=0.6,
@@ -230,19 +232,19 @@ def test_pearson_interval_covers_in_simulation():
 
 
 def test_figure_data(rows):
-    grid = figures.latency_consistency(rows, rhos=[0.0001, 0.01], proof_seconds=[30.0, 1200.0])
+    grid = consistency.latency_consistency(rows, rhos=[0.0001, 0.01], proof_seconds=[30.0, 1200.0])
     assert [record["fits"] for record in grid] == [True, True, True, False]
-    grid = figures.cost_consistency(rows, rhos=[0.001, 0.01], proof_usd=[6.9, 45.0])
+    grid = consistency.cost_consistency(rows, rhos=[0.001, 0.01], proof_usd=[6.9, 45.0])
     assert [record["fits"] for record in grid] == [True, True, True, False]
-    marks = {record["name"]: record for record in figures.latency_points(rows)}
+    marks = {record["name"]: record for record in consistency.latency_points(rows)}
     assert marks["slowest proof at 1 %"]["mean_s"] == pytest.approx(0.8)
     assert marks["largest rate at 20 min"]["mean_s"] == pytest.approx(0.8)
-    assert {record["name"]: record["cost_usd"] for record in figures.cost_points(rows)}["stated inputs"] == 0.45
-    groups = [record["group"] for record in figures.throughput_readings(rows)]
+    assert {record["name"]: record["cost_usd"] for record in consistency.cost_points(rows)}["stated inputs"] == 0.45
+    groups = [record["group"] for record in consistency.throughput_readings(rows)]
     assert groups.count("published") == 10
-    table = figures.trilemma_table(rows)
+    table = consistency.trilemma_table(rows)
     assert len(table) == 16
     assert all(record["value"] and record["source"] and record["kind"] for record in table)
     assert all(source in rows or "DGrid blog" in source for r in table for source in r["source"].split(", "))
-    readings = figures.readings_table(latency.L03_weighted_latency(rows))
+    readings = consistency.readings_table(latency.L03_weighted_latency(rows))
     assert readings[0]["value"] == pytest.approx(12.495)

@@ -6,9 +6,10 @@ import copy
 
 import pytest
 
-from otr_core.artifact.results import read_result
-from otr_core.evaluation import dispute_views, published
-from otr_core.evaluation.disputes import L26_false_answer_slashed, L28_only_diverging_opened
+from otr_paper.claims import published
+from otr_paper.claims.disputes import L26_false_answer_slashed, L28_only_diverging_opened
+from otr_paper.series import disputes
+from otr_paper.store.results import read_result
 
 
 @pytest.fixture
@@ -50,8 +51,8 @@ def test_the_stored_disputes_keep_the_bars(stored):
 
 def test_views_are_of_the_stored_disputes(project, stored):
     cited = published.load(project.data)
-    ledger = dispute_views.gas_ledger(stored["disputes"]["disputes"], cited)
-    prices = dispute_views.gas_prices(cited)
+    ledger = disputes.gas_ledger(stored["disputes"]["disputes"], cited)
+    prices = disputes.gas_prices(cited)
     assert {"open", "bisect", "choose", "publish", "element", "expand_steps", "prove"} <= {
         row["move"] for row in ledger
     }
@@ -60,6 +61,6 @@ def test_views_are_of_the_stored_disputes(project, stored):
         assert row["Ethereum L1"] == pytest.approx(row["gas_most"] * prices["Ethereum L1"])
     assert prices["Ethereum L1"] == pytest.approx(0.5e-9 * 2000)
     last = stored["disputes"]["disputes"][22]
-    path = dispute_views.narrowing(stored["disputes"]["path"], last["moves"])
+    path = disputes.narrowing(stored["disputes"]["path"], last["moves"])
     assert path[-1]["gas_so_far"] == sum(move["gas"] for move in last["moves"])
     assert path[-1]["level"] == "one step"

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otr_core.artifact.four_systems import Comparison, read_inputs
-from otr_core.evaluation import four_systems as four
-from otr_core.evaluation import four_systems_poq as poq
-from otr_core.evaluation.poq.judges import lexical_judge
-from otr_core.evaluation.poq.questions import comparison_questions, is_right
+from otr_paper.benches.comparison import Comparison, read_inputs
+from otr_paper.claims import trilemma as four
+from otr_paper.claims import trilemma_poq as poq
+from otr_paper.poq.judges import lexical_judge
+from otr_paper.poq.questions import comparison_questions, is_right
 
 SCORES = st.lists(st.floats(0, 1), min_size=1, max_size=60)
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from otr_core.artifact import claims
 from otr_core.errors import ClaimsError
-from otr_core.evaluation import ledger, published
-from otr_core.evaluation.verdict import CONDITIONAL, CONTRADICTED, NOT_YET, REPRODUCED, Evaluation, Reading, judged
+from otr_paper.claims import ledger, published
+from otr_paper.claims.verdict import CONDITIONAL, CONTRADICTED, NOT_YET, REPRODUCED, Evaluation, Reading, judged
+from otr_paper.press import claims_table
 
 #: Modules whose claims follow from the published rows and, in ``quality``, one stored experiment.
 ARITHMETIC = ("latency", "cost", "throughput", "quality", "security", "landscape")
@@ -17,9 +17,7 @@ ARITHMETIC = ("latency", "cost", "throughput", "quality", "security", "landscape
 
 def is_arithmetic(row):
     return (
-        bool(row.code)
-        and row.code.split(".")[:2] == ["otr_core", "evaluation"]
-        and row.code.split(".")[2] in ARITHMETIC
+        bool(row.code) and row.code.split(".")[:2] == ["otr_paper", "claims"] and row.code.split(".")[2] in ARITHMETIC
     )
 
 
@@ -36,7 +34,7 @@ def rows(text):
 @pytest.fixture(scope="module")
 def evaluate(project, rows):
     # Rows judged by running other parts are given as they are stored: only the published arithmetic is judged here.
-    own = claims.evaluator(project)
+    own = claims_table.evaluator(project)
     return lambda row: own(row) if is_arithmetic(row) else None
 
 
@@ -90,8 +88,8 @@ def test_any_edit_of_a_judged_row_is_noticed(arithmetic, evaluate):
         "assumption": {"assumption": None},
         "slowest_proof_s": {"assumption": {**row.assumption, "value": 30.6}},
         "no verdict": {"verdict": None},
-        "no code": {"code": "otr_core.evaluation.latency.L99_nothing"},
-        "judges L01": {"code": "otr_core.evaluation.latency.L01_provisional_finality"},
+        "no code": {"code": "otr_paper.claims.latency.L99_nothing"},
+        "judges L01": {"code": "otr_paper.claims.latency.L01_provisional_finality"},
     }
     for word, edit in edits.items():
         problems = ledger.check(changed(arithmetic, "L03", **edit), evaluate)
@@ -122,14 +120,14 @@ def test_missing_twice_and_reasonless_rows_are_noticed(arithmetic, evaluate):
 
 
 def test_code_outside_the_package_is_never_called(arithmetic, project):
-    own = claims.evaluator(project)
+    own = claims_table.evaluator(project)
     problems = ledger.check(changed(arithmetic, "L03", code="os.getcwd"), own)
-    assert any("below otr_core" in problem for problem in problems)
+    assert any("below otr_paper.claims" in problem for problem in problems)
 
 
 def test_code_that_needs_more_than_published_rows_is_named(arithmetic, project):
-    own = claims.evaluator(project)
-    for code in ("otr_core.evaluation.latency.weighted_latency", "otr_core.evaluation.ledger.rounded.nothing"):
+    own = claims_table.evaluator(project)
+    for code in ("otr_paper.claims.latency.weighted_latency", "otr_paper.claims.ledger.rounded.nothing"):
         problems = ledger.check(changed(arithmetic, "L03", code=code), own)
         assert any(code in problem for problem in problems)
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otr_core.artifact.results import read_result
 from otr_core.errors import DataError, InputError, ParameterError
-from otr_core.evaluation.poq import intervals, payments, phrases, questions, rewards, scores, under_otr
-from otr_core.evaluation.poq.judges import lexical_judge
+from otr_paper.poq import intervals, payments, phrases, questions, rewards, scores, under_otr
+from otr_paper.poq.judges import lexical_judge
+from otr_paper.store.results import read_result
 
 SEED = 20251223
 UNIT = st.floats(0, 1)
@@ -178,7 +178,7 @@ def test_a_phrase_book_follows_its_judge_and_never_the_context():
 
 
 def test_selection_against_the_identity_gains_a_bit_a_doubling():
-    from otr_core.inference.registry import ModelManifest
+    from otr_core.poea.manifest import ModelManifest
 
     honest = ModelManifest("11" * 32, 3, "22" * 32, "33" * 32, "44" * 32, "native-float32")
     found = under_otr.closest_id(honest.model_id, honest, 1024)
@@ -220,8 +220,8 @@ def test_lexical_scores_follow_from_the_stored_texts(experiment):
 
 
 def test_judges_give_the_stored_scores_again(project, experiment):
-    from otr_core.artifact.models import judge_folder
-    from otr_core.evaluation.poq import judges
+    from otr_node.models import judge_folder
+    from otr_paper.poq import judges
 
     embedder = judges.load_embedder(judge_folder(project))
     judge = judges.question_judge(embedder)

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from otr_core.evaluation.poq import adversary, experiment, names, questions
-from otr_core.inference.generate import generate, prompt_tokens
-from otr_core.inference.model import load_native
-from otr_core.inference.sampling import Decoding
+from otr_core.lane.sampling import Decoding
+from otr_node.generate import generate, prompt_tokens
+from otr_node.native import load_native
+from otr_paper.poq import adversary, experiment, names, questions
 
 torch = pytest.importorskip("torch")
 RECIPE = adversary.Recipe(

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otr_core.artifact.results import read_result
-from otr_core.evaluation import proving, published, spotchecks
+from otr_paper.claims import proving, published
+from otr_paper.series import spotchecks
+from otr_paper.store.results import read_result
 
 
 @pytest.fixture(scope="module")

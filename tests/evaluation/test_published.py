@@ -9,8 +9,8 @@ import shutil
 import pytest
 
 from otr_core.errors import DataError, MissingDataError
-from otr_core.evaluation import published
-from otr_core.evaluation.published import Row
+from otr_paper.claims import published
+from otr_paper.claims.published import Row
 
 HEADER = "id,subject,quantity,relation,value,low,high,unit,setting,date,source,level,note"
 GOOD = "a,card,price,=,1.5,,,USD,,2026,somewhere,primary,"

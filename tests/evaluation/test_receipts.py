@@ -2,7 +2,7 @@
 
 import pytest
 
-from otr_core.evaluation import receipts
+from otr_paper.claims import receipts
 
 CHECKS = ["measured-model", "freshness", "signature"]
 

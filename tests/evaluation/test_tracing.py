@@ -2,7 +2,7 @@
 
 import pytest
 
-from otr_core.evaluation import published, tracing
+from otr_paper.claims import published, tracing
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from otr_core.inference.architecture import Architecture
+from otr_core.lane.architecture import Architecture
 
 TINY = Architecture(
     hidden=32,

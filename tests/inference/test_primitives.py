@@ -11,12 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otr_core.inference import primitives as p
-from otr_core.inference.architecture import RopeScaling
-from otr_core.inference.tables import exp2_table, rotary_table, sigmoid_table
+from otr_core.lane import formats
+from otr_core.lane.architecture import RopeScaling
+from otr_core.lane.tables import exp2_table, rotary_table, sigmoid_table
+from otr_node import primitives as p
 
-WIDE = st.integers(-p.LIMIT + 1, p.LIMIT - 1)
-POSITIVE = st.integers(1, p.LIMIT - 1)
+WIDE = st.integers(-formats.LIMIT + 1, formats.LIMIT - 1)
+POSITIVE = st.integers(1, formats.LIMIT - 1)
 
 
 def tensor(*values: int) -> torch.Tensor:
@@ -39,7 +40,7 @@ def test_scale(values: list[int], power: int) -> None:
     assert ints(p.scale(tensor(*values), torch.tensor([power]))) == expected
 
 
-@given(st.lists(st.tuples(st.integers(0, p.LIMIT - 1), POSITIVE), min_size=1, max_size=20))
+@given(st.lists(st.tuples(st.integers(0, formats.LIMIT - 1), POSITIVE), min_size=1, max_size=20))
 def test_divide(pairs: list[tuple[int, int]]) -> None:
     a, b = zip(*pairs, strict=True)
     assert ints(p.divide(tensor(*a), tensor(*b))) == [x // y for x, y in pairs]
@@ -51,13 +52,13 @@ def test_divide_next_to_a_multiple(b: int, q: int) -> None:
         assert ints(p.divide(tensor(a), tensor(b))) == [a // b]
 
 
-@given(st.integers(0, p.LIMIT - 1), st.integers(0, 2**26 - 1))
+@given(st.integers(0, formats.LIMIT - 1), st.integers(0, 2**26 - 1))
 def test_square_root(x: int, r: int) -> None:
     for value in (x, r * r, max(0, r * r - 1), r * r + 1):
         assert ints(p.square_root(tensor(value))) == [math.isqrt(value)]
 
 
-@given(st.integers(0, p.LIMIT - 1), st.integers(0, 51))
+@given(st.integers(0, formats.LIMIT - 1), st.integers(0, 51))
 def test_bit_length(x: int, k: int) -> None:
     for value in (x, 2**k, 2**k - 1):
         assert ints(p.bit_length(tensor(value)).double()) == [value.bit_length()]

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from otr_core.errors import HardwareError, InputError, ModelError, ParameterError
-from otr_core.inference import load_model
-from otr_core.inference.hardware import LocalHardware
-from otr_core.inference.model import Model
-from otr_core.inference.record import RecordPlan, check_record, record
+from otr_node.hardware import LocalHardware
+from otr_node.lanes import load_model
+from otr_node.model import Model
+from otr_paper.benches.machine import RecordPlan, check_record, record
 
 PLAN = RecordPlan(["w5 w9", "w7"], 4, 2, b"n" * 32, b"r" * 64, b"s" * 32)
 

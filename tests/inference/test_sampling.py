@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otr_core.errors import ParameterError
-from otr_core.inference.sampling import Decoding, choose, draw
+from otr_core.lane.sampling import Decoding, choose, draw
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from otr_core import merkle
 from otr_core.errors import InputError, ParameterError, ProofError
-from otr_core.inference.trace import (
+from otr_core.poea.trace import (
     LayerState,
     StateKeeper,
     Trace,

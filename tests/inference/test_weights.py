@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from otr_core import merkle
 from otr_core.errors import ModelError
-from otr_core.inference import weights
+from otr_core.poea import weights
 
 
 def second_opinion(tensors: dict[str, np.ndarray]) -> bytes:

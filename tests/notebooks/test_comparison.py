@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from otr_core.artifact.project import find_project
-from otr_core.artifact.runner import read_notebook
+from otr_node.project import find_project
+from otr_paper.press.runner import read_notebook
 
 NAME = "08_claims"
 PROJECT = find_project()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from otr_core.inference.generate import Answer
-from otr_core.inference.registry import ModelManifest
-from otr_core.inference.sampling import Decoding
-from otr_core.inference.trace import Trace, TraceShape
-from otr_core.poea import Job, Message, ReceiptFile, SimulatedEnclave, order
-from otr_core.poea.serve import open_query, sign_answer
+from otr_core.lane.sampling import Decoding
+from otr_core.poea import Job, Message, ReceiptFile, order
+from otr_core.poea.manifest import ModelManifest
+from otr_core.poea.trace import Trace, TraceShape
+from otr_node.enclave import SimulatedEnclave
+from otr_node.generate import Answer
+from otr_node.serve import open_query, sign_answer
 
 MANIFEST = ModelManifest("11" * 32, 7, "22" * 32, "33" * 32, "44" * 32, "native-float32")
 CLIENT = b"c" * 32

@@ -10,10 +10,14 @@ import pytest
 from helpers_poea import ALLOW, NOW
 
 from otr_core.errors import InputError, ModelError, ReceiptError
-from otr_core.inference import Decoding, load_model, open_piece, rebuild_states, verify_opening
-from otr_core.inference.model import NativeModel
-from otr_core.poea import Message, ReceiptFile, SimulatedEnclave, order, serve, verify_receipt
-from otr_core.poea.serve import trace_seed
+from otr_core.lane.sampling import Decoding
+from otr_core.poea import Message, ReceiptFile, order, verify_receipt
+from otr_core.poea.trace import open_piece, verify_opening
+from otr_node.enclave import SimulatedEnclave
+from otr_node.generate import rebuild_states
+from otr_node.lanes import load_model
+from otr_node.native import NativeModel
+from otr_node.serve import serve, trace_seed
 
 pytestmark = pytest.mark.model
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from otr_core.encoding import canonical_json
 from otr_core.errors import InputError, ReceiptError
-from otr_core.inference.sampling import Decoding
+from otr_core.lane.sampling import Decoding
 from otr_core.poea import AttestedKeys, Job, Message, Receipt, issue_receipt, recover_signer
 from otr_core.poea.receipt import _CURVE_ORDER, keccak256, sign_receipt
 

@@ -10,9 +10,9 @@ import pytest
 from helpers_poea import NOW
 
 from otr_core.errors import ParameterError
-from otr_core.inference.variants import bit_flipped, requantised
 from otr_core.poea import CHECKS
-from otr_core.poea.attacks import ONLY_RE_EXECUTION, AttackRow, run_attacks
+from otr_paper.labs.receipts import ONLY_RE_EXECUTION, AttackRow, run_attacks
+from otr_paper.labs.variants import bit_flipped, requantised
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "inference"))  # the tiny checkpoint's helpers
 

@@ -15,21 +15,12 @@ from hypothesis import strategies as st
 
 from otr_core.encoding import tagged_json_hash
 from otr_core.errors import InputError, ReceiptError, SealError
-from otr_core.inference.sampling import Decoding
-from otr_core.poea import (
-    CHECKS,
-    Message,
-    ReceiptFile,
-    SimulatedEnclave,
-    load_receipt_file,
-    open_response,
-    order,
-    serve,
-    verify_receipt,
-)
+from otr_core.lane.sampling import Decoding
+from otr_core.poea import CHECKS, Message, ReceiptFile, load_receipt_file, open_response, order, verify_receipt
 from otr_core.poea.receipt import sign_receipt
-from otr_core.poea.serve import open_query, trace_seed
-from otr_core.poea.simulated import LIFETIME_S, _signer, replay
+from otr_core.poea.simulated import _signer, replay
+from otr_node.enclave import LIFETIME_S, SimulatedEnclave
+from otr_node.serve import open_query, serve, trace_seed
 
 FILE = signed()
 
@@ -286,8 +277,8 @@ def test_serving_refuses_what_was_not_ordered() -> None:
         open_query(enclave(secret=b"t" * 32), job, query)
     with pytest.raises(InputError, match="prompt"):
         open_query(tee, job, Message("query", plain={"question": "Why?"}))
+    from otr_core.poea.client import _query_info
     from otr_core.poea.sealing import seal
-    from otr_core.poea.serve import _query_info
 
     for text in (b'{"prompt": "Why?"}', b"[]", b'{"prompt": "Why?", "reply_to": 1}'):
         sealed = seal(tee.keys.hpke, text, info=_query_info(job.job_id, job.nonce), ephemeral=bytes(32))
@@ -310,7 +301,7 @@ def test_a_sealed_answer_opens_for_its_client_and_job_only() -> None:
 
 
 def test_an_answer_without_trace_is_not_signed() -> None:
-    from otr_core.poea.serve import sign_answer
+    from otr_node.serve import sign_answer
 
     with pytest.raises(InputError, match="trace"):
         sign_answer(

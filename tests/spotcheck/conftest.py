@@ -12,12 +12,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "inference"))
 
 from conftest_tiny import write_tiny
 
-from otr_core.artifact.spotchecking import Bench
-from otr_core.inference import Decoding, generate
-from otr_core.inference.portable import load_portable
-from otr_core.spotcheck.operator import Operator, embedding
+from otr_core.lane.sampling import Decoding
 from otr_core.spotcheck.units import Layout
 from otr_core.spotcheck.verify import Verifier
+from otr_node.generate import generate
+from otr_node.portable import load_portable
+from otr_node.spotchecks import Operator, embedding
+from otr_paper.benches.spotchecks import Bench
 
 SEED = bytes(range(32))
 PROMPT = "w3 w4 w5 w6"
@@ -47,8 +48,8 @@ def tiny(tmp_path_factory) -> Tiny:
 @pytest.fixture(scope="session")
 def keys(project):
     """Circuit of the small unit (8 × 576) with keys."""
-    from otr_core.artifact.spotchecking import key_store
     from otr_core.spotcheck import prover
+    from otr_paper.benches.spotchecks import key_store
 
     return prover.make_circuit(prover.Shape(8, 576), key_store(project))
 

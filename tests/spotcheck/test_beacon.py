@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from py_ecc.bls.point_compression import compress_G1, compress_G2
 from py_ecc.optimized_bls12_381 import G1, G2, Z1, Z2, curve_order, multiply
 
-from otr_core.artifact.spotchecking import load_beacon
 from otr_core.errors import BeaconError, ParameterError
 from otr_core.spotcheck import beacon
+from otr_paper.benches.spotchecks import load_beacon
 
 SECRET = 0x1234567890ABCDEF1234567890ABCDEF
 OLD_DOMAIN = b"BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_NUL_"

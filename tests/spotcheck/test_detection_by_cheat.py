@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otr_core.errors import ParameterError
-from otr_core.inference.architecture import Architecture
-from otr_core.spotcheck import detection
+from otr_core.lane.architecture import Architecture
+from otr_core.spotcheck import selection
 from otr_core.spotcheck.units import Layout
+from otr_paper.studies import detection
 
 SMOLLM2 = Layout(
     Architecture(hidden=576, intermediate=1536, layers=30, heads=9, kv_heads=3, head_dim=64, vocab=49152, context=8192,
@@ -24,7 +25,7 @@ def test_the_default_shares_make_every_place_for_a_fault_equally_bad():
     found = {f.operator: detection.per_unit({f.operator: f.share}) for f in detection.least_broken(SMOLLM2)}
     assert found == pytest.approx(dict.fromkeys(found, 1 / 18))
     assert detection.worst_fault(SMOLLM2)[1] == pytest.approx(1 / 18)
-    assert set(found) <= set(SMOLLM2.blocks) == set(detection.SHARES)
+    assert set(found) <= set(SMOLLM2.blocks) == set(selection.SHARES)
 
 
 def test_equal_shares_are_worse_against_an_operator_who_chooses():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otr_core.errors import InputError, ParameterError
-from otr_core.spotcheck import freivalds
+from otr_paper.labs import freivalds
 
 
 @given(st.integers(0, 2**32 - 1))

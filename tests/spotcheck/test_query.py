@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otr_core.errors import InconclusiveError, ParameterError, SpotCheckError
-from otr_core.inference.integers import INT32
-from otr_core.spotcheck import detection, query, verify
+from otr_core.lane.formats import INT32
+from otr_core.spotcheck import query, verify
 from otr_core.spotcheck.query import Outcome, examine
+from otr_node.spotchecks import weights_of
+from otr_paper.studies import detection
 
 RANDOM = b"r" * 32
 
@@ -71,7 +73,7 @@ def test_a_saturated_unit_needs_no_proof_and_convicts_nobody(tiny):
     challenge, opening = put(tiny, saturated(tiny), {"o": 1}, 0)
     with pytest.raises(InconclusiveError, match="saturates"):
         tiny.verifier.verify(challenge, opening)
-    weights = tiny.layout.weights_of(tiny.model, opening.unit)
+    weights = weights_of(tiny.layout, tiny.model, opening.unit)
     answered = verify.answer(tiny.layout, {}, opening, challenge, weights, tiny.verifier.embedding)
     assert answered == opening
     with pytest.raises(SpotCheckError) as failure:  # only committed values can show it

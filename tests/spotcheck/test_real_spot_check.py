@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from otr_core.artifact.results import read_result
 from otr_core.errors import InputError, ProofError
-from otr_core.spotcheck import attacks, prover
-from otr_core.spotcheck.registry import Registry, register, verify_entry
+from otr_core.spotcheck import prover
+from otr_core.spotcheck.registry import Registry, verify_entry
+from otr_node.spotchecks import register
+from otr_paper.labs import spotchecks
+from otr_paper.store.results import read_result
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
@@ -19,7 +21,7 @@ def lab(bench):
 
 
 def test_an_honest_unit_is_proven_and_accepted(lab):
-    challenge, response = attacks.honest(lab)
+    challenge, response = spotchecks.honest(lab)
     lab.verifier.verify(challenge, response)
     assert len(response.proof.raw) <= 4096
     assert response.proof.violation == 0
@@ -27,7 +29,7 @@ def test_an_honest_unit_is_proven_and_accepted(lab):
 
 @pytest.mark.parametrize("name", ["wrong output", "edited instance", "reused proof", "lenient circuit"])
 def test_forgeries_are_refused_for_their_reason(lab, name):
-    row = attacks.run_attacks(lab, [name])[0]
+    row = spotchecks.run_attacks(lab, [name])[0]
     assert row["refused_by"] == row["expected"]
 
 
@@ -58,8 +60,8 @@ def test_without_a_second_draw_the_fault_goes_elsewhere(lab):
 
 def test_the_stored_tables_say_what_the_code_says(project):
     rows = {row["attack"]: row for row in read_result(project.results, "spot_attacks")[1]["rows"]}
-    assert set(rows) == {"none", *attacks.ATTACKS}
-    for name, (_, expected) in attacks.ATTACKS.items():
+    assert set(rows) == {"none", *spotchecks.ATTACKS}
+    for name, (_, expected) in spotchecks.ATTACKS.items():
         assert rows[name]["expected"] == expected
         assert rows[name]["right"] == rows[name]["trials"] >= 3
     honest = read_result(project.results, "spot_honest")[1]

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, chisquare
 
 from otr_core.errors import ParameterError
-from otr_core.inference.trace import TraceShape
+from otr_core.poea.trace import TraceShape
 from otr_core.spotcheck import selection
-from otr_core.spotcheck.detection import SHARES
+from otr_core.spotcheck.selection import SHARES
 
 BEACON, ROOT = b"r" * 32, b"b" * 32
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from otr_core.errors import InconclusiveError, InputError, ProofError, SpotCheckError
-from otr_core.inference.trace import check_state
+from otr_core.poea.trace import check_state
 from otr_core.spotcheck import verify
-from otr_core.spotcheck.detection import broken_units
 from otr_core.spotcheck.units import COMMITTED, Unit, needed_rows, statement
+from otr_node.spotchecks import weights_of
+from otr_paper.studies.detection import broken_units
 
 RANDOM = b"r" * 32
 
@@ -30,7 +31,7 @@ def case(tiny, operator, position=5, layer=1, rows=None, number=0):
 def violation(tiny, operator, **options):
     challenge, response = case(tiny, operator, **options)
     values = verify.opened_values(tiny.layout, challenge, response, tiny.verifier.embedding)
-    weights = tiny.layout.weights_of(tiny.model, response.unit)
+    weights = weights_of(tiny.layout, tiny.model, response.unit)
     return statement(tiny.layout, response.unit, weights, values).violation()
 
 
@@ -123,7 +124,7 @@ def test_a_saturated_residual_is_inconclusive_not_guilty(tiny):
     values = {name: np.zeros(end - begin, np.int64) for name, (begin, end) in spans.items()}
     values["attention.residual"][:] = 2**31 - 1
     with pytest.raises(InconclusiveError, match="saturates"):
-        statement(tiny.layout, unit, tiny.layout.weights_of(tiny.model, unit), values)
+        statement(tiny.layout, unit, weights_of(tiny.layout, tiny.model, unit), values)
 
 
 def test_layer_0_reads_the_committed_token(tiny):
@@ -168,6 +169,6 @@ def test_broken_units_agree_with_the_statements(tiny):
         for block, broken in enumerate(blocks):
             unit = Unit(5, 1, name, block)
             values = {row: rows[row][begin:end] for row, (begin, end) in needed_rows(tiny.layout, unit).items()}
-            said = statement(tiny.layout, unit, tiny.layout.weights_of(tiny.model, unit), values)
+            said = statement(tiny.layout, unit, weights_of(tiny.layout, tiny.model, unit), values)
             assert (said.violation() > 0) == broken
     assert [name for name, blocks in found.items() if blocks.any()] == ["up"]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from otr_core.errors import ParameterError, TraceError
-from otr_core.evaluation import published
-from otr_core.evaluation.simulation import arrivals, summary
-from otr_core.evaluation.simulation.arrivals import Requests, parse_azure, parse_mooncake
+from otr_paper.claims import published
+from otr_paper.simulation import arrivals, summary
+from otr_paper.simulation.arrivals import Requests, parse_azure, parse_mooncake
 
 HEAD = "TIMESTAMP,ContextTokens,GeneratedTokens"
 GOOD = (
@@ -147,8 +147,8 @@ def test_real_traces_are_what_their_sources_say(project, outside_file, file, row
 
 @pytest.mark.outside
 def test_stored_summaries_are_those_of_the_traces(project, outside_file):
-    from otr_core.artifact import simulation
-    from otr_core.artifact.results import read_result
+    from otr_paper.benches import simulation
+    from otr_paper.store.results import read_result
 
     stored = read_result(project.results, "trace_summaries")[1]
     for name, (_, file, parse) in simulation.TRACES.items():

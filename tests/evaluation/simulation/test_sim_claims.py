@@ -7,7 +7,7 @@ from statistics import median
 
 import pytest
 
-from otr_core.evaluation import cost, latency, published, throughput
+from otr_paper.claims import cost, latency, published, throughput
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from otr_core.errors import DataError, ParameterError
-from otr_core.evaluation import published
-from otr_core.evaluation.simulation import accuracy, law
-from otr_core.evaluation.simulation.law import ServingPoint, StepLaw
+from otr_paper.claims import published
+from otr_paper.simulation import accuracy, law
+from otr_paper.simulation.law import ServingPoint, StepLaw
 
 KNOWN = StepLaw(0.02, 6e-5, 2e-8, 6e-5, 1.5e-9, 0, 400_000)
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otr_core.errors import DataError, ParameterError
-from otr_core.evaluation import published
-from otr_core.evaluation.security import bisection_rounds
-from otr_core.evaluation.simulation import inputs, money, overhead, settlement, stats, study
+from otr_paper.claims import overhead, published
+from otr_paper.claims.security import bisection_rounds
+from otr_paper.simulation import inputs, money, settlement, stats, study
 
 times = st.lists(st.floats(0.0, 1e5), min_size=1, max_size=30).map(np.array)
 
@@ -155,7 +155,7 @@ def test_without_published_overheads_nothing_is_drawn(cited):
 
 @pytest.fixture(scope="module")
 def runs(project):
-    from otr_core.artifact.results import read_result
+    from otr_paper.store.results import read_result
 
     return {name: read_result(project.results, name)[1] for name in inputs.RUNS}
 
@@ -233,7 +233,7 @@ def test_a_unit_of_the_large_model_costs_what_a_measured_circuit_of_its_size_doe
 
 def test_moves_of_a_game_follow_its_rounds(measured, runs):
     """The closed form gives the measured games' own number of moves; a longer answer and a larger model take more."""
-    from otr_core.evaluation.simulation.small_scale import smollm2
+    from otr_paper.simulation.small_scale import smollm2
 
     played = inputs.played_at(runs["disputes"])
     about_a_value = [len(game["moves"]) - 1 for game in played if game["cheat"] != "token replaced"]

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otr_core.errors import ParameterError
-from otr_core.evaluation.simulation import queues
-from otr_core.evaluation.simulation.queues import batch_end_times, erlang_c, mmc_wait_s, start_times
+from otr_paper.simulation import queues
+from otr_paper.simulation.queues import batch_end_times, erlang_c, mmc_wait_s, start_times
 
 BATCHES, JOBS = 20, 60_000
 

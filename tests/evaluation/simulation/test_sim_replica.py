@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from machine_second_opinion import serve_by_steps
 
 from otr_core.errors import ParameterError
-from otr_core.evaluation.simulation import queues
-from otr_core.evaluation.simulation.arrivals import Requests
-from otr_core.evaluation.simulation.law import StepLaw
-from otr_core.evaluation.simulation.replica import saturated_rate, serve, serve_pool
+from otr_paper.simulation import queues
+from otr_paper.simulation.arrivals import Requests
+from otr_paper.simulation.law import StepLaw
+from otr_paper.simulation.replica import saturated_rate, serve, serve_pool
 
 LAW = StepLaw(0.018, 6e-5, 2.4e-6, 6e-5, 1.4e-8, 3, 4_000, 6)
 

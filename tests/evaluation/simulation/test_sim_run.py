@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from otr_core.errors import InputError, ParameterError
-from otr_core.evaluation import published
-from otr_core.evaluation.simulation import inputs, law, run, stats, study, systems, views
-from otr_core.evaluation.simulation.arrivals import Requests
+from otr_paper.claims import published
+from otr_paper.series import simulation
+from otr_paper.simulation import inputs, law, run, stats, study, systems
+from otr_paper.simulation.arrivals import Requests
 
 GAS = inputs.Number(60_000.0, "gas", "measured", "test")
 UNIT = inputs.Prover("one drawn unit", 36.0, 1, "recomputed", "test", GAS, 0.5)
@@ -175,14 +176,14 @@ def test_a_point_says_what_its_inputs_do(cited, requests):
 
 def test_views(cited):
     found = {"kept": [0.8, 0.9, 0.95], "rate_per_s": 5.0}
-    rows = {row["baseline"]: row for row in views.baselines(cited, found, serving_gpus=4, rho=0.01)}
+    rows = {row["baseline"]: row for row in simulation.baselines(cited, found, serving_gpus=4, rho=0.01)}
     assert rows["same GPUs, bare metal"]["value"] == 0.9
     assert any(row["value"] == pytest.approx(4 / (4 + 75) * 0.9) for row in rows.values())
     grid = [{"rho": rho, "load": load} for load in (1, 2) for rho in (0.1, 0.01)]
-    assert [point["rho"] for point in views.rho_curve(grid, load=2)] == [0.01, 0.1]
+    assert [point["rho"] for point in simulation.rho_curve(grid, load=2)] == [0.01, 0.1]
     with pytest.raises(InputError, match="no point"):
-        views.rho_curve(grid, load=3)
+        simulation.rho_curve(grid, load=3)
     base = {"provisional p50_s": 4.0, "waited mean_s": 18.0, "cost_usd": 0.01, "kept": 0.94}
     points = [base, {**base, "load": 0.5, "provisional p50_s": 3.0}, {**base, "load": 2.0, "waited mean_s": None}]
-    swings = views.tornado(points, {"load": ("load", 0.5, 2.0)}, cited)
+    swings = simulation.tornado(points, {"load": ("load", 0.5, 2.0)}, cited)
     assert [(row["claim"], row["low"], row["high"]) for row in swings] == [("L01", 3.0, 4.0), ("L03", 18.0, None)]

@@ -6,11 +6,12 @@ from statistics import mean
 
 import pytest
 
-from otr_core.artifact import simulation
-from otr_core.artifact.results import read_result
 from otr_core.errors import DataError
-from otr_core.evaluation import published
-from otr_core.evaluation.simulation import inputs, small_scale, views
+from otr_paper.benches import simulation
+from otr_paper.claims import published
+from otr_paper.series import simulation as views
+from otr_paper.simulation import inputs, small_scale
+from otr_paper.store.results import read_result
 
 
 @pytest.fixture(scope="module")

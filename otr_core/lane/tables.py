@@ -1,0 +1,112 @@
+"""Integer tables of the portable lane, made with integers alone: the same on every machine by construction.
+
+No floating-point function is called: powers are products of fixed-point integers of 128 fraction bits, started from
+integer square roots and short series. Entries are rounded to nearest from there.
+"""
+
+from __future__ import annotations
+
+import decimal
+import functools
+from math import isqrt
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from otr_core.lane.architecture import RopeScaling
+
+_BITS = 128
+_ONE = 1 << _BITS
+
+
+def exp2_table(index_bits: int, value_bits: int) -> list[int]:
+    """Entry f: 2^(−f / 2^index_bits) · 2^value_bits, for f from 0 to 2^index_bits − 1."""
+    ratio = _ONE >> 1
+    for _ in range(index_bits):  # (1/2)^(1/2^index_bits) by square roots
+        ratio = isqrt(ratio << _BITS)
+    return [_round(value, _BITS - value_bits) for value in _powers(ratio, 1 << index_bits)]
+
+
+def sigmoid_table(index_bits: int, value_bits: int, limit: int) -> list[int]:
+    """Entry i: sigmoid(i / 2^index_bits − limit) · 2^value_bits, for i from 0 to 2 · limit · 2^index_bits."""
+    half = limit << index_bits
+    ratio = _exp_neg(_ONE >> index_bits)
+    up = [((_ONE << value_bits) + ((_ONE + e) >> 1)) // (_ONE + e) for e in _powers(ratio, half + 1)]
+    return [(1 << value_bits) - value for value in reversed(up[1:])] + up
+
+
+@functools.lru_cache(maxsize=4)
+def rotary_table(
+    theta: float, head_dim: int, positions: int, value_bits: int, scaling: RopeScaling | None = None
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Cosines and sines of position · frequency_j · 2^value_bits: [position][j], j below head_dim / 2.
+
+    The frequency is theta^(−2j / head_dim), stretched as ``scaling`` says (Llama 3.1 and later).
+    """
+    rotations = [_cos_sin(_frequency(theta, 2 * j, head_dim, scaling)) for j in range(head_dim // 2)]
+    drop = _BITS - value_bits
+    cosines, sines = [], []
+    current = [(_ONE, 0)] * len(rotations)
+    for _ in range(positions):
+        cosines.append([_round(c, drop) for c, _ in current])
+        sines.append([_round(s, drop) for _, s in current])
+        current = [
+            ((c * dc - s * ds) >> _BITS, (s * dc + c * ds) >> _BITS)
+            for (c, s), (dc, ds) in zip(current, rotations, strict=True)
+        ]
+    return cosines, sines
+
+
+_TWO_PI = decimal.Decimal("6.28318530717958647692528676655900576839433879875021")
+
+
+def _frequency(theta: float, numerator: int, denominator: int, scaling: RopeScaling | None) -> int:
+    """The frequency in fixed point; decimal's ln and exp are correctly rounded on every machine."""
+    with decimal.localcontext(decimal.Context(prec=50)):
+        exponent = decimal.Decimal(theta).ln() * numerator / denominator
+        plain = (-exponent).exp()
+        return int((plain if scaling is None else _stretched(plain, scaling)) * _ONE)
+
+
+def _stretched(frequency: decimal.Decimal, scaling: RopeScaling) -> decimal.Decimal:
+    """Rotations that turn often within the original context stay, slow ones are divided by the factor, others blend."""
+    factor, low, high = (
+        decimal.Decimal(value) for value in (scaling.factor, scaling.low_freq_factor, scaling.high_freq_factor)
+    )
+    turns = scaling.original_context * frequency / _TWO_PI
+    kept = min(max((turns - low) / (high - low), decimal.Decimal(0)), decimal.Decimal(1))
+    return frequency * ((1 - kept) / factor + kept)
+
+
+def _cos_sin(angle: int) -> tuple[int, int]:
+    """Cosine and sine of an angle in [0, 1] in fixed point, by their series."""
+    cosine, sine, term, n = 0, 0, _ONE, 0
+    while term:
+        if n % 2 == 0:
+            cosine += term if n % 4 == 0 else -term
+        else:
+            sine += term if n % 4 == 1 else -term
+        n += 1
+        term = (term * angle >> _BITS) // n
+    return cosine, sine
+
+
+def _exp_neg(x: int) -> int:
+    """e^−x of a small x in fixed point, by its series."""
+    total, term, n = 0, _ONE, 0
+    while term:
+        total += term if n % 2 == 0 else -term
+        n += 1
+        term = (term * x >> _BITS) // n
+    return total
+
+
+def _powers(ratio: int, count: int) -> list[int]:
+    result, value = [], _ONE
+    for _ in range(count):
+        result.append(value)
+        value = value * ratio >> _BITS
+    return result
+
+
+def _round(value: int, drop: int) -> int:
+    return (value + (1 << (drop - 1))) >> drop

@@ -1,0 +1,68 @@
+"""The client's end of one query: order it, and open the answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from otr_core.encoding import canonical_json, parse_json, tagged_hash
+from otr_core.errors import InputError
+from otr_core.lane.sampling import Decoding
+from otr_core.poea.document import ReceiptFile
+from otr_core.poea.receipt import Job, Message
+from otr_core.poea.sealing import derive_secret, hpke_public, open_sealed, seal
+
+
+def order(
+    prompt: str,
+    *,
+    model_id: bytes,
+    decoding: Decoding,
+    job_id: bytes,
+    nonce: bytes,
+    seal_to: bytes | None = None,
+    client_secret: bytes | None = None,
+) -> tuple[Job, Message]:
+    """The client's order and query.
+
+    Args:
+        model_id: the model that is paid for. job_id, nonce: 32 bytes each, never used before.
+        seal_to: the enclave's attested HPKE key; without it the query travels in the clear.
+        client_secret: 32 secret bytes of this job; the answer comes back sealed to a key derived from it.
+    """
+    document: dict[str, Any] = {"prompt": prompt}
+    if seal_to is None:
+        query = Message("query", plain=document)
+    else:
+        if client_secret is None or len(client_secret) != 32:
+            raise InputError("client secret: expected 32 bytes to seal with")
+        document["reply_to"] = hpke_public(_client_key(client_secret, nonce)).hex()
+        info = query_info(job_id, nonce)
+        plaintext = canonical_json(document)
+        # The plaintext is part of it: two queries under one nonce, a mistake, still get two keys.
+        ephemeral = tagged_hash("client-ephemeral", client_secret + nonce + plaintext)
+        query = Message("query", sealed=seal(seal_to, plaintext, info=info, ephemeral=ephemeral))
+    return Job(job_id, nonce, model_id, query.digest, decoding), query
+
+
+def open_response(file: ReceiptFile, client_secret: bytes) -> dict[str, Any]:
+    """The answer document {text, token_ids, finish, trace_seed} of a response, for the client that ordered it.
+
+    Raises:
+        SealError: not this client's, or altered.
+    """
+    if file.response.sealed is None:
+        return dict(file.response.plain or {})
+    key = _client_key(client_secret, file.job.nonce)
+    return dict(parse_json(open_sealed(key, file.response.sealed, info=response_info(file.job)), what="response"))
+
+
+def _client_key(client_secret: bytes, nonce: bytes) -> bytes:
+    return derive_secret(tagged_hash("client-key", client_secret + nonce))
+
+
+def query_info(job_id: bytes, nonce: bytes) -> bytes:
+    return b"otr/1/query" + job_id + nonce
+
+
+def response_info(job: Job) -> bytes:
+    return b"otr/1/response" + job.job_id + job.nonce + job.query_digest

@@ -1,0 +1,51 @@
+"""What evidence of any TEE says once appraised, and the seam through which receipts ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from otr_core.encoding import from_hex
+from otr_core.errors import ReceiptError
+
+MODEL_EVENT, KEYS_EVENT = "otr-model", "otr-keys"
+
+
+class EvidencePolicy(Protocol):
+    """What ``verify_receipt`` asks of a policy: whether evidence of a simulated TEE is acceptable at all."""
+
+    @property
+    def allow_simulated(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class TeeClaims:
+    """What appraised evidence says, whatever TEE it came from.
+
+    Attributes:
+        report_data: 64 bytes that the guest chose. gpu_nonce: 32 bytes out of the GPU's signed report.
+        measured_model: model id out of the replayed event log.
+        simulated: no hardware stands behind it.
+    """
+
+    report_data: bytes
+    gpu_nonce: bytes
+    measured_model: bytes
+    simulated: bool
+
+
+#: ``appraiser(evidence, policy, as_of)`` gives what the evidence says or raises ``ReceiptError("appraisal", …)``.
+Appraiser = Callable[[Mapping[str, Any], EvidencePolicy, int], TeeClaims]
+
+
+def measured_model(log: Sequence[Mapping[str, Any]]) -> bytes:
+    """The one model id that the log names before it names the keys.
+
+    Raises:
+        ReceiptError: check "measured-model": no model, two models, or keys released before the model was measured.
+    """
+    names = [event["event"] for event in log]
+    if [name for name in names if name in (MODEL_EVENT, KEYS_EVENT)] != [MODEL_EVENT, KEYS_EVENT]:
+        raise ReceiptError("measured-model", f"events {names}", f"one {MODEL_EVENT}, then one {KEYS_EVENT}")
+    return from_hex(log[names.index(MODEL_EVENT)]["payload"], what="measured model id")

@@ -1,0 +1,140 @@
+"""What a contract holds of a model: the roots of two trees, over its integer weights and over the lane's tables.
+
+The weights' tree has one leaf per tile of a matrix row (``Dims.weight_leaf``), big-endian int32; the tables' tree one
+per tile of a table. Anyone with the checkpoint computes the same roots. Below 64 leaves the weights' tree is not kept
+but made again when a path is asked for: it takes some 64 bytes per 64 leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from otr_core.errors import ModelError
+from otr_core.lane import formats as bits
+from otr_core.lane.program import Dims, Matrix, Table
+from otr_core.merkle import Tree
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from otr_node.portable import PortableModel
+
+_GROUP = 64  # leaves under a kept node; a power of two, so that groups are whole subtrees
+
+
+@dataclass
+class ModelTrees:
+    """A model's dimensions, and its weights and tables as committed.
+
+    Attributes:
+        matrix: gives a matrix of a layer as an int64 array (rows, columns).
+    """
+
+    dims: Dims
+    matrix: Callable[[Matrix, int], np.ndarray]
+    tables: dict[Table, np.ndarray]
+    _weights: Tree = field(init=False)
+    _tables: Tree = field(init=False)
+
+    def __post_init__(self) -> None:
+        groups: list[bytes] = []
+        pending: list[bytes] = []
+        for leaf in self._leaves():
+            pending.append(leaf)
+            if len(pending) == _GROUP:
+                groups.append(Tree(pending).root)
+                pending = []
+        if pending:
+            groups.append(Tree(pending).root)
+        self._weights = Tree(groups)
+        rows = [self._table_leaf(t, at) for t in Table for at in range(self.dims.tiles(len(self.tables[t])))]
+        self._tables = Tree([sha256(b"\x00" + row).digest() for row in rows])
+
+    @property
+    def weights_root(self) -> bytes:
+        return self._weights.root
+
+    @property
+    def tables_root(self) -> bytes:
+        return self._tables.root
+
+    def weight(self, matrix: Matrix, layer: int, row: int, chunk: int) -> tuple[bytes, list[bytes]]:
+        """A leaf's data and its path."""
+        index = self.dims.weight_leaf(matrix, layer, row, chunk)
+        first = index - index % _GROUP
+        group = Tree([sha256(b"\x00" + leaf).digest() for leaf in self._range(first, first + _GROUP)])
+        return self._leaf(matrix, layer, row, chunk), group.path(index - first) + self._weights.path(index // _GROUP)
+
+    def table(self, table: Table, entry: int) -> tuple[bytes, list[bytes]]:
+        """Data and path of the leaf that holds ``entry``."""
+        return self._table_leaf(table, entry // self.dims.tile), self._tables.path(self.dims.table_leaf(table, entry))
+
+    def _matrices(self) -> Iterator[tuple[Matrix, int]]:
+        yield Matrix.EMBED, 0
+        yield Matrix.HEAD, 0
+        for layer in range(self.dims.layers):
+            for matrix in (Matrix.QKV, Matrix.OUT, Matrix.GATE_UP, Matrix.DOWN):
+                yield matrix, layer
+
+    def _leaves(self) -> Iterator[bytes]:
+        size = 4 * self.dims.tile
+        for matrix, layer in self._matrices():
+            data = self.matrix(matrix, layer).astype(">i4").tobytes()
+            for at in range(0, len(data), size):
+                yield sha256(b"\x00" + data[at : at + size]).digest()
+
+    def _range(self, first: int, end: int) -> Iterator[bytes]:
+        """Leaf data ``first`` up to ``end``, or to the last."""
+        at = 0
+        for matrix, layer in self._matrices():
+            rows, columns = self.dims.matrix_shape(matrix)
+            chunks = columns // self.dims.tile
+            for index in range(max(first, at), min(end, at + rows * chunks)):
+                yield self._leaf(matrix, layer, *divmod(index - at, chunks))
+            at += rows * chunks
+
+    def _leaf(self, matrix: Matrix, layer: int, row: int, chunk: int) -> bytes:
+        t = self.dims.tile
+        values = self.matrix(matrix, layer)[row, chunk * t : (chunk + 1) * t]
+        return bytes(values.astype(">i4").tobytes())
+
+    def _table_leaf(self, table: Table, tile: int) -> bytes:
+        t = self.dims.tile
+        return bytes(self.tables[table][tile * t : (tile + 1) * t].astype(">i4").tobytes())
+
+
+_NAMES = {Matrix.QKV: "qkv", Matrix.OUT: "o", Matrix.GATE_UP: "gate_up", Matrix.DOWN: "down"}
+
+
+def commit_model(model: PortableModel) -> ModelTrees:
+    """The trees of a model of the portable lane (SmolLM2: 2.5 million leaves, about 5 CPU s).
+
+    Raises:
+        ModelError: a width is not a multiple of the head's, so that rows do not divide into tiles.
+    """
+    import numpy as np
+
+    from otr_core.lane.tables import rotary_table
+    from otr_node.portable import lookup_tables
+
+    a = model.architecture
+    if any(width % a.head_dim for width in (a.hidden, a.intermediate, a.vocab)) or 256 % a.head_dim:
+        raise ModelError(f"widths {a.hidden}, {a.intermediate}, {a.vocab}: expected multiples of head_dim {a.head_dim}")
+    dims = Dims.of(a)
+
+    def matrix(which: Matrix, layer: int) -> np.ndarray:
+        name = {Matrix.EMBED: "embed", Matrix.HEAD: "lm_head"}.get(which) or f"{layer}.{_NAMES[which]}"
+        return model.matrices[name].cpu().numpy()  # integers, as float64 or int32
+
+    cosines, sines = rotary_table(a.rope_theta, a.head_dim, a.context, bits.ROTARY, a.rope_scaling)
+    made = lookup_tables("cpu")
+    tables = {
+        Table.EXP2: made["exp2"].numpy().astype(np.int64),
+        Table.SIGMOID: made["sigmoid"].numpy().astype(np.int64),
+        Table.ROTARY: np.concatenate([np.array(cosines), np.array(sines)], axis=1).ravel().astype(np.int64),
+        Table.SATURATION: np.array([bound.bit_length() - 1 for bound in model.bounds.saturation], dtype=np.int64),
+    }
+    return ModelTrees(dims, matrix, tables)

@@ -1,0 +1,153 @@
+"""Answer a prompt, committing the trace on the way; run a recorded answer again to rebuild states for a dispute."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otr_core.errors import InputError
+from otr_core.poea.trace import LayerState, check_state
+from otr_node.portable import PortableModel, PortableSession
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from otr_core.lane.sampling import Decoding
+from otr_core.poea.trace import Recorder, StateKeeper, Trace, TraceRecorder
+from otr_node.model import Model, Session
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer and what is known of how it came about.
+
+    Attributes:
+        text: decoded answer without control tokens.
+        prompt_ids, token_ids: the prompt as fed (chat template applied), and the chosen tokens, stop token included.
+        finish: "stop" (the model ended the answer) or "length" (``max_tokens`` reached).
+        trace: committed trace, or None when it was not asked for.
+        configuration: how it was computed (lane, libraries, threads, kernels).
+    """
+
+    text: str
+    prompt_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    finish: str
+    trace: Trace | None
+    configuration: dict[str, Any] = field(compare=False)
+
+
+def prompt_tokens(model: Model, prompt: str, max_tokens: int) -> tuple[int, ...]:
+    """Token ids of ``prompt`` as one user message under the model's chat template.
+
+    Raises:
+        InputError: empty prompt, or prompt and answer together beyond the model's context.
+    """
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise InputError("prompt: found nothing but space, expected a question")
+    context = model.architecture.context
+    # Each token covers at least one character of a bounded length; a giant prompt is refused before it is tokenized.
+    if len(prompt) > context * 64:
+        raise InputError(f"prompt: found {len(prompt)} characters, expected to fit a context of {context} tokens")
+    messages = [{"role": "user", "content": prompt}]
+    ids = model.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    if len(ids) + max_tokens > context:
+        raise InputError(
+            f"prompt: found {len(ids)} tokens and {max_tokens} to answer, expected at most {context} in all; "
+            "shorten the prompt or lower max_tokens"
+        )
+    return tuple(ids)
+
+
+def generate(
+    model: Model,
+    prompt: str,
+    decoding: Decoding,
+    *,
+    trace_seed: bytes | None = None,
+    on_token: Callable[[int], None] | None = None,
+) -> Answer:
+    """Answer ``prompt``; the same arguments give the same answer (native lanes: on the same machine).
+
+    Args:
+        trace_seed: 32 secret bytes; salts of the trace derive from it. None: no trace.
+        on_token: called with each chosen token id, for streaming.
+
+    Raises:
+        InputError: the prompt is empty or does not fit the context; nothing has run then.
+    """
+    prompt_ids = prompt_tokens(model, prompt, decoding.max_tokens)
+    recorder = None if trace_seed is None else TraceRecorder(trace_seed)
+    session = model.session()
+    logits = session.feed(prompt_ids, recorder)
+    chosen: list[int] = []
+    while True:
+        chosen.append(model.choose(logits, decoding, len(chosen)))
+        if on_token is not None:
+            on_token(chosen[-1])
+        if chosen[-1] in model.architecture.stop_ids or len(chosen) == decoding.max_tokens:
+            break
+        logits = session.feed(chosen[-1:], recorder)
+    return Answer(
+        text=model.tokenizer.decode(chosen, skip_special_tokens=True),
+        prompt_ids=prompt_ids,
+        token_ids=tuple(chosen),
+        finish="stop" if chosen[-1] in model.architecture.stop_ids else "length",
+        trace=None if recorder is None else recorder.finish([*prompt_ids, *chosen], len(prompt_ids)),
+        configuration=model.configuration(),
+    )
+
+
+def replay(model: Model, prompt_ids: Sequence[int], token_ids: Sequence[int], recorder: Recorder) -> Session:
+    """Feed a recorded answer again in the schedule of ``generate``: the prompt in one piece, then token by token."""
+    session = model.session()
+    session.feed(prompt_ids, recorder)
+    for token in token_ids[:-1]:
+        session.feed([token], recorder)
+    return session
+
+
+def rebuild_states(
+    model: Model, answer: Answer, wanted: Sequence[tuple[int, int]]
+) -> dict[tuple[int, int], LayerState]:
+    """States at the ``wanted`` (position, layer) pairs, rebuilt by running ``answer`` again up to the last of them.
+
+    Memory is that of the wanted states; the trace itself never held any.
+    """
+    keeper = StateKeeper(wanted)
+    last = max(position for position, _ in wanted)
+    replay(model, answer.prompt_ids, answer.token_ids[: max(1, last - len(answer.prompt_ids) + 2)], keeper)
+    return keeper.states
+
+
+def rebuild_operators(
+    model: PortableModel, answer: Answer, trace_seed: bytes, position: int, layer: int
+) -> dict[str, np.ndarray]:
+    """Results of every operator of one layer at one position, int64, by name and in order of computation.
+
+    The answer is run again up to there, in one piece (no bit depends on that), and what the operators end in is checked
+    against the committed leaf, so that a dispute never goes on from states that were not those of the trace.
+
+    Raises:
+        InputError: no trace, or no such position or layer.
+        ProofError: the layer's state is not the committed one.
+    """
+    import numpy as np
+
+    if answer.trace is None:
+        raise InputError("answer: found no trace, expected one to check the operators against")
+    shape = answer.trace.shape
+    if not (0 <= position < shape.positions and 0 <= layer < shape.layers):
+        raise InputError(f"leaf ({position}, {layer}): expected below ({shape.positions}, {shape.layers})")
+    session = PortableSession(model, watch=(position, layer))
+    session.feed([*answer.prompt_ids, *answer.token_ids][: position + 1])
+    done = session.operators
+    kv_heads = model.architecture.kv_heads * model.architecture.head_dim
+    rows = (done["output"], done["attention.key"], done["attention.qkv"][-kv_heads:])
+    state = LayerState(*(row.astype(np.dtype("<i4")).tobytes() for row in rows))
+    check_state(answer.trace, trace_seed, position, layer, state)
+    return done

@@ -1,0 +1,44 @@
+"""Loading a checkpoint into the lane that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from otr_core.errors import ModelError
+from otr_core.poea import manifest
+from otr_node.checkpoint import Tensors
+from otr_node.model import Model
+from otr_node.native import DTYPES, load_native
+
+
+def load_model(
+    folder: Path | str,
+    *,
+    lane: str = "native-float32",
+    device: str = "cpu",
+    threads: int = 1,
+    drop_layers: Sequence[int] = (),
+    alter: Callable[[Tensors], Tensors] | None = None,
+) -> Model:
+    """Load a Llama checkpoint offline and commit to the tensors that will be executed.
+
+    Args:
+        folder: ``config.json``, safetensors weights, tokenizer and chat template.
+        lane: one of ``LANES``.
+        drop_layers: decoder layers (0-based) left out: the layer-dropping downgrade attack.
+        alter: replaces the tensors after loading and checking: re-quantised or tampered weights. Like dropped layers it
+            changes ``model_id``, because what is hashed is what runs.
+
+    Raises:
+        ModelError: no such folder, corrupted or unfitting checkpoint, NaN or infinite weights, or an unknown lane.
+    """
+    from otr_node.portable import load_portable
+
+    if lane not in manifest.LANES:
+        raise ModelError(f"lane: found {lane!r}, expected one of {', '.join(manifest.LANES)}")
+    options: dict[str, Any] = {"device": device, "threads": threads, "drop_layers": drop_layers, "alter": alter}
+    if lane in DTYPES:
+        return load_native(folder, lane=lane, **options)
+    return load_portable(folder, **options)

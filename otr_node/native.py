@@ -1,0 +1,168 @@
+"""The native lanes: a Llama checkpoint run by transformers in fp32 or bf16, offline, in one exactly described way.
+
+Eager attention, one thread unless told otherwise, batch 1, no padding, the prompt in one piece and then one token at a
+time. On one machine this repeats bit for bit; across thread counts, batches and instruction sets it does not (that is
+what the portable lane is for).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from otr_core.lane.architecture import Architecture
+from otr_core.poea.manifest import ModelManifest
+from otr_core.poea.trace import Recorder
+from otr_node.checkpoint import Tensors, commit_tensors, load_tokenizer, make_manifest, read_variant, torch_threads
+from otr_node.model import Session
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+DTYPES = {"native-float32": "float32", "native-bfloat16": "bfloat16"}
+# Below this many rows, one transfer for all layers; above, layer by layer, so that memory stays small.
+_ROWS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class NativeModel:
+    """A checkpoint loaded by ``load_native``.
+
+    Attributes:
+        manifest: what was really loaded, variants included: digests are over the executed tensors.
+        module: the transformers model. threads: of each forward pass.
+    """
+
+    architecture: Architecture
+    manifest: ModelManifest
+    tokenizer: Any
+    module: Any
+    device: str
+    threads: int
+
+    def session(self) -> Session:
+        return _NativeSession(self)
+
+    def choose(self, logits: np.ndarray, decoding: Any, step: int) -> int:
+        from otr_core.lane.sampling import choose
+
+        return choose(logits, decoding, step)
+
+    def configuration(self) -> dict[str, Any]:
+        """Everything besides the model that the bits of a native lane depend on; goes into the receipt."""
+        import torch
+        import transformers
+
+        cuda = self.device.startswith("cuda")
+        return {
+            "lane": self.manifest.lane,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "attention": "eager",
+            "schedule": "whole prompt, then single tokens; batch 1; no padding",
+            "threads": self.threads,
+            "device": torch.cuda.get_device_name(self.device) if cuda else platform.machine(),
+            "kernels": f"sm_{''.join(map(str, torch.cuda.get_device_capability(self.device)))}"
+            if cuda
+            else torch.backends.cpu.get_cpu_capability(),
+        }
+
+
+def load_native(
+    folder: Path | str,
+    *,
+    lane: str = "native-float32",
+    device: str = "cpu",
+    threads: int = 1,
+    drop_layers: Sequence[int] = (),
+    alter: Callable[[Tensors], Tensors] | None = None,
+) -> NativeModel:
+    """``load_model`` for the native lanes: "native-float32" or "native-bfloat16"."""
+    folder = Path(folder)
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    architecture, tensors = read_variant(folder, drop_layers, alter)
+    tensors = {name: value.to(getattr(torch, DTYPES[lane])) for name, value in tensors.items()}
+    manifest = make_manifest(folder, architecture, lane, commit_tensors(tensors))
+    config = LlamaConfig(**{**architecture.config(), "attn_implementation": "eager"})
+    with torch.device("meta"):
+        module = LlamaForCausalLM(config)
+    module.load_state_dict(tensors, assign=True, strict=False)
+    if architecture.tied:
+        module.tie_weights()
+    module.model.rotary_emb = LlamaRotaryEmbedding(config)  # its table is no tensor of the checkpoint
+    module.eval().requires_grad_(False)
+    module.to(torch.device(device))  # type: ignore[arg-type]
+    return NativeModel(architecture, manifest, load_tokenizer(folder), module, device, threads)
+
+
+class _NativeSession:
+    def __init__(self, model: NativeModel) -> None:
+        from transformers import DynamicCache
+
+        self._model = model
+        self._cache = DynamicCache()
+        self._position = 0
+
+    def feed(self, ids: Sequence[int], recorder: Recorder | None = None) -> np.ndarray:
+        import torch
+
+        model, count = self._model, len(ids)
+        with torch_threads(model.threads), torch.inference_mode(), contextlib.ExitStack() as stack:
+            if recorder is not None:
+                stack.enter_context(_capture(model.module.model.layers, self._cache, self._position, count, recorder))
+            result = model.module(
+                input_ids=torch.tensor([list(ids)], device=model.device),
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            self._position += count
+            logits: np.ndarray = result.logits[0, -1].float().cpu().numpy()
+            return logits
+
+
+@contextlib.contextmanager
+def _capture(layers: Any, cache: Any, position: int, count: int, recorder: Recorder) -> Iterator[None]:
+    """Hand each layer's output and new cache rows to ``recorder`` during one forward pass."""
+    import torch
+
+    pending: list[tuple[int, Any]] = []
+
+    def as_bytes(rows: Any) -> np.ndarray:
+        return rows.contiguous().view(torch.uint8).cpu().numpy()
+
+    def new_rows(side: str) -> Any:
+        # (layers, 1, heads, positions, values) to (layers, positions, heads × values): one row per position
+        rows = [getattr(cache.layers[layer], side).narrow(2, position, count) for layer, _ in pending]
+        return torch.cat(rows).transpose(1, 2).flatten(2)
+
+    def watched(layer: int, forward: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            output = forward(*args, **kwargs)
+            pending.append((layer, output[0] if isinstance(output, tuple) else output))
+            if len(pending) * count >= _ROWS_AT_ONCE or layer == len(layers) - 1:
+                outputs = torch.cat([rows for _, rows in pending])
+                recorder.absorb(
+                    pending[0][0], position, as_bytes(outputs), as_bytes(new_rows("keys")), as_bytes(new_rows("values"))
+                )
+                pending.clear()
+            return output
+
+        return run
+
+    # Not forward hooks: with them torch takes a slower way through every layer, a third of the trace's cost.
+    for number, layer in enumerate(layers):
+        layer.forward = watched(number, layer.forward)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward  # the class's own comes back

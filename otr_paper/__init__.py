@@ -1,0 +1,1 @@
+"""What serves the paper and not the protocol: claims and ledger, simulation, attack labs, figures, notebook runs."""

@@ -1,0 +1,140 @@
+"""``otr record``: what a machine with (or without) an H100 measures and attests, as one result the notebooks read."""
+
+from __future__ import annotations
+
+import base64
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from otr_core.encoding import from_hex
+from otr_core.errors import HardwareError, ModelError, ParameterError
+from otr_core.lane.sampling import Decoding
+from otr_node.generate import generate
+from otr_node.hardware import Hardware
+from otr_node.model import Model
+
+FORMAT = "otr-record/1"
+
+
+@dataclass(frozen=True)
+class RecordPlan:
+    """What is recorded.
+
+    Attributes:
+        prompts: questions, each answered ``repeats`` times with and without the trace, in turns.
+        max_tokens: answer length. gpu_nonce: 32 bytes. report_data: 64 bytes for the TDX quote.
+        trace_seed: 32 secret bytes.
+    """
+
+    prompts: Sequence[str]
+    max_tokens: int
+    repeats: int
+    gpu_nonce: bytes
+    report_data: bytes
+    trace_seed: bytes
+
+    def __post_init__(self) -> None:
+        if not self.prompts:
+            raise ParameterError("prompts", list(self.prompts), "at least one")
+        if self.repeats < 1:
+            raise ParameterError("repeats", self.repeats, "at least 1")
+        if self.max_tokens < 2:
+            raise ParameterError("max_tokens", self.max_tokens, "at least 2: a rate needs two tokens")
+
+
+def record(
+    model: Model, plan: RecordPlan, hardware: Hardware, *, report: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
+    """Run ``plan`` on ``model`` and collect evidence; JSON values, for a result file with a card.
+
+    Rates are medians over prompts and repeats: time to first token (s), tokens per second of decoding, with and without
+    trace commitment. What the hardware cannot give appears under "absent" with the reason.
+    """
+    absent: dict[str, str] = {}
+
+    def ask(name: str, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except HardwareError as error:
+            absent[name] = str(error)
+            return None
+
+    decoding = Decoding(plan.max_tokens)
+    for prompt in plan.prompts[:1]:
+        generate(model, prompt, Decoding(2))  # warm-up: first kernels, caches
+    runs: dict[str, list[dict[str, float]]] = {"plain": [], "traced": []}
+    power: list[float] = []
+    answers = []
+    for number, prompt in enumerate(plan.prompts):
+        report(f"prompt {number + 1} of {len(plan.prompts)} …")
+        for _ in range(plan.repeats):
+            for kind, seed in (("plain", None), ("traced", plan.trace_seed)):
+                times = [hardware.clock()]
+
+                def tick(_: int, times: list[float] = times) -> None:
+                    times.append(hardware.clock())
+
+                answer = generate(model, prompt, decoding, trace_seed=seed, on_token=tick)
+                runs[kind].append(_rates(times))
+                if "power_w" not in absent and (watts := ask("power_w", hardware.power_w)) is not None:
+                    power.append(watts)
+        assert answer.trace is not None
+        answers.append(
+            {
+                "prompt_tokens": len(answer.prompt_ids),
+                "token_ids": list(answer.token_ids),
+                "trace_root": answer.trace.root.hex(),
+                "trace_shape": answer.trace.shape.to_json(),
+            }
+        )
+    quote = ask("tdx_quote", lambda: hardware.tdx_quote(plan.report_data))
+    gpu = ask("gpu_report", lambda: hardware.gpu_report(plan.gpu_nonce))
+    chain = ask("gpu_certificates", hardware.gpu_certificates)
+    return {
+        "format": FORMAT,
+        "model": model.manifest.to_json(),
+        "configuration": model.configuration(),
+        "device": ask("device", hardware.facts),
+        "power_w": statistics.median(power) if power else None,
+        "plain": _medians(runs["plain"]),
+        "traced": _medians(runs["traced"]),
+        "answers": answers,
+        "evidence": {
+            "gpu_nonce": plan.gpu_nonce.hex(),
+            "report_data": plan.report_data.hex(),
+            "gpu_report": _base64(gpu),
+            "gpu_certificates": _base64(chain),
+            "tdx_quote": _base64(quote),
+        },
+        "absent": absent,
+    }
+
+
+def check_record(payload: Mapping[str, Any], model_id: bytes) -> None:
+    """Refuse a record in another format or of another model than the one a figure is about.
+
+    Raises:
+        ModelError: with what was found.
+    """
+    if payload.get("format") != FORMAT:
+        raise ModelError(f"record: found format {payload.get('format')!r}, expected {FORMAT!r}")
+    found = payload.get("model", {}).get("model_id", "")
+    if from_hex(found, what="record model_id") != model_id:
+        raise ModelError(f"record: found model {found}, expected {model_id.hex()}; it is a record of another model")
+
+
+def _rates(times: Sequence[float]) -> dict[str, float]:
+    """Time to first token, s, and decoding rate, tokens/s (none for an answer of one token)."""
+    decoding = times[-1] - times[1]
+    rate = (len(times) - 2) / decoding if decoding > 0 else 0.0
+    return {"first_token_s": times[1] - times[0], "tokens_per_s": rate}
+
+
+def _medians(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: statistics.median(run[name] for run in runs) for name in ("first_token_s", "tokens_per_s")}
+
+
+def _base64(raw: bytes | None) -> str | None:
+    return None if raw is None else base64.b64encode(raw).decode()

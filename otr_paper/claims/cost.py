@@ -1,0 +1,359 @@
+# ruff: noqa: N802 (a function is named after its claim)
+# fmt: off
+"""Claims about cost: L09 to L16. All money is USD per query unless a name says otherwise.
+
+Gas is turned into money as ``gas x gas price x ether price``; the published gas prices are ranges, so both ends are
+shown where the verdict could hang on it.
+
+Readings of kind *simulated* add up every item of a query on the Azure conversation trace, whoever pays it: machine time
+from the simulated capacity, gas of roots and disputes as measured on this project's contracts, proofs of 20 minutes at
+an H100's price unless they say 45 USD.
+"""
+
+from __future__ import annotations
+
+from otr_paper.claims import stored
+from otr_paper.claims.published import Published
+from otr_paper.claims.verdict import Assumption, Evaluation, Reading, judged, solved
+
+#: Published rows behind every simulated cost: the trace, the serving law's runs, machine and gas prices.
+SIMULATED = ("trace.azure23_conv.rate", "nim.llama33_70b.1000_1000.c50.itl", "gpu.h100_median", "gas.eth_usd")
+
+#: The query whose inference is priced: our choice, a usual chat turn. L16 sweeps it.
+TOKENS_IN, TOKENS_OUT = 1000, 500
+
+
+def gas_usd(published: Published, gas: float, price_eth: float) -> float:
+    """Price of ``gas`` units at ``price_eth`` ether per unit, USD."""
+    return gas * price_eth * published.number("gas.eth_usd", "USD")
+
+
+def commitment_gas(published: Published) -> float:
+    """Least gas of a transaction that stores one new 32-byte commitment: base, one new slot, 36 bytes of calldata.
+
+    From EIP-2028, EIP-2929, EIP-2200. A compiled contract measured while preparing this project needed 45,905.
+    """
+    data = 36 * published.number("evm.calldata_nonzero", "gas")
+    return published.number("evm.transaction", "gas") + published.number("evm.sstore_new", "gas") + data
+
+
+def inference_usd(published: Published, model: str, tokens_in: float, tokens_out: float) -> float:
+    """List price of one query, USD. ``model`` is the id of a price row without ``.in`` and ``.out``."""
+    price_in = published.number(f"price.{model}.in", "USD/tok")
+    return tokens_in * price_in + tokens_out * published.number(f"price.{model}.out", "USD/tok")
+
+
+def h100_usd(published: Published, seconds: float) -> float:
+    """Price of ``seconds`` of one H100 at the median on-demand price, USD."""
+    return seconds / 3600.0 * published.number("gpu.h100_median", "USD/GPU-h")
+
+
+def L09_otr_cost(published: Published) -> Evaluation:
+    """L09: OTR costs 0.07 USD a query, with 1 % of the queries proved at 45 USD or more."""
+    stated, proof = published.number("otr.cost_query", "USD"), published.number("zkml.cost_query", "USD")
+    rho, opml = published.number("otr.rho", "1"), published.number("opml.cost_query", "USD")
+    margin = stated - opml
+    zkllm = h100_usd(published, published.number("zk.zkllm.7b.prove", "s"))
+    flash = h100_usd(published, published.number("zk.flashprove.400b.prove", "s"))
+    largest = solved(stated / proof, lambda rate: rate * proof - stated, 0.0, 1.0)
+    largest_margin = solved(margin / proof, lambda rate: rate * proof - margin, 0.0, 1.0)
+    dearest = solved(stated / rho, lambda usd: rho * usd - stated, 0.0, 1e6)
+    dearest_margin = solved(margin / rho, lambda usd: rho * usd - margin, 0.0, 1e6)
+    own = ("otr.cost_query", "zkml.cost_query", "otr.rho")
+
+    def reading(name: str, text: str, usd: float, sources: tuple[str, ...], replaces: str = "") -> Reading:
+        return Reading(name, text, usd, "USD", "recomputed", usd <= stated * (1 + 1e-12), sources, replaces)
+
+    def simulated_reading(name: str, text: str, case: str, replaces: str = "") -> Reading:
+        usd = stored.cost_usd(published, "OTR", case)
+        return Reading(name, text, usd, "USD", "simulated", usd <= stated, SIMULATED, replaces)
+
+    readings = (
+        reading("proofs paid per query", "1 % of 45 USD, nothing else", rho * proof, own),
+        reading("proofs not counted",
+                "proofs are paid by the node or from slashes; the query pays opML's cost and the signature check",
+                opml + margin, ("opml.cost_query",)),
+        reading("part of the model proved", f"a proof covers {stated / (rho * proof):.1%} of the work",
+                rho * proof * stated / (rho * proof), own),
+        reading("lower rate", "all of 0.07 USD is proofs", largest * proof, own, "rho = 1 %"),
+        reading("lower rate, margin only", "the 0.01 USD above opML is proofs", opml + largest_margin * proof, own,
+                "rho = 1 %"),
+        reading("cheaper proof", "all of 0.07 USD is proofs", rho * dearest, own, "ZKML costs 45 USD"),
+        reading("cheaper proof, margin only", "the 0.01 USD above opML is proofs", opml + rho * dearest_margin, own,
+                "ZKML costs 45 USD"),
+        reading("fastest 7B prover of 2024", "zkLLM time at an H100's price", opml + rho * zkllm,
+                ("zk.zkllm.7b.prove", "gpu.h100_median"), "ZKML costs 45 USD"),
+        reading("prover of 2026", "FlashProve, share of a batch", opml + rho * flash,
+                ("zk.flashprove.400b.prove", "gpu.h100_median"), "ZKML costs 45 USD"),
+        simulated_reading("simulated, proofs at 45 USD", "every item on Base, all payers", "Base, proofs at 45 USD"),
+        simulated_reading("simulated on Base", "every item, 20-minute proofs at an H100's price", "Base",
+                          "ZKML costs 45 USD"),
+        simulated_reading("simulated on L1", "every item, 20-minute proofs at an H100's price", "L1",
+                          "ZKML costs 45 USD"),
+    )
+    return judged(
+        "L09",
+        {"proofs_alone_usd": rho * proof, "proofs_over_stated_ratio": rho * proof / stated, "largest_rho": largest,
+         "largest_rho_margin": largest_margin, "dearest_proof_usd": dearest, "dearest_proof_margin_usd": dearest_margin,
+         "zkllm_7b_proof_usd": zkllm, "flashprove_proof_usd": flash,
+         "simulated_on_base_usd": stored.cost_usd(published, "OTR"),
+         "simulated_on_l1_usd": stored.cost_usd(published, "OTR", "L1"),
+         "simulated_proofs_at_45_usd": stored.cost_usd(published, "OTR", "Base, proofs at 45 USD")},
+        readings,
+        Assumption(
+            "dearest_proof_usd",
+            dearest,
+            "USD",
+            "the query's payer is charged at most this per checked proof; "
+            "the rest of the 45 USD is borne by someone else",
+        ),
+        "Somebody pays 0.45 USD a query: not counting it moves the cost, it does not remove it.",
+    )
+
+
+def L10_opml_cost(published: Published) -> Evaluation:
+    """L10: opML costs 0.06 USD a query. No gas table of opML is public; what would cost that?"""
+    stated, eth = published.number("opml.cost_query", "USD"), published.number("gas.eth_usd", "USD")
+    gas = commitment_gas(published)
+    low, high = published.bounds("gas.l1_price", "ETH")
+    base = published.number("gas.base_floor", "ETH")
+    price = solved(stated / (gas * eth), lambda wei: gas * wei * eth - stated, 0.0, 1e-6)
+    blob = solved(
+        stated / (published.number("evm.blob_gas", "gas") * eth),
+        lambda wei: published.number("evm.blob_gas", "gas") * wei * eth - stated,
+        0.0,
+        1e-6,
+    )
+    other = published.number("opml.cost_query_benchmark", "USD")
+    simulated = {chain: stored.cost_usd(published, "opML", chain) for chain in ("Base", "L1")}
+    sources = ("evm.transaction", "evm.sstore_new", "evm.calldata_nonzero", "gas.eth_usd")
+
+    def reading(name: str, text: str, wei: float, source: str) -> Reading:
+        usd = gas_usd(published, gas, wei)
+        # The claim prints two digits: it holds where the reading rounds to them.
+        return Reading(name, text, usd, "USD", "recomputed", abs(usd - stated) < 0.005, (*sources, source))
+
+    readings = (
+        reading("one commitment, L1 at its usual highest", "nothing batched, no inference", high, "gas.l1_price"),
+        reading("one commitment, L1 at its usual lowest", "nothing batched, no inference", low, "gas.l1_price"),
+        reading("one commitment, Base", "at the floor price", base, "gas.base_floor"),
+        reading("one commitment, L1 at the solved price", "gas is as dear as it must be", price, "gas.eth_usd"),
+        Reading("benchmark extract", "another public figure for the same scheme", other, "USD", "cited",
+                abs(other - stated) < 0.005, ("opml.cost_query_benchmark",)),
+        *(Reading(f"simulated on {chain}", "inference, a validator's second run, batched commitments, rare disputes",
+                  usd, "USD", "simulated", abs(usd - stated) < 0.005, SIMULATED) for chain, usd in simulated.items()),
+    )
+    return judged(
+        "L10",
+        {"commitment_gas": gas, "l1_high_usd": gas_usd(published, gas, high),
+         "l1_low_usd": gas_usd(published, gas, low), "gas_price_for_stated_gwei": price * 1e9,
+         "blob_price_for_stated_gwei": blob * 1e9, "simulated_on_base_usd": simulated["Base"],
+         "simulated_on_l1_usd": simulated["L1"]},
+        readings,
+        Assumption("gas_price_for_stated_gwei", price * 1e9, "gwei",
+                   "one unbatched L1 transaction a query at this gas price, ether at the published price"),
+        "Neither the gas nor the prices behind the figure are public.",
+    )
+
+
+def L11_zkml_cost(published: Published) -> Evaluation:
+    """L11: ZKML costs 45 USD or more a query."""
+    stated, hourly = published.number("zkml.cost_query", "USD"), published.number("gpu.h100_median", "USD/GPU-h")
+    stated_s = published.number("zkml.latency_7b", "s")
+    zkllm = h100_usd(published, published.number("zk.zkllm.7b.prove", "s"))
+    linear_70b = published.number("zk.zkllm.13b.prove", "s") * (
+        published.number("model.llama_70b.params", "params") / published.number("model.llama_13b.params", "params")
+    )
+    flash = h100_usd(published, published.number("zk.flashprove.400b.prove", "s"))
+    core_h = published.number("zk.project.extrapolated_7b_token.prove", "core-s") / 3600.0
+    simulated = stored.cost_usd(published, "ZKML", "L1")
+    hours = solved(stated / hourly, lambda h: h * hourly - stated, 0.0, 1e5)
+    machine = solved(stated / (stated_s / 3600.0), lambda usd: usd * stated_s / 3600.0 - stated, 0.0, 1e6)
+
+    def reading(name: str, text: str, usd: float, sources: tuple[str, ...]) -> Reading:
+        return Reading(name, text, usd, "USD", "recomputed", usd >= stated * (1 - 1e-12), sources)
+
+    readings = (
+        reading("fastest published 7B proof", "zkLLM time at an H100's price", zkllm,
+                ("zk.zkllm.7b.prove", "gpu.h100_median")),
+        reading(
+            "the stated 20 minutes", "one H100", h100_usd(published, stated_s), ("zkml.latency_7b", "gpu.h100_median")
+        ),
+        reading("70B, zkLLM grown linearly", "from its 13B time, at an H100's price", h100_usd(published, linear_70b),
+                ("zk.zkllm.13b.prove", "gpu.h100_median")),
+        reading(
+            "prover of 2026", "FlashProve, share of a batch", flash, ("zk.flashprove.400b.prove", "gpu.h100_median")
+        ),
+        reading("long proof", "the solved number of H100-hours", hours * hourly, ("gpu.h100_median",)),
+        Reading("simulated on L1", "inference, a 20-minute proof and its check on chain", simulated, "USD", "simulated",
+                simulated >= stated, SIMULATED),
+    )
+    return judged(
+        "L11",
+        {"zkllm_7b_usd": zkllm, "h100_hours_for_stated": hours, "machine_usd_per_hour_at_20min": machine,
+         "core_hour_usd_ezkl_7b_token": stated / core_h, "flashprove_usd": flash, "simulated_on_l1_usd": simulated},
+        readings,
+        Assumption("h100_hours_for_stated", hours, "h", "a query's proof takes at least this many H100-hours"),
+        "At the stated 20 minutes a machine would cost 135 USD an hour: the two figures describe different models.",
+    )
+
+
+def _ratio(
+    claim: str,
+    name: str,
+    above: float,
+    below: float,
+    printed: float,
+    digits: int,
+    sources: tuple[str, ...],
+    note: str,
+    others: tuple[Reading, ...],
+) -> Evaluation:
+    ratio = above / below
+    plain = Reading("stated over stated", "both figures as stated", ratio, "ratio", "recomputed",
+                    round(ratio, digits) == printed, sources)
+    simulated = {f"simulated_on_{r.name.split()[-1].lower()}_ratio": r.value for r in others if r.kind == "simulated"}
+    return judged(claim, {name: ratio, **simulated}, (plain, *others), note=note)
+
+
+def _simulated_ratios(published: Published, above: str, below: str, printed: float, digits: int) -> tuple[Reading, ...]:
+    """One system's simulated cost over another's, on Base and on L1."""
+    found = []
+    for chain in ("Base", "L1"):
+        ratio = stored.cost_usd(published, above, chain) / stored.cost_usd(published, below, chain)
+        found.append(Reading(f"simulated on {chain}", "every item of both, 20-minute proofs at an H100's price", ratio,
+                             "ratio", "simulated", round(ratio, digits) == printed, SIMULATED))
+    return tuple(found)
+
+
+def L12_zkml_over_otr(published: Published) -> Evaluation:
+    """L12 (derived): ZKML costs 643 times as much as OTR."""
+    return _ratio("L12", "zkml_over_otr_ratio", published.number("zkml.cost_query", "USD"),
+                  published.number("otr.cost_query", "USD"), 643, 0, ("zkml.cost_query", "otr.cost_query"),
+                  "Division only; both inputs are conditional (L09, L11).",
+                  _simulated_ratios(published, "ZKML", "OTR", 643, 0))
+
+
+def L13_otr_over_opml(published: Published) -> Evaluation:
+    """L13 (derived): OTR costs 1.17 times as much as opML."""
+    otr, bench = published.number("otr.cost_query", "USD"), published.number("opml.cost_query_benchmark", "USD")
+    other = Reading("benchmark extract", "opML at the other public figure", otr / bench, "ratio", "recomputed",
+                    round(otr / bench, 2) == 1.17, ("otr.cost_query", "opml.cost_query_benchmark"))
+    return _ratio("L13", "otr_over_opml_ratio", otr, published.number("opml.cost_query", "USD"), 1.17, 2,
+                  ("otr.cost_query", "opml.cost_query"), "Division only; both inputs are conditional (L09, L10).",
+                  (other, *_simulated_ratios(published, "OTR", "opML", 1.17, 2)))
+
+
+def L14_signature_margin(published: Published) -> Evaluation:
+    """L14 (derived): the 0.01 USD above opML is the check of the TEE's signature."""
+    margin = published.number("otr.cost_query", "USD") - published.number("opml.cost_query", "USD")
+    eth, recover = published.number("gas.eth_usd", "USD"), published.number("evm.ecrecover", "gas")
+    wrapped, full = published.number("quote.sp1_groth16", "gas"), sum(published.bounds("quote.onchain", "gas")) / 2
+    low, high = published.bounds("gas.l1_price", "ETH")
+    base = published.number("gas.base_floor", "ETH")
+    check = {
+        chain: sum(stored.cost_usd(published, "OTR", chain, item) for item in ("signature check", "key registration"))
+        for chain in ("Base", "L1")
+    }
+    most_gas = solved(margin / (high * eth), lambda gas: gas * high * eth - margin, 0.0, 1e9)
+
+    def reading(name: str, text: str, gas: float, wei: float, source: str, price: str) -> Reading:
+        usd = gas_usd(published, gas, wei)
+        return Reading(name, text, usd, "USD", "recomputed", usd <= margin, (source, price, "gas.eth_usd"))
+
+    readings = (
+        reading("quote checked per query, L1", "whole quote on chain, low gas price", full, low, "quote.onchain",
+                "gas.l1_price"),
+        reading("quote wrapped in a SNARK, L1", "per query, low gas price", wrapped, low, "quote.sp1_groth16",
+                "gas.l1_price"),
+        reading("quote checked per query, Base", "whole quote on chain, floor price", full, base, "quote.onchain",
+                "gas.base_floor"),
+        reading("quote wrapped in a SNARK, Base", "per query, floor price", wrapped, base, "quote.sp1_groth16",
+                "gas.base_floor"),
+        Reading("simulated on Base", "one signature per answer, a quote a day", check["Base"], "USD", "simulated",
+                check["Base"] <= margin, SIMULATED),
+        Reading("simulated on L1", "one signature per answer, a quote a day, middle gas price", check["L1"], "USD",
+                "simulated", check["L1"] <= margin, SIMULATED),
+        reading("one signature per query, L1", "the quote is checked once, when the key registers; high gas price",
+                recover, high, "evm.ecrecover", "gas.l1_price"),
+    )
+    return judged(
+        "L14",
+        {"margin_usd": margin, "most_gas_l1_high": most_gas, "gas_price_ecrecover_gwei": margin / (recover * eth) * 1e9,
+         "gas_price_snark_gwei": margin / (wrapped * eth) * 1e9, "gas_price_full_gwei": margin / (full * eth) * 1e9,
+         "simulated_on_base_usd": check["Base"], "simulated_on_l1_usd": check["L1"]},
+        readings,
+        Assumption(
+            "most_gas_l1_high",
+            most_gas,
+            "gas",
+            "a query's check needs no more gas than this at the higher usual "
+            "L1 price: one signature by a registered key, or a cheap L2",
+        ),
+    )
+
+
+def L15_cost_meaning(published: Published) -> Evaluation:
+    """L15: 0.07 USD is the total cost in one text and the marginal overhead in the other."""
+    stated = published.number("otr.cost_query", "USD")
+    chat = inference_usd(published, "llama31_70b_fireworks", TOKENS_IN, TOKENS_OUT)
+    widest = 0.01  # both figures print as 0.07, so they lie in [0.065, 0.075)
+    per_token = published.number("price.llama31_70b_fireworks.out", "USD/tok")
+    tokens = solved(widest / per_token, lambda count: count * per_token - widest, 0.0, 1e9)
+    readings = (
+        Reading("both exact", "total minus overhead is the price of inference, which is then nothing", 0.0, "USD",
+                "recomputed", False, ("otr.cost_query",)),
+        Reading("both rounded", "a usual chat turn at list price is lost in the rounding", chat, "USD", "recomputed",
+                chat < widest, ("price.llama31_70b_fireworks.in", "price.llama31_70b_fireworks.out")),
+        Reading("inference billed apart", "'cost' means all that is paid on chain", stated, "USD", "cited", True,
+                ("otr.cost_query",)),
+    )
+    return judged(
+        "L15",
+        {"chat_inference_usd": chat, "most_tokens_within_rounding": tokens},
+        readings,
+        Assumption(
+            "dearest_inference_usd", widest, "USD", "inference costs less than this a query, or is billed apart"
+        ),
+        "If opML's 0.06 USD is a total, OTR's overhead over opML is 0.01 USD, not 0.07.",
+    )
+
+
+def L16_near_native_cost(published: Published) -> Evaluation:
+    """L16: near-native cost. 0.07 USD against what the inference itself costs; 'near' read as within 10 %."""
+    stated, near = published.number("otr.cost_query", "USD"), 0.10
+    dear = published.number("price.llama31_70b_fireworks.out", "USD/tok")
+    context = published.number("hw.llama31_context", "tok")
+    chat = inference_usd(published, "llama31_70b_fireworks", TOKENS_IN, TOKENS_OUT)
+    cheap = inference_usd(published, "llama31_70b_deepinfra_2025", TOKENS_IN, TOKENS_OUT)
+    native = stored.cost_usd(published, "centralised")
+    base = stored.cost_usd(published, "OTR") / native - 1.0
+    proofs = sum(stored.cost_usd(published, "OTR", item=item) for item in ("sampled proofs", "proof checks"))
+    bare = base - proofs / native
+    tokens = solved(stated / (near * dear), lambda count: count * dear * near - stated, 0.0, 1e12)
+
+    def reading(name: str, text: str, native: float, source: str) -> Reading:
+        return Reading(name, text, stated / native, "ratio", "recomputed", stated / native <= near, (source,))
+
+    readings = (
+        reading("usual chat turn, dear provider", "1000 in, 500 out, on top of 0.90 USD per million tokens", chat,
+                "price.llama31_70b_fireworks.out"),
+        reading("usual chat turn, cheaper provider", "1000 in, 500 out", cheap, "price.llama31_70b_deepinfra_2025.out"),
+        reading("longest context", "every token the model can hold, dear provider", context * dear,
+                "price.llama31_70b_fireworks.out"),
+        Reading("simulated on Base", "every item but inference, over inference; 20-minute proofs at an H100's price",
+                base, "ratio", "simulated", base <= near, SIMULATED),
+        Reading("simulated on Base, without proofs", "the same, proofs paid by somebody else", bare, "ratio",
+                "simulated", bare <= near, SIMULATED),
+        Reading("against ZKML", "'native' means the other verified systems",
+                stated / published.number("zkml.cost_query", "USD"), "ratio", "recomputed", True, ("zkml.cost_query",),
+                "near-native"),
+    )
+    return judged(
+        "L16",
+        {"overhead_over_chat_ratio": stated / chat, "overhead_over_cheaper_chat_ratio": stated / cheap,
+         "overhead_over_longest_context_ratio": stated / (context * dear), "tokens_for_10pct": tokens,
+         "simulated_overhead_over_inference_ratio": base, "simulated_without_proofs_ratio": bare},
+        readings,
+        note="No query that fits the model's context is long enough; the amortised figure already includes batching.",
+    )

@@ -1,0 +1,82 @@
+# ruff: noqa: N802 (a function is named after its claim)
+# fmt: off
+"""Claims about the other systems: L34 (how ZKML grows) and L40 (what opML runs)."""
+
+from __future__ import annotations
+
+import math
+
+from otr_paper.claims.published import Published
+from otr_paper.claims.verdict import NOT_TESTABLE, Evaluation, Reading, judged
+
+
+def proving_points(published: Published) -> list[tuple[str, str, float, float]]:
+    """(row id, system, parameters, proving seconds) of every published whole-model proof with both numbers."""
+    points = []
+    for row in published.starting("zk."):
+        whole = row.id.endswith(".prove") and row.unit in ("s", "h") and row.relation in ("=", "~")
+        if whole and row.extra.get("params") and not row.id.startswith(("zk.project.", "zk.nanozk.llama3")):
+            points.append((row.id, row.extra["system"], float(row.extra["params"]), row.number("s")))
+    return points
+
+
+def fitted_exponent(sizes: list[float], seconds: list[float]) -> tuple[float, float]:
+    """Least-squares exponent of ``seconds ~ sizes^e`` and its standard error (0 for two points)."""
+    x, y = [math.log(size) for size in sizes], [math.log(second) for second in seconds]
+    mx, my = sum(x) / len(x), sum(y) / len(y)
+    spread = sum((xi - mx) ** 2 for xi in x)
+    slope = sum((xi - mx) * (yi - my) for xi, yi in zip(x, y, strict=True)) / spread
+    rest = sum((yi - my - slope * (xi - mx)) ** 2 for xi, yi in zip(x, y, strict=True))
+    return slope, math.sqrt(rest / max(len(x) - 2, 1) / spread)
+
+
+def L34_zkml_scaling(published: Published) -> Evaluation:
+    """L34: ZKML's proving grows as k N log N. What published times can say about it."""
+    points = proving_points(published)
+    slope, error = fitted_exponent([size for *_, size, _ in points], [second for *_, second in points])
+    zkllm = [point for point in points if point[1] == "zkLLM"]
+    own, _ = fitted_exponent([size for *_, size, _ in zkllm], [second for *_, second in zkllm])
+    sizes = [size for *_, size, _ in points]
+    # What N log N looks like as a power law over the sizes at hand.
+    expected, _ = fitted_exponent(sizes, [size * math.log(size) for size in sizes])
+    here, here_error, here_expected = (
+        published.number(f"zk.project.{name}", "1") for name in ("growth", "growth_error", "growth_n_log_n")
+    )
+    return Evaluation(
+        "L34",
+        NOT_TESTABLE,
+        {"exponent_all_systems": slope, "exponent_all_systems_error": error, "exponent_zkllm": own,
+         "exponent_of_n_log_n_here": expected, "points_count": float(len(points)),
+         "exponent_own_circuits": here, "exponent_own_circuits_error": here_error},
+        (
+            Reading("all systems", "one line through different systems, machines and token counts", slope, "1",
+                    "recomputed", abs(slope - expected) <= 2 * error, tuple(point[0] for point in points)),
+            Reading("zkLLM, 7B to 13B", "one system, two sizes: fixed costs still weigh", own, "1", "recomputed",
+                    own >= 1.0, tuple(point[0] for point in zkllm)),
+            Reading("one circuit on one machine", "13 sizes of this project's unit, 2^8 to 2^17 rows", here, "1",
+                    "measured", abs(here - here_expected) <= 2 * here_error,
+                    ("zk.project.growth", "zk.project.growth_error", "zk.project.growth_n_log_n")),
+        ),
+        note="An asymptotic bound cannot be tested on a few points: over published sizes N log N and N^1.05 look "
+        "alike. One circuit measured here over a factor of 512 grows slower than N: fixed costs and "
+        "multi-exponentiation hide the logarithm, and nothing is said of larger sizes.",
+    )
+
+
+def L40_opml_on_a_pc(published: Published) -> Evaluation:
+    """L40: opML runs a 7B model on a common PC, with one honest validator."""
+    memory = published.number("opml.llama7b_memory", "B")
+    nominal = published.number("opml.llama7b_params", "params")
+    per_parameter = memory / nominal
+    readings = (
+        Reading("memory of 7B in fp32", "printed memory per nominal parameter, 4 bytes expected within 10 %",
+                per_parameter, "B", "recomputed", abs(per_parameter / 4.0 - 1.0) < 0.10,
+                ("opml.llama7b_memory", "opml.llama7b_params")),
+    )
+    return judged(
+        "L40",
+        {"bytes_per_parameter": per_parameter, "memory_gb": memory / 1e9},
+        readings,
+        note="Plausible from its own figures; no speed is printed. One honest validator is an assumption of "
+        "the scheme, not a result.",
+    )

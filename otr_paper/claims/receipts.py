@@ -1,0 +1,90 @@
+# ruff: noqa: N802 (a function is named after its claim)
+# fmt: off
+"""L23 to L25: what the receipts were seen to stop. Judged from the attack table, which runs on the real model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from otr_paper.claims.verdict import Assumption, Evaluation, Reading, judged
+
+SERVING = "serving"
+"""Attacks the enclave itself refuses: no receipt comes to be."""
+BROKEN = "broken TEE"
+
+_STATED = ("otr.false_positives",)
+
+Rows = Sequence[Mapping[str, str]]
+
+
+def _stopped(rows: Rows, checks: Sequence[str]) -> int:
+    return sum(row["caught_by"] in (*checks, SERVING) for row in rows)
+
+
+def L23_downgrade_rejected(rows: Rows, checks: Sequence[str], honest: int, honest_rejected: int) -> Evaluation:
+    """L23: serving another model than the one named makes attestation fail, and no honest answer is rejected.
+
+    Args:
+        rows: the attack table (group, attack, caught_by). checks: names of the receipt's checks.
+        honest, honest_rejected: honest receipts verified, and how many of them were rejected.
+    """
+    model = [row for row in rows if row["group"] == "model"]
+    broken = [row for row in rows if row["group"] == BROKEN and "layers dropped" in row["attack"]]
+    rejected = _stopped(model, checks) / len(model)
+    readings = (
+        Reading("GPU evidence alone", "an H100 report names firmware and driver, no model: nothing to compare", 0.0,
+                "1", "measured", False, _STATED),
+        Reading("weights measured before the key is released", "working TEE; share of downgraded models rejected",
+                rejected, "1", "measured", rejected == 1.0 and honest_rejected == 0, _STATED),
+        Reading("broken TEE", "share of downgraded models rejected", _stopped(broken, checks) / len(broken), "1",
+                "measured", _stopped(broken, checks) == len(broken), _STATED),
+    )
+    return judged(
+        "L23",
+        {"downgrades_count": len(model), "downgrades_rejected_count": _stopped(model, checks), "honest_count": honest,
+         "honest_rejected_count": honest_rejected, "downgrades_by_broken_tee_count": len(broken),
+         "downgrades_by_broken_tee_rejected_count": _stopped(broken, checks)},
+        readings,
+        Assumption("broken_tees", 0.0, "count",
+                   "the guest measures the weights it runs into an attested register before it gets the serving key, "
+                   "and no more TEEs than this are broken"),
+        "A simulated TEE with a real model. An honest node whose evidence has expired is rejected too (notebook 01).",
+    )
+
+
+def L24_poea_binds(rows: Rows, checks: Sequence[str]) -> Evaluation:
+    """L24: PoEA binds an answer's trace, the model and the hardware."""
+    working, broken = ([r for r in rows if (r["group"] == BROKEN) == b] for b in (False, True))
+    share, lies = _stopped(working, checks) / len(working), _stopped(broken, checks) / len(broken)
+    readings = (
+        Reading("as printed", "the paper's formula is not public: nothing to test", 0.0, "1", "cited", False),
+        Reading("our definition, working TEE", "share of forgeries, edits, splices and replays rejected", share,
+                "1", "measured", share == 1.0),
+        Reading("our definition, broken TEE", "share of lies signed by an attested key rejected", lies, "1",
+                "measured", lies == 1.0),
+    )
+    return judged(
+        "L24",
+        {"attacks_count": len(working), "attacks_rejected_count": _stopped(working, checks), "lies_count": len(broken),
+         "lies_rejected_count": _stopped(broken, checks)},
+        readings,
+        Assumption("lies_rejected", lies, "1",
+                   "binding is read as this project's definition, and the TEE is intact: a broken one gets its lies "
+                   "past every check of the receipt, but for this share"),
+        "Binding says who is liable for the trace, not that the trace is true: that takes re-execution.",
+    )
+
+
+def L25_replay_rejected(rows: Rows, checks: Sequence[str]) -> Evaluation:
+    """L25: a replayed or cached answer is rejected."""
+    old = [row for row in rows if any(word in row["attack"] for word in ("replayed", "cached", "reused"))]
+    share = _stopped(old, checks) / len(old)
+    reading = Reading("nonce and job in the signed receipt",
+                      "share of replays, cached answers and reused nonces rejected", share, "1", "measured",
+                      share == 1.0)
+    return judged(
+        "L25",
+        {"attacks_count": len(old), "attacks_rejected_count": _stopped(old, checks)},
+        (reading,),
+        note="The verifier must remember the nonces it has seen, and hold its own copy of the order.",
+    )

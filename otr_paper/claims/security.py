@@ -1,0 +1,282 @@
+# ruff: noqa: N802 (a function is named after its claim)
+# fmt: off
+"""Claims about security: L27, L29 to L33 and L41. The economics are those of ``otr_core.economics``."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+from otr_core import economics as eco
+from otr_core.economics import scenarios
+from otr_paper.claims.cost import TOKENS_IN, TOKENS_OUT, inference_usd
+from otr_paper.claims.published import Published
+from otr_paper.claims.verdict import Assumption, Evaluation, Reading, judged, solved
+
+#: Ids of the price rows behind the downgrade gain: one provider, one date.
+_LARGE, _SMALL = "llama31_70b_deepinfra_2025", "llama31_8b_deepinfra_2025"
+_PRICES = tuple(f"price.{model}.{side}" for model in (_LARGE, _SMALL) for side in ("in", "out"))
+
+
+def downgrade(published: Published) -> tuple[float, float]:
+    """Price of a 70B answer and gain of serving 8B for it, USD, at market prices of one provider and date."""
+    price = inference_usd(published, _LARGE, TOKENS_IN, TOKENS_OUT)
+    return price, price - inference_usd(published, _SMALL, TOKENS_IN, TOKENS_OUT)
+
+
+def bisection_rounds(steps: int, ways: int = 2) -> int:
+    """Rounds to single out one of ``steps``, each cutting the range into ``ways`` parts (by counting, not by logs)."""
+    rounds, reach = 0, 1
+    while reach < steps:
+        rounds, reach = rounds + 1, reach * ways
+    return rounds
+
+
+def L27_bisection_rounds(published: Published) -> Evaluation:
+    """L27: a dispute over n steps takes log2 n rounds."""
+    tokens = 1000
+    layers = int(published.number("model.llama_70b.layers", "count"))
+    macs = int(published.number("model.llama_70b.params", "params")) * tokens
+    units = {"tokens": tokens, "token_layers": tokens * layers, "multiply_adds": macs}
+    readings = tuple(
+        Reading(f"a 1000-token answer of 70B, by {name.replace('_', ' ')}", f"halving {steps:.3g} steps",
+                float(bisection_rounds(steps)), "rounds", "recomputed",
+                bisection_rounds(steps) == math.ceil(math.log2(steps)), ("model.llama_70b.params",))
+        for name, steps in units.items()
+    )
+    return judged(
+        "L27",
+        {f"{name}_rounds": float(bisection_rounds(steps)) for name, steps in units.items()},
+        readings,
+        note="The ceiling of log2 n; both sides move in a round, so transactions are twice as many.",
+    )
+
+
+def L29_spot_checks_deter(published: Published) -> Evaluation:
+    """L29: spot checks deter rational cheating. With what stake, at 1 %?"""
+    rho = published.number("otr.rho", "1")
+    price, saved = downgrade(published)
+    slash = published.bounds("dgrid.slash", "1")[0]
+
+    def needed(gain_usd: float, slash_fraction: float = 1.0, price_usd: float = price) -> float:
+        return float(
+            eco.min_stake(
+                gain_usd=gain_usd,
+                price_usd=price_usd,
+                slash_fraction=slash_fraction,
+                dispute_cost_usd=0.0,
+                rho=rho,
+                d=1.0,
+                phi=0.0,
+                w=0.0,
+            )
+        )
+
+    def surplus(stake_usd: float) -> float:
+        return rho * (price + stake_usd) - saved
+
+    stake = solved(needed(saved), surplus, 1e-9, 1e6)
+    outside = 10_000.0
+    readings = (
+        Reading("payment alone", "no stake: honest minus cheating pay", rho * price - saved, "USD", "recomputed",
+                rho * price > saved, _PRICES),
+        Reading("downgrade, stake as solved", "8B served for 70B, sampled cheats always caught, all of it slashed",
+                stake, "USD", "recomputed", surplus(stake * 1.000001) > 0, (*_PRICES, "otr.rho")),
+        Reading("downgrade, 5 % slash", "DGrid's smallest slash", needed(saved, slash), "USD", "recomputed", True,
+                (*_PRICES, "otr.rho", "dgrid.slash")),
+        Reading("outside gain of 10,000 USD", "the answer moves money elsewhere", needed(outside), "USD", "recomputed",
+                True, ("otr.rho",)),
+    )
+    return judged(
+        "L29",
+        {"downgrade_gain_usd": saved, "least_stake_usd": stake, "least_stake_slash5pct_usd": needed(saved, slash),
+         "least_stake_outside_10000_usd": needed(outside), "least_stake_per_gain_ratio": needed(1.0, 1.0, 1.0)},
+        readings,
+        Assumption(
+            "least_stake_usd",
+            stake,
+            "USD",
+            "slashable stake behind every unfinalised answer (or batch, if one "
+            "catch voids it all); it grows 100-fold with any outside gain",
+        ),
+        "The paper's stake, gain and inequality are not public; the model is ours.",
+    )
+
+
+def L30_transient_break(published: Published) -> Evaluation:
+    """L30: safe while a hardware vulnerability is open, as spot checks remain."""
+    rho = published.number("otr.rho", "1")
+    price, saved = downgrade(published)
+    stake = float(
+        eco.min_stake(
+            gain_usd=saved, price_usd=price, slash_fraction=1.0, dispute_cost_usd=0.0, rho=rho, d=1.0, phi=0.0, w=0.0
+        )
+    )
+    undetected = float(eco.undetected_cheats(detection=rho))
+    patched = float(eco.undetected_cheats(detection=rho, attempts=100))
+    readings = (
+        Reading("an operator who cheats regardless", "undetected wrong answers per stake, never patched", undetected,
+                "count", "recomputed", undetected < 1.0, ("otr.rho",)),
+        Reading("an operator who cheats regardless, patched", "undetected wrong answers in 100 queries", patched,
+                "count", "recomputed", patched < 1.0, ("otr.rho",)),
+        Reading("a rational operator, downgrade", "stake as in L29: cheating does not pay even with the break open",
+                stake, "USD", "recomputed", stake > 0, (*_PRICES, "otr.rho")),
+    )
+    return judged(
+        "L30",
+        {"undetected_unpatched_count": undetected, "undetected_in_100_queries_count": patched,
+         "least_stake_usd": stake},
+        readings,
+        Assumption(
+            "least_stake_usd",
+            stake,
+            "USD",
+            "every operator is rational, has no outside gain, and has this much slashable stake per extracted identity",
+        ),
+        "Patch time changes how much is lost to an undeterred operator, not whether a rational one cheats.",
+    )
+
+
+def L31_byzantine_tolerance(published: Published) -> Evaluation:
+    """L31: Byzantine fault tolerance against rational adversaries. A Byzantine node need not be rational."""
+    rho = published.number("otr.rho", "1")
+    undetected = float(eco.undetected_cheats(detection=rho))
+    value = float(
+        eco.safe_value(
+            price_usd=0.0, stake_usd=1.0, slash_fraction=1.0, dispute_cost_usd=0.0, compute_saved_usd=0.0, detection=rho
+        )
+    )
+    limit = solved(value, lambda gain: rho - gain, 0.0, 1.0)
+    readings = (
+        Reading("arbitrary behaviour", "wrong answers expected before the first catch; tolerance would be none",
+                undetected, "count", "recomputed", undetected == 0.0, ("otr.rho",)),
+        Reading("rational, bounded gain", "largest deterred gain per dollar that can be slashed", limit, "USD per USD",
+                "recomputed", True, ("otr.rho",)),
+    )
+    return judged(
+        "L31",
+        {"undetected_count": undetected, "largest_gain_per_slashable_usd": limit},
+        readings,
+        Assumption(
+            "largest_gain_per_slashable_usd",
+            limit,
+            "USD per USD",
+            "'Byzantine' means rational operators whose "
+            "gain from one answer stays below this share of what can be slashed",
+        ),
+        "No fault threshold is given; with arbitrary faults the system detects and evicts, it does not tolerate.",
+    )
+
+
+def L32_detection_after(published: Published) -> Evaluation:
+    """L32 (derived): 1 - (1 - rho)^K; at 1 % it takes 459 cheats for 99 %."""
+    rho = published.number("otr.rho", "1")
+    kept = Fraction(1) - Fraction(rho).limit_denominator(10**6)
+
+    def exactly(wanted: Fraction) -> int:
+        number, undetected = 0, Fraction(1)
+        while 1 - undetected < wanted:
+            number, undetected = number + 1, undetected * kept
+        return number
+
+    wanted = {"50": Fraction(1, 2), "90": Fraction(9, 10), "95": Fraction(19, 20), "99": Fraction(99, 100)}
+    computed = {
+        name: float(eco.cheats_for_detection(probability=float(share), rho=rho)) for name, share in wanted.items()
+    }
+    readings = tuple(
+        Reading(f"{name} % detection", "counted with exact fractions", computed[name], "cheats", "recomputed",
+                computed[name] == exactly(wanted[name]), ("otr.rho",))
+        for name in ("99", "95", "90", "50")
+    )
+    return judged(
+        "L32",
+        {f"cheats_for_{name}pct_count": value for name, value in computed.items()},
+        readings,
+        note="Counts whole cheats that are always caught when sampled; local edits are caught far more rarely.",
+    )
+
+
+def L33_rho_guidance(published: Published) -> Evaluation:
+    """L33: there is guidance for choosing rho by use case. Ours, over four use cases, against 1 % for all."""
+    rho = published.number("otr.rho", "1")
+    cases = scenarios.load(published.data_dir)
+    guides = {name: eco.guide(case) for name, case in cases.items()}
+
+    def deterred_at(name: str, rate: float) -> bool:
+        """Whether ``rate`` with the largest stake of the use case deters, margins included."""
+        case = cases[name]
+        lost = case.answer.price_usd + case.bond.slash_fraction * case.limits.most_stake_usd
+        return rate * case.watch.d * case.limits.detection_margin * lost > guides[name].worst_gain_usd
+
+    def at_risk(name: str) -> float:
+        """Gain of a cheat over what a caught cheat can lose, at the largest stake and with the worst margins."""
+        case = cases[name]
+        lost = case.answer.price_usd + case.bond.slash_fraction * case.limits.most_stake_usd
+        return guides[name].worst_gain_usd / (lost * case.watch.d * case.limits.detection_margin)
+
+    share = sum(deterred_at(name, rho) for name in cases) / len(cases)
+    readings = (
+        Reading("1 % for every use case", "share of the use cases it deters in, with the largest stake of each", share,
+                "1", "recomputed", share == 1.0, ("otr.rho",)),
+        *(Reading(guide.title, guide.statement, guide.rho, "1", "recomputed", guide.deters, ("otr.rho",))
+          for guide in guides.values()),
+    )
+    return judged(
+        "L33",
+        {"deterred_at_1pct_share": share}
+        | {f"{name}_rho": guide.rho for name, guide in guides.items()}
+        | {f"{name}_stake_usd": guide.stake_usd for name, guide in guides.items()}
+        | {f"{name}_gain_over_losable_ratio": at_risk(name) for name in guides},
+        readings,
+        Assumption("gain_over_losable_ratio", 1.0, "1", "a cheat gains less than a caught cheat can lose, price and "
+                   "slashed stake together; beyond it no rate deters"),
+        "The paper's own guidance is not public. Rates follow from value at risk and stake, not from model size; the "
+        "scenarios' assumptions are in data/scenarios.",
+    )
+
+
+def L41_slash_range(published: Published) -> Evaluation:
+    """L41: DGrid slashes 5 to 20 % of the stake. What stake does that make necessary at 1 %?"""
+    rho = published.number("otr.rho", "1")
+    low, high = published.bounds("dgrid.slash", "1")
+    price, saved = downgrade(published)
+
+    def stake(slash_fraction: float) -> float:
+        return float(
+            eco.min_stake(
+                gain_usd=saved,
+                price_usd=price,
+                slash_fraction=slash_fraction,
+                dispute_cost_usd=0.0,
+                rho=rho,
+                d=1.0,
+                phi=0.0,
+                w=0.0,
+            )
+        )
+
+    def surplus(slash_fraction: float, stake_usd: float) -> float:
+        return rho * (price + slash_fraction * stake_usd) - saved
+
+    whole = stake(1.0)
+    at_low = solved(stake(low), lambda usd: surplus(low, usd), 1e-9, 1e6)
+    at_high = solved(stake(high), lambda usd: surplus(high, usd), 1e-9, 1e6)
+    readings = (
+        Reading("5 % of the stake that suffices whole", "honest minus cheating pay", surplus(low, whole), "USD",
+                "recomputed", surplus(low, whole) >= 0, ("dgrid.slash", "otr.rho", *_PRICES)),
+        Reading("20 % of the stake that suffices whole", "honest minus cheating pay", surplus(high, whole), "USD",
+                "recomputed", surplus(high, whole) >= 0, ("dgrid.slash", "otr.rho", *_PRICES)),
+        Reading("stake for 5 %", "as solved", at_low, "USD", "recomputed", True, ("dgrid.slash", "otr.rho", *_PRICES)),
+        Reading(
+            "stake for 20 %", "as solved", at_high, "USD", "recomputed", True, ("dgrid.slash", "otr.rho", *_PRICES)
+        ),
+    )
+    return judged(
+        "L41",
+        {"least_stake_at_5pct_usd": at_low, "least_stake_at_20pct_usd": at_high,
+         "stake_factor_at_5pct_ratio": at_low / whole, "stake_factor_at_20pct_ratio": at_high / whole},
+        readings,
+        Assumption("least_stake_at_5pct_usd", at_low, "USD",
+                   "a stake of at least this behind every unfinalised answer of the downgrade type"),
+        "No text ties the range to OTR; partial slashing multiplies the stake by its inverse.",
+    )

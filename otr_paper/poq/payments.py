@@ -1,0 +1,112 @@
+"""What the models of the experiment are paid: every published formula over the judges' scores of the same answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from otr_paper.poq import rewards
+from otr_paper.poq.scores import HONEST, Experiment, answer_ms
+
+#: Assessors by the judge each of them runs. Light judges are alike: most nodes run the cheapest one.
+PANELS: Mapping[str, tuple[str, ...]] = {
+    "one light judge": ("question",),
+    "five, three of them light": ("question", "question", "question", "context", "lexical"),
+    "one of each kind": ("question", "context", "lexical"),
+}
+ALPHAS = (0.5, 1.0, 2.0)
+#: Weights of quality and cost; the paper's are not public to us.
+COST_WEIGHTS = ((1.0, 0.0), (1.0, 0.5), (1.0, 1.0))
+BOOST = 0.2
+
+
+def panel_scores(experiment: Experiment, name: str, panel: Sequence[str]) -> np.ndarray:
+    """Scores of one model's answers, shape (assessors, answers)."""
+    return np.array([experiment.answers[name].scores[judge] for judge in panel])
+
+
+def aggregations() -> dict[str, rewards.Aggregate]:
+    """The published ways to make one score of many, by name."""
+    return {
+        "mean": rewards.mean,
+        "median": rewards.median,
+        "trimmed mean (20 %)": rewards.trimmed_mean(0.2),
+        "trust-weighted": lambda scores: rewards.trust_weighted(scores)[0],
+    }
+
+
+def reward_rows(experiment: Experiment) -> list[dict[str, Any]]:
+    """One row a formula: mean pay of an honest answer, of the adversaries' (mean, least and most over seeds), and the
+    adversaries' pay over the honest pay, each answer and each CPU second."""
+    rows = []
+    for formula, assessors, pay in _formulas(experiment):
+        honest = pay(HONEST)
+        cheats = [pay(name) for name in experiment.adversaries()]
+        cheaper = [answer_ms(experiment, HONEST) / answer_ms(experiment, name) for name in experiment.adversaries()]
+        ratios = [cheat / honest for cheat in cheats]
+        rows.append({
+            "formula": formula, "assessors": assessors, "honest": honest, "adversary": float(np.mean(cheats)),
+            "ratio": float(np.mean(ratios)), "ratio_low": min(ratios), "ratio_high": max(ratios),
+            "ratio_per_cpu": float(np.mean([r * c for r, c in zip(ratios, cheaper, strict=True)])),
+        })  # fmt: skip
+    return rows
+
+
+def _formulas(experiment: Experiment) -> Iterator[tuple[str, str, Any]]:
+    light, panel, kinds = PANELS
+
+    def original(alpha: float, scale: float, panel: str, aggregate: rewards.Aggregate, boost: bool = False) -> Any:
+        def pay(name: str) -> float:
+            scores = panel_scores(experiment, name, PANELS[panel])
+            if boost and name != HONEST:
+                scores = rewards.boosted(scores, (3, 4), BOOST)
+            shares = np.exp(-alpha * scale * (1.0 - aggregate(scores)))
+            return float(shares.mean())
+
+        return pay
+
+    for scale in (1.0, 10.0):
+        for alpha in ALPHAS:
+            yield f"original, alpha {alpha:g}, scores to {scale:g}", light, original(alpha, scale, light, rewards.mean)
+    for quality_weight, cost_weight in COST_WEIGHTS[1:]:
+        yield (
+            f"cost-aware, {quality_weight:g} quality - {cost_weight:g} cost", light,
+            lambda name, a=quality_weight, b=cost_weight: _cost_aware(experiment, name, a, b),
+        )  # fmt: skip
+    for label, aggregate in aggregations().items():
+        yield f"{label}, alpha 2, scores to 1", panel, original(2.0, 1.0, panel, aggregate)
+    for label, aggregate in aggregations().items():
+        yield f"{label}, alpha 2, scores to 1", kinds, original(2.0, 1.0, kinds, aggregate)
+    for label, aggregate in aggregations().items():
+        yield (
+            f"{label}, alpha 2, scores to 1, two boost the adversary by {BOOST:g}", panel,
+            original(2.0, 1.0, panel, aggregate, boost=True),
+        )  # fmt: skip
+
+
+def _cost_aware(experiment: Experiment, name: str, alpha: float, beta: float) -> float:
+    quality = panel_scores(experiment, name, PANELS["one light judge"])[0]
+    largest = max(answer_ms(experiment, one) for one in (HONEST, *experiment.adversaries()))
+    cost = np.full_like(quality, answer_ms(experiment, name) / largest)
+    return float(rewards.cost_aware_reward(quality, cost, alpha=alpha, beta=beta).mean())
+
+
+def assessor_rows(experiment: Experiment, *, beta: float) -> list[dict[str, Any]]:
+    """Mean share of the assessors' reward by judge, on honest answers and on the adversaries' (panel of five)."""
+    panel = PANELS["five, three of them light"]
+    rows = []
+    for group, names in {HONEST: [HONEST], "adversaries": experiment.adversaries()}.items():
+        scores = np.concatenate([panel_scores(experiment, name, panel) for name in names], axis=1)
+        shares = np.mean([rewards.assessor_shares(column, beta=beta) for column in scores.T], axis=0)
+        rows += [
+            {"answers": group, "judge": judge, "share_each": float(shares[panel.index(judge)])}
+            for judge in dict.fromkeys(panel)
+        ]
+    return rows
+
+
+def trust_history(experiment: Experiment, name: str) -> np.ndarray:
+    """Weights of the panel of five after each answer of one model, shape (answers, 5)."""
+    return rewards.trust_weighted(panel_scores(experiment, name, PANELS["five, three of them light"]))[1]

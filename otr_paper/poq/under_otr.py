@@ -1,0 +1,163 @@
+"""The same adversary under OTR: what its receipts say, which check rejects them, and what a broken TEE changes.
+
+Four receipts for one question. With a working TEE the loaded weights are measured, whatever the operator claims. With a
+broken one it signs what it likes and has three traces to choose from: that of its own run, one made up, or the honest
+model's trace over its own false tokens, which costs the honest model's run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+from otr_core.encoding import canonical_json, parse_json, tagged_hash
+from otr_core.errors import ReceiptError
+from otr_core.lane.sampling import Decoding
+from otr_core.poea.client import order
+from otr_core.poea.document import ReceiptFile, load_receipt_file
+from otr_core.poea.receipt import Job, Message, sign_receipt
+from otr_core.poea.trace import Trace, TraceRecorder
+from otr_core.poea.verify import verify_receipt
+from otr_node.enclave import SimulatedEnclave
+from otr_node.generate import Answer, generate, replay
+from otr_node.model import Model
+from otr_node.serve import serve, sign_answer, trace_seed
+from otr_paper.labs.receipts import ONLY_RE_EXECUTION, first_difference
+from otr_paper.poq.questions import Question
+
+#: Attempts in the order in which they are made: what is done.
+ATTEMPTS = {
+    "names its own model": "working TEE; the receipt says what ran",
+    "claims the model ordered": "working TEE; the receipt names the model ordered, the event log what was loaded",
+    "trace of its own run": "broken TEE: measures the model ordered, runs the adversary, commits the adversary's trace",
+    "trace made up": "broken TEE; random leaves in the shape of the honest model's trace",
+    "honest trace over its own tokens": "broken TEE; the honest model is run over the adversary's tokens as well",
+}
+BROKEN = ("trace of its own run", "trace made up", "honest trace over its own tokens")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One question as ordered by a client, all secrets derived from ``secret`` (32 bytes)."""
+
+    prompt: str
+    model_id: bytes
+    decoding: Decoding
+    now: int
+    secret: bytes
+
+    def enclave(self, measured: bytes) -> SimulatedEnclave:
+        """A TEE that has measured the model ``measured``, or says so."""
+        return SimulatedEnclave(self._derive(b"enclave"), measured, self._derive(b"gpu"), self.now)
+
+    def order(self) -> tuple[Job, Message]:
+        """The client's order, in the clear: who sees the prompt is not the question here."""
+        return order(
+            self.prompt, model_id=self.model_id, decoding=self.decoding, job_id=self._derive(b"job"),
+            nonce=self._derive(b"nonce"),
+        )  # fmt: skip
+
+    def _derive(self, name: bytes) -> bytes:
+        return tagged_hash("poq-under-otr", self.secret + name)
+
+
+def case_of(question: Question, model_id: bytes, max_tokens: int) -> Case:
+    """The case that is stored and verified again: one question, a fixed day, fixed secrets of a simulated TEE."""
+    return Case(question.prompt, model_id, Decoding(max_tokens), 1_766_448_000, tagged_hash("poq-case", b"stored"))
+
+
+def attempt_all(case: Case, honest: Model, adversary: Model) -> tuple[dict[str, Any], Answer]:
+    """Every attempt of ``ATTEMPTS`` by name: {receipt: the file as JSON, where: first difference found by running
+    again, honest_ms: CPU ms of the honest model it took}; and the honest answer with its trace."""
+    job, query = case.order()
+    own_id = adversary.manifest.model_id
+    working, broken = case.enclave(own_id), case.enclave(case.model_id)
+    truth = generate(honest, case.prompt, case.decoding, trace_seed=trace_seed(broken, job))
+    named, _ = serve(working, adversary, replace(job, model_id=own_id), query)
+    lie = generate(adversary, case.prompt, case.decoding, trace_seed=trace_seed(broken, job))
+    shape = replace(_trace(truth).shape, positions=_trace(lie).shape.positions)
+    leaves = tuple(tagged_hash("made-up leaf", case.secret + b"%d" % number) for number in range(shape.leaves))
+    made_up = replace(_trace(lie), shape=shape, leaves=leaves)
+    started = time.process_time()
+    recorder = TraceRecorder(trace_seed(broken, job))
+    replay(honest, lie.prompt_ids, lie.token_ids, recorder)
+    covered = recorder.finish([*lie.prompt_ids, *lie.token_ids], len(lie.prompt_ids))
+    honest_ms = 1000 * (time.process_time() - started)
+
+    files: dict[str, tuple[ReceiptFile, str, float]] = {
+        "names its own model": (replace(named, job=job), "", 0.0),
+        "claims the model ordered": (_claiming(named, job, honest, working), "", 0.0),
+    }
+    for name, trace, cost in zip(BROKEN, (_trace(lie), made_up, covered), (0.0, 0.0, honest_ms), strict=True):
+        claimed = replace(lie, trace=trace, configuration=truth.configuration)
+        where = first_difference(honest, truth, claimed)
+        files[name] = (sign_answer(broken, honest, job, query, claimed), where, cost)
+    return {
+        name: {"receipt": parse_json(file.dump(), what="receipt"), "where": where, "honest_ms": round(cost, 1)}
+        for name, (file, where, cost) in files.items()
+    }, truth
+
+
+def read_receipt(receipt: Mapping[str, Any]) -> ReceiptFile:
+    """A stored receipt as an object."""
+    return load_receipt_file(canonical_json(dict(receipt)))
+
+
+def caught_by(case: Case, receipt: Mapping[str, Any]) -> tuple[str, str]:
+    """The check that rejects a stored receipt, with what it found; ``ONLY_RE_EXECUTION`` when none does."""
+    file = read_receipt(receipt)
+    try:
+        policy = SimpleNamespace(allow_simulated=True)
+        verify_receipt(file, policy=policy, as_of=case.now + 60, job=case.order()[0])
+    except ReceiptError as error:
+        return error.check, str(error)
+    return ONLY_RE_EXECUTION, "accepted"
+
+
+def closest_id(target: bytes, honest: Any, tries: int) -> list[tuple[int, int]]:
+    """Selection against the measured identity: ``tries`` other weights roots, and after every doubling the most leading
+    bits of a model id that agreed with ``target``. Pairs (tries so far, bits)."""
+    best, found, number = -1, [], 0
+    for number in range(1, tries + 1):
+        root = tagged_hash("other weights", number.to_bytes(8, "big")).hex()
+        best = max(best, _leading_bits(replace(honest, weights_root=root).model_id, target))
+        if number & (number - 1) == 0:
+            found.append((number, best))
+    return found
+
+
+def _leading_bits(first: bytes, second: bytes) -> int:
+    difference = int.from_bytes(first, "big") ^ int.from_bytes(second, "big")
+    return 8 * len(first) - difference.bit_length()
+
+
+def _claiming(named: ReceiptFile, job: Job, honest: Model, enclave: SimulatedEnclave) -> ReceiptFile:
+    """The receipt with the ordered model's name on it, signed again by the enclave's own key."""
+    from eth_keys import keys
+
+    signed = sign_receipt(
+        keys.PrivateKey(enclave.signing_key), replace(named.receipt, model_id=honest.manifest.model_id)
+    )
+    return replace(named, job=job, model=honest.manifest, receipt=signed.receipt, signature=signed.signature)
+
+
+def _trace(answer: Answer) -> Trace:
+    assert answer.trace is not None  # every answer here is generated with a seed
+    return answer.trace
+
+
+def not_yet_caught(answers: Sequence[int], *, rho: float, looked_at: float) -> list[float]:
+    """Chance that none of so many answers of a downgraded model has been caught, for each number of ``answers``.
+
+    A sampled answer is always caught (every unit of its trace is false), and so is one that a fisherman runs again.
+
+    Args:
+        rho: spot-check rate. looked_at: chance that a fisherman runs an answer again.
+    """
+    from otr_core.economics import detection_after, detection_probability
+
+    caught = detection_probability(rho=rho, d=1.0, phi=looked_at, w=1.0)
+    return [1.0 - float(detection_after(cheats=number, rho=caught)) for number in answers]

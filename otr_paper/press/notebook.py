@@ -1,0 +1,203 @@
+"""What a notebook calls: one setup call, figures and tables that save themselves, claim lines, provenance.
+
+The same notebook runs three ways: opened in JupyterLab, executed headless with papermill, and compared by nbval. Files
+go to ``build/interactive/`` unless the reproduce run names another folder, so that looking around changes nothing that
+is committed.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import logging
+import os
+import resource
+import types
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from otr_core.errors import InputError, NotebookError
+from otr_core.files import write_text
+from otr_node.project import Project, find_project
+from otr_paper.press import figures
+from otr_paper.store.results import Card, read_result
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+FIGURES_VARIABLE = "OTR_FIGURES"
+USAGE_VARIABLE = "OTR_USAGE"
+COMMON = {"mode": ("stored", "fresh"), "profile": ("smoke", "paper"), "device": ("cpu", "cuda")}
+KINDS = ("measured", "recomputed", "simulated", "cited")
+
+
+def parameter_names(notebook: Mapping[str, Any]) -> list[str]:
+    """Names assigned in the cell tagged ``parameters``.
+
+    Raises:
+        NotebookError: there is no such cell, or more than one.
+    """
+    cells = [c for c in notebook["cells"] if "parameters" in c.get("metadata", {}).get("tags", [])]
+    if len(cells) != 1:
+        raise NotebookError(f"cells tagged parameters: found {len(cells)}, expected 1")
+    names = []
+    for node in ast.parse("".join(cells[0]["source"])).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        names += [target.id for target in targets if isinstance(target, ast.Name)]
+    return names
+
+
+def check_parameter_names(given: set[str], known: list[str], notebook: str) -> None:
+    """Refuse a misspelt parameter, which papermill alone would only log.
+
+    Raises:
+        NotebookError: ``given`` holds a name that the notebook does not declare.
+    """
+    unknown = sorted(given - set(known))
+    if unknown:
+        raise NotebookError(f"{notebook}: unknown parameter {', '.join(unknown)}; it has {', '.join(known)}")
+
+
+@dataclass(frozen=True)
+class Session:
+    """One execution of one notebook.
+
+    Attributes:
+        name: the notebook, such as ``05_spot_check_economics``.
+        mode: ``stored`` takes long measurements from data/results, ``fresh`` makes them again.
+        profile: ``paper`` or ``smoke``: the same computation, smaller.
+        folder: where figures and tables are written.
+    """
+
+    name: str
+    project: Project
+    mode: str
+    profile: str
+    seed: int
+    device: str
+    folder: Path
+
+    @property
+    def smoke(self) -> bool:
+        """Whether the small profile is on."""
+        return self.profile == "smoke"
+
+    def result(self, name: str) -> dict[str, Any]:
+        """Payload of a stored result (see ``card``)."""
+        return read_result(self.project.results, name)[1]
+
+    def card(self, name: str) -> Card:
+        """How a stored result was made."""
+        return read_result(self.project.results, name)[0]
+
+    def figure(self, figure: Figure, name: str, data: pd.DataFrame, *, kind: str, caption: str) -> None:
+        """Write the figure in four forms (png, svg, pdf, csv), show it, and print its caption.
+
+        Args:
+            kind: measured, recomputed, simulated, cited, or several of them joined by " + ".
+            caption: one or two sentences a reader can quote; says what the sources are.
+        """
+        import matplotlib.pyplot as plt
+        from IPython.display import Image, Markdown, display
+
+        note = _note(kind, caption)
+        png = figures.save_figure(figure, self.folder, name, data, note=note)
+        plt.close(figure)
+        display(Image(data=png))
+        display(Markdown(f"**{name}.** {caption} *({kind})*"))
+
+    def table(self, name: str, data: pd.DataFrame, *, kind: str, caption: str) -> None:
+        """Write the table as CSV and Markdown, and show it. Numbers are formatted by the caller."""
+        from IPython.display import Markdown, display
+
+        text = figures.save_table(self.folder, name, data, note=_note(kind, caption))
+        display(Markdown(f"{text}\n**{name}.** {caption} *({kind})*"))
+
+    def claims(self, *ids: str) -> None:
+        """Print one fixed-format line a claim, recomputed now.
+
+        Raises:
+            ClaimsError: a stored verdict or number no longer matches what the code computes.
+        """
+        from otr_paper.press.claims_table import claim_lines
+
+        print("\n".join(claim_lines(self.project, list(ids))))
+
+    def finish(self) -> None:
+        """Print what the outputs were made with; tell the reproduce run what the kernel used."""
+        from otr_paper.store.results import versions
+
+        pinned = ", ".join(f"{name} {version}" for name, version in versions().items())
+        print(f"notebook {self.name}: mode {self.mode}, profile {self.profile}, seed {self.seed}, device {self.device}")
+        print(f"made with {pinned}")
+        if target := os.environ.get(USAGE_VARIABLE):
+            used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+            cpu_s = sum(u.ru_utime + u.ru_stime for u in used)
+            peak_mb = max(_own_peak_kb(), used[1].ru_maxrss) / 1024
+            write_text(target, json.dumps({"cpu_s": round(cpu_s, 1), "peak_mb": round(peak_mb)}))
+
+
+def _own_peak_kb() -> int:
+    """Peak memory of this process, kB. Linux tells it per program; getrusage would count the launching process too."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.is_file() else []
+    peaks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+    return peaks[0] if peaks else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _note(kind: str, caption: str) -> str:
+    parts = kind.split(" + ")
+    if not set(parts) <= set(KINDS):
+        raise InputError(f"kind: found {kind!r}, expected some of {', '.join(KINDS)} joined by ' + '")
+    return f"[{kind}] {caption}"
+
+
+def start(name: str, namespace: Mapping[str, Any]) -> Session:
+    """Begin a notebook: check its parameters, set style and quiet, open the session.
+
+    Args:
+        name: the notebook's name without suffix.
+        namespace: the notebook's ``globals()``; holds the parameters, papermill's included.
+
+    Raises:
+        NotebookError: a parameter the notebook does not declare was injected.
+        InputError: mode, profile, seed or device is outside its domain.
+    """
+    project = find_project()
+    stored = json.loads((project.notebooks / f"{name}.ipynb").read_text("utf-8"))
+    check_parameter_names(_values(namespace), parameter_names(stored), name)
+    for key, allowed in COMMON.items():
+        if namespace.get(key) not in allowed:
+            raise InputError(f"{key}: found {namespace.get(key)!r}, expected one of {', '.join(allowed)}")
+    seed = namespace.get("seed")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        raise InputError(f"seed: found {seed!r}, expected a whole number from 0 to 2^63 - 1")
+    quiet()
+    figures.use_style()
+    folder = Path(os.environ.get(FIGURES_VARIABLE) or project.build / "interactive" / "figures")
+    return Session(name, project, namespace["mode"], namespace["profile"], seed, namespace["device"], folder)
+
+
+def quiet() -> None:
+    """No warnings, progress bars or network look-ups of libraries in a notebook's output."""
+    os.environ.update({"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"})
+    os.environ.update({"HF_HUB_DISABLE_PROGRESS_BARS": "1", "OMP_WAIT_POLICY": "PASSIVE"})
+    warnings.filterwarnings("ignore")
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # on a new machine it says that it builds its font cache
+
+
+_IPYTHON_NAMES = {"In", "Out", "exit", "quit", "open", "get_ipython", "papermill"}
+
+
+def _values(namespace: Mapping[str, Any]) -> set[str]:
+    """Names in a notebook's namespace that hold plain values: its parameters, at the time of the setup call."""
+    skipped = (types.ModuleType, types.FunctionType, types.MethodType, type)
+    return {
+        name
+        for name, value in namespace.items()
+        if not name.startswith("_") and name not in _IPYTHON_NAMES and not isinstance(value, skipped)
+    }

@@ -1,0 +1,49 @@
+"""The generated parts of README.md: the claims table, and what each notebook takes."""
+
+from __future__ import annotations
+
+import re
+
+from otr_core.errors import DataError
+from otr_core.files import write_text
+from otr_node.project import Project
+from otr_paper.press.claims_table import claims_markdown
+from otr_paper.store.results import read_result
+
+
+def refresh_readme(project: Project) -> bool:
+    """Write the generated blocks of README.md again; returns whether anything changed.
+
+    Raises:
+        DataError: a block's markers are missing.
+    """
+    path = project.root / "README.md"
+    before = path.read_text("utf-8")
+    after = before
+    for name, text in (("claims", claims_markdown(project)), ("resources", resources_markdown(project))):
+        after = replace_block(after, name, text)
+    if after != before:
+        write_text(path, after)
+    return after != before
+
+
+def replace_block(document: str, name: str, text: str) -> str:
+    """``document`` with what stands between the markers ``begin:name`` and ``end:name`` replaced.
+
+    Raises:
+        DataError: there is not exactly one such block.
+    """
+    pattern = re.compile(rf"(<!-- begin:{name} [^>]*-->\n).*?(<!-- end:{name} -->)", re.DOTALL)
+    if len(pattern.findall(document)) != 1:
+        raise DataError(f"README.md: found {len(pattern.findall(document))} blocks named {name}, expected 1")
+    return pattern.sub(lambda match: match[1] + text.rstrip("\n") + "\n" + match[2], document)
+
+
+def resources_markdown(project: Project) -> str:
+    """Time and memory per notebook, from the stored measurement ``reproduce_run``."""
+    card, result = read_result(project.results, "reproduce_run")
+    lines = ["| step | CPU s | wall s | peak MB |", "|---|---|---|---|"]
+    for row in result["steps"]:
+        lines.append(f"| {row['step']} | {row['cpu_s']:.0f} | {row['wall_s']:.0f} | {row['peak_mb']:.0f} |")
+    lines.append(f"\nMeasured with `{card.command}` on {card.date} ({card.machine}).")
+    return "\n".join(lines)

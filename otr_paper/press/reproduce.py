@@ -1,0 +1,167 @@
+"""The main job: model, notebooks, figures, ledger; each step skipped when nothing it depends on has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from otr_core.errors import InputError
+from otr_core.files import sha256_file, write_text
+from otr_node import outside
+from otr_node.models import model_folder
+from otr_node.project import Project
+from otr_paper.press.readme import refresh_readme
+from otr_paper.press.runner import Usage, read_notebook, run_notebook, source_text
+from otr_paper.store.results import Card, this_machine, versions, write_result
+
+Report = Callable[[str], None]
+RECORD = "reproduce_run"
+"""Stored result with the time and memory of a complete default run."""
+DEFAULT = {"mode": "stored", "profile": "paper", "device": "cpu"}
+
+
+def notebook_names(project: Project) -> list[str]:
+    """Names of all notebooks, in order."""
+    return sorted(path.stem for path in project.notebooks.glob("[0-9][0-9]_*.ipynb"))
+
+
+def choose(project: Project, only: Iterable[str]) -> list[str]:
+    """The notebooks whose number or name is in ``only``; all when it is empty.
+
+    Raises:
+        InputError: there is no such notebook.
+    """
+    names, chosen = notebook_names(project), []
+    for wanted in only:
+        found = [name for name in names if wanted in (name, name.split("_")[0], f"{name}.ipynb")]
+        if not found:
+            raise InputError(f"notebook: found {wanted!r}, expected one of {', '.join(names)}")
+        chosen += found
+    return sorted(set(chosen)) or names
+
+
+def reproduce(
+    project: Project, *, mode: str, profile: str, device: str, only: Iterable[str], force: bool, report: Report
+) -> dict[str, Usage]:
+    """Run the chosen notebooks and refresh what is generated from them; returns what each executed one took.
+
+    The default run (stored, paper, cpu) writes notebooks/ and figures/ in place, which is what is committed; any other
+    run writes to build/<mode>-<profile>-<device>/.
+
+    Raises:
+        OtrError: the first failure; finished steps stay finished, and the same command goes on from there.
+    """
+    names = choose(project, only)
+    settings = {"mode": mode, "profile": profile, "device": device}
+    in_place = settings == DEFAULT
+    home = project.root if in_place else project.build / f"{mode}-{profile}-{device}"
+    _check_writable(home / "figures", home / "notebooks")
+    if device == "cuda":
+        _check_cuda()
+    report(f"outside data: {outside.fetch(project, report=lambda line: report('  ' + line))} fetched")
+    report("model:")
+    model_folder(project, report=lambda line: report("  " + line))
+
+    inputs = _inputs_digest(project)
+    used: dict[str, Usage] = {}
+    for number, name in enumerate(names, 1):
+        label = f"[{number}/{len(names)}] {name}"
+        source, target = project.notebooks / f"{name}.ipynb", home / "notebooks" / f"{name}.ipynb"
+        key = _key(inputs, settings, source)
+        state = project.state / f"{home.name if not in_place else 'default'}-{name}.json"
+        if not force and _is_done(state, key, home):
+            report(f"{label}: nothing it depends on has changed, skipped")
+            continue
+        report(f"{label}: running")
+        before = _listing(home / "figures")
+        used[name] = run_notebook(source, target, home / "figures", {} if in_place else settings)
+        made = _made(home, name, before)
+        write_text(state, json.dumps({"key": key, "made": made, "used": asdict(used[name])}, indent=1))
+        report(f"{label}: done in {used[name].wall_s:.0f} s, {used[name].peak_mb:.0f} MB at most")
+    if in_place:
+        refresh_readme(project)
+        report("README.md: claims table as computed")
+    return used
+
+
+def record_usage(project: Project, used: dict[str, Usage], *, date: str, cores: int) -> None:
+    """Store what a complete default run took, for the table in README.md.
+
+    Raises:
+        InputError: some notebook was skipped, so that the table would be incomplete.
+    """
+    if missing := sorted(set(notebook_names(project)) - set(used)):
+        raise InputError(f"--record: {', '.join(missing)} did not run; it goes with --force and without --only")
+    steps = [
+        {"step": name, "cpu_s": usage.cpu_s, "wall_s": round(usage.wall_s, 1), "peak_mb": usage.peak_mb}
+        for name, usage in sorted(used.items())
+    ]
+    card = Card(
+        command="otr reproduce --force --record", date=date, machine=this_machine(cores), versions=versions(),
+        seed=None, kind="measured",
+    )  # fmt: skip
+    write_result(project.results, RECORD, card, {"steps": steps})
+    refresh_readme(project)
+
+
+def _check_writable(*folders: Path) -> None:
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be made ({error.strerror}); make its parent writable") from error
+        # the mode bits too: root may write anywhere, but a folder marked read-only is meant to stay as it is
+        if not (os.access(folder, os.W_OK | os.X_OK) and folder.stat().st_mode & 0o222):
+            raise InputError(f"{folder}: read-only, and the run writes there; make it writable (chmod u+w)")
+
+
+def _check_cuda() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise InputError("device: found no CUDA device that torch can use, expected one; leave --device cuda out")
+
+
+def _inputs_digest(project: Project) -> str:
+    """Digest of all a notebook can depend on besides itself: code, ledger, published numbers, stored results, lock."""
+    digest = hashlib.sha256()
+    files = [
+        *project.root.glob("otr_*/**/*.py"),
+        *project.root.glob("otr_core/**/*.vy"),
+        project.root / "requirements.lock",
+    ]
+    files += [path for path in project.data.rglob("*") if path.is_file() and not path.is_relative_to(project.external)]
+    files.remove(project.results / f"{RECORD}.json")  # no notebook reads it, and a run writes it
+    for path in sorted(files):
+        digest.update(f"{path.relative_to(project.root)} {sha256_file(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _key(inputs: str, settings: dict[str, str], source: Path) -> str:
+    text = json.dumps([inputs, settings, source_text(read_notebook(source))])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _listing(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.is_file()}
+
+
+def _made(home: Path, name: str, before: dict[str, int]) -> dict[str, str]:
+    """What the notebook wrote, with hashes: itself, and every figure file that is new or written again."""
+    folder = home / "figures"
+    written = [folder / file for file, stamp in _listing(folder).items() if before.get(file) != stamp]
+    files = [home / "notebooks" / f"{name}.ipynb", *sorted(written)]
+    return {str(path.relative_to(home)): sha256_file(path) for path in files}
+
+
+def _is_done(state: Path, key: str, home: Path) -> bool:
+    try:
+        stored: dict[str, Any] = json.loads(state.read_text())
+        return stored["key"] == key and all(sha256_file(home / p) == h for p, h in stored["made"].items())
+    except (OSError, ValueError, KeyError):
+        return False  # no usable memory of an earlier run: run again

@@ -1,0 +1,157 @@
+"""Executing one notebook with papermill, guarded, and storing it without anything that changes from run to run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from otr_core.errors import NotebookError
+from otr_core.files import write_text
+from otr_paper.press.notebook import FIGURES_VARIABLE, USAGE_VARIABLE, check_parameter_names, parameter_names
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one notebook took: wall and kernel CPU seconds, the kernel's peak memory in MB."""
+
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+
+
+def read_notebook(path: Path) -> dict[str, Any]:
+    """A notebook file.
+
+    Raises:
+        NotebookError: unreadable, or not a notebook of format 4.
+    """
+    try:
+        notebook = json.loads(path.read_text("utf-8"))
+        if notebook["nbformat"] != 4:
+            raise NotebookError(f"{path.name}: found format {notebook['nbformat']}, expected 4")
+        return notebook
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NotebookError(f"{path}: not a readable notebook ({error})") from error
+
+
+def run_notebook(source: Path, target: Path, figures: Path, parameters: Mapping[str, Any]) -> Usage:
+    """Execute ``source`` with ``parameters`` and write it, normalised, to ``target``.
+
+    Args:
+        figures: folder the notebook's figures and tables go to.
+
+    Raises:
+        NotebookError: unknown parameter, a cell failed, or a cell never ran. ``target`` is left as it was.
+    """
+    notebook = read_notebook(source)
+    check_parameter_names(set(parameters), parameter_names(notebook), source.name)
+    figures.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="otr-") as folder:
+        executed, usage = Path(folder) / source.name, Path(folder) / "usage.json"
+        started = time.perf_counter()
+        with _environment({FIGURES_VARIABLE: str(figures.resolve()), USAGE_VARIABLE: str(usage)}):
+            _papermill(source, executed, dict(parameters))
+        wall_s = time.perf_counter() - started
+        result = read_notebook(executed)
+        _check_all_ran(result, source.name)
+        if not usage.is_file():
+            raise NotebookError(f"{source.name}: its last cell must call finish()")
+        write_text(target, notebook_text(normalise(result)))
+        return Usage(wall_s=wall_s, **json.loads(usage.read_text()))
+
+
+def _papermill(source: Path, target: Path, parameters: dict[str, Any]) -> None:
+    import papermill
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    logging.getLogger("traitlets").setLevel(logging.CRITICAL)  # says at every start that the kernel talks over TCP
+    try:
+        papermill.execute_notebook(
+            str(source), str(target), parameters=parameters, kernel_name="python3", language="python",
+            cwd=str(source.parent),
+            progress_bar=sys.stderr.isatty(), start_timeout=120, execution_timeout=3600,
+        )  # fmt: skip
+    except papermill.PapermillExecutionError as error:
+        raise NotebookError(f"{source.name}, cell {error.exec_count}: {error.ename}: {error.evalue}") from error
+
+
+@contextlib.contextmanager
+def _environment(extra: Mapping[str, str]) -> Iterator[None]:
+    """The kernel inherits these; hashing order is fixed so that no output depends on it."""
+    before = dict(os.environ)
+    os.environ.update({**extra, "PYTHONHASHSEED": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1"})
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _check_all_ran(notebook: Mapping[str, Any], name: str) -> None:
+    for number, cell in enumerate(notebook["cells"], 1):
+        if cell["cell_type"] == "code" and cell.get("execution_count") is None:
+            raise NotebookError(f"{name}: cell {number} never ran (did an earlier one leave the notebook?)")
+
+
+def normalise(notebook: dict[str, Any]) -> dict[str, Any]:
+    """The notebook as it is stored: no times, paths, papermill notes, kernel details; counts 1..n; stable cell ids."""
+    count = 0
+    for number, cell in enumerate(notebook["cells"]):
+        cell["id"] = f"cell-{number:02d}"
+        tags = [tag for tag in cell["metadata"].get("tags", []) if tag != "papermill-error-cell-tag"]
+        cell["metadata"] = {"tags": tags} if tags else {}
+        if cell["cell_type"] == "code":
+            count += 1
+            cell["execution_count"] = count
+            cell["outputs"] = _joined(cell["outputs"])
+            for output in cell["outputs"]:
+                output.pop("execution_count", None)
+                if output["output_type"] == "execute_result":
+                    output["execution_count"] = count
+                if "metadata" in output:
+                    output["metadata"] = {}
+                # a live widget's id is random and leads nowhere once the kernel has gone
+                output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+    notebook["metadata"] = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    notebook["nbformat_minor"] = 5
+    return notebook
+
+
+def _joined(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Printed text in one piece: how a kernel cuts it into messages is a matter of timing."""
+    joined: list[dict[str, Any]] = []
+    for output in outputs:
+        last = joined[-1] if joined else {}
+        if output["output_type"] == "stream" and (last.get("output_type"), last.get("name")) == (
+            "stream",
+            output["name"],
+        ):
+            last["text"] = [*last["text"], *output["text"]]
+        else:
+            joined.append(output)
+    for output in joined:
+        if output["output_type"] == "stream":
+            output["text"] = "".join(output["text"]).splitlines(keepends=True)
+    return joined
+
+
+def notebook_text(notebook: Mapping[str, Any]) -> str:
+    """The one textual form notebooks are stored in."""
+    return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def source_text(notebook: Mapping[str, Any]) -> str:
+    """What a person wrote in the notebook, outputs left out: decides whether it must run again."""
+    return json.dumps([(c["cell_type"], "".join(c["source"]), c["metadata"].get("tags")) for c in notebook["cells"]])

@@ -1,0 +1,1 @@
+"""The data behind each figure: pure functions from stored results and published numbers to what is drawn."""

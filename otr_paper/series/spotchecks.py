@@ -1,0 +1,126 @@
+"""Tables of notebook 04, out of stored measurements, published prices and the detection formulas."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from otr_paper.claims.published import Published
+from otr_paper.studies.detection import element_link, per_query, per_unit
+
+Record = dict[str, Any]
+ROW_VALUES = 576
+"""Values of the input row of a unit of the default size, and its outputs: what an opened unit shows."""
+OUTPUTS = 8
+
+
+def links(measured: Mapping[str, Any], *, elements: int = 32) -> list[Record]:
+    """Ways to tie a trace leaf to a proof: records of link, token_s (CPU seconds added to every token answered), share
+    (of a decoded token's own CPU), drawn_s (added per drawn query), reveals, and missed (how often a false row passes).
+
+    Args:
+        measured: payload of ``spot_links``. elements: how many values the element link opens.
+    """
+    layers, units = measured["layers"], measured["units_per_layer"]
+    per_layer = 3 * measured["kzg_576_s"] + measured["kzg_1536_s"] + units * measured["kzg_8_s"]
+    on_demand = measured["rows_rebuilt_s"] + measured["rows_committed_s"]
+    opened = f"{ROW_VALUES} inputs, {OUTPUTS} outputs of one unit"
+    rows = [
+        ("a KZG point per row and block, while answering", layers * per_layer, 0.0, "nothing", 0.0),
+        ("a KZG point per layer, while answering", layers * measured["kzg_8000_s"], 0.0, "nothing", 0.0),
+        ("rows committed before the unit is drawn, then opened", 0.0, on_demand, opened, 0.0),
+        ("unit drawn first, rows committed after, then opened", 0.0, on_demand, opened, 1.0),
+        (f"unit drawn first, then {elements} elements opened", 0.0, on_demand, f"{elements} inputs, {OUTPUTS} outputs",
+         1 - element_link(ROW_VALUES, OUTPUTS, elements)),
+    ]  # fmt: skip
+    decode = measured["decode_token_s"]
+    return [
+        {
+            "link": link,
+            "token_s": token,
+            "share": token / decode,
+            "drawn_s": drawn,
+            "reveals": reveals,
+            "missed": missed,
+        }
+        for link, token, drawn, reveals, missed in rows
+    ]
+
+
+def detection_curves(
+    measured: Mapping[str, Any], *, units: Sequence[int], worst: float, leaves: int, down_blocks: int
+) -> list[Record]:
+    """Records of cheat, units, detection: probability that one drawn query convicts.
+
+    Args:
+        measured: payload of ``spot_detection``. worst: ``detection.worst_fault``'s probability per unit.
+        leaves: of the trace. down_blocks: units of the down projection in a layer.
+    """
+    broken = {row["cheat"]: (row["places_share"], row["broken"]) for row in measured["rows"]}
+    records = []
+    for number in units:
+        for cheat, (places, shares) in broken.items():
+            records.append({"cheat": cheat, "units": number, "detection": per_query(places, per_unit(shares), number)})
+        element = per_query(1 / leaves, per_unit({"down": 1 / down_blocks}), number)
+        records.append(
+            {"cheat": "whole model, fault laid best", "units": number, "detection": per_query(1, worst, number)}
+        )
+        records.append(
+            {"cheat": "one layer, fault laid best", "units": number, "detection": per_query(1 / 30, worst, number)}
+        )
+        records.append({"cheat": "one value of one leaf", "units": number, "detection": element})
+    return records
+
+
+def checks(
+    freivalds: Mapping[str, Any], costs: Mapping[str, Any], links: Mapping[str, Any], *, worst: float, leaves: int,
+    down_blocks: int, proofs_per_unit: float,
+) -> list[Record]:  # fmt: skip
+    """Kinds of check side by side: records of check, cost_s (CPU seconds of who bears it, for one drawn answer of 60
+    positions), bearer, and detection of a whole-model, a one-layer and a one-value cheat.
+
+    Args:
+        proofs_per_unit: share of drawn units that need a proof.
+    """
+    positions = 60
+    again = positions * links["prefill_token_s"]
+    audit = next(row for row in freivalds["rows"] if row["positions"] == 32 and row["matrix"] == "gate")
+    audited = again * audit["check_s"] / audit["recompute_s"]
+    error = audit["soundness_error"]
+    rows = [("run the answer again", again, "fisherman", 1.0, 1.0, 1.0),
+            ("Freivalds on every product", audited, "fisherman", 1 - error, 1 - error, 1 - error)]  # fmt: skip
+    for units in (1, 16, 64):
+        cost = units * proofs_per_unit * (costs["prove_cpu_s"] + costs["witness_cpu_s"])
+        element = per_query(1 / leaves, per_unit({"down": 1 / down_blocks}), units)
+        found = (per_query(1, worst, units), per_query(1 / 30, worst, units), element)
+        rows.append((f"{units} drawn units, {units * proofs_per_unit:.1f} proofs", cost, "operator", *found))
+    names = ("check", "cost_s", "bearer", "whole_model", "one_layer", "one_value")
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def onchain(measured: Mapping[str, Any], published: Published, *, rho: float) -> list[Record]:
+    """Records of what, when, gas, l1_low_usd, l1_high_usd, base_usd, kind, and per_query_usd: what is paid
+    per drawn query, spread over all at rate ``rho``; per query, as it is; NaN for the rest (L1, high)."""
+    eth = published.number("gas.eth_usd", "USD")
+    low, high = published.bounds("gas.l1_price", "ETH")
+    base = published.number("gas.base_floor", "ETH")
+    own = [
+        (f"unit proof {row['shape']} (k = {row['k']})", "per drawn query", float(row["verify_gas"]), "measured")
+        for row in measured["rows"]
+    ]
+    deploy = [("its contract, any model", "once per shape", float(measured["rows"][0]["deploy_gas"]), "measured")]
+    full = sum(published.bounds("quote.onchain", "gas")) / 2
+    signature = published.number("evm.transaction", "gas") + published.number("evm.ecrecover", "gas")
+    others = [
+        ("TDX quote by SP1 Groth16", "per session", published.number("quote.sp1_groth16", "gas"), "cited"),
+        ("TDX quote by RISC Zero Groth16", "per session", published.number("quote.risc0_groth16", "gas"), "cited"),
+        ("TDX quote fully on chain", "per session", full, "cited"),
+        ("one signature by a registered key", "per query", signature, "recomputed"),
+    ]  # fmt: skip
+    spread = {"per drawn query": rho, "per query": 1.0}
+    return [
+        {"what": what, "when": when, "gas": gas, "l1_low_usd": gas * low * eth, "l1_high_usd": gas * high * eth,
+         "base_usd": gas * base * eth, "per_query_usd": spread.get(when, math.nan) * gas * high * eth, "kind": kind}
+        for what, when, gas, kind in (*own, *deploy, *others)
+    ]  # fmt: skip

@@ -1,0 +1,115 @@
+"""What the notebook's sliders show: a state in, everything drawn out; no widget, no clock, no randomness."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from otr_core.economics import quantities as q
+from otr_core.economics.detection import cheats_for_detection, detection_after, undetected_cheats
+from otr_core.economics.deterrence import min_rho, min_stake
+from otr_core.economics.game import equilibrium
+from otr_paper.series.economics import deterrence_map
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """The sliders; the defaults are the paper's rate and a downgrade at market prices behind 100 USD, no fishermen."""
+
+    rho: float = 0.01
+    stake_usd: float = 100.0
+    gain_usd: float = 0.0004675
+    price_usd: float = 0.00055
+    slash_fraction: float = 1.0
+    d: float = 1.0
+    w: float = 1.0
+    fishermen: int = 0
+    check_cost_usd: float = 0.00055
+    reward_share: float = 0.3
+    planted_rate: float = 0.0
+    bounty_usd: float = 0.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "fishermen":
+                q.whole(field.name, value)
+            elif field.name == "stake_usd":
+                q.positive(field.name, value)
+            elif field.name == "gain_usd":
+                q.gain(field.name, value)
+            elif field.name.endswith("_usd"):
+                q.amount(field.name, value)
+            else:
+                q.probability(field.name, value)
+
+
+def render(state: State) -> dict[str, Any]:
+    """Everything the interactive figure shows for ``state``.
+
+    Returns:
+        ``numbers`` (name with unit to value), ``equilibrium``, ``sentence``, and two curves: ``detection`` over the
+        number of cheats, and ``boundary``, the least rate over a range of stakes around the state's.
+    """
+    game = equilibrium(
+        gain_usd=state.gain_usd,
+        price_usd=state.price_usd,
+        stake_usd=state.stake_usd,
+        slash_fraction=state.slash_fraction,
+        dispute_cost_usd=0.0,
+        rho=state.rho,
+        d=state.d,
+        w=state.w,
+        fishermen=state.fishermen,
+        check_cost_usd=state.check_cost_usd,
+        reward_share=state.reward_share,
+        planted_rate=state.planted_rate,
+        bounty_usd=state.bounty_usd,
+    )
+    terms = {
+        "gain_usd": state.gain_usd,
+        "price_usd": state.price_usd,
+        "slash_fraction": state.slash_fraction,
+        "dispute_cost_usd": 0.0,
+        "d": state.d,
+        "phi": game.someone_checks,
+        "w": state.w,
+    }
+    stakes = state.stake_usd * np.geomspace(1e-3, 1e3, 61)
+    rates = min_rho(**terms, stake_usd=stakes)
+    cheats = np.unique(np.geomspace(1, 10_000, 41).round())
+    caught = detection_after(cheats=cheats, rho=game.detection)
+    cell = deterrence_map(
+        rhos=[state.rho],
+        stakes_usd=[state.stake_usd],
+        gains_usd=[state.gain_usd],
+        price_usd=state.price_usd,
+        slash_fraction=state.slash_fraction,
+        d=state.d,
+        someone_checks=game.someone_checks,
+        w=state.w,
+    )[0]
+    numbers = {
+        "detection": game.detection,
+        "threshold": game.threshold,
+        "surplus_usd": cell["surplus_usd"],
+        "least_rho": min_rho(**terms, stake_usd=state.stake_usd),
+        "least_stake_usd": min_stake(**terms, rho=state.rho),
+        "undetected_count": undetected_cheats(detection=game.detection),
+        "cheats_for_99pct_count": cheats_for_detection(probability=0.99, rho=game.detection),
+    }
+    verb = {"honest": "honesty pays", "cheat": "cheating pays", "mixed": "the operator mixes"}
+    key = "honest" if game.cheat_rate == 0 else "cheat" if game.cheat_rate == 1 else "mixed"
+    sentence = (
+        f"{game.regime}: a cheat is caught with probability {game.detection:.3g}, "
+        f"{game.threshold:.3g} is needed, so {verb[key]}."
+    )
+    return {
+        "numbers": numbers,
+        "equilibrium": game,
+        "sentence": sentence,
+        "detection": [{"cheats": float(n), "detection": float(p)} for n, p in zip(cheats, caught, strict=True)],
+        "boundary": [{"stake_usd": float(s), "rho": float(r)} for s, r in zip(stakes, rates, strict=True)],
+    }

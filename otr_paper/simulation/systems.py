@@ -1,0 +1,100 @@
+"""OTR, opML, ZKML and PoQ as sets of parameters of one and the same simulation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from otr_core.errors import ParameterError
+from otr_paper.claims.published import Published
+from otr_paper.simulation import queues
+from otr_paper.simulation.inputs import OPML_MOVES, Measurements, Prover
+
+NAMES = ("OTR", "opML", "ZKML", "PoQ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """One system; times in s, shares in [0, 1].
+
+    Attributes:
+        machines: serving machines, each as in the published runs.
+        loss: share of throughput that confidential mode costs; first_overhead: share of time that it adds to the first
+            token, where that is more than the loss already makes.
+        after_s: from the last token to the answer the client may act on: signing and checking, or judging.
+        committed_first: the client waits for the commitment's block before acting.
+        batch_s: a batch's root is posted this often, 0 for at once; block_s: time between blocks.
+        rho: share of the answers proved; beacon_s: rounds of the beacon that picks them, 0 for no choice at all.
+        proof_s, proof_batch, provers: seconds of one batch of proofs, its size, and the machines that make them.
+        window_s: how long an answer can be challenged; 0 for never.
+        disputed: share of the answers that are; moves, move_s, clock_s, silent: see ``settlement.dispute_s``.
+    """
+
+    name: str
+    machines: int = 2
+    loss: float = 0.0
+    first_overhead: float = 0.0
+    after_s: float = 0.0
+    committed_first: bool = False
+    batch_s: float = 10.0
+    block_s: float = 2.0
+    rho: float = 0.0
+    beacon_s: float = 0.0
+    proof_s: float = 0.0
+    proof_batch: int = 1
+    provers: int = 0
+    window_s: float = 0.0
+    disputed: float = 0.0
+    moves: int = 1
+    move_s: float = 60.0
+    clock_s: float = 3600.0
+    silent: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.machines < 1:
+            raise ParameterError("machines", self.machines, "one or more")
+        for name in ("rho", "disputed", "silent"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ParameterError(name, getattr(self, name), "a share in [0, 1]")
+        for name in ("after_s", "batch_s", "block_s", "beacon_s", "proof_s", "window_s", "move_s"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ParameterError(name, getattr(self, name), "a finite time, zero or more")
+        if self.rho > 0 and (self.provers < 1 or self.proof_s <= 0 or self.proof_batch < 1):
+            raise ParameterError("provers", self.provers, "one or more, with a proof time, where answers are proved")
+
+
+def with_prover(system: System, prover: Prover, rate_per_s: float, *, most_utilisation: float = 0.8) -> System:
+    """The system with this prover, and as many machines of it as keep the pool below ``most_utilisation``."""
+    count = queues.servers_for(system.rho * rate_per_s, prover.batch_s, most_utilisation, prover.batch)
+    return replace(system, proof_s=prover.batch_s, proof_batch=prover.batch, provers=count)
+
+
+def four(
+    published: Published, measured: Measurements, prover: Prover, rate_per_s: float, *,
+    loss: float, first_overhead: float, rho: float | None = None, machines: int = 2, window_s: float = 3600.0,
+) -> dict[str, System]:  # fmt: skip
+    """The four systems at ``rate_per_s`` requests a second, by name.
+
+    Assumptions of ours, the same for all where they apply: batches of 10 s on an L2, one answer in 10,000 disputed, a
+    move a minute, a clock of an hour a side, one accused in ten silent; OTR's window, which no text gives, is an hour.
+    """
+    block, beacon = published.number("hw.base_block", "s"), published.number("hw.drand_period", "s")
+    rho = published.number("otr.rho", "1") if rho is None else rho
+    judge = published.number("poq.judge_large_cpu", "s") / 1000.0 + published.number("poq.consensus", "s")
+    shared = System(name="", machines=machines, block_s=block, disputed=1e-4)
+    otr = replace(
+        shared, name="OTR", loss=loss, first_overhead=first_overhead, beacon_s=beacon,
+        after_s=measured.hash_s + measured.sign_s + measured.verify_s, window_s=window_s, moves=measured.moves,
+    )  # fmt: skip
+    if rho > 0:
+        otr = with_prover(replace(otr, rho=rho, provers=1, proof_s=1.0), prover, rate_per_s)
+    zkml = System(name="ZKML", machines=machines, block_s=block, batch_s=0.0, rho=1.0, provers=1, proof_s=1.0)
+    return {
+        "OTR": otr,
+        "opML": replace(
+            shared, name="opML", committed_first=True, window_s=published.number("opml.window", "s"),
+            moves=OPML_MOVES, clock_s=86400.0,
+        ),
+        "ZKML": with_prover(zkml, prover, rate_per_s),
+        "PoQ": System(name="PoQ", machines=machines, block_s=block, after_s=judge),
+    }  # fmt: skip

@@ -1,0 +1,182 @@
+"""What a dispute takes: rounds, bytes, opened values, time; counted in played games and computed in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from otr_core import merkle
+from otr_core.dispute.judge import Opening
+from otr_core.dispute.play import Step
+from otr_core.dispute.records import Terms
+from otr_core.lane import program as pr
+from otr_core.lane.program import Dims
+from otr_core.lane.step import Place
+
+POINTING = ("choose", "choose_kept", "element")
+"""Moves that end a round: the challenger points at something."""
+
+
+def levels(d: Dims, positions: int, position: int) -> dict[str, int]:
+    """The largest number of units of each level below an answer of ``positions`` fed tokens, for the deepest operator
+    of a layer at ``position``: tokens, layers, operators, tiles of it, steps (elements of a tile × steps of one)."""
+    operators = pr.layer_program(d, position)
+    return {
+        "token": positions,
+        "layer": d.layers,
+        "operator": len(operators) + 1,
+        "tile": max(d.tiles(op.length) for op in operators),
+        "step": d.tile * (max(op.steps for op in operators) + 1),
+    }
+
+
+def most_rounds(d: Dims, positions: int, arity_bits: int) -> int:
+    """Bound on the rounds of a dispute: ⌈log_k n⌉ summed over the levels."""
+    return sum(merkle.rounds(n, arity_bits) for n in levels(d, positions, positions - 1).values())
+
+
+def expected_rounds(d: Dims, positions: int, operator: int, position: int, arity_bits: int) -> int:
+    """Closed form of the rounds of a dispute about ``operator`` (``len(program)``: what the trace holds)."""
+    operators = pr.layer_program(d, position)
+    trace = merkle.rounds(positions * d.layers, arity_bits)
+    if operator == len(operators):
+        return trace + 1 + merkle.rounds(d.pieces, arity_bits) + 1
+    op = operators[operator]
+    rounds = trace + merkle.rounds(len(operators), arity_bits) + merkle.rounds(d.tiles(op.length), arity_bits) + 1
+    return rounds + (merkle.rounds(op.steps + 1, arity_bits) if op.steps > 1 else 0)
+
+
+def descent_bytes(size: int, arity_bits: int, index: int = 0) -> int:
+    """Bytes of hashes in a whole descent to leaf ``index`` of ``size``: nodes shown, and answers with their paths."""
+    total, at = 0, merkle.height(size)
+    while at:
+        below, first, count = merkle.span(size, at, index >> at, arity_bits)
+        total += 32 * count + 32 + 32 * _path_length((index >> below) - first, count)
+        at = below
+    return total
+
+
+def _path_length(index: int, size: int) -> int:
+    """Hashes in the audit path of a leaf: one a level, none where an odd node is carried up."""
+    length = 0
+    while size > 1:
+        length += bool(index & 1 or index + 1 < size)
+        index, size = index >> 1, (size + 1) >> 1
+    return length
+
+
+def expected_bytes(d: Dims, positions: int, place: Place, arity_bits: int) -> int:
+    """Closed form of the hashes and values that a dispute about one step of a layer's operator carries, up to the
+    openings of the last move (``opening_bytes``)."""
+    program = pr.layer_program(d, place.position)
+    op = program[place.operator]
+    tile, tiles = place.element // d.tile, d.tiles(op.length)
+    total = 3 * 32 + descent_bytes(positions * d.layers, arity_bits, place.position * d.layers + place.layer)
+    total += 2 * 32 + descent_bytes(len(program), arity_bits, place.operator)  # content and root of the operators
+    total += 32 + descent_bytes(tiles, arity_bits, tile)  # content of the operator
+    total += 2 * 8 * min(d.tile, op.length - tile * d.tile)  # the tile, published and shown again
+    if op.steps > 1:
+        total += 32 + descent_bytes(op.steps + 1, arity_bits, place.step)
+    return total
+
+
+def opening_bytes(d: Dims, place: Place) -> int:
+    """Bytes of the openings that prove one step of the down projection, or its finish, with their paths."""
+    program = pr.layer_program(d, place.position)
+    steps = program[pr.OUTPUT].steps
+
+    def accumulator(step: int) -> int:
+        return 16 + 32 * _path_length(step, steps + 1)
+
+    def tile(operator: int, number: int) -> int:
+        tiles = d.tiles(program[operator].length)
+        return 8 * d.tile + 32 * (_path_length(number, tiles) + _path_length(operator, len(program)))
+
+    if place.step == steps:
+        return accumulator(steps - 1) + tile(pr.RESIDUAL_SUM, place.element // d.tile)
+    weight = d.weight_leaf(pr.Matrix.DOWN, place.layer, place.element, place.step)
+    before = accumulator(place.step - 1) if place.step else 0
+    weights = 4 * d.tile + 32 * _path_length(weight, d.weight_leaves)
+    return before + accumulator(place.step) + tile(pr.PRODUCT, place.step) + weights
+
+
+@dataclass(frozen=True)
+class Tally:
+    """One game, counted.
+
+    Attributes:
+        rounds: times that the challenger pointed. moves: of both. payload_bytes: hashes and values, encoding apart.
+        published: activations shown in the clear. accumulators, weights: partial sums; public model values and table
+            entries. hashes: 32-byte hashes shown.
+    """
+
+    rounds: int
+    moves: int
+    payload_bytes: int
+    published: int
+    accumulators: int
+    weights: int
+    hashes: int
+
+
+def tally(log: Sequence[Step]) -> Tally:
+    """Count a game's log."""
+    published = accumulators = weights = hashes = 0
+    for step in log:
+        name, *args = step.move
+        d = step.before.model.dims
+        if name == "publish":
+            kept = step.before.operator == len(step.before.program)
+            published += (len(args[0]) - 32) // 4 if kept else len(args[0]) // 8
+        if name == "prove":
+            for opening in args[0]:
+                kind, count = _opened(opening, d.tile)
+                published += count if kind == "values" else 0
+                accumulators += count if kind == "accumulators" else 0
+                weights += count if kind == "weights" else 0
+        hashes += _hashes(args)
+    rounds = sum(step.move[0] in POINTING for step in log)
+    return Tally(rounds, len(log), sum(step.payload_bytes for step in log), published, accumulators, weights, hashes)
+
+
+def _opened(opening: Opening, tile: int) -> tuple[str, int]:
+    """What an opening shows, told by its length: an accumulator, a token, values of the model or of the run."""
+    size = len(opening.data)
+    if size == 16:
+        return "accumulators", 2
+    if size == 40:
+        return "values", 1
+    if size == 4 * tile:
+        return "weights", tile
+    return ("values", size // 8) if size % 8 == 0 and size <= 8 * tile else ("values", (size - 32) // 4)
+
+
+def _hashes(value: Any) -> int:
+    if isinstance(value, bytes):
+        return len(value) == 32
+    if isinstance(value, (tuple, list)):
+        return sum(_hashes(each) for each in value)
+    return _hashes(value.proof) if isinstance(value, Opening) else 0
+
+
+def trace_values(d: Dims, positions: int) -> int:
+    """Values that all operators of an answer's layers make: what a dispute could have opened."""
+    return d.layers * sum(sum(op.length for op in pr.layer_program(d, position)) for position in range(positions))
+
+
+def longest_game_s(terms: Terms, rounds: int) -> int:
+    """Most seconds from a game's opening to its verdict: both clocks, and an increment for every move (a round is two
+    moves, of which the first few openings may take one more)."""
+    return 2 * terms.clock_s + (2 * rounds + 6) * terms.increment_s
+
+
+def longest_verdict_s(terms: Terms, rounds: int) -> int:
+    """Most seconds from a batch's commitment to the verdict on it, however many challenge: all games run at once."""
+    return terms.window_s + terms.reveal_s + longest_game_s(terms, rounds)
+
+
+def op_bond_wei(depth: int) -> int:
+    """Bond of a claim at ``depth`` (0 to 73) in the OP stack's fault dispute game, for comparison: gas that grows by a
+    constant factor from 400,000 to 300,000,000, at 200 gwei (ethereum-optimism/specs, bond incentives)."""
+    return int(400_000 * (300_000_000 / 400_000) ** (depth / 73) * 200 * 10**9)
