@@ -40,24 +40,24 @@ fresh: bench ## the long measurements again on this machine, then the notebooks 
 	@$(BIN)/otr reproduce --mode fresh
 
 bench: data ## measure again what data/results stores (about two hours; timings depend on the machine)
-	@$(BIN)/python tests/benchmarks/native_run.py
-	@$(BIN)/python tests/benchmarks/bench_inference.py
-	@$(BIN)/python tests/benchmarks/tolerance_run.py
-	@$(BIN)/python tests/benchmarks/dispute_run.py
-	@$(BIN)/python tests/benchmarks/differential_run.py
-	@$(BIN)/python tests/benchmarks/economics_run.py
-	@$(BIN)/python tests/benchmarks/simulation_run.py
-	@$(BIN)/python tests/benchmarks/poq_adversary.py
-	@$(BIN)/python -m tests.benchmarks.bench_attestation --store
-	@$(BIN)/python -m tests.benchmarks.attestation_cases
-	@$(BIN)/python tests/benchmarks/bench_spotcheck.py
-	@$(BIN)/python tests/benchmarks/four_systems_run.py
+	@$(BIN)/python -m otr_paper.producers.native
+	@$(BIN)/python -m otr_paper.producers.inference
+	@$(BIN)/python -m otr_paper.producers.tolerance
+	@$(BIN)/python -m otr_paper.producers.disputes
+	@$(BIN)/python -m otr_paper.producers.differential
+	@$(BIN)/python -m otr_paper.producers.economics
+	@$(BIN)/python -m otr_paper.producers.simulation
+	@$(BIN)/python -m otr_paper.producers.poq_adversary
+	@$(BIN)/python -m otr_paper.producers.attestation_speed --store
+	@$(BIN)/python -m otr_paper.producers.attestation_cases
+	@$(BIN)/python -m otr_paper.producers.spotchecks
+	@$(BIN)/python -m otr_paper.producers.comparison
 
 fuzz: data ## 100,000 mutated inputs per evidence parser (OTR_DATA_MIRROR widens the corpus)
-	@$(BIN)/python -m tests.attestation.fuzz_parsers
+	@$(BIN)/python -m otr_paper.producers.attestation_fuzz
 
 mutants: $(READY) ## change every formula of the economics and expect a red test each time (hours)
-	@$(BIN)/python tests/mutation/economics_mutants.py
+	@$(BIN)/python -m otr_paper.producers.economics_mutants
 
 lock: ## resolve pyproject.toml again into requirements.lock
 	@$(PYTHON) -m venv --clear build/lock && build/lock/bin/python -m pip install --quiet -e '.[test]'

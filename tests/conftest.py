@@ -12,6 +12,12 @@ from otr_core.errors import MissingDataError
 from otr_node import outside
 from otr_node.project import Project, find_project
 
+pytest_plugins = [
+    "tests.helpers.checkpoint_fixtures",
+    "tests.helpers.evidence_fixtures",
+    "tests.helpers.spotcheck_fixtures",
+]
+
 # No time limit per example: a loaded machine is not a failing test. The same examples in every run of the gate, so that
 # a red test is always about the change at hand; `--hypothesis-profile=explore` looks further.
 settings.register_profile("gate", deadline=None, derandomize=True)

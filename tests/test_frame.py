@@ -73,12 +73,6 @@ def test_importing_a_part_does_not_load_another_s_heavy_libraries(part):
     assert run.stdout.strip() == ""
 
 
-def test_test_files_have_names_of_their_own(project):
-    """pytest imports them by bare name: two of one name hide each other's tests."""
-    names = [path.name for path in project.root.glob("tests/**/*.py") if path.name != "conftest.py"]
-    assert len(names) == len(set(names)), sorted({name for name in names if names.count(name) > 1})
-
-
 def test_nothing_committed_names_a_machine_or_a_package_host(project):
     files = subprocess.run(
         ["git", "ls-files"], cwd=project.root, capture_output=True, text=True, check=True

@@ -1,6 +1,6 @@
 """The same questions under four systems: honest answers once, frauds injected into each, every system's own check.
 
-What ``tests/benchmarks/four_systems_run.py`` runs and stores; ``otr_paper.claims.trilemma`` judges the rows.
+What ``otr_paper.producers.comparison`` runs and stores; ``otr_paper.claims.trilemma`` judges the rows.
 """
 
 from __future__ import annotations

@@ -13,9 +13,7 @@ from eth_keys import keys as eth_keys
 
 from otr_core import merkle
 from otr_core.dispute.court import Court, challenge_hash, receipt_leaf
-from otr_core.dispute.evm import Chain
 from otr_core.dispute.game import Model
-from otr_core.dispute.onchain import ChainCourt
 from otr_core.dispute.play import Step, play
 from otr_core.dispute.players import Challenger, Operator
 from otr_core.dispute.records import Key, Terms
@@ -24,13 +22,15 @@ from otr_core.lane import program as pr
 from otr_core.lane.sampling import Decoding
 from otr_core.lane.step import LAYER
 from otr_core.poea.receipt import Receipt, sign_receipt
+from otr_node.chain.evm import Chain
+from otr_node.chain.onchain import ChainCourt
 from otr_node.commitment import commit_model
 from otr_node.generate import generate
 from otr_node.models import model_folder
 from otr_node.portable import load_portable
 from otr_node.project import Project
 from otr_node.run import Run, Tamper
-from otr_paper.labs.disputes import Griefer
+from otr_paper.labs.disputes.cheats import Griefer
 from otr_paper.studies import dispute_costs
 from otr_paper.studies.crowd import Crowd, play_crowd
 

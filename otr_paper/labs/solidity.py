@@ -7,8 +7,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from otr_core.dispute.evm import Contract
 from otr_core.errors import ChainError
+from otr_node.chain.evm import Contract
 
 SOLC = "0.8.20"
 _SCRIPT = """

@@ -5,12 +5,10 @@ import re
 
 import pytest
 
-from otr_paper.press.notebook import parameter_names
 from otr_node.project import find_project
+from otr_paper.press.notebook import parameter_names
 from otr_paper.press.reproduce import notebook_names
-from otr_paper.press.runner import normalise
-from otr_paper.press.runner import notebook_text
-from otr_paper.press.runner import read_notebook
+from otr_paper.press.runner import normalise, notebook_text, read_notebook
 
 PROJECT = find_project()
 NAMES = notebook_names(PROJECT)

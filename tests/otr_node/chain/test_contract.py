@@ -1,0 +1,336 @@
+"""The contract against the Python court: move by move, reason by reason, wei by wei."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from otr_core import merkle
+from otr_core.dispute import game as table
+from otr_core.dispute.court import challenge_hash, receipt_leaf
+from otr_core.dispute.game import Verdict
+from otr_core.dispute.openings import Openings
+from otr_core.dispute.records import Terms
+from otr_core.errors import ChainError, MoveError
+from otr_core.lane import program as pr
+from otr_core.lane.step import LAYER, TOKEN, Place, right
+from otr_core.poea.receipt import sign_receipt
+from otr_node.chain.evm import compile_vyper
+from otr_node.chain.onchain import FOLDER, ChainCourt
+from otr_paper.labs.disputes.both import Both, both
+from otr_paper.labs.disputes.differential import differential_game
+from otr_paper.labs.disputes.world import CLIENT, FISHERMAN, KEY, OPERATOR, OTHER, TERMS, receipt_of, tampered, tiny
+
+pytestmark = pytest.mark.slow
+SALT = b"s" * 32
+
+
+@pytest.fixture(scope="module")
+def pair() -> Both:
+    """One pair of courts for everything that leaves the operator standing."""
+    return both(tiny(), TERMS)
+
+
+@pytest.mark.parametrize("seed", range(26))
+def test_a_random_game_goes_the_same_way_in_both(seed, pair_for):
+    """Honest, cheating, silent and inconsistent players, at either temperature; money compared after every move."""
+    differential_game(seed, pair_for)
+
+
+@pytest.fixture(scope="module")
+def pair_for():
+    """Courts by temperature and arity; a convicted operator's are replaced."""
+    made: dict[tuple[int, int], Both] = {}
+
+    def find(temperature: int, bits: int) -> Both:
+        key = (temperature, bits)
+        old = made.get(key)
+        if old is None or old.court.operators[old.names[OPERATOR]].convicted:
+            made[key] = both(tiny(temperature), replace(TERMS, arity_bits=bits))
+        return made[key]
+
+    return find
+
+
+def test_every_primitive_is_judged_the_same(pair):
+    """Right steps and steps with a changed value, one of each operator, straight at the judge."""
+    judge = pair.chain.judges[b"m" * 32]
+    served, random = tiny(), Random(7)
+    d, claim = served.trees.dims, served.run.claim
+    for target, position, layer in ((LAYER, 9, 0), (LAYER, 12, 2), (TOKEN, 8, 2)):
+        done = served.run.execution(target, position, layer)
+        for number, op in enumerate(done.program):
+            element = random.randrange(op.length)
+            step = random.randrange(op.steps + 1) if op.steps > 1 else 0
+            steps_root = done.steps(number, element)[0].root if op.steps > 1 else bytes(32)
+            for change in (0, 1):
+                value = int(done.vectors[number][element]) + change
+                place = Place(target, position, layer, number, element, step, value, token_step=done.token_step)
+                reader = Openings(done, place, piece=served.run.piece, token=served.run.token)
+                expected = right(d, claim, place, reader)
+                words = (target, position, layer, number, element, step, 0, done.token_step, value)
+                roots = (claim.states_root, claim.tokens_root, done.operators.root, steps_root, claim.positions, 5, 0)
+                openings = [(o.data, list(o.proof)) for o in reader.made]
+                assert pair.chain.chain.call(judge, "judge", words, roots, openings) == expected, op.name
+                for i, opening in enumerate(openings):
+                    false = (opening[0][:-1] + bytes([opening[0][-1] ^ 1]), opening[1])
+                    with pytest.raises(ChainError, match="opening root"):
+                        pair.chain.chain.call(judge, "judge", words, roots, [*openings[:i], false, *openings[i + 1 :]])
+                for others in (openings[:-1], [*openings, openings[-1]]) if openings else ():
+                    with pytest.raises(ChainError):
+                        pair.chain.chain.call(judge, "judge", words, roots, others)
+
+
+def test_calls_that_break_a_rule_are_refused_alike_and_change_nothing(pair):
+    court, chain = pair.court, pair.chain.chain
+    signed = sign_receipt(KEY, receipt_of(tiny().run))
+    root = merkle.root([receipt_leaf(signed.receipt, signed.signature)])
+    now = chain.time + 1
+    batch, bond = len(court.batches), TERMS.bond_wei
+    assert pair.do(now, OPERATOR, "commit_batch", root, 1) == ""
+    number = len(pair.court.challenges) + 1
+    commitment = challenge_hash(pair.names[FISHERMAN], batch, 0, 0, SALT)
+    opening = _opening(signed)
+    run = tiny().run
+    roots = (run.claim.states_root, run.claim.tokens_root, run.claim.seed_hash)
+    for step, (expected, sender, name, args, more) in enumerate(
+        [
+            ("size", OPERATOR, "commit_batch", (root, 0), {}),
+            ("standing", OTHER, "commit_batch", (root, 1), {}),
+            ("stake", OTHER, "register", (), {"value": 5}),
+            ("batch", CLIENT, "escrow", (batch + 9,), {"value": 5}),
+            ("", CLIENT, "escrow", (batch,), {"value": 900}),
+            ("escrow", OTHER, "escrow", (batch,), {"value": 900}),
+            ("escrow", CLIENT, "escrow", (batch,), {"value": 0}),
+            ("early", OTHER, "finalise", (batch,), {}),
+            ("void", OTHER, "refund", (batch,), {}),
+            ("bond", FISHERMAN, "challenge", (batch, commitment), {"value": bond - 1}),
+            ("", FISHERMAN, "challenge", (batch, commitment), {"value": bond}),
+            ("sender", OTHER, "open", (number,), opening),
+            ("commitment", FISHERMAN, "open", (number,), {**opening, "token": 1}),
+            ("path", FISHERMAN, "open", (number,), {**opening, "signature": bytes(65)}),
+            ("path", FISHERMAN, "open", (number,), {**opening, "path": (bytes(32),)}),
+            ("challenge", FISHERMAN, "open", (number + 1,), opening),
+            ("early", OTHER, "expire", (number,), {}),
+            ("", FISHERMAN, "open", (number,), opening),
+            ("opened", FISHERMAN, "open", (number,), opening),
+            ("sender", FISHERMAN, "move", (number, "show_roots", *roots), {}),
+            ("turn", FISHERMAN, "move", (number, "choose_kept"), {}),
+            ("roots", OPERATOR, "move", (number, "show_roots", roots[0], roots[1], bytes(32)), {}),
+            ("level", OPERATOR, "move", (number, "bisect", (bytes(32),) * 4), {}),
+            ("level", OPERATOR, "move", (number, "prove", ()), {}),
+            ("", OPERATOR, "move", (number, "show_roots", *roots), {}),
+            ("level", OPERATOR, "move", (number, "show_roots", *roots), {}),
+            ("children", OPERATOR, "move", (number, "bisect", (bytes(32),) * 3), {}),
+            ("children", OPERATOR, "move", (number, "bisect", (bytes(32),) * 4), {}),
+            ("early", OTHER, "timeout", (number,), {}),
+            ("over", OTHER, "close", (number,), {}),
+            ("reward", OTHER, "claim_reward", (number,), {}),
+            ("credit", OTHER, "withdraw", (), {}),
+            ("exit", OPERATOR, "withdraw_stake", (), {}),
+        ]
+    ):  # fmt: skip
+        assert pair.do(now + 1 + step, sender, name, *args, **more) == expected, (name, args)
+    shown = run.states.children((run.states.size - 1).bit_length(), 0, TERMS.arity_bits)
+    now += 60
+    assert pair.do(now, OPERATOR, "move", number, "bisect", shown) == ""
+    path = tuple(merkle.inclusion_proof_of_hashes(shown, 1))
+    for step, (expected, move) in enumerate(
+        [
+            ("child", ("choose", 4, shown[0], path)),
+            ("path", ("choose", 0, shown[1], path)),
+            ("path", ("choose", 1, shown[1], path[:-1])),
+            ("level", ("choose_kept",)),
+            ("level", ("element", 0, bytes(64))),
+            ("", ("choose", 1, shown[1], path)),
+        ]
+    ):
+        assert pair.do(now + 1 + step, FISHERMAN, "move", number, *move) == expected, move
+    late = now + 100 + TERMS.clock_s
+    assert pair.do(late, OPERATOR, "move", number, "bisect", shown) == "late"
+
+
+def test_an_empty_trace_convicts_at_once_on_chain():
+    """No ``TraceShape`` can say so, but calldata can."""
+    pair = both(tiny(), TERMS)
+    run = tiny().run
+    receipt = replace(receipt_of(run), trace=copy.copy(run.trace.shape))
+    object.__setattr__(receipt.trace, "positions", 0)
+    signed = sign_receipt(KEY, receipt)
+    now = pair.chain.chain.time + 1
+    root = merkle.root([receipt_leaf(signed.receipt, signed.signature)])
+    pair.chain.call(now, pair.names[OPERATOR], "commit_batch", root, 1)
+    commitment = challenge_hash(pair.names[FISHERMAN], 0, 0, 0, SALT)
+    pair.chain.call(now + 1, pair.names[FISHERMAN], "challenge", 0, commitment, value=TERMS.bond_wei)
+    pair.chain.open(now + 2, pair.names[FISHERMAN], 1, **_opening(signed))
+    convicted = pair.chain.chain.call(pair.chain.court, "operators", pair.names[OPERATOR])[4]
+    assert convicted is True
+
+
+def test_timeout_refund_reward_and_exit_in_both():
+    pair = both(tiny(), TERMS)
+    false = tampered(tiny(), replace(_strong(), delta=2**20))
+    signed = sign_receipt(KEY, receipt_of(false))
+    now = pair.chain.chain.time + 1
+    root = merkle.root([receipt_leaf(signed.receipt, signed.signature)])
+    assert pair.do(now, OPERATOR, "commit_batch", root, 1) == ""
+    assert pair.do(now + 1, CLIENT, "escrow", 0, value=4_321) == ""
+    for i, who in enumerate((FISHERMAN, OTHER)):
+        commitment = challenge_hash(pair.names[who], 0, 0, 0, SALT)
+        assert pair.do(now + 2 + i, who, "challenge", 0, commitment, value=TERMS.bond_wei) == ""
+    opening = _opening(signed)
+    assert pair.do(now + 5, OTHER, "open", 2, **opening) == ""
+    late = now + 6 + TERMS.clock_s
+    steps = [
+        ("early", OTHER, "timeout", (2,), late - 1),
+        ("", OTHER, "timeout", (2,), late),
+        ("late", FISHERMAN, "open", (1,), late + 1),
+        ("", OTHER, "close", (1,), late + 2),
+        ("", CLIENT, "refund", (0,), late + 3),
+        ("void", CLIENT, "refund", (0,), late + 4),
+        ("standing", OPERATOR, "commit_batch", (root, 1), late + 5),
+        ("early", OTHER, "pay_reward", (OPERATOR,), late + 6),
+        ("reward", FISHERMAN, "claim_reward", (1,), late + 7),
+        ("", OTHER, "pay_reward", (OPERATOR,), late + 8 + TERMS.claim_s),
+        ("", OTHER, "withdraw", (), late + 9 + TERMS.claim_s),
+        ("credit", OTHER, "withdraw", (), late + 10 + TERMS.claim_s),
+        ("", OPERATOR, "request_exit", (), late + 11 + TERMS.claim_s),
+        ("", OPERATOR, "withdraw_stake", (), late + 13 + TERMS.claim_s + TERMS.exit_s),
+        ("", OPERATOR, "withdraw", (), late + 14 + TERMS.claim_s + TERMS.exit_s),
+    ]  # fmt: skip
+    for expected, sender, name, args, when in steps:
+        more = opening if name == "open" else {}
+        assert pair.do(when, sender, name, *args, **more) == expected, name
+
+
+def _opening(signed):
+    return {
+        "index": 0, "token": 0, "salt": SALT, "receipt": signed.receipt, "signature": signed.signature, "path": (),
+    }  # fmt: skip
+
+
+def _strong():
+    from otr_paper.labs.disputes.world import random_tamper
+
+    return random_tamper(tiny(), Random(8), pr.OUTPUT)
+
+
+THIEF = """
+# pragma version 0.4.3
+interface Court:
+    def withdraw(): nonpayable
+    def register(): payable
+    def request_exit(): nonpayable
+    def withdraw_stake(): nonpayable
+court: address
+greedy: bool
+@deploy
+@payable
+def __init__(court: address, greedy: bool):
+    self.court = court
+    self.greedy = greedy
+@external
+def stake(amount: uint256):
+    extcall Court(self.court).register(value=amount)
+@external
+def leave():
+    extcall Court(self.court).request_exit()
+@external
+def unstake():
+    extcall Court(self.court).withdraw_stake()
+@external
+def take():
+    extcall Court(self.court).withdraw()
+@payable
+@external
+def __default__():
+    if msg.sender == self.court:
+        assert self.greedy, "no thanks"
+        extcall Court(self.court).withdraw()
+"""
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+def test_payouts_neither_re_enter_nor_hang_on_a_refusal(greedy, tmp_path):
+    """A contract that asks again while it is paid, and one that refuses to be paid: both stay owed."""
+    pair = both(tiny(), TERMS)
+    chain, court = pair.chain.chain, pair.chain.court
+    path = tmp_path / "thief.vy"
+    path.write_text(THIEF)
+    thief, _ = chain.deploy(compile_vyper(path), court.address, greedy)
+    chain.fund(thief.address, TERMS.least_stake_wei)
+    chain.transact(thief, "stake", TERMS.least_stake_wei)
+    chain.transact(thief, "leave")
+    chain.travel(chain.time + TERMS.exit_s + 1)
+    chain.transact(thief, "unstake")
+    before = chain.balance(court.address), chain.call(court, "credits", thief.address)
+    assert before[1] == TERMS.least_stake_wei
+    with pytest.raises(ChainError) as failure:
+        chain.transact(thief, "take")
+    assert failure.value.check == "transfer"
+    assert (chain.balance(court.address), chain.call(court, "credits", thief.address)) == before
+
+
+def test_a_sealed_arbiter_ends_a_game_on_chain(pair):
+    """A key of another TEE signs the verdict; the contract recovers it. Anyone else's signature is refused."""
+    from eth_keys import keys
+
+    arbiter_key, other = keys.PrivateKey(b"\x07" * 32), keys.PrivateKey(b"\x08" * 32)
+    chain = pair.chain.chain
+    contract, _ = chain.deploy(compile_vyper(FOLDER / "arbiter.vy"), arbiter_key.public_key.to_checksum_address())
+    statement = table.statement(3, b"t" * 32, Verdict.OPERATOR_LOSES)
+
+    def proof(key, message):
+        signature = key.sign_msg_hash(message)
+        return signature.r.to_bytes(32, "big") + signature.s.to_bytes(32, "big") + bytes([27 + signature.v])
+
+    assert chain.call(contract, "shows", statement, proof(arbiter_key, statement))
+    for false in (proof(other, statement), proof(arbiter_key, bytes(32)), b"", bytes(65)):
+        assert not chain.call(contract, "shows", statement, false)
+    pair = both(tiny(), TERMS, arbiter=lambda s, p: p == proof(arbiter_key, s), arbiter_address=contract.address,
+                chain=chain)  # fmt: skip
+    signed = sign_receipt(KEY, receipt_of(tiny().run))
+    now = chain.time + 1
+    root = merkle.root([receipt_leaf(signed.receipt, signed.signature)])
+    pair.do(now, OPERATOR, "commit_batch", root, 1)
+    commitment = challenge_hash(pair.names[FISHERMAN], 0, 0, 0, SALT)
+    pair.do(now + 1, FISHERMAN, "challenge", 0, commitment, value=TERMS.bond_wei)
+    opening = _opening(signed)
+    pair.do(now + 2, FISHERMAN, "open", 1, **opening)
+    game = pair.court.challenges[0].game
+    assert game is not None
+    good = proof(arbiter_key, table.statement(1, game.trace_root, Verdict.CHALLENGER_LOSES))
+    assert pair.arbitrate(now + 3, FISHERMAN, 1, Verdict.OPERATOR_LOSES, good) == "proof"
+    assert pair.arbitrate(now + 4, FISHERMAN, 1, Verdict.CHALLENGER_LOSES, good) == ""
+    assert pair.arbitrate(now + 5, FISHERMAN, 1, Verdict.CHALLENGER_LOSES, good) == "over"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [({"arity_bits": 0}, "arity_bits"), ({"arity_bits": 7}, "arity_bits"), ({"exit_s": 5}, "exit_s"),
+     ({"reward_bps": 10_000}, "burn"), ({"claim_s": 10}, "claim_s"), ({"bond_wei": 0}, "wei"),
+     ({"increment_s": 5_000}, "increment_s"), ({"slash_bps": 0}, "slash_bps"), ({"clock_s": 2**40}, "seconds")],
+)  # fmt: skip
+def test_unusable_terms_do_not_deploy(pair, change, reason):
+    terms = object.__new__(Terms)
+    for name, value in {**TERMS.__dict__, **change}.items():
+        object.__setattr__(terms, name, value)
+    with pytest.raises(ChainError) as failure:
+        ChainCourt(pair.chain.chain, terms, pair.chain.registrar)
+    assert failure.value.check == reason
+
+
+def test_contracts_fit_the_chain_and_the_build_is_repeatable():
+    for path in sorted(Path(FOLDER).glob("*.vy")):
+        first = compile_vyper(path)
+        assert first.runtime_bytes < 24_576, path.name  # EIP-170, immutables come on top and deploying checks them
+
+
+def test_only_the_registrar_registers_on_chain(pair):
+    with pytest.raises(MoveError) as failure:
+        pair.chain._send(pair.names[OTHER], "register_model", b"q" * 32, pair.names[OTHER], to=pair.chain.registry)
+    assert failure.value.reason == "sender"

@@ -1,0 +1,54 @@
+"""Many challengers of one honest answer: the verdict keeps its bound while the operator can send its moves in time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from otr_core import merkle
+from otr_core.dispute.court import Court, challenge_hash, receipt_leaf
+from otr_core.dispute.players import Operator
+from otr_core.poea.receipt import sign_receipt
+from otr_paper.labs.disputes.cheats import Griefer
+from otr_paper.labs.disputes.world import KEY, OPERATOR, START, TERMS, new_court, receipt_of, tiny
+from otr_paper.studies import dispute_costs
+from otr_paper.studies.crowd import Crowd, play_crowd
+
+
+def besieged(count: int, clock_s: int) -> Court:
+    served = tiny()
+    court = new_court(served, replace(TERMS, clock_s=clock_s))
+    signed = sign_receipt(KEY, receipt_of(served.run))
+    court = court.commit_batch(START, OPERATOR, merkle.root([receipt_leaf(signed.receipt, signed.signature)]), 1)
+    for number in range(1, count + 1):
+        who, salt = f"0x{number:040x}", bytes([number]) * 32
+        court = court.challenge(START, who, 0, challenge_hash(who, 0, 0, 0, salt), TERMS.bond_wei)
+        court = court.open(
+            START, who, number, index=0, token=0, salt=salt, receipt=signed.receipt, signature=signed.signature, path=()
+        )
+    return court
+
+
+def siege(count: int, clock_s: int, *, slot_s: int, stall: bool) -> Crowd:
+    court = besieged(count, clock_s)
+    seeds = Random(4)
+    return play_crowd(
+        court, range(1, count + 1), Operator(tiny().run), lambda: Griefer(Random(seeds.random())), now=START,
+        slot_s=slot_s, stall=stall,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("stall", [True, False])
+@pytest.mark.parametrize("count", [1, 5, 32])
+def test_the_last_verdict_is_within_one_game_however_many_challenge(count, stall):
+    rounds = dispute_costs.most_rounds(tiny().trees.dims, len(tiny().run.fed), TERMS.arity_bits)
+    crowd = siege(count, 12_000, slot_s=12, stall=stall)
+    assert (crowd.games, crowd.operator_lost) == (count, 0)
+    assert crowd.last_verdict_s <= dispute_costs.longest_game_s(replace(TERMS, clock_s=12_000), rounds)
+
+
+def test_an_operator_that_cannot_send_its_moves_in_time_loses():
+    """The bound's condition: the queue of one move a game must fit the clock."""
+    assert siege(12, 100, slot_s=60, stall=False).operator_lost > 0
