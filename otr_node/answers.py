@@ -16,7 +16,7 @@ LANES = {"native": "native-float32", "portable": "portable-1"}
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedAnswer:
     """An answer, what to tell about it, and the receipt file's bytes."""
 
     summary: Mapping[str, Any]
@@ -36,7 +36,7 @@ def answer_prompt(
     secret: Callable[[int], bytes],
     now: int,
     report: Callable[[str], None],
-) -> Served:
+) -> ServedAnswer:
     """Order, serve and sign one answer.
 
     Args:
@@ -58,7 +58,7 @@ def answer_prompt(
     if not 0 <= temperature <= 100:
         raise InputError(f"temperature: found {temperature}, expected 0 to 100")
     decoding = Decoding(max_tokens=max_tokens, seed=seed, temperature_milli=round(temperature * 1000))
-    model = load(project, lane=lane, device=device, folder=folder, report=report)
+    model = load_lane(project, lane=lane, device=device, folder=folder, report=report)
     prompt_tokens(model, prompt, max_tokens)
     model_id = model.manifest.model_id
     enclave = SimulatedEnclave(secret=secret(32), model_id=model_id, gpu_nonce=secret(32), issued_at=now)
@@ -84,10 +84,10 @@ def answer_prompt(
         "trace_leaves": file.receipt.trace.leaves,
         "tee": "simulated",
     }
-    return Served(summary, file.dump())
+    return ServedAnswer(summary, file.dump())
 
 
-def load(project: Project, *, lane: str, device: str, folder: Path | None, report: Callable[[str], None]) -> Any:
+def load_lane(project: Project, *, lane: str, device: str, folder: Path | None, report: Callable[[str], None]) -> Any:
     """The model of ``lane`` from ``folder`` (default: SmolLM2), weights committed.
 
     Raises:

@@ -100,7 +100,7 @@ def commit_tensors(tensors: Tensors) -> weights.WeightCommitment:
         torch.int16: "I16",
         torch.int64: "I64",
     }
-    return weights.commit(
+    return weights.commit_weights(
         weights.Tensor(
             name,
             names[value.dtype],

@@ -11,7 +11,7 @@ from typing import Any
 from otr_core.encoding import tagged_hash, tagged_json_hash
 from otr_core.errors import InputError
 from otr_core.poea.receipt import AttestedKeys
-from otr_core.poea.simulated import KIND, TEST_ROOT, replay, signer
+from otr_core.poea.simulated import KIND, TEST_ROOT, replay_log, signer
 from otr_core.poea.tee import KEYS_EVENT, MODEL_EVENT
 
 #: A simulated quote is good for one day, so that time means something here as well.
@@ -70,7 +70,7 @@ class SimulatedEnclave:
         log = [_event(MODEL_EVENT, self.model_id), _event(KEYS_EVENT, self.keys.digest)]
         quote = {
             "report_data": (self.keys.digest + self.gpu_nonce).hex(),
-            "rtmr3": replay(log).hex(),
+            "rtmr3": replay_log(log).hex(),
             "issued_at": self.issued_at,
             "expires_at": self.issued_at + LIFETIME_S,
         }

@@ -14,7 +14,7 @@ from otr_core.lane import formats as bits
 from otr_core.lane import program as pr
 from otr_core.lane.program import Dims, Kind, Matrix, Operator, Table
 from otr_core.lane.sampling import draw
-from otr_core.lane.step import LAYER, PADDING, TEMPERATURE_FACTOR, Claim, program
+from otr_core.lane.step import LAYER, PADDING, TEMPERATURE_FACTOR, TraceClaim, program
 from otr_core.merkle import Tree
 from otr_node.commitment import ModelTrees
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Inputs:
+class ProgramInputs:
     """What a program reads of the trace: int64 arrays.
 
     Attributes:
@@ -51,11 +51,11 @@ class Execution:
     """
 
     model: ModelTrees
-    claim: Claim
+    claim: TraceClaim
     target: int
     position: int
     layer: int
-    inputs: Inputs
+    inputs: ProgramInputs
     token_step: int = 0
     alter: Alter | None = None
     vectors: list[np.ndarray] = field(init=False)

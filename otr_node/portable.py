@@ -77,7 +77,7 @@ class PortableModel:
         return PortableSession(self)
 
     def choose(self, logits: np.ndarray, decoding: Decoding, step: int) -> int:
-        return choose(logits, decoding, step)
+        return choose_exact(logits, decoding, step)
 
     def configuration(self) -> dict[str, Any]:
         """Nothing but the lane: no other fact changes a bit."""
@@ -330,7 +330,7 @@ class PortableSession:
         recorder.absorb(0, first - pad, _int32_bytes(rows), _int32_bytes(keys), _int32_bytes(values))
 
 
-def choose(logits: np.ndarray, decoding: Decoding, step: int) -> int:
+def choose_exact(logits: np.ndarray, decoding: Decoding, step: int) -> int:
     """Next token from integer logits (LOGIT fraction bits): the first largest, or drawn by seed; integers throughout.
 
     Weights are 2^−x of the distance to the largest logit over the temperature, in token-id order.

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 from otr_core.lane import program as pr
 from otr_core.lane.sampling import Decoding
-from otr_core.lane.step import LAYER, Claim
+from otr_core.lane.step import LAYER, TraceClaim
 from otr_core.merkle import Tree
 from otr_core.poea.trace import LayerState, StateKeeper, Trace, TraceRecorder, salts, token_leaf
 from otr_node.commitment import ModelTrees
-from otr_node.execution import Execution, Inputs
+from otr_node.execution import Execution, ProgramInputs
 from otr_node.portable import PortableModel, PortableSession
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ class _TamperedSession(PortableSession):
         if layer != self._tamper.layer or begin != self._tamper.position:
             return result
         earlier = [store[layer][0, :, :begin].transpose(0, 1).flatten(1) for store in (self._keys, self._values)]
-        inputs = Inputs(*(tensor.long().numpy() for tensor in (stream, *earlier)))
-        claim = Claim(b"", b"", b"", 0, 0, 0)  # a layer's values depend on none of it
+        inputs = ProgramInputs(*(tensor.long().numpy() for tensor in (stream, *earlier)))
+        claim = TraceClaim(b"", b"", b"", 0, 0, 0)  # a layer's values depend on none of it
         done = Execution(self._trees, claim, LAYER, begin, layer, inputs, alter=self._tamper).vectors
         kv = self._trees.dims.kv
         for store, row in ((self._keys, done[pr.KEY]), (self._values, done[pr.QKV][-kv:])):
@@ -152,10 +152,10 @@ class Run:
         return Tree([sha256(b"\x00" + leaf).digest() for leaf in self.trace.tokens])
 
     @property
-    def claim(self) -> Claim:
+    def claim(self) -> TraceClaim:
         """What this run would be claimed as."""
         trace, decoding = self.trace, self.decoding
-        return Claim(
+        return TraceClaim(
             trace.states_root, trace.tokens_root, trace.seed_hash, trace.shape.positions, decoding.seed,
             decoding.temperature_milli,
         )  # fmt: skip
@@ -192,7 +192,8 @@ class Run:
         mine = at is not None and target == LAYER and (at.position, at.layer) == (position, layer)
         step = max(position + 1 - len(self.prompt_ids), 0)
         return Execution(
-            self.trees, self.claim, target, position, layer, Inputs(stream, keys, values), step, at if mine else None
+            self.trees, self.claim, target, position, layer, ProgramInputs(stream, keys, values), step,
+            at if mine else None,
         )  # fmt: skip
 
     def piece(self, position: int, layer: int, piece: int) -> tuple[bytes, list[bytes]]:

@@ -13,7 +13,7 @@ from otr_core.spotcheck import prover
 from otr_core.spotcheck.registry import Block, Registry
 from otr_core.spotcheck.rows import CommittedRows, commit_rows
 from otr_core.spotcheck.units import Layout, Unit, rows_of
-from otr_core.spotcheck.verify import Challenge, Response, answer, open_unit
+from otr_core.spotcheck.verify import Response, SpotCheckChallenge, answer, open_unit
 from otr_node.generate import Answer, rebuild_operators, rebuild_states
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Operator:
+class CheckedOperator:
     """An operator who kept an answer's tokens and the trace's secret seed, and runs the answer again when asked.
 
     Attributes:
@@ -74,7 +74,7 @@ class Operator:
             self._states = rebuild_states(self.model, self.answer, wanted)
         return self._states[position, layer]
 
-    def respond(self, challenge: Challenge, committed: CommittedRows) -> Response:
+    def respond(self, challenge: SpotCheckChallenge, committed: CommittedRows) -> Response:
         """The honest answer to a challenge.
 
         Raises:
@@ -110,7 +110,7 @@ def register(
     spent = 0.0
     for name, own in by_circuit.items():
         vectors = [weights_of(layout, model, Unit(0, *block)).flatten().tolist() for block in own]
-        found, run = prover.commit(circuits[name], vectors)
+        found, run = prover.commit_vectors(circuits[name], vectors)
         points |= dict(zip(own, found, strict=True))
         spent += run.cpu_s
     return Registry({block: points[block] for block in chosen}), spent

@@ -18,7 +18,7 @@ from otr_core.attestation.bundle import Bundle
 from otr_core.attestation.chain import VENDOR_ROOTS, TrustRoots, VerifiedCache, as_utc, stamp
 from otr_core.attestation.claims import Claim, ClaimLog, Source, Status
 from otr_core.attestation.cpu import appraise_cpu
-from otr_core.attestation.nvidia import DeviceAppraisal, Inputs, appraise_device
+from otr_core.attestation.nvidia import DeviceAppraisal, DeviceInputs, appraise_device
 from otr_core.attestation.policy import Policy
 from otr_core.encoding import canonical_json
 from otr_core.errors import InputError
@@ -191,7 +191,7 @@ def _check_devices(
     reports = [device.report for device in bundle.devices]
     versions = {("driver", (one.driver_version or "").upper()) for one in reports}
     versions |= {("vbios", one.vbios_version or "") for one in reports}
-    given = Inputs(policy, as_of, nonce, bundle.rims, bundle.ocsp, registered, cache, roots, frozenset(versions))
+    given = DeviceInputs(policy, as_of, nonce, bundle.rims, bundle.ocsp, registered, cache, roots, frozenset(versions))
     results = []
     counts = {"gpu": 0, "switch": 0}
     for device in bundle.devices:

@@ -33,7 +33,7 @@ from otr_core.attestation.claims import CHECKS, ClaimLog, Source
 from otr_core.attestation.ocsp import OcspResponse, revocation
 from otr_core.attestation.policy import Policy
 from otr_core.attestation.report import Report, field_name, parse_report
-from otr_core.attestation.rim import CoverageRow, GoldenValue, Rim, coverage
+from otr_core.attestation.rim import CoverageRow, GoldenValue, Rim, rim_coverage
 
 __all__ = ["Device", "DeviceAppraisal", "appraise_device", "certified_fwids", "parse_report"]
 
@@ -92,7 +92,7 @@ class DeviceAppraisal:
 
 
 @dataclass(frozen=True)
-class Inputs:
+class DeviceInputs:
     """What a device is appraised with: everything that is not its own evidence."""
 
     policy: Policy
@@ -106,7 +106,7 @@ class Inputs:
     versions: frozenset[tuple[str, str]] = frozenset()  # (kind, version) run by any device of the bundle
 
 
-def appraise_device(device: Device, subject: str, log: ClaimLog, given: Inputs) -> DeviceAppraisal:
+def appraise_device(device: Device, subject: str, log: ClaimLog, given: DeviceInputs) -> DeviceAppraisal:
     """Append all claims about ``device`` to ``log``; see the module for the list."""
     report, chain = device.report, device.chain
     # 1
@@ -139,7 +139,7 @@ def appraise_device(device: Device, subject: str, log: ClaimLog, given: Inputs) 
         if values is not None:
             golden[kind] = values
     # 9
-    rows = coverage(report, golden) if golden else ()
+    rows = rim_coverage(report, golden) if golden else ()
     _check_coverage(rows, golden, device, log)
     return DeviceAppraisal(subject, facts(device), rows)
 
@@ -173,7 +173,7 @@ def _pdis(report: Report) -> list[str]:
     return sorted({pdi for pdi in found if pdi.strip("0")})
 
 
-def _check_chain(device: Device, log: ClaimLog, given: Inputs) -> bool:
+def _check_chain(device: Device, log: ClaimLog, given: DeviceInputs) -> bool:
     """Claims on the device chain; returns whether all of them are asserted."""
     chain, raw = device.chain, chains.der(device.chain)
     problem = chains.length_problem(chain, CHAIN_LENGTH)
@@ -248,7 +248,7 @@ def _sha384_digests(data: bytes, depth: int = 8) -> Iterator[bytes]:
         at += length
 
 
-def _check_nonces(device: Device, log: ClaimLog, given: Inputs) -> None:
+def _check_nonces(device: Device, log: ClaimLog, given: DeviceInputs) -> None:
     found = device.report.nonce
     if given.nonce is None:
         log.unknown(["nonce"], "no expected nonce was given: the report may be a replay")
@@ -264,7 +264,7 @@ def _check_nonces(device: Device, log: ClaimLog, given: Inputs) -> None:
         log.judge("stated_nonce", problem, "written nonce is the signed one", Source.OPERATOR, device.report.raw)
 
 
-def _check_policy(device: Device, log: ClaimLog, given: Inputs) -> None:
+def _check_policy(device: Device, log: ClaimLog, given: DeviceInputs) -> None:
     report, policy = device.report, given.policy
     versions = (
         ("driver", policy.gpu_drivers, report.driver_version),
@@ -306,14 +306,14 @@ def admit(
         log.judge(check, None, f"platform {identity} is admitted", Source.HARDWARE)
 
 
-def _check_revocation(check: str, chain: Chain, positions: Sequence[int], log: ClaimLog, given: Inputs) -> None:
+def _check_revocation(check: str, chain: Chain, positions: Sequence[int], log: ClaimLog, given: DeviceInputs) -> None:
     status, reason, used = revocation(
         chain, positions, given.ocsp, given.as_of, given.policy.ocsp_max_staleness_s, given.cache
     )
     log.add(check, status, Source.COLLATERAL, reason, used or None)
 
 
-def _check_rim(kind: str, device: Device, log: ClaimLog, given: Inputs) -> Sequence[GoldenValue] | None:
+def _check_rim(kind: str, device: Device, log: ClaimLog, given: DeviceInputs) -> Sequence[GoldenValue] | None:
     """Claims on the manifest of ``kind``; returns its signed golden values, or None if there are none to compare."""
     report = device.report
     version = report.driver_version if kind == "driver" else report.vbios_version
@@ -345,7 +345,7 @@ def _check_rim(kind: str, device: Device, log: ClaimLog, given: Inputs) -> Seque
     if not any(value.active for value in golden):
         log.unknown([f"measurements.{kind}"], "the manifest has no signed active golden value")
         return None
-    rows = [row for row in coverage(report, {kind: golden}) if row.kind == kind]
+    rows = [row for row in rim_coverage(report, {kind: golden}) if row.kind == kind]
     wrong = [row for row in rows if row.result not in ("matched", "alternative")]
     problem = None
     if wrong:
@@ -356,7 +356,7 @@ def _check_rim(kind: str, device: Device, log: ClaimLog, given: Inputs) -> Seque
     return golden
 
 
-def _rim_problem(rim: Rim, given: Inputs) -> str | None:
+def _rim_problem(rim: Rim, given: DeviceInputs) -> str | None:
     return (
         chains.validity_problem(rim.chain, given.as_of)
         or rim.chain_problem(given.roots.rim, given.cache)

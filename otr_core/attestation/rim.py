@@ -247,7 +247,7 @@ MEANINGS = {
 }
 
 
-def coverage(report: Report, golden: Mapping[str, Iterable[GoldenValue]]) -> tuple[CoverageRow, ...]:
+def rim_coverage(report: Report, golden: Mapping[str, Iterable[GoldenValue]]) -> tuple[CoverageRow, ...]:
     """Compare runtime measurements with the active golden values of each manifest, by kind.
 
     Every index of the report or of an active golden value gets at least one row; an index that is active in two

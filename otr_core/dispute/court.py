@@ -22,8 +22,8 @@ from typing import Any
 
 from otr_core import merkle
 from otr_core.dispute import game as table
-from otr_core.dispute.game import Game, Model, Turn, Verdict
-from otr_core.dispute.records import BASIS, MOST_RECEIPTS, Batch, Challenge, Key, Operator, Status, Terms
+from otr_core.dispute.game import Game, RegisteredModel, Turn, Verdict
+from otr_core.dispute.records import BASIS, MOST_RECEIPTS, Batch, Challenge, ChallengeStatus, Key, StakedOperator, Terms
 from otr_core.errors import MoveError, ProofError, ReceiptError
 from otr_core.poea.receipt import Receipt, recover_signer
 
@@ -38,8 +38,8 @@ class Court:
     terms: Terms
     registrar: str
     arbiter: Arbiter | None = None
-    operators: Mapping[str, Operator] = field(default_factory=dict)
-    models: Mapping[bytes, Model] = field(default_factory=dict)
+    operators: Mapping[str, StakedOperator] = field(default_factory=dict)
+    models: Mapping[bytes, RegisteredModel] = field(default_factory=dict)
     keys: Mapping[bytes, Key] = field(default_factory=dict)
     batches: tuple[Batch, ...] = ()
     challenges: tuple[Challenge, ...] = ()
@@ -50,7 +50,7 @@ class Court:
 
     def register(self, now: int, sender: str, value: int) -> Court:
         """Stake, or add to a stake."""
-        old = self.operators.get(sender, Operator(0))
+        old = self.operators.get(sender, StakedOperator(0))
         if old.convicted or old.exit_at:
             raise MoveError("standing", "convicted or leaving", "a new or standing operator")
         new = replace(old, stake_wei=old.stake_wei + value)
@@ -58,7 +58,7 @@ class Court:
             raise MoveError("stake", new.stake_wei, self.terms.least_stake_wei)
         return self._operator(sender, new)
 
-    def register_model(self, sender: str, model_id: bytes, model: Model) -> Court:
+    def register_model(self, sender: str, model_id: bytes, model: RegisteredModel) -> Court:
         """Name a model that may be served, with what its disputes are judged by."""
         self._registrar(sender)
         return replace(self, models={**self.models, model_id: model})
@@ -72,7 +72,7 @@ class Court:
 
     def commit_batch(self, now: int, sender: str, root: bytes, size: int) -> Court:
         """Commit to a batch of ``size`` receipts; its number is the count of batches before it."""
-        operator = self.operators.get(sender, Operator(0))
+        operator = self.operators.get(sender, StakedOperator(0))
         if operator.convicted or operator.exit_at or operator.stake_wei < self.terms.least_stake_wei:
             raise MoveError("standing", "no stake, convicted or leaving", "a standing operator")
         if not 1 <= size <= MOST_RECEIPTS:
@@ -163,7 +163,7 @@ class Court:
         """Say which answer is challenged and show its receipt. A receipt that no registered key of the operator has
         signed for that model convicts at once; against an operator already convicted the challenge is moot, but may
         still claim the reward if it was the earliest."""
-        challenge = self._challenge(number, Status.COMMITTED)
+        challenge = self._challenge(number, ChallengeStatus.COMMITTED)
         batch = self.batches[challenge.batch]
         if sender != challenge.challenger:
             raise MoveError("sender", sender, challenge.challenger)
@@ -178,19 +178,24 @@ class Court:
             raise MoveError("path", error, "a receipt of the batch") from error
         challenge = replace(challenge, index=index, opened=True)
         if self.operators[batch.operator].convicted:
-            return self._end(number, challenge, Status.MOOT)
+            return self._end(number, challenge, ChallengeStatus.MOOT)
         if not self._vouched(batch.operator, receipt, signature):
             return self._convict(now, number, challenge)
         clock = self.terms.clock_s
         started = table.start(receipt, self.models[receipt.model_id], self.terms.arity_bits, token)
         challenge = replace(
-            challenge, status=Status.OPEN, game=started, operator_left_s=clock, challenger_left_s=clock, last_time=now
+            challenge,
+            status=ChallengeStatus.OPEN,
+            game=started,
+            operator_left_s=clock,
+            challenger_left_s=clock,
+            last_time=now,
         )
         return self._set_challenge(number, challenge)
 
     def expire(self, now: int, number: int) -> Court:
         """End a challenge that was not opened in time; its bond is lost."""
-        challenge = self._challenge(number, Status.COMMITTED)
+        challenge = self._challenge(number, ChallengeStatus.COMMITTED)
         if now <= challenge.time + self.terms.reveal_s:
             raise MoveError("early", now, challenge.time + self.terms.reveal_s)
         return self._acquit(number, challenge)
@@ -234,9 +239,9 @@ class Court:
             raise MoveError("challenge", number, f"1 to {len(self.challenges)}")
         challenge = self.challenges[number - 1]
         operator = self.operators[self.batches[challenge.batch].operator]
-        if challenge.status not in (Status.COMMITTED, Status.OPEN) or not operator.convicted:
+        if challenge.status not in (ChallengeStatus.COMMITTED, ChallengeStatus.OPEN) or not operator.convicted:
             raise MoveError("over", challenge.status.name, "a game whose operator is convicted")
-        return self._end(number, challenge, Status.MOOT)
+        return self._end(number, challenge, ChallengeStatus.MOOT)
 
     def claim_reward(self, now: int, number: int) -> Court:
         """Say that a challenge about the convicted answer was committed to before the best one so far."""
@@ -246,7 +251,7 @@ class Court:
         name = self.batches[challenge.batch].operator
         operator = self.operators[name]
         same = (challenge.batch, challenge.index) == (operator.convicted_batch, operator.convicted_index)
-        if not (operator.reward_wei and challenge.opened and same) or challenge.status == Status.LOST:
+        if not (operator.reward_wei and challenge.opened and same) or challenge.status == ChallengeStatus.LOST:
             raise MoveError("reward", "none, or another answer", "an open challenge about the convicted answer")
         if now > operator.claims_until:
             raise MoveError("late", now, operator.claims_until)
@@ -269,7 +274,11 @@ class Court:
         """All the money the court must hold: stakes, rewards, payments, bonds, credits and what is burnt."""
         stakes = sum(o.stake_wei + o.reward_wei for o in self.operators.values())
         payments = sum(b.payment_wei for b in self.batches if not b.closed)
-        bonds = sum(self.terms.bond_wei for c in self.challenges if c.status in (Status.COMMITTED, Status.OPEN))
+        bonds = sum(
+            self.terms.bond_wei
+            for c in self.challenges
+            if c.status in (ChallengeStatus.COMMITTED, ChallengeStatus.OPEN)
+        )
         return stakes + payments + bonds + sum(self.credits.values()) + self.burnt_wei
 
     # --- inside
@@ -325,27 +334,27 @@ class Court:
             ),
         )  # fmt: skip
         court = replace(court, burnt_wei=court.burnt_wei + slashed - reward)
-        return court._end(number, challenge, Status.WON)
+        return court._end(number, challenge, ChallengeStatus.WON)
 
     def _acquit(self, number: int, challenge: Challenge) -> Court:
         batch, bond = self.batches[challenge.batch], self.terms.bond_wei
         compensation = bond * self.terms.compensation_bps // BASIS
         court = replace(self, burnt_wei=self.burnt_wei + bond - compensation)._credit(batch.operator, compensation)
-        return court._end(number, challenge, Status.LOST)
+        return court._end(number, challenge, ChallengeStatus.LOST)
 
-    def _end(self, number: int, challenge: Challenge, status: Status) -> Court:
+    def _end(self, number: int, challenge: Challenge, status: ChallengeStatus) -> Court:
         batch = self.batches[challenge.batch]
         operator = self.operators[batch.operator]
         court = self._set_challenge(number, replace(challenge, status=status))
         court = court._set_batch(challenge.batch, replace(batch, open_games=batch.open_games - 1))
         court = court._operator(batch.operator, replace(operator, open_games=operator.open_games - 1))
-        return court if status == Status.LOST else court._credit(challenge.challenger, self.terms.bond_wei)
+        return court if status == ChallengeStatus.LOST else court._credit(challenge.challenger, self.terms.bond_wei)
 
     def _registrar(self, sender: str) -> None:
         if sender != self.registrar:
             raise MoveError("sender", sender, self.registrar)
 
-    def _known(self, sender: str) -> Operator:
+    def _known(self, sender: str) -> StakedOperator:
         if sender not in self.operators:
             raise MoveError("standing", "unknown", "a registered operator")
         return self.operators[sender]
@@ -355,22 +364,22 @@ class Court:
             raise MoveError("batch", batch, f"below {len(self.batches)}")
         return self.batches[batch]
 
-    def _challenge(self, number: int, status: Status) -> Challenge:
+    def _challenge(self, number: int, status: ChallengeStatus) -> Challenge:
         if not 1 <= number <= len(self.challenges):
             raise MoveError("challenge", number, f"1 to {len(self.challenges)}")
         challenge = self.challenges[number - 1]
         if challenge.status != status:
-            raise MoveError("over" if status == Status.OPEN else "opened", challenge.status.name, status.name)
+            raise MoveError("over" if status == ChallengeStatus.OPEN else "opened", challenge.status.name, status.name)
         return challenge
 
     def _game(self, number: int) -> tuple[Challenge, Game]:
-        challenge = self._challenge(number, Status.OPEN)
+        challenge = self._challenge(number, ChallengeStatus.OPEN)
         if self.operators[self.batches[challenge.batch].operator].convicted:
             raise MoveError("moot", "convicted operator", "a standing one; close the game")
         assert challenge.game is not None
         return challenge, challenge.game
 
-    def _operator(self, name: str, operator: Operator) -> Court:
+    def _operator(self, name: str, operator: StakedOperator) -> Court:
         return replace(self, operators={**self.operators, name: operator})
 
     def _set_batch(self, number: int, batch: Batch) -> Court:

@@ -35,7 +35,7 @@ from otr_core.dispute.judge import Opening
 from otr_core.errors import MoveError, ProofError
 from otr_core.lane import program as pr
 from otr_core.lane.program import Dims, Operator
-from otr_core.lane.step import LAYER, TOKEN, Claim, Place, program
+from otr_core.lane.step import LAYER, TOKEN, Place, TraceClaim, program
 from otr_core.poea.receipt import Receipt
 from otr_core.poea.trace import GIVEN, SALT_BYTES, salts
 from otr_core.poea.trace import seed_hash as hash_of_seed
@@ -72,7 +72,7 @@ class Verdict(IntEnum):
 
 
 @dataclass(frozen=True)
-class Model:
+class RegisteredModel:
     """What the court knows of a registered model: dimensions and the roots of its weights and tables."""
 
     dims: Dims
@@ -95,8 +95,8 @@ class Game:
     """
 
     trace_root: bytes
-    claim: Claim
-    model: Model
+    claim: TraceClaim
+    model: RegisteredModel
     arity_bits: int
     target: int
     leaf: int
@@ -138,7 +138,7 @@ class Game:
         )  # fmt: skip
 
 
-def start(receipt: Receipt, model: Model, arity_bits: int, token: int) -> Game:
+def start(receipt: Receipt, model: RegisteredModel, arity_bits: int, token: int) -> Game:
     """A dispute about the trace of a receipt (``token`` 0), or about the choice of token number ``token``.
 
     Raises:
@@ -150,7 +150,7 @@ def start(receipt: Receipt, model: Model, arity_bits: int, token: int) -> Game:
     if not 0 <= token <= positions:
         raise MoveError("token", token, f"0 to {positions}")
     decoding = receipt.decoding
-    claim = Claim(NOTHING, NOTHING, NOTHING, positions, decoding.seed, decoding.temperature_milli)
+    claim = TraceClaim(NOTHING, NOTHING, NOTHING, positions, decoding.seed, decoding.temperature_milli)
     return Game(
         receipt.trace_root, claim, model, arity_bits, TOKEN if token else LAYER, token, Level.CLAIM, Turn.OPERATOR,
         NOTHING, 0, 0, 1,

@@ -16,7 +16,7 @@ from otr_core import merkle
 from otr_core.errors import MoveError, ProofError
 from otr_core.lane import program as pr
 from otr_core.lane.program import Dims, Matrix, Table
-from otr_core.lane.step import Claim, Place, program, right
+from otr_core.lane.step import Place, TraceClaim, program, right
 from otr_core.poea.trace import SALT_BYTES
 
 
@@ -47,7 +47,7 @@ def climb(data_hash: bytes, index: int, size: int, proof: Sequence[bytes], used:
     return data_hash, used
 
 
-class Verifier:
+class OpeningsReader:
     """Answers from openings, in order; each must lead to a root of the claim.
 
     Args:
@@ -60,7 +60,7 @@ class Verifier:
     def __init__(
         self,
         d: Dims,
-        claim: Claim,
+        claim: TraceClaim,
         place: Place,
         openings: Sequence[Opening],
         *,
@@ -137,13 +137,13 @@ class Verifier:
         return opening.data
 
 
-def verdict(d: Dims, claim: Claim, place: Place, openings: Sequence[Opening], **roots: bytes) -> bool:
+def verdict(d: Dims, claim: TraceClaim, place: Place, openings: Sequence[Opening], **roots: bytes) -> bool:
     """``right`` on openings.
 
     Raises:
         MoveError: an opening is missing, superfluous or not under its root; nothing is judged then.
     """
-    reader = Verifier(d, claim, place, openings, **roots)
+    reader = OpeningsReader(d, claim, place, openings, **roots)
     try:
         result = right(d, claim, place, reader)
     except ProofError as error:

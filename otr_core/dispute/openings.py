@@ -12,7 +12,7 @@ from typing import Protocol
 from otr_core import merkle
 from otr_core.dispute.judge import Opening
 from otr_core.lane.program import Dims, Matrix, Operator, Table
-from otr_core.lane.step import Claim, Place
+from otr_core.lane.step import Place, TraceClaim
 from otr_core.poea.trace import Trace
 
 
@@ -51,7 +51,7 @@ class OwnRun(Protocol):
     @property
     def seed(self) -> bytes: ...
     @property
-    def claim(self) -> Claim: ...
+    def claim(self) -> TraceClaim: ...
     @property
     def trace(self) -> Trace: ...
     @property

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from otr_core.dispute.court import Court, challenge_hash, receipt_leaf
 from otr_core.dispute.game import Game, Turn
 from otr_core.dispute.players import Move
-from otr_core.dispute.records import Status
+from otr_core.dispute.records import ChallengeStatus
 from otr_core.errors import MoveError
 from otr_core.poea.receipt import Receipt
 
@@ -66,7 +66,7 @@ def play(
     """
     log: list[Step] = []
     shown: Move = ()
-    while court.challenges[number - 1].status == Status.OPEN:
+    while court.challenges[number - 1].status == ChallengeStatus.OPEN:
         challenge = court.challenges[number - 1]
         game = challenge.game
         assert game is not None

@@ -21,7 +21,7 @@ Move = tuple[Any, ...]
 
 
 @dataclass
-class Operator:
+class HonestOperator:
     """Answers every question from its own run, honest or not."""
 
     run: OwnRun
@@ -82,14 +82,14 @@ class Operator:
 
 
 @dataclass
-class Challenger:
+class HonestChallenger:
     """Compares everything shown with its own honest run, and points at the first thing that differs."""
 
     run: OwnRun
 
     @cached_property
-    def _as_operator(self) -> Operator:
-        return Operator(self.run)
+    def _as_operator(self) -> HonestOperator:
+        return HonestOperator(self.run)
 
     def differs(self, trace_root: bytes) -> bool:
         """Whether a claimed trace is another than this run's."""

@@ -12,7 +12,7 @@ BASIS = 10_000
 MOST_RECEIPTS = 2**32
 
 
-class Status(IntEnum):
+class ChallengeStatus(IntEnum):
     """Where a challenge stands."""
 
     COMMITTED = 1
@@ -68,7 +68,7 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class Operator:
+class StakedOperator:
     """An operator's stake and standing; ``reward_wei`` waits for the earliest right challenge, ``best_game`` so far."""
 
     stake_wei: int
@@ -105,7 +105,7 @@ class Challenge:
     batch: int
     commitment: bytes
     time: int
-    status: Status = Status.COMMITTED
+    status: ChallengeStatus = ChallengeStatus.COMMITTED
     index: int = 0
     opened: bool = False
     game: Game | None = None

@@ -36,12 +36,12 @@ from otr_core.economics.incentives import (
     self_report_loss,
 )
 from otr_core.economics.inspections import first_check_probability, inspection_value
-from otr_core.economics.model import Answer, Bond, Flow, Market, Watch, play, threshold
+from otr_core.economics.model import AnswerValue, Bond, Flow, Market, Watch, play_strategies, threshold
 from otr_core.economics.rates import Rate, best_rate, optimal_rho, rates_by_value
 from otr_core.economics.scenarios import Limits, Scenario
 
 __all__ = [
-    "Answer",
+    "AnswerValue",
     "Bond",
     "Equilibrium",
     "Flow",
@@ -84,7 +84,7 @@ __all__ = [
     "outage_cost",
     "outcome",
     "outcomes",
-    "play",
+    "play_strategies",
     "rates_by_value",
     "safe_value",
     "self_report_loss",

@@ -15,7 +15,7 @@ from otr_core.economics import quantities as q
 from otr_core.economics.bursts import break_profit
 from otr_core.economics.detection import gated_detection, undetected_cheats
 from otr_core.economics.incentives import self_report_loss
-from otr_core.economics.model import Answer, Bond, Watch
+from otr_core.economics.model import AnswerValue, Bond, Watch
 from otr_core.errors import ParameterError
 
 RATIONAL = "rational, no break"
@@ -52,7 +52,7 @@ class Outcome:
 def outcome(
     adversary: str,
     *,
-    answer: Answer,
+    answer: AnswerValue,
     bond: Bond,
     watch: Watch,
     someone_checks: float,
@@ -109,7 +109,7 @@ def outcome(
 
 def outcomes(
     *,
-    answer: Answer,
+    answer: AnswerValue,
     bond: Bond,
     watch: Watch,
     someone_checks: float,

@@ -31,7 +31,7 @@ def _check(values: object, **special: Any) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class AnswerValue:
     """One query: its price v, what computing it honestly (c_H) and cheating (c_L) costs, what a cheat earns outside."""
 
     price_usd: float
@@ -141,12 +141,12 @@ class Flow:
         return float(in_flight(queries_per_s=self.queries_per_s, delay_s=self.patch_s))
 
 
-def threshold(answer: Answer, bond: Bond) -> float:
+def threshold(answer: AnswerValue, bond: Bond) -> float:
     """tau of an answer behind a bond."""
     return float(deterrence_threshold(gain_usd=answer.gain_usd, price_usd=answer.price_usd, **bond.slash))
 
 
-def play(answer: Answer, bond: Bond, watch: Watch) -> Equilibrium:
+def play_strategies(answer: AnswerValue, bond: Bond, watch: Watch) -> Equilibrium:
     """The equilibrium of the game these parameters describe."""
     return equilibrium(
         gain_usd=answer.gain_usd,
@@ -163,7 +163,7 @@ def play(answer: Answer, bond: Bond, watch: Watch) -> Equilibrium:
     )
 
 
-Part = TypeVar("Part", Answer, Bond, Watch, Market, Flow)
+Part = TypeVar("Part", AnswerValue, Bond, Watch, Market, Flow)
 
 
 def build(part: type[Part], values: Mapping[str, Any]) -> Part:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from otr_core.economics import quantities as q
-from otr_core.economics.model import Answer, Bond, Flow, Market, Watch, build
+from otr_core.economics.model import AnswerValue, Bond, Flow, Market, Watch, build
 from otr_core.errors import InputError, MissingDataError, ParameterError
 
 
@@ -57,7 +57,7 @@ class Scenario:
     name: str
     title: str
     about: str
-    answer: Answer
+    answer: AnswerValue
     bond: Bond
     watch: Watch
     market: Market
@@ -67,7 +67,7 @@ class Scenario:
 
 
 _PARTS: dict[str, Any] = {
-    "answer": Answer,
+    "answer": AnswerValue,
     "bond": Bond,
     "watch": Watch,
     "market": Market,

@@ -48,7 +48,7 @@ def draw(seed: int, step: int) -> int:
     return int.from_bytes(tagged_hash("sample", struct.pack("<QQ", seed, step))[:8], "little") >> 11
 
 
-def choose(logits: np.ndarray, decoding: Decoding, step: int) -> int:
+def choose_token(logits: np.ndarray, decoding: Decoding, step: int) -> int:
     """Next token id from fp logits, shape (vocab,): the first largest, or by inverse transform in token-id order.
 
     Probabilities are float64 softmax at the temperature. The draw is exact; the probabilities are as portable as the

@@ -29,7 +29,7 @@ TEMPERATURE_FACTOR = round(bits.LOG2E * 1000 * 2**20)
 
 
 @dataclass(frozen=True)
-class Claim:
+class TraceClaim:
     """What the disputed receipt commits to, as far as a step depends on it."""
 
     states_root: bytes
@@ -95,7 +95,7 @@ def saturate(x: int, bound: int) -> int:
     return max(-bound, min(bound, x))
 
 
-def right(d: Dims, claim: Claim, place: Place, read: Reader) -> bool:
+def right(d: Dims, claim: TraceClaim, place: Place, read: Reader) -> bool:
     """Whether the step at ``place`` is computed rightly from the values ``read`` gives."""
     operators = program(d, place.target, place.position, claim.temperature_milli)
     if place.operator == len(operators):
@@ -158,7 +158,7 @@ def _key_or_value(d: Dims, place: Place, row: int, at: int, group: int, read: Re
 
 
 def _accumulate(
-    d: Dims, claim: Claim, place: Place, operator: Operator, step: int, before: tuple[int, int], read: Reader
+    d: Dims, claim: TraceClaim, place: Place, operator: Operator, step: int, before: tuple[int, int], read: Reader
 ) -> tuple[int, int]:
     """The accumulator after ``step``; (value, 0), but for the choices, which carry an index too."""
     kind, element, t = operator.kind, place.element, d.tile
@@ -205,7 +205,7 @@ def _accumulate(
     return _at_once(d, claim, place, kind, read), 0
 
 
-def _at_once(d: Dims, claim: Claim, place: Place, kind: Kind, read: Reader) -> int:
+def _at_once(d: Dims, claim: TraceClaim, place: Place, kind: Kind, read: Reader) -> int:
     """The value of an element that needs no accumulation."""
     e, t = place.element, d.tile
     if kind == Kind.COPY:

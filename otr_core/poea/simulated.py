@@ -45,7 +45,7 @@ def appraise_simulated(evidence: Mapping[str, Any], policy: EvidencePolicy, as_o
         register = from_hex(quote["rtmr3"], length=48, what="rtmr3")
         gpu_nonce = from_hex(gpu_report["nonce"], length=32, what="GPU nonce")
         begin, end = int(quote["issued_at"]), int(quote["expires_at"])
-        replayed = replay(log)
+        replayed = replay_log(log)
     except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
         raise ReceiptError("appraisal", f"unreadable evidence ({error})", "quote, gpu_report and event_log") from error
     if not begin <= as_of < end:
@@ -59,7 +59,7 @@ def appraise_simulated(evidence: Mapping[str, Any], policy: EvidencePolicy, as_o
     return TeeClaims(report_data, gpu_nonce, model, simulated=True)
 
 
-def replay(log: Sequence[Mapping[str, Any]]) -> bytes:
+def replay_log(log: Sequence[Mapping[str, Any]]) -> bytes:
     """48-byte register after extending each event's digest: R ← SHA-384(R ‖ digest), from zero.
 
     An event's digest is SHA-384(type, u32 LE ‖ ":" ‖ name ‖ ":" ‖ payload), as dstack forms it, and is computed here,

@@ -160,7 +160,7 @@ class TraceRecorder:
                 for row, size in zip(rows, sizes, strict=True):
                     end = (at + 1) * size
                     pieces += [row[k : min(k + PIECE_BYTES, end)] for k in range(at * size, end, PIECE_BYTES)]
-                own.append(leaf(self._seed, position + j, layer + i, pieces))
+                own.append(state_leaf(self._seed, position + j, layer + i, pieces))
 
     def finish(self, token_ids: Sequence[int] = (), prompt_tokens: int = 0) -> Trace:
         """The trace of everything absorbed.
@@ -217,7 +217,7 @@ def seed_hash(seed: bytes) -> bytes:
     return sha256(b"otr/1/trace-seed" + seed).digest()
 
 
-def leaf(seed: bytes, position: int, layer: int, pieces: Sequence[bytes]) -> bytes:
+def state_leaf(seed: bytes, position: int, layer: int, pieces: Sequence[bytes]) -> bytes:
     """32-byte content of one trace leaf: the RFC 6962 root over the salted pieces."""
     own = salts(seed, position, layer, len(pieces))
     return merkle.root_of_hashes(
@@ -237,7 +237,7 @@ def token_leaf(seed: bytes, at: int, token: int, step: int) -> bytes:
 
 
 @dataclass(frozen=True)
-class Opening:
+class PieceOpening:
     """One piece of one leaf, with the salts and hashes that tie it to a trace root and nothing about any other piece.
 
     Attributes:
@@ -259,7 +259,7 @@ class Opening:
     beside: tuple[bytes, bytes]
 
 
-def open_piece(trace: Trace, seed: bytes, position: int, layer: int, piece: int, state: LayerState) -> Opening:
+def open_piece(trace: Trace, seed: bytes, position: int, layer: int, piece: int, state: LayerState) -> PieceOpening:
     """Open one piece of leaf (``position``, ``layer``), whose state was rebuilt by running the answer again.
 
     Raises:
@@ -269,7 +269,7 @@ def open_piece(trace: Trace, seed: bytes, position: int, layer: int, piece: int,
     pieces = state.pieces()
     own = salts(seed, position, layer, len(pieces))
     salted = [salt + content for salt, content in zip(own, pieces, strict=True)]
-    return Opening(
+    return PieceOpening(
         position,
         layer,
         piece,
@@ -289,12 +289,12 @@ def check_state(trace: Trace, seed: bytes, position: int, layer: int, state: Lay
         ProofError: it is not, or there is no such leaf.
     """
     index = _leaf_index(trace.shape, position, layer)
-    if leaf(seed, position, layer, state.pieces()) != trace.leaves[index]:
+    if state_leaf(seed, position, layer, state.pieces()) != trace.leaves[index]:
         raise ProofError(f"leaf ({position}, {layer}): the rebuilt state is not the committed one")
     return index
 
 
-def verify_opening(root: bytes, shape: TraceShape, opening: Opening) -> None:
+def verify_opening(root: bytes, shape: TraceShape, opening: PieceOpening) -> None:
     """Check an opened piece against a trace root.
 
     Raises:

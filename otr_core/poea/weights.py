@@ -64,7 +64,7 @@ def chunk_header(name: str, dtype: str, shape: tuple[int, ...], chunk: int, chun
     return struct.pack("<I", len(text)) + text
 
 
-def commit(
+def commit_weights(
     tensors: Iterable[Tensor],
     *,
     known: Mapping[str, list[bytes]] | None = None,
@@ -193,7 +193,7 @@ def read_tensors(folder: Path) -> Iterator[Tensor]:
 
 def commit_folder(folder: Path, *, tied: bool) -> WeightCommitment:
     """``commit`` over a checkpoint folder; with ``tied``, an ``lm_head.weight`` beside the embedding is left out."""
-    return commit(tensor for tensor in read_tensors(folder) if not (tied and tensor.name == "lm_head.weight"))
+    return commit_weights(tensor for tensor in read_tensors(folder) if not (tied and tensor.name == "lm_head.weight"))
 
 
 def commit_resumable(folder: Path, journal: Path, *, tied: bool) -> WeightCommitment:
@@ -214,7 +214,7 @@ def commit_resumable(folder: Path, journal: Path, *, tied: bool) -> WeightCommit
             stream.write(json.dumps(line) + "\n")
             stream.flush()
 
-        return commit(tensors, known=known, on_tensor=done)
+        return commit_weights(tensors, known=known, on_tensor=done)
 
 
 def _read_journal(journal: Path, stamp: list[list[Any]]) -> dict[str, list[bytes]]:

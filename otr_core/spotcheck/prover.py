@@ -43,7 +43,7 @@ _TIMEOUT_S = 900
 
 
 @dataclass(frozen=True)
-class Run:
+class ChildRun:
     """What a step gave and took: CPU seconds of its process, its peak memory in MB."""
 
     value: Any
@@ -51,7 +51,7 @@ class Run:
     peak_mb: float
 
 
-def call(op: str, *, memory_mb: int | None = None, timeout_s: float = _TIMEOUT_S, **arguments: Any) -> Run:
+def call(op: str, *, memory_mb: int | None = None, timeout_s: float = _TIMEOUT_S, **arguments: Any) -> ChildRun:
     """One step in a child process.
 
     Args:
@@ -77,7 +77,7 @@ def call(op: str, *, memory_mb: int | None = None, timeout_s: float = _TIMEOUT_S
         answer = json.loads(result.read_text())
     if "error" in answer:
         raise ProverError(f"{op}: {answer['error']}")
-    return Run(answer["value"], answer["cpu_s"], answer["peak_mb"])
+    return ChildRun(answer["value"], answer["cpu_s"], answer["peak_mb"])
 
 
 @dataclass(frozen=True)
@@ -303,7 +303,7 @@ def read_proof(document: Mapping[str, Any]) -> Proof:
 
 def write_witness(
     circuit: Circuit, statement: Statement, path: Path, *, memory_mb: int | None = None
-) -> tuple[int, Run]:
+) -> tuple[int, ChildRun]:
     """Run the circuit on a statement; returns the violation and what it took.
 
     Raises:
@@ -326,7 +326,7 @@ def write_witness(
 
 def prove_witness(
     circuit: Circuit, witness: Path, violation: int, *, memory_mb: int | None = None
-) -> tuple[Proof, Run]:
+) -> tuple[Proof, ChildRun]:
     """A proof for a witness file, not verified yet (the library proves forged witnesses without a word)."""
     with tempfile.TemporaryDirectory() as folder:
         proof = Path(folder) / "proof.json"
@@ -335,7 +335,9 @@ def prove_witness(
         return Proof(bytes(json.loads(proof.read_text())["proof"]), violation), done
 
 
-def prove(circuit: Circuit, statement: Statement, *, memory_mb: int | None = None) -> tuple[Proof, dict[str, Run]]:
+def prove_unit(
+    circuit: Circuit, statement: Statement, *, memory_mb: int | None = None
+) -> tuple[Proof, dict[str, ChildRun]]:
     """Witness, proof and a verification of it, with what each took.
 
     Raises:
@@ -376,7 +378,7 @@ def contract_calldata(proof: Proof) -> bytes:
     return bytes.fromhex(done.value)
 
 
-def verify(circuit: Circuit, proof: Proof) -> Run:
+def verify(circuit: Circuit, proof: Proof) -> ChildRun:
     """Whether a proof holds for its public output; ``value`` is a bool. Reads proof bytes and instance only."""
     if not 0 <= proof.violation < FIELD:
         raise InputError(f"proof: violation found {proof.violation}, expected a field element")
@@ -387,7 +389,7 @@ def verify(circuit: Circuit, proof: Proof) -> Run:
                     srs=str(circuit.srs))  # fmt: skip
 
 
-def commit(circuit: Circuit, vectors: Sequence[Sequence[int]]) -> tuple[list[tuple[bytes, ...]], Run]:
+def commit_vectors(circuit: Circuit, vectors: Sequence[Sequence[int]]) -> tuple[list[tuple[bytes, ...]], ChildRun]:
     """KZG points of vectors of integers as the circuit's columns hold them: one point per column filled."""
     done = call("commit", vectors=[[felt(v) for v in vector] for vector in vectors], vk=circuit.path("vk.key"),
                 settings=circuit.path("settings.json"), srs=str(circuit.srs))  # fmt: skip

@@ -20,7 +20,7 @@ to dispute for one saturated value of an honest run."""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class QueryOutcome:
     """How a query that convicted nobody ended.
 
     Attributes:
@@ -33,7 +33,7 @@ class Outcome:
     disputed: bool
 
 
-def examine(units: int, check: Callable[[int], None], redraws: int = REDRAWS) -> Outcome:
+def examine(units: int, check: Callable[[int], None], redraws: int = REDRAWS) -> QueryOutcome:
     """Draw and check units until ``units`` of them are decided, or too many cannot be.
 
     Args:
@@ -53,5 +53,5 @@ def examine(units: int, check: Callable[[int], None], redraws: int = REDRAWS) ->
             inconclusive.append(number)
         number += 1
         if len(inconclusive) > redraws:
-            return Outcome(number, tuple(inconclusive), True)
-    return Outcome(number, tuple(inconclusive), False)
+            return QueryOutcome(number, tuple(inconclusive), True)
+    return QueryOutcome(number, tuple(inconclusive), False)

@@ -49,10 +49,10 @@ class Registry:
         return Registered(block, self.points[block], index, tuple(merkle.inclusion_proof(self._leaves(), index)))
 
     def _leaves(self) -> list[bytes]:
-        return [leaf(block, points) for block, points in self.points.items()]
+        return [registry_leaf(block, points) for block, points in self.points.items()]
 
 
-def leaf(block: Block, points: tuple[bytes, ...]) -> bytes:
+def registry_leaf(block: Block, points: tuple[bytes, ...]) -> bytes:
     """Content of one registry leaf: which block, and its points."""
     return canonical_json(list(block)) + b"".join(points)
 
@@ -63,6 +63,6 @@ def verify_entry(root: bytes, size: int, entry: Registered) -> tuple[bytes, ...]
     Raises:
         ProofError: it is not there.
     """
-    hashed = merkle.leaf_hash(leaf(entry.block, entry.points))
+    hashed = merkle.leaf_hash(registry_leaf(entry.block, entry.points))
     merkle.verify_inclusion(root, hashed, entry.index, size, entry.proof)
     return entry.points

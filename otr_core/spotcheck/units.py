@@ -31,7 +31,7 @@ SMALL, LARGE = 8 * 576, 64 * 576
 
 
 @dataclass(frozen=True)
-class Matrix:
+class MatrixOperator:
     """A matrix operator: y = W·x rounded by ``shift`` bits.
 
     Attributes:
@@ -69,18 +69,18 @@ class Layout:
     weights: int = SMALL
 
     @property
-    def matrices(self) -> dict[str, Matrix]:
+    def matrices(self) -> dict[str, MatrixOperator]:
         a = self.architecture
         q, kv = a.heads * a.head_dim, a.kv_heads * a.head_dim
         attention, mlp = NORMED + WEIGHT - HEAD, NORMED + WEIGHT - GATE
         table = (
-            Matrix("q", "qkv", 0, q, a.hidden, attention, "attention.normed"),
-            Matrix("k", "qkv", q, kv, a.hidden, attention, "attention.normed"),
-            Matrix("v", "qkv", q + kv, kv, a.hidden, attention, "attention.normed"),
-            Matrix("o", "o", 0, a.hidden, q, HEAD + WEIGHT - RESIDUAL, "attention.mixed"),
-            Matrix("gate", "gate_up", 0, a.intermediate, a.hidden, mlp, "mlp.normed"),
-            Matrix("up", "gate_up", a.intermediate, a.intermediate, a.hidden, mlp, "mlp.normed"),
-            Matrix("down", "down", 0, a.hidden, a.intermediate, MLP + WEIGHT - RESIDUAL, "mlp.product"),
+            MatrixOperator("q", "qkv", 0, q, a.hidden, attention, "attention.normed"),
+            MatrixOperator("k", "qkv", q, kv, a.hidden, attention, "attention.normed"),
+            MatrixOperator("v", "qkv", q + kv, kv, a.hidden, attention, "attention.normed"),
+            MatrixOperator("o", "o", 0, a.hidden, q, HEAD + WEIGHT - RESIDUAL, "attention.mixed"),
+            MatrixOperator("gate", "gate_up", 0, a.intermediate, a.hidden, mlp, "mlp.normed"),
+            MatrixOperator("up", "gate_up", a.intermediate, a.intermediate, a.hidden, mlp, "mlp.normed"),
+            MatrixOperator("down", "down", 0, a.hidden, a.intermediate, MLP + WEIGHT - RESIDUAL, "mlp.product"),
         )
         return {matrix.name: matrix for matrix in table}
 
@@ -92,7 +92,7 @@ class Layout:
                   "product": -(-a.intermediate // PRODUCT_BLOCK)}  # fmt: skip
         return {m.name: m.rows // self.block_rows(m) for m in self.matrices.values()} | opened
 
-    def block_rows(self, matrix: Matrix) -> int:
+    def block_rows(self, matrix: MatrixOperator) -> int:
         """Rows of a block: the most that divide the matrix and keep to ``weights``."""
         most = max(1, self.weights // matrix.columns)
         return next(rows for rows in range(min(most, matrix.rows), 0, -1) if matrix.rows % rows == 0)
@@ -167,7 +167,7 @@ def rows_of(layout: Layout, operators: Mapping[str, np.ndarray], input_row: np.n
     return split | {name: operators[name] for name in (*same, "output")}
 
 
-def statement(layout: Layout, unit: Unit, weights: np.ndarray, values: Mapping[str, np.ndarray]) -> Statement:
+def unit_statement(layout: Layout, unit: Unit, weights: np.ndarray, values: Mapping[str, np.ndarray]) -> Statement:
     """The statement a matrix unit's proof is about.
 
     Args:

@@ -23,7 +23,7 @@ from otr_core.poea.trace import (
     PIECE_BYTES,
     SALT_BYTES,
     LayerState,
-    Opening,
+    PieceOpening,
     Trace,
     TraceShape,
     open_piece,
@@ -31,7 +31,7 @@ from otr_core.poea.trace import (
 )
 from otr_core.spotcheck import opened, prover, selection
 from otr_core.spotcheck.rows import CommittedRows, Piece, read_rows
-from otr_core.spotcheck.units import Layout, Unit, needed_rows, statement
+from otr_core.spotcheck.units import Layout, Unit, needed_rows, unit_statement
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +48,7 @@ State = Callable[[int, int], LayerState]
 
 
 @dataclass(frozen=True)
-class Challenge:
+class SpotCheckChallenge:
     """What both sides know before the answer.
 
     Attributes:
@@ -97,7 +97,7 @@ class Response:
     unit: Unit
     tree_root: bytes
     pieces: tuple[Piece, ...]
-    leaves: tuple[Opening, ...]
+    leaves: tuple[PieceOpening, ...]
     circuit: str = ""
     proof: prover.Proof | None = None
     token: TokenOpening | None = None
@@ -150,7 +150,7 @@ def open_unit(
     return Response(unit, rows.tree_root, rows.open(needed_rows(layout, unit)), leaves, token=token)
 
 
-def opened_token(challenge: Challenge, unit: Unit, opening: TokenOpening | None) -> int:
+def opened_token(challenge: SpotCheckChallenge, unit: Unit, opening: TokenOpening | None) -> int:
     """The token id fed at the unit's position.
 
     Raises:
@@ -170,7 +170,7 @@ def opened_token(challenge: Challenge, unit: Unit, opening: TokenOpening | None)
 
 
 def opened_values(
-    layout: Layout, challenge: Challenge, response: Response, embedding: Embedding
+    layout: Layout, challenge: SpotCheckChallenge, response: Response, embedding: Embedding
 ) -> dict[str, np.ndarray]:
     """The unit's values out of an answer, each checked against what was committed: rows, then leaves, then the token.
 
@@ -251,7 +251,7 @@ class Verifier:
     saturation: tuple[int, ...]
     embedding: Embedding
 
-    def verify(self, challenge: Challenge, response: Response) -> None:
+    def verify(self, challenge: SpotCheckChallenge, response: Response) -> None:
         """Accept an answer or say why not.
 
         1 the unit is the one drawn; 2 the opened rows are the committed ones; 3 the opened leaf pieces, and in layer
@@ -276,7 +276,7 @@ class Verifier:
                 raise SpotCheckError("operator", f"{len(wrong)} of {len(result)} values of {name}", "all as recomputed")
             return
         # 5
-        said = statement(self.layout, unit, _no_weights(), values)
+        said = unit_statement(self.layout, unit, _no_weights(), values)
         circuit = self.circuits[self.layout.shape(unit.operator).name]
         if response.circuit != circuit.shape.name or response.proof is None:
             raise SpotCheckError("circuit", response.circuit or "no proof", circuit.shape.name)
@@ -287,7 +287,7 @@ class Verifier:
         if response.proof.violation != 0:
             raise SpotCheckError("violation", response.proof.violation, 0)
         # 8, 9, 10
-        (x, y), _ = prover.commit(circuit, [said.activations.tolist(), said.outputs.tolist()])
+        (x, y), _ = prover.commit_vectors(circuit, [said.activations.tolist(), said.outputs.tolist()])
         weights = self.registered(unit.layer, unit.operator, unit.block)
         at = 0
         for name, points in (("weights", weights), ("activations", x), ("outputs", y)):
@@ -301,7 +301,7 @@ def answer(
     layout: Layout,
     circuits: Mapping[str, prover.Circuit],
     opening: Response,
-    challenge: Challenge,
+    challenge: SpotCheckChallenge,
     weights: np.ndarray,
     embedding: Embedding,
 ) -> Response:
@@ -316,11 +316,11 @@ def answer(
     """
     values = opened_values(layout, challenge, opening, embedding)
     try:
-        said = statement(layout, opening.unit, weights, values)
+        said = unit_statement(layout, opening.unit, weights, values)
     except InconclusiveError:
         return opening
     circuit = circuits[layout.shape(opening.unit.operator).name]
-    proof, _ = prover.prove(circuit, said)
+    proof, _ = prover.prove_unit(circuit, said)
     return replace(opening, circuit=circuit.shape.name, proof=proof)
 
 

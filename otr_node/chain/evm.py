@@ -38,7 +38,7 @@ class Contract:
 
 
 @dataclass(frozen=True)
-class Event:
+class LogEntry:
     """A decoded log entry: the event's name and its arguments by name."""
 
     name: str
@@ -51,7 +51,7 @@ class TxReceipt:
 
     gas: int
     calldata_bytes: int
-    events: tuple[Event, ...]
+    events: tuple[LogEntry, ...]
     block_time: int
 
 
@@ -212,7 +212,7 @@ def _call_data(entry: Mapping[str, Any], args: Sequence[Any]) -> bytes:
     return bytes(keccak(text=signature))[:4] + _encode(entry["inputs"], args)
 
 
-def _event(contract: Contract | None, log: Mapping[str, Any]) -> Event | None:
+def _event(contract: Contract | None, log: Mapping[str, Any]) -> LogEntry | None:
     from eth_abi import decode
     from eth_utils import keccak
 
@@ -226,7 +226,7 @@ def _event(contract: Contract | None, log: Mapping[str, Any]) -> Event | None:
             topics = [bytes.fromhex(t[2:]) for t in log["topics"][1:]]
             args = {i["name"]: decode([_type(i)], t)[0] for i, t in zip(indexed, topics, strict=True)}
             values = decode([_type(i) for i in plain], bytes.fromhex(log["data"][2:]))
-            return Event(str(entry["name"]), args | dict(zip((i["name"] for i in plain), values, strict=True)))
+            return LogEntry(str(entry["name"]), args | dict(zip((i["name"] for i in plain), values, strict=True)))
     return None
 
 

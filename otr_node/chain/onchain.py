@@ -15,7 +15,7 @@ from otr_core.dispute.openings import CommittedModel
 from otr_core.dispute.records import Key, Terms
 from otr_core.errors import ChainError, MoveError
 from otr_core.lane.program import Dims
-from otr_core.lane.step import Claim
+from otr_core.lane.step import TraceClaim
 from otr_core.poea.receipt import Receipt, domain_separator, type_hash
 from otr_node.chain.evm import Chain, Contract, TxReceipt, compile_vyper
 
@@ -97,7 +97,7 @@ class ChainCourt:
         words = tuple(receipt.typed_values().values())
         return self.call(now, sender, "open", number, index, token, salt, words, signature, list(path))
 
-    def move(self, now: int, sender: str, number: int, claim: Claim, name: str, *args: Any) -> TxReceipt:
+    def move(self, now: int, sender: str, number: int, claim: TraceClaim, name: str, *args: Any) -> TxReceipt:
         """As ``Court.move``; ``claim`` is the game's, which the contract holds only the hash of."""
         return self.call(now, sender, name, number, *_arguments(claim, name, args))
 
@@ -138,7 +138,7 @@ def dims_words(d: Dims) -> list[int]:
     ]  # fmt: skip
 
 
-def _claim(claim: Claim) -> tuple[Any, ...]:
+def _claim(claim: TraceClaim) -> tuple[Any, ...]:
     return (
         claim.states_root, claim.tokens_root, claim.seed_hash, claim.positions, claim.seed, claim.temperature_milli,
     )  # fmt: skip
@@ -148,7 +148,7 @@ def _openings(openings: Sequence[Opening]) -> list[tuple[bytes, list[bytes]]]:
     return [(opening.data, list(opening.proof)) for opening in openings]
 
 
-def _arguments(claim: Claim, name: str, args: Sequence[Any]) -> list[Any]:
+def _arguments(claim: TraceClaim, name: str, args: Sequence[Any]) -> list[Any]:
     """A move's arguments as the contract takes them, with the claim where it needs it."""
     plain = [list(arg) if isinstance(arg, tuple) else arg for arg in args]
     if name == "show_roots":

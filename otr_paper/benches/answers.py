@@ -13,7 +13,7 @@ from typing import Any
 from otr_core.encoding import from_hex
 from otr_core.errors import DataError, InputError, ReceiptError
 from otr_core.files import read_input, write_text
-from otr_node.answers import load
+from otr_node.answers import load_lane
 from otr_node.models import model_folder
 from otr_node.project import Project
 from otr_paper.store.results import Card, read_result, this_machine, versions, write_result
@@ -99,7 +99,7 @@ def verify_file(
     }
 
 
-def judge(file: Any, *, policy: EvidencePolicy, as_of: int, job: Any, seen: Any = ()) -> tuple[str, str, str]:
+def judge_receipt(file: Any, *, policy: EvidencePolicy, as_of: int, job: Any, seen: Any = ()) -> tuple[str, str, str]:
     """Verdict, failed check and reason of one receipt, for a table; ("accepted", "", "") when it passes."""
     from otr_core.poea import verify_receipt
 
@@ -140,7 +140,7 @@ def record_machine(
     from otr_node.hardware import LocalHardware
     from otr_paper.benches.machine import RecordPlan, record
 
-    model = load(project, lane=lane, device=device, folder=folder, report=report)
+    model = load_lane(project, lane=lane, device=device, folder=folder, report=report)
     plan = RecordPlan(RECORD_PROMPTS, max_tokens, repeats, secret(32), secret(64), secret(32))
     payload = record(model, plan, LocalHardware(device), report=report)
     card = Card(
@@ -179,10 +179,10 @@ def attack_rows(project: Project, *, fresh: bool, report: Callable[[str], None])
     """The attack table: group, attack, caught_by, detail; carried out again on the real model when ``fresh``."""
     if not fresh:
         return list(read_result(project.results, ATTACKS)[1]["rows"])
-    from otr_paper.labs.receipts import run_attacks
+    from otr_paper.labs.receipts import run_receipt_attacks
 
     with tempfile.TemporaryDirectory(prefix="otr-") as work:
-        rows = run_attacks(model_folder(project, report=report), Path(work), **ATTACK_SETTINGS)
+        rows = run_receipt_attacks(model_folder(project, report=report), Path(work), **ATTACK_SETTINGS)
     return [asdict(row) for row in rows]
 
 

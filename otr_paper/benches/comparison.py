@@ -24,7 +24,7 @@ from otr_core.spotcheck import selection
 from otr_core.spotcheck.beacon import verify_round
 from otr_core.spotcheck.selection import SHARES
 from otr_core.spotcheck.units import Layout, Unit
-from otr_core.spotcheck.verify import Challenge, Verifier
+from otr_core.spotcheck.verify import SpotCheckChallenge, Verifier
 from otr_node.commitment import commit_model
 from otr_node.enclave import SimulatedEnclave
 from otr_node.generate import Answer, generate
@@ -33,11 +33,11 @@ from otr_node.portable import PortableModel, load_portable
 from otr_node.project import Project
 from otr_node.run import Run, Tamper
 from otr_node.serve import open_query, sign_answer, trace_seed
-from otr_node.spotchecks import Operator, embedding, weights_of
+from otr_node.spotchecks import CheckedOperator, embedding, weights_of
 from otr_paper.benches.disputes import TERMS, Scene
 from otr_paper.benches.spotchecks import circuits_of, load_beacon
 from otr_paper.claims import published
-from otr_paper.claims.trilemma import FRAUDS, Inputs
+from otr_paper.claims.trilemma import FRAUDS, TrilemmaInputs
 from otr_paper.labs.variants import requantised
 from otr_paper.poq.questions import Question, is_right, words
 from otr_paper.store.results import read_result
@@ -73,7 +73,7 @@ class Clock:
 
 
 @dataclass
-class Case:
+class ComparedAnswer:
     """One question as ordered (sealed) and answered honestly, with a receipt.
 
     Attributes:
@@ -92,7 +92,7 @@ class Case:
     runs: dict[tuple[int, ...], Run] = field(default_factory=dict)
 
 
-def read_inputs(project: Project) -> Inputs:
+def read_inputs(project: Project) -> TrilemmaInputs:
     """The stored measurements of this checkout that the four systems are judged by.
 
     Raises:
@@ -103,7 +103,7 @@ def read_inputs(project: Project) -> Inputs:
         for name in (RESULT, "proof_cost", "spot_detection", "disputes", "spot_onchain", "spot_honest")
     }
     moves = stored["disputes"]["disputes"][0]["moves"]
-    return Inputs(
+    return TrilemmaInputs(
         payload=stored[RESULT],
         proofs=stored["proof_cost"]["rows"],
         detection=stored["spot_detection"]["rows"],
@@ -112,7 +112,7 @@ def read_inputs(project: Project) -> Inputs:
         verify_gas=max(row["verify_gas"] for row in stored["spot_onchain"]["rows"]),
         unit_bytes=stored["spot_honest"]["proof_bytes"],
         window_s=TERMS.window_s,
-        slot_s=published.load(project.data).number("hw.ethereum_slot", "s"),
+        slot_s=published.load_published(project.data).number("hw.ethereum_slot", "s"),
         round_s=load_beacon(project)[0]["period"],
         rho=RHO,
         units=UNITS,
@@ -154,7 +154,7 @@ class Comparison:
 
         return load_embedder(judge_folder(self.project))
 
-    def honest(self, question: Question, number: int) -> Case:
+    def honest(self, question: Question, number: int) -> ComparedAnswer:
         """Order, answer in the lane with a trace, sign; CPU seconds of each go to the case's clock."""
         clock, model = Clock(), self.model
         enclave = self._enclave(number, model.manifest.model_id)
@@ -168,12 +168,12 @@ class Comparison:
         if number < COSTED:
             clock("answer without trace", lambda: generate(model, question.prompt, self.decoding))
         file = clock("sign", lambda: sign_answer(enclave, model, job, query, answer, reply_to))
-        return Case(question, enclave, job, query, seed, reply_to, answer, file, clock)
+        return ComparedAnswer(question, enclave, job, query, seed, reply_to, answer, file, clock)
 
     def _enclave(self, number: int, measured: bytes) -> SimulatedEnclave:
         return SimulatedEnclave(_derive("enclave", number), measured, _derive("gpu", number), NOW)
 
-    def lies(self, case: Case, other: Case, number: int) -> dict[str, Answer]:
+    def lies(self, case: ComparedAnswer, other: ComparedAnswer, number: int) -> dict[str, Answer]:
         """The false answer of every fraud, as a broken TEE would sign it.
 
         Args:
@@ -196,7 +196,7 @@ class Comparison:
         found["another answer replayed"] = replace(other.answer, prompt_ids=answer.prompt_ids)
         return {name: found[name] for name in FRAUDS}
 
-    def _false_tokens(self, case: Case) -> tuple[int, ...]:
+    def _false_tokens(self, case: ComparedAnswer) -> tuple[int, ...]:
         """The answer's tokens with the true value exchanged for another of its kind; where the answer does not name
         it, with the last token exchanged."""
         question, answer = case.question, case.answer
@@ -208,7 +208,7 @@ class Comparison:
             return (*ids, answer.token_ids[-1]) if answer.finish == "stop" else tuple(ids)
         return (*answer.token_ids[:-1], (answer.token_ids[-1] + 1) % self.trees.dims.vocab)
 
-    def receipt_check(self, case: Case, file: ReceiptFile) -> str:
+    def receipt_check(self, case: ComparedAnswer, file: ReceiptFile) -> str:
         """Name of the check that rejects ``file``, "" if none does."""
         try:
             verify_receipt(file, policy=SimpleNamespace(allow_simulated=True), as_of=NOW + 60, job=case.job)
@@ -216,7 +216,9 @@ class Comparison:
             return error.check
         return ""
 
-    def working(self, case: Case, other: Case, name: str, lie: Answer, signed: ReceiptFile, number: int) -> str:
+    def working(
+        self, case: ComparedAnswer, other: ComparedAnswer, name: str, lie: Answer, signed: ReceiptFile, number: int
+    ) -> str:
         """What the receipt's checks say when the TEE works: it measures what is loaded, and signs nothing else; what an
         operator changes, it changes outside."""
         if name in self.cheap:
@@ -232,7 +234,7 @@ class Comparison:
             return self.receipt_check(case, replace(case.file, response=signed.response))
         return self.receipt_check(case, other.file)
 
-    def _renamed(self, case: Case, own: ReceiptFile, enclave: SimulatedEnclave) -> ReceiptFile:
+    def _renamed(self, case: ComparedAnswer, own: ReceiptFile, enclave: SimulatedEnclave) -> ReceiptFile:
         """A cheap model's receipt with the ordered model's name on it, signed again by the enclave's own key."""
         from eth_keys import keys
 
@@ -240,14 +242,14 @@ class Comparison:
         signed = sign_receipt(keys.PrivateKey(enclave.signing_key), receipt)
         return replace(own, job=case.job, model=self.model.manifest, receipt=signed.receipt, signature=signed.signature)
 
-    def _run(self, case: Case, token_ids: tuple[int, ...]) -> Run:
+    def _run(self, case: ComparedAnswer, token_ids: tuple[int, ...]) -> Run:
         if token_ids not in case.runs:
             case.runs[token_ids] = Run(
                 self.model, self.trees, case.answer.prompt_ids, token_ids, case.seed, self.decoding
             )
         return case.runs[token_ids]
 
-    def re_executed(self, case: Case, claimed: Answer) -> str:
+    def re_executed(self, case: ComparedAnswer, claimed: Answer) -> str:
         """What a fisherman finds who runs the ordered model on the ordered prompt and the claimed tokens: "" if all is
         as claimed, "trace" if another root, "token" if a token that the model would not have chosen."""
         if claimed.token_ids not in case.runs:
@@ -258,7 +260,7 @@ class Comparison:
             return "trace"
         return "token" if run.wrong_token else ""
 
-    def row(self, case: Case, other: Case, number: int) -> dict[str, Any]:
+    def row(self, case: ComparedAnswer, other: ComparedAnswer, number: int) -> dict[str, Any]:
         """One question under every check but the judges': what is stored of it."""
         verdict = case.clock("verify", lambda: self.receipt_check(case, case.file))
         honest_run = self.re_executed(case, case.answer)
@@ -351,14 +353,16 @@ class Comparison:
         layout, clock, scene = Layout(self.model.architecture), Clock(), self.scene
         circuits = circuits_of(self.project, layout)
         answer = generate(operator_model, self._first_prompt, self.decoding, trace_seed=scene.secret)
-        operator = Operator(operator_model, answer, scene.secret, layout, circuits)
+        operator = CheckedOperator(operator_model, answer, scene.secret, layout, circuits)
         chain, recorded = load_beacon(self.project)
         first, second = (verify_round(chain, number, signature) for number, signature in sorted(recorded.items())[:2])
         position, layer = selection.draw_place(first, operator.trace.root, 0, operator.trace.shape)
         rows = clock("rows again", lambda: operator.rows(position, layer))
         committed = operator.commit(rows, position, layer)
         drawn = (
-            Challenge(operator.trace.root, operator.trace.shape, position, layer, committed.root, second, n, SHARES)
+            SpotCheckChallenge(
+                operator.trace.root, operator.trace.shape, position, layer, committed.root, second, n, SHARES
+            )
             for n in range(100)
         )
         # the first of the drawn units that is a matrix: one that needs a proof
@@ -388,7 +392,7 @@ class Comparison:
 
         def registered(layer: int, operator: str, block: int) -> tuple[bytes, ...]:
             vector = weights_of(layout, self.model, Unit(0, layer, operator, block)).flatten().tolist()
-            return tuple(prover.commit(circuits[layout.shape(operator).name], [vector])[0][0])
+            return tuple(prover.commit_vectors(circuits[layout.shape(operator).name], [vector])[0][0])
 
         embed = partial(embedding, self.model)
         return Verifier(layout, circuits, registered, self.model.bounds.saturation, embed)

@@ -13,9 +13,9 @@ from eth_keys import keys as eth_keys
 
 from otr_core import merkle
 from otr_core.dispute.court import Court, challenge_hash, receipt_leaf
-from otr_core.dispute.game import Model
+from otr_core.dispute.game import RegisteredModel
 from otr_core.dispute.play import Step, play
-from otr_core.dispute.players import Challenger, Operator
+from otr_core.dispute.players import HonestChallenger, HonestOperator
 from otr_core.dispute.records import Key, Terms
 from otr_core.errors import ChainError, InputError
 from otr_core.lane import program as pr
@@ -85,9 +85,9 @@ class Scene:
         raise InputError(f"operator {operator}, element {element}: found no change that reaches the trace")
 
     @property
-    def registered(self) -> Model:
+    def registered(self) -> RegisteredModel:
         """What the court knows of the model."""
-        return Model(self.trees.dims, self.trees.weights_root, self.trees.tables_root)
+        return RegisteredModel(self.trees.dims, self.trees.weights_root, self.trees.tables_root)
 
     def _receipt(self, run: Run) -> tuple[Receipt, bytes, Key]:
         """A receipt as a broken TEE signs it for whatever was run, and the TEE's registered key (of nobody yet)."""
@@ -147,7 +147,7 @@ class Scene:
 
         honest = self.run(token_ids=false.token_ids)
         before = false.inferences
-        court, log = play(court, 1, Operator(false), Challenger(honest), now=now + 3, observe=observe)
+        court, log = play(court, 1, HonestOperator(false), HonestChallenger(honest), now=now + 3, observe=observe)
         game = court.challenges[0].game
         assert game is not None
         moves = [
@@ -207,7 +207,13 @@ class Scene:
             )
         numbers = range(1, challengers + 1)
         return play_crowd(
-            court, numbers, Operator(self.honest), lambda: Griefer(Random(seed)), now=3, slot_s=slot_s, stall=stall
+            court,
+            numbers,
+            HonestOperator(self.honest),
+            lambda: Griefer(Random(seed)),
+            now=3,
+            slot_s=slot_s,
+            stall=stall,
         )
 
 

@@ -12,7 +12,7 @@ from otr_paper.store.results import read_result
 RESULT = "attestation_cases"
 
 
-def evidence(project: Project) -> dict[str, bytes]:
+def recorded_evidence(project: Project) -> dict[str, bytes]:
     """All files of ``attestation.evidence.EVIDENCE`` by name.
 
     Raises:
@@ -28,14 +28,14 @@ def evidence(project: Project) -> dict[str, bytes]:
 
 def rows(found: dict[str, bytes]) -> dict[str, Any]:
     """Verdicts, claims matrix, verdict over time, windows and attacks, appraised now."""
-    from otr_paper.labs.attestation import cases, run_attacks
+    from otr_paper.labs.attestation import cases, run_evidence_attacks
 
     return {
         "verdicts": cases.verdicts(found),
         "matrix": cases.matrix(found),
         "calendar": cases.calendar(found, cases.months()),
         "windows": cases.windows(found),
-        "attacks": run_attacks(found),
+        "attacks": run_evidence_attacks(found),
     }
 
 
@@ -49,7 +49,7 @@ def appraised(project: Project) -> tuple[dict[str, Any], str]:
     """
     _, stored = read_result(project.results, RESULT)
     try:
-        now = rows(evidence(project))
+        now = rows(recorded_evidence(project))
     except MissingDataError as error:
         return stored, f"stored appraisals ({error})"
     if changed := [name for name, value in now.items() if value != stored[name]]:

@@ -47,10 +47,10 @@ def trace(project: Project, name: str) -> Requests:
 def stand_in(project: Project, name: str) -> Requests:
     """Requests drawn from the trace's summary, which ships with the project; the same ones every time."""
     _known(name)
-    return summary.draw(read_result(project.results, stored.SUMMARIES)[1][name], _SUMMARY_SEED)
+    return summary.draw_requests(read_result(project.results, stored.SUMMARIES)[1][name], _SUMMARY_SEED)
 
 
-def measurements(project: Project, cited: published.Published) -> inputs.Measurements:
+def stored_measurements(project: Project, cited: published.Published) -> inputs.Measurements:
     """What this project measured, from its stored runs."""
     return inputs.measurements(cited, {name: read_result(project.results, name)[1] for name in inputs.RUNS})
 
@@ -58,13 +58,15 @@ def measurements(project: Project, cited: published.Published) -> inputs.Measure
 def small_run(project: Project) -> list[dict[str, Any]]:
     """The simulation beside the measured small run (see ``small_scale.comparison``)."""
     runs = {name: read_result(project.results, name)[1] for name in (*inputs.RUNS, *small_scale.RUNS)}
-    return small_scale.comparison(inputs.measurements(published.load(project.data), runs), runs)
+    return small_scale.comparison(inputs.measurements(published.load_published(project.data), runs), runs)
 
 
-def four_systems(project: Project, requests: Requests, *, seed: int, replications: int) -> dict[str, Any]:
+def simulated_systems(project: Project, requests: Requests, *, seed: int, replications: int) -> dict[str, Any]:
     """The four systems on ``requests`` (see ``study.four_systems``)."""
-    cited = published.load(project.data)
-    return study.four_systems(cited, requests, measurements(project, cited), seed=seed, replications=replications)
+    cited = published.load_published(project.data)
+    return study.four_systems(
+        cited, requests, stored_measurements(project, cited), seed=seed, replications=replications
+    )
 
 
 def conversation(project: Project, *, mode: str, seed: int, replications: int = study.REPLICATIONS) -> dict[str, Any]:
@@ -78,7 +80,7 @@ def conversation(project: Project, *, mode: str, seed: int, replications: int = 
         requests, origin = trace(project, "azure_conv"), "trace"
     except MissingDataError:
         requests, origin = stand_in(project, "azure_conv"), "summary"
-    return {**four_systems(project, requests, seed=seed, replications=replications), "from": origin}
+    return {**simulated_systems(project, requests, seed=seed, replications=replications), "from": origin}
 
 
 def digest(project: Project) -> str:
@@ -92,11 +94,11 @@ def digest(project: Project) -> str:
 @lru_cache(maxsize=4)
 def _prepared(root: Path, trace_name: str) -> tuple[published.Published, Requests, inputs.Measurements]:
     project = Project(root)
-    cited = published.load(project.data)
-    return cited, stand_in(project, trace_name), measurements(project, cited)
+    cited = published.load_published(project.data)
+    return cited, stand_in(project, trace_name), stored_measurements(project, cited)
 
 
-def otr_point(config: dict[str, Any], seed: int) -> dict[str, Any]:
+def otr_sweep_point(config: dict[str, Any], seed: int) -> dict[str, Any]:
     """``study.otr_point`` as a sweep point: ``config`` also holds ``digest``, of the data it is computed from.
 
     Raises:
@@ -112,7 +114,7 @@ def otr_point(config: dict[str, Any], seed: int) -> dict[str, Any]:
     return study.otr_point(cited, requests, measured, own, seed)
 
 
-def points(project: Project, changes: Sequence[Mapping[str, Any]], seed: int) -> list[Point]:
+def sweep_points(project: Project, changes: Sequence[Mapping[str, Any]], seed: int) -> list[Point]:
     """Sweep points: the default configuration with each set of changes."""
     here = digest(project)
     return [Point({**study.default_config(), **change, "digest": here}, seed) for change in changes]
@@ -124,7 +126,12 @@ def sweep(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """One record per set of changes: these, and what ``study.otr_point`` found. See ``sweep.run_sweep``."""
     found = run_sweep(
-        otr_point, points(project, changes, seed), cache=cache, workers=workers, client=client, report=report
+        otr_sweep_point,
+        sweep_points(project, changes, seed),
+        cache=cache,
+        workers=workers,
+        client=client,
+        report=report,
     )
     return [{**dict(change), **record} for change, record in zip(changes, found, strict=True)]
 

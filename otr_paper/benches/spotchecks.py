@@ -19,7 +19,7 @@ from otr_node.generate import generate
 from otr_node.models import model_folder
 from otr_node.portable import load_portable
 from otr_node.project import Project
-from otr_node.spotchecks import Operator, embedding, weights_of
+from otr_node.spotchecks import CheckedOperator, embedding, weights_of
 from otr_paper.labs.spotchecks import Lab
 
 if TYPE_CHECKING:
@@ -77,19 +77,19 @@ class Bench:
         """The points of a weight block, from the weights that the model's identity commits to."""
         unit = Unit(0, layer, operator, block)
         vector = weights_of(self.layout, self.model, unit).flatten().tolist()
-        return prover.commit(self.circuits[self.layout.shape(operator).name], [vector])[0][0]
+        return prover.commit_vectors(self.circuits[self.layout.shape(operator).name], [vector])[0][0]
 
     @property
     def verifier(self) -> Verifier:
         embed = partial(embedding, self.model)
         return Verifier(self.layout, self.circuits, self.registered, self.model.bounds.saturation, embed)
 
-    def serve(self, prompt: str, *, tokens: int = 12, model: PortableModel | None = None) -> Operator:
+    def serve(self, prompt: str, *, tokens: int = 12, model: PortableModel | None = None) -> CheckedOperator:
         """An operator who has answered a prompt with a committed trace."""
         served = model or self.model
         seed = tagged_hash("spot-check-seed", prompt.encode())
         answer = generate(served, prompt, Decoding(tokens), trace_seed=seed)
-        return Operator(served, answer, seed, self.layout, self.circuits)
+        return CheckedOperator(served, answer, seed, self.layout, self.circuits)
 
     def cheaper(self, *, bits: int = 4, layer: int | None = None) -> PortableModel:
         """The model with its matrices (of one layer only) rounded to ``bits`` bits: what a cheating operator runs."""
@@ -101,7 +101,7 @@ class Bench:
 
         return load_portable(model_folder(self.project, report=lambda line: None), alter=alter)
 
-    def lab(self, honest: Operator, cheat: Operator, position: int, layer: int, randomness: bytes) -> Lab:
+    def lab(self, honest: CheckedOperator, cheat: CheckedOperator, position: int, layer: int, randomness: bytes) -> Lab:
         """The attack lab at a place."""
         small, store = self.layout.shape("gate"), key_store(self.project)
         lenient = prover.make_circuit(prover.Shape(small.rows, small.columns, LENIENT), store)

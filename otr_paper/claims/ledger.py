@@ -140,7 +140,7 @@ def _row(raw: object, position: int) -> ClaimRow:
     return ClaimRow(**{**raw, "inputs": tuple(raw["inputs"])})
 
 
-def load(text: str) -> list[ClaimRow]:
+def parse_ledger(text: str) -> list[ClaimRow]:
     """The rows of a ledger.
 
     Raises:
@@ -197,7 +197,7 @@ def evaluator(published: Published, given: Mapping[str, Evaluation] | None = Non
     return evaluate
 
 
-def rounded(value: float) -> float:
+def six_digits(value: float) -> float:
     """``value`` to six significant digits."""
     return float(f"{value:.{DIGITS}g}")
 
@@ -224,7 +224,7 @@ def _differences(row: ClaimRow, found: Evaluation) -> Iterable[str]:
         yield f"{row.id}: computed names stored {sorted(row.computed)}, expected {sorted(found.computed)}"
     for name in row.computed.keys() & found.computed.keys():
         if not _same(row.computed[name], found.computed[name]):
-            yield f"{row.id}: {name} stored {row.computed[name]!r}, computed {rounded(found.computed[name])!r}"
+            yield f"{row.id}: {name} stored {row.computed[name]!r}, computed {six_digits(found.computed[name])!r}"
     stored, now = row.assumption, found.assumption
     if (stored is None) != (now is None):
         yield f"{row.id}: assumption stored {stored}, computed {now}"
@@ -232,7 +232,7 @@ def _differences(row: ClaimRow, found: Evaluation) -> Iterable[str]:
         if (stored["name"], stored["unit"], stored["text"]) != (now.name, now.unit, now.text):
             yield f"{row.id}: assumption stored {dict(stored)}, computed {now}"
         elif not _same(float(stored["value"]), now.value):
-            yield f"{row.id}: assumption {now.name} stored {stored['value']!r}, computed {rounded(now.value)!r}"
+            yield f"{row.id}: assumption {now.name} stored {stored['value']!r}, computed {six_digits(now.value)!r}"
     if row.inputs != _used(found):
         yield f"{row.id}: inputs stored {list(row.inputs)}, computed {list(_used(found))}"
     if row.note != found.note:
@@ -275,12 +275,12 @@ def refreshed(row: ClaimRow, found: Evaluation | None) -> ClaimRow:
         row,
         inputs=_used(found),
         verdict=found.verdict,
-        computed={name: rounded(value) for name, value in found.computed.items()},
+        computed={name: six_digits(value) for name, value in found.computed.items()},
         assumption=None
         if assumption is None
         else {
             "name": assumption.name,
-            "value": rounded(assumption.value),
+            "value": six_digits(assumption.value),
             "unit": assumption.unit,
             "text": assumption.text,
         },

@@ -75,7 +75,7 @@ def by_source(results: Sequence[Result]) -> Mapping[str, tuple[Result, ...]]:
     return {source: tuple(r for r in results if r.source == source) for source in sources}
 
 
-def draw(published: Published, count: int, seed: int) -> list[tuple[float, float]]:
+def draw_overhead(published: Published, count: int, seed: int) -> list[tuple[float, float]]:
     """(throughput loss, first-token overhead) of ``count`` deployments.
 
     A source, one of its results, and a value inside its bounds, each with equal chance; the first token's overhead is
@@ -101,5 +101,5 @@ def _one(results: Sequence[Result], rng: np.random.Generator) -> float:
 
 def quantiles(published: Published, levels: Sequence[float], seed: int = 0) -> list[tuple[float, float]]:
     """Both overheads at these levels, each of its own distribution (2,000 draws)."""
-    pairs = np.array(draw(published, 2000, seed))
+    pairs = np.array(draw_overhead(published, 2000, seed))
     return [(float(loss), float(first)) for loss, first in zip(*np.quantile(pairs, levels, axis=0).T, strict=True)]

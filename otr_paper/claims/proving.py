@@ -42,7 +42,7 @@ class CostFit:
         return self.fixed_s + self.per_row_s * 2.0**k
 
 
-def fit(rows: Sequence[Mapping[str, Any]]) -> CostFit:
+def fit_cost(rows: Sequence[Mapping[str, Any]]) -> CostFit:
     """Fit the rows of ``data/results/proof_cost.json``.
 
     The straight line weighs each point by its own size (relative residuals), so that small circuits count.

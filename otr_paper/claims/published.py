@@ -182,7 +182,7 @@ def _read(path: Path) -> Iterator[Row]:
             yield Row(**{**texts, **numbers, "extra": record})
 
 
-def load(data_dir: Path | str) -> Published:
+def load_published(data_dir: Path | str) -> Published:
     """Every row of ``data_dir/published/*.csv``.
 
     Raises:

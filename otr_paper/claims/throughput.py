@@ -52,7 +52,7 @@ def L17_tee_overhead(published: Published) -> Evaluation:
     ttft_inside = [row for row in ttft if _band(row, low, high)]
     eth_low, eth_high = published.bounds("cc30", "1")
     mistral = published.number("cc26", "1")
-    losses = [loss for loss, _ in overhead.draw(published, 2000, 0)]
+    losses = [loss for loss, _ in overhead.draw_overhead(published, 2000, 0)]
     within = sum(low <= loss <= high for loss in losses) / len(losses)
     readings = (
         Reading("throughput, every published H100 result", "share of the results that touch 15 to 20 %",

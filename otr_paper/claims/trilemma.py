@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from otr_paper.claims.proving import fit
+from otr_paper.claims.proving import fit_cost
 from otr_paper.claims.verdict import Assumption, Evaluation, Reading, judged
 from otr_paper.studies.detection import per_query, per_unit
 
@@ -38,7 +38,7 @@ JUDGE = "question"
 
 
 @dataclass(frozen=True)
-class Inputs:
+class TrilemmaInputs:
     """The measured payload and what it is combined with.
 
     Attributes:
@@ -65,7 +65,7 @@ class Inputs:
 # ---- integrity
 
 
-def threshold(honest: Sequence[float], false_alarms: float = FALSE_ALARMS) -> float:
+def score_threshold(honest: Sequence[float], false_alarms: float = FALSE_ALARMS) -> float:
     """The highest threshold below which at most a share ``false_alarms`` of the honest scores lie."""
     return sorted(honest)[math.floor(false_alarms * len(honest))]
 
@@ -80,7 +80,7 @@ def win_rate(honest: Sequence[float], false: Sequence[float]) -> float:
     return mean((h > f) + 0.5 * (h == f) for h, f in zip(honest, false, strict=True))
 
 
-def drawn_detection(inputs: Inputs, fraud: str) -> float:
+def drawn_detection(inputs: TrilemmaInputs, fraud: str) -> float:
     """Probability that a spot check of a drawn answer convicts, with ``inputs.units`` units.
 
     Measured for 8-bit weights (``spot_detection``); computed from which units are broken for the others. A replaced
@@ -99,7 +99,7 @@ def drawn_detection(inputs: Inputs, fraud: str) -> float:
     return 0.0
 
 
-def integrity(inputs: Inputs) -> list[Record]:
+def integrity(inputs: TrilemmaInputs) -> list[Record]:
     """Records of system, tee, check, fraud, caught, of (answers), share and kind: every fraud under every check."""
     rows = inputs.payload["rows"]
     records: list[Record] = []
@@ -121,11 +121,11 @@ def integrity(inputs: Inputs) -> list[Record]:
         add("opML", "none", "re-execution", fraud, again)
         add("ZKML", "none", "proof of every unit", fraud, len(rows), "recomputed")
         for judge, scores in inputs.payload["judges"]["scores"].items():
-            add("PoQ", "none", f"judge: {judge}", fraud, rejected(scores[fraud], threshold(scores["honest"])))
+            add("PoQ", "none", f"judge: {judge}", fraud, rejected(scores[fraud], score_threshold(scores["honest"])))
     return records
 
 
-def shares_table(inputs: Inputs) -> list[Record]:
+def shares_table(inputs: TrilemmaInputs) -> list[Record]:
     """Records of check and, for each fraud, the share that it catches, in words."""
     table: dict[str, Record] = {}
     for one in integrity(inputs):
@@ -143,20 +143,20 @@ def caught_share(records: Sequence[Record], system: str, tee: str, check: str) -
     return mean(found)
 
 
-def false_alarms(inputs: Inputs) -> dict[str, int]:
+def false_alarms(inputs: TrilemmaInputs) -> dict[str, int]:
     """Honest answers rejected, by check."""
     rows, scores = inputs.payload["rows"], inputs.payload["judges"]["scores"]
     return {
         "receipt": sum(bool(row["receipt_check"]) for row in rows),
         "re-execution": sum(bool(row["re_execution"]) for row in rows),
-        **{f"judge: {name}": rejected(one["honest"], threshold(one["honest"])) for name, one in scores.items()},
+        **{f"judge: {name}": rejected(one["honest"], score_threshold(one["honest"])) for name, one in scores.items()},
     }
 
 
 # ---- what it costs
 
 
-def costs(inputs: Inputs) -> dict[str, float]:
+def costs(inputs: TrilemmaInputs) -> dict[str, float]:
     """CPU seconds per answer by step (means over the answers measured), and bytes.
 
     ``plain``: answering without a trace; ``answer``: with it, over the same questions; ``zkml``: proving every weight
@@ -165,7 +165,7 @@ def costs(inputs: Inputs) -> dict[str, float]:
     rows, payload = inputs.payload["rows"], inputs.payload
     twice = [row["cpu_s"] for row in rows if "answer without trace" in row["cpu_s"]]
     runs = sum(row["cpu_s"]["re-executions"] for row in rows)
-    per_weight = fit(inputs.proofs).per_weight_s
+    per_weight = fit_cost(inputs.proofs).per_weight_s
     weights = mean(
         row["positions"] * payload["layers"] * payload["units"]["layer_weights"]
         + row["answer_tokens"] * payload["units"]["head_weights"]
@@ -189,7 +189,7 @@ def costs(inputs: Inputs) -> dict[str, float]:
     }
 
 
-def moments(inputs: Inputs) -> list[Record]:
+def moments(inputs: TrilemmaInputs) -> list[Record]:
     """Each system at each moment at which its answer may be said to count: records of system, tee, moment, integrity
     (share of frauds caught), latency and compute (multiples of answering alone), latency_s, compute_s, kind, met
     (goals met) and goals (how many)."""
@@ -246,7 +246,7 @@ def duration(seconds: float) -> str:
     return f"{float(f'{seconds:.2g}'):g} s" if seconds >= 0.1 else f"{float(f'{1000 * seconds:.2g}'):g} ms"
 
 
-def trilemma(inputs: Inputs) -> list[Record]:
+def trilemma(inputs: TrilemmaInputs) -> list[Record]:
     """The table T01: records of system, counts when, integrity, latency, cost, privacy and goals, all words; each
     number followed by its kind (m measured, r recomputed or extrapolated, s set as a parameter)."""
     c, rows = costs(inputs), inputs.payload["rows"]
@@ -285,7 +285,7 @@ def _times(value: float) -> str:
 # ---- one query in time
 
 
-def timeline(inputs: Inputs) -> list[Record]:
+def timeline(inputs: TrilemmaInputs) -> list[Record]:
     """The figure F01: records of tier, event, start_s, end_s (since the query), kind, in order.
 
     Durations of computing are measured CPU seconds (means over the questions; spot check and dispute of the first one).
@@ -326,7 +326,7 @@ def timeline(inputs: Inputs) -> list[Record]:
 # ---- the claim
 
 
-def L42_trilemma(inputs: Inputs) -> Evaluation:
+def L42_trilemma(inputs: TrilemmaInputs) -> Evaluation:
     """L42: a system can have at most two of integrity, low latency and low cost; OTR has all three.
 
     Holds under a reading when OTR meets all three goals at one moment, and none of the other systems does.

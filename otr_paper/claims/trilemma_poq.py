@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from statistics import mean
 
-from otr_paper.claims.trilemma import FRAUDS, JUDGE, Inputs, Record, rejected, threshold, win_rate
+from otr_paper.claims.trilemma import FRAUDS, JUDGE, Record, TrilemmaInputs, rejected, score_threshold, win_rate
 from otr_paper.poq import payments, rewards
 
 
-def separation(inputs: Inputs) -> list[Record]:
+def separation(inputs: TrilemmaInputs) -> list[Record]:
     """PoQ's judges: records of judge, fraud, win_rate of the honest answer, caught, of, right (share of the false
     answers that are true all the same)."""
     rows, records = inputs.payload["rows"], []
     for judge, scores in inputs.payload["judges"]["scores"].items():
-        least = threshold(scores["honest"])
+        least = score_threshold(scores["honest"])
         for fraud in FRAUDS:
             records.append({
                 "judge": judge, "fraud": fraud, "win_rate": win_rate(scores["honest"], scores[fraud]),
@@ -23,7 +23,7 @@ def separation(inputs: Inputs) -> list[Record]:
     return records
 
 
-def pay(inputs: Inputs, *, alpha: float = 2.0) -> list[Record]:
+def pay(inputs: TrilemmaInputs, *, alpha: float = 2.0) -> list[Record]:
     """What PoQ pays a fraud, as a multiple of what it pays the honest answers: records of formula, fraud, ratio.
 
     Original formula under every published aggregation over five assessors, three of them with the light judge; then the
@@ -58,7 +58,7 @@ def pay(inputs: Inputs, *, alpha: float = 2.0) -> list[Record]:
     ]
 
 
-def pay_table(inputs: Inputs) -> list[Record]:
+def pay_table(inputs: TrilemmaInputs) -> list[Record]:
     """The table T07d, one record a fraud: right answers among it, how the light judge ranks and catches it, and its pay
     by each rule over the honest pay; all words."""
     paid = {(one["formula"], one["fraud"]): one["ratio"] for one in pay(inputs)}

@@ -98,8 +98,8 @@ class Evaluation:
             raise ClaimsError(f"{where}: found verdict {self.verdict!r} without computed numbers and readings")
         if self.verdict in (NOT_YET, NOT_TESTABLE) and not self.note:
             raise ClaimsError(f"{where}: verdict {self.verdict!r} needs a note with the reason")
-        if self.verdict in (REPRODUCED, CONDITIONAL, CONTRADICTED) and self.verdict != judge(self.readings):
-            raise ClaimsError(f"{where}: found {self.verdict}, but its readings say {judge(self.readings)}")
+        if self.verdict in (REPRODUCED, CONDITIONAL, CONTRADICTED) and self.verdict != judge_readings(self.readings):
+            raise ClaimsError(f"{where}: found {self.verdict}, but its readings say {judge_readings(self.readings)}")
         names = [reading.name for reading in self.readings]
         if len(set(names)) != len(names):
             raise ClaimsError(f"{where}: two readings share a name among {names}")
@@ -108,7 +108,7 @@ class Evaluation:
             raise ClaimsError(f"{where}: computed {bad} found not finite, expected finite numbers")
 
 
-def judge(readings: tuple[Reading, ...]) -> str:
+def judge_readings(readings: tuple[Reading, ...]) -> str:
     """The verdict that the readings say, by the rules at the top of this module."""
     if readings[0].holds:
         return REPRODUCED
@@ -125,7 +125,7 @@ def judged(
     note: str = "",
 ) -> Evaluation:
     """An evaluation whose verdict follows from its readings; ``assumption`` is kept where the verdict hangs on one."""
-    verdict = judge(readings)
+    verdict = judge_readings(readings)
     return Evaluation(claim, verdict, computed, readings, assumption if verdict == CONDITIONAL else None, note)
 
 

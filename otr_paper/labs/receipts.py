@@ -85,7 +85,7 @@ class _Scene:
         return serve(self.enclave(), self.model, *self.order(number, prompt))
 
 
-def run_attacks(
+def run_receipt_attacks(
     folder: Path,
     work: Path,
     *,

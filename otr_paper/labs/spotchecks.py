@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from otr_core.errors import ProofError, SpotCheckError
 from otr_core.spotcheck import prover
-from otr_core.spotcheck.units import Layout, statement
-from otr_core.spotcheck.verify import Challenge, Response, Verifier, open_unit, opened_values
-from otr_node.spotchecks import Operator, weights_of
+from otr_core.spotcheck.units import Layout, unit_statement
+from otr_core.spotcheck.verify import Response, SpotCheckChallenge, Verifier, open_unit, opened_values
+from otr_node.spotchecks import CheckedOperator, weights_of
 
 if TYPE_CHECKING:
     import numpy as np
 
-Case = tuple[Challenge, Response]
+Case = tuple[SpotCheckChallenge, Response]
 
 
 @dataclass
@@ -32,8 +32,8 @@ class Lab:
         operator: matrix whose units are drawn (a matrix of the small shape).
     """
 
-    honest: Operator
-    cheat: Operator
+    honest: CheckedOperator
+    cheat: CheckedOperator
     verifier: Verifier
     lenient: prover.Circuit
     private: prover.Circuit
@@ -47,13 +47,16 @@ class Lab:
         return self.verifier.layout
 
     def challenge(
-        self, who: Operator, rows: Mapping[str, np.ndarray], *, operator: str = "", position: int | None = None
+        self, who: CheckedOperator, rows: Mapping[str, np.ndarray], *, operator: str = "", position: int | None = None
     ) -> Case:
         """A challenge on rows, and the openings that answer it (no proof yet)."""
         place = self.position if position is None else position
         committed = who.commit(rows, place, self.layer)
-        challenge = Challenge(who.trace.root, who.trace.shape, place, self.layer, committed.root, self.randomness, 0,
-                              {operator or self.operator: 1})  # fmt: skip
+        shares = {operator or self.operator: 1}
+        trace = who.trace
+        challenge = SpotCheckChallenge(
+            trace.root, trace.shape, place, self.layer, committed.root, self.randomness, 0, shares
+        )
         unit = challenge.unit(self.layout)
         return challenge, open_unit(self.layout, who.trace, who.trace_seed, unit, committed, who.state)
 
@@ -61,7 +64,7 @@ class Lab:
         """What an answer to the case has to prove, with the registered weights or others."""
         challenge, opening = case
         own = weights_of(self.layout, self.honest.model, opening.unit) if weights is None else weights
-        return statement(
+        return unit_statement(
             self.layout, opening.unit, own, opened_values(self.layout, challenge, opening, self.verifier.embedding)
         )
 
@@ -69,18 +72,18 @@ class Lab:
         """The case with a proof of ``said`` put to it."""
         challenge, opening = case
         own = self.verifier.circuits[self.layout.shape(opening.unit.operator).name]
-        proof, _ = prover.prove(circuit or own, said)
+        proof, _ = prover.prove_unit(circuit or own, said)
         return challenge, replace(opening, circuit=own.shape.name, proof=proof)
 
 
-def honest(lab: Lab) -> Case:
+def honest_response(lab: Lab) -> Case:
     """No attack: must be accepted."""
     case = lab.challenge(lab.honest, lab.honest.rows(lab.position, lab.layer))
     return lab.proven(case, lab.statement(case))
 
 
 def _good(lab: Lab) -> tuple[Case, prover.Proof]:
-    case = honest(lab)
+    case = honest_response(lab)
     assert case[1].proof is not None
     return case, case[1].proof
 
@@ -284,9 +287,9 @@ ATTACKS: dict[str, tuple[Callable[[Lab], Case], str]] = {
 }
 
 
-def run_attacks(lab: Lab, names: Iterator[str] | list[str] | None = None) -> list[dict[str, Any]]:
+def run_spot_attacks(lab: Lab, names: Iterator[str] | list[str] | None = None) -> list[dict[str, Any]]:
     """Rows of attack, what (words), expected, refused_by (empty: accepted); the honest answer first."""
-    table = {"none": (honest, ""), **ATTACKS}
+    table = {"none": (honest_response, ""), **ATTACKS}
     rows = []
     for name in names or table:
         make, expected = table[name]

@@ -40,7 +40,7 @@ BROKEN = ("trace of its own run", "trace made up", "honest trace over its own to
 
 
 @dataclass(frozen=True)
-class Case:
+class PoqCase:
     """One question as ordered by a client, all secrets derived from ``secret`` (32 bytes)."""
 
     prompt: str
@@ -64,12 +64,12 @@ class Case:
         return tagged_hash("poq-under-otr", self.secret + name)
 
 
-def case_of(question: Question, model_id: bytes, max_tokens: int) -> Case:
+def case_of(question: Question, model_id: bytes, max_tokens: int) -> PoqCase:
     """The case that is stored and verified again: one question, a fixed day, fixed secrets of a simulated TEE."""
-    return Case(question.prompt, model_id, Decoding(max_tokens), 1_766_448_000, tagged_hash("poq-case", b"stored"))
+    return PoqCase(question.prompt, model_id, Decoding(max_tokens), 1_766_448_000, tagged_hash("poq-case", b"stored"))
 
 
-def attempt_all(case: Case, honest: Model, adversary: Model) -> tuple[dict[str, Any], Answer]:
+def attempt_all(case: PoqCase, honest: Model, adversary: Model) -> tuple[dict[str, Any], Answer]:
     """Every attempt of ``ATTEMPTS`` by name: {receipt: the file as JSON, where: first difference found by running
     again, honest_ms: CPU ms of the honest model it took}; and the honest answer with its trace."""
     job, query = case.order()
@@ -106,7 +106,7 @@ def read_receipt(receipt: Mapping[str, Any]) -> ReceiptFile:
     return load_receipt_file(canonical_json(dict(receipt)))
 
 
-def caught_by(case: Case, receipt: Mapping[str, Any]) -> tuple[str, str]:
+def caught_by(case: PoqCase, receipt: Mapping[str, Any]) -> tuple[str, str]:
     """The check that rejects a stored receipt, with what it found; ``ONLY_RE_EXECUTION`` when none does."""
     file = read_receipt(receipt)
     try:

@@ -25,12 +25,12 @@ def read_ledger(project: Project) -> list[ClaimRow]:
         text = path.read_text("utf-8")
     except OSError as error:
         raise ClaimsError(f"{path}: cannot be read ({error.strerror}); restore it from git") from error
-    return ledger.load(text)
+    return ledger.parse_ledger(text)
 
 
 def evaluator(project: Project) -> ledger.Evaluate:
     """Judges a row from the published numbers and the stored results of this checkout."""
-    return ledger.evaluator(published.load(project.data), _measured(project))
+    return ledger.evaluator(published.load_published(project.data), _measured(project))
 
 
 def _measured(project: Project) -> dict[str, Evaluation]:
@@ -42,7 +42,7 @@ def _measured(project: Project) -> dict[str, Evaluation]:
     rows = read_result(project.results, "attacks")[1]["rows"]
     run = read_result(project.results, "native_run")[1]
     poq = scores.measured(scores.read_experiment(read_result(project.results, scores.RESULT)[1]))
-    cited = published.load(project.data)
+    cited = published.load_published(project.data)
     checks = list(CHECKS)
     honest = (run["honest_count"], run["honest_rejected_count"])
     played, tolerance = (read_result(project.results, name)[1] for name in ("disputes", "tolerance"))

@@ -21,7 +21,7 @@ SLIDERS = (
 )
 
 
-def draw(state: State) -> Figure:
+def draw_case(state: State) -> Figure:
     """What ``state`` means: least ρ against the stake with the state marked, and detection against repeated cheats."""
     shown = render(state)
     fig, (left, right) = figures.subplots(figures.PAGE_IN, 2.6, ncols=2)
@@ -76,7 +76,7 @@ def explorer(start: State) -> Any:
     def show(_: object = None) -> None:
         changed = {field: slider.value for field, slider in sliders.items()}
         state = State(**{**vars(start), **changed})
-        figure = draw(state)
+        figure = draw_case(state)
         picture.value = figures.png_bytes(figure)
         plt.close(figure)
         numbers.value = "<br>".join(summary(state))

@@ -63,7 +63,7 @@ def check_parameter_names(given: set[str], known: list[str], notebook: str) -> N
 
 
 @dataclass(frozen=True)
-class Session:
+class NotebookSession:
     """One execution of one notebook.
 
     Attributes:
@@ -156,7 +156,7 @@ def _note(kind: str, caption: str) -> str:
     return f"[{kind}] {caption}"
 
 
-def start(name: str, namespace: Mapping[str, Any]) -> Session:
+def start(name: str, namespace: Mapping[str, Any]) -> NotebookSession:
     """Begin a notebook: check its parameters, set style and quiet, open the session.
 
     Args:
@@ -179,7 +179,7 @@ def start(name: str, namespace: Mapping[str, Any]) -> Session:
     quiet()
     figures.use_style()
     folder = Path(os.environ.get(FIGURES_VARIABLE) or project.build / "interactive" / "figures")
-    return Session(name, project, namespace["mode"], namespace["profile"], seed, namespace["device"], folder)
+    return NotebookSession(name, project, namespace["mode"], namespace["profile"], seed, namespace["device"], folder)
 
 
 def quiet() -> None:

@@ -30,7 +30,7 @@ def notebook_names(project: Project) -> list[str]:
     return sorted(path.stem for path in project.notebooks.glob("[0-9][0-9]_*.ipynb"))
 
 
-def choose(project: Project, only: Iterable[str]) -> list[str]:
+def choose_notebooks(project: Project, only: Iterable[str]) -> list[str]:
     """The notebooks whose number or name is in ``only``; all when it is empty.
 
     Raises:
@@ -56,7 +56,7 @@ def reproduce(
     Raises:
         OtrError: the first failure; finished steps stay finished, and the same command goes on from there.
     """
-    names = choose(project, only)
+    names = choose_notebooks(project, only)
     settings = {"mode": mode, "profile": profile, "device": device}
     in_place = settings == DEFAULT
     home = project.root if in_place else project.build / f"{mode}-{profile}-{device}"

@@ -19,7 +19,7 @@ from otr_paper.store import results
 def main() -> None:
     project = find_project(Path(__file__))
     try:
-        found = evidence.evidence(project)
+        found = evidence.recorded_evidence(project)
     except MissingDataError as error:
         print(f"skipped, the stored appraisals stay: {error}")
         return

@@ -120,7 +120,7 @@ def _outcome(files: dict[str, Any], cache: VerifiedCache) -> str:
     return result.verdict
 
 
-def evidence(root: Path) -> dict[str, bytes]:
+def fuzz_corpus(root: Path) -> dict[str, bytes]:
     """Real files to mutate: from the wheel, and from the mirror where it is present."""
     from otr_core.errors import MissingDataError
     from otr_node import outside as data
@@ -165,7 +165,7 @@ def main() -> None:
     from otr_paper.store import results
 
     count, seed = (int(word) for word in (*sys.argv[1:3], *("100000", "1")[len(sys.argv[1:3]) :]))
-    found = fuzz(evidence(Path(__file__)), count, seed)
+    found = fuzz(fuzz_corpus(Path(__file__)), count, seed)
     for parser, row in found.items():
         print(parser, " ".join(f"{key}={value:g}" for key, value in row.items()))
     card = results.Card(

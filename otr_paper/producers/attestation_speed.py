@@ -62,7 +62,7 @@ def files_of(project: Project) -> dict[str, Any]:
     return {key: outside.get(project, *where, mirror=mirror) for key, where in names.items()}
 
 
-def measure(files: dict[str, Path], runs: int) -> dict[str, Any]:
+def measure_speed(files: dict[str, Path], runs: int) -> dict[str, Any]:
     """All figures of this project's own code."""
     raw = {name: path.read_bytes() for name, path in files.items()}
     policy = Policy.default()
@@ -97,11 +97,11 @@ def measure(files: dict[str, Path], runs: int) -> dict[str, Any]:
         "dcap_qvl_ms": median_ms(lambda: dcap_qvl.verify(raw["quote"], parsed, seconds), runs),
     }
     result["tdx_over_dcap_qvl"] = result["tdx_ms"] / result["dcap_qvl_ms"]
-    result.update(stream(gpu, policy))
+    result.update(cpu_stream(gpu, policy))
     return result
 
 
-def stream(gpu: dict[str, Any], policy: Policy, bundles: int = 1000) -> dict[str, Any]:
+def cpu_stream(gpu: dict[str, Any], policy: Policy, bundles: int = 1000) -> dict[str, Any]:
     """Memory while 1,000 bundles pass through one cache: peak after the first 100 and at the end, in MiB."""
     cache, peaks = VerifiedCache(max_entries=64), {}
     start = time.process_time()
@@ -154,7 +154,7 @@ def main() -> None:
     except MissingDataError as error:
         print(f"skipped, the stored times stay: {error}")
         return
-    found = measure(files, given.runs)
+    found = measure_speed(files, given.runs)
     if given.nvidia:
         found.update(nvidia(given.nvidia, files, given.runs))
         found["nvidia_over_gpu_cold"] = found["nvidia_ms"] / found["gpu_cold_ms"]

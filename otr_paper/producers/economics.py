@@ -21,7 +21,7 @@ import numpy as np
 from otr_core import economics as eco
 from otr_node.project import find_project
 from otr_paper.store import results
-from otr_paper.studies.population import Population, simulate, summary_point
+from otr_paper.studies.population import Population, simulate_population, summary_point
 from otr_paper.studies.sweep import Point, run_sweep
 
 SEED = 20251223
@@ -56,14 +56,14 @@ def regimes(points: int) -> dict[str, float]:
             gain_usd=people.compute_saved_usd, price_usd=people.price_usd, stake_usd=people.stake_usd,
             slash_fraction=1.0, dispute_cost_usd=0.0,
         )  # fmt: skip
-        cheats = simulate(people, seed=number).summary["cheats"] > 0
+        cheats = simulate_population(people, seed=number).summary["cheats"] > 0
         agree += cheats != eco.deters(detection=detection, threshold=threshold)
     return {"points": points, "agreeing": agree}
 
 
 def main() -> None:
     started = time.process_time()
-    history = simulate(BIG, seed=SEED)
+    history = simulate_population(BIG, seed=SEED)
     cpu_s = time.process_time() - started
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     small = replace(BIG, operators=200, epochs=20, queries_per_epoch=20, break_epoch=4, patch_epoch=12)

@@ -42,7 +42,7 @@ from otr_node.native import NativeModel, load_native
 from otr_node.portable import LOGIT, PortableModel, PortableSession, load_portable
 from otr_node.project import find_project
 from otr_paper.benches.answers import ATTACK_SETTINGS
-from otr_paper.labs.receipts import run_attacks
+from otr_paper.labs.receipts import run_receipt_attacks
 from otr_paper.labs.variants import requantised
 from otr_paper.press.notebook import quiet
 from otr_paper.store import results
@@ -234,7 +234,7 @@ def peak_bytes(traced: str) -> int:
 
 def attacks(folder: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as work:
-        rows = run_attacks(folder, Path(work), **ATTACK_SETTINGS)
+        rows = run_receipt_attacks(folder, Path(work), **ATTACK_SETTINGS)
     return {"lane": ATTACK_SETTINGS["lane"], "rows": [asdict(row) for row in rows]}
 
 

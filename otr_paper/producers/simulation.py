@@ -27,7 +27,7 @@ def card(kind: str, seed: int | None) -> Card:
     return Card(COMMAND, date, this_machine(2), versions(("numpy", "scipy", "joblib")), seed, kind)
 
 
-def replay(project: Project) -> None:
+def replay_trace(project: Project) -> None:
     """The summaries and the four systems, which need the traces themselves."""
     try:
         traces = {name: simulation.trace(project, name) for name in simulation.TRACES}
@@ -38,10 +38,10 @@ def replay(project: Project) -> None:
     write_result(project.results, stored.SUMMARIES, card("recomputed", None), payload)
 
     before = time.process_time()
-    found = simulation.four_systems(project, traces["azure_conv"], seed=SEED, replications=study.REPLICATIONS)
+    found = simulation.simulated_systems(project, traces["azure_conv"], seed=SEED, replications=study.REPLICATIONS)
     cpu_s = time.process_time() - before
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    code = simulation.four_systems(project, traces["azure_code"], seed=SEED, replications=study.REPLICATIONS)
+    code = simulation.simulated_systems(project, traces["azure_code"], seed=SEED, replications=study.REPLICATIONS)
     print(f"four systems on {len(traces['azure_conv'])} requests: {cpu_s:.1f} CPU s, {peak_mb:.0f} MB at most")
     usage = {"cpu_s": round(cpu_s, 2), "peak_mb": round(peak_mb, 1)}
     write_result(project.results, stored.RESULT, card("simulated", SEED), {**found, "code": code, "usage": usage})
@@ -49,7 +49,7 @@ def replay(project: Project) -> None:
 
 def main() -> None:
     project = find_project(Path(__file__).parent)
-    replay(project)
+    replay_trace(project)
 
     def report(done: int, all_points: int) -> None:
         if done % 50 == 0 or done == all_points:

@@ -35,8 +35,8 @@ import torch
 from otr_core.errors import ChainError, SpotCheckError
 from otr_core.spotcheck import prover
 from otr_core.spotcheck.selection import SHARES
-from otr_core.spotcheck.units import Layout, Unit, needed_rows, statement
-from otr_core.spotcheck.verify import Challenge, open_unit, opened_values
+from otr_core.spotcheck.units import Layout, Unit, needed_rows, unit_statement
+from otr_core.spotcheck.verify import SpotCheckChallenge, open_unit, opened_values
 from otr_node.chain.evm import Chain
 from otr_node.project import Project, find_project
 from otr_node.spotchecks import register, weights_of
@@ -44,10 +44,10 @@ from otr_paper.benches.spotchecks import PROMPTS, Bench, key_store
 from otr_paper.labs.freivalds import prepare
 from otr_paper.labs.nonlinear import MOST, TOLERANCE, Block, prove_block
 from otr_paper.labs.solidity import SOLC, compile_solidity, install_solc
-from otr_paper.labs.spotchecks import private_forgery_passes, run_attacks
+from otr_paper.labs.spotchecks import private_forgery_passes, run_spot_attacks
 from otr_paper.press.notebook import quiet
 from otr_paper.store import results
-from otr_paper.studies.detection import broken_units, per_query, per_unit, simulate
+from otr_paper.studies.detection import broken_units, per_query, per_unit, simulate_draws
 
 SEED = 20251223
 SHAPES = (
@@ -85,7 +85,7 @@ def proof_cost(store: Path) -> dict[str, Any]:
         circuit = prover.make_circuit(shape, store)
         runs = []
         for _ in range(REPEATS):
-            proof, ran = prover.prove(circuit, random_statement(shape, rng))
+            proof, ran = prover.prove_unit(circuit, random_statement(shape, rng))
             runs.append(ran)
         row = {"rows": shape.rows, "columns": shape.columns, "k": circuit.k, "rows_used": circuit.rows_used,
                "setup_cpu_s": circuit.setup_cpu_s, "setup_peak_mb": circuit.setup_peak_mb,
@@ -102,7 +102,9 @@ def proof_cost(store: Path) -> dict[str, Any]:
 
 def challenge_at(bench: Bench, who: Any, rows: dict[str, np.ndarray], position: int, layer: int, randomness: bytes):
     committed = who.commit(rows, position, layer)
-    challenge = Challenge(who.trace.root, who.trace.shape, position, layer, committed.root, randomness, 0, SHARES)
+    challenge = SpotCheckChallenge(
+        who.trace.root, who.trace.shape, position, layer, committed.root, randomness, 0, SHARES
+    )
     return challenge, committed
 
 
@@ -144,14 +146,14 @@ def spot_honest(project: Project) -> dict[str, Any]:
         found: dict[str, Any] = {"operator": unit.operator, "refused": False}
         opening = open_unit(bench.layout, who.trace, who.trace_seed, unit, committed, who.state)
         if unit.operator in bench.layout.matrices:
-            said = statement(bench.layout, unit, weights_of(bench.layout, bench.model, unit),
+            said = unit_statement(bench.layout, unit, weights_of(bench.layout, bench.model, unit),
                              opened_values(bench.layout, challenge, opening, verifier.embedding))  # fmt: skip
             circuit = bench.circuits[bench.layout.shape(unit.operator).name]
             if number >= PROVEN:
                 with tempfile.TemporaryDirectory() as folder:
                     found["violation"] = prover.write_witness(circuit, said, Path(folder) / "witness.json")[0]
                 return found
-            proof, found["runs"] = prover.prove(circuit, said)
+            proof, found["runs"] = prover.prove_unit(circuit, said)
             found["violation"] = proof.violation
             opening = replace(opening, circuit=circuit.shape.name, proof=proof)
         try:
@@ -191,7 +193,7 @@ def spot_attacks(project: Project) -> dict[str, Any]:
         honest, cheat = bench.serve(prompt), bench.serve(prompt, model=cheaper)
         position = int(rng.integers(2, len(honest.answer.prompt_ids)))  # the prompt is there in both traces
         lab = bench.lab(honest, cheat, position, int(rng.integers(1, 30)), rng.bytes(32))
-        for row in run_attacks(lab):
+        for row in run_spot_attacks(lab):
             kept = table.setdefault(row["attack"], {**row, "trials": 0, "right": 0})
             kept["trials"] += 1
             kept["right"] += row["refused_by"] == row["expected"]
@@ -234,7 +236,7 @@ def spot_detection(project: Project) -> dict[str, Any]:
                 0.0 if one is None else per_query(1.0, per_unit({n: b.mean() for n, b in one.items()}), units)
                 for one in maps
             ]))  # fmt: skip
-            caught = simulate(maps, SHARES, layout.blocks, units, 2000, rng.bytes(32))
+            caught = simulate_draws(maps, SHARES, layout.blocks, units, 2000, rng.bytes(32))
             rows.append({"cheat": kind, "units": units, "places_share": len(deviating) / sample, "computed": computed,
                          "simulated": caught / 2000, "broken": share})  # fmt: skip
             print(rows[-1], file=sys.stderr, flush=True)
@@ -249,8 +251,8 @@ def spot_links(project: Project) -> dict[str, Any]:
 
     def per_vector(size: int, count: int = 20) -> float:
         vectors = [rng.integers(-(2**20), 2**20, size).tolist() for _ in range(count)]
-        _, many = prover.commit(small, vectors)
-        _, one = prover.commit(small, vectors[:1])
+        _, many = prover.commit_vectors(small, vectors)
+        _, one = prover.commit_vectors(small, vectors[:1])
         return (many.cpu_s - one.cpu_s) / (count - 1)
 
     started = time.process_time()
@@ -338,7 +340,7 @@ def spot_onchain(project: Project) -> dict[str, Any]:
     for sides in ((8, 576), (3, 1536), (64, 576)):
         circuit = prover.make_circuit(prover.Shape(*sides), key_store(project))
         contract = compile_solidity(prover.contract_source(circuit), "Halo2Verifier", solc)
-        proof, _ = prover.prove(circuit, random_statement(circuit.shape, rng))
+        proof, _ = prover.prove_unit(circuit, random_statement(circuit.shape, rng))
         chain = Chain(2)
         deployed, created = chain.deploy(contract)
         data = prover.contract_calldata(proof)

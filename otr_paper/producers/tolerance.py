@@ -91,7 +91,7 @@ def checked(referee: Referee, run: Run) -> dict[str, np.ndarray]:
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def child(lane: str, source: str, target: str) -> None:
+def tolerance_child(lane: str, source: str, target: str) -> None:
     """In a process restricted to AVX2 kernels: check the sequences of ``source``."""
     assert torch.backends.cpu.get_cpu_capability() == "AVX2"
     model = load_native(model_folder(find_project(), report=print), lane=lane)
@@ -105,7 +105,7 @@ def child(lane: str, source: str, target: str) -> None:
     np.savez(target, **found)
 
 
-def honest(lane: str, model: NativeModel, referee: Referee, sequences: list[tuple[list[int], int]]) -> Any:
+def measure_honest(lane: str, model: NativeModel, referee: Referee, sequences: list[tuple[list[int], int]]) -> Any:
     """(change, prompt number) -> operator -> ratios."""
     found = {}
     for number, (ids, prompt) in enumerate(sequences):
@@ -192,7 +192,7 @@ def caught(ratios: np.ndarray, envelope: float) -> list[int]:
     return [int((ratios > envelope).sum()), len(ratios)]
 
 
-def cheats(
+def measure_cheats(
     folder: Path,
     lane: str,
     referee: Referee,
@@ -261,7 +261,7 @@ def worst_linear(
     return ieee, narrow
 
 
-def adversary(
+def measure_adversary(
     folder: Path,
     lane: str,
     referee: Referee,
@@ -292,18 +292,18 @@ def say(lane: str, what: str) -> None:
     print(f"{lane}: {what} ({time.process_time():.0f} CPU s)", file=sys.stderr, flush=True)
 
 
-def measure(folder: Path, lane: str) -> dict[str, Any]:
+def measure_tolerance(folder: Path, lane: str) -> dict[str, Any]:
     model = load_native(folder, lane=lane)
     referee = Referee.of(model)
     sequences = [answered(model, prompt) for prompt in (*CALIBRATION, *HELD_OUT)]
-    found = honest(lane, model, referee, sequences)
+    found = measure_honest(lane, model, referee, sequences)
     summary = calibrated(found)
     rules = {name: entry["envelopes"] for name, entry in summary["operators"].items()}
     unseen = sequences[-2:]
     summary["sizes"] = sizes(referee, (record(model, i, Schedule("", first_piece=p)) for i, p in unseen[:1]), rules)
     say(lane, "sizes")
-    summary["cheats"] = cheats(folder, lane, referee, unseen, rules)
-    summary["adversary"] = adversary(folder, lane, referee, sequences[-4:], rules)
+    summary["cheats"] = measure_cheats(folder, lane, referee, unseen, rules)
+    summary["adversary"] = measure_adversary(folder, lane, referee, sequences[-4:], rules)
     summary["answer_tokens"] = [len(ids) - prompt + 1 for ids, prompt in sequences]
     return summary
 
@@ -312,10 +312,10 @@ def main() -> None:
     quiet()
     torch.set_num_threads(1)
     if sys.argv[1:2] == ["child"]:
-        return child(*sys.argv[2:5])
+        return tolerance_child(*sys.argv[2:5])
     project = find_project()
     folder = model_folder(project, report=print)
-    lanes = {lane: measure(folder, lane) for lane in sys.argv[1:] or LANES}
+    lanes = {lane: measure_tolerance(folder, lane) for lane in sys.argv[1:] or LANES}
     if (project.results / "tolerance.json").is_file():  # lanes not measured now stay as they are
         lanes = {**results.read_result(project.results, "tolerance")[1]["lanes"], **lanes}
     payload = {"assumptions": ASSUMPTIONS, "margin": MARGIN, "sizes": [min(SIZES), max(SIZES)], "lanes": lanes}

@@ -16,7 +16,7 @@ from otr_core.economics.detection import (
     undetected_cheats,
 )
 from otr_core.economics.deterrence import min_rho, min_stake
-from otr_core.economics.model import Answer, Bond, Watch, play
+from otr_core.economics.model import AnswerValue, Bond, Watch, play_strategies
 from otr_core.economics.rates import best_rate
 
 Records = list[dict[str, float]]
@@ -156,7 +156,7 @@ def deterrence_map(
 
 
 def regime_map(
-    *, answer: Answer, bond: Bond, watch: Watch, rhos: Sequence[float], gains_usd: Sequence[float]
+    *, answer: AnswerValue, bond: Bond, watch: Watch, rhos: Sequence[float], gains_usd: Sequence[float]
 ) -> list[dict[str, float | str]]:
     """Equilibrium over rate and gain: records of rho, gain_usd, regime, cheat_rate, check_rate, detection, threshold.
 
@@ -167,7 +167,7 @@ def regime_map(
     for gain in gains_usd:
         worth = replace(answer, outside_gain_usd=gain - saved)
         for rho in rhos:
-            found = play(worth, bond, replace(watch, rho=rho))
+            found = play_strategies(worth, bond, replace(watch, rho=rho))
             records.append(
                 {
                     "gain_usd": float(gain),

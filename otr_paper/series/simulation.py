@@ -37,7 +37,7 @@ def latencies(found: Mapping[str, Any]) -> Records:
     return sorted(records, key=lambda r: (r["system"], KINDS.index(r["kind"])))
 
 
-def costs(found: Mapping[str, Any], case: str) -> Records:
+def cost_rows(found: Mapping[str, Any], case: str) -> Records:
     """Items of one case that cost anything, the dearest first in each system."""
     chosen = [item for item in found["cost"] if item["case"] == case and item["usd"] > 0]
     order = list(dict.fromkeys(item["system"] for item in found["cost"]))

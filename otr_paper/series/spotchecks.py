@@ -48,7 +48,7 @@ def links(measured: Mapping[str, Any], *, elements: int = 32) -> list[Record]:
     ]
 
 
-def detection_curves(
+def unit_detection_curves(
     measured: Mapping[str, Any], *, units: Sequence[int], worst: float, leaves: int, down_blocks: int
 ) -> list[Record]:
     """Records of cheat, units, detection: probability that one drawn query convicts.

@@ -14,9 +14,9 @@ QUANTITIES = {"first_token_s": "first token", "step_s": "inter-token", "answer_s
 def runs(published: Published, model: str, seed: int = 0) -> list[dict[str, Any]]:
     """One record a published run: half (fitted or tested), lengths, users, and published, simulated, error of each
     quantity (error: simulated over published, minus one)."""
-    known = laws.points(published, model)
+    known = laws.law_points(published, model)
     fitted, _ = laws.split(known)
-    law = laws.fit(fitted)
+    law = laws.fit_law(fitted)
     records = []
     for run in known:
         found = closed_loop(run, law, seed)
@@ -38,7 +38,7 @@ def mean_errors(records: list[dict[str, Any]], half: str) -> dict[str, float]:
     return {name: sum(abs(r[f"{name}.error"]) for r in chosen) / len(chosen) for name in QUANTITIES}
 
 
-def statement(records: list[dict[str, Any]]) -> str:
+def accuracy_statement(records: list[dict[str, Any]]) -> str:
     """The sentence that goes under every figure which uses the law."""
     error = mean_errors(records, "tested")
     tested = sum(record["half"] == "tested" for record in records)

@@ -13,7 +13,7 @@ from typing import Any
 
 from otr_core.errors import DataError
 from otr_core.lane.program import Dims, layer_program
-from otr_paper.claims.proving import circuit_k, fit
+from otr_paper.claims.proving import circuit_k, fit_cost
 from otr_paper.claims.published import Published, llama_70b
 from otr_paper.claims.tracing import trace_cost_projection
 from otr_paper.studies import dispute_costs
@@ -85,7 +85,7 @@ def all_provers(published: Published, measured: Measurements) -> dict[str, Prove
 def unit_seconds(proof_cost: Measured, rows: int, columns: int) -> float:
     """CPU seconds of witness and proof of a unit of ``rows`` x ``columns`` weights, by the fit of ``proving.fit``."""
     both = [{**row, "prove_cpu_s": row["prove_cpu_s"] + row["witness_cpu_s"]} for row in proof_cost["rows"]]
-    return fit(both).seconds(circuit_k(rows, columns))
+    return fit_cost(both).seconds(circuit_k(rows, columns))
 
 
 UNIT_ROWS = 8

@@ -97,7 +97,7 @@ class StepLaw:
         return n / (float(written.mean()) * (self.base_s + n * (self.each_s + self.context_s * context)) + n * prompts)
 
 
-def points(published: Published, model: str) -> list[ServingPoint]:
+def law_points(published: Published, model: str) -> list[ServingPoint]:
     """The published runs of one model, in file order.
 
     Raises:
@@ -116,7 +116,7 @@ def points(published: Published, model: str) -> list[ServingPoint]:
     return [ServingPoint(model, *key, run["ttft"], run["itl"], run["tps"]) for key, run in runs.items()]
 
 
-def fit(runs: Sequence[ServingPoint], most_answers: int = MOST_ANSWERS) -> StepLaw:
+def fit_law(runs: Sequence[ServingPoint], most_answers: int = MOST_ANSWERS) -> StepLaw:
     """The law of these runs: memory from the fullest run, coefficients by least squares, the wait as a median.
 
     Raises:
@@ -158,4 +158,4 @@ def split(runs: Sequence[ServingPoint]) -> tuple[list[ServingPoint], list[Servin
 
 def fitted_law(published: Published, model: str = "llama33_70b") -> StepLaw:
     """The law of one model, from the fitted half of its published runs."""
-    return fit(split(points(published, model))[0])
+    return fit_law(split(law_points(published, model))[0])

@@ -26,7 +26,7 @@ from otr_paper.simulation.law import ServingPoint, StepLaw
 
 
 @dataclass(frozen=True, eq=False)
-class Served:
+class ServedRequest:
     """When each request arrived, got its first token and its last, s."""
 
     arrival_s: NDArray[np.float64]
@@ -34,9 +34,9 @@ class Served:
     done_s: NDArray[np.float64]
 
 
-def serve(
+def serve_requests(
     arrivals: Sequence[float], tokens_in: Sequence[int], tokens_out: Sequence[int], law: StepLaw, *, loop: bool = False
-) -> Served:
+) -> ServedRequest:
     """One machine.
 
     Args:
@@ -107,7 +107,7 @@ def serve(
                 active += 1
                 context += tokens_in[request] + 1
                 heapq.heappush(ends, (step + tokens_out[request] - 1, request))
-    return Served(np.array(coming), np.array(first), np.array(done))
+    return ServedRequest(np.array(coming), np.array(first), np.array(done))
 
 
 def _steps_until(gap_s: float, step_s: float, context_s: float, active: int, context: int) -> int:
@@ -118,7 +118,7 @@ def _steps_until(gap_s: float, step_s: float, context_s: float, active: int, con
     return max(1, math.ceil(steps - 1e-9))
 
 
-def serve_pool(requests: Requests, law: StepLaw, machines: int) -> Served:
+def serve_pool(requests: Requests, law: StepLaw, machines: int) -> ServedRequest:
     """Several machines that take the requests in turn."""
     if machines < 1:
         raise ParameterError("machines", machines, "one or more")
@@ -127,14 +127,14 @@ def serve_pool(requests: Requests, law: StepLaw, machines: int) -> Served:
     for machine in range(machines):
         mine = slice(machine, None, machines)
         times, read, written = (column[mine].tolist() for column in columns)
-        served = serve(times, read, written, law)
+        served = serve_requests(times, read, written, law)
         first[mine], done[mine] = served.first_s, served.done_s
-    return Served(requests.arrival_s, first, done)
+    return ServedRequest(requests.arrival_s, first, done)
 
 
 def saturated_rate(requests: Requests, law: StepLaw) -> float:
     """Requests per second of one machine that never has to wait for the next one."""
-    served = serve([0.0] * len(requests), requests.tokens_in.tolist(), requests.tokens_out.tolist(), law)
+    served = serve_requests([0.0] * len(requests), requests.tokens_in.tolist(), requests.tokens_out.tolist(), law)
     # between the first and the last tenth of the answers: neither filling nor draining
     order = np.sort(served.done_s)
     low, high = len(order) // 10, len(order) - len(order) // 10 - 1
@@ -148,7 +148,7 @@ def closed_loop(run: ServingPoint, law: StepLaw, seed: int) -> ServingPoint:
     """
     users, written = run.concurrency, run.tokens_out
     lengths = np.random.default_rng(seed).integers(1, written + 1, users).tolist() + [written] * max(5 * users, 20)
-    served = serve([0.0] * users, [run.tokens_in] * len(lengths), lengths, law, loop=True)
+    served = serve_requests([0.0] * users, [run.tokens_in] * len(lengths), lengths, law, loop=True)
     low, high = 2 * users, min(5 * users, len(lengths))
     part = slice(low, high)
     order = np.sort(served.done_s)

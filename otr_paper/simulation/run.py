@@ -21,7 +21,7 @@ UNSTABLE = 1.0
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class SimulationRun:
     """What came of it.
 
     Attributes:
@@ -45,7 +45,7 @@ def serving_utilisation(system: System, requests: Requests, law: StepLaw) -> flo
     return requests.rate_per_s / (system.machines * law.slowed(system.loss).capacity_per_s(requests))
 
 
-def simulate(system: System, requests: Requests, law: StepLaw, seed: int) -> Run:
+def simulate(system: System, requests: Requests, law: StepLaw, seed: int) -> SimulationRun:
     """All latencies of ``system`` on ``requests``. Same arguments, same bytes.
 
     Raises:
@@ -59,7 +59,7 @@ def simulate(system: System, requests: Requests, law: StepLaw, seed: int) -> Run
         )
     if load["serving"] >= UNSTABLE:
         why = f"requests come {load['serving']:.2f} times as fast as {system.machines} machines can answer them"
-        return Run(system, {}, load, dict.fromkeys(_kinds(system), why), None)
+        return SimulationRun(system, {}, load, dict.fromkeys(_kinds(system), why), None)
 
     served = serve_pool(requests, law.slowed(system.loss), system.machines)
     start = requests.arrival_s
@@ -104,7 +104,7 @@ def simulate(system: System, requests: Requests, law: StepLaw, seed: int) -> Run
         final[disputed] = np.maximum(final[disputed], opened + lasts)
     if "final" not in unstable:
         latency["final"] = final - start
-    return Run(system, latency, load, unstable, waited)
+    return SimulationRun(system, latency, load, unstable, waited)
 
 
 def _kinds(system: System) -> list[str]:

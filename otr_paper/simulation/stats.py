@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otr_core.errors import ParameterError
-from otr_paper.simulation.run import KINDS, Run
+from otr_paper.simulation.run import KINDS, SimulationRun
 
 LEVEL = 0.95
 _STATISTICS = ("mean", "p50", "p99")
@@ -60,7 +60,7 @@ def estimates(replications: Sequence[NDArray[np.float64]], seed: int, resamples:
     }
 
 
-def table(runs: Sequence[Run], seed: int) -> list[dict[str, object]]:
+def table(runs: Sequence[SimulationRun], seed: int) -> list[dict[str, object]]:
     """One record a kind of latency, over one system's replications: value, low, high of mean, p50, p99; or why not.
 
     A kind that is unstable in any replication is unstable.

@@ -34,8 +34,8 @@ def four_systems(
     """
     machine = law.fitted_law(published, MODEL)
     made = inputs.provers(published)[prover]
-    draws = overhead.draw(published, replications, seed)
-    runs: dict[str, list[run.Run]] = {name: [] for name in systems.NAMES}
+    draws = overhead.draw_overhead(published, replications, seed)
+    runs: dict[str, list[run.SimulationRun]] = {name: [] for name in systems.NAMES}
     for number, (loss, first) in enumerate(draws):
         parts = systems.four(published, measured, made, requests.rate_per_s, loss=loss, first_overhead=first)
         for name, system in parts.items():

@@ -47,7 +47,7 @@ def summarise(requests: Requests) -> dict[str, Any]:
     }
 
 
-def draw(summary: Mapping[str, Any], seed: int) -> Requests:
+def draw_requests(summary: Mapping[str, Any], seed: int) -> Requests:
     """Requests with the load and the lengths of a summary: uniform inside each bin, lengths by a Gaussian copula.
 
     Raises:

@@ -16,7 +16,7 @@ from otr_core.dispute.court import Court
 from otr_core.dispute.game import Turn
 from otr_core.dispute.play import ChallengerPlayer, OperatorPlayer
 from otr_core.dispute.players import Move
-from otr_core.dispute.records import Status
+from otr_core.dispute.records import ChallengeStatus
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ def play_crowd(
             assert game is not None
             court = court.move(now, challenge.challenger, number, *players[number].move(game, shown[number]))
         challenge = court.challenges[number - 1]
-        if challenge.status != Status.OPEN:
-            last, lost = now, lost + (challenge.status == Status.WON)
+        if challenge.status != ChallengeStatus.OPEN:
+            last, lost = now, lost + (challenge.status == ChallengeStatus.WON)
             if lost:  # convicted: the other games are moot
                 break
             continue

@@ -160,7 +160,7 @@ def broken_units(
     return result
 
 
-def simulate(
+def simulate_draws(
     broken: list[Mapping[str, np.ndarray] | None], shares: Mapping[str, int], blocks: Mapping[str, int], units: int,
     draws: int, randomness: bytes,
 ) -> int:  # fmt: skip

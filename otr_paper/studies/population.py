@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otr_core.economics import quantities as q
-from otr_core.economics.model import play
+from otr_core.economics.model import play_strategies
 from otr_core.economics.scenarios import Scenario
 from otr_core.errors import ParameterError
 
@@ -134,7 +134,7 @@ def population_of(
         d=case.watch.d,
         w=case.watch.w,
         fishermen=case.watch.fishermen,
-        check_rate=play(case.answer, case.bond, case.watch).check_rate,
+        check_rate=play_strategies(case.answer, case.bond, case.watch).check_rate,
         verdict_epochs=int(np.ceil(case.flow.verdict_s / epoch_s)),
         false_conviction=false_conviction,
     )
@@ -156,7 +156,7 @@ def stream(config: dict[str, Any], seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(int.from_bytes(digest, "big"))))
 
 
-def simulate(population: Population, *, seed: int) -> History:
+def simulate_population(population: Population, *, seed: int) -> History:
     """Play ``population`` once. Same parameters and seed, same history, on any machine."""
     draws = stream(asdict(population), seed)
     people, size = population, population.operators
@@ -283,10 +283,10 @@ def _summary(
 
 def simulate_point(config: dict[str, Any], seed: int) -> dict[str, Any]:
     """``simulate`` as a sweep point: parameters as a mapping in, plain JSON out."""
-    history = simulate(Population(**config), seed=seed)
+    history = simulate_population(Population(**config), seed=seed)
     return {"series": history.series, "summary": history.summary}
 
 
 def summary_point(config: dict[str, Any], seed: int) -> dict[str, float]:
     """``simulate_point`` without the series."""
-    return simulate(Population(**config), seed=seed).summary
+    return simulate_population(Population(**config), seed=seed).summary

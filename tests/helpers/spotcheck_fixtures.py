@@ -12,7 +12,7 @@ from otr_core.spotcheck.units import Layout
 from otr_core.spotcheck.verify import Verifier
 from otr_node.generate import generate
 from otr_node.portable import load_portable
-from otr_node.spotchecks import Operator, embedding
+from otr_node.spotchecks import CheckedOperator, embedding
 from otr_paper.benches.spotchecks import Bench
 from otr_paper.labs.tiny import write_tiny
 
@@ -31,9 +31,9 @@ class TinyOperator:
             self.layout, {}, lambda *block: (), self.model.bounds.saturation, partial(embedding, self.model)
         )
 
-    def serve(self, prompt: str) -> Operator:
+    def serve(self, prompt: str) -> CheckedOperator:
         answer = generate(self.model, prompt, Decoding(6), trace_seed=SEED)
-        return Operator(self.model, answer, SEED, self.layout, {})
+        return CheckedOperator(self.model, answer, SEED, self.layout, {})
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ def said(seed=1, shape=SHAPE) -> prover.Statement:
 
 @pytest.fixture(scope="module")
 def proven(circuit):
-    return prover.prove(circuit, said())[0]
+    return prover.prove_unit(circuit, said())[0]
 
 
 def test_an_exact_unit_is_proven_and_its_points_are_the_commitments(circuit, proven):
@@ -43,9 +43,9 @@ def test_an_exact_unit_is_proven_and_its_points_are_the_commitments(circuit, pro
     assert prover.verify(circuit, proven).value
     statement = said()
     vectors = [v.flatten().tolist() for v in (statement.weights, statement.activations, statement.outputs)]
-    points, _ = prover.commit(circuit, vectors)
+    points, _ = prover.commit_vectors(circuit, vectors)
     assert tuple(point for own in points for point in own) == proven.points(3)
-    changed, _ = prover.commit(circuit, [[v + 1 for v in vector] for vector in vectors])
+    changed, _ = prover.commit_vectors(circuit, [[v + 1 for v in vector] for vector in vectors])
     assert all(a != b for a, b in zip(points, changed, strict=True))
 
 
@@ -53,7 +53,7 @@ def test_an_exact_unit_is_proven_and_its_points_are_the_commitments(circuit, pro
 def test_an_output_off_by_as_little_as_one_shows_as_the_violation(circuit, off):
     statement = said()
     wrong = replace(statement, outputs=statement.outputs + np.array([off, 0]))
-    proof, _ = prover.prove(circuit, wrong)
+    proof, _ = prover.prove_unit(circuit, wrong)
     assert proof.violation == wrong.violation() > 0
     assert not prover.verify(circuit, replace(proof, violation=0)).value
 
@@ -68,7 +68,7 @@ def test_the_window_is_exact_at_both_ends(circuit, off):
         w[:, 0] = edge + sign * off
         statement = prover.Statement(w, x, np.zeros(2, np.int64))
         assert statement.violation() == 2 * off
-        assert prover.prove(circuit, statement)[0].violation == 2 * off
+        assert prover.prove_unit(circuit, statement)[0].violation == 2 * off
 
 
 def test_a_statement_too_wrong_for_the_circuit_has_no_proof(circuit, tmp_path):
@@ -94,7 +94,7 @@ def test_slack_is_the_room_it_says(store):
     statement = said()
     for off, right in ((1, True), (3, False)):
         wrong = replace(statement, outputs=statement.outputs + off)
-        assert (prover.prove(loose, wrong)[0].violation == 0) == right
+        assert (prover.prove_unit(loose, wrong)[0].violation == 0) == right
 
 
 def test_changed_bytes_are_refused(circuit, proven):

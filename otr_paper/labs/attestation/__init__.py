@@ -9,6 +9,6 @@ __all__ = ["ATTACKS", "Attack", "Attempt", "Evidence", "authentic_policy", "run_
 ATTACKS: tuple[Attack, ...] = tuple(sorted((*gpu.ATTACKS, *cpu.ATTACKS), key=lambda one: one.id.startswith("limit.")))
 
 
-def run_attacks(evidence: Evidence) -> list[dict[str, str]]:
+def run_evidence_attacks(evidence: Evidence) -> list[dict[str, str]]:
     """Rows of the attack table (see ``frame.run``) for all attacks, on the files of ``evidence``."""
     return run(ATTACKS, evidence)

@@ -23,7 +23,7 @@ Files = Callable[[Mapping[str, bytes]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Case:
+class AppraisalCase:
     """One set of recorded evidence.
 
     Attributes:
@@ -73,22 +73,26 @@ def recorded_machine_policy() -> Policy:
 
 _ALL_OCSP = ("ocsp_l2", "ocsp_l3", "ocsp_l4", "ocsp_rim_l2", "ocsp_rim_l3", "ocsp_driver", "ocsp_vbios")
 _DEFAULT = Policy.default()
-CASES: tuple[Case, ...] = (
-    Case("H100 alone", _day("2025-01-15"), authentic_policy(), _h100()),
-    Case("H100, shipped manifests", _day("2024-06-01"), _DEFAULT, _h100("shipped_driver", "shipped_vbios")),
-    Case("H100, its manifests", _day("2025-01-15"), _DEFAULT, _h100("rim_driver", "rim_vbios")),
-    Case("H100, with OCSP", _day("2025-10-24T12:00:00"), _DEFAULT, _h100("rim_driver", "rim_vbios", ocsp=_ALL_OCSP)),
-    Case("NVSwitch", _day("2026-08-14"), _DEFAULT, lambda e: {"gpu": [e["switch"]], "rims": [e["switch_rim"]]}),
-    Case("H100 + TDX machine", _day("2026-08-14"), recorded_machine_policy(), _machine),
-    Case("TDX v4, 2025", _day("2025-06-20"), _DEFAULT, _quoted("old_quote", "old_collateral")),
-    Case("the same, 2026", _day("2026-08-14"), _DEFAULT, _quoted("old_quote", "machine_collateral")),
-    Case("TDX v5", _day("2026-02-19"), _DEFAULT, _quoted("v5_quote", "v5_collateral")),
-    Case("TDX, log, compose", _day("2025-09-03"), _DEFAULT, _dstack),
-    Case("SGX", _day("2025-06-20"), _DEFAULT, _quoted("sgx_quote", "sgx_collateral")),
+CASES: tuple[AppraisalCase, ...] = (
+    AppraisalCase("H100 alone", _day("2025-01-15"), authentic_policy(), _h100()),
+    AppraisalCase("H100, shipped manifests", _day("2024-06-01"), _DEFAULT, _h100("shipped_driver", "shipped_vbios")),
+    AppraisalCase("H100, its manifests", _day("2025-01-15"), _DEFAULT, _h100("rim_driver", "rim_vbios")),
+    AppraisalCase(
+        "H100, with OCSP", _day("2025-10-24T12:00:00"), _DEFAULT, _h100("rim_driver", "rim_vbios", ocsp=_ALL_OCSP)
+    ),
+    AppraisalCase(
+        "NVSwitch", _day("2026-08-14"), _DEFAULT, lambda e: {"gpu": [e["switch"]], "rims": [e["switch_rim"]]}
+    ),
+    AppraisalCase("H100 + TDX machine", _day("2026-08-14"), recorded_machine_policy(), _machine),
+    AppraisalCase("TDX v4, 2025", _day("2025-06-20"), _DEFAULT, _quoted("old_quote", "old_collateral")),
+    AppraisalCase("the same, 2026", _day("2026-08-14"), _DEFAULT, _quoted("old_quote", "machine_collateral")),
+    AppraisalCase("TDX v5", _day("2026-02-19"), _DEFAULT, _quoted("v5_quote", "v5_collateral")),
+    AppraisalCase("TDX, log, compose", _day("2025-09-03"), _DEFAULT, _dstack),
+    AppraisalCase("SGX", _day("2025-06-20"), _DEFAULT, _quoted("sgx_quote", "sgx_collateral")),
 )
 
 
-def bundles(evidence: Mapping[str, bytes]) -> dict[Case, Bundle]:
+def bundles(evidence: Mapping[str, bytes]) -> dict[AppraisalCase, Bundle]:
     """The cases whose files are all in ``evidence``, loaded."""
     found = {}
     for case in CASES:

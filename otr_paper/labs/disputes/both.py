@@ -12,7 +12,7 @@ from otr_core.dispute.records import Key, Terms
 from otr_core.errors import MoveError
 from otr_node.chain.evm import Chain
 from otr_node.chain.onchain import NOBODY, ChainCourt
-from otr_paper.labs.disputes.world import CLIENT, FISHERMAN, KEY, KEY_ID, OPERATOR, OTHER, REGISTRAR, Served
+from otr_paper.labs.disputes.world import CLIENT, FISHERMAN, KEY, KEY_ID, OPERATOR, OTHER, REGISTRAR, TinyAnswer
 
 
 @dataclass
@@ -113,7 +113,7 @@ def _plain(value: Any) -> Any:
 
 
 def both(
-    served: Served, terms: Terms, *, arbiter: Any = None, arbiter_address: str = NOBODY, chain: Chain | None = None
+    served: TinyAnswer, terms: Terms, *, arbiter: Any = None, arbiter_address: str = NOBODY, chain: Chain | None = None
 ) -> Both:
     """A staked operator with a registered key and model, in both courts."""
     chain = chain or Chain(accounts=6)

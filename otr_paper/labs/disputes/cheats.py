@@ -7,7 +7,7 @@ from random import Random
 
 from otr_core import merkle
 from otr_core.dispute.game import Game, Level
-from otr_core.dispute.players import Move, Operator, choice
+from otr_core.dispute.players import HonestOperator, Move, choice
 from otr_node.execution import Execution
 from otr_node.run import Run
 
@@ -34,7 +34,7 @@ class Griefer:
 
 
 @dataclass
-class Withholder(Operator):
+class Withholder(HonestOperator):
     """An operator that is silent from its ``silent_after``-th move on: it withholds data, or stalls."""
 
     silent_after: int = 0
@@ -46,7 +46,7 @@ class Withholder(Operator):
 
 
 @dataclass
-class Inconsistent(Operator):
+class Inconsistent(HonestOperator):
     """An operator whose levels do not fit: its trace is false, and below the trace it shows an honest run."""
 
     honest: Run | None = None

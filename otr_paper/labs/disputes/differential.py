@@ -9,8 +9,8 @@ from random import Random
 from otr_core import merkle
 from otr_core.dispute.court import challenge_hash, receipt_leaf
 from otr_core.dispute.play import play
-from otr_core.dispute.players import Challenger, Operator
-from otr_core.dispute.records import Status
+from otr_core.dispute.players import HonestChallenger, HonestOperator
+from otr_core.dispute.records import ChallengeStatus
 from otr_core.lane import program as pr
 from otr_core.poea.receipt import sign_receipt
 from otr_paper.labs.disputes.both import Both
@@ -44,20 +44,20 @@ def differential_game(seed: int, pair_for: Callable[[int, int], Both]) -> tuple[
     served = tiny(temperature)
     run = honest = served.run
     token, salt = 0, random.randbytes(32)
-    operator: Operator
-    challenger: Challenger | Griefer = Challenger(honest)
+    operator: HonestOperator
+    challenger: HonestChallenger | Griefer = HonestChallenger(honest)
     if kind.endswith("griefer") or kind == "griefer token":
         token = random.randrange(1, len(run.fed) + 1) if kind == "griefer token" else 0
-        operator = Operator(run)
+        operator = HonestOperator(run)
         challenger = Griefer(random, random.randrange(6) if kind == "lazy griefer" else 10**9)
     elif kind == "token":
         step = random.randrange(len(run.token_ids))
         run = with_token(served, step, (run.token_ids[step] + 1) % served.trees.dims.vocab)
         honest = honest_run(served, run)
-        token, operator, challenger = honest.wrong_token, Operator(run), Challenger(honest)
+        token, operator, challenger = honest.wrong_token, HonestOperator(run), HonestChallenger(honest)
     elif kind == "salt":
         run = salted_wrongly(served, random)
-        operator = Operator(run)
+        operator = HonestOperator(run)
     else:
         number = random.randrange(23) if kind == "cheat" else pr.OUTPUT
         for power in (0, 12, 20, 28, 36):
@@ -67,7 +67,7 @@ def differential_game(seed: int, pair_for: Callable[[int, int], Both]) -> tuple[
                 break
         else:  # this operator's values hardly reach the trace; the last one's do
             run = tampered(served, replace(random_tamper(served, random, pr.OUTPUT), delta=2**20))
-        operator = Operator(run)
+        operator = HonestOperator(run)
         if kind == "inconsistent":
             operator = Inconsistent(run, honest)
         elif kind == "silent":
@@ -90,5 +90,7 @@ def differential_game(seed: int, pair_for: Callable[[int, int], Both]) -> tuple[
         pace_s=lambda who: random.choice((1, 5, 40)),
     )  # fmt: skip
     honest_operator = "griefer" in kind
-    assert court.challenges[number - 1].status == (Status.LOST if honest_operator else Status.WON), kind
+    assert court.challenges[number - 1].status == (ChallengeStatus.LOST if honest_operator else ChallengeStatus.WON), (
+        kind
+    )
     return kind, pair.calls - before

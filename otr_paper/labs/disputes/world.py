@@ -13,7 +13,7 @@ from typing import Any
 from eth_keys import keys as eth_keys
 
 from otr_core.dispute.court import Court
-from otr_core.dispute.game import Model
+from otr_core.dispute.game import RegisteredModel
 from otr_core.dispute.play import Filed, file_challenge
 from otr_core.dispute.records import Key, Terms
 from otr_core.lane import program as pr
@@ -38,24 +38,24 @@ KEY_ID = hashlib.sha256(b"key id").digest()
 
 
 @dataclass(frozen=True)
-class Served:
+class TinyAnswer:
     """A model and one honest answer of it."""
 
     model: PortableModel
     trees: ModelTrees
     run: Run
-    court_model: Model
+    court_model: RegisteredModel
 
 
 @functools.cache
-def tiny(temperature_milli: int = 0, tokens: int = 10) -> Served:
+def tiny(temperature_milli: int = 0, tokens: int = 10) -> TinyAnswer:
     model, trees = tiny_model()
     decoding = Decoding(tokens, seed=5, temperature_milli=temperature_milli)
     answer = generate(model, "w3 w5 w7 w9", decoding, trace_seed=SEED)
     run = Run(model, trees, answer.prompt_ids, answer.token_ids, SEED, decoding)
     assert answer.trace is not None
     assert run.trace == answer.trace
-    return Served(model, trees, run, Model(trees.dims, trees.weights_root, trees.tables_root))
+    return TinyAnswer(model, trees, run, RegisteredModel(trees.dims, trees.weights_root, trees.tables_root))
 
 
 @functools.cache
@@ -74,7 +74,7 @@ def receipt_of(run: Run, model_id: bytes = b"m" * 32, **changes: Any) -> Receipt
     return replace(receipt, **changes)
 
 
-def new_court(served: Served, terms: Terms = TERMS, arbiter: Any = None) -> Court:
+def new_court(served: TinyAnswer, terms: Terms = TERMS, arbiter: Any = None) -> Court:
     """A court with one staked operator whose key serves the model."""
     court = Court(terms, REGISTRAR, arbiter)
     court = court.register(START, OPERATOR, 3 * terms.least_stake_wei)
@@ -92,7 +92,7 @@ def filed(court: Court, run: Run, token: int = 0, *, now: int = START + 1, chall
     )  # fmt: skip
 
 
-def tampered(served: Served, tamper: Tamper) -> Run:
+def tampered(served: TinyAnswer, tamper: Tamper) -> Run:
     """The same answer, computed with one changed value; its tokens are kept."""
     honest = served.run
     return Run(
@@ -100,7 +100,7 @@ def tampered(served: Served, tamper: Tamper) -> Run:
     )  # fmt: skip
 
 
-def random_tamper(served: Served, random: Random, operator: int | None = None) -> Tamper:
+def random_tamper(served: TinyAnswer, random: Random, operator: int | None = None) -> Tamper:
     """A change of one random element of the trace (of one operator when given) that is not undone by rounding."""
     position = random.randrange(len(served.run.fed))
     operators = pr.layer_program(served.trees.dims, position)
@@ -110,14 +110,14 @@ def random_tamper(served: Served, random: Random, operator: int | None = None) -
     return Tamper(position, random.randrange(served.trees.dims.layers), number, element, delta)
 
 
-def with_token(served: Served, step: int, token: int) -> Run:
+def with_token(served: TinyAnswer, step: int, token: int) -> Run:
     """The answer with its token number ``step`` replaced, and what follows computed from the false one."""
     honest = served.run
     ids = (*honest.token_ids[:step], token, *honest.token_ids[step + 1 :])
     return Run(served.model, served.trees, honest.prompt_ids, ids, SEED, honest.decoding)
 
 
-def honest_run(served: Served, like: Run) -> Run:
+def honest_run(served: TinyAnswer, like: Run) -> Run:
     """An honest run on the tokens that ``like`` claims."""
     return Run(served.model, served.trees, like.prompt_ids, like.token_ids, SEED, like.decoding)
 
@@ -145,7 +145,7 @@ class WronglySalted(Run):
             self.seed = committed
 
 
-def salted_wrongly(served: Served, random: Random) -> Run:
+def salted_wrongly(served: TinyAnswer, random: Random) -> Run:
     run = served.run
     false = WronglySalted(served.model, served.trees, run.prompt_ids, run.token_ids, SEED, run.decoding)
     false.first = random.randrange(len(run.trace.leaves))

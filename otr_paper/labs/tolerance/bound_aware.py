@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Attack:
+class BoundAwareAttack:
     """What pushing every operator did to the last position's logits.
 
     Attributes:
@@ -100,14 +100,14 @@ def _edge(reference: Reference, slope: np.ndarray | None, envelope: float, fmt: 
 
 def attack(
     model: NativeModel, referee: Referee, ids: Sequence[int], envelopes: Mapping[str, float]
-) -> tuple[Attack, Run]:
+) -> tuple[BoundAwareAttack, Run]:
     """Push the choice after ``ids`` towards the runner-up; returns what came of it and the pushed run."""
     honest = pushed(referee, ids, (), envelopes)[-1]["logits"][-1]
     second, first = (int(token) for token in np.argsort(honest)[-2:])
     run = pushed(referee, ids, gradient(model, ids, first, second), envelopes)
     logits = run[-1]["logits"][-1]
     gap = float(honest[first] - honest[second])
-    result = Attack(
+    result = BoundAwareAttack(
         first=first,
         second=second,
         gap=gap,

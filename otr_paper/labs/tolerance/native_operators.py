@@ -29,7 +29,7 @@ Run = list[State]
 
 
 @dataclass(frozen=True)
-class Operator:
+class NativeOperator:
     """One operator: the committed values it reads, the one it gives, and its weight tensor (below the layer)."""
 
     name: str
@@ -39,32 +39,32 @@ class Operator:
     weight: str = ""
 
 
-def _linear(name: str, source: str, part: str) -> Operator:
-    return Operator(name, "linear", (source,), name, f"{part}.{name}_proj.weight")
+def _linear(name: str, source: str, part: str) -> NativeOperator:
+    return NativeOperator(name, "linear", (source,), name, f"{part}.{name}_proj.weight")
 
 
 LAYER_OPERATORS = (
-    Operator("attention norm", "norm", ("in",), "normed", "input_layernorm.weight"),
+    NativeOperator("attention norm", "norm", ("in",), "normed", "input_layernorm.weight"),
     _linear("q", "normed", "self_attn"),
     _linear("k", "normed", "self_attn"),
     _linear("v", "normed", "self_attn"),
-    Operator("q rotary", "rotary", ("q",), "q rotated"),
-    Operator("k rotary", "rotary", ("k",), "k rotated"),
-    Operator("attention", "attention", ("q rotated", "k rotated", "v"), "mixed"),
+    NativeOperator("q rotary", "rotary", ("q",), "q rotated"),
+    NativeOperator("k rotary", "rotary", ("k",), "k rotated"),
+    NativeOperator("attention", "attention", ("q rotated", "k rotated", "v"), "mixed"),
     _linear("o", "mixed", "self_attn"),
-    Operator("attention residual", "residual", ("in", "o"), "middle"),
-    Operator("MLP norm", "norm", ("middle",), "MLP normed", "post_attention_layernorm.weight"),
+    NativeOperator("attention residual", "residual", ("in", "o"), "middle"),
+    NativeOperator("MLP norm", "norm", ("middle",), "MLP normed", "post_attention_layernorm.weight"),
     _linear("gate", "MLP normed", "mlp"),
     _linear("up", "MLP normed", "mlp"),
-    Operator("SiLU · up", "swiglu", ("gate", "up"), "activated"),
+    NativeOperator("SiLU · up", "swiglu", ("gate", "up"), "activated"),
     _linear("down", "activated", "mlp"),
-    Operator("MLP residual", "residual", ("middle", "down"), "out"),
+    NativeOperator("MLP residual", "residual", ("middle", "down"), "out"),
 )
 FINAL_OPERATORS = (
-    Operator("final norm", "norm", ("in",), "normed", "model.norm.weight"),
-    Operator("lm_head", "linear", ("normed",), "logits", "lm_head.weight"),
+    NativeOperator("final norm", "norm", ("in",), "normed", "model.norm.weight"),
+    NativeOperator("lm_head", "linear", ("normed",), "logits", "lm_head.weight"),
 )
-OPERATORS: Mapping[str, Operator] = {operator.name: operator for operator in (*LAYER_OPERATORS, *FINAL_OPERATORS)}
+OPERATORS: Mapping[str, NativeOperator] = {operator.name: operator for operator in (*LAYER_OPERATORS, *FINAL_OPERATORS)}
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,11 @@ class Referee:
             tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
         return cls(model.architecture, FORMATS[model.manifest.lane], tensors)
 
-    def operators(self, layer: int) -> tuple[Operator, ...]:
+    def operators(self, layer: int) -> tuple[NativeOperator, ...]:
         """In order of computation; ``layer`` = number of layers: those after the last."""
         return LAYER_OPERATORS if layer < self.architecture.layers else FINAL_OPERATORS
 
-    def reference(self, operator: Operator, layer: int, state: State, first: int = 0) -> Reference:
+    def reference(self, operator: NativeOperator, layer: int, state: State, first: int = 0) -> Reference:
         """Exact output and bound for positions ``first`` onwards, from the committed inputs in ``state``."""
         a, fmt = self.architecture, self.fmt
         inside = f"model.layers.{layer}." if layer < a.layers else ""
@@ -111,7 +111,9 @@ class Referee:
                 return tolerance.swiglu(rows[0], rows[1], fmt)
         return tolerance.residual(rows[0], rows[1], fmt)
 
-    def judge_leaf(self, run: Run, layer: int, position: int, operator: Operator, envelope: float = 1.0) -> Judgement:
+    def judge_leaf(
+        self, run: Run, layer: int, position: int, operator: NativeOperator, envelope: float = 1.0
+    ) -> Judgement:
         """Judge one operator at one position from the values committed up to it (``tolerance.judge``).
 
         Raises:
@@ -121,7 +123,7 @@ class Referee:
             raise InputError(f"leaf: found layer {layer}, position {position}, expected a place in the run")
         seen = {name: values[: position + 1] for name, values in run[layer].items()}
         reference = self.reference(operator, layer, seen, position)
-        return tolerance.judge(reference, run[layer][operator.output][position : position + 1], envelope)
+        return tolerance.judge_tolerance(reference, run[layer][operator.output][position : position + 1], envelope)
 
 
 @dataclass(frozen=True)

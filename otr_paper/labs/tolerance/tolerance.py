@@ -106,7 +106,7 @@ class Judgement:
     expected: float
 
 
-def judge(reference: Reference, claimed: np.ndarray, envelope: float = 1.0) -> Judgement:
+def judge_tolerance(reference: Reference, claimed: np.ndarray, envelope: float = 1.0) -> Judgement:
     """Accept ``claimed`` iff every element is within ``envelope`` times the bound of the exact output.
 
     Args:

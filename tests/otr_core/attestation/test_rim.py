@@ -16,7 +16,7 @@ from otr_core.attestation import Policy, appraise, load_bundle
 from otr_core.attestation import chain as chains
 from otr_core.attestation.chain import NVIDIA_RIM_ROOT_SHA256, VerifiedCache
 from otr_core.attestation.report import parse_report
-from otr_core.attestation.rim import GoldenValue, coverage, parse_rim
+from otr_core.attestation.rim import GoldenValue, parse_rim, rim_coverage
 from otr_core.errors import EvidenceError
 from otr_paper.labs.attestation.lab import lab_key, lab_rim
 
@@ -185,7 +185,7 @@ def test_coverage_says_what_each_index_is(h100_report: bytes) -> None:
         GoldenValue(live[3], False, (b"\1" * 48,), "inactive"),
         GoldenValue(99, True, (b"\1" * 48,), "absent"),
     )
-    rows = {row.index: row.result for row in coverage(report, {"driver": golden})}
+    rows = {row.index: row.result for row in rim_coverage(report, {"driver": golden})}
     assert [rows[index] for index in (*live[:4], 99)] == [
         *("matched", "alternative", "mismatched", "no golden value", "no runtime block")
     ]

@@ -15,8 +15,8 @@ from otr_core.dispute import game as table
 from otr_core.dispute.court import Court, challenge_hash, receipt_leaf
 from otr_core.dispute.game import Verdict
 from otr_core.dispute.play import play
-from otr_core.dispute.players import Challenger, Operator
-from otr_core.dispute.records import Key, Status, Terms
+from otr_core.dispute.players import HonestChallenger, HonestOperator
+from otr_core.dispute.records import ChallengeStatus, Key, Terms
 from otr_core.errors import MoveError, ParameterError
 from otr_core.lane import program as pr
 from otr_core.poea.receipt import SignedReceipt, sign_receipt
@@ -73,7 +73,9 @@ def test_a_false_answer_is_slashed_its_batches_void_and_the_rest_burnt():
     court = new_court(tiny()).commit_batch(START, OPERATOR, bytes(32), 5).escrow(START, CLIENT, 0, 700)
     start = filed(court, false_run())
     held = start.court.held_wei
-    after, log = play(start.court, start.number, Operator(false_run()), Challenger(tiny().run), now=start.now)
+    after, log = play(
+        start.court, start.number, HonestOperator(false_run()), HonestChallenger(tiny().run), now=start.now
+    )
     stake = 3 * TERMS.least_stake_wei
     slashed = stake * 9 // 10
     reward = slashed * 4 // 10
@@ -102,7 +104,7 @@ def test_a_false_answer_is_slashed_its_batches_void_and_the_rest_burnt():
 
 def test_a_lost_challenge_pays_the_operator_and_the_fire():
     start = filed(new_court(tiny()), tiny().run)
-    after, _ = play(start.court, start.number, Operator(tiny().run), Griefer(Random(1)), now=start.now)
+    after, _ = play(start.court, start.number, HonestOperator(tiny().run), Griefer(Random(1)), now=start.now)
     assert after.credits == {OPERATOR: TERMS.bond_wei // 2}
     assert after.burnt_wei == TERMS.bond_wei - TERMS.bond_wei // 2
     assert after.held_wei == start.court.held_wei
@@ -123,7 +125,7 @@ def test_a_batch_is_final_after_its_window_and_no_sooner():
     refused("early", held_up.finalise, end + 1, 0)
     refused("early", held_up.expire, START + 1 + TERMS.window_s + TERMS.reveal_s, 1)
     expired = held_up.expire(end + 1, 1)
-    assert expired.challenges[0].status == Status.LOST
+    assert expired.challenges[0].status == ChallengeStatus.LOST
     assert expired.finalise(end + 2, 0).credits[OPERATOR] == 5_000 + TERMS.bond_wei // 2
     for batch in (-1, 1, 10**9):
         refused("batch", court.finalise, end + 1, batch)
@@ -137,7 +139,7 @@ def test_only_the_committed_challenge_opens_in_time_and_by_its_owner():
     good = {"index": 1, "token": 0, "salt": SALT, "receipt": signed[1].receipt, "signature": signed[1].signature}
     leaves = [receipt_leaf(each.receipt, each.signature) for each in signed]
     good["path"] = tuple(merkle.inclusion_proof(leaves, 1))
-    assert court.open(START + 6, FISHERMAN, 1, **good).challenges[0].status == Status.OPEN
+    assert court.open(START + 6, FISHERMAN, 1, **good).challenges[0].status == ChallengeStatus.OPEN
     refused("sender", court.open, START + 6, OTHER, 1, **good)
     refused("late", court.open, START + 6 + TERMS.reveal_s, FISHERMAN, 1, **good)
     for change in ({"index": 0}, {"token": 1}, {"salt": b"t" * 32}):
@@ -161,13 +163,13 @@ def test_copying_a_challenge_pays_nothing_and_the_earliest_right_one_is_paid():
     refused("commitment", opened, copied, OTHER, 2, START + 7, signed)  # the hash binds its owner
     court = challenged(court, OTHER, START + 8)  # a copycat that guessed the answer
     court = opened(court, OTHER, 2, START + 9, signed)
-    court, log = play(court, 2, Operator(false_run()), Challenger(tiny().run), now=START + 9)
+    court, log = play(court, 2, HonestOperator(false_run()), HonestChallenger(tiny().run), now=START + 9)
     now = log[-1].now
-    assert court.challenges[1].status == Status.WON
+    assert court.challenges[1].status == ChallengeStatus.WON
     assert court.operators[OPERATOR].best_game == 2
     refused("reward", court.claim_reward, now + 1, 1)  # not opened yet
     court = opened(court, FISHERMAN, 1, now + 1, signed)
-    assert court.challenges[0].status == Status.MOOT
+    assert court.challenges[0].status == ChallengeStatus.MOOT
     refused("late", court.claim_reward, now + TERMS.claim_s + 1, 1)
     court = court.claim_reward(now + 2, 1)
     refused("order", court.claim_reward, now + 3, 2)
@@ -183,7 +185,7 @@ def test_a_conviction_ends_the_other_games_with_their_bonds():
     for i, who in enumerate((FISHERMAN, OTHER)):
         court = opened(challenged(court, who, START + 5 + i), who, i + 1, START + 8 + i, signed)
     refused("over", court.close, 2)
-    court, log = play(court, 1, Operator(false_run()), Challenger(tiny().run), now=START + 9)
+    court, log = play(court, 1, HonestOperator(false_run()), HonestChallenger(tiny().run), now=START + 9)
     refused("moot", court.move, log[-1].now + 1, OPERATOR, 2, "show_roots", *[bytes(32)] * 3)
     refused("moot", court.timeout, log[-1].now + 10**6, 2)
     closed = court.close(2)
@@ -217,7 +219,7 @@ def test_a_receipt_that_nobody_vouches_for_convicts_at_once(change):
     court = challenged(batch_of(court, signed), FISHERMAN, START + 5)
     after = opened(court, FISHERMAN, 1, START + 6, [signed])
     assert after.operators[OPERATOR].convicted
-    assert after.challenges[0].status == Status.WON
+    assert after.challenges[0].status == ChallengeStatus.WON
     assert after.held_wei == court.held_wei
 
 

@@ -14,8 +14,8 @@ from otr_core.dispute import game as table
 from otr_core.dispute.court import MOVES, Court
 from otr_core.dispute.game import Level, Turn, Verdict
 from otr_core.dispute.play import Step, play
-from otr_core.dispute.players import Challenger, Operator, choice
-from otr_core.dispute.records import Status
+from otr_core.dispute.players import HonestChallenger, HonestOperator, choice
+from otr_core.dispute.records import ChallengeStatus
 from otr_core.errors import MoveError
 from otr_core.lane import program as pr
 from otr_node.commitment import commit_model
@@ -28,7 +28,7 @@ from otr_paper.labs.disputes.world import (
     SEED,
     START,
     TERMS,
-    Served,
+    TinyAnswer,
     filed,
     honest_run,
     new_court,
@@ -59,11 +59,11 @@ def conserved(before: Court, after: Court) -> None:
         assert all(value >= 0 for value in court.credits.values())
 
 
-def check_game(served: Served, court: Court, after: Court, log: list[Step], number: int, loser: Verdict) -> None:
+def check_game(served: TinyAnswer, court: Court, after: Court, log: list[Step], number: int, loser: Verdict) -> None:
     challenge = after.challenges[number - 1]
     assert challenge.game is not None
     assert challenge.game.verdict == loser
-    assert challenge.status == (Status.WON if loser == Verdict.OPERATOR_LOSES else Status.LOST)
+    assert challenge.status == (ChallengeStatus.WON if loser == Verdict.OPERATOR_LOSES else ChallengeStatus.LOST)
     counted = dispute_costs.tally(log)
     assert counted.rounds <= dispute_costs.most_rounds(served.trees.dims, len(served.run.fed), court.terms.arity_bits)
     conserved(court, after)
@@ -96,7 +96,7 @@ def test_an_honest_operator_beats_every_griefer(seed):
     start = filed(court, served.run, token)
     silent = random.choice((10**9, random.randrange(8)))
     after, log = play(
-        start.court, start.number, Operator(served.run), Griefer(random, silent), now=start.now,
+        start.court, start.number, HonestOperator(served.run), Griefer(random, silent), now=start.now,
         pace_s=paces(random, "operator"),
     )  # fmt: skip
     check_game(served, court, after, log, start.number, Verdict.CHALLENGER_LOSES)
@@ -117,7 +117,7 @@ def test_a_cheat_in_any_element_is_found_and_judged(seed):
         return
     start = filed(court, false)
     after, log = play(
-        start.court, start.number, Operator(false), Challenger(honest), now=start.now,
+        start.court, start.number, HonestOperator(false), HonestChallenger(honest), now=start.now,
         pace_s=paces(random, "challenger"),
     )  # fmt: skip
     check_game(served, court, after, log, start.number, Verdict.OPERATOR_LOSES)
@@ -149,17 +149,17 @@ def test_other_cheats_lose_too(seed):
         token = honest.wrong_token
         assert false.trace.root == honest.trace.root  # the states are right for the tokens
         assert token == len(false.prompt_ids) + step
-        operator: Operator = Operator(false)
+        operator: HonestOperator = HonestOperator(false)
     elif cheat == "salt":
         false, honest = salted_wrongly(served, random), served.run
-        operator = Operator(false)
+        operator = HonestOperator(false)
     else:
         false = tampered(served, replace(random_tamper(served, random, pr.OUTPUT), delta=2**20))
         honest = served.run
         operator = Inconsistent(false, honest) if cheat == "inconsistent" else Withholder(false, random.randrange(8))
     start = filed(court, false, token)
     after, log = play(
-        start.court, start.number, operator, Challenger(honest), now=start.now, pace_s=paces(random, "challenger")
+        start.court, start.number, operator, HonestChallenger(honest), now=start.now, pace_s=paces(random, "challenger")
     )  # fmt: skip
     check_game(served, court, after, log, start.number, Verdict.OPERATOR_LOSES)
     if cheat == "salt":
@@ -176,7 +176,7 @@ def test_a_downgraded_model_is_convicted_at_the_first_weight_it_uses():
     assert all(a != b for a, b in zip(false.trace.leaves, run.trace.leaves, strict=True))
     for bits in (1, 3):
         start = filed(courts(0, bits), false)
-        after, log = play(start.court, start.number, Operator(false), Challenger(run), now=start.now)
+        after, log = play(start.court, start.number, HonestOperator(false), HonestChallenger(run), now=start.now)
         check_game(served, courts(0, bits), after, log, start.number, Verdict.OPERATOR_LOSES)
         game = after.challenges[start.number - 1].game
         assert game is not None
@@ -190,8 +190,8 @@ def test_silence_costs_what_fraud_costs():
     false = tampered(served, replace(random_tamper(served, Random(1), pr.OUTPUT), delta=2**20))
     start = filed(court, false)
     ends = []
-    for operator in (Operator(false), Withholder(false, 0), Withholder(false, 5)):
-        after, _ = play(start.court, start.number, operator, Challenger(served.run), now=start.now)
+    for operator in (HonestOperator(false), Withholder(false, 0), Withholder(false, 5)):
+        after, _ = play(start.court, start.number, operator, HonestChallenger(served.run), now=start.now)
         ends.append((after.operators[OPERATOR].stake_wei, after.burnt_wei, dict(after.credits)))
     assert ends[0] == ends[1] == ends[2]
 
@@ -204,8 +204,8 @@ def games() -> list[table.Game]:
     false = tampered(served, replace(random_tamper(served, Random(5), pr.MIXED), delta=2**24))
     bad = filed(courts(0, 2), false)
     for filing, operator, challenger in (
-        (start, Operator(served.run), Griefer(Random(1))),
-        (bad, Operator(false), Challenger(served.run)),
+        (start, HonestOperator(served.run), Griefer(Random(1))),
+        (bad, HonestOperator(false), HonestChallenger(served.run)),
     ):
         court, log = play(filing.court, filing.number, operator, challenger, now=filing.now)
         for step in log:
@@ -264,7 +264,7 @@ def test_moves_at_another_height_of_the_right_level_are_refused():
 def test_what_the_trace_holds_is_disputed_right_after_the_program_is_shown():
     served = tiny()
     start = filed(courts(0, 1), served.run)
-    _, log = play(start.court, start.number, Operator(served.run), Griefer(Random(3)), now=start.now)
+    _, log = play(start.court, start.number, HonestOperator(served.run), Griefer(Random(3)), now=start.now)
     at = [s.before for s in log if s.before.level == Level.OPERATORS and s.before.turn == Turn.CHALLENGER]
     assert table.choose_kept(at[0]).operator == len(at[0].program)
     for game in at[1:]:
@@ -283,7 +283,7 @@ def test_what_is_shown_must_be_what_was_committed():
     for run, token in ((false, 0), (wrong, len(wrong.prompt_ids) + 3), (salted_wrongly(served, Random(2)), 0)):
         start = filed(courts(0, 2), run, token)
         honest = honest_run(served, run) if token else served.run
-        _, log = play(start.court, start.number, Operator(run), Challenger(honest), now=start.now)
+        _, log = play(start.court, start.number, HonestOperator(run), HonestChallenger(honest), now=start.now)
         for step in log:
             name, *args = step.move
             for i, arg in enumerate(args):
@@ -313,7 +313,7 @@ def test_sizes_and_places_are_checked():
     served = tiny()
     false = tampered(served, replace(random_tamper(served, Random(5), pr.SHARES), delta=2**18))
     start = filed(courts(0, 2), false)
-    _, log = play(start.court, start.number, Operator(false), Challenger(served.run), now=start.now)
+    _, log = play(start.court, start.number, HonestOperator(false), HonestChallenger(served.run), now=start.now)
     before = {step.move[0]: (step.before, step.move) for step in log}
     game, move = before["element"]
     for number in (-1, served.trees.dims.heads, 10**9):  # the tile of shares has one value a head
@@ -327,7 +327,7 @@ def test_sizes_and_places_are_checked():
     wrong = with_token(served, 3, 0)
     start = filed(courts(0, 2), wrong, len(wrong.prompt_ids) + 3)
     honest = honest_run(served, wrong)
-    _, log = play(start.court, start.number, Operator(wrong), Challenger(honest), now=start.now)
+    _, log = play(start.court, start.number, HonestOperator(wrong), HonestChallenger(honest), now=start.now)
     game, move = log[1].before, log[1].move
     refused("content", table.expand_token, game, move[1] + bytes(8), *move[2:])
     refused("level", table.expand_layer, game, move[1][:32], *move[3:])
@@ -337,7 +337,7 @@ def test_steps_are_committed_once_and_before_they_are_bisected():
     served = tiny()
     false = tampered(served, replace(random_tamper(served, Random(5), pr.MIXED), delta=2**24))
     start = filed(courts(0, 1), false)
-    _, log = play(start.court, start.number, Operator(false), Challenger(served.run), now=start.now)
+    _, log = play(start.court, start.number, HonestOperator(false), HonestChallenger(served.run), now=start.now)
     at = [step.before for step in log if step.before.level == Level.STEPS and step.before.turn == Turn.OPERATOR]
     for game, move in ((at[0], ("bisect", (bytes(32),) * 2)), (at[1], ("expand_steps", bytes(32), ()))):
         with pytest.raises(MoveError) as failure:
@@ -388,9 +388,9 @@ def _first(run: Run, bits: int) -> tuple[bytes, ...]:
 def test_a_given_token_was_not_chosen():
     served = tiny()
     start = filed(courts(0, 2), served.run, token=2)  # of the prompt
-    after, log = play(start.court, start.number, Operator(served.run), Griefer(Random(1)), now=start.now)
+    after, log = play(start.court, start.number, HonestOperator(served.run), Griefer(Random(1)), now=start.now)
     assert [step.move[0] for step in log] == ["show_roots", "expand_token"]
-    assert after.challenges[start.number - 1].status == Status.LOST
+    assert after.challenges[start.number - 1].status == ChallengeStatus.LOST
 
 
 @settings(max_examples=40)
@@ -403,7 +403,7 @@ def test_bytes_are_the_closed_form(seed):
     if false.trace.root == served.run.trace.root:
         return
     start = filed(courts(0, bits), false)
-    _, log = play(start.court, start.number, Operator(false), Challenger(served.run), now=start.now)
+    _, log = play(start.court, start.number, HonestOperator(false), HonestChallenger(served.run), now=start.now)
     counted = sum(step.payload_bytes for step in log[:-1])
     place = log[-1].before.place
     assert log[-1].move[0] == "prove"

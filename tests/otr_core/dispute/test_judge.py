@@ -16,22 +16,22 @@ from otr_core.lane.program import Kind
 from otr_core.lane.step import LAYER, TOKEN, Place, right
 from otr_node.execution import Execution
 from otr_node.generate import Answer, rebuild_operators
-from otr_paper.labs.disputes.world import SEED, Served, tiny
+from otr_paper.labs.disputes.world import SEED, TinyAnswer, tiny
 
 PLACES = ((LAYER, 0, 0), (LAYER, 9, 1), (LAYER, 12, 2))
 CASES = [(0, place) for place in PLACES] + [(temp, (TOKEN, 8, 2)) for temp in (0, 1500)]
 
 
-def execution(served: Served, place: tuple[int, int, int]) -> Execution:
+def execution(served: TinyAnswer, place: tuple[int, int, int]) -> Execution:
     return served.run.execution(*place)
 
 
-def open_step(served: Served, done: Execution, place: Place) -> tuple[bool, list[Opening]]:
+def open_step(served: TinyAnswer, done: Execution, place: Place) -> tuple[bool, list[Opening]]:
     reader = Openings(done, place, piece=served.run.piece, token=served.run.token)
     return right(served.trees.dims, served.run.claim, place, reader), reader.made
 
 
-def roots(served: Served, done: Execution, place: Place) -> dict[str, bytes]:
+def roots(served: TinyAnswer, done: Execution, place: Place) -> dict[str, bytes]:
     several = place.operator < len(done.program) and done.program[place.operator].steps > 1
     return {
         "weights_root": served.trees.weights_root,

@@ -32,7 +32,7 @@ def test_the_four_use_cases_load_with_a_source_for_every_number(cases):
 
 
 def test_scenario_prices_follow_from_the_published_rows(cases, project):
-    rows = published.load(project.root / "data")
+    rows = published.load_published(project.root / "data")
     for name, tokens_in, tokens_out in (
         ("chatbot", 1000, 500),
         ("game_npc", 300, 80),
@@ -96,10 +96,13 @@ def test_parts_are_checked_when_built():
     with pytest.raises(ParameterError, match="fishermen"):
         eco.Watch(rho=0.1, fishermen=1.5)
     with pytest.raises(ParameterError, match="one number"):
-        eco.Answer(price_usd=np.array([1.0, 2.0]), honest_cost_usd=1.0, cheat_cost_usd=0.5)
+        eco.AnswerValue(price_usd=np.array([1.0, 2.0]), honest_cost_usd=1.0, cheat_cost_usd=0.5)
     with pytest.raises(ParameterError, match="keys"):
         build(eco.Flow, {"queries_per_s": 1.0})
-    assert eco.Answer(price_usd=1, honest_cost_usd=0.5, cheat_cost_usd=0.2, outside_gain_usd=np.inf).gain_usd == np.inf
+    assert (
+        eco.AnswerValue(price_usd=1, honest_cost_usd=0.5, cheat_cost_usd=0.2, outside_gain_usd=np.inf).gain_usd
+        == np.inf
+    )
     assert eco.Market(
         proof_cost_usd=1, capital_rate_per_year=0.1, queries_per_year=1e6
     ).capital_cost_usd == pytest.approx(1e-7)
@@ -109,7 +112,7 @@ def test_parts_are_checked_when_built():
 
 def test_play_and_threshold_pass_every_number_on(cases):
     case = cases["defi_agent"]
-    found = eco.play(case.answer, case.bond, case.watch)
+    found = eco.play_strategies(case.answer, case.bond, case.watch)
     direct = eco.equilibrium(
         gain_usd=case.answer.gain_usd, price_usd=0.05, stake_usd=10_000.0, slash_fraction=1.0, dispute_cost_usd=0.0,
         rho=0.01, d=0.99, w=0.9, fishermen=5, check_cost_usd=case.watch.check_cost_usd, reward_share=0.3,
@@ -121,7 +124,7 @@ def test_play_and_threshold_pass_every_number_on(cases):
 
 def outcomes_by_name(**changes):
     terms = {
-        "answer": eco.Answer(price_usd=0.5, honest_cost_usd=0.4, cheat_cost_usd=0.1),
+        "answer": eco.AnswerValue(price_usd=0.5, honest_cost_usd=0.4, cheat_cost_usd=0.1),
         "bond": eco.Bond(stake_usd=100.0, slash_fraction=0.5, reward_share=0.9),
         "watch": eco.Watch(rho=0.01, fishermen=3),
         "someone_checks": 0.1, "attestation": 0.999, "until_patch": 50, "identities": 20,
@@ -151,7 +154,7 @@ def test_adversary_classes_differ_as_they_must():
 
 
 def test_a_large_outside_gain_undoes_deterrence_for_all_with_a_break():
-    rich = eco.Answer(price_usd=0.5, honest_cost_usd=0.4, cheat_cost_usd=0.1, outside_gain_usd=10.0)
+    rich = eco.AnswerValue(price_usd=0.5, honest_cost_usd=0.4, cheat_cost_usd=0.1, outside_gain_usd=10.0)
     found = outcomes_by_name(answer=rich)
     assert found[adversaries.RATIONAL].deterred
     assert not any(outcome.deterred for name, outcome in found.items() if name != adversaries.RATIONAL)
@@ -160,7 +163,7 @@ def test_a_large_outside_gain_undoes_deterrence_for_all_with_a_break():
 def test_unknown_adversary_is_refused():
     with pytest.raises(ParameterError, match="adversary"):
         eco.outcome(
-            "lazy", answer=eco.Answer(price_usd=1, honest_cost_usd=1, cheat_cost_usd=0),
+            "lazy", answer=eco.AnswerValue(price_usd=1, honest_cost_usd=1, cheat_cost_usd=0),
             bond=eco.Bond(stake_usd=1, slash_fraction=1), watch=eco.Watch(rho=0.1), someone_checks=0.0,
             attestation=1.0, until_patch=1.0,
         )  # fmt: skip

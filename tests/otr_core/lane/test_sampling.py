@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otr_core.errors import ParameterError
-from otr_core.lane.sampling import Decoding, choose, draw
+from otr_core.lane.sampling import Decoding, choose_token, draw
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_parameters_out_of_range(fields: dict) -> None:
 
 
 def test_greedy_takes_the_first_largest() -> None:
-    assert choose(np.array([1, 5, 5, 2], np.float32), Decoding(1), 0) == 1
+    assert choose_token(np.array([1, 5, 5, 2], np.float32), Decoding(1), 0) == 1
 
 
 def test_draws_are_uniform_and_differ_by_seed_and_step() -> None:
@@ -44,7 +44,7 @@ def test_draws_are_uniform_and_differ_by_seed_and_step() -> None:
 def test_frequencies_follow_softmax_at_the_temperature() -> None:
     logits = np.log(np.array([0.1, 0.6, 0.3], np.float32))
     for milli, expected in ((1000, [0.1, 0.6, 0.3]), (500, np.array([0.01, 0.36, 0.09]) / 0.46)):
-        counts = np.bincount([choose(logits, Decoding(1, 5, milli), step) for step in range(6000)], minlength=3)
+        counts = np.bincount([choose_token(logits, Decoding(1, 5, milli), step) for step in range(6000)], minlength=3)
         for count, p in zip(counts, expected, strict=True):
             assert abs(count - 6000 * p) < 5 * math.sqrt(6000 * p * (1 - p))
 
@@ -52,6 +52,6 @@ def test_frequencies_follow_softmax_at_the_temperature() -> None:
 @given(st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=20), st.integers(0, 2**53 - 1), st.integers(1, 5000))
 def test_always_a_valid_id_of_positive_probability(values: list[float], seed: int, milli: int) -> None:
     logits = np.array(values, np.float32)
-    token = choose(logits, Decoding(1, seed, milli), 0)
+    token = choose_token(logits, Decoding(1, seed, milli), 0)
     assert 0 <= token < len(values)
     assert (float(logits[token]) - float(logits.max())) * 1000 / milli > -746  # exp of less is 0 in float64

@@ -17,7 +17,7 @@ from otr_core.errors import InputError, ReceiptError, SealError
 from otr_core.lane.sampling import Decoding
 from otr_core.poea import CHECKS, Message, ReceiptFile, load_receipt_file, open_response, order, verify_receipt
 from otr_core.poea.receipt import sign_receipt
-from otr_core.poea.simulated import replay, signer
+from otr_core.poea.simulated import replay_log, signer
 from otr_node.enclave import LIFETIME_S, SimulatedEnclave
 from otr_node.serve import open_query, serve, trace_seed
 from tests.helpers.receipts import ALLOW, CLIENT, NOW, answer, enclave, ordered, signed
@@ -73,7 +73,7 @@ def evidence_signed(change: Any, tee: SimulatedEnclave | None = None) -> dict[st
     """Evidence changed and signed again under the published root: what a forger of *simulated* evidence can do."""
     evidence = copy.deepcopy((tee or enclave()).evidence())
     change(evidence)
-    evidence["quote"]["rtmr3"] = replay(evidence["event_log"]).hex()
+    evidence["quote"]["rtmr3"] = replay_log(evidence["event_log"]).hex()
     for tag, part in (("simulated-quote", "quote"), ("simulated-gpu-report", "gpu_report")):
         fields = {name: value for name, value in evidence[part].items() if name != "signature"}
         evidence[part]["signature"] = signer(SimulatedEnclave.root).sign(tagged_json_hash(tag, fields)).hex()
@@ -153,9 +153,9 @@ def test_replay_is_the_register_rule() -> None:
     register = bytes(48)
     for content in (b"\x01\x00\x00\x08:a:\x00\xff", b"\x01\x00\x00\x08:b:"):
         register = hashlib.sha384(register + hashlib.sha384(content).digest()).digest()
-    assert replay(log) == register
+    assert replay_log(log) == register
     with pytest.raises(InputError, match="event log"):
-        replay([{"event": "a", "payload": "", "digest": ""}])
+        replay_log([{"event": "a", "payload": "", "digest": ""}])
 
 
 def test_freshness() -> None:

@@ -74,14 +74,14 @@ def test_tied_output_matrix_counts_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", ["bit", "name", "dtype", "shape"])
 def test_each_fact_about_a_tensor_changes_the_root(change: str) -> None:
     data = bytearray(np.ones(8, np.float32).tobytes())
-    plain = weights.commit([weights.Tensor("t", "F32", (8,), memoryview(bytes(data)))]).root
+    plain = weights.commit_weights([weights.Tensor("t", "F32", (8,), memoryview(bytes(data)))]).root
     name, dtype, shape = "t", "F32", (8,)
     if change == "bit":
         data[17] ^= 1
     name = "u" if change == "name" else name
     dtype = "I32" if change == "dtype" else dtype
     shape = (2, 4) if change == "shape" else shape
-    assert weights.commit([weights.Tensor(name, dtype, shape, memoryview(bytes(data)))]).root != plain
+    assert weights.commit_weights([weights.Tensor(name, dtype, shape, memoryview(bytes(data)))]).root != plain
 
 
 def test_order_and_emptiness_are_checked() -> None:
@@ -90,7 +90,7 @@ def test_order_and_emptiness_are_checked() -> None:
 
     for names in (["b", "a"], ["a", "a"], []):
         with pytest.raises(ModelError, match=r"tensor order|no tensors"):
-            weights.commit(map(tensor, names))
+            weights.commit_weights(map(tensor, names))
     with pytest.raises(ModelError, match="found 1 bytes, expected 2"):
         weights.Tensor("t", "U8", (2,), memoryview(b"x"))
     with pytest.raises(ModelError, match="found dtype 'Q4'"):
@@ -99,10 +99,10 @@ def test_order_and_emptiness_are_checked() -> None:
 
 def test_resume_gives_the_same_root_without_reading_again(tiny: Path) -> None:
     done: dict[str, list[bytes]] = {}
-    full = weights.commit(weights.read_tensors(tiny), on_tensor=done.__setitem__)
+    full = weights.commit_weights(weights.read_tensors(tiny), on_tensor=done.__setitem__)
     half = dict(list(done.items())[:10])
     again: dict[str, list[bytes]] = {}
-    assert weights.commit(weights.read_tensors(tiny), known=half, on_tensor=again.__setitem__) == full
+    assert weights.commit_weights(weights.read_tensors(tiny), known=half, on_tensor=again.__setitem__) == full
     assert again.keys() == done.keys() - half.keys()
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from otr_core.errors import InconclusiveError, ParameterError, SpotCheckError
 from otr_core.lane.formats import INT32
 from otr_core.spotcheck import query, verify
-from otr_core.spotcheck.query import Outcome, examine
+from otr_core.spotcheck.query import QueryOutcome, examine
 from otr_node.spotchecks import weights_of
 from otr_paper.studies import detection
 
@@ -32,14 +32,14 @@ def checker(marks):
 
 
 def test_an_inconclusive_unit_is_replaced_by_the_next_number():
-    assert examine(3, checker("....")) == Outcome(3, (), False)
-    assert examine(3, checker(".?..")) == Outcome(4, (1,), False)
-    assert examine(0, checker("")) == Outcome(0, (), False)
+    assert examine(3, checker("....")) == QueryOutcome(3, (), False)
+    assert examine(3, checker(".?..")) == QueryOutcome(4, (1,), False)
+    assert examine(0, checker("")) == QueryOutcome(0, (), False)
 
 
 def test_one_too_many_is_a_dispute_not_a_conviction():
-    assert examine(3, checker("?.?x")) == Outcome(3, (0, 2), True)
-    assert examine(3, checker("?x"), redraws=0) == Outcome(1, (0,), True)
+    assert examine(3, checker("?.?x")) == QueryOutcome(3, (0, 2), True)
+    assert examine(3, checker("?x"), redraws=0) == QueryOutcome(1, (0,), True)
     with pytest.raises(SpotCheckError):
         examine(3, checker("?.x"))
     with pytest.raises(ParameterError):
@@ -58,7 +58,7 @@ def put(tiny_operator, rows, shares, number):
     """The answer an operator without circuits can give to a unit: openings, verified."""
     who = tiny_operator.operator
     committed = who.commit(rows, 5, 1)
-    challenge = verify.Challenge(who.trace.root, who.trace.shape, 5, 1, committed.root, RANDOM, number, shares)
+    challenge = verify.SpotCheckChallenge(who.trace.root, who.trace.shape, 5, 1, committed.root, RANDOM, number, shares)
     unit = challenge.unit(tiny_operator.layout)
     return challenge, verify.open_unit(tiny_operator.layout, who.trace, who.trace_seed, unit, committed, who.state)
 
@@ -92,7 +92,7 @@ def test_saturating_on_purpose_ends_in_a_dispute_or_a_conviction(tiny_operator):
     """All units of `o` inconclusive: two of them are a dispute; and the operators that read the row break."""
     rows = saturated(tiny_operator)
     found = examine(4, lambda number: tiny_operator.verifier.verify(*put(tiny_operator, rows, {"o": 1}, number)))
-    assert found == Outcome(query.REDRAWS + 1, tuple(range(query.REDRAWS + 1)), True)
+    assert found == QueryOutcome(query.REDRAWS + 1, tuple(range(query.REDRAWS + 1)), True)
     with pytest.raises(SpotCheckError) as failure:
         examine(1, lambda number: tiny_operator.verifier.verify(*put(tiny_operator, rows, {"mlp.norm": 1}, number)))
     assert failure.value.check == "operator"
@@ -103,7 +103,7 @@ def test_an_honest_operator_passes_the_same_way(tiny_operator):
     shares = {name: 1 for name in tiny_operator.layout.blocks if name not in tiny_operator.layout.matrices}
     assert examine(
         6, lambda number: tiny_operator.verifier.verify(*put(tiny_operator, rows, shares, number))
-    ) == Outcome(6, (), False)
+    ) == QueryOutcome(6, (), False)
 
 
 def enumerated(b, i, units, redraws):

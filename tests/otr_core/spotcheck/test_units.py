@@ -10,7 +10,7 @@ import pytest
 from otr_core.errors import InconclusiveError, InputError, ProofError, SpotCheckError
 from otr_core.poea.trace import check_state
 from otr_core.spotcheck import verify
-from otr_core.spotcheck.units import COMMITTED, Unit, needed_rows, statement
+from otr_core.spotcheck.units import COMMITTED, Unit, needed_rows, unit_statement
 from otr_node.spotchecks import weights_of
 from otr_paper.studies.detection import broken_units
 
@@ -21,7 +21,7 @@ def case(tiny_operator, operator, position=5, layer=1, rows=None, number=0):
     who = tiny_operator.operator
     rows = who.rows(position, layer) if rows is None else rows
     committed = who.commit(rows, position, layer)
-    challenge = verify.Challenge(
+    challenge = verify.SpotCheckChallenge(
         who.trace.root, who.trace.shape, position, layer, committed.root, RANDOM, number, {operator: 1}
     )
     unit = challenge.unit(tiny_operator.layout)
@@ -32,7 +32,7 @@ def violation(tiny_operator, operator, **options):
     challenge, response = case(tiny_operator, operator, **options)
     values = verify.opened_values(tiny_operator.layout, challenge, response, tiny_operator.verifier.embedding)
     weights = weights_of(tiny_operator.layout, tiny_operator.model, response.unit)
-    return statement(tiny_operator.layout, response.unit, weights, values).violation()
+    return unit_statement(tiny_operator.layout, response.unit, weights, values).violation()
 
 
 def opened_operators(tiny_operator):
@@ -126,7 +126,7 @@ def test_a_saturated_residual_is_inconclusive_not_guilty(tiny_operator):
     values = {name: np.zeros(end - begin, np.int64) for name, (begin, end) in spans.items()}
     values["attention.residual"][:] = 2**31 - 1
     with pytest.raises(InconclusiveError, match="saturates"):
-        statement(tiny_operator.layout, unit, weights_of(tiny_operator.layout, tiny_operator.model, unit), values)
+        unit_statement(tiny_operator.layout, unit, weights_of(tiny_operator.layout, tiny_operator.model, unit), values)
 
 
 def test_layer_0_reads_the_committed_token(tiny_operator):
@@ -173,7 +173,7 @@ def test_broken_units_agree_with_the_statements(tiny_operator):
             values = {
                 row: rows[row][begin:end] for row, (begin, end) in needed_rows(tiny_operator.layout, unit).items()
             }
-            said = statement(
+            said = unit_statement(
                 tiny_operator.layout, unit, weights_of(tiny_operator.layout, tiny_operator.model, unit), values
             )
             assert (said.violation() > 0) == broken

@@ -30,12 +30,12 @@ def inputs(stored):
 
 @given(SCORES)
 def test_a_threshold_rejects_no_more_honest_answers_than_it_may(scores):
-    assert four.rejected(scores, four.threshold(scores)) <= four.FALSE_ALARMS * len(scores)
+    assert four.rejected(scores, four.score_threshold(scores)) <= four.FALSE_ALARMS * len(scores)
 
 
 @given(SCORES)
 def test_the_threshold_is_the_highest_such(scores):
-    above = [score for score in scores if score > four.threshold(scores)]
+    above = [score for score in scores if score > four.score_threshold(scores)]
     assert all(four.rejected(scores, score) > four.FALSE_ALARMS * len(scores) for score in above)
 
 

@@ -21,7 +21,7 @@ def lab(bench):
 
 
 def test_an_honest_unit_is_proven_and_accepted(lab):
-    challenge, response = spotchecks.honest(lab)
+    challenge, response = spotchecks.honest_response(lab)
     lab.verifier.verify(challenge, response)
     assert len(response.proof.raw) <= 4096
     assert response.proof.violation == 0
@@ -29,7 +29,7 @@ def test_an_honest_unit_is_proven_and_accepted(lab):
 
 @pytest.mark.parametrize("name", ["wrong output", "edited instance", "reused proof", "lenient circuit"])
 def test_forgeries_are_refused_for_their_reason(lab, name):
-    row = spotchecks.run_attacks(lab, [name])[0]
+    row = spotchecks.run_spot_attacks(lab, [name])[0]
     assert row["refused_by"] == row["expected"]
 
 

@@ -32,7 +32,7 @@ def test_without_the_evidence_the_stored_rows_are_shown_and_said_to_be(checkout,
 
 def test_with_the_evidence_it_is_appraised_again_and_compared(checkout):
     try:
-        evidence.evidence(checkout)
+        evidence.recorded_evidence(checkout)
     except MissingDataError as error:
         pytest.skip(f"outside data: {error}")
     assert evidence.appraised(checkout)[1].startswith("appraised again now")

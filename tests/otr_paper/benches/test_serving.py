@@ -3,7 +3,7 @@
 import pytest
 
 from otr_core.errors import DataError
-from otr_node.answers import LANES, load
+from otr_node.answers import LANES, load_lane
 from otr_node.project import Project
 from otr_paper.benches import answers
 from otr_paper.store import results
@@ -54,7 +54,7 @@ def test_the_registry_names_both_lanes(project, tmp_path):
 @pytest.mark.parametrize("lane", LANES)
 def test_registered_identities_are_those_of_the_converted_model(project, lane):
     """The registry is recomputed, not believed: weights, tokenizer, template and lane give the registered id."""
-    model = load(project, lane=lane, device="cpu", folder=None, report=lambda line: None)
+    model = load_lane(project, lane=lane, device="cpu", folder=None, report=lambda line: None)
     found = model.manifest.to_json()
     name = answers.registered_models(project)[model.manifest.model_id.hex()]
     assert name == f"SmolLM2-135M-Instruct ({found['lane']})"

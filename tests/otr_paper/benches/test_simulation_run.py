@@ -36,10 +36,10 @@ def test_two_workers_give_the_bytes_of_one_and_a_cache_resumes(project, tmp_path
 
 
 def test_the_seed_and_the_data_are_part_of_a_point(project):
-    (one,), (other,) = (simulation.points(project, [{}], seed) for seed in (1, 2))
-    assert one.key(simulation.otr_point) != other.key(simulation.otr_point)
+    (one,), (other,) = (simulation.sweep_points(project, [{}], seed) for seed in (1, 2))
+    assert one.key(simulation.otr_sweep_point) != other.key(simulation.otr_sweep_point)
     with pytest.raises(InputError, match="digest"):
-        simulation.otr_point({**study.default_config(), "digest": "other data"}, 1)
+        simulation.otr_sweep_point({**study.default_config(), "digest": "other data"}, 1)
 
 
 def test_every_stored_run_that_a_point_reads_changes_its_digest(project, tmp_path):
@@ -73,7 +73,7 @@ def test_stored_points_are_what_the_code_makes(project):
 def test_the_stored_study_is_what_the_trace_gives(project, outside_file):
     outside_file("traces/azure_llm_2023_conv.csv")
     kept = read_result(project.results, stored.RESULT)[1]
-    found = simulation.four_systems(
+    found = simulation.simulated_systems(
         project, simulation.trace(project, "azure_conv"), seed=SEED, replications=study.REPLICATIONS
     )
     assert as_bytes(found) == as_bytes({key: kept[key] for key in found})
@@ -84,7 +84,7 @@ def test_the_summary_stands_in_for_the_trace(project):
     kept = {
         (r["system"], r["kind"]): r["mean"]["value"] for r in read_result(project.results, stored.RESULT)[1]["latency"]
     }
-    live = simulation.four_systems(project, simulation.stand_in(project, "azure_conv"), seed=SEED, replications=12)
+    live = simulation.simulated_systems(project, simulation.stand_in(project, "azure_conv"), seed=SEED, replications=12)
     for record in live["latency"]:
         assert record["mean"]["value"] == pytest.approx(kept[record["system"], record["kind"]], rel=0.05)
 
@@ -92,14 +92,14 @@ def test_the_summary_stands_in_for_the_trace(project):
 def test_unknown_traces_and_missing_results_are_named(project, tmp_path):
     with pytest.raises(InputError, match="azure_conv"):
         simulation.stand_in(project, "burst")
-    cited = published.load(project.data)
+    cited = published.load_published(project.data)
     with pytest.raises(DataError, match="no stable"):
         stored.latency(cited, "ZKML", "provisional")
     with pytest.raises(DataError, match="no cost"):
         stored.cost_usd(cited, "OTR", "Solana")
     (tmp_path / "published").symlink_to(project.data / "published")
     with pytest.raises(DataError, match=r"simulation\.json"):
-        stored.result(published.load(tmp_path))
+        stored.result(published.load_published(tmp_path))
 
 
 def test_the_bars_of_the_issue_as_measured(project):

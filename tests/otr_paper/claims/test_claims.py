@@ -16,7 +16,7 @@ from otr_paper.series import consistency
 
 @pytest.fixture(scope="module")
 def rows(project):
-    return published.load(project.root / "data")
+    return published.load_published(project.root / "data")
 
 
 def with_measured(function):

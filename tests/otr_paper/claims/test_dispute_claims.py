@@ -50,7 +50,7 @@ def test_the_stored_disputes_keep_the_bars(stored):
 
 
 def test_views_are_of_the_stored_disputes(project, stored):
-    cited = published.load(project.data)
+    cited = published.load_published(project.data)
     ledger = disputes.gas_ledger(stored["disputes"]["disputes"], cited)
     prices = disputes.gas_prices(cited)
     assert {"open", "bisect", "choose", "publish", "element", "expand_steps", "prove"} <= {

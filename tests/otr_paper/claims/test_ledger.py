@@ -28,7 +28,7 @@ def text(project):
 
 @pytest.fixture(scope="module")
 def rows(text):
-    return ledger.load(text)
+    return ledger.parse_ledger(text)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_stored_ledger_is_what_the_code_computes(arithmetic, evaluate):
 
 def test_refresh_is_stable(arithmetic, evaluate):
     once = ledger.refresh(arithmetic, evaluate)
-    again = ledger.load(once)
+    again = ledger.parse_ledger(once)
     assert ledger.check(again, evaluate) == []
     assert ledger.refresh(again, evaluate) == once
 
@@ -81,7 +81,7 @@ def test_any_edit_of_a_judged_row_is_noticed(arithmetic, evaluate):
     name, value = next(iter(row.computed.items()))
     edits = {
         "verdict": {"verdict": REPRODUCED},
-        name: {"computed": {**row.computed, name: ledger.rounded(value * 1.00001)}},
+        name: {"computed": {**row.computed, name: ledger.six_digits(value * 1.00001)}},
         "computed names": {"computed": {**row.computed, "extra_s": 1.0}},
         "inputs": {"inputs": row.inputs[1:]},
         "note": {"note": row.note + "!"},
@@ -135,7 +135,7 @@ def test_code_that_needs_more_than_published_rows_is_named(arithmetic, project):
 def test_given_evaluations_come_first(arithmetic, project):
     reading = Reading("run", "receipts run here", 1.0, "1", "measured", True)
     given = judged("L23", {"rejected_share": 1.0}, (reading,))
-    own = ledger.evaluator(published.load(project.root / "data"), {"L23": given})
+    own = ledger.evaluator(published.load_published(project.root / "data"), {"L23": given})
     row = ledger.refreshed(row_of(arithmetic, "L23"), own(row_of(arithmetic, "L23")))
     assert (row.verdict, row.computed) == (REPRODUCED, {"rejected_share": 1.0})
 
@@ -162,7 +162,7 @@ ROW = """\
 
 
 def test_a_minimal_ledger_loads():
-    assert ledger.load(ROW)[0].as_dict()["stated"] == 0.5
+    assert ledger.parse_ledger(ROW)[0].as_dict()["stated"] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -192,13 +192,13 @@ def test_a_minimal_ledger_loads():
 def test_a_malformed_row_is_refused_by_row_and_key(old, new, names):
     assert old in ROW
     with pytest.raises(ClaimsError, match=names):
-        ledger.load(ROW.replace(old, new, 1))
+        ledger.parse_ledger(ROW.replace(old, new, 1))
 
 
 @pytest.mark.parametrize("text", ["a: 1", "- 3", "", "!!python/object/apply:os.getcwd []"])
 def test_what_is_no_ledger_is_refused(text):
     with pytest.raises(ClaimsError):
-        ledger.load(text)
+        ledger.parse_ledger(text)
 
 
 def test_an_evaluation_must_agree_with_its_readings():

@@ -14,7 +14,7 @@ from otr_paper.store.results import read_result
 
 @pytest.fixture(scope="module")
 def cited(project):
-    return published.load(project.data)
+    return published.load_published(project.data)
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +34,14 @@ def test_the_closed_form_gives_the_k_of_every_measured_circuit(stored):
 
 @given(fixed=st.floats(0.01, 10), each=st.floats(1e-6, 1e-2))
 def test_a_straight_line_is_found_again(fixed, each):
-    found = proving.fit(rows(lambda k: fixed + each * 2.0**k))
+    found = proving.fit_cost(rows(lambda k: fixed + each * 2.0**k))
     assert found.fixed_s == pytest.approx(fixed, rel=1e-6, abs=1e-9)
     assert found.per_row_s == pytest.approx(each, rel=1e-6)
     assert found.seconds(20) == pytest.approx(fixed + each * 2.0**20)
 
 
 def test_n_log_n_is_told_from_n_where_there_is_no_noise():
-    linear, log_linear = (proving.fit(rows(f)) for f in (lambda k: 2.0**k, lambda k: k * 2.0**k))
+    linear, log_linear = (proving.fit_cost(rows(f)) for f in (lambda k: 2.0**k, lambda k: k * 2.0**k))
     assert (linear.linear_rms, log_linear.log_linear_rms) == pytest.approx((0, 0), abs=1e-12)
     assert linear.log_linear_rms > 0.1 < log_linear.linear_rms
     assert linear.exponent == pytest.approx(1)
@@ -57,7 +57,7 @@ def test_the_rms_is_that_of_the_best_factor():
 
 def test_published_rows_of_this_project_are_its_stored_results(cited, stored):
     measured = stored("proof_cost")["rows"]
-    found = proving.fit(measured)
+    found = proving.fit_cost(measured)
     for name, value in (("growth", found.exponent), ("growth_error", found.exponent_error),
                         ("growth_n_log_n", found.log_exponent)):  # fmt: skip
         assert cited.number(f"zk.project.{name}", "1") == pytest.approx(value, rel=1e-5)
@@ -77,7 +77,8 @@ def test_published_rows_of_this_project_are_its_stored_results(cited, stored):
 
 def test_the_stated_bounds_hold_for_some_systems_and_not_for_others(cited, stored):
     found = {
-        (r["system"], r["setting"]): r for r in proving.where_it_holds(cited, proving.fit(stored("proof_cost")["rows"]))
+        (r["system"], r["setting"]): r
+        for r in proving.where_it_holds(cited, proving.fit_cost(stored("proof_cost")["rows"]))
     }
     assert {r["over_20min"] for r in found.values()} == {True, False}
     llama = found["ZKTorch", "7B, 1 token, 64 CPU threads"]

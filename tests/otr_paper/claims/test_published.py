@@ -18,7 +18,7 @@ GOOD = "a,card,price,=,1.5,,,USD,,2026,somewhere,primary,"
 
 @pytest.fixture(scope="module")
 def figures(project):
-    return published.load(project.root / "data")
+    return published.load_published(project.root / "data")
 
 
 def folder(tmp_path, *lines, header=HEADER):
@@ -81,7 +81,7 @@ def test_wrong_use_is_refused(figures):
 
 
 def test_a_good_file_loads(tmp_path):
-    rows = published.load(folder(tmp_path, GOOD))
+    rows = published.load_published(folder(tmp_path, GOOD))
     assert rows.number("a", "USD") == 1.5
     assert "a" in rows
     assert "b" not in rows
@@ -107,15 +107,15 @@ def test_a_good_file_loads(tmp_path):
 )
 def test_a_broken_row_is_refused_by_name(tmp_path, line, names):
     with pytest.raises(DataError, match=names):
-        published.load(folder(tmp_path, *line.split("\n")))
+        published.load_published(folder(tmp_path, *line.split("\n")))
 
 
 def test_a_missing_column_and_a_missing_folder(tmp_path):
     with pytest.raises(DataError, match="level"):
-        published.load(folder(tmp_path, header=HEADER.replace(",level", "")))
+        published.load_published(folder(tmp_path, header=HEADER.replace(",level", "")))
     shutil.rmtree(tmp_path / "published")
     with pytest.raises(MissingDataError, match="published"):
-        published.load(tmp_path)
+        published.load_published(tmp_path)
 
 
 def test_a_row_is_checked_when_built():

@@ -7,7 +7,7 @@ from otr_paper.claims import published, tracing
 
 @pytest.fixture(scope="module")
 def cited(project):
-    return published.load(project.data)
+    return published.load_published(project.data)
 
 
 def test_bytes_are_those_counted_by_hand(cited):

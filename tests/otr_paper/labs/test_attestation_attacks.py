@@ -20,7 +20,7 @@ from otr_core.attestation.report import parse_report
 from otr_core.encoding import canonical_json
 from otr_core.errors import EvidenceError, MissingDataError
 from otr_node import outside as data
-from otr_paper.labs.attestation import ATTACKS, authentic_policy, run_attacks
+from otr_paper.labs.attestation import ATTACKS, authentic_policy, run_evidence_attacks
 from otr_paper.labs.attestation.cases import CASES, calendar, matrix, months, recorded_machine_policy, verdicts, windows
 from otr_paper.labs.attestation.evidence import EVIDENCE, IN_WHEEL
 from otr_paper.labs.attestation.window import spans, verdict_over_time, window
@@ -46,16 +46,16 @@ def all_evidence(project: Any) -> dict[str, bytes]:
 
 
 def test_every_attack_ends_as_it_must(all_evidence: dict[str, bytes]) -> None:
-    rows = run_attacks(all_evidence)
+    rows = run_evidence_attacks(all_evidence)
     assert len(rows) == len(ATTACKS) >= 25
     assert [row for row in rows if row["result"] != "as expected"] == []
-    assert run_attacks(all_evidence) == rows
+    assert run_evidence_attacks(all_evidence) == rows
     accepted = [row["attack"] for row in rows if row["happened"] == "accepted"]
     assert accepted == ["limit.extracted key", "limit.relay"]
 
 
 def test_the_wheel_alone_is_enough_for_the_gpu_attacks(in_wheel: dict[str, bytes]) -> None:
-    rows = run_attacks(in_wheel)
+    rows = run_evidence_attacks(in_wheel)
     ran = [row for row in rows if row["result"] != "not run"]
     assert len(ran) >= 25
     assert {row["result"] for row in ran} == {"as expected"}
@@ -250,6 +250,6 @@ def test_stored_appraisals_are_what_the_code_computes(project: Any, all_evidence
         "matrix": matrix(all_evidence),
         "calendar": calendar(all_evidence, months()),
         "windows": windows(all_evidence),
-        "attacks": run_attacks(all_evidence),
+        "attacks": run_evidence_attacks(all_evidence),
     }
     assert computed == stored

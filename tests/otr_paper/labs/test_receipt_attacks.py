@@ -8,7 +8,7 @@ import pytest
 
 from otr_core.errors import ParameterError
 from otr_core.poea import CHECKS
-from otr_paper.labs.receipts import ONLY_RE_EXECUTION, AttackRow, run_attacks
+from otr_paper.labs.receipts import ONLY_RE_EXECUTION, AttackRow, run_receipt_attacks
 from otr_paper.labs.variants import bit_flipped, requantised
 from tests.helpers.receipts import NOW
 
@@ -56,7 +56,7 @@ def rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     from otr_paper.labs.tiny import write_tiny
 
     folder = write_tiny(tmp_path_factory.mktemp("tiny"))
-    return run_attacks(
+    return run_receipt_attacks(
         folder,
         tmp_path_factory.mktemp("work"),
         now=NOW,

@@ -18,7 +18,7 @@ from otr_core.errors import InputError, ParameterError
 from otr_core.lane.architecture import RopeScaling
 from otr_paper.labs.tolerance import bound_aware, calibration, native_operators, tolerance
 from otr_paper.labs.tolerance.native_operators import OPERATORS, Referee, Schedule, record
-from otr_paper.labs.tolerance.tolerance import FORMATS, Reference, judge
+from otr_paper.labs.tolerance.tolerance import FORMATS, Reference, judge_tolerance
 from otr_paper.series import tolerance as tolerance_views
 from otr_paper.store import results
 
@@ -87,10 +87,10 @@ def test_linear_bound_holds_for_any_order_and_any_fusing(seed, terms):
 
 def test_products_flushed_to_zero_are_honest():
     tiny, few = np.full((1, 4), 2.0**-70), np.full((1, 4), 2.0**-57)
-    assert judge(tolerance.linear(tiny, few, F32), np.zeros((1, 1))).accepted  # four products of 2^-127
-    assert judge(tolerance.swiglu(np.full((1, 1), -90.0), np.ones((1, 1)), F32), np.zeros((1, 1))).accepted
-    assert judge(tolerance.residual(tiny * 2.0**-57, tiny * 0, F32), np.zeros((1, 4))).accepted
-    assert not judge(tolerance.linear(tiny, tiny, F32), np.full((1, 1), 2.0**-100)).accepted
+    assert judge_tolerance(tolerance.linear(tiny, few, F32), np.zeros((1, 1))).accepted  # four products of 2^-127
+    assert judge_tolerance(tolerance.swiglu(np.full((1, 1), -90.0), np.ones((1, 1)), F32), np.zeros((1, 1))).accepted
+    assert judge_tolerance(tolerance.residual(tiny * 2.0**-57, tiny * 0, F32), np.zeros((1, 4))).accepted
+    assert not judge_tolerance(tolerance.linear(tiny, tiny, F32), np.full((1, 1), 2.0**-100)).accepted
 
 
 @given(seeds, st.integers(1, 12))
@@ -102,8 +102,8 @@ def test_norm_bound_holds_for_any_order(seed, width):
     root = np.float32(1) / np.sqrt(mean + np.float32(1e-5))
     for step in (-2, 0, 2):  # as far off as an approximate rsqrt may be
         near = reduce(lambda r, _: np.nextafter(r, np.float32(np.inf if step > 0 else 0)), range(abs(step)), root)
-        assert judge(reference, ((x * near) * w).astype(float)).accepted
-    assert not judge(reference, ((x * root) * w).astype(float) * (1 + 2.0**-13)).accepted
+        assert judge_tolerance(reference, ((x * near) * w).astype(float)).accepted
+    assert not judge_tolerance(reference, ((x * root) * w).astype(float) * (1 + 2.0**-13)).accepted
 
 
 @given(seeds)
@@ -111,10 +111,10 @@ def test_residual_is_right_only_when_rounded_to_nearest(seed):
     rng = np.random.default_rng(seed)
     a, b = floats(rng, 1, 16), floats(rng, 1, 16)
     reference = tolerance.residual(a.astype(float), b.astype(float), F32)
-    assert judge(reference, (a + b).astype(float)).accepted
+    assert judge_tolerance(reference, (a + b).astype(float)).accepted
     moved = (a + b).astype(float)
     moved[0, 3] = np.nextafter(np.nextafter((a + b)[0, 3], np.float32(np.inf)), np.float32(np.inf))
-    assert not judge(reference, moved).accepted
+    assert not judge_tolerance(reference, moved).accepted
 
 
 def off(values: np.ndarray, ulps: int, rng: np.random.Generator) -> np.ndarray:
@@ -133,8 +133,8 @@ def test_rotary_bound_holds_with_inexact_sines(seed):
     cos, sin = off(np.cos(angles.astype(float)), 2, rng)[:, None], off(np.sin(angles.astype(float)), 2, rng)[:, None]
     a, b = x.reshape(4, 2, 2, 4)[:, :, 0], x.reshape(4, 2, 2, 4)[:, :, 1]
     found = np.stack([a * cos - b * sin, b * cos + a * sin], 2).reshape(4, 16).astype(float)
-    assert judge(reference, found).accepted
-    assert not judge(reference, found + 2 * reference.bound).accepted
+    assert judge_tolerance(reference, found).accepted
+    assert not judge_tolerance(reference, found + 2 * reference.bound).accepted
 
 
 @given(seeds)
@@ -145,8 +145,8 @@ def test_swiglu_bound_holds_with_an_inexact_exp(seed):
     with np.errstate(over="ignore", under="ignore"):
         exp = off(np.minimum(np.exp(-gate.astype(float)), 3e38), tolerance.EXP_ULPS, rng)
         found = ((gate / (np.float32(1) + exp)) * up).astype(float)
-    assert judge(reference, found).accepted
-    assert not judge(reference, found + 2.1 * reference.bound).accepted
+    assert judge_tolerance(reference, found).accepted
+    assert not judge_tolerance(reference, found + 2.1 * reference.bound).accepted
 
 
 @given(seeds, st.integers(1, 9))
@@ -162,8 +162,8 @@ def test_attention_bound_holds_for_any_order_and_an_inexact_exp(seed, positions)
         weights = exp / summed(list(exp), order)
         found += [any_dot(list(weights), list(values[:, c]), order) for c in range(4)]
     claimed = np.array([found], float)
-    assert judge(reference, claimed).accepted
-    assert not judge(reference, claimed + 2.1 * reference.bound).accepted
+    assert judge_tolerance(reference, claimed).accepted
+    assert not judge_tolerance(reference, claimed + 2.1 * reference.bound).accepted
     assert (reference.bound <= 1e-3 * np.abs(values).max()).all()
 
 
@@ -188,7 +188,7 @@ def test_softmax_may_err_one_way_in_a_term_and_the_other_in_the_sum():
     ulp = tolerance.EXP_ULPS * 2.0**-23
     weights = np.array([1 + ulp, *[1 - ulp] * 7])
     weights /= weights.sum()
-    assert judge(reference, (weights @ np.eye(8, 4))[None]).accepted
+    assert judge_tolerance(reference, (weights @ np.eye(8, 4))[None]).accepted
 
 
 def test_bf16_rotary_counts_the_stored_cosine_and_both_elementwise_roundings():
@@ -201,7 +201,7 @@ def test_bf16_rotary_counts_the_stored_cosine_and_both_elementwise_roundings():
 def test_enormous_scores_do_not_widen_the_bound_beyond_the_values():
     reference = tolerance.attention(np.full((1, 4), 1e30), np.full((2, 4), 1e30), np.eye(2, 4), 4, F32)
     assert (reference.bound < 2.2).all()
-    assert not judge(reference, np.full((1, 4), 1e9)).accepted
+    assert not judge_tolerance(reference, np.full((1, 4), 1e9)).accepted
 
 
 def test_gamma():
@@ -240,15 +240,15 @@ def test_formats_store_as_torch_does(values):
 
 def test_judge_accepts_inside_and_names_what_is_outside():
     reference = Reference(np.array([[1.0, 2.0], [3.0, 4.0]]), np.full((2, 2), 0.1))
-    assert judge(reference, reference.value + 0.09).accepted
+    assert judge_tolerance(reference, reference.value + 0.09).accepted
     claimed = reference.value.copy()
     claimed[1, 0] -= 0.11
-    found = judge(reference, claimed)
+    found = judge_tolerance(reference, claimed)
     assert (found.accepted, found.row, found.element, found.expected) == (False, 1, 0, 3.0)
     assert (found.ratio, found.found) == pytest.approx((1.1, 2.89))
     claimed[1, 0] = 3.0 - 0.06
-    assert judge(reference, claimed).accepted
-    assert not judge(reference, claimed, 0.5).accepted
+    assert judge_tolerance(reference, claimed).accepted
+    assert not judge_tolerance(reference, claimed, 0.5).accepted
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -256,19 +256,19 @@ def test_what_is_not_finite_is_refused(value):
     reference = Reference(np.zeros((1, 3)), np.ones((1, 3)))
     claimed = np.zeros((1, 3))
     claimed[0, 1] = value
-    assert not judge(reference, claimed).accepted
-    assert judge(reference, claimed).ratio == np.inf
-    assert not judge(tolerance.residual(claimed, np.zeros((1, 3)), F32), np.zeros((1, 3))).accepted
-    assert not judge(Reference(np.zeros((1, 3)), np.full((1, 3), np.inf)), np.zeros((1, 3))).accepted
+    assert not judge_tolerance(reference, claimed).accepted
+    assert judge_tolerance(reference, claimed).ratio == np.inf
+    assert not judge_tolerance(tolerance.residual(claimed, np.zeros((1, 3)), F32), np.zeros((1, 3))).accepted
+    assert not judge_tolerance(Reference(np.zeros((1, 3)), np.full((1, 3), np.inf)), np.zeros((1, 3))).accepted
 
 
 def test_bad_shapes_and_envelopes_are_named_errors():
     reference = Reference(np.zeros((1, 3)), np.ones((1, 3)))
     with pytest.raises(InputError, match="shape"):
-        judge(reference, np.zeros((1, 1)))  # would broadcast
+        judge_tolerance(reference, np.zeros((1, 1)))  # would broadcast
     for envelope in (0.0, -1.0, 1.5, float("nan")):
         with pytest.raises(ParameterError, match="envelope"):
-            judge(reference, np.zeros((1, 3)), envelope)
+            judge_tolerance(reference, np.zeros((1, 3)), envelope)
 
 
 # --- runs of a real decoder (tiny random weights) --------------------------------------------------------------------
@@ -308,7 +308,9 @@ def test_honest_runs_are_inside_at_every_operator(model, way):
     for layer, state in enumerate(run):
         for operator in referee.operators(layer):
             assert state[operator.output].shape[0] == len(IDS)
-            assert judge(referee.reference(operator, layer, state), state[operator.output]).accepted, operator.name
+            assert judge_tolerance(referee.reference(operator, layer, state), state[operator.output]).accepted, (
+                operator.name
+            )
 
 
 def test_the_recorded_run_is_the_lane_s_own(model):
@@ -382,7 +384,9 @@ def test_the_pushed_run_passes_everywhere_and_moves_the_gap(folder, lane, envelo
     on_edge = 0
     for layer, state in enumerate(run):
         for operator in referee.operators(layer):
-            verdict = judge(referee.reference(operator, layer, state), state[operator.output], limits[operator.name])
+            verdict = judge_tolerance(
+                referee.reference(operator, layer, state), state[operator.output], limits[operator.name]
+            )
             assert verdict.accepted, operator.name
             assert (referee.fmt.round(state[operator.output]) == state[operator.output]).all()
             on_edge += verdict.ratio > 0.9 * limits[operator.name]
@@ -492,7 +496,7 @@ def test_smollm2_is_inside_and_its_int8_copy_is_not(smollm2):
     eight = record(load_native(smollm2, alter=lambda t: requantised(t, 8)), ids, Schedule("own", first_piece=5))
     for layer in (0, 14, 29, 30):
         for operator in referee.operators(layer):
-            assert judge(referee.reference(operator, layer, run[layer]), run[layer][operator.output]).accepted
+            assert judge_tolerance(referee.reference(operator, layer, run[layer]), run[layer][operator.output]).accepted
             ratios = referee.reference(operator, layer, eight[layer]).ratios(eight[layer][operator.output]).max(-1)
             assert (ratios > 1).all() == (operator.kind == "linear"), (layer, operator.name)
 

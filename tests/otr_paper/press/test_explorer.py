@@ -50,7 +50,7 @@ def test_extreme_states_are_drawn_too(**values):
     import matplotlib.pyplot as plt
 
     state = State(**values)
-    figure = explorer.draw(state)
+    figure = explorer.draw_case(state)
     assert figures.png_bytes(figure).startswith(b"\x89PNG")
     plt.close(figure)
     assert len(explorer.summary(state)) == 4

@@ -117,7 +117,7 @@ def test_a_read_only_figures_folder_stops_the_run_before_anything(checkout, monk
 
 
 def test_unknown_notebooks_are_named(checkout):
-    assert job.choose(checkout, ["01", "00_one"]) == ["00_one", "01_two"]
-    assert job.choose(checkout, []) == ["00_one", "01_two"]
+    assert job.choose_notebooks(checkout, ["01", "00_one"]) == ["00_one", "01_two"]
+    assert job.choose_notebooks(checkout, []) == ["00_one", "01_two"]
     with pytest.raises(InputError, match="found '7', expected one of 00_one, 01_two"):
-        job.choose(checkout, ["7"])
+        job.choose_notebooks(checkout, ["7"])

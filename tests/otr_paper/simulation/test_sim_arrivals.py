@@ -95,7 +95,7 @@ def drawn(seed=1):
 def test_a_summary_draws_requests_like_the_trace():
     original = drawn()
     figures = summary.summarise(original)
-    copy = summary.draw(figures, seed=4)
+    copy = summary.draw_requests(figures, seed=4)
     assert len(copy) == len(original)
     again = summary.summarise(copy)
     # the first request is moved to time zero, so counts may shift by a bin's edge
@@ -108,7 +108,7 @@ def test_a_summary_draws_requests_like_the_trace():
 
 def test_a_summary_is_drawn_the_same_every_time_and_by_seed():
     figures = summary.summarise(drawn())
-    one, same, other = (summary.draw(figures, seed) for seed in (1, 1, 2))
+    one, same, other = (summary.draw_requests(figures, seed) for seed in (1, 1, 2))
     assert np.array_equal(one.arrival_s, same.arrival_s)
     assert np.array_equal(one.tokens_out, same.tokens_out)
     assert not np.array_equal(one.arrival_s, other.arrival_s)
@@ -117,11 +117,11 @@ def test_a_summary_is_drawn_the_same_every_time_and_by_seed():
 def test_a_broken_summary_is_refused():
     figures = summary.summarise(drawn())
     with pytest.raises(TraceError, match="tokens_in"):
-        summary.draw({k: v for k, v in figures.items() if k != "tokens_in"}, 0)
+        summary.draw_requests({k: v for k, v in figures.items() if k != "tokens_in"}, 0)
     with pytest.raises(TraceError, match="length"):
-        summary.draw({**figures, "requests": 4999}, 0)
+        summary.draw_requests({**figures, "requests": 4999}, 0)
     with pytest.raises(TraceError, match="length"):
-        summary.draw({**figures, "per_bin": [-1, *figures["per_bin"][1:]]}, 0)
+        summary.draw_requests({**figures, "per_bin": [-1, *figures["per_bin"][1:]]}, 0)
 
 
 @pytest.mark.outside
@@ -134,7 +134,7 @@ def test_a_broken_summary_is_refused():
     ],
 )
 def test_real_traces_are_what_their_sources_say(project, outside_file, file, row, parse):
-    cited = published.load(project.data)
+    cited = published.load_published(project.data)
     found = parse(outside_file(f"traces/{file}").read_text())
     assert len(found) == cited.number(f"trace.{row}.requests", "count")
     assert found.duration_s == pytest.approx(cited.number(f"trace.{row}.duration", "s"), abs=1.0)

@@ -12,7 +12,7 @@ from otr_paper.claims import cost, latency, published, throughput
 
 @pytest.fixture(scope="module")
 def cited(project):
-    return published.load(project.data)
+    return published.load_published(project.data)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_readings_follow_the_study(project, tmp_path, study):
         if (record["system"], record["kind"]) == ("OTR", "provisional"):
             record["p50"]["value"] = 0.3
     (tmp_path / "results" / "simulation.json").write_text(json.dumps({"card": {}, "result": faster}))
-    found = readings(latency.L01_provisional_finality(published.load(tmp_path)))
+    found = readings(latency.L01_provisional_finality(published.load_published(tmp_path)))
     assert found["attested answer, simulated"].holds
     assert found["promise of inclusion on an L2, simulated"].value == pytest.approx(0.5)
     assert not found["promise of inclusion on an L2, simulated"].holds

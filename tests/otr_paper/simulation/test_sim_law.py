@@ -17,7 +17,7 @@ KNOWN = StepLaw(0.02, 6e-5, 2e-8, 6e-5, 1.5e-9, 0, 400_000)
 
 @pytest.fixture(scope="module")
 def cited(project):
-    return published.load(project.data)
+    return published.load_published(project.data)
 
 
 def runs_of(known, waits=0.0):
@@ -36,35 +36,35 @@ def runs_of(known, waits=0.0):
 
 @pytest.mark.parametrize("waits", [0, 5])
 def test_known_coefficients_are_found_again(waits):
-    found = law.fit(runs_of(KNOWN, waits))
+    found = law.fit_law(runs_of(KNOWN, waits))
     for name in ("base_s", "each_s", "context_s", "prompt_s", "prompt2_s", "kv_tokens"):
         assert getattr(found, name) == pytest.approx(getattr(KNOWN, name), rel=1e-6), name
     assert found.wait_steps == waits
 
 
 def test_all_published_runs_are_there(cited):
-    assert {model: len(law.points(cited, model)) for model in law.MODELS} == {"llama33_70b": 39, "llama31_8b": 40}
+    assert {model: len(law.law_points(cited, model)) for model in law.MODELS} == {"llama33_70b": 39, "llama31_8b": 40}
     with pytest.raises(DataError, match="gpt"):
-        law.points(cited, "gpt")
+        law.law_points(cited, "gpt")
 
 
 def test_published_rates_and_latencies_hang_together(cited):
     """Little's law in the source itself: users = rate x (answer time / tokens), where all of them are counted."""
-    for run in law.points(cited, "llama33_70b"):
+    for run in law.law_points(cited, "llama33_70b"):
         users = run.tokens_per_s / run.tokens_out * (run.first_token_s + run.tokens_out * run.step_s)
         # runs of 20,000 and 2,000 tokens last longest, and their printed averages cover filling and draining too
         assert users == pytest.approx(run.concurrency, rel=0.03 if run.tokens_in < 20_000 else 0.1)
 
 
 def test_the_tested_half_is_never_looked_at(cited):
-    runs = law.points(cited, "llama33_70b")
+    runs = law.law_points(cited, "llama33_70b")
     fitted, tested = law.split(runs)
     assert (len(fitted), len(tested)) == (20, 19)
     assert {run.concurrency for run in tested} == {5, 50, 150, 250}
     moved = [replace(run, step_s=2 * run.step_s) if run in tested else run for run in runs]
-    assert law.fit(law.split(moved)[0]) == law.fitted_law(cited)
+    assert law.fit_law(law.split(moved)[0]) == law.fitted_law(cited)
     moved = [replace(run, step_s=1.1 * run.step_s) if run in fitted else run for run in runs]
-    assert law.fit(law.split(moved)[0]) != law.fitted_law(cited)
+    assert law.fit_law(law.split(moved)[0]) != law.fitted_law(cited)
 
 
 def test_errors_on_the_tested_half(cited):
@@ -75,18 +75,18 @@ def test_errors_on_the_tested_half(cited):
     assert tested["first_token_s"] == pytest.approx(0.184, abs=0.001)
     assert tested["answer_s"] <= 0.15
     assert tested["first_token_s"] <= 0.25
-    assert "3%" in accuracy.statement(records)
-    assert "18%" in accuracy.statement(records)
+    assert "3%" in accuracy.accuracy_statement(records)
+    assert "18%" in accuracy.accuracy_statement(records)
     by_hand = [abs(r["answer_s.simulated"] / r["answer_s.published"] - 1) for r in records if r["half"] == "tested"]
     assert tested["answer_s"] == pytest.approx(np.mean(by_hand))
 
 
 def test_too_few_runs_are_refused(cited):
-    runs = law.points(cited, "llama33_70b")
+    runs = law.law_points(cited, "llama33_70b")
     with pytest.raises(DataError, match="eight"):
-        law.fit(runs[:7])
+        law.fit_law(runs[:7])
     with pytest.raises(DataError, match="one user"):
-        law.fit([run for run in runs if run.concurrency > 1])
+        law.fit_law([run for run in runs if run.concurrency > 1])
 
 
 def test_a_run_without_one_of_its_numbers_is_refused(cited):
@@ -95,7 +95,7 @@ def test_a_run_without_one_of_its_numbers_is_refused(cited):
 
     rows = Without({key: row for key, row in cited.items() if not key.endswith("1000_1000.c50.itl")})
     with pytest.raises(DataError, match="1000, 50"):
-        law.points(rows, "llama33_70b")
+        law.law_points(rows, "llama33_70b")
 
 
 def test_confidential_mode_scales_every_time():

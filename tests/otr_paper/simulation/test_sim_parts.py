@@ -19,7 +19,7 @@ times = st.lists(st.floats(0.0, 1e5), min_size=1, max_size=30).map(np.array)
 
 @pytest.fixture(scope="module")
 def cited(project):
-    return published.load(project.data)
+    return published.load_published(project.data)
 
 
 @given(times=times, period=st.floats(0.5, 100.0), phase=st.floats(0.0, 0.999))
@@ -133,15 +133,15 @@ def test_overheads_kept_and_left_out(cited):
 
 
 def test_overhead_draws_lie_in_the_published_bounds_and_give_sources_one_weight(cited):
-    pairs = overhead.draw(cited, 6000, 3)
+    pairs = overhead.draw_overhead(cited, 6000, 3)
     losses = overhead.throughput_losses(cited)
     assert all(any(r.low <= loss <= r.high for r in losses) for loss, _ in pairs)
     sources = overhead.by_source(losses)
     tuned = sum(loss <= 0.03 for loss, _ in pairs) / len(pairs)
     # one source has all its results at or below 3 %, another a quarter of one
     assert tuned == pytest.approx(1 / len(sources) * (1 + 1 / 8), rel=0.08)
-    assert overhead.draw(cited, 5, 3) == overhead.draw(cited, 5, 3)
-    assert overhead.draw(cited, 5, 3) != overhead.draw(cited, 5, 4)
+    assert overhead.draw_overhead(cited, 5, 3) == overhead.draw_overhead(cited, 5, 3)
+    assert overhead.draw_overhead(cited, 5, 3) != overhead.draw_overhead(cited, 5, 4)
 
 
 def test_without_published_overheads_nothing_is_drawn(cited):

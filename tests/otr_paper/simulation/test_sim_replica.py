@@ -11,7 +11,7 @@ from otr_core.errors import ParameterError
 from otr_paper.simulation import queues
 from otr_paper.simulation.arrivals import Requests
 from otr_paper.simulation.law import StepLaw
-from otr_paper.simulation.replica import saturated_rate, serve, serve_pool
+from otr_paper.simulation.replica import saturated_rate, serve_pool, serve_requests
 from tests.helpers.machine_second_opinion import serve_by_steps
 
 LAW = StepLaw(0.018, 6e-5, 2.4e-6, 6e-5, 1.4e-8, 3, 4_000, 6)
@@ -29,14 +29,14 @@ def test_equal_to_a_step_by_step_machine(found, wait):
     found = sorted(found)
     times, read, written = ([r[k] for r in found] for k in range(3))
     law = StepLaw(LAW.base_s, LAW.each_s, LAW.context_s, LAW.prompt_s, LAW.prompt2_s, wait, LAW.kv_tokens, 6)
-    served = serve(times, read, written, law)
+    served = serve_requests(times, read, written, law)
     first, done = serve_by_steps(times, read, written, law)
     assert served.first_s.tolist() == pytest.approx(first, rel=1e-9)
     assert served.done_s.tolist() == pytest.approx(done, rel=1e-9)
 
 
 def test_one_request_alone():
-    served = serve([1.0], [100], [10], LAW)
+    served = serve_requests([1.0], [100], [10], LAW)
     first = 1.0 + LAW.base_s + LAW.prompt_s * 100 + LAW.prompt2_s * 100**2
     assert served.first_s[0] == pytest.approx(first)
     contexts = sum(100 + written for written in range(1, 10))
@@ -45,8 +45,8 @@ def test_one_request_alone():
 
 def test_a_request_that_fits_into_no_machine_is_refused():
     with pytest.raises(ParameterError, match="4000"):
-        serve([0.0], [3990], [11], LAW)
-    assert serve([0.0], [3990], [10], LAW).done_s[0] > 0
+        serve_requests([0.0], [3990], [11], LAW)
+    assert serve_requests([0.0], [3990], [10], LAW).done_s[0] > 0
     with pytest.raises(ParameterError, match="machines"):
         serve_pool(poisson(10, 1.0, 1), LAW, 0)
 
@@ -83,7 +83,9 @@ def test_more_machines_are_not_slower_and_share_all_requests():
     means = [(serve_pool(many, LAW, n).done_s - many.arrival_s).mean() for n in (4, 8, 16)]
     assert means == sorted(means, reverse=True)
     alone = serve_pool(many, LAW, 4)
-    part = serve(many.arrival_s[1::4].tolist(), many.tokens_in[1::4].tolist(), many.tokens_out[1::4].tolist(), LAW)
+    part = serve_requests(
+        many.arrival_s[1::4].tolist(), many.tokens_in[1::4].tolist(), many.tokens_out[1::4].tolist(), LAW
+    )
     assert np.array_equal(alone.done_s[1::4], part.done_s)
 
 
@@ -96,7 +98,7 @@ def test_one_answer_at_a_time_is_m_d_1(share):
     for _ in range(20):
         gap = rng.exponential(service / share, 40_000)
         times = np.cumsum(gap)
-        served = serve(times.tolist(), [1] * len(gap), [written] * len(gap), law)
+        served = serve_requests(times.tolist(), [1] * len(gap), [written] * len(gap), law)
         waits.append((served.done_s - times - service).mean())
         gaps.append(gap.mean())
     assert controlled(waits, [gaps], [service / share]) == pytest.approx(queues.md1_wait_s(share, service), rel=0.02)

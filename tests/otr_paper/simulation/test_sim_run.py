@@ -21,7 +21,7 @@ MEASURED = inputs.Measurements(sign_s=0.007, verify_s=0.006, hash_s=0.0014, comm
 
 @pytest.fixture(scope="module")
 def cited(project):
-    return published.load(project.data)
+    return published.load_published(project.data)
 
 
 @pytest.fixture(scope="module")

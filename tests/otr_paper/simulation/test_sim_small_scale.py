@@ -21,7 +21,7 @@ def runs(project):
 
 @pytest.fixture(scope="module")
 def measured(project, runs):
-    return inputs.measurements(published.load(project.data), runs)
+    return inputs.measurements(published.load_published(project.data), runs)
 
 
 def by_quantity(records):

@@ -9,7 +9,7 @@ import pytest
 
 from otr_core import merkle
 from otr_core.dispute.court import Court, challenge_hash, receipt_leaf
-from otr_core.dispute.players import Operator
+from otr_core.dispute.players import HonestOperator
 from otr_core.poea.receipt import sign_receipt
 from otr_paper.labs.disputes.cheats import Griefer
 from otr_paper.labs.disputes.world import KEY, OPERATOR, START, TERMS, new_court, receipt_of, tiny
@@ -35,7 +35,7 @@ def siege(count: int, clock_s: int, *, slot_s: int, stall: bool) -> Crowd:
     court = besieged(count, clock_s)
     seeds = Random(4)
     return play_crowd(
-        court, range(1, count + 1), Operator(tiny().run), lambda: Griefer(Random(seeds.random())), now=START,
+        court, range(1, count + 1), HonestOperator(tiny().run), lambda: Griefer(Random(seeds.random())), now=START,
         slot_s=slot_s, stall=stall,
     )  # fmt: skip
 

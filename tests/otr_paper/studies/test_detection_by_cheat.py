@@ -74,6 +74,6 @@ def test_the_simulation_draws_as_the_protocol_does():
     maps = [place, None]
     shares = {"a": 1, "b": 1}
     exact = detection.per_query(0.5, detection.per_unit({"a": 0.25, "b": 1.0}, shares), 2)
-    caught = detection.simulate(maps, shares, blocks, 2, 4000, b"r" * 32)
+    caught = detection.simulate_draws(maps, shares, blocks, 2, 4000, b"r" * 32)
     assert abs(caught / 4000 - exact) < 5 * (exact * (1 - exact) / 4000) ** 0.5
-    assert detection.simulate([None], shares, blocks, 2, 100, b"r" * 32) == 0
+    assert detection.simulate_draws([None], shares, blocks, 2, 100, b"r" * 32) == 0

@@ -11,7 +11,14 @@ import pytest
 from otr_core import economics as eco
 from otr_core.economics import scenarios
 from otr_core.errors import ParameterError
-from otr_paper.studies.population import Population, population_of, simulate, simulate_point, stream, summary_point
+from otr_paper.studies.population import (
+    Population,
+    population_of,
+    simulate_point,
+    simulate_population,
+    stream,
+    summary_point,
+)
 
 QUIET = Population(
     operators=400, epochs=40, queries_per_epoch=20, rational_share=0.3, malicious_share=0.1, broken_share=1.0,
@@ -33,7 +40,7 @@ def threshold_of(people):
 
 
 def test_same_seed_same_history_other_seed_another():
-    first, again, other = (simulate(QUIET, seed=seed) for seed in (3, 3, 4))
+    first, again, other = (simulate_population(QUIET, seed=seed) for seed in (3, 3, 4))
     assert first == again
     assert first.series != other.series
     assert json.loads(json.dumps(simulate_point(asdict(QUIET), 3)))["summary"] == first.summary
@@ -51,7 +58,7 @@ def test_rational_operators_switch_at_the_threshold(factor):
     """Regimes: with detection just above tau no rational operator cheats, just below all who can do."""
     gain = detection_of(QUIET) * (QUIET.price_usd + QUIET.loss_usd)
     people = replace(QUIET, compute_saved_usd=gain * factor)
-    cheaters = simulate(people, seed=1).summary["rational_cheaters"]
+    cheaters = simulate_population(people, seed=1).summary["rational_cheaters"]
     assert cheaters == (0 if factor < 1 else 120)
     assert (detection_of(people) > threshold_of(people)) == (factor < 1)
 
@@ -63,7 +70,7 @@ def test_a_thousand_random_populations_switch_where_the_closed_form_says():
             QUIET, operators=20, epochs=2, queries_per_epoch=4, rational_share=1.0, malicious_share=0.0, break_epoch=0,
             patch_epoch=2, rho=draws.uniform(0, 0.3), stake_usd=10 ** draws.uniform(-1, 2),
         )  # fmt: skip
-        cheats = simulate(people, seed=seed).summary["cheats"] > 0
+        cheats = simulate_population(people, seed=seed).summary["cheats"] > 0
         assert cheats != eco.deters(detection=detection_of(people), threshold=threshold_of(people))
         cheated += cheats
     assert 200 < cheated < 800
@@ -77,7 +84,7 @@ def test_cheating_pays_what_the_closed_form_says():
     )  # fmt: skip
     for gain in (0.2, 0.9):
         case = replace(people, compute_saved_usd=gain)
-        found = simulate(case, seed=5).summary
+        found = simulate_population(case, seed=5).summary
         exact = eco.break_profit(
             gain_usd=gain, price_usd=0.5, loss_usd=case.loss_usd, detection=detection_of(case), attempts=60
         )
@@ -93,7 +100,7 @@ def test_cheats_before_the_first_catch_are_geometric():
         QUIET, operators=8_000, malicious_share=1.0, rational_share=0.0, break_epoch=0, patch_epoch=400, epochs=400,
         queries_per_epoch=10, rho=0.02, fishermen=0,
     )  # fmt: skip
-    found = simulate(people, seed=2).summary
+    found = simulate_population(people, seed=2).summary
     assert found["cheaters_evicted"] == 8_000
     detection = detection_of(people)
     exact = eco.undetected_cheats(detection=detection)
@@ -125,21 +132,21 @@ def test_profit_against_a_slow_simulation(void, delay):
     )  # fmt: skip
     draws = np.random.default_rng(9)
     slow = np.array([slow_operator(people, draws) for _ in range(3_000)])
-    fast = simulate(people, seed=9).summary["profit_per_cheater_usd"]
+    fast = simulate_population(people, seed=9).summary["profit_per_cheater_usd"]
     assert fast == pytest.approx(slow.mean(), abs=2.576 * slow.std() * np.sqrt(2 / 3_000))
 
 
 def test_nobody_cheats_outside_the_break():
-    history = simulate(QUIET, seed=6)
+    history = simulate_population(QUIET, seed=6)
     cheats, is_open = np.array(history.series["cheats"]), np.array(history.series["open"])
     assert (cheats[is_open == 0] == 0).all()
     assert cheats[is_open == 1].any()
     assert is_open.sum() == 20
-    assert simulate(replace(QUIET, broken_share=0.0), seed=6).summary["cheats"] == 0
+    assert simulate_population(replace(QUIET, broken_share=0.0), seed=6).summary["cheats"] == 0
 
 
 def test_books_balance():
-    history = simulate(replace(QUIET, false_conviction=0.01, verdict_epochs=3, outside_gain_usd=0.4), seed=7)
+    history = simulate_population(replace(QUIET, false_conviction=0.01, verdict_epochs=3, outside_gain_usd=0.4), seed=7)
     series, summary = history.series, history.summary
     assert summary["cheats"] == sum(series["caught"]) + sum(series["undetected"])
     assert QUIET.operators - sum(series["evicted"]) <= series["active"][-1]
@@ -151,12 +158,12 @@ def test_books_balance():
 
 
 def test_honest_operators_are_safe_without_false_convictions():
-    assert simulate(QUIET, seed=8).summary["honest_evicted"] == 0
+    assert simulate_population(QUIET, seed=8).summary["honest_evicted"] == 0
 
 
 def test_wrong_convictions_come_at_their_rate():
     people = replace(QUIET, operators=20_000, rational_share=0.0, malicious_share=0.0, epochs=1, false_conviction=0.05)
-    found = simulate(people, seed=3).summary["honest_evicted"] / 20_000
+    found = simulate_population(people, seed=3).summary["honest_evicted"] / 20_000
     someone = 1 - 0.99**4
     each = (0.05 + someone - 0.05 * someone) * 0.05
     exact = 1 - (1 - each) ** 20
@@ -172,8 +179,8 @@ def test_population_of_a_use_case_takes_over_its_numbers(project):
     assert people.verdict_epochs == 7  # 1240 s at 200 s an epoch
     assert (people.loss_usd, people.rho, people.outside_gain_usd) == (10_000.0, 0.01, 50.0)
     assert people.compute_saved_usd == pytest.approx(case.answer.gain_usd - 50.0)
-    assert people.check_rate == eco.play(case.answer, case.bond, case.watch).check_rate
-    summary = simulate(people, seed=1).summary
+    assert people.check_rate == eco.play_strategies(case.answer, case.bond, case.watch).check_rate
+    summary = simulate_population(people, seed=1).summary
     assert summary["epochs_to_eviction"] >= 7
     # With 1 % and 10,000 USD the rational pass on all but the rare answers worth more than 100 USD.
     assert 0 < summary["rational_cheaters"] <= 40
@@ -181,9 +188,9 @@ def test_population_of_a_use_case_takes_over_its_numbers(project):
 
 def test_fishermen_come_and_go():
     people = replace(QUIET, fishermen=50, enter_per_epoch=2.0, leave_rate=0.1, epochs=400, patch_epoch=400)
-    counts = np.array(simulate(people, seed=1).series["fishermen"])
+    counts = np.array(simulate_population(people, seed=1).series["fishermen"])
     assert counts[200:].mean() == pytest.approx(20, rel=0.15)  # enter / leave
-    assert np.corrcoef(counts, simulate(people, seed=1).series["detection"])[0, 1] > 0.99
+    assert np.corrcoef(counts, simulate_population(people, seed=1).series["detection"])[0, 1] > 0.99
 
 
 def test_value_decides_who_is_worth_a_cheat():
@@ -193,7 +200,7 @@ def test_value_decides_who_is_worth_a_cheat():
         epochs=1, break_epoch=0, patch_epoch=1, queries_per_epoch=50,
     )  # fmt: skip
     least = detection_of(people) * (people.price_usd + people.loss_usd)
-    share = simulate(people, seed=2).summary["cheats"] / 100_000
+    share = simulate_population(people, seed=2).summary["cheats"] / 100_000
     exact = np.exp(-least / 0.5)
     assert share == pytest.approx(exact, abs=2.576 * np.sqrt(exact * (1 - exact) / 100_000))
 
