@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from otr_core.errors import InputError
+from otr_core.errors import InconclusiveError, InputError
 from otr_core.poea.trace import LayerState, Trace
-from otr_core.spotcheck import prover
-from otr_core.spotcheck.registry import Block, Registry
+from otr_core.spotcheck.proofs import SHIFT
 from otr_core.spotcheck.rows import CommittedRows, commit_rows
-from otr_core.spotcheck.units import Layout, Unit, rows_of
-from otr_core.spotcheck.verify import Response, SpotCheckChallenge, answer, open_unit
+from otr_core.spotcheck.units import Layout, Unit, rows_of, unit_statement
+from otr_core.spotcheck.verify import Embedding, Response, SpotCheckChallenge, open_unit, opened_values
+from otr_node import prover
 from otr_node.generate import Answer, rebuild_operators, rebuild_states
 
 if TYPE_CHECKING:
     import numpy as np
 
     from otr_node.portable import PortableModel
+
+WeightBlock = tuple[int, str, int]
+"""Which block of the weights: (layer, operator, block)."""
 
 
 @dataclass
@@ -78,14 +81,41 @@ class CheckedOperator:
         """The honest answer to a challenge.
 
         Raises:
-            ProverError: see ``verify.answer``.
+            ProverError: see ``prove_answer``.
         """
         unit = challenge.unit(self.layout)
         opening = open_unit(self.layout, self.trace, self.trace_seed, unit, committed, self.state)
         if unit.operator not in self.layout.matrices:
             return opening
         weights = weights_of(self.layout, self.model, unit)
-        return answer(self.layout, self.circuits, opening, challenge, weights, partial(embedding, self.model))
+        return prove_answer(self.layout, self.circuits, opening, challenge, weights, partial(embedding, self.model))
+
+
+def prove_answer(
+    layout: Layout,
+    circuits: Mapping[str, prover.Circuit],
+    opening: Response,
+    challenge: SpotCheckChallenge,
+    weights: np.ndarray,
+    embedding: Embedding,
+) -> Response:
+    """The complete answer to a matrix unit: ``opening`` with its proof, or as it is where the unit is inconclusive: the
+    opened values show that to the verifier.
+
+    Args:
+        weights: the unit's block scaled to ``SHIFT``: int64 (rows, columns).
+
+    Raises:
+        ProverError: the prover failed.
+    """
+    values = opened_values(layout, challenge, opening, embedding)
+    try:
+        said = unit_statement(layout, opening.unit, weights, values)
+    except InconclusiveError:
+        return opening
+    circuit = circuits[layout.shape(opening.unit.operator).name]
+    proof, _ = prover.prove_unit(circuit, said)
+    return replace(opening, circuit=circuit.shape.name, proof=proof)
 
 
 def embedding(model: PortableModel, token: int) -> np.ndarray:
@@ -94,26 +124,28 @@ def embedding(model: PortableModel, token: int) -> np.ndarray:
     return result
 
 
-def register(
-    model: PortableModel, layout: Layout, blocks: Iterable[Block], circuits: Mapping[str, prover.Circuit]
-) -> tuple[Registry, float]:
-    """Registry of the given blocks, and the CPU seconds their commitments took.
+def weight_points(
+    model: PortableModel, layout: Layout, blocks: Iterable[WeightBlock], circuits: Mapping[str, prover.Circuit]
+) -> tuple[dict[WeightBlock, tuple[bytes, ...]], float]:
+    """KZG points of the given weight blocks, in order, and the CPU seconds their commitments took.
+
+    Anyone with the weights can make the points again and compare: they are deterministic for a reference string.
 
     Args:
         circuits: by shape name.
     """
-    by_circuit: dict[str, list[Block]] = {}
+    by_circuit: dict[str, list[WeightBlock]] = {}
     chosen = sorted(set(blocks))
     for block in chosen:
         by_circuit.setdefault(layout.shape(block[1]).name, []).append(block)
-    points: dict[Block, tuple[bytes, ...]] = {}
+    points: dict[WeightBlock, tuple[bytes, ...]] = {}
     spent = 0.0
     for name, own in by_circuit.items():
         vectors = [weights_of(layout, model, Unit(0, *block)).flatten().tolist() for block in own]
         found, run = prover.commit_vectors(circuits[name], vectors)
         points |= dict(zip(own, found, strict=True))
         spent += run.cpu_s
-    return Registry({block: points[block] for block in chosen}), spent
+    return {block: points[block] for block in chosen}, spent
 
 
 def weights_of(layout: Layout, model: PortableModel, unit: Unit) -> np.ndarray:
@@ -122,5 +154,5 @@ def weights_of(layout: Layout, model: PortableModel, unit: Unit) -> np.ndarray:
     rows = layout.block_rows(matrix)
     at = matrix.first + unit.block * rows
     block = model.matrices[f"{unit.layer}.{matrix.stack}"][at : at + rows]
-    result: np.ndarray = block.long().cpu().numpy() << (prover.SHIFT - matrix.shift)
+    result: np.ndarray = block.long().cpu().numpy() << (SHIFT - matrix.shift)
     return result

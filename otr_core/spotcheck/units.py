@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from otr_core.errors import InconclusiveError, InputError
 from otr_core.lane.architecture import Architecture
 from otr_core.lane.formats import GATE, HEAD, INT32, MLP, NORMED, RESIDUAL, WEIGHT
-from otr_core.spotcheck.prover import Shape, Statement
+from otr_core.spotcheck.proofs import Shape, Statement
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from otr_core import merkle
-from otr_core.errors import InconclusiveError, ProofError, SpotCheckError
+from otr_core.errors import ProofError, SpotCheckError
 from otr_core.lane.formats import INT32
 from otr_core.poea.trace import (
     PIECE_BYTES,
@@ -29,7 +29,8 @@ from otr_core.poea.trace import (
     open_piece,
     verify_opening,
 )
-from otr_core.spotcheck import opened, prover, selection
+from otr_core.spotcheck import opened, selection
+from otr_core.spotcheck.proofs import Proof, VerificationKey
 from otr_core.spotcheck.rows import CommittedRows, Piece, read_rows
 from otr_core.spotcheck.units import Layout, Unit, needed_rows, unit_statement
 
@@ -99,7 +100,7 @@ class Response:
     pieces: tuple[Piece, ...]
     leaves: tuple[PieceOpening, ...]
     circuit: str = ""
-    proof: prover.Proof | None = None
+    proof: Proof | None = None
     token: TokenOpening | None = None
 
 
@@ -246,7 +247,7 @@ class Verifier:
     """
 
     layout: Layout
-    circuits: Mapping[str, prover.Circuit]
+    circuits: Mapping[str, VerificationKey]
     registered: Callable[[int, str, int], tuple[bytes, ...]]
     saturation: tuple[int, ...]
     embedding: Embedding
@@ -281,13 +282,13 @@ class Verifier:
         if response.circuit != circuit.shape.name or response.proof is None:
             raise SpotCheckError("circuit", response.circuit or "no proof", circuit.shape.name)
         # 6
-        if not prover.verify(circuit, response.proof).value:
+        if not circuit.holds(response.proof):
             raise SpotCheckError("proof", "one that does not verify", "a valid proof")
         # 7
         if response.proof.violation != 0:
             raise SpotCheckError("violation", response.proof.violation, 0)
         # 8, 9, 10
-        (x, y), _ = prover.commit_vectors(circuit, [said.activations.tolist(), said.outputs.tolist()])
+        x, y = circuit.commit([said.activations.tolist(), said.outputs.tolist()])
         weights = self.registered(unit.layer, unit.operator, unit.block)
         at = 0
         for name, points in (("weights", weights), ("activations", x), ("outputs", y)):
@@ -295,33 +296,6 @@ class Verifier:
             if found != points:
                 raise SpotCheckError(name, f"a commitment {found[0][:4].hex()}…", f"{points[0][:4].hex()}…")
             at += len(points)
-
-
-def answer(
-    layout: Layout,
-    circuits: Mapping[str, prover.Circuit],
-    opening: Response,
-    challenge: SpotCheckChallenge,
-    weights: np.ndarray,
-    embedding: Embedding,
-) -> Response:
-    """The complete answer to a matrix unit: ``opening`` with its proof, or as it is where the unit is inconclusive: the
-    opened values show that to the verifier.
-
-    Args:
-        weights: the unit's block scaled to ``SHIFT``: int64 (rows, columns).
-
-    Raises:
-        ProverError: the prover failed.
-    """
-    values = opened_values(layout, challenge, opening, embedding)
-    try:
-        said = unit_statement(layout, opening.unit, weights, values)
-    except InconclusiveError:
-        return opening
-    circuit = circuits[layout.shape(opening.unit.operator).name]
-    proof, _ = prover.prove_unit(circuit, said)
-    return replace(opening, circuit=circuit.shape.name, proof=proof)
 
 
 def _no_weights() -> np.ndarray:

@@ -388,7 +388,7 @@ class Comparison:
     def _verifier(self, layout: Layout, circuits: Mapping[str, Any]) -> Verifier:
         from functools import partial
 
-        from otr_core.spotcheck import prover
+        from otr_node import prover
 
         def registered(layer: int, operator: str, block: int) -> tuple[bytes, ...]:
             vector = weights_of(layout, self.model, Unit(0, layer, operator, block)).flatten().tolist()

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from otr_core.encoding import tagged_hash
 from otr_core.lane.sampling import Decoding
-from otr_core.spotcheck import prover
+from otr_core.spotcheck import proofs
 from otr_core.spotcheck.selection import SHARES
 from otr_core.spotcheck.units import SMALL, Layout, Unit
 from otr_core.spotcheck.verify import Verifier
+from otr_node import prover
 from otr_node.generate import generate
 from otr_node.models import model_folder
 from otr_node.portable import load_portable
@@ -104,7 +105,7 @@ class Bench:
     def lab(self, honest: CheckedOperator, cheat: CheckedOperator, position: int, layer: int, randomness: bytes) -> Lab:
         """The attack lab at a place."""
         small, store = self.layout.shape("gate"), key_store(self.project)
-        lenient = prover.make_circuit(prover.Shape(small.rows, small.columns, LENIENT), store)
+        lenient = prover.make_circuit(proofs.Shape(small.rows, small.columns, LENIENT), store)
         private = prover.make_circuit(small, store, visibility="private")
         return Lab(honest, cheat, self.verifier, lenient, private, position, layer, randomness)
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from otr_core.errors import InconclusiveError, ProverError
 from otr_core.files import whole_file, write_text
-from otr_core.spotcheck import prover
+from otr_core.spotcheck import proofs
+from otr_node import prover
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,14 +94,14 @@ def set_up(width: int, inner: int, store: Path) -> tuple[Path, Path, dict[str, A
         folder.mkdir(parents=True, exist_ok=True)
         export(width, inner, folder / "unit.onnx")
         options = {"input_visibility": "polycommit", "param_visibility": "fixed", "output_visibility": "public",
-                   "input_scale": SCALE, "param_scale": SCALE, "decomp_base": prover.BASE,
-                   "decomp_legs": prover.LEGS, "lookup_range": [-(2**13), 2**13]}  # fmt: skip
+                   "input_scale": SCALE, "param_scale": SCALE, "decomp_base": proofs.BASE,
+                   "decomp_legs": proofs.LEGS, "lookup_range": [-(2**13), 2**13]}  # fmt: skip
         onnx, settings = str(folder / "unit.onnx"), str(folder / "settings.json")
-        rows = prover.call("settings", onnx=onnx, settings=settings, options={**options, "logrows": 20}).value
+        rows = prover.call("write_settings", onnx=onnx, settings=settings, options={**options, "logrows": 20}).value
         k = max(15, (rows + 16).bit_length())
-        prover.call("settings", onnx=onnx, settings=settings, options={**options, "logrows": k})
+        prover.call("write_settings", onnx=onnx, settings=settings, options={**options, "logrows": k})
         srs = prover.make_srs(store, k)
-        done = prover.call("setup", onnx=onnx, settings=settings, compiled=str(folder / "circuit.ezkl"),
+        done = prover.call("make_keys", onnx=onnx, settings=settings, compiled=str(folder / "circuit.ezkl"),
                            vk=str(folder / "vk.key"), pk=str(folder / "pk.key"), srs=str(srs))  # fmt: skip
         write_text(card, json.dumps({"k": k, "rows_used": rows, "setup_cpu_s": done.cpu_s}))
     facts = json.loads(card.read_text())
@@ -127,11 +128,11 @@ def prove_block(block: Block, store: Path) -> dict[str, Any]:
         data, witness, proof = (Path(work) / name for name in ("input.json", "witness.json", "proof.json"))
         parts = (block.x, block.gate, block.up, block.down, block.y)
         data.write_text(json.dumps({"input_data": [part.flatten().tolist() for part in parts]}))
-        ran = prover.call("witness", data=str(data), compiled=path["circuit.ezkl"], vk=path["vk.key"], srs=str(srs),
+        ran = prover.call("run_circuit", data=str(data), compiled=path["circuit.ezkl"], vk=path["vk.key"], srs=str(srs),
                           witness=str(witness))  # fmt: skip
-        proved = prover.call("prove", witness=str(witness), compiled=path["circuit.ezkl"], pk=path["pk.key"],
+        proved = prover.call("make_proof", witness=str(witness), compiled=path["circuit.ezkl"], pk=path["pk.key"],
                              srs=str(srs), proof=str(proof))  # fmt: skip
-        verified = prover.call("verify", proof=str(proof), settings=path["settings.json"], vk=path["vk.key"],
+        verified = prover.call("check_proof", proof=str(proof), settings=path["settings.json"], vk=path["vk.key"],
                                srs=str(srs))  # fmt: skip
         if not verified.value:
             raise ProverError("block: the proof just made does not verify")

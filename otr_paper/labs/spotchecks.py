@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otr_core.errors import ProofError, SpotCheckError
-from otr_core.spotcheck import prover
+from otr_core.spotcheck import proofs
 from otr_core.spotcheck.units import Layout, unit_statement
 from otr_core.spotcheck.verify import Response, SpotCheckChallenge, Verifier, open_unit, opened_values
+from otr_node import prover
 from otr_node.spotchecks import CheckedOperator, weights_of
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Lab:
         unit = challenge.unit(self.layout)
         return challenge, open_unit(self.layout, who.trace, who.trace_seed, unit, committed, who.state)
 
-    def statement(self, case: Case, weights: np.ndarray | None = None) -> prover.Statement:
+    def statement(self, case: Case, weights: np.ndarray | None = None) -> proofs.Statement:
         """What an answer to the case has to prove, with the registered weights or others."""
         challenge, opening = case
         own = weights_of(self.layout, self.honest.model, opening.unit) if weights is None else weights
@@ -68,10 +69,10 @@ class Lab:
             self.layout, opening.unit, own, opened_values(self.layout, challenge, opening, self.verifier.embedding)
         )
 
-    def proven(self, case: Case, said: prover.Statement, circuit: prover.Circuit | None = None) -> Case:
+    def proven(self, case: Case, said: proofs.Statement, circuit: prover.Circuit | None = None) -> Case:
         """The case with a proof of ``said`` put to it."""
         challenge, opening = case
-        own = self.verifier.circuits[self.layout.shape(opening.unit.operator).name]
+        own = self.honest.circuits[self.layout.shape(opening.unit.operator).name]
         proof, _ = prover.prove_unit(circuit or own, said)
         return challenge, replace(opening, circuit=own.shape.name, proof=proof)
 
@@ -82,7 +83,7 @@ def honest_response(lab: Lab) -> Case:
     return lab.proven(case, lab.statement(case))
 
 
-def _good(lab: Lab) -> tuple[Case, prover.Proof]:
+def _good(lab: Lab) -> tuple[Case, proofs.Proof]:
     case = honest_response(lab)
     assert case[1].proof is not None
     return case, case[1].proof
@@ -94,8 +95,8 @@ def wrong_weights(lab: Lab) -> Case:
     case = lab.challenge(lab.honest, rows)
     weights = weights_of(lab.layout, lab.honest.model, case[1].unit) >> 8 << 8
     said = lab.statement(case, weights)
-    half = 1 << (prover.SHIFT - 1)
-    return lab.proven(case, replace(said, outputs=(weights @ said.activations + half) >> prover.SHIFT))
+    half = 1 << (proofs.SHIFT - 1)
+    return lab.proven(case, replace(said, outputs=(weights @ said.activations + half) >> proofs.SHIFT))
 
 
 def wrong_activation(lab: Lab) -> Case:
@@ -204,9 +205,9 @@ def edited_commitment(lab: Lab) -> Case:
 def edited_hex(lab: Lab) -> Case:
     """A document whose hex form, which the library ignores, is not its proof bytes."""
     (challenge, response), proof = _good(lab)
-    document = {"proof": list(proof.raw), "hex_proof": "0x" + proof.raw[::-1].hex(), "instances": [[prover.felt(0)]]}
+    document = {"proof": list(proof.raw), "hex_proof": "0x" + proof.raw[::-1].hex(), "instances": [[proofs.felt(0)]]}
     try:
-        return challenge, replace(response, proof=prover.read_proof(document))
+        return challenge, replace(response, proof=proofs.read_proof(document))
     except ProofError as error:
         raise SpotCheckError("proof", error, "one whose two forms agree") from error
 
@@ -219,7 +220,7 @@ def reused_proof(lab: Lab) -> Case:
     unit = opening.unit
     begin, end = lab.layout.span(unit)
     source = lab.layout.matrices[unit.operator].source
-    said = prover.Statement(weights_of(lab.layout, lab.honest.model, unit), old[source], old[unit.operator][begin:end])
+    said = proofs.Statement(weights_of(lab.layout, lab.honest.model, unit), old[source], old[unit.operator][begin:end])
     return lab.proven((challenge, opening), said)
 
 
@@ -227,12 +228,12 @@ def forged_witness(lab: Lab) -> Case:
     """Wrong outputs; the violation set to 0 in the witness file before proving, which the library does not mind."""
     rows = lab.honest.rows(lab.position, lab.layer)
     challenge, opening = case = lab.challenge(lab.honest, rows | {lab.operator: rows[lab.operator] + 1})
-    circuit = lab.verifier.circuits[lab.layout.shape(lab.operator).name]
+    circuit = lab.honest.circuits[lab.layout.shape(lab.operator).name]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "witness.json"
         prover.write_witness(circuit, lab.statement(case), path)
         document = json.loads(path.read_text())
-        document["outputs"] = [[prover.felt(0)]]
+        document["outputs"] = [[proofs.felt(0)]]
         path.write_text(json.dumps(document))
         proof, _ = prover.prove_witness(circuit, path, 0)
     return challenge, replace(opening, circuit=circuit.shape.name, proof=proof)
@@ -307,9 +308,9 @@ def private_forgery_passes(lab: Lab) -> bool:
     """Whether the naive rule (the proof verifies and the violation is 0) takes other weights where they are private."""
     _, response = private_parameters(lab)
     assert response.proof is not None
-    return bool(prover.verify(lab.private, response.proof).value) and response.proof.violation == 0
+    return bool(prover.verify_proof(lab.private, response.proof).value) and response.proof.violation == 0
 
 
 def _rounded(weights: np.ndarray, x: np.ndarray) -> np.ndarray:
-    result: np.ndarray = (weights @ x + (1 << (prover.SHIFT - 1))) >> prover.SHIFT
+    result: np.ndarray = (weights @ x + (1 << (proofs.SHIFT - 1))) >> proofs.SHIFT
     return result

@@ -33,13 +33,14 @@ import numpy as np
 import torch
 
 from otr_core.errors import ChainError, SpotCheckError
-from otr_core.spotcheck import prover
+from otr_core.spotcheck import proofs
 from otr_core.spotcheck.selection import SHARES
 from otr_core.spotcheck.units import Layout, Unit, needed_rows, unit_statement
 from otr_core.spotcheck.verify import SpotCheckChallenge, open_unit, opened_values
+from otr_node import prover
 from otr_node.chain.evm import Chain
 from otr_node.project import Project, find_project
-from otr_node.spotchecks import register, weights_of
+from otr_node.spotchecks import weight_points, weights_of
 from otr_paper.benches.spotchecks import PROMPTS, Bench, key_store
 from otr_paper.labs.freivalds import prepare
 from otr_paper.labs.nonlinear import MOST, TOLERANCE, Block, prove_block
@@ -69,19 +70,19 @@ REPEATS = 3
 PLACES, PROVEN = 200, 12
 
 
-def random_statement(shape: prover.Shape, rng: np.random.Generator) -> prover.Statement:
+def random_statement(shape: proofs.Shape, rng: np.random.Generator) -> proofs.Statement:
     """A statement that holds, with weights and activations as large as the real ones."""
     weights = rng.integers(-(2**17), 2**17, (shape.rows, shape.columns))
     activations = rng.integers(-(2**20), 2**20, shape.columns)
-    half = 1 << (prover.SHIFT - 1)
-    return prover.Statement(weights, activations, (weights @ activations + half) >> prover.SHIFT)
+    half = 1 << (proofs.SHIFT - 1)
+    return proofs.Statement(weights, activations, (weights @ activations + half) >> proofs.SHIFT)
 
 
 def proof_cost(store: Path) -> dict[str, Any]:
     rng = np.random.default_rng(SEED)
     rows = []
     for sides in SHAPES:
-        shape = prover.Shape(*sides)
+        shape = proofs.Shape(*sides)
         circuit = prover.make_circuit(shape, store)
         runs = []
         for _ in range(REPEATS):
@@ -271,14 +272,14 @@ def spot_links(project: Project) -> dict[str, Any]:
         session.feed([token])
     decode_s = (time.process_time() - started) / (len(who.answer.token_ids) - 1)
     blocks = [(3, name, block) for name in layout.matrices for block in range(layout.blocks[name])]
-    registry, registry_s = register(bench.model, layout, blocks, bench.circuits)
+    points, points_s = weight_points(bench.model, layout, blocks, bench.circuits)
     units = sum(layout.blocks[name] for name in layout.matrices)
     return {
         "kzg_8_s": per_vector(8), "kzg_576_s": per_vector(576), "kzg_1536_s": per_vector(1536),
         "kzg_4608_s": per_vector(4608), "kzg_8000_s": per_vector(8000),
         "rows_rebuilt_s": rerun_s, "rows_committed_s": commit_s, "decode_token_s": decode_s,
         "prefill_token_s": prefill_s,
-        "registry_layer_s": registry_s, "registry_layer_entries": len(registry.points),
+        "registry_layer_s": points_s, "registry_layer_entries": len(points),
         "layers": bench.model.architecture.layers, "units_per_layer": units,
         "opened_bytes": opened_bytes(layout), "row_values": 576,
     }  # fmt: skip
@@ -338,7 +339,7 @@ def spot_onchain(project: Project) -> dict[str, Any]:
     rng, rows = np.random.default_rng(SEED), []
     solc = install_solc(project.build / "solc")
     for sides in ((8, 576), (3, 1536), (64, 576)):
-        circuit = prover.make_circuit(prover.Shape(*sides), key_store(project))
+        circuit = prover.make_circuit(proofs.Shape(*sides), key_store(project))
         contract = compile_solidity(prover.contract_source(circuit), "Halo2Verifier", solc)
         proof, _ = prover.prove_unit(circuit, random_statement(circuit.shape, rng))
         chain = Chain(2)

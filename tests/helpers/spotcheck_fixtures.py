@@ -44,10 +44,11 @@ def tiny_operator(tmp_path_factory) -> TinyOperator:
 @pytest.fixture(scope="session")
 def keys(project):
     """Circuit of the small unit (8 × 576) with keys."""
-    from otr_core.spotcheck import prover
+    from otr_core.spotcheck import proofs
+    from otr_node import prover
     from otr_paper.benches.spotchecks import key_store
 
-    return prover.make_circuit(prover.Shape(8, 576), key_store(project))
+    return prover.make_circuit(proofs.Shape(8, 576), key_store(project))
 
 
 @pytest.fixture(scope="session")

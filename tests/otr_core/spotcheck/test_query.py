@@ -13,7 +13,7 @@ from otr_core.errors import InconclusiveError, ParameterError, SpotCheckError
 from otr_core.lane.formats import INT32
 from otr_core.spotcheck import query, verify
 from otr_core.spotcheck.query import QueryOutcome, examine
-from otr_node.spotchecks import weights_of
+from otr_node.spotchecks import prove_answer, weights_of
 from otr_paper.studies import detection
 
 RANDOM = b"r" * 32
@@ -74,7 +74,7 @@ def test_a_saturated_unit_needs_no_proof_and_convicts_nobody(tiny_operator):
     with pytest.raises(InconclusiveError, match="saturates"):
         tiny_operator.verifier.verify(challenge, opening)
     weights = weights_of(tiny_operator.layout, tiny_operator.model, opening.unit)
-    answered = verify.answer(tiny_operator.layout, {}, opening, challenge, weights, tiny_operator.verifier.embedding)
+    answered = prove_answer(tiny_operator.layout, {}, opening, challenge, weights, tiny_operator.verifier.embedding)
     assert answered == opening
     with pytest.raises(SpotCheckError) as failure:  # only committed values can show it
         tiny_operator.verifier.verify(challenge, replace(opening, tree_root=bytes(32)))

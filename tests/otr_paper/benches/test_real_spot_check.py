@@ -1,13 +1,12 @@
-"""The whole way on the real model: a drawn unit proven and verified, forgeries refused, registry, stored tables."""
+"""The whole way on the real model: a unit proven and verified, forgeries refused, weights' points, stored tables."""
 
 from __future__ import annotations
 
 import pytest
 
-from otr_core.errors import InputError, ProofError
-from otr_core.spotcheck import prover
-from otr_core.spotcheck.registry import Registry, verify_entry
-from otr_node.spotchecks import register
+from otr_core.spotcheck import proofs
+from otr_node import prover
+from otr_node.spotchecks import weight_points
 from otr_paper.labs import spotchecks
 from otr_paper.store.results import read_result
 
@@ -33,19 +32,12 @@ def test_forgeries_are_refused_for_their_reason(lab, name):
     assert row["refused_by"] == row["expected"]
 
 
-def test_a_block_of_weights_is_bound_by_the_registry(bench):
+def test_a_block_of_weights_has_its_own_points(bench):
+    """The points of many blocks, made in one call, are those a verifier makes of each block's weights alone."""
     blocks = [(4, "v", block) for block in range(3)]
-    registry, _ = register(bench.model, bench.layout, blocks, bench.circuits)
-    for block in blocks:
-        entry = registry.entry(block)
-        assert verify_entry(registry.root, 3, entry) == bench.registered(*block)
-    entry = registry.entry(blocks[1])
-    with pytest.raises(ProofError):
-        verify_entry(registry.root, 3, registry.entry(blocks[0]).__class__(blocks[0], entry.points, 0, entry.proof))
-    with pytest.raises(InputError, match="no entry"):
-        registry.entry((4, "q", 0))
-    other = Registry({**registry.points, blocks[0]: registry.points[blocks[1]]})
-    assert other.root != registry.root
+    points, _ = weight_points(bench.model, bench.layout, blocks, bench.circuits)
+    assert points == {block: bench.registered(*block) for block in blocks}
+    assert len(set(points.values())) == len(blocks)
 
 
 def test_without_a_second_draw_the_fault_goes_elsewhere(lab):
@@ -75,4 +67,4 @@ def test_the_stored_tables_say_what_the_code_says(project):
     assert small["verify_cpu_s"] <= 0.1
     assert small["proof_bytes"] <= 4096
     assert small["prove_peak_mb"] <= 1024
-    assert small["k"] == prover.make_circuit(prover.Shape(8, 576), project.build / "spotcheck").k
+    assert small["k"] == prover.make_circuit(proofs.Shape(8, 576), project.build / "spotcheck").k

@@ -1,4 +1,4 @@
-"""The child process in which ezkl runs: ``python -m otr_core.spotcheck.worker REQUEST RESULT``.
+"""The child process in which ezkl runs: ``python -m otr_node.worker REQUEST RESULT``.
 
 A process of its own, because the library may panic, run out of memory or hang at exit, and because its memory and time
 can be bounded and measured that way. REQUEST holds {op, …} as JSON; RESULT receives {value, cpu_s, peak_mb}
@@ -7,7 +7,6 @@ or {error}. Nothing here touches the network.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import resource
@@ -18,66 +17,66 @@ from pathlib import Path
 from typing import Any
 
 
-def _arguments(options: dict[str, Any]) -> Any:
-    ezkl: Any = importlib.import_module("ezkl")
+def _library() -> Any:
+    """The proof library, loaded only after ``main`` has set the limits: its memory and its time count as well."""
+    import ezkl
 
+    return ezkl
+
+
+def _arguments(options: dict[str, Any]) -> Any:
+    ezkl = _library()
     arguments = ezkl.PyRunArgs()
     for name, value in options.items():
         setattr(arguments, name, tuple(value) if isinstance(value, list) else value)
     return arguments
 
 
-def settings(onnx: str, settings: str, options: dict[str, Any]) -> Any:
+def write_settings(onnx: str, settings: str, options: dict[str, Any]) -> Any:
     """Write the circuit's settings; returns the number of rows it uses."""
-    ezkl: Any = importlib.import_module("ezkl")
-
+    ezkl = _library()
     ezkl.gen_settings(onnx, settings, _arguments(options))
     return json.loads(Path(settings).read_text())["num_rows"]
 
 
-def srs(path: str, k: int) -> None:
+def draw_srs(path: str, k: int) -> None:
     """Draw a structured reference string for 2^k rows. Whoever runs this could forge: test only."""
-    ezkl: Any = importlib.import_module("ezkl")
-
+    ezkl = _library()
     ezkl.gen_srs(path, k)
 
 
-def setup(onnx: str, settings: str, compiled: str, vk: str, pk: str, srs: str) -> None:
+def make_keys(onnx: str, settings: str, compiled: str, vk: str, pk: str, srs: str) -> None:
     """Compile the circuit and write both keys."""
-    ezkl: Any = importlib.import_module("ezkl")
-
+    ezkl = _library()
     ezkl.compile_circuit(onnx, compiled, settings)
     ezkl.setup(compiled, vk, pk, srs)
 
 
-def witness(data: str, compiled: str, vk: str, srs: str, witness: str) -> Any:
+def run_circuit(data: str, compiled: str, vk: str, srs: str, witness: str) -> Any:
     """Run the circuit on the input file ``data``; returns its outputs (field elements, little-endian hex)."""
-    ezkl: Any = importlib.import_module("ezkl")
-
+    ezkl = _library()
     ezkl.gen_witness(data, compiled, witness, vk, srs)
     return json.loads(Path(witness).read_text())["outputs"]
 
 
-def prove(witness: str, compiled: str, pk: str, srs: str, proof: str) -> None:
+def make_proof(witness: str, compiled: str, pk: str, srs: str, proof: str) -> None:
     """Write a proof for the witness. Does not tell whether it verifies."""
-    ezkl: Any = importlib.import_module("ezkl")
-
+    ezkl = _library()
     ezkl.prove(witness, compiled, pk, proof, srs)
 
 
-def verify(proof: str, settings: str, vk: str, srs: str) -> bool:
+def check_proof(proof: str, settings: str, vk: str, srs: str) -> bool:
     """Whether the proof holds; the library raises where it does not."""
-    ezkl: Any = importlib.import_module("ezkl")
-
+    ezkl = _library()
     try:
         return bool(ezkl.verify(proof, settings, vk, srs))
     except RuntimeError:
         return False
 
 
-def commit(vectors: list[list[str]], vk: str, settings: str, srs: str) -> Any:
+def commit_points(vectors: list[list[str]], vk: str, settings: str, srs: str) -> Any:
     """KZG points of each vector: 64 bytes hex (big-endian x ‖ y) per column it fills."""
-    ezkl: Any = importlib.import_module("ezkl")
+    ezkl = _library()
 
     def text(point: Any) -> str:
         return "".join(ezkl.felt_to_big_endian(value)[2:] for value in (point.x, point.y))
@@ -85,13 +84,13 @@ def commit(vectors: list[list[str]], vk: str, settings: str, srs: str) -> Any:
     return [[text(point) for point in ezkl.kzg_commit(vector, vk, settings, srs)] for vector in vectors]
 
 
-def solidity(vk: str, settings: str, srs: str, code: str, abi: str) -> Any:
+def write_contract(vk: str, settings: str, srs: str, code: str, abi: str) -> Any:
     """The verifier contract as Solidity text. The library writes it, then looks for a compiler; its failure to find one
     does not matter here."""
     import asyncio
     import contextlib
 
-    ezkl: Any = importlib.import_module("ezkl")
+    ezkl = _library()
 
     async def write() -> None:
         with contextlib.suppress(RuntimeError):
@@ -101,17 +100,26 @@ def solidity(vk: str, settings: str, srs: str, code: str, abi: str) -> Any:
     return Path(code).read_text()
 
 
-def calldata(proof: str, calldata: str) -> str:
+def write_calldata(proof: str, calldata: str) -> str:
     """Calldata of that contract for a proof file, hex."""
-    ezkl: Any = importlib.import_module("ezkl")
-
+    ezkl = _library()
     ezkl.encode_evm_calldata(proof, calldata)
     return Path(calldata).read_bytes().hex()
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
-    for function in (settings, srs, setup, witness, prove, verify, commit, solidity, calldata)
+    for function in (
+        write_settings,
+        draw_srs,
+        make_keys,
+        run_circuit,
+        make_proof,
+        check_proof,
+        commit_points,
+        write_contract,
+        write_calldata,
+    )
 }
 
 
