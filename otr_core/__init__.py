@@ -1,8 +1,9 @@
-"""Core of the executable "Optimistic TEE-Rollups" paper (arXiv 2512.20176).
+"""The verifier side of "Optimistic TEE-Rollups" (arXiv 2512.20176): checks evidence, receipts, disputes and proofs.
 
-Floors, lower never imports upper: ``errors, encoding, files, merkle`` → ``attestation, inference`` → ``poea`` →
-``economics, evaluation`` → ``artifact`` → ``cli`` and the notebooks. Importing one part does not load the heavy
-libraries of another: ``otr_core.economics`` needs neither torch nor ezkl.
+Floors, each importing from its own and lower ones only: ``errors, encoding, merkle, files`` → ``lane`` →
+``attestation, poea`` → ``dispute, spotcheck`` → ``cli``; ``economics`` stands beside them and is shown by ``cli``.
+Importing a part loads no library that only another part needs. Whoever runs something adds ``otr_node``; what serves
+the paper alone is in ``otr_paper``.
 """
 
 __version__ = "0.1.0"

@@ -2,8 +2,9 @@
 
 Exit status: 0 good · 1 refused (a rejected receipt or evidence, a claim that no longer matches, data that is wrong) ·
 2 unusable input (unreadable file, unknown name, value outside its domain). Errors are one line on standard error.
-Heavy parts are imported inside the commands: ``otr claims`` loads neither torch nor lxml. The commands here verify;
-those of ``otr_node`` (whoever runs something) and ``otr_paper`` are found through the entry points ``otr.commands``.
+Heavy parts are imported inside the commands: ``otr claims`` loads neither torch nor lxml. The commands here verify, and
+need neither a checkout nor an extra; those of ``otr_node`` (whoever runs something) and ``otr_paper`` are found through
+the entry points ``otr.commands``.
 """
 
 from __future__ import annotations
@@ -18,9 +19,19 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+import otr_core
+from otr_core.encoding import canonical_json, from_hex
 from otr_core.errors import InputError, OtrError
+from otr_core.extras import missing_extra
+from otr_core.files import data_folder, read_input, write_bytes, write_text
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+HELP = """Verify what Optimistic TEE-Rollups leave behind: evidence of machines, receipts, the claims of the paper.
+
+Exit status: 0 good; 1 refused (a rejected receipt or evidence, a claim that no longer matches, data that is wrong);
+2 unusable input (an unreadable file, an unknown name, a part that is not installed). Errors are one line on standard
+error. With --json, standard output is one JSON document.
+"""
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")]
 Files = list[Path] | None
@@ -35,8 +46,23 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False))
 
 
-@app.command()
-def appraise(
+def print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"otr {otr_core.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options that stand before any command."""
+
+
+@app.command("appraise")
+def appraise_files(
     as_of: Annotated[str, typer.Option(help="Instant of the appraisal, ISO 8601; UTC unless it says otherwise.")],
     gpu: Annotated[Files, typer.Option(help="GPU report: raw, hex text, or vendor JSON; may be repeated.")] = None,
     gpu_certs: Annotated[Files, typer.Option(help="Certificate chain of the report, PEM; may be repeated.")] = None,
@@ -51,13 +77,15 @@ def appraise(
     policy: Annotated[
         Path | None, typer.Option(help="Policy, TOML or JSON; default: data/policies/default.toml.")
     ] = None,
+    eat: Annotated[
+        Path | None, typer.Option(help="Also write the result to this file as the claims set of a token (RFC 9711).")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Appraise attestation evidence offline. Exit 0 accepted, 1 rejected, 2 unreadable."""
     from otr_core import attestation
     from otr_core.attestation.bundle import MAX_FILE_BYTES
-    from otr_core.encoding import from_hex
-    from otr_core.files import read_input
+    from otr_core.attestation.export import eat_claims
 
     def one(path: Path | None, what: str) -> bytes | None:
         return None if path is None else read_input(path, what=what, limit_bytes=MAX_FILE_BYTES)
@@ -79,11 +107,82 @@ def appraise(
         nonce=None if nonce is None else from_hex(nonce, length=32, what="--nonce"),
         key=None if key is None else from_hex(key, what="--key"),
     )
+    if eat is not None:
+        write_bytes(eat, canonical_json(eat_claims(appraisal)) + b"\n")
     if as_json:
         sys.stdout.write(appraisal.to_json().decode() + "\n")
     else:
         print_table(["claim", "status", "source", "reason"], appraisal.table())
     raise typer.Exit(0 if appraisal.accepted else 1)
+
+
+@app.command("verify")
+def verify_receipt_file(
+    file: Annotated[Path, typer.Argument(help="A receipt written by otr infer.")],
+    as_of: Annotated[str | None, typer.Option(help="Instant of the check, ISO 8601; default: now.")] = None,
+    model_id: Annotated[
+        str | None, typer.Option(help="The model you ordered, hex; default: any of data/models.toml.")
+    ] = None,
+    prompt: Annotated[str | None, typer.Option(help="The prompt you sent, to hold the receipt against.")] = None,
+    seen: Annotated[
+        Path | None, typer.Option(help="Your file of nonces seen: a replay is refused, a new one added.")
+    ] = None,
+    require_hardware: Annotated[bool, typer.Option("--require-hardware", help="Refuse a simulated TEE.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check a receipt, naming the check that fails. Exit 0 accepted, 1 rejected, 2 unreadable."""
+    from otr_core.poea.audit import registered_models, verify_file
+    from otr_core.poea.tee import EvidencePolicy
+
+    raw = read_input(file, what="a receipt (JSON)")
+    moment = dt.datetime.now(dt.UTC) if as_of is None else instant(as_of)
+    known = nonces_in(seen)
+    verdict = verify_file(
+        raw,
+        policy=EvidencePolicy(allow_simulated=not require_hardware),
+        as_of=int(moment.timestamp()),
+        models=registered_models(data_folder()),
+        model_id=None if model_id is None else from_hex(model_id, length=32, what="--model-id"),
+        prompt=prompt,
+        seen=known,
+    )
+    if seen is not None and verdict.nonce is not None:
+        write_text(seen, "".join(f"{nonce.hex()}\n" for nonce in [*known, verdict.nonce]))
+    if as_json:
+        print_json(verdict.document())
+    else:
+        print_table(["check", "status", "meaning"], verdict.table)
+        print(verdict.line)
+    raise typer.Exit(0 if verdict.accepted else 1)
+
+
+def nonces_in(path: Path | None) -> list[bytes]:
+    """The nonces listed in a file, one per line in hex; none where there is no file yet."""
+    if path is None or not path.exists():
+        return []
+    lines = read_input(path, what="a list of nonces").decode("ascii", "replace").split()
+    return [from_hex(line, length=32, what=f"{path}: nonce") for line in lines]
+
+
+@app.command("economics")
+def show_economics(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Use cases, TOML as in data/scenarios; default: all of those.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """For each use case: the rate of spot checks and the stake at which cheating does not pay, and what sets them."""
+    from otr_core.economics import report, scenarios
+
+    cases = map(report.read_scenario, files) if files else scenarios.load(data_folder()).values()
+    sized = [report.size(case) for case in cases]
+    if as_json:
+        print_json([one.document() for one in sized])
+        return
+    for one in sized:
+        print(f"{one.scenario.title}. {one.scenario.about}")
+        print_table(report.ROW_HEAD, one.rows())
+        print(f"{one.sentence}\n")
 
 
 def exit_with(problems: list[str]) -> None:
@@ -139,6 +238,12 @@ def main() -> NoReturn:
     except OtrError as error:
         say(f"error: {error}")
         sys.exit(2 if isinstance(error, InputError) else 1)
+    except ModuleNotFoundError as error:
+        missing = missing_extra(error)
+        if missing is None:
+            raise
+        say(f"error: {missing}")
+        sys.exit(2)
     except KeyboardInterrupt:
         say("interrupted: nothing is left half written; the same command goes on from here")
         sys.exit(130)

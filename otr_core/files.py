@@ -1,4 +1,4 @@
-"""Files written whole, and files checked by hash."""
+"""Files written whole, files checked by hash, and where the project's own data files lie."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from otr_core.errors import HashMismatchError, InputError, MissingDataError
+
+
+def data_folder() -> Path:
+    """The project's data files: packed beside this module in an installed wheel, ``data/`` of the checkout else."""
+    packed = Path(__file__).parent / "data"
+    return packed if packed.is_dir() else Path(__file__).parents[1] / "data"
 
 
 @contextlib.contextmanager

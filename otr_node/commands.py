@@ -12,6 +12,7 @@ import typer
 
 from otr_core.cli import AsJson, print_json, say
 from otr_core.errors import InputError
+from otr_core.extras import need_extras
 from otr_node.project import find_project
 
 commands = typer.Typer()
@@ -84,6 +85,7 @@ def infer(
     as_json: AsJson = False,
 ) -> None:
     """Answer a prompt inside a TEE typed *simulated*, with a trace and a signed receipt."""
+    need_extras("node")
     from otr_core.files import write_bytes
     from otr_node.answers import LANES, answer_prompt
 

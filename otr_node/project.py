@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from otr_core.errors import InputError
+from otr_core.files import data_folder
 
 
 @dataclass(frozen=True)
@@ -62,3 +63,14 @@ def find_project(start: Path | None = None) -> Project:
         if (folder / "data" / "sources.toml").is_file() and (folder / "otr_core").is_dir():
             return Project(folder)
     raise InputError(f"{here}: no checkout of the project here (data/sources.toml not found); run inside the clone")
+
+
+def find_data() -> Project:
+    """The checkout, as ``find_project`` finds it; where there is none, what an installed wheel carries.
+
+    Of the wheel's only ``data`` and what lies in it may be used, and only to read.
+    """
+    try:
+        return find_project()
+    except InputError:
+        return Project(data_folder().parent)

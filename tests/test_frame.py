@@ -1,5 +1,8 @@
-"""The frame holds together: one source of versions, light imports, nothing that names a machine."""
+"""The frame holds together: one source of versions, requirements that are what the code imports, light imports."""
 
+import ast
+import importlib.metadata
+import json
 import re
 import subprocess
 import sys
@@ -8,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from otr_core.extras import EXTRAS
 
 
 def locked(root: Path) -> dict[str, str]:
@@ -19,11 +24,124 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def test_every_direct_requirement_is_pinned_in_the_lock(project):
-    meta = tomllib.loads((project.root / "pyproject.toml").read_text())["project"]
-    wanted = [*meta["dependencies"], *meta["optional-dependencies"]["test"]]
-    names = {normal(re.match(r"[A-Za-z0-9_.-]+", item)[0]) for item in wanted}
-    assert names <= set(locked(project.root))
+def pyproject(root: Path) -> dict:
+    return tomllib.loads((root / "pyproject.toml").read_text())
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {normal(re.match(r"[A-Za-z0-9_.-]+", item)[0]) for item in requirements}
+
+
+@pytest.fixture(scope="module")
+def declared(project) -> dict[str, set[str]]:
+    """Distributions by where pyproject.toml lists them: "base", each extra, each group."""
+    document = pyproject(project.root)
+    extras = document["project"]["optional-dependencies"]
+    lists = {"base": document["project"]["dependencies"], **extras, **document["dependency-groups"]}
+    return {key: names(items) for key, items in lists.items() if key != "all"}
+
+
+@pytest.fixture(scope="module")
+def roots() -> dict[str, set[str]]:
+    """The names each installed distribution is imported under."""
+    found: dict[str, set[str]] = {}
+    for root, distributions in importlib.metadata.packages_distributions().items():
+        for name in distributions:
+            found.setdefault(normal(name), set()).add(root)
+    return found
+
+
+def third_party(*sources: str) -> set[str]:
+    """Roots of all imports in the sources, those inside functions included, without Python's and the project's own."""
+    found: set[str] = set()
+    for source in sources:
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.partition(".")[0])
+    return {root for root in found - sys.stdlib_module_names if not root.startswith("otr_")}
+
+
+def package_sources(root: Path, package: str) -> list[str]:
+    return [path.read_text() for path in (root / package).rglob("*.py")]
+
+
+def notebook_sources(root: Path) -> list[str]:
+    cells = [
+        "".join(cell["source"])
+        for path in sorted((root / "notebooks").glob("*.ipynb"))
+        for cell in json.loads(path.read_text())["cells"]
+        if cell["cell_type"] == "code"
+    ]
+    return ["\n".join(line for line in cell.splitlines() if not line.startswith("%")) for cell in cells]
+
+
+NOT_REQUIRED = {
+    "pynvml": "reads a GPU where there is one; `otr record` says so where it is absent",
+    "OpenSSL": "of the environment in which producers/nvidia_verifier.py runs NVIDIA's own verifier",
+    "verifier": "the same",
+    "hypothesis": "of the test group: producers/economics_mutants.py runs the tests",
+    "pytest": "the same",
+}
+NOT_IMPORTED = {
+    "accelerate": "transformers reads GGUF files with it",
+    "gguf": "the same",
+    "ipykernel": "runs the notebooks",
+    "jupyterlab": "`make lab`",
+    "seaborn": "named by the user of this project",
+    "pyyaml": "`otr claims` reads the ledger with it, which needs no extra",
+}
+MAY_USE = {
+    "otr_core": ("base",),
+    "otr_node": ("base", "node", "proofs", "chain"),
+    "otr_paper": ("base", "node", "proofs", "chain", "paper"),
+}
+
+
+@pytest.mark.parametrize("package", MAY_USE)
+def test_what_a_package_imports_is_required(project, declared, roots, package):
+    allowed = {root for key in MAY_USE[package] for name in declared[key] for root in roots[name]}
+    imported = third_party(*package_sources(project.root, package))
+    assert imported - allowed - NOT_REQUIRED.keys() == set()
+
+
+@pytest.mark.parametrize(
+    ("key", "users"),
+    [
+        ("base", ["otr_core"]),
+        ("node", ["otr_node"]),
+        ("proofs", ["otr_node"]),
+        ("chain", ["otr_node"]),
+        ("paper", ["otr_paper", "notebooks"]),
+        ("test", ["tests"]),
+    ],
+)
+def test_what_is_required_is_imported(project, declared, roots, key, users):
+    sources = [text for user in users if user != "notebooks" for text in package_sources(project.root, user)]
+    imported = third_party(*sources, *(notebook_sources(project.root) if "notebooks" in users else []))
+    tools = {"hatchling", "nbval", "pytest-timeout", "pytest-xdist"}  # run, not imported
+    idle = {name for name in declared[key] if not roots[name] & imported}
+    assert idle - NOT_IMPORTED.keys() - tools == set()
+
+
+def test_extras_are_recognised_by_what_they_bring(declared, roots):
+    with_the_base = {"eth-utils"}  # eth-keys needs it
+    assert EXTRAS.keys() == declared.keys() - {"base", "test", "lint"}
+    for extra, modules in EXTRAS.items():
+        assert set(modules) <= {root for name in declared[extra] for root in roots[name]}
+        unseen = {name for name in declared[extra] - with_the_base if not roots[name] & set(modules)}
+        assert not unseen, f"{extra}: nothing in EXTRAS tells that {unseen} is missing"
+
+
+def test_all_is_every_extra(project, declared):
+    (everything,) = pyproject(project.root)["project"]["optional-dependencies"]["all"]
+    assert set(everything.removeprefix("otr-core[").rstrip("]").split(",")) == EXTRAS.keys()
+
+
+def test_every_direct_requirement_is_pinned_in_the_lock(project, declared):
+    build = names(pyproject(project.root)["build-system"]["requires"])
+    assert set.union(build, *declared.values()) <= set(locked(project.root))
 
 
 def test_the_packages_the_user_named_are_there(project):
@@ -44,8 +162,6 @@ def test_the_packages_the_user_named_are_there(project):
 
 
 def test_the_environment_is_what_the_lock_says(project):
-    import importlib.metadata
-
     for name, version in locked(project.root).items():
         assert importlib.metadata.version(name).split("+")[0] == version.split("+")[0], name
 
@@ -55,8 +171,7 @@ def test_conda_and_binder_use_the_same_lock_and_the_same_python(project):
     python, pip, section = document["dependencies"]
     assert (python, pip) == ("python=3.11", "pip")
     assert section == {"pip": ["-r requirements.lock", "-e ."]}
-    meta = tomllib.loads((project.root / "pyproject.toml").read_text())["project"]
-    assert meta["requires-python"] == ">=3.11,<3.12"
+    assert pyproject(project.root)["project"]["requires-python"] == ">=3.11,<3.12"
 
 
 LIGHT = [

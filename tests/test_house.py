@@ -15,7 +15,7 @@ PACKAGES = ("otr_core", "otr_node", "otr_paper")
 
 #: Floors of the core: a room imports from its own floor's rooms only through what stands lower.
 FLOORS = (
-    {"errors", "encoding", "merkle", "files"},
+    {"errors", "encoding", "merkle", "files", "extras"},
     {"lane"},
     {"attestation", "poea"},
     {"dispute", "spotcheck"},
@@ -28,10 +28,10 @@ BUDGETS = {
     "otr_core": 8850,
     "otr_core/lane": 660,
     "otr_core/attestation": 2100,
-    "otr_core/poea": 1000,
+    "otr_core/poea": 1100,  # audit.py, what `otr verify` does, came from otr_paper
     "otr_core/dispute": 2700,
     "otr_core/spotcheck": 700,  # the prover went to otr_node
-    "otr_core/economics": 1050,
+    "otr_core/economics": 1150,  # report.py, what `otr economics` shows
     "otr_node": 2650,  # circuits, keys and proofs (350 lines) came from otr_core/spotcheck
     "otr_paper": 9600,
 }
@@ -81,7 +81,9 @@ def test_floors_of_the_core_import_downwards(graph):
 
     for name, others in graph.items():
         if name.startswith("otr_core.") and name.split(".")[1] != "economics":
-            for other in others - {"otr_core"}:
+            # The command line shows every room, the economics among them.
+            shown = {other for other in others if name == "otr_core.cli" and other.startswith("otr_core.economics")}
+            for other in others - {"otr_core"} - shown:
                 assert other.split(".")[1] != "economics", f"{name} imports {other}: economics stands beside"
                 assert floor(other) <= floor(name), f"{name} imports {other}, a higher floor"
         elif name.startswith("otr_core.economics"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from otr_core.encoding import from_hex
 from otr_core.errors import ReceiptError
@@ -12,11 +12,11 @@ from otr_core.errors import ReceiptError
 MODEL_EVENT, KEYS_EVENT = "otr-model", "otr-keys"
 
 
-class EvidencePolicy(Protocol):
-    """What ``verify_receipt`` asks of a policy: whether evidence of a simulated TEE is acceptable at all."""
+@dataclass(frozen=True)
+class EvidencePolicy:
+    """What evidence ``verify_receipt`` accepts: whether that of a simulated TEE is acceptable at all."""
 
-    @property
-    def allow_simulated(self) -> bool: ...
+    allow_simulated: bool
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import otr_core
+from otr_core.economics import report, scenarios
+from otr_core.economics.guidance import guide
+from otr_core.extras import missing_extra
+
 OTR = [sys.executable, "-m", "otr_core.cli"]
 
 
@@ -25,8 +30,95 @@ def assert_one_line(run, status, *words):
 
 def test_help_lists_every_command():
     text = otr("--help").stdout
-    for name in ("reproduce", "claims", "data", "appraise", "infer", "verify", "record"):
+    for name in ("reproduce", "claims", "data", "appraise", "infer", "verify", "record", "economics"):
         assert name in text
+
+
+def test_version():
+    run = otr("--version")
+    assert (run.returncode, run.stdout) == (0, f"otr {otr_core.__version__}\n")
+
+
+class TestMissingExtra:
+    """Each extra is taken away by telling Python that one of its packages is not there."""
+
+    def without(self, package, *arguments):
+        code = f"import sys; sys.modules[{package!r}] = None; from otr_core.cli import main; main()"
+        return subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False
+        )
+
+    @pytest.mark.parametrize(
+        ("package", "extra", "arguments"),
+        [
+            ("torch", "node", ["infer", "--prompt", "Hello"]),
+            ("transformers", "node", ["record"]),
+            ("ezkl", "proofs", ["reproduce"]),
+            ("matplotlib", "paper", ["reproduce", "--only", "08"]),
+        ],
+    )
+    def test_is_said_in_one_line_before_anything_is_done(self, package, extra, arguments):
+        run = self.without(package, *arguments)
+        assert_one_line(run, 2, package, f"pip install 'otr-core[{extra}]'")
+        assert run.stdout == ""
+
+    def test_is_said_as_well_where_only_the_import_tells(self):
+        code = """
+import sys
+from otr_core import cli
+cli.add_commands = lambda: __import__("pandas.io")
+sys.modules["pandas"] = None
+cli.main()
+"""
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert_one_line(run, 2, "pandas", "pip install 'otr-core[paper]'")
+
+    def test_a_module_of_no_extra_is_a_mistake_of_ours(self):
+        assert missing_extra(ModuleNotFoundError("no", name="no.such.module")) is None
+        assert missing_extra(ModuleNotFoundError("no name")) is None
+
+
+class TestEconomics:
+    def test_every_packaged_use_case(self):
+        run = otr("economics")
+        assert run.returncode == 0
+        for title in ("Chatbot", "DeFi agent", "Game character", "High-value oracle"):
+            assert title in run.stdout
+        assert "least stake for that rate" in run.stdout
+
+    def test_json_says_what_guidance_says(self, project):
+        found = {one["name"]: one for one in json.loads(otr("economics", "--json").stdout, parse_constant=pytest.fail)}
+        cases = scenarios.load(project.data)
+        assert found.keys() == cases.keys()
+        for name, case in cases.items():
+            advice = guide(case)
+            assert found[name]["recommended"]["rho"] == advice.rho
+            assert found[name]["recommended"]["deters"] == advice.deters
+            assert found[name]["given"]["detection"] == case.watch.detection(0.0)
+        assert found["oracle"]["least"]["rho"] is None  # no rate deters at the stake the use case states
+        assert found["chatbot"]["recommended"]["most_in_flight"] is None  # nothing limits it
+
+    def test_the_least_stake_is_where_cheating_stops_to_pay(self, project):
+        case = scenarios.load(project.data)["defi_agent"]
+        sized = report.size(case)
+        answer, slash = case.answer, case.bond.slash_fraction
+        lost = sized.detection * (answer.price_usd + slash * sized.least_stake_usd)
+        assert lost == pytest.approx(answer.gain_usd)
+
+    def test_a_use_case_of_ones_own(self, project, tmp_path):
+        own = tmp_path / "mine.toml"
+        own.write_text((project.data / "scenarios" / "chatbot.toml").read_text().replace('"Chatbot"', '"Mine"'))
+        run = otr("economics", own, "--json")
+        assert [(one["name"], one["title"]) for one in json.loads(run.stdout)] == [("mine", "Mine")]
+
+    @pytest.mark.parametrize(
+        ("raw", "word"), [(b"", "title"), (b"\xff", "UTF-8"), (b"title = ", "TOML"), (b"rate = 1\n", "rate")]
+    )
+    def test_unusable_use_cases(self, tmp_path, raw, word):
+        path = tmp_path / "mine.toml"
+        path.write_bytes(raw)
+        assert_one_line(otr("economics", path), 2, word)
+        assert_one_line(otr("economics", tmp_path / "none.toml"), 2, "none.toml")
 
 
 class TestReproduce:
@@ -73,6 +165,18 @@ class TestAppraise:
         claims = {claim["id"]: claim["status"] for claim in json.loads(runs[0].stdout)["claims"]}
         assert claims["gpu.0.signature"] == "asserted"
         assert claims["gpu.0.measurements.driver"] == "unknown"
+
+    def test_eat_writes_the_claims_set_beside_the_verdict(self, wheel_file, tmp_path):
+        source, folder = "nv-local-gpu-verifier", "verifier/samples/"
+        report, chain = (wheel_file(source, folder + n) for n in ("hopperAttestationReport.txt", "hopperCertChain.txt"))
+        arguments = ["appraise", "--gpu", report, "--gpu-certs", chain, "--as-of", "2024-06-01"]
+        run = otr(*arguments, "--eat", tmp_path / "eat.json", "--json")
+        claims = json.loads((tmp_path / "eat.json").read_text())
+        assert run.returncode == 1
+        assert run.stdout == otr(*arguments, "--json").stdout
+        assert claims["x-otr-verdict"] == json.loads(run.stdout)["verdict"]
+        assert claims["submods"]["GPU-0"]["x-nvidia-gpu-attestation-report-signature-verified"] is True
+        assert_one_line(otr(*arguments, "--eat", tmp_path / "eat.json" / "below"), 2, "cannot write")
 
 
 class TestInfer:

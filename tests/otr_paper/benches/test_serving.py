@@ -3,6 +3,7 @@
 import pytest
 
 from otr_core.errors import DataError
+from otr_core.poea.audit import registered_models
 from otr_node.answers import LANES, load_lane
 from otr_node.project import Project
 from otr_paper.benches import answers
@@ -41,12 +42,12 @@ def test_a_record_without_its_card_is_refused(tmp_path):
 
 
 def test_the_registry_names_both_lanes(project, tmp_path):
-    names = answers.registered_models(project)
+    names = registered_models(project.data)
     lanes = {name.split("(")[1].rstrip(")") for name in names.values()}
     assert lanes == set(LANES.values())
     assert all(len(bytes.fromhex(model_id)) == 32 for model_id in names)
     with pytest.raises(DataError, match="not a list of models"):
-        answers.registered_models(Project(tmp_path))
+        registered_models(tmp_path)
 
 
 @pytest.mark.model
@@ -56,7 +57,7 @@ def test_registered_identities_are_those_of_the_converted_model(project, lane):
     """The registry is recomputed, not believed: weights, tokenizer, template and lane give the registered id."""
     model = load_lane(project, lane=lane, device="cpu", folder=None, report=lambda line: None)
     found = model.manifest.to_json()
-    name = answers.registered_models(project)[model.manifest.model_id.hex()]
+    name = registered_models(project.data)[model.manifest.model_id.hex()]
     assert name == f"SmolLM2-135M-Instruct ({found['lane']})"
     assert found["weights_root"] in (project.data / "models.toml").read_text()
 
