@@ -32,7 +32,7 @@ def checkout() -> Project:
     return find_project(Path(__file__).parent)
 
 
-def smollm2() -> Path:
+def model_files() -> Path:
     """Folder of the model that is measured."""
     return model_folder(checkout(), report=progress)
 

@@ -101,7 +101,7 @@ def _row(lane: str, change: str, plain: Numbers, other: Numbers, kind: str = "ho
 def _store_avx2_logits(lane: str, target: str) -> None:
     """In a process restricted to AVX2 kernels: the plain run's logits into a file."""
     assert torch.backends.cpu.get_cpu_capability() == "AVX2"
-    model = load_model(frame.smollm2(), lane=lane)
+    model = load_model(frame.model_files(), lane=lane)
     np.save(target, _plain_logits(model, _passage(model.tokenizer, LENGTH)))
 
 
@@ -114,7 +114,7 @@ def _avx2_logits(lane: str) -> Numbers:
 
 
 def _divergence() -> dict[str, Any]:
-    folder = frame.smollm2()
+    folder = frame.model_files()
     rows: list[dict[str, Any]] = []
     plain = {}
     for lane in ("native-float32", "native-bfloat16"):
@@ -173,7 +173,7 @@ def _cost(lane: str, model: Model, ids: list[int]) -> dict[str, Any]:
 
 
 def _portable_lane() -> dict[str, Any]:
-    folder = frame.smollm2()
+    folder = frame.model_files()
     native, exact = load_native(folder), load_portable(folder)
     ids = _passage(native.tokenizer, 8 * LENGTH)
     agree, gaps, worst, losses, count = 0, 0.0, 0.0, np.zeros(2), 0
@@ -210,7 +210,7 @@ def _portable_lane() -> dict[str, Any]:
 
 def _print_peak(traced: str) -> None:
     """512 positions (a prompt of 256 and as many steps), with or without the trace; prints the peak resident bytes."""
-    model = load_model(frame.smollm2())
+    model = load_model(frame.model_files())
     ids, session = _passage(model.tokenizer, 512), model.session()
     recorder = TraceRecorder(TRACE_SEED) if traced == "traced" else None
     Path("/proc/self/clear_refs").write_text("5")  # loading needs more than running: forget its peak (Linux)
@@ -227,7 +227,7 @@ def _print_peak(traced: str) -> None:
 def _trace_cost() -> dict[str, Any]:
     rows = []
     for lane in ("native-float32", "portable-1"):
-        model = load_model(frame.smollm2(), lane=lane)
+        model = load_model(frame.model_files(), lane=lane)
         ids = _passage(model.tokenizer, 40)
         pairs = []
         for _ in range(6):
@@ -256,7 +256,7 @@ def _trace_cost() -> dict[str, Any]:
 
 def _attacks() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as work:
-        rows = run_receipt_attacks(frame.smollm2(), Path(work), **ATTACK_SETTINGS)
+        rows = run_receipt_attacks(frame.model_files(), Path(work), **ATTACK_SETTINGS)
     return {"lane": ATTACK_SETTINGS["lane"], "rows": [asdict(row) for row in rows]}
 
 

@@ -69,7 +69,7 @@ def _rejected(model: Model, enclave: SimulatedEnclave) -> int:
 
 def main() -> None:
     frame.arguments(__doc__).parse_args()
-    folder = frame.smollm2()
+    folder = frame.model_files()
     commit_ms = frame.median_cpu_ms(5, partial(commit_folder, folder, tied=True))
     model = load_model(folder)
     model_id = model.manifest.model_id

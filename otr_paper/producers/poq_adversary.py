@@ -41,7 +41,7 @@ def _once(path: Path, make: Callable[[], Any]) -> Any:
 def _one_adversary(seed: int, recipe: adversary.Recipe, count: int, work: Path) -> None:
     """Everything of one seed, into ``work``."""
     quiet()
-    own, folder = work / f"seed-{seed}", frame.smollm2()
+    own, folder = work / f"seed-{seed}", frame.model_files()
     own.mkdir(parents=True, exist_ok=True)
     asked = questions.held_out_questions(QUESTION_SEED, count)
 
@@ -58,7 +58,7 @@ def _one_adversary(seed: int, recipe: adversary.Recipe, count: int, work: Path) 
 
 def _assemble(recipe: adversary.Recipe, count: int, seeds: tuple[int, ...], work: Path) -> dict[str, Any]:
     """The stored result out of the files in ``work``."""
-    folder = frame.smollm2()
+    folder = frame.model_files()
     asked = questions.held_out_questions(QUESTION_SEED, count)
     embedder = judges.load_embedder(judge_folder(frame.checkout()))
     honest = load_native(folder)

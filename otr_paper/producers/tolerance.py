@@ -96,7 +96,7 @@ def _checked(referee: Referee, run: Run) -> Ratios:
 def _check_elsewhere(lane: str, source: str, target: str) -> None:
     """In a process restricted to AVX2 kernels: check the sequences of ``source``."""
     assert torch.backends.cpu.get_cpu_capability() == "AVX2"
-    model = load_native(frame.smollm2(), lane=lane)
+    model = load_native(frame.model_files(), lane=lane)
     referee, found = Referee.of(model), {}
     with np.load(source) as sequences:
         for number, (name, ids) in enumerate(sequences.items()):
@@ -296,7 +296,7 @@ def main() -> None:
     named = parser.parse_args().lane
     if unknown := set(named) - set(LANES):
         parser.error(f"lane: found {', '.join(sorted(unknown))}, expected some of {', '.join(LANES)}")
-    folder, results = frame.smollm2(), frame.checkout().results
+    folder, results = frame.model_files(), frame.checkout().results
     lanes = {lane: _measure(folder, lane) for lane in named or LANES}
     if (results / "tolerance.json").is_file():
         lanes = {**read_result(results, "tolerance")[1]["lanes"], **lanes}
