@@ -1,22 +1,26 @@
-"""The campaign of differential games: ``data/results/differential.json``. Some ten minutes on one core."""
+"""The campaign of differential games: data/results/differential.json. Some ten minutes on one core.
+
+Every game is played by the court in Python and by the contracts at once, legal and illegal calls alike; a difference
+stops the campaign.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
 
-from otr_node.project import find_project
 from otr_paper.labs.disputes.both import Both, both
 from otr_paper.labs.disputes.differential import differential_game
 from otr_paper.labs.disputes.world import OPERATOR, TERMS, tiny
-from otr_paper.store.results import Card, this_machine, versions, write_result
+from otr_paper.producers import frame
 
 GAMES = 220
 
 
 def main() -> None:
+    parser = frame.arguments(__doc__)
+    parser.add_argument("--games", type=int, default=GAMES, help="fewer: nothing is stored")
+    games = parser.parse_args().games
     made: dict[tuple[int, int], Both] = {}
 
     def find(temperature: int, bits: int) -> Both:
@@ -27,23 +31,15 @@ def main() -> None:
 
     kinds: Counter[str] = Counter()
     calls = 0
-    for seed in range(GAMES):
+    for seed in range(games):
         kind, compared = differential_game(seed, find)
         kinds[kind] += 1
         calls += compared
-        if seed % 20 == 19:
-            print(f"{seed + 1} of {GAMES} games, {calls} calls compared", flush=True)
-    card = Card(
-        command="python -m otr_paper.producers.differential", date=datetime.now(UTC).date().isoformat(),
-        machine=this_machine(1), versions=versions(("vyper", "py-evm", "eth-tester")), seed=0, kind="measured",
-    )  # fmt: skip
-    project = find_project(Path(__file__))
-    write_result(
-        project.results,
-        "differential",
-        card,
-        {"games": GAMES, "calls": calls, "differences": 0, "kinds": dict(sorted(kinds.items()))},
-    )
+        if seed % 20 == 19 or seed == games - 1:
+            frame.progress(f"{seed + 1} of {games} games, {calls} calls compared")
+    payload = {"games": games, "calls": calls, "differences": 0, "kinds": dict(sorted(kinds.items()))}
+    if games >= GAMES:
+        frame.store("differential", payload, seed=0, packages=("vyper", "py-evm", "eth-tester"), cores=1)
 
 
 if __name__ == "__main__":

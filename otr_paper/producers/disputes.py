@@ -1,4 +1,4 @@
-"""Disputes about a real answer, on chain: ``data/results/disputes.json``. About ten minutes on one core.
+"""Disputes about a real answer, on chain: data/results/disputes.json. About ten minutes on one core.
 
 For every operator of a layer, for what the trace holds, and for the choice of a token: an answer of SmolLM2 with one
 value changed there (the smallest power of two that reaches the trace), disputed to a verdict by transactions.
@@ -6,83 +6,89 @@ value changed there (the smallest power of two that reaches the trace), disputed
 
 from __future__ import annotations
 
-import argparse
-import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
 from random import Random
 from typing import Any
 
 from otr_core.lane import program as pr
-from otr_node.project import find_project
 from otr_paper.benches.disputes import PROMPT, TERMS, TOKENS, Scene
-from otr_paper.store.results import Card, this_machine, versions, write_result
+from otr_paper.producers import frame
 from otr_paper.studies import dispute_costs
 
 SEED = 20251123
+#: Number of the chosen token that is replaced, counted in the answer.
+REPLACED = 40
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true", help="three disputes, nothing stored")
-    quick = parser.parse_args().quick
-    bench, random = Scene(find_project(Path(__file__)), PROMPT, TOKENS, report=print), Random(SEED)
-    d, positions = bench.trees.dims, bench.answer.trace.shape.positions  # type: ignore[union-attr]
-    print(f"{positions} positions, commitment {bench.commit_cpu_s:.1f} CPU s", flush=True)
-    rows: list[dict[str, Any]] = []
-    sweep: list[dict[str, Any]] = []
-    shown: list[dict[str, Any]] = []  # the path of the dispute that the notebook draws
+def _changed_values(bench: Scene, positions: int, numbers: Iterable[int]) -> Iterator[dict[str, Any]]:
+    """One dispute per operator of a layer: its row, the path to the step included."""
+    random, d = Random(SEED), bench.trees.dims
     operators = pr.layer_program(d, positions - 1)
-    for number in [15, 9, 14] if quick else range(len(operators)):
+    for number in numbers:
         place = random.randrange(positions // 2, positions), random.randrange(1, d.layers)
         element = random.randrange(pr.layer_program(d, place[0])[number].length)
-        if number in (pr.SCORES, pr.EXPS, pr.WEIGHTS):  # a place that was seen, not padding
-            element = element // d.padded(place[0] + 1) * d.padded(place[0] + 1) + random.randrange(place[0] + 1)
+        if number in (pr.SCORES, pr.EXPS, pr.WEIGHTS):  # a place that attention has seen, not padding
+            padded = d.padded(place[0] + 1)
+            element = element // padded * padded + random.randrange(place[0] + 1)
         tamper = bench.effective(*place, number, element)
         row = bench.dispute(bench.run(tamper), 0, TERMS)
         assert (row["position"], row["layer"], row["operator"]) == (*place, operators[number].name)
-        path = row.pop("path")
-        shown = path if number == pr.OUTPUT else shown
-        rows.append({"cheat": operators[number].name, "delta": tamper.delta, **row})
-        print(number, row["operator"], row["verdict"], row["rounds"], row["gas"], row["gas_leaf"], flush=True)
         assert row["verdict"] == "OPERATOR_LOSES"
-    step = 40
+        frame.progress(f"{number} {row['operator']} {row['verdict']} {row['rounds']} {row['gas']} {row['gas_leaf']}")
+        yield {"cheat": operators[number].name, "delta": tamper.delta, **row}
+
+
+def _replaced_token(bench: Scene) -> dict[str, Any]:
+    """The dispute about an answer that claims another token than the one chosen."""
     ids = bench.answer.token_ids
-    false = bench.run(token_ids=(*ids[:step], (ids[step] + 1) % d.vocab, *ids[step + 1 :]))
-    row = bench.dispute(false, len(bench.answer.prompt_ids) + step, TERMS)
-    row.pop("path")
-    rows.append({"cheat": "token replaced", "delta": 1, **row})
-    print("token", row["verdict"], row["gas"], row["gas_leaf"], flush=True)
+    other = (ids[REPLACED] + 1) % bench.trees.dims.vocab
+    false = bench.run(token_ids=(*ids[:REPLACED], other, *ids[REPLACED + 1 :]))
+    row = bench.dispute(false, len(bench.answer.prompt_ids) + REPLACED, TERMS)
+    frame.progress(f"token {row['verdict']} {row['gas']} {row['gas_leaf']}")
+    return {"cheat": "token replaced", "delta": 1, **row}
+
+
+def _arities(bench: Scene, positions: int, bits: Iterable[int]) -> Iterator[dict[str, Any]]:
+    """The same dispute with trees of several arities, 2^bits."""
     tamper = bench.effective(positions - 10, 17, pr.OUTPUT, 123)
-    for bits in [4] if quick else [1, 2, 3, 4, 5, 6]:
-        row = bench.dispute(bench.run(tamper), 0, replace(TERMS, arity_bits=bits))
-        row.pop("path")
-        sweep.append(row)
-        print("k", 2**bits, row["rounds"], row["payload_bytes"], row["gas"], flush=True)
-    assert len(ids) >= TOKENS
+    for number in bits:
+        row = bench.dispute(bench.run(tamper), 0, replace(TERMS, arity_bits=number))
+        frame.progress(f"k {2**number} {row['rounds']} {row['payload_bytes']} {row['gas']}")
+        yield row
+
+
+def main() -> None:
+    parser = frame.arguments(__doc__)
+    parser.add_argument("--quick", action="store_true", help="three disputes, nothing stored")
+    quick = parser.parse_args().quick
+    bench = Scene(frame.checkout(), PROMPT, TOKENS, report=frame.progress)
+    assert bench.answer.trace is not None, "the bench commits the trace of its answer"
+    positions = bench.answer.trace.shape.positions
+    assert len(bench.answer.token_ids) >= TOKENS
+    frame.progress(f"{positions} positions, commitment {bench.commit_cpu_s:.1f} CPU s")
+    count = len(pr.layer_program(bench.trees.dims, positions - 1))
+    rows = list(_changed_values(bench, positions, [15, 9, 14] if quick else range(count)))
+    rows.append(_replaced_token(bench))
+    arities = list(_arities(bench, positions, [4] if quick else [1, 2, 3, 4, 5, 6]))
+    paths = [row.pop("path") for row in (*rows, *arities)]
     if quick:
         return
-    project = find_project(Path(__file__))
-    card = Card(
-        command="python -m otr_paper.producers.disputes", date=datetime.now(UTC).date().isoformat(),
-        machine=this_machine(1), versions=versions(("numpy", "torch", "vyper", "py-evm", "eth-tester")), seed=SEED,
-        kind="measured",
-    )  # fmt: skip
     payload = {
         "prompt": PROMPT,
         "positions": positions,
         "prompt_tokens": len(bench.answer.prompt_ids),
-        "answer_tokens": len(ids),
-        "trace_values": dispute_costs.trace_values(d, positions),
+        "answer_tokens": len(bench.answer.token_ids),
+        "trace_values": dispute_costs.trace_values(bench.trees.dims, positions),
         "commit_model_cpu_s": round(bench.commit_cpu_s, 1),
         "inference_cpu_s": round(bench.inference_cpu_s, 1),
         "disputes": rows,
-        "path": shown,
-        "arity_sweep": sweep,
+        "path": paths[pr.OUTPUT],  # of the dispute that the notebook draws
+        "arity_sweep": arities,
     }
-    write_result(project.results, "disputes", card, payload)
+    libraries = ("numpy", "torch", "vyper", "py-evm", "eth-tester")
+    frame.store("disputes", payload, seed=SEED, packages=libraries, cores=1)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,6 +1,4 @@
-"""Measure what notebook 02 shows of inference: ``python -m otr_paper.producers.inference [part …]``.
-
-Parts, each written to data/results/<part>.json with its card:
+"""Measure what notebook 02 shows of inference. Parts, each stored as data/results/<part>.json:
 
 * ``divergence``: rows {lane, change, kind, max_logit, mean_logit, argmax_agree} over 256 teacher-forced positions. kind
   "honest" is the same model run another way, "downgrade" a cheaper one; logits against the plain run of the same lane
@@ -14,122 +12,139 @@ CPU times are of this process and one thread, medians. The text is prose from Py
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import math
-import os
 import pydoc_data.topics
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from otr_core.lane.formats import LOGIT
 from otr_core.lane.sampling import Decoding
 from otr_core.poea.trace import TraceRecorder
 from otr_node.checkpoint import torch_threads
 from otr_node.generate import generate
 from otr_node.lanes import load_model
-from otr_node.models import model_folder
+from otr_node.model import Model
 from otr_node.native import NativeModel, load_native
-from otr_node.portable import LOGIT, PortableModel, PortableSession, load_portable
-from otr_node.project import find_project
+from otr_node.portable import PortableModel, PortableSession, load_portable
 from otr_paper.benches.answers import ATTACK_SETTINGS
 from otr_paper.labs.receipts import run_receipt_attacks
 from otr_paper.labs.variants import requantised
 from otr_paper.press.notebook import quiet
-from otr_paper.store import results
+from otr_paper.producers import frame
 
-AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
-SEED = bytes(range(32))
+PROGRAM = "otr_paper.producers.inference"
+TRACE_SEED = bytes(range(32))
 LENGTH, LENGTHS = 256, (1, 2, 5, 8, 33, 64, 128, 256)
+PIECE, PIECES = 1024, 20_000  # bytes, and how many are hashed
+Numbers = NDArray[Any]
 
 
-def passage(tokenizer: Any, positions: int) -> list[int]:
+def _passage(tokenizer: Any, positions: int) -> list[int]:
     """Token ids of prose: long topics of Python's documentation, one after the other."""
     text = " ".join(" ".join(pydoc_data.topics.topics[name].split()) for name in ("objects", "import", "execmodel"))
-    return tokenizer(text)["input_ids"][:positions]
+    return list(tokenizer(text)["input_ids"][:positions])
 
 
-def logits(model: NativeModel, ids: list[int], *, rows: int = 1, pad: int = 0) -> np.ndarray:
+def _logits(model: NativeModel, ids: list[int], *, rows: int = 1, pad: int = 0) -> Numbers:
     """Logits (positions, vocab) of ``ids``, as one of ``rows`` equal rows, after ``pad`` tokens of left padding."""
     mask = torch.tensor([[0] * pad + [1] * len(ids)] * rows)
     batch = torch.tensor([[0] * pad + ids] * rows)
     with torch_threads(model.threads), torch.inference_mode():
         result = model.module(batch, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0)).logits
-    return result[0, pad:].float().numpy()
+    found: Numbers = result[0, pad:].float().numpy()
+    return found
 
 
-def stepwise(model: NativeModel | PortableModel, ids: list[int]) -> np.ndarray:
+def _stepwise(model: Model, ids: list[int]) -> Numbers:
     session = model.session()
-    return np.stack([session.feed(ids[:1]), *(session.feed([token]) for token in ids[1:])])
+    return np.stack([session.feed([token]) for token in ids])
 
 
-def portable_logits(model: PortableModel, ids: list[int], padding: tuple[int, ...] = (0,)) -> np.ndarray:
+def _portable_logits(model: PortableModel, ids: list[int], padding: Sequence[int] = (0,)) -> Numbers:
+    """The same of the portable lane: of the last of several equal rows with ``padding`` tokens of left padding each."""
     rows = [[0] * pad + ids + [0] * (max(padding) - pad) for pad in padding]
-    out = PortableSession(model, padding).feed_batch(rows, all_logits=True)
-    return out[-1, padding[-1] : padding[-1] + len(ids)].numpy() / 2.0**LOGIT
+    out = PortableSession(model, tuple(padding)).feed_batch(rows, all_logits=True)
+    found: Numbers = out[-1, padding[-1] : padding[-1] + len(ids)].numpy() / 2.0**LOGIT
+    return found
 
 
-def compared(plain: np.ndarray, other: np.ndarray) -> dict[str, float]:
+def _plain_logits(model: Model, ids: list[int]) -> Numbers:
+    if isinstance(model, PortableModel):
+        return _portable_logits(model, ids)
+    assert isinstance(model, NativeModel)
+    return _logits(model, ids)
+
+
+def _row(lane: str, change: str, plain: Numbers, other: Numbers, kind: str = "honest") -> dict[str, Any]:
     gap = np.abs(plain.astype(np.float64) - other)
-    agree = float((plain.argmax(-1) == other.argmax(-1)).mean())
-    return {"max_logit": float(gap.max()), "mean_logit": float(gap.mean()), "argmax_agree": agree}
+    return {
+        "lane": lane,
+        "change": change,
+        "kind": kind,
+        "max_logit": float(gap.max()),
+        "mean_logit": float(gap.mean()),
+        "argmax_agree": float((plain.argmax(-1) == other.argmax(-1)).mean()),
+    }
 
 
-def child(folder: Path, lane: str, where: str) -> None:
+def _store_avx2_logits(lane: str, target: str) -> None:
     """In a process restricted to AVX2 kernels: the plain run's logits into a file."""
     assert torch.backends.cpu.get_cpu_capability() == "AVX2"
-    model = load_model(folder, lane=lane)
-    ids = passage(model.tokenizer, LENGTH)
-    np.save(where, portable_logits(model, ids) if isinstance(model, PortableModel) else logits(model, ids))
+    model = load_model(frame.model_files(), lane=lane)
+    np.save(target, _plain_logits(model, _passage(model.tokenizer, LENGTH)))
 
 
-def avx2_logits(lane: str) -> np.ndarray:
+def _avx2_logits(lane: str) -> Numbers:
     with tempfile.TemporaryDirectory() as folder:
-        where = str(Path(folder) / "logits.npy")
-        subprocess.run([sys.executable, __file__, "child", lane, where], env=os.environ | AVX2, check=True)
-        return np.load(where)
+        target = str(Path(folder) / "logits.npy")
+        frame.run_child(PROGRAM, "avx2", lane, target, **frame.AVX2)
+        found: Numbers = np.load(target)
+        return found
 
 
-def divergence(folder: Path) -> dict[str, Any]:
+def _divergence() -> dict[str, Any]:
+    folder = frame.model_files()
     rows: list[dict[str, Any]] = []
     plain = {}
     for lane in ("native-float32", "native-bfloat16"):
         model = load_native(folder, lane=lane)
-        ids = passage(model.tokenizer, LENGTH)
-        plain[lane] = logits(model, ids)
-        changes: dict[str, tuple[Any, dict[str, int]]] = {
+        ids = _passage(model.tokenizer, LENGTH)
+        plain[lane] = _logits(model, ids)
+        changes: dict[str, tuple[NativeModel, dict[str, int]]] = {
             "run again": (model, {}),
             "2 threads": (replace(model, threads=2), {}),
             "batch of 4": (model, {"rows": 4}),
             "left padding": (model, {"pad": 7}),
         }
         # Kernels differ by shape: several lengths, against the plain run of the same length, all positions together.
-        short = np.concatenate([logits(model, ids[:n]) for n in LENGTHS])
+        short = np.concatenate([_logits(model, ids[:n]) for n in LENGTHS])
         for change, (how, options) in changes.items():
-            found = np.concatenate([logits(how, ids[:n], **options) for n in LENGTHS])
-            rows.append({"lane": lane, "change": change, "kind": "honest", **compared(short, found)})
-        honest = {"token by token": stepwise(model, ids), "AVX2 kernels": avx2_logits(lane)}
-        rows += [{"lane": lane, "change": c, "kind": "honest", **compared(plain[lane], x)} for c, x in honest.items()]
+            found = np.concatenate([_logits(how, ids[:n], **options) for n in LENGTHS])
+            rows.append(_row(lane, change, short, found))
+        rows.append(_row(lane, "token by token", plain[lane], _stepwise(model, ids)))
+        rows.append(_row(lane, "AVX2 kernels", plain[lane], _avx2_logits(lane)))
     del model
     exact = load_portable(folder)
-    base = portable_logits(exact, ids)
+    base = _portable_logits(exact, ids)
     same = {
-        "2 threads": portable_logits(replace(exact, threads=2), ids),
-        "batch of 4": portable_logits(exact, ids, (0, 0, 0, 0)),
-        "left padding": portable_logits(exact, ids, (0, 7)),
-        "token by token": stepwise(exact, ids) / 2.0**LOGIT,
-        "AVX2 kernels": avx2_logits("portable-1"),
+        "2 threads": _portable_logits(replace(exact, threads=2), ids),
+        "batch of 4": _portable_logits(exact, ids, (0, 0, 0, 0)),
+        "left padding": _portable_logits(exact, ids, (0, 7)),
+        "token by token": _stepwise(exact, ids) / 2.0**LOGIT,
+        "AVX2 kernels": _avx2_logits("portable-1"),
     }
-    rows += [{"lane": "portable-1", "change": c, "kind": "honest", **compared(base, x)} for c, x in same.items()]
+    rows += [_row("portable-1", change, base, found) for change, found in same.items()]
     del exact
     cheaper: dict[str, Any] = {
         "bf16 for fp32": {"lane": "native-bfloat16"},
@@ -138,47 +153,33 @@ def divergence(folder: Path) -> dict[str, Any]:
         "1 layer dropped": {"drop_layers": [14]},
         "6 layers dropped": {"drop_layers": range(12, 18)},
     }
-    for change, how in cheaper.items():
-        found = logits(load_native(folder, **how), ids)
-        rows.append(
-            {"lane": "native-float32", "change": change, "kind": "downgrade"} | compared(plain["native-float32"], found)
-        )
-    return {
-        "positions": LENGTH,
-        "lengths": list(LENGTHS),
-        "logit_std": float(plain["native-float32"].std()),
-        "rows": rows,
-    }
+    fp32 = plain["native-float32"]
+    for change, how_else in cheaper.items():
+        found = _logits(load_native(folder, **how_else), ids)
+        rows.append(_row("native-float32", change, fp32, found, "downgrade"))
+    return {"positions": LENGTH, "lengths": list(LENGTHS), "logit_std": float(fp32.std()), "rows": rows}
 
 
-def cpu_s(call: Any, runs: int) -> float:
-    times = []
-    for _ in range(runs + 1):
-        start = time.process_time()
-        call()
-        times.append(time.process_time() - start)
-    return statistics.median(times[1:])
-
-
-def step_ms(session: Any, token: int, recorder: TraceRecorder | None) -> float:
-    start = time.process_time()
-    session.feed([token], recorder)
-    return 1000 * (time.process_time() - start)
-
-
-def decode_ms(model: Any, ids: list[int], steps: int = 48) -> float:
+def _decode_ms(model: Model, ids: list[int], steps: int = 48) -> float:
     session = model.session()
     session.feed(ids)
-    return statistics.median(step_ms(session, 1000 + token, None) for token in range(steps))
+    return statistics.median(frame.median_cpu_ms(1, session.feed, [1000 + token]) for token in range(steps))
 
 
-def portable_lane(folder: Path) -> dict[str, Any]:
+def _cost(lane: str, model: Model, ids: list[int]) -> dict[str, Any]:
+    prefill_ms = frame.median_cpu_ms(3, lambda: model.session().feed(ids), warm_up=1)
+    decode_ms = statistics.median(_decode_ms(model, ids) for _ in range(2))
+    return {"lane": lane, "prefill_cpu_ms_per_token": prefill_ms / LENGTH, "decode_cpu_ms": decode_ms}
+
+
+def _portable_lane() -> dict[str, Any]:
+    folder = frame.model_files()
     native, exact = load_native(folder), load_portable(folder)
-    ids = passage(native.tokenizer, 8 * LENGTH)
+    ids = _passage(native.tokenizer, 8 * LENGTH)
     agree, gaps, worst, losses, count = 0, 0.0, 0.0, np.zeros(2), 0
     for begin in range(0, len(ids), LENGTH):
         part = ids[begin : begin + LENGTH]
-        ours, theirs = portable_logits(exact, part), logits(native, part).astype(np.float64)
+        ours, theirs = _portable_logits(exact, part), _logits(native, part).astype(np.float64)
         agree += int((ours.argmax(-1) == theirs.argmax(-1)).sum())
         gaps, worst = gaps + float(np.abs(ours - theirs).mean()), max(worst, float(np.abs(ours - theirs).max()))
         for i, x in enumerate((ours, theirs)):
@@ -186,14 +187,9 @@ def portable_lane(folder: Path) -> dict[str, Any]:
             losses[i] += float(torch.nn.functional.cross_entropy(torch.tensor(x[:-1]), after, reduction="sum"))
         count += len(part) - 1
     ours_loss, fp32_loss = (float(x) / count for x in losses)
-    cost = []
-    for lane in ("native-float32", "native-bfloat16", "portable-1"):
-        model = {"native-float32": native, "portable-1": exact}.get(lane) or load_model(folder, lane=lane)
-        part = ids[:LENGTH]
-        prefill = cpu_s(lambda model=model, part=part: model.session().feed(part), 3)
-        decode = statistics.median(decode_ms(model, part) for _ in range(2))
-        cost.append({"lane": lane, "prefill_cpu_ms_per_token": 1000 * prefill / LENGTH, "decode_cpu_ms": decode})
-    fp32, ours_cost = cost[0], cost[2]
+    bf16 = load_model(folder, lane="native-bfloat16")
+    models: dict[str, Model] = {"native-float32": native, "native-bfloat16": bf16, "portable-1": exact}
+    fp32, *_, ours_cost = cost = [_cost(lane, model, ids[:LENGTH]) for lane, model in models.items()]
     return {
         "positions": len(ids),
         "text_sha256": hashlib.sha256(np.array(ids, "<i4").tobytes()).hexdigest(),
@@ -212,91 +208,69 @@ def portable_lane(folder: Path) -> dict[str, Any]:
     }
 
 
-def memory_child(folder: Path, traced: str) -> None:
+def _print_peak(traced: str) -> None:
     """512 positions (a prompt of 256 and as many steps), with or without the trace; prints the peak resident bytes."""
-    model = load_model(folder)
-    ids, session = passage(model.tokenizer, 512), model.session()
-    recorder = TraceRecorder(SEED) if traced == "traced" else None
+    model = load_model(frame.model_files())
+    ids, session = _passage(model.tokenizer, 512), model.session()
+    recorder = TraceRecorder(TRACE_SEED) if traced == "traced" else None
     Path("/proc/self/clear_refs").write_text("5")  # loading needs more than running: forget its peak (Linux)
     session.feed(ids[:256], recorder)
     for token in ids[256:]:
         session.feed([token], recorder)
     if recorder is not None:
         recorder.finish()
-    status = Path("/proc/self/status").read_text()
-    print(1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]))  # type: ignore[index]
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert peak is not None, "Linux states the peak of every process"
+    print(1024 * int(peak[1]))
 
 
-def peak_bytes(traced: str) -> int:
-    command = [sys.executable, __file__, "memory", traced]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
-
-
-def attacks(folder: Path) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as work:
-        rows = run_receipt_attacks(folder, Path(work), **ATTACK_SETTINGS)
-    return {"lane": ATTACK_SETTINGS["lane"], "rows": [asdict(row) for row in rows]}
-
-
-def trace_cost(folder: Path) -> dict[str, Any]:
+def _trace_cost() -> dict[str, Any]:
     rows = []
     for lane in ("native-float32", "portable-1"):
-        model = load_model(folder, lane=lane)
-        ids = passage(model.tokenizer, 40)
+        model = load_model(frame.model_files(), lane=lane)
+        ids = _passage(model.tokenizer, 40)
         pairs = []
         for _ in range(6):
-            plain, traced, recorder = model.session(), model.session(), TraceRecorder(SEED)
-            plain.feed(ids), traced.feed(ids, recorder)
+            plain, traced, recorder = model.session(), model.session(), TraceRecorder(TRACE_SEED)
+            plain.feed(ids)
+            traced.feed(ids, recorder)
             for token in range(1000, 1024):  # in turns, so that the machine's drift hits both alike
-                pairs.append((step_ms(plain, token, None), step_ms(traced, token, recorder)))
+                once_ms = frame.median_cpu_ms(1, plain.feed, [token])
+                pairs.append((once_ms, frame.median_cpu_ms(1, traced.feed, [token], recorder)))
         without = statistics.median(a for a, _ in pairs)
         extra = statistics.median(b - a for a, b in pairs)
-        shape = generate(model, "Hello", Decoding(2), trace_seed=SEED).trace.shape  # type: ignore[union-attr]
-        bytes_per_token = shape.layers * (shape.output_bytes + 2 * shape.kv_bytes)
-        rows.append(
-            {
-                "lane": lane,
-                "decode_cpu_ms": without,
-                "trace_cpu_ms": extra,
-                "trace_share": extra / without,
-                "bytes_per_token": bytes_per_token,
-            }
-        )
-    peaks = [[peak_bytes(traced) for traced in ("plain", "traced")] for _ in range(3)]
-    piece = b"x" * 1024
-    hashing = cpu_s(lambda: [hashlib.sha256(piece).digest() for _ in range(20_000)], 5)
+        trace = generate(model, "Hello", Decoding(2), trace_seed=TRACE_SEED).trace
+        assert trace is not None, "a seed was given, so that a trace is committed"
+        bytes_per_token = trace.shape.layers * (trace.shape.output_bytes + 2 * trace.shape.kv_bytes)
+        row = {"lane": lane, "decode_cpu_ms": without, "trace_cpu_ms": extra, "trace_share": extra / without}
+        rows.append(row | {"bytes_per_token": bytes_per_token})
+    peaks = [[int(frame.run_child(PROGRAM, "peak", how).split()[-1]) for how in ("plain", "traced")] for _ in range(3)]
+    piece = b"x" * PIECE
+    hashing_ms = frame.median_cpu_ms(5, lambda: [hashlib.sha256(piece).digest() for _ in range(PIECES)], warm_up=1)
     return {
         "rows": rows,
         "trace_512_extra_peak_bytes": statistics.median(traced - plain for plain, traced in peaks),
-        "sha256_1kib_bytes_per_cpu_s": 20_000 * 1024 / hashing,
+        "sha256_1kib_bytes_per_cpu_s": 1000 * PIECES * PIECE / hashing_ms,
     }
 
 
-PARTS = {"divergence": divergence, "portable_lane": portable_lane, "trace_cost": trace_cost, "attacks": attacks}
+def _attacks() -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as work:
+        rows = run_receipt_attacks(frame.model_files(), Path(work), **ATTACK_SETTINGS)
+    return {"lane": ATTACK_SETTINGS["lane"], "rows": [asdict(row) for row in rows]}
+
+
+PARTS = {"divergence": _divergence, "portable_lane": _portable_lane, "trace_cost": _trace_cost, "attacks": _attacks}
 
 
 def main() -> None:
     quiet()
-    project = find_project()
-    folder = model_folder(project, report=print)
-    if sys.argv[1:2] == ["child"]:
-        return child(folder, *sys.argv[2:4])
-    if sys.argv[1:2] == ["memory"]:
-        return memory_child(folder, sys.argv[2])
-    for part in sys.argv[1:] or PARTS:
-        card = results.Card(
-            command=f"python -m otr_paper.producers.inference {part}",
-            date=dt.datetime.now(dt.UTC).date().isoformat(),
-            machine=results.this_machine(os.cpu_count() or 1),
-            versions=results.versions(("numpy", "torch", "transformers")),
-            seed=None,
-            kind="measured",
-        )
-        payload = PARTS[part](folder)
-        results.write_result(project.results, part, card, payload)
-        print(part, {key: value for key, value in payload.items() if key != "rows"})
-        for row in payload.get("rows", ()):
-            print("  ", row)
+    if sys.argv[1:2] == ["avx2"]:
+        _store_avx2_logits(*sys.argv[2:])
+    elif sys.argv[1:2] == ["peak"]:
+        _print_peak(*sys.argv[2:])
+    else:
+        frame.store_parts(__doc__, PARTS, seed=None, packages=frame.MODEL_LIBRARIES)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ class GivenGpu(NvmlHandlerTest):
         return chain
 
 
-def appraise() -> bool:
+def appraised_by_nvidia() -> bool:
     """Everything ``python -m verifier.cc_admin`` does for one GPU after the evidence is there."""
     BaseSettings.mark_attestation_report_as_available()
     arguments = dict.fromkeys(("rim_service_url", "ocsp_url", "service_key", "driver_rim", "vbios_rim"))
@@ -66,7 +66,7 @@ times = []
 for _ in range(runs + 1):
     begin = time.process_time()
     with contextlib.redirect_stdout(io.StringIO()):
-        assert appraise(), "nv-local-gpu-verifier rejected the report"
+        assert appraised_by_nvidia(), "nv-local-gpu-verifier rejected the report"
     times.append(1000 * (time.process_time() - begin))
 found = {"nvidia_ms": statistics.median(times[1:]), "nvidia_first_ms": times[0], "nvidia_import_ms": imported_ms}
 print(json.dumps(found))

@@ -1,66 +1,58 @@
 """Simulate again what data/results stores: trace summaries, the four systems on the traces, the sweep, the tornado.
 
-``python -m otr_paper.producers.simulation`` (`make bench`). Without the traces (OTR_DATA_MIRROR) the first two stay as
-they are. The sweep resumes from build/simulation.
+Without the traces (OTR_DATA_MIRROR) the first two stay as they are. The sweep resumes from build/simulation.
 """
 
 from __future__ import annotations
 
 import resource
-import sys
-import time
-from pathlib import Path
 
 from otr_core.errors import MissingDataError
-from otr_node.project import Project, find_project
+from otr_node.project import Project
 from otr_paper.benches import simulation
 from otr_paper.claims import stored
+from otr_paper.producers import frame
 from otr_paper.simulation import study, summary
-from otr_paper.store.results import Card, this_machine, versions, write_result
 
 SEED = 20251223
-COMMAND = "python -m otr_paper.producers.simulation"
+LIBRARIES = ("numpy", "scipy", "joblib")
 
 
-def card(kind: str, seed: int | None) -> Card:
-    date = time.strftime("%Y-%m-%d", time.gmtime())
-    return Card(COMMAND, date, this_machine(2), versions(("numpy", "scipy", "joblib")), seed, kind)
-
-
-def replay_trace(project: Project) -> None:
+def _replay_traces(project: Project) -> None:
     """The summaries and the four systems, which need the traces themselves."""
     try:
         traces = {name: simulation.trace(project, name) for name in simulation.TRACES}
     except MissingDataError as error:
-        print(f"skipped, the stored summaries and studies stay: {error}")
+        frame.progress(f"skipped, the stored summaries and studies stay: {error}")
         return
     payload = {name: summary.summarise(requests) for name, requests in traces.items()}
-    write_result(project.results, stored.SUMMARIES, card("recomputed", None), payload)
+    frame.store(stored.SUMMARIES, payload, seed=None, packages=LIBRARIES, kind="recomputed", cores=2)
 
-    before = time.process_time()
-    found = simulation.simulated_systems(project, traces["azure_conv"], seed=SEED, replications=study.REPLICATIONS)
-    cpu_s = time.process_time() - before
+    drawn = {"seed": SEED, "replications": study.REPLICATIONS}
+    found, cpu_s = frame.timed(lambda: simulation.simulated_systems(project, traces["azure_conv"], **drawn))
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    code = simulation.simulated_systems(project, traces["azure_code"], seed=SEED, replications=study.REPLICATIONS)
-    print(f"four systems on {len(traces['azure_conv'])} requests: {cpu_s:.1f} CPU s, {peak_mb:.0f} MB at most")
+    code = simulation.simulated_systems(project, traces["azure_code"], **drawn)
     usage = {"cpu_s": round(cpu_s, 2), "peak_mb": round(peak_mb, 1)}
-    write_result(project.results, stored.RESULT, card("simulated", SEED), {**found, "code": code, "usage": usage})
+    frame.progress(f"four systems on {len(traces['azure_conv'])} requests: {usage}")
+    payload = {**found, "code": code, "usage": usage}
+    frame.store(stored.RESULT, payload, seed=SEED, packages=LIBRARIES, kind="simulated", cores=2)
+
+
+def _report(done: int, all_points: int) -> None:
+    if done % 50 == 0 or done == all_points:
+        frame.progress(f"sweep: {done} of {all_points}")
 
 
 def main() -> None:
-    project = find_project(Path(__file__).parent)
-    replay_trace(project)
-
-    def report(done: int, all_points: int) -> None:
-        if done % 50 == 0 or done == all_points:
-            print(f"sweep: {done} of {all_points}", file=sys.stderr)
-
+    frame.arguments(__doc__).parse_args()
+    project = frame.checkout()
+    _replay_traces(project)
     cache = project.build / "simulation"
     found = {
-        name: simulation.sweep(project, changes, seed=SEED, cache=cache, workers=2, report=report)
+        name: simulation.sweep(project, changes, seed=SEED, cache=cache, workers=2, report=_report)
         for name, changes in (("grid", simulation.grid()), ("tornado", simulation.tornado_changes()))
     }
-    write_result(project.results, stored.SWEEP, card("simulated", SEED), found)
+    frame.store(stored.SWEEP, found, seed=SEED, packages=LIBRARIES, kind="simulated", cores=2)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,4 @@
-"""Measure what notebook 04 shows: ``python -m otr_paper.producers.spotchecks [part …]`` (`make bench`).
-
-Parts, each written to data/results/<part>.json with its card:
+"""Measure what notebook 04 shows. Parts, each stored as data/results/<part>.json:
 
 * ``proof_cost``: one row per circuit shape: rows used, k, CPU seconds of set-up, witness, proof (median of three),
   verification, peak memory of the prover, bytes of proof and keys. Weights and activations are drawn in the ranges of
@@ -17,14 +15,12 @@ Parts, each written to data/results/<part>.json with its card:
 
 from __future__ import annotations
 
-import datetime as dt
 import multiprocessing
 import os
 import statistics
-import sys
 import tempfile
-import time
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,43 +30,30 @@ import torch
 
 from otr_core.errors import ChainError, SpotCheckError
 from otr_core.spotcheck import proofs
+from otr_core.spotcheck.rows import CommittedRows
 from otr_core.spotcheck.selection import SHARES
 from otr_core.spotcheck.units import Layout, Unit, needed_rows, unit_statement
 from otr_core.spotcheck.verify import SpotCheckChallenge, open_unit, opened_values
 from otr_node import prover
 from otr_node.chain.evm import Chain
-from otr_node.project import Project, find_project
-from otr_node.spotchecks import weight_points, weights_of
+from otr_node.spotchecks import CheckedOperator, weight_points, weights_of
 from otr_paper.benches.spotchecks import PROMPTS, Bench, key_store
 from otr_paper.labs.freivalds import prepare
 from otr_paper.labs.nonlinear import MOST, TOLERANCE, Block, prove_block
 from otr_paper.labs.solidity import SOLC, compile_solidity, install_solc
 from otr_paper.labs.spotchecks import private_forgery_passes, run_spot_attacks
-from otr_paper.press.notebook import quiet
-from otr_paper.store import results
+from otr_paper.producers import frame
 from otr_paper.studies.detection import broken_units, per_query, per_unit, simulate_draws
 
 SEED = 20251223
-SHAPES = (
-    (1, 64),
-    (8, 64),
-    (1, 576),
-    (8, 192),
-    (2, 576),
-    (4, 576),
-    (8, 576),
-    (4, 1536),
-    (16, 576),
-    (8, 1536),
-    (32, 576),
-    (64, 576),
-    (48, 1536),
-)
-REPEATS = 3
+SMALL = ((1, 64), (8, 64), (1, 576), (8, 192), (2, 576), (4, 576), (8, 576), (4, 1536), (16, 576), (8, 1536))
+SHAPES = (*SMALL, (32, 576), (64, 576), (48, 1536))
+REPEATS, STEPS = 3, ("witness", "prove", "verify")
 PLACES, PROVEN = 200, 12
+DRAWS = 2000
 
 
-def random_statement(shape: proofs.Shape, rng: np.random.Generator) -> proofs.Statement:
+def _random_statement(shape: proofs.Shape, rng: np.random.Generator) -> proofs.Statement:
     """A statement that holds, with weights and activations as large as the real ones."""
     weights = rng.integers(-(2**17), 2**17, (shape.rows, shape.columns))
     activations = rng.integers(-(2**20), 2**20, shape.columns)
@@ -78,46 +61,52 @@ def random_statement(shape: proofs.Shape, rng: np.random.Generator) -> proofs.St
     return proofs.Statement(weights, activations, (weights @ activations + half) >> proofs.SHIFT)
 
 
-def proof_cost(store: Path) -> dict[str, Any]:
+def _proof_cost() -> dict[str, Any]:
     rng = np.random.default_rng(SEED)
     rows = []
     for sides in SHAPES:
         shape = proofs.Shape(*sides)
-        circuit = prover.make_circuit(shape, store)
-        runs = []
-        for _ in range(REPEATS):
-            proof, ran = prover.prove_unit(circuit, random_statement(shape, rng))
-            runs.append(ran)
-        row = {"rows": shape.rows, "columns": shape.columns, "k": circuit.k, "rows_used": circuit.rows_used,
-               "setup_cpu_s": circuit.setup_cpu_s, "setup_peak_mb": circuit.setup_peak_mb,
-               "proof_bytes": len(proof.raw), "vk_bytes": os.path.getsize(circuit.path("vk.key")),
-               "pk_bytes": os.path.getsize(circuit.path("pk.key"))}  # fmt: skip
-        for step in ("witness", "prove", "verify"):
+        circuit = prover.make_circuit(shape, key_store(frame.checkout()))
+        made = [prover.prove_unit(circuit, _random_statement(shape, rng)) for _ in range(REPEATS)]
+        runs = [ran for _, ran in made]
+        row: dict[str, Any] = {
+            "rows": shape.rows,
+            "columns": shape.columns,
+            "k": circuit.k,
+            "rows_used": circuit.rows_used,
+            "setup_cpu_s": circuit.setup_cpu_s,
+            "setup_peak_mb": circuit.setup_peak_mb,
+            "proof_bytes": len(made[-1][0].raw),
+            "vk_bytes": os.path.getsize(circuit.path("vk.key")),
+            "pk_bytes": os.path.getsize(circuit.path("pk.key")),
+        }
+        for step in STEPS:
             row[f"{step}_cpu_s"] = statistics.median(ran[step].cpu_s for ran in runs)
         row["prove_cpu_s_all"] = [round(ran["prove"].cpu_s, 4) for ran in runs]
         row["prove_peak_mb"] = max(ran["prove"].peak_mb for ran in runs)
         rows.append({name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()})
-        print(rows[-1], file=sys.stderr, flush=True)
+        frame.progress(f"{rows[-1]}")
     return {"rows": rows}
 
 
-def challenge_at(bench: Bench, who: Any, rows: dict[str, np.ndarray], position: int, layer: int, randomness: bytes):
-    committed = who.commit(rows, position, layer)
-    challenge = SpotCheckChallenge(
-        who.trace.root, who.trace.shape, position, layer, committed.root, randomness, 0, SHARES
-    )
+def _challenge_at(
+    bench: Bench, who: CheckedOperator, rows: dict[str, np.ndarray], place: tuple[int, int], randomness: bytes
+) -> tuple[SpotCheckChallenge, CommittedRows]:
+    """The challenge at a (position, layer), and what the operator commits to there."""
+    committed = who.commit(rows, *place)
+    challenge = SpotCheckChallenge(who.trace.root, who.trace.shape, *place, committed.root, randomness, 0, SHARES)
     return challenge, committed
 
 
-def in_parallel(work: Any, items: list[Any], processes: int = 4) -> list[Any]:
+def _in_parallel(work: Callable[..., Any], items: list[Any], processes: int = 4) -> list[Any]:
     """``[work(item) for item in items]`` in forked processes that share the loaded model."""
     with multiprocessing.get_context("fork").Pool(processes, initializer=_one_thread, initargs=(work,)) as pool:
-        results = []
+        found = []
         for number, result in enumerate(pool.imap(_call, items, chunksize=1)):
-            results.append(result)
+            found.append(result)
             if number % 20 == 19:
-                print(f"{number + 1} of {len(items)}", file=sys.stderr, flush=True)
-        return results
+                frame.progress(f"{number + 1} of {len(items)}")
+        return found
 
 
 _WORK: list[Any] = []
@@ -132,23 +121,24 @@ def _call(item: Any) -> Any:
     return _WORK[0](item)
 
 
-def spot_honest(project: Project) -> dict[str, Any]:
-    bench, rng = Bench.start(project), np.random.default_rng(SEED)
+def _spot_honest() -> dict[str, Any]:
+    bench, rng = Bench.start(frame.checkout()), np.random.default_rng(SEED)
     operators = [bench.serve(prompt) for prompt in PROMPTS]
     for who in operators:
         who.state(0, 0)  # every state once, before the processes part
     verifier = bench.verifier
 
-    def check(item: tuple[int, int, int, int, bytes]) -> dict[str, Any]:
-        number, index, position, layer, randomness = item
+    def check(item: tuple[int, int, tuple[int, int], bytes]) -> dict[str, Any]:
+        number, index, place, randomness = item
         who = operators[index]
-        challenge, committed = challenge_at(bench, who, who.rows(position, layer), position, layer, randomness)
+        challenge, committed = _challenge_at(bench, who, who.rows(*place), place, randomness)
         unit = challenge.unit(bench.layout)
         found: dict[str, Any] = {"operator": unit.operator, "refused": False}
         opening = open_unit(bench.layout, who.trace, who.trace_seed, unit, committed, who.state)
         if unit.operator in bench.layout.matrices:
-            said = unit_statement(bench.layout, unit, weights_of(bench.layout, bench.model, unit),
-                             opened_values(bench.layout, challenge, opening, verifier.embedding))  # fmt: skip
+            weights = weights_of(bench.layout, bench.model, unit)
+            opened = opened_values(bench.layout, challenge, opening, verifier.embedding)
+            said = unit_statement(bench.layout, unit, weights, opened)
             circuit = bench.circuits[bench.layout.shape(unit.operator).name]
             if number >= PROVEN:
                 with tempfile.TemporaryDirectory() as folder:
@@ -168,24 +158,29 @@ def spot_honest(project: Project) -> dict[str, Any]:
         index = int(rng.integers(len(operators)))
         shape = operators[index].trace.shape
         place = (int(rng.integers(shape.positions)), int(rng.integers(shape.layers)))
-        items.append((number, index, *place, rng.bytes(32)))
-    found = in_parallel(check, items)
+        items.append((number, index, place, rng.bytes(32)))
+    found = _in_parallel(check, items)
     runs = [one["runs"] for one in found if "runs" in one]
     violations = [one["violation"] for one in found if "violation" in one]
     small = bench.circuits[bench.layout.shape("gate").name]
+    costs = {f"{step}_cpu_s": round(statistics.median(ran[step].cpu_s for ran in runs), 4) for step in STEPS}
     return {
-        "places": PLACES, "prompts": len(PROMPTS),
+        "places": PLACES,
+        "prompts": len(PROMPTS),
         "units_by_operator": dict(sorted(Counter(one["operator"] for one in found).items())),
-        "matrix_units": len(violations), "proofs": len(runs), "nonzero_violations": sum(v != 0 for v in violations),
-        "refused": sum(one["refused"] for one in found), "setup_cpu_s": round(small.setup_cpu_s, 3),
-        **{f"{step}_cpu_s": round(statistics.median(r[step].cpu_s for r in runs), 4)
-           for step in ("witness", "prove", "verify")},
-        "prove_peak_mb": round(max(r["prove"].peak_mb for r in runs)), "proof_bytes": 3616,
-    }  # fmt: skip
+        "matrix_units": len(violations),
+        "proofs": len(runs),
+        "nonzero_violations": sum(v != 0 for v in violations),
+        "refused": sum(one["refused"] for one in found),
+        "setup_cpu_s": round(small.setup_cpu_s, 3),
+        **costs,
+        "prove_peak_mb": round(max(ran["prove"].peak_mb for ran in runs)),
+        "proof_bytes": 3616,
+    }
 
 
-def spot_attacks(project: Project) -> dict[str, Any]:
-    bench, rng = Bench.start(project), np.random.default_rng(SEED)
+def _spot_attacks() -> dict[str, Any]:
+    bench, rng = Bench.start(frame.checkout()), np.random.default_rng(SEED)
     cheaper = bench.cheaper()
     table: dict[str, dict[str, Any]] = {}
     trials = 3
@@ -198,13 +193,18 @@ def spot_attacks(project: Project) -> dict[str, Any]:
             kept = table.setdefault(row["attack"], {**row, "trials": 0, "right": 0})
             kept["trials"] += 1
             kept["right"] += row["refused_by"] == row["expected"]
-            print(trial, row["attack"], row["expected"], row["refused_by"], file=sys.stderr, flush=True)
+            frame.progress(f"{trial} {row['attack']}: expected {row['expected']}, refused by {row['refused_by']}")
         passes = private_forgery_passes(lab)
     return {"rows": list(table.values()), "private_forgery_passes_naive_rule": passes}
 
 
-def spot_detection(project: Project) -> dict[str, Any]:
-    bench, rng = Bench.start(project), np.random.default_rng(SEED)
+def _caught_there(broken: Mapping[str, np.ndarray], units: int) -> float:
+    """Probability that a check of ``units`` units at a place meets one of the broken units there."""
+    return per_query(1.0, per_unit({name: blocks.mean() for name, blocks in broken.items()}), units)
+
+
+def _spot_detection() -> dict[str, Any]:
+    bench, rng = Bench.start(frame.checkout()), np.random.default_rng(SEED)
     layout, model, layers = bench.layout, bench.model, bench.model.architecture.layers
     sample = 30
 
@@ -229,24 +229,21 @@ def spot_detection(project: Project) -> dict[str, Any]:
             found = broken_units(layout, true_weights(layer), who.rows(position, layer))
             return found if any(blocks.any() for blocks in found.values()) else None
 
-        maps = in_parallel(broken_at, list(range(sample)))
+        maps = _in_parallel(broken_at, list(range(sample)))
         deviating = [one for one in maps if one is not None]
         share = {name: float(np.mean([one[name].mean() for one in deviating])) for name in layout.matrices}
         for units in (1, 4, 16, 64):
-            computed = float(np.mean([
-                0.0 if one is None else per_query(1.0, per_unit({n: b.mean() for n, b in one.items()}), units)
-                for one in maps
-            ]))  # fmt: skip
-            caught = simulate_draws(maps, SHARES, layout.blocks, units, 2000, rng.bytes(32))
-            rows.append({"cheat": kind, "units": units, "places_share": len(deviating) / sample, "computed": computed,
-                         "simulated": caught / 2000, "broken": share})  # fmt: skip
-            print(rows[-1], file=sys.stderr, flush=True)
-    return {"rows": rows, "draws": 2000, "places": sample, "leaves": who.trace.shape.leaves}
+            by_place = [0.0 if one is None else _caught_there(one, units) for one in maps]
+            caught = simulate_draws(maps, SHARES, layout.blocks, units, DRAWS, rng.bytes(32))
+            row = {"cheat": kind, "units": units, "places_share": len(deviating) / sample, "broken": share}
+            rows.append(row | {"computed": float(np.mean(by_place)), "simulated": caught / DRAWS})
+            frame.progress(f"{rows[-1]}")
+    return {"rows": rows, "draws": DRAWS, "places": sample, "leaves": who.trace.shape.leaves}
 
 
-def spot_links(project: Project) -> dict[str, Any]:
+def _spot_links() -> dict[str, Any]:
     """CPU seconds; commitments inside one process, so that its start is not counted per vector."""
-    bench, rng = Bench.start(project), np.random.default_rng(SEED)
+    bench, rng = Bench.start(frame.checkout()), np.random.default_rng(SEED)
     layout, who = bench.layout, bench.serve(PROMPTS[0])
     small = bench.circuits[layout.shape("gate").name]
 
@@ -256,42 +253,35 @@ def spot_links(project: Project) -> dict[str, Any]:
         _, one = prover.commit_vectors(small, vectors[:1])
         return (many.cpu_s - one.cpu_s) / (count - 1)
 
-    started = time.process_time()
-    rows = who.rows(20, 3)
-    rerun_s = time.process_time() - started
-    started = time.process_time()
-    for _ in range(10):
-        who.commit(rows, 20, 3)
-    commit_s = (time.process_time() - started) / 10
-    started = time.process_time()
+    rows, rerun_s = frame.timed(who.rows, 20, 3)
+    _, commit_s = frame.timed(lambda: [who.commit(rows, 20, 3) for _ in range(10)])
     session = bench.model.session()
-    session.feed(who.answer.prompt_ids)
-    prefill_s = (time.process_time() - started) / len(who.answer.prompt_ids)
-    started = time.process_time()
-    for token in who.answer.token_ids[:-1]:
-        session.feed([token])
-    decode_s = (time.process_time() - started) / (len(who.answer.token_ids) - 1)
+    _, prefill_s = frame.timed(session.feed, who.answer.prompt_ids)
+    _, decode_s = frame.timed(lambda: [session.feed([token]) for token in who.answer.token_ids[:-1]])
     blocks = [(3, name, block) for name in layout.matrices for block in range(layout.blocks[name])]
     points, points_s = weight_points(bench.model, layout, blocks, bench.circuits)
-    units = sum(layout.blocks[name] for name in layout.matrices)
     return {
-        "kzg_8_s": per_vector(8), "kzg_576_s": per_vector(576), "kzg_1536_s": per_vector(1536),
-        "kzg_4608_s": per_vector(4608), "kzg_8000_s": per_vector(8000),
-        "rows_rebuilt_s": rerun_s, "rows_committed_s": commit_s, "decode_token_s": decode_s,
-        "prefill_token_s": prefill_s,
-        "registry_layer_s": points_s, "registry_layer_entries": len(points),
-        "layers": bench.model.architecture.layers, "units_per_layer": units,
-        "opened_bytes": opened_bytes(layout), "row_values": 576,
-    }  # fmt: skip
+        **{f"kzg_{size}_s": per_vector(size) for size in (8, 576, 1536, 4608, 8000)},
+        "rows_rebuilt_s": rerun_s,
+        "rows_committed_s": commit_s / 10,
+        "decode_token_s": decode_s / (len(who.answer.token_ids) - 1),
+        "prefill_token_s": prefill_s / len(who.answer.prompt_ids),
+        "registry_layer_s": points_s,
+        "registry_layer_entries": len(points),
+        "layers": bench.model.architecture.layers,
+        "units_per_layer": sum(layout.blocks[name] for name in layout.matrices),
+        "opened_bytes": _opened_bytes(layout),
+        "row_values": 576,
+    }
 
 
-def opened_bytes(layout: Layout) -> int:
+def _opened_bytes(layout: Layout) -> int:
     """Values a verifier of a gate unit sees, in bytes: one row and one block of outputs, salts left out."""
     return 8 * sum(end - first for first, end in needed_rows(layout, Unit(0, 1, "gate", 0)).values())
 
 
-def spot_freivalds(project: Project) -> dict[str, Any]:
-    bench, rng = Bench.start(project), np.random.default_rng(SEED)
+def _spot_freivalds() -> dict[str, Any]:
+    bench, rng = Bench.start(frame.checkout()), np.random.default_rng(SEED)
     model, layout, rows = bench.model, bench.layout, []
     for positions in (1, 32, 256):
         for name in ("gate", "down"):
@@ -302,21 +292,20 @@ def spot_freivalds(project: Project) -> dict[str, Any]:
             accumulators = x @ w.T
             audit = prepare(w, rng)
             xf = torch.tensor(x, dtype=torch.float64)
-            again = median_s(lambda xf=xf, weights=weights: torch.nn.functional.linear(xf, weights))
-            check = median_s(lambda audit=audit, x=x, a=accumulators: audit.holds(x, a))
+            again_ms = frame.median_cpu_ms(15, torch.nn.functional.linear, xf, weights)
+            check_ms = frame.median_cpu_ms(15, audit.holds, x, accumulators)
             wrong = accumulators.copy()
             wrong[0, 0] += 1
-            rows.append({"matrix": name, "positions": positions, "recompute_s": again, "check_s": check,
-                         "honest_holds": bool(audit.holds(x, accumulators).all()),
-                         "off_by_one_holds": bool(audit.holds(x, wrong)[0]),
-                         "soundness_error": audit.soundness_error})  # fmt: skip
-    fold = median_s(lambda: prepare(w, rng))
-    return {"rows": rows, "fold_s": fold}
+            held = bool(audit.holds(x, accumulators).all()), bool(audit.holds(x, wrong)[0])
+            row = {"matrix": name, "positions": positions, "recompute_s": again_ms / 1000, "check_s": check_ms / 1000}
+            row |= {"honest_holds": held[0], "off_by_one_holds": held[1], "soundness_error": audit.soundness_error}
+            rows.append(row)
+    return {"rows": rows, "fold_s": frame.median_cpu_ms(15, prepare, w, rng) / 1000}
 
 
-def spot_block(project: Project) -> dict[str, Any]:
+def _spot_block() -> dict[str, Any]:
     """RMSNorm and SwiGLU on the first 16 values of real residual rows, with slices of the real matrices."""
-    bench = Bench.start(project)
+    bench = Bench.start(frame.checkout())
     who, model, rows, inconclusive = bench.serve(PROMPTS[0]), bench.model, [], []
     for layer in range(2, 30, 3):
         row = who.rows(10, layer)["attention.residual"][:16] / 2.0**15
@@ -328,20 +317,20 @@ def spot_block(project: Project) -> dict[str, Any]:
         for kind, off in (("honest", 0.0), ("off by 0.25", 0.25)):
             y = block.true_output()
             y[0] += off
-            rows.append({"layer": layer, "case": kind, **prove_block(replace(block, y=y), key_store(project))})
-            print(rows[-1], file=sys.stderr, flush=True)
+            rows.append({"layer": layer, "case": kind, **prove_block(replace(block, y=y), key_store(frame.checkout()))})
+            frame.progress(f"{rows[-1]}")
         if len(rows) == 6:
             break
     return {"rows": rows, "inconclusive_layers": inconclusive, "tolerance": TOLERANCE, "width": 16, "inner": 32}
 
 
-def spot_onchain(project: Project) -> dict[str, Any]:
+def _spot_onchain() -> dict[str, Any]:
     rng, rows = np.random.default_rng(SEED), []
-    solc = install_solc(project.build / "solc")
+    solc = install_solc(frame.checkout().build / "solc")
     for sides in ((8, 576), (3, 1536), (64, 576)):
-        circuit = prover.make_circuit(proofs.Shape(*sides), key_store(project))
+        circuit = prover.make_circuit(proofs.Shape(*sides), key_store(frame.checkout()))
         contract = compile_solidity(prover.contract_source(circuit), "Halo2Verifier", solc)
-        proof, _ = prover.prove_unit(circuit, random_statement(circuit.shape, rng))
+        proof, _ = prover.prove_unit(circuit, _random_statement(circuit.shape, rng))
         chain = Chain(2)
         deployed, created = chain.deploy(contract)
         data = prover.contract_calldata(proof)
@@ -353,46 +342,29 @@ def spot_onchain(project: Project) -> dict[str, Any]:
                 chain.transact_raw(deployed.address, bad)
             except ChainError:
                 refused += 1
-        rows.append({"shape": circuit.shape.name, "k": circuit.k, "runtime_bytes": contract.runtime_bytes,
-                     "deploy_gas": created.gas, "verify_gas": gas, "calldata_bytes": len(data), "edits": 3,
-                     "edits_refused": refused})  # fmt: skip
-        print(rows[-1], file=sys.stderr, flush=True)
+        row = {"shape": circuit.shape.name, "k": circuit.k, "runtime_bytes": contract.runtime_bytes}
+        row |= {"deploy_gas": created.gas, "verify_gas": gas, "calldata_bytes": len(data)}
+        rows.append(row | {"edits": 3, "edits_refused": refused})
+        frame.progress(f"{rows[-1]}")
     return {"rows": rows, "solc": SOLC}
 
 
-def median_s(call: Any, repeats: int = 15) -> float:
-    times = []
-    for _ in range(repeats):
-        started = time.process_time()
-        call()
-        times.append(time.process_time() - started)
-    return statistics.median(times)
-
-
 PARTS = {
-    "proof_cost": lambda project: proof_cost(key_store(project)),
-    "spot_honest": spot_honest,
-    "spot_attacks": spot_attacks,
-    "spot_detection": spot_detection,
-    "spot_links": spot_links,
-    "spot_freivalds": spot_freivalds,
-    "spot_block": spot_block,
-    "spot_onchain": spot_onchain,
+    "proof_cost": _proof_cost,
+    "spot_honest": _spot_honest,
+    "spot_attacks": _spot_attacks,
+    "spot_detection": _spot_detection,
+    "spot_links": _spot_links,
+    "spot_freivalds": _spot_freivalds,
+    "spot_block": _spot_block,
+    "spot_onchain": _spot_onchain,
 }
 
 
-def main(names: list[str]) -> None:
-    quiet()
-    project = find_project()
+def main() -> None:
     torch.set_num_threads(1)
-    for name in names or list(PARTS):
-        payload = PARTS[name](project)
-        card = results.Card(
-            command="make bench", date=dt.date.today().isoformat(), machine=results.this_machine(os.cpu_count() or 1),
-            versions=results.versions(), seed=SEED, kind="measured",
-        )  # fmt: skip
-        print(results.write_result(project.results, name, card, payload).name, file=sys.stderr)
+    frame.store_parts(__doc__, PARTS, seed=SEED)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
