@@ -37,13 +37,17 @@ def main() -> None:
     for number in [15, 9, 14] if quick else range(len(operators)):
         place = random.randrange(positions // 2, positions), random.randrange(1, d.layers)
         element = random.randrange(pr.layer_program(d, place[0])[number].length)
-        if number in (pr.SCORES, pr.EXPS, pr.WEIGHTS):  # a place that was seen, not padding
+        if number in (
+            pr.LayerOperator.SCORES,
+            pr.LayerOperator.EXPS,
+            pr.LayerOperator.WEIGHTS,
+        ):  # a place that was seen, not padding
             element = element // d.padded(place[0] + 1) * d.padded(place[0] + 1) + random.randrange(place[0] + 1)
         tamper = bench.effective(*place, number, element)
         row = bench.dispute(bench.run(tamper), 0, TERMS)
         assert (row["position"], row["layer"], row["operator"]) == (*place, operators[number].name)
         path = row.pop("path")
-        shown = path if number == pr.OUTPUT else shown
+        shown = path if number == pr.LayerOperator.OUTPUT else shown
         rows.append({"cheat": operators[number].name, "delta": tamper.delta, **row})
         print(number, row["operator"], row["verdict"], row["rounds"], row["gas"], row["gas_leaf"], flush=True)
         assert row["verdict"] == "OPERATOR_LOSES"
@@ -54,7 +58,7 @@ def main() -> None:
     row.pop("path")
     rows.append({"cheat": "token replaced", "delta": 1, **row})
     print("token", row["verdict"], row["gas"], row["gas_leaf"], flush=True)
-    tamper = bench.effective(positions - 10, 17, pr.OUTPUT, 123)
+    tamper = bench.effective(positions - 10, 17, pr.LayerOperator.OUTPUT, 123)
     for bits in [4] if quick else [1, 2, 3, 4, 5, 6]:
         row = bench.dispute(bench.run(tamper), 0, replace(TERMS, arity_bits=bits))
         row.pop("path")

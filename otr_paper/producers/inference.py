@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from otr_core.lane.formats import LOGIT
 from otr_core.lane.sampling import Decoding
 from otr_core.poea.trace import TraceRecorder
 from otr_node.checkpoint import torch_threads
@@ -39,7 +40,7 @@ from otr_node.generate import generate
 from otr_node.lanes import load_model
 from otr_node.models import model_folder
 from otr_node.native import NativeModel, load_native
-from otr_node.portable import LOGIT, PortableModel, PortableSession, load_portable
+from otr_node.portable import PortableModel, PortableSession, load_portable
 from otr_node.project import find_project
 from otr_paper.benches.answers import ATTACK_SETTINGS
 from otr_paper.labs.receipts import run_receipt_attacks

@@ -84,7 +84,7 @@ def expected_bytes(d: Dims, positions: int, place: Place, arity_bits: int) -> in
 def opening_bytes(d: Dims, place: Place) -> int:
     """Bytes of the openings that prove one step of the down projection, or its finish, with their paths."""
     program = pr.layer_program(d, place.position)
-    steps = program[pr.OUTPUT].steps
+    steps = program[pr.LayerOperator.OUTPUT].steps
 
     def accumulator(step: int) -> int:
         return 16 + 32 * _path_length(step, steps + 1)
@@ -94,11 +94,11 @@ def opening_bytes(d: Dims, place: Place) -> int:
         return 8 * d.tile + 32 * (_path_length(number, tiles) + _path_length(operator, len(program)))
 
     if place.step == steps:
-        return accumulator(steps - 1) + tile(pr.RESIDUAL_SUM, place.element // d.tile)
+        return accumulator(steps - 1) + tile(pr.LayerOperator.RESIDUAL_SUM, place.element // d.tile)
     weight = d.weight_leaf(pr.Matrix.DOWN, place.layer, place.element, place.step)
     before = accumulator(place.step - 1) if place.step else 0
     weights = 4 * d.tile + 32 * _path_length(weight, d.weight_leaves)
-    return before + accumulator(place.step) + tile(pr.PRODUCT, place.step) + weights
+    return before + accumulator(place.step) + tile(pr.LayerOperator.PRODUCT, place.step) + weights
 
 
 @dataclass(frozen=True)

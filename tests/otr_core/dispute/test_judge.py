@@ -58,7 +58,11 @@ def places(done: Execution, random: Random, per_operator: int) -> list[Place]:
     d = done.dims
     for piece in range(d.pieces):
         row, first = d.piece_place(piece)
-        source = (done.vectors[pr.OUTPUT], done.vectors[pr.KEY], done.vectors[pr.QKV][-d.kv :])[row]
+        source = (
+            done.vectors[pr.LayerOperator.OUTPUT],
+            done.vectors[pr.LayerOperator.KEY],
+            done.vectors[pr.LayerOperator.QKV][-d.kv :],
+        )[row]
         for element in (0, len(source) - 1):
             value = int(source[first + element])
             found.append(Place(LAYER, done.position, done.layer, end, element, 0, value, piece))
@@ -167,8 +171,8 @@ def test_executions_are_those_of_the_lane():
 def test_places_beyond_the_tokens_seen_weigh_nothing():
     served = tiny()
     done = execution(served, (LAYER, 4, 0))
-    scores = done.vectors[pr.SCORES].reshape(served.trees.dims.heads, -1)
+    scores = done.vectors[pr.LayerOperator.SCORES].reshape(served.trees.dims.heads, -1)
     assert (scores[:, 5:] == -(2**52)).all()
-    assert (done.vectors[pr.WEIGHTS].reshape(served.trees.dims.heads, -1)[:, 5:] == 0).all()
-    place = Place(LAYER, 4, 0, pr.SCORES, 5, 0, 0)
+    assert (done.vectors[pr.LayerOperator.WEIGHTS].reshape(served.trees.dims.heads, -1)[:, 5:] == 0).all()
+    place = Place(LAYER, 4, 0, pr.LayerOperator.SCORES, 5, 0, 0)
     assert not open_step(served, done, place)[0]
