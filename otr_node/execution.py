@@ -82,20 +82,24 @@ class Execution:
     def program(self) -> tuple[Operator, ...]:
         return step.program(self.dims, self.target, self.position, self.claim.temperature_milli)
 
+    @cached_property
+    def held(self) -> HeldValues:
+        """The values as a step of the definition reads them."""
+        t, tables = self.dims.tile, self.model.tables
+        return HeldValues(
+            d=self.dims,
+            vectors=dict(enumerate(self.vectors)),
+            keys=self.inputs.keys,
+            values=self.inputs.values,
+            turn=tables[Table.ROTARY][self.position * t : (self.position + 1) * t],
+            saturation=int(tables[Table.SATURATION][self.layer]),
+            matrix=lambda matrix: self.model.matrix(matrix, self.layer),
+        )
+
     def accumulators(self, operator: int, element: int) -> list[Accumulator]:
         """The accumulator after each step of an element."""
-        t, tables = self.dims.tile, self.model.tables
-        held = HeldValues(
-            self.dims,
-            dict(enumerate(self.vectors)),
-            self.inputs.keys,
-            self.inputs.values,
-            tables[Table.ROTARY][self.position * t : (self.position + 1) * t],
-            lambda table, entry: int(tables[table][entry]),
-            lambda matrix: self.model.matrix(matrix, self.layer),
-        )
         place = Place(self.target, self.position, self.layer, operator, element, 0, 0, 0, self.token_step)
-        return list(step.accumulators(Element(self.dims, self.claim, place, self.program[operator], held)))
+        return list(step.accumulators(Element(self.dims, self.claim, place, self.program[operator], self.held)))
 
     # --- what is committed
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from otr_core.lane.program import PIECE_VALUES, Dims, Matrix, Table
 from otr_core.lane.step import Accumulator, Element, Place, TraceClaim, program, value
+from otr_core.lane.tables import exp2_entries, sigmoid_entries
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,9 @@ class HeldValues:
 
     Attributes:
         vectors: int64 values by number of the operator. keys, values: (position, kv) of earlier positions.
-        turn: (tile,) cosines, then sines, of the program's position. table: an entry of a table.
-        matrix: a matrix of the program's layer, (rows, columns), integers in any dtype.
+        turn: (tile,) cosines, then sines, of the program's position. saturation: of the layer's MLP, as a power of 2.
+        matrix: gives a matrix of the program's layer, (rows, columns), integers in any dtype; None where no step of
+            what is computed multiplies with one.
     """
 
     d: Dims
@@ -26,8 +28,8 @@ class HeldValues:
     keys: np.ndarray
     values: np.ndarray
     turn: np.ndarray
-    table: Callable[[Table, int], int]
-    matrix: Callable[[Matrix], np.ndarray]
+    saturation: int
+    matrix: Callable[[Matrix], np.ndarray] | None = None
 
     def tile(self, operator: int, tile: int) -> Sequence[int]:
         return _ints(self.vectors[operator], tile * self.d.tile, self.d.tile)
@@ -37,7 +39,13 @@ class HeldValues:
         return _ints((self.keys, self.values)[row - 1][position], first, PIECE_VALUES)
 
     def weights(self, matrix: Matrix, row: int, chunk: int) -> Sequence[int]:
+        assert self.matrix is not None
         return _ints(self.matrix(matrix)[row], chunk * self.d.tile, self.d.tile)
+
+    def table(self, table: Table, entry: int) -> int:
+        if table == Table.SATURATION:
+            return self.saturation
+        return (exp2_entries() if table == Table.EXP2 else sigmoid_entries())[entry]
 
     def rotation(self, position: int) -> Sequence[int]:
         return _ints(self.turn, 0, self.d.tile)
@@ -53,11 +61,10 @@ class HeldValues:
         elements and steps does not matter)."""
         listed = program(self.d, place.target, place.position, claim.temperature_milli)
         for number in operators:
-            places = (
-                Place(place.target, place.position, place.layer, number, i, 0, 0, 0, place.token_step)
-                for i in range(listed[number].length)
-            )
-            made = [value(Element(self.d, claim, at, listed[number], self)) for at in places]
+            made = []
+            for element in range(listed[number].length):
+                at = replace(place, operator=number, element=element)
+                made.append(value(Element(self.d, claim, at, listed[number], self)))
             self.vectors[number] = np.array(made, dtype=np.int64)
 
 

@@ -120,12 +120,6 @@ class Element:
     operator: Operator
     read: Reader
 
-    @classmethod
-    def at(cls, d: Dims, claim: TraceClaim, place: Place, read: Reader) -> Element:
-        """The element at ``place``; its step and published value are not looked at."""
-        operators = program(d, place.target, place.position, claim.temperature_milli)
-        return cls(d, claim, place, operators[place.operator], read)
-
     @property
     def number(self) -> int:
         """Which element of the operator."""
@@ -415,29 +409,24 @@ def _draw(at: Element, step: int, before: Accumulator) -> Accumulator:
 # --- the table of primitives
 
 
-def _value_alone(at: Element, last: Accumulator) -> int:
-    """The finish of most primitives: the accumulated value is the element's."""
-    return last[0]
-
-
-def _index_alone(at: Element, last: Accumulator) -> int:
-    """The finish of the choices: the index is the token's id."""
-    return last[1]
-
-
 @dataclass(frozen=True)
 class Primitive:
     """One kind of step.
 
     Attributes:
         step: (element, number of the step, accumulator before) → accumulator after.
-        finish: (element, last accumulator) → the element's value.
+        finish: (element, last accumulator) → the element's value; of most primitives, what was accumulated.
         start: the accumulator before the first step.
     """
 
     step: Callable[[Element, int, Accumulator], Accumulator]
-    finish: Callable[[Element, Accumulator], int] = _value_alone
+    finish: Callable[[Element, Accumulator], int] = lambda at, last: last[0]
     start: Accumulator = (0, 0)
+
+
+def _index(at: Element, last: Accumulator) -> int:
+    """The finish of the choices of a token: the index is its id."""
+    return last[1]
 
 
 def _at_once(compute: Callable[[Element], int]) -> Primitive:
@@ -461,7 +450,7 @@ PRIMITIVES = {
     Kind.WEIGHT: _at_once(_weight),
     Kind.MIX: Primitive(_mix, _mix_finish),
     Kind.GATE: _at_once(_gate),
-    Kind.ARGMAX: Primitive(_argmax, _index_alone, start=(LOWEST, 0)),
+    Kind.ARGMAX: Primitive(_argmax, _index, start=(LOWEST, 0)),
     Kind.TEMPER: _at_once(_temper),
-    Kind.DRAW: Primitive(_draw, _index_alone, start=(0, -1)),
+    Kind.DRAW: Primitive(_draw, _index, start=(0, -1)),
 }

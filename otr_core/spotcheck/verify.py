@@ -14,7 +14,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -22,9 +21,9 @@ from otr_core import merkle
 from otr_core.errors import InconclusiveError, ProofError, SpotCheckError
 from otr_core.lane.formats import INT32, ROTARY
 from otr_core.lane.held import HeldValues
-from otr_core.lane.program import Dims, LayerOperator, Table
+from otr_core.lane.program import Dims, LayerOperator
 from otr_core.lane.step import LAYER, Place, TraceClaim
-from otr_core.lane.tables import exp2_entries, rotary_table, sigmoid_entries
+from otr_core.lane.tables import rotary_table
 from otr_core.poea.trace import (
     PIECE_BYTES,
     SALT_BYTES,
@@ -258,20 +257,15 @@ def recompute(layout: Layout, unit: Unit, values: Mapping[str, np.ndarray], satu
         d = replace(d, intermediate=len(values["up"]))
         known[LayerOperator.GATE_UP] = np.concatenate([values["gate"], values["up"]])
 
-    tables: Mapping[Table, Any] = {
-        Table.EXP2: exp2_entries(),
-        Table.SIGMOID: sigmoid_entries(),
-        Table.SATURATION: {unit.layer: saturation.bit_length() - 1},
-    }
     room = 1 << max(8, unit.position.bit_length())  # few sizes, so that the table is made once
-    turn = np.concatenate(
-        [table[unit.position] for table in rotary_table(a.rope_theta, a.head_dim, room, ROTARY, a.rope_scaling)]
-    )
-    held = HeldValues(d, known, keys, mixed, turn, lambda table, entry: tables[table][entry], lambda matrix: earlier)
+    rotary = rotary_table(a.rope_theta, t, room, ROTARY, a.rope_scaling)
+    turn = np.concatenate([table[unit.position] for table in rotary])
+    held = HeldValues(d, known, keys, mixed, turn, saturation.bit_length() - 1)
     first, last = RECOMPUTED[unit.operator]
     no_claim = TraceClaim(b"", b"", b"", 0, 0, 0)  # a layer's steps depend on none of it
     held.compute(no_claim, Place(LAYER, unit.position, unit.layer, 0, 0, 0, 0), range(first, last + 1))
-    return list(map(int, known[last]))
+    made: list[int] = known[last].tolist()
+    return made
 
 
 @dataclass(frozen=True)
