@@ -86,17 +86,31 @@ def root_of_inclusion(leaf_hash: bytes, index: int, size: int, proof: Sequence[b
         ProofError: no such leaf, or a path of another length than such a tree has.
     """
     _check_hashes(leaf_hash=[leaf_hash], proof=proof)
-    if not 0 <= index < size:
-        raise ProofError(f"leaf index: found {index}, expected 0 to {size - 1}")
-    inner = (index ^ (size - 1)).bit_length()  # levels below the point where the path joins the tree's right border
-    border = (index >> inner).bit_count()
-    _check_length(proof, inner + border)
+    _check_length(proof, path_length(index, size))
+    inner = _levels_to_border(index, size)
     found = leaf_hash
     for level, sibling in enumerate(proof[:inner]):
         found = node_hash(sibling, found) if (index >> level) & 1 else node_hash(found, sibling)
     for sibling in proof[inner:]:
         found = node_hash(sibling, found)
     return found
+
+
+def path_length(index: int, size: int) -> int:
+    """Hashes in the audit path of leaf ``index`` of ``size``: one a level, none where an odd node is carried up.
+
+    Raises:
+        ProofError: no such leaf.
+    """
+    if not 0 <= index < size:
+        raise ProofError(f"leaf index: found {index}, expected 0 to {size - 1}")
+    inner = _levels_to_border(index, size)
+    return inner + (index >> inner).bit_count()
+
+
+def _levels_to_border(index: int, size: int) -> int:
+    """Levels below the point where the path of leaf ``index`` joins the tree's right border."""
+    return (index ^ (size - 1)).bit_length()
 
 
 def consistency_proof(leaves: Sequence[bytes], size1: int) -> list[bytes]:

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from otr_core.errors import ModelError
 from otr_core.lane import formats as bits
 from otr_core.lane.program import Dims, Matrix, Table
-from otr_core.merkle import Tree
+from otr_core.lane.tables import exp2_entries, rotary_table, sigmoid_entries
+from otr_core.merkle import Tree, leaf_hash
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from otr_node.portable import PortableModel
 
 _GROUP = 64  # leaves under a kept node; a power of two, so that groups are whole subtrees
@@ -51,7 +51,7 @@ class ModelTrees:
             groups.append(Tree(pending).root)
         self._weights = Tree(groups)
         rows = [self._table_leaf(t, at) for t in Table for at in range(self.dims.tiles(len(self.tables[t])))]
-        self._tables = Tree([sha256(b"\x00" + row).digest() for row in rows])
+        self._tables = Tree([leaf_hash(row) for row in rows])
 
     @property
     def weights_root(self) -> bytes:
@@ -65,7 +65,7 @@ class ModelTrees:
         """A leaf's data and its path."""
         index = self.dims.weight_leaf(matrix, layer, row, chunk)
         first = index - index % _GROUP
-        group = Tree([sha256(b"\x00" + leaf).digest() for leaf in self._range(first, first + _GROUP)])
+        group = Tree([leaf_hash(leaf) for leaf in self._range(first, first + _GROUP)])
         return self._leaf(matrix, layer, row, chunk), group.path(index - first) + self._weights.path(index // _GROUP)
 
     def table(self, table: Table, entry: int) -> tuple[bytes, list[bytes]]:
@@ -84,7 +84,7 @@ class ModelTrees:
         for matrix, layer in self._matrices():
             data = self.matrix(matrix, layer).astype(">i4").tobytes()
             for at in range(0, len(data), size):
-                yield sha256(b"\x00" + data[at : at + size]).digest()
+                yield leaf_hash(data[at : at + size])
 
     def _range(self, first: int, end: int) -> Iterator[bytes]:
         """Leaf data ``first`` up to ``end``, or to the last."""
@@ -106,35 +106,25 @@ class ModelTrees:
         return bytes(self.tables[table][tile * t : (tile + 1) * t].astype(">i4").tobytes())
 
 
-_NAMES = {Matrix.QKV: "qkv", Matrix.OUT: "o", Matrix.GATE_UP: "gate_up", Matrix.DOWN: "down"}
-
-
 def commit_model(model: PortableModel) -> ModelTrees:
     """The trees of a model of the portable lane (SmolLM2: 2.5 million leaves, about 5 CPU s).
 
     Raises:
         ModelError: a width is not a multiple of the head's, so that rows do not divide into tiles.
     """
-    import numpy as np
-
-    from otr_core.lane.tables import rotary_table
-    from otr_node.portable import lookup_tables
-
     a = model.architecture
     if any(width % a.head_dim for width in (a.hidden, a.intermediate, a.vocab)) or 256 % a.head_dim:
         raise ModelError(f"widths {a.hidden}, {a.intermediate}, {a.vocab}: expected multiples of head_dim {a.head_dim}")
-    dims = Dims.of(a)
 
     def matrix(which: Matrix, layer: int) -> np.ndarray:
-        name = {Matrix.EMBED: "embed", Matrix.HEAD: "lm_head"}.get(which) or f"{layer}.{_NAMES[which]}"
-        return model.matrices[name].cpu().numpy()  # integers, as float64 or int32
+        values: np.ndarray = model.matrix(which, layer).cpu().numpy()  # integers, as float64 or int32
+        return values
 
     cosines, sines = rotary_table(a.rope_theta, a.head_dim, a.context, bits.ROTARY, a.rope_scaling)
-    made = lookup_tables("cpu")
     tables = {
-        Table.EXP2: made["exp2"].numpy().astype(np.int64),
-        Table.SIGMOID: made["sigmoid"].numpy().astype(np.int64),
+        Table.EXP2: np.array(exp2_entries()),
+        Table.SIGMOID: np.array(sigmoid_entries()),
         Table.ROTARY: np.concatenate([np.array(cosines), np.array(sines)], axis=1).ravel().astype(np.int64),
         Table.SATURATION: np.array([bound.bit_length() - 1 for bound in model.bounds.saturation], dtype=np.int64),
     }
-    return ModelTrees(dims, matrix, tables)
+    return ModelTrees(model.dims, matrix, tables)

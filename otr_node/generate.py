@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otr_core.errors import InputError
+from otr_core.lane.program import LayerOperator
 from otr_core.poea.trace import LayerState, check_state
 from otr_node.portable import PortableModel, PortableSession
 
@@ -145,7 +146,7 @@ def rebuild_operators(
         raise InputError(f"leaf ({position}, {layer}): expected below ({shape.positions}, {shape.layers})")
     session = PortableSession(model, watch=(position, layer))
     session.feed([*answer.prompt_ids, *answer.token_ids][: position + 1])
-    done = session.operators
+    done = {operator.label: session.operators[operator] for operator in LayerOperator}
     kv_heads = model.architecture.kv_heads * model.architecture.head_dim
     rows = (done["output"], done["attention.key"], done["attention.qkv"][-kv_heads:])
     state = LayerState(*(row.astype(np.dtype("<i4")).tobytes() for row in rows))

@@ -10,44 +10,28 @@ stream, keys, values) fits int32 and is what the trace's leaves hold.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from otr_core.errors import InputError
-from otr_core.lane import formats
+from otr_core.lane import formats as bits
 from otr_core.lane.architecture import Architecture
-from otr_core.lane.formats import (
-    EXP,
-    GATE,
-    HEAD,
-    INT32,
-    LOG2E,
-    LOGIT,
-    MLP,
-    NORM_INPUT,
-    NORM_LEAST_SCALE,
-    NORMED,
-    PROBABILITY,
-    RESIDUAL,
-    ROTARY,
-    SCORE,
-    SIGMOID,
-    SIGMOID_INDEX,
-    SIGMOID_LIMIT,
-    WEIGHT,
-    norm_epsilon,
-)
-from otr_core.lane.sampling import Decoding
+from otr_core.lane.program import Dims, LayerOperator, Matrix, SampledOperator
+from otr_core.lane.sampling import Decoding, draw
+from otr_core.lane.tables import exp2_entries, rotary_table, sigmoid_entries
 from otr_core.poea.manifest import ModelManifest
 from otr_core.poea.trace import Recorder
 from otr_node import primitives as p
+from otr_node.checkpoint import commit_tensors, load_tokenizer, make_manifest, read_variant, torch_threads
 from otr_node.rounding import STACKS, Bounds, check_bounds, to_integers
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
 
@@ -72,6 +56,16 @@ class PortableModel:
     bounds: Bounds
     device: str
     threads: int
+
+    @cached_property
+    def dims(self) -> Dims:
+        """Sizes and constants of the operators' program."""
+        return Dims.of(self.architecture)
+
+    def matrix(self, which: Matrix, layer: int) -> Tensor:
+        """A matrix of a layer, or of the model."""
+        shared = {Matrix.EMBED: "embed", Matrix.HEAD: "lm_head"}
+        return self.matrices[shared.get(which) or f"{layer}.{list(STACKS)[which - Matrix.QKV]}"]
 
     def session(self) -> PortableSession:
         return PortableSession(self)
@@ -101,8 +95,6 @@ def load_portable(
     """
     import torch
 
-    from otr_node.checkpoint import commit_tensors, load_tokenizer, make_manifest, read_variant
-
     folder = Path(folder)
     architecture, tensors = read_variant(folder, drop_layers, alter)
     integers = to_integers(architecture, tensors)
@@ -118,24 +110,35 @@ def load_portable(
     return PortableModel(architecture, manifest, load_tokenizer(folder), matrices, bounds, device, threads)
 
 
+Alter = Callable[[int, np.ndarray], np.ndarray]
+"""(number of an operator, its values) → other values, from which the computation goes on: what a cheat does."""
+
+
 class PortableSession:
     """One or more sequences being computed in integers.
 
     Args:
         padding: per sequence, how many of its first tokens are padding (left); they are computed and seen by nobody.
-        watch: (position, layer) of the first sequence at which every operator's result is kept in ``operators``.
+        watch: (position, layer) at which every operator's values are kept in ``operators``, int64 by the operator's
+            number (``program.LayerOperator``); for a session of one sequence.
+        alter: changes the watched operators' values as they are made; None in an honest run.
     """
 
     def __init__(
-        self, model: PortableModel, padding: Sequence[int] = (0,), *, watch: tuple[int, int] | None = None
+        self,
+        model: PortableModel,
+        padding: Sequence[int] = (0,),
+        *,
+        watch: tuple[int, int] | None = None,
+        alter: Alter | None = None,
     ) -> None:
         import torch
 
         a = model.architecture
         self._model, self._padding = model, tuple(padding)
         self._pad = torch.tensor(self._padding, device=model.device)
-        self._watched = watch
-        self.operators: dict[str, np.ndarray] = {}
+        self._watch, self._alter, self._watching = watch, alter, False
+        self.operators: dict[int, np.ndarray] = {}
         self._seen = 0  # tokens fed so far, padding included
         self._keys = [torch.empty(0) for _ in range(a.layers)]
         self._values = [torch.empty(0) for _ in range(a.layers)]
@@ -161,8 +164,6 @@ class PortableSession:
         """
         import torch
 
-        from otr_node.checkpoint import torch_threads
-
         if len(rows) != len(self._padding) or len({len(row) for row in rows}) != 1 or not rows[0]:
             raise InputError(
                 f"batch: found {[len(row) for row in rows]} tokens, expected {len(self._padding)} equal rows"
@@ -170,11 +171,48 @@ class PortableSession:
         ids = torch.tensor([list(row) for row in rows], device=self._model.device)
         logits = []
         with torch_threads(self._model.threads), torch.inference_mode():
-            for begin in range(0, ids.shape[1], _BLOCK):
-                hidden = self._block(ids[:, begin : begin + _BLOCK], recorders)
+            for block in self._blocks(ids):
+                hidden = self._block(block, recorders)
                 if all_logits:
                     logits.append(self._logits(hidden))
             return torch.cat(logits, 1) if all_logits else self._logits(hidden[:, -1:])
+
+    def run_layer(self, position: int, layer: int, stream: np.ndarray, keys: np.ndarray, values: np.ndarray) -> None:
+        """Watch one layer at one position, computed from what a trace holds, in a session that has fed nothing.
+
+        Args:
+            stream: (hidden,) what enters the layer. keys, values: (position, kv) of earlier positions; all int64.
+        """
+        import torch
+
+        a, device = self._model.architecture, self._model.device
+        self._watch = (position, layer)
+        with torch_threads(self._model.threads), torch.inference_mode():
+            self._grow(position + 1)
+            for store, rows in ((self._keys, keys), (self._values, values)):
+                heads = torch.from_numpy(rows).view(position, a.kv_heads, a.head_dim)
+                store[layer][0, :, :position] = heads.transpose(0, 1)
+            self._layer(layer, torch.from_numpy(stream).to(device, torch.float64).view(1, 1, -1), position)
+
+    def run_head(self, stream: np.ndarray) -> None:
+        """Watch norm and logits of one position, from the last layer's output (hidden,), int64."""
+        import torch
+
+        self._watching = True
+        with torch_threads(self._model.threads), torch.inference_mode():
+            self._logits(torch.from_numpy(stream).to(self._model.device, torch.float64).view(1, 1, -1))
+
+    def _blocks(self, ids: Tensor) -> Sequence[Tensor]:
+        """(batch, tokens) cut into what is computed at once; the watched position comes alone."""
+        import torch
+
+        count = ids.shape[1]
+        cuts = set(range(0, count, _BLOCK))
+        if self._watch is not None:
+            at = self._watch[0] - self._seen
+            cuts |= {cut for cut in (at, at + 1) if 0 <= cut < count}
+        sizes = np.diff([*sorted(cuts), count]).tolist()
+        return torch.split(ids, sizes, dim=1)
 
     def _block(self, ids: Tensor, recorders: Sequence[Recorder | None]) -> Tensor:
         model, begin = self._model, self._seen
@@ -192,62 +230,75 @@ class PortableSession:
         return hidden
 
     def _layer(self, layer: int, hidden: Tensor, begin: int) -> Tensor:
-        a, matrices = self._model.architecture, self._model.matrices
+        """One layer on (batch, count, hidden) tokens from position ``begin`` on; operator by operator as in the
+        program, with those made together that are only told apart for a dispute."""
+        op, model, note = LayerOperator, self._model, self._note
+        a = model.architecture
         batch, count, _ = hidden.shape
         end = begin + count
+        self._watching = self._watch == (begin, layer)
+        if self._watching:  # attention in whole tiles, as the program has it; the places beyond weigh nothing
+            end = model.dims.padded(end)
 
-        normed = self._norm(hidden)
-        self._note(layer, begin, "attention.normed", normed)
-        qkv = p.shift(p.dot(normed, matrices[f"{layer}.qkv"]), NORMED + WEIGHT - HEAD)
-        self._note(layer, begin, "attention.qkv", qkv)
+        hidden = note(op.INPUT, hidden)
+        normed = self._norm(hidden, op.ATTENTION_PEAK)
+        qkv = note(op.QKV, self._product(normed, Matrix.QKV, layer))
         heads = qkv.view(batch, count, a.heads + 2 * a.kv_heads, a.head_dim).transpose(1, 2)
         query, key, value = heads.split([a.heads, a.kv_heads, a.kv_heads], dim=1)
         keys, values = self._keys[layer], self._values[layer]
-        query, key = self._rotate(query, begin), self._rotate(key, begin)
-        self._note(layer, begin, "attention.query", query.transpose(1, 2))
-        self._note(layer, begin, "attention.key", key.transpose(1, 2))
-        keys[:, :, begin:end] = key
-        values[:, :, begin:end] = value
+        query = note(op.QUERY, self._rotate(query, begin))
+        keys[:, :, begin : begin + count] = note(op.KEY, self._rotate(key, begin))
+        values[:, :, begin : begin + count] = value
         weights = self._attention_weights(query, keys[:, :, :end], begin)
-        self._note(layer, begin, "attention.weights", weights.transpose(1, 2))
-        mixed = self._mix(weights, values[:, :, :end])
-        self._note(layer, begin, "attention.mixed", mixed)
-        hidden = hidden + p.shift(p.dot(mixed, matrices[f"{layer}.o"]), HEAD + WEIGHT - RESIDUAL)
-        p.saturate(hidden, INT32)
-        self._note(layer, begin, "attention.residual", hidden)
+        mixed = note(op.MIXED, self._mix(weights, values[:, :, :end]))
+        hidden = hidden + self._product(mixed, Matrix.OUT, layer)
+        hidden = note(op.RESIDUAL_SUM, p.saturate(hidden, bits.INT32))
 
-        normed = self._norm(hidden)
-        self._note(layer, begin, "mlp.normed", normed)
-        gate_up = p.shift(p.dot(normed, matrices[f"{layer}.gate_up"]), NORMED + WEIGHT - GATE)
-        self._note(layer, begin, "mlp.gate_up", gate_up)
+        normed = self._norm(hidden, op.MLP_PEAK)
+        gate_up = note(op.GATE_UP, self._product(normed, Matrix.GATE_UP, layer))
         gate, up = gate_up.split(a.intermediate, dim=-1)
-        index = p.shift(gate + 0.0, GATE - SIGMOID_INDEX).add_(SIGMOID_LIMIT << SIGMOID_INDEX)
-        silu = p.shift(p.lookup(self._tables["sigmoid"], index).mul_(gate), SIGMOID)
-        product = p.saturate(p.shift(silu.mul_(up), 2 * GATE - MLP), self._model.bounds.saturation[layer])
-        self._note(layer, begin, "mlp.product", product)
-        hidden = hidden.add_(p.shift(p.dot(product, matrices[f"{layer}.down"]), MLP + WEIGHT - RESIDUAL))
-        p.saturate(hidden, INT32)
-        self._note(layer, begin, "output", hidden)
+        index = p.shift(gate + 0.0, bits.SIGMOID_SHIFT).add_(bits.SIGMOID_ZERO)
+        silu = p.shift(p.lookup(self._tables["sigmoid"], index).mul_(gate), bits.SIGMOID)
+        product = p.saturate(p.shift(silu.mul_(up), bits.PRODUCT_SHIFT), model.bounds.saturation[layer])
+        product = note(op.PRODUCT, product)
+        hidden = hidden.add_(self._product(product, Matrix.DOWN, layer))
+        hidden = note(op.OUTPUT, p.saturate(hidden, bits.INT32))
+        self._watching = False
         return hidden
 
-    def _note(self, layer: int, begin: int, operator: str, rows: Tensor) -> None:
-        """Keep an operator's result at the watched place; rows are (batch, tokens, …) of the first sequence."""
-        if self._watched is not None and self._watched[1] == layer:
-            at = self._watched[0] - begin
-            if 0 <= at < rows.shape[1]:
-                self.operators[operator] = rows[0, at].flatten().long().cpu().numpy()
+    def _note(self, operator: int, values: Tensor) -> Tensor:
+        """Keep an operator's values at the watched place, where one token of one sequence is computed: flattened they
+        are the operator's vector. What comes back is what the computation goes on with."""
+        if not self._watching:
+            return values
+        made = values.flatten().long().cpu().numpy()
+        if self._alter is None:
+            self.operators[operator] = made
+            return values
+        import torch
 
-    def _norm(self, hidden: Tensor) -> Tensor:
-        """RMSNorm without its weight: hidden / √(mean square + epsilon), NORMED fraction bits."""
-        n = self._model.architecture.hidden
-        power = (NORM_INPUT - p.bit_length(p.largest(hidden.abs()))).clamp_(max=-NORM_LEAST_SCALE)
+        self.operators[operator] = made = self._alter(operator, made)
+        return torch.from_numpy(made).to(values).view_as(values)
+
+    def _product(self, x: Tensor, matrix: Matrix, layer: int) -> Tensor:
+        """Products of (batch, count, columns) with a matrix, rounded: (batch, count, rows)."""
+        return p.shift(p.dot(x, self._model.matrix(matrix, layer)), matrix.shift)
+
+    def _norm(self, hidden: Tensor, first: int) -> Tensor:
+        """RMSNorm without its weight: hidden / √(mean square + epsilon), NORMED fraction bits.
+
+        Args:
+            first: number of the first of its four operators (peak, squares, factor, normed).
+        """
+        d = self._model.dims
+        peak = self._note(first, p.largest(hidden.abs()))
+        power = (bits.NORM_INPUT - p.bit_length(peak)).clamp_(max=-bits.NORM_LEAST_SCALE)
         scaled = p.scale(hidden, power)
-        squares = scaled.square().sum(-1, keepdim=True)
-        squares = squares + p.scale(squares.new_tensor([float(norm_epsilon(self._model.architecture))]), 2 * power)
+        squares = self._note(first + 1, scaled.square().sum(-1, keepdim=True))
+        squares = squares + p.scale(squares.new_tensor([float(d.epsilon)]), 2 * power)
         root = p.square_root(squares.mul_(4.0).clamp_(min=1.0))  # twice the length of the row
-        drop = 51 - (NORMED + 1 + (n.bit_length() + 1) // 2)
-        numerator = squares.new_tensor(float(math.isqrt(n << (2 * (NORMED + 1 + drop)))))
-        return p.shift(scaled.mul_(p.divide(numerator, root)), drop)
+        factor = self._note(first + 2, p.divide(squares.new_tensor(float(d.numerator)), root))
+        return self._note(first + 3, p.shift(scaled.mul_(factor), d.drop))
 
     def _rotate(self, x: Tensor, begin: int) -> Tensor:
         """Rotary embedding of (batch, heads, tokens, head_dim), the halves of a head paired."""
@@ -259,25 +310,32 @@ class PortableSession:
         cosine, sine = (table[at][:, None] for table in self._rotary)
         first, second = x[..., :half], x[..., half:]
         turned = torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
-        return p.shift(turned, ROTARY)
+        return p.shift(turned, bits.ROTARY)
 
     def _attention_weights(self, query: Tensor, keys: Tensor, begin: int) -> Tensor:
-        """Softmax of the new tokens over all so far: (batch, heads, tokens, seen), PROBABILITY fraction bits."""
+        """Softmax of the new tokens over all places: (batch, heads, tokens, places), PROBABILITY fraction bits.
+
+        Args:
+            query: (batch, heads, tokens, head_dim). keys: (batch, kv_heads, places, head_dim).
+        """
         import torch
 
+        op, note = LayerOperator, self._note
         batch, heads, count, size = query.shape
         groups, end = keys.shape[1], keys.shape[2]
         query = query.reshape(batch, groups, heads // groups * count, size)
         scores = torch.matmul(query, keys.transpose(2, 3)).view(batch, heads, count, end)
-        if count > 1 or any(self._padding):
+        if end > begin + 1 or any(self._padding):  # some token does not see every place
             place = torch.arange(end, device=query.device)
-            hidden_from = place[None, None] > torch.arange(begin, end, device=query.device)[None, :, None]
-            hidden_from = hidden_from | (place[None, None] < self._pad[:, None, None])
-            scores.masked_fill_(hidden_from[:, None], -float(formats.LIMIT))
-        below = (p.largest(scores) - scores).mul_(2.0 ** (SCORE - 2 * HEAD))
-        weights = p.lookup(self._tables["exp2"], below)
-        share = p.divide(weights.new_tensor(2.0 ** (EXP + PROBABILITY)), weights.sum(-1, keepdim=True))
-        return weights.mul_(share).mul_(2.0**-EXP).floor_()
+            unseen = place[None, None] > torch.arange(begin, begin + count, device=query.device)[None, :, None]
+            unseen = unseen | (place[None, None] < self._pad[:, None, None])
+            scores.masked_fill_(unseen[:, None], -float(bits.LIMIT))
+        scores = note(op.SCORES, scores)
+        below = (note(op.TOPS, p.largest(scores)) - scores).mul_(2.0**-bits.SCORE_SHIFT)
+        weights = note(op.EXPS, p.lookup(self._tables["exp2"], below))
+        total = note(op.TOTALS, weights.sum(-1, keepdim=True)).clamp(min=1.0)
+        share = note(op.SHARES, p.divide(total.new_tensor(float(bits.ONE_SHARE)), total))
+        return note(op.WEIGHTS, weights.mul_(share).mul_(2.0**-bits.EXP).floor_())
 
     def _mix(self, weights: Tensor, values: Tensor) -> Tensor:
         """Weighted values: (batch, tokens, heads · head_dim), HEAD fraction bits."""
@@ -286,17 +344,16 @@ class PortableSession:
         batch, heads, count, end = weights.shape
         groups, size = values.shape[1], values.shape[3]
         weights = weights.reshape(batch, groups, heads // groups * count, end)
-        mixed = p.shift(torch.matmul(weights, values), PROBABILITY)
+        mixed = p.shift(torch.matmul(weights, values), bits.PROBABILITY)
         return mixed.view(batch, heads, count, size).transpose(1, 2).reshape(batch, count, heads * size)
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        return p.shift(p.dot(self._norm(hidden), self._model.matrices["lm_head"]), NORMED + WEIGHT - LOGIT)
+        normed = self._norm(hidden, SampledOperator.PEAK)
+        return self._note(SampledOperator.LOGITS, self._product(normed, Matrix.HEAD, 0))
 
     def _grow(self, needed: int) -> None:
         """Room for ``needed`` tokens in cache and rotary table; doubled, so that growing costs little per token."""
         import torch
-
-        from otr_core.lane.tables import rotary_table
 
         have = self._rotary[0].shape[0]
         if needed <= have:
@@ -309,7 +366,7 @@ class PortableSession:
                 store[layer] = torch.zeros(shape, dtype=torch.float64, device=device)
                 if self._seen:
                     store[layer][:, :, : self._seen] = old[:, :, : self._seen]
-        cosines, sines = rotary_table(a.rope_theta, a.head_dim, room, ROTARY, a.rope_scaling)
+        cosines, sines = rotary_table(a.rope_theta, a.head_dim, room, bits.ROTARY, a.rope_scaling)
         self._rotary = (
             torch.tensor(cosines, dtype=torch.float64, device=device),
             torch.tensor(sines, dtype=torch.float64, device=device),
@@ -331,42 +388,29 @@ class PortableSession:
 
 
 def choose_exact(logits: np.ndarray, decoding: Decoding, step: int) -> int:
-    """Next token from integer logits (LOGIT fraction bits): the first largest, or drawn by seed; integers throughout.
-
-    Weights are 2^−x of the distance to the largest logit over the temperature, in token-id order.
-    """
-    import numpy as np
-
-    from otr_core.lane.sampling import draw
-
+    """Next token from integer logits, LOGIT fraction bits: the first largest, or drawn by seed; in integers alone."""
     if decoding.temperature_milli == 0:
         return int(np.argmax(logits))
-    below = (logits.max() - logits).astype(np.int64)
-    # distance · log2(e) · 1000 / temperature, rescaled from LOGIT to SCORE fraction bits
-    factor = round(LOG2E * 1000 * 2**20)
-    index = below * factor // (decoding.temperature_milli << (20 + LOGIT - SCORE))
-    table = lookup_tables("cpu")["exp2"].numpy().astype(np.int64)
-    cumulative = np.cumsum(table[np.minimum(index, len(table) - 1)])
+    cumulative = np.cumsum(sampling_weights(logits, decoding.temperature_milli))
     target = draw(decoding.seed, step) * int(cumulative[-1]) >> 53
     return int(np.searchsorted(cumulative, target, side="right"))
 
 
-_TABLES: dict[str, dict[str, Tensor]] = {}
+def sampling_weights(logits: np.ndarray, temperature_milli: int) -> np.ndarray:
+    """Each token's weight in the draw, int64: 2^−x of its distance to the largest logit over the temperature."""
+    below = (logits.max() - logits).astype(np.int64)
+    index = below * bits.TEMPERATURE_FACTOR // (temperature_milli << bits.TEMPERATURE_SHIFT)
+    table = lookup_tables("cpu")["exp2"].numpy().astype(np.int64)
+    return table[np.minimum(index, len(table) - 1)]
 
 
+@functools.cache
 def lookup_tables(device: str) -> dict[str, Tensor]:
-    """The look-up tables as tensors: 2^−x down to where it rounds to 0, and the sigmoid."""
-    if device not in _TABLES:
-        import torch
+    """The look-up tables as tensors."""
+    import torch
 
-        from otr_core.lane.tables import exp2_table, sigmoid_table
-
-        one = torch.tensor(exp2_table(SCORE, EXP), dtype=torch.float64)
-        octaves = [torch.floor(one * 2.0**-octave) for octave in range(EXP + 1)]
-        exp2 = torch.cat([*octaves, torch.zeros(1, dtype=torch.float64)])
-        sigmoid = torch.tensor(sigmoid_table(SIGMOID_INDEX, SIGMOID, SIGMOID_LIMIT), dtype=torch.float64)
-        _TABLES[device] = {"exp2": exp2.to(device), "sigmoid": sigmoid.to(device)}
-    return _TABLES[device]
+    made = {"exp2": exp2_entries(), "sigmoid": sigmoid_entries()}
+    return {name: torch.tensor(entries, dtype=torch.float64, device=device) for name, entries in made.items()}
 
 
 def _int32_bytes(rows: Tensor) -> np.ndarray:

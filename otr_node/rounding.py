@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from otr_core.errors import ModelError
-from otr_core.lane import formats as p
 from otr_core.lane.architecture import Architecture
 from otr_core.lane.formats import (
-    GATE,
-    HEAD,
     INT32,
+    LIMIT,
     LOG2E,
     MLP,
     NORM_INPUT,
@@ -23,8 +21,8 @@ from otr_core.lane.formats import (
     ROTARY,
     SIGMOID,
     WEIGHT,
-    norm_epsilon,
 )
+from otr_core.lane.program import Dims, Matrix
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,12 +101,12 @@ def check_bounds(architecture: Architecture, integers: dict[str, Tensor]) -> Bou
 
     a = architecture
     normed = math.sqrt(a.hidden) * (2.0**NORMED * (1 + 2**-8) + 1)
-    epsilon = norm_epsilon(a) * 2.0 ** (-2 * NORM_LEAST_SCALE)
+    epsilon = Dims.of(a).epsilon * 2.0 ** (-2 * NORM_LEAST_SCALE)
     worst: dict[str, float] = {}
     saturation: list[int] = []
 
     def keep(kind: str, name: str, bound: float) -> float:
-        if not bound < p.LIMIT:
+        if not bound < LIMIT:
             raise ModelError(
                 f"accumulator bound of {name} ({kind}): found 2^{math.log2(bound):.1f}, expected below 2^52"
             )
@@ -126,15 +124,15 @@ def check_bounds(architecture: Architecture, integers: dict[str, Tensor]) -> Bou
     for layer in range(a.layers):
         prefix = f"model.layers.{layer}."
         out = {}
-        for kind, part, bits in (
-            ("query", "self_attn.q_proj", HEAD),
-            ("key", "self_attn.k_proj", HEAD),
-            ("value", "self_attn.v_proj", HEAD),
-            ("gate", "mlp.gate_proj", GATE),
-            ("up", "mlp.up_proj", GATE),
+        for kind, part, shift in (
+            ("query", "self_attn.q_proj", Matrix.QKV.shift),
+            ("key", "self_attn.k_proj", Matrix.QKV.shift),
+            ("value", "self_attn.v_proj", Matrix.QKV.shift),
+            ("gate", "mlp.gate_proj", Matrix.GATE_UP.shift),
+            ("up", "mlp.up_proj", Matrix.GATE_UP.shift),
         ):
             name = f"{prefix}{part}.weight"
-            out[kind] = keep(kind, name, length(name) * normed) * 2.0 ** (bits - NORMED - WEIGHT) + 1
+            out[kind] = keep(kind, name, length(name) * normed) * 2.0**-shift + 1
         for kind in ("query", "key"):  # a rotation: cosine and sine parts, at most √2 in all, rounded
             keep("rotation", prefix, 2 * out[kind] * 2.0**ROTARY)
             out[kind] = 1.5 * out[kind] + 1
@@ -146,7 +144,7 @@ def check_bounds(architecture: Architecture, integers: dict[str, Tensor]) -> Bou
         keep("silu", prefix, out["gate"] * 2.0**SIGMOID)
         keep("product", prefix, out["gate"] * out["up"])
         name = f"{prefix}mlp.down_proj.weight"
-        room = min(30, math.floor(math.log2(p.LIMIT / total(name)) - 1e-9))
+        room = min(30, math.floor(math.log2(LIMIT / total(name)) - 1e-9))
         if room < MLP + _LEAST_MLP_ROOM:
             raise ModelError(
                 f"accumulator bound of {name}: leaves 2^{room}, expected 2^{MLP + _LEAST_MLP_ROOM} or more"

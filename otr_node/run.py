@@ -10,23 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from hashlib import sha256
-from itertools import pairwise
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from otr_core.lane import program as pr
 from otr_core.lane.sampling import Decoding
 from otr_core.lane.step import LAYER, TraceClaim
-from otr_core.merkle import Tree
+from otr_core.merkle import Tree, leaf_hash
 from otr_core.poea.trace import LayerState, StateKeeper, Trace, TraceRecorder, salts, token_leaf
 from otr_node.commitment import ModelTrees
 from otr_node.execution import Execution, ProgramInputs
 from otr_node.portable import PortableModel, PortableSession
 
 if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
-
     from otr_core.poea.trace import Recorder
 
 
@@ -35,7 +32,7 @@ class Tamper:
     """One value changed where it is made, everything after it computed from the changed one.
 
     Attributes:
-        operator: number in ``program.layer_program``. delta: added to the value.
+        operator: number in ``program.LayerOperator``. delta: added to the value.
     """
 
     position: int
@@ -50,32 +47,6 @@ class Tamper:
         changed = values.copy()
         changed[self.element] += self.delta
         return changed
-
-
-class _TamperedSession(PortableSession):
-    """A session in which one layer at one position is computed with a changed value. Fed so that this position comes
-    alone (how a sequence is cut changes no bit)."""
-
-    def __init__(self, model: PortableModel, trees: ModelTrees, tamper: Tamper) -> None:
-        super().__init__(model)
-        self._trees, self._tamper = trees, tamper
-
-    def _layer(self, layer: int, hidden: Tensor, begin: int) -> Tensor:
-        import torch
-
-        stream = hidden[0, 0].clone()
-        result = super()._layer(layer, hidden, begin)
-        if layer != self._tamper.layer or begin != self._tamper.position:
-            return result
-        earlier = [store[layer][0, :, :begin].transpose(0, 1).flatten(1) for store in (self._keys, self._values)]
-        inputs = ProgramInputs(*(tensor.long().numpy() for tensor in (stream, *earlier)))
-        claim = TraceClaim(b"", b"", b"", 0, 0, 0)  # a layer's values depend on none of it
-        done = Execution(self._trees, claim, LAYER, begin, layer, inputs, alter=self._tamper).vectors
-        kv = self._trees.dims.kv
-        for store, row in ((self._keys, done[pr.KEY]), (self._values, done[pr.QKV][-kv:])):
-            store[layer][0, :, begin] = torch.from_numpy(row).double().view(-1, self._trees.dims.tile)
-        result[0, 0] = torch.from_numpy(done[pr.OUTPUT]).double()
-        return result
 
 
 @dataclass
@@ -114,25 +85,17 @@ class Run:
 
     def _replay(self, recorder: Recorder, positions: int) -> int:
         """Run the first ``positions`` again; number of the first token among them that was not chosen so, or 0."""
-        ids = self.fed[:positions]
+        ids, prompt = self.fed[:positions], len(self.prompt_ids)
         self.inferences += len(ids) / len(self.fed)
-        cuts = [0, len(ids)]
         session = PortableSession(self.model)
         if self.tamper is not None:
-            session = _TamperedSession(self.model, self.trees, self.tamper)
-            at = self.tamper.position
-            cuts = sorted({0, min(at, len(ids)), min(at + 1, len(ids)), len(ids)})
-        found, prompt = 0, len(self.prompt_ids)
-        for begin, end in pairwise(cuts):
-            if begin == end:
-                continue
-            logits = session.feed_batch([ids[begin:end]], [recorder], all_logits=True)[0]
-            for position in range(max(begin, prompt - 1), end):
-                step = position + 1 - prompt
-                chosen = self.model.choose(logits[position - begin].numpy(), self.decoding, step)
-                if not found and chosen != self.token_ids[step]:
-                    found = position + 1
-        return found
+            session = PortableSession(self.model, watch=(self.tamper.position, self.tamper.layer), alter=self.tamper)
+        logits = session.feed_batch([ids], [recorder], all_logits=True)[0]  # (positions, vocab)
+        for position in range(prompt - 1, len(ids)):
+            step = position + 1 - prompt
+            if self.model.choose(logits[position].numpy(), self.decoding, step) != self.token_ids[step]:
+                return position + 1
+        return 0
 
     @cached_property
     def trace(self) -> Trace:
@@ -144,12 +107,12 @@ class Run:
     @cached_property
     def states(self) -> Tree:
         """Tree over the trace's leaves."""
-        return Tree([sha256(b"\x00" + leaf).digest() for leaf in self.trace.leaves])
+        return Tree([leaf_hash(leaf) for leaf in self.trace.leaves])
 
     @cached_property
     def tokens(self) -> Tree:
         """Tree over the salted tokens."""
-        return Tree([sha256(b"\x00" + leaf).digest() for leaf in self.trace.tokens])
+        return Tree([leaf_hash(leaf) for leaf in self.trace.tokens])
 
     @property
     def claim(self) -> TraceClaim:
@@ -171,8 +134,6 @@ class Run:
         return self._executions[key]
 
     def _execute(self, target: int, position: int, layer: int) -> Execution:
-        import numpy as np
-
         d = self.trees.dims
         before = layer if target != LAYER else layer - 1
         wanted = [(q, layer) for q in range(position)] if target == LAYER else []
@@ -192,7 +153,7 @@ class Run:
         mine = at is not None and target == LAYER and (at.position, at.layer) == (position, layer)
         step = max(position + 1 - len(self.prompt_ids), 0)
         return Execution(
-            self.trees, self.claim, target, position, layer, ProgramInputs(stream, keys, values), step,
+            self.model, self.trees, self.claim, target, position, layer, ProgramInputs(stream, keys, values), step,
             at if mine else None,
         )  # fmt: skip
 
@@ -201,13 +162,13 @@ class Run:
         self._need([(position, layer)])
         pieces = self._states[position, layer].pieces()
         salted = [s + p for s, p in zip(salts(self.seed, position, layer, len(pieces)), pieces, strict=True)]
-        inner = Tree([sha256(b"\x00" + each).digest() for each in salted])
+        inner = Tree([leaf_hash(each) for each in salted])
         return salted[piece], inner.path(piece) + self.states.path(position * self.trees.dims.layers + layer)
 
     def pieces(self, position: int, layer: int) -> Tree:
         """Tree over the salted pieces of a committed state."""
         count = self.trees.dims.pieces
-        return Tree([sha256(b"\x00" + self.piece(position, layer, piece)[0]).digest() for piece in range(count)])
+        return Tree([leaf_hash(self.piece(position, layer, piece)[0]) for piece in range(count)])
 
     def token(self, at: int) -> tuple[bytes, list[bytes]]:
         """(data, path) of a token leaf."""
@@ -223,6 +184,4 @@ class Run:
 
 
 def _ints(row: bytes) -> np.ndarray:
-    import numpy as np
-
     return np.frombuffer(row, dtype="<i4").astype(np.int64)

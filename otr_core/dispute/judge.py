@@ -28,25 +28,6 @@ class Opening:
     proof: tuple[bytes, ...]
 
 
-def climb(data_hash: bytes, index: int, size: int, proof: Sequence[bytes], used: int) -> tuple[bytes, int]:
-    """Root of a tree of ``size`` leaves from leaf ``index`` and the path in ``proof`` from place ``used`` on; also the
-    place after it.
-
-    Raises:
-        MoveError: the path is too short, or there is no such leaf.
-    """
-    if not 0 <= index < size:
-        raise MoveError("index", index, f"below {size}")
-    while size > 1:
-        if index & 1 or index + 1 < size:
-            if used >= len(proof):
-                raise MoveError("path", f"{len(proof)} hashes", "more")
-            pair = (proof[used], data_hash) if index & 1 else (data_hash, proof[used])
-            data_hash, used = merkle.node_hash(*pair), used + 1
-        index, size = index >> 1, (size + 1) >> 1
-    return data_hash, used
-
-
 class OpeningsReader:
     """Answers from openings, in order; each must lead to a root of the claim.
 
@@ -131,7 +112,8 @@ class OpeningsReader:
             raise MoveError("opening length", len(opening.data), length)
         node, at = opening.data, 0
         for index, size in places:
-            node, at = climb(merkle.leaf_hash(node), index, size, opening.proof, at)
+            end = at + merkle.path_length(index, size)
+            node, at = merkle.root_of_inclusion(merkle.leaf_hash(node), index, size, opening.proof[at:end]), end
         if at != len(opening.proof) or node != root:
             raise MoveError("opening root", node.hex(), root.hex())
         return opening.data

@@ -1,65 +1,47 @@
-"""Number formats of the portable lane: how many fraction bits each kind of value carries."""
+"""Number formats of the portable lane: how many fraction bits each kind of value carries.
+
+A value v with b fraction bits is held as the integer v · 2^b. The numbers of bits were chosen by measured accuracy
+against fp32; whether a model fits in them is proven from its weights (``otr_node.rounding.check_bounds``).
+"""
 
 from __future__ import annotations
 
-from otr_core.lane.architecture import Architecture
-
-#: All magnitudes stay below this; one bit below 2^53, for the half that ``shift`` adds.
+# Every magnitude stays below this: one bit below 2^53, up to which float64 holds every integer, so that there is room
+# for the half that rounding adds.
 LIMIT = 2**52
+INT32 = 2**31 - 1  # the residual stream saturates here, as keys, values and weights must fit int32
 
-
-# Fraction bits, chosen by measured accuracy against fp32; the bounds decide whether a model fits.
+# Fraction bits of what passes between operators.
 RESIDUAL = 15  # residual stream; int32 then holds ±65,536 (SmolLM2 reaches 26,000)
-
-
-WEIGHT = 16  # all matrices
-
-
+WEIGHT = 16  # all matrices but the embedding, which is residual stream
 NORMED = 18  # output of RMSNorm
-
-
 HEAD = 14  # queries (in log2 units), keys, values, attention output
-
-
-SCORE = 13  # index of the 2^−x table
-
-
 PROBABILITY = 24  # normalised attention weights
-
-
 GATE = 16  # gate and up projections
-
-
-SIGMOID_INDEX, SIGMOID = 13, 20  # index and value of the sigmoid table
-
-
 MLP = 13  # product that enters the down projection
-
-
-ROTARY = 20  # cosines and sines
-
-
 LOGIT = 16
 
+# RMSNorm: a row is scaled to 19 bits before it is squared, but enlarged by 2^8 at most: its epsilon, which is enlarged
+# with it, then stays below 2^52.
+NORM_INPUT = 19
+NORM_LEAST_SCALE = -8
 
-INT32 = 2**31 - 1
+# Tables: fraction bits of the index and of the entries, and how far a table reaches.
+SCORE, EXP = 13, 20  # 2^−x
+SIGMOID_INDEX, SIGMOID = 13, 20
+SIGMOID_LIMIT = 20  # the sigmoid's table covers −20 to 20
+ROTARY = 20  # cosines and sines
+EXP2_ENTRIES = ((EXP + 1) << SCORE) + 1  # down to where 2^−x rounds to 0
+SIGMOID_ENTRIES = (2 * SIGMOID_LIMIT << SIGMOID_INDEX) + 1
+SIGMOID_ZERO = SIGMOID_LIMIT << SIGMOID_INDEX  # entry of sigmoid(0)
 
+# Bits that a shift drops from one format to the next; those after a matrix stand with it (``program.Matrix.shift``).
+SCORE_SHIFT = 2 * HEAD - SCORE  # distance of two scores (products of heads' values) → index of 2^−x
+SIGMOID_SHIFT = GATE - SIGMOID_INDEX  # gate → index of the sigmoid
+PRODUCT_SHIFT = 2 * GATE - MLP  # gate · up → product
+ONE_SHARE = 1 << (EXP + PROBABILITY)  # divided by the sum of 2^−x it gives the share of one
 
-NORM_INPUT = 19  # a row is scaled to this many bits before it is squared
-
-
-NORM_LEAST_SCALE = -8  # … but is not enlarged by more than 2^8, so that the epsilon term stays below 2^52
-
-
-EXP = 20  # value bits of the 2^−x table
-
-
-SIGMOID_LIMIT = 20
-
-
+# Sampling: 2^−(distance of two logits · log2(e) · 1000 / temperature in thousandths). The factor has 20 fraction bits.
 LOG2E = 1.4426950408889634
-
-
-def norm_epsilon(architecture: Architecture) -> int:
-    """The norm's epsilon times the row's length, as a sum of squares of residual values."""
-    return round(architecture.rms_eps * architecture.hidden * 2.0 ** (2 * RESIDUAL))
+TEMPERATURE_FACTOR = round(LOG2E * 1000 * 2**20)
+TEMPERATURE_SHIFT = 20 + LOGIT - SCORE  # logit · factor → index of 2^−x

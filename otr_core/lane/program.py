@@ -1,10 +1,12 @@
 """The portable lane as a program of small operators, each judged one element and one accumulation step at a time.
 
-A layer at one position, and the choice of one token, are each a fixed list of operators over vectors of integers. A
-vector is cut into *tiles* of ``head_dim`` values. An element of an operator is either computed at once from a few
-opened values (``steps`` = 1), or by ``steps`` accumulations over tiles followed by a finish. ``sources`` says which
-values a step needs; the player opens exactly those, and the judge (``judge`` here, ``judge.vy`` on chain) accepts no
-others. Constants are those of ``otr_node.rounding``.
+A layer at one position, and the choice of one token, are each a fixed list of operators over vectors of integers. The
+lists are the enums below: a member's value is its operator's number, and it says which primitive (``Kind``) is applied
+to which earlier operators' values. How a primitive computes is defined in ``step``.
+
+A vector is cut into *tiles* of ``head_dim`` values. An element of an operator is either computed at once from a few
+opened values (``steps`` = 1), or by ``steps`` accumulations over tiles followed by a finish. The player opens exactly
+the values that a step reads; the judge (``dispute.judge``, and ``judge.vy`` on chain) accepts no others.
 """
 
 from __future__ import annotations
@@ -13,17 +15,17 @@ import math
 from dataclasses import dataclass
 from enum import IntEnum
 
+from otr_core.lane import formats as bits
 from otr_core.lane.architecture import Architecture
-from otr_core.lane.formats import NORMED, RESIDUAL
 
 PIECE_VALUES = 256
 """Values in a piece of a trace leaf: 1 KiB of int32."""
 
 
 class Kind(IntEnum):
-    """The primitive that an operator's step applies."""
+    """The primitive that an operator's step applies (one body each in ``step``)."""
 
-    COPY = 0  # a value from elsewhere: the layer's input, or what the trace holds of a result
+    COPY = 0  # a value from elsewhere: the embedding, or what the trace holds of the layer below
     PEAK = 1  # accumulate the largest magnitude
     SQUARES = 2  # accumulate squares of scaled values
     FACTOR = 3  # the norm's factor: square root and division
@@ -53,6 +55,98 @@ class Matrix(IntEnum):
     GATE_UP = 4
     DOWN = 5
 
+    @property
+    def shift(self) -> int:
+        """Bits dropped from a sum of products with its rows: fraction bits of both factors less those of the result.
+
+        The embedding is looked up, never multiplied with.
+        """
+        return {
+            Matrix.HEAD: bits.NORMED + bits.WEIGHT - bits.LOGIT,
+            Matrix.QKV: bits.NORMED + bits.WEIGHT - bits.HEAD,
+            Matrix.OUT: bits.HEAD + bits.WEIGHT - bits.RESIDUAL,
+            Matrix.GATE_UP: bits.NORMED + bits.WEIGHT - bits.GATE,
+            Matrix.DOWN: bits.MLP + bits.WEIGHT - bits.RESIDUAL,
+        }[self]
+
+
+class _Numbered(IntEnum):
+    """An operator of a program, numbered by its place in the list.
+
+    Attributes:
+        label: its name in results and messages. kind: its primitive.
+        reads: numbers of the earlier operators whose values it reads, in the order in which a step opens them.
+        matrix: what a DOT multiplies with.
+    """
+
+    label: str
+    kind: Kind
+    reads: tuple[int, ...]
+    matrix: Matrix | None
+
+    def __new__(cls, label: str, kind: Kind, reads: tuple[str, ...] = (), matrix: Matrix | None = None) -> _Numbered:
+        earlier = {member.label: member.value for member in cls.__members__.values()}
+        member = int.__new__(cls, len(earlier))
+        member._value_ = len(earlier)
+        member.label, member.kind, member.matrix = label, kind, matrix
+        member.reads = tuple(earlier[read] for read in reads)
+        return member
+
+
+class LayerOperator(_Numbered):
+    """One layer at one position. Its leaf in the trace holds OUTPUT, KEY, and the value part of QKV."""
+
+    INPUT = "input", Kind.COPY
+    ATTENTION_PEAK = "attention.peak", Kind.PEAK, ("input",)
+    ATTENTION_SQUARES = "attention.squares", Kind.SQUARES, ("attention.peak", "input")
+    ATTENTION_FACTOR = "attention.factor", Kind.FACTOR, ("attention.peak", "attention.squares")
+    ATTENTION_NORMED = "attention.normed", Kind.NORM, ("attention.peak", "attention.factor", "input")
+    QKV = "attention.qkv", Kind.DOT, ("attention.normed",), Matrix.QKV
+    QUERY = "attention.query", Kind.ROTATE, ("attention.qkv",)
+    KEY = "attention.key", Kind.ROTATE, ("attention.qkv",)
+    SCORES = "attention.scores", Kind.SCORE, ("attention.query", "attention.key")
+    TOPS = "attention.top", Kind.TOP, ("attention.scores",)
+    EXPS = "attention.exp", Kind.EXP, ("attention.top", "attention.scores")
+    TOTALS = "attention.total", Kind.SUM, ("attention.exp",)
+    SHARES = "attention.share", Kind.SHARE, ("attention.total",)
+    WEIGHTS = "attention.weights", Kind.WEIGHT, ("attention.share", "attention.exp")
+    MIXED = "attention.mixed", Kind.MIX, ("attention.weights", "attention.qkv")
+    RESIDUAL_SUM = "attention.residual", Kind.DOT, ("attention.mixed", "input"), Matrix.OUT
+    MLP_PEAK = "mlp.peak", Kind.PEAK, ("attention.residual",)
+    MLP_SQUARES = "mlp.squares", Kind.SQUARES, ("mlp.peak", "attention.residual")
+    MLP_FACTOR = "mlp.factor", Kind.FACTOR, ("mlp.peak", "mlp.squares")
+    MLP_NORMED = "mlp.normed", Kind.NORM, ("mlp.peak", "mlp.factor", "attention.residual")
+    GATE_UP = "mlp.gate_up", Kind.DOT, ("mlp.normed",), Matrix.GATE_UP
+    PRODUCT = "mlp.product", Kind.GATE, ("mlp.gate_up",)
+    OUTPUT = "output", Kind.DOT, ("mlp.product", "attention.residual"), Matrix.DOWN
+
+
+class GreedyOperator(_Numbered):
+    """The choice of a token at temperature 0, from the last layer's output; the last value is the token's id."""
+
+    INPUT = "input", Kind.COPY
+    PEAK = "head.peak", Kind.PEAK, ("input",)
+    SQUARES = "head.squares", Kind.SQUARES, ("head.peak", "input")
+    FACTOR = "head.factor", Kind.FACTOR, ("head.peak", "head.squares")
+    NORMED = "head.normed", Kind.NORM, ("head.peak", "head.factor", "input")
+    LOGITS = "logits", Kind.DOT, ("head.normed",), Matrix.HEAD
+    CHOICE = "choice", Kind.ARGMAX, ("logits",)
+
+
+class SampledOperator(_Numbered):
+    """The choice of a token by a draw, from the last layer's output; the last value is the token's id."""
+
+    INPUT = "input", Kind.COPY
+    PEAK = "head.peak", Kind.PEAK, ("input",)
+    SQUARES = "head.squares", Kind.SQUARES, ("head.peak", "input")
+    FACTOR = "head.factor", Kind.FACTOR, ("head.peak", "head.squares")
+    NORMED = "head.normed", Kind.NORM, ("head.peak", "head.factor", "input")
+    LOGITS = "logits", Kind.DOT, ("head.normed",), Matrix.HEAD
+    TOP = "choice.top", Kind.TOP, ("logits",)
+    WEIGHTS = "choice.weights", Kind.TEMPER, ("choice.top", "logits")
+    TOTAL = "choice.total", Kind.SUM, ("choice.weights",)
+    CHOICE = "choice", Kind.DRAW, ("choice.weights", "choice.total")
+
 
 class Table(IntEnum):
     """Tables as they lie in the table tree, in this order."""
@@ -65,12 +159,14 @@ class Table(IntEnum):
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator of a program: ``length`` values, each made in ``steps`` steps."""
+    """One operator of a program: ``length`` values, each made in ``steps`` steps; the rest as in ``_Numbered``."""
 
     name: str
     kind: Kind
     length: int
     steps: int = 1
+    reads: tuple[int, ...] = ()
+    matrix: Matrix | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +175,7 @@ class Dims:
 
     Attributes:
         tile: values in a tile, the model's ``head_dim``. epsilon: the norm's epsilon as a sum of squares.
-        numerator, drop: the norm's constant √n · 2^(…) and its last shift (``portable.PortableSession._norm``).
+        numerator, drop: the norm's constant √n · 2^(NORMED + 1 + drop) and its last shift (``step``'s FACTOR and NORM).
     """
 
     hidden: int
@@ -98,11 +194,21 @@ class Dims:
     def of(cls, a: Architecture) -> Dims:
         """Dimensions of a model whose widths are multiples of ``head_dim``."""
         n = a.hidden
-        drop = 51 - (NORMED + 1 + (n.bit_length() + 1) // 2)
+        # As many bits as leave √n · 2^(NORMED + 1 + drop), and its quotient times a row's values, below 2^51.
+        drop = 51 - (bits.NORMED + 1 + (n.bit_length() + 1) // 2)
         return cls(
-            a.hidden, a.intermediate, a.layers, a.heads, a.kv_heads, a.head_dim, a.vocab, a.context,
-            round(a.rms_eps * n * 2.0 ** (2 * RESIDUAL)), math.isqrt(n << (2 * (NORMED + 1 + drop))), drop,
-        )  # fmt: skip
+            hidden=n,
+            intermediate=a.intermediate,
+            layers=a.layers,
+            heads=a.heads,
+            kv_heads=a.kv_heads,
+            tile=a.head_dim,
+            vocab=a.vocab,
+            context=a.context,
+            epsilon=round(a.rms_eps * n * 2.0 ** (2 * bits.RESIDUAL)),
+            numerator=math.isqrt(n << (2 * (bits.NORMED + 1 + drop))),
+            drop=drop,
+        )
 
     def tiles(self, length: int) -> int:
         return -(-length // self.tile)
@@ -164,11 +270,9 @@ class Dims:
 
     def table_sizes(self) -> dict[Table, int]:
         """Entries of each table; rotary holds per position the cosines, then the sines."""
-        from otr_core.lane.formats import EXP, SCORE, SIGMOID_INDEX, SIGMOID_LIMIT
-
         return {
-            Table.EXP2: ((EXP + 1) << SCORE) + 1,
-            Table.SIGMOID: (2 * SIGMOID_LIMIT << SIGMOID_INDEX) + 1,
+            Table.EXP2: bits.EXP2_ENTRIES,
+            Table.SIGMOID: bits.SIGMOID_ENTRIES,
             Table.ROTARY: self.context * self.tile,
             Table.SATURATION: self.layers,
         }
@@ -182,64 +286,45 @@ class Dims:
         return sum(self.tiles(n) for n in self.table_sizes().values())
 
 
-INPUT, QKV, QUERY, KEY, SCORES, TOPS, EXPS, TOTALS, SHARES, WEIGHTS, MIXED, RESIDUAL_SUM = (
-    0, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
-)  # fmt: skip
-GATE_UP, PRODUCT, OUTPUT = 20, 21, 22
-LOGITS = 5
-"""Numbers of operators that others refer to; a norm is four operators, after INPUT and after RESIDUAL_SUM."""
-
-
 def layer_program(d: Dims, position: int) -> tuple[Operator, ...]:
     """The operators of one layer at ``position``, in order of computation. What the trace leaf holds of them is
     operator number ``len(layer_program(…))``: a copy of OUTPUT, KEY and the value part of QKV."""
-    seen = position + 1
-    padded, columns = d.padded(seen), d.hidden // d.tile
-    return (
-        Operator("input", Kind.COPY, d.hidden),
-        *_norm("attention", d),
-        Operator("attention.qkv", Kind.DOT, d.heads * d.tile + 2 * d.kv, columns),
-        Operator("attention.query", Kind.ROTATE, d.heads * d.tile),
-        Operator("attention.key", Kind.ROTATE, d.kv),
-        Operator("attention.scores", Kind.SCORE, d.heads * padded),
-        Operator("attention.top", Kind.TOP, d.heads, padded // d.tile),
-        Operator("attention.exp", Kind.EXP, d.heads * padded),
-        Operator("attention.total", Kind.SUM, d.heads, padded // d.tile),
-        Operator("attention.share", Kind.SHARE, d.heads),
-        Operator("attention.weights", Kind.WEIGHT, d.heads * padded),
-        Operator("attention.mixed", Kind.MIX, d.heads * d.tile, seen),
-        Operator("attention.residual", Kind.DOT, d.hidden, d.heads),
-        *_norm("mlp", d),
-        Operator("mlp.gate_up", Kind.DOT, 2 * d.intermediate, columns),
-        Operator("mlp.product", Kind.GATE, d.intermediate),
-        Operator("output", Kind.DOT, d.hidden, d.intermediate // d.tile),
-    )
+    return _sized(LayerOperator, d, d.heads, d.padded(position + 1), position + 1)
 
 
 def token_program(d: Dims, temperature_milli: int) -> tuple[Operator, ...]:
     """The operators that choose a token from the last layer's output; the last one's value is the token."""
-    chunks = d.tiles(d.vocab)
-    start = (
-        Operator("input", Kind.COPY, d.hidden),
-        *_norm("head", d),
-        Operator("logits", Kind.DOT, d.vocab, d.hidden // d.tile),
-    )
-    if temperature_milli == 0:
-        return (*start, Operator("choice", Kind.ARGMAX, 1, chunks))
-    return (
-        *start,
-        Operator("choice.top", Kind.TOP, 1, chunks),
-        Operator("choice.weights", Kind.TEMPER, d.vocab),
-        Operator("choice.total", Kind.SUM, 1, chunks),
-        Operator("choice", Kind.DRAW, 1, chunks),
-    )
+    return _sized(SampledOperator if temperature_milli else GreedyOperator, d, 1, d.vocab, 0)
 
 
-def _norm(name: str, d: Dims) -> tuple[Operator, ...]:
-    chunks = d.hidden // d.tile
-    return (
-        Operator(f"{name}.peak", Kind.PEAK, 1, chunks),
-        Operator(f"{name}.squares", Kind.SQUARES, 1, chunks),
-        Operator(f"{name}.factor", Kind.FACTOR, 1),
-        Operator(f"{name}.normed", Kind.NORM, d.hidden),
-    )
+def _sized(program: type[_Numbered], d: Dims, rows: int, width: int, seen: int) -> tuple[Operator, ...]:
+    """A program's operators with their sizes.
+
+    Args:
+        rows, width: of the weights that are summed to one: per head over the places seen (in whole tiles), or one row
+            over the vocabulary. seen: positions that attention mixes.
+    """
+    columns, heads = d.hidden // d.tile, d.heads * d.tile
+    sizes = {
+        Kind.COPY: (d.hidden, 1),
+        Kind.PEAK: (1, columns),
+        Kind.SQUARES: (1, columns),
+        Kind.FACTOR: (1, 1),
+        Kind.NORM: (d.hidden, 1),
+        Kind.SHARE: (rows, 1),
+        Kind.MIX: (heads, seen),
+        Kind.GATE: (d.intermediate, 1),
+    }
+    sizes |= dict.fromkeys((Kind.SCORE, Kind.EXP, Kind.WEIGHT, Kind.TEMPER), (rows * width, 1))
+    sizes |= dict.fromkeys((Kind.TOP, Kind.SUM, Kind.ARGMAX, Kind.DRAW), (rows, d.tiles(width)))
+    operators = []
+    for each in program:
+        if each.matrix is not None:
+            outputs, inputs = d.matrix_shape(each.matrix)
+            length, steps = outputs, inputs // d.tile
+        elif each.kind == Kind.ROTATE:
+            length, steps = d.kv if each == LayerOperator.KEY else heads, 1
+        else:
+            length, steps = sizes[each.kind]
+        operators.append(Operator(each.label, each.kind, length, steps, each.reads, each.matrix))
+    return tuple(operators)

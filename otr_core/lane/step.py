@@ -1,8 +1,19 @@
-"""One arithmetic step of the portable lane, in integers alone: the definition for court, player and spot check."""
+"""Each arithmetic step of the portable lane, in integers alone: the one definition.
+
+A program (``program``) is a list of operators; an element of an operator is made in steps; each kind of step is a
+*primitive* below. All primitives have one shape: they read what they need from a ``Reader``, in a fixed order, and turn
+the accumulator before the step into the accumulator after it; a finish turns the last accumulator into the element's
+value. A primitive without accumulation gives its value at once.
+
+Who reads from where decides what is done with it. The court's judge reads openings under committed roots and says
+whether a step is ``right``. A player reads its own values and computes ``accumulators``. A spot check's verifier reads
+opened rows and computes a ``value``. The contract ``judge.vy`` and the vectorised lane (``otr_node.portable``) are the
+other copies of these definitions; both are compared with this one, primitive by primitive.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import isqrt
 from typing import Protocol
@@ -10,7 +21,7 @@ from typing import Protocol
 from otr_core import merkle
 from otr_core.lane import formats as bits
 from otr_core.lane import program as pr
-from otr_core.lane.program import Dims, Kind, Matrix, Operator, Table
+from otr_core.lane.program import Dims, Kind, LayerOperator, Matrix, Operator, Table
 from otr_core.lane.sampling import draw
 
 LAYER, TOKEN = 0, 1
@@ -23,9 +34,6 @@ LOWEST = -(2**62)
 
 PADDING = -(2**52)
 """Score of a place beyond the tokens seen; its weight is 0."""
-
-
-TEMPERATURE_FACTOR = round(bits.LOG2E * 1000 * 2**20)
 
 
 @dataclass(frozen=True)
@@ -70,20 +78,135 @@ class Place:
 
 
 class Reader(Protocol):
-    """Where the judge gets values from."""
+    """Where a step's values come from."""
 
-    def tile(self, operator: int, tile: int) -> Sequence[int]: ...
-    def piece(self, position: int, layer: int, piece: int) -> Sequence[int]: ...
-    def weights(self, matrix: Matrix, row: int, chunk: int) -> Sequence[int]: ...
-    def table(self, table: Table, entry: int) -> int: ...
-    def rotation(self, position: int) -> Sequence[int]: ...
-    def token(self, at: int) -> int: ...
-    def accumulator(self, step: int) -> tuple[int, int]: ...
+    def tile(self, operator: int, tile: int) -> Sequence[int]:
+        """Values of one tile of an operator of the same program; the last tile may be shorter."""
+
+    def piece(self, position: int, layer: int, piece: int) -> Sequence[int]:
+        """Values of one piece of a trace leaf."""
+
+    def weights(self, matrix: Matrix, row: int, chunk: int) -> Sequence[int]:
+        """One tile of a row of a matrix, of the place's layer where there is one per layer."""
+
+    def table(self, table: Table, entry: int) -> int:
+        """One entry of a table."""
+
+    def rotation(self, position: int) -> Sequence[int]:
+        """The cosines of a position, then its sines."""
+
+    def token(self, at: int) -> int:
+        """The id of the token fed at a position."""
+
+    def accumulator(self, step: int) -> tuple[int, int]:
+        """The accumulator that was committed to after a step of the place's element."""
+
+
+Accumulator = tuple[int, int]
+"""What an element holds between its steps: a running value, and for the choices an index (0 for everything else)."""
+
+
+@dataclass(frozen=True)
+class Element:
+    """One element of one operator, and where the values that make it are read.
+
+    Attributes:
+        operator: what ``place.operator`` is in the program.
+    """
+
+    d: Dims
+    claim: TraceClaim
+    place: Place
+    operator: Operator
+    read: Reader
+
+    @property
+    def number(self) -> int:
+        """Which element of the operator."""
+        return self.place.element
+
+    def tile(self, source: int, tile: int) -> Sequence[int]:
+        """A tile of the operator's source number ``source``."""
+        return self.read.tile(self.operator.reads[source], tile)
+
+    def value(self, source: int, element: int) -> int:
+        """One value of the operator's source number ``source``."""
+        return self.tile(source, element // self.d.tile)[element % self.d.tile]
+
+    def head_and_place(self) -> tuple[int, int]:
+        """Of a vector over heads and places seen: (head, position that is looked at)."""
+        return divmod(self.number, self.d.padded(self.place.position + 1))
+
+    def group_row(self, row: int, head: int, position: int, own: int) -> Sequence[int]:
+        """The (tile,) key or value that ``head`` sees at a position: of an earlier one, from the trace's leaf.
+
+        Args:
+            row: 1 for keys, 2 for values. own: first tile of this position's row in the operator's second source.
+        """
+        group = head // (self.d.heads // self.d.kv_heads)  # several query heads share a key and a value
+        if position == self.place.position:
+            return self.tile(1, own + group)
+        first = group * self.d.tile
+        piece = self.read.piece(position, self.place.layer, self.d.piece_of(row, first))
+        return piece[first % pr.PIECE_VALUES : first % pr.PIECE_VALUES + self.d.tile]
 
 
 def program(d: Dims, place_target: int, position: int, temperature_milli: int) -> tuple[Operator, ...]:
     """The program that a disputed target runs."""
     return pr.layer_program(d, position) if place_target == LAYER else pr.token_program(d, temperature_milli)
+
+
+# --- judging and computing
+
+
+def right(d: Dims, claim: TraceClaim, place: Place, read: Reader) -> bool:
+    """Whether the step at ``place`` is computed rightly from the values ``read`` gives."""
+    operators = program(d, place.target, place.position, claim.temperature_milli)
+    # What the trace holds of the program's results is a copy of them.
+    if place.operator == len(operators):
+        return _kept(d, place, operators, read) == place.value
+    at = Element(d, claim, place, operators[place.operator], read)
+    primitive, steps = PRIMITIVES[at.operator.kind], at.operator.steps
+    # A single step is judged together with the finish: no accumulator was committed to.
+    if steps == 1:
+        return value(at) == place.value
+    # The finish: from the last accumulator to the value that the operator published.
+    if place.step == steps:
+        return primitive.finish(at, read.accumulator(steps - 1)) == place.value
+    # Any other step: from the accumulator before it to the one after it.
+    before = read.accumulator(place.step - 1) if place.step else primitive.start
+    after = read.accumulator(place.step)
+    return primitive.step(at, place.step, before) == after
+
+
+def accumulators(at: Element) -> Iterator[Accumulator]:
+    """The accumulator after each step of an element."""
+    primitive = PRIMITIVES[at.operator.kind]
+    after = primitive.start
+    for step in range(at.operator.steps):
+        after = primitive.step(at, step, after)
+        yield after
+
+
+def value(at: Element) -> int:
+    """The value of an element, from its first step to its finish."""
+    *_, last = accumulators(at)
+    return PRIMITIVES[at.operator.kind].finish(at, last)
+
+
+def _kept(d: Dims, place: Place, operators: tuple[Operator, ...], read: Reader) -> int:
+    """What the trace should hold: of a layer, a value of its output, key or value row; of a token, the chosen id."""
+    if place.target == TOKEN:
+        return read.tile(len(operators) - 1, 0)[0]
+    row, first = d.piece_place(place.piece)
+    operator = (LayerOperator.OUTPUT, LayerOperator.KEY, LayerOperator.QKV)[row]
+    at = first + place.element
+    if row == 2:  # the values come last in QKV, after queries and keys
+        at += (d.heads + d.kv_heads) * d.tile
+    return read.tile(operator, at // d.tile)[at % d.tile]
+
+
+# --- rounding
 
 
 def shift(x: int, count: int) -> int:
@@ -92,185 +215,242 @@ def shift(x: int, count: int) -> int:
 
 
 def saturate(x: int, bound: int) -> int:
+    """x, or the nearer of ±bound beyond them."""
     return max(-bound, min(bound, x))
 
 
-def right(d: Dims, claim: TraceClaim, place: Place, read: Reader) -> bool:
-    """Whether the step at ``place`` is computed rightly from the values ``read`` gives."""
-    operators = program(d, place.target, place.position, claim.temperature_milli)
-    if place.operator == len(operators):
-        return _kept(d, place, operators, read) == place.value
-    operator = operators[place.operator]
-    if operator.steps == 1:
-        after = _accumulate(d, claim, place, operator, 0, _start(operator.kind), read)
-        return _finish(d, place, operator, after, read) == place.value
-    if place.step == operator.steps:
-        return _finish(d, place, operator, read.accumulator(place.step - 1), read) == place.value
-    before = read.accumulator(place.step - 1) if place.step else _start(operator.kind)
-    after = read.accumulator(place.step)
-    return _accumulate(d, claim, place, operator, place.step, before, read) == after
+def look_up(read: Reader, table: Table, index: int) -> int:
+    """The table's entry at ``index``, or its first or last entry when the index is outside."""
+    entries = {Table.EXP2: bits.EXP2_ENTRIES, Table.SIGMOID: bits.SIGMOID_ENTRIES}[table]
+    return read.table(table, min(max(index, 0), entries - 1))
 
 
-def _start(kind: Kind) -> tuple[int, int]:
-    return (LOWEST, 0) if kind in (Kind.TOP, Kind.ARGMAX) else (0, -1) if kind == Kind.DRAW else (0, 0)
+# --- primitives: what enters the program
 
 
-def _kept(d: Dims, place: Place, operators: tuple[Operator, ...], read: Reader) -> int:
-    """What the trace should hold: of a layer, a value of its output, key or value row; of a token, the chosen id."""
-    if place.target == TOKEN:
-        return read.tile(len(operators) - 1, 0)[0]
-    row, first = d.piece_place(place.piece)
-    at = first + place.element
-    operator = (pr.OUTPUT, pr.KEY, pr.QKV)[row]
-    at += (d.heads + d.kv_heads) * d.tile if row == 2 else 0
-    return read.tile(operator, at // d.tile)[at % d.tile]
+def _copy(at: Element) -> int:
+    """COPY: the residual stream that enters the program, one value."""
+    place, number = at.place, at.number
+    # The first layer reads the embedding of the token that was fed.
+    if place.target == LAYER and place.layer == 0:
+        row = at.read.token(place.position)
+        return at.read.weights(Matrix.EMBED, row, number // at.d.tile)[number % at.d.tile]
+    # Other layers read the output of the one below, the choice of a token that of the last.
+    layer = place.layer if place.target == TOKEN else place.layer - 1
+    return at.read.piece(place.position, layer, number // pr.PIECE_VALUES)[number % pr.PIECE_VALUES]
 
 
-def _norm_source(place: Place) -> tuple[int, int]:
-    """(operator whose values are normed, number of the norm's first operator)."""
-    second = place.target == LAYER and place.operator > pr.RESIDUAL_SUM
-    return (pr.RESIDUAL_SUM, pr.RESIDUAL_SUM + 1) if second else (pr.INPUT, pr.INPUT + 1)
+# --- primitives: RMSNorm, x / √(mean of x² + epsilon), its weight being part of the next matrix
 
 
-def _power(peak: int) -> int:
+def norm_scale(peak: int) -> int:
+    """Bits to the left by which a row whose largest magnitude is ``peak`` is scaled before it is squared.
+
+    The row then has NORM_INPUT bits: enough of a small row, and no sum of squares beyond 2^52 of a large one.
+    """
     return min(bits.NORM_INPUT - peak.bit_length(), -bits.NORM_LEAST_SCALE)
 
 
-def _dot(d: Dims, place: Place) -> tuple[Matrix, int, int]:
-    """(matrix, operator whose values it multiplies, bits of the shift)."""
-    if place.target == TOKEN:
-        return Matrix.HEAD, pr.LOGITS - 1, bits.NORMED + bits.WEIGHT - bits.LOGIT
-    return {
-        pr.QKV: (Matrix.QKV, pr.QKV - 1, bits.NORMED + bits.WEIGHT - bits.HEAD),
-        pr.RESIDUAL_SUM: (Matrix.OUT, pr.MIXED, bits.HEAD + bits.WEIGHT - bits.RESIDUAL),
-        pr.GATE_UP: (Matrix.GATE_UP, pr.GATE_UP - 1, bits.NORMED + bits.WEIGHT - bits.GATE),
-        pr.OUTPUT: (Matrix.DOWN, pr.PRODUCT, bits.MLP + bits.WEIGHT - bits.RESIDUAL),
-    }[place.operator]
+def _peak(at: Element, step: int, before: Accumulator) -> Accumulator:
+    """PEAK: the largest magnitude of a row."""
+    return max(before[0], *(abs(x) for x in at.tile(0, step))), 0
 
 
-def _key_or_value(d: Dims, place: Place, row: int, at: int, group: int, read: Reader) -> Sequence[int]:
-    """The ``tile`` values of a group in the key (1) or value (2) row of position ``at``."""
-    if at == place.position:
-        return read.tile(pr.KEY, group) if row == 1 else read.tile(pr.QKV, d.heads + d.kv_heads + group)
-    first = group * d.tile
-    values = read.piece(at, place.layer, d.piece_of(row, first))
-    return values[first % pr.PIECE_VALUES : first % pr.PIECE_VALUES + d.tile]
+def _squares(at: Element, step: int, before: Accumulator) -> Accumulator:
+    """SQUARES: the sum of the squares of the scaled row."""
+    scale = norm_scale(at.value(0, 0))
+    return before[0] + sum(shift(x, -scale) ** 2 for x in at.tile(1, step)), 0
 
 
-def _accumulate(
-    d: Dims, claim: TraceClaim, place: Place, operator: Operator, step: int, before: tuple[int, int], read: Reader
-) -> tuple[int, int]:
-    """The accumulator after ``step``; (value, 0), but for the choices, which carry an index too."""
-    kind, element, t = operator.kind, place.element, d.tile
-    value, index = before
-    if kind == Kind.DOT:
-        matrix, source, _ = _dot(d, place)
-        operands = read.tile(source, step), read.weights(matrix, element, step)
-        return value + sum(a * b for a, b in zip(*operands, strict=True)), 0
-    if kind == Kind.PEAK:
-        return max(value, *(abs(x) for x in read.tile(_norm_source(place)[0], step))), 0
-    if kind == Kind.SQUARES:
-        source, first = _norm_source(place)
-        power = _power(read.tile(first, 0)[0])
-        return value + sum(shift(x, -power) ** 2 for x in read.tile(source, step)), 0
-    if kind == Kind.MIX:
-        head = element // t
-        weight_at = head * d.padded(place.position + 1) + step
-        weight = read.tile(pr.WEIGHTS, weight_at // t)[weight_at % t]
-        row = _key_or_value(d, place, 2, step, head // (d.heads // d.kv_heads), read)
-        return value + weight * row[element % t], 0
-    if kind in (Kind.TOP, Kind.SUM, Kind.ARGMAX, Kind.DRAW):
-        source = {Kind.TOP: pr.SCORES, Kind.SUM: pr.EXPS}.get(kind, pr.LOGITS)
-        per_element = d.tiles(d.padded(place.position + 1))
-        if place.target == TOKEN:
-            source = pr.LOGITS if kind in (Kind.TOP, Kind.ARGMAX) else pr.LOGITS + 2
-            per_element = 0
-        values = read.tile(source, element * per_element + step)
-        if kind == Kind.TOP:
-            return max(value, *values), 0
-        if kind == Kind.SUM:
-            return value + sum(values), 0
-        if kind == Kind.ARGMAX:
-            for i, each in enumerate(values):
-                if each > value:
-                    value, index = each, step * t + i
-            return value, index
-        total = read.tile(pr.LOGITS + 3, 0)[0]
-        target = draw(claim.seed, place.token_step) * total >> 53
-        for i, each in enumerate(values):
-            value += each
-            if index < 0 and value > target:
-                index = step * t + i
-        return value, index
-    return _at_once(d, claim, place, kind, read), 0
+def _factor(at: Element) -> int:
+    """FACTOR: what each value of the scaled row is multiplied by, √n / √(sum of squares + epsilon)."""
+    scale = norm_scale(at.value(0, 0))
+    squares = at.value(1, 0) + shift(at.d.epsilon, -2 * scale)  # the epsilon is scaled as the squares are
+    # Four times under the root gives its result one more bit.
+    return at.d.numerator // isqrt(max(4 * squares, 1))
 
 
-def _at_once(d: Dims, claim: TraceClaim, place: Place, kind: Kind, read: Reader) -> int:
-    """The value of an element that needs no accumulation."""
-    e, t = place.element, d.tile
-    if kind == Kind.COPY:
-        if place.target == LAYER and place.layer == 0:
-            return read.weights(Matrix.EMBED, read.token(place.position), e // t)[e % t]
-        layer = place.layer if place.target == TOKEN else place.layer - 1
-        return read.piece(place.position, layer, e // pr.PIECE_VALUES)[e % pr.PIECE_VALUES]
-    if kind == Kind.FACTOR:
-        _, first = _norm_source(place)
-        power = _power(read.tile(first, 0)[0])
-        squares = read.tile(first + 1, 0)[0] + shift(d.epsilon, -2 * power)
-        return d.numerator // isqrt(max(4 * squares, 1))
-    if kind == Kind.NORM:
-        source, first = _norm_source(place)
-        power, factor = _power(read.tile(first, 0)[0]), read.tile(first + 2, 0)[0]
-        return shift(shift(read.tile(source, e // t)[e % t], -power) * factor, d.drop)
-    if kind == Kind.ROTATE:
-        x = read.tile(pr.QKV, e // t + (d.heads if place.operator == pr.KEY else 0))
-        turn, half, j = read.rotation(place.position), t // 2, e % t
-        if j < half:
-            return shift(x[j] * turn[j] - x[j + half] * turn[j + half], bits.ROTARY)
-        return shift(x[j] * turn[j - half] + x[j - half] * turn[j], bits.ROTARY)
-    padded = d.padded(place.position + 1)
-    if kind == Kind.SCORE:
-        head, at = divmod(e, padded)
-        if at > place.position:
-            return PADDING
-        query = read.tile(pr.QUERY, head)
-        key = _key_or_value(d, place, 1, at, head // (d.heads // d.kv_heads), read)
-        return sum(a * b for a, b in zip(query, key, strict=True))
-    if kind == Kind.EXP:
-        top = read.tile(pr.TOPS, e // padded // t)[e // padded % t]
-        below = top - read.tile(pr.SCORES, e // t)[e % t]
-        entry = min(max(below >> (2 * bits.HEAD - bits.SCORE), 0), d.table_sizes()[Table.EXP2] - 1)
-        return read.table(Table.EXP2, entry)
-    if kind == Kind.SHARE:
-        return (1 << (bits.EXP + bits.PROBABILITY)) // max(read.tile(pr.TOTALS, e // t)[e % t], 1)
-    if kind == Kind.WEIGHT:
-        share = read.tile(pr.SHARES, e // padded // t)[e // padded % t]
-        return read.tile(pr.EXPS, e // t)[e % t] * share >> bits.EXP
-    if kind == Kind.GATE:
-        gate = read.tile(pr.GATE_UP, e // t)[e % t]
-        at = d.intermediate + e
-        up = read.tile(pr.GATE_UP, at // t)[at % t]
-        entry = shift(gate, bits.GATE - bits.SIGMOID_INDEX) + (bits.SIGMOID_LIMIT << bits.SIGMOID_INDEX)
-        sigmoid = read.table(Table.SIGMOID, min(max(entry, 0), d.table_sizes()[Table.SIGMOID] - 1))
-        product = shift(shift(sigmoid * gate, bits.SIGMOID) * up, 2 * bits.GATE - bits.MLP)
-        return saturate(product, 1 << read.table(Table.SATURATION, place.layer))
-    assert kind == Kind.TEMPER
-    below = read.tile(pr.LOGITS + 1, 0)[0] - read.tile(pr.LOGITS, e // t)[e % t]
-    entry = below * TEMPERATURE_FACTOR // (claim.temperature_milli << (20 + bits.LOGIT - bits.SCORE))
-    return read.table(Table.EXP2, min(max(entry, 0), d.table_sizes()[Table.EXP2] - 1))
+def _norm(at: Element) -> int:
+    """NORM: one scaled value times the row's factor."""
+    scale, factor = norm_scale(at.value(0, 0)), at.value(1, 0)
+    return shift(shift(at.value(2, at.number), -scale) * factor, at.d.drop)
 
 
-def _finish(d: Dims, place: Place, operator: Operator, after: tuple[int, int], read: Reader) -> int:
-    """The element's value from its last accumulator."""
-    value, index = after
-    if operator.kind == Kind.MIX:
-        return shift(value, bits.PROBABILITY)
-    if operator.kind in (Kind.ARGMAX, Kind.DRAW):
-        return index
-    if operator.kind != Kind.DOT:
-        return value
-    value = shift(value, _dot(d, place)[2])
-    if place.target == LAYER and place.operator in (pr.RESIDUAL_SUM, pr.OUTPUT):
-        stream = pr.INPUT if place.operator == pr.RESIDUAL_SUM else pr.RESIDUAL_SUM
-        value = saturate(value + read.tile(stream, place.element // d.tile)[place.element % d.tile], bits.INT32)
-    return value
+# --- primitives: matrices
+
+
+def _dot(at: Element, step: int, before: Accumulator) -> Accumulator:
+    """DOT: the sum of products of a vector with one row of a matrix, a tile at a time."""
+    assert at.operator.matrix is not None
+    x = at.tile(0, step)  # (tile,)
+    w = at.read.weights(at.operator.matrix, at.number, step)  # (tile,)
+    return before[0] + sum(a * b for a, b in zip(x, w, strict=True)), 0
+
+
+def _dot_finish(at: Element, last: Accumulator) -> int:
+    """The sum in the result's format; where the operator has a second source, that residual stream is added to it."""
+    assert at.operator.matrix is not None
+    result = shift(last[0], at.operator.matrix.shift)
+    if len(at.operator.reads) == 1:
+        return result
+    return saturate(result + at.value(1, at.number), bits.INT32)  # the stream must fit the trace's int32
+
+
+# --- primitives: attention
+
+
+def _rotate(at: Element) -> int:
+    """ROTATE: one value of a query or key head, turned by its position; value j is paired with value j + tile / 2."""
+    half, j = at.d.tile // 2, at.number % at.d.tile
+    first = at.d.heads if at.place.operator == LayerOperator.KEY else 0  # keys follow the query heads in QKV
+    x = at.tile(0, first + at.number // at.d.tile)  # (tile,)
+    turn = at.read.rotation(at.place.position)  # (tile,): half cosines, half sines
+    if j < half:
+        return shift(x[j] * turn[j] - x[j + half] * turn[j + half], bits.ROTARY)
+    return shift(x[j] * turn[j - half] + x[j - half] * turn[j], bits.ROTARY)
+
+
+def _score(at: Element) -> int:
+    """SCORE: the product of a head's query with the key of one position, with 2 · HEAD fraction bits."""
+    head, position = at.head_and_place()
+    if position > at.place.position:  # vectors are padded to whole tiles
+        return PADDING
+    query = at.tile(0, head)  # (tile,)
+    key = at.group_row(1, head, position, own=0)  # (tile,)
+    return sum(a * b for a, b in zip(query, key, strict=True))
+
+
+def _top(at: Element, step: int, before: Accumulator) -> Accumulator:
+    """TOP: the largest value of a row, of a head's scores or of the logits."""
+    return max(before[0], *at.tile(0, at.number * at.operator.steps + step)), 0
+
+
+def _exp(at: Element) -> int:
+    """EXP: 2^−(distance to the largest score); queries are in log2 units, so that this is softmax's e^x."""
+    head, _ = at.head_and_place()
+    below = at.value(0, head) - at.value(1, at.number)
+    return look_up(at.read, Table.EXP2, below >> bits.SCORE_SHIFT)
+
+
+def _sum(at: Element, step: int, before: Accumulator) -> Accumulator:
+    """SUM: the total of a row of weights."""
+    return before[0] + sum(at.tile(0, at.number * at.operator.steps + step)), 0
+
+
+def _share(at: Element) -> int:
+    """SHARE: what a weight is multiplied by so that a head's weights sum to at most one."""
+    return bits.ONE_SHARE // max(at.value(0, at.number), 1)
+
+
+def _weight(at: Element) -> int:
+    """WEIGHT: one attention weight; rounded down, so that no sum of them passes one."""
+    head, _ = at.head_and_place()
+    share = at.value(0, head)
+    return at.value(1, at.number) * share >> bits.EXP
+
+
+def _mix(at: Element, step: int, before: Accumulator) -> Accumulator:
+    """MIX: the sum over the positions seen of weight × value, one position a step."""
+    head, column = divmod(at.number, at.d.tile)
+    weight = at.value(0, head * at.d.padded(at.place.position + 1) + step)
+    row = at.group_row(2, head, step, own=at.d.heads + at.d.kv_heads)  # (tile,); values come last in QKV
+    return before[0] + weight * row[column], 0
+
+
+def _mix_finish(at: Element, last: Accumulator) -> int:
+    """The weights' fraction bits are dropped."""
+    return shift(last[0], bits.PROBABILITY)
+
+
+# --- primitives: the MLP
+
+
+def _gate(at: Element) -> int:
+    """GATE: gate · sigmoid(gate) · up, saturated so that no sum of the down projection passes 2^52."""
+    gate, up = at.value(0, at.number), at.value(0, at.d.intermediate + at.number)
+    sigmoid = look_up(at.read, Table.SIGMOID, shift(gate, bits.SIGMOID_SHIFT) + bits.SIGMOID_ZERO)
+    silu = shift(sigmoid * gate, bits.SIGMOID)
+    bound = 1 << at.read.table(Table.SATURATION, at.place.layer)
+    return saturate(shift(silu * up, bits.PRODUCT_SHIFT), bound)
+
+
+# --- primitives: the choice of a token
+
+
+def _argmax(at: Element, step: int, before: Accumulator) -> Accumulator:
+    """ARGMAX: the largest logit and the index of the first that reaches it."""
+    largest, index = before
+    for i, logit in enumerate(at.tile(0, step), start=step * at.d.tile):
+        if logit > largest:
+            largest, index = logit, i
+    return largest, index
+
+
+def _temper(at: Element) -> int:
+    """TEMPER: a token's weight in the draw, e^−(distance to the largest logit / temperature)."""
+    below = at.value(0, 0) - at.value(1, at.number)
+    index = below * bits.TEMPERATURE_FACTOR // (at.claim.temperature_milli << bits.TEMPERATURE_SHIFT)
+    return look_up(at.read, Table.EXP2, index)
+
+
+def _draw(at: Element, step: int, before: Accumulator) -> Accumulator:
+    """DRAW: the sum of weights in token-id order, and the first token at which it passes the drawn part of the total;
+    −1 before that token is reached."""
+    total, index = before
+    weights = at.tile(0, step)  # (tile,), or shorter at the end of the vocabulary
+    target = draw(at.claim.seed, at.place.token_step) * at.value(1, 0) >> 53  # the draw is a fraction of 53 bits
+    for i, weight in enumerate(weights, start=step * at.d.tile):
+        total += weight
+        if index < 0 and total > target:
+            index = i
+    return total, index
+
+
+# --- the table of primitives
+
+
+@dataclass(frozen=True)
+class Primitive:
+    """One kind of step.
+
+    Attributes:
+        step: (element, number of the step, accumulator before) → accumulator after.
+        finish: (element, last accumulator) → the element's value; of most primitives, what was accumulated.
+        start: the accumulator before the first step.
+    """
+
+    step: Callable[[Element, int, Accumulator], Accumulator]
+    finish: Callable[[Element, Accumulator], int] = lambda at, last: last[0]
+    start: Accumulator = (0, 0)
+
+
+def _index(at: Element, last: Accumulator) -> int:
+    """The finish of the choices of a token: the index is its id."""
+    return last[1]
+
+
+def _at_once(compute: Callable[[Element], int]) -> Primitive:
+    """A primitive whose only step gives the value."""
+    return Primitive(lambda at, step, before: (compute(at), 0))
+
+
+PRIMITIVES = {
+    Kind.COPY: _at_once(_copy),
+    Kind.PEAK: Primitive(_peak),
+    Kind.SQUARES: Primitive(_squares),
+    Kind.FACTOR: _at_once(_factor),
+    Kind.NORM: _at_once(_norm),
+    Kind.DOT: Primitive(_dot, _dot_finish),
+    Kind.ROTATE: _at_once(_rotate),
+    Kind.SCORE: _at_once(_score),
+    Kind.TOP: Primitive(_top, start=(LOWEST, 0)),
+    Kind.EXP: _at_once(_exp),
+    Kind.SUM: Primitive(_sum),
+    Kind.SHARE: _at_once(_share),
+    Kind.WEIGHT: _at_once(_weight),
+    Kind.MIX: Primitive(_mix, _mix_finish),
+    Kind.GATE: _at_once(_gate),
+    Kind.ARGMAX: Primitive(_argmax, _index, start=(LOWEST, 0)),
+    Kind.TEMPER: _at_once(_temper),
+    Kind.DRAW: Primitive(_draw, _index, start=(0, -1)),
+}

@@ -11,6 +11,8 @@ import functools
 from math import isqrt
 from typing import TYPE_CHECKING
 
+from otr_core.lane.formats import EXP, SCORE, SIGMOID, SIGMOID_INDEX, SIGMOID_LIMIT
+
 if TYPE_CHECKING:
     from otr_core.lane.architecture import RopeScaling
 
@@ -32,6 +34,19 @@ def sigmoid_table(index_bits: int, value_bits: int, limit: int) -> list[int]:
     ratio = _exp_neg(_ONE >> index_bits)
     up = [((_ONE << value_bits) + ((_ONE + e) >> 1)) // (_ONE + e) for e in _powers(ratio, half + 1)]
     return [(1 << value_bits) - value for value in reversed(up[1:])] + up
+
+
+@functools.cache
+def exp2_entries() -> list[int]:
+    """The lane's table of 2^−x, down to where it rounds to 0: octave after octave, each half of the one before."""
+    octave = exp2_table(SCORE, EXP)
+    return [value >> halvings for halvings in range(EXP + 1) for value in octave] + [0]
+
+
+@functools.cache
+def sigmoid_entries() -> list[int]:
+    """The lane's table of the sigmoid."""
+    return sigmoid_table(SIGMOID_INDEX, SIGMOID, SIGMOID_LIMIT)
 
 
 @functools.lru_cache(maxsize=4)

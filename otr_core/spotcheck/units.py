@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from otr_core.errors import InconclusiveError, InputError
 from otr_core.lane.architecture import Architecture
-from otr_core.lane.formats import GATE, HEAD, INT32, MLP, NORMED, RESIDUAL, WEIGHT
+from otr_core.lane.formats import INT32
+from otr_core.lane.program import Matrix
 from otr_core.spotcheck.proofs import Shape, Statement
 
 if TYPE_CHECKING:
@@ -72,15 +73,15 @@ class Layout:
     def matrices(self) -> dict[str, MatrixOperator]:
         a = self.architecture
         q, kv = a.heads * a.head_dim, a.kv_heads * a.head_dim
-        attention, mlp = NORMED + WEIGHT - HEAD, NORMED + WEIGHT - GATE
+        qkv, gate_up = Matrix.QKV.shift, Matrix.GATE_UP.shift
         table = (
-            MatrixOperator("q", "qkv", 0, q, a.hidden, attention, "attention.normed"),
-            MatrixOperator("k", "qkv", q, kv, a.hidden, attention, "attention.normed"),
-            MatrixOperator("v", "qkv", q + kv, kv, a.hidden, attention, "attention.normed"),
-            MatrixOperator("o", "o", 0, a.hidden, q, HEAD + WEIGHT - RESIDUAL, "attention.mixed"),
-            MatrixOperator("gate", "gate_up", 0, a.intermediate, a.hidden, mlp, "mlp.normed"),
-            MatrixOperator("up", "gate_up", a.intermediate, a.intermediate, a.hidden, mlp, "mlp.normed"),
-            MatrixOperator("down", "down", 0, a.hidden, a.intermediate, MLP + WEIGHT - RESIDUAL, "mlp.product"),
+            MatrixOperator("q", "qkv", 0, q, a.hidden, qkv, "attention.normed"),
+            MatrixOperator("k", "qkv", q, kv, a.hidden, qkv, "attention.normed"),
+            MatrixOperator("v", "qkv", q + kv, kv, a.hidden, qkv, "attention.normed"),
+            MatrixOperator("o", "o", 0, a.hidden, q, Matrix.OUT.shift, "attention.mixed"),
+            MatrixOperator("gate", "gate_up", 0, a.intermediate, a.hidden, gate_up, "mlp.normed"),
+            MatrixOperator("up", "gate_up", a.intermediate, a.intermediate, a.hidden, gate_up, "mlp.normed"),
+            MatrixOperator("down", "down", 0, a.hidden, a.intermediate, Matrix.DOWN.shift, "mlp.product"),
         )
         return {matrix.name: matrix for matrix in table}
 

@@ -186,7 +186,7 @@ class Comparison:
         draw = int.from_bytes(_derive("place", number), "big")
         position, draw = len(answer.prompt_ids) // 2 + draw % (shape.positions // 2), draw >> 64
         layer, draw = 1 + draw % (shape.layers - 1), draw >> 64
-        tamper = Tamper(position, layer, pr.OUTPUT, draw % self.trees.dims.hidden, 1)
+        tamper = Tamper(position, layer, pr.LayerOperator.OUTPUT, draw % self.trees.dims.hidden, 1)
         altered = Run(self.model, self.trees, answer.prompt_ids, answer.token_ids, case.seed, self.decoding, tamper)
         found["one value altered"] = replace(answer, trace=altered.trace)
         ids = self._false_tokens(case)
@@ -319,7 +319,7 @@ class Comparison:
             rounded, commit_model(rounded), answer.prompt_ids, downgraded.token_ids, scene.secret, self.decoding
         )
         cases = {
-            "one value altered": (scene.run(Tamper(prompt + step, 17, pr.OUTPUT, 123, 1)), 0),
+            "one value altered": (scene.run(Tamper(prompt + step, 17, pr.LayerOperator.OUTPUT, 123, 1)), 0),
             "answer replaced": (scene.run(token_ids=replaced), prompt + step),
             "8-bit weights": (lowered, 0),
         }

@@ -76,7 +76,7 @@ class Scene:
     def effective(self, position: int, layer: int, operator: int, element: int) -> Tamper:
         """The smallest power of two whose addition there changes what the trace holds."""
         honest = self.honest.execution(LAYER, position, layer)
-        kept = (pr.OUTPUT, pr.KEY, pr.QKV)
+        kept = (pr.LayerOperator.OUTPUT, pr.LayerOperator.KEY, pr.LayerOperator.QKV)
         for power in range(50):
             tamper = Tamper(position, layer, operator, element, 2**power)
             false = replace(honest, alter=tamper)

@@ -28,7 +28,11 @@ def _changed_values(bench: Scene, positions: int, numbers: Iterable[int]) -> Ite
     for number in numbers:
         place = random.randrange(positions // 2, positions), random.randrange(1, d.layers)
         element = random.randrange(pr.layer_program(d, place[0])[number].length)
-        if number in (pr.SCORES, pr.EXPS, pr.WEIGHTS):  # a place that attention has seen, not padding
+        if number in (
+            pr.LayerOperator.SCORES,
+            pr.LayerOperator.EXPS,
+            pr.LayerOperator.WEIGHTS,
+        ):  # a place that attention has seen, not padding
             padded = d.padded(place[0] + 1)
             element = element // padded * padded + random.randrange(place[0] + 1)
         tamper = bench.effective(*place, number, element)
@@ -51,7 +55,7 @@ def _replaced_token(bench: Scene) -> dict[str, Any]:
 
 def _arities(bench: Scene, positions: int, bits: Iterable[int]) -> Iterator[dict[str, Any]]:
     """The same dispute with trees of several arities, 2^bits."""
-    tamper = bench.effective(positions - 10, 17, pr.OUTPUT, 123)
+    tamper = bench.effective(positions - 10, 17, pr.LayerOperator.OUTPUT, 123)
     for number in bits:
         row = bench.dispute(bench.run(tamper), 0, replace(TERMS, arity_bits=number))
         frame.progress(f"k {2**number} {row['rounds']} {row['payload_bytes']} {row['gas']}")
@@ -83,7 +87,7 @@ def main() -> None:
         "commit_model_cpu_s": round(bench.commit_cpu_s, 1),
         "inference_cpu_s": round(bench.inference_cpu_s, 1),
         "disputes": rows,
-        "path": paths[pr.OUTPUT],  # of the dispute that the notebook draws
+        "path": paths[pr.LayerOperator.OUTPUT],  # of the dispute that the notebook draws
         "arity_sweep": arities,
     }
     libraries = ("numpy", "torch", "vyper", "py-evm", "eth-tester")

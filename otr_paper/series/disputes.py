@@ -84,12 +84,12 @@ def growth(d: Dims, lengths: Sequence[int], arity_bits: Sequence[int], like: Map
     for bits in arity_bits:
         for length in lengths:
             position = max(length - back, 0)
-            place = Place(LAYER, position, round(share * d.layers), pr.OUTPUT, like["element"], steps, 0)
+            place = Place(LAYER, position, round(share * d.layers), pr.LayerOperator.OUTPUT, like["element"], steps, 0)
             records.append(
                 {
                     "k": 2**bits,
                     "tokens": length,
-                    "rounds": dispute_costs.expected_rounds(d, length, pr.OUTPUT, position, bits),
+                    "rounds": dispute_costs.expected_rounds(d, length, pr.LayerOperator.OUTPUT, position, bits),
                     "bound": dispute_costs.most_rounds(d, length, bits),
                     "bytes": dispute_costs.expected_bytes(d, length, place, bits)
                     + dispute_costs.opening_bytes(d, place),

@@ -52,18 +52,9 @@ def descent_bytes(size: int, arity_bits: int, index: int = 0) -> int:
     total, at = 0, merkle.height(size)
     while at:
         below, first, count = merkle.span(size, at, index >> at, arity_bits)
-        total += 32 * count + 32 + 32 * _path_length((index >> below) - first, count)
+        total += 32 * count + 32 + 32 * merkle.path_length((index >> below) - first, count)
         at = below
     return total
-
-
-def _path_length(index: int, size: int) -> int:
-    """Hashes in the audit path of a leaf: one a level, none where an odd node is carried up."""
-    length = 0
-    while size > 1:
-        length += bool(index & 1 or index + 1 < size)
-        index, size = index >> 1, (size + 1) >> 1
-    return length
 
 
 def expected_bytes(d: Dims, positions: int, place: Place, arity_bits: int) -> int:
@@ -84,21 +75,21 @@ def expected_bytes(d: Dims, positions: int, place: Place, arity_bits: int) -> in
 def opening_bytes(d: Dims, place: Place) -> int:
     """Bytes of the openings that prove one step of the down projection, or its finish, with their paths."""
     program = pr.layer_program(d, place.position)
-    steps = program[pr.OUTPUT].steps
+    steps = program[pr.LayerOperator.OUTPUT].steps
 
     def accumulator(step: int) -> int:
-        return 16 + 32 * _path_length(step, steps + 1)
+        return 16 + 32 * merkle.path_length(step, steps + 1)
 
     def tile(operator: int, number: int) -> int:
         tiles = d.tiles(program[operator].length)
-        return 8 * d.tile + 32 * (_path_length(number, tiles) + _path_length(operator, len(program)))
+        return 8 * d.tile + 32 * (merkle.path_length(number, tiles) + merkle.path_length(operator, len(program)))
 
     if place.step == steps:
-        return accumulator(steps - 1) + tile(pr.RESIDUAL_SUM, place.element // d.tile)
+        return accumulator(steps - 1) + tile(pr.LayerOperator.RESIDUAL_SUM, place.element // d.tile)
     weight = d.weight_leaf(pr.Matrix.DOWN, place.layer, place.element, place.step)
     before = accumulator(place.step - 1) if place.step else 0
-    weights = 4 * d.tile + 32 * _path_length(weight, d.weight_leaves)
-    return before + accumulator(place.step) + tile(pr.PRODUCT, place.step) + weights
+    weights = 4 * d.tile + 32 * merkle.path_length(weight, d.weight_leaves)
+    return before + accumulator(place.step) + tile(pr.LayerOperator.PRODUCT, place.step) + weights
 
 
 @dataclass(frozen=True)

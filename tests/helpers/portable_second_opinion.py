@@ -7,8 +7,8 @@ from fractions import Fraction
 
 import numpy as np
 
+from otr_core.lane import formats as lane
 from otr_core.lane.architecture import Architecture, RopeScaling
-from otr_node import portable as lane
 
 
 def shift(x: int, bits: int) -> int:
@@ -42,15 +42,19 @@ class Reference:
     def dot(self, x: list[int], name: str) -> list[int]:
         return [sum(a * b for a, b in zip(x, row, strict=True)) for row in self.w[name]]
 
-    def norm(self, h: list[int]) -> list[int]:
-        n = len(h)
-        power = min(19 - max(abs(x) for x in h).bit_length(), 8)
+    def norm(self, h: list[int], done: dict[str, list[int]], name: str) -> list[int]:
+        n, peak = len(h), max(abs(x) for x in h)
+        power = min(19 - peak.bit_length(), 8)
         scaled = [shift(x, -power) for x in h]
+        squares = sum(x * x for x in scaled)
         epsilon = round(self.a.rms_eps * n * 2.0 ** (2 * lane.RESIDUAL))
-        root = max(1, math.isqrt(4 * (sum(x * x for x in scaled) + shift(epsilon, -2 * power))))
+        root = max(1, math.isqrt(4 * (squares + shift(epsilon, -2 * power))))
         drop = 51 - (lane.NORMED + 1 + (n.bit_length() + 1) // 2)
-        numerator = math.isqrt(n * 4 ** (lane.NORMED + 1 + drop))
-        return [shift(x * (numerator // root), drop) for x in scaled]
+        factor = math.isqrt(n * 4 ** (lane.NORMED + 1 + drop)) // root
+        normed = [shift(x * factor, drop) for x in scaled]
+        for operator, values in (("peak", [peak]), ("squares", [squares]), ("factor", [factor]), ("normed", normed)):
+            done[f"{name}.{operator}"] = values
+        return normed
 
     def rotate(self, x: list[int], position: int) -> list[int]:
         half, d = self.a.head_dim // 2, self.a.head_dim
@@ -67,8 +71,8 @@ class Reference:
         h = list(self.w["model.embed_tokens.weight"][token])
         for layer in range(a.layers):
             prefix = f"model.layers.{layer}."
-            n = self.norm(h)
-            done = self.operators[position, layer] = {"attention.normed": n}
+            done = self.operators[position, layer] = {"input": h}
+            n = self.norm(h, done, "attention")
 
             def heads(part: str, n: list[int] = n, prefix: str = prefix) -> list[list[int]]:
                 row = [
@@ -78,7 +82,9 @@ class Reference:
                 return [row[i : i + a.head_dim] for i in range(0, len(row), a.head_dim)]
 
             done["attention.qkv"] = [x for part in "qkv" for head in heads(part) for x in head]
-            done["attention.weights"] = []
+            rows = ("scores", "top", "exp", "total", "share", "weights")
+            done |= {f"attention.{row}": [] for row in rows}
+            padding = -(position + 1) % a.head_dim  # vectors over the places seen are whole tiles long
             queries = [self.rotate(q, position) for q in heads("q")]
             keys, values = [self.rotate(k, position) for k in heads("k")], heads("v")
             self.cache[layer].append((keys, values))
@@ -87,10 +93,20 @@ class Reference:
                 group = number * a.kv_heads // a.heads
                 past = [(k[group], v[group]) for k, v in self.cache[layer]]
                 scores = [sum(x * y for x, y in zip(query, k, strict=True)) for k, _ in past]
-                weights = [exp2((max(scores) - s) >> (2 * lane.HEAD - lane.SCORE)) for s in scores]
-                share = 2 ** (20 + lane.PROBABILITY) // sum(weights)
-                weights = [w * share >> 20 for w in weights]
-                done["attention.weights"] += weights
+                exps = [exp2((max(scores) - s) >> (2 * lane.HEAD - lane.SCORE)) for s in scores]
+                share = 2 ** (20 + lane.PROBABILITY) // sum(exps)
+                weights = [e * share >> 20 for e in exps]
+                none = [0] * padding
+                per_head = (
+                    [*scores, *([-(2**52)] * padding)],
+                    [max(scores)],
+                    exps + none,
+                    [sum(exps)],
+                    [share],
+                    weights + none,
+                )
+                for row, values_of_row in zip(rows, per_head, strict=True):
+                    done[f"attention.{row}"] += values_of_row
                 mixed += [
                     shift(sum(w * v[i] for w, (_, v) in zip(weights, past, strict=True)), lane.PROBABILITY)
                     for i in range(a.head_dim)
@@ -101,7 +117,7 @@ class Reference:
 
             done |= {"attention.query": [x for q in queries for x in q], "attention.key": [x for k in keys for x in k]}
             done |= {"attention.mixed": mixed, "attention.residual": h}
-            n = done["mlp.normed"] = self.norm(h)
+            n = self.norm(h, done, "mlp")
             bits = lane.NORMED + lane.WEIGHT - lane.GATE
             gate = [shift(x, bits) for x in self.dot(n, f"{prefix}mlp.gate_proj.weight")]
             up = [shift(x, bits) for x in self.dot(n, f"{prefix}mlp.up_proj.weight")]
@@ -121,7 +137,10 @@ class Reference:
                 [x for k in keys for x in k],
                 [x for v in values for x in v],
             )
-        return [shift(x, lane.NORMED + lane.WEIGHT - lane.LOGIT) for x in self.dot(self.norm(h), "lm_head.weight")]
+        return [
+            shift(x, lane.NORMED + lane.WEIGHT - lane.LOGIT)
+            for x in self.dot(self.norm(h, {}, "head"), "lm_head.weight")
+        ]
 
 
 def stretched(frequency: float, scaling: RopeScaling | None) -> float:

@@ -12,13 +12,13 @@ import pytest
 
 from otr_core.errors import InputError, ModelError
 from otr_core.lane.architecture import RopeScaling
+from otr_core.lane.formats import LOGIT
 from otr_core.lane.sampling import Decoding
 from otr_core.poea.manifest import ModelManifest
 from otr_core.poea.trace import open_piece, verify_opening
 from otr_node.checkpoint import torch_threads
 from otr_node.generate import generate, prompt_tokens, rebuild_states
 from otr_node.lanes import load_model
-from otr_node.portable import LOGIT
 from otr_paper.labs.tiny import TINY, tiny_tensors
 
 SEED = bytes(range(32))

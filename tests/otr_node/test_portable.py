@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from otr_core.errors import InputError, ModelError, ProofError
 from otr_core.lane import formats
 from otr_core.lane.architecture import RopeScaling
+from otr_core.lane.program import LayerOperator
 from otr_core.lane.sampling import Decoding, draw
 from otr_core.poea.trace import StateKeeper, Trace, TraceRecorder, open_piece, verify_opening
-from otr_node import portable as lane
 from otr_node import primitives as p
 from otr_node.checkpoint import read_variant
 from otr_node.generate import generate, rebuild_operators, rebuild_states
@@ -77,7 +77,7 @@ def test_operators_are_rebuilt_and_checked_against_the_leaf(tiny: Path, model: P
     for place in ((0, 0), (3, 2), (answer.trace.shape.positions - 1, 1)):
         found = rebuild_operators(model, answer, SEED, *place)
         assert {name: row.tolist() for name, row in found.items()} == reference.operators[place]
-    assert next(iter(found)) == "attention.normed"
+    assert next(iter(found)) == "input"
     assert list(found)[-1] == "output"
     leaves = [*answer.trace.leaves[:-1], bytes(32)]
     altered = replace(answer, trace=replace(answer.trace, leaves=tuple(leaves)))
@@ -121,7 +121,7 @@ def test_generates_near_fp32_and_its_trace_opens(tiny: Path, model: PortableMode
     opening = open_piece(answer.trace, SEED, *place, 0, rebuild_states(model, answer, [place])[place])
     verify_opening(answer.trace.root, answer.trace.shape, opening)
     native = load_model(tiny)
-    ours = model.session().feed(IDS) / 2.0**lane.LOGIT
+    ours = model.session().feed(IDS) / 2.0**formats.LOGIT
     # 16 bits in weights of size 0.4 over 32 products: a few 1e-4 of logits of order 10
     np.testing.assert_allclose(ours, native.session().feed(IDS), atol=0.02)
 
@@ -171,8 +171,8 @@ def test_a_normalised_row_keeps_its_bound(model: PortableModel) -> None:
     rows = [np.full(32, 2**31 - 1), np.eye(32)[0] * (2**31 - 1), np.eye(32)[3], np.zeros(32), np.full(32, -1)]
     rows += [rng.integers(-(2**k), 2**k + 1, 32) for k in range(31) for _ in range(20)]
     rows += [np.where(np.arange(32) == 5, 2**k, 0) for k in range(31)]
-    out = PortableSession(model)._norm(torch.tensor(np.array(rows), dtype=torch.float64))
-    assert float(out.square().sum(-1).max().sqrt()) <= math.sqrt(32) * (2.0**lane.NORMED * (1 + 2**-8) + 1)
+    out = PortableSession(model)._norm(torch.tensor(np.array(rows), dtype=torch.float64), LayerOperator.ATTENTION_PEAK)
+    assert float(out.square().sum(-1).max().sqrt()) <= math.sqrt(32) * (2.0**formats.NORMED * (1 + 2**-8) + 1)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_sampling_is_integers_throughout(logits: list[int], seed: int, milli: in
     from tests.helpers.portable_second_opinion import exp2
 
     factor = round(math.log2(math.e) * 1000 * 2**20)
-    weights = [exp2((max(logits) - x) * factor // (milli << (20 + lane.LOGIT - lane.SCORE))) for x in logits]
+    weights = [exp2((max(logits) - x) * factor // (milli << (20 + formats.LOGIT - formats.SCORE))) for x in logits]
     target, chosen = draw(seed, 3) * sum(weights) >> 53, 0
     while target >= weights[chosen]:
         target -= weights[chosen]
@@ -283,7 +283,7 @@ def test_real_model_is_as_accurate_as_fp32(smollm2: Path, real: PortableModel) -
     """The rule of the issue is 99.5 % of 2,000 positions (tests/benchmarks); here 256 of them, in a few seconds."""
     native = load_model(smollm2)
     ids = passage(real, 256)
-    ours = PortableSession(real).feed_batch([ids], all_logits=True)[0] / 2.0**lane.LOGIT
+    ours = PortableSession(real).feed_batch([ids], all_logits=True)[0] / 2.0**formats.LOGIT
     with torch.inference_mode():
         theirs = native.module(torch.tensor([ids])).logits[0].double()
     assert (ours.argmax(-1) == theirs.argmax(-1)).float().mean() >= 0.995

@@ -59,14 +59,14 @@ def differential_game(seed: int, pair_for: Callable[[int, int], Both]) -> tuple[
         run = salted_wrongly(served, random)
         operator = HonestOperator(run)
     else:
-        number = random.randrange(23) if kind == "cheat" else pr.OUTPUT
+        number = random.randrange(23) if kind == "cheat" else pr.LayerOperator.OUTPUT
         for power in (0, 12, 20, 28, 36):
             tamper = replace(random_tamper(served, random, number), delta=2**power)
             run = tampered(served, tamper)
             if run.trace.root != honest.trace.root:
                 break
         else:  # this operator's values hardly reach the trace; the last one's do
-            run = tampered(served, replace(random_tamper(served, random, pr.OUTPUT), delta=2**20))
+            run = tampered(served, replace(random_tamper(served, random, pr.LayerOperator.OUTPUT), delta=2**20))
         operator = HonestOperator(run)
         if kind == "inconsistent":
             operator = Inconsistent(run, honest)

@@ -49,7 +49,7 @@ def refused(reason: str, call, *args, **more) -> None:
 
 
 def false_run():
-    return tampered(tiny(), replace(random_tamper(tiny(), Random(8), pr.OUTPUT), delta=2**20))
+    return tampered(tiny(), replace(random_tamper(tiny(), Random(8), pr.LayerOperator.OUTPUT), delta=2**20))
 
 
 def batch_of(court: Court, *signed: SignedReceipt, now: int = START + 1) -> Court:

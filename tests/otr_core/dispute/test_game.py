@@ -154,7 +154,7 @@ def test_other_cheats_lose_too(seed):
         false, honest = salted_wrongly(served, random), served.run
         operator = HonestOperator(false)
     else:
-        false = tampered(served, replace(random_tamper(served, random, pr.OUTPUT), delta=2**20))
+        false = tampered(served, replace(random_tamper(served, random, pr.LayerOperator.OUTPUT), delta=2**20))
         honest = served.run
         operator = Inconsistent(false, honest) if cheat == "inconsistent" else Withholder(false, random.randrange(8))
     start = filed(court, false, token)
@@ -187,7 +187,7 @@ def test_a_downgraded_model_is_convicted_at_the_first_weight_it_uses():
 def test_silence_costs_what_fraud_costs():
     served = tiny()
     court = courts(0, 2)
-    false = tampered(served, replace(random_tamper(served, Random(1), pr.OUTPUT), delta=2**20))
+    false = tampered(served, replace(random_tamper(served, Random(1), pr.LayerOperator.OUTPUT), delta=2**20))
     start = filed(court, false)
     ends = []
     for operator in (HonestOperator(false), Withholder(false, 0), Withholder(false, 5)):
@@ -201,7 +201,7 @@ def games() -> list[table.Game]:
     served = tiny()
     seen: dict[tuple[Level, bool, Turn], table.Game] = {}
     start = filed(courts(0, 2), served.run)
-    false = tampered(served, replace(random_tamper(served, Random(5), pr.MIXED), delta=2**24))
+    false = tampered(served, replace(random_tamper(served, Random(5), pr.LayerOperator.MIXED), delta=2**24))
     bad = filed(courts(0, 2), false)
     for filing, operator, challenger in (
         (start, HonestOperator(served.run), Griefer(Random(1))),
@@ -277,7 +277,7 @@ def test_what_the_trace_holds_is_disputed_right_after_the_program_is_shown():
 def test_what_is_shown_must_be_what_was_committed():
     """Every move of real games with one hash or value exchanged: refused, each by its rule."""
     served = tiny()
-    false = tampered(served, replace(random_tamper(served, Random(5), pr.MIXED), delta=2**24))
+    false = tampered(served, replace(random_tamper(served, Random(5), pr.LayerOperator.MIXED), delta=2**24))
     wrong = with_token(served, 3, 0)
     reasons: set[tuple[str, str]] = set()
     for run, token in ((false, 0), (wrong, len(wrong.prompt_ids) + 3), (salted_wrongly(served, Random(2)), 0)):
@@ -311,7 +311,7 @@ def refused(reason: str, move, *args) -> None:
 
 def test_sizes_and_places_are_checked():
     served = tiny()
-    false = tampered(served, replace(random_tamper(served, Random(5), pr.SHARES), delta=2**18))
+    false = tampered(served, replace(random_tamper(served, Random(5), pr.LayerOperator.SHARES), delta=2**18))
     start = filed(courts(0, 2), false)
     _, log = play(start.court, start.number, HonestOperator(false), HonestChallenger(served.run), now=start.now)
     before = {step.move[0]: (step.before, step.move) for step in log}
@@ -335,7 +335,7 @@ def test_sizes_and_places_are_checked():
 
 def test_steps_are_committed_once_and_before_they_are_bisected():
     served = tiny()
-    false = tampered(served, replace(random_tamper(served, Random(5), pr.MIXED), delta=2**24))
+    false = tampered(served, replace(random_tamper(served, Random(5), pr.LayerOperator.MIXED), delta=2**24))
     start = filed(courts(0, 1), false)
     _, log = play(start.court, start.number, HonestOperator(false), HonestChallenger(served.run), now=start.now)
     at = [step.before for step in log if step.before.level == Level.STEPS and step.before.turn == Turn.OPERATOR]
@@ -398,7 +398,7 @@ def test_a_given_token_was_not_chosen():
 def test_bytes_are_the_closed_form(seed):
     random = Random(seed)
     served, bits = tiny(), random.randint(1, 6)
-    tamper = random_tamper(served, random, random.choice((None, pr.OUTPUT)))
+    tamper = random_tamper(served, random, random.choice((None, pr.LayerOperator.OUTPUT)))
     false = tampered(served, replace(tamper, delta=2**22))
     if false.trace.root == served.run.trace.root:
         return
@@ -408,7 +408,7 @@ def test_bytes_are_the_closed_form(seed):
     place = log[-1].before.place
     assert log[-1].move[0] == "prove"
     assert counted == dispute_costs.expected_bytes(served.trees.dims, len(served.run.fed), place, bits)
-    if place.operator == pr.OUTPUT:
+    if place.operator == pr.LayerOperator.OUTPUT:
         assert log[-1].payload_bytes == dispute_costs.opening_bytes(served.trees.dims, place)
 
 

@@ -216,7 +216,7 @@ def _opening(signed):
 def _strong():
     from otr_paper.labs.disputes.world import random_tamper
 
-    return random_tamper(tiny(), Random(8), pr.OUTPUT)
+    return random_tamper(tiny(), Random(8), pr.LayerOperator.OUTPUT)
 
 
 THIEF = """

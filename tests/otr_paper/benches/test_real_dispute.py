@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.model]
 def test_a_lie_in_a_real_answer_ends_in_a_slash_within_the_bars(project):
     scene = Scene(project, "What is the capital of France?", 6)
     positions = scene.honest.trace.shape.positions
-    lie = scene.effective(positions - 2, 11, program.OUTPUT, 7)
+    lie = scene.effective(positions - 2, 11, program.LayerOperator.OUTPUT, 7)
     ended = scene.dispute(scene.run(lie), 0, TERMS)
     assert ended["verdict"] == "OPERATOR_LOSES"
     found = (ended["position"], ended["layer"], ended["operator"], ended["element"])
@@ -28,4 +28,4 @@ def test_a_lie_in_a_real_answer_ends_in_a_slash_within_the_bars(project):
     assert crowd.operator_lost == 0
     padding = scene.trees.dims.padded(positions) - 1
     with pytest.raises(InputError, match="no change that reaches the trace"):
-        scene.effective(positions - 2, 11, program.WEIGHTS, padding)
+        scene.effective(positions - 2, 11, program.LayerOperator.WEIGHTS, padding)
