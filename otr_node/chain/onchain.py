@@ -126,7 +126,7 @@ class ChainCourt:
             theirs += [*spot, node, clock >> 16 & 2**64 - 1, clock >> 80 & 2**32 - 1, clock >> 112 & 2**32 - 1]
             ours += [int(game.level), int(game.turn), game.target, game.height, game.operator, game.index, game.size]
             ours += [game.leaf, game.piece, game.element, game.step, game.token_step, game.node, challenge.last_time]
-            ours += [challenge.operator_left_s, challenge.challenger_left_s]
+            ours += challenge.left_s
         return theirs, ours
 
 
