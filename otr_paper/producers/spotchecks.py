@@ -36,7 +36,7 @@ from otr_core.errors import ChainError, SpotCheckError
 from otr_core.spotcheck import prover
 from otr_core.spotcheck.selection import SHARES
 from otr_core.spotcheck.units import Layout, Unit, needed_rows, unit_statement
-from otr_core.spotcheck.verify import SpotCheckChallenge, open_unit, opened_values
+from otr_core.spotcheck.verify import SpotCheckChallenge, opened_values
 from otr_node.chain.evm import Chain
 from otr_node.project import Project, find_project
 from otr_node.spotchecks import register, weights_of
@@ -144,7 +144,7 @@ def spot_honest(project: Project) -> dict[str, Any]:
         challenge, committed = challenge_at(bench, who, who.rows(position, layer), position, layer, randomness)
         unit = challenge.unit(bench.layout)
         found: dict[str, Any] = {"operator": unit.operator, "refused": False}
-        opening = open_unit(bench.layout, who.trace, who.trace_seed, unit, committed, who.state)
+        opening = who.open_unit(unit, committed)
         if unit.operator in bench.layout.matrices:
             said = unit_statement(bench.layout, unit, weights_of(bench.layout, bench.model, unit),
                              opened_values(bench.layout, challenge, opening, verifier.embedding))  # fmt: skip
