@@ -1,8 +1,8 @@
 """Merkle trees, inclusion and consistency proofs of RFC 6962 section 2.1, with SHA-256.
 
 Hashes are 32-byte ``bytes``, proofs lists of them. ``verify_*`` returns None or raises
-``ProofError``. Proofs come from
-an adversary: their length is checked against the shape of the tree before any of it is hashed.
+``ProofError``. Proofs come from an adversary: their length is checked against the shape of the tree
+before any of it is hashed.
 
 ``Tree`` keeps all levels, for whoever opens many leaves or walks down a tree, d levels a round. Its
 node (h, j) is number j of the nodes h levels above the leaves, and covers leaves j·2^h up to
@@ -24,8 +24,7 @@ _LEAF, _NODE = b"\x00", b"\x01"
 
 
 def leaf_hash(data: bytes) -> bytes:
-    """Hash of one leaf's content: SHA-256(0x00 ‖ data). The prefixes keep a node from being taken
-    for a leaf."""
+    """Hash of a leaf's content: SHA-256(0x00 ‖ data). Its prefix tells a leaf from a node."""
     return hashlib.sha256(_LEAF + data).digest()
 
 
@@ -35,8 +34,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 def root(leaves: Sequence[bytes]) -> bytes:
-    """Merkle tree hash of the leaf contents; of no leaves, SHA-256 of nothing (RFC 6962 section
-    2.1)."""
+    """Merkle tree hash of leaf contents (RFC 6962 section 2.1); of none, SHA-256 of nothing."""
     return root_of_hashes([leaf_hash(leaf) for leaf in leaves])
 
 
@@ -54,8 +52,7 @@ def root_of_hashes(hashes: Sequence[bytes]) -> bytes:
 
 
 def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """Audit path of leaf ``index`` (0-based), from the leaf's sibling upwards (RFC 6962 section
-    2.1.1).
+    """Audit path of leaf ``index`` (0-based), from its sibling upwards (RFC 6962 section 2.1.1).
 
     Raises:
         InputError: there is no such leaf.
@@ -71,8 +68,7 @@ def inclusion_proof_of_hashes(hashes: Sequence[bytes], index: int) -> list[bytes
 
 
 def verify_inclusion(root: bytes, leaf_hash: bytes, index: int, size: int, proof: Sequence[bytes]) -> None:
-    """Check that the leaf with hash ``leaf_hash`` is number ``index`` (0-based) of the ``size``
-    leaves under ``root``.
+    """Check that a leaf's hash is that of number ``index`` (0-based) of ``size`` under ``root``.
 
     Raises:
         ProofError: it is not shown to be.
@@ -82,8 +78,7 @@ def verify_inclusion(root: bytes, leaf_hash: bytes, index: int, size: int, proof
 
 
 def root_of_inclusion(leaf_hash: bytes, index: int, size: int, proof: Sequence[bytes]) -> bytes:
-    """The root that an audit path leads to, for a leaf with hash ``leaf_hash``, number ``index`` of
-    ``size``.
+    """The root that an audit path leads to, from the hash of leaf number ``index`` of ``size``.
 
     Raises:
         ProofError: no such leaf, or a path of another length than such a tree has.
@@ -118,8 +113,7 @@ def consistency_proof(leaves: Sequence[bytes], size1: int) -> list[bytes]:
 
 
 def _subproof(hashes: Sequence[bytes], size1: int, *, complete: bool) -> list[bytes]:
-    """SUBPROOF of RFC 6962 section 2.1.2; ``complete`` says that the old root itself is known to
-    the verifier."""
+    """SUBPROOF of RFC 6962 section 2.1.2; ``complete``: the verifier knows the old root itself."""
     if size1 == len(hashes):
         return [] if complete else [root_of_hashes(hashes)]
     split = 1 << ((len(hashes) - 1).bit_length() - 1)
@@ -129,8 +123,7 @@ def _subproof(hashes: Sequence[bytes], size1: int, *, complete: bool) -> list[by
 
 
 def verify_consistency(root1: bytes, root2: bytes, size1: int, size2: int, proof: Sequence[bytes]) -> None:
-    """Check that the tree of ``size1`` leaves under ``root1`` is a prefix of that of ``size2``
-    leaves under ``root2``.
+    """Check that the ``size1`` leaves under ``root1`` are the first of the ``size2`` under ``root2``.
 
     Raises:
         ProofError: it is not shown to be.
@@ -214,8 +207,7 @@ def span(size: int, at: int, index: int, arity_bits: int) -> tuple[int, int, int
 
 
 class Tree:
-    """All levels of an RFC 6962 tree over leaf hashes, for whoever opens leaves. Takes 64 bytes of
-    memory per leaf.
+    """All levels of an RFC 6962 tree over leaf hashes: 64 bytes of memory per leaf.
 
     Attributes:
         size: number of leaves, at least 1. levels: from the leaves up, the hashes of a level in one

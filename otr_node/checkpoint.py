@@ -25,8 +25,7 @@ Tensors = dict[str, "torch.Tensor"]
 def read_variant(
     folder: Path, drop_layers: Sequence[int] = (), alter: Callable[[Tensors], Tensors] | None = None
 ) -> tuple[Architecture, Tensors]:
-    """A checkpoint's decoder and checked tensors, or those of a variant of it (arguments as
-    ``load_model``).
+    """Decoder and checked tensors of a checkpoint or a variant (arguments as ``load_model``).
 
     Raises:
         ModelError: no such folder, or a checkpoint or variant that does not fit its own

@@ -1,5 +1,4 @@
-"""From a GGUF file to a checkpoint folder, once: fp32 tensors, tokenizer, chat template and
-configuration.
+"""From a GGUF file to a checkpoint folder, once: fp32 tensors, tokenizer, configuration.
 
 Tensors are de-quantised. Tokenizer and configuration are written without the metadata of the
 converting library, so that a model id, which hashes them, does not change with the library's
@@ -28,8 +27,7 @@ _TOKENIZER_FACTS = ("tokenizer_class", "bos_token", "eos_token", "pad_token", "u
 
 
 def convert_gguf(gguf: Path, folder: Path, *, report: Callable[[str], None] = lambda line: None) -> Path:
-    """``folder``, holding the model of ``gguf`` as fp32 safetensors; converts at the first call,
-    checks hashes after.
+    """``folder``, with the model of ``gguf`` in it: converted at the first call, checked later.
 
     Takes about 20 s of CPU time and 1.5 GB for 135M parameters. Written whole or not at all; safe
     to call from several processes at once.
@@ -66,8 +64,7 @@ def convert_gguf(gguf: Path, folder: Path, *, report: Callable[[str], None] = la
 
 
 def read_source_sha256(folder: Path) -> str | None:
-    """SHA-256 (hex) of the GGUF file that ``folder`` was converted from; None for a checkpoint from
-    elsewhere."""
+    """SHA-256 (hex) of the GGUF file that ``folder`` was converted from; None if from none."""
     record = folder / _RECORD
     return str(json.loads(record.read_bytes())["gguf_sha256"]) if record.is_file() else None
 
@@ -88,8 +85,7 @@ def _only_one(folder: Path) -> Iterator[None]:
 
 
 def _write(gguf: Path, part: Path, source: str) -> None:
-    """Write the converted model into ``part``, with a record of the hashes of its files and of the
-    GGUF file."""
+    """Write the converted model into ``part``, with the hashes of its files and its source."""
     with open(gguf, "rb") as stream:
         if stream.read(4) != b"GGUF":
             raise ModelError(f"{gguf}: not a GGUF file (wrong first bytes); expected a model in GGUF format")

@@ -1,5 +1,4 @@
-"""A *simulated* enclave: it holds keys, measures a model and signs evidence as a TEE would, without
-hardware."""
+"""A *simulated* enclave: it holds keys, measures a model and signs evidence, without hardware."""
 
 from __future__ import annotations
 
@@ -73,8 +72,7 @@ class SimulatedEnclave:
         return hmac.digest(self.secret, tagged_hash(f"enclave-{purpose}", context), "sha256")
 
     def evidence(self) -> dict[str, Any]:
-        """Quote, GPU report and event log, as JSON values in the shapes that ``poea.simulated``
-        appraises."""
+        """Quote, GPU report and event log, as JSON values for ``poea.simulated`` to appraise."""
         log = [_event(MODEL_EVENT, self.model_id), _event(KEYS_EVENT, self.keys.digest)]
         quote = {
             "report_data": (self.keys.digest + self.gpu_nonce).hex(),

@@ -1,5 +1,4 @@
-"""Answer a prompt, committing the trace on the way; run a recorded answer again to rebuild states
-for a dispute."""
+"""Answer a prompt and commit to the trace; run an answer again to rebuild states for a dispute."""
 
 from __future__ import annotations
 
@@ -68,8 +67,7 @@ def generate(
     trace_seed: bytes | None = None,
     on_token: Callable[[int], None] | None = None,
 ) -> Answer:
-    """Answer ``prompt``; the same arguments give the same answer (native lanes: on the same
-    machine).
+    """Answer ``prompt``. Equal arguments give equal answers (native lanes: on one machine).
 
     Args:
         trace_seed: 32 secret bytes; salts of the trace derive from it. None: no trace.
@@ -101,8 +99,7 @@ def generate(
 
 
 def replay(model: Model, prompt_ids: Sequence[int], token_ids: Sequence[int], recorder: Recorder) -> Session:
-    """Feed a recorded answer again in the schedule of ``generate``: the prompt in one piece, then
-    token by token.
+    """Feed a recorded answer again as ``generate`` did: the prompt at once, then token by token.
 
     Args:
         recorder: gets what every layer leaves behind. The last token of an answer is chosen, and
@@ -118,8 +115,7 @@ def replay(model: Model, prompt_ids: Sequence[int], token_ids: Sequence[int], re
 def rebuild_states(
     model: Model, answer: Answer, wanted: Sequence[tuple[int, int]]
 ) -> dict[tuple[int, int], LayerState]:
-    """States at the ``wanted`` (position, layer) pairs, rebuilt by running ``answer`` again up to
-    the last of them.
+    """States at the ``wanted`` (position, layer) pairs, rebuilt by running ``answer`` again.
 
     A trace holds hashes only. The wanted states are all that is kept in memory here.
     """
@@ -132,8 +128,7 @@ def rebuild_states(
 def rebuild_operators(
     model: PortableModel, answer: Answer, trace_seed: bytes, position: int, layer: int
 ) -> dict[str, np.ndarray]:
-    """Results of every operator of one layer at one position, int64 rows by name, in order of
-    computation.
+    """Results of the operators of one layer at one position: int64 rows by name, in order.
 
     The answer is run again up to there, in one piece; no bit of the portable lane depends on that.
     The state that the operators lead to is checked against the committed leaf, so that nobody

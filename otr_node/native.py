@@ -1,5 +1,4 @@
-"""The native lanes: a Llama checkpoint run by transformers in fp32 or bf16, offline, in one exactly
-described way.
+"""The native lanes: a Llama checkpoint run by transformers in fp32 or bf16, offline, in one way.
 
 Attention is eager, there is one thread unless told otherwise, batch 1 and no padding, and the
 prompt is fed in one piece, then one token at a time. On one machine this repeats bit for bit.
@@ -60,8 +59,7 @@ class NativeModel:
         return choose_token(logits, decoding, step)
 
     def configuration(self) -> dict[str, Any]:
-        """Everything besides the model that the bits of a native lane depend on; goes into the
-        receipt."""
+        """What the bits of a native lane depend on besides the model; goes into the receipt."""
         import torch
         import transformers
 

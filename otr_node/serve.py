@@ -24,8 +24,7 @@ def serve(
     *,
     on_token: Callable[[int], None] | None = None,
 ) -> tuple[ReceiptFile, Answer]:
-    """Answer ``query`` inside the (simulated) TEE and issue the receipt; sealed queries get sealed
-    answers.
+    """Answer ``query`` inside the (simulated) TEE, sealed if it was sealed, and issue the receipt.
 
     Raises:
         ModelError: the job asks for another model than the one measured at boot, or that is not the
@@ -108,6 +107,5 @@ def open_query(enclave: SimulatedEnclave, job: Job, query: Message) -> tuple[dic
 
 
 def trace_seed(enclave: SimulatedEnclave, job: Job) -> bytes:
-    """32 secret bytes that the salts of this job's trace derive from; derived again when a leaf is
-    to be opened."""
+    """32 secret bytes from which the salts of this job's trace derive; the same at every call."""
     return enclave.derive("trace", job.job_id + job.nonce)

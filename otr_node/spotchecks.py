@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CommittedRows:
-    """The rows of one layer at one position under one root. The operator keeps them, and alone
-    knows the salts.
+    """The rows of one layer at one position under one root, with salts that only the operator knows.
 
     Attributes:
         root: what is published. tree_root: of the tree over the pieces, before it is bound to the
@@ -62,8 +61,7 @@ class CommittedRows:
 
 @dataclass
 class CheckedOperator:
-    """An operator who kept an answer's tokens and the trace's secret seed, and runs the answer
-    again when asked.
+    """An operator who kept an answer's tokens and trace seed, and runs the answer again when asked.
 
     Attributes:
         model: what it runs. answer: with its trace. trace_seed: 32 secret bytes.
@@ -133,8 +131,7 @@ class CheckedOperator:
         return CommittedRows(root, tree_root, lengths, tuple(pieces), salts, hashes)
 
     def state(self, position: int, layer: int) -> LayerState:
-        """A state of the trace; the first call runs the answer again and keeps all of them (4 kB
-        each)."""
+        """A state of the trace. The first call runs the answer again and keeps all (4 kB each)."""
         if not self._states:
             shape = self.trace.shape
             wanted = [(p, at) for p in range(shape.positions) for at in range(shape.layers)]
@@ -179,8 +176,7 @@ class CheckedOperator:
         return replace(opening, circuit=circuit.shape.name, proof=proof)
 
     def _input_row(self, position: int, layer: int) -> np.ndarray:
-        """What entered the layer, int64 (hidden,): an embedding, or the output of the layer
-        below."""
+        """What entered the layer, int64 (hidden,): an embedding, or what the layer below gave."""
         if layer == 0:
             return embedding(self.model, [*self.answer.prompt_ids, *self.answer.token_ids][position])
         return np.frombuffer(self.state(position, layer - 1).output, "<i4").astype(np.int64)
@@ -218,8 +214,7 @@ def register(
 
 
 def weights_of(layout: Layout, model: PortableModel, unit: Unit) -> np.ndarray:
-    """The unit's block of the model's integer weights, scaled to ``prover.SHIFT``: int64 (rows,
-    columns).
+    """The unit's block of integer weights, scaled to ``prover.SHIFT``: int64 (rows, columns).
 
     Raises:
         InputError: there is no such unit.

@@ -1,5 +1,4 @@
-"""drand rounds of the quicknet scheme (BLS12-381, signatures in G1, RFC 9380 hashing), verified
-from recorded bytes.
+"""drand rounds of the quicknet scheme (BLS12-381, signatures in G1), verified from recorded bytes.
 
 What a round signs is its number, and a key has one signature of a number. Once the round is fixed,
 neither the operator nor a fisherman can choose what it draws. ``round_after`` fixes the round by
@@ -30,8 +29,7 @@ CHECKS = ("scheme", "key", "round", "signature encoding", "signature group", "si
 
 
 def round_message(round_number: int) -> bytes:
-    """What a round's signature signs: SHA-256 of the number as 8 bytes, big-endian (no earlier
-    round enters)."""
+    """What a round signs: SHA-256 of its number as 8 bytes, big-endian. No earlier round enters."""
     return hashlib.sha256(round_number.to_bytes(8, "big")).digest()
 
 
@@ -49,8 +47,7 @@ def round_time(chain: Mapping[str, Any], round_number: int) -> int:
 
 
 def round_after(chain: Mapping[str, Any], committed_at: int, *, margin_s: int = 0) -> int:
-    """The first round due strictly later than a commitment, whose signature cannot have been known
-    when it was made.
+    """The first round due strictly later than a commitment, when its signature was still unknown.
 
     Args:
         committed_at: Unix seconds of the commitment's block. margin_s: how far that clock may be
@@ -123,8 +120,7 @@ def read_round(
     *,
     fetch: Callable[[int], bytes] | None = None,
 ) -> bytes:
-    """Verified randomness of a round, from recorded signatures or, where given, from
-    ``fetch(round)``.
+    """Verified randomness of a round, from recorded signatures or from ``fetch(round)``.
 
     Raises:
         BeaconError: neither has it, or it does not verify.
@@ -136,8 +132,7 @@ def read_round(
 
 
 def _point(raw: bytes, encoding_check: str, group_check: str) -> Any:
-    """A compressed point of G1 (48 bytes) or G2 (96), canonical, in the subgroup of prime order,
-    not the identity."""
+    """The point of G1 (48 bytes) or G2 (96), after checks of its encoding and its group."""
     from py_ecc.bls.g2_primitives import subgroup_check
     from py_ecc.bls.point_compression import decompress_G1, decompress_G2
     from py_ecc.bls.typing import G1Compressed, G2Compressed

@@ -1,12 +1,10 @@
-"""The rows between a layer's input and its trace leaf, committed to once the place of a check is
-drawn.
+"""The rows between a layer's input and its leaf, committed to once the place of a check is drawn.
 
 Each row is the result of one operator. One salted RFC 6962 tree holds all of them in pieces of
 eight values, and its root is bound to the trace, the position and the layer. It is enough to commit
-on demand. The leaves before and after
-are committed already, and every operator is exact: if a leaf is not what the model gives, at least
-one operator is wrong, wherever the rows put the fault. And the rows are fixed before it is drawn
-which unit of them is looked at.
+on demand. The leaves before and after are committed already, and every operator is exact: if a leaf
+is not what the model gives, at least one operator is wrong, wherever the rows put the fault. And
+the rows are fixed before it is drawn which unit of them is looked at.
 
 The operator's side of this is ``otr_node.spotchecks``.
 """
@@ -76,8 +74,7 @@ def piece_numbers(lengths: Mapping[str, int], spans: Spans) -> dict[str, range]:
 def read_rows(
     tree_root: bytes, lengths: Mapping[str, int], spans: Spans, pieces: Sequence[Piece]
 ) -> dict[str, np.ndarray]:
-    """The opened spans of the committed rows, int64, after checking every piece against the tree's
-    root.
+    """The opened spans of the committed rows, int64, after checking every piece.
 
     1. The pieces are exactly those that hold the spans, in order.
     2. Each has a salt and as many values as its place in the row asks for.

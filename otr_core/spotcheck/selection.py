@@ -67,8 +67,7 @@ def draw_place(randomness: bytes, batch_root: bytes, query: int, shape: TraceSha
 def draw_unit(
     randomness: bytes, rows_root: bytes, number: int, shares: Mapping[str, int], blocks: Mapping[str, int]
 ) -> tuple[str, int]:
-    """(operator, block): the operator in proportion to its share, then each of its blocks equally
-    likely.
+    """(operator, block): the operator by its share, then each of its blocks equally likely.
 
     Args:
         rows_root: what the operator committed to after the place was known.

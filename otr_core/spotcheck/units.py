@@ -1,5 +1,4 @@
-"""Units: the parts into which one layer at one position is cut, so that each can be checked on its
-own.
+"""Units: the parts of one layer at one position that can each be checked on its own.
 
 Thirteen operators lead from what earlier leaves hold (the layer's input row, keys and values) to
 what its own leaf holds (key, value, output). Seven are matrices: a unit is a block of rows, proven
@@ -23,8 +22,7 @@ from otr_core.spotcheck.rows import Spans
 PRODUCT_BLOCK = 8
 """Values in one unit of the gated product."""
 SMALL, LARGE = 8 * 576, 64 * 576
-"""Weights in one matrix unit: of the default run, and of the larger unit that notebook 04 also
-times."""
+"""Weights in one matrix unit: of the default run, and of the larger unit of notebook 04."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +106,7 @@ class Layout:
         return Shape(self.block_rows(matrix), matrix.columns)
 
     def row_lengths(self) -> dict[str, int]:
-        """Number of values in each row that is committed between the two draws, in the order of
-        their tree.
+        """Number of values in each row committed between the draws, in the order of their tree.
 
         The rows that leaves hold already (input, key, value, output) are not among them.
         """
@@ -146,8 +143,7 @@ class Layout:
         return unit.block * rows, (unit.block + 1) * rows
 
     def group(self, unit: Unit) -> tuple[int, int]:
-        """First and end index, in a key or value row, of what an attention unit's head attends
-        to."""
+        """First and end index, in a key or value row, of what an attention unit's head reads."""
         a = self.architecture
         first = unit.block * a.kv_heads // a.heads * a.head_dim
         return first, first + a.head_dim

@@ -1,15 +1,14 @@
 """One spot check: what is asked, what the operator answers, and when the answer is accepted.
 
-    commitment ── round 1 ──► place (query, position, layer) ──► rows committed ── round 2 ──► unit
-    ──► answer
+    commitment ── round 1 ──► place (query, position, layer)
+               ──► rows committed ── round 2 ──► unit ──► answer
 
 A matrix unit is answered with a proof, any other with the opened values alone. What ties the proof
-to the trace is
-opened too: the verifier sees the unit's input row and its few outputs, under the leaf and the
-committed rows. It commits to these values itself, and compares its points with those in the proof.
-So one row of one layer at one position is revealed, and no weights. (An operator who committed to
-KZG points while it answered the query would reveal nothing, at many times the cost of the
-inference; notebook 04 compares.)
+to the trace is opened too: the verifier sees the unit's input row and its few outputs, under the
+leaf and the committed rows. It commits to these values itself, and compares its points with those
+in the proof. So one row of one layer at one position is revealed, and no weights. (An operator who
+committed to KZG points while it answered the query would reveal nothing, at many times the cost of
+the inference; notebook 04 compares.)
 
 The operator's side is ``otr_node.spotchecks``.
 """
@@ -105,14 +104,12 @@ class Response:
 
 
 def reads_token(layout: Layout, unit: Unit) -> bool:
-    """Whether a verifier of ``unit`` must see the token: it is of layer 0 and reads what entered
-    the layer."""
+    """Whether a verifier of ``unit`` must see the token: it reads what entered layer 0."""
     return unit.layer == 0 and "input" in needed_rows(layout, unit)
 
 
 def leaf_pieces(layout: Layout, shape: TraceShape, unit: Unit) -> list[tuple[int, int, int, str]]:
-    """(position, layer, piece, row) of every leaf piece that a verifier of ``unit`` must see, in
-    order.
+    """(position, layer, piece, row) of the leaf pieces that a verifier of ``unit`` must see.
 
     ``row`` is the unit's name for what the piece holds: the ``input`` of a layer is the output of
     the layer below.

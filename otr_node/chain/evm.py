@@ -1,5 +1,4 @@
-"""A local EVM chain (py-evm under eth-tester): deploy a contract, send real transactions, read
-their receipts.
+"""A local EVM chain (py-evm under eth-tester): deploy contracts, transact, read receipts.
 
 Gas is what a receipt says (Prague rules, calldata floor of EIP-7623 included), never an estimate.
 Accounts and block times are those of a test chain that starts at ``GENESIS_TIME``; nothing leaves
@@ -178,8 +177,7 @@ class Chain:
         return values[0] if len(values) == 1 else values
 
     def _reason(self, transaction: Mapping[str, Any]) -> ChainError:
-        """Why a transaction just failed: it is run again on the block that holds it, whose state it
-        has not changed."""
+        """Why a transaction just failed: it is run again on its block, whose state it left alone."""
         from eth_tester.exceptions import TransactionFailed
 
         try:

@@ -1,5 +1,4 @@
-"""``Court`` as a contract on a local EVM: one transaction per call, the same reasons, and the gas
-of each.
+"""``Court`` as a contract on a local EVM: one transaction per call, the same reasons, and gas.
 
 The contract's structs have the fields of the Python records in the same order, so that ``astuple``
 is their encoding.
@@ -120,8 +119,7 @@ class ChainCourt:
         return self.call(now, sender, "open", number, index, token, salt, words, signature, list(path))
 
     def move(self, now: int, sender: str, number: int, claim: TraceClaim, name: str, *args: Any) -> TxReceipt:
-        """As ``Court.move``. Of the game's ``claim`` the contract keeps a hash only, so that the
-        mover brings it."""
+        """As ``Court.move``. The contract keeps a hash of the game's claim only: the mover brings it."""
         return self.call(now, sender, name, number, *_arguments(claim, name, args))
 
     def arbitrate(self, now: int, sender: str, number: int, verdict: Verdict, proof: bytes) -> TxReceipt:
@@ -129,8 +127,7 @@ class ChainCourt:
         return self.call(now, sender, "arbitrate", number, int(verdict), proof)
 
     def standing(self, court: Court, number: int) -> tuple[list[Any], list[Any]]:
-        """What the contract, and what ``court``, holds of a challenge, its batch, its operator and
-        the money.
+        """What the contract and ``court`` hold of a challenge, its batch, its operator and money.
 
         Two lists of the same values in the same order, where both agree.
         """
