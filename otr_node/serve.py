@@ -24,11 +24,13 @@ def serve(
     *,
     on_token: Callable[[int], None] | None = None,
 ) -> tuple[ReceiptFile, Answer]:
-    """Answer ``query`` inside the (simulated) TEE and issue the receipt; sealed queries get sealed answers.
+    """Answer ``query`` inside the (simulated) TEE, sealed if it was sealed, and issue the receipt.
 
     Raises:
-        ModelError: the job asks for another model than the one measured at boot, or that is not the one loaded.
-        InputError: the query is not the one ordered, or the prompt cannot be used. Nothing has run then.
+        ModelError: the job asks for another model than the one measured at boot, or that is not the
+            one loaded.
+        InputError: the query is not the one ordered, or the prompt cannot be used. Nothing has run
+            then.
         SealError: the query was sealed for another key or job.
     """
     if not job.model_id == enclave.model_id == model.manifest.model_id:
@@ -46,23 +48,30 @@ def serve(
 def sign_answer(
     enclave: SimulatedEnclave, model: Model, job: Job, query: Message, answer: Answer, reply_to: bytes | None = None
 ) -> ReceiptFile:
-    """The receipt file for an ``answer`` that the enclave vouches for; sealed to ``reply_to`` when given."""
+    """The receipt file for an ``answer`` that the enclave vouches for.
+
+    Args:
+        reply_to: 32-byte X25519 key that the answer is sealed to; None leaves it in the open.
+
+    Raises:
+        InputError: the answer has no trace.
+    """
     if answer.trace is None:
         raise InputError("answer: found no trace, expected one committed while generating")
     document = {
         "text": answer.text,
         "token_ids": list(answer.token_ids),
         "finish": answer.finish,
-        # with it the client can rebuild the trace's leaves, and so find and dispute a wrong one
+        # With the seed the client can rebuild the leaves of the trace, and so find and dispute a
+        # wrong one.
         "trace_seed": trace_seed(enclave, job).hex(),
     }
     if reply_to is None:
         response = Message("response", plain=document)
     else:
-        ephemeral = enclave.derive("response", job.nonce + canonical_json(document))
-        response = Message(
-            "response", sealed=seal(reply_to, canonical_json(document), info=response_info(job), ephemeral=ephemeral)
-        )
+        plain = canonical_json(document)
+        ephemeral = enclave.derive("response", job.nonce + plain)
+        response = Message("response", sealed=seal(reply_to, plain, info=response_info(job), ephemeral=ephemeral))
     signed = issue_receipt(enclave.signing_key, enclave.keys, job, response, answer.trace, answer.configuration)
     return ReceiptFile(
         job=job,
@@ -78,7 +87,12 @@ def sign_answer(
 
 
 def open_query(enclave: SimulatedEnclave, job: Job, query: Message) -> tuple[dict[str, Any], bytes | None]:
-    """The query document, and the key to seal the answer to (None for a plain query)."""
+    """The query document, and the key to seal the answer to (None for a plain query).
+
+    Raises:
+        SealError: sealed for another key or job, or without a key to reply to. InputError: no
+            prompt, or more than one.
+    """
     if query.sealed is None:
         document, reply_to = dict(query.plain or {}), None
     else:
@@ -93,5 +107,5 @@ def open_query(enclave: SimulatedEnclave, job: Job, query: Message) -> tuple[dic
 
 
 def trace_seed(enclave: SimulatedEnclave, job: Job) -> bytes:
-    """32 secret bytes that the salts of this job's trace derive from; derived again when a leaf is to be opened."""
+    """32 secret bytes from which the salts of this job's trace derive; the same at every call."""
     return enclave.derive("trace", job.job_id + job.nonce)

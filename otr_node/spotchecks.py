@@ -2,35 +2,73 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from hashlib import shake_256
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from otr_core import merkle
 from otr_core.errors import InconclusiveError, InputError
-from otr_core.poea.trace import LayerState, Trace
+from otr_core.poea.trace import SALT_BYTES, LayerState, Trace, check_seed, open_piece
 from otr_core.spotcheck.proofs import SHIFT
-from otr_core.spotcheck.rows import CommittedRows, commit_rows
-from otr_core.spotcheck.units import Layout, Unit, rows_of, unit_statement
-from otr_core.spotcheck.verify import Embedding, Response, SpotCheckChallenge, open_unit, opened_values
+from otr_core.spotcheck.rows import PIECE, Piece, Spans, bound_root, piece_numbers
+from otr_core.spotcheck.units import Layout, Unit, needed_rows, unit_statement
+from otr_core.spotcheck.verify import (
+    Response,
+    SpotCheckChallenge,
+    TokenOpening,
+    leaf_pieces,
+    opened_values,
+    reads_token,
+)
 from otr_node import prover
 from otr_node.generate import Answer, rebuild_operators, rebuild_states
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from otr_node.portable import PortableModel
 
 WeightBlock = tuple[int, str, int]
 """Which block of the weights: (layer, operator, block)."""
 
 
+@dataclass(frozen=True)
+class CommittedRows:
+    """The rows of one layer at one position under one root, with salts that only the operator knows.
+
+    Attributes:
+        root: what is published. tree_root: of the tree over the pieces, before it is bound to the
+            place.
+        lengths: of the rows, in order. pieces, salts, hashes: content, salt and leaf hash of every
+            piece.
+    """
+
+    root: bytes
+    tree_root: bytes
+    lengths: Mapping[str, int]
+    pieces: tuple[bytes, ...]
+    salts: tuple[bytes, ...]
+    hashes: tuple[bytes, ...]
+
+    def open(self, spans: Spans) -> tuple[Piece, ...]:
+        """The pieces that hold the given spans of rows, in order."""
+        return tuple(
+            Piece(i, self.salts[i], self.pieces[i], tuple(merkle.inclusion_proof_of_hashes(self.hashes, i)))
+            for numbers in piece_numbers(self.lengths, spans).values()
+            for i in numbers
+        )
+
+
 @dataclass
 class CheckedOperator:
-    """An operator who kept an answer's tokens and the trace's secret seed, and runs the answer again when asked.
+    """An operator who kept an answer's tokens and trace seed, and runs the answer again when asked.
 
     Attributes:
         model: what it runs. answer: with its trace. trace_seed: 32 secret bytes.
+        layout: how layers are cut into units. circuits: by shape name.
     """
 
     model: PortableModel
@@ -51,71 +89,100 @@ class CheckedOperator:
             raise InputError("answer: found no trace, expected a committed one")
         return self.answer.trace
 
-    def input_row(self, position: int, layer: int) -> np.ndarray:
-        """What entered the layer: the embedding of the fed token, or the output of the layer below; int64 (hidden,)."""
-        import numpy as np
-
-        if layer == 0:
-            token = [*self.answer.prompt_ids, *self.answer.token_ids][position]
-            return embedding(self.model, token)
-        return np.frombuffer(self.state(position, layer - 1).output, "<i4").astype(np.int64)
-
     def rows(self, position: int, layer: int) -> dict[str, np.ndarray]:
-        """All rows of the place, checked against the leaf."""
-        operators = rebuild_operators(self.model, self.answer, self.trace_seed, position, layer)
-        return rows_of(self.layout, operators, self.input_row(position, layer))
+        """All rows of the place by name, int64, checked against the leaf.
+
+        Raises:
+            InputError: no such place. ProofError: running the answer again does not give the
+                committed leaf.
+        """
+        done = rebuild_operators(self.model, self.answer, self.trace_seed, position, layer)
+        a, (q, kv) = self.layout.architecture, self.layout.head_values
+        qkv, gate_up = done["attention.qkv"], done["mlp.gate_up"]
+        rows = {
+            "q": qkv[:q],
+            "k": qkv[q : q + kv],
+            "value": qkv[q + kv :],
+            "key": done["attention.key"],
+            "gate": gate_up[: a.intermediate],
+            "up": gate_up[a.intermediate :],
+            "input": self._input_row(position, layer),
+            "output": done["output"],
+        }
+        return rows | {name: done[name] for name in self.layout.row_lengths() if name not in rows}
 
     def commit(self, rows: Mapping[str, np.ndarray], position: int, layer: int) -> CommittedRows:
-        """Commit to the rows of a place, to be published before the second round."""
-        return commit_rows(rows, self.layout.row_lengths(), self.trace_seed, self.trace.root, position, layer)
+        """Commit to the rows of a place, to be published before the second round.
+
+        Raises:
+            InputError: a row of another shape than the layout's.
+        """
+        check_seed(self.trace_seed)
+        lengths = self.layout.row_lengths()
+        pieces: list[bytes] = []
+        for name, length in lengths.items():
+            if rows[name].shape != (length,):
+                raise InputError(f"row {name}: found shape {rows[name].shape}, expected ({length},)")
+            raw = rows[name].astype("<i8").tobytes()
+            pieces += [raw[at : at + 8 * PIECE] for at in range(0, len(raw), 8 * PIECE)]
+        secret = b"otr/1/rows" + self.trace_seed + struct.pack("<II", position, layer)
+        stream = shake_256(secret).digest(SALT_BYTES * len(pieces))
+        salts = tuple(stream[at : at + SALT_BYTES] for at in range(0, len(stream), SALT_BYTES))
+        hashes = tuple(merkle.leaf_hash(salt + piece) for salt, piece in zip(salts, pieces, strict=True))
+        tree_root = merkle.root_of_hashes(hashes)
+        root = bound_root(self.trace.root, position, layer, tree_root)
+        return CommittedRows(root, tree_root, lengths, tuple(pieces), salts, hashes)
 
     def state(self, position: int, layer: int) -> LayerState:
-        """A state of the trace; the first call runs the answer again and keeps all of them (4 kB each)."""
+        """A state of the trace. The first call runs the answer again and keeps all (4 kB each)."""
         if not self._states:
             shape = self.trace.shape
             wanted = [(p, at) for p in range(shape.positions) for at in range(shape.layers)]
             self._states = rebuild_states(self.model, self.answer, wanted)
         return self._states[position, layer]
 
-    def respond(self, challenge: SpotCheckChallenge, committed: CommittedRows) -> Response:
-        """The honest answer to a challenge.
+    def open_unit(self, unit: Unit, rows: CommittedRows) -> Response:
+        """The openings that an answer about ``unit`` needs, without a proof.
 
         Raises:
-            ProverError: see ``prove_answer``.
+            ProofError: a rebuilt state is not the committed one.
+        """
+        trace, token = self.trace, None
+        leaves = tuple(
+            open_piece(trace, self.trace_seed, position, layer, piece, self.state(position, layer))
+            for position, layer, piece, _ in leaf_pieces(self.layout, trace.shape, unit)
+        )
+        if reads_token(self.layout, unit):
+            path = merkle.inclusion_proof(trace.tokens, unit.position)
+            token = TokenOpening(trace.tokens[unit.position], tuple(path), (trace.states_root, trace.seed_hash))
+        return Response(unit, rows.tree_root, rows.open(needed_rows(self.layout, unit)), leaves, token=token)
+
+    def respond(self, challenge: SpotCheckChallenge, committed: CommittedRows) -> Response:
+        """The honest answer to a challenge: openings, and a proof where the unit is a matrix's.
+
+        An inconclusive unit is answered without a proof: the opened values show it to the verifier.
+
+        Raises:
+            ProverError: the prover failed.
         """
         unit = challenge.unit(self.layout)
-        opening = open_unit(self.layout, self.trace, self.trace_seed, unit, committed, self.state)
+        opening = self.open_unit(unit, committed)
         if unit.operator not in self.layout.matrices:
             return opening
-        weights = weights_of(self.layout, self.model, unit)
-        return prove_answer(self.layout, self.circuits, opening, challenge, weights, partial(embedding, self.model))
+        values = opened_values(self.layout, challenge, opening, partial(embedding, self.model))
+        try:
+            said = unit_statement(self.layout, unit, weights_of(self.layout, self.model, unit), values)
+        except InconclusiveError:
+            return opening
+        circuit = self.circuits[self.layout.shape(unit.operator).name]
+        proof, _ = prover.prove_unit(circuit, said)
+        return replace(opening, circuit=circuit.shape.name, proof=proof)
 
-
-def prove_answer(
-    layout: Layout,
-    circuits: Mapping[str, prover.Circuit],
-    opening: Response,
-    challenge: SpotCheckChallenge,
-    weights: np.ndarray,
-    embedding: Embedding,
-) -> Response:
-    """The complete answer to a matrix unit: ``opening`` with its proof, or as it is where the unit is inconclusive: the
-    opened values show that to the verifier.
-
-    Args:
-        weights: the unit's block scaled to ``SHIFT``: int64 (rows, columns).
-
-    Raises:
-        ProverError: the prover failed.
-    """
-    values = opened_values(layout, challenge, opening, embedding)
-    try:
-        said = unit_statement(layout, opening.unit, weights, values)
-    except InconclusiveError:
-        return opening
-    circuit = circuits[layout.shape(opening.unit.operator).name]
-    proof, _ = prover.prove_unit(circuit, said)
-    return replace(opening, circuit=circuit.shape.name, proof=proof)
+    def _input_row(self, position: int, layer: int) -> np.ndarray:
+        """What entered the layer, int64 (hidden,): an embedding, or what the layer below gave."""
+        if layer == 0:
+            return embedding(self.model, [*self.answer.prompt_ids, *self.answer.token_ids][position])
+        return np.frombuffer(self.state(position, layer - 1).output, "<i4").astype(np.int64)
 
 
 def embedding(model: PortableModel, token: int) -> np.ndarray:
@@ -129,10 +196,14 @@ def weight_points(
 ) -> tuple[dict[WeightBlock, tuple[bytes, ...]], float]:
     """KZG points of the given weight blocks, in order, and the CPU seconds their commitments took.
 
-    Anyone with the weights can make the points again and compare: they are deterministic for a reference string.
+    Anyone with the weights can make the points again and compare: they are deterministic for a
+    reference string.
 
     Args:
         circuits: by shape name.
+
+    Raises:
+        ProverError: the library failed.
     """
     by_circuit: dict[str, list[WeightBlock]] = {}
     chosen = sorted(set(blocks))
@@ -149,7 +220,11 @@ def weight_points(
 
 
 def weights_of(layout: Layout, model: PortableModel, unit: Unit) -> np.ndarray:
-    """The unit's block of the model's integer weights, scaled to ``SHIFT``: int64 (rows, columns)."""
+    """The unit's block of integer weights, scaled to ``prover.SHIFT``: int64 (rows, columns).
+
+    Raises:
+        InputError: there is no such unit.
+    """
     matrix = layout.matrices[layout.check(unit).operator]
     rows = layout.block_rows(matrix)
     at = matrix.first + unit.block * rows

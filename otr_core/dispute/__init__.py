@@ -1,9 +1,9 @@
-"""Tier 2: a dispute about one answer of the portable lane, from its trace root down to one arithmetic step.
+"""Tier 2: a dispute about one answer of the portable lane, down to one arithmetic step.
 
-``program`` cuts a layer into operators and steps, ``judge`` says whether one step is right, ``game`` is the table of
-moves that leads to it, ``court`` adds clocks, stakes and money, ``onchain`` is the court as a contract. ``run``,
-``execution`` and ``players`` are what an operator and a fisherman do. ``tolerance`` is the other leaf rule, for
-floating-point lanes.
+``game`` is the table of moves that leads from the root to the step, ``judge`` says whether the step
+is right, ``court`` adds clocks, stakes and money (its parameters and records are in ``records``).
+``players`` are the honest strategies, ``openings`` what they need of a run, ``play`` lets two
+players play. ``contracts`` holds game, judge and court once more as contracts for a chain.
 """
 
 from otr_core.dispute.court import Court

@@ -1,33 +1,46 @@
-"""One dispute as a table of moves over a frozen state: who may make which move when, and what it changes.
+"""One dispute as a table of moves over a frozen state: who may do what when, and why.
 
-The operator has committed to a trace; the challenger says that one step in it is wrong. By turns the operator shows
-what lies under the disputed node and the challenger points at the first thing that differs from its own run, until one
-arithmetic step is left, which the operator has to prove. Whoever is not in time loses as if wrong.
+The operator has signed a receipt whose trace root commits to what every layer left behind at every
+position of an answer. A challenger says that something under that root is wrong. Nobody runs the
+answer again to decide this; the two narrow it down. In turns the operator *shows* the nodes below
+the disputed node of a Merkle tree, and the challenger *chooses* the first of them that differs from
+its own run. At a leaf the operator opens what the leaf commits to and commits to the next, finer
+tree. In the end one arithmetic step is left. The operator proves it with the few values that it
+reads, and ``judge`` decides.
 
-    level       node under dispute          operator's move     challenger's move
-    CLAIM       the receipt's trace root    show_roots
-    TRACE       trace tree                  bisect              choose
-                a leaf of it                expand_layer        choose, choose_kept
-                a token                     expand_token        choose, choose_kept
-    OPERATORS   operators of the program    bisect              choose
-                one of them                 expand_operator     choose
-    TILES       its tiles                   bisect              choose
-                one of them                 publish             element, accuse_salt
-    STEPS       the element's steps         expand_steps        choose
-                                            bisect              choose
-    LEAF        one step                    prove               none: a verdict
+An operator that is right can always show nodes that hash to the disputed one, and its step passes.
+Under a wrong node it has to show at least one wrong node again, so that its last step fails
+whichever way it turns. The clocks of ``court`` see to it that a side without an answer loses.
 
-Every function here returns a new ``Game`` or raises ``MoveError`` and changes nothing. ``court`` adds clocks, money and
-the other games; ``court.vy`` is the same table on chain.
+    level       what is disputed                    operator's move     challenger's answer
+    CLAIM       the receipt's trace root            show_roots          (the operator goes on)
+    TRACE       a node of the tree of states        bisect              choose
+                its leaf: a layer at a position     expand_layer        choose, or choose_kept
+                the choice of one token             expand_token        choose, or choose_kept
+    OPERATORS   a node of the program's tree        bisect              choose
+                its leaf: one operator              expand_operator     choose (not from one tile)
+    TILES       a node of the operator's tiles      bisect              choose
+                its leaf: one tile                  publish             (turns to ELEMENT)
+    ELEMENT     one value of a published tile       (none)              element, or accuse_salt
+    STEPS       how that value was accumulated      expand_steps        choose
+                a node of the tree of steps         bisect              choose
+    LEAF        one arithmetic step                 prove               (the step decides)
+
+A move is a function here. It returns a new ``Game``, or raises ``MoveError`` and changes nothing;
+``reason`` names the rule that was broken. Every move is first checked against its row of the table
+(``over``, ``turn``, ``level``), then against what was committed. ``court`` adds clocks, money and
+the other games; ``court.vy`` is the same table on chain, with the same reasons.
 """
 
 from __future__ import annotations
 
+import functools
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 from hashlib import sha256
+from typing import Concatenate, NamedTuple, ParamSpec
 
 from otr_core import merkle
 from otr_core.dispute import judge
@@ -41,19 +54,25 @@ from otr_core.poea.trace import GIVEN, SALT_BYTES, salts
 from otr_core.poea.trace import seed_hash as hash_of_seed
 
 NOTHING = bytes(32)
+"""A hash that is not known yet."""
 MOST_ARITY_BITS = 6
+"""At most 2^6 = 64 nodes are shown in a round: more would not fit a transaction of the contract."""
 
 
 class Level(IntEnum):
-    """How far down the dispute is."""
+    """How far down the dispute is; the rows of the table above."""
 
     CLAIM = 0
     TRACE = 1
     OPERATORS = 2
     TILES = 3
-    ELEMENT = 4  # a tile is published, and the challenger is to name an element
+    ELEMENT = 4
     STEPS = 5
     LEAF = 6
+
+
+TREES = (Level.TRACE, Level.OPERATORS, Level.TILES, Level.STEPS)
+"""Levels at which a tree is walked down."""
 
 
 class Turn(IntEnum):
@@ -64,7 +83,7 @@ class Turn(IntEnum):
 
 
 class Verdict(IntEnum):
-    """Who is wrong."""
+    """Who is wrong; ``NONE`` while the game goes on."""
 
     NONE = 0
     OPERATOR_LOSES = 1
@@ -73,7 +92,7 @@ class Verdict(IntEnum):
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """What the court knows of a registered model: dimensions and the roots of its weights and tables."""
+    """What the court knows of a model: its dimensions, and the roots of its weights and tables."""
 
     dims: Dims
     weights_root: bytes
@@ -82,16 +101,45 @@ class RegisteredModel:
 
 @dataclass(frozen=True)
 class Game:
-    """Where one dispute stands.
+    """Where one dispute stands. Hashes are 32 bytes; numbers count from 0.
+
+    What the dispute is about, fixed when it is opened:
 
     Attributes:
-        trace_root: as in the receipt; claim: what it consists of, once the operator has shown it.
-        arity_bits: d = log2 k; up to k nodes are shown a round.
-        target: ``judge.LAYER`` or ``judge.TOKEN``. leaf: number of the disputed trace leaf or token.
-        node, height, index, size: the disputed node in the tree of the level: its hash, levels above the leaves, number
-            in its level, and leaves of the tree.
-        operators_root, kept, steps_root: committed on the way; ``kept`` is the content of the disputed trace leaf.
-        operator, piece, element, step, value, token_step: as in ``judge.Place``.
+        trace_root: the receipt's.
+        claim: what the trace root consists of; its three hashes are ``NOTHING`` until
+            ``show_roots``.
+        model: the registered model that the receipt names. Its dimensions fix the program.
+        arity_bits: d = log2 k: a round goes d levels down a tree, and so shows at most k nodes.
+        target: ``LAYER``, what a layer left behind at a position, or ``TOKEN``, the choice of a
+            token.
+        leaf: for a layer the trace leaf, position · layers + layer, 0 until it is chosen; for a
+            token its number, counted from the first of the prompt.
+
+    The row of the table, and the disputed node in the tree of that row:
+
+        level, turn: the row, and who is to move.
+        node: the node's hash. ``NOTHING`` where no tree is committed to: at CLAIM, for a token,
+            before ``expand_steps``.
+        height, index, size: the node's height above the leaves, its number within that height,
+            leaves of the tree.
+
+    What the operator committed to on the way down; the judge opens values under these:
+
+        operators_root: over the results of every operator of the disputed program.
+        kept: content of the disputed trace leaf: the root over the pieces that the trace holds.
+        steps_root: over the accumulators of the disputed element.
+
+    What has been singled out so far, as in ``Place``:
+
+        operator: number in the program; its length, one past the end, where the dispute is about
+            ``kept``.
+        piece: number of the tile in the operator's result, or of the piece in ``kept``.
+        element: number of the value in the operator's result (of ``kept``: in its piece).
+        step: number of the accumulation step.
+        value: what the operator published for the element; for a token its id.
+        token_step: for a token its number in the answer, which its random draw depends on.
+        verdict: who is wrong, once the game is over.
     """
 
     trace_root: bytes
@@ -100,12 +148,12 @@ class Game:
     arity_bits: int
     target: int
     leaf: int
-    level: Level
-    turn: Turn
-    node: bytes
-    height: int
-    index: int
-    size: int
+    level: Level = Level.CLAIM
+    turn: Turn = Turn.OPERATOR
+    node: bytes = NOTHING
+    height: int = 0
+    index: int = 0
+    size: int = 1
     operators_root: bytes = NOTHING
     kept: bytes = NOTHING
     steps_root: bytes = NOTHING
@@ -119,80 +167,155 @@ class Game:
 
     @property
     def position(self) -> int:
+        """The position that was fed: of the layer, or the one after which the token was chosen."""
         return self.leaf // self.model.dims.layers if self.target == LAYER else self.leaf - 1
 
     @property
     def layer(self) -> int:
-        return self.leaf % self.model.dims.layers if self.target == LAYER else self.model.dims.layers - 1
+        """The disputed layer; a token is chosen from what the last layer gives."""
+        layers = self.model.dims.layers
+        return self.leaf % layers if self.target == LAYER else layers - 1
 
     @property
     def program(self) -> tuple[Operator, ...]:
+        """The operators that compute what is disputed."""
         return program(self.model.dims, self.target, self.position, self.claim.temperature_milli)
+
+    @property
+    def at_kept(self) -> bool:
+        """Whether what the trace holds is disputed, and not how an operator computed its result."""
+        return self.operator == len(self.program)
 
     @property
     def place(self) -> Place:
         """The step under dispute, once it is down to one."""
-        return Place(
-            self.target, self.position, self.layer, self.operator, self.element, self.step, self.value, self.piece,
-            self.token_step,
-        )  # fmt: skip
+        return Place(**{field.name: getattr(self, field.name) for field in fields(Place)})
 
 
-def start(receipt: Receipt, model: RegisteredModel, arity_bits: int, token: int) -> Game:
-    """A dispute about the trace of a receipt (``token`` 0), or about the choice of token number ``token``.
+def require(good: bool, reason: str, found: object, expected: object) -> None:
+    """Refuse a move or a call that breaks a rule, as ``assert … , reason`` does in the contracts.
 
     Raises:
-        MoveError: no such token, or an arity that is not 2 to 64.
+        MoveError: not ``good``; ``reason`` names the rule.
     """
-    if not 1 <= arity_bits <= MOST_ARITY_BITS:
-        raise MoveError("arity", arity_bits, f"1 to {MOST_ARITY_BITS} bits")
-    positions = receipt.trace.positions
-    if not 0 <= token <= positions:
-        raise MoveError("token", token, f"0 to {positions}")
-    decoding = receipt.decoding
+    if not good:
+        raise MoveError(reason, found, expected)
+
+
+def require_leaf(root: bytes, leaf: bytes, index: int, size: int, path: Sequence[bytes], what: str) -> None:
+    """Refuse a leaf that ``path`` does not show to be number ``index`` of ``size`` under ``root``.
+
+    Raises:
+        MoveError: reason ``path``; ``what`` says in words what was expected.
+    """
+    try:
+        merkle.verify_inclusion(root, leaf, index, size, path)
+    except ProofError as error:
+        raise MoveError("path", error, what) from error
+
+
+Args = ParamSpec("Args")
+Function = Callable[Concatenate[Game, Args], Game]
+
+
+class Rule(NamedTuple):
+    """A move in the table: whose it is, and the function that makes it."""
+
+    turn: Turn
+    make: Callable[..., Game]
+
+
+MOVES: dict[str, Rule] = {}
+"""All moves by name."""
+
+
+def move_of(turn: Turn, *levels: Level) -> Callable[[Function[Args]], Function[Args]]:
+    """Enter a function into ``MOVES`` as a move of ``turn`` at ``levels``, refused at other times.
+
+    Raises (the function):
+        MoveError: ``over``, ``turn`` or ``level``, in this order, before anything that the move
+            brings is looked at.
+    """
+
+    def enter(make: Function[Args]) -> Function[Args]:
+        @functools.wraps(make)
+        def checked(game: Game, *args: Args.args, **named: Args.kwargs) -> Game:
+            require(game.verdict == Verdict.NONE, "over", game.verdict.name, "a game that goes on")
+            require(game.turn == turn, "turn", game.turn.name, turn.name)
+            require(game.level in levels, "level", game.level.name, " or ".join(level.name for level in levels))
+            return make(game, *args, **named)
+
+        MOVES[make.__name__] = Rule(turn, checked)
+        return checked
+
+    return enter
+
+
+def open_game(receipt: Receipt, model: RegisteredModel, arity_bits: int, token: int) -> Game:
+    """A dispute about the states under a receipt's trace root, or about the choice of a token.
+
+    Args:
+        token: number of the disputed token, counted from the first of the prompt. That one is
+            never chosen, so that 0 is free to mean the states.
+
+    Raises:
+        MoveError: ``arity``: not 2 to 64 nodes a round. ``token``: the answer has no such token.
+    """
+    require(1 <= arity_bits <= MOST_ARITY_BITS, "arity", arity_bits, f"1 to {MOST_ARITY_BITS} bits")
+    positions, decoding = receipt.trace.positions, receipt.decoding
+    require(0 <= token <= positions, "token", token, f"0 to {positions}")
     claim = TraceClaim(NOTHING, NOTHING, NOTHING, positions, decoding.seed, decoding.temperature_milli)
-    return Game(
-        receipt.trace_root, claim, model, arity_bits, TOKEN if token else LAYER, token, Level.CLAIM, Turn.OPERATOR,
-        NOTHING, 0, 0, 1,
-    )  # fmt: skip
+    return Game(receipt.trace_root, claim, model, arity_bits, TOKEN if token else LAYER, token)
 
 
+@move_of(Turn.OPERATOR, Level.CLAIM)
 def show_roots(game: Game, states_root: bytes, tokens_root: bytes, seed_hash: bytes) -> Game:
-    """The operator shows the three hashes under the receipt's trace root."""
-    _expect(game, Turn.OPERATOR, Level.CLAIM)
+    """Show the three hashes that the receipt's trace root is made of.
+
+    The operator goes on: at the root of the tree of states, or with the token, whose number was
+    part of the challenge.
+
+    Raises:
+        MoveError: ``roots``: they do not hash to the trace root.
+    """
     claim = replace(game.claim, states_root=states_root, tokens_root=tokens_root, seed_hash=seed_hash)
-    if any(len(each) != 32 for each in (states_root, tokens_root, seed_hash)) or claim.trace_root != game.trace_root:
-        raise MoveError("roots", claim.trace_root.hex(), game.trace_root.hex())
+    hashes = all(len(each) == 32 for each in (states_root, tokens_root, seed_hash))
+    require(hashes and claim.trace_root == game.trace_root, "roots", claim.trace_root.hex(), game.trace_root.hex())
     game = replace(game, claim=claim, level=Level.TRACE)
     if game.target == TOKEN:
         return game
-    size = claim.positions * game.model.dims.layers
-    return replace(game, node=states_root, size=size, height=merkle.height(size))
+    return _at_root(game, states_root, claim.positions * game.model.dims.layers)
 
 
+@move_of(Turn.OPERATOR, *TREES)
 def bisect(game: Game, children: Sequence[bytes]) -> Game:
-    """The operator shows the nodes below the disputed one."""
-    _expect(game, Turn.OPERATOR, Level.TRACE, Level.OPERATORS, Level.TILES, Level.STEPS)
-    if game.height == 0 or game.node == NOTHING:
-        raise MoveError("level", "a leaf", "a node above the leaves")
-    _shown(game, children)
-    return replace(game, turn=Turn.CHALLENGER)
+    """Show the nodes d levels below the disputed one (or the leaves, if they are nearer).
+
+    Raises:
+        MoveError: ``level``: the node is a leaf, or no tree was committed to. ``children``: they
+            are not below it.
+    """
+    require(game.height > 0 and game.node != NOTHING, "level", "a leaf", "a node above the leaves")
+    return _shown(game, children)
 
 
+@move_of(Turn.CHALLENGER, *TREES)
 def choose(game: Game, child: int, node: bytes, path: Sequence[bytes]) -> Game:
-    """The challenger points at a shown node (number ``child`` of those shown), proving that it was shown."""
-    _expect(game, Turn.CHALLENGER, Level.TRACE, Level.OPERATORS, Level.TILES, Level.STEPS)
+    """Point at number ``child`` of the nodes just shown, the first that differs from one's own run.
+
+    The state does not hold what was shown, only its root. The path proves that ``node`` was shown.
+
+    Raises:
+        MoveError: ``child``: there is no such node. ``path``: it was not shown.
+    """
     below, first, count = merkle.span(game.size, game.height, game.index, game.arity_bits)
-    if not 0 <= child < count:
-        raise MoveError("child", child, f"below {count}")
-    try:
-        merkle.verify_inclusion(game.node, node, child, count, path)
-    except ProofError as error:
-        raise MoveError("path", error, "to a node that was shown") from error
+    require(0 <= child < count, "child", child, f"below {count}")
+    require_leaf(game.node, node, child, count, path, "to a node that was shown")
     index = first + child
     game = replace(game, turn=Turn.OPERATOR, node=node, height=below, index=index)
     if below:
         return game
+    # A leaf: its number says what is singled out on this level.
     if game.level == Level.TRACE:
         return replace(game, leaf=index)
     if game.level == Level.OPERATORS:
@@ -202,172 +325,227 @@ def choose(game: Game, child: int, node: bytes, path: Sequence[bytes]) -> Game:
     return replace(game, level=Level.LEAF, step=index)
 
 
+@move_of(Turn.CHALLENGER, Level.OPERATORS)
 def choose_kept(game: Game) -> Game:
-    """The challenger agrees with every operator, but not with what the trace holds of their results."""
-    _expect(game, Turn.CHALLENGER, Level.OPERATORS)
-    if game.height != merkle.height(game.size):
-        raise MoveError("level", "below the program's root", "right after its expansion")
-    kept = replace(game, turn=Turn.OPERATOR, operator=len(game.program), index=0)
+    """Agree with the results of all operators, but not with what the trace holds of them.
+
+    Of a layer the trace holds pieces, and the dispute goes on among these. Of a token it holds the
+    id, a single step.
+
+    Raises:
+        MoveError: ``level``: the challenger has already pointed at operators that it disagrees
+            with.
+    """
+    right_after = game.height == merkle.height(game.size)
+    require(right_after, "level", "below the program's root", "right after its expansion")
+    game = replace(game, turn=Turn.OPERATOR, operator=len(game.program), index=0)
     if game.target == TOKEN:
-        return replace(kept, level=Level.LEAF)
-    pieces = game.model.dims.pieces
-    return replace(kept, level=Level.TILES, node=game.kept, size=pieces, height=merkle.height(pieces))
+        return replace(game, level=Level.LEAF)
+    return _at_root(replace(game, level=Level.TILES), game.kept, game.model.dims.pieces)
 
 
+@move_of(Turn.OPERATOR, Level.TRACE)
 def expand_layer(game: Game, content: bytes, operators_root: bytes, children: Sequence[bytes]) -> Game:
-    """The operator opens the disputed trace leaf and commits to the operators of its layer."""
-    _expect(game, Turn.OPERATOR, Level.TRACE)
-    if game.height or game.target != LAYER:
-        raise MoveError("level", "not at a trace leaf", "a trace leaf")
-    if len(content) != 32 or merkle.leaf_hash(content) != game.node:
-        raise MoveError("content", content.hex(), "what the leaf commits to")
+    """Open the disputed trace leaf, and commit to the results of the layer's operators.
+
+    The leaf's content binds the pieces that the operator must come up with if the challenger says
+    ``choose_kept``.
+
+    Raises:
+        MoveError: ``level``: not at a trace leaf. ``content``: not what the leaf commits to.
+            ``children``: see ``bisect``.
+    """
+    require(game.height == 0 and game.target == LAYER, "level", "not at a trace leaf", "a trace leaf")
+    _is_leaf(game, content)
     return _program_shown(replace(game, kept=content), operators_root, children)
 
 
+@move_of(Turn.OPERATOR, Level.TRACE)
 def expand_token(
     game: Game, data: bytes, path: Sequence[bytes], operators_root: bytes, children: Sequence[bytes]
 ) -> Game:
-    """The operator opens the disputed token and commits to the operators that chose it. A token that was given in the
-    prompt was not chosen: the challenger loses."""
-    _expect(game, Turn.OPERATOR, Level.TRACE)
-    if game.target != TOKEN:
-        raise MoveError("level", "not at a token", "a token")
-    if len(data) != SALT_BYTES + 8:
-        raise MoveError("content", f"{len(data)} bytes", SALT_BYTES + 8)
-    try:
-        merkle.verify_inclusion(
-            game.claim.tokens_root, merkle.leaf_hash(data), game.leaf, game.claim.positions + 1, path
-        )
-    except ProofError as error:
-        raise MoveError("path", error, "to the tokens' root") from error
+    """Open the disputed token, and commit to the results of the operators that chose it.
+
+    A token of the prompt was given and not chosen: the challenger loses.
+
+    Args:
+        data: the token leaf: salt (32 bytes), token id and number in the answer (4 bytes each,
+            little-endian).
+        path: its audit path to the tokens' root.
+
+    Raises:
+        MoveError: ``level``: the dispute is about a layer. ``content``: wrong length. ``path``: not
+            that token's leaf. ``children``: see ``bisect``.
+    """
+    require(game.target == TOKEN, "level", "not at a token", "a token")
+    require(len(data) == SALT_BYTES + 8, "content", f"{len(data)} bytes", SALT_BYTES + 8)
+    claim, leaf = game.claim, merkle.leaf_hash(data)
+    require_leaf(claim.tokens_root, leaf, game.leaf, claim.positions + 1, path, "to the tokens' root")
     token, step = struct.unpack("<II", data[SALT_BYTES:])
     if step == GIVEN:
         return replace(game, verdict=Verdict.CHALLENGER_LOSES)
     return _program_shown(replace(game, value=token, token_step=step), operators_root, children)
 
 
+@move_of(Turn.OPERATOR, Level.OPERATORS)
 def expand_operator(game: Game, content: bytes, children: Sequence[bytes]) -> Game:
-    """The operator shows the tiles of the disputed operator; of a single tile there is nothing to choose."""
-    _expect(game, Turn.OPERATOR, Level.OPERATORS)
-    if game.height:
-        raise MoveError("level", "above the operators", "one operator")
-    if len(content) != 32 or merkle.leaf_hash(content) != game.node:
-        raise MoveError("content", content.hex(), "what the operator's leaf commits to")
+    """Open the disputed operator's leaf, and show the nodes over the tiles of its result.
+
+    A single tile leaves nothing to choose: no nodes are shown, and the operator goes on.
+
+    Raises:
+        MoveError: ``level``: not at one operator. ``content``: not what its leaf commits to.
+            ``children``: see ``bisect``.
+    """
+    require(game.height == 0, "level", "above the operators", "one operator")
+    _is_leaf(game, content)
     tiles = game.model.dims.tiles(game.program[game.operator].length)
-    game = replace(game, level=Level.TILES, node=content, index=0, size=tiles, height=merkle.height(tiles), piece=0)
-    if tiles == 1:
-        if children:
-            raise MoveError("children", len(children), 0)
-        return game
-    _shown(game, children)
-    return replace(game, turn=Turn.CHALLENGER)
+    game = _at_root(replace(game, level=Level.TILES, piece=0), content, tiles)
+    if tiles > 1:
+        return _shown(game, children)
+    require(not children, "children", len(children), 0)
+    return game
 
 
+@move_of(Turn.OPERATOR, Level.TILES)
 def publish(game: Game, data: bytes) -> Game:
-    """The operator publishes the disputed tile (of what the trace holds: the piece, with its salt)."""
-    _expect(game, Turn.OPERATOR, Level.TILES)
-    if game.height:
-        raise MoveError("level", "above the tiles", "one tile")
+    """Publish the values of the disputed tile (of what the trace holds: the piece, with its salt).
+
+    Raises:
+        MoveError: ``level``: not at one tile. ``tile length``, ``tile``: not the data that the leaf
+            commits to.
+    """
+    require(game.height == 0, "level", "above the tiles", "one tile")
     _tile(game, data)
     return replace(game, level=Level.ELEMENT, turn=Turn.CHALLENGER)
 
 
+@move_of(Turn.CHALLENGER, Level.ELEMENT)
 def element(game: Game, number: int, data: bytes) -> Game:
-    """The challenger names a value of the published tile (0-based within it)."""
-    _expect(game, Turn.CHALLENGER, Level.ELEMENT)
+    """Name a wrong value of the published tile: number ``number`` of ``data``, the tile again.
+
+    A value that takes several steps to accumulate is disputed on; any other is one step.
+
+    Raises:
+        MoveError: ``tile length``, ``tile``: not the published data. ``element``: the tile has no
+            such value.
+    """
     values = _tile(game, data)
-    if not 0 <= number < len(values):
-        raise MoveError("element", number, f"below {len(values)}")
+    require(0 <= number < len(values), "element", number, f"below {len(values)}")
     game = replace(game, turn=Turn.OPERATOR, value=values[number], step=0)
-    if game.operator == len(game.program):
+    if game.at_kept:
         return replace(game, level=Level.LEAF, element=number)
     game = replace(game, element=game.piece * game.model.dims.tile + number)
     steps = game.program[game.operator].steps
     if steps == 1:
         return replace(game, level=Level.LEAF)
-    size = steps + 1
-    return replace(game, level=Level.STEPS, node=NOTHING, index=0, size=size, height=merkle.height(size))
+    # The accumulator after each step, and the finished value: one leaf more than there are steps.
+    return _at_root(replace(game, level=Level.STEPS), NOTHING, steps + 1)
 
 
+@move_of(Turn.CHALLENGER, Level.ELEMENT)
 def accuse_salt(game: Game, data: bytes, seed: bytes) -> Game:
-    """The challenger reveals the trace's seed to show that the published piece has a salt that is not from it."""
-    _expect(game, Turn.CHALLENGER, Level.ELEMENT)
-    if game.target != LAYER or game.operator != len(game.program):
-        raise MoveError("level", "a tile of an operator", "a piece of the trace")
+    """Show that the published piece's salt is not the one of the trace's seed: the operator loses.
+
+    Whoever has the seed, as the client does, must be able to rebuild every leaf. With salts of its
+    own choice an operator could commit to right values under leaves that nobody else can compare.
+
+    Raises:
+        MoveError: ``tile length``, ``tile``: not the published data. ``level``: it is no piece of a
+            layer's state. ``seed``: not the one that the trace root commits to. ``salt``: the salt
+            is right.
+    """
     _tile(game, data)
-    if len(seed) != 32 or hash_of_seed(seed) != game.claim.seed_hash:
-        raise MoveError("seed", "another seed", "the committed one")
-    if salts(seed, game.position, game.layer, game.piece + 1)[-1] == data[:SALT_BYTES]:
-        raise MoveError("salt", "the right salt", "a wrong one")
+    require(game.target == LAYER and game.at_kept, "level", "a tile of an operator", "a piece of the trace")
+    committed = len(seed) == 32 and hash_of_seed(seed) == game.claim.seed_hash
+    require(committed, "seed", "another seed", "the committed one")
+    right = salts(seed, game.position, game.layer, game.piece + 1)[-1]
+    require(data[:SALT_BYTES] != right, "salt", "the right salt", "a wrong one")
     return replace(game, verdict=Verdict.OPERATOR_LOSES)
 
 
+@move_of(Turn.OPERATOR, Level.STEPS)
 def expand_steps(game: Game, root: bytes, children: Sequence[bytes]) -> Game:
-    """The operator commits to the accumulator after every step of the disputed element."""
-    _expect(game, Turn.OPERATOR, Level.STEPS)
-    if game.node != NOTHING:
-        raise MoveError("level", "steps already committed", "not yet")
-    game = replace(game, node=root, steps_root=root)
-    _shown(game, children)
-    return replace(game, turn=Turn.CHALLENGER)
+    """Commit to the accumulator of the disputed element after each of its steps.
+
+    Raises:
+        MoveError: ``level``: committed before (a second commitment would let the operator change
+            its mind). ``children``: see ``bisect``.
+    """
+    require(game.node == NOTHING, "level", "steps already committed", "not yet")
+    return _shown(replace(game, node=root, steps_root=root), children)
 
 
+@move_of(Turn.OPERATOR, Level.LEAF)
 def prove(game: Game, openings: Sequence[Opening]) -> Game:
-    """The operator opens what the disputed step reads, and the step is judged."""
-    _expect(game, Turn.OPERATOR, Level.LEAF)
+    """Open the values that the disputed step reads; doing the step on them gives the verdict.
+
+    Raises:
+        MoveError: an opening is missing, superfluous or not under its root (reasons of ``judge``).
+            Nothing is judged then, and the operator may try again while its clock runs.
+    """
+    model = game.model
     good = judge.verdict(
-        game.model.dims, game.claim, game.place, openings, weights_root=game.model.weights_root,
-        tables_root=game.model.tables_root, operators_root=game.operators_root, steps_root=game.steps_root,
-    )  # fmt: skip
+        model.dims,
+        game.claim,
+        game.place,
+        openings,
+        weights_root=model.weights_root,
+        tables_root=model.tables_root,
+        operators_root=game.operators_root,
+        steps_root=game.steps_root,
+    )
     return replace(game, verdict=Verdict.CHALLENGER_LOSES if good else Verdict.OPERATOR_LOSES)
 
 
 def statement(game_id: int, trace_root: bytes, verdict: Verdict) -> bytes:
-    """What an arbiter signs, or a proof shows, to end a game at any point: this game's verdict on this trace."""
+    """What an arbiter signs, or a proof shows, to end a game at any point (32 bytes)."""
     return sha256(b"otr/1/arbitration" + game_id.to_bytes(32, "big") + trace_root + bytes([verdict])).digest()
 
 
-def _expect(game: Game, turn: Turn, *levels: Level) -> None:
-    if game.verdict != Verdict.NONE:
-        raise MoveError("over", game.verdict.name, "a game that goes on")
-    if game.turn != turn:
-        raise MoveError("turn", game.turn.name, turn.name)
-    if game.level not in levels:
-        raise MoveError("level", game.level.name, " or ".join(level.name for level in levels))
+def _at_root(game: Game, node: bytes, size: int) -> Game:
+    """The dispute at the root ``node`` of a tree of ``size`` leaves."""
+    return replace(game, node=node, index=0, size=size, height=merkle.height(size))
 
 
-def _shown(game: Game, children: Sequence[bytes]) -> None:
+def _is_leaf(game: Game, content: bytes) -> None:
+    """Refuse a hash that is not what the disputed leaf commits to."""
+    good = len(content) == 32 and merkle.leaf_hash(content) == game.node
+    require(good, "content", content.hex(), "what the leaf commits to")
+
+
+def _shown(game: Game, children: Sequence[bytes]) -> Game:
+    """The challenger's turn, once ``children`` are all nodes of the round below the disputed
+    one."""
     _, _, count = merkle.span(game.size, game.height, game.index, game.arity_bits)
-    if len(children) != count or any(len(child) != 32 for child in children):
-        raise MoveError("children", len(children), count)
+    whole = len(children) == count and all(len(child) == 32 for child in children)
+    require(whole, "children", len(children), count)
     found = merkle.root_of_hashes(children)
-    if found != game.node:
-        raise MoveError("children", found.hex(), game.node.hex())
-
-
-def _program_shown(game: Game, operators_root: bytes, children: Sequence[bytes]) -> Game:
-    size = len(game.program)
-    game = replace(
-        game, level=Level.OPERATORS, node=operators_root, operators_root=operators_root, index=0, size=size,
-        height=merkle.height(size),
-    )  # fmt: skip
-    _shown(game, children)
+    require(found == game.node, "children", found.hex(), game.node.hex())
     return replace(game, turn=Turn.CHALLENGER)
 
 
+def _program_shown(game: Game, operators_root: bytes, children: Sequence[bytes]) -> Game:
+    """The dispute at the root of the program's results, with the nodes of the first round shown."""
+    game = replace(game, level=Level.OPERATORS, operators_root=operators_root)
+    return _shown(_at_root(game, operators_root, len(game.program)), children)
+
+
 def _tile(game: Game, data: bytes) -> tuple[int, ...]:
-    """The values of a published tile, after checking that it is the disputed one."""
+    """The values of a published tile, after checking that it is the disputed one.
+
+    A tile of an operator holds 64-bit big-endian values; a piece of the trace a salt and 32-bit
+    little-endian ones. The last tile of a result, and the last piece of a row, may be shorter than
+    the others."""
     d = game.model.dims
-    kept = game.operator == len(game.program)
-    if kept:
+    if game.at_kept:
         row, first = d.piece_place(game.piece)
         count = min(pr.PIECE_VALUES, d.row_values(row) - first)
-        length = SALT_BYTES + 4 * count
+        layout, start = f"<{count}i", SALT_BYTES
     else:
         count = min(d.tile, game.program[game.operator].length - game.piece * d.tile)
-        length = 8 * count
-    if len(data) != length:
-        raise MoveError("tile length", len(data), length)
-    if merkle.leaf_hash(data) != game.node:
-        raise MoveError("tile", "other data", "what the tile's leaf commits to")
-    return struct.unpack(f"<{count}i", data[SALT_BYTES:]) if kept else struct.unpack(f">{count}q", data)
+        layout, start = f">{count}q", 0
+    length = start + struct.calcsize(layout)
+    require(len(data) == length, "tile length", len(data), length)
+    require(merkle.leaf_hash(data) == game.node, "tile", "other data", "what the tile's leaf commits to")
+    return struct.unpack(layout, data[start:])

@@ -1,6 +1,9 @@
 """What a player knows of its own run of an answer, and how it opens what the judge asks for.
 
-The protocols are the seam between the honest strategies, which are light, and whoever runs a model (``otr_node.run``).
+The protocols are the seam between the honest strategies, which need no model, and whoever runs one
+(``otr_node.run``). Every *opening* below is a pair (data, path): the content of a leaf, and its
+audit path from the leaf upwards. Where a tree's leaves are roots of other trees, the paths follow
+one another in one list, the innermost first.
 """
 
 from __future__ import annotations
@@ -13,60 +16,112 @@ from otr_core import merkle
 from otr_core.dispute.judge import Opening
 from otr_core.lane.program import Dims, Matrix, Operator, Table
 from otr_core.lane.step import Place, TraceClaim
-from otr_core.poea.trace import Trace
+from otr_core.poea.trace import SALT_BYTES, Trace
+
+DataAndPath = tuple[bytes, list[bytes]]
+"""A leaf's content and its audit path."""
 
 
 class CommittedModel(Protocol):
-    """A model as a judge contract knows it, and the openings of its weights and tables."""
+    """A model as the judge knows it, and openings of its weights and tables."""
 
     @property
-    def dims(self) -> Dims: ...
+    def dims(self) -> Dims:
+        """Dimensions that the program follows from."""
+
     @property
-    def weights_root(self) -> bytes: ...
+    def weights_root(self) -> bytes:
+        """Root of the tree of all weights, as registered."""
+
     @property
-    def tables_root(self) -> bytes: ...
-    def weight(self, matrix: Matrix, layer: int, row: int, chunk: int) -> tuple[bytes, list[bytes]]: ...
-    def table(self, table: Table, entry: int) -> tuple[bytes, list[bytes]]: ...
+    def tables_root(self) -> bytes:
+        """Root of the tree of all tables, as registered."""
+
+    def weight(self, matrix: Matrix, layer: int, row: int, chunk: int) -> DataAndPath:
+        """Opening of a chunk of a row: ``dims.tile`` weights, int32 big-endian."""
+
+    def table(self, table: Table, entry: int) -> DataAndPath:
+        """Opening of the tile that holds an entry: ``dims.tile`` or fewer, int32 big-endian."""
 
 
 class OwnExecution(Protocol):
     """A player's own values of one disputed program, and the trees over them."""
 
     @property
-    def dims(self) -> Dims: ...
+    def dims(self) -> Dims:
+        """Dimensions of the model that was run."""
+
     @property
-    def model(self) -> CommittedModel: ...
+    def model(self) -> CommittedModel:
+        """The model that was run; for a cheat it need not be the registered one."""
+
     @property
-    def program(self) -> tuple[Operator, ...]: ...
+    def program(self) -> tuple[Operator, ...]:
+        """The operators, in the order in which they are computed."""
+
     @property
-    def operators(self) -> merkle.Tree: ...
-    def tiles(self, operator: int) -> merkle.Tree: ...
-    def tile_data(self, operator: int, tile: int) -> bytes: ...
-    def steps(self, operator: int, element: int) -> tuple[merkle.Tree, list[bytes]]: ...
+    def operators(self) -> merkle.Tree:
+        """Tree over the operators; a leaf's content is the root over the operator's tiles."""
+
+    def tiles(self, operator: int) -> merkle.Tree:
+        """Tree over the tiles of an operator's result."""
+
+    def tile_data(self, operator: int, tile: int) -> bytes:
+        """Content of a tile's leaf: ``dims.tile`` values or fewer, int64 big-endian."""
+
+    def steps(self, operator: int, element: int) -> tuple[merkle.Tree, list[bytes]]:
+        """Tree over an element's accumulators and its value, and the contents of the leaves.
+
+        A leaf holds the accumulator and the index that a choice carries along, each int64
+        big-endian.
+        """
 
 
 class OwnRun(Protocol):
-    """A player's own run of an answer whose tokens are given."""
+    """A player's own run of an answer whose tokens are given. All numbers count from 0."""
 
     @property
-    def seed(self) -> bytes: ...
+    def seed(self) -> bytes:
+        """The 32 secret bytes from which the trace's salts derive."""
+
     @property
-    def claim(self) -> TraceClaim: ...
+    def claim(self) -> TraceClaim:
+        """What the root of this run's trace consists of."""
+
     @property
-    def trace(self) -> Trace: ...
+    def trace(self) -> Trace:
+        """The trace that this run commits to."""
+
     @property
-    def states(self) -> merkle.Tree: ...
-    def execution(self, target: int, position: int, layer: int) -> OwnExecution: ...
-    def piece(self, position: int, layer: int, piece: int) -> tuple[bytes, list[bytes]]: ...
-    def pieces(self, position: int, layer: int) -> merkle.Tree: ...
-    def token(self, at: int) -> tuple[bytes, list[bytes]]: ...
+    def states(self) -> merkle.Tree:
+        """Tree over the trace's leaves, position by position."""
+
+    def execution(self, target: int, position: int, layer: int) -> OwnExecution:
+        """The program that made a layer's state (target ``LAYER``) or chose a token (``TOKEN``)."""
+
+    def piece(self, position: int, layer: int, piece: int) -> DataAndPath:
+        """Opening of a piece, salt ‖ int32 little-endian values, up to the root of ``states``."""
+
+    def pieces(self, position: int, layer: int) -> merkle.Tree:
+        """Tree over the salted pieces of a state."""
+
+    def token(self, at: int) -> DataAndPath:
+        """Opening of token leaf number ``at`` (prompt first), up to the tokens' root."""
 
 
 class Openings:
-    """A reader that answers from a player's own execution and trace, and records the openings that show it.
+    """A reader for ``lane.step`` that answers from a player's own values and records openings.
+
+    Which values a step needs is known to the step alone: the player does the step on this reader,
+    and has then made exactly the openings that the judge will ask for, in the same order.
 
     Args:
-        pieces: gives (data with salt, path) of a piece of a trace leaf; token: (data, path) of a token leaf.
+        execution: the player's own values. place: the disputed step.
+        piece: opens a piece of a trace leaf (position, layer, piece). token: opens a token leaf. As
+            in ``OwnRun``.
+
+    Attributes:
+        made: the openings so far.
     """
 
     def __init__(
@@ -74,8 +129,8 @@ class Openings:
         execution: OwnExecution,
         place: Place,
         *,
-        piece: Callable[[int, int, int], tuple[bytes, list[bytes]]],
-        token: Callable[[int], tuple[bytes, list[bytes]]],
+        piece: Callable[[int, int, int], DataAndPath],
+        token: Callable[[int], DataAndPath],
     ) -> None:
         self._run, self._place, self._piece, self._token = execution, place, piece, token
         self.made: list[Opening] = []
@@ -85,30 +140,38 @@ class Openings:
         return data
 
     def tile(self, operator: int, tile: int) -> Sequence[int]:
+        """The values of a tile of an earlier operator."""
         path = self._run.tiles(operator).path(tile) + self._run.operators.path(operator)
         data = self._add(self._run.tile_data(operator, tile), path)
         return struct.unpack(f">{len(data) // 8}q", data)
 
     def piece(self, position: int, layer: int, piece: int) -> Sequence[int]:
-        data = self._add(*self._piece(position, layer, piece))[32:]
+        """The values of a piece of a state."""
+        data = self._add(*self._piece(position, layer, piece))[SALT_BYTES:]
         return struct.unpack(f"<{len(data) // 4}i", data)
 
     def weights(self, matrix: Matrix, row: int, chunk: int) -> Sequence[int]:
-        data = self._add(*self._run.model.weight(matrix, self._place.layer, row, chunk))
-        return struct.unpack(f">{len(data) // 4}i", data)
+        """The weights of one chunk of a row, in the disputed layer."""
+        return _integers(self._add(*self._run.model.weight(matrix, self._place.layer, row, chunk)))
 
     def table(self, table: Table, entry: int) -> int:
-        data = self._add(*self._run.model.table(table, entry))
-        return int(struct.unpack(f">{len(data) // 4}i", data)[entry % self._run.dims.tile])
+        """One entry of a table."""
+        return _integers(self._add(*self._run.model.table(table, entry)))[entry % self._run.dims.tile]
 
     def rotation(self, position: int) -> Sequence[int]:
-        data = self._add(*self._run.model.table(Table.ROTARY, position * self._run.dims.tile))
-        return struct.unpack(f">{len(data) // 4}i", data)
+        """The cosines and sines of a position."""
+        return _integers(self._add(*self._run.model.table(Table.ROTARY, position * self._run.dims.tile)))
 
     def token(self, at: int) -> int:
-        return int(struct.unpack("<I", self._add(*self._token(at))[32:36])[0])
+        """The id of token number ``at``."""
+        return int.from_bytes(self._add(*self._token(at))[SALT_BYTES : SALT_BYTES + 4], "little")
 
     def accumulator(self, step: int) -> tuple[int, int]:
+        """The disputed element's accumulator after ``step``, and the index that goes with it."""
         tree, leaves = self._run.steps(self._place.operator, self._place.element)
         first, second = struct.unpack(">qq", self._add(leaves[step], tree.path(step)))
         return int(first), int(second)
+
+
+def _integers(data: bytes) -> Sequence[int]:
+    return struct.unpack(f">{len(data) // 4}i", data)

@@ -4,34 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from otr_core import merkle
 from otr_core.dispute.court import Court, challenge_hash, receipt_leaf
-from otr_core.dispute.game import Game, Turn
+from otr_core.dispute.game import Game
+from otr_core.dispute.judge import Opening
 from otr_core.dispute.players import Move
 from otr_core.dispute.records import ChallengeStatus
 from otr_core.errors import MoveError
 from otr_core.poea.receipt import Receipt
 
+SIDES = ("operator", "challenger")
+"""Names of the sides, by ``Turn``."""
+
 
 class OperatorPlayer(Protocol):
-    """Decides the operator's move; () is silence."""
+    """Plays the operator."""
 
-    def move(self, game: Game) -> Move: ...
+    def move(self, game: Game) -> Move:
+        """The next move in ``game``; () is silence."""
 
 
 class ChallengerPlayer(Protocol):
-    """Decides the challenger's move, knowing the operator's last one."""
+    """Plays the challenger."""
 
-    def move(self, game: Game, shown: Move) -> Move: ...
+    def move(self, game: Game, shown: Move) -> Move:
+        """The answer to the operator's last move ``shown``; () is silence."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One move of a game: when, by whom ("operator" or "challenger"), what, where the game stood, and its bytes.
+    """One move of a game.
 
     Attributes:
-        payload_bytes: of the hashes and values the move carries, numbers and encoding apart.
+        now: Unix seconds. who: "operator" or "challenger". move: its name and arguments, or
+            ("timeout",).
+        before: where the game stood.
+        payload_bytes: of the hashes and values that the move carries, without numbers and encoding.
         refused: reason for which the move that was tried before a timeout was not allowed.
     """
 
@@ -44,7 +54,7 @@ class Step:
 
 
 Observer = Callable[[Step, Court], None]
-"""Called after every move with the court as it is then: for a second court beside the first, or a picture."""
+"""Called after every move with the court as it is then, as for a second court beside the first."""
 
 
 def play(
@@ -59,26 +69,24 @@ def play(
 ) -> tuple[Court, list[Step]]:
     """Play challenge ``number`` from where it stands to its verdict.
 
+    A side that is silent, slower than its clock, or whose move is refused (such as a proof with
+    weights that are not the registered ones) is timed out as soon as its clock allows.
+
     Args:
-        now: Unix seconds of the last event. pace_s: seconds that a side ("operator", "challenger") takes for a move, at
-            least 1. A side that is silent, slower than its clock, or whose move is refused (such as a proof with
-            weights that are not the registered ones) is timed out as soon as its clock allows.
+        now: Unix seconds of the last event.
+        pace_s: seconds that a side ("operator", "challenger") takes for a move, at least 1.
     """
     log: list[Step] = []
     shown: Move = ()
-    while court.challenges[number - 1].status == ChallengeStatus.OPEN:
-        challenge = court.challenges[number - 1]
+    while (challenge := court.challenges[number - 1]).status == ChallengeStatus.OPEN:
         game = challenge.game
         assert game is not None
-        operators = game.turn == Turn.OPERATOR
-        who = "operator" if operators else "challenger"
-        move = operator.move(game) if operators else challenger.move(game, shown)
-        left = challenge.operator_left_s if operators else challenge.challenger_left_s
+        who, left = SIDES[game.turn], challenge.left_s[game.turn]
+        move = operator.move(game) if who == "operator" else challenger.move(game, shown)
         then, refused, moved = now + pace_s(who), "", None
         if move and then - challenge.last_time <= left:
-            sender = court.batches[challenge.batch].operator if operators else challenge.challenger
             try:
-                moved = court.move(then, sender, number, *move)
+                moved = court.move(then, court.player(number, game.turn), number, *move)
             except MoveError as error:
                 refused = error.reason
         if moved is not None:
@@ -87,24 +95,23 @@ def play(
             now = max(now, challenge.last_time + left) + 1
             court = court.timeout(now, number)
             move = ("timeout",)
-        step = Step(now, who, move, game, _payload(move), refused)
-        log.append(step)
-        observe(step, court)
-        shown = move if operators else shown
+        log.append(Step(now, who, move, game, _payload(move), refused))
+        observe(log[-1], court)
+        shown = move if who == "operator" else shown
     return court, log
 
 
 def _payload(value: Any) -> int:
+    """Bytes of all hashes and values in a move, however deep they lie in it."""
     if isinstance(value, bytes):
         return len(value)
-    if isinstance(value, (tuple, list)):
-        return sum(_payload(each) for each in value)
-    return _payload((value.data, value.proof)) if hasattr(value, "proof") else 0
+    if isinstance(value, Opening):
+        return _payload((value.data, value.proof))
+    return sum(_payload(each) for each in value) if isinstance(value, (tuple, list)) else 0
 
 
-@dataclass(frozen=True)
-class Filed:
-    """A batch with one receipt in it, and a challenge about it, opened."""
+class Filed(NamedTuple):
+    """A court in which challenge ``number`` was opened at ``now`` (Unix seconds)."""
 
     court: Court
     number: int
@@ -122,14 +129,15 @@ def file_challenge(
     token: int,
     salt: bytes,
 ) -> Filed:
-    """Commit a batch of one receipt, commit to a challenge of it and open it, a second apart."""
-    from otr_core import merkle
+    """Commit a batch of one receipt, commit to a challenge of it and open it, a second apart.
 
-    batch = len(court.batches)
+    Raises:
+        MoveError: as ``Court.commit_batch``, ``Court.challenge`` and ``Court.open``.
+    """
+    batch, number = len(court.batches), len(court.challenges) + 1
     court = court.commit_batch(now, operator, merkle.root([receipt_leaf(receipt, signature)]), 1)
     commitment = challenge_hash(challenger, batch, 0, token, salt)
     court = court.challenge(now + 1, challenger, batch, commitment, court.terms.bond_wei)
-    number = len(court.challenges)
     court = court.open(
         now + 2, challenger, number, index=0, token=token, salt=salt, receipt=receipt, signature=signature, path=()
     )

@@ -9,17 +9,19 @@ from otr_core.dispute.game import MOST_ARITY_BITS, Game
 from otr_core.errors import ParameterError
 
 BASIS = 10_000
+"""Basis points in the whole."""
 MOST_RECEIPTS = 2**32
+"""In a batch: an audit path to one of them has at most 32 hashes, as many as the contract takes."""
 
 
 class ChallengeStatus(IntEnum):
     """Where a challenge stands."""
 
-    COMMITTED = 1
-    OPEN = 2
-    WON = 3
-    LOST = 4
-    MOOT = 5  # the operator was convicted in another game
+    COMMITTED = 1  # its hash and bond are there; what it is about is still secret
+    OPEN = 2  # the game goes on
+    WON = 3  # the operator is convicted
+    LOST = 4  # the answer stands; the bond is lost
+    MOOT = 5  # the operator was convicted in another game; the bond goes back
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,16 @@ class Terms:
     """The court's parameters: wei, seconds, basis points (hundredths of a per cent).
 
     Attributes:
-        arity_bits: d = log2 k of every descent.
-        window_s: in which a batch can be challenged. reveal_s: from a challenge's commitment to its opening.
-        clock_s, increment_s: of each side's chess clock; a clock never holds more than ``clock_s``.
-        exit_s: from asking for the stake back to getting it. claim_s: for an earlier challenger to claim a reward.
-        least_stake_wei, bond_wei: of an operator; of a challenge.
-        slash_bps: of the stake, on conviction. reward_bps: of what is slashed, to the challenger; the rest is burnt.
+        arity_bits: d = log2 k: a round of every descent goes d levels down a tree.
+        window_s: from a batch's commitment, in which it can be challenged.
+        reveal_s: from a challenge's commitment, in which it must be opened.
+        clock_s: on each side's chess clock, which never holds more. increment_s: added after each
+            move.
+        exit_s: from asking for the stake back to getting it. claim_s: for an earlier challenger to
+            claim a reward.
+        least_stake_wei: of an operator. bond_wei: of a challenge.
+        slash_bps: of the stake, on conviction. reward_bps: of what is slashed, to the challenger;
+            the rest is burnt.
         compensation_bps: of a lost challenge's bond, to the operator; the rest is burnt.
     """
 
@@ -69,7 +75,18 @@ class Terms:
 
 @dataclass(frozen=True)
 class StakedOperator:
-    """An operator's stake and standing; ``reward_wei`` waits for the earliest right challenge, ``best_game`` so far."""
+    """An operator's stake and standing.
+
+    Attributes:
+        stake_wei: what a conviction slashes.
+        exit_at: Unix seconds after which the stake may be withdrawn; 0 until it is asked for.
+        open_games: challenges against it that have not ended. live_batches: neither final nor
+            refunded.
+        convicted: for good. convicted_batch, convicted_index: the answer that it was convicted of.
+        reward_wei: waits for the earliest right challenger. best_game: the earliest challenge so
+            far.
+        claims_until: Unix seconds until which an earlier challenge may claim the reward.
+    """
 
     stake_wei: int
     exit_at: int = 0
@@ -85,7 +102,15 @@ class StakedOperator:
 
 @dataclass(frozen=True)
 class Batch:
-    """A committed batch of receipts and its escrowed payment."""
+    """A committed batch of receipts and its escrowed payment.
+
+    Attributes:
+        operator: address of who committed it. root, size: of the tree over ``receipt_leaf``. time:
+            Unix seconds.
+        payer: address of who paid for it, "" for nobody yet. payment_wei: held until the batch is
+            final or void.
+        open_games: challenges of it that have not ended. closed: final, or refunded.
+    """
 
     operator: str
     root: bytes
@@ -94,12 +119,21 @@ class Batch:
     payer: str = ""
     payment_wei: int = 0
     open_games: int = 0
-    closed: bool = False  # final, or refunded
+    closed: bool = False
 
 
 @dataclass(frozen=True)
 class Challenge:
-    """One challenge and its game; numbered by order of commitment, from 1."""
+    """One challenge and its game; numbered by order of commitment, from 1.
+
+    Attributes:
+        challenger: address. batch: number of the batch. commitment: ``challenge_hash``. time: of
+            it, Unix seconds.
+        status: where it stands. index: of the receipt in the batch, known once it is ``opened``.
+        game: where the dispute stands; None before it is opened, and where no game is needed.
+        left_s: seconds on the operator's and on the challenger's clock, as of ``last_time`` (Unix
+            seconds).
+    """
 
     challenger: str
     batch: int
@@ -109,14 +143,13 @@ class Challenge:
     index: int = 0
     opened: bool = False
     game: Game | None = None
-    operator_left_s: int = 0
-    challenger_left_s: int = 0
+    left_s: tuple[int, int] = (0, 0)
     last_time: int = 0
 
 
 @dataclass(frozen=True)
 class Key:
-    """A registered key of an operator's TEE: the model it was attested for, and its 20-byte address."""
+    """A key of an operator's TEE: the model it was attested for, and its 20-byte address."""
 
     operator: str
     model_id: bytes

@@ -1,10 +1,11 @@
 """All units of one drawn query, and what happens to a unit that cannot be decided.
 
-A unit of the residual stream that saturates does not fit the circuit. Its openings are checked like any other's, and
-show the saturation to everyone; then it is *inconclusive*: it counts neither way, and the next number of the same
-stream (same round, same rows root) is drawn in its place. A query may have ``REDRAWS`` such units in all; with one
-more it goes to a dispute, which runs the place again and decides. Nobody is convicted by an inconclusive unit, and an
-operator who saturates on purpose buys a dispute, not an escape.
+Where the residual stream saturates, a unit does not fit the circuit. Its openings are checked like
+any other's, and show the saturation to everyone. The unit is then *inconclusive*: it counts neither
+for nor against the operator, and the next number of the same stream (same round, same rows root) is
+drawn in its place. A query may have ``REDRAWS`` such units in all. With one more it goes to a
+dispute, which runs the place again and decides. So nobody is convicted by an inconclusive unit, and
+an operator who saturates on purpose buys a dispute and no escape.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from dataclasses import dataclass
 from otr_core.errors import InconclusiveError, ParameterError
 
 REDRAWS = 1
-"""Inconclusive units a query may have. More would let a cheat that saturates pass more often; none would send a query
-to dispute for one saturated value of an honest run."""
+"""Inconclusive units that a query may have. With more, a cheat that saturates would pass more
+often; with none, a single saturated value of an honest run would send its query to a dispute."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,9 @@ class QueryOutcome:
     """How a query that convicted nobody ended.
 
     Attributes:
-        drawn: how many units were drawn: numbers 0 to drawn − 1. inconclusive: numbers of those not decided.
-        disputed: more than the allowed were inconclusive; the query goes to a dispute.
+        drawn: how many units were drawn: numbers 0 to drawn − 1. inconclusive: numbers of those not
+            decided.
+        disputed: more units were inconclusive than is allowed; the query goes to a dispute.
     """
 
     drawn: int
@@ -37,10 +39,13 @@ def examine(units: int, check: Callable[[int], None], redraws: int = REDRAWS) ->
     """Draw and check units until ``units`` of them are decided, or too many cannot be.
 
     Args:
-        check: draws and verifies the unit of a number: returns, or raises ``InconclusiveError`` or ``SpotCheckError``.
+        units: how many are to be decided. redraws: how many more may be inconclusive.
+        check: draws and verifies the unit of a number: returns, or raises ``InconclusiveError`` or
+            ``SpotCheckError``.
 
     Raises:
         SpotCheckError: a unit was refused; the operator is convicted.
+        ParameterError: a negative number of units or of redraws.
     """
     if units < 0 or redraws < 0:
         raise ParameterError("units", (units, redraws), "both at least 0")

@@ -1,33 +1,43 @@
-"""What the operator commits to once the place is drawn: the rows between the layer's input and its leaf.
+"""The rows between a layer's input and its leaf, committed to once the place of a check is drawn.
 
-One salted RFC 6962 tree over pieces of eight values, bound to trace, position and layer. Committing on demand is enough
-because the leaves before and after are committed already and every operator is exact: a leaf that is not what the model
-gives leaves at least one operator wrong, wherever the rows put it; and rows are fixed before the unit is drawn.
+Each row is the result of one operator. One salted RFC 6962 tree holds all of them in pieces of
+eight values, and its root is bound to the trace, the position and the layer. It is enough to commit
+on demand. The leaves before and after are committed already, and every operator is exact: if a leaf
+is not what the model gives, at least one operator is wrong, wherever the rows put the fault. And
+the rows are fixed before it is drawn which unit of them is looked at.
+
+The operator's side of this is ``otr_node.spotchecks``.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import shake_256
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from otr_core import merkle
 from otr_core.encoding import tagged_hash
-from otr_core.errors import InputError, ProofError
+from otr_core.errors import ProofError
 from otr_core.lane.formats import LIMIT
-from otr_core.poea.trace import SALT_BYTES, check_seed
-
-if TYPE_CHECKING:
-    import numpy as np
+from otr_core.poea.trace import SALT_BYTES
 
 PIECE = 8
+"""Values in a piece."""
+
+Spans = Mapping[str, tuple[int, int]]
+"""Row name -> first and end index of the values of interest."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """An opened piece: its number, its salt, its values as little-endian int64, its audit path."""
+    """An opened piece.
+
+    Attributes:
+        index: number of the piece in the tree, through all rows. salt: 32 bytes.
+        data: its eight values (fewer at a row's end), int64 little-endian. proof: audit path.
+    """
 
     index: int
     salt: bytes
@@ -35,103 +45,71 @@ class Piece:
     proof: tuple[bytes, ...]
 
 
-@dataclass(frozen=True)
-class CommittedRows:
-    """The rows of one layer at one position under one root; kept by the operator, who alone knows the salts."""
-
-    root: bytes
-    tree_root: bytes
-    lengths: Mapping[str, int]
-    pieces: tuple[bytes, ...]
-    salts: tuple[bytes, ...]
-    hashes: tuple[bytes, ...]
-
-    def open(self, spans: Mapping[str, tuple[int, int]]) -> tuple[Piece, ...]:
-        """The pieces that hold the given spans of rows."""
-        return tuple(
-            Piece(i, self.salts[i], self.pieces[i], tuple(merkle.inclusion_proof_of_hashes(self.hashes, i)))
-            for i in wanted(self.lengths, spans)
-        )
-
-
 def bound_root(trace_root: bytes, position: int, layer: int, tree_root: bytes) -> bytes:
     """What is published: the tree's root tied to the place it is about."""
     return tagged_hash("spot-check/rows", trace_root + struct.pack("<II", position, layer) + tree_root)
 
 
-def commit_rows(
-    rows: Mapping[str, np.ndarray],
-    lengths: Mapping[str, int],
-    seed: bytes,
-    trace_root: bytes,
-    position: int,
-    layer: int,
-) -> CommittedRows:
-    """Commit to the rows named in ``lengths``.
+def piece_count(length: int) -> int:
+    """Pieces of a row of ``length`` values: no piece holds values of two rows."""
+    return -(-length // PIECE)
+
+
+def piece_numbers(lengths: Mapping[str, int], spans: Spans) -> dict[str, range]:
+    """Numbers of the pieces that hold each span, by row.
 
     Args:
-        seed: 32 secret bytes from which the salts derive.
+        lengths: of all committed rows, in the order of the tree. spans: rows not in ``lengths`` are
+            left out.
     """
-    check_seed(seed)
-    pieces: list[bytes] = []
-    for name, length in lengths.items():
-        if rows[name].shape != (length,):
-            raise InputError(f"row {name}: found shape {rows[name].shape}, expected ({length},)")
-        raw = rows[name].astype("<i8").tobytes()
-        pieces += [raw[at : at + 8 * PIECE] for at in range(0, len(raw), 8 * PIECE)]
-    stream = shake_256(b"otr/1/rows" + seed + struct.pack("<II", position, layer)).digest(SALT_BYTES * len(pieces))
-    salts = tuple(stream[at : at + SALT_BYTES] for at in range(0, len(stream), SALT_BYTES))
-    hashes = tuple(merkle.leaf_hash(salt + piece) for salt, piece in zip(salts, pieces, strict=True))
-    tree_root = merkle.root_of_hashes(hashes)
-    root = bound_root(trace_root, position, layer, tree_root)
-    return CommittedRows(root, tree_root, dict(lengths), tuple(pieces), salts, hashes)
-
-
-def wanted(lengths: Mapping[str, int], spans: Mapping[str, tuple[int, int]]) -> list[int]:
-    """Numbers of the pieces that hold the spans of those rows that are in ``lengths``."""
-    first, result = 0, []
+    first, result = 0, {}
     for name, length in lengths.items():
         if name in spans:
             begin, end = spans[name]
-            result += list(range(first + begin // PIECE, first + -(-end // PIECE)))
-        first += -(-length // PIECE)
+            result[name] = range(first + begin // PIECE, first + piece_count(end))
+        first += piece_count(length)
     return result
 
 
 def read_rows(
-    root: bytes, lengths: Mapping[str, int], trace_root: bytes, position: int, layer: int,
-    spans: Mapping[str, tuple[int, int]], tree_root: bytes, pieces: tuple[Piece, ...],
-) -> dict[str, np.ndarray]:  # fmt: skip
-    """The opened spans, after checking every piece against ``root``.
+    tree_root: bytes, lengths: Mapping[str, int], spans: Spans, pieces: Sequence[Piece]
+) -> dict[str, np.ndarray]:
+    """The opened spans of the committed rows, int64, after checking every piece.
+
+    1. The pieces are exactly those that hold the spans, in order.
+    2. Each has a salt and as many values as its place in the row asks for.
+    3. Each is under the root.
+    4. No value is larger than the lane can hold, so that what is computed from it cannot overflow.
+
+    Args:
+        lengths, spans: as for ``piece_numbers``.
 
     Raises:
-        ProofError: another place or root, or pieces that are not exactly those wanted.
+        ProofError: a check failed.
     """
-    import numpy as np
-
-    if bound_root(trace_root, position, layer, tree_root) != root:
-        raise ProofError("rows: the tree is not the one committed for this trace, position and layer")
-    indices = wanted(lengths, spans)
-    if [piece.index for piece in pieces] != indices:
-        raise ProofError(f"rows: found pieces {[p.index for p in pieces][:4]}…, expected {indices[:4]}…")
-    size, first, at = sum(-(-length // PIECE) for length in lengths.values()), 0, 0
+    # 1. The pieces are exactly those that hold the spans, in order.
+    numbers = piece_numbers(lengths, spans)
+    expected = [number for run in numbers.values() for number in run]
+    if [piece.index for piece in pieces] != expected:
+        raise ProofError(f"rows: found pieces {[p.index for p in pieces][:4]}…, expected {expected[:4]}…")
+    size, left = sum(map(piece_count, lengths.values())), iter(pieces)
     result = {}
-    for name, length in lengths.items():
-        if name in spans:
-            begin, end = spans[name]
-            low, high = begin // PIECE, -(-end // PIECE)
-            data = b""
-            for piece in pieces[at : at + high - low]:
-                values = min(PIECE, length - (piece.index - first) * PIECE)
-                if len(piece.data) != 8 * values or len(piece.salt) != SALT_BYTES:
-                    raise ProofError(f"rows piece {piece.index}: found {len(piece.data)} bytes, expected {8 * values}")
-                leaf = merkle.leaf_hash(piece.salt + piece.data)
-                merkle.verify_inclusion(tree_root, leaf, piece.index, size, piece.proof)
-                data += piece.data
-            at += high - low
-            row = np.frombuffer(data, "<i8")
-            if abs(row).max() >= LIMIT or row.min() < -LIMIT:
-                raise ProofError(f"row {name}: found a value beyond 2^52, expected what the lane can hold")
-            result[name] = row[begin - low * PIECE : end - low * PIECE].astype(np.int64)
-        first += -(-length // PIECE)
+    for name in numbers:
+        begin, end = spans[name]
+        start, data = begin // PIECE * PIECE, b""
+        for at in range(start, end, PIECE):
+            # 2. Each has a salt and as many values as its place in the row asks for.
+            piece, values = next(left), min(PIECE, lengths[name] - at)
+            if len(piece.data) != 8 * values or len(piece.salt) != SALT_BYTES:
+                raise ProofError(f"rows piece {piece.index}: found {len(piece.data)} bytes, expected {8 * values}")
+            # 3. Each is under the root.
+            leaf = merkle.leaf_hash(piece.salt + piece.data)
+            merkle.verify_inclusion(tree_root, leaf, piece.index, size, piece.proof)
+            data += piece.data
+        row = np.frombuffer(data, "<i8")
+        # 4. No value is larger than the lane can hold. (Of the least int64, NumPy's abs is
+        # negative.)
+        if abs(row).max() >= LIMIT or row.min() < -LIMIT:
+            raise ProofError(f"row {name}: found a value beyond 2^52, expected what the lane can hold")
+        result[name] = row[begin - start : end - start].astype(np.int64)
     return result

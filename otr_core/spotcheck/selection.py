@@ -1,9 +1,10 @@
 """What is checked, drawn from a beacon's randomness and a committed root; anyone can draw it again.
 
-Three draws: which queries of a batch (each with the same chance, on its own), which place (position, layer) of a drawn
-query, and, from a later round and the root of the rows committed meanwhile, which unit of that layer. All are
-SHA-256 of a tag, the randomness, the root and an index, read as integers; values that would favour some outcomes are
-rejected, never reduced.
+There are three draws: which queries of a batch (each with the same chance, on its own), which place
+(position, layer) of a drawn query, and, from a later round and the root of the rows committed
+meanwhile, which unit of that layer. Each is SHA-256 of a tag, the randomness, the root and an
+index, read as an integer. An integer beyond the last multiple of the number of outcomes would
+favour the first outcomes, and is replaced by the next one of the stream.
 """
 
 from __future__ import annotations
@@ -19,8 +20,18 @@ _SPAN = 2**256
 
 
 def uniform(randomness: bytes, root: bytes, label: str, index: int, below: int) -> int:
-    """A whole number from 0 to ``below`` − 1, each equally likely: the first of a stream of 256-bit numbers that lies
-    below the largest multiple of ``below``."""
+    """A whole number from 0 to ``below`` − 1, each equally likely.
+
+    It is the first of a stream of 256-bit numbers that lies below the largest multiple of
+    ``below``, reduced.
+
+    Args:
+        randomness, root: what is drawn from: 32 bytes each. label, index: what is drawn, and its
+            number.
+
+    Raises:
+        ParameterError: ``below`` is not positive.
+    """
     if below < 1:
         raise ParameterError("below", below, "at least 1")
     limit = _SPAN - _SPAN % below
@@ -37,7 +48,11 @@ def draw_queries(randomness: bytes, batch_root: bytes, queries: int, rho_ppm: in
     """Indices (0-based) of the drawn queries of a batch.
 
     Args:
-        queries: how many the batch commits to. rho_ppm: the rate, in millionths: 10,000 is the paper's 1 %.
+        queries: how many the batch commits to. rho_ppm: the rate, in millionths: 10,000 is the
+            paper's 1 %.
+
+    Raises:
+        ParameterError: a rate beyond 0 to 1,000,000.
     """
     if not 0 <= rho_ppm <= 10**6:
         raise ParameterError("rho_ppm", rho_ppm, "0 to 1,000,000")
@@ -49,16 +64,20 @@ def draw_place(randomness: bytes, batch_root: bytes, query: int, shape: TraceSha
     return divmod(uniform(randomness, batch_root, "place", query, shape.leaves), shape.layers)
 
 
-def draw_unit(randomness: bytes, rows_root: bytes, number: int, shares: Mapping[str, int],
-              blocks: Mapping[str, int]) -> tuple[str, int]:  # fmt: skip
-    """(operator, block): the operator in proportion to its share, then each of its blocks equally likely.
+def draw_unit(
+    randomness: bytes, rows_root: bytes, number: int, shares: Mapping[str, int], blocks: Mapping[str, int]
+) -> tuple[str, int]:
+    """(operator, block): the operator by its share, then each of its blocks equally likely.
 
     Args:
         rows_root: what the operator committed to after the place was known.
-        number: 0-based count of units drawn there. shares: whole numbers by operator. blocks: how many each has.
+        number: 0-based count of units drawn there. shares: whole numbers by operator. blocks: how
+            many each has.
+
+    Raises:
+        ParameterError: no operator has a share.
     """
-    total = sum(shares.values())
-    at = uniform(randomness, rows_root, "operator", number, total)
+    at = uniform(randomness, rows_root, "operator", number, sum(shares.values()))
     for operator, share in shares.items():
         if at < share:
             return operator, uniform(randomness, rows_root, f"block {operator}", number, blocks[operator])
@@ -66,10 +85,10 @@ def draw_unit(randomness: bytes, rows_root: bytes, number: int, shares: Mapping[
     raise ParameterError("shares", dict(shares), "whole numbers above 0")
 
 
-#: Chance of each operator in the second draw, in proportion. A fault in the middle of the MLP can be confined to
-#: hidden/intermediate of an operator's units (3/8 for SmolLM2), elsewhere to no less than all: these shares make every
-#: choice of the operator equally bad, 1/18 per unit drawn.
-SHARES: Mapping[str, int] = {
-    "attention.norm": 3, "q": 3, "k": 3, "v": 3, "query": 3, "key": 3, "attention": 3, "o": 3, "mlp.norm": 3,
-    "gate": 8, "up": 8, "product": 8, "down": 3,
-}  # fmt: skip
+_OPERATORS = "attention.norm q k v query key attention o mlp.norm gate up product down"
+
+#: Chance of each operator in the last draw, in proportion. A fault in the middle of the MLP can be
+#: confined to a part hidden / intermediate of an operator's units (3/8 for SmolLM2), one elsewhere
+#: to no less than all of them. With these shares every choice of the operator is equally bad for a
+#: cheat: it is caught with chance 1/18 per unit drawn.
+SHARES: Mapping[str, int] = dict.fromkeys(_OPERATORS.split(), 3) | dict.fromkeys(("gate", "up", "product"), 8)

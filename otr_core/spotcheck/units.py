@@ -1,42 +1,39 @@
-"""Units: the pieces into which one layer at one position is cut so that each can be checked on its own.
+"""Units: the parts of one layer at one position that can each be checked on its own.
 
-Twelve operators lead from what earlier leaves hold (the layer's input row, keys and values) to what its own leaf holds
-(key, value, output). Seven are matrices: a unit is a block of rows, proven in zero knowledge. Five have no weights:
-a unit is recomputed in the open, in integers. If every unit of a layer holds, its leaf is what the model gives.
+Thirteen operators lead from what earlier leaves hold (the layer's input row, keys and values) to
+what its own leaf holds (key, value, output). Seven are matrices: a unit is a block of rows, proven
+in zero knowledge. Six have no weights: a unit is recomputed in the open, in integers. If every unit
+of a layer holds, its leaf is what the model gives.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from otr_core.errors import InconclusiveError, InputError
 from otr_core.lane.architecture import Architecture
 from otr_core.lane.formats import INT32
 from otr_core.lane.program import Matrix
 from otr_core.spotcheck.proofs import Shape, Statement
+from otr_core.spotcheck.rows import Spans
 
-if TYPE_CHECKING:
-    import numpy as np
-
-
-#: Rows committed between the two draws. What the leaves hold already (input, key, value, output) is not among them.
-COMMITTED = (
-    "attention.normed", "q", "k", "attention.query", "attention.mixed",
-    "attention.residual", "mlp.normed", "gate", "up", "mlp.product",
-)  # fmt: skip
 PRODUCT_BLOCK = 8
+"""Values in one unit of the gated product."""
 SMALL, LARGE = 8 * 576, 64 * 576
-"""Weights in one matrix unit: the size of the default run, and of the larger notebook unit."""
+"""Weights in one matrix unit: of the default run, and of the larger unit of notebook 04."""
 
 
 @dataclass(frozen=True)
 class MatrixOperator:
-    """A matrix operator: y = W·x rounded by ``shift`` bits.
+    """A matrix operator: y = W·x rounded by ``shift`` bits, W of shape (rows, columns).
 
     Attributes:
-        stack: the model's matrix, and first: the first row in it. source: the row x is.
+        name: of the operator. stack: the model's matrix that W is part of; first: W's first row in
+            it.
+        source: name of the row that x is.
     """
 
     name: str
@@ -70,9 +67,15 @@ class Layout:
     weights: int = SMALL
 
     @property
-    def matrices(self) -> dict[str, MatrixOperator]:
+    def head_values(self) -> tuple[int, int]:
+        """Values in a row of all query heads, and in one of all key or value heads."""
         a = self.architecture
-        q, kv = a.heads * a.head_dim, a.kv_heads * a.head_dim
+        return a.heads * a.head_dim, a.kv_heads * a.head_dim
+
+    @property
+    def matrices(self) -> dict[str, MatrixOperator]:
+        """The matrix operators by name, in order of computation."""
+        a, (q, kv) = self.architecture, self.head_values
         qkv, gate_up = Matrix.QKV.shift, Matrix.GATE_UP.shift
         table = (
             MatrixOperator("q", "qkv", 0, q, a.hidden, qkv, "attention.normed"),
@@ -89,9 +92,9 @@ class Layout:
     def blocks(self) -> dict[str, int]:
         """How many units each operator of a layer has."""
         a = self.architecture
-        opened = {"attention.norm": 1, "query": 1, "key": 1, "attention": a.heads, "mlp.norm": 1,
-                  "product": -(-a.intermediate // PRODUCT_BLOCK)}  # fmt: skip
-        return {m.name: m.rows // self.block_rows(m) for m in self.matrices.values()} | opened
+        blocks = {matrix.name: matrix.rows // self.block_rows(matrix) for matrix in self.matrices.values()}
+        opened = {"attention.norm": 1, "query": 1, "key": 1, "attention": a.heads, "mlp.norm": 1}
+        return blocks | opened | {"product": -(-a.intermediate // PRODUCT_BLOCK)}
 
     def block_rows(self, matrix: MatrixOperator) -> int:
         """Rows of a block: the most that divide the matrix and keep to ``weights``."""
@@ -104,11 +107,23 @@ class Layout:
         return Shape(self.block_rows(matrix), matrix.columns)
 
     def row_lengths(self) -> dict[str, int]:
-        """Number of values in each committed row."""
-        a = self.architecture
-        q, kv = a.heads * a.head_dim, a.kv_heads * a.head_dim
-        lengths = (a.hidden, q, kv, q, q, a.hidden, a.hidden, a.intermediate, a.intermediate, a.intermediate)
-        return dict(zip(COMMITTED, lengths, strict=True))
+        """Number of values in each row committed between the draws, in the order of their tree.
+
+        The rows that leaves hold already (input, key, value, output) are not among them.
+        """
+        a, (q, kv) = self.architecture, self.head_values
+        return {
+            "attention.normed": a.hidden,
+            "q": q,
+            "k": kv,
+            "attention.query": q,
+            "attention.mixed": q,
+            "attention.residual": a.hidden,
+            "mlp.normed": a.hidden,
+            "gate": a.intermediate,
+            "up": a.intermediate,
+            "mlp.product": a.intermediate,
+        }
 
     def check(self, unit: Unit) -> Unit:
         """``unit``, if there is such a unit in a layer.
@@ -128,62 +143,67 @@ class Layout:
         rows = self.block_rows(self.matrices[unit.operator])
         return unit.block * rows, (unit.block + 1) * rows
 
+    def group(self, unit: Unit) -> tuple[int, int]:
+        """First and end index, in a key or value row, of what an attention unit's head reads."""
+        a = self.architecture
+        first = unit.block * a.kv_heads // a.heads * a.head_dim
+        return first, first + a.head_dim
 
-def needed_rows(layout: Layout, unit: Unit) -> dict[str, tuple[int, int]]:
-    """The values a verifier of ``unit`` must see: row name -> first and end index. Keys and values of earlier
-    positions are not listed: an attention unit needs all of them."""
-    a, name = layout.architecture, layout.check(unit).operator
-    q, kv = a.heads * a.head_dim, a.kv_heads * a.head_dim
+
+def needed_rows(layout: Layout, unit: Unit) -> Spans:
+    """The values that a verifier of ``unit`` must see: row name -> first and end index.
+
+    Keys and values of earlier positions are not listed: an attention unit needs all of its head's.
+
+    Raises:
+        InputError: there is no such unit.
+    """
+    a, name, (q, kv) = layout.architecture, layout.check(unit).operator, layout.head_values
     if name in layout.matrices:
         matrix = layout.matrices[name]
         outputs = {"v": ("value",), "o": ("input", "attention.residual"), "down": ("attention.residual", "output")}
         return {matrix.source: (0, matrix.columns)} | dict.fromkeys(outputs.get(name, (name,)), layout.span(unit))
     head = (unit.block * a.head_dim, (unit.block + 1) * a.head_dim)
-    if name == "product":
-        block = unit.block * PRODUCT_BLOCK, min((unit.block + 1) * PRODUCT_BLOCK, a.intermediate)
-        return dict.fromkeys(("gate", "up", "mlp.product"), block)
-    return {
-        "attention.norm": {"input": (0, a.hidden), "attention.normed": (0, a.hidden)},
-        "query": {"q": (0, q), "attention.query": (0, q)},
-        "key": {"k": (0, kv), "key": (0, kv)},
-        "attention": {"attention.query": head, "attention.mixed": head},
-        "mlp.norm": {"attention.residual": (0, a.hidden), "mlp.normed": (0, a.hidden)},
+    block = (unit.block * PRODUCT_BLOCK, min((unit.block + 1) * PRODUCT_BLOCK, a.intermediate))
+    rows, span = {
+        "attention.norm": (("input", "attention.normed"), (0, a.hidden)),
+        "query": (("q", "attention.query"), (0, q)),
+        "key": (("k", "key"), (0, kv)),
+        "attention": (("attention.query", "attention.mixed"), head),
+        "mlp.norm": (("attention.residual", "mlp.normed"), (0, a.hidden)),
+        "product": (("gate", "up", "mlp.product"), block),
     }[name]
+    return dict.fromkeys(rows, span)
 
 
-def rows_of(layout: Layout, operators: Mapping[str, np.ndarray], input_row: np.ndarray) -> dict[str, np.ndarray]:
-    """All rows of a layer at one position, by the names used here.
-
-    Args:
-        operators: as ``inference.portable.rebuild_operators`` gives them. input_row: (hidden,) what entered the layer.
-    """
-    a = layout.architecture
-    q, kv = a.heads * a.head_dim, a.kv_heads * a.head_dim
-    qkv, gate_up = operators["attention.qkv"], operators["mlp.gate_up"]
-    split = {
-        "q": qkv[:q], "k": qkv[q : q + kv], "value": qkv[q + kv :], "key": operators["attention.key"],
-        "gate": gate_up[: a.intermediate], "up": gate_up[a.intermediate :], "input": input_row,
-    }  # fmt: skip
-    same = ("attention.normed", "attention.query", "attention.mixed", "attention.residual", "mlp.normed", "mlp.product")
-    return split | {name: operators[name] for name in (*same, "output")}
-
-
-def unit_statement(layout: Layout, unit: Unit, weights: np.ndarray, values: Mapping[str, np.ndarray]) -> Statement:
-    """The statement a matrix unit's proof is about.
+def unit_vectors(layout: Layout, unit: Unit, values: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """(x, y) of a matrix unit, int64: what the weights multiply, and what must come out.
 
     Args:
         values: the unit's ``needed_rows``, each only as long as its span.
 
     Raises:
-        InconclusiveError: the residual stream saturated here, which this circuit has no room for. Never seen in a real
-            trace; such a unit is drawn again (``query``).
+        InconclusiveError: the residual stream saturates here, for which the circuit has no room. No
+            real trace ever did; such a unit is drawn again (``query``).
     """
     source = layout.matrices[unit.operator].source
-    if unit.operator in ("o", "down"):
-        before, after = ("input", "attention.residual") if unit.operator == "o" else ("attention.residual", "output")
-        if abs(values[after]).max() >= INT32:
-            raise InconclusiveError(f"unit {unit.operator} {unit.block}: the residual stream saturates at {INT32}")
-        outputs = values[after] - values[before]
-    else:
-        outputs = next(values[name] for name in values if name != source)
-    return Statement(weights, values[source], outputs)
+    if unit.operator not in ("o", "down"):
+        return values[source], next(values[name] for name in values if name != source)
+    # The product is added to the residual stream: what must come out is the difference.
+    before, after = ("input", "attention.residual") if unit.operator == "o" else ("attention.residual", "output")
+    if abs(values[after]).max() >= INT32:
+        raise InconclusiveError(f"unit {unit.operator} {unit.block}: the residual stream saturates at {INT32}")
+    return values[source], values[after] - values[before]
+
+
+def unit_statement(layout: Layout, unit: Unit, weights: np.ndarray, values: Mapping[str, np.ndarray]) -> Statement:
+    """The statement that a matrix unit's proof is about.
+
+    Args:
+        weights: the unit's block scaled to ``prover.SHIFT``: int64 (rows, columns). values: as for
+            ``unit_vectors``.
+
+    Raises:
+        InconclusiveError: as ``unit_vectors``.
+    """
+    return Statement(weights, *unit_vectors(layout, unit, values))

@@ -1,12 +1,16 @@
 """One spot check: what is asked, what the operator answers, and when the answer is accepted.
 
-    commitment ── round 1 ──► place (query, position, layer) ──► rows committed ── round 2 ──► unit ──► answer
+    commitment ── round 1 ──► place (query, position, layer)
+               ──► rows committed ── round 2 ──► unit ──► answer
 
-A matrix unit is answered with a proof, any other with the opened values alone. The trace leaf is tied to the proof by
-opening: the verifier sees the unit's input row and its few outputs under the leaf and the committed rows, commits to
-them itself, and compares with the points in the proof. That reveals one row of one layer at one position, and no
-weights. (An operator who committed to KZG points while answering the query would reveal nothing, at many times the
-cost of the inference; ``detection`` and notebook 04 compare.)
+A matrix unit is answered with a proof, any other with the opened values alone. What ties the proof
+to the trace is opened too: the verifier sees the unit's input row and its few outputs, under the
+leaf and the committed rows. It commits to these values itself, and compares its points with those
+in the proof. So one row of one layer at one position is revealed, and no weights. (An operator who
+committed to KZG points while it answered the query would reveal nothing, at many times the cost of
+the inference; notebook 04 compares.)
+
+The operator's side is ``otr_node.spotchecks``.
 """
 
 from __future__ import annotations
@@ -24,30 +28,21 @@ from otr_core.lane.held import HeldValues
 from otr_core.lane.program import Dims, LayerOperator
 from otr_core.lane.step import LAYER, Place, TraceClaim
 from otr_core.lane.tables import rotary_table
-from otr_core.poea.trace import (
-    PIECE_BYTES,
-    SALT_BYTES,
-    LayerState,
-    PieceOpening,
-    Trace,
-    TraceShape,
-    open_piece,
-    verify_opening,
-)
+from otr_core.poea.trace import PIECE_BYTES, SALT_BYTES, PieceOpening, TraceShape, verify_opening
 from otr_core.spotcheck import selection
 from otr_core.spotcheck.proofs import Proof, VerificationKey
-from otr_core.spotcheck.rows import CommittedRows, Piece, read_rows
-from otr_core.spotcheck.units import Layout, Unit, needed_rows, unit_statement
+from otr_core.spotcheck.rows import Piece, bound_root, read_rows
+from otr_core.spotcheck.units import Layout, Unit, needed_rows, unit_vectors
 
-#: Names of the checks, in the order in which they are made.
+#: Names of the checks of ``Verifier.verify``, in the order in which they are made; numbered there
+#: from 1.
 CHECKS = (
-    "unit", "rows", "leaf", "token", "operator", "circuit", "proof", "violation", "weights", "activations", "outputs",
-)  # fmt: skip
+    *("unit", "rows", "leaf", "token", "operator"),  # every unit, and the operator's results where it has no weights
+    *("circuit", "proof", "violation", "weights", "activations", "outputs"),  # the proof of a matrix unit
+)
 
 Embedding = Callable[[int], np.ndarray]
 """Token id -> its integer embedding, int64 (hidden,): part of the model."""
-State = Callable[[int, int], LayerState]
-"""(position, layer) -> what the layer left behind there; for an operator, by running the answer again."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +50,11 @@ class SpotCheckChallenge:
     """What both sides know before the answer.
 
     Attributes:
-        trace_root, shape: of the query's receipt. position, layer: drawn by round 1. rows_root: published then.
-        randomness: of round 2. number: which of the units drawn there. shares: chance of each operator, whole numbers.
+        trace_root, shape: of the query's receipt. position, layer: drawn by round 1.
+        rows_root: what the operator published when it knew the place. randomness: 32 bytes, of
+            round 2.
+        number: which of the units drawn at this place. shares: chance of each operator, whole
+            numbers.
     """
 
     trace_root: bytes
@@ -80,7 +78,8 @@ class TokenOpening:
 
     Attributes:
         content: the token leaf's content (salt ‖ token id ‖ step). proof: its audit path.
-        beside: the states' root and the seed's hash, which the trace root holds beside the tokens' root.
+        beside: the states' root and the seed's hash, which the trace root holds beside the tokens'
+            root.
     """
 
     content: bytes
@@ -93,8 +92,11 @@ class Response:
     """The operator's answer.
 
     Attributes:
-        unit: what it is about. tree_root, pieces: opened rows. leaves: opened pieces of trace leaves.
-        circuit: name of the circuit; proof: None for a unit without weights. token: where layer 0's input is read.
+        unit: what it is about. tree_root, pieces: the opened rows, and the root of their tree
+            before it is bound.
+        leaves: opened pieces of trace leaves, in the order of ``leaf_pieces``.
+        circuit: name of the circuit that the proof is for. proof: None for a unit without weights.
+        token: opened where a unit of layer 0 reads its input; None elsewhere.
     """
 
     unit: Unit
@@ -107,50 +109,35 @@ class Response:
 
 
 def reads_token(layout: Layout, unit: Unit) -> bool:
-    """Whether a verifier of ``unit`` must see the token: it is of layer 0 and reads what entered the layer."""
+    """Whether a verifier of ``unit`` must see the token: it reads what entered layer 0."""
     return unit.layer == 0 and "input" in needed_rows(layout, unit)
 
 
 def leaf_pieces(layout: Layout, shape: TraceShape, unit: Unit) -> list[tuple[int, int, int, str]]:
-    """(position, layer, piece, row) of every leaf piece a verifier of ``unit`` must see, in order."""
-    spans = needed_rows(layout, unit)
+    """(position, layer, piece, row) of the leaf pieces that a verifier of ``unit`` must see.
+
+    ``row`` is the unit's name for what the piece holds: the ``input`` of a layer is the output of
+    the layer below.
+    """
     output, kv = (-(-size // PIECE_BYTES) for size in (shape.output_bytes, shape.kv_bytes))
-    starts = {"output": 0, "key": output, "value": output + kv}
-    result = []
-    for row, (first, end) in spans.items():
-        if (row == "input" and unit.layer == 0) or row not in (*starts, "input"):
-            continue
-        at = (unit.layer - 1, "output") if row == "input" else (unit.layer, row)
-        for piece in range(4 * first // PIECE_BYTES, -(-4 * end // PIECE_BYTES)):
-            result.append((unit.position, at[0], starts[at[1]] + piece, row))
-    if unit.operator == "attention":
-        a = layout.architecture
-        group = unit.block * a.kv_heads // a.heads
-        first, end = 4 * group * a.head_dim, 4 * (group + 1) * a.head_dim
+    starts = {"output": 0, "key": output, "value": output + kv}  # first piece of each row in a leaf
+    result: list[tuple[int, int, int, str]] = []
+
+    def add(position: int, layer: int, kept: str, span: tuple[int, int], row: str) -> None:
+        """The pieces that hold ``span`` of the leaf's row ``kept``."""
+        first, end = 4 * span[0] // PIECE_BYTES, -(-4 * span[1] // PIECE_BYTES)
+        result.extend((position, layer, starts[kept] + piece, row) for piece in range(first, end))
+
+    for row, span in needed_rows(layout, unit).items():
+        if row == "input" and unit.layer > 0:
+            add(unit.position, unit.layer - 1, "output", span, row)
+        elif row in starts:
+            add(unit.position, unit.layer, row, span, row)
+    if unit.operator == "attention":  # the head's keys and values of every position so far
         for position in range(unit.position + 1):
             for row in ("key", "value"):
-                for piece in range(first // PIECE_BYTES, -(-end // PIECE_BYTES)):
-                    result.append((position, unit.layer, starts[row] + piece, row))
+                add(position, unit.layer, row, layout.group(unit), row)
     return result
-
-
-def open_unit(
-    layout: Layout, trace: Trace, trace_seed: bytes, unit: Unit, rows: CommittedRows, state: State
-) -> Response:
-    """The openings an answer needs, without a proof.
-
-    Raises:
-        ProofError: a rebuilt state is not the committed one.
-    """
-    leaves = tuple(
-        open_piece(trace, trace_seed, position, layer, piece, state(position, layer))
-        for position, layer, piece, _ in leaf_pieces(layout, trace.shape, unit)
-    )
-    token = None
-    if reads_token(layout, unit):
-        path = merkle.inclusion_proof(trace.tokens, unit.position)
-        token = TokenOpening(trace.tokens[unit.position], tuple(path), (trace.states_root, trace.seed_hash))
-    return Response(unit, rows.tree_root, rows.open(needed_rows(layout, unit)), leaves, token=token)
 
 
 def opened_token(challenge: SpotCheckChallenge, unit: Unit, opening: TokenOpening | None) -> int:
@@ -175,49 +162,56 @@ def opened_token(challenge: SpotCheckChallenge, unit: Unit, opening: TokenOpenin
 def opened_values(
     layout: Layout, challenge: SpotCheckChallenge, response: Response, embedding: Embedding
 ) -> dict[str, np.ndarray]:
-    """The unit's values out of an answer, each checked against what was committed: rows, then leaves, then the token.
+    """The unit's values out of an answer, after checks 2 to 4 of ``Verifier.verify``.
 
-    For an attention unit, ``keys`` and ``values`` hold the rows (positions, head_dim) of the head's group.
+    Returns:
+        Row name -> the values of the unit's span, int64. An attention unit also has ``keys`` and
+        ``values``, of shape (positions, head_dim): what its head attends to.
 
     Raises:
         SpotCheckError: checks ``rows``, ``leaf`` and ``token``.
     """
     unit, spans = response.unit, needed_rows(layout, response.unit)
+
+    # 2. The opened rows are those committed between the draws.
+    tree_root = response.tree_root
+    if bound_root(challenge.trace_root, unit.position, unit.layer, tree_root) != challenge.rows_root:
+        raise SpotCheckError("rows", "a tree of another place", "the one committed between the draws")
     try:
-        values = read_rows(
-            challenge.rows_root, layout.row_lengths(), challenge.trace_root, unit.position, unit.layer,
-            spans, response.tree_root, response.pieces,
-        )  # fmt: skip
+        values = read_rows(tree_root, layout.row_lengths(), spans, response.pieces)
     except ProofError as error:
         raise SpotCheckError("rows", error, "the pieces committed between the draws") from error
+
+    # 3. The opened leaf pieces are exactly those that the unit needs, under the trace root.
     expected = leaf_pieces(layout, challenge.shape, unit)
     found = [(o.position, o.layer, o.piece) for o in response.leaves]
     if found != [entry[:3] for entry in expected]:
         raise SpotCheckError("leaf", f"openings of {found[:3]}…", [entry[:3] for entry in expected][:3])
-    joined: dict[tuple[int, str], list[bytes]] = {}
+    joined: dict[tuple[int, str], bytes] = {}
     for opening, (position, _, _, row) in zip(response.leaves, expected, strict=True):
         try:
             verify_opening(challenge.trace_root, challenge.shape, opening)
         except ProofError as error:
             raise SpotCheckError("leaf", error, "a piece under the trace root") from error
-        joined.setdefault((position, row), []).append(opening.data)
-    flat = {key: np.frombuffer(b"".join(parts), "<i4").astype(np.int64) for key, parts in joined.items()}
-    per_piece = PIECE_BYTES // 4
-    for row, (first, end) in spans.items():
+        joined[position, row] = joined.get((position, row), b"") + opening.data
+
+    def kept(position: int, row: str, span: tuple[int, int]) -> np.ndarray:
+        """A span of a leaf's row; the opened pieces begin with the one that holds its start."""
+        skip = span[0] // (PIECE_BYTES // 4) * (PIECE_BYTES // 4)
+        return np.frombuffer(joined[position, row], "<i4").astype(np.int64)[span[0] - skip : span[1] - skip]
+
+    for row, span in spans.items():
         if row == "input" and unit.layer == 0:
-            values[row] = embedding(opened_token(challenge, unit, response.token))[first:end]
+            # 4. In layer 0 the input is the embedding of the token that the trace holds.
+            values[row] = embedding(opened_token(challenge, unit, response.token))[slice(*span)]
         elif row not in values:
-            skip = first // per_piece * per_piece
-            values[row] = flat[unit.position, row][first - skip : end - skip]
-    for row in ("input", "attention.residual", "output"):
+            values[row] = kept(unit.position, row, span)
+    for row in ("input", "attention.residual", "output"):  # 2 again: no value that the lane never gives
         if row in values and abs(values[row]).max() > INT32:
             raise SpotCheckError("rows", f"{row} beyond {INT32}", "values the lane saturates at that")
     if unit.operator == "attention":
-        a = layout.architecture
-        first = unit.block * a.kv_heads // a.heads * a.head_dim
-        first -= first // per_piece * per_piece
         for name, row in (("keys", "key"), ("values", "value")):
-            values[name] = np.stack([flat[p, row][first : first + a.head_dim] for p in range(unit.position + 1)])
+            values[name] = np.stack([kept(p, row, layout.group(unit)) for p in range(unit.position + 1)])
     return values
 
 
@@ -274,8 +268,10 @@ class Verifier:
     """What a verifier brings: the layout, the circuits by shape name, and the model's public parts.
 
     Attributes:
-        registered: (layer, operator, block) -> points of that weight block, from the model's registry.
-        saturation: per layer, part of the model (``Bounds.saturation``). embedding: the model's.
+        registered: (layer, operator, block) -> points of that weight block, from the model's
+            registry.
+        saturation: per layer, what the gated product saturates at: part of the model. embedding:
+            the model's.
     """
 
     layout: Layout
@@ -285,47 +281,70 @@ class Verifier:
     embedding: Embedding
 
     def verify(self, challenge: SpotCheckChallenge, response: Response) -> None:
-        """Accept an answer or say why not.
+        """Accept an answer or say why not. The checks, in order:
 
-        1 the unit is the one drawn; 2 the opened rows are the committed ones; 3 the opened leaf pieces, and in layer
-        0 the token, are the trace's. For an operator without weights: 4 it gives the opened outputs. For a matrix:
-        5 the unit fits a circuit, and the answer names that of its shape; 6 the proof verifies; 7 its violation is 0;
-        8 its weights are the registered ones, 9 its activations and 10 its outputs the opened ones.
+        1. The unit is the one drawn.
+        2. The opened rows are those committed between the draws.
+        3. The opened leaf pieces are exactly those that the unit needs, under the trace root.
+        4. In layer 0 the input is the embedding of the token that the trace holds.
+
+        Of an operator without weights:
+
+        5. The operator gives the opened outputs.
+
+        Of a matrix:
+
+        6. The answer names the circuit of the unit's shape, and the unit fits it.
+        7. The proof verifies.
+        8. The violation that it proves is 0.
+        9. Its weights are the registered ones.
+        10. Its activations are the opened ones.
+        11. Its outputs are the opened ones.
 
         Raises:
             SpotCheckError: ``check`` names the first of ``CHECKS`` that fails.
-            InconclusiveError: the opened values, right as far as they go, show a unit that no circuit decides.
+            InconclusiveError: the opened values, right as far as they go, show a unit that no
+                circuit decides.
         """
+        # 1. The unit is the one drawn.
         unit = challenge.unit(self.layout)
-        # 1
         if response.unit != unit:
             raise SpotCheckError("unit", response.unit, unit)
-        # 2, 3
+
+        # 2. to 4. The opened rows, leaf pieces and token are those committed to.
         values = opened_values(self.layout, challenge, response, self.embedding)
-        # 4
+
+        # 5. The operator gives the opened outputs.
         if unit.operator not in self.layout.matrices:
             result = recompute(self.layout, unit, values, self.saturation[unit.layer])
             name = list(needed_rows(self.layout, unit))[-1]
             if wrong := [i for i, (r, v) in enumerate(zip(result, values[name].tolist(), strict=True)) if r != v]:
                 raise SpotCheckError("operator", f"{len(wrong)} of {len(result)} values of {name}", "all as recomputed")
             return
-        # 5
-        said = unit_statement(self.layout, unit, np.zeros((0, 0), np.int64), values)
-        circuit = self.circuits[self.layout.shape(unit.operator).name]
-        if response.circuit != circuit.shape.name or response.proof is None:
+
+        # 6. The answer names the circuit of the unit's shape, and the unit fits it.
+        activations, outputs = unit_vectors(self.layout, unit, values)
+        circuit, proof = self.circuits[self.layout.shape(unit.operator).name], response.proof
+        if response.circuit != circuit.shape.name or proof is None:
             raise SpotCheckError("circuit", response.circuit or "no proof", circuit.shape.name)
-        # 6
-        if not circuit.holds(response.proof):
+
+        # 7. The proof verifies.
+        if not circuit.holds(proof):
             raise SpotCheckError("proof", "one that does not verify", "a valid proof")
-        # 7
-        if response.proof.violation != 0:
-            raise SpotCheckError("violation", response.proof.violation, 0)
-        # 8, 9, 10
-        x, y = circuit.commit([said.activations.tolist(), said.outputs.tolist()])
+
+        # 8. The violation that it proves is 0.
+        if proof.violation != 0:
+            raise SpotCheckError("violation", proof.violation, 0)
+
+        # 9. Its weights are the registered ones.
+        # 10. Its activations are the opened ones.
+        # 11. Its outputs are the opened ones.
+        # The proof begins with the points that it commits to, in this order.
+        x, y = circuit.commit([activations.tolist(), outputs.tolist()])
         weights = self.registered(unit.layer, unit.operator, unit.block)
         at = 0
         for name, points in (("weights", weights), ("activations", x), ("outputs", y)):
-            found = response.proof.points(at + len(points))[at:]
+            found = proof.points(at + len(points))[at:]
             if found != points:
                 raise SpotCheckError(name, f"a commitment {found[0][:4].hex()}…", f"{points[0][:4].hex()}…")
             at += len(points)

@@ -1,7 +1,9 @@
-"""A local EVM chain (py-evm under eth-tester): deploy a contract, send real transactions, read their receipts.
+"""A local EVM chain (py-evm under eth-tester): deploy contracts, transact, read receipts.
 
-Gas is what a receipt says (Prague rules, calldata floor of EIP-7623 included), never an estimate. Accounts
-and block times are those of a test chain that starts at ``GENESIS_TIME``; nothing leaves the process.
+Gas is what a receipt says (Prague rules, calldata floor of EIP-7623 included), never an estimate.
+Accounts and block times are those of a test chain that starts at ``GENESIS_TIME``; nothing leaves
+the process. The compiler and the chain take seconds to import, and are imported where they are
+used.
 """
 
 from __future__ import annotations
@@ -11,6 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from eth_abi import decode, encode
+from eth_abi.exceptions import EncodingError
+from eth_utils import keccak
 
 from otr_core.errors import ChainError
 
@@ -22,7 +28,12 @@ GENESIS_TIME = 1_800_000_000
 
 @dataclass(frozen=True)
 class Contract:
-    """A compiled or deployed contract: its ABI entries by name, and its address once deployed."""
+    """A compiled or deployed contract.
+
+    Attributes:
+        abi: the compiler's description of its functions and events. bytecode: what creates it.
+        runtime_bytes: size of the code that stays on chain. address: "" until it is deployed.
+    """
 
     abi: tuple[Mapping[str, Any], ...]
     bytecode: bytes
@@ -30,7 +41,11 @@ class Contract:
     address: str = ""
 
     def entry(self, name: str) -> Mapping[str, Any]:
-        """The ABI entry of function ``name``."""
+        """The ABI entry of function ``name``.
+
+        Raises:
+            ChainError: check ``abi``: there is no such function.
+        """
         found = [e for e in self.abi if e["type"] == "function" and e["name"] == name]
         if len(found) != 1:
             raise ChainError("abi", f"{len(found)} functions named {name!r}", "one")
@@ -47,7 +62,12 @@ class LogEntry:
 
 @dataclass(frozen=True)
 class TxReceipt:
-    """What one transaction did: gas used, bytes of calldata, decoded events of its contract, Unix time of its block."""
+    """What one transaction did.
+
+    Attributes:
+        gas: used. calldata_bytes: sent along. events: those of its contract. block_time: Unix
+            seconds.
+    """
 
     gas: int
     calldata_bytes: int
@@ -88,10 +108,8 @@ class Chain:
         from eth_tester import EthereumTester, PyEVMBackend
 
         genesis = PyEVMBackend.generate_genesis_params({"gas_limit": 60_000_000, "timestamp": GENESIS_TIME})
-        backend = PyEVMBackend.from_mnemonic(
-            "test test test test test test test test test test test junk",
-            genesis_parameters=genesis, num_accounts=accounts,
-        )  # fmt: skip
+        phrase = "test test test test test test test test test test test junk"
+        backend = PyEVMBackend.from_mnemonic(phrase, genesis_parameters=genesis, num_accounts=accounts)
         self._tester = EthereumTester(backend)
         self.accounts: tuple[str, ...] = tuple(self._tester.get_accounts())
 
@@ -126,7 +144,8 @@ class Chain:
         """Send a transaction and return its receipt.
 
         Raises:
-            ChainError: it reverted; ``check`` is the contract's reason. State and money are as before, gas apart.
+            ChainError: it reverted; ``check`` is the contract's reason. State and money are as
+                before, gas apart.
         """
         data = _call_data(contract.entry(function), args)
         return self.transact_raw(contract.address, data, contract=contract, sender=sender, value=value)
@@ -144,7 +163,6 @@ class Chain:
         Raises:
             ChainError: it reverted; ``check`` is the contract's reason.
         """
-        from eth_abi import decode
         from eth_tester.exceptions import TransactionFailed
 
         entry = contract.entry(function)
@@ -159,7 +177,7 @@ class Chain:
         return values[0] if len(values) == 1 else values
 
     def _reason(self, transaction: Mapping[str, Any]) -> ChainError:
-        """Why a transaction just failed: it is run again on its own block, whose state it has not changed."""
+        """Why a transaction just failed: it is run again on its block, whose state it left alone."""
         from eth_tester.exceptions import TransactionFailed
 
         try:
@@ -174,8 +192,8 @@ class Chain:
         from eth_tester.exceptions import ValidationError
 
         data = bytes.fromhex(transaction["data"][2:])
-        full = {"from": sender or self.accounts[0], "gas": GAS_LIMIT, "value": 0, "max_fee_per_gas": 10**9,
-                "max_priority_fee_per_gas": 0, **transaction}  # fmt: skip
+        fees = {"max_fee_per_gas": 10**9, "max_priority_fee_per_gas": 0}
+        full = {"from": sender or self.accounts[0], "gas": GAS_LIMIT, "value": 0, **fees, **transaction}
         try:
             raw = self._tester.get_transaction_receipt(self._tester.send_transaction(full))
         except ValidationError as error:
@@ -196,9 +214,6 @@ def _type(entry: Mapping[str, Any]) -> str:
 
 
 def _encode(inputs: Sequence[Mapping[str, Any]], args: Sequence[Any]) -> bytes:
-    from eth_abi import encode
-    from eth_abi.exceptions import EncodingError
-
     try:
         return bytes(encode([_type(i) for i in inputs], args))
     except (EncodingError, ValueError) as error:  # ValueError: wrong number of arguments
@@ -206,21 +221,20 @@ def _encode(inputs: Sequence[Mapping[str, Any]], args: Sequence[Any]) -> bytes:
 
 
 def _call_data(entry: Mapping[str, Any], args: Sequence[Any]) -> bytes:
-    from eth_utils import keccak
+    return _signature_hash(entry)[:4] + _encode(entry["inputs"], args)
 
-    signature = f"{entry['name']}({','.join(_type(i) for i in entry['inputs'])})"
-    return bytes(keccak(text=signature))[:4] + _encode(entry["inputs"], args)
+
+def _signature_hash(entry: Mapping[str, Any]) -> bytes:
+    """Keccak-256 of a function's or event's name and types, which names it in calldata and logs."""
+    return bytes(keccak(text=f"{entry['name']}({','.join(_type(i) for i in entry['inputs'])})"))
 
 
 def _event(contract: Contract | None, log: Mapping[str, Any]) -> LogEntry | None:
-    from eth_abi import decode
-    from eth_utils import keccak
-
+    """A log entry as an event of ``contract``; None if it is none of its events."""
     for entry in contract.abi if contract else ():
         if entry["type"] != "event":
             continue
-        signature = f"{entry['name']}({','.join(_type(i) for i in entry['inputs'])})"
-        if log["topics"] and log["topics"][0] == "0x" + keccak(text=signature).hex():
+        if log["topics"] and log["topics"][0] == "0x" + _signature_hash(entry).hex():
             indexed = [i for i in entry["inputs"] if i["indexed"]]
             plain = [i for i in entry["inputs"] if not i["indexed"]]
             topics = [bytes.fromhex(t[2:]) for t in log["topics"][1:]]

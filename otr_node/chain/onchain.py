@@ -1,26 +1,31 @@
-"""The same court as a contract on a local EVM: one transaction per call, the same reasons, and the gas of each."""
+"""``Court`` as a contract on a local EVM: one transaction per call, the same reasons, and gas.
+
+The contract's structs have the fields of the Python records in the same order, so that ``astuple``
+is their encoding.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from otr_core.dispute import contracts
 from otr_core.dispute.court import Court
 from otr_core.dispute.game import Verdict
-from otr_core.dispute.judge import Opening
 from otr_core.dispute.openings import CommittedModel
 from otr_core.dispute.records import Key, Terms
 from otr_core.errors import ChainError, MoveError
-from otr_core.lane.program import Dims
 from otr_core.lane.step import TraceClaim
 from otr_core.poea.receipt import Receipt, domain_separator, type_hash
 from otr_node.chain.evm import Chain, Contract, TxReceipt, compile_vyper
 
 FOLDER = Path(contracts.__file__).parent
 NOBODY = "0x" + "00" * 20
+"""The address of nobody: no payer, no arbiter."""
+#: Fields of a game in the order of the contract's ``Spot``.
+SPOT = "level turn target height operator index size leaf piece element step token_step"
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,14 @@ class Spent:
 class ChainCourt:
     """Deployed contracts, and a ledger of what every call cost.
 
+    A call that reverts raises ``MoveError`` with the contract's reason, as the same call of
+    ``Court`` does.
+
     Attributes:
-        registrar: the account that deploys and registers. arbiter: address of the arbiter's contract.
+        registrar: the account that deploys and registers. arbiter: address of the arbiter's
+            contract, or ``NOBODY``.
+        ledger: every transaction so far. registry, court: the contracts. judges: by model id, one
+            for each model.
     """
 
     chain: Chain
@@ -72,11 +83,12 @@ class ChainCourt:
 
     def register_model(self, model_id: bytes, trees: CommittedModel) -> None:
         """Deploy the judge of a model and register it."""
-        judge = self._deploy("judge", dims_words(trees.dims), trees.weights_root, trees.tables_root)
+        judge = self._deploy("judge", list(astuple(trees.dims)), trees.weights_root, trees.tables_root)
         self.judges[model_id] = judge
         self._send(self.registrar, "register_model", model_id, judge.address, to=self.registry)
 
     def register_key(self, key_id: bytes, key: Key) -> None:
+        """As ``Court.register_key``, by the registrar."""
         args = (key_id, key.operator, key.model_id, "0x" + key.address.hex())
         self._send(self.registrar, "register_key", *args, to=self.registry)
 
@@ -90,72 +102,63 @@ class ChainCourt:
         return self._send(sender, name, *args, value=value)
 
     def open(
-        self, now: int, sender: str, number: int, *, index: int, token: int, salt: bytes, receipt: Receipt,
-        signature: bytes, path: Sequence[bytes],
-    ) -> TxReceipt:  # fmt: skip
+        self,
+        now: int,
+        sender: str,
+        number: int,
+        *,
+        index: int,
+        token: int,
+        salt: bytes,
+        receipt: Receipt,
+        signature: bytes,
+        path: Sequence[bytes],
+    ) -> TxReceipt:
         """As ``Court.open``."""
         words = tuple(receipt.typed_values().values())
         return self.call(now, sender, "open", number, index, token, salt, words, signature, list(path))
 
     def move(self, now: int, sender: str, number: int, claim: TraceClaim, name: str, *args: Any) -> TxReceipt:
-        """As ``Court.move``; ``claim`` is the game's, which the contract holds only the hash of."""
+        """As ``Court.move``. The contract keeps a hash of the game's claim only: the mover brings it."""
         return self.call(now, sender, name, number, *_arguments(claim, name, args))
 
     def arbitrate(self, now: int, sender: str, number: int, verdict: Verdict, proof: bytes) -> TxReceipt:
+        """As ``Court.arbitrate``; anyone may bring the proof."""
         return self.call(now, sender, "arbitrate", number, int(verdict), proof)
 
     def standing(self, court: Court, number: int) -> tuple[list[Any], list[Any]]:
-        """What the contract and ``court`` each hold of a challenge, its batch, its operator and the money."""
-        spot, node, clock = self.chain.call(self.court, "spot", number)
+        """What the contract and ``court`` hold of a challenge, its batch, its operator and money.
+
+        Two lists of the same values in the same order, where both agree.
+        """
+
+        def read(name: str, *args: Any) -> Any:
+            return self.chain.call(self.court, name, *args)
+
+        spot, node, clock = read("spot", number)
         challenge = court.challenges[number - 1]
-        name = court.batches[challenge.batch].operator
-        batch = self.chain.call(self.court, "batches", challenge.batch)
-        operator = self.chain.call(self.court, "operators", name)
-        names = sorted({*court.credits, name, challenge.challenger})
-        theirs = [clock & 255, clock >> 8 & 1, *batch, *operator]
-        theirs += [self.chain.call(self.court, "credits", who) for who in names]
-        theirs += [self.chain.call(self.court, "burnt"), self.chain.balance(self.court.address)]
-        b, o = court.batches[challenge.batch], court.operators[name]
+        batch = court.batches[challenge.batch]
+        names = sorted({*court.credits, batch.operator, challenge.challenger})
+        # The contract packs status, opened, last time and both clocks into one word
+        # (``_set_clock``).
+        theirs = [clock & 255, clock >> 8 & 1, *read("batches", challenge.batch), *read("operators", batch.operator)]
+        theirs += [*(read("credits", who) for who in names), read("burnt"), self.chain.balance(self.court.address)]
         ours: list[Any] = [int(challenge.status), int(challenge.opened)]
-        ours += [b.operator, b.root, b.size, b.time, b.payer or NOBODY, b.payment_wei, b.open_games, b.closed]
-        ours += [o.stake_wei, o.exit_at, o.open_games, o.live_batches, o.convicted, o.convicted_batch]
-        ours += [o.convicted_index, o.reward_wei, o.best_game, o.claims_until]
-        ours += [court.credits.get(who, 0) for who in names] + [court.burnt_wei, court.held_wei]
-        game = challenge.game
-        if game is not None:
+        ours += [*astuple(replace(batch, payer=batch.payer or NOBODY)), *astuple(court.operators[batch.operator])]
+        ours += [*(court.credits.get(who, 0) for who in names), court.burnt_wei, court.held_wei]
+        if challenge.game is not None:
             theirs += [*spot, node, clock >> 16 & 2**64 - 1, clock >> 80 & 2**32 - 1, clock >> 112 & 2**32 - 1]
-            ours += [int(game.level), int(game.turn), game.target, game.height, game.operator, game.index, game.size]
-            ours += [game.leaf, game.piece, game.element, game.step, game.token_step, game.node, challenge.last_time]
-            ours += [challenge.operator_left_s, challenge.challenger_left_s]
+            ours += [int(getattr(challenge.game, name)) for name in SPOT.split()]
+            ours += [challenge.game.node, challenge.last_time, *challenge.left_s]
         return theirs, ours
-
-
-def dims_words(d: Dims) -> list[int]:
-    """The judge's constructor argument."""
-    return [
-        d.hidden, d.intermediate, d.layers, d.heads, d.kv_heads, d.tile, d.vocab, d.context, d.epsilon, d.numerator,
-        d.drop,
-    ]  # fmt: skip
-
-
-def _claim(claim: TraceClaim) -> tuple[Any, ...]:
-    return (
-        claim.states_root, claim.tokens_root, claim.seed_hash, claim.positions, claim.seed, claim.temperature_milli,
-    )  # fmt: skip
-
-
-def _openings(openings: Sequence[Opening]) -> list[tuple[bytes, list[bytes]]]:
-    return [(opening.data, list(opening.proof)) for opening in openings]
 
 
 def _arguments(claim: TraceClaim, name: str, args: Sequence[Any]) -> list[Any]:
     """A move's arguments as the contract takes them, with the claim where it needs it."""
-    plain = [list(arg) if isinstance(arg, tuple) else arg for arg in args]
-    if name == "show_roots":
-        shown = (*args, claim.positions, claim.seed, claim.temperature_milli)
-        return [shown]
-    if name in ("expand_token", "expand_operator", "publish", "element", "accuse_salt"):
-        return [_claim(claim), *plain]
+    if name == "show_roots":  # the three hashes are the claim's own
+        return [(*args, *astuple(claim)[len(args) :])]
     if name == "prove":
-        return [_claim(claim), _openings(args[0])]
-    return plain
+        return [astuple(claim), [(opening.data, list(opening.proof)) for opening in args[0]]]
+    plain = [list(arg) if isinstance(arg, tuple) else arg for arg in args]
+    with_claim = name in ("expand_token", "expand_operator", "publish", "element", "accuse_salt")
+    return [astuple(claim), *plain] if with_claim else plain

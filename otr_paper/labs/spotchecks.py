@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from otr_core.errors import ProofError, SpotCheckError
 from otr_core.spotcheck import proofs
 from otr_core.spotcheck.units import Layout, unit_statement
-from otr_core.spotcheck.verify import Response, SpotCheckChallenge, Verifier, open_unit, opened_values
+from otr_core.spotcheck.verify import Response, SpotCheckChallenge, Verifier, opened_values
 from otr_node import prover
 from otr_node.spotchecks import CheckedOperator, weights_of
 
@@ -59,7 +59,7 @@ class Lab:
             trace.root, trace.shape, place, self.layer, committed.root, self.randomness, 0, shares
         )
         unit = challenge.unit(self.layout)
-        return challenge, open_unit(self.layout, who.trace, who.trace_seed, unit, committed, who.state)
+        return challenge, who.open_unit(unit, committed)
 
     def statement(self, case: Case, weights: np.ndarray | None = None) -> proofs.Statement:
         """What an answer to the case has to prove, with the registered weights or others."""
@@ -129,7 +129,7 @@ def other_unit(lab: Lab) -> Case:
     unit = opening.unit
     other = replace(unit, block=(unit.block + 1) % lab.layout.blocks[unit.operator])
     committed = lab.honest.commit(rows, lab.position, lab.layer)
-    return challenge, open_unit(lab.layout, lab.honest.trace, lab.honest.trace_seed, other, committed, lab.honest.state)
+    return challenge, lab.honest.open_unit(other, committed)
 
 
 def other_token(lab: Lab) -> Case:
@@ -245,7 +245,7 @@ def other_rows(lab: Lab) -> Case:
     challenge, _ = lab.challenge(lab.honest, rows)
     changed = lab.honest.commit(rows | {lab.operator: rows[lab.operator] + 1}, lab.position, lab.layer)
     unit = challenge.unit(lab.layout)
-    return challenge, open_unit(lab.layout, lab.honest.trace, lab.honest.trace_seed, unit, changed, lab.honest.state)
+    return challenge, lab.honest.open_unit(unit, changed)
 
 
 def wrong_operator(lab: Lab) -> Case:

@@ -30,13 +30,12 @@ import torch
 
 from otr_core.errors import ChainError, SpotCheckError
 from otr_core.spotcheck import proofs
-from otr_core.spotcheck.rows import CommittedRows
 from otr_core.spotcheck.selection import SHARES
 from otr_core.spotcheck.units import Layout, Unit, needed_rows, unit_statement
-from otr_core.spotcheck.verify import SpotCheckChallenge, open_unit, opened_values
+from otr_core.spotcheck.verify import SpotCheckChallenge, opened_values
 from otr_node import prover
 from otr_node.chain.evm import Chain
-from otr_node.spotchecks import CheckedOperator, weight_points, weights_of
+from otr_node.spotchecks import CheckedOperator, CommittedRows, weight_points, weights_of
 from otr_paper.benches.spotchecks import PROMPTS, Bench, key_store
 from otr_paper.labs.freivalds import prepare
 from otr_paper.labs.nonlinear import MOST, TOLERANCE, Block, prove_block
@@ -134,7 +133,7 @@ def _spot_honest() -> dict[str, Any]:
         challenge, committed = _challenge_at(bench, who, who.rows(*place), place, randomness)
         unit = challenge.unit(bench.layout)
         found: dict[str, Any] = {"operator": unit.operator, "refused": False}
-        opening = open_unit(bench.layout, who.trace, who.trace_seed, unit, committed, who.state)
+        opening = who.open_unit(unit, committed)
         if unit.operator in bench.layout.matrices:
             weights = weights_of(bench.layout, bench.model, unit)
             opened = opened_values(bench.layout, challenge, opening, verifier.embedding)

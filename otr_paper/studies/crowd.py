@@ -65,14 +65,14 @@ def play_crowd(
             challenge = court.challenges[number - 1]
             game = challenge.game
             assert game is not None
-            if now - challenge.last_time > challenge.operator_left_s:
+            if now - challenge.last_time > challenge.left_s[Turn.OPERATOR]:
                 court = court.timeout(now, number)
             else:
                 move = operator.move(game)
                 name = court.batches[challenge.batch].operator
                 court = court.move(now, name, number, *move)
                 shown[number], operator_moves = move, operator_moves + 1
-                least = min(least, court.challenges[number - 1].operator_left_s)
+                least = min(least, court.challenges[number - 1].left_s[Turn.OPERATOR])
         else:
             now, number = heapq.heappop(moving)
             challenge = court.challenges[number - 1]
@@ -89,5 +89,5 @@ def play_crowd(
         if challenge.game.turn == Turn.OPERATOR:
             waiting.append(number)
         else:
-            heapq.heappush(moving, (now + (challenge.challenger_left_s if stall else 1), number))
+            heapq.heappush(moving, (now + (challenge.left_s[Turn.CHALLENGER] if stall else 1), number))
     return Crowd(len(numbers), last - start, operator_moves, least, lost)

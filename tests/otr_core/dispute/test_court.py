@@ -232,9 +232,9 @@ def test_clocks():
     timed_out = start.court.timeout(end + 1, start.number)
     assert timed_out.operators[OPERATOR].convicted
     moved = start.court.move(end, OPERATOR, start.number, "show_roots", *roots).challenges[0]
-    assert (moved.operator_left_s, moved.challenger_left_s) == (TERMS.increment_s, TERMS.clock_s)
+    assert moved.left_s == (TERMS.increment_s, TERMS.clock_s)
     quick = start.court.move(start.now + 1, OPERATOR, start.number, "show_roots", *roots).challenges[0]
-    assert quick.operator_left_s == TERMS.clock_s  # an increment never adds beyond the full clock
+    assert quick.left_s[0] == TERMS.clock_s  # an increment never adds beyond the full clock
     refused("sender", start.court.move, start.now + 1, FISHERMAN, start.number, "show_roots", *roots)
     refused("sender", start.court.move, start.now + 1, OPERATOR, start.number, "choose_kept")
     refused("turn", start.court.move, start.now + 1, FISHERMAN, start.number, "choose_kept")

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otr_core.dispute import game as table
-from otr_core.dispute.court import MOVES, Court
-from otr_core.dispute.game import Level, Turn, Verdict
+from otr_core.dispute.court import Court
+from otr_core.dispute.game import MOVES, Level, Turn, Verdict
 from otr_core.dispute.play import Step, play
 from otr_core.dispute.players import HonestChallenger, HonestOperator, choice
 from otr_core.dispute.records import ChallengeStatus
@@ -351,7 +351,7 @@ def test_steps_are_committed_once_and_before_they_are_bisected():
 def test_unusable_games_are_not_started(bits, token, reason):
     served = tiny()
     with pytest.raises(MoveError) as failure:
-        table.start(receipt_of(served.run), served.court_model, bits, token)
+        table.open_game(receipt_of(served.run), served.court_model, bits, token)
     assert failure.value.reason == reason
 
 
