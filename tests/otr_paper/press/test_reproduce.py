@@ -116,6 +116,18 @@ def test_a_read_only_figures_folder_stops_the_run_before_anything(checkout, monk
     assert list(checkout.figures.iterdir()) == []
 
 
+@pytest.mark.slow
+@pytest.mark.model
+def test_what_a_killed_run_left_half_written_goes(checkout):
+    checkout.figures.mkdir()
+    left = [checkout.figures / ".F_00_one.svg.x1.part", checkout.notebooks / ".00_one.ipynb.x2.part"]
+    for part in left:
+        part.write_text("half")
+    run(checkout, only=["00"])
+    assert not any(part.exists() for part in left)
+    assert {path.suffix for path in checkout.figures.iterdir()} == {".png", ".svg", ".pdf", ".csv"}
+
+
 def test_unknown_notebooks_are_named(checkout):
     assert job.choose_notebooks(checkout, ["01", "00_one"]) == ["00_one", "01_two"]
     assert job.choose_notebooks(checkout, []) == ["00_one", "01_two"]
