@@ -1,4 +1,4 @@
-"""The interactive view of notebook 05: sliders over one operator's case, and the same view as a still picture.
+"""The interactive view of notebook 05: sliders over one operator's case; also as a still picture.
 
 All numbers come from ``series.your_case.render``, a pure function of the sliders' state.
 """
@@ -66,7 +66,10 @@ def summary(state: State) -> list[str]:
 
 
 def explorer(start: State) -> Any:
-    """Sliders, picture and numbers in one widget; a button goes back to ``start``. Needs a live kernel to move."""
+    """Sliders, picture and numbers in one widget; a button goes back to ``start``.
+
+    Without a live kernel nothing moves, and the notebook shows the still picture instead.
+    """
     import ipywidgets as widgets
     import matplotlib.pyplot as plt
 
@@ -79,7 +82,7 @@ def explorer(start: State) -> Any:
             max=high,
             step=0.05,
             description=label,
-            continuous_update=False,  # one drawing when the slider is let go, not one for every pixel it moves
+            continuous_update=False,  # draws once, when the slider is let go
             **looks,
         )
     picture, numbers = widgets.Image(format="png"), widgets.HTML()

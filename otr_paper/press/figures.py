@@ -1,7 +1,7 @@
-"""One look for all figures, helpers for the kinds of plot that recur, and one function that writes them.
+"""One look for all figures, helpers for the kinds of plot that recur, and the one writer of files.
 
-A scheme keeps its colour everywhere (Okabe-Ito palette: safe for colour-blind readers), and never carries meaning by
-colour alone: markers and line styles differ too. The same figure is always written as the same bytes.
+A scheme keeps its colour everywhere (Okabe-Ito palette: safe for colour-blind readers). Colour never
+carries meaning alone: markers and line styles differ too. The same figure is always the same bytes.
 """
 
 from __future__ import annotations
@@ -94,7 +94,10 @@ def subplots(width_in: float = PAGE_IN, height_in: float = 2.6, **options: Any) 
 def paper_line(
     axes: Axes, value: float, label: str, *, vertical: bool = False, at_start: bool = False, fontsize: float = 7
 ) -> None:
-    """Mark a number the paper states: thin black dashes, and a label at the end (or the start) of the line."""
+    """Mark a number the paper states: thin black dashes, with a label at the end of the line.
+
+    ``at_start`` puts the label of a horizontal line at its left end.
+    """
     draw = axes.axvline if vertical else axes.axhline
     draw(value, color=PAPER_COLOUR, linewidth=0.9, linestyle=(0, (4, 2)), zorder=3)
     place: dict[str, Any]
@@ -174,7 +177,7 @@ def stretches(cells: pd.DataFrame, along: str, of: str) -> pd.DataFrame:
     """A map's cells as a reader sees them: neighbours with the same value become one stretch.
 
     Args:
-        cells: one row a cell; the columns beside ``along`` and ``of`` say which line of cells it is in.
+        cells: one row a cell; columns beside ``along`` and ``of`` name the line of cells it is in.
         along: the axis along which cells are neighbours.
         of: the column whose value is compared.
 
@@ -191,12 +194,12 @@ def stretches(cells: pd.DataFrame, along: str, of: str) -> pd.DataFrame:
 
 
 def headline(figure: Figure, finding: str) -> None:
-    """The figure's title: states the finding, starts at the left edge of the page, dollar signs are dollars."""
+    """The figure's title: it states the finding, and starts at the left edge of the page."""
     figure.suptitle(finding, x=0.005, ha="left", fontsize=9, fontweight="bold")
 
 
 def _make_readable(figure: Figure) -> None:
-    """Words are words (``$`` is money, not mathematics), and notes stay readable where they cross a line."""
+    """Take ``$`` for money instead of mathematics, and give notes a white rim where they cross lines."""
     from matplotlib.patheffects import withStroke
 
     words = [figure.get_suptitle() and figure._suptitle]  # type: ignore[attr-defined]
@@ -212,7 +215,7 @@ def _make_readable(figure: Figure) -> None:
 
 
 def cell(x: float, y: float, colour: str) -> Any:
-    """One square of a matrix drawn by hand, its upper left corner at (x, y), with a thin white frame."""
+    """A square of side 1 from (x, y), with a thin white frame: the swatch of a colour in a legend."""
     from matplotlib.patches import Rectangle
 
     return Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="white", linewidth=1)
@@ -245,7 +248,7 @@ def encode_png(picture: Image) -> bytes:
     per_metre = round(DPI / 0.0254)
     written = io.BytesIO(b"\x89PNG\r\n\x1a\n")
     written.seek(0, io.SEEK_END)
-    putchunk(written, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))  # 8 bits a channel, type 2: RGB
+    putchunk(written, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))  # 8 bits, RGB
     putchunk(written, b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1))  # unit 1: pixels per metre
     putchunk(written, b"IDAT", rows.tobytes("zip", "P", optimise, best, plain, no_dictionary))
     putchunk(written, b"IEND")
@@ -259,7 +262,7 @@ def save_figure(figure: Figure, folder: Path, name: str, data: pd.DataFrame, *, 
 
     Args:
         data: the columns and rows that the figure draws, and no others.
-        note: what kind of numbers these are and where they come from; first line of the CSV, as a comment.
+        note: what kind of numbers these are and where they come from; the first line of the CSV.
 
     Raises:
         InputError: the folder cannot be written.

@@ -1,4 +1,4 @@
-"""What a notebook calls: one setup call, figures and tables that save themselves, claim lines, provenance.
+"""What a notebook calls: set-up, figures and tables that save themselves, claim lines, provenance.
 
 The same notebook runs three ways: opened in JupyterLab, executed headless with papermill, and
 compared by nbval. Files go to ``build/interactive/`` unless the reproduce run names another folder,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FIGURES_VARIABLE = "OTR_FIGURES"
 """Environment variable by which the reproduce run tells a kernel where figures and tables go."""
 USAGE_VARIABLE = "OTR_USAGE"
-"""Environment variable by which it names the file that the kernel reports its use of CPU and memory in."""
+"""Environment variable by which it says where the kernel reports its use of CPU and memory."""
 COMMON = {"mode": ("stored", "fresh"), "profile": ("smoke", "paper"), "device": ("cpu", "cuda")}
 """Parameters that every notebook has beside its seed, and the values each may take."""
 KINDS = ("measured", "recomputed", "simulated", "cited")
@@ -155,7 +155,11 @@ def _own_peak_kb() -> int:
 
 
 def _note(kind: str, caption: str) -> str:
-    """First line of a CSV: the kind of its numbers and the caption; refuses a kind that is not one of ``KINDS``."""
+    """First line of a CSV: the kind of its numbers, and the caption.
+
+    Raises:
+        InputError: ``kind`` names something that is not one of ``KINDS``.
+    """
     parts = kind.split(" + ")
     if not set(parts) <= set(KINDS):
         raise InputError(f"kind: found {kind!r}, expected some of {', '.join(KINDS)} joined by ' + '")
@@ -200,7 +204,7 @@ _IPYTHON_NAMES = {"In", "Out", "exit", "quit", "open", "get_ipython", "papermill
 
 
 def _values(namespace: Mapping[str, Any]) -> set[str]:
-    """Names in a notebook's namespace that hold plain values: its parameters, at the time of the setup call."""
+    """Names in a notebook's namespace that hold plain values: at the setup call, its parameters."""
     skipped = (types.ModuleType, types.FunctionType, types.MethodType, type)
     return {
         name

@@ -1,7 +1,7 @@
 """The main job: model, notebooks, figures, ledger.
 
-What a step depends on is one digest (code, data, lock, settings, its own source), remembered in .otr/ with the
-digests of what it wrote.
+A notebook runs again only when something it depends on has changed. All of that (code, data, lock,
+settings, its own source) is one digest, remembered in .otr/ with the digests of what it wrote.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ def reproduce(
 ) -> dict[str, Usage]:
     """Run the chosen notebooks and refresh what is generated from them; returns what each one took.
 
-    A notebook runs again only when something it depends on has changed, or with ``force``.
-    The default run (stored, paper, cpu) writes notebooks/ and figures/ in place; git keeps all of it
-    but the SVG and PDF. Any other run writes to build/<mode>-<profile>-<device>/.
+    ``force`` runs a notebook although nothing has changed. The default run (stored, paper, cpu) writes
+    notebooks/ and figures/ in place, and git keeps all of it but the SVG and PDF; any other run
+    writes to build/<mode>-<profile>-<device>/.
 
     Raises:
-        OtrError: the first failure; finished steps stay finished, and the same command goes on from there.
+        OtrError: the first failure. Finished steps stay finished: the same command goes on from there.
     """
     names = choose_notebooks(project, only)
     settings = {"mode": mode, "profile": profile, "device": device}
@@ -131,13 +131,13 @@ def _check_writable(*folders: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder}: cannot be made ({error.strerror}); make its parent writable") from error
-        # The mode bits count too: root may write anywhere, but a folder marked read-only is meant to stay as it is.
+        # The mode bits count too: root may write anywhere, but who marks a folder read-only means it.
         if not (os.access(folder, os.W_OK | os.X_OK) and folder.stat().st_mode & 0o222):
             raise InputError(f"{folder}: read-only, and the run writes there; make it writable (chmod u+w)")
 
 
 def _drop_half_written(*folders: Path) -> None:
-    """Remove what a run that was killed in the middle of a file left behind (see ``whole_file``)."""
+    """Remove what a run that was killed in the middle of a file left (see ``whole_file``)."""
     for folder in folders:
         for part in folder.glob(".*.part"):
             part.unlink(missing_ok=True)
@@ -151,7 +151,7 @@ def _check_cuda() -> None:
 
 
 def _inputs_digest(project: Project) -> str:
-    """Digest of everything besides itself that a notebook can depend on: code, data, stored results, lock."""
+    """Digest of all that a notebook can depend on besides itself: code, data, stored results, lock."""
     digest = hashlib.sha256()
     files = [
         *project.root.glob("otr_*/**/*.py"),
@@ -177,7 +177,7 @@ def _listing(folder: Path) -> dict[str, int]:
 
 
 def _made(home: Path, name: str, before: dict[str, int]) -> dict[str, str]:
-    """What the notebook wrote, with hashes: itself, and every figure file that is new or written again."""
+    """What a run wrote, with hashes: the notebook, and each figure file that is new or newer."""
     folder = home / "figures"
     written = [folder / file for file, stamp in _listing(folder).items() if before.get(file) != stamp]
     files = [home / "notebooks" / f"{name}.ipynb", *sorted(written)]
@@ -185,7 +185,7 @@ def _made(home: Path, name: str, before: dict[str, int]) -> dict[str, str]:
 
 
 def _is_done(state: Path, key: str, home: Path) -> bool:
-    """Whether an earlier run with the same key is remembered, and all that it wrote is still there, unchanged."""
+    """Whether a run with the same key is remembered, and all that it wrote is there, unchanged."""
     try:
         stored: dict[str, Any] = json.loads(state.read_text())
         return stored["key"] == key and all(sha256_file(home / p) == h for p, h in stored["made"].items())

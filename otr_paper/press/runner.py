@@ -1,7 +1,7 @@
 """One notebook executed with papermill, and stored without anything that changes from run to run.
 
-Papermill alone would let three failures pass, which are guarded against here: a misspelt parameter, a
-notebook that leaves early, and a last cell that does not call ``finish()``.
+Papermill alone would let three failures pass, which are guarded against here: a misspelt
+parameter, a notebook that leaves early, and a last cell that does not call ``finish()``.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def run_notebook(source: Path, target: Path, figures: Path, parameters: Mapping[
         figures: folder the notebook's figures and tables go to.
 
     Raises:
-        NotebookError: unknown parameter, a cell failed, or a cell never ran. ``target`` is left as it was.
+        NotebookError: a parameter is unknown, a cell failed or never ran. ``target`` stays.
     """
     notebook = read_notebook(source)
     check_parameter_names(set(parameters), parameter_names(notebook), source.name)
@@ -82,7 +82,8 @@ def _papermill(source: Path, target: Path, parameters: dict[str, Any]) -> None:
     import papermill
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    logging.getLogger("traitlets").setLevel(logging.CRITICAL)  # says at every start that the kernel talks over TCP
+    # traitlets would say at every start that the kernel talks over TCP.
+    logging.getLogger("traitlets").setLevel(logging.CRITICAL)
     kernel = {"kernel_name": "python3", "language": "python", "cwd": str(source.parent)}
     limits = {"start_timeout": 120, "execution_timeout": 3600}
     shown = {"progress_bar": sys.stderr.isatty()}
@@ -94,7 +95,7 @@ def _papermill(source: Path, target: Path, parameters: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _environment(extra: Mapping[str, str]) -> Iterator[None]:
-    """The environment that the kernel inherits, with hashes fixed so that no output hangs on a set's order."""
+    """What the kernel inherits; hashes are fixed, so that no output hangs on the order of a set."""
     before = dict(os.environ)
     os.environ.update({**extra, "PYTHONHASHSEED": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1"})
     try:
@@ -105,7 +106,7 @@ def _environment(extra: Mapping[str, str]) -> Iterator[None]:
 
 
 def _check_all_ran(notebook: Mapping[str, Any], name: str) -> None:
-    """Refuse a notebook of which a cell was not executed: ``sys.exit`` in a cell ends papermill without an error."""
+    """Refuse a notebook with a cell that never ran: papermill takes ``sys.exit`` for a good end."""
     for number, cell in enumerate(notebook["cells"], 1):
         if cell["cell_type"] == "code" and cell.get("execution_count") is None:
             raise NotebookError(f"{name}: cell {number} never ran (did an earlier one leave the notebook?)")
@@ -114,7 +115,8 @@ def _check_all_ran(notebook: Mapping[str, Any], name: str) -> None:
 def normalise(notebook: dict[str, Any]) -> dict[str, Any]:
     """The notebook as it is stored; changes and returns ``notebook``.
 
-    Times, paths, papermill's notes and details of the kernel go; cells are counted 1 to n, with stable ids.
+    Times, paths, papermill's notes and details of the kernel go; cells are counted from 1 to n, and
+    their ids are stable.
     """
     count = 0
     for number, cell in enumerate(notebook["cells"]):
@@ -142,7 +144,7 @@ def normalise(notebook: dict[str, Any]) -> dict[str, Any]:
 
 
 def _joined(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The outputs with printed text in one piece, since timing decides how a kernel cuts it into messages."""
+    """The outputs with printed text in one piece: timing decides how a kernel cuts it into messages."""
     joined: list[dict[str, Any]] = []
     for output in outputs:
         last = joined[-1] if joined else {}
@@ -162,5 +164,5 @@ def notebook_text(notebook: Mapping[str, Any]) -> str:
 
 
 def source_text(notebook: Mapping[str, Any]) -> str:
-    """What a person wrote in the notebook, without the outputs: when it changes, the notebook must run again."""
+    """What a person wrote in the notebook: when this changes, the notebook must run again."""
     return json.dumps([(c["cell_type"], "".join(c["source"]), c["metadata"].get("tags")) for c in notebook["cells"]])

@@ -139,3 +139,10 @@ def test_stretches_lose_no_cell(lines):
     assert again == list(cells.itertuples(index=False, name=None))
     changes = sum(a != b for words in lines for a, b in pairwise(words))
     assert len(found) == len(lines) + changes
+
+
+def test_stored_csvs_hold_what_a_figure_shows_and_no_grid_behind_it(project):
+    """40 kB is more than any of them needs; a grid of points takes megabytes."""
+    sizes = {path.name: path.stat().st_size for path in project.figures.glob("*.csv")}
+    assert sizes
+    assert not {name: size for name, size in sizes.items() if size > 40_000}
