@@ -1,4 +1,7 @@
-"""The interactive view of notebook 05: sliders over the pure ``series.your_case.render``; the same as a picture."""
+"""The interactive view of notebook 05: sliders over one operator's case; also as a still picture.
+
+All numbers come from ``series.your_case.render``, a pure function of the sliders' state.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from otr_paper.series.your_case import State, render
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Slider: field of State, label with unit, lowest and highest power of ten.
+#: One slider a line: field of State, label with unit, lowest and highest power of ten.
 SLIDERS = (
     ("rho", "ρ (probability)", -5, 0),
     ("stake_usd", "stake (USD)", -2, 7),
@@ -22,7 +25,11 @@ SLIDERS = (
 
 
 def draw_case(state: State) -> Figure:
-    """What ``state`` means: least ρ against the stake with the state marked, and detection against repeated cheats."""
+    """What ``state`` means, as two plots.
+
+    Left: the least rate ρ that deters, against the stake, with the state marked. Right: how likely a
+    repeated cheat has been caught, against the number of cheated answers.
+    """
     shown = render(state)
     fig, (left, right) = figures.subplots(figures.PAGE_IN, 2.6, ncols=2)
     boundary = [(p["stake_usd"], p["rho"]) for p in shown["boundary"] if np.isfinite(p["rho"]) and p["rho"] > 0]
@@ -59,17 +66,25 @@ def summary(state: State) -> list[str]:
 
 
 def explorer(start: State) -> Any:
-    """Sliders, picture and numbers in one widget; a button goes back to ``start``. Needs a live kernel to move."""
+    """Sliders, picture and numbers in one widget; a button goes back to ``start``.
+
+    Without a live kernel nothing moves, and the notebook shows the still picture instead.
+    """
     import ipywidgets as widgets
     import matplotlib.pyplot as plt
 
-    sliders = {
-        field: widgets.FloatLogSlider(
-            value=getattr(start, field), min=low, max=high, step=0.05, description=label, continuous_update=False,
-            readout_format=".3g", style={"description_width": "11em"}, layout={"width": "34em"},
+    looks = {"readout_format": ".3g", "style": {"description_width": "11em"}, "layout": {"width": "34em"}}
+    sliders = {}
+    for field, label, low, high in SLIDERS:
+        sliders[field] = widgets.FloatLogSlider(
+            value=getattr(start, field),
+            min=low,
+            max=high,
+            step=0.05,
+            description=label,
+            continuous_update=False,  # draws once, when the slider is let go
+            **looks,
         )
-        for field, label, low, high in SLIDERS
-    }  # fmt: skip
     picture, numbers = widgets.Image(format="png"), widgets.HTML()
     reset = widgets.Button(description="back to the start", tooltip="the values of the parameters cell")
 

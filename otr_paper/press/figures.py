@@ -1,13 +1,15 @@
-"""One look for all figures, and one function that writes them with repeatable bytes.
+"""One look for all figures, helpers for the kinds of plot that recur, and the one writer of files.
 
-A scheme keeps its colour everywhere (Okabe-Ito palette: safe for colour-blind readers), and never carries meaning by
-colour alone: markers and line styles differ too.
+A scheme keeps its colour everywhere (Okabe-Ito palette: safe for colour-blind readers). Colour never
+carries meaning alone: markers and line styles differ too. The same figure is always the same bytes.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import struct
+from collections.abc import Callable, Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from PIL.Image import Image
+
+Looks = Mapping[Any, tuple[str, Any]]
+"""Colour, and dashes or sign, of each value that a plot tells apart."""
 
 COLUMN_IN = 3.5
 """Width of a single column, inches; a double column is 7.16."""
@@ -40,7 +46,18 @@ VERDICT_COLOURS: Mapping[str, str] = {
     "not yet evaluated": "#DDDDDD",
 }
 SEQUENCE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#555555")
-LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+DASHES: tuple[Any, ...] = ("", (3.7, 1.6), (6.4, 1.6, 1, 1.6), (1, 1.65), (5, 1, 1, 1, 1, 1))
+"""Lengths of ink and gap in line widths, as seaborn takes them; the empty one is a solid line."""
+LINE_STYLES: tuple[Any, ...] = tuple((0, pattern) if pattern else "-" for pattern in DASHES)
+"""The same patterns as matplotlib takes them."""
+RATE_LOOKS: Looks = {
+    rate: (SEQUENCE[number], DASHES[number]) for number, rate in enumerate((0.0001, 0.001, 0.01, 0.05))
+}
+"""Colour and dashes of a spot-check rate ρ, the same in every figure that compares rates."""
+READABLE_PT = 8
+"""Least size of text in a figure that one of the helpers below draws."""
+DPI = 200
+"""Of the PNGs: 1432 pixels for a double column, enough for print and for a wide screen."""
 
 
 def use_style() -> None:
@@ -50,17 +67,21 @@ def use_style() -> None:
 
     mpl.rcParams.update(mpl.rcParamsDefault)
     mpl.use("agg")
-    mpl.rcParams.update(
-        {
-            "font.family": "DejaVu Sans", "font.size": 8, "axes.titlesize": 9, "axes.titleweight": "bold",
-            "axes.titlelocation": "left", "axes.labelsize": 8, "legend.fontsize": 7, "legend.frameon": False,
-            "xtick.labelsize": 7, "ytick.labelsize": 7, "axes.spines.top": False, "axes.spines.right": False,
-            "axes.grid": True, "grid.color": "#E5E5E5", "grid.linewidth": 0.6, "axes.axisbelow": True,
-            "axes.prop_cycle": cycler(color=SEQUENCE), "lines.linewidth": 1.5, "lines.markersize": 4,
-            "figure.dpi": 100, "savefig.dpi": 200, "figure.constrained_layout.use": True,
-            "pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "otr", "path.simplify": False,
-        }
-    )  # fmt: skip
+    mpl.rc("font", family="DejaVu Sans", size=8)
+    mpl.rc("axes", titlesize=9, titleweight="bold", titlelocation="left", labelsize=8, axisbelow=True, grid=True)
+    mpl.rc("axes", prop_cycle=cycler(color=SEQUENCE))
+    mpl.rc("axes.spines", top=False, right=False)
+    mpl.rc("grid", color="#E5E5E5", linewidth=0.6)
+    mpl.rc("legend", fontsize=7, frameon=False)
+    mpl.rc("xtick", labelsize=7)
+    mpl.rc("ytick", labelsize=7)
+    mpl.rc("lines", linewidth=1.5, markersize=4)
+    mpl.rc("path", simplify=False)
+    mpl.rc("figure", dpi=100)
+    mpl.rc("figure.constrained_layout", use=True)
+    mpl.rc("savefig", dpi=DPI)
+    mpl.rc("pdf", fonttype=42)
+    mpl.rc("svg", fonttype="path", hashsalt="otr")
 
 
 def subplots(width_in: float = PAGE_IN, height_in: float = 2.6, **options: Any) -> tuple[Figure, Any]:
@@ -70,26 +91,115 @@ def subplots(width_in: float = PAGE_IN, height_in: float = 2.6, **options: Any) 
     return plt.subplots(figsize=(width_in, height_in), **options)
 
 
-def paper_line(axes: Axes, value: float, label: str, *, vertical: bool = False, at_start: bool = False) -> None:
-    """Mark a number the paper states: thin black dashes, and a label at the end (or the start) of the line."""
+def paper_line(
+    axes: Axes, value: float, label: str, *, vertical: bool = False, at_start: bool = False, fontsize: float = 7
+) -> None:
+    """Mark a number the paper states: thin black dashes, with a label at the end of the line.
+
+    ``at_start`` puts the label of a horizontal line at its left end.
+    """
     draw = axes.axvline if vertical else axes.axhline
     draw(value, color=PAPER_COLOUR, linewidth=0.9, linestyle=(0, (4, 2)), zorder=3)
+    place: dict[str, Any]
     if vertical:
-        axes.annotate(label, (value, 1), xycoords=("data", "axes fraction"), xytext=(3, -2),
-                      textcoords="offset points", va="top", fontsize=7)  # fmt: skip
+        place = {"xy": (value, 1), "xycoords": ("data", "axes fraction"), "xytext": (3, -2), "va": "top"}
+    elif at_start:
+        place = {"xy": (0, value), "xycoords": ("axes fraction", "data"), "xytext": (2, 2), "ha": "left"}
     else:
-        axes.annotate(label, (0 if at_start else 1, value), xycoords=("axes fraction", "data"),
-                      xytext=(2 if at_start else -2, 2), textcoords="offset points",
-                      ha="left" if at_start else "right", fontsize=7)  # fmt: skip
+        place = {"xy": (1, value), "xycoords": ("axes fraction", "data"), "xytext": (-2, 2), "ha": "right"}
+    axes.annotate(label, textcoords="offset points", fontsize=fontsize, **place)
+
+
+def curves(
+    axes: Axes,
+    data: pd.DataFrame,
+    x: str,
+    y: str,
+    by: str,
+    *,
+    looks: Looks | None = None,
+    name: Callable[[Any], str] = str,
+    legend: Any = None,
+    spread: bool = False,
+) -> None:
+    """A family of curves, one for each value of ``by``, told apart by colour and dashes.
+
+    Args:
+        data: long form, one row a point.
+        looks: colour and dashes of each value, such as ``RATE_LOOKS``; default: the palette, in
+            order of appearance.
+        name: what a value is called in the legend.
+        legend: where in the axes it stands (matplotlib's ``loc``); default: nowhere.
+        spread: several rows share one ``x``: draw their mean, and a band from least to greatest.
+    """
+    import seaborn as sns
+
+    values = list(dict.fromkeys(data[by]))
+    looks = looks or dict(zip(values, zip(SEQUENCE, cycle(DASHES), strict=False), strict=False))
+    told_apart = {
+        "hue": by,
+        "hue_order": values,
+        "palette": {value: looks[value][0] for value in values},
+        "style": by,
+        "style_order": values,
+        "dashes": {value: looks[value][1] for value in values},
+    }
+    whole_range = {"estimator": "mean", "errorbar": ("pi", 100), "err_kws": {"alpha": 0.2, "linewidth": 0}}
+    several = whole_range if spread else {"estimator": None}
+    sns.lineplot(data, x=x, y=y, ax=axes, **told_apart, **several)
+    for handle, value in zip(axes.get_legend_handles_labels()[0], values, strict=True):
+        handle.set_label(name(value))
+    shown = axes.legend(loc=legend or "upper left", fontsize=READABLE_PT)
+    if legend is None:
+        shown.remove()
+    axes.tick_params(labelsize=READABLE_PT)
+
+
+def matrix(axes: Axes, words: pd.DataFrame, looks: Looks) -> None:
+    """A table of words drawn as coloured squares, each with a white sign.
+
+    Args:
+        words: one word a square; index and columns become the axes' labels.
+        looks: colour and sign of each word.
+    """
+    import seaborn as sns
+    from matplotlib.colors import ListedColormap
+
+    codes, signs = words.map(list(looks).index), words.map(lambda word: looks[word][1])
+    colours = {"cmap": ListedColormap([colour for colour, _ in looks.values()]), "vmin": 0, "vmax": len(looks)}
+    writing = {"annot": signs, "fmt": "", "annot_kws": {"size": READABLE_PT, "color": "white"}}
+    sns.heatmap(codes, ax=axes, cbar=False, linewidths=1, **colours, **writing)
+    axes.set(xlabel="", ylabel="")
+    axes.tick_params(labelsize=READABLE_PT)
+
+
+def stretches(cells: pd.DataFrame, along: str, of: str) -> pd.DataFrame:
+    """A map's cells as a reader sees them: neighbours with the same value become one stretch.
+
+    Args:
+        cells: one row a cell; columns beside ``along`` and ``of`` name the line of cells it is in.
+        along: the axis along which cells are neighbours.
+        of: the column whose value is compared.
+
+    Returns:
+        One row a stretch: its line, ``along`` of its first and of its last cell, and the value.
+    """
+    others = [name for name in cells.columns if name not in (along, of)]
+    ordered = cells.sort_values([*others, along])
+    begins = (ordered[[*others, of]] != ordered[[*others, of]].shift()).any(axis=1)
+    ends = begins.shift(-1, fill_value=True)
+    found = ordered.loc[begins, [*others, along, of]].rename(columns={along: f"{along} from"})
+    found.insert(len(others) + 1, f"{along} to", ordered.loc[ends, along].to_numpy())
+    return found
 
 
 def headline(figure: Figure, finding: str) -> None:
-    """The figure's title: states the finding, starts at the left edge of the page, dollar signs are dollars."""
+    """The figure's title: it states the finding, and starts at the left edge of the page."""
     figure.suptitle(finding, x=0.005, ha="left", fontsize=9, fontweight="bold")
 
 
 def _make_readable(figure: Figure) -> None:
-    """Words are words (``$`` is money, not mathematics), and notes stay readable where they cross a line."""
+    """Take ``$`` for money instead of mathematics, and give notes a white rim where they cross lines."""
     from matplotlib.patheffects import withStroke
 
     words = [figure.get_suptitle() and figure._suptitle]  # type: ignore[attr-defined]
@@ -105,25 +215,54 @@ def _make_readable(figure: Figure) -> None:
 
 
 def cell(x: float, y: float, colour: str) -> Any:
-    """One square of a matrix drawn by hand, its upper left corner at (x, y), with a thin white frame."""
+    """A square of side 1 from (x, y), with a thin white frame: the swatch of a colour in a legend."""
     from matplotlib.patches import Rectangle
 
     return Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="white", linewidth=1)
 
 
 def png_bytes(figure: Figure) -> bytes:
-    """The figure as PNG, the same bytes for the same figure."""
+    """The figure as PNG; the same figure gives the same bytes."""
+    import PIL.Image
+
     _make_readable(figure)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", pil_kwargs={"compress_level": 0})
+    return encode_png(PIL.Image.open(drawn).convert("RGB"))
+
+
+def encode_png(picture: Image) -> bytes:
+    """The picture, mode RGB, as a PNG without a filter on its rows.
+
+    PNG's filters help photographs and hurt plots, whose rows repeat: without them a figure is a
+    quarter smaller. Pillow filters every picture but those with a palette; so the rows are handed to
+    it as one of these, three palette entries a pixel, and only its compressed stream is used. Pillow
+    brings its own zlib, which the lock pins: the bytes are the same on every machine.
+    """
+    import PIL.Image
+    from PIL.PngImagePlugin import putchunk
+
+    width, height = picture.size
+    rows = PIL.Image.frombytes("P", (3 * width, height), picture.tobytes())
+    optimise, best, plain, no_dictionary = True, -1, -1, b""
+    per_metre = round(DPI / 0.0254)
+    written = io.BytesIO(b"\x89PNG\r\n\x1a\n")
+    written.seek(0, io.SEEK_END)
+    putchunk(written, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))  # 8 bits, RGB
+    putchunk(written, b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1))  # unit 1: pixels per metre
+    putchunk(written, b"IDAT", rows.tobytes("zip", "P", optimise, best, plain, no_dictionary))
+    putchunk(written, b"IEND")
+    return written.getvalue()
 
 
 def save_figure(figure: Figure, folder: Path, name: str, data: pd.DataFrame, *, note: str) -> bytes:
     """Write ``name``.png, .svg, .pdf and the .csv behind the figure; returns the PNG's bytes.
 
+    PNG and CSV are committed; SVG and PDF are for print, and git ignores them.
+
     Args:
-        note: what kind of numbers these are and where they come from; first line of the CSV, as a comment.
+        data: the columns and rows that the figure draws, and no others.
+        note: what kind of numbers these are and where they come from; the first line of the CSV.
 
     Raises:
         InputError: the folder cannot be written.
@@ -134,13 +273,13 @@ def save_figure(figure: Figure, folder: Path, name: str, data: pd.DataFrame, *, 
         with whole_file(folder / f"{name}.{suffix}") as part:
             dated = {"Date": None} if suffix == "svg" else {"CreationDate": None, "Producer": None, "Creator": None}
             figure.savefig(part, format=suffix, metadata=dated)
-    write_text(folder / f"{name}.csv", csv_text(data, note))
+    write_text(folder / f"{name}.csv", csv_text(data, note, digits=6))
     return png
 
 
-def csv_text(data: pd.DataFrame, note: str) -> str:
-    """CSV with a comment line above the header and numbers to 10 significant digits (the same on every machine)."""
-    body = data.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+def csv_text(data: pd.DataFrame, note: str, *, digits: int) -> str:
+    """CSV with a comment line above the header; fractions have ``digits`` significant digits."""
+    body = data.to_csv(index=False, float_format=f"%.{digits}g", lineterminator="\n")
     return f"# {' '.join(note.split())}\n{body}"
 
 
@@ -157,6 +296,6 @@ def markdown_table(data: pd.DataFrame) -> str:
 def save_table(folder: Path, name: str, data: pd.DataFrame, *, note: str) -> str:
     """Write ``name``.csv and ``name``.md; returns the Markdown."""
     text = markdown_table(data)
-    write_text(folder / f"{name}.csv", csv_text(data, note))
+    write_text(folder / f"{name}.csv", csv_text(data, note, digits=10))
     write_text(folder / f"{name}.md", f"{text}\n{note}\n")
     return text

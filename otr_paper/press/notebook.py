@@ -1,8 +1,8 @@
-"""What a notebook calls: one setup call, figures and tables that save themselves, claim lines, provenance.
+"""What a notebook calls: set-up, figures and tables that save themselves, claim lines, provenance.
 
-The same notebook runs three ways: opened in JupyterLab, executed headless with papermill, and compared by nbval. Files
-go to ``build/interactive/`` unless the reproduce run names another folder, so that looking around changes nothing that
-is committed.
+The same notebook runs three ways: opened in JupyterLab, executed headless with papermill, and
+compared by nbval. Files go to ``build/interactive/`` unless the reproduce run names another folder,
+so that looking around changes nothing that is committed.
 """
 
 from __future__ import annotations
@@ -23,15 +23,19 @@ from otr_core.errors import InputError, NotebookError
 from otr_core.files import write_text
 from otr_node.project import Project, find_project
 from otr_paper.press import figures
-from otr_paper.store.results import Card, read_result
+from otr_paper.press.claims_table import claim_lines
+from otr_paper.store.results import Card, read_result, versions
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 FIGURES_VARIABLE = "OTR_FIGURES"
+"""Environment variable by which the reproduce run tells a kernel where figures and tables go."""
 USAGE_VARIABLE = "OTR_USAGE"
+"""Environment variable by which it says where the kernel reports its use of CPU and memory."""
 COMMON = {"mode": ("stored", "fresh"), "profile": ("smoke", "paper"), "device": ("cpu", "cuda")}
+"""Parameters that every notebook has beside its seed, and the values each may take."""
 KINDS = ("measured", "recomputed", "simulated", "cited")
 
 
@@ -98,8 +102,9 @@ class NotebookSession:
         """Write the figure in four forms (png, svg, pdf, csv), show it, and print its caption.
 
         Args:
+            data: what the figure draws: those columns and rows, and no others.
             kind: measured, recomputed, simulated, cited, or several of them joined by " + ".
-            caption: one or two sentences a reader can quote; says what the sources are.
+            caption: one or two sentences that a reader can quote; it says what the sources are.
         """
         import matplotlib.pyplot as plt
         from IPython.display import Image, Markdown, display
@@ -118,19 +123,15 @@ class NotebookSession:
         display(Markdown(f"{text}\n**{name}.** {caption} *({kind})*"))
 
     def claims(self, *ids: str) -> None:
-        """Print one fixed-format line a claim, recomputed now.
+        """Print one line of fixed format for each claim, recomputed now.
 
         Raises:
             ClaimsError: a stored verdict or number no longer matches what the code computes.
         """
-        from otr_paper.press.claims_table import claim_lines
-
         print("\n".join(claim_lines(self.project, list(ids))))
 
     def finish(self) -> None:
         """Print what the outputs were made with; tell the reproduce run what the kernel used."""
-        from otr_paper.store.results import versions
-
         pinned = ", ".join(f"{name} {version}" for name, version in versions().items())
         print(f"notebook {self.name}: mode {self.mode}, profile {self.profile}, seed {self.seed}, device {self.device}")
         print(f"made with {pinned}")
@@ -142,7 +143,11 @@ class NotebookSession:
 
 
 def _own_peak_kb() -> int:
-    """Peak memory of this process, kB. Linux tells it per program; getrusage would count the launching process too."""
+    """Peak memory of this process, kB.
+
+    Linux keeps the peak of the running program in /proc. ``getrusage``, used elsewhere, also counts
+    what the launching process held before it became the kernel.
+    """
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.is_file() else []
     peaks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
@@ -150,6 +155,11 @@ def _own_peak_kb() -> int:
 
 
 def _note(kind: str, caption: str) -> str:
+    """First line of a CSV: the kind of its numbers, and the caption.
+
+    Raises:
+        InputError: ``kind`` names something that is not one of ``KINDS``.
+    """
     parts = kind.split(" + ")
     if not set(parts) <= set(KINDS):
         raise InputError(f"kind: found {kind!r}, expected some of {', '.join(KINDS)} joined by ' + '")
@@ -194,7 +204,7 @@ _IPYTHON_NAMES = {"In", "Out", "exit", "quit", "open", "get_ipython", "papermill
 
 
 def _values(namespace: Mapping[str, Any]) -> set[str]:
-    """Names in a notebook's namespace that hold plain values: its parameters, at the time of the setup call."""
+    """Names in a notebook's namespace that hold plain values: at the setup call, its parameters."""
     skipped = (types.ModuleType, types.FunctionType, types.MethodType, type)
     return {
         name

@@ -1,4 +1,8 @@
-"""The main job: model, notebooks, figures, ledger; each step skipped when nothing it depends on has changed."""
+"""The main job: model, notebooks, figures, ledger.
+
+A notebook runs again only when something it depends on has changed. All of that (code, data, lock,
+settings, its own source) is one digest, remembered in .otr/ with the digests of what it wrote.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,7 @@ Report = Callable[[str], None]
 RECORD = "reproduce_run"
 """Stored result with the time and memory of a complete default run."""
 DEFAULT = {"mode": "stored", "profile": "paper", "device": "cpu"}
+"""Settings of the run whose notebooks, figures and tables are committed."""
 
 
 def notebook_names(project: Project) -> list[str]:
@@ -48,19 +53,21 @@ def choose_notebooks(project: Project, only: Iterable[str]) -> list[str]:
 def reproduce(
     project: Project, *, mode: str, profile: str, device: str, only: Iterable[str], force: bool, report: Report
 ) -> dict[str, Usage]:
-    """Run the chosen notebooks and refresh what is generated from them; returns what each executed one took.
+    """Run the chosen notebooks and refresh what is generated from them; returns what each one took.
 
-    The default run (stored, paper, cpu) writes notebooks/ and figures/ in place, which is what is committed; any other
-    run writes to build/<mode>-<profile>-<device>/.
+    ``force`` runs a notebook although nothing has changed. The default run (stored, paper, cpu) writes
+    notebooks/ and figures/ in place, and git keeps all of it but the SVG and PDF; any other run
+    writes to build/<mode>-<profile>-<device>/.
 
     Raises:
-        OtrError: the first failure; finished steps stay finished, and the same command goes on from there.
+        OtrError: the first failure. Finished steps stay finished: the same command goes on from there.
     """
     names = choose_notebooks(project, only)
     settings = {"mode": mode, "profile": profile, "device": device}
     in_place = settings == DEFAULT
     home = project.root if in_place else project.build / f"{mode}-{profile}-{device}"
     _check_writable(home / "figures", home / "notebooks")
+    _drop_half_written(home / "figures", home / "notebooks", project.state)
     if device == "cuda":
         _check_cuda()
     report(f"outside data: {outside.fetch(project, report=lambda line: report('  ' + line))} fetched")
@@ -102,22 +109,38 @@ def record_usage(project: Project, used: dict[str, Usage], *, date: str, cores: 
         for name, usage in sorted(used.items())
     ]
     card = Card(
-        command="otr reproduce --force --record", date=date, machine=this_machine(cores), versions=versions(),
-        seed=None, kind="measured",
-    )  # fmt: skip
+        command="otr reproduce --force --record",
+        date=date,
+        machine=this_machine(cores),
+        versions=versions(),
+        seed=None,
+        kind="measured",
+    )
     write_result(project.results, RECORD, card, {"steps": steps})
     refresh_readme(project)
 
 
 def _check_writable(*folders: Path) -> None:
+    """Make the folders; refuse one that cannot be written, before anything has run.
+
+    Raises:
+        InputError: names the folder.
+    """
     for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder}: cannot be made ({error.strerror}); make its parent writable") from error
-        # the mode bits too: root may write anywhere, but a folder marked read-only is meant to stay as it is
+        # The mode bits count too: root may write anywhere, but who marks a folder read-only means it.
         if not (os.access(folder, os.W_OK | os.X_OK) and folder.stat().st_mode & 0o222):
             raise InputError(f"{folder}: read-only, and the run writes there; make it writable (chmod u+w)")
+
+
+def _drop_half_written(*folders: Path) -> None:
+    """Remove what a run that was killed in the middle of a file left (see ``whole_file``)."""
+    for folder in folders:
+        for part in folder.glob(".*.part"):
+            part.unlink(missing_ok=True)
 
 
 def _check_cuda() -> None:
@@ -128,7 +151,7 @@ def _check_cuda() -> None:
 
 
 def _inputs_digest(project: Project) -> str:
-    """Digest of all a notebook can depend on besides itself: code, ledger, published numbers, stored results, lock."""
+    """Digest of all that a notebook can depend on besides itself: code, data, stored results, lock."""
     digest = hashlib.sha256()
     files = [
         *project.root.glob("otr_*/**/*.py"),
@@ -136,23 +159,25 @@ def _inputs_digest(project: Project) -> str:
         project.root / "requirements.lock",
     ]
     files += [path for path in project.data.rglob("*") if path.is_file() and not path.is_relative_to(project.external)]
-    files.remove(project.results / f"{RECORD}.json")  # no notebook reads it, and a run writes it
+    files.remove(project.results / f"{RECORD}.json")  # no notebook reads it, and a recorded run writes it
     for path in sorted(files):
         digest.update(f"{path.relative_to(project.root)} {sha256_file(path)}\n".encode())
     return digest.hexdigest()
 
 
 def _key(inputs: str, settings: dict[str, str], source: Path) -> str:
+    """What one notebook's outputs depend on, as a digest: equal keys, equal outputs."""
     text = json.dumps([inputs, settings, source_text(read_notebook(source))])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _listing(folder: Path) -> dict[str, int]:
+    """Names of the files in ``folder``, with the time of their last change in nanoseconds."""
     return {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.is_file()}
 
 
 def _made(home: Path, name: str, before: dict[str, int]) -> dict[str, str]:
-    """What the notebook wrote, with hashes: itself, and every figure file that is new or written again."""
+    """What a run wrote, with hashes: the notebook, and each figure file that is new or newer."""
     folder = home / "figures"
     written = [folder / file for file, stamp in _listing(folder).items() if before.get(file) != stamp]
     files = [home / "notebooks" / f"{name}.ipynb", *sorted(written)]
@@ -160,6 +185,7 @@ def _made(home: Path, name: str, before: dict[str, int]) -> dict[str, str]:
 
 
 def _is_done(state: Path, key: str, home: Path) -> bool:
+    """Whether a run with the same key is remembered, and all that it wrote is there, unchanged."""
     try:
         stored: dict[str, Any] = json.loads(state.read_text())
         return stored["key"] == key and all(sha256_file(home / p) == h for p, h in stored["made"].items())

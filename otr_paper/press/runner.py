@@ -1,4 +1,8 @@
-"""Executing one notebook with papermill, guarded, and storing it without anything that changes from run to run."""
+"""One notebook executed with papermill, and stored without anything that changes from run to run.
+
+Papermill alone would let three failures pass, which are guarded against here: a misspelt
+parameter, a notebook that leaves early, and a last cell that does not call ``finish()``.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ from otr_paper.press.notebook import FIGURES_VARIABLE, USAGE_VARIABLE, check_par
 
 @dataclass(frozen=True)
 class Usage:
-    """What one notebook took: wall and kernel CPU seconds, the kernel's peak memory in MB."""
+    """What one notebook took: wall-clock seconds, CPU seconds and peak memory (MB) of its kernel."""
 
     wall_s: float
     cpu_s: float
@@ -50,7 +54,7 @@ def run_notebook(source: Path, target: Path, figures: Path, parameters: Mapping[
         figures: folder the notebook's figures and tables go to.
 
     Raises:
-        NotebookError: unknown parameter, a cell failed, or a cell never ran. ``target`` is left as it was.
+        NotebookError: a parameter is unknown, a cell failed or never ran. ``target`` stays.
     """
     notebook = read_notebook(source)
     check_parameter_names(set(parameters), parameter_names(notebook), source.name)
@@ -70,23 +74,28 @@ def run_notebook(source: Path, target: Path, figures: Path, parameters: Mapping[
 
 
 def _papermill(source: Path, target: Path, parameters: dict[str, Any]) -> None:
+    """Execute ``source`` in the folder it lies in; a cell may take an hour.
+
+    Raises:
+        NotebookError: a cell failed; names the cell and the error.
+    """
     import papermill
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    logging.getLogger("traitlets").setLevel(logging.CRITICAL)  # says at every start that the kernel talks over TCP
+    # traitlets would say at every start that the kernel talks over TCP.
+    logging.getLogger("traitlets").setLevel(logging.CRITICAL)
+    kernel = {"kernel_name": "python3", "language": "python", "cwd": str(source.parent)}
+    limits = {"start_timeout": 120, "execution_timeout": 3600}
+    shown = {"progress_bar": sys.stderr.isatty()}
     try:
-        papermill.execute_notebook(
-            str(source), str(target), parameters=parameters, kernel_name="python3", language="python",
-            cwd=str(source.parent),
-            progress_bar=sys.stderr.isatty(), start_timeout=120, execution_timeout=3600,
-        )  # fmt: skip
+        papermill.execute_notebook(str(source), str(target), parameters=parameters, **kernel, **limits, **shown)
     except papermill.PapermillExecutionError as error:
         raise NotebookError(f"{source.name}, cell {error.exec_count}: {error.ename}: {error.evalue}") from error
 
 
 @contextlib.contextmanager
 def _environment(extra: Mapping[str, str]) -> Iterator[None]:
-    """The kernel inherits these; hashing order is fixed so that no output depends on it."""
+    """What the kernel inherits; hashes are fixed, so that no output hangs on the order of a set."""
     before = dict(os.environ)
     os.environ.update({**extra, "PYTHONHASHSEED": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1"})
     try:
@@ -97,13 +106,18 @@ def _environment(extra: Mapping[str, str]) -> Iterator[None]:
 
 
 def _check_all_ran(notebook: Mapping[str, Any], name: str) -> None:
+    """Refuse a notebook with a cell that never ran: papermill takes ``sys.exit`` for a good end."""
     for number, cell in enumerate(notebook["cells"], 1):
         if cell["cell_type"] == "code" and cell.get("execution_count") is None:
             raise NotebookError(f"{name}: cell {number} never ran (did an earlier one leave the notebook?)")
 
 
 def normalise(notebook: dict[str, Any]) -> dict[str, Any]:
-    """The notebook as it is stored: no times, paths, papermill notes, kernel details; counts 1..n; stable cell ids."""
+    """The notebook as it is stored; changes and returns ``notebook``.
+
+    Times, paths, papermill's notes and details of the kernel go; cells are counted from 1 to n, and
+    their ids are stable.
+    """
     count = 0
     for number, cell in enumerate(notebook["cells"]):
         cell["id"] = f"cell-{number:02d}"
@@ -119,7 +133,7 @@ def normalise(notebook: dict[str, Any]) -> dict[str, Any]:
                     output["execution_count"] = count
                 if "metadata" in output:
                     output["metadata"] = {}
-                # a live widget's id is random and leads nowhere once the kernel has gone
+                # The id of a live widget is random, and leads nowhere once the kernel has gone.
                 output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
     notebook["metadata"] = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -130,14 +144,11 @@ def normalise(notebook: dict[str, Any]) -> dict[str, Any]:
 
 
 def _joined(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Printed text in one piece: how a kernel cuts it into messages is a matter of timing."""
+    """The outputs with printed text in one piece: timing decides how a kernel cuts it into messages."""
     joined: list[dict[str, Any]] = []
     for output in outputs:
         last = joined[-1] if joined else {}
-        if output["output_type"] == "stream" and (last.get("output_type"), last.get("name")) == (
-            "stream",
-            output["name"],
-        ):
+        if output["output_type"] == last.get("output_type") == "stream" and output["name"] == last["name"]:
             last["text"] = [*last["text"], *output["text"]]
         else:
             joined.append(output)
@@ -153,5 +164,5 @@ def notebook_text(notebook: Mapping[str, Any]) -> str:
 
 
 def source_text(notebook: Mapping[str, Any]) -> str:
-    """What a person wrote in the notebook, outputs left out: decides whether it must run again."""
+    """What a person wrote in the notebook: when this changes, the notebook must run again."""
     return json.dumps([(c["cell_type"], "".join(c["source"]), c["metadata"].get("tags")) for c in notebook["cells"]])

@@ -1,7 +1,14 @@
-"""Figures: repeatable bytes, the CSV beside them, tables as Markdown."""
+"""Figures: repeatable bytes, the CSV beside them, tables as Markdown, and the helpers that draw."""
 
+import io
+from itertools import pairwise
+
+import matplotlib
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 
 from otr_core.errors import InputError
 from otr_paper.press import figures
@@ -33,7 +40,8 @@ def test_the_csv_says_what_it_is_and_reads_back(tmp_path):
     figures.save_figure(draw(), tmp_path, "F00_test", DATA, note="[simulated]\na test")
     text = (tmp_path / "F00_test.csv").read_text()
     assert text.splitlines()[0] == "# [simulated] a test"
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "F00_test.csv", comment="#"), DATA, rtol=1e-9)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "F00_test.csv", comment="#"), DATA, rtol=1e-6)
+    assert "0,0.333333\n" in text  # six significant digits
 
 
 def test_a_read_only_folder_is_one_clear_error(tmp_path):
@@ -53,3 +61,88 @@ def test_tables_escape_what_markdown_would_eat(tmp_path):
 def test_schemes_differ_by_more_than_colour():
     assert set(figures.SCHEME_COLOURS) == set(figures.SCHEME_MARKERS)
     assert len(set(figures.SCHEME_COLOURS.values())) == len(set(figures.SCHEME_MARKERS.values())) == 5
+
+
+def test_the_png_holds_the_pixels_that_were_drawn():
+    picture = Image.effect_noise((37, 11), 90).convert("RGB")  # noise: every pixel matters
+    read = Image.open(io.BytesIO(figures.encode_png(picture)))
+    read.verify()  # the check sums of all its parts
+    read = Image.open(io.BytesIO(figures.encode_png(picture)))
+    assert (read.mode, read.size, round(read.info["dpi"][0])) == ("RGB", (37, 11), figures.DPI)
+    assert read.tobytes() == picture.tobytes()
+
+
+def family():
+    return pd.DataFrame({"x": [1, 2, 1, 2], "y": [3.0, 4.0, 5.0, 6.0], "rate": [0.01, 0.01, 0.05, 0.05]})
+
+
+def test_curves_keep_the_look_and_the_name_of_their_value():
+    figures.use_style()
+    _, axes = figures.subplots()
+    looks = figures.RATE_LOOKS
+    figures.curves(axes, family(), "x", "y", "rate", looks=looks, name="ρ = {:.0%}".format, legend="upper left")
+    drawn = [line for line in axes.lines if len(line.get_xdata())]
+    assert [line.get_color() for line in drawn] == [looks[rate][0] for rate in (0.01, 0.05)]
+    assert [list(line.get_ydata()) for line in drawn] == [[3.0, 4.0], [5.0, 6.0]]
+    texts = axes.get_legend().get_texts()
+    assert [text.get_text() for text in texts] == ["ρ = 1%", "ρ = 5%"]
+    assert all(text.get_fontsize() >= figures.READABLE_PT for text in texts)
+
+
+def test_curves_without_a_legend_still_name_themselves_for_the_figure_s():
+    figures.use_style()
+    _, axes = figures.subplots()
+    figures.curves(axes, family(), "x", "y", "rate", name={0.01: "low", 0.05: "high"}.get)
+    assert axes.get_legend() is None
+    assert axes.get_legend_handles_labels()[1] == ["low", "high"]
+
+
+def test_a_spread_reaches_from_the_least_to_the_greatest():
+    figures.use_style()
+    _, axes = figures.subplots()
+    data = pd.DataFrame({"x": [1, 1, 1, 2, 2, 2], "y": [1.0, 2.0, 9.0, 4.0, 5.0, 9.0], "case": ["a"] * 6})
+    figures.curves(axes, data, "x", "y", "case", spread=True)
+    assert list(axes.lines[0].get_ydata()) == [4.0, 6.0]
+    (band,) = axes.collections
+    corners = {tuple(corner) for corner in band.get_paths()[0].vertices}
+    assert corners == {(1.0, 1.0), (1.0, 9.0), (2.0, 4.0), (2.0, 9.0)}
+
+
+def test_a_matrix_shows_each_word_in_its_colour_and_sign():
+    figures.use_style()
+    _, axes = figures.subplots()
+    looks = {"": ("#F2F2F2", ""), "yes": ("#009E73", "✓"), "no": ("#D55E00", "✗")}
+    words = pd.DataFrame([["yes", "no"], ["", "yes"]], index=["a", "b"], columns=["c", "d"])
+    figures.matrix(axes, words, looks)
+    axes.figure.canvas.draw()
+    assert [text.get_text() for text in axes.texts] == ["✓", "✗", "", "✓"]
+    squares = axes.collections[0].get_facecolors()
+    assert [matplotlib.colors.to_hex(square).upper() for square in squares] == [
+        looks[w][0] for w in words.to_numpy().flat
+    ]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+
+
+@given(st.lists(st.lists(st.sampled_from("ab"), min_size=5, max_size=5), min_size=1, max_size=4))
+def test_stretches_lose_no_cell(lines):
+    cells = pd.DataFrame(
+        [(line, place, word) for line, words in enumerate(lines) for place, word in enumerate(words)],
+        columns=["line", "place", "word"],
+    )
+    found = figures.stretches(cells.sample(frac=1, random_state=1), along="place", of="word")
+    assert list(found.columns) == ["line", "place from", "place to", "word"]
+    again = [
+        (row.line, place, row.word)
+        for row in found.itertuples(index=False, name="Row")
+        for place in range(row[1], row[2] + 1)
+    ]
+    assert again == list(cells.itertuples(index=False, name=None))
+    changes = sum(a != b for words in lines for a, b in pairwise(words))
+    assert len(found) == len(lines) + changes
+
+
+def test_stored_csvs_hold_what_a_figure_shows_and_no_grid_behind_it(project):
+    """40 kB is more than any of them needs; a grid of points takes megabytes."""
+    sizes = {path.name: path.stat().st_size for path in project.figures.glob("*.csv")}
+    assert sizes
+    assert not {name: size for name, size in sizes.items() if size > 40_000}

@@ -4,11 +4,12 @@ import json
 
 import nbformat
 import pytest
+import typer
 from typer.testing import CliRunner
 
-from otr_core.cli import app
 from otr_core.errors import InputError, NotebookError
 from otr_node.project import Project
+from otr_paper import commands
 from otr_paper.press import reproduce as job
 from otr_paper.press.runner import read_notebook
 from otr_paper.store.results import read_result
@@ -108,12 +109,26 @@ def test_a_read_only_figures_folder_stops_the_run_before_anything(checkout, monk
     checkout.figures.chmod(0o555)
     before = (checkout.notebooks / "00_one.ipynb").read_text()
     monkeypatch.chdir(checkout.root)
+    app = typer.Typer()
+    commands.add(app)
     result = CliRunner().invoke(app, ["reproduce"])
     checkout.figures.chmod(0o755)
     assert isinstance(result.exception, InputError)
     assert "figures: read-only" in str(result.exception)
     assert (checkout.notebooks / "00_one.ipynb").read_text() == before
     assert list(checkout.figures.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_what_a_killed_run_left_half_written_goes(checkout):
+    checkout.figures.mkdir()
+    left = [checkout.figures / ".F_00_one.svg.x1.part", checkout.notebooks / ".00_one.ipynb.x2.part"]
+    for part in left:
+        part.write_text("half")
+    run(checkout, only=["00"])
+    assert not any(part.exists() for part in left)
+    assert {path.suffix for path in checkout.figures.iterdir()} == {".png", ".svg", ".pdf", ".csv"}
 
 
 def test_unknown_notebooks_are_named(checkout):
