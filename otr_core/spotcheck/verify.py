@@ -14,16 +14,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from otr_core import merkle
 from otr_core.errors import InconclusiveError, ProofError, SpotCheckError
-from otr_core.lane.formats import INT32, ROTARY
-from otr_core.lane.held import HeldValues
-from otr_core.lane.program import Dims, LayerOperator
-from otr_core.lane.step import LAYER, Place, TraceClaim
-from otr_core.lane.tables import rotary_table
+from otr_core.lane.formats import INT32
 from otr_core.poea.trace import (
     PIECE_BYTES,
     SALT_BYTES,
@@ -35,8 +30,12 @@ from otr_core.poea.trace import (
     verify_opening,
 )
 from otr_core.spotcheck import prover, selection
+from otr_core.spotcheck.recompute import recompute
 from otr_core.spotcheck.rows import CommittedRows, Piece, read_rows
 from otr_core.spotcheck.units import Layout, Unit, needed_rows, unit_statement
+
+if TYPE_CHECKING:
+    import numpy as np
 
 #: Names of the checks, in the order in which they are made.
 CHECKS = (
@@ -181,6 +180,8 @@ def opened_values(
     Raises:
         SpotCheckError: checks ``rows``, ``leaf`` and ``token``.
     """
+    import numpy as np
+
     unit, spans = response.unit, needed_rows(layout, response.unit)
     try:
         values = read_rows(
@@ -220,54 +221,6 @@ def opened_values(
     return values
 
 
-#: The layer's operators that a unit without weights is made of, first and last.
-RECOMPUTED = {
-    "attention.norm": (LayerOperator.ATTENTION_PEAK, LayerOperator.ATTENTION_NORMED),
-    "query": (LayerOperator.QUERY, LayerOperator.QUERY),
-    "key": (LayerOperator.KEY, LayerOperator.KEY),
-    "attention": (LayerOperator.SCORES, LayerOperator.MIXED),
-    "mlp.norm": (LayerOperator.MLP_PEAK, LayerOperator.MLP_NORMED),
-    "product": (LayerOperator.PRODUCT, LayerOperator.PRODUCT),
-}
-
-
-def recompute(layout: Layout, unit: Unit, values: Mapping[str, np.ndarray], saturation: int) -> list[int]:
-    """What an operator without weights gives on opened values, by the steps that a court judges (``lane.step``).
-
-    The steps run on a layer that is as large as the unit: one head for attention, one block of the MLP's product.
-    """
-    a = layout.architecture
-    d, t = Dims.of(a), a.head_dim
-    earlier = np.zeros((0, t), np.int64)
-    keys, mixed = values.get("keys", earlier), values.get("values", earlier)  # (positions, tile) of the head's group
-    known: dict[int, np.ndarray] = {}
-    if unit.operator == "attention.norm":
-        known[LayerOperator.INPUT] = values["input"]
-    elif unit.operator == "mlp.norm":
-        known[LayerOperator.RESIDUAL_SUM] = values["attention.residual"]
-    elif unit.operator == "query":
-        known[LayerOperator.QKV] = values["q"]
-    elif unit.operator == "key":  # after the queries, which no step of this unit reads
-        known[LayerOperator.QKV] = np.concatenate([np.zeros(a.heads * t, np.int64), values["k"]])
-    elif unit.operator == "attention":  # this position's own value stands after a query and a key
-        d = replace(d, heads=1, kv_heads=1)
-        known[LayerOperator.QUERY], known[LayerOperator.KEY] = values["attention.query"], keys[-1]
-        known[LayerOperator.QKV] = np.concatenate([np.zeros(2 * t, np.int64), mixed[-1]])
-    else:
-        d = replace(d, intermediate=len(values["up"]))
-        known[LayerOperator.GATE_UP] = np.concatenate([values["gate"], values["up"]])
-
-    room = 1 << max(8, unit.position.bit_length())  # few sizes, so that the table is made once
-    rotary = rotary_table(a.rope_theta, t, room, ROTARY, a.rope_scaling)
-    turn = np.concatenate([table[unit.position] for table in rotary])
-    held = HeldValues(d, known, keys, mixed, turn, saturation.bit_length() - 1)
-    first, last = RECOMPUTED[unit.operator]
-    no_claim = TraceClaim(b"", b"", b"", 0, 0, 0)  # a layer's steps depend on none of it
-    held.compute(no_claim, Place(LAYER, unit.position, unit.layer, 0, 0, 0, 0), range(first, last + 1))
-    made: list[int] = known[last].tolist()
-    return made
-
-
 @dataclass(frozen=True)
 class Verifier:
     """What a verifier brings: the layout, the circuits by shape name, and the model's public parts.
@@ -303,13 +256,12 @@ class Verifier:
         values = opened_values(self.layout, challenge, response, self.embedding)
         # 4
         if unit.operator not in self.layout.matrices:
-            result = recompute(self.layout, unit, values, self.saturation[unit.layer])
-            name = list(needed_rows(self.layout, unit))[-1]
+            result, name = recompute(self.layout, unit, values, self.saturation[unit.layer])
             if wrong := [i for i, (r, v) in enumerate(zip(result, values[name].tolist(), strict=True)) if r != v]:
                 raise SpotCheckError("operator", f"{len(wrong)} of {len(result)} values of {name}", "all as recomputed")
             return
         # 5
-        said = unit_statement(self.layout, unit, np.zeros((0, 0), np.int64), values)
+        said = unit_statement(self.layout, unit, _no_weights(), values)
         circuit = self.circuits[self.layout.shape(unit.operator).name]
         if response.circuit != circuit.shape.name or response.proof is None:
             raise SpotCheckError("circuit", response.circuit or "no proof", circuit.shape.name)
@@ -355,3 +307,9 @@ def answer(
     circuit = circuits[layout.shape(opening.unit.operator).name]
     proof, _ = prover.prove_unit(circuit, said)
     return replace(opening, circuit=circuit.shape.name, proof=proof)
+
+
+def _no_weights() -> np.ndarray:
+    import numpy as np
+
+    return np.zeros((0, 0), np.int64)
