@@ -29,7 +29,9 @@ FLOORS = (
 #: number says why beside it.
 BUDGETS = {
     "otr_core": 8850,
-    "otr_core/lane": 660,
+    # 660 while the steps' arithmetic stood in other rooms too: each is defined here alone, beside the reader for those
+    # who compute with it, and the operators are enums.
+    "otr_core/lane": 790,
     "otr_core/attestation": 2100,
     "otr_core/poea": 1100,  # audit.py, what `otr verify` does, came from otr_paper
     "otr_core/dispute": 2700,

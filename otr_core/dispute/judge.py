@@ -1,9 +1,9 @@
-"""Is one step right? The judge of the exact lane: opened values in, a verdict out, in integers alone.
+"""Is one step right? The court's judge: opened values in, a verdict out.
 
-``right`` is the definition; ``judge.vy`` is the same, and both are tested against each other on every primitive. It
-asks a reader for the values it needs, in a fixed order. ``Verifier`` answers from openings and checks each against the
-claim's roots; a player's reader answers from its own trees and records the openings on the way
-(``execution.Openings``), so that nobody has to know twice which values a step needs.
+``lane.step`` says what is right; it asks a reader for the values it needs, in a fixed order. Here the reader answers
+from openings and checks each against a root of the claim. A player's reader (``openings.Openings``) answers from its
+own trees and records the openings on the way, so that nobody has to know twice which values a step needs. ``judge.vy``
+is this module and ``lane.step`` once more, for a chain; both are tested against each other on every primitive.
 """
 
 from __future__ import annotations
@@ -28,86 +28,84 @@ class Opening:
     proof: tuple[bytes, ...]
 
 
+@dataclass
 class OpeningsReader:
     """Answers from openings, in order; each must lead to a root of the claim.
 
-    Args:
+    Attributes:
         weights_root, tables_root: of the model (``commitment``). operators_root, steps_root: committed in the game.
+        used: openings asked for so far.
 
     Raises (every method):
-        MoveError: too few openings, of the wrong length, or not under the root.
+        MoveError: too few openings, or one of the wrong length or not under its root.
+        ProofError: a path of another length than its tree has, or a place outside the tree.
     """
 
-    def __init__(
-        self,
-        d: Dims,
-        claim: TraceClaim,
-        place: Place,
-        openings: Sequence[Opening],
-        *,
-        weights_root: bytes,
-        tables_root: bytes,
-        operators_root: bytes,
-        steps_root: bytes,
-    ) -> None:
-        self._d, self._claim, self._place, self._openings = d, claim, place, list(openings)
-        self._weights_root, self._tables_root = weights_root, tables_root
-        self._operators_root, self._steps_root = operators_root, steps_root
-        self._program = program(d, place.target, place.position, claim.temperature_milli)
-        self._used = 0
+    d: Dims
+    claim: TraceClaim
+    place: Place
+    openings: Sequence[Opening]
+    weights_root: bytes
+    tables_root: bytes
+    operators_root: bytes
+    steps_root: bytes
+    used: int = 0
+
+    def __post_init__(self) -> None:
+        self._program = program(self.d, self.place.target, self.place.position, self.claim.temperature_milli)
 
     def done(self) -> None:
         """Refuse openings that nobody asked for."""
-        if self._used != len(self._openings):
-            raise MoveError("openings", len(self._openings), self._used)
+        if self.used != len(self.openings):
+            raise MoveError("openings", len(self.openings), self.used)
 
     def tile(self, operator: int, tile: int) -> Sequence[int]:
         length = self._program[operator].length
-        count = min(self._d.tile, length - tile * self._d.tile)
-        places = ((tile, self._d.tiles(length)), (operator, len(self._program)))
-        data = self._open(8 * max(count, 0), places, self._operators_root)
+        count = min(self.d.tile, length - tile * self.d.tile)
+        places = ((tile, self.d.tiles(length)), (operator, len(self._program)))
+        data = self._open(8 * max(count, 0), places, self.operators_root)
         return struct.unpack(f">{count}q", data)
 
     def piece(self, position: int, layer: int, piece: int) -> Sequence[int]:
-        row, first = self._d.piece_place(piece)
-        count = min(pr.PIECE_VALUES, self._d.row_values(row) - first)
-        leaf = position * self._d.layers + layer
-        places = ((piece, self._d.pieces), (leaf, self._claim.positions * self._d.layers))
-        data = self._open(SALT_BYTES + 4 * count, places, self._claim.states_root)
+        row, first = self.d.piece_place(piece)
+        count = min(pr.PIECE_VALUES, self.d.row_values(row) - first)
+        leaf = position * self.d.layers + layer
+        places = ((piece, self.d.pieces), (leaf, self.claim.positions * self.d.layers))
+        data = self._open(SALT_BYTES + 4 * count, places, self.claim.states_root)
         return struct.unpack(f"<{count}i", data[SALT_BYTES:])
 
     def weights(self, matrix: Matrix, row: int, chunk: int) -> Sequence[int]:
-        index = self._d.weight_leaf(matrix, self._place.layer, row, chunk)
-        data = self._open(4 * self._d.tile, ((index, self._d.weight_leaves),), self._weights_root)
-        return struct.unpack(f">{self._d.tile}i", data)
+        index = self.d.weight_leaf(matrix, self.place.layer, row, chunk)
+        data = self._open(4 * self.d.tile, ((index, self.d.weight_leaves),), self.weights_root)
+        return struct.unpack(f">{self.d.tile}i", data)
 
     def table(self, table: Table, entry: int) -> int:
-        return self._table_tile(table, entry)[entry % self._d.tile]
+        return self._table_tile(table, entry)[entry % self.d.tile]
 
     def rotation(self, position: int) -> Sequence[int]:
-        return self._table_tile(Table.ROTARY, position * self._d.tile)
+        return self._table_tile(Table.ROTARY, position * self.d.tile)
 
     def token(self, at: int) -> int:
-        data = self._open(SALT_BYTES + 8, ((at, self._claim.positions + 1),), self._claim.tokens_root)
+        data = self._open(SALT_BYTES + 8, ((at, self.claim.positions + 1),), self.claim.tokens_root)
         return int(struct.unpack("<I", data[SALT_BYTES : SALT_BYTES + 4])[0])
 
     def accumulator(self, step: int) -> tuple[int, int]:
-        steps = self._program[self._place.operator].steps
-        data = self._open(16, ((step, steps + 1),), self._steps_root)
+        steps = self._program[self.place.operator].steps
+        data = self._open(16, ((step, steps + 1),), self.steps_root)
         first, second = struct.unpack(">qq", data)
         return int(first), int(second)
 
     def _table_tile(self, table: Table, entry: int) -> Sequence[int]:
-        d, size = self._d, self._d.table_sizes()[table]
+        d, size = self.d, self.d.table_sizes()[table]
         count = min(d.tile, size - entry // d.tile * d.tile)
-        data = self._open(4 * count, ((d.table_leaf(table, entry), d.table_leaves),), self._tables_root)
+        data = self._open(4 * count, ((d.table_leaf(table, entry), d.table_leaves),), self.tables_root)
         return struct.unpack(f">{count}i", data)
 
     def _open(self, length: int, places: Sequence[tuple[int, int]], root: bytes) -> bytes:
-        if self._used == len(self._openings):
-            raise MoveError("openings", len(self._openings), "more")
-        opening = self._openings[self._used]
-        self._used += 1
+        if self.used == len(self.openings):
+            raise MoveError("openings", len(self.openings), "more")
+        opening = self.openings[self.used]
+        self.used += 1
         if len(opening.data) != length:
             raise MoveError("opening length", len(opening.data), length)
         node, at = opening.data, 0

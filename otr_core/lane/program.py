@@ -226,22 +226,25 @@ class Dims:
         return self.hidden if row == 0 else self.kv
 
     @property
+    def row_pieces(self) -> tuple[int, int, int]:
+        """Pieces that rows 0, 1 and 2 of a trace leaf are cut into."""
+        output, kv = -(-self.hidden // PIECE_VALUES), -(-self.kv // PIECE_VALUES)
+        return output, kv, kv
+
+    @property
     def pieces(self) -> int:
         """Pieces of a trace leaf."""
-        return -(-self.hidden // PIECE_VALUES) + 2 * -(-self.kv // PIECE_VALUES)
+        return sum(self.row_pieces)
 
     def piece_place(self, piece: int) -> tuple[int, int]:
         """(row, first value) of piece number ``piece``."""
-        outputs, keys = -(-self.hidden // PIECE_VALUES), -(-self.kv // PIECE_VALUES)
-        if piece < outputs:
-            return 0, piece * PIECE_VALUES
-        row, at = divmod(piece - outputs, keys)
-        return 1 + row, at * PIECE_VALUES
+        output, kv, _ = self.row_pieces
+        row = 0 if piece < output else 1 + (piece - output) // kv
+        return row, (piece - sum(self.row_pieces[:row])) * PIECE_VALUES
 
     def piece_of(self, row: int, value: int) -> int:
         """Number of the piece that holds value ``value`` of row ``row``."""
-        outputs, keys = -(-self.hidden // PIECE_VALUES), -(-self.kv // PIECE_VALUES)
-        return (0, outputs, outputs + keys)[row] + value // PIECE_VALUES
+        return sum(self.row_pieces[:row]) + value // PIECE_VALUES
 
     def matrix_shape(self, matrix: Matrix) -> tuple[int, int]:
         """(rows, columns)."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from otr_core.encoding import tagged_hash
 from otr_core.errors import ParameterError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 MAX_TEMPERATURE_MILLI = 5000
 
@@ -54,8 +53,6 @@ def choose_token(logits: np.ndarray, decoding: Decoding, step: int) -> int:
     Probabilities are float64 softmax at the temperature. The draw is exact; the probabilities are as portable as the
     logits are, which in a native lane is not bit for bit.
     """
-    import numpy as np
-
     if decoding.temperature_milli == 0:
         return int(np.argmax(logits))
     scaled = logits.astype(np.float64) * (1000.0 / decoding.temperature_milli)

@@ -9,12 +9,9 @@ from __future__ import annotations
 import decimal
 import functools
 from math import isqrt
-from typing import TYPE_CHECKING
 
+from otr_core.lane.architecture import RopeScaling
 from otr_core.lane.formats import EXP, SCORE, SIGMOID, SIGMOID_INDEX, SIGMOID_LIMIT
-
-if TYPE_CHECKING:
-    from otr_core.lane.architecture import RopeScaling
 
 _BITS = 128
 _ONE = 1 << _BITS

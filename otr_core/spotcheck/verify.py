@@ -18,10 +18,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from otr_core import merkle
+<<<<<<< HEAD
 from otr_core.errors import ProofError, SpotCheckError
 from otr_core.lane.formats import INT32, ROTARY
 from otr_core.lane.held import HeldValues
@@ -36,6 +36,29 @@ from otr_core.spotcheck.units import Layout, Unit, needed_rows, unit_vectors
 
 #: Names of the checks of ``Verifier.verify``, in the order in which they are made; numbered there
 #: from 1.
+=======
+from otr_core.errors import InconclusiveError, ProofError, SpotCheckError
+from otr_core.lane.formats import INT32
+from otr_core.poea.trace import (
+    PIECE_BYTES,
+    SALT_BYTES,
+    LayerState,
+    PieceOpening,
+    Trace,
+    TraceShape,
+    open_piece,
+    verify_opening,
+)
+from otr_core.spotcheck import prover, selection
+from otr_core.spotcheck.recompute import recompute
+from otr_core.spotcheck.rows import CommittedRows, Piece, read_rows
+from otr_core.spotcheck.units import Layout, Unit, needed_rows, unit_statement
+
+if TYPE_CHECKING:
+    import numpy as np
+
+#: Names of the checks, in the order in which they are made.
+>>>>>>> r2/lane
 CHECKS = (
     *("unit", "rows", "leaf", "token", "operator"),  # every unit, and the operator's results where it has no weights
     *("circuit", "proof", "violation", "weights", "activations", "outputs"),  # the proof of a matrix unit
@@ -171,6 +194,8 @@ def opened_values(
     Raises:
         SpotCheckError: checks ``rows``, ``leaf`` and ``token``.
     """
+    import numpy as np
+
     unit, spans = response.unit, needed_rows(layout, response.unit)
 
     # 2. The opened rows are those committed between the draws.
@@ -213,54 +238,6 @@ def opened_values(
         for name, row in (("keys", "key"), ("values", "value")):
             values[name] = np.stack([kept(p, row, layout.group(unit)) for p in range(unit.position + 1)])
     return values
-
-
-#: The layer's operators that a unit without weights is made of, first and last.
-RECOMPUTED = {
-    "attention.norm": (LayerOperator.ATTENTION_PEAK, LayerOperator.ATTENTION_NORMED),
-    "query": (LayerOperator.QUERY, LayerOperator.QUERY),
-    "key": (LayerOperator.KEY, LayerOperator.KEY),
-    "attention": (LayerOperator.SCORES, LayerOperator.MIXED),
-    "mlp.norm": (LayerOperator.MLP_PEAK, LayerOperator.MLP_NORMED),
-    "product": (LayerOperator.PRODUCT, LayerOperator.PRODUCT),
-}
-
-
-def recompute(layout: Layout, unit: Unit, values: Mapping[str, np.ndarray], saturation: int) -> list[int]:
-    """What an operator without weights gives on opened values, by the steps that a court judges (``lane.step``).
-
-    The steps run on a layer that is as large as the unit: one head for attention, one block of the MLP's product.
-    """
-    a = layout.architecture
-    d, t = Dims.of(a), a.head_dim
-    earlier = np.zeros((0, t), np.int64)
-    keys, mixed = values.get("keys", earlier), values.get("values", earlier)  # (positions, tile) of the head's group
-    known: dict[int, np.ndarray] = {}
-    if unit.operator == "attention.norm":
-        known[LayerOperator.INPUT] = values["input"]
-    elif unit.operator == "mlp.norm":
-        known[LayerOperator.RESIDUAL_SUM] = values["attention.residual"]
-    elif unit.operator == "query":
-        known[LayerOperator.QKV] = values["q"]
-    elif unit.operator == "key":  # after the queries, which no step of this unit reads
-        known[LayerOperator.QKV] = np.concatenate([np.zeros(a.heads * t, np.int64), values["k"]])
-    elif unit.operator == "attention":  # this position's own value stands after a query and a key
-        d = replace(d, heads=1, kv_heads=1)
-        known[LayerOperator.QUERY], known[LayerOperator.KEY] = values["attention.query"], keys[-1]
-        known[LayerOperator.QKV] = np.concatenate([np.zeros(2 * t, np.int64), mixed[-1]])
-    else:
-        d = replace(d, intermediate=len(values["up"]))
-        known[LayerOperator.GATE_UP] = np.concatenate([values["gate"], values["up"]])
-
-    room = 1 << max(8, unit.position.bit_length())  # few sizes, so that the table is made once
-    rotary = rotary_table(a.rope_theta, t, room, ROTARY, a.rope_scaling)
-    turn = np.concatenate([table[unit.position] for table in rotary])
-    held = HeldValues(d, known, keys, mixed, turn, saturation.bit_length() - 1)
-    first, last = RECOMPUTED[unit.operator]
-    no_claim = TraceClaim(b"", b"", b"", 0, 0, 0)  # a layer's steps depend on none of it
-    held.compute(no_claim, Place(LAYER, unit.position, unit.layer, 0, 0, 0, 0), range(first, last + 1))
-    made: list[int] = known[last].tolist()
-    return made
 
 
 @dataclass(frozen=True)
@@ -316,16 +293,22 @@ class Verifier:
 
         # 5. The operator gives the opened outputs.
         if unit.operator not in self.layout.matrices:
-            result = recompute(self.layout, unit, values, self.saturation[unit.layer])
-            name = list(needed_rows(self.layout, unit))[-1]
+            result, name = recompute(self.layout, unit, values, self.saturation[unit.layer])
             if wrong := [i for i, (r, v) in enumerate(zip(result, values[name].tolist(), strict=True)) if r != v]:
                 raise SpotCheckError("operator", f"{len(wrong)} of {len(result)} values of {name}", "all as recomputed")
             return
+<<<<<<< HEAD
 
         # 6. The answer names the circuit of the unit's shape, and the unit fits it.
         activations, outputs = unit_vectors(self.layout, unit, values)
         circuit, proof = self.circuits[self.layout.shape(unit.operator).name], response.proof
         if response.circuit != circuit.shape.name or proof is None:
+=======
+        # 5
+        said = unit_statement(self.layout, unit, _no_weights(), values)
+        circuit = self.circuits[self.layout.shape(unit.operator).name]
+        if response.circuit != circuit.shape.name or response.proof is None:
+>>>>>>> r2/lane
             raise SpotCheckError("circuit", response.circuit or "no proof", circuit.shape.name)
 
         # 7. The proof verifies.
@@ -348,3 +331,39 @@ class Verifier:
             if found != points:
                 raise SpotCheckError(name, f"a commitment {found[0][:4].hex()}…", f"{points[0][:4].hex()}…")
             at += len(points)
+<<<<<<< HEAD
+=======
+
+
+def answer(
+    layout: Layout,
+    circuits: Mapping[str, prover.Circuit],
+    opening: Response,
+    challenge: SpotCheckChallenge,
+    weights: np.ndarray,
+    embedding: Embedding,
+) -> Response:
+    """The complete answer to a matrix unit: ``opening`` with its proof, or as it is where the unit is inconclusive: the
+    opened values show that to the verifier.
+
+    Args:
+        weights: the unit's block scaled to ``SHIFT``: int64 (rows, columns).
+
+    Raises:
+        ProverError: the prover failed.
+    """
+    values = opened_values(layout, challenge, opening, embedding)
+    try:
+        said = unit_statement(layout, opening.unit, weights, values)
+    except InconclusiveError:
+        return opening
+    circuit = circuits[layout.shape(opening.unit.operator).name]
+    proof, _ = prover.prove_unit(circuit, said)
+    return replace(opening, circuit=circuit.shape.name, proof=proof)
+
+
+def _no_weights() -> np.ndarray:
+    import numpy as np
+
+    return np.zeros((0, 0), np.int64)
+>>>>>>> r2/lane

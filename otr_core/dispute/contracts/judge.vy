@@ -2,8 +2,9 @@
 # pragma optimize codesize
 """
 @title Judge of one arithmetic step of the portable lane, for one registered model
-@notice Same rules, in the same order, as otr_core/dispute/judge.py; see there for what each step means. Values are
-        opened from roots; a step is right or wrong, and a bad opening reverts.
+@notice The definitions of otr_core/lane/step.py once more, reading in the same order; see there for what each step
+        means and why. Values are opened from roots as otr_core/dispute/judge.py opens them; a step is right or wrong,
+        and a bad opening reverts. Both are compared with this contract on every primitive.
 """
 
 struct Opening:
@@ -35,6 +36,7 @@ struct Shape:
     length: uint256
     steps: uint256
 
+# Kinds of primitives, as in otr_core/lane/program.py.
 COPY: constant(uint256) = 0
 PEAK: constant(uint256) = 1
 SQUARES: constant(uint256) = 2
@@ -54,19 +56,28 @@ ARGMAX: constant(uint256) = 15
 TEMPER: constant(uint256) = 16
 DRAW: constant(uint256) = 17
 
-# kinds of a layer's operators in order, one byte each, and of a token's
+# Kinds of a layer's operators in order, one byte each. A token's program begins with the same six. Operators are
+# referred to by their number (LayerOperator, GreedyOperator and SampledOperator in otr_core/lane/program.py):
+#     0 INPUT              5 QKV       10 EXPS        15 RESIDUAL_SUM   20 GATE_UP      of a token:
+#     1 ATTENTION_PEAK     6 QUERY     11 TOTALS      16 MLP_PEAK       21 PRODUCT      0 to 4 as of a layer
+#     2 ATTENTION_SQUARES  7 KEY       12 SHARES      17 MLP_SQUARES    22 OUTPUT       5 LOGITS
+#     3 ATTENTION_FACTOR   8 SCORES    13 WEIGHTS     18 MLP_FACTOR                     6 CHOICE, or TOP
+#     4 ATTENTION_NORMED   9 TOPS      14 MIXED       19 MLP_NORMED                     7 WEIGHTS  8 TOTAL  9 CHOICE
 LAYER_KINDS: constant(Bytes[23]) = x"00010203040506060708090a0b0c0d0501020304050e05"
 LAYER_OPERATORS: constant(uint256) = 23
 
+# Constants of otr_core/lane/step.py and formats.py; the table sizes are EXP2_ENTRIES and SIGMOID_ENTRIES.
 LOWEST: constant(int256) = -(2 ** 62)
 PADDING: constant(int256) = -(2 ** 52)
 INT32: constant(int256) = 2 ** 31 - 1
 EXP2_SIZE: constant(uint256) = 21 * 2 ** 13 + 1
 SIGMOID_SIZE: constant(uint256) = 40 * 2 ** 13 + 1
 TEMPERATURE_FACTOR: constant(int256) = 1512775395
+# Put before opened data, so that a whole word can be read that ends in its first value.
 ZERO24: constant(Bytes[24]) = x"000000000000000000000000000000000000000000000000"
 ZERO28: constant(Bytes[28]) = x"00000000000000000000000000000000000000000000000000000000"
 
+# Dims of the registered model (T is its tile), and the roots of its weights and tables.
 HIDDEN: immutable(uint256)
 INTERMEDIATE: immutable(uint256)
 LAYERS: immutable(uint256)
@@ -124,6 +135,7 @@ def _size(target: uint256, temperature: uint256) -> uint256:
 @view
 @internal
 def _shape(target: uint256, position: uint256, temperature: uint256, operator: uint256) -> Shape:
+    """Kind, length and steps of an operator (program._sized)."""
     columns: uint256 = HIDDEN // T
     if target == 1 and operator > 5:
         chunks: uint256 = self._tiles(VOCAB)
@@ -229,6 +241,8 @@ def trace_shape() -> (uint256, uint256, uint256, uint256):
 @pure
 @internal
 def _climb(start: bytes32, at: uint256, of: uint256, proof: DynArray[bytes32, 64], used: uint256) -> (bytes32, uint256):
+    """Root of a tree of ``of`` leaves from leaf ``at`` and the path in ``proof`` from place ``used`` on; also the place
+    after the path. An odd last node of a level is carried up unhashed."""
     node: bytes32 = start
     index: uint256 = at
     size: uint256 = of
@@ -322,6 +336,7 @@ def _weights(o: Opening, place: Place, row: uint256, chunk: uint256) -> Bytes[10
         first = VOCAB * per
     elif place.operator > 0:
         first = 2 * VOCAB * per + place.layer * layer
+        # A layer's matrices lie in the order in which its operators multiply with them.
         if place.operator > 5:
             first += qkv
         if place.operator > 15:
@@ -345,6 +360,7 @@ def _i32(padded: Bytes[1084], number: uint256) -> int256:
 @view
 @internal
 def _table(o: Opening, table: uint256, tile: uint256) -> Bytes[1084]:
+    """A tile of a table (0 EXP2, 1 SIGMOID, 2 ROTARY, 3 SATURATION), with 28 zero bytes before."""
     exp2: uint256 = self._tiles(EXP2_SIZE)
     sigmoid: uint256 = self._tiles(SIGMOID_SIZE)
     first: uint256 = 0
@@ -398,7 +414,7 @@ def _saturate(x: int256, bound: int256) -> int256:
 @pure
 @internal
 def _down(peak: int256) -> int256:
-    """Bits by which a row is shifted down before it is squared."""
+    """Bits by which a row is shifted down before it is squared: what ``step.norm_scale`` gives, with the other sign."""
     x: uint256 = convert(abs(peak), uint256)
     bits: int256 = 0
     for _: uint256 in range(64):
@@ -412,6 +428,7 @@ def _down(peak: int256) -> int256:
 @view
 @internal
 def _check_row(o: Opening, place: Place, roots: Roots, row: uint256, at: uint256, group: uint256):
+    """The opening is the piece with a group's key (row 1) or value (row 2) of position ``at``."""
     outputs: uint256 = 0
     keys: uint256 = 0
     outputs, keys = self._rows()
@@ -427,6 +444,7 @@ def _at_once(o: DynArray[Opening, 4], first: uint256, place: Place, roots: Roots
     second: bool = place.target == 0 and place.operator > 15
     norm: uint256 = 16 if second else 1
     padded: uint256 = self._padded(place.position + 1)
+    # What enters: in the first layer the embedding of the token fed, elsewhere the output of the layer below.
     if kind == COPY:
         if place.target == 0 and place.layer == 0:
             self._check(o[0], 40, place.position, roots.positions + 1, 0, 0, roots.tokens)
@@ -435,15 +453,18 @@ def _at_once(o: DynArray[Opening, 4], first: uint256, place: Place, roots: Roots
             return self._i32(self._weights(o[1], place, token, e // T), e % T), 2
         layer: uint256 = place.layer if place.target == 1 else place.layer - 1
         return self._le32(self._piece(o[0], roots, place.position, layer, e // 256), e % 256), 1
+    # √n / √(sum of squares + epsilon), the epsilon scaled as the squares are.
     if kind == FACTOR:
         down: int256 = self._down(self._value(o[0], place, roots, norm, 0))
         squares: int256 = self._value(o[1], place, roots, norm + 1, 0) + self._shift(EPSILON, 2 * down)
         return convert(NUMERATOR // isqrt(convert(max(4 * squares, 1), uint256)), int256), 2
+    # One scaled value times the row's factor.
     if kind == NORM:
         down: int256 = self._down(self._value(o[0], place, roots, norm, 0))
         factor: int256 = self._value(o[1], place, roots, norm + 2, 0)
         x: int256 = self._value(o[2], place, roots, 15 if second else 0, e)
         return self._shift(self._shift(x, down) * factor, DROP), 3
+    # Value j of a head, turned with value j + T / 2; 20 fraction bits of cosine and sine are dropped (ROTARY).
     if kind == ROTATE:
         x: Bytes[1084] = self._tile(o[0], place, roots, 5, e // T + (HEADS if place.operator == 7 else 0))
         turn: Bytes[1084] = self._table(o[1], 2, place.position)
@@ -452,6 +473,7 @@ def _at_once(o: DynArray[Opening, 4], first: uint256, place: Place, roots: Roots
         if j < half:
             return self._shift(self._i64(x, j) * self._i32(turn, j) - self._i64(x, j + half) * self._i32(turn, j + half), 20), 2
         return self._shift(self._i64(x, j) * self._i32(turn, j - half) + self._i64(x, j - half) * self._i32(turn, j), 20), 2
+    # A query times the key of one position: this one's from KEY, an earlier one's from the trace.
     if kind == SCORE:
         head: uint256 = e // padded
         at: uint256 = e % padded
@@ -470,21 +492,26 @@ def _at_once(o: DynArray[Opening, 4], first: uint256, place: Place, roots: Roots
             for i: uint256 in range(T, bound=128):
                 total += self._i64(query, i) * self._le32(data, (group * T) % 256 + i)
         return total, 2
+    # 2^−(distance to the head's largest score), by table (SCORE_SHIFT).
     if kind == EXP:
         top: int256 = self._value(o[0], place, roots, 9, e // padded)
         below: int256 = top - self._value(o[1], place, roots, 8, e)
         return self._entry(o[2], 0, below >> 15, EXP2_SIZE), 3
+    # ONE_SHARE over the head's total.
     if kind == SHARE:
         return (1 << 44) // max(self._value(o[0], place, roots, 11, e), 1), 1
+    # A weight times the head's share, rounded down (EXP).
     if kind == WEIGHT:
         share: int256 = self._value(o[0], place, roots, 12, e // padded)
         return (self._value(o[1], place, roots, 10, e) * share) >> 20, 2
+    # gate · sigmoid(gate) · up (SIGMOID_SHIFT, SIGMOID_ZERO, SIGMOID, PRODUCT_SHIFT), saturated.
     if kind == GATE:
         gate: int256 = self._value(o[0], place, roots, 20, e)
         up: int256 = self._value(o[1], place, roots, 20, INTERMEDIATE + e)
         sigmoid: int256 = self._entry(o[2], 1, self._shift(gate, 3) + (20 << 13), SIGMOID_SIZE)
         bound: int256 = 1 << convert(self._entry(o[3], 3, convert(place.layer, int256), LAYERS), uint256)
         return self._saturate(self._shift(self._shift(sigmoid * gate, 20) * up, 19), bound), 4
+    # A token's weight at the temperature (TEMPERATURE_SHIFT).
     assert kind == TEMPER
     below: int256 = self._value(o[0], place, roots, 6, 0) - self._value(o[1], place, roots, 5, e)
     scale: int256 = convert(roots.temperature << 23, int256)
@@ -494,7 +521,7 @@ def _at_once(o: DynArray[Opening, 4], first: uint256, place: Place, roots: Roots
 @pure
 @internal
 def _draw(seed: uint256, step: uint256) -> int256:
-    """otr_core/inference/sampling.py: 53 bits of a tagged hash of two little-endian 64-bit words."""
+    """As otr_core/lane/sampling.py: 53 bits of a tagged hash of two little-endian 64-bit words."""
     words: bytes32 = sha256(concat(x"0c", b"otr/1/sample", self._le64(seed), self._le64(step)))
     value: uint256 = 0
     for i: uint256 in range(8):
@@ -520,6 +547,7 @@ def _accumulate(
     """The accumulator after a step, and the openings used in all; ``first`` of them were accumulators."""
     value: int256 = before
     index: int256 = before_index
+    # A tile of the operator before, times a tile of the element's row.
     if kind == DOT:
         source: uint256 = 4
         if place.target == 0 and place.operator != 5:
@@ -529,6 +557,7 @@ def _accumulate(
         for i: uint256 in range(T, bound=128):
             value += self._i64(x, i) * self._i32(w, i)
         return value, 0, first + 2
+    # The largest magnitude of a row, or the sum of its scaled squares.
     if kind == PEAK or kind == SQUARES:
         second: bool = place.target == 0 and place.operator > 15
         next: uint256 = first
@@ -545,6 +574,7 @@ def _accumulate(
                 v = self._shift(v, down)
                 value += v * v
         return value, 0, next + 1
+    # Weight × value of one position: this one's from QKV, an earlier one's from the trace.
     if kind == MIX:
         head: uint256 = place.element // T
         weight: int256 = self._value(o[first], place, roots, 13, head * self._padded(place.position + 1) + step)
@@ -554,6 +584,7 @@ def _accumulate(
             return value + weight * self._value(o[first + 1], place, roots, 5, (HEADS + KV_HEADS + group) * T + number), 0, first + 2
         self._check_row(o[first + 1], place, roots, 2, step, group)
         return value + weight * self._le32(o[first + 1].data, (group * T) % 256 + number), 0, first + 2
+    # A tile of a row: of a head's scores (TOP) or exponentials (SUM); for a token of the logits or of the weights.
     source: uint256 = 8 if kind == TOP else 10
     tile: uint256 = step
     if place.target == 1:
@@ -586,6 +617,7 @@ def _accumulate(
 @internal
 def _finish(o: DynArray[Opening, 4], used: uint256, place: Place, roots: Roots, kind: uint256, last: int256, index: int256) -> (int256, uint256):
     """The element's value from its last accumulator, and the openings used in all."""
+    # Bits dropped: PROBABILITY, then the shift of the matrix (HEAD and GATE_UP 18, QKV 20, OUT 15, DOWN 14).
     if kind == MIX:
         return self._shift(last, 24), used
     if kind == ARGMAX or kind == DRAW:
@@ -596,6 +628,7 @@ def _finish(o: DynArray[Opening, 4], used: uint256, place: Place, roots: Roots, 
         return self._shift(last, 18), used
     if place.operator == 5:
         return self._shift(last, 20), used
+    # OUT and DOWN: the result is added to the residual stream.
     stream: int256 = self._value(o[used], place, roots, 0 if place.operator == 15 else 15, place.element)
     return self._saturate(stream + self._shift(last, 15 if place.operator == 15 else 14), INT32), used + 1
 
@@ -608,6 +641,7 @@ def judge(place: Place, roots: Roots, openings: DynArray[Opening, 4]) -> bool:
     value: int256 = 0
     index: int256 = 0
     used: uint256 = 0
+    # What the trace holds of the program's results is a copy of them.
     if place.operator == size:
         if place.target == 1:
             value = self._value(openings[0], place, roots, size - 1, 0)
@@ -628,6 +662,7 @@ def judge(place: Place, roots: Roots, openings: DynArray[Opening, 4]) -> bool:
     shape: Shape = self._shape(place.target, place.position, roots.temperature, place.operator)
     start: int256 = LOWEST if shape.kind == TOP or shape.kind == ARGMAX else 0
     start_index: int256 = -1 if shape.kind == DRAW else 0
+    # A single step is judged together with the finish: no accumulator was committed to.
     if shape.steps == 1:
         if shape.kind == PEAK or shape.kind == SQUARES or shape.kind == DOT or shape.kind == TOP or shape.kind == SUM or shape.kind == MIX or shape.kind >= ARGMAX and shape.kind != TEMPER:
             value, index, used = self._accumulate(openings, 0, place, roots, shape.kind, 0, start, start_index)
@@ -636,11 +671,13 @@ def judge(place: Place, roots: Roots, openings: DynArray[Opening, 4]) -> bool:
             value, used = self._at_once(openings, 0, place, roots, shape.kind)
         assert len(openings) == used, "openings"
         return value == place.value
+    # The finish: from the last accumulator to the value that the operator published.
     if place.step == shape.steps:
         value, index = self._accumulator(openings[0], roots, place.step - 1, shape.steps)
         value, used = self._finish(openings, 1, place, roots, shape.kind, value, index)
         assert len(openings) == used, "openings"
         return value == place.value
+    # Any other step: from the accumulator before it to the one after it.
     if place.step > 0:
         start, start_index = self._accumulator(openings[0], roots, place.step - 1, shape.steps)
         used = 1
