@@ -1,11 +1,12 @@
 # pragma version 0.4.3
 """
 @title Arbiter: accepts a statement signed by one attested key
-@notice The sealed variant of a dispute: a TEE of another vendor gets the disputed states sealed, judges them, and signs.
-        A ZK verifier has the same interface.
+@notice The sealed variant of a dispute. A TEE of another vendor gets the disputed states sealed, judges them and signs
+        the statement of game.py. A ZK verifier would have the same interface.
 """
 
 KEY: immutable(address)
+# Half the order of secp256k1: with s above it, every signature would have a second form.
 HALF_ORDER: constant(uint256) = 57896044618658097711785492504343953926418782139537452191302581570759080747168
 
 

@@ -2,8 +2,9 @@
 # pragma optimize codesize
 """
 @title Court: stakes, batches of receipts, challenges, the moves of a dispute, clocks and money
-@notice Same rules, reasons and numbers as otr_core/dispute/court.py and game.py; see there for what each move means.
-        Moves carry what they show as calldata, which is public; only the disputed node is stored.
+@notice Same rules, reasons and numbers as otr_core/dispute/court.py and game.py. Each function here does what the
+        Python function of the same name does; see there for what a move means and why a check exists. Moves
+        carry what they show as calldata, which is public; only the disputed node is stored.
 """
 
 interface Judge:
@@ -104,7 +105,7 @@ struct Batch:
     open_games: uint256
     closed: bool
 
-# what never changes in a game after its opening, or is set once; the rest is packed in ``spots``
+# What is set once in a game; all that changes from move to move is packed in ``spots``, ``nodes`` and ``clocks``.
 struct Challenge:
     challenger: address
     batch: uint256
@@ -113,13 +114,13 @@ struct Challenge:
     index: uint256
     judge: address
     trace_root: bytes32
-    claim: bytes32  # hash of the Claim
-    operators: bytes32
-    kept: bytes32
-    steps: bytes32
-    shown_value: int256
+    claim: bytes32  # hash of the Claim: every move that needs the claim brings it
+    operators: bytes32  # root over the results of the program
+    kept: bytes32  # content of the disputed trace leaf
+    steps: bytes32  # root over the accumulators of the disputed element
+    shown_value: int256  # the value published for the element, or the token's id
 
-# unpacked form of one word: where a game stands (bits in the order of _pack)
+# Where a game stands, unpacked from one word; ``_pack`` says which bits hold what. Fields as in game.py.
 struct Spot:
     level: uint256
     turn: uint256
@@ -143,6 +144,7 @@ event Convicted:
 event Acquitted:
     game: indexed(uint256)
 
+# Levels, as in game.py. NO_LEVEL asks ``_move`` for no check of the level.
 CLAIM: constant(uint256) = 0
 TRACE: constant(uint256) = 1
 OPERATORS: constant(uint256) = 2
@@ -152,14 +154,15 @@ STEPS: constant(uint256) = 5
 LEAF: constant(uint256) = 6
 NO_LEVEL: constant(uint256) = 7
 
+# Status of a challenge, as in records.py.
 COMMITTED: constant(uint256) = 1
 OPEN: constant(uint256) = 2
 WON: constant(uint256) = 3
 LOST: constant(uint256) = 4
 MOOT: constant(uint256) = 5
 
-BASIS: constant(uint256) = 10000
-GIVEN: constant(uint256) = 2 ** 32 - 1
+BASIS: constant(uint256) = 10000  # basis points in the whole
+GIVEN: constant(uint256) = 2 ** 32 - 1  # number in the answer of a token that the prompt gave
 
 TERMS: immutable(Terms)
 REGISTRY: immutable(address)
@@ -168,10 +171,10 @@ ARBITER: immutable(address)
 operators: public(HashMap[address, Operator])
 batches: public(HashMap[uint256, Batch])
 batch_count: uint256
-challenges: HashMap[uint256, Challenge]
+challenges: HashMap[uint256, Challenge]  # numbered from 1
 challenge_count: uint256
-spots: HashMap[uint256, uint256]
-nodes: HashMap[uint256, bytes32]
+spots: HashMap[uint256, uint256]  # a packed Spot
+nodes: HashMap[uint256, bytes32]  # the disputed node
 clocks: HashMap[uint256, uint256]  # status | opened | last time | operator's seconds | challenger's seconds
 credits: public(HashMap[address, uint256])
 burnt: public(uint256)
@@ -306,6 +309,7 @@ def open(
     digest: bytes32 = empty(bytes32)
     good: bool = False
     judge: address = empty(address)
+    # The registry says by which judge the model's disputes are judged, and whether the receipt is the operator's.
     digest, good, judge = staticcall Registry(REGISTRY).vouch(operator, receipt, signature)
     self._under(sha256(concat(x"00", digest, signature)), index, self.batches[batch].size, path, self.batches[batch].root)
     self.challenges[game].index = index
@@ -320,6 +324,7 @@ def open(
     assert token <= receipt.positions, "token"
     self.challenges[game].judge = judge
     self.challenges[game].trace_root = receipt.trace_root
+    # The three hashes of the claim are unknown until ``show_roots``.
     claim: Claim = Claim(
         states=empty(bytes32), tokens=empty(bytes32), seed_hash=empty(bytes32), positions=receipt.positions,
         seed=receipt.seed, temperature=receipt.temperature,
@@ -346,6 +351,7 @@ def expire(game: uint256):
 def show_roots(game: uint256, claim: Claim):
     s: Spot = self._move(game, 0, NO_LEVEL)
     assert s.level == CLAIM, "level"
+    # What the claim was before: the same numbers, without the hashes.
     before: Claim = claim
     before.states = empty(bytes32)
     before.tokens = empty(bytes32)
@@ -389,6 +395,7 @@ def choose(game: uint256, child: uint256, node: bytes32, path: DynArray[bytes32,
     s.height = below
     s.index = first + child
     self.nodes[game] = node
+    # A leaf: its number says what is singled out on this level.
     if below == 0:
         if s.level == TRACE:
             s.leaf = s.index
@@ -426,7 +433,7 @@ def expand_layer(game: uint256, content: bytes32, root: bytes32, children: DynAr
     assert s.height == 0 and s.target == 0, "level"
     assert sha256(concat(x"00", content)) == self.nodes[game], "content"
     self.challenges[game].kept = content
-    # a layer's program is the same size at any temperature
+    # A layer's program has the same size at any temperature, so that the claim need not be brought.
     self._program_shown(game, s, 0, root, children)
 
 
@@ -500,10 +507,12 @@ def element(game: uint256, claim: Claim, number: uint256, data: Bytes[1056]):
     if kept:
         s.level = LEAF
         s.element = number
+        # 32 bits, sign extended.
         self.challenges[game].shown_value = (convert(self._le(data, 32 + 4 * number), int256) << 224) >> 224
     else:
         s.element = s.piece * width + number
         word: uint256 = convert(slice(data, 8 * number, 8), uint256)
+        # 64 bits, sign extended.
         self.challenges[game].shown_value = (convert(word, int256) << 192) >> 192
         if steps == 1:
             s.level = LEAF
@@ -650,6 +659,7 @@ def _batch(batch: uint256) -> Batch:
 
 @internal
 def _close_batch(batch: uint256, operator: address, to: address, payment: uint256):
+    # Closes a batch and pays its payment to ``to``.
     self.batches[batch].closed = True
     self.operators[operator].live_batches -= 1
     self.credits[to] += payment
@@ -680,12 +690,14 @@ def _set_status(game: uint256, status: uint256):
 
 @internal
 def _set_clock(game: uint256, status: uint256, opened: uint256, last: uint256, operator_s: uint256, challenger_s: uint256):
+    # 8 bits of status, 8 of opened, 64 of the time of the last move, 32 for each clock (seconds).
     self.clocks[game] = status | (opened << 8) | (last << 16) | (operator_s << 80) | (challenger_s << 112)
 
 
 @internal
 def _move(game: uint256, turn: uint256, level: uint256) -> Spot:
-    """Who may move where (``CLAIM``: at any level of a tree), and the mover's clock after it."""
+    """Refuses a move of the wrong side or at the wrong level, and charges the mover's clock. ``level`` CLAIM stands for
+    every level at which a tree is walked down."""
     operator: address = self._live(game)
     assert msg.sender == (operator if turn == 0 else self.challenges[game].challenger), "sender"
     s: Spot = self._unpack(self.spots[game])
@@ -710,6 +722,7 @@ def _move(game: uint256, turn: uint256, level: uint256) -> Spot:
 @pure
 @internal
 def _height(size: uint256) -> uint256:
+    # Levels above the leaves of a tree of ``size`` leaves (``merkle.height``).
     height: uint256 = 0
     for _: uint256 in range(64):
         if (1 << height) >= size:
@@ -721,6 +734,7 @@ def _height(size: uint256) -> uint256:
 @view
 @internal
 def _span(s: Spot) -> (uint256, uint256, uint256):
+    # Level, first and count of the nodes that a round shows below the disputed one (``merkle.span``).
     bits: uint256 = min(TERMS.arity_bits, s.height)
     below: uint256 = s.height - bits
     first: uint256 = s.index << bits
@@ -731,6 +745,7 @@ def _span(s: Spot) -> (uint256, uint256, uint256):
 @view
 @internal
 def _shown(s: Spot, children: DynArray[bytes32, 64], node: bytes32):
+    # All nodes of the round are there, and hash to the disputed node. An odd last one is carried up unhashed.
     below: uint256 = 0
     first: uint256 = 0
     count: uint256 = 0
@@ -752,6 +767,7 @@ def _shown(s: Spot, children: DynArray[bytes32, 64], node: bytes32):
 @pure
 @internal
 def _under(leaf: bytes32, at: uint256, of: uint256, path: DynArray[bytes32, 32], root: bytes32):
+    # The path shows ``leaf`` to be number ``at`` of the ``of`` leaves under ``root`` (``merkle.verify_inclusion``).
     assert at < of, "path"
     node: bytes32 = leaf
     index: uint256 = at
@@ -774,6 +790,7 @@ def _under(leaf: bytes32, at: uint256, of: uint256, path: DynArray[bytes32, 32],
 
 @internal
 def _program_shown(game: uint256, spot: Spot, temperature: uint256, root: bytes32, children: DynArray[bytes32, 64]):
+    # The dispute at the root of the program's results, with the nodes of the first round shown.
     s: Spot = spot
     s.level = OPERATORS
     s.index = 0
@@ -789,6 +806,7 @@ def _program_shown(game: uint256, spot: Spot, temperature: uint256, root: bytes3
 @view
 @internal
 def _claimed(game: uint256, claim: Claim):
+    # The claim that was brought is the game's.
     assert keccak256(abi_encode(claim)) == self.challenges[game].claim, "claim"
 
 
@@ -837,7 +855,8 @@ def _operator(game: uint256, s: Spot, claim: Claim) -> (uint256, uint256, uint25
 @view
 @internal
 def _tile(game: uint256, s: Spot, claim: Claim, data: Bytes[1056]) -> (bool, uint256, uint256, uint256):
-    """Checks a published tile: whether it is one of the trace, its values, the steps of one, and the values of a tile."""
+    """Checks that a published tile is the disputed one. Returns whether it is a piece of the trace, how many values it
+    holds, in how many steps each is made, and how many values a whole tile holds."""
     self._claimed(game, claim)
     judge: address = self.challenges[game].judge
     kept: bool = s.operator == staticcall Judge(judge).program_size(s.target, claim.temperature)
@@ -901,6 +920,7 @@ def _end(game: uint256, bond_back: bool):
 @pure
 @internal
 def _le(data: Bytes[1056], start: uint256) -> uint256:
+    # The little-endian 32-bit integer at byte ``start``.
     word: uint256 = convert(slice(data, start, 4), uint256)
     return ((word & 255) << 24) | ((word & 65280) << 8) | ((word >> 8) & 65280) | (word >> 24)
 
@@ -908,6 +928,7 @@ def _le(data: Bytes[1056], start: uint256) -> uint256:
 @pure
 @internal
 def _to_le(x: uint256) -> bytes4:
+    # ``x`` as four bytes, little-endian.
     word: uint256 = ((x & 255) << 24) | ((x & 65280) << 8) | ((x >> 8) & 65280) | (x >> 24)
     return convert(convert(word, uint32), bytes4)
 
@@ -915,6 +936,8 @@ def _to_le(x: uint256) -> bytes4:
 @pure
 @internal
 def _pack(s: Spot) -> uint256:
+    # From the lowest bit: four fields of 8 bits, 8 for the operator, 32 each for index, size and leaf, 24 for the piece,
+    # 32 each for element, step and the token's step.
     low: uint256 = s.level | (s.turn << 8) | (s.target << 16) | (s.height << 24) | (s.operator << 32)
     middle: uint256 = (s.index << 40) | (s.size << 72) | (s.leaf << 104) | (s.piece << 136)
     return low | middle | (s.element << 160) | (s.step << 192) | (s.token_step << 224)

@@ -30,14 +30,15 @@ struct Key:
     model_id: bytes32
     key: address
 
+# Half the order of secp256k1: with s above it, every signature would have a second form.
 HALF_ORDER: constant(uint256) = 57896044618658097711785492504343953926418782139537452191302581570759080747168
 
 REGISTRAR: immutable(address)
 TYPE_HASH: immutable(bytes32)
 DOMAIN: immutable(bytes32)
 
-judges: public(HashMap[bytes32, address])
-keys: public(HashMap[bytes32, Key])
+judges: public(HashMap[bytes32, address])  # by model id: the contract that judges the model's disputes
+keys: public(HashMap[bytes32, Key])  # by key id
 
 
 @deploy
@@ -72,9 +73,11 @@ def vouch(operator: address, receipt: Receipt, signature: Bytes[65]) -> (bytes32
 @view
 @internal
 def _vouched(operator: address, receipt: Receipt, digest: bytes32, signature: Bytes[65], judge: address) -> bool:
+    # The key is registered, for this operator and this model.
     key: Key = self.keys[receipt.key_id]
     if judge == empty(address) or key.operator != operator or key.model_id != receipt.model_id:
         return False
+    # The trace has the model's shape: one of another shape has no program that it could be judged by.
     layers: uint256 = 0
     output_bytes: uint256 = 0
     kv_bytes: uint256 = 0
@@ -84,6 +87,7 @@ def _vouched(operator: address, receipt: Receipt, digest: bytes32, signature: By
         return False
     if receipt.positions == 0 or receipt.positions > context:
         return False
+    # The signature is in its one canonical form, and the key's.
     s: uint256 = convert(extract32(signature, 32), uint256)
     v: uint256 = convert(slice(signature, 64, 1), uint256)
     if s == 0 or s > HALF_ORDER or (v != 27 and v != 28):
