@@ -17,48 +17,22 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+
+import numpy as np
 
 from otr_core import merkle
-<<<<<<< HEAD
 from otr_core.errors import ProofError, SpotCheckError
-from otr_core.lane.formats import INT32, ROTARY
-from otr_core.lane.held import HeldValues
-from otr_core.lane.program import Dims, LayerOperator
-from otr_core.lane.step import LAYER, Place, TraceClaim
-from otr_core.lane.tables import rotary_table
+from otr_core.lane.formats import INT32
 from otr_core.poea.trace import PIECE_BYTES, SALT_BYTES, PieceOpening, TraceShape, verify_opening
 from otr_core.spotcheck import selection
 from otr_core.spotcheck.proofs import Proof, VerificationKey
+from otr_core.spotcheck.recompute import recompute
 from otr_core.spotcheck.rows import Piece, bound_root, read_rows
 from otr_core.spotcheck.units import Layout, Unit, needed_rows, unit_vectors
 
 #: Names of the checks of ``Verifier.verify``, in the order in which they are made; numbered there
 #: from 1.
-=======
-from otr_core.errors import InconclusiveError, ProofError, SpotCheckError
-from otr_core.lane.formats import INT32
-from otr_core.poea.trace import (
-    PIECE_BYTES,
-    SALT_BYTES,
-    LayerState,
-    PieceOpening,
-    Trace,
-    TraceShape,
-    open_piece,
-    verify_opening,
-)
-from otr_core.spotcheck import prover, selection
-from otr_core.spotcheck.recompute import recompute
-from otr_core.spotcheck.rows import CommittedRows, Piece, read_rows
-from otr_core.spotcheck.units import Layout, Unit, needed_rows, unit_statement
-
-if TYPE_CHECKING:
-    import numpy as np
-
-#: Names of the checks, in the order in which they are made.
->>>>>>> r2/lane
 CHECKS = (
     *("unit", "rows", "leaf", "token", "operator"),  # every unit, and the operator's results where it has no weights
     *("circuit", "proof", "violation", "weights", "activations", "outputs"),  # the proof of a matrix unit
@@ -194,8 +168,6 @@ def opened_values(
     Raises:
         SpotCheckError: checks ``rows``, ``leaf`` and ``token``.
     """
-    import numpy as np
-
     unit, spans = response.unit, needed_rows(layout, response.unit)
 
     # 2. The opened rows are those committed between the draws.
@@ -297,18 +269,11 @@ class Verifier:
             if wrong := [i for i, (r, v) in enumerate(zip(result, values[name].tolist(), strict=True)) if r != v]:
                 raise SpotCheckError("operator", f"{len(wrong)} of {len(result)} values of {name}", "all as recomputed")
             return
-<<<<<<< HEAD
 
         # 6. The answer names the circuit of the unit's shape, and the unit fits it.
         activations, outputs = unit_vectors(self.layout, unit, values)
         circuit, proof = self.circuits[self.layout.shape(unit.operator).name], response.proof
         if response.circuit != circuit.shape.name or proof is None:
-=======
-        # 5
-        said = unit_statement(self.layout, unit, _no_weights(), values)
-        circuit = self.circuits[self.layout.shape(unit.operator).name]
-        if response.circuit != circuit.shape.name or response.proof is None:
->>>>>>> r2/lane
             raise SpotCheckError("circuit", response.circuit or "no proof", circuit.shape.name)
 
         # 7. The proof verifies.
@@ -331,39 +296,3 @@ class Verifier:
             if found != points:
                 raise SpotCheckError(name, f"a commitment {found[0][:4].hex()}…", f"{points[0][:4].hex()}…")
             at += len(points)
-<<<<<<< HEAD
-=======
-
-
-def answer(
-    layout: Layout,
-    circuits: Mapping[str, prover.Circuit],
-    opening: Response,
-    challenge: SpotCheckChallenge,
-    weights: np.ndarray,
-    embedding: Embedding,
-) -> Response:
-    """The complete answer to a matrix unit: ``opening`` with its proof, or as it is where the unit is inconclusive: the
-    opened values show that to the verifier.
-
-    Args:
-        weights: the unit's block scaled to ``SHIFT``: int64 (rows, columns).
-
-    Raises:
-        ProverError: the prover failed.
-    """
-    values = opened_values(layout, challenge, opening, embedding)
-    try:
-        said = unit_statement(layout, opening.unit, weights, values)
-    except InconclusiveError:
-        return opening
-    circuit = circuits[layout.shape(opening.unit.operator).name]
-    proof, _ = prover.prove_unit(circuit, said)
-    return replace(opening, circuit=circuit.shape.name, proof=proof)
-
-
-def _no_weights() -> np.ndarray:
-    import numpy as np
-
-    return np.zeros((0, 0), np.int64)
->>>>>>> r2/lane
