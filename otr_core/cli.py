@@ -95,11 +95,15 @@ def appraise_files(
 
     rules = one(policy, "an appraisal policy")
     bundle = attestation.load_bundle(
-        gpu=many(gpu, "a GPU report"), gpu_certs=many(gpu_certs, "a certificate chain"),
-        rims=many(rim, "a RIM"), ocsp=many(ocsp, "an OCSP response"),
-        quote=one(quote, "a quote"), collateral=one(collateral, "collateral"),
-        event_log=one(event_log, "an event log"), compose=one(compose, "a compose file"),
-    )  # fmt: skip
+        gpu=many(gpu, "a GPU report"),
+        gpu_certs=many(gpu_certs, "a certificate chain"),
+        rims=many(rim, "a RIM"),
+        ocsp=many(ocsp, "an OCSP response"),
+        quote=one(quote, "a quote"),
+        collateral=one(collateral, "collateral"),
+        event_log=one(event_log, "an event log"),
+        compose=one(compose, "a compose file"),
+    )
     appraisal = attestation.appraise(
         bundle,
         attestation.Policy.default() if rules is None else attestation.Policy.from_bytes(rules),
