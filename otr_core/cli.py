@@ -24,6 +24,8 @@ from otr_core.encoding import canonical_json, from_hex
 from otr_core.errors import InputError, OtrError
 from otr_core.extras import missing_extra
 from otr_core.files import data_folder, read_input, write_bytes, write_text
+from otr_core.poea.audit import registered_models, verify_file
+from otr_core.poea.tee import EvidencePolicy
 
 HELP = """Verify what Optimistic TEE-Rollups leave behind: evidence of machines, receipts, the claims of the paper.
 
@@ -95,11 +97,15 @@ def appraise_files(
 
     rules = one(policy, "an appraisal policy")
     bundle = attestation.load_bundle(
-        gpu=many(gpu, "a GPU report"), gpu_certs=many(gpu_certs, "a certificate chain"),
-        rims=many(rim, "a RIM"), ocsp=many(ocsp, "an OCSP response"),
-        quote=one(quote, "a quote"), collateral=one(collateral, "collateral"),
-        event_log=one(event_log, "an event log"), compose=one(compose, "a compose file"),
-    )  # fmt: skip
+        gpu=many(gpu, "a GPU report"),
+        gpu_certs=many(gpu_certs, "a certificate chain"),
+        rims=many(rim, "a RIM"),
+        ocsp=many(ocsp, "an OCSP response"),
+        quote=one(quote, "a quote"),
+        collateral=one(collateral, "collateral"),
+        event_log=one(event_log, "an event log"),
+        compose=one(compose, "a compose file"),
+    )
     appraisal = attestation.appraise(
         bundle,
         attestation.Policy.default() if rules is None else attestation.Policy.from_bytes(rules),
@@ -131,9 +137,6 @@ def verify_receipt_file(
     as_json: AsJson = False,
 ) -> None:
     """Check a receipt, naming the check that fails. Exit 0 accepted, 1 rejected, 2 unreadable."""
-    from otr_core.poea.audit import registered_models, verify_file
-    from otr_core.poea.tee import EvidencePolicy
-
     raw = read_input(file, what="a receipt (JSON)")
     moment = dt.datetime.now(dt.UTC) if as_of is None else instant(as_of)
     known = nonces_in(seen)

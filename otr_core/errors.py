@@ -15,6 +15,22 @@ class InputError(OtrError):
     """A user's input cannot be used: empty prompt, unknown notebook, unreadable file, wrong parameter."""
 
 
+class MissingExtraError(InputError):
+    """A command needs packages that the base install does not bring.
+
+    Attributes:
+        package: the first one missing, by the name it is imported under.
+        extras: the extras of this project that bring what is missing.
+    """
+
+    def __init__(self, package: str, extras: tuple[str, ...]) -> None:
+        self.package, self.extras = package, extras
+        names = ",".join(extras)
+        super().__init__(
+            f"{package} is not installed, which the extra {names} brings; add it with: pip install 'otr-core[{names}]'"
+        )
+
+
 class ParameterError(InputError):
     """A numeric parameter is outside its domain.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from otr_core.errors import InputError
+from otr_core.errors import MissingExtraError
 
 #: Extra → the third-party packages, by the name they are imported under, that it adds to the base install.
 EXTRAS = {
@@ -20,21 +20,6 @@ EXTRAS = {
         *("cycler", "scipy", "joblib", "distributed", "tokenizers"),
     ),
 }
-
-
-class MissingExtraError(InputError):
-    """A command needs packages that the installation lacks.
-
-    Attributes:
-        extras: the extras that bring them.
-    """
-
-    def __init__(self, package: str, extras: tuple[str, ...]) -> None:
-        self.package, self.extras = package, extras
-        names = ",".join(extras)
-        super().__init__(
-            f"{package} is not installed, which the extra {names} brings; add it with: pip install 'otr-core[{names}]'"
-        )
 
 
 def need_extras(*names: str) -> None:

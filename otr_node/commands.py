@@ -92,10 +92,18 @@ def infer(
     if lane not in LANES:
         raise InputError(f"--lane: found {lane!r}, expected one of {', '.join(LANES)}")
     served = answer_prompt(
-        find_project(), prompt=prompt, lane=lane, max_tokens=max_tokens, seed=seed, temperature=temperature,
+        find_project(),
+        prompt=prompt,
+        lane=lane,
+        max_tokens=max_tokens,
+        seed=seed,
+        temperature=temperature,
         device=device,
-        folder=model, secret=os.urandom, now=int(time.time()), report=say,
-    )  # fmt: skip
+        folder=model,
+        secret=os.urandom,
+        now=int(time.time()),
+        report=say,
+    )
     if out is not None:
         write_bytes(out, served.receipt)
         say(f"receipt: {out} (check it with: otr verify {out})")

@@ -99,10 +99,19 @@ def record_here(
     if target.suffix != ".json":
         raise InputError(f"--out: found {target.name!r}, expected a name that ends in .json")
     payload = record_machine(
-        project, folder=model, lane=lane, device=device, max_tokens=max_tokens, repeats=repeats, secret=os.urandom,
+        project,
+        folder=model,
+        lane=lane,
+        device=device,
+        max_tokens=max_tokens,
+        repeats=repeats,
+        secret=os.urandom,
         command=f"otr record --lane {lane} --device {device} --max-tokens {max_tokens} --repeats {repeats}",
-        date=dt.date.today().isoformat(), cores=os.cpu_count() or 1, out=target, report=say,
-    )  # fmt: skip
+        date=dt.date.today().isoformat(),
+        cores=os.cpu_count() or 1,
+        out=target,
+        report=say,
+    )
     for name in ("plain", "traced"):
         rates = payload[name]
         print(f"{name:7} {rates['tokens_per_s']:8.2f} tokens/s, first token after {rates['first_token_s']:.3f} s")

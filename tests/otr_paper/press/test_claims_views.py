@@ -6,9 +6,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from otr_core.cli import app
 from otr_core.errors import ClaimsError
 from otr_node.project import Project
+from otr_paper.commands import commands as app
 from otr_paper.press import claims_table
 
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from otr_core.errors import InputError, NotebookError
 from otr_node.project import Project
-from otr_paper import commands
+from otr_paper.commands import commands as app
 from otr_paper.press import reproduce as job
 from otr_paper.press.runner import read_notebook
 from otr_paper.store.results import read_result
