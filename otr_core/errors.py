@@ -66,7 +66,7 @@ class TraceError(InputError):
     """A request trace cannot drive a simulation.
 
     Attributes:
-        rule: stable name of what is wrong: columns, number, times, tokens, gap, or length.
+        rule: stable name of the rule that is broken: columns, number, times, tokens, gap, or length.
         line: line of the file, 1 for the header; 0 where the trace as a whole is meant.
     """
 
@@ -80,16 +80,21 @@ class ModelError(OtrError):
     """A model cannot be loaded, or is not the model it should be."""
 
 
-class ReceiptError(OtrError):
-    """A PoEA receipt is rejected.
+class CheckError(OtrError):
+    """A check of some protocol failed; its subclasses say which protocol.
 
     Attributes:
-        check: stable name of the check that failed (``otr_core.poea.verify.CHECKS``).
+        check: stable name of the check that failed.
+        found, expected: the two values that differ, as the message shows them.
     """
 
     def __init__(self, check: str, found: object, expected: object) -> None:
         self.check, self.found, self.expected = check, found, expected
         super().__init__(f"{check}: found {found}, expected {expected}")
+
+
+class ReceiptError(CheckError):
+    """A PoEA receipt is rejected by one of ``otr_core.poea.verify.CHECKS``."""
 
 
 class ClaimsError(OtrError):
@@ -108,20 +113,12 @@ class HardwareError(OtrError):
     """The machine cannot give a piece of evidence or a reading; the message says why."""
 
 
-class ChainError(OtrError):
-    """A contract does not compile, or a transaction reverted.
-
-    Attributes:
-        check: the contract's reason for reverting, or the step that failed.
-    """
-
-    def __init__(self, check: str, found: object, expected: object) -> None:
-        self.check, self.found, self.expected = check, found, expected
-        super().__init__(f"{check}: found {found}, expected {expected}")
+class ChainError(CheckError):
+    """A contract does not compile, or a transaction reverted: ``check`` is the contract's reason, or the step."""
 
 
 class MoveError(OtrError):
-    """A move in a dispute is not allowed; nothing has changed.
+    """A move in a dispute is not allowed. The state of the game is as before the move.
 
     Attributes:
         reason: stable name of the rule it breaks, the same in Python and in the contract.
@@ -132,34 +129,20 @@ class MoveError(OtrError):
         super().__init__(f"{reason}: found {found}, expected {expected}")
 
 
-class BeaconError(OtrError):
-    """A beacon round is refused: wrong scheme, unusable point, or a signature that is not the chain's for that round.
-
-    Attributes:
-        check: stable name of the check that failed.
-    """
-
-    def __init__(self, check: str, found: object, expected: object) -> None:
-        self.check, self.found, self.expected = check, found, expected
-        super().__init__(f"{check}: found {found}, expected {expected}")
+class BeaconError(CheckError):
+    """A beacon round is refused: wrong scheme, unusable point, or not the beacon's signature on that round."""
 
 
-class SpotCheckError(OtrError):
-    """An answer to a spot check is refused.
-
-    Attributes:
-        check: stable name of the check that failed (``otr_core.spotcheck.verify.CHECKS``).
-    """
-
-    def __init__(self, check: str, found: object, expected: object) -> None:
-        self.check, self.found, self.expected = check, found, expected
-        super().__init__(f"{check}: found {found}, expected {expected}")
+class SpotCheckError(CheckError):
+    """An answer to a spot check is refused by one of ``otr_core.spotcheck.verify.CHECKS``."""
 
 
 class ProverError(OtrError):
-    """The proof system did not do its work: too little memory, interrupted, unusable key. Says nothing about the
-    operator's honesty."""
+    """The proof system did not do its work: too little memory, interrupted, or an unusable key.
+
+    It says nothing about the operator's honesty.
+    """
 
 
 class InconclusiveError(ProverError):
-    """A unit cannot be put into the circuit (a value beyond its range). It is drawn again, and nobody is convicted."""
+    """A unit has a value beyond the circuit's range: another unit is drawn, and nobody is convicted."""

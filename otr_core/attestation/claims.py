@@ -93,7 +93,7 @@ class Claim:
     Attributes:
         id: ``<subject>.<check without its first word>``, for example ``gpu.0.signature``.
         check: key of ``CHECKS``.
-        status, source, reason: see the module.
+        status, source: outcome, and on whose word it rests. reason: one sentence for a reader.
         evidence: lower-case hex SHA-256 of the bytes the claim rests on; None if there are none.
     """
 
@@ -109,21 +109,14 @@ class Claim:
             raise PolicyError(f"check: found {self.check!r}, expected one of otr_core.attestation.claims.CHECKS")
 
     def as_json(self) -> dict[str, str | None]:
-        return {
-            "id": self.id,
-            "check": self.check,
-            "status": self.status.value,
-            "source": self.source.value,
-            "reason": self.reason,
-            "evidence": self.evidence,
-        }
+        return dict(vars(self))
 
 
 class ClaimLog:
     """Collects the claims about one subject (``gpu.0``, ``cpu``, ``binding``) in the order they are checked.
 
-    Set ``authentic`` to False once the subject's signature is not shown: what its fields say is then the operator's
-    word, not the hardware's, and later claims say so in their source.
+    Set ``authentic`` to False as soon as the signature over the subject's fields does not verify. Without it the fields
+    are only the word of whoever handed the evidence in, so later claims get the source *operator*, not *hardware*.
     """
 
     def __init__(self, subject: str, family: str, claims: list[Claim]) -> None:
@@ -132,7 +125,7 @@ class ClaimLog:
         self._hashed: tuple[bytes | None, str | None] = (None, None)
 
     def add(self, check: str, status: Status, source: Source, reason: str, evidence: bytes | None = None) -> bool:
-        """Record one claim; returns whether it is asserted. ``check`` lacks the family (``signature``)."""
+        """Record one claim; returns whether it is asserted. ``check`` is written without its family (``signature``)."""
         if evidence is not self._hashed[0]:  # several claims in a row rest on the same bytes
             self._hashed = (evidence, None if evidence is None else hashlib.sha256(evidence).hexdigest())
         name = f"{self._family}.{check}"
@@ -145,6 +138,12 @@ class ClaimLog:
         """Asserted with the reason ``good`` if there is no ``problem``, else refuted with the problem as reason."""
         status = Status.ASSERTED if problem is None else Status.REFUTED
         return self.add(check, status, source, good if problem is None else problem, evidence)
+
+    def decide(
+        self, check: str, holds: bool, good: str, bad: str, source: Source, evidence: bytes | None = None
+    ) -> bool:
+        """Asserted with the reason ``good`` if the check ``holds``, else refuted with the reason ``bad``."""
+        return self.judge(check, None if holds else bad, good, source, evidence)
 
     def unknown(self, checks: Iterable[str], reason: str, source: Source = Source.DERIVED) -> None:
         """Record that ``checks`` could not be made, all for the same reason."""

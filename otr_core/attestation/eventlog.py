@@ -1,8 +1,8 @@
-"""Event logs of a TD: what was extended into RTMR0-3, replayed against the registers of the quote.
+"""Event logs of a TD: what was extended into the run-time registers RTMR0 to RTMR3.
 
+A log proves nothing by itself. Its events count once the registers that they replay to equal those in a verified quote.
 Two forms are read: the JSON list that dstack guests serve (``imr, event_type, digest, event, event_payload``) and the
-binary CCEL of the firmware (TCG PC Client Platform Firmware Profile, crypto-agile log). A log proves nothing by itself;
-its events count once the replayed registers equal those in a verified quote.
+binary CCEL of the firmware (TCG PC Client Platform Firmware Profile, crypto-agile log).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Event:
     Attributes:
         register: 0 to 3.
         kind: event type.
-        digest: 48 bytes extended; empty where the log left it out.
+        digest: the 48 bytes that the log states; empty where it leaves them out.
         name, payload: what was measured, for runtime events.
     """
 
@@ -42,19 +42,20 @@ class Event:
 
     @property
     def extended(self) -> bytes:
-        """The digest that goes into the register: for runtime events recomputed from name and payload."""
+        """The 48 bytes that go into the register. For runtime events they are computed from name and payload, whatever
+        the log states; what other events hash is not in the log, so their stated digest is taken."""
         return runtime_digest(self.kind, self.name, self.payload) if self.kind == RUNTIME_EVENT else self.digest
 
 
 @dataclass(frozen=True)
 class EventLog:
-    """A parsed log, in order."""
+    """A parsed log: its bytes, and its events in order."""
 
     raw: bytes
     events: tuple[Event, ...]
 
     def replay(self, register: int) -> bytes:
-        """Value of RTMR ``register`` after all its events: R = SHA-384(R ‖ digest), from 48 zero bytes."""
+        """Value of RTMR ``register`` (48 bytes) after all its events: R ← SHA-384(R ‖ digest), from zeros."""
         value = bytes(_DIGEST_BYTES)
         for event in self.events:
             if event.register == register:
@@ -100,11 +101,7 @@ def parse_event_log(data: bytes) -> EventLog:
 
 
 def evidence_json(data: bytes | str, what: str) -> Any:
-    """``parse_json`` for evidence.
-
-    Raises:
-        EvidenceError: not JSON.
-    """
+    """``parse_json``, except that what is not JSON raises ``EvidenceError``."""
     try:
         return parse_json(data, what=what)
     except InputError as error:

@@ -113,7 +113,7 @@ class Collateral:
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerifiedQuote:
     """What dcap-qvl says about a quote whose signatures all hold."""
 
     status: str
@@ -193,13 +193,13 @@ def _dated_parts(parts: Mapping[str, str]) -> Iterator[tuple[str, datetime, date
             yield key, certificate.not_valid_before_utc, certificate.not_valid_after_utc
 
 
-def verify_quote(quote: Quote, collateral: Collateral, as_of: datetime) -> Verified | str:
+def verify_quote(quote: Quote, collateral: Collateral, as_of: datetime) -> VerifiedQuote | str:
     """What the verified quote says, or the reason why it does not verify at ``as_of``."""
     import dcap_qvl
 
     try:
         report = dcap_qvl.verify(quote.raw, collateral.parsed, int(as_of.timestamp()))
-        return Verified(report.status, tuple(sorted(report.advisory_ids)), bytes(report.ppid).hex())
+        return VerifiedQuote(report.status, tuple(sorted(report.advisory_ids)), bytes(report.ppid).hex())
     except (ValueError, OverflowError) as error:
         return _line(error).removeprefix("Verification failed: ")
 

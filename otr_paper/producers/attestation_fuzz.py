@@ -19,6 +19,7 @@ from typing import Any
 
 from otr_core.attestation import Policy, appraise, load_bundle
 from otr_core.attestation.chain import VerifiedCache
+from otr_core.attestation.policy import SHIPPED
 from otr_core.errors import EvidenceError
 
 LIMIT_S = 1.0
@@ -136,7 +137,7 @@ def fuzz_corpus(root: Path) -> dict[str, bytes]:
         "report": bytes.fromhex(wheel("hopperAttestationReport.txt").decode()),
         "chain": wheel("hopperCertChain.txt"),
         "rim": wheel("Driver_RIM_test_no_gpu.swidtag"),
-        "policy": (project.root / "data" / "policies" / "default.toml").read_bytes(),
+        "policy": (SHIPPED / "default.toml").read_bytes(),
     }
     outside = {
         "ocsp": ("go-nvattest-tools", "ocsp/test_gpu_certificate_l3_base64encoded_ocsp_response.dat"),
