@@ -1,10 +1,15 @@
 """Every expected failure of the project, as one small tree.
 
-A message says what was found, what was expected, and the way out. Programming mistakes are not in this tree: they
-surface as ordinary Python exceptions.
+A message says what was found, what was expected, and the way out. Programming mistakes are not in
+this tree: they surface as ordinary Python exceptions.
 """
 
 from __future__ import annotations
+
+
+def one_line(error: Exception, limit: int = 200) -> str:
+    """A library's error as one line of at most ``limit`` characters, to be quoted in a message."""
+    return " ".join(str(error).split())[:limit]
 
 
 class OtrError(Exception):
@@ -12,7 +17,7 @@ class OtrError(Exception):
 
 
 class InputError(OtrError):
-    """A user's input cannot be used: empty prompt, unknown notebook, unreadable file, wrong parameter."""
+    """A user's input cannot be used: empty prompt, unknown notebook, unreadable file."""
 
 
 class ParameterError(InputError):
@@ -55,7 +60,7 @@ class ProofError(OtrError):
 
 
 class EvidenceError(InputError):
-    """Attestation evidence cannot be read at all (as opposed to evidence that is read and refuted)."""
+    """Attestation evidence that cannot be read (evidence that is read and false is *refuted*)."""
 
 
 class PolicyError(InputError):
@@ -66,7 +71,8 @@ class TraceError(InputError):
     """A request trace cannot drive a simulation.
 
     Attributes:
-        rule: stable name of the rule that is broken: columns, number, times, tokens, gap, or length.
+        rule: stable name of the rule that is broken: columns, number, times, tokens, gap, or
+            length.
         line: line of the file, 1 for the header; 0 where the trace as a whole is meant.
     """
 
@@ -114,7 +120,7 @@ class HardwareError(OtrError):
 
 
 class ChainError(CheckError):
-    """A contract does not compile, or a transaction reverted: ``check`` is the contract's reason, or the step."""
+    """A contract does not compile, or a transaction reverted with the reason ``check``."""
 
 
 class MoveError(OtrError):
@@ -130,7 +136,7 @@ class MoveError(OtrError):
 
 
 class BeaconError(CheckError):
-    """A beacon round is refused: wrong scheme, unusable point, or not the beacon's signature on that round."""
+    """A beacon round is refused: wrong scheme, unusable point, or not the beacon's signature."""
 
 
 class SpotCheckError(CheckError):
@@ -145,4 +151,4 @@ class ProverError(OtrError):
 
 
 class InconclusiveError(ProverError):
-    """A unit has a value beyond the circuit's range: another unit is drawn, and nobody is convicted."""
+    """A unit has a value beyond the circuit's range: another is drawn, and nobody is convicted."""

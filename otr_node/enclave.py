@@ -8,9 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
 from otr_core.encoding import tagged_hash, tagged_json_hash
 from otr_core.errors import InputError
 from otr_core.poea.receipt import AttestedKeys
+from otr_core.poea.sealing import hpke_public
 from otr_core.poea.simulated import KIND, TEST_ROOT, replay_log, signer
 from otr_core.poea.tee import KEYS_EVENT, MODEL_EVENT
 
@@ -52,11 +56,6 @@ class SimulatedEnclave:
     @functools.cached_property
     def keys(self) -> AttestedKeys:
         """The public keys, as bound by the quote."""
-        from cryptography.hazmat.primitives.asymmetric import ec
-        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-        from otr_core.poea.sealing import hpke_public
-
         public = ec.derive_private_key(int.from_bytes(self.signing_key, "big"), ec.SECP256K1()).public_key()
         raw = public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
         return AttestedKeys(raw, hpke_public(self.hpke_key))
@@ -67,7 +66,8 @@ class SimulatedEnclave:
 
     def evidence(self) -> dict[str, Any]:
         """Quote, GPU report and event log, as JSON values."""
-        log = [_event(MODEL_EVENT, self.model_id), _event(KEYS_EVENT, self.keys.digest)]
+        measured = ((MODEL_EVENT, self.model_id), (KEYS_EVENT, self.keys.digest))
+        log = [{"event": name, "payload": payload.hex()} for name, payload in measured]
         quote = {
             "report_data": (self.keys.digest + self.gpu_nonce).hex(),
             "rtmr3": replay_log(log).hex(),
@@ -84,7 +84,3 @@ class SimulatedEnclave:
 
     def _sign(self, tag: str, fields: Mapping[str, Any]) -> str:
         return signer(self.root).sign(tagged_json_hash(tag, fields)).hex()
-
-
-def _event(name: str, payload: bytes) -> dict[str, str]:
-    return {"event": name, "payload": payload.hex()}

@@ -1,7 +1,7 @@
-"""``appraise(bundle, policy, as_of)`` states every check as a claim, then the verdict. Same input, same bytes out.
+"""``appraise`` states every check as a claim, then the verdict. Same input, same bytes out.
 
-The verdict is *accepted* only if no claim is refuted and every check that the policy requires, and that applies to the
-evidence in the bundle, is asserted.
+The verdict is *accepted* only if no claim is refuted and every check that the policy requires, and
+that applies to the evidence in the bundle, is asserted.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from otr_core.attestation.report import NONCE_BYTES
 from otr_core.encoding import canonical_json
 from otr_core.errors import InputError
 
-# Device checks whose absence is no omission: those made once over all devices, those that need a value from the policy,
-# and those about a part that evidence may lack.
+# Device checks whose absence is no omission: those made once over all devices, those that need a
+# value from the policy, and those about a part that evidence may lack.
 _MAY_BE_ABSENT = {
     *("gpu.same_nonce", "gpu.unique"),
     *("gpu.count", "gpu.driver", "gpu.vbios", "gpu.mode", "gpu.platform"),
@@ -40,7 +40,8 @@ class Appraisal:
         accepted: the verdict.
         because: the claims that stand against acceptance; empty when accepted.
         claims: all claims, in the order they were checked.
-        policy, as_of, bundle: what was judged by, when, and the digest of the bundle that was judged.
+        policy, as_of, bundle: what was judged by, when, and the digest of the bundle that was
+            judged.
         devices: facts and coverage by NVIDIA device.
         cpu: facts from the quote; None without one.
     """
@@ -113,18 +114,23 @@ def appraise(
 ) -> Appraisal:
     """Appraise ``bundle`` under ``policy`` as of a moment in time, in this order:
 
-    1. The kinds of evidence that the policy demands are there, and the trust roots are the vendors'.
+    1. The kinds of evidence that the policy demands are there, and the trust roots are the
+       vendors'.
     2. Each NVIDIA device is appraised by itself (``nvidia.appraise_device``).
-    3. All devices answered one nonce, none appears twice, and there are as many GPUs as the policy states.
+    3. All devices answered one nonce, none appears twice, and there are as many GPUs as the policy
+       states.
     4. The CPU quote is appraised (``cpu.appraise_cpu``).
     5. The quote is bound to the devices and to the serving key (``binding.check_binding``).
     6. The verdict: nothing is refuted, and no required check is unknown.
 
     Args:
         as_of: aware; every validity, age and revocation is judged at this time.
-        nonce: the 32 bytes the verifier asked the GPU to sign; without it freshness stays *unknown*.
-        key: what the verifier knows of the serving key, in the form the policy's binding profile hashes (``binding``).
-        registered: nodes already admitted, by platform id (GPU ueid or PPID), for the policy's caps.
+        nonce: the 32 bytes the verifier asked the GPU to sign; without it freshness stays
+            *unknown*.
+        key: what the verifier knows of the serving key, in the form the policy's binding profile
+            hashes (``binding``).
+        registered: nodes already admitted, by platform id (GPU ueid or PPID), for the policy's
+            caps.
         cache: remembers verified signatures between calls; it never changes the outcome.
         roots: other roots than the vendors' are for laboratories; they make the evidence simulated.
 
@@ -136,7 +142,8 @@ def appraise(
         raise InputError(f"nonce: found {len(nonce)} bytes, expected {NONCE_BYTES}")
     claims: list[Claim] = []
 
-    # 1. The kinds of evidence that the policy demands are there, and the trust roots are the vendors'.
+    # 1. The kinds of evidence that the policy demands are there, and the trust roots are the
+    # vendors'.
     _check_evidence(bundle, policy, roots, claims)
 
     devices: list[DeviceAppraisal] = []
@@ -155,7 +162,8 @@ def appraise(
             subject = f"{kinds[position]}.{kinds[:position].count(kinds[position])}"  # gpu.0, gpu.1, switch.0, …
             devices.append(_check_device(device, subject, given, claims))
 
-        # 3. All devices answered one nonce, none appears twice, and there are as many GPUs as the policy states.
+        # 3. All devices answered one nonce, none appears twice, and there are as many GPUs as the
+        # policy states.
         _check_across_devices(bundle, policy, claims)
 
     cpu = None
@@ -165,7 +173,8 @@ def appraise(
         parts = (bundle.quote, bundle.collateral, bundle.event_log, bundle.compose)
         cpu = appraise_cpu(*parts, policy, moment, registered, log)
 
-        # 5. The quote is bound to the devices and to the serving key. An unverified quote is only the operator's word.
+        # 5. The quote is bound to the devices and to the serving key. An unverified quote is only
+        # the operator's word.
         nonces = frozenset(device.report.nonce for device in bundle.devices)
         both = ClaimLog("binding", "binding", claims)
         both.authentic = log.authentic
@@ -199,7 +208,7 @@ def _check_evidence(bundle: Bundle, policy: Policy, roots: TrustRoots, claims: l
 
 
 def _check_device(device: Device, subject: str, given: DeviceInputs, claims: list[Claim]) -> DeviceAppraisal:
-    """All claims about one device; what the policy requires and the code did not check becomes *unknown*."""
+    """All claims about one device. A required check that was not made becomes *unknown*."""
     log = ClaimLog(subject, "gpu", claims)
     before = len(claims)
     result = appraise_device(device, subject, log, given)

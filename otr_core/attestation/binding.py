@@ -1,6 +1,7 @@
-"""How a quote's report_data (64 bytes) ties CPU evidence to GPU evidence and to the key a verifier talks to.
+"""How a quote's report_data (64 bytes) ties CPU evidence to GPU evidence and to the serving key.
 
-Each profile says what the two halves of report_data commit to. All but ``otr`` were found in production systems:
+Each profile says what the two halves of report_data commit to. All but ``otr`` were found in
+production systems:
 
     near      signing address or key, right-padded to 32 bytes ‖ nonce        (NEAR AI, Phala vllm-proxy)
     near_tls  SHA-256(address ‖ TLS fingerprint) ‖ nonce                      (NEAR AI with TLS)
@@ -8,8 +9,9 @@ Each profile says what the two halves of report_data commit to. All but ``otr`` 
     chutes    SHA-256(request nonce ‖ end-to-end key), which is also the GPU nonce, ‖ anything
     otr       H("keys", both public keys) ‖ nonce                             (this project)
 
-``auto`` checks what all but ``chutes`` have in common: the second half is the nonce in the GPU's signed request. No
-profile excludes a relay, because a genuine GPU in another host can be asked to sign the same nonce.
+``auto`` checks what all but ``chutes`` have in common: the second half is the nonce in the GPU's
+signed request. No profile excludes a relay, because a genuine GPU in another host can be asked to
+sign the same nonce.
 """
 
 from __future__ import annotations
@@ -45,9 +47,9 @@ def check_binding(
     Args:
         report_data: 64 bytes from the quote.
         gpu_nonces: nonces in the signed requests of all devices; empty if the bundle has none.
-        key: what the verifier knows of the serving key, in the form the profile hashes: address or raw key (near),
-            address ‖ fingerprint (near_tls), SubjectPublicKeyInfo (secretvm), request nonce ‖ key (chutes), canonical
-            JSON of both public keys (otr).
+        key: what the verifier knows of the serving key, in the form the profile hashes: address or
+            raw key (near), address ‖ fingerprint (near_tls), SubjectPublicKeyInfo (secretvm),
+            request nonce ‖ key (chutes), canonical JSON of both public keys (otr).
     """
     first, second = report_data[:HALF], report_data[HALF:]
     if gpu_nonces:

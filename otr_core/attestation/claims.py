@@ -1,7 +1,7 @@
 """What an appraisal says: one claim per check, each with its status, its source and its reason.
 
-A claim is *asserted* (checked and true), *refuted* (checked and false) or *unknown* (could not be checked with what the
-bundle holds). Unknown never counts as true.
+A claim is *asserted* (checked and true), *refuted* (checked and false) or *unknown* (could not be
+checked with what the bundle holds). Unknown never counts as true.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Source(StrEnum):
     OPERATOR = "operator"  # only said by whoever handed the evidence in
 
 
-# Every check there is. ``gpu`` stands for any NVIDIA device (an NVSwitch too). Order here is the order of checking.
+# Every check there is. ``gpu`` stands for any NVIDIA device (an NVSwitch too). Order here is the
+# order of checking.
 CHECKS: dict[str, str] = {
     "evidence.present": "the kinds of evidence that the policy demands are in the bundle",
     "evidence.genuine": "the evidence comes from hardware, not from a simulated TEE",
@@ -113,10 +114,11 @@ class Claim:
 
 
 class ClaimLog:
-    """Collects the claims about one subject (``gpu.0``, ``cpu``, ``binding``) in the order they are checked.
+    """Collects the claims about one subject (``gpu.0``, ``cpu``, …) in the order they are checked.
 
-    Set ``authentic`` to False as soon as the signature over the subject's fields does not verify. Without it the fields
-    are only the word of whoever handed the evidence in, so later claims get the source *operator*, not *hardware*.
+    Set ``authentic`` to False as soon as the signature over the subject's fields does not verify.
+    Without it the fields are only the word of whoever handed the evidence in, so later claims get
+    the source *operator*, not *hardware*.
     """
 
     def __init__(self, subject: str, family: str, claims: list[Claim]) -> None:
@@ -125,7 +127,11 @@ class ClaimLog:
         self._hashed: tuple[bytes | None, str | None] = (None, None)
 
     def add(self, check: str, status: Status, source: Source, reason: str, evidence: bytes | None = None) -> bool:
-        """Record one claim; returns whether it is asserted. ``check`` is written without its family (``signature``)."""
+        """Record one claim and return whether it is asserted.
+
+        Args:
+            check: its name without the family, for example ``signature``.
+        """
         if evidence is not self._hashed[0]:  # several claims in a row rest on the same bytes
             self._hashed = (evidence, None if evidence is None else hashlib.sha256(evidence).hexdigest())
         name = f"{self._family}.{check}"
@@ -135,14 +141,14 @@ class ClaimLog:
         return status is Status.ASSERTED
 
     def judge(self, check: str, problem: str | None, good: str, source: Source, evidence: bytes | None = None) -> bool:
-        """Asserted with the reason ``good`` if there is no ``problem``, else refuted with the problem as reason."""
+        """Asserted with the reason ``good`` if there is no ``problem``, else refuted with that."""
         status = Status.ASSERTED if problem is None else Status.REFUTED
         return self.add(check, status, source, good if problem is None else problem, evidence)
 
     def decide(
         self, check: str, holds: bool, good: str, bad: str, source: Source, evidence: bytes | None = None
     ) -> bool:
-        """Asserted with the reason ``good`` if the check ``holds``, else refuted with the reason ``bad``."""
+        """Asserted with the reason ``good`` if the check ``holds``, else refuted with ``bad``."""
         return self.judge(check, None if holds else bad, good, source, evidence)
 
     def unknown(self, checks: Iterable[str], reason: str, source: Source = Source.DERIVED) -> None:

@@ -26,7 +26,7 @@ def appraise_cpu(
     registered: Mapping[str, int] | None,
     log: ClaimLog,
 ) -> dict[str, Any]:
-    """Append all claims about the quote to ``log``, in this order, and return its facts, JSON-typed:
+    """Append all claims about the quote to ``log`` in this order; return its facts, JSON-typed:
 
     1. Quote, certificates and collateral verify at the time of appraisal.
     2. The policy allows the platform's TCB status.
@@ -103,7 +103,8 @@ def _check_quote(
     if verified is None:
         log.unknown(["tcb", "advisories"], "the quote does not verify, so nothing is known of its platform")
     else:
-        # 2. The policy allows the platform's TCB status: dcap-qvl verifies the quote of an out-of-date platform too.
+        # 2. The policy allows the platform's TCB status: dcap-qvl verifies the quote of an
+        # out-of-date platform too.
         good = f"TCB status is {verified.status}"
         bad = f"{good}, allowed {', '.join(policy.tcb_statuses)}"
         log.decide("tcb", verified.status in policy.tcb_statuses, good, bad, Source.COLLATERAL, evidence)
@@ -154,8 +155,11 @@ def _check_event_log(quote: Quote, event_log: EventLog | None, log: ClaimLog) ->
 
 
 def _check_compose(quote: Quote, event_log: EventLog | None, compose: bytes | None, log: ClaimLog) -> None:
-    """dstack states the SHA-256 of the compose file in two places: as the payload of the ``compose-hash`` event, and in
-    mr_config_id behind a byte 0x01. A compose file must agree with each place that is filled."""
+    """The compose file's hash is stated wherever dstack states it.
+
+    That is the payload of the ``compose-hash`` event, and mr_config_id behind a byte 0x01; at least
+    one of the two must be filled.
+    """
     if compose is None:
         log.unknown(["compose"], "no compose file in the bundle")
         return

@@ -1,8 +1,9 @@
 """Event logs of a TD: what was extended into the run-time registers RTMR0 to RTMR3.
 
-A log proves nothing by itself. Its events count once the registers that they replay to equal those in a verified quote.
-Two forms are read: the JSON list that dstack guests serve (``imr, event_type, digest, event, event_payload``) and the
-binary CCEL of the firmware (TCG PC Client Platform Firmware Profile, crypto-agile log).
+A log proves nothing by itself. Its events count once the registers that they replay to equal those
+in a verified quote. Two forms are read: the JSON list that dstack guests serve (``imr, event_type,
+digest, event, event_payload``) and the binary CCEL of the firmware (TCG PC Client Platform Firmware
+Profile, crypto-agile log).
 """
 
 from __future__ import annotations
@@ -42,8 +43,11 @@ class Event:
 
     @property
     def extended(self) -> bytes:
-        """The 48 bytes that go into the register. For runtime events they are computed from name and payload, whatever
-        the log states; what other events hash is not in the log, so their stated digest is taken."""
+        """The 48 bytes that go into the register.
+
+        For a runtime event they are computed from name and payload, whatever the log states. What
+        other events hash is not in the log, so their stated digest is taken.
+        """
         return runtime_digest(self.kind, self.name, self.payload) if self.kind == RUNTIME_EVENT else self.digest
 
 
@@ -55,7 +59,7 @@ class EventLog:
     events: tuple[Event, ...]
 
     def replay(self, register: int) -> bytes:
-        """Value of RTMR ``register`` (48 bytes) after all its events: R ← SHA-384(R ‖ digest), from zeros."""
+        """RTMR ``register`` (48 bytes) after all events: R ← SHA-384(R ‖ digest), from zeros."""
         value = bytes(_DIGEST_BYTES)
         for event in self.events:
             if event.register == register:
@@ -76,12 +80,12 @@ class EventLog:
 
 
 def runtime_digest(kind: int, name: str, payload: bytes) -> bytes:
-    """SHA-384(type as little-endian u32 ‖ ":" ‖ name ‖ ":" ‖ payload), as dstack guests extend it."""
+    """SHA-384(type, u32 little endian ‖ ":" ‖ name ‖ ":" ‖ payload), as dstack guests extend it."""
     return hashlib.sha384(kind.to_bytes(4, "little") + b":" + name.encode() + b":" + payload).digest()
 
 
 def parse_event_log(data: bytes) -> EventLog:
-    """Parse a log: dstack JSON (the list, or an object with it under ``event_log``) or a binary CCEL.
+    """Parse a log: dstack JSON (the list, or an object with ``event_log``) or a binary CCEL.
 
     Raises:
         EvidenceError: neither, or malformed.
@@ -109,7 +113,7 @@ def evidence_json(data: bytes | str, what: str) -> Any:
 
 
 def _listed(document: Any) -> list[Any] | None:
-    """The list of events: the document itself, or its ``event_log``, possibly within ``tcb_info``, as list or text."""
+    """The list of events: the document, or its ``event_log`` (in ``tcb_info``), as list or text."""
     for key in ("tcb_info", "event_log"):
         if isinstance(document, dict) and key in document:
             document = document[key]
@@ -144,7 +148,7 @@ def _event(entry: Any, position: int) -> Event:
 
 
 def _ccel(data: bytes) -> Iterator[Event]:
-    """Events of a crypto-agile log. Measurement register *n* + 1 is RTMR *n*; register 0 is MRTD."""
+    """Events of a crypto-agile log. Register 0 there is MRTD, and register *n* + 1 is RTMR *n*."""
     at = 32 + int.from_bytes(data[28:32], "little")  # the first record has the old form and holds the spec id
     for _ in range(MAX_EVENTS):
         register, kind, digests = (int.from_bytes(data[at + i : at + i + 4], "little") for i in (0, 4, 8))

@@ -1,7 +1,7 @@
-"""Appraisal of one NVIDIA device (GPU or NVSwitch): from its report, chain, reference manifests and OCSP responses.
+"""Appraisal of one NVIDIA device (GPU or NVSwitch), with reference manifests and OCSP responses.
 
-``appraise_device`` lists the checks in their order; ``claims.CHECKS`` has a sentence on each claim. Checks across
-devices (all answered one nonce, none appears twice) are made by ``appraisal.py``.
+``appraise_device`` lists the checks in their order; ``claims.CHECKS`` has a sentence on each claim.
+Checks across devices (all answered one nonce, none appears twice) are made by ``appraisal.py``.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from otr_core.attestation.rim import CoverageRow, GoldenValue, Rim, rim_coverage
 __all__ = ["Device", "DeviceAppraisal", "appraise_device", "certified_fwids", "parse_report"]
 
 CHAIN_LENGTH = 5  # firmware (FMC) leaf, boot ROM, provisioner, architecture identity, root
-#: Positions in the chain whose revocation can be asked for. NVIDIA's responders do not list the leaf: a GPU is revoked
-#: through the certificate of its boot ROM.
+#: Positions in the chain whose revocation can be asked for. NVIDIA's responders do not list the
+#: leaf: a GPU is revoked through the certificate of its boot ROM.
 REVOCABLE = (1, 2, 3)
 SWITCHES = ("LS10",)  # architectures of NVSwitches; all others are GPUs
 DICE_OID = "2.23.133.5.4.1"  # TCG DICE TcbInfo / legacy composite device id
@@ -40,7 +40,8 @@ class Device:
 
     Attributes:
         report, chain: parsed; an empty chain means that none was handed in.
-        stated_nonce: nonce written beside the evidence in a vendor's JSON, if any. Nobody signed it.
+        stated_nonce: nonce written beside the evidence in a vendor's JSON, if any. Nobody signed
+            it.
     """
 
     report: Report
@@ -49,7 +50,7 @@ class Device:
 
     @property
     def architecture(self) -> str:
-        """Chip name certified in the leaf (``GH100``, ``GB100``, ``LS10``, …); empty without a chain."""
+        """Chip name certified in the leaf (``GH100``, ``LS10``, …); empty without a chain."""
         name = chains.common_name(self.chain[0].subject) if self.chain else ""
         return name.split(" ")[0].replace("_", "")  # certificates say LS_10 where manifests say LS10
 
@@ -57,8 +58,8 @@ class Device:
     def kind(self) -> str:
         """``switch`` or ``gpu``.
 
-        The certificate decides where there is one. A report could otherwise make a GPU look like a switch, for which no
-        driver is checked.
+        The certificate decides where there is one. A report could otherwise make a GPU look like a
+        switch, for which no driver is checked.
         """
         return ("switch" if self.architecture in SWITCHES else "gpu") if self.chain else self.report.kind
 
@@ -70,7 +71,11 @@ class Device:
 
 @dataclass(frozen=True)
 class DeviceAppraisal:
-    """What one device's evidence says beside the claims: facts about it, and which measurements are vouched for."""
+    """What one device's evidence says beside the claims.
+
+    Attributes:
+        facts: see ``facts``. coverage: which measurements the manifests vouch for.
+    """
 
     subject: str
     facts: Mapping[str, Any]
@@ -84,8 +89,10 @@ class DeviceInputs:
     Attributes:
         nonce: the one the verifier expects; None if the caller named none.
         rims, ocsp: all manifests and OCSP responses of the bundle.
-        registered: numbers of nodes already admitted, by platform id; None if the caller has no registry.
-        versions: (kind, version) that any device of the bundle runs, kind being ``driver`` or ``vbios``.
+        registered: numbers of nodes already admitted, by platform id; None if the caller has no
+            registry.
+        versions: (kind, version) that any device of the bundle runs, kind being ``driver`` or
+            ``vbios``.
     """
 
     policy: Policy
@@ -103,13 +110,15 @@ def appraise_device(device: Device, subject: str, log: ClaimLog, given: DeviceIn
     """Append all claims about ``device`` to ``log``, in this order:
 
     1. The report parses completely (``parse_report`` did this when the bundle was loaded).
-    2. The certificate chain has NVIDIA's length, its links, validity and usage hold, and it ends in the pinned root.
+    2. The certificate chain has NVIDIA's length, its links, validity and usage hold, and it ends in
+       the pinned root.
     3. The leaf key signed the report.
     4. The report's firmware id is the one certified in the leaf.
     5. The nonce in the signed request is the expected one, and the one written beside the evidence.
     6. The policy allows the driver, the VBIOS, the protected-PCIe mode and the device's identity.
     7. OCSP responses say good for the device chain.
-    8. For driver and VBIOS: manifest identity, signature, chain, validity and revocation; golden values match.
+    8. For driver and VBIOS: manifest identity, signature, chain, validity and revocation; golden
+       values match.
     9. No measurement has golden values in two manifests, and none is without a golden value.
 
     Args:
@@ -122,10 +131,12 @@ def appraise_device(device: Device, subject: str, log: ClaimLog, given: DeviceIn
     log.judge("report", None, good, Source.DERIVED, report.raw)
 
     if chain:
-        # 2. The certificate chain has NVIDIA's length, its links, validity and usage hold, and it ends in the root.
+        # 2. The certificate chain has NVIDIA's length, its links, validity and usage hold, and it
+        # ends in the root.
         chain_holds = _check_chain(chain, log, given)
 
-        # 3. The leaf key signed the report. Only then do the report's fields count as the hardware's word.
+        # 3. The leaf key signed the report. Only then do the report's fields count as the
+        # hardware's word.
         problem = _signature_problem(device, given.cache)
         signed = log.judge("signature", problem, "the leaf key signed this report", Source.HARDWARE, report.raw)
         log.authentic = chain_holds and signed
@@ -137,7 +148,8 @@ def appraise_device(device: Device, subject: str, log: ClaimLog, given: DeviceIn
         log.unknown([*parts, "signature", "fwid"], "no certificate chain in the bundle")
         log.authentic = False
 
-    # 5. The nonce in the signed request is the expected one, and the one written beside the evidence.
+    # 5. The nonce in the signed request is the expected one, and the one written beside the
+    # evidence.
     _check_nonces(device, log, given)
 
     # 6. The policy allows the driver, the VBIOS, the protected-PCIe mode and the device's identity.
@@ -149,7 +161,8 @@ def appraise_device(device: Device, subject: str, log: ClaimLog, given: DeviceIn
     else:
         _check_revocation("revocation", chain, REVOCABLE, log, given)
 
-    # 8. For driver and VBIOS: manifest identity, signature, chain, validity and revocation; golden values match.
+    # 8. For driver and VBIOS: manifest identity, signature, chain, validity and revocation; golden
+    # values match.
     kinds = ("driver", "vbios") if device.kind == "gpu" else ("vbios",)
     found = {kind: _check_rim(kind, device, log, given) for kind in kinds}
     golden = {kind: values for kind, values in found.items() if values is not None}
@@ -188,7 +201,7 @@ def _protected_pcie(report: Report) -> str:
 
 
 def _pdis(report: Report) -> list[str]:
-    """Ids of the switches a GPU is wired to (one per link), or a switch's own id; each once, in order."""
+    """Ids of the switches a GPU is wired to, or a switch's own id; each once, sorted."""
     value = report.field("SWITCH_PDI") or b""
     found = [value[i : i + 8].hex() for i in range(0, len(value) - 7, 8)]
     return sorted({pdi for pdi in found if pdi.strip("0")})
@@ -236,7 +249,8 @@ def _check_fwid(device: Device, log: ClaimLog) -> None:
 def certified_fwids(leaf: x509.Certificate) -> tuple[bytes, ...]:
     """SHA-384 firmware ids in the leaf's DICE extension, all-zero ones left out.
 
-    Hopper uses the legacy composite id, Blackwell DiceTcbInfo; in both a firmware id is SEQUENCE { hash OID, digest }.
+    Hopper uses the legacy composite id, Blackwell DiceTcbInfo; in both a firmware id is SEQUENCE {
+    hash OID, digest }.
     """
     for extension in leaf.extensions:
         if extension.oid.dotted_string == DICE_OID and isinstance(extension.value, x509.UnrecognizedExtension):
@@ -245,7 +259,7 @@ def certified_fwids(leaf: x509.Certificate) -> tuple[bytes, ...]:
 
 
 def _sha384_digests(data: bytes, depth: int = 8) -> Iterator[bytes]:
-    """Digests of every SEQUENCE { SHA-384 OID, OCTET STRING } in DER ``data``, at most ``depth`` levels down.
+    """Digests of all SEQUENCE { SHA-384 OID, OCTET STRING } in DER, at most ``depth`` levels down.
 
     Malformed DER yields none.
     """
@@ -306,20 +320,21 @@ def _check_revocation(check: str, chain: Chain, positions: Sequence[int], log: C
 
 
 def _check_rim(kind: str, device: Device, log: ClaimLog, given: DeviceInputs) -> Sequence[GoldenValue] | None:
-    """Claims on the manifest of ``kind``; returns its signed golden values, or None if there are none to compare."""
+    """Claims on the manifest of ``kind``; its signed golden values, or None if there are none."""
     report = device.report
     version = report.driver_version if kind == "driver" else report.vbios_version
     of_kind = [rim for rim in given.rims if rim.kind == kind and rim.product == device.architecture]
     exact = [rim for rim in of_kind if rim.version.upper() == (version or "").upper()]
-    # Without an exact one, a manifest is taken to be meant for this device (and refuted as such), unless another device
-    # of the bundle runs its version: then it was handed in for that one.
+    # Without an exact one, a manifest is taken to be meant for this device (and refuted as such),
+    # unless another device of the bundle runs its version: then it was handed in for that one.
     offered = exact or [rim for rim in of_kind if (kind, rim.version.upper()) not in given.versions]
     if not offered:
         checks = [name[4:] for name in CHECKS if name.startswith((f"gpu.rim.{kind}", f"gpu.measurements.{kind}"))]
         name = report.rim_ids(device.architecture).get(kind, f"{kind} {version}")
         log.unknown(checks, f"no reference manifest {name} in the bundle")
         return None
-    # NVIDIA re-signs manifests, and a forged one can lie beside the genuine one: prefer one that verifies now.
+    # NVIDIA re-signs manifests, and a forged one can lie beside the genuine one: prefer one that
+    # verifies now.
     rim = next((one for one in offered if _rim_problem(one, given) is None), offered[0])
     mismatch = None if exact else f"manifest is for {rim.version}, the device runs {version}"
     valid = f"signer chain valid at {chains.stamp(given.as_of)}"

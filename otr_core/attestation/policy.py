@@ -1,9 +1,9 @@
 """Appraisal policies: plain data, read from TOML or JSON.
 
-A policy lists the checks that it requires. A required check must be *asserted*; a check that is not required may stay
-unknown; a *refuted* claim is never accepted, whether its check is required or not. Two policies come with the package,
-in ``policies/default.toml`` and ``policies/strict.toml``: the files are their only definition, and a template for
-policies of one's own.
+A policy lists the checks that it requires. A required check must be *asserted*; a check that is not
+required may stay unknown; a *refuted* claim is never accepted, whether its check is required or
+not. Two policies come with the package, in ``policies/default.toml`` and ``policies/strict.toml``:
+the files are their only definition, and a template for policies of one's own.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class Policy:
         gpu_count: exact number of GPUs.
         gpu_protected_pcie: required state of protected PCIe.
         gpu_ids: admitted devices (decimal leaf serial number, NVIDIA's ueid).
-        gpu_max_nodes, cpu_max_nodes: how many registered nodes may share one GPU or one CPU platform.
+        gpu_max_nodes, cpu_max_nodes: how many registered nodes may share one GPU or one CPU
+            platform.
         cpu_ids: admitted platforms (hex PPID).
         tcb_statuses: allowed TCB statuses.
         advisories: security advisories that may be open.
@@ -112,7 +113,7 @@ class Policy:
 
     @classmethod
     def strict(cls) -> Policy:
-        """For admitting a live node: every check, except those that need a value of the author's own."""
+        """For admitting a live node: every check that needs no value of the author's own."""
         return _shipped("strict")
 
     @classmethod
@@ -135,7 +136,7 @@ class Policy:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Policy:
-        """A policy from its keys (the fields of this class; ``measurements`` is a table of name to hex)."""
+        """A policy from its keys, the fields of this class; ``measurements`` is a table."""
         fields = {field.name: field for field in dataclasses.fields(cls)}
         _known("key", tuple(values), tuple(fields))
         return cls(**{key: _typed(key, value, str(fields[key].type)) for key, value in values.items()})
@@ -159,11 +160,13 @@ def admit(
     max_nodes: int | None,
     registered: Mapping[str, int] | None,
 ) -> None:
-    """Claim whether one platform is admitted: it is on the list ``admitted``, and fewer than ``max_nodes`` of the
-    nodes already ``registered`` run on it. No claim is made if the policy states neither.
+    """Claim whether one platform is admitted; no claim if the policy says nothing about that.
 
     Args:
         check: name of the claim. identity: the platform's id; empty if the evidence names none.
+        admitted: ids that the policy admits; None for any.
+        max_nodes: how many registered nodes one platform may carry; None for any number.
+        registered: number of nodes already registered, by platform id.
     """
     if admitted is None and max_nodes is None:
         return

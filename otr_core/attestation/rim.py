@@ -1,7 +1,8 @@
-"""NVIDIA reference integrity manifests (RIM): signed ISO 19770-2 SWID tags with the golden values of one version.
+"""NVIDIA reference integrity manifests (RIM): signed SWID tags with one version's golden values.
 
-Golden values are taken only from what the XML signature covers. The signature is checked apart from the validity of the
-signer's certificates: the first does not depend on time and may be remembered, the second does.
+Golden values are taken only from what the XML signature covers. The signature and the validity of
+the signer's certificates are two checks, because the outcome of the first does not depend on time
+and may be remembered, while that of the second does.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from otr_core.attestation.chain import (
     usage_problem,
 )
 from otr_core.attestation.report import Report
-from otr_core.errors import EvidenceError
+from otr_core.errors import EvidenceError, one_line
 
 SWID = "http://standards.iso.org/iso/19770/-2/2015/schema.xsd"
 DSIG = "http://www.w3.org/2000/09/xmldsig#"
@@ -53,7 +54,12 @@ class GoldenValue:
 
 @dataclass(frozen=True)
 class Rim:
-    """A parsed manifest. ``golden`` is what the file says; use ``signed_golden`` for what the signature covers."""
+    """A parsed manifest.
+
+    Attributes:
+        golden: what the file says; ``signed_golden`` gives what the signature covers.
+        chain: the signer's certificates, as found in the signature.
+    """
 
     raw: bytes
     tag_id: str
@@ -65,7 +71,7 @@ class Rim:
 
     @property
     def kind(self) -> str:
-        """``vbios`` or ``driver``: NVIDIA's manifests tell them apart only by the form of the version."""
+        """``vbios`` or ``driver``: NVIDIA's manifests differ only in the form of the version."""
         return "vbios" if _VBIOS_VERSION.fullmatch(self.version) else "driver"
 
     @functools.cached_property
@@ -73,7 +79,7 @@ class Rim:
         return hashlib.sha256(self.raw).hexdigest()
 
     def signature_problem(self, cache: VerifiedCache) -> str | None:
-        """None, or why the XML signature does not cover this manifest with the key of its first certificate."""
+        """None, or why the XML signature of the first certificate does not cover the manifest."""
         return self._verified(cache)[0]
 
     def signed_golden(self, cache: VerifiedCache) -> tuple[GoldenValue, ...]:
@@ -81,7 +87,7 @@ class Rim:
         return self._verified(cache)[1]
 
     def chain_problem(self, root_sha256: str, cache: VerifiedCache) -> str | None:
-        """None, or why the signer chain does not lead to the pinned reference-value root (validity apart)."""
+        """None, or why the signer chain does not lead to the pinned root (validity is apart)."""
         return (
             length_problem(self.chain, CHAIN_LENGTH)
             or root_problem(self.chain, root_sha256)
@@ -98,7 +104,8 @@ def parse_rim(data: bytes) -> Rim:
     """Parse a manifest (XML).
 
     Raises:
-        EvidenceError: not XML, with a document type, not a SWID tag, or with missing or malformed parts.
+        EvidenceError: not XML, with a document type, not a SWID tag, or with missing or malformed
+            parts.
     """
     if len(data) > MAX_RIM_BYTES:
         raise EvidenceError(f"RIM: found {len(data)} bytes, expected at most {MAX_RIM_BYTES}")
@@ -125,9 +132,9 @@ def parse_rim(data: bytes) -> Rim:
 
 
 def _parser() -> Any:
+    """A parser that expands no entity, fetches nothing, reads no DTD and keeps size limits."""
     from lxml import etree
 
-    # Also what signxml gets: no entity is expanded, nothing is fetched, no DTD is read, libxml2's size limits hold.
     return etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
 
 
@@ -150,7 +157,7 @@ def _verify(rim: Rim) -> tuple[str | None, tuple[GoldenValue, ...]]:
             return f"XML signature covers {references} and not the whole manifest", ()
         return None, _golden(signed)
     except Exception as error:  # signxml raises its own, lxml's and cryptography's errors: all mean "not shown"
-        return f"XML signature does not verify: {type(error).__name__}: {' '.join(str(error).split())[:160]}", ()
+        return f"XML signature does not verify: {type(error).__name__}: {one_line(error, 160)}", ()
 
 
 def _chain(root: Any) -> Chain:
@@ -225,7 +232,8 @@ class CoverageRow:
     Attributes:
         index: 0-based, as in the manifests.
         kind: ``driver`` or ``vbios``; empty where no manifest has an active value.
-        result: ``matched``, ``alternative``, ``mismatched``, ``no runtime block``, ``no golden value`` or ``unused``.
+        result: ``matched``, ``alternative``, ``mismatched``, ``no runtime block``, ``no golden
+            value`` or ``unused``.
         meaning: one sentence.
     """
 
@@ -250,8 +258,8 @@ MEANINGS = {
 def rim_coverage(report: Report, golden: Mapping[str, Iterable[GoldenValue]]) -> tuple[CoverageRow, ...]:
     """Compare runtime measurements with the active golden values of each manifest, by kind.
 
-    Every index of the report or of an active golden value gets at least one row; an index that is active in two
-    manifests gets two.
+    Every index of the report or of an active golden value gets at least one row; an index that is
+    active in two manifests gets two.
     """
     runtime = {block.index - 1: block.value for block in report.measurements}
     rows = []

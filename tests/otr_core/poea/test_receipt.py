@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 import pytest
+from eth_keys.constants import SECPK1_N
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,7 +11,7 @@ from otr_core.encoding import canonical_json
 from otr_core.errors import InputError, ReceiptError
 from otr_core.lane.sampling import Decoding
 from otr_core.poea import AttestedKeys, Job, Message, Receipt, issue_receipt, recover_signer
-from otr_core.poea.receipt import _CURVE_ORDER, keccak256, sign_receipt
+from otr_core.poea.receipt import DOMAIN, TYPED_FIELDS, keccak256, sign_receipt
 from tests.helpers.receipts import answer, enclave, signed
 
 FILE = signed()
@@ -28,7 +29,12 @@ def test_eth_account_agrees_on_hash_signature_and_signer() -> None:
     from eth_account import Account
     from eth_account.messages import _hash_eip191_message, encode_typed_data
 
-    message = encode_typed_data(full_message=RECEIPT.typed_data())
+    types = {
+        "EIP712Domain": [{"name": name, "type": "string"} for name in DOMAIN],
+        "Receipt": [{"name": name, "type": kind} for name, kind, _ in TYPED_FIELDS],
+    }
+    document = {"types": types, "primaryType": "Receipt", "domain": DOMAIN, "message": RECEIPT.typed_values()}
+    message = encode_typed_data(full_message=document)
     assert _hash_eip191_message(message) == RECEIPT.signing_hash()
     account = Account.from_key(enclave().signing_key)
     assert bytes.fromhex(account.address[2:]) == FILE.keys.address == recover_signer(RECEIPT, FILE.signature)
@@ -55,7 +61,7 @@ def test_keccak_is_that_of_ethereum(data: bytes) -> None:
 
 def test_malleable_and_odd_signatures_are_refused() -> None:
     r, s, v = FILE.signature[:32], int.from_bytes(FILE.signature[32:64]), FILE.signature[64]
-    mirrored = r + (_CURVE_ORDER - s).to_bytes(32, "big") + bytes([55 - v])
+    mirrored = r + (SECPK1_N - s).to_bytes(32, "big") + bytes([55 - v])
     zero = bytes(32)
     for odd in (
         mirrored,
