@@ -240,8 +240,9 @@ def _evidence_in(data: bytes) -> list[_Found]:
 def _walk(value: Any, nonce: bytes | None, depth: int) -> Iterator[_Found]:
     """Devices in vendor JSON of whatever nesting: any object with ``evidence`` and ``certificate``.
 
-    The nearest ``nonce`` on the way down belongs to a device. A value may be a string, or [media
-    type, base64url] as in the conceptual message wrapper of NVIDIA's newer tools.
+    A device's stated nonce is the ``nonce`` of the innermost object around it that has one. A value
+    may be a string, or [media type, base64url] as in the conceptual message wrapper of NVIDIA's
+    newer tools.
     """
     if depth == 0:
         raise EvidenceError(f"vendor JSON: found more than {MAX_DEPTH} levels")

@@ -31,8 +31,8 @@ class Source(StrEnum):
     OPERATOR = "operator"  # only said by whoever handed the evidence in
 
 
-# Every check there is. ``gpu`` stands for any NVIDIA device (an NVSwitch too). Order here is the
-# order of checking.
+#: Every check there is, in the order of checking, with what it asserts. ``gpu`` stands for any
+#: NVIDIA device, so for an NVSwitch too.
 CHECKS: dict[str, str] = {
     "evidence.present": "the kinds of evidence that the policy demands are in the bundle",
     "evidence.genuine": "the evidence comes from hardware, not from a simulated TEE",
@@ -44,7 +44,7 @@ CHECKS: dict[str, str] = {
     "gpu.chain.root": "the chain ends in NVIDIA's pinned root",
     "gpu.signature": "the report is signed by the leaf key (ECDSA P-384, SHA-384)",
     "gpu.fwid": "the firmware id in the report equals the one certified in the leaf",
-    "gpu.switch_fwid": "the same for an NVSwitch, where reports seen so far carry no firmware id",
+    "gpu.switch_fwid": "the firmware id in an NVSwitch's report equals the one certified in the leaf",
     "gpu.nonce": "the signed SPDM request carries the nonce the verifier expects",
     "gpu.stated_nonce": "the nonce written beside the evidence equals the one in the signed request",
     "gpu.same_nonce": "all devices of the bundle answered one nonce",
@@ -56,16 +56,16 @@ CHECKS: dict[str, str] = {
     "gpu.platform": "the device is admitted: on the list of ids, and not used by too many nodes",
     "gpu.revocation": "stapled OCSP responses say good for every certificate that can be revoked",
     "gpu.rim.driver.identity": "a reference manifest for this driver is in the bundle",
-    "gpu.rim.driver.signature": "its XML signature verifies and covers the whole document",
-    "gpu.rim.driver.chain": "its signer chain leads to NVIDIA's pinned reference-value root",
-    "gpu.rim.driver.validity": "its signer chain is valid at the time of appraisal",
-    "gpu.rim.driver.revocation": "stapled OCSP responses say good for its signer chain",
+    "gpu.rim.driver.signature": "the manifest's XML signature verifies and covers the whole document",
+    "gpu.rim.driver.chain": "the manifest's signer chain leads to NVIDIA's pinned reference-value root",
+    "gpu.rim.driver.validity": "the manifest's signer chain is valid at the time of appraisal",
+    "gpu.rim.driver.revocation": "stapled OCSP responses say good for the manifest's signer chain",
     "gpu.measurements.driver": "every golden value of the driver manifest equals the runtime measurement",
     "gpu.rim.vbios.identity": "a reference manifest for this VBIOS is in the bundle",
-    "gpu.rim.vbios.signature": "its XML signature verifies and covers the whole document",
-    "gpu.rim.vbios.chain": "its signer chain leads to NVIDIA's pinned reference-value root",
-    "gpu.rim.vbios.validity": "its signer chain is valid at the time of appraisal",
-    "gpu.rim.vbios.revocation": "stapled OCSP responses say good for its signer chain",
+    "gpu.rim.vbios.signature": "the manifest's XML signature verifies and covers the whole document",
+    "gpu.rim.vbios.chain": "the manifest's signer chain leads to NVIDIA's pinned reference-value root",
+    "gpu.rim.vbios.validity": "the manifest's signer chain is valid at the time of appraisal",
+    "gpu.rim.vbios.revocation": "stapled OCSP responses say good for the manifest's signer chain",
     "gpu.measurements.vbios": "every golden value of the VBIOS manifest equals the runtime measurement",
     "gpu.measurements.conflict": "no measurement index has active golden values in both manifests",
     "gpu.measurements.covered": "every non-zero runtime measurement has a golden value",

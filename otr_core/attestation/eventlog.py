@@ -149,10 +149,14 @@ def _event(entry: Any, position: int) -> Event:
 
 def _ccel(data: bytes) -> Iterator[Event]:
     """Events of a crypto-agile log. Register 0 there is MRTD, and register *n* + 1 is RTMR *n*."""
-    at = 32 + int.from_bytes(data[28:32], "little")  # the first record has the old form and holds the spec id
+    # The first record has the form of older logs, 32 bytes and an event of the size in its last 4;
+    # it only states the version of the format.
+    at = 32 + int.from_bytes(data[28:32], "little")
     for _ in range(MAX_EVENTS):
         register, kind, digests = (int.from_bytes(data[at + i : at + i + 4], "little") for i in (0, 4, 8))
-        if register in (0xFFFF_FFFF, 0):  # the end; the table is longer than the log and filled up
+        # The firmware's table is longer than the log in it; what follows the last record is filled
+        # with ones or zeros.
+        if register in (0xFFFF_FFFF, 0):
             return
         at += 12
         if digests != 1 or int.from_bytes(data[at : at + 2], "little") != _SHA384 or register > 4:

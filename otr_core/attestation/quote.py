@@ -2,7 +2,7 @@
 
 A quote's *identity* is the hash of the part its signature covers (header and report body). Raw
 quotes are malleable: the certificates and padding behind that part can be changed without breaking
-verification, so a hash of the whole file names nothing.
+verification, so that a hash of the whole file does not identify a quote.
 """
 
 from __future__ import annotations

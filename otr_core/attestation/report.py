@@ -22,7 +22,6 @@ from otr_core.errors import EvidenceError
 
 SIGNATURE_BYTES = 96
 NONCE_BYTES = 32
-_REQUEST_BYTES = 4 + NONCE_BYTES + 1
 MAX_REPORT_BYTES = 64 * 1024  # the largest report seen has 4274 bytes; a response cannot exceed a few record lengths
 
 # Field names as NVIDIA's open verifiers call them (nvtrust, go-nvattest-tools); others appear as

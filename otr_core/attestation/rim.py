@@ -139,6 +139,13 @@ def _parser() -> Any:
 
 
 def _verify(rim: Rim) -> tuple[str | None, tuple[GoldenValue, ...]]:
+    """None and the golden values that the signature covers, or why it does not verify and no
+    values.
+
+    1. There is one signature, by the key of the first certificate, with ECDSA and SHA-384 only.
+    2. Its one reference is to the whole document, which is a SWID tag: nothing is left unsigned.
+    3. The golden values are read again, out of what signxml says was signed.
+    """
     from signxml import DigestAlgorithm, SignatureConfiguration, SignatureMethod, XMLVerifier
 
     signer = rim.chain[0]
@@ -150,11 +157,18 @@ def _verify(rim: Rim) -> tuple[str | None, tuple[GoldenValue, ...]]:
         verification_time=signer.not_valid_before_utc,  # validity at the time of appraisal is a check of its own
     )
     try:
+        # 1. There is one signature, by the key of the first certificate, with ECDSA and SHA-384
+        # only.
         result: Any = XMLVerifier().verify(rim.raw, x509_cert=signer, parser=_parser(), expect_config=config)
+
+        # 2. Its one reference is to the whole document, which is a SWID tag: nothing is left
+        # unsigned.
         signed = result.signed_xml
         references = [element.get("URI") for element in result.signature_xml.iter(f"{{{DSIG}}}Reference")]
         if references != [""] or signed is None or signed.tag != f"{{{SWID}}}SoftwareIdentity":
             return f"XML signature covers {references} and not the whole manifest", ()
+
+        # 3. The golden values are read again, out of what signxml says was signed.
         return None, _golden(signed)
     except Exception as error:  # signxml raises its own, lxml's and cryptography's errors: all mean "not shown"
         return f"XML signature does not verify: {type(error).__name__}: {one_line(error, 160)}", ()
@@ -231,7 +245,9 @@ class CoverageRow:
 
     Attributes:
         index: 0-based, as in the manifests.
-        kind: ``driver`` or ``vbios``; empty where no manifest has an active value.
+        kind: ``driver`` or ``vbios``, whose manifest has an active value; empty where none has.
+        runtime: the value in the report, hex; empty where it has none. alternatives: number of
+            golden values.
         result: ``matched``, ``alternative``, ``mismatched``, ``no runtime block``, ``no golden
             value`` or ``unused``.
         meaning: one sentence.
@@ -262,26 +278,21 @@ def rim_coverage(report: Report, golden: Mapping[str, Iterable[GoldenValue]]) ->
     active in two manifests gets two.
     """
     runtime = {block.index - 1: block.value for block in report.measurements}
+
+    def row(index: int, kind: str, result: str, alternatives: int) -> CoverageRow:
+        return CoverageRow(index, kind, result, runtime.get(index, b"").hex(), alternatives, MEANINGS[result])
+
     rows = []
-    vouched = set()
-    for kind, values in golden.items():
-        for value in values:
-            if not value.active:
-                continue
-            vouched.add(value.index)
-            found = runtime.get(value.index)
-            if found is None:
-                result = "no runtime block"
-            elif found not in value.alternatives:
-                result = "mismatched"
-            else:
-                result = "matched" if found == value.alternatives[0] else "alternative"
-            rows.append((value.index, kind, result, found, len(value.alternatives)))
-    for index in runtime.keys() - vouched:
-        result = "no golden value" if any(runtime[index]) else "unused"
-        rows.append((index, "", result, runtime[index], 0))
-    rows.sort(key=lambda row: (row[0], row[1]))
-    return tuple(
-        CoverageRow(index, kind, result, (found or b"").hex(), count, MEANINGS[result])
-        for index, kind, result, found, count in rows
-    )
+    active = [(kind, value) for kind, values in golden.items() for value in values if value.active]
+    for kind, value in active:
+        found = runtime.get(value.index)
+        if found is None:
+            result = "no runtime block"
+        elif found not in value.alternatives:
+            result = "mismatched"
+        else:
+            result = "matched" if found == value.alternatives[0] else "alternative"
+        rows.append(row(value.index, kind, result, len(value.alternatives)))
+    for index in runtime.keys() - {value.index for _, value in active}:
+        rows.append(row(index, "", "no golden value" if any(runtime[index]) else "unused", 0))
+    return tuple(sorted(rows, key=lambda one: (one.index, one.kind)))

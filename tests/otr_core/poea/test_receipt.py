@@ -3,7 +3,13 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, utils
+from eth_account import Account
+from eth_account.messages import _hash_eip191_message, encode_typed_data
+from eth_keys import keys
 from eth_keys.constants import SECPK1_N
+from eth_utils import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,9 +32,6 @@ def signer_or_none(signature: bytes) -> bytes | None:
 
 
 def test_eth_account_agrees_on_hash_signature_and_signer() -> None:
-    from eth_account import Account
-    from eth_account.messages import _hash_eip191_message, encode_typed_data
-
     types = {
         "EIP712Domain": [{"name": name, "type": "string"} for name in DOMAIN],
         "Receipt": [{"name": name, "type": kind} for name, kind, _ in TYPED_FIELDS],
@@ -43,9 +46,6 @@ def test_eth_account_agrees_on_hash_signature_and_signer() -> None:
 
 
 def test_cryptography_agrees_on_the_signature() -> None:
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import ec, utils
-
     public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256K1(), FILE.keys.signing)
     r, s = int.from_bytes(FILE.signature[:32]), int.from_bytes(FILE.signature[32:64])
     prehashed = ec.ECDSA(utils.Prehashed(hashes.SHA256()))  # only its length matters: the hash is Keccak
@@ -54,8 +54,6 @@ def test_cryptography_agrees_on_the_signature() -> None:
 
 @given(st.binary(max_size=300))
 def test_keccak_is_that_of_ethereum(data: bytes) -> None:
-    from eth_utils import keccak
-
     assert keccak256(data) == keccak(data)
 
 
@@ -117,8 +115,6 @@ def test_issue_is_deterministic_and_says_what_was_done() -> None:
     first = issue_receipt(tee.signing_key, tee.keys, FILE.job, FILE.response, trace, FILE.configuration)
     assert first == issue_receipt(tee.signing_key, tee.keys, FILE.job, FILE.response, trace, FILE.configuration)
     assert (first.receipt, first.signature) == (RECEIPT, FILE.signature)
-    from eth_keys import keys
-
     assert sign_receipt(keys.PrivateKey(tee.signing_key), RECEIPT).signature == FILE.signature
 
 

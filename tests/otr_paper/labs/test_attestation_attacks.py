@@ -20,7 +20,9 @@ from otr_node import outside as data
 from otr_paper.labs.attestation import ATTACKS, authentic_policy, run_evidence_attacks
 from otr_paper.labs.attestation.cases import CASES, calendar, matrix, months, verdicts, windows
 from otr_paper.labs.attestation.evidence import EVIDENCE, IN_WHEEL
+from otr_paper.labs.attestation.frame import run
 from otr_paper.labs.attestation.window import spans, verdict_over_time, window
+from otr_paper.store.results import read_result
 
 DEFAULT = Policy.default()
 IN_WINDOW = datetime(2025, 1, 15, tzinfo=UTC)
@@ -61,8 +63,6 @@ def test_the_wheel_alone_is_enough_for_the_gpu_attacks(in_wheel: dict[str, bytes
 
 def test_an_attack_that_is_not_stopped_is_told(in_wheel: dict[str, bytes]) -> None:
     """The lab itself can fail: an attack that changes nothing must not look stopped."""
-    from otr_paper.labs.attestation.frame import run
-
     idle = [dataclasses.replace(one, attack=lambda evidence, twin: twin) for one in ATTACKS[:20]]
     assert {row["result"] for row in run(idle, in_wheel)} <= {"NOT as expected", "not run"}
 
@@ -210,8 +210,6 @@ def test_claims_of_unsigned_fields_are_the_operators(h100_report: bytes, h100_ch
 
 
 def test_stored_appraisals_are_what_the_code_computes(project: Any, all_evidence: dict[str, bytes]) -> None:
-    from otr_paper.store.results import read_result
-
     card, stored = read_result(project.root / "data" / "results", "attestation_cases")
     assert card.kind == "recomputed"
     computed = {
