@@ -77,7 +77,7 @@ def appraise_files(
     nonce: Annotated[str | None, typer.Option(help="Expected nonce, 32 bytes in hex.")] = None,
     key: Annotated[str | None, typer.Option(help="Key the quote must commit to, hex (see binding profiles).")] = None,
     policy: Annotated[
-        Path | None, typer.Option(help="Policy, TOML or JSON; default: data/policies/default.toml.")
+        Path | None, typer.Option(help="Policy, TOML or JSON; default: otr_core/attestation/policies/default.toml.")
     ] = None,
     eat: Annotated[
         Path | None, typer.Option(help="Also write the result to this file as the claims set of a token (RFC 9711).")

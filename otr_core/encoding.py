@@ -1,18 +1,22 @@
 """Canonical bytes and domain-separated hashes.
 
-Structures are hashed as RFC 8785 (JCS) JSON. ``tagged_hash(tag, data)`` is ``H(tag, x)`` of the PoEA definition:
-SHA-256 over the length-prefixed tag and the data, so that no two uses of the hash can be confused.
+Structures are hashed as RFC 8785 (JCS) JSON. ``tagged_hash(tag, data)`` is ``H(tag, x)`` of the
+PoEA definition: SHA-256 over the length-prefixed tag and the data, so that no two uses of the hash
+can be confused.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import FrameType
 from typing import Any
+
+import rfc8785
 
 from otr_core.errors import InputError
 
@@ -23,10 +27,9 @@ def canonical_json(value: Any) -> bytes:
     """RFC 8785 canonical JSON of ``value`` (UTF-8 bytes).
 
     Raises:
-        InputError: ``value`` holds something JSON cannot carry exactly (NaN, an integer beyond 2^53, bytes).
+        InputError: ``value`` holds something JSON cannot carry exactly (NaN, an integer beyond
+            2^53, bytes).
     """
-    import rfc8785
-
     try:
         return rfc8785.dumps(value)
     except rfc8785.CanonicalizationError as error:
@@ -89,13 +92,36 @@ def parse_json(raw: bytes | str, *, what: str = "JSON") -> Any:
         raise InputError(f"{what}: not readable as JSON ({error})") from error
 
 
-_DEEPEST_JSON = 500
+def json_value(value: Any) -> Any:
+    """A dataclass as a JSON object of its fields, at any depth; byte strings become hex."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: json_value(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def json_object(value: Any, keys: Collection[str] | None = None, *, what: str) -> dict[str, Any]:
+    """``value``, if it is a JSON object, and one with exactly these ``keys`` if any are named.
+
+    Raises:
+        InputError: it is something else, or keys are missing or too many.
+    """
+    if not isinstance(value, dict) or (keys is not None and value.keys() != set(keys)):
+        found = sorted(map(str, value)) if isinstance(value, dict) else type(value).__name__
+        raise InputError(f"{what}: found {found}, expected an object" + (f" with {sorted(keys)}" if keys else ""))
+    return value
+
+
+_DEEPEST_JSON = 500  # levels of nesting; no document of this project has more than a dozen
 
 
 @contextlib.contextmanager
 def _shallow_stack() -> Iterator[None]:
-    """Care against deep recursion, whatever another library did: py-evm and py_ecc raise the limit of the
-    whole process when imported, and with theirs a deeply nested document overflows C's stack and ends the process."""
+    """Within this block Python recurses at most ``_DEEPEST_JSON`` levels deeper.
+
+    py-evm and py_ecc raise the limit of the whole process when they are imported. Under their limit
+    a deeply nested document would overflow C's stack, which ends the process; under this one it
+    ends in a ``RecursionError``.
+    """
     limit, depth = sys.getrecursionlimit(), 0
     frame: FrameType | None = sys._getframe()
     while frame is not None:

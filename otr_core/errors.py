@@ -1,10 +1,15 @@
 """Every expected failure of the project, as one small tree.
 
-A message says what was found, what was expected, and the way out. Programming mistakes are not in this tree: they
-surface as ordinary Python exceptions.
+A message says what was found, what was expected, and the way out. Programming mistakes are not in
+this tree: they surface as ordinary Python exceptions.
 """
 
 from __future__ import annotations
+
+
+def one_line(error: Exception, limit: int = 200) -> str:
+    """A library's error as one line of at most ``limit`` characters, to be quoted in a message."""
+    return " ".join(str(error).split())[:limit]
 
 
 class OtrError(Exception):
@@ -12,7 +17,7 @@ class OtrError(Exception):
 
 
 class InputError(OtrError):
-    """A user's input cannot be used: empty prompt, unknown notebook, unreadable file, wrong parameter."""
+    """A user's input cannot be used: empty prompt, unknown notebook, unreadable file."""
 
 
 class MissingExtraError(InputError):
@@ -71,7 +76,7 @@ class ProofError(OtrError):
 
 
 class EvidenceError(InputError):
-    """Attestation evidence cannot be read at all (as opposed to evidence that is read and refuted)."""
+    """Attestation evidence that cannot be read (evidence that is read and false is *refuted*)."""
 
 
 class PolicyError(InputError):
@@ -82,7 +87,8 @@ class TraceError(InputError):
     """A request trace cannot drive a simulation.
 
     Attributes:
-        rule: stable name of what is wrong: columns, number, times, tokens, gap, or length.
+        rule: stable name of the rule that is broken: columns, number, times, tokens, gap, or
+            length.
         line: line of the file, 1 for the header; 0 where the trace as a whole is meant.
     """
 
@@ -96,16 +102,21 @@ class ModelError(OtrError):
     """A model cannot be loaded, or is not the model it should be."""
 
 
-class ReceiptError(OtrError):
-    """A PoEA receipt is rejected.
+class CheckError(OtrError):
+    """A check of some protocol failed; its subclasses say which protocol.
 
     Attributes:
-        check: stable name of the check that failed (``otr_core.poea.verify.CHECKS``).
+        check: stable name of the check that failed.
+        found, expected: the two values that differ, as the message shows them.
     """
 
     def __init__(self, check: str, found: object, expected: object) -> None:
         self.check, self.found, self.expected = check, found, expected
         super().__init__(f"{check}: found {found}, expected {expected}")
+
+
+class ReceiptError(CheckError):
+    """A PoEA receipt is rejected by one of ``otr_core.poea.verify.CHECKS``."""
 
 
 class ClaimsError(OtrError):
@@ -124,20 +135,12 @@ class HardwareError(OtrError):
     """The machine cannot give a piece of evidence or a reading; the message says why."""
 
 
-class ChainError(OtrError):
-    """A contract does not compile, or a transaction reverted.
-
-    Attributes:
-        check: the contract's reason for reverting, or the step that failed.
-    """
-
-    def __init__(self, check: str, found: object, expected: object) -> None:
-        self.check, self.found, self.expected = check, found, expected
-        super().__init__(f"{check}: found {found}, expected {expected}")
+class ChainError(CheckError):
+    """A contract does not compile, or a transaction reverted with the reason ``check``."""
 
 
 class MoveError(OtrError):
-    """A move in a dispute is not allowed; nothing has changed.
+    """A move in a dispute is not allowed. The state of the game is as before the move.
 
     Attributes:
         reason: stable name of the rule it breaks, the same in Python and in the contract.
@@ -148,34 +151,20 @@ class MoveError(OtrError):
         super().__init__(f"{reason}: found {found}, expected {expected}")
 
 
-class BeaconError(OtrError):
-    """A beacon round is refused: wrong scheme, unusable point, or a signature that is not the chain's for that round.
-
-    Attributes:
-        check: stable name of the check that failed.
-    """
-
-    def __init__(self, check: str, found: object, expected: object) -> None:
-        self.check, self.found, self.expected = check, found, expected
-        super().__init__(f"{check}: found {found}, expected {expected}")
+class BeaconError(CheckError):
+    """A beacon round is refused: wrong scheme, unusable point, or not the beacon's signature."""
 
 
-class SpotCheckError(OtrError):
-    """An answer to a spot check is refused.
-
-    Attributes:
-        check: stable name of the check that failed (``otr_core.spotcheck.verify.CHECKS``).
-    """
-
-    def __init__(self, check: str, found: object, expected: object) -> None:
-        self.check, self.found, self.expected = check, found, expected
-        super().__init__(f"{check}: found {found}, expected {expected}")
+class SpotCheckError(CheckError):
+    """An answer to a spot check is refused by one of ``otr_core.spotcheck.verify.CHECKS``."""
 
 
 class ProverError(OtrError):
-    """The proof system did not do its work: too little memory, interrupted, unusable key. Says nothing about the
-    operator's honesty."""
+    """The proof system did not do its work: too little memory, interrupted, or an unusable key.
+
+    It says nothing about the operator's honesty.
+    """
 
 
 class InconclusiveError(ProverError):
-    """A unit cannot be put into the circuit (a value beyond its range). It is drawn again, and nobody is convicted."""
+    """A unit has a value beyond the circuit's range: another is drawn, and nobody is convicted."""

@@ -20,7 +20,7 @@ def data_folder() -> Path:
 
 @contextlib.contextmanager
 def whole_file(path: Path | str) -> Iterator[Path]:
-    """A temporary path beside ``path``; it replaces ``path`` when the block ends well and vanishes when it fails.
+    """A temporary path; it replaces ``path`` when the block ends well and vanishes when it fails.
 
     Raises:
         InputError: the folder cannot be written.
@@ -57,7 +57,8 @@ def read_input(path: Path | str, *, what: str, limit_bytes: int = 64 * 2**20) ->
 
     Args:
         what: what the file should be, for the error message.
-        limit_bytes: larger files are refused unread (nothing this project reads as input is larger).
+        limit_bytes: larger files are refused unread (nothing this project reads as input is
+            larger).
 
     Raises:
         InputError: absent, a folder, unreadable or too large.

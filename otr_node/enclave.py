@@ -72,8 +72,9 @@ class SimulatedEnclave:
         return hmac.digest(self.secret, tagged_hash(f"enclave-{purpose}", context), "sha256")
 
     def evidence(self) -> dict[str, Any]:
-        """Quote, GPU report and event log, as JSON values for ``poea.simulated`` to appraise."""
-        log = [_event(MODEL_EVENT, self.model_id), _event(KEYS_EVENT, self.keys.digest)]
+        """Quote, GPU report and event log, as JSON values."""
+        measured = ((MODEL_EVENT, self.model_id), (KEYS_EVENT, self.keys.digest))
+        log = [{"event": name, "payload": payload.hex()} for name, payload in measured]
         quote = {
             "report_data": (self.keys.digest + self.gpu_nonce).hex(),
             "rtmr3": replay_log(log).hex(),
@@ -90,7 +91,3 @@ class SimulatedEnclave:
 
     def _sign(self, tag: str, fields: Mapping[str, Any]) -> str:
         return signer(self.root).sign(tagged_json_hash(tag, fields)).hex()
-
-
-def _event(name: str, payload: bytes) -> dict[str, str]:
-    return {"event": name, "payload": payload.hex()}

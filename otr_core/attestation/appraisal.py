@@ -1,12 +1,11 @@
-"""``appraise(bundle, policy, as_of)``: every check stated, then the verdict. Pure: same input, same bytes out.
+"""``appraise`` states every check as a claim, then the verdict. Same input, same bytes out.
 
-The verdict is *accepted* only if no claim is refuted and every check that the policy requires, and that applies to the
-evidence in the bundle, is asserted.
+The verdict is *accepted* only if no claim is refuted and every check that the policy requires, and
+that applies to the evidence in the bundle, is asserted.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,19 +15,21 @@ from typing import Any
 from otr_core.attestation.binding import check_binding
 from otr_core.attestation.bundle import Bundle
 from otr_core.attestation.chain import VENDOR_ROOTS, TrustRoots, VerifiedCache, as_utc, stamp
-from otr_core.attestation.claims import Claim, ClaimLog, Source, Status
+from otr_core.attestation.claims import CHECKS, Claim, ClaimLog, Source, Status
 from otr_core.attestation.cpu import appraise_cpu
-from otr_core.attestation.nvidia import DeviceAppraisal, DeviceInputs, appraise_device
+from otr_core.attestation.nvidia import Device, DeviceAppraisal, DeviceInputs, appraise_device
 from otr_core.attestation.policy import Policy
+from otr_core.attestation.report import NONCE_BYTES
 from otr_core.encoding import canonical_json
 from otr_core.errors import InputError
 
-NONCE_BYTES = 32
-# Checks made only if the policy gives them a value, or the evidence has the part they are about.
-_CONDITIONAL = {
-    *("gpu.stated_nonce", "gpu.switch_fwid", "gpu.count", "gpu.driver", "gpu.vbios", "gpu.mode", "gpu.platform"),
+# Device checks whose absence is no omission: those made once over all devices, those that need a
+# value from the policy, and those about a part that evidence may lack.
+_MAY_BE_ABSENT = {
+    *("gpu.same_nonce", "gpu.unique"),
+    *("gpu.count", "gpu.driver", "gpu.vbios", "gpu.mode", "gpu.platform"),
+    *("gpu.stated_nonce", "gpu.switch_fwid"),
 }
-_ACROSS = {"gpu.same_nonce", "gpu.unique"}  # made once, over all devices
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Appraisal:
         accepted: the verdict.
         because: the claims that stand against acceptance; empty when accepted.
         claims: all claims, in the order they were checked.
+        policy, as_of, bundle: what was judged by, when, and the digest of the bundle that was
+            judged.
         devices: facts and coverage by NVIDIA device.
         cpu: facts from the quote; None without one.
     """
@@ -77,34 +80,25 @@ class Appraisal:
             "bundle": self.bundle,
             "claims": [claim.as_json() for claim in self.claims],
             "devices": [{"subject": one.subject, **one.facts} for one in self.devices],
-            "coverage": [row for one in self.devices for row in one.coverage_rows()],
+            "coverage": [{"subject": one.subject, **vars(row)} for one in self.devices for row in one.coverage],
             "cpu": None if self.cpu is None else dict(self.cpu),
         }
 
-    @functools.cached_property
-    def _bytes(self) -> bytes:
-        return canonical_json(self.as_json())
-
     def to_json(self) -> bytes:
         """Canonical JSON (RFC 8785): byte-identical for the same bundle, policy and time."""
-        return self._bytes
+        return canonical_json(self.as_json())
 
     def table(self) -> list[tuple[str, str, str, str]]:
         """Rows (claim, status, source, reason) for a terminal or a notebook, verdict last."""
-        required = set(self.policy.require)
-        rows = [
-            (f"{claim.id}{'' if claim.check in required else ' (not required)'}", *_columns(claim))
-            for claim in self.claims
-        ]
+        rows = []
+        for claim in self.claims:
+            name = claim.id if claim.check in self.policy.require else f"{claim.id} (not required)"
+            rows.append((name, claim.status.value, claim.source.value, claim.reason))
         why = "; ".join(f"{claim.id}: {claim.reason}" for claim in self.because[:3])
         more = f"; and {len(self.because) - 3} more" if len(self.because) > 3 else ""
         good = "every required check is asserted"
         rows.append(("verdict", self.verdict, f"policy {self.policy.name}", f"{why}{more}" or good))
         return rows
-
-
-def _columns(claim: Claim) -> tuple[str, str, str]:
-    return claim.status.value, claim.source.value, claim.reason
 
 
 def appraise(
@@ -118,13 +112,25 @@ def appraise(
     cache: VerifiedCache | None = None,
     roots: TrustRoots = VENDOR_ROOTS,
 ) -> Appraisal:
-    """Appraise ``bundle`` under ``policy`` as of a moment in time.
+    """Appraise ``bundle`` under ``policy`` as of a moment in time, in this order:
+
+    1. The kinds of evidence that the policy demands are there, and the trust roots are the
+       vendors'.
+    2. Each NVIDIA device is appraised by itself (``nvidia.appraise_device``).
+    3. All devices answered one nonce, none appears twice, and there are as many GPUs as the policy
+       states.
+    4. The CPU quote is appraised (``cpu.appraise_cpu``).
+    5. The quote is bound to the devices and to the serving key (``binding.check_binding``).
+    6. The verdict: nothing is refuted, and no required check is unknown.
 
     Args:
         as_of: aware; every validity, age and revocation is judged at this time.
-        nonce: the 32 bytes the verifier asked the GPU to sign; without it freshness stays *unknown*.
-        key: what the verifier knows of the serving key, in the form the policy's binding profile hashes (``binding``).
-        registered: nodes already admitted, by platform id (GPU ueid or PPID), for the policy's caps.
+        nonce: the 32 bytes the verifier asked the GPU to sign; without it freshness stays
+            *unknown*.
+        key: what the verifier knows of the serving key, in the form the policy's binding profile
+            hashes (``binding``).
+        registered: nodes already admitted, by platform id (GPU ueid or PPID), for the policy's
+            caps.
         cache: remembers verified signatures between calls; it never changes the outcome.
         roots: other roots than the vendors' are for laboratories; they make the evidence simulated.
 
@@ -135,25 +141,52 @@ def appraise(
     if nonce is not None and len(nonce) != NONCE_BYTES:
         raise InputError(f"nonce: found {len(nonce)} bytes, expected {NONCE_BYTES}")
     claims: list[Claim] = []
+
+    # 1. The kinds of evidence that the policy demands are there, and the trust roots are the
+    # vendors'.
     _check_evidence(bundle, policy, roots, claims)
-    devices = _check_devices(bundle, policy, moment, nonce, registered, cache or VerifiedCache(), roots, claims)
+
+    devices: list[DeviceAppraisal] = []
+    if bundle.devices:
+        reports = [device.report for device in bundle.devices]
+        versions = {("driver", (one.driver_version or "").upper()) for one in reports}
+        versions |= {("vbios", one.vbios_version or "") for one in reports}
+        known = cache or VerifiedCache()
+        given = DeviceInputs(
+            policy, moment, nonce, bundle.rims, bundle.ocsp, registered, known, roots, frozenset(versions)
+        )
+
+        # 2. Each NVIDIA device is appraised by itself.
+        kinds = [device.kind for device in bundle.devices]
+        for position, device in enumerate(bundle.devices):
+            subject = f"{kinds[position]}.{kinds[:position].count(kinds[position])}"  # gpu.0, gpu.1, switch.0, …
+            devices.append(_check_device(device, subject, given, claims))
+
+        # 3. All devices answered one nonce, none appears twice, and there are as many GPUs as the
+        # policy states.
+        _check_across_devices(bundle, policy, claims)
+
     cpu = None
     if bundle.quote is not None:
+        # 4. The CPU quote is appraised.
         log = ClaimLog("cpu", "cpu", claims)
         parts = (bundle.quote, bundle.collateral, bundle.event_log, bundle.compose)
         cpu = appraise_cpu(*parts, policy, moment, registered, log)
+
+        # 5. The quote is bound to the devices and to the serving key. An unverified quote is only
+        # the operator's word.
         nonces = frozenset(device.report.nonce for device in bundle.devices)
         both = ClaimLog("binding", "binding", claims)
         both.authentic = log.authentic
         check_binding(policy.binding, bundle.quote.report_data, nonces, key, both)
-    against = tuple(claim for claim in claims if _against(claim, policy))
-    return Appraisal(not against, against, tuple(claims), policy, moment, bundle.digest, devices, cpu)
 
-
-def _against(claim: Claim, policy: Policy) -> bool:
-    if claim.status is Status.REFUTED:
-        return True
-    return claim.status is Status.UNKNOWN and claim.check in policy.require
+    # 6. The verdict: nothing is refuted, and no required check is unknown.
+    against = tuple(
+        claim
+        for claim in claims
+        if claim.status is Status.REFUTED or (claim.status is Status.UNKNOWN and claim.check in policy.require)
+    )
+    return Appraisal(not against, against, tuple(claims), policy, moment, bundle.digest, tuple(devices), cpu)
 
 
 def _check_evidence(bundle: Bundle, policy: Policy, roots: TrustRoots, claims: list[Claim]) -> None:
@@ -167,57 +200,38 @@ def _check_evidence(bundle: Bundle, policy: Policy, roots: TrustRoots, claims: l
         kinds.append("event_log")
         there.append(f"an event log of {len(bundle.event_log.events)} events")
     missing = [kind for kind in policy.evidence if kind not in kinds]
-    problem = f"no {', no '.join(missing)} in the bundle" if missing else None
-    log.judge("present", problem, ", ".join(there), Source.DERIVED)
-    problem, good = None, "judged against the vendors' own roots"
+    log.decide("present", not missing, ", ".join(there), f"no {', no '.join(missing)} in the bundle", Source.DERIVED)
+    bad, good = "judged against a laboratory's roots: a simulated TEE", "judged against the vendors' own roots"
     if not roots.genuine:
         good = "judged against a laboratory's roots, which the policy allows"
-        problem = None if policy.allow_simulated else "judged against a laboratory's roots: a simulated TEE"
-    log.judge("genuine", problem, good, Source.DERIVED)
+    log.decide("genuine", roots.genuine or policy.allow_simulated, good, bad, Source.DERIVED)
 
 
-def _check_devices(
-    bundle: Bundle,
-    policy: Policy,
-    as_of: datetime,
-    nonce: bytes | None,
-    registered: Mapping[str, int] | None,
-    cache: VerifiedCache,
-    roots: TrustRoots,
-    claims: list[Claim],
-) -> tuple[DeviceAppraisal, ...]:
-    if not bundle.devices:
-        return ()
-    reports = [device.report for device in bundle.devices]
-    versions = {("driver", (one.driver_version or "").upper()) for one in reports}
-    versions |= {("vbios", one.vbios_version or "") for one in reports}
-    given = DeviceInputs(policy, as_of, nonce, bundle.rims, bundle.ocsp, registered, cache, roots, frozenset(versions))
-    results = []
-    counts = {"gpu": 0, "switch": 0}
-    for device in bundle.devices:
-        kind = device.kind
-        subject = f"{kind}.{counts[kind]}"
-        counts[kind] += 1
-        log = ClaimLog(subject, "gpu", claims)
-        before = len(claims)
-        results.append(appraise_device(device, subject, log, given))
-        made = {claim.check for claim in claims[before:]}
-        absent = [
-            name for name in policy.require if name.startswith("gpu.") and name not in made | _CONDITIONAL | _ACROSS
-        ]
-        skipped = [name[4:] for name in absent if kind == "gpu" or not (".driver" in name or name == "gpu.fwid")]
-        log.unknown(skipped, "this check was not made")
+def _check_device(device: Device, subject: str, given: DeviceInputs, claims: list[Claim]) -> DeviceAppraisal:
+    """All claims about one device. A required check that was not made becomes *unknown*."""
+    log = ClaimLog(subject, "gpu", claims)
+    before = len(claims)
+    result = appraise_device(device, subject, log, given)
+    accounted = _MAY_BE_ABSENT | {claim.check for claim in claims[before:]}
+    if device.kind == "switch":  # it has no driver, and its reports carry no firmware id
+        accounted |= {name for name in CHECKS if ".driver" in name or name == "gpu.fwid"}
+    missed = [name[4:] for name in given.policy.require if name.startswith("gpu.") and name not in accounted]
+    log.unknown(missed, "this check was not made")
+    return result
+
+
+def _check_across_devices(bundle: Bundle, policy: Policy, claims: list[Claim]) -> None:
     log = ClaimLog("gpu", "gpu", claims)
+    reports = [device.report for device in bundle.devices]
     raw = b"".join(one.raw for one in reports)
     nonces = {one.nonce for one in reports}
-    problem = None if len(nonces) == 1 else f"{len(nonces)} different nonces in {len(reports)} signed requests"
-    log.judge("same_nonce", problem, f"{len(reports)} devices, one nonce", Source.HARDWARE, raw)
+    bad = f"{len(nonces)} different nonces in {len(reports)} signed requests"
+    log.decide("same_nonce", len(nonces) == 1, f"{len(reports)} devices, one nonce", bad, Source.HARDWARE, raw)
     identities = [device.ueid or device.report.sha256 for device in bundle.devices]
     twice = sorted({one for one in identities if identities.count(one) > 1})
-    problem = f"device {', '.join(twice)} appears more than once" if twice else None
-    log.judge("unique", problem, f"{len(identities)} different devices", Source.HARDWARE, raw)
+    good, bad = f"{len(identities)} different devices", f"device {', '.join(twice)} appears more than once"
+    log.decide("unique", not twice, good, bad, Source.HARDWARE, raw)
     if policy.gpu_count is not None:
-        found = counts["gpu"]
-        problem = None if found == policy.gpu_count else f"found {found} GPUs, expected {policy.gpu_count}"
-        log.judge("count", problem, f"{found} GPUs", Source.HARDWARE, raw)
-    return tuple(results)
+        found = [device.kind for device in bundle.devices].count("gpu")
+        bad = f"found {found} GPUs, expected {policy.gpu_count}"
+        log.decide("count", found == policy.gpu_count, f"{found} GPUs", bad, Source.HARDWARE, raw)

@@ -1,6 +1,7 @@
-"""How CPU and GPU evidence, and the key a verifier talks to, are tied together by the quote's report_data (64 bytes).
+"""How a quote's report_data (64 bytes) ties CPU evidence to GPU evidence and to the serving key.
 
-Each profile says which half commits to what, as found in production systems or, for ``otr``, as defined here:
+Each profile says what the two halves of report_data commit to. All but ``otr`` were found in
+production systems:
 
     near      signing address or key, right-padded to 32 bytes ‖ nonce        (NEAR AI, Phala vllm-proxy)
     near_tls  SHA-256(address ‖ TLS fingerprint) ‖ nonce                      (NEAR AI with TLS)
@@ -8,8 +9,9 @@ Each profile says which half commits to what, as found in production systems or,
     chutes    SHA-256(request nonce ‖ end-to-end key), which is also the GPU nonce, ‖ anything
     otr       H("keys", both public keys) ‖ nonce                             (this project)
 
-``auto`` takes what all but ``chutes`` share: the second half is the nonce in the GPU's signed request. A relay is not
-excluded by any of them: a genuine GPU elsewhere can be asked to sign the same nonce.
+``auto`` checks what all but ``chutes`` have in common: the second half is the nonce in the GPU's
+signed request. No profile excludes a relay, because a genuine GPU in another host can be asked to
+sign the same nonce.
 """
 
 from __future__ import annotations
@@ -23,16 +25,16 @@ from otr_core.encoding import tagged_hash
 HALF = 32
 
 
-def _padded(key: bytes) -> bytes:
-    return key.ljust(HALF, b"\0") if key else b""
+def _sha256(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()
 
 
-# What the first half commits to, computed from the key material the caller holds.
+#: What the first half commits to, computed from the key material the caller holds.
 KEY_COMMITMENTS: dict[str, Callable[[bytes], bytes]] = {
-    "near": _padded,
-    "near_tls": lambda key: hashlib.sha256(key).digest(),
-    "secretvm": lambda key: hashlib.sha256(key).digest(),
-    "chutes": lambda key: hashlib.sha256(key).digest(),
+    "near": lambda key: key.ljust(HALF, b"\0") if key else b"",  # no key is no commitment, rather than 32 zero bytes
+    "near_tls": _sha256,
+    "secretvm": _sha256,
+    "chutes": _sha256,
     "otr": lambda key: tagged_hash("keys", key),
 }
 
@@ -45,25 +47,23 @@ def check_binding(
     Args:
         report_data: 64 bytes from the quote.
         gpu_nonces: nonces in the signed requests of all devices; empty if the bundle has none.
-        key: what the verifier knows of the serving key, in the form the profile hashes: address or raw key (near),
-            address ‖ fingerprint (near_tls), SubjectPublicKeyInfo (secretvm), request nonce ‖ key (chutes), canonical
-            JSON of both public keys (otr).
+        key: what the verifier knows of the serving key, in the form the profile hashes: address or
+            raw key (near), address ‖ fingerprint (near_tls), SubjectPublicKeyInfo (secretvm),
+            request nonce ‖ key (chutes), canonical JSON of both public keys (otr).
     """
+    first, second = report_data[:HALF], report_data[HALF:]
     if gpu_nonces:
-        half = report_data[:HALF] if profile == "chutes" else report_data[HALF:]
-        problem = None
-        if gpu_nonces != {half}:
-            found = ", ".join(sorted(nonce.hex() for nonce in gpu_nonces))
-            problem = f"report_data commits to {half.hex()}, the GPU's signed request carries {found}"
+        half = first if profile == "chutes" else second
+        found = ", ".join(sorted(nonce.hex() for nonce in gpu_nonces))
+        bad = f"report_data commits to {half.hex()}, the GPU's signed request carries {found}"
         good = f"report_data commits to the GPU's nonce {half.hex()} (profile {profile})"
-        log.judge("gpu_nonce", problem, good, Source.HARDWARE, report_data)
+        log.decide("gpu_nonce", gpu_nonces == {half}, good, bad, Source.HARDWARE, report_data)
     if profile == "auto":
         log.unknown(["key"], "the policy names no binding profile, so it is not known what the first half commits to")
     elif key is None:
         log.unknown(["key"], f"no key was given to compare with report_data (profile {profile})")
     else:
         expected = KEY_COMMITMENTS[profile](key)
-        problem = None
-        if expected != report_data[:HALF]:
-            problem = f"report_data commits to {report_data[:HALF].hex()}, the key gives {expected.hex()}"
-        log.judge("key", problem, f"report_data commits to the key (profile {profile})", Source.HARDWARE, report_data)
+        bad = f"report_data commits to {first.hex()}, the key gives {expected.hex()}"
+        good = f"report_data commits to the key (profile {profile})"
+        log.decide("key", expected == first, good, bad, Source.HARDWARE, report_data)

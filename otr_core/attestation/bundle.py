@@ -1,6 +1,7 @@
 """A bundle: all evidence about one node, parsed. Files are told apart by content, never by name.
 
-Loading raises ``EvidenceError`` for whatever cannot be read at all; after that, appraisal cannot fail to read.
+A file that cannot be read raises ``EvidenceError`` while the bundle is loaded, so that appraisal
+never meets an unreadable part: all it can find is that a check fails or cannot be made.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from otr_core.attestation import chain as chains
 from otr_core.attestation.chain import VerifiedCache
@@ -30,6 +31,7 @@ MAX_FILE_BYTES = 8 * 1024 * 1024
 MAX_DEVICES = 64
 MAX_DEPTH = 16  # of vendor JSON
 
+#: First bytes of files that people hand in, and what to call such a file in a message.
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "a JPEG image"),
     (b"\x89PNG", "a PNG image"),
@@ -45,6 +47,17 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"<", "an XML file (a RIM?)"),
     (b"\x30", "a DER file (an OCSP response?)"),
 )
+
+#: What each slot of ``load_bundle`` takes, for messages.
+_EXPECTED = {
+    "gpu": "an NVIDIA report (raw, hex) or vendor JSON with evidence",
+    "gpu-certs": "a PEM chain, leaf first",
+    "rim": "a RIM (SWID XML)",
+    "ocsp": "an OCSP response",
+    "quote": "a TDX or SGX quote",
+    "collateral": "Intel quote collateral (JSON)",
+    "event-log": "an event log (dstack JSON or CCEL)",
+}
 
 
 @dataclass(frozen=True)
@@ -66,19 +79,23 @@ class Bundle:
     @functools.cached_property
     def digest(self) -> str:
         """Lower-case hex SHA-256 over the hashes of all parts: the bundle's content address."""
+
+        def sha256(data: bytes) -> str:
+            return hashlib.sha256(data).hexdigest()
+
         parts = {
             "devices": [
-                [one.report.sha256, hashlib.sha256(chains.der(one.chain)).hexdigest(), (one.stated_nonce or b"").hex()]
+                [one.report.sha256, sha256(chains.der(one.chain)), (one.stated_nonce or b"").hex()]
                 for one in self.devices
             ],
             "rims": [rim.sha256 for rim in self.rims],
             "ocsp": [one.sha256 for one in self.ocsp],
-            "quote": None if self.quote is None else self.quote.identity,
-            "collateral": None if self.collateral is None else hashlib.sha256(self.collateral.raw).hexdigest(),
-            "event_log": None if self.event_log is None else hashlib.sha256(self.event_log.raw).hexdigest(),
-            "compose": None if self.compose is None else hashlib.sha256(self.compose).hexdigest(),
+            "quote": self.quote and self.quote.identity,
+            "collateral": self.collateral and sha256(self.collateral.raw),
+            "event_log": self.event_log and sha256(self.event_log.raw),
+            "compose": None if self.compose is None else sha256(self.compose),
         }
-        return hashlib.sha256(canonical_json(parts)).hexdigest()
+        return sha256(canonical_json(parts))
 
 
 def load_bundle(
@@ -96,35 +113,36 @@ def load_bundle(
     """Parse the files of one node, given as bytes by slot.
 
     Args:
-        gpu: NVIDIA evidence, of GPUs and NVSwitches: reports (raw or hex text) or vendor JSON with one or many devices.
-        gpu_certs: PEM chains, leaf first, one per report that comes without its own, in the same order.
+        gpu: NVIDIA evidence, of GPUs and NVSwitches: reports (raw or hex text) or vendor JSON with
+            one or many devices.
+        gpu_certs: PEM chains, leaf first, one per report that comes without its own, in the same
+            order.
         rims: reference manifests (SWID XML).
         ocsp: stapled OCSP responses (DER or base64).
-        quote: TDX or SGX quote (raw, hex text, or JSON with ``quote``, whose ``event_log`` is used if none is given).
+        quote: TDX or SGX quote (raw, hex text, or JSON with ``quote``, whose ``event_log`` is used
+            if none is given).
         collateral: Intel's collateral for it (JSON).
         event_log: dstack JSON or binary CCEL.
         compose: the dstack app compose file, byte for byte.
         cache: remembers parsed manifests by content; it never changes the outcome.
 
     Raises:
-        EvidenceError: a file is not what its slot expects; the message says what was found and what was expected.
+        EvidenceError: a file is not what its slot expects; the message says what was found and what
+            was expected.
     """
     devices = _devices(gpu, gpu_certs)
     if event_log is None and quote is not None:
         event_log = _log_beside(quote)
     if quote is None and (collateral is not None or event_log is not None or compose is not None):
         raise EvidenceError("bundle: found collateral, event log or compose file without a quote to go with it")
+    known = cache or VerifiedCache()
     return Bundle(
         devices=devices,
-        rims=tuple(_rim(data, cache or VerifiedCache()) for data in rims),
-        ocsp=tuple(one for data in ocsp for one in _in_slot("ocsp", "an OCSP response", data, parse_ocsp)),
-        quote=None if quote is None else _in_slot("quote", "a TDX or SGX quote", quote, parse_quote),
-        collateral=None
-        if collateral is None
-        else _in_slot("collateral", "Intel quote collateral (JSON)", collateral, parse_collateral),
-        event_log=None
-        if event_log is None
-        else _in_slot("event-log", "an event log (dstack JSON or CCEL)", event_log, parse_event_log),
+        rims=tuple(_rim(data, known) for data in rims),
+        ocsp=tuple(one for data in ocsp for one in _in_slot("ocsp", data, parse_ocsp)),
+        quote=_in_slot("quote", quote, parse_quote),
+        collateral=_in_slot("collateral", collateral, parse_collateral),
+        event_log=_in_slot("event-log", event_log, parse_event_log),
         compose=compose,
     )
 
@@ -149,7 +167,11 @@ def describe(data: bytes) -> str:
     return "text" if head[:64].isascii() and head[:64].isalnum() else "unknown bytes"
 
 
-def _in_slot(slot: str, expected: str, data: bytes, parse: Any) -> Any:
+def _in_slot(slot: str, data: bytes | None, parse: Callable[[bytes], Any]) -> Any:
+    """What ``parse`` gives, None for no file; what it refuses is told in terms of the slot."""
+    if data is None:
+        return None
+    expected = _EXPECTED[slot]
     if len(data) > MAX_FILE_BYTES:
         raise EvidenceError(f"{slot}: found {len(data)} bytes, expected {expected} of at most {MAX_FILE_BYTES} bytes")
     try:
@@ -161,15 +183,15 @@ def _in_slot(slot: str, expected: str, data: bytes, parse: Any) -> Any:
 
 def _rim(data: bytes, cache: VerifiedCache) -> Rim:
     key = ("parsed rim", hashlib.sha256(data).digest())
-    rim: Rim = cache.once(key, lambda: _in_slot("rim", "a RIM (SWID XML)", data, parse_rim))
+    rim: Rim = cache.once(key, lambda: _in_slot("rim", data, parse_rim))
     return rim
 
 
 def _log_beside(quote: bytes) -> bytes | None:
-    """The event log that dstack guests put beside the quote in one JSON object, if ``quote`` is such a file."""
+    """The event log that dstack guests put beside the quote in one JSON object, if there is one."""
     if not quote.lstrip().startswith(b"{") or len(quote) > MAX_FILE_BYTES:
         return None
-    document = _in_slot("quote", "a TDX or SGX quote", quote, lambda data: evidence_json(data, "quote"))
+    document = _in_slot("quote", quote, lambda data: evidence_json(data, "quote"))
     beside = document.get("event_log")
     return None if not beside else json.dumps(beside).encode()
 
@@ -177,18 +199,16 @@ def _log_beside(quote: bytes) -> bytes | None:
 # -- NVIDIA devices ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Found:
-    """One device in a file: report bytes, PEM chain (None if it comes in the other slot), nonce beside it."""
+class _Found(NamedTuple):
+    """One device in a file. Its chain is None if it comes in a file of its own."""
 
     report: bytes
     pem: bytes | None = None
-    nonce: bytes | None = field(default=None)
+    nonce: bytes | None = None
 
 
 def _devices(files: Sequence[bytes], chain_files: Sequence[bytes]) -> tuple[Device, ...]:
-    expected = "an NVIDIA report (raw, hex) or vendor JSON with evidence"
-    found = [one for data in files for one in _in_slot("gpu", expected, data, _evidence_in)]
+    found = [one for data in files for one in _in_slot("gpu", data, _evidence_in)]
     if len(found) > MAX_DEVICES:
         raise EvidenceError(f"gpu: found {len(found)} devices, expected at most {MAX_DEVICES}")
     bare = sum(one.pem is None for one in found)
@@ -200,9 +220,9 @@ def _devices(files: Sequence[bytes], chain_files: Sequence[bytes]) -> tuple[Devi
     devices = []
     for one in found:
         pem = one.pem if one.pem is not None else next(loose, None)
-        report = _in_slot("gpu", expected, one.report, parse_report)
-        chain = () if pem is None else _in_slot("gpu-certs", "a PEM chain, leaf first", pem, chains.parse_chain)
-        devices.append(Device(report, chain, one.nonce))
+        report = _in_slot("gpu", one.report, parse_report)
+        chain = _in_slot("gpu-certs", pem, chains.parse_chain)
+        devices.append(Device(report, chain or (), one.nonce))
     return tuple(devices)
 
 
@@ -220,8 +240,9 @@ def _evidence_in(data: bytes) -> list[_Found]:
 def _walk(value: Any, nonce: bytes | None, depth: int) -> Iterator[_Found]:
     """Devices in vendor JSON of whatever nesting: any object with ``evidence`` and ``certificate``.
 
-    The nearest ``nonce`` on the way down belongs to a device. A value may be a string, or [media type, base64url] as in
-    the conceptual message wrapper of NVIDIA's newer tools.
+    A device's stated nonce is the ``nonce`` of the innermost object around it that has one. A value
+    may be a string, or [media type, base64url] as in the conceptual message wrapper of NVIDIA's
+    newer tools.
     """
     if depth == 0:
         raise EvidenceError(f"vendor JSON: found more than {MAX_DEPTH} levels")
@@ -243,6 +264,7 @@ def _walk(value: Any, nonce: bytes | None, depth: int) -> Iterator[_Found]:
 
 
 def _text(value: Any) -> str | None:
+    """The string in a value of ``_walk``, or None."""
     if isinstance(value, list) and len(value) == 2 and all(isinstance(item, str) for item in value):
         return str(value[1])
     return value if isinstance(value, str) else None

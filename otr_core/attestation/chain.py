@@ -1,8 +1,9 @@
 """Certificate chains and ECDSA signatures, as NVIDIA and AMD use them.
 
-``cryptography``'s path validation refuses NVIDIA's reference-value chain (its dates) and AMD's (RSA-PSS), so the walk
-is explicit: length, names and signatures, validity at a given time, usage, pinned root (RFC 5280 section 6.1; no name
-constraints or policies occur in these chains, and unknown critical extensions are refused).
+The path validation of ``cryptography`` refuses NVIDIA's reference-value chain, for its dates, and
+AMD's, for RSA-PSS. So the walk along a chain is written out here: length, names and signatures,
+validity at a given time, usage, pinned root (RFC 5280 section 6.1). Name constraints and policies
+do not occur in these chains; a certificate with an unknown critical extension is refused.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtensionOID, NameOID
 
-from otr_core.errors import EvidenceError, InputError
+from otr_core.errors import EvidenceError, InputError, one_line
 
-# SHA-256 of the DER certificates NVIDIA publishes as roots: "NVIDIA Device Identity CA" (verifier_device_root.pem) and
-# "NVIDIA CoRIM signing Root CA" (verifier_RIM_root.pem) of nv-local-gpu-verifier 2.7.3.
+# SHA-256 of the DER certificates NVIDIA publishes as roots: "NVIDIA Device Identity CA"
+# (verifier_device_root.pem) and "NVIDIA CoRIM signing Root CA" (verifier_RIM_root.pem) of
+# nv-local-gpu-verifier 2.7.3.
 NVIDIA_DEVICE_ROOT_SHA256 = "102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48"
 NVIDIA_RIM_ROOT_SHA256 = "12977b5115acb0381179279fffeb5a8c4d264971ebb32298023a465fa41df5d1"
 
@@ -37,7 +39,8 @@ NVIDIA_RIM_ROOT_SHA256 = "12977b5115acb0381179279fffeb5a8c4d264971ebb32298023a46
 class TrustRoots:
     """SHA-256 fingerprints (hex) of the certificates that device and manifest chains must end in.
 
-    Any other roots than the vendor's make evidence *simulated*: it passes only under a policy that allows that.
+    Any other roots than the vendor's make evidence *simulated*: it passes only under a policy that
+    allows that.
     """
 
     device: str = NVIDIA_DEVICE_ROOT_SHA256
@@ -51,8 +54,9 @@ class TrustRoots:
 VENDOR_ROOTS = TrustRoots()
 MAX_CHAIN_BYTES = 64 * 1024
 _UNDERSTOOD_CRITICAL = {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE, ExtensionOID.EXTENDED_KEY_USAGE}
+#: What the X.509 library raises on bytes that are no certificate or revocation list. Not all of
+#: these derive from ValueError.
 UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
-"""What the X.509 library raises on bytes that are no certificate or list; not all of it is a ValueError."""
 
 Chain = tuple[x509.Certificate, ...]
 
@@ -60,8 +64,9 @@ Chain = tuple[x509.Certificate, ...]
 class VerifiedCache:
     """Remembers results that do not depend on time (signatures, never validity), keyed by content.
 
-    Bounded: the oldest entry goes first, so that a stream of bundles runs in constant memory. Sharing one between calls
-    changes how long an appraisal takes, never what it says.
+    When it is full, the entry that was not asked for the longest is dropped, so that a stream of
+    bundles runs in constant memory. A cache that calls share changes how long an appraisal takes,
+    never what it says.
 
     Args:
         max_entries: at least 1.
@@ -95,7 +100,7 @@ def as_utc(as_of: datetime) -> datetime:
 
 
 def stamp(moment: datetime) -> str:
-    """``2025-01-15T00:00:00Z``."""
+    """``moment`` in the form ``2025-01-15T00:00:00Z``."""
     return as_utc(moment).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -122,7 +127,7 @@ def parse_ders(ders: Sequence[bytes], *, what: str) -> Chain:
 
 
 def readable(load: Callable[[], Iterable[x509.Certificate]], *, what: str) -> Chain:
-    """What ``load`` gives, after reading every part that is decoded lazily, so that nothing fails later.
+    """What ``load`` gives. Every part that is decoded lazily has been read, so nothing fails later.
 
     Raises:
         EvidenceError: some certificate cannot be read.
@@ -131,17 +136,12 @@ def readable(load: Callable[[], Iterable[x509.Certificate]], *, what: str) -> Ch
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # how cryptography tells breaches of RFC 5280, such as serial 0
             certificates = tuple(load())
-            _read_all(certificates)
+            for one in certificates:
+                _ = (one.subject, one.issuer, one.not_valid_before_utc, one.serial_number, one.not_valid_after_utc)
+                _ = (one.signature_hash_algorithm, one.public_key(), [each.value for each in one.extensions])
     except (*UNREADABLE, UserWarning) as error:
-        raise EvidenceError(f"{what}: found a certificate that cannot be read ({_short(error)})") from error
+        raise EvidenceError(f"{what}: found a certificate that cannot be read ({one_line(error, 100)})") from error
     return certificates
-
-
-def _read_all(certificates: Chain) -> None:
-    for certificate in certificates:
-        _ = (certificate.subject, certificate.issuer, certificate.not_valid_before_utc, certificate.serial_number)
-        _ = (certificate.not_valid_after_utc, certificate.signature_hash_algorithm, certificate.public_key())
-        _ = [extension.value for extension in certificate.extensions]
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
@@ -155,7 +155,7 @@ def der(chain: Sequence[x509.Certificate]) -> bytes:
 
 
 def common_name(name: x509.Name) -> str:
-    """The last common name, or the whole name if it has none; what cannot be printed becomes ``?``."""
+    """The last common name, or the whole name without one; unprintable letters become ``?``."""
     names = name.get_attributes_for_oid(NameOID.COMMON_NAME)
     text = str(names[-1].value) if names else name.rfc4514_string()
     return "".join(letter if letter.isprintable() else "?" for letter in text)
@@ -199,13 +199,13 @@ def validity_problem(chain: Chain, as_of: datetime) -> str | None:
 
 
 def usage_problem(chain: Chain) -> str | None:
-    """None, or which certificate is used for what it may not be used for (RFC 5280 section 6.1.4 k to n)."""
+    """None, or which certificate may not be used as it is (RFC 5280 section 6.1.4 k to n)."""
     for position, certificate in enumerate(chain):
         name = common_name(certificate.subject)
-        for extension in certificate.extensions:
-            if extension.critical and extension.oid not in _UNDERSTOOD_CRITICAL:
-                return f"{name} has an unknown critical extension {extension.oid.dotted_string}"
-        basic, usage = _extension(certificate, x509.BasicConstraints), _extension(certificate, x509.KeyUsage)
+        for one in certificate.extensions:
+            if one.critical and one.oid not in _UNDERSTOOD_CRITICAL:
+                return f"{name} has an unknown critical extension {one.oid.dotted_string}"
+        basic, usage = extension(certificate, x509.BasicConstraints), extension(certificate, x509.KeyUsage)
         if position == 0:
             if basic is not None and basic.ca:
                 return f"{name} is a CA, expected an end entity"
@@ -226,7 +226,8 @@ def root_problem(chain: Chain, sha256: str) -> str | None:
     return None if found == sha256 else f"chain ends in {common_name(chain[-1].subject)} {found}, expected {sha256}"
 
 
-def _extension(certificate: x509.Certificate, kind: type[Any]) -> Any | None:
+def extension(certificate: x509.Certificate, kind: type[Any]) -> Any | None:
+    """Value of the extension of this class; None without it."""
     try:
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
@@ -236,10 +237,11 @@ def _extension(certificate: x509.Certificate, kind: type[Any]) -> Any | None:
 def signature_problem(
     key: object, signature: bytes, data: bytes, algorithm: hashes.HashAlgorithm, curve: type[ec.EllipticCurve]
 ) -> str | None:
-    """None, or why ``signature`` (r‖s, big endian, each as long as the curve's order) is not one of ``data``.
+    """None, or why ``signature`` is not one of ``data``.
 
     Args:
         key: public key; anything but an EC key on ``curve`` is a problem, not an error.
+        signature: r ‖ s, big endian, each as long as the curve's order.
     """
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, curve):
         return f"signing key is not on {curve.name}"
@@ -248,18 +250,9 @@ def signature_problem(
         return f"signature has {len(signature)} bytes, expected {2 * size}"
     r, s = int.from_bytes(signature[:size], "big"), int.from_bytes(signature[size:], "big")
     try:
-        # Range checks of r and s are OpenSSL's; a DER signature with r or s of zero is refused there too.
+        # OpenSSL checks that r and s are in range, and refuses zeros.
         key.verify(encode_dss_signature(r, s), data, ec.ECDSA(algorithm))
     except InvalidSignature:
-        return f"{curve.name} signature does not verify with the key {_key_id(key)}"
+        info = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return f"{curve.name} signature does not verify with the key {hashlib.sha256(info).hexdigest()[:16]}"
     return None
-
-
-def _key_id(key: ec.EllipticCurvePublicKey) -> str:
-    from cryptography.hazmat.primitives.serialization import PublicFormat
-
-    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()[:16]
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:100]

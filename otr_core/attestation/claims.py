@@ -1,7 +1,7 @@
 """What an appraisal says: one claim per check, each with its status, its source and its reason.
 
-A claim is *asserted* (checked and true), *refuted* (checked and false) or *unknown* (could not be checked with what the
-bundle holds). Unknown never counts as true.
+A claim is *asserted* (checked and true), *refuted* (checked and false) or *unknown* (could not be
+checked with what the bundle holds). Unknown never counts as true.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Source(StrEnum):
     OPERATOR = "operator"  # only said by whoever handed the evidence in
 
 
-# Every check there is. ``gpu`` stands for any NVIDIA device (an NVSwitch too). Order here is the order of checking.
+#: Every check there is, in the order of checking, with what it asserts. ``gpu`` stands for any
+#: NVIDIA device, so for an NVSwitch too.
 CHECKS: dict[str, str] = {
     "evidence.present": "the kinds of evidence that the policy demands are in the bundle",
     "evidence.genuine": "the evidence comes from hardware, not from a simulated TEE",
@@ -43,7 +44,7 @@ CHECKS: dict[str, str] = {
     "gpu.chain.root": "the chain ends in NVIDIA's pinned root",
     "gpu.signature": "the report is signed by the leaf key (ECDSA P-384, SHA-384)",
     "gpu.fwid": "the firmware id in the report equals the one certified in the leaf",
-    "gpu.switch_fwid": "the same for an NVSwitch, where reports seen so far carry no firmware id",
+    "gpu.switch_fwid": "the firmware id in an NVSwitch's report equals the one certified in the leaf",
     "gpu.nonce": "the signed SPDM request carries the nonce the verifier expects",
     "gpu.stated_nonce": "the nonce written beside the evidence equals the one in the signed request",
     "gpu.same_nonce": "all devices of the bundle answered one nonce",
@@ -55,16 +56,16 @@ CHECKS: dict[str, str] = {
     "gpu.platform": "the device is admitted: on the list of ids, and not used by too many nodes",
     "gpu.revocation": "stapled OCSP responses say good for every certificate that can be revoked",
     "gpu.rim.driver.identity": "a reference manifest for this driver is in the bundle",
-    "gpu.rim.driver.signature": "its XML signature verifies and covers the whole document",
-    "gpu.rim.driver.chain": "its signer chain leads to NVIDIA's pinned reference-value root",
-    "gpu.rim.driver.validity": "its signer chain is valid at the time of appraisal",
-    "gpu.rim.driver.revocation": "stapled OCSP responses say good for its signer chain",
+    "gpu.rim.driver.signature": "the manifest's XML signature verifies and covers the whole document",
+    "gpu.rim.driver.chain": "the manifest's signer chain leads to NVIDIA's pinned reference-value root",
+    "gpu.rim.driver.validity": "the manifest's signer chain is valid at the time of appraisal",
+    "gpu.rim.driver.revocation": "stapled OCSP responses say good for the manifest's signer chain",
     "gpu.measurements.driver": "every golden value of the driver manifest equals the runtime measurement",
     "gpu.rim.vbios.identity": "a reference manifest for this VBIOS is in the bundle",
-    "gpu.rim.vbios.signature": "its XML signature verifies and covers the whole document",
-    "gpu.rim.vbios.chain": "its signer chain leads to NVIDIA's pinned reference-value root",
-    "gpu.rim.vbios.validity": "its signer chain is valid at the time of appraisal",
-    "gpu.rim.vbios.revocation": "stapled OCSP responses say good for its signer chain",
+    "gpu.rim.vbios.signature": "the manifest's XML signature verifies and covers the whole document",
+    "gpu.rim.vbios.chain": "the manifest's signer chain leads to NVIDIA's pinned reference-value root",
+    "gpu.rim.vbios.validity": "the manifest's signer chain is valid at the time of appraisal",
+    "gpu.rim.vbios.revocation": "stapled OCSP responses say good for the manifest's signer chain",
     "gpu.measurements.vbios": "every golden value of the VBIOS manifest equals the runtime measurement",
     "gpu.measurements.conflict": "no measurement index has active golden values in both manifests",
     "gpu.measurements.covered": "every non-zero runtime measurement has a golden value",
@@ -93,7 +94,7 @@ class Claim:
     Attributes:
         id: ``<subject>.<check without its first word>``, for example ``gpu.0.signature``.
         check: key of ``CHECKS``.
-        status, source, reason: see the module.
+        status, source: outcome, and on whose word it rests. reason: one sentence for a reader.
         evidence: lower-case hex SHA-256 of the bytes the claim rests on; None if there are none.
     """
 
@@ -109,21 +110,15 @@ class Claim:
             raise PolicyError(f"check: found {self.check!r}, expected one of otr_core.attestation.claims.CHECKS")
 
     def as_json(self) -> dict[str, str | None]:
-        return {
-            "id": self.id,
-            "check": self.check,
-            "status": self.status.value,
-            "source": self.source.value,
-            "reason": self.reason,
-            "evidence": self.evidence,
-        }
+        return dict(vars(self))
 
 
 class ClaimLog:
-    """Collects the claims about one subject (``gpu.0``, ``cpu``, ``binding``) in the order they are checked.
+    """Collects the claims about one subject (``gpu.0``, ``cpu``, …) in the order they are checked.
 
-    Set ``authentic`` to False once the subject's signature is not shown: what its fields say is then the operator's
-    word, not the hardware's, and later claims say so in their source.
+    Set ``authentic`` to False as soon as the signature over the subject's fields does not verify.
+    Without it the fields are only the word of whoever handed the evidence in, so later claims get
+    the source *operator*, not *hardware*.
     """
 
     def __init__(self, subject: str, family: str, claims: list[Claim]) -> None:
@@ -132,7 +127,11 @@ class ClaimLog:
         self._hashed: tuple[bytes | None, str | None] = (None, None)
 
     def add(self, check: str, status: Status, source: Source, reason: str, evidence: bytes | None = None) -> bool:
-        """Record one claim; returns whether it is asserted. ``check`` lacks the family (``signature``)."""
+        """Record one claim and return whether it is asserted.
+
+        Args:
+            check: its name without the family, for example ``signature``.
+        """
         if evidence is not self._hashed[0]:  # several claims in a row rest on the same bytes
             self._hashed = (evidence, None if evidence is None else hashlib.sha256(evidence).hexdigest())
         name = f"{self._family}.{check}"
@@ -142,9 +141,15 @@ class ClaimLog:
         return status is Status.ASSERTED
 
     def judge(self, check: str, problem: str | None, good: str, source: Source, evidence: bytes | None = None) -> bool:
-        """Asserted with the reason ``good`` if there is no ``problem``, else refuted with the problem as reason."""
+        """Asserted with the reason ``good`` if there is no ``problem``, else refuted with that."""
         status = Status.ASSERTED if problem is None else Status.REFUTED
         return self.add(check, status, source, good if problem is None else problem, evidence)
+
+    def decide(
+        self, check: str, holds: bool, good: str, bad: str, source: Source, evidence: bytes | None = None
+    ) -> bool:
+        """Asserted with the reason ``good`` if the check ``holds``, else refuted with ``bad``."""
+        return self.judge(check, None if holds else bad, good, source, evidence)
 
     def unknown(self, checks: Iterable[str], reason: str, source: Source = Source.DERIVED) -> None:
         """Record that ``checks`` could not be made, all for the same reason."""

@@ -1,8 +1,9 @@
-"""Event logs of a TD: what was extended into RTMR0-3, replayed against the registers of the quote.
+"""Event logs of a TD: what was extended into the run-time registers RTMR0 to RTMR3.
 
-Two forms are read: the JSON list that dstack guests serve (``imr, event_type, digest, event, event_payload``) and the
-binary CCEL of the firmware (TCG PC Client Platform Firmware Profile, crypto-agile log). A log proves nothing by itself;
-its events count once the replayed registers equal those in a verified quote.
+A log proves nothing by itself. Its events count once the registers that they replay to equal those
+in a verified quote. Two forms are read: the JSON list that dstack guests serve (``imr, event_type,
+digest, event, event_payload``) and the binary CCEL of the firmware (TCG PC Client Platform Firmware
+Profile, crypto-agile log).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Event:
     Attributes:
         register: 0 to 3.
         kind: event type.
-        digest: 48 bytes extended; empty where the log left it out.
+        digest: the 48 bytes that the log states; empty where it leaves them out.
         name, payload: what was measured, for runtime events.
     """
 
@@ -42,19 +43,23 @@ class Event:
 
     @property
     def extended(self) -> bytes:
-        """The digest that goes into the register: for runtime events recomputed from name and payload."""
+        """The 48 bytes that go into the register.
+
+        For a runtime event they are computed from name and payload, whatever the log states. What
+        other events hash is not in the log, so their stated digest is taken.
+        """
         return runtime_digest(self.kind, self.name, self.payload) if self.kind == RUNTIME_EVENT else self.digest
 
 
 @dataclass(frozen=True)
 class EventLog:
-    """A parsed log, in order."""
+    """A parsed log: its bytes, and its events in order."""
 
     raw: bytes
     events: tuple[Event, ...]
 
     def replay(self, register: int) -> bytes:
-        """Value of RTMR ``register`` after all its events: R = SHA-384(R ‖ digest), from 48 zero bytes."""
+        """RTMR ``register`` (48 bytes) after all events: R ← SHA-384(R ‖ digest), from zeros."""
         value = bytes(_DIGEST_BYTES)
         for event in self.events:
             if event.register == register:
@@ -75,12 +80,12 @@ class EventLog:
 
 
 def runtime_digest(kind: int, name: str, payload: bytes) -> bytes:
-    """SHA-384(type as little-endian u32 ‖ ":" ‖ name ‖ ":" ‖ payload), as dstack guests extend it."""
+    """SHA-384(type, u32 little endian ‖ ":" ‖ name ‖ ":" ‖ payload), as dstack guests extend it."""
     return hashlib.sha384(kind.to_bytes(4, "little") + b":" + name.encode() + b":" + payload).digest()
 
 
 def parse_event_log(data: bytes) -> EventLog:
-    """Parse a log: dstack JSON (the list, or an object with it under ``event_log``) or a binary CCEL.
+    """Parse a log: dstack JSON (the list, or an object with ``event_log``) or a binary CCEL.
 
     Raises:
         EvidenceError: neither, or malformed.
@@ -100,11 +105,7 @@ def parse_event_log(data: bytes) -> EventLog:
 
 
 def evidence_json(data: bytes | str, what: str) -> Any:
-    """``parse_json`` for evidence.
-
-    Raises:
-        EvidenceError: not JSON.
-    """
+    """``parse_json``, except that what is not JSON raises ``EvidenceError``."""
     try:
         return parse_json(data, what=what)
     except InputError as error:
@@ -112,7 +113,7 @@ def evidence_json(data: bytes | str, what: str) -> Any:
 
 
 def _listed(document: Any) -> list[Any] | None:
-    """The list of events: the document itself, or its ``event_log``, possibly within ``tcb_info``, as list or text."""
+    """The list of events: the document, or its ``event_log`` (in ``tcb_info``), as list or text."""
     for key in ("tcb_info", "event_log"):
         if isinstance(document, dict) and key in document:
             document = document[key]
@@ -147,11 +148,15 @@ def _event(entry: Any, position: int) -> Event:
 
 
 def _ccel(data: bytes) -> Iterator[Event]:
-    """Events of a crypto-agile log. Measurement register *n* + 1 is RTMR *n*; register 0 is MRTD."""
-    at = 32 + int.from_bytes(data[28:32], "little")  # the first record has the old form and holds the spec id
+    """Events of a crypto-agile log. Register 0 there is MRTD, and register *n* + 1 is RTMR *n*."""
+    # The first record has the form of older logs, 32 bytes and an event of the size in its last 4;
+    # it only states the version of the format.
+    at = 32 + int.from_bytes(data[28:32], "little")
     for _ in range(MAX_EVENTS):
         register, kind, digests = (int.from_bytes(data[at + i : at + i + 4], "little") for i in (0, 4, 8))
-        if register in (0xFFFF_FFFF, 0):  # the end; the table is longer than the log and filled up
+        # The firmware's table is longer than the log in it; what follows the last record is filled
+        # with ones or zeros.
+        if register in (0xFFFF_FFFF, 0):
             return
         at += 12
         if digests != 1 or int.from_bytes(data[at : at + 2], "little") != _SHA384 or register > 4:

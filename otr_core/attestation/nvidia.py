@@ -1,25 +1,13 @@
-"""Appraisal of one NVIDIA device (GPU or NVSwitch): from its report, chain, reference manifests and OCSP responses.
+"""Appraisal of one NVIDIA device (GPU or NVSwitch), with reference manifests and OCSP responses.
 
-The checks, in this order (each a claim; ``claims.CHECKS`` has a sentence on each):
-
-1. report parses (done when the bundle was loaded)
-2. certificate chain: length, links, validity, usage, root
-3. signature of the report with the leaf key
-4. firmware id of the report against the one certified in the leaf
-5. nonce: the expected one, and the one written beside the evidence
-6. policy on driver, VBIOS, mode and identity
-7. revocation of the device chain
-8. for driver and VBIOS: manifest identity, signature, chain, validity, revocation, golden values
-9. what the golden values leave uncovered
-
-Checks across devices (one nonce, no device twice) are made by ``appraisal.py``.
+``appraise_device`` lists the checks in their order; ``claims.CHECKS`` has a sentence on each claim.
+Checks across devices (all answered one nonce, none appears twice) are made by ``appraisal.py``.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -28,21 +16,19 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from otr_core.attestation import chain as chains
-from otr_core.attestation.chain import VENDOR_ROOTS, Chain, TrustRoots, VerifiedCache
+from otr_core.attestation.chain import Chain, TrustRoots, VerifiedCache
 from otr_core.attestation.claims import CHECKS, ClaimLog, Source
 from otr_core.attestation.ocsp import OcspResponse, revocation
-from otr_core.attestation.policy import Policy
+from otr_core.attestation.policy import Policy, admit
 from otr_core.attestation.report import Report, field_name, parse_report
 from otr_core.attestation.rim import CoverageRow, GoldenValue, Rim, rim_coverage
 
 __all__ = ["Device", "DeviceAppraisal", "appraise_device", "certified_fwids", "parse_report"]
 
 CHAIN_LENGTH = 5  # firmware (FMC) leaf, boot ROM, provisioner, architecture identity, root
-REVOCABLE = (
-    1,
-    2,
-    3,
-)  # the leaf is never listed by NVIDIA's responders: a GPU is revoked through its boot ROM's certificate
+#: Positions in the chain whose revocation can be asked for. NVIDIA's responders do not list the
+#: leaf: a GPU is revoked through the certificate of its boot ROM.
+REVOCABLE = (1, 2, 3)
 SWITCHES = ("LS10",)  # architectures of NVSwitches; all others are GPUs
 DICE_OID = "2.23.133.5.4.1"  # TCG DICE TcbInfo / legacy composite device id
 _SHA384_OID = bytes.fromhex("0609608648016503040202")
@@ -54,7 +40,8 @@ class Device:
 
     Attributes:
         report, chain: parsed; an empty chain means that none was handed in.
-        stated_nonce: nonce written beside the evidence in a vendor's JSON, if any. Nobody signed it.
+        stated_nonce: nonce written beside the evidence in a vendor's JSON, if any. Nobody signed
+            it.
     """
 
     report: Report
@@ -63,13 +50,17 @@ class Device:
 
     @property
     def architecture(self) -> str:
-        """Chip name certified in the leaf (``GH100``, ``GB100``, ``LS10``, …); empty without a chain."""
+        """Chip name certified in the leaf (``GH100``, ``LS10``, …); empty without a chain."""
         name = chains.common_name(self.chain[0].subject) if self.chain else ""
         return name.split(" ")[0].replace("_", "")  # certificates say LS_10 where manifests say LS10
 
     @property
     def kind(self) -> str:
-        """``switch`` or ``gpu``, on the word of the certificate: a GPU cannot escape its driver's check as a switch."""
+        """``switch`` or ``gpu``.
+
+        The certificate decides where there is one. A report could otherwise make a GPU look like a
+        switch, for which no driver is checked.
+        """
         return ("switch" if self.architecture in SWITCHES else "gpu") if self.chain else self.report.kind
 
     @property
@@ -80,20 +71,29 @@ class Device:
 
 @dataclass(frozen=True)
 class DeviceAppraisal:
-    """What one device's evidence says beside the claims."""
+    """What one device's evidence says beside the claims.
+
+    Attributes:
+        facts: see ``facts``. coverage: which measurements the manifests vouch for.
+    """
 
     subject: str
     facts: Mapping[str, Any]
-    coverage: tuple[CoverageRow, ...] = field(default=())
-
-    def coverage_rows(self) -> list[dict[str, Any]]:
-        """Coverage as JSON-typed rows, the device's name in each."""
-        return [{"subject": self.subject, **dataclasses.asdict(row)} for row in self.coverage]
+    coverage: tuple[CoverageRow, ...] = ()
 
 
 @dataclass(frozen=True)
 class DeviceInputs:
-    """What a device is appraised with: everything that is not its own evidence."""
+    """What a device is appraised with: everything that is not its own evidence.
+
+    Attributes:
+        nonce: the one the verifier expects; None if the caller named none.
+        rims, ocsp: all manifests and OCSP responses of the bundle.
+        registered: numbers of nodes already admitted, by platform id; None if the caller has no
+            registry.
+        versions: (kind, version) that any device of the bundle runs, kind being ``driver`` or
+            ``vbios``.
+    """
 
     policy: Policy
     as_of: datetime
@@ -102,53 +102,83 @@ class DeviceInputs:
     ocsp: Sequence[OcspResponse]
     registered: Mapping[str, int] | None
     cache: VerifiedCache
-    roots: TrustRoots = VENDOR_ROOTS
-    versions: frozenset[tuple[str, str]] = frozenset()  # (kind, version) run by any device of the bundle
+    roots: TrustRoots
+    versions: frozenset[tuple[str, str]]
 
 
 def appraise_device(device: Device, subject: str, log: ClaimLog, given: DeviceInputs) -> DeviceAppraisal:
-    """Append all claims about ``device`` to ``log``; see the module for the list."""
+    """Append all claims about ``device`` to ``log``, in this order:
+
+    1. The report parses completely (``parse_report`` did this when the bundle was loaded).
+    2. The certificate chain has NVIDIA's length, its links, validity and usage hold, and it ends in
+       the pinned root.
+    3. The leaf key signed the report.
+    4. The report's firmware id is the one certified in the leaf.
+    5. The nonce in the signed request is the expected one, and the one written beside the evidence.
+    6. The policy allows the driver, the VBIOS, the protected-PCIe mode and the device's identity.
+    7. OCSP responses say good for the device chain.
+    8. For driver and VBIOS: manifest identity, signature, chain, validity and revocation; golden
+       values match.
+    9. No measurement has golden values in two manifests, and none is without a golden value.
+
+    Args:
+        subject: the device's name in claim ids, for example ``gpu.0``.
+    """
     report, chain = device.report, device.chain
-    # 1
+
+    # 1. The report parses completely.
     good = f"{len(report.measurements)} measurements and {len(report.opaque)} opaque fields, no byte left over"
     log.judge("report", None, good, Source.DERIVED, report.raw)
-    # 2, 3, 4
+
     if chain:
-        authentic = _check_chain(device, log, given)
+        # 2. The certificate chain has NVIDIA's length, its links, validity and usage hold, and it
+        # ends in the root.
+        chain_holds = _check_chain(chain, log, given)
+
+        # 3. The leaf key signed the report. Only then do the report's fields count as the
+        # hardware's word.
         problem = _signature_problem(device, given.cache)
-        log.judge("signature", problem, "the leaf key signed this report", Source.HARDWARE, report.raw)
-        log.authentic = authentic and problem is None
+        signed = log.judge("signature", problem, "the leaf key signed this report", Source.HARDWARE, report.raw)
+        log.authentic = chain_holds and signed
+
+        # 4. The report's firmware id is the one certified in the leaf.
         _check_fwid(device, log)
     else:
         parts = [f"chain.{part}" for part in ("length", "links", "validity", "usage", "root")]
         log.unknown([*parts, "signature", "fwid"], "no certificate chain in the bundle")
         log.authentic = False
-    # 5
+
+    # 5. The nonce in the signed request is the expected one, and the one written beside the
+    # evidence.
     _check_nonces(device, log, given)
-    # 6
+
+    # 6. The policy allows the driver, the VBIOS, the protected-PCIe mode and the device's identity.
     _check_policy(device, log, given)
-    # 7
-    if not chain or len(chain) <= max(REVOCABLE) + 1:
+
+    # 7. OCSP responses say good for the device chain.
+    if len(chain) <= max(REVOCABLE) + 1:
         log.unknown(["revocation"], "no complete certificate chain in the bundle")
     else:
         _check_revocation("revocation", chain, REVOCABLE, log, given)
-    # 8
-    golden = {}
-    for kind in ("driver", "vbios") if device.kind == "gpu" else ("vbios",):
-        values = _check_rim(kind, device, log, given)
-        if values is not None:
-            golden[kind] = values
-    # 9
+
+    # 8. For driver and VBIOS: manifest identity, signature, chain, validity and revocation; golden
+    # values match.
+    kinds = ("driver", "vbios") if device.kind == "gpu" else ("vbios",)
+    found = {kind: _check_rim(kind, device, log, given) for kind in kinds}
+    golden = {kind: values for kind, values in found.items() if values is not None}
+
+    # 9. No measurement has golden values in two manifests, and none is without a golden value.
     rows = rim_coverage(report, golden) if golden else ()
-    _check_coverage(rows, golden, device, log)
+    if len(golden) < len(kinds):
+        log.unknown(["measurements.conflict", "measurements.covered"], "not all reference manifests are in the bundle")
+    else:
+        _check_coverage(rows, report, log)
     return DeviceAppraisal(subject, facts(device), rows)
 
 
 def facts(device: Device) -> dict[str, Any]:
     """What the report and chain say about the device, JSON-typed; byte strings as hex."""
     report = device.report
-    named = {field_name(number): value.hex() for number, value in report.opaque}
-    mode = report.field("PROTECTED_PCIE_STATUS")
     return {
         "kind": device.kind,
         "architecture": device.architecture,
@@ -159,34 +189,38 @@ def facts(device: Device) -> dict[str, Any]:
         "vbios": report.vbios_version or "",
         "rim_ids": report.rim_ids(device.architecture),
         "board": " ".join(report.text(name) or "" for name in ("PROJECT", "PROJECT_SKU", "CHIP_SKU")).strip(),
-        "protected_pcie": {b"\x55": "off", b"\xaa": "on"}.get(mode or b"", "not stated"),
+        "protected_pcie": _protected_pcie(report),
         "switch_pdis": _pdis(report),
-        "opaque": named,
+        "opaque": {field_name(number): value.hex() for number, value in report.opaque},
         "report_sha256": report.sha256,
     }
 
 
+def _protected_pcie(report: Report) -> str:
+    return {b"\x55": "off", b"\xaa": "on"}.get(report.field("PROTECTED_PCIE_STATUS") or b"", "not stated")
+
+
 def _pdis(report: Report) -> list[str]:
-    """Ids of the switches a GPU is wired to (one per link), or a switch's own id; each once, in order."""
+    """Ids of the switches a GPU is wired to, or a switch's own id; each once, sorted."""
     value = report.field("SWITCH_PDI") or b""
     found = [value[i : i + 8].hex() for i in range(0, len(value) - 7, 8)]
     return sorted({pdi for pdi in found if pdi.strip("0")})
 
 
-def _check_chain(device: Device, log: ClaimLog, given: DeviceInputs) -> bool:
+def _check_chain(chain: Chain, log: ClaimLog, given: DeviceInputs) -> bool:
     """Claims on the device chain; returns whether all of them are asserted."""
-    chain, raw = device.chain, chains.der(device.chain)
+    raw = chains.der(chain)
     problem = chains.length_problem(chain, CHAIN_LENGTH)
-    good = log.judge("chain.length", problem, f"{CHAIN_LENGTH} certificates", Source.DERIVED, raw)
-    problem = chains.link_problem(chain, given.cache)
-    good &= log.judge("chain.links", problem, "each certificate is signed by the next", Source.COLLATERAL, raw)
-    problem = chains.validity_problem(chain, given.as_of)
+    holds = log.judge("chain.length", problem, f"{CHAIN_LENGTH} certificates", Source.DERIVED, raw)
     valid = f"all certificates valid at {chains.stamp(given.as_of)}"
-    good &= log.judge("chain.validity", problem, valid, Source.COLLATERAL, raw)
-    problem = chains.usage_problem(chain)
-    good &= log.judge("chain.usage", problem, "CA flags, key usages and path lengths hold", Source.COLLATERAL, raw)
-    problem = chains.root_problem(chain, given.roots.device)
-    return good & log.judge("chain.root", problem, "ends in the pinned device root", Source.COLLATERAL, raw)
+    for part, problem, good in (
+        ("links", chains.link_problem(chain, given.cache), "each certificate is signed by the next"),
+        ("validity", chains.validity_problem(chain, given.as_of), valid),
+        ("usage", chains.usage_problem(chain), "CA flags, key usages and path lengths hold"),
+        ("root", chains.root_problem(chain, given.roots.device), "ends in the pinned device root"),
+    ):
+        holds &= log.judge(f"chain.{part}", problem, good, Source.COLLATERAL, raw)
+    return holds
 
 
 def _signature_problem(device: Device, cache: VerifiedCache) -> str | None:
@@ -207,28 +241,25 @@ def _check_fwid(device: Device, log: ClaimLog) -> None:
     elif reported is None:
         log.unknown(["fwid"], "the report carries no firmware id to compare with the certified one")
     else:
-        problem = None
-        if reported not in certified:
-            problem = f"report says {reported.hex()}, leaf certifies {', '.join(value.hex() for value in certified)}"
+        bad = f"report says {reported.hex()}, leaf certifies {', '.join(value.hex() for value in certified)}"
         good = f"firmware id {reported.hex()[:16]}… as certified"
-        log.judge("fwid", problem, good, Source.HARDWARE, device.report.raw + b"".join(certified))
+        log.decide("fwid", reported in certified, good, bad, Source.HARDWARE, device.report.raw + b"".join(certified))
 
 
 def certified_fwids(leaf: x509.Certificate) -> tuple[bytes, ...]:
     """SHA-384 firmware ids in the leaf's DICE extension, all-zero ones left out.
 
-    Hopper uses the legacy composite id, Blackwell DiceTcbInfo; in both a firmware id is SEQUENCE { hash OID, digest }.
+    Hopper uses the legacy composite id, Blackwell DiceTcbInfo; in both a firmware id is SEQUENCE {
+    hash OID, digest }.
     """
     for extension in leaf.extensions:
-        if extension.oid.dotted_string == DICE_OID:
-            value = extension.value
-            raw = value.value if isinstance(value, x509.UnrecognizedExtension) else b""
-            return tuple(digest for digest in _sha384_digests(raw) if any(digest))
+        if extension.oid.dotted_string == DICE_OID and isinstance(extension.value, x509.UnrecognizedExtension):
+            return tuple(digest for digest in _sha384_digests(extension.value.value) if any(digest))
     return ()
 
 
 def _sha384_digests(data: bytes, depth: int = 8) -> Iterator[bytes]:
-    """Digests of every SEQUENCE { SHA-384 OID, OCTET STRING } in DER ``data``, at most ``depth`` levels down.
+    """Digests of all SEQUENCE { SHA-384 OID, OCTET STRING } in DER, at most ``depth`` levels down.
 
     Malformed DER yields none.
     """
@@ -249,19 +280,17 @@ def _sha384_digests(data: bytes, depth: int = 8) -> Iterator[bytes]:
 
 
 def _check_nonces(device: Device, log: ClaimLog, given: DeviceInputs) -> None:
-    found = device.report.nonce
+    found, raw = device.report.nonce, device.report.raw
     if given.nonce is None:
         log.unknown(["nonce"], "no expected nonce was given: the report may be a replay")
     else:
-        problem = None
-        if found != given.nonce:
-            problem = f"signed request carries {found.hex()}, expected {given.nonce.hex()}"
-        log.judge("nonce", problem, f"signed request carries {found.hex()}", Source.HARDWARE, device.report.raw)
-    if device.stated_nonce is not None:
-        problem = None
-        if device.stated_nonce != found:
-            problem = f"written beside the evidence: {device.stated_nonce.hex()}, in the signed request: {found.hex()}"
-        log.judge("stated_nonce", problem, "written nonce is the signed one", Source.OPERATOR, device.report.raw)
+        good = f"signed request carries {found.hex()}"
+        bad = f"{good}, expected {given.nonce.hex()}"
+        log.decide("nonce", found == given.nonce, good, bad, Source.HARDWARE, raw)
+    stated = device.stated_nonce
+    if stated is not None:
+        bad = f"written beside the evidence: {stated.hex()}, in the signed request: {found.hex()}"
+        log.decide("stated_nonce", found == stated, "written nonce is the signed one", bad, Source.OPERATOR, raw)
 
 
 def _check_policy(device: Device, log: ClaimLog, given: DeviceInputs) -> None:
@@ -273,37 +302,14 @@ def _check_policy(device: Device, log: ClaimLog, given: DeviceInputs) -> None:
     if device.kind == "gpu":
         for check, allowed, found in versions:
             if allowed is not None:
-                problem = None if found in allowed else f"found {found}, allowed {', '.join(allowed)}"
-                log.judge(check, problem, f"{found} is allowed", Source.HARDWARE, report.raw)
+                bad = f"found {found}, allowed {', '.join(allowed)}"
+                log.decide(check, found in allowed, f"{found} is allowed", bad, Source.HARDWARE, report.raw)
         if policy.gpu_protected_pcie is not None:
-            state, wanted = facts(device)["protected_pcie"], "on" if policy.gpu_protected_pcie else "off"
-            problem = None if state == wanted else f"protected PCIe is {state}, expected {wanted}"
-            log.judge("mode", problem, f"protected PCIe is {state}", Source.HARDWARE, report.raw)
+            wanted = "on" if policy.gpu_protected_pcie else "off"
+            good = f"protected PCIe is {_protected_pcie(report)}"
+            holds = _protected_pcie(report) == wanted
+            log.decide("mode", holds, good, f"{good}, expected {wanted}", Source.HARDWARE, report.raw)
     admit(log, "platform", device.ueid, policy.gpu_ids, policy.gpu_max_nodes, given.registered)
-
-
-def admit(
-    log: ClaimLog,
-    check: str,
-    identity: str,
-    admitted: Sequence[str] | None,
-    max_nodes: int | None,
-    registered: Mapping[str, int] | None,
-) -> None:
-    """Admission of one platform: on the policy's list, and below its cap given the nodes already ``registered``."""
-    if admitted is None and max_nodes is None:
-        return
-    if not identity:
-        log.unknown([check], "the evidence names no platform")
-    elif admitted is not None and identity not in admitted:
-        log.judge(check, f"platform {identity} is not on the list of admitted ones", "", Source.HARDWARE)
-    elif max_nodes is not None and registered is None:
-        log.unknown([check], "no registry was given to count nodes on this platform")
-    elif max_nodes is not None and registered is not None and registered.get(identity, 0) >= max_nodes:
-        found = registered[identity]
-        log.judge(check, f"platform {identity} already carries {found} nodes, allowed {max_nodes}", "", Source.OPERATOR)
-    else:
-        log.judge(check, None, f"platform {identity} is admitted", Source.HARDWARE)
 
 
 def _check_revocation(check: str, chain: Chain, positions: Sequence[int], log: ClaimLog, given: DeviceInputs) -> None:
@@ -314,29 +320,31 @@ def _check_revocation(check: str, chain: Chain, positions: Sequence[int], log: C
 
 
 def _check_rim(kind: str, device: Device, log: ClaimLog, given: DeviceInputs) -> Sequence[GoldenValue] | None:
-    """Claims on the manifest of ``kind``; returns its signed golden values, or None if there are none to compare."""
+    """Claims on the manifest of ``kind``; its signed golden values, or None if there are none."""
     report = device.report
     version = report.driver_version if kind == "driver" else report.vbios_version
     of_kind = [rim for rim in given.rims if rim.kind == kind and rim.product == device.architecture]
     exact = [rim for rim in of_kind if rim.version.upper() == (version or "").upper()]
-    # A manifest that another device of the bundle runs is not this device's; one that none runs is offered for it.
+    # Without an exact one, a manifest is taken to be meant for this device (and refuted as such),
+    # unless another device of the bundle runs its version: then it was handed in for that one.
     offered = exact or [rim for rim in of_kind if (kind, rim.version.upper()) not in given.versions]
     if not offered:
         checks = [name[4:] for name in CHECKS if name.startswith((f"gpu.rim.{kind}", f"gpu.measurements.{kind}"))]
         name = report.rim_ids(device.architecture).get(kind, f"{kind} {version}")
         log.unknown(checks, f"no reference manifest {name} in the bundle")
         return None
-    # A manifest can be re-signed, and a forged one can lie beside it: take one that verifies now, if there is one.
+    # NVIDIA re-signs manifests, and a forged one can lie beside the genuine one: prefer one that
+    # verifies now.
     rim = next((one for one in offered if _rim_problem(one, given) is None), offered[0])
-    problem = None if exact else f"manifest is for {rim.version}, the device runs {version}"
-    log.judge(f"rim.{kind}.identity", problem, f"manifest is for {rim.version}", Source.COLLATERAL, rim.raw)
-    problem = rim.signature_problem(given.cache)
-    log.judge(f"rim.{kind}.signature", problem, "signature covers the whole manifest", Source.COLLATERAL, rim.raw)
-    problem = rim.chain_problem(given.roots.rim, given.cache)
-    log.judge(f"rim.{kind}.chain", problem, "ends in the pinned reference-value root", Source.COLLATERAL, rim.raw)
-    problem = chains.validity_problem(rim.chain, given.as_of)
-    good = f"signer chain valid at {chains.stamp(given.as_of)}"
-    log.judge(f"rim.{kind}.validity", problem, good, Source.COLLATERAL, rim.raw)
+    mismatch = None if exact else f"manifest is for {rim.version}, the device runs {version}"
+    valid = f"signer chain valid at {chains.stamp(given.as_of)}"
+    for part, problem, good in (
+        ("identity", mismatch, f"manifest is for {rim.version}"),
+        ("signature", rim.signature_problem(given.cache), "signature covers the whole manifest"),
+        ("chain", rim.chain_problem(given.roots.rim, given.cache), "ends in the pinned reference-value root"),
+        ("validity", chains.validity_problem(rim.chain, given.as_of), valid),
+    ):
+        log.judge(f"rim.{kind}.{part}", problem, good, Source.COLLATERAL, rim.raw)
     if len(rim.chain) > 1:
         _check_revocation(f"rim.{kind}.revocation", rim.chain, range(len(rim.chain) - 1), log, given)
     else:
@@ -347,12 +355,10 @@ def _check_rim(kind: str, device: Device, log: ClaimLog, given: DeviceInputs) ->
         return None
     rows = [row for row in rim_coverage(report, {kind: golden}) if row.kind == kind]
     wrong = [row for row in rows if row.result not in ("matched", "alternative")]
-    problem = None
-    if wrong:
-        listed = ", ".join(f"{row.index} ({row.result})" for row in wrong[:20])
-        problem = f"{len(wrong)} of {len(rows)} golden values do not hold at index {listed}"
+    listed = ", ".join(f"{row.index} ({row.result})" for row in wrong[:20])
+    bad = f"{len(wrong)} of {len(rows)} golden values do not hold at index {listed}"
     good = f"{len(rows)} of {len(rows)} golden values match"
-    log.judge(f"measurements.{kind}", problem, good, Source.HARDWARE, report.raw + rim.raw)
+    log.decide(f"measurements.{kind}", not wrong, good, bad, Source.HARDWARE, report.raw + rim.raw)
     return golden
 
 
@@ -364,22 +370,17 @@ def _rim_problem(rim: Rim, given: DeviceInputs) -> str | None:
     )
 
 
-def _check_coverage(
-    rows: Sequence[CoverageRow], golden: Mapping[str, Sequence[GoldenValue]], device: Device, log: ClaimLog
-) -> None:
-    report = device.report
-    needed = 2 if device.kind == "gpu" else 1
-    if len(golden) < needed:
-        log.unknown(["measurements.conflict", "measurements.covered"], "not all reference manifests are in the bundle")
-        return
+def _check_coverage(rows: Sequence[CoverageRow], report: Report, log: ClaimLog) -> None:
     active = [row.index for row in rows if row.kind]
     twice = sorted({index for index in active if active.count(index) > 1})
-    problem = f"index {', '.join(map(str, twice))} is active in both manifests" if twice else None
-    log.judge("measurements.conflict", problem, "no index is active in both manifests", Source.COLLATERAL, report.raw)
+    bad, good = (
+        f"index {', '.join(map(str, twice))} is active in both manifests",
+        "no index is active in both manifests",
+    )
+    log.decide("measurements.conflict", not twice, good, bad, Source.COLLATERAL, report.raw)
     bare = [row.index for row in rows if row.result == "no golden value"]
     if bare:
         log.unknown(["measurements.covered"], f"no golden value for the measurements {', '.join(map(str, bare))}")
     else:
-        log.judge(
-            "measurements.covered", None, "every non-zero measurement has a golden value", Source.DERIVED, report.raw
-        )
+        good = "every non-zero measurement has a golden value"
+        log.judge("measurements.covered", None, good, Source.DERIVED, report.raw)

@@ -1,8 +1,8 @@
 """Revocation from stapled OCSP responses (RFC 6960), checked offline at a given time.
 
-A response counts for a certificate if its certificate id names that certificate and its issuer, and it is signed by the
-issuer or by a responder which the issuer certified for OCSP signing. It is fresh for ``max_staleness_s`` seconds after
-``thisUpdate``; one from the future is refused.
+A response counts for a certificate if its certificate id names that certificate and its issuer, and
+it is signed by the issuer or by a responder which the issuer certified for OCSP signing. It is
+fresh for ``max_staleness_s`` seconds after ``thisUpdate``; one from the future is refused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from otr_core.attestation.chain import Chain, VerifiedCache, common_name, issued_by, readable, stamp
+from otr_core.attestation.chain import Chain, VerifiedCache, common_name, extension, issued_by, readable, stamp
 from otr_core.attestation.claims import Status
 from otr_core.errors import EvidenceError
 
@@ -113,15 +113,22 @@ def revocation(
     max_staleness_s: float,
     cache: VerifiedCache,
 ) -> tuple[Status, str, bytes]:
-    """Revocation status of the certificates at ``positions`` of ``chain`` (their issuers are the next ones).
+    """Revocation status of certificates of ``chain``, each of which is issued by the next one.
+
+    Args:
+        positions: which certificates are asked about.
+        max_staleness_s: greatest age of a response, in seconds since ``thisUpdate``.
 
     Returns:
-        Status, reason, and the responses it rests on (joined; empty if there are none). Asserted only if each of the
-        certificates has a fresh *good*; unknown if some have no response and none speaks against any.
+        Status, reason, and the responses the status rests on (joined; empty if there are none). It
+        is asserted only if each certificate has a fresh *good*, and unknown if some have no
+        response while no response speaks against any.
     """
     missing, used = [], []
     for position in positions:
         certificate, issuer = chain[position], chain[position + 1]
+        # Of several responses on a certificate the latest that is not from the future counts, and
+        # among equally late ones that which says *revoked*.
         matching = [one for one in responses if one.certificate_id == _certificate_id(certificate, issuer, one)]
         if not matching:
             missing.append(common_name(certificate.subject))
@@ -155,6 +162,7 @@ def response_problem(
 
 
 def _signature_problem(one: OcspResponse, issuer: x509.Certificate) -> str | None:
+    # The issuer signs itself, or one of the responders whose certificates come with the response.
     for signer in (issuer, *one.responders):
         if signer is not issuer and (problem := _responder_problem(signer, issuer, one)) is not None:
             return problem
@@ -173,10 +181,7 @@ def _responder_problem(responder: x509.Certificate, issuer: x509.Certificate, on
     name = common_name(responder.subject)
     if not issued_by(responder, issuer):
         return f"OCSP responder {name} was not certified by {common_name(issuer.subject)}"
-    try:
-        usage = responder.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        usage = None
+    usage = extension(responder, x509.ExtendedKeyUsage)
     if usage is None or ExtendedKeyUsageOID.OCSP_SIGNING not in usage:
         return f"OCSP responder {name} may not sign OCSP responses"
     if not responder.not_valid_before_utc <= one.produced_at <= responder.not_valid_after_utc:
@@ -187,7 +192,7 @@ def _responder_problem(responder: x509.Certificate, issuer: x509.Certificate, on
 def _certificate_id(
     certificate: x509.Certificate, issuer: x509.Certificate, one: OcspResponse
 ) -> tuple[str, bytes, bytes, int] | None:
-    """The id (RFC 6960 CertID) that a response on ``certificate`` must carry, with the hash that ``one`` uses."""
+    """The id (RFC 6960 CertID) that a response on ``certificate`` carries under ``one``'s hash."""
     name = one.certificate_id[0]
     key = issuer.public_key()
     if name not in ("sha1", "sha256", "sha384", "sha512") or not isinstance(key, ec.EllipticCurvePublicKey):

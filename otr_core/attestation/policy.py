@@ -1,20 +1,28 @@
-"""Appraisal policies: plain data, from TOML or JSON. What a policy does not demand it does not check for it to pass;
-what it demands must be *asserted*; and a refuted claim is never accepted, demanded or not.
+"""Appraisal policies: plain data, read from TOML or JSON.
+
+A policy lists the checks that it requires. A required check must be *asserted*; a check that is not
+required may stay unknown; a *refuted* claim is never accepted, whether its check is required or
+not. Two policies come with the package, in ``policies/default.toml`` and ``policies/strict.toml``:
+the files are their only definition, and a template for policies of one's own.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from typing import Any
 
-from otr_core.attestation.claims import CHECKS
+from otr_core.attestation.claims import CHECKS, ClaimLog, Source
 from otr_core.encoding import canonical_json, parse_json
 from otr_core.errors import InputError, PolicyError
 
+#: The folder of the policies that come with the package.
+SHIPPED = resources.files("otr_core.attestation") / "policies"
 EVIDENCE_KINDS = ("gpu", "switch", "cpu", "event_log")
 BINDING_PROFILES = ("auto", "near", "near_tls", "secretvm", "chutes", "otr")
 TCB_STATUSES = (
@@ -29,13 +37,6 @@ MEASUREMENTS = (
     *("mr_td", "mr_seam", "mr_config_id", "mr_owner", "mr_owner_config", "rt_mr0", "rt_mr1", "rt_mr2", "rt_mr3"),
     *("td_attributes", "mr_enclave", "mr_signer", "compose_hash"),
 )
-_AUTHENTIC = (
-    *("gpu.report", "gpu.chain.length", "gpu.chain.links", "gpu.chain.validity", "gpu.chain.usage", "gpu.chain.root"),
-    *("gpu.signature", "gpu.fwid", "gpu.unique", "gpu.same_nonce", "cpu.quote", "cpu.tcb", "cpu.advisories"),
-    *("cpu.debug", "evidence.present", "evidence.genuine"),
-)
-_DRIVER = tuple(name for name in CHECKS if name.startswith(("gpu.rim.driver", "gpu.measurements.driver")))
-_VBIOS = tuple(name for name in CHECKS if name.startswith(("gpu.rim.vbios", "gpu.measurements.vbios")))
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Policy:
         gpu_count: exact number of GPUs.
         gpu_protected_pcie: required state of protected PCIe.
         gpu_ids: admitted devices (decimal leaf serial number, NVIDIA's ueid).
-        gpu_max_nodes, cpu_max_nodes: how many registered nodes may share one GPU or one CPU platform.
+        gpu_max_nodes, cpu_max_nodes: how many registered nodes may share one GPU or one CPU
+            platform.
         cpu_ids: admitted platforms (hex PPID).
         tcb_statuses: allowed TCB statuses.
         advisories: security advisories that may be open.
@@ -106,36 +108,13 @@ class Policy:
 
     @classmethod
     def default(cls) -> Policy:
-        """Authentic, unmodified, up to date, bound together; for evidence of any age.
-
-        Freshness (an expected nonce) and revocation are shown but not demanded: recorded evidence rarely has them.
-        """
-        optional = {"gpu.rim.driver.revocation", "gpu.rim.vbios.revocation"}
-        reference = tuple(name for name in (*_DRIVER, *_VBIOS) if name not in optional)
-        extra = ("gpu.measurements.conflict", "binding.gpu_nonce")
-        return cls(name="default", require=(*_AUTHENTIC, *reference, *extra))
+        """Authentic, unmodified, up to date, bound together; for evidence of any age."""
+        return _shipped("default")
 
     @classmethod
     def strict(cls) -> Policy:
-        """For admitting a live node: every check there is, except those a policy must first be told values for."""
-        optional = {
-            "gpu.stated_nonce",
-            "gpu.switch_fwid",
-            "gpu.count",
-            "gpu.driver",
-            "gpu.vbios",
-            "gpu.mode",
-            "gpu.platform",
-        }
-        optional |= {"cpu.measurements", "cpu.platform", "cpu.compose"}
-        return cls(
-            name="strict",
-            require=tuple(name for name in CHECKS if name not in optional),
-            evidence=("gpu", "cpu", "event_log"),
-            collateral_max_age_s=30 * 86_400,
-            binding="otr",
-            ocsp_max_staleness_s=86_400,
-        )
+        """For admitting a live node: every check that needs no value of the author's own."""
+        return _shipped("strict")
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Policy:
@@ -157,7 +136,7 @@ class Policy:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Policy:
-        """A policy from its keys (the fields of this class; ``measurements`` is a table of name to hex)."""
+        """A policy from its keys, the fields of this class; ``measurements`` is a table."""
         fields = {field.name: field for field in dataclasses.fields(cls)}
         _known("key", tuple(values), tuple(fields))
         return cls(**{key: _typed(key, value, str(fields[key].type)) for key, value in values.items()})
@@ -171,6 +150,42 @@ class Policy:
     def to_bytes(self) -> bytes:
         """Canonical JSON: the same policy always has the same bytes."""
         return canonical_json(self.as_json())
+
+
+def admit(
+    log: ClaimLog,
+    check: str,
+    identity: str,
+    admitted: Sequence[str] | None,
+    max_nodes: int | None,
+    registered: Mapping[str, int] | None,
+) -> None:
+    """Claim whether one platform is admitted; no claim if the policy says nothing about that.
+
+    Args:
+        check: name of the claim. identity: the platform's id; empty if the evidence names none.
+        admitted: ids that the policy admits; None for any.
+        max_nodes: how many registered nodes one platform may carry; None for any number.
+        registered: number of nodes already registered, by platform id.
+    """
+    if admitted is None and max_nodes is None:
+        return
+    if not identity:
+        log.unknown([check], "the evidence names no platform")
+    elif admitted is not None and identity not in admitted:
+        log.judge(check, f"platform {identity} is not on the list of admitted ones", "", Source.HARDWARE)
+    elif max_nodes is not None and registered is None:
+        log.unknown([check], "no registry was given to count nodes on this platform")
+    elif max_nodes is not None and registered is not None and registered.get(identity, 0) >= max_nodes:
+        found = registered[identity]
+        log.judge(check, f"platform {identity} already carries {found} nodes, allowed {max_nodes}", "", Source.OPERATOR)
+    else:
+        log.judge(check, None, f"platform {identity} is admitted", Source.HARDWARE)
+
+
+@functools.cache
+def _shipped(name: str) -> Policy:
+    return Policy.from_bytes((SHIPPED / f"{name}.toml").read_bytes())
 
 
 def _known(what: str, found: tuple[str, ...], known: tuple[str, ...]) -> None:

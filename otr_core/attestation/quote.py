@@ -1,8 +1,8 @@
-"""Intel TDX and SGX quotes and their collateral, through dcap-qvl.
+"""Intel TDX and SGX quotes and their collateral, read and verified by dcap-qvl.
 
-A quote's *identity* is the hash of the part its signature covers (header and report body). Raw quotes are malleable:
-the certificates and padding behind that part can be changed without breaking verification, so a hash of the whole file
-names nothing.
+A quote's *identity* is the hash of the part its signature covers (header and report body). Raw
+quotes are malleable: the certificates and padding behind that part can be changed without breaking
+verification, so that a hash of the whole file does not identify a quote.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cryptography import x509
 from otr_core.attestation.chain import UNREADABLE, Chain, parse_chain
 from otr_core.attestation.eventlog import evidence_json
 from otr_core.encoding import canonical_json
-from otr_core.errors import EvidenceError, InputError
+from otr_core.errors import EvidenceError, InputError, one_line
 
 MAX_QUOTE_BYTES = 64 * 1024
 MAX_COLLATERAL_BYTES = 1024 * 1024
@@ -87,7 +87,7 @@ class Quote:
 
     @property
     def debuggable(self) -> bool:
-        """Whether a debugger may look inside. Any bit of the TD's "under debug" byte counts, not only bit 0."""
+        """Whether a debugger may look inside: any bit of the TD's "under debug" byte says so."""
         return "debug" in self.attributes if self.kind == "SGX" else self.registers["td_attributes"][0] != 0
 
 
@@ -96,8 +96,8 @@ class Collateral:
     """Intel's signed statements about a platform family, as dcap-qvl takes them.
 
     Attributes:
-        raw: canonical JSON of the nine parts that are used. A PCK chain in the file is left out: it would override the
-            quote's own.
+        raw: canonical JSON of the nine parts that are used. A PCK chain in the file is left out: it
+            would override the quote's own.
         parsed: dcap-qvl's object.
         issued, expires: earliest issue and earliest expiry of TCB info and QE identity.
         windows: validity of every dated part (name, from, to).
@@ -113,8 +113,14 @@ class Collateral:
 
 
 @dataclass(frozen=True)
-class Verified:
-    """What dcap-qvl says about a quote whose signatures all hold."""
+class VerifiedQuote:
+    """What dcap-qvl says about a quote whose signatures all hold.
+
+    Attributes:
+        status: TCB status of the platform, one of ``policy.TCB_STATUSES``.
+        advisories: ids of the security advisories that are open for it, sorted.
+        ppid: the platform's id, lower-case hex.
+    """
 
     status: str
     advisories: tuple[str, ...]
@@ -122,10 +128,11 @@ class Verified:
 
 
 def parse_quote(data: bytes) -> Quote:
-    """Parse a quote given raw, as hex or base64 text, as a JSON list of bytes, or as JSON with ``quote`` as text.
+    """Parse a quote: raw, hex or base64 text, a JSON list of bytes, or JSON with ``quote``.
 
     Raises:
-        EvidenceError: none of these, not a quote that can be read, or of a TEE that is not supported (AMD SEV-SNP).
+        EvidenceError: none of these, not a quote that can be read, or of a TEE that is not
+            supported (AMD SEV-SNP).
     """
     raw = _raw_bytes(data)
     if _is_sev_snp(raw):
@@ -139,9 +146,9 @@ def parse_quote(data: bytes) -> Quote:
         registers = {name: bytes(getattr(report, name)) for name in names}
     except (ValueError, AttributeError) as error:
         raise EvidenceError(
-            f"quote: found bytes that cannot be read ({_line(error)}), expected a TDX or SGX quote"
+            f"quote: found bytes that cannot be read ({one_line(error)}), expected a TDX or SGX quote"
         ) from error
-    try:  # what is behind the signed part may be broken; verification will say so
+    try:  # The certificates stand behind the signed part. If they are broken, verification says so.
         fmspc, chain = parsed.fmspc().lower(), parse_chain(bytes(parsed.cert_chain_pem_bytes() or b""))
     except (ValueError, EvidenceError):
         fmspc, chain = "", ()
@@ -149,7 +156,7 @@ def parse_quote(data: bytes) -> Quote:
 
 
 def parse_collateral(data: bytes) -> Collateral:
-    """Parse collateral (JSON with the parts that Intel's PCS serves; binary parts as hex or as lists of bytes).
+    """Parse collateral: JSON with the parts of Intel's PCS, binary ones as hex or as lists.
 
     Raises:
         EvidenceError: not such a document.
@@ -170,7 +177,7 @@ def parse_collateral(data: bytes) -> Collateral:
         return Collateral(raw, parsed, issued, expires, evaluation, (*windows, *_dated_parts(parts)))
     except (InputError, KeyError, OverflowError, *UNREADABLE) as error:
         raise EvidenceError(
-            f"collateral: found a document that cannot be read ({_line(error)}), expected Intel PCS parts"
+            f"collateral: found a document that cannot be read ({one_line(error)}), expected Intel PCS parts"
         ) from error
 
 
@@ -183,25 +190,23 @@ def _dated_parts(parts: Mapping[str, str]) -> Iterator[tuple[str, datetime, date
     for key in ("root_ca_crl", "pck_crl"):
         crl = x509.load_der_x509_crl(bytes.fromhex(parts[key]))
         end = crl.next_update_utc or datetime.max.replace(tzinfo=UTC)
-        yield (
-            key,
-            crl.last_update_utc,
-            end - timedelta(seconds=1),
-        )  # dcap-qvl counts a list as expired at its nextUpdate
+        # dcap-qvl counts a list as expired at its nextUpdate, so its last valid second is the one
+        # before.
+        yield key, crl.last_update_utc, end - timedelta(seconds=1)
     for key in ("pck_crl_issuer_chain", "tcb_info_issuer_chain", "qe_identity_issuer_chain"):
         for certificate in parse_chain(parts[key].encode(), what=key):
             yield key, certificate.not_valid_before_utc, certificate.not_valid_after_utc
 
 
-def verify_quote(quote: Quote, collateral: Collateral, as_of: datetime) -> Verified | str:
+def verify_quote(quote: Quote, collateral: Collateral, as_of: datetime) -> VerifiedQuote | str:
     """What the verified quote says, or the reason why it does not verify at ``as_of``."""
     import dcap_qvl
 
     try:
         report = dcap_qvl.verify(quote.raw, collateral.parsed, int(as_of.timestamp()))
-        return Verified(report.status, tuple(sorted(report.advisory_ids)), bytes(report.ppid).hex())
+        return VerifiedQuote(report.status, tuple(sorted(report.advisory_ids)), bytes(report.ppid).hex())
     except (ValueError, OverflowError) as error:
-        return _line(error).removeprefix("Verification failed: ")
+        return one_line(error).removeprefix("Verification failed: ")
 
 
 def _raw_bytes(data: bytes) -> bytes:
@@ -231,11 +236,11 @@ def _from_hex_text(text: bytes) -> bytes:
         try:
             return base64.b64decode(text.strip(), validate=True)
         except ValueError:
-            raise EvidenceError(f"quote: found text that is neither hex nor base64 ({_line(error)})") from error
+            raise EvidenceError(f"quote: found text that is neither hex nor base64 ({one_line(error)})") from error
 
 
 def _is_sev_snp(raw: bytes) -> bool:
-    """Whether this is an AMD report: 1184 bytes, version 2 to 5, signature algorithm 1 (SEV-SNP ABI, section 7.3)."""
+    """Whether this is an AMD report (SEV-SNP ABI, section 7.3), by size, version and algorithm."""
     return len(raw) == 1184 and 2 <= int.from_bytes(raw[:4], "little") <= 5 and raw[52:56] == b"\x01\0\0\0"
 
 
@@ -245,7 +250,3 @@ def _hex_if_bytes(value: Any) -> str:
     if not isinstance(value, str):
         raise EvidenceError(f"collateral: found {type(value).__name__}, expected a string")
     return value
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -1,14 +1,15 @@
-"""NVIDIA attestation reports: an SPDM 1.1 GET_MEASUREMENTS request and its signed MEASUREMENTS response.
+"""NVIDIA attestation reports: an SPDM 1.1 GET_MEASUREMENTS request and its signed response.
 
 Layout (DMTF DSP0274 1.1, sections 10.11.1 and 10.11.2; all integers little endian):
 
     request   0x11 0xE0 param1 param2 | nonce[32] | slot                        37 bytes
     response  0x11 0x60 param1 param2 | blocks u8 | record length u24
-              record: per block  index u8 | specification=1 u8 | size u16 | kind u8 | value size u16 | value
+              record, per block: index u8 | specification=1 u8 | size u16
+                                 | kind u8 | value size u16 | value
               responder nonce[32] | opaque length u16 | opaque data | signature r‖s [96]
 
-The signature covers everything before it. Opaque data is a run of fields ``id u16 | size u16 | value``; ids that NVIDIA
-has not named publicly are kept.
+The signature covers everything before it. Opaque data is a run of fields, each ``id u16 | size u16
+| value``. Fields whose ids NVIDIA has not named publicly are kept.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from otr_core.errors import EvidenceError
 
 SIGNATURE_BYTES = 96
 NONCE_BYTES = 32
-_REQUEST_BYTES = 4 + NONCE_BYTES + 1
 MAX_REPORT_BYTES = 64 * 1024  # the largest report seen has 4274 bytes; a response cannot exceed a few record lengths
 
-# Field names as NVIDIA's open verifiers call them (nvtrust, go-nvattest-tools); others appear as "UNKNOWN_<id>".
+# Field names as NVIDIA's open verifiers call them (nvtrust, go-nvattest-tools); others appear as
+# "UNKNOWN_<id>".
 OPAQUE_NAMES: dict[int, str] = {
     1: "CERT_ISSUER_NAME",
     2: "CERT_AUTHORITY_KEY_IDENTIFIER",
@@ -77,7 +78,16 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Report:
-    """A parsed report. ``raw`` is the whole of it, ``signed`` all but the signature."""
+    """A parsed report.
+
+    Attributes:
+        raw: all its bytes; ``signed`` is all but the signature.
+        nonce: 32 bytes in the request, chosen by the verifier. responder_nonce: 32 bytes chosen by
+            the device.
+        slot: number of the device's certificate slot.
+        opaque: fields in their order, as (id, value).
+        signature: r ‖ s, 96 bytes.
+    """
 
     raw: bytes
     nonce: bytes
@@ -132,7 +142,7 @@ class Report:
         return _ascii("VBIOS_VERSION", value).upper()  # a switch: text
 
     def rim_ids(self, architecture: str) -> dict[str, str]:
-        """Names under which NVIDIA publishes this device's reference manifests, by kind (driver, vbios).
+        """Names under which NVIDIA publishes this device's reference manifests, by kind.
 
         Args:
             architecture: chip name from the device certificate, for example ``GH100``.
@@ -181,7 +191,9 @@ def parse_report(data: bytes) -> Report:
     signature = read.take(SIGNATURE_BYTES, "signature")
     read.end("report")
     report = Report(raw, nonce, slot, responder_nonce, measurements, tuple(fields), signature)
-    for name in OPAQUE_NAMES.values():  # a field that readers could disagree on fails here, not during appraisal
+    # A field that stands there twice, or a text that is none, must fail here and not during
+    # appraisal: read them all once.
+    for name in OPAQUE_NAMES.values():
         report.field(name)
     _ = (report.kind, report.vbios_version, report.rim_ids(""))
     return report

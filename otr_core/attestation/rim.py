@@ -1,7 +1,8 @@
-"""NVIDIA reference integrity manifests (RIM): signed ISO 19770-2 SWID tags with the golden values of one version.
+"""NVIDIA reference integrity manifests (RIM): signed SWID tags with one version's golden values.
 
-Golden values are taken only from what the XML signature covers. The signature is checked apart from the validity of the
-signer's certificates: the first does not depend on time and may be remembered, the second does.
+Golden values are taken only from what the XML signature covers. The signature and the validity of
+the signer's certificates are two checks, because the outcome of the first does not depend on time
+and may be remembered, while that of the second does.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from otr_core.attestation.chain import (
     usage_problem,
 )
 from otr_core.attestation.report import Report
-from otr_core.errors import EvidenceError
+from otr_core.errors import EvidenceError, one_line
 
 SWID = "http://standards.iso.org/iso/19770/-2/2015/schema.xsd"
 DSIG = "http://www.w3.org/2000/09/xmldsig#"
@@ -53,7 +54,12 @@ class GoldenValue:
 
 @dataclass(frozen=True)
 class Rim:
-    """A parsed manifest. ``golden`` is what the file says; use ``signed_golden`` for what the signature covers."""
+    """A parsed manifest.
+
+    Attributes:
+        golden: what the file says; ``signed_golden`` gives what the signature covers.
+        chain: the signer's certificates, as found in the signature.
+    """
 
     raw: bytes
     tag_id: str
@@ -65,7 +71,7 @@ class Rim:
 
     @property
     def kind(self) -> str:
-        """``vbios`` or ``driver``: NVIDIA's manifests tell them apart only by the form of the version."""
+        """``vbios`` or ``driver``: NVIDIA's manifests differ only in the form of the version."""
         return "vbios" if _VBIOS_VERSION.fullmatch(self.version) else "driver"
 
     @functools.cached_property
@@ -73,7 +79,7 @@ class Rim:
         return hashlib.sha256(self.raw).hexdigest()
 
     def signature_problem(self, cache: VerifiedCache) -> str | None:
-        """None, or why the XML signature does not cover this manifest with the key of its first certificate."""
+        """None, or why the XML signature of the first certificate does not cover the manifest."""
         return self._verified(cache)[0]
 
     def signed_golden(self, cache: VerifiedCache) -> tuple[GoldenValue, ...]:
@@ -81,7 +87,7 @@ class Rim:
         return self._verified(cache)[1]
 
     def chain_problem(self, root_sha256: str, cache: VerifiedCache) -> str | None:
-        """None, or why the signer chain does not lead to the pinned reference-value root (validity apart)."""
+        """None, or why the signer chain does not lead to the pinned root (validity is apart)."""
         return (
             length_problem(self.chain, CHAIN_LENGTH)
             or root_problem(self.chain, root_sha256)
@@ -98,7 +104,8 @@ def parse_rim(data: bytes) -> Rim:
     """Parse a manifest (XML).
 
     Raises:
-        EvidenceError: not XML, with a document type, not a SWID tag, or with missing or malformed parts.
+        EvidenceError: not XML, with a document type, not a SWID tag, or with missing or malformed
+            parts.
     """
     if len(data) > MAX_RIM_BYTES:
         raise EvidenceError(f"RIM: found {len(data)} bytes, expected at most {MAX_RIM_BYTES}")
@@ -125,13 +132,20 @@ def parse_rim(data: bytes) -> Rim:
 
 
 def _parser() -> Any:
+    """A parser that expands no entity, fetches nothing, reads no DTD and keeps size limits."""
     from lxml import etree
 
-    # Also what signxml gets: no entity is expanded, nothing is fetched, no DTD is read, libxml2's size limits hold.
     return etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
 
 
 def _verify(rim: Rim) -> tuple[str | None, tuple[GoldenValue, ...]]:
+    """None and the golden values that the signature covers, or why it does not verify and no
+    values.
+
+    1. There is one signature, by the key of the first certificate, with ECDSA and SHA-384 only.
+    2. Its one reference is to the whole document, which is a SWID tag: nothing is left unsigned.
+    3. The golden values are read again, out of what signxml says was signed.
+    """
     from signxml import DigestAlgorithm, SignatureConfiguration, SignatureMethod, XMLVerifier
 
     signer = rim.chain[0]
@@ -143,14 +157,21 @@ def _verify(rim: Rim) -> tuple[str | None, tuple[GoldenValue, ...]]:
         verification_time=signer.not_valid_before_utc,  # validity at the time of appraisal is a check of its own
     )
     try:
+        # 1. There is one signature, by the key of the first certificate, with ECDSA and SHA-384
+        # only.
         result: Any = XMLVerifier().verify(rim.raw, x509_cert=signer, parser=_parser(), expect_config=config)
+
+        # 2. Its one reference is to the whole document, which is a SWID tag: nothing is left
+        # unsigned.
         signed = result.signed_xml
         references = [element.get("URI") for element in result.signature_xml.iter(f"{{{DSIG}}}Reference")]
         if references != [""] or signed is None or signed.tag != f"{{{SWID}}}SoftwareIdentity":
             return f"XML signature covers {references} and not the whole manifest", ()
+
+        # 3. The golden values are read again, out of what signxml says was signed.
         return None, _golden(signed)
     except Exception as error:  # signxml raises its own, lxml's and cryptography's errors: all mean "not shown"
-        return f"XML signature does not verify: {type(error).__name__}: {' '.join(str(error).split())[:160]}", ()
+        return f"XML signature does not verify: {type(error).__name__}: {one_line(error, 160)}", ()
 
 
 def _chain(root: Any) -> Chain:
@@ -224,8 +245,11 @@ class CoverageRow:
 
     Attributes:
         index: 0-based, as in the manifests.
-        kind: ``driver`` or ``vbios``; empty where no manifest has an active value.
-        result: ``matched``, ``alternative``, ``mismatched``, ``no runtime block``, ``no golden value`` or ``unused``.
+        kind: ``driver`` or ``vbios``, whose manifest has an active value; empty where none has.
+        runtime: the value in the report, hex; empty where it has none. alternatives: number of
+            golden values.
+        result: ``matched``, ``alternative``, ``mismatched``, ``no runtime block``, ``no golden
+            value`` or ``unused``.
         meaning: one sentence.
     """
 
@@ -250,30 +274,25 @@ MEANINGS = {
 def rim_coverage(report: Report, golden: Mapping[str, Iterable[GoldenValue]]) -> tuple[CoverageRow, ...]:
     """Compare runtime measurements with the active golden values of each manifest, by kind.
 
-    Every index of the report or of an active golden value gets at least one row; an index that is active in two
-    manifests gets two.
+    Every index of the report or of an active golden value gets at least one row; an index that is
+    active in two manifests gets two.
     """
     runtime = {block.index - 1: block.value for block in report.measurements}
+
+    def row(index: int, kind: str, result: str, alternatives: int) -> CoverageRow:
+        return CoverageRow(index, kind, result, runtime.get(index, b"").hex(), alternatives, MEANINGS[result])
+
     rows = []
-    vouched = set()
-    for kind, values in golden.items():
-        for value in values:
-            if not value.active:
-                continue
-            vouched.add(value.index)
-            found = runtime.get(value.index)
-            if found is None:
-                result = "no runtime block"
-            elif found not in value.alternatives:
-                result = "mismatched"
-            else:
-                result = "matched" if found == value.alternatives[0] else "alternative"
-            rows.append((value.index, kind, result, found, len(value.alternatives)))
-    for index in runtime.keys() - vouched:
-        result = "no golden value" if any(runtime[index]) else "unused"
-        rows.append((index, "", result, runtime[index], 0))
-    rows.sort(key=lambda row: (row[0], row[1]))
-    return tuple(
-        CoverageRow(index, kind, result, (found or b"").hex(), count, MEANINGS[result])
-        for index, kind, result, found, count in rows
-    )
+    active = [(kind, value) for kind, values in golden.items() for value in values if value.active]
+    for kind, value in active:
+        found = runtime.get(value.index)
+        if found is None:
+            result = "no runtime block"
+        elif found not in value.alternatives:
+            result = "mismatched"
+        else:
+            result = "matched" if found == value.alternatives[0] else "alternative"
+        rows.append(row(value.index, kind, result, len(value.alternatives)))
+    for index in runtime.keys() - {value.index for _, value in active}:
+        rows.append(row(index, "", "no golden value" if any(runtime[index]) else "unused", 0))
+    return tuple(sorted(rows, key=lambda one: (one.index, one.kind)))

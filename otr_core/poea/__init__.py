@@ -1,6 +1,8 @@
-"""Proof of Execution Attestation (PoEA): receipts that bind model, query, trace and answer to an attested key.
+"""Proof of Execution Attestation (PoEA): receipts that bind an answer to an attested key.
 
-Importing this package loads neither torch nor transformers nor an Ethereum library.
+Importing this package loads neither an Ethereum library nor numpy: eth_keys costs half a second,
+more than a check takes, and is imported by the two functions that sign and recover; numpy is needed
+for annotations alone.
 """
 
 from otr_core.poea.client import open_response, order
@@ -8,13 +10,14 @@ from otr_core.poea.document import FORMAT, ReceiptFile, load_receipt_file
 from otr_core.poea.receipt import AttestedKeys, Job, Message, Receipt, SignedReceipt, issue_receipt, recover_signer
 from otr_core.poea.sealing import open_sealed, seal
 from otr_core.poea.simulated import appraise_simulated
-from otr_core.poea.tee import TeeClaims
+from otr_core.poea.tee import EvidencePolicy, TeeClaims
 from otr_core.poea.verify import CHECKS, Verification, verify_receipt
 
 __all__ = [
     "CHECKS",
     "FORMAT",
     "AttestedKeys",
+    "EvidencePolicy",
     "Job",
     "Message",
     "Receipt",

@@ -1,4 +1,4 @@
-"""The client's end of one query: order it, and open the answer."""
+"""The client's side of one query: to order an answer, and to open the one that comes back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ def order(
     Args:
         model_id: the model that is paid for. job_id, nonce: 32 bytes each, never used before.
         seal_to: the enclave's attested HPKE key; without it the query travels in the clear.
-        client_secret: 32 secret bytes of this job; the answer comes back sealed to a key derived from it.
+        client_secret: 32 secret bytes of this job; the answer comes back sealed to a key derived
+            from it.
+
+    Raises:
+        InputError: a query is to be sealed and ``client_secret`` is not 32 bytes.
     """
     document: dict[str, Any] = {"prompt": prompt}
     if seal_to is None:
@@ -38,14 +42,15 @@ def order(
         document["reply_to"] = hpke_public(_client_key(client_secret, nonce)).hex()
         info = query_info(job_id, nonce)
         plaintext = canonical_json(document)
-        # The plaintext is part of it: two queries under one nonce, a mistake, still get two keys.
+        # An ephemeral key must never seal two messages. Should a client reuse a nonce by mistake,
+        # the plaintext, which is hashed in as well, still makes the keys differ.
         ephemeral = tagged_hash("client-ephemeral", client_secret + nonce + plaintext)
         query = Message("query", sealed=seal(seal_to, plaintext, info=info, ephemeral=ephemeral))
     return Job(job_id, nonce, model_id, query.digest, decoding), query
 
 
 def open_response(file: ReceiptFile, client_secret: bytes) -> dict[str, Any]:
-    """The answer document {text, token_ids, finish, trace_seed} of a response, for the client that ordered it.
+    """The answer document {text, token_ids, finish, trace_seed}, for the client that ordered it.
 
     Raises:
         SealError: not this client's, or altered.
@@ -61,8 +66,10 @@ def _client_key(client_secret: bytes, nonce: bytes) -> bytes:
 
 
 def query_info(job_id: bytes, nonce: bytes) -> bytes:
+    """HPKE ``info`` of a sealed query: it opens for this job only."""
     return b"otr/1/query" + job_id + nonce
 
 
 def response_info(job: Job) -> bytes:
+    """HPKE ``info`` of a sealed response: it opens as the answer to this order only."""
     return b"otr/1/response" + job.job_id + job.nonce + job.query_digest

@@ -1,12 +1,12 @@
-"""The receipt file, format "otr-receipt/1": one JSON document with all that ``verify_receipt`` needs."""
+"""The receipt file ("otr-receipt/1"): one JSON document with all that ``verify_receipt`` needs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from otr_core.encoding import canonical_json, from_hex, parse_json
+from otr_core.encoding import canonical_json, from_hex, json_object, parse_json
 from otr_core.errors import InputError, OtrError
 from otr_core.poea.manifest import ModelManifest
 from otr_core.poea.receipt import AttestedKeys, Job, Message, Receipt
@@ -23,6 +23,7 @@ class ReceiptFile:
         model: manifest behind the receipt's model id.
         query, response: as they travelled, sealed or plain.
         configuration: exact description of how the answer was computed.
+        receipt, signature: what the TEE signed, and the 65 bytes of its signature.
         keys, evidence: the TEE's public keys, and what attests them.
     """
 
@@ -53,22 +54,11 @@ class ReceiptFile:
         return canonical_json(parts) + b"\n"
 
 
-_PARTS = {
-    "format",
-    "job",
-    "model",
-    "query",
-    "response",
-    "configuration",
-    "receipt",
-    "signature",
-    "keys",
-    "evidence",
-}
+_PARTS = ("format", *(field.name for field in fields(ReceiptFile)))
 
 
 def load_receipt_file(raw: bytes) -> ReceiptFile:
-    """Read a receipt file; what it says is judged by ``verify_receipt``, not here.
+    """Read a receipt file. Whether to believe it is decided by ``verify_receipt``, not here.
 
     Raises:
         InputError: not JSON, another format, or parts missing, extra or of the wrong form.
@@ -79,12 +69,9 @@ def load_receipt_file(raw: bytes) -> ReceiptFile:
         raise InputError(
             f"receipt file: found format {found!r}, expected {FORMAT!r} (as written by: otr infer --out F)"
         )
-    if document.keys() != _PARTS:
-        odd = sorted(document.keys() ^ _PARTS)
-        raise InputError(f"receipt file: found parts missing or extra ({', '.join(odd)}), expected {sorted(_PARTS)}")
+    json_object(document, _PARTS, what="receipt file")
     for name in ("model", "configuration", "evidence"):
-        if not isinstance(document[name], dict):
-            raise InputError(f"receipt file {name}: found {type(document[name]).__name__}, expected an object")
+        json_object(document[name], what=f"receipt file {name}")
     try:
         return ReceiptFile(
             job=Job.from_json(document["job"]),

@@ -1,4 +1,4 @@
-"""Model registry: weights, configuration, tokenizer, chat template and lane under one ``model_id``."""
+"""What a model is: weights, configuration, tokenizer, template and lane under one ``model_id``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from otr_core.encoding import from_hex, parse_json, tagged_hash, tagged_json_has
 from otr_core.errors import ModelError
 from otr_core.lane.architecture import Architecture
 
-#: How inference is computed. *native* lanes are fast and not portable bit for bit, *portable* gives the same bits on
-#: any machine; the version counts changes of its arithmetic.
+#: How inference is computed. *native* lanes are fast and not portable bit for bit, *portable* gives
+#: the same bits on any machine; the version counts changes of its arithmetic.
 LANES = ("native-float32", "native-bfloat16", "portable-1")
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
@@ -24,12 +24,15 @@ class ModelManifest:
     """What a model is, as 64-digit hex digests; ``model_id`` is their hash.
 
     Attributes:
-        weights_root: ``weights.commit`` over the tensors that are executed (portable lane: the integers).
+        weights_root: of ``weights.commit_weights`` over the tensors that are executed (portable
+            lane: the integers).
         weights_leaves: number of leaves under that root, needed to open one.
-        tokenizer, config, chat_template: ``tokenizer_digest``, ``config_digest``, ``chat_template_digest``.
+        tokenizer, config, chat_template: ``tokenizer_digest``, ``config_digest``,
+            ``chat_template_digest``.
         lane: one of ``LANES``.
-        source_sha256: hash of the file the tensors were converted from (a GGUF file), recorded beside the model and
-            not part of its identity: the same tensors from another container are the same model.
+        source_sha256: hash of the file the tensors were converted from (a GGUF file), recorded
+            beside the model and not part of its identity: the same tensors from another container
+            are the same model.
     """
 
     weights_root: str
@@ -52,11 +55,9 @@ class ModelManifest:
 
     @property
     def model_id(self) -> bytes:
-        """32 bytes: H("model", {weights_root, tokenizer, config, chat_template, lane}), design of the PoEA receipt."""
-        fields = {
-            name: getattr(self, name) for name in ("weights_root", "tokenizer", "config", "chat_template", "lane")
-        }
-        return tagged_json_hash("model", fields)
+        """32 bytes: H("model", {weights_root, tokenizer, config, chat_template, lane})."""
+        names = ("weights_root", "tokenizer", "config", "chat_template", "lane")
+        return tagged_json_hash("model", {name: getattr(self, name) for name in names})
 
     def to_json(self) -> dict[str, Any]:
         return {"model_id": self.model_id.hex(), **asdict(self)}
@@ -80,7 +81,7 @@ class ModelManifest:
 
 
 def config_digest(architecture: Architecture) -> bytes:
-    """H("config", …) over the decoder's own facts, free of what a library writes beside them."""
+    """H("config", …) over what defines the decoder; what a library adds to the file is left out."""
     return tagged_json_hash("config", architecture.config())
 
 
@@ -110,7 +111,7 @@ def read_architecture(folder: Path) -> Architecture:
 
 
 def read_chat_template(folder: Path) -> str:
-    """The chat template of a checkpoint folder: its own file, or the older place in ``tokenizer_config.json``."""
+    """The chat template of a checkpoint: its own file, or the older place in the tokenizer's."""
     own = folder / "chat_template.jinja"
     if own.is_file():
         return own.read_text("utf-8")

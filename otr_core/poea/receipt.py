@@ -1,55 +1,58 @@
 """The PoEA receipt: what a TEE signs about one answer, as canonical JSON and as EIP-712 typed data.
 
 The paper's own formula is not public to us; this definition is ours. Digests are tagged SHA-256
-(``otr_core.encoding``); the signature is secp256k1 over the EIP-712 hash, so that a contract recovers the signer with
-``ecrecover``.
+(``otr_core.encoding``). The signature is secp256k1 over the EIP-712 hash, so that a contract can
+recover the signer with ``ecrecover``.
 """
 
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from otr_core.encoding import canonical_json, from_hex, tagged_hash, tagged_json_hash
+from Crypto.Hash import keccak
+
+from otr_core.encoding import canonical_json, from_hex, json_object, json_value, tagged_hash, tagged_json_hash
 from otr_core.errors import InputError, OtrError, ReceiptError
 from otr_core.lane.sampling import Decoding
 from otr_core.poea.trace import Trace, TraceShape
 
-#: Order of the secp256k1 group (SEC 2, section 2.4.1).
-_CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
-
-#: EIP-712 domain. A job id belongs to one contract on one chain, so the domain needs neither.
+#: EIP-712 domain. A job id belongs to one contract on one chain, so the domain repeats neither of
+#: them.
 DOMAIN = {"name": "Optimistic TEE-Rollup receipt", "version": "1"}
 
-#: EIP-712 members of the struct ``Receipt``: name and type, in order.
+#: EIP-712 members of the struct ``Receipt``, in order: name, type, and the attribute of ``Receipt``
+#: that fills it.
 TYPED_FIELDS = (
-    ("jobId", "bytes32"),
-    ("nonce", "bytes32"),
-    ("modelId", "bytes32"),
-    ("queryDigest", "bytes32"),
-    ("maxTokens", "uint32"),
-    ("seed", "uint64"),
-    ("temperatureMilli", "uint32"),
-    ("responseDigest", "bytes32"),
-    ("tracePositions", "uint32"),
-    ("traceLayers", "uint32"),
-    ("traceOutputBytes", "uint32"),
-    ("traceKvBytes", "uint32"),
-    ("traceRoot", "bytes32"),
-    ("configurationDigest", "bytes32"),
-    ("keyId", "bytes32"),
+    ("jobId", "bytes32", "job_id"),
+    ("nonce", "bytes32", "nonce"),
+    ("modelId", "bytes32", "model_id"),
+    ("queryDigest", "bytes32", "query_digest"),
+    ("maxTokens", "uint32", "decoding.max_tokens"),
+    ("seed", "uint64", "decoding.seed"),
+    ("temperatureMilli", "uint32", "decoding.temperature_milli"),
+    ("responseDigest", "bytes32", "response_digest"),
+    ("tracePositions", "uint32", "trace.positions"),
+    ("traceLayers", "uint32", "trace.layers"),
+    ("traceOutputBytes", "uint32", "trace.output_bytes"),
+    ("traceKvBytes", "uint32", "trace.kv_bytes"),
+    ("traceRoot", "bytes32", "trace_root"),
+    ("configurationDigest", "bytes32", "configuration_digest"),
+    ("keyId", "bytes32", "key_id"),
 )
 
 
 @dataclass(frozen=True)
 class Message:
-    """A query or a response as it travels: sealed bytes, or (only where privacy is not asked for) a plain document.
+    """A query or a response as it travels: sealed bytes, or plain where nobody asked for privacy.
 
     Attributes:
         role: "query" or "response".
-        plain: the document, when it travels in the clear. sealed: HPKE output, when it does not. Exactly one is set.
+        plain: the document, when it travels in the clear. sealed: HPKE output, when it does not.
+            Exactly one is set.
     """
 
     role: str
@@ -70,7 +73,7 @@ class Message:
         return tagged_hash(self.role, canonical_json(self.plain))
 
     def to_json(self) -> dict[str, Any]:
-        return {"plain": dict(self.plain)} if self.plain is not None else {"sealed": (self.sealed or b"").hex()}
+        return {"plain": dict(self.plain)} if self.plain is not None else {"sealed": json_value(self.sealed)}
 
     @classmethod
     def from_json(cls, role: str, document: Any) -> Message:
@@ -83,9 +86,10 @@ class Message:
 
 @dataclass(frozen=True)
 class Job:
-    """What the client ordered: 32-byte ``job_id``, ``nonce``, ``model_id``, ``query_digest``, and decoding parameters.
+    """What the client ordered. All fields but ``decoding`` have 32 bytes.
 
-    The query's digest is part of the order, so that an answer to another query is no answer to this job.
+    The query's digest is part of the order, so that an answer to another query is no answer to this
+    job.
     """
 
     job_id: bytes
@@ -98,7 +102,7 @@ class Job:
         _check_digests(self, "job")
 
     def to_json(self) -> dict[str, Any]:
-        return _to_json(self)
+        return dict(json_value(self))
 
     @classmethod
     def from_json(cls, document: Any) -> Job:
@@ -107,7 +111,7 @@ class Job:
 
 @dataclass(frozen=True)
 class AttestedKeys:
-    """Public keys of a TEE: secp256k1 (65 bytes, uncompressed) to sign with, X25519 (32 bytes) to be sealed to."""
+    """Public keys of a TEE: secp256k1 (65 bytes, uncompressed) to sign, X25519 (32) to seal to."""
 
     signing: bytes
     hpke: bytes
@@ -129,21 +133,20 @@ class AttestedKeys:
         return keccak256(self.signing[1:])[12:]
 
     def to_json(self) -> dict[str, str]:
-        return {"signing": self.signing.hex(), "hpke": self.hpke.hex()}
+        return dict(json_value(self))
 
     @classmethod
     def from_json(cls, document: Any) -> AttestedKeys:
-        if not isinstance(document, dict) or document.keys() != {"signing", "hpke"}:
-            raise InputError("keys: expected an object with 'signing' and 'hpke'")
-        return cls(from_hex(document["signing"], what="signing key"), from_hex(document["hpke"], what="HPKE key"))
+        return cls(**_from_json(cls, document, "keys"))
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """One answer, bound to job, model, query, decoding parameters, trace and key. All digests are 32 bytes.
+    """One answer, bound to job, model, query, decoding, trace and key. Digests have 32 bytes.
 
     Attributes:
-        configuration_digest: H("configuration", …) over the exact description of how it was computed.
+        configuration_digest: H("configuration", …) over the exact description of how it was
+            computed.
         key_id: ``AttestedKeys.digest`` of the signer.
     """
 
@@ -162,57 +165,27 @@ class Receipt:
         _check_digests(self, "receipt")
 
     def to_json(self) -> dict[str, Any]:
-        return _to_json(self)
+        return dict(json_value(self))
 
     @classmethod
     def from_json(cls, document: Any) -> Receipt:
         return cls(**_from_json(cls, document, "receipt"))
 
     def typed_values(self) -> dict[str, Any]:
-        """Values of ``TYPED_FIELDS``, in order."""
-        values = (
-            self.job_id,
-            self.nonce,
-            self.model_id,
-            self.query_digest,
-            self.decoding.max_tokens,
-            self.decoding.seed,
-            self.decoding.temperature_milli,
-            self.response_digest,
-            self.trace.positions,
-            self.trace.layers,
-            self.trace.output_bytes,
-            self.trace.kv_bytes,
-            self.trace_root,
-            self.configuration_digest,
-            self.key_id,
-        )
-        return {name: value for (name, _), value in zip(TYPED_FIELDS, values, strict=True)}
-
-    def typed_data(self) -> dict[str, Any]:
-        """The EIP-712 document that wallets and ``eth_account`` take; its hash is ``signing_hash``."""
-        return {
-            "types": {
-                "EIP712Domain": [{"name": name, "type": "string"} for name in DOMAIN],
-                "Receipt": [{"name": name, "type": kind} for name, kind in TYPED_FIELDS],
-            },
-            "primaryType": "Receipt",
-            "domain": dict(DOMAIN),
-            "message": self.typed_values(),
-        }
+        """Values of ``TYPED_FIELDS`` by name, in order: 32-byte strings and unsigned integers."""
+        return {name: operator.attrgetter(path)(self) for name, _, path in TYPED_FIELDS}
 
     def signing_hash(self) -> bytes:
-        """keccak256(0x1901 ‖ domain separator ‖ struct hash), EIP-712; every member is one 32-byte word."""
-        words = [
-            value if isinstance(value, bytes) else value.to_bytes(32, "big") for value in self.typed_values().values()
-        ]
+        """keccak256(0x1901 ‖ domain separator ‖ struct hash); every member is one 32-byte word."""
+        values = self.typed_values().values()
+        words = [value if isinstance(value, bytes) else value.to_bytes(32, "big") for value in values]
         struct_hash = keccak256(type_hash() + b"".join(words))
         return keccak256(b"\x19\x01" + domain_separator() + struct_hash)
 
 
 @dataclass(frozen=True)
 class SignedReceipt:
-    """A receipt and its signature: r ‖ s ‖ v, 65 bytes, v 27 or 28, s in the lower half of the group order."""
+    """A receipt and its signature: r ‖ s ‖ v, 65 bytes; see ``recover_signer`` for their ranges."""
 
     receipt: Receipt
     signature: bytes
@@ -253,18 +226,23 @@ def sign_receipt(signing_key: Any, receipt: Receipt) -> SignedReceipt:
 
 
 def recover_signer(receipt: Receipt, signature: bytes) -> bytes:
-    """20-byte address that ``ecrecover`` gives for this receipt and signature; malleable forms are refused.
+    """20-byte address that ``ecrecover`` gives for this receipt and signature.
+
+    Every signature (r, s) has a twin (r, order − s) that is valid too; only the one with the lower
+    s is taken (EIP-2).
 
     Raises:
-        ReceiptError: check "signature": not 65 bytes, s in the upper half (EIP-2), v not 27 or 28, or no such point.
+        ReceiptError: of check "signature": not 65 bytes, r or s out of range, v not 27 or 28, or no
+            key fits.
     """
     from eth_keys import keys as eth_keys
+    from eth_keys.constants import SECPK1_N
     from eth_keys.exceptions import BadSignature, ValidationError
 
     if len(signature) != 65:
         raise ReceiptError("signature", f"{len(signature)} bytes", "65 bytes r ‖ s ‖ v")
     r, s, v = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:64], "big"), signature[64]
-    if v not in (27, 28) or not 0 < r < _CURVE_ORDER or not 0 < s <= _CURVE_ORDER // 2:
+    if v not in (27, 28) or not 0 < r < SECPK1_N or not 0 < s <= SECPK1_N // 2:
         raise ReceiptError("signature", f"v {v} or r, s out of range", "v 27 or 28, s in the lower half of the order")
     try:
         public = eth_keys.Signature(vrs=(v - 27, r, s)).recover_public_key_from_msg_hash(receipt.signing_hash())
@@ -274,56 +252,48 @@ def recover_signer(receipt: Receipt, signature: bytes) -> bytes:
 
 
 def configuration_digest(configuration: Mapping[str, Any]) -> bytes:
-    """H("configuration", …)."""
+    """32-byte H("configuration", …) over the description of how an answer was computed."""
     return tagged_json_hash("configuration", dict(configuration))
 
 
 def keccak256(data: bytes) -> bytes:
     """Keccak-256 as Ethereum uses it (not SHA3-256: the padding differs)."""
-    from Crypto.Hash import keccak
-
     return keccak.new(digest_bits=256, data=data).digest()
 
 
 @functools.cache
 def domain_separator() -> bytes:
-    """EIP-712 hash of ``DOMAIN``, a constant that a contract can hold."""
+    """EIP-712 domain separator (32 bytes): equal for all receipts, so a contract can hold it."""
     kind = keccak256(b"EIP712Domain(string name,string version)")
     return keccak256(kind + b"".join(keccak256(value.encode()) for value in DOMAIN.values()))
 
 
 @functools.cache
 def type_hash() -> bytes:
-    """EIP-712 hash of the struct's type, another."""
-    return keccak256(f"Receipt({','.join(f'{kind} {name}' for name, kind in TYPED_FIELDS)})".encode())
+    """EIP-712 hash of the type of the struct ``Receipt`` (32 bytes): a contract can hold it too."""
+    members = ",".join(f"{kind} {name}" for name, kind, _ in TYPED_FIELDS)
+    return keccak256(f"Receipt({members})".encode())
 
 
-def _check_digests(value: Any, what: str) -> None:
+def _check_digests(value: Job | Receipt, what: str) -> None:
     for field in fields(value):
         content = getattr(value, field.name)
         if field.type == "bytes" and (not isinstance(content, bytes) or len(content) != 32):
-            raise InputError(f"{what} {field.name}: expected 32 bytes")
-
-
-def _to_json(value: Any) -> dict[str, Any]:
-    contents = {field.name: getattr(value, field.name) for field in fields(value)}
-    return {name: item.hex() if isinstance(item, bytes) else item.to_json() for name, item in contents.items()}
+            found = f"{len(content)} bytes" if isinstance(content, bytes) else type(content).__name__
+            raise InputError(f"{what} {field.name}: found {found}, expected 32 bytes")
 
 
 def _from_json(cls: type, document: Any, what: str) -> dict[str, Any]:
-    """Constructor arguments out of a JSON object with exactly the class's fields."""
-    names = {field.name: field.type for field in fields(cls)}
-    if not isinstance(document, dict) or document.keys() != names.keys():
-        keys = sorted(document) if isinstance(document, dict) else type(document).__name__
-        raise InputError(f"{what}: found {keys}, expected an object with {sorted(names)}")
+    """Constructor arguments out of a JSON object of the class's fields; ``bytes`` are hex."""
+    parts = {"Decoding": Decoding, "TraceShape": TraceShape}
+    kinds = {field.name: str(field.type) for field in fields(cls)}
     result: dict[str, Any] = {}
-    for name, kind in names.items():
-        if kind == "bytes":
-            result[name] = from_hex(document[name], length=32, what=f"{what} {name}")
-        else:
-            parts = {"Decoding": Decoding, "TraceShape": TraceShape}
-            try:
-                result[name] = parts[str(kind)](**document[name])
-            except (TypeError, OtrError) as error:
-                raise InputError(f"{what} {name}: {error}") from error
+    for name, content in json_object(document, kinds, what=what).items():
+        if kinds[name] == "bytes":
+            result[name] = from_hex(content, what=f"{what} {name}")
+            continue
+        try:
+            result[name] = parts[kinds[name]](**content)
+        except (TypeError, OtrError) as error:
+            raise InputError(f"{what} {name}: {error}") from error
     return result

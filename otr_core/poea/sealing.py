@@ -1,14 +1,19 @@
-"""Sealed queries and answers: HPKE (RFC 9180), base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-128-GCM.
+"""Sealed queries and answers: HPKE (RFC 9180), base mode, X25519, HKDF-SHA256, AES-128-GCM.
 
-The key schedule is written out here because the library's own HPKE takes neither associated data nor the ephemeral key:
-the RFC's vectors could not be run through it, and sealing would draw randomness of its own. Curve, AEAD and HMAC are
-the library's, and its HPKE is the second opinion in the tests.
+The key schedule is written out here because the HPKE of ``cryptography`` takes neither associated
+data nor the ephemeral key: the RFC's vectors could not be run through it, and sealing would draw
+randomness of its own. Curve, AEAD and HMAC are the library's, and its HPKE is the second opinion in
+the tests.
 """
 
 from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from otr_core.errors import InputError, SealError
 
@@ -43,13 +48,16 @@ def seal(public_key: bytes, plaintext: bytes, *, ephemeral: bytes, info: bytes =
 
 
 def open_sealed(secret_key: bytes, sealed: bytes, *, info: bytes = b"", aad: bytes = b"") -> bytes:
-    """The plaintext of ``seal`` (OpenBase). ``secret_key``: 32 bytes.
+    """The plaintext that ``seal`` was given (RFC 9180 section 6.1, OpenBase).
+
+    Args:
+        secret_key: 32 bytes of the receiver.
+        info, aad: what the message belongs to, as in ``seal``.
 
     Raises:
-        SealError: another key, another ``info``, or altered bytes: which of them, sealing does not tell.
+        SealError: the message was sealed for another key or with another ``info`` or ``aad``, or it
+            was altered. HPKE cannot tell these apart.
     """
-    from cryptography.exceptions import InvalidTag
-
     if len(sealed) < OVERHEAD_BYTES:
         raise SealError(f"sealed message: found {len(sealed)} bytes, expected at least {OVERHEAD_BYTES}")
     enc = sealed[:32]
@@ -67,14 +75,12 @@ def derive_secret(ikm: bytes) -> bytes:
 
 def hpke_public(secret_key: bytes) -> bytes:
     """32-byte X25519 public key of a 32-byte secret."""
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-
     return X25519PrivateKey.from_private_bytes(secret_key).public_key().public_bytes_raw()
 
 
 @dataclass(frozen=True)
 class Context:
-    """Key and base nonce of one exchange; message ``sequence`` uses the base nonce XOR its number (section 5.2)."""
+    """Key and base nonce of one exchange; message n uses base nonce XOR n (section 5.2)."""
 
     key: bytes
     base_nonce: bytes
@@ -86,18 +92,13 @@ class Context:
         info_hash = _extract(_HPKE_SUITE, b"", b"info_hash", info)
         context = b"\x00" + psk_id_hash + info_hash
         secret = _extract(_HPKE_SUITE, shared_secret, b"secret", b"")
-        return cls(
-            _expand(secret, _HPKE_SUITE, b"key", context, 16), _expand(secret, _HPKE_SUITE, b"base_nonce", context, 12)
-        )
+        key = _expand(secret, _HPKE_SUITE, b"key", context, 16)
+        return cls(key, _expand(secret, _HPKE_SUITE, b"base_nonce", context, 12))
 
     def encrypt(self, sequence: int, plaintext: bytes, aad: bytes) -> bytes:
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
         return AESGCM(self.key).encrypt(self._nonce(sequence), plaintext, aad)
 
     def decrypt(self, sequence: int, ciphertext: bytes, aad: bytes) -> bytes:
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
         return AESGCM(self.key).decrypt(self._nonce(sequence), ciphertext, aad)
 
     def _nonce(self, sequence: int) -> bytes:
@@ -105,8 +106,6 @@ class Context:
 
 
 def _exchange(secret_key: bytes, public_key: bytes) -> bytes:
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-
     return X25519PrivateKey.from_private_bytes(secret_key).exchange(X25519PublicKey.from_public_bytes(public_key))
 
 
@@ -122,5 +121,5 @@ def _extract(suite: bytes, salt: bytes, label: bytes, ikm: bytes) -> bytes:
 
 
 def _expand(prk: bytes, suite: bytes, label: bytes, info: bytes, length: int) -> bytes:
-    """LabeledExpand (section 4), of at most one block of HKDF-SHA256: all that this suite ever needs."""
+    """LabeledExpand (section 4) of at most 32 bytes, one HKDF block: this suite needs no more."""
     return hmac.digest(prk, length.to_bytes(2, "big") + b"HPKE-v1" + suite + label + info + b"\x01", "sha256")[:length]

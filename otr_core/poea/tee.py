@@ -1,4 +1,8 @@
-"""What evidence of any TEE says once appraised, and the seam through which receipts ask for it."""
+"""The seam between receipts and evidence: what ``verify_receipt`` learns from evidence of any TEE.
+
+The simulated TEE (``simulated.py``) is one implementation of the seam; appraised hardware evidence
+is to be another.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,14 @@ from typing import Any
 from otr_core.encoding import from_hex
 from otr_core.errors import ReceiptError
 
+#: Names of the two events that a TEE measures: the model's id when it is loaded, then the hash of
+#: the serving keys.
 MODEL_EVENT, KEYS_EVENT = "otr-model", "otr-keys"
 
 
 @dataclass(frozen=True)
 class EvidencePolicy:
-    """What evidence ``verify_receipt`` accepts: whether that of a simulated TEE is acceptable at all."""
+    """What evidence a receipt may rest on: whether that of a simulated TEE is acceptable at all."""
 
     allow_simulated: bool
 
@@ -24,9 +30,11 @@ class TeeClaims:
     """What appraised evidence says, whatever TEE it came from.
 
     Attributes:
-        report_data: 64 bytes that the guest chose. gpu_nonce: 32 bytes out of the GPU's signed report.
+        report_data: 64 bytes that the guest chose. gpu_nonce: 32 bytes out of the GPU's signed
+            report.
         measured_model: model id out of the replayed event log.
-        simulated: no hardware stands behind it.
+        simulated: whether the evidence comes from a simulated TEE, so that no hardware vouches for
+            it.
     """
 
     report_data: bytes
@@ -35,7 +43,8 @@ class TeeClaims:
     simulated: bool
 
 
-#: ``appraiser(evidence, policy, as_of)`` gives what the evidence says or raises ``ReceiptError("appraisal", …)``.
+#: ``appraiser(evidence, policy, as_of)`` gives what the evidence says or raises
+#: ``ReceiptError("appraisal", …)``.
 Appraiser = Callable[[Mapping[str, Any], EvidencePolicy, int], TeeClaims]
 
 
@@ -43,7 +52,8 @@ def measured_model(log: Sequence[Mapping[str, Any]]) -> bytes:
     """The one model id that the log names before it names the keys.
 
     Raises:
-        ReceiptError: check "measured-model": no model, two models, or keys released before the model was measured.
+        ReceiptError: check "measured-model": no model, two models, or keys released before the
+            model was measured.
     """
     names = [event["event"] for event in log]
     if [name for name in names if name in (MODEL_EVENT, KEYS_EVENT)] != [MODEL_EVENT, KEYS_EVENT]:

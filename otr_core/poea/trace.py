@@ -1,25 +1,30 @@
-"""The execution trace: one salted leaf per (position, layer), committed while the answer is generated.
+"""The execution trace: one salted leaf per (position, layer), committed while generating.
 
-*Positions* are the tokens that were fed to the decoder, 0-based: the P prompt tokens and all but the last of the G
-answer tokens, P + G − 1 in all (the last answer token is chosen, never fed). Leaf number ``position × layers + layer``.
+*Positions* are the tokens that were fed to the decoder, 0-based: the P prompt tokens and all but
+the last of the G answer tokens, P + G − 1 in all. (The last answer token is chosen, but never fed.)
+The leaf of a position and a layer has the number ``position × layers + layer``.
 
-A leaf is itself the root of a small RFC 6962 tree over what later steps read: the layer's output row, its new key row
-(rotated, as cached) and its new value row, in this order, each cut into pieces of 1 KiB. A piece's content is
-``salt ‖ bytes`` with salt SHA-256(tag ‖ seed ‖ position ‖ layer ‖ piece): derived from one secret, not stored, and an
-opened piece tells nothing of its neighbours. Rows are little-endian in the lane's number format.
+A leaf is itself the root of a small RFC 6962 tree over what later steps read: the layer's output
+row, its new key row (rotated, as cached) and its new value row, in this order, each cut into pieces
+of 1 KiB. A piece's content is ``salt ‖ bytes`` with salt SHA-256(tag ‖ seed ‖ position ‖ layer ‖
+piece). All salts follow from one secret seed, so none is stored; and without its salt nobody can
+guess a piece from the hash that the opening of its neighbour shows. Rows are little-endian in the
+lane's number format.
 
-Token ids are committed beside the states, in a tree of their own over salted leaves: the P prompt tokens and the G
-answer tokens, P + G in all, each with the number of the answer token that it is. The trace root is the RFC 6962 root
-over three hashes: the states' root, the tokens' root, and the seed's hash, by which a false salt can be shown.
+Token ids are committed in a second tree, over salted leaves: the P prompt tokens and the G answer
+tokens, P + G in all, each with its number among the answer tokens (prompt tokens have ``GIVEN``).
+The trace root is the RFC 6962 root over three hashes: the root of the states, the root of the
+tokens, and the hash of the seed. The last one commits the operator to its seed: whoever is shown
+the seed can check every salt.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from otr_core import merkle
 from otr_core.errors import InputError, ParameterError, ProofError
@@ -33,7 +38,7 @@ SALT_BYTES = 32
 
 @dataclass(frozen=True)
 class TraceShape:
-    """Size of a trace: fed positions, decoder layers, and the bytes of an output row and of a key (or value) row."""
+    """Size of a trace: fed positions, layers, bytes of an output and of a key or value row."""
 
     positions: int
     layers: int
@@ -64,18 +69,13 @@ class TraceShape:
             piece -= count
         raise InputError(f"piece: found {piece + self.pieces}, expected 0 to {self.pieces - 1}")
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "positions": self.positions,
-            "layers": self.layers,
-            "output_bytes": self.output_bytes,
-            "kv_bytes": self.kv_bytes,
-        }
+    def to_json(self) -> dict[str, int]:
+        return asdict(self)
 
 
 @dataclass(frozen=True)
 class LayerState:
-    """What one layer leaves behind at one position: its output row and its new key and value rows, as bytes."""
+    """What one layer leaves behind at one position: output, new key and new value row, as bytes."""
 
     output: bytes
     key: bytes
@@ -88,10 +88,14 @@ class LayerState:
 
 
 class Recorder(Protocol):
-    """Receives what layers leave behind. Arrays are uint8: (layers, positions, bytes of a row)."""
+    """Receives what layers leave behind."""
 
     def absorb(self, layer: int, position: int, output: np.ndarray, key: np.ndarray, value: np.ndarray) -> None:
-        """Rows of ``len(output)`` layers from ``layer`` on, of consecutive positions from ``position`` on."""
+        """Take rows of layers from ``layer`` on, at positions from ``position`` on.
+
+        Args:
+            output, key, value: uint8, each of shape (layers, positions, bytes of a row).
+        """
 
 
 @dataclass(frozen=True)
@@ -99,8 +103,10 @@ class Trace:
     """A committed trace.
 
     Attributes:
-        leaves: 32 bytes each, position-major. seed_hash: ``seed_hash`` of the salts' seed.
-        tokens: salted token ids, 40 bytes each, one more than positions; none where only states are of interest.
+        leaves: 32 bytes each, all layers of position 0 first. seed_hash: ``seed_hash`` of the
+            salts' seed.
+        tokens: token leaves, 40 bytes each, one more than there are positions; empty where only the
+            states matter.
     """
 
     shape: TraceShape
@@ -131,7 +137,7 @@ class Trace:
 
 
 class TraceRecorder:
-    """Commits to states as they come and keeps 32 bytes of each.
+    """Commits to states as they come and keeps only their leaves, 32 bytes each.
 
     Args:
         seed: 32 secret bytes from which all salts derive.
@@ -148,6 +154,7 @@ class TraceRecorder:
         self._row_bytes = (output.shape[2], key.shape[2])
         while len(self._leaves) < layer + layers:
             self._leaves.append([])
+        # One copy per array, sliced by bytes: row (i, j) begins at (i · positions + j) · size.
         rows = [array.tobytes() for array in (output, key, value)]
         sizes = [array.shape[2] for array in (output, key, value)]
         for i in range(layers):
@@ -166,8 +173,12 @@ class TraceRecorder:
         """The trace of everything absorbed.
 
         Args:
-            token_ids: the tokens fed and the last one chosen, one more than positions; the first ``prompt_tokens`` of
-                them are the prompt's.
+            token_ids: the tokens that were fed, then the last chosen one: one more than positions.
+            prompt_tokens: how many of them, from the first on, are the prompt's.
+
+        Raises:
+            InputError: layers have seen different numbers of positions, or the number of tokens
+                does not fit.
         """
         by_layer = self._leaves
         if not by_layer or any(len(own) != len(by_layer[0]) for own in by_layer):
@@ -179,7 +190,7 @@ class TraceRecorder:
 
 
 class StateKeeper:
-    """Keeps the states of chosen (position, layer) pairs while an answer is run again, for an opening or a dispute."""
+    """Keeps the states of ``wanted`` (position, layer) pairs while an answer is run again."""
 
     def __init__(self, wanted: Sequence[tuple[int, int]]) -> None:
         self._wanted = frozenset(wanted)
@@ -190,9 +201,8 @@ class StateKeeper:
         for at_position, at_layer in self._wanted:
             i, j = at_layer - layer, at_position - position
             if 0 <= i < layers and 0 <= j < positions:
-                self.states[at_position, at_layer] = LayerState(
-                    *(array[i, j].tobytes() for array in (output, key, value))
-                )
+                rows = (array[i, j].tobytes() for array in (output, key, value))
+                self.states[at_position, at_layer] = LayerState(*rows)
 
 
 def check_seed(seed: bytes) -> None:
@@ -202,7 +212,10 @@ def check_seed(seed: bytes) -> None:
 
 
 def salts(seed: bytes, position: int, layer: int, count: int) -> list[bytes]:
-    """The salts of one leaf's pieces. Plain SHA-256 of fixed-length input, so that a contract can compute one too."""
+    """The salts of one leaf's ``count`` pieces, 32 bytes each.
+
+    A salt is the plain SHA-256 of an input of fixed length, so that a contract can compute it too.
+    """
     start = sha256(b"otr/1/salt" + seed + struct.pack("<II", position, layer))
     result = []
     for piece in range(count):
@@ -213,7 +226,7 @@ def salts(seed: bytes, position: int, layer: int, count: int) -> list[bytes]:
 
 
 def seed_hash(seed: bytes) -> bytes:
-    """What the trace root holds of the seed."""
+    """The hash under the trace root that commits to the seed without telling it."""
     return sha256(b"otr/1/trace-seed" + seed).digest()
 
 
@@ -225,27 +238,37 @@ def state_leaf(seed: bytes, position: int, layer: int, pieces: Sequence[bytes]) 
     )
 
 
-_TOKENS = 2**32 - 1  # where a layer's number stands in the salts of token leaves; no layer has it
+#: Salts of token leaves are derived as if they belonged to a layer of this number. No real layer
+#: has it, so that no salt of a token is also the salt of a state.
+_TOKEN_LAYER = 2**32 - 1
+
+#: Step number of a token that was not chosen but given: one of the prompt.
 GIVEN = 2**32 - 1
-"""Step number of a token that was not chosen but given, in the prompt."""
 
 
 def token_leaf(seed: bytes, at: int, token: int, step: int) -> bytes:
-    """Content of token leaf number ``at`` (0-based, prompt first): salt ‖ token id ‖ number of the answer token that it
-    is (``GIVEN`` for one of the prompt; any negative ``step`` says so), two little-endian 32-bit integers."""
-    return salts(seed, at, _TOKENS, 1)[0] + struct.pack("<II", token, step if step >= 0 else GIVEN)
+    """Content of token leaf ``at`` (0-based, prompt first), 40 bytes: salt ‖ token id ‖ step.
+
+    Args:
+        step: number of the token among the answer's tokens, 0-based; any negative number says that
+            the token is the prompt's, and becomes ``GIVEN``. Token id and step are little-endian
+            32-bit integers.
+    """
+    return salts(seed, at, _TOKEN_LAYER, 1)[0] + struct.pack("<II", token, step if step >= 0 else GIVEN)
 
 
 @dataclass(frozen=True)
 class PieceOpening:
-    """One piece of one leaf, with the salts and hashes that tie it to a trace root and nothing about any other piece.
+    """One piece of one leaf, tied to a trace root. It tells nothing about any other piece.
 
     Attributes:
-        position, layer, piece: where; pieces are numbered through output, key and value rows.
-        salt, data: the salt of this piece, and its bytes.
+        position, layer: the leaf. piece: its number in the leaf, counted through output, key and
+            value row.
+        salt, data: the salt of this piece (32 bytes), and its bytes.
         leaf: the leaf's content, 32 bytes.
-        piece_proof, leaf_proof: audit paths inside the leaf and inside the states' tree.
-        beside: tokens' root and seed's hash, which the trace root holds beside the states' root.
+        piece_proof, leaf_proof: audit paths from the piece to the leaf, and from the leaf to the
+            states' root.
+        beside: the other two hashes under the trace root: the tokens' root and the seed's hash.
     """
 
     position: int
@@ -260,7 +283,7 @@ class PieceOpening:
 
 
 def open_piece(trace: Trace, seed: bytes, position: int, layer: int, piece: int, state: LayerState) -> PieceOpening:
-    """Open one piece of leaf (``position``, ``layer``), whose state was rebuilt by running the answer again.
+    """Open one piece of a leaf whose ``state`` was rebuilt by running the answer again.
 
     Raises:
         ProofError: the rebuilt state is not the one that was committed.
@@ -283,10 +306,10 @@ def open_piece(trace: Trace, seed: bytes, position: int, layer: int, piece: int,
 
 
 def check_state(trace: Trace, seed: bytes, position: int, layer: int, state: LayerState) -> int:
-    """Index of leaf (``position``, ``layer``), after checking that ``state`` is what it commits to.
+    """Index of leaf (``position``, ``layer``), after checking that the leaf commits to ``state``.
 
     Raises:
-        ProofError: it is not, or there is no such leaf.
+        ProofError: there is no such leaf, or it commits to another state.
     """
     index = _leaf_index(trace.shape, position, layer)
     if state_leaf(seed, position, layer, state.pieces()) != trace.leaves[index]:
@@ -295,11 +318,18 @@ def check_state(trace: Trace, seed: bytes, position: int, layer: int, state: Lay
 
 
 def verify_opening(root: bytes, shape: TraceShape, opening: PieceOpening) -> None:
-    """Check an opened piece against a trace root.
+    """Check an opened piece against a trace root, in this order:
+
+    1. Position, layer and piece lie within the trace's shape, and data and salt have their lengths.
+    2. The piece is under the leaf.
+    3. The leaf is under the states' root, and with the two hashes beside it this root gives
+       ``root``.
 
     Raises:
-        ProofError: out of the trace's shape, of the wrong length, or not under ``root``.
+        ProofError: one of these does not hold.
     """
+    # 1. Position, layer and piece lie within the trace's shape, and data and salt have their
+    # lengths.
     index = _leaf_index(shape, opening.position, opening.layer)
     if not 0 <= opening.piece < shape.pieces:
         raise ProofError(f"piece: found {opening.piece}, expected 0 to {shape.pieces - 1}")
@@ -307,8 +337,13 @@ def verify_opening(root: bytes, shape: TraceShape, opening: PieceOpening) -> Non
         raise ProofError(
             f"piece {opening.piece}: found {len(opening.data)} bytes under a {len(opening.salt)}-byte salt"
         )
+
+    # 2. The piece is under the leaf.
     piece = merkle.leaf_hash(opening.salt + opening.data)
     merkle.verify_inclusion(opening.leaf, piece, opening.piece, shape.pieces, opening.piece_proof)
+
+    # 3. The leaf is under the states' root, and with the two hashes beside it this root gives
+    # ``root``.
     leaf_hash = merkle.leaf_hash(opening.leaf)
     states_root = merkle.root_of_inclusion(leaf_hash, index, shape.leaves, opening.leaf_proof)
     if any(len(each) != merkle.HASH_BYTES for each in opening.beside) or len(opening.beside) != 2:

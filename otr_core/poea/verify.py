@@ -1,7 +1,8 @@
-"""Accept or reject a PoEA receipt: a numbered list of checks, each with a stable name, run in order.
+"""Accept or reject a PoEA receipt: numbered checks with stable names, run in order.
 
-This decides what attestation and signatures can decide. That the TEE told the truth about the execution is not among
-it: a broken TEE passes every check here, and disputes and spot checks are there for that.
+The checks decide what attestation and signatures can decide. Whether the TEE told the truth about
+the execution they cannot: a broken TEE passes all of them. Disputes and spot checks find such a
+lie.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ class Verification:
 
     Attributes:
         checks: names of all checks passed, in order.
-        simulated: the TEE was a simulated one.
-        signer: 20-byte address of the attested key. nonce: to be remembered as seen.
+        simulated: whether the TEE was a simulated one.
+        signer: 20-byte address of the attested key.
+        nonce: 32 bytes, to be remembered as seen.
     """
 
     checks: tuple[str, ...]
@@ -55,12 +57,25 @@ def verify_receipt(
     seen: Container[bytes] = (),
     appraise: Appraiser = appraise_simulated,
 ) -> Verification:
-    """Run ``CHECKS`` in order. Needs neither the model nor the client's key; pure, takes a few milliseconds.
+    """Run the checks in this order, without the model and without the client's key:
+
+    1. ``appraisal``: the evidence is genuine, in date and acceptable to the policy.
+    2. ``keys-bound``: the first half of report_data is the hash of the keys shown, and the receipt
+       names these keys.
+    3. ``gpu-nonce-bound``: the second half of report_data is the nonce in the GPU's signed report.
+    4. ``measured-model``: measured model = manifest's = receipt's = the job's.
+    5. ``freshness``: job id and nonce are the job's, and the nonce was not seen before.
+    6. ``decoding``: decoding parameters are the job's.
+    7. ``query-digest``: the query's bytes give the digest in the receipt, which is the job's.
+    8. ``response-digest``: the response's bytes give the digest in the receipt.
+    9. ``configuration-digest``: the configuration shown gives the digest in the receipt.
+    10. ``signature``: the receipt is signed by the attested key.
 
     Args:
         policy: what evidence is acceptable. as_of: time of the judgement, Unix seconds.
-        job: the client's own copy of the order. Without it the file's is taken: then "the job's" means "as stated by
-            the file", and only the client's copy or a public one can show that the order itself was swapped.
+        job: the client's own copy of the order. Without it the copy in the file is taken: "the
+            job's" then means "as the file states it", and a file that carries another order than
+            the client's goes unnoticed.
         seen: nonces of receipts accepted before.
         appraise: how evidence is judged.
 
@@ -70,42 +85,43 @@ def verify_receipt(
     receipt = file.receipt
     ordered = file.job if job is None else job
 
-    # 1. appraisal
+    # 1. appraisal: the evidence is genuine, in date and acceptable to the policy.
     claims = appraise(file.evidence, policy, as_of)
 
-    # 2. keys-bound
+    # 2. keys-bound: the first half of report_data is the hash of the keys shown, and the receipt
+    # names these keys.
     _equal("keys-bound", file.keys.digest, claims.report_data[:32])
     _equal("keys-bound", receipt.key_id, file.keys.digest)
 
-    # 3. gpu-nonce-bound
+    # 3. gpu-nonce-bound: the second half of report_data is the nonce in the GPU's signed report.
     _equal("gpu-nonce-bound", claims.gpu_nonce, claims.report_data[32:])
 
-    # 4. measured-model
+    # 4. measured-model: measured model = manifest's = receipt's = the job's.
     _equal("measured-model", receipt.model_id, claims.measured_model)
     _equal("measured-model", file.model.model_id, receipt.model_id)
     _equal("measured-model", receipt.model_id, ordered.model_id)
 
-    # 5. freshness
+    # 5. freshness: job id and nonce are the job's, and the nonce was not seen before.
     _equal("freshness", receipt.job_id, ordered.job_id)
     _equal("freshness", receipt.nonce, ordered.nonce)
     if receipt.nonce in seen:
         raise ReceiptError("freshness", f"nonce {receipt.nonce.hex()} seen before", "a nonce never seen")
 
-    # 6. decoding
+    # 6. decoding: decoding parameters are the job's.
     if receipt.decoding != ordered.decoding:
         raise ReceiptError("decoding", receipt.decoding, ordered.decoding)
 
-    # 7. query-digest
+    # 7. query-digest: the query's bytes give the digest in the receipt, which is the job's.
     _equal("query-digest", file.query.digest, receipt.query_digest)
     _equal("query-digest", receipt.query_digest, ordered.query_digest)
 
-    # 8. response-digest
+    # 8. response-digest: the response's bytes give the digest in the receipt.
     _equal("response-digest", file.response.digest, receipt.response_digest)
 
-    # 9. configuration-digest
+    # 9. configuration-digest: the configuration shown gives the digest in the receipt.
     _equal("configuration-digest", configuration_digest(file.configuration), receipt.configuration_digest)
 
-    # 10. signature
+    # 10. signature: the receipt is signed by the attested key.
     signer = recover_signer(receipt, file.signature)
     _equal("signature", signer, file.keys.address)
 

@@ -1,8 +1,9 @@
-"""Weight commitment: one RFC 6962 tree over the tensors a model executes, in sorted-name order, in 1 MiB chunks.
+"""Weight commitment: one RFC 6962 tree over the executed tensors, by name, in 1 MiB chunks.
 
-A leaf's content is ``u32 length ‖ header ‖ chunk``: the header is the canonical JSON of {name, dtype, shape, chunk,
-chunks}, so that no byte of one tensor can stand for another's. Tied tensors are there once. Bytes are little-endian, as
-in a safetensors file, whose own header and padding do not enter: two files with the same tensors have the same root.
+A leaf's content is ``u32 length ‖ header ‖ chunk``. The header is the canonical JSON of {name,
+dtype, shape, chunk, chunks}, so that no byte of one tensor can stand for another's. Tied tensors
+are committed once. Bytes are little-endian as in a safetensors file, but the header and padding of
+such a file are not hashed: two files with the same tensors have the same root.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import json
 import mmap
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ _HEADER_LIMIT = 100 * 2**20  # as the safetensors format itself states
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor's bytes as committed: ``dtype`` in safetensors spelling ("F32"), ``data`` row-major little-endian."""
+    """One tensor as committed: ``dtype`` as safetensors spells it, row-major little-endian data."""
 
     name: str
     dtype: str
@@ -46,7 +47,12 @@ class Tensor:
 
 @dataclass(frozen=True)
 class WeightCommitment:
-    """Root of the tree, and the leaf hashes by tensor (``leaf_hashes`` in tree order) from which proofs are made."""
+    """Root of the tree, and what proofs are made from.
+
+    Attributes:
+        leaf_hashes: 32 bytes each, in tree order.
+        first_leaf: index of each tensor's first leaf, by name.
+    """
 
     root: bytes
     leaf_hashes: tuple[bytes, ...]
@@ -64,18 +70,11 @@ def chunk_header(name: str, dtype: str, shape: tuple[int, ...], chunk: int, chun
     return struct.pack("<I", len(text)) + text
 
 
-def commit_weights(
-    tensors: Iterable[Tensor],
-    *,
-    known: Mapping[str, list[bytes]] | None = None,
-    on_tensor: Callable[[str, list[bytes]], None] | None = None,
-) -> WeightCommitment:
+def commit_weights(tensors: Iterable[Tensor]) -> WeightCommitment:
     """Commit to tensors, each read once.
 
     Args:
-        tensors: in sorted-name order (checked), tied ones once.
-        known: leaf hashes of tensors committed before an interruption; those are not read again.
-        on_tensor: called with a tensor's name and leaf hashes when it is done, to record progress.
+        tensors: in sorted-name order (checked); tied tensors appear once.
 
     Raises:
         ModelError: names unsorted or repeated, or no tensors.
@@ -87,13 +86,8 @@ def commit_weights(
         if tensor.name <= last:
             raise ModelError(f"tensor order: found {tensor.name!r} after {last!r}, expected sorted names, each once")
         last = tensor.name
-        own = (known or {}).get(tensor.name)
-        if own is None:
-            own = list(_leaf_hashes(tensor))
-            if on_tensor is not None:
-                on_tensor(tensor.name, own)
         first[tensor.name] = len(hashes)
-        hashes += own
+        hashes += _leaf_hashes(tensor)
     if not hashes:
         raise ModelError("weights: found no tensors, expected a checkpoint")
     return WeightCommitment(merkle.root_of_hashes(hashes), tuple(hashes), first)
@@ -103,14 +97,14 @@ def _leaf_hashes(tensor: Tensor) -> Iterator[bytes]:
     data = tensor.data.cast("B") if tensor.data.format != "B" or tensor.data.ndim != 1 else tensor.data
     chunks = max(1, -(-data.nbytes // CHUNK_BYTES))
     for chunk in range(chunks):
-        digest = hashlib.sha256(b"\x00")  # merkle.leaf_hash without copying the chunk
+        digest = hashlib.sha256(b"\x00")  # as merkle.leaf_hash, but the chunk is not copied first
         digest.update(chunk_header(tensor.name, tensor.dtype, tensor.shape, chunk, chunks))
         digest.update(data[chunk * CHUNK_BYTES : (chunk + 1) * CHUNK_BYTES])
         yield digest.digest()
 
 
 def safetensors_files(folder: Path) -> list[Path]:
-    """The weight files of a checkpoint folder: ``model.safetensors``, or the shards named by its index.
+    """The weight files of a checkpoint: ``model.safetensors``, or the shards its index names.
 
     Raises:
         ModelError: neither is there, or a shard is missing.
@@ -133,10 +127,11 @@ def safetensors_files(folder: Path) -> list[Path]:
 
 
 def read_header(path: Path) -> tuple[int, dict[str, dict[str, Any]]]:
-    """Where the tensor bytes begin, and the entries {dtype, shape, data_offsets} of a safetensors file.
+    """Where tensor bytes begin in a safetensors file, and its entries {dtype, shape, data_offsets}.
 
     Raises:
-        ModelError: truncated, altered or not such a file: entries must tile the file's data exactly.
+        ModelError: truncated, altered or not such a file: entries must tile the file's data
+            exactly.
     """
 
     def bad(reason: str) -> ModelError:
@@ -171,7 +166,7 @@ def read_header(path: Path) -> tuple[int, dict[str, dict[str, Any]]]:
 
 
 def read_tensors(folder: Path) -> Iterator[Tensor]:
-    """The tensors of a checkpoint folder in sorted-name order, mapped from disk, not read until used.
+    """The tensors of a checkpoint in sorted-name order, mapped from disk and not read until used.
 
     Raises:
         ModelError: see ``safetensors_files`` and ``read_header``; a tensor in two shards.
@@ -192,38 +187,5 @@ def read_tensors(folder: Path) -> Iterator[Tensor]:
 
 
 def commit_folder(folder: Path, *, tied: bool) -> WeightCommitment:
-    """``commit`` over a checkpoint folder; with ``tied``, an ``lm_head.weight`` beside the embedding is left out."""
+    """Commit to a checkpoint, with ``tied`` without ``lm_head.weight``, the embedding's copy."""
     return commit_weights(tensor for tensor in read_tensors(folder) if not (tied and tensor.name == "lm_head.weight"))
-
-
-def commit_resumable(folder: Path, journal: Path, *, tied: bool) -> WeightCommitment:
-    """``commit_folder`` that survives interruption: each finished tensor is a line of ``journal``.
-
-    A line counts only while the folder's files keep size and modification time; a line cut off by a crash is ignored.
-    For committing large checkpoints once; what a loaded model executes is hashed afresh.
-    """
-    stamp = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in safetensors_files(folder)]
-    known = _read_journal(journal, stamp)
-    tensors = (tensor for tensor in read_tensors(folder) if not (tied and tensor.name == "lm_head.weight"))
-    with open(journal, "a") as stream:
-        if journal.stat().st_size and not journal.read_bytes().endswith(b"\n"):
-            stream.write("\n")
-
-        def done(name: str, hashes: list[bytes]) -> None:
-            line = {"files": stamp, "tensor": name, "leaf_hashes": [digest.hex() for digest in hashes]}
-            stream.write(json.dumps(line) + "\n")
-            stream.flush()
-
-        return commit_weights(tensors, known=known, on_tensor=done)
-
-
-def _read_journal(journal: Path, stamp: list[list[Any]]) -> dict[str, list[bytes]]:
-    known: dict[str, list[bytes]] = {}
-    for line in journal.read_text().splitlines() if journal.is_file() else []:
-        try:
-            entry = json.loads(line)
-            if entry["files"] == stamp:
-                known[entry["tensor"]] = [bytes.fromhex(digest) for digest in entry["leaf_hashes"]]
-        except (ValueError, KeyError, TypeError):
-            continue
-    return known

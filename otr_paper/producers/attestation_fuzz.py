@@ -17,6 +17,7 @@ from typing import Any
 
 from otr_core.attestation import Policy, appraise, load_bundle
 from otr_core.attestation.chain import VerifiedCache
+from otr_core.attestation.policy import SHIPPED
 from otr_core.errors import EvidenceError, MissingDataError, PolicyError
 from otr_node import outside
 from otr_paper.producers import frame
@@ -133,7 +134,7 @@ def fuzz_corpus() -> dict[str, bytes]:
         "report": bytes.fromhex(wheel("hopperAttestationReport.txt").decode()),
         "chain": wheel("hopperCertChain.txt"),
         "rim": wheel("Driver_RIM_test_no_gpu.swidtag"),
-        "policy": (project.data / "policies" / "default.toml").read_bytes(),
+        "policy": (SHIPPED / "default.toml").read_bytes(),
     }
     try:
         more = {key: outside.get(project, *where, mirror=mirror).read_bytes() for key, where in MIRRORED.items()}

@@ -10,5 +10,5 @@ ATTACKS: tuple[Attack, ...] = tuple(sorted((*gpu.ATTACKS, *cpu.ATTACKS), key=lam
 
 
 def run_evidence_attacks(evidence: Evidence) -> list[dict[str, str]]:
-    """Rows of the attack table (see ``frame.run``) for all attacks, on the files of ``evidence``."""
+    """Rows of the attack table (see ``frame.run``): all attacks on the files of ``evidence``."""
     return run(ATTACKS, evidence)

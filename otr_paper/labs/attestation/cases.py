@@ -65,7 +65,7 @@ def _dstack(e: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def recorded_machine_policy() -> Policy:
-    """The default policy without the VBIOS reference values, which are not public for the recorded machine."""
+    """The default policy without VBIOS reference values: that machine's are not public."""
     default = Policy.default()
     kept = tuple(name for name in default.require if "vbios" not in name and name != "gpu.measurements.conflict")
     return dataclasses.replace(default, name="recorded machine", require=kept, binding="secretvm")
@@ -105,7 +105,7 @@ def bundles(evidence: Mapping[str, bytes]) -> dict[AppraisalCase, Bundle]:
 
 
 def verdicts(evidence: Mapping[str, bytes]) -> list[dict[str, str]]:
-    """Rows with case, as_of, policy, verdict and the claims that stand against it, for every available case."""
+    """Rows with case, as_of, policy, verdict and claims against it, for every case at hand."""
     rows = []
     for case, bundle in bundles(evidence).items():
         result = appraise(bundle, case.policy, case.as_of)
@@ -130,7 +130,8 @@ def calendar(evidence: Mapping[str, bytes], moments: Iterable[datetime]) -> list
     """The cases appraised at each of ``moments``, neighbours with the same outcome joined.
 
     Returns:
-        Rows with case, from and to (first and last moment), verdict, claim (the first against it) and reason.
+        Rows with case, from and to (first and last moment), verdict, claim (the first against it)
+        and reason.
     """
     rows: list[dict[str, str]] = []
     cache, times = VerifiedCache(), tuple(moments)
@@ -146,7 +147,7 @@ def calendar(evidence: Mapping[str, bytes], moments: Iterable[datetime]) -> list
 
 
 def windows(evidence: Mapping[str, bytes]) -> list[dict[str, str]]:
-    """Rows with case, part, from and to: when each available case can be appraised at all (empty strings: never)."""
+    """Rows with case, part, from, to: when a case can be appraised at all (empty texts: never)."""
     rows = []
     for case, bundle in bundles(evidence).items():
         found = window(bundle, case.policy)

@@ -1,6 +1,7 @@
-"""Recorded public evidence by short names: what the attack lab, the cases and notebook 01 are made of.
+"""Recorded public evidence by short names, for the attack lab, the cases and notebook 01.
 
-Files are named by source and path in ``data/sources.toml``; this module only knows where they are, not how to get them.
+Files are named by source and path in ``data/sources.toml``; this module only knows where they are,
+not how to get them.
 """
 
 from __future__ import annotations

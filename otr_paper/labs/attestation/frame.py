@@ -1,8 +1,8 @@
 """The attack lab: attacks on real evidence, each with the check that must stop it.
 
-An attack is run beside its honest twin. It counts as *stopped for the right reason* only if the named claim is refuted
-(or unknown, or the file unreadable) under attack and was not so in the twin. A few attacks are *accepted*: they show
-where attestation ends and disputes and spot checks begin.
+An attack is run beside its honest twin. It counts as *stopped for the right reason* only if the
+named claim is refuted (or unknown, or the file unreadable) under attack and was not so in the twin.
+A few attacks are *accepted*: they show where attestation ends and disputes and spot checks begin.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from otr_paper.labs.attestation.evidence import EVIDENCE
 
 
 def authentic_policy() -> Policy:
-    """The default policy without reference values: what can be demanded where manifests are missing."""
+    """The default policy without reference values, for evidence whose manifests are missing."""
     kept = tuple(name for name in Policy.default().require if ".rim." not in name and ".measurements" not in name)
     return dataclasses.replace(Policy.default(), name="authentic", require=kept)
 
@@ -54,7 +54,8 @@ class Attack:
         story: what the attacker does.
         outcome: ``refuted``, ``unknown``, ``unreadable``, ``accepted`` or ``no effect``.
         claim: the claim that must have that outcome; empty for the last three.
-        honest, attack: build the twin and the attack from evidence; KeyError says that a file is missing.
+        honest, attack: build the twin and the attack from evidence; KeyError says that a file is
+            missing.
     """
 
     id: str
@@ -68,7 +69,7 @@ class Attack:
 def collector(
     attacks: list[Attack],
 ) -> Callable[..., Callable[[Callable[[Evidence, Attempt], Attempt]], None]]:
-    """A decorator that appends one attack to ``attacks``: arguments of ``Attack``, then the function that builds it."""
+    """A decorator that appends to ``attacks``; its arguments are the fields of ``Attack``."""
 
     def attack(
         name: str, story: str, honest: Callable[[Evidence], Attempt], *, claim: str = "", outcome: str = "refuted"
@@ -79,11 +80,11 @@ def collector(
 
 
 def run(attacks: Iterable[Attack], evidence: Evidence) -> list[dict[str, str]]:
-    """Run ``attacks`` on ``evidence`` (files by the names in ``EVIDENCE``; leave out what is absent).
+    """Run ``attacks`` on ``evidence``: files by the names in ``EVIDENCE``, absent ones left out.
 
     Returns:
-        Rows with attack, target, story, expected (what must happen), happened, reason (of the verifier), and result:
-        ``as expected``, ``NOT as expected`` or ``not run``.
+        Rows with attack, target, story, expected (what must happen), happened, reason (of the
+        verifier), and result: ``as expected``, ``NOT as expected`` or ``not run``.
     """
     cache = VerifiedCache()
     return [_run(one, evidence, cache) for one in attacks]

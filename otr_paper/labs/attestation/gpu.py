@@ -1,7 +1,8 @@
-"""Attacks on GPU evidence, reference values and revocation; and the two that attestation cannot see."""
+"""Attacks on GPU evidence, reference values and revocation; two that attestation cannot see."""
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import re
@@ -34,7 +35,7 @@ def _gpu(evidence: Evidence) -> Attempt:
 
 
 def _rims(evidence: Evidence) -> Attempt:
-    """With the matching manifests where they are there, else with the ones NVIDIA ships beside the report."""
+    """With the matching manifests if they are there, else with those that NVIDIA ships."""
     kinds = (("rim_driver", "shipped_driver"), ("rim_vbios", "shipped_vbios"))
     rims = [evidence[best] if best in evidence else evidence[shipped] for best, shipped in kinds]
     return _gpu(evidence).but({"rims": rims}, policy=Policy.default())
@@ -124,8 +125,6 @@ def _(e: Evidence, twin: Attempt) -> Attempt:
 
 @_attack("gpu.nonce echo", "writes the new nonce beside the old report", _gpu, claim="gpu.0.stated_nonce")
 def _(e: Evidence, twin: Attempt) -> Attempt:
-    import base64
-
     report, chain = (base64.b64encode(part).decode() for part in (_raw(e), e["chain"]))
     document = {"nonce": NEW_NONCE.hex(), "evidence_list": [{"evidence": report, "certificate": chain}]}
     return twin.but({"gpu": [json.dumps(document).encode()], "gpu_certs": []}, given={"nonce": NEW_NONCE})

@@ -1,7 +1,8 @@
 """A laboratory device: real report bytes re-signed under keys that the laboratory holds.
 
-Whoever extracts a device's attestation key can do what these functions do under the vendor's own root. Here the root is
-the laboratory's, so that such evidence is *simulated* for everyone else. Keys come from a seed: same seed, same keys.
+Whoever extracts a device's attestation key can do what these functions do under the vendor's own
+root. Here the root is the laboratory's, so that such evidence is *simulated* for everyone else.
+Keys come from a seed: same seed, same keys.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
 from cryptography.x509.oid import NameOID
+from lxml import etree
+from signxml import CanonicalizationMethod, DigestAlgorithm, SignatureConstructionMethod, SignatureMethod, XMLSigner
 
 from otr_core.attestation.chain import Chain, TrustRoots, common_name, fingerprint
 from otr_core.attestation.report import SIGNATURE_BYTES
@@ -46,7 +50,7 @@ class LabDevice:
         return TrustRoots(device=fingerprint(self.chain[-1]))
 
     def sign(self, report: bytes, *, nonce: bytes | None = None) -> bytes:
-        """``report`` with its nonce replaced, if one is given, and its signature made with this device's key."""
+        """``report`` signed with this device's key, after replacing its nonce if one is given."""
         signed = report[:-SIGNATURE_BYTES]
         if nonce is not None:
             signed = signed[:_NONCE_AT] + nonce + signed[_NONCE_AT + len(nonce) :]
@@ -63,10 +67,11 @@ def lab_key(seed: bytes) -> ec.EllipticCurvePrivateKey:
 def lab_device(
     model: Chain, seed: bytes, *, serial: int | None = None, firmware: x509.UnrecognizedExtension | None = None
 ) -> LabDevice:
-    """A device with names, serial numbers and firmware id of the real chain ``model``, under the laboratory's root.
+    """A device with the names and firmware id of the real ``model``, under the laboratory's root.
 
     Args:
-        serial, firmware: the leaf's serial number and DICE extension, if they are to differ from the model's.
+        serial, firmware: the leaf's serial number and DICE extension, if they are to differ from
+            the model's.
     """
     keys = [lab_key(seed + bytes([position])) for position in range(len(model))]
     certificates = []
@@ -92,9 +97,7 @@ def lab_device(
 
 
 def lab_ocsp(certificate: x509.Certificate, issuer: x509.Certificate, at: datetime, seed: bytes) -> bytes:
-    """An OCSP *good* for ``certificate`` (DER), signed by a responder that the laboratory certified, not ``issuer``."""
-    from cryptography.x509 import ocsp
-
+    """An OCSP *good* for ``certificate`` (DER), not by ``issuer`` but by a laboratory responder."""
     key = lab_key(seed + b"ocsp")
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Lab responder for {common_name(issuer.subject)}")])
     responder = (
@@ -117,10 +120,7 @@ def _usage(*, ca: bool) -> x509.KeyUsage:
 
 
 def lab_rim(rim: bytes, chain: Chain, seed: bytes) -> bytes:
-    """A manifest re-signed by a laboratory leaf with the real signer's name, before the rest of the real chain."""
-    from lxml import etree
-    from signxml import CanonicalizationMethod, DigestAlgorithm, SignatureConstructionMethod, SignatureMethod, XMLSigner
-
+    """A manifest re-signed by a leaf with the real signer's name; the rest of the chain is real."""
     key, original = lab_key(seed + b"rim"), chain[0]
     leaf = (
         x509.CertificateBuilder(original.issuer, original.subject, key.public_key(), original.serial_number, _FROM, _TO)

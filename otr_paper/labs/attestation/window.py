@@ -84,7 +84,8 @@ def verdict_over_time(
         given: further arguments of ``appraise`` (nonce, key, registered).
 
     Returns:
-        Rows with as_of, verdict, and the claims (ids and first reason) that stand against acceptance.
+        Rows with as_of, verdict, and the claims (ids and first reason) that stand against
+        acceptance.
     """
     remembered = cache or VerifiedCache()
     rows = []

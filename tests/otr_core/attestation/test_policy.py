@@ -1,22 +1,33 @@
-"""Policies: the files in the repository, and every way of writing one wrong."""
+"""Policies: the files that come with the package, and every way of writing one wrong."""
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 
 from otr_core.attestation import Policy
+from otr_core.attestation.claims import CHECKS
 from otr_core.encoding import canonical_json
 from otr_core.errors import PolicyError
 
-POLICIES = Path(__file__).parents[2] / "data" / "policies"
+#: Checks that no policy can demand before its author states a value, or that are about a part which evidence may lack.
+VALUE_NEEDED = {"gpu.count", "gpu.driver", "gpu.vbios", "gpu.mode", "gpu.platform", "cpu.measurements", "cpu.platform"}
+PART_NEEDED = {"gpu.stated_nonce", "gpu.switch_fwid", "cpu.compose"}
 
 
-@pytest.mark.parametrize("name", ["default", "strict"])
-def test_policy_files_are_the_built_in_ones(name: str) -> None:
-    assert Policy.from_bytes((POLICIES / f"{name}.toml").read_bytes()) == getattr(Policy, name)()
+def test_the_strict_policy_demands_every_check_that_needs_no_value_or_part() -> None:
+    assert set(Policy.strict().require) == set(CHECKS) - VALUE_NEEDED - PART_NEEDED
+    assert Policy.strict().evidence == ("gpu", "cpu", "event_log")
+
+
+def test_the_default_policy_demands_neither_freshness_nor_revocation() -> None:
+    missing = {name.rpartition(".")[2] for name in set(Policy.strict().require) - set(Policy.default().require)}
+    run_time = {"collateral", "event_log", "rtmr0", "rtmr1", "rtmr2", "rtmr3"}
+    assert missing == {"nonce", "revocation", "covered", "key", *run_time}
+    assert set(Policy.default().require) < set(Policy.strict().require)
+    assert not Policy.default().allow_simulated
+    assert not Policy.strict().allow_simulated
 
 
 def test_policy_survives_its_own_json() -> None:

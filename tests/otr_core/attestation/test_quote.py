@@ -21,6 +21,7 @@ from otr_core.attestation.claims import Claim, ClaimLog, Status
 from otr_core.attestation.eventlog import RUNTIME_EVENT, Event, EventLog, parse_event_log, runtime_digest
 from otr_core.attestation.quote import parse_collateral, parse_quote
 from otr_core.errors import EvidenceError
+from otr_paper.labs.attestation.cases import recorded_machine_policy
 
 DEFAULT = Policy.default()
 MACHINE_TIME = datetime(2026, 8, 14, tzinfo=UTC)
@@ -313,9 +314,8 @@ def machine(outside: Outside) -> dict[str, Any]:
     }
 
 
-def test_the_production_machine_verifies_end_to_end(machine: dict[str, Any], project: Any) -> None:
-    policy = Policy.from_bytes((project.root / "data" / "policies" / "recorded_machine.toml").read_bytes())
-    result = appraise(load_bundle(**machine), policy, MACHINE_TIME)
+def test_the_production_machine_verifies_end_to_end(machine: dict[str, Any]) -> None:
+    result = appraise(load_bundle(**machine), recorded_machine_policy(), MACHINE_TIME)
     assert result.accepted
     assert result.cpu is not None
     assert result.cpu["tcb_status"] == "UpToDate"

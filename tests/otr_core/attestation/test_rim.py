@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import dataclasses
 import re
 from collections.abc import Callable
@@ -10,7 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from lxml import etree
+from signxml import CanonicalizationMethod, DigestAlgorithm, SignatureConstructionMethod, SignatureMethod, XMLSigner
 
 from otr_core.attestation import Policy, appraise, load_bundle
 from otr_core.attestation import chain as chains
@@ -55,8 +59,6 @@ def test_every_manifest_of_the_wheel_verifies_in_its_time(sample: Callable[[str]
 def test_an_xml_schema_validator_accepts_what_the_parser_accepts(
     sample: Callable[[str], bytes], wheel_file: Callable[[str, str], Path]
 ) -> None:
-    from lxml import etree
-
     schema = etree.XMLSchema(file=str(wheel_file(NV, "verifier/rim/swidSchema2015.xsd")))
     for name in WHEEL_RIMS[:3]:
         raw = sample(f"{name}.swidtag")
@@ -198,12 +200,6 @@ def test_coverage_says_what_each_index_is(h100_report: bytes) -> None:
 
 def re_signed(raw: bytes, *, method: str = "ECDSA_SHA384", digest: str = "SHA384", inner: bool = False) -> bytes:
     """``raw`` signed with the laboratory's key by other algorithms, or only over a copy of itself inside itself."""
-    import copy
-
-    from cryptography import x509
-    from lxml import etree
-    from signxml import CanonicalizationMethod, DigestAlgorithm, SignatureConstructionMethod, SignatureMethod, XMLSigner
-
     leaf = parse_rim(lab_rim(raw, parse_rim(raw).chain, b"s")).chain[0]
     root = etree.fromstring(raw)
     root.remove(root.find("{http://www.w3.org/2000/09/xmldsig#}Signature"))
@@ -249,8 +245,6 @@ def test_each_rule_on_the_signer_chain_can_refuse(driver: bytes) -> None:
 
 def edited(raw: bytes, index: int, **attributes: str) -> bytes:
     """One Resource of a manifest changed, the manifest re-signed by the laboratory."""
-    from lxml import etree
-
     root = etree.fromstring(raw)
     (entry,) = [one for one in root.iter("{*}Resource") if one.get("index") == str(index)]
     for name, value in attributes.items():

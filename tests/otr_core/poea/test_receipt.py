@@ -3,6 +3,13 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, utils
+from eth_account import Account
+from eth_account.messages import _hash_eip191_message, encode_typed_data
+from eth_keys import keys
+from eth_keys.constants import SECPK1_N
+from eth_utils import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,7 +17,7 @@ from otr_core.encoding import canonical_json
 from otr_core.errors import InputError, ReceiptError
 from otr_core.lane.sampling import Decoding
 from otr_core.poea import AttestedKeys, Job, Message, Receipt, issue_receipt, recover_signer
-from otr_core.poea.receipt import _CURVE_ORDER, keccak256, sign_receipt
+from otr_core.poea.receipt import DOMAIN, TYPED_FIELDS, keccak256, sign_receipt
 from tests.helpers.receipts import answer, enclave, signed
 
 FILE = signed()
@@ -25,10 +32,12 @@ def signer_or_none(signature: bytes) -> bytes | None:
 
 
 def test_eth_account_agrees_on_hash_signature_and_signer() -> None:
-    from eth_account import Account
-    from eth_account.messages import _hash_eip191_message, encode_typed_data
-
-    message = encode_typed_data(full_message=RECEIPT.typed_data())
+    types = {
+        "EIP712Domain": [{"name": name, "type": "string"} for name in DOMAIN],
+        "Receipt": [{"name": name, "type": kind} for name, kind, _ in TYPED_FIELDS],
+    }
+    document = {"types": types, "primaryType": "Receipt", "domain": DOMAIN, "message": RECEIPT.typed_values()}
+    message = encode_typed_data(full_message=document)
     assert _hash_eip191_message(message) == RECEIPT.signing_hash()
     account = Account.from_key(enclave().signing_key)
     assert bytes.fromhex(account.address[2:]) == FILE.keys.address == recover_signer(RECEIPT, FILE.signature)
@@ -37,9 +46,6 @@ def test_eth_account_agrees_on_hash_signature_and_signer() -> None:
 
 
 def test_cryptography_agrees_on_the_signature() -> None:
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import ec, utils
-
     public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256K1(), FILE.keys.signing)
     r, s = int.from_bytes(FILE.signature[:32]), int.from_bytes(FILE.signature[32:64])
     prehashed = ec.ECDSA(utils.Prehashed(hashes.SHA256()))  # only its length matters: the hash is Keccak
@@ -48,14 +54,12 @@ def test_cryptography_agrees_on_the_signature() -> None:
 
 @given(st.binary(max_size=300))
 def test_keccak_is_that_of_ethereum(data: bytes) -> None:
-    from eth_utils import keccak
-
     assert keccak256(data) == keccak(data)
 
 
 def test_malleable_and_odd_signatures_are_refused() -> None:
     r, s, v = FILE.signature[:32], int.from_bytes(FILE.signature[32:64]), FILE.signature[64]
-    mirrored = r + (_CURVE_ORDER - s).to_bytes(32, "big") + bytes([55 - v])
+    mirrored = r + (SECPK1_N - s).to_bytes(32, "big") + bytes([55 - v])
     zero = bytes(32)
     for odd in (
         mirrored,
@@ -111,8 +115,6 @@ def test_issue_is_deterministic_and_says_what_was_done() -> None:
     first = issue_receipt(tee.signing_key, tee.keys, FILE.job, FILE.response, trace, FILE.configuration)
     assert first == issue_receipt(tee.signing_key, tee.keys, FILE.job, FILE.response, trace, FILE.configuration)
     assert (first.receipt, first.signature) == (RECEIPT, FILE.signature)
-    from eth_keys import keys
-
     assert sign_receipt(keys.PrivateKey(tee.signing_key), RECEIPT).signature == FILE.signature
 
 

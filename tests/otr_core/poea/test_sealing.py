@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,9 +40,6 @@ def test_rfc9180_vectors_of_our_suite(outside_file: Callable[[str], Path]) -> No
 
 @given(st.binary(max_size=300), st.binary(max_size=40))
 def test_the_library_opens_what_we_seal_and_the_other_way_round(plaintext: bytes, info: bytes) -> None:
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-    from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
-
     suite = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)
     key = X25519PrivateKey.from_private_bytes(SECRET)
     sealed = seal(hpke_public(SECRET), plaintext, info=info, ephemeral=EPHEMERAL)

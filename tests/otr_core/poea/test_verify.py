@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otr_core.encoding import tagged_json_hash
-from otr_core.errors import InputError, ReceiptError, SealError
+from otr_core.errors import InputError, ModelError, ReceiptError, SealError
 from otr_core.lane.sampling import Decoding
 from otr_core.poea import CHECKS, Message, ReceiptFile, load_receipt_file, open_response, order, verify_receipt
+from otr_core.poea.client import query_info
 from otr_core.poea.receipt import sign_receipt
+from otr_core.poea.sealing import seal
 from otr_core.poea.simulated import replay_log, signer
 from otr_node.enclave import LIFETIME_S, SimulatedEnclave
 from otr_node.serve import open_query, serve, trace_seed
@@ -147,8 +152,6 @@ def test_an_enclave_takes_32_byte_values_only() -> None:
 
 
 def test_replay_is_the_register_rule() -> None:
-    import hashlib
-
     log = [{"event": "a", "payload": "00ff"}, {"event": "b", "payload": ""}]
     register = bytes(48)
     for content in (b"\x01\x00\x00\x08:a:\x00\xff", b"\x01\x00\x00\x08:b:"):
@@ -260,8 +263,6 @@ def test_the_file_reads_back_and_bad_files_are_named() -> None:
 
 
 def test_serving_refuses_what_was_not_ordered() -> None:
-    from otr_core.errors import ModelError
-
     tee = enclave()
     model: Any = SimpleNamespace(manifest=FILE.model)
     job, query = ordered(tee, sealed=True)
@@ -277,9 +278,6 @@ def test_serving_refuses_what_was_not_ordered() -> None:
         open_query(enclave(secret=b"t" * 32), job, query)
     with pytest.raises(InputError, match="prompt"):
         open_query(tee, job, Message("query", plain={"question": "Why?"}))
-    from otr_core.poea.client import query_info
-    from otr_core.poea.sealing import seal
-
     for text in (b'{"prompt": "Why?"}', b"[]", b'{"prompt": "Why?", "reply_to": 1}'):
         sealed = seal(tee.keys.hpke, text, info=query_info(job.job_id, job.nonce), ephemeral=bytes(32))
         with pytest.raises(SealError, match="reply_to"):
@@ -310,9 +308,6 @@ def test_an_answer_without_trace_is_not_signed() -> None:
 
 
 def test_importing_poea_loads_no_heavy_library() -> None:
-    import subprocess
-    import sys
-
     code = (
         "import sys, otr_core.poea; "
         "heavy = {'torch', 'transformers', 'eth_account', 'eth_keys', 'numpy'} & set(sys.modules); "

@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -97,15 +97,6 @@ def test_order_and_emptiness_are_checked() -> None:
         weights.Tensor("t", "Q4", (1,), memoryview(b"x"))
 
 
-def test_resume_gives_the_same_root_without_reading_again(tiny: Path) -> None:
-    done: dict[str, list[bytes]] = {}
-    full = weights.commit_weights(weights.read_tensors(tiny), on_tensor=done.__setitem__)
-    half = dict(list(done.items())[:10])
-    again: dict[str, list[bytes]] = {}
-    assert weights.commit_weights(weights.read_tensors(tiny), known=half, on_tensor=again.__setitem__) == full
-    assert again.keys() == done.keys() - half.keys()
-
-
 def corrupt_header(raw: bytes, change: Callable[[dict], None]) -> bytes:
     length = struct.unpack("<Q", raw[:8])[0]
     header = json.loads(raw[8 : 8 + length])
@@ -164,41 +155,3 @@ def test_smollm2_root_is_the_recorded_fact(smollm2: Path) -> None:
     commitment = weights.commit_folder(smollm2, tied=True)
     assert commitment.root.hex() == "5a75bc6b706f7cb100b9bd76e117089b9eec79634dbdd615e54f02e1185bf6d4"
     assert len(commitment.leaf_hashes) == 709
-
-
-def test_an_interrupted_commitment_goes_on_where_it_was(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = weights.commit_folder(tiny, tied=True)
-    journal, count = tmp_path / "journal", 0
-    plain = weights._leaf_hashes
-
-    def fails_after_nine(tensor: weights.Tensor) -> Iterator[bytes]:
-        nonlocal count
-        count += 1
-        if count == 10:
-            raise KeyboardInterrupt
-        return plain(tensor)
-
-    monkeypatch.setattr(weights, "_leaf_hashes", fails_after_nine)
-    with pytest.raises(KeyboardInterrupt):
-        weights.commit_resumable(tiny, journal, tied=True)
-    with open(journal, "a") as stream:
-        stream.write('{"files": [["model.saf')  # a line that a crash cut off
-    count = -100
-    assert weights.commit_resumable(tiny, journal, tied=True) == expected
-    assert count == -100 + len(expected.first_leaf) - 9  # nine were not read again
-    count = -100
-    assert weights.commit_resumable(tiny, journal, tied=True) == expected
-    assert count == -100
-
-
-def test_a_journal_of_changed_files_does_not_count(tiny: Path, tmp_path: Path) -> None:
-    folder, journal = tmp_path / "m", tmp_path / "journal"
-    folder.mkdir()
-    raw = bytearray((tiny / "model.safetensors").read_bytes())
-    (folder / "model.safetensors").write_bytes(raw)
-    weights.commit_resumable(folder, journal, tied=True)
-    raw[-1] ^= 1
-    (folder / "model.safetensors").write_bytes(raw)
-    assert weights.commit_resumable(folder, journal, tied=True) == weights.commit_folder(folder, tied=True)

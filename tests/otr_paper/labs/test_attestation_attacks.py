@@ -1,9 +1,8 @@
-"""The attack lab, the window, the exports, and every single-bit flip of the real report."""
+"""The attack lab, the window, and every single-bit flip of the real report."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,16 +13,16 @@ import pytest
 from otr_core.attestation import Bundle, Policy, appraise, load_bundle
 from otr_core.attestation.chain import VerifiedCache, parse_chain
 from otr_core.attestation.claims import CHECKS, Status
-from otr_core.attestation.export import eat_claims
 from otr_core.attestation.nvidia import Device
 from otr_core.attestation.report import parse_report
-from otr_core.encoding import canonical_json
 from otr_core.errors import EvidenceError, MissingDataError
 from otr_node import outside as data
 from otr_paper.labs.attestation import ATTACKS, authentic_policy, run_evidence_attacks
-from otr_paper.labs.attestation.cases import CASES, calendar, matrix, months, recorded_machine_policy, verdicts, windows
+from otr_paper.labs.attestation.cases import CASES, calendar, matrix, months, verdicts, windows
 from otr_paper.labs.attestation.evidence import EVIDENCE, IN_WHEEL
+from otr_paper.labs.attestation.frame import run
 from otr_paper.labs.attestation.window import spans, verdict_over_time, window
+from otr_paper.store.results import read_result
 
 DEFAULT = Policy.default()
 IN_WINDOW = datetime(2025, 1, 15, tzinfo=UTC)
@@ -64,8 +63,6 @@ def test_the_wheel_alone_is_enough_for_the_gpu_attacks(in_wheel: dict[str, bytes
 
 def test_an_attack_that_is_not_stopped_is_told(in_wheel: dict[str, bytes]) -> None:
     """The lab itself can fail: an attack that changes nothing must not look stopped."""
-    from otr_paper.labs.attestation.frame import run
-
     idle = [dataclasses.replace(one, attack=lambda evidence, twin: twin) for one in ATTACKS[:20]]
     assert {row["result"] for row in run(idle, in_wheel)} <= {"NOT as expected", "not run"}
 
@@ -123,11 +120,6 @@ def test_the_calendar_accepts_only_inside_the_window(all_evidence: dict[str, byt
     ]
     assert [row["verdict"] for row in spans_of["H100 alone"]] == ["accepted"]
     assert "accepted" not in {row["verdict"] for row in spans_of["the same, 2026"]}
-
-
-def test_the_policy_of_the_recorded_machine_is_the_file(project: Any) -> None:
-    raw = (project.root / "data" / "policies" / "recorded_machine.toml").read_bytes()
-    assert Policy.from_bytes(raw) == recorded_machine_policy()
 
 
 # -- bit flips ---------------------------------------------------------------------------------------------------------
@@ -202,30 +194,7 @@ def test_nothing_dated_has_no_window(h100_report: bytes) -> None:
     assert window(load_bundle(gpu=[h100_report]), DEFAULT) is None
 
 
-# -- export ------------------------------------------------------------------------------------------------------------
-
-
-def test_eat_claims_equal_nvidias_where_both_speak(h100: Bundle, outside: Callable[[str], bytes]) -> None:
-    recorded = json.loads(outside("nvidia-attestation-sdk/eat/hopperClaimsv3_decoded.json"))["GPU-0"]
-    result = appraise(h100, DEFAULT, IN_WINDOW, nonce=bytes.fromhex(recorded["eat_nonce"]))
-    ours = eat_claims(result)
-    canonical_json(ours)
-    gpu = ours["submods"]["GPU-0"]
-    shared = set(gpu) & set(recorded)
-    assert len(shared) >= 13
-    assert {name: gpu[name] for name in shared} == {name: recorded[name] for name in shared}
-    assert ours["x-otr-verdict"] == "accepted"
-
-
-def test_eat_claims_leave_out_what_is_unknown(h100_report: bytes, outside: Callable[[str], bytes]) -> None:
-    result = appraise(load_bundle(gpu=[h100_report]), DEFAULT, IN_WINDOW)
-    gpu = eat_claims(result)["submods"]["GPU-0"]
-    assert gpu["measres"] == "absent"
-    assert not [name for name in gpu if name.endswith(("verified", "match"))]
-    quote = load_bundle(quote=outside("phala-dcap-qvl/tdx_quote"))
-    cpu = eat_claims(appraise(quote, DEFAULT, IN_WINDOW))["submods"]["CPU"]
-    assert "ueid" not in cpu
-    assert "x-otr-tcb-status" not in cpu
+# -- sources -----------------------------------------------------------------------------------------------------------
 
 
 def test_claims_of_unsigned_fields_are_the_operators(h100_report: bytes, h100_chain: bytes, tmp_path: Path) -> None:
@@ -241,8 +210,6 @@ def test_claims_of_unsigned_fields_are_the_operators(h100_report: bytes, h100_ch
 
 
 def test_stored_appraisals_are_what_the_code_computes(project: Any, all_evidence: dict[str, bytes]) -> None:
-    from otr_paper.store.results import read_result
-
     card, stored = read_result(project.root / "data" / "results", "attestation_cases")
     assert card.kind == "recomputed"
     computed = {

@@ -4,7 +4,6 @@ import json
 
 import nbformat
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from otr_core.errors import InputError, NotebookError
@@ -109,8 +108,6 @@ def test_a_read_only_figures_folder_stops_the_run_before_anything(checkout, monk
     checkout.figures.chmod(0o555)
     before = (checkout.notebooks / "00_one.ipynb").read_text()
     monkeypatch.chdir(checkout.root)
-    app = typer.Typer()
-    commands.add(app)
     result = CliRunner().invoke(app, ["reproduce"])
     checkout.figures.chmod(0o755)
     assert isinstance(result.exception, InputError)
