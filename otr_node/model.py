@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+
+import numpy as np
 
 from otr_core.lane.architecture import Architecture
 from otr_core.poea.manifest import ModelManifest
 from otr_core.poea.trace import Recorder
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 class Session(Protocol):

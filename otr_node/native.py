@@ -12,7 +12,9 @@ import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from otr_core.lane.architecture import Architecture
 from otr_core.lane.sampling import choose_token
@@ -20,10 +22,6 @@ from otr_core.poea.manifest import ModelManifest
 from otr_core.poea.trace import Recorder
 from otr_node.checkpoint import Tensors, commit_tensors, load_tokenizer, make_manifest, read_variant, torch_threads
 from otr_node.model import Session
-
-if TYPE_CHECKING:
-    import numpy as np
-
 
 DTYPES = {"native-float32": "float32", "native-bfloat16": "bfloat16"}
 """Native lane -> name of the torch type that it computes in."""

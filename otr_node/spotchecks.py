@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import shake_256
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,9 +26,7 @@ from otr_core.spotcheck.verify import (
 )
 from otr_node import prover
 from otr_node.generate import Answer, rebuild_operators, rebuild_states
-
-if TYPE_CHECKING:
-    from otr_node.portable import PortableModel
+from otr_node.portable import PortableModel
 
 WeightBlock = tuple[int, str, int]
 """Which block of the weights: (layer, operator, block)."""

@@ -231,6 +231,12 @@ ARGUMENTS = {
 }
 
 
+def test_the_table_in_words_names_every_move():
+    rows = table.__doc__.split("\n\n")[-2]
+    assert {name for name in MOVES if name not in rows} == set()
+    assert MOVES.keys() == ARGUMENTS.keys()
+
+
 def test_no_move_with_made_up_content_is_accepted_anywhere():
     found = games()
     assert {game.level for game in found} == set(Level)
