@@ -67,7 +67,7 @@ def prepare(weights: np.ndarray, rng: np.random.Generator, *, repeats: int = 2, 
     return Audit(challenge, _product((weights % prime).T, challenge, prime), prime)
 
 
-def accumulators(outputs: np.ndarray, remainders: np.ndarray, shift: int) -> np.ndarray:
+def product_accumulators(outputs: np.ndarray, remainders: np.ndarray, shift: int) -> np.ndarray:
     """Accumulators from rounded outputs and what rounding left: y·2^shift + remainder.
 
     Raises:

@@ -155,7 +155,7 @@ def curves(
     axes.tick_params(labelsize=READABLE_PT)
 
 
-def matrix(axes: Axes, words: pd.DataFrame, looks: Looks) -> None:
+def word_map(axes: Axes, words: pd.DataFrame, looks: Looks) -> None:
     """A table of words drawn as coloured squares, each with a white sign.
 
     Args:

@@ -46,11 +46,11 @@ def test_the_share_of_missed_errors_is_the_soundness_error(prime, repeats):
 
 def test_remainders_that_rounding_cannot_leave_are_refused():
     outputs = np.array([3, -4])
-    good = freivalds.accumulators(outputs, np.array([7, -8]), 4)
+    good = freivalds.product_accumulators(outputs, np.array([7, -8]), 4)
     assert list(good) == [55, -72]
     for bad in ([8, 0], [0, -9]):
         with pytest.raises(InputError, match="remainders"):
-            freivalds.accumulators(outputs, np.array(bad), 4)
+            freivalds.product_accumulators(outputs, np.array(bad), 4)
 
 
 def test_unusable_parameters():

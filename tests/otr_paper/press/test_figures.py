@@ -113,7 +113,7 @@ def test_a_matrix_shows_each_word_in_its_colour_and_sign():
     _, axes = figures.subplots()
     looks = {"": ("#F2F2F2", ""), "yes": ("#009E73", "✓"), "no": ("#D55E00", "✗")}
     words = pd.DataFrame([["yes", "no"], ["", "yes"]], index=["a", "b"], columns=["c", "d"])
-    figures.matrix(axes, words, looks)
+    figures.word_map(axes, words, looks)
     axes.figure.canvas.draw()
     assert [text.get_text() for text in axes.texts] == ["✓", "✗", "", "✓"]
     squares = axes.collections[0].get_facecolors()
