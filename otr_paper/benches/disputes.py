@@ -36,11 +36,6 @@ from otr_paper.studies.crowd import Crowd, play_crowd
 
 PROMPT = "Write a short letter that asks a library to extend a loan by two weeks, and gives a reason."
 TOKENS = 64
-TERMS = Terms(
-    arity_bits=4, window_s=86_400, reveal_s=3_600, clock_s=86_400, increment_s=300, exit_s=604_800, claim_s=7_200,
-    least_stake_wei=10**18, bond_wei=10**17, slash_bps=10_000, reward_bps=5_000, compensation_bps=5_000,
-)  # fmt: skip
-"""The terms of the measured disputes: k = 16, clocks of a day."""
 
 
 class Scene:

@@ -12,7 +12,7 @@ an H100's price unless they say 45 USD.
 
 from __future__ import annotations
 
-from otr_paper.claims import stored
+from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.published import Published
 from otr_paper.claims.verdict import Assumption, Evaluation, Reading, judged, solved
 
@@ -48,8 +48,9 @@ def h100_usd(published: Published, seconds: float) -> float:
     return seconds / 3600.0 * published.number("gpu.h100_median", "USD/GPU-h")
 
 
-def L09_otr_cost(published: Published) -> Evaluation:
+def L09_otr_cost(grounds: Grounds) -> Evaluation:
     """L09: OTR costs 0.07 USD a query, with 1 % of the queries proved at 45 USD or more."""
+    published = grounds.published
     stated, proof = published.number("otr.cost_query", "USD"), published.number("zkml.cost_query", "USD")
     rho, opml = published.number("otr.rho", "1"), published.number("opml.cost_query", "USD")
     margin = stated - opml
@@ -65,7 +66,7 @@ def L09_otr_cost(published: Published) -> Evaluation:
         return Reading(name, text, usd, "USD", "recomputed", usd <= stated * (1 + 1e-12), sources, replaces)
 
     def simulated_reading(name: str, text: str, case: str, replaces: str = "") -> Reading:
-        usd = stored.cost_usd(published, "OTR", case)
+        usd = grounds.simulation.cost_usd("OTR", case)
         return Reading(name, text, usd, "USD", "simulated", usd <= stated, SIMULATED, replaces)
 
     readings = (
@@ -96,9 +97,9 @@ def L09_otr_cost(published: Published) -> Evaluation:
         {"proofs_alone_usd": rho * proof, "proofs_over_stated_ratio": rho * proof / stated, "largest_rho": largest,
          "largest_rho_margin": largest_margin, "dearest_proof_usd": dearest, "dearest_proof_margin_usd": dearest_margin,
          "zkllm_7b_proof_usd": zkllm, "flashprove_proof_usd": flash,
-         "simulated_on_base_usd": stored.cost_usd(published, "OTR"),
-         "simulated_on_l1_usd": stored.cost_usd(published, "OTR", "L1"),
-         "simulated_proofs_at_45_usd": stored.cost_usd(published, "OTR", "Base, proofs at 45 USD")},
+         "simulated_on_base_usd": grounds.simulation.cost_usd("OTR"),
+         "simulated_on_l1_usd": grounds.simulation.cost_usd("OTR", "L1"),
+         "simulated_proofs_at_45_usd": grounds.simulation.cost_usd("OTR", "Base, proofs at 45 USD")},
         readings,
         Assumption(
             "dearest_proof_usd",
@@ -111,8 +112,9 @@ def L09_otr_cost(published: Published) -> Evaluation:
     )
 
 
-def L10_opml_cost(published: Published) -> Evaluation:
+def L10_opml_cost(grounds: Grounds) -> Evaluation:
     """L10: opML costs 0.06 USD a query. No gas table of opML is public; what would cost that?"""
+    published = grounds.published
     stated, eth = published.number("opml.cost_query", "USD"), published.number("gas.eth_usd", "USD")
     gas = commitment_gas(published)
     low, high = published.bounds("gas.l1_price", "ETH")
@@ -125,7 +127,7 @@ def L10_opml_cost(published: Published) -> Evaluation:
         1e-6,
     )
     other = published.number("opml.cost_query_benchmark", "USD")
-    simulated = {chain: stored.cost_usd(published, "opML", chain) for chain in ("Base", "L1")}
+    simulated = {chain: grounds.simulation.cost_usd("opML", chain) for chain in ("Base", "L1")}
     sources = ("evm.transaction", "evm.sstore_new", "evm.calldata_nonzero", "gas.eth_usd")
 
     def reading(name: str, text: str, wei: float, source: str) -> Reading:
@@ -156,8 +158,9 @@ def L10_opml_cost(published: Published) -> Evaluation:
     )
 
 
-def L11_zkml_cost(published: Published) -> Evaluation:
+def L11_zkml_cost(grounds: Grounds) -> Evaluation:
     """L11: ZKML costs 45 USD or more a query."""
+    published = grounds.published
     stated, hourly = published.number("zkml.cost_query", "USD"), published.number("gpu.h100_median", "USD/GPU-h")
     stated_s = published.number("zkml.latency_7b", "s")
     zkllm = h100_usd(published, published.number("zk.zkllm.7b.prove", "s"))
@@ -166,7 +169,7 @@ def L11_zkml_cost(published: Published) -> Evaluation:
     )
     flash = h100_usd(published, published.number("zk.flashprove.400b.prove", "s"))
     core_h = published.number("zk.project.extrapolated_7b_token.prove", "core-s") / 3600.0
-    simulated = stored.cost_usd(published, "ZKML", "L1")
+    simulated = grounds.simulation.cost_usd("ZKML", "L1")
     hours = solved(stated / hourly, lambda h: h * hourly - stated, 0.0, 1e5)
     machine = solved(stated / (stated_s / 3600.0), lambda usd: usd * stated_s / 3600.0 - stated, 0.0, 1e6)
 
@@ -216,43 +219,46 @@ def _ratio(
     return judged(claim, {name: ratio, **simulated}, (plain, *others), note=note)
 
 
-def _simulated_ratios(published: Published, above: str, below: str, printed: float, digits: int) -> tuple[Reading, ...]:
+def _simulated_ratios(grounds: Grounds, above: str, below: str, printed: float, digits: int) -> tuple[Reading, ...]:
     """One system's simulated cost over another's, on Base and on L1."""
     found = []
     for chain in ("Base", "L1"):
-        ratio = stored.cost_usd(published, above, chain) / stored.cost_usd(published, below, chain)
+        ratio = grounds.simulation.cost_usd(above, chain) / grounds.simulation.cost_usd(below, chain)
         found.append(Reading(f"simulated on {chain}", "every item of both, 20-minute proofs at an H100's price", ratio,
                              "ratio", "simulated", round(ratio, digits) == printed, SIMULATED))
     return tuple(found)
 
 
-def L12_zkml_over_otr(published: Published) -> Evaluation:
+def L12_zkml_over_otr(grounds: Grounds) -> Evaluation:
     """L12 (derived): ZKML costs 643 times as much as OTR."""
+    published = grounds.published
     return _ratio("L12", "zkml_over_otr_ratio", published.number("zkml.cost_query", "USD"),
                   published.number("otr.cost_query", "USD"), 643, 0, ("zkml.cost_query", "otr.cost_query"),
                   "Division only; both inputs are conditional (L09, L11).",
-                  _simulated_ratios(published, "ZKML", "OTR", 643, 0))
+                  _simulated_ratios(grounds, "ZKML", "OTR", 643, 0))
 
 
-def L13_otr_over_opml(published: Published) -> Evaluation:
+def L13_otr_over_opml(grounds: Grounds) -> Evaluation:
     """L13 (derived): OTR costs 1.17 times as much as opML."""
+    published = grounds.published
     otr, bench = published.number("otr.cost_query", "USD"), published.number("opml.cost_query_benchmark", "USD")
     other = Reading("benchmark extract", "opML at the other public figure", otr / bench, "ratio", "recomputed",
                     round(otr / bench, 2) == 1.17, ("otr.cost_query", "opml.cost_query_benchmark"))
     return _ratio("L13", "otr_over_opml_ratio", otr, published.number("opml.cost_query", "USD"), 1.17, 2,
                   ("otr.cost_query", "opml.cost_query"), "Division only; both inputs are conditional (L09, L10).",
-                  (other, *_simulated_ratios(published, "OTR", "opML", 1.17, 2)))
+                  (other, *_simulated_ratios(grounds, "OTR", "opML", 1.17, 2)))
 
 
-def L14_signature_margin(published: Published) -> Evaluation:
+def L14_signature_margin(grounds: Grounds) -> Evaluation:
     """L14 (derived): the 0.01 USD above opML is the check of the TEE's signature."""
+    published = grounds.published
     margin = published.number("otr.cost_query", "USD") - published.number("opml.cost_query", "USD")
     eth, recover = published.number("gas.eth_usd", "USD"), published.number("evm.ecrecover", "gas")
     wrapped, full = published.number("quote.sp1_groth16", "gas"), sum(published.bounds("quote.onchain", "gas")) / 2
     low, high = published.bounds("gas.l1_price", "ETH")
     base = published.number("gas.base_floor", "ETH")
     check = {
-        chain: sum(stored.cost_usd(published, "OTR", chain, item) for item in ("signature check", "key registration"))
+        chain: sum(grounds.simulation.cost_usd("OTR", chain, item) for item in ("signature check", "key registration"))
         for chain in ("Base", "L1")
     }
     most_gas = solved(margin / (high * eth), lambda gas: gas * high * eth - margin, 0.0, 1e9)
@@ -319,16 +325,17 @@ def L15_cost_meaning(published: Published) -> Evaluation:
     )
 
 
-def L16_near_native_cost(published: Published) -> Evaluation:
+def L16_near_native_cost(grounds: Grounds) -> Evaluation:
     """L16: near-native cost. 0.07 USD against what the inference itself costs; 'near' read as within 10 %."""
+    published = grounds.published
     stated, near = published.number("otr.cost_query", "USD"), 0.10
     dear = published.number("price.llama31_70b_fireworks.out", "USD/tok")
     context = published.number("hw.llama31_context", "tok")
     chat = inference_usd(published, "llama31_70b_fireworks", TOKENS_IN, TOKENS_OUT)
     cheap = inference_usd(published, "llama31_70b_deepinfra_2025", TOKENS_IN, TOKENS_OUT)
-    native = stored.cost_usd(published, "centralised")
-    base = stored.cost_usd(published, "OTR") / native - 1.0
-    proofs = sum(stored.cost_usd(published, "OTR", item=item) for item in ("sampled proofs", "proof checks"))
+    native = grounds.simulation.cost_usd("centralised")
+    base = grounds.simulation.cost_usd("OTR") / native - 1.0
+    proofs = sum(grounds.simulation.cost_usd("OTR", item=item) for item in ("sampled proofs", "proof checks"))
     bare = base - proofs / native
     tokens = solved(stated / (near * dear), lambda count: count * dear * near - stated, 0.0, 1e12)
 

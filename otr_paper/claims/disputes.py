@@ -1,24 +1,22 @@
 # ruff: noqa: N802 (a function is named after its claim)
-"""L26 and L28: what disputes did, judged from the played and stored ones (``dispute_run``, ``differential_run``)."""
+"""Claims about disputes, L26 and L28: what the stored ones did, played by transactions about a real answer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.verdict import Assumption, Evaluation, Reading, judged
 
 
-def L26_false_answer_slashed(disputes: Mapping[str, Any], tolerance: Mapping[str, Any]) -> Evaluation:
+def L26_false_answer_slashed(grounds: Grounds) -> Evaluation:
     """L26: a fisherman who sees a false answer has its author slashed.
 
-    Args:
-        disputes: the stored run on a real answer: one false value in every operator, and a false token.
-        tolerance: the stored run of the tolerance rule in floating-point lanes.
+    Judged from the stored disputes about a real answer (one false value in every operator, and a false token), and
+    from the stored attacks on the tolerance rule of floating-point lanes.
     """
-    attacks = [a for lane in tolerance["lanes"].values() for a in lane["adversary"] if a["rule"] == "calibrated"]
+    lanes = grounds.result("tolerance")["lanes"].values()
+    attacks = [a for lane in lanes for a in lane["adversary"] if a["rule"] == "calibrated"]
     tried, flipped = len(attacks), sum(bool(a["flipped"]) for a in attacks)
-    rows = disputes["disputes"]
+    rows = grounds.result("disputes")["disputes"]
     slashed = sum(row["verdict"] == "OPERATOR_LOSES" for row in rows)
     share = slashed / len(rows)
     caught = 1 - flipped / tried
@@ -57,8 +55,9 @@ def L26_false_answer_slashed(disputes: Mapping[str, Any], tolerance: Mapping[str
     )  # fmt: skip
 
 
-def L28_only_diverging_opened(disputes: Mapping[str, Any]) -> Evaluation:
+def L28_only_diverging_opened(grounds: Grounds) -> Evaluation:
     """L28: a dispute opens only the diverging intermediate states."""
+    disputes = grounds.result("disputes")
     rows = [row for row in disputes["disputes"] if row["cheat"] != "token replaced"]
     values = disputes["trace_values"]
     most = max(row["published"] for row in rows)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 
-from otr_paper.claims import stored
+from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.published import Published
 from otr_paper.claims.verdict import Assumption, Evaluation, Reading, judged, solved
 
@@ -44,8 +44,9 @@ def largest_rho(base_s: float, mean_s: float, proof_s: float) -> float:
     return solved(closed, lambda rho: weighted_latency(base_s, proof_s, rho) - mean_s, 0.0, 1.0)
 
 
-def L01_provisional_finality(published: Published) -> Evaluation:
+def L01_provisional_finality(grounds: Grounds) -> Evaluation:
     """L01: provisional finality below 500 ms. What of a 70B answer fits into that time?"""
+    published = grounds.published
     stated_s = published.number("otr.provisional", "s")
     tokens = published.number("anchor.vllm_ci.output", "tok")
     answer_70b, answer_8b = published.number("cc43", "s"), published.number("cc44", "s")
@@ -55,8 +56,8 @@ def L01_provisional_finality(published: Published) -> Evaluation:
     bytes_70b = published.number("model.llama_70b.params", "params")  # at 8 bit; at 16 bit it does not fit one card
     roofline = published.number("hw.h100_bandwidth", "B/s") / bytes_70b
     slot = published.number("hw.ethereum_slot", "s")
-    attested, first = (stored.latency(published, "OTR", kind, "p50") for kind in ("provisional", "first token"))
-    promise, shares = published.number("hw.base_flashblock", "s"), stored.result(published)["otr"]
+    attested, first = (grounds.simulation.latency_s("OTR", kind, "p50") for kind in ("provisional", "first token"))
+    promise, shares = published.number("hw.base_flashblock", "s"), grounds.simulation.payload["otr"]
     step = answer_70b / tokens
     most = solved(stated_s / step, lambda count: count * step - stated_s, 0.0, 1e6)
     readings = (
@@ -123,16 +124,17 @@ def L02_default_rho(published: Published) -> Evaluation:
     )
 
 
-def L03_weighted_latency(published: Published) -> Evaluation:
+def L03_weighted_latency(grounds: Grounds) -> Evaluation:
     """L03: weighted mean latency 0.8 s with 1 % ZK spot checks."""
+    published = grounds.published
     stated, rho = published.number("otr.latency_weighted", "s"), published.number("otr.rho", "1")
     base, proof = published.number("otr.provisional", "s"), published.number("zkml.latency_7b", "s")
     zkllm, flash = published.number("zk.zkllm.7b.prove", "s"), published.number("zk.flashprove.400b.prove", "s")
     batch = published.number("zk.flashprove.400b.batch", "s")
     plain = weighted_latency(base, proof, rho)
     longest, rate = slowest_proof(base, stated, rho), largest_rho(base, stated, proof)
-    waited = float(stored.result(published)["otr"]["waited_mean_s"])
-    nobody, first = (stored.latency(published, "OTR", kind) for kind in ("provisional", "first token"))
+    waited = float(grounds.simulation.payload["otr"]["waited_mean_s"])
+    nobody, first = (grounds.simulation.latency_s("OTR", kind) for kind in ("provisional", "first token"))
     own = ("otr.provisional", "otr.rho", "zkml.latency_7b")
 
     def reading(name: str, text: str, value: float, sources: tuple[str, ...], replaces: str = "") -> Reading:
@@ -263,16 +265,17 @@ def L05_zkml_70b_latency(published: Published) -> Evaluation:
     )
 
 
-def L06_speedup_over_zkml(published: Published) -> Evaluation:
+def L06_speedup_over_zkml(grounds: Grounds) -> Evaluation:
     """L06: 1400 times faster than ZKML."""
+    published = grounds.published
     stated, zkml = published.number("otr.speedup_zkml", "ratio"), published.number("zkml.latency_7b", "s")
     mean, base = published.number("otr.latency_weighted", "s"), published.number("otr.provisional", "s")
     gptj, zkllm = published.number("zk.zktorch.gptj_6b.prove", "s"), published.number("zk.zkllm.7b.prove", "s")
     slowest = solved(zkml / stated, lambda otr_s: zkml / otr_s - stated, 1e-3, 100.0)
     plain = 100 * round(zkml / mean / 100)
-    proof = stored.latency(published, "ZKML", "proof")
-    attested, first = (stored.latency(published, "OTR", kind) for kind in ("provisional", "first token"))
-    final = [stored.latency(published, system, "final") for system in ("ZKML", "OTR")]
+    proof = grounds.simulation.latency_s("ZKML", "proof")
+    attested, first = (grounds.simulation.latency_s("OTR", kind) for kind in ("provisional", "first token"))
+    final = [grounds.simulation.latency_s(system, "final") for system in ("ZKML", "OTR")]
 
     def at_least(name: str, text: str, ratio: float, sources: tuple[str, ...], replaces: str = "") -> Reading:
         return Reading(name, text, ratio, "ratio", "recomputed", ratio >= stated * (1 - 1e-12), sources, replaces)
@@ -326,15 +329,16 @@ def L07_opml_window(published: Published) -> Evaluation:
     )
 
 
-def L08_speedup_over_opml(published: Published) -> Evaluation:
+def L08_speedup_over_opml(grounds: Grounds) -> Evaluation:
     """L08: 99 % faster than opML's 7 days."""
+    published = grounds.published
     stated, window = published.number("otr.speedup_opml", "1"), published.number("opml.window", "s")
     mean = published.number("otr.latency_weighted", "s")
     reduction = 1.0 - mean / window
     longest = solved((1.0 - stated) * window, lambda otr_s: 1.0 - otr_s / window - stated, 0.0, window)
     own = ("otr.latency_weighted", "opml.window")
     like, early = (
-        1.0 - stored.latency(published, "OTR", kind) / stored.latency(published, "opML", kind)
+        1.0 - grounds.simulation.latency_s("OTR", kind) / grounds.simulation.latency_s("opML", kind)
         for kind in ("final", "provisional")
     )
     readings = (

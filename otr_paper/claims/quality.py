@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 
+from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.published import Published
 from otr_paper.claims.verdict import NOT_TESTABLE, Assumption, Evaluation, Reading, judged, solved
 from otr_paper.poq.rewards import reward_share
-from otr_paper.poq.scores import Measured
 
 _MODELS = ("gpt-3.5", "gpt-4", "mistral-7b", "mixtral", "llama3-70b")
 _Z95 = 1.959963984540054  # 97.5 % point of the normal distribution
@@ -34,8 +34,9 @@ def correlation(first: list[float], second: list[float]) -> float:
     return product / math.sqrt(sum((a - mean_1) ** 2 for a in first) * sum((b - mean_2) ** 2 for b in second))
 
 
-def L19_adversary_score(published: Published, measured: Measured) -> Evaluation:
+def L19_adversary_score(grounds: Grounds) -> Evaluation:
     """L19: a tuned 8B model gets a judge score of 0.89."""
+    published, measured = grounds.published, grounds.poq
     cheat, honest = published.number("otr.judge_adversary", "score"), published.number("otr.judge_honest", "score")
     share = cheat / honest
     least = min(measured.adversary_scores)
@@ -64,8 +65,9 @@ def L19_adversary_score(published: Published, measured: Measured) -> Evaluation:
     )
 
 
-def L20_honest_score(published: Published, measured: Measured) -> Evaluation:
+def L20_honest_score(grounds: Grounds) -> Evaluation:
     """L20: the honest 70B model gets a judge score of 0.91. Neither that model nor that judge is to be had."""
+    published, measured = grounds.published, grounds.poq
     stated = published.number("otr.judge_honest", "score")
     cross = published.number("poq.llama3-70b.judge_score", "score") / 10.0
     readings = (
@@ -87,8 +89,9 @@ def L20_honest_score(published: Published, measured: Measured) -> Evaluation:
     )
 
 
-def L21_judge_gap(published: Published, measured: Measured) -> Evaluation:
+def L21_judge_gap(grounds: Grounds) -> Evaluation:
     """L21 (derived): the judge sees a gap of 0.02, or 2.2 %, between the cheat and the honest model."""
+    published, measured = grounds.published, grounds.poq
     cheat, honest = published.number("otr.judge_adversary", "score"), published.number("otr.judge_honest", "score")
     gap, n = honest - cheat, published.number("poq.questions", "count")
     spread = solved(gap * math.sqrt(n / 2.0) / _Z95, lambda sd: _Z95 * sd * math.sqrt(2.0 / n) - gap, 0.0, 10.0)
@@ -111,8 +114,9 @@ def L21_judge_gap(published: Published, measured: Measured) -> Evaluation:
     )
 
 
-def L22_human_drop(published: Published, measured: Measured) -> Evaluation:
+def L22_human_drop(grounds: Grounds) -> Evaluation:
     """L22: people rate the tuned 8B model 40 % lower. No human raters here; exact answers are our proxy."""
+    published, measured = grounds.published, grounds.poq
     stated = published.number("otr.human_drop", "1")
     points = measured.honest_accuracy - max(measured.adversary_accuracies)
     readings = (
@@ -131,8 +135,9 @@ def L22_human_drop(published: Published, measured: Measured) -> Evaluation:
     )
 
 
-def L35_poq_latency(published: Published, measured: Measured) -> Evaluation:
+def L35_poq_latency(grounds: Grounds) -> Evaluation:
     """L35: PoQ answers in milliseconds."""
+    published, measured = grounds.published, grounds.poq
     pair = {
         (size, where): published.number(f"poq.judge_{size}_{where}", "ms") / 1000.0
         for size in ("small", "medium", "large")
@@ -168,8 +173,9 @@ def L35_poq_latency(published: Published, measured: Measured) -> Evaluation:
     )
 
 
-def L36_poq_judge(published: Published, measured: Measured) -> Evaluation:
+def L36_poq_judge(grounds: Grounds) -> Evaluation:
     """L36: PoQ's judge hardly follows quality: its correlation with GPT-4 scores is -0.06 to 0.35."""
+    published, measured = grounds.published, grounds.poq
     n = published.number("poq.questions", "count")
     values = {model: published.number(f"poq.{model}.pearson", "ratio") for model in _MODELS}
     best, worst = max(values, key=values.__getitem__), min(values, key=values.__getitem__)
@@ -211,8 +217,9 @@ def L36_poq_judge(published: Published, measured: Measured) -> Evaluation:
     )
 
 
-def L37_poq_pays_the_cheat(published: Published, measured: Measured) -> Evaluation:
+def L37_poq_pays_the_cheat(grounds: Grounds) -> Evaluation:
     """L37 (derived): PoQ pays the tuned 8B model almost what it pays the honest 70B model."""
+    published, measured = grounds.published, grounds.poq
     cheat, honest = published.number("otr.judge_adversary", "score"), published.number("otr.judge_honest", "score")
     almost = 0.95  # 'almost fully' is ours
     alphas = [row.number("ratio") for row in published.starting("poq.alpha_")]
@@ -283,8 +290,9 @@ def L38_cost_aware_rewards(published: Published) -> Evaluation:
     )
 
 
-def L39_similarity_judge(published: Published, measured: Measured) -> Evaluation:
+def L39_similarity_judge(grounds: Grounds) -> Evaluation:
     """L39: a similarity judge correlates with token F1 at 0.66 and with a GPT judge at 0.29."""
+    published, measured = grounds.published, grounds.poq
     f1, gpt = published.number("poq.sts_f1", "ratio"), published.number("poq.sts_gpt", "ratio")
     near = 0.1  # the ledger's tolerance
     readings = (

@@ -10,6 +10,7 @@ from fractions import Fraction
 from otr_core import economics as eco
 from otr_core.economics import scenarios
 from otr_paper.claims.cost import TOKENS_IN, TOKENS_OUT, inference_usd
+from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.published import Published
 from otr_paper.claims.verdict import Assumption, Evaluation, Reading, judged, solved
 
@@ -196,10 +197,11 @@ def L32_detection_after(published: Published) -> Evaluation:
     )
 
 
-def L33_rho_guidance(published: Published) -> Evaluation:
+def L33_rho_guidance(grounds: Grounds) -> Evaluation:
     """L33: there is guidance for choosing rho by use case. Ours, over four use cases, against 1 % for all."""
+    published = grounds.published
     rho = published.number("otr.rho", "1")
-    cases = scenarios.load(published.data_dir)
+    cases = scenarios.load(grounds.data)
     guides = {name: eco.guide(case) for name, case in cases.items()}
 
     def deterred_at(name: str, rate: float) -> bool:

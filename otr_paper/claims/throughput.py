@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from statistics import median
 
-from otr_paper.claims import overhead, stored
+from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.published import Published, Row
 from otr_paper.claims.verdict import Assumption, Evaluation, Reading, judged, solved
+from otr_paper.studies import overhead
 
 #: GPUs that serve the stored simulation: two machines of two.
 _SERVING_GPUS = 4
@@ -96,16 +97,17 @@ def machines_factor(overhead: float, throughput: float) -> float:
     return throughput * (1.0 + overhead)
 
 
-def L18_throughput_vs_centralised(published: Published) -> Evaluation:
+def L18_throughput_vs_centralised(grounds: Grounds) -> Evaluation:
     """L18: 99 % of the throughput of centralised serving, with a TEE overhead of 15 to 20 %."""
+    published = grounds.published
     stated, rho = published.number("otr.throughput", "1"), published.number("otr.rho", "1")
     low, high = published.bounds("otr.tee_overhead", "1")
     base, proof = published.number("otr.provisional", "s"), published.number("zkml.latency_7b", "s")
     most = solved(1.0 / stated - 1.0, lambda overhead: 1.0 / (1.0 + overhead) - stated, 0.0, 1.0)
     same_gpu = base / (base + rho * proof)
-    kept = sorted(stored.result(published)["kept"])
+    kept = sorted(grounds.simulation.payload["kept"])
     losses = [quantile for quantile, _ in overhead.quantiles(published, (0.05, 0.5, 0.95))]
-    busy = stored.result(published)["provers"]["OTR"]
+    busy = grounds.simulation.payload["provers"]["OTR"]
     together = 1.0 / (1.0 + busy / _SERVING_GPUS)
     own = ("otr.throughput", "otr.tee_overhead")
 

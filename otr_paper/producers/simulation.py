@@ -14,8 +14,7 @@ from pathlib import Path
 from otr_core.errors import MissingDataError
 from otr_node.project import Project, find_project
 from otr_paper.benches import simulation
-from otr_paper.claims import stored
-from otr_paper.simulation import study, summary
+from otr_paper.simulation import SIMULATION, SUMMARIES, SWEEP, study, summary
 from otr_paper.store.results import Card, this_machine, versions, write_result
 
 SEED = 20251223
@@ -35,7 +34,7 @@ def replay_trace(project: Project) -> None:
         print(f"skipped, the stored summaries and studies stay: {error}")
         return
     payload = {name: summary.summarise(requests) for name, requests in traces.items()}
-    write_result(project.results, stored.SUMMARIES, card("recomputed", None), payload)
+    write_result(project.results, SUMMARIES, card("recomputed", None), payload)
 
     before = time.process_time()
     found = simulation.simulated_systems(project, traces["azure_conv"], seed=SEED, replications=study.REPLICATIONS)
@@ -44,7 +43,7 @@ def replay_trace(project: Project) -> None:
     code = simulation.simulated_systems(project, traces["azure_code"], seed=SEED, replications=study.REPLICATIONS)
     print(f"four systems on {len(traces['azure_conv'])} requests: {cpu_s:.1f} CPU s, {peak_mb:.0f} MB at most")
     usage = {"cpu_s": round(cpu_s, 2), "peak_mb": round(peak_mb, 1)}
-    write_result(project.results, stored.RESULT, card("simulated", SEED), {**found, "code": code, "usage": usage})
+    write_result(project.results, SIMULATION, card("simulated", SEED), {**found, "code": code, "usage": usage})
 
 
 def main() -> None:
@@ -60,7 +59,7 @@ def main() -> None:
         name: simulation.sweep(project, changes, seed=SEED, cache=cache, workers=2, report=report)
         for name, changes in (("grid", simulation.grid()), ("tornado", simulation.tornado_changes()))
     }
-    write_result(project.results, stored.SWEEP, card("simulated", SEED), found)
+    write_result(project.results, SWEEP, card("simulated", SEED), found)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,21 @@ from otr_core.lane import program as pr
 from otr_core.lane.program import Dims
 from otr_core.lane.step import Place
 
+TERMS = Terms(
+    arity_bits=4,
+    window_s=86_400,
+    reveal_s=3_600,
+    clock_s=86_400,
+    increment_s=300,
+    exit_s=604_800,
+    claim_s=7_200,
+    least_stake_wei=10**18,
+    bond_wei=10**17,
+    slash_bps=10_000,
+    reward_bps=5_000,
+    compensation_bps=5_000,
+)
+"""The terms of the measured disputes: k = 16, a window and clocks of a day."""
 POINTING = ("choose", "choose_kept", "element")
 """Moves that end a round: the challenger points at something."""
 

@@ -6,7 +6,8 @@ import pytest
 
 from otr_core.errors import InputError
 from otr_core.lane import program
-from otr_paper.benches.disputes import TERMS, Scene
+from otr_paper.benches.disputes import Scene
+from otr_paper.studies.dispute_costs import TERMS
 
 pytestmark = [pytest.mark.slow, pytest.mark.model]
 

@@ -6,9 +6,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from otr_core.cli import app
 from otr_core.errors import ClaimsError
 from otr_node.project import Project
+from otr_paper.claims import ledger
+from otr_paper.commands import commands as app
 from otr_paper.press import claims_table
 
 
@@ -63,6 +64,18 @@ def test_json_is_one_document_with_readings():
     assert latency["readings"][0]["holds"] is False
 
 
+def test_one_claim_is_printed_with_its_code_and_its_readings():
+    run = CliRunner().invoke(app, ["claims", "L18"])
+    assert run.exit_code == 0
+    assert "judged by otr_paper.claims.throughput.L18_throughput_vs_centralised" in run.stdout
+    assert "simulated, best of the draws" in run.stdout
+    assert "L17" not in run.stdout
+    (row,) = json.loads(CliRunner().invoke(app, ["claims", "L18", "--json"]).stdout)
+    assert row["id"] == "L18"
+    assert len(row["readings"]) == 13
+    assert CliRunner().invoke(app, ["claims", "L99"]).exit_code != 0
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
@@ -88,7 +101,7 @@ def test_refresh_mends_what_an_edit_broke(spoilt):
     project = spoilt(lambda rows: rows["L03"]["computed"].update(plain_mean_s=0.8))
     assert CliRunner().invoke(app, ["claims", "--refresh"]).exit_code == 0
     assert claims_table.ledger_problems(project) == []
-    assert claims_table.refresh_ledger(project) is False
+    assert ledger.refresh(project.data) is False
 
 
 def test_claim_lines_recompute_before_they_print(project, spoilt):

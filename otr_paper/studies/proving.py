@@ -1,4 +1,4 @@
-"""What proofs cost: a fit of the measured circuits, carried to whole models, beside what others have printed."""
+"""What a proof costs: a line fitted to the measured circuits, and the size of the circuit of a block of weights."""
 
 from __future__ import annotations
 
@@ -6,15 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from otr_paper.claims.landscape import fitted_exponent, proving_points
-from otr_paper.claims.published import Published
-
-#: Weights that enter a matrix product once per token: SmolLM2-135M's own count (its embedding is its output matrix),
-#: and the nominal sizes of the paper.
-MODELS: Mapping[str, float] = {"SmolLM2-135M": 134.5e6, "7B": 7e9, "70B": 70e9}
-CORES = 64
-"""Cores of the CPU server that published figures and extrapolations are compared on."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +57,16 @@ def fit_cost(rows: Sequence[Mapping[str, Any]]) -> CostFit:
     )
 
 
+def fitted_exponent(sizes: list[float], seconds: list[float]) -> tuple[float, float]:
+    """Least-squares exponent of ``seconds ~ sizes^e`` and its standard error (0 for two points)."""
+    x, y = [math.log(size) for size in sizes], [math.log(second) for second in seconds]
+    mx, my = sum(x) / len(x), sum(y) / len(y)
+    spread = sum((xi - mx) ** 2 for xi in x)
+    slope = sum((xi - mx) * (yi - my) for xi, yi in zip(x, y, strict=True)) / spread
+    rest = sum((yi - my - slope * (xi - mx)) ** 2 for xi, yi in zip(x, y, strict=True))
+    return slope, math.sqrt(rest / max(len(x) - 2, 1) / spread)
+
+
 def circuit_k(rows: int, columns: int) -> int:
     """k of the circuit of ``rows`` x ``columns`` weights: 2^k is the least power of two that holds its rows.
 
@@ -74,49 +75,6 @@ def circuit_k(rows: int, columns: int) -> int:
     """
     used = math.ceil(rows * columns + 25.5 * rows + columns / 2)
     return math.ceil(math.log2(used + 7))
-
-
-def extrapolated(found: CostFit) -> list[dict[str, Any]]:
-    """Records of model, weights, core_s (CPU seconds to prove every weight block for one token), core_h, machine_h
-    (64 perfectly used cores)."""
-    return [
-        {"model": name, "weights": weights, "core_s": weights * found.per_weight_s,
-         "core_h": weights * found.per_weight_s / 3600, "machine_h": weights * found.per_weight_s / 3600 / CORES}
-        for name, weights in MODELS.items()
-    ]  # fmt: skip
-
-
-def published_points(published: Published) -> list[dict[str, Any]]:
-    """Records of system, params, seconds, setting: every published whole-model proof with a size."""
-    return [
-        {"system": system, "params": params, "seconds": seconds, "setting": published[row].setting or "not stated",
-         "level": published[row].level, "id": row}
-        for row, system, params, seconds in proving_points(published)
-    ]  # fmt: skip
-
-
-def where_it_holds(published: Published, found: CostFit) -> list[dict[str, Any]]:
-    """The stated 20 minutes and 45 USD for 7B, system by system: records of system, hardware, seconds, over_20min, usd,
-    over_45usd and kind. Every machine is taken at the published hourly price of one H100."""
-    stated_s, stated_usd = published.number("zkml.latency_7b", "s"), published.number("zkml.cost_query", "USD")
-    hourly = published.number("gpu.h100_median", "USD/GPU-h")
-    llama = published.number("zk.zktorch.llama2_7b.prove", "s")
-    core_s = dict((r["model"], r["core_s"]) for r in extrapolated(found))["7B"]
-    token = published.number("zk.zkpytorch.llama3_8b.prove", "s")
-    flash = published.number("zk.flashprove.400b.prove", "s")
-    rows = [
-        ("zkLLM", "7B, 2048 positions, one A100", published.number("zk.zkllm.7b.prove", "s"), "cited"),
-        ("ZKTorch", "7B, 1 token, 64 CPU threads", llama, "cited"),
-        ("zkPyTorch", "8B, 1 token, CPU", token, "cited"),
-        ("zkPyTorch", "8B, 100 tokens, CPU", 100 * token, "recomputed"),
-        ("FlashProve", "400B, one token of a batch of 24, one H100", flash, "cited"),
-        ("ezkl (this circuit)", "7B, 1 token, 64 cores, extrapolated", core_s / CORES, "recomputed"),
-    ]  # fmt: skip
-    return [
-        {"system": system, "setting": setting, "seconds": seconds, "over_20min": seconds > stated_s,
-         "usd": seconds / 3600 * hourly, "over_45usd": seconds / 3600 * hourly >= stated_usd, "kind": kind}
-        for system, setting, seconds, kind in rows
-    ]  # fmt: skip
 
 
 def _relative_line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
