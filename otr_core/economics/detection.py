@@ -60,11 +60,8 @@ def coverage(*, units: Quantity, deviating: Quantity, opened: Quantity) -> Quant
     Raises:
         ParameterError: not whole numbers, or more than ``units``.
     """
-    total, changed, proved = (
-        q.count("units", units, least=1),
-        q.count("deviating", deviating),
-        q.count("opened", opened),
-    )
+    total = q.count("units", units, least=1)
+    changed, proved = q.count("deviating", deviating), q.count("opened", opened)
     for field, part in (("deviating", changed), ("opened", proved)):
         if np.any(part > total):
             raise q.ParameterError(field, float(np.max(part)), f"at most units = {float(np.min(total)):.0f}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from otr_core.errors import InputError
 from otr_paper.claims.published import Published
-from otr_paper.simulation import inputs, queues
+from otr_paper.simulation import inputs, proof_pool
 from otr_paper.simulation.run import KINDS
 
 Records = list[dict[str, Any]]
@@ -47,7 +47,7 @@ def cost_rows(found: Mapping[str, Any], case: str) -> Records:
 def provers_beside(published: Published, prover: str, *, rho: float, rate_per_s: float) -> int:
     """Machines of a prover that keep up with the sampled answers, loaded to at most 80 %."""
     made = inputs.provers(published)[prover]
-    return queues.servers_for(rho * rate_per_s, made.batch_s, 0.8, made.batch)
+    return proof_pool.servers_for(rho * rate_per_s, made.batch_s, 0.8, made.batch)
 
 
 def baselines(published: Published, found: Mapping[str, Any], *, serving_gpus: int, rho: float) -> Records:
