@@ -1,5 +1,6 @@
 # ruff: noqa: N802 (a function is named after its claim)
 # fmt: off
+# (Readings and computed numbers are tables, set by hand.)
 """Claims about the other systems: L34 (how ZKML grows) and L40 (what opML runs)."""
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partialmethod
 
 from otr_core.errors import ClaimsError
 
@@ -56,6 +57,41 @@ class Reading:
             raise ClaimsError(f"reading {self.name!r}: kind found {self.kind!r}, expected one of {KINDS}")
         if not math.isfinite(self.value):
             raise ClaimsError(f"reading {self.name!r}: value found {self.value}, expected a finite number")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When a value counts as the stated one: makes the readings of a claim, each judged by the same rule.
+
+    The methods are named after how the value was got, and take what a ``Reading`` takes: name, assumption, value, ids
+    of the sources, and ``replaces``.
+
+    Attributes:
+        unit: of the values. holds: whether the stated number holds at a value.
+    """
+
+    unit: str
+    holds: Callable[[float], bool]
+
+    def _reading(
+        self, kind: str, name: str, assumption: str, value: float, *sources: str, replaces: str = ""
+    ) -> Reading:
+        return Reading(name, assumption, value, self.unit, kind, bool(self.holds(value)), sources, replaces)
+
+    cited = partialmethod(_reading, "cited")
+    recomputed = partialmethod(_reading, "recomputed")
+    simulated = partialmethod(_reading, "simulated")
+    measured = partialmethod(_reading, "measured")
+
+
+def at_least(stated: float) -> Callable[[float], bool]:
+    """``value >= stated``, for a value that may have been computed so as to just reach it."""
+    return lambda value: value >= stated * (1 - 1e-12)
+
+
+def at_most(stated: float) -> Callable[[float], bool]:
+    """``value <= stated``, for a value that may have been computed so as to just reach it."""
+    return lambda value: value <= stated * (1 + 1e-12)
 
 
 @dataclass(frozen=True)
@@ -132,7 +168,7 @@ def judged(
 def solved(closed_form: float, residual: Callable[[float], float], low: float, high: float) -> float:
     """``closed_form``, after finding the same root of ``residual`` by bisection on [low, high].
 
-    The two are each other's check: a limit stated by this package is never the word of one formula alone.
+    The two are each other's check: a limit stated by this package never rests on one formula alone.
 
     Raises:
         ClaimsError: no sign change in the interval, or the two differ by more than 1e-9 relative.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import linear_regression, pvariance
 from typing import Any
 
 
@@ -57,14 +58,12 @@ def fit_cost(rows: Sequence[Mapping[str, Any]]) -> CostFit:
     )
 
 
-def fitted_exponent(sizes: list[float], seconds: list[float]) -> tuple[float, float]:
-    """Least-squares exponent of ``seconds ~ sizes^e`` and its standard error (0 for two points)."""
+def fitted_exponent(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:
+    """Least-squares exponent of ``seconds ~ sizes^e``, and its standard error (0 for two points)."""
     x, y = [math.log(size) for size in sizes], [math.log(second) for second in seconds]
-    mx, my = sum(x) / len(x), sum(y) / len(y)
-    spread = sum((xi - mx) ** 2 for xi in x)
-    slope = sum((xi - mx) * (yi - my) for xi, yi in zip(x, y, strict=True)) / spread
-    rest = sum((yi - my - slope * (xi - mx)) ** 2 for xi, yi in zip(x, y, strict=True))
-    return slope, math.sqrt(rest / max(len(x) - 2, 1) / spread)
+    slope, intercept = linear_regression(x, y)
+    rest = sum((b - intercept - slope * a) ** 2 for a, b in zip(x, y, strict=True))
+    return slope, math.sqrt(rest / max(len(x) - 2, 1) / (len(x) * pvariance(x)))
 
 
 def circuit_k(rows: int, columns: int) -> int:
