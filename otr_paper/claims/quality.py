@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from itertools import combinations
-from statistics import NormalDist
+from statistics import correlation
 
 from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.published import Published
@@ -19,7 +19,7 @@ from otr_paper.claims.verdict import NOT_TESTABLE, Assumption, Evaluation, Rule,
 from otr_paper.poq.rewards import reward_share
 
 _MODELS = ("gpt-3.5", "gpt-4", "mistral-7b", "mixtral", "llama3-70b")
-_Z95 = NormalDist().inv_cdf(0.975)
+_Z95 = 1.959963984540054  # 97.5 % point of the normal distribution; the standard library's last digit differs
 _STATED_SCORES = ("otr.judge_adversary", "otr.judge_honest")
 
 
@@ -27,13 +27,6 @@ def pearson_interval(r: float, n: float) -> tuple[float, float]:
     """95 % interval of a correlation of ``n`` pairs, by Fisher's z transform."""
     half = _Z95 / math.sqrt(n - 3.0)
     return math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
-
-
-def correlation(first: list[float], second: list[float]) -> float:
-    """Pearson correlation. The library's differs in the last of sixteen digits, which ``otr claims --json`` prints."""
-    mean_1, mean_2 = sum(first) / len(first), sum(second) / len(second)
-    product = sum((a - mean_1) * (b - mean_2) for a, b in zip(first, second, strict=True))
-    return product / math.sqrt(sum((a - mean_1) ** 2 for a in first) * sum((b - mean_2) ** 2 for b in second))
 
 
 def stated_scores(published: Published) -> tuple[float, float]:

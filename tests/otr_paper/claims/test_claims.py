@@ -222,9 +222,8 @@ def test_rounds_by_search(ways):
         assert security.bisection_rounds(steps, ways) == rounds
 
 
-def test_correlation_and_fitted_exponent_against_numpy():
+def test_fitted_exponent_against_numpy():
     x, y = np.random.default_rng(3).random((2, 12))
-    assert quality.correlation(list(x), list(y)) == pytest.approx(np.corrcoef(x, y)[0, 1])
     sizes, seconds = np.exp(x), np.exp(y)
     slope, error = proving.fitted_exponent(list(sizes), list(seconds))
     (expected, _), covariance = np.polyfit(x, y, 1, cov=True)
