@@ -37,7 +37,9 @@ def reproduce(
     ] = False,
 ) -> None:
     """Run the notebooks, write every figure and table, print the claims ledger. Resumes where it stopped."""
-    from otr_paper.press.claims_table import HEAD, claims_table, ledger_problems, read_ledger
+    from otr_paper.claims import ledger
+    from otr_paper.claims.grounds import Grounds
+    from otr_paper.press.claims_table import HEAD, claims_table
     from otr_paper.press.notebook import COMMON
     from otr_paper.press.reproduce import record_usage
     from otr_paper.press.reproduce import reproduce as run
@@ -49,8 +51,9 @@ def reproduce(
     used = run(project, mode=mode, profile=profile, device=device, only=only or [], force=force, report=say)
     if record:
         record_usage(project, used, date=dt.date.today().isoformat(), cores=os.cpu_count() or 1)
-    print_table(HEAD, claims_table(read_ledger(project)))
-    exit_with(ledger_problems(project))
+    rows = ledger.read_ledger(project.data)
+    print_table(HEAD, claims_table(rows))
+    exit_with(ledger.check(rows, Grounds(project.data)))
 
 
 @commands.command()
@@ -71,10 +74,10 @@ def claims(
         say("data/claims.yaml: " + ("written again" if ledger.refresh(project.data) else "nothing to change"))
     grounds = Grounds(project.data)
     if claim is None:
-        rows = table.read_ledger(project)
+        rows = ledger.read_ledger(project.data)
         problems = ledger.check(rows, grounds)
     else:
-        rows = table.chosen_rows(project, [claim])
+        rows = table.chosen_rows(project.data, [claim])
         problems = ledger.check_row(rows[0], grounds)
     if as_json:
         print_json(table.claims_json(rows, grounds))

@@ -6,26 +6,16 @@ What stands in it is read and judged in ``otr_paper.claims.ledger``.
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from otr_core.errors import ClaimsError
-from otr_node.project import Project
 from otr_paper.claims import ledger
 from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.ledger import ClaimRow
 
 HEAD = ["id", "claim", "stated", "computed here", "verdict"]
 READING_HEAD = ["reading", "assumption", "value", "kind", "holds", "gives up"]
-
-
-def read_ledger(project: Project) -> list[ClaimRow]:
-    """All rows of data/claims.yaml, or a ``ClaimsError`` that says what is wrong with it."""
-    return ledger.read_ledger(project.data)
-
-
-def ledger_problems(project: Project) -> list[str]:
-    """What no longer matches, one line each (see ``ledger.check``)."""
-    return ledger.check(read_ledger(project), Grounds(project.data))
 
 
 def stated_text(row: ClaimRow) -> str:
@@ -112,9 +102,8 @@ def claims_json(rows: list[ClaimRow], grounds: Grounds) -> list[dict[str, Any]]:
     return found
 
 
-def claims_markdown(project: Project) -> str:
+def claims_markdown(rows: list[ClaimRow]) -> str:
     """The table of README.md."""
-    rows = read_ledger(project)
     counts = Counter(str(row.verdict) for row in rows)
     summary = ", ".join(f"{counts[name]} {name}" for name in ledger.VERDICTS if counts[name])
     lines = [
@@ -131,25 +120,25 @@ def claims_markdown(project: Project) -> str:
     return "\n".join(lines)
 
 
-def chosen_rows(project: Project, ids: list[str]) -> list[ClaimRow]:
-    """The rows of these claims, in the order asked for.
+def chosen_rows(data: Path, ids: list[str]) -> list[ClaimRow]:
+    """The rows of these claims in the ledger of the folder ``data``, in the order asked for.
 
     Raises:
         ClaimsError: an unknown id.
     """
-    rows = {row.id: row for row in read_ledger(project)}
+    rows = {row.id: row for row in ledger.read_ledger(data)}
     if unknown := [claim for claim in ids if claim not in rows]:
         raise ClaimsError(f"claims: found {', '.join(unknown)}, expected L01 to L42")
     return [rows[claim] for claim in ids]
 
 
-def claim_lines(project: Project, ids: list[str]) -> list[str]:
+def claim_lines(data: Path, ids: list[str]) -> list[str]:
     """One line a claim for a notebook, after checking that the stored row is what the code computes now.
 
     Raises:
         ClaimsError: an unknown id, or a row that no longer matches.
     """
-    rows, grounds = chosen_rows(project, ids), Grounds(project.data)
+    rows, grounds = chosen_rows(data, ids), Grounds(data)
     if problems := [line for row in rows for line in ledger.check_row(row, grounds)]:
         raise ClaimsError("; ".join(problems))
     return [f"{row.id}  {row.verdict!s:18} stated {stated_text(row)} | {computed_text(row) or '-'}" for row in rows]

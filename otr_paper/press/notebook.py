@@ -125,7 +125,7 @@ class NotebookSession:
         """
         from otr_paper.press.claims_table import claim_lines
 
-        print("\n".join(claim_lines(self.project, list(ids))))
+        print("\n".join(claim_lines(self.project.data, list(ids))))
 
     def finish(self) -> None:
         """Print what the outputs were made with; tell the reproduce run what the kernel used."""

@@ -19,7 +19,8 @@ from otr_paper.claims.trilemma import (
     score_threshold,
     win_rate,
 )
-from otr_paper.poq import payments, rewards
+from otr_paper.poq import rewards
+from otr_paper.series import poq
 
 
 def shares_table(inputs: TrilemmaInputs) -> list[Record]:
@@ -150,7 +151,7 @@ def pay(inputs: TrilemmaInputs, *, alpha: float = 2.0) -> list[Record]:
     cost-aware rule on the light judge's scores, quality - 0.5 cost, the cost being the share of layers run.
     """
     scores = inputs.payload["judges"]["scores"]
-    panel = payments.PANELS["five, three of them light"]
+    panel = poq.PANELS["five, three of them light"]
     shares: dict[str, float] = dict.fromkeys(("honest", *FRAUDS), 1.0)
     shares |= {
         "layers dropped": inputs.payload["layers_kept"] / inputs.payload["layers"],
@@ -166,8 +167,7 @@ def pay(inputs: TrilemmaInputs, *, alpha: float = 2.0) -> list[Record]:
         return float(rewards.cost_aware_reward(scores[JUDGE][kind], cost, alpha=1.0, beta=0.5).mean())
 
     paid = {
-        label: {kind: original(kind, aggregate) for kind in shares}
-        for label, aggregate in payments.aggregations().items()
+        label: {kind: original(kind, aggregate) for kind in shares} for label, aggregate in poq.aggregations().items()
     } | {"cost-aware": {kind: cost_aware(kind) for kind in shares}}
     return [
         {"formula": label, "fraud": fraud, "ratio": of[fraud] / of["honest"]}

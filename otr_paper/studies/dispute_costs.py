@@ -189,9 +189,3 @@ def longest_game_s(terms: Terms, rounds: int) -> int:
 def longest_verdict_s(terms: Terms, rounds: int) -> int:
     """Most seconds from a batch's commitment to the verdict on it, however many challenge: all games run at once."""
     return terms.window_s + terms.reveal_s + longest_game_s(terms, rounds)
-
-
-def op_bond_wei(depth: int) -> int:
-    """Bond of a claim at ``depth`` (0 to 73) in the OP stack's fault dispute game, for comparison: gas that grows by a
-    constant factor from 400,000 to 300,000,000, at 200 gwei (ethereum-optimism/specs, bond incentives)."""
-    return int(400_000 * (300_000_000 / 400_000) ** (depth / 73) * 200 * 10**9)
