@@ -20,12 +20,8 @@ def refresh_readme(project: Project) -> bool:
     """
     path = project.root / "README.md"
     before = path.read_text("utf-8")
-    after = before
-    for name, text in (
-        ("claims", claims_markdown(read_ledger(project.data))),
-        ("resources", resources_markdown(project)),
-    ):
-        after = replace_block(after, name, text)
+    after = replace_block(before, "claims", claims_markdown(read_ledger(project.data)))
+    after = replace_block(after, "resources", resources_markdown(project))
     if after != before:
         write_text(path, after)
     return after != before
