@@ -11,7 +11,3 @@ The way of a number: a row of ``data/published`` (``published``) or a stored res
 function, which makes readings by a rule and a verdict from the readings (``verdict``); ``ledger`` keeps
 ``data/claims.yaml`` in step with it; ``otr_paper.press.claims_table`` prints the rows.
 """
-
-from otr_paper.claims.verdict import Assumption, Evaluation, Reading
-
-__all__ = ["Assumption", "Evaluation", "Reading"]

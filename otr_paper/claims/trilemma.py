@@ -24,13 +24,7 @@ from otr_paper.studies.proving import fit_cost
 
 Record = dict[str, Any]
 
-FRAUDS = (
-    "layers dropped",
-    "8-bit weights",
-    "one value altered",
-    "answer replaced",
-    "another answer replayed",
-)
+FRAUDS = ("layers dropped", "8-bit weights", "one value altered", "answer replaced", "another answer replayed")
 """Frauds injected into every answer: two downgraded models, one output value of one layer raised by one unit of the
 last bit, the true value in the text exchanged for a false one, the answer to another question."""
 FAST, CHEAP = 2.0, 2.0

@@ -92,10 +92,7 @@ def cost_points(published: Published) -> Records:
         ("dearest proof at 1 %", rho, stated / rho, "recomputed", "otr.cost_query"),
         ("largest rate at 45 USD", stated / proof, proof, "recomputed", "otr.cost_query"),
     ]
-    for name, row in (
-        ("zkLLM 7B", "zk.zkllm.7b.prove"),
-        ("FlashProve 400B, amortised", "zk.flashprove.400b.prove"),
-    ):
+    for name, row in (("zkLLM 7B", "zk.zkllm.7b.prove"), ("FlashProve 400B, amortised", "zk.flashprove.400b.prove")):
         usd = h100_usd(published, published.number(row, "s"))
         points.append((f"{name}, at an H100's price", rho, usd, "recomputed", f"{row}, gpu.h100_median"))
     return [

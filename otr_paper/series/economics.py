@@ -7,12 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from otr_core.economics.detection import (
-    cheats_for_detection,
-    detection_after,
-    detection_probability,
-    undetected_cheats,
-)
+from otr_core.economics.detection import cheats_for_detection, detection_after, detection_probability, undetected_cheats
 from otr_core.economics.deterrence import min_rho, min_stake
 from otr_core.economics.model import AnswerValue, Bond, Watch, play_strategies
 from otr_core.economics.rates import best_rate

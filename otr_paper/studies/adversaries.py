@@ -129,11 +129,7 @@ def outcome(
             )
         )
     profit = break_profit(
-        gain_usd=answer.gain_usd,
-        price_usd=answer.price_usd,
-        loss_usd=loss,
-        detection=detection,
-        attempts=attempts,
+        gain_usd=answer.gain_usd, price_usd=answer.price_usd, loss_usd=loss, detection=detection, attempts=attempts
     )
     undetected = float(undetected_cheats(detection=detection, attempts=attempts))
     deterred = adversary != MALICIOUS and detection * (answer.price_usd + loss) > answer.gain_usd
