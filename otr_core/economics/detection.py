@@ -1,7 +1,8 @@
 """How likely a cheat is caught: per answer, per cheat type, and over many cheats.
 
-All formulas are for an operator who has already passed the attestation gate with a working TEE break; chances that
-others lack such a break do not deter the one who has it. ``gated_detection`` gives the chance for one who has none.
+All formulas but one are for an operator who holds a working break of the TEE and so has passed the attestation gate.
+How rare such breaks are does not enter: that others have none does not deter the one who does. ``gated_detection`` is
+for an operator without a break.
 """
 
 from __future__ import annotations

@@ -103,6 +103,7 @@ def _number(value: object) -> bool:
 
 
 def _row(raw: object, position: int) -> ClaimRow:
+    """One parsed row, every key checked; ``position`` names a row that has no id."""
     if not isinstance(raw, dict):
         raise ClaimsError(f"claims ledger, row {position}: found {type(raw).__name__}, expected a mapping")
     where = f"claims ledger, row {raw.get('id', position)}"
@@ -210,8 +211,8 @@ def evaluate(row: ClaimRow, grounds: Grounds) -> Evaluation | None:
     raise ClaimsError(f"{row.code}: found arguments {takes}, expected one: Published or Grounds")
 
 
-def six_digits(value: float) -> float:
-    """``value`` to six significant digits."""
+def rounded(value: float) -> float:
+    """A computed number as the ledger keeps it: six significant digits."""
     return float(f"{value:.{DIGITS}g}")
 
 
@@ -224,11 +225,13 @@ def _same(stored: float, computed: float) -> bool:
 
 
 def _used(evaluation: Evaluation) -> tuple[str, ...]:
+    """Ids of the published rows behind all readings, each once, in the order of their first use."""
     sources = (source for reading in evaluation.readings for source in reading.sources)
     return tuple(dict.fromkeys(sources))
 
 
 def _differences(row: ClaimRow, found: Evaluation) -> Iterable[str]:
+    """What the row says otherwise than the evaluation, one line each."""
     if found.claim != row.id:
         yield f"{row.id}: code {row.code} judges {found.claim}"
     if row.verdict != found.verdict:
@@ -237,7 +240,7 @@ def _differences(row: ClaimRow, found: Evaluation) -> Iterable[str]:
         yield f"{row.id}: computed names stored {sorted(row.computed)}, expected {sorted(found.computed)}"
     for name in row.computed.keys() & found.computed.keys():
         if not _same(row.computed[name], found.computed[name]):
-            yield f"{row.id}: {name} stored {row.computed[name]!r}, computed {six_digits(found.computed[name])!r}"
+            yield f"{row.id}: {name} stored {row.computed[name]!r}, computed {rounded(found.computed[name])!r}"
     stored, now = row.assumption, found.assumption
     if (stored is None) != (now is None):
         yield f"{row.id}: assumption stored {stored}, computed {now}"
@@ -245,7 +248,7 @@ def _differences(row: ClaimRow, found: Evaluation) -> Iterable[str]:
         if (stored["name"], stored["unit"], stored["text"]) != (now.name, now.unit, now.text):
             yield f"{row.id}: assumption stored {dict(stored)}, computed {now}"
         elif not _same(float(stored["value"]), now.value):
-            yield f"{row.id}: assumption {now.name} stored {stored['value']!r}, computed {six_digits(now.value)!r}"
+            yield f"{row.id}: assumption {now.name} stored {stored['value']!r}, computed {rounded(now.value)!r}"
     if row.inputs != _used(found):
         yield f"{row.id}: inputs stored {list(row.inputs)}, computed {list(_used(found))}"
     if row.note != found.note:
@@ -290,12 +293,12 @@ def refreshed(row: ClaimRow, found: Evaluation | None) -> ClaimRow:
         row,
         inputs=_used(found),
         verdict=found.verdict,
-        computed={name: six_digits(value) for name, value in found.computed.items()},
+        computed={name: rounded(value) for name, value in found.computed.items()},
         assumption=None
         if assumption is None
         else {
             "name": assumption.name,
-            "value": six_digits(assumption.value),
+            "value": rounded(assumption.value),
             "unit": assumption.unit,
             "text": assumption.text,
         },

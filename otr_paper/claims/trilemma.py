@@ -1,10 +1,11 @@
 # ruff: noqa: N802 (a function is named after its claim)
 """The trilemma, measured: OTR, opML, ZKML and Proof of Quality on the same answers and the same injected frauds; L42.
 
-Rules, set before the 32 questions were judged: *integrity* is met when every injected fraud is caught and no honest
-answer is rejected; *low latency* when that holds within ``FAST`` times what answering alone takes; *low cost* when
-answering and checking take at most ``CHEAP`` times the CPU seconds of answering alone. All three are asked at the
-same moment: a verdict that comes after a window does not make the answer before it trustworthy.
+The rules were set before the 32 questions were judged. *Integrity* is met when every injected fraud is caught and no
+honest answer is rejected; *low latency* when that holds within ``FAST`` times what answering alone takes; *low cost*
+when answering and checking take at most ``CHEAP`` times the CPU seconds of answering alone. All three are asked at the
+same moment: a verdict that comes after a window does not make the answer before it trustworthy. The figures and tables
+of the comparison are in ``otr_paper.series.trilemma``.
 """
 
 from __future__ import annotations
@@ -109,14 +110,16 @@ def win_rate(honest: Sequence[float], false: Sequence[float]) -> float:
 def drawn_detection(inputs: TrilemmaInputs, fraud: str) -> float:
     """Probability that a spot check of a drawn answer convicts, with ``inputs.units`` units.
 
-    Measured for 8-bit weights (``spot_detection``); computed from which units are broken for the others. A replaced
-    or replayed answer carries the honest model's own trace of what it says, and no unit checks how a token was chosen
-    or which prompt was ordered: no spot check sees it.
+    For 8-bit weights the share of broken units was measured (``spot_detection``); for the other frauds it is computed
+    from the units that they break. A replaced or replayed answer carries the honest model's own trace of its tokens,
+    and no unit checks how a token was chosen or which prompt was ordered: no spot check sees such a fraud.
     """
     broken = next(r["broken"] for r in inputs.detection if r["cheat"] == "whole model, 8-bit weights")
     if fraud == "8-bit weights":
         return per_query(1.0, per_unit(broken), inputs.units)
-    if fraud == "layers dropped":  # every kept layer but the first follows another one than it should
+    if fraud == "layers dropped":
+        # The trace counts the kept layers through. All but the first thus stand where the registered model has another
+        # layer, and their units are checked against that layer's weights.
         kept = inputs.payload["layers_kept"]
         return per_query((kept - 1) / kept, per_unit(broken), inputs.units)
     if fraud == "one value altered":

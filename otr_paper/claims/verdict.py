@@ -96,7 +96,12 @@ def at_most(stated: float) -> Callable[[float], bool]:
 
 @dataclass(frozen=True)
 class Assumption:
-    """What a conditional claim hangs on: the limit at which it stops holding."""
+    """What a conditional claim hangs on: the limit at which it stops holding.
+
+    Attributes:
+        name: of the limited quantity, among the computed numbers where it is one. value, unit: the limit.
+        text: the condition in words.
+    """
 
     name: str
     value: float
@@ -134,8 +139,8 @@ class Evaluation:
             raise ClaimsError(f"{where}: found verdict {self.verdict!r} without computed numbers and readings")
         if self.verdict in (NOT_YET, NOT_TESTABLE) and not self.note:
             raise ClaimsError(f"{where}: verdict {self.verdict!r} needs a note with the reason")
-        if self.verdict in (REPRODUCED, CONDITIONAL, CONTRADICTED) and self.verdict != judge_readings(self.readings):
-            raise ClaimsError(f"{where}: found {self.verdict}, but its readings say {judge_readings(self.readings)}")
+        if self.verdict in (REPRODUCED, CONDITIONAL, CONTRADICTED) and self.verdict != verdict_of(self.readings):
+            raise ClaimsError(f"{where}: found {self.verdict}, but its readings say {verdict_of(self.readings)}")
         names = [reading.name for reading in self.readings]
         if len(set(names)) != len(names):
             raise ClaimsError(f"{where}: two readings share a name among {names}")
@@ -144,8 +149,8 @@ class Evaluation:
             raise ClaimsError(f"{where}: computed {bad} found not finite, expected finite numbers")
 
 
-def judge_readings(readings: tuple[Reading, ...]) -> str:
-    """The verdict that the readings say, by the rules at the top of this module."""
+def verdict_of(readings: tuple[Reading, ...]) -> str:
+    """The verdict that follows from the readings, by the rules at the top of this module."""
     if readings[0].holds:
         return REPRODUCED
     if any(reading.holds and not reading.replaces for reading in readings):
@@ -161,7 +166,7 @@ def judged(
     note: str = "",
 ) -> Evaluation:
     """An evaluation whose verdict follows from its readings; ``assumption`` is kept where the verdict hangs on one."""
-    verdict = judge_readings(readings)
+    verdict = verdict_of(readings)
     return Evaluation(claim, verdict, computed, readings, assumption if verdict == CONDITIONAL else None, note)
 
 

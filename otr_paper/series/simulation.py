@@ -15,7 +15,7 @@ Records = list[dict[str, Any]]
 _LEAST_SWING = 1.03
 """Inputs that move a number by less than 3 % are left out of its tornado."""
 STATISTICS = ("mean", "p50", "p99")
-#: Verdict -> (what of a sweep point it hangs on, axis label, row of the stated number, its unit).
+#: Claim -> (the number of a sweep point that its verdict hangs on, axis label, row of the stated number, its unit).
 VERDICTS = {
     "L01": ("provisional p50_s", "median attested answer (s)", "otr.provisional", "s"),
     "L03": ("waited mean_s", "mean latency, proofs awaited (s)", "otr.latency_weighted", "s"),

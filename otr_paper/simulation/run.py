@@ -63,7 +63,8 @@ def simulate(system: System, requests: Requests, law: StepLaw, seed: int) -> Sim
 
     served = serve_pool(requests, law.slowed(system.loss), system.machines)
     start = requests.arrival_s
-    # what confidential mode adds to a first token beyond its loss of throughput delays a request and occupies nothing
+    # Confidential mode slows every step (``slowed``) and adds more to the first token than that. What it adds beyond
+    # the slower steps delays the request, yet keeps no part of the machine busy, so that others do not wait for it.
     late = (served.first_s - start) * max(0.0, (1.0 + system.first_overhead) * (1.0 - system.loss) - 1.0)
     first, answer = served.first_s + late, served.done_s + late
     phases = rng.random(3)

@@ -112,7 +112,7 @@ def test_any_edit_of_a_judged_row_is_noticed(rows, grounds):
     name, value = next(iter(row.computed.items()))
     edits = {
         "verdict": {"verdict": REPRODUCED},
-        name: {"computed": {**row.computed, name: ledger.six_digits(value * 1.00001)}},
+        name: {"computed": {**row.computed, name: ledger.rounded(value * 1.00001)}},
         "computed names": {"computed": {**row.computed, "extra_s": 1.0}},
         "inputs": {"inputs": row.inputs[1:]},
         "note": {"note": row.note + "!"},
@@ -152,7 +152,7 @@ def test_code_outside_the_package_is_never_called(rows, grounds):
 
 
 def test_code_that_takes_something_else_is_named(rows, grounds):
-    for code in ("otr_paper.claims.latency.weighted_latency", "otr_paper.claims.ledger.rounded.nothing"):
+    for code in ("otr_paper.claims.latency.weighted_latency", "otr_paper.claims.ledger.resolve.nothing"):
         problems = ledger.check(changed(rows, "L03", code=code), grounds)
         assert any(code in problem for problem in problems)
 
