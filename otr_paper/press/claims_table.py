@@ -13,6 +13,7 @@ from otr_core.errors import ClaimsError
 from otr_paper.claims import ledger
 from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.ledger import ClaimRow
+from otr_paper.claims.verdict import VERDICTS
 
 HEAD = ["id", "claim", "stated", "computed here", "verdict"]
 READING_HEAD = ["reading", "assumption", "value", "kind", "holds", "gives up"]
@@ -105,7 +106,7 @@ def claims_json(rows: list[ClaimRow], grounds: Grounds) -> list[dict[str, Any]]:
 def claims_markdown(rows: list[ClaimRow]) -> str:
     """The table of README.md."""
     counts = Counter(str(row.verdict) for row in rows)
-    summary = ", ".join(f"{counts[name]} {name}" for name in ledger.VERDICTS if counts[name])
+    summary = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if counts[name])
     lines = [
         f"{len(rows)} claims: {summary}.",
         "",

@@ -16,10 +16,9 @@ from typing import Any
 
 from otr_core.lane import program as pr
 from otr_node.project import find_project
-from otr_paper.benches.disputes import PROMPT, TOKENS, Scene
+from otr_paper.benches.disputes import PROMPT, TERMS, TOKENS, Scene
 from otr_paper.store.results import Card, this_machine, versions, write_result
 from otr_paper.studies import dispute_costs
-from otr_paper.studies.dispute_costs import TERMS
 
 SEED = 20251123
 

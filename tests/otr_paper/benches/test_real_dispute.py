@@ -6,8 +6,7 @@ import pytest
 
 from otr_core.errors import InputError
 from otr_core.lane import program
-from otr_paper.benches.disputes import Scene
-from otr_paper.studies.dispute_costs import TERMS
+from otr_paper.benches.disputes import TERMS, Scene
 
 pytestmark = [pytest.mark.slow, pytest.mark.model]
 
