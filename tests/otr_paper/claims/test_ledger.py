@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from typing import get_type_hints
 
@@ -88,6 +90,18 @@ def test_judging_one_row_judges_that_row_alone(rows, project, monkeypatch):
     fresh = Grounds(project.data, results={"attacks": {}, "poq_adversary": {}})  # only other rows read these
     assert ledger.check_row(row_of(rows, "L18"), fresh) == []
     assert called == [row_of(rows, "L18").code]
+
+
+def test_judging_the_whole_ledger_loads_numpy_and_nothing_heavier(project):
+    code = (
+        "import sys; from pathlib import Path; from otr_paper.claims import ledger; "
+        "from otr_paper.claims.grounds import Grounds; data = Path(sys.argv[1]); "
+        "assert ledger.check(ledger.read_ledger(data), Grounds(data)) == []; "
+        "print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(project.data)], capture_output=True, text=True, check=True)
+    heavy = {"scipy", "pandas", "torch", "transformers", "matplotlib", "eth_keys", "ezkl", "otr_node"}
+    assert not heavy & set(run.stdout.split())
 
 
 def test_a_stored_result_without_its_card_is_refused(project, tmp_path):
