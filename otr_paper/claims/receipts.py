@@ -1,5 +1,6 @@
 # ruff: noqa: N802 (a function is named after its claim)
 # fmt: off
+# (Readings and computed numbers are tables, set by hand.)
 """Claims about receipts, L23 to L25: what they were seen to stop in the stored attacks on the real model.
 
 Each row of the stored result ``attacks`` says of one attack its group, its name and who caught it: a check of the
