@@ -40,7 +40,9 @@ def reproduce_paper(
     """Run the notebooks, write every figure and table, print the claims ledger. Resumes where it stopped."""
     project = find_project()
     need_extras("node", "proofs", "chain", "paper")
-    from otr_paper.press.claims_table import HEAD, claims_table, ledger_problems
+    from otr_paper.claims import ledger
+    from otr_paper.claims.grounds import Grounds
+    from otr_paper.press.claims_table import HEAD, claims_table
     from otr_paper.press.notebook import COMMON
     from otr_paper.press.reproduce import record_usage
     from otr_paper.press.reproduce import reproduce as run
@@ -51,28 +53,41 @@ def reproduce_paper(
     used = run(project, mode=mode, profile=profile, device=device, only=only or [], force=force, report=say)
     if record:
         record_usage(project, used, date=dt.date.today().isoformat(), cores=os.cpu_count() or 1)
-    print_table(HEAD, claims_table(project))
-    exit_with(ledger_problems(project))
+    rows = ledger.read_ledger(project.data)
+    print_table(HEAD, claims_table(rows))
+    exit_with(ledger.check(rows, Grounds(project.data)))
 
 
 @commands.command("claims")
 def show_claims(
+    claim: Annotated[str | None, typer.Argument(help="One claim and its readings, such as L18.")] = None,
     as_json: AsJson = False,
     refresh: Annotated[
         bool, typer.Option("--refresh", help="First write what the code computes into the ledger.")
     ] = False,
 ) -> None:
     """Print the claims ledger, recomputed. Exit 1 if a row has no verdict or no longer matches."""
-    from otr_paper.press import claims_table as ledger
+    from otr_paper.claims import ledger
+    from otr_paper.claims.grounds import Grounds
+    from otr_paper.press import claims_table as table
 
     project = find_project() if refresh else find_data()
     if refresh:
-        say("data/claims.yaml: " + ("written again" if ledger.refresh_ledger(project) else "nothing to change"))
-    problems = ledger.ledger_problems(project)
-    if as_json:
-        print_json(ledger.claims_json(project))
+        say("data/claims.yaml: " + ("written again" if ledger.refresh(project.data) else "nothing to change"))
+    grounds = Grounds(project.data)
+    if claim is None:
+        rows = ledger.read_ledger(project.data)
+        problems = ledger.check(rows, grounds)
     else:
-        print_table(ledger.HEAD, ledger.claims_table(project))
+        rows = table.chosen_rows(project.data, [claim])
+        problems = ledger.check_row(rows[0], grounds)
+    if as_json:
+        print_json(table.claims_json(rows, grounds))
+    else:
+        print_table(table.HEAD, table.claims_table(rows))
+        if claim is not None:
+            print(f"judged by {rows[0].code}")
+            print_table(table.READING_HEAD, table.readings_table(table.claims_json(rows, grounds)[0]["readings"]))
     exit_with(problems)
 
 

@@ -4,9 +4,7 @@ Everything is a pure function of keyword arguments that carry their unit in thei
 nothing but numpy.
 """
 
-from otr_core.economics.adversaries import Outcome, outcome, outcomes
 from otr_core.economics.bursts import (
-    break_profit,
     burst_loss,
     burst_surplus,
     expected_harm,
@@ -35,7 +33,6 @@ from otr_core.economics.incentives import (
     outage_cost,
     self_report_loss,
 )
-from otr_core.economics.inspections import first_check_probability, inspection_value
 from otr_core.economics.model import AnswerValue, Bond, Flow, Market, Watch, play_strategies, threshold
 from otr_core.economics.rates import Rate, best_rate, optimal_rho, rates_by_value
 from otr_core.economics.scenarios import Limits, Scenario
@@ -48,12 +45,10 @@ __all__ = [
     "Guidance",
     "Limits",
     "Market",
-    "Outcome",
     "Rate",
     "Scenario",
     "Watch",
     "best_rate",
-    "break_profit",
     "burst_loss",
     "burst_surplus",
     "cheats_for_detection",
@@ -65,13 +60,11 @@ __all__ = [
     "effective_loss",
     "equilibrium",
     "expected_harm",
-    "first_check_probability",
     "gated_detection",
     "griefing_factor",
     "guidance_table",
     "guide",
     "in_flight",
-    "inspection_value",
     "least_bribe_proof_share",
     "least_challenge_bond",
     "least_price",
@@ -82,8 +75,6 @@ __all__ = [
     "most_reward_share",
     "optimal_rho",
     "outage_cost",
-    "outcome",
-    "outcomes",
     "play_strategies",
     "rates_by_value",
     "safe_value",

@@ -1,4 +1,4 @@
-"""Many cheats on one stake: bursts before the first catch, batch voiding, value in flight, time until a patch.
+"""Many cheats on one stake: bursts before the first catch, batch voiding, value in flight, yearly harm.
 
 ``D`` is the detection probability of one cheat, ``L`` what a catch costs besides the price (``sigma S + k``), ``q = 1 -
 D``. Detection takes a while, so M answers are out before the first verdict.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from otr_core.economics import quantities as q
+from otr_core.economics.detection import undetected_cheats
 from otr_core.economics.quantities import Array, Quantity
 
 
@@ -98,38 +99,6 @@ def most_in_flight(*, gain_usd: float, price_usd: float, loss_usd: float, detect
     return float(low)
 
 
-def break_profit(
-    *,
-    gain_usd: Quantity,
-    price_usd: Quantity,
-    loss_usd: Quantity,
-    detection: Quantity,
-    attempts: Quantity,
-    discount: Quantity = 1.0,
-    attack_cost_usd: Quantity = 0.0,
-) -> Quantity:
-    """Profit over honesty of cheating one query after another until caught or patched, USD.
-
-    ``[g - D (v + L)] (1 - (delta (1-D))^N) / (1 - delta (1-D)) - K``. The sign of the bracket is the one-shot
-    condition: patch time, patience and attack cost change the size of the profit, never whether cheating starts to pay.
-
-    Args:
-        attempts: N, queries until the patch (rate x patch time); infinity for a permanent break.
-        discount: delta per query, [0, 1].
-        attack_cost_usd: K, fixed cost of obtaining the break.
-    """
-    caught, patience = q.probability("detection", detection), q.probability("discount", discount)
-    at_risk = q.amount("price_usd", price_usd) + q.amount("loss_usd", loss_usd)
-    each = q.gain("gain_usd", gain_usd) - caught * at_risk
-    turns = np.asarray(attempts, dtype=np.float64)
-    turns = np.where(np.isposinf(turns), np.inf, q.count("attempts", np.where(np.isposinf(turns), 0, turns)))
-    stay = patience * (1.0 - caught)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        expected = np.where(stay == 1.0, turns, (1.0 - stay**turns) / (1.0 - stay))
-        profit = np.where((expected == 0) | (each == 0), 0.0, each * expected)
-    return q.shaped(profit - q.amount("attack_cost_usd", attack_cost_usd))
-
-
 def expected_harm(
     *, breaks_per_year: Quantity, attempts: Quantity, detection: Quantity, identities: Quantity, harm_usd: Quantity
 ) -> Quantity:
@@ -140,8 +109,6 @@ def expected_harm(
         identities: how many staked identities one break serves (clones of one extracted key count once each).
         harm_usd: harm of one undetected wrong answer.
     """
-    from otr_core.economics.detection import undetected_cheats
-
     each = np.asarray(undetected_cheats(detection=detection, attempts=attempts))
     total = q.amount("breaks_per_year", breaks_per_year) * q.count("identities", identities)
     with np.errstate(invalid="ignore"):

@@ -1,7 +1,8 @@
 """How likely a cheat is caught: per answer, per cheat type, and over many cheats.
 
-All formulas are for an operator who has already passed the attestation gate with a working TEE break; chances that
-others lack such a break do not deter the one who has it. ``gated_detection`` gives the chance for one who has none.
+All formulas but one are for an operator who holds a working break of the TEE and so has passed the attestation gate.
+How rare such breaks are does not enter: that others have none does not deter the one who does. ``gated_detection`` is
+for an operator without a break.
 """
 
 from __future__ import annotations
@@ -60,11 +61,8 @@ def coverage(*, units: Quantity, deviating: Quantity, opened: Quantity) -> Quant
     Raises:
         ParameterError: not whole numbers, or more than ``units``.
     """
-    total, changed, proved = (
-        q.count("units", units, least=1),
-        q.count("deviating", deviating),
-        q.count("opened", opened),
-    )
+    total = q.count("units", units, least=1)
+    changed, proved = q.count("deviating", deviating), q.count("opened", opened)
     for field, part in (("deviating", changed), ("opened", proved)):
         if np.any(part > total):
             raise q.ParameterError(field, float(np.max(part)), f"at most units = {float(np.min(total)):.0f}")

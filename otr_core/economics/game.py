@@ -14,8 +14,8 @@ The symmetric equilibria, by ``tau = g/(v + sigma S + k)`` and ``D(x) = 1 - (1 -
 * always cheat: checking is too dear (y would exceed 1), or even full checking does not deter.
 * boundary: ``D(x0) = tau``; the operator is indifferent and there are many equilibria.
 
-Except on boundaries, and with a positive checking cost, the symmetric equilibrium is unique: for any y > 0 checking
-only rises, so ``D(x(y)) >= D(x(0))``.
+Off the boundaries, and with a positive checking cost, the symmetric equilibrium is unique: the more the operator
+cheats, the more checking pays, so that ``D(x(y)) >= D(x(0))`` for every y > 0.
 """
 
 from __future__ import annotations

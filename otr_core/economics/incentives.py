@@ -23,11 +23,8 @@ def outage_cost(*, rho: Quantity, outage: Quantity, timeout_loss_usd: Quantity) 
     Args:
         outage: eta, probability that an honest operator cannot answer a spot check in time, [0, 1].
     """
-    return q.shaped(
-        q.probability("rho", rho)
-        * q.probability("outage", outage)
-        * q.amount("timeout_loss_usd", timeout_loss_usd)
-    )  # fmt: skip
+    unanswered = q.probability("rho", rho) * q.probability("outage", outage)
+    return q.shaped(unanswered * q.amount("timeout_loss_usd", timeout_loss_usd))
 
 
 def self_report_loss(

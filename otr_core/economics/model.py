@@ -75,11 +75,7 @@ class Bond:
     @property
     def slash(self) -> dict[str, float]:
         """The three numbers of the deterrence formulas."""
-        return {
-            "stake_usd": self.stake_usd,
-            "slash_fraction": self.slash_fraction,
-            "dispute_cost_usd": self.dispute_cost_usd,
-        }
+        return {name: getattr(self, name) for name in ("stake_usd", "slash_fraction", "dispute_cost_usd")}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,21 +34,17 @@ from otr_node.project import Project
 from otr_node.run import Run, Tamper
 from otr_node.serve import open_query, sign_answer, trace_seed
 from otr_node.spotchecks import CheckedOperator, embedding, weights_of
-from otr_paper.benches.disputes import TERMS, Scene
+from otr_paper.benches.disputes import Scene
 from otr_paper.benches.spotchecks import circuits_of, load_beacon
-from otr_paper.claims import published
-from otr_paper.claims.trilemma import FRAUDS, TrilemmaInputs
+from otr_paper.claims.trilemma import FRAUDS
 from otr_paper.labs.variants import requantised
 from otr_paper.poq.questions import Question, is_right, words
-from otr_paper.store.results import read_result
+from otr_paper.studies.dispute_costs import TERMS
 
 if TYPE_CHECKING:
     from otr_paper.poq.judges import Embedder
 
-RESULT = "four_systems"
 NOW = 1_766_448_000
-BATCH_RECEIPTS, UNITS, RHO = 256, 4, 0.01
-"""Receipts in the measured batch; units of a spot check; the paper's rate."""
 COSTED = 8
 """Questions answered a second time without a trace, for what the trace costs."""
 
@@ -90,33 +86,6 @@ class ComparedAnswer:
     file: ReceiptFile
     clock: Clock
     runs: dict[tuple[int, ...], Run] = field(default_factory=dict)
-
-
-def read_inputs(project: Project) -> TrilemmaInputs:
-    """The stored measurements of this checkout that the four systems are judged by.
-
-    Raises:
-        DataError: one is absent.
-    """
-    stored = {
-        name: read_result(project.results, name)[1]
-        for name in (RESULT, "proof_cost", "spot_detection", "disputes", "spot_onchain", "spot_honest")
-    }
-    moves = stored["disputes"]["disputes"][0]["moves"]
-    return TrilemmaInputs(
-        payload=stored[RESULT],
-        proofs=stored["proof_cost"]["rows"],
-        detection=stored["spot_detection"]["rows"],
-        batch_gas=next(move["gas"] for move in moves if move["move"] == "commit_batch"),
-        batch_receipts=BATCH_RECEIPTS,
-        verify_gas=max(row["verify_gas"] for row in stored["spot_onchain"]["rows"]),
-        unit_bytes=stored["spot_honest"]["proof_bytes"],
-        window_s=TERMS.window_s,
-        slot_s=published.load_published(project.data).number("hw.ethereum_slot", "s"),
-        round_s=load_beacon(project)[0]["period"],
-        rho=RHO,
-        units=UNITS,
-    )
 
 
 def _derive(name: str, number: int) -> bytes:

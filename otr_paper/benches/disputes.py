@@ -33,14 +33,10 @@ from otr_node.run import Run, Tamper
 from otr_paper.labs.disputes.cheats import Griefer
 from otr_paper.studies import dispute_costs
 from otr_paper.studies.crowd import Crowd, play_crowd
+from otr_paper.studies.dispute_costs import TERMS
 
 PROMPT = "Write a short letter that asks a library to extend a loan by two weeks, and gives a reason."
 TOKENS = 64
-TERMS = Terms(
-    arity_bits=4, window_s=86_400, reveal_s=3_600, clock_s=86_400, increment_s=300, exit_s=604_800, claim_s=7_200,
-    least_stake_wei=10**18, bond_wei=10**17, slash_bps=10_000, reward_bps=5_000, compensation_bps=5_000,
-)  # fmt: skip
-"""The terms of the measured disputes: k = 16, clocks of a day."""
 
 
 class Scene:
@@ -100,7 +96,7 @@ class Scene:
         signed = sign_receipt(key, receipt)
         return signed.receipt, signed.signature, Key("", model_id, bytes(key.public_key.to_canonical_address()))
 
-    def dispute(self, false: Run, token: int, terms: Terms) -> dict[str, Any]:
+    def dispute(self, false: Run, token: int, terms: Terms = TERMS) -> dict[str, Any]:
         """Dispute ``false`` on a fresh chain, and tell what it took; the Python court is compared after every move.
 
         Args:

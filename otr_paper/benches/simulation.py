@@ -12,8 +12,8 @@ from otr_core.encoding import canonical_json
 from otr_core.errors import InputError, MissingDataError
 from otr_node import outside
 from otr_node.project import Project, find_project
-from otr_paper.claims import published, stored
-from otr_paper.simulation import arrivals, inputs, small_scale, study, summary
+from otr_paper.claims import published
+from otr_paper.simulation import SIMULATION, SUMMARIES, arrivals, inputs, small_scale, study, summary
 from otr_paper.simulation.arrivals import Requests
 from otr_paper.store.results import read_result
 from otr_paper.studies.sweep import Point, run_sweep
@@ -47,7 +47,7 @@ def trace(project: Project, name: str) -> Requests:
 def stand_in(project: Project, name: str) -> Requests:
     """Requests drawn from the trace's summary, which ships with the project; the same ones every time."""
     _known(name)
-    return summary.draw_requests(read_result(project.results, stored.SUMMARIES)[1][name], _SUMMARY_SEED)
+    return summary.draw_requests(read_result(project.results, SUMMARIES)[1][name], _SUMMARY_SEED)
 
 
 def stored_measurements(project: Project, cited: published.Published) -> inputs.Measurements:
@@ -75,7 +75,7 @@ def conversation(project: Project, *, mode: str, seed: int, replications: int = 
     Fresh and without the trace here, it is made from the summary; ``from`` says which.
     """
     if mode == "stored":
-        return {**read_result(project.results, stored.RESULT)[1], "from": "trace"}
+        return {**read_result(project.results, SIMULATION)[1], "from": "trace"}
     try:
         requests, origin = trace(project, "azure_conv"), "trace"
     except MissingDataError:
@@ -87,7 +87,7 @@ def digest(project: Project) -> str:
     """Digest of all data a sweep point depends on beside its own parameters; part of every point, so that a cache made
     from other data is never read."""
     files = sorted((project.data / "published").glob("*.csv"))
-    files += [project.results / f"{name}.json" for name in (stored.SUMMARIES, *inputs.RUNS)]
+    files += [project.results / f"{name}.json" for name in (SUMMARIES, *inputs.RUNS)]
     return hashlib.sha256(canonical_json([hashlib.sha256(f.read_bytes()).hexdigest() for f in files])).hexdigest()
 
 

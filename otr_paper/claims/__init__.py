@@ -1,11 +1,13 @@
-"""Every claim of the paper, judged by code; and the data of the figures that show it.
+"""Every claim of the paper, judged by code.
 
-Find the code of claim L18 by its number: one function per claim, named ``L18_...``, in ``latency`` (L01 to L08),
-``cost`` (L09 to L16), ``throughput`` (L17, L18), ``quality`` (L19 to L22, L35 to L39; the experiment behind them is
-``poq``), ``security`` (L27, L29 to L33,
-L41) and ``landscape`` (L34, L40). ``ledger`` keeps ``data/claims.yaml`` in step with them.
+Find the code of claim L18 by its number: one function per claim, named ``L18_...``. ``otr claims L18`` prints its path.
+
+* ``latency``: L01 to L08. ``cost``: L09 to L16. ``throughput``: L17, L18.
+* ``quality``: L19 to L22, L35 to L39 (the experiment behind them is ``otr_paper.poq``).
+* ``receipts``: L23 to L25. ``disputes``: L26, L28.
+* ``security``: L27, L29 to L33, L41. ``landscape``: L34, L40. ``trilemma``: L42.
+
+The way of a number: a row of ``data/published`` (``published``) or a stored result (``grounds``) goes into a claim
+function, which makes readings by a rule and a verdict from the readings (``verdict``); ``ledger`` keeps
+``data/claims.yaml`` in step with it; ``otr_paper.press.claims_table`` prints the rows.
 """
-
-from otr_paper.claims.verdict import Assumption, Evaluation, Reading
-
-__all__ = ["Assumption", "Evaluation", "Reading"]

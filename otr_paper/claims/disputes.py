@@ -1,92 +1,75 @@
 # ruff: noqa: N802 (a function is named after its claim)
-"""L26 and L28: what disputes did, judged from the played and stored ones (``dispute_run``, ``differential_run``)."""
+# fmt: off
+# (Readings and computed numbers are tables, set by hand.)
+"""Claims about disputes, L26 and L28: what the stored ones did, played by transactions about a real answer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from otr_paper.claims.verdict import Assumption, Evaluation, Reading, judged
+from otr_paper.claims.grounds import Grounds
+from otr_paper.claims.verdict import Assumption, Evaluation, Rule, judged
 
 
-def L26_false_answer_slashed(disputes: Mapping[str, Any], tolerance: Mapping[str, Any]) -> Evaluation:
+def L26_false_answer_slashed(grounds: Grounds) -> Evaluation:
     """L26: a fisherman who sees a false answer has its author slashed.
 
-    Args:
-        disputes: the stored run on a real answer: one false value in every operator, and a false token.
-        tolerance: the stored run of the tolerance rule in floating-point lanes.
+    Judged from the stored disputes about a real answer (one false value in every operator, and a false token), and
+    from the stored attacks on the tolerance rule of floating-point lanes.
     """
-    attacks = [a for lane in tolerance["lanes"].values() for a in lane["adversary"] if a["rule"] == "calibrated"]
+    lanes = grounds.result("tolerance")["lanes"].values()
+    attacks = [a for lane in lanes for a in lane["adversary"] if a["rule"] == "calibrated"]
     tried, flipped = len(attacks), sum(bool(a["flipped"]) for a in attacks)
-    rows = disputes["disputes"]
-    slashed = sum(row["verdict"] == "OPERATOR_LOSES" for row in rows)
-    share = slashed / len(rows)
     caught = 1 - flipped / tried
+    rows = grounds.result("disputes")["disputes"]
+    slashed = sum(row["verdict"] == "OPERATOR_LOSES" for row in rows)
+    rule = Rule("1", lambda share: share == 1.0)
     readings = (
-        Reading(
-            "any lane, outputs compared",
-            "floating-point lane with tolerance: share of bound-aware cheats that a dispute convicts",
-            caught, "1", "measured", caught == 1.0,
-        ),
-        Reading(
-            "portable lane, judged on one step", "share of false answers whose author is slashed by the contract",
-            share, "1", "measured", share == 1.0,
-        ),
-    )  # fmt: skip
+        rule.measured("any lane, outputs compared",
+                      "floating-point lane with tolerance: share of bound-aware cheats that a dispute convicts",
+                      caught),
+        rule.measured("portable lane, judged on one step",
+                      "share of false answers whose author is slashed by the contract", slashed / len(rows)),
+    )
     return judged(
         "L26",
-        {
-            "disputes_count": len(rows),
-            "slashed_count": slashed,
-            "dearest_dispute_gas": max(row["gas_dispute"] for row in rows),
-            "dearest_leaf_gas": max(row["gas_leaf"] for row in rows),
-            "most_inferences_of_a_player": max(
-                max(row["inferences_fisherman"], row["inferences_operator"]) for row in rows
-            ),
-            "bound_aware_cheats_count": tried,
-            "bound_aware_cheats_caught_count": tried - flipped,
-        },
+        {"disputes_count": len(rows), "slashed_count": slashed,
+         "dearest_dispute_gas": max(row["gas_dispute"] for row in rows),
+         "dearest_leaf_gas": max(row["gas_leaf"] for row in rows),
+         "most_inferences_of_a_player": max(max(row["inferences_fisherman"], row["inferences_operator"])
+                                            for row in rows),
+         "bound_aware_cheats_count": tried, "bound_aware_cheats_caught_count": tried - flipped},
         readings,
-        Assumption(
-            "bound_aware_cheats_caught", caught, "1",
-            "the answer is of a lane whose bits anyone can reproduce, and its fisherman holds the query and the seed "
-            "of the trace; with a tolerance instead, only this share of cheats that know the bounds is caught",
-        ),
+        Assumption("bound_aware_cheats_caught", caught, "1",
+                   "the answer is of a lane whose bits anyone can reproduce, and its fisherman holds the query and the "
+                   "seed of the trace; with a tolerance instead, only this share of cheats that know the bounds is "
+                   "caught"),
         "That the prompt's tokens are the client's, and that a sealed response is the committed one, is judged by the "
         "client or a sealed arbiter, not by the contract.",
-    )  # fmt: skip
+    )
 
 
-def L28_only_diverging_opened(disputes: Mapping[str, Any]) -> Evaluation:
+def L28_only_diverging_opened(grounds: Grounds) -> Evaluation:
     """L28: a dispute opens only the diverging intermediate states."""
+    disputes = grounds.result("disputes")
     rows = [row for row in disputes["disputes"] if row["cheat"] != "token replaced"]
     values = disputes["trace_values"]
     most = max(row["published"] for row in rows)
     diverging = 1  # its tile and its operands are opened with it
+    alone = Rule("count", lambda besides: besides == 0)
+    step = Rule("1", lambda share: share < 1e-4)
     readings = (
-        Reading(
-            "the diverging value alone", "values opened besides the diverging one", float(most - diverging), "count",
-            "measured", most == diverging,
-        ),
-        Reading(
-            "diverging step",
-            "a state means the tile that diverges and what its step reads: share of the trace's values",
-            most / values, "1", "measured", most / values < 1e-4,
-        ),
-    )  # fmt: skip
+        alone.measured("the diverging value alone", "values opened besides the diverging one",
+                       float(most - diverging)),
+        step.measured("diverging step",
+                      "a state means the tile that diverges and what its step reads: share of the trace's values",
+                      most / values),
+    )
     return judged(
         "L28",
-        {
-            "most_values_opened_count": most,
-            "trace_values_count": values,
-            "share_opened": most / values,
-            "most_bytes_on_chain_count": max(sum(m["calldata_bytes"] for m in row["moves"]) for row in rows),
-        },
+        {"most_values_opened_count": most, "trace_values_count": values, "share_opened": most / values,
+         "most_bytes_on_chain_count": max(sum(m["calldata_bytes"] for m in row["moves"]) for row in rows)},
         readings,
-        Assumption(
-            "share_opened", most / values, "1",
-            "'states' are the diverging tile and the operands of its diverging step: this share of what the answer "
-            "computed; and a guess of the whole prompt can be confirmed from them",
-        ),
+        Assumption("share_opened", most / values, "1",
+                   "'states' are the diverging tile and the operands of its diverging step: this share of what the "
+                   "answer computed; and a guess of the whole prompt can be confirmed from them"),
         "A sealed arbiter opens nothing in public. Hashes of other states are shown; those of tokens are salted.",
-    )  # fmt: skip
+    )

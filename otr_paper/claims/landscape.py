@@ -1,5 +1,6 @@
 # ruff: noqa: N802 (a function is named after its claim)
 # fmt: off
+# (Readings and computed numbers are tables, set by hand.)
 """Claims about the other systems: L34 (how ZKML grows) and L40 (what opML runs)."""
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ import math
 
 from otr_paper.claims.published import Published
 from otr_paper.claims.verdict import NOT_TESTABLE, Evaluation, Reading, judged
+from otr_paper.studies.proving import fitted_exponent
 
 
 def proving_points(published: Published) -> list[tuple[str, str, float, float]]:
@@ -18,16 +20,6 @@ def proving_points(published: Published) -> list[tuple[str, str, float, float]]:
         if whole and row.extra.get("params") and not row.id.startswith(("zk.project.", "zk.nanozk.llama3")):
             points.append((row.id, row.extra["system"], float(row.extra["params"]), row.number("s")))
     return points
-
-
-def fitted_exponent(sizes: list[float], seconds: list[float]) -> tuple[float, float]:
-    """Least-squares exponent of ``seconds ~ sizes^e`` and its standard error (0 for two points)."""
-    x, y = [math.log(size) for size in sizes], [math.log(second) for second in seconds]
-    mx, my = sum(x) / len(x), sum(y) / len(y)
-    spread = sum((xi - mx) ** 2 for xi in x)
-    slope = sum((xi - mx) * (yi - my) for xi, yi in zip(x, y, strict=True)) / spread
-    rest = sum((yi - my - slope * (xi - mx)) ** 2 for xi, yi in zip(x, y, strict=True))
-    return slope, math.sqrt(rest / max(len(x) - 2, 1) / spread)
 
 
 def L34_zkml_scaling(published: Published) -> Evaluation:

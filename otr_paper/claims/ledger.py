@@ -1,21 +1,25 @@
 """The claims ledger: ``data/claims.yaml``, one row per claim, and its check against what the code computes.
 
-A row says what is claimed, where, by which rule it is judged, and which function judges it (``code``); ``inputs``,
-``verdict``, ``computed``, ``assumption`` and ``note`` are written from that function's result and never by hand.
+A row says what is claimed, where, by which rule it is judged, and which function judges it (``code``). That function is
+called through one door, ``evaluate``, whatever it reads. ``inputs``, ``verdict``, ``computed``, ``assumption`` and
+``note`` of a row are written from the function's result and never by hand. How a row reads in a table or a notebook is
+the business of ``otr_paper.press.claims_table``.
 """
 
 from __future__ import annotations
 
 import importlib
-import inspect
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, get_type_hints
 
 import yaml
 
 from otr_core.errors import ClaimsError
+from otr_core.files import write_text
+from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.published import Published
 from otr_paper.claims.verdict import KINDS, NOT_TESTABLE, NOT_YET, VERDICTS, Evaluation
 
@@ -79,7 +83,6 @@ class ClaimRow:
         return row
 
 
-Evaluate = Callable[[ClaimRow], Evaluation | None]
 _KEYS = tuple(field.name for field in fields(ClaimRow))
 _TEXTS = ("id", "claim", "made_in", "unit", "relation", "kind", "rule", "note", "notebook", "figure")
 
@@ -100,6 +103,7 @@ def _number(value: object) -> bool:
 
 
 def _row(raw: object, position: int) -> ClaimRow:
+    """One parsed row, every key checked; ``position`` names a row that has no id."""
     if not isinstance(raw, dict):
         raise ClaimsError(f"claims ledger, row {position}: found {type(raw).__name__}, expected a mapping")
     where = f"claims ledger, row {raw.get('id', position)}"
@@ -155,7 +159,21 @@ def parse_ledger(text: str) -> list[ClaimRow]:
     return [_row(raw, position) for position, raw in enumerate(document, start=1)]
 
 
-def resolve(path: str) -> Callable[[Published], Evaluation]:
+def read_ledger(data: Path) -> list[ClaimRow]:
+    """All rows of ``claims.yaml`` in the folder ``data`` of a checkout.
+
+    Raises:
+        ClaimsError: the file is absent or malformed.
+    """
+    path = data / "claims.yaml"
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise ClaimsError(f"{path}: cannot be read ({error.strerror}); restore it from git") from error
+    return parse_ledger(text)
+
+
+def resolve(path: str) -> Callable[..., Evaluation]:
     """The function at a dotted ``path`` inside this package.
 
     Raises:
@@ -170,35 +188,31 @@ def resolve(path: str) -> Callable[[Published], Evaluation]:
         raise ClaimsError(f"code path {path!r}: not found ({error})") from error
     if not callable(function):
         raise ClaimsError(f"code path {path!r}: found {type(function).__name__}, expected a function")
-    found: Callable[[Published], Evaluation] = function
+    found: Callable[..., Evaluation] = function
     return found
 
 
-def evaluator(published: Published, given: Mapping[str, Evaluation] | None = None) -> Evaluate:
-    """Judges a row: by the evaluation ``given`` for its id, else by calling its ``code`` with the published rows.
+def evaluate(row: ClaimRow, grounds: Grounds) -> Evaluation | None:
+    """Judge one row by calling the function that its ``code`` names; None for a row that names none.
 
-    Args:
-        given: evaluations that need more than published numbers (receipts, disputes, measurements), by claim id.
+    The function takes one argument: the published rows, and then it can read nothing else, or all the grounds.
+
+    Raises:
+        ClaimsError: no such function, or one that takes something else.
     """
-    ready = dict(given or {})
-
-    def evaluate(row: ClaimRow) -> Evaluation | None:
-        if row.id in ready:
-            return ready[row.id]
-        if not row.code:
-            return None
-        function = resolve(row.code)
-        try:
-            inspect.signature(function).bind(published)
-        except TypeError as error:
-            raise ClaimsError(f"{row.code}: needs more than published rows ({error}); give its evaluation") from error
-        return function(published)
-
-    return evaluate
+    if not row.code:
+        return None
+    function = resolve(row.code)
+    takes = [kind for name, kind in get_type_hints(function).items() if name != "return"]
+    if takes == [Published]:
+        return function(grounds.published)
+    if takes == [Grounds]:
+        return function(grounds)
+    raise ClaimsError(f"{row.code}: found arguments {takes}, expected one: Published or Grounds")
 
 
-def six_digits(value: float) -> float:
-    """``value`` to six significant digits."""
+def rounded(value: float) -> float:
+    """A computed number as the ledger keeps it: six significant digits."""
     return float(f"{value:.{DIGITS}g}")
 
 
@@ -211,11 +225,13 @@ def _same(stored: float, computed: float) -> bool:
 
 
 def _used(evaluation: Evaluation) -> tuple[str, ...]:
+    """Ids of the published rows behind all readings, each once, in the order of their first use."""
     sources = (source for reading in evaluation.readings for source in reading.sources)
     return tuple(dict.fromkeys(sources))
 
 
 def _differences(row: ClaimRow, found: Evaluation) -> Iterable[str]:
+    """What the row says otherwise than the evaluation, one line each."""
     if found.claim != row.id:
         yield f"{row.id}: code {row.code} judges {found.claim}"
     if row.verdict != found.verdict:
@@ -224,7 +240,7 @@ def _differences(row: ClaimRow, found: Evaluation) -> Iterable[str]:
         yield f"{row.id}: computed names stored {sorted(row.computed)}, expected {sorted(found.computed)}"
     for name in row.computed.keys() & found.computed.keys():
         if not _same(row.computed[name], found.computed[name]):
-            yield f"{row.id}: {name} stored {row.computed[name]!r}, computed {six_digits(found.computed[name])!r}"
+            yield f"{row.id}: {name} stored {row.computed[name]!r}, computed {rounded(found.computed[name])!r}"
     stored, now = row.assumption, found.assumption
     if (stored is None) != (now is None):
         yield f"{row.id}: assumption stored {stored}, computed {now}"
@@ -232,14 +248,14 @@ def _differences(row: ClaimRow, found: Evaluation) -> Iterable[str]:
         if (stored["name"], stored["unit"], stored["text"]) != (now.name, now.unit, now.text):
             yield f"{row.id}: assumption stored {dict(stored)}, computed {now}"
         elif not _same(float(stored["value"]), now.value):
-            yield f"{row.id}: assumption {now.name} stored {stored['value']!r}, computed {six_digits(now.value)!r}"
+            yield f"{row.id}: assumption {now.name} stored {stored['value']!r}, computed {rounded(now.value)!r}"
     if row.inputs != _used(found):
         yield f"{row.id}: inputs stored {list(row.inputs)}, computed {list(_used(found))}"
     if row.note != found.note:
         yield f"{row.id}: note differs from the one the code gives"
 
 
-def check(rows: Iterable[ClaimRow], evaluate: Evaluate) -> list[str]:
+def check(rows: Iterable[ClaimRow], grounds: Grounds) -> list[str]:
     """What is wrong with the ledger, one line each; an empty list says all is well.
 
     A claim without a row or with two, a row without a verdict, a row not judged without a reason, a code path that does
@@ -248,22 +264,24 @@ def check(rows: Iterable[ClaimRow], evaluate: Evaluate) -> list[str]:
     rows = list(rows)
     ids = [row.id for row in rows]
     problems = [f"{claim}: found {ids.count(claim)} rows, expected 1" for claim in IDS if ids.count(claim) != 1]
-    for row in rows:
-        if not row.verdict:
-            problems.append(f"{row.id}: no verdict; refresh the ledger")
-            continue
-        try:
-            found = evaluate(row)
-        except ClaimsError as error:
-            problems.append(f"{row.id}: {error}")
-            continue
-        if found is not None:
-            problems.extend(_differences(row, found))
-        elif row.verdict not in (NOT_YET, NOT_TESTABLE):
-            problems.append(f"{row.id}: verdict {row.verdict!r} has no code that computes it")
-        elif not row.note.strip():
-            problems.append(f"{row.id}: {row.verdict!r} without a note that gives the reason")
-    return problems
+    return problems + [problem for row in rows for problem in check_row(row, grounds)]
+
+
+def check_row(row: ClaimRow, grounds: Grounds) -> list[str]:
+    """What is wrong with one row, which alone is judged; see ``check``."""
+    if not row.verdict:
+        return [f"{row.id}: no verdict; refresh the ledger"]
+    try:
+        found = evaluate(row, grounds)
+    except ClaimsError as error:
+        return [f"{row.id}: {error}"]
+    if found is not None:
+        return list(_differences(row, found))
+    if row.verdict not in (NOT_YET, NOT_TESTABLE):
+        return [f"{row.id}: verdict {row.verdict!r} has no code that computes it"]
+    if not row.note.strip():
+        return [f"{row.id}: {row.verdict!r} without a note that gives the reason"]
+    return []
 
 
 def refreshed(row: ClaimRow, found: Evaluation | None) -> ClaimRow:
@@ -275,12 +293,12 @@ def refreshed(row: ClaimRow, found: Evaluation | None) -> ClaimRow:
         row,
         inputs=_used(found),
         verdict=found.verdict,
-        computed={name: six_digits(value) for name, value in found.computed.items()},
+        computed={name: rounded(value) for name, value in found.computed.items()},
         assumption=None
         if assumption is None
         else {
             "name": assumption.name,
-            "value": six_digits(assumption.value),
+            "value": rounded(assumption.value),
             "unit": assumption.unit,
             "text": assumption.text,
         },
@@ -288,8 +306,17 @@ def refreshed(row: ClaimRow, found: Evaluation | None) -> ClaimRow:
     )
 
 
-def refresh(rows: Iterable[ClaimRow], evaluate: Evaluate) -> str:
-    """The ledger's text with recomputed verdicts: same rows and code, same bytes."""
-    new = [refreshed(row, evaluate(row)).as_dict() for row in rows]
-    body = "\n".join(yaml.safe_dump([row], sort_keys=False, width=116, allow_unicode=True) for row in new)
-    return _HEADER + "\n" + body
+def ledger_text(rows: Iterable[ClaimRow]) -> str:
+    """The ledger as it is written: same rows, same bytes."""
+    written = (yaml.safe_dump([row.as_dict()], sort_keys=False, width=116, allow_unicode=True) for row in rows)
+    return _HEADER + "\n" + "\n".join(written)
+
+
+def refresh(data: Path) -> bool:
+    """Write what the code computes now into the ledger of ``data``; returns whether anything changed."""
+    path, grounds = data / "claims.yaml", Grounds(data)
+    text = ledger_text(refreshed(row, evaluate(row, grounds)) for row in read_ledger(data))
+    changed = text != path.read_text("utf-8")
+    if changed:
+        write_text(path, text)
+    return changed

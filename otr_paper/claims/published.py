@@ -132,16 +132,16 @@ class Row:
 
 
 class Published(Mapping[str, Row]):
-    """All published figures by row id. ``data_dir`` is the folder they and the scenarios came from."""
+    """All published figures by row id."""
 
-    def __init__(self, rows: Mapping[str, Row], data_dir: Path) -> None:
-        self._rows, self.data_dir = dict(rows), data_dir
+    def __init__(self, rows: Mapping[str, Row]) -> None:
+        self._rows = dict(rows)
 
     def __getitem__(self, row_id: str) -> Row:
         try:
             return self._rows[row_id]
         except KeyError:
-            raise DataError(f"published row {row_id!r}: not found in {self.data_dir}/published") from None
+            raise DataError(f"published row {row_id!r}: not found in data/published") from None
 
     def __contains__(self, row_id: object) -> bool:
         return row_id in self._rows
@@ -199,7 +199,7 @@ def load_published(data_dir: Path | str) -> Published:
             if row.id in rows:
                 raise DataError(f"{path.name}: id {row.id!r} found twice, expected once over all files")
             rows[row.id] = row
-    return Published(rows, Path(data_dir))
+    return Published(rows)
 
 
 def llama_70b(published: Published) -> Dims:

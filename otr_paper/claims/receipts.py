@@ -1,49 +1,58 @@
 # ruff: noqa: N802 (a function is named after its claim)
 # fmt: off
-"""L23 to L25: what the receipts were seen to stop. Judged from the attack table, which runs on the real model."""
+# (Readings and computed numbers are tables, set by hand.)
+"""Claims about receipts, L23 to L25: what they were seen to stop in the stored attacks on the real model.
+
+Each row of the stored result ``attacks`` says of one attack its group, its name and who caught it: a check of the
+receipt (``otr_core.poea.CHECKS``), the enclave itself, or nobody."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from otr_core.poea import CHECKS
+from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.verdict import Assumption, Evaluation, Reading, judged
 
 SERVING = "serving"
-"""Attacks the enclave itself refuses: no receipt comes to be."""
+"""Who caught an attack that the enclave itself refuses, so that no receipt comes to be."""
 BROKEN = "broken TEE"
+"""Group of the attacks by an operator that holds an attested key and signs what it likes."""
 
 _STATED = ("otr.false_positives",)
 
-Rows = Sequence[Mapping[str, str]]
+Attacks = Sequence[Mapping[str, str]]
 
 
-def _stopped(rows: Rows, checks: Sequence[str]) -> int:
-    return sum(row["caught_by"] in (*checks, SERVING) for row in rows)
+def _attacks(grounds: Grounds) -> Attacks:
+    rows: Attacks = grounds.result("attacks")["rows"]
+    return rows
 
 
-def L23_downgrade_rejected(rows: Rows, checks: Sequence[str], honest: int, honest_rejected: int) -> Evaluation:
-    """L23: serving another model than the one named makes attestation fail, and no honest answer is rejected.
+def _stopped(attacks: Attacks) -> int:
+    return sum(attack["caught_by"] in (*CHECKS, SERVING) for attack in attacks)
 
-    Args:
-        rows: the attack table (group, attack, caught_by). checks: names of the receipt's checks.
-        honest, honest_rejected: honest receipts verified, and how many of them were rejected.
-    """
+
+def L23_downgrade_rejected(grounds: Grounds) -> Evaluation:
+    """L23: serving another model than the one named makes attestation fail, and no honest answer is rejected."""
+    rows, run = _attacks(grounds), grounds.result("native_run")
+    honest, honest_rejected = run["honest_count"], run["honest_rejected_count"]
     model = [row for row in rows if row["group"] == "model"]
     broken = [row for row in rows if row["group"] == BROKEN and "layers dropped" in row["attack"]]
-    rejected = _stopped(model, checks) / len(model)
+    rejected = _stopped(model) / len(model)
     readings = (
         Reading("GPU evidence alone", "an H100 report names firmware and driver, no model: nothing to compare", 0.0,
                 "1", "measured", False, _STATED),
         Reading("weights measured before the key is released", "working TEE; share of downgraded models rejected",
                 rejected, "1", "measured", rejected == 1.0 and honest_rejected == 0, _STATED),
-        Reading("broken TEE", "share of downgraded models rejected", _stopped(broken, checks) / len(broken), "1",
-                "measured", _stopped(broken, checks) == len(broken), _STATED),
+        Reading("broken TEE", "share of downgraded models rejected", _stopped(broken) / len(broken), "1",
+                "measured", _stopped(broken) == len(broken), _STATED),
     )
     return judged(
         "L23",
-        {"downgrades_count": len(model), "downgrades_rejected_count": _stopped(model, checks), "honest_count": honest,
+        {"downgrades_count": len(model), "downgrades_rejected_count": _stopped(model), "honest_count": honest,
          "honest_rejected_count": honest_rejected, "downgrades_by_broken_tee_count": len(broken),
-         "downgrades_by_broken_tee_rejected_count": _stopped(broken, checks)},
+         "downgrades_by_broken_tee_rejected_count": _stopped(broken)},
         readings,
         Assumption("broken_tees", 0.0, "count",
                    "the guest measures the weights it runs into an attested register before it gets the serving key, "
@@ -52,10 +61,11 @@ def L23_downgrade_rejected(rows: Rows, checks: Sequence[str], honest: int, hones
     )
 
 
-def L24_poea_binds(rows: Rows, checks: Sequence[str]) -> Evaluation:
+def L24_poea_binds(grounds: Grounds) -> Evaluation:
     """L24: PoEA binds an answer's trace, the model and the hardware."""
+    rows = _attacks(grounds)
     working, broken = ([r for r in rows if (r["group"] == BROKEN) == b] for b in (False, True))
-    share, lies = _stopped(working, checks) / len(working), _stopped(broken, checks) / len(broken)
+    share, lies = _stopped(working) / len(working), _stopped(broken) / len(broken)
     readings = (
         Reading("as printed", "the paper's formula is not public: nothing to test", 0.0, "1", "cited", False),
         Reading("our definition, working TEE", "share of forgeries, edits, splices and replays rejected", share,
@@ -65,8 +75,8 @@ def L24_poea_binds(rows: Rows, checks: Sequence[str]) -> Evaluation:
     )
     return judged(
         "L24",
-        {"attacks_count": len(working), "attacks_rejected_count": _stopped(working, checks), "lies_count": len(broken),
-         "lies_rejected_count": _stopped(broken, checks)},
+        {"attacks_count": len(working), "attacks_rejected_count": _stopped(working), "lies_count": len(broken),
+         "lies_rejected_count": _stopped(broken)},
         readings,
         Assumption("lies_rejected", lies, "1",
                    "binding is read as this project's definition, and the TEE is intact: a broken one gets its lies "
@@ -75,16 +85,16 @@ def L24_poea_binds(rows: Rows, checks: Sequence[str]) -> Evaluation:
     )
 
 
-def L25_replay_rejected(rows: Rows, checks: Sequence[str]) -> Evaluation:
+def L25_replay_rejected(grounds: Grounds) -> Evaluation:
     """L25: a replayed or cached answer is rejected."""
-    old = [row for row in rows if any(word in row["attack"] for word in ("replayed", "cached", "reused"))]
-    share = _stopped(old, checks) / len(old)
+    old = [row for row in _attacks(grounds) if any(word in row["attack"] for word in ("replayed", "cached", "reused"))]
+    share = _stopped(old) / len(old)
     reading = Reading("nonce and job in the signed receipt",
                       "share of replays, cached answers and reused nonces rejected", share, "1", "measured",
                       share == 1.0)
     return judged(
         "L25",
-        {"attacks_count": len(old), "attacks_rejected_count": _stopped(old, checks)},
+        {"attacks_count": len(old), "attacks_rejected_count": _stopped(old)},
         (reading,),
         note="The verifier must remember the nonces it has seen, and hold its own copy of the order.",
     )

@@ -1,5 +1,6 @@
 # ruff: noqa: N802 (a function is named after its claim)
 # fmt: off
+# (Readings and computed numbers are tables, set by hand.)
 """Claims about security: L27, L29 to L33 and L41. The economics are those of ``otr_core.economics``."""
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from fractions import Fraction
 from otr_core import economics as eco
 from otr_core.economics import scenarios
 from otr_paper.claims.cost import TOKENS_IN, TOKENS_OUT, inference_usd
+from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.published import Published
-from otr_paper.claims.verdict import Assumption, Evaluation, Reading, judged, solved
+from otr_paper.claims.verdict import Assumption, Evaluation, Reading, Rule, judged, solved
 
 #: Ids of the price rows behind the downgrade gain: one provider, one date.
 _LARGE, _SMALL = "llama31_70b_deepinfra_2025", "llama31_8b_deepinfra_2025"
@@ -52,53 +54,49 @@ def L27_bisection_rounds(published: Published) -> Evaluation:
     )
 
 
+def _least_stake(published: Published, gain_usd: float, *, slash_fraction: float = 1.0, price_usd: float) -> float:
+    """Least stake at which a cheat does not pay at the stated rate, when every sampled cheat is caught, USD."""
+    rho = published.number("otr.rho", "1")
+    stake = eco.min_stake(gain_usd=gain_usd, price_usd=price_usd, slash_fraction=slash_fraction, dispute_cost_usd=0.0,
+                          rho=rho, d=1.0, phi=0.0, w=0.0)
+    return float(stake)
+
+
+def _surplus(published: Published, stake_usd: float, slash_fraction: float = 1.0) -> float:
+    """What honesty earns over a downgrade at the stated rate, USD: ``rho (v + sigma S) - g``."""
+    price, saved = downgrade(published)
+    return published.number("otr.rho", "1") * (price + slash_fraction * stake_usd) - saved
+
+
 def L29_spot_checks_deter(published: Published) -> Evaluation:
     """L29: spot checks deter rational cheating. With what stake, at 1 %?"""
-    rho = published.number("otr.rho", "1")
     price, saved = downgrade(published)
     slash = published.bounds("dgrid.slash", "1")[0]
+    stake = solved(_least_stake(published, saved, price_usd=price), lambda usd: _surplus(published, usd), 1e-9, 1e6)
+    little = _least_stake(published, saved, slash_fraction=slash, price_usd=price)
+    outside = _least_stake(published, 10_000.0, price_usd=price)
 
-    def needed(gain_usd: float, slash_fraction: float = 1.0, price_usd: float = price) -> float:
-        return float(
-            eco.min_stake(
-                gain_usd=gain_usd,
-                price_usd=price_usd,
-                slash_fraction=slash_fraction,
-                dispute_cost_usd=0.0,
-                rho=rho,
-                d=1.0,
-                phi=0.0,
-                w=0.0,
-            )
-        )
-
-    def surplus(stake_usd: float) -> float:
-        return rho * (price + stake_usd) - saved
-
-    stake = solved(needed(saved), surplus, 1e-9, 1e6)
-    outside = 10_000.0
+    # A solved stake deters by its making: a millionth more leaves honesty ahead.
+    paid, deters = Rule("USD", lambda usd: usd > 0), Rule("USD", lambda usd: True)
+    solved_stake = Rule("USD", lambda usd: _surplus(published, usd * 1.000001) > 0)
     readings = (
-        Reading("payment alone", "no stake: honest minus cheating pay", rho * price - saved, "USD", "recomputed",
-                rho * price > saved, _PRICES),
-        Reading("downgrade, stake as solved", "8B served for 70B, sampled cheats always caught, all of it slashed",
-                stake, "USD", "recomputed", surplus(stake * 1.000001) > 0, (*_PRICES, "otr.rho")),
-        Reading("downgrade, 5 % slash", "DGrid's smallest slash", needed(saved, slash), "USD", "recomputed", True,
-                (*_PRICES, "otr.rho", "dgrid.slash")),
-        Reading("outside gain of 10,000 USD", "the answer moves money elsewhere", needed(outside), "USD", "recomputed",
-                True, ("otr.rho",)),
+        paid.recomputed("payment alone", "no stake: honest minus cheating pay", _surplus(published, 0.0), *_PRICES),
+        solved_stake.recomputed("downgrade, stake as solved",
+                                "8B served for 70B, sampled cheats always caught, all of it slashed", stake, *_PRICES,
+                                "otr.rho"),
+        deters.recomputed("downgrade, 5 % slash", "DGrid's smallest slash", little, *_PRICES, "otr.rho",
+                          "dgrid.slash"),
+        deters.recomputed("outside gain of 10,000 USD", "the answer moves money elsewhere", outside, "otr.rho"),
     )
     return judged(
         "L29",
-        {"downgrade_gain_usd": saved, "least_stake_usd": stake, "least_stake_slash5pct_usd": needed(saved, slash),
-         "least_stake_outside_10000_usd": needed(outside), "least_stake_per_gain_ratio": needed(1.0, 1.0, 1.0)},
+        {"downgrade_gain_usd": saved, "least_stake_usd": stake, "least_stake_slash5pct_usd": little,
+         "least_stake_outside_10000_usd": outside,
+         "least_stake_per_gain_ratio": _least_stake(published, 1.0, price_usd=1.0)},
         readings,
-        Assumption(
-            "least_stake_usd",
-            stake,
-            "USD",
-            "slashable stake behind every unfinalised answer (or batch, if one "
-            "catch voids it all); it grows 100-fold with any outside gain",
-        ),
+        Assumption("least_stake_usd", stake, "USD",
+                   "slashable stake behind every unfinalised answer (or batch, if one catch voids it all); it grows "
+                   "100-fold with any outside gain"),
         "The paper's stake, gain and inequality are not public; the model is ours.",
     )
 
@@ -107,32 +105,27 @@ def L30_transient_break(published: Published) -> Evaluation:
     """L30: safe while a hardware vulnerability is open, as spot checks remain."""
     rho = published.number("otr.rho", "1")
     price, saved = downgrade(published)
-    stake = float(
-        eco.min_stake(
-            gain_usd=saved, price_usd=price, slash_fraction=1.0, dispute_cost_usd=0.0, rho=rho, d=1.0, phi=0.0, w=0.0
-        )
-    )
+    stake = _least_stake(published, saved, price_usd=price)
     undetected = float(eco.undetected_cheats(detection=rho))
     patched = float(eco.undetected_cheats(detection=rho, attempts=100))
+    safe, deters = Rule("count", lambda answers: answers < 1.0), Rule("USD", lambda usd: usd > 0)
     readings = (
-        Reading("an operator who cheats regardless", "undetected wrong answers per stake, never patched", undetected,
-                "count", "recomputed", undetected < 1.0, ("otr.rho",)),
-        Reading("an operator who cheats regardless, patched", "undetected wrong answers in 100 queries", patched,
-                "count", "recomputed", patched < 1.0, ("otr.rho",)),
-        Reading("a rational operator, downgrade", "stake as in L29: cheating does not pay even with the break open",
-                stake, "USD", "recomputed", stake > 0, (*_PRICES, "otr.rho")),
+        safe.recomputed("an operator who cheats regardless", "undetected wrong answers per stake, never patched",
+                        undetected, "otr.rho"),
+        safe.recomputed("an operator who cheats regardless, patched", "undetected wrong answers in 100 queries",
+                        patched, "otr.rho"),
+        deters.recomputed("a rational operator, downgrade",
+                          "stake as in L29: cheating does not pay even with the break open", stake, *_PRICES,
+                          "otr.rho"),
     )
     return judged(
         "L30",
         {"undetected_unpatched_count": undetected, "undetected_in_100_queries_count": patched,
          "least_stake_usd": stake},
         readings,
-        Assumption(
-            "least_stake_usd",
-            stake,
-            "USD",
-            "every operator is rational, has no outside gain, and has this much slashable stake per extracted identity",
-        ),
+        Assumption("least_stake_usd", stake, "USD",
+                   "every operator is rational, has no outside gain, and has this much slashable stake per extracted "
+                   "identity"),
         "Patch time changes how much is lost to an undeterred operator, not whether a rational one cheats.",
     )
 
@@ -141,29 +134,24 @@ def L31_byzantine_tolerance(published: Published) -> Evaluation:
     """L31: Byzantine fault tolerance against rational adversaries. A Byzantine node need not be rational."""
     rho = published.number("otr.rho", "1")
     undetected = float(eco.undetected_cheats(detection=rho))
-    value = float(
-        eco.safe_value(
-            price_usd=0.0, stake_usd=1.0, slash_fraction=1.0, dispute_cost_usd=0.0, compute_saved_usd=0.0, detection=rho
-        )
-    )
-    limit = solved(value, lambda gain: rho - gain, 0.0, 1.0)
+    value = eco.safe_value(price_usd=0.0, stake_usd=1.0, slash_fraction=1.0, dispute_cost_usd=0.0,
+                           compute_saved_usd=0.0, detection=rho)
+    limit = solved(float(value), lambda gain: rho - gain, 0.0, 1.0)
+    tolerant, bounded = Rule("count", lambda answers: answers == 0.0), Rule("USD per USD", lambda gain: True)
     readings = (
-        Reading("arbitrary behaviour", "wrong answers expected before the first catch; tolerance would be none",
-                undetected, "count", "recomputed", undetected == 0.0, ("otr.rho",)),
-        Reading("rational, bounded gain", "largest deterred gain per dollar that can be slashed", limit, "USD per USD",
-                "recomputed", True, ("otr.rho",)),
+        tolerant.recomputed("arbitrary behaviour",
+                            "wrong answers expected before the first catch; tolerance would be none", undetected,
+                            "otr.rho"),
+        bounded.recomputed("rational, bounded gain", "largest deterred gain per dollar that can be slashed", limit,
+                           "otr.rho"),
     )
     return judged(
         "L31",
         {"undetected_count": undetected, "largest_gain_per_slashable_usd": limit},
         readings,
-        Assumption(
-            "largest_gain_per_slashable_usd",
-            limit,
-            "USD per USD",
-            "'Byzantine' means rational operators whose "
-            "gain from one answer stays below this share of what can be slashed",
-        ),
+        Assumption("largest_gain_per_slashable_usd", limit, "USD per USD",
+                   "'Byzantine' means rational operators whose gain from one answer stays below this share of what can "
+                   "be slashed"),
         "No fault threshold is given; with arbitrary faults the system detects and evicts, it does not tolerate.",
     )
 
@@ -196,10 +184,11 @@ def L32_detection_after(published: Published) -> Evaluation:
     )
 
 
-def L33_rho_guidance(published: Published) -> Evaluation:
+def L33_rho_guidance(grounds: Grounds) -> Evaluation:
     """L33: there is guidance for choosing rho by use case. Ours, over four use cases, against 1 % for all."""
+    published = grounds.published
     rho = published.number("otr.rho", "1")
-    cases = scenarios.load(published.data_dir)
+    cases = scenarios.load(grounds.data)
     guides = {name: eco.guide(case) for name, case in cases.items()}
 
     def deterred_at(name: str, rate: float) -> bool:
@@ -237,39 +226,24 @@ def L33_rho_guidance(published: Published) -> Evaluation:
 
 def L41_slash_range(published: Published) -> Evaluation:
     """L41: DGrid slashes 5 to 20 % of the stake. What stake does that make necessary at 1 %?"""
-    rho = published.number("otr.rho", "1")
     low, high = published.bounds("dgrid.slash", "1")
     price, saved = downgrade(published)
+    whole = _least_stake(published, saved, price_usd=price)
 
     def stake(slash_fraction: float) -> float:
-        return float(
-            eco.min_stake(
-                gain_usd=saved,
-                price_usd=price,
-                slash_fraction=slash_fraction,
-                dispute_cost_usd=0.0,
-                rho=rho,
-                d=1.0,
-                phi=0.0,
-                w=0.0,
-            )
-        )
+        least = _least_stake(published, saved, slash_fraction=slash_fraction, price_usd=price)
+        return solved(least, lambda usd: _surplus(published, usd, slash_fraction), 1e-9, 1e6)
 
-    def surplus(slash_fraction: float, stake_usd: float) -> float:
-        return rho * (price + slash_fraction * stake_usd) - saved
-
-    whole = stake(1.0)
-    at_low = solved(stake(low), lambda usd: surplus(low, usd), 1e-9, 1e6)
-    at_high = solved(stake(high), lambda usd: surplus(high, usd), 1e-9, 1e6)
+    at_low, at_high = stake(low), stake(high)
+    pays, deters = Rule("USD", lambda usd: usd >= 0), Rule("USD", lambda usd: True)
+    own = ("dgrid.slash", "otr.rho", *_PRICES)
     readings = (
-        Reading("5 % of the stake that suffices whole", "honest minus cheating pay", surplus(low, whole), "USD",
-                "recomputed", surplus(low, whole) >= 0, ("dgrid.slash", "otr.rho", *_PRICES)),
-        Reading("20 % of the stake that suffices whole", "honest minus cheating pay", surplus(high, whole), "USD",
-                "recomputed", surplus(high, whole) >= 0, ("dgrid.slash", "otr.rho", *_PRICES)),
-        Reading("stake for 5 %", "as solved", at_low, "USD", "recomputed", True, ("dgrid.slash", "otr.rho", *_PRICES)),
-        Reading(
-            "stake for 20 %", "as solved", at_high, "USD", "recomputed", True, ("dgrid.slash", "otr.rho", *_PRICES)
-        ),
+        pays.recomputed("5 % of the stake that suffices whole", "honest minus cheating pay",
+                        _surplus(published, whole, low), *own),
+        pays.recomputed("20 % of the stake that suffices whole", "honest minus cheating pay",
+                        _surplus(published, whole, high), *own),
+        deters.recomputed("stake for 5 %", "as solved", at_low, *own),
+        deters.recomputed("stake for 20 %", "as solved", at_high, *own),
     )
     return judged(
         "L41",

@@ -1,5 +1,6 @@
 # ruff: noqa: N802 (a function is named after its claim)
 # fmt: off
+# (Readings and computed numbers are tables, set by hand.)
 """Claims about throughput: L17 and L18.
 
 An overhead is a share of time added, ``t_on / t_off - 1``, unless the source prints a loss of throughput,
@@ -10,9 +11,10 @@ from __future__ import annotations
 
 from statistics import median
 
-from otr_paper.claims import overhead, stored
+from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.published import Published, Row
-from otr_paper.claims.verdict import Assumption, Evaluation, Reading, judged, solved
+from otr_paper.claims.verdict import Assumption, Evaluation, Rule, at_least, judged, solved
+from otr_paper.studies import overhead
 
 #: GPUs that serve the stored simulation: two machines of two.
 _SERVING_GPUS = 4
@@ -33,6 +35,7 @@ def h100_throughput_rows(published: Published) -> list[Row]:
 
 
 def _band(row: Row, low: float, high: float) -> bool:
+    """Whether what the row prints, a number or a range, touches the band from ``low`` to ``high``."""
     least, most = row.bounds("1")
     return most >= low and least <= high
 
@@ -43,52 +46,52 @@ def L17_tee_overhead(published: Published) -> Evaluation:
     rows = h100_throughput_rows(published)
     served = [row for row in rows if row.subject != "Llama-3.1-70B"]
     middles = sorted(sum(row.bounds("1")) / 2 for row in served)
-    inside = [row for row in rows if _band(row, low, high)]
-    ttft = [
+    first = [
         row
         for row in published.starting("cc")
         if row.extra.get("gpu", "").startswith("H100") and row.extra["metric"] == "ttft" and row.unit == "pct"
     ]
-    ttft_inside = [row for row in ttft if _band(row, low, high)]
-    eth_low, eth_high = published.bounds("cc30", "1")
-    mistral = published.number("cc26", "1")
+    inside, first_inside = ([row for row in group if _band(row, low, high)] for group in (rows, first))
+    eth = sum(published.bounds("cc30", "1")) / 2
+    mistral, mixture, small, large = (published.number(row, "1") for row in ("cc26", "cc28", "cc01", "cc09"))
     losses = [loss for loss, _ in overhead.draw_overhead(published, 2000, 0)]
     within = sum(low <= loss <= high for loss in losses) / len(losses)
+
+    # A share of results holds when it is all of them; a single loss, or the middle of a range, when the band
+    # contains it or its range touches the band.
+    every = Rule("1", lambda share: share == 1.0)
+    single = Rule("1", lambda loss: low <= loss <= high)
+    spread = Rule("1", lambda loss: _band(published["cc30"], low, high))
     readings = (
-        Reading("throughput, every published H100 result", "share of the results that touch 15 to 20 %",
-                len(inside) / len(rows), "1", "recomputed", len(inside) == len(rows), tuple(row.id for row in rows)),
-        Reading("throughput, Mozilla 2026, 7B", "fixed request rate, TDX", mistral, "1", "cited",
-                low <= mistral <= high, ("cc26",)),
-        Reading("throughput, Mozilla 2026, 30B mixture", "fixed request rate, TDX", published.number("cc28", "1"), "1",
-                "cited", _band(published["cc28"], low, high), ("cc28",)),
-        Reading("throughput, ETH 2025", "batch and input sweeps, middle of the range", (eth_low + eth_high) / 2, "1",
-                "cited", _band(published["cc30"], low, high), ("cc30",)),
-        Reading("throughput, Phala 2024, 8B", "single stream", published.number("cc01", "1"), "1", "cited",
-                _band(published["cc01"], low, high), ("cc01",)),
-        Reading("throughput, Phala 2024, 70B", "2.5 tokens/s: not a serving rate", published.number("cc09", "1"), "1",
-                "cited", _band(published["cc09"], low, high), ("cc09",)),
-        Reading("first token, published H100 results", "share of the results that lie in 15 to 20 %",
-                len(ttft_inside) / len(ttft), "1", "recomputed", len(ttft_inside) == len(ttft),
-                tuple(row.id for row in ttft)),
-        Reading("every source with the same weight", "share of 2,000 draws from the published losses, H100 and later, "
-                "that lie in 15 to 20 %", within, "1", "simulated", within == 1.0,
-                tuple(result.row for result in overhead.throughput_losses(published))),
+        every.recomputed("throughput, every published H100 result", "share of the results that touch 15 to 20 %",
+                         len(inside) / len(rows), *(row.id for row in rows)),
+        single.cited("throughput, Mozilla 2026, 7B", "fixed request rate, TDX", mistral, "cc26"),
+        single.cited("throughput, Mozilla 2026, 30B mixture", "fixed request rate, TDX", mixture, "cc28"),
+        spread.cited("throughput, ETH 2025", "batch and input sweeps, middle of the range", eth, "cc30"),
+        single.cited("throughput, Phala 2024, 8B", "single stream", small, "cc01"),
+        single.cited("throughput, Phala 2024, 70B", "2.5 tokens/s: not a serving rate", large, "cc09"),
+        every.recomputed("first token, published H100 results", "share of the results that lie in 15 to 20 %",
+                         len(first_inside) / len(first), *(row.id for row in first)),
+        every.simulated("every source with the same weight", "share of 2,000 draws from the published losses, H100 "
+                        "and later, that lie in 15 to 20 %", within, *_loss_rows(published)),
     )
     return judged(
         "L17",
         {"results_count": float(len(rows)), "results_in_band_count": float(len(inside)),
          "median_without_70b": median(middles), "least_without_70b": middles[0], "most_without_70b": middles[-1],
-         "first_token_results_count": float(len(ttft)), "first_token_in_band_count": float(len(ttft_inside)),
+         "first_token_results_count": float(len(first)), "first_token_in_band_count": float(len(first_inside)),
          "draws_in_band": within},
         readings,
-        Assumption(
-            "throughput_loss",
-            mistral,
-            "1",
-            "the workload is like this published one: a small dense model served at a fixed request rate under TDX",
-        ),
+        Assumption("throughput_loss", mistral, "1",
+                   "the workload is like this published one: a small dense model served at a fixed request rate under "
+                   "TDX"),
         "Published overheads reach from under 1 % to 27 % by engine, model and load; a single band describes none.",
     )
+
+
+def _loss_rows(published: Published) -> tuple[str, ...]:
+    """Ids of the published throughput losses that overheads are drawn from."""
+    return tuple(loss.row for loss in overhead.throughput_losses(published))
 
 
 def machines_factor(overhead: float, throughput: float) -> float:
@@ -96,60 +99,54 @@ def machines_factor(overhead: float, throughput: float) -> float:
     return throughput * (1.0 + overhead)
 
 
-def L18_throughput_vs_centralised(published: Published) -> Evaluation:
+def L18_throughput_vs_centralised(grounds: Grounds) -> Evaluation:
     """L18: 99 % of the throughput of centralised serving, with a TEE overhead of 15 to 20 %."""
+    published, simulation = grounds.published, grounds.simulation
     stated, rho = published.number("otr.throughput", "1"), published.number("otr.rho", "1")
     low, high = published.bounds("otr.tee_overhead", "1")
     base, proof = published.number("otr.provisional", "s"), published.number("zkml.latency_7b", "s")
     most = solved(1.0 / stated - 1.0, lambda overhead: 1.0 / (1.0 + overhead) - stated, 0.0, 1.0)
     same_gpu = base / (base + rho * proof)
-    kept = sorted(stored.result(published)["kept"])
+    machines_low, machines_high = (machines_factor(share, stated) for share in (low, high))
+    kept = sorted(simulation.payload["kept"])
     losses = [quantile for quantile, _ in overhead.quantiles(published, (0.05, 0.5, 0.95))]
-    busy = stored.result(published)["provers"]["OTR"]
+    busy = simulation.payload["provers"]["OTR"]
     together = 1.0 / (1.0 + busy / _SERVING_GPUS)
-    own = ("otr.throughput", "otr.tee_overhead")
 
-    def reading(name: str, text: str, share: float, sources: tuple[str, ...], replaces: str = "") -> Reading:
-        return Reading(name, text, share, "1", "recomputed", share >= stated * (1 - 1e-12), sources, replaces)
-
+    rule, reached = Rule("1", at_least(stated)), Rule("1", lambda share: share >= stated)
+    own, tuned = ("otr.throughput", "otr.tee_overhead"), {"replaces": "TEE overhead 15 to 20 %"}
     readings = (
-        reading("15 % more time", "bare metal is the baseline", 1.0 / (1.0 + low), own),
-        reading("20 % more time", "bare metal is the baseline", 1.0 / (1.0 + high), own),
-        reading("15 % less throughput", "bare metal is the baseline", 1.0 - low, own),
-        reading("20 % less throughput", "bare metal is the baseline", 1.0 - high, own),
-        reading("overhead is latency only", "batching hides all but the solved overhead", 1.0 / (1.0 + most), own),
-        reading("baseline in confidential mode too", "only the checked 1 % is lost", 1.0 - rho, ("otr.rho",)),
-        reading("more machines", f"{machines_factor(high, stated):.3f} for each of the baseline",
-                machines_factor(high, stated) / (1.0 + high), own),
-        reading("tuned engine", "B200, 1 GPU, CUDA graphs: below 1 % loss", 1.0 - published.number("cc37.gpu1", "1"),
-                ("cc37.gpu1",), "TEE overhead 15 to 20 %"),
-        reading("Mozilla 2026, 7B", "published H100 loss", 1.0 - published.number("cc26", "1"), ("cc26",)),
-        reading("proving on the serving GPU", "1 % of the queries proved for 20 min", same_gpu,
-                ("otr.rho", "zkml.latency_7b", "otr.provisional")),
-        Reading("simulated, bare metal is the baseline", "median over draws from all published overheads, the trace's "
-                "mix of requests, full machines", median(kept), "1", "simulated", median(kept) >= stated,
-                tuple(result.row for result in overhead.throughput_losses(published))),
-        Reading("simulated, best of the draws", "a tuned engine", kept[-1], "1", "simulated", kept[-1] >= stated,
-                tuple(result.row for result in overhead.throughput_losses(published)), "TEE overhead 15 to 20 %"),
-        Reading("simulated, GPUs counted with the provers'", f"{busy} provers of one H100 beside {_SERVING_GPUS} that "
-                "serve the trace", together, "1", "simulated", together >= stated,
-                ("otr.rho", "zkml.latency_7b", "trace.azure23_conv.requests")),
+        rule.recomputed("15 % more time", "bare metal is the baseline", 1.0 / (1.0 + low), *own),
+        rule.recomputed("20 % more time", "bare metal is the baseline", 1.0 / (1.0 + high), *own),
+        rule.recomputed("15 % less throughput", "bare metal is the baseline", 1.0 - low, *own),
+        rule.recomputed("20 % less throughput", "bare metal is the baseline", 1.0 - high, *own),
+        rule.recomputed("overhead is latency only", "batching hides all but the solved overhead", 1.0 / (1.0 + most),
+                        *own),
+        rule.recomputed("baseline in confidential mode too", "only the checked 1 % is lost", 1.0 - rho, "otr.rho"),
+        rule.recomputed("more machines", f"{machines_high:.3f} for each of the baseline", machines_high / (1.0 + high),
+                        *own),
+        rule.recomputed("tuned engine", "B200, 1 GPU, CUDA graphs: below 1 % loss",
+                        1.0 - published.number("cc37.gpu1", "1"), "cc37.gpu1", **tuned),
+        rule.recomputed("Mozilla 2026, 7B", "published H100 loss", 1.0 - published.number("cc26", "1"), "cc26"),
+        rule.recomputed("proving on the serving GPU", "1 % of the queries proved for 20 min", same_gpu, "otr.rho",
+                        "zkml.latency_7b", "otr.provisional"),
+        reached.simulated("simulated, bare metal is the baseline", "median over draws from all published overheads, "
+                          "the trace's mix of requests, full machines", median(kept), *_loss_rows(published)),
+        reached.simulated("simulated, best of the draws", "a tuned engine", kept[-1], *_loss_rows(published), **tuned),
+        reached.simulated("simulated, GPUs counted with the provers'", f"{busy} provers of one H100 beside "
+                          f"{_SERVING_GPUS} that serve the trace", together, "otr.rho", "zkml.latency_7b",
+                          "trace.azure23_conv.requests"),
     )
     return judged(
         "L18",
         {"at_15pct": 1.0 / (1.0 + low), "at_20pct": 1.0 / (1.0 + high), "most_overhead": most,
-         "machines_at_15pct_ratio": machines_factor(low, stated),
-         "machines_at_20pct_ratio": machines_factor(high, stated), "proving_on_same_gpu": same_gpu,
-         "simulated_median": median(kept), "published_5th_percentile": 1 - losses[2],
+         "machines_at_15pct_ratio": machines_low, "machines_at_20pct_ratio": machines_high,
+         "proving_on_same_gpu": same_gpu, "simulated_median": median(kept), "published_5th_percentile": 1 - losses[2],
          "published_median": 1 - losses[1], "published_95th_percentile": 1 - losses[0],
          "simulated_with_provers": together},
         readings,
-        Assumption(
-            "most_overhead",
-            most,
-            "1",
-            "of the stated overhead no more than this costs throughput, or the "
-            "baseline bears it too; and proofs run on other machines",
-        ),
+        Assumption("most_overhead", most, "1",
+                   "of the stated overhead no more than this costs throughput, or the baseline bears it too; and "
+                   "proofs run on other machines"),
         "Against bare metal, the stated overhead alone leaves 83 to 87 %.",
     )

@@ -1,33 +1,31 @@
 # ruff: noqa: N802 (a function is named after its claim)
 """The trilemma, measured: OTR, opML, ZKML and Proof of Quality on the same answers and the same injected frauds; L42.
 
-Rules, set before the 32 questions were judged: *integrity* is met when every injected fraud is caught and no honest
-answer is rejected; *low latency* when that holds within ``FAST`` times what answering alone takes; *low cost* when
-answering and checking take at most ``CHEAP`` times the CPU seconds of answering alone. All three are asked at the
-same moment: a verdict that comes after a window does not make the answer before it trustworthy.
+The rules were set before the 32 questions were judged. *Integrity* is met when every injected fraud is caught and no
+honest answer is rejected; *low latency* when that holds within ``FAST`` times what answering alone takes; *low cost*
+when answering and checking take at most ``CHEAP`` times the CPU seconds of answering alone. All three are asked at the
+same moment: a verdict that comes after a window does not make the answer before it trustworthy. The figures and tables
+of the comparison are in ``otr_paper.series.trilemma``.
 """
 
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from otr_paper.claims.proving import fit_cost
+from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.verdict import Assumption, Evaluation, Reading, judged
 from otr_paper.studies.detection import per_query, per_unit
+from otr_paper.studies.dispute_costs import TERMS
+from otr_paper.studies.proving import fit_cost
 
 Record = dict[str, Any]
 
-FRAUDS = (
-    "layers dropped",
-    "8-bit weights",
-    "one value altered",
-    "answer replaced",
-    "another answer replayed",
-)
+FRAUDS = ("layers dropped", "8-bit weights", "one value altered", "answer replaced", "another answer replayed")
 """Frauds injected into every answer: two downgraded models, one output value of one layer raised by one unit of the
 last bit, the true value in the text exchanged for a false one, the answer to another question."""
 FAST, CHEAP = 2.0, 2.0
@@ -35,6 +33,11 @@ FALSE_ALARMS = 0.05
 """Share of honest answers that a judge's threshold may reject, at most."""
 JUDGE = "question"
 """The light judge by which PoQ is read; the others are reported beside it."""
+RESULT = "four_systems"
+"""Name of the stored comparison: every question answered, every fraud injected, every check made."""
+BATCH_RECEIPTS, UNITS, RHO = 256, 4, 0.01
+"""Receipts in the measured batch; units that a spot check draws of one answer; share of the answers drawn, the
+paper's."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,30 @@ class TrilemmaInputs:
     units: int
 
 
+def read_inputs(grounds: Grounds) -> TrilemmaInputs:
+    """The stored measurements and published rows that the four systems are judged by.
+
+    Raises:
+        DataError: one is absent.
+    """
+    moves = grounds.result("disputes")["disputes"][0]["moves"]
+    beacon = tomllib.loads((grounds.data / "beacon.toml").read_text("utf-8"))["chain"]
+    return TrilemmaInputs(
+        payload=grounds.result(RESULT),
+        proofs=grounds.result("proof_cost")["rows"],
+        detection=grounds.result("spot_detection")["rows"],
+        batch_gas=next(move["gas"] for move in moves if move["move"] == "commit_batch"),
+        batch_receipts=BATCH_RECEIPTS,
+        verify_gas=max(row["verify_gas"] for row in grounds.result("spot_onchain")["rows"]),
+        unit_bytes=grounds.result("spot_honest")["proof_bytes"],
+        window_s=TERMS.window_s,
+        slot_s=grounds.published.number("hw.ethereum_slot", "s"),
+        round_s=beacon["period"],
+        rho=RHO,
+        units=UNITS,
+    )
+
+
 # ---- integrity
 
 
@@ -83,14 +110,16 @@ def win_rate(honest: Sequence[float], false: Sequence[float]) -> float:
 def drawn_detection(inputs: TrilemmaInputs, fraud: str) -> float:
     """Probability that a spot check of a drawn answer convicts, with ``inputs.units`` units.
 
-    Measured for 8-bit weights (``spot_detection``); computed from which units are broken for the others. A replaced
-    or replayed answer carries the honest model's own trace of what it says, and no unit checks how a token was chosen
-    or which prompt was ordered: no spot check sees it.
+    For 8-bit weights the share of broken units was measured (``spot_detection``); for the other frauds it is computed
+    from the units that they break. A replaced or replayed answer carries the honest model's own trace of its tokens,
+    and no unit checks how a token was chosen or which prompt was ordered: no spot check sees such a fraud.
     """
     broken = next(r["broken"] for r in inputs.detection if r["cheat"] == "whole model, 8-bit weights")
     if fraud == "8-bit weights":
         return per_query(1.0, per_unit(broken), inputs.units)
-    if fraud == "layers dropped":  # every kept layer but the first follows another one than it should
+    if fraud == "layers dropped":
+        # The trace counts the kept layers through. All but the first thus stand where the registered model has another
+        # layer, and their units are checked against that layer's weights.
         kept = inputs.payload["layers_kept"]
         return per_query((kept - 1) / kept, per_unit(broken), inputs.units)
     if fraud == "one value altered":
@@ -123,18 +152,6 @@ def integrity(inputs: TrilemmaInputs) -> list[Record]:
         for judge, scores in inputs.payload["judges"]["scores"].items():
             add("PoQ", "none", f"judge: {judge}", fraud, rejected(scores[fraud], score_threshold(scores["honest"])))
     return records
-
-
-def shares_table(inputs: TrilemmaInputs) -> list[Record]:
-    """Records of check and, for each fraud, the share that it catches, in words."""
-    table: dict[str, Record] = {}
-    for one in integrity(inputs):
-        check = f"{one['system']}{', TEE ' + one['tee'] if one['system'] == 'OTR' else ''}: {one['check']}"
-        share = one["share"]
-        small = 0 < share < 0.01
-        words = f"{100 * share:.2g} %" if small else f"{share:.0%}".replace("%", " %")
-        table.setdefault(check, {"check": check})[one["fraud"]] = words
-    return list(table.values())
 
 
 def caught_share(records: Sequence[Record], system: str, tee: str, check: str) -> float:
@@ -229,107 +246,18 @@ def moments(inputs: TrilemmaInputs) -> list[Record]:
     return records
 
 
-_SEES = {
-    "OTR": "the enclave alone; whoever runs it again or disputes must be shown it",
-    "opML": "the operator and every verifier",
-    "ZKML": "the operator, who proves",
-    "PoQ": "the operator and every judge",
-}
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words, two significant digits."""
-    for name, size in (("days", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
-        if seconds >= size:
-            value = float(f"{seconds / size:.2g}")
-            return f"{value:g} {name.removesuffix('s') if value == 1 else name}"
-    return f"{float(f'{seconds:.2g}'):g} s" if seconds >= 0.1 else f"{float(f'{1000 * seconds:.2g}'):g} ms"
-
-
-def trilemma(inputs: TrilemmaInputs) -> list[Record]:
-    """The table T01: records of system, counts when, integrity, latency, cost, privacy and goals, all words; each
-    number followed by its kind (m measured, r recomputed or extrapolated, s set as a parameter)."""
-    c, rows = costs(inputs), inputs.payload["rows"]
-    frauds = len(rows) * len(FRAUDS)
-    chain = inputs.batch_gas / inputs.batch_receipts
-    spots = inputs.rho * inputs.units * inputs.verify_gas
-    evidence = {
-        "OTR": f"{c['receipt_bytes']:,.0f} B (m); {chain:,.0f} gas (m) and {spots:,.0f} if proofs go on chain (r)",
-        "opML": f"32 B root (m); {chain:,.0f} gas (m)",
-        "ZKML": f"{c['zkml_proofs'] * inputs.unit_bytes / 1e6:,.0f} MB, "
-        f"{c['zkml_proofs'] * inputs.verify_gas / 1e9:,.1f} G gas (r)",
-        "PoQ": f"{c['plain_bytes']:,.0f} B to each judge (m); no contract here",
-    }
-    records = []
-    for one in moments(inputs):
-        caught = f"{one['integrity'] * frauds:.0f} of {frauds}" if one["integrity"] in (0.0, 1.0) or (
-            one["kind"] == "measured"
-        ) else f"{100 * one['integrity']:.2g} % of the"  # fmt: skip
-        letter = "r" if one["kind"] == "recomputed" else "m"
-        tee = {"working": ", TEE works", "broken": ", TEE broken"}.get(one["tee"], "")
-        late = f"{duration(one['latency_s'])} ({'s' if 'set' in one['kind'] else letter})"
-        records.append({
-            "system": one["system"] + tee, "counts when": one["moment"],
-            "integrity": f"{caught} frauds caught ({letter})", "latency": late,
-            "cost": f"{_times(one['compute'])} the CPU of answering ({letter}); {evidence[one['system']]}",
-            "privacy": "the operator too" if one["tee"] == "broken" else _SEES[one["system"]],
-            "goals": f"{one['goals']} of 3",
-        })  # fmt: skip
-    return records
-
-
-def _times(value: float) -> str:
-    return f"{value:.2f} times" if value < 100 else f"{float(f'{value:.2g}'):,.0f} times"
-
-
-# ---- one query in time
-
-
-def timeline(inputs: TrilemmaInputs) -> list[Record]:
-    """The figure F01: records of tier, event, start_s, end_s (since the query), kind, in order.
-
-    Durations of computing are measured CPU seconds (means over the questions; spot check and dispute of the first one).
-    Inclusion, window and beacon are parameters of the protocol, hence *simulated*; the dispute is that of the first
-    question's altered answer, one transaction a move.
-    """
-    c = costs(inputs)
-    spot = inputs.payload["spot_checks"]["honest"]["cpu_s"]
-    moves = [m["move"] for m in inputs.payload["disputes"]["one value altered"]["moves"] if m["move"] != "commit_batch"]
-    records: list[Record] = []
-    now = 0.0
-
-    def add(tier: str, event: str, seconds: float, kind: str) -> None:
-        nonlocal now
-        records.append({"tier": tier, "event": event, "start_s": now, "end_s": now + seconds, "kind": kind})
-        now += seconds
-
-    add("1 receipt", "answer, trace committed", c["answer_s"], "measured")
-    add("1 receipt", "receipt signed", c["sign_s"], "measured")
-    add("1 receipt", "receipt verified: provisional", c["verify_s"], "measured")
-    add("chain", "batch included", inputs.slot_s, "simulated")
-    batch = now
-    add("3 spot check", "beacon: query and place drawn", inputs.round_s, "simulated")
-    add("3 spot check", "answer run again, rows committed", spot["rows again"], "measured")
-    add("3 spot check", "beacon: unit drawn", inputs.round_s, "simulated")
-    add("3 spot check", "unit proven", spot["proof"], "measured")
-    add("3 spot check", "proof verified: verdict", spot["verification"], "measured")
-    now = batch
-    add("2 dispute", "fisherman runs the answer again", c["re_execution_s"], "measured")
-    opening = sum(move in ("challenge", "open") for move in moves)
-    add("2 dispute", "challenge committed and opened", opening * inputs.slot_s, "simulated")
-    add("2 dispute", f"{len(moves) - opening} moves: verdict", (len(moves) - opening) * inputs.slot_s, "simulated")
-    now = batch
-    add("2 dispute", "challenge window over: final", inputs.window_s, "simulated")
-    return records
-
-
 # ---- the claim
 
 
-def L42_trilemma(inputs: TrilemmaInputs) -> Evaluation:
-    """L42: a system can have at most two of integrity, low latency and low cost; OTR has all three.
+def L42_trilemma(grounds: Grounds) -> Evaluation:
+    """L42: a system can have at most two of integrity, low latency and low cost; OTR has all three."""
+    return judge_trilemma(read_inputs(grounds))
 
-    Holds under a reading when OTR meets all three goals at one moment, and none of the other systems does.
+
+def judge_trilemma(inputs: TrilemmaInputs) -> Evaluation:
+    """L42 on these measurements.
+
+    A reading holds when OTR meets all three goals at one moment, and none of the other systems ever does.
     """
     at = {(one["system"], one["tee"], one["check"]): one for one in moments(inputs)}
     others = max(one["goals"] for one in at.values() if one["system"] != "OTR")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partialmethod
 
 from otr_core.errors import ClaimsError
 
@@ -59,8 +60,48 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Rule:
+    """When a value counts as the stated one: makes the readings of a claim, each judged by the same rule.
+
+    The methods are named after how the value was got, and take what a ``Reading`` takes: name, assumption, value, ids
+    of the sources, and ``replaces``.
+
+    Attributes:
+        unit: of the values. holds: whether the stated number holds at a value.
+    """
+
+    unit: str
+    holds: Callable[[float], bool]
+
+    def _reading(
+        self, kind: str, name: str, assumption: str, value: float, *sources: str, replaces: str = ""
+    ) -> Reading:
+        return Reading(name, assumption, value, self.unit, kind, bool(self.holds(value)), sources, replaces)
+
+    cited = partialmethod(_reading, "cited")
+    recomputed = partialmethod(_reading, "recomputed")
+    simulated = partialmethod(_reading, "simulated")
+    measured = partialmethod(_reading, "measured")
+
+
+def at_least(stated: float) -> Callable[[float], bool]:
+    """``value >= stated``, for a value that may have been computed so as to just reach it."""
+    return lambda value: value >= stated * (1 - 1e-12)
+
+
+def at_most(stated: float) -> Callable[[float], bool]:
+    """``value <= stated``, for a value that may have been computed so as to just reach it."""
+    return lambda value: value <= stated * (1 + 1e-12)
+
+
+@dataclass(frozen=True)
 class Assumption:
-    """What a conditional claim hangs on: the limit at which it stops holding."""
+    """What a conditional claim hangs on: the limit at which it stops holding.
+
+    Attributes:
+        name: of the limited quantity, among the computed numbers where it is one. value, unit: the limit.
+        text: the condition in words.
+    """
 
     name: str
     value: float
@@ -98,8 +139,8 @@ class Evaluation:
             raise ClaimsError(f"{where}: found verdict {self.verdict!r} without computed numbers and readings")
         if self.verdict in (NOT_YET, NOT_TESTABLE) and not self.note:
             raise ClaimsError(f"{where}: verdict {self.verdict!r} needs a note with the reason")
-        if self.verdict in (REPRODUCED, CONDITIONAL, CONTRADICTED) and self.verdict != judge_readings(self.readings):
-            raise ClaimsError(f"{where}: found {self.verdict}, but its readings say {judge_readings(self.readings)}")
+        if self.verdict in (REPRODUCED, CONDITIONAL, CONTRADICTED) and self.verdict != verdict_of(self.readings):
+            raise ClaimsError(f"{where}: found {self.verdict}, but its readings say {verdict_of(self.readings)}")
         names = [reading.name for reading in self.readings]
         if len(set(names)) != len(names):
             raise ClaimsError(f"{where}: two readings share a name among {names}")
@@ -108,8 +149,8 @@ class Evaluation:
             raise ClaimsError(f"{where}: computed {bad} found not finite, expected finite numbers")
 
 
-def judge_readings(readings: tuple[Reading, ...]) -> str:
-    """The verdict that the readings say, by the rules at the top of this module."""
+def verdict_of(readings: tuple[Reading, ...]) -> str:
+    """The verdict that follows from the readings, by the rules at the top of this module."""
     if readings[0].holds:
         return REPRODUCED
     if any(reading.holds and not reading.replaces for reading in readings):
@@ -125,14 +166,14 @@ def judged(
     note: str = "",
 ) -> Evaluation:
     """An evaluation whose verdict follows from its readings; ``assumption`` is kept where the verdict hangs on one."""
-    verdict = judge_readings(readings)
+    verdict = verdict_of(readings)
     return Evaluation(claim, verdict, computed, readings, assumption if verdict == CONDITIONAL else None, note)
 
 
 def solved(closed_form: float, residual: Callable[[float], float], low: float, high: float) -> float:
     """``closed_form``, after finding the same root of ``residual`` by bisection on [low, high].
 
-    The two are each other's check: a limit stated by this package is never the word of one formula alone.
+    The two are each other's check: a limit stated by this package never rests on one formula alone.
 
     Raises:
         ClaimsError: no sign change in the interval, or the two differ by more than 1e-9 relative.

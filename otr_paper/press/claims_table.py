@@ -1,83 +1,22 @@
-"""The ledger as people and machines read it: terminal table, JSON, README table, one line a claim in a notebook."""
+"""The ledger as people and machines read it: terminal tables, JSON, README table, one line a claim in a notebook.
+
+What stands in it is read and judged in ``otr_paper.claims.ledger``.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from otr_core.errors import ClaimsError
-from otr_core.files import write_text
-from otr_node.project import Project
-from otr_paper.claims import Evaluation, disputes, ledger, published, quality, receipts, trilemma
+from otr_paper.claims import ledger
+from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.ledger import ClaimRow
-from otr_paper.store.results import read_result
+from otr_paper.claims.verdict import VERDICTS
 
 HEAD = ["id", "claim", "stated", "computed here", "verdict"]
-
-
-def read_ledger(project: Project) -> list[ClaimRow]:
-    """All rows of data/claims.yaml.
-
-    Raises:
-        ClaimsError: absent or malformed.
-    """
-    path = project.data / "claims.yaml"
-    try:
-        text = path.read_text("utf-8")
-    except OSError as error:
-        raise ClaimsError(f"{path}: cannot be read ({error.strerror}); restore it from git") from error
-    return ledger.parse_ledger(text)
-
-
-def evaluator(project: Project) -> ledger.Evaluate:
-    """Judges a row from the published numbers and the stored results of this checkout."""
-    return ledger.evaluator(published.load_published(project.data), _measured(project))
-
-
-def _measured(project: Project) -> dict[str, Evaluation]:
-    """The claims that hang on stored measurements rather than on published numbers."""
-    from otr_core.poea import CHECKS
-    from otr_paper.benches.comparison import read_inputs
-    from otr_paper.poq import scores
-
-    rows = read_result(project.results, "attacks")[1]["rows"]
-    run = read_result(project.results, "native_run")[1]
-    poq = scores.measured(scores.read_experiment(read_result(project.results, scores.RESULT)[1]))
-    cited = published.load_published(project.data)
-    checks = list(CHECKS)
-    honest = (run["honest_count"], run["honest_rejected_count"])
-    played, tolerance = (read_result(project.results, name)[1] for name in ("disputes", "tolerance"))
-    found = (
-        receipts.L23_downgrade_rejected(rows, checks, *honest),
-        receipts.L24_poea_binds(rows, checks),
-        receipts.L25_replay_rejected(rows, checks),
-        disputes.L26_false_answer_slashed(played, tolerance),
-        disputes.L28_only_diverging_opened(played),
-        quality.L19_adversary_score(cited, poq),
-        quality.L20_honest_score(cited, poq),
-        quality.L21_judge_gap(cited, poq),
-        quality.L22_human_drop(cited, poq),
-        quality.L35_poq_latency(cited, poq),
-        quality.L36_poq_judge(cited, poq),
-        quality.L37_poq_pays_the_cheat(cited, poq),
-        quality.L39_similarity_judge(cited, poq),
-        trilemma.L42_trilemma(read_inputs(project)),
-    )
-    return {evaluation.claim: evaluation for evaluation in found}
-
-
-def ledger_problems(project: Project) -> list[str]:
-    """What no longer matches, one line each (see ``ledger.check``)."""
-    return ledger.check(read_ledger(project), evaluator(project))
-
-
-def refresh_ledger(project: Project) -> bool:
-    """Write the verdicts and numbers the code computes into data/claims.yaml; returns whether anything changed."""
-    path = project.data / "claims.yaml"
-    text = ledger.refresh(read_ledger(project), evaluator(project))
-    changed = text != path.read_text("utf-8")
-    if changed:
-        write_text(path, text)
-    return changed
+READING_HEAD = ["reading", "assumption", "value", "kind", "holds", "gives up"]
 
 
 def stated_text(row: ClaimRow) -> str:
@@ -88,8 +27,20 @@ def stated_text(row: ClaimRow) -> str:
     return f"{relation}{value}{unit}"
 
 
-_UNITS = {"s": " s", "ms": " ms", "usd": " USD", "gas": " gas", "gb": " GB", "tok": " tokens", "gwei": " gwei",
-          "score": "", "count": "", "ratio": " times", "pct": " %"}  # fmt: skip
+#: Last word of a computed number's name -> its unit as printed.
+_UNITS = {
+    "s": " s",
+    "ms": " ms",
+    "usd": " USD",
+    "gas": " gas",
+    "gb": " GB",
+    "tok": " tokens",
+    "gwei": " gwei",
+    "score": "",
+    "count": "",
+    "ratio": " times",
+    "pct": " %",
+}
 
 
 def _named(name: str, value: float) -> str:
@@ -122,32 +73,40 @@ def assumption_text(row: ClaimRow) -> str:
     return f"{name} = {float(row.assumption['value']):.4g}{unit}: {row.assumption['text']}"
 
 
-def claims_table(project: Project) -> list[list[str]]:
+def claims_table(rows: list[ClaimRow]) -> list[list[str]]:
     """Rows of the terminal table, in the order of ``HEAD``."""
+    return [[row.id, row.claim, stated_text(row), computed_text(row, limit=3), str(row.verdict)] for row in rows]
+
+
+def readings_table(readings: list[dict[str, Any]]) -> list[list[str]]:
+    """Readings of ``claims_json`` for the terminal, in the order of ``READING_HEAD``."""
     return [
-        [row.id, row.claim, stated_text(row), computed_text(row, limit=3), str(row.verdict)]
-        for row in read_ledger(project)
+        [
+            one["name"],
+            one["assumption"],
+            f"{one['value']:.4g} {'' if one['unit'] == '1' else one['unit']}".strip(),
+            one["kind"],
+            "yes" if one["holds"] else "no",
+            one["replaces"],
+        ]
+        for one in readings
     ]
 
 
-def claims_json(project: Project) -> list[dict[str, Any]]:
-    """Every row with the readings behind its verdict, recomputed now."""
-    evaluate = evaluator(project)
-    rows = []
-    for row in read_ledger(project):
-        found = evaluate(row)
-        readings = [] if found is None else [vars(reading) for reading in found.readings]
-        rows.append({**row.as_dict(), "readings": readings})
-    return rows
+def claims_json(rows: list[ClaimRow], grounds: Grounds) -> list[dict[str, Any]]:
+    """The rows with the readings behind their verdicts, judged now."""
+    found = []
+    for row in rows:
+        evaluation = ledger.evaluate(row, grounds)
+        readings = [] if evaluation is None else [vars(reading) for reading in evaluation.readings]
+        found.append({**row.as_dict(), "readings": readings})
+    return found
 
 
-def claims_markdown(project: Project) -> str:
+def claims_markdown(rows: list[ClaimRow]) -> str:
     """The table of README.md."""
-    from collections import Counter
-
-    rows = read_ledger(project)
     counts = Counter(str(row.verdict) for row in rows)
-    summary = ", ".join(f"{counts[name]} {name}" for name in ledger.VERDICTS if counts[name])
+    summary = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if counts[name])
     lines = [
         f"{len(rows)} claims: {summary}.",
         "",
@@ -162,20 +121,25 @@ def claims_markdown(project: Project) -> str:
     return "\n".join(lines)
 
 
-def claim_lines(project: Project, ids: list[str]) -> list[str]:
+def chosen_rows(data: Path, ids: list[str]) -> list[ClaimRow]:
+    """The rows of these claims in the ledger of the folder ``data``, in the order asked for.
+
+    Raises:
+        ClaimsError: an unknown id.
+    """
+    rows = {row.id: row for row in ledger.read_ledger(data)}
+    if unknown := [claim for claim in ids if claim not in rows]:
+        raise ClaimsError(f"claims: found {', '.join(unknown)}, expected L01 to L42")
+    return [rows[claim] for claim in ids]
+
+
+def claim_lines(data: Path, ids: list[str]) -> list[str]:
     """One line a claim for a notebook, after checking that the stored row is what the code computes now.
 
     Raises:
         ClaimsError: an unknown id, or a row that no longer matches.
     """
-    rows = {row.id: row for row in read_ledger(project)}
-    if unknown := [claim for claim in ids if claim not in rows]:
-        raise ClaimsError(f"claims: found {', '.join(unknown)}, expected L01 to L42")
-    evaluate = evaluator(project)
-    problems = [line for line in ledger.check(rows.values(), evaluate) if line[:3] in ids]
-    if problems:
+    rows, grounds = chosen_rows(data, ids), Grounds(data)
+    if problems := [line for row in rows for line in ledger.check_row(row, grounds)]:
         raise ClaimsError("; ".join(problems))
-    return [
-        f"{claim}  {rows[claim].verdict!s:18} stated {stated_text(rows[claim])} | {computed_text(rows[claim]) or '-'}"
-        for claim in ids
-    ]
+    return [f"{row.id}  {row.verdict!s:18} stated {stated_text(row)} | {computed_text(row) or '-'}" for row in rows]

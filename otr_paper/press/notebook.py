@@ -128,7 +128,7 @@ class NotebookSession:
         Raises:
             ClaimsError: a stored verdict or number no longer matches what the code computes.
         """
-        print("\n".join(claim_lines(self.project, list(ids))))
+        print("\n".join(claim_lines(self.project.data, list(ids))))
 
     def finish(self) -> None:
         """Print what the outputs were made with; tell the reproduce run what the kernel used."""

@@ -7,6 +7,7 @@ import re
 from otr_core.errors import DataError
 from otr_core.files import write_text
 from otr_node.project import Project
+from otr_paper.claims.ledger import read_ledger
 from otr_paper.press.claims_table import claims_markdown
 from otr_paper.store.results import read_result
 
@@ -19,9 +20,8 @@ def refresh_readme(project: Project) -> bool:
     """
     path = project.root / "README.md"
     before = path.read_text("utf-8")
-    after = before
-    for name, text in (("claims", claims_markdown(project)), ("resources", resources_markdown(project))):
-        after = replace_block(after, name, text)
+    after = replace_block(before, "claims", claims_markdown(read_ledger(project.data)))
+    after = replace_block(after, "resources", resources_markdown(project))
     if after != before:
         write_text(path, after)
     return after != before

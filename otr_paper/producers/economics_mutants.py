@@ -31,13 +31,17 @@ TESTS = {
     "incentives": ["otr_core/economics/test_incentives"],
     "game": ["otr_core/economics/test_equilibrium"],
     "rates": ["otr_core/economics/test_rates"],
-    "adversaries": ["otr_core/economics/test_scenarios"],
+    "adversaries": ["otr_paper/studies/test_adversaries"],
     "population": ["otr_paper/studies/test_population"],
     "guidance": ["otr_core/economics/test_scenarios"],
-    "curves": ["otr_core/economics/test_deterrence", "otr_paper/series/test_economics_series"],
+    "series": ["otr_core/economics/test_deterrence", "otr_paper/series/test_economics_series"],
 }
 #: Modules that stand elsewhere than in ``otr_core.economics``.
-PLACES = {"population": "otr_paper.studies.population", "curves": "otr_paper.series.economics"}
+PLACES = {
+    "adversaries": "otr_paper.studies.adversaries",
+    "population": "otr_paper.studies.population",
+    "series": "otr_paper.series.economics",
+}
 Kind: TypeAlias = type[ast.AST]
 OPPOSITES: tuple[tuple[Kind, Kind], ...]
 OPPOSITES = (ast.Add, ast.Sub), (ast.Mult, ast.Div), (ast.Lt, ast.Gt), (ast.BitAnd, ast.BitOr)

@@ -10,9 +10,8 @@ import resource
 from otr_core.errors import MissingDataError
 from otr_node.project import Project
 from otr_paper.benches import simulation
-from otr_paper.claims import stored
 from otr_paper.producers import frame
-from otr_paper.simulation import study, summary
+from otr_paper.simulation import SIMULATION, SUMMARIES, SWEEP, study, summary
 
 SEED = 20251223
 LIBRARIES = ("numpy", "scipy", "joblib")
@@ -26,7 +25,7 @@ def _replay_traces(project: Project) -> None:
         frame.progress(f"skipped, the stored summaries and studies stay: {error}")
         return
     payload = {name: summary.summarise(requests) for name, requests in traces.items()}
-    frame.store(stored.SUMMARIES, payload, seed=None, packages=LIBRARIES, kind="recomputed", cores=2)
+    frame.store(SUMMARIES, payload, seed=None, packages=LIBRARIES, kind="recomputed", cores=2)
 
     drawn = {"seed": SEED, "replications": study.REPLICATIONS}
     found, cpu_s = frame.timed(lambda: simulation.simulated_systems(project, traces["azure_conv"], **drawn))
@@ -35,7 +34,7 @@ def _replay_traces(project: Project) -> None:
     usage = {"cpu_s": round(cpu_s, 2), "peak_mb": round(peak_mb, 1)}
     frame.progress(f"four systems on {len(traces['azure_conv'])} requests: {usage}")
     payload = {**found, "code": code, "usage": usage}
-    frame.store(stored.RESULT, payload, seed=SEED, packages=LIBRARIES, kind="simulated", cores=2)
+    frame.store(SIMULATION, payload, seed=SEED, packages=LIBRARIES, kind="simulated", cores=2)
 
 
 def _report(done: int, all_points: int) -> None:
@@ -52,7 +51,7 @@ def main() -> None:
         name: simulation.sweep(project, changes, seed=SEED, cache=cache, workers=2, report=_report)
         for name, changes in (("grid", simulation.grid()), ("tornado", simulation.tornado_changes()))
     }
-    frame.store(stored.SWEEP, found, seed=SEED, packages=LIBRARIES, kind="simulated", cores=2)
+    frame.store(SWEEP, found, seed=SEED, packages=LIBRARIES, kind="simulated", cores=2)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from otr_paper.claims.cost import h100_usd
+from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.latency import largest_rho, slowest_proof, weighted_latency
 from otr_paper.claims.published import Published
 from otr_paper.claims.throughput import L18_throughput_vs_centralised, h100_throughput_rows
@@ -91,10 +92,7 @@ def cost_points(published: Published) -> Records:
         ("dearest proof at 1 %", rho, stated / rho, "recomputed", "otr.cost_query"),
         ("largest rate at 45 USD", stated / proof, proof, "recomputed", "otr.cost_query"),
     ]
-    for name, row in (
-        ("zkLLM 7B", "zk.zkllm.7b.prove"),
-        ("FlashProve 400B, amortised", "zk.flashprove.400b.prove"),
-    ):
+    for name, row in (("zkLLM 7B", "zk.zkllm.7b.prove"), ("FlashProve 400B, amortised", "zk.flashprove.400b.prove")):
         usd = h100_usd(published, published.number(row, "s"))
         points.append((f"{name}, at an H100's price", rho, usd, "recomputed", f"{row}, gpu.h100_median"))
     return [
@@ -103,11 +101,12 @@ def cost_points(published: Published) -> Records:
     ]
 
 
-def throughput_readings(published: Published) -> Records:
+def throughput_readings(grounds: Grounds) -> Records:
     """Throughput loss in confidential mode: every published H100 result (cited), the stated band and the stated 99 %.
 
     Records of name, group (published, stated, reading), low and high loss as a share of the baseline, kind, source.
     """
+    published = grounds.published
     records: Records = []
     for row in h100_throughput_rows(published):
         low, high = row.bounds("1")
@@ -122,7 +121,7 @@ def throughput_readings(published: Published) -> Records:
         ("loss that 99 % throughput leaves", loss, loss, "otr.throughput"),
     ):
         records.append({"name": name, "group": "stated", "low": least, "high": most, "kind": "cited", "source": source})
-    for reading in L18_throughput_vs_centralised(published).readings:
+    for reading in L18_throughput_vs_centralised(grounds).readings:
         lost = 1.0 - reading.value
         records.append(
             {
@@ -134,74 +133,4 @@ def throughput_readings(published: Published) -> Records:
                 "source": ", ".join(reading.sources),
             }
         )
-    return records
-
-
-_BLOG = "DGrid blog 2026-01-14"
-_TRILEMMA_WORDS = {
-    ("OTR", "integrity"): ("hardware attestation, then fraud proofs and sampled ZK proofs", _BLOG),
-    ("ZKML", "integrity"): ("proof of every answer", _BLOG),
-    ("opML", "integrity"): ("re-execution, one honest validator", "opml.honest_validators"),
-    ("PoQ", "integrity"): ("execution not verified; a judge scores the output", _BLOG),
-    ("OTR", "privacy"): ("query encrypted in the TEE; diverging states opened in a dispute", _BLOG),
-    ("ZKML", "privacy"): ("parameters stay private", "zk.zkllm.13b_bound.prove"),
-    ("opML", "privacy"): ("whole trace exposed in a dispute", _BLOG),
-    ("PoQ", "privacy"): ("not discussed", _BLOG),
-}
-
-
-def trilemma_table(published: Published) -> Records:
-    """The four systems by integrity, latency, cost and privacy, as published: T01 before anything is run side by side.
-
-    Records of system, quantity, value (words or the number with its unit), number (or None), unit, kind, source.
-    """
-    pair = published.number("poq.judge_large_a100", "ms") / 1000.0 + published.number("poq.consensus", "ms")
-    numbers: dict[tuple[str, str], tuple[float | None, str, str, str, str]] = {
-        ("OTR", "latency"): (
-            published.number("otr.provisional", "s"),
-            "s",
-            "provisional, below",
-            "cited",
-            "otr.provisional",
-        ),
-        ("ZKML", "latency"): (
-            published.number("zkml.latency_7b", "s"),
-            "s",
-            "final, 7B, above",
-            "cited",
-            "zkml.latency_7b",
-        ),
-        ("opML", "latency"): (published.number("opml.window", "s"), "s", "final", "cited", "opml.window"),
-        ("PoQ", "latency"): (
-            pair / 1000.0,
-            "s",
-            "score after the answer",
-            "recomputed",
-            "poq.judge_large_a100, poq.consensus",
-        ),
-        ("OTR", "cost"): (published.number("otr.cost_query", "USD"), "USD", "", "cited", "otr.cost_query"),
-        ("ZKML", "cost"): (published.number("zkml.cost_query", "USD"), "USD", "at least", "cited", "zkml.cost_query"),
-        ("opML", "cost"): (published.number("opml.cost_query", "USD"), "USD", "", "cited", "opml.cost_query"),
-        ("PoQ", "cost"): (None, "USD", "called cheap, no number", "cited", _BLOG),
-    }
-    records: Records = []
-    for system in ("OTR", "ZKML", "opML", "PoQ"):
-        for quantity in ("integrity", "latency", "cost", "privacy"):
-            key = (system, quantity)
-            if key in numbers:
-                number, unit, words, kind, source = numbers[key]
-            else:
-                (words, source), number, unit, kind = _TRILEMMA_WORDS[key], None, "", "cited"
-            value = words if number is None else f"{words} {number:g} {unit}".strip()
-            records.append(
-                {
-                    "system": system,
-                    "quantity": quantity,
-                    "value": value,
-                    "number": number,
-                    "unit": unit,
-                    "kind": kind,
-                    "source": source,
-                }
-            )
     return records

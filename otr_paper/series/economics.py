@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from otr_core.economics.detection import (
-    cheats_for_detection,
-    coverage,
-    detection_after,
-    detection_probability,
-    undetected_cheats,
-)
+from otr_core.economics.detection import cheats_for_detection, detection_after, detection_probability, undetected_cheats
 from otr_core.economics.deterrence import min_rho, min_stake
 from otr_core.economics.model import AnswerValue, Bond, Watch, play_strategies
 from otr_core.economics.rates import best_rate
@@ -42,34 +35,6 @@ def detection_marks(*, rhos: Sequence[float], probabilities: Sequence[float]) ->
         for rho in rhos
         for share in probabilities
     ]
-
-
-def cheat_types(
-    *, rhos: Sequence[float], units: int, opened: int, deviating: Mapping[str, int]
-) -> list[dict[str, Any]]:
-    """Detection by kind of cheat: records of cheat, deviating, rho, d, detection, cheats_for_99pct.
-
-    Args:
-        units: provable units of an answer; opened: how many one spot check proves.
-        deviating: for each kind of cheat how many units it changes (all of them for a whole-model downgrade).
-    """
-    records: list[dict[str, Any]] = []
-    for cheat, changed in deviating.items():
-        hit = coverage(units=units, deviating=changed, opened=opened)
-        for rho in rhos:
-            detection = detection_probability(rho=rho, d=hit, phi=0.0, w=0.0)
-            needed = cheats_for_detection(probability=0.99, rho=detection)
-            records.append(
-                {
-                    "cheat": cheat,
-                    "deviating": changed,
-                    "rho": float(rho),
-                    "d": hit,
-                    "detection": detection,
-                    "cheats_for_99pct": needed,
-                }
-            )
-    return records
 
 
 def stake_curves(

@@ -8,14 +8,14 @@ from typing import Any
 
 from otr_core.errors import InputError
 from otr_paper.claims.published import Published
-from otr_paper.simulation import inputs, queues
+from otr_paper.simulation import inputs, proof_pool
 from otr_paper.simulation.run import KINDS
 
 Records = list[dict[str, Any]]
 _LEAST_SWING = 1.03
 """Inputs that move a number by less than 3 % are left out of its tornado."""
 STATISTICS = ("mean", "p50", "p99")
-#: Verdict -> (what of a sweep point it hangs on, axis label, row of the stated number, its unit).
+#: Claim -> (the number of a sweep point that its verdict hangs on, axis label, row of the stated number, its unit).
 VERDICTS = {
     "L01": ("provisional p50_s", "median attested answer (s)", "otr.provisional", "s"),
     "L03": ("waited mean_s", "mean latency, proofs awaited (s)", "otr.latency_weighted", "s"),
@@ -47,7 +47,7 @@ def cost_rows(found: Mapping[str, Any], case: str) -> Records:
 def provers_beside(published: Published, prover: str, *, rho: float, rate_per_s: float) -> int:
     """Machines of a prover that keep up with the sampled answers, loaded to at most 80 %."""
     made = inputs.provers(published)[prover]
-    return queues.servers_for(rho * rate_per_s, made.batch_s, 0.8, made.batch)
+    return proof_pool.servers_for(rho * rate_per_s, made.batch_s, 0.8, made.batch)
 
 
 def baselines(published: Published, found: Mapping[str, Any], *, serving_gpus: int, rho: float) -> Records:

@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from otr_paper.claims.landscape import proving_points
 from otr_paper.claims.published import Published
 from otr_paper.studies.detection import element_link, per_query, per_unit
+from otr_paper.studies.proving import CostFit
 
 Record = dict[str, Any]
 ROW_VALUES = 576
@@ -123,4 +125,54 @@ def onchain(measured: Mapping[str, Any], published: Published, *, rho: float) ->
         {"what": what, "when": when, "gas": gas, "l1_low_usd": gas * low * eth, "l1_high_usd": gas * high * eth,
          "base_usd": gas * base * eth, "per_query_usd": spread.get(when, math.nan) * gas * high * eth, "kind": kind}
         for what, when, gas, kind in (*own, *deploy, *others)
+    ]  # fmt: skip
+
+
+#: Weights that enter a matrix product once per token: SmolLM2-135M's own count (its embedding is its output matrix),
+#: and the nominal sizes of the paper.
+MODELS: Mapping[str, float] = {"SmolLM2-135M": 134.5e6, "7B": 7e9, "70B": 70e9}
+CORES = 64
+"""Cores of the CPU server that published figures and extrapolations are compared on."""
+
+
+def extrapolated(found: CostFit) -> list[dict[str, Any]]:
+    """Records of model, weights, core_s (CPU seconds to prove every weight block for one token), core_h, machine_h
+    (64 perfectly used cores)."""
+    return [
+        {"model": name, "weights": weights, "core_s": weights * found.per_weight_s,
+         "core_h": weights * found.per_weight_s / 3600, "machine_h": weights * found.per_weight_s / 3600 / CORES}
+        for name, weights in MODELS.items()
+    ]  # fmt: skip
+
+
+def published_points(published: Published) -> list[dict[str, Any]]:
+    """Records of system, params, seconds, setting: every published whole-model proof with a size."""
+    return [
+        {"system": system, "params": params, "seconds": seconds, "setting": published[row].setting or "not stated",
+         "level": published[row].level, "id": row}
+        for row, system, params, seconds in proving_points(published)
+    ]  # fmt: skip
+
+
+def where_it_holds(published: Published, found: CostFit) -> list[dict[str, Any]]:
+    """The stated 20 minutes and 45 USD for 7B, system by system: records of system, hardware, seconds, over_20min, usd,
+    over_45usd and kind. Every machine is taken at the published hourly price of one H100."""
+    stated_s, stated_usd = published.number("zkml.latency_7b", "s"), published.number("zkml.cost_query", "USD")
+    hourly = published.number("gpu.h100_median", "USD/GPU-h")
+    llama = published.number("zk.zktorch.llama2_7b.prove", "s")
+    core_s = dict((r["model"], r["core_s"]) for r in extrapolated(found))["7B"]
+    token = published.number("zk.zkpytorch.llama3_8b.prove", "s")
+    flash = published.number("zk.flashprove.400b.prove", "s")
+    rows = [
+        ("zkLLM", "7B, 2048 positions, one A100", published.number("zk.zkllm.7b.prove", "s"), "cited"),
+        ("ZKTorch", "7B, 1 token, 64 CPU threads", llama, "cited"),
+        ("zkPyTorch", "8B, 1 token, CPU", token, "cited"),
+        ("zkPyTorch", "8B, 100 tokens, CPU", 100 * token, "recomputed"),
+        ("FlashProve", "400B, one token of a batch of 24, one H100", flash, "cited"),
+        ("ezkl (this circuit)", "7B, 1 token, 64 cores, extrapolated", core_s / CORES, "recomputed"),
+    ]  # fmt: skip
+    return [
+        {"system": system, "setting": setting, "seconds": seconds, "over_20min": seconds > stated_s,
+         "usd": seconds / 3600 * hourly, "over_45usd": seconds / 3600 * hourly >= stated_usd, "kind": kind}
+        for system, setting, seconds, kind in rows
     ]  # fmt: skip

@@ -1,8 +1,12 @@
 """Four systems on the same requests, simulated: latencies by kind, throughput, cost; and *unstable* where none exists.
 
-Read in this order: ``arrivals`` and ``summary`` (the requests), ``law`` (how long a step of a serving machine takes,
-fitted and tested in ``accuracy``), ``replica`` (the machine), ``overhead`` (what confidential mode adds), ``queues``
-(provers, and queueing theory), ``settlement`` (blocks, beacon, disputes, windows), ``inputs`` (every number with its
-source), ``systems`` (OTR, opML, ZKML, PoQ as parameters), ``run``, ``stats`` and ``money``; ``stored`` hands results to
-the claims. Pure functions of their arguments; numpy is all they need, scipy for the fit.
+Read in this order: ``arrivals`` and ``summary`` (the requests), ``law`` (how long a step of a
+serving machine takes, fitted and tested in ``accuracy``), ``replica`` (the machine), ``proof_pool``
+(the line for proofs), ``settlement`` (blocks, beacon, disputes, windows), ``inputs`` (every number
+with its source), ``systems`` (OTR, opML, ZKML, PoQ as parameters), ``run``, ``stats`` and
+``money``; ``study`` makes what is stored. Pure functions of their arguments; numpy is all they
+need, scipy for the fit.
 """
+
+SIMULATION, SWEEP, SUMMARIES = "simulation", "simulation_sweep", "trace_summaries"
+"""Names of the stored results: the four systems on the conversation trace, the sweep of OTR, the traces' summaries."""

@@ -13,10 +13,10 @@ from typing import Any
 
 from otr_core.errors import DataError
 from otr_core.lane.program import Dims, layer_program
-from otr_paper.claims.proving import circuit_k, fit_cost
 from otr_paper.claims.published import Published, llama_70b
-from otr_paper.claims.tracing import trace_cost_projection
 from otr_paper.studies import dispute_costs
+from otr_paper.studies.proving import circuit_k, fit_cost
+from otr_paper.studies.tracing import trace_cost_projection
 
 Measured = Mapping[str, Any]
 

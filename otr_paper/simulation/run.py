@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from otr_paper.simulation import queues, settlement
+from otr_paper.simulation import proof_pool, settlement
 from otr_paper.simulation.arrivals import Requests
 from otr_paper.simulation.law import StepLaw
 from otr_paper.simulation.replica import serve_pool
@@ -54,7 +54,7 @@ def simulate(system: System, requests: Requests, law: StepLaw, seed: int) -> Sim
     rng = np.random.default_rng([seed, 3])
     load = {"serving": serving_utilisation(system, requests, law)}
     if system.rho > 0:
-        load["provers"] = queues.utilisation(
+        load["provers"] = proof_pool.utilisation(
             system.rho * requests.rate_per_s, system.proof_s, system.provers, system.proof_batch
         )
     if load["serving"] >= UNSTABLE:
@@ -63,7 +63,8 @@ def simulate(system: System, requests: Requests, law: StepLaw, seed: int) -> Sim
 
     served = serve_pool(requests, law.slowed(system.loss), system.machines)
     start = requests.arrival_s
-    # what confidential mode adds to a first token beyond its loss of throughput delays a request and occupies nothing
+    # Confidential mode slows every step (``slowed``) and adds more to the first token than that. What it adds beyond
+    # the slower steps delays the request, yet keeps no part of the machine busy, so that others do not wait for it.
     late = (served.first_s - start) * max(0.0, (1.0 + system.first_overhead) * (1.0 - system.loss) - 1.0)
     first, answer = served.first_s + late, served.done_s + late
     phases = rng.random(3)
@@ -116,11 +117,6 @@ def _kinds(system: System) -> list[str]:
 def _proofs(asked: NDArray[np.float64], system: System) -> NDArray[np.float64]:
     """When each proof is done, in the order asked for."""
     order = np.argsort(asked, kind="stable")
-    times = asked[order].tolist()
-    if system.proof_batch == 1:
-        ends = queues.start_times(times, [system.proof_s] * len(times), system.provers) + system.proof_s
-    else:
-        ends = queues.batch_end_times(times, system.proof_s, system.proof_batch, system.provers)
     done = np.empty(len(asked))
-    done[order] = ends
+    done[order] = proof_pool.batch_end_times(asked[order].tolist(), system.proof_s, system.proof_batch, system.provers)
     return done

@@ -52,6 +52,6 @@ def dispute_s(
         lasted += np.where(over, 0.0, used)
         clocks[:, side] += np.where(over, 0.0, used)
         over |= each[:, move] >= left
-    # the challenger has moved once, then waits for nothing
+    # Where the accused stays silent, the challenger has made its first move (a block) and waits for one whole clock.
     quiet = rng.random(count) < silent
     return np.where(quiet, clock_s + block_s, lasted)

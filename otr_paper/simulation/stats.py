@@ -32,8 +32,9 @@ def _statistics(values: NDArray[np.float64]) -> tuple[float, float, float]:
 def estimates(replications: Sequence[NDArray[np.float64]], seed: int, resamples: int = 100) -> dict[str, Estimate]:
     """Mean, p50 and p99 over one or more replications, each a series in order of time.
 
-    The value is the mean of the replications' own; the interval covers both the differences between replications and
-    the chance in each, by resampling circular blocks of sqrt(n) consecutive values (Politis and Romano 1992).
+    The value is the mean of the replications' own values. The interval covers the differences between replications as
+    well as the chance within each: circular blocks of sqrt(n) consecutive values are drawn again, so that requests
+    which waited for one another stay together (Politis and Romano 1992).
 
     Raises:
         ParameterError: no replication, or an empty one.

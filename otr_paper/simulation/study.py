@@ -10,12 +10,12 @@ import numpy as np
 
 from otr_core import economics as eco
 from otr_core.errors import InputError, ParameterError
-from otr_paper.claims import overhead
 from otr_paper.claims.published import Published
 from otr_paper.claims.security import downgrade
 from otr_paper.simulation import inputs, law, money, run, stats, systems
 from otr_paper.simulation.arrivals import Requests
 from otr_paper.simulation.replica import saturated_rate
+from otr_paper.studies import overhead
 
 MODEL = "llama33_70b"
 REPLICATIONS = 12

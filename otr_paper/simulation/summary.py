@@ -12,7 +12,6 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from otr_core.errors import TraceError
 from otr_paper.simulation.arrivals import Requests
@@ -23,15 +22,10 @@ LEVELS = tuple(sorted({0.0, 0.0005, 0.001, 0.005, 0.995, 0.999, 0.9995, 1.0, *(k
 _KEYS = ("requests", "duration_s", "per_bin", "tokens_in", "tokens_out", "rank_correlation")
 
 
-def _ranks(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Ranks from 0, ties averaged."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return (ends - (counts + 1) / 2)[inverse]
-
-
 def summarise(requests: Requests) -> dict[str, Any]:
     """The figures kept of a trace (plain JSON): counts per bin, quantiles at ``LEVELS``, Spearman's correlation."""
+    from scipy.stats import spearmanr
+
     edges = np.arange(0.0, requests.duration_s + BIN_S, BIN_S)
     gaps = np.diff(requests.arrival_s)
     return {
@@ -43,7 +37,7 @@ def summarise(requests: Requests) -> dict[str, Any]:
         "per_bin": [int(n) for n in np.histogram(requests.arrival_s, bins=edges)[0]],
         "tokens_in": [round(float(v), 3) for v in np.quantile(requests.tokens_in, LEVELS)],
         "tokens_out": [round(float(v), 3) for v in np.quantile(requests.tokens_out, LEVELS)],
-        "rank_correlation": round(float(np.corrcoef(_ranks(requests.tokens_in), _ranks(requests.tokens_out))[0, 1]), 6),
+        "rank_correlation": round(float(spearmanr(requests.tokens_in, requests.tokens_out).statistic), 6),
     }
 
 

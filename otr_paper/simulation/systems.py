@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from otr_core.errors import ParameterError
 from otr_paper.claims.published import Published
-from otr_paper.simulation import queues
+from otr_paper.simulation import proof_pool
 from otr_paper.simulation.inputs import OPML_MOVES, Measurements, Prover
 
 NAMES = ("OTR", "opML", "ZKML", "PoQ")
@@ -65,7 +65,7 @@ class System:
 
 def with_prover(system: System, prover: Prover, rate_per_s: float, *, most_utilisation: float = 0.8) -> System:
     """The system with this prover, and as many machines of it as keep the pool below ``most_utilisation``."""
-    count = queues.servers_for(system.rho * rate_per_s, prover.batch_s, most_utilisation, prover.batch)
+    count = proof_pool.servers_for(system.rho * rate_per_s, prover.batch_s, most_utilisation, prover.batch)
     return replace(system, proof_s=prover.batch_s, proof_batch=prover.batch, provers=count)
 
 

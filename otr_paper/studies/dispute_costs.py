@@ -14,6 +14,21 @@ from otr_core.lane import program as pr
 from otr_core.lane.program import Dims
 from otr_core.lane.step import Place
 
+TERMS = Terms(
+    arity_bits=4,
+    window_s=86_400,
+    reveal_s=3_600,
+    clock_s=86_400,
+    increment_s=300,
+    exit_s=604_800,
+    claim_s=7_200,
+    least_stake_wei=10**18,
+    bond_wei=10**17,
+    slash_bps=10_000,
+    reward_bps=5_000,
+    compensation_bps=5_000,
+)
+"""The terms of the measured disputes: k = 16, a window and clocks of a day."""
 POINTING = ("choose", "choose_kept", "element")
 """Moves that end a round: the challenger points at something."""
 
@@ -165,9 +180,3 @@ def longest_game_s(terms: Terms, rounds: int) -> int:
 def longest_verdict_s(terms: Terms, rounds: int) -> int:
     """Most seconds from a batch's commitment to the verdict on it, however many challenge: all games run at once."""
     return terms.window_s + terms.reveal_s + longest_game_s(terms, rounds)
-
-
-def op_bond_wei(depth: int) -> int:
-    """Bond of a claim at ``depth`` (0 to 73) in the OP stack's fault dispute game, for comparison: gas that grows by a
-    constant factor from 400,000 to 300,000,000, at 200 gwei (ethereum-optimism/specs, bond incentives)."""
-    return int(400_000 * (300_000_000 / 400_000) ** (depth / 73) * 200 * 10**9)

@@ -214,12 +214,7 @@ def simulate_population(population: Population, *, seed: int) -> History:
 
 
 def _serve(
-    people: Population,
-    draws: np.random.Generator,
-    kind: Column,
-    able: Column,
-    detection: float,
-    wrongly: float,
+    people: Population, draws: np.random.Generator, kind: Column, able: Column, detection: float, wrongly: float
 ) -> tuple[Column, ...]:
     """One epoch of a block of operators: per operator cheats, caught, undetected, gains, stolen, unpaid, marked, early.
 

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otr_core import merkle
-from otr_paper.studies import dispute_costs
 
 
 def leaves(count: int) -> list[bytes]:
@@ -60,11 +59,3 @@ def test_positions_are_those_of_the_published_dispute_game(outside_file):
             below, first, _ = merkle.span(size, at, index + 1, 1)
             assert defend == 2 ** (row["max_depth"] - below) + first
     assert len(rows) > 20
-
-
-@pytest.mark.outside
-def test_published_bond_curve(outside_file):
-    """The published multiplier is rounded to five decimals, which the depth-th power carries on."""
-    rounding = 0.5e-5 / 1.09493
-    for row in json.loads(outside_file("vectors/op-dispute-game/bond_curve.json").read_bytes())["samples"]:
-        assert dispute_costs.op_bond_wei(row["depth"]) == pytest.approx(row["wei"], rel=(row["depth"] + 1) * rounding)

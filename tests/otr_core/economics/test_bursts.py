@@ -84,38 +84,6 @@ def test_most_in_flight_extremes():
     assert eco.most_in_flight(gain_usd=3.0, price_usd=1.0, loss_usd=1000.0, detection=1.0) == 500.0
 
 
-def test_break_profit_by_recursion():
-    def recursive(turns, *, gain_usd, price_usd, loss_usd, detection, discount):
-        value = 0.0
-        for _ in range(turns):
-            value = gain_usd - detection * (price_usd + loss_usd) + discount * (1 - detection) * value
-        return value
-
-    for turns, detection, discount in [
-        (1, 0.3, 1.0),
-        (50, 0.02, 0.97),
-        (400, 0.001, 1.0),
-        (7, 1.0, 0.5),
-        (0, 0.1, 1.0),
-    ]:
-        terms = {"gain_usd": 0.4, "price_usd": 0.5, "loss_usd": 2.0, "detection": detection, "discount": discount}
-        assert eco.break_profit(attempts=turns, **terms) == pytest.approx(recursive(turns, **terms), abs=1e-12)
-
-
-def test_patch_time_never_changes_the_sign():
-    turns = np.array([1.0, 10.0, 1e4, np.inf])
-    for loss, sign in ((20.0, -1), (2.0, 1)):
-        profit = eco.break_profit(gain_usd=0.1, price_usd=0.1, loss_usd=loss, detection=0.01, attempts=turns)
-        assert (np.sign(profit) == sign).all()
-        assert (np.diff(np.abs(profit)) >= 0).all()
-        assert abs(profit[2]) > 50 * abs(profit[0])
-    assert eco.break_profit(gain_usd=1, price_usd=0, loss_usd=1, detection=0.0, attempts=np.inf) == np.inf
-    assert eco.break_profit(
-        gain_usd=1, price_usd=0, loss_usd=0, detection=1.0, attempts=5, attack_cost_usd=3
-    ) == pytest.approx(-2)
-    assert eco.break_profit(gain_usd=0, price_usd=0, loss_usd=0, detection=0, attempts=np.inf) == 0.0
-
-
 def test_harm_adds_up():
     terms = {"detection": 0.01, "harm_usd": 10.0}
     one = eco.expected_harm(breaks_per_year=1, attempts=np.inf, identities=1, **terms)

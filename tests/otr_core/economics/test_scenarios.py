@@ -1,4 +1,4 @@
-"""Parameters, scenarios, adversaries and guidance."""
+"""Parameters, scenarios and guidance."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from otr_core import economics as eco
-from otr_core.economics import adversaries, guidance, scenarios
+from otr_core.economics import guidance, scenarios
 from otr_core.economics.model import build
 from otr_core.errors import InputError, MissingDataError, ParameterError
 from otr_paper.claims import published
@@ -120,53 +120,6 @@ def test_play_and_threshold_pass_every_number_on(cases):
     )  # fmt: skip
     assert found == direct
     assert eco.threshold(case.answer, case.bond) == found.threshold
-
-
-def outcomes_by_name(**changes):
-    terms = {
-        "answer": eco.AnswerValue(price_usd=0.5, honest_cost_usd=0.4, cheat_cost_usd=0.1),
-        "bond": eco.Bond(stake_usd=100.0, slash_fraction=0.5, reward_share=0.9),
-        "watch": eco.Watch(rho=0.01, fishermen=3),
-        "someone_checks": 0.1, "attestation": 0.999, "until_patch": 50, "identities": 20,
-    }  # fmt: skip
-    return {found.adversary: found for found in eco.outcomes(**{**terms, **changes})}
-
-
-def test_adversary_classes_differ_as_they_must():
-    found = outcomes_by_name()
-    assert list(found) == list(adversaries.CLASSES)
-    rational, patched = found[adversaries.RATIONAL], found[adversaries.BREAK]
-    assert rational.detection > 0.999 > patched.detection == pytest.approx(1 - 0.99 * 0.9)
-    assert patched.deterred
-    assert patched.undetected < found[adversaries.PERMANENT].undetected
-    clones, permanent = found[adversaries.CLONES], found[adversaries.PERMANENT]
-    assert clones.total_undetected == pytest.approx(20 * permanent.total_undetected)
-    assert clones.profit_usd == permanent.profit_usd
-    assert permanent.total_undetected == permanent.undetected == pytest.approx(0.99 * 0.9 / (1 - 0.99 * 0.9))
-    colluding = found[adversaries.COLLUDING]
-    assert colluding.detection == 0.01
-    assert not colluding.deterred
-    assert colluding.profit_usd > 0 > permanent.profit_usd
-    malicious = found[adversaries.MALICIOUS]
-    assert not malicious.deterred
-    assert malicious.undetected == permanent.undetected
-    assert found[adversaries.GENERATION].total_undetected == clones.total_undetected
-
-
-def test_a_large_outside_gain_undoes_deterrence_for_all_with_a_break():
-    rich = eco.AnswerValue(price_usd=0.5, honest_cost_usd=0.4, cheat_cost_usd=0.1, outside_gain_usd=10.0)
-    found = outcomes_by_name(answer=rich)
-    assert found[adversaries.RATIONAL].deterred
-    assert not any(outcome.deterred for name, outcome in found.items() if name != adversaries.RATIONAL)
-
-
-def test_unknown_adversary_is_refused():
-    with pytest.raises(ParameterError, match="adversary"):
-        eco.outcome(
-            "lazy", answer=eco.AnswerValue(price_usd=1, honest_cost_usd=1, cheat_cost_usd=0),
-            bond=eco.Bond(stake_usd=1, slash_fraction=1), watch=eco.Watch(rho=0.1), someone_checks=0.0,
-            attestation=1.0, until_patch=1.0,
-        )  # fmt: skip
 
 
 @pytest.fixture

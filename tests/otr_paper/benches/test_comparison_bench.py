@@ -9,18 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otr_paper.benches.comparison import Comparison, read_inputs
+from otr_paper.benches.comparison import Comparison
 from otr_paper.claims import trilemma as four
-from otr_paper.claims import trilemma_poq as poq
+from otr_paper.claims.grounds import Grounds
 from otr_paper.poq.judges import lexical_judge
 from otr_paper.poq.questions import comparison_questions, is_right
+from otr_paper.series import trilemma as series
 
 SCORES = st.lists(st.floats(0, 1), min_size=1, max_size=60)
 
 
 @pytest.fixture(scope="module")
 def stored(project):
-    return read_inputs(project)
+    return four.read_inputs(Grounds(project.data))
 
 
 @pytest.fixture
@@ -79,9 +80,9 @@ def test_who_catches_what(stored):
     assert {row["verdict"] for row in stored.payload["disputes"].values()} == {"OPERATOR_LOSES"}
     assert [one["refused_by"] for one in stored.payload["spot_checks"].values()] == ["weights", ""]
     # the same text: no judge of texts can tell, whatever its threshold
-    same = [one for one in poq.separation(stored) if one["fraud"] == "one value altered"]
+    same = [one for one in series.judged_frauds(stored) if one["fraud"] == "one value altered"]
     assert all(one["win_rate"] == 0.5 and one["caught"] <= 1 for one in same)
-    assert all(one["ratio"] == 1.0 for one in poq.pay(stored) if one["fraud"] == "one value altered")
+    assert all(one["ratio"] == 1.0 for one in series.pay(stored) if one["fraud"] == "one value altered")
 
 
 def test_cost_aware_pay_by_hand(stored):
@@ -89,10 +90,10 @@ def test_cost_aware_pay_by_hand(stored):
     honest = sum(scores["honest"]) / 32 - 0.5
     cheap = sum(scores["layers dropped"]) / 32 - 0.5 * 20 / 30
     free = sum(scores["another answer replayed"]) / 32
-    ratios = {one["fraud"]: one["ratio"] for one in poq.pay(stored) if one["formula"] == "cost-aware"}
+    ratios = {one["fraud"]: one["ratio"] for one in series.pay(stored) if one["formula"] == "cost-aware"}
     assert ratios["layers dropped"] == pytest.approx(cheap / honest)
     assert ratios["another answer replayed"] == pytest.approx(free / honest)
-    table = poq.pay_table(stored)
+    table = series.pay_table(stored)
     assert [row["fraud"] for row in table] == list(four.FRAUDS)
     assert {row["pay, mean"] for row in table if row["fraud"] == "one value altered"} == {"1.00"}
 
@@ -106,8 +107,8 @@ def test_a_spot_check_is_worth_what_the_fraud_breaks(stored):
     assert drawn["8-bit weights"] < more < 1
 
 
-def test_l42_hangs_on_the_tee(stored):
-    found = four.L42_trilemma(stored)
+def test_l42_hangs_on_the_tee(project):
+    found = four.L42_trilemma(Grounds(project.data))
     assert found.verdict == "conditional"
     assert [reading.holds for reading in found.readings] == [False, True, False, False]
     assert found.computed["goals_working_tee_count"] == 3
@@ -130,30 +131,30 @@ def _slow(payload):
 @pytest.mark.parametrize("change", [_miss, _false_alarm, _slow])
 def test_one_goal_missed_with_a_working_tee_contradicts_l42(inputs, change):
     change(inputs.payload)
-    assert four.L42_trilemma(inputs).verdict == "contradicted"
+    assert four.judge_trilemma(inputs).verdict == "contradicted"
 
 
 def test_another_system_with_all_three_contradicts_l42(inputs):
     inputs = replace(inputs, window_s=0.5)  # re-execution at once: opML would have all three
-    assert four.L42_trilemma(inputs).verdict == "contradicted"
+    assert four.judge_trilemma(inputs).verdict == "contradicted"
 
 
 def test_a_broken_tee_that_gets_nothing_past_the_receipt_reproduces_l42(inputs):
     for row in inputs.payload["rows"]:
         for fraud in row["frauds"].values():
             fraud["broken_tee"] = "signature"
-    assert four.L42_trilemma(inputs).verdict == "reproduced"
+    assert four.judge_trilemma(inputs).verdict == "reproduced"
 
 
 def test_table_and_timeline(stored):
-    table = four.trilemma(stored)
+    table = series.systems_table(stored)
     assert [row["goals"] for row in table][:2] == ["3 of 3", "2 of 3"]
     assert all(row["system"] and row["latency"] and row["privacy"] for row in table)
-    events = four.timeline(stored)
+    events = series.timeline(stored)
     assert all(event["end_s"] > event["start_s"] for event in events)
     assert {event["kind"] for event in events} == {"measured", "simulated"}
     assert events[-1]["end_s"] - events[-1]["start_s"] == stored.window_s
-    assert [four.duration(x) for x in (0.0065, 1.66, 90, 7200, 86_400)] == [
+    assert [series.duration(x) for x in (0.0065, 1.66, 90, 7200, 86_400)] == [
         "6.5 ms",
         "1.7 s",
         "1.5 min",

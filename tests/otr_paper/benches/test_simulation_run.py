@@ -10,8 +10,8 @@ import pytest
 from otr_core.errors import DataError, InputError
 from otr_node.project import Project
 from otr_paper.benches import simulation
-from otr_paper.claims import published, stored
-from otr_paper.simulation import inputs, study
+from otr_paper.claims.grounds import Grounds
+from otr_paper.simulation import SIMULATION, SUMMARIES, SWEEP, inputs, study
 from otr_paper.store.results import read_result
 
 SEED = 20251223
@@ -48,7 +48,7 @@ def test_every_stored_run_that_a_point_reads_changes_its_digest(project, tmp_pat
     copy = Project(tmp_path)
     seen = {simulation.digest(copy)}
     assert seen == {simulation.digest(project)}
-    for name in (stored.SUMMARIES, *inputs.RUNS):
+    for name in (SUMMARIES, *inputs.RUNS):
         path = copy.results / f"{name}.json"
         path.write_bytes(path.read_bytes() + b" ")
         seen.add(simulation.digest(copy))
@@ -56,7 +56,7 @@ def test_every_stored_run_that_a_point_reads_changes_its_digest(project, tmp_pat
 
 
 def test_stored_points_are_what_the_code_makes(project):
-    sweep = read_result(project.results, stored.SWEEP)[1]
+    sweep = read_result(project.results, SWEEP)[1]
     assert len(sweep["grid"]) == len(simulation.grid())
     chosen = sweep["grid"][:: 1 + len(sweep["grid"]) // 5]
     changes = [{axis: point[axis] for axis in simulation.GRID} for point in chosen]
@@ -72,7 +72,7 @@ def test_stored_points_are_what_the_code_makes(project):
 @pytest.mark.slow
 def test_the_stored_study_is_what_the_trace_gives(project, outside_file):
     outside_file("traces/azure_llm_2023_conv.csv")
-    kept = read_result(project.results, stored.RESULT)[1]
+    kept = read_result(project.results, SIMULATION)[1]
     found = simulation.simulated_systems(
         project, simulation.trace(project, "azure_conv"), seed=SEED, replications=study.REPLICATIONS
     )
@@ -82,7 +82,7 @@ def test_the_stored_study_is_what_the_trace_gives(project, outside_file):
 def test_the_summary_stands_in_for_the_trace(project):
     """Means on requests drawn from the summary lie within 5 % of those on the trace itself."""
     kept = {
-        (r["system"], r["kind"]): r["mean"]["value"] for r in read_result(project.results, stored.RESULT)[1]["latency"]
+        (r["system"], r["kind"]): r["mean"]["value"] for r in read_result(project.results, SIMULATION)[1]["latency"]
     }
     live = simulation.simulated_systems(project, simulation.stand_in(project, "azure_conv"), seed=SEED, replications=12)
     for record in live["latency"]:
@@ -92,18 +92,12 @@ def test_the_summary_stands_in_for_the_trace(project):
 def test_unknown_traces_and_missing_results_are_named(project, tmp_path):
     with pytest.raises(InputError, match="azure_conv"):
         simulation.stand_in(project, "burst")
-    cited = published.load_published(project.data)
-    with pytest.raises(DataError, match="no stable"):
-        stored.latency(cited, "ZKML", "provisional")
-    with pytest.raises(DataError, match="no cost"):
-        stored.cost_usd(cited, "OTR", "Solana")
-    (tmp_path / "published").symlink_to(project.data / "published")
     with pytest.raises(DataError, match=r"simulation\.json"):
-        stored.result(published.load_published(tmp_path))
+        Grounds(tmp_path).result(SIMULATION)
 
 
 def test_the_bars_of_the_issue_as_measured(project):
     """An hour of the trace under four systems: 20 CPU seconds and 500 MB at most, as the stored run measured it."""
-    usage = read_result(project.results, stored.RESULT)[1]["usage"]
+    usage = read_result(project.results, SIMULATION)[1]["usage"]
     assert usage["cpu_s"] <= 20
     assert usage["peak_mb"] <= 500

@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import get_type_hints
 
 import numpy as np
 import pytest
 
 from otr_core.errors import ClaimsError
 from otr_paper.claims import cost, landscape, latency, published, quality, security, throughput
+from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.verdict import CONDITIONAL, CONTRADICTED, NOT_TESTABLE, REPRODUCED, solved
 from otr_paper.poq import scores
-from otr_paper.series import consistency
+from otr_paper.series import consistency, trilemma
+from otr_paper.studies import proving
 
 
 @pytest.fixture(scope="module")
 def rows(project):
-    return published.load_published(project.root / "data")
-
-
-def with_measured(function):
-    """A claim that also needs the measured PoQ experiment, given a made-up one."""
-
-    def judge(rows, measured=MEASURED):
-        return function(rows, measured)
-
-    judge.__name__ = function.__name__
-    return judge
+    return published.load_published(project.data)
 
 
 MEASURED = scores.Measured(
@@ -35,6 +29,21 @@ MEASURED = scores.Measured(
     pay={(a, u): 0.97 - 0.01 * a * u for a in (0.5, 1.0, 2.0) for u in (1.0, 10.0)}, likeness_f1=0.6,
     likeness_f1_honest=0.9, likeness_right=0.3, answers=200,
 )  # fmt: skip
+
+
+@pytest.fixture
+def judge(project, rows):
+    """Calls a claim function with what it takes: the rows alone, or grounds with a made-up experiment on PoQ."""
+
+    def call(function, *, rows=rows, measured=MEASURED):
+        if "published" in get_type_hints(function):
+            return function(rows)
+        grounds = Grounds(project.data, published=rows)
+        grounds.poq = measured
+        return function(grounds)
+
+    return call
+
 
 # claim function, verdict, and numbers worked out apart from the code
 EXPECTED = [
@@ -69,17 +78,17 @@ EXPECTED = [
     (throughput.L18_throughput_vs_centralised, CONDITIONAL, {"at_15pct": 1 / 1.15, "at_20pct": 1 / 1.2,
                                                              "most_overhead": 1 / 99, "machines_at_20pct_ratio": 1.188,
                                                              "proving_on_same_gpu": 0.04}),
-    (with_measured(quality.L19_adversary_score), CONDITIONAL, {"stated_share_of_honest": 89 / 91,
+    (quality.L19_adversary_score, CONDITIONAL, {"stated_share_of_honest": 89 / 91,
                                                                "least_share_of_honest": 0.96, "echo_score": 1.0}),
-    (with_measured(quality.L20_honest_score), NOT_TESTABLE, {"our_honest_score": 0.5, "published_70b_score": 0.781}),
-    (with_measured(quality.L21_judge_gap), REPRODUCED, {"gap_score": 0.02, "relative_gap": 2 / 91,
+    (quality.L20_honest_score, NOT_TESTABLE, {"our_honest_score": 0.5, "published_70b_score": 0.781}),
+    (quality.L21_judge_gap, REPRODUCED, {"gap_score": 0.02, "relative_gap": 2 / 91,
                                                         "our_largest_relative_gap": 0.04,
                                                         "our_least_relative_gap": -0.2}),
-    (with_measured(quality.L22_human_drop), NOT_TESTABLE, {"stated_drop": 0.4, "least_accuracy_loss": 0.5,
+    (quality.L22_human_drop, NOT_TESTABLE, {"stated_drop": 0.4, "least_accuracy_loss": 0.5,
                                                            "least_accuracy_loss_points": 0.4}),
     (quality.L38_cost_aware_rewards, CONDITIONAL, {"reward_gap": 0.49, "most_gap_by_cost": 0.38,
                                                    "least_quality_gap": 0.11 / 0.62, "quality_gap_without_cost": 0.49}),
-    (with_measured(quality.L39_similarity_judge), NOT_TESTABLE, {"our_correlation_f1": 0.6, "stated_f1": 0.66}),
+    (quality.L39_similarity_judge, NOT_TESTABLE, {"our_correlation_f1": 0.6, "stated_f1": 0.66}),
     (security.L27_bisection_rounds, REPRODUCED, {"tokens_rounds": 10, "token_layers_rounds": 17,
                                                  "multiply_adds_rounds": 46}),
     (security.L29_spot_checks_deter, CONDITIONAL, {"downgrade_gain_usd": 0.0004675, "least_stake_usd": 0.0462,
@@ -91,13 +100,13 @@ EXPECTED = [
     (security.L33_rho_guidance, CONDITIONAL, {"deterred_at_1pct_share": 0.75,
                                               "oracle_gain_over_losable_ratio": 2000000.0027 / 1000001 / 0.891}),
     (landscape.L34_zkml_scaling, NOT_TESTABLE, {"exponent_zkllm": math.log(803 / 620) / math.log(13 / 7)}),
-    (with_measured(quality.L35_poq_latency), REPRODUCED, {"slowest_pair_a100_ms": 0.61, "fastest_pair_a100_ms": 0.12,
+    (quality.L35_poq_latency, REPRODUCED, {"slowest_pair_a100_ms": 0.61, "fastest_pair_a100_ms": 0.12,
                                            "with_consensus_a100_ms": 50.61}),
-    (with_measured(quality.L36_poq_judge), REPRODUCED, {"least_pearson": -0.06, "most_pearson": 0.35,
+    (quality.L36_poq_judge, REPRODUCED, {"least_pearson": -0.06, "most_pearson": 0.35,
                                          "pairs_ordered_differently_count": 1,
                                          "correlation_of_model_means": np.corrcoef(
                                              [9.04, 9.24, 7.70, 6.97, 7.33], [7.88, 7.89, 7.73, 7.59, 7.81])[0, 1]}),
-    (with_measured(quality.L37_poq_pays_the_cheat), CONDITIONAL, {"share_alpha2_unit_scale": math.exp(-0.04),
+    (quality.L37_poq_pays_the_cheat, CONDITIONAL, {"share_alpha2_unit_scale": math.exp(-0.04),
                                                    "share_alpha2_ten_scale": math.exp(-0.4),
                                                    "most_alpha_times_scale": 50 * math.log(1 / 0.95)}),
     (landscape.L40_opml_on_a_pc, REPRODUCED, {"memory_gb": 26}),
@@ -107,8 +116,8 @@ EXPECTED = [
 
 
 @pytest.mark.parametrize(("function", "verdict", "numbers"), EXPECTED, ids=lambda part: getattr(part, "__name__", ""))
-def test_claim_agrees_with_a_second_calculation(rows, function, verdict, numbers):
-    found = function(rows)
+def test_claim_agrees_with_a_second_calculation(judge, function, verdict, numbers):
+    found = judge(function)
     assert function.__name__.startswith(found.claim)
     assert found.verdict == verdict
     for name, value in numbers.items():
@@ -116,8 +125,8 @@ def test_claim_agrees_with_a_second_calculation(rows, function, verdict, numbers
 
 
 @pytest.mark.parametrize("function", [entry[0] for entry in EXPECTED], ids=lambda function: function.__name__)
-def test_every_source_of_a_reading_is_a_published_row(rows, function):
-    for reading in function(rows).readings:
+def test_every_source_of_a_reading_is_a_published_row(judge, rows, function):
+    for reading in judge(function).readings:
         assert all(source in rows for source in reading.sources), reading
         assert reading.assumption
 
@@ -148,41 +157,41 @@ class Shifted:
         (cost.L11_zkml_cost, "gpu.h100_median", "h100_hours_for_stated"),
         (throughput.L18_throughput_vs_centralised, "otr.throughput", "most_overhead"),
         (security.L29_spot_checks_deter, "otr.rho", "least_stake_usd"),
-        (with_measured(quality.L37_poq_pays_the_cheat), "otr.judge_adversary", "share_alpha2_unit_scale"),
+        (quality.L37_poq_pays_the_cheat, "otr.judge_adversary", "share_alpha2_unit_scale"),
     ],
 )
-def test_numbers_come_from_the_rows_and_not_from_the_code(rows, function, row, number):
-    before = function(rows).computed[number]
-    after = function(Shifted(rows, row, 0.97)).computed[number]
+def test_numbers_come_from_the_rows_and_not_from_the_code(judge, rows, function, row, number):
+    before = judge(function).computed[number]
+    after = judge(function, rows=Shifted(rows, row, 0.97)).computed[number]
     assert after != pytest.approx(before, rel=1e-4)
 
 
-def test_a_claim_that_fits_is_called_reproduced(rows):
+def test_a_claim_that_fits_is_called_reproduced(judge, rows):
     """With a 30 s prover the plain mean is below 0.8 s: the verdict follows the input, it is not written down."""
-    assert latency.L03_weighted_latency(Shifted(rows, "zkml.latency_7b", 30 / 1200)).verdict == REPRODUCED
-    assert cost.L09_otr_cost(Shifted(rows, "zkml.cost_query", 6.9 / 45)).verdict == REPRODUCED
+    assert judge(latency.L03_weighted_latency, rows=Shifted(rows, "zkml.latency_7b", 30 / 1200)).verdict == REPRODUCED
+    assert judge(cost.L09_otr_cost, rows=Shifted(rows, "zkml.cost_query", 6.9 / 45)).verdict == REPRODUCED
 
 
-def test_measured_readings_follow_the_measurement(rows):
-    from dataclasses import replace
-
+def test_measured_readings_follow_the_measurement(judge):
     def holds(found, name):
         return next(reading.holds for reading in found.readings if reading.name == name)
 
     weak = replace(MEASURED, adversary_scores=(0.1, 0.2), echo_score=0.3, pay=dict.fromkeys(MEASURED.pay, 0.2))
-    assert quality.L19_adversary_score(rows, weak).verdict == CONTRADICTED
+    assert judge(quality.L19_adversary_score, measured=weak).verdict == CONTRADICTED
     strong = replace(MEASURED, adversary_scores=(0.495, 0.6))
-    assert holds(quality.L21_judge_gap(rows, strong), "our adversaries")
-    assert not holds(quality.L21_judge_gap(rows, MEASURED), "our adversaries")
-    assert holds(quality.L22_human_drop(rows, MEASURED), "exact answers, absolute")
+    assert holds(judge(quality.L21_judge_gap, measured=strong), "our adversaries")
+    assert not holds(judge(quality.L21_judge_gap, measured=MEASURED), "our adversaries")
+    assert holds(judge(quality.L22_human_drop, measured=MEASURED), "exact answers, absolute")
     mild = replace(MEASURED, adversary_accuracies=(0.1, 0.5))
-    assert not holds(quality.L22_human_drop(rows, mild), "exact answers, relative")
-    assert holds(quality.L37_poq_pays_the_cheat(rows, MEASURED), "ours, alpha 2, scores to 1")
-    assert not holds(quality.L37_poq_pays_the_cheat(rows, weak), "ours, alpha 2, scores to 1")
+    assert not holds(judge(quality.L22_human_drop, measured=mild), "exact answers, relative")
+    assert holds(judge(quality.L37_poq_pays_the_cheat, measured=MEASURED), "ours, alpha 2, scores to 1")
+    assert not holds(judge(quality.L37_poq_pays_the_cheat, measured=weak), "ours, alpha 2, scores to 1")
     assert not holds(
-        quality.L36_poq_judge(rows, replace(MEASURED, judge_follows=0.8)), "our light judge, our honest model"
+        judge(quality.L36_poq_judge, measured=replace(MEASURED, judge_follows=0.8)), "our light judge, our honest model"
     )
-    assert not holds(quality.L35_poq_latency(rows, replace(MEASURED, judge_single_ms=2e3)), "our judge, one CPU thread")
+    assert not holds(
+        judge(quality.L35_poq_latency, measured=replace(MEASURED, judge_single_ms=2e3)), "our judge, one CPU thread"
+    )
 
 
 def test_cost_alone_cannot_part_the_two_rewards(rows):
@@ -213,11 +222,10 @@ def test_rounds_by_search(ways):
         assert security.bisection_rounds(steps, ways) == rounds
 
 
-def test_correlation_interval_and_fit_against_numpy():
+def test_fitted_exponent_against_numpy():
     x, y = np.random.default_rng(3).random((2, 12))
-    assert quality.correlation(list(x), list(y)) == pytest.approx(np.corrcoef(x, y)[0, 1])
     sizes, seconds = np.exp(x), np.exp(y)
-    slope, error = landscape.fitted_exponent(list(sizes), list(seconds))
+    slope, error = proving.fitted_exponent(list(sizes), list(seconds))
     (expected, _), covariance = np.polyfit(x, y, 1, cov=True)
     assert slope == pytest.approx(expected)
     assert error == pytest.approx(math.sqrt(covariance[0, 0]))
@@ -231,7 +239,7 @@ def test_pearson_interval_covers_in_simulation():
     assert 0.935 < covered < 0.965
 
 
-def test_figure_data(rows):
+def test_figure_data(project, judge, rows):
     grid = consistency.latency_consistency(rows, rhos=[0.0001, 0.01], proof_seconds=[30.0, 1200.0])
     assert [record["fits"] for record in grid] == [True, True, True, False]
     grid = consistency.cost_consistency(rows, rhos=[0.001, 0.01], proof_usd=[6.9, 45.0])
@@ -240,11 +248,11 @@ def test_figure_data(rows):
     assert marks["slowest proof at 1 %"]["mean_s"] == pytest.approx(0.8)
     assert marks["largest rate at 20 min"]["mean_s"] == pytest.approx(0.8)
     assert {record["name"]: record["cost_usd"] for record in consistency.cost_points(rows)}["stated inputs"] == 0.45
-    groups = [record["group"] for record in consistency.throughput_readings(rows)]
+    groups = [record["group"] for record in consistency.throughput_readings(Grounds(project.data))]
     assert groups.count("published") == 10
-    table = consistency.trilemma_table(rows)
+    table = trilemma.published_table(rows)
     assert len(table) == 16
     assert all(record["value"] and record["source"] and record["kind"] for record in table)
     assert all(source in rows or "DGrid blog" in source for r in table for source in r["source"].split(", "))
-    readings = consistency.readings_table(latency.L03_weighted_latency(rows))
+    readings = consistency.readings_table(judge(latency.L03_weighted_latency))
     assert readings[0]["value"] == pytest.approx(12.495)

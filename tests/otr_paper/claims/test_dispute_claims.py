@@ -6,8 +6,8 @@ import copy
 
 import pytest
 
-from otr_paper.claims import published
 from otr_paper.claims.disputes import L26_false_answer_slashed, L28_only_diverging_opened
+from otr_paper.claims.grounds import Grounds
 from otr_paper.series import disputes
 from otr_paper.store.results import read_result
 
@@ -17,25 +17,30 @@ def stored(project):
     return {name: copy.deepcopy(read_result(project.results, name)[1]) for name in ("disputes", "tolerance")}
 
 
-def test_claims_follow_what_was_played(stored):
-    slashed = L26_false_answer_slashed(stored["disputes"], stored["tolerance"])
+@pytest.fixture
+def grounds(project, stored):
+    return Grounds(project.data, results=stored)
+
+
+def test_claims_follow_what_was_played(grounds):
+    slashed = L26_false_answer_slashed(grounds)
     assert slashed.verdict == "conditional"
     assert slashed.computed["slashed_count"] == slashed.computed["disputes_count"] == 24
-    assert L28_only_diverging_opened(stored["disputes"]).verdict == "conditional"
+    assert L28_only_diverging_opened(grounds).verdict == "conditional"
 
 
-def test_one_dispute_that_ends_otherwise_is_told(stored):
+def test_one_dispute_that_ends_otherwise_is_told(stored, grounds):
     stored["disputes"]["disputes"][3]["verdict"] = "CHALLENGER_LOSES"
-    assert L26_false_answer_slashed(stored["disputes"], stored["tolerance"]).verdict == "contradicted"
+    assert L26_false_answer_slashed(grounds).verdict == "contradicted"
     for lane in stored["tolerance"]["lanes"].values():
         for attack in lane["adversary"]:
             attack["flipped"] = False
-    assert L26_false_answer_slashed(stored["disputes"], stored["tolerance"]).verdict == "reproduced"
+    assert L26_false_answer_slashed(grounds).verdict == "reproduced"
 
 
-def test_opening_much_of_the_trace_would_contradict_l28(stored):
+def test_opening_much_of_the_trace_would_contradict_l28(stored, grounds):
     stored["disputes"]["disputes"][0]["published"] = stored["disputes"]["trace_values"] // 10
-    assert L28_only_diverging_opened(stored["disputes"]).verdict == "contradicted"
+    assert L28_only_diverging_opened(grounds).verdict == "contradicted"
 
 
 def test_the_stored_disputes_keep_the_bars(stored):
@@ -49,8 +54,8 @@ def test_the_stored_disputes_keep_the_bars(stored):
         assert max(row["inferences_fisherman"], row["inferences_operator"]) <= 2
 
 
-def test_views_are_of_the_stored_disputes(project, stored):
-    cited = published.load_published(project.data)
+def test_series_are_of_the_stored_disputes(stored, grounds):
+    cited = grounds.published
     ledger = disputes.gas_ledger(stored["disputes"]["disputes"], cited)
     prices = disputes.gas_prices(cited)
     assert {"open", "bisect", "choose", "publish", "element", "expand_steps", "prove"} <= {

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
+from typing import get_type_hints
 
 import pytest
 
-from otr_core.errors import ClaimsError
-from otr_paper.claims import ledger, published
+from otr_core.errors import ClaimsError, DataError
+from otr_paper.claims import ledger
+from otr_paper.claims.grounds import Grounds
+from otr_paper.claims.published import Published
 from otr_paper.claims.verdict import CONDITIONAL, CONTRADICTED, NOT_YET, REPRODUCED, Evaluation, Reading, judged
-from otr_paper.press import claims_table
-
-#: Modules whose claims follow from the published rows and, in ``quality``, one stored experiment.
-ARITHMETIC = ("latency", "cost", "throughput", "quality", "security", "landscape")
-
-
-def is_arithmetic(row):
-    return (
-        bool(row.code) and row.code.split(".")[:2] == ["otr_paper", "claims"] and row.code.split(".")[2] in ARITHMETIC
-    )
 
 
 @pytest.fixture(scope="module")
@@ -32,40 +28,89 @@ def rows(text):
 
 
 @pytest.fixture(scope="module")
-def evaluate(project, rows):
-    # Rows judged by running other parts are given as they are stored: only the published arithmetic is judged here.
-    own = claims_table.evaluator(project)
-    return lambda row: own(row) if is_arithmetic(row) else None
-
-
-@pytest.fixture(scope="module")
-def arithmetic(rows):
-    """Rows judged by this package, with every other claim as a row that is not yet judged."""
-    return [
-        row if is_arithmetic(row) else replace(row, verdict=NOT_YET, note="elsewhere", computed={}, assumption=None)
-        for row in rows
-    ]
+def grounds(project):
+    """Shared by the tests of this module, none of which changes it: every stored result is read once."""
+    return Grounds(project.data)
 
 
 def test_every_claim_has_one_row_in_order(rows):
     assert [row.id for row in rows] == list(ledger.IDS)
 
 
-def test_arithmetic_claims_are_judged(rows):
+def test_claims_that_follow_from_numbers_are_judged(rows):
     wanted = [f"L{n:02d}" for n in (*range(1, 19), 27, 29, 32, 35, 36, 37, 41)]
     verdicts = {row.id: row.verdict for row in rows}
     assert all(verdicts[claim] in (REPRODUCED, CONDITIONAL, CONTRADICTED) for claim in wanted)
 
 
-def test_stored_ledger_is_what_the_code_computes(arithmetic, evaluate):
-    assert ledger.check(arithmetic, evaluate) == []
+def test_stored_ledger_is_what_the_code_computes(rows, grounds):
+    assert ledger.check(rows, grounds) == []
 
 
-def test_refresh_is_stable(arithmetic, evaluate):
-    once = ledger.refresh(arithmetic, evaluate)
-    again = ledger.parse_ledger(once)
-    assert ledger.check(again, evaluate) == []
-    assert ledger.refresh(again, evaluate) == once
+def test_the_written_ledger_is_the_stored_one(rows, grounds, text):
+    once = ledger.ledger_text(ledger.refreshed(row, ledger.evaluate(row, grounds)) for row in rows)
+    assert once == text
+    assert ledger.parse_ledger(once) == rows
+
+
+@pytest.fixture(scope="module")
+def functions(rows):
+    """Claim function by claim, and what it takes."""
+    found = {row.id: ledger.resolve(row.code) for row in rows}
+    return {claim: (function, get_type_hints(function)) for claim, function in found.items()}
+
+
+def test_every_claim_function_takes_published_rows_or_grounds(functions):
+    for claim, (function, hints) in functions.items():
+        assert function.__name__.startswith(f"{claim}_")
+        assert hints in (
+            {"published": Published, "return": Evaluation},
+            {"grounds": Grounds, "return": Evaluation},
+        ), claim
+
+
+def test_a_function_of_published_rows_reads_nothing_else(functions, grounds, monkeypatch):
+    published = grounds.published
+    simple = [function for function, hints in functions.values() if "published" in hints]
+    assert len(simple) >= 15
+
+    def refuse(*args, **kwargs):
+        raise AssertionError(f"opened {args[0]}")
+
+    for name in ("builtins.open", "io.open", "pathlib.Path.open", "pathlib.Path.read_text", "pathlib.Path.read_bytes"):
+        monkeypatch.setattr(name, refuse)
+    for function in simple:
+        function(published)
+
+
+def test_judging_one_row_judges_that_row_alone(rows, project, monkeypatch):
+    called = []
+    resolve = ledger.resolve
+    monkeypatch.setattr(ledger, "resolve", lambda path: called.append(path) or resolve(path))
+    fresh = Grounds(project.data, results={"attacks": {}, "poq_adversary": {}})  # only other rows read these
+    assert ledger.check_row(row_of(rows, "L18"), fresh) == []
+    assert called == [row_of(rows, "L18").code]
+
+
+def test_judging_the_whole_ledger_loads_numpy_and_nothing_heavier(project):
+    code = (
+        "import sys; from pathlib import Path; from otr_paper.claims import ledger; "
+        "from otr_paper.claims.grounds import Grounds; data = Path(sys.argv[1]); "
+        "assert ledger.check(ledger.read_ledger(data), Grounds(data)) == []; "
+        "print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(project.data)], capture_output=True, text=True, check=True)
+    heavy = {"scipy", "pandas", "torch", "transformers", "matplotlib", "eth_keys", "ezkl", "otr_node"}
+    assert not heavy & set(run.stdout.split())
+
+
+def test_a_stored_result_without_its_card_is_refused(project, tmp_path):
+    (tmp_path / "published").symlink_to(project.data / "published")
+    (tmp_path / "results").mkdir()
+    payload = json.loads((project.results / "disputes.json").read_text())["result"]
+    (tmp_path / "results" / "disputes.json").write_text(json.dumps({"card": {}, "result": payload}))
+    with pytest.raises(DataError, match="card"):
+        Grounds(tmp_path).result("disputes")
 
 
 def changed(rows, claim, **edits):
@@ -76,12 +121,12 @@ def row_of(rows, claim):
     return next(row for row in rows if row.id == claim)
 
 
-def test_any_edit_of_a_judged_row_is_noticed(arithmetic, evaluate):
-    row = row_of(arithmetic, "L03")
+def test_any_edit_of_a_judged_row_is_noticed(rows, grounds):
+    row = row_of(rows, "L03")
     name, value = next(iter(row.computed.items()))
     edits = {
         "verdict": {"verdict": REPRODUCED},
-        name: {"computed": {**row.computed, name: ledger.six_digits(value * 1.00001)}},
+        name: {"computed": {**row.computed, name: ledger.rounded(value * 1.00001)}},
         "computed names": {"computed": {**row.computed, "extra_s": 1.0}},
         "inputs": {"inputs": row.inputs[1:]},
         "note": {"note": row.note + "!"},
@@ -92,52 +137,45 @@ def test_any_edit_of_a_judged_row_is_noticed(arithmetic, evaluate):
         "judges L01": {"code": "otr_paper.claims.latency.L01_provisional_finality"},
     }
     for word, edit in edits.items():
-        problems = ledger.check(changed(arithmetic, "L03", **edit), evaluate)
+        problems = ledger.check(changed(rows, "L03", **edit), grounds)
         assert problems, word
         assert all(problem.startswith("L03") for problem in problems)
         if word not in ("no code",):
             assert any(word in problem for problem in problems), (word, problems)
 
 
-def test_the_smallest_kept_digit_is_noticed(arithmetic, evaluate):
+def test_the_smallest_kept_digit_is_noticed(rows, grounds):
     for claim, name in (("L32", "cheats_for_99pct_count"), ("L18", "at_15pct"), ("L08", "reduction")):
-        stored = row_of(arithmetic, claim).computed
+        stored = row_of(rows, claim).computed
         digits = f"{stored[name]:.5e}"
         nudged = float(digits.replace("e", "1e"))  # half a unit and more in the seventh digit is already another number
-        assert ledger.check(changed(arithmetic, claim, computed={**stored, name: nudged * (1 + 1e-6)}), evaluate)
+        assert ledger.check(changed(rows, claim, computed={**stored, name: nudged * (1 + 1e-6)}), grounds)
 
 
-def test_missing_twice_and_reasonless_rows_are_noticed(arithmetic, evaluate):
-    assert "L07: found 0 rows, expected 1" in ledger.check([r for r in arithmetic if r.id != "L07"], evaluate)
-    assert "L07: found 2 rows, expected 1" in ledger.check([*arithmetic, row_of(arithmetic, "L07")], evaluate)
-    assert any(
-        "reason" in p for p in ledger.check(changed(arithmetic, "L01", verdict=NOT_YET, note=" ", code=None), evaluate)
-    )
-    assert any(
-        "no code" in p for p in ledger.check(changed(arithmetic, "L01", verdict=REPRODUCED, code=None), evaluate)
-    )
-    assert any("no verdict" in p for p in ledger.check(changed(arithmetic, "L01", verdict=""), evaluate))
+def test_missing_twice_and_reasonless_rows_are_noticed(rows, grounds):
+    assert "L07: found 0 rows, expected 1" in ledger.check([r for r in rows if r.id != "L07"], grounds)
+    assert "L07: found 2 rows, expected 1" in ledger.check([*rows, row_of(rows, "L07")], grounds)
+    assert any("reason" in p for p in ledger.check(changed(rows, "L01", verdict=NOT_YET, note=" ", code=None), grounds))
+    assert any("no code" in p for p in ledger.check(changed(rows, "L01", verdict=REPRODUCED, code=None), grounds))
+    assert any("no verdict" in p for p in ledger.check(changed(rows, "L01", verdict=""), grounds))
 
 
-def test_code_outside_the_package_is_never_called(arithmetic, project):
-    own = claims_table.evaluator(project)
-    problems = ledger.check(changed(arithmetic, "L03", code="os.getcwd"), own)
+def test_code_outside_the_package_is_never_called(rows, grounds):
+    problems = ledger.check(changed(rows, "L03", code="os.getcwd"), grounds)
     assert any("below otr_paper.claims" in problem for problem in problems)
 
 
-def test_code_that_needs_more_than_published_rows_is_named(arithmetic, project):
-    own = claims_table.evaluator(project)
-    for code in ("otr_paper.claims.latency.weighted_latency", "otr_paper.claims.ledger.rounded.nothing"):
-        problems = ledger.check(changed(arithmetic, "L03", code=code), own)
+def test_code_that_takes_something_else_is_named(rows, grounds):
+    for code in ("otr_paper.claims.latency.weighted_latency", "otr_paper.claims.ledger.resolve.nothing"):
+        problems = ledger.check(changed(rows, "L03", code=code), grounds)
         assert any(code in problem for problem in problems)
 
 
-def test_given_evaluations_come_first(arithmetic, project):
-    reading = Reading("run", "receipts run here", 1.0, "1", "measured", True)
-    given = judged("L23", {"rejected_share": 1.0}, (reading,))
-    own = ledger.evaluator(published.load_published(project.root / "data"), {"L23": given})
-    row = ledger.refreshed(row_of(arithmetic, "L23"), own(row_of(arithmetic, "L23")))
-    assert (row.verdict, row.computed) == (REPRODUCED, {"rejected_share": 1.0})
+def test_a_given_result_comes_before_the_stored_one(rows, project):
+    attack = {"group": "answer", "attack": "cached answer", "caught_by": "nobody"}
+    grounds = Grounds(project.data, results={"attacks": {"rows": [attack]}})
+    row = ledger.refreshed(row_of(rows, "L25"), ledger.evaluate(row_of(rows, "L25"), grounds))
+    assert (row.verdict, row.computed) == (CONTRADICTED, {"attacks_count": 1, "attacks_rejected_count": 0})
 
 
 ROW = """\

@@ -1,10 +1,11 @@
 """L23 to L25 follow the attack table: one attack that passes changes the verdict."""
 
+from pathlib import Path
+
 import pytest
 
 from otr_paper.claims import receipts
-
-CHECKS = ["measured-model", "freshness", "signature"]
+from otr_paper.claims.grounds import Grounds
 
 
 def row(attack, group, caught_by):
@@ -20,13 +21,18 @@ ROWS = [
 ]
 
 
-def passing(attack):
+def grounds(rows=ROWS, honest_rejected=0):
+    run = {"honest_count": 30, "honest_rejected_count": honest_rejected}
+    return Grounds(Path(), results={"attacks": {"rows": rows}, "native_run": run})
+
+
+def passing(attack, by="only by dispute or spot check"):
     """The table after ``attack`` got through."""
-    return [{**r, "caught_by": "only by dispute or spot check"} if r["attack"] == attack else r for r in ROWS]
+    return [{**r, "caught_by": by} if r["attack"] == attack else r for r in ROWS]
 
 
 def test_downgrades_are_conditional_on_measured_weights_and_an_unbroken_tee():
-    found = receipts.L23_downgrade_rejected(ROWS, CHECKS, 30, 0)
+    found = receipts.L23_downgrade_rejected(grounds())
     assert found.verdict == "conditional"
     assert found.computed["downgrades_rejected_count"] == found.computed["downgrades_count"] == 2
     assert found.computed["downgrades_by_broken_tee_rejected_count"] == 0
@@ -35,19 +41,22 @@ def test_downgrades_are_conditional_on_measured_weights_and_an_unbroken_tee():
 
 @pytest.mark.parametrize(("rows", "rejected"), [(passing("int8 weights"), 0), (ROWS, 1)])
 def test_one_downgrade_through_or_one_honest_rejection_contradicts(rows, rejected):
-    assert receipts.L23_downgrade_rejected(rows, CHECKS, 30, rejected).verdict == "contradicted"
+    assert receipts.L23_downgrade_rejected(grounds(rows, rejected)).verdict == "contradicted"
 
 
 def test_binding_holds_as_our_definition_only():
-    found = receipts.L24_poea_binds(ROWS, CHECKS)
+    found = receipts.L24_poea_binds(grounds())
     assert (found.verdict, found.computed["attacks_rejected_count"]) == ("conditional", 4)
-    assert receipts.L24_poea_binds(passing("cached answer"), CHECKS).verdict == "contradicted"
+    assert receipts.L24_poea_binds(grounds(passing("cached answer"))).verdict == "contradicted"
 
 
 def test_replays():
-    assert receipts.L25_replay_rejected(ROWS, CHECKS).verdict == "reproduced"
-    assert receipts.L25_replay_rejected(passing("receipt replayed"), CHECKS).verdict == "contradicted"
+    assert receipts.L25_replay_rejected(grounds()).verdict == "reproduced"
+    assert receipts.L25_replay_rejected(grounds(passing("receipt replayed"))).verdict == "contradicted"
 
 
 def test_an_unknown_check_name_is_not_a_rejection():
-    assert receipts.L25_replay_rejected(ROWS, ["signature"]).verdict == "contradicted"
+    assert (
+        receipts.L25_replay_rejected(grounds(passing("cached answer", by="a check that no receipt has"))).verdict
+        == "contradicted"
+    )

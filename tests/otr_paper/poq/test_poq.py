@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otr_core.errors import DataError, InputError, ParameterError
-from otr_paper.poq import intervals, payments, phrases, questions, rewards, scores, under_otr
+from otr_paper.poq import intervals, phrases, questions, rewards, scores, under_otr
 from otr_paper.poq.judges import lexical_judge
+from otr_paper.series import poq as series
 from otr_paper.store.results import read_result
 
 SEED = 20251223
@@ -234,7 +235,7 @@ def test_judges_give_the_stored_scores_again(project, experiment):
 
 
 def test_reward_rows_by_a_second_calculation(experiment):
-    rows = {(r["formula"], r["assessors"]): r for r in payments.reward_rows(experiment)}
+    rows = {(r["formula"], r["assessors"]): r for r in series.reward_rows(experiment)}
     honest = experiment.answers["honest"].scores["question"]
     row = rows["original, alpha 2, scores to 1", "one light judge"]
     assert row["honest"] == pytest.approx(np.exp(-2 * (1 - honest)).mean())
@@ -246,7 +247,7 @@ def test_reward_rows_by_a_second_calculation(experiment):
 
 
 def test_hacks_by_a_second_calculation(experiment):
-    for hack in scores.hacks(experiment, seed=1):
+    for hack in series.hacks(experiment, seed=1):
         mine, honest = experiment.answers[hack.name], experiment.answers["honest"]
         gap = 1 - mine.scores["question"].sum() / honest.scores["question"].sum()
         assert hack.gap.value == pytest.approx(gap)

@@ -8,6 +8,8 @@ from typer.testing import CliRunner
 
 from otr_core.errors import ClaimsError
 from otr_node.project import Project
+from otr_paper.claims import ledger
+from otr_paper.claims.grounds import Grounds
 from otr_paper.commands import commands as app
 from otr_paper.press import claims_table
 
@@ -31,9 +33,13 @@ def spoilt(project, tmp_path, monkeypatch):
     return spoil
 
 
+def problems(project):
+    return ledger.check(ledger.read_ledger(project.data), Grounds(project.data))
+
+
 def test_the_shipped_ledger_is_complete_and_matches_the_code(project):
-    assert claims_table.ledger_problems(project) == []
-    rows = claims_table.read_ledger(project)
+    assert problems(project) == []
+    rows = ledger.read_ledger(project.data)
     assert [row.id for row in rows] == [f"L{number:02d}" for number in range(1, 43)]
     demanded = [f"L{n:02d}" for n in (*range(1, 19), 27, 29, 32, 35, 36, 37, 41)]
     verdicts = {row.id: row.verdict for row in rows}
@@ -41,7 +47,7 @@ def test_the_shipped_ledger_is_complete_and_matches_the_code(project):
 
 
 def test_every_row_is_evaluated_and_names_a_notebook_that_exists(project):
-    for row in claims_table.read_ledger(project):
+    for row in ledger.read_ledger(project.data):
         assert row.verdict != "not yet evaluated", row.id
         assert (project.notebooks / f"{row.notebook}.ipynb").is_file(), row.id
 
@@ -61,6 +67,18 @@ def test_json_is_one_document_with_readings():
     assert latency["computed"]["plain_mean_s"] == pytest.approx(12.495)
     assert {"name", "assumption", "value", "unit", "kind", "holds"} <= set(latency["readings"][0])
     assert latency["readings"][0]["holds"] is False
+
+
+def test_one_claim_is_printed_with_its_code_and_its_readings():
+    run = CliRunner().invoke(app, ["claims", "L18"])
+    assert run.exit_code == 0
+    assert "judged by otr_paper.claims.throughput.L18_throughput_vs_centralised" in run.stdout
+    assert "simulated, best of the draws" in run.stdout
+    assert "L17" not in run.stdout
+    (row,) = json.loads(CliRunner().invoke(app, ["claims", "L18", "--json"]).stdout)
+    assert row["id"] == "L18"
+    assert len(row["readings"]) == 13
+    assert CliRunner().invoke(app, ["claims", "L99"]).exit_code != 0
 
 
 @pytest.mark.parametrize(
@@ -87,27 +105,27 @@ def test_each_edit_fails_the_command_and_is_named(spoilt, edit, message):
 def test_refresh_mends_what_an_edit_broke(spoilt):
     project = spoilt(lambda rows: rows["L03"]["computed"].update(plain_mean_s=0.8))
     assert CliRunner().invoke(app, ["claims", "--refresh"]).exit_code == 0
-    assert claims_table.ledger_problems(project) == []
-    assert claims_table.refresh_ledger(project) is False
+    assert problems(project) == []
+    assert ledger.refresh(project.data) is False
 
 
 def test_claim_lines_recompute_before_they_print(project, spoilt):
-    (line,) = claims_table.claim_lines(project, ["L32"])
+    (line,) = claims_table.claim_lines(project.data, ["L32"])
     assert line.startswith("L32  reproduced")
     with pytest.raises(ClaimsError, match="found L99"):
-        claims_table.claim_lines(project, ["L99"])
+        claims_table.claim_lines(project.data, ["L99"])
     broken = spoilt(lambda rows: rows["L32"].update(verdict="contradicted"))
     with pytest.raises(ClaimsError, match="L32: verdict stored"):
-        claims_table.claim_lines(broken, ["L32"])
+        claims_table.claim_lines(broken.data, ["L32"])
 
 
 def test_a_missing_ledger_says_how_to_get_it_back(tmp_path):
     with pytest.raises(ClaimsError, match="restore it from git"):
-        claims_table.read_ledger(Project(tmp_path))
+        ledger.read_ledger(Project(tmp_path).data)
 
 
 def test_numbers_carry_their_unit(project):
-    row = next(row for row in claims_table.read_ledger(project) if row.id == "L03")
+    row = next(row for row in ledger.read_ledger(project.data) if row.id == "L03")
     assert "plain mean = 12.49 s" in claims_table.computed_text(
         row
     ) or "plain mean = 12.5 s" in claims_table.computed_text(row)

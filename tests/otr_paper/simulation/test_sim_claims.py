@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import json
+import copy
 from statistics import median
 
 import pytest
 
-from otr_paper.claims import cost, latency, published, throughput
+from otr_core.errors import DataError
+from otr_paper.claims import cost, latency, throughput
+from otr_paper.claims.grounds import Grounds
+from otr_paper.simulation import SIMULATION
+from otr_paper.store.results import read_result
 
 
 @pytest.fixture(scope="module")
-def cited(project):
-    return published.load_published(project.data)
+def grounds(project):
+    return Grounds(project.data)
 
 
 @pytest.fixture(scope="module")
 def study(project):
-    return json.loads((project.results / "simulation.json").read_text())["result"]
+    return read_result(project.results, SIMULATION)[1]
 
 
 def of(study, system, kind, statistic="mean"):
@@ -33,22 +37,22 @@ def readings(evaluation):
     return {reading.name: reading for reading in evaluation.readings if reading.kind == "simulated"}
 
 
-def test_latency_readings(cited, study):
-    first = readings(latency.L01_provisional_finality(cited))
+def test_latency_readings(grounds, study):
+    first = readings(latency.L01_provisional_finality(grounds))
     assert first["attested answer, simulated"].value == of(study, "OTR", "provisional", "p50")
     assert not first["attested answer, simulated"].holds
     assert first["first token, simulated"].holds
-    mean = readings(latency.L03_weighted_latency(cited))
+    mean = readings(latency.L03_weighted_latency(grounds))
     assert mean["simulated, proofs waited for"].value == study["otr"]["waited_mean_s"]
     assert mean["simulated, nobody waits"].value == of(study, "OTR", "provisional")
-    speed = readings(latency.L06_speedup_over_zkml(cited))["simulated, proof over attested answer"]
+    speed = readings(latency.L06_speedup_over_zkml(grounds))["simulated, proof over attested answer"]
     assert speed.value == pytest.approx(of(study, "ZKML", "proof") / of(study, "OTR", "provisional"))
-    final = readings(latency.L08_speedup_over_opml(cited))["final against final, simulated"]
+    final = readings(latency.L08_speedup_over_opml(grounds))["final against final, simulated"]
     assert final.value == pytest.approx(1 - of(study, "OTR", "final") / of(study, "opML", "final"))
 
 
-def test_cost_readings(cited, study):
-    found = readings(cost.L09_otr_cost(cited))
+def test_cost_readings(grounds, study):
+    found = readings(cost.L09_otr_cost(grounds))
     assert found["simulated on Base"].value == pytest.approx(all_items(study, "OTR", "Base"))
     assert found["simulated on L1"].value == pytest.approx(all_items(study, "OTR", "L1"))
     dear = found["simulated, proofs at 45 USD"]
@@ -58,36 +62,41 @@ def test_cost_readings(cited, study):
     # only with another proof price than the stated one does the stated cost hold
     assert found["simulated on Base"].holds
     assert found["simulated on Base"].replaces
-    ratio = readings(cost.L12_zkml_over_otr(cited))["simulated on Base"].value
+    ratio = readings(cost.L12_zkml_over_otr(grounds))["simulated on Base"].value
     assert ratio == pytest.approx(all_items(study, "ZKML", "Base") / all_items(study, "OTR", "Base"))
     native = all_items(study, "centralised", "Base")
-    near = readings(cost.L16_near_native_cost(cited))["simulated on Base"].value
+    near = readings(cost.L16_near_native_cost(grounds))["simulated on Base"].value
     assert near == pytest.approx((all_items(study, "OTR", "Base") - native) / native)
     check = [
         item["usd"]
         for item in study["cost"]
         if item["case"] == "L1" and item["item"] in ("signature check", "key registration")
     ]
-    assert readings(cost.L14_signature_margin(cited))["simulated on L1"].value == pytest.approx(sum(check))
+    assert readings(cost.L14_signature_margin(grounds))["simulated on L1"].value == pytest.approx(sum(check))
 
 
-def test_throughput_readings(cited, study):
-    found = readings(throughput.L18_throughput_vs_centralised(cited))
+def test_throughput_readings(grounds, study):
+    found = readings(throughput.L18_throughput_vs_centralised(grounds))
     assert found["simulated, bare metal is the baseline"].value == median(study["kept"])
     provers = study["provers"]["OTR"]
     assert found["simulated, GPUs counted with the provers'"].value == pytest.approx(4 / (4 + provers))
 
 
-def test_readings_follow_the_study(project, tmp_path, study):
+def test_readings_follow_the_study(project, study):
     """Were the attested answer there in 0.3 s, the code would say so."""
-    (tmp_path / "published").symlink_to(project.data / "published")
-    (tmp_path / "results").mkdir()
-    faster = json.loads(json.dumps(study))
+    faster = copy.deepcopy(study)
     for record in faster["latency"]:
         if (record["system"], record["kind"]) == ("OTR", "provisional"):
             record["p50"]["value"] = 0.3
-    (tmp_path / "results" / "simulation.json").write_text(json.dumps({"card": {}, "result": faster}))
-    found = readings(latency.L01_provisional_finality(published.load_published(tmp_path)))
+    grounds = Grounds(project.data, results={SIMULATION: faster})
+    found = readings(latency.L01_provisional_finality(grounds))
     assert found["attested answer, simulated"].holds
     assert found["promise of inclusion on an L2, simulated"].value == pytest.approx(0.5)
     assert not found["promise of inclusion on an L2, simulated"].holds
+
+
+def test_what_the_simulation_does_not_have_is_named(grounds):
+    with pytest.raises(DataError, match="no stable"):
+        grounds.simulation.latency_s("ZKML", "provisional")
+    with pytest.raises(DataError, match="no cost"):
+        grounds.simulation.cost_usd("OTR", "Solana")

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otr_core.errors import DataError, ParameterError
-from otr_paper.claims import overhead, published
+from otr_paper.claims import published
 from otr_paper.claims.security import bisection_rounds
 from otr_paper.simulation import inputs, money, settlement, stats, study
+from otr_paper.studies import overhead
 
 times = st.lists(st.floats(0.0, 1e5), min_size=1, max_size=30).map(np.array)
 

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otr_core.errors import ParameterError
-from otr_paper.simulation import queues
 from otr_paper.simulation.arrivals import Requests
 from otr_paper.simulation.law import StepLaw
 from otr_paper.simulation.replica import saturated_rate, serve_pool, serve_requests
 from tests.helpers.machine_second_opinion import serve_by_steps
+from tests.helpers.queueing_theory import md1_wait_s, mean_number
 
 LAW = StepLaw(0.018, 6e-5, 2.4e-6, 6e-5, 1.4e-8, 3, 4_000, 6)
 
@@ -67,7 +67,7 @@ def test_littles_law(share):
     low, high = np.quantile(loaded.arrival_s, (0.1, 0.9))
     inside = (loaded.arrival_s >= low) & (loaded.arrival_s < high)
     mean_time = (served.done_s - served.arrival_s)[inside].mean()
-    number = queues.mean_number(served.arrival_s, served.done_s, low, high)
+    number = mean_number(served.arrival_s, served.done_s, low, high)
     assert number == pytest.approx(inside.sum() / (high - low) * mean_time, rel=0.02)
 
 
@@ -101,7 +101,7 @@ def test_one_answer_at_a_time_is_m_d_1(share):
         served = serve_requests(times.tolist(), [1] * len(gap), [written] * len(gap), law)
         waits.append((served.done_s - times - service).mean())
         gaps.append(gap.mean())
-    assert controlled(waits, [gaps], [service / share]) == pytest.approx(queues.md1_wait_s(share, service), rel=0.02)
+    assert controlled(waits, [gaps], [service / share]) == pytest.approx(md1_wait_s(share, service), rel=0.02)
 
 
 def controlled(values, controls, means):

@@ -11,6 +11,7 @@ import pytest
 from otr_core import economics as eco
 from otr_core.economics import scenarios
 from otr_core.errors import ParameterError
+from otr_paper.studies.adversaries import break_profit
 from otr_paper.studies.population import (
     Population,
     population_of,
@@ -85,7 +86,7 @@ def test_cheating_pays_what_the_closed_form_says():
     for gain in (0.2, 0.9):
         case = replace(people, compute_saved_usd=gain)
         found = simulate_population(case, seed=5).summary
-        exact = eco.break_profit(
+        exact = break_profit(
             gain_usd=gain, price_usd=0.5, loss_usd=case.loss_usd, detection=detection_of(case), attempts=60
         )
         # One cheater's profit never leaves [-(v + L), 60 g]; its spread is below 60 g + v + L over four.

@@ -1,8 +1,9 @@
 """Classes of adversaries, and what the protocol can and cannot do about each.
 
-"Byzantine fault tolerance against rational adversaries" mixes two worlds. A rational adversary is deterred where the
-inequality of ``deterrence`` holds; a Byzantine one acts whatever it costs, and then the protocol only bounds the number
-of wrong answers per stake and evicts. No fault threshold protects a single answer, because a single operator makes it.
+"Byzantine fault tolerance against rational adversaries" mixes two worlds. A rational adversary is
+deterred where the inequality of ``otr_core.economics.deterrence`` holds; a Byzantine one acts
+whatever it costs, and then the protocol only bounds the number of wrong answers per stake and
+evicts. No fault threshold protects a single answer, because a single operator makes it.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from otr_core.economics import quantities as q
-from otr_core.economics.bursts import break_profit
 from otr_core.economics.detection import gated_detection, undetected_cheats
 from otr_core.economics.incentives import self_report_loss
 from otr_core.economics.model import AnswerValue, Bond, Watch
+from otr_core.economics.quantities import Quantity
 from otr_core.errors import ParameterError
 
 RATIONAL = "rational, no break"
@@ -26,6 +27,38 @@ GENERATION = "rational, whole hardware generation broken"
 COLLUDING = "operator and fishermen collude"
 MALICIOUS = "malicious, whatever it costs"
 CLASSES = (RATIONAL, BREAK, PERMANENT, CLONES, GENERATION, COLLUDING, MALICIOUS)
+
+
+def break_profit(
+    *,
+    gain_usd: Quantity,
+    price_usd: Quantity,
+    loss_usd: Quantity,
+    detection: Quantity,
+    attempts: Quantity,
+    discount: Quantity = 1.0,
+    attack_cost_usd: Quantity = 0.0,
+) -> Quantity:
+    """Profit over honesty of cheating one query after another until caught or patched, USD.
+
+    ``[g - D (v + L)] (1 - (delta (1-D))^N) / (1 - delta (1-D)) - K``. The sign of the bracket is the one-shot
+    condition: patch time, patience and attack cost change the size of the profit, never whether cheating starts to pay.
+
+    Args:
+        attempts: N, queries until the patch (rate x patch time); infinity for a permanent break.
+        discount: delta per query, [0, 1].
+        attack_cost_usd: K, fixed cost of obtaining the break.
+    """
+    caught, patience = q.probability("detection", detection), q.probability("discount", discount)
+    at_risk = q.amount("price_usd", price_usd) + q.amount("loss_usd", loss_usd)
+    each = q.gain("gain_usd", gain_usd) - caught * at_risk
+    turns = np.asarray(attempts, dtype=np.float64)
+    turns = np.where(np.isposinf(turns), np.inf, q.count("attempts", np.where(np.isposinf(turns), 0, turns)))
+    stay = patience * (1.0 - caught)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        expected = np.where(stay == 1.0, turns, (1.0 - stay**turns) / (1.0 - stay))
+        profit = np.where((expected == 0) | (each == 0), 0.0, each * expected)
+    return q.shaped(profit - q.amount("attack_cost_usd", attack_cost_usd))
 
 
 @dataclass(frozen=True)
@@ -96,11 +129,7 @@ def outcome(
             )
         )
     profit = break_profit(
-        gain_usd=answer.gain_usd,
-        price_usd=answer.price_usd,
-        loss_usd=loss,
-        detection=detection,
-        attempts=attempts,
+        gain_usd=answer.gain_usd, price_usd=answer.price_usd, loss_usd=loss, detection=detection, attempts=attempts
     )
     undetected = float(undetected_cheats(detection=detection, attempts=attempts))
     deterred = adversary != MALICIOUS and detection * (answer.price_usd + loss) > answer.gain_usd

@@ -2,7 +2,8 @@
 
 import pytest
 
-from otr_paper.claims import published, tracing
+from otr_paper.claims import published
+from otr_paper.studies import tracing
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,20 @@
-"""What the models of the experiment are paid: every published formula over the judges' scores of the same answers."""
+"""Figures and tables of notebook 06: how the stored experiment's models score, and what Proof of Quality pays them.
+
+Pay is by every published formula, over the judges' scores of the same answers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from otr_paper.poq import rewards
-from otr_paper.poq.scores import HONEST, Experiment, answer_ms
+from otr_paper.poq.intervals import Interval, bootstrap, mean_of, relative_loss
+from otr_paper.poq.judges import ATTACKED, JUDGES
+from otr_paper.poq.scores import HONEST, Experiment, answer_ms, pearson
 
 #: Assessors by the judge each of them runs. Light judges are alike: most nodes run the cheapest one.
 PANELS: Mapping[str, tuple[str, ...]] = {
@@ -20,6 +26,65 @@ ALPHAS = (0.5, 1.0, 2.0)
 #: Weights of quality and cost; the paper's are not public to us.
 COST_WEIGHTS = ((1.0, 0.0), (1.0, 0.5), (1.0, 1.0))
 BOOST = 0.2
+
+
+@dataclass(frozen=True)
+class Hack:
+    """What one adversary reached against the honest model, 95 % intervals over questions.
+
+    Attributes:
+        name: of the adversary.
+        gap: by how much the attacked judge scores it below the honest model, share of the honest score; below 0: above.
+        loss: by how much it is less often right, share of the honest accuracy. points: the same, absolute.
+        cheaper: CPU time of the honest model's answer over the adversary's.
+    """
+
+    name: str
+    gap: Interval
+    loss: Interval
+    points: float
+    cheaper: float
+
+
+def hacks(experiment: Experiment, *, seed: int) -> list[Hack]:
+    """One row an adversary."""
+    honest, right = experiment.answers[HONEST].scores[ATTACKED], experiment.right(HONEST)
+    rows = []
+    for name in experiment.adversaries():
+        scores, hits = experiment.answers[name].scores[ATTACKED], experiment.right(name)
+        gap, loss = (bootstrap(relative_loss, pair, seed=seed) for pair in ([scores, honest], [hits, right]))
+        cheaper = answer_ms(experiment, HONEST) / answer_ms(experiment, name)
+        rows.append(Hack(name, gap, loss, float(right.mean() - hits.mean()), cheaper))
+    return rows
+
+
+def score_rows(experiment: Experiment, *, seed: int) -> list[dict[str, Any]]:
+    """One row a model: stage, seed, and for accuracy, likelihood and every judge a value with its interval's ends."""
+    rows = []
+    for name, one in experiment.answers.items():
+        columns = {"accuracy": experiment.right(name), "likelihood": one.likelihood}
+        columns |= {judge: one.scores[judge] for judge in JUDGES}
+        row: dict[str, Any] = {"model": name, "stage": one.stage, "seed": one.seed}
+        for column, values in columns.items():
+            found = bootstrap(mean_of, [values], seed=seed)
+            row |= {column: found.value, f"{column}_low": found.low, f"{column}_high": found.high}
+        rows.append(row)
+    return rows
+
+
+def correlations(experiment: Experiment) -> list[dict[str, Any]]:
+    """Pearson correlation of each judge's score with being right: within a model's answers, and over all models'.
+
+    ``r`` is None where it is undefined: a model whose answers are all wrong.
+    """
+    rows = []
+    groups = {HONEST: [HONEST], "honest and adversaries": [HONEST, *experiment.adversaries()]}
+    for group, names in groups.items():
+        right = np.concatenate([experiment.right(name) for name in names])
+        for judge in JUDGES:
+            scores = np.concatenate([experiment.answers[name].scores[judge] for name in names])
+            rows.append({"answers": group, "judge": judge, "n": len(right), "r": pearson(scores, right)})
+    return rows
 
 
 def panel_scores(experiment: Experiment, name: str, panel: Sequence[str]) -> np.ndarray:

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otr_paper.claims import proving, published
+from otr_paper.claims import published
 from otr_paper.series import spotchecks
 from otr_paper.store.results import read_result
+from otr_paper.studies import proving
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def test_published_rows_of_this_project_are_its_stored_results(cited, stored):
     for name, value in (("growth", found.exponent), ("growth_error", found.exponent_error),
                         ("growth_n_log_n", found.log_exponent)):  # fmt: skip
         assert cited.number(f"zk.project.{name}", "1") == pytest.approx(value, rel=1e-5)
-    for row in proving.extrapolated(found):
+    for row in spotchecks.extrapolated(found):
         if row["model"] != "SmolLM2-135M":
             size = row["model"].lower()
             assert cited.number(f"zk.project.extrapolated_{size}_token.prove", "core-s") == pytest.approx(
@@ -78,7 +79,7 @@ def test_published_rows_of_this_project_are_its_stored_results(cited, stored):
 def test_the_stated_bounds_hold_for_some_systems_and_not_for_others(cited, stored):
     found = {
         (r["system"], r["setting"]): r
-        for r in proving.where_it_holds(cited, proving.fit_cost(stored("proof_cost")["rows"]))
+        for r in spotchecks.where_it_holds(cited, proving.fit_cost(stored("proof_cost")["rows"]))
     }
     assert {r["over_20min"] for r in found.values()} == {True, False}
     llama = found["ZKTorch", "7B, 1 token, 64 CPU threads"]

@@ -1,4 +1,4 @@
-"""Waiting lines: M/M/c and M/D/1 within 2 % of theory, batches against a slow second opinion, bad sizes refused."""
+"""The line for proofs: batches against a slow second opinion and the plain line, which is within 2 % of theory."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otr_core.errors import ParameterError
-from otr_paper.simulation import queues
-from otr_paper.simulation.queues import batch_end_times, erlang_c, mmc_wait_s, start_times
+from otr_paper.simulation import proof_pool
+from otr_paper.simulation.proof_pool import batch_end_times
+from tests.helpers.queueing_theory import erlang_c, md1_wait_s, mmc_wait_s, start_times
 
 BATCHES, JOBS = 20, 60_000
 
@@ -48,7 +49,7 @@ def test_m_d_1_wait(share):
         times = np.cumsum(gap)
         waits.append((start_times(times.tolist(), [1.0] * JOBS, 1) - times).mean())
         gaps.append(gap.mean())
-    assert controlled(waits, [gaps], [1.0 / share]) == pytest.approx(queues.md1_wait_s(share, 1.0), rel=0.02)
+    assert controlled(waits, [gaps], [1.0 / share]) == pytest.approx(md1_wait_s(share, 1.0), rel=0.02)
 
 
 @pytest.mark.parametrize(("servers", "load"), [(1, 0.5), (2, 1.0), (5, 4.5), (40, 36.0)])
@@ -60,10 +61,10 @@ def test_erlang_c_by_its_sum(servers, load):
 
 def test_known_waits():
     assert mmc_wait_s(0.5, 1.0, 1) == pytest.approx(1.0)
-    assert queues.md1_wait_s(0.5, 1.0) == pytest.approx(0.5)
+    assert md1_wait_s(0.5, 1.0) == pytest.approx(0.5)
     for bad in (1.0, 1.5, -0.1):
         with pytest.raises(ParameterError, match="without end"):
-            queues.md1_wait_s(bad, 1.0)
+            md1_wait_s(bad, 1.0)
     with pytest.raises(ParameterError, match="without end"):
         mmc_wait_s(4.0, 1.0, 4)
 
@@ -100,13 +101,13 @@ def test_batches_of_one_are_the_plain_line(arrivals, service, servers):
 
 
 def test_pool_sizes():
-    assert queues.utilisation(0.0553, 1200, 83) == pytest.approx(0.0553 * 1200 / 83)
-    assert queues.servers_for(0.0553, 1200, 0.8) == math.ceil(0.0553 * 1200 / 0.8)
-    assert queues.servers_for(5.53, 223, 0.8, 24) == math.ceil(5.53 * 223 / 24 / 0.8)
-    assert queues.servers_for(0.0, 1200, 0.8) == 1
+    assert proof_pool.utilisation(0.0553, 1200, 83) == pytest.approx(0.0553 * 1200 / 83)
+    assert proof_pool.servers_for(0.0553, 1200, 0.8) == math.ceil(0.0553 * 1200 / 0.8)
+    assert proof_pool.servers_for(5.53, 223, 0.8, 24) == math.ceil(5.53 * 223 / 24 / 0.8)
+    assert proof_pool.servers_for(0.0, 1200, 0.8) == 1
     for bad in (0.0, 1.0):
         with pytest.raises(ParameterError, match="most_utilisation"):
-            queues.servers_for(1.0, 1.0, bad)
+            proof_pool.servers_for(1.0, 1.0, bad)
     with pytest.raises(ParameterError, match="servers"):
         start_times([0.0], [1.0], 0)
     with pytest.raises(ParameterError, match="size"):

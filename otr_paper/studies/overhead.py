@@ -78,9 +78,9 @@ def by_source(results: Sequence[Result]) -> Mapping[str, tuple[Result, ...]]:
 def draw_overhead(published: Published, count: int, seed: int) -> list[tuple[float, float]]:
     """(throughput loss, first-token overhead) of ``count`` deployments.
 
-    A source, one of its results, and a value inside its bounds, each with equal chance; the first token's overhead is
-    of the same source where it has one, and of any source where not. Strata of equal size over the sources, so that
-    few draws already spread over all.
+    Each draw takes a source, one of its results, and a value inside that result's bounds, all with equal chance. The
+    first token's overhead comes from the same source where it printed one, else from any source. The draws are
+    stratified over the sources, so that already a few of them meet every source.
     """
     rng = np.random.default_rng([seed, 2])
     losses, firsts = by_source(throughput_losses(published)), by_source(first_token_overheads(published))

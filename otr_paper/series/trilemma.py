@@ -1,0 +1,264 @@
+"""Figures and tables of the four systems compared: T01, T01a, T01b and F01 of notebook 00, T07d of notebook 06."""
+
+from __future__ import annotations
+
+from statistics import mean
+
+import numpy as np
+
+from otr_paper.claims.published import Published
+from otr_paper.claims.trilemma import (
+    FRAUDS,
+    JUDGE,
+    Record,
+    TrilemmaInputs,
+    costs,
+    integrity,
+    moments,
+    rejected,
+    score_threshold,
+    win_rate,
+)
+from otr_paper.poq import rewards
+from otr_paper.series import poq
+
+
+def shares_table(inputs: TrilemmaInputs) -> list[Record]:
+    """Records of check and, for each fraud, the share that it catches, in words."""
+    table: dict[str, Record] = {}
+    for one in integrity(inputs):
+        check = f"{one['system']}{', TEE ' + one['tee'] if one['system'] == 'OTR' else ''}: {one['check']}"
+        share = one["share"]
+        small = 0 < share < 0.01
+        words = f"{100 * share:.2g} %" if small else f"{share:.0%}".replace("%", " %")
+        table.setdefault(check, {"check": check})[one["fraud"]] = words
+    return list(table.values())
+
+
+_SEES = {
+    "OTR": "the enclave alone; whoever runs it again or disputes must be shown it",
+    "opML": "the operator and every verifier",
+    "ZKML": "the operator, who proves",
+    "PoQ": "the operator and every judge",
+}
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words, two significant digits."""
+    for name, size in (("days", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
+        if seconds >= size:
+            value = float(f"{seconds / size:.2g}")
+            return f"{value:g} {name.removesuffix('s') if value == 1 else name}"
+    return f"{float(f'{seconds:.2g}'):g} s" if seconds >= 0.1 else f"{float(f'{1000 * seconds:.2g}'):g} ms"
+
+
+def systems_table(inputs: TrilemmaInputs) -> list[Record]:
+    """The table T01: records of system, counts when, integrity, latency, cost, privacy and goals, all words; each
+    number followed by its kind (m measured, r recomputed or extrapolated, s set as a parameter)."""
+    c, rows = costs(inputs), inputs.payload["rows"]
+    frauds = len(rows) * len(FRAUDS)
+    chain = inputs.batch_gas / inputs.batch_receipts
+    spots = inputs.rho * inputs.units * inputs.verify_gas
+    evidence = {
+        "OTR": f"{c['receipt_bytes']:,.0f} B (m); {chain:,.0f} gas (m) and {spots:,.0f} if proofs go on chain (r)",
+        "opML": f"32 B root (m); {chain:,.0f} gas (m)",
+        "ZKML": f"{c['zkml_proofs'] * inputs.unit_bytes / 1e6:,.0f} MB, "
+        f"{c['zkml_proofs'] * inputs.verify_gas / 1e9:,.1f} G gas (r)",
+        "PoQ": f"{c['plain_bytes']:,.0f} B to each judge (m); no contract here",
+    }
+    records = []
+    for one in moments(inputs):
+        caught = f"{one['integrity'] * frauds:.0f} of {frauds}" if one["integrity"] in (0.0, 1.0) or (
+            one["kind"] == "measured"
+        ) else f"{100 * one['integrity']:.2g} % of the"  # fmt: skip
+        letter = "r" if one["kind"] == "recomputed" else "m"
+        tee = {"working": ", TEE works", "broken": ", TEE broken"}.get(one["tee"], "")
+        late = f"{duration(one['latency_s'])} ({'s' if 'set' in one['kind'] else letter})"
+        records.append({
+            "system": one["system"] + tee, "counts when": one["moment"],
+            "integrity": f"{caught} frauds caught ({letter})", "latency": late,
+            "cost": f"{_times(one['compute'])} the CPU of answering ({letter}); {evidence[one['system']]}",
+            "privacy": "the operator too" if one["tee"] == "broken" else _SEES[one["system"]],
+            "goals": f"{one['goals']} of 3",
+        })  # fmt: skip
+    return records
+
+
+def _times(value: float) -> str:
+    return f"{value:.2f} times" if value < 100 else f"{float(f'{value:.2g}'):,.0f} times"
+
+
+def timeline(inputs: TrilemmaInputs) -> list[Record]:
+    """The figure F01: records of tier, event, start_s, end_s (since the query), kind, in order.
+
+    Durations of computing are measured CPU seconds (means over the questions; spot check and dispute of the first one).
+    Inclusion, window and beacon are parameters of the protocol, hence *simulated*; the dispute is that of the first
+    question's altered answer, one transaction a move.
+    """
+    c = costs(inputs)
+    spot = inputs.payload["spot_checks"]["honest"]["cpu_s"]
+    moves = [m["move"] for m in inputs.payload["disputes"]["one value altered"]["moves"] if m["move"] != "commit_batch"]
+    records: list[Record] = []
+    now = 0.0
+
+    def add(tier: str, event: str, seconds: float, kind: str) -> None:
+        nonlocal now
+        records.append({"tier": tier, "event": event, "start_s": now, "end_s": now + seconds, "kind": kind})
+        now += seconds
+
+    add("1 receipt", "answer, trace committed", c["answer_s"], "measured")
+    add("1 receipt", "receipt signed", c["sign_s"], "measured")
+    add("1 receipt", "receipt verified: provisional", c["verify_s"], "measured")
+    add("chain", "batch included", inputs.slot_s, "simulated")
+    batch = now
+    add("3 spot check", "beacon: query and place drawn", inputs.round_s, "simulated")
+    add("3 spot check", "answer run again, rows committed", spot["rows again"], "measured")
+    add("3 spot check", "beacon: unit drawn", inputs.round_s, "simulated")
+    add("3 spot check", "unit proven", spot["proof"], "measured")
+    add("3 spot check", "proof verified: verdict", spot["verification"], "measured")
+    now = batch
+    add("2 dispute", "fisherman runs the answer again", c["re_execution_s"], "measured")
+    opening = sum(move in ("challenge", "open") for move in moves)
+    add("2 dispute", "challenge committed and opened", opening * inputs.slot_s, "simulated")
+    add("2 dispute", f"{len(moves) - opening} moves: verdict", (len(moves) - opening) * inputs.slot_s, "simulated")
+    now = batch
+    add("2 dispute", "challenge window over: final", inputs.window_s, "simulated")
+    return records
+
+
+# ---- Proof of Quality on the same frauds
+
+
+def judged_frauds(inputs: TrilemmaInputs) -> list[Record]:
+    """What Proof of Quality's judges see: records of judge, fraud, win_rate (share of the questions on which the honest
+    answer scores higher), caught, of, right (share of the false answers that are true all the same)."""
+    rows, records = inputs.payload["rows"], []
+    for judge, scores in inputs.payload["judges"]["scores"].items():
+        least = score_threshold(scores["honest"])
+        for fraud in FRAUDS:
+            records.append({
+                "judge": judge, "fraud": fraud, "win_rate": win_rate(scores["honest"], scores[fraud]),
+                "caught": rejected(scores[fraud], least), "of": len(rows),
+                "right": mean(row["frauds"][fraud]["right"] for row in rows),
+            })  # fmt: skip
+    return records
+
+
+def pay(inputs: TrilemmaInputs, *, alpha: float = 2.0) -> list[Record]:
+    """What PoQ pays a fraud, as a multiple of what it pays the honest answers: records of formula, fraud, ratio.
+
+    Original formula under every published aggregation over five assessors, three of them with the light judge; then the
+    cost-aware rule on the light judge's scores, quality - 0.5 cost, the cost being the share of layers run.
+    """
+    scores = inputs.payload["judges"]["scores"]
+    panel = poq.PANELS["five, three of them light"]
+    shares: dict[str, float] = dict.fromkeys(("honest", *FRAUDS), 1.0)
+    shares |= {
+        "layers dropped": inputs.payload["layers_kept"] / inputs.payload["layers"],
+        "another answer replayed": 0.0,
+    }
+
+    def original(kind: str, aggregate: rewards.Aggregate) -> float:
+        agreed = aggregate(np.array([scores[judge][kind] for judge in panel]))
+        return float(mean(rewards.reward_share(score, alpha=alpha, upper=1.0) for score in agreed))
+
+    def cost_aware(kind: str) -> float:
+        cost = [shares[kind]] * len(scores[JUDGE][kind])
+        return float(rewards.cost_aware_reward(scores[JUDGE][kind], cost, alpha=1.0, beta=0.5).mean())
+
+    paid = {
+        label: {kind: original(kind, aggregate) for kind in shares} for label, aggregate in poq.aggregations().items()
+    } | {"cost-aware": {kind: cost_aware(kind) for kind in shares}}
+    return [
+        {"formula": label, "fraud": fraud, "ratio": of[fraud] / of["honest"]}
+        for label, of in paid.items()
+        for fraud in FRAUDS
+    ]
+
+
+def pay_table(inputs: TrilemmaInputs) -> list[Record]:
+    """The table T07d, one record a fraud: right answers among it, how the light judge ranks and catches it, and its pay
+    by each rule over the honest pay; all words."""
+    paid = {(one["formula"], one["fraud"]): one["ratio"] for one in pay(inputs)}
+    formulas = list(dict.fromkeys(formula for formula, _ in paid))
+    return [
+        {
+            "fraud": one["fraud"], "right": f"{one['right']:.0%}",
+            "honest answer scored above it": f"{one['win_rate']:.0%}", "caught": f"{one['caught']} of {one['of']}",
+            **{f"pay, {formula}": f"{paid[formula, one['fraud']]:.2f}" for formula in formulas},
+        }
+        for one in judged_frauds(inputs)
+        if one["judge"] == JUDGE
+    ]  # fmt: skip
+
+
+# ---- what others have published
+
+_BLOG = "DGrid blog 2026-01-14"
+_TRILEMMA_WORDS = {
+    ("OTR", "integrity"): ("hardware attestation, then fraud proofs and sampled ZK proofs", _BLOG),
+    ("ZKML", "integrity"): ("proof of every answer", _BLOG),
+    ("opML", "integrity"): ("re-execution, one honest validator", "opml.honest_validators"),
+    ("PoQ", "integrity"): ("execution not verified; a judge scores the output", _BLOG),
+    ("OTR", "privacy"): ("query encrypted in the TEE; diverging states opened in a dispute", _BLOG),
+    ("ZKML", "privacy"): ("parameters stay private", "zk.zkllm.13b_bound.prove"),
+    ("opML", "privacy"): ("whole trace exposed in a dispute", _BLOG),
+    ("PoQ", "privacy"): ("not discussed", _BLOG),
+}
+
+
+def published_table(published: Published) -> list[Record]:
+    """The four systems by integrity, latency, cost and privacy, as others have published them: T01b.
+
+    Records of system, quantity, value (words or the number with its unit), number (or None), unit, kind, source.
+    """
+    pair = published.number("poq.judge_large_a100", "ms") / 1000.0 + published.number("poq.consensus", "ms")
+    numbers: dict[tuple[str, str], tuple[float | None, str, str, str, str]] = {
+        ("OTR", "latency"): (
+            published.number("otr.provisional", "s"),
+            "s",
+            "provisional, below",
+            "cited",
+            "otr.provisional",
+        ),
+        ("ZKML", "latency"): (
+            published.number("zkml.latency_7b", "s"),
+            "s",
+            "final, 7B, above",
+            "cited",
+            "zkml.latency_7b",
+        ),
+        ("opML", "latency"): (published.number("opml.window", "s"), "s", "final", "cited", "opml.window"),
+        ("PoQ", "latency"): (
+            pair / 1000.0,
+            "s",
+            "score after the answer",
+            "recomputed",
+            "poq.judge_large_a100, poq.consensus",
+        ),
+        ("OTR", "cost"): (published.number("otr.cost_query", "USD"), "USD", "", "cited", "otr.cost_query"),
+        ("ZKML", "cost"): (published.number("zkml.cost_query", "USD"), "USD", "at least", "cited", "zkml.cost_query"),
+        ("opML", "cost"): (published.number("opml.cost_query", "USD"), "USD", "", "cited", "opml.cost_query"),
+        ("PoQ", "cost"): (None, "USD", "called cheap, no number", "cited", _BLOG),
+    }
+    records: list[Record] = []
+    for system in ("OTR", "ZKML", "opML", "PoQ"):
+        for quantity in ("integrity", "latency", "cost", "privacy"):
+            key = (system, quantity)
+            if key in numbers:
+                number, unit, words, kind, source = numbers[key]
+            else:
+                (words, source), number, unit, kind = _TRILEMMA_WORDS[key], None, "", "cited"
+            value = words if number is None else f"{words} {number:g} {unit}".strip()
+            records.append(
+                {
+                    "system": system,
+                    "quantity": quantity,
+                    "value": value,
+                    "number": number,
+                    "unit": unit,
+                    "kind": kind,
+                    "source": source,
+                }
+            )
+    return records
