@@ -23,7 +23,7 @@ from otr_core.files import check_sha256, sha256_file
 from otr_node.project import Project
 
 MIRROR_VARIABLE = "OTR_DATA_MIRROR"
-_RAW_HOST = "https://raw.githubusercontent.com"
+RAW_HOST = "https://raw.githubusercontent.com"
 
 Report = Callable[[str], None]
 Download = Callable[[str, str, Path], Path]
@@ -91,7 +91,7 @@ def _wheel(entry: dict) -> OutsideSource:
 
 def _repository(entry: dict) -> OutsideSource:
     folder = f"{entry['commit']}/{entry['path']}".rstrip("/")
-    url = "" if entry.get("derived") else f"{_RAW_HOST}/{entry['repository']}/{folder}/"
+    url = "" if entry.get("derived") else f"{RAW_HOST}/{entry['repository']}/{folder}/"
     return OutsideSource(
         id=entry["id"], kind="repository", version=entry["commit"], licence=entry["licence"], what=entry["what"],
         files=entry["files"], mirror=entry["mirror"], url=url,

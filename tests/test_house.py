@@ -271,6 +271,23 @@ def test_an_import_inside_a_function_keeps_something_heavy_out(modules):
         assert len(unexcused[package]) <= most, f"{package}: {len(unexcused[package])}, {sorted(unexcused[package])}"
 
 
+def test_no_test_takes_a_private_name(project):
+    """Neither by import nor as an attribute, nor by replacing it: a test holds what the reader may rely on."""
+    found = []
+    for path in sorted((project.root / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names: list[str] = []
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES:
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.Attribute) and ast.unparse(node.value) not in {"self", "cls"}:
+                names = [node.attr]
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "monkeypatch.setattr":
+                names = [str(word.value) for word in node.args if isinstance(word, ast.Constant)]
+            private = [name for name in names if name.startswith("_") and not name.startswith("__")]
+            found += [f"{path.relative_to(project.root)}:{node.lineno} {name}" for name in private]
+    assert not found
+
+
 def code_lines(path: Path) -> int:
     """Lines that hold code: neither blank, nor comment, nor docstring."""
     text = path.read_text()
