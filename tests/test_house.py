@@ -67,6 +67,7 @@ SHARED_FUNCTIONS = {
     "reproduce": "the command `otr reproduce` calls the function",
     "start": "`notebook.start` opens a notebook's session, `game.start` a dispute",
     "prove": "a move of the game, and a step of the prover's child process",
+    "summary": "`explorer.summary` of a case, `summary` of the experiment on Proof of Quality",
     "verify": "the command `otr verify`, and a step of the prover's child process",
     "saturate": "the definition of the step, and the same step on whole arrays",
     "shift": "the definition of the step, and the same step on whole arrays",

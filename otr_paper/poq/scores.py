@@ -159,7 +159,7 @@ def answer_ms(experiment: Experiment, name: str) -> float:
     return float(experiment.stored["cost"][name]["answer_ms"])
 
 
-def score_rows(experiment: Experiment, *, seed: int) -> list[dict[str, Any]]:
+def summary(experiment: Experiment, *, seed: int) -> list[dict[str, Any]]:
     """One row a model: stage, seed, and for accuracy, likelihood and every judge a value with its interval's ends."""
     rows = []
     for name, one in experiment.answers.items():
