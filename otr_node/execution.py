@@ -153,7 +153,8 @@ class Execution:
         index = _shift(gate, bits.GATE - bits.SIGMOID_INDEX) + (bits.SIGMOID_LIMIT << bits.SIGMOID_INDEX)
         silu = _shift(sigmoid[np.clip(index, 0, len(sigmoid) - 1)] * gate, bits.SIGMOID)
         bound = 1 << int(self.model.tables[Table.SATURATION][self.layer])
-        return np.clip(_shift(silu * up, 2 * bits.GATE - bits.MLP), -bound, bound)
+        product: np.ndarray = np.clip(_shift(silu * up, 2 * bits.GATE - bits.MLP), -bound, bound)
+        return product
 
     def _choice(self) -> None:
         import numpy as np

@@ -17,6 +17,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from otr_core.errors import DataError, HashMismatchError, InputError, MissingDataError
 from otr_core.files import check_sha256, sha256_file
@@ -82,14 +83,14 @@ def load_sources(project: Project) -> dict[str, OutsideSource]:
     return {source.id: source for source in sources}
 
 
-def _wheel(entry: dict) -> OutsideSource:
+def _wheel(entry: dict[str, Any]) -> OutsideSource:
     return OutsideSource(
         id=entry["id"], kind="wheel", version=entry["version"], licence=entry["licence"], what=entry["what"],
         files=entry["files"], sha256=entry["sha256"],
     )  # fmt: skip
 
 
-def _repository(entry: dict) -> OutsideSource:
+def _repository(entry: dict[str, Any]) -> OutsideSource:
     folder = f"{entry['commit']}/{entry['path']}".rstrip("/")
     url = "" if entry.get("derived") else f"{RAW_HOST}/{entry['repository']}/{folder}/"
     return OutsideSource(

@@ -9,6 +9,7 @@ from otr_core.files import write_text
 from otr_node.project import Project
 from otr_paper.claims import Evaluation, disputes, ledger, published, quality, receipts, trilemma
 from otr_paper.claims.ledger import ClaimRow
+from otr_paper.claims.verdict import VERDICTS
 from otr_paper.store.results import read_result
 
 HEAD = ["id", "claim", "stated", "computed here", "verdict"]
@@ -147,7 +148,7 @@ def claims_markdown(project: Project) -> str:
 
     rows = read_ledger(project)
     counts = Counter(str(row.verdict) for row in rows)
-    summary = ", ".join(f"{counts[name]} {name}" for name in ledger.VERDICTS if counts[name])
+    summary = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if counts[name])
     lines = [
         f"{len(rows)} claims: {summary}.",
         "",
