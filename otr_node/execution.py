@@ -10,9 +10,9 @@ import numpy as np
 
 from otr_core.lane import step
 from otr_core.lane.held import HeldValues
-from otr_core.lane.program import Operator, Table
+from otr_core.lane.program import Dims, Operator, Table
 from otr_core.lane.sampling import Decoding
-from otr_core.lane.step import LAYER, Accumulator, Dims, Element, Place, TraceClaim
+from otr_core.lane.step import LAYER, Accumulator, Element, Place, TraceClaim
 from otr_core.merkle import Tree, leaf_hash
 from otr_node.commitment import ModelTrees
 from otr_node.portable import Alter, PortableModel, PortableSession, choose_exact, sampling_weights

@@ -153,7 +153,8 @@ def _capture(layers: Any, cache: Any, position: int, count: int, recorder: Recor
     pending: list[tuple[int, Any]] = []
 
     def as_bytes(rows: Any) -> np.ndarray:
-        return rows.contiguous().view(torch.uint8).cpu().numpy()
+        flat: np.ndarray = rows.contiguous().view(torch.uint8).cpu().numpy()
+        return flat
 
     def new_rows(side: str) -> Any:
         # (layers, 1, heads, positions, values) to (layers, positions, heads × values): one row per

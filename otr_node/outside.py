@@ -25,7 +25,7 @@ from otr_core.files import check_sha256, sha256_file
 from otr_node.project import Project
 
 MIRROR_VARIABLE = "OTR_DATA_MIRROR"
-_RAW_HOST = "https://raw.githubusercontent.com"
+RAW_HOST = "https://raw.githubusercontent.com"
 
 Report = Callable[[str], None]
 Download = Callable[[str, str, Path], Path]
@@ -87,19 +87,19 @@ def load_sources(project: Project) -> dict[str, OutsideSource]:
     return {source.id: source for source in sources}
 
 
-def _source_of(entry: dict, kind: str, version: str, **own: Any) -> OutsideSource:
+def _source_of(entry: dict[str, Any], kind: str, version: str, **own: Any) -> OutsideSource:
     """The source that an entry describes, with the fields that its kind alone has."""
     shared = {name: entry[name] for name in ("id", "licence", "what", "files")}
     return OutsideSource(kind=kind, version=entry[version], **shared, **own)
 
 
-def _wheel(entry: dict) -> OutsideSource:
+def _wheel(entry: dict[str, Any]) -> OutsideSource:
     return _source_of(entry, "wheel", "version", sha256=entry["sha256"])
 
 
-def _repository(entry: dict) -> OutsideSource:
+def _repository(entry: dict[str, Any]) -> OutsideSource:
     folder = f"{entry['commit']}/{entry['path']}".rstrip("/")
-    url = "" if entry.get("derived") else f"{_RAW_HOST}/{entry['repository']}/{folder}/"
+    url = "" if entry.get("derived") else f"{RAW_HOST}/{entry['repository']}/{folder}/"
     return _source_of(entry, "repository", "commit", mirror=entry["mirror"], url=url)
 
 

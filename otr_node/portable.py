@@ -401,7 +401,8 @@ def sampling_weights(logits: np.ndarray, temperature_milli: int) -> np.ndarray:
     below = (logits.max() - logits).astype(np.int64)
     index = below * bits.TEMPERATURE_FACTOR // (temperature_milli << bits.TEMPERATURE_SHIFT)
     table = lookup_tables("cpu")["exp2"].numpy().astype(np.int64)
-    return table[np.minimum(index, len(table) - 1)]
+    weights: np.ndarray = table[np.minimum(index, len(table) - 1)]
+    return weights
 
 
 @functools.cache

@@ -69,6 +69,7 @@ SHARED_FUNCTIONS = {
     "reproduce": "the command `otr reproduce` calls the function",
     "start": "`notebook.start` opens a notebook's session, `game.start` a dispute",
     "prove": "a move of the game, and a step of the prover's child process",
+    "summary": "`explorer.summary` of a case, `summary` of the experiment on Proof of Quality",
     "verify": "the command `otr verify`, and a step of the prover's child process",
     "saturate": "the definition of the step, and the same step on whole arrays",
     "shift": "the definition of the step, and the same step on whole arrays",
@@ -273,6 +274,23 @@ def test_an_import_inside_a_function_keeps_something_heavy_out(modules):
                         unexcused[library(name)].add(f"{name}:{node.lineno}")
     for package, most in UNEXCUSED_IMPORTS.items():
         assert len(unexcused[package]) <= most, f"{package}: {len(unexcused[package])}, {sorted(unexcused[package])}"
+
+
+def test_no_test_takes_a_private_name(project):
+    """Neither by import nor as an attribute, nor by replacing it: a test holds what the reader may rely on."""
+    found = []
+    for path in sorted((project.root / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names: list[str] = []
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES:
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.Attribute) and ast.unparse(node.value) not in {"self", "cls"}:
+                names = [node.attr]
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "monkeypatch.setattr":
+                names = [str(word.value) for word in node.args if isinstance(word, ast.Constant)]
+            private = [name for name in names if name.startswith("_") and not name.startswith("__")]
+            found += [f"{path.relative_to(project.root)}:{node.lineno} {name}" for name in private]
+    assert not found
 
 
 def code_lines(path: Path) -> int:

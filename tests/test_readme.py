@@ -16,6 +16,7 @@ from otr_paper.press.claims_table import claims_markdown
 
 @pytest.fixture(scope="module")
 def text(project):
+    """README.md as it stands."""
     return (project.root / "README.md").read_text()
 
 

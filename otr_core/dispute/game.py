@@ -246,7 +246,7 @@ def move_of(turn: Turn, *levels: Level) -> Callable[[Function[Args]], Function[A
             return make(game, *args, **named)
 
         MOVES[make.__name__] = Rule(turn, checked)
-        return checked
+        return checked  # type: ignore[return-value]  # same arguments: ``wraps`` loses the name of the first
 
     return enter
 

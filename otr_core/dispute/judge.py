@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from otr_core import merkle
 from otr_core.errors import MoveError, ProofError
@@ -117,7 +118,7 @@ class OpeningsReader:
         return opening.data
 
 
-def verdict(d: Dims, claim: TraceClaim, place: Place, openings: Sequence[Opening], **roots: bytes) -> bool:
+def verdict(d: Dims, claim: TraceClaim, place: Place, openings: Sequence[Opening], **roots: Any) -> bool:
     """``right`` on openings.
 
     Raises:

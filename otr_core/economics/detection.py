@@ -11,6 +11,7 @@ import numpy as np
 
 from otr_core.economics import quantities as q
 from otr_core.economics.quantities import Quantity
+from otr_core.errors import ParameterError
 
 
 def detection_probability(*, rho: Quantity, d: Quantity, phi: Quantity, w: Quantity) -> Quantity:
@@ -65,7 +66,7 @@ def coverage(*, units: Quantity, deviating: Quantity, opened: Quantity) -> Quant
     changed, proved = q.count("deviating", deviating), q.count("opened", opened)
     for field, part in (("deviating", changed), ("opened", proved)):
         if np.any(part > total):
-            raise q.ParameterError(field, float(np.max(part)), f"at most units = {float(np.min(total)):.0f}")
+            raise ParameterError(field, float(np.max(part)), f"at most units = {float(np.min(total)):.0f}")
     return q.shaped(_coverage(total, changed, proved))
 
 

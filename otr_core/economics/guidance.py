@@ -69,7 +69,7 @@ def _burst_stake(scenario: Scenario, gain: float, detection: float, flying: floa
     slash = scenario.bond.slash_fraction
     if slash == 0 or detection == 0:
         return np.inf
-    both = [
+    both: list[float] = [
         burst_loss(cheats=number, gain_usd=gain, price_usd=scenario.answer.price_usd, detection=detection, void=True)
         for number in (1.0, flying)
     ]

@@ -8,6 +8,7 @@ import numpy as np
 
 from otr_core.economics import quantities as q
 from otr_core.economics.quantities import Array, Quantity
+from otr_core.errors import ParameterError
 
 
 def optimal_rho(
@@ -120,12 +121,12 @@ def rates_by_value(
     """
     gains, weights = np.atleast_1d(q.amount("gains_usd", gains_usd)), np.atleast_1d(q.probability("shares", shares))
     if gains.shape != weights.shape or abs(weights.sum() - 1.0) > 1e-9:
-        raise q.ParameterError("shares", weights.tolist(), f"{gains.size} shares that sum to 1")
+        raise ParameterError("shares", weights.tolist(), f"{gains.size} shares that sum to 1")
     price, proof = float(q.amount("price_usd", price_usd)), float(q.amount("proof_cost_usd", proof_cost_usd))
     capital = float(q.positive("capital_cost_usd", capital_cost_usd))
     caught, slashed = float(q.probability("d", d)), float(q.probability("slash_fraction", slash_fraction))
     if caught == 0 or slashed == 0:
-        raise q.ParameterError("d" if caught == 0 else "slash_fraction", 0.0, "above 0: a stake must be able to deter")
+        raise ParameterError("d" if caught == 0 else "slash_fraction", 0.0, "above 0: a stake must be able to deter")
     mean = float(gains @ weights)
     least = max(float(gains.max()) / caught, price)  # rho_j <= 1 for every class; the stake is not negative
     lost = max(np.sqrt(mean * proof * slashed / (caught * capital)), least)

@@ -16,7 +16,7 @@ from otr_core.encoding import tagged_hash
 from otr_core.errors import ParameterError
 from otr_core.poea.trace import TraceShape
 
-_SPAN = 2**256
+SPAN = 2**256
 
 
 def uniform(randomness: bytes, root: bytes, label: str, index: int, below: int) -> int:
@@ -34,7 +34,7 @@ def uniform(randomness: bytes, root: bytes, label: str, index: int, below: int) 
     """
     if below < 1:
         raise ParameterError("below", below, "at least 1")
-    limit = _SPAN - _SPAN % below
+    limit = SPAN - SPAN % below
     attempt = 0
     while True:
         data = struct.pack("<QI", index, attempt)

@@ -156,7 +156,7 @@ def integrity(inputs: TrilemmaInputs) -> list[Record]:
 
 def caught_share(records: Sequence[Record], system: str, tee: str, check: str) -> float:
     """Share of all injected frauds that a check catches."""
-    found = [r["share"] for r in records if (r["system"], r["tee"], r["check"]) == (system, tee, check)]
+    found = [float(r["share"]) for r in records if (r["system"], r["tee"], r["check"]) == (system, tee, check)]
     return mean(found)
 
 

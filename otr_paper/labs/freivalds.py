@@ -36,7 +36,7 @@ class Audit:
     @property
     def soundness_error(self) -> float:
         """Largest probability that a wrong product passes."""
-        return float(self.prime) ** -self.challenge.shape[1]
+        return float(float(self.prime) ** -self.challenge.shape[1])
 
     def holds(self, x: np.ndarray, accumulators: np.ndarray) -> np.ndarray:
         """Per position, whether the accumulators pass for its row; bool (positions,).

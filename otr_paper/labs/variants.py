@@ -22,7 +22,8 @@ def requantised(tensors: dict[str, Tensor], bits: int) -> dict[str, Tensor]:
 
     def rounded(value: Tensor) -> Tensor:
         scale = value.abs().amax(-1, keepdim=True).clamp(min=1e-12) / top
-        return ((value / scale).round() * scale).to(value.dtype)
+        found: Tensor = ((value / scale).round() * scale).to(value.dtype)
+        return found
 
     return {name: rounded(value) if value.ndim == 2 else value for name, value in tensors.items()}
 

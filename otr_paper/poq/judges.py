@@ -124,6 +124,7 @@ def _cosine(embedder: Embedder, asked: Callable[[Question], str]) -> Judge:
         import numpy as np
 
         cosines = [float(vectors[text] @ vectors[answer]) for text, answer in zip(texts, answers, strict=True)]
-        return np.clip(np.array(cosines), 0.0, 1.0)
+        clipped: np.ndarray = np.clip(np.array(cosines), 0.0, 1.0)
+        return clipped
 
     return judge

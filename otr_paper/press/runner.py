@@ -39,7 +39,7 @@ def read_notebook(path: Path) -> dict[str, Any]:
         NotebookError: unreadable, or not a notebook of format 4.
     """
     try:
-        notebook = json.loads(path.read_text("utf-8"))
+        notebook: dict[str, Any] = json.loads(path.read_text("utf-8"))
         if notebook["nbformat"] != 4:
             raise NotebookError(f"{path.name}: found format {notebook['nbformat']}, expected 4")
         return notebook

@@ -105,7 +105,8 @@ def game_moves(d: Dims, positions: int, played: Sequence[Measured]) -> int:
     operators = range(len(layer_program(d, positions - 1)))
     rounds = mean(dispute_costs.expected_rounds(d, positions, each, positions - 1, ARITY_BITS) for each in operators)
     beside = mean(len(game["moves"]) - 1 - 2 * game["rounds"] for game in played)
-    return round(2 * rounds + beside)
+    moves: int = round(2 * rounds + beside)
+    return moves
 
 
 def played_at(disputes: Measured, arity: int = 2**ARITY_BITS) -> list[Measured]:

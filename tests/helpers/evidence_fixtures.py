@@ -58,6 +58,7 @@ def h100_files(h100_report: bytes, h100_chain: bytes, matching_rims: list[bytes]
 
 @pytest.fixture(scope="session")
 def h100(h100_files: dict[str, Any]) -> Bundle:
+    """The complete H100 bundle, read."""
     return load_bundle(**h100_files)
 
 

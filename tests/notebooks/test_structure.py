@@ -12,11 +12,11 @@ from otr_paper.press.runner import normalise, notebook_text, read_notebook
 
 PROJECT = find_project()
 NAMES = notebook_names(PROJECT)
-KEPT = {"nbval-ignore-output", "parameters"}
 
 
 @pytest.fixture(params=NAMES)
 def book(request):
+    """Each stored notebook in turn."""
     return read_notebook(PROJECT.notebooks / f"{request.param}.ipynb")
 
 
@@ -24,9 +24,8 @@ def code(book):
     return [cell for cell in book["cells"] if cell["cell_type"] == "code"]
 
 
-def test_the_notebooks_of_this_stage_are_there():
-    wanted = {"00_overview", "01_attestation", "02_poea_binding", "04_zk_spot_checks", "05_spot_check_economics"}
-    assert wanted | {"07_latency_cost_throughput", "08_claims"} <= set(NAMES)
+def test_the_notebooks_are_numbered_without_a_gap():
+    assert [int(name.split("_")[0]) for name in NAMES] == list(range(len(NAMES)))
 
 
 def test_stored_executed_in_order_and_without_errors(book):
@@ -63,7 +62,7 @@ def test_no_times_paths_or_addresses_in_outputs(book):
     assert not re.search(r" at 0x[0-9a-f]+|/(tmp|usr|var|opt)/|np\.float64|\bCPU times\b", text)
 
 
-def test_logic_lives_in_the_core(book):
+def test_cells_are_short_and_define_nothing(book):
     for cell in code(book):
         source = "".join(cell["source"])
         assert len(source.splitlines()) <= 30
@@ -75,7 +74,6 @@ def test_starts_and_ends_as_the_others(book):
     assert first.startswith("# ")
     assert "".join(code(book)[-1]["source"]).strip().endswith("run.finish()")
     assert "**Claims**" in first
-    assert len(json.dumps(book)) < 1_500_000
 
 
 def test_every_figure_file_is_made_by_a_notebook():

@@ -156,7 +156,7 @@ def test_repository_files_come_through_pooch_with_their_hash(checkout, tmp_path,
     handler = functools.partial(Quiet, directory=str(tmp_path / "site"))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(outside, "_RAW_HOST", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(outside, "RAW_HOST", f"http://127.0.0.1:{server.server_port}")
     listing = checkout.data / "sources.toml"
     listing.write_text(listing.read_text().replace("derived = true", ""))
     try:

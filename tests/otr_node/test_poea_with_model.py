@@ -24,6 +24,7 @@ pytestmark = pytest.mark.model
 
 @pytest.fixture(scope="module")
 def model(smollm2: Path) -> NativeModel:
+    """SmolLM2, loaded in the native lane."""
     return load_model(smollm2)
 
 
@@ -43,6 +44,7 @@ def ask(prompt: str, loaded: NativeModel, ordered: bytes | None = None, number: 
 
 @pytest.fixture(scope="module")
 def honest(model: NativeModel) -> ReceiptFile:
+    """A receipt that an honest enclave signed."""
     return serve(boot(model), model, *ask("What is the capital of France?", model))[0]
 
 

@@ -35,6 +35,7 @@ IDS = [1, 5, 9, 17, 33, 2, 60, 61, 5, 5, 0, 3]
 
 @pytest.fixture(scope="module")
 def model(tiny: Path) -> PortableModel:
+    """The tiny model in the portable lane."""
     return load_portable(tiny)
 
 
@@ -232,6 +233,7 @@ def passage(model: PortableModel, length: int) -> list[int]:
 
 @pytest.fixture(scope="module")
 def real(smollm2: Path) -> PortableModel:
+    """SmolLM2 in the portable lane."""
     return load_portable(smollm2)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 from otr_core import merkle
 from otr_core.dispute.court import challenge_hash, receipt_leaf
@@ -81,7 +82,7 @@ def differential_game(seed: int, pair_for: Callable[[int, int], Both]) -> tuple[
     assert pair.do(now + 1, CLIENT, "escrow", batch, value=1_000 + seed) == ""
     commitment = challenge_hash(pair.names[FISHERMAN], batch, 1, token, salt)
     assert pair.do(now + 2, FISHERMAN, "challenge", batch, commitment, value=TERMS.bond_wei) == ""
-    opening = {"token": token, "salt": salt, "receipt": signed.receipt, "signature": signed.signature}
+    opening: dict[str, Any] = {"token": token, "salt": salt, "receipt": signed.receipt, "signature": signed.signature}
     path = tuple(merkle.inclusion_proof(leaves, 1))
     assert pair.do(now + 3, FISHERMAN, "open", number, index=1, path=path, **opening) == ""
     pair.number = number

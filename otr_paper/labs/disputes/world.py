@@ -129,7 +129,7 @@ class WronglySalted(Run):
 
     @functools.cached_property
     def trace(self) -> Trace:
-        made = Run.trace.func(self)  # type: ignore[attr-defined]
+        made: Trace = Run.trace.func(self)  # type: ignore[attr-defined]
         other = TraceRecorder(hashlib.sha256(b"other seed").digest())
         self._replay(other, len(self.fed))
         return replace(made, leaves=made.leaves[: self.first] + other.finish().leaves[self.first :])

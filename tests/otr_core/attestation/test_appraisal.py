@@ -213,7 +213,7 @@ def test_claims_name_the_bytes_they_rest_on(h100: Bundle) -> None:
 def test_the_table_ends_in_the_verdict(h100: Bundle) -> None:
     rows = appraise(h100, DEFAULT, IN_WINDOW).table()
     assert rows[-1] == ("verdict", "accepted", "policy default", "every required check is asserted")
-    assert rows[10][:2] == ("gpu.0.nonce (not required)", "unknown")
+    assert ("gpu.0.nonce (not required)", "unknown") in [row[:2] for row in rows]
 
 
 def test_a_required_check_that_is_not_made_is_not_passed(h100: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

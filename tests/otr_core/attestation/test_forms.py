@@ -35,6 +35,7 @@ def url64(data: bytes) -> str:
 
 @pytest.fixture(scope="module")
 def entry(h100_report: bytes, h100_chain: bytes) -> dict[str, str]:
+    """The real report and its chain, in the encoding of vendors' responses."""
     return {"evidence": b64(h100_report), "certificate": b64(h100_chain)}
 
 

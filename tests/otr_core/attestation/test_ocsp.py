@@ -137,6 +137,7 @@ class OwnCa:
 
 @pytest.fixture(scope="module")
 def own_ca(h100_chain: bytes) -> OwnCa:
+    """An authority of our own beside the real chain, so that responses can be signed."""
     return OwnCa(h100_chain)
 
 

@@ -40,6 +40,7 @@ WHEEL_RIMS = (
 
 @pytest.fixture(scope="module")
 def driver(sample: Callable[[str], bytes]) -> bytes:
+    """NVIDIA's driver manifest from the wheel."""
     return sample("Driver_RIM_test_no_gpu.swidtag")
 
 

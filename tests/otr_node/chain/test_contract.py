@@ -15,7 +15,7 @@ from otr_core.dispute.court import challenge_hash, receipt_leaf
 from otr_core.dispute.game import Verdict
 from otr_core.dispute.openings import Openings
 from otr_core.dispute.records import Terms
-from otr_core.errors import ChainError, MoveError
+from otr_core.errors import ChainError
 from otr_core.lane import program as pr
 from otr_core.lane.step import LAYER, TOKEN, Place, right
 from otr_core.poea.receipt import sign_receipt
@@ -331,6 +331,7 @@ def test_contracts_fit_the_chain_and_the_build_is_repeatable():
 
 
 def test_only_the_registrar_registers_on_chain(pair):
-    with pytest.raises(MoveError) as failure:
-        pair.chain._send(pair.names[OTHER], "register_model", b"q" * 32, pair.names[OTHER], to=pair.chain.registry)
-    assert failure.value.reason == "sender"
+    other = pair.names[OTHER]
+    with pytest.raises(ChainError) as failure:
+        pair.chain.chain.transact(pair.chain.registry, "register_model", b"q" * 32, other, sender=other)
+    assert failure.value.check == "sender"

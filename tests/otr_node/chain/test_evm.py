@@ -40,6 +40,7 @@ def both() -> (uint256, uint256):
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Chain, Contract]:
+    """A chain with the keeper contract on it."""
     path = tmp_path_factory.mktemp("contract") / "keeper.vy"
     path.write_text(SOURCE)
     chain = Chain(accounts=3)

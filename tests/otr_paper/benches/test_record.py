@@ -52,6 +52,7 @@ class Recorded:
 
 @pytest.fixture(scope="module")
 def model(tiny: Path) -> Model:
+    """The tiny model, loaded."""
     return load_model(tiny)
 
 

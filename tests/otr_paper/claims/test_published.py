@@ -18,6 +18,7 @@ GOOD = "a,card,price,=,1.5,,,USD,,2026,somewhere,primary,"
 
 @pytest.fixture(scope="module")
 def figures(project):
+    """The published numbers."""
     return published.load_published(project.root / "data")
 
 

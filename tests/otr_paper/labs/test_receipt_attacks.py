@@ -53,6 +53,7 @@ EXPECTED = {
 
 @pytest.fixture(scope="module", params=["native-float32", "portable-1"])
 def rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[AttackRow]:
+    """The attack table of the tiny model, in either lane."""
     from otr_paper.labs.tiny import write_tiny
 
     folder = write_tiny(tmp_path_factory.mktemp("tiny"))

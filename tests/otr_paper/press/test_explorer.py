@@ -10,6 +10,7 @@ from otr_paper.series.your_case import State
 
 @pytest.fixture(scope="module", autouse=True)
 def style():
+    """The figures' style, for every test here."""
     figures.use_style()
 
 

@@ -34,6 +34,7 @@ def write(project, name, *cells):
 
 @pytest.fixture
 def checkout(project, smollm2, tmp_path):
+    """A checkout of its own: code and data linked, results and notebooks free to be written."""
     (tmp_path / "otr_core").symlink_to(project.root / "otr_core")
     (tmp_path / "requirements.lock").symlink_to(project.root / "requirements.lock")
     (tmp_path / "README.md").write_text((project.root / "README.md").read_text())

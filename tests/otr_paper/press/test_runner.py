@@ -26,6 +26,8 @@ FINISH = "import os, json\nopen(os.environ['OTR_USAGE'], 'w').write(json.dumps({
 
 @pytest.fixture
 def run(tmp_path):
+    """``run(cell, …)``: a notebook of these cells, executed; the written document and its usage."""
+
     def run(*cells, parameters=None, **options):
         source, target = tmp_path / "00_x.ipynb", tmp_path / "out.ipynb"
         nbformat.write(notebook(*cells, **options), source)

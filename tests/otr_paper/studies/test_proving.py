@@ -49,11 +49,13 @@ def test_n_log_n_is_told_from_n_where_there_is_no_noise():
     assert log_linear.exponent == pytest.approx(log_linear.log_exponent)
 
 
-def test_the_rms_is_that_of_the_best_factor():
-    shape, y = [1.0, 2.0, 5.0], [1.1, 1.7, 5.5]
-    best = min(np.sqrt(np.mean([(1 - a * s / v) ** 2 for s, v in zip(shape, y, strict=True)]))
-               for a in np.linspace(0.5, 1.5, 20_001))  # fmt: skip
-    assert proving._rms(shape, y) == pytest.approx(best, rel=1e-6)
+def test_the_residual_is_that_of_the_best_factor():
+    uneven = rows(lambda k: 2.0**k * (1 + 0.2 * (k % 3)))
+    sizes, seconds = (
+        np.array(column) for column in zip(*((2.0 ** r["k"], r["prove_cpu_s"]) for r in uneven), strict=True)
+    )
+    best = min(np.sqrt(np.mean((1 - factor * sizes / seconds) ** 2)) for factor in np.linspace(0.5, 2.0, 30_001))
+    assert proving.fit_cost(uneven).linear_rms == pytest.approx(best, rel=1e-6)
 
 
 def test_published_rows_of_this_project_are_its_stored_results(cited, stored):

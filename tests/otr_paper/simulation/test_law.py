@@ -8,16 +8,10 @@ import numpy as np
 import pytest
 
 from otr_core.errors import DataError, ParameterError
-from otr_paper.claims import published
 from otr_paper.simulation import accuracy, law
 from otr_paper.simulation.law import ServingPoint, StepLaw
 
 KNOWN = StepLaw(0.02, 6e-5, 2e-8, 6e-5, 1.5e-9, 0, 400_000)
-
-
-@pytest.fixture(scope="module")
-def cited(project):
-    return published.load_published(project.data)
 
 
 def runs_of(known, waits=0.0):

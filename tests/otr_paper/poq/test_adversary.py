@@ -1,14 +1,12 @@
 """The adversary's parts on a tiny random model: what is drawn, learnt and measured is what the names say."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from otr_core.lane.sampling import Decoding
 from otr_node.generate import generate, prompt_tokens
 from otr_node.native import load_native
+from otr_paper.labs.tiny import write_tiny
 from otr_paper.poq import adversary, experiment, names, questions
 
 torch = pytest.importorskip("torch")
@@ -21,17 +19,13 @@ ASKED = questions.draw_questions(5, "training", 1)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    beside = str(Path(__file__).parents[1] / "inference")
-    sys.path.insert(0, beside)
-    try:
-        from otr_paper.labs.tiny import write_tiny
-    finally:
-        sys.path.remove(beside)
+    """Checkpoint of a tiny random model."""
     return write_tiny(tmp_path_factory.mktemp("poq"))
 
 
 @pytest.fixture(scope="module")
 def honest(folder):
+    """The tiny model, loaded: the adversary starts from it."""
     return load_native(folder)
 
 

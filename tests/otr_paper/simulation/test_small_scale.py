@@ -16,11 +16,13 @@ from otr_paper.store.results import read_result
 
 @pytest.fixture(scope="module")
 def runs(project):
+    """The stored runs, those of the small comparison included."""
     return {name: read_result(project.results, name)[1] for name in (*inputs.RUNS, *small_scale.RUNS)}
 
 
 @pytest.fixture(scope="module")
 def measured(project, runs):
+    """What this project measured, as the simulation reads it."""
     return inputs.measurements(published.load_published(project.data), runs)
 
 
