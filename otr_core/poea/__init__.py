@@ -8,13 +8,14 @@ from otr_core.poea.document import FORMAT, ReceiptFile, load_receipt_file
 from otr_core.poea.receipt import AttestedKeys, Job, Message, Receipt, SignedReceipt, issue_receipt, recover_signer
 from otr_core.poea.sealing import open_sealed, seal
 from otr_core.poea.simulated import appraise_simulated
-from otr_core.poea.tee import TeeClaims
+from otr_core.poea.tee import EvidencePolicy, TeeClaims
 from otr_core.poea.verify import CHECKS, Verification, verify_receipt
 
 __all__ = [
     "CHECKS",
     "FORMAT",
     "AttestedKeys",
+    "EvidencePolicy",
     "Job",
     "Message",
     "Receipt",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from otr_core.encoding import from_hex
 from otr_core.errors import ReceiptError
@@ -12,11 +12,15 @@ from otr_core.errors import ReceiptError
 MODEL_EVENT, KEYS_EVENT = "otr-model", "otr-keys"
 
 
-class EvidencePolicy(Protocol):
-    """What ``verify_receipt`` asks of a policy: whether evidence of a simulated TEE is acceptable at all."""
+@dataclass(frozen=True)
+class EvidencePolicy:
+    """What a verifier of receipts accepts as evidence.
 
-    @property
-    def allow_simulated(self) -> bool: ...
+    Attributes:
+        allow_simulated: whether evidence of a simulated TEE is acceptable at all; only ``True`` itself says yes.
+    """
+
+    allow_simulated: bool
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ import hashlib
 import tempfile
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from otr_core.encoding import from_hex
 from otr_core.errors import DataError, InputError, ReceiptError
 from otr_core.files import read_input, write_text
+from otr_core.poea.tee import EvidencePolicy
 from otr_node.answers import load_lane
 from otr_node.models import model_folder
 from otr_node.project import Project
@@ -32,13 +33,6 @@ def registered_models(project: Project) -> dict[str, str]:
         return {entry["model_id"]: f"{entry['name']} ({entry['lane']})" for entry in entries}
     except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not a list of models ({error!r}); restore it from git") from error
-
-
-@dataclass(frozen=True)
-class EvidencePolicy:
-    """What evidence ``otr verify`` accepts."""
-
-    allow_simulated: bool
 
 
 def verify_file(

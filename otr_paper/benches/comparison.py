@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from otr_core.encoding import tagged_hash
@@ -18,6 +17,7 @@ from otr_core.lane import program as pr
 from otr_core.poea.client import order
 from otr_core.poea.document import ReceiptFile
 from otr_core.poea.receipt import Job, Message, sign_receipt
+from otr_core.poea.tee import EvidencePolicy
 from otr_core.poea.trace import Trace
 from otr_core.poea.verify import verify_receipt
 from otr_core.spotcheck import selection
@@ -211,7 +211,7 @@ class Comparison:
     def receipt_check(self, case: ComparedAnswer, file: ReceiptFile) -> str:
         """Name of the check that rejects ``file``, "" if none does."""
         try:
-            verify_receipt(file, policy=SimpleNamespace(allow_simulated=True), as_of=NOW + 60, job=case.job)
+            verify_receipt(file, policy=EvidencePolicy(allow_simulated=True), as_of=NOW + 60, job=case.job)
         except ReceiptError as error:
             return error.check
         return ""

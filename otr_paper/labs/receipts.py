@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from otr_core.errors import OtrError, ReceiptError
@@ -19,6 +18,7 @@ from otr_core.lane.sampling import Decoding
 from otr_core.poea.client import order
 from otr_core.poea.document import ReceiptFile
 from otr_core.poea.receipt import Job, Message, SignedReceipt, sign_receipt
+from otr_core.poea.tee import EvidencePolicy
 from otr_core.poea.trace import Trace
 from otr_core.poea.verify import verify_receipt
 from otr_node.enclave import LIFETIME_S, SimulatedEnclave
@@ -118,7 +118,7 @@ def _derive(secret: bytes, name: bytes) -> bytes:
 def _judge(scene: _Scene, file: ReceiptFile, **options: Any) -> tuple[str, str]:
     """Name of the check that rejects ``file`` and what it says, or ``ONLY_RE_EXECUTION``."""
     settings: dict[str, Any] = {
-        "policy": SimpleNamespace(allow_simulated=True),
+        "policy": EvidencePolicy(allow_simulated=True),
         "as_of": scene.now,
         "job": scene.order()[0],
     }
@@ -211,7 +211,7 @@ def _on_evidence(scene: _Scene, honest: ReceiptFile) -> Iterator[AttackRow]:
         return AttackRow(attack, "evidence", *_judge(scene, file, **options))
 
     remote = scene.enclave(name=b"remote")  # a genuine TEE somewhere else
-    yield row("no hardware, to a client who wants some", honest, policy=SimpleNamespace(allow_simulated=False))
+    yield row("no hardware, to a client who wants some", honest, policy=EvidencePolicy(allow_simulated=False))
     forged = scene.enclave(root=_derive(scene.secret, b"own root"))
     yield row("evidence signed by an own root", replace(honest, evidence=forged.evidence()))
     yield row("evidence out of date", honest, as_of=scene.now + LIFETIME_S)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 from typing import Any
 
 from otr_core.encoding import canonical_json, parse_json, tagged_hash
@@ -19,6 +18,7 @@ from otr_core.lane.sampling import Decoding
 from otr_core.poea.client import order
 from otr_core.poea.document import ReceiptFile, load_receipt_file
 from otr_core.poea.receipt import Job, Message, sign_receipt
+from otr_core.poea.tee import EvidencePolicy
 from otr_core.poea.trace import Trace, TraceRecorder
 from otr_core.poea.verify import verify_receipt
 from otr_node.enclave import SimulatedEnclave
@@ -110,7 +110,7 @@ def caught_by(case: PoqCase, receipt: Mapping[str, Any]) -> tuple[str, str]:
     """The check that rejects a stored receipt, with what it found; ``ONLY_RE_EXECUTION`` when none does."""
     file = read_receipt(receipt)
     try:
-        policy = SimpleNamespace(allow_simulated=True)
+        policy = EvidencePolicy(allow_simulated=True)
         verify_receipt(file, policy=policy, as_of=case.now + 60, job=case.order()[0])
     except ReceiptError as error:
         return error.check, str(error)

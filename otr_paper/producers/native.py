@@ -14,9 +14,9 @@ import time
 
 from otr_core.encoding import tagged_hash
 from otr_core.errors import ReceiptError
+from otr_core.poea.tee import EvidencePolicy
 from otr_node.models import model_folder
 from otr_node.project import find_project
-from otr_paper.benches.answers import EvidencePolicy
 from otr_paper.press.notebook import quiet
 from otr_paper.store import results
 
