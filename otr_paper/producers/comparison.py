@@ -45,11 +45,11 @@ def main() -> None:
     print(judged["cpu_s"], f"{cpu_seconds():.0f} CPU s", flush=True)
     disputes = work.disputes()
     print(f"{cpu_seconds():.0f} CPU s", flush=True)
-    spot = {"honest": work.spot_check(work.model), "8-bit weights": work.spot_check(work.cheap["8-bit weights"])}
+    spot = {"honest": work.spot_check(work.bench), "8-bit weights": work.spot_check(work.cheap["8-bit weights"])}
     print(spot, f"{cpu_seconds():.0f} CPU s", flush=True)
     payload = {
-        "question_seed": SEED, "most_tokens": TOKENS, "costed": COSTED, "layers": work.model.architecture.layers,
-        "layers_kept": work.cheap["layers dropped"].architecture.layers, "units": work.units(),
+        "question_seed": SEED, "most_tokens": TOKENS, "costed": COSTED, "layers": work.bench.model.architecture.layers,
+        "layers_kept": work.cheap["layers dropped"].model.architecture.layers, "units": work.units(),
         "rows": rows, "judges": judged,
         "disputes": disputes, "spot_checks": spot,
     }  # fmt: skip

@@ -40,11 +40,12 @@ from otr_core.spotcheck.verify import SpotCheckChallenge, open_unit, opened_valu
 from otr_node.chain.evm import Chain
 from otr_node.project import Project, find_project
 from otr_node.spotchecks import register, weights_of
-from otr_paper.benches.spotchecks import PROMPTS, Bench, key_store
+from otr_paper.benches.spotchecks import PROMPTS, checked
+from otr_paper.benches.workbench import Workbench, key_store
 from otr_paper.labs.freivalds import prepare
 from otr_paper.labs.nonlinear import MOST, TOLERANCE, Block, prove_block
 from otr_paper.labs.solidity import SOLC, compile_solidity, install_solc
-from otr_paper.labs.spotchecks import private_forgery_passes, run_spot_attacks
+from otr_paper.labs.spotchecks import Lab, private_forgery_passes, run_spot_attacks
 from otr_paper.press.notebook import quiet
 from otr_paper.store import results
 from otr_paper.studies.detection import broken_units, per_query, per_unit, simulate_draws
@@ -100,7 +101,7 @@ def proof_cost(store: Path) -> dict[str, Any]:
     return {"rows": rows}
 
 
-def challenge_at(bench: Bench, who: Any, rows: dict[str, np.ndarray], position: int, layer: int, randomness: bytes):
+def challenge_at(bench: Workbench, who: Any, rows: dict[str, np.ndarray], position: int, layer: int, randomness: bytes):
     committed = who.commit(rows, position, layer)
     challenge = SpotCheckChallenge(
         who.trace.root, who.trace.shape, position, layer, committed.root, randomness, 0, SHARES
@@ -132,8 +133,8 @@ def _call(item: Any) -> Any:
 
 
 def spot_honest(project: Project) -> dict[str, Any]:
-    bench, rng = Bench.start(project), np.random.default_rng(SEED)
-    operators = [bench.serve(prompt) for prompt in PROMPTS]
+    bench, rng = Workbench.of(project), np.random.default_rng(SEED)
+    operators = [checked(bench, prompt) for prompt in PROMPTS]
     for who in operators:
         who.state(0, 0)  # every state once, before the processes part
     verifier = bench.verifier
@@ -146,7 +147,7 @@ def spot_honest(project: Project) -> dict[str, Any]:
         found: dict[str, Any] = {"operator": unit.operator, "refused": False}
         opening = open_unit(bench.layout, who.trace, who.trace_seed, unit, committed, who.state)
         if unit.operator in bench.layout.matrices:
-            said = unit_statement(bench.layout, unit, weights_of(bench.layout, bench.model, unit),
+            said = unit_statement(bench.layout, unit, weights_of(bench.layout, bench.portable, unit),
                              opened_values(bench.layout, challenge, opening, verifier.embedding))  # fmt: skip
             circuit = bench.circuits[bench.layout.shape(unit.operator).name]
             if number >= PROVEN:
@@ -184,15 +185,15 @@ def spot_honest(project: Project) -> dict[str, Any]:
 
 
 def spot_attacks(project: Project) -> dict[str, Any]:
-    bench, rng = Bench.start(project), np.random.default_rng(SEED)
-    cheaper = bench.cheaper()
+    bench, rng = Workbench.of(project), np.random.default_rng(SEED)
+    cheaper = bench.rounded(4)
     table: dict[str, dict[str, Any]] = {}
     trials = 3
     for trial in range(trials):
         prompt = PROMPTS[trial]
-        honest, cheat = bench.serve(prompt), bench.serve(prompt, model=cheaper)
+        honest, cheat = checked(bench, prompt), checked(cheaper, prompt)
         position = int(rng.integers(2, len(honest.answer.prompt_ids)))  # the prompt is there in both traces
-        lab = bench.lab(honest, cheat, position, int(rng.integers(1, 30)), rng.bytes(32))
+        lab = Lab(bench, honest, cheat, position, int(rng.integers(1, 30)), rng.bytes(32))
         for row in run_spot_attacks(lab):
             kept = table.setdefault(row["attack"], {**row, "trials": 0, "right": 0})
             kept["trials"] += 1
@@ -203,8 +204,8 @@ def spot_attacks(project: Project) -> dict[str, Any]:
 
 
 def spot_detection(project: Project) -> dict[str, Any]:
-    bench, rng = Bench.start(project), np.random.default_rng(SEED)
-    layout, model, layers = bench.layout, bench.model, bench.model.architecture.layers
+    bench, rng = Workbench.of(project), np.random.default_rng(SEED)
+    layout, model, layers = bench.layout, bench.portable, bench.portable.architecture.layers
     sample = 30
 
     def true_weights(layer: int) -> dict[str, np.ndarray]:
@@ -215,11 +216,11 @@ def spot_detection(project: Project) -> dict[str, Any]:
 
     rows = []
     for kind, cheaper in (
-        ("whole model, 4-bit weights", bench.cheaper(bits=4)),
-        ("whole model, 8-bit weights", bench.cheaper(bits=8)),
-        ("one layer, 4-bit weights", bench.cheaper(bits=4, layer=3)),
+        ("whole model, 4-bit weights", bench.rounded(4)),
+        ("whole model, 8-bit weights", bench.rounded(8)),
+        ("one layer, 4-bit weights", bench.rounded(4, layer=3)),
     ):
-        who = bench.serve(PROMPTS[0], model=cheaper)
+        who = checked(cheaper, PROMPTS[0])
         who.state(0, 0)
 
         def broken_at(number: int, who: Any = who) -> Any:
@@ -245,8 +246,8 @@ def spot_detection(project: Project) -> dict[str, Any]:
 
 def spot_links(project: Project) -> dict[str, Any]:
     """CPU seconds; commitments inside one process, so that its start is not counted per vector."""
-    bench, rng = Bench.start(project), np.random.default_rng(SEED)
-    layout, who = bench.layout, bench.serve(PROMPTS[0])
+    bench, rng = Workbench.of(project), np.random.default_rng(SEED)
+    layout, who = bench.layout, checked(bench, PROMPTS[0])
     small = bench.circuits[layout.shape("gate").name]
 
     def per_vector(size: int, count: int = 20) -> float:
@@ -263,7 +264,7 @@ def spot_links(project: Project) -> dict[str, Any]:
         who.commit(rows, 20, 3)
     commit_s = (time.process_time() - started) / 10
     started = time.process_time()
-    session = bench.model.session()
+    session = bench.portable.session()
     session.feed(who.answer.prompt_ids)
     prefill_s = (time.process_time() - started) / len(who.answer.prompt_ids)
     started = time.process_time()
@@ -271,7 +272,7 @@ def spot_links(project: Project) -> dict[str, Any]:
         session.feed([token])
     decode_s = (time.process_time() - started) / (len(who.answer.token_ids) - 1)
     blocks = [(3, name, block) for name in layout.matrices for block in range(layout.blocks[name])]
-    registry, registry_s = register(bench.model, layout, blocks, bench.circuits)
+    registry, registry_s = register(bench.portable, layout, blocks, bench.circuits)
     units = sum(layout.blocks[name] for name in layout.matrices)
     return {
         "kzg_8_s": per_vector(8), "kzg_576_s": per_vector(576), "kzg_1536_s": per_vector(1536),
@@ -279,7 +280,7 @@ def spot_links(project: Project) -> dict[str, Any]:
         "rows_rebuilt_s": rerun_s, "rows_committed_s": commit_s, "decode_token_s": decode_s,
         "prefill_token_s": prefill_s,
         "registry_layer_s": registry_s, "registry_layer_entries": len(registry.points),
-        "layers": bench.model.architecture.layers, "units_per_layer": units,
+        "layers": bench.portable.architecture.layers, "units_per_layer": units,
         "opened_bytes": opened_bytes(layout), "row_values": 576,
     }  # fmt: skip
 
@@ -290,8 +291,8 @@ def opened_bytes(layout: Layout) -> int:
 
 
 def spot_freivalds(project: Project) -> dict[str, Any]:
-    bench, rng = Bench.start(project), np.random.default_rng(SEED)
-    model, layout, rows = bench.model, bench.layout, []
+    bench, rng = Workbench.of(project), np.random.default_rng(SEED)
+    model, layout, rows = bench.portable, bench.layout, []
     for positions in (1, 32, 256):
         for name in ("gate", "down"):
             m = layout.matrices[name]
@@ -315,8 +316,8 @@ def spot_freivalds(project: Project) -> dict[str, Any]:
 
 def spot_block(project: Project) -> dict[str, Any]:
     """RMSNorm and SwiGLU on the first 16 values of real residual rows, with slices of the real matrices."""
-    bench = Bench.start(project)
-    who, model, rows, inconclusive = bench.serve(PROMPTS[0]), bench.model, [], []
+    bench = Workbench.of(project)
+    who, model, rows, inconclusive = checked(bench, PROMPTS[0]), bench.portable, [], []
     for layer in range(2, 30, 3):
         row = who.rows(10, layer)["attention.residual"][:16] / 2.0**15
         if np.mean(row**2) > MOST:
