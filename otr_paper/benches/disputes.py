@@ -14,9 +14,7 @@ from otr_core.dispute.game import Game
 from otr_core.dispute.play import Step, play
 from otr_core.dispute.players import HonestChallenger, HonestOperator
 from otr_core.dispute.records import Terms
-from otr_core.errors import ChainError
 from otr_core.lane.step import LAYER
-from otr_core.poea.receipt import SignedReceipt
 from otr_node.chain.onchain import Spent
 from otr_node.run import Run
 from otr_paper.labs.disputes.both import Both, both
@@ -59,10 +57,12 @@ def dispute(honest: Run, false: Run, token: int = 0, terms: Terms = TERMS) -> di
     """
     fisherman = replace(honest, token_ids=false.token_ids, tamper=None)
     courts = both(honest, terms, stake_wei=terms.least_stake_wei)
-    now = _challenge(courts, vouched(honest, false), token)
+    others = [hashlib.sha256(b"%d" % number).digest() for number in range(BATCH - 1)]
+    salt = hashlib.sha256(b"salt").digest()
+    number, now = courts.open_challenge(vouched(honest, false), others, token=token, salt=salt)
     before = false.inferences
     players = HonestOperator(false), HonestChallenger(fisherman)
-    courts.court, log = play(courts.court, 1, *players, now=now, observe=courts.observe)
+    courts.court, log = play(courts.court, number, *players, now=now, observe=courts.observe)
     game = courts.court.challenges[0].game
     assert game is not None
     sent = [spent for spent in courts.chain.ledger if not spent.call.startswith(("deploy", "register"))]
@@ -76,29 +76,6 @@ def dispute(honest: Run, false: Run, token: int = 0, terms: Terms = TERMS) -> di
         "money": _money(courts),
         "path": [_stand(step) for step in log],
     }
-
-
-def _challenge(courts: Both, signed: SignedReceipt, token: int) -> int:
-    """Commit a batch with the receipt in it, challenge it and open the challenge; the time of the opening."""
-    leaf, salt = receipt_leaf(signed.receipt, signed.signature), hashlib.sha256(b"salt").digest()
-    leaves = [leaf, *(hashlib.sha256(b"%d" % number).digest() for number in range(BATCH - 1))]
-    commitment = challenge_hash(courts.names[FISHERMAN], 0, 0, token, salt)
-    path = tuple(merkle.inclusion_proof(leaves, 0))
-    opening: dict[str, Any] = {
-        "token": token,
-        "salt": salt,
-        "receipt": signed.receipt,
-        "signature": signed.signature,
-        "path": path,
-    }
-    now = courts.chain.chain.time + 1
-    refused = courts.do(now, OPERATOR, "commit_batch", merkle.root(leaves), BATCH)
-    refused += courts.do(now + 1, FISHERMAN, "challenge", 0, commitment, value=courts.court.terms.bond_wei)
-    refused += courts.do(now + 2, FISHERMAN, "open", 1, index=0, **opening)
-    if refused:
-        raise ChainError("challenge", refused, "an opened challenge")
-    courts.number = 1
-    return now + 2
 
 
 def _ending(game: Game) -> dict[str, Any]:

@@ -52,21 +52,11 @@ class Lab:
     def layout(self) -> Layout:
         return self.bench.layout
 
-    @cached_property
-    def lenient(self) -> prover.Circuit:
-        """A circuit of the operator's shape that allows wrong outputs."""
-        shape = self.layout.shape(self.operator)
-        return prover.make_circuit(prover.Shape(shape.rows, shape.columns, LENIENT), self._store)
-
-    @cached_property
-    def private(self) -> prover.Circuit:
-        """A circuit of the operator's shape whose inputs no point binds."""
-        return prover.make_circuit(self.layout.shape(self.operator), self._store, visibility="private")
-
-    @property
-    def _store(self) -> Path:
-        assert self.bench.store is not None  # every bench of real circuits has one
-        return self.bench.store
+    def circuit(self, *, slack: int = 0, visibility: str = "polycommit") -> prover.Circuit:
+        """A circuit of the drawn operator's shape as a cheat would like it: with slack, or with private inputs."""
+        assert self.bench.store is not None  # a bench whose circuits are real has one
+        shape = replace(self.layout.shape(self.operator), slack=slack)
+        return prover.make_circuit(shape, self.bench.store, visibility=visibility)
 
     @cached_property
     def rows(self) -> dict[str, np.ndarray]:
@@ -206,13 +196,13 @@ def other_key(lab: Lab) -> Case:
 
 def lenient_circuit(lab: Lab) -> Case:
     """Wrong outputs, with a valid proof of a circuit that allows them."""
-    return lab.proven(lab.challenge(lab.false_rows), circuit=lab.lenient)
+    return lab.proven(lab.challenge(lab.false_rows), circuit=lab.circuit(slack=LENIENT))
 
 
 def private_parameters(lab: Lab) -> Case:
     """Other weights, with a valid proof of the circuit whose inputs are private: they could be any."""
     case = lab.cheating()
-    return lab.proven(case, lab.statement(case, lab.weights(case, lab.cheat)), lab.private)
+    return lab.proven(case, lab.statement(case, lab.weights(case, lab.cheat)), lab.circuit(visibility="private"))
 
 
 def edited_instance(lab: Lab) -> Case:
@@ -335,7 +325,7 @@ def run_spot_attacks(lab: Lab, names: Iterable[str] = ()) -> list[dict[str, Any]
 def private_forgery_passes(lab: Lab) -> bool:
     """Whether the naive rule (the proof verifies and the violation is 0) takes other weights where they are private."""
     _, _, proof = _with_proof(private_parameters(lab))
-    return bool(prover.verify(lab.private, proof).value) and proof.violation == 0
+    return bool(prover.verify(lab.circuit(visibility="private"), proof).value) and proof.violation == 0
 
 
 def _opened(lab: Lab, unit: Unit, rows: Mapping[str, np.ndarray]) -> Response:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from otr_core.dispute.court import Court
+from otr_core import merkle
+from otr_core.dispute.court import Court, challenge_hash, receipt_leaf
 from otr_core.dispute.game import Verdict
 from otr_core.dispute.play import Step
 from otr_core.dispute.records import Terms
 from otr_core.errors import ChainError, MoveError
+from otr_core.poea.receipt import SignedReceipt
 from otr_node.chain.evm import Chain
 from otr_node.chain.onchain import NOBODY, ChainCourt
 from otr_node.run import Run
@@ -77,6 +79,41 @@ class Both:
             self.chain.move(now, who, number, game.claim, move, *rest)
         else:
             self.chain.call(now, who, name, *args, value=value)
+
+    def open_challenge(
+        self, signed: SignedReceipt, others: Sequence[bytes], *, token: int, salt: bytes, index: int = 0, pay: int = 0
+    ) -> tuple[int, int]:
+        """A batch with a receipt in it, paid for if ``pay`` (wei) says so; then a challenge of the receipt, opened.
+
+        Args:
+            others: leaves of the batch's other receipts. index: of the receipt among them. token: as ``Court.open``.
+
+        Returns:
+            number of the challenge, whose state alone is compared from here on; time of the last call, one second after
+            the one before.
+
+        Raises:
+            ChainError: both courts refuse a call.
+        """
+        leaves = [*others[:index], receipt_leaf(signed.receipt, signed.signature), *others[index:]]
+        batch, number, bond = len(self.court.batches), len(self.court.challenges) + 1, self.court.terms.bond_wei
+        commitment = challenge_hash(self.names[FISHERMAN], batch, index, token, salt)
+        opening = {"index": index, "token": token, "salt": salt, "path": tuple(merkle.inclusion_proof(leaves, index))}
+        calls: list[tuple[str, str, tuple[Any, ...], dict[str, Any]]] = [
+            (OPERATOR, "commit_batch", (merkle.root(leaves), len(leaves)), {}),
+            (CLIENT, "escrow", (batch,), {"value": pay}),
+            (FISHERMAN, "challenge", (batch, commitment), {"value": bond}),
+            (FISHERMAN, "open", (number,), {**opening, "receipt": signed.receipt, "signature": signed.signature}),
+        ]
+        now, self.number = self.chain.chain.time, 0
+        for sender, name, args, more in calls:
+            if name == "escrow" and not pay:
+                continue
+            now += 1
+            if reason := self.do(now, sender, name, *args, **more):
+                raise ChainError(name, f"refused for {reason!r}", "a call that both courts accept")
+        self.number = number
+        return number, now
 
     def arbitrate(self, now: int, sender: str, number: int, verdict: Verdict, proof: bytes) -> str:
         """As ``do``, for an arbiter's verdict."""

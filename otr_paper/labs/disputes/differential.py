@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
-from typing import Any
 
-from otr_core import merkle
-from otr_core.dispute.court import challenge_hash, receipt_leaf
 from otr_core.dispute.play import ChallengerPlayer, play
 from otr_core.dispute.players import HonestChallenger, HonestOperator
 from otr_core.dispute.records import ChallengeStatus
@@ -19,8 +16,8 @@ from otr_node.run import Run
 from otr_paper.benches.workbench import Served
 from otr_paper.labs.disputes.both import Both
 from otr_paper.labs.disputes.cheats import Griefer, Inconsistent, Withholder
-from otr_paper.labs.disputes.parties import CLIENT, FISHERMAN, KEY, OPERATOR
-from otr_paper.labs.disputes.world import TERMS, random_tamper, receipt_of, salted_wrongly, tiny
+from otr_paper.labs.disputes.parties import KEY
+from otr_paper.labs.disputes.world import random_tamper, receipt_of, salted_wrongly, tiny
 
 KINDS = ("griefer", "griefer token", *3 * ("cheat",), "token", "inconsistent", "salt", "silent", "lazy griefer")
 """Who does not play honestly: a challenger who griefs, else an operator who cheats. Game after game takes its turn."""
@@ -42,7 +39,9 @@ def differential_game(seed: int, pair_for: Callable[[int, int], Both]) -> tuple[
     salt = random.randbytes(32)
     run, token, operator, challenger = _players(kind, tiny(temperature), random)
     before = pair.calls
-    number, now = _open(pair, run, token, salt, random, escrow_wei=1_000 + seed)
+    others = [random.randbytes(97), random.randbytes(97)]
+    signed = sign_receipt(KEY, receipt_of(run))
+    number, now = pair.open_challenge(signed, others, index=1, token=token, salt=salt, pay=1_000 + seed)
     court, _ = play(
         pair.court,
         number,
@@ -91,22 +90,3 @@ def _false_run(served: Served, random: Random, operator: int) -> Run:
             return false
     # this operator's values hardly reach the trace; the last one's do
     return served.run(replace(random_tamper(served, random, pr.OUTPUT), delta=2**20))
-
-
-def _open(pair: Both, run: Run, token: int, salt: bytes, random: Random, *, escrow_wei: int) -> tuple[int, int]:
-    """A paid batch of three receipts, the second challenged; number of the challenge and the time of its opening."""
-    signed = sign_receipt(KEY, receipt_of(run))
-    leaves = [random.randbytes(97), receipt_leaf(signed.receipt, signed.signature), random.randbytes(97)]
-    now, batch, number = pair.chain.chain.time + 1, len(pair.court.batches), len(pair.court.challenges) + 1
-    pair.number = 0
-    refused = pair.do(now, OPERATOR, "commit_batch", merkle.root(leaves), 3)
-    refused += pair.do(now + 1, CLIENT, "escrow", batch, value=escrow_wei)
-    commitment = challenge_hash(pair.names[FISHERMAN], batch, 1, token, salt)
-    refused += pair.do(now + 2, FISHERMAN, "challenge", batch, commitment, value=TERMS.bond_wei)
-    path = tuple(merkle.inclusion_proof(leaves, 1))
-    opening: dict[str, Any] = {"token": token, "salt": salt, "receipt": signed.receipt, "signature": signed.signature}
-    refused += pair.do(now + 3, FISHERMAN, "open", number, index=1, path=path, **opening)
-    if refused:
-        raise ChainError("challenge", refused, "an opened challenge")
-    pair.number = number
-    return number, now + 3
