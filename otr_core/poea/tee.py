@@ -20,7 +20,11 @@ MODEL_EVENT, KEYS_EVENT = "otr-model", "otr-keys"
 
 @dataclass(frozen=True)
 class EvidencePolicy:
-    """What evidence a receipt may rest on: whether that of a simulated TEE is acceptable at all."""
+    """What a verifier of receipts accepts as evidence.
+
+    Attributes:
+        allow_simulated: whether evidence of a simulated TEE is acceptable at all; only ``True`` itself says yes.
+    """
 
     allow_simulated: bool
 

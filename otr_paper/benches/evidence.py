@@ -7,6 +7,8 @@ from typing import Any
 from otr_core.errors import DataError, MissingDataError
 from otr_node import outside
 from otr_node.project import Project
+from otr_paper.labs.attestation import cases, run_evidence_attacks
+from otr_paper.labs.attestation.evidence import EVIDENCE
 from otr_paper.store.results import read_result
 
 RESULT = "attestation_cases"
@@ -18,8 +20,6 @@ def recorded_evidence(project: Project) -> dict[str, bytes]:
     Raises:
         MissingDataError: one is neither here nor in the mirror; most lie outside the wheels.
     """
-    from otr_paper.labs.attestation.evidence import EVIDENCE
-
     mirror = outside.mirror_folder()
     return {
         name: outside.get(project, one.source, one.file, mirror=mirror).read_bytes() for name, one in EVIDENCE.items()
@@ -28,8 +28,6 @@ def recorded_evidence(project: Project) -> dict[str, bytes]:
 
 def rows(found: dict[str, bytes]) -> dict[str, Any]:
     """Verdicts, claims matrix, verdict over time, windows and attacks, appraised now."""
-    from otr_paper.labs.attestation import cases, run_evidence_attacks
-
     return {
         "verdicts": cases.verdicts(found),
         "matrix": cases.matrix(found),

@@ -120,19 +120,13 @@ def sweep_points(project: Project, changes: Sequence[Mapping[str, Any]], seed: i
     return [Point({**study.default_config(), **change, "digest": here}, seed) for change in changes]
 
 
-def sweep(
-    project: Project, changes: Sequence[Mapping[str, Any]], *, seed: int, cache: Path | None = None, workers: int = 1,
-    client: Any = None, report: Callable[[int, int], None] | None = None,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """One record per set of changes: these, and what ``study.otr_point`` found. See ``sweep.run_sweep``."""
-    found = run_sweep(
-        otr_sweep_point,
-        sweep_points(project, changes, seed),
-        cache=cache,
-        workers=workers,
-        client=client,
-        report=report,
-    )
+def sweep(project: Project, changes: Sequence[Mapping[str, Any]], *, seed: int, **how: Any) -> list[dict[str, Any]]:
+    """One record per set of changes: these, and what ``study.otr_point`` found.
+
+    Args:
+        how: the sweep is run, as ``run_sweep`` takes it: cache, workers, client, report.
+    """
+    found = run_sweep(otr_sweep_point, sweep_points(project, changes, seed), **how)
     return [{**dict(change), **record} for change, record in zip(changes, found, strict=True)]
 
 

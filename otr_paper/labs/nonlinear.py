@@ -29,6 +29,13 @@ TOLERANCE = 0.0625
 """Largest difference accepted per output, in the units of the residual stream."""
 MOST = 7.0
 """Largest mean square of x, and largest gate value, the look-up tables are calibrated for."""
+GRAPH = (
+    "square = Mul x x; power = ReduceMean square; shifted = Add power epsilon; root = Sqrt shifted; n = Div x root; "
+    "g = MatMul gate n; s = Sigmoid g; silu = Mul g s; u = MatMul up n; product = Mul silu u; "
+    "out = MatMul down product; rest = Sub out y; size = Abs rest; beyond = Sub size tolerance; "
+    "wrong = Relu beyond; violation = ReduceSum wrong axes"
+)
+"""The circuit's steps: output = operator of ONNX, and its inputs."""
 
 
 @dataclass(frozen=True)
@@ -62,22 +69,15 @@ def export(width: int, inner: int, path: Path) -> None:
     def constant(name: str, value: float) -> Any:
         return helper.make_tensor(name, TensorProto.FLOAT, [1, 1], [value])
 
-    steps = [
-        ("Mul", "x x", "square"), ("ReduceMean", "square", "power"), ("Add", "power epsilon", "shifted"),
-        ("Sqrt", "shifted", "root"), ("Div", "x root", "n"), ("MatMul", "gate n", "g"), ("Sigmoid", "g", "s"),
-        ("Mul", "g s", "silu"), ("MatMul", "up n", "u"), ("Mul", "silu u", "product"),
-        ("MatMul", "down product", "out"), ("Sub", "out y", "rest"), ("Abs", "rest", "size"),
-        ("Sub", "size tolerance", "beyond"), ("Relu", "beyond", "wrong"), ("ReduceSum", "wrong axes", "violation"),
-    ]  # fmt: skip
     options: dict[str, dict[str, Any]] = {"ReduceMean": {"axes": [0], "keepdims": 1}, "ReduceSum": {"keepdims": 0}}
     nodes = []
-    for op, sources, output in steps:
-        extra = options.get(op, {})
-        nodes.append(helper.make_node(op, sources.split(), [output], **extra))
-    constants = [constant("epsilon", EPSILON), constant("tolerance", TOLERANCE),
-                 helper.make_tensor("axes", TensorProto.INT64, [1], [0])]  # fmt: skip
-    inputs = [tensor("x", width, 1), tensor("gate", inner, width), tensor("up", inner, width),
-              tensor("down", width, inner), tensor("y", width, 1)]  # fmt: skip
+    for step in GRAPH.split("; "):
+        output, _, op, *sources = step.split()
+        nodes.append(helper.make_node(op, sources, [output], **options.get(op, {})))
+    axes = helper.make_tensor("axes", TensorProto.INT64, [1], [0])
+    constants = [constant("epsilon", EPSILON), constant("tolerance", TOLERANCE), axes]
+    shapes = {"x": (width, 1), "gate": (inner, width), "up": (inner, width), "down": (width, inner), "y": (width, 1)}
+    inputs = [tensor(name, *shape) for name, shape in shapes.items()]
     graph = helper.make_graph(nodes, "block", inputs, [tensor("violation", 1)], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 8

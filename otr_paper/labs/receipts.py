@@ -7,25 +7,22 @@ answer is run again, as a dispute would, and the first position and layer where 
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from otr_core.errors import OtrError, ReceiptError
-from otr_core.lane.sampling import Decoding
-from otr_core.poea.client import order
+from otr_core.errors import OtrError
 from otr_core.poea.document import ReceiptFile
-from otr_core.poea.receipt import Job, Message, SignedReceipt, sign_receipt
+from otr_core.poea.receipt import Message
 from otr_core.poea.tee import EvidencePolicy
 from otr_core.poea.trace import Trace
-from otr_core.poea.verify import verify_receipt
-from otr_node.enclave import LIFETIME_S, SimulatedEnclave
-from otr_node.generate import Answer, generate
-from otr_node.lanes import load_model
-from otr_node.model import Model
-from otr_node.serve import serve, sign_answer, trace_seed
+from otr_node.enclave import LIFETIME_S
+from otr_node.generate import Answer
+from otr_node.serve import serve
+from otr_paper.benches.workbench import Served, Workbench, committed_trace, resigned
 from otr_paper.labs.variants import bit_flipped, requantised
 
 #: What catches an attack that no check of the receipt can see.
@@ -49,42 +46,6 @@ class AttackRow:
     detail: str
 
 
-@dataclass(frozen=True)
-class _Scene:
-    """An honest answer to attack: sealed query, simulated TEE, all secrets derived from ``secret``."""
-
-    folder: Path
-    lane: str
-    model: Model
-    now: int
-    secret: bytes
-    decoding: Decoding
-    prompt: str
-
-    def enclave(self, model_id: bytes | None = None, name: bytes = b"", root: bytes | None = None) -> SimulatedEnclave:
-        tee = SimulatedEnclave(
-            _derive(self.secret, b"enclave" + name),
-            self.model.manifest.model_id if model_id is None else model_id,
-            _derive(self.secret, b"gpu" + name),
-            self.now,
-        )
-        return tee if root is None else replace(tee, root=root)
-
-    def order(self, number: int = 1, prompt: str | None = None) -> tuple[Job, Message]:
-        return order(
-            prompt or self.prompt,
-            model_id=self.model.manifest.model_id,
-            decoding=self.decoding,
-            job_id=_derive(self.secret, b"job%d" % number),
-            nonce=_derive(self.secret, b"nonce%d" % number),
-            seal_to=self.enclave().keys.hpke,
-            client_secret=_derive(self.secret, b"client"),
-        )
-
-    def served(self, number: int = 1, prompt: str | None = None) -> tuple[ReceiptFile, Answer]:
-        return serve(self.enclave(), self.model, *self.order(number, prompt))
-
-
 def run_receipt_attacks(
     folder: Path,
     work: Path,
@@ -102,171 +63,143 @@ def run_receipt_attacks(
         work: an empty folder for altered copies of the small files. now: Unix seconds. secret: 32 bytes.
         prompt, other_prompt: two different questions.
     """
-    scene = _Scene(folder, lane, load_model(folder, lane=lane), now, secret, Decoding(max_tokens), prompt)
-    honest, answer = scene.served()
-    rows = [*_on_the_model(scene, work), *_on_parameters(scene, honest, answer)]
-    rows += [*_on_the_answer(scene, honest, other_prompt), *_on_evidence(scene, honest)]
-    return [*rows, *_with_a_broken_tee(scene, answer)]
+    bench = Workbench(folder, lane, context="attack", seed=secret, now=now)
+    ordered = bench.serve(prompt, max_tokens, number="1")
+    other = bench.serve(other_prompt, max_tokens, number="2")
+    return [
+        *_on_the_model(ordered, work),
+        *_on_parameters(ordered),
+        *_on_the_answer(ordered, other),
+        *_on_evidence(ordered),
+        *_with_a_broken_tee(ordered),
+    ]
 
 
-def _derive(secret: bytes, name: bytes) -> bytes:
-    from otr_core.encoding import tagged_hash
-
-    return tagged_hash("attack", secret + name)
-
-
-def _judge(scene: _Scene, file: ReceiptFile, **options: Any) -> tuple[str, str]:
-    """Name of the check that rejects ``file`` and what it says, or ``ONLY_RE_EXECUTION``."""
-    settings: dict[str, Any] = {
-        "policy": EvidencePolicy(allow_simulated=True),
-        "as_of": scene.now,
-        "job": scene.order()[0],
-    }
-    try:
-        verify_receipt(file, **(settings | options))
-    except ReceiptError as error:
-        return error.check, str(error)
-    return ONLY_RE_EXECUTION, "accepted"
+def _row(ordered: Served, group: str, attack: str, file: ReceiptFile, **options: Any) -> AttackRow:
+    """What the client of ``ordered`` finds when it is shown ``file``."""
+    rejection = ordered.rejection(file, **options)
+    if rejection is None:
+        return AttackRow(attack, group, ONLY_RE_EXECUTION, "accepted")
+    return AttackRow(attack, group, rejection.check, str(rejection))
 
 
-def _resigned(scene: _Scene, file: ReceiptFile, name: bytes = b"", **changes: Any) -> ReceiptFile:
-    """``file`` with a receipt that says something else, signed by the enclave's key (or that of enclave ``name``)."""
-    from eth_keys import keys
+def _on_the_model(ordered: Served, work: Path) -> Iterator[AttackRow]:
+    """Another model is loaded by a working TEE, which measures it; the receipt says what was ordered.
 
-    key = keys.PrivateKey(scene.enclave(name=name).signing_key)
-    signed: SignedReceipt = sign_receipt(key, replace(file.receipt, **changes))
-    return replace(file, receipt=signed.receipt, signature=signed.signature)
-
-
-def _on_the_model(scene: _Scene, work: Path) -> Iterator[AttackRow]:
-    """Another model is loaded by a working TEE, which measures it; the receipt says what was ordered."""
-    layers = scene.model.architecture.layers
+    Asked honestly, this enclave refuses the job; its operator makes it serve its own model under the job's name.
+    """
+    bench, layers = ordered.bench, ordered.bench.model.architecture.layers
     matrix = f"model.layers.{layers // 2}.mlp.up_proj.weight"
     kept = {0, layers - 1} if layers < 8 else {0, 1, layers - 2, layers - 1}
-    other_dtype = "native-bfloat16" if scene.lane == "native-float32" else "native-float32"
-    variants: dict[str, Callable[[], Model]] = {
-        "one layer in three dropped": lambda: _variant(scene, drop_layers=range(1, layers, 3)),
-        f"a {len(kept)}-layer model": lambda: _variant(scene, drop_layers=sorted(set(range(layers)) - kept)),
-        "int8 weights": lambda: _variant(scene, alter=lambda tensors: requantised(tensors, 8)),
-        "int4 weights": lambda: _variant(scene, alter=lambda tensors: requantised(tensors, 4)),
-        "one flipped weight bit": lambda: _variant(scene, alter=lambda tensors: bit_flipped(tensors, matrix, 7)),
-        f"{other_dtype.removeprefix('native-')} for the ordered lane": lambda: _variant(scene, lane=other_dtype),
-        "another tokenizer": lambda: _variant(
-            scene, folder=_copy(scene.folder, work / "tokenizer", "tokenizer.json", _swap_two_tokens)
-        ),
-        "another chat template": lambda: _variant(
-            scene, folder=_copy(scene.folder, work / "template", "chat_template.jinja", lambda text: "\n" + text)
-        ),
+    dtype = "bfloat16" if bench.lane == "native-float32" else "float32"
+    tokenizer = _copy(bench.folder, work / "tokenizer", "tokenizer.json", _swap_two_tokens)
+    template = _copy(bench.folder, work / "template", "chat_template.jinja", lambda text: "\n" + text)
+    variants: dict[str, dict[str, Any]] = {
+        "one layer in three dropped": {"drop_layers": range(1, layers, 3)},
+        f"a {len(kept)}-layer model": {"drop_layers": sorted(set(range(layers)) - kept)},
+        "int8 weights": {"alter": lambda tensors: requantised(tensors, 8)},
+        "int4 weights": {"alter": lambda tensors: requantised(tensors, 4)},
+        "one flipped weight bit": {"alter": lambda tensors: bit_flipped(tensors, matrix, 7)},
+        f"{dtype} for the ordered lane": {"lane": f"native-{dtype}"},
+        "another tokenizer": {"folder": tokenizer},
+        "another chat template": {"folder": template},
     }
-    for attack, load in variants.items():
-        cheap = load()
-        enclave = scene.enclave(cheap.manifest.model_id)
-        job, query = scene.order()
-        # Asked honestly, this enclave refuses the job; its operator makes it serve its own model under the job's name.
-        file, _ = serve(enclave, cheap, replace(job, model_id=cheap.manifest.model_id), query)
-        lying = replace(_resigned(scene, file, model_id=job.model_id), job=job, model=scene.model.manifest)
-        yield AttackRow(attack, "model", *_judge(scene, lying))
+    for attack, change in variants.items():
+        cheap = bench.other(**change).serve(ordered.prompt, ordered.decoding, number=ordered.number)
+        yield _row(ordered, "model", attack, ordered.passed_off(cheap))
 
 
-def _on_parameters(scene: _Scene, honest: ReceiptFile, answer: Answer) -> Iterator[AttackRow]:
-    ordered = scene.decoding
+def _on_parameters(ordered: Served) -> Iterator[AttackRow]:
+    """The right model answers, decoding otherwise than was ordered."""
+    decoding = ordered.decoding
     changes = {
-        "temperature changed": replace(ordered, temperature_milli=900),
-        "seed changed": replace(ordered, seed=ordered.seed + 1),
-        "token limit lowered": replace(ordered, max_tokens=max(1, ordered.max_tokens // 2)),
+        "temperature changed": replace(decoding, temperature_milli=900),
+        "seed changed": replace(decoding, seed=decoding.seed + 1),
+        "token limit lowered": replace(decoding, max_tokens=max(1, decoding.max_tokens // 2)),
     }
-    for attack, decoding in changes.items():
-        job, query = scene.order()
-        file, _ = serve(scene.enclave(), scene.model, replace(job, decoding=decoding), query)
-        yield AttackRow(attack, "parameters", *_judge(scene, file))
+    for attack, changed in changes.items():
+        yield _row(ordered, "parameters", attack, replace(ordered, decoding=changed).file)
 
 
-def _on_the_answer(scene: _Scene, honest: ReceiptFile, other_prompt: str) -> Iterator[AttackRow]:
+def _on_the_answer(ordered: Served, other: Served) -> Iterator[AttackRow]:
+    """A genuine receipt is put beside another query or answer, is edited, or is used twice."""
+
     def row(attack: str, file: ReceiptFile, **options: Any) -> AttackRow:
-        return AttackRow(attack, "answer", *_judge(scene, file, **options))
+        return _row(ordered, "answer", attack, file, **options)
 
-    other, _ = scene.served(2, other_prompt)
+    honest, cached, job = ordered.file, other.file, ordered.job
     sealed = honest.response.sealed or b""
     yield row("answer cut short", replace(honest, response=Message("response", sealed=sealed[:-1])))
     edited = sealed[:40] + bytes([sealed[40] ^ 1]) + sealed[41:]
     yield row("answer edited", replace(honest, response=Message("response", sealed=edited)))
-    yield row("cached answer to another prompt", other)
-    relabelled = {"job_id": honest.job.job_id, "nonce": honest.job.nonce}
-    yield row("cached answer under this job's name", _resigned(scene, other, **relabelled))
-    yield row("receipt replayed", honest, seen={honest.receipt.nonce})
-    reused = replace(scene.order(3)[0], nonce=honest.job.nonce)
-    yield row("nonce reused for a new job", honest, job=reused, seen={honest.receipt.nonce})
-    yield row("receipt of one query, response of another", replace(honest, response=other.response))
-    yield row("receipt of one response, query of another", replace(honest, query=other.query))
-    job, _ = scene.order()
+    yield row("cached answer to another prompt", cached)
+    relabelled = resigned(cached, other.enclave, job_id=job.job_id, nonce=job.nonce)
+    yield row("cached answer under this job's name", relabelled)
+    yield row("receipt replayed", honest, seen={job.nonce})
+    reused = replace(replace(ordered, number="3").job, nonce=job.nonce)
+    yield row("nonce reused for a new job", honest, job=reused, seen={job.nonce})
+    yield row("receipt of one query, response of another", replace(honest, response=cached.response))
+    yield row("receipt of one response, query of another", replace(honest, query=cached.query))
     try:
-        serve(scene.enclave(), scene.model, job, scene.order(1, other_prompt)[1])
+        serve(ordered.enclave, ordered.bench.model, job, replace(ordered, prompt=other.prompt).query)
     except OtrError as error:
         yield AttackRow("prompt swapped after sealing", "answer", "serving", str(error))
     yield row("receipt edited after signing", replace(honest, receipt=replace(honest.receipt, trace_root=bytes(32))))
 
 
-def _on_evidence(scene: _Scene, honest: ReceiptFile) -> Iterator[AttackRow]:
-    def row(attack: str, file: ReceiptFile, **options: Any) -> AttackRow:
-        return AttackRow(attack, "evidence", *_judge(scene, file, **options))
+def _on_evidence(ordered: Served) -> Iterator[AttackRow]:
+    """A genuine receipt comes with evidence that is forged, stale, or of a genuine TEE somewhere else."""
 
-    remote = scene.enclave(name=b"remote")  # a genuine TEE somewhere else
+    def row(attack: str, file: ReceiptFile, **options: Any) -> AttackRow:
+        return _row(ordered, "evidence", attack, file, **options)
+
+    bench, honest, own = ordered.bench, ordered.file, ordered.file.evidence
+    remote = bench.enclave("remote")
+    away = remote.evidence()
     yield row("no hardware, to a client who wants some", honest, policy=EvidencePolicy(allow_simulated=False))
-    forged = scene.enclave(root=_derive(scene.secret, b"own root"))
-    yield row("evidence signed by an own root", replace(honest, evidence=forged.evidence()))
-    yield row("evidence out of date", honest, as_of=scene.now + LIFETIME_S)
-    log = [{**honest.evidence["event_log"][0], "payload": "00" * 32}, honest.evidence["event_log"][1]]
-    yield row("event log edited", replace(honest, evidence={**honest.evidence, "event_log": log}))
-    yield row("key of another enclave", replace(_resigned(scene, honest, b"remote"), keys=remote.keys))
-    yield row("evidence relayed from another enclave", replace(honest, evidence=remote.evidence()))
-    relayed = replace(honest, evidence=remote.evidence(), keys=remote.keys)
-    yield row(
-        "evidence and keys relayed, signed with the own key", _resigned(scene, relayed, key_id=remote.keys.digest)
-    )
-    spliced = {**honest.evidence, "gpu_report": remote.evidence()["gpu_report"]}
+    forged = bench.enclave(root=bench.secret("own root")).evidence()
+    yield row("evidence signed by an own root", replace(honest, evidence=forged))
+    yield row("evidence out of date", honest, as_of=bench.now + LIFETIME_S)
+    log = [{**own["event_log"][0], "payload": "00" * 32}, own["event_log"][1]]
+    yield row("event log edited", replace(honest, evidence={**own, "event_log": log}))
+    yield row("key of another enclave", replace(resigned(honest, remote), keys=remote.keys))
+    yield row("evidence relayed from another enclave", replace(honest, evidence=away))
+    relayed = replace(honest, evidence=away, keys=remote.keys)
+    relayed = resigned(relayed, ordered.enclave, key_id=remote.keys.digest)
+    yield row("evidence and keys relayed, signed with the own key", relayed)
+    spliced = {**own, "gpu_report": away["gpu_report"]}
     yield row("report of another machine's GPU", replace(honest, evidence=spliced))
 
 
-def _with_a_broken_tee(scene: _Scene, answer: Answer) -> Iterator[AttackRow]:
-    """The enclave measures and signs whatever its operator likes."""
-    enclave = scene.enclave()  # measures the model that was ordered, whatever runs
-    job, query = scene.order()
-    reply_to = _reply_key(scene, job, query)
-    seed = trace_seed(enclave, job)
-    layers = scene.model.architecture.layers
-    cheap = _variant(scene, drop_layers=range(1, layers, 3))
-    downgraded = generate(cheap, scene.prompt, scene.decoding, trace_seed=seed)
-    warm = generate(scene.model, scene.prompt, replace(scene.decoding, temperature_milli=1500), trace_seed=seed)
-    shape = _trace(answer).shape
-    middle = shape.leaves // 2
-    leaves = list(_trace(answer).leaves)
+def _with_a_broken_tee(ordered: Served) -> Iterator[AttackRow]:
+    """The enclave measures the model that was ordered, whatever runs, and signs whatever its operator likes."""
+    bench, answer, trace = ordered.bench, ordered.answer, committed_trace(ordered.answer)
+    cheap = bench.other(drop_layers=range(1, bench.model.architecture.layers, 3))
+    downgraded = cheap.serve(ordered.prompt, ordered.decoding, number=ordered.number).answer
+    leaves, middle = list(trace.leaves), trace.shape.leaves // 2
     leaves[middle] = bytes(32)
-    local = replace(answer, trace=replace(_trace(answer), leaves=tuple(leaves)))
-    token_ids = (*answer.token_ids[:-1], (answer.token_ids[-1] + 1) % scene.model.architecture.vocab)
-    edited = replace(
-        answer, token_ids=token_ids, text=scene.model.tokenizer.decode(token_ids, skip_special_tokens=True)
-    )
+    invented = tuple(bench.secret(f"leaf{number}") for number in range(trace.shape.leaves))
+    made_up = Trace(trace.shape, invented, bytes(32))
+    ids = (*answer.token_ids[:-1], (answer.token_ids[-1] + 1) % bench.model.architecture.vocab)
+    text = bench.model.tokenizer.decode(ids, skip_special_tokens=True)
+    warm = replace(ordered.decoding, temperature_milli=1500)
     lies = {
         "layers dropped, trace of the cheap run": downgraded,
-        "layers dropped, trace made up": replace(
-            downgraded,
-            trace=Trace(shape, tuple(_derive(scene.secret, b"leaf%d" % i) for i in range(shape.leaves)), bytes(32)),
-        ),
-        "one layer's output altered once": local,
-        "last token replaced": edited,
-        "sampled warm, signed as greedy": warm,
+        "layers dropped, trace made up": replace(downgraded, trace=made_up),
+        "one layer's output altered once": replace(answer, trace=replace(trace, leaves=tuple(leaves))),
+        "last token replaced": replace(answer, token_ids=ids, text=text),
+        "sampled warm, signed as greedy": replace(ordered, decoding=warm).answer,
     }
     for attack, lie in lies.items():
-        signed = sign_answer(enclave, scene.model, job, query, lie, reply_to)
-        caught, detail = _judge(scene, signed)
-        if caught == ONLY_RE_EXECUTION:
-            detail = f"accepted; run again: {first_difference(scene.model, answer, lie)}"
-        yield AttackRow(attack, "broken TEE", caught, detail)
+        row = _row(ordered, "broken TEE", attack, ordered.sign(lie))
+        if row.caught_by == ONLY_RE_EXECUTION:
+            row = replace(row, detail=f"accepted; run again: {first_difference(answer, lie)}")
+        yield row
 
 
-def first_difference(model: Model, honest: Answer, claimed: Answer) -> str:
+def first_difference(honest: Answer, claimed: Answer) -> str:
     """Where a claimed answer departs from the honest run: the first differing token or leaf, in words."""
-    ours, theirs = _trace(honest), _trace(claimed)
+    ours, theirs = committed_trace(honest), committed_trace(claimed)
     for index, (mine, other) in enumerate(zip(ours.leaves, theirs.leaves, strict=False)):
         if mine != other or ours.shape.layers != theirs.shape.layers:
             position, layer = divmod(index, ours.shape.layers)
@@ -277,25 +210,10 @@ def first_difference(model: Model, honest: Answer, claimed: Answer) -> str:
     return NOBODY
 
 
-def _reply_key(scene: _Scene, job: Job, query: Message) -> bytes | None:
-    from otr_node.serve import open_query
-
-    return open_query(scene.enclave(), job, query)[1]
-
-
-def _variant(scene: _Scene, *, folder: Path | None = None, lane: str | None = None, **how: Any) -> Model:
-    return load_model(folder or scene.folder, lane=lane or scene.lane, **how)
-
-
-def _trace(answer: Answer) -> Trace:
-    assert answer.trace is not None  # every answer here is generated with a seed
-    return answer.trace
-
-
 def _copy(folder: Path, to: Path, name: str, change: Callable[[str], str]) -> Path:
     """A copy of a checkpoint with one small file changed; the weights are linked, not copied."""
     to.mkdir(parents=True)
-    for path in _files(folder):
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
         if path.name == name:
             (to / name).write_text(change(path.read_text("utf-8")), "utf-8")
         elif path.suffix == ".safetensors":
@@ -305,14 +223,8 @@ def _copy(folder: Path, to: Path, name: str, change: Callable[[str], str]) -> Pa
     return to
 
 
-def _files(folder: Path) -> Iterable[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_file())
-
-
 def _swap_two_tokens(text: str) -> str:
     """A tokenizer file in which two ids of the vocabulary have changed places."""
-    import json
-
     document = json.loads(text)
     vocabulary = document["model"]["vocab"]
     first, second = sorted(vocabulary, key=vocabulary.__getitem__)[-2:]

@@ -49,9 +49,9 @@ def compile_solidity(source: str, name: str, folder: Path, *, runs: int = 1) -> 
         "outputSelection": {"*": {"*": ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"]}},
     }
     request = {"language": "Solidity", "sources": {"a.sol": {"content": source}}, "settings": settings}
+    command, said = ["node", "-e", _SCRIPT], json.dumps(request)
     try:
-        done = subprocess.run(["node", "-e", _SCRIPT], input=json.dumps(request), capture_output=True, text=True,
-                              cwd=folder)  # fmt: skip
+        done = subprocess.run(command, input=said, capture_output=True, text=True, cwd=folder)
     except OSError as error:
         raise ChainError("solc", error.strerror, "node and an installed solc") from error
     if done.returncode:

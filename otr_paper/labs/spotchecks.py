@@ -4,104 +4,140 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otr_core.errors import ProofError, SpotCheckError
 from otr_core.spotcheck import proofs
-from otr_core.spotcheck.units import Layout, unit_statement
+from otr_core.spotcheck.units import Layout, Unit, unit_statement
 from otr_core.spotcheck.verify import Response, SpotCheckChallenge, Verifier, opened_values
 from otr_node import prover
 from otr_node.spotchecks import CheckedOperator, weights_of
+from otr_paper.benches.workbench import Workbench
 
 if TYPE_CHECKING:
     import numpy as np
 
 Case = tuple[SpotCheckChallenge, Response]
+LENIENT = 2**22
+"""Slack of the circuit that a cheating operator would like to be judged by: four units of the last bit."""
 
 
 @dataclass
 class Lab:
-    """An honest operator, a cheating one who served another model, and a verifier who holds the registered points.
+    """An honest operator and a cheating one who served another model, asked about one place of their answers.
 
     Attributes:
-        honest, cheat: operators with an answer each, to the same prompt.
-        lenient, private: circuits of the small shape with a wide slack, and with private inputs.
-        position, layer: the drawn place; randomness: of the second round.
+        bench: the honest operator's; its verifier holds the registered points.
+        honest, cheat: both have answered the same prompt.
+        position, layer: the drawn place. randomness: of the second round.
         operator: matrix whose units are drawn (a matrix of the small shape).
     """
 
+    bench: Workbench
     honest: CheckedOperator
     cheat: CheckedOperator
-    verifier: Verifier
-    lenient: prover.Circuit
-    private: prover.Circuit
     position: int
     layer: int
     randomness: bytes
     operator: str = "gate"
 
+    @cached_property
+    def verifier(self) -> Verifier:
+        return self.bench.verifier
+
     @property
     def layout(self) -> Layout:
-        return self.verifier.layout
+        return self.bench.layout
+
+    def circuit(self, *, slack: int = 0, visibility: str = "polycommit") -> prover.Circuit:
+        """A circuit of the drawn operator's shape as a cheat would like it: with slack, or with private inputs."""
+        assert self.bench.store is not None  # a bench whose circuits are real has one
+        shape = replace(self.layout.shape(self.operator), slack=slack)
+        return prover.make_circuit(shape, self.bench.store, visibility=visibility)
+
+    @cached_property
+    def rows(self) -> dict[str, np.ndarray]:
+        """The honest operator's rows at the place."""
+        return self.honest.rows(self.position, self.layer)
+
+    @cached_property
+    def false_rows(self) -> dict[str, np.ndarray]:
+        """The same, the drawn operator's outputs off by one in the last bit."""
+        return self.rows | {self.operator: self.rows[self.operator] + 1}
 
     def challenge(
-        self, who: CheckedOperator, rows: Mapping[str, np.ndarray], *, operator: str = "", position: int | None = None
+        self,
+        rows: Mapping[str, np.ndarray] | None = None,
+        *,
+        who: CheckedOperator | None = None,
+        operator: str = "",
+        position: int | None = None,
     ) -> Case:
-        """A challenge on rows, and the openings that answer it (no proof yet)."""
-        place = self.position if position is None else position
-        committed = who.commit(rows, place, self.layer)
-        shares = {operator or self.operator: 1}
-        trace = who.trace
+        """A challenge on committed rows (by default the honest ones), and the openings that answer it (no proof yet).
+
+        Args:
+            who: has committed; the honest operator unless said otherwise. operator: whose unit is drawn.
+        """
+        who, place = who or self.honest, self.position if position is None else position
+        committed = who.commit(self.rows if rows is None else rows, place, self.layer)
+        trace, drawn = who.trace, {operator or self.operator: 1}
         challenge = SpotCheckChallenge(
-            trace.root, trace.shape, place, self.layer, committed.root, self.randomness, 0, shares
+            trace.root, trace.shape, place, self.layer, committed.root, self.randomness, 0, drawn
         )
         unit = challenge.unit(self.layout)
         return challenge, who.open_unit(unit, committed)
 
+    def cheating(self, operator: str = "") -> Case:
+        """A challenge of the cheating operator, who has committed to what its own model gives."""
+        return self.challenge(self.cheat.rows(self.position, self.layer), who=self.cheat, operator=operator)
+
+    def weights(self, case: Case, who: CheckedOperator | None = None) -> np.ndarray:
+        """The drawn unit's weights in the model of ``who``, by default the registered ones."""
+        return weights_of(self.layout, (who or self.honest).model, case[1].unit)
+
     def statement(self, case: Case, weights: np.ndarray | None = None) -> proofs.Statement:
         """What an answer to the case has to prove, with the registered weights or others."""
         challenge, opening = case
-        own = weights_of(self.layout, self.honest.model, opening.unit) if weights is None else weights
-        return unit_statement(
-            self.layout, opening.unit, own, opened_values(self.layout, challenge, opening, self.verifier.embedding)
-        )
+        values = opened_values(self.layout, challenge, opening, self.verifier.embedding)
+        return unit_statement(self.layout, opening.unit, self.weights(case) if weights is None else weights, values)
 
-    def proven(self, case: Case, said: proofs.Statement, circuit: prover.Circuit | None = None) -> Case:
-        """The case with a proof of ``said`` put to it."""
+    def proven(self, case: Case, said: proofs.Statement | None = None, circuit: prover.Circuit | None = None) -> Case:
+        """The case with a proof put to it: of ``said``, by default of what it has to prove."""
         challenge, opening = case
         own = self.honest.circuits[self.layout.shape(opening.unit.operator).name]
-        proof, _ = prover.prove_unit(circuit or own, said)
+        proof, _ = prover.prove_unit(circuit or own, said or self.statement(case))
         return challenge, replace(opening, circuit=own.shape.name, proof=proof)
 
 
 def honest_response(lab: Lab) -> Case:
     """No attack: must be accepted."""
-    case = lab.challenge(lab.honest, lab.honest.rows(lab.position, lab.layer))
-    return lab.proven(case, lab.statement(case))
+    return lab.proven(lab.challenge())
 
 
-def _good(lab: Lab) -> tuple[Case, proofs.Proof]:
-    case = honest_response(lab)
-    assert case[1].proof is not None
-    return case, case[1].proof
+def _good(lab: Lab) -> tuple[SpotCheckChallenge, Response, proofs.Proof]:
+    return _with_proof(honest_response(lab))
+
+
+def _with_proof(case: Case) -> tuple[SpotCheckChallenge, Response, proofs.Proof]:
+    challenge, response = case
+    assert response.proof is not None
+    return challenge, response, response.proof
 
 
 def wrong_weights(lab: Lab) -> Case:
     """The block's lowest bits cleared, outputs computed with it."""
-    rows = lab.honest.rows(lab.position, lab.layer)
-    case = lab.challenge(lab.honest, rows)
-    weights = weights_of(lab.layout, lab.honest.model, case[1].unit) >> 8 << 8
-    said = lab.statement(case, weights)
-    half = 1 << (proofs.SHIFT - 1)
-    return lab.proven(case, replace(said, outputs=(weights @ said.activations + half) >> proofs.SHIFT))
+    case = lab.challenge()
+    said = lab.statement(case, lab.weights(case) >> 8 << 8)
+    return lab.proven(case, replace(said, outputs=_rounded(said.weights, said.activations)))
 
 
 def wrong_activation(lab: Lab) -> Case:
     """A valid proof about another input row."""
-    case = lab.challenge(lab.honest, lab.honest.rows(lab.position, lab.layer))
+    case = lab.challenge()
     said = lab.statement(case)
     x = said.activations + 1
     return lab.proven(case, replace(said, activations=x, outputs=_rounded(said.weights, x)))
@@ -109,102 +145,90 @@ def wrong_activation(lab: Lab) -> Case:
 
 def wrong_output(lab: Lab) -> Case:
     """Committed outputs off by one in the last bit, everything else right."""
-    rows = lab.honest.rows(lab.position, lab.layer)
-    case = lab.challenge(lab.honest, rows | {lab.operator: rows[lab.operator] + 1})
-    return lab.proven(case, lab.statement(case))
+    return lab.proven(lab.challenge(lab.false_rows))
 
 
 def wrong_output_unproven(lab: Lab) -> Case:
     """Committed outputs off by one; the proof is about the right ones."""
-    rows = lab.honest.rows(lab.position, lab.layer)
-    case = lab.challenge(lab.honest, rows | {lab.operator: rows[lab.operator] + 1})
+    case = lab.challenge(lab.false_rows)
     said = lab.statement(case)
     return lab.proven(case, replace(said, outputs=_rounded(said.weights, said.activations)))
 
 
 def other_unit(lab: Lab) -> Case:
     """A complete honest answer for the next block."""
-    rows = lab.honest.rows(lab.position, lab.layer)
-    challenge, opening = lab.challenge(lab.honest, rows)
+    challenge, opening = lab.challenge()
     unit = opening.unit
     other = replace(unit, block=(unit.block + 1) % lab.layout.blocks[unit.operator])
-    committed = lab.honest.commit(rows, lab.position, lab.layer)
-    return challenge, lab.honest.open_unit(other, committed)
+    return challenge, _opened(lab, other, lab.rows)
 
 
 def other_token(lab: Lab) -> Case:
     """A complete honest answer at another position, relabelled to the drawn one."""
     at = lab.position - 1
-    challenge, opening = lab.challenge(lab.honest, lab.honest.rows(lab.position, lab.layer))
-    other = lab.challenge(lab.honest, lab.honest.rows(at, lab.layer), position=at)
-    return challenge, replace(other[1], unit=opening.unit)
+    challenge, opening = lab.challenge()
+    _, other = lab.challenge(position=at)
+    return challenge, replace(other, unit=opening.unit)
 
 
 def other_model(lab: Lab) -> Case:
     """Served by a cheaper model, proven with that model's weights: consistent in itself."""
-    case = lab.challenge(lab.cheat, lab.cheat.rows(lab.position, lab.layer))
-    return lab.proven(case, lab.statement(case, weights_of(lab.layout, lab.cheat.model, case[1].unit)))
+    case = lab.cheating()
+    return lab.proven(case, lab.statement(case, lab.weights(case, lab.cheat)))
 
 
 def other_model_true_weights(lab: Lab) -> Case:
     """Served by a cheaper model, proven with the registered weights."""
-    case = lab.challenge(lab.cheat, lab.cheat.rows(lab.position, lab.layer))
-    return lab.proven(case, lab.statement(case))
+    return lab.proven(lab.cheating())
 
 
 def other_circuit(lab: Lab) -> Case:
     """A valid proof of the down projection's circuit, put to a unit of the small shape."""
-    rows = lab.honest.rows(lab.position, lab.layer)
-    other = lab.challenge(lab.honest, rows, operator="down")
-    challenge, opening = lab.challenge(lab.honest, rows)
-    _, proven = lab.proven(other, lab.statement(other))
+    _, proven = lab.proven(lab.challenge(operator="down"))
+    challenge, opening = lab.challenge()
     return challenge, replace(opening, circuit=lab.layout.shape(lab.operator).name, proof=proven.proof)
 
 
 def other_key(lab: Lab) -> Case:
     """The operator names the verifying key of another shape."""
-    (challenge, response), _ = _good(lab)
+    challenge, response = honest_response(lab)
     return challenge, replace(response, circuit=lab.layout.shape("down").name)
 
 
 def lenient_circuit(lab: Lab) -> Case:
     """Wrong outputs, with a valid proof of a circuit that allows them."""
-    rows = lab.honest.rows(lab.position, lab.layer)
-    case = lab.challenge(lab.honest, rows | {lab.operator: rows[lab.operator] + 1})
-    return lab.proven(case, lab.statement(case), lab.lenient)
+    return lab.proven(lab.challenge(lab.false_rows), circuit=lab.circuit(slack=LENIENT))
 
 
 def private_parameters(lab: Lab) -> Case:
     """Other weights, with a valid proof of the circuit whose inputs are private: they could be any."""
-    case = lab.challenge(lab.cheat, lab.cheat.rows(lab.position, lab.layer))
-    said = lab.statement(case, weights_of(lab.layout, lab.cheat.model, case[1].unit))
-    return lab.proven(case, said, lab.private)
+    case = lab.cheating()
+    return lab.proven(case, lab.statement(case, lab.weights(case, lab.cheat)), lab.circuit(visibility="private"))
 
 
 def edited_instance(lab: Lab) -> Case:
     """Wrong outputs, the proof's violation edited to 0."""
-    challenge, response = wrong_output(lab)
-    assert response.proof is not None
-    return challenge, replace(response, proof=replace(response.proof, violation=0))
+    challenge, response, proof = _with_proof(wrong_output(lab))
+    return challenge, replace(response, proof=replace(proof, violation=0))
 
 
 def edited_proof(lab: Lab) -> Case:
     """One bit of the proof's last 32 bytes."""
-    (challenge, response), proof = _good(lab)
+    challenge, response, proof = _good(lab)
     return challenge, replace(response, proof=replace(proof, raw=proof.raw[:-1] + bytes([proof.raw[-1] ^ 1])))
 
 
 def edited_commitment(lab: Lab) -> Case:
     """Other weights; their point in the proof overwritten with the registered one."""
-    challenge, response = other_model(lab)
-    assert response.proof is not None
-    point = lab.verifier.registered(response.unit.layer, response.unit.operator, response.unit.block)[0]
-    return challenge, replace(response, proof=replace(response.proof, raw=point + response.proof.raw[64:]))
+    challenge, response, proof = _with_proof(other_model(lab))
+    unit = response.unit
+    point = lab.verifier.registered(unit.layer, unit.operator, unit.block)[0]
+    return challenge, replace(response, proof=replace(proof, raw=point + proof.raw[64:]))
 
 
 def edited_hex(lab: Lab) -> Case:
     """A document whose hex form, which the library ignores, is not its proof bytes."""
-    (challenge, response), proof = _good(lab)
+    challenge, response, proof = _good(lab)
     document = {"proof": list(proof.raw), "hex_proof": "0x" + proof.raw[::-1].hex(), "instances": [[proofs.felt(0)]]}
     try:
         return challenge, replace(response, proof=proofs.read_proof(document))
@@ -214,20 +238,16 @@ def edited_hex(lab: Lab) -> Case:
 
 def reused_proof(lab: Lab) -> Case:
     """The valid proof of the same weight block at an earlier position, put to the drawn one."""
-    challenge, opening = lab.challenge(lab.honest, lab.honest.rows(lab.position, lab.layer))
-    earlier = lab.position - 1
-    old = lab.honest.rows(earlier, lab.layer)
-    unit = opening.unit
+    case = lab.challenge()
+    unit, old = case[1].unit, lab.honest.rows(lab.position - 1, lab.layer)
     begin, end = lab.layout.span(unit)
     source = lab.layout.matrices[unit.operator].source
-    said = proofs.Statement(weights_of(lab.layout, lab.honest.model, unit), old[source], old[unit.operator][begin:end])
-    return lab.proven((challenge, opening), said)
+    return lab.proven(case, proofs.Statement(lab.weights(case), old[source], old[unit.operator][begin:end]))
 
 
 def forged_witness(lab: Lab) -> Case:
     """Wrong outputs; the violation set to 0 in the witness file before proving, which the library does not mind."""
-    rows = lab.honest.rows(lab.position, lab.layer)
-    challenge, opening = case = lab.challenge(lab.honest, rows | {lab.operator: rows[lab.operator] + 1})
+    challenge, opening = case = lab.challenge(lab.false_rows)
     circuit = lab.honest.circuits[lab.layout.shape(lab.operator).name]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "witness.json"
@@ -241,25 +261,20 @@ def forged_witness(lab: Lab) -> Case:
 
 def other_rows(lab: Lab) -> Case:
     """Rows changed after the unit is known, opened under a tree that was not committed."""
-    rows = lab.honest.rows(lab.position, lab.layer)
-    challenge, _ = lab.challenge(lab.honest, rows)
-    changed = lab.honest.commit(rows | {lab.operator: rows[lab.operator] + 1}, lab.position, lab.layer)
-    unit = challenge.unit(lab.layout)
-    return challenge, lab.honest.open_unit(unit, changed)
+    challenge, opening = lab.challenge()
+    return challenge, _opened(lab, opening.unit, lab.false_rows)
 
 
 def wrong_operator(lab: Lab) -> Case:
     """A normalised row scaled up, everything after it consistent: caught at the operator that has no weights."""
-    rows = lab.honest.rows(lab.position, lab.layer)
-    return lab.challenge(lab.honest, rows | {"mlp.normed": rows["mlp.normed"] * 2}, operator="mlp.norm")
+    return lab.challenge(lab.rows | {"mlp.normed": lab.rows["mlp.normed"] * 2}, operator="mlp.norm")
 
 
 def other_leaf(lab: Lab) -> Case:
     """Openings out of another answer's trace."""
-    rows = lab.honest.rows(lab.position, lab.layer)
-    challenge, opening = lab.challenge(lab.honest, rows, operator="attention.norm")
-    other = lab.challenge(lab.cheat, lab.cheat.rows(lab.position, lab.layer), operator="attention.norm")
-    return challenge, replace(opening, leaves=other[1].leaves)
+    challenge, opening = lab.challenge(operator="attention.norm")
+    _, other = lab.cheating("attention.norm")
+    return challenge, replace(opening, leaves=other.leaves)
 
 
 #: Attack -> (what makes the forgery, the check that must refuse it).
@@ -288,8 +303,12 @@ ATTACKS: dict[str, tuple[Callable[[Lab], Case], str]] = {
 }
 
 
-def run_spot_attacks(lab: Lab, names: Iterator[str] | list[str] | None = None) -> list[dict[str, Any]]:
-    """Rows of attack, what (words), expected, refused_by (empty: accepted); the honest answer first."""
+def run_spot_attacks(lab: Lab, names: Iterable[str] = ()) -> list[dict[str, Any]]:
+    """Rows of attack, what (words), expected, refused_by (empty: accepted).
+
+    Args:
+        names: of attacks; none: all of them, after an honest answer ("none").
+    """
     table = {"none": (honest_response, ""), **ATTACKS}
     rows = []
     for name in names or table:
@@ -306,11 +325,18 @@ def run_spot_attacks(lab: Lab, names: Iterator[str] | list[str] | None = None) -
 
 def private_forgery_passes(lab: Lab) -> bool:
     """Whether the naive rule (the proof verifies and the violation is 0) takes other weights where they are private."""
-    _, response = private_parameters(lab)
-    assert response.proof is not None
-    return bool(prover.verify_proof(lab.private, response.proof).value) and response.proof.violation == 0
+    _, _, proof = _with_proof(private_parameters(lab))
+    return lab.circuit(visibility="private").holds(proof) and proof.violation == 0
+
+
+def _opened(lab: Lab, unit: Unit, rows: Mapping[str, np.ndarray]) -> Response:
+    """The honest operator's openings of a unit that nobody drew, or of rows that it did not commit."""
+    who = lab.honest
+    committed = who.commit(rows, lab.position, lab.layer)
+    return who.open_unit(unit, committed)
 
 
 def _rounded(weights: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """The outputs that the circuit takes for right: weights (rows, columns) · x (columns,), int64, rounded."""
     result: np.ndarray = (weights @ x + (1 << (proofs.SHIFT - 1))) >> proofs.SHIFT
     return result

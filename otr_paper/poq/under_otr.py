@@ -17,14 +17,15 @@ from otr_core.errors import ReceiptError
 from otr_core.lane.sampling import Decoding
 from otr_core.poea.client import order
 from otr_core.poea.document import ReceiptFile, load_receipt_file
-from otr_core.poea.receipt import Job, Message, sign_receipt
+from otr_core.poea.receipt import Job, Message
 from otr_core.poea.tee import EvidencePolicy
-from otr_core.poea.trace import Trace, TraceRecorder
+from otr_core.poea.trace import TraceRecorder
 from otr_core.poea.verify import verify_receipt
 from otr_node.enclave import SimulatedEnclave
 from otr_node.generate import Answer, generate, replay
 from otr_node.model import Model
 from otr_node.serve import serve, sign_answer, trace_seed
+from otr_paper.benches.workbench import committed_trace, derive, resigned
 from otr_paper.labs.receipts import ONLY_RE_EXECUTION, first_difference
 from otr_paper.poq.questions import Question
 
@@ -51,17 +52,17 @@ class PoqCase:
 
     def enclave(self, measured: bytes) -> SimulatedEnclave:
         """A TEE that has measured the model ``measured``, or says so."""
-        return SimulatedEnclave(self._derive(b"enclave"), measured, self._derive(b"gpu"), self.now)
+        return SimulatedEnclave(self._derive("enclave"), measured, self._derive("gpu"), self.now)
 
     def order(self) -> tuple[Job, Message]:
         """The client's order, in the clear: who sees the prompt is not the question here."""
         return order(
-            self.prompt, model_id=self.model_id, decoding=self.decoding, job_id=self._derive(b"job"),
-            nonce=self._derive(b"nonce"),
+            self.prompt, model_id=self.model_id, decoding=self.decoding, job_id=self._derive("job"),
+            nonce=self._derive("nonce"),
         )  # fmt: skip
 
-    def _derive(self, name: bytes) -> bytes:
-        return tagged_hash("poq-under-otr", self.secret + name)
+    def _derive(self, name: str) -> bytes:
+        return derive("poq-under-otr", name, self.secret)
 
 
 def case_of(question: Question, model_id: bytes, max_tokens: int) -> PoqCase:
@@ -78,22 +79,23 @@ def attempt_all(case: PoqCase, honest: Model, adversary: Model) -> tuple[dict[st
     truth = generate(honest, case.prompt, case.decoding, trace_seed=trace_seed(broken, job))
     named, _ = serve(working, adversary, replace(job, model_id=own_id), query)
     lie = generate(adversary, case.prompt, case.decoding, trace_seed=trace_seed(broken, job))
-    shape = replace(_trace(truth).shape, positions=_trace(lie).shape.positions)
+    shape = replace(committed_trace(truth).shape, positions=committed_trace(lie).shape.positions)
     leaves = tuple(tagged_hash("made-up leaf", case.secret + b"%d" % number) for number in range(shape.leaves))
-    made_up = replace(_trace(lie), shape=shape, leaves=leaves)
+    made_up = replace(committed_trace(lie), shape=shape, leaves=leaves)
     started = time.process_time()
     recorder = TraceRecorder(trace_seed(broken, job))
     replay(honest, lie.prompt_ids, lie.token_ids, recorder)
     covered = recorder.finish([*lie.prompt_ids, *lie.token_ids], len(lie.prompt_ids))
     honest_ms = 1000 * (time.process_time() - started)
 
+    claiming = resigned(named, working, model_id=honest.manifest.model_id)
     files: dict[str, tuple[ReceiptFile, str, float]] = {
         "names its own model": (replace(named, job=job), "", 0.0),
-        "claims the model ordered": (_claiming(named, job, honest, working), "", 0.0),
+        "claims the model ordered": (replace(claiming, job=job, model=honest.manifest), "", 0.0),
     }
-    for name, trace, cost in zip(BROKEN, (_trace(lie), made_up, covered), (0.0, 0.0, honest_ms), strict=True):
+    for name, trace, cost in zip(BROKEN, (committed_trace(lie), made_up, covered), (0.0, 0.0, honest_ms), strict=True):
         claimed = replace(lie, trace=trace, configuration=truth.configuration)
-        where = first_difference(honest, truth, claimed)
+        where = first_difference(truth, claimed)
         files[name] = (sign_answer(broken, honest, job, query, claimed), where, cost)
     return {
         name: {"receipt": parse_json(file.dump(), what="receipt"), "where": where, "honest_ms": round(cost, 1)}
@@ -132,21 +134,6 @@ def closest_id(target: bytes, honest: Any, tries: int) -> list[tuple[int, int]]:
 def _leading_bits(first: bytes, second: bytes) -> int:
     difference = int.from_bytes(first, "big") ^ int.from_bytes(second, "big")
     return 8 * len(first) - difference.bit_length()
-
-
-def _claiming(named: ReceiptFile, job: Job, honest: Model, enclave: SimulatedEnclave) -> ReceiptFile:
-    """The receipt with the ordered model's name on it, signed again by the enclave's own key."""
-    from eth_keys import keys
-
-    signed = sign_receipt(
-        keys.PrivateKey(enclave.signing_key), replace(named.receipt, model_id=honest.manifest.model_id)
-    )
-    return replace(named, job=job, model=honest.manifest, receipt=signed.receipt, signature=signed.signature)
-
-
-def _trace(answer: Answer) -> Trace:
-    assert answer.trace is not None  # every answer here is generated with a seed
-    return answer.trace
 
 
 def not_yet_caught(answers: Sequence[int], *, rho: float, looked_at: float) -> list[float]:

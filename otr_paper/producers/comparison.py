@@ -36,14 +36,14 @@ def main() -> None:
         "question_seed": SEED,
         "most_tokens": TOKENS,
         "costed": COSTED,
-        "layers": work.model.architecture.layers,
-        "layers_kept": work.cheap["layers dropped"].architecture.layers,
+        "layers": work.bench.model.architecture.layers,
+        "layers_kept": work.cheap["layers dropped"].model.architecture.layers,
         "units": work.units(),
         "rows": rows,
         "judges": work.judged(questions, texts),
         "disputes": work.disputes(),
         "spot_checks": {
-            "honest": work.spot_check(work.model),
+            "honest": work.spot_check(work.bench),
             "8-bit weights": work.spot_check(work.cheap["8-bit weights"]),
         },
     }

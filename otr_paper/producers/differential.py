@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from otr_paper.labs.disputes.both import Both, both
 from otr_paper.labs.disputes.differential import differential_game
-from otr_paper.labs.disputes.world import OPERATOR, TERMS, tiny
+from otr_paper.labs.disputes.parties import OPERATOR
+from otr_paper.labs.disputes.world import TERMS, tiny
 from otr_paper.producers import frame
 
 GAMES = 220
@@ -26,7 +27,7 @@ def main() -> None:
     def find(temperature: int, bits: int) -> Both:
         old = made.get((temperature, bits))
         if old is None or old.court.operators[old.names[OPERATOR]].convicted:
-            made[temperature, bits] = both(tiny(temperature), replace(TERMS, arity_bits=bits))
+            made[temperature, bits] = both(tiny(temperature).honest, replace(TERMS, arity_bits=bits))
         return made[temperature, bits]
 
     kinds: Counter[str] = Counter()

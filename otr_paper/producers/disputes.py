@@ -12,52 +12,50 @@ from random import Random
 from typing import Any
 
 from otr_core.lane import program as pr
-from otr_paper.benches.disputes import PROMPT, TERMS, TOKENS, Scene
+from otr_paper.benches.disputes import PROMPT, TOKENS, TRACE_SECRET
+from otr_paper.benches.workbench import Served, Workbench, committed_trace
 from otr_paper.producers import frame
 from otr_paper.studies import dispute_costs
+from otr_paper.studies.dispute_costs import TERMS
 
 SEED = 20251123
 #: Number of the chosen token that is replaced, counted in the answer.
 REPLACED = 40
 
 
-def _changed_values(bench: Scene, positions: int, numbers: Iterable[int]) -> Iterator[dict[str, Any]]:
+def _changed_values(served: Served, positions: int, numbers: Iterable[int]) -> Iterator[dict[str, Any]]:
     """One dispute per operator of a layer: its row, the path to the step included."""
-    random, d = Random(SEED), bench.trees.dims
+    random, d = Random(SEED), served.trees.dims
     operators = pr.layer_program(d, positions - 1)
     for number in numbers:
         place = random.randrange(positions // 2, positions), random.randrange(1, d.layers)
         element = random.randrange(pr.layer_program(d, place[0])[number].length)
-        if number in (
-            pr.LayerOperator.SCORES,
-            pr.LayerOperator.EXPS,
-            pr.LayerOperator.WEIGHTS,
-        ):  # a place that attention has seen, not padding
+        if number in (pr.LayerOperator.SCORES, pr.LayerOperator.EXPS, pr.LayerOperator.WEIGHTS):
+            # a place that attention has seen, not padding
             padded = d.padded(place[0] + 1)
             element = element // padded * padded + random.randrange(place[0] + 1)
-        tamper = bench.effective(*place, number, element)
-        row = bench.dispute(bench.run(tamper), 0, TERMS)
+        tamper = served.effective(*place, number, element)
+        row = served.dispute(served.run(tamper))
         assert (row["position"], row["layer"], row["operator"]) == (*place, operators[number].name)
         assert row["verdict"] == "OPERATOR_LOSES"
         frame.progress(f"{number} {row['operator']} {row['verdict']} {row['rounds']} {row['gas']} {row['gas_leaf']}")
         yield {"cheat": operators[number].name, "delta": tamper.delta, **row}
 
 
-def _replaced_token(bench: Scene) -> dict[str, Any]:
+def _replaced_token(served: Served) -> dict[str, Any]:
     """The dispute about an answer that claims another token than the one chosen."""
-    ids = bench.answer.token_ids
-    other = (ids[REPLACED] + 1) % bench.trees.dims.vocab
-    false = bench.run(token_ids=(*ids[:REPLACED], other, *ids[REPLACED + 1 :]))
-    row = bench.dispute(false, len(bench.answer.prompt_ids) + REPLACED, TERMS)
+    ids = served.answer.token_ids
+    false = served.with_token(REPLACED, ids[REPLACED] + 1)
+    row = served.dispute(false, len(served.answer.prompt_ids) + REPLACED)
     frame.progress(f"token {row['verdict']} {row['gas']} {row['gas_leaf']}")
     return {"cheat": "token replaced", "delta": 1, **row}
 
 
-def _arities(bench: Scene, positions: int, bits: Iterable[int]) -> Iterator[dict[str, Any]]:
+def _arities(served: Served, positions: int, bits: Iterable[int]) -> Iterator[dict[str, Any]]:
     """The same dispute with trees of several arities, 2^bits."""
-    tamper = bench.effective(positions - 10, 17, pr.LayerOperator.OUTPUT, 123)
+    tamper = served.effective(positions - 10, 17, pr.LayerOperator.OUTPUT, 123)
     for number in bits:
-        row = bench.dispute(bench.run(tamper), 0, replace(TERMS, arity_bits=number))
+        row = served.dispute(served.run(tamper), 0, replace(TERMS, arity_bits=number))
         frame.progress(f"k {2**number} {row['rounds']} {row['payload_bytes']} {row['gas']}")
         yield row
 
@@ -66,26 +64,29 @@ def main() -> None:
     parser = frame.arguments(__doc__)
     parser.add_argument("--quick", action="store_true", help="three disputes, nothing stored")
     quick = parser.parse_args().quick
-    bench = Scene(frame.checkout(), PROMPT, TOKENS, report=frame.progress)
-    assert bench.answer.trace is not None, "the bench commits the trace of its answer"
-    positions = bench.answer.trace.shape.positions
-    assert len(bench.answer.token_ids) >= TOKENS
-    frame.progress(f"{positions} positions, commitment {bench.commit_cpu_s:.1f} CPU s")
-    count = len(pr.layer_program(bench.trees.dims, positions - 1))
-    rows = list(_changed_values(bench, positions, [15, 9, 14] if quick else range(count)))
-    rows.append(_replaced_token(bench))
-    arities = list(_arities(bench, positions, [4] if quick else [1, 2, 3, 4, 5, 6]))
+    bench = Workbench.of(frame.checkout(), report=frame.progress)
+    served = bench.serve(PROMPT, TOKENS, trace_secret=TRACE_SECRET)
+    _ = bench.model, served.salts  # loaded before the clock runs
+    _, commit_cpu_s = frame.timed(lambda: served.trees)
+    _, inference_cpu_s = frame.timed(lambda: served.answer)
+    positions = committed_trace(served.answer).shape.positions
+    assert len(served.answer.token_ids) >= TOKENS
+    frame.progress(f"{positions} positions, commitment {commit_cpu_s:.1f} CPU s")
+    count = len(pr.layer_program(served.trees.dims, positions - 1))
+    rows = list(_changed_values(served, positions, [15, 9, 14] if quick else range(count)))
+    rows.append(_replaced_token(served))
+    arities = list(_arities(served, positions, [4] if quick else [1, 2, 3, 4, 5, 6]))
     paths = [row.pop("path") for row in (*rows, *arities)]
     if quick:
         return
     payload = {
         "prompt": PROMPT,
         "positions": positions,
-        "prompt_tokens": len(bench.answer.prompt_ids),
-        "answer_tokens": len(bench.answer.token_ids),
-        "trace_values": dispute_costs.trace_values(bench.trees.dims, positions),
-        "commit_model_cpu_s": round(bench.commit_cpu_s, 1),
-        "inference_cpu_s": round(bench.inference_cpu_s, 1),
+        "prompt_tokens": len(served.answer.prompt_ids),
+        "answer_tokens": len(served.answer.token_ids),
+        "trace_values": dispute_costs.trace_values(served.trees.dims, positions),
+        "commit_model_cpu_s": round(commit_cpu_s, 1),
+        "inference_cpu_s": round(inference_cpu_s, 1),
         "disputes": rows,
         "path": paths[pr.LayerOperator.OUTPUT],  # of the dispute that the notebook draws
         "arity_sweep": arities,

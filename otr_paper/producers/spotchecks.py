@@ -36,11 +36,12 @@ from otr_core.spotcheck.verify import SpotCheckChallenge, opened_values
 from otr_node import prover
 from otr_node.chain.evm import Chain
 from otr_node.spotchecks import CheckedOperator, CommittedRows, weight_points, weights_of
-from otr_paper.benches.spotchecks import PROMPTS, Bench, key_store
+from otr_paper.benches.spotchecks import PROMPTS, checked
+from otr_paper.benches.workbench import Workbench, key_store
 from otr_paper.labs.freivalds import prepare
 from otr_paper.labs.nonlinear import MOST, TOLERANCE, Block, prove_block
 from otr_paper.labs.solidity import SOLC, compile_solidity, install_solc
-from otr_paper.labs.spotchecks import private_forgery_passes, run_spot_attacks
+from otr_paper.labs.spotchecks import Lab, private_forgery_passes, run_spot_attacks
 from otr_paper.producers import frame
 from otr_paper.studies.detection import broken_units, per_query, per_unit, simulate_draws
 
@@ -89,7 +90,7 @@ def _proof_cost() -> dict[str, Any]:
 
 
 def _challenge_at(
-    bench: Bench, who: CheckedOperator, rows: dict[str, np.ndarray], place: tuple[int, int], randomness: bytes
+    bench: Workbench, who: CheckedOperator, rows: dict[str, np.ndarray], place: tuple[int, int], randomness: bytes
 ) -> tuple[SpotCheckChallenge, CommittedRows]:
     """The challenge at a (position, layer), and what the operator commits to there."""
     committed = who.commit(rows, *place)
@@ -121,8 +122,8 @@ def _call(item: Any) -> Any:
 
 
 def _spot_honest() -> dict[str, Any]:
-    bench, rng = Bench.start(frame.checkout()), np.random.default_rng(SEED)
-    operators = [bench.serve(prompt) for prompt in PROMPTS]
+    bench, rng = Workbench.of(frame.checkout()), np.random.default_rng(SEED)
+    operators = [checked(bench, prompt) for prompt in PROMPTS]
     for who in operators:
         who.state(0, 0)  # every state once, before the processes part
     verifier = bench.verifier
@@ -135,7 +136,7 @@ def _spot_honest() -> dict[str, Any]:
         found: dict[str, Any] = {"operator": unit.operator, "refused": False}
         opening = who.open_unit(unit, committed)
         if unit.operator in bench.layout.matrices:
-            weights = weights_of(bench.layout, bench.model, unit)
+            weights = weights_of(bench.layout, bench.portable, unit)
             opened = opened_values(bench.layout, challenge, opening, verifier.embedding)
             said = unit_statement(bench.layout, unit, weights, opened)
             circuit = bench.circuits[bench.layout.shape(unit.operator).name]
@@ -179,15 +180,15 @@ def _spot_honest() -> dict[str, Any]:
 
 
 def _spot_attacks() -> dict[str, Any]:
-    bench, rng = Bench.start(frame.checkout()), np.random.default_rng(SEED)
-    cheaper = bench.cheaper()
+    bench, rng = Workbench.of(frame.checkout()), np.random.default_rng(SEED)
+    cheaper = bench.rounded(4)
     table: dict[str, dict[str, Any]] = {}
     trials = 3
     for trial in range(trials):
         prompt = PROMPTS[trial]
-        honest, cheat = bench.serve(prompt), bench.serve(prompt, model=cheaper)
+        honest, cheat = checked(bench, prompt), checked(cheaper, prompt)
         position = int(rng.integers(2, len(honest.answer.prompt_ids)))  # the prompt is there in both traces
-        lab = bench.lab(honest, cheat, position, int(rng.integers(1, 30)), rng.bytes(32))
+        lab = Lab(bench, honest, cheat, position, int(rng.integers(1, 30)), rng.bytes(32))
         for row in run_spot_attacks(lab):
             kept = table.setdefault(row["attack"], {**row, "trials": 0, "right": 0})
             kept["trials"] += 1
@@ -203,8 +204,8 @@ def _caught_there(broken: Mapping[str, np.ndarray], units: int) -> float:
 
 
 def _spot_detection() -> dict[str, Any]:
-    bench, rng = Bench.start(frame.checkout()), np.random.default_rng(SEED)
-    layout, model, layers = bench.layout, bench.model, bench.model.architecture.layers
+    bench, rng = Workbench.of(frame.checkout()), np.random.default_rng(SEED)
+    layout, model, layers = bench.layout, bench.portable, bench.portable.architecture.layers
     sample = 30
 
     def true_weights(layer: int) -> dict[str, np.ndarray]:
@@ -215,11 +216,11 @@ def _spot_detection() -> dict[str, Any]:
 
     rows = []
     for kind, cheaper in (
-        ("whole model, 4-bit weights", bench.cheaper(bits=4)),
-        ("whole model, 8-bit weights", bench.cheaper(bits=8)),
-        ("one layer, 4-bit weights", bench.cheaper(bits=4, layer=3)),
+        ("whole model, 4-bit weights", bench.rounded(4)),
+        ("whole model, 8-bit weights", bench.rounded(8)),
+        ("one layer, 4-bit weights", bench.rounded(4, layer=3)),
     ):
-        who = bench.serve(PROMPTS[0], model=cheaper)
+        who = checked(cheaper, PROMPTS[0])
         who.state(0, 0)
 
         def broken_at(number: int, who: Any = who) -> Any:
@@ -242,8 +243,8 @@ def _spot_detection() -> dict[str, Any]:
 
 def _spot_links() -> dict[str, Any]:
     """CPU seconds; commitments inside one process, so that its start is not counted per vector."""
-    bench, rng = Bench.start(frame.checkout()), np.random.default_rng(SEED)
-    layout, who = bench.layout, bench.serve(PROMPTS[0])
+    bench, rng = Workbench.of(frame.checkout()), np.random.default_rng(SEED)
+    layout, who = bench.layout, checked(bench, PROMPTS[0])
     small = bench.circuits[layout.shape("gate").name]
 
     def per_vector(size: int, count: int = 20) -> float:
@@ -254,11 +255,11 @@ def _spot_links() -> dict[str, Any]:
 
     rows, rerun_s = frame.timed(who.rows, 20, 3)
     _, commit_s = frame.timed(lambda: [who.commit(rows, 20, 3) for _ in range(10)])
-    session = bench.model.session()
+    session = bench.portable.session()
     _, prefill_s = frame.timed(session.feed, who.answer.prompt_ids)
     _, decode_s = frame.timed(lambda: [session.feed([token]) for token in who.answer.token_ids[:-1]])
     blocks = [(3, name, block) for name in layout.matrices for block in range(layout.blocks[name])]
-    points, points_s = weight_points(bench.model, layout, blocks, bench.circuits)
+    points, points_s = weight_points(bench.portable, layout, blocks, bench.circuits)
     return {
         **{f"kzg_{size}_s": per_vector(size) for size in (8, 576, 1536, 4608, 8000)},
         "rows_rebuilt_s": rerun_s,
@@ -267,7 +268,7 @@ def _spot_links() -> dict[str, Any]:
         "prefill_token_s": prefill_s / len(who.answer.prompt_ids),
         "registry_layer_s": points_s,
         "registry_layer_entries": len(points),
-        "layers": bench.model.architecture.layers,
+        "layers": bench.portable.architecture.layers,
         "units_per_layer": sum(layout.blocks[name] for name in layout.matrices),
         "opened_bytes": _opened_bytes(layout),
         "row_values": 576,
@@ -280,8 +281,8 @@ def _opened_bytes(layout: Layout) -> int:
 
 
 def _spot_freivalds() -> dict[str, Any]:
-    bench, rng = Bench.start(frame.checkout()), np.random.default_rng(SEED)
-    model, layout, rows = bench.model, bench.layout, []
+    bench, rng = Workbench.of(frame.checkout()), np.random.default_rng(SEED)
+    model, layout, rows = bench.portable, bench.layout, []
     for positions in (1, 32, 256):
         for name in ("gate", "down"):
             m = layout.matrices[name]
@@ -304,8 +305,8 @@ def _spot_freivalds() -> dict[str, Any]:
 
 def _spot_block() -> dict[str, Any]:
     """RMSNorm and SwiGLU on the first 16 values of real residual rows, with slices of the real matrices."""
-    bench = Bench.start(frame.checkout())
-    who, model, rows, inconclusive = bench.serve(PROMPTS[0]), bench.model, [], []
+    bench = Workbench.of(frame.checkout())
+    who, model, rows, inconclusive = checked(bench, PROMPTS[0]), bench.portable, [], []
     for layer in range(2, 30, 3):
         row = who.rows(10, layer)["attention.residual"][:16] / 2.0**15
         if np.mean(row**2) > MOST:

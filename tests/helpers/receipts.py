@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from otr_core.lane.sampling import Decoding
-from otr_core.poea import Job, Message, ReceiptFile, order
+from otr_core.poea import EvidencePolicy, Job, Message, ReceiptFile, order
 from otr_core.poea.manifest import ModelManifest
 from otr_core.poea.trace import Trace, TraceShape
 from otr_node.enclave import SimulatedEnclave
@@ -15,7 +15,7 @@ from otr_node.serve import open_query, sign_answer
 MANIFEST = ModelManifest("11" * 32, 7, "22" * 32, "33" * 32, "44" * 32, "native-float32")
 CLIENT = b"c" * 32
 NOW = 1_800_000_000
-ALLOW = SimpleNamespace(allow_simulated=True)
+ALLOW = EvidencePolicy(allow_simulated=True)
 
 
 def enclave(**changes: object) -> SimulatedEnclave:

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from otr_core.lane.sampling import Decoding
+from otr_core.spotcheck import proofs
 from otr_core.spotcheck.units import Layout
 from otr_core.spotcheck.verify import Verifier
+from otr_node import prover
 from otr_node.generate import generate
 from otr_node.portable import load_portable
 from otr_node.spotchecks import CheckedOperator, embedding
-from otr_paper.benches.spotchecks import Bench
+from otr_paper.benches.workbench import Workbench, key_store
 from otr_paper.labs.tiny import write_tiny
 
 SEED = bytes(range(32))
@@ -44,14 +46,10 @@ def tiny_operator(tmp_path_factory) -> TinyOperator:
 @pytest.fixture(scope="session")
 def keys(project):
     """Circuit of the small unit (8 × 576) with keys."""
-    from otr_core.spotcheck import proofs
-    from otr_node import prover
-    from otr_paper.benches.spotchecks import key_store
-
     return prover.make_circuit(proofs.Shape(8, 576), key_store(project))
 
 
 @pytest.fixture(scope="session")
-def bench(project, smollm2) -> Bench:
+def bench(project, smollm2) -> Workbench:
     """The real model, its circuits and keys."""
-    return Bench.start(project)
+    return Workbench.of(project)

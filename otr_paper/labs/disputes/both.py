@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from otr_core.dispute.court import Court
+from otr_core import merkle
+from otr_core.dispute.court import Court, challenge_hash, receipt_leaf
 from otr_core.dispute.game import Verdict
 from otr_core.dispute.play import Step
-from otr_core.dispute.records import Key, Terms
-from otr_core.errors import MoveError
+from otr_core.dispute.records import Terms
+from otr_core.errors import ChainError, MoveError
+from otr_core.poea.receipt import SignedReceipt
 from otr_node.chain.evm import Chain
 from otr_node.chain.onchain import NOBODY, ChainCourt
-from otr_paper.labs.disputes.world import CLIENT, FISHERMAN, KEY, KEY_ID, OPERATOR, OTHER, REGISTRAR, TinyAnswer
+from otr_node.run import Run
+from otr_paper.labs.disputes.parties import (
+    CLIENT,
+    FISHERMAN,
+    KEY_ID,
+    OPERATOR,
+    OTHER,
+    REGISTRAR,
+    new_court,
+    registered_key,
+)
 
 
 @dataclass
@@ -20,115 +33,159 @@ class Both:
     """A court in Python and one on chain.
 
     Attributes:
-        court: the Python one. chain: the deployed one. names: addresses on chain by those in Python.
+        court: the Python one. chain: the deployed one. names: a caller of ``parties`` -> its address on chain.
+        number: of the challenge whose state is compared after every call; 0: of all.
+        calls: compared so far.
     """
 
     court: Court
     chain: ChainCourt
     names: dict[str, str]
     number: int = 0
-    calls: int = field(default=0)
-
-    def _named(self, args: tuple[Any, ...]) -> list[Any]:
-        return [self.names.get(arg, arg) if isinstance(arg, str) else arg for arg in args]
+    calls: int = 0
 
     def do(self, now: int, sender: str, name: str, *args: Any, value: int | None = None, **more: Any) -> str:
-        """Make a call in both; "" when both accept it, else the reason that both give."""
-        reasons = []
-        timed = name not in ("refund", "withdraw", "close")
-        try:
-            given = args if value is None else (*args, value)
-            if name == "open":
-                self.court = self.court.open(now, self.names[sender], *args, **more)
-            elif name in ("finalise", "expire", "timeout", "claim_reward", "pay_reward"):
-                self.court = getattr(self.court, name)(now, *self._named(given))
-            elif name in ("refund", "close"):
-                self.court = getattr(self.court, name)(*given)
-            elif name == "withdraw":
-                self.court, _ = self.court.withdraw(self.names[sender])
-            elif timed:
-                self.court = getattr(self.court, name)(now, self.names[sender], *given)
-            reasons.append("")
-        except MoveError as error:
-            reasons.append(error.reason)
-        try:
-            if name == "open":
-                self.chain.open(now, self.names[sender], *args, **more)
-            elif name == "move":
-                number, move, *rest = args
-                game = self.court.challenges[number - 1].game if 1 <= number <= len(self.court.challenges) else None
-                assert game is not None
-                self.chain.move(now, self.names[sender], number, game.claim, move, *rest)
-            else:
-                self.chain.call(now, self.names[sender], name, *self._named(args), value=value or 0)
-            reasons.append("")
-        except MoveError as error:
-            reasons.append(error.reason)
-        self.calls += 1
-        assert reasons[0] == reasons[1], f"{name}: Python says {reasons[0]!r}, the contract {reasons[1]!r}"
-        self.compare()
-        return reasons[0]
+        """Make a call in both; "" when both accept it, else the reason that both give.
 
-    def compare(self) -> None:
-        """Both hold the same state and the same money, to the wei."""
-        for number in [self.number] if self.number else range(1, len(self.court.challenges) + 1):
-            theirs, ours = self.chain.standing(self.court, number)
-            assert [_plain(x) for x in theirs] == [_plain(x) for x in ours]
+        Raises:
+            ChainError: they differ in the reason, or in what they hold afterwards.
+        """
+        who = self.names[sender]
+        args = tuple(self.names.get(arg, arg) if isinstance(arg, str) else arg for arg in args)
+        return self._agreed(
+            name,
+            lambda: self._in_python(now, who, name, *args, *(() if value is None else (value,)), **more),
+            lambda: self._on_chain(now, who, name, *args, value=value or 0, **more),
+        )
+
+    def _in_python(self, now: int, who: str, name: str, *args: Any, **more: Any) -> Court:
+        """The Python court asks only what a rule depends on: not every call has a time or a sender."""
+        call: Callable[..., Court] = getattr(self.court, name)
+        if name == "withdraw":
+            return self.court.withdraw(who)[0]
+        if name in ("refund", "close"):
+            return call(*args)
+        if name in ("finalise", "expire", "timeout", "claim_reward", "pay_reward"):
+            return call(now, *args)
+        return call(now, who, *args, **more)
+
+    def _on_chain(self, now: int, who: str, name: str, *args: Any, value: int, **more: Any) -> None:
+        if name == "open":
+            self.chain.open(now, who, *args, **more)
+        elif name == "move":
+            number, move, *rest = args
+            game = self.court.challenges[number - 1].game if 1 <= number <= len(self.court.challenges) else None
+            assert game is not None
+            self.chain.move(now, who, number, game.claim, move, *rest)
+        else:
+            self.chain.call(now, who, name, *args, value=value)
+
+    def open_challenge(
+        self, signed: SignedReceipt, others: Sequence[bytes], *, token: int, salt: bytes, index: int = 0, pay: int = 0
+    ) -> tuple[int, int]:
+        """A batch with a receipt in it, paid for if ``pay`` (wei) says so; then a challenge of the receipt, opened.
+
+        Args:
+            others: leaves of the batch's other receipts. index: of the receipt among them. token: as ``Court.open``.
+
+        Returns:
+            number of the challenge, whose state alone is compared from here on; time of the last call, one second after
+            the one before.
+
+        Raises:
+            ChainError: both courts refuse a call.
+        """
+        leaves = [*others[:index], receipt_leaf(signed.receipt, signed.signature), *others[index:]]
+        batch, number, bond = len(self.court.batches), len(self.court.challenges) + 1, self.court.terms.bond_wei
+        commitment = challenge_hash(self.names[FISHERMAN], batch, index, token, salt)
+        opening = {"index": index, "token": token, "salt": salt, "path": tuple(merkle.inclusion_proof(leaves, index))}
+        calls: list[tuple[str, str, tuple[Any, ...], dict[str, Any]]] = [
+            (OPERATOR, "commit_batch", (merkle.root(leaves), len(leaves)), {}),
+            (CLIENT, "escrow", (batch,), {"value": pay}),
+            (FISHERMAN, "challenge", (batch, commitment), {"value": bond}),
+            (FISHERMAN, "open", (number,), {**opening, "receipt": signed.receipt, "signature": signed.signature}),
+        ]
+        now, self.number = self.chain.chain.time, 0
+        for sender, name, args, more in calls:
+            if name == "escrow" and not pay:
+                continue
+            now += 1
+            if reason := self.do(now, sender, name, *args, **more):
+                raise ChainError(name, f"refused for {reason!r}", "a call that both courts accept")
+        self.number = number
+        return number, now
 
     def arbitrate(self, now: int, sender: str, number: int, verdict: Verdict, proof: bytes) -> str:
         """As ``do``, for an arbiter's verdict."""
-        reasons = []
-        for call in (
+        return self._agreed(
+            "arbitrate",
             lambda: self.court.arbitrate(now, number, verdict, proof),
             lambda: self.chain.arbitrate(now, self.names[sender], number, verdict, proof),
-        ):
-            try:
-                after = call()
-                reasons.append("")
-                self.court = after if isinstance(after, Court) else self.court
-            except MoveError as error:
-                reasons.append(error.reason)
-        assert reasons[0] == reasons[1]
-        self.compare()
-        return reasons[0]
+        )
 
     def observe(self, step: Step, court: Court) -> None:
-        """For ``play``: make the move on chain too."""
+        """For ``play``, which has made the move in Python already: make it on chain too."""
         challenge = court.challenges[self.number - 1]
         assert challenge.game is not None
         name, *args = step.move
-        batch = court.batches[challenge.batch]
-        sender = batch.operator if step.who == "operator" else challenge.challenger
+        sender = court.batches[challenge.batch].operator if step.who == "operator" else challenge.challenger
         if name == "timeout":
             self.chain.call(step.now, sender, "timeout", self.number)
         else:
             self.chain.move(step.now, sender, self.number, challenge.game.claim, name, *args)
-        self.calls += 1
         self.court = court
-        self.compare()
+        self._compare()
+
+    def _agreed(self, name: str, in_python: Callable[[], Court], on_chain: Callable[[], Any]) -> str:
+        ours, after = _reason(in_python)
+        self.court = after or self.court  # first: a move on chain carries the claim of the game as it is afterwards
+        theirs, _ = _reason(on_chain)
+        if ours != theirs:
+            raise ChainError(name, f"reason {theirs!r}", f"the Python court's {ours!r}")
+        self._compare()
+        return ours
+
+    def _compare(self) -> None:
+        """Both hold the same state and the same money, to the wei."""
+        self.calls += 1
+        for number in [self.number] if self.number else range(1, len(self.court.challenges) + 1):
+            theirs, ours = ([str(each).lower() for each in held] for held in self.chain.standing(self.court, number))
+            if theirs != ours:
+                raise ChainError(f"challenge {number}", theirs, f"what the Python court holds, {ours}")
 
 
-def _plain(value: Any) -> Any:
-    return value.lower() if isinstance(value, str) else value
+def _reason(call: Callable[[], Any]) -> tuple[str, Any]:
+    """Why a call is refused, "" if it is not, and what it gives."""
+    try:
+        return "", call()
+    except MoveError as error:
+        return error.reason, None
 
 
 def both(
-    served: TinyAnswer, terms: Terms, *, arbiter: Any = None, arbiter_address: str = NOBODY, chain: Chain | None = None
+    honest: Run,
+    terms: Terms,
+    *,
+    stake_wei: int | None = None,
+    arbiter: Any = None,
+    arbiter_address: str = NOBODY,
+    chain: Chain | None = None,
 ) -> Both:
-    """A staked operator with a registered key and model, in both courts."""
+    """Both courts, each with a staked operator who serves the model that ``honest`` runs.
+
+    Args:
+        stake_wei: three times the least when not given. arbiter, arbiter_address: as the Python court and the contract
+            take one.
+    """
     chain = chain or Chain(accounts=6)
-    names = dict(
-        zip((REGISTRAR, OPERATOR, FISHERMAN, CLIENT, OTHER), (a.lower() for a in chain.accounts), strict=False)
-    )
-    deployed = ChainCourt(chain, terms, names[REGISTRAR], arbiter_address)
-    court = Court(terms, names[REGISTRAR], arbiter)
-    model_id, stake = b"m" * 32, 3 * terms.least_stake_wei
-    key = Key(names[OPERATOR], model_id, bytes(KEY.public_key.to_canonical_address()))
+    accounts = (account.lower() for account in chain.accounts)
+    names = dict(zip((REGISTRAR, OPERATOR, FISHERMAN, CLIENT, OTHER), accounts, strict=False))
+    registrar, operator = names[REGISTRAR], names[OPERATOR]
+    stake, model_id = stake_wei or 3 * terms.least_stake_wei, honest.model.manifest.model_id
+    deployed = ChainCourt(chain, terms, registrar, arbiter_address)
     now = chain.time + 20
-    deployed.register_model(model_id, served.trees)
-    deployed.register_key(KEY_ID, key)
-    deployed.call(now, names[OPERATOR], "register", value=stake)
-    court = court.register(now, names[OPERATOR], stake)
-    court = court.register_model(names[REGISTRAR], model_id, served.court_model)
-    court = court.register_key(names[REGISTRAR], KEY_ID, key)
+    deployed.register_model(model_id, honest.trees)
+    deployed.register_key(KEY_ID, registered_key(operator, model_id))
+    deployed.call(now, operator, "register", value=stake)
+    court = new_court(honest, terms, now=now, stake_wei=stake, registrar=registrar, operator=operator, arbiter=arbiter)
     return Both(court, deployed, names)

@@ -5,93 +5,88 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
-from typing import Any
 
-from otr_core import merkle
-from otr_core.dispute.court import challenge_hash, receipt_leaf
-from otr_core.dispute.play import play
+from otr_core.dispute.play import ChallengerPlayer, play
 from otr_core.dispute.players import HonestChallenger, HonestOperator
 from otr_core.dispute.records import ChallengeStatus
+from otr_core.errors import ChainError
 from otr_core.lane import program as pr
 from otr_core.poea.receipt import sign_receipt
+from otr_node.run import Run
+from otr_paper.benches.workbench import Served
 from otr_paper.labs.disputes.both import Both
 from otr_paper.labs.disputes.cheats import Griefer, Inconsistent, Withholder
-from otr_paper.labs.disputes.world import (
-    CLIENT,
-    FISHERMAN,
-    KEY,
-    OPERATOR,
-    TERMS,
-    honest_run,
-    random_tamper,
-    receipt_of,
-    salted_wrongly,
-    tampered,
-    tiny,
-    with_token,
-)
+from otr_paper.labs.disputes.parties import KEY
+from otr_paper.labs.disputes.world import random_tamper, receipt_of, salted_wrongly, tiny
 
-KINDS = (
-    "griefer", "griefer token", "cheat", "cheat", "cheat", "token", "inconsistent", "salt", "silent", "lazy griefer",
-)  # fmt: skip
+KINDS = ("griefer", "griefer token", *3 * ("cheat",), "token", "inconsistent", "salt", "silent", "lazy griefer")
+"""Who does not play honestly: a challenger who griefs, else an operator who cheats. Game after game takes its turn."""
 
 
 def differential_game(seed: int, pair_for: Callable[[int, int], Both]) -> tuple[str, int]:
-    """Play game number ``seed``; its kind and the number of calls compared."""
+    """Play game number ``seed``; its kind and the number of calls compared.
+
+    Args:
+        pair_for: courts in which no operator is convicted, by temperature (thousandths) and arity (bits).
+
+    Raises:
+        ChainError: the courts differ, or the honest side lost.
+    """
     random = Random(seed)
     kind = KINDS[seed % len(KINDS)]
     temperature, bits = random.choice((0, 1500)), random.choice((1, 2, 4))
     pair = pair_for(temperature, bits)
-    served = tiny(temperature)
-    run = honest = served.run
-    token, salt = 0, random.randbytes(32)
-    operator: HonestOperator
-    challenger: HonestChallenger | Griefer = HonestChallenger(honest)
-    if kind.endswith("griefer") or kind == "griefer token":
-        token = random.randrange(1, len(run.fed) + 1) if kind == "griefer token" else 0
-        operator = HonestOperator(run)
-        challenger = Griefer(random, random.randrange(6) if kind == "lazy griefer" else 10**9)
-    elif kind == "token":
-        step = random.randrange(len(run.token_ids))
-        run = with_token(served, step, (run.token_ids[step] + 1) % served.trees.dims.vocab)
-        honest = honest_run(served, run)
-        token, operator, challenger = honest.wrong_token, HonestOperator(run), HonestChallenger(honest)
-    elif kind == "salt":
-        run = salted_wrongly(served, random)
-        operator = HonestOperator(run)
-    else:
-        number = random.randrange(23) if kind == "cheat" else pr.LayerOperator.OUTPUT
-        for power in (0, 12, 20, 28, 36):
-            tamper = replace(random_tamper(served, random, number), delta=2**power)
-            run = tampered(served, tamper)
-            if run.trace.root != honest.trace.root:
-                break
-        else:  # this operator's values hardly reach the trace; the last one's do
-            run = tampered(served, replace(random_tamper(served, random, pr.LayerOperator.OUTPUT), delta=2**20))
-        operator = HonestOperator(run)
-        if kind == "inconsistent":
-            operator = Inconsistent(run, honest)
-        elif kind == "silent":
-            operator = Withholder(run, random.randrange(6))
-    signed = sign_receipt(KEY, receipt_of(run))
-    leaves = [random.randbytes(97), receipt_leaf(signed.receipt, signed.signature), random.randbytes(97)]
-    now, batch, number = pair.chain.chain.time + 1, len(pair.court.batches), len(pair.court.challenges) + 1
-    pair.number = 0
+    salt = random.randbytes(32)
+    run, token, operator, challenger = _players(kind, tiny(temperature), random)
     before = pair.calls
-    assert pair.do(now, OPERATOR, "commit_batch", merkle.root(leaves), 3) == ""
-    assert pair.do(now + 1, CLIENT, "escrow", batch, value=1_000 + seed) == ""
-    commitment = challenge_hash(pair.names[FISHERMAN], batch, 1, token, salt)
-    assert pair.do(now + 2, FISHERMAN, "challenge", batch, commitment, value=TERMS.bond_wei) == ""
-    opening: dict[str, Any] = {"token": token, "salt": salt, "receipt": signed.receipt, "signature": signed.signature}
-    path = tuple(merkle.inclusion_proof(leaves, 1))
-    assert pair.do(now + 3, FISHERMAN, "open", number, index=1, path=path, **opening) == ""
-    pair.number = number
+    others = [random.randbytes(97), random.randbytes(97)]
+    signed = sign_receipt(KEY, receipt_of(run))
+    number, now = pair.open_challenge(signed, others, index=1, token=token, salt=salt, pay=1_000 + seed)
     court, _ = play(
-        pair.court, number, operator, challenger, now=now + 3, observe=pair.observe,
+        pair.court,
+        number,
+        operator,
+        challenger,
+        now=now,
+        observe=pair.observe,
         pace_s=lambda who: random.choice((1, 5, 40)),
-    )  # fmt: skip
-    honest_operator = "griefer" in kind
-    assert court.challenges[number - 1].status == (ChallengeStatus.LOST if honest_operator else ChallengeStatus.WON), (
-        kind
     )
+    status = court.challenges[number - 1].status
+    if status != (ChallengeStatus.LOST if "griefer" in kind else ChallengeStatus.WON):
+        raise ChainError(kind, status.name, "the honest side to win")
     return kind, pair.calls - before
+
+
+def _players(kind: str, served: Served, random: Random) -> tuple[Run, int, HonestOperator, ChallengerPlayer]:
+    """The run that is claimed, the number of the disputed token (0: the trace), and the two players."""
+    honest = served.honest
+    if kind == "griefer token":
+        return honest, random.randrange(1, len(honest.fed) + 1), HonestOperator(honest), Griefer(random)
+    if "griefer" in kind:
+        patience = random.randrange(6) if kind == "lazy griefer" else 10**9
+        return honest, 0, HonestOperator(honest), Griefer(random, patience)
+    if kind == "token":
+        step = random.randrange(len(honest.token_ids))
+        false = served.with_token(step, honest.token_ids[step] + 1)
+        right = served.run(token_ids=false.token_ids)
+        return false, right.wrong_token, HonestOperator(false), HonestChallenger(right)
+    challenger = HonestChallenger(honest)
+    if kind == "salt":
+        false = salted_wrongly(served, random)
+        return false, 0, HonestOperator(false), challenger
+    false = _false_run(served, random, random.randrange(23) if kind == "cheat" else pr.LayerOperator.OUTPUT)
+    if kind == "inconsistent":
+        return false, 0, Inconsistent(false, honest), challenger
+    if kind == "silent":
+        return false, 0, Withholder(false, random.randrange(6)), challenger
+    return false, 0, HonestOperator(false), challenger
+
+
+def _false_run(served: Served, random: Random, operator: int) -> Run:
+    """A run with one value of ``operator`` changed, by so much that its trace is false."""
+    for power in (0, 12, 20, 28, 36):
+        false = served.run(replace(random_tamper(served, random, operator), delta=2**power))
+        if false.trace.root != served.honest.trace.root:
+            return false
+    # this operator's values hardly reach the trace; the last one's do
+    return served.run(replace(random_tamper(served, random, pr.LayerOperator.OUTPUT), delta=2**20))

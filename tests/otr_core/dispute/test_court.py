@@ -16,28 +16,13 @@ from otr_core.dispute.court import Court, challenge_hash, receipt_leaf
 from otr_core.dispute.game import Verdict
 from otr_core.dispute.play import play
 from otr_core.dispute.players import HonestChallenger, HonestOperator
-from otr_core.dispute.records import ChallengeStatus, Key, Terms
+from otr_core.dispute.records import ChallengeStatus, Terms
 from otr_core.errors import MoveError, ParameterError
 from otr_core.lane import program as pr
 from otr_core.poea.receipt import SignedReceipt, sign_receipt
 from otr_paper.labs.disputes.cheats import Griefer
-from otr_paper.labs.disputes.world import (
-    CLIENT,
-    FISHERMAN,
-    KEY,
-    KEY_ID,
-    OPERATOR,
-    OTHER,
-    REGISTRAR,
-    START,
-    TERMS,
-    filed,
-    new_court,
-    random_tamper,
-    receipt_of,
-    tampered,
-    tiny,
-)
+from otr_paper.labs.disputes.parties import CLIENT, FISHERMAN, KEY, KEY_ID, OPERATOR, OTHER, REGISTRAR, registered_model
+from otr_paper.labs.disputes.world import START, TERMS, filed, new_court, random_tamper, receipt_of, tiny
 
 SALT = b"s" * 32
 
@@ -49,7 +34,7 @@ def refused(reason: str, call, *args, **more) -> None:
 
 
 def false_run():
-    return tampered(tiny(), replace(random_tamper(tiny(), Random(8), pr.LayerOperator.OUTPUT), delta=2**20))
+    return tiny().run(replace(random_tamper(tiny(), Random(8), pr.LayerOperator.OUTPUT), delta=2**20))
 
 
 def batch_of(court: Court, *signed: SignedReceipt, now: int = START + 1) -> Court:
@@ -74,7 +59,7 @@ def test_a_false_answer_is_slashed_its_batches_void_and_the_rest_burnt():
     start = filed(court, false_run())
     held = start.court.held_wei
     after, log = play(
-        start.court, start.number, HonestOperator(false_run()), HonestChallenger(tiny().run), now=start.now
+        start.court, start.number, HonestOperator(false_run()), HonestChallenger(tiny().honest), now=start.now
     )
     stake = 3 * TERMS.least_stake_wei
     slashed = stake * 9 // 10
@@ -103,15 +88,15 @@ def test_a_false_answer_is_slashed_its_batches_void_and_the_rest_burnt():
 
 
 def test_a_lost_challenge_pays_the_operator_and_the_fire():
-    start = filed(new_court(tiny()), tiny().run)
-    after, _ = play(start.court, start.number, HonestOperator(tiny().run), Griefer(Random(1)), now=start.now)
+    start = filed(new_court(tiny()), tiny().honest)
+    after, _ = play(start.court, start.number, HonestOperator(tiny().honest), Griefer(Random(1)), now=start.now)
     assert after.credits == {OPERATOR: TERMS.bond_wei // 2}
     assert after.burnt_wei == TERMS.bond_wei - TERMS.bond_wei // 2
     assert after.held_wei == start.court.held_wei
 
 
 def test_a_batch_is_final_after_its_window_and_no_sooner():
-    signed = sign_receipt(KEY, receipt_of(tiny().run))
+    signed = sign_receipt(KEY, receipt_of(tiny().honest))
     court = batch_of(new_court(tiny()), signed).escrow(START + 2, CLIENT, 0, 5_000)
     end = START + 1 + TERMS.window_s + TERMS.reveal_s
     refused("early", court.finalise, end, 0)
@@ -134,7 +119,7 @@ def test_a_batch_is_final_after_its_window_and_no_sooner():
 
 
 def test_only_the_committed_challenge_opens_in_time_and_by_its_owner():
-    signed = [sign_receipt(KEY, receipt_of(tiny().run)), sign_receipt(KEY, receipt_of(false_run()))]
+    signed = [sign_receipt(KEY, receipt_of(tiny().honest)), sign_receipt(KEY, receipt_of(false_run()))]
     court = challenged(batch_of(new_court(tiny()), *signed), FISHERMAN, START + 5, index=1)
     good = {"index": 1, "token": 0, "salt": SALT, "receipt": signed[1].receipt, "signature": signed[1].signature}
     leaves = [receipt_leaf(each.receipt, each.signature) for each in signed]
@@ -163,7 +148,7 @@ def test_copying_a_challenge_pays_nothing_and_the_earliest_right_one_is_paid():
     refused("commitment", opened, copied, OTHER, 2, START + 7, signed)  # the hash binds its owner
     court = challenged(court, OTHER, START + 8)  # a copycat that guessed the answer
     court = opened(court, OTHER, 2, START + 9, signed)
-    court, log = play(court, 2, HonestOperator(false_run()), HonestChallenger(tiny().run), now=START + 9)
+    court, log = play(court, 2, HonestOperator(false_run()), HonestChallenger(tiny().honest), now=START + 9)
     now = log[-1].now
     assert court.challenges[1].status == ChallengeStatus.WON
     assert court.operators[OPERATOR].best_game == 2
@@ -185,7 +170,7 @@ def test_a_conviction_ends_the_other_games_with_their_bonds():
     for i, who in enumerate((FISHERMAN, OTHER)):
         court = opened(challenged(court, who, START + 5 + i), who, i + 1, START + 8 + i, signed)
     refused("over", court.close, 2)
-    court, log = play(court, 1, HonestOperator(false_run()), HonestChallenger(tiny().run), now=START + 9)
+    court, log = play(court, 1, HonestOperator(false_run()), HonestChallenger(tiny().honest), now=START + 9)
     refused("moot", court.move, log[-1].now + 1, OPERATOR, 2, "show_roots", *[bytes(32)] * 3)
     refused("moot", court.timeout, log[-1].now + 10**6, 2)
     closed = court.close(2)
@@ -200,14 +185,14 @@ def test_a_conviction_ends_the_other_games_with_their_bonds():
 )
 def test_a_receipt_that_nobody_vouches_for_convicts_at_once(change):
     court = new_court(tiny())
-    receipt = receipt_of(tiny().run)
+    receipt = receipt_of(tiny().honest)
     if change == "unknown key":
         receipt = replace(receipt, key_id=b"x" * 32)
     elif change == "another's key":
-        court = court.register_key(REGISTRAR, b"y" * 32, Key(OTHER, b"m" * 32, court.keys[KEY_ID].address))
+        court = court.register_key(REGISTRAR, b"y" * 32, replace(court.keys[KEY_ID], operator=OTHER))
         receipt = replace(receipt, key_id=b"y" * 32)
     elif change == "another model":
-        court = court.register_model(REGISTRAR, b"n" * 32, tiny().court_model)
+        court = court.register_model(REGISTRAR, b"n" * 32, registered_model(tiny().trees))
         receipt = replace(receipt, model_id=b"n" * 32)
     elif change == "other shape":
         receipt = replace(receipt, trace=replace(receipt.trace, layers=2))
@@ -224,8 +209,8 @@ def test_a_receipt_that_nobody_vouches_for_convicts_at_once(change):
 
 
 def test_clocks():
-    start = filed(new_court(tiny()), tiny().run)
-    roots = (tiny().run.claim.states_root, tiny().run.claim.tokens_root, tiny().run.claim.seed_hash)
+    start = filed(new_court(tiny()), tiny().honest)
+    roots = (tiny().honest.claim.states_root, tiny().honest.claim.tokens_root, tiny().honest.claim.seed_hash)
     end = start.now + TERMS.clock_s
     refused("early", start.court.timeout, end, start.number)
     refused("late", start.court.move, end + 1, OPERATOR, start.number, "show_roots", *roots)
@@ -249,7 +234,7 @@ def test_an_arbiter_can_end_a_game_at_any_point_and_only_with_a_proof():
     def arbiter(statement: bytes, proof: bytes) -> bool:
         return hashlib.sha256(statement).digest() == proof
 
-    start = filed(new_court(tiny(), arbiter=arbiter), tiny().run)
+    start = filed(new_court(tiny(), arbiter=arbiter), tiny().honest)
     game = start.court.challenges[0].game
     assert game is not None
     for verdict, convicted in ((Verdict.OPERATOR_LOSES, True), (Verdict.CHALLENGER_LOSES, False)):
@@ -260,7 +245,7 @@ def test_an_arbiter_can_end_a_game_at_any_point_and_only_with_a_proof():
         other = Verdict.OPERATOR_LOSES if verdict == Verdict.CHALLENGER_LOSES else Verdict.CHALLENGER_LOSES
         refused("proof", start.court.arbitrate, start.now + 1, 1, other, proof)
     refused("arbiter", start.court.arbitrate, start.now + 1, 1, Verdict.NONE, proof)
-    without = filed(new_court(tiny()), tiny().run)
+    without = filed(new_court(tiny()), tiny().honest)
     refused("arbiter", without.court.arbitrate, without.now + 1, 1, Verdict.OPERATOR_LOSES, proof)
 
 
@@ -269,7 +254,7 @@ def test_a_stake_leaves_only_when_nothing_can_be_slashed():
     refused("stake", court.register, START, OTHER, TERMS.least_stake_wei - 1)
     refused("standing", court.request_exit, START, OTHER)
     refused("exit", court.withdraw_stake, START, OPERATOR)
-    court = batch_of(court, sign_receipt(KEY, receipt_of(tiny().run)))
+    court = batch_of(court, sign_receipt(KEY, receipt_of(tiny().honest)))
     leaving = court.request_exit(START + 2, OPERATOR)
     refused("exit", leaving.request_exit, START + 3, OPERATOR)
     refused("standing", leaving.commit_batch, START + 3, OPERATOR, bytes(32), 1)
@@ -284,7 +269,7 @@ def test_a_stake_leaves_only_when_nothing_can_be_slashed():
 
 def test_only_the_registrar_registers():
     court = new_court(tiny())
-    refused("sender", court.register_model, OTHER, b"z" * 32, tiny().court_model)
+    refused("sender", court.register_model, OTHER, b"z" * 32, registered_model(tiny().trees))
     refused("sender", court.register_key, OTHER, b"z" * 32, court.keys[KEY_ID])
     refused("key", court.register_key, REGISTRAR, KEY_ID, court.keys[KEY_ID])
     for size in (0, -1, 2**32 + 1):

@@ -20,24 +20,19 @@ from otr_core.errors import MoveError
 from otr_core.lane import program as pr
 from otr_node.commitment import commit_model
 from otr_node.run import Run
+from otr_paper.benches.workbench import Served
 from otr_paper.labs.disputes.cheats import Griefer, Inconsistent, Withholder
+from otr_paper.labs.disputes.parties import CLIENT, FISHERMAN, OPERATOR, registered_model
 from otr_paper.labs.disputes.world import (
-    CLIENT,
-    FISHERMAN,
-    OPERATOR,
     SEED,
     START,
     TERMS,
-    TinyAnswer,
     filed,
-    honest_run,
     new_court,
     random_tamper,
     receipt_of,
     salted_wrongly,
-    tampered,
     tiny,
-    with_token,
 )
 from otr_paper.studies import dispute_costs
 
@@ -59,13 +54,15 @@ def conserved(before: Court, after: Court) -> None:
         assert all(value >= 0 for value in court.credits.values())
 
 
-def check_game(served: TinyAnswer, court: Court, after: Court, log: list[Step], number: int, loser: Verdict) -> None:
+def check_game(served: Served, court: Court, after: Court, log: list[Step], number: int, loser: Verdict) -> None:
     challenge = after.challenges[number - 1]
     assert challenge.game is not None
     assert challenge.game.verdict == loser
     assert challenge.status == (ChallengeStatus.WON if loser == Verdict.OPERATOR_LOSES else ChallengeStatus.LOST)
     counted = dispute_costs.tally(log)
-    assert counted.rounds <= dispute_costs.most_rounds(served.trees.dims, len(served.run.fed), court.terms.arity_bits)
+    assert counted.rounds <= dispute_costs.most_rounds(
+        served.trees.dims, len(served.honest.fed), court.terms.arity_bits
+    )
     conserved(court, after)
     start = log[0].now
     assert log[-1].now - start <= dispute_costs.longest_game_s(court.terms, counted.rounds)
@@ -91,12 +88,12 @@ seeds = st.integers(0, 2**40)
 def test_an_honest_operator_beats_every_griefer(seed):
     random = Random(seed)
     served = tiny(random.choice(TEMPERATURES))
-    court = courts(served.run.decoding.temperature_milli, random.randint(1, 6))
-    token = random.choice((0, 0, random.randrange(len(served.run.fed) + 1)))
-    start = filed(court, served.run, token)
+    court = courts(served.honest.decoding.temperature_milli, random.randint(1, 6))
+    token = random.choice((0, 0, random.randrange(len(served.honest.fed) + 1)))
+    start = filed(court, served.honest, token)
     silent = random.choice((10**9, random.randrange(8)))
     after, log = play(
-        start.court, start.number, HonestOperator(served.run), Griefer(random, silent), now=start.now,
+        start.court, start.number, HonestOperator(served.honest), Griefer(random, silent), now=start.now,
         pace_s=paces(random, "operator"),
     )  # fmt: skip
     check_game(served, court, after, log, start.number, Verdict.CHALLENGER_LOSES)
@@ -109,10 +106,10 @@ def test_an_honest_operator_beats_every_griefer(seed):
 def test_a_cheat_in_any_element_is_found_and_judged(seed):
     random = Random(seed)
     served = tiny(random.choice(TEMPERATURES))
-    court = courts(served.run.decoding.temperature_milli, random.randint(1, 6))
+    court = courts(served.honest.decoding.temperature_milli, random.randint(1, 6))
     tamper = random_tamper(served, random)
-    false = tampered(served, tamper)
-    honest = served.run
+    false = served.run(tamper)
+    honest = served.honest
     if false.trace.root == honest.trace.root:  # rounded away: nothing false was committed
         return
     start = filed(court, false)
@@ -138,24 +135,24 @@ def test_other_cheats_lose_too(seed):
     """A false token, levels that do not fit, wrong salts, data withheld, stalling."""
     random = Random(seed)
     served = tiny(random.choice(TEMPERATURES))
-    court = courts(served.run.decoding.temperature_milli, random.randint(1, 6))
+    court = courts(served.honest.decoding.temperature_milli, random.randint(1, 6))
     cheat = random.choice(("token", "inconsistent", "salt", "withhold"))
     token = 0
     if cheat == "token":
-        step = random.randrange(len(served.run.token_ids))
-        wrong = (served.run.token_ids[step] + random.randrange(1, served.trees.dims.vocab)) % served.trees.dims.vocab
-        false = with_token(served, step, wrong)
-        honest = honest_run(served, false)
+        step = random.randrange(len(served.honest.token_ids))
+        wrong = (served.honest.token_ids[step] + random.randrange(1, served.trees.dims.vocab)) % served.trees.dims.vocab
+        false = served.with_token(step, wrong)
+        honest = served.run(token_ids=false.token_ids)
         token = honest.wrong_token
         assert false.trace.root == honest.trace.root  # the states are right for the tokens
         assert token == len(false.prompt_ids) + step
         operator: HonestOperator = HonestOperator(false)
     elif cheat == "salt":
-        false, honest = salted_wrongly(served, random), served.run
+        false, honest = salted_wrongly(served, random), served.honest
         operator = HonestOperator(false)
     else:
-        false = tampered(served, replace(random_tamper(served, random, pr.LayerOperator.OUTPUT), delta=2**20))
-        honest = served.run
+        false = served.run(replace(random_tamper(served, random, pr.LayerOperator.OUTPUT), delta=2**20))
+        honest = served.honest
         operator = Inconsistent(false, honest) if cheat == "inconsistent" else Withholder(false, random.randrange(8))
     start = filed(court, false, token)
     after, log = play(
@@ -169,10 +166,10 @@ def test_other_cheats_lose_too(seed):
 def test_a_downgraded_model_is_convicted_at_the_first_weight_it_uses():
     """Weights rounded to 8 bits throughout: every leaf differs, and the game ends at a product with a false weight."""
     served = tiny()
-    cheap = replace(served.model, matrices={k: (v / 2**9).round() * 2**9 for k, v in served.model.matrices.items()})
-    trees = commit_model(cheap)
-    run = served.run
-    false = Run(cheap, trees, run.prompt_ids, run.token_ids, SEED, run.decoding)
+    matrices = {name: (values / 2**9).round() * 2**9 for name, values in served.bench.portable.matrices.items()}
+    cheap = replace(served.bench.portable, matrices=matrices)
+    run = served.honest
+    false = replace(run, model=cheap, trees=commit_model(cheap))
     assert all(a != b for a, b in zip(false.trace.leaves, run.trace.leaves, strict=True))
     for bits in (1, 3):
         start = filed(courts(0, bits), false)
@@ -187,11 +184,11 @@ def test_a_downgraded_model_is_convicted_at_the_first_weight_it_uses():
 def test_silence_costs_what_fraud_costs():
     served = tiny()
     court = courts(0, 2)
-    false = tampered(served, replace(random_tamper(served, Random(1), pr.LayerOperator.OUTPUT), delta=2**20))
+    false = served.run(replace(random_tamper(served, Random(1), pr.LayerOperator.OUTPUT), delta=2**20))
     start = filed(court, false)
     ends = []
     for operator in (HonestOperator(false), Withholder(false, 0), Withholder(false, 5)):
-        after, _ = play(start.court, start.number, operator, HonestChallenger(served.run), now=start.now)
+        after, _ = play(start.court, start.number, operator, HonestChallenger(served.honest), now=start.now)
         ends.append((after.operators[OPERATOR].stake_wei, after.burnt_wei, dict(after.credits)))
     assert ends[0] == ends[1] == ends[2]
 
@@ -200,12 +197,12 @@ def games() -> list[table.Game]:
     """A game at every level and height, and over."""
     served = tiny()
     seen: dict[tuple[Level, bool, Turn], table.Game] = {}
-    start = filed(courts(0, 2), served.run)
-    false = tampered(served, replace(random_tamper(served, Random(5), pr.LayerOperator.MIXED), delta=2**24))
+    start = filed(courts(0, 2), served.honest)
+    false = served.run(replace(random_tamper(served, Random(5), pr.LayerOperator.MIXED), delta=2**24))
     bad = filed(courts(0, 2), false)
     for filing, operator, challenger in (
-        (start, HonestOperator(served.run), Griefer(Random(1))),
-        (bad, HonestOperator(false), HonestChallenger(served.run)),
+        (start, HonestOperator(served.honest), Griefer(Random(1))),
+        (bad, HonestOperator(false), HonestChallenger(served.honest)),
     ):
         court, log = play(filing.court, filing.number, operator, challenger, now=filing.now)
         for step in log:
@@ -269,8 +266,8 @@ def test_moves_at_another_height_of_the_right_level_are_refused():
 
 def test_what_the_trace_holds_is_disputed_right_after_the_program_is_shown():
     served = tiny()
-    start = filed(courts(0, 1), served.run)
-    _, log = play(start.court, start.number, HonestOperator(served.run), Griefer(Random(3)), now=start.now)
+    start = filed(courts(0, 1), served.honest)
+    _, log = play(start.court, start.number, HonestOperator(served.honest), Griefer(Random(3)), now=start.now)
     at = [s.before for s in log if s.before.level == Level.OPERATORS and s.before.turn == Turn.CHALLENGER]
     assert table.choose_kept(at[0]).operator == len(at[0].program)
     for game in at[1:]:
@@ -283,12 +280,12 @@ def test_what_the_trace_holds_is_disputed_right_after_the_program_is_shown():
 def test_what_is_shown_must_be_what_was_committed():
     """Every move of real games with one hash or value exchanged: refused, each by its rule."""
     served = tiny()
-    false = tampered(served, replace(random_tamper(served, Random(5), pr.LayerOperator.MIXED), delta=2**24))
-    wrong = with_token(served, 3, 0)
+    false = served.run(replace(random_tamper(served, Random(5), pr.LayerOperator.MIXED), delta=2**24))
+    wrong = served.with_token(3, 0)
     reasons: set[tuple[str, str]] = set()
     for run, token in ((false, 0), (wrong, len(wrong.prompt_ids) + 3), (salted_wrongly(served, Random(2)), 0)):
         start = filed(courts(0, 2), run, token)
-        honest = honest_run(served, run) if token else served.run
+        honest = served.run(token_ids=run.token_ids) if token else served.honest
         _, log = play(start.court, start.number, HonestOperator(run), HonestChallenger(honest), now=start.now)
         for step in log:
             name, *args = step.move
@@ -317,9 +314,9 @@ def refused(reason: str, move, *args) -> None:
 
 def test_sizes_and_places_are_checked():
     served = tiny()
-    false = tampered(served, replace(random_tamper(served, Random(5), pr.LayerOperator.SHARES), delta=2**18))
+    false = served.run(replace(random_tamper(served, Random(5), pr.LayerOperator.SHARES), delta=2**18))
     start = filed(courts(0, 2), false)
-    _, log = play(start.court, start.number, HonestOperator(false), HonestChallenger(served.run), now=start.now)
+    _, log = play(start.court, start.number, HonestOperator(false), HonestChallenger(served.honest), now=start.now)
     before = {step.move[0]: (step.before, step.move) for step in log}
     game, move = before["element"]
     for number in (-1, served.trees.dims.heads, 10**9):  # the tile of shares has one value a head
@@ -329,10 +326,10 @@ def test_sizes_and_places_are_checked():
     assert move[2] == ()  # a single tile: nothing to choose
     refused("children", table.expand_operator, game, move[1], (move[1],))
     game, _ = before["expand_layer"]
-    refused("level", table.expand_token, game, *served.run.token(5), bytes(32), (bytes(32),))
-    wrong = with_token(served, 3, 0)
+    refused("level", table.expand_token, game, *served.honest.token(5), bytes(32), (bytes(32),))
+    wrong = served.with_token(3, 0)
     start = filed(courts(0, 2), wrong, len(wrong.prompt_ids) + 3)
-    honest = honest_run(served, wrong)
+    honest = served.run(token_ids=wrong.token_ids)
     _, log = play(start.court, start.number, HonestOperator(wrong), HonestChallenger(honest), now=start.now)
     game, move = log[1].before, log[1].move
     refused("content", table.expand_token, game, move[1] + bytes(8), *move[2:])
@@ -341,9 +338,9 @@ def test_sizes_and_places_are_checked():
 
 def test_steps_are_committed_once_and_before_they_are_bisected():
     served = tiny()
-    false = tampered(served, replace(random_tamper(served, Random(5), pr.LayerOperator.MIXED), delta=2**24))
+    false = served.run(replace(random_tamper(served, Random(5), pr.LayerOperator.MIXED), delta=2**24))
     start = filed(courts(0, 1), false)
-    _, log = play(start.court, start.number, HonestOperator(false), HonestChallenger(served.run), now=start.now)
+    _, log = play(start.court, start.number, HonestOperator(false), HonestChallenger(served.honest), now=start.now)
     at = [step.before for step in log if step.before.level == Level.STEPS and step.before.turn == Turn.OPERATOR]
     for game, move in ((at[0], ("bisect", (bytes(32),) * 2)), (at[1], ("expand_steps", bytes(32), ()))):
         with pytest.raises(MoveError) as failure:
@@ -357,17 +354,17 @@ def test_steps_are_committed_once_and_before_they_are_bisected():
 def test_unusable_games_are_not_started(bits, token, reason):
     served = tiny()
     with pytest.raises(MoveError) as failure:
-        table.open_game(receipt_of(served.run), served.court_model, bits, token)
+        table.open_game(receipt_of(served.honest), registered_model(served.trees), bits, token)
     assert failure.value.reason == reason
 
 
 def test_a_choice_must_be_of_what_was_shown():
     served = tiny()
-    start = filed(courts(0, 2), served.run)
+    start = filed(courts(0, 2), served.honest)
     court = start.court
-    for name, *args in (("show_roots", *_roots(served.run)), ("bisect", _first(served.run, 2))):
+    for name, *args in (("show_roots", *_roots(served.honest)), ("bisect", _first(served.honest, 2))):
         court = court.move(start.now + 1, OPERATOR, start.number, name, *args)
-    shown = _first(served.run, 2)
+    shown = _first(served.honest, 2)
     for move, reason in (
         (("choose", 4, shown[0], ()), "child"),
         (("choose", -1, shown[0], ()), "child"),
@@ -393,8 +390,8 @@ def _first(run: Run, bits: int) -> tuple[bytes, ...]:
 
 def test_a_given_token_was_not_chosen():
     served = tiny()
-    start = filed(courts(0, 2), served.run, token=2)  # of the prompt
-    after, log = play(start.court, start.number, HonestOperator(served.run), Griefer(Random(1)), now=start.now)
+    start = filed(courts(0, 2), served.honest, token=2)  # of the prompt
+    after, log = play(start.court, start.number, HonestOperator(served.honest), Griefer(Random(1)), now=start.now)
     assert [step.move[0] for step in log] == ["show_roots", "expand_token"]
     assert after.challenges[start.number - 1].status == ChallengeStatus.LOST
 
@@ -405,15 +402,15 @@ def test_bytes_are_the_closed_form(seed):
     random = Random(seed)
     served, bits = tiny(), random.randint(1, 6)
     tamper = random_tamper(served, random, random.choice((None, pr.LayerOperator.OUTPUT)))
-    false = tampered(served, replace(tamper, delta=2**22))
-    if false.trace.root == served.run.trace.root:
+    false = served.run(replace(tamper, delta=2**22))
+    if false.trace.root == served.honest.trace.root:
         return
     start = filed(courts(0, bits), false)
-    _, log = play(start.court, start.number, HonestOperator(false), HonestChallenger(served.run), now=start.now)
+    _, log = play(start.court, start.number, HonestOperator(false), HonestChallenger(served.honest), now=start.now)
     counted = sum(step.payload_bytes for step in log[:-1])
     place = log[-1].before.place
     assert log[-1].move[0] == "prove"
-    assert counted == dispute_costs.expected_bytes(served.trees.dims, len(served.run.fed), place, bits)
+    assert counted == dispute_costs.expected_bytes(served.trees.dims, len(served.honest.fed), place, bits)
     if place.operator == pr.LayerOperator.OUTPUT:
         assert log[-1].payload_bytes == dispute_costs.opening_bytes(served.trees.dims, place)
 

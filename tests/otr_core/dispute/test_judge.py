@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
+import numpy as np
 import pytest
 
 from otr_core.dispute.judge import Opening, verdict
@@ -14,22 +15,24 @@ from otr_core.lane import program as pr
 from otr_core.lane.program import Kind
 from otr_core.lane.step import LAYER, TOKEN, Place, right
 from otr_node.execution import Execution
-from otr_paper.labs.disputes.world import TinyAnswer, tiny
+from otr_node.generate import Answer, rebuild_operators
+from otr_paper.benches.workbench import Served
+from otr_paper.labs.disputes.world import SEED, tiny
 
 PLACES = ((LAYER, 0, 0), (LAYER, 9, 1), (LAYER, 12, 2))
 CASES = [(0, place) for place in PLACES] + [(temp, (TOKEN, 8, 2)) for temp in (0, 1500)]
 
 
-def execution(served: TinyAnswer, place: tuple[int, int, int]) -> Execution:
-    return served.run.execution(*place)
+def execution(served: Served, place: tuple[int, int, int]) -> Execution:
+    return served.honest.execution(*place)
 
 
-def open_step(served: TinyAnswer, done: Execution, place: Place) -> tuple[bool, list[Opening]]:
-    reader = Openings(done, place, piece=served.run.piece, token=served.run.token)
-    return right(served.trees.dims, served.run.claim, place, reader), reader.made
+def open_step(served: Served, done: Execution, place: Place) -> tuple[bool, list[Opening]]:
+    reader = Openings(done, place, piece=served.honest.piece, token=served.honest.token)
+    return right(served.trees.dims, served.honest.claim, place, reader), reader.made
 
 
-def roots(served: TinyAnswer, done: Execution, place: Place) -> dict[str, bytes]:
+def roots(served: Served, done: Execution, place: Place) -> dict[str, bytes]:
     several = place.operator < len(done.program) and done.program[place.operator].steps > 1
     return {
         "weights_root": served.trees.weights_root,
@@ -75,7 +78,7 @@ def test_every_right_step_is_right_and_every_changed_value_is_wrong(temperature,
     for place in places(done, Random(1), 3):
         good, openings = open_step(served, done, place)
         assert good, place
-        assert verdict(served.trees.dims, served.run.claim, place, openings, **roots(served, done, place))
+        assert verdict(served.trees.dims, served.honest.claim, place, openings, **roots(served, done, place))
         if place.operator < len(done.program):
             op = done.program[place.operator]
             kinds.add(op.kind)
@@ -84,7 +87,7 @@ def test_every_right_step_is_right_and_every_changed_value_is_wrong(temperature,
         for other in (place.value + 1, place.value - 1):
             false = replace(place, value=other)
             assert not open_step(served, done, false)[0], false
-            assert not verdict(served.trees.dims, served.run.claim, false, openings, **roots(served, done, place))
+            assert not verdict(served.trees.dims, served.honest.claim, false, openings, **roots(served, done, place))
     expected = {
         LAYER: set(Kind) - {Kind.ARGMAX, Kind.TEMPER, Kind.DRAW},
         TOKEN: {Kind.COPY, Kind.PEAK, Kind.SQUARES, Kind.FACTOR, Kind.NORM, Kind.DOT, Kind.ARGMAX},
@@ -108,19 +111,19 @@ def test_a_changed_accumulator_is_wrong_at_its_step_and_only_there(temperature, 
         false = [(a + (i == bad), b) for i, (a, b) in enumerate(honest)]
         for step in range(op.steps):
             place = Place(*where, number, element, step, value, token_step=done.token_step)
-            reader = Openings(done, place, piece=served.run.piece, token=served.run.token)
+            reader = Openings(done, place, piece=served.honest.piece, token=served.honest.token)
             reader.accumulator = lambda s, false=false: false[s]  # type: ignore[method-assign]
             if step == bad:
-                assert not right(served.trees.dims, served.run.claim, place, reader), (op.name, step)
+                assert not right(served.trees.dims, served.honest.claim, place, reader), (op.name, step)
             elif step not in (bad + 1, bad):
-                assert right(served.trees.dims, served.run.claim, place, reader), (op.name, step)
+                assert right(served.trees.dims, served.honest.claim, place, reader), (op.name, step)
 
 
 @pytest.mark.parametrize(("temperature", "where"), CASES)
 def test_no_opening_can_be_changed_left_out_or_added(temperature, where):
     served = tiny(temperature)
     done = execution(served, where)
-    d, claim = served.trees.dims, served.run.claim
+    d, claim = served.trees.dims, served.honest.claim
     for place in places(done, Random(3), 1):
         _, openings = open_step(served, done, place)
         given = roots(served, done, place)
@@ -149,7 +152,17 @@ def test_no_opening_can_be_changed_left_out_or_added(temperature, where):
 
 def test_an_execution_of_a_choice_gives_the_token_of_the_answer():
     served = tiny()
-    run = served.run
+    run = served.honest
+    answer = Answer("", run.prompt_ids, run.token_ids, "length", run.trace, {})
+    for position, layer in ((0, 0), (7, 1), (len(run.fed) - 1, 2)):
+        done = execution(served, (LAYER, position, layer))
+        names = [op.name for op in done.program]
+        theirs = rebuild_operators(served.bench.model, answer, SEED, position, layer)
+        for name, values in theirs.items():
+            mine = done.vectors[names.index(name)]
+            if name == "attention.weights":
+                mine = mine.reshape(served.trees.dims.heads, -1)[:, : position + 1].ravel()
+            np.testing.assert_array_equal(mine, values)
     for step, token in enumerate(run.token_ids):
         position = len(run.prompt_ids) - 1 + step
         assert execution(served, (TOKEN, position, 2)).vectors[-1][0] == token

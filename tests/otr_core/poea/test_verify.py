@@ -18,7 +18,16 @@ from hypothesis import strategies as st
 from otr_core.encoding import tagged_json_hash
 from otr_core.errors import InputError, ModelError, ReceiptError, SealError
 from otr_core.lane.sampling import Decoding
-from otr_core.poea import CHECKS, Message, ReceiptFile, load_receipt_file, open_response, order, verify_receipt
+from otr_core.poea import (
+    CHECKS,
+    EvidencePolicy,
+    Message,
+    ReceiptFile,
+    load_receipt_file,
+    open_response,
+    order,
+    verify_receipt,
+)
 from otr_core.poea.client import query_info
 from otr_core.poea.receipt import sign_receipt
 from otr_core.poea.sealing import seal
@@ -57,8 +66,8 @@ def test_an_honest_receipt_is_accepted(sealed: bool) -> None:
 
 
 def test_simulated_evidence_needs_a_policy_that_says_so() -> None:
-    assert check_of(FILE, policy=SimpleNamespace(allow_simulated=False)) == "appraisal"
-    assert check_of(FILE, policy=SimpleNamespace(allow_simulated="yes")) == "appraisal"
+    assert check_of(FILE, policy=EvidencePolicy(allow_simulated=False)) == "appraisal"
+    assert check_of(FILE, policy=EvidencePolicy(allow_simulated="yes")) == "appraisal"
     assert check_of(replace(FILE, evidence={**FILE.evidence, "kind": "tdx"})) == "appraisal"
 
 

@@ -23,7 +23,8 @@ from otr_node.chain.evm import compile_vyper
 from otr_node.chain.onchain import FOLDER, ChainCourt
 from otr_paper.labs.disputes.both import Both, both
 from otr_paper.labs.disputes.differential import differential_game
-from otr_paper.labs.disputes.world import CLIENT, FISHERMAN, KEY, OPERATOR, OTHER, TERMS, receipt_of, tampered, tiny
+from otr_paper.labs.disputes.parties import CLIENT, FISHERMAN, KEY, OPERATOR, OTHER
+from otr_paper.labs.disputes.world import TERMS, random_tamper, receipt_of, tiny
 
 pytestmark = pytest.mark.slow
 SALT = b"s" * 32
@@ -32,7 +33,7 @@ SALT = b"s" * 32
 @pytest.fixture(scope="module")
 def pair() -> Both:
     """One pair of courts for everything that leaves the operator standing."""
-    return both(tiny(), TERMS)
+    return both(tiny().honest, TERMS)
 
 
 @pytest.mark.parametrize("seed", range(26))
@@ -50,7 +51,7 @@ def pair_for():
         key = (temperature, bits)
         old = made.get(key)
         if old is None or old.court.operators[old.names[OPERATOR]].convicted:
-            made[key] = both(tiny(temperature), replace(TERMS, arity_bits=bits))
+            made[key] = both(tiny(temperature).honest, replace(TERMS, arity_bits=bits))
         return made[key]
 
     return find
@@ -58,11 +59,11 @@ def pair_for():
 
 def test_every_primitive_is_judged_the_same(pair):
     """Right steps and steps with a changed value, one of each operator, straight at the judge."""
-    judge = pair.chain.judges[b"m" * 32]
+    judge = pair.chain.judges[tiny().bench.model.manifest.model_id]
     served, random = tiny(), Random(7)
-    d, claim = served.trees.dims, served.run.claim
+    d, claim = served.trees.dims, served.honest.claim
     for target, position, layer in ((LAYER, 9, 0), (LAYER, 12, 2), (TOKEN, 8, 2)):
-        done = served.run.execution(target, position, layer)
+        done = served.honest.execution(target, position, layer)
         for number, op in enumerate(done.program):
             element = random.randrange(op.length)
             step = random.randrange(op.steps + 1) if op.steps > 1 else 0
@@ -70,7 +71,7 @@ def test_every_primitive_is_judged_the_same(pair):
             for change in (0, 1):
                 value = int(done.vectors[number][element]) + change
                 place = Place(target, position, layer, number, element, step, value, token_step=done.token_step)
-                reader = Openings(done, place, piece=served.run.piece, token=served.run.token)
+                reader = Openings(done, place, piece=served.honest.piece, token=served.honest.token)
                 expected = right(d, claim, place, reader)
                 words = (target, position, layer, number, element, step, 0, done.token_step, value)
                 roots = (claim.states_root, claim.tokens_root, done.operators.root, steps_root, claim.positions, 5, 0)
@@ -87,7 +88,7 @@ def test_every_primitive_is_judged_the_same(pair):
 
 def test_calls_that_break_a_rule_are_refused_alike_and_change_nothing(pair):
     court, chain = pair.court, pair.chain.chain
-    signed = sign_receipt(KEY, receipt_of(tiny().run))
+    signed = sign_receipt(KEY, receipt_of(tiny().honest))
     root = merkle.root([receipt_leaf(signed.receipt, signed.signature)])
     now = chain.time + 1
     batch, bond = len(court.batches), TERMS.bond_wei
@@ -95,7 +96,7 @@ def test_calls_that_break_a_rule_are_refused_alike_and_change_nothing(pair):
     number = len(pair.court.challenges) + 1
     commitment = challenge_hash(pair.names[FISHERMAN], batch, 0, 0, SALT)
     opening = _opening(signed)
-    run = tiny().run
+    run = tiny().honest
     roots = (run.claim.states_root, run.claim.tokens_root, run.claim.seed_hash)
     for step, (expected, sender, name, args, more) in enumerate(
         [
@@ -156,8 +157,8 @@ def test_calls_that_break_a_rule_are_refused_alike_and_change_nothing(pair):
 
 def test_an_empty_trace_convicts_at_once_on_chain():
     """No ``TraceShape`` can say so, but calldata can."""
-    pair = both(tiny(), TERMS)
-    run = tiny().run
+    pair = both(tiny().honest, TERMS)
+    run = tiny().honest
     receipt = replace(receipt_of(run), trace=copy.copy(run.trace.shape))
     object.__setattr__(receipt.trace, "positions", 0)
     signed = sign_receipt(KEY, receipt)
@@ -172,8 +173,8 @@ def test_an_empty_trace_convicts_at_once_on_chain():
 
 
 def test_timeout_refund_reward_and_exit_in_both():
-    pair = both(tiny(), TERMS)
-    false = tampered(tiny(), replace(_strong(), delta=2**20))
+    pair = both(tiny().honest, TERMS)
+    false = tiny().run(replace(_strong(), delta=2**20))
     signed = sign_receipt(KEY, receipt_of(false))
     now = pair.chain.chain.time + 1
     root = merkle.root([receipt_leaf(signed.receipt, signed.signature)])
@@ -214,8 +215,6 @@ def _opening(signed):
 
 
 def _strong():
-    from otr_paper.labs.disputes.world import random_tamper
-
     return random_tamper(tiny(), Random(8), pr.LayerOperator.OUTPUT)
 
 
@@ -257,7 +256,7 @@ def __default__():
 @pytest.mark.parametrize("greedy", [True, False])
 def test_payouts_neither_re_enter_nor_hang_on_a_refusal(greedy, tmp_path):
     """A contract that asks again while it is paid, and one that refuses to be paid: both stay owed."""
-    pair = both(tiny(), TERMS)
+    pair = both(tiny().honest, TERMS)
     chain, court = pair.chain.chain, pair.chain.court
     path = tmp_path / "thief.vy"
     path.write_text(THIEF)
@@ -291,9 +290,9 @@ def test_a_sealed_arbiter_ends_a_game_on_chain(pair):
     assert chain.call(contract, "shows", statement, proof(arbiter_key, statement))
     for false in (proof(other, statement), proof(arbiter_key, bytes(32)), b"", bytes(65)):
         assert not chain.call(contract, "shows", statement, false)
-    pair = both(tiny(), TERMS, arbiter=lambda s, p: p == proof(arbiter_key, s), arbiter_address=contract.address,
+    pair = both(tiny().honest, TERMS, arbiter=lambda s, p: p == proof(arbiter_key, s), arbiter_address=contract.address,
                 chain=chain)  # fmt: skip
-    signed = sign_receipt(KEY, receipt_of(tiny().run))
+    signed = sign_receipt(KEY, receipt_of(tiny().honest))
     now = chain.time + 1
     root = merkle.root([receipt_leaf(signed.receipt, signed.signature)])
     pair.do(now, OPERATOR, "commit_batch", root, 1)

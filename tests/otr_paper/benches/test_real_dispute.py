@@ -6,16 +6,17 @@ import pytest
 
 from otr_core.errors import InputError
 from otr_core.lane import program
-from otr_paper.benches.disputes import TERMS, Scene
+from otr_paper.benches.disputes import TERMS
+from otr_paper.benches.workbench import Workbench
 
 pytestmark = [pytest.mark.slow, pytest.mark.model]
 
 
 def test_a_lie_in_a_real_answer_ends_in_a_slash_within_the_bars(project):
-    scene = Scene(project, "What is the capital of France?", 6)
-    positions = scene.honest.trace.shape.positions
-    lie = scene.effective(positions - 2, 11, program.LayerOperator.OUTPUT, 7)
-    ended = scene.dispute(scene.run(lie), 0, TERMS)
+    served = Workbench.of(project).serve("What is the capital of France?", 6)
+    positions = served.honest.trace.shape.positions
+    lie = served.effective(positions - 2, 11, program.LayerOperator.OUTPUT, 7)
+    ended = served.dispute(served.run(lie))
     assert ended["verdict"] == "OPERATOR_LOSES"
     found = (ended["position"], ended["layer"], ended["operator"], ended["element"])
     assert found == (positions - 2, 11, "output", 7)
@@ -24,8 +25,8 @@ def test_a_lie_in_a_real_answer_ends_in_a_slash_within_the_bars(project):
     assert ended["gas_leaf"] <= 1_000_000
     assert max(ended["inferences_fisherman"], ended["inferences_operator"]) <= 2
     assert ended["money"]["stake_slashed_wei"] == ended["money"]["reward_wei"] + ended["money"]["burnt_wei"]
-    crowd = scene.crowd(3, TERMS, slot_s=12, stall=True, seed=1)
+    crowd = served.crowd(3, TERMS, slot_s=12, stall=True, seed=1)
     assert crowd.operator_lost == 0
-    padding = scene.trees.dims.padded(positions) - 1
+    padding = served.trees.dims.padded(positions) - 1
     with pytest.raises(InputError, match="no change that reaches the trace"):
-        scene.effective(positions - 2, 11, program.LayerOperator.WEIGHTS, padding)
+        served.effective(positions - 2, 11, program.LayerOperator.WEIGHTS, padding)

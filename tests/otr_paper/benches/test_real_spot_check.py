@@ -7,6 +7,7 @@ import pytest
 from otr_core.spotcheck import proofs
 from otr_node import prover
 from otr_node.spotchecks import weight_points
+from otr_paper.benches.spotchecks import checked
 from otr_paper.labs import spotchecks
 from otr_paper.store.results import read_result
 
@@ -15,8 +16,8 @@ pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def lab(bench):
-    honest = bench.serve("Ada lives in Lisbon. Where does Ada live?", tokens=3)
-    return bench.lab(honest, honest, 9, 4, b"r" * 32)
+    honest = checked(bench, "Ada lives in Lisbon. Where does Ada live?", tokens=3)
+    return spotchecks.Lab(bench, honest, honest, 9, 4, b"r" * 32)
 
 
 def test_an_honest_unit_is_proven_and_accepted(lab):
@@ -35,18 +36,16 @@ def test_forgeries_are_refused_for_their_reason(lab, name):
 def test_a_block_of_weights_has_its_own_points(bench):
     """The points of many blocks, made in one call, are those a verifier makes of each block's weights alone."""
     blocks = [(4, "v", block) for block in range(3)]
-    points, _ = weight_points(bench.model, bench.layout, blocks, bench.circuits)
+    points, _ = weight_points(bench.portable, bench.layout, blocks, bench.circuits)
     assert points == {block: bench.registered(*block) for block in blocks}
     assert len(set(points.values())) == len(blocks)
 
 
 def test_without_a_second_draw_the_fault_goes_elsewhere(lab):
     """Why rows come before the unit: an operator who knows the unit puts the fault into another one and passes."""
-    rows = lab.honest.rows(lab.position, lab.layer)
-    challenge, opening = lab.challenge(lab.honest, rows)
-    said = lab.statement((challenge, opening))
-    elsewhere = rows | {"up": rows["up"] + 5, "mlp.product": rows["mlp.product"] + 1}
-    moved = lab.statement(lab.challenge(lab.honest, elsewhere))
+    said = lab.statement(lab.challenge())
+    elsewhere = {"up": lab.rows["up"] + 5, "mlp.product": lab.rows["mlp.product"] + 1}
+    moved = lab.statement(lab.challenge(lab.rows | elsewhere))
     assert said.violation() == moved.violation() == 0
 
 

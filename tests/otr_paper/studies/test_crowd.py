@@ -12,7 +12,8 @@ from otr_core.dispute.court import Court, challenge_hash, receipt_leaf
 from otr_core.dispute.players import HonestOperator
 from otr_core.poea.receipt import sign_receipt
 from otr_paper.labs.disputes.cheats import Griefer
-from otr_paper.labs.disputes.world import KEY, OPERATOR, START, TERMS, new_court, receipt_of, tiny
+from otr_paper.labs.disputes.parties import KEY, OPERATOR
+from otr_paper.labs.disputes.world import START, TERMS, new_court, receipt_of, tiny
 from otr_paper.studies import dispute_costs
 from otr_paper.studies.crowd import Crowd, play_crowd
 
@@ -20,7 +21,7 @@ from otr_paper.studies.crowd import Crowd, play_crowd
 def besieged(count: int, clock_s: int) -> Court:
     served = tiny()
     court = new_court(served, replace(TERMS, clock_s=clock_s))
-    signed = sign_receipt(KEY, receipt_of(served.run))
+    signed = sign_receipt(KEY, receipt_of(served.honest))
     court = court.commit_batch(START, OPERATOR, merkle.root([receipt_leaf(signed.receipt, signed.signature)]), 1)
     for number in range(1, count + 1):
         who, salt = f"0x{number:040x}", bytes([number]) * 32
@@ -35,7 +36,7 @@ def siege(count: int, clock_s: int, *, slot_s: int, stall: bool) -> Crowd:
     court = besieged(count, clock_s)
     seeds = Random(4)
     return play_crowd(
-        court, range(1, count + 1), HonestOperator(tiny().run), lambda: Griefer(Random(seeds.random())), now=START,
+        court, range(1, count + 1), HonestOperator(tiny().honest), lambda: Griefer(Random(seeds.random())), now=START,
         slot_s=slot_s, stall=stall,
     )  # fmt: skip
 
@@ -43,7 +44,7 @@ def siege(count: int, clock_s: int, *, slot_s: int, stall: bool) -> Crowd:
 @pytest.mark.parametrize("stall", [True, False])
 @pytest.mark.parametrize("count", [1, 5, 32])
 def test_the_last_verdict_is_within_one_game_however_many_challenge(count, stall):
-    rounds = dispute_costs.most_rounds(tiny().trees.dims, len(tiny().run.fed), TERMS.arity_bits)
+    rounds = dispute_costs.most_rounds(tiny().trees.dims, len(tiny().honest.fed), TERMS.arity_bits)
     crowd = siege(count, 12_000, slot_s=12, stall=stall)
     assert (crowd.games, crowd.operator_lost) == (count, 0)
     assert crowd.last_verdict_s <= dispute_costs.longest_game_s(replace(TERMS, clock_s=12_000), rounds)
