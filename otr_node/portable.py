@@ -241,7 +241,7 @@ class PortableSession:
             end = model.dims.padded(end)
 
         hidden = note(op.INPUT, hidden)
-        normed = self._norm(hidden, op.ATTENTION_PEAK)
+        normed = self.norm(hidden, op.ATTENTION_PEAK)
         qkv = note(op.QKV, self._product(normed, Matrix.QKV, layer))
         heads = qkv.view(batch, count, a.heads + 2 * a.kv_heads, a.head_dim).transpose(1, 2)
         query, key, value = heads.split([a.heads, a.kv_heads, a.kv_heads], dim=1)
@@ -254,7 +254,7 @@ class PortableSession:
         hidden = hidden + self._product(mixed, Matrix.OUT, layer)
         hidden = note(op.RESIDUAL_SUM, p.saturate(hidden, bits.INT32))
 
-        normed = self._norm(hidden, op.MLP_PEAK)
+        normed = self.norm(hidden, op.MLP_PEAK)
         gate_up = note(op.GATE_UP, self._product(normed, Matrix.GATE_UP, layer))
         gate, up = gate_up.split(a.intermediate, dim=-1)
         index = p.shift(gate + 0.0, bits.SIGMOID_SHIFT).add_(bits.SIGMOID_ZERO)
@@ -284,7 +284,7 @@ class PortableSession:
         """Products of (batch, count, columns) with a matrix, rounded: (batch, count, rows)."""
         return p.shift(p.dot(x, self._model.matrix(matrix, layer)), matrix.shift)
 
-    def _norm(self, hidden: Tensor, first: int) -> Tensor:
+    def norm(self, hidden: Tensor, first: int) -> Tensor:
         """RMSNorm without its weight: hidden / √(mean square + epsilon), NORMED fraction bits.
 
         Args:
@@ -348,7 +348,7 @@ class PortableSession:
         return mixed.view(batch, heads, count, size).transpose(1, 2).reshape(batch, count, heads * size)
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        normed = self._norm(hidden, SampledOperator.PEAK)
+        normed = self.norm(hidden, SampledOperator.PEAK)
         return self._note(SampledOperator.LOGITS, self._product(normed, Matrix.HEAD, 0))
 
     def _grow(self, needed: int) -> None:

@@ -87,7 +87,7 @@ def show_claims(
         print_table(table.HEAD, table.claims_table(rows))
         if claim is not None:
             print(f"judged by {rows[0].code}")
-            print_table(table.READING_HEAD, table.readings_table(table.claims_json(rows, grounds)[0]["readings"]))
+            print_table(table.READING_HEAD, table.readings_rows(table.claims_json(rows, grounds)[0]["readings"]))
     exit_with(problems)
 
 

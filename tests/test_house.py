@@ -64,13 +64,7 @@ UNEXCUSED_IMPORTS = {"otr_core": 33, "otr_node": 40, "otr_paper": 49}
 SHARED_FUNCTIONS = {
     "main": "a program's door",
     "add": "the entry point that each package gives to `otr`",
-    "appraise": "the command `otr appraise` calls the function",
     "record": "the command `otr record` calls the function",
-    "reproduce": "the command `otr reproduce` calls the function",
-    "start": "`notebook.start` opens a notebook's session, `game.start` a dispute",
-    "prove": "a move of the game, and a step of the prover's child process",
-    "summary": "`explorer.summary` of a case, `summary` of the experiment on Proof of Quality",
-    "verify": "the command `otr verify`, and a step of the prover's child process",
     "saturate": "the definition of the step, and the same step on whole arrays",
     "shift": "the definition of the step, and the same step on whole arrays",
 }

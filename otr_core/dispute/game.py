@@ -218,14 +218,14 @@ Args = ParamSpec("Args")
 Function = Callable[Concatenate[Game, Args], Game]
 
 
-class Rule(NamedTuple):
+class MoveRule(NamedTuple):
     """A move in the table: whose it is, and the function that makes it."""
 
     turn: Turn
     make: Callable[..., Game]
 
 
-MOVES: dict[str, Rule] = {}
+MOVES: dict[str, MoveRule] = {}
 """All moves by name."""
 
 
@@ -245,7 +245,7 @@ def move_of(turn: Turn, *levels: Level) -> Callable[[Function[Args]], Function[A
             require(game.level in levels, "level", game.level.name, " or ".join(level.name for level in levels))
             return make(game, *args, **named)
 
-        MOVES[make.__name__] = Rule(turn, checked)
+        MOVES[make.__name__] = MoveRule(turn, checked)
         return checked  # type: ignore[return-value]  # same arguments: ``wraps`` loses the name of the first
 
     return enter

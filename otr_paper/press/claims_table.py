@@ -78,7 +78,7 @@ def claims_table(rows: list[ClaimRow]) -> list[list[str]]:
     return [[row.id, row.claim, stated_text(row), computed_text(row, limit=3), str(row.verdict)] for row in rows]
 
 
-def readings_table(readings: list[dict[str, Any]]) -> list[list[str]]:
+def readings_rows(readings: list[dict[str, Any]]) -> list[list[str]]:
     """Readings of ``claims_json`` for the terminal, in the order of ``READING_HEAD``."""
     return [
         [

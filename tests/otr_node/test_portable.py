@@ -172,7 +172,7 @@ def test_a_normalised_row_keeps_its_bound(model: PortableModel) -> None:
     rows = [np.full(32, 2**31 - 1), np.eye(32)[0] * (2**31 - 1), np.eye(32)[3], np.zeros(32), np.full(32, -1)]
     rows += [rng.integers(-(2**k), 2**k + 1, 32) for k in range(31) for _ in range(20)]
     rows += [np.where(np.arange(32) == 5, 2**k, 0) for k in range(31)]
-    out = PortableSession(model)._norm(torch.tensor(np.array(rows), dtype=torch.float64), LayerOperator.ATTENTION_PEAK)
+    out = PortableSession(model).norm(torch.tensor(np.array(rows), dtype=torch.float64), LayerOperator.ATTENTION_PEAK)
     assert float(out.square().sum(-1).max().sqrt()) <= math.sqrt(32) * (2.0**formats.NORMED * (1 + 2**-8) + 1)
 
 

@@ -17,7 +17,7 @@ from otr_paper.benches.workbench import Served
 from otr_paper.labs.disputes.both import Both
 from otr_paper.labs.disputes.cheats import Griefer, Inconsistent, Withholder
 from otr_paper.labs.disputes.parties import KEY
-from otr_paper.labs.disputes.world import random_tamper, receipt_of, salted_wrongly, tiny
+from otr_paper.labs.disputes.world import random_tamper, salted_wrongly, tiny, tiny_receipt
 
 KINDS = ("griefer", "griefer token", *3 * ("cheat",), "token", "inconsistent", "salt", "silent", "lazy griefer")
 """Who does not play honestly: a challenger who griefs, else an operator who cheats. Game after game takes its turn."""
@@ -40,7 +40,7 @@ def differential_game(seed: int, pair_for: Callable[[int, int], Both]) -> tuple[
     run, token, operator, challenger = _players(kind, tiny(temperature), random)
     before = pair.calls
     others = [random.randbytes(97), random.randbytes(97)]
-    signed = sign_receipt(KEY, receipt_of(run))
+    signed = sign_receipt(KEY, tiny_receipt(run))
     number, now = pair.open_challenge(signed, others, index=1, token=token, salt=salt, pay=1_000 + seed)
     court, _ = play(
         pair.court,

@@ -53,21 +53,21 @@ def tiny(temperature_milli: int = 0, tokens: int = 10) -> Served:
     return tiny_bench().serve("w3 w5 w7 w9", decoding, trace_secret=SEED)
 
 
-def receipt_of(run: Run, **changes: Any) -> Receipt:
+def tiny_receipt(run: Run, **changes: Any) -> Receipt:
     """What a broken TEE says of ``run``, with a digest of its own in every field, so that none can pass for another."""
     fields = ("job_id", "nonce", "query_digest", "response_digest", "configuration_digest")
     digests = {name: hashlib.sha256(name.encode()).digest() for name in fields}
     return parties.receipt_of(run, **(digests | changes))
 
 
-def new_court(served: Served, terms: Terms = TERMS, arbiter: Any = None) -> Court:
+def tiny_court(served: Served, terms: Terms = TERMS, arbiter: Any = None) -> Court:
     """A court with one staked operator whose key serves the model."""
     return parties.new_court(served.honest, terms, now=START, stake_wei=3 * terms.least_stake_wei, arbiter=arbiter)
 
 
 def filed(court: Court, run: Run, token: int = 0, *, now: int = START + 1, challenger: str = FISHERMAN) -> Filed:
     """A batch of one receipt and an opened challenge of it."""
-    signed = sign_receipt(KEY, receipt_of(run))
+    signed = sign_receipt(KEY, tiny_receipt(run))
     return file_challenge(
         court,
         now=now,

@@ -22,7 +22,7 @@ from otr_core.lane import program as pr
 from otr_core.poea.receipt import SignedReceipt, sign_receipt
 from otr_paper.labs.disputes.cheats import Griefer
 from otr_paper.labs.disputes.parties import CLIENT, FISHERMAN, KEY, KEY_ID, OPERATOR, OTHER, REGISTRAR, registered_model
-from otr_paper.labs.disputes.world import START, TERMS, filed, new_court, random_tamper, receipt_of, tiny
+from otr_paper.labs.disputes.world import START, TERMS, filed, random_tamper, tiny, tiny_court, tiny_receipt
 
 SALT = b"s" * 32
 
@@ -55,7 +55,7 @@ def opened(court: Court, who: str, number: int, now: int, signed: list[SignedRec
 
 
 def test_a_false_answer_is_slashed_its_batches_void_and_the_rest_burnt():
-    court = new_court(tiny()).commit_batch(START, OPERATOR, bytes(32), 5).escrow(START, CLIENT, 0, 700)
+    court = tiny_court(tiny()).commit_batch(START, OPERATOR, bytes(32), 5).escrow(START, CLIENT, 0, 700)
     start = filed(court, false_run())
     held = start.court.held_wei
     after, log = play(
@@ -88,7 +88,7 @@ def test_a_false_answer_is_slashed_its_batches_void_and_the_rest_burnt():
 
 
 def test_a_lost_challenge_pays_the_operator_and_the_fire():
-    start = filed(new_court(tiny()), tiny().honest)
+    start = filed(tiny_court(tiny()), tiny().honest)
     after, _ = play(start.court, start.number, HonestOperator(tiny().honest), Griefer(Random(1)), now=start.now)
     assert after.credits == {OPERATOR: TERMS.bond_wei // 2}
     assert after.burnt_wei == TERMS.bond_wei - TERMS.bond_wei // 2
@@ -96,8 +96,8 @@ def test_a_lost_challenge_pays_the_operator_and_the_fire():
 
 
 def test_a_batch_is_final_after_its_window_and_no_sooner():
-    signed = sign_receipt(KEY, receipt_of(tiny().honest))
-    court = batch_of(new_court(tiny()), signed).escrow(START + 2, CLIENT, 0, 5_000)
+    signed = sign_receipt(KEY, tiny_receipt(tiny().honest))
+    court = batch_of(tiny_court(tiny()), signed).escrow(START + 2, CLIENT, 0, 5_000)
     end = START + 1 + TERMS.window_s + TERMS.reveal_s
     refused("early", court.finalise, end, 0)
     final = court.finalise(end + 1, 0)
@@ -119,8 +119,8 @@ def test_a_batch_is_final_after_its_window_and_no_sooner():
 
 
 def test_only_the_committed_challenge_opens_in_time_and_by_its_owner():
-    signed = [sign_receipt(KEY, receipt_of(tiny().honest)), sign_receipt(KEY, receipt_of(false_run()))]
-    court = challenged(batch_of(new_court(tiny()), *signed), FISHERMAN, START + 5, index=1)
+    signed = [sign_receipt(KEY, tiny_receipt(tiny().honest)), sign_receipt(KEY, tiny_receipt(false_run()))]
+    court = challenged(batch_of(tiny_court(tiny()), *signed), FISHERMAN, START + 5, index=1)
     good = {"index": 1, "token": 0, "salt": SALT, "receipt": signed[1].receipt, "signature": signed[1].signature}
     leaves = [receipt_leaf(each.receipt, each.signature) for each in signed]
     good["path"] = tuple(merkle.inclusion_proof(leaves, 1))
@@ -141,8 +141,8 @@ def test_only_the_committed_challenge_opens_in_time_and_by_its_owner():
 
 
 def test_copying_a_challenge_pays_nothing_and_the_earliest_right_one_is_paid():
-    signed = [sign_receipt(KEY, receipt_of(false_run()))]
-    court = batch_of(new_court(tiny()), *signed)
+    signed = [sign_receipt(KEY, tiny_receipt(false_run()))]
+    court = batch_of(tiny_court(tiny()), *signed)
     court = challenged(court, FISHERMAN, START + 5)
     copied = court.challenge(START + 6, OTHER, 0, court.challenges[0].commitment, TERMS.bond_wei)
     refused("commitment", opened, copied, OTHER, 2, START + 7, signed)  # the hash binds its owner
@@ -165,8 +165,8 @@ def test_copying_a_challenge_pays_nothing_and_the_earliest_right_one_is_paid():
 
 
 def test_a_conviction_ends_the_other_games_with_their_bonds():
-    signed = [sign_receipt(KEY, receipt_of(false_run()))]
-    court = batch_of(new_court(tiny()), *signed)
+    signed = [sign_receipt(KEY, tiny_receipt(false_run()))]
+    court = batch_of(tiny_court(tiny()), *signed)
     for i, who in enumerate((FISHERMAN, OTHER)):
         court = opened(challenged(court, who, START + 5 + i), who, i + 1, START + 8 + i, signed)
     refused("over", court.close, 2)
@@ -184,8 +184,8 @@ def test_a_conviction_ends_the_other_games_with_their_bonds():
     "change", ["unknown key", "another's key", "another model", "other shape", "bad signature", "long"]
 )
 def test_a_receipt_that_nobody_vouches_for_convicts_at_once(change):
-    court = new_court(tiny())
-    receipt = receipt_of(tiny().honest)
+    court = tiny_court(tiny())
+    receipt = tiny_receipt(tiny().honest)
     if change == "unknown key":
         receipt = replace(receipt, key_id=b"x" * 32)
     elif change == "another's key":
@@ -209,7 +209,7 @@ def test_a_receipt_that_nobody_vouches_for_convicts_at_once(change):
 
 
 def test_clocks():
-    start = filed(new_court(tiny()), tiny().honest)
+    start = filed(tiny_court(tiny()), tiny().honest)
     roots = (tiny().honest.claim.states_root, tiny().honest.claim.tokens_root, tiny().honest.claim.seed_hash)
     end = start.now + TERMS.clock_s
     refused("early", start.court.timeout, end, start.number)
@@ -234,7 +234,7 @@ def test_an_arbiter_can_end_a_game_at_any_point_and_only_with_a_proof():
     def arbiter(statement: bytes, proof: bytes) -> bool:
         return hashlib.sha256(statement).digest() == proof
 
-    start = filed(new_court(tiny(), arbiter=arbiter), tiny().honest)
+    start = filed(tiny_court(tiny(), arbiter=arbiter), tiny().honest)
     game = start.court.challenges[0].game
     assert game is not None
     for verdict, convicted in ((Verdict.OPERATOR_LOSES, True), (Verdict.CHALLENGER_LOSES, False)):
@@ -245,16 +245,16 @@ def test_an_arbiter_can_end_a_game_at_any_point_and_only_with_a_proof():
         other = Verdict.OPERATOR_LOSES if verdict == Verdict.CHALLENGER_LOSES else Verdict.CHALLENGER_LOSES
         refused("proof", start.court.arbitrate, start.now + 1, 1, other, proof)
     refused("arbiter", start.court.arbitrate, start.now + 1, 1, Verdict.NONE, proof)
-    without = filed(new_court(tiny()), tiny().honest)
+    without = filed(tiny_court(tiny()), tiny().honest)
     refused("arbiter", without.court.arbitrate, without.now + 1, 1, Verdict.OPERATOR_LOSES, proof)
 
 
 def test_a_stake_leaves_only_when_nothing_can_be_slashed():
-    court = new_court(tiny())
+    court = tiny_court(tiny())
     refused("stake", court.register, START, OTHER, TERMS.least_stake_wei - 1)
     refused("standing", court.request_exit, START, OTHER)
     refused("exit", court.withdraw_stake, START, OPERATOR)
-    court = batch_of(court, sign_receipt(KEY, receipt_of(tiny().honest)))
+    court = batch_of(court, sign_receipt(KEY, tiny_receipt(tiny().honest)))
     leaving = court.request_exit(START + 2, OPERATOR)
     refused("exit", leaving.request_exit, START + 3, OPERATOR)
     refused("standing", leaving.commit_batch, START + 3, OPERATOR, bytes(32), 1)
@@ -268,7 +268,7 @@ def test_a_stake_leaves_only_when_nothing_can_be_slashed():
 
 
 def test_only_the_registrar_registers():
-    court = new_court(tiny())
+    court = tiny_court(tiny())
     refused("sender", court.register_model, OTHER, b"z" * 32, registered_model(tiny().trees))
     refused("sender", court.register_key, OTHER, b"z" * 32, court.keys[KEY_ID])
     refused("key", court.register_key, REGISTRAR, KEY_ID, court.keys[KEY_ID])
@@ -294,8 +294,8 @@ def test_unusable_terms_are_refused(change):
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 3), st.integers(1, 5_000)), max_size=25))
 def test_money_is_conserved_whatever_is_called(calls):
-    signed = [sign_receipt(KEY, receipt_of(false_run()))]
-    court = new_court(tiny())
+    signed = [sign_receipt(KEY, tiny_receipt(false_run()))]
+    court = tiny_court(tiny())
     paid_in, paid_out, now = court.held_wei, 0, START + 1
     people = (OPERATOR, FISHERMAN, CLIENT, OTHER)
     for what, who, wait in calls:

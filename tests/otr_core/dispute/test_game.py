@@ -28,11 +28,11 @@ from otr_paper.labs.disputes.world import (
     START,
     TERMS,
     filed,
-    new_court,
     random_tamper,
-    receipt_of,
     salted_wrongly,
     tiny,
+    tiny_court,
+    tiny_receipt,
 )
 from otr_paper.studies import dispute_costs
 
@@ -42,7 +42,7 @@ TEMPERATURES = (0, 1500)
 @functools.cache
 def courts(temperature: int, bits: int) -> Court:
     served = tiny(temperature)
-    court = new_court(served, replace(TERMS, arity_bits=bits))
+    court = tiny_court(served, replace(TERMS, arity_bits=bits))
     court = court.commit_batch(START, OPERATOR, bytes(32), 1)
     return court.escrow(START, CLIENT, 0, 12_345)
 
@@ -354,7 +354,7 @@ def test_steps_are_committed_once_and_before_they_are_bisected():
 def test_unusable_games_are_not_started(bits, token, reason):
     served = tiny()
     with pytest.raises(MoveError) as failure:
-        table.open_game(receipt_of(served.honest), registered_model(served.trees), bits, token)
+        table.open_game(tiny_receipt(served.honest), registered_model(served.trees), bits, token)
     assert failure.value.reason == reason
 
 

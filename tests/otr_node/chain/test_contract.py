@@ -24,7 +24,7 @@ from otr_node.chain.onchain import FOLDER, ChainCourt
 from otr_paper.labs.disputes.both import Both, both
 from otr_paper.labs.disputes.differential import differential_game
 from otr_paper.labs.disputes.parties import CLIENT, FISHERMAN, KEY, OPERATOR, OTHER
-from otr_paper.labs.disputes.world import TERMS, random_tamper, receipt_of, tiny
+from otr_paper.labs.disputes.world import TERMS, random_tamper, tiny, tiny_receipt
 
 pytestmark = pytest.mark.slow
 SALT = b"s" * 32
@@ -88,7 +88,7 @@ def test_every_primitive_is_judged_the_same(pair):
 
 def test_calls_that_break_a_rule_are_refused_alike_and_change_nothing(pair):
     court, chain = pair.court, pair.chain.chain
-    signed = sign_receipt(KEY, receipt_of(tiny().honest))
+    signed = sign_receipt(KEY, tiny_receipt(tiny().honest))
     root = merkle.root([receipt_leaf(signed.receipt, signed.signature)])
     now = chain.time + 1
     batch, bond = len(court.batches), TERMS.bond_wei
@@ -159,7 +159,7 @@ def test_an_empty_trace_convicts_at_once_on_chain():
     """No ``TraceShape`` can say so, but calldata can."""
     pair = both(tiny().honest, TERMS)
     run = tiny().honest
-    receipt = replace(receipt_of(run), trace=copy.copy(run.trace.shape))
+    receipt = replace(tiny_receipt(run), trace=copy.copy(run.trace.shape))
     object.__setattr__(receipt.trace, "positions", 0)
     signed = sign_receipt(KEY, receipt)
     now = pair.chain.chain.time + 1
@@ -175,7 +175,7 @@ def test_an_empty_trace_convicts_at_once_on_chain():
 def test_timeout_refund_reward_and_exit_in_both():
     pair = both(tiny().honest, TERMS)
     false = tiny().run(replace(_strong(), delta=2**20))
-    signed = sign_receipt(KEY, receipt_of(false))
+    signed = sign_receipt(KEY, tiny_receipt(false))
     now = pair.chain.chain.time + 1
     root = merkle.root([receipt_leaf(signed.receipt, signed.signature)])
     assert pair.do(now, OPERATOR, "commit_batch", root, 1) == ""
@@ -292,7 +292,7 @@ def test_a_sealed_arbiter_ends_a_game_on_chain(pair):
         assert not chain.call(contract, "shows", statement, false)
     pair = both(tiny().honest, TERMS, arbiter=lambda s, p: p == proof(arbiter_key, s), arbiter_address=contract.address,
                 chain=chain)  # fmt: skip
-    signed = sign_receipt(KEY, receipt_of(tiny().honest))
+    signed = sign_receipt(KEY, tiny_receipt(tiny().honest))
     now = chain.time + 1
     root = merkle.root([receipt_leaf(signed.receipt, signed.signature)])
     pair.do(now, OPERATOR, "commit_batch", root, 1)

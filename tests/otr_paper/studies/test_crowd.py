@@ -13,15 +13,15 @@ from otr_core.dispute.players import HonestOperator
 from otr_core.poea.receipt import sign_receipt
 from otr_paper.labs.disputes.cheats import Griefer
 from otr_paper.labs.disputes.parties import KEY, OPERATOR
-from otr_paper.labs.disputes.world import START, TERMS, new_court, receipt_of, tiny
+from otr_paper.labs.disputes.world import START, TERMS, tiny, tiny_court, tiny_receipt
 from otr_paper.studies import dispute_costs
 from otr_paper.studies.crowd import Crowd, play_crowd
 
 
 def besieged(count: int, clock_s: int) -> Court:
     served = tiny()
-    court = new_court(served, replace(TERMS, clock_s=clock_s))
-    signed = sign_receipt(KEY, receipt_of(served.honest))
+    court = tiny_court(served, replace(TERMS, clock_s=clock_s))
+    signed = sign_receipt(KEY, tiny_receipt(served.honest))
     court = court.commit_batch(START, OPERATOR, merkle.root([receipt_leaf(signed.receipt, signed.signature)]), 1)
     for number in range(1, count + 1):
         who, salt = f"0x{number:040x}", bytes([number]) * 32
