@@ -82,7 +82,7 @@ def growth(d: Dims, lengths: Sequence[int], arity_bits: Sequence[int], like: Map
     steps = d.intermediate // d.tile
     records = []
     for bits in arity_bits:
-        for length in lengths:
+        for length in map(int, lengths):  # numpy integers have no bit_length
             position = max(length - back, 0)
             place = Place(LAYER, position, round(share * d.layers), pr.LayerOperator.OUTPUT, like["element"], steps, 0)
             records.append(
