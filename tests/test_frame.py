@@ -89,7 +89,6 @@ NOT_IMPORTED = {
     "gguf": "the same",
     "ipykernel": "runs the notebooks",
     "jupyterlab": "`make lab`",
-    "seaborn": "named by the user of this project",
     "pyyaml": "`otr claims` reads the ledger with it, which needs no extra",
 }
 MAY_USE = {
@@ -211,3 +210,11 @@ def test_nothing_committed_names_a_machine_or_a_package_host(project):
         if path.suffix not in {".png", ".pdf"} and path.is_file():
             found = pattern.search(path.read_text("utf-8"))
             assert not found, f"{name}: {found[0]}"
+
+
+def test_a_checkout_stays_small(project):
+    """Figures are committed as PNG and CSV only, CSVs as far as a figure shows them; the rest is made again."""
+    files = subprocess.run(["git", "ls-files"], cwd=project.root, capture_output=True, text=True, check=True).stdout
+    sizes = {name: (project.root / name).stat().st_size for name in files.split() if (project.root / name).is_file()}
+    assert sum(sizes.values()) < 12_000_000, sorted(sizes.items(), key=lambda item: -item[1])[:10]
+    assert not [name for name in sizes if name.startswith("figures/") and not name.endswith((".png", ".csv", ".md"))]
