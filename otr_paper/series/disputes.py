@@ -78,11 +78,12 @@ def growth(d: Dims, lengths: Sequence[int], arity_bits: Sequence[int], like: Map
         lengths: fed tokens. arity_bits: log2 k.
         like: a played dispute (position, layer, element, positions, layers); the same place in longer answers.
     """
+    like = {name: int(value) for name, value in like.items()}  # numpy integers have no bit length
     back, share = like["positions"] - like["position"], like["layer"] / like["layers"]
     steps = d.intermediate // d.tile
     records = []
     for bits in arity_bits:
-        for length in map(int, lengths):  # numpy integers have no bit_length
+        for length in lengths:
             position = max(length - back, 0)
             place = Place(LAYER, position, round(share * d.layers), pr.LayerOperator.OUTPUT, like["element"], steps, 0)
             records.append(
