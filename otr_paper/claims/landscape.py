@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from otr_paper.claims.published import Published
-from otr_paper.claims.verdict import NOT_TESTABLE, Evaluation, Reading, judged
+from otr_paper.claims.verdict import Evaluation, Reading
 from otr_paper.studies.proving import fitted_exponent
 
 
@@ -35,8 +35,6 @@ def L34_zkml_scaling(published: Published) -> Evaluation:
         published.number(f"zk.project.{name}", "1") for name in ("growth", "growth_error", "growth_n_log_n")
     )
     return Evaluation(
-        "L34",
-        NOT_TESTABLE,
         {"exponent_all_systems": slope, "exponent_all_systems_error": error, "exponent_zkllm": own,
          "exponent_of_n_log_n_here": expected, "points_count": float(len(points)),
          "exponent_own_circuits": here, "exponent_own_circuits_error": here_error},
@@ -49,9 +47,7 @@ def L34_zkml_scaling(published: Published) -> Evaluation:
                     "measured", abs(here - here_expected) <= 2 * here_error,
                     ("zk.project.growth", "zk.project.growth_error", "zk.project.growth_n_log_n")),
         ),
-        note="An asymptotic bound cannot be tested on a few points: over published sizes N log N and N^1.05 look "
-        "alike. One circuit measured here over a factor of 512 grows slower than N: fixed costs and "
-        "multi-exponentiation hide the logarithm, and nothing is said of larger sizes.",
+        testable=False,
     )
 
 
@@ -65,10 +61,7 @@ def L40_opml_on_a_pc(published: Published) -> Evaluation:
                 per_parameter, "B", "recomputed", abs(per_parameter / 4.0 - 1.0) < 0.10,
                 ("opml.llama7b_memory", "opml.llama7b_params")),
     )
-    return judged(
-        "L40",
+    return Evaluation(
         {"bytes_per_parameter": per_parameter, "memory_gb": memory / 1e9},
         readings,
-        note="Plausible from its own figures; no speed is printed. One honest validator is an assumption of "
-        "the scheme, not a result.",
     )

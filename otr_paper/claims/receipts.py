@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from otr_core.poea import CHECKS
 from otr_paper.claims.grounds import Grounds
-from otr_paper.claims.verdict import Assumption, Evaluation, Reading, judged
+from otr_paper.claims.verdict import Evaluation, Reading
 
 SERVING = "serving"
 """Who caught an attack that the enclave itself refuses, so that no receipt comes to be."""
@@ -48,16 +48,12 @@ def L23_downgrade_rejected(grounds: Grounds) -> Evaluation:
         Reading("broken TEE", "share of downgraded models rejected", _stopped(broken) / len(broken), "1",
                 "measured", _stopped(broken) == len(broken), _STATED),
     )
-    return judged(
-        "L23",
+    return Evaluation(
         {"downgrades_count": len(model), "downgrades_rejected_count": _stopped(model), "honest_count": honest,
          "honest_rejected_count": honest_rejected, "downgrades_by_broken_tee_count": len(broken),
          "downgrades_by_broken_tee_rejected_count": _stopped(broken)},
         readings,
-        Assumption("broken_tees", 0.0, "count",
-                   "the guest measures the weights it runs into an attested register before it gets the serving key, "
-                   "and no more TEEs than this are broken"),
-        "A simulated TEE with a real model. An honest node whose evidence has expired is rejected too (notebook 01).",
+        ("broken_tees", 0.0),
     )
 
 
@@ -73,15 +69,11 @@ def L24_poea_binds(grounds: Grounds) -> Evaluation:
         Reading("our definition, broken TEE", "share of lies signed by an attested key rejected", lies, "1",
                 "measured", lies == 1.0),
     )
-    return judged(
-        "L24",
+    return Evaluation(
         {"attacks_count": len(working), "attacks_rejected_count": _stopped(working), "lies_count": len(broken),
          "lies_rejected_count": _stopped(broken)},
         readings,
-        Assumption("lies_rejected", lies, "1",
-                   "binding is read as this project's definition, and the TEE is intact: a broken one gets its lies "
-                   "past every check of the receipt, but for this share"),
-        "Binding says who is liable for the trace, not that the trace is true: that takes re-execution.",
+        ("lies_rejected", lies),
     )
 
 
@@ -92,9 +84,7 @@ def L25_replay_rejected(grounds: Grounds) -> Evaluation:
     reading = Reading("nonce and job in the signed receipt",
                       "share of replays, cached answers and reused nonces rejected", share, "1", "measured",
                       share == 1.0)
-    return judged(
-        "L25",
+    return Evaluation(
         {"attacks_count": len(old), "attacks_rejected_count": _stopped(old)},
         (reading,),
-        note="The verifier must remember the nonces it has seen, and hold its own copy of the order.",
     )

@@ -18,7 +18,7 @@ from statistics import mean
 from typing import Any
 
 from otr_paper.claims.grounds import Grounds
-from otr_paper.claims.verdict import Assumption, Evaluation, Reading, judged
+from otr_paper.claims.verdict import Evaluation, Reading
 from otr_paper.studies.detection import per_query, per_unit
 from otr_paper.studies.dispute_costs import TERMS
 from otr_paper.studies.proving import fit_cost
@@ -279,8 +279,7 @@ def judge_trilemma(inputs: TrilemmaInputs) -> Evaluation:
                 "re-execution", "measured"),
     )  # fmt: skip
     poq = at["PoQ", "none", f"judge: {JUDGE}"]
-    return judged(
-        "L42",
+    return Evaluation(
         {"goals_working_tee_count": working["goals"], "goals_broken_tee_count": broken["goals"],
          "goals_broken_tee_final_count": late["goals"], "most_goals_of_others_count": others,
          "caught_working_tee": working["integrity"], "caught_broken_tee": broken["integrity"],
@@ -288,11 +287,5 @@ def judge_trilemma(inputs: TrilemmaInputs) -> Evaluation:
          "compute_otr_ratio": working["compute"], "compute_opml_ratio": at["opML", "none", "re-execution"]["compute"],
          "compute_zkml_ratio": at["ZKML", "none", "proof of every unit"]["compute"]},
         readings,
-        Assumption("broken_tees", 0.0, "count",
-                   "no operator's TEE is broken: a broken one's provisional answers carry none of the integrity, which "
-                   "then takes the window and a fisherman who runs every answer again"),
-        f"{len(inputs.payload['rows'])} questions, {len(FRAUDS)} frauds in each, SmolLM2; latency and cost are met at "
-        f"no more than {FAST:g} times those of answering alone. The TEE is a simulated one; ZKML is extrapolated from "
-        "measured units; the window of one day is a parameter. Spot checks see downgraded weights, neither a replaced "
-        "token nor a replayed answer, whose traces are honest.",
+        ("broken_tees", 0.0),
     )  # fmt: skip

@@ -10,27 +10,8 @@ from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.latency import largest_rho, slowest_proof, weighted_latency
 from otr_paper.claims.published import Published
 from otr_paper.claims.throughput import L18_throughput_vs_centralised, h100_throughput_rows
-from otr_paper.claims.verdict import Evaluation
 
 Records = list[dict[str, Any]]
-
-
-def readings_table(evaluation: Evaluation) -> Records:
-    """One record per reading of a claim: name, assumption, value, unit, kind, holds, replaces, sources."""
-    return [
-        {
-            "claim": evaluation.claim,
-            "name": reading.name,
-            "assumption": reading.assumption,
-            "value": reading.value,
-            "unit": reading.unit,
-            "kind": reading.kind,
-            "holds": reading.holds,
-            "replaces": reading.replaces,
-            "sources": ", ".join(reading.sources),
-        }
-        for reading in evaluation.readings
-    ]
 
 
 def latency_consistency(published: Published, *, rhos: Sequence[float], proof_seconds: Sequence[float]) -> Records:
