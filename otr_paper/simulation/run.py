@@ -98,10 +98,8 @@ def simulate(system: System, requests: Requests, law: StepLaw, seed: int) -> Sim
     if system.window_s > 0:
         disputed = np.flatnonzero(rng.random(len(requests)) < system.disputed)
         opened = included[disputed] + system.window_s * rng.random(len(disputed))
-        lasts = settlement.dispute_s(
-            len(disputed), moves=system.moves, move_s=system.move_s, block_s=system.block_s, clock_s=system.clock_s,
-            silent=system.silent, rng=rng,
-        )  # fmt: skip
+        terms = {name: getattr(system, name) for name in ("moves", "move_s", "block_s", "clock_s", "silent")}
+        lasts = settlement.dispute_s(len(disputed), rng=rng, **terms)
         final[disputed] = np.maximum(final[disputed], opened + lasts)
     if "final" not in unstable:
         latency["final"] = final - start
