@@ -78,12 +78,14 @@ def growth(d: Dims, lengths: Sequence[int], arity_bits: Sequence[int], like: Map
         lengths: fed tokens. arity_bits: log2 k.
         like: a played dispute (position, layer, element, positions, layers); the same place in longer answers.
     """
-    back, share = like["positions"] - like["position"], like["layer"] / like["layers"]
+    # A row of a data frame holds numpy's numbers; the closed forms count with Python's.
+    position, element, before = (int(like[name]) for name in ("position", "element", "positions"))
+    back, share = before - position, like["layer"] / like["layers"]
     steps = d.intermediate // d.tile
     rows = []
     for bits, length in product(arity_bits, lengths):
         position = max(length - back, 0)
-        place = Place(LAYER, position, round(share * d.layers), pr.LayerOperator.OUTPUT, like["element"], steps, 0)
+        place = Place(LAYER, position, round(share * d.layers), pr.LayerOperator.OUTPUT, element, steps, 0)
         rounds = dispute_costs.expected_rounds(d, length, pr.LayerOperator.OUTPUT, position, bits)
         size = dispute_costs.expected_bytes(d, length, place, bits) + dispute_costs.opening_bytes(d, place)
         rows.append((2**bits, length, rounds, dispute_costs.most_rounds(d, length, bits), size))
