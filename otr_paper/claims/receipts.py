@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from otr_core.poea import CHECKS
 from otr_paper.claims.grounds import Grounds
-from otr_paper.claims.verdict import Evaluation, Reading
+from otr_paper.claims.verdict import Evaluation, Rule
 
 SERVING = "serving"
 """Who caught an attack that the enclave itself refuses, so that no receipt comes to be."""
@@ -40,13 +40,14 @@ def L23_downgrade_rejected(grounds: Grounds) -> Evaluation:
     model = [row for row in rows if row["group"] == "model"]
     broken = [row for row in rows if row["group"] == BROKEN and "layers dropped" in row["attack"]]
     rejected = _stopped(model) / len(model)
+    share, whole = _stopped(broken) / len(broken), Rule("1", lambda share: share == 1.0)
+    never, rejects = Rule("1", lambda _: False), Rule("1", lambda share: share == 1.0 and honest_rejected == 0)
     readings = (
-        Reading("GPU evidence alone", "an H100 report names firmware and driver, no model: nothing to compare", 0.0,
-                "1", "measured", False, _STATED),
-        Reading("weights measured before the key is released", "working TEE; share of downgraded models rejected",
-                rejected, "1", "measured", rejected == 1.0 and honest_rejected == 0, _STATED),
-        Reading("broken TEE", "share of downgraded models rejected", _stopped(broken) / len(broken), "1",
-                "measured", _stopped(broken) == len(broken), _STATED),
+        never.measured("GPU evidence alone", "an H100 report names firmware and driver, no model: nothing to compare",
+                       0.0, *_STATED),
+        rejects.measured("weights measured before the key is released",
+                         "working TEE; share of downgraded models rejected", rejected, *_STATED),
+        whole.measured("broken TEE", "share of downgraded models rejected", share, *_STATED),
     )
     return Evaluation(
         {"downgrades_count": len(model), "downgrades_rejected_count": _stopped(model), "honest_count": honest,
@@ -62,12 +63,11 @@ def L24_poea_binds(grounds: Grounds) -> Evaluation:
     rows = _attacks(grounds)
     working, broken = ([r for r in rows if (r["group"] == BROKEN) == b] for b in (False, True))
     share, lies = _stopped(working) / len(working), _stopped(broken) / len(broken)
+    never, whole = Rule("1", lambda _: False), Rule("1", lambda share: share == 1.0)
     readings = (
-        Reading("as printed", "the paper's formula is not public: nothing to test", 0.0, "1", "cited", False),
-        Reading("our definition, working TEE", "share of forgeries, edits, splices and replays rejected", share,
-                "1", "measured", share == 1.0),
-        Reading("our definition, broken TEE", "share of lies signed by an attested key rejected", lies, "1",
-                "measured", lies == 1.0),
+        never.cited("as printed", "the paper's formula is not public: nothing to test", 0.0),
+        whole.measured("our definition, working TEE", "share of forgeries, edits, splices and replays rejected", share),
+        whole.measured("our definition, broken TEE", "share of lies signed by an attested key rejected", lies),
     )
     return Evaluation(
         {"attacks_count": len(working), "attacks_rejected_count": _stopped(working), "lies_count": len(broken),
@@ -81,10 +81,7 @@ def L25_replay_rejected(grounds: Grounds) -> Evaluation:
     """L25: a replayed or cached answer is rejected."""
     old = [row for row in _attacks(grounds) if any(word in row["attack"] for word in ("replayed", "cached", "reused"))]
     share = _stopped(old) / len(old)
-    reading = Reading("nonce and job in the signed receipt",
-                      "share of replays, cached answers and reused nonces rejected", share, "1", "measured",
-                      share == 1.0)
-    return Evaluation(
-        {"attacks_count": len(old), "attacks_rejected_count": _stopped(old)},
-        (reading,),
+    reading = Rule("1", lambda share: share == 1.0).measured(
+        "nonce and job in the signed receipt", "share of replays, cached answers and reused nonces rejected", share
     )
+    return Evaluation({"attacks_count": len(old), "attacks_rejected_count": _stopped(old)}, (reading,))
