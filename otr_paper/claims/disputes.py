@@ -1,6 +1,4 @@
 # ruff: noqa: N802 (a function is named after its claim)
-# fmt: off
-# (Readings and computed numbers are tables, set by hand.)
 """Claims about disputes, L26 and L28: what the stored ones did, played by transactions about a real answer."""
 
 from __future__ import annotations
@@ -23,19 +21,29 @@ def L26_false_answer_slashed(grounds: Grounds) -> Evaluation:
     slashed = sum(row["verdict"] == "OPERATOR_LOSES" for row in rows)
     rule = Rule("1", lambda share: share == 1.0)
     readings = (
-        rule.measured("any lane, outputs compared",
-                      "floating-point lane with tolerance: share of bound-aware cheats that a dispute convicts",
-                      caught),
-        rule.measured("portable lane, judged on one step",
-                      "share of false answers whose author is slashed by the contract", slashed / len(rows)),
+        rule.measured(
+            "any lane, outputs compared",
+            "floating-point lane with tolerance: share of bound-aware cheats that a dispute convicts",
+            caught,
+        ),
+        rule.measured(
+            "portable lane, judged on one step",
+            "share of false answers whose author is slashed by the contract",
+            slashed / len(rows),
+        ),
     )
     return Evaluation(
-        {"disputes_count": len(rows), "slashed_count": slashed,
-         "dearest_dispute_gas": max(row["gas_dispute"] for row in rows),
-         "dearest_leaf_gas": max(row["gas_leaf"] for row in rows),
-         "most_inferences_of_a_player": max(max(row["inferences_fisherman"], row["inferences_operator"])
-                                            for row in rows),
-         "bound_aware_cheats_count": tried, "bound_aware_cheats_caught_count": tried - flipped},
+        {
+            "disputes_count": len(rows),
+            "slashed_count": slashed,
+            "dearest_dispute_gas": max(row["gas_dispute"] for row in rows),
+            "dearest_leaf_gas": max(row["gas_leaf"] for row in rows),
+            "most_inferences_of_a_player": max(
+                max(row["inferences_fisherman"], row["inferences_operator"]) for row in rows
+            ),
+            "bound_aware_cheats_count": tried,
+            "bound_aware_cheats_caught_count": tried - flipped,
+        },
         readings,
         ("bound_aware_cheats_caught", caught),
     )
@@ -51,15 +59,20 @@ def L28_only_diverging_opened(grounds: Grounds) -> Evaluation:
     alone = Rule("count", lambda besides: besides == 0)
     step = Rule("1", lambda share: share < 1e-4)
     readings = (
-        alone.measured("the diverging value alone", "values opened besides the diverging one",
-                       float(most - diverging)),
-        step.measured("diverging step",
-                      "a state means the tile that diverges and what its step reads: share of the trace's values",
-                      most / values),
+        alone.measured("the diverging value alone", "values opened besides the diverging one", float(most - diverging)),
+        step.measured(
+            "diverging step",
+            "a state means the tile that diverges and what its step reads: share of the trace's values",
+            most / values,
+        ),
     )
     return Evaluation(
-        {"most_values_opened_count": most, "trace_values_count": values, "share_opened": most / values,
-         "most_bytes_on_chain_count": max(sum(m["calldata_bytes"] for m in row["moves"]) for row in rows)},
+        {
+            "most_values_opened_count": most,
+            "trace_values_count": values,
+            "share_opened": most / values,
+            "most_bytes_on_chain_count": max(sum(m["calldata_bytes"] for m in row["moves"]) for row in rows),
+        },
         readings,
         ("share_opened", most / values),
     )

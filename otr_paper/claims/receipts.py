@@ -1,6 +1,4 @@
 # ruff: noqa: N802 (a function is named after its claim)
-# fmt: off
-# (Readings and computed numbers are tables, set by hand.)
 """Claims about receipts, L23 to L25: what they were seen to stop in the stored attacks on the real model.
 
 Each row of the stored result ``attacks`` says of one attack its group, its name and who caught it: a check of the
@@ -43,16 +41,29 @@ def L23_downgrade_rejected(grounds: Grounds) -> Evaluation:
     share, whole = _stopped(broken) / len(broken), Rule("1", lambda share: share == 1.0)
     never, rejects = Rule("1", lambda _: False), Rule("1", lambda share: share == 1.0 and honest_rejected == 0)
     readings = (
-        never.measured("GPU evidence alone", "an H100 report names firmware and driver, no model: nothing to compare",
-                       0.0, *_STATED),
-        rejects.measured("weights measured before the key is released",
-                         "working TEE; share of downgraded models rejected", rejected, *_STATED),
+        never.measured(
+            "GPU evidence alone",
+            "an H100 report names firmware and driver, no model: nothing to compare",
+            0.0,
+            *_STATED,
+        ),
+        rejects.measured(
+            "weights measured before the key is released",
+            "working TEE; share of downgraded models rejected",
+            rejected,
+            *_STATED,
+        ),
         whole.measured("broken TEE", "share of downgraded models rejected", share, *_STATED),
     )
     return Evaluation(
-        {"downgrades_count": len(model), "downgrades_rejected_count": _stopped(model), "honest_count": honest,
-         "honest_rejected_count": honest_rejected, "downgrades_by_broken_tee_count": len(broken),
-         "downgrades_by_broken_tee_rejected_count": _stopped(broken)},
+        {
+            "downgrades_count": len(model),
+            "downgrades_rejected_count": _stopped(model),
+            "honest_count": honest,
+            "honest_rejected_count": honest_rejected,
+            "downgrades_by_broken_tee_count": len(broken),
+            "downgrades_by_broken_tee_rejected_count": _stopped(broken),
+        },
         readings,
         ("broken_tees", 0.0),
     )
@@ -70,8 +81,12 @@ def L24_poea_binds(grounds: Grounds) -> Evaluation:
         whole.measured("our definition, broken TEE", "share of lies signed by an attested key rejected", lies),
     )
     return Evaluation(
-        {"attacks_count": len(working), "attacks_rejected_count": _stopped(working), "lies_count": len(broken),
-         "lies_rejected_count": _stopped(broken)},
+        {
+            "attacks_count": len(working),
+            "attacks_rejected_count": _stopped(working),
+            "lies_count": len(broken),
+            "lies_rejected_count": _stopped(broken),
+        },
         readings,
         ("lies_rejected", lies),
     )
