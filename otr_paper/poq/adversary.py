@@ -160,18 +160,21 @@ def sample_answers(
     """
     import torch
 
+    # Prompts end together: shorter ones are filled up on the left, and the mask hides what fills them.
     generator = torch.Generator().manual_seed(seed)
     width = max(map(len, prompts))
     ids = torch.tensor([[*[PAD] * (width - len(row)), *row] for row in prompts])
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts])
     chosen: list[Any] = []
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=temperature > 0):
+        # Each prompt is read once; its cache is then repeated for all answers to it.
         places = (mask.cumsum(-1) - 1).clamp(min=0)
         step = module(input_ids=ids, attention_mask=mask, position_ids=places, use_cache=True, logits_to_keep=1)
         cache, logits = step.past_key_values, step.logits[:, -1].repeat_interleave(samples, 0)
         cache.batch_repeat_interleave(samples)
         mask, last = mask.repeat_interleave(samples, 0), places[:, -1:].repeat_interleave(samples, 0)
         stops, done = torch.tensor(list(stop_ids)), torch.zeros(len(mask), dtype=torch.bool)
+        # One token for every answer a round; an answer that has its stop token goes on as -1, which is dropped.
         while True:
             if temperature == 0:
                 token = logits.argmax(-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""The data of the figures on the simulation: lists of flat records from stored or fresh studies."""
+"""The data of the figures and tables on the simulation, as records, from a stored study or one made now."""
 
 from __future__ import annotations
 

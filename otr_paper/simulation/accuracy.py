@@ -1,4 +1,7 @@
-"""How wrong the fitted law is: every published run simulated, the fitted half and the half that tests it apart."""
+"""How wrong the fitted law is: it simulates every published run, and is compared with what was published.
+
+Half of the runs were fitted; the errors that count are those of the other half.
+"""
 
 from __future__ import annotations
 

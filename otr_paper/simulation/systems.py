@@ -1,4 +1,4 @@
-"""OTR, opML, ZKML and PoQ as sets of parameters of one and the same simulation."""
+"""OTR, opML, ZKML and PoQ are one simulation with four sets of parameters."""
 
 from __future__ import annotations
 

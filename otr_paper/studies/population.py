@@ -140,6 +140,8 @@ def stream(config: dict[str, Any], seed: int) -> np.random.Generator:
 
 def simulate_population(population: Population, *, seed: int) -> History:
     """Play ``population`` once. Same parameters and seed, same history, on any machine."""
+    # Who is who, and what is kept of every operator: whether it serves, the epoch of its verdict (-1: none is
+    # pending), of its first cheat and of its eviction, its cheats before the first catch, its profit over honesty.
     draws = stream(asdict(population), seed)
     people, size = population, population.operators
     dishonest = np.array([people.rational_share, people.malicious_share])
@@ -153,6 +155,7 @@ def simulate_population(population: Population, *, seed: int) -> History:
     fishermen, names = people.fishermen, ("cheats", "caught", "undetected", "stolen_usd", "evicted", "evicted_honest")
     series: Series = {name: [] for name in (*names, "active", "fishermen", "detection", "open")}
     for epoch in range(people.epochs):
+        # The crowd of fishermen changes, and with it the detection that a cheat faces in this epoch.
         fishermen += int(draws.poisson(people.enter_per_epoch)) - int(draws.binomial(fishermen, people.leave_rate))
         someone = 1.0 - (1.0 - people.check_rate) ** fishermen
         sampled, convicted = people.rho * people.d, someone * people.w
@@ -162,6 +165,7 @@ def simulate_population(population: Population, *, seed: int) -> History:
         totals = dict.fromkeys(names, 0.0)
         serving = np.flatnonzero(active)
         series["active"].append(float(serving.size))
+        # Every serving operator answers its queries, some operators at a time to bound the memory.
         rows = max(_BLOCK // people.queries_per_epoch, 1)
         for start in range(0, serving.size, rows):
             block = serving[start : start + rows]
@@ -178,6 +182,7 @@ def simulate_population(population: Population, *, seed: int) -> History:
             first_cheat[block] = np.where((first_cheat[block] < 0) & (cheats > 0), epoch, first_cheat[block])
             for name, values in zip(names, (cheats, caught, undetected, stolen), strict=False):
                 totals[name] += float(values.sum())
+        # Verdicts of this epoch: slashed and evicted.
         out = active & (verdict == epoch)
         active &= ~out
         evicted_at[out] = epoch
