@@ -117,7 +117,7 @@ def otr_sweep_point(config: dict[str, Any], seed: int) -> dict[str, Any]:
 def sweep_points(project: Project, changes: Sequence[Mapping[str, Any]], seed: int) -> list[Point]:
     """Sweep points: the default configuration with each set of changes."""
     here = digest(project)
-    return [Point({**study.default_config(), **change, "digest": here}, seed) for change in changes]
+    return [Point({**study.DEFAULT_CONFIG, **change, "digest": here}, seed) for change in changes]
 
 
 def sweep(project: Project, changes: Sequence[Mapping[str, Any]], *, seed: int, **how: Any) -> list[dict[str, Any]]:
@@ -148,7 +148,7 @@ def grid(axes: Mapping[str, Sequence[Any]] = GRID) -> list[dict[str, Any]]:
     return combined
 
 
-#: Input -> (label, low end, high end) of the tornado; the rest as in ``study.default_config``.
+#: Input -> (label, low end, high end) of the tornado; the rest as in ``study.DEFAULT_CONFIG``.
 ENDS: Mapping[str, tuple[str, Any, Any]] = {
     "trace": ("trace: code completion / chat", "azure_code", "azure_conv"),
     "model": ("model: 8B / 70B", "llama31_8b", "llama33_70b"),
@@ -166,7 +166,7 @@ ENDS: Mapping[str, tuple[str, Any, Any]] = {
 
 def tornado_changes() -> list[dict[str, Any]]:
     """The default point, then each input at its low and at its high end, where that differs from the default."""
-    base = study.default_config()
+    base = study.DEFAULT_CONFIG
     changes: list[dict[str, Any]] = [{}]
     for name, (_, *ends) in ENDS.items():
         changes += [{name: end} for end in ends if end != base[name]]

@@ -7,7 +7,8 @@ Find the code of claim L18 by its number: one function per claim, named ``L18_..
 * ``receipts``: L23 to L25. ``disputes``: L26, L28.
 * ``security``: L27, L29 to L33, L41. ``landscape``: L34, L40. ``trilemma``: L42.
 
-The way of a number: a row of ``data/published`` (``published``) or a stored result (``grounds``) goes into a claim
-function, which makes readings by a rule and a verdict from the readings (``verdict``); ``ledger`` keeps
-``data/claims.yaml`` in step with it; ``otr_paper.press.claims_table`` prints the rows.
+The way of a number: a claim function takes rows of ``data/published`` (``published``) or stored
+results (``grounds``), and makes from them readings of the claim, each judged by a rule; the verdict
+follows from the readings (``verdict``). ``ledger`` writes and checks the numbers of
+``data/claims.yaml``, whose words are written by hand; ``otr_paper.press.claims_table`` prints its rows.
 """

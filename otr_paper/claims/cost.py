@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.published import Published
-from otr_paper.claims.verdict import Assumption, Evaluation, Reading, Rule, at_least, at_most, judged, solved
+from otr_paper.claims.verdict import Evaluation, Reading, Rule, at_least, at_most, solved
 
 #: Published rows behind every simulated cost: the trace, the serving law's runs, machine and gas prices.
 SIMULATED = ("trace.azure23_conv.rate", "nim.llama33_70b.1000_1000.c50.itl", "gpu.h100_median", "gas.eth_usd")
@@ -89,17 +89,13 @@ def L09_otr_cost(grounds: Grounds) -> Evaluation:
         summed.simulated("simulated on L1", "every item, 20-minute proofs at an H100's price", on_l1, *SIMULATED,
                          **cheaper),
     )
-    return judged(
-        "L09",
+    return Evaluation(
         {"proofs_alone_usd": rho * proof, "proofs_over_stated_ratio": rho * proof / stated, "largest_rho": largest,
          "largest_rho_margin": largest_margin, "dearest_proof_usd": dearest, "dearest_proof_margin_usd": dearest_margin,
          "zkllm_7b_proof_usd": zkllm, "flashprove_proof_usd": flash, "simulated_on_base_usd": on_base,
          "simulated_on_l1_usd": on_l1, "simulated_proofs_at_45_usd": at_45},
         readings,
-        Assumption("dearest_proof_usd", dearest, "USD",
-                   "the query's payer is charged at most this per checked proof; the rest of the 45 USD is borne by "
-                   "someone else"),
-        "Somebody pays 0.45 USD a query: not counting it moves the cost, it does not remove it.",
+        ("dearest_proof_usd", dearest),
     )
 
 
@@ -132,16 +128,13 @@ def L10_opml_cost(grounds: Grounds) -> Evaluation:
                          "inference, a validator's second run, batched commitments, rare disputes", usd, *SIMULATED)
           for chain, usd in simulated.items()),
     )
-    return judged(
-        "L10",
+    return Evaluation(
         {"commitment_gas": gas, "l1_high_usd": gas_usd(published, gas, high),
          "l1_low_usd": gas_usd(published, gas, low), "gas_price_for_stated_gwei": price * 1e9,
          "blob_price_for_stated_gwei": blob * 1e9, "simulated_on_base_usd": simulated["Base"],
          "simulated_on_l1_usd": simulated["L1"]},
         readings,
-        Assumption("gas_price_for_stated_gwei", price * 1e9, "gwei",
-                   "one unbatched L1 transaction a query at this gas price, ether at the published price"),
-        "Neither the gas nor the prices behind the figure are public.",
+        ("gas_price_for_stated_gwei", price * 1e9),
     )
 
 
@@ -174,13 +167,11 @@ def L11_zkml_cost(grounds: Grounds) -> Evaluation:
         summed.simulated("simulated on L1", "inference, a 20-minute proof and its check on chain", simulated,
                          *SIMULATED),
     )
-    return judged(
-        "L11",
+    return Evaluation(
         {"zkllm_7b_usd": zkllm, "h100_hours_for_stated": hours, "machine_usd_per_hour_at_20min": machine,
          "core_hour_usd_ezkl_7b_token": stated / core_h, "flashprove_usd": flash, "simulated_on_l1_usd": simulated},
         readings,
-        Assumption("h100_hours_for_stated", hours, "h", "a query's proof takes at least this many H100-hours"),
-        "At the stated 20 minutes a machine would cost 135 USD an hour: the two figures describe different models.",
+        ("h100_hours_for_stated", hours),
     )
 
 
@@ -202,11 +193,9 @@ def L12_zkml_over_otr(grounds: Grounds) -> Evaluation:
     simulated = _simulated_ratios(grounds, rule, "ZKML", "OTR")
     plain = rule.recomputed("stated over stated", "both figures as stated", zkml / otr, "zkml.cost_query",
                             "otr.cost_query")
-    return judged(
-        "L12",
+    return Evaluation(
         {"zkml_over_otr_ratio": zkml / otr, **{name: reading.value for name, reading in simulated.items()}},
         (plain, *simulated.values()),
-        note="Division only; both inputs are conditional (L09, L11).",
     )
 
 
@@ -224,11 +213,9 @@ def L13_otr_over_opml(grounds: Grounds) -> Evaluation:
                         "opml.cost_query_benchmark"),
         *simulated.values(),
     )
-    return judged(
-        "L13",
+    return Evaluation(
         {"otr_over_opml_ratio": otr / opml, **{name: reading.value for name, reading in simulated.items()}},
         readings,
-        note="Division only; both inputs are conditional (L09, L10).",
     )
 
 
@@ -266,15 +253,12 @@ def L14_signature_margin(grounds: Grounds) -> Evaluation:
         check("one signature per query, L1", "the quote is checked once, when the key registers; high gas price",
               recover, high, "evm.ecrecover", "gas.l1_price"),
     )
-    return judged(
-        "L14",
+    return Evaluation(
         {"margin_usd": margin, "most_gas_l1_high": most_gas, "gas_price_ecrecover_gwei": margin / (recover * eth) * 1e9,
          "gas_price_snark_gwei": margin / (wrapped * eth) * 1e9, "gas_price_full_gwei": margin / (full * eth) * 1e9,
          "simulated_on_base_usd": on_base, "simulated_on_l1_usd": on_l1},
         readings,
-        Assumption("most_gas_l1_high", most_gas, "gas",
-                   "a query's check needs no more gas than this at the higher usual L1 price: one signature by a "
-                   "registered key, or a cheap L2"),
+        ("most_gas_l1_high", most_gas),
     )
 
 
@@ -297,13 +281,10 @@ def L15_cost_meaning(published: Published) -> Evaluation:
                            f"price.{model}.in", f"price.{model}.out"),
         always.cited("inference billed apart", "'cost' means all that is paid on chain", stated, "otr.cost_query"),
     )
-    return judged(
-        "L15",
+    return Evaluation(
         {"chat_inference_usd": chat, "most_tokens_within_rounding": tokens},
         readings,
-        Assumption("dearest_inference_usd", widest, "USD",
-                   "inference costs less than this a query, or is billed apart"),
-        "If opML's 0.06 USD is a total, OTR's overhead over opML is 0.01 USD, not 0.07.",
+        ("dearest_inference_usd", widest),
     )
 
 
@@ -339,11 +320,9 @@ def L16_near_native_cost(grounds: Grounds) -> Evaluation:
                          stated / published.number("zkml.cost_query", "USD"), "zkml.cost_query",
                          replaces="near-native"),
     )
-    return judged(
-        "L16",
+    return Evaluation(
         {"overhead_over_chat_ratio": stated / chat, "overhead_over_cheaper_chat_ratio": stated / cheap,
          "overhead_over_longest_context_ratio": stated / (context * dear), "tokens_for_10pct": tokens,
          "simulated_overhead_over_inference_ratio": overhead, "simulated_without_proofs_ratio": without_proofs},
         readings,
-        note="No query that fits the model's context is long enough; the amortised figure already includes batching.",
     )

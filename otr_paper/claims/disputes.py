@@ -1,12 +1,10 @@
 # ruff: noqa: N802 (a function is named after its claim)
-# fmt: off
-# (Readings and computed numbers are tables, set by hand.)
 """Claims about disputes, L26 and L28: what the stored ones did, played by transactions about a real answer."""
 
 from __future__ import annotations
 
 from otr_paper.claims.grounds import Grounds
-from otr_paper.claims.verdict import Assumption, Evaluation, Rule, judged
+from otr_paper.claims.verdict import Evaluation, Rule
 
 
 def L26_false_answer_slashed(grounds: Grounds) -> Evaluation:
@@ -23,27 +21,31 @@ def L26_false_answer_slashed(grounds: Grounds) -> Evaluation:
     slashed = sum(row["verdict"] == "OPERATOR_LOSES" for row in rows)
     rule = Rule("1", lambda share: share == 1.0)
     readings = (
-        rule.measured("any lane, outputs compared",
-                      "floating-point lane with tolerance: share of bound-aware cheats that a dispute convicts",
-                      caught),
-        rule.measured("portable lane, judged on one step",
-                      "share of false answers whose author is slashed by the contract", slashed / len(rows)),
+        rule.measured(
+            "any lane, outputs compared",
+            "floating-point lane with tolerance: share of bound-aware cheats that a dispute convicts",
+            caught,
+        ),
+        rule.measured(
+            "portable lane, judged on one step",
+            "share of false answers whose author is slashed by the contract",
+            slashed / len(rows),
+        ),
     )
-    return judged(
-        "L26",
-        {"disputes_count": len(rows), "slashed_count": slashed,
-         "dearest_dispute_gas": max(row["gas_dispute"] for row in rows),
-         "dearest_leaf_gas": max(row["gas_leaf"] for row in rows),
-         "most_inferences_of_a_player": max(max(row["inferences_fisherman"], row["inferences_operator"])
-                                            for row in rows),
-         "bound_aware_cheats_count": tried, "bound_aware_cheats_caught_count": tried - flipped},
+    return Evaluation(
+        {
+            "disputes_count": len(rows),
+            "slashed_count": slashed,
+            "dearest_dispute_gas": max(row["gas_dispute"] for row in rows),
+            "dearest_leaf_gas": max(row["gas_leaf"] for row in rows),
+            "most_inferences_of_a_player": max(
+                max(row["inferences_fisherman"], row["inferences_operator"]) for row in rows
+            ),
+            "bound_aware_cheats_count": tried,
+            "bound_aware_cheats_caught_count": tried - flipped,
+        },
         readings,
-        Assumption("bound_aware_cheats_caught", caught, "1",
-                   "the answer is of a lane whose bits anyone can reproduce, and its fisherman holds the query and the "
-                   "seed of the trace; with a tolerance instead, only this share of cheats that know the bounds is "
-                   "caught"),
-        "That the prompt's tokens are the client's, and that a sealed response is the committed one, is judged by the "
-        "client or a sealed arbiter, not by the contract.",
+        ("bound_aware_cheats_caught", caught),
     )
 
 
@@ -57,19 +59,20 @@ def L28_only_diverging_opened(grounds: Grounds) -> Evaluation:
     alone = Rule("count", lambda besides: besides == 0)
     step = Rule("1", lambda share: share < 1e-4)
     readings = (
-        alone.measured("the diverging value alone", "values opened besides the diverging one",
-                       float(most - diverging)),
-        step.measured("diverging step",
-                      "a state means the tile that diverges and what its step reads: share of the trace's values",
-                      most / values),
+        alone.measured("the diverging value alone", "values opened besides the diverging one", float(most - diverging)),
+        step.measured(
+            "diverging step",
+            "a state means the tile that diverges and what its step reads: share of the trace's values",
+            most / values,
+        ),
     )
-    return judged(
-        "L28",
-        {"most_values_opened_count": most, "trace_values_count": values, "share_opened": most / values,
-         "most_bytes_on_chain_count": max(sum(m["calldata_bytes"] for m in row["moves"]) for row in rows)},
+    return Evaluation(
+        {
+            "most_values_opened_count": most,
+            "trace_values_count": values,
+            "share_opened": most / values,
+            "most_bytes_on_chain_count": max(sum(m["calldata_bytes"] for m in row["moves"]) for row in rows),
+        },
         readings,
-        Assumption("share_opened", most / values, "1",
-                   "'states' are the diverging tile and the operands of its diverging step: this share of what the "
-                   "answer computed; and a guess of the whole prompt can be confirmed from them"),
-        "A sealed arbiter opens nothing in public. Hashes of other states are shown; those of tokens are salted.",
+        ("share_opened", most / values),
     )

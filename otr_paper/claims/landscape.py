@@ -1,6 +1,4 @@
 # ruff: noqa: N802 (a function is named after its claim)
-# fmt: off
-# (Readings and computed numbers are tables, set by hand.)
 """Claims about the other systems: L34 (how ZKML grows) and L40 (what opML runs)."""
 
 from __future__ import annotations
@@ -8,7 +6,7 @@ from __future__ import annotations
 import math
 
 from otr_paper.claims.published import Published
-from otr_paper.claims.verdict import NOT_TESTABLE, Evaluation, Reading, judged
+from otr_paper.claims.verdict import Evaluation, Rule
 from otr_paper.studies.proving import fitted_exponent
 
 
@@ -31,28 +29,29 @@ def L34_zkml_scaling(published: Published) -> Evaluation:
     sizes = [size for *_, size, _ in points]
     # What N log N looks like as a power law over the sizes at hand.
     expected, _ = fitted_exponent(sizes, [size * math.log(size) for size in sizes])
-    here, here_error, here_expected = (
-        published.number(f"zk.project.{name}", "1") for name in ("growth", "growth_error", "growth_n_log_n")
+    own_rows = ("zk.project.growth", "zk.project.growth_error", "zk.project.growth_n_log_n")
+    here, here_error, here_expected = (published.number(row, "1") for row in own_rows)
+    # A slope agrees with N log N within two standard errors; two points have no error.
+    near, linear = Rule("1", lambda e: abs(e - expected) <= 2 * error), Rule("1", lambda e: e >= 1.0)
+    near_here = Rule("1", lambda e: abs(e - here_expected) <= 2 * here_error)
+    mixed = "one line through different systems, machines and token counts"
+    fixed = "one system, two sizes: fixed costs still weigh"
+    unit = "13 sizes of this project's unit, 2^8 to 2^17 rows"
+    readings = (
+        near.recomputed("all systems", mixed, slope, *(point[0] for point in points)),
+        linear.recomputed("zkLLM, 7B to 13B", fixed, own, *(point[0] for point in zkllm)),
+        near_here.measured("one circuit on one machine", unit, here, *own_rows),
     )
-    return Evaluation(
-        "L34",
-        NOT_TESTABLE,
-        {"exponent_all_systems": slope, "exponent_all_systems_error": error, "exponent_zkllm": own,
-         "exponent_of_n_log_n_here": expected, "points_count": float(len(points)),
-         "exponent_own_circuits": here, "exponent_own_circuits_error": here_error},
-        (
-            Reading("all systems", "one line through different systems, machines and token counts", slope, "1",
-                    "recomputed", abs(slope - expected) <= 2 * error, tuple(point[0] for point in points)),
-            Reading("zkLLM, 7B to 13B", "one system, two sizes: fixed costs still weigh", own, "1", "recomputed",
-                    own >= 1.0, tuple(point[0] for point in zkllm)),
-            Reading("one circuit on one machine", "13 sizes of this project's unit, 2^8 to 2^17 rows", here, "1",
-                    "measured", abs(here - here_expected) <= 2 * here_error,
-                    ("zk.project.growth", "zk.project.growth_error", "zk.project.growth_n_log_n")),
-        ),
-        note="An asymptotic bound cannot be tested on a few points: over published sizes N log N and N^1.05 look "
-        "alike. One circuit measured here over a factor of 512 grows slower than N: fixed costs and "
-        "multi-exponentiation hide the logarithm, and nothing is said of larger sizes.",
-    )
+    computed = {
+        "exponent_all_systems": slope,
+        "exponent_all_systems_error": error,
+        "exponent_zkllm": own,
+        "exponent_of_n_log_n_here": expected,
+        "points_count": float(len(points)),
+        "exponent_own_circuits": here,
+        "exponent_own_circuits_error": here_error,
+    }
+    return Evaluation(computed, readings, testable=False)
 
 
 def L40_opml_on_a_pc(published: Published) -> Evaluation:
@@ -60,15 +59,8 @@ def L40_opml_on_a_pc(published: Published) -> Evaluation:
     memory = published.number("opml.llama7b_memory", "B")
     nominal = published.number("opml.llama7b_params", "params")
     per_parameter = memory / nominal
-    readings = (
-        Reading("memory of 7B in fp32", "printed memory per nominal parameter, 4 bytes expected within 10 %",
-                per_parameter, "B", "recomputed", abs(per_parameter / 4.0 - 1.0) < 0.10,
-                ("opml.llama7b_memory", "opml.llama7b_params")),
-    )
-    return judged(
-        "L40",
-        {"bytes_per_parameter": per_parameter, "memory_gb": memory / 1e9},
-        readings,
-        note="Plausible from its own figures; no speed is printed. One honest validator is an assumption of "
-        "the scheme, not a result.",
-    )
+    fp32 = Rule("B", lambda size: abs(size / 4.0 - 1.0) < 0.10)
+    printed = "printed memory per nominal parameter, 4 bytes expected within 10 %"
+    rows = ("opml.llama7b_memory", "opml.llama7b_params")
+    reading = fp32.recomputed("memory of 7B in fp32", printed, per_parameter, *rows)
+    return Evaluation({"bytes_per_parameter": per_parameter, "memory_gb": memory / 1e9}, (reading,))

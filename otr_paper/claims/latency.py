@@ -18,7 +18,7 @@ import math
 
 from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.published import Published
-from otr_paper.claims.verdict import Assumption, Evaluation, Reading, Rule, at_least, at_most, judged, solved
+from otr_paper.claims.verdict import Evaluation, Reading, Rule, at_least, at_most, solved
 
 #: Published rows behind every simulated reading: the trace, and where the serving law was fitted.
 SIMULATED = ("trace.azure23_conv.requests", "nim.llama33_70b.1000_1000.c50.itl")
@@ -83,22 +83,14 @@ def L01_provisional_finality(grounds: Grounds) -> Evaluation:
         rule.simulated("promise of inclusion on an L2, simulated", "median attested answer and one preconfirmation",
                        promised, *SIMULATED, "hw.base_flashblock"),
     )
-    return judged(
-        "L01",
+    return Evaluation(
         {"answer_70b_s": answer_70b, "first_token_500_in_s": short, "first_token_5000_in_s": long,
          "most_tokens_70b": most, "roofline_tokens_one_h100": roofline * stated_s,
          "simulated_attested_p50_s": attested, "simulated_first_token_p50_s": first,
          "simulated_attested_in_time": shares["provisional_below_500ms"],
          "simulated_first_token_in_time": shares["first_token_below_500ms"]},
         readings,
-        Assumption(
-            "most_tokens_70b",
-            most,
-            "tok",
-            "the answer has no more tokens than this, or 500 ms means the first token; and a sequencer's receipt, not "
-            "a block, ends it",
-        ),
-        "A full 70B answer of usual length cannot be made in this time.",
+        ("most_tokens_70b", most),
     )
 
 
@@ -109,12 +101,10 @@ def L02_default_rho(published: Published) -> Evaluation:
     rule, own = Rule("1", lambda rate: rate < bound), ("otr.rho", "otr.rho_review")
     readings = (rule.cited("exactly 1 %", "both sources are exact", stated, *own),
                 rule.recomputed("1 % by rounding", "the rate is below 1 % and prints as 1 %", rounds_up_from, *own))
-    return judged(
-        "L02",
+    return Evaluation(
         {"stated_rho": stated, "least_rho_printed_as_1pct": rounds_up_from},
         readings,
-        Assumption("rho", bound, "1", "the default is an upper end: strictly below this, yet printed as 1 %"),
-        "A definition, not a measurement; what it buys is claim L32.",
+        ("rho", bound),
     )
 
 
@@ -159,14 +149,13 @@ def L03_weighted_latency(grounds: Grounds) -> Evaluation:
         waits.simulated("simulated, first token", "mean over the trace; nobody waits for a proof, nor for the answer",
                         first, *SIMULATED),
     )
-    return judged(
-        "L03",
+    return Evaluation(
         {"plain_mean_s": mean_s(proof), "plain_over_stated_ratio": mean_s(proof) / stated, "slowest_proof_s": longest,
          "slowest_proof_base_300ms_s": slowest_proof(0.3, stated, rho), "largest_rho": rate,
          "unnamed_path_s": stated - base, "simulated_waited_mean_s": waited, "simulated_attested_mean_s": attested,
          "simulated_first_token_mean_s": first},
         readings,
-        Assumption("slowest_proof_s", longest, "s", "users wait at most this long for a checked proof, or not at all"),
+        ("slowest_proof_s", longest),
     )
 
 
@@ -196,14 +185,11 @@ def L04_zkml_7b_latency(published: Published) -> Evaluation:
         rule.recomputed("ezkl, extrapolated", "one token, 64 perfectly used cores", core_s / threads,
                         "zk.project.extrapolated_7b_token.prove"),
     )
-    return judged(
-        "L04",
+    return Evaluation(
         {"fastest_published_s": zkllm, "zktorch_llama2_7b_s": llama, "zktorch_gptj_6b_s": gptj,
          "fewest_tokens_zkpytorch": fewest, "most_threads_zktorch": most},
         readings,
-        Assumption("most_threads_zktorch", most, "threads",
-                   "the prover is ZKTorch on at most this many CPU threads (linear speed-up), or another as slow"),
-        "Not a property of ZKML: it belongs to a system, a machine and a number of tokens, and none is named.",
+        ("most_threads_zktorch", most),
     )
 
 
@@ -242,18 +228,11 @@ def L05_zkml_70b_latency(published: Published) -> Evaluation:
         rule.cited("FlashProve, 400B", "whole batch of 24 on one H100, measured, one token each", batch,
                    "zk.flashprove.400b.batch"),
     )
-    return judged(
-        "L05",
+    return Evaluation(
         {"zkllm_growth_exponent": own, "zkllm_70b_linear_s": by_size, "zktorch_70b_linear_s": linear,
          "least_exponent_zkllm": least},
         readings,
-        Assumption(
-            "least_exponent_zkllm",
-            least,
-            "1",
-            "the prover is as slow as ZKTorch on CPUs, or zkLLM grows at least with this power of the parameters",
-        ),
-        "An extrapolation over a factor of 5 to 10 in size; no published system proved a 70B dense model.",
+        ("least_exponent_zkllm", least),
     )
 
 
@@ -292,16 +271,13 @@ def L06_speedup_over_zkml(grounds: Grounds) -> Evaluation:
             "simulated, final over final", "ZKML's proof on chain over OTR's window of an hour", final_ratio, *SIMULATED
         ),
     )
-    return judged(
-        "L06",
+    return Evaluation(
         {"stated_inputs_ratio": zkml / mean, "over_provisional_ratio": zkml / base, "otr_for_1400_s": slowest,
          "zkml_for_1400_s": stated * mean, "zkllm_7b_ratio": zkllm / mean,
          "simulated_over_attested_ratio": over_attested, "simulated_over_first_token_ratio": over_first,
          "simulated_final_ratio": final_ratio},
         readings,
-        Assumption("otr_for_1400_s", slowest, "s",
-                   "read as a lower bound: OTR takes at most this long and ZKML at least 20 min"),
-        "Compares proving with serving: OTR's own share of proofs takes as long as ZKML's.",
+        ("otr_for_1400_s", slowest),
     )
 
 
@@ -313,11 +289,9 @@ def L07_opml_window(published: Published) -> Evaluation:
     readings = (rule.cited("custom of optimistic rollups", "OP's withdrawal delay", op, "opml.window", "op.window"),
                 rule.cited("BoLD, undisputed", "one challenge period", bold, "bold.period"),
                 rule.recomputed("BoLD, disputed", "two challenge periods", 2 * bold, "bold.period"))
-    return judged(
-        "L07",
+    return Evaluation(
         {"window_s": stated, "bold_period_s": bold},
         readings,
-        note="A parameter of the deployment, not a result; opML itself names none.",
     )
 
 
@@ -347,10 +321,8 @@ def L08_speedup_over_opml(grounds: Grounds) -> Evaluation:
                        "means over the trace: an attested answer, and one with its commitment in a block",
                        provisional, *SIMULATED),
     )
-    return judged(
-        "L08",
+    return Evaluation(
         {"reduction": 1.0 - mean / window, "ratio": window / mean, "longest_final_window_s": longest,
          "simulated_final_reduction": final, "simulated_provisional_reduction": provisional},
         readings,
-        note="Understated, but it sets an answer that is not final against one that is; OTR's final window is unknown.",
     )

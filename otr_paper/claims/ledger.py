@@ -1,9 +1,10 @@
 """The claims ledger: ``data/claims.yaml``, one row per claim, and its check against what the code computes.
 
 A row says what is claimed, where, by which rule it is judged, and which function judges it (``code``). That function is
-called through one door, ``evaluate``, whatever it reads. ``inputs``, ``verdict``, ``computed``, ``assumption`` and
-``note`` of a row are written from the function's result and never by hand. How a row reads in a table or a notebook is
-the business of ``otr_paper.press.claims_table``.
+called through one door, ``evaluate``, whatever it reads. ``inputs``, ``verdict``, ``computed`` and the
+value of ``assumption`` are written from the function's result and never by hand; all words of a
+row are written by hand. How a row reads in a table or a notebook is the business of
+``otr_paper.press.claims_table``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from otr_core.errors import ClaimsError
 from otr_core.files import write_text
 from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.published import Published
-from otr_paper.claims.verdict import KINDS, NOT_TESTABLE, NOT_YET, VERDICTS, Evaluation
+from otr_paper.claims.verdict import CONDITIONAL, KINDS, NOT_TESTABLE, VERDICTS, Evaluation
 
 #: Every claim of the ledger.
 IDS = tuple(f"L{number:02d}" for number in range(1, 43))
@@ -29,8 +30,8 @@ RELATIONS = ("=", "<", ">", "<=", ">=", "~", "range", "words")
 DIGITS = 6
 _PACKAGE = "otr_paper.claims."
 _HEADER = """\
-# The claims ledger. Texts are written by hand; inputs, verdict, computed, assumption and the note of an evaluated row
-# come from the function named in code (`otr claims --refresh`). Numbers keep six significant digits.
+# The claims ledger. Texts are written by hand; inputs, verdict, computed and the value of the assumption come from the
+# function named in code (`otr claims --refresh`). Numbers keep six significant digits.
 """
 
 
@@ -48,11 +49,11 @@ class ClaimRow:
         kind: how our number is got: measured, recomputed, simulated or cited.
         inputs: ids of the published rows used.
         rule: when the claim counts as holding, in words; ``tolerance`` the number in it, if any.
-        code: dotted path of the judging function, None while there is none.
+        code: dotted path of the judging function.
         verdict: one of ``VERDICTS``; None or empty is a problem ``check`` reports.
         computed: headline numbers by name.
-        assumption: for *conditional*: name, value, unit, text.
-        note: what a reader must know besides; the reason for a row not judged.
+        assumption: for *conditional*: name, value and unit of the number it hangs on, and the condition in words.
+        note: what a reader must know besides; for *not testable here*, the reason.
         notebook, figure: where it is shown.
     """
 
@@ -66,7 +67,7 @@ class ClaimRow:
     inputs: tuple[str, ...]
     rule: str
     tolerance: float | None
-    code: str | None
+    code: str
     verdict: str | None
     computed: Mapping[str, float]
     assumption: Mapping[str, float | str] | None
@@ -84,7 +85,6 @@ class ClaimRow:
 
 
 _KEYS = tuple(field.name for field in fields(ClaimRow))
-_TEXTS = ("id", "claim", "made_in", "unit", "relation", "kind", "rule", "note", "notebook", "figure")
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -98,8 +98,42 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _words(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
 def _number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _numbers(value: object) -> bool:
+    return isinstance(value, dict) and all(_text(name) and _number(number) for name, number in value.items())
+
+
+def _assumption(value: object) -> bool:
+    if not isinstance(value, dict) or list(value) != ["name", "value", "unit", "text"]:
+        return value is None
+    return _number(value["value"]) and all(_text(value[key]) for key in ("name", "unit", "text"))
+
+
+#: Key of a row -> (whether a value is allowed, what is allowed in words).
+_CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("unit", "note", "figure"), (_text, "text")),
+    **dict.fromkeys(("claim", "made_in", "rule", "code", "notebook"), (_words, "text that is not empty")),
+    "id": (IDS.__contains__, f"{IDS[0]} to {IDS[-1]}"),
+    "stated": (lambda value: _text(value) or _number(value), "a finite number or words"),
+    "relation": (RELATIONS.__contains__, f"one of {RELATIONS}"),
+    "kind": (KINDS.__contains__, f"one of {KINDS}"),
+    "inputs": (lambda value: isinstance(value, list) and all(map(_text, value)), "row ids"),
+    "tolerance": (lambda value: value is None or _number(value), "a finite number or null"),
+    "verdict": (lambda value: not value or value in VERDICTS, f"one of {VERDICTS}"),
+    "computed": (_numbers, "a mapping of names to finite numbers"),
+    "assumption": (_assumption, "null, or a name, a finite value, a unit and a text"),
+}
 
 
 def _row(raw: object, position: int) -> ClaimRow:
@@ -111,36 +145,9 @@ def _row(raw: object, position: int) -> ClaimRow:
         raise ClaimsError(f"{where}: key {missing[0]!r} missing, expected {list(_KEYS)}")
     if unknown := [key for key in raw if key not in _KEYS]:
         raise ClaimsError(f"{where}: key {unknown[0]!r} unknown, expected {list(_KEYS)}")
-
-    def expect(key: str, good: bool, allowed: str) -> None:
-        if not good:
+    for key, (allows, allowed) in _CHECKS.items():
+        if not allows(raw[key]):
             raise ClaimsError(f"{where}: {key} found {raw[key]!r}, expected {allowed}")
-
-    for key in _TEXTS:
-        expect(key, isinstance(raw[key], str), "text")
-    for key in ("claim", "made_in", "rule", "notebook"):
-        expect(key, bool(raw[key].strip()), "text that is not empty")
-    expect("id", raw["id"] in IDS, f"{IDS[0]} to {IDS[-1]}")
-    expect("stated", isinstance(raw["stated"], str) or _number(raw["stated"]), "a finite number or words")
-    expect("relation", raw["relation"] in RELATIONS, f"one of {RELATIONS}")
-    expect("kind", raw["kind"] in KINDS, f"one of {KINDS}")
-    expect("inputs", isinstance(raw["inputs"], list) and all(isinstance(i, str) for i in raw["inputs"]), "row ids")
-    expect("tolerance", raw["tolerance"] is None or _number(raw["tolerance"]), "a finite number or null")
-    expect("code", raw["code"] is None or isinstance(raw["code"], str), "a dotted path or null")
-    expect("verdict", not raw["verdict"] or raw["verdict"] in VERDICTS, f"one of {VERDICTS}")
-    computed, assumption = raw["computed"], raw["assumption"]
-    expect(
-        "computed",
-        isinstance(computed, dict) and all(isinstance(k, str) and _number(v) for k, v in computed.items()),
-        "a mapping of names to finite numbers",
-    )
-    good = assumption is None or (
-        isinstance(assumption, dict) and list(assumption) == ["name", "value", "unit", "text"]
-    )
-    expect("assumption", good, "null, or name, value, unit and text")
-    if assumption is not None:
-        texts = all(isinstance(assumption[key], str) for key in ("name", "unit", "text"))
-        expect("assumption", _number(assumption["value"]) and texts, "a finite value; name, unit and text in words")
     return ClaimRow(**{**raw, "inputs": tuple(raw["inputs"])})
 
 
@@ -192,16 +199,14 @@ def resolve(path: str) -> Callable[..., Evaluation]:
     return found
 
 
-def evaluate(row: ClaimRow, grounds: Grounds) -> Evaluation | None:
-    """Judge one row by calling the function that its ``code`` names; None for a row that names none.
+def evaluate(row: ClaimRow, grounds: Grounds) -> Evaluation:
+    """Judge one row by calling the function that its ``code`` names.
 
     The function takes one argument: the published rows, and then it can read nothing else, or all the grounds.
 
     Raises:
         ClaimsError: no such function, or one that takes something else.
     """
-    if not row.code:
-        return None
     function = resolve(row.code)
     takes = [kind for name, kind in get_type_hints(function).items() if name != "return"]
     if takes == [Published]:
@@ -224,6 +229,11 @@ def _same(stored: float, computed: float) -> bool:
     return abs(stored - computed) <= 0.5 * unit * (1 + 1e-6)
 
 
+def _limit(evaluation: Evaluation) -> tuple[str, float] | None:
+    """What the verdict hangs on: None unless it is conditional, for another verdict hangs on nothing."""
+    return evaluation.limit if evaluation.verdict == CONDITIONAL else None
+
+
 def _used(evaluation: Evaluation) -> tuple[str, ...]:
     """Ids of the published rows behind all readings, each once, in the order of their first use."""
     sources = (source for reading in evaluation.readings for source in reading.sources)
@@ -232,34 +242,31 @@ def _used(evaluation: Evaluation) -> tuple[str, ...]:
 
 def _differences(row: ClaimRow, found: Evaluation) -> Iterable[str]:
     """What the row says otherwise than the evaluation, one line each."""
-    if found.claim != row.id:
-        yield f"{row.id}: code {row.code} judges {found.claim}"
     if row.verdict != found.verdict:
-        yield f"{row.id}: verdict stored {row.verdict!r}, computed {found.verdict!r}"
+        yield f"verdict stored {row.verdict!r}, computed {found.verdict!r}"
     if set(row.computed) != set(found.computed):
-        yield f"{row.id}: computed names stored {sorted(row.computed)}, expected {sorted(found.computed)}"
+        yield f"computed names stored {sorted(row.computed)}, expected {sorted(found.computed)}"
     for name in row.computed.keys() & found.computed.keys():
         if not _same(row.computed[name], found.computed[name]):
-            yield f"{row.id}: {name} stored {row.computed[name]!r}, computed {rounded(found.computed[name])!r}"
-    stored, now = row.assumption, found.assumption
-    if (stored is None) != (now is None):
-        yield f"{row.id}: assumption stored {stored}, computed {now}"
-    elif stored is not None and now is not None:
-        if (stored["name"], stored["unit"], stored["text"]) != (now.name, now.unit, now.text):
-            yield f"{row.id}: assumption stored {dict(stored)}, computed {now}"
-        elif not _same(float(stored["value"]), now.value):
-            yield f"{row.id}: assumption {now.name} stored {stored['value']!r}, computed {rounded(now.value)!r}"
+            yield f"{name} stored {row.computed[name]!r}, computed {rounded(found.computed[name])!r}"
     if row.inputs != _used(found):
-        yield f"{row.id}: inputs stored {list(row.inputs)}, computed {list(_used(found))}"
-    if row.note != found.note:
-        yield f"{row.id}: note differs from the one the code gives"
+        yield f"inputs stored {list(row.inputs)}, computed {list(_used(found))}"
+    limit, stored = _limit(found), row.assumption
+    if limit is None or stored is None:
+        if limit or stored:
+            yield f"assumption stored {stored}, computed {limit}"
+    elif stored["name"] != limit[0] or not _same(float(stored["value"]), limit[1]):
+        yield f"assumption stored {stored['name']} = {stored['value']!r}, computed {limit}"
+    elif not _words(stored["text"]):
+        yield "assumption without words that say what is assumed"
 
 
 def check(rows: Iterable[ClaimRow], grounds: Grounds) -> list[str]:
     """What is wrong with the ledger, one line each; an empty list says all is well.
 
-    A claim without a row or with two, a row without a verdict, a row not judged without a reason, a code path that does
-    not exist, and a stored verdict, number, assumption, input list or note that is not what the code computes.
+    A claim without a row or with two, a row without a verdict, one that is not testable and gives no reason, a code
+    path that does not exist or belongs to another claim, and a stored verdict, number, limit or input list that is not
+    what the code computes.
     """
     rows = list(rows)
     ids = [row.id for row in rows]
@@ -271,38 +278,26 @@ def check_row(row: ClaimRow, grounds: Grounds) -> list[str]:
     """What is wrong with one row, which alone is judged; see ``check``."""
     if not row.verdict:
         return [f"{row.id}: no verdict; refresh the ledger"]
+    if not row.code.rpartition(".")[2].startswith(f"{row.id}_"):
+        return [f"{row.id}: code found {row.code}, expected a function named {row.id}_..."]
+    if row.verdict == NOT_TESTABLE and not row.note.strip():
+        return [f"{row.id}: {row.verdict!r} without a note that gives the reason"]
     try:
-        found = evaluate(row, grounds)
+        return [f"{row.id}: {difference}" for difference in _differences(row, evaluate(row, grounds))]
     except ClaimsError as error:
         return [f"{row.id}: {error}"]
-    if found is not None:
-        return list(_differences(row, found))
-    if row.verdict not in (NOT_YET, NOT_TESTABLE):
-        return [f"{row.id}: verdict {row.verdict!r} has no code that computes it"]
-    if not row.note.strip():
-        return [f"{row.id}: {row.verdict!r} without a note that gives the reason"]
-    return []
 
 
-def refreshed(row: ClaimRow, found: Evaluation | None) -> ClaimRow:
-    """``row`` with what the code computes; a row without code keeps its texts and is *not yet evaluated*."""
-    if found is None:
-        return replace(row, verdict=row.verdict or NOT_YET)
-    assumption = found.assumption
+def refreshed(row: ClaimRow, found: Evaluation) -> ClaimRow:
+    """``row`` with what the code computes and its own words; a new assumption waits for its words."""
+    limit, words = _limit(found), row.assumption or {"unit": "1", "text": ""}
     return replace(
         row,
         inputs=_used(found),
         verdict=found.verdict,
         computed={name: rounded(value) for name, value in found.computed.items()},
-        assumption=None
-        if assumption is None
-        else {
-            "name": assumption.name,
-            "value": rounded(assumption.value),
-            "unit": assumption.unit,
-            "text": assumption.text,
-        },
-        note=found.note,
+        assumption=limit
+        and {"name": limit[0], "value": rounded(limit[1]), "unit": words["unit"], "text": words["text"]},
     )
 
 

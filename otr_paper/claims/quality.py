@@ -15,7 +15,7 @@ from statistics import correlation
 
 from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.published import Published
-from otr_paper.claims.verdict import NOT_TESTABLE, Assumption, Evaluation, Rule, judged, solved
+from otr_paper.claims.verdict import Evaluation, Rule, solved
 from otr_paper.poq.rewards import reward_share
 
 _MODELS = ("gpt-3.5", "gpt-4", "mistral-7b", "mixtral", "llama3-70b")
@@ -51,18 +51,12 @@ def L19_adversary_score(grounds: Grounds) -> Evaluation:
                       "no model at all; share of the honest score, by a judge that does not see the context",
                       measured.echo_score / measured.honest_score, *_STATED_SCORES),
     )
-    return judged(
-        "L19",
+    return Evaluation(
         {"least_tuned_score": least, "most_tuned_score": max(measured.adversary_scores),
          "echo_score": measured.echo_score, "least_share_of_honest": least / measured.honest_score,
          "stated_share_of_honest": share},
         readings,
-        Assumption("stated_share_of_honest", share, "1",
-                   "the score is read as at least this share of the honest model's, and the judge scores an answer "
-                   "against the question alone"),
-        "The paper's models, prompts and judge are not public. Ours are cheap adversaries against a 135 M model and, "
-        "simplest of all, the question given back as the answer. That a score of ours lies near 0.89 or not says "
-        "nothing: another judge, other questions.",
+        ("stated_share_of_honest", share),
     )
 
 
@@ -81,13 +75,10 @@ def L20_honest_score(grounds: Grounds) -> Evaluation:
                    "poq.llama3-70b.judge_score"),
     )
     return Evaluation(
-        "L20",
-        NOT_TESTABLE,
         {"our_honest_score": measured.honest_score, "control_judge_score": measured.control_scores[0],
          "published_70b_score": cross},
         readings,
-        note="Needs the 70B model, the prompts and the judge, none of which is public; a score has no meaning apart "
-        "from its judge. Two judges of ours and PoQ's own published one give lower values.",
+        testable=False,
     )
 
 
@@ -105,14 +96,10 @@ def L21_judge_gap(grounds: Grounds) -> Evaluation:
         as_small.measured("our adversaries", "largest gap, share of the honest score; below 0: scored above it",
                           max(measured.gaps)),
     )
-    return judged(
-        "L21",
+    return Evaluation(
         {"gap_score": gap, "relative_gap": gap / honest, "largest_sd_told_apart_at_n100_score": spread,
          "our_largest_relative_gap": max(measured.gaps), "our_least_relative_gap": min(measured.gaps)},
         readings,
-        note="Arithmetic of the stated scores. Whether the gap differs from nothing cannot be said: neither n nor the "
-        "spread of the scores is stated. With 100 answers each it would, if a score's standard deviation is below the "
-        "computed one. Our own gaps are those of cheap adversaries against a 135 M model.",
     )
 
 
@@ -128,12 +115,9 @@ def L22_human_drop(grounds: Grounds) -> Evaluation:
                       "otr.human_drop"),
     )
     return Evaluation(
-        "L22",
-        NOT_TESTABLE,
         {"stated_drop": stated, "least_accuracy_loss": min(measured.losses), "least_accuracy_loss_points": points},
         readings,
-        note="Needs human raters and the paper's rubric. Being right on questions with one right answer is a proxy, "
-        "not a test: there our adversaries lose this much.",
+        testable=False,
     )
 
 
@@ -154,14 +138,11 @@ def L35_poq_latency(grounds: Grounds) -> Evaluation:
                         "poq.consensus"),
         rule.measured("our judge, one CPU thread", "22.7 M parameters, one answer alone", measured.judge_single_ms),
     )
-    return judged(
-        "L35",
+    return Evaluation(
         {"fastest_pair_a100_ms": fastest, "slowest_pair_a100_ms": slowest, "slowest_pair_cpu_ms": slowest_cpu,
          "with_consensus_a100_ms": slowest + consensus, "table_against_rate_ratio": 1000.0 / slowest / rate,
          "our_judge_ms": measured.judge_ms, "our_judge_alone_ms": measured.judge_single_ms},
         readings,
-        note="Amortised over a batch, and after the answer exists: PoQ adds this to the inference, it does not replace "
-        "it.",
     )
 
 
@@ -196,14 +177,11 @@ def L36_poq_judge(grounds: Grounds) -> Evaluation:
         explained.measured("our light judge, our honest model",
                            f"share of being right explained, {measured.answers} answers", measured.judge_follows**2),
     )
-    return judged(
-        "L36",
+    return Evaluation(
         {"least_pearson": values[worst], "most_pearson": values[best], "most_variance_explained": values[best] ** 2,
          "pairs_ordered_differently_count": swaps, "correlation_of_model_means": means,
          "our_judge_pearson": measured.judge_follows},
         readings,
-        note="The weakness is in telling one model's answers apart: between the five models the mean scores do follow "
-             "GPT-4's, over a range of 0.3 of 10 points. GPT-4's scores are themselves no truth.",
     )
 
 
@@ -229,16 +207,12 @@ def L37_poq_pays_the_cheat(grounds: Grounds) -> Evaluation:
                         "measured scores, by answer; least paid adversary", measured.pay[alpha, scale],
                         f"poq.alpha_{alpha:g}") for alpha, scale in combos),
     )
-    return judged(
-        "L37",
+    return Evaluation(
         {"share_alpha2_unit_scale": share(2.0, 1.0), "share_alpha05_unit_scale": share(0.5, 1.0),
          "share_alpha2_ten_scale": share(2.0, 10.0), "most_alpha_times_scale": steepest,
          "our_share_alpha2_unit_scale": measured.pay[2.0, 1.0], "our_share_alpha2_ten_scale": measured.pay[2.0, 10.0]},
         readings,
-        Assumption("most_alpha_times_scale", steepest, "1",
-                   "reward exponent times score range stays below this; the published score range is 10, where only a "
-                   "smaller alpha qualifies"),
-        "Even the steepest published setting pays the cheat two thirds of the reward for an eighth of the compute.",
+        ("most_alpha_times_scale", steepest),
     )
 
 
@@ -259,15 +233,11 @@ def L38_cost_aware_rewards(published: Published) -> Evaluation:
         some.recomputed("quality apart, equal cost", "no weight on cost; quality gap that gives both rewards",
                         high - low, *sources),
     )
-    return judged(
-        "L38",
+    return Evaluation(
         {"reward_gap": high - low, "most_gap_by_cost": by_cost, "least_quality_gap": least,
          "quality_gap_without_cost": high - low},
         readings,
-        Assumption("least_quality_gap", least, "1",
-                   "the light judges' normalised qualities of the two models lie at least this far apart; the two "
-                   "weights sum to 1"),
-        "Qualities, latencies and weights behind the two rewards are not public: what they must satisfy is computed.",
+        ("least_quality_gap", least),
     )
 
 
@@ -286,12 +256,8 @@ def L39_similarity_judge(grounds: Grounds) -> Evaluation:
                           measured.likeness_right, "poq.sts_gpt"),
     )
     return Evaluation(
-        "L39",
-        NOT_TESTABLE,
         {"our_correlation_f1_honest": measured.likeness_f1_honest, "our_correlation_f1": measured.likeness_f1,
          "our_correlation_right": measured.likeness_right, "stated_f1": f1, "stated_gpt": gpt},
         readings,
-        note="Needs their 400 prompts, five models and a GPT judge. On our questions a similarity judge with the right "
-        "answer in hand correlates as computed; how high depends on the mix of answers, so that nearness to the stated "
-        "values says little. PoQ has no right answer in hand.",
+        testable=False,
     )

@@ -1,6 +1,4 @@
 # ruff: noqa: N802 (a function is named after its claim)
-# fmt: off
-# (Readings and computed numbers are tables, set by hand.)
 """Claims about receipts, L23 to L25: what they were seen to stop in the stored attacks on the real model.
 
 Each row of the stored result ``attacks`` says of one attack its group, its name and who caught it: a check of the
@@ -12,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from otr_core.poea import CHECKS
 from otr_paper.claims.grounds import Grounds
-from otr_paper.claims.verdict import Assumption, Evaluation, Reading, judged
+from otr_paper.claims.verdict import Evaluation, Rule
 
 SERVING = "serving"
 """Who caught an attack that the enclave itself refuses, so that no receipt comes to be."""
@@ -40,24 +38,34 @@ def L23_downgrade_rejected(grounds: Grounds) -> Evaluation:
     model = [row for row in rows if row["group"] == "model"]
     broken = [row for row in rows if row["group"] == BROKEN and "layers dropped" in row["attack"]]
     rejected = _stopped(model) / len(model)
+    share, whole = _stopped(broken) / len(broken), Rule("1", lambda share: share == 1.0)
+    never, rejects = Rule("1", lambda _: False), Rule("1", lambda share: share == 1.0 and honest_rejected == 0)
     readings = (
-        Reading("GPU evidence alone", "an H100 report names firmware and driver, no model: nothing to compare", 0.0,
-                "1", "measured", False, _STATED),
-        Reading("weights measured before the key is released", "working TEE; share of downgraded models rejected",
-                rejected, "1", "measured", rejected == 1.0 and honest_rejected == 0, _STATED),
-        Reading("broken TEE", "share of downgraded models rejected", _stopped(broken) / len(broken), "1",
-                "measured", _stopped(broken) == len(broken), _STATED),
+        never.measured(
+            "GPU evidence alone",
+            "an H100 report names firmware and driver, no model: nothing to compare",
+            0.0,
+            *_STATED,
+        ),
+        rejects.measured(
+            "weights measured before the key is released",
+            "working TEE; share of downgraded models rejected",
+            rejected,
+            *_STATED,
+        ),
+        whole.measured("broken TEE", "share of downgraded models rejected", share, *_STATED),
     )
-    return judged(
-        "L23",
-        {"downgrades_count": len(model), "downgrades_rejected_count": _stopped(model), "honest_count": honest,
-         "honest_rejected_count": honest_rejected, "downgrades_by_broken_tee_count": len(broken),
-         "downgrades_by_broken_tee_rejected_count": _stopped(broken)},
+    return Evaluation(
+        {
+            "downgrades_count": len(model),
+            "downgrades_rejected_count": _stopped(model),
+            "honest_count": honest,
+            "honest_rejected_count": honest_rejected,
+            "downgrades_by_broken_tee_count": len(broken),
+            "downgrades_by_broken_tee_rejected_count": _stopped(broken),
+        },
         readings,
-        Assumption("broken_tees", 0.0, "count",
-                   "the guest measures the weights it runs into an attested register before it gets the serving key, "
-                   "and no more TEEs than this are broken"),
-        "A simulated TEE with a real model. An honest node whose evidence has expired is rejected too (notebook 01).",
+        ("broken_tees", 0.0),
     )
 
 
@@ -66,22 +74,21 @@ def L24_poea_binds(grounds: Grounds) -> Evaluation:
     rows = _attacks(grounds)
     working, broken = ([r for r in rows if (r["group"] == BROKEN) == b] for b in (False, True))
     share, lies = _stopped(working) / len(working), _stopped(broken) / len(broken)
+    never, whole = Rule("1", lambda _: False), Rule("1", lambda share: share == 1.0)
     readings = (
-        Reading("as printed", "the paper's formula is not public: nothing to test", 0.0, "1", "cited", False),
-        Reading("our definition, working TEE", "share of forgeries, edits, splices and replays rejected", share,
-                "1", "measured", share == 1.0),
-        Reading("our definition, broken TEE", "share of lies signed by an attested key rejected", lies, "1",
-                "measured", lies == 1.0),
+        never.cited("as printed", "the paper's formula is not public: nothing to test", 0.0),
+        whole.measured("our definition, working TEE", "share of forgeries, edits, splices and replays rejected", share),
+        whole.measured("our definition, broken TEE", "share of lies signed by an attested key rejected", lies),
     )
-    return judged(
-        "L24",
-        {"attacks_count": len(working), "attacks_rejected_count": _stopped(working), "lies_count": len(broken),
-         "lies_rejected_count": _stopped(broken)},
+    return Evaluation(
+        {
+            "attacks_count": len(working),
+            "attacks_rejected_count": _stopped(working),
+            "lies_count": len(broken),
+            "lies_rejected_count": _stopped(broken),
+        },
         readings,
-        Assumption("lies_rejected", lies, "1",
-                   "binding is read as this project's definition, and the TEE is intact: a broken one gets its lies "
-                   "past every check of the receipt, but for this share"),
-        "Binding says who is liable for the trace, not that the trace is true: that takes re-execution.",
+        ("lies_rejected", lies),
     )
 
 
@@ -89,12 +96,7 @@ def L25_replay_rejected(grounds: Grounds) -> Evaluation:
     """L25: a replayed or cached answer is rejected."""
     old = [row for row in _attacks(grounds) if any(word in row["attack"] for word in ("replayed", "cached", "reused"))]
     share = _stopped(old) / len(old)
-    reading = Reading("nonce and job in the signed receipt",
-                      "share of replays, cached answers and reused nonces rejected", share, "1", "measured",
-                      share == 1.0)
-    return judged(
-        "L25",
-        {"attacks_count": len(old), "attacks_rejected_count": _stopped(old)},
-        (reading,),
-        note="The verifier must remember the nonces it has seen, and hold its own copy of the order.",
+    reading = Rule("1", lambda share: share == 1.0).measured(
+        "nonce and job in the signed receipt", "share of replays, cached answers and reused nonces rejected", share
     )
+    return Evaluation({"attacks_count": len(old), "attacks_rejected_count": _stopped(old)}, (reading,))

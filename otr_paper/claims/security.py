@@ -13,7 +13,7 @@ from otr_core.economics import scenarios
 from otr_paper.claims.cost import TOKENS_IN, TOKENS_OUT, inference_usd
 from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.published import Published
-from otr_paper.claims.verdict import Assumption, Evaluation, Reading, Rule, judged, solved
+from otr_paper.claims.verdict import Evaluation, Reading, Rule, solved
 
 #: Ids of the price rows behind the downgrade gain: one provider, one date.
 _LARGE, _SMALL = "llama31_70b_deepinfra_2025", "llama31_8b_deepinfra_2025"
@@ -46,11 +46,9 @@ def L27_bisection_rounds(published: Published) -> Evaluation:
                 bisection_rounds(steps) == math.ceil(math.log2(steps)), ("model.llama_70b.params",))
         for name, steps in units.items()
     )
-    return judged(
-        "L27",
+    return Evaluation(
         {f"{name}_rounds": float(bisection_rounds(steps)) for name, steps in units.items()},
         readings,
-        note="The ceiling of log2 n; both sides move in a round, so transactions are twice as many.",
     )
 
 
@@ -88,16 +86,12 @@ def L29_spot_checks_deter(published: Published) -> Evaluation:
                           "dgrid.slash"),
         deters.recomputed("outside gain of 10,000 USD", "the answer moves money elsewhere", outside, "otr.rho"),
     )
-    return judged(
-        "L29",
+    return Evaluation(
         {"downgrade_gain_usd": saved, "least_stake_usd": stake, "least_stake_slash5pct_usd": little,
          "least_stake_outside_10000_usd": outside,
          "least_stake_per_gain_ratio": _least_stake(published, 1.0, price_usd=1.0)},
         readings,
-        Assumption("least_stake_usd", stake, "USD",
-                   "slashable stake behind every unfinalised answer (or batch, if one catch voids it all); it grows "
-                   "100-fold with any outside gain"),
-        "The paper's stake, gain and inequality are not public; the model is ours.",
+        ("least_stake_usd", stake),
     )
 
 
@@ -118,15 +112,11 @@ def L30_transient_break(published: Published) -> Evaluation:
                           "stake as in L29: cheating does not pay even with the break open", stake, *_PRICES,
                           "otr.rho"),
     )
-    return judged(
-        "L30",
+    return Evaluation(
         {"undetected_unpatched_count": undetected, "undetected_in_100_queries_count": patched,
          "least_stake_usd": stake},
         readings,
-        Assumption("least_stake_usd", stake, "USD",
-                   "every operator is rational, has no outside gain, and has this much slashable stake per extracted "
-                   "identity"),
-        "Patch time changes how much is lost to an undeterred operator, not whether a rational one cheats.",
+        ("least_stake_usd", stake),
     )
 
 
@@ -145,14 +135,10 @@ def L31_byzantine_tolerance(published: Published) -> Evaluation:
         bounded.recomputed("rational, bounded gain", "largest deterred gain per dollar that can be slashed", limit,
                            "otr.rho"),
     )
-    return judged(
-        "L31",
+    return Evaluation(
         {"undetected_count": undetected, "largest_gain_per_slashable_usd": limit},
         readings,
-        Assumption("largest_gain_per_slashable_usd", limit, "USD per USD",
-                   "'Byzantine' means rational operators whose gain from one answer stays below this share of what can "
-                   "be slashed"),
-        "No fault threshold is given; with arbitrary faults the system detects and evicts, it does not tolerate.",
+        ("largest_gain_per_slashable_usd", limit),
     )
 
 
@@ -176,11 +162,9 @@ def L32_detection_after(published: Published) -> Evaluation:
                 computed[name] == exactly(wanted[name]), ("otr.rho",))
         for name in ("99", "95", "90", "50")
     )
-    return judged(
-        "L32",
+    return Evaluation(
         {f"cheats_for_{name}pct_count": value for name, value in computed.items()},
         readings,
-        note="Counts whole cheats that are always caught when sampled; local edits are caught far more rarely.",
     )
 
 
@@ -210,17 +194,13 @@ def L33_rho_guidance(grounds: Grounds) -> Evaluation:
         *(Reading(guide.title, guide.statement, guide.rho, "1", "recomputed", guide.deters, ("otr.rho",))
           for guide in guides.values()),
     )
-    return judged(
-        "L33",
+    return Evaluation(
         {"deterred_at_1pct_share": share}
         | {f"{name}_rho": guide.rho for name, guide in guides.items()}
         | {f"{name}_stake_usd": guide.stake_usd for name, guide in guides.items()}
         | {f"{name}_gain_over_losable_ratio": at_risk(name) for name in guides},
         readings,
-        Assumption("gain_over_losable_ratio", 1.0, "1", "a cheat gains less than a caught cheat can lose, price and "
-                   "slashed stake together; beyond it no rate deters"),
-        "The paper's own guidance is not public. Rates follow from value at risk and stake, not from model size; the "
-        "scenarios' assumptions are in data/scenarios.",
+        ("gain_over_losable_ratio", 1.0),
     )
 
 
@@ -245,12 +225,9 @@ def L41_slash_range(published: Published) -> Evaluation:
         deters.recomputed("stake for 5 %", "as solved", at_low, *own),
         deters.recomputed("stake for 20 %", "as solved", at_high, *own),
     )
-    return judged(
-        "L41",
+    return Evaluation(
         {"least_stake_at_5pct_usd": at_low, "least_stake_at_20pct_usd": at_high,
          "stake_factor_at_5pct_ratio": at_low / whole, "stake_factor_at_20pct_ratio": at_high / whole},
         readings,
-        Assumption("least_stake_at_5pct_usd", at_low, "USD",
-                   "a stake of at least this behind every unfinalised answer of the downgrade type"),
-        "No text ties the range to OTR; partial slashing multiplies the stake by its inverse.",
+        ("least_stake_at_5pct_usd", at_low),
     )

@@ -13,7 +13,7 @@ from statistics import median
 
 from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.published import Published, Row
-from otr_paper.claims.verdict import Assumption, Evaluation, Rule, at_least, judged, solved
+from otr_paper.claims.verdict import Evaluation, Rule, at_least, solved
 from otr_paper.studies import overhead
 
 #: GPUs that serve the stored simulation: two machines of two.
@@ -75,17 +75,13 @@ def L17_tee_overhead(published: Published) -> Evaluation:
         every.simulated("every source with the same weight", "share of 2,000 draws from the published losses, H100 "
                         "and later, that lie in 15 to 20 %", within, *_loss_rows(published)),
     )
-    return judged(
-        "L17",
+    return Evaluation(
         {"results_count": float(len(rows)), "results_in_band_count": float(len(inside)),
          "median_without_70b": median(middles), "least_without_70b": middles[0], "most_without_70b": middles[-1],
          "first_token_results_count": float(len(first)), "first_token_in_band_count": float(len(first_inside)),
          "draws_in_band": within},
         readings,
-        Assumption("throughput_loss", mistral, "1",
-                   "the workload is like this published one: a small dense model served at a fixed request rate under "
-                   "TDX"),
-        "Published overheads reach from under 1 % to 27 % by engine, model and load; a single band describes none.",
+        ("throughput_loss", mistral),
     )
 
 
@@ -137,16 +133,12 @@ def L18_throughput_vs_centralised(grounds: Grounds) -> Evaluation:
                           f"{_SERVING_GPUS} that serve the trace", together, "otr.rho", "zkml.latency_7b",
                           "trace.azure23_conv.requests"),
     )
-    return judged(
-        "L18",
+    return Evaluation(
         {"at_15pct": 1.0 / (1.0 + low), "at_20pct": 1.0 / (1.0 + high), "most_overhead": most,
          "machines_at_15pct_ratio": machines_low, "machines_at_20pct_ratio": machines_high,
          "proving_on_same_gpu": same_gpu, "simulated_median": median(kept), "published_5th_percentile": 1 - losses[2],
          "published_median": 1 - losses[1], "published_95th_percentile": 1 - losses[0],
          "simulated_with_provers": together},
         readings,
-        Assumption("most_overhead", most, "1",
-                   "of the stated overhead no more than this costs throughput, or the baseline bears it too; and "
-                   "proofs run on other machines"),
-        "Against bare metal, the stated overhead alone leaves 83 to 87 %.",
+        ("most_overhead", most),
     )

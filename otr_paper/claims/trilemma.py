@@ -18,12 +18,11 @@ from statistics import mean
 from typing import Any
 
 from otr_paper.claims.grounds import Grounds
-from otr_paper.claims.verdict import Assumption, Evaluation, Reading, judged
+from otr_paper.claims.verdict import Evaluation, Reading
+from otr_paper.store.records import Records, records
 from otr_paper.studies.detection import per_query, per_unit
 from otr_paper.studies.dispute_costs import TERMS
 from otr_paper.studies.proving import fit_cost
-
-Record = dict[str, Any]
 
 FRAUDS = ("layers dropped", "8-bit weights", "one value altered", "answer replaced", "another answer replayed")
 """Frauds injected into every answer: two downgraded models, one output value of one layer raised by one unit of the
@@ -128,33 +127,33 @@ def drawn_detection(inputs: TrilemmaInputs, fraud: str) -> float:
     return 0.0
 
 
-def integrity(inputs: TrilemmaInputs) -> list[Record]:
+def integrity(inputs: TrilemmaInputs) -> Records:
     """Records of system, tee, check, fraud, caught, of (answers), share and kind: every fraud under every check."""
-    rows = inputs.payload["rows"]
-    records: list[Record] = []
-
-    def add(system: str, tee: str, check: str, fraud: str, caught: float, kind: str = "measured") -> None:
-        records.append({"system": system, "tee": tee, "check": check, "fraud": fraud, "caught": caught,
-                        "of": len(rows), "share": caught / len(rows), "kind": kind})  # fmt: skip
-
+    questions, found = inputs.payload["rows"], []
     for fraud in FRAUDS:
-        outcomes = [row["frauds"][fraud] for row in rows]
-        again = sum(bool(o["re_execution"]) for o in outcomes)
-        add("OTR", "working", "receipt", fraud, sum(bool(o["working_tee"]) for o in outcomes))
-        add("OTR", "broken", "receipt", fraud, sum(bool(o["broken_tee"]) for o in outcomes))
-        add("OTR", "broken", "re-execution", fraud, again)
-        drawn = drawn_detection(inputs, fraud)
-        add("OTR", "broken", "spot check, drawn", fraud, len(rows) * drawn, "recomputed")
-        add("OTR", "broken", "spot check", fraud, len(rows) * inputs.rho * drawn, "recomputed")
-        add("opML", "none", "commitment alone", fraud, 0)
-        add("opML", "none", "re-execution", fraud, again)
-        add("ZKML", "none", "proof of every unit", fraud, len(rows), "recomputed")
+        outcomes = [row["frauds"][fraud] for row in questions]
+        working, broken, again = (
+            sum(bool(outcome[check]) for outcome in outcomes) for check in ("working_tee", "broken_tee", "re_execution")
+        )
+        drawn = len(questions) * drawn_detection(inputs, fraud)
+        found += [
+            ("OTR", "working", "receipt", fraud, working, "measured"),
+            ("OTR", "broken", "receipt", fraud, broken, "measured"),
+            ("OTR", "broken", "re-execution", fraud, again, "measured"),
+            ("OTR", "broken", "spot check, drawn", fraud, drawn, "recomputed"),
+            ("OTR", "broken", "spot check", fraud, inputs.rho * drawn, "recomputed"),
+            ("opML", "none", "commitment alone", fraud, 0, "measured"),
+            ("opML", "none", "re-execution", fraud, again, "measured"),
+            ("ZKML", "none", "proof of every unit", fraud, len(questions), "recomputed"),
+        ]
         for judge, scores in inputs.payload["judges"]["scores"].items():
-            add("PoQ", "none", f"judge: {judge}", fraud, rejected(scores[fraud], score_threshold(scores["honest"])))
-    return records
+            caught = rejected(scores[fraud], score_threshold(scores["honest"]))
+            found.append(("PoQ", "none", f"judge: {judge}", fraud, caught, "measured"))
+    columns, of = "system, tee, check, fraud, caught, of, share, kind", len(questions)
+    return records(columns, ((*row[:5], of, row[4] / of, row[5]) for row in found))
 
 
-def caught_share(records: Sequence[Record], system: str, tee: str, check: str) -> float:
+def caught_share(records: Records, system: str, tee: str, check: str) -> float:
     """Share of all injected frauds that a check catches."""
     found = [float(r["share"]) for r in records if (r["system"], r["tee"], r["check"]) == (system, tee, check)]
     return mean(found)
@@ -206,7 +205,7 @@ def costs(inputs: TrilemmaInputs) -> dict[str, float]:
     }
 
 
-def moments(inputs: TrilemmaInputs) -> list[Record]:
+def moments(inputs: TrilemmaInputs) -> Records:
     """Each system at each moment at which its answer may be said to count: records of system, tee, moment, integrity
     (share of frauds caught), latency and compute (multiples of answering alone), latency_s, compute_s, kind, met
     (goals met) and goals (how many)."""
@@ -214,36 +213,31 @@ def moments(inputs: TrilemmaInputs) -> list[Record]:
     served = c["answer_s"] + c["sign_s"] + c["verify_s"]
     otr = served + inputs.rho * c["spot_check_s"]
     window, again = inputs.window_s, c["re_execution_s"]
-    judge = f"judge: {JUDGE}"
+    proved, scored = c["plain_s"] + c["zkml_s"], c["plain_s"] + c["judge_s"]
+    answered, final = c["answer_s"], "window over, every answer run again"
+    judge, drawn = f"judge: {JUDGE}", f"spot checks at {inputs.rho:.0%} done"
+    checked = served + 2 * inputs.round_s + c["spot_check_s"]
+    alarm, late = alarms["receipt"], alarms["re-execution"]
+    # System, TEE, check, moment, latency and CPU of an answer (s), honest answers rejected, kind of number.
     table = [
-        ("OTR", "working", "receipt", "receipt verified", served, otr, alarms["receipt"], "measured"),
-        ("OTR", "broken", "receipt", "receipt verified", served, otr, alarms["receipt"], "measured"),
-        ("OTR", "broken", "spot check", f"spot checks at {inputs.rho:.0%} done", served + 2 * inputs.round_s
-         + c["spot_check_s"], otr, 0, "recomputed"),
-        ("OTR", "broken", "re-execution", "window over, every answer run again", served + window, otr + again,
-         alarms["re-execution"], "measured + set"),
-        ("opML", "none", "commitment alone", "answer committed", c["answer_s"], c["answer_s"], 0, "measured"),
-        ("opML", "none", "re-execution", "window over, every answer run again", c["answer_s"] + window,
-         c["answer_s"] + again, alarms["re-execution"], "measured + set"),
-        ("ZKML", "none", "proof of every unit", "all proofs verified", c["plain_s"] + c["zkml_s"],
-         c["plain_s"] + c["zkml_s"], 0, "recomputed"),
-        ("PoQ", "none", judge, "scored", c["plain_s"] + c["judge_s"], c["plain_s"] + c["judge_s"], 0, "measured"),
-    ]  # fmt: skip
-    records = []
+        ("OTR", "working", "receipt", "receipt verified", served, otr, alarm, "measured"),
+        ("OTR", "broken", "receipt", "receipt verified", served, otr, alarm, "measured"),
+        ("OTR", "broken", "spot check", drawn, checked, otr, 0, "recomputed"),
+        ("OTR", "broken", "re-execution", final, served + window, otr + again, late, "measured + set"),
+        ("opML", "none", "commitment alone", "answer committed", answered, answered, 0, "measured"),
+        ("opML", "none", "re-execution", final, answered + window, answered + again, late, "measured + set"),
+        ("ZKML", "none", "proof of every unit", "all proofs verified", proved, proved, 0, "recomputed"),
+        ("PoQ", "none", judge, "scored", scored, scored, 0, "measured"),
+    ]
+    plain, rows = c["plain_s"], []
     for system, tee, check, moment, latency, compute, alarmed, kind in table:
         share = caught_share(found, system, tee, check)
-        met = {
-            "integrity": share == 1.0 and not alarmed,
-            "latency": latency <= FAST * c["plain_s"],
-            "cost": compute <= CHEAP * c["plain_s"],
-        }
-        records.append({
-            "system": system, "tee": tee, "check": check, "moment": moment, "integrity": share,
-            "latency": latency / c["plain_s"], "compute": compute / c["plain_s"], "latency_s": latency,
-            "compute_s": compute, "kind": kind, "met": [goal for goal, holds in met.items() if holds],
-            "goals": sum(met.values()),
-        })  # fmt: skip
-    return records
+        holds = (share == 1.0 and not alarmed, latency <= FAST * plain, compute <= CHEAP * plain)
+        met = [goal for goal, reached in zip(("integrity", "latency", "cost"), holds, strict=True) if reached]
+        cost = (latency / plain, compute / plain, latency, compute)
+        rows.append((system, tee, check, moment, share, *cost, kind, met, len(met)))
+    columns = "system, tee, check, moment, integrity, latency, compute, latency_s, compute_s, kind, met, goals"
+    return records(columns, rows)
 
 
 # ---- the claim
@@ -262,37 +256,34 @@ def judge_trilemma(inputs: TrilemmaInputs) -> Evaluation:
     at = {(one["system"], one["tee"], one["check"]): one for one in moments(inputs)}
     others = max(one["goals"] for one in at.values() if one["system"] != "OTR")
 
-    def reading(name: str, assumption: str, tee: str, check: str, kind: str) -> Reading:
+    def reading(name: str, assumption: str, tee: str, check: str, kind: str = "measured") -> Reading:
         goals = at["OTR", tee, check]["goals"]
         return Reading(name, assumption, float(goals), "goals", kind, goals == 3 and others <= 2)
 
     broken, working = at["OTR", "broken", "receipt"], at["OTR", "working", "receipt"]
-    late = at["OTR", "broken", "re-execution"]
+    late, poq = at["OTR", "broken", "re-execution"], at["PoQ", "none", f"judge: {JUDGE}"]
+    opml, zkml = at["opML", "none", "re-execution"], at["ZKML", "none", "proof of every unit"]
+    stated = "all three at the provisional answer, whether or not the operator's TEE is broken"
+    works = "all three at the provisional answer; a simulated TEE that measures the weights it runs"
+    drawn = f"{inputs.rho:.0%} of the answers drawn, {inputs.units} units each"
+    final = "the window is over and an honest fisherman has run every answer again"
     readings = (
-        reading("as stated", "all three at the provisional answer, whether or not the operator's TEE is broken",
-                "broken", "receipt", "measured"),
-        reading("TEE works", "all three at the provisional answer; a simulated TEE that measures the weights it runs",
-                "working", "receipt", "measured"),
-        reading("broken TEE, spot checks", f"{inputs.rho:.0%} of the answers drawn, {inputs.units} units each",
-                "broken", "spot check", "recomputed"),
-        reading("broken TEE, final", "the window is over and an honest fisherman has run every answer again", "broken",
-                "re-execution", "measured"),
-    )  # fmt: skip
-    poq = at["PoQ", "none", f"judge: {JUDGE}"]
-    return judged(
-        "L42",
-        {"goals_working_tee_count": working["goals"], "goals_broken_tee_count": broken["goals"],
-         "goals_broken_tee_final_count": late["goals"], "most_goals_of_others_count": others,
-         "caught_working_tee": working["integrity"], "caught_broken_tee": broken["integrity"],
-         "caught_broken_tee_final": late["integrity"], "caught_poq": poq["integrity"],
-         "compute_otr_ratio": working["compute"], "compute_opml_ratio": at["opML", "none", "re-execution"]["compute"],
-         "compute_zkml_ratio": at["ZKML", "none", "proof of every unit"]["compute"]},
-        readings,
-        Assumption("broken_tees", 0.0, "count",
-                   "no operator's TEE is broken: a broken one's provisional answers carry none of the integrity, which "
-                   "then takes the window and a fisherman who runs every answer again"),
-        f"{len(inputs.payload['rows'])} questions, {len(FRAUDS)} frauds in each, SmolLM2; latency and cost are met at "
-        f"no more than {FAST:g} times those of answering alone. The TEE is a simulated one; ZKML is extrapolated from "
-        "measured units; the window of one day is a parameter. Spot checks see downgraded weights, neither a replaced "
-        "token nor a replayed answer, whose traces are honest.",
-    )  # fmt: skip
+        reading("as stated", stated, "broken", "receipt"),
+        reading("TEE works", works, "working", "receipt"),
+        reading("broken TEE, spot checks", drawn, "broken", "spot check", "recomputed"),
+        reading("broken TEE, final", final, "broken", "re-execution"),
+    )
+    computed = {
+        "goals_working_tee_count": working["goals"],
+        "goals_broken_tee_count": broken["goals"],
+        "goals_broken_tee_final_count": late["goals"],
+        "most_goals_of_others_count": others,
+        "caught_working_tee": working["integrity"],
+        "caught_broken_tee": broken["integrity"],
+        "caught_broken_tee_final": late["integrity"],
+        "caught_poq": poq["integrity"],
+        "compute_otr_ratio": working["compute"],
+        "compute_opml_ratio": opml["compute"],
+        "compute_zkml_ratio": zkml["compute"],
+    }
+    return Evaluation(computed, readings, ("broken_tees", 0.0))

@@ -1,4 +1,4 @@
-"""What evaluating one claim yields: readings, a verdict, and the assumption the verdict hangs on.
+"""What judging one claim yields: readings, the verdict that follows from them, and the number it hangs on.
 
 How a verdict is chosen, the same way for every claim:
 
@@ -7,14 +7,13 @@ How a verdict is chosen, the same way for every claim:
   hold without changing any number it does state. The assumption is named and its limit computed.
 * **contradicted**: every reading that satisfies the rule has to replace a number the paper states.
 * **not testable here**: it needs something no code here can supply (human raters, a missing definition).
-* **not yet evaluated**: it can be tested here, but the part that does it is not there yet.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partialmethod
 
 from otr_core.errors import ClaimsError
@@ -23,8 +22,7 @@ REPRODUCED = "reproduced"
 CONDITIONAL = "conditional"
 CONTRADICTED = "contradicted"
 NOT_TESTABLE = "not testable here"
-NOT_YET = "not yet evaluated"
-VERDICTS = (REPRODUCED, CONDITIONAL, CONTRADICTED, NOT_TESTABLE, NOT_YET)
+VERDICTS = (REPRODUCED, CONDITIONAL, CONTRADICTED, NOT_TESTABLE)
 KINDS = ("measured", "recomputed", "simulated", "cited")
 
 
@@ -95,79 +93,44 @@ def at_most(stated: float) -> Callable[[float], bool]:
 
 
 @dataclass(frozen=True)
-class Assumption:
-    """What a conditional claim hangs on: the limit at which it stops holding.
-
-    Attributes:
-        name: of the limited quantity, among the computed numbers where it is one. value, unit: the limit.
-        text: the condition in words.
-    """
-
-    name: str
-    value: float
-    unit: str
-    text: str
-
-
-@dataclass(frozen=True)
 class Evaluation:
-    """The outcome for one claim.
+    """The outcome for one claim, in numbers. Its words stand in the claim's row of the ledger.
 
     Attributes:
-        claim: ledger id, L01 to L42.
-        verdict: one of ``VERDICTS``.
         computed: headline numbers; each name ends in its unit.
         readings: the plain reading first, then every rescuing one.
-        assumption: for *conditional*: what it hangs on.
-        note: what a reader must know besides.
+        limit: for *conditional*, what the claim hangs on: the name of a quantity, and the value at which the claim
+            stops holding. The row says under this name what the assumption is.
+        testable: whether the code can supply what the claim needs; if not, the readings are only nearby facts.
     """
 
-    claim: str
-    verdict: str
-    computed: Mapping[str, float] = field(default_factory=dict)
-    readings: tuple[Reading, ...] = ()
-    assumption: Assumption | None = None
-    note: str = ""
+    computed: Mapping[str, float]
+    readings: tuple[Reading, ...]
+    limit: tuple[str, float] | None = None
+    testable: bool = True
 
     def __post_init__(self) -> None:
-        where = f"claim {self.claim}"
-        if self.verdict not in VERDICTS:
-            raise ClaimsError(f"{where}: verdict found {self.verdict!r}, expected one of {VERDICTS}")
-        if (self.verdict == CONDITIONAL) != (self.assumption is not None):
-            raise ClaimsError(f"{where}: verdict {self.verdict!r} and assumption do not go together")
-        if self.verdict in (REPRODUCED, CONDITIONAL, CONTRADICTED) and not (self.computed and self.readings):
-            raise ClaimsError(f"{where}: found verdict {self.verdict!r} without computed numbers and readings")
-        if self.verdict in (NOT_YET, NOT_TESTABLE) and not self.note:
-            raise ClaimsError(f"{where}: verdict {self.verdict!r} needs a note with the reason")
-        if self.verdict in (REPRODUCED, CONDITIONAL, CONTRADICTED) and self.verdict != verdict_of(self.readings):
-            raise ClaimsError(f"{where}: found {self.verdict}, but its readings say {verdict_of(self.readings)}")
+        if not (self.computed and self.readings):
+            raise ClaimsError(f"evaluation: found {self.computed} and {self.readings}, expected numbers and readings")
         names = [reading.name for reading in self.readings]
         if len(set(names)) != len(names):
-            raise ClaimsError(f"{where}: two readings share a name among {names}")
+            raise ClaimsError(f"evaluation: two readings share a name among {names}")
         bad = [name for name, value in self.computed.items() if not math.isfinite(value)]
         if bad:
-            raise ClaimsError(f"{where}: computed {bad} found not finite, expected finite numbers")
+            raise ClaimsError(f"evaluation: computed {bad} found not finite, expected finite numbers")
+        if self.verdict == CONDITIONAL and self.limit is None:
+            raise ClaimsError(f"evaluation: found {CONDITIONAL} on no limit, expected its name and value")
 
-
-def verdict_of(readings: tuple[Reading, ...]) -> str:
-    """The verdict that follows from the readings, by the rules at the top of this module."""
-    if readings[0].holds:
-        return REPRODUCED
-    if any(reading.holds and not reading.replaces for reading in readings):
-        return CONDITIONAL
-    return CONTRADICTED
-
-
-def judged(
-    claim: str,
-    computed: Mapping[str, float],
-    readings: tuple[Reading, ...],
-    assumption: Assumption | None = None,
-    note: str = "",
-) -> Evaluation:
-    """An evaluation whose verdict follows from its readings; ``assumption`` is kept where the verdict hangs on one."""
-    verdict = verdict_of(readings)
-    return Evaluation(claim, verdict, computed, readings, assumption if verdict == CONDITIONAL else None, note)
+    @property
+    def verdict(self) -> str:
+        """The verdict that follows from the readings, by the rules at the top of this module."""
+        if not self.testable:
+            return NOT_TESTABLE
+        if self.readings[0].holds:
+            return REPRODUCED
+        if any(reading.holds and not reading.replaces for reading in self.readings):
+            return CONDITIONAL
+        return CONTRADICTED
 
 
 def solved(closed_form: float, residual: Callable[[float], float], low: float, high: float) -> float:

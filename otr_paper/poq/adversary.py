@@ -14,12 +14,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from otr_node.checkpoint import Tensors
+from otr_node.generate import prompt_tokens
 from otr_node.native import NativeModel
 from otr_paper.poq.questions import Question, draw_questions
 
 if TYPE_CHECKING:
     import numpy as np
 
+Ids = tuple[int, ...]
+"""A text as token ids."""
+PAD = 0
+"""Fills up shorter rows of a batch. Any token will do: the attention mask hides it."""
 Report = Callable[[str], None]
 Scores = Callable[[Sequence[Question], Sequence[str]], "np.ndarray"]
 
@@ -63,17 +68,25 @@ class Recipe:
 
 #: A few steps of everything: whether the pipeline runs, never whether the attack works.
 SMOKE = Recipe(
-    read_steps=2, read_batch=2, bought=4, max_tokens=6, batch=4, distil_steps=2, rounds=1, prompts=2, samples=2,
+    read_steps=2,
+    read_batch=2,
+    bought=4,
+    max_tokens=6,
+    batch=4,
+    distil_steps=2,
+    rounds=1,
+    prompts=2,
+    samples=2,
     tune_steps=1,
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
 class Example:
     """A prompt and an answer to be learnt, as token ids; the answer ends in the stop token if it came to one."""
 
-    prompt_ids: tuple[int, ...]
-    answer_ids: tuple[int, ...]
+    prompt_ids: Ids
+    answer_ids: Ids
 
 
 def trainable_copy(model: NativeModel) -> Any:
@@ -95,7 +108,7 @@ def tensors_of(module: Any) -> Tensors:
 
 
 def train(
-    module: Any, examples: Sequence[Example], *, steps: int, batch: int, rate: float, seed: int, decay: bool, pad: int
+    module: Any, examples: Sequence[Example], *, steps: int, batch: int, rate: float, seed: int, decay: bool
 ) -> list[float]:
     """Supervised steps on ``examples`` (reshuffled every pass); gives each step's loss, nats a token."""
     import random
@@ -113,7 +126,7 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = rate * (1 - step / steps) if decay else rate
         with torch.autocast("cpu", torch.bfloat16):
-            loss = answer_loss(module, chosen, pad)
+            loss = answer_loss(module, chosen)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -122,44 +135,46 @@ def train(
     return losses
 
 
-def answer_loss(module: Any, examples: Sequence[Example], pad: int) -> Any:
+def answer_loss(module: Any, examples: Sequence[Example]) -> Any:
     """Mean negative log likelihood of the answer tokens, nats (a tensor with gradients)."""
     import torch
 
     rows = [(*example.prompt_ids, *example.answer_ids) for example in examples]
     width = max(map(len, rows))
-    ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows])
+    ids = torch.tensor([[*row, *[PAD] * (width - len(row))] for row in rows])
     mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
     states = module.model(input_ids=ids, attention_mask=mask).last_hidden_state
-    wanted = [(number, position - 1) for number, example in enumerate(examples)
-              for position in range(len(example.prompt_ids), len(rows[number]))]  # fmt: skip
+    # The state at a position predicts the token after it: (row, position) before each token of an answer.
+    wanted = [(at, p - 1) for at, one in enumerate(examples) for p in range(len(one.prompt_ids), len(rows[at]))]
     first, second = (torch.tensor(side) for side in zip(*wanted, strict=True))
     logits = module.lm_head(states[first, second]).float()
     return torch.nn.functional.cross_entropy(logits, ids[first, second + 1])
 
 
 def sample_answers(
-    module: Any, prompts: Sequence[tuple[int, ...]], *, samples: int, max_tokens: int, temperature: float,
-    seed: int, stop_ids: Sequence[int], pad: int,
-) -> list[tuple[int, ...]]:  # fmt: skip
+    module: Any, prompts: Sequence[Ids], stop_ids: Ids, *, samples: int, max_tokens: int, temperature: float, seed: int
+) -> list[Ids]:
     """``samples`` drawn answers to each prompt, prompt by prompt: token ids, the stop token included.
 
     Temperature 0 is greedy, in fp32; above it draws are made in bf16, whose rounding is small against the drawing.
     """
     import torch
 
+    # Prompts end together: shorter ones are filled up on the left, and the mask hides what fills them.
     generator = torch.Generator().manual_seed(seed)
     width = max(map(len, prompts))
-    ids = torch.tensor([[*[pad] * (width - len(row)), *row] for row in prompts])
+    ids = torch.tensor([[*[PAD] * (width - len(row)), *row] for row in prompts])
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts])
     chosen: list[Any] = []
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=temperature > 0):
+        # Each prompt is read once; its cache is then repeated for all answers to it.
         places = (mask.cumsum(-1) - 1).clamp(min=0)
         step = module(input_ids=ids, attention_mask=mask, position_ids=places, use_cache=True, logits_to_keep=1)
         cache, logits = step.past_key_values, step.logits[:, -1].repeat_interleave(samples, 0)
         cache.batch_repeat_interleave(samples)
         mask, last = mask.repeat_interleave(samples, 0), places[:, -1:].repeat_interleave(samples, 0)
         stops, done = torch.tensor(list(stop_ids)), torch.zeros(len(mask), dtype=torch.bool)
+        # One token for every answer a round; an answer that has its stop token goes on as -1, which is dropped.
         while True:
             if temperature == 0:
                 token = logits.argmax(-1, keepdim=True)
@@ -180,23 +195,22 @@ def sample_answers(
 
 
 def tune_against(
-    module: Any, model: NativeModel, questions: Sequence[Question], prompts: Sequence[tuple[int, ...]],
-    judge: Scores, recipe: Recipe, *, seed: int, report: Report,
-) -> list[dict[str, float]]:  # fmt: skip
-    """``recipe.rounds`` of best-of-n tuning on training questions; ``module`` is changed. One record a round:
-    mean judge score of all samples and of the selected ones."""
+    module: Any, model: NativeModel, pool: list[Question], judge: Scores, recipe: Recipe, *, seed: int, report: Report
+) -> list[dict[str, float]]:
+    """``recipe.rounds`` of best-of-n tuning on a ``pool`` of training questions; ``module`` is changed.
+
+    One record a round: mean judge score of all samples and of the selected ones.
+    """
     import numpy as np
 
-    stop_ids, history = model.architecture.stop_ids, []
-    pad = _pad(model)
+    history = []
+    how: dict[str, Any] = {name: getattr(recipe, name) for name in ("samples", "max_tokens", "temperature")}
     for number in range(recipe.rounds):
-        part = slice(number * recipe.prompts, (number + 1) * recipe.prompts)
-        asked, given = questions[part], prompts[part]
+        draws = 1000 * seed + number
+        asked = pool[number * recipe.prompts : (number + 1) * recipe.prompts]
+        given = [prompt_tokens(model, question.prompt, recipe.max_tokens) for question in asked]
         module.eval()
-        drawn = sample_answers(
-            module, given, samples=recipe.samples, max_tokens=recipe.max_tokens, temperature=recipe.temperature,
-            seed=1000 * seed + number, stop_ids=stop_ids, pad=pad,
-        )  # fmt: skip
+        drawn = sample_answers(module, given, model.architecture.stop_ids, seed=draws, **how)
         texts = [model.tokenizer.decode(row, skip_special_tokens=True) for row in drawn]
         repeated = [question for question in asked for _ in range(recipe.samples)]
         scores = judge(repeated, texts).reshape(len(asked), recipe.samples)
@@ -205,10 +219,8 @@ def tune_against(
         history.append({"mean": float(np.mean(scores)), "selected": float(np.mean(scores.max(1)))})
         report(f"judge round {number + 1} of {recipe.rounds}: {history[-1]}")
         module.train()
-        train(
-            module, examples, steps=recipe.tune_steps, batch=recipe.batch, rate=recipe.tune_rate,
-            seed=1000 * seed + number, decay=False, pad=pad,
-        )  # fmt: skip
+        steps: dict[str, Any] = {"steps": recipe.tune_steps, "batch": recipe.batch, "rate": recipe.tune_rate}
+        train(module, examples, seed=draws, decay=False, **steps)
     return history
 
 
@@ -218,38 +230,22 @@ def read(module: Any, model: NativeModel, recipe: Recipe, names: Sequence[str], 
     The loss is that of the question after its context, which can only be low for who looks up the name.
     """
     made_up = draw_questions(recipe.read_steps * recipe.read_batch, "training", seed + 2_000_000, names)
-    examples = [
-        Example(
-            tuple(model.tokenizer(one.context)["input_ids"]), tuple(model.tokenizer(f" {one.question}")["input_ids"])
-        )
-        for one in made_up
-    ]
-    return train(
-        module, examples, steps=recipe.read_steps, batch=recipe.read_batch, rate=recipe.read_rate, seed=seed,
-        decay=True, pad=_pad(model),
-    )  # fmt: skip
+    ids = model.tokenizer
+    examples = [Example(*(tuple(ids(text)["input_ids"]) for text in (q.context, f" {q.question}"))) for q in made_up]
+    steps: dict[str, Any] = {"steps": recipe.read_steps, "batch": recipe.read_batch, "rate": recipe.read_rate}
+    return train(module, examples, seed=seed, decay=True, **steps)
 
 
-def distil(module: Any, model: NativeModel, bought: Sequence[Example], recipe: Recipe, *, seed: int) -> list[float]:
+def distil(module: Any, bought: Sequence[Example], recipe: Recipe, *, seed: int) -> list[float]:
     """Imitation of the bought answers; returns the loss of each step."""
-    return train(
-        module, bought, steps=recipe.distil_steps, batch=recipe.batch, rate=recipe.rate, seed=seed,
-        decay=True, pad=_pad(model),
-    )  # fmt: skip
+    steps: dict[str, Any] = {"steps": recipe.distil_steps, "batch": recipe.batch, "rate": recipe.rate}
+    return train(module, bought, seed=seed, decay=True, **steps)
 
 
-def answer_batches(
-    model: NativeModel, prompts: Sequence[tuple[int, ...]], max_tokens: int, batch: int = 16
-) -> list[tuple[int, ...]]:
+def answer_batches(model: NativeModel, prompts: Sequence[Ids], max_tokens: int, batch: int = 16) -> list[Ids]:
     """Greedy answers to ``prompts``, token ids; several at a time, which is cheaper and rounds a little differently."""
-    found: list[tuple[int, ...]] = []
+    found: list[Ids] = []
+    greedy: dict[str, Any] = {"samples": 1, "max_tokens": max_tokens, "temperature": 0.0, "seed": 0}
     for start in range(0, len(prompts), batch):
-        found += sample_answers(
-            model.module, prompts[start : start + batch], samples=1, max_tokens=max_tokens, temperature=0.0, seed=0,
-            stop_ids=model.architecture.stop_ids, pad=_pad(model),
-        )  # fmt: skip
+        found += sample_answers(model.module, prompts[start : start + batch], model.architecture.stop_ids, **greedy)
     return found
-
-
-def _pad(model: NativeModel) -> int:
-    return int(model.architecture.stop_ids[0])

@@ -69,17 +69,15 @@ def make_adversary(
         reading = read(module, small, recipe, names, seed=seed)
         report(f"reading: loss {reading[0]:.2f} to {reading[-1]:.3f}, {time.process_time() - started:.0f} CPU s")
         bought = buy(folder, recipe, names, seed=seed)
-        losses = distil(module, small, bought, recipe, seed=seed)
+        losses = distil(module, bought, recipe, seed=seed)
         report(f"distilled: loss {losses[0]:.2f} to {losses[-1]:.3f}, {time.process_time() - started:.0f} CPU s")
         save_tensors(tensors_of(module), work / "distilled.safetensors")
         pool = draw_questions(recipe.rounds * recipe.prompts, "training", seed + 1_000_000, names)
-        prompts = [prompt_tokens(small, question.prompt, recipe.max_tokens) for question in pool]
-        rounds = tune_against(module, small, pool, prompts, judge, recipe, seed=seed, report=report)
+        rounds = tune_against(module, small, pool, judge, recipe, seed=seed, report=report)
         save_tensors(tensors_of(module), work / "tuned.safetensors")
-    history = {
-        "reading": [round(loss, 4) for loss in reading], "losses": [round(loss, 4) for loss in losses],
-        "rounds": rounds, "cpu_s": round(time.process_time() - started, 1),
-    }  # fmt: skip
+    curves = {"reading": reading, "losses": losses}
+    history: dict[str, Any] = {name: [round(loss, 4) for loss in curve] for name, curve in curves.items()}
+    history |= {"rounds": rounds, "cpu_s": round(time.process_time() - started, 1)}
     write_text(done, json.dumps(history))
     return history
 

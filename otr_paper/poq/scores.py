@@ -87,12 +87,10 @@ def read_experiment(stored: Mapping[str, Any]) -> Experiment:
         questions = tuple(held_out_questions(stored["question_seed"], stored["questions"]))
         answers = {}
         for entry in stored["answers"]:
-            one = Answers(
-                entry["stage"], entry["seed"], tuple(entry["texts"]),
-                tuple(tuple(map(int, line.split())) for line in entry["token_ids"]),
-                np.array(entry["likelihood"].split(), float),
-                {name: np.array(line.split(), float) for name, line in entry["scores"].items()},
-            )  # fmt: skip
+            ids = tuple(tuple(map(int, line.split())) for line in entry["token_ids"])
+            numbers = {"likelihood": entry["likelihood"], **entry["scores"]}
+            given = {name: np.array(line.split(), float) for name, line in numbers.items()}
+            one = Answers(entry["stage"], entry["seed"], tuple(entry["texts"]), ids, given.pop("likelihood"), given)
             answers[one.name] = one
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{RESULT}: found no readable experiment ({error!r}); restore it from git") from error
@@ -152,11 +150,9 @@ def reference_correlations(experiment: Experiment) -> dict[str, float]:
     names = [HONEST, *experiment.adversaries()]
     likeness = np.concatenate([experiment.answers[name].scores[REFERENCE] for name in names])
     right = np.concatenate([experiment.right(name) for name in names])
-    f1 = np.array([
-        token_f1(text, question.reference)
-        for name in names
-        for text, question in zip(experiment.answers[name].texts, experiment.questions, strict=True)
-    ])  # fmt: skip
+    right_ones = [question.reference for question in experiment.questions]
+    said = [pair for name in names for pair in zip(experiment.answers[name].texts, right_ones, strict=True)]
+    f1 = np.array([token_f1(*pair) for pair in said])
     honest = slice(0, len(experiment.questions))
     pairs = {"f1": (likeness, f1), "right": (likeness, right), "f1_honest": (likeness[honest], f1[honest])}
     found = {name: pearson(*pair) for name, pair in pairs.items()}
@@ -180,21 +176,25 @@ def measured(experiment: Experiment) -> Measured:
     def pay(name: str, alpha: float, scale: float) -> float:
         return float(np.exp(-alpha * scale * (1.0 - experiment.answers[name].scores[ATTACKED])).mean())
 
+    by_context = float(np.mean([mean(name, "context") for name in tuned]))
+    settings = [(alpha, scale) for alpha in (0.5, 1.0, 2.0) for scale in (1.0, 10.0)]
+    least = {at: min(pay(name, *at) / pay(HONEST, *at) for name in tuned) for at in settings}
     return Measured(
-        honest_score=mean(HONEST), adversary_scores=tuple(map(mean, tuned)), echo_score=mean(ECHO),
-        control_scores=(mean(HONEST, "context"), float(np.mean([mean(name, "context") for name in tuned]))),
+        honest_score=mean(HONEST),
+        adversary_scores=tuple(map(mean, tuned)),
+        echo_score=mean(ECHO),
+        control_scores=(mean(HONEST, "context"), by_context),
         honest_accuracy=float(experiment.right(HONEST).mean()),
         adversary_accuracies=tuple(float(experiment.right(name).mean()) for name in tuned),
-        judge_ms=experiment.stored["judge_ms"], judge_single_ms=experiment.stored["judge_single_ms"],
+        judge_ms=experiment.stored["judge_ms"],
+        judge_single_ms=experiment.stored["judge_single_ms"],
         judge_follows=within,
-        pay={
-            (alpha, scale): min(pay(name, alpha, scale) / pay(HONEST, alpha, scale) for name in tuned)
-            for alpha in (0.5, 1.0, 2.0)
-            for scale in (1.0, 10.0)
-        },
-        likeness_f1=follows["f1"], likeness_f1_honest=follows["f1_honest"], likeness_right=follows["right"],
+        pay=least,
+        likeness_f1=follows["f1"],
+        likeness_f1_honest=follows["f1_honest"],
+        likeness_right=follows["right"],
         answers=len(experiment.questions),
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)

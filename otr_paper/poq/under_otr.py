@@ -56,10 +56,8 @@ class PoqCase:
 
     def order(self) -> tuple[Job, Message]:
         """The client's order, in the clear: who sees the prompt is not the question here."""
-        return order(
-            self.prompt, model_id=self.model_id, decoding=self.decoding, job_id=self._derive("job"),
-            nonce=self._derive("nonce"),
-        )  # fmt: skip
+        secrets = {"job_id": self._derive("job"), "nonce": self._derive("nonce")}
+        return order(self.prompt, model_id=self.model_id, decoding=self.decoding, **secrets)
 
     def _derive(self, name: str) -> bytes:
         return derive("poq-under-otr", name, self.secret)

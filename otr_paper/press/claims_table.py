@@ -97,8 +97,7 @@ def claims_json(rows: list[ClaimRow], grounds: Grounds) -> list[dict[str, Any]]:
     """The rows with the readings behind their verdicts, judged now."""
     found = []
     for row in rows:
-        evaluation = ledger.evaluate(row, grounds)
-        readings = [] if evaluation is None else [vars(reading) for reading in evaluation.readings]
+        readings = [vars(reading) for reading in ledger.evaluate(row, grounds).readings]
         found.append({**row.as_dict(), "readings": readings})
     return found
 

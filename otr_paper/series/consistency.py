@@ -1,47 +1,23 @@
-"""The data of the figures on consistency: lists of records, each cell with its kind and source."""
+"""The data of the figures that set the paper's own numbers against each other: rate, proof, latency, cost, loss."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from itertools import product
 
 from otr_paper.claims.cost import h100_usd
 from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.latency import largest_rho, slowest_proof, weighted_latency
 from otr_paper.claims.published import Published
 from otr_paper.claims.throughput import L18_throughput_vs_centralised, h100_throughput_rows
-from otr_paper.claims.verdict import Evaluation
-
-Records = list[dict[str, Any]]
-
-
-def readings_table(evaluation: Evaluation) -> Records:
-    """One record per reading of a claim: name, assumption, value, unit, kind, holds, replaces, sources."""
-    return [
-        {
-            "claim": evaluation.claim,
-            "name": reading.name,
-            "assumption": reading.assumption,
-            "value": reading.value,
-            "unit": reading.unit,
-            "kind": reading.kind,
-            "holds": reading.holds,
-            "replaces": reading.replaces,
-            "sources": ", ".join(reading.sources),
-        }
-        for reading in evaluation.readings
-    ]
+from otr_paper.store.records import Records, records
 
 
 def latency_consistency(published: Published, *, rhos: Sequence[float], proof_seconds: Sequence[float]) -> Records:
     """Weighted mean latency over rate and proof time: records of rho, proof_s, mean_s, stated_s, fits (recomputed)."""
     base, stated = published.number("otr.provisional", "s"), published.number("otr.latency_weighted", "s")
-    records = []
-    for rho in rhos:
-        for proof in proof_seconds:
-            mean = weighted_latency(base, proof, rho)
-            records.append({"rho": rho, "proof_s": proof, "mean_s": mean, "stated_s": stated, "fits": mean <= stated})
-    return records
+    points = ((rho, proof, weighted_latency(base, proof, rho)) for rho, proof in product(rhos, proof_seconds))
+    return records("rho, proof_s, mean_s, stated_s, fits", ((*point, stated, point[2] <= stated) for point in points))
 
 
 def latency_points(published: Published) -> Records:
@@ -60,27 +36,15 @@ def latency_points(published: Published) -> Records:
         ("FlashProve 400B, amortised", "zk.flashprove.400b.prove"),
     )
     points += [(name, rho, published.number(row, "s"), "cited", row) for name, row in provers]
-    return [
-        {
-            "name": name,
-            "rho": rate,
-            "proof_s": seconds,
-            "mean_s": weighted_latency(base, seconds, rate),
-            "kind": kind,
-            "source": source,
-        }
-        for name, rate, seconds, kind, source in points
-    ]
+    rows = ((*point[:3], weighted_latency(base, point[2], point[1]), *point[3:]) for point in points)
+    return records("name, rho, proof_s, mean_s, kind, source", rows)
 
 
 def cost_consistency(published: Published, *, rhos: Sequence[float], proof_usd: Sequence[float]) -> Records:
     """Proof cost per query over rate and price of a proof: records of rho, proof_usd, cost_usd, stated_usd, fits."""
     stated = published.number("otr.cost_query", "USD")
-    return [
-        {"rho": rho, "proof_usd": usd, "cost_usd": rho * usd, "stated_usd": stated, "fits": rho * usd <= stated}
-        for rho in rhos
-        for usd in proof_usd
-    ]
+    points = ((rho, usd, rho * usd, stated, rho * usd <= stated) for rho, usd in product(rhos, proof_usd))
+    return records("rho, proof_usd, cost_usd, stated_usd, fits", points)
 
 
 def cost_points(published: Published) -> Records:
@@ -95,10 +59,8 @@ def cost_points(published: Published) -> Records:
     for name, row in (("zkLLM 7B", "zk.zkllm.7b.prove"), ("FlashProve 400B, amortised", "zk.flashprove.400b.prove")):
         usd = h100_usd(published, published.number(row, "s"))
         points.append((f"{name}, at an H100's price", rho, usd, "recomputed", f"{row}, gpu.h100_median"))
-    return [
-        {"name": name, "rho": rate, "proof_usd": usd, "cost_usd": rate * usd, "kind": kind, "source": source}
-        for name, rate, usd, kind, source in points
-    ]
+    rows = ((*point[:3], point[1] * point[2], *point[3:]) for point in points)
+    return records("name, rho, proof_usd, cost_usd, kind, source", rows)
 
 
 def throughput_readings(grounds: Grounds) -> Records:
@@ -107,30 +69,14 @@ def throughput_readings(grounds: Grounds) -> Records:
     Records of name, group (published, stated, reading), low and high loss as a share of the baseline, kind, source.
     """
     published = grounds.published
-    records: Records = []
+    rows: list[tuple[str, str, float, float, str, str]] = []
     for row in h100_throughput_rows(published):
-        low, high = row.bounds("1")
         name = f"{row.source.split(';')[0]}: {row.subject}, {row.quantity.removeprefix('overhead: ')}"
-        records.append(
-            {"name": name, "group": "published", "low": low, "high": high, "kind": "cited", "source": row.id}
-        )
-    low, high = published.bounds("otr.tee_overhead", "1")
-    loss = 1.0 - published.number("otr.throughput", "1")
-    for name, least, most, source in (
-        ("TEE overhead as stated", low, high, "otr.tee_overhead"),
-        ("loss that 99 % throughput leaves", loss, loss, "otr.throughput"),
-    ):
-        records.append({"name": name, "group": "stated", "low": least, "high": most, "kind": "cited", "source": source})
+        rows.append((name, "published", *row.bounds("1"), "cited", row.id))
+    band, loss = published.bounds("otr.tee_overhead", "1"), 1.0 - published.number("otr.throughput", "1")
+    rows.append(("TEE overhead as stated", "stated", *band, "cited", "otr.tee_overhead"))
+    rows.append(("loss that 99 % throughput leaves", "stated", loss, loss, "cited", "otr.throughput"))
     for reading in L18_throughput_vs_centralised(grounds).readings:
         lost = 1.0 - reading.value
-        records.append(
-            {
-                "name": reading.name,
-                "group": "reading",
-                "low": lost,
-                "high": lost,
-                "kind": reading.kind,
-                "source": ", ".join(reading.sources),
-            }
-        )
-    return records
+        rows.append((reading.name, "reading", lost, lost, reading.kind, ", ".join(reading.sources)))
+    return records("name, group, low, high, kind, source", rows)

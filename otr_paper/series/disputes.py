@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
 from typing import Any
 
 from otr_core.dispute.records import Terms
@@ -10,54 +12,52 @@ from otr_core.lane import program as pr
 from otr_core.lane.program import Dims
 from otr_core.lane.step import LAYER, Place
 from otr_paper.claims.published import Published
+from otr_paper.store.records import Records, records
 from otr_paper.studies import dispute_costs
 
-WHAT = {
-    "CLAIM": "receipt", "TRACE": "token × layer", "OPERATORS": "operator", "TILES": "tile", "ELEMENT": "element",
-    "STEPS": "step", "LEAF": "one step",
-}  # fmt: skip
+#: Level of a dispute -> what a unit of it is called.
+WHAT = dict(
+    CLAIM="receipt",
+    TRACE="token × layer",
+    OPERATORS="operator",
+    TILES="tile",
+    ELEMENT="element",
+    STEPS="step",
+    LEAF="one step",
+)
 
 
-def narrowing(path: Sequence[Mapping[str, Any]], moves: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def narrowing(path: Sequence[Mapping[str, Any]], moves: Sequence[Mapping[str, Any]]) -> Records:
     """One record a move: level, the disputed node's share of its level's tree (left, right), units left, gas so far.
 
     Args:
         path: where the game stood before each move. moves: gas of every transaction; the last ``len(path)`` are the
             game's.
     """
-    records, spent = [], sum(move["gas"] for move in moves[: len(moves) - len(path)])
-    for number, (step, move) in enumerate(zip(path, moves[len(moves) - len(path) :], strict=True), 1):
+    own = moves[len(moves) - len(path) :]
+    spent, rows = sum(move["gas"] for move in moves) - sum(move["gas"] for move in own), []
+    for number, (step, move) in enumerate(zip(path, own, strict=True), 1):
         height, index, size = step["height"], step["index"], step["size"]
-        end = min((index + 1) << height, size)
+        left, end = index << height, min((index + 1) << height, size)
         spent += move["gas"]
-        records.append(
-            {
-                "move": number, "by": step["by"], "name": step["move"], "level": WHAT[step["level"]],
-                "left": (index << height) / size, "right": end / size, "units": end - (index << height), "of": size,
-                "gas": move["gas"], "gas_so_far": spent, "bytes": move["calldata_bytes"],
-            }
-        )  # fmt: skip
-    return records
+        who = (number, step["by"], step["move"], WHAT[step["level"]])
+        rows.append((*who, left / size, end / size, end - left, size, move["gas"], spent, move["calldata_bytes"]))
+    return records("move, by, name, level, left, right, units, of, gas, gas_so_far, bytes", rows)
 
 
-def gas_ledger(disputes: Sequence[Mapping[str, Any]], published: Published) -> list[dict[str, Any]]:
+def gas_ledger(disputes: Sequence[Mapping[str, Any]], published: Published) -> Records:
     """Per move over many disputes: how often, least and most gas, bytes; the dearest in USD at L1 and L2 prices."""
     by_move: dict[str, list[Mapping[str, Any]]] = {}
     for dispute in disputes:
         for move in dispute["moves"]:
             by_move.setdefault(move["move"], []).append(move)
     prices = gas_prices(published)
-    return [
-        {
-            "move": name,
-            "count": len(found),
-            "gas_least": min(m["gas"] for m in found),
-            "gas_most": max(m["gas"] for m in found),
-            "calldata_most": max(m["calldata_bytes"] for m in found),
-            **{chain: max(m["gas"] for m in found) * usd for chain, usd in prices.items()},
-        }
-        for name, found in by_move.items()
-    ]
+    rows = []
+    for name, found in by_move.items():
+        gas = [move["gas"] for move in found]
+        most_bytes = max(move["calldata_bytes"] for move in found)
+        rows.append((name, len(found), min(gas), max(gas), most_bytes, *(max(gas) * usd for usd in prices.values())))
+    return records(", ".join(("move, count, gas_least, gas_most, calldata_most", *prices)), rows)
 
 
 def gas_prices(published: Published) -> dict[str, float]:
@@ -71,75 +71,58 @@ def gas_prices(published: Published) -> dict[str, float]:
     return {chain: price * ether for chain, price in gwei.items()}
 
 
-def growth(d: Dims, lengths: Sequence[int], arity_bits: Sequence[int], like: Mapping[str, Any]) -> list[dict[str, Any]]:
+def growth(d: Dims, lengths: Sequence[int], arity_bits: Sequence[int], like: Mapping[str, Any]) -> Records:
     """Rounds and bytes of a dispute about one value of a layer's output, in closed form.
 
     Args:
         lengths: fed tokens. arity_bits: log2 k.
         like: a played dispute (position, layer, element, positions, layers); the same place in longer answers.
     """
-    like = {name: int(value) for name, value in like.items()}  # numpy integers have no bit length
-    back, share = like["positions"] - like["position"], like["layer"] / like["layers"]
+    # A row of a data frame holds numpy's numbers; the closed forms count with Python's.
+    position, element, before = (int(like[name]) for name in ("position", "element", "positions"))
+    back, share = before - position, like["layer"] / like["layers"]
     steps = d.intermediate // d.tile
-    records = []
-    for bits in arity_bits:
-        for length in lengths:
-            position = max(length - back, 0)
-            place = Place(LAYER, position, round(share * d.layers), pr.LayerOperator.OUTPUT, like["element"], steps, 0)
-            records.append(
-                {
-                    "k": 2**bits,
-                    "tokens": length,
-                    "rounds": dispute_costs.expected_rounds(d, length, pr.LayerOperator.OUTPUT, position, bits),
-                    "bound": dispute_costs.most_rounds(d, length, bits),
-                    "bytes": dispute_costs.expected_bytes(d, length, place, bits)
-                    + dispute_costs.opening_bytes(d, place),
-                }
-            )
-    return records
+    rows = []
+    for bits, length in product(arity_bits, lengths):
+        position = max(length - back, 0)
+        place = Place(LAYER, position, round(share * d.layers), pr.LayerOperator.OUTPUT, element, steps, 0)
+        rounds = dispute_costs.expected_rounds(d, length, pr.LayerOperator.OUTPUT, position, bits)
+        size = dispute_costs.expected_bytes(d, length, place, bits) + dispute_costs.opening_bytes(d, place)
+        rows.append((2**bits, length, rounds, dispute_costs.most_rounds(d, length, bits), size))
+    return records("k, tokens, rounds, bound, bytes", rows)
 
 
-def verdict_times(d: Dims, positions: int, terms: Terms, clocks_s: Sequence[int]) -> list[dict[str, Any]]:
+def verdict_times(d: Dims, positions: int, terms: Terms, clocks_s: Sequence[int]) -> Records:
     """Longest time to a verdict by clock and k, days, from a batch's commitment; and from a game's opening."""
-    records = []
-    for clock in clocks_s:
-        for bits in (1, 4):
-            rounds = dispute_costs.most_rounds(d, positions, bits)
-            own = Terms(**{**terms.__dict__, "clock_s": clock, "arity_bits": bits, "increment_s": min(300, clock)})
-            records.append(
-                {
-                    "clock_h": clock / 3600,
-                    "k": 2**bits,
-                    "game_days": dispute_costs.longest_game_s(own, rounds) / 86_400,
-                    "verdict_days": dispute_costs.longest_verdict_s(own, rounds) / 86_400,
-                }
-            )
-    return records
+    rows = []
+    for clock, bits in product(clocks_s, (1, 4)):
+        rounds = dispute_costs.most_rounds(d, positions, bits)
+        own = replace(terms, clock_s=clock, arity_bits=bits, increment_s=min(300, clock))
+        game, verdict = dispute_costs.longest_game_s(own, rounds), dispute_costs.longest_verdict_s(own, rounds)
+        rows.append((clock / 3600, 2**bits, game / 86_400, verdict / 86_400))
+    return records("clock_h, k, game_days, verdict_days", rows)
 
 
-def systems(published: Published, payload: Mapping[str, Any]) -> list[dict[str, str]]:
+def systems(published: Published, payload: Mapping[str, Any]) -> Records:
     """Ours beside published dispute systems: unit, period, bond, arithmetic. Theirs are cited."""
     best = min(payload["arity_sweep"], key=lambda row: row["gas_dispute"])
-    row = published
+    ours = f"{best['rounds']} rounds, {best['gas_dispute']:,} gas at k = {best['arity']} (measured)"
 
-    def cited(key: str, unit: str) -> str:
-        return f"{row.number(key, unit):g} {unit}"
+    def cited(key: str, unit: str, name: str = "") -> str:
+        return f"{published.number(key, unit):g} {name or unit}"
 
-    return [
-        {"system": "this project", "disputed unit": "one accumulation step", "judged by": "contract",
-         "period": "window + 2 clocks, any number of challengers", "bond": "flat",
-         "note": f"{best['rounds']} rounds, {best['gas_dispute']:,} gas at k = {best['arity']} (measured)"},
-        {"system": "opML", "disputed unit": "VM instruction", "judged by": "contract",
-         "period": "7 d (rollup practice)", "bond": "not published",
-         "note": f"MNIST challenge {cited('opml.mnist_challenge', 'min')} (cited)"},
-        {"system": "Arbitrum BoLD", "disputed unit": "WASM instruction", "judged by": "contract",
-         "period": f"{cited('bold.period', 'd')}, up to two", "bond": cited("bold.bond", "ETH"),
-         "note": "all against all (cited)"},
-        {"system": "OP fault game", "disputed unit": "MIPS instruction", "judged by": "contract",
-         "period": cited("op.window", "d"), "bond": f"{cited('op.bond_root', 'ETH')} to {cited('op.bond_leaf', 'ETH')}",
-         "note": f"{row.number('op.max_depth', 'count'):g} levels (cited)"},
-        {"system": "Agatha", "disputed unit": "basic operation", "judged by": "contract", "period": "as Truebit",
-         "bond": "not published", "note": f"overhead {row.number('agatha.overhead', 'pct'):g} % (cited, abstract)"},
-        {"system": "TAO", "disputed unit": "operator", "judged by": "bound, or a vote", "period": "window",
-         "bond": "not published", "note": f"overhead {row.number('tao.overhead', 'pct'):g} % (cited, abstract)"},
-    ]  # fmt: skip
+    bond = f"{cited('op.bond_root', 'ETH')} to {cited('op.bond_leaf', 'ETH')}"
+    agatha, tao = (f"overhead {cited(f'{name}.overhead', 'pct', '%')} (cited, abstract)" for name in ("agatha", "tao"))
+    opml = f"MNIST challenge {cited('opml.mnist_challenge', 'min')} (cited)"
+    bold = f"{cited('bold.period', 'd')}, up to two"
+    op = f"{cited('op.max_depth', 'count', 'levels')} (cited)"
+    by, none, parallel = "contract", "not published", "window + 2 clocks, any number of challengers"
+    rows = (
+        ("this project", "one accumulation step", by, parallel, "flat", ours),
+        ("opML", "VM instruction", by, "7 d (rollup practice)", none, opml),
+        ("Arbitrum BoLD", "WASM instruction", by, bold, cited("bold.bond", "ETH"), "all against all (cited)"),
+        ("OP fault game", "MIPS instruction", by, cited("op.window", "d"), bond, op),
+        ("Agatha", "basic operation", by, "as Truebit", none, agatha),
+        ("TAO", "operator", "bound, or a vote", "window", none, tao),
+    )
+    return records("system, disputed unit, judged by, period, bond, note", rows)

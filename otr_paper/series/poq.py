@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from otr_paper.poq import rewards
 from otr_paper.poq.intervals import Interval, bootstrap, mean_of, relative_loss
 from otr_paper.poq.judges import ATTACKED, JUDGES
 from otr_paper.poq.scores import HONEST, Experiment, answer_ms, pearson
+from otr_paper.store.records import Records, records
 
 #: Assessors by the judge each of them runs. Light judges are alike: most nodes run the cheapest one.
 PANELS: Mapping[str, tuple[str, ...]] = {
@@ -102,7 +104,7 @@ def aggregations() -> dict[str, rewards.Aggregate]:
     }
 
 
-def reward_rows(experiment: Experiment) -> list[dict[str, Any]]:
+def reward_rows(experiment: Experiment) -> Records:
     """One row a formula: mean pay of an honest answer, of the adversaries' (mean, least and most over seeds), and the
     adversaries' pay over the honest pay, each answer and each CPU second."""
     rows = []
@@ -111,12 +113,10 @@ def reward_rows(experiment: Experiment) -> list[dict[str, Any]]:
         cheats = [pay(name) for name in experiment.adversaries()]
         cheaper = [answer_ms(experiment, HONEST) / answer_ms(experiment, name) for name in experiment.adversaries()]
         ratios = [cheat / honest for cheat in cheats]
-        rows.append({
-            "formula": formula, "assessors": assessors, "honest": honest, "adversary": float(np.mean(cheats)),
-            "ratio": float(np.mean(ratios)), "ratio_low": min(ratios), "ratio_high": max(ratios),
-            "ratio_per_cpu": float(np.mean([r * c for r, c in zip(ratios, cheaper, strict=True)])),
-        })  # fmt: skip
-    return rows
+        per_cpu = np.mean([ratio * times for ratio, times in zip(ratios, cheaper, strict=True)])
+        paid = (honest, float(np.mean(cheats)), float(np.mean(ratios)), min(ratios), max(ratios), float(per_cpu))
+        rows.append((formula, assessors, *paid))
+    return records("formula, assessors, honest, adversary, ratio, ratio_low, ratio_high, ratio_per_cpu", rows)
 
 
 def _formulas(experiment: Experiment) -> Iterator[tuple[str, str, Any]]:
@@ -135,23 +135,16 @@ def _formulas(experiment: Experiment) -> Iterator[tuple[str, str, Any]]:
     for scale in (1.0, 10.0):
         for alpha in ALPHAS:
             yield f"original, alpha {alpha:g}, scores to {scale:g}", light, original(alpha, scale, light, rewards.mean)
-    for quality_weight, cost_weight in COST_WEIGHTS[1:]:
-        yield (
-            f"cost-aware, {quality_weight:g} quality - {cost_weight:g} cost", light,
-            lambda name, a=quality_weight, b=cost_weight: _cost_aware(experiment, name, a, b),
-        )  # fmt: skip
-    for label, aggregate in aggregations().items():
-        yield f"{label}, alpha 2, scores to 1", panel, original(2.0, 1.0, panel, aggregate)
-    for label, aggregate in aggregations().items():
-        yield f"{label}, alpha 2, scores to 1", kinds, original(2.0, 1.0, kinds, aggregate)
-    for label, aggregate in aggregations().items():
-        yield (
-            f"{label}, alpha 2, scores to 1, two boost the adversary by {BOOST:g}", panel,
-            original(2.0, 1.0, panel, aggregate, boost=True),
-        )  # fmt: skip
+    for quality, cost in COST_WEIGHTS[1:]:
+        yield f"cost-aware, {quality:g} quality - {cost:g} cost", light, partial(_cost_aware, experiment, quality, cost)
+    boosting = f", two boost the adversary by {BOOST:g}"
+    for assessors, boost, words in ((panel, False, ""), (kinds, False, ""), (panel, True, boosting)):
+        for label, aggregate in aggregations().items():
+            pay = original(2.0, 1.0, assessors, aggregate, boost)
+            yield f"{label}, alpha 2, scores to 1{words}", assessors, pay
 
 
-def _cost_aware(experiment: Experiment, name: str, alpha: float, beta: float) -> float:
+def _cost_aware(experiment: Experiment, alpha: float, beta: float, name: str) -> float:
     quality = panel_scores(experiment, name, PANELS["one light judge"])[0]
     largest = max(answer_ms(experiment, one) for one in (HONEST, *experiment.adversaries()))
     cost = np.full_like(quality, answer_ms(experiment, name) / largest)

@@ -1,4 +1,4 @@
-"""The data of the figures on the simulation: lists of flat records from stored or fresh studies."""
+"""The data of the figures and tables on the simulation, as records, from a stored study or one made now."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from otr_core.errors import InputError
 from otr_paper.claims.published import Published
 from otr_paper.simulation import inputs, proof_pool
 from otr_paper.simulation.run import KINDS
+from otr_paper.store.records import Records, records
 
-Records = list[dict[str, Any]]
 _LEAST_SWING = 1.03
 """Inputs that move a number by less than 3 % are left out of its tornado."""
+TORNADO = "claim, input, low, high, base, stated"
+"""Columns of a tornado."""
 STATISTICS = ("mean", "p50", "p99")
 #: Claim -> (the number of a sweep point that its verdict hangs on, axis label, row of the stated number, its unit).
 VERDICTS = {
@@ -26,15 +30,15 @@ VERDICTS = {
 
 def latencies(found: Mapping[str, Any]) -> Records:
     """Flat latency records: system, kind, statistic, value_s, low_s, high_s; or the reason why there is none."""
-    records: Records = []
+    rows: Records = []
     for record in found["latency"]:
         head = {"system": record["system"], "kind": record["kind"], "unstable": record["unstable"]}
         if record["unstable"]:
-            records.append({**head, "statistic": "", "value_s": None, "low_s": None, "high_s": None})
+            rows.append({**head, "statistic": "", "value_s": None, "low_s": None, "high_s": None})
         for name in STATISTICS:
             if name in record:
-                records.append({**head, "statistic": name, **{f"{k}_s": v for k, v in record[name].items()}})
-    return sorted(records, key=lambda r: (r["system"], KINDS.index(r["kind"])))
+                rows.append({**head, "statistic": name, **{f"{k}_s": v for k, v in record[name].items()}})
+    return sorted(rows, key=lambda r: (r["system"], KINDS.index(r["kind"])))
 
 
 def cost_rows(found: Mapping[str, Any], case: str) -> Records:
@@ -53,21 +57,17 @@ def provers_beside(published: Published, prover: str, *, rho: float, rate_per_s:
 def baselines(published: Published, found: Mapping[str, Any], *, serving_gpus: int, rho: float) -> Records:
     """OTR's throughput over that of named baselines: records of baseline, low, value, high (share), kind, note."""
     kept = sorted(found["kept"])
-    rate = found["rate_per_s"]
-    records: Records = [
-        {"baseline": "same GPUs, bare metal", "low": kept[0], "value": median(kept), "high": kept[-1],
-         "note": f"{len(kept)} draws of the published overhead"},
-        {"baseline": "same GPUs, confidential mode too", "low": 1.0, "value": 1.0, "high": 1.0,
-         "note": "proofs on other machines"},
-    ]  # fmt: skip
+    span, draws = np.array((kept[0], median(kept), kept[-1])), f"{len(kept)} draws of the published overhead"
+    rows = [
+        ("same GPUs, bare metal", *span.tolist(), draws),
+        ("same GPUs, confidential mode too", 1.0, 1.0, 1.0, "proofs on other machines"),
+    ]
     for prover, name in (("flashprove", "FlashProve"), ("stated", "20 min")):
-        beside = provers_beside(published, prover, rho=rho, rate_per_s=rate)
+        beside = provers_beside(published, prover, rho=rho, rate_per_s=found["rate_per_s"])
         share = serving_gpus / (serving_gpus + beside)
-        records.append(
-            {"baseline": f"all GPUs, with {beside} to prove ({name})", "low": share * kept[0],
-             "value": share * median(kept), "high": share * kept[-1], "note": f"{serving_gpus} GPUs serve"}
-        )  # fmt: skip
-    return [{**record, "kind": "simulated"} for record in records]
+        case = f"all GPUs, with {beside} to prove ({name})"
+        rows.append((case, *(share * span).tolist(), f"{serving_gpus} GPUs serve"))
+    return records("baseline, low, value, high, note, kind", ((*row, "simulated") for row in rows))
 
 
 def rho_curve(grid: Sequence[Mapping[str, Any]], **fixed: Any) -> Records:
@@ -92,31 +92,23 @@ def tornado(
         points: the default point first, then one with each changed input. ends: input -> (label, low end, high end).
     """
     base, others = points[0], points[1:]
-    records: Records = []
+    found: Records = []
     for claim, (quantity, _, row, unit) in VERDICTS.items():
-        rows: Records = []
+        stated, rows = published.number(row, unit), []
         for name, (label, *values) in ends.items():
-            found = []
-            for value in values:
-                changed = [point for point in others if name in point and point[name] == value]
-                found.append((changed[0] if changed else base).get(quantity))
-            rows.append(
-                {"claim": claim, "input": label, "low": found[0], "high": found[1], "base": base[quantity],
-                 "stated": published.number(row, unit)}
-            )  # fmt: skip
-        records += sorted((one for one in rows if _swing(one) > _LEAST_SWING), key=_swing, reverse=True)
-    return records
+            changed = [next((p for p in others if name in p and p[name] == value), base) for value in values]
+            rows.append((claim, label, *(point.get(quantity) for point in changed), base[quantity], stated))
+        swings = [one for one in records(TORNADO, rows) if _swing(one) > _LEAST_SWING]
+        found += sorted(swings, key=_swing, reverse=True)
+    return found
 
 
-def baseline_swings(records: Sequence[Mapping[str, Any]], published: Published) -> Records:
+def baseline_swings(baselines: Sequence[Mapping[str, Any]], published: Published) -> Records:
     """Other baselines as inputs of L18: ``baselines`` in the form of ``tornado``, the first one being the base."""
     stated = published.number("otr.throughput", "1")
-    base = float(records[0]["value"])
-    return [
-        {"claim": "L18", "input": f"baseline: {one['baseline']}", "low": one["value"], "high": base, "base": base,
-         "stated": stated}
-        for one in records[1:]
-    ]  # fmt: skip
+    base = float(baselines[0]["value"])
+    rows = (("L18", f"baseline: {one['baseline']}", one["value"], base, base, stated) for one in baselines[1:])
+    return records(TORNADO, rows)
 
 
 def _swing(record: Mapping[str, Any]) -> float:
@@ -125,7 +117,7 @@ def _swing(record: Mapping[str, Any]) -> float:
     return float(max(record["low"], record["high"]) / min(record["low"], record["high"]))
 
 
-def small_run_table(records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+def small_run_table(comparison: Sequence[Mapping[str, Any]]) -> Records:
     """``small_scale.comparison`` as text: quantity, simulated, measured, error, widest error of one query, where the
     prediction is from."""
 
@@ -133,11 +125,9 @@ def small_run_table(records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]
         text = f"{value:,.0f}" if unit in ("gas", "moves") else f"{value:.3g}"
         return text if unit in ("1", "moves") else f"{text} {unit}"
 
-    return [
-        {
-            "quantity": one["quantity"], "predicted": number(one["predicted"], one["unit"]),
-            "measured": number(one["measured"], one["unit"]), "error": f"{one['error']:+.0%}",
-            "widest": "" if one["worst"] is None else f"{one['worst']:+.0%}", "prediction": one["kind"],
-        }
-        for one in records
-    ]  # fmt: skip
+    rows = []
+    for one in comparison:
+        both = (number(one[side], one["unit"]) for side in ("predicted", "measured"))
+        widest = "" if one["worst"] is None else f"{one['worst']:+.0%}"
+        rows.append((one["quantity"], *both, f"{one['error']:+.0%}", widest, one["kind"]))
+    return records("quantity, predicted, measured, error, widest, prediction", rows)

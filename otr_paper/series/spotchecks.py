@@ -8,16 +8,16 @@ from typing import Any
 
 from otr_paper.claims.landscape import proving_points
 from otr_paper.claims.published import Published
+from otr_paper.store.records import Records, records
 from otr_paper.studies.detection import element_link, per_query, per_unit
 from otr_paper.studies.proving import CostFit
 
-Record = dict[str, Any]
 ROW_VALUES = 576
 """Values of the input row of a unit of the default size, and its outputs: what an opened unit shows."""
 OUTPUTS = 8
 
 
-def links(measured: Mapping[str, Any], *, elements: int = 32) -> list[Record]:
+def links(measured: Mapping[str, Any], *, elements: int = 32) -> Records:
     """Ways to tie a trace leaf to a proof: records of link, token_s (CPU seconds added to every token answered), share
     (of a decoded token's own CPU), drawn_s (added per drawn query), reveals, and missed (how often a false row passes).
 
@@ -27,32 +27,23 @@ def links(measured: Mapping[str, Any], *, elements: int = 32) -> list[Record]:
     layers, units = measured["layers"], measured["units_per_layer"]
     per_layer = 3 * measured["kzg_576_s"] + measured["kzg_1536_s"] + units * measured["kzg_8_s"]
     on_demand = measured["rows_rebuilt_s"] + measured["rows_committed_s"]
+    some, missed = f"{elements} inputs, {OUTPUTS} outputs", 1 - element_link(ROW_VALUES, OUTPUTS, elements)
     opened = f"{ROW_VALUES} inputs, {OUTPUTS} outputs of one unit"
     rows = [
         ("a KZG point per row and block, while answering", layers * per_layer, 0.0, "nothing", 0.0),
         ("a KZG point per layer, while answering", layers * measured["kzg_8000_s"], 0.0, "nothing", 0.0),
         ("rows committed before the unit is drawn, then opened", 0.0, on_demand, opened, 0.0),
         ("unit drawn first, rows committed after, then opened", 0.0, on_demand, opened, 1.0),
-        (f"unit drawn first, then {elements} elements opened", 0.0, on_demand, f"{elements} inputs, {OUTPUTS} outputs",
-         1 - element_link(ROW_VALUES, OUTPUTS, elements)),
-    ]  # fmt: skip
-    decode = measured["decode_token_s"]
-    return [
-        {
-            "link": link,
-            "token_s": token,
-            "share": token / decode,
-            "drawn_s": drawn,
-            "reveals": reveals,
-            "missed": missed,
-        }
-        for link, token, drawn, reveals, missed in rows
+        (f"unit drawn first, then {elements} elements opened", 0.0, on_demand, some, missed),
     ]
+    decode = measured["decode_token_s"]
+    with_share = ((link, token, token / decode, *rest) for link, token, *rest in rows)
+    return records("link, token_s, share, drawn_s, reveals, missed", with_share)
 
 
 def unit_detection_curves(
     measured: Mapping[str, Any], *, units: Sequence[int], worst: float, leaves: int, down_blocks: int
-) -> list[Record]:
+) -> Records:
     """Records of cheat, units, detection: probability that one drawn query convicts.
 
     Args:
@@ -60,25 +51,27 @@ def unit_detection_curves(
         leaves: of the trace. down_blocks: units of the down projection in a layer.
     """
     broken = {row["cheat"]: (row["places_share"], row["broken"]) for row in measured["rows"]}
-    records = []
+    rows = []
     for number in units:
-        for cheat, (places, shares) in broken.items():
-            records.append({"cheat": cheat, "units": number, "detection": per_query(places, per_unit(shares), number)})
-        element = per_query(1 / leaves, per_unit({"down": 1 / down_blocks}), number)
-        records.append(
-            {"cheat": "whole model, fault laid best", "units": number, "detection": per_query(1, worst, number)}
-        )
-        records.append(
-            {"cheat": "one layer, fault laid best", "units": number, "detection": per_query(1 / 30, worst, number)}
-        )
-        records.append({"cheat": "one value of one leaf", "units": number, "detection": element})
-    return records
+        cheats = {cheat: (places, per_unit(shares)) for cheat, (places, shares) in broken.items()} | {
+            "whole model, fault laid best": (1, worst),
+            "one layer, fault laid best": (1 / 30, worst),
+            "one value of one leaf": (1 / leaves, per_unit({"down": 1 / down_blocks})),
+        }
+        rows += [(cheat, number, per_query(places, unit, number)) for cheat, (places, unit) in cheats.items()]
+    return records("cheat, units, detection", rows)
 
 
 def checks(
-    freivalds: Mapping[str, Any], costs: Mapping[str, Any], links: Mapping[str, Any], *, worst: float, leaves: int,
-    down_blocks: int, proofs_per_unit: float,
-) -> list[Record]:  # fmt: skip
+    freivalds: Mapping[str, Any],
+    costs: Mapping[str, Any],
+    links: Mapping[str, Any],
+    *,
+    worst: float,
+    leaves: int,
+    down_blocks: int,
+    proofs_per_unit: float,
+) -> Records:
     """Kinds of check side by side: records of check, cost_s (CPU seconds of who bears it, for one drawn answer of 60
     positions), bearer, and detection of a whole-model, a one-layer and a one-value cheat.
 
@@ -90,42 +83,43 @@ def checks(
     audit = next(row for row in freivalds["rows"] if row["positions"] == 32 and row["matrix"] == "gate")
     audited = again * audit["check_s"] / audit["recompute_s"]
     error = audit["soundness_error"]
-    rows = [("run the answer again", again, "fisherman", 1.0, 1.0, 1.0),
-            ("Freivalds on every product", audited, "fisherman", 1 - error, 1 - error, 1 - error)]  # fmt: skip
+    rows = [
+        ("run the answer again", again, "fisherman", 1.0, 1.0, 1.0),
+        ("Freivalds on every product", audited, "fisherman", 1 - error, 1 - error, 1 - error),
+    ]
     for units in (1, 16, 64):
         cost = units * proofs_per_unit * (costs["prove_cpu_s"] + costs["witness_cpu_s"])
         element = per_query(1 / leaves, per_unit({"down": 1 / down_blocks}), units)
         found = (per_query(1, worst, units), per_query(1 / 30, worst, units), element)
         rows.append((f"{units} drawn units, {units * proofs_per_unit:.1f} proofs", cost, "operator", *found))
-    names = ("check", "cost_s", "bearer", "whole_model", "one_layer", "one_value")
-    return [dict(zip(names, row, strict=True)) for row in rows]
+    return records("check, cost_s, bearer, whole_model, one_layer, one_value", rows)
 
 
-def onchain(measured: Mapping[str, Any], published: Published, *, rho: float) -> list[Record]:
+def onchain(measured: Mapping[str, Any], published: Published, *, rho: float) -> Records:
     """Records of what, when, gas, l1_low_usd, l1_high_usd, base_usd, kind, and per_query_usd: what is paid
     per drawn query, spread over all at rate ``rho``; per query, as it is; NaN for the rest (L1, high)."""
     eth = published.number("gas.eth_usd", "USD")
     low, high = published.bounds("gas.l1_price", "ETH")
     base = published.number("gas.base_floor", "ETH")
-    own = [
-        (f"unit proof {row['shape']} (k = {row['k']})", "per drawn query", float(row["verify_gas"]), "measured")
-        for row in measured["rows"]
-    ]
-    deploy = [("its contract, any model", "once per shape", float(measured["rows"][0]["deploy_gas"]), "measured")]
     full = sum(published.bounds("quote.onchain", "gas")) / 2
+    wrapped = {name: published.number(f"quote.{name}_groth16", "gas") for name in ("sp1", "risc0")}
     signature = published.number("evm.transaction", "gas") + published.number("evm.ecrecover", "gas")
-    others = [
-        ("TDX quote by SP1 Groth16", "per session", published.number("quote.sp1_groth16", "gas"), "cited"),
-        ("TDX quote by RISC Zero Groth16", "per session", published.number("quote.risc0_groth16", "gas"), "cited"),
+    checked = [
+        *(
+            (f"unit proof {row['shape']} (k = {row['k']})", "per drawn query", float(row["verify_gas"]), "measured")
+            for row in measured["rows"]
+        ),
+        ("its contract, any model", "once per shape", float(measured["rows"][0]["deploy_gas"]), "measured"),
+        ("TDX quote by SP1 Groth16", "per session", wrapped["sp1"], "cited"),
+        ("TDX quote by RISC Zero Groth16", "per session", wrapped["risc0"], "cited"),
         ("TDX quote fully on chain", "per session", full, "cited"),
         ("one signature by a registered key", "per query", signature, "recomputed"),
-    ]  # fmt: skip
-    spread = {"per drawn query": rho, "per query": 1.0}
-    return [
-        {"what": what, "when": when, "gas": gas, "l1_low_usd": gas * low * eth, "l1_high_usd": gas * high * eth,
-         "base_usd": gas * base * eth, "per_query_usd": spread.get(when, math.nan) * gas * high * eth, "kind": kind}
-        for what, when, gas, kind in (*own, *deploy, *others)
-    ]  # fmt: skip
+    ]
+    spread, rows = {"per drawn query": rho, "per query": 1.0}, []
+    for what, when, gas, kind in checked:
+        usd = [gas * price * eth for price in (low, high, base)]
+        rows.append((what, when, gas, *usd, spread.get(when, math.nan) * gas * high * eth, kind))
+    return records("what, when, gas, l1_low_usd, l1_high_usd, base_usd, per_query_usd, kind", rows)
 
 
 #: Weights that enter a matrix product once per token: SmolLM2-135M's own count (its embedding is its output matrix),
@@ -135,44 +129,44 @@ CORES = 64
 """Cores of the CPU server that published figures and extrapolations are compared on."""
 
 
-def extrapolated(found: CostFit) -> list[dict[str, Any]]:
+def extrapolated(found: CostFit) -> Records:
     """Records of model, weights, core_s (CPU seconds to prove every weight block for one token), core_h, machine_h
     (64 perfectly used cores)."""
-    return [
-        {"model": name, "weights": weights, "core_s": weights * found.per_weight_s,
-         "core_h": weights * found.per_weight_s / 3600, "machine_h": weights * found.per_weight_s / 3600 / CORES}
-        for name, weights in MODELS.items()
-    ]  # fmt: skip
+    rows = []
+    for name, weights in MODELS.items():
+        core_s = weights * found.per_weight_s
+        rows.append((name, weights, core_s, core_s / 3600, core_s / 3600 / CORES))
+    return records("model, weights, core_s, core_h, machine_h", rows)
 
 
-def published_points(published: Published) -> list[dict[str, Any]]:
+def published_points(published: Published) -> Records:
     """Records of system, params, seconds, setting: every published whole-model proof with a size."""
-    return [
-        {"system": system, "params": params, "seconds": seconds, "setting": published[row].setting or "not stated",
-         "level": published[row].level, "id": row}
-        for row, system, params, seconds in proving_points(published)
-    ]  # fmt: skip
+    rows = []
+    for row, *point in proving_points(published):
+        rows.append((*point, published[row].setting or "not stated", published[row].level, row))
+    return records("system, params, seconds, setting, level, id", rows)
 
 
-def where_it_holds(published: Published, found: CostFit) -> list[dict[str, Any]]:
+def where_it_holds(published: Published, found: CostFit) -> Records:
     """The stated 20 minutes and 45 USD for 7B, system by system: records of system, hardware, seconds, over_20min, usd,
     over_45usd and kind. Every machine is taken at the published hourly price of one H100."""
     stated_s, stated_usd = published.number("zkml.latency_7b", "s"), published.number("zkml.cost_query", "USD")
     hourly = published.number("gpu.h100_median", "USD/GPU-h")
     llama = published.number("zk.zktorch.llama2_7b.prove", "s")
-    core_s = dict((r["model"], r["core_s"]) for r in extrapolated(found))["7B"]
+    core_s = MODELS["7B"] * found.per_weight_s
     token = published.number("zk.zkpytorch.llama3_8b.prove", "s")
     flash = published.number("zk.flashprove.400b.prove", "s")
-    rows = [
-        ("zkLLM", "7B, 2048 positions, one A100", published.number("zk.zkllm.7b.prove", "s"), "cited"),
+    zkllm = published.number("zk.zkllm.7b.prove", "s")
+    provers = [
+        ("zkLLM", "7B, 2048 positions, one A100", zkllm, "cited"),
         ("ZKTorch", "7B, 1 token, 64 CPU threads", llama, "cited"),
         ("zkPyTorch", "8B, 1 token, CPU", token, "cited"),
         ("zkPyTorch", "8B, 100 tokens, CPU", 100 * token, "recomputed"),
         ("FlashProve", "400B, one token of a batch of 24, one H100", flash, "cited"),
         ("ezkl (this circuit)", "7B, 1 token, 64 cores, extrapolated", core_s / CORES, "recomputed"),
-    ]  # fmt: skip
-    return [
-        {"system": system, "setting": setting, "seconds": seconds, "over_20min": seconds > stated_s,
-         "usd": seconds / 3600 * hourly, "over_45usd": seconds / 3600 * hourly >= stated_usd, "kind": kind}
-        for system, setting, seconds, kind in rows
-    ]  # fmt: skip
+    ]
+    rows = []
+    for system, setting, seconds, kind in provers:
+        usd = seconds / 3600 * hourly
+        rows.append((system, setting, seconds, seconds > stated_s, usd, usd >= stated_usd, kind))
+    return records("system, setting, seconds, over_20min, usd, over_45usd, kind", rows)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 from statistics import median
 from typing import Any
 
 from otr_paper.labs.tolerance.calibration import false_slash_limit
-
-Records = list[dict[str, Any]]
+from otr_paper.store.records import Records, records
 
 
 def tradeoff(result: Mapping[str, Any]) -> Records:
@@ -25,23 +25,15 @@ def tradeoff(result: Mapping[str, Any]) -> Records:
         for name, operator in found["operators"].items():
             for rule, envelope in operator["envelopes"].items():
                 violations, checks = operator["held_out_violations"][rule], operator["held_out_checks"]
-                sizes = {kind: found["sizes"][name][kind][rule] for kind in ("element", "output")}
-                rows.append(
-                    {
-                        "lane": lane,
-                        "operator": name,
-                        "rule": rule,
-                        "envelope": envelope,
-                        "checks": checks,
-                        "violations": violations,
-                        "false_slash": 0.0 if envelope == 1 else false_slash_limit(violations, checks),
-                        "element_every": sizes["element"]["every"],
-                        "element_half": sizes["element"]["half"],
-                        "output_every": sizes["output"]["every"],
-                        "output_half": sizes["output"]["half"],
-                    }
-                )
-    return rows
+                slashed = 0.0 if envelope == 1 else false_slash_limit(violations, checks)
+                sizes = [
+                    found["sizes"][name][kind][rule][caught]
+                    for kind in ("element", "output")
+                    for caught in ("every", "half")
+                ]
+                rows.append((lane, name, rule, envelope, checks, violations, slashed, *sizes))
+    head = "lane, operator, rule, envelope, checks, violations, false_slash"
+    return records(f"{head}, element_every, element_half, output_every, output_half", rows)
 
 
 def cheats(result: Mapping[str, Any]) -> Records:
@@ -62,22 +54,9 @@ def adversary(result: Mapping[str, Any]) -> Records:
         median and largest drift of the gap to the runner-up, median honest gap.
     """
     rows = []
-    for lane in result["lanes"]:
-        for rule in ("IEEE", "calibrated"):
-            for position in ("closest", "random"):
-                wanted = (lane, rule, position)
-                attacks = [a for a in pushes(result) if (a["lane"], a["rule"], a["position"]) == wanted]
-                drifts = [a["drift"] for a in attacks]
-                rows.append(
-                    {
-                        "lane": lane,
-                        "rule": rule,
-                        "position": position,
-                        "attacks": len(attacks),
-                        "flipped": sum(a["flipped"] for a in attacks),
-                        "median_drift": median(drifts),
-                        "largest_drift": max(drifts),
-                        "median_gap": median(a["gap"] for a in attacks),
-                    }
-                )
-    return rows
+    for lane, rule, position in product(result["lanes"], ("IEEE", "calibrated"), ("closest", "random")):
+        attacks = [a for a in pushes(result) if (a["lane"], a["rule"], a["position"]) == (lane, rule, position)]
+        drifts, flipped = [a["drift"] for a in attacks], sum(a["flipped"] for a in attacks)
+        gap = median(a["gap"] for a in attacks)
+        rows.append((lane, rule, position, len(attacks), flipped, median(drifts), max(drifts), gap))
+    return records("lane, rule, position, attacks, flipped, median_drift, largest_drift, median_gap", rows)

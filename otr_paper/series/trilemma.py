@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import product
 from statistics import mean
+from typing import TypeAlias
 
 import numpy as np
 
@@ -10,7 +12,6 @@ from otr_paper.claims.published import Published
 from otr_paper.claims.trilemma import (
     FRAUDS,
     JUDGE,
-    Record,
     TrilemmaInputs,
     costs,
     integrity,
@@ -21,11 +22,12 @@ from otr_paper.claims.trilemma import (
 )
 from otr_paper.poq import rewards
 from otr_paper.series import poq
+from otr_paper.store.records import Records, records
 
 
-def shares_table(inputs: TrilemmaInputs) -> list[Record]:
+def shares_table(inputs: TrilemmaInputs) -> Records:
     """Records of check and, for each fraud, the share that it catches, in words."""
-    table: dict[str, Record] = {}
+    table: dict[str, dict[str, str]] = {}
     for one in integrity(inputs):
         check = f"{one['system']}{', TEE ' + one['tee'] if one['system'] == 'OTR' else ''}: {one['check']}"
         share = one["share"]
@@ -52,7 +54,7 @@ def duration(seconds: float) -> str:
     return f"{float(f'{seconds:.2g}'):g} s" if seconds >= 0.1 else f"{float(f'{1000 * seconds:.2g}'):g} ms"
 
 
-def systems_table(inputs: TrilemmaInputs) -> list[Record]:
+def systems_table(inputs: TrilemmaInputs) -> Records:
     """The table T01: records of system, counts when, integrity, latency, cost, privacy and goals, all words; each
     number followed by its kind (m measured, r recomputed or extrapolated, s set as a parameter)."""
     c, rows = costs(inputs), inputs.payload["rows"]
@@ -66,29 +68,25 @@ def systems_table(inputs: TrilemmaInputs) -> list[Record]:
         f"{c['zkml_proofs'] * inputs.verify_gas / 1e9:,.1f} G gas (r)",
         "PoQ": f"{c['plain_bytes']:,.0f} B to each judge (m); no contract here",
     }
-    records = []
+    rows = []
     for one in moments(inputs):
-        caught = f"{one['integrity'] * frauds:.0f} of {frauds}" if one["integrity"] in (0.0, 1.0) or (
-            one["kind"] == "measured"
-        ) else f"{100 * one['integrity']:.2g} % of the"  # fmt: skip
         letter = "r" if one["kind"] == "recomputed" else "m"
+        counted = one["integrity"] in (0.0, 1.0) or one["kind"] == "measured"
+        caught = f"{one['integrity'] * frauds:.0f} of {frauds}" if counted else f"{100 * one['integrity']:.2g} % of the"
         tee = {"working": ", TEE works", "broken": ", TEE broken"}.get(one["tee"], "")
         late = f"{duration(one['latency_s'])} ({'s' if 'set' in one['kind'] else letter})"
-        records.append({
-            "system": one["system"] + tee, "counts when": one["moment"],
-            "integrity": f"{caught} frauds caught ({letter})", "latency": late,
-            "cost": f"{_times(one['compute'])} the CPU of answering ({letter}); {evidence[one['system']]}",
-            "privacy": "the operator too" if one["tee"] == "broken" else _SEES[one["system"]],
-            "goals": f"{one['goals']} of 3",
-        })  # fmt: skip
-    return records
+        cost = f"{_times(one['compute'])} the CPU of answering ({letter}); {evidence[one['system']]}"
+        sees = "the operator too" if one["tee"] == "broken" else _SEES[one["system"]]
+        met = f"{one['goals']} of 3"
+        rows.append((one["system"] + tee, one["moment"], f"{caught} frauds caught ({letter})", late, cost, sees, met))
+    return records("system, counts when, integrity, latency, cost, privacy, goals", rows)
 
 
 def _times(value: float) -> str:
     return f"{value:.2f} times" if value < 100 else f"{float(f'{value:.2g}'):,.0f} times"
 
 
-def timeline(inputs: TrilemmaInputs) -> list[Record]:
+def timeline(inputs: TrilemmaInputs) -> Records:
     """The figure F01: records of tier, event, start_s, end_s (since the query), kind, in order.
 
     Durations of computing are measured CPU seconds (means over the questions; spot check and dispute of the first one).
@@ -98,53 +96,55 @@ def timeline(inputs: TrilemmaInputs) -> list[Record]:
     c = costs(inputs)
     spot = inputs.payload["spot_checks"]["honest"]["cpu_s"]
     moves = [m["move"] for m in inputs.payload["disputes"]["one value altered"]["moves"] if m["move"] != "commit_batch"]
-    records: list[Record] = []
-    now = 0.0
-
-    def add(tier: str, event: str, seconds: float, kind: str) -> None:
-        nonlocal now
-        records.append({"tier": tier, "event": event, "start_s": now, "end_s": now + seconds, "kind": kind})
-        now += seconds
-
-    add("1 receipt", "answer, trace committed", c["answer_s"], "measured")
-    add("1 receipt", "receipt signed", c["sign_s"], "measured")
-    add("1 receipt", "receipt verified: provisional", c["verify_s"], "measured")
-    add("chain", "batch included", inputs.slot_s, "simulated")
-    batch = now
-    add("3 spot check", "beacon: query and place drawn", inputs.round_s, "simulated")
-    add("3 spot check", "answer run again, rows committed", spot["rows again"], "measured")
-    add("3 spot check", "beacon: unit drawn", inputs.round_s, "simulated")
-    add("3 spot check", "unit proven", spot["proof"], "measured")
-    add("3 spot check", "proof verified: verdict", spot["verification"], "measured")
-    now = batch
-    add("2 dispute", "fisherman runs the answer again", c["re_execution_s"], "measured")
     opening = sum(move in ("challenge", "open") for move in moves)
-    add("2 dispute", "challenge committed and opened", opening * inputs.slot_s, "simulated")
-    add("2 dispute", f"{len(moves) - opening} moves: verdict", (len(moves) - opening) * inputs.slot_s, "simulated")
-    now = batch
-    add("2 dispute", "challenge window over: final", inputs.window_s, "simulated")
-    return records
+    later, again = len(moves) - opening, c["re_execution_s"]
+    # Each group starts where the one before it ends, both groups after the first at the batch's inclusion.
+    before = (
+        ("1 receipt", "answer, trace committed", c["answer_s"], "measured"),
+        ("1 receipt", "receipt signed", c["sign_s"], "measured"),
+        ("1 receipt", "receipt verified: provisional", c["verify_s"], "measured"),
+        ("chain", "batch included", inputs.slot_s, "simulated"),
+    )
+    spot_check = (
+        ("3 spot check", "beacon: query and place drawn", inputs.round_s, "simulated"),
+        ("3 spot check", "answer run again, rows committed", spot["rows again"], "measured"),
+        ("3 spot check", "beacon: unit drawn", inputs.round_s, "simulated"),
+        ("3 spot check", "unit proven", spot["proof"], "measured"),
+        ("3 spot check", "proof verified: verdict", spot["verification"], "measured"),
+    )
+    dispute = (
+        ("2 dispute", "fisherman runs the answer again", again, "measured"),
+        ("2 dispute", "challenge committed and opened", opening * inputs.slot_s, "simulated"),
+        ("2 dispute", f"{later} moves: verdict", later * inputs.slot_s, "simulated"),
+    )
+    window = (("2 dispute", "challenge window over: final", inputs.window_s, "simulated"),)
+    rows, now, batch = [], 0.0, 0.0
+    for group in (before, spot_check, dispute, window):
+        now = batch
+        for tier, event, seconds, kind in group:
+            rows.append((tier, event, now, now + seconds, kind))
+            now += seconds
+        batch = batch or now
+    return records("tier, event, start_s, end_s, kind", rows)
 
 
 # ---- Proof of Quality on the same frauds
 
 
-def judged_frauds(inputs: TrilemmaInputs) -> list[Record]:
+def judged_frauds(inputs: TrilemmaInputs) -> Records:
     """What Proof of Quality's judges see: records of judge, fraud, win_rate (share of the questions on which the honest
     answer scores higher), caught, of, right (share of the false answers that are true all the same)."""
-    rows, records = inputs.payload["rows"], []
+    questions, rows = inputs.payload["rows"], []
     for judge, scores in inputs.payload["judges"]["scores"].items():
-        least = score_threshold(scores["honest"])
+        honest, least = scores["honest"], score_threshold(scores["honest"])
         for fraud in FRAUDS:
-            records.append({
-                "judge": judge, "fraud": fraud, "win_rate": win_rate(scores["honest"], scores[fraud]),
-                "caught": rejected(scores[fraud], least), "of": len(rows),
-                "right": mean(row["frauds"][fraud]["right"] for row in rows),
-            })  # fmt: skip
-    return records
+            won, caught = win_rate(honest, scores[fraud]), rejected(scores[fraud], least)
+            right = mean(row["frauds"][fraud]["right"] for row in questions)
+            rows.append((judge, fraud, won, caught, len(questions), right))
+    return records("judge, fraud, win_rate, caught, of, right", rows)
 
 
-def pay(inputs: TrilemmaInputs, *, alpha: float = 2.0) -> list[Record]:
+def pay(inputs: TrilemmaInputs, *, alpha: float = 2.0) -> Records:
     """What PoQ pays a fraud, as a multiple of what it pays the honest answers: records of formula, fraud, ratio.
 
     Original formula under every published aggregation over five assessors, three of them with the light judge; then the
@@ -176,25 +176,25 @@ def pay(inputs: TrilemmaInputs, *, alpha: float = 2.0) -> list[Record]:
     ]
 
 
-def pay_table(inputs: TrilemmaInputs) -> list[Record]:
+def pay_table(inputs: TrilemmaInputs) -> Records:
     """The table T07d, one record a fraud: right answers among it, how the light judge ranks and catches it, and its pay
     by each rule over the honest pay; all words."""
     paid = {(one["formula"], one["fraud"]): one["ratio"] for one in pay(inputs)}
     formulas = list(dict.fromkeys(formula for formula, _ in paid))
-    return [
-        {
-            "fraud": one["fraud"], "right": f"{one['right']:.0%}",
-            "honest answer scored above it": f"{one['win_rate']:.0%}", "caught": f"{one['caught']} of {one['of']}",
-            **{f"pay, {formula}": f"{paid[formula, one['fraud']]:.2f}" for formula in formulas},
-        }
-        for one in judged_frauds(inputs)
-        if one["judge"] == JUDGE
-    ]  # fmt: skip
+    rows = []
+    for one in judged_frauds(inputs):
+        if one["judge"] == JUDGE:
+            shares = (f"{one['right']:.0%}", f"{one['win_rate']:.0%}", f"{one['caught']} of {one['of']}")
+            rows.append((one["fraud"], *shares, *(f"{paid[formula, one['fraud']]:.2f}" for formula in formulas)))
+    head = ["fraud", "right", "honest answer scored above it", "caught", *(f"pay, {formula}" for formula in formulas)]
+    return [dict(zip(head, row, strict=True)) for row in rows]
 
 
 # ---- what others have published
 
 _BLOG = "DGrid blog 2026-01-14"
+#: Number (None: none is given), unit, words beside it, kind and source.
+Numbered: TypeAlias = tuple[float | None, str, str, str, str]
 _TRILEMMA_WORDS = {
     ("OTR", "integrity"): ("hardware attestation, then fraud proofs and sampled ZK proofs", _BLOG),
     ("ZKML", "integrity"): ("proof of every answer", _BLOG),
@@ -207,58 +207,34 @@ _TRILEMMA_WORDS = {
 }
 
 
-def published_table(published: Published) -> list[Record]:
+def published_table(published: Published) -> Records:
     """The four systems by integrity, latency, cost and privacy, as others have published them: T01b.
 
     Records of system, quantity, value (words or the number with its unit), number (or None), unit, kind, source.
     """
-    pair = published.number("poq.judge_large_a100", "ms") / 1000.0 + published.number("poq.consensus", "ms")
-    numbers: dict[tuple[str, str], tuple[float | None, str, str, str, str]] = {
-        ("OTR", "latency"): (
-            published.number("otr.provisional", "s"),
-            "s",
-            "provisional, below",
-            "cited",
-            "otr.provisional",
-        ),
-        ("ZKML", "latency"): (
-            published.number("zkml.latency_7b", "s"),
-            "s",
-            "final, 7B, above",
-            "cited",
-            "zkml.latency_7b",
-        ),
-        ("opML", "latency"): (published.number("opml.window", "s"), "s", "final", "cited", "opml.window"),
-        ("PoQ", "latency"): (
-            pair / 1000.0,
-            "s",
-            "score after the answer",
-            "recomputed",
-            "poq.judge_large_a100, poq.consensus",
-        ),
-        ("OTR", "cost"): (published.number("otr.cost_query", "USD"), "USD", "", "cited", "otr.cost_query"),
-        ("ZKML", "cost"): (published.number("zkml.cost_query", "USD"), "USD", "at least", "cited", "zkml.cost_query"),
-        ("opML", "cost"): (published.number("opml.cost_query", "USD"), "USD", "", "cited", "opml.cost_query"),
+    # The judge's figure is of a batch of 1,000 pairs: one pair, then one round of consensus.
+    pair_ms = published.number("poq.judge_large_a100", "ms") / 1000.0 + published.number("poq.consensus", "ms")
+    pair = "poq.judge_large_a100, poq.consensus"
+
+    def cited(row: str, unit: str, words: str = "") -> Numbered:
+        return published.number(row, unit), unit, words, "cited", row
+
+    numbers: dict[tuple[str, str], Numbered] = {
+        ("OTR", "latency"): cited("otr.provisional", "s", "provisional, below"),
+        ("ZKML", "latency"): cited("zkml.latency_7b", "s", "final, 7B, above"),
+        ("opML", "latency"): cited("opml.window", "s", "final"),
+        ("PoQ", "latency"): (pair_ms / 1000.0, "s", "score after the answer", "recomputed", pair),
+        ("OTR", "cost"): cited("otr.cost_query", "USD"),
+        ("ZKML", "cost"): cited("zkml.cost_query", "USD", "at least"),
+        ("opML", "cost"): cited("opml.cost_query", "USD"),
         ("PoQ", "cost"): (None, "USD", "called cheap, no number", "cited", _BLOG),
     }
-    records: list[Record] = []
-    for system in ("OTR", "ZKML", "opML", "PoQ"):
-        for quantity in ("integrity", "latency", "cost", "privacy"):
-            key = (system, quantity)
-            if key in numbers:
-                number, unit, words, kind, source = numbers[key]
-            else:
-                (words, source), number, unit, kind = _TRILEMMA_WORDS[key], None, "", "cited"
-            value = words if number is None else f"{words} {number:g} {unit}".strip()
-            records.append(
-                {
-                    "system": system,
-                    "quantity": quantity,
-                    "value": value,
-                    "number": number,
-                    "unit": unit,
-                    "kind": kind,
-                    "source": source,
-                }
-            )
-    return records
+    rows = []
+    for key in product(("OTR", "ZKML", "opML", "PoQ"), ("integrity", "latency", "cost", "privacy")):
+        if key in numbers:
+            number, unit, words, kind, source = numbers[key]
+        else:
+            (words, source), number, unit, kind = _TRILEMMA_WORDS[key], None, "", "cited"
+        value = words if number is None else f"{words} {number:g} {unit}".strip()
+        rows.append((*key, value, number, unit, kind, source))
+    return records("system, quantity, value, number, unit, kind, source", rows)

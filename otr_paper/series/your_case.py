@@ -11,7 +11,7 @@ from otr_core.economics import quantities as q
 from otr_core.economics.detection import cheats_for_detection, detection_after, undetected_cheats
 from otr_core.economics.deterrence import min_rho, min_stake
 from otr_core.economics.game import equilibrium
-from otr_paper.series.economics import deterrence_map
+from otr_paper.store.records import records
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,48 +53,18 @@ def render(state: State) -> dict[str, Any]:
         ``numbers`` (name with unit to value), ``equilibrium``, ``sentence``, and two curves: ``detection`` over the
         number of cheats, and ``boundary``, the least rate over a range of stakes around the state's.
     """
-    game = equilibrium(
-        gain_usd=state.gain_usd,
-        price_usd=state.price_usd,
-        stake_usd=state.stake_usd,
-        slash_fraction=state.slash_fraction,
-        dispute_cost_usd=0.0,
-        rho=state.rho,
-        d=state.d,
-        w=state.w,
-        fishermen=state.fishermen,
-        check_cost_usd=state.check_cost_usd,
-        reward_share=state.reward_share,
-        planted_rate=state.planted_rate,
-        bounty_usd=state.bounty_usd,
-    )
-    terms = {
-        "gain_usd": state.gain_usd,
-        "price_usd": state.price_usd,
-        "slash_fraction": state.slash_fraction,
-        "dispute_cost_usd": 0.0,
-        "d": state.d,
-        "phi": game.someone_checks,
-        "w": state.w,
-    }
+    given = vars(state) | {"dispute_cost_usd": 0.0}
+    game = equilibrium(**given)
+    names = ("gain_usd", "price_usd", "slash_fraction", "dispute_cost_usd", "d", "w")
+    terms = {name: given[name] for name in names} | {"phi": game.someone_checks}
     stakes = state.stake_usd * np.geomspace(1e-3, 1e3, 61)
     rates = min_rho(**terms, stake_usd=stakes)
     cheats = np.unique(np.geomspace(1, 10_000, 41).round())
     caught = detection_after(cheats=cheats, rho=game.detection)
-    cell = deterrence_map(
-        rhos=[state.rho],
-        stakes_usd=[state.stake_usd],
-        gains_usd=[state.gain_usd],
-        price_usd=state.price_usd,
-        slash_fraction=state.slash_fraction,
-        d=state.d,
-        someone_checks=game.someone_checks,
-        w=state.w,
-    )[0]
     numbers = {
         "detection": game.detection,
         "threshold": game.threshold,
-        "surplus_usd": cell["surplus_usd"],
+        "surplus_usd": game.detection * (state.price_usd + state.slash_fraction * state.stake_usd) - state.gain_usd,
         "least_rho": min_rho(**terms, stake_usd=state.stake_usd),
         "least_stake_usd": min_stake(**terms, rho=state.rho),
         "undetected_count": undetected_cheats(detection=game.detection),
@@ -110,6 +80,6 @@ def render(state: State) -> dict[str, Any]:
         "numbers": numbers,
         "equilibrium": game,
         "sentence": sentence,
-        "detection": [{"cheats": float(n), "detection": float(p)} for n, p in zip(cheats, caught, strict=True)],
-        "boundary": [{"stake_usd": float(s), "rho": float(r)} for s, r in zip(stakes, rates, strict=True)],
+        "detection": records("cheats, detection", zip(cheats.tolist(), caught.tolist(), strict=True)),
+        "boundary": records("stake_usd, rho", zip(stakes.tolist(), rates.tolist(), strict=True)),
     }

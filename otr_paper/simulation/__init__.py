@@ -1,4 +1,4 @@
-"""Four systems on the same requests, simulated: latencies by kind, throughput, cost; and *unstable* where none exists.
+"""Four systems simulated on the same requests: latencies by kind, throughput and cost.
 
 Read in this order: ``arrivals`` and ``summary`` (the requests), ``law`` (how long a step of a
 serving machine takes, fitted and tested in ``accuracy``), ``replica`` (the machine), ``proof_pool``

@@ -1,4 +1,7 @@
-"""How wrong the fitted law is: every published run simulated, the fitted half and the half that tests it apart."""
+"""How wrong the fitted law is: it simulates every published run, and is compared with what was published.
+
+Half of the runs were fitted; the errors that count are those of the other half.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,8 @@ def runs(published: Published, model: str, seed: int = 0) -> list[dict[str, Any]
     records = []
     for run in known:
         found = closed_loop(run, law, seed)
-        record: dict[str, Any] = {
-            "model": model, "half": "fitted" if run in fitted else "tested", "tokens_in": run.tokens_in,
-            "tokens_out": run.tokens_out, "concurrency": run.concurrency,
-        }  # fmt: skip
+        record: dict[str, Any] = {"model": model, "half": "fitted" if run in fitted else "tested"}
+        record |= {name: getattr(run, name) for name in ("tokens_in", "tokens_out", "concurrency")}
         for name in QUANTITIES:
             printed, simulated = getattr(run, name), getattr(found, name)
             record |= {f"{name}.published": printed, f"{name}.simulated": simulated}

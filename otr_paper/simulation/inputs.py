@@ -63,17 +63,15 @@ def provers(published: Published) -> dict[str, Prover]:
     wrapped so.
     """
     size = published.number("model.llama_70b.params", "params") / published.number("model.llama_13b.params", "params")
-    stated, flash, zkllm, wrapper = (
-        "zkml.latency_7b",
-        "zk.flashprove.400b.batch",
-        "zk.zkllm.13b.prove",
-        "quote.sp1_groth16",
-    )
-    check = Number(published.number(wrapper, "gas"), "gas", "cited", wrapper)
+    check = Number(published.number("quote.sp1_groth16", "gas"), "gas", "cited", "quote.sp1_groth16")
+
+    def prover(name: str, row: str, kind: str = "cited", batch: int = 1, grown: float = 1.0) -> Prover:
+        return Prover(name, published.number(row, "s") * grown, batch, kind, row, check)
+
     return {
-        "stated": Prover("paper: 20 min", published.number(stated, "s"), 1, "cited", stated, check),
-        "flashprove": Prover("FlashProve 2026", published.number(flash, "s"), 24, "cited", flash, check),
-        "zkllm70b": Prover("zkLLM, by size to 70B", published.number(zkllm, "s") * size, 1, "recomputed", zkllm, check),
+        "stated": prover("paper: 20 min", "zkml.latency_7b"),
+        "flashprove": prover("FlashProve 2026", "zk.flashprove.400b.batch", batch=24),
+        "zkllm70b": prover("zkLLM, by size to 70B", "zk.zkllm.13b.prove", "recomputed", grown=size),
     }
 
 
@@ -176,13 +174,16 @@ def measurements(published: Published, runs: Mapping[str, Measured]) -> Measurem
         moves = game_moves(llama_70b(published), PROMPT_TOKENS + ANSWER_TOKENS - 1, played)
         checks = {row["shape"]: float(row["verify_gas"]) for row in runs["spot_onchain"]["rows"]}
         found = {(row["cheat"], row["units"]): row["computed"] for row in runs["spot_detection"]["rows"]}
+        width = int(published.number("model.llama31_70b.width", "count"))
         unit = Prover(
-            f"one drawn unit ({UNIT_ROWS} rows), ezkl, one CPU core",
-            unit_seconds(runs["proof_cost"], UNIT_ROWS, int(published.number("model.llama31_70b.width", "count"))),
-            1, "recomputed", "proof_cost.json",
-            Number(checks["8x576"], "gas", "measured", "spot_onchain.json, this project's verifier"),
-            float(found["whole model, 8-bit weights", 1]),
-        )  # fmt: skip
+            name=f"one drawn unit ({UNIT_ROWS} rows), ezkl, one CPU core",
+            batch_s=unit_seconds(runs["proof_cost"], UNIT_ROWS, width),
+            batch=1,
+            kind="recomputed",
+            source="proof_cost.json",
+            verify=Number(checks["8x576"], "gas", "measured", "spot_onchain.json, this project's verifier"),
+            detects=float(found["whole model, 8-bit weights", 1]),
+        )
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise DataError(
             f"stored runs: {error!r} missing, expected signing, verification, hash speed, disputes, verifier and proofs"

@@ -7,17 +7,23 @@ utilisation. Provers are rented by the machine second, as H100s. Gas is bought o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from otr_core.errors import ParameterError
 from otr_paper.claims.cost import gas_usd, h100_usd
 from otr_paper.claims.published import Published
 from otr_paper.simulation.inputs import OPML_MOVES, Number, Prover
+from otr_paper.store.records import Records
+from otr_paper.store.records import records as table
 
 PAYERS = ("operator", "user", "watcher")
 """Operator: who serves and proves. User: who asks. Watcher: fishermen, validators, assessors, whoever repays them."""
 CHAINS = {"Base": "gas.base_floor", "L1": "gas.l1_price"}
+
+
+#: What an ``Item`` holds beside its system.
+ItemRow: TypeAlias = tuple[str, str, float, str, str]
 
 
 @dataclass(frozen=True)
@@ -111,76 +117,69 @@ def items(published: Published, prices: Prices) -> list[Item]:
     commit = gas(prices.commit.value) / per_batch
     judging = prices.judges * h100_usd(published, prices.judge_s)
 
-    def serve(system: str) -> Item:
-        return Item(
-            system,
-            "inference",
-            "operator",
-            serving,
-            "simulated",
-            f"{prices.gpus} H100 at {prices.utilisation:.0%} of a capacity of {prices.capacity_per_s:.2f} req/s",
-        )
+    # Every item as (its name, who pays it, USD a query, kind of number, how it comes about).
+    machines = f"{prices.gpus} H100 at {prices.utilisation:.0%} of a capacity of {prices.capacity_per_s:.2f} req/s"
+    inference = ("inference", "operator", serving, "simulated", machines)
+    root = f"{prices.commit.value:,.0f} gas a batch of {per_batch:.0f}"
+    posting = ("commitment", "operator", commit, prices.commit.kind, root)
 
-    def disputes(system: str, moves: int) -> Item:
+    def disputes(moves: int) -> ItemRow:
         how = f"one in {1 / prices.disputed:,.0f}, {moves} moves of {prices.move.value:,.0f} gas"
-        usd = prices.disputed * moves * gas(prices.move.value)
-        return Item(system, "disputes", "watcher", usd, prices.move.kind, how)
+        return "disputes", "watcher", prices.disputed * moves * gas(prices.move.value), prices.move.kind, how
 
-    def post(system: str) -> Item:
-        how = f"{prices.commit.value:,.0f} gas a batch of {per_batch:.0f}"
-        return Item(system, "commitment", "operator", commit, prices.commit.kind, how)
+    lost = serving * (1 / prices.kept - 1)
+    again = f"{prices.rerun:.0%} of the answers run again"
+    of_stake = f"{prices.capital:.0%} a year on {prices.stake_usd:,.0f} USD"
+    of_proofs = f"{prices.rho:.2%} of {prices.proof_usd:.3g} USD"
+    check, of_checks = gas(prices.verify.value), f"{prices.verify.value:,.0f} gas"
+    judges = f"{prices.judges} judgements of {1000 * prices.judge_s:.2f} ms on a GPU"
+    lists, scores = commit * (1 + prices.judges), f"the batch's root and {prices.judges} score lists"
+    daily, quoted = gas(quote) / (prices.rate_per_s * 86400), "a TDX quote checked on chain once a day"
+    by_system: Mapping[str, Sequence[ItemRow]] = {
+        "centralised": [inference],
+        "OTR": [
+            inference,
+            ("confidential mode", "operator", lost, "simulated", f"{1 - prices.kept:.1%} of the capacity lost"),
+            posting,
+            ("key registration", "operator", daily, "recomputed", quoted),
+            ("signature check", "user", gas(signature), "recomputed", "ecrecover and its 65 bytes, each answer"),
+            ("sampled proofs", "operator", prices.rho * prices.proof_usd, "recomputed", of_proofs),
+            ("proof checks", "operator", prices.rho * check, prices.verify.kind, f"{prices.rho:.2%} of {of_checks}"),
+            ("interest on the stake", "operator", capital, "recomputed", of_stake),
+            ("fishermen", "watcher", prices.rerun * serving, "simulated", again),
+            disputes(prices.moves),
+        ],
+        "opML": [
+            inference,
+            posting,
+            ("validator", "watcher", serving, "simulated", "one honest validator runs every answer again"),
+            disputes(OPML_MOVES),
+        ],
+        "ZKML": [
+            inference,
+            ("proofs", "operator", prices.proof_usd, "recomputed", "a proof for every answer"),
+            ("proof checks", "user", check, prices.verify.kind, f"{of_checks} an answer"),
+        ],
+        "PoQ": [
+            inference,
+            ("judges", "watcher", judging, "recomputed", judges),
+            ("commitment", "operator", lists, prices.commit.kind, scores),
+        ],
+    }
+    return [Item(system, *row) for system, rows in by_system.items() for row in rows]
 
-    return [
-        serve("centralised"),
-        serve("OTR"),
-        Item("OTR", "confidential mode", "operator", serving * (1 / prices.kept - 1), "simulated",
-             f"{1 - prices.kept:.1%} of the capacity lost"),
-        post("OTR"),
-        Item("OTR", "key registration", "operator", gas(quote) / (prices.rate_per_s * 86400), "recomputed",
-             "a TDX quote checked on chain once a day"),
-        Item("OTR", "signature check", "user", gas(signature), "recomputed", "ecrecover and its 65 bytes, each answer"),
-        Item("OTR", "sampled proofs", "operator", prices.rho * prices.proof_usd, "recomputed",
-             f"{prices.rho:.2%} of {prices.proof_usd:.3g} USD"),
-        Item("OTR", "proof checks", "operator", prices.rho * gas(prices.verify.value), prices.verify.kind,
-             f"{prices.rho:.2%} of {prices.verify.value:,.0f} gas"),
-        Item("OTR", "interest on the stake", "operator", capital, "recomputed",
-             f"{prices.capital:.0%} a year on {prices.stake_usd:,.0f} USD"),
-        Item("OTR", "fishermen", "watcher", prices.rerun * serving, "simulated",
-             f"{prices.rerun:.0%} of the answers run again"),
-        disputes("OTR", prices.moves),
-        serve("opML"),
-        post("opML"),
-        Item("opML", "validator", "watcher", serving, "simulated", "one honest validator runs every answer again"),
-        disputes("opML", OPML_MOVES),
-        serve("ZKML"),
-        Item("ZKML", "proofs", "operator", prices.proof_usd, "recomputed", "a proof for every answer"),
-        Item("ZKML", "proof checks", "user", gas(prices.verify.value), prices.verify.kind,
-             f"{prices.verify.value:,.0f} gas an answer"),
-        serve("PoQ"),
-        Item("PoQ", "judges", "watcher", judging, "recomputed",
-             f"{prices.judges} judgements of {1000 * prices.judge_s:.2f} ms on a GPU"),
-        Item("PoQ", "commitment", "operator", commit * (1 + prices.judges), prices.commit.kind,
-             f"the batch's root and {prices.judges} score lists"),
-    ]  # fmt: skip
 
-
-def by_payer(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """USD a query by system and payer, with the total: records of system, payer, usd; from items ``as_records``."""
-    found: list[dict[str, Any]] = []
+def by_payer(records: Sequence[Mapping[str, Any]]) -> Records:
+    """USD a query by system and payer, with the total: records of system, payer, usd; from those of ``Item``."""
+    rows = []
     for system in dict.fromkeys(record["system"] for record in records):
         own = [record for record in records if record["system"] == system]
         for payer in PAYERS:
-            usd = sum(record["usd"] for record in own if record["payer"] == payer)
-            found.append({"system": system, "payer": payer, "usd": usd})
-        found.append({"system": system, "payer": "all", "usd": sum(record["usd"] for record in own)})
-    return found
+            rows.append((system, payer, sum(record["usd"] for record in own if record["payer"] == payer)))
+        rows.append((system, "all", sum(record["usd"] for record in own)))
+    return table("system, payer, usd", rows)
 
 
 def total_usd(found: list[Item], system: str) -> float:
     """What a query of one system costs all payers together."""
     return sum(item.usd for item in found if item.system == system)
-
-
-def as_records(found: list[Item]) -> list[dict[str, Any]]:
-    """The items as plain mappings."""
-    return [asdict(item) for item in found]

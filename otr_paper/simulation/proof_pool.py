@@ -1,4 +1,7 @@
-"""The machines that make proofs: one line, first come first served, some proofs at a time on each machine."""
+"""The machines that make proofs.
+
+Proofs wait in one line, first come first served; a machine makes one batch of them at a time.
+"""
 
 from __future__ import annotations
 

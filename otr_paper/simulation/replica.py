@@ -37,7 +37,11 @@ class ServedRequest:
 def serve_requests(
     arrivals: Sequence[float], tokens_in: Sequence[int], tokens_out: Sequence[int], law: StepLaw, *, loop: bool = False
 ) -> ServedRequest:
-    """One machine.
+    """When one machine gives the first and the last token of each request.
+
+    ``step`` counts the machine's steps; ``ends`` holds the step at which each answer in progress gets its last token.
+    ``active`` answers are in progress, over ``context`` tokens together, in ``held`` tokens of reserved memory. Of all
+    requests ``seen`` have arrived and ``taken`` are taken up.
 
     Args:
         arrivals: sorted, s. In a ``loop`` those of the first users only: each finished answer brings the next request.
@@ -68,11 +72,13 @@ def serve_requests(
             coming.append(now)
 
     while finished < count:
+        # An idle machine waits for the next request; what has arrived by now may be taken up ``wait`` steps later.
         if not active and taken == seen:
             now = max(now, coming[seen])
         while seen < len(coming) and coming[seen] <= now:
             ready[seen] = step + wait if active else step
             seen += 1
+        # Take up prompts in order of arrival, as long as answer and prompt find room.
         prompts, new = 0.0, list[int]()
         while taken < seen and active + len(new) < law.most_answers and (ready[taken] <= step or not active):
             if held + needs[taken] > law.kv_tokens:
@@ -81,6 +87,8 @@ def serve_requests(
             prompts += law.prompt_time_s(tokens_in[taken])
             new.append(taken)
             taken += 1
+        # Either one step that also reads the new prompts, or all the equal steps until something happens: an answer
+        # ends, a waiting prompt may be taken up, or a request arrives.
         if new:
             now += base + each * active + context_s * context + prompts
             step += 1
@@ -94,6 +102,7 @@ def serve_requests(
             now += steps * (base + each * active + context_s * context) + context_s * active * steps * (steps - 1) / 2
             step += steps
             context += active * steps
+        # The answers that end with this step leave; the new ones have their first token.
         while ends and ends[0][0] == step:
             _, request = heapq.heappop(ends)
             active -= 1

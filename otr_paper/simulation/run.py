@@ -1,4 +1,7 @@
-"""One system on one sequence of requests: every latency apart, or *unstable*."""
+"""Simulate one system on one sequence of requests, and give each kind of latency by itself.
+
+A kind of latency is *unstable*, and has no number, where a line of waiting requests or proofs only grows.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +25,15 @@ UNSTABLE = 1.0
 
 @dataclass(frozen=True, eq=False)
 class SimulationRun:
-    """What came of it.
+    """The latencies of one simulated system.
 
     Attributes:
         latency_s: kind -> one value a request (a proved request for *proof*), in order of arrival. A kind the system
             does not have, or has no stable value of, is absent.
         utilisation: of the serving machines and of the provers, offered work over capacity.
         unstable: kind -> why it has no number.
-        waited_s: mean over all requests if a proved request counts with its proof and any other with its provisional
-            answer; None where there is no stable value.
+        waited_s: mean wait over all requests, where the user of a proved request waits for its proof and every other
+            user for the provisional answer; None where it is unstable.
     """
 
     system: System
@@ -48,9 +51,16 @@ def serving_utilisation(system: System, requests: Requests, law: StepLaw) -> flo
 def simulate(system: System, requests: Requests, law: StepLaw, seed: int) -> SimulationRun:
     """All latencies of ``system`` on ``requests``. Same arguments, same bytes.
 
+    1. Compare the work offered with what machines and provers can do: too much has no latency.
+    2. Serve the requests: first tokens and answers.
+    3. Let the answers be signed and checked, and included in a batch and a block.
+    4. Prove the sampled answers, in the order in which the beacon picks them.
+    5. Dispute a few answers inside the window. An answer is final when window, proof and dispute are over.
+
     Raises:
         ParameterError: a request that fits into no machine.
     """
+    # 1. Compare the work offered with what machines and provers can do.
     rng = np.random.default_rng([seed, 3])
     load = {"serving": serving_utilisation(system, requests, law)}
     if system.rho > 0:
@@ -61,12 +71,15 @@ def simulate(system: System, requests: Requests, law: StepLaw, seed: int) -> Sim
         why = f"requests come {load['serving']:.2f} times as fast as {system.machines} machines can answer them"
         return SimulationRun(system, {}, load, dict.fromkeys(_kinds(system), why), None)
 
+    # 2. Serve the requests: first tokens and answers.
     served = serve_pool(requests, law.slowed(system.loss), system.machines)
     start = requests.arrival_s
     # Confidential mode slows every step (``slowed``) and adds more to the first token than that. What it adds beyond
     # the slower steps delays the request, yet keeps no part of the machine busy, so that others do not wait for it.
     late = (served.first_s - start) * max(0.0, (1.0 + system.first_overhead) * (1.0 - system.loss) - 1.0)
     first, answer = served.first_s + late, served.done_s + late
+
+    # 3. Signed and checked, then included. Batches, blocks and the beacon tick from phases drawn for this run.
     phases = rng.random(3)
     ready = answer + system.after_s
     included = settlement.next_tick(settlement.next_tick(ready, system.batch_s, phases[0]), system.block_s, phases[1])
@@ -76,6 +89,7 @@ def simulate(system: System, requests: Requests, law: StepLaw, seed: int) -> Sim
     if has_provisional:
         latency["provisional"] = provisional - start
 
+    # 4. Prove the sampled answers. Their users wait for the proof (``until``), all others do not.
     unstable: dict[str, str] = {}
     final = included + system.window_s
     waited: float | None = float((provisional - start).mean())
@@ -95,13 +109,13 @@ def simulate(system: System, requests: Requests, law: StepLaw, seed: int) -> Sim
         until = provisional.copy()
         until[picked] = proved
         waited = float((until - start).mean())
+
+    # 5. Dispute a few answers: each dispute opens at any time inside the window.
     if system.window_s > 0:
         disputed = np.flatnonzero(rng.random(len(requests)) < system.disputed)
         opened = included[disputed] + system.window_s * rng.random(len(disputed))
-        lasts = settlement.dispute_s(
-            len(disputed), moves=system.moves, move_s=system.move_s, block_s=system.block_s, clock_s=system.clock_s,
-            silent=system.silent, rng=rng,
-        )  # fmt: skip
+        terms = {name: getattr(system, name) for name in ("moves", "move_s", "block_s", "clock_s", "silent")}
+        lasts = settlement.dispute_s(len(disputed), rng=rng, **terms)
         final[disputed] = np.maximum(final[disputed], opened + lasts)
     if "final" not in unstable:
         latency["final"] = final - start
@@ -109,6 +123,7 @@ def simulate(system: System, requests: Requests, law: StepLaw, seed: int) -> Sim
 
 
 def _kinds(system: System) -> list[str]:
+    """The kinds of latency that the system has: no proof where none is sampled, nothing provisional where all are."""
     return [
         kind for kind in KINDS if not (kind == "provisional" and system.rho == 1) and (kind != "proof" or system.rho)
     ]

@@ -1,4 +1,4 @@
-"""What happens after the answer: batches and blocks, the beacon, disputes with clocks. Times in s."""
+"""What an answer waits for after it is written: batch and block, the beacon's round, a dispute. Times in s."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ def dispute_s(
         raise ParameterError("dispute", (moves, move_s, block_s, clock_s), "one move or more, times of zero or more")
     if not 0 <= silent <= 1:
         raise ParameterError("silent", silent, "a share in [0, 1]")
+    # Play all disputes at once, move by move: (count,) seconds lasted, whether a clock ran out, (count, 2) clocks used.
     each = rng.exponential(move_s, (count, moves)) + block_s
     lasted = np.zeros(count)
     over = np.zeros(count, dtype=bool)

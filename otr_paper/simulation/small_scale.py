@@ -126,7 +126,11 @@ def _record(quantity: str, unit: str, predicted: Any, measured: Any, kind: str) 
     ours, theirs = np.asarray(predicted, float), np.asarray(measured, float)
     errors = ours / theirs - 1.0
     return {
-        "quantity": quantity, "unit": unit, "predicted": float(ours.mean()), "measured": float(theirs.mean()),
+        "quantity": quantity,
+        "unit": unit,
+        "predicted": float(ours.mean()),
+        "measured": float(theirs.mean()),
         "error": float(ours.mean() / theirs.mean() - 1.0),
-        "worst": float(errors[np.abs(errors).argmax()]) if len(errors) > 1 else None, "kind": kind,
-    }  # fmt: skip
+        "worst": float(errors[np.abs(errors).argmax()]) if len(errors) > 1 else None,
+        "kind": kind,
+    }

@@ -1,4 +1,4 @@
-"""OTR, opML, ZKML and PoQ as sets of parameters of one and the same simulation."""
+"""OTR, opML, ZKML and PoQ are one simulation with four sets of parameters."""
 
 from __future__ import annotations
 
@@ -70,9 +70,17 @@ def with_prover(system: System, prover: Prover, rate_per_s: float, *, most_utili
 
 
 def four(
-    published: Published, measured: Measurements, prover: Prover, rate_per_s: float, *,
-    loss: float, first_overhead: float, rho: float | None = None, machines: int = 2, window_s: float = 3600.0,
-) -> dict[str, System]:  # fmt: skip
+    published: Published,
+    measured: Measurements,
+    prover: Prover,
+    rate_per_s: float,
+    *,
+    loss: float,
+    first_overhead: float,
+    rho: float | None = None,
+    machines: int = 2,
+    window_s: float = 3600.0,
+) -> dict[str, System]:
     """The four systems at ``rate_per_s`` requests a second, by name.
 
     Assumptions of ours, the same for all where they apply: batches of 10 s on an L2, one answer in 10,000 disputed, a
@@ -81,20 +89,14 @@ def four(
     block, beacon = published.number("hw.base_block", "s"), published.number("hw.drand_period", "s")
     rho = published.number("otr.rho", "1") if rho is None else rho
     judge = published.number("poq.judge_large_cpu", "s") / 1000.0 + published.number("poq.consensus", "s")
-    shared = System(name="", machines=machines, block_s=block, disputed=1e-4)
-    otr = replace(
-        shared, name="OTR", loss=loss, first_overhead=first_overhead, beacon_s=beacon,
-        after_s=measured.hash_s + measured.sign_s + measured.verify_s, window_s=window_s, moves=measured.moves,
-    )  # fmt: skip
+    any_system = System(name="", machines=machines, block_s=block)
+    checked_s = measured.hash_s + measured.sign_s + measured.verify_s
+    otr = replace(any_system, name="OTR", loss=loss, first_overhead=first_overhead, after_s=checked_s)
+    otr = replace(otr, beacon_s=beacon, disputed=1e-4, moves=measured.moves, window_s=window_s)
     if rho > 0:
         otr = with_prover(replace(otr, rho=rho, provers=1, proof_s=1.0), prover, rate_per_s)
-    zkml = System(name="ZKML", machines=machines, block_s=block, batch_s=0.0, rho=1.0, provers=1, proof_s=1.0)
-    return {
-        "OTR": otr,
-        "opML": replace(
-            shared, name="opML", committed_first=True, window_s=published.number("opml.window", "s"),
-            moves=OPML_MOVES, clock_s=86400.0,
-        ),
-        "ZKML": with_prover(zkml, prover, rate_per_s),
-        "PoQ": System(name="PoQ", machines=machines, block_s=block, after_s=judge),
-    }  # fmt: skip
+    opml = replace(any_system, name="opML", disputed=1e-4, moves=OPML_MOVES, clock_s=86400.0, committed_first=True)
+    opml = replace(opml, window_s=published.number("opml.window", "s"))
+    zkml = replace(any_system, name="ZKML", batch_s=0.0, rho=1.0, provers=1, proof_s=1.0)
+    poq = replace(any_system, name="PoQ", after_s=judge)
+    return {"OTR": otr, "opML": opml, "ZKML": with_prover(zkml, prover, rate_per_s), "PoQ": poq}

@@ -9,6 +9,7 @@ evicts. No fault threshold protects a single answer, because a single operator m
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -91,7 +92,7 @@ def outcome(
     someone_checks: float,
     attestation: float,
     until_patch: float,
-    identities: int = 1,
+    identities: int,
 ) -> Outcome:
     """What ``adversary`` does and what it costs the users.
 
@@ -120,14 +121,7 @@ def outcome(
     if adversary == BREAK:
         attempts = until_patch
     if adversary == COLLUDING:
-        loss = float(
-            self_report_loss(
-                stake_usd=bond.stake_usd,
-                slash_fraction=bond.slash_fraction,
-                reward_share=bond.reward_share,
-                dispute_cost_usd=bond.dispute_cost_usd,
-            )
-        )
+        loss = float(self_report_loss(**bond.slash, reward_share=bond.reward_share))
     profit = break_profit(
         gain_usd=answer.gain_usd, price_usd=answer.price_usd, loss_usd=loss, detection=detection, attempts=attempts
     )
@@ -136,27 +130,6 @@ def outcome(
     return Outcome(adversary, detection, deterred, float(profit), undetected, undetected * copies)
 
 
-def outcomes(
-    *,
-    answer: AnswerValue,
-    bond: Bond,
-    watch: Watch,
-    someone_checks: float,
-    attestation: float,
-    until_patch: float,
-    identities: int,
-) -> list[Outcome]:
-    """``outcome`` for every class, in order."""
-    return [
-        outcome(
-            name,
-            answer=answer,
-            bond=bond,
-            watch=watch,
-            someone_checks=someone_checks,
-            attestation=attestation,
-            until_patch=until_patch,
-            identities=identities,
-        )
-        for name in CLASSES
-    ]
+def outcomes(**terms: Any) -> list[Outcome]:
+    """``outcome`` for every class, in order, on the same ``terms``."""
+    return [outcome(name, **terms) for name in CLASSES]

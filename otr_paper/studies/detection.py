@@ -11,16 +11,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from otr_core.errors import InconclusiveError, ParameterError, SpotCheckError
 from otr_core.lane.architecture import Architecture
 from otr_core.spotcheck.query import REDRAWS, examine
 from otr_core.spotcheck.selection import SHARES
 from otr_core.spotcheck.units import PRODUCT_BLOCK, Layout
+from otr_paper.store.records import Records, records
 
 if TYPE_CHECKING:
     import numpy as np
+
+Blocks: TypeAlias = "Mapping[str, np.ndarray]"
+"""Operator -> which of its blocks are of some kind, bool, shape (blocks,)."""
+Counts: TypeAlias = Mapping[str, int]
+"""Operator -> its blocks, or its share in the draw of a unit."""
 
 
 def per_unit(broken: Mapping[str, float], shares: Mapping[str, int] = SHARES) -> float:
@@ -161,9 +167,8 @@ def broken_units(
 
 
 def simulate_draws(
-    broken: list[Mapping[str, np.ndarray] | None], shares: Mapping[str, int], blocks: Mapping[str, int], units: int,
-    draws: int, randomness: bytes,
-) -> int:  # fmt: skip
+    broken: list[Blocks | None], shares: Counts, blocks: Counts, units: int, draws: int, randomness: bytes
+) -> int:
     """Convictions among ``draws`` drawn queries, with the very draws of the protocol.
 
     Args:
@@ -186,9 +191,8 @@ def simulate_draws(
 
 
 def simulate_redrawn(
-    broken: Mapping[str, np.ndarray], inconclusive: Mapping[str, np.ndarray], shares: Mapping[str, int],
-    blocks: Mapping[str, int], units: int, draws: int, randomness: bytes,
-) -> tuple[int, int]:  # fmt: skip
+    broken: Blocks, inconclusive: Blocks, shares: Counts, blocks: Counts, units: int, draws: int, randomness: bytes
+) -> tuple[int, int]:
     """(convicted, disputed) among ``draws`` queries at one place, with the protocol's draws and its rule of redraws.
 
     Args:
@@ -214,9 +218,7 @@ def simulate_redrawn(
     return convicted, disputed
 
 
-def dodges(
-    layout: Layout, *, draws: int, randomness: bytes, shares: Mapping[str, int] = SHARES
-) -> list[dict[str, Any]]:
+def dodges(layout: Layout, *, draws: int, randomness: bytes, shares: Counts = SHARES) -> Records:
     """What saturation does to detection: rows of case, units, without (detection if every unit were decided), computed,
     convicted and disputed (shares of ``draws`` simulated queries).
 
@@ -238,7 +240,6 @@ def dodges(
         without = 0.0 if case.startswith("honest") else per_unit({"o": 1.0}, shares)
         for units in (1, 4, 16, 64):
             convicted, disputed = simulate_redrawn(broken, inconclusive, shares, blocks, units, draws, randomness)
-            rows.append({"case": case, "units": units, "without": per_query(1.0, without, units),
-                         "computed": per_query_redrawn(b, i, units),
-                         "convicted": convicted / draws, "disputed": disputed / draws})  # fmt: skip
-    return rows
+            known = per_query(1.0, without, units), per_query_redrawn(b, i, units)
+            rows.append((case, units, *known, convicted / draws, disputed / draws))
+    return records("case, units, without, computed, convicted, disputed", rows)

@@ -24,6 +24,7 @@ from otr_core.errors import ParameterError
 
 HONEST, RATIONAL, MALICIOUS = 0, 1, 2
 Column: TypeAlias = NDArray[Any]  # one entry per operator
+Series: TypeAlias = dict[str, list[float]]  # one entry per epoch
 #: Queries drawn at once. Part of the definition of a run: it fixes the order of the random draws.
 _BLOCK = 1 << 18
 _MOST = 1_000_000
@@ -97,46 +98,27 @@ class Population:
         return self.slash_fraction * self.stake_usd + self.dispute_cost_usd
 
 
-def population_of(
-    case: Scenario,
-    *,
-    operators: int,
-    epochs: int,
-    queries_per_epoch: int,
-    break_epoch: int,
-    patch_epoch: int,
-    rational_share: float,
-    malicious_share: float,
-    broken_share: float,
-    false_conviction: float = 0.0,
-) -> Population:
+def population_of(case: Scenario, *, queries_per_epoch: int, **history: Any) -> Population:
     """The population of a use case: its prices, bond and rate; fishermen check as its equilibrium says.
+
+    Args:
+        history: the other fields of ``Population``: sizes, shares, when the break opens and closes.
 
     An epoch lasts ``queries_per_epoch / queries_per_s``; the verdict's delay is rounded up to whole epochs.
     """
-    epoch_s = queries_per_epoch / case.flow.queries_per_s
+    answer, watch, epoch_s = case.answer, case.watch, queries_per_epoch / case.flow.queries_per_s
     return Population(
-        operators=operators,
-        epochs=epochs,
         queries_per_epoch=queries_per_epoch,
-        rational_share=rational_share,
-        malicious_share=malicious_share,
-        broken_share=broken_share,
-        break_epoch=break_epoch,
-        patch_epoch=patch_epoch,
-        price_usd=case.answer.price_usd,
-        compute_saved_usd=max(case.answer.honest_cost_usd - case.answer.cheat_cost_usd, 0.0),
-        outside_gain_usd=max(case.answer.outside_gain_usd, 0.0),
-        stake_usd=case.bond.stake_usd,
-        slash_fraction=case.bond.slash_fraction,
-        dispute_cost_usd=case.bond.dispute_cost_usd,
-        rho=case.watch.rho,
-        d=case.watch.d,
-        w=case.watch.w,
-        fishermen=case.watch.fishermen,
-        check_rate=play_strategies(case.answer, case.bond, case.watch).check_rate,
+        price_usd=answer.price_usd,
+        compute_saved_usd=max(answer.honest_cost_usd - answer.cheat_cost_usd, 0.0),
+        outside_gain_usd=max(answer.outside_gain_usd, 0.0),
+        rho=watch.rho,
+        d=watch.d,
+        w=watch.w,
+        fishermen=watch.fishermen,
+        check_rate=play_strategies(answer, case.bond, watch).check_rate,
         verdict_epochs=int(np.ceil(case.flow.verdict_s / epoch_s)),
-        false_conviction=false_conviction,
+        **{**case.bond.slash, **history},
     )
 
 
@@ -144,7 +126,7 @@ def population_of(
 class History:
     """What happened: ``series`` per epoch (columns of equal length), ``summary`` over the run."""
 
-    series: dict[str, list[float]]
+    series: Series
     summary: dict[str, float]
 
 
@@ -158,6 +140,8 @@ def stream(config: dict[str, Any], seed: int) -> np.random.Generator:
 
 def simulate_population(population: Population, *, seed: int) -> History:
     """Play ``population`` once. Same parameters and seed, same history, on any machine."""
+    # Who is who, and what is kept of every operator: whether it serves, the epoch of its verdict (-1: none is
+    # pending), of its first cheat and of its eviction, its cheats before the first catch, its profit over honesty.
     draws = stream(asdict(population), seed)
     people, size = population, population.operators
     dishonest = np.array([people.rational_share, people.malicious_share])
@@ -169,8 +153,9 @@ def simulate_population(population: Population, *, seed: int) -> History:
     first_cheat, evicted_at = np.full(size, -1), np.full(size, -1)
     before, profit = np.zeros(size), np.zeros(size)
     fishermen, names = people.fishermen, ("cheats", "caught", "undetected", "stolen_usd", "evicted", "evicted_honest")
-    series: dict[str, list[float]] = {name: [] for name in (*names, "active", "fishermen", "detection", "open")}
+    series: Series = {name: [] for name in (*names, "active", "fishermen", "detection", "open")}
     for epoch in range(people.epochs):
+        # The crowd of fishermen changes, and with it the detection that a cheat faces in this epoch.
         fishermen += int(draws.poisson(people.enter_per_epoch)) - int(draws.binomial(fishermen, people.leave_rate))
         someone = 1.0 - (1.0 - people.check_rate) ** fishermen
         sampled, convicted = people.rho * people.d, someone * people.w
@@ -180,6 +165,7 @@ def simulate_population(population: Population, *, seed: int) -> History:
         totals = dict.fromkeys(names, 0.0)
         serving = np.flatnonzero(active)
         series["active"].append(float(serving.size))
+        # Every serving operator answers its queries, some operators at a time to bound the memory.
         rows = max(_BLOCK // people.queries_per_epoch, 1)
         for start in range(0, serving.size, rows):
             block = serving[start : start + rows]
@@ -194,13 +180,9 @@ def simulate_population(population: Population, *, seed: int) -> History:
             profit[block] += gains - (voided if people.void else unpaid * people.price_usd)
             verdict[block] = np.where(fresh, epoch + people.verdict_epochs, verdict[block])
             first_cheat[block] = np.where((first_cheat[block] < 0) & (cheats > 0), epoch, first_cheat[block])
-            for name, values in (
-                ("cheats", cheats),
-                ("caught", caught),
-                ("undetected", undetected),
-                ("stolen_usd", stolen),
-            ):
+            for name, values in zip(names, (cheats, caught, undetected, stolen), strict=False):
                 totals[name] += float(values.sum())
+        # Verdicts of this epoch: slashed and evicted.
         out = active & (verdict == epoch)
         active &= ~out
         evicted_at[out] = epoch
@@ -244,15 +226,14 @@ def _serve(
     return cheats, hits, missed.sum(1, dtype=np.float64), gains, stolen, unpaid, marked, early
 
 
-def _summary(
-    people: Population,
-    series: dict[str, list[float]],
-    kind: Column,
-    first_cheat: Column,
-    evicted_at: Column,
-    before: Column,
-    profit: Column,
-) -> dict[str, float]:
+def _summary(people: Population, series: Series, *operators: Column) -> dict[str, float]:
+    """What the run came to: counts, USD, and means over those who cheated (0 where nobody did).
+
+    Args:
+        operators: per operator its kind, the epochs of its first cheat and of its eviction (-1: never), its cheats
+            before the first catch, and its profit over honesty, USD.
+    """
+    kind, first_cheat, evicted_at, before, profit = operators
     cheated = first_cheat >= 0
     gone = cheated & (evicted_at >= 0)
     honest_gone = (kind == HONEST) & (evicted_at >= 0)
@@ -260,20 +241,19 @@ def _summary(
     def mean(values: Column) -> float:
         return float(values.mean()) if values.size else 0.0
 
-    return {
-        "decisions": float(sum(series["active"]) * people.queries_per_epoch),
-        "cheats": float(sum(series["cheats"])),
-        "undetected": float(sum(series["undetected"])),
-        "stolen_usd": float(sum(series["stolen_usd"])),
-        "cheaters": float(cheated.sum()),
-        "cheaters_evicted": float(gone.sum()),
-        "honest_evicted": float(honest_gone.sum()),
-        "honest_slashed_usd": float(honest_gone.sum() * people.loss_usd),
+    found = {
+        "decisions": sum(series["active"]) * people.queries_per_epoch,
+        **{name: sum(series[name]) for name in ("cheats", "undetected", "stolen_usd")},
+        "cheaters": cheated.sum(),
+        "cheaters_evicted": gone.sum(),
+        "honest_evicted": honest_gone.sum(),
+        "honest_slashed_usd": honest_gone.sum() * people.loss_usd,
         "epochs_to_eviction": mean((evicted_at - first_cheat)[gone].astype(np.float64)),
         "cheats_before_catch": mean(before[gone]),
         "profit_per_cheater_usd": mean(profit[cheated]),
-        "rational_cheaters": float((cheated & (kind == RATIONAL)).sum()),
+        "rational_cheaters": (cheated & (kind == RATIONAL)).sum(),
     }
+    return {name: float(value) for name, value in found.items()}
 
 
 def simulate_point(config: dict[str, Any], seed: int) -> dict[str, Any]:

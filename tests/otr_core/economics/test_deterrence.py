@@ -168,7 +168,7 @@ def test_grids_give_grids_and_scalars_give_floats():
 
 def test_curves_repeat_the_formulas():
     record = economics.stake_curves(gains_usd=[2.0], rhos=[0.5])[0]
-    assert record == {"gain_usd": 2.0, "rho": 0.5, "stake_usd": 4.0, "detection": 0.5}
+    assert record == {"gain_usd": 2.0, "rho": 0.5, "stake_usd": 4.0}
     assert economics.rho_curves(gains_usd=[2.0], stakes_usd=[8.0, 1.0])[0]["rho"] == 0.25
     assert economics.rho_curves(gains_usd=[2.0], stakes_usd=[8.0, 1.0])[1]["rho"] == np.inf
     last = economics.detection_curves(rhos=[0.01], most_cheats=459)[-1]

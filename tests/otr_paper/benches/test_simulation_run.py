@@ -39,7 +39,7 @@ def test_the_seed_and_the_data_are_part_of_a_point(project):
     (one,), (other,) = (simulation.sweep_points(project, [{}], seed) for seed in (1, 2))
     assert one.key(simulation.otr_sweep_point) != other.key(simulation.otr_sweep_point)
     with pytest.raises(InputError, match="digest"):
-        simulation.otr_sweep_point({**study.default_config(), "digest": "other data"}, 1)
+        simulation.otr_sweep_point({**study.DEFAULT_CONFIG, "digest": "other data"}, 1)
 
 
 def test_every_stored_run_that_a_point_reads_changes_its_digest(project, tmp_path):

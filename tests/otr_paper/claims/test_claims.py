@@ -118,7 +118,6 @@ EXPECTED = [
 @pytest.mark.parametrize(("function", "verdict", "numbers"), EXPECTED, ids=lambda part: getattr(part, "__name__", ""))
 def test_claim_agrees_with_a_second_calculation(judge, function, verdict, numbers):
     found = judge(function)
-    assert function.__name__.startswith(found.claim)
     assert found.verdict == verdict
     for name, value in numbers.items():
         assert found.computed[name] == pytest.approx(value, rel=2e-6), name
@@ -254,5 +253,4 @@ def test_figure_data(project, judge, rows):
     assert len(table) == 16
     assert all(record["value"] and record["source"] and record["kind"] for record in table)
     assert all(source in rows or "DGrid blog" in source for r in table for source in r["source"].split(", "))
-    readings = consistency.readings_table(judge(latency.L03_weighted_latency))
-    assert readings[0]["value"] == pytest.approx(12.495)
+    assert judge(latency.L03_weighted_latency).readings[0].value == pytest.approx(12.495)

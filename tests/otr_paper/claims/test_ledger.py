@@ -14,7 +14,7 @@ from otr_core.errors import ClaimsError, DataError
 from otr_paper.claims import ledger
 from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.published import Published
-from otr_paper.claims.verdict import CONDITIONAL, CONTRADICTED, NOT_YET, REPRODUCED, Evaluation, Reading, judged
+from otr_paper.claims.verdict import CONDITIONAL, CONTRADICTED, NOT_TESTABLE, REPRODUCED, Evaluation, Reading
 
 
 @pytest.fixture(scope="module")
@@ -129,19 +129,19 @@ def test_any_edit_of_a_judged_row_is_noticed(rows, grounds):
         name: {"computed": {**row.computed, name: ledger.rounded(value * 1.00001)}},
         "computed names": {"computed": {**row.computed, "extra_s": 1.0}},
         "inputs": {"inputs": row.inputs[1:]},
-        "note": {"note": row.note + "!"},
         "assumption": {"assumption": None},
         "slowest_proof_s": {"assumption": {**row.assumption, "value": 30.6}},
+        "rho": {"assumption": {**row.assumption, "name": "rho"}},
+        "words": {"assumption": {**row.assumption, "text": " "}},
         "no verdict": {"verdict": None},
-        "no code": {"code": "otr_paper.claims.latency.L99_nothing"},
-        "judges L01": {"code": "otr_paper.claims.latency.L01_provisional_finality"},
+        "not found": {"code": "otr_paper.claims.latency.L03_nothing"},
+        "named L03_": {"code": "otr_paper.claims.latency.L01_provisional_finality"},
     }
     for word, edit in edits.items():
         problems = ledger.check(changed(rows, "L03", **edit), grounds)
         assert problems, word
         assert all(problem.startswith("L03") for problem in problems)
-        if word not in ("no code",):
-            assert any(word in problem for problem in problems), (word, problems)
+        assert any(word in problem for problem in problems), (word, problems)
 
 
 def test_the_smallest_kept_digit_is_noticed(rows, grounds):
@@ -155,20 +155,31 @@ def test_the_smallest_kept_digit_is_noticed(rows, grounds):
 def test_missing_twice_and_reasonless_rows_are_noticed(rows, grounds):
     assert "L07: found 0 rows, expected 1" in ledger.check([r for r in rows if r.id != "L07"], grounds)
     assert "L07: found 2 rows, expected 1" in ledger.check([*rows, row_of(rows, "L07")], grounds)
-    assert any("reason" in p for p in ledger.check(changed(rows, "L01", verdict=NOT_YET, note=" ", code=None), grounds))
-    assert any("no code" in p for p in ledger.check(changed(rows, "L01", verdict=REPRODUCED, code=None), grounds))
+    assert row_of(rows, "L20").verdict == NOT_TESTABLE
+    assert any("reason" in p for p in ledger.check(changed(rows, "L20", note=" "), grounds))
     assert any("no verdict" in p for p in ledger.check(changed(rows, "L01", verdict=""), grounds))
 
 
-def test_code_outside_the_package_is_never_called(rows, grounds):
-    problems = ledger.check(changed(rows, "L03", code="os.getcwd"), grounds)
-    assert any("below otr_paper.claims" in problem for problem in problems)
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("os.L03_getcwd", "below otr_paper.claims"),
+        ("otr_paper.claims.latency.weighted_latency", "found arguments"),
+        ("otr_paper.claims.ledger.resolve.nothing", "not found"),
+        ("otr_paper.claims.ledger.IDS", "expected a function"),
+    ],
+)
+def test_code_that_judges_nothing_is_named(rows, grounds, code, message):
+    with pytest.raises(ClaimsError, match=message) as error:
+        ledger.evaluate(replace(row_of(rows, "L03"), code=code), grounds)
+    assert code in str(error.value)
 
 
-def test_code_that_takes_something_else_is_named(rows, grounds):
-    for code in ("otr_paper.claims.latency.weighted_latency", "otr_paper.claims.ledger.resolve.nothing"):
-        problems = ledger.check(changed(rows, "L03", code=code), grounds)
-        assert any(code in problem for problem in problems)
+def test_a_new_assumption_waits_for_its_words(rows, grounds):
+    row = replace(row_of(rows, "L03"), assumption=None)
+    fresh = ledger.refreshed(row, ledger.evaluate(row, grounds))
+    assert (fresh.assumption["name"], fresh.assumption["text"]) == ("slowest_proof_s", "")
+    assert any("without words" in problem for problem in ledger.check_row(fresh, grounds))
 
 
 def test_a_given_result_comes_before_the_stored_one(rows, project):
@@ -189,8 +200,8 @@ ROW = """\
   inputs: []
   rule: r
   tolerance: null
-  code: null
-  verdict: not yet evaluated
+  code: otr_paper.claims.latency.L01_provisional_finality
+  verdict: not testable here
   computed: {}
   assumption: null
   note: n
@@ -216,8 +227,8 @@ def test_a_minimal_ledger_loads():
         ("inputs: []", "inputs: otr.rho", "inputs"),
         ("inputs: []", "inputs: [1]", "inputs"),
         ("tolerance: null", "tolerance: small", "tolerance"),
-        ("code: null", "code: 3", "code"),
-        ("verdict: not yet evaluated", "verdict: proven", "verdict"),
+        ("code: otr_paper.claims.latency.L01_provisional_finality", "code: null", "code"),
+        ("verdict: not testable here", "verdict: proven", "verdict"),
         ("computed: {}", "computed: {a: .inf}", "computed"),
         ("computed: {}", "computed: [1]", "computed"),
         ("assumption: null", "assumption: {name: a}", "assumption"),
@@ -239,27 +250,26 @@ def test_what_is_no_ledger_is_refused(text):
         ledger.parse_ledger(text)
 
 
-def test_an_evaluation_must_agree_with_its_readings():
+def test_a_verdict_follows_from_the_readings():
     holds = Reading("plain", "a", 1.0, "s", "cited", True)
     fails = replace(holds, holds=False)
     other = replace(holds, name="other")
     gives_up = replace(other, replaces="the number")
-    assert judged("L01", {"a": 1.0}, (holds,)).verdict == REPRODUCED
-    assert judged("L01", {"a": 1.0}, (fails, gives_up)).verdict == CONTRADICTED
-    with pytest.raises(ClaimsError, match="assumption"):
-        judged("L01", {"a": 1.0}, (fails, other))
-    with pytest.raises(ClaimsError, match="readings say"):
-        Evaluation("L01", REPRODUCED, {"a": 1.0}, (fails, other))
-    with pytest.raises(ClaimsError, match="without computed"):
-        Evaluation("L01", REPRODUCED, {}, (holds,))
-    with pytest.raises(ClaimsError, match="note"):
-        Evaluation("L01", NOT_YET)
-    with pytest.raises(ClaimsError, match="verdict"):
-        Evaluation("L01", "proven")
+    computed, limit = {"a": 1.0}, ("a", 1.0)
+    assert Evaluation(computed, (holds,)).verdict == REPRODUCED
+    assert Evaluation(computed, (fails, gives_up), limit).verdict == CONTRADICTED
+    assert Evaluation(computed, (fails, other), limit).verdict == CONDITIONAL
+    assert Evaluation(computed, (holds,), testable=False).verdict == NOT_TESTABLE
+    with pytest.raises(ClaimsError, match="on no limit"):
+        Evaluation(computed, (fails, other))
+    with pytest.raises(ClaimsError, match="expected numbers"):
+        Evaluation({}, (holds,))
+    with pytest.raises(ClaimsError, match="expected numbers"):
+        Evaluation(computed, ())
     with pytest.raises(ClaimsError, match="share a name"):
-        judged("L01", {"a": 1.0}, (holds, holds))
+        Evaluation(computed, (holds, holds))
     with pytest.raises(ClaimsError, match="finite"):
-        judged("L01", {"a": float("nan")}, (holds,))
+        Evaluation({"a": float("nan")}, (holds,))
     with pytest.raises(ClaimsError, match="kind"):
         replace(holds, kind="guessed")
     with pytest.raises(ClaimsError, match="finite"):

@@ -37,7 +37,7 @@ def test_batched_greedy_answers_are_those_of_generate(honest):
 
 def test_samples_are_of_their_prompt_end_at_the_stop_token_and_repeat(honest):
     prompts = [prompt_tokens(honest, one.prompt, 5) for one in ASKED[:2]]
-    options = {"samples": 4, "max_tokens": 5, "temperature": 2.0, "stop_ids": honest.architecture.stop_ids, "pad": 2}
+    options = {"stop_ids": honest.architecture.stop_ids, "samples": 4, "max_tokens": 5, "temperature": 2.0}
     drawn = adversary.sample_answers(honest.module, prompts, seed=1, **options)
     assert len(drawn) == 8
     assert len(set(drawn)) > 2
@@ -51,7 +51,7 @@ def test_training_lowers_the_loss_and_leaves_embeddings_and_the_honest_model_alo
     module = adversary.trainable_copy(honest)
     prompt = prompt_tokens(honest, ASKED[0].prompt, 5)
     examples = [adversary.Example(prompt, (7, 9, 2)), adversary.Example(prompt[:4], (8, 2))]
-    losses = adversary.train(module, examples, steps=40, batch=2, rate=1e-2, seed=1, decay=False, pad=2)
+    losses = adversary.train(module, examples, steps=40, batch=2, rate=1e-2, seed=1, decay=False)
     assert losses[-1] < 0.5 * losses[0]
     assert all(torch.equal(before[name], value) for name, value in honest.module.state_dict().items())
     learnt = adversary.tensors_of(module)
@@ -64,7 +64,7 @@ def test_the_loss_is_that_of_the_answer_alone(honest):
     prompt = prompt_tokens(honest, ASKED[0].prompt, 5)
     short, long = adversary.Example(prompt[:6], (7, 9)), adversary.Example(prompt, (5, 6, 2))
     with torch.no_grad():
-        found = float(adversary.answer_loss(honest.module, [short, long], 2))
+        found = float(adversary.answer_loss(honest.module, [short, long]))
         parts = []
         for one in (short, long):
             ids = torch.tensor([[*one.prompt_ids, *one.answer_ids]])

@@ -17,14 +17,13 @@ WATCH = eco.Watch(rho=0.01, fishermen=4, check_cost_usd=0.01)
 
 def test_deterrence_map_agrees_with_min_rho():
     cells = economics.deterrence_map(
-        rhos=np.linspace(0.05, 1, 20), stakes_usd=[1.0, 10.0, 100.0], gains_usd=[0.5, 20.0], price_usd=0.3,
-        slash_fraction=0.7, d=0.9, someone_checks=0.1, w=0.5,
-    )  # fmt: skip
+        rhos=np.linspace(0.05, 1, 20), stakes_usd=[1.0, 10.0, 100.0], gains_usd=[0.5, 20.0], price_usd=0.3
+    )
     assert len(cells) == 120
     for cell in cells:
         least = eco.min_rho(
-            gain_usd=cell["gain_usd"], price_usd=0.3, stake_usd=cell["stake_usd"], slash_fraction=0.7,
-            dispute_cost_usd=0.0, d=0.9, phi=0.1, w=0.5,
+            gain_usd=cell["gain_usd"], price_usd=0.3, stake_usd=cell["stake_usd"], slash_fraction=1.0,
+            dispute_cost_usd=0.0, d=1.0, phi=0.0, w=0.0,
         )  # fmt: skip
         assert cell["deterred"] == (cell["rho"] > least)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -37,7 +37,7 @@ def test_costs_by_hand(cited, case, runs):
 
 def test_payers_add_up(cited, case):
     found = money.items(cited, case)
-    table = money.by_payer(money.as_records(found))
+    table = money.by_payer([asdict(item) for item in found])
     for system in ("centralised", "OTR", "opML", "ZKML", "PoQ"):
         parts = {record["payer"]: record["usd"] for record in table if record["system"] == system}
         assert parts["all"] == pytest.approx(sum(parts[payer] for payer in money.PAYERS))

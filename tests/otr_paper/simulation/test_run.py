@@ -137,7 +137,7 @@ def test_impossible_systems_are_refused(parts, field, bad):
 
 
 def test_a_point_without_its_keys_is_refused(cited, requests):
-    good = study.default_config()
+    good = study.DEFAULT_CONFIG
     for bad in ({**good, "rhos": 1}, {k: v for k, v in good.items() if k != "rho"}):
         with pytest.raises(InputError, match="keys"):
             study.otr_point(cited, requests, MEASURED, bad, 1)
@@ -148,7 +148,7 @@ def test_a_point_without_its_keys_is_refused(cited, requests):
 
 
 def test_a_point_says_what_its_inputs_do(cited, requests):
-    good = study.default_config()
+    good = study.DEFAULT_CONFIG
 
     def point(**changes):
         return study.otr_point(cited, requests, MEASURED, {**good, **changes}, 1)

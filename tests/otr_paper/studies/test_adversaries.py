@@ -85,5 +85,5 @@ def test_unknown_adversary_is_refused():
         adversaries.outcome(
             "lazy", answer=eco.AnswerValue(price_usd=1, honest_cost_usd=1, cheat_cost_usd=0),
             bond=eco.Bond(stake_usd=1, slash_fraction=1), watch=eco.Watch(rho=0.1), someone_checks=0.0,
-            attestation=1.0, until_patch=1.0,
+            attestation=1.0, until_patch=1.0, identities=1,
         )  # fmt: skip
