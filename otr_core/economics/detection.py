@@ -1,8 +1,8 @@
 """How likely a cheat is caught: per answer, per cheat type, and over many cheats.
 
-All formulas but one are for an operator who holds a working break of the TEE and so has passed the attestation gate.
-How rare such breaks are does not enter: that others have none does not deter the one who does. ``gated_detection`` is
-for an operator without a break.
+All formulas are for an operator who holds a working break of the TEE and so has passed the
+attestation gate. How rare such breaks are does not enter: that others have none does not deter the
+one who does.
 """
 
 from __future__ import annotations
@@ -32,19 +32,6 @@ def detection_probability(*, rho: Quantity, d: Quantity, phi: Quantity, w: Quant
     convicted = q.probability("phi", phi) * q.probability("w", w)
     # The sum form keeps full precision where both are tiny; the product form of the docstring loses it.
     return q.shaped(sampled + convicted - sampled * convicted)
-
-
-def gated_detection(*, attestation: Quantity, rho: Quantity, d: Quantity, phi: Quantity, w: Quantity) -> Quantity:
-    """Probability that a cheat without a TEE break is stopped: by the attestation gate, or behind it.
-
-    ``1 - (1 - attestation)(1 - D)`` with D of ``detection_probability``.
-
-    Args:
-        attestation: probability that the gate rejects a mismatch, [0, 1].
-    """
-    gate = q.probability("attestation", attestation)
-    behind = detection_probability(rho=rho, d=d, phi=phi, w=w)
-    return q.shaped(gate + behind - gate * behind)
 
 
 def coverage(*, units: Quantity, deviating: Quantity, opened: Quantity) -> Quantity:

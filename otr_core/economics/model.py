@@ -11,9 +11,8 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from otr_core.economics import quantities as q
-from otr_core.economics.bursts import in_flight
 from otr_core.economics.detection import detection_probability
-from otr_core.economics.deterrence import deterrence_threshold, loss_if_caught
+from otr_core.economics.deterrence import loss_if_caught
 from otr_core.economics.game import Equilibrium, equilibrium
 from otr_core.errors import ParameterError
 
@@ -129,17 +128,7 @@ class Flow:
     @property
     def in_flight(self) -> float:
         """M: answers out before the first verdict."""
-        return float(in_flight(queries_per_s=self.queries_per_s, delay_s=self.verdict_s))
-
-    @property
-    def until_patch(self) -> float:
-        """N: answers served while a break is open."""
-        return float(in_flight(queries_per_s=self.queries_per_s, delay_s=self.patch_s))
-
-
-def threshold(answer: AnswerValue, bond: Bond) -> float:
-    """tau of an answer behind a bond."""
-    return float(deterrence_threshold(gain_usd=answer.gain_usd, price_usd=answer.price_usd, **bond.slash))
+        return self.queries_per_s * self.verdict_s
 
 
 def play_strategies(answer: AnswerValue, bond: Bond, watch: Watch) -> Equilibrium:

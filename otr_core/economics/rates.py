@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from otr_core.economics import quantities as q
-from otr_core.economics.quantities import Array, Quantity
-from otr_core.errors import ParameterError
+from otr_core.economics.quantities import Quantity
 
 
 def optimal_rho(
@@ -94,43 +93,3 @@ def best_rate(
         return Rate(0.0, np.inf, 0.0)  # free capital, no limit: an ever larger stake replaces ever more proofs
     stake = max(gained / (rate * caught) - price, 0.0) / slashed if slashed > 0 else 0.0
     return Rate(rate, float(stake), float(rate * proof + capital * stake))
-
-
-def rates_by_value(
-    *,
-    gains_usd: Quantity,
-    shares: Quantity,
-    price_usd: float,
-    proof_cost_usd: float,
-    capital_cost_usd: float,
-    d: float,
-    slash_fraction: float,
-) -> tuple[Array, Rate]:
-    """A rate for each class of query by what a cheat on it earns, and the stake they share.
-
-    Minimises ``sum_j p_j rho_j C + iota S`` under ``rho_j d (v + sigma S) = g_j``, ``rho_j <= 1``. For a given stake
-    each rate is at its least, ``rho_j = g_j / (d (v + sigma S))``, so the square-root law holds with the mean gain,
-    while the class with the largest gain still bounds the stake from below. The class must be public before the
-    answer.
-
-    Args:
-        gains_usd: g_j, one per class, finite, 0 or more; shares: p_j, their shares of the queries, summing to 1.
-
-    Returns:
-        The rates, and a ``Rate`` with the mean rate, the stake and the cost per query.
-    """
-    gains, weights = np.atleast_1d(q.amount("gains_usd", gains_usd)), np.atleast_1d(q.probability("shares", shares))
-    if gains.shape != weights.shape or abs(weights.sum() - 1.0) > 1e-9:
-        raise ParameterError("shares", weights.tolist(), f"{gains.size} shares that sum to 1")
-    price, proof = float(q.amount("price_usd", price_usd)), float(q.amount("proof_cost_usd", proof_cost_usd))
-    capital = float(q.positive("capital_cost_usd", capital_cost_usd))
-    caught, slashed = float(q.probability("d", d)), float(q.probability("slash_fraction", slash_fraction))
-    if caught == 0 or slashed == 0:
-        raise ParameterError("d" if caught == 0 else "slash_fraction", 0.0, "above 0: a stake must be able to deter")
-    mean = float(gains @ weights)
-    least = max(float(gains.max()) / caught, price)  # rho_j <= 1 for every class; the stake is not negative
-    lost = max(np.sqrt(mean * proof * slashed / (caught * capital)), least)
-    stake = (lost - price) / slashed
-    rates = gains / (caught * lost) if lost > 0 else np.zeros_like(gains)
-    rho = float(rates @ weights)
-    return rates, Rate(rho, float(stake), float(rho * proof + capital * stake))
