@@ -122,9 +122,8 @@ def equilibrium(
         ParameterError: an argument outside its range.
     """
     bond = {"stake_usd": stake_usd, "slash_fraction": slash_fraction}
-    threshold = deterrence_threshold(
-        gain_usd=gain_usd, price_usd=price_usd, dispute_cost_usd=dispute_cost_usd, **bond
-    )  # fmt: skip
+    at_risk = {"price_usd": price_usd, "dispute_cost_usd": dispute_cost_usd, **bond}
+    threshold = deterrence_threshold(gain_usd=gain_usd, **at_risk)
     sampled = float(q.probability("rho", rho) * q.probability("d", d))
     won, count = float(q.probability("w", w)), q.whole("fishermen", fishermen)
     cost = float(q.amount("check_cost_usd", check_cost_usd))

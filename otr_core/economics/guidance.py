@@ -100,11 +100,11 @@ def guide(scenario: Scenario) -> Guidance:
     capacity = min(1.0, limits.provers / work) if work > 0 else 1.0
     flying = max(float(np.ceil(flow.in_flight)), 1.0)
 
+    costs = {"proof_cost_usd": proof, "capital_cost_usd": capital}
+    cheat = {"gain_usd": gain, "price_usd": answer.price_usd, "d": caught, "slash_fraction": slash}
+
     def pair(most_stake: float, most_rho: float) -> Rate | None:
-        return best_rate(
-            gain_usd=gain, price_usd=answer.price_usd, proof_cost_usd=proof, capital_cost_usd=capital, d=caught,
-            slash_fraction=slash, most_stake_usd=most_stake, most_rho=most_rho,
-        )  # fmt: skip
+        return best_rate(**cheat, **costs, most_stake_usd=most_stake, most_rho=most_rho)
 
     found, binds = pair(limits.most_stake_usd, capacity), COST
     if gain <= 0:

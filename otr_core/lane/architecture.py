@@ -8,6 +8,9 @@ from typing import Any
 
 from otr_core.errors import ModelError
 
+PLAIN = {"model_type": "llama", "hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
+"""What ``config.json`` says of a decoder as it is computed here; it may leave out all but the first."""
+
 
 @dataclass(frozen=True)
 class RopeScaling:
@@ -100,16 +103,11 @@ class Architecture:
             ModelError: not a Llama decoder, or one with a feature (biases, other rotary scalings) not computed here.
         """
         rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
-        wanted = {
-            "model_type": (config.get("model_type"), "llama"),
-            "hidden_act": (config.get("hidden_act", "silu"), "silu"),
-            "attention_bias": (config.get("attention_bias", False), False),
-            "mlp_bias": (config.get("mlp_bias", False), False),
-        }
         rope_type = rope.get("rope_type", rope.get("type", "default"))
         if rope_type not in ("default", "llama3"):
             raise ModelError(f"config rope_type: found {rope_type!r}, expected 'default' or 'llama3'")
-        for name, (found, expected) in wanted.items():
+        for name, expected in PLAIN.items():
+            found = config.get(name, None if name == "model_type" else expected)
             if found != expected:
                 raise ModelError(f"config {name}: found {found!r}, expected {expected!r} (only plain Llama runs)")
         try:
@@ -138,10 +136,7 @@ class Architecture:
         scaling = {"rope_type": "default"} if self.rope_scaling is None else self.rope_scaling.config()
         return {
             "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
-            "hidden_act": "silu",
-            "attention_bias": False,
-            "mlp_bias": False,
+            **PLAIN,
             "hidden_size": self.hidden,
             "intermediate_size": self.intermediate,
             "num_hidden_layers": self.layers,
