@@ -515,8 +515,7 @@ def _is_leaf(game: Game, content: bytes) -> None:
 
 
 def _shown(game: Game, children: Sequence[bytes]) -> Game:
-    """The challenger's turn, once ``children`` are all nodes of the round below the disputed
-    one."""
+    """The challenger's turn, if ``children`` are all nodes that this round must show."""
     _, _, count = merkle.span(game.size, game.height, game.index, game.arity_bits)
     whole = len(children) == count and all(len(child) == 32 for child in children)
     require(whole, "children", len(children), count)

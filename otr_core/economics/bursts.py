@@ -5,9 +5,9 @@
 verdict.
 
 Lemma: with voiding, if the price v is at least the gain g and a single cheat is deterred, so is a
-burst of any size: the stake need not grow with the number of cheats. At the boundary of M = 1, where
-``L = g/D - v``, the claim is ``(1-q^M)(g/D + (M-1) v) >= M g``; with ``v >= g`` it follows from
-``1 + q + ... + q^(M-1) >= 1 + (M-1) q^M``, true term by term.
+burst of any size: the stake need not grow with the number of cheats. At the boundary of M = 1,
+where ``L = g/D - v``, the claim is ``(1-q^M)(g/D + (M-1) v) >= M g``; with ``v >= g`` it follows
+from ``1 + q + ... + q^(M-1) >= 1 + (M-1) q^M``, true term by term.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from otr_core.economics.quantities import Quantity
 def burst_surplus(
     *, cheats: Quantity, gain_usd: Quantity, price_usd: Quantity, loss_usd: Quantity, detection: Quantity, void: bool
 ) -> Quantity:
-    """What honesty earns over a burst of ``cheats``, USD; the burst is deterred where it is above 0.
+    """What honesty earns over a burst of ``cheats``, USD; above 0 the burst is deterred.
 
     Without voiding only caught answers are unpaid: ``(1 - q^M) L + M D v - M g``. With ``void`` any
     catch voids every unfinalised payment of the batch: ``(1 - q^M)(L + M v) - M g``.

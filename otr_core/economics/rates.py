@@ -1,4 +1,4 @@
-"""The cheapest spot-check rate: proofs cost money per query, stake costs interest per query, either one deters."""
+"""The cheapest spot-check rate: a proof costs money, and so does the stake that replaces it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from otr_core.economics.quantities import Quantity
 def optimal_rho(
     *, gain_usd: Quantity, proof_cost_usd: Quantity, capital_cost_usd: Quantity, d: Quantity, slash_fraction: Quantity
 ) -> Quantity:
-    """Cost-minimising spot-check rate: ``sqrt(g iota / (d sigma C))``, at most 1 (the square-root law).
+    """Cheapest spot-check rate by the square-root law: ``sqrt(g iota / (d sigma C))``, at most 1.
 
-    Minimises ``rho C + iota S`` under ``rho d (v + sigma S) = g``. The price v moves the stake, not the rate, as long
-    as the stake stays positive; ``best_rate`` minds that too.
+    Minimises ``rho C + iota S`` under ``rho d (v + sigma S) = g``. The price v moves the stake, not
+    the rate, as long as the stake stays positive; ``best_rate`` minds that too.
 
     Args:
         gain_usd: g, gain of one cheat.
         proof_cost_usd: C, cost of one proof, 0 or more. Free proofs give rate 1.
-        capital_cost_usd: iota, cost of holding one dollar of stake for one query (yearly rate / queries per year), 0 or
-            more. Free capital gives rate 0: the stake does all the work.
+        capital_cost_usd: iota, cost of holding one dollar of stake for one query (yearly rate /
+            queries per year), 0 or more. Free capital gives rate 0: the stake does all the work.
         d: probability that a sampled cheat is caught, [0, 1].
         slash_fraction: sigma, [0, 1].
 
@@ -42,7 +42,7 @@ def optimal_rho(
 
 @dataclass(frozen=True)
 class Rate:
-    """A rate and the stake that goes with it. ``cost_usd`` is per query: proofs plus interest on the stake."""
+    """A rate, the stake that goes with it, and what both cost per query: proofs and interest."""
 
     rho: float
     stake_usd: float
@@ -60,10 +60,11 @@ def best_rate(
     most_stake_usd: float = np.inf,
     most_rho: float = 1.0,
 ) -> Rate | None:
-    """Cheapest pair of rate and stake that just deters, within limits; None where no pair within them does.
+    """Cheapest rate and stake within limits that just deter; None where no pair does.
 
-    The unlimited answer is ``optimal_rho`` with ``v + sigma S = g / (rho d)``. Cost is convex in the rate, so a limit
-    that binds is met exactly: a price that alone deters at a smaller rate, the largest stake, the largest rate.
+    The unlimited answer is ``optimal_rho`` with ``v + sigma S = g / (rho d)``. Cost is convex in
+    the rate, so a limit that binds is met exactly: a price that alone deters at a smaller rate, the
+    largest stake, the largest rate.
 
     Args:
         price_usd: v, lost by a caught cheat besides the stake.

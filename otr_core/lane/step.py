@@ -1,14 +1,16 @@
 """Each arithmetic step of the portable lane, in integers alone: the one definition.
 
-A program (``program``) is a list of operators; an element of an operator is made in steps; each kind of step is a
-*primitive* below. All primitives have one shape: they read what they need from a ``Reader``, in a fixed order, and turn
-the accumulator before the step into the accumulator after it; a finish turns the last accumulator into the element's
-value. A primitive without accumulation gives its value at once.
+A program (``program``) is a list of operators; an element of an operator is made in steps; each
+kind of step is a *primitive* below. All primitives have one shape: they read what they need from a
+``Reader``, in a fixed order, and turn the accumulator before the step into the accumulator after
+it; a finish turns the last accumulator into the element's value. A primitive without accumulation
+gives its value at once.
 
-Who reads from where decides what is done with it. The court's judge reads openings under committed roots and says
-whether a step is ``right``. A player reads its own values and computes ``accumulators``. A spot check's verifier reads
-opened rows and computes a ``value``. The contract ``judge.vy`` and the vectorised lane (``otr_node.portable``) are the
-other copies of these definitions; both are compared with this one, primitive by primitive.
+Who reads from where decides what is done with it. The court's judge reads openings under committed
+roots and says whether a step is ``right``. A player reads its own values and computes
+``accumulators``. A spot check's verifier reads opened rows and computes a ``value``. The contract
+``judge.vy`` and the vectorised lane (``otr_node.portable``) are the other copies of these
+definitions; both are compared with this one, primitive by primitive.
 """
 
 from __future__ import annotations
@@ -103,7 +105,8 @@ class Reader(Protocol):
 
 
 Accumulator = tuple[int, int]
-"""What an element holds between its steps: a running value, and for the choices an index (0 for everything else)."""
+"""What an element holds between its steps: a running value, and for the choices an index (0 for
+everything else)."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +141,12 @@ class Element:
         return divmod(self.number, self.d.padded(self.place.position + 1))
 
     def group_row(self, row: int, head: int, position: int, own: int) -> Sequence[int]:
-        """The (tile,) key or value that ``head`` sees at a position: of an earlier one, from the trace's leaf.
+        """The (tile,) key or value that ``head`` sees at a position: of an earlier one, from the
+        trace's leaf.
 
         Args:
-            row: 1 for keys, 2 for values. own: first tile of this position's row in the operator's second source.
+            row: 1 for keys, 2 for values. own: first tile of this position's row in the operator's
+                second source.
         """
         group = head // (self.d.heads // self.d.kv_heads)  # several query heads share a key and a value
         if position == self.place.position:
@@ -195,7 +200,8 @@ def value(at: Element) -> int:
 
 
 def _kept(d: Dims, place: Place, operators: tuple[Operator, ...], read: Reader) -> int:
-    """What the trace should hold: of a layer, a value of its output, key or value row; of a token, the chosen id."""
+    """What the trace should hold: of a layer, a value of its output, key or value row; of a token,
+    the chosen id."""
     if place.target == TOKEN:
         return read.tile(len(operators) - 1, 0)[0]
     row, first = d.piece_place(place.piece)
@@ -244,9 +250,11 @@ def _copy(at: Element) -> int:
 
 
 def norm_scale(peak: int) -> int:
-    """Bits to the left by which a row whose largest magnitude is ``peak`` is scaled before it is squared.
+    """Bits to the left by which a row whose largest magnitude is ``peak`` is scaled before it is
+    squared.
 
-    The row then has NORM_INPUT bits: enough of a small row, and no sum of squares beyond 2^52 of a large one.
+    The row then has NORM_INPUT bits: enough of a small row, and no sum of squares beyond 2^52 of a
+        large one.
     """
     return min(bits.NORM_INPUT - peak.bit_length(), -bits.NORM_LEAST_SCALE)
 
@@ -263,7 +271,8 @@ def _squares(at: Element, step: int, before: Accumulator) -> Accumulator:
 
 
 def _factor(at: Element) -> int:
-    """FACTOR: what each value of the scaled row is multiplied by, √n / √(sum of squares + epsilon)."""
+    """FACTOR: what each value of the scaled row is multiplied by, √n / √(sum of squares +
+    epsilon)."""
     scale = norm_scale(at.value(0, 0))
     squares = at.value(1, 0) + shift(at.d.epsilon, -2 * scale)  # the epsilon is scaled as the squares are
     # Four times under the root gives its result one more bit.
@@ -288,7 +297,8 @@ def _dot(at: Element, step: int, before: Accumulator) -> Accumulator:
 
 
 def _dot_finish(at: Element, last: Accumulator) -> int:
-    """The sum in the result's format; where the operator has a second source, that residual stream is added to it."""
+    """The sum in the result's format; where the operator has a second source, that residual stream
+    is added to it."""
     assert at.operator.matrix is not None
     result = shift(last[0], at.operator.matrix.shift)
     if len(at.operator.reads) == 1:
@@ -300,7 +310,8 @@ def _dot_finish(at: Element, last: Accumulator) -> int:
 
 
 def _rotate(at: Element) -> int:
-    """ROTATE: one value of a query or key head, turned by its position; value j is paired with value j + tile / 2."""
+    """ROTATE: one value of a query or key head, turned by its position; value j is paired with
+    value j + tile / 2."""
     half, j = at.d.tile // 2, at.number % at.d.tile
     first = at.d.heads if at.place.operator == LayerOperator.KEY else 0  # keys follow the query heads in QKV
     x = at.tile(0, first + at.number // at.d.tile)  # (tile,)
@@ -311,7 +322,8 @@ def _rotate(at: Element) -> int:
 
 
 def _score(at: Element) -> int:
-    """SCORE: the product of a head's query with the key of one position, with 2 · HEAD fraction bits."""
+    """SCORE: the product of a head's query with the key of one position, with 2 · HEAD fraction
+    bits."""
     head, position = at.head_and_place()
     if position > at.place.position:  # vectors are padded to whole tiles
         return PADDING
@@ -326,7 +338,8 @@ def _top(at: Element, step: int, before: Accumulator) -> Accumulator:
 
 
 def _exp(at: Element) -> int:
-    """EXP: 2^−(distance to the largest score); queries are in log2 units, so that this is softmax's e^x."""
+    """EXP: 2^−(distance to the largest score); queries are in log2 units, so that this is softmax's
+    e^x."""
     head, _ = at.head_and_place()
     below = at.value(0, head) - at.value(1, at.number)
     return look_up(at.read, Table.EXP2, below >> bits.SCORE_SHIFT)
@@ -366,7 +379,8 @@ def _mix_finish(at: Element, last: Accumulator) -> int:
 
 
 def _gate(at: Element) -> int:
-    """GATE: gate · sigmoid(gate) · up, saturated so that no sum of the down projection passes 2^52."""
+    """GATE: gate · sigmoid(gate) · up, saturated so that no sum of the down projection passes
+    2^52."""
     gate, up = at.value(0, at.number), at.value(0, at.d.intermediate + at.number)
     sigmoid = look_up(at.read, Table.SIGMOID, shift(gate, bits.SIGMOID_SHIFT) + bits.SIGMOID_ZERO)
     silu = shift(sigmoid * gate, bits.SIGMOID)
@@ -394,8 +408,8 @@ def _temper(at: Element) -> int:
 
 
 def _draw(at: Element, step: int, before: Accumulator) -> Accumulator:
-    """DRAW: the sum of weights in token-id order, and the first token at which it passes the drawn part of the total;
-    −1 before that token is reached."""
+    """DRAW: the sum of weights in token-id order, and the first token at which it passes the drawn
+    part of the total; −1 before that token is reached."""
     total, index = before
     weights = at.tile(0, step)  # (tile,), or shorter at the end of the vocabulary
     target = draw(at.claim.seed, at.place.token_step) * at.value(1, 0) >> 53  # the draw is a fraction of 53 bits
@@ -415,7 +429,8 @@ class Primitive:
 
     Attributes:
         step: (element, number of the step, accumulator before) → accumulator after.
-        finish: (element, last accumulator) → the element's value; of most primitives, what was accumulated.
+        finish: (element, last accumulator) → the element's value; of most primitives, what was
+            accumulated.
         start: the accumulator before the first step.
     """
 
