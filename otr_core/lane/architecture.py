@@ -9,8 +9,7 @@ from typing import Any
 from otr_core.errors import ModelError
 
 PLAIN = {"model_type": "llama", "hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
-"""What ``config.json`` says of a decoder as it is computed here; it may leave out all but the
-first."""
+"""What a ``config.json`` says of a decoder that is computed here; only the first must be there."""
 
 
 @dataclass(frozen=True)

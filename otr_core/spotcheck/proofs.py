@@ -1,13 +1,12 @@
 """What a verifier of a spot check's proof must know: the statement, the proof, and the key.
 
 One circuit per shape (rows, columns) proves, for committed W, x and y, that y is W·x rounded as the
-portable lane
-rounds: ``r = W·x − y·2^SHIFT`` lies in [−2^(SHIFT−1), 2^(SHIFT−1)) for each row. Its one public
-output is the violation, the sum of what sticks out at either side: 0 exactly where every row is
-right. Matrices with another shift s enter multiplied by 2^(SHIFT−s), so that one circuit, one key
-and one contract serve every matrix of that shape. W, x and y are inputs in columns of their own,
-whose KZG points are the first points of the proof; no range is assumed of them, so an honest unit
-always fits.
+portable lane rounds: ``r = W·x − y·2^SHIFT`` lies in [−2^(SHIFT−1), 2^(SHIFT−1)) for each row. Its
+one public output is the violation, the sum of what sticks out at either side: 0 exactly where every
+row is right. Matrices with another shift s enter multiplied by 2^(SHIFT−s), so that one circuit,
+one key and one contract serve every matrix of that shape. W, x and y are inputs in columns of their
+own, whose KZG points are the first points of the proof; no range is assumed of them, so an honest
+unit always fits.
 
 Circuits, keys and proofs are made in ``otr_node.prover``. The pairing check itself is handed to the
 verifier as a ``VerificationKey``, because the library that makes it (ezkl) is not part of the core.
@@ -30,8 +29,7 @@ FIELD = 218882428718392752222464057452572750885483644004160343436982041865758084
 SHIFT = 20
 """Bits every unit's accumulator is rounded by, after its weights are scaled."""
 BASE, LEGS = 128, 4
-"""Digits of the range check: a remainder below 2^28 is representable, an honest one is below
-2^20."""
+"""Digits of the range check, which hold remainders below 2^28; an honest one is below 2^20."""
 _POINT = 64  # bytes of a curve point in a proof
 
 
