@@ -95,7 +95,9 @@ def root_of_inclusion(leaf_hash: bytes, index: int, size: int, proof: Sequence[b
 
 
 def path_length(index: int, size: int) -> int:
-    """Hashes in the audit path of leaf ``index`` of ``size``: one a level, none where an odd node is carried up.
+    """Hashes in the audit path of leaf ``index`` of ``size`` leaves.
+
+    One a level, and none where an odd last node is carried up.
 
     Raises:
         ProofError: no such leaf.
@@ -135,7 +137,7 @@ def _subproof(hashes: Sequence[bytes], size1: int, *, complete: bool) -> list[by
 
 
 def verify_consistency(root1: bytes, root2: bytes, size1: int, size2: int, proof: Sequence[bytes]) -> None:
-    """Check that the ``size1`` leaves under ``root1`` are the first of the ``size2`` under ``root2``.
+    """Check that the leaves under ``root1`` are the first ``size1`` of those under ``root2``.
 
     Raises:
         ProofError: it is not shown to be.

@@ -164,8 +164,7 @@ class Court:
         return self._operator(sender, exit_at=now + self.terms.exit_s)
 
     def withdraw_stake(self, now: int, sender: str) -> Court:
-        """Take back the stake, or what a conviction left of it, when nothing can be slashed any
-        more.
+        """Take back the stake, or what a conviction left of it, once nothing can be slashed.
 
         Raises:
             MoveError: ``standing``: unknown. ``exit``: not asked, too early, or a game or batch is
@@ -363,8 +362,7 @@ class Court:
     # --- inside
 
     def _vouched(self, operator: str, receipt: Receipt, signature: bytes) -> bool:
-        """Whether a key of this operator signed the receipt for the model that it is registered
-        for."""
+        """Whether a key of this operator, registered for this model, signed the receipt."""
         key, model = self.keys.get(receipt.key_id), self.models.get(receipt.model_id)
         if key is None or model is None or key.operator != operator or key.model_id != receipt.model_id:
             return False
@@ -380,8 +378,7 @@ class Court:
             return False
 
     def _tick(self, now: int, number: int, turn: Turn) -> Court:
-        """Charge the mover's clock: less what the move took, plus the increment, never over the
-        start."""
+        """Charge the mover's clock: less what the move took, plus the increment, clock_s at most."""
         challenge = self.challenges[number - 1]
         left, spent = list(challenge.left_s), now - challenge.last_time
         require(spent >= 0, "time", now, f"at least {challenge.last_time}")
@@ -397,8 +394,7 @@ class Court:
         return court._acquit(number) if game.verdict == Verdict.CHALLENGER_LOSES else court
 
     def _convict(self, now: int, number: int) -> Court:
-        """Slash the operator. A part is the reward, which waits for earlier challengers to claim
-        it.
+        """Slash the operator. Part of it is a reward, which an earlier challenger may still claim.
 
         The rest is burnt, so that an operator cannot save its stake by challenging itself first.
         """
@@ -498,7 +494,6 @@ def receipt_leaf(receipt: Receipt, signature: bytes) -> bytes:
 
 
 def challenge_hash(challenger: str, batch: int, index: int, token: int, salt: bytes) -> bytes:
-    """What a challenger commits to: five 32-byte words, the last a secret ``salt`` against
-    guessing."""
+    """What a challenger commits to: five 32-byte words. The secret ``salt`` hides the rest."""
     words = [int(challenger, 16), batch, index, token]
     return sha256(b"".join(word.to_bytes(32, "big") for word in words) + salt).digest()

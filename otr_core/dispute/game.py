@@ -9,8 +9,10 @@ tree. In the end one arithmetic step is left. The operator proves it with the fe
 reads, and ``judge`` decides.
 
 An operator that is right can always show nodes that hash to the disputed one, and its step passes.
-Under a wrong node it has to show at least one wrong node again, so that its last step fails
-whichever way it turns. The clocks of ``court`` see to it that a side without an answer loses.
+Under a wrong node it has to show at least one wrong node again, whichever way it turns. The
+challenger points at the first: all that comes before agrees with its own run. So the last step
+reads right values and gives a wrong one, and fails. The clocks of ``court`` see to it that a side
+without an answer loses.
 
     level       what is disputed                    operator's move     challenger's answer
     CLAIM       the receipt's trace root            show_roots          (the operator goes on)
@@ -92,7 +94,7 @@ class Verdict(IntEnum):
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """What the court knows of a model: its dimensions, and the roots of its weights and tables."""
+    """What the court knows of a model: dimensions, and Merkle roots of all weights and tables."""
 
     dims: Dims
     weights_root: bytes
@@ -183,12 +185,12 @@ class Game:
 
     @property
     def at_kept(self) -> bool:
-        """Whether what the trace holds is disputed, and not how an operator computed its result."""
+        """Whether the dispute is about what the trace holds, and not about an operator's result."""
         return self.operator == len(self.program)
 
     @property
     def place(self) -> Place:
-        """The step under dispute, once it is down to one."""
+        """The one step that is left to judge; the game has a field of the same name for each part."""
         return Place(**{field.name: getattr(self, field.name) for field in fields(Place)})
 
 
@@ -215,6 +217,7 @@ def require_leaf(root: bytes, leaf: bytes, index: int, size: int, path: Sequence
 
 
 Args = ParamSpec("Args")
+"""What a move brings, besides the game."""
 Function = Callable[Concatenate[Game, Args], Game]
 
 
@@ -242,7 +245,8 @@ def move_of(turn: Turn, *levels: Level) -> Callable[[Function[Args]], Function[A
         def checked(game: Game, *args: Args.args, **named: Args.kwargs) -> Game:
             require(game.verdict == Verdict.NONE, "over", game.verdict.name, "a game that goes on")
             require(game.turn == turn, "turn", game.turn.name, turn.name)
-            require(game.level in levels, "level", game.level.name, " or ".join(level.name for level in levels))
+            allowed = " or ".join(level.name for level in levels)
+            require(game.level in levels, "level", game.level.name, allowed)
             return make(game, *args, **named)
 
         MOVES[make.__name__] = MoveRule(turn, checked)
@@ -279,8 +283,9 @@ def show_roots(game: Game, states_root: bytes, tokens_root: bytes, seed_hash: by
         MoveError: ``roots``: they do not hash to the trace root.
     """
     claim = replace(game.claim, states_root=states_root, tokens_root=tokens_root, seed_hash=seed_hash)
-    hashes = all(len(each) == 32 for each in (states_root, tokens_root, seed_hash))
-    require(hashes and claim.trace_root == game.trace_root, "roots", claim.trace_root.hex(), game.trace_root.hex())
+    whole = all(len(each) == 32 for each in (states_root, tokens_root, seed_hash))
+    found, expected = claim.trace_root, game.trace_root
+    require(whole and found == expected, "roots", found.hex(), expected.hex())
     game = replace(game, claim=claim, level=Level.TRACE)
     if game.target == TOKEN:
         return game
@@ -515,8 +520,7 @@ def _is_leaf(game: Game, content: bytes) -> None:
 
 
 def _shown(game: Game, children: Sequence[bytes]) -> Game:
-    """The challenger's turn, once ``children`` are all nodes of the round below the disputed
-    one."""
+    """The challenger's turn, if ``children`` are all nodes that this round must show."""
     _, _, count = merkle.span(game.size, game.height, game.index, game.arity_bits)
     whole = len(children) == count and all(len(child) == 32 for child in children)
     require(whole, "children", len(children), count)
@@ -536,7 +540,11 @@ def _tile(game: Game, data: bytes) -> tuple[int, ...]:
 
     A tile of an operator holds 64-bit big-endian values; a piece of the trace a salt and 32-bit
     little-endian ones. The last tile of a result, and the last piece of a row, may be shorter than
-    the others."""
+    the others.
+
+    Raises:
+        MoveError: ``tile length``, ``tile``: other data than the disputed leaf commits to.
+    """
     d = game.model.dims
     if game.at_kept:
         row, first = d.piece_place(game.piece)

@@ -1,9 +1,10 @@
 """Is one step right? The court's judge: opened values in, a verdict out.
 
-``lane.step`` says what is right; it asks a reader for the values it needs, in a fixed order. Here the reader answers
-from openings and checks each against a root of the claim. A player's reader (``openings.Openings``) answers from its
-own trees and records the openings on the way, so that nobody has to know twice which values a step needs. ``judge.vy``
-is this module and ``lane.step`` once more, for a chain; both are tested against each other on every primitive.
+``lane.step`` says what is right; it asks a reader for the values it needs, in a fixed order. Here
+the reader answers from openings and checks each against a root of the claim. A player's reader
+(``openings.Openings``) answers from its own trees and records the openings on the way, so that
+nobody has to know twice which values a step needs. ``judge.vy`` is this module and ``lane.step``
+once more, for a chain; both are tested against each other on every primitive.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from otr_core.poea.trace import SALT_BYTES
 
 @dataclass(frozen=True)
 class Opening:
-    """A leaf's data and its path to a root (through two trees for tiles and rows: their paths in one list)."""
+    """A leaf's data and its path to a root; through two trees, both paths one after the other."""
 
     data: bytes
     proof: tuple[bytes, ...]
@@ -34,7 +35,8 @@ class OpeningsReader:
     """Answers from openings, in order; each must lead to a root of the claim.
 
     Attributes:
-        weights_root, tables_root: of the model (``commitment``). operators_root, steps_root: committed in the game.
+        weights_root, tables_root: of the model (``commitment``). operators_root, steps_root:
+            committed in the game.
         used: openings asked for so far.
 
     Raises (every method):

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-from otr_core import merkle
-from otr_core.dispute.court import Court, challenge_hash, receipt_leaf
+from otr_core.dispute.court import Court
 from otr_core.dispute.game import Game
 from otr_core.dispute.judge import Opening
 from otr_core.dispute.players import Move
 from otr_core.dispute.records import ChallengeStatus
 from otr_core.errors import MoveError
-from otr_core.poea.receipt import Receipt
 
 SIDES = ("operator", "challenger")
 """Names of the sides, by ``Turn``."""
@@ -108,37 +106,3 @@ def _payload(value: Any) -> int:
     if isinstance(value, Opening):
         return _payload((value.data, value.proof))
     return sum(_payload(each) for each in value) if isinstance(value, (tuple, list)) else 0
-
-
-class Filed(NamedTuple):
-    """A court in which challenge ``number`` was opened at ``now`` (Unix seconds)."""
-
-    court: Court
-    number: int
-    now: int
-
-
-def file_challenge(
-    court: Court,
-    *,
-    now: int,
-    operator: str,
-    challenger: str,
-    receipt: Receipt,
-    signature: bytes,
-    token: int,
-    salt: bytes,
-) -> Filed:
-    """Commit a batch of one receipt, commit to a challenge of it and open it, a second apart.
-
-    Raises:
-        MoveError: as ``Court.commit_batch``, ``Court.challenge`` and ``Court.open``.
-    """
-    batch, number = len(court.batches), len(court.challenges) + 1
-    court = court.commit_batch(now, operator, merkle.root([receipt_leaf(receipt, signature)]), 1)
-    commitment = challenge_hash(challenger, batch, 0, token, salt)
-    court = court.challenge(now + 1, challenger, batch, commitment, court.terms.bond_wei)
-    court = court.open(
-        now + 2, challenger, number, index=0, token=token, salt=salt, receipt=receipt, signature=signature, path=()
-    )
-    return Filed(court, number, now + 2)

@@ -70,8 +70,7 @@ class HonestOperator:
         return self._execution(game).tile_data(game.operator, game.piece)
 
     def openings(self, game: Game) -> Sequence[Opening]:
-        """What the disputed step reads: the step is done here, on a reader that records
-        openings."""
+        """What the disputed step reads: the step is done on a reader that records openings."""
         reader = Openings(self._execution(game), game.place, piece=self.run.piece, token=self.run.token)
         right(game.model.dims, game.claim, game.place, reader)
         return reader.made
@@ -126,8 +125,7 @@ class HonestChallenger:
         return choice(children, next((i for i, node in enumerate(children) if node != own[i]), 0))
 
     def _element(self, game: Game, data: bytes, own: bytes) -> Move:
-        """Names the first value of a published tile that differs, or its salt where only that
-        does."""
+        """Names the first value of a published tile that differs, or else a salt that does."""
         width, start = (4, SALT_BYTES) if game.at_kept else (8, 0)
         values = range(start, len(data), width)
         number = next((i for i, at in enumerate(values) if data[at : at + width] != own[at : at + width]), None)

@@ -1,8 +1,8 @@
 """How likely a cheat is caught: per answer, per cheat type, and over many cheats.
 
-All formulas but one are for an operator who holds a working break of the TEE and so has passed the attestation gate.
-How rare such breaks are does not enter: that others have none does not deter the one who does. ``gated_detection`` is
-for an operator without a break.
+All formulas are for an operator who holds a working break of the TEE and so has passed the
+attestation gate. How rare such breaks are does not enter: that others have none does not deter the
+one who does.
 """
 
 from __future__ import annotations
@@ -30,29 +30,17 @@ def detection_probability(*, rho: Quantity, d: Quantity, phi: Quantity, w: Quant
     """
     sampled = q.probability("rho", rho) * q.probability("d", d)
     convicted = q.probability("phi", phi) * q.probability("w", w)
-    # The sum form keeps full precision where both are tiny; the product form of the docstring loses it.
+    # The product form of the docstring loses precision where both are tiny; this form does not.
     return q.shaped(sampled + convicted - sampled * convicted)
-
-
-def gated_detection(*, attestation: Quantity, rho: Quantity, d: Quantity, phi: Quantity, w: Quantity) -> Quantity:
-    """Probability that a cheat without a TEE break is stopped: by the attestation gate, or behind it.
-
-    ``1 - (1 - attestation)(1 - D)`` with D of ``detection_probability``.
-
-    Args:
-        attestation: probability that the gate rejects a mismatch, [0, 1].
-    """
-    gate = q.probability("attestation", attestation)
-    behind = detection_probability(rho=rho, d=d, phi=phi, w=w)
-    return q.shaped(gate + behind - gate * behind)
 
 
 def coverage(*, units: Quantity, deviating: Quantity, opened: Quantity) -> Quantity:
     """Probability that a proof over ``opened`` units hits one of the ``deviating`` units.
 
-    ``1 - C(units - deviating, opened) / C(units, opened)``: drawing without replacement. A whole-model downgrade
-    changes every unit and is hit by a single one; a local edit changes few and is nearly never hit. Multiplied by the
-    proof's soundness this is the ``d`` of ``detection_probability``.
+    ``1 - C(units - deviating, opened) / C(units, opened)``: drawing without replacement. A
+    whole-model downgrade changes every unit and is hit by a single one; a local edit changes few
+    and is nearly never hit. Multiplied by the proof's soundness this is the ``d`` of
+    ``detection_probability``.
 
     Args:
         units: provable units of the answer (token, layer, matrix, row block), at least 1.
@@ -81,11 +69,12 @@ def _coverage(total: float, changed: float, proved: float) -> float:
 
 
 def detection_after(*, cheats: Quantity, rho: Quantity) -> Quantity:
-    """Probability that at least one of ``cheats`` independent cheats is caught: ``1 - (1 - rho)^cheats``.
+    """Probability that one of ``cheats`` or more is caught: ``1 - (1 - rho)^cheats``.
 
     Args:
         cheats: how many, whole number.
-        rho: detection probability of each one, [0, 1]; the bare spot-check rate when a sampled cheat is always caught.
+        rho: detection probability of each one, [0, 1]; the bare spot-check rate when a sampled
+            cheat is always caught.
     """
     number, rate = q.count("cheats", cheats), q.probability("rho", rho)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -96,7 +85,8 @@ def detection_after(*, cheats: Quantity, rho: Quantity) -> Quantity:
 def cheats_for_detection(*, probability: Quantity, rho: Quantity) -> Quantity:
     """Least whole number of cheats after which detection has at least ``probability``.
 
-    ``ceil(ln(1 - probability) / ln(1 - rho))``; 0 for probability 0, infinity where no number suffices.
+    ``ceil(ln(1 - probability) / ln(1 - rho))``; 0 for probability 0, infinity where no number
+    suffices.
 
     Args:
         probability: wanted chance of at least one catch, [0, 1].
@@ -107,7 +97,8 @@ def cheats_for_detection(*, probability: Quantity, rho: Quantity) -> Quantity:
         number = np.ceil(np.log1p(-wanted) / np.log1p(-rate))
     number = np.where(rate == 1.0, 1.0, np.where(rate == 0.0, np.inf, number))
     number = np.where(wanted == 0.0, 0.0, number)
-    # The quotient of two logarithms can round across a whole number: settle it on the formula being inverted.
+    # The quotient of two logarithms can round across a whole number: settle it on the formula being
+    # inverted.
     finite = np.isfinite(number) & (number >= 1)
     below = np.where(finite, number - 1, 0.0)
     enough = finite & (detection_after(cheats=below, rho=rate) >= wanted)
@@ -118,13 +109,14 @@ def cheats_for_detection(*, probability: Quantity, rho: Quantity) -> Quantity:
 
 
 def undetected_cheats(*, detection: Quantity, attempts: Quantity = np.inf) -> Quantity:
-    """Expected undetected cheats of an operator who cheats until caught, at most ``attempts`` times.
+    """Expected undetected cheats of an operator who cheats until caught, or ``attempts`` times.
 
     ``(1 - D)(1 - (1 - D)^N) / D``: at most ``(1 - D)/D``, and never above N.
 
     Args:
         detection: D per cheat, [0, 1].
-        attempts: N, for example the answers served before the break is patched; infinity for no end.
+        attempts: N, for example the answers served before the break is patched; infinity for no
+            end.
     """
     caught = q.probability("detection", detection)
     number = np.asarray(attempts, dtype=np.float64)

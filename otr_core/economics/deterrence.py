@@ -1,13 +1,14 @@
 """When honesty is the only sensible choice for one answer, given a broken TEE.
 
-Per answer: price v (held in escrow until finality), gain g from cheating (compute saved plus whatever the wrong answer
-earns elsewhere, kept even when caught), stake S of which the fraction sigma is slashed, dispute cost k borne by the
-loser, detection probability D. Honest minus cheating pay is ``D (v + sigma S + k) - g``: honesty is strictly better iff
-``D > tau`` with ``tau = g / (v + sigma S + k)``. The rule of Proof of Sampling (arXiv 2405.00295) is its special case
-phi = 0, d = 1 - r, sigma = 1, k = 0.
+Per answer: price v (held in escrow until finality), gain g from cheating (compute saved plus
+whatever the wrong answer earns elsewhere, kept even when caught), stake S of which the fraction
+sigma is slashed, dispute cost k borne by the loser, detection probability D. Honest minus cheating
+pay is ``D (v + sigma S + k) - g``: honesty is strictly better iff ``D > tau``, where
+``tau = g / (v + sigma S + k)``. The rule of Proof of Sampling (arXiv 2405.00295) is its special
+case phi = 0, d = 1 - r, sigma = 1, k = 0.
 
-Bounds returned here are the points of indifference; strictly beyond them honesty is strictly better. Where no value
-deters, the bound is infinity.
+Bounds returned here are the points of indifference; strictly beyond them honesty is strictly
+better. Where no value deters, the bound is infinity.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def deterrence_threshold(
     slash_fraction: Quantity,
     dispute_cost_usd: Quantity,
 ) -> Quantity:
-    """Detection probability tau at which cheating and honesty pay the same: ``g / (v + sigma S + k)``.
+    """Detection tau at which cheating and honesty pay the same: ``g / (v + sigma S + k)``.
 
     Above 1 nothing deters; 0 or below, honesty is better even unwatched.
 
@@ -64,7 +65,7 @@ def deterrence_threshold(
 
 
 def deters(*, detection: Quantity, threshold: Quantity) -> Quantity:
-    """True where honesty is strictly better: ``D > tau``. At equality the operator is indifferent, hence False."""
+    """True where honesty is strictly better: ``D > tau``. At equality both pay the same."""
     better = q.probability("detection", detection) > q.gain("threshold", threshold)
     return bool(better) if np.ndim(better) == 0 else better
 
@@ -80,7 +81,9 @@ def min_rho(
     phi: Quantity,
     w: Quantity,
 ) -> Quantity:
-    """Least spot-check rate that deters: ``max(0, (tau - phi w) / (d (1 - phi w)))``, or infinity if even 1 does not.
+    """Least spot-check rate that deters; infinity where even a rate of 1 does not.
+
+    ``max(0, (tau - phi w) / (d (1 - phi w)))``.
 
     Args:
         d, phi, w: see ``detection_probability``; the others as in ``deterrence_threshold``.
@@ -135,9 +138,12 @@ def safe_value(
     compute_saved_usd: Quantity,
     detection: Quantity,
 ) -> Quantity:
-    """Largest outside gain that is still deterred, USD: ``D (v + sigma S + k) - (c_H - c_L)``, never below 0.
+    """Largest outside gain that is still deterred, USD, never below 0.
 
-    Whoever acts on a provisional answer that is worth more to a cheat than this must wait for finality.
+    ``D (v + sigma S + k) - (c_H - c_L)``.
+
+    Whoever acts on a provisional answer that is worth more to a cheat than this must wait for
+    finality.
 
     Args:
         compute_saved_usd: ``c_H - c_L``, what the cheat saves in computation, 0 or more.

@@ -1,21 +1,24 @@
-"""The game of an operator and n fishermen under a committed spot-check rate: who cheats, who checks.
+"""Who cheats, who checks: the game of an operator and n fishermen under a committed rate.
 
-Operator and fishermen move at once; all are risk-neutral; the rate rho is committed and its beacon cannot be biased.
-A fisherman pays ``c`` to check. Those who checked a real cheat that the spot check missed share ``alpha sigma S`` if
-the dispute is won (probability w); those who checked a planted fault (rate psi per query, not told apart from a real
-one) share the bounty beta. With everyone checking at rate x, a checker's expected part of a prize is
+Operator and fishermen move at once; all are risk-neutral; the rate rho is committed and its beacon
+cannot be biased. A fisherman pays ``c`` to check. Those who checked a real cheat that the spot
+check missed share ``alpha sigma S`` if the dispute is won (probability w); those who checked a
+planted fault (rate psi per query, not told apart from a real one) share the bounty beta. With
+everyone checking at rate x, a checker's expected part of a prize is
 ``h(x) = (1 - (1-x)^n) / (n x)``, which falls from 1 to 1/n.
 
-The symmetric equilibria, by ``tau = g/(v + sigma S + k)`` and ``D(x) = 1 - (1 - rho d)(1 - w (1 - (1-x)^n))``:
+The symmetric equilibria, by ``tau = g/(v + sigma S + k)`` and
+``D(x) = 1 - (1 - rho d)(1 - w (1 - (1-x)^n))``:
 
 * honest dominant: ``rho d > tau``. Honesty is strictly dominant; fishermen do not matter.
 * honest watched: ``D(x0) > tau``, where x0 is what planted faults alone make worth while.
-* mixed: ``D(x0) < tau < D(1)``. The operator cheats at rate y, fishermen check at x with ``D(x) = tau``.
+* mixed: ``D(x0) < tau < D(1)``. The operator cheats at rate y, fishermen check at the x where
+  ``D(x) = tau``.
 * always cheat: checking is too dear (y would exceed 1), or even full checking does not deter.
 * boundary: ``D(x0) = tau``; the operator is indifferent and there are many equilibria.
 
-Off the boundaries, and with a positive checking cost, the symmetric equilibrium is unique: the more the operator
-cheats, the more checking pays, so that ``D(x(y)) >= D(x(0))`` for every y > 0.
+Off the boundaries, and with a positive checking cost, the symmetric equilibrium is unique: the more
+the operator cheats, the more checking pays, so that ``D(x(y)) >= D(x(0))`` for every y > 0.
 """
 
 from __future__ import annotations
@@ -69,9 +72,10 @@ def _part(rate: float, count: int) -> float:
 
 
 def check_rate(*, prize_usd: float, check_cost_usd: float, fishermen: int) -> float:
-    """Rate x at which checking for a prize shared by all who check just pays: ``prize h(x) = cost``.
+    """Rate x at which checking for a prize that checkers share just pays: ``prize h(x) = cost``.
 
-    1 where it pays even if all check (``prize >= n cost``), 0 where it does not pay even alone (``prize <= cost``).
+    The rate is 1 where it pays even if all check (``prize >= n cost``), and 0 where it does not
+    pay even alone (``prize <= cost``).
     """
     prize, cost = float(q.amount("prize_usd", prize_usd)), float(q.amount("check_cost_usd", check_cost_usd))
     count = q.whole("fishermen", fishermen)
@@ -111,20 +115,21 @@ def equilibrium(
     """The symmetric equilibrium of the operator and the fishermen.
 
     Args:
-        gain_usd, price_usd, stake_usd, slash_fraction, dispute_cost_usd: see ``deterrence_threshold``.
+        gain_usd, price_usd, stake_usd, slash_fraction, dispute_cost_usd: see
+            ``deterrence_threshold``.
         rho, d, w: see ``detection_probability``.
         fishermen: n, how many; 0 is allowed.
         check_cost_usd: c, cost of one check. At 0 checking is weakly dominant and everyone checks.
         reward_share: alpha, share of the slash paid to those who caught the cheat, [0, 1].
-        planted_rate: psi, planted faults per query, [0, 1]; bounty_usd: beta, paid to those who checked one.
+        planted_rate: psi, planted faults per query, [0, 1]; bounty_usd: beta, paid to those who
+            checked one.
 
     Raises:
         ParameterError: an argument outside its range.
     """
     bond = {"stake_usd": stake_usd, "slash_fraction": slash_fraction}
-    threshold = deterrence_threshold(
-        gain_usd=gain_usd, price_usd=price_usd, dispute_cost_usd=dispute_cost_usd, **bond
-    )  # fmt: skip
+    at_risk = {"price_usd": price_usd, "dispute_cost_usd": dispute_cost_usd, **bond}
+    threshold = deterrence_threshold(gain_usd=gain_usd, **at_risk)
     sampled = float(q.probability("rho", rho) * q.probability("d", d))
     won, count = float(q.probability("w", w)), q.whole("fishermen", fishermen)
     cost = float(q.amount("check_cost_usd", check_cost_usd))

@@ -1,16 +1,18 @@
 """What rate, what stake: the answer for one use case, and what it hangs on.
 
-The recommended pair is the cheapest that deters with the scenario's margins against wrong numbers. What sets the rate:
+The recommended pair is the cheapest that deters with the scenario's margins against wrong numbers.
+What sets the rate:
 
 * nothing to deter: no gain.
 * cost: the square-root optimum between proofs and capital.
 * stake limit: the largest stake an operator can post; the rate makes up for it.
 * prover capacity: more proofs than this cannot be made in time, so the stake makes up for it.
-* verdict latency (value in flight): answers unfinalised at once are worth more to a cheat than a single one.
+* verdict latency (value in flight): answers unfinalised at once are worth more to a cheat than a
+  single one.
 
-Where no pair deters, the answer says so, and which limit is in the way: no rate helps once the gain exceeds what a
-caught cheat can lose. Fishermen and the loser's dispute cost are left out, which errs on the safe side: only the
-committed rate is certain.
+Where no pair deters, the answer says so, and which limit is in the way: no rate helps once the gain
+exceeds what a caught cheat can lose. Fishermen and the loser's dispute cost are left out, which
+errs on the safe side: only the committed rate is certain.
 """
 
 from __future__ import annotations
@@ -38,11 +40,13 @@ class Guidance:
     Attributes:
         deters: whether a rate and a stake within the limits deter.
         binds: what sets the rate, or what is in the way.
-        rho, stake_usd, cost_usd: the pair and its cost per query; where nothing deters, what it would take.
+        rho, stake_usd, cost_usd: the pair and its cost per query; where nothing deters, what it
+            would take.
         worst_gain_usd: the gain it is made for, margins included.
-        safe_value_usd: largest gain of one answer that this pair still deters, beyond the compute saved.
-        in_flight: answers unfinalised at once on one stake, as the flow is; most_in_flight: as many as the pair allows
-            when a catch voids the batch.
+        safe_value_usd: largest gain of one answer that this pair still deters, beyond the compute
+            saved.
+        in_flight: answers unfinalised at once on one stake, as the flow is; most_in_flight: as many
+            as the pair allows when a catch voids the batch.
         undetected: expected wrong answers of an operator who cheats regardless.
         acts: when the user may act.
         statement: all this in one sentence.
@@ -77,7 +81,7 @@ def _burst_stake(scenario: Scenario, gain: float, detection: float, flying: floa
 
 
 def _rate_for_flight(scenario: Scenario, gain: float, caught: float, rho: float, most: float, flying: float) -> float:
-    """Least rate from ``rho`` to ``most`` whose burst stake is within the limit; above ``most`` where there is none."""
+    """Least rate from ``rho`` to ``most`` whose burst stake is within the limit, or infinity."""
     limit = scenario.limits.most_stake_usd * (1 + 1e-12)
     if _burst_stake(scenario, gain, rho * caught, flying) <= limit:
         return rho
@@ -91,7 +95,7 @@ def _rate_for_flight(scenario: Scenario, gain: float, caught: float, rho: float,
 
 
 def guide(scenario: Scenario) -> Guidance:
-    """The recommendation for ``scenario``: robust to its margins, or the plain statement that none exists."""
+    """The recommendation for ``scenario`` with its margins, or the statement that none exists."""
     answer, slash, limits, flow = scenario.answer, scenario.bond.slash_fraction, scenario.limits, scenario.flow
     gain = answer.gain_usd * limits.gain_margin if answer.gain_usd > 0 else answer.gain_usd
     caught = scenario.watch.d * limits.detection_margin
@@ -100,11 +104,11 @@ def guide(scenario: Scenario) -> Guidance:
     capacity = min(1.0, limits.provers / work) if work > 0 else 1.0
     flying = max(float(np.ceil(flow.in_flight)), 1.0)
 
+    costs = {"proof_cost_usd": proof, "capital_cost_usd": capital}
+    cheat = {"gain_usd": gain, "price_usd": answer.price_usd, "d": caught, "slash_fraction": slash}
+
     def pair(most_stake: float, most_rho: float) -> Rate | None:
-        return best_rate(
-            gain_usd=gain, price_usd=answer.price_usd, proof_cost_usd=proof, capital_cost_usd=capital, d=caught,
-            slash_fraction=slash, most_stake_usd=most_stake, most_rho=most_rho,
-        )  # fmt: skip
+        return best_rate(**cheat, **costs, most_stake_usd=most_stake, most_rho=most_rho)
 
     found, binds = pair(limits.most_stake_usd, capacity), COST
     if gain <= 0:
@@ -129,7 +133,8 @@ def guide(scenario: Scenario) -> Guidance:
     within = made.rho <= capacity and made.stake_usd <= limits.most_stake_usd * (1 + 1e-9)
     detection = made.rho * caught
     lost = answer.price_usd + (slash * made.stake_usd if slash else 0.0)
-    # A stake that only just deters leaves no room for rounding: a billionth more, as anyone would post.
+    # A stake that only just deters leaves no room for rounding. Anyone would post a little more: a
+    # billionth.
     slashed = max(lost - answer.price_usd, 0.0) * (1 + 1e-9)
     most = np.inf if gain <= 0 else 0.0
     if gain > 0 and np.isfinite(slashed):

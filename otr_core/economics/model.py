@@ -1,7 +1,7 @@
-"""The parameters of the game as objects: each carries its units in its names and is checked when built.
+"""The parameters of the game as objects: units stand in the names, and ranges are checked.
 
-``Answer`` is what one query pays and costs, ``Bond`` what is at stake behind it, ``Watch`` who checks, ``Market`` what
-proofs and capital cost, ``Flow`` how fast answers and verdicts come.
+``Answer`` is what one query pays and costs, ``Bond`` what is at stake behind it, ``Watch`` who
+checks, ``Market`` what proofs and capital cost, ``Flow`` how fast answers and verdicts come.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from otr_core.economics import quantities as q
-from otr_core.economics.bursts import in_flight
 from otr_core.economics.detection import detection_probability
-from otr_core.economics.deterrence import deterrence_threshold, loss_if_caught
+from otr_core.economics.deterrence import loss_if_caught
 from otr_core.economics.game import Equilibrium, equilibrium
 from otr_core.errors import ParameterError
 
@@ -21,7 +20,7 @@ _CHECKS = {"_usd": q.amount, "_s": q.amount, "_per_s": q.amount, "_per_year": q.
 
 
 def _check(values: object, **special: Any) -> None:
-    """Check every field by its unit suffix, or by the function ``special`` names; without a suffix a probability."""
+    """Check every field as ``special`` says, else by its unit suffix, else as a probability."""
     for field in fields(values):  # type: ignore[arg-type]
         suffix = next((end for end in _CHECKS if field.name.endswith(end)), None)
         checked = special.get(field.name) or (_CHECKS[suffix] if suffix else q.probability)
@@ -32,7 +31,10 @@ def _check(values: object, **special: Any) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerValue:
-    """One query: its price v, what computing it honestly (c_H) and cheating (c_L) costs, what a cheat earns outside."""
+    """What one answer pays and costs: price v, cost c_H of an honest and c_L of a false answer.
+
+    ``outside_gain_usd`` is what the false answer earns elsewhere.
+    """
 
     price_usd: float
     honest_cost_usd: float
@@ -52,7 +54,8 @@ class AnswerValue:
 class Bond:
     """Stake S, slashed fraction sigma, dispute cost k; and how a slash is shared out.
 
-    ``reward_share`` goes to who caught the cheat, ``burnt_share`` to nobody, the rest to the user; together at most 1.
+    ``reward_share`` goes to who caught the cheat, ``burnt_share`` to nobody, the rest to the user;
+    together at most 1.
     """
 
     stake_usd: float
@@ -80,7 +83,11 @@ class Bond:
 
 @dataclass(frozen=True, kw_only=True)
 class Watch:
-    """Who checks: rate rho and catch d of the spot checks; n fishermen, what they pay and earn; planted faults."""
+    """Who checks: spot checks at rate rho that catch with d; n fishermen; planted faults.
+
+    A fisherman pays ``check_cost_usd`` for a check and wins a dispute with probability w; whoever
+    checks a planted fault gets a part of ``bounty_usd``.
+    """
 
     rho: float
     d: float = 1.0
@@ -100,7 +107,7 @@ class Watch:
 
 @dataclass(frozen=True, kw_only=True)
 class Market:
-    """What one proof costs, the yearly rate paid for staked capital, and how many queries a year share a stake."""
+    """What proofs and staked capital cost, and how many queries a year share a stake."""
 
     proof_cost_usd: float
     capital_rate_per_year: float
@@ -117,7 +124,7 @@ class Market:
 
 @dataclass(frozen=True, kw_only=True)
 class Flow:
-    """Queries per second of one operator, seconds until a verdict, seconds until a break is patched."""
+    """How fast one operator's queries come, and how long verdicts and patches of a break take."""
 
     queries_per_s: float
     verdict_s: float
@@ -129,17 +136,7 @@ class Flow:
     @property
     def in_flight(self) -> float:
         """M: answers out before the first verdict."""
-        return float(in_flight(queries_per_s=self.queries_per_s, delay_s=self.verdict_s))
-
-    @property
-    def until_patch(self) -> float:
-        """N: answers served while a break is open."""
-        return float(in_flight(queries_per_s=self.queries_per_s, delay_s=self.patch_s))
-
-
-def threshold(answer: AnswerValue, bond: Bond) -> float:
-    """tau of an answer behind a bond."""
-    return float(deterrence_threshold(gain_usd=answer.gain_usd, price_usd=answer.price_usd, **bond.slash))
+        return self.queries_per_s * self.verdict_s
 
 
 def play_strategies(answer: AnswerValue, bond: Bond, watch: Watch) -> Equilibrium:

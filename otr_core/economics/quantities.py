@@ -1,7 +1,8 @@
 """Checked numbers: every public function of this package passes its arguments through here.
 
-A number is a float, or an array of floats where a figure needs a grid; what comes out has the shape of what went in.
-The suffix of a name is its unit: ``_usd`` US dollars, ``_s`` seconds, no suffix a pure number or a probability.
+A number is a float, or an array of floats where a figure needs a grid; what comes out has the shape
+of what went in. The suffix of a name is its unit: ``_usd`` US dollars, ``_s`` seconds, no suffix a
+pure number or a probability.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def gain(field: str, value: Quantity) -> Array:
 
 
 def count(field: str, value: Quantity, *, least: int = 0) -> Array:
-    """Whole numbers of at least ``least`` (queries, cheats, fishermen), as floats that hold them exactly."""
+    """Whole numbers of at least ``least``, as floats that hold them exactly."""
     allowed = f"a whole number, {least} or more"
     numbers = _within(field, value, allowed, least, 2.0**53)
     bad = numbers != np.floor(numbers)

@@ -1,4 +1,4 @@
-"""The cheapest spot-check rate: proofs cost money per query, stake costs interest per query, either one deters."""
+"""The cheapest spot-check rate: a proof costs money, and so does the stake that replaces it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from otr_core.economics import quantities as q
-from otr_core.economics.quantities import Array, Quantity
-from otr_core.errors import ParameterError
+from otr_core.economics.quantities import Quantity
 
 
 def optimal_rho(
     *, gain_usd: Quantity, proof_cost_usd: Quantity, capital_cost_usd: Quantity, d: Quantity, slash_fraction: Quantity
 ) -> Quantity:
-    """Cost-minimising spot-check rate: ``sqrt(g iota / (d sigma C))``, at most 1 (the square-root law).
+    """Cheapest spot-check rate by the square-root law: ``sqrt(g iota / (d sigma C))``, at most 1.
 
-    Minimises ``rho C + iota S`` under ``rho d (v + sigma S) = g``. The price v moves the stake, not the rate, as long
-    as the stake stays positive; ``best_rate`` minds that too.
+    Minimises ``rho C + iota S`` under ``rho d (v + sigma S) = g``. The price v moves the stake, not
+    the rate, as long as the stake stays positive; ``best_rate`` minds that too.
 
     Args:
         gain_usd: g, gain of one cheat.
         proof_cost_usd: C, cost of one proof, 0 or more. Free proofs give rate 1.
-        capital_cost_usd: iota, cost of holding one dollar of stake for one query (yearly rate / queries per year), 0 or
-            more. Free capital gives rate 0: the stake does all the work.
+        capital_cost_usd: iota, cost of holding one dollar of stake for one query (yearly rate /
+            queries per year), 0 or more. Free capital gives rate 0: the stake does all the work.
         d: probability that a sampled cheat is caught, [0, 1].
         slash_fraction: sigma, [0, 1].
 
@@ -43,7 +42,7 @@ def optimal_rho(
 
 @dataclass(frozen=True)
 class Rate:
-    """A rate and the stake that goes with it. ``cost_usd`` is per query: proofs plus interest on the stake."""
+    """A rate, the stake that goes with it, and what both cost per query: proofs and interest."""
 
     rho: float
     stake_usd: float
@@ -61,10 +60,11 @@ def best_rate(
     most_stake_usd: float = np.inf,
     most_rho: float = 1.0,
 ) -> Rate | None:
-    """Cheapest pair of rate and stake that just deters, within limits; None where no pair within them does.
+    """Cheapest rate and stake within limits that just deter; None where no pair does.
 
-    The unlimited answer is ``optimal_rho`` with ``v + sigma S = g / (rho d)``. Cost is convex in the rate, so a limit
-    that binds is met exactly: a price that alone deters at a smaller rate, the largest stake, the largest rate.
+    The unlimited answer is ``optimal_rho`` with ``v + sigma S = g / (rho d)``. Cost is convex in
+    the rate, so a limit that binds is met exactly: a price that alone deters at a smaller rate, the
+    largest stake, the largest rate.
 
     Args:
         price_usd: v, lost by a caught cheat besides the stake.
@@ -94,43 +94,3 @@ def best_rate(
         return Rate(0.0, np.inf, 0.0)  # free capital, no limit: an ever larger stake replaces ever more proofs
     stake = max(gained / (rate * caught) - price, 0.0) / slashed if slashed > 0 else 0.0
     return Rate(rate, float(stake), float(rate * proof + capital * stake))
-
-
-def rates_by_value(
-    *,
-    gains_usd: Quantity,
-    shares: Quantity,
-    price_usd: float,
-    proof_cost_usd: float,
-    capital_cost_usd: float,
-    d: float,
-    slash_fraction: float,
-) -> tuple[Array, Rate]:
-    """A rate for each class of query by what a cheat on it earns, and the stake they share.
-
-    Minimises ``sum_j p_j rho_j C + iota S`` under ``rho_j d (v + sigma S) = g_j``, ``rho_j <= 1``. For a given stake
-    each rate is at its least, ``rho_j = g_j / (d (v + sigma S))``, so the square-root law holds with the mean gain,
-    while the class with the largest gain still bounds the stake from below. The class must be public before the
-    answer.
-
-    Args:
-        gains_usd: g_j, one per class, finite, 0 or more; shares: p_j, their shares of the queries, summing to 1.
-
-    Returns:
-        The rates, and a ``Rate`` with the mean rate, the stake and the cost per query.
-    """
-    gains, weights = np.atleast_1d(q.amount("gains_usd", gains_usd)), np.atleast_1d(q.probability("shares", shares))
-    if gains.shape != weights.shape or abs(weights.sum() - 1.0) > 1e-9:
-        raise ParameterError("shares", weights.tolist(), f"{gains.size} shares that sum to 1")
-    price, proof = float(q.amount("price_usd", price_usd)), float(q.amount("proof_cost_usd", proof_cost_usd))
-    capital = float(q.positive("capital_cost_usd", capital_cost_usd))
-    caught, slashed = float(q.probability("d", d)), float(q.probability("slash_fraction", slash_fraction))
-    if caught == 0 or slashed == 0:
-        raise ParameterError("d" if caught == 0 else "slash_fraction", 0.0, "above 0: a stake must be able to deter")
-    mean = float(gains @ weights)
-    least = max(float(gains.max()) / caught, price)  # rho_j <= 1 for every class; the stake is not negative
-    lost = max(np.sqrt(mean * proof * slashed / (caught * capital)), least)
-    stake = (lost - price) / slashed
-    rates = gains / (caught * lost) if lost > 0 else np.zeros_like(gains)
-    rho = float(rates @ weights)
-    return rates, Rate(rho, float(stake), float(rho * proof + capital * stake))

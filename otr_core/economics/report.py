@@ -1,4 +1,4 @@
-"""What ``otr economics`` shows of a use case: the rate and stake it states, the least of each, and the advice."""
+"""What ``otr economics`` shows of a use case: rate and stake as stated, the least, and advised."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ ROW_HEAD = ["", "check this share", "stake, USD", "a cheat is caught with", ""]
 
 @dataclass(frozen=True)
 class Sizing:
-    """One use case, sized. Fishermen and the loser's dispute cost are left out throughout, as in ``guidance``.
+    """One use case, sized. As in ``guidance``, fishermen and dispute costs are left out.
 
     Attributes:
-        rho, stake_usd: as the use case states them; detection: probability that one cheat is then caught.
+        rho, stake_usd: as the use case states them; detection: probability that one cheat is then
+            caught.
         least_rho: least rate that deters at the stated stake, infinite where none does.
-        least_stake_usd: least stake that deters at the stated rate, infinite where none does. Neither has margins.
-        advice: the recommended pair, with the use case's margins; advised_detection: what it catches a cheat with.
+        least_stake_usd: least stake that deters at the stated rate, infinite where none does.
+            Neither has margins.
+        advice: the recommended pair, with the use case's margins; advised_detection: what it
+            catches a cheat with.
     """
 
     scenario: Scenario
@@ -38,7 +41,7 @@ class Sizing:
     advised_detection: float
 
     def document(self) -> dict[str, Any]:
-        """Plain values. JSON has no infinity: None says that no rate or stake is enough, or that nothing limits."""
+        """Plain values. JSON has no infinity: None says that nothing is enough, or limits."""
         given = {"rho": self.rho, "stake_usd": self.stake_usd, "detection": self.detection}
         least = {"rho": self.least_rho, "stake_usd": self.least_stake_usd}
         advice = asdict(self.advice) | {"detection": self.advised_detection}

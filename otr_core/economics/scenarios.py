@@ -1,7 +1,8 @@
 """Use cases as data: ``data/scenarios/*.toml``, every number with its source and date.
 
-A scenario has a title, a sentence ``about`` it, and one table per part of ``model`` plus ``limits``. Each number is
-written as ``{ value = ..., source = "...", date = "..." }``; a source that begins with "assumption" says it is ours.
+A scenario has a title, a sentence ``about`` it, and one table per part of ``model`` plus
+``limits``. Each number is written as ``{ value = ..., source = "...", date = "..." }``; a source
+that begins with "assumption" says it is ours.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ class Limits:
         most_cost_usd: largest cost of checking per query (proofs plus interest on the stake).
         most_wait_s: longest the user can wait before acting on the answer.
         proof_s: seconds one proof takes one prover; provers: how many there are per operator.
-        gain_margin: the gain may be this many times larger, 1 or more; proof_cost_margin: so may a proof's cost.
+        gain_margin: the gain may be this many times larger, 1 or more; proof_cost_margin: so may a
+            proof's cost.
         detection_margin: a sampled cheat may be caught only this often of what d says, (0, 1].
     """
 
@@ -81,7 +83,8 @@ def parse(name: str, text: str) -> Scenario:
 
     Raises:
         InputError: not TOML.
-        ParameterError: an unknown or missing key, a number without source or date, a value outside its range.
+        ParameterError: an unknown or missing key, a number without source or date, a value outside
+            its range.
     """
     try:
         document = tomllib.loads(text)

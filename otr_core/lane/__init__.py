@@ -1,1 +1,1 @@
-"""The portable lane, defined once: number formats, tables, the program of operators, and each arithmetic step."""
+"""The portable lane, defined once: formats, tables, program, and each arithmetic step."""

@@ -1,4 +1,4 @@
-"""The shape of a Llama-architecture decoder: what a checkpoint must hold, and nothing a library added to its config."""
+"""The shape of a Llama decoder: what a checkpoint must hold, and what its config may say."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from typing import Any
 
 from otr_core.errors import ModelError
 
+PLAIN = {"model_type": "llama", "hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
+"""What a ``config.json`` says of a decoder that is computed here; only the first must be there."""
+
 
 @dataclass(frozen=True)
 class RopeScaling:
-    """The rotary scaling of Llama 3.1 and later ("llama3"): slow rotations are stretched, quick ones left alone.
+    """Rotary scaling "llama3" (Llama 3.1 and later): only slow rotations are stretched.
 
     Attributes:
         factor: stretch of the slow rotations, at least 1.
-        low_freq_factor, high_freq_factor: where the transition between the two begins and ends, low below high.
+        low_freq_factor, high_freq_factor: where the transition between the two begins and ends, low
+            below high.
         original_context: positions the unscaled model was trained for.
     """
 
@@ -51,11 +55,12 @@ class RopeScaling:
 
 @dataclass(frozen=True)
 class Architecture:
-    """Dimensions and constants of one Llama decoder (names follow the checkpoint format, units are counts).
+    """Dimensions (counts) and constants of a Llama decoder, under the names of the checkpoint.
 
     Attributes:
         hidden, intermediate: width of the residual stream and of the MLP.
-        layers, heads, kv_heads, head_dim: decoder layers, query heads, key/value heads, values per head.
+        layers, heads, kv_heads, head_dim: decoder layers, query heads, key/value heads, values per
+            head.
         vocab, context: token ids, and the most positions that the model was trained for.
         rms_eps, rope_theta: constants of RMSNorm and of the rotary embedding.
         tied: the output matrix is the embedding matrix.
@@ -94,22 +99,18 @@ class Architecture:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Architecture:
-        """Read a checkpoint's ``config.json`` (both the older and the current spelling of the rotary settings).
+        """Read a checkpoint's ``config.json``.
 
         Raises:
-            ModelError: not a Llama decoder, or one with a feature (biases, other rotary scalings) not computed here.
+            ModelError: not a Llama decoder, or one with a feature (biases, other rotary scalings)
+                not computed here.
         """
         rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
-        wanted = {
-            "model_type": (config.get("model_type"), "llama"),
-            "hidden_act": (config.get("hidden_act", "silu"), "silu"),
-            "attention_bias": (config.get("attention_bias", False), False),
-            "mlp_bias": (config.get("mlp_bias", False), False),
-        }
         rope_type = rope.get("rope_type", rope.get("type", "default"))
         if rope_type not in ("default", "llama3"):
             raise ModelError(f"config rope_type: found {rope_type!r}, expected 'default' or 'llama3'")
-        for name, (found, expected) in wanted.items():
+        for name, expected in PLAIN.items():
+            found = config.get(name, None if name == "model_type" else expected)
             if found != expected:
                 raise ModelError(f"config {name}: found {found!r}, expected {expected!r} (only plain Llama runs)")
         try:
@@ -134,14 +135,11 @@ class Architecture:
             raise ModelError(f"config: {error!r}, expected the fields of a Llama config.json") from error
 
     def config(self) -> dict[str, Any]:
-        """The same facts as a ``config.json`` that transformers reads; the canonical form that a model id hashes."""
+        """The same facts as a ``config.json``, in the form that a model id hashes."""
         scaling = {"rope_type": "default"} if self.rope_scaling is None else self.rope_scaling.config()
         return {
             "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
-            "hidden_act": "silu",
-            "attention_bias": False,
-            "mlp_bias": False,
+            **PLAIN,
             "hidden_size": self.hidden,
             "intermediate_size": self.intermediate,
             "num_hidden_layers": self.layers,
@@ -157,7 +155,7 @@ class Architecture:
         }
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape of each tensor of the checkpoint; a tied output matrix is not among them."""
+        """Name and shape of each tensor of the checkpoint, without a tied output matrix."""
         query, key = self.heads * self.head_dim, self.kv_heads * self.head_dim
         shapes: dict[str, tuple[int, ...]] = {
             "model.embed_tokens.weight": (self.vocab, self.hidden),

@@ -1,13 +1,14 @@
 """Number formats of the portable lane: how many fraction bits each kind of value carries.
 
-A value v with b fraction bits is held as the integer v · 2^b. The numbers of bits were chosen by measured accuracy
-against fp32; whether a model fits in them is proven from its weights (``otr_node.rounding.check_bounds``).
+A value v with b fraction bits is held as the integer v · 2^b. The numbers of bits were chosen by
+measured accuracy against fp32; whether a model fits in them is proven from its weights
+(``otr_node.rounding.check_bounds``).
 """
 
 from __future__ import annotations
 
-# Every magnitude stays below this: one bit below 2^53, up to which float64 holds every integer, so that there is room
-# for the half that rounding adds.
+# Every magnitude stays below this: one bit below 2^53, up to which float64 holds every integer, so
+# that there is room for the half that rounding adds.
 LIMIT = 2**52
 INT32 = 2**31 - 1  # the residual stream saturates here, as keys, values and weights must fit int32
 
@@ -21,8 +22,8 @@ GATE = 16  # gate and up projections
 MLP = 13  # product that enters the down projection
 LOGIT = 16
 
-# RMSNorm: a row is scaled to 19 bits before it is squared, but enlarged by 2^8 at most: its epsilon, which is enlarged
-# with it, then stays below 2^52.
+# RMSNorm: a row is scaled to 19 bits before it is squared, but enlarged by 2^8 at most: its
+# epsilon, which is enlarged with it, then stays below 2^52.
 NORM_INPUT = 19
 NORM_LEAST_SCALE = -8
 
@@ -35,13 +36,15 @@ EXP2_ENTRIES = ((EXP + 1) << SCORE) + 1  # down to where 2^−x rounds to 0
 SIGMOID_ENTRIES = (2 * SIGMOID_LIMIT << SIGMOID_INDEX) + 1
 SIGMOID_ZERO = SIGMOID_LIMIT << SIGMOID_INDEX  # entry of sigmoid(0)
 
-# Bits that a shift drops from one format to the next; those after a matrix stand with it (``program.Matrix.shift``).
+# Bits that a shift drops from one format to the next; those after a matrix stand with it
+# (``program.Matrix.shift``).
 SCORE_SHIFT = 2 * HEAD - SCORE  # distance of two scores (products of heads' values) → index of 2^−x
 SIGMOID_SHIFT = GATE - SIGMOID_INDEX  # gate → index of the sigmoid
 PRODUCT_SHIFT = 2 * GATE - MLP  # gate · up → product
 ONE_SHARE = 1 << (EXP + PROBABILITY)  # divided by the sum of 2^−x it gives the share of one
 
-# Sampling: 2^−(distance of two logits · log2(e) · 1000 / temperature in thousandths). The factor has 20 fraction bits.
+# Sampling: 2^−(distance of two logits · log2(e) · 1000 / temperature in thousandths). The factor
+# has 20 fraction bits.
 LOG2E = 1.4426950408889634
 TEMPERATURE_FACTOR = round(LOG2E * 1000 * 2**20)
 TEMPERATURE_SHIFT = 20 + LOGIT - SCORE  # logit · factor → index of 2^−x

@@ -1,4 +1,4 @@
-"""Steps computed from values at hand: a player's own execution, or the rows that were opened to a verifier."""
+"""Steps computed from values at hand: a player's own, or the rows opened to a verifier."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ class HeldValues:
     """A reader over the values of one program.
 
     Attributes:
-        vectors: int64 values by number of the operator. keys, values: (position, kv) of earlier positions.
-        turn: (tile,) cosines, then sines, of the program's position. saturation: of the layer's MLP, as a power of 2.
-        matrix: gives a matrix of the program's layer, (rows, columns), integers in any dtype; None where no step of
-            what is computed multiplies with one.
+        vectors: int64 values by number of the operator. keys, values: (position, kv) of earlier
+            positions.
+        turn: (tile,) cosines, then sines, of the program's position. saturation: of the layer's
+            MLP, as a power of 2.
+        matrix: gives a matrix of the program's layer, (rows, columns), integers in any dtype; None
+            where no step of what is computed multiplies with one.
     """
 
     d: Dims
@@ -57,8 +59,10 @@ class HeldValues:
         raise NotImplementedError("accumulators are computed from the values, not read")
 
     def compute(self, claim: TraceClaim, place: Place, operators: Iterable[int]) -> None:
-        """Make the values of ``operators``, in that order, of the program at ``place`` (which of its operators,
-        elements and steps does not matter)."""
+        """Make the values of ``operators``, in that order, of the program at ``place``.
+
+        Which operator, element and step ``place`` names does not matter.
+        """
         listed = program(self.d, place.target, place.position, claim.temperature_milli)
         for number in operators:
             made = []

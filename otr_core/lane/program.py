@@ -1,12 +1,14 @@
-"""The portable lane as a program of small operators, each judged one element and one accumulation step at a time.
+"""The portable lane as a program of small operators, which can be judged step by step.
 
-A layer at one position, and the choice of one token, are each a fixed list of operators over vectors of integers. The
-lists are the enums below: a member's value is its operator's number, and it says which primitive (``Kind``) is applied
-to which earlier operators' values. How a primitive computes is defined in ``step``.
+A layer at one position, and the choice of one token, are each a fixed list of operators over
+vectors of integers. The lists are the enums below: a member's value is its operator's number, and
+it says which primitive (``Kind``) is applied to which earlier operators' values. How a primitive
+computes is defined in ``step``.
 
-A vector is cut into *tiles* of ``head_dim`` values. An element of an operator is either computed at once from a few
-opened values (``steps`` = 1), or by ``steps`` accumulations over tiles followed by a finish. The player opens exactly
-the values that a step reads; the judge (``dispute.judge``, and ``judge.vy`` on chain) accepts no others.
+A vector is cut into *tiles* of ``head_dim`` values. An element of an operator is either computed at
+once from a few opened values (``steps`` = 1), or by ``steps`` accumulations over tiles followed by
+a finish. The player opens exactly the values that a step reads; the judge (``dispute.judge``, and
+``judge.vy`` on chain) accepts no others.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ class Kind(IntEnum):
 
 
 class Matrix(IntEnum):
-    """Matrices as they lie in the dispute's weight tree, in this order; the last four once per layer."""
+    """Matrices in the order of the weight tree: two of the model, then four of each layer."""
 
     EMBED = 0
     HEAD = 1
@@ -57,7 +59,7 @@ class Matrix(IntEnum):
 
     @property
     def shift(self) -> int:
-        """Bits dropped from a sum of products with its rows: fraction bits of both factors less those of the result.
+        """Bits dropped from a sum of products: fraction bits of both factors less the result's.
 
         The embedding is looked up, never multiplied with.
         """
@@ -75,7 +77,8 @@ class _Numbered(IntEnum):
 
     Attributes:
         label: its name in results and messages. kind: its primitive.
-        reads: numbers of the earlier operators whose values it reads, in the order in which a step opens them.
+        reads: numbers of the earlier operators whose values it reads, in the order in which a step
+            opens them.
         matrix: what a DOT multiplies with.
     """
 
@@ -94,7 +97,7 @@ class _Numbered(IntEnum):
 
 
 class LayerOperator(_Numbered):
-    """One layer at one position. Its leaf in the trace holds OUTPUT, KEY, and the value part of QKV."""
+    """One layer at one position. Its trace leaf holds OUTPUT, KEY and the value part of QKV."""
 
     INPUT = "input", Kind.COPY
     ATTENTION_PEAK = "attention.peak", Kind.PEAK, ("input",)
@@ -122,7 +125,7 @@ class LayerOperator(_Numbered):
 
 
 class GreedyOperator(_Numbered):
-    """The choice of a token at temperature 0, from the last layer's output; the last value is the token's id."""
+    """The choice of a token at temperature 0, from the last layer's output; CHOICE is its id."""
 
     INPUT = "input", Kind.COPY
     PEAK = "head.peak", Kind.PEAK, ("input",)
@@ -134,7 +137,7 @@ class GreedyOperator(_Numbered):
 
 
 class SampledOperator(_Numbered):
-    """The choice of a token by a draw, from the last layer's output; the last value is the token's id."""
+    """The choice of a token by a draw, from the last layer's output; CHOICE is its id."""
 
     INPUT = "input", Kind.COPY
     PEAK = "head.peak", Kind.PEAK, ("input",)
@@ -159,7 +162,10 @@ class Table(IntEnum):
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator of a program: ``length`` values, each made in ``steps`` steps; the rest as in ``_Numbered``."""
+    """One operator of a program: ``length`` values, each made in ``steps`` steps.
+
+    The other fields are as in ``_Numbered``.
+    """
 
     name: str
     kind: Kind
@@ -171,11 +177,13 @@ class Operator:
 
 @dataclass(frozen=True)
 class Dims:
-    """What the program depends on: the model's dimensions, and sizes and constants derived from them (counts).
+    """What the program depends on: dimensions of the model (counts) and what follows from them.
 
     Attributes:
-        tile: values in a tile, the model's ``head_dim``. epsilon: the norm's epsilon as a sum of squares.
-        numerator, drop: the norm's constant √n · 2^(NORMED + 1 + drop) and its last shift (``step``'s FACTOR and NORM).
+        tile: values in a tile, the model's ``head_dim``. epsilon: the norm's epsilon as a sum of
+            squares.
+        numerator, drop: the norm's constant √n · 2^(NORMED + 1 + drop) and its last shift
+            (``step``'s FACTOR and NORM).
     """
 
     hidden: int
@@ -194,7 +202,8 @@ class Dims:
     def of(cls, a: Architecture) -> Dims:
         """Dimensions of a model whose widths are multiples of ``head_dim``."""
         n = a.hidden
-        # As many bits as leave √n · 2^(NORMED + 1 + drop), and its quotient times a row's values, below 2^51.
+        # As many bits as leave √n · 2^(NORMED + 1 + drop), and its quotient times a row's values,
+        # below 2^51.
         drop = 51 - (bits.NORMED + 1 + (n.bit_length() + 1) // 2)
         return cls(
             hidden=n,
@@ -290,13 +299,16 @@ class Dims:
 
 
 def layer_program(d: Dims, position: int) -> tuple[Operator, ...]:
-    """The operators of one layer at ``position``, in order of computation. What the trace leaf holds of them is
-    operator number ``len(layer_program(…))``: a copy of OUTPUT, KEY and the value part of QKV."""
+    """The operators of one layer at ``position``, in order of computation.
+
+    One number past their end stands for what the trace leaf holds: a copy of OUTPUT, KEY and the
+    value part of QKV.
+    """
     return _sized(LayerOperator, d, d.heads, d.padded(position + 1), position + 1)
 
 
 def token_program(d: Dims, temperature_milli: int) -> tuple[Operator, ...]:
-    """The operators that choose a token from the last layer's output; the last one's value is the token."""
+    """The operators that choose a token; the last one's value is the token's id."""
     return _sized(SampledOperator if temperature_milli else GreedyOperator, d, 1, d.vocab, 0)
 
 
@@ -304,8 +316,8 @@ def _sized(program: type[_Numbered], d: Dims, rows: int, width: int, seen: int) 
     """A program's operators with their sizes.
 
     Args:
-        rows, width: of the weights that are summed to one: per head over the places seen (in whole tiles), or one row
-            over the vocabulary. seen: positions that attention mixes.
+        rows, width: of the weights that are summed to one: per head over the places seen (in whole
+            tiles), or one row over the vocabulary. seen: positions that attention mixes.
     """
     columns, heads = d.hidden // d.tile, d.heads * d.tile
     sizes = {

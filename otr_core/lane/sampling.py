@@ -1,4 +1,4 @@
-"""How the next token is chosen: greedy, or by a seed alone, without any library's random generator."""
+"""How the next token is chosen: greedy, or by a seed alone and no library's random numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class Decoding:
     Attributes:
         max_tokens: most tokens in the answer, at least 1.
         seed: 64-bit seed of the draws; without effect at temperature 0.
-        temperature_milli: temperature in thousandths, 0 (greedy) to 5000. An integer, so that it has one encoding.
+        temperature_milli: temperature in thousandths, 0 (greedy) to 5000. An integer, so that it
+            has one encoding.
     """
 
     max_tokens: int
@@ -43,15 +44,17 @@ class Decoding:
 
 
 def draw(seed: int, step: int) -> int:
-    """The draw of one step: an integer, uniform in [0, 2^53), from the seed and the step's number (0-based)."""
+    """The draw of one step: an integer, uniform in [0, 2^53), made of seed and step (from 0)."""
     return int.from_bytes(tagged_hash("sample", struct.pack("<QQ", seed, step))[:8], "little") >> 11
 
 
 def choose_token(logits: np.ndarray, decoding: Decoding, step: int) -> int:
-    """Next token id from fp logits, shape (vocab,): the first largest, or by inverse transform in token-id order.
+    """Next token id from floating-point logits (vocab,): the first largest, or a seeded draw.
 
-    Probabilities are float64 softmax at the temperature. The draw is exact; the probabilities are as portable as the
-    logits are, which in a native lane is not bit for bit.
+    The draw takes the first id at which the cumulated probabilities, in order of ids, pass it.
+
+    Probabilities are float64 softmax at the temperature. The draw is exact; the probabilities are
+    as portable as the logits are, which in a native lane is not bit for bit.
     """
     if decoding.temperature_milli == 0:
         return int(np.argmax(logits))

@@ -1,14 +1,41 @@
 """Each arithmetic step of the portable lane, in integers alone: the one definition.
 
-A program (``program``) is a list of operators; an element of an operator is made in steps; each kind of step is a
-*primitive* below. All primitives have one shape: they read what they need from a ``Reader``, in a fixed order, and turn
-the accumulator before the step into the accumulator after it; a finish turns the last accumulator into the element's
-value. A primitive without accumulation gives its value at once.
+The lane computes a Llama decoder in fixed point: a value v with b fraction bits is the integer
+v · 2^b, and ``formats`` says which values carry how many. A layer at one position p, and the choice
+of a token, are each a *program*: a list of operators, each a vector made from earlier ones
+(``program``). What each operator holds, with n = p + 1 positions seen, rounded up to whole tiles:
 
-Who reads from where decides what is done with it. The court's judge reads openings under committed roots and says
-whether a step is ``right``. A player reads its own values and computes ``accumulators``. A spot check's verifier reads
-opened rows and computes a ``value``. The contract ``judge.vy`` and the vectorised lane (``otr_node.portable``) are the
-other copies of these definitions; both are compared with this one, primitive by primitive.
+    of a layer              what it is                                    values
+    INPUT                   x, the residual stream                        hidden
+    PEAK … NORMED           x / √(mean of x² + epsilon)                   hidden
+    QKV                     matrix · normed: queries, keys, values        (heads + 2 · kv_heads) · tile
+    QUERY, KEY              the same, each head turned by the position    heads (kv_heads) · tile
+    SCORES                  query · key of each position                  heads · n
+    TOPS … WEIGHTS          softmax: 2^−(top − score) / their total       heads · n
+    MIXED                   sum of weight · value over the positions      heads · tile
+    RESIDUAL_SUM            x + matrix · mixed                            hidden
+    MLP_PEAK … NORMED       as before, of RESIDUAL_SUM                    hidden
+    GATE_UP                 matrix · normed: gates, then ups              2 · intermediate
+    PRODUCT                 gate · sigmoid(gate) · up                     intermediate
+    OUTPUT                  RESIDUAL_SUM + matrix · product               hidden
+
+    of a token's choice
+    INPUT, PEAK … NORMED    as above, of the last layer's output          hidden
+    LOGITS                  matrix · normed                               vocab
+    CHOICE                  the first largest logit's index; or a draw    1
+                            with weights e^−((top − logit) / temperature)
+
+An element of an operator is made in one or more steps. Each kind of step is a *primitive* below,
+and all primitives have one shape: they turn the accumulator before the step into the one after it,
+and a finish turns the last accumulator into the element's value. A primitive that needs no
+accumulation gives its value in its only step. What a step needs it reads from a ``Reader``. The
+order of its reads is part of the definition, because openings are matched to reads by their order.
+
+Who reads from where decides what is done with it. The court's judge reads openings under committed
+roots and says whether a step is ``right``. A player reads its own values and computes
+``accumulators``. A spot check's verifier reads opened rows and computes a ``value``. The contract
+``judge.vy`` and the vectorised lane (``otr_node.portable``) are the other copies of these
+definitions; both are compared with this one, primitive by primitive.
 """
 
 from __future__ import annotations
@@ -26,19 +53,28 @@ from otr_core.lane.sampling import draw
 
 LAYER, TOKEN = 0, 1
 """What is disputed: a layer's state at a position, or the choice of a token."""
-
-
 LOWEST = -(2**62)
 """Start of a running maximum; below every value of the lane."""
-
-
 PADDING = -(2**52)
-"""Score of a place beyond the tokens seen; its weight is 0."""
+"""Score of a position that is not there: so far below the others that its weight is 0."""
+
+
+Accumulator = tuple[int, int]
+"""What an element holds between its steps: a running value, and an index, which only the choices of
+a token use (elsewhere it is 0)."""
 
 
 @dataclass(frozen=True)
 class TraceClaim:
-    """What the disputed receipt commits to, as far as a step depends on it."""
+    """What the disputed receipt commits to, as far as a step depends on it.
+
+    Attributes:
+        states_root: over what every layer left behind at every position, position by position.
+        tokens_root: over all tokens, those of the prompt first. seed_hash: of the secret seed from
+            which the salts of both trees derive.
+        positions: tokens that were fed; the last token of an answer is not.
+        seed, temperature_milli: of the draws of tokens, as ordered.
+    """
 
     states_root: bytes
     tokens_root: bytes
@@ -55,15 +91,17 @@ class TraceClaim:
 
 @dataclass(frozen=True)
 class Place:
-    """Which step: where in the program, and the value that the operator published for the element.
+    """Which step is meant, and the value that its maker published. Numbers count from 0.
 
     Attributes:
-        target: ``LAYER`` or ``TOKEN``. position: fed position. layer: for a token the last one.
-        operator: number in the program; one past its end for what the trace holds.
-        piece: for what the trace holds of a layer: the piece.
-        element, step: of the operator; step = steps is the finish.
-        value: published value of the element.
-        token_step: for a token: number of the answer token.
+        target: ``LAYER``, a layer's state at a position, or ``TOKEN``, the choice after it.
+        position: the position that was fed. layer: the layer; for a token the last one.
+        operator: number in the program. One past the end stands for what the trace holds of it.
+        element: number of the value in the operator's result, or in ``piece`` of the trace leaf.
+        step: number of the step; as many as there are steps stands for the finish.
+        value: what was published for the element.
+        piece: which piece of the trace leaf; 0 where the trace is not meant.
+        token_step: of a token, its number in the answer; its random draw depends on it.
     """
 
     target: int
@@ -78,40 +116,43 @@ class Place:
 
 
 class Reader(Protocol):
-    """Where a step's values come from."""
+    """Where a step's values come from: each reader says who vouches for them.
+
+    A vector is read by *tiles* of ``head_dim`` values, the state that a layer left in the trace by
+    *pieces* of ``PIECE_VALUES``.
+    """
 
     def tile(self, operator: int, tile: int) -> Sequence[int]:
-        """Values of one tile of an operator of the same program; the last tile may be shorter."""
+        """One tile of an operator's values, of the same program; the last may be shorter."""
 
     def piece(self, position: int, layer: int, piece: int) -> Sequence[int]:
-        """Values of one piece of a trace leaf."""
+        """One piece of what a layer left behind at a position: its output, key or value row."""
 
     def weights(self, matrix: Matrix, row: int, chunk: int) -> Sequence[int]:
-        """One tile of a row of a matrix, of the place's layer where there is one per layer."""
+        """One tile of a matrix row, of the place's layer where each layer has such a matrix."""
 
     def table(self, table: Table, entry: int) -> int:
         """One entry of a table."""
 
     def rotation(self, position: int) -> Sequence[int]:
-        """The cosines of a position, then its sines."""
+        """The cosines, then the sines, by which heads are turned at a position: (tile,)."""
 
     def token(self, at: int) -> int:
         """The id of the token fed at a position."""
 
-    def accumulator(self, step: int) -> tuple[int, int]:
+    def accumulator(self, step: int) -> Accumulator:
         """The accumulator that was committed to after a step of the place's element."""
-
-
-Accumulator = tuple[int, int]
-"""What an element holds between its steps: a running value, and for the choices an index (0 for everything else)."""
 
 
 @dataclass(frozen=True)
 class Element:
     """One element of one operator, and where the values that make it are read.
 
+    The operator's *sources* are the earlier operators that it reads, in the order of ``reads``.
+
     Attributes:
-        operator: what ``place.operator`` is in the program.
+        d: dimensions of the model. claim: seed and temperature of the draws. place: which element.
+        operator: the one that ``place`` names. read: gives all values.
     """
 
     d: Dims
@@ -126,24 +167,28 @@ class Element:
         return self.place.element
 
     def tile(self, source: int, tile: int) -> Sequence[int]:
-        """A tile of the operator's source number ``source``."""
+        """A tile of source number ``source``."""
         return self.read.tile(self.operator.reads[source], tile)
 
     def value(self, source: int, element: int) -> int:
-        """One value of the operator's source number ``source``."""
+        """One value of source number ``source``; all of its tile is read."""
         return self.tile(source, element // self.d.tile)[element % self.d.tile]
 
-    def head_and_place(self) -> tuple[int, int]:
-        """Of a vector over heads and places seen: (head, position that is looked at)."""
+    def head_and_position(self) -> tuple[int, int]:
+        """(head, position looked at) of an element of SCORES, EXPS or WEIGHTS."""
         return divmod(self.number, self.d.padded(self.place.position + 1))
 
     def group_row(self, row: int, head: int, position: int, own: int) -> Sequence[int]:
-        """The (tile,) key or value that ``head`` sees at a position: of an earlier one, from the trace's leaf.
+        """The key or value, (tile,), that ``head`` sees at a position.
+
+        This position's is a result of the same program. Earlier ones are read from the trace, which
+        holds them for good; whoever doubts one disputes it at its own position.
 
         Args:
-            row: 1 for keys, 2 for values. own: first tile of this position's row in the operator's second source.
+            row: of a trace leaf: 1 for keys, 2 for values.
+            own: this position's first tile of keys or values in the operator's second source.
         """
-        group = head // (self.d.heads // self.d.kv_heads)  # several query heads share a key and a value
+        group = head // (self.d.heads // self.d.kv_heads)  # query heads that share a key and a value
         if position == self.place.position:
             return self.tile(1, own + group)
         first = group * self.d.tile
@@ -151,23 +196,28 @@ class Element:
         return piece[first % pr.PIECE_VALUES : first % pr.PIECE_VALUES + self.d.tile]
 
 
-def program(d: Dims, place_target: int, position: int, temperature_milli: int) -> tuple[Operator, ...]:
+def program(d: Dims, target: int, position: int, temperature_milli: int) -> tuple[Operator, ...]:
     """The program that a disputed target runs."""
-    return pr.layer_program(d, position) if place_target == LAYER else pr.token_program(d, temperature_milli)
+    return pr.layer_program(d, position) if target == LAYER else pr.token_program(d, temperature_milli)
 
 
 # --- judging and computing
 
 
 def right(d: Dims, claim: TraceClaim, place: Place, read: Reader) -> bool:
-    """Whether the step at ``place`` is computed rightly from the values ``read`` gives."""
+    """Whether the step at ``place`` follows from the values that ``read`` gives.
+
+    A step is judged by itself: the values it reads are taken as they are. If one of them is wrong,
+    then another step is, the one that made it.
+    """
     operators = program(d, place.target, place.position, claim.temperature_milli)
-    # What the trace holds of the program's results is a copy of them.
+    # What the trace holds of the program's results must be a copy of them.
     if place.operator == len(operators):
         return _kept(d, place, operators, read) == place.value
     at = Element(d, claim, place, operators[place.operator], read)
     primitive, steps = PRIMITIVES[at.operator.kind], at.operator.steps
-    # A single step is judged together with the finish: no accumulator was committed to.
+    # A single step and its finish are judged together: there is no accumulator between them that
+    # anyone committed to.
     if steps == 1:
         return value(at) == place.value
     # The finish: from the last accumulator to the value that the operator published.
@@ -195,10 +245,10 @@ def value(at: Element) -> int:
 
 
 def _kept(d: Dims, place: Place, operators: tuple[Operator, ...], read: Reader) -> int:
-    """What the trace should hold: of a layer, a value of its output, key or value row; of a token, the chosen id."""
+    """What the trace should hold: a value of a layer's output, key or value row, or a token's id."""
     if place.target == TOKEN:
         return read.tile(len(operators) - 1, 0)[0]
-    row, first = d.piece_place(place.piece)
+    row, first = d.piece_place(place.piece)  # rows 0, 1, 2 of a trace leaf: output, key, value
     operator = (LayerOperator.OUTPUT, LayerOperator.KEY, LayerOperator.QKV)[row]
     at = first + place.element
     if row == 2:  # the values come last in QKV, after queries and keys
@@ -244,9 +294,10 @@ def _copy(at: Element) -> int:
 
 
 def norm_scale(peak: int) -> int:
-    """Bits to the left by which a row whose largest magnitude is ``peak`` is scaled before it is squared.
+    """Bits to the left by which a row of largest magnitude ``peak`` is scaled before it is squared.
 
-    The row then has NORM_INPUT bits: enough of a small row, and no sum of squares beyond 2^52 of a large one.
+    The row then has NORM_INPUT bits: a small row keeps enough of them, and the squares of a large
+    one do not add up to more than 2^52. The scale falls out of the quotient again.
     """
     return min(bits.NORM_INPUT - peak.bit_length(), -bits.NORM_LEAST_SCALE)
 
@@ -263,10 +314,11 @@ def _squares(at: Element, step: int, before: Accumulator) -> Accumulator:
 
 
 def _factor(at: Element) -> int:
-    """FACTOR: what each value of the scaled row is multiplied by, √n / √(sum of squares + epsilon)."""
+    """FACTOR: by what the scaled row is multiplied, √hidden / √(sum of its squares + epsilon)."""
     scale = norm_scale(at.value(0, 0))
-    squares = at.value(1, 0) + shift(at.d.epsilon, -2 * scale)  # the epsilon is scaled as the squares are
-    # Four times under the root gives its result one more bit.
+    squares = at.value(1, 0) + shift(at.d.epsilon, -2 * scale)  # epsilon is scaled as squares are
+    # Four times the squares give the root one more bit. ``numerator`` is √hidden with all the
+    # fraction bits that NORM still drops.
     return at.d.numerator // isqrt(max(4 * squares, 1))
 
 
@@ -288,21 +340,25 @@ def _dot(at: Element, step: int, before: Accumulator) -> Accumulator:
 
 
 def _dot_finish(at: Element, last: Accumulator) -> int:
-    """The sum in the result's format; where the operator has a second source, that residual stream is added to it."""
+    """The sum in the result's format, added to the residual stream where that is a second source."""
     assert at.operator.matrix is not None
     result = shift(last[0], at.operator.matrix.shift)
     if len(at.operator.reads) == 1:
         return result
-    return saturate(result + at.value(1, at.number), bits.INT32)  # the stream must fit the trace's int32
+    return saturate(result + at.value(1, at.number), bits.INT32)  # the trace holds it as int32
 
 
 # --- primitives: attention
 
 
 def _rotate(at: Element) -> int:
-    """ROTATE: one value of a query or key head, turned by its position; value j is paired with value j + tile / 2."""
+    """ROTATE: one value of a query or key head, turned by the position.
+
+    Value j of the head is one coordinate, value j + tile / 2 the other, of a point in a plane.
+    """
     half, j = at.d.tile // 2, at.number % at.d.tile
-    first = at.d.heads if at.place.operator == LayerOperator.KEY else 0  # keys follow the query heads in QKV
+    # In QKV the keys follow the query heads.
+    first = at.d.heads if at.place.operator == LayerOperator.KEY else 0
     x = at.tile(0, first + at.number // at.d.tile)  # (tile,)
     turn = at.read.rotation(at.place.position)  # (tile,): half cosines, half sines
     if j < half:
@@ -311,9 +367,9 @@ def _rotate(at: Element) -> int:
 
 
 def _score(at: Element) -> int:
-    """SCORE: the product of a head's query with the key of one position, with 2 · HEAD fraction bits."""
-    head, position = at.head_and_place()
-    if position > at.place.position:  # vectors are padded to whole tiles
+    """SCORE: a head's query times the key of one position; it has 2 · HEAD fraction bits."""
+    head, position = at.head_and_position()
+    if position > at.place.position:  # not there: the vector is filled up to whole tiles
         return PADDING
     query = at.tile(0, head)  # (tile,)
     key = at.group_row(1, head, position, own=0)  # (tile,)
@@ -326,8 +382,11 @@ def _top(at: Element, step: int, before: Accumulator) -> Accumulator:
 
 
 def _exp(at: Element) -> int:
-    """EXP: 2^−(distance to the largest score); queries are in log2 units, so that this is softmax's e^x."""
-    head, _ = at.head_and_place()
+    """EXP: 2^−(distance to the head's largest score).
+
+    The query weights hold the factors log2(e) and 1/√tile, so that this is the e^x of a softmax.
+    """
+    head, _ = at.head_and_position()
     below = at.value(0, head) - at.value(1, at.number)
     return look_up(at.read, Table.EXP2, below >> bits.SCORE_SHIFT)
 
@@ -338,13 +397,13 @@ def _sum(at: Element, step: int, before: Accumulator) -> Accumulator:
 
 
 def _share(at: Element) -> int:
-    """SHARE: what a weight is multiplied by so that a head's weights sum to at most one."""
+    """SHARE: one over a head's total: what makes its weights sum to one, or a little less."""
     return bits.ONE_SHARE // max(at.value(0, at.number), 1)
 
 
 def _weight(at: Element) -> int:
     """WEIGHT: one attention weight; rounded down, so that no sum of them passes one."""
-    head, _ = at.head_and_place()
+    head, _ = at.head_and_position()
     share = at.value(0, head)
     return at.value(1, at.number) * share >> bits.EXP
 
@@ -353,7 +412,8 @@ def _mix(at: Element, step: int, before: Accumulator) -> Accumulator:
     """MIX: the sum over the positions seen of weight × value, one position a step."""
     head, column = divmod(at.number, at.d.tile)
     weight = at.value(0, head * at.d.padded(at.place.position + 1) + step)
-    row = at.group_row(2, head, step, own=at.d.heads + at.d.kv_heads)  # (tile,); values come last in QKV
+    # In QKV the values come last.
+    row = at.group_row(2, head, step, own=at.d.heads + at.d.kv_heads)  # (tile,)
     return before[0] + weight * row[column], 0
 
 
@@ -366,7 +426,11 @@ def _mix_finish(at: Element, last: Accumulator) -> int:
 
 
 def _gate(at: Element) -> int:
-    """GATE: gate · sigmoid(gate) · up, saturated so that no sum of the down projection passes 2^52."""
+    """GATE: gate · sigmoid(gate) · up.
+
+    It is saturated at a power of two of the layer, so that no sum of its products with a row of
+    DOWN passes 2^52.
+    """
     gate, up = at.value(0, at.number), at.value(0, at.d.intermediate + at.number)
     sigmoid = look_up(at.read, Table.SIGMOID, shift(gate, bits.SIGMOID_SHIFT) + bits.SIGMOID_ZERO)
     silu = shift(sigmoid * gate, bits.SIGMOID)
@@ -394,11 +458,14 @@ def _temper(at: Element) -> int:
 
 
 def _draw(at: Element, step: int, before: Accumulator) -> Accumulator:
-    """DRAW: the sum of weights in token-id order, and the first token at which it passes the drawn part of the total;
-    −1 before that token is reached."""
+    """DRAW: the sum of weights in the order of token ids, and the drawn token.
+
+    That is the first token at which the sum passes the drawn part of the total; −1 before it.
+    """
     total, index = before
     weights = at.tile(0, step)  # (tile,), or shorter at the end of the vocabulary
-    target = draw(at.claim.seed, at.place.token_step) * at.value(1, 0) >> 53  # the draw is a fraction of 53 bits
+    # The draw is a fraction of 53 bits.
+    target = draw(at.claim.seed, at.place.token_step) * at.value(1, 0) >> 53
     for i, weight in enumerate(weights, start=step * at.d.tile):
         total += weight
         if index < 0 and total > target:
@@ -415,7 +482,8 @@ class Primitive:
 
     Attributes:
         step: (element, number of the step, accumulator before) → accumulator after.
-        finish: (element, last accumulator) → the element's value; of most primitives, what was accumulated.
+        finish: (element, last accumulator) → the element's value; of most primitives, what was
+            accumulated.
         start: the accumulator before the first step.
     """
 

@@ -1,7 +1,7 @@
-"""Integer tables of the portable lane, made with integers alone: the same on every machine by construction.
+"""Integer tables of the portable lane, made with integers alone: equal on every machine.
 
-No floating-point function is called: powers are products of fixed-point integers of 128 fraction bits, started from
-integer square roots and short series. Entries are rounded to nearest from there.
+No floating-point function is called: powers are products of fixed-point integers of 128 fraction
+bits, started from integer square roots and short series. Entries are rounded to nearest from there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def exp2_table(index_bits: int, value_bits: int) -> list[int]:
 
 
 def sigmoid_table(index_bits: int, value_bits: int, limit: int) -> list[int]:
-    """Entry i: sigmoid(i / 2^index_bits − limit) · 2^value_bits, for i from 0 to 2 · limit · 2^index_bits."""
+    """Entry i: sigmoid(i / 2^index_bits − limit) · 2^value_bits, up to sigmoid(limit)."""
     half = limit << index_bits
     ratio = _exp_neg(_ONE >> index_bits)
     up = [((_ONE << value_bits) + ((_ONE + e) >> 1)) // (_ONE + e) for e in _powers(ratio, half + 1)]
@@ -35,7 +35,7 @@ def sigmoid_table(index_bits: int, value_bits: int, limit: int) -> list[int]:
 
 @functools.cache
 def exp2_entries() -> list[int]:
-    """The lane's table of 2^−x, down to where it rounds to 0: octave after octave, each half of the one before."""
+    """The lane's table of 2^−x, down to where it is 0; each octave is half the one before."""
     octave = exp2_table(SCORE, EXP)
     return [value >> halvings for halvings in range(EXP + 1) for value in octave] + [0]
 
@@ -50,7 +50,7 @@ def sigmoid_entries() -> list[int]:
 def rotary_table(
     theta: float, head_dim: int, positions: int, value_bits: int, scaling: RopeScaling | None = None
 ) -> tuple[list[list[int]], list[list[int]]]:
-    """Cosines and sines of position · frequency_j · 2^value_bits: [position][j], j below head_dim / 2.
+    """[position][j]: cosines and sines of position · frequency_j · 2^value_bits, j < head_dim / 2.
 
     The frequency is theta^(−2j / head_dim), stretched as ``scaling`` says (Llama 3.1 and later).
     """
@@ -80,7 +80,10 @@ def _frequency(theta: float, numerator: int, denominator: int, scaling: RopeScal
 
 
 def _stretched(frequency: decimal.Decimal, scaling: RopeScaling) -> decimal.Decimal:
-    """Rotations that turn often within the original context stay, slow ones are divided by the factor, others blend."""
+    """The frequency as "llama3" scales it: quick ones stay, slow ones are divided by the factor.
+
+    What is quick is counted in turns within the original context; in between the two blend.
+    """
     factor, low, high = (
         decimal.Decimal(value) for value in (scaling.factor, scaling.low_freq_factor, scaling.high_freq_factor)
     )

@@ -1,1 +1,1 @@
-"""Tier 3: spot checks with real zero-knowledge proofs, drawn by a beacon and tied to the trace they check."""
+"""Tier 3: spot checks by zero-knowledge proofs, drawn by a beacon, tied to the trace."""

@@ -1,14 +1,15 @@
-"""What a verifier of a spot check's proof has to know: the statement proven, the proof as it travels, and the key.
+"""What a verifier of a spot check's proof must know: the statement, the proof, and the key.
 
-One circuit per shape (rows, columns) proves, for committed W, x and y, that y is W·x rounded as the portable lane
-rounds: ``r = W·x − y·2^SHIFT`` lies in [−2^(SHIFT−1), 2^(SHIFT−1)) for each row. Its one public output is the
-violation, the sum of what sticks out at either side: 0 exactly where every row is right. Matrices with another
-shift s enter multiplied by 2^(SHIFT−s), so that one circuit, one key and one contract serve every matrix of that
-shape. W, x and y are inputs in columns of their own, whose KZG points are the first points of the proof; no range
-is assumed of them, so an honest unit always fits.
+One circuit per shape (rows, columns) proves, for committed W, x and y, that y is W·x rounded as the
+portable lane rounds: ``r = W·x − y·2^SHIFT`` lies in [−2^(SHIFT−1), 2^(SHIFT−1)) for each row. Its
+one public output is the violation, the sum of what sticks out at either side: 0 exactly where every
+row is right. Matrices with another shift s enter multiplied by 2^(SHIFT−s), so that one circuit,
+one key and one contract serve every matrix of that shape. W, x and y are inputs in columns of their
+own, whose KZG points are the first points of the proof; no range is assumed of them, so an honest
+unit always fits.
 
-Circuits, keys and proofs are made in ``otr_node.prover``. The pairing check itself is handed to the verifier as a
-``VerificationKey``, because the library that makes it (ezkl) is not part of the core.
+Circuits, keys and proofs are made in ``otr_node.prover``. The pairing check itself is handed to the
+verifier as a ``VerificationKey``, because the library that makes it (ezkl) is not part of the core.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ FIELD = 218882428718392752222464057452572750885483644004160343436982041865758084
 SHIFT = 20
 """Bits every unit's accumulator is rounded by, after its weights are scaled."""
 BASE, LEGS = 128, 4
-"""Digits of the range check: a remainder below 2^28 is representable, an honest one is below 2^20."""
+"""Digits of the range check, which hold remainders below 2^28; an honest one is below 2^20."""
 _POINT = 64  # bytes of a curve point in a proof
 
 
@@ -38,8 +39,9 @@ class Shape:
 
     Attributes:
         rows, columns: of the weight block.
-        slack: how far beyond rounding a row may be off, in units of 2^−SHIFT of an output's last bit; 0 in the
-            portable lane, where results are exact. In a native lane this is the room left to a cheat.
+        slack: how far beyond rounding a row may be off, in units of 2^−SHIFT of an output's last
+            bit; 0 in the portable lane, where results are exact. In a native lane this is the room
+            left to a cheat.
     """
 
     rows: int
@@ -65,15 +67,18 @@ def felt(value: int) -> str:
 
 @dataclass(frozen=True)
 class Statement:
-    """The integers of one unit: weights (rows, columns) already scaled to SHIFT, activations (columns,), outputs
-    (rows,); all int64."""
+    """The integers of one unit, int64.
+
+    Attributes:
+        weights: (rows, columns), scaled to SHIFT. activations: (columns,). outputs: (rows,).
+    """
 
     weights: np.ndarray
     activations: np.ndarray
     outputs: np.ndarray
 
     def felts(self) -> list[list[str]]:
-        """The three vectors as field elements, in the order in which the circuit commits to them."""
+        """The three vectors as field elements, in the order of the circuit's commitments."""
         return [[felt(v) for v in part.flatten().tolist()] for part in (self.weights, self.activations, self.outputs)]
 
     def violation(self, slack: int = 0) -> int:
@@ -101,7 +106,8 @@ class Proof:
     """A proof as it travels: the library's proof bytes and its public output.
 
     Attributes:
-        raw: proof bytes; the commitments are its first points. violation: the public output claimed.
+        raw: proof bytes; the commitments are its first points. violation: the public output
+            claimed.
     """
 
     raw: bytes
@@ -113,7 +119,10 @@ class Proof:
 
 
 class VerificationKey(Protocol):
-    """A circuit's verification key in the hands of whoever can run the proof library (``otr_node.prover.Circuit``)."""
+    """A circuit's key in the hands of whoever can run the proof library.
+
+    ``otr_node.prover.Circuit`` is one.
+    """
 
     @property
     def shape(self) -> Shape:
@@ -123,11 +132,12 @@ class VerificationKey(Protocol):
         """Whether a proof verifies for its public output; only proof bytes and output are read.
 
         Raises:
-            InputError: the public output is not a field element. ProverError: the library did not do its work.
+            InputError: the public output is not a field element. ProverError: the library did not
+                do its work.
         """
 
     def commit(self, vectors: Sequence[Sequence[int]]) -> list[tuple[bytes, ...]]:
-        """KZG points of vectors of integers as the circuit's columns hold them: 64 bytes per column filled.
+        """KZG points of vectors as the circuit's columns hold them: 64 bytes per column filled.
 
         Raises:
             ProverError: the library did not do its work.
@@ -135,7 +145,9 @@ class VerificationKey(Protocol):
 
 
 def read_proof(document: Mapping[str, Any]) -> Proof:
-    """A proof out of the library's JSON form, whose two copies of the bytes must agree (it verifies only one).
+    """A proof out of the library's JSON form.
+
+    That form holds the bytes twice, and the library verifies only one of them: they must agree.
 
     Raises:
         ProofError: they differ, or there is not one public output.
@@ -155,7 +167,8 @@ def proof_document(proof: Proof) -> str:
     """A proof in the library's JSON form.
 
     Raises:
-        InputError: its public output is not a field element, which the library would reduce without a word.
+        InputError: its public output is not a field element, which the library would reduce without
+            a word.
     """
     if not 0 <= proof.violation < FIELD:
         raise InputError(f"proof: violation found {proof.violation}, expected a field element")

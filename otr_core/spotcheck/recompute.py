@@ -1,4 +1,4 @@
-"""The operators without weights, recomputed from opened values by the steps that a court judges (``lane.step``)."""
+"""Operators without weights, recomputed from opened values by the steps of ``lane.step``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from otr_core.lane.step import LAYER, Place, TraceClaim
 from otr_core.lane.tables import rotary_table
 from otr_core.spotcheck.units import Layout, Unit, needed_rows
 
-#: Of each operator without weights: the first and the last of the layer's operators that it consists of.
+#: Of each operator without weights: the first and the last of the layer's operators that it
+#: consists of.
 PARTS = {
     "attention.norm": (LayerOperator.ATTENTION_PEAK, LayerOperator.ATTENTION_NORMED),
     "query": (LayerOperator.QUERY, LayerOperator.QUERY),
@@ -26,14 +27,15 @@ PARTS = {
 
 
 def recompute(layout: Layout, unit: Unit, values: Mapping[str, np.ndarray], saturation: int) -> tuple[list[int], str]:
-    """What an operator without weights gives on opened values, and the name of the row it must equal.
+    """What an operator without weights gives on opened values, and the row that it must equal.
 
-    The steps run on a layer that is as large as the unit: it has one head for attention, and as wide an MLP as one
-    block of its product.
+    The steps run on a layer that is as large as the unit: it has one head for attention, and as
+    wide an MLP as one block of its product.
 
     Args:
-        values: the unit's rows by name (``needed_rows``); for attention also ``keys`` and ``values``, (positions,
-            head_dim) of the head's group. saturation: of the layer's MLP, a power of two.
+        values: the unit's rows by name (``needed_rows``); for attention also ``keys`` and
+            ``values``, (positions, head_dim) of the head's group. saturation: of the layer's MLP, a
+            power of two.
     """
     a, op = layout.architecture, LayerOperator
     d, t = Dims.of(a), a.head_dim

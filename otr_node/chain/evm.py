@@ -177,7 +177,8 @@ class Chain:
         return values[0] if len(values) == 1 else values
 
     def _reason(self, transaction: Mapping[str, Any]) -> ChainError:
-        """Why a transaction just failed: it is run again on its block, whose state it left alone."""
+        """Why a transaction just failed: it is run again on its block, whose state it left
+        alone."""
         from eth_tester.exceptions import TransactionFailed
 
         try:

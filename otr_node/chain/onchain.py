@@ -119,7 +119,8 @@ class ChainCourt:
         return self.call(now, sender, "open", number, index, token, salt, words, signature, list(path))
 
     def move(self, now: int, sender: str, number: int, claim: TraceClaim, name: str, *args: Any) -> TxReceipt:
-        """As ``Court.move``. The contract keeps a hash of the game's claim only: the mover brings it."""
+        """As ``Court.move``. The contract keeps a hash of the game's claim only: the mover brings
+        it."""
         return self.call(now, sender, name, number, *_arguments(claim, name, args))
 
     def arbitrate(self, now: int, sender: str, number: int, verdict: Verdict, proof: bytes) -> TxReceipt:

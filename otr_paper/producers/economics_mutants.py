@@ -28,7 +28,6 @@ TESTS = {
     "detection": ["otr_core/economics/test_detection"],
     "deterrence": ["otr_core/economics/test_deterrence"],
     "bursts": ["otr_core/economics/test_bursts"],
-    "incentives": ["otr_core/economics/test_incentives"],
     "game": ["otr_core/economics/test_equilibrium"],
     "rates": ["otr_core/economics/test_rates"],
     "adversaries": ["otr_paper/studies/test_adversaries"],

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from otr_core.economics import quantities as q
-from otr_core.economics.detection import gated_detection, undetected_cheats
-from otr_core.economics.incentives import self_report_loss
+from otr_core.economics.detection import undetected_cheats
 from otr_core.economics.model import AnswerValue, Bond, Watch
 from otr_core.economics.quantities import Quantity
 from otr_core.errors import ParameterError
@@ -116,12 +115,13 @@ def outcome(
     loss = bond.loss_usd
     attempts = np.inf
     copies = q.whole("identities", identities, least=1) if adversary in (CLONES, GENERATION) else 1
-    if adversary == RATIONAL:
-        detection = float(gated_detection(attestation=attestation, rho=watch.rho, d=watch.d, phi=phi, w=watch.w))
+    if adversary == RATIONAL:  # stopped by the attestation gate, or behind it
+        gate = float(q.probability("attestation", attestation))
+        detection = gate + detection - gate * detection
     if adversary == BREAK:
         attempts = until_patch
-    if adversary == COLLUDING:
-        loss = float(self_report_loss(**bond.slash, reward_share=bond.reward_share))
+    if adversary == COLLUDING:  # its own fisherman reports it, and hands the reward back
+        loss = (1.0 - bond.reward_share) * (bond.stake_usd * bond.slash_fraction) + bond.dispute_cost_usd
     profit = break_profit(
         gain_usd=answer.gain_usd, price_usd=answer.price_usd, loss_usd=loss, detection=detection, attempts=attempts
     )

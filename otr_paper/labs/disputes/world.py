@@ -8,10 +8,10 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
-from otr_core.dispute.court import Court
-from otr_core.dispute.play import Filed, file_challenge
+from otr_core import merkle
+from otr_core.dispute.court import Court, challenge_hash, receipt_leaf
 from otr_core.dispute.records import Terms
 from otr_core.lane import program as pr
 from otr_core.lane.sampling import Decoding
@@ -65,19 +65,33 @@ def tiny_court(served: Served, terms: Terms = TERMS, arbiter: Any = None) -> Cou
     return parties.new_court(served.honest, terms, now=START, stake_wei=3 * terms.least_stake_wei, arbiter=arbiter)
 
 
+class Filed(NamedTuple):
+    """A court in which challenge ``number`` was opened at ``now`` (Unix seconds)."""
+
+    court: Court
+    number: int
+    now: int
+
+
 def filed(court: Court, run: Run, token: int = 0, *, now: int = START + 1, challenger: str = FISHERMAN) -> Filed:
-    """A batch of one receipt and an opened challenge of it."""
+    """A batch of one receipt, and a challenge of it that is committed and opened a second apart."""
     signed = sign_receipt(KEY, tiny_receipt(run))
-    return file_challenge(
-        court,
-        now=now,
-        operator=OPERATOR,
-        challenger=challenger,
+    batch, number, salt = len(court.batches), len(court.challenges) + 1, hashlib.sha256(b"salt").digest()
+    court = court.commit_batch(now, OPERATOR, merkle.root([receipt_leaf(signed.receipt, signed.signature)]), 1)
+    commitment = challenge_hash(challenger, batch, 0, token, salt)
+    court = court.challenge(now + 1, challenger, batch, commitment, court.terms.bond_wei)
+    court = court.open(
+        now + 2,
+        challenger,
+        number,
+        index=0,
+        token=token,
+        salt=salt,
         receipt=signed.receipt,
         signature=signed.signature,
-        token=token,
-        salt=hashlib.sha256(b"salt").digest(),
+        path=(),
     )
+    return Filed(court, number, now + 2)
 
 
 def random_tamper(served: Served, random: Random, operator: int | None = None) -> Tamper:

@@ -51,13 +51,6 @@ def test_tiny_rates_keep_their_precision():
     assert eco.detection_probability(rho=4.7e-10, d=1, phi=0, w=0) == 4.7e-10
 
 
-def test_gate_stops_what_passes_behind_it():
-    behind = {"rho": 0.1, "d": 1.0, "phi": 0.0, "w": 0.0}
-    assert eco.gated_detection(attestation=0.0, **behind) == eco.detection_probability(**behind)
-    assert eco.gated_detection(attestation=1.0, **behind) == 1.0
-    assert eco.gated_detection(attestation=0.5, **behind) == pytest.approx(1 - 0.5 * 0.9)
-
-
 @pytest.mark.parametrize(("units", "deviating", "opened"), [(6, 2, 3), (7, 1, 1), (5, 0, 3), (5, 3, 3), (8, 8, 1)])
 def test_coverage_counts_all_draws(units, deviating, opened):
     draws = list(combinations(range(units), opened))

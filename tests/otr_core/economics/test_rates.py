@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from otr_core import economics as eco
+from otr_core.economics.rates import Rate
 from otr_core.errors import ParameterError
 
-GOOD = {
-    "gain_usd": 0.00047, "proof_cost_usd": 1.4, "capital_cost_usd": 1e-7, "d": 0.9, "slash_fraction": 0.5
-}  # fmt: skip
+GOOD = dict(gain_usd=0.00047, proof_cost_usd=1.4, capital_cost_usd=1e-7, d=0.9, slash_fraction=0.5)
 
 
 def cost(rho, *, gain_usd, proof_cost_usd, capital_cost_usd, d, slash_fraction):
@@ -70,11 +69,15 @@ def pair_by_grid(*, gain_usd, price_usd, proof_cost_usd, capital_cost_usd, d, sl
 def test_best_rate_within_limits_against_a_grid(seed):
     draws = np.random.default_rng(seed)
     terms = {
-        "gain_usd": 10 ** draws.uniform(-4, 3), "price_usd": 10 ** draws.uniform(-4, 1),
-        "proof_cost_usd": 10 ** draws.uniform(-3, 2), "capital_cost_usd": 10 ** draws.uniform(-9, -2),
-        "d": draws.uniform(0.3, 1), "slash_fraction": draws.uniform(0.05, 1),
-        "most_stake_usd": 10 ** draws.uniform(0, 5), "most_rho": 10 ** draws.uniform(-3, 0),
-    }  # fmt: skip
+        "gain_usd": 10 ** draws.uniform(-4, 3),
+        "price_usd": 10 ** draws.uniform(-4, 1),
+        "proof_cost_usd": 10 ** draws.uniform(-3, 2),
+        "capital_cost_usd": 10 ** draws.uniform(-9, -2),
+        "d": draws.uniform(0.3, 1),
+        "slash_fraction": draws.uniform(0.05, 1),
+        "most_stake_usd": 10 ** draws.uniform(0, 5),
+        "most_rho": 10 ** draws.uniform(-3, 0),
+    }
     found = eco.best_rate(**terms)
     cost_found = pair_by_grid(**terms)
     if found is None:
@@ -91,7 +94,7 @@ def test_best_rate_within_limits_against_a_grid(seed):
 
 def test_best_rate_extremes():
     terms = {**GOOD, "price_usd": 0.001}
-    assert eco.best_rate(**{**terms, "gain_usd": 0.0}) == eco.Rate(0.0, 0.0, 0.0)
+    assert eco.best_rate(**{**terms, "gain_usd": 0.0}) == Rate(0.0, 0.0, 0.0)
     assert eco.best_rate(**{**terms, "gain_usd": np.inf}) is None
     assert eco.best_rate(**{**terms, "d": 0.0}) is None
     assert eco.best_rate(**{**terms, "slash_fraction": 0.0, "gain_usd": 0.01}) is None
@@ -100,56 +103,8 @@ def test_best_rate_extremes():
     assert eco.best_rate(**{**terms, "capital_cost_usd": 0.0}).rho == 0.0
 
 
-@pytest.mark.parametrize("seed", range(15))
-def test_rates_by_value_against_linear_programs(seed):
-    """For each stake the rates are a linear program; the best of a fine grid of stakes is the answer."""
-    from scipy.optimize import linprog
-
-    draws = np.random.default_rng(seed)
-    gains = 10 ** draws.uniform(-3, 2, 4)
-    shares = draws.dirichlet(np.ones(4))
-    terms = {
-        "price_usd": 10 ** draws.uniform(-3, 0), "proof_cost_usd": 10 ** draws.uniform(-2, 1),
-        "capital_cost_usd": 10 ** draws.uniform(-7, -2), "d": draws.uniform(0.4, 1),
-        "slash_fraction": draws.uniform(0.1, 1),
-    }  # fmt: skip
-    rates, found = eco.rates_by_value(gains_usd=gains, shares=shares, **terms)
-
-    def cost_at(stake):
-        lost = terms["price_usd"] + terms["slash_fraction"] * stake
-        program = linprog(
-            shares * terms["proof_cost_usd"], A_ub=-np.eye(4) * terms["d"] * lost, b_ub=-gains, bounds=[(0, 1)] * 4
-        )
-        return program.fun + terms["capital_cost_usd"] * stake if program.success else np.inf
-
-    assert cost_at(found.stake_usd * (1 + 1e-9) + 1e-12) == pytest.approx(found.cost_usd, rel=1e-6)
-    others = [cost_at(stake) for stake in found.stake_usd * np.geomspace(0.3, 3, 41) + 1e-9]
-    assert found.cost_usd <= min(others) * (1 + 1e-6)
-    assert (rates <= 1 + 1e-12).all()
-    uniform = eco.best_rate(gain_usd=gains.max(), **terms)
-    assert found.cost_usd <= uniform.cost_usd * (1 + 1e-9)
-
-
-def test_rates_by_value_refuses_shares_that_do_not_sum_to_one():
-    terms = {"price_usd": 0.1, "proof_cost_usd": 1.0, "capital_cost_usd": 1e-6, "d": 1.0, "slash_fraction": 1.0}
-    eco.rates_by_value(gains_usd=[1.0, 2.0], shares=[0.5, 0.5], **terms)
-    for shares in ([0.5, 0.6], [1.0], [0.5, 0.4]):
-        with pytest.raises(ParameterError, match="sum to 1"):
-            eco.rates_by_value(gains_usd=[1.0, 2.0], shares=shares, **terms)
-    with pytest.raises(ParameterError, match="slash_fraction"):
-        eco.rates_by_value(gains_usd=[1.0], shares=[1.0], **{**terms, "slash_fraction": 0.0})
-
-
 def test_free_capital_lets_the_stake_replace_every_proof():
     free = {"gain_usd": 1.0, "price_usd": 0.0, "proof_cost_usd": 2.0, "capital_cost_usd": 0.0, "d": 1.0}
-    assert eco.best_rate(**free, slash_fraction=1.0) == eco.Rate(0.0, np.inf, 0.0)
+    assert eco.best_rate(**free, slash_fraction=1.0) == Rate(0.0, np.inf, 0.0)
     limited = eco.best_rate(**free, slash_fraction=1.0, most_stake_usd=1.0)
-    assert limited == eco.Rate(1.0, 1.0, 2.0)  # the limit makes every answer be checked
-
-
-@pytest.mark.parametrize("field", ["d", "slash_fraction"])
-def test_rates_by_value_needs_a_stake_that_can_deter(field):
-    terms = {"price_usd": 0.1, "proof_cost_usd": 1.0, "capital_cost_usd": 1e-6, "d": 1.0, "slash_fraction": 1.0}
-    with pytest.raises(ParameterError) as caught:
-        eco.rates_by_value(gains_usd=[1.0], shares=[1.0], **{**terms, field: 0.0})
-    assert (caught.value.field, caught.value.found) == (field, 0.0)
+    assert limited == Rate(1.0, 1.0, 2.0)  # the limit makes every answer be checked

@@ -9,7 +9,8 @@ import pytest
 
 from otr_core import economics as eco
 from otr_core.economics import guidance, scenarios
-from otr_core.economics.model import build
+from otr_core.economics.bursts import burst_surplus
+from otr_core.economics.model import Flow, Market, build
 from otr_core.errors import InputError, MissingDataError, ParameterError
 from otr_paper.claims import published
 
@@ -98,28 +99,22 @@ def test_parts_are_checked_when_built():
     with pytest.raises(ParameterError, match="one number"):
         eco.AnswerValue(price_usd=np.array([1.0, 2.0]), honest_cost_usd=1.0, cheat_cost_usd=0.5)
     with pytest.raises(ParameterError, match="keys"):
-        build(eco.Flow, {"queries_per_s": 1.0})
-    assert (
-        eco.AnswerValue(price_usd=1, honest_cost_usd=0.5, cheat_cost_usd=0.2, outside_gain_usd=np.inf).gain_usd
-        == np.inf
-    )
-    assert eco.Market(
-        proof_cost_usd=1, capital_rate_per_year=0.1, queries_per_year=1e6
-    ).capital_cost_usd == pytest.approx(1e-7)
-    flow = eco.Flow(queries_per_s=2.0, verdict_s=10.0, patch_s=100.0)
-    assert (flow.in_flight, flow.until_patch) == (20.0, 200.0)
+        build(Flow, {"queries_per_s": 1.0})
+    answer = eco.AnswerValue(price_usd=1, honest_cost_usd=0.5, cheat_cost_usd=0.2, outside_gain_usd=np.inf)
+    assert answer.gain_usd == np.inf
+    market = Market(proof_cost_usd=1, capital_rate_per_year=0.1, queries_per_year=1e6)
+    assert market.capital_cost_usd == pytest.approx(1e-7)
+    flow = Flow(queries_per_s=2.0, verdict_s=10.0, patch_s=100.0)
+    assert flow.in_flight == 20.0
 
 
-def test_play_and_threshold_pass_every_number_on(cases):
+def test_playing_strategies_passes_every_number_on(cases):
     case = cases["defi_agent"]
-    found = eco.play_strategies(case.answer, case.bond, case.watch)
-    direct = eco.equilibrium(
-        gain_usd=case.answer.gain_usd, price_usd=0.05, stake_usd=10_000.0, slash_fraction=1.0, dispute_cost_usd=0.0,
-        rho=0.01, d=0.99, w=0.9, fishermen=5, check_cost_usd=case.watch.check_cost_usd, reward_share=0.3,
-        planted_rate=0.001, bounty_usd=0.5,
-    )  # fmt: skip
-    assert found == direct
-    assert eco.threshold(case.answer, case.bond) == found.threshold
+    money = dict(gain_usd=case.answer.gain_usd, price_usd=0.05, stake_usd=10_000.0, dispute_cost_usd=0.0)
+    shares = dict(slash_fraction=1.0, reward_share=0.3, rho=0.01, d=0.99, w=0.9)
+    checking = dict(fishermen=5, check_cost_usd=case.watch.check_cost_usd, planted_rate=0.001, bounty_usd=0.5)
+    direct = eco.equilibrium(**money, **shares, **checking)
+    assert eco.play_strategies(case.answer, case.bond, case.watch) == direct
 
 
 @pytest.fixture
@@ -135,10 +130,8 @@ def test_guidance_deters_with_all_margins(cases):
         # Worst of the stated uncertainty: gain larger, catch rarer; and a stake a billionth above the bound.
         detection = found.rho * case.watch.d * case.limits.detection_margin
         loss = found.stake_usd * (1 + 1e-8) * case.bond.slash_fraction
-        burst = eco.burst_surplus(
-            cheats=found.in_flight, gain_usd=found.worst_gain_usd, price_usd=case.answer.price_usd, loss_usd=loss,
-            detection=detection, void=True,
-        )  # fmt: skip
+        terms = {"gain_usd": found.worst_gain_usd, "price_usd": case.answer.price_usd, "loss_usd": loss}
+        burst = burst_surplus(cheats=found.in_flight, **terms, detection=detection, void=True)
         assert burst >= 0
         assert detection * (case.answer.price_usd + loss) > case.answer.gain_usd * case.limits.gain_margin
         assert found.stake_usd <= case.limits.most_stake_usd

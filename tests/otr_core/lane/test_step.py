@@ -40,7 +40,7 @@ def differing(done: Execution) -> set[str]:
 
 @pytest.mark.parametrize(("temperature", "where"), PLACES)
 def test_the_lane_computes_what_the_definition_says(temperature, where):
-    done = tiny(temperature).run.execution(*where)
+    done = tiny(temperature).honest.execution(*where)
     assert [len(values) for values in done.vectors] == [operator.length for operator in done.program]
     assert differing(done) == set()
 
@@ -48,15 +48,15 @@ def test_the_lane_computes_what_the_definition_says(temperature, where):
 @pytest.mark.parametrize("where", [where for _, where in PLACES if where[0] == LAYER])
 def test_a_watched_answer_gives_the_values_of_a_player_s_execution(where):
     served = tiny()
-    run = served.run
+    run = served.honest
     answer = Answer("", run.prompt_ids, run.token_ids, "length", run.trace, {})
-    watched = rebuild_operators(served.model, answer, SEED, *where[1:])
+    watched = rebuild_operators(served.bench.portable, answer, SEED, *where[1:])
     for operator, values in zip(LayerOperator, run.execution(*where).vectors, strict=True):
         np.testing.assert_array_equal(watched[operator.label], values)
 
 
 def test_each_step_of_an_element_adds_up_to_its_value():
-    done = tiny().run.execution(LAYER, 12, 1)
+    done = tiny().honest.execution(LAYER, 12, 1)
     for number, operator in enumerate(done.program):
         if operator.kind != Kind.COPY:
             element = operator.length - 1
@@ -72,7 +72,7 @@ def test_an_operator_that_is_not_rounded_is_seen(name, monkeypatch):
     """The comparison above has power: with its rounding cut off instead, each operator that rounds differs."""
     where = [(TOKEN, 8, 2)] if name.startswith(("head", "logits")) else [(LAYER, 0, 0), (LAYER, 7, 1)]
     monkeypatch.setattr(step, "shift", lambda x, count: x >> count if count > 0 else x << -count)
-    assert any(name in differing(tiny().run.execution(*at)) for at in where)
+    assert any(name in differing(tiny().honest.execution(*at)) for at in where)
 
 
 def test_operators_are_numbered_as_the_programs_list_them():

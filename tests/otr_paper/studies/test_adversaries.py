@@ -87,3 +87,19 @@ def test_unknown_adversary_is_refused():
             bond=eco.Bond(stake_usd=1, slash_fraction=1), watch=eco.Watch(rho=0.1), someone_checks=0.0,
             attestation=1.0, until_patch=1.0, identities=1,
         )  # fmt: skip
+
+
+def test_the_gate_stops_what_passes_behind_it():
+    for gate, caught in ((0.0, 0.109), (0.5, 1 - 0.5 * 0.891), (1.0, 1.0)):  # 1 - 0.99 * 0.9 behind it
+        found = outcomes_by_name(attestation=gate)[adversaries.RATIONAL]
+        assert found.detection == pytest.approx(caught)
+    with pytest.raises(ParameterError, match="attestation"):
+        outcomes_by_name(attestation=1.5)
+
+
+def test_colluding_fishermen_return_their_reward():
+    bond = eco.Bond(stake_usd=100.0, slash_fraction=0.5, reward_share=0.3, dispute_cost_usd=2.0)
+    found = outcomes_by_name(bond=bond)[adversaries.COLLUDING]
+    loss = 50.0 - 15.0 + 2.0  # the slash without the reward, and the dispute
+    terms = {"gain_usd": 0.3, "price_usd": 0.5, "loss_usd": loss, "detection": 0.01, "attempts": np.inf}
+    assert found.profit_usd == pytest.approx(adversaries.break_profit(**terms))
