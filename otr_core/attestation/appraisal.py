@@ -13,12 +13,12 @@ from datetime import datetime
 from typing import Any
 
 from otr_core.attestation.binding import check_binding
-from otr_core.attestation.bundle import Bundle
+from otr_core.attestation.bundle import Bundle, Device
 from otr_core.attestation.chain import VENDOR_ROOTS, TrustRoots, VerifiedCache, as_utc, stamp
 from otr_core.attestation.claims import CHECKS, Claim, ClaimLog, Source, Status
 from otr_core.attestation.cpu import appraise_cpu
-from otr_core.attestation.nvidia import Device, DeviceAppraisal, DeviceInputs, appraise_device
-from otr_core.attestation.policy import Policy
+from otr_core.attestation.nvidia import DeviceAppraisal, appraise_device
+from otr_core.attestation.policy import Policy, Question
 from otr_core.attestation.report import NONCE_BYTES
 from otr_core.encoding import canonical_json
 from otr_core.errors import InputError
@@ -137,25 +137,17 @@ def appraise(
     Raises:
         InputError: ``as_of`` has no time zone, or ``nonce`` is not 32 bytes.
     """
-    moment = as_utc(as_of)
     if nonce is not None and len(nonce) != NONCE_BYTES:
         raise InputError(f"nonce: found {len(nonce)} bytes, expected {NONCE_BYTES}")
+    given = Question(bundle, policy, as_utc(as_of), nonce, key, registered, cache or VerifiedCache(), roots)
     claims: list[Claim] = []
 
     # 1. The kinds of evidence that the policy demands are there, and the trust roots are the
     # vendors'.
-    _check_evidence(bundle, policy, roots, claims)
+    _check_evidence(given, claims)
 
     devices: list[DeviceAppraisal] = []
     if bundle.devices:
-        reports = [device.report for device in bundle.devices]
-        versions = {("driver", (one.driver_version or "").upper()) for one in reports}
-        versions |= {("vbios", one.vbios_version or "") for one in reports}
-        known = cache or VerifiedCache()
-        given = DeviceInputs(
-            policy, moment, nonce, bundle.rims, bundle.ocsp, registered, known, roots, frozenset(versions)
-        )
-
         # 2. Each NVIDIA device is appraised by itself.
         kinds = [device.kind for device in bundle.devices]
         for position, device in enumerate(bundle.devices):
@@ -164,14 +156,13 @@ def appraise(
 
         # 3. All devices answered one nonce, none appears twice, and there are as many GPUs as the
         # policy states.
-        _check_across_devices(bundle, policy, claims)
+        _check_across_devices(given, claims)
 
     cpu = None
     if bundle.quote is not None:
         # 4. The CPU quote is appraised.
         log = ClaimLog("cpu", "cpu", claims)
-        parts = (bundle.quote, bundle.collateral, bundle.event_log, bundle.compose)
-        cpu = appraise_cpu(*parts, policy, moment, registered, log)
+        cpu = appraise_cpu(bundle.quote, given, log)
 
         # 5. The quote is bound to the devices and to the serving key. An unverified quote is only
         # the operator's word.
@@ -186,11 +177,11 @@ def appraise(
         for claim in claims
         if claim.status is Status.REFUTED or (claim.status is Status.UNKNOWN and claim.check in policy.require)
     )
-    return Appraisal(not against, against, tuple(claims), policy, moment, bundle.digest, tuple(devices), cpu)
+    return Appraisal(not against, against, tuple(claims), policy, given.as_of, bundle.digest, tuple(devices), cpu)
 
 
-def _check_evidence(bundle: Bundle, policy: Policy, roots: TrustRoots, claims: list[Claim]) -> None:
-    log = ClaimLog("evidence", "evidence", claims)
+def _check_evidence(given: Question, claims: list[Claim]) -> None:
+    log, bundle = ClaimLog("evidence", "evidence", claims), given.bundle
     kinds = [device.kind for device in bundle.devices]
     there = [f"{kinds.count(kind)} {kind}" for kind in ("gpu", "switch") if kind in kinds]
     if bundle.quote is not None:
@@ -199,15 +190,16 @@ def _check_evidence(bundle: Bundle, policy: Policy, roots: TrustRoots, claims: l
     if bundle.event_log is not None:
         kinds.append("event_log")
         there.append(f"an event log of {len(bundle.event_log.events)} events")
-    missing = [kind for kind in policy.evidence if kind not in kinds]
+    missing = [kind for kind in given.policy.evidence if kind not in kinds]
     log.decide("present", not missing, ", ".join(there), f"no {', no '.join(missing)} in the bundle", Source.DERIVED)
+    genuine = given.roots == VENDOR_ROOTS
     bad, good = "judged against a laboratory's roots: a simulated TEE", "judged against the vendors' own roots"
-    if not roots.genuine:
+    if not genuine:
         good = "judged against a laboratory's roots, which the policy allows"
-    log.decide("genuine", roots.genuine or policy.allow_simulated, good, bad, Source.DERIVED)
+    log.decide("genuine", genuine or given.policy.allow_simulated, good, bad, Source.DERIVED)
 
 
-def _check_device(device: Device, subject: str, given: DeviceInputs, claims: list[Claim]) -> DeviceAppraisal:
+def _check_device(device: Device, subject: str, given: Question, claims: list[Claim]) -> DeviceAppraisal:
     """All claims about one device. A required check that was not made becomes *unknown*."""
     log = ClaimLog(subject, "gpu", claims)
     before = len(claims)
@@ -220,8 +212,8 @@ def _check_device(device: Device, subject: str, given: DeviceInputs, claims: lis
     return result
 
 
-def _check_across_devices(bundle: Bundle, policy: Policy, claims: list[Claim]) -> None:
-    log = ClaimLog("gpu", "gpu", claims)
+def _check_across_devices(given: Question, claims: list[Claim]) -> None:
+    log, bundle, policy = ClaimLog("gpu", "gpu", claims), given.bundle, given.policy
     reports = [device.report for device in bundle.devices]
     raw = b"".join(one.raw for one in reports)
     nonces = {one.nonce for one in reports}

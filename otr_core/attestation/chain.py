@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtensionOID, NameOID
 
-from otr_core.errors import EvidenceError, InputError, one_line
+from otr_core.errors import EvidenceError, InputError, reported_as
 
 # SHA-256 of the DER certificates NVIDIA publishes as roots: "NVIDIA Device Identity CA"
 # (verifier_device_root.pem) and "NVIDIA CoRIM signing Root CA" (verifier_RIM_root.pem) of
@@ -45,10 +45,6 @@ class TrustRoots:
 
     device: str = NVIDIA_DEVICE_ROOT_SHA256
     rim: str = NVIDIA_RIM_ROOT_SHA256
-
-    @property
-    def genuine(self) -> bool:
-        return self == VENDOR_ROOTS
 
 
 VENDOR_ROOTS = TrustRoots()
@@ -132,16 +128,16 @@ def readable(load: Callable[[], Iterable[x509.Certificate]], *, what: str) -> Ch
     Raises:
         EvidenceError: some certificate cannot be read.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # how cryptography tells breaches of RFC 5280, such as serial 0
-            certificates = tuple(load())
-            for one in certificates:
-                _ = (one.subject, one.issuer, one.not_valid_before_utc, one.serial_number, one.not_valid_after_utc)
-                _ = (one.signature_hash_algorithm, one.public_key(), [each.value for each in one.extensions])
-    except (*UNREADABLE, UserWarning) as error:
-        raise EvidenceError(f"{what}: found a certificate that cannot be read ({one_line(error, 100)})") from error
-    return certificates
+    found = f"{what}: found a certificate that cannot be read"
+    with reported_as(EvidenceError, found, *UNREADABLE, UserWarning, limit=100), warnings.catch_warnings():
+        # A warning is how cryptography tells of a breach of RFC 5280, such as the serial number 0.
+        warnings.simplefilter("error", UserWarning)
+        certificates = tuple(load())
+        for one in certificates:
+            _ = (one.subject, one.issuer, one.not_valid_before_utc, one.serial_number)
+            _ = (one.not_valid_after_utc, one.signature_hash_algorithm, one.public_key())
+            _ = [each.value for each in one.extensions]
+        return certificates
 
 
 def fingerprint(certificate: x509.Certificate) -> str:

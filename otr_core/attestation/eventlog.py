@@ -106,10 +106,7 @@ def parse_event_log(data: bytes) -> EventLog:
 
 def evidence_json(data: bytes | str, what: str) -> Any:
     """``parse_json``, except that what is not JSON raises ``EvidenceError``."""
-    try:
-        return parse_json(data, what=what)
-    except InputError as error:
-        raise EvidenceError(str(error)) from error
+    return parse_json(data, what=what, kind=EvidenceError)
 
 
 def _listed(document: Any) -> list[Any] | None:
