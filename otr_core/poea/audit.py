@@ -145,10 +145,8 @@ def verify_file(
 
 def _statuses(names: list[str], rejected: ReceiptError | None) -> dict[str, str]:
     """Checks pass up to the one that failed; those after it are not run."""
-    if rejected is None:
-        return dict.fromkeys(names, "passed")
-    failed = names.index(rejected.check)
-    return {n: "passed" if i < failed else "failed" if i == failed else "not run" for i, n in enumerate(names)}
+    passed = len(names) if rejected is None else names.index(rejected.check)
+    return dict(zip(names, [*["passed"] * passed, "failed", *["not run"] * len(names)], strict=False))
 
 
 def _check_prompt(file: ReceiptFile, prompt: str) -> None:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import mmap
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,21 +47,10 @@ class Tensor:
 
 @dataclass(frozen=True)
 class WeightCommitment:
-    """Root of the tree, and what proofs are made from.
-
-    Attributes:
-        leaf_hashes: 32 bytes each, in tree order.
-        first_leaf: index of each tensor's first leaf, by name.
-    """
+    """Root of the tree, and its leaf hashes (32 bytes each, in tree order) to make proofs from."""
 
     root: bytes
     leaf_hashes: tuple[bytes, ...]
-    first_leaf: Mapping[str, int]
-
-    def proof(self, name: str, chunk: int) -> tuple[int, list[bytes]]:
-        """Leaf index and audit path of chunk ``chunk`` (0-based) of tensor ``name``."""
-        index = self.first_leaf[name] + chunk
-        return index, merkle.inclusion_proof_of_hashes(self.leaf_hashes, index)
 
 
 def chunk_header(name: str, dtype: str, shape: tuple[int, ...], chunk: int, chunks: int) -> bytes:
@@ -80,17 +69,15 @@ def commit_weights(tensors: Iterable[Tensor]) -> WeightCommitment:
         ModelError: names unsorted or repeated, or no tensors.
     """
     hashes: list[bytes] = []
-    first: dict[str, int] = {}
     last = ""
     for tensor in tensors:
         if tensor.name <= last:
             raise ModelError(f"tensor order: found {tensor.name!r} after {last!r}, expected sorted names, each once")
         last = tensor.name
-        first[tensor.name] = len(hashes)
         hashes += _leaf_hashes(tensor)
     if not hashes:
         raise ModelError("weights: found no tensors, expected a checkpoint")
-    return WeightCommitment(merkle.root_of_hashes(hashes), tuple(hashes), first)
+    return WeightCommitment(merkle.root_of_hashes(hashes), tuple(hashes))
 
 
 def _leaf_hashes(tensor: Tensor) -> Iterator[bytes]:

@@ -18,20 +18,13 @@ from hypothesis import strategies as st
 from otr_core.encoding import tagged_json_hash
 from otr_core.errors import InputError, ModelError, ReceiptError, SealError
 from otr_core.lane.sampling import Decoding
-from otr_core.poea import (
-    CHECKS,
-    EvidencePolicy,
-    Message,
-    ReceiptFile,
-    load_receipt_file,
-    open_response,
-    order,
-    verify_receipt,
-)
+from otr_core.poea import CHECKS, Message, load_receipt_file, open_response, order, verify_receipt
 from otr_core.poea.client import query_info
+from otr_core.poea.document import ReceiptFile
 from otr_core.poea.receipt import sign_receipt
 from otr_core.poea.sealing import seal
 from otr_core.poea.simulated import replay_log, signer
+from otr_core.poea.tee import EvidencePolicy
 from otr_node.enclave import LIFETIME_S, SimulatedEnclave
 from otr_node.serve import open_query, serve, trace_seed
 from tests.helpers.receipts import ALLOW, CLIENT, NOW, answer, enclave, ordered, signed
