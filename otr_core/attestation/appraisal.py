@@ -169,7 +169,8 @@ def appraise(
         nonces = frozenset(device.report.nonce for device in bundle.devices)
         both = ClaimLog("binding", "binding", claims)
         both.authentic = log.authentic
-        check_binding(policy.binding, bundle.quote.report_data, nonces, key, both)
+        report_data = bundle.quote.registers["report_data"]
+        check_binding(policy.binding, report_data, nonces, key, both)
 
     # 6. The verdict: nothing is refuted, and no required check is unknown.
     against = tuple(

@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -55,6 +55,7 @@ _UNDERSTOOD_CRITICAL = {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE, 
 UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
 
 Chain = tuple[x509.Certificate, ...]
+T = TypeVar("T")
 
 
 class VerifiedCache:
@@ -73,7 +74,7 @@ class VerifiedCache:
             raise InputError(f"max_entries: found {max_entries}, expected at least 1")
         self._max, self._entries = max_entries, OrderedDict[Hashable, Any]()
 
-    def once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
         """The remembered result for ``key``, or that of ``compute()``."""
         if key in self._entries:
             self._entries.move_to_end(key)
@@ -81,7 +82,7 @@ class VerifiedCache:
             self._entries[key] = compute()
             if len(self._entries) > self._max:
                 self._entries.popitem(last=False)
-        return self._entries[key]
+        return cast(T, self._entries[key])
 
 
 def as_utc(as_of: datetime) -> datetime:

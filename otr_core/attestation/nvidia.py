@@ -164,10 +164,8 @@ def _check_chain(chain: Chain, log: ClaimLog, given: Question) -> bool:
 def _signature_problem(device: Device, cache: VerifiedCache) -> str | None:
     key, report = device.chain[0].public_key(), device.report
     memo = ("report", chains.fingerprint(device.chain[0]), report.sha256)
-    problem: str | None = cache.once(
-        memo, lambda: chains.signature_problem(key, report.signature, report.signed, hashes.SHA384(), ec.SECP384R1)
-    )
-    return problem
+    signed = (key, report.signature, report.signed)
+    return cache.once(memo, lambda: chains.signature_problem(*signed, hashes.SHA384(), ec.SECP384R1))
 
 
 def _check_fwid(device: Device, log: ClaimLog) -> None:
@@ -310,10 +308,8 @@ def _rim_problem(rim: Rim, given: Question) -> str | None:
 def _check_coverage(rows: Sequence[CoverageRow], report: Report, log: ClaimLog) -> None:
     active = [row.index for row in rows if row.kind]
     twice = sorted({index for index in active if active.count(index) > 1})
-    bad, good = (
-        f"index {', '.join(map(str, twice))} is active in both manifests",
-        "no index is active in both manifests",
-    )
+    bad = f"index {', '.join(map(str, twice))} is active in both manifests"
+    good = "no index is active in both manifests"
     log.decide("measurements.conflict", not twice, good, bad, Source.COLLATERAL, report.raw)
     bare = [row.index for row in rows if row.result == "no golden value"]
     if bare:

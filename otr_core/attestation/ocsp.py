@@ -142,7 +142,7 @@ def response_problem(
 ) -> str | None:
     """None, or why ``one`` does not say a fresh *good* on the word of ``issuer``."""
     key = ("ocsp", one.sha256, issuer.fingerprint(hashes.SHA256()))
-    problem: str | None = cache.once(key, lambda: _signature_problem(one, issuer))
+    problem = cache.once(key, lambda: _signature_problem(one, issuer))
     if problem is not None:
         return problem
     if max(one.this_update, one.produced_at) > as_of:

@@ -126,6 +126,8 @@ class Policy:
     def from_bytes(cls, data: bytes) -> Policy:
         """A policy from TOML or JSON, told apart by content.
 
+        Its keys are the fields of this class; ``measurements`` is a table.
+
         Raises:
             PolicyError: unreadable, empty, or with an unknown or ill-typed key.
         """
@@ -133,26 +135,22 @@ class Policy:
         with reported_as(PolicyError, "policy: not readable as TOML or JSON", *causes):
             text = data.decode("utf-8")
             is_json = text.lstrip().startswith("{")
-            policy = cls.from_mapping(parse_json(text, what="policy") if is_json else tomllib.loads(text))
+            values = parse_json(text, what="policy") if is_json else tomllib.loads(text)
+            kinds = {field.name: str(field.type) for field in dataclasses.fields(cls)}
+            _known("key", tuple(values), tuple(kinds))
+            policy = cls(**{key: _typed(key, value, kinds[key]) for key, value in values.items()})
             policy.to_bytes()  # numbers and texts that canonical JSON cannot carry fail here
             return policy
 
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> Policy:
-        """A policy from its keys, the fields of this class; ``measurements`` is a table."""
-        fields = {field.name: field for field in dataclasses.fields(cls)}
-        _known("key", tuple(values), tuple(fields))
-        return cls(**{key: _typed(key, value, str(fields[key].type)) for key, value in values.items()})
-
-    def as_json(self) -> dict[str, Any]:
-        """All fields, JSON-typed; ``from_mapping`` takes it back."""
-        values = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
-        values["measurements"] = dict(self.measurements)
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
-
     def to_bytes(self) -> bytes:
-        """Canonical JSON: the same policy always has the same bytes."""
-        return canonical_json(self.as_json())
+        """Canonical JSON of the fields that are set: the same policy always has the same bytes.
+
+        ``from_bytes`` takes it back.
+        """
+        values = {key: value for key, value in vars(self).items() if value is not None}
+        values["measurements"] = dict(self.measurements)
+        lists = {key: list(value) for key, value in values.items() if isinstance(value, tuple)}
+        return canonical_json(values | lists)
 
 
 @dataclass(frozen=True)

@@ -75,10 +75,6 @@ class Quote:
         return hashlib.sha256(self.signed).hexdigest()
 
     @property
-    def report_data(self) -> bytes:
-        return self.registers["report_data"]
-
-    @property
     def attributes(self) -> tuple[str, ...]:
         """Names of the TD attributes that are set, or of the SGX flags that matter here."""
         if self.kind == "SGX":

@@ -89,8 +89,7 @@ class Rim:
         )
 
     def _verified(self, cache: VerifiedCache) -> tuple[str | None, tuple[GoldenValue, ...]]:
-        result: tuple[str | None, tuple[GoldenValue, ...]] = cache.once(("rim", self.sha256), lambda: _verify(self))
-        return result
+        return cache.once(("rim", self.sha256), lambda: _verify(self))
 
 
 def parse_rim(data: bytes) -> Rim:

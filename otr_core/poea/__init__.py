@@ -1,8 +1,7 @@
 """Proof of Execution Attestation (PoEA): receipts that bind an answer to an attested key.
 
-Importing this package loads neither an Ethereum library nor numpy: eth_keys costs half a second,
-more than a check takes, and is imported by the two functions that sign and recover; numpy is needed
-for annotations alone.
+Importing this package loads no Ethereum library: eth_keys takes half a second to load, more than a
+whole check, so the two functions that sign a receipt and recover its signer import it themselves.
 """
 
 from otr_core.poea.client import open_response, order

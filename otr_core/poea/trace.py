@@ -216,13 +216,8 @@ def salts(seed: bytes, position: int, layer: int, count: int) -> list[bytes]:
 
     A salt is the plain SHA-256 of an input of fixed length, so that a contract can compute it too.
     """
-    start = sha256(b"otr/1/salt" + seed + struct.pack("<II", position, layer))
-    result = []
-    for piece in range(count):
-        each = start.copy()
-        each.update(struct.pack("<I", piece))
-        result.append(each.digest())
-    return result
+    start = b"otr/1/salt" + seed + struct.pack("<II", position, layer)
+    return [sha256(start + struct.pack("<I", piece)).digest() for piece in range(count)]
 
 
 def seed_hash(seed: bytes) -> bytes:

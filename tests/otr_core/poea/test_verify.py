@@ -51,7 +51,6 @@ def resigned(file: ReceiptFile, **changes: Any) -> ReceiptFile:
 def test_an_honest_receipt_is_accepted(sealed: bool) -> None:
     file = signed(sealed=sealed)
     result = verify_receipt(file, policy=ALLOW, as_of=NOW, job=file.job)
-    assert result.checks == tuple(CHECKS)
     assert (result.simulated, result.signer, result.nonce) == (True, enclave().keys.address, file.job.nonce)
     document = open_response(file, CLIENT)
     assert document.pop("trace_seed") == trace_seed(enclave(), file.job).hex()  # the client can rebuild the trace
