@@ -18,13 +18,13 @@ from otr_core.attestation.chain import VENDOR_ROOTS, TrustRoots, VerifiedCache, 
 from otr_core.attestation.claims import CHECKS, Claim, ClaimLog, Source, Status
 from otr_core.attestation.cpu import appraise_cpu
 from otr_core.attestation.nvidia import DeviceAppraisal, appraise_device
-from otr_core.attestation.policy import Policy, Question
+from otr_core.attestation.policy import Inquiry, Policy
 from otr_core.attestation.report import NONCE_BYTES
 from otr_core.encoding import canonical_json
 from otr_core.errors import InputError
 
-# Device checks whose absence is no omission: those made once over all devices, those that need a
-# value from the policy, and those about a part that evidence may lack.
+# Device checks that may be absent without having been left out: those made once over all devices,
+# those that need a value from the policy, and those about a part that evidence may lack.
 _MAY_BE_ABSENT = {
     *("gpu.same_nonce", "gpu.unique"),
     *("gpu.count", "gpu.driver", "gpu.vbios", "gpu.mode", "gpu.platform"),
@@ -139,7 +139,7 @@ def appraise(
     """
     if nonce is not None and len(nonce) != NONCE_BYTES:
         raise InputError(f"nonce: found {len(nonce)} bytes, expected {NONCE_BYTES}")
-    given = Question(bundle, policy, as_utc(as_of), nonce, key, registered, cache or VerifiedCache(), roots)
+    given = Inquiry(bundle, policy, as_utc(as_of), nonce, key, registered, cache or VerifiedCache(), roots)
     claims: list[Claim] = []
 
     # 1. The kinds of evidence that the policy demands are there, and the trust roots are the
@@ -151,7 +151,8 @@ def appraise(
         # 2. Each NVIDIA device is appraised by itself.
         kinds = [device.kind for device in bundle.devices]
         for position, device in enumerate(bundle.devices):
-            subject = f"{kinds[position]}.{kinds[:position].count(kinds[position])}"  # gpu.0, gpu.1, switch.0, …
+            # Devices of a kind are numbered: gpu.0, gpu.1, switch.0, …
+            subject = f"{device.kind}.{kinds[:position].count(device.kind)}"
             devices.append(_check_device(device, subject, given, claims))
 
         # 3. All devices answered one nonce, none appears twice, and there are as many GPUs as the
@@ -181,7 +182,7 @@ def appraise(
     return Appraisal(not against, against, tuple(claims), policy, given.as_of, bundle.digest, tuple(devices), cpu)
 
 
-def _check_evidence(given: Question, claims: list[Claim]) -> None:
+def _check_evidence(given: Inquiry, claims: list[Claim]) -> None:
     log, bundle = ClaimLog("evidence", "evidence", claims), given.bundle
     kinds = [device.kind for device in bundle.devices]
     there = [f"{kinds.count(kind)} {kind}" for kind in ("gpu", "switch") if kind in kinds]
@@ -192,15 +193,17 @@ def _check_evidence(given: Question, claims: list[Claim]) -> None:
         kinds.append("event_log")
         there.append(f"an event log of {len(bundle.event_log.events)} events")
     missing = [kind for kind in given.policy.evidence if kind not in kinds]
-    log.decide("present", not missing, ", ".join(there), f"no {', no '.join(missing)} in the bundle", Source.DERIVED)
+    bad = f"no {', no '.join(missing)} in the bundle"
+    log.decide("present", not missing, ", ".join(there), bad, Source.DERIVED)
     genuine = given.roots == VENDOR_ROOTS
-    bad, good = "judged against a laboratory's roots: a simulated TEE", "judged against the vendors' own roots"
+    bad = "judged against a laboratory's roots: a simulated TEE"
+    good = "judged against the vendors' own roots"
     if not genuine:
         good = "judged against a laboratory's roots, which the policy allows"
     log.decide("genuine", genuine or given.policy.allow_simulated, good, bad, Source.DERIVED)
 
 
-def _check_device(device: Device, subject: str, given: Question, claims: list[Claim]) -> DeviceAppraisal:
+def _check_device(device: Device, subject: str, given: Inquiry, claims: list[Claim]) -> DeviceAppraisal:
     """All claims about one device. A required check that was not made becomes *unknown*."""
     log = ClaimLog(subject, "gpu", claims)
     before = len(claims)
@@ -213,7 +216,7 @@ def _check_device(device: Device, subject: str, given: Question, claims: list[Cl
     return result
 
 
-def _check_across_devices(given: Question, claims: list[Claim]) -> None:
+def _check_across_devices(given: Inquiry, claims: list[Claim]) -> None:
     log, bundle, policy = ClaimLog("gpu", "gpu", claims), given.bundle, given.policy
     reports = [device.report for device in bundle.devices]
     raw = b"".join(one.raw for one in reports)

@@ -86,7 +86,8 @@ class Device:
         The certificate decides where there is one. A report could otherwise make a GPU look like a
         switch, for which no driver is checked.
         """
-        return ("switch" if self.architecture in SWITCHES else "gpu") if self.chain else self.report.kind
+        certified = "switch" if self.architecture in SWITCHES else "gpu"
+        return certified if self.chain else self.report.kind
 
     @property
     def ueid(self) -> str:
@@ -298,7 +299,8 @@ def _walk(value: Any, nonce: bytes | None, depth: int) -> Iterator[_Found]:
             yield _Found(_decode(evidence, "evidence"), _decode(certificate, "certificate"), nonce)
             return
         for key, item in value.items():
-            if key == "nvidia_payload" and isinstance(item, str):  # JSON inside JSON, as inference gateways send it
+            # Inference gateways send this one as JSON inside JSON.
+            if key == "nvidia_payload" and isinstance(item, str):
                 item = evidence_json(item, "nvidia_payload")
             if isinstance(item, (dict, list)):
                 yield from _walk(item, nonce, depth - 1)

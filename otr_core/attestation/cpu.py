@@ -9,13 +9,13 @@ from typing import Any
 from otr_core.attestation.chain import stamp
 from otr_core.attestation.claims import ClaimLog, Source
 from otr_core.attestation.eventlog import EventLog
-from otr_core.attestation.policy import Policy, Question, admit
+from otr_core.attestation.policy import Inquiry, Policy, admit
 from otr_core.attestation.quote import Collateral, Quote, VerifiedQuote, verify_quote
 
 _RTMRS = ("rtmr0", "rtmr1", "rtmr2", "rtmr3")
 
 
-def appraise_cpu(quote: Quote, given: Question, log: ClaimLog) -> dict[str, Any]:
+def appraise_cpu(quote: Quote, given: Inquiry, log: ClaimLog) -> dict[str, Any]:
     """Append all claims about the quote to ``log`` in this order; return its facts, JSON-typed:
 
     1. Quote, certificates and collateral verify at the time of appraisal.
@@ -30,7 +30,7 @@ def appraise_cpu(quote: Quote, given: Question, log: ClaimLog) -> dict[str, Any]
     """
     policy, collateral, event_log = given.policy, given.bundle.collateral, given.bundle.event_log
 
-    # 1 to 4. Quote and collateral.
+    # Checks 1 to 4, on quote and collateral, are numbered in ``_check_quote``.
     verified = _check_quote(quote, collateral, policy, given.as_of, log)
     log.authentic = verified is not None
 
@@ -45,9 +45,8 @@ def appraise_cpu(quote: Quote, given: Question, log: ClaimLog) -> dict[str, Any]
     if len(hashes) == 1:
         measured["compose_hash"] = hashes.pop()
     if policy.measurements:
-        wrong = [
-            f"{key} is {measured.get(key, 'absent')}" for key, hex_ in policy.measurements if measured.get(key) != hex_
-        ]
+        differing = [name for name, expected in policy.measurements if measured.get(name) != expected]
+        wrong = [f"{name} is {measured.get(name, 'absent')}" for name in differing]
         good, bad = f"{len(policy.measurements)} registers as expected", f"unexpected: {'; '.join(wrong)}"
         log.decide("measurements", not wrong, good, bad, Source.HARDWARE, quote.signed)
 
@@ -56,10 +55,10 @@ def appraise_cpu(quote: Quote, given: Question, log: ClaimLog) -> dict[str, Any]
     admit(log, ppid, policy.cpu_ids, policy.cpu_max_nodes, given.registered)
 
     if quote.kind == "TDX":
-        # 8. The event log's digests are those of its events, and it replays to RTMR0 to RTMR3.
+        # 8. The event log's digests are those of its events, and it replays to RTMR0 to RTMR3 (TDX).
         _check_event_log(quote, event_log, log)
 
-        # 9. The compose file's hash is the one in mr_config_id and in the measured event.
+        # 9. The compose file's hash is the one in mr_config_id and in the measured event (TDX).
         _check_compose(quote, event_log, given.bundle.compose, log)
     dated = None
     if collateral is not None:

@@ -19,7 +19,7 @@ from otr_core.attestation.bundle import Device
 from otr_core.attestation.chain import Chain, VerifiedCache
 from otr_core.attestation.claims import CHECKS, ClaimLog, Source
 from otr_core.attestation.ocsp import revocation
-from otr_core.attestation.policy import Question, admit
+from otr_core.attestation.policy import Inquiry, admit
 from otr_core.attestation.report import Report, field_name
 from otr_core.attestation.rim import CoverageRow, GoldenValue, Rim, rim_coverage
 
@@ -33,10 +33,12 @@ _SHA384_OID = bytes.fromhex("0609608648016503040202")
 
 @dataclass(frozen=True)
 class DeviceAppraisal:
-    """What one device's evidence says beside the claims.
+    """What one device's evidence says, apart from the claims about it.
 
     Attributes:
-        facts: see ``facts``. coverage: which measurements the manifests vouch for.
+        subject: the device's name in claim ids.
+        facts: what the function ``facts`` reads out of report and chain.
+        coverage: which measurements the manifests vouch for; empty without manifests.
     """
 
     subject: str
@@ -44,7 +46,7 @@ class DeviceAppraisal:
     coverage: tuple[CoverageRow, ...] = ()
 
 
-def appraise_device(device: Device, subject: str, log: ClaimLog, given: Question) -> DeviceAppraisal:
+def appraise_device(device: Device, subject: str, log: ClaimLog, given: Inquiry) -> DeviceAppraisal:
     """Append all claims about ``device`` to ``log``, in this order:
 
     1. The report parses completely (``parse_report`` did this when the bundle was loaded).
@@ -64,26 +66,27 @@ def appraise_device(device: Device, subject: str, log: ClaimLog, given: Question
     """
     report, chain = device.report, device.chain
 
-    # 1. The report parses completely.
-    good = f"{len(report.measurements)} measurements and {len(report.opaque)} opaque fields, no byte left over"
-    log.judge("report", None, good, Source.DERIVED, report.raw)
+    # 1. The report parses completely (``parse_report`` did this when the bundle was loaded).
+    parts = f"{len(report.measurements)} measurements and {len(report.opaque)} opaque fields"
+    log.judge("report", None, f"{parts}, no byte left over", Source.DERIVED, report.raw)
 
     if chain:
         # 2. The certificate chain has NVIDIA's length, its links, validity and usage hold, and it
-        # ends in the root.
+        # ends in the pinned root.
         chain_holds = _check_chain(chain, log, given)
 
         # 3. The leaf key signed the report. Only then do the report's fields count as the
         # hardware's word.
         problem = _signature_problem(device, given.cache)
-        signed = log.judge("signature", problem, "the leaf key signed this report", Source.HARDWARE, report.raw)
+        good = "the leaf key signed this report"
+        signed = log.judge("signature", problem, good, Source.HARDWARE, report.raw)
         log.authentic = chain_holds and signed
 
         # 4. The report's firmware id is the one certified in the leaf.
         _check_fwid(device, log)
     else:
-        parts = [f"chain.{part}" for part in ("length", "links", "validity", "usage", "root")]
-        log.unknown([*parts, "signature", "fwid"], "no certificate chain in the bundle")
+        checks = ("chain.length", "chain.links", "chain.validity", "chain.usage", "chain.root")
+        log.unknown([*checks, "signature", "fwid"], "no certificate chain in the bundle")
         log.authentic = False
 
     # 5. The nonce in the signed request is the expected one, and the one written beside the
@@ -108,7 +111,8 @@ def appraise_device(device: Device, subject: str, log: ClaimLog, given: Question
     # 9. No measurement has golden values in two manifests, and none is without a golden value.
     rows = rim_coverage(report, golden) if golden else ()
     if len(golden) < len(kinds):
-        log.unknown(["measurements.conflict", "measurements.covered"], "not all reference manifests are in the bundle")
+        missing = "not all reference manifests are in the bundle"
+        log.unknown(["measurements.conflict", "measurements.covered"], missing)
     else:
         _check_coverage(rows, report, log)
     return DeviceAppraisal(subject, facts(device), rows)
@@ -145,7 +149,7 @@ def _pdis(report: Report) -> list[str]:
     return sorted({pdi for pdi in found if pdi.strip("0")})
 
 
-def _check_chain(chain: Chain, log: ClaimLog, given: Question) -> bool:
+def _check_chain(chain: Chain, log: ClaimLog, given: Inquiry) -> bool:
     """Claims on the device chain; returns whether all of them are asserted."""
     raw = chains.der(chain)
     problem = chains.length_problem(chain, CHAIN_LENGTH)
@@ -215,7 +219,7 @@ def _sha384_digests(data: bytes, depth: int = 8) -> Iterator[bytes]:
         at += length
 
 
-def _check_nonces(device: Device, log: ClaimLog, given: Question) -> None:
+def _check_nonces(device: Device, log: ClaimLog, given: Inquiry) -> None:
     found, raw = device.report.nonce, device.report.raw
     if given.nonce is None:
         log.unknown(["nonce"], "no expected nonce was given: the report may be a replay")
@@ -229,7 +233,7 @@ def _check_nonces(device: Device, log: ClaimLog, given: Question) -> None:
         log.decide("stated_nonce", found == stated, "written nonce is the signed one", bad, Source.OPERATOR, raw)
 
 
-def _check_policy(device: Device, log: ClaimLog, given: Question) -> None:
+def _check_policy(device: Device, log: ClaimLog, given: Inquiry) -> None:
     report, policy = device.report, given.policy
     versions = (
         ("driver", policy.gpu_drivers, report.driver_version),
@@ -248,14 +252,18 @@ def _check_policy(device: Device, log: ClaimLog, given: Question) -> None:
     admit(log, device.ueid, policy.gpu_ids, policy.gpu_max_nodes, given.registered)
 
 
-def _check_revocation(check: str, chain: Chain, positions: Sequence[int], log: ClaimLog, given: Question) -> None:
+def _check_revocation(check: str, chain: Chain, positions: Sequence[int], log: ClaimLog, given: Inquiry) -> None:
     responses, max_age_s = given.bundle.ocsp, given.policy.ocsp_max_staleness_s
     status, reason, used = revocation(chain, positions, responses, given.as_of, max_age_s, given.cache)
     log.add(check, status, Source.COLLATERAL, reason, used or None)
 
 
-def _check_rim(kind: str, device: Device, log: ClaimLog, given: Question) -> Sequence[GoldenValue] | None:
-    """Claims on the manifest of ``kind``; its signed golden values, or None if there are none."""
+def _check_rim(kind: str, device: Device, log: ClaimLog, given: Inquiry) -> Sequence[GoldenValue] | None:
+    """Claims on the device's manifest of ``kind`` (``driver`` or ``vbios``).
+
+    Returns:
+        Its signed golden values; None without a manifest, or if none of its values counts.
+    """
     report = device.report
     version = report.driver_version if kind == "driver" else report.vbios_version
     of_kind = [rim for rim in given.bundle.rims if rim.kind == kind and rim.product == device.architecture]
@@ -297,7 +305,8 @@ def _check_rim(kind: str, device: Device, log: ClaimLog, given: Question) -> Seq
     return golden
 
 
-def _rim_problem(rim: Rim, given: Question) -> str | None:
+def _rim_problem(rim: Rim, given: Inquiry) -> str | None:
+    """None, or why nobody can rely on the manifest at the time of the appraisal."""
     return (
         chains.validity_problem(rim.chain, given.as_of)
         or rim.chain_problem(given.roots.rim, given.cache)
@@ -311,9 +320,9 @@ def _check_coverage(rows: Sequence[CoverageRow], report: Report, log: ClaimLog) 
     bad = f"index {', '.join(map(str, twice))} is active in both manifests"
     good = "no index is active in both manifests"
     log.decide("measurements.conflict", not twice, good, bad, Source.COLLATERAL, report.raw)
-    bare = [row.index for row in rows if row.result == "no golden value"]
+    bare = ", ".join(str(row.index) for row in rows if row.result == "no golden value")
     if bare:
-        log.unknown(["measurements.covered"], f"no golden value for the measurements {', '.join(map(str, bare))}")
+        log.unknown(["measurements.covered"], f"no golden value for the measurements {bare}")
     else:
         good = "every non-zero measurement has a golden value"
         log.judge("measurements.covered", None, good, Source.DERIVED, report.raw)

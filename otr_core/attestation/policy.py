@@ -154,7 +154,7 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class Question:
+class Inquiry:
     """What an appraisal answers: whether this evidence passes this policy, as of a moment.
 
     Attributes:

@@ -66,7 +66,8 @@ class Quote:
             return self.raw[: _HEADER_BYTES + 384]
         if self.version == 4:
             return self.raw[: _HEADER_BYTES + 584]
-        size = int.from_bytes(self.raw[_HEADER_BYTES + 2 : _HEADER_BYTES + 6], "little")  # v5: type u16, size u32, body
+        # In version 5 a type (u16) and a size (u32) stand before the body.
+        size = int.from_bytes(self.raw[_HEADER_BYTES + 2 : _HEADER_BYTES + 6], "little")
         return self.raw[: _HEADER_BYTES + 6 + size]
 
     @property
@@ -142,7 +143,8 @@ def parse_quote(data: bytes) -> Quote:
         kind, version, report = parsed.quote_type(), int(parsed.header.version), parsed.report
         names = _TDX_REGISTERS if kind == "TDX" else _SGX_REGISTERS
         registers = {name: bytes(getattr(report, name)) for name in names}
-    try:  # The certificates stand behind the signed part. If they are broken, verification says so.
+    # The certificates stand behind the signed part. If they are broken, verification says so.
+    try:
         fmspc, chain = parsed.fmspc().lower(), parse_chain(bytes(parsed.cert_chain_pem_bytes() or b""))
     except (ValueError, EvidenceError):
         fmspc, chain = "", ()

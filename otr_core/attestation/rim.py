@@ -80,7 +80,7 @@ class Rim:
         return self._verified(cache)[1]
 
     def chain_problem(self, root_sha256: str, cache: VerifiedCache) -> str | None:
-        """None, or why the signer chain does not lead to the pinned root (validity is apart)."""
+        """None, or why the signer chain does not lead to the pinned root, at whatever time."""
         return (
             chains.length_problem(self.chain, CHAIN_LENGTH)
             or chains.root_problem(self.chain, root_sha256)
@@ -145,7 +145,8 @@ def _verify(rim: Rim) -> tuple[str | None, tuple[GoldenValue, ...]]:
         expect_references=1,
         signature_methods=frozenset({SignatureMethod.ECDSA_SHA384}),
         digest_algorithms=frozenset({DigestAlgorithm.SHA384}),
-        verification_time=signer.not_valid_before_utc,  # validity at the time of appraisal is a check of its own
+        # Validity at the time of the appraisal is a check of its own, so any valid time will do here.
+        verification_time=signer.not_valid_before_utc,
     )
     try:
         # 1. There is one signature, by the key of the first certificate, with ECDSA and SHA-384

@@ -73,7 +73,8 @@ class Message:
         return tagged_hash(self.role, canonical_json(self.plain))
 
     def to_json(self) -> dict[str, Any]:
-        return {"plain": dict(self.plain)} if self.plain is not None else {"sealed": json_value(self.sealed)}
+        part = "plain" if self.sealed is None else "sealed"
+        return {part: json_value(getattr(self, part))}
 
     @classmethod
     def from_json(cls, role: str, document: Any) -> Message:

@@ -22,6 +22,7 @@ from otr_core.encoding import canonical_json
 from otr_core.errors import ModelError
 
 CHUNK_BYTES = 2**20
+#: Bytes of one number, by the name that safetensors gives its type.
 _ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 _HEADER_LIMIT = 100 * 2**20  # as the safetensors format itself states
 
