@@ -255,9 +255,8 @@ def _devices(files: Sequence[bytes], chain_files: Sequence[bytes]) -> tuple[Devi
         raise EvidenceError(f"gpu: found {len(found)} devices, expected at most {MAX_DEVICES}")
     bare = sum(one.pem is None for one in found)
     if len(chain_files) > bare:
-        raise EvidenceError(
-            f"gpu-certs: found {len(chain_files)} chains, expected {bare}, one per report without its own"
-        )
+        expected = f"{bare}, one per report without its own"
+        raise EvidenceError(f"gpu-certs: found {len(chain_files)} chains, expected {expected}")
     loose = iter(chain_files)
     devices = []
     for one in found:

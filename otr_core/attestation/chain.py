@@ -168,10 +168,8 @@ def link_problem(chain: Chain, cache: VerifiedCache) -> str | None:
     for position, (child, issuer) in enumerate(itertools.pairwise(chain)):
         key = ("link", fingerprint(child), fingerprint(issuer))
         if not cache.once(key, functools.partial(issued_by, child, issuer)):
-            return (
-                f"certificate {position} ({common_name(child.subject)}) is not signed by certificate {position + 1} "
-                f"({common_name(issuer.subject)})"
-            )
+            signer = f"certificate {position + 1} ({common_name(issuer.subject)})"
+            return f"certificate {position} ({common_name(child.subject)}) is not signed by {signer}"
     return None
 
 
