@@ -1,10 +1,12 @@
-"""The command line, ``otr``: thin wrappers that read files, call the core, print, and set the exit status.
+"""The command line, ``otr``: commands that read files, call the core, print, and set the exit status.
 
-Exit status: 0 good · 1 refused (a rejected receipt or evidence, a claim that no longer matches, data that is wrong) ·
-2 unusable input (unreadable file, unknown name, value outside its domain). Errors are one line on standard error.
-Heavy parts are imported inside the commands: ``otr claims`` loads neither torch nor lxml. The commands here verify, and
-need neither a checkout nor an extra; those of ``otr_node`` (whoever runs something) and ``otr_paper`` are found through
-the entry points ``otr.commands``.
+Exit status: 0 good · 1 refused (a rejected receipt or evidence, a claim that no longer matches,
+data that is wrong) · 2 unusable input (an unreadable file, an unknown name, a value outside its
+domain). An error is one line on standard error. Attestation, economics and rich are imported inside
+the functions that use them, so that the other commands start sooner.
+
+The commands here verify, and need neither a checkout nor an extra. The packages ``otr_node`` (for
+whoever runs something) and ``otr_paper`` add theirs through the entry points ``otr.commands``.
 """
 
 from __future__ import annotations
@@ -35,8 +37,11 @@ error. With --json, standard output is one JSON document.
 """
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")]
+Option = typer.Option
+AsJson = Annotated[bool, Option("--json", help="One JSON document on standard output, nothing else there.")]
+File = Path | None
 Files = list[Path] | None
+Words = str | None
 
 
 def say(line: str) -> None:
@@ -45,6 +50,7 @@ def say(line: str) -> None:
 
 
 def print_json(value: Any) -> None:
+    """Print the one JSON document that ``--json`` promises."""
     print(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False))
 
 
@@ -57,7 +63,7 @@ def print_version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
+        bool, Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Options that stand before any command."""
@@ -65,22 +71,22 @@ def options(
 
 @app.command("appraise")
 def appraise_files(
-    as_of: Annotated[str, typer.Option(help="Instant of the appraisal, ISO 8601; UTC unless it says otherwise.")],
-    gpu: Annotated[Files, typer.Option(help="GPU report: raw, hex text, or vendor JSON; may be repeated.")] = None,
-    gpu_certs: Annotated[Files, typer.Option(help="Certificate chain of the report, PEM; may be repeated.")] = None,
-    rim: Annotated[Files, typer.Option(help="Signed reference manifest (RIM); may be repeated.")] = None,
-    ocsp: Annotated[Files, typer.Option(help="Stapled OCSP response; may be repeated.")] = None,
-    quote: Annotated[Path | None, typer.Option(help="TDX or SGX quote.")] = None,
-    collateral: Annotated[Path | None, typer.Option(help="Collateral of the quote, JSON.")] = None,
-    event_log: Annotated[Path | None, typer.Option(help="Event log of the quote's run-time registers.")] = None,
-    compose: Annotated[Path | None, typer.Option(help="Compose file the quote's guest was started from.")] = None,
-    nonce: Annotated[str | None, typer.Option(help="Expected nonce, 32 bytes in hex.")] = None,
-    key: Annotated[str | None, typer.Option(help="Key the quote must commit to, hex (see binding profiles).")] = None,
+    as_of: Annotated[str, Option(help="Instant of the appraisal, ISO 8601; UTC unless it says otherwise.")],
+    gpu: Annotated[Files, Option(help="GPU report: raw, hex text, or vendor JSON; may be repeated.")] = None,
+    gpu_certs: Annotated[Files, Option(help="Certificate chain of the report, PEM; may be repeated.")] = None,
+    rim: Annotated[Files, Option(help="Signed reference manifest (RIM); may be repeated.")] = None,
+    ocsp: Annotated[Files, Option(help="Stapled OCSP response; may be repeated.")] = None,
+    quote: Annotated[File, Option(help="TDX or SGX quote.")] = None,
+    collateral: Annotated[File, Option(help="Collateral of the quote, JSON.")] = None,
+    event_log: Annotated[File, Option(help="Event log of the quote's run-time registers.")] = None,
+    compose: Annotated[File, Option(help="Compose file the quote's guest was started from.")] = None,
+    nonce: Annotated[Words, Option(help="Expected nonce, 32 bytes in hex.")] = None,
+    key: Annotated[Words, Option(help="Key the quote must commit to, hex (see binding profiles).")] = None,
     policy: Annotated[
-        Path | None, typer.Option(help="Policy, TOML or JSON; default: otr_core/attestation/policies/default.toml.")
+        File, Option(help="Policy, TOML or JSON; default: otr_core/attestation/policies/default.toml.")
     ] = None,
     eat: Annotated[
-        Path | None, typer.Option(help="Also write the result to this file as the claims set of a token (RFC 9711).")
+        File, Option(help="Also write the result to this file as the claims set of a token (RFC 9711).")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -125,15 +131,11 @@ def appraise_files(
 @app.command("verify")
 def verify_receipt_file(
     file: Annotated[Path, typer.Argument(help="A receipt written by otr infer.")],
-    as_of: Annotated[str | None, typer.Option(help="Instant of the check, ISO 8601; default: now.")] = None,
-    model_id: Annotated[
-        str | None, typer.Option(help="The model you ordered, hex; default: any of data/models.toml.")
-    ] = None,
-    prompt: Annotated[str | None, typer.Option(help="The prompt you sent, to hold the receipt against.")] = None,
-    seen: Annotated[
-        Path | None, typer.Option(help="Your file of nonces seen: a replay is refused, a new one added.")
-    ] = None,
-    require_hardware: Annotated[bool, typer.Option("--require-hardware", help="Refuse a simulated TEE.")] = False,
+    as_of: Annotated[Words, Option(help="Instant of the check, ISO 8601; default: now.")] = None,
+    model_id: Annotated[Words, Option(help="The model you ordered, hex; default: any of data/models.toml.")] = None,
+    prompt: Annotated[Words, Option(help="The prompt you sent, to hold the receipt against.")] = None,
+    seen: Annotated[File, Option(help="Your file of nonces seen: a replay is refused, a new one added.")] = None,
+    require_hardware: Annotated[bool, Option("--require-hardware", help="Refuse a simulated TEE.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check a receipt, naming the check that fails. Exit 0 accepted, 1 rejected, 2 unreadable."""
@@ -169,9 +171,7 @@ def nonces_in(path: Path | None) -> list[bytes]:
 
 @app.command("economics")
 def show_economics(
-    files: Annotated[
-        list[Path] | None, typer.Argument(help="Use cases, TOML as in data/scenarios; default: all of those.")
-    ] = None,
+    files: Annotated[Files, typer.Argument(help="Use cases, TOML as in data/scenarios; default: all of those.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """For each use case: the rate of spot checks and the stake at which cheating does not pay, and what sets them."""
@@ -189,6 +189,7 @@ def show_economics(
 
 
 def exit_with(problems: list[str]) -> None:
+    """Print each problem as an error; with any, end with exit status 1."""
     for problem in problems:
         say(f"error: {problem}")
     if problems:
@@ -196,12 +197,16 @@ def exit_with(problems: list[str]) -> None:
 
 
 def instant(text: str) -> dt.datetime:
+    """The moment that ``--as-of`` names, in UTC where it names no time zone.
+
+    Raises:
+        InputError: not ISO 8601.
+    """
     try:
         moment = dt.datetime.fromisoformat(text)
     except ValueError as error:
-        raise InputError(
-            f"--as-of: found {text!r}, expected ISO 8601 such as 2025-01-15 or 2025-01-15T12:00:00Z"
-        ) from error
+        example = "2025-01-15 or 2025-01-15T12:00:00Z"
+        raise InputError(f"--as-of: found {text!r}, expected ISO 8601 such as {example}") from error
     return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
 
@@ -215,6 +220,7 @@ STATUS_STYLES = {
 
 
 def print_table(head: list[str], rows: Iterable[Iterable[object]]) -> None:
+    """Print rows under their head; a cell that is a status gets its colour."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -223,12 +229,12 @@ def print_table(head: list[str], rows: Iterable[Iterable[object]]) -> None:
     for row in rows:
         table.add_row(*(Text(str(cell), style=STATUS_STYLES.get(str(cell), "")) for cell in row))
     console = Console()
-    # in a pipe or a log there is no width to fit: lines stay whole
+    # A pipe or a log has no width to fit, so lines stay whole there.
     Console(width=None if console.is_terminal else 200).print(table)
 
 
 def add_commands() -> None:
-    """Add the commands of every installed package that names some in the entry-point group ``otr.commands``."""
+    """Add the commands that installed packages name in the entry-point group ``otr.commands``."""
     for entry in sorted(entry_points(group="otr.commands"), key=lambda one: one.name):
         entry.load()(app)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import rfc8785
 
-from otr_core.errors import InputError
+from otr_core.errors import InputError, reported_as
 
 _DOMAIN = b"otr/1/"
 
@@ -67,8 +67,11 @@ def from_hex(text: str, *, length: int | None = None, what: str = "hex value") -
     return raw
 
 
-def parse_json(raw: bytes | str, *, what: str = "JSON") -> Any:
+def parse_json(raw: bytes | str, *, what: str = "JSON", kind: type[InputError] = InputError) -> Any:
     """Parsed JSON; duplicate keys and the non-standard NaN/Infinity are refused.
+
+    Args:
+        what: what messages call the document. kind: class of the error.
 
     Raises:
         InputError: ``raw`` is not such a document.
@@ -79,21 +82,24 @@ def parse_json(raw: bytes | str, *, what: str = "JSON") -> Any:
         if len(result) != len(pairs):
             keys = [key for key, _ in pairs]
             twice = next(key for key in keys if keys.count(key) > 1)
-            raise InputError(f"{what}: key {twice!r} found twice, expected once")
+            raise kind(f"{what}: key {twice!r} found twice, expected once")
         return result
 
     def no_constant(name: str) -> Any:
-        raise InputError(f"{what}: found {name}, expected a JSON number")
+        raise kind(f"{what}: found {name}, expected a JSON number")
 
-    try:
-        with _shallow_stack():
-            return json.loads(raw, object_pairs_hook=no_duplicates, parse_constant=no_constant)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{what}: not readable as JSON ({error})") from error
+    with reported_as(kind, f"{what}: not readable as JSON", ValueError, RecursionError), _shallow_stack():
+        return json.loads(raw, object_pairs_hook=no_duplicates, parse_constant=no_constant)
 
 
 def json_value(value: Any) -> Any:
-    """A dataclass as a JSON object of its fields, at any depth; byte strings become hex."""
+    """What JSON can carry in place of ``value``.
+
+    An object with a ``to_json`` says it itself; another dataclass becomes the object of its fields,
+    a byte string its hex digits.
+    """
+    if hasattr(value, "to_json"):
+        return value.to_json()
     if dataclasses.is_dataclass(value):
         return {field.name: json_value(getattr(value, field.name)) for field in dataclasses.fields(value)}
     return value.hex() if isinstance(value, bytes) else value

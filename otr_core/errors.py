@@ -6,6 +6,9 @@ this tree: they surface as ordinary Python exceptions.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 
 def one_line(error: Exception, limit: int = 200) -> str:
     """A library's error as one line of at most ``limit`` characters, to be quoted in a message."""
@@ -14,6 +17,27 @@ def one_line(error: Exception, limit: int = 200) -> str:
 
 class OtrError(Exception):
     """Base of all expected failures. ``str(error)`` is one line, fit to be shown to a user."""
+
+
+@contextlib.contextmanager
+def reported_as(
+    kind: type[OtrError], found: str, *causes: type[Exception], expected: str = "", limit: int = 200
+) -> Iterator[None]:
+    """Within this block, exceptions of the classes ``causes`` become errors of ``kind``.
+
+    Their message is "<found> (<the cause>), expected <expected>"; the second half is left out where
+    nothing can be said. An error that is of ``kind`` already passes as it is: it says more.
+
+    Args:
+        kind: a class whose only argument is its message.
+        limit: most characters of the cause that are quoted.
+    """
+    try:
+        yield
+    except causes as error:
+        if isinstance(error, kind):
+            raise
+        raise kind(f"{found} ({one_line(error, limit)})" + (f", expected {expected}" if expected else "")) from error
 
 
 class InputError(OtrError):

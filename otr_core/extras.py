@@ -1,7 +1,7 @@
 """Which optional parts of the installation a command needs, and what to say when one is missing.
 
-The base install verifies; pyproject.toml names the extras that add to it. The table here says by which import each
-extra is recognised, and a test holds it against pyproject.toml.
+The base install verifies; pyproject.toml names the extras that add to it. The table here says by
+which imports an extra is recognised, and a test compares it with pyproject.toml.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from importlib.util import find_spec
 
 from otr_core.errors import MissingExtraError
 
-#: Extra → the third-party packages, by the name they are imported under, that it adds to the base install.
+#: Extra → the third-party packages that it adds to the base install, by the names they are imported
+#: under.
 EXTRAS = {
     "node": ("torch", "transformers", "safetensors", "gguf", "accelerate", "pooch"),
     "proofs": ("ezkl", "onnx"),
@@ -23,10 +24,13 @@ EXTRAS = {
 
 
 def need_extras(*names: str) -> None:
-    """Refuse to start what would fail later for want of a package. Looks the packages up without importing them.
+    """Refuse at once what would fail later for want of a package.
+
+    The packages are looked up without being imported.
 
     Raises:
-        MissingExtraError: names all extras of ``names`` of which something is missing, and the first such package.
+        MissingExtraError: it names every extra among ``names`` of which something is missing, and
+            the first package that is.
     """
     missing = {name: [root for root in EXTRAS[name] if find_spec(root) is None] for name in names}
     short = tuple(name for name in names if missing[name])
@@ -35,7 +39,7 @@ def need_extras(*names: str) -> None:
 
 
 def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
-    """The extra that would have brought the module ``error`` is about; None when it belongs to no extra."""
+    """The extra that would have brought the module which ``error`` names; None if no extra does."""
     root = (error.name or "").partition(".")[0]
     for name, roots in EXTRAS.items():
         if root in roots:

@@ -13,7 +13,10 @@ from otr_core.errors import HashMismatchError, InputError, MissingDataError
 
 
 def data_folder() -> Path:
-    """The project's data files: packed beside this module in an installed wheel, ``data/`` of the checkout else."""
+    """The folder of the project's data files.
+
+    An installed wheel has them beside this module; a checkout has them in ``data/``.
+    """
     packed = Path(__file__).parent / "data"
     return packed if packed.is_dir() else Path(__file__).parents[1] / "data"
 

@@ -13,18 +13,18 @@ from datetime import datetime
 from typing import Any
 
 from otr_core.attestation.binding import check_binding
-from otr_core.attestation.bundle import Bundle
+from otr_core.attestation.bundle import Bundle, Device
 from otr_core.attestation.chain import VENDOR_ROOTS, TrustRoots, VerifiedCache, as_utc, stamp
 from otr_core.attestation.claims import CHECKS, Claim, ClaimLog, Source, Status
 from otr_core.attestation.cpu import appraise_cpu
-from otr_core.attestation.nvidia import Device, DeviceAppraisal, DeviceInputs, appraise_device
-from otr_core.attestation.policy import Policy
+from otr_core.attestation.nvidia import DeviceAppraisal, appraise_device
+from otr_core.attestation.policy import Inquiry, Policy
 from otr_core.attestation.report import NONCE_BYTES
 from otr_core.encoding import canonical_json
 from otr_core.errors import InputError
 
-# Device checks whose absence is no omission: those made once over all devices, those that need a
-# value from the policy, and those about a part that evidence may lack.
+# Device checks that may be absent without having been left out: those made once over all devices,
+# those that need a value from the policy, and those about a part that evidence may lack.
 _MAY_BE_ABSENT = {
     *("gpu.same_nonce", "gpu.unique"),
     *("gpu.count", "gpu.driver", "gpu.vbios", "gpu.mode", "gpu.platform"),
@@ -137,48 +137,41 @@ def appraise(
     Raises:
         InputError: ``as_of`` has no time zone, or ``nonce`` is not 32 bytes.
     """
-    moment = as_utc(as_of)
     if nonce is not None and len(nonce) != NONCE_BYTES:
         raise InputError(f"nonce: found {len(nonce)} bytes, expected {NONCE_BYTES}")
+    given = Inquiry(bundle, policy, as_utc(as_of), nonce, key, registered, cache or VerifiedCache(), roots)
     claims: list[Claim] = []
 
     # 1. The kinds of evidence that the policy demands are there, and the trust roots are the
     # vendors'.
-    _check_evidence(bundle, policy, roots, claims)
+    _check_evidence(given, claims)
 
     devices: list[DeviceAppraisal] = []
     if bundle.devices:
-        reports = [device.report for device in bundle.devices]
-        versions = {("driver", (one.driver_version or "").upper()) for one in reports}
-        versions |= {("vbios", one.vbios_version or "") for one in reports}
-        known = cache or VerifiedCache()
-        given = DeviceInputs(
-            policy, moment, nonce, bundle.rims, bundle.ocsp, registered, known, roots, frozenset(versions)
-        )
-
         # 2. Each NVIDIA device is appraised by itself.
         kinds = [device.kind for device in bundle.devices]
         for position, device in enumerate(bundle.devices):
-            subject = f"{kinds[position]}.{kinds[:position].count(kinds[position])}"  # gpu.0, gpu.1, switch.0, …
+            # Devices of a kind are numbered: gpu.0, gpu.1, switch.0, …
+            subject = f"{device.kind}.{kinds[:position].count(device.kind)}"
             devices.append(_check_device(device, subject, given, claims))
 
         # 3. All devices answered one nonce, none appears twice, and there are as many GPUs as the
         # policy states.
-        _check_across_devices(bundle, policy, claims)
+        _check_across_devices(given, claims)
 
     cpu = None
     if bundle.quote is not None:
         # 4. The CPU quote is appraised.
         log = ClaimLog("cpu", "cpu", claims)
-        parts = (bundle.quote, bundle.collateral, bundle.event_log, bundle.compose)
-        cpu = appraise_cpu(*parts, policy, moment, registered, log)
+        cpu = appraise_cpu(bundle.quote, given, log)
 
         # 5. The quote is bound to the devices and to the serving key. An unverified quote is only
         # the operator's word.
         nonces = frozenset(device.report.nonce for device in bundle.devices)
         both = ClaimLog("binding", "binding", claims)
         both.authentic = log.authentic
-        check_binding(policy.binding, bundle.quote.report_data, nonces, key, both)
+        report_data = bundle.quote.registers["report_data"]
+        check_binding(policy.binding, report_data, nonces, key, both)
 
     # 6. The verdict: nothing is refuted, and no required check is unknown.
     against = tuple(
@@ -186,11 +179,11 @@ def appraise(
         for claim in claims
         if claim.status is Status.REFUTED or (claim.status is Status.UNKNOWN and claim.check in policy.require)
     )
-    return Appraisal(not against, against, tuple(claims), policy, moment, bundle.digest, tuple(devices), cpu)
+    return Appraisal(not against, against, tuple(claims), policy, given.as_of, bundle.digest, tuple(devices), cpu)
 
 
-def _check_evidence(bundle: Bundle, policy: Policy, roots: TrustRoots, claims: list[Claim]) -> None:
-    log = ClaimLog("evidence", "evidence", claims)
+def _check_evidence(given: Inquiry, claims: list[Claim]) -> None:
+    log, bundle = ClaimLog("evidence", "evidence", claims), given.bundle
     kinds = [device.kind for device in bundle.devices]
     there = [f"{kinds.count(kind)} {kind}" for kind in ("gpu", "switch") if kind in kinds]
     if bundle.quote is not None:
@@ -199,15 +192,18 @@ def _check_evidence(bundle: Bundle, policy: Policy, roots: TrustRoots, claims: l
     if bundle.event_log is not None:
         kinds.append("event_log")
         there.append(f"an event log of {len(bundle.event_log.events)} events")
-    missing = [kind for kind in policy.evidence if kind not in kinds]
-    log.decide("present", not missing, ", ".join(there), f"no {', no '.join(missing)} in the bundle", Source.DERIVED)
-    bad, good = "judged against a laboratory's roots: a simulated TEE", "judged against the vendors' own roots"
-    if not roots.genuine:
+    missing = [kind for kind in given.policy.evidence if kind not in kinds]
+    bad = f"no {', no '.join(missing)} in the bundle"
+    log.decide("present", not missing, ", ".join(there), bad, Source.DERIVED)
+    genuine = given.roots == VENDOR_ROOTS
+    bad = "judged against a laboratory's roots: a simulated TEE"
+    good = "judged against the vendors' own roots"
+    if not genuine:
         good = "judged against a laboratory's roots, which the policy allows"
-    log.decide("genuine", roots.genuine or policy.allow_simulated, good, bad, Source.DERIVED)
+    log.decide("genuine", genuine or given.policy.allow_simulated, good, bad, Source.DERIVED)
 
 
-def _check_device(device: Device, subject: str, given: DeviceInputs, claims: list[Claim]) -> DeviceAppraisal:
+def _check_device(device: Device, subject: str, given: Inquiry, claims: list[Claim]) -> DeviceAppraisal:
     """All claims about one device. A required check that was not made becomes *unknown*."""
     log = ClaimLog(subject, "gpu", claims)
     before = len(claims)
@@ -220,8 +216,8 @@ def _check_device(device: Device, subject: str, given: DeviceInputs, claims: lis
     return result
 
 
-def _check_across_devices(bundle: Bundle, policy: Policy, claims: list[Claim]) -> None:
-    log = ClaimLog("gpu", "gpu", claims)
+def _check_across_devices(given: Inquiry, claims: list[Claim]) -> None:
+    log, bundle, policy = ClaimLog("gpu", "gpu", claims), given.bundle, given.policy
     reports = [device.report for device in bundle.devices]
     raw = b"".join(one.raw for one in reports)
     nonces = {one.nonce for one in reports}

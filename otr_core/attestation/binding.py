@@ -31,7 +31,8 @@ def _sha256(key: bytes) -> bytes:
 
 #: What the first half commits to, computed from the key material the caller holds.
 KEY_COMMITMENTS: dict[str, Callable[[bytes], bytes]] = {
-    "near": lambda key: key.ljust(HALF, b"\0") if key else b"",  # no key is no commitment, rather than 32 zero bytes
+    # An empty key must not pass as a commitment to 32 zero bytes.
+    "near": lambda key: key.ljust(HALF, b"\0") if key else b"",
     "near_tls": _sha256,
     "secretvm": _sha256,
     "chutes": _sha256,
@@ -59,7 +60,8 @@ def check_binding(
         good = f"report_data commits to the GPU's nonce {half.hex()} (profile {profile})"
         log.decide("gpu_nonce", gpu_nonces == {half}, good, bad, Source.HARDWARE, report_data)
     if profile == "auto":
-        log.unknown(["key"], "the policy names no binding profile, so it is not known what the first half commits to")
+        reason = "the policy names no binding profile, so it is not known what the first half commits to"
+        log.unknown(["key"], reason)
     elif key is None:
         log.unknown(["key"], f"no key was given to compare with report_data (profile {profile})")
     else:

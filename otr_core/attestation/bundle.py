@@ -7,7 +7,6 @@ never meets an unreadable part: all it can find is that a check fails or cannot 
 from __future__ import annotations
 
 import base64
-import binascii
 import functools
 import hashlib
 import json
@@ -17,19 +16,19 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from otr_core.attestation import chain as chains
-from otr_core.attestation.chain import VerifiedCache
+from otr_core.attestation.chain import Chain, VerifiedCache
 from otr_core.attestation.eventlog import EventLog, evidence_json, parse_event_log
-from otr_core.attestation.nvidia import Device
 from otr_core.attestation.ocsp import OcspResponse, parse_ocsp
 from otr_core.attestation.quote import Collateral, Quote, parse_collateral, parse_quote
-from otr_core.attestation.report import NONCE_BYTES, parse_report
+from otr_core.attestation.report import NONCE_BYTES, Report, parse_report
 from otr_core.attestation.rim import Rim, parse_rim
 from otr_core.encoding import canonical_json, from_hex
-from otr_core.errors import EvidenceError, InputError
+from otr_core.errors import EvidenceError, InputError, reported_as
 
 MAX_FILE_BYTES = 8 * 1024 * 1024
 MAX_DEVICES = 64
 MAX_DEPTH = 16  # of vendor JSON
+SWITCHES = ("LS10",)  # architectures of NVSwitches; all others are GPUs
 
 #: First bytes of files that people hand in, and what to call such a file in a message.
 _MAGIC: tuple[tuple[bytes, str], ...] = (
@@ -61,6 +60,42 @@ _EXPECTED = {
 
 
 @dataclass(frozen=True)
+class Device:
+    """One device's evidence.
+
+    Attributes:
+        report, chain: parsed; an empty chain means that none was handed in.
+        stated_nonce: nonce written beside the evidence in a vendor's JSON, if any. Nobody signed
+            it.
+    """
+
+    report: Report
+    chain: Chain
+    stated_nonce: bytes | None = None
+
+    @property
+    def architecture(self) -> str:
+        """Chip name certified in the leaf (``GH100``, ``LS10``, …); empty without a chain."""
+        name = chains.common_name(self.chain[0].subject) if self.chain else ""
+        return name.split(" ")[0].replace("_", "")  # certificates say LS_10 where manifests say LS10
+
+    @property
+    def kind(self) -> str:
+        """``switch`` or ``gpu``.
+
+        The certificate decides where there is one. A report could otherwise make a GPU look like a
+        switch, for which no driver is checked.
+        """
+        certified = "switch" if self.architecture in SWITCHES else "gpu"
+        return certified if self.chain else self.report.kind
+
+    @property
+    def ueid(self) -> str:
+        """Identity NVIDIA uses: the leaf's serial number in decimal; empty without a chain."""
+        return str(self.chain[0].serial_number) if self.chain else ""
+
+
+@dataclass(frozen=True)
 class Bundle:
     """Parsed evidence. Build it with ``load_bundle``."""
 
@@ -75,6 +110,13 @@ class Bundle:
     def __post_init__(self) -> None:
         if not self.devices and self.quote is None:
             raise EvidenceError("bundle: found no report and no quote, expected at least one of them")
+
+    @functools.cached_property
+    def versions(self) -> frozenset[tuple[str, str]]:
+        """The pairs (kind, version) that some device runs; kind is ``driver`` or ``vbios``."""
+        reports = [device.report for device in self.devices]
+        drivers = {("driver", (one.driver_version or "").upper()) for one in reports}
+        return frozenset(drivers | {("vbios", one.vbios_version or "") for one in reports})
 
     @functools.cached_property
     def digest(self) -> str:
@@ -213,9 +255,8 @@ def _devices(files: Sequence[bytes], chain_files: Sequence[bytes]) -> tuple[Devi
         raise EvidenceError(f"gpu: found {len(found)} devices, expected at most {MAX_DEVICES}")
     bare = sum(one.pem is None for one in found)
     if len(chain_files) > bare:
-        raise EvidenceError(
-            f"gpu-certs: found {len(chain_files)} chains, expected {bare}, one per report without its own"
-        )
+        expected = f"{bare}, one per report without its own"
+        raise EvidenceError(f"gpu-certs: found {len(chain_files)} chains, expected {expected}")
     loose = iter(chain_files)
     devices = []
     for one in found:
@@ -257,7 +298,8 @@ def _walk(value: Any, nonce: bytes | None, depth: int) -> Iterator[_Found]:
             yield _Found(_decode(evidence, "evidence"), _decode(certificate, "certificate"), nonce)
             return
         for key, item in value.items():
-            if key == "nvidia_payload" and isinstance(item, str):  # JSON inside JSON, as inference gateways send it
+            # Inference gateways send this one as JSON inside JSON.
+            if key == "nvidia_payload" and isinstance(item, str):
                 item = evidence_json(item, "nvidia_payload")
             if isinstance(item, (dict, list)):
                 yield from _walk(item, nonce, depth - 1)
@@ -280,7 +322,5 @@ def _decode(text: str, what: str) -> bytes:
     if text.lstrip().startswith("-----BEGIN"):
         return text.encode()
     compact = "".join(text.split()).rstrip("=").replace("-", "+").replace("_", "/")
-    try:
+    with reported_as(EvidenceError, f"{what}: found text that is not base64", ValueError):
         return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise EvidenceError(f"{what}: found text that is not base64 ({error})") from error

@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtensionOID, NameOID
 
-from otr_core.errors import EvidenceError, InputError, one_line
+from otr_core.errors import EvidenceError, InputError, reported_as
 
 # SHA-256 of the DER certificates NVIDIA publishes as roots: "NVIDIA Device Identity CA"
 # (verifier_device_root.pem) and "NVIDIA CoRIM signing Root CA" (verifier_RIM_root.pem) of
@@ -46,10 +46,6 @@ class TrustRoots:
     device: str = NVIDIA_DEVICE_ROOT_SHA256
     rim: str = NVIDIA_RIM_ROOT_SHA256
 
-    @property
-    def genuine(self) -> bool:
-        return self == VENDOR_ROOTS
-
 
 VENDOR_ROOTS = TrustRoots()
 MAX_CHAIN_BYTES = 64 * 1024
@@ -59,6 +55,7 @@ _UNDERSTOOD_CRITICAL = {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE, 
 UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
 
 Chain = tuple[x509.Certificate, ...]
+T = TypeVar("T")
 
 
 class VerifiedCache:
@@ -77,7 +74,7 @@ class VerifiedCache:
             raise InputError(f"max_entries: found {max_entries}, expected at least 1")
         self._max, self._entries = max_entries, OrderedDict[Hashable, Any]()
 
-    def once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
         """The remembered result for ``key``, or that of ``compute()``."""
         if key in self._entries:
             self._entries.move_to_end(key)
@@ -85,7 +82,7 @@ class VerifiedCache:
             self._entries[key] = compute()
             if len(self._entries) > self._max:
                 self._entries.popitem(last=False)
-        return self._entries[key]
+        return cast(T, self._entries[key])
 
 
 def as_utc(as_of: datetime) -> datetime:
@@ -132,16 +129,16 @@ def readable(load: Callable[[], Iterable[x509.Certificate]], *, what: str) -> Ch
     Raises:
         EvidenceError: some certificate cannot be read.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # how cryptography tells breaches of RFC 5280, such as serial 0
-            certificates = tuple(load())
-            for one in certificates:
-                _ = (one.subject, one.issuer, one.not_valid_before_utc, one.serial_number, one.not_valid_after_utc)
-                _ = (one.signature_hash_algorithm, one.public_key(), [each.value for each in one.extensions])
-    except (*UNREADABLE, UserWarning) as error:
-        raise EvidenceError(f"{what}: found a certificate that cannot be read ({one_line(error, 100)})") from error
-    return certificates
+    found = f"{what}: found a certificate that cannot be read"
+    with reported_as(EvidenceError, found, *UNREADABLE, UserWarning, limit=100), warnings.catch_warnings():
+        # A warning is how cryptography tells of a breach of RFC 5280, such as the serial number 0.
+        warnings.simplefilter("error", UserWarning)
+        certificates = tuple(load())
+        for one in certificates:
+            _ = (one.subject, one.issuer, one.not_valid_before_utc, one.serial_number)
+            _ = (one.not_valid_after_utc, one.signature_hash_algorithm, one.public_key())
+            _ = [each.value for each in one.extensions]
+        return certificates
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
@@ -171,10 +168,8 @@ def link_problem(chain: Chain, cache: VerifiedCache) -> str | None:
     for position, (child, issuer) in enumerate(itertools.pairwise(chain)):
         key = ("link", fingerprint(child), fingerprint(issuer))
         if not cache.once(key, functools.partial(issued_by, child, issuer)):
-            return (
-                f"certificate {position} ({common_name(child.subject)}) is not signed by certificate {position + 1} "
-                f"({common_name(issuer.subject)})"
-            )
+            signer = f"certificate {position + 1} ({common_name(issuer.subject)})"
+            return f"certificate {position} ({common_name(child.subject)}) is not signed by {signer}"
     return None
 
 

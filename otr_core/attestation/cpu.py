@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from otr_core.attestation.chain import stamp
 from otr_core.attestation.claims import ClaimLog, Source
 from otr_core.attestation.eventlog import EventLog
-from otr_core.attestation.policy import Policy, admit
+from otr_core.attestation.policy import Inquiry, Policy, admit
 from otr_core.attestation.quote import Collateral, Quote, VerifiedQuote, verify_quote
 
 _RTMRS = ("rtmr0", "rtmr1", "rtmr2", "rtmr3")
 
 
-def appraise_cpu(
-    quote: Quote,
-    collateral: Collateral | None,
-    event_log: EventLog | None,
-    compose: bytes | None,
-    policy: Policy,
-    as_of: datetime,
-    registered: Mapping[str, int] | None,
-    log: ClaimLog,
-) -> dict[str, Any]:
+def appraise_cpu(quote: Quote, given: Inquiry, log: ClaimLog) -> dict[str, Any]:
     """Append all claims about the quote to ``log`` in this order; return its facts, JSON-typed:
 
     1. Quote, certificates and collateral verify at the time of appraisal.
@@ -38,8 +28,10 @@ def appraise_cpu(
     8. The event log's digests are those of its events, and it replays to RTMR0 to RTMR3 (TDX).
     9. The compose file's hash is the one in mr_config_id and in the measured event (TDX).
     """
-    # 1 to 4. Quote and collateral.
-    verified = _check_quote(quote, collateral, policy, as_of, log)
+    policy, collateral, event_log = given.policy, given.bundle.collateral, given.bundle.event_log
+
+    # Checks 1 to 4, on quote and collateral, are numbered in ``_check_quote``.
+    verified = _check_quote(quote, collateral, policy, given.as_of, log)
     log.authentic = verified is not None
 
     # 5. The TD or enclave is not debuggable.
@@ -53,22 +45,21 @@ def appraise_cpu(
     if len(hashes) == 1:
         measured["compose_hash"] = hashes.pop()
     if policy.measurements:
-        wrong = [
-            f"{key} is {measured.get(key, 'absent')}" for key, hex_ in policy.measurements if measured.get(key) != hex_
-        ]
+        differing = [name for name, expected in policy.measurements if measured.get(name) != expected]
+        wrong = [f"{name} is {measured.get(name, 'absent')}" for name in differing]
         good, bad = f"{len(policy.measurements)} registers as expected", f"unexpected: {'; '.join(wrong)}"
         log.decide("measurements", not wrong, good, bad, Source.HARDWARE, quote.signed)
 
     # 7. The platform is admitted.
     ppid = verified.ppid if verified is not None else ""
-    admit(log, "platform", ppid, policy.cpu_ids, policy.cpu_max_nodes, registered)
+    admit(log, ppid, policy.cpu_ids, policy.cpu_max_nodes, given.registered)
 
     if quote.kind == "TDX":
-        # 8. The event log's digests are those of its events, and it replays to RTMR0 to RTMR3.
+        # 8. The event log's digests are those of its events, and it replays to RTMR0 to RTMR3 (TDX).
         _check_event_log(quote, event_log, log)
 
-        # 9. The compose file's hash is the one in mr_config_id and in the measured event.
-        _check_compose(quote, event_log, compose, log)
+        # 9. The compose file's hash is the one in mr_config_id and in the measured event (TDX).
+        _check_compose(quote, event_log, given.bundle.compose, log)
     dated = None
     if collateral is not None:
         issued, expires = stamp(collateral.issued), stamp(collateral.expires)

@@ -96,8 +96,6 @@ def parse_event_log(data: bytes) -> EventLog:
         events = tuple(_ccel(data))
     else:
         listed = _listed(evidence_json(data, "event log"))
-        if listed is None:
-            raise EvidenceError("event log: found JSON without events, expected a list of them or 'event_log'")
         events = tuple(_event(entry, position) for position, entry in enumerate(listed))
     if not events:
         raise EvidenceError("event log: found no event, expected at least one")
@@ -106,22 +104,21 @@ def parse_event_log(data: bytes) -> EventLog:
 
 def evidence_json(data: bytes | str, what: str) -> Any:
     """``parse_json``, except that what is not JSON raises ``EvidenceError``."""
-    try:
-        return parse_json(data, what=what)
-    except InputError as error:
-        raise EvidenceError(str(error)) from error
+    return parse_json(data, what=what, kind=EvidenceError)
 
 
-def _listed(document: Any) -> list[Any] | None:
+def _listed(document: Any) -> list[Any]:
     """The list of events: the document, or its ``event_log`` (in ``tcb_info``), as list or text."""
     for key in ("tcb_info", "event_log"):
         if isinstance(document, dict) and key in document:
             document = document[key]
         if isinstance(document, str):
             document = evidence_json(document, "event log")
-    if isinstance(document, list) and len(document) > MAX_EVENTS:
+    if not isinstance(document, list):
+        raise EvidenceError("event log: found JSON without events, expected a list of them or 'event_log'")
+    if len(document) > MAX_EVENTS:
         raise EvidenceError(f"event log: found {len(document)} events, expected at most {MAX_EVENTS}")
-    return document if isinstance(document, list) else None
+    return document
 
 
 def _event(entry: Any, position: int) -> Event:

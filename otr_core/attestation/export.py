@@ -1,6 +1,8 @@
-"""Appraisal results as an attestation token's claims set, in the shape of RFC 9711 (EAT) and NVIDIA's NRAS v3 claims.
+"""An appraisal's result as the claims set of an attestation token.
 
-Unsigned: whoever relays it signs it. What the evidence does not show is left out rather than filled in.
+Its shape follows RFC 9711 (EAT) and the claims of NVIDIA's remote attestation service (NRAS v3).
+The set is unsigned: whoever passes it on signs it. What the evidence does not show is left out
+rather than filled in.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from otr_core.attestation.claims import Status
 
 PROFILE = "tag:otr-core,2026:appraisal/1"
 _NVIDIA_OEM_ID = "5703"  # IANA private enterprise number of NVIDIA, as NRAS writes it
+#: Claims of NRAS that are the outcome of one check here, by the end of their names.
 _CHECKS = {
     "report-signature-verified": "signature",
     "report-cert-chain-links-verified": "chain.links",
@@ -27,10 +30,10 @@ _CHECKS = {
 
 
 def eat_claims(appraisal: Appraisal) -> dict[str, Any]:
-    """Claims set with one submodule per device and one for the CPU.
+    """The claims set, with one submodule per device and one for the CPU.
 
-    A check that is *unknown* is absent; true means asserted and false refuted. ``iat`` is the time of appraisal in
-    seconds since the epoch.
+    A check that is *asserted* is true, one that is *refuted* false, and one that is *unknown* is
+    absent. ``iat`` is the time of the appraisal, in seconds since the epoch.
     """
     submodules: dict[str, Any] = {}
     for device in appraisal.devices:
@@ -49,7 +52,7 @@ def eat_claims(appraisal: Appraisal) -> dict[str, Any]:
 
 
 def _status(appraisal: Appraisal, claim_id: str) -> bool | None:
-    """True, false, or None for an unknown or absent claim."""
+    """Whether the claim is asserted (True) or refuted (False); None if it is unknown or absent."""
     found = next((claim.status for claim in appraisal.claims if claim.id == claim_id), Status.UNKNOWN)
     return None if found is Status.UNKNOWN else found is Status.ASSERTED
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from cryptography import x509
@@ -16,65 +15,30 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from otr_core.attestation import chain as chains
-from otr_core.attestation.chain import Chain, TrustRoots, VerifiedCache
+from otr_core.attestation.bundle import Device
+from otr_core.attestation.chain import Chain, VerifiedCache
 from otr_core.attestation.claims import CHECKS, ClaimLog, Source
-from otr_core.attestation.ocsp import OcspResponse, revocation
-from otr_core.attestation.policy import Policy, admit
-from otr_core.attestation.report import Report, field_name, parse_report
+from otr_core.attestation.ocsp import revocation
+from otr_core.attestation.policy import Inquiry, admit
+from otr_core.attestation.report import Report, field_name
 from otr_core.attestation.rim import CoverageRow, GoldenValue, Rim, rim_coverage
-
-__all__ = ["Device", "DeviceAppraisal", "appraise_device", "certified_fwids", "parse_report"]
 
 CHAIN_LENGTH = 5  # firmware (FMC) leaf, boot ROM, provisioner, architecture identity, root
 #: Positions in the chain whose revocation can be asked for. NVIDIA's responders do not list the
 #: leaf: a GPU is revoked through the certificate of its boot ROM.
 REVOCABLE = (1, 2, 3)
-SWITCHES = ("LS10",)  # architectures of NVSwitches; all others are GPUs
 DICE_OID = "2.23.133.5.4.1"  # TCG DICE TcbInfo / legacy composite device id
 _SHA384_OID = bytes.fromhex("0609608648016503040202")
 
 
 @dataclass(frozen=True)
-class Device:
-    """One device's evidence.
-
-    Attributes:
-        report, chain: parsed; an empty chain means that none was handed in.
-        stated_nonce: nonce written beside the evidence in a vendor's JSON, if any. Nobody signed
-            it.
-    """
-
-    report: Report
-    chain: Chain
-    stated_nonce: bytes | None = None
-
-    @property
-    def architecture(self) -> str:
-        """Chip name certified in the leaf (``GH100``, ``LS10``, …); empty without a chain."""
-        name = chains.common_name(self.chain[0].subject) if self.chain else ""
-        return name.split(" ")[0].replace("_", "")  # certificates say LS_10 where manifests say LS10
-
-    @property
-    def kind(self) -> str:
-        """``switch`` or ``gpu``.
-
-        The certificate decides where there is one. A report could otherwise make a GPU look like a
-        switch, for which no driver is checked.
-        """
-        return ("switch" if self.architecture in SWITCHES else "gpu") if self.chain else self.report.kind
-
-    @property
-    def ueid(self) -> str:
-        """Identity NVIDIA uses: the leaf's serial number in decimal; empty without a chain."""
-        return str(self.chain[0].serial_number) if self.chain else ""
-
-
-@dataclass(frozen=True)
 class DeviceAppraisal:
-    """What one device's evidence says beside the claims.
+    """What one device's evidence says, apart from the claims about it.
 
     Attributes:
-        facts: see ``facts``. coverage: which measurements the manifests vouch for.
+        subject: the device's name in claim ids.
+        facts: what the function ``facts`` reads out of report and chain.
+        coverage: which measurements the manifests vouch for; empty without manifests.
     """
 
     subject: str
@@ -82,31 +46,7 @@ class DeviceAppraisal:
     coverage: tuple[CoverageRow, ...] = ()
 
 
-@dataclass(frozen=True)
-class DeviceInputs:
-    """What a device is appraised with: everything that is not its own evidence.
-
-    Attributes:
-        nonce: the one the verifier expects; None if the caller named none.
-        rims, ocsp: all manifests and OCSP responses of the bundle.
-        registered: numbers of nodes already admitted, by platform id; None if the caller has no
-            registry.
-        versions: (kind, version) that any device of the bundle runs, kind being ``driver`` or
-            ``vbios``.
-    """
-
-    policy: Policy
-    as_of: datetime
-    nonce: bytes | None
-    rims: Sequence[Rim]
-    ocsp: Sequence[OcspResponse]
-    registered: Mapping[str, int] | None
-    cache: VerifiedCache
-    roots: TrustRoots
-    versions: frozenset[tuple[str, str]]
-
-
-def appraise_device(device: Device, subject: str, log: ClaimLog, given: DeviceInputs) -> DeviceAppraisal:
+def appraise_device(device: Device, subject: str, log: ClaimLog, given: Inquiry) -> DeviceAppraisal:
     """Append all claims about ``device`` to ``log``, in this order:
 
     1. The report parses completely (``parse_report`` did this when the bundle was loaded).
@@ -126,26 +66,27 @@ def appraise_device(device: Device, subject: str, log: ClaimLog, given: DeviceIn
     """
     report, chain = device.report, device.chain
 
-    # 1. The report parses completely.
-    good = f"{len(report.measurements)} measurements and {len(report.opaque)} opaque fields, no byte left over"
-    log.judge("report", None, good, Source.DERIVED, report.raw)
+    # 1. The report parses completely (``parse_report`` did this when the bundle was loaded).
+    parts = f"{len(report.measurements)} measurements and {len(report.opaque)} opaque fields"
+    log.judge("report", None, f"{parts}, no byte left over", Source.DERIVED, report.raw)
 
     if chain:
         # 2. The certificate chain has NVIDIA's length, its links, validity and usage hold, and it
-        # ends in the root.
+        # ends in the pinned root.
         chain_holds = _check_chain(chain, log, given)
 
         # 3. The leaf key signed the report. Only then do the report's fields count as the
         # hardware's word.
         problem = _signature_problem(device, given.cache)
-        signed = log.judge("signature", problem, "the leaf key signed this report", Source.HARDWARE, report.raw)
+        good = "the leaf key signed this report"
+        signed = log.judge("signature", problem, good, Source.HARDWARE, report.raw)
         log.authentic = chain_holds and signed
 
         # 4. The report's firmware id is the one certified in the leaf.
         _check_fwid(device, log)
     else:
-        parts = [f"chain.{part}" for part in ("length", "links", "validity", "usage", "root")]
-        log.unknown([*parts, "signature", "fwid"], "no certificate chain in the bundle")
+        checks = ("chain.length", "chain.links", "chain.validity", "chain.usage", "chain.root")
+        log.unknown([*checks, "signature", "fwid"], "no certificate chain in the bundle")
         log.authentic = False
 
     # 5. The nonce in the signed request is the expected one, and the one written beside the
@@ -170,7 +111,8 @@ def appraise_device(device: Device, subject: str, log: ClaimLog, given: DeviceIn
     # 9. No measurement has golden values in two manifests, and none is without a golden value.
     rows = rim_coverage(report, golden) if golden else ()
     if len(golden) < len(kinds):
-        log.unknown(["measurements.conflict", "measurements.covered"], "not all reference manifests are in the bundle")
+        missing = "not all reference manifests are in the bundle"
+        log.unknown(["measurements.conflict", "measurements.covered"], missing)
     else:
         _check_coverage(rows, report, log)
     return DeviceAppraisal(subject, facts(device), rows)
@@ -207,7 +149,7 @@ def _pdis(report: Report) -> list[str]:
     return sorted({pdi for pdi in found if pdi.strip("0")})
 
 
-def _check_chain(chain: Chain, log: ClaimLog, given: DeviceInputs) -> bool:
+def _check_chain(chain: Chain, log: ClaimLog, given: Inquiry) -> bool:
     """Claims on the device chain; returns whether all of them are asserted."""
     raw = chains.der(chain)
     problem = chains.length_problem(chain, CHAIN_LENGTH)
@@ -226,10 +168,8 @@ def _check_chain(chain: Chain, log: ClaimLog, given: DeviceInputs) -> bool:
 def _signature_problem(device: Device, cache: VerifiedCache) -> str | None:
     key, report = device.chain[0].public_key(), device.report
     memo = ("report", chains.fingerprint(device.chain[0]), report.sha256)
-    problem: str | None = cache.once(
-        memo, lambda: chains.signature_problem(key, report.signature, report.signed, hashes.SHA384(), ec.SECP384R1)
-    )
-    return problem
+    signed = (key, report.signature, report.signed)
+    return cache.once(memo, lambda: chains.signature_problem(*signed, hashes.SHA384(), ec.SECP384R1))
 
 
 def _check_fwid(device: Device, log: ClaimLog) -> None:
@@ -279,7 +219,7 @@ def _sha384_digests(data: bytes, depth: int = 8) -> Iterator[bytes]:
         at += length
 
 
-def _check_nonces(device: Device, log: ClaimLog, given: DeviceInputs) -> None:
+def _check_nonces(device: Device, log: ClaimLog, given: Inquiry) -> None:
     found, raw = device.report.nonce, device.report.raw
     if given.nonce is None:
         log.unknown(["nonce"], "no expected nonce was given: the report may be a replay")
@@ -293,7 +233,7 @@ def _check_nonces(device: Device, log: ClaimLog, given: DeviceInputs) -> None:
         log.decide("stated_nonce", found == stated, "written nonce is the signed one", bad, Source.OPERATOR, raw)
 
 
-def _check_policy(device: Device, log: ClaimLog, given: DeviceInputs) -> None:
+def _check_policy(device: Device, log: ClaimLog, given: Inquiry) -> None:
     report, policy = device.report, given.policy
     versions = (
         ("driver", policy.gpu_drivers, report.driver_version),
@@ -309,25 +249,28 @@ def _check_policy(device: Device, log: ClaimLog, given: DeviceInputs) -> None:
             good = f"protected PCIe is {_protected_pcie(report)}"
             holds = _protected_pcie(report) == wanted
             log.decide("mode", holds, good, f"{good}, expected {wanted}", Source.HARDWARE, report.raw)
-    admit(log, "platform", device.ueid, policy.gpu_ids, policy.gpu_max_nodes, given.registered)
+    admit(log, device.ueid, policy.gpu_ids, policy.gpu_max_nodes, given.registered)
 
 
-def _check_revocation(check: str, chain: Chain, positions: Sequence[int], log: ClaimLog, given: DeviceInputs) -> None:
-    status, reason, used = revocation(
-        chain, positions, given.ocsp, given.as_of, given.policy.ocsp_max_staleness_s, given.cache
-    )
+def _check_revocation(check: str, chain: Chain, positions: Sequence[int], log: ClaimLog, given: Inquiry) -> None:
+    responses, max_age_s = given.bundle.ocsp, given.policy.ocsp_max_staleness_s
+    status, reason, used = revocation(chain, positions, responses, given.as_of, max_age_s, given.cache)
     log.add(check, status, Source.COLLATERAL, reason, used or None)
 
 
-def _check_rim(kind: str, device: Device, log: ClaimLog, given: DeviceInputs) -> Sequence[GoldenValue] | None:
-    """Claims on the manifest of ``kind``; its signed golden values, or None if there are none."""
+def _check_rim(kind: str, device: Device, log: ClaimLog, given: Inquiry) -> Sequence[GoldenValue] | None:
+    """Claims on the device's manifest of ``kind`` (``driver`` or ``vbios``).
+
+    Returns:
+        Its signed golden values; None without a manifest, or if none of its values counts.
+    """
     report = device.report
     version = report.driver_version if kind == "driver" else report.vbios_version
-    of_kind = [rim for rim in given.rims if rim.kind == kind and rim.product == device.architecture]
+    of_kind = [rim for rim in given.bundle.rims if rim.kind == kind and rim.product == device.architecture]
     exact = [rim for rim in of_kind if rim.version.upper() == (version or "").upper()]
     # Without an exact one, a manifest is taken to be meant for this device (and refuted as such),
     # unless another device of the bundle runs its version: then it was handed in for that one.
-    offered = exact or [rim for rim in of_kind if (kind, rim.version.upper()) not in given.versions]
+    offered = exact or [rim for rim in of_kind if (kind, rim.version.upper()) not in given.bundle.versions]
     if not offered:
         checks = [name[4:] for name in CHECKS if name.startswith((f"gpu.rim.{kind}", f"gpu.measurements.{kind}"))]
         name = report.rim_ids(device.architecture).get(kind, f"{kind} {version}")
@@ -362,7 +305,8 @@ def _check_rim(kind: str, device: Device, log: ClaimLog, given: DeviceInputs) ->
     return golden
 
 
-def _rim_problem(rim: Rim, given: DeviceInputs) -> str | None:
+def _rim_problem(rim: Rim, given: Inquiry) -> str | None:
+    """None, or why nobody can rely on the manifest at the time of the appraisal."""
     return (
         chains.validity_problem(rim.chain, given.as_of)
         or rim.chain_problem(given.roots.rim, given.cache)
@@ -373,14 +317,12 @@ def _rim_problem(rim: Rim, given: DeviceInputs) -> str | None:
 def _check_coverage(rows: Sequence[CoverageRow], report: Report, log: ClaimLog) -> None:
     active = [row.index for row in rows if row.kind]
     twice = sorted({index for index in active if active.count(index) > 1})
-    bad, good = (
-        f"index {', '.join(map(str, twice))} is active in both manifests",
-        "no index is active in both manifests",
-    )
+    bad = f"index {', '.join(map(str, twice))} is active in both manifests"
+    good = "no index is active in both manifests"
     log.decide("measurements.conflict", not twice, good, bad, Source.COLLATERAL, report.raw)
-    bare = [row.index for row in rows if row.result == "no golden value"]
+    bare = ", ".join(str(row.index) for row in rows if row.result == "no golden value")
     if bare:
-        log.unknown(["measurements.covered"], f"no golden value for the measurements {', '.join(map(str, bare))}")
+        log.unknown(["measurements.covered"], f"no golden value for the measurements {bare}")
     else:
         good = "every non-zero measurement has a golden value"
         log.judge("measurements.covered", None, good, Source.DERIVED, report.raw)

@@ -8,7 +8,6 @@ fresh for ``max_staleness_s`` seconds after ``thisUpdate``; one from the future 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from otr_core.attestation.chain import Chain, VerifiedCache, common_name, extension, issued_by, readable, stamp
 from otr_core.attestation.claims import Status
-from otr_core.errors import EvidenceError
+from otr_core.errors import EvidenceError, reported_as
 
 MAX_RESPONSE_BYTES = 64 * 1024
 
@@ -60,7 +59,9 @@ def parse_ocsp(data: bytes) -> tuple[OcspResponse, ...]:
         EvidenceError: not an OCSP response, or one that reports an error instead of a status.
     """
     raw = _der(data)
-    try:
+    # The parser decodes lazily and raises exceptions of many kinds; each means unreadable.
+    unreadable = "OCSP response: found bytes that cannot be read"
+    with reported_as(EvidenceError, unreadable, Exception, expected="DER or base64"):
         response = ocsp.load_der_ocsp_response(raw)
         if response.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
             raise EvidenceError(f"OCSP response: found status {response.response_status.name}, expected SUCCESSFUL")
@@ -79,12 +80,6 @@ def parse_ocsp(data: bytes) -> tuple[OcspResponse, ...]:
             )
             for one in response.responses
         )
-    except EvidenceError:
-        raise
-    except Exception as error:  # the parser decodes lazily and raises many kinds; all mean unreadable
-        raise EvidenceError(
-            f"OCSP response: found bytes that cannot be read ({error}), expected DER or base64"
-        ) from error
 
 
 def _der(data: bytes) -> bytes:
@@ -92,10 +87,8 @@ def _der(data: bytes) -> bytes:
         raise EvidenceError(f"OCSP response: found {len(data)} bytes, expected at most {MAX_RESPONSE_BYTES}")
     if data[:1] == b"\x30":
         return data
-    try:
+    with reported_as(EvidenceError, "OCSP response: found neither DER nor base64", ValueError):
         return base64.b64decode(b"".join(data.split()), validate=True)
-    except binascii.Error as error:
-        raise EvidenceError(f"OCSP response: found neither DER nor base64 ({error})") from error
 
 
 def _detail(one: ocsp.OCSPSingleResponse) -> str:
@@ -149,7 +142,7 @@ def response_problem(
 ) -> str | None:
     """None, or why ``one`` does not say a fresh *good* on the word of ``issuer``."""
     key = ("ocsp", one.sha256, issuer.fingerprint(hashes.SHA256()))
-    problem: str | None = cache.once(key, lambda: _signature_problem(one, issuer))
+    problem = cache.once(key, lambda: _signature_problem(one, issuer))
     if problem is not None:
         return problem
     if max(one.this_update, one.produced_at) > as_of:

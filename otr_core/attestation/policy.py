@@ -14,12 +14,15 @@ import functools
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import resources
 from typing import Any
 
+from otr_core.attestation.bundle import Bundle
+from otr_core.attestation.chain import TrustRoots, VerifiedCache
 from otr_core.attestation.claims import CHECKS, ClaimLog, Source
 from otr_core.encoding import canonical_json, parse_json
-from otr_core.errors import InputError, PolicyError
+from otr_core.errors import InputError, PolicyError, reported_as
 
 #: The folder of the policies that come with the package.
 SHIPPED = resources.files("otr_core.attestation") / "policies"
@@ -36,6 +39,11 @@ TCB_STATUSES = (
 MEASUREMENTS = (
     *("mr_td", "mr_seam", "mr_config_id", "mr_owner", "mr_owner_config", "rt_mr0", "rt_mr1", "rt_mr2", "rt_mr3"),
     *("td_attributes", "mr_enclave", "mr_signer", "compose_hash"),
+)
+#: Fields that are 1 or more, where they are set.
+_AT_LEAST_ONE = (
+    *("gpu_count", "gpu_max_nodes", "cpu_max_nodes"),
+    *("min_tcb_evaluation", "collateral_max_age_s", "ocsp_max_staleness_s"),
 )
 
 
@@ -100,11 +108,9 @@ class Policy:
         for field in ("gpu_drivers", "gpu_vbios", "gpu_ids", "cpu_ids"):
             if getattr(self, field) == ():
                 raise PolicyError(f"policy {field}: found an empty list, which admits nothing; leave it out for any")
-        for field in ("gpu_count", "gpu_max_nodes", "cpu_max_nodes", "min_tcb_evaluation", "collateral_max_age_s"):
+        for field in _AT_LEAST_ONE:
             if getattr(self, field) is not None and getattr(self, field) < 1:
                 raise PolicyError(f"policy {field}: found {getattr(self, field)}, expected at least 1")
-        if self.ocsp_max_staleness_s < 1:
-            raise PolicyError(f"policy ocsp_max_staleness_s: found {self.ocsp_max_staleness_s}, expected at least 1")
 
     @classmethod
     def default(cls) -> Policy:
@@ -120,41 +126,56 @@ class Policy:
     def from_bytes(cls, data: bytes) -> Policy:
         """A policy from TOML or JSON, told apart by content.
 
+        Its keys are the fields of this class; ``measurements`` is a table.
+
         Raises:
             PolicyError: unreadable, empty, or with an unknown or ill-typed key.
         """
-        try:
+        causes = (UnicodeError, tomllib.TOMLDecodeError, InputError, RecursionError)
+        with reported_as(PolicyError, "policy: not readable as TOML or JSON", *causes):
             text = data.decode("utf-8")
             is_json = text.lstrip().startswith("{")
-            policy = cls.from_mapping(parse_json(text, what="policy") if is_json else tomllib.loads(text))
+            values = parse_json(text, what="policy") if is_json else tomllib.loads(text)
+            kinds = {field.name: str(field.type) for field in dataclasses.fields(cls)}
+            _known("key", tuple(values), tuple(kinds))
+            policy = cls(**{key: _typed(key, value, kinds[key]) for key, value in values.items()})
             policy.to_bytes()  # numbers and texts that canonical JSON cannot carry fail here
             return policy
-        except PolicyError:
-            raise
-        except (UnicodeError, tomllib.TOMLDecodeError, InputError, RecursionError) as error:
-            raise PolicyError(f"policy: not readable as TOML or JSON ({error})") from error
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> Policy:
-        """A policy from its keys, the fields of this class; ``measurements`` is a table."""
-        fields = {field.name: field for field in dataclasses.fields(cls)}
-        _known("key", tuple(values), tuple(fields))
-        return cls(**{key: _typed(key, value, str(fields[key].type)) for key, value in values.items()})
-
-    def as_json(self) -> dict[str, Any]:
-        """All fields, JSON-typed; ``from_mapping`` takes it back."""
-        values = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
-        values["measurements"] = dict(self.measurements)
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON: the same policy always has the same bytes."""
-        return canonical_json(self.as_json())
+        """Canonical JSON of the fields that are set: the same policy always has the same bytes.
+
+        ``from_bytes`` takes it back.
+        """
+        values = {key: value for key, value in vars(self).items() if value is not None}
+        values["measurements"] = dict(self.measurements)
+        lists = {key: list(value) for key, value in values.items() if isinstance(value, tuple)}
+        return canonical_json(values | lists)
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """What an appraisal answers: whether this evidence passes this policy, as of a moment.
+
+    Attributes:
+        as_of: in UTC; every validity, age and revocation is judged at this time.
+        nonce, key: what the verifier knows of the request and of the serving key; None for nothing.
+        registered: number of nodes already admitted, by platform id; None without a registry.
+        roots: the certificates that chains must end in.
+    """
+
+    bundle: Bundle
+    policy: Policy
+    as_of: datetime
+    nonce: bytes | None
+    key: bytes | None
+    registered: Mapping[str, int] | None
+    cache: VerifiedCache
+    roots: TrustRoots
 
 
 def admit(
     log: ClaimLog,
-    check: str,
     identity: str,
     admitted: Sequence[str] | None,
     max_nodes: int | None,
@@ -163,11 +184,12 @@ def admit(
     """Claim whether one platform is admitted; no claim if the policy says nothing about that.
 
     Args:
-        check: name of the claim. identity: the platform's id; empty if the evidence names none.
+        identity: the platform's id; empty if the evidence names none.
         admitted: ids that the policy admits; None for any.
         max_nodes: how many registered nodes one platform may carry; None for any number.
         registered: number of nodes already registered, by platform id.
     """
+    check = "platform"
     if admitted is None and max_nodes is None:
         return
     if not identity:

@@ -8,6 +8,7 @@ verification, so that a hash of the whole file does not identify a quote.
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,7 @@ from cryptography import x509
 from otr_core.attestation.chain import UNREADABLE, Chain, parse_chain
 from otr_core.attestation.eventlog import evidence_json
 from otr_core.encoding import canonical_json
-from otr_core.errors import EvidenceError, InputError, one_line
+from otr_core.errors import EvidenceError, InputError, one_line, reported_as
 
 MAX_QUOTE_BYTES = 64 * 1024
 MAX_COLLATERAL_BYTES = 1024 * 1024
@@ -65,17 +66,14 @@ class Quote:
             return self.raw[: _HEADER_BYTES + 384]
         if self.version == 4:
             return self.raw[: _HEADER_BYTES + 584]
-        size = int.from_bytes(self.raw[_HEADER_BYTES + 2 : _HEADER_BYTES + 6], "little")  # v5: type u16, size u32, body
+        # In version 5 a type (u16) and a size (u32) stand before the body.
+        size = int.from_bytes(self.raw[_HEADER_BYTES + 2 : _HEADER_BYTES + 6], "little")
         return self.raw[: _HEADER_BYTES + 6 + size]
 
     @property
     def identity(self) -> str:
         """Lower-case hex SHA-256 of the signed part."""
         return hashlib.sha256(self.signed).hexdigest()
-
-    @property
-    def report_data(self) -> bytes:
-        return self.registers["report_data"]
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -139,16 +137,14 @@ def parse_quote(data: bytes) -> Quote:
         raise EvidenceError("quote: found an AMD SEV-SNP report, which is not supported; expected a TDX or SGX quote")
     import dcap_qvl
 
-    try:
+    unreadable, causes = "quote: found bytes that cannot be read", (ValueError, AttributeError)
+    with reported_as(EvidenceError, unreadable, *causes, expected="a TDX or SGX quote"):
         parsed = dcap_qvl.parse_quote(raw)
         kind, version, report = parsed.quote_type(), int(parsed.header.version), parsed.report
         names = _TDX_REGISTERS if kind == "TDX" else _SGX_REGISTERS
         registers = {name: bytes(getattr(report, name)) for name in names}
-    except (ValueError, AttributeError) as error:
-        raise EvidenceError(
-            f"quote: found bytes that cannot be read ({one_line(error)}), expected a TDX or SGX quote"
-        ) from error
-    try:  # The certificates stand behind the signed part. If they are broken, verification says so.
+    # The certificates stand behind the signed part. If they are broken, verification says so.
+    try:
         fmspc, chain = parsed.fmspc().lower(), parse_chain(bytes(parsed.cert_chain_pem_bytes() or b""))
     except (ValueError, EvidenceError):
         fmspc, chain = "", ()
@@ -220,23 +216,21 @@ def _raw_bytes(data: bytes) -> bytes:
         if isinstance(document, str):
             return _from_hex_text(document.encode())
         if isinstance(document, list):
-            try:
+            with reported_as(EvidenceError, "quote: found a JSON list that is not bytes", TypeError, ValueError):
                 return bytes(document)
-            except (TypeError, ValueError) as error:
-                raise EvidenceError(f"quote: found a JSON list that is not bytes ({error})") from error
         raise EvidenceError("quote: found JSON without 'quote', expected it in hex")
     return _from_hex_text(text) if text[:2].isalnum() and text[:2].isascii() else data
 
 
 def _from_hex_text(text: bytes) -> bytes:
-    """Bytes of hex or base64 text."""
-    try:
-        return bytes.fromhex(text.strip().removeprefix(b"0x").decode("ascii"))
-    except ValueError as error:
+    """Bytes of hex or base64 text; of text that is neither, the message says why it is not hex."""
+    with reported_as(EvidenceError, "quote: found text that is neither hex nor base64", ValueError):
         try:
-            return base64.b64decode(text.strip(), validate=True)
+            return bytes.fromhex(text.strip().removeprefix(b"0x").decode("ascii"))
         except ValueError:
-            raise EvidenceError(f"quote: found text that is neither hex nor base64 ({one_line(error)})") from error
+            with contextlib.suppress(ValueError):
+                return base64.b64decode(text.strip(), validate=True)
+            raise
 
 
 def _is_sev_snp(raw: bytes) -> bool:

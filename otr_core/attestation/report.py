@@ -18,7 +18,7 @@ import functools
 import hashlib
 from dataclasses import dataclass
 
-from otr_core.errors import EvidenceError
+from otr_core.errors import EvidenceError, reported_as
 
 SIGNATURE_BYTES = 96
 NONCE_BYTES = 32
@@ -217,10 +217,8 @@ def _raw_bytes(data: bytes) -> bytes:
         raise EvidenceError(f"report: found {len(data)} bytes, expected at most {MAX_REPORT_BYTES}")
     text = data.strip()
     if text[:4].lower() == b"11e0":
-        try:
+        with reported_as(EvidenceError, "report: found broken hex text, expected hexadecimal digits", ValueError):
             return bytes.fromhex(text.decode("ascii"))
-        except ValueError as error:
-            raise EvidenceError(f"report: found broken hex text, expected hexadecimal digits ({error})") from error
     return data
 
 

@@ -15,17 +15,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from otr_core.attestation.chain import (
-    Chain,
-    VerifiedCache,
-    length_problem,
-    link_problem,
-    parse_ders,
-    root_problem,
-    usage_problem,
-)
+from otr_core.attestation import chain as chains
+from otr_core.attestation.chain import Chain, VerifiedCache
 from otr_core.attestation.report import Report
-from otr_core.errors import EvidenceError, one_line
+from otr_core.errors import EvidenceError, one_line, reported_as
 
 SWID = "http://standards.iso.org/iso/19770/-2/2015/schema.xsd"
 DSIG = "http://www.w3.org/2000/09/xmldsig#"
@@ -87,17 +80,16 @@ class Rim:
         return self._verified(cache)[1]
 
     def chain_problem(self, root_sha256: str, cache: VerifiedCache) -> str | None:
-        """None, or why the signer chain does not lead to the pinned root (validity is apart)."""
+        """None, or why the signer chain does not lead to the pinned root, at whatever time."""
         return (
-            length_problem(self.chain, CHAIN_LENGTH)
-            or root_problem(self.chain, root_sha256)
-            or usage_problem(self.chain)
-            or link_problem(self.chain, cache)
+            chains.length_problem(self.chain, CHAIN_LENGTH)
+            or chains.root_problem(self.chain, root_sha256)
+            or chains.usage_problem(self.chain)
+            or chains.link_problem(self.chain, cache)
         )
 
     def _verified(self, cache: VerifiedCache) -> tuple[str | None, tuple[GoldenValue, ...]]:
-        result: tuple[str | None, tuple[GoldenValue, ...]] = cache.once(("rim", self.sha256), lambda: _verify(self))
-        return result
+        return cache.once(("rim", self.sha256), lambda: _verify(self))
 
 
 def parse_rim(data: bytes) -> Rim:
@@ -111,10 +103,9 @@ def parse_rim(data: bytes) -> Rim:
         raise EvidenceError(f"RIM: found {len(data)} bytes, expected at most {MAX_RIM_BYTES}")
     from lxml import etree
 
-    try:
+    causes = (etree.XMLSyntaxError, ValueError)
+    with reported_as(EvidenceError, "RIM: found no well-formed XML", *causes, expected="a SWID tag"):
         root = etree.fromstring(data, parser=_parser())
-    except (etree.XMLSyntaxError, ValueError) as error:
-        raise EvidenceError(f"RIM: found no well-formed XML ({error}), expected a SWID tag") from error
     if root.getroottree().docinfo.doctype:
         raise EvidenceError("RIM: found a document type declaration, expected none")
     if root.tag != f"{{{SWID}}}SoftwareIdentity":
@@ -154,7 +145,8 @@ def _verify(rim: Rim) -> tuple[str | None, tuple[GoldenValue, ...]]:
         expect_references=1,
         signature_methods=frozenset({SignatureMethod.ECDSA_SHA384}),
         digest_algorithms=frozenset({DigestAlgorithm.SHA384}),
-        verification_time=signer.not_valid_before_utc,  # validity at the time of appraisal is a check of its own
+        # Validity at the time of the appraisal is a check of its own, so any valid time will do here.
+        verification_time=signer.not_valid_before_utc,
     )
     try:
         # 1. There is one signature, by the key of the first certificate, with ECDSA and SHA-384
@@ -181,11 +173,9 @@ def _chain(root: Any) -> Chain:
         raise EvidenceError("RIM: found no X509Certificate in its signature, expected the signer chain")
     if len(elements) > 2 * CHAIN_LENGTH:
         raise EvidenceError(f"RIM: found {len(elements)} certificates, expected {CHAIN_LENGTH}")
-    try:
-        ders = [base64.b64decode("".join((element.text or "").split()), validate=True) for element in elements]
-    except ValueError as error:
-        raise EvidenceError(f"RIM: found a signer certificate that is not base64 ({error})") from error
-    return parse_ders(ders, what="RIM signer chain")
+    with reported_as(EvidenceError, "RIM: found a signer certificate that is not base64", ValueError):
+        ders = [base64.b64decode("".join((one.text or "").split()), validate=True) for one in elements]
+    return chains.parse_ders(ders, what="RIM signer chain")
 
 
 def _golden(root: Any) -> tuple[GoldenValue, ...]:
@@ -206,10 +196,8 @@ def _golden_value(element: Any) -> GoldenValue:
     names = [name for name in element.attrib if name.startswith(f"{{{HASH}}}Hash")]
     if not 1 <= count <= 64 or set(names) != {f"{{{HASH}}}Hash{number}" for number in range(count)}:
         raise EvidenceError(f"{what}: found {len(names)} hashes, expected {count} named Hash0 upwards")
-    try:
+    with reported_as(EvidenceError, f"{what}: found a value that is not hex", ValueError):
         values = tuple(bytes.fromhex(element.get(f"{{{HASH}}}Hash{number}")) for number in range(count))
-    except ValueError as error:
-        raise EvidenceError(f"{what}: found a value that is not hex ({error})") from error
     if any(len(value) != size for value in values):
         raise EvidenceError(f"{what}: found {sorted({len(value) for value in values})} bytes, expected {size}")
     return GoldenValue(index, active == "True", values, element.get("name") or "")

@@ -1,37 +1,12 @@
 """Proof of Execution Attestation (PoEA): receipts that bind an answer to an attested key.
 
-Importing this package loads neither an Ethereum library nor numpy: eth_keys costs half a second,
-more than a check takes, and is imported by the two functions that sign and recover; numpy is needed
-for annotations alone.
+Importing this package loads no Ethereum library: eth_keys takes half a second to load, more than a
+whole check, so the two functions that sign a receipt and recover its signer import it themselves.
 """
 
 from otr_core.poea.client import open_response, order
-from otr_core.poea.document import FORMAT, ReceiptFile, load_receipt_file
-from otr_core.poea.receipt import AttestedKeys, Job, Message, Receipt, SignedReceipt, issue_receipt, recover_signer
-from otr_core.poea.sealing import open_sealed, seal
-from otr_core.poea.simulated import appraise_simulated
-from otr_core.poea.tee import EvidencePolicy, TeeClaims
-from otr_core.poea.verify import CHECKS, Verification, verify_receipt
+from otr_core.poea.document import load_receipt_file
+from otr_core.poea.receipt import Job, Message, Receipt
+from otr_core.poea.verify import CHECKS, verify_receipt
 
-__all__ = [
-    "CHECKS",
-    "FORMAT",
-    "AttestedKeys",
-    "EvidencePolicy",
-    "Job",
-    "Message",
-    "Receipt",
-    "ReceiptFile",
-    "SignedReceipt",
-    "TeeClaims",
-    "Verification",
-    "appraise_simulated",
-    "issue_receipt",
-    "load_receipt_file",
-    "open_response",
-    "open_sealed",
-    "order",
-    "recover_signer",
-    "seal",
-    "verify_receipt",
-]
+__all__ = ["CHECKS", "Job", "Message", "Receipt", "load_receipt_file", "open_response", "order", "verify_receipt"]

@@ -1,7 +1,8 @@
-"""Check a receipt file against what its reader knows apart from the file: models, prompt, nonces seen before.
+"""Check a receipt file against what its reader knows: models, the prompt, nonces seen before.
 
-``verify_receipt`` decides whether the parts of a file belong together. A file can be of one piece and still answer an
-order that nobody gave, for a model that its author made up; what holds against that is the reader's own knowledge.
+``verify_receipt`` decides whether the parts of a file belong together. They can, and the file may
+still answer an order that nobody gave, for a model that its author made up. Only the reader's own
+knowledge helps against that.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from otr_core.poea.tee import EvidencePolicy
 from otr_core.poea.verify import CHECKS, verify_receipt
 
 REGISTERED = "registered-model"
-"""Made before all other checks: the job orders a model the reader knows."""
+"""The check made before all others: the job orders a model that the reader knows."""
 PROMPT = "prompt"
-"""Made after all other checks, when the reader names the prompt: it is the one in the receipt."""
+"""The check made after all others, if the reader names a prompt: it is the one in the receipt."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,15 @@ class FileVerdict:
     """Every check's outcome for one receipt file.
 
     Attributes:
-        table: name, status (passed, failed, not run) and meaning of each check, in the order in which they are made.
-        rejection: the check that failed with what it found and expected; None when the file is accepted.
-        model_id: the ordered model, hex. model_name: its name, "the model you named" when the registry has none.
-        simulated: the evidence is of a simulated TEE, which shows nothing about hardware; also True when rejected
-            before the evidence was accepted.
-        nonce: of an accepted order, to be remembered as seen; None when rejected.
-        prompt_checked: the reader's own prompt was held against the file's.
+        table: name, status (passed, failed, not run) and meaning of each check, in their order.
+        rejection: the check that failed, with what it found and expected; None when the file is
+            accepted.
+        model_id: the ordered model, hex.
+        model_name: its name; "the model you named" when the list of models has none.
+        simulated: whether the evidence is of a simulated TEE, which shows nothing about hardware;
+            also True when the file is rejected before its evidence is accepted.
+        nonce: that of an accepted order, to be remembered as seen; None when rejected.
+        prompt_checked: whether the file's prompt was compared with the reader's own.
     """
 
     table: tuple[tuple[str, str, str], ...]
@@ -56,12 +59,12 @@ class FileVerdict:
             return f"rejected by check {self.rejection}"
         tee = "simulated TEE: nothing is shown about hardware" if self.simulated else "hardware TEE"
         text = f"accepted: {self.model_name}, {tee}"
-        if not self.prompt_checked:  # then only the model was held against something outside the file
+        if not self.prompt_checked:  # only the model was compared with what the reader knows
             text += "; the order is taken as the file states it (hold your own against it: --prompt, --model-id)"
         return text
 
     def document(self) -> dict[str, Any]:
-        """The verdict as plain values: accepted, check, found, expected, tee, model_id, table, line."""
+        """The verdict as a JSON object: what ``otr verify --json`` prints."""
         rejected = self.rejection
         return {
             "accepted": rejected is None,
@@ -99,9 +102,10 @@ def verify_file(
     prompt: str | None = None,
     seen: Collection[bytes] = (),
 ) -> FileVerdict:
-    """Check a receipt file and tell every check's outcome.
+    """Check a receipt file and tell every check's outcome. The checks, in their order:
 
-    1. The ordered model is the one the reader named (``model_id``), or one of ``models`` when none is named.
+    1. The ordered model is the one the reader named (``model_id``), or one of ``models`` when none
+       is named.
     2. The file passes ``verify_receipt``, and its nonce is not among those ``seen``.
     3. The prompt in the file is the reader's, when one is given.
 
@@ -116,13 +120,16 @@ def verify_file(
     wanted = sorted(models) if model_id is None else [model_id.hex()]
     rejected, simulated, nonce = None, True, None
     try:
-        # 1. The ordered model is one the reader knows.
+        # 1. The ordered model is the one the reader named (``model_id``), or one of ``models`` when
+        # none is named.
         if ordered not in wanted:
             raise ReceiptError(REGISTERED, f"model {ordered}", f"one of {', '.join(wanted)}")
-        # 2. The file passes, and its nonce was not seen.
+
+        # 2. The file passes ``verify_receipt``, and its nonce is not among those ``seen``.
         verification = verify_receipt(file, policy=policy, as_of=as_of, seen=seen)
         simulated = verification.simulated
-        # 3. The prompt is the reader's.
+
+        # 3. The prompt in the file is the reader's, when one is given.
         if prompt is not None:
             _check_prompt(file, prompt)
         nonce = verification.nonce
@@ -144,11 +151,9 @@ def verify_file(
 
 
 def _statuses(names: list[str], rejected: ReceiptError | None) -> dict[str, str]:
-    """Checks pass up to the one that failed; those after it are not run."""
-    if rejected is None:
-        return dict.fromkeys(names, "passed")
-    failed = names.index(rejected.check)
-    return {n: "passed" if i < failed else "failed" if i == failed else "not run" for i, n in enumerate(names)}
+    """Outcome by check: those before the failed one passed, those after it were not run."""
+    passed = len(names) if rejected is None else names.index(rejected.check)
+    return dict(zip(names, [*["passed"] * passed, "failed", *["not run"] * len(names)], strict=False))
 
 
 def _check_prompt(file: ReceiptFile, prompt: str) -> None:

@@ -58,7 +58,8 @@ def open_response(file: ReceiptFile, client_secret: bytes) -> dict[str, Any]:
     if file.response.sealed is None:
         return dict(file.response.plain or {})
     key = _client_key(client_secret, file.job.nonce)
-    return dict(parse_json(open_sealed(key, file.response.sealed, info=response_info(file.job)), what="response"))
+    plaintext = open_sealed(key, file.response.sealed, info=response_info(file.job))
+    return dict(parse_json(plaintext, what="response"))
 
 
 def _client_key(client_secret: bytes, nonce: bytes) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from otr_core.encoding import canonical_json, from_hex, json_object, parse_json
+from otr_core.encoding import canonical_json, from_hex, json_object, json_value, parse_json
 from otr_core.errors import InputError, OtrError
 from otr_core.poea.manifest import ModelManifest
 from otr_core.poea.receipt import AttestedKeys, Job, Message, Receipt
@@ -39,19 +39,8 @@ class ReceiptFile:
 
     def dump(self) -> bytes:
         """The document as canonical JSON and a line end."""
-        parts: dict[str, Any] = {
-            "format": FORMAT,
-            "job": self.job.to_json(),
-            "model": self.model.to_json(),
-            "query": self.query.to_json(),
-            "response": self.response.to_json(),
-            "configuration": dict(self.configuration),
-            "receipt": self.receipt.to_json(),
-            "signature": self.signature.hex(),
-            "keys": self.keys.to_json(),
-            "evidence": dict(self.evidence),
-        }
-        return canonical_json(parts) + b"\n"
+        parts = {name: json_value(part) for name, part in vars(self).items()}
+        return canonical_json({"format": FORMAT, **parts}) + b"\n"
 
 
 _PARTS = ("format", *(field.name for field in fields(ReceiptFile)))

@@ -87,7 +87,8 @@ def config_digest(architecture: Architecture) -> bytes:
 
 def tokenizer_digest(folder: Path) -> bytes:
     """H("tokenizer", SHA-256 of each tokenizer file)."""
-    return tagged_json_hash("tokenizer", {name: _sha256(folder / name) for name in _TOKENIZER_FILES})
+    hashes = {name: hashlib.sha256(_read(folder / name)).hexdigest() for name in _TOKENIZER_FILES}
+    return tagged_json_hash("tokenizer", hashes)
 
 
 def chat_template_digest(template: str) -> bytes:
@@ -119,10 +120,6 @@ def read_chat_template(folder: Path) -> str:
     if not isinstance(template, str):
         raise ModelError(f"{folder}: no chat template, expected chat_template.jinja (an instruction-tuned model)")
     return template
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(_read(path)).hexdigest()
 
 
 def _read(path: Path) -> bytes:

@@ -11,7 +11,7 @@ import functools
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from Crypto.Hash import keccak
 
@@ -73,7 +73,8 @@ class Message:
         return tagged_hash(self.role, canonical_json(self.plain))
 
     def to_json(self) -> dict[str, Any]:
-        return {"plain": dict(self.plain)} if self.plain is not None else {"sealed": json_value(self.sealed)}
+        part = "plain" if self.sealed is None else "sealed"
+        return {part: json_value(getattr(self, part))}
 
     @classmethod
     def from_json(cls, role: str, document: Any) -> Message:
@@ -85,34 +86,67 @@ class Message:
 
 
 @dataclass(frozen=True)
-class Job:
-    """What the client ordered. All fields but ``decoding`` have 32 bytes.
+class Document:
+    """A dataclass that travels as a JSON object of its fields, byte strings as hex.
+
+    All byte strings have 32 bytes, unless a subclass says otherwise.
+    """
+
+    what: ClassVar[str]
+    """What messages call such a document."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            content = getattr(self, field.name)
+            if field.type == "bytes" and (not isinstance(content, bytes) or len(content) != 32):
+                found = f"{len(content)} bytes" if isinstance(content, bytes) else type(content).__name__
+                raise InputError(f"{self.what} {field.name}: found {found}, expected 32 bytes")
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: json_value(part) for name, part in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, document: Any) -> Self:
+        """Read ``to_json``'s object.
+
+        Raises:
+            InputError: fields are missing or extra, or one of them is not what it should be.
+        """
+        parts = {"Decoding": Decoding, "TraceShape": TraceShape}
+        kinds = {field.name: str(field.type) for field in fields(cls)}
+        values: dict[str, Any] = {}
+        for name, content in json_object(document, kinds, what=cls.what).items():
+            if kinds[name] == "bytes":
+                values[name] = from_hex(content, what=f"{cls.what} {name}")
+                continue
+            try:
+                values[name] = parts[kinds[name]](**content)
+            except (TypeError, OtrError) as error:
+                raise InputError(f"{cls.what} {name}: {error}") from error
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Job(Document):
+    """What the client ordered.
 
     The query's digest is part of the order, so that an answer to another query is no answer to this
     job.
     """
 
+    what = "job"
     job_id: bytes
     nonce: bytes
     model_id: bytes
     query_digest: bytes
     decoding: Decoding
 
-    def __post_init__(self) -> None:
-        _check_digests(self, "job")
-
-    def to_json(self) -> dict[str, Any]:
-        return dict(json_value(self))
-
-    @classmethod
-    def from_json(cls, document: Any) -> Job:
-        return cls(**_from_json(cls, document, "job"))
-
 
 @dataclass(frozen=True)
-class AttestedKeys:
+class AttestedKeys(Document):
     """Public keys of a TEE: secp256k1 (65 bytes, uncompressed) to sign, X25519 (32) to seal to."""
 
+    what = "keys"
     signing: bytes
     hpke: bytes
 
@@ -132,44 +166,25 @@ class AttestedKeys:
         """20-byte Ethereum address of the signing key."""
         return keccak256(self.signing[1:])[12:]
 
-    def to_json(self) -> dict[str, str]:
-        return dict(json_value(self))
-
-    @classmethod
-    def from_json(cls, document: Any) -> AttestedKeys:
-        return cls(**_from_json(cls, document, "keys"))
-
 
 @dataclass(frozen=True)
-class Receipt:
-    """One answer, bound to job, model, query, decoding, trace and key. Digests have 32 bytes.
+class Receipt(Job):
+    """One answer: a receipt repeats the fields of its job, and adds what was done for it.
 
     Attributes:
-        configuration_digest: H("configuration", …) over the exact description of how it was
+        response_digest: ``Message.digest`` of the answer.
+        trace, trace_root: shape and root of the committed execution trace.
+        configuration_digest: H("configuration", …) over the exact description of how the answer was
             computed.
         key_id: ``AttestedKeys.digest`` of the signer.
     """
 
-    job_id: bytes
-    nonce: bytes
-    model_id: bytes
-    query_digest: bytes
-    decoding: Decoding
+    what = "receipt"
     response_digest: bytes
     trace: TraceShape
     trace_root: bytes
     configuration_digest: bytes
     key_id: bytes
-
-    def __post_init__(self) -> None:
-        _check_digests(self, "receipt")
-
-    def to_json(self) -> dict[str, Any]:
-        return dict(json_value(self))
-
-    @classmethod
-    def from_json(cls, document: Any) -> Receipt:
-        return cls(**_from_json(cls, document, "receipt"))
 
     def typed_values(self) -> dict[str, Any]:
         """Values of ``TYPED_FIELDS`` by name, in order: 32-byte strings and unsigned integers."""
@@ -204,11 +219,7 @@ def issue_receipt(
     from eth_keys import keys as eth_keys
 
     receipt = Receipt(
-        job_id=job.job_id,
-        nonce=job.nonce,
-        model_id=job.model_id,
-        query_digest=job.query_digest,
-        decoding=job.decoding,
+        **vars(job),
         response_digest=response.digest,
         trace=trace.shape,
         trace_root=trace.root,
@@ -273,27 +284,3 @@ def type_hash() -> bytes:
     """EIP-712 hash of the type of the struct ``Receipt`` (32 bytes): a contract can hold it too."""
     members = ",".join(f"{kind} {name}" for name, kind, _ in TYPED_FIELDS)
     return keccak256(f"Receipt({members})".encode())
-
-
-def _check_digests(value: Job | Receipt, what: str) -> None:
-    for field in fields(value):
-        content = getattr(value, field.name)
-        if field.type == "bytes" and (not isinstance(content, bytes) or len(content) != 32):
-            found = f"{len(content)} bytes" if isinstance(content, bytes) else type(content).__name__
-            raise InputError(f"{what} {field.name}: found {found}, expected 32 bytes")
-
-
-def _from_json(cls: type, document: Any, what: str) -> dict[str, Any]:
-    """Constructor arguments out of a JSON object of the class's fields; ``bytes`` are hex."""
-    parts = {"Decoding": Decoding, "TraceShape": TraceShape}
-    kinds = {field.name: str(field.type) for field in fields(cls)}
-    result: dict[str, Any] = {}
-    for name, content in json_object(document, kinds, what=what).items():
-        if kinds[name] == "bytes":
-            result[name] = from_hex(content, what=f"{what} {name}")
-            continue
-        try:
-            result[name] = parts[kinds[name]](**content)
-        except (TypeError, OtrError) as error:
-            raise InputError(f"{what} {name}: {error}") from error
-    return result

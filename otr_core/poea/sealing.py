@@ -9,7 +9,6 @@ the tests.
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -44,7 +43,8 @@ def seal(public_key: bytes, plaintext: bytes, *, ephemeral: bytes, info: bytes =
         shared = _exchange(secret, public_key)
     except ValueError as error:  # wrong length, or a point of small order
         raise InputError("HPKE public key: not usable, expected 32 bytes of an X25519 key") from error
-    return enc + Context.of(_kem_secret(shared, enc, public_key), info).encrypt(0, plaintext, aad)
+    key, nonce = key_schedule(_kem_secret(shared, enc, public_key), info)
+    return enc + AESGCM(key).encrypt(nonce, plaintext, aad)
 
 
 def open_sealed(secret_key: bytes, sealed: bytes, *, info: bytes = b"", aad: bytes = b"") -> bytes:
@@ -63,7 +63,8 @@ def open_sealed(secret_key: bytes, sealed: bytes, *, info: bytes = b"", aad: byt
     enc = sealed[:32]
     try:
         shared = _kem_secret(_exchange(secret_key, enc), enc, hpke_public(secret_key))
-        return Context.of(shared, info).decrypt(0, sealed[32:], aad)
+        key, nonce = key_schedule(shared, info)
+        return AESGCM(key).decrypt(nonce, sealed[32:], aad)
     except (InvalidTag, ValueError) as error:
         raise SealError("sealed message: does not open; expected the key and job that it was sealed for") from error
 
@@ -78,31 +79,17 @@ def hpke_public(secret_key: bytes) -> bytes:
     return X25519PrivateKey.from_private_bytes(secret_key).public_key().public_bytes_raw()
 
 
-@dataclass(frozen=True)
-class Context:
-    """Key and base nonce of one exchange; message n uses base nonce XOR n (section 5.2)."""
+def key_schedule(shared_secret: bytes, info: bytes) -> tuple[bytes, bytes]:
+    """Key (16 bytes) and nonce (12 bytes) of an exchange's first message, the only one it has here.
 
-    key: bytes
-    base_nonce: bytes
-
-    @classmethod
-    def of(cls, shared_secret: bytes, info: bytes) -> Context:
-        """KeySchedule of base mode (section 5.1): no pre-shared key."""
-        psk_id_hash = _extract(_HPKE_SUITE, b"", b"psk_id_hash", b"")
-        info_hash = _extract(_HPKE_SUITE, b"", b"info_hash", info)
-        context = b"\x00" + psk_id_hash + info_hash
-        secret = _extract(_HPKE_SUITE, shared_secret, b"secret", b"")
-        key = _expand(secret, _HPKE_SUITE, b"key", context, 16)
-        return cls(key, _expand(secret, _HPKE_SUITE, b"base_nonce", context, 12))
-
-    def encrypt(self, sequence: int, plaintext: bytes, aad: bytes) -> bytes:
-        return AESGCM(self.key).encrypt(self._nonce(sequence), plaintext, aad)
-
-    def decrypt(self, sequence: int, ciphertext: bytes, aad: bytes) -> bytes:
-        return AESGCM(self.key).decrypt(self._nonce(sequence), ciphertext, aad)
-
-    def _nonce(self, sequence: int) -> bytes:
-        return (int.from_bytes(self.base_nonce, "big") ^ sequence).to_bytes(12, "big")
+    This is KeySchedule of base mode (section 5.1), which knows no pre-shared key.
+    """
+    psk_id_hash = _extract(_HPKE_SUITE, b"", b"psk_id_hash", b"")
+    info_hash = _extract(_HPKE_SUITE, b"", b"info_hash", info)
+    context = b"\x00" + psk_id_hash + info_hash
+    secret = _extract(_HPKE_SUITE, shared_secret, b"secret", b"")
+    key = _expand(secret, _HPKE_SUITE, b"key", context, 16)
+    return key, _expand(secret, _HPKE_SUITE, b"base_nonce", context, 12)
 
 
 def _exchange(secret_key: bytes, public_key: bytes) -> bytes:

@@ -1,8 +1,8 @@
 """A *simulated* TEE: evidence in the shape of the real thing, signed with a published key.
 
-Its checks are those that hardware evidence must pass, but nobody needs hardware to pass them:
-whoever reads this file can forge such evidence. Hence its name, and a policy that does not say
-``allow_simulated`` refuses it.
+Such evidence must pass checks like those on hardware evidence, but nobody needs hardware for it:
+whoever reads this file can forge it. That is why it is called simulated, and why a policy that does
+not say ``allow_simulated`` refuses it.
 
 The evidence consists of a quote whose report_data is H("keys", public keys) ‖ GPU nonce, a GPU
 report that carries the same nonce, and an event log whose replay gives a measured register (by the
@@ -51,7 +51,8 @@ def appraise_simulated(evidence: Mapping[str, Any], policy: EvidencePolicy, as_o
 
     # 2. Quote and GPU report are signed with the published key, and all parts are readable.
     try:
-        quote, gpu_report, log = (dict(evidence["quote"]), dict(evidence["gpu_report"]), list(evidence["event_log"]))
+        quote, gpu_report = dict(evidence["quote"]), dict(evidence["gpu_report"])
+        log = list(evidence["event_log"])
         _check_signature("simulated-quote", quote, {"report_data", "rtmr3", "issued_at", "expires_at"})
         _check_signature("simulated-gpu-report", gpu_report, {"nonce"})
         report_data = from_hex(quote["report_data"], length=64, what="report_data")

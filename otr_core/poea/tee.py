@@ -1,7 +1,7 @@
 """The seam between receipts and evidence: what ``verify_receipt`` learns from evidence of any TEE.
 
-The simulated TEE (``simulated.py``) is one implementation of the seam; appraised hardware evidence
-is to be another.
+The simulated TEE (``simulated.py``) is the one implementation of this seam so far; appraised
+evidence of hardware is to be another.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ class EvidencePolicy:
     """What a verifier of receipts accepts as evidence.
 
     Attributes:
-        allow_simulated: whether evidence of a simulated TEE is acceptable at all; only ``True`` itself says yes.
+        allow_simulated: whether evidence of a simulated TEE is acceptable at all. Only ``True``
+            itself says yes, and not another value that Python takes for true.
     """
 
     allow_simulated: bool

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
 
@@ -68,9 +68,6 @@ class TraceShape:
                 return min(PIECE_BYTES, row - piece * PIECE_BYTES)
             piece -= count
         raise InputError(f"piece: found {piece + self.pieces}, expected 0 to {self.pieces - 1}")
-
-    def to_json(self) -> dict[str, int]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -216,13 +213,8 @@ def salts(seed: bytes, position: int, layer: int, count: int) -> list[bytes]:
 
     A salt is the plain SHA-256 of an input of fixed length, so that a contract can compute it too.
     """
-    start = sha256(b"otr/1/salt" + seed + struct.pack("<II", position, layer))
-    result = []
-    for piece in range(count):
-        each = start.copy()
-        each.update(struct.pack("<I", piece))
-        result.append(each.digest())
-    return result
+    start = b"otr/1/salt" + seed + struct.pack("<II", position, layer)
+    return [sha256(start + struct.pack("<I", piece)).digest() for piece in range(count)]
 
 
 def seed_hash(seed: bytes) -> bytes:
@@ -334,9 +326,8 @@ def verify_opening(root: bytes, shape: TraceShape, opening: PieceOpening) -> Non
     if not 0 <= opening.piece < shape.pieces:
         raise ProofError(f"piece: found {opening.piece}, expected 0 to {shape.pieces - 1}")
     if len(opening.data) != shape.piece_bytes(opening.piece) or len(opening.salt) != SALT_BYTES:
-        raise ProofError(
-            f"piece {opening.piece}: found {len(opening.data)} bytes under a {len(opening.salt)}-byte salt"
-        )
+        found = f"{len(opening.data)} bytes under a {len(opening.salt)}-byte salt"
+        raise ProofError(f"piece {opening.piece}: found {found}")
 
     # 2. The piece is under the leaf.
     piece = merkle.leaf_hash(opening.salt + opening.data)
@@ -354,7 +345,6 @@ def verify_opening(root: bytes, shape: TraceShape, opening: PieceOpening) -> Non
 
 def _leaf_index(shape: TraceShape, position: int, layer: int) -> int:
     if not (0 <= position < shape.positions and 0 <= layer < shape.layers):
-        raise ProofError(
-            f"leaf ({position}, {layer}): expected position below {shape.positions} and layer below {shape.layers}"
-        )
+        expected = f"position below {shape.positions} and layer below {shape.layers}"
+        raise ProofError(f"leaf ({position}, {layer}): expected {expected}")
     return position * shape.layers + layer

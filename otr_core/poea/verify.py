@@ -1,8 +1,8 @@
 """Accept or reject a PoEA receipt: numbered checks with stable names, run in order.
 
-The checks decide what attestation and signatures can decide. Whether the TEE told the truth about
-the execution they cannot: a broken TEE passes all of them. Disputes and spot checks find such a
-lie.
+The checks decide what attestation and signatures can decide: who answered which order, for which
+model, with which words. They cannot decide whether the TEE told the truth about the execution: a
+broken TEE passes all of them. Finding such a lie is left to disputes and spot checks.
 """
 
 from __future__ import annotations
@@ -33,16 +33,14 @@ CHECKS = {
 
 @dataclass(frozen=True)
 class Verification:
-    """An accepted receipt.
+    """An accepted receipt: it has passed every check of ``CHECKS``.
 
     Attributes:
-        checks: names of all checks passed, in order.
         simulated: whether the TEE was a simulated one.
         signer: 20-byte address of the attested key.
         nonce: 32 bytes, to be remembered as seen.
     """
 
-    checks: tuple[str, ...]
     simulated: bool
     signer: bytes
     nonce: bytes
@@ -125,7 +123,7 @@ def verify_receipt(
     signer = recover_signer(receipt, file.signature)
     _equal("signature", signer, file.keys.address)
 
-    return Verification(tuple(CHECKS), claims.simulated, signer, receipt.nonce)
+    return Verification(claims.simulated, signer, receipt.nonce)
 
 
 def _equal(check: str, found: bytes, expected: bytes) -> None:

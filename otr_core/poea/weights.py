@@ -12,7 +12,7 @@ import hashlib
 import json
 import mmap
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from otr_core.encoding import canonical_json
 from otr_core.errors import ModelError
 
 CHUNK_BYTES = 2**20
+#: Bytes of one number, by the name that safetensors gives its type.
 _ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 _HEADER_LIMIT = 100 * 2**20  # as the safetensors format itself states
 
@@ -47,21 +48,10 @@ class Tensor:
 
 @dataclass(frozen=True)
 class WeightCommitment:
-    """Root of the tree, and what proofs are made from.
-
-    Attributes:
-        leaf_hashes: 32 bytes each, in tree order.
-        first_leaf: index of each tensor's first leaf, by name.
-    """
+    """Root of the tree, and its leaf hashes (32 bytes each, in tree order) to make proofs from."""
 
     root: bytes
     leaf_hashes: tuple[bytes, ...]
-    first_leaf: Mapping[str, int]
-
-    def proof(self, name: str, chunk: int) -> tuple[int, list[bytes]]:
-        """Leaf index and audit path of chunk ``chunk`` (0-based) of tensor ``name``."""
-        index = self.first_leaf[name] + chunk
-        return index, merkle.inclusion_proof_of_hashes(self.leaf_hashes, index)
 
 
 def chunk_header(name: str, dtype: str, shape: tuple[int, ...], chunk: int, chunks: int) -> bytes:
@@ -80,17 +70,15 @@ def commit_weights(tensors: Iterable[Tensor]) -> WeightCommitment:
         ModelError: names unsorted or repeated, or no tensors.
     """
     hashes: list[bytes] = []
-    first: dict[str, int] = {}
     last = ""
     for tensor in tensors:
         if tensor.name <= last:
             raise ModelError(f"tensor order: found {tensor.name!r} after {last!r}, expected sorted names, each once")
         last = tensor.name
-        first[tensor.name] = len(hashes)
         hashes += _leaf_hashes(tensor)
     if not hashes:
         raise ModelError("weights: found no tensors, expected a checkpoint")
-    return WeightCommitment(merkle.root_of_hashes(hashes), tuple(hashes), first)
+    return WeightCommitment(merkle.root_of_hashes(hashes), tuple(hashes))
 
 
 def _leaf_hashes(tensor: Tensor) -> Iterator[bytes]:

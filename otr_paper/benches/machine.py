@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from otr_core.encoding import from_hex
+from otr_core.encoding import from_hex, json_value
 from otr_core.errors import HardwareError, ModelError, ParameterError
 from otr_core.lane.sampling import Decoding
 from otr_node.generate import generate
@@ -86,7 +86,7 @@ def record(
                 "prompt_tokens": len(answer.prompt_ids),
                 "token_ids": list(answer.token_ids),
                 "trace_root": answer.trace.root.hex(),
-                "trace_shape": answer.trace.shape.to_json(),
+                "trace_shape": json_value(answer.trace.shape),
             }
         )
     quote = ask("tdx_quote", lambda: hardware.tdx_quote(plan.report_data))

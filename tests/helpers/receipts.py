@@ -5,8 +5,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from otr_core.lane.sampling import Decoding
-from otr_core.poea import EvidencePolicy, Job, Message, ReceiptFile, order
+from otr_core.poea import Job, Message, order
+from otr_core.poea.document import ReceiptFile
 from otr_core.poea.manifest import ModelManifest
+from otr_core.poea.tee import EvidencePolicy
 from otr_core.poea.trace import Trace, TraceShape
 from otr_node.enclave import SimulatedEnclave
 from otr_node.generate import Answer

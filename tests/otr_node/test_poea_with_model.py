@@ -10,7 +10,8 @@ import pytest
 
 from otr_core.errors import InputError, ModelError, ReceiptError
 from otr_core.lane.sampling import Decoding
-from otr_core.poea import Message, ReceiptFile, order, verify_receipt
+from otr_core.poea import Message, order, verify_receipt
+from otr_core.poea.document import ReceiptFile
 from otr_core.poea.trace import open_piece, verify_opening
 from otr_node.enclave import SimulatedEnclave
 from otr_node.generate import rebuild_states

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otr_core.attestation import nvidia
 from otr_core.attestation.report import SIGNATURE_BYTES, parse_report
 from otr_core.errors import EvidenceError
 
@@ -17,7 +16,7 @@ NONCE = bytes.fromhex("931d8dd0add203ac3d8b4fbde75e115278eefcdceac5b87671a748f32
 
 
 def test_real_report_reads_as_nvidia_reads_it(h100_report: bytes) -> None:
-    report = nvidia.parse_report(h100_report)
+    report = parse_report(h100_report)
     assert (report.kind, report.driver_version, report.vbios_version) == ("gpu", "550.90.07", "96.00.9F.00.01")
     assert report.nonce == NONCE
     assert [block.index for block in report.measurements] == list(range(1, 65))

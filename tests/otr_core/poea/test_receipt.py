@@ -16,8 +16,16 @@ from hypothesis import strategies as st
 from otr_core.encoding import canonical_json
 from otr_core.errors import InputError, ReceiptError
 from otr_core.lane.sampling import Decoding
-from otr_core.poea import AttestedKeys, Job, Message, Receipt, issue_receipt, recover_signer
-from otr_core.poea.receipt import DOMAIN, TYPED_FIELDS, keccak256, sign_receipt
+from otr_core.poea import Job, Message, Receipt
+from otr_core.poea.receipt import (
+    DOMAIN,
+    TYPED_FIELDS,
+    AttestedKeys,
+    issue_receipt,
+    keccak256,
+    recover_signer,
+    sign_receipt,
+)
 from tests.helpers.receipts import answer, enclave, signed
 
 FILE = signed()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otr_core.errors import InputError, SealError
-from otr_core.poea.sealing import OVERHEAD_BYTES, Context, derive_secret, hpke_public, open_sealed, seal
+from otr_core.poea.sealing import OVERHEAD_BYTES, derive_secret, hpke_public, key_schedule, open_sealed, seal
 
 SECRET, EPHEMERAL = derive_secret(b"r" * 32), b"e" * 32
 
@@ -25,17 +25,11 @@ def test_rfc9180_vectors_of_our_suite(outside_file: Callable[[str], Path]) -> No
     assert derive_secret(vector["ikmR"]) == vector["skRm"]
     assert derive_secret(vector["ikmE"]) == vector["skEm"]
     assert hpke_public(vector["skRm"]) == vector["pkRm"]
-    context = Context.of(vector["shared_secret"], vector["info"])
-    assert (context.key, context.base_nonce) == (vector["key"], vector["base_nonce"])
-    first, *later = [{k: bytes.fromhex(v) for k, v in e.items() if isinstance(v, str)} for e in own[0]["encryptions"]]
+    assert key_schedule(vector["shared_secret"], vector["info"]) == (vector["key"], vector["base_nonce"])
+    first = {name: bytes.fromhex(value) for name, value in own[0]["encryptions"][0].items() if isinstance(value, str)}
     sealed = seal(vector["pkRm"], first["pt"], info=vector["info"], ephemeral=vector["ikmE"], aad=first["aad"])
     assert sealed == vector["enc"] + first["ct"]
     assert open_sealed(vector["skRm"], sealed, info=vector["info"], aad=first["aad"]) == first["pt"]
-    sequences = [int.from_bytes(context.base_nonce) ^ int.from_bytes(entry["nonce"]) for entry in later]
-    assert sequences[0] == 1
-    for sequence, entry in zip(sequences, later, strict=True):
-        assert context.encrypt(sequence, entry["pt"], entry["aad"]) == entry["ct"]
-        assert context.decrypt(sequence, entry["ct"], entry["aad"]) == entry["pt"]
 
 
 @given(st.binary(max_size=300), st.binary(max_size=40))
