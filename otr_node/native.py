@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from otr_core.lane.architecture import Architecture
 from otr_core.lane.sampling import choose_token
@@ -58,7 +59,6 @@ class NativeModel:
 
     def configuration(self) -> dict[str, Any]:
         """What the bits of a native lane depend on besides the model; goes into the receipt."""
-        import torch
         import transformers
 
         cuda = self.device.startswith("cuda")
@@ -92,7 +92,6 @@ def load_native(
     Raises:
         ModelError: see ``load_model``.
     """
-    import torch
     from transformers import LlamaConfig, LlamaForCausalLM
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
@@ -124,8 +123,6 @@ class _NativeSession:
 
     def feed(self, ids: Sequence[int], recorder: Recorder | None = None) -> np.ndarray:
         """As ``Session.feed``; float32 logits."""
-        import torch
-
         model, count = self._model, len(ids)
         with torch_threads(model.threads), torch.inference_mode(), contextlib.ExitStack() as stack:
             if recorder is not None:
@@ -148,8 +145,6 @@ def _capture(layers: Any, cache: Any, position: int, count: int, recorder: Recor
     Args:
         layers: the decoder's. position: of the first token fed. count: how many are fed.
     """
-    import torch
-
     pending: list[tuple[int, Any]] = []
 
     def as_bytes(rows: Any) -> np.ndarray:

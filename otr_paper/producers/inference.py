@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import math
 import pydoc_data.topics
-import re
 import statistics
 import sys
 import tempfile
@@ -37,6 +36,7 @@ from otr_node.lanes import load_model
 from otr_node.model import Model
 from otr_node.native import NativeModel, load_native
 from otr_node.portable import PortableModel, PortableSession, load_portable
+from otr_node.worker import peak_kb
 from otr_paper.benches.answers import ATTACK_SETTINGS
 from otr_paper.labs.receipts import run_receipt_attacks
 from otr_paper.labs.variants import requantised
@@ -219,9 +219,7 @@ def _print_peak(traced: str) -> None:
         session.feed([token], recorder)
     if recorder is not None:
         recorder.finish()
-    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert peak is not None, "Linux states the peak of every process"
-    print(1024 * int(peak[1]))
+    print(1024 * peak_kb())
 
 
 def _trace_cost() -> dict[str, Any]:

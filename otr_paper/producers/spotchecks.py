@@ -16,7 +16,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import statistics
 import tempfile
 from collections import Counter
@@ -77,8 +76,8 @@ def _proof_cost() -> dict[str, Any]:
             "setup_cpu_s": circuit.setup_cpu_s,
             "setup_peak_mb": circuit.setup_peak_mb,
             "proof_bytes": len(made[-1][0].raw),
-            "vk_bytes": os.path.getsize(circuit.path("vk.key")),
-            "pk_bytes": os.path.getsize(circuit.path("pk.key")),
+            "vk_bytes": (circuit.folder / "vk.key").stat().st_size,
+            "pk_bytes": (circuit.folder / "pk.key").stat().st_size,
         }
         for step in STEPS:
             row[f"{step}_cpu_s"] = statistics.median(ran[step].cpu_s for ran in runs)

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from otr_node.checkpoint import torch_threads
 from otr_node.native import NativeModel
 from otr_paper.labs.tolerance.native_operators import Referee, Run, State, watching
 from otr_paper.labs.tolerance.tolerance import Format, Reference
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True)
@@ -46,8 +43,6 @@ def gradient(model: NativeModel, ids: Sequence[int], first: int, second: int) ->
     Args:
         model: of the float32 lane (its weights may be those of another lane).
     """
-    import torch
-
     kept: dict[tuple[int, str], torch.Tensor] = {}
 
     def keep(layer: int, name: str, value: torch.Tensor) -> None:

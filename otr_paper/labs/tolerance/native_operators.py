@@ -10,9 +10,12 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from transformers import DynamicCache
+from transformers.models.llama import modeling_llama as llama
 
 from otr_core.errors import InputError
 from otr_core.lane.architecture import Architecture
@@ -20,9 +23,6 @@ from otr_node.checkpoint import torch_threads
 from otr_node.native import NativeModel
 from otr_paper.labs.tolerance import tolerance
 from otr_paper.labs.tolerance.tolerance import FORMATS, Format, Judgement, Reference
-
-if TYPE_CHECKING:
-    import torch
 
 State = dict[str, np.ndarray]
 Run = list[State]
@@ -144,9 +144,6 @@ class Schedule:
 
 def record(model: NativeModel, ids: Sequence[int], schedule: Schedule) -> Run:
     """Run ``ids`` as ``schedule`` says and keep every operator's inputs and outputs (of the batch's last row)."""
-    import torch
-    from transformers import DynamicCache
-
     mask = torch.tensor([[0] * schedule.pad + [1] * len(ids)] * schedule.rows)
     batch = torch.tensor([[0] * schedule.pad + list(ids)] * schedule.rows)
     places = (mask.cumsum(-1) - 1).clamp(min=0)
@@ -183,8 +180,6 @@ def _rows(value: torch.Tensor) -> torch.Tensor:
 @contextlib.contextmanager
 def watching(module: Any, keep: Callable[[int, str, torch.Tensor], None]) -> Iterator[None]:
     """Call ``keep(layer, name, value)`` with every value between operators while ``module`` runs."""
-    from transformers.models.llama import modeling_llama as llama
-
     handles = []
     layers = module.model.layers
 
