@@ -17,7 +17,7 @@ EXTRAS = {
     "chain": ("vyper", "eth_tester", "eth_abi"),
     "paper": (
         *("jupyterlab", "papermill", "IPython", "ipykernel", "ipywidgets", "pandas", "matplotlib", "seaborn"),
-        *("cycler", "scipy", "joblib", "distributed", "tokenizers"),
+        *("cycler", "scipy", "joblib", "distributed", "tokenizers", "PIL"),
     ),
 }
 

@@ -21,7 +21,7 @@ from otr_core.lane.architecture import Architecture
 from otr_core.lane.sampling import choose_token
 from otr_core.poea.manifest import ModelManifest
 from otr_core.poea.trace import Recorder
-from otr_node.checkpoint import Tensors, commit_tensors, load_tokenizer, make_manifest, read_variant, torch_threads
+from otr_node.checkpoint import commit_tensors, load_tokenizer, make_manifest, read_variant, torch_threads
 from otr_node.model import Session
 
 DTYPES = {"native-float32": "float32", "native-bfloat16": "bfloat16"}
@@ -84,10 +84,12 @@ def load_native(
     lane: str = "native-float32",
     device: str = "cpu",
     threads: int = 1,
-    drop_layers: Sequence[int] = (),
-    alter: Callable[[Tensors], Tensors] | None = None,
+    **variant: Any,
 ) -> NativeModel:
     """``load_model`` for the native lanes: "native-float32" or "native-bfloat16".
+
+    Args:
+        variant: ``drop_layers`` and ``alter``.
 
     Raises:
         ModelError: see ``load_model``.
@@ -96,7 +98,7 @@ def load_native(
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
     folder = Path(folder)
-    architecture, tensors = read_variant(folder, drop_layers, alter)
+    architecture, tensors = read_variant(folder, **variant)
     tensors = {name: value.to(getattr(torch, DTYPES[lane])) for name, value in tensors.items()}
     manifest = make_manifest(folder, architecture, lane, commit_tensors(tensors))
     config = LlamaConfig(**{**architecture.config(), "attn_implementation": "eager"})

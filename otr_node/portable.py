@@ -69,30 +69,32 @@ class PortableModel:
         return PortableSession(self)
 
     def choose(self, logits: np.ndarray, decoding: Decoding, step: int) -> int:
-        return choose_exact(logits, decoding, step)
+        """Next token from integer logits, LOGIT fraction bits: the first largest, or drawn by seed; in integers
+        alone."""
+        if decoding.temperature_milli == 0:
+            return int(np.argmax(logits))
+        cumulative = np.cumsum(sampling_weights(logits, decoding.temperature_milli))
+        target = draw(decoding.seed, step) * int(cumulative[-1]) >> 53
+        return int(np.searchsorted(cumulative, target, side="right"))
 
     def configuration(self) -> dict[str, Any]:
         """Nothing but the lane: no other fact changes a bit."""
         return {"lane": LANE}
 
 
-def load_portable(
-    folder: Path | str,
-    *,
-    device: str = "cpu",
-    threads: int = 1,
-    drop_layers: Sequence[int] = (),
-    alter: Any = None,
-) -> PortableModel:
+def load_portable(folder: Path | str, *, device: str = "cpu", threads: int = 1, **variant: Any) -> PortableModel:
     """Load a checkpoint into the portable lane: round its matrices, prove the accumulators' bounds, commit to them.
 
-    Arguments as ``model.load_model``; needs 8 bytes per weight.
+    Needs 8 bytes per weight.
+
+    Args:
+        device, threads: as ``lanes.load_model`` takes them. variant: its ``drop_layers`` and ``alter``.
 
     Raises:
         ModelError: as ``load_model``, or a bound of 2^52 that the weights do not keep.
     """
     folder = Path(folder)
-    architecture, tensors = read_variant(folder, drop_layers, alter)
+    architecture, tensors = read_variant(folder, **variant)
     integers = to_integers(architecture, tensors)
     bounds = check_bounds(architecture, integers)
     manifest = make_manifest(folder, architecture, LANE, commit_tensors(integers))
@@ -356,15 +358,6 @@ class PortableSession:
             for store in (self._keys, self._values)
         )
         recorder.absorb(0, first - pad, _int32_bytes(rows), _int32_bytes(keys), _int32_bytes(values))
-
-
-def choose_exact(logits: np.ndarray, decoding: Decoding, step: int) -> int:
-    """Next token from integer logits, LOGIT fraction bits: the first largest, or drawn by seed; in integers alone."""
-    if decoding.temperature_milli == 0:
-        return int(np.argmax(logits))
-    cumulative = np.cumsum(sampling_weights(logits, decoding.temperature_milli))
-    target = draw(decoding.seed, step) * int(cumulative[-1]) >> 53
-    return int(np.searchsorted(cumulative, target, side="right"))
 
 
 def sampling_weights(logits: np.ndarray, temperature_milli: int) -> np.ndarray:

@@ -37,23 +37,20 @@ class CommittedRows:
     """The rows of one layer at one position under one root, with salts that only the operator knows.
 
     Attributes:
-        root: what is published. tree_root: of the tree over the pieces, before it is bound to the
-            place.
-        lengths: of the rows, in order. pieces, salts, hashes: content, salt and leaf hash of every
-            piece.
+        root: what is published: the root of ``tree``, the tree over the pieces, bound to the place.
+        lengths: of the rows, in order. pieces, salts: content and salt of every piece.
     """
 
     root: bytes
-    tree_root: bytes
+    tree: merkle.Tree
     lengths: Mapping[str, int]
     pieces: tuple[bytes, ...]
     salts: tuple[bytes, ...]
-    hashes: tuple[bytes, ...]
 
     def open(self, spans: Spans) -> tuple[Piece, ...]:
         """The pieces that hold the given spans of rows, in order."""
         return tuple(
-            Piece(i, self.salts[i], self.pieces[i], tuple(merkle.inclusion_proof_of_hashes(self.hashes, i)))
+            Piece(i, self.salts[i], self.pieces[i], tuple(self.tree.path(i)))
             for numbers in piece_numbers(self.lengths, spans).values()
             for i in numbers
         )
@@ -82,9 +79,7 @@ class CheckedOperator:
         Raises:
             InputError: the answer has none.
         """
-        if self.answer.trace is None:
-            raise InputError("answer: found no trace, expected a committed one")
-        return self.answer.trace
+        return self.answer.committed
 
     def rows(self, position: int, layer: int) -> dict[str, np.ndarray]:
         """All rows of the place by name, int64, checked against the leaf.
@@ -125,10 +120,9 @@ class CheckedOperator:
         secret = b"otr/1/rows" + self.trace_seed + struct.pack("<II", position, layer)
         stream = shake_256(secret).digest(SALT_BYTES * len(pieces))
         salts = tuple(stream[at : at + SALT_BYTES] for at in range(0, len(stream), SALT_BYTES))
-        hashes = tuple(merkle.leaf_hash(salt + piece) for salt, piece in zip(salts, pieces, strict=True))
-        tree_root = merkle.root_of_hashes(hashes)
-        root = bound_root(self.trace.root, position, layer, tree_root)
-        return CommittedRows(root, tree_root, lengths, tuple(pieces), salts, hashes)
+        tree = merkle.Tree([merkle.leaf_hash(salt + piece) for salt, piece in zip(salts, pieces, strict=True)])
+        root = bound_root(self.trace.root, position, layer, tree.root)
+        return CommittedRows(root, tree, lengths, tuple(pieces), salts)
 
     def state(self, position: int, layer: int) -> LayerState:
         """A state of the trace. The first call runs the answer again and keeps all (4 kB each)."""
@@ -152,7 +146,7 @@ class CheckedOperator:
         if reads_token(self.layout, unit):
             path = merkle.inclusion_proof(trace.tokens, unit.position)
             token = TokenOpening(trace.tokens[unit.position], tuple(path), (trace.states_root, trace.seed_hash))
-        return Response(unit, rows.tree_root, rows.open(needed_rows(self.layout, unit)), leaves, token=token)
+        return Response(unit, rows.tree.root, rows.open(needed_rows(self.layout, unit)), leaves, token=token)
 
     def respond(self, challenge: SpotCheckChallenge, committed: CommittedRows) -> Response:
         """The honest answer to a challenge: openings, and a proof where the unit is a matrix's.

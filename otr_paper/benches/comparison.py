@@ -25,7 +25,7 @@ from otr_node.project import Project
 from otr_node.run import Run, Tamper
 from otr_paper.benches.disputes import TRACE_SECRET
 from otr_paper.benches.spotchecks import load_beacon
-from otr_paper.benches.workbench import Served, Workbench, committed_trace
+from otr_paper.benches.workbench import Served, Workbench
 from otr_paper.claims.trilemma import FRAUDS
 from otr_paper.poq.questions import Question, is_right, words
 
@@ -137,7 +137,7 @@ class Comparison:
         Args:
             other: an honest answer to another question, for the replay.
         """
-        answer, shape = case.answer, committed_trace(case.answer).shape
+        answer, shape = case.answer, case.answer.committed.shape
         # where one value is altered: a position of the answer or of the prompt's second half, any layer but the first
         draw = int.from_bytes(self.bench.secret(f"place {number}"), "big")
         position, draw = len(answer.prompt_ids) // 2 + draw % (shape.positions // 2), draw >> 64
@@ -178,7 +178,7 @@ class Comparison:
         if name in case.cheap:
             shown = case.served.passed_off(case.cheap[name])
         elif name == "one value altered":
-            shown = replace(honest, receipt=replace(honest.receipt, trace_root=committed_trace(lie).root))
+            shown = replace(honest, receipt=replace(honest.receipt, trace_root=lie.committed.root))
         elif name == "answer replaced":
             shown = replace(honest, response=signed.response)
         else:
@@ -192,7 +192,7 @@ class Comparison:
             case.clock("re-execution", lambda: case.run(claimed.token_ids).trace)
             case.clock.spent["re-executions"] = case.clock.spent.get("re-executions", 0) + 1
         run = case.run(claimed.token_ids)
-        if run.trace.root != committed_trace(claimed).root:
+        if run.trace.root != claimed.committed.root:
             return "trace"
         return "token" if run.wrong_token else ""
 
@@ -215,7 +215,7 @@ class Comparison:
             "kind": case.question.kind,
             "prompt_tokens": len(case.answer.prompt_ids),
             "answer_tokens": len(case.answer.token_ids),
-            "positions": committed_trace(case.answer).shape.positions,
+            "positions": case.answer.committed.shape.positions,
             "text": case.answer.text,
             "right": is_right(case.question, case.answer.text),
             "receipt_check": verdict,

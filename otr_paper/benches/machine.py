@@ -80,13 +80,12 @@ def record(
                 runs[kind].append(_rates(times))
                 if "power_w" not in absent and (watts := ask("power_w", hardware.power_w)) is not None:
                     power.append(watts)
-        assert answer.trace is not None
         answers.append(
             {
                 "prompt_tokens": len(answer.prompt_ids),
                 "token_ids": list(answer.token_ids),
-                "trace_root": answer.trace.root.hex(),
-                "trace_shape": answer.trace.shape.to_json(),
+                "trace_root": answer.committed.root.hex(),
+                "trace_shape": answer.committed.shape.to_json(),
             }
         )
     quote = ask("tdx_quote", lambda: hardware.tdx_quote(plan.report_data))

@@ -78,7 +78,6 @@ def main() -> None:
     )
     job, query = _order(model, PROMPT, TOKENS)
     file, answer = serve(enclave, model, job, query)
-    assert answer.trace is not None, "an answer that is served carries its trace"
     raw = file.dump()
     ids = generate(model, PROMPT, Decoding(1, 0, 0)).prompt_ids
     pairs = list(_decoding_ms(model, ids, answer.token_ids))
@@ -99,8 +98,8 @@ def main() -> None:
         "answer": answer.text,
         "answer_tokens": len(answer.token_ids),
         "model_id": model_id.hex(),
-        "trace_root": answer.trace.root.hex(),
-        "trace_leaves": answer.trace.shape.leaves,
+        "trace_root": answer.committed.root.hex(),
+        "trace_leaves": answer.committed.shape.leaves,
         "receipt_bytes": len(raw),
         "honest_count": HONEST,
         "honest_rejected_count": _rejected(model, enclave),
