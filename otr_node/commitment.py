@@ -108,8 +108,7 @@ def commit_model(model: PortableModel) -> ModelTrees:
         raise ModelError(f"widths {a.hidden}, {a.intermediate}, {a.vocab}: expected multiples of head_dim {a.head_dim}")
 
     def matrix(which: Matrix, layer: int) -> np.ndarray:
-        values: np.ndarray = model.matrix(which, layer).cpu().numpy()  # integers, as float64 or int32
-        return values
+        return np.asarray(model.matrix(which, layer).cpu())  # integers, as float64 or int32
 
     cosines, sines = rotary_table(a.rope_theta, a.head_dim, a.context, bits.ROTARY, a.rope_scaling)
     tables = {

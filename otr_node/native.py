@@ -136,8 +136,7 @@ class _NativeSession:
                 logits_to_keep=1,
             )
             self._position += count
-            logits: np.ndarray = result.logits[0, -1].float().cpu().numpy()
-            return logits
+            return np.asarray(result.logits[0, -1].float().cpu())
 
 
 @contextlib.contextmanager
@@ -150,8 +149,7 @@ def _capture(layers: Any, cache: Any, position: int, count: int, recorder: Recor
     pending: list[tuple[int, Any]] = []
 
     def as_bytes(rows: Any) -> np.ndarray:
-        flat: np.ndarray = rows.contiguous().view(torch.uint8).cpu().numpy()
-        return flat
+        return np.asarray(rows.contiguous().view(torch.uint8).cpu())
 
     def new_rows(side: str) -> Any:
         # (layers, 1, heads, positions, values) to (layers, positions, heads × values): one row per

@@ -143,8 +143,7 @@ class PortableSession:
 
     def feed(self, ids: Sequence[int], recorder: Recorder | None = None) -> np.ndarray:
         """Logits (vocab,) with LOGIT fraction bits after the tokens ``ids``; for a session of one sequence."""
-        logits: np.ndarray = self.feed_batch([ids], [recorder])[0, -1].cpu().numpy()
-        return logits
+        return np.asarray(self.feed_batch([ids], [recorder])[0, -1].cpu())
 
     def feed_batch(
         self,
@@ -365,8 +364,7 @@ def sampling_weights(logits: np.ndarray, temperature_milli: int) -> np.ndarray:
     below = (logits.max() - logits).astype(np.int64)
     index = below * bits.TEMPERATURE_FACTOR // (temperature_milli << bits.TEMPERATURE_SHIFT)
     table = lookup_tables("cpu")["exp2"].numpy().astype(np.int64)
-    weights: np.ndarray = table[np.minimum(index, len(table) - 1)]
-    return weights
+    return np.asarray(table[np.minimum(index, len(table) - 1)])
 
 
 @functools.cache
@@ -378,5 +376,4 @@ def lookup_tables(device: str) -> dict[str, Tensor]:
 
 def _int32_bytes(rows: Tensor) -> np.ndarray:
     """(layers, positions, values) to (layers, positions, bytes), little-endian int32."""
-    result: np.ndarray = rows.to(torch.int32).contiguous().cpu().numpy().astype("<i4", copy=False).view("u1")
-    return result
+    return np.asarray(rows.to(torch.int32).contiguous().cpu()).astype("<i4", copy=False).view("u1")

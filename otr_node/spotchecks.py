@@ -13,7 +13,8 @@ import numpy as np
 from otr_core import merkle
 from otr_core.errors import InconclusiveError, InputError
 from otr_core.poea.trace import SALT_BYTES, LayerState, Trace, check_seed, open_piece
-from otr_core.spotcheck.proofs import SHIFT
+from otr_core.spotcheck import selection
+from otr_core.spotcheck.proofs import SHIFT, Statement
 from otr_core.spotcheck.rows import PIECE, Piece, Spans, bound_root, piece_numbers
 from otr_core.spotcheck.units import Layout, Unit, needed_rows, unit_statement
 from otr_core.spotcheck.verify import (
@@ -148,6 +149,26 @@ class CheckedOperator:
             token = TokenOpening(trace.tokens[unit.position], tuple(path), (trace.states_root, trace.seed_hash))
         return Response(unit, rows.tree.root, rows.open(needed_rows(self.layout, unit)), leaves, token=token)
 
+    def challenge(
+        self, committed: CommittedRows, position: int, layer: int, randomness: bytes, number: int = 0
+    ) -> SpotCheckChallenge:
+        """The challenge that a beacon's ``randomness`` makes of rows committed at a place.
+
+        Args:
+            number: of the unit drawn there.
+        """
+        shape, shares = self.trace.shape, selection.SHARES
+        return SpotCheckChallenge(self.trace.root, shape, position, layer, committed.root, randomness, number, shares)
+
+    def statement(self, challenge: SpotCheckChallenge, opening: Response) -> Statement:
+        """What an answer has to prove about a matrix unit.
+
+        Raises:
+            InconclusiveError: the opened values are beyond what a circuit holds.
+        """
+        values = opened_values(self.layout, challenge, opening, partial(embedding, self.model))
+        return unit_statement(self.layout, opening.unit, weights_of(self.layout, self.model, opening.unit), values)
+
     def respond(self, challenge: SpotCheckChallenge, committed: CommittedRows) -> Response:
         """The honest answer to a challenge: openings, and a proof where the unit is a matrix's.
 
@@ -160,9 +181,8 @@ class CheckedOperator:
         opening = self.open_unit(unit, committed)
         if unit.operator not in self.layout.matrices:
             return opening
-        values = opened_values(self.layout, challenge, opening, partial(embedding, self.model))
         try:
-            said = unit_statement(self.layout, unit, weights_of(self.layout, self.model, unit), values)
+            said = self.statement(challenge, opening)
         except InconclusiveError:
             return opening
         circuit = self.circuits[self.layout.shape(unit.operator).name]
@@ -178,8 +198,7 @@ class CheckedOperator:
 
 def embedding(model: PortableModel, token: int) -> np.ndarray:
     """Integer embedding of a token: the input row of layer 0, int64 (hidden,)."""
-    result: np.ndarray = model.matrices["embed"][token].long().cpu().numpy()
-    return result
+    return np.asarray(model.matrices["embed"][token].long().cpu())
 
 
 def weight_points(
@@ -220,5 +239,4 @@ def weights_of(layout: Layout, model: PortableModel, unit: Unit) -> np.ndarray:
     rows = layout.block_rows(matrix)
     at = matrix.first + unit.block * rows
     block = model.matrices[f"{unit.layer}.{matrix.stack}"][at : at + rows]
-    result: np.ndarray = block.long().cpu().numpy() << (SHIFT - matrix.shift)
-    return result
+    return np.asarray(block.long().cpu()) << (SHIFT - matrix.shift)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from otr_core.errors import SpotCheckError
 from otr_core.lane import program as pr
@@ -17,8 +17,6 @@ from otr_core.lane.sampling import Decoding
 from otr_core.poea.document import ReceiptFile
 from otr_core.spotcheck import selection
 from otr_core.spotcheck.beacon import verify_round
-from otr_core.spotcheck.selection import SHARES
-from otr_core.spotcheck.verify import SpotCheckChallenge
 from otr_node.generate import Answer, generate
 from otr_node.models import judge_folder
 from otr_node.project import Project
@@ -27,10 +25,8 @@ from otr_paper.benches.disputes import TRACE_SECRET
 from otr_paper.benches.spotchecks import load_beacon
 from otr_paper.benches.workbench import Served, Workbench
 from otr_paper.claims.trilemma import FRAUDS
+from otr_paper.poq.judges import Embedder, all_judges, load_embedder
 from otr_paper.poq.questions import Question, is_right, words
-
-if TYPE_CHECKING:
-    from otr_paper.poq.judges import Embedder
 
 COSTED = 8
 """Questions answered a second time without a trace, for what the trace costs."""
@@ -113,8 +109,6 @@ class Comparison:
 
     @cached_property
     def embedder(self) -> Embedder:
-        from otr_paper.poq.judges import load_embedder
-
         return load_embedder(judge_folder(self.project))
 
     def honest(self, question: Question, number: int) -> ComparedAnswer:
@@ -229,8 +223,6 @@ class Comparison:
 
     def judged(self, questions: Sequence[Question], texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """Scores of every judge by kind of answer, and CPU seconds a judge takes for one answer."""
-        from otr_paper.poq.judges import all_judges
-
         scores: dict[str, dict[str, list[float]]] = {}
         spent: dict[str, float] = {}
         judges = all_judges(self.embedder)
@@ -252,15 +244,7 @@ class Comparison:
             "answer replaced": (first.with_token(step, answer.token_ids[step] + 1), prompt + step),
             "8-bit weights": (self._first(self.cheap["8-bit weights"], first.prompt).honest, 0),
         }
-        told = (
-            "verdict",
-            "rounds",
-            "gas",
-            "moves",
-            "inferences_fisherman",
-            "inferences_operator",
-            "payload_bytes",
-        )
+        told = ("verdict", "rounds", "gas", "moves", "inferences_fisherman", "inferences_operator", "payload_bytes")
         found = {}
         for name, (false, token) in cases.items():
             begin = cpu_seconds()
@@ -293,10 +277,7 @@ class Comparison:
         position, layer = selection.draw_place(first, trace.root, 0, trace.shape)
         rows = clock("rows again", lambda: operator.rows(position, layer))
         committed = operator.commit(rows, position, layer)
-        drawn = (
-            SpotCheckChallenge(trace.root, trace.shape, position, layer, committed.root, second, number, SHARES)
-            for number in range(100)
-        )
+        drawn = (operator.challenge(committed, position, layer, second, number) for number in range(100))
         # the first of the drawn units that is a matrix: one that needs a proof
         challenge = next(one for one in drawn if one.unit(layout).operator in layout.matrices)
         operator.state(position, layer)  # the answer is run again once, before the proof is timed

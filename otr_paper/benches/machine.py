@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from otr_core.encoding import from_hex
-from otr_core.errors import HardwareError, ModelError, ParameterError
+from otr_core.errors import HardwareError, ParameterError
 from otr_core.lane.sampling import Decoding
 from otr_node.generate import generate
 from otr_node.hardware import Hardware
@@ -109,19 +108,6 @@ def record(
         },
         "absent": absent,
     }
-
-
-def check_record(payload: Mapping[str, Any], model_id: bytes) -> None:
-    """Refuse a record in another format or of another model than the one a figure is about.
-
-    Raises:
-        ModelError: with what was found.
-    """
-    if payload.get("format") != FORMAT:
-        raise ModelError(f"record: found format {payload.get('format')!r}, expected {FORMAT!r}")
-    found = payload.get("model", {}).get("model_id", "")
-    if from_hex(found, what="record model_id") != model_id:
-        raise ModelError(f"record: found model {found}, expected {model_id.hex()}; it is a record of another model")
 
 
 def _rates(times: Sequence[float]) -> dict[str, float]:

@@ -50,8 +50,7 @@ class Block:
         """down · (silu(gate·n) * up·n), n = x / rms(x), in float64."""
         n = self.x / np.sqrt(np.mean(self.x**2) + EPSILON)
         g = self.gate @ n
-        result: np.ndarray = self.down @ (g / (1 + np.exp(-g)) * (self.up @ n))
-        return result
+        return np.asarray(self.down @ (g / (1 + np.exp(-g)) * (self.up @ n)))
 
 
 def block_keys(width: int, inner: int, store: Path) -> prover.Keys:

@@ -62,8 +62,7 @@ def _logits(model: NativeModel, ids: list[int], *, rows: int = 1, pad: int = 0) 
     batch = torch.tensor([[0] * pad + ids] * rows)
     with torch_threads(model.threads), torch.inference_mode():
         result = model.module(batch, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0)).logits
-    found: Numbers = result[0, pad:].float().numpy()
-    return found
+    return np.asarray(result[0, pad:].float())
 
 
 def _stepwise(model: Model, ids: list[int]) -> Numbers:
@@ -75,8 +74,7 @@ def _portable_logits(model: PortableModel, ids: list[int], padding: Sequence[int
     """The same of the portable lane: of the last of several equal rows with ``padding`` tokens of left padding each."""
     rows = [[0] * pad + ids + [0] * (max(padding) - pad) for pad in padding]
     out = PortableSession(model, tuple(padding)).feed_batch(rows, all_logits=True)
-    found: Numbers = out[-1, padding[-1] : padding[-1] + len(ids)].numpy() / 2.0**LOGIT
-    return found
+    return np.asarray(out[-1, padding[-1] : padding[-1] + len(ids)]) / 2.0**LOGIT
 
 
 def _plain_logits(model: Model, ids: list[int]) -> Numbers:
@@ -109,8 +107,7 @@ def _avx2_logits(lane: str) -> Numbers:
     with tempfile.TemporaryDirectory() as folder:
         target = str(Path(folder) / "logits.npy")
         frame.run_child(PROGRAM, "avx2", lane, target, **frame.AVX2)
-        found: Numbers = np.load(target)
-        return found
+        return np.asarray(np.load(target))
 
 
 def _divergence() -> dict[str, Any]:
@@ -227,16 +224,7 @@ def _trace_cost() -> dict[str, Any]:
     for lane in ("native-float32", "portable-1"):
         model = load_model(frame.model_files(), lane=lane)
         ids = _passage(model.tokenizer, 40)
-        pairs = []
-        for _ in range(6):
-            plain, traced, recorder = model.session(), model.session(), TraceRecorder(TRACE_SEED)
-            plain.feed(ids)
-            traced.feed(ids, recorder)
-            for token in range(1000, 1024):  # in turns, so that the machine's drift hits both alike
-                once_ms = frame.median_cpu_ms(1, plain.feed, [token])
-                pairs.append((once_ms, frame.median_cpu_ms(1, traced.feed, [token], recorder)))
-        without = statistics.median(a for a, _ in pairs)
-        extra = statistics.median(b - a for a, b in pairs)
+        without, extra = frame.decoding_ms(model, ids, range(1000, 1024), TRACE_SEED, rounds=6)
         shape = generate(model, "Hello", Decoding(2), trace_seed=TRACE_SEED).committed.shape
         bytes_per_token = shape.layers * (shape.output_bytes + 2 * shape.kv_bytes)
         row = {"lane": lane, "decode_cpu_ms": without, "trace_cpu_ms": extra, "trace_share": extra / without}

@@ -10,17 +10,14 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from otr_core.dispute.court import Court
-from otr_core.dispute.play import Filed, file_challenge
 from otr_core.dispute.records import Terms
 from otr_core.lane import program as pr
 from otr_core.lane.sampling import Decoding
-from otr_core.poea.receipt import Receipt, sign_receipt
+from otr_core.poea.receipt import Receipt
 from otr_core.poea.trace import Trace, TraceRecorder
 from otr_node.run import Run, Tamper
 from otr_paper.benches.workbench import Served, Workbench
 from otr_paper.labs.disputes import parties
-from otr_paper.labs.disputes.parties import FISHERMAN, KEY, OPERATOR
 from otr_paper.labs.tiny import write_tiny
 
 START = 1_800_001_000
@@ -58,26 +55,6 @@ def tiny_receipt(run: Run, **changes: Any) -> Receipt:
     fields = ("job_id", "nonce", "query_digest", "response_digest", "configuration_digest")
     digests = {name: hashlib.sha256(name.encode()).digest() for name in fields}
     return parties.receipt_of(run, **(digests | changes))
-
-
-def tiny_court(served: Served, terms: Terms = TERMS, arbiter: Any = None) -> Court:
-    """A court with one staked operator whose key serves the model."""
-    return parties.new_court(served.honest, terms, now=START, stake_wei=3 * terms.least_stake_wei, arbiter=arbiter)
-
-
-def filed(court: Court, run: Run, token: int = 0, *, now: int = START + 1, challenger: str = FISHERMAN) -> Filed:
-    """A batch of one receipt and an opened challenge of it."""
-    signed = sign_receipt(KEY, tiny_receipt(run))
-    return file_challenge(
-        court,
-        now=now,
-        operator=OPERATOR,
-        challenger=challenger,
-        receipt=signed.receipt,
-        signature=signed.signature,
-        token=token,
-        salt=hashlib.sha256(b"salt").digest(),
-    )
 
 
 def random_tamper(served: Served, random: Random, operator: int | None = None) -> Tamper:
