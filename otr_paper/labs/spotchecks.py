@@ -114,10 +114,6 @@ def honest_response(lab: Lab) -> Case:
     return lab.proven(lab.challenge())
 
 
-def _good(lab: Lab) -> tuple[SpotCheckChallenge, Response, proofs.Proof]:
-    return _with_proof(honest_response(lab))
-
-
 def _with_proof(case: Case) -> tuple[SpotCheckChallenge, Response, proofs.Proof]:
     challenge, response = case
     assert response.proof is not None
@@ -210,7 +206,7 @@ def edited_instance(lab: Lab) -> Case:
 
 def edited_proof(lab: Lab) -> Case:
     """One bit of the proof's last 32 bytes."""
-    challenge, response, proof = _good(lab)
+    challenge, response, proof = _with_proof(honest_response(lab))
     return challenge, replace(response, proof=replace(proof, raw=proof.raw[:-1] + bytes([proof.raw[-1] ^ 1])))
 
 
@@ -224,7 +220,7 @@ def edited_commitment(lab: Lab) -> Case:
 
 def edited_hex(lab: Lab) -> Case:
     """A document whose hex form, which the library ignores, is not its proof bytes."""
-    challenge, response, proof = _good(lab)
+    challenge, response, proof = _with_proof(honest_response(lab))
     document = {"proof": list(proof.raw), "hex_proof": "0x" + proof.raw[::-1].hex(), "instances": [[proofs.felt(0)]]}
     try:
         return challenge, replace(response, proof=proofs.read_proof(document))

@@ -43,6 +43,21 @@ class Attempt:
 
 
 Evidence = Mapping[str, bytes]
+"""Recorded files by the names in ``EVIDENCE``; absent ones are left out."""
+Files = Callable[[Evidence], dict[str, Any]]
+"""Picks the arguments of ``load_bundle`` out of recorded files; KeyError says that one is missing."""
+
+
+def shown(**names: str | list[str]) -> Files:
+    """Recorded files shown as they are.
+
+    Args:
+        names: argument of ``load_bundle`` -> name of a recorded file, or names.
+    """
+    return lambda evidence: {
+        argument: evidence[name] if isinstance(name, str) else [evidence[one] for one in name]
+        for argument, name in names.items()
+    }
 
 
 @dataclass(frozen=True)

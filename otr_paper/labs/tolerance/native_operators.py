@@ -17,12 +17,11 @@ import torch
 from transformers import DynamicCache
 from transformers.models.llama import modeling_llama as llama
 
-from otr_core.errors import InputError
 from otr_core.lane.architecture import Architecture
 from otr_node.checkpoint import torch_threads
 from otr_node.native import NativeModel
 from otr_paper.labs.tolerance import tolerance
-from otr_paper.labs.tolerance.tolerance import FORMATS, Format, Judgement, Reference
+from otr_paper.labs.tolerance.tolerance import FORMATS, Format, Reference
 
 State = dict[str, np.ndarray]
 Run = list[State]
@@ -90,40 +89,24 @@ class Referee:
         """In order of computation; ``layer`` = number of layers: those after the last."""
         return LAYER_OPERATORS if layer < self.architecture.layers else FINAL_OPERATORS
 
-    def reference(self, operator: NativeOperator, layer: int, state: State, first: int = 0) -> Reference:
-        """Exact output and bound for positions ``first`` onwards, from the committed inputs in ``state``."""
+    def reference(self, operator: NativeOperator, layer: int, state: State) -> Reference:
+        """Exact output and bound at every position, from the committed inputs in ``state``."""
         a, fmt = self.architecture, self.fmt
         inside = f"model.layers.{layer}." if layer < a.layers else ""
         weight = self.tensors[inside + operator.weight] if operator.weight else np.empty(0)
-        rows = [state[name][first:] for name in operator.inputs]
+        rows = [state[name] for name in operator.inputs]
         match operator.kind:
             case "linear":
                 return tolerance.linear(rows[0], weight, fmt)
             case "norm":
                 return tolerance.rms_norm(rows[0], weight, a.rms_eps, fmt)
             case "rotary":
-                positions = np.arange(first, len(state[operator.inputs[0]]))
-                return tolerance.rotary(rows[0], positions, tolerance.rotary_frequencies(a), fmt)
+                return tolerance.rotary(rows[0], np.arange(len(rows[0])), tolerance.rotary_frequencies(a), fmt)
             case "attention":
-                query, keys, values = (state[name] for name in operator.inputs)
-                return tolerance.attention(query[first:], keys, values, a.head_dim, fmt)
+                return tolerance.attention(*rows, a.head_dim, fmt)
             case "swiglu":
                 return tolerance.swiglu(rows[0], rows[1], fmt)
         return tolerance.residual(rows[0], rows[1], fmt)
-
-    def judge_leaf(
-        self, run: Run, layer: int, position: int, operator: NativeOperator, envelope: float = 1.0
-    ) -> Judgement:
-        """Judge one operator at one position from the values committed up to it (``tolerance.judge``).
-
-        Raises:
-            InputError: no such place in the run.
-        """
-        if not 0 <= layer < len(run) or not 0 <= position < len(run[layer][operator.output]):
-            raise InputError(f"leaf: found layer {layer}, position {position}, expected a place in the run")
-        seen = {name: values[: position + 1] for name, values in run[layer].items()}
-        reference = self.reference(operator, layer, seen, position)
-        return tolerance.judge_tolerance(reference, run[layer][operator.output][position : position + 1], envelope)
 
 
 @dataclass(frozen=True)

@@ -86,49 +86,18 @@ class Reference:
             ratio = np.abs(claimed - self.value) / self.bound
         return np.where(np.isfinite(ratio) & np.isfinite(self.bound), ratio, np.inf)
 
+    def accepts(self, claimed: np.ndarray, envelope: float = 1.0) -> bool:
+        """The leaf rule: every element of ``claimed`` (rows, width) is within ``envelope`` times the bound.
 
-@dataclass(frozen=True)
-class Judgement:
-    """What the leaf rule found.
+        Args:
+            envelope: 1 is the IEEE rule; a calibrated rule is narrower.
 
-    Attributes:
-        accepted: every element is inside.
-        ratio: the worst error over the IEEE bound. envelope: what was allowed of it.
-        row, element: where that is. found, expected: claimed and exact value there.
-    """
-
-    accepted: bool
-    ratio: float
-    envelope: float
-    row: int
-    element: int
-    found: float
-    expected: float
-
-
-def judge_tolerance(reference: Reference, claimed: np.ndarray, envelope: float = 1.0) -> Judgement:
-    """Accept ``claimed`` iff every element is within ``envelope`` times the bound of the exact output.
-
-    Args:
-        claimed: (rows, width). envelope: 1 is the IEEE rule; a calibrated rule is narrower.
-
-    Raises:
-        InputError: a claimed output of another shape. ParameterError: an envelope outside (0, 1].
-    """
-    if not 0 < envelope <= 1:
-        raise ParameterError("envelope", envelope, "above 0, at most 1")
-    ratios = reference.ratios(claimed)
-    row, element = (int(i) for i in np.unravel_index(int(ratios.argmax()), ratios.shape))
-    worst = float(ratios[row, element])
-    return Judgement(
-        accepted=worst <= envelope,
-        ratio=worst,
-        envelope=envelope,
-        row=row,
-        element=element,
-        found=float(claimed[row, element]),
-        expected=float(reference.value[row, element]),
-    )
+        Raises:
+            InputError: a claimed output of another shape. ParameterError: an envelope outside (0, 1].
+        """
+        if not 0 < envelope <= 1:
+            raise ParameterError("envelope", envelope, "above 0, at most 1")
+        return bool((self.ratios(claimed) <= envelope).all())
 
 
 def gamma(terms: int, u: float) -> float:
