@@ -73,9 +73,11 @@ def record_machine(
 
 
 def machine_records(project: Project) -> list[dict[str, Any]]:
-    """Machines recorded in data/results/record_*.json: name, bytes_per_token, share, first_token_s, tokens_per_s.
+    """The machines recorded in data/results/record_*.json.
 
-    ``share`` is the part of the decoding rate that committing the trace takes.
+    Returns:
+        Rows of name, bytes_per_token (that the trace hashes), share (of the decoding rate that the trace takes),
+        first_token_s and tokens_per_s (both without the trace).
     """
     records = []
     for path in sorted(project.results.glob("record_*.json")):
@@ -97,7 +99,7 @@ ATTACKS = "attacks"
 
 
 def attack_rows(project: Project, *, fresh: bool, report: Callable[[str], None]) -> list[dict[str, str]]:
-    """The attack table: group, attack, caught_by, detail; carried out again on the real model when ``fresh``."""
+    """Rows of the attack table (``labs.receipts.AttackRow``): the stored ones, or carried out now when ``fresh``."""
     if not fresh:
         return list(read_result(project.results, ATTACKS)[1]["rows"])
     with tempfile.TemporaryDirectory(prefix="otr-") as work:

@@ -73,8 +73,9 @@ def explorer(start: State) -> Any:
     import ipywidgets as widgets
     import matplotlib.pyplot as plt
 
-    looks = {"readout_format": ".3g", "style": {"description_width": "11em"}, "layout": {"width": "34em"}}
-    looks |= {"step": 0.05, "continuous_update": False}  # draws once, when the slider is let go
+    # The view is drawn once, when a slider is let go.
+    looks: dict[str, Any] = {"readout_format": ".3g", "step": 0.05, "continuous_update": False}
+    looks |= {"style": {"description_width": "11em"}, "layout": {"width": "34em"}}
     sliders = {
         field: widgets.FloatLogSlider(value=getattr(start, field), min=low, max=high, description=label, **looks)
         for field, label, low, high in SLIDERS

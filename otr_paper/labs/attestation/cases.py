@@ -1,6 +1,6 @@
-"""The recorded evidence as cases: each with the policy and the time at which it is appraised.
+"""The recorded evidence as cases, each with the policy by which it is appraised and the time.
 
-Figure F02 (checks × evidence) is ``matrix``, F03 (verdict over time) is ``calendar``.
+Figure F02 (checks × evidence) draws ``matrix``, figure F03 (verdict over time) draws ``calendar``.
 """
 
 from __future__ import annotations

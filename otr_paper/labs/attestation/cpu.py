@@ -56,10 +56,12 @@ def _dstack(evidence: Evidence) -> Attempt:
 
 
 def _quote_bytes(data: bytes) -> bytes:
+    """A quote's bytes; some recorded ones are hex. Binary ones begin with their version."""
     return data if data[:1] in b"\x03\x04\x05" else bytes.fromhex(data.decode().strip())
 
 
 def _edited(collateral: bytes, key: str, old: str, new: str) -> bytes:
+    """The collateral with other words in its document ``key``, whose signature no longer fits."""
     document = json.loads(collateral)
     assert old in document[key]
     return json.dumps({**document, key: document[key].replace(old, new)}).encode()
@@ -131,6 +133,8 @@ def _(e: Evidence, twin: Attempt) -> Attempt:
 
 
 def _events(change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> Callable[[Evidence, Attempt], Attempt]:
+    """The attack that changes the guest's event log so."""
+
     def build(e: Evidence, twin: Attempt) -> Attempt:
         return twin.but({"event_log": json.dumps(change(json.loads(twin.files["event_log"]))).encode()})
 

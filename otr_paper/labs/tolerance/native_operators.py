@@ -1,7 +1,8 @@
-"""The operators of a native lane's decoder: what each reads and gives, how runs are recorded, how a leaf is judged.
+"""The operators of a native lane's decoder: what each reads and gives, how a run is recorded, what an honest one gives.
 
-A *run* holds, for each layer, the values between operators by name, as float64 arrays (positions, width) that are exact
-copies of what the lane computed; the values after the last layer are under the layer number ``layers``.
+A *state* holds the values between the operators of one layer by name: float64 arrays (positions, width), exact copies
+of what the lane computed. A *run* is the list of the layers' states; one more state, at number ``layers``, holds what
+follows the last layer.
 """
 
 from __future__ import annotations
@@ -24,12 +25,20 @@ from otr_paper.labs.tolerance import tolerance
 from otr_paper.labs.tolerance.tolerance import FORMATS, Format, Reference
 
 State = dict[str, np.ndarray]
+"""Values between the operators of one layer, by name."""
 Run = list[State]
+"""The states of all layers, and of what follows the last."""
 
 
 @dataclass(frozen=True)
 class NativeOperator:
-    """One operator: the committed values it reads, the one it gives, and its weight tensor (below the layer)."""
+    """One operator of the decoder.
+
+    Attributes:
+        name: as tables show it. kind: which of the rule's formulas bounds it.
+        inputs: names of the committed values it reads. output: name of the one it gives.
+        weight: its tensor's name in the checkpoint, without the layer's prefix; "" if it has none.
+    """
 
     name: str
     kind: str
@@ -68,7 +77,11 @@ OPERATORS: Mapping[str, NativeOperator] = {operator.name: operator for operator 
 
 @dataclass(frozen=True)
 class Referee:
-    """Judges leaves of one model: its executed weights (float64), its dimensions, its lane's format."""
+    """Knows what an honest run of one model may give.
+
+    Attributes:
+        fmt: how the model's lane stores and accumulates. tensors: the executed weights by name, float64.
+    """
 
     architecture: Architecture
     fmt: Format
@@ -86,7 +99,7 @@ class Referee:
         return cls(model.architecture, FORMATS[model.manifest.lane], tensors)
 
     def operators(self, layer: int) -> tuple[NativeOperator, ...]:
-        """In order of computation; ``layer`` = number of layers: those after the last."""
+        """The operators of a layer in the order of computation; for number ``layers``, those after the last layer."""
         return LAYER_OPERATORS if layer < self.architecture.layers else FINAL_OPERATORS
 
     def reference(self, operator: NativeOperator, layer: int, state: State) -> Reference:
@@ -103,7 +116,7 @@ class Referee:
             case "rotary":
                 return tolerance.rotary(rows[0], np.arange(len(rows[0])), tolerance.rotary_frequencies(a), fmt)
             case "attention":
-                return tolerance.attention(*rows, a.head_dim, fmt)
+                return tolerance.attention(rows[0], rows[1], rows[2], a.head_dim, fmt)
             case "swiglu":
                 return tolerance.swiglu(rows[0], rows[1], fmt)
         return tolerance.residual(rows[0], rows[1], fmt)
