@@ -19,7 +19,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,7 @@ from otr_node.model import Model
 from otr_node.native import NativeModel, load_native
 from otr_node.portable import PortableModel, PortableSession, load_portable
 from otr_node.worker import peak_kb
-from otr_paper.benches.answers import ATTACK_SETTINGS
-from otr_paper.labs.receipts import run_receipt_attacks
+from otr_paper.benches.answers import ATTACK_SETTINGS, attack_rows
 from otr_paper.labs.variants import requantised
 from otr_paper.press.notebook import quiet
 from otr_paper.producers import frame
@@ -240,9 +239,8 @@ def _trace_cost() -> dict[str, Any]:
 
 
 def _attacks() -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as work:
-        rows = run_receipt_attacks(frame.model_files(), Path(work), **ATTACK_SETTINGS)
-    return {"lane": ATTACK_SETTINGS["lane"], "rows": [asdict(row) for row in rows]}
+    rows = attack_rows(frame.checkout(), fresh=True, report=frame.progress)
+    return {"lane": ATTACK_SETTINGS["lane"], "rows": rows}
 
 
 PARTS = {"divergence": _divergence, "portable_lane": _portable_lane, "trace_cost": _trace_cost, "attacks": _attacks}

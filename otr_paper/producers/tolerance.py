@@ -79,11 +79,6 @@ def _schedules(prompt: int) -> tuple[Schedule, ...]:
     )
 
 
-def _answered(model: NativeModel, prompt: str) -> AnswerIds:
-    answer = generate(model, prompt, Decoding(TOKENS, 0, 0))
-    return [*answer.prompt_ids, *answer.token_ids[:-1]], len(answer.prompt_ids)
-
-
 def _layer_ratios(referee: Referee, layer: int, state: State) -> Ratios:
     """The worst ratio at each position, operator by operator of one layer."""
     return {
@@ -266,7 +261,8 @@ def _adversary(
 def _measure(folder: Path, lane: str) -> dict[str, Any]:
     model = load_native(folder, lane=lane)
     referee = Referee.of(model)
-    sequences = [_answered(model, prompt) for prompt in (*CALIBRATION, *HELD_OUT)]
+    answers = [generate(model, prompt, Decoding(TOKENS, 0, 0)) for prompt in (*CALIBRATION, *HELD_OUT)]
+    sequences = [([*one.prompt_ids, *one.token_ids[:-1]], len(one.prompt_ids)) for one in answers]
     found = _honest(lane, model, referee, sequences)
     summary = _calibrated(found)
     rules = {name: entry["envelopes"] for name, entry in summary["operators"].items()}
