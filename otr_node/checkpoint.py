@@ -6,7 +6,9 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from otr_core.errors import ModelError
 from otr_core.lane.architecture import Architecture
@@ -14,12 +16,10 @@ from otr_core.poea import manifest, weights
 from otr_core.poea.manifest import ModelManifest
 from otr_node.convert import read_source_sha256
 
-if TYPE_CHECKING:
-    import torch
-
-
-Tensors = dict[str, "torch.Tensor"]
+Tensors = dict[str, torch.Tensor]
 """Tensors by their name in the checkpoint."""
+_STORED = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+_NAMES = {dtype: name for name, dtype in _STORED.items()} | {torch.int32: "I32", torch.int16: "I16", torch.int64: "I64"}
 
 
 def read_variant(
@@ -50,20 +50,14 @@ def read_checked(folder: Path, architecture: Architecture) -> Tensors:
         ModelError: missing, extra or wrongly shaped tensors, NaN or infinite values, a file that
             does not parse.
     """
-    import torch
-
     result: Tensors = {}
-    stored = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
-    found = {}
-    for tensor in weights.read_tensors(folder):
-        if architecture.tied and tensor.name == "lm_head.weight":
-            continue
-        found[tensor.name] = tensor
+    unused = {"lm_head.weight"} if architecture.tied else set()  # the embedding stands in its place
+    found = {tensor.name: tensor for tensor in weights.read_tensors(folder) if tensor.name not in unused}
     architecture.check_tensors({name: tensor.shape for name, tensor in found.items()})
     for name, tensor in found.items():
-        if tensor.dtype not in stored:
-            raise ModelError(f"tensor {name}: found dtype {tensor.dtype}, expected one of {', '.join(stored)}")
-        value = torch.frombuffer(bytearray(tensor.data), dtype=stored[tensor.dtype]).reshape(tensor.shape)
+        if tensor.dtype not in _STORED:
+            raise ModelError(f"tensor {name}: found dtype {tensor.dtype}, expected one of {', '.join(_STORED)}")
+        value = torch.frombuffer(bytearray(tensor.data), dtype=_STORED[tensor.dtype]).reshape(tensor.shape)
         # A sum is finite only if all its values are, which takes one pass and no mask. Weights are
         # far from the limit of the format, so that a sum of finite ones does not overflow.
         if not torch.isfinite(value.sum(dtype=torch.float64 if value.numel() < 4096 else torch.float32)):
@@ -97,14 +91,10 @@ def without_layers(
 
 def commit_tensors(tensors: Tensors) -> weights.WeightCommitment:
     """Weight commitment of tensors in memory, in the bytes that are executed."""
-    import torch
-
-    floats = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
-    names = floats | {torch.int32: "I32", torch.int16: "I16", torch.int64: "I64"}
 
     def stored(name: str, value: torch.Tensor) -> weights.Tensor:
         data = value.contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data
-        return weights.Tensor(name, names[value.dtype], tuple(value.shape), data)
+        return weights.Tensor(name, _NAMES[value.dtype], tuple(value.shape), data)
 
     return weights.commit_weights(stored(name, value) for name, value in sorted(tensors.items()))
 
@@ -143,8 +133,6 @@ def load_tokenizer(folder: Path) -> Any:
 @contextlib.contextmanager
 def torch_threads(count: int) -> Iterator[None]:
     """Run a block with ``count`` torch threads, and put back what was set before."""
-    import torch
-
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from itertools import islice
 
 import numpy as np
 
@@ -18,9 +18,7 @@ from otr_core.lane import formats as bits
 from otr_core.lane.program import Dims, Matrix, Table
 from otr_core.lane.tables import exp2_entries, rotary_table, sigmoid_entries
 from otr_core.merkle import Tree, leaf_hash
-
-if TYPE_CHECKING:
-    from otr_node.portable import PortableModel
+from otr_node.portable import PortableModel
 
 _GROUP = 64  # leaves under a kept node; a power of two, so that groups are whole subtrees
 
@@ -40,16 +38,9 @@ class ModelTrees:
     _tables: Tree = field(init=False)
 
     def __post_init__(self) -> None:
-        groups: list[bytes] = []
-        pending: list[bytes] = []
-        for leaf in self._leaves():
-            pending.append(leaf)
-            if len(pending) == _GROUP:
-                groups.append(Tree(pending).root)
-                pending = []
-        if pending:
-            groups.append(Tree(pending).root)
-        self._weights = Tree(groups)
+        leaves = self._leaves()
+        groups = iter(lambda: list(islice(leaves, _GROUP)), [])  # until nothing is left
+        self._weights = Tree([Tree(group).root for group in groups])
         rows = [self._table_leaf(t, at) for t in Table for at in range(self.dims.tiles(len(self.tables[t])))]
         self._tables = Tree([leaf_hash(row) for row in rows])
 
@@ -117,8 +108,7 @@ def commit_model(model: PortableModel) -> ModelTrees:
         raise ModelError(f"widths {a.hidden}, {a.intermediate}, {a.vocab}: expected multiples of head_dim {a.head_dim}")
 
     def matrix(which: Matrix, layer: int) -> np.ndarray:
-        values: np.ndarray = model.matrix(which, layer).cpu().numpy()  # integers, as float64 or int32
-        return values
+        return np.asarray(model.matrix(which, layer).cpu())  # integers, as float64 or int32
 
     cosines, sines = rotary_table(a.rope_theta, a.head_dim, a.context, bits.ROTARY, a.rope_scaling)
     tables = {

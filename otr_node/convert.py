@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from otr_core.encoding import canonical_json, parse_json
 from otr_core.errors import InputError, ModelError
 from otr_core.files import check_sha256, sha256_file
 from otr_core.lane.architecture import Architecture
+from otr_node.folders import whole_folder
 
 _FORMAT = "otr-conversion/1"
 _RECORD = "conversion.json"
@@ -50,15 +50,8 @@ def convert_gguf(gguf: Path, folder: Path, *, report: Callable[[str], None] = la
                     check_sha256(folder / name, digest, mend=f"rm -r {folder} && otr data fetch")
                 return folder
         report(f"converting {gguf.name} to safetensors (once, about half a minute) …")
-        part = folder.with_name(f".{folder.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        try:
-            part.mkdir()
+        with whole_folder(folder) as part:
             _write(gguf, part, source)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(part, folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
         report(f"converted: {folder.name}")
         return folder
 

@@ -15,7 +15,7 @@ from otr_core.lane.sampling import Decoding
 from otr_core.lane.step import LAYER, Accumulator, Element, Place, TraceClaim
 from otr_core.merkle import Tree, leaf_hash
 from otr_node.commitment import ModelTrees
-from otr_node.portable import Alter, PortableModel, PortableSession, choose_exact, sampling_weights
+from otr_node.portable import Alter, PortableModel, PortableSession, sampling_weights
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ class Execution:
         if milli:
             weights = sampling_weights(logits, milli)
             self.vectors += [logits.max(keepdims=True), weights, weights.sum(keepdims=True)]
-        self.vectors.append(np.array([choose_exact(logits, Decoding(1, self.claim.seed, milli), self.token_step)]))
+        decoding = Decoding(1, self.claim.seed, milli)
+        self.vectors.append(np.array([self.lane.choose(logits, decoding, self.token_step)]))
 
     @property
     def dims(self) -> Dims:

@@ -36,6 +36,17 @@ class Answer:
     trace: Trace | None
     configuration: dict[str, Any] = field(compare=False)
 
+    @property
+    def committed(self) -> Trace:
+        """The trace of an answer that was generated with one.
+
+        Raises:
+            InputError: it was not.
+        """
+        if self.trace is None:
+            raise InputError("answer: found no trace, expected one committed while generating")
+        return self.trace
+
 
 def prompt_tokens(model: Model, prompt: str, max_tokens: int) -> tuple[int, ...]:
     """Token ids of ``prompt`` as one user message under the model's chat template.
@@ -139,9 +150,7 @@ def rebuild_operators(
         InputError: no trace, or no such position or layer.
         ProofError: the layer's state is not the committed one.
     """
-    if answer.trace is None:
-        raise InputError("answer: found no trace, expected one to check the operators against")
-    shape = answer.trace.shape
+    shape = answer.committed.shape
     if not (0 <= position < shape.positions and 0 <= layer < shape.layers):
         raise InputError(f"leaf ({position}, {layer}): expected below ({shape.positions}, {shape.layers})")
     session = PortableSession(model, watch=(position, layer))
@@ -150,5 +159,5 @@ def rebuild_operators(
     kv_heads = model.architecture.kv_heads * model.architecture.head_dim
     rows = (done["output"], done["attention.key"], done["attention.qkv"][-kv_heads:])
     state = LayerState(*(row.astype(np.dtype("<i4")).tobytes() for row in rows))
-    check_state(answer.trace, trace_seed, position, layer, state)
+    check_state(answer.committed, trace_seed, position, layer, state)
     return done

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from otr_core.lane.architecture import Architecture
 from otr_core.lane.sampling import choose_token
 from otr_core.poea.manifest import ModelManifest
 from otr_core.poea.trace import Recorder
-from otr_node.checkpoint import Tensors, commit_tensors, load_tokenizer, make_manifest, read_variant, torch_threads
+from otr_node.checkpoint import commit_tensors, load_tokenizer, make_manifest, read_variant, torch_threads
 from otr_node.model import Session
 
 DTYPES = {"native-float32": "float32", "native-bfloat16": "bfloat16"}
@@ -58,7 +59,6 @@ class NativeModel:
 
     def configuration(self) -> dict[str, Any]:
         """What the bits of a native lane depend on besides the model; goes into the receipt."""
-        import torch
         import transformers
 
         cuda = self.device.startswith("cuda")
@@ -84,20 +84,21 @@ def load_native(
     lane: str = "native-float32",
     device: str = "cpu",
     threads: int = 1,
-    drop_layers: Sequence[int] = (),
-    alter: Callable[[Tensors], Tensors] | None = None,
+    **variant: Any,
 ) -> NativeModel:
     """``load_model`` for the native lanes: "native-float32" or "native-bfloat16".
+
+    Args:
+        variant: ``drop_layers`` and ``alter``.
 
     Raises:
         ModelError: see ``load_model``.
     """
-    import torch
     from transformers import LlamaConfig, LlamaForCausalLM
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
     folder = Path(folder)
-    architecture, tensors = read_variant(folder, drop_layers, alter)
+    architecture, tensors = read_variant(folder, **variant)
     tensors = {name: value.to(getattr(torch, DTYPES[lane])) for name, value in tensors.items()}
     manifest = make_manifest(folder, architecture, lane, commit_tensors(tensors))
     config = LlamaConfig(**{**architecture.config(), "attn_implementation": "eager"})
@@ -124,8 +125,6 @@ class _NativeSession:
 
     def feed(self, ids: Sequence[int], recorder: Recorder | None = None) -> np.ndarray:
         """As ``Session.feed``; float32 logits."""
-        import torch
-
         model, count = self._model, len(ids)
         with torch_threads(model.threads), torch.inference_mode(), contextlib.ExitStack() as stack:
             if recorder is not None:
@@ -137,8 +136,7 @@ class _NativeSession:
                 logits_to_keep=1,
             )
             self._position += count
-            logits: np.ndarray = result.logits[0, -1].float().cpu().numpy()
-            return logits
+            return np.asarray(result.logits[0, -1].float().cpu())
 
 
 @contextlib.contextmanager
@@ -148,13 +146,10 @@ def _capture(layers: Any, cache: Any, position: int, count: int, recorder: Recor
     Args:
         layers: the decoder's. position: of the first token fed. count: how many are fed.
     """
-    import torch
-
     pending: list[tuple[int, Any]] = []
 
     def as_bytes(rows: Any) -> np.ndarray:
-        flat: np.ndarray = rows.contiguous().view(torch.uint8).cpu().numpy()
-        return flat
+        return np.asarray(rows.contiguous().view(torch.uint8).cpu())
 
     def new_rows(side: str) -> Any:
         # (layers, 1, heads, positions, values) to (layers, positions, heads × values): one row per

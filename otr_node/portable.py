@@ -15,9 +15,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from otr_core.errors import InputError
 from otr_core.lane import formats as bits
@@ -30,10 +32,6 @@ from otr_core.poea.trace import Recorder
 from otr_node import primitives as p
 from otr_node.checkpoint import commit_tensors, load_tokenizer, make_manifest, read_variant, torch_threads
 from otr_node.rounding import STACKS, Bounds, check_bounds, to_integers
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 LANE = "portable-1"
 
@@ -71,32 +69,32 @@ class PortableModel:
         return PortableSession(self)
 
     def choose(self, logits: np.ndarray, decoding: Decoding, step: int) -> int:
-        return choose_exact(logits, decoding, step)
+        """Next token from integer logits, LOGIT fraction bits: the first largest, or drawn by seed; in integers
+        alone."""
+        if decoding.temperature_milli == 0:
+            return int(np.argmax(logits))
+        cumulative = np.cumsum(sampling_weights(logits, decoding.temperature_milli))
+        target = draw(decoding.seed, step) * int(cumulative[-1]) >> 53
+        return int(np.searchsorted(cumulative, target, side="right"))
 
     def configuration(self) -> dict[str, Any]:
         """Nothing but the lane: no other fact changes a bit."""
         return {"lane": LANE}
 
 
-def load_portable(
-    folder: Path | str,
-    *,
-    device: str = "cpu",
-    threads: int = 1,
-    drop_layers: Sequence[int] = (),
-    alter: Any = None,
-) -> PortableModel:
+def load_portable(folder: Path | str, *, device: str = "cpu", threads: int = 1, **variant: Any) -> PortableModel:
     """Load a checkpoint into the portable lane: round its matrices, prove the accumulators' bounds, commit to them.
 
-    Arguments as ``model.load_model``; needs 8 bytes per weight.
+    Needs 8 bytes per weight.
+
+    Args:
+        device, threads: as ``lanes.load_model`` takes them. variant: its ``drop_layers`` and ``alter``.
 
     Raises:
         ModelError: as ``load_model``, or a bound of 2^52 that the weights do not keep.
     """
-    import torch
-
     folder = Path(folder)
-    architecture, tensors = read_variant(folder, drop_layers, alter)
+    architecture, tensors = read_variant(folder, **variant)
     integers = to_integers(architecture, tensors)
     bounds = check_bounds(architecture, integers)
     manifest = make_manifest(folder, architecture, LANE, commit_tensors(integers))
@@ -132,8 +130,6 @@ class PortableSession:
         watch: tuple[int, int] | None = None,
         alter: Alter | None = None,
     ) -> None:
-        import torch
-
         a = model.architecture
         self._model, self._padding = model, tuple(padding)
         self._pad = torch.tensor(self._padding, device=model.device)
@@ -142,13 +138,12 @@ class PortableSession:
         self._seen = 0  # tokens fed so far, padding included
         self._keys = [torch.empty(0) for _ in range(a.layers)]
         self._values = [torch.empty(0) for _ in range(a.layers)]
-        self._rotary = (torch.empty(0), torch.empty(0))
+        self._rotary = [torch.empty(0), torch.empty(0)]  # cosines, sines: (positions, head_dim / 2)
         self._tables = lookup_tables(model.device)
 
     def feed(self, ids: Sequence[int], recorder: Recorder | None = None) -> np.ndarray:
         """Logits (vocab,) with LOGIT fraction bits after the tokens ``ids``; for a session of one sequence."""
-        logits: np.ndarray = self.feed_batch([ids], [recorder])[0, -1].cpu().numpy()
-        return logits
+        return np.asarray(self.feed_batch([ids], [recorder])[0, -1].cpu())
 
     def feed_batch(
         self,
@@ -162,8 +157,6 @@ class PortableSession:
         Returns:
             integers in float64, (sequences, 1 or tokens, vocab): logits of the last or of all tokens.
         """
-        import torch
-
         if len(rows) != len(self._padding) or len({len(row) for row in rows}) != 1 or not rows[0]:
             raise InputError(
                 f"batch: found {[len(row) for row in rows]} tokens, expected {len(self._padding)} equal rows"
@@ -183,8 +176,6 @@ class PortableSession:
         Args:
             stream: (hidden,) what enters the layer. keys, values: (position, kv) of earlier positions; all int64.
         """
-        import torch
-
         a, device = self._model.architecture, self._model.device
         self._watch = (position, layer)
         with torch_threads(self._model.threads), torch.inference_mode():
@@ -196,16 +187,12 @@ class PortableSession:
 
     def run_head(self, stream: np.ndarray) -> None:
         """Watch norm and logits of one position, from the last layer's output (hidden,), int64."""
-        import torch
-
         self._watching = True
         with torch_threads(self._model.threads), torch.inference_mode():
             self._logits(torch.from_numpy(stream).to(self._model.device, torch.float64).view(1, 1, -1))
 
     def _blocks(self, ids: Tensor) -> Sequence[Tensor]:
         """(batch, tokens) cut into what is computed at once; the watched position comes alone."""
-        import torch
-
         count = ids.shape[1]
         cuts = set(range(0, count, _BLOCK))
         if self._watch is not None:
@@ -275,8 +262,6 @@ class PortableSession:
         if self._alter is None:
             self.operators[operator] = made
             return values
-        import torch
-
         self.operators[operator] = made = self._alter(operator, made)
         return torch.from_numpy(made).to(values).view_as(values)
 
@@ -302,8 +287,6 @@ class PortableSession:
 
     def _rotate(self, x: Tensor, begin: int) -> Tensor:
         """Rotary embedding of (batch, heads, tokens, head_dim), the halves of a head paired."""
-        import torch
-
         count, half = x.shape[2], x.shape[3] // 2
         # (batch, 1, tokens, half); a sequence's own position 0 is its first token after the padding
         at = (torch.arange(begin, begin + count, device=x.device)[None] - self._pad[:, None]).clamp_(min=0)
@@ -318,8 +301,6 @@ class PortableSession:
         Args:
             query: (batch, heads, tokens, head_dim). keys: (batch, kv_heads, places, head_dim).
         """
-        import torch
-
         op, note = LayerOperator, self._note
         batch, heads, count, size = query.shape
         groups, end = keys.shape[1], keys.shape[2]
@@ -339,8 +320,6 @@ class PortableSession:
 
     def _mix(self, weights: Tensor, values: Tensor) -> Tensor:
         """Weighted values: (batch, tokens, heads · head_dim), HEAD fraction bits."""
-        import torch
-
         batch, heads, count, end = weights.shape
         groups, size = values.shape[1], values.shape[3]
         weights = weights.reshape(batch, groups, heads // groups * count, end)
@@ -353,8 +332,6 @@ class PortableSession:
 
     def _grow(self, needed: int) -> None:
         """Room for ``needed`` tokens in cache and rotary table; doubled, so that growing costs little per token."""
-        import torch
-
         have = self._rotary[0].shape[0]
         if needed <= have:
             return
@@ -366,15 +343,10 @@ class PortableSession:
                 store[layer] = torch.zeros(shape, dtype=torch.float64, device=device)
                 if self._seen:
                     store[layer][:, :, : self._seen] = old[:, :, : self._seen]
-        cosines, sines = rotary_table(a.rope_theta, a.head_dim, room, bits.ROTARY, a.rope_scaling)
-        self._rotary = (
-            torch.tensor(cosines, dtype=torch.float64, device=device),
-            torch.tensor(sines, dtype=torch.float64, device=device),
-        )
+        turns = rotary_table(a.rope_theta, a.head_dim, room, bits.ROTARY, a.rope_scaling)
+        self._rotary = [torch.tensor(side, dtype=torch.float64, device=device) for side in turns]
 
     def _record(self, recorder: Recorder, row: int, begin: int, outputs: list[Tensor]) -> None:
-        import torch
-
         pad = self._padding[row]
         first, end = max(begin, pad), begin + outputs[0].shape[1]
         if first >= end:
@@ -387,36 +359,21 @@ class PortableSession:
         recorder.absorb(0, first - pad, _int32_bytes(rows), _int32_bytes(keys), _int32_bytes(values))
 
 
-def choose_exact(logits: np.ndarray, decoding: Decoding, step: int) -> int:
-    """Next token from integer logits, LOGIT fraction bits: the first largest, or drawn by seed; in integers alone."""
-    if decoding.temperature_milli == 0:
-        return int(np.argmax(logits))
-    cumulative = np.cumsum(sampling_weights(logits, decoding.temperature_milli))
-    target = draw(decoding.seed, step) * int(cumulative[-1]) >> 53
-    return int(np.searchsorted(cumulative, target, side="right"))
-
-
 def sampling_weights(logits: np.ndarray, temperature_milli: int) -> np.ndarray:
     """Each token's weight in the draw, int64: 2^−x of its distance to the largest logit over the temperature."""
     below = (logits.max() - logits).astype(np.int64)
     index = below * bits.TEMPERATURE_FACTOR // (temperature_milli << bits.TEMPERATURE_SHIFT)
     table = lookup_tables("cpu")["exp2"].numpy().astype(np.int64)
-    weights: np.ndarray = table[np.minimum(index, len(table) - 1)]
-    return weights
+    return np.asarray(table[np.minimum(index, len(table) - 1)])
 
 
 @functools.cache
 def lookup_tables(device: str) -> dict[str, Tensor]:
     """The look-up tables as tensors."""
-    import torch
-
     made = {"exp2": exp2_entries(), "sigmoid": sigmoid_entries()}
     return {name: torch.tensor(entries, dtype=torch.float64, device=device) for name, entries in made.items()}
 
 
 def _int32_bytes(rows: Tensor) -> np.ndarray:
     """(layers, positions, values) to (layers, positions, bytes), little-endian int32."""
-    import torch
-
-    result: np.ndarray = rows.to(torch.int32).contiguous().cpu().numpy().astype("<i4", copy=False).view("u1")
-    return result
+    return np.asarray(rows.to(torch.int32).contiguous().cpu()).astype("<i4", copy=False).view("u1")

@@ -3,21 +3,20 @@
 Every value is an integer of magnitude below 2^52, so every product, sum and power-of-two scaling here is exact, in any
 order, with or without fused multiply-add, on any machine whose float64 is IEEE 754: no rounding ever happens that the
 definition does not ask for. That is why a BLAS may be used for ``dot``. Each operation is simple enough to be judged
-step by step in a contract. Bounds are proven per model when it is loaded (``integers.check_bounds``).
+step by step in a contract. Bounds are proven per model when it is loaded (``rounding.check_bounds``).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch import Tensor
+#: 2^−64 to 2^63: a product with one of them is a scaling, and exact.
+_POWERS_OF_TWO = torch.tensor([2.0**k for k in range(-64, 64)], dtype=torch.float64)
 
 
 def dot(x: Tensor, matrix: Tensor) -> Tensor:
     """Dot products of the rows of ``x`` (…, n) with the rows of ``matrix`` (m, n): (…, m)."""
-    import torch
-
     return torch.nn.functional.linear(x, matrix)
 
 
@@ -28,7 +27,7 @@ def shift(x: Tensor, bits: int) -> Tensor:
 
 def scale(x: Tensor, bits: Tensor) -> Tensor:
     """⌊x · 2^bits + 1/2⌋ with a power per row, ``bits`` integer of shape (…, 1), −64 to 63."""
-    return (x * _powers_of_two(x)[bits + 64]).add_(0.5).floor_()
+    return (x * _POWERS_OF_TWO.to(x.device)[bits + 64]).add_(0.5).floor_()
 
 
 def saturate(x: Tensor, bound: int) -> Tensor:
@@ -38,8 +37,6 @@ def saturate(x: Tensor, bound: int) -> Tensor:
 
 def lookup(table: Tensor, index: Tensor) -> Tensor:
     """table[⌊index⌋] with the index cut to the table; ``index`` is not negative, or is cut to 0."""
-    import torch
-
     whole = index.clamp_(0, len(table) - 1).to(torch.int32)
     return torch.index_select(table, 0, whole.reshape(-1)).reshape(index.shape)
 
@@ -51,8 +48,6 @@ def largest(x: Tensor) -> Tensor:
 
 def bit_length(x: Tensor) -> Tensor:
     """Number of binary digits of each x ≥ 0: the least k with x < 2^k, as int64."""
-    import torch
-
     return torch.frexp(x).exponent.to(torch.int64)
 
 
@@ -68,9 +63,3 @@ def square_root(x: Tensor) -> Tensor:
     root = x.sqrt().floor_()
     root = root - (root * root > x).to(x.dtype)
     return root + ((root + 1) * (root + 1) <= x).to(x.dtype)
-
-
-def _powers_of_two(like: Tensor) -> Tensor:
-    import torch
-
-    return torch.tensor([2.0**k for k in range(-64, 64)], dtype=torch.float64, device=like.device)

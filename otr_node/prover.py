@@ -11,18 +11,19 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from otr_core.errors import ProverError, SpotCheckError
 from otr_core.files import check_sha256, sha256_file, whole_file, write_text
 from otr_core.spotcheck.proofs import BASE, LEGS, SHIFT, Proof, Shape, Statement, felt, proof_document
+from otr_node.folders import whole_folder
 
 _BLINDING = 16  # rows of a column kept free for blinding, generously
 _FILES = ("settings.json", "circuit.ezkl", "vk.key", "pk.key")
@@ -42,7 +43,7 @@ def call(op: str, *, memory_mb: int | None = None, timeout_s: float = _TIMEOUT_S
     """One step in a child process.
 
     Args:
-        op: a function of ``worker``. memory_mb: limit of its address space.
+        op: a method of ``worker.Steps``. memory_mb: limit of its address space.
 
     Raises:
         ProverError: the step failed, was killed, ran out of memory or out of time.
@@ -67,84 +68,32 @@ def call(op: str, *, memory_mb: int | None = None, timeout_s: float = _TIMEOUT_S
     return ChildRun(answer["value"], answer["cpu_s"], answer["peak_mb"])
 
 
-def export_onnx(shape: Shape, path: Path) -> None:
-    """The circuit's arithmetic as an ONNX graph: inputs w, x, y, output the violation."""
+def write_graph(path: Path, steps: str, inputs: Mapping[str, tuple[int, ...]], constants: Mapping[str, float]) -> None:
+    """Write a circuit's arithmetic as an ONNX graph whose one output is the number ``violation``.
+
+    Args:
+        steps: "output = operator of ONNX, and its inputs", joined by "; ". The last one sums along ``axes``.
+        inputs: name -> dimensions. constants: name -> value.
+    """
     import onnx
     from onnx import TensorProto, helper
 
     def tensor(name: str, *dims: int) -> Any:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, list(dims))
 
-    def constant(name: str, value: int) -> Any:
-        return helper.make_tensor(name, TensorProto.FLOAT, [1, 1], [float(value)])
-
-    half = 2 ** (SHIFT - 1)
-    nodes = [
-        helper.make_node("MatMul", ["w", "x"], ["sum"]),
-        helper.make_node("Mul", ["y", "unit"], ["scaled"]),
-        helper.make_node("Sub", ["sum", "scaled"], ["rest"]),
-        helper.make_node("Sub", ["rest", "most"], ["above"]),
-        helper.make_node("Sub", ["least", "rest"], ["below"]),
-        helper.make_node("Relu", ["above"], ["over"]),
-        helper.make_node("Relu", ["below"], ["under"]),
-        helper.make_node("Add", ["over", "under"], ["out"]),
-        helper.make_node("ReduceSum", ["out", "axes"], ["violation"], keepdims=0),
-    ]
-    constants = [
-        constant("unit", 2**SHIFT),
-        constant("most", half - 1 + shape.slack),
-        constant("least", -half - shape.slack),
-        helper.make_tensor("axes", TensorProto.INT64, [1], [0]),
-    ]
-    inputs = [tensor("w", shape.rows, shape.columns), tensor("x", shape.columns, 1), tensor("y", shape.rows, 1)]
-    graph = helper.make_graph(nodes, "unit", inputs, [tensor("violation", 1)], constants)
+    options: dict[str, dict[str, Any]] = {"ReduceMean": {"axes": [0], "keepdims": 1}, "ReduceSum": {"keepdims": 0}}
+    nodes = []
+    for step in steps.split("; "):
+        output, _, operator, *sources = step.split()
+        nodes.append(helper.make_node(operator, sources, [output], **options.get(operator, {})))
+    held = [helper.make_tensor(name, TensorProto.FLOAT, [1, 1], [value]) for name, value in constants.items()]
+    held.append(helper.make_tensor("axes", TensorProto.INT64, [1], [0]))
+    given = [tensor(name, *dims) for name, dims in inputs.items()]
+    graph = helper.make_graph(nodes, path.stem, given, [tensor("violation", 1)], held)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 8
     onnx.checker.check_model(model)
-    with whole_file(path) as part:
-        part.write_bytes(model.SerializeToString())
-
-
-_OPTIONS = {
-    "input_visibility": "polycommit",
-    "param_visibility": "fixed",
-    "output_visibility": "public",
-    "input_scale": 0,
-    "param_scale": 0,
-    "decomp_base": BASE,
-    "decomp_legs": LEGS,
-    "ignore_range_check_inputs_outputs": True,
-}
-
-
-@dataclass(frozen=True)
-class Circuit:
-    """A circuit with its keys, as files in one folder; to a verifier it is its ``VerificationKey``.
-
-    Attributes:
-        k: the circuit has 2^k rows; rows_used of them are assigned.
-        srs: the reference string of exactly 2^k (a larger one would cost seconds to shrink at every step).
-        setup_cpu_s: CPU seconds the keys took.
-    """
-
-    shape: Shape
-    folder: Path
-    srs: Path
-    k: int
-    rows_used: int
-    setup_cpu_s: float
-    setup_peak_mb: float
-
-    def path(self, name: str) -> str:
-        return str(self.folder / name)
-
-    def holds(self, proof: Proof) -> bool:
-        """See ``VerificationKey.holds``."""
-        return bool(verify_proof(self, proof).value)
-
-    def commit(self, vectors: Sequence[Sequence[int]]) -> list[tuple[bytes, ...]]:
-        """See ``VerificationKey.commit``."""
-        return commit_vectors(self, vectors)[0]
+    path.write_bytes(model.SerializeToString())
 
 
 def make_srs(store: Path, k: int) -> Path:
@@ -156,178 +105,201 @@ def make_srs(store: Path, k: int) -> Path:
     return path
 
 
-def make_circuit(shape: Shape, store: Path, *, visibility: str = "polycommit", memory_mb: int | None = None) -> Circuit:
-    """The circuit of ``shape`` with its keys out of ``store``, made at the first call, whole or not at all.
+@dataclass(frozen=True)
+class Keys:
+    """A circuit with its keys, as files in one folder (see ``worker.Steps``).
+
+    Attributes:
+        srs: the reference string of exactly 2^k (a larger one would cost seconds to shrink at every step).
+        k: the circuit has 2^k rows; rows_used of them are assigned.
+        setup_cpu_s: CPU seconds the keys took. setup_peak_mb: memory, MB.
+    """
+
+    folder: Path
+    srs: Path
+    k: int
+    rows_used: int
+    setup_cpu_s: float
+    setup_peak_mb: float
+
+    def call(self, op: str, **arguments: Any) -> ChildRun:
+        """A step that reads the circuit's files (see ``call``)."""
+        return call(op, folder=str(self.folder), srs=str(self.srs), **arguments)
+
+
+def make_keys(
+    folder: Path,
+    write: Callable[[Path], None],
+    options: Mapping[str, Any],
+    *,
+    least_rows: int,
+    memory_mb: int | None = None,
+) -> Keys:
+    """The keys in ``folder``, made at the first call, whole or not at all. Reference strings lie beside it.
 
     Args:
-        visibility: of the inputs; "private" makes the circuit that binds nothing, for showing so.
+        write: writes the circuit's graph. options: of the library's settings. least_rows: rows that there must be
+            beside the blinding ones, even if the circuit uses fewer.
 
     Raises:
         ProverError: set-up failed. HashMismatchError: a stored key was altered since.
     """
-    folder = store / (shape.name if visibility == "polycommit" else f"{shape.name}-{visibility}")
     card_file = folder / "card.json"
-    if not card_file.is_file() or json.loads(card_file.read_text()).get("recipe") != _recipe():
-        store.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=store))
-        try:
-            _set_up(shape, part, store, visibility, memory_mb)
-            shutil.rmtree(folder, ignore_errors=True)
-            part.replace(folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+    # What keys hang on besides their shape: stored ones of another recipe are made again.
+    recipe = [importlib.metadata.version("ezkl"), SHIFT, sorted(map(list, options.items()))]
+    if not card_file.is_file() or json.loads(card_file.read_text()).get("recipe") != recipe:
+        with whole_folder(folder) as part:
+            write(part / "unit.onnx")
+            # Rows used do not depend on how many there are, as long as all fit one column.
+            rows = call("write_settings", folder=str(part), options={**options, "logrows": 20}).value
+            k = (max(rows, least_rows) + _BLINDING).bit_length()
+            call("write_settings", folder=str(part), options={**options, "logrows": k})
+            done = call("make_keys", folder=str(part), srs=str(make_srs(folder.parent, k)), memory_mb=memory_mb)
+            took = {"rows_used": rows, "setup_cpu_s": done.cpu_s, "setup_peak_mb": done.peak_mb}
+            digests = {name: sha256_file(part / name) for name in _FILES}
+            card = {"recipe": recipe, "k": k, **took, "sha256": digests}
+            write_text(part / "card.json", json.dumps(card, indent=1))
     card = json.loads(card_file.read_text())
     del card["recipe"]
     for name, digest in card.pop("sha256").items():
         check_sha256(folder / name, digest, mend=f"rm -r {folder.name}")
-    return Circuit(shape, folder, make_srs(store, card["k"]), **card)
+    return Keys(folder, make_srs(folder.parent, card["k"]), **card)
 
 
-def _recipe() -> list[Any]:
-    """What keys hang on besides their shape: stored ones of another recipe are made again."""
-    return [importlib.metadata.version("ezkl"), SHIFT, sorted(map(list, _OPTIONS.items()))]
+OPTIONS: Mapping[str, Any] = {
+    "input_visibility": "polycommit",
+    "param_visibility": "fixed",
+    "output_visibility": "public",
+    "input_scale": 0,
+    "param_scale": 0,
+    "decomp_base": BASE,
+    "decomp_legs": LEGS,
+    "ignore_range_check_inputs_outputs": True,
+}
+"""Settings of the circuit of a matrix unit."""
+STEPS = (
+    "sum = MatMul w x; scaled = Mul y unit; rest = Sub sum scaled; above = Sub rest most; below = Sub least rest; "
+    "over = Relu above; under = Relu below; out = Add over under; violation = ReduceSum out axes"
+)
+"""Its arithmetic: how far w·x lies from y times the unit beyond what rounding leaves, summed over the rows."""
 
 
-def _set_up(shape: Shape, folder: Path, store: Path, visibility: str, memory_mb: int | None) -> None:
-    onnx, settings = folder / "unit.onnx", folder / "settings.json"
-    export_onnx(shape, onnx)
-    options = {**_OPTIONS, "input_visibility": visibility}
-    # Rows used do not depend on how many there are, as long as all fit one column.
-    rows = call("write_settings", onnx=str(onnx), settings=str(settings), options={**options, "logrows": 20}).value
-    k = max(rows + _BLINDING, shape.rows * shape.columns + _BLINDING).bit_length()
-    call("write_settings", onnx=str(onnx), settings=str(settings), options={**options, "logrows": k})
-    done = call(
-        "make_keys",
-        onnx=str(onnx),
-        settings=str(settings),
-        compiled=str(folder / "circuit.ezkl"),
-        vk=str(folder / "vk.key"),
-        pk=str(folder / "pk.key"),
-        srs=str(make_srs(store, k)),
+@dataclass(frozen=True)
+class Circuit(Keys):
+    """The circuit of a matrix unit with its keys; to a verifier it is its ``VerificationKey``."""
+
+    shape: Shape
+
+    def holds(self, proof: Proof) -> bool:
+        """See ``VerificationKey.holds``."""
+        return bool(verify_proof(self, proof).value)
+
+    def commit(self, vectors: Sequence[Sequence[int]]) -> list[tuple[bytes, ...]]:
+        """See ``VerificationKey.commit``."""
+        return commit_vectors(self, vectors)[0]
+
+
+def make_circuit(shape: Shape, store: Path, *, visibility: str = "polycommit", memory_mb: int | None = None) -> Circuit:
+    """The circuit of ``shape`` with its keys out of ``store`` (see ``make_keys``).
+
+    Args:
+        visibility: of the inputs; "private" makes the circuit that binds nothing, for showing so.
+    """
+    half = 2 ** (SHIFT - 1)
+    inputs = {"w": (shape.rows, shape.columns), "x": (shape.columns, 1), "y": (shape.rows, 1)}
+    constants = {"unit": 2**SHIFT, "most": half - 1 + shape.slack, "least": -half - shape.slack}
+    folder = store / (shape.name if visibility == "polycommit" else f"{shape.name}-{visibility}")
+    keys = make_keys(
+        folder,
+        partial(write_graph, steps=STEPS, inputs=inputs, constants=constants),
+        {**OPTIONS, "input_visibility": visibility},
+        least_rows=shape.rows * shape.columns,
         memory_mb=memory_mb,
     )
-    card = {
-        "recipe": _recipe(),
-        "k": k,
-        "rows_used": rows,
-        "setup_cpu_s": done.cpu_s,
-        "setup_peak_mb": done.peak_mb,
-        "sha256": {name: sha256_file(folder / name) for name in _FILES},
-    }
-    write_text(folder / "card.json", json.dumps(card, indent=1))
+    return Circuit(**vars(keys), shape=shape)
+
+
+def run_circuit(keys: Keys, inputs: Sequence[Any], path: Path, *, memory_mb: int | None = None) -> tuple[int, ChildRun]:
+    """Run a circuit on its inputs and write the witness; returns the violation and what it took.
+
+    Raises:
+        ProverError: the step failed.
+    """
+    with tempfile.TemporaryDirectory() as folder, whole_file(path) as part:
+        data = Path(folder) / "input.json"
+        data.write_text(json.dumps({"input_data": inputs}))
+        done = keys.call("run_circuit", data=str(data), witness=str(part), memory_mb=memory_mb)
+    return int.from_bytes(bytes.fromhex(done.value[0][0]), "little"), done
 
 
 def write_witness(
     circuit: Circuit, statement: Statement, path: Path, *, memory_mb: int | None = None
 ) -> tuple[int, ChildRun]:
-    """Run the circuit on a statement; returns the violation and what it took.
+    """``run_circuit`` on a statement.
 
     Raises:
         SpotCheckError: the statement is false by more than the circuit's digits hold (check ``violation``).
         ProverError: the step failed.
     """
     statement.check_shape(circuit.shape)
-    with tempfile.TemporaryDirectory() as folder, whole_file(path) as part:
-        data = Path(folder) / "input.json"
-        data.write_text(json.dumps({"input_data": statement.felts()}))
-        try:
-            done = call(
-                "run_circuit",
-                data=str(data),
-                compiled=circuit.path("circuit.ezkl"),
-                vk=circuit.path("vk.key"),
-                srs=str(circuit.srs),
-                witness=str(part),
-                memory_mb=memory_mb,
-            )
-        except ProverError as error:
-            if wrong := statement.violation(circuit.shape.slack):  # so far off that no witness exists
-                raise SpotCheckError("violation", f"{wrong}, for which no proof can be made", 0) from error
-            raise
-    return int.from_bytes(bytes.fromhex(done.value[0][0]), "little"), done
+    try:
+        return run_circuit(circuit, statement.felts(), path, memory_mb=memory_mb)
+    except ProverError as error:
+        if wrong := statement.violation(circuit.shape.slack):  # so far off that no witness exists
+            raise SpotCheckError("violation", f"{wrong}, for which no proof can be made", 0) from error
+        raise
 
 
-def prove_witness(
-    circuit: Circuit, witness: Path, violation: int, *, memory_mb: int | None = None
-) -> tuple[Proof, ChildRun]:
+def prove_witness(keys: Keys, witness: Path, violation: int) -> tuple[Proof, ChildRun]:
     """A proof for a witness file, not verified yet (the library proves forged witnesses without a word)."""
-    with tempfile.TemporaryDirectory() as folder:
-        proof = Path(folder) / "proof.json"
-        done = call(
-            "make_proof",
-            witness=str(witness),
-            compiled=circuit.path("circuit.ezkl"),
-            pk=circuit.path("pk.key"),
-            srs=str(circuit.srs),
-            proof=str(proof),
-            memory_mb=memory_mb,
-        )
-        return Proof(bytes(json.loads(proof.read_text())["proof"]), violation), done
+    done = keys.call("make_proof", witness=str(witness))
+    return Proof(bytes.fromhex(done.value), violation), done
 
 
-def prove_unit(
-    circuit: Circuit, statement: Statement, *, memory_mb: int | None = None
-) -> tuple[Proof, dict[str, ChildRun]]:
+def prove_inputs(keys: Keys, write: Callable[[Path], tuple[int, ChildRun]]) -> tuple[Proof, dict[str, ChildRun]]:
     """Witness, proof and a verification of it, with what each took.
 
+    Args:
+        write: writes the witness, as ``run_circuit`` does.
+
     Raises:
-        SpotCheckError, ProverError: see ``write_witness``; a proof that does not verify is a failure as well.
+        ProverError: a step failed, or the proof does not verify.
     """
     with tempfile.TemporaryDirectory() as folder:
         witness = Path(folder) / "witness.json"
-        violation, ran = write_witness(circuit, statement, witness, memory_mb=memory_mb)
-        proof, proved = prove_witness(circuit, witness, violation, memory_mb=memory_mb)
-    verified = verify_proof(circuit, proof)
+        violation, ran = write(witness)
+        proof, proved = prove_witness(keys, witness, violation)
+    verified = verify_proof(keys, proof)
     if not verified.value:
         raise ProverError("prove: the proof just made does not verify")
     return proof, {"witness": ran, "prove": proved, "verify": verified}
 
 
+def prove_unit(circuit: Circuit, statement: Statement) -> tuple[Proof, dict[str, ChildRun]]:
+    """``prove_inputs`` for a statement.
+
+    Raises:
+        SpotCheckError, ProverError: see ``write_witness``; a proof that does not verify is a failure as well.
+    """
+    return prove_inputs(circuit, partial(write_witness, circuit, statement))
+
+
 def contract_source(circuit: Circuit) -> str:
     """The Solidity text of the contract that verifies this circuit's proofs."""
-    with tempfile.TemporaryDirectory() as folder:
-        code, abi = (str(Path(folder) / name) for name in ("code", "abi"))
-        done = call(
-            "write_contract",
-            vk=circuit.path("vk.key"),
-            settings=circuit.path("settings.json"),
-            srs=str(circuit.srs),
-            code=code,
-            abi=abi,
-        )
-    return str(done.value)
+    return str(circuit.call("write_contract").value)
 
 
 def contract_calldata(proof: Proof) -> bytes:
     """Calldata that puts a proof to that contract."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "proof.json"
-        path.write_text(proof_document(proof))
-        done = call("write_calldata", proof=str(path), calldata=str(Path(folder) / "calldata"))
-    return bytes.fromhex(done.value)
+    return bytes.fromhex(call("write_calldata", proof=proof_document(proof)).value)
 
 
-def verify_proof(circuit: Circuit, proof: Proof) -> ChildRun:
+def verify_proof(keys: Keys, proof: Proof) -> ChildRun:
     """Whether a proof holds for its public output; ``value`` is a bool. Reads proof bytes and instance only."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "proof.json"
-        path.write_text(proof_document(proof))
-        return call(
-            "check_proof",
-            proof=str(path),
-            settings=circuit.path("settings.json"),
-            vk=circuit.path("vk.key"),
-            srs=str(circuit.srs),
-        )
+    return keys.call("check_proof", proof=proof_document(proof))
 
 
 def commit_vectors(circuit: Circuit, vectors: Sequence[Sequence[int]]) -> tuple[list[tuple[bytes, ...]], ChildRun]:
     """KZG points of vectors of integers as the circuit's columns hold them: one point per column filled."""
-    done = call(
-        "commit_points",
-        vectors=[[felt(v) for v in vector] for vector in vectors],
-        vk=circuit.path("vk.key"),
-        settings=circuit.path("settings.json"),
-        srs=str(circuit.srs),
-    )
+    done = circuit.call("commit_points", vectors=[[felt(v) for v in vector] for vector in vectors])
     return [tuple(bytes.fromhex(point) for point in points) for points in done.value], done

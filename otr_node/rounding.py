@@ -4,29 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
 
 from otr_core.errors import ModelError
+from otr_core.lane import formats as bits
 from otr_core.lane.architecture import Architecture
-from otr_core.lane.formats import (
-    INT32,
-    LIMIT,
-    LOG2E,
-    MLP,
-    NORM_INPUT,
-    NORM_LEAST_SCALE,
-    NORMED,
-    PROBABILITY,
-    RESIDUAL,
-    ROTARY,
-    SIGMOID,
-    WEIGHT,
-)
 from otr_core.lane.program import Dims, Matrix
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 _LEAST_MLP_ROOM = 8  # the product that enters the down projection must have room for ±2^8 at least
 
@@ -57,21 +42,22 @@ def to_integers(architecture: Architecture, tensors: dict[str, Tensor]) -> dict[
     Raises:
         ModelError: a weight beyond int32.
     """
-    import torch
 
-    def rounded(name: str, bits: int, columns: Tensor | None = None, factor: float = 1.0) -> Tensor:
+    def rounded(name: str, fraction: int, columns: Tensor | None = None, factor: float = 1.0) -> Tensor:
         value = tensors[name].to(torch.float64)
         if columns is not None:
             value = value * columns.to(torch.float64)
-        value = (value * (factor * 2.0**bits)).round_()
-        if value.abs().max() > INT32:
-            raise ModelError(f"tensor {name}: largest integer weight {value.abs().max():.0f}, expected at most {INT32}")
+        value = (value * (factor * 2.0**fraction)).round_()
+        if value.abs().max() > bits.INT32:
+            raise ModelError(
+                f"tensor {name}: largest integer weight {value.abs().max():.0f}, expected at most {bits.INT32}"
+            )
         return value.to(torch.int32)
 
     head = tensors["model.embed_tokens.weight" if architecture.tied else "lm_head.weight"]
-    result = {"model.embed_tokens.weight": rounded("model.embed_tokens.weight", RESIDUAL)}
+    result = {"model.embed_tokens.weight": rounded("model.embed_tokens.weight", bits.RESIDUAL)}
     tensors = {**tensors, "lm_head.weight": head}
-    result["lm_head.weight"] = rounded("lm_head.weight", WEIGHT, tensors["model.norm.weight"])
+    result["lm_head.weight"] = rounded("lm_head.weight", bits.WEIGHT, tensors["model.norm.weight"])
     for layer in range(architecture.layers):
         prefix = f"model.layers.{layer}."
         before = {
@@ -80,9 +66,9 @@ def to_integers(architecture: Architecture, tensors: dict[str, Tensor]) -> dict[
         }
         for stacked, parts in STACKS.items():
             for part in parts:
-                factor = LOG2E / math.sqrt(architecture.head_dim) if part == "self_attn.q_proj" else 1.0
+                factor = bits.LOG2E / math.sqrt(architecture.head_dim) if part == "self_attn.q_proj" else 1.0
                 name = f"{prefix}{part}.weight"
-                result[name] = rounded(name, WEIGHT, before.get(stacked), factor)
+                result[name] = rounded(name, bits.WEIGHT, before.get(stacked), factor)
     return result
 
 
@@ -97,16 +83,14 @@ def check_bounds(architecture: Architecture, integers: dict[str, Tensor]) -> Bou
     Raises:
         ModelError: a bound reaches 2^52; names the matrix.
     """
-    import torch
-
     a = architecture
-    normed = math.sqrt(a.hidden) * (2.0**NORMED * (1 + 2**-8) + 1)
-    epsilon = Dims.of(a).epsilon * 2.0 ** (-2 * NORM_LEAST_SCALE)
+    normed = math.sqrt(a.hidden) * (2.0**bits.NORMED * (1 + 2**-8) + 1)
+    epsilon = Dims.of(a).epsilon * 2.0 ** (-2 * bits.NORM_LEAST_SCALE)
     worst: dict[str, float] = {}
     saturation: list[int] = []
 
     def keep(kind: str, name: str, bound: float) -> float:
-        if not bound < LIMIT:
+        if not bound < bits.LIMIT:
             raise ModelError(
                 f"accumulator bound of {name} ({kind}): found 2^{math.log2(bound):.1f}, expected below 2^52"
             )
@@ -119,7 +103,7 @@ def check_bounds(architecture: Architecture, integers: dict[str, Tensor]) -> Bou
     def total(name: str) -> float:
         return float(integers[name].to(torch.float64).abs().sum(-1).max())
 
-    keep("norm", "RMSNorm", 4 * (a.hidden * 2.0 ** (2 * NORM_INPUT) + epsilon))
+    keep("norm", "RMSNorm", 4 * (a.hidden * 2.0 ** (2 * bits.NORM_INPUT) + epsilon))
     keep("logits", "lm_head", length("lm_head.weight") * normed)
     for layer in range(a.layers):
         prefix = f"model.layers.{layer}."
@@ -134,20 +118,20 @@ def check_bounds(architecture: Architecture, integers: dict[str, Tensor]) -> Bou
             name = f"{prefix}{part}.weight"
             out[kind] = keep(kind, name, length(name) * normed) * 2.0**-shift + 1
         for kind in ("query", "key"):  # a rotation: cosine and sine parts, at most √2 in all, rounded
-            keep("rotation", prefix, 2 * out[kind] * 2.0**ROTARY)
+            keep("rotation", prefix, 2 * out[kind] * 2.0**bits.ROTARY)
             out[kind] = 1.5 * out[kind] + 1
-            if out[kind] > INT32:
-                raise ModelError(f"bound of {prefix}{kind}: found {out[kind]:.0f}, expected at most {INT32}")
+            if out[kind] > bits.INT32:
+                raise ModelError(f"bound of {prefix}{kind}: found {out[kind]:.0f}, expected at most {bits.INT32}")
         keep("score", prefix, 2 * a.head_dim * out["query"] * out["key"])
-        keep("attention", prefix, 2.0**PROBABILITY * out["value"])
+        keep("attention", prefix, 2.0**bits.PROBABILITY * out["value"])
         keep("output", prefix, total(f"{prefix}self_attn.o_proj.weight") * out["value"])
-        keep("silu", prefix, out["gate"] * 2.0**SIGMOID)
+        keep("silu", prefix, out["gate"] * 2.0**bits.SIGMOID)
         keep("product", prefix, out["gate"] * out["up"])
         name = f"{prefix}mlp.down_proj.weight"
-        room = min(30, math.floor(math.log2(LIMIT / total(name)) - 1e-9))
-        if room < MLP + _LEAST_MLP_ROOM:
+        room = min(30, math.floor(math.log2(bits.LIMIT / total(name)) - 1e-9))
+        if room < bits.MLP + _LEAST_MLP_ROOM:
             raise ModelError(
-                f"accumulator bound of {name}: leaves 2^{room}, expected 2^{MLP + _LEAST_MLP_ROOM} or more"
+                f"accumulator bound of {name}: leaves 2^{room}, expected 2^{bits.MLP + _LEAST_MLP_ROOM} or more"
             )
         saturation.append(2**room)
         keep("down", name, total(name) * saturation[-1])

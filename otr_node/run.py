@@ -117,11 +117,8 @@ class Run:
     @property
     def claim(self) -> TraceClaim:
         """What this run would be claimed as."""
-        trace, decoding = self.trace, self.decoding
-        return TraceClaim(
-            trace.states_root, trace.tokens_root, trace.seed_hash, trace.shape.positions, decoding.seed,
-            decoding.temperature_milli,
-        )  # fmt: skip
+        trace, how = self.trace, (self.decoding.seed, self.decoding.temperature_milli)
+        return TraceClaim(trace.states_root, trace.tokens_root, trace.seed_hash, trace.shape.positions, *how)
 
     def execution(self, target: int, position: int, layer: int) -> Execution:
         """This player's execution of a disputed program; runs the answer again up to it when states are not at hand.
@@ -149,13 +146,12 @@ class Run:
             np.array([_ints(row) for row in each], dtype=np.int64).reshape(-1, d.kv)
             for each in ([row.key for row in rows], [row.value for row in rows])
         )
+        # A cheat's change belongs to one layer at one position; any other program is executed honestly.
         at = self.tamper
         mine = at is not None and target == LAYER and (at.position, at.layer) == (position, layer)
-        step = max(position + 1 - len(self.prompt_ids), 0)
-        return Execution(
-            self.model, self.trees, self.claim, target, position, layer, ProgramInputs(stream, keys, values), step,
-            at if mine else None,
-        )  # fmt: skip
+        inputs, step = ProgramInputs(stream, keys, values), max(position + 1 - len(self.prompt_ids), 0)
+        place, alter = (target, position, layer), at if mine else None
+        return Execution(self.model, self.trees, self.claim, *place, inputs, step, alter)
 
     def piece(self, position: int, layer: int, piece: int) -> tuple[bytes, list[bytes]]:
         """(salt ‖ data, path through leaf and trace) of a piece of a committed state."""

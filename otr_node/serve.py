@@ -56,8 +56,6 @@ def sign_answer(
     Raises:
         InputError: the answer has no trace.
     """
-    if answer.trace is None:
-        raise InputError("answer: found no trace, expected one committed while generating")
     document = {
         "text": answer.text,
         "token_ids": list(answer.token_ids),
@@ -72,7 +70,7 @@ def sign_answer(
         plain = canonical_json(document)
         ephemeral = enclave.derive("response", job.nonce + plain)
         response = Message("response", sealed=seal(reply_to, plain, info=response_info(job), ephemeral=ephemeral))
-    signed = issue_receipt(enclave.signing_key, enclave.keys, job, response, answer.trace, answer.configuration)
+    signed = issue_receipt(enclave.signing_key, enclave.keys, job, response, answer.committed, answer.configuration)
     return ReceiptFile(
         job=job,
         model=model.manifest,

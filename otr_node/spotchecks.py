@@ -13,7 +13,8 @@ import numpy as np
 from otr_core import merkle
 from otr_core.errors import InconclusiveError, InputError
 from otr_core.poea.trace import SALT_BYTES, LayerState, Trace, check_seed, open_piece
-from otr_core.spotcheck.proofs import SHIFT
+from otr_core.spotcheck import selection
+from otr_core.spotcheck.proofs import SHIFT, Statement
 from otr_core.spotcheck.rows import PIECE, Piece, Spans, bound_root, piece_numbers
 from otr_core.spotcheck.units import Layout, Unit, needed_rows, unit_statement
 from otr_core.spotcheck.verify import (
@@ -37,23 +38,20 @@ class CommittedRows:
     """The rows of one layer at one position under one root, with salts that only the operator knows.
 
     Attributes:
-        root: what is published. tree_root: of the tree over the pieces, before it is bound to the
-            place.
-        lengths: of the rows, in order. pieces, salts, hashes: content, salt and leaf hash of every
-            piece.
+        root: what is published: the root of ``tree``, the tree over the pieces, bound to the place.
+        lengths: of the rows, in order. pieces, salts: content and salt of every piece.
     """
 
     root: bytes
-    tree_root: bytes
+    tree: merkle.Tree
     lengths: Mapping[str, int]
     pieces: tuple[bytes, ...]
     salts: tuple[bytes, ...]
-    hashes: tuple[bytes, ...]
 
     def open(self, spans: Spans) -> tuple[Piece, ...]:
         """The pieces that hold the given spans of rows, in order."""
         return tuple(
-            Piece(i, self.salts[i], self.pieces[i], tuple(merkle.inclusion_proof_of_hashes(self.hashes, i)))
+            Piece(i, self.salts[i], self.pieces[i], tuple(self.tree.path(i)))
             for numbers in piece_numbers(self.lengths, spans).values()
             for i in numbers
         )
@@ -82,9 +80,7 @@ class CheckedOperator:
         Raises:
             InputError: the answer has none.
         """
-        if self.answer.trace is None:
-            raise InputError("answer: found no trace, expected a committed one")
-        return self.answer.trace
+        return self.answer.committed
 
     def rows(self, position: int, layer: int) -> dict[str, np.ndarray]:
         """All rows of the place by name, int64, checked against the leaf.
@@ -125,10 +121,9 @@ class CheckedOperator:
         secret = b"otr/1/rows" + self.trace_seed + struct.pack("<II", position, layer)
         stream = shake_256(secret).digest(SALT_BYTES * len(pieces))
         salts = tuple(stream[at : at + SALT_BYTES] for at in range(0, len(stream), SALT_BYTES))
-        hashes = tuple(merkle.leaf_hash(salt + piece) for salt, piece in zip(salts, pieces, strict=True))
-        tree_root = merkle.root_of_hashes(hashes)
-        root = bound_root(self.trace.root, position, layer, tree_root)
-        return CommittedRows(root, tree_root, lengths, tuple(pieces), salts, hashes)
+        tree = merkle.Tree([merkle.leaf_hash(salt + piece) for salt, piece in zip(salts, pieces, strict=True)])
+        root = bound_root(self.trace.root, position, layer, tree.root)
+        return CommittedRows(root, tree, lengths, tuple(pieces), salts)
 
     def state(self, position: int, layer: int) -> LayerState:
         """A state of the trace. The first call runs the answer again and keeps all (4 kB each)."""
@@ -152,7 +147,27 @@ class CheckedOperator:
         if reads_token(self.layout, unit):
             path = merkle.inclusion_proof(trace.tokens, unit.position)
             token = TokenOpening(trace.tokens[unit.position], tuple(path), (trace.states_root, trace.seed_hash))
-        return Response(unit, rows.tree_root, rows.open(needed_rows(self.layout, unit)), leaves, token=token)
+        return Response(unit, rows.tree.root, rows.open(needed_rows(self.layout, unit)), leaves, token=token)
+
+    def challenge(
+        self, committed: CommittedRows, position: int, layer: int, randomness: bytes, number: int = 0
+    ) -> SpotCheckChallenge:
+        """The challenge that a beacon's ``randomness`` makes of rows committed at a place.
+
+        Args:
+            number: of the unit drawn there.
+        """
+        shape, shares = self.trace.shape, selection.SHARES
+        return SpotCheckChallenge(self.trace.root, shape, position, layer, committed.root, randomness, number, shares)
+
+    def statement(self, challenge: SpotCheckChallenge, opening: Response) -> Statement:
+        """What an answer has to prove about a matrix unit.
+
+        Raises:
+            InconclusiveError: the opened values are beyond what a circuit holds.
+        """
+        values = opened_values(self.layout, challenge, opening, partial(embedding, self.model))
+        return unit_statement(self.layout, opening.unit, weights_of(self.layout, self.model, opening.unit), values)
 
     def respond(self, challenge: SpotCheckChallenge, committed: CommittedRows) -> Response:
         """The honest answer to a challenge: openings, and a proof where the unit is a matrix's.
@@ -166,9 +181,8 @@ class CheckedOperator:
         opening = self.open_unit(unit, committed)
         if unit.operator not in self.layout.matrices:
             return opening
-        values = opened_values(self.layout, challenge, opening, partial(embedding, self.model))
         try:
-            said = unit_statement(self.layout, unit, weights_of(self.layout, self.model, unit), values)
+            said = self.statement(challenge, opening)
         except InconclusiveError:
             return opening
         circuit = self.circuits[self.layout.shape(unit.operator).name]
@@ -184,8 +198,7 @@ class CheckedOperator:
 
 def embedding(model: PortableModel, token: int) -> np.ndarray:
     """Integer embedding of a token: the input row of layer 0, int64 (hidden,)."""
-    result: np.ndarray = model.matrices["embed"][token].long().cpu().numpy()
-    return result
+    return np.asarray(model.matrices["embed"][token].long().cpu())
 
 
 def weight_points(
@@ -226,5 +239,4 @@ def weights_of(layout: Layout, model: PortableModel, unit: Unit) -> np.ndarray:
     rows = layout.block_rows(matrix)
     at = matrix.first + unit.block * rows
     block = model.matrices[f"{unit.layer}.{matrix.stack}"][at : at + rows]
-    result: np.ndarray = block.long().cpu().numpy() << (SHIFT - matrix.shift)
-    return result
+    return np.asarray(block.long().cpu()) << (SHIFT - matrix.shift)

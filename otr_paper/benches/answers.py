@@ -1,4 +1,4 @@
-"""What ``otr record`` does, and the attack table, with secrets and time as arguments."""
+"""What ``otr record`` does, and the attack table. Secrets and time are arguments: equal ones give equal results."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from typing import Any
 
 from otr_core.errors import ReceiptError
 from otr_core.poea.tee import EvidencePolicy
+from otr_core.poea.verify import verify_receipt
 from otr_node.answers import load_lane
+from otr_node.hardware import LocalHardware
 from otr_node.models import model_folder
 from otr_node.project import Project
+from otr_paper.benches.machine import RecordPlan, record
+from otr_paper.labs.receipts import run_receipt_attacks
 from otr_paper.store.results import Card, read_result, this_machine, versions, write_result
 
 
 def judge_receipt(file: Any, *, policy: EvidencePolicy, as_of: int, job: Any, seen: Any = ()) -> tuple[str, str, str]:
     """Verdict, failed check and reason of one receipt, for a table; ("accepted", "", "") when it passes."""
-    from otr_core.poea import verify_receipt
-
     try:
         verify_receipt(file, policy=policy, as_of=as_of, job=job, seen=seen)
     except ReceiptError as error:
@@ -50,29 +52,32 @@ def record_machine(
     out: Path,
     report: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Measure and attest this machine, and write the result with its card to ``out`` (see ``inference.record``).
+    """Measure and attest this machine, and write the result with its card to ``out``; returns it (``machine.record``).
+
+    Args:
+        folder: of a Llama checkpoint; None: SmolLM2. lane: "native" or "portable". device: "cpu" or "cuda".
+        max_tokens: most tokens of an answer. repeats: times each of ``RECORD_PROMPTS`` is answered.
+        secret: gives that many secret random bytes. report: gets lines of progress.
+        command, date, cores: for the card: what was typed, ISO day, cores of this machine.
 
     Raises:
         InputError, ModelError: the lane, the plan or the checkpoint is unusable; nothing is written then.
     """
-    from otr_node.hardware import LocalHardware
-    from otr_paper.benches.machine import RecordPlan, record
-
     model = load_lane(project, lane=lane, device=device, folder=folder, report=report)
     plan = RecordPlan(RECORD_PROMPTS, max_tokens, repeats, secret(32), secret(64), secret(32))
     payload = record(model, plan, LocalHardware(device), report=report)
-    card = Card(
-        command=command, date=date, machine=this_machine(cores), versions=versions(("numpy", "torch", "transformers")),
-        seed=None, kind="measured",
-    )  # fmt: skip
+    used = versions(("numpy", "torch", "transformers"))
+    card = Card(command, date, this_machine(cores), used, seed=None, kind="measured")
     write_result(out.parent, out.stem, card, payload)
     return payload
 
 
 def machine_records(project: Project) -> list[dict[str, Any]]:
-    """Machines recorded in data/results/record_*.json: name, bytes_per_token, share, first_token_s, tokens_per_s.
+    """The machines recorded in data/results/record_*.json.
 
-    ``share`` is the part of the decoding rate that committing the trace takes.
+    Returns:
+        Rows of name, bytes_per_token (that the trace hashes), share (of the decoding rate that the trace takes),
+        first_token_s and tokens_per_s (both without the trace).
     """
     records = []
     for path in sorted(project.results.glob("record_*.json")):
@@ -94,11 +99,9 @@ ATTACKS = "attacks"
 
 
 def attack_rows(project: Project, *, fresh: bool, report: Callable[[str], None]) -> list[dict[str, str]]:
-    """The attack table: group, attack, caught_by, detail; carried out again on the real model when ``fresh``."""
+    """Rows of the attack table (``labs.receipts.AttackRow``): the stored ones, or carried out now when ``fresh``."""
     if not fresh:
         return list(read_result(project.results, ATTACKS)[1]["rows"])
-    from otr_paper.labs.receipts import run_receipt_attacks
-
     with tempfile.TemporaryDirectory(prefix="otr-") as work:
         rows = run_receipt_attacks(model_folder(project, report=report), Path(work), **ATTACK_SETTINGS)
     return [asdict(row) for row in rows]

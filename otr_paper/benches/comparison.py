@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from otr_core.errors import SpotCheckError
 from otr_core.lane import program as pr
@@ -17,20 +17,16 @@ from otr_core.lane.sampling import Decoding
 from otr_core.poea.document import ReceiptFile
 from otr_core.spotcheck import selection
 from otr_core.spotcheck.beacon import verify_round
-from otr_core.spotcheck.selection import SHARES
-from otr_core.spotcheck.verify import SpotCheckChallenge
 from otr_node.generate import Answer, generate
 from otr_node.models import judge_folder
 from otr_node.project import Project
 from otr_node.run import Run, Tamper
 from otr_paper.benches.disputes import TRACE_SECRET
 from otr_paper.benches.spotchecks import load_beacon
-from otr_paper.benches.workbench import Served, Workbench, committed_trace
+from otr_paper.benches.workbench import Served, Workbench
 from otr_paper.claims.trilemma import FRAUDS
+from otr_paper.poq.judges import Embedder, all_judges, load_embedder
 from otr_paper.poq.questions import Question, is_right, words
-
-if TYPE_CHECKING:
-    from otr_paper.poq.judges import Embedder
 
 COSTED = 8
 """Questions answered a second time without a trace, for what the trace costs."""
@@ -113,8 +109,6 @@ class Comparison:
 
     @cached_property
     def embedder(self) -> Embedder:
-        from otr_paper.poq.judges import load_embedder
-
         return load_embedder(judge_folder(self.project))
 
     def honest(self, question: Question, number: int) -> ComparedAnswer:
@@ -137,7 +131,7 @@ class Comparison:
         Args:
             other: an honest answer to another question, for the replay.
         """
-        answer, shape = case.answer, committed_trace(case.answer).shape
+        answer, shape = case.answer, case.answer.committed.shape
         # where one value is altered: a position of the answer or of the prompt's second half, any layer but the first
         draw = int.from_bytes(self.bench.secret(f"place {number}"), "big")
         position, draw = len(answer.prompt_ids) // 2 + draw % (shape.positions // 2), draw >> 64
@@ -178,7 +172,7 @@ class Comparison:
         if name in case.cheap:
             shown = case.served.passed_off(case.cheap[name])
         elif name == "one value altered":
-            shown = replace(honest, receipt=replace(honest.receipt, trace_root=committed_trace(lie).root))
+            shown = replace(honest, receipt=replace(honest.receipt, trace_root=lie.committed.root))
         elif name == "answer replaced":
             shown = replace(honest, response=signed.response)
         else:
@@ -192,7 +186,7 @@ class Comparison:
             case.clock("re-execution", lambda: case.run(claimed.token_ids).trace)
             case.clock.spent["re-executions"] = case.clock.spent.get("re-executions", 0) + 1
         run = case.run(claimed.token_ids)
-        if run.trace.root != committed_trace(claimed).root:
+        if run.trace.root != claimed.committed.root:
             return "trace"
         return "token" if run.wrong_token else ""
 
@@ -215,7 +209,7 @@ class Comparison:
             "kind": case.question.kind,
             "prompt_tokens": len(case.answer.prompt_ids),
             "answer_tokens": len(case.answer.token_ids),
-            "positions": committed_trace(case.answer).shape.positions,
+            "positions": case.answer.committed.shape.positions,
             "text": case.answer.text,
             "right": is_right(case.question, case.answer.text),
             "receipt_check": verdict,
@@ -229,8 +223,6 @@ class Comparison:
 
     def judged(self, questions: Sequence[Question], texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """Scores of every judge by kind of answer, and CPU seconds a judge takes for one answer."""
-        from otr_paper.poq.judges import all_judges
-
         scores: dict[str, dict[str, list[float]]] = {}
         spent: dict[str, float] = {}
         judges = all_judges(self.embedder)
@@ -252,15 +244,7 @@ class Comparison:
             "answer replaced": (first.with_token(step, answer.token_ids[step] + 1), prompt + step),
             "8-bit weights": (self._first(self.cheap["8-bit weights"], first.prompt).honest, 0),
         }
-        told = (
-            "verdict",
-            "rounds",
-            "gas",
-            "moves",
-            "inferences_fisherman",
-            "inferences_operator",
-            "payload_bytes",
-        )
+        told = ("verdict", "rounds", "gas", "moves", "inferences_fisherman", "inferences_operator", "payload_bytes")
         found = {}
         for name, (false, token) in cases.items():
             begin = cpu_seconds()
@@ -293,10 +277,7 @@ class Comparison:
         position, layer = selection.draw_place(first, trace.root, 0, trace.shape)
         rows = clock("rows again", lambda: operator.rows(position, layer))
         committed = operator.commit(rows, position, layer)
-        drawn = (
-            SpotCheckChallenge(trace.root, trace.shape, position, layer, committed.root, second, number, SHARES)
-            for number in range(100)
-        )
+        drawn = (operator.challenge(committed, position, layer, second, number) for number in range(100))
         # the first of the drawn units that is a matrix: one that needs a proof
         challenge = next(one for one in drawn if one.unit(layout).operator in layout.matrices)
         operator.state(position, layer)  # the answer is run again once, before the proof is timed

@@ -129,13 +129,7 @@ def crowd(honest: Run, challengers: int, terms: Terms, *, slot_s: int, stall: bo
     court = new_court(honest, terms, now=0, stake_wei=terms.least_stake_wei)
     court = court.commit_batch(1, OPERATOR, merkle.root([receipt_leaf(signed.receipt, signed.signature)]), 1)
     commitment = challenge_hash(FISHERMAN, 0, 0, 0, salt)
-    opening: dict[str, Any] = {
-        "index": 0,
-        "token": 0,
-        "salt": salt,
-        "receipt": signed.receipt,
-        "signature": signed.signature,
-    }
+    opening: dict[str, Any] = {"index": 0, "token": 0, "salt": salt, **vars(signed)}
     for number in numbers:
         court = court.challenge(2, FISHERMAN, 0, commitment, terms.bond_wei)
         court = court.open(3, FISHERMAN, number, path=(), **opening)

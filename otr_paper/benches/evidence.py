@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from otr_core.errors import DataError, MissingDataError
@@ -14,16 +15,14 @@ from otr_paper.store.results import read_result
 RESULT = "attestation_cases"
 
 
-def recorded_evidence(project: Project) -> dict[str, bytes]:
-    """All files of ``attestation.evidence.EVIDENCE`` by name.
+def recorded_evidence(project: Project, names: Iterable[str] = EVIDENCE) -> dict[str, bytes]:
+    """Files of ``attestation.evidence.EVIDENCE`` by name, all of them unless ``names`` chooses.
 
     Raises:
         MissingDataError: one is neither here nor in the mirror; most lie outside the wheels.
     """
-    mirror = outside.mirror_folder()
-    return {
-        name: outside.get(project, one.source, one.file, mirror=mirror).read_bytes() for name, one in EVIDENCE.items()
-    }
+    mirror, places = outside.mirror_folder(), {name: (EVIDENCE[name].source, EVIDENCE[name].file) for name in names}
+    return {name: outside.get(project, *place, mirror=mirror).read_bytes() for name, place in places.items()}
 
 
 def rows(found: dict[str, bytes]) -> dict[str, Any]:

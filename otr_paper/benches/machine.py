@@ -1,4 +1,4 @@
-"""``otr record``: what a machine with (or without) an H100 measures and attests, as one result the notebooks read."""
+"""What ``otr record`` measures and collects on a machine, with an H100 or without one: one result for the notebooks."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from otr_core.encoding import from_hex, json_value
-from otr_core.errors import HardwareError, ModelError, ParameterError
+from otr_core.encoding import json_value
+from otr_core.errors import HardwareError, ParameterError
 from otr_core.lane.sampling import Decoding
 from otr_node.generate import generate
 from otr_node.hardware import Hardware
@@ -23,9 +23,13 @@ class RecordPlan:
     """What is recorded.
 
     Attributes:
-        prompts: questions, each answered ``repeats`` times with and without the trace, in turns.
-        max_tokens: answer length. gpu_nonce: 32 bytes. report_data: 64 bytes for the TDX quote.
-        trace_seed: 32 secret bytes.
+        prompts: questions. Each is answered ``repeats`` times, every time once without the trace and once with it.
+        max_tokens: most tokens of an answer, at least 2.
+        gpu_nonce: 32 bytes that the GPU's report answers. report_data: 64 bytes that the TDX quote signs.
+        trace_seed: 32 secret bytes, from which the traces' salts derive.
+
+    Raises:
+        ParameterError: no prompt, no repeat, or answers too short for a rate.
     """
 
     prompts: Sequence[str]
@@ -47,10 +51,12 @@ class RecordPlan:
 def record(
     model: Model, plan: RecordPlan, hardware: Hardware, *, report: Callable[[str], None] = lambda line: None
 ) -> dict[str, Any]:
-    """Run ``plan`` on ``model`` and collect evidence; JSON values, for a result file with a card.
+    """Run ``plan`` on ``model`` and collect evidence.
 
-    Rates are medians over prompts and repeats: time to first token (s), tokens per second of decoding, with and without
-    trace commitment. What the hardware cannot give appears under "absent" with the reason.
+    Returns:
+        JSON values, for a result file with a card. Rates are medians over prompts and repeats: time to the first token
+        (s) and tokens per second of decoding, without the trace ("plain") and with it ("traced"). What the hardware
+        cannot give is None, and "absent" holds the reason.
     """
     absent: dict[str, str] = {}
 
@@ -62,8 +68,7 @@ def record(
             return None
 
     decoding = Decoding(plan.max_tokens)
-    for prompt in plan.prompts[:1]:
-        generate(model, prompt, Decoding(2))  # warm-up: first kernels, caches
+    generate(model, plan.prompts[0], Decoding(2))  # a first answer also loads kernels and fills caches: not measured
     runs: dict[str, list[dict[str, float]]] = {"plain": [], "traced": []}
     power: list[float] = []
     answers = []
@@ -80,13 +85,12 @@ def record(
                 runs[kind].append(_rates(times))
                 if "power_w" not in absent and (watts := ask("power_w", hardware.power_w)) is not None:
                     power.append(watts)
-        assert answer.trace is not None
         answers.append(
             {
                 "prompt_tokens": len(answer.prompt_ids),
                 "token_ids": list(answer.token_ids),
-                "trace_root": answer.trace.root.hex(),
-                "trace_shape": json_value(answer.trace.shape),
+                "trace_root": answer.committed.root.hex(),
+                "trace_shape": json_value(answer.committed.shape),
             }
         )
     quote = ask("tdx_quote", lambda: hardware.tdx_quote(plan.report_data))
@@ -112,21 +116,12 @@ def record(
     }
 
 
-def check_record(payload: Mapping[str, Any], model_id: bytes) -> None:
-    """Refuse a record in another format or of another model than the one a figure is about.
-
-    Raises:
-        ModelError: with what was found.
-    """
-    if payload.get("format") != FORMAT:
-        raise ModelError(f"record: found format {payload.get('format')!r}, expected {FORMAT!r}")
-    found = payload.get("model", {}).get("model_id", "")
-    if from_hex(found, what="record model_id") != model_id:
-        raise ModelError(f"record: found model {found}, expected {model_id.hex()}; it is a record of another model")
-
-
 def _rates(times: Sequence[float]) -> dict[str, float]:
-    """Time to first token, s, and decoding rate, tokens/s (none for an answer of one token)."""
+    """Time to the first token (s) and decoding rate (tokens/s; 0 for an answer of one token).
+
+    Args:
+        times: of the start, then of each token (s).
+    """
     decoding = times[-1] - times[1]
     rate = (len(times) - 2) / decoding if decoding > 0 else 0.0
     return {"first_token_s": times[1] - times[0], "tokens_per_s": rate}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -142,10 +143,7 @@ GRID: Mapping[str, Sequence[Any]] = {
 
 def grid(axes: Mapping[str, Sequence[Any]] = GRID) -> list[dict[str, Any]]:
     """All combinations, the last axis fastest."""
-    combined: list[dict[str, Any]] = [{}]
-    for name, values in axes.items():
-        combined = [{**one, name: value} for one in combined for value in values]
-    return combined
+    return [dict(zip(axes, one, strict=True)) for one in itertools.product(*axes.values())]
 
 
 #: Input -> (label, low end, high end) of the tornado; the rest as in ``study.DEFAULT_CONFIG``.

@@ -26,7 +26,6 @@ from otr_core.poea.document import ReceiptFile
 from otr_core.poea.receipt import Job, Message, sign_receipt
 from otr_core.poea.simulated import TEST_ROOT
 from otr_core.poea.tee import EvidencePolicy
-from otr_core.poea.trace import Trace
 from otr_core.poea.verify import verify_receipt
 from otr_core.spotcheck.units import SMALL, Layout, Unit
 from otr_core.spotcheck.verify import Verifier
@@ -321,14 +320,3 @@ def resigned(file: ReceiptFile, enclave: SimulatedEnclave, **changes: Any) -> Re
     """``file`` with a receipt that says something else, signed again by the key of ``enclave``."""
     signed = sign_receipt(keys.PrivateKey(enclave.signing_key), replace(file.receipt, **changes))
     return replace(file, receipt=signed.receipt, signature=signed.signature)
-
-
-def committed_trace(answer: Answer) -> Trace:
-    """The trace of an answer that was generated with one.
-
-    Raises:
-        InputError: it was not.
-    """
-    if answer.trace is None:
-        raise InputError("answer: found no trace, expected a committed one")
-    return answer.trace

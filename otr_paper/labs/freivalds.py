@@ -16,12 +16,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from otr_core.errors import InputError, ParameterError
+import numpy as np
 
-if TYPE_CHECKING:
-    import numpy as np
+from otr_core.errors import ParameterError
 
 PRIME = 1_048_573
 """The largest prime below 2^20: products of two residues summed over 2^12 terms stay exact in float64."""
@@ -54,8 +52,7 @@ class Audit:
         """
         left = _product(x % self.prime, self.folded, self.prime)
         right = _product(accumulators % self.prime, self.challenge, self.prime)
-        result: np.ndarray = (left == right).all(axis=1)
-        return result
+        return np.asarray((left == right).all(axis=1))
 
 
 def prepare(weights: np.ndarray, rng: np.random.Generator, *, repeats: int = 2, prime: int = PRIME) -> Audit:
@@ -75,23 +72,8 @@ def prepare(weights: np.ndarray, rng: np.random.Generator, *, repeats: int = 2, 
     return Audit(challenge, _product((weights % prime).T, challenge, prime), prime)
 
 
-def product_accumulators(outputs: np.ndarray, remainders: np.ndarray, shift: int) -> np.ndarray:
-    """Accumulators from rounded outputs and what rounding left: y·2^shift + remainder.
-
-    Raises:
-        InputError: a remainder that rounding cannot leave; without this check a wrong output could be explained away.
-    """
-    half = 1 << (shift - 1)
-    if remainders.min() < -half or remainders.max() >= half:
-        raise InputError(f"remainders: found {remainders.min()} to {remainders.max()}, expected within ±{half}")
-    result: np.ndarray = (outputs << shift) + remainders
-    return result
-
-
 def _product(a: np.ndarray, b: np.ndarray, prime: int) -> np.ndarray:
     """a·b modulo the prime, for residues; exact in float64, in pieces of 2^12 terms."""
-    import numpy as np
-
     total = np.zeros((a.shape[0], b.shape[1]))
     for at in range(0, a.shape[1], _MOST_TERMS):
         part = a[:, at : at + _MOST_TERMS].astype(np.float64) @ b[at : at + _MOST_TERMS].astype(np.float64)

@@ -22,7 +22,7 @@ from otr_core.poea.trace import Trace
 from otr_node.enclave import LIFETIME_S
 from otr_node.generate import Answer
 from otr_node.serve import serve
-from otr_paper.benches.workbench import Served, Workbench, committed_trace, resigned
+from otr_paper.benches.workbench import Served, Workbench, resigned
 from otr_paper.labs.variants import bit_flipped, requantised
 
 #: What catches an attack that no check of the receipt can see.
@@ -173,7 +173,7 @@ def _on_evidence(ordered: Served) -> Iterator[AttackRow]:
 
 def _with_a_broken_tee(ordered: Served) -> Iterator[AttackRow]:
     """The enclave measures the model that was ordered, whatever runs, and signs whatever its operator likes."""
-    bench, answer, trace = ordered.bench, ordered.answer, committed_trace(ordered.answer)
+    bench, answer, trace = ordered.bench, ordered.answer, ordered.answer.committed
     cheap = bench.other(drop_layers=range(1, bench.model.architecture.layers, 3))
     downgraded = cheap.serve(ordered.prompt, ordered.decoding, number=ordered.number).answer
     leaves, middle = list(trace.leaves), trace.shape.leaves // 2
@@ -199,7 +199,7 @@ def _with_a_broken_tee(ordered: Served) -> Iterator[AttackRow]:
 
 def first_difference(honest: Answer, claimed: Answer) -> str:
     """Where a claimed answer departs from the honest run: the first differing token or leaf, in words."""
-    ours, theirs = committed_trace(honest), committed_trace(claimed)
+    ours, theirs = honest.committed, claimed.committed
     for index, (mine, other) in enumerate(zip(ours.leaves, theirs.leaves, strict=False)):
         if mine != other or ours.shape.layers != theirs.shape.layers:
             position, layer = divmod(index, ours.shape.layers)

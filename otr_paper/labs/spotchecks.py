@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from otr_core.errors import ProofError, SpotCheckError
 from otr_core.spotcheck import proofs
@@ -17,9 +19,6 @@ from otr_core.spotcheck.verify import Response, SpotCheckChallenge, Verifier, op
 from otr_node import prover
 from otr_node.spotchecks import CheckedOperator, weights_of
 from otr_paper.benches.workbench import Workbench
-
-if TYPE_CHECKING:
-    import numpy as np
 
 Case = tuple[SpotCheckChallenge, Response]
 LENIENT = 2**22
@@ -84,12 +83,9 @@ class Lab:
         """
         who, place = who or self.honest, self.position if position is None else position
         committed = who.commit(self.rows if rows is None else rows, place, self.layer)
-        trace, drawn = who.trace, {operator or self.operator: 1}
-        challenge = SpotCheckChallenge(
-            trace.root, trace.shape, place, self.layer, committed.root, self.randomness, 0, drawn
-        )
-        unit = challenge.unit(self.layout)
-        return challenge, who.open_unit(unit, committed)
+        challenge = who.challenge(committed, place, self.layer, self.randomness)
+        challenge = replace(challenge, shares={operator or self.operator: 1})
+        return challenge, who.open_unit(challenge.unit(self.layout), committed)
 
     def cheating(self, operator: str = "") -> Case:
         """A challenge of the cheating operator, who has committed to what its own model gives."""
@@ -116,10 +112,6 @@ class Lab:
 def honest_response(lab: Lab) -> Case:
     """No attack: must be accepted."""
     return lab.proven(lab.challenge())
-
-
-def _good(lab: Lab) -> tuple[SpotCheckChallenge, Response, proofs.Proof]:
-    return _with_proof(honest_response(lab))
 
 
 def _with_proof(case: Case) -> tuple[SpotCheckChallenge, Response, proofs.Proof]:
@@ -214,7 +206,7 @@ def edited_instance(lab: Lab) -> Case:
 
 def edited_proof(lab: Lab) -> Case:
     """One bit of the proof's last 32 bytes."""
-    challenge, response, proof = _good(lab)
+    challenge, response, proof = _with_proof(honest_response(lab))
     return challenge, replace(response, proof=replace(proof, raw=proof.raw[:-1] + bytes([proof.raw[-1] ^ 1])))
 
 
@@ -228,7 +220,7 @@ def edited_commitment(lab: Lab) -> Case:
 
 def edited_hex(lab: Lab) -> Case:
     """A document whose hex form, which the library ignores, is not its proof bytes."""
-    challenge, response, proof = _good(lab)
+    challenge, response, proof = _with_proof(honest_response(lab))
     document = {"proof": list(proof.raw), "hex_proof": "0x" + proof.raw[::-1].hex(), "instances": [[proofs.felt(0)]]}
     try:
         return challenge, replace(response, proof=proofs.read_proof(document))
@@ -338,5 +330,4 @@ def _opened(lab: Lab, unit: Unit, rows: Mapping[str, np.ndarray]) -> Response:
 
 def _rounded(weights: np.ndarray, x: np.ndarray) -> np.ndarray:
     """The outputs that the circuit takes for right: weights (rows, columns) · x (columns,), int64, rounded."""
-    result: np.ndarray = (weights @ x + (1 << (proofs.SHIFT - 1))) >> proofs.SHIFT
-    return result
+    return np.asarray((weights @ x + (1 << (proofs.SHIFT - 1))) >> proofs.SHIFT)

@@ -25,7 +25,7 @@ from otr_node.enclave import SimulatedEnclave
 from otr_node.generate import Answer, generate, replay
 from otr_node.model import Model
 from otr_node.serve import serve, sign_answer, trace_seed
-from otr_paper.benches.workbench import committed_trace, derive, resigned
+from otr_paper.benches.workbench import derive, resigned
 from otr_paper.labs.receipts import ONLY_RE_EXECUTION, first_difference
 from otr_paper.poq.questions import Question
 
@@ -77,9 +77,9 @@ def attempt_all(case: PoqCase, honest: Model, adversary: Model) -> tuple[dict[st
     truth = generate(honest, case.prompt, case.decoding, trace_seed=trace_seed(broken, job))
     named, _ = serve(working, adversary, replace(job, model_id=own_id), query)
     lie = generate(adversary, case.prompt, case.decoding, trace_seed=trace_seed(broken, job))
-    shape = replace(committed_trace(truth).shape, positions=committed_trace(lie).shape.positions)
+    shape = replace(truth.committed.shape, positions=lie.committed.shape.positions)
     leaves = tuple(tagged_hash("made-up leaf", case.secret + b"%d" % number) for number in range(shape.leaves))
-    made_up = replace(committed_trace(lie), shape=shape, leaves=leaves)
+    made_up = replace(lie.committed, shape=shape, leaves=leaves)
     started = time.process_time()
     recorder = TraceRecorder(trace_seed(broken, job))
     replay(honest, lie.prompt_ids, lie.token_ids, recorder)
@@ -91,7 +91,7 @@ def attempt_all(case: PoqCase, honest: Model, adversary: Model) -> tuple[dict[st
         "names its own model": (replace(named, job=job), "", 0.0),
         "claims the model ordered": (replace(claiming, job=job, model=honest.manifest), "", 0.0),
     }
-    for name, trace, cost in zip(BROKEN, (committed_trace(lie), made_up, covered), (0.0, 0.0, honest_ms), strict=True):
+    for name, trace, cost in zip(BROKEN, (lie.committed, made_up, covered), (0.0, 0.0, honest_ms), strict=True):
         claimed = replace(lie, trace=trace, configuration=truth.configuration)
         where = first_difference(truth, claimed)
         files[name] = (sign_answer(broken, honest, job, query, claimed), where, cost)

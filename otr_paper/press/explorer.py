@@ -73,18 +73,13 @@ def explorer(start: State) -> Any:
     import ipywidgets as widgets
     import matplotlib.pyplot as plt
 
-    looks = {"readout_format": ".3g", "style": {"description_width": "11em"}, "layout": {"width": "34em"}}
-    sliders = {}
-    for field, label, low, high in SLIDERS:
-        sliders[field] = widgets.FloatLogSlider(
-            value=getattr(start, field),
-            min=low,
-            max=high,
-            step=0.05,
-            description=label,
-            continuous_update=False,  # draws once, when the slider is let go
-            **looks,
-        )
+    # The view is drawn once, when a slider is let go.
+    looks: dict[str, Any] = {"readout_format": ".3g", "step": 0.05, "continuous_update": False}
+    looks |= {"style": {"description_width": "11em"}, "layout": {"width": "34em"}}
+    sliders = {
+        field: widgets.FloatLogSlider(value=getattr(start, field), min=low, max=high, description=label, **looks)
+        for field, label, low, high in SLIDERS
+    }
     picture, numbers = widgets.Image(format="png"), widgets.HTML()
     reset = widgets.Button(description="back to the start", tooltip="the values of the parameters cell")
 

@@ -13,13 +13,16 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cycler import cycler
+from PIL import Image
+from PIL.PngImagePlugin import putchunk
+
 from otr_core.files import whole_file, write_bytes, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from PIL.Image import Image
 
 Looks = Mapping[Any, tuple[str, Any]]
 """Colour, and dashes or sign, of each value that a plot tells apart."""
@@ -63,7 +66,6 @@ DPI = 200
 def use_style() -> None:
     """Set matplotlib's defaults for this process: fonts, sizes, palette, repeatable output."""
     import matplotlib as mpl
-    from cycler import cycler
 
     mpl.rcParams.update(mpl.rcParamsDefault)
     mpl.use("agg")
@@ -223,15 +225,13 @@ def cell(x: float, y: float, colour: str) -> Any:
 
 def png_bytes(figure: Figure) -> bytes:
     """The figure as PNG; the same figure gives the same bytes."""
-    import PIL.Image
-
     _make_readable(figure)
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", pil_kwargs={"compress_level": 0})
-    return encode_png(PIL.Image.open(drawn).convert("RGB"))
+    return encode_png(Image.open(drawn).convert("RGB"))
 
 
-def encode_png(picture: Image) -> bytes:
+def encode_png(picture: Image.Image) -> bytes:
     """The picture, mode RGB, as a PNG without a filter on its rows.
 
     PNG's filters help photographs and hurt plots, whose rows repeat: without them a figure is a
@@ -239,11 +239,8 @@ def encode_png(picture: Image) -> bytes:
     it as one of these, three palette entries a pixel, and only its compressed stream is used. Pillow
     brings its own zlib, which the lock pins: the bytes are the same on every machine.
     """
-    import PIL.Image
-    from PIL.PngImagePlugin import putchunk
-
     width, height = picture.size
-    rows = PIL.Image.frombytes("P", (3 * width, height), picture.tobytes())
+    rows = Image.frombytes("P", (3 * width, height), picture.tobytes())
     optimise, best, plain, no_dictionary = True, -1, -1, b""
     per_metre = round(DPI / 0.0254)
     written = io.BytesIO(b"\x89PNG\r\n\x1a\n")

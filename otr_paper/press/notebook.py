@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from otr_core.errors import InputError, NotebookError
 from otr_core.files import write_text
 from otr_node.project import Project, find_project
+from otr_node.worker import peak_kb
 from otr_paper.press import figures
 from otr_paper.press.claims_table import claim_lines
 from otr_paper.store.results import Card, read_result, versions
@@ -138,20 +139,8 @@ class NotebookSession:
         if target := os.environ.get(USAGE_VARIABLE):
             used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
             cpu_s = sum(u.ru_utime + u.ru_stime for u in used)
-            peak_mb = max(_own_peak_kb(), used[1].ru_maxrss) / 1024
+            peak_mb = max(peak_kb(), used[1].ru_maxrss) / 1024
             write_text(target, json.dumps({"cpu_s": round(cpu_s, 1), "peak_mb": round(peak_mb)}))
-
-
-def _own_peak_kb() -> int:
-    """Peak memory of this process, kB.
-
-    Linux keeps the peak of the running program in /proc. ``getrusage``, used elsewhere, also counts
-    what the launching process held before it became the kernel.
-    """
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.is_file() else []
-    peaks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
-    return peaks[0] if peaks else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _note(kind: str, caption: str) -> str:

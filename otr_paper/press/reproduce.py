@@ -108,14 +108,8 @@ def record_usage(project: Project, used: dict[str, Usage], *, date: str, cores: 
         {"step": name, "cpu_s": usage.cpu_s, "wall_s": round(usage.wall_s, 1), "peak_mb": usage.peak_mb}
         for name, usage in sorted(used.items())
     ]
-    card = Card(
-        command="otr reproduce --force --record",
-        date=date,
-        machine=this_machine(cores),
-        versions=versions(),
-        seed=None,
-        kind="measured",
-    )
+    command = "otr reproduce --force --record"
+    card = Card(command, date, this_machine(cores), versions(), seed=None, kind="measured")
     write_result(project.results, RECORD, card, {"steps": steps})
     refresh_readme(project)
 
@@ -153,11 +147,9 @@ def _check_cuda() -> None:
 def _inputs_digest(project: Project) -> str:
     """Digest of all that a notebook can depend on besides itself: code, data, stored results, lock."""
     digest = hashlib.sha256()
-    files = [
-        *project.root.glob("otr_*/**/*.py"),
-        *project.root.glob("otr_core/**/*.vy"),
-        project.root / "requirements.lock",
-    ]
+    files = [project.root / "requirements.lock"]
+    for code in ("otr_*/**/*.py", "otr_core/**/*.vy"):
+        files += project.root.glob(code)
     files += [path for path in project.data.rglob("*") if path.is_file() and not path.is_relative_to(project.external)]
     files.remove(project.results / f"{RECORD}.json")  # no notebook reads it, and a recorded run writes it
     for path in sorted(files):

@@ -20,21 +20,18 @@ from otr_core.attestation.chain import VerifiedCache
 from otr_core.attestation.policy import SHIPPED
 from otr_core.errors import EvidenceError, MissingDataError, PolicyError
 from otr_node import outside
+from otr_paper.benches import evidence
 from otr_paper.producers import frame
 
 LIMIT_S = 1.0
 GROWTH_MIB = 32.0  # libraries loaded on first use included
 NOW = datetime(2025, 1, 15, tzinfo=UTC)
 STORED = 100_000
-#: Files that are not in the wheel: name -> (source, file).
-MIRRORED = {
-    "ocsp": ("go-nvattest-tools", "ocsp/test_gpu_certificate_l3_base64encoded_ocsp_response.dat"),
-    "vendor": ("secretvm-verify", "gpu_attest.txt"),
-    "quote": ("dcap-qvl", "tdx_quote"),
-    "collateral": ("dcap-qvl", "tdx_quote_collateral.json"),
-    "log": ("near-mpc", "tcb_info.json"),
-    "ccel": ("go-tdx-guest", "ccel_data.dat"),
-}
+#: Parser -> name of a recorded file that is in the wheel, and of one that is in the mirror alone.
+IN_WHEEL = {"report": "report", "chain": "chain", "rim": "shipped_driver"}
+MIRRORED = {"ocsp": "ocsp_l3", "vendor": "machine_gpu", "quote": "old_quote", "collateral": "old_collateral"}
+#: Event logs, which are mirrored as well: parser -> (source, file).
+LOGS = {"log": ("near-mpc", "tcb_info.json"), "ccel": ("go-tdx-guest", "ccel_data.dat")}
 _CHUNKS = (b"", b"\0", b"\xff" * 4, b"\x00\x00\x00\x80", b"<!DOCTYPE a>", b"&lt;", b"{}", b"[", b'"', b"-----", b"\n")
 
 
@@ -126,20 +123,15 @@ def _outcome(files: dict[str, Any], cache: VerifiedCache) -> str:
 def fuzz_corpus() -> dict[str, bytes]:
     """Real files to mutate: from the wheel, and from the mirror where it is present."""
     project, mirror = frame.checkout(), outside.mirror_folder()
-
-    def wheel(name: str) -> bytes:
-        return outside.get(project, "nv-local-gpu-verifier", f"verifier/samples/{name}").read_bytes()
-
-    real = {
-        "report": bytes.fromhex(wheel("hopperAttestationReport.txt").decode()),
-        "chain": wheel("hopperCertChain.txt"),
-        "rim": wheel("Driver_RIM_test_no_gpu.swidtag"),
-        "policy": (SHIPPED / "default.toml").read_bytes(),
-    }
+    found = evidence.recorded_evidence(project, IN_WHEEL.values())
+    real = {parser: found[name] for parser, name in IN_WHEEL.items()}
+    real |= {"report": bytes.fromhex(real["report"].decode()), "policy": (SHIPPED / "default.toml").read_bytes()}
     try:
-        more = {key: outside.get(project, *where, mirror=mirror).read_bytes() for key, where in MIRRORED.items()}
+        found = evidence.recorded_evidence(project, MIRRORED.values())
+        more = {parser: outside.get(project, *where, mirror=mirror).read_bytes() for parser, where in LOGS.items()}
     except MissingDataError:
         return real
+    more |= {parser: found[name] for parser, name in MIRRORED.items()}
     more["ccel"] = more["ccel"].rstrip(b"\xff")[:40_000]
     more["ocsp"] = base64.b64decode(more["ocsp"])
     return real | more

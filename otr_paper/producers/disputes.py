@@ -13,7 +13,7 @@ from typing import Any
 
 from otr_core.lane import program as pr
 from otr_paper.benches.disputes import PROMPT, TOKENS, TRACE_SECRET
-from otr_paper.benches.workbench import Served, Workbench, committed_trace
+from otr_paper.benches.workbench import Served, Workbench
 from otr_paper.producers import frame
 from otr_paper.studies import dispute_costs
 from otr_paper.studies.dispute_costs import TERMS
@@ -69,7 +69,7 @@ def main() -> None:
     _ = bench.model, served.salts  # loaded before the clock runs
     _, commit_cpu_s = frame.timed(lambda: served.trees)
     _, inference_cpu_s = frame.timed(lambda: served.answer)
-    positions = committed_trace(served.answer).shape.positions
+    positions = served.answer.committed.shape.positions
     assert len(served.answer.token_ids) >= TOKENS
     frame.progress(f"{positions} positions, commitment {commit_cpu_s:.1f} CPU s")
     count = len(pr.layer_program(served.trees.dims, positions - 1))

@@ -24,22 +24,17 @@ import scipy.optimize  # noqa: F401  (loaded once here, not in every child)
 
 from otr_paper.producers import frame
 
+#: Module -> the tests that must turn red.
 TESTS = {
-    "detection": ["otr_core/economics/test_detection"],
-    "deterrence": ["otr_core/economics/test_deterrence"],
-    "bursts": ["otr_core/economics/test_bursts"],
-    "game": ["otr_core/economics/test_equilibrium"],
-    "rates": ["otr_core/economics/test_rates"],
-    "adversaries": ["otr_paper/studies/test_adversaries"],
-    "population": ["otr_paper/studies/test_population"],
-    "guidance": ["otr_core/economics/test_scenarios"],
-    "series": ["otr_core/economics/test_deterrence", "otr_paper/series/test_economics_series"],
-}
-#: Modules that stand elsewhere than in ``otr_core.economics``.
-PLACES = {
-    "adversaries": "otr_paper.studies.adversaries",
-    "population": "otr_paper.studies.population",
-    "series": "otr_paper.series.economics",
+    "otr_core.economics.detection": ["otr_core/economics/test_detection"],
+    "otr_core.economics.deterrence": ["otr_core/economics/test_deterrence"],
+    "otr_core.economics.bursts": ["otr_core/economics/test_bursts"],
+    "otr_core.economics.game": ["otr_core/economics/test_equilibrium"],
+    "otr_core.economics.rates": ["otr_core/economics/test_rates"],
+    "otr_core.economics.guidance": ["otr_core/economics/test_scenarios"],
+    "otr_paper.studies.adversaries": ["otr_paper/studies/test_adversaries"],
+    "otr_paper.studies.population": ["otr_paper/studies/test_population"],
+    "otr_paper.series.economics": ["otr_core/economics/test_deterrence", "otr_paper/series/test_economics_series"],
 }
 Kind: TypeAlias = type[ast.AST]
 OPPOSITES: tuple[tuple[Kind, Kind], ...]
@@ -47,10 +42,6 @@ OPPOSITES = (ast.Add, ast.Sub), (ast.Mult, ast.Div), (ast.Lt, ast.Gt), (ast.BitA
 #: What stands instead of an operator.
 SWAPS: dict[Kind, Kind] = {one: other for pair in OPPOSITES for one, other in (pair, pair[::-1])}
 SWAPS |= {ast.Pow: ast.Mult, ast.LtE: ast.Gt, ast.GtE: ast.Lt, ast.Eq: ast.NotEq}
-
-
-def _full_name(module: str) -> str:
-    return PLACES.get(module, f"otr_core.economics.{module}")
 
 
 def _others(node: ast.AST) -> Iterator[dict[str, object]]:
@@ -105,7 +96,7 @@ def _killed(module: str, code: CodeType) -> bool:
         phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
         hypothesis.settings.register_profile("mutant", phases=phases, max_examples=50, database=None)
         hypothesis.settings.load_profile("mutant")
-        sys.meta_path.insert(0, _Mutated(_full_name(module), code))
+        sys.meta_path.insert(0, _Mutated(module, code))
         files = [str(frame.checkout().root / "tests" / f"{name}.py") for name in TESTS[module]]
         options = ["-x", "-q", "-m", "not slow", "-p", "no:randomly", "--tb=no", "--timeout", "30"]
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
@@ -122,7 +113,7 @@ def main() -> None:
     os.environ["PYTHONHASHSEED"] = "0"
     survivors, count = 0, 0
     for module in given.module or TESTS:
-        source = frame.checkout().root / (_full_name(module).replace(".", "/") + ".py")
+        source = frame.checkout().root / (module.replace(".", "/") + ".py")
         tree = ast.parse(source.read_text())
         for change in itertools.islice(_changes(tree), given.most):
             count += 1

@@ -8,11 +8,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from otr_core.poea.trace import TraceRecorder
+from otr_node.model import Model
 from otr_node.models import model_folder
 from otr_node.project import Project, find_project
 from otr_paper.press.notebook import quiet
@@ -105,6 +107,22 @@ def timed(call: Callable[..., T], *given: Any, clock: Callable[[], float] = time
 def median_cpu_ms(runs: int, call: Callable[..., object], *given: Any, warm_up: int = 0) -> float:
     """Median CPU milliseconds of ``runs`` calls, after ``warm_up`` calls that are not counted."""
     return 1000 * statistics.median([timed(call, *given)[1] for _ in range(warm_up + runs)][warm_up:])
+
+
+def decoding_ms(
+    model: Model, prompt: Sequence[int], tokens: Sequence[int], secret: bytes, rounds: int
+) -> tuple[float, float]:
+    """CPU milliseconds of decoding a token without the trace, and what the trace adds: medians over ``rounds`` times
+    all ``tokens``. The two take turns token by token, so that the machine's drift hits both alike."""
+    pairs = []
+    for _ in range(rounds):
+        plain, traced, recorder = model.session(), model.session(), TraceRecorder(secret)
+        plain.feed(prompt)
+        traced.feed(prompt, recorder)
+        for token in tokens:
+            without_ms = median_cpu_ms(1, plain.feed, [token])
+            pairs.append((without_ms, median_cpu_ms(1, traced.feed, [token], recorder)))
+    return statistics.median(a for a, _ in pairs), statistics.median(b - a for a, b in pairs)
 
 
 def run_child(module: str, *words: str, **settings: str) -> str:

@@ -15,12 +15,11 @@ from __future__ import annotations
 import hashlib
 import math
 import pydoc_data.topics
-import re
 import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +36,8 @@ from otr_node.lanes import load_model
 from otr_node.model import Model
 from otr_node.native import NativeModel, load_native
 from otr_node.portable import PortableModel, PortableSession, load_portable
-from otr_paper.benches.answers import ATTACK_SETTINGS
-from otr_paper.labs.receipts import run_receipt_attacks
+from otr_node.worker import peak_kb
+from otr_paper.benches.answers import ATTACK_SETTINGS, attack_rows
 from otr_paper.labs.variants import requantised
 from otr_paper.press.notebook import quiet
 from otr_paper.producers import frame
@@ -62,8 +61,7 @@ def _logits(model: NativeModel, ids: list[int], *, rows: int = 1, pad: int = 0) 
     batch = torch.tensor([[0] * pad + ids] * rows)
     with torch_threads(model.threads), torch.inference_mode():
         result = model.module(batch, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0)).logits
-    found: Numbers = result[0, pad:].float().numpy()
-    return found
+    return np.asarray(result[0, pad:].float())
 
 
 def _stepwise(model: Model, ids: list[int]) -> Numbers:
@@ -75,8 +73,7 @@ def _portable_logits(model: PortableModel, ids: list[int], padding: Sequence[int
     """The same of the portable lane: of the last of several equal rows with ``padding`` tokens of left padding each."""
     rows = [[0] * pad + ids + [0] * (max(padding) - pad) for pad in padding]
     out = PortableSession(model, tuple(padding)).feed_batch(rows, all_logits=True)
-    found: Numbers = out[-1, padding[-1] : padding[-1] + len(ids)].numpy() / 2.0**LOGIT
-    return found
+    return np.asarray(out[-1, padding[-1] : padding[-1] + len(ids)]) / 2.0**LOGIT
 
 
 def _plain_logits(model: Model, ids: list[int]) -> Numbers:
@@ -109,8 +106,7 @@ def _avx2_logits(lane: str) -> Numbers:
     with tempfile.TemporaryDirectory() as folder:
         target = str(Path(folder) / "logits.npy")
         frame.run_child(PROGRAM, "avx2", lane, target, **frame.AVX2)
-        found: Numbers = np.load(target)
-        return found
+        return np.asarray(np.load(target))
 
 
 def _divergence() -> dict[str, Any]:
@@ -219,9 +215,7 @@ def _print_peak(traced: str) -> None:
         session.feed([token], recorder)
     if recorder is not None:
         recorder.finish()
-    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert peak is not None, "Linux states the peak of every process"
-    print(1024 * int(peak[1]))
+    print(1024 * peak_kb())
 
 
 def _trace_cost() -> dict[str, Any]:
@@ -229,19 +223,9 @@ def _trace_cost() -> dict[str, Any]:
     for lane in ("native-float32", "portable-1"):
         model = load_model(frame.model_files(), lane=lane)
         ids = _passage(model.tokenizer, 40)
-        pairs = []
-        for _ in range(6):
-            plain, traced, recorder = model.session(), model.session(), TraceRecorder(TRACE_SEED)
-            plain.feed(ids)
-            traced.feed(ids, recorder)
-            for token in range(1000, 1024):  # in turns, so that the machine's drift hits both alike
-                once_ms = frame.median_cpu_ms(1, plain.feed, [token])
-                pairs.append((once_ms, frame.median_cpu_ms(1, traced.feed, [token], recorder)))
-        without = statistics.median(a for a, _ in pairs)
-        extra = statistics.median(b - a for a, b in pairs)
-        trace = generate(model, "Hello", Decoding(2), trace_seed=TRACE_SEED).trace
-        assert trace is not None, "a seed was given, so that a trace is committed"
-        bytes_per_token = trace.shape.layers * (trace.shape.output_bytes + 2 * trace.shape.kv_bytes)
+        without, extra = frame.decoding_ms(model, ids, range(1000, 1024), TRACE_SEED, rounds=6)
+        shape = generate(model, "Hello", Decoding(2), trace_seed=TRACE_SEED).committed.shape
+        bytes_per_token = shape.layers * (shape.output_bytes + 2 * shape.kv_bytes)
         row = {"lane": lane, "decode_cpu_ms": without, "trace_cpu_ms": extra, "trace_share": extra / without}
         rows.append(row | {"bytes_per_token": bytes_per_token})
     peaks = [[int(frame.run_child(PROGRAM, "peak", how).split()[-1]) for how in ("plain", "traced")] for _ in range(3)]
@@ -255,9 +239,8 @@ def _trace_cost() -> dict[str, Any]:
 
 
 def _attacks() -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as work:
-        rows = run_receipt_attacks(frame.model_files(), Path(work), **ATTACK_SETTINGS)
-    return {"lane": ATTACK_SETTINGS["lane"], "rows": [asdict(row) for row in rows]}
+    rows = attack_rows(frame.checkout(), fresh=True, report=frame.progress)
+    return {"lane": ATTACK_SETTINGS["lane"], "rows": rows}
 
 
 PARTS = {"divergence": _divergence, "portable_lane": _portable_lane, "trace_cost": _trace_cost, "attacks": _attacks}

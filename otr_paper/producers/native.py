@@ -5,8 +5,6 @@ CPU milliseconds of this process, medians of several runs; the answer and the tr
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterator
 from functools import partial
 
 from otr_core import poea
@@ -14,7 +12,6 @@ from otr_core.encoding import tagged_hash
 from otr_core.errors import ReceiptError
 from otr_core.lane.sampling import Decoding
 from otr_core.poea.tee import EvidencePolicy
-from otr_core.poea.trace import TraceRecorder
 from otr_core.poea.weights import commit_folder
 from otr_node.enclave import SimulatedEnclave
 from otr_node.generate import generate
@@ -41,19 +38,6 @@ def _order(model: Model, prompt: str, tokens: int, suffix: str = "") -> tuple[po
     return poea.order(prompt, model_id=model.manifest.model_id, decoding=decoding, **ids)
 
 
-def _decoding_ms(model: Model, ids: tuple[int, ...], answer: tuple[int, ...]) -> Iterator[tuple[float, float]]:
-    """Milliseconds of decoding a token without the trace and with it, in turns: the machine's drift hits both alike."""
-    for _ in range(7):
-        plain, traced, recorder = model.session(), model.session(), TraceRecorder(_secret("trace"))
-        plain.feed(ids)
-        traced.feed(ids, recorder)
-        for token in answer[:16]:
-            yield (
-                frame.median_cpu_ms(1, plain.feed, [token]),
-                frame.median_cpu_ms(1, traced.feed, [token], recorder),
-            )
-
-
 def _rejected(model: Model, enclave: SimulatedEnclave) -> int:
     """How many of ``HONEST`` honest receipts, each for a query of its own, are rejected. None may be."""
     rejected = 0
@@ -78,10 +62,9 @@ def main() -> None:
     )
     job, query = _order(model, PROMPT, TOKENS)
     file, answer = serve(enclave, model, job, query)
-    assert answer.trace is not None, "an answer that is served carries its trace"
     raw = file.dump()
     ids = generate(model, PROMPT, Decoding(1, 0, 0)).prompt_ids
-    pairs = list(_decoding_ms(model, ids, answer.token_ids))
+    decoding_ms, trace_ms = frame.decoding_ms(model, ids, answer.token_ids[:16], _secret("trace"), rounds=7)
 
     def verify() -> None:
         poea.verify_receipt(poea.load_receipt_file(raw), policy=POLICY, as_of=NOW + 60, job=job)
@@ -89,8 +72,8 @@ def main() -> None:
     cpu = (
         ("weight commitment", commit_ms, "model"),
         ("prefill", frame.median_cpu_ms(5, lambda: model.session().feed(ids)), f"{len(ids)} tokens"),
-        ("decoding", statistics.median(without for without, _ in pairs), "token"),
-        ("trace commitment", statistics.median(traced - without for without, traced in pairs), "token"),
+        ("decoding", decoding_ms, "token"),
+        ("trace commitment", trace_ms, "token"),
         ("receipt signing", frame.median_cpu_ms(21, sign_answer, enclave, model, job, query, answer), "answer"),
         ("receipt verification", frame.median_cpu_ms(51, verify), "answer"),
     )
@@ -99,8 +82,8 @@ def main() -> None:
         "answer": answer.text,
         "answer_tokens": len(answer.token_ids),
         "model_id": model_id.hex(),
-        "trace_root": answer.trace.root.hex(),
-        "trace_leaves": answer.trace.shape.leaves,
+        "trace_root": answer.committed.root.hex(),
+        "trace_leaves": answer.committed.shape.leaves,
         "receipt_bytes": len(raw),
         "honest_count": HONEST,
         "honest_rejected_count": _rejected(model, enclave),

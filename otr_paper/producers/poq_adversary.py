@@ -156,11 +156,9 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="every step in small, into build/poq-smoke")
     options = parser.parse_args()
     work = frame.checkout().build / ("poq-smoke" if options.smoke else "poq")
-    recipe, count, seeds = (
-        (adversary.SMOKE, 4, SEEDS[:1])
-        if options.smoke
-        else (adversary.Recipe(), questions.HELD_OUT, SEEDS[: options.seeds])
-    )
+    recipe, count, seeds = adversary.Recipe(), questions.HELD_OUT, SEEDS[: options.seeds]
+    if options.smoke:
+        recipe, count, seeds = adversary.SMOKE, 4, SEEDS[:1]
     work.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(options.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         for job in [pool.submit(_one_adversary, seed, recipe, count, work) for seed in seeds]:

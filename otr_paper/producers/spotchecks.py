@@ -16,11 +16,10 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import statistics
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,11 +30,10 @@ import torch
 from otr_core.errors import ChainError, SpotCheckError
 from otr_core.spotcheck import proofs
 from otr_core.spotcheck.selection import SHARES
-from otr_core.spotcheck.units import Layout, Unit, needed_rows, unit_statement
-from otr_core.spotcheck.verify import SpotCheckChallenge, opened_values
+from otr_core.spotcheck.units import Unit, needed_rows
 from otr_node import prover
 from otr_node.chain.evm import Chain
-from otr_node.spotchecks import CheckedOperator, CommittedRows, weight_points, weights_of
+from otr_node.spotchecks import weight_points
 from otr_paper.benches.spotchecks import PROMPTS, checked
 from otr_paper.benches.workbench import Workbench, key_store
 from otr_paper.labs.freivalds import prepare
@@ -77,8 +75,8 @@ def _proof_cost() -> dict[str, Any]:
             "setup_cpu_s": circuit.setup_cpu_s,
             "setup_peak_mb": circuit.setup_peak_mb,
             "proof_bytes": len(made[-1][0].raw),
-            "vk_bytes": os.path.getsize(circuit.path("vk.key")),
-            "pk_bytes": os.path.getsize(circuit.path("pk.key")),
+            "vk_bytes": (circuit.folder / "vk.key").stat().st_size,
+            "pk_bytes": (circuit.folder / "pk.key").stat().st_size,
         }
         for step in STEPS:
             row[f"{step}_cpu_s"] = statistics.median(ran[step].cpu_s for ran in runs)
@@ -87,15 +85,6 @@ def _proof_cost() -> dict[str, Any]:
         rows.append({name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()})
         frame.progress(f"{rows[-1]}")
     return {"rows": rows}
-
-
-def _challenge_at(
-    bench: Workbench, who: CheckedOperator, rows: dict[str, np.ndarray], place: tuple[int, int], randomness: bytes
-) -> tuple[SpotCheckChallenge, CommittedRows]:
-    """The challenge at a (position, layer), and what the operator commits to there."""
-    committed = who.commit(rows, *place)
-    challenge = SpotCheckChallenge(who.trace.root, who.trace.shape, *place, committed.root, randomness, 0, SHARES)
-    return challenge, committed
 
 
 def _in_parallel(work: Callable[..., Any], items: list[Any], processes: int = 4) -> list[Any]:
@@ -131,14 +120,13 @@ def _spot_honest() -> dict[str, Any]:
     def check(item: tuple[int, int, tuple[int, int], bytes]) -> dict[str, Any]:
         number, index, place, randomness = item
         who = operators[index]
-        challenge, committed = _challenge_at(bench, who, who.rows(*place), place, randomness)
+        committed = who.commit(who.rows(*place), *place)
+        challenge = who.challenge(committed, *place, randomness)
         unit = challenge.unit(bench.layout)
         found: dict[str, Any] = {"operator": unit.operator, "refused": False}
         opening = who.open_unit(unit, committed)
         if unit.operator in bench.layout.matrices:
-            weights = weights_of(bench.layout, bench.portable, unit)
-            opened = opened_values(bench.layout, challenge, opening, verifier.embedding)
-            said = unit_statement(bench.layout, unit, weights, opened)
+            said = who.statement(challenge, opening)
             circuit = bench.circuits[bench.layout.shape(unit.operator).name]
             if number >= PROVEN:
                 with tempfile.TemporaryDirectory() as folder:
@@ -198,11 +186,6 @@ def _spot_attacks() -> dict[str, Any]:
     return {"rows": list(table.values()), "private_forgery_passes_naive_rule": passes}
 
 
-def _caught_there(broken: Mapping[str, np.ndarray], units: int) -> float:
-    """Probability that a check of ``units`` units at a place meets one of the broken units there."""
-    return per_query(1.0, per_unit({name: blocks.mean() for name, blocks in broken.items()}), units)
-
-
 def _spot_detection() -> dict[str, Any]:
     bench, rng = Workbench.of(frame.checkout()), np.random.default_rng(SEED)
     layout, model, layers = bench.layout, bench.portable, bench.portable.architecture.layers
@@ -232,8 +215,10 @@ def _spot_detection() -> dict[str, Any]:
         maps = _in_parallel(broken_at, list(range(sample)))
         deviating = [one for one in maps if one is not None]
         share = {name: float(np.mean([one[name].mean() for one in deviating])) for name in layout.matrices}
+        # at each place, the probability that one unit drawn there is a broken one
+        broken = [per_unit({name: blocks.mean() for name, blocks in (one or {}).items()}) for one in maps]
         for units in (1, 4, 16, 64):
-            by_place = [0.0 if one is None else _caught_there(one, units) for one in maps]
+            by_place = [per_query(1.0, unit, units) for unit in broken]
             caught = simulate_draws(maps, SHARES, layout.blocks, units, DRAWS, rng.bytes(32))
             row = {"cheat": kind, "units": units, "places_share": len(deviating) / sample, "broken": share}
             rows.append(row | {"computed": float(np.mean(by_place)), "simulated": caught / DRAWS})
@@ -260,6 +245,8 @@ def _spot_links() -> dict[str, Any]:
     _, decode_s = frame.timed(lambda: [session.feed([token]) for token in who.answer.token_ids[:-1]])
     blocks = [(3, name, block) for name in layout.matrices for block in range(layout.blocks[name])]
     points, points_s = weight_points(bench.portable, layout, blocks, bench.circuits)
+    # what a verifier of a gate unit sees: one row and one block of outputs, salts left out
+    opened = needed_rows(layout, Unit(0, 1, "gate", 0)).values()
     return {
         **{f"kzg_{size}_s": per_vector(size) for size in (8, 576, 1536, 4608, 8000)},
         "rows_rebuilt_s": rerun_s,
@@ -270,14 +257,9 @@ def _spot_links() -> dict[str, Any]:
         "registry_layer_entries": len(points),
         "layers": bench.portable.architecture.layers,
         "units_per_layer": sum(layout.blocks[name] for name in layout.matrices),
-        "opened_bytes": _opened_bytes(layout),
+        "opened_bytes": 8 * sum(end - first for first, end in opened),
         "row_values": 576,
     }
-
-
-def _opened_bytes(layout: Layout) -> int:
-    """Values a verifier of a gate unit sees, in bytes: one row and one block of outputs, salts left out."""
-    return 8 * sum(end - first for first, end in needed_rows(layout, Unit(0, 1, "gate", 0)).values())
 
 
 def _spot_freivalds() -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -79,17 +79,18 @@ def _schedules(prompt: int) -> tuple[Schedule, ...]:
     )
 
 
-def _answered(model: NativeModel, prompt: str) -> AnswerIds:
-    answer = generate(model, prompt, Decoding(TOKENS, 0, 0))
-    return [*answer.prompt_ids, *answer.token_ids[:-1]], len(answer.prompt_ids)
+def _layer_ratios(referee: Referee, layer: int, state: State) -> Ratios:
+    """The worst ratio at each position, operator by operator of one layer."""
+    return {
+        op.name: referee.reference(op, layer, state).ratios(state[op.output]).max(-1) for op in referee.operators(layer)
+    }
 
 
 def _checked(referee: Referee, run: Run) -> Ratios:
     found = defaultdict(list)
     for layer, state in enumerate(run):
-        for operator in referee.operators(layer):
-            ratios = referee.reference(operator, layer, state).ratios(state[operator.output])
-            found[operator.name].append(ratios.max(-1))
+        for name, ratios in _layer_ratios(referee, layer, state).items():
+            found[name].append(ratios)
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
@@ -212,7 +213,10 @@ def _cheats(
     # A dropped layer: its slot in the trace must hold something.
     ids, prompt = sequences[0]
     plain = record(load_native(folder, lane=lane), ids, Schedule("", first_piece=prompt))
-    add_ratios("layer skipped, zero updates claimed", _worst_of(referee, plain[:-1], _no_update, "o"))
+    # A skipped layer claims to add nothing to the residual: its first such operator is judged.
+    idle = [{**state, "o": 0 * state["o"], "down": 0 * state["down"]} for state in plain[:-1]]
+    parts = [_layer_ratios(referee, layer, state)["o"] for layer, state in enumerate(idle)]
+    add_ratios("layer skipped, zero updates claimed", {"o": np.concatenate(parts)})
     taken: list[dict[str, NDArray[np.bool_]]] = []
     for layer in range(2, len(plain) - 2, 5):
         short = record(load_native(folder, lane=lane, drop_layers=[layer]), ids, Schedule("", first_piece=prompt))
@@ -225,25 +229,9 @@ def _cheats(
     return rows
 
 
-def _no_update(state: State) -> State:
-    """The values of a layer that claims to add nothing to the residual."""
-    return {**state, "o": 0 * state["o"], "down": 0 * state["down"]}
-
-
-def _worst_of(referee: Referee, run: Run, change: Callable[[State], State], output: str) -> Ratios:
-    """Ratios of one operator after ``change`` of each layer's values."""
-    operator, found = OPERATORS[output], []
-    for layer, plain in enumerate(run):
-        state = change(plain)
-        found.append(referee.reference(operator, layer, state).ratios(state[output]).max(-1))
-    return {operator.name: np.concatenate(found)}
-
-
 def _refused(referee: Referee, layer: int, state: State, rules: Envelopes) -> dict[str, NDArray[np.bool_]]:
     """Rule -> whether some operator of the layer refuses ``state``, position by position."""
-    ratios = {
-        op.name: referee.reference(op, layer, state).ratios(state[op.output]).max(-1) for op in referee.operators(layer)
-    }
+    ratios = _layer_ratios(referee, layer, state)
     return {rule: np.any([r > rules[name][rule] for name, r in ratios.items()], 0) for rule in RULES}
 
 
@@ -264,8 +252,8 @@ def _adversary(
                 for rule in RULES:
                     limits = {name: values[rule] for name, values in rules.items()}
                     found, _ = attack(model, referee, ids[: prompt + int(place)], limits)
-                    row = {"rule": rule, "position": choice, "gap": found.gap, "drift": found.drift}
-                    rows.append(row | {"largest_logit": found.largest_logit, "flipped": found.flipped})
+                    told = {name: getattr(found, name) for name in ("gap", "drift", "largest_logit", "flipped")}
+                    rows.append({"rule": rule, "position": choice, **told})
         frame.progress(f"{lane}: adversary, prompt {number}")
     return rows
 
@@ -273,7 +261,8 @@ def _adversary(
 def _measure(folder: Path, lane: str) -> dict[str, Any]:
     model = load_native(folder, lane=lane)
     referee = Referee.of(model)
-    sequences = [_answered(model, prompt) for prompt in (*CALIBRATION, *HELD_OUT)]
+    answers = [generate(model, prompt, Decoding(TOKENS, 0, 0)) for prompt in (*CALIBRATION, *HELD_OUT)]
+    sequences = [([*one.prompt_ids, *one.token_ids[:-1]], len(one.prompt_ids)) for one in answers]
     found = _honest(lane, model, referee, sequences)
     summary = _calibrated(found)
     rules = {name: entry["envelopes"] for name, entry in summary["operators"].items()}

@@ -132,11 +132,13 @@ def test_the_mirror_is_looked_in_first_and_checked_too(checkout, tmp_path):
         outside.get(checkout, "repo", "x.bin", mirror=mirror)
 
 
-def test_what_exists_in_a_mirror_only_says_so(checkout):
+def test_what_exists_in_a_mirror_only_says_so(checkout, monkeypatch):
     with pytest.raises(MissingDataError, match="set OTR_DATA_MIRROR to a folder that has evidence/repo"):
         fetch(checkout, source_ids=["repo"])
-    assert outside.mirror_folder({}) is None
-    assert outside.mirror_folder({"OTR_DATA_MIRROR": "m"}).name == "m"
+    monkeypatch.delenv("OTR_DATA_MIRROR", raising=False)
+    assert outside.mirror_folder() is None
+    monkeypatch.setenv("OTR_DATA_MIRROR", "m")
+    assert outside.mirror_folder().name == "m"
 
 
 def test_repository_files_come_through_pooch_with_their_hash(checkout, tmp_path, monkeypatch):

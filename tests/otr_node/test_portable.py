@@ -25,7 +25,7 @@ from otr_node import primitives as p
 from otr_node.checkpoint import read_variant
 from otr_node.generate import generate, rebuild_operators, rebuild_states
 from otr_node.lanes import load_model
-from otr_node.portable import PortableModel, PortableSession, check_bounds, choose_exact, load_portable, to_integers
+from otr_node.portable import PortableModel, PortableSession, check_bounds, load_portable, to_integers
 from otr_paper.labs.tiny import TINY, tiny_tensors
 from tests.helpers.portable_second_opinion import Reference
 
@@ -203,7 +203,7 @@ def test_saturation_follows_the_weights() -> None:
 
 
 @given(st.lists(st.integers(-(2**24), 2**24), min_size=1, max_size=30), st.integers(0, 2**53 - 1), st.integers(1, 5000))
-def test_sampling_is_integers_throughout(logits: list[int], seed: int, milli: int) -> None:
+def test_sampling_is_integers_throughout(model: PortableModel, logits: list[int], seed: int, milli: int) -> None:
     from tests.helpers.portable_second_opinion import exp2
 
     factor = round(math.log2(math.e) * 1000 * 2**20)
@@ -212,8 +212,8 @@ def test_sampling_is_integers_throughout(logits: list[int], seed: int, milli: in
     while target >= weights[chosen]:
         target -= weights[chosen]
         chosen += 1
-    assert choose_exact(np.array(logits, np.float64), Decoding(1, seed, milli), 3) == chosen
-    assert choose_exact(np.array(logits, np.float64), Decoding(1), 3) == logits.index(max(logits))
+    assert model.choose(np.array(logits, np.float64), Decoding(1, seed, milli), 3) == chosen
+    assert model.choose(np.array(logits, np.float64), Decoding(1), 3) == logits.index(max(logits))
 
 
 def test_unequal_or_empty_batches_are_refused(model: PortableModel) -> None:

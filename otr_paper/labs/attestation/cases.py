@@ -1,13 +1,13 @@
-"""The recorded evidence as cases: each with the policy and the time at which it is appraised.
+"""The recorded evidence as cases, each with the policy by which it is appraised and the time.
 
-Figure F02 (checks × evidence) is ``matrix``, F03 (verdict over time) is ``calendar``.
+Figure F02 (checks × evidence) draws ``matrix``, figure F03 (verdict over time) draws ``calendar``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,10 +16,8 @@ from otr_core.attestation.appraisal import appraise
 from otr_core.attestation.bundle import Bundle, load_bundle
 from otr_core.attestation.chain import VerifiedCache, stamp
 from otr_core.attestation.policy import Policy
-from otr_paper.labs.attestation.frame import authentic_policy
+from otr_paper.labs.attestation.frame import Files, authentic_policy, shown
 from otr_paper.labs.attestation.window import verdict_over_time, window
-
-Files = Callable[[Mapping[str, bytes]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -28,8 +26,7 @@ class AppraisalCase:
 
     Attributes:
         name: short, for an axis.
-        as_of: when it is appraised.
-        files: arguments of ``load_bundle`` from evidence by name; KeyError if a file is missing.
+        as_of: when it is appraised. policy: by which. files: which of the recorded files are shown.
     """
 
     name: str
@@ -42,21 +39,15 @@ def _day(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def _h100(*rims: str, ocsp: tuple[str, ...] = ()) -> Files:
-    return lambda e: {
-        "gpu": [e["report"]],
-        "gpu_certs": [e["chain"]],
-        "rims": [e[name] for name in rims],
-        "ocsp": [e[name] for name in ocsp],
-    }
+def _h100(*rims: str, ocsp: Iterable[str] = ()) -> Files:
+    return shown(gpu=["report"], gpu_certs=["chain"], rims=list(rims), ocsp=list(ocsp))
 
 
 def _quoted(quote: str, collateral: str) -> Files:
-    return lambda e: {"quote": e[quote], "collateral": e[collateral]}
+    return shown(quote=quote, collateral=collateral)
 
 
-def _machine(e: Mapping[str, bytes]) -> dict[str, Any]:
-    return {"gpu": [e["machine_gpu"]], "rims": [e["machine_rim"]], **_quoted("machine_quote", "machine_collateral")(e)}
+_MACHINE = shown(gpu=["machine_gpu"], rims=["machine_rim"], quote="machine_quote", collateral="machine_collateral")
 
 
 def _dstack(e: Mapping[str, bytes]) -> dict[str, Any]:
@@ -80,10 +71,8 @@ CASES: tuple[AppraisalCase, ...] = (
     AppraisalCase(
         "H100, with OCSP", _day("2025-10-24T12:00:00"), _DEFAULT, _h100("rim_driver", "rim_vbios", ocsp=_ALL_OCSP)
     ),
-    AppraisalCase(
-        "NVSwitch", _day("2026-08-14"), _DEFAULT, lambda e: {"gpu": [e["switch"]], "rims": [e["switch_rim"]]}
-    ),
-    AppraisalCase("H100 + TDX machine", _day("2026-08-14"), recorded_machine_policy(), _machine),
+    AppraisalCase("NVSwitch", _day("2026-08-14"), _DEFAULT, shown(gpu=["switch"], rims=["switch_rim"])),
+    AppraisalCase("H100 + TDX machine", _day("2026-08-14"), recorded_machine_policy(), _MACHINE),
     AppraisalCase("TDX v4, 2025", _day("2025-06-20"), _DEFAULT, _quoted("old_quote", "old_collateral")),
     AppraisalCase("the same, 2026", _day("2026-08-14"), _DEFAULT, _quoted("old_quote", "machine_collateral")),
     AppraisalCase("TDX v5", _day("2026-02-19"), _DEFAULT, _quoted("v5_quote", "v5_collateral")),

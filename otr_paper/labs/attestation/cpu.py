@@ -12,7 +12,7 @@ from typing import Any
 from otr_core.attestation.appraisal import appraise
 from otr_core.attestation.bundle import load_bundle
 from otr_core.attestation.policy import Policy
-from otr_paper.labs.attestation.frame import Attack, Attempt, Evidence, authentic_policy, collector, flip
+from otr_paper.labs.attestation.frame import Attack, Attempt, Evidence, authentic_policy, collector, flip, shown
 
 ATTACKS: list[Attack] = []
 _attack = collector(ATTACKS)
@@ -21,29 +21,27 @@ OLD_TIME = datetime(2025, 6, 20, tzinfo=UTC)
 DSTACK_TIME = datetime(2025, 9, 3, tzinfo=UTC)
 
 
+# The honest presentations that the attacks start from: a machine with GPU and TDX, a TDX quote while its platform was
+# up to date, an SGX quote under a policy that knows its advisories, and a dstack guest with its log.
+
+
 def _machine(evidence: Evidence) -> Attempt:
-    files = {
-        "gpu": [evidence["machine_gpu"]],
-        "quote": evidence["machine_quote"],
-        "collateral": evidence["machine_collateral"],
-    }
-    return Attempt(files, authentic_policy(), MACHINE_TIME)
+    files = shown(gpu=["machine_gpu"], quote="machine_quote", collateral="machine_collateral")
+    return Attempt(files(evidence), authentic_policy(), MACHINE_TIME)
 
 
 def _old(evidence: Evidence) -> Attempt:
-    files = {"quote": evidence["old_quote"], "collateral": evidence["old_collateral"]}
-    return Attempt(files, Policy.default(), OLD_TIME)
+    return Attempt(shown(quote="old_quote", collateral="old_collateral")(evidence), Policy.default(), OLD_TIME)
 
 
 def _sgx(evidence: Evidence) -> Attempt:
-    files = {"quote": evidence["sgx_quote"], "collateral": evidence["sgx_collateral"]}
     policy = dataclasses.replace(
         Policy.default(),
         name="lenient",
         tcb_statuses=("UpToDate", "ConfigurationAndSWHardeningNeeded"),
         advisories=("INTEL-SA-00289", "INTEL-SA-00615"),
     )
-    return Attempt(files, policy, OLD_TIME)
+    return Attempt(shown(quote="sgx_quote", collateral="sgx_collateral")(evidence), policy, OLD_TIME)
 
 
 def _dstack(evidence: Evidence) -> Attempt:
@@ -58,10 +56,12 @@ def _dstack(evidence: Evidence) -> Attempt:
 
 
 def _quote_bytes(data: bytes) -> bytes:
+    """A quote's bytes; some recorded ones are hex. Binary ones begin with their version."""
     return data if data[:1] in b"\x03\x04\x05" else bytes.fromhex(data.decode().strip())
 
 
 def _edited(collateral: bytes, key: str, old: str, new: str) -> bytes:
+    """The collateral with other words in its document ``key``, whose signature no longer fits."""
     document = json.loads(collateral)
     assert old in document[key]
     return json.dumps({**document, key: document[key].replace(old, new)}).encode()
@@ -133,6 +133,8 @@ def _(e: Evidence, twin: Attempt) -> Attempt:
 
 
 def _events(change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> Callable[[Evidence, Attempt], Attempt]:
+    """The attack that changes the guest's event log so."""
+
     def build(e: Evidence, twin: Attempt) -> Attempt:
         return twin.but({"event_log": json.dumps(change(json.loads(twin.files["event_log"]))).encode()})
 

@@ -1,8 +1,9 @@
 """The attack lab: attacks on real evidence, each with the check that must stop it.
 
-An attack is run beside its honest twin. It counts as *stopped for the right reason* only if the
-named claim is refuted (or unknown, or the file unreadable) under attack and was not so in the twin.
-A few attacks are *accepted*: they show where attestation ends and disputes and spot checks begin.
+An attack is run beside its honest twin: the same presentation of evidence without the attack. It counts as
+*stopped for the right reason* only if the claim that it names is refuted (or unknown, or the file unreadable) under
+attack, and was not so in the twin. Attestation accepts a few attacks, as it must: they show where it ends, and where
+disputes and spot checks begin.
 """
 
 from __future__ import annotations
@@ -30,7 +31,12 @@ def authentic_policy() -> Policy:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One presentation of evidence to the verifier."""
+    """One presentation of evidence to the verifier.
+
+    Attributes:
+        files: arguments of ``load_bundle``. policy, as_of: by which and when they are appraised.
+        given: further arguments of ``appraise`` (nonce, key, registered, roots).
+    """
 
     files: Mapping[str, Any]
     policy: Policy
@@ -43,6 +49,21 @@ class Attempt:
 
 
 Evidence = Mapping[str, bytes]
+"""Recorded files by the names in ``EVIDENCE``; absent ones are left out."""
+Files = Callable[[Evidence], dict[str, Any]]
+"""Picks the arguments of ``load_bundle`` out of recorded files; KeyError says that one is missing."""
+
+
+def shown(**names: str | list[str]) -> Files:
+    """Recorded files shown as they are.
+
+    Args:
+        names: argument of ``load_bundle`` -> name of a recorded file, or names.
+    """
+    return lambda evidence: {
+        argument: evidence[name] if isinstance(name, str) else [evidence[one] for one in name]
+        for argument, name in names.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -52,10 +73,11 @@ class Attack:
     Attributes:
         id: stable name; its first word is the target.
         story: what the attacker does.
-        outcome: ``refuted``, ``unknown``, ``unreadable``, ``accepted`` or ``no effect``.
+        outcome: what must come of it: ``refuted`` or ``unknown`` (of ``claim``), ``unreadable`` (a file is refused),
+            ``accepted``, or ``no effect`` (the same claims as without the attack).
         claim: the claim that must have that outcome; empty for the last three.
-        honest, attack: build the twin and the attack from evidence; KeyError says that a file is
-            missing.
+        honest: builds the twin from evidence. attack: builds the attack from evidence and its twin. KeyError says that
+            a file is missing.
     """
 
     id: str
@@ -69,7 +91,10 @@ class Attack:
 def collector(
     attacks: list[Attack],
 ) -> Callable[..., Callable[[Callable[[Evidence, Attempt], Attempt]], None]]:
-    """A decorator that appends to ``attacks``; its arguments are the fields of ``Attack``."""
+    """A decorator that turns the function building an attack into one more of ``attacks``.
+
+    Its arguments are the other fields of ``Attack``.
+    """
 
     def attack(
         name: str, story: str, honest: Callable[[Evidence], Attempt], *, claim: str = "", outcome: str = "refuted"

@@ -25,11 +25,13 @@ OCSP_TIME = datetime(2025, 8, 21, 12, tzinfo=UTC)
 
 
 def _raw(evidence: Evidence) -> bytes:
+    """The report's bytes; NVIDIA's wheel holds it as hex."""
     data = evidence["report"]
     return bytes.fromhex(data.decode()) if data[:1] == b"1" else data
 
 
 def _gpu(evidence: Evidence) -> Attempt:
+    """The recorded H100 answers the nonce that its report holds."""
     files = {"gpu": [_raw(evidence)], "gpu_certs": [evidence["chain"]]}
     return Attempt(files, authentic_policy(), GPU_TIME, {"nonce": parse_report(_raw(evidence)).nonce})
 
@@ -42,6 +44,7 @@ def _rims(evidence: Evidence) -> Attempt:
 
 
 def _stapled(evidence: Evidence) -> Attempt:
+    """With the OCSP answers about its certificates, to a policy that wants them."""
     policy = authentic_policy()
     policy = dataclasses.replace(policy, require=(*policy.require, "gpu.revocation"))
     stapled = [evidence[name] for name in ("ocsp_l2", "ocsp_l3", "ocsp_l4")]

@@ -77,18 +77,11 @@ def lab_device(
     certificates = []
     for position, original in enumerate(model):
         issuer = min(position + 1, len(model) - 1)
-        builder = (
-            x509.CertificateBuilder(
-                subject_name=original.subject,
-                issuer_name=model[issuer].subject,
-                public_key=keys[position].public_key(),
-                serial_number=serial if serial is not None and position == 0 else original.serial_number,
-                not_valid_before=_FROM,
-                not_valid_after=_TO,
-            )
-            .add_extension(_usage(ca=position > 0), critical=True)
-            .add_extension(x509.BasicConstraints(ca=position > 0, path_length=None), critical=True)
-        )
+        number = serial if serial is not None and position == 0 else original.serial_number
+        ca = position > 0
+        builder = _builder(original.subject, model[issuer].subject, keys[position], number)
+        builder = builder.add_extension(_usage(ca=ca), critical=True)
+        builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         for extension in original.extensions:
             if isinstance(extension.value, x509.UnrecognizedExtension):  # the firmware id
                 builder = builder.add_extension(firmware or extension.value, critical=False)
@@ -101,7 +94,7 @@ def lab_ocsp(certificate: x509.Certificate, issuer: x509.Certificate, at: dateti
     key = lab_key(seed + b"ocsp")
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Lab responder for {common_name(issuer.subject)}")])
     responder = (
-        x509.CertificateBuilder(name, name, key.public_key(), 1, _FROM, _TO)
+        _builder(name, name, key, 1)
         .add_extension(x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.OCSP_SIGNING]), critical=False)
         .sign(key, hashes.SHA384(), ecdsa_deterministic=True)
     )
@@ -110,6 +103,13 @@ def lab_ocsp(certificate: x509.Certificate, issuer: x509.Certificate, at: dateti
     )
     builder = builder.certificates([responder]).responder_id(ocsp.OCSPResponderEncoding.HASH, responder)
     return builder.sign(key, hashes.SHA384()).public_bytes(Encoding.DER)
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, serial: int
+) -> x509.CertificateBuilder:
+    """A certificate of ``key`` that is valid at all times, to be extended and signed."""
+    return x509.CertificateBuilder(issuer, subject, key.public_key(), serial, _FROM, _TO)
 
 
 def _usage(*, ca: bool) -> x509.KeyUsage:
@@ -123,7 +123,7 @@ def lab_rim(rim: bytes, chain: Chain, seed: bytes) -> bytes:
     """A manifest re-signed by a leaf with the real signer's name; the rest of the chain is real."""
     key, original = lab_key(seed + b"rim"), chain[0]
     leaf = (
-        x509.CertificateBuilder(original.issuer, original.subject, key.public_key(), original.serial_number, _FROM, _TO)
+        _builder(original.subject, original.issuer, key, original.serial_number)
         .add_extension(_usage(ca=False), critical=True)
         .sign(key, hashes.SHA384(), ecdsa_deterministic=True)
     )

@@ -30,19 +30,13 @@ class Span:
         return {"part": self.part, "from": stamp(self.start), "to": stamp(self.end)}
 
 
-def spans(bundle: Bundle, policy: Policy) -> tuple[Span, ...]:
-    """Validity of every dated part of ``bundle`` under the ages that ``policy`` allows."""
-    return tuple(_spans(bundle, policy))
-
-
 def window(bundle: Bundle, policy: Policy) -> Span | None:
     """The time in which every part is valid; None if there is no such time, or no part has a date.
 
-    Outside it, appraisal rejects.
-
-    Being inside is necessary, not sufficient: status, measurements and bindings are judged besides.
+    Appraisal rejects the bundle at any other time. At these times it may accept it: status, measurements and bindings
+    are judged besides.
     """
-    parts = spans(bundle, policy)
+    parts = list(spans(bundle, policy))
     if not parts:
         return None
     start, end = max(parts, key=lambda one: one.start), min(parts, key=lambda one: one.end)
@@ -51,7 +45,8 @@ def window(bundle: Bundle, policy: Policy) -> Span | None:
     return Span(f"from {start.part} to {end.part}", start.start, end.end)
 
 
-def _spans(bundle: Bundle, policy: Policy) -> Iterator[Span]:
+def spans(bundle: Bundle, policy: Policy) -> Iterator[Span]:
+    """Validity of every dated part of ``bundle`` under the ages that ``policy`` allows."""
     for number, device in enumerate(bundle.devices):
         yield from _chain_spans(f"device {number}", device.chain)
     for rim in bundle.rims:
@@ -87,16 +82,9 @@ def verdict_over_time(
         Rows with as_of, verdict, and the claims (ids and first reason) that stand against
         acceptance.
     """
-    remembered = cache or VerifiedCache()
-    rows = []
+    remembered, rows = cache or VerifiedCache(), []
     for moment in moments:
         result = appraise(bundle, policy, moment, cache=remembered, **given)
-        rows.append(
-            {
-                "as_of": stamp(moment),
-                "verdict": result.verdict,
-                "against": [claim.id for claim in result.because],
-                "reason": result.because[0].reason if result.because else "",
-            }
-        )
+        against, reason = [claim.id for claim in result.because], result.because[0].reason if result.because else ""
+        rows.append({"as_of": stamp(moment), "verdict": result.verdict, "against": against, "reason": reason})
     return rows

@@ -103,7 +103,7 @@ class Both:
             (OPERATOR, "commit_batch", (merkle.root(leaves), len(leaves)), {}),
             (CLIENT, "escrow", (batch,), {"value": pay}),
             (FISHERMAN, "challenge", (batch, commitment), {"value": bond}),
-            (FISHERMAN, "open", (number,), {**opening, "receipt": signed.receipt, "signature": signed.signature}),
+            (FISHERMAN, "open", (number,), {**opening, **vars(signed)}),
         ]
         now, self.number = self.chain.chain.time, 0
         for sender, name, args, more in calls:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 from otr_core.dispute.play import ChallengerPlayer, play
 from otr_core.dispute.players import HonestChallenger, HonestOperator
@@ -42,15 +43,8 @@ def differential_game(seed: int, pair_for: Callable[[int, int], Both]) -> tuple[
     others = [random.randbytes(97), random.randbytes(97)]
     signed = sign_receipt(KEY, tiny_receipt(run))
     number, now = pair.open_challenge(signed, others, index=1, token=token, salt=salt, pay=1_000 + seed)
-    court, _ = play(
-        pair.court,
-        number,
-        operator,
-        challenger,
-        now=now,
-        observe=pair.observe,
-        pace_s=lambda who: random.choice((1, 5, 40)),
-    )
+    how: dict[str, Any] = {"now": now, "observe": pair.observe, "pace_s": lambda who: random.choice((1, 5, 40))}
+    court, _ = play(pair.court, number, operator, challenger, **how)
     status = court.challenges[number - 1].status
     if status != (ChallengeStatus.LOST if "griefer" in kind else ChallengeStatus.WON):
         raise ChainError(kind, status.name, "the honest side to win")

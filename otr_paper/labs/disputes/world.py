@@ -8,19 +8,16 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
-from otr_core import merkle
-from otr_core.dispute.court import Court, challenge_hash, receipt_leaf
 from otr_core.dispute.records import Terms
 from otr_core.lane import program as pr
 from otr_core.lane.sampling import Decoding
-from otr_core.poea.receipt import Receipt, sign_receipt
+from otr_core.poea.receipt import Receipt
 from otr_core.poea.trace import Trace, TraceRecorder
 from otr_node.run import Run, Tamper
 from otr_paper.benches.workbench import Served, Workbench
 from otr_paper.labs.disputes import parties
-from otr_paper.labs.disputes.parties import FISHERMAN, KEY, OPERATOR
 from otr_paper.labs.tiny import write_tiny
 
 START = 1_800_001_000
@@ -58,40 +55,6 @@ def tiny_receipt(run: Run, **changes: Any) -> Receipt:
     fields = ("job_id", "nonce", "query_digest", "response_digest", "configuration_digest")
     digests = {name: hashlib.sha256(name.encode()).digest() for name in fields}
     return parties.receipt_of(run, **(digests | changes))
-
-
-def tiny_court(served: Served, terms: Terms = TERMS, arbiter: Any = None) -> Court:
-    """A court with one staked operator whose key serves the model."""
-    return parties.new_court(served.honest, terms, now=START, stake_wei=3 * terms.least_stake_wei, arbiter=arbiter)
-
-
-class Filed(NamedTuple):
-    """A court in which challenge ``number`` was opened at ``now`` (Unix seconds)."""
-
-    court: Court
-    number: int
-    now: int
-
-
-def filed(court: Court, run: Run, token: int = 0, *, now: int = START + 1, challenger: str = FISHERMAN) -> Filed:
-    """A batch of one receipt, and a challenge of it that is committed and opened a second apart."""
-    signed = sign_receipt(KEY, tiny_receipt(run))
-    batch, number, salt = len(court.batches), len(court.challenges) + 1, hashlib.sha256(b"salt").digest()
-    court = court.commit_batch(now, OPERATOR, merkle.root([receipt_leaf(signed.receipt, signed.signature)]), 1)
-    commitment = challenge_hash(challenger, batch, 0, token, salt)
-    court = court.challenge(now + 1, challenger, batch, commitment, court.terms.bond_wei)
-    court = court.open(
-        now + 2,
-        challenger,
-        number,
-        index=0,
-        token=token,
-        salt=salt,
-        receipt=signed.receipt,
-        signature=signed.signature,
-        path=(),
-    )
-    return Filed(court, number, now + 2)
 
 
 def random_tamper(served: Served, random: Random, operator: int | None = None) -> Tamper:

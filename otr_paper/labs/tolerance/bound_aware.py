@@ -9,17 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from otr_node.checkpoint import torch_threads
 from otr_node.native import NativeModel
 from otr_paper.labs.tolerance.native_operators import Referee, Run, State, watching
 from otr_paper.labs.tolerance.tolerance import Format, Reference
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True)
@@ -27,9 +24,10 @@ class BoundAwareAttack:
     """What pushing every operator did to the last position's logits.
 
     Attributes:
-        first, second: the honest token and its runner-up. gap: between their logits, honestly.
-        drift: how much of the gap the pushes closed. largest_logit: the largest change of any logit.
-        flipped: whether another token than the honest one comes out.
+        first, second: the token that an honest run chooses, and its runner-up.
+        gap: how far the first's logit lies above the second's in an honest run.
+        drift: by how much the pushes closed that gap. largest_logit: the largest change of any logit.
+        flipped: whether the pushed run chooses another token than the honest one.
     """
 
     first: int
@@ -46,8 +44,6 @@ def gradient(model: NativeModel, ids: Sequence[int], first: int, second: int) ->
     Args:
         model: of the float32 lane (its weights may be those of another lane).
     """
-    import torch
-
     kept: dict[tuple[int, str], torch.Tensor] = {}
 
     def keep(layer: int, name: str, value: torch.Tensor) -> None:
@@ -89,7 +85,10 @@ def pushed(
 
 
 def _edge(reference: Reference, slope: np.ndarray | None, envelope: float, fmt: Format) -> np.ndarray:
-    """The storable values nearest to the edge of the tolerance; where storing would step over it, the honest ones."""
+    """The storable values nearest to the edge of the tolerance, (rows, width).
+
+    Where storing such a value would step over the edge, the honest value stays.
+    """
     honest = fmt.round(reference.value)
     if slope is None:
         return honest

@@ -1,7 +1,8 @@
-"""The operators of a native lane's decoder: what each reads and gives, how runs are recorded, how a leaf is judged.
+"""The operators of a native lane's decoder: what each reads and gives, how a run is recorded, what an honest one gives.
 
-A *run* holds, for each layer, the values between operators by name, as float64 arrays (positions, width) that are exact
-copies of what the lane computed; the values after the last layer are under the layer number ``layers``.
+A *state* holds the values between the operators of one layer by name: float64 arrays (positions, width), exact copies
+of what the lane computed. A *run* is the list of the layers' states; one more state, at number ``layers``, holds what
+follows the last layer.
 """
 
 from __future__ import annotations
@@ -10,27 +11,34 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from transformers import DynamicCache
+from transformers.models.llama import modeling_llama as llama
 
-from otr_core.errors import InputError
 from otr_core.lane.architecture import Architecture
 from otr_node.checkpoint import torch_threads
 from otr_node.native import NativeModel
 from otr_paper.labs.tolerance import tolerance
-from otr_paper.labs.tolerance.tolerance import FORMATS, Format, Judgement, Reference
-
-if TYPE_CHECKING:
-    import torch
+from otr_paper.labs.tolerance.tolerance import FORMATS, Format, Reference
 
 State = dict[str, np.ndarray]
+"""Values between the operators of one layer, by name."""
 Run = list[State]
+"""The states of all layers, and of what follows the last."""
 
 
 @dataclass(frozen=True)
 class NativeOperator:
-    """One operator: the committed values it reads, the one it gives, and its weight tensor (below the layer)."""
+    """One operator of the decoder.
+
+    Attributes:
+        name: as tables show it. kind: which of the rule's formulas bounds it.
+        inputs: names of the committed values it reads. output: name of the one it gives.
+        weight: its tensor's name in the checkpoint, without the layer's prefix; "" if it has none.
+    """
 
     name: str
     kind: str
@@ -69,7 +77,11 @@ OPERATORS: Mapping[str, NativeOperator] = {operator.name: operator for operator 
 
 @dataclass(frozen=True)
 class Referee:
-    """Judges leaves of one model: its executed weights (float64), its dimensions, its lane's format."""
+    """Knows what an honest run of one model may give.
+
+    Attributes:
+        fmt: how the model's lane stores and accumulates. tensors: the executed weights by name, float64.
+    """
 
     architecture: Architecture
     fmt: Format
@@ -87,43 +99,27 @@ class Referee:
         return cls(model.architecture, FORMATS[model.manifest.lane], tensors)
 
     def operators(self, layer: int) -> tuple[NativeOperator, ...]:
-        """In order of computation; ``layer`` = number of layers: those after the last."""
+        """The operators of a layer in the order of computation; for number ``layers``, those after the last layer."""
         return LAYER_OPERATORS if layer < self.architecture.layers else FINAL_OPERATORS
 
-    def reference(self, operator: NativeOperator, layer: int, state: State, first: int = 0) -> Reference:
-        """Exact output and bound for positions ``first`` onwards, from the committed inputs in ``state``."""
+    def reference(self, operator: NativeOperator, layer: int, state: State) -> Reference:
+        """Exact output and bound at every position, from the committed inputs in ``state``."""
         a, fmt = self.architecture, self.fmt
         inside = f"model.layers.{layer}." if layer < a.layers else ""
         weight = self.tensors[inside + operator.weight] if operator.weight else np.empty(0)
-        rows = [state[name][first:] for name in operator.inputs]
+        rows = [state[name] for name in operator.inputs]
         match operator.kind:
             case "linear":
                 return tolerance.linear(rows[0], weight, fmt)
             case "norm":
                 return tolerance.rms_norm(rows[0], weight, a.rms_eps, fmt)
             case "rotary":
-                positions = np.arange(first, len(state[operator.inputs[0]]))
-                return tolerance.rotary(rows[0], positions, tolerance.rotary_frequencies(a), fmt)
+                return tolerance.rotary(rows[0], np.arange(len(rows[0])), tolerance.rotary_frequencies(a), fmt)
             case "attention":
-                query, keys, values = (state[name] for name in operator.inputs)
-                return tolerance.attention(query[first:], keys, values, a.head_dim, fmt)
+                return tolerance.attention(rows[0], rows[1], rows[2], a.head_dim, fmt)
             case "swiglu":
                 return tolerance.swiglu(rows[0], rows[1], fmt)
         return tolerance.residual(rows[0], rows[1], fmt)
-
-    def judge_leaf(
-        self, run: Run, layer: int, position: int, operator: NativeOperator, envelope: float = 1.0
-    ) -> Judgement:
-        """Judge one operator at one position from the values committed up to it (``tolerance.judge``).
-
-        Raises:
-            InputError: no such place in the run.
-        """
-        if not 0 <= layer < len(run) or not 0 <= position < len(run[layer][operator.output]):
-            raise InputError(f"leaf: found layer {layer}, position {position}, expected a place in the run")
-        seen = {name: values[: position + 1] for name, values in run[layer].items()}
-        reference = self.reference(operator, layer, seen, position)
-        return tolerance.judge_tolerance(reference, run[layer][operator.output][position : position + 1], envelope)
 
 
 @dataclass(frozen=True)
@@ -144,9 +140,6 @@ class Schedule:
 
 def record(model: NativeModel, ids: Sequence[int], schedule: Schedule) -> Run:
     """Run ``ids`` as ``schedule`` says and keep every operator's inputs and outputs (of the batch's last row)."""
-    import torch
-    from transformers import DynamicCache
-
     mask = torch.tensor([[0] * schedule.pad + [1] * len(ids)] * schedule.rows)
     batch = torch.tensor([[0] * schedule.pad + list(ids)] * schedule.rows)
     places = (mask.cumsum(-1) - 1).clamp(min=0)
@@ -183,8 +176,6 @@ def _rows(value: torch.Tensor) -> torch.Tensor:
 @contextlib.contextmanager
 def watching(module: Any, keep: Callable[[int, str, torch.Tensor], None]) -> Iterator[None]:
     """Call ``keep(layer, name, value)`` with every value between operators while ``module`` runs."""
-    from transformers.models.llama import modeling_llama as llama
-
     handles = []
     layers = module.model.layers
 

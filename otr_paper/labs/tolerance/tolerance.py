@@ -29,10 +29,11 @@ ASSUMPTIONS = (
     "the judge's float64 errs by less than 2^-20 of the bound",
 )
 EXP_ULPS, OTHER_ULPS = 20, 2
-# Of a rotary frequency, relative, in fp32 roundings: the exponent's own (times ln theta, below 14), pow, the division.
+# Relative error of a rotary frequency, counted in fp32 roundings: of the exponent, which pow turns into
+# a relative error ln theta times as large (below 14), of pow itself, and of the division.
 _FREQUENCY_ROUNDINGS = 32
-_FLUSH = 2.0**-126
-_SLACK = 1 + 2.0**-20
+_FLUSH = 2.0**-126  # least normal number: what flushing a subnormal to zero can take away
+_SLACK = 1 + 2.0**-20  # covers the judge's own float64 error
 _LOG = 1.01  # -log(1 - x) <= 1.01 x for the roundings here (x below 0.01)
 
 
@@ -41,7 +42,8 @@ class Format:
     """How a native lane stores and accumulates.
 
     Attributes:
-        u: unit roundoff of stored values and of elementwise operators. accumulate: of sums, exp and the like.
+        u: unit roundoff of stored values and of elementwise operators.
+        accumulate: unit roundoff in which sums, exponentials and other functions are computed.
     """
 
     name: str
@@ -57,6 +59,8 @@ class Format:
         """Nearest values (ties to even) that the format can hold, as float64."""
         single = np.asarray(values, np.float32)
         if self.u > 2.0**-24:
+            # bf16 is the upper half of fp32. Half a unit is added below it (one less where the kept part is even), so
+            # that cutting the lower half rounds to nearest, ties to even.
             bits = single.view(np.uint32)
             single = ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
         return single.astype(np.float64)
@@ -70,9 +74,12 @@ FORMATS: Mapping[str, Format] = {
 
 @dataclass(frozen=True)
 class Reference:
-    """The exact output of an operator (to float64) and the honest distance from it, both (rows, width).
+    """What an honest computation of an operator can give.
 
-    ``allowed`` narrowed by an envelope in (0, 1] is what a rule accepts.
+    Attributes:
+        value: the exact output, computed in float64, (rows, width).
+        bound: how far from it an honest output can lie, (rows, width). A rule accepts the bound times an envelope in
+            (0, 1].
     """
 
     value: np.ndarray
@@ -86,49 +93,18 @@ class Reference:
             ratio = np.abs(claimed - self.value) / self.bound
         return np.where(np.isfinite(ratio) & np.isfinite(self.bound), ratio, np.inf)
 
+    def accepts(self, claimed: np.ndarray, envelope: float = 1.0) -> bool:
+        """The leaf rule: every element of ``claimed`` (rows, width) is within ``envelope`` times the bound.
 
-@dataclass(frozen=True)
-class Judgement:
-    """What the leaf rule found.
+        Args:
+            envelope: 1 is the IEEE rule; a calibrated rule is narrower.
 
-    Attributes:
-        accepted: every element is inside.
-        ratio: the worst error over the IEEE bound. envelope: what was allowed of it.
-        row, element: where that is. found, expected: claimed and exact value there.
-    """
-
-    accepted: bool
-    ratio: float
-    envelope: float
-    row: int
-    element: int
-    found: float
-    expected: float
-
-
-def judge_tolerance(reference: Reference, claimed: np.ndarray, envelope: float = 1.0) -> Judgement:
-    """Accept ``claimed`` iff every element is within ``envelope`` times the bound of the exact output.
-
-    Args:
-        claimed: (rows, width). envelope: 1 is the IEEE rule; a calibrated rule is narrower.
-
-    Raises:
-        InputError: a claimed output of another shape. ParameterError: an envelope outside (0, 1].
-    """
-    if not 0 < envelope <= 1:
-        raise ParameterError("envelope", envelope, "above 0, at most 1")
-    ratios = reference.ratios(claimed)
-    row, element = (int(i) for i in np.unravel_index(int(ratios.argmax()), ratios.shape))
-    worst = float(ratios[row, element])
-    return Judgement(
-        accepted=worst <= envelope,
-        ratio=worst,
-        envelope=envelope,
-        row=row,
-        element=element,
-        found=float(claimed[row, element]),
-        expected=float(reference.value[row, element]),
-    )
+        Raises:
+            InputError: a claimed output of another shape. ParameterError: an envelope outside (0, 1].
+        """
+        if not 0 < envelope <= 1:
+            raise ParameterError("envelope", envelope, "above 0, at most 1")
+        return bool((self.ratios(claimed) <= envelope).all())
 
 
 def gamma(terms: int, u: float) -> float:
@@ -157,7 +133,9 @@ def linear(x: np.ndarray, weight: np.ndarray, fmt: Format) -> Reference:
 def rms_norm(x: np.ndarray, weight: np.ndarray, eps: float, fmt: Format) -> Reference:
     """x / sqrt(mean(x²) + eps) · weight. The mean is a sum of positive terms: relative error gamma_(n + 4)."""
     v = fmt.accumulate
-    value = x / np.sqrt(np.mean(x * x, -1, keepdims=True) + eps) * weight
+    value = x / np.sqrt(np.mean(x * x, -1, keepdims=True) + eps) * weight  # (rows, n)
+    # A relative error e below the root becomes (1 - e)^-1/2 above it; the root's own error, two products
+    # and the storing of the factor and of the result follow.
     root = (1 - gamma(x.shape[-1] + 4, v)) ** -0.5
     relative = root * (1 + 2 * OTHER_ULPS * v) * (1 + v) * (1 + fmt.narrow) * (1 + fmt.u) - 1
     return Reference(value, (relative * np.abs(value) + _FLUSH * (1 + np.abs(weight))) * _SLACK)
@@ -182,11 +160,11 @@ def rotary(x: np.ndarray, positions: np.ndarray, frequencies: np.ndarray, fmt: F
         x: (rows, heads · head_dim). positions: (rows,). frequencies: (head_dim / 2,), radians per position.
     """
     v = fmt.accumulate
-    angles = positions[:, None, None] * frequencies
-    heads = x.reshape(len(x), -1, 2, len(frequencies))
+    angles = positions[:, None, None] * frequencies  # (rows, 1, head_dim / 2)
+    heads = x.reshape(len(x), -1, 2, len(frequencies))  # (rows, heads, half, head_dim / 2)
     a, b = heads[:, :, 0], heads[:, :, 1]
     cos, sin = np.cos(angles), np.sin(angles)
-    # of a cosine or sine: the angle's own error, the function's, the rounding to the stored format
+    # Error of a cosine or sine: the angle's own, the function's, and the rounding to the stored format.
     table = angles * (_FREQUENCY_ROUNDINGS * v) + 2 * OTHER_ULPS * v + fmt.narrow
     value = np.stack([a * cos - b * sin, b * cos + a * sin], 2)
     twice = gamma(2, fmt.u)
@@ -207,7 +185,8 @@ def attention(query: np.ndarray, keys: np.ndarray, values: np.ndarray, head_dim:
     rows, positions, v = len(query), len(keys), fmt.accumulate
     if not 1 <= rows <= positions or keys.shape != values.shape:
         raise InputError(f"attention: found {rows} rows over {keys.shape} and {values.shape}, expected the last rows")
-    group = query.shape[1] // keys.shape[1]
+    group = query.shape[1] // keys.shape[1]  # query heads that share a head of keys and values
+    # A position does not see the later ones.
     hidden = np.arange(positions)[None] > np.arange(positions - rows, positions)[:, None]
     parts, errors = [], []
     scale, stored = head_dim**-0.5, (1 + fmt.narrow) * (1 + fmt.u) ** 2 - 1
@@ -215,25 +194,30 @@ def attention(query: np.ndarray, keys: np.ndarray, values: np.ndarray, head_dim:
     for head in range(query.shape[1] // head_dim):
         q = query[:, head * head_dim :][:, :head_dim]
         k, w = (side[:, head // group * head_dim :][:, :head_dim] for side in (keys, values))
-        dots = q @ k.T
+        # Scores: the dot product's error, then the scaling and the storing of the result.
+        dots = q @ k.T  # (rows, positions)
         score_error = scale * (
             gamma(head_dim, v) * (np.abs(q) @ np.abs(k).T) * (1 + stored) + stored * np.abs(dots) + head_dim * _FLUSH
         )
+        # Softmax of the exact scores, taken from their largest, so that nothing overflows.
         below = np.where(hidden, -np.inf, scale * dots)
         below -= below.max(-1, keepdims=True)
         weights = np.exp(below)
         weights /= weights.sum(-1, keepdims=True)
         score_error = np.where(hidden, 0, score_error)
+        # An honest run subtracts a largest score that has an error of its own.
         gap = np.where(hidden, 0, np.abs(below)) + score_error + score_error.max(-1, keepdims=True)
-        # log of how far each exponential, then their sum, then the quotient can be off; |log| of the sum is at most
-        # log sum p e^A on either side (Jensen)
+        # Logarithm of the factor by which each exponential can be off, then their sum, then the quotient. With A the
+        # error of each, the sum's is at most log(sum p e^A) on either side (Jensen). Beyond e^50 nothing is bounded.
         each = np.minimum(score_error + v * gap + _LOG * 2 * EXP_ULPS * v, 50)
         total = np.log((weights * np.exp(each)).sum(-1, keepdims=True))
         off = np.minimum(each + total + _LOG * (mixing + 2 * v + fmt.narrow), 50)
+        # Mixture: weights that are off by these factors, summed with the values in any order.
         out, largest = weights @ w, np.abs(w).max(0)
         error = (weights * (np.expm1(off) * (1 + mixing) + mixing)) @ np.abs(w) + 2 * positions * _FLUSH * (1 + largest)
         parts.append(out)
-        errors.append(np.minimum(error, 2.1 * largest + 2 * positions * _FLUSH))  # weights sum to one: never farther
+        # The weights sum to one (rounded), so that no mixture lies farther from another than twice the largest value.
+        errors.append(np.minimum(error, 2.1 * largest + 2 * positions * _FLUSH))
     return _narrowed(np.concatenate(parts, 1), np.concatenate(errors, 1), fmt)
 
 

@@ -22,7 +22,8 @@ from otr_core.lane import program as pr
 from otr_core.poea.receipt import SignedReceipt, sign_receipt
 from otr_paper.labs.disputes.cheats import Griefer
 from otr_paper.labs.disputes.parties import CLIENT, FISHERMAN, KEY, KEY_ID, OPERATOR, OTHER, REGISTRAR, registered_model
-from otr_paper.labs.disputes.world import START, TERMS, filed, random_tamper, tiny, tiny_court, tiny_receipt
+from otr_paper.labs.disputes.world import START, TERMS, random_tamper, tiny, tiny_receipt
+from tests.helpers.tiny_disputes import filed, tiny_court
 
 SALT = b"s" * 32
 

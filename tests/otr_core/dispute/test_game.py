@@ -23,18 +23,9 @@ from otr_node.run import Run
 from otr_paper.benches.workbench import Served
 from otr_paper.labs.disputes.cheats import Griefer, Inconsistent, Withholder
 from otr_paper.labs.disputes.parties import CLIENT, FISHERMAN, OPERATOR, registered_model
-from otr_paper.labs.disputes.world import (
-    SEED,
-    START,
-    TERMS,
-    filed,
-    random_tamper,
-    salted_wrongly,
-    tiny,
-    tiny_court,
-    tiny_receipt,
-)
+from otr_paper.labs.disputes.world import SEED, START, TERMS, random_tamper, salted_wrongly, tiny, tiny_receipt
 from otr_paper.studies import dispute_costs
+from tests.helpers.tiny_disputes import filed, tiny_court
 
 TEMPERATURES = (0, 1500)
 

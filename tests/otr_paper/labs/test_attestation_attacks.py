@@ -187,7 +187,7 @@ def test_parts_that_never_overlap_have_no_window(h100_files: dict[str, Any], h10
     bundle = load_bundle(**h100_files, ocsp=list(h100_ocsp.values()))
     assert window(bundle, dataclasses.replace(DEFAULT, ocsp_max_staleness_s=86_400)) is None
     assert window(bundle, DEFAULT) is not None
-    assert len(spans(bundle, DEFAULT)) == 5 + 2 * 4 + 7
+    assert len(list(spans(bundle, DEFAULT))) == 5 + 2 * 4 + 7
 
 
 def test_nothing_dated_has_no_window(h100_report: bytes) -> None:

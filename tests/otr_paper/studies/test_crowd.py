@@ -13,9 +13,10 @@ from otr_core.dispute.players import HonestOperator
 from otr_core.poea.receipt import sign_receipt
 from otr_paper.labs.disputes.cheats import Griefer
 from otr_paper.labs.disputes.parties import KEY, OPERATOR
-from otr_paper.labs.disputes.world import START, TERMS, tiny, tiny_court, tiny_receipt
+from otr_paper.labs.disputes.world import START, TERMS, tiny, tiny_receipt
 from otr_paper.studies import dispute_costs
 from otr_paper.studies.crowd import Crowd, play_crowd
+from tests.helpers.tiny_disputes import tiny_court
 
 
 def besieged(count: int, clock_s: int) -> Court:

@@ -11,7 +11,6 @@ import pytest
 from otr_node.native import load_native
 from otr_paper.labs.tolerance import bound_aware, native_operators
 from otr_paper.labs.tolerance.native_operators import OPERATORS, Referee
-from otr_paper.labs.tolerance.tolerance import judge_tolerance
 from tests.otr_paper.labs.tolerance import IDS
 
 
@@ -28,12 +27,10 @@ def test_the_pushed_run_passes_everywhere_and_moves_the_gap(folder, lane, envelo
     on_edge = 0
     for layer, state in enumerate(run):
         for operator in referee.operators(layer):
-            verdict = judge_tolerance(
-                referee.reference(operator, layer, state), state[operator.output], limits[operator.name]
-            )
-            assert verdict.accepted, operator.name
+            reference, limit = referee.reference(operator, layer, state), limits[operator.name]
+            assert reference.accepts(state[operator.output], limit), operator.name
             assert (referee.fmt.round(state[operator.output]) == state[operator.output]).all()
-            on_edge += verdict.ratio > 0.9 * limits[operator.name]
+            on_edge += reference.ratios(state[operator.output]).max() > 0.9 * limit
     assert on_edge > 10
     assert found.drift > 0
     assert found.gap >= 0
@@ -68,7 +65,7 @@ def test_the_adversary_s_gradient_is_the_slope_of_the_gap(folder):
 
 
 def test_importing_the_rule_loads_no_heavy_library():
-    code = "import sys, otr_paper.labs.tolerance.bound_aware, otr_paper.series.tolerance; "
+    code = "import sys, otr_paper.labs.tolerance.tolerance, otr_paper.series.tolerance; "
     code += "print(*sorted({'torch', 'transformers', 'scipy'} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == ""
