@@ -1,4 +1,5 @@
-"""The command line, ``otr``: commands that read files, call the core, print, and set the exit status.
+"""The command line, ``otr``: commands that read files, call the core, print, and set the exit
+status.
 
 Exit status: 0 good · 1 refused (a rejected receipt or evidence, a claim that no longer matches,
 data that is wrong) · 2 unusable input (an unreadable file, an unknown name, a value outside its
@@ -174,7 +175,8 @@ def show_economics(
     files: Annotated[Files, typer.Argument(help="Use cases, TOML as in data/scenarios; default: all of those.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """For each use case: the rate of spot checks and the stake at which cheating does not pay, and what sets them."""
+    """For each use case: the rate of spot checks and the stake at which cheating does not pay, and
+    what sets them."""
     from otr_core.economics import report, scenarios
 
     cases = map(report.read_scenario, files) if files else scenarios.load(data_folder()).values()

@@ -27,7 +27,8 @@ def add(app: typer.Typer) -> None:
 
 @data_app.command("status")
 def data_status(as_json: AsJson = False) -> None:
-    """What outside data is here, missing, or wrong (all hashes are computed). Exit 1 if the default run lacks any."""
+    """What outside data is here, missing, or wrong (all hashes are computed). Exit 1 if the default
+    run lacks any."""
     from dataclasses import asdict
 
     from otr_node import outside

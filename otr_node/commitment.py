@@ -1,8 +1,10 @@
-"""What a contract holds of a model: the roots of two trees, over its integer weights and over the lane's tables.
+"""What a contract holds of a model: the roots of two trees, over its integer weights and over the
+lane's tables.
 
-The weights' tree has one leaf per tile of a matrix row (``Dims.weight_leaf``), big-endian int32; the tables' tree one
-per tile of a table. Anyone with the checkpoint computes the same roots. Below 64 leaves the weights' tree is not kept
-but made again when a path is asked for: it takes some 64 bytes per 64 leaves.
+The weights' tree has one leaf per tile of a matrix row (``Dims.weight_leaf``), big-endian int32;
+the tables' tree one per tile of a table. Anyone with the checkpoint computes the same roots. Below
+64 leaves the weights' tree is not kept but made again when a path is asked for: it takes some 64
+bytes per 64 leaves.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""A player's own execution of one disputed program: every operator's values, and the trees committed to in the game."""
+"""A player's own execution of one disputed program: every operator's values, and the trees
+committed to in the game."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ class ProgramInputs:
 
     Attributes:
         stream: the residual stream that enters, (hidden,).
-        keys, values: rows of earlier positions in this layer, (position, kv); none for a token's choice.
+        keys, values: rows of earlier positions in this layer, (position, kv); none for a token's
+            choice.
     """
 
     stream: np.ndarray
@@ -36,8 +38,9 @@ class ProgramInputs:
 class Execution:
     """The values of every operator of one program, and what is committed of them.
 
-    The values are the vectorised lane's (``PortableSession``); the accumulators between them are computed step by step
-    when a dispute comes to an element, by the definition that the judge applies (``lane.step``).
+    The values are the vectorised lane's (``PortableSession``); the accumulators between them are
+    computed step by step when a dispute comes to an element, by the definition that the judge
+    applies (``lane.step``).
 
     Attributes:
         lane, model: what is run, and its commitments.

@@ -107,7 +107,8 @@ def load_native(
     module.load_state_dict(tensors, assign=True, strict=False)
     if architecture.tied:
         module.tie_weights()
-    module.model.rotary_emb = LlamaRotaryEmbedding(config)  # its table is no tensor of the checkpoint
+    # its table is no tensor of the checkpoint
+    module.model.rotary_emb = LlamaRotaryEmbedding(config)
     module.eval().requires_grad_(False)
     module.to(torch.device(device))  # type: ignore[arg-type]
     return NativeModel(architecture, manifest, load_tokenizer(folder), module, device, threads)

@@ -235,7 +235,8 @@ def _fetch_repository(project: Project, source: OutsideSource, files: list[str])
             raise DataError(
                 f"{source.id}: {file} came with another SHA-256 than the pinned {source.files[file]}"
             ) from error
-        except Exception as error:  # requests' error tree, which importing here would load for everyone
+        # requests' error tree, which importing here would load for everyone
+        except Exception as error:
             raise DataError(
                 f"{source.id}: {file} cannot be fetched ({type(error).__name__}); check the network"
             ) from error

@@ -1,11 +1,12 @@
-"""The portable lane: a whole Llama decoder in exact integers. Same bits on any machine, thread count, batch, padding,
-instruction set, and for any way of cutting a sequence into pieces.
+"""The portable lane: a whole Llama decoder in exact integers. Same bits on any machine, thread
+count, batch, padding, instruction set, and for any way of cutting a sequence into pieces.
 
-Fixed point throughout: a value v with b fraction bits is the integer v · 2^b. The norms' weights and the factor
-log2(e)/√head_dim are multiplied into the matrices that follow them before those are rounded to integers, so that a
-layer is nothing but dot products, shifts, table look-ups, one division and one square root per row (``primitives``).
-The integer matrices are what is executed and what ``weights_root`` commits to. What stays between steps (residual
-stream, keys, values) fits int32 and is what the trace's leaves hold.
+Fixed point throughout: a value v with b fraction bits is the integer v · 2^b. The norms' weights
+and the factor log2(e)/√head_dim are multiplied into the matrices that follow them before those are
+rounded to integers, so that a layer is nothing but dot products, shifts, table look-ups, one
+division and one square root per row (``primitives``). The integer matrices are what is executed and
+what ``weights_root`` commits to. What stays between steps (residual stream, keys, values) fits
+int32 and is what the trace's leaves hold.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class PortableModel:
     """A checkpoint in integers.
 
     Attributes:
-        matrices: float64 tensors of integers by name, stacked as they are used (``qkv``, ``gate_up``).
+        matrices: float64 tensors of integers by name, stacked as they are used (``qkv``,
+            ``gate_up``).
         bounds: what was proven about its accumulators.
     """
 
@@ -69,8 +71,8 @@ class PortableModel:
         return PortableSession(self)
 
     def choose(self, logits: np.ndarray, decoding: Decoding, step: int) -> int:
-        """Next token from integer logits, LOGIT fraction bits: the first largest, or drawn by seed; in integers
-        alone."""
+        """Next token from integer logits, LOGIT fraction bits: the first largest, or drawn by seed;
+        in integers alone."""
         if decoding.temperature_milli == 0:
             return int(np.argmax(logits))
         cumulative = np.cumsum(sampling_weights(logits, decoding.temperature_milli))
@@ -83,12 +85,14 @@ class PortableModel:
 
 
 def load_portable(folder: Path | str, *, device: str = "cpu", threads: int = 1, **variant: Any) -> PortableModel:
-    """Load a checkpoint into the portable lane: round its matrices, prove the accumulators' bounds, commit to them.
+    """Load a checkpoint into the portable lane: round its matrices, prove the accumulators' bounds,
+    commit to them.
 
     Needs 8 bytes per weight.
 
     Args:
-        device, threads: as ``lanes.load_model`` takes them. variant: its ``drop_layers`` and ``alter``.
+        device, threads: as ``lanes.load_model`` takes them. variant: its ``drop_layers`` and
+            ``alter``.
 
     Raises:
         ModelError: as ``load_model``, or a bound of 2^52 that the weights do not keep.
@@ -109,16 +113,18 @@ def load_portable(folder: Path | str, *, device: str = "cpu", threads: int = 1, 
 
 
 Alter = Callable[[int, np.ndarray], np.ndarray]
-"""(number of an operator, its values) → other values, from which the computation goes on: what a cheat does."""
+"""(number of an operator, its values) → other values, from which the computation goes on: what a
+cheat does."""
 
 
 class PortableSession:
     """One or more sequences being computed in integers.
 
     Args:
-        padding: per sequence, how many of its first tokens are padding (left); they are computed and seen by nobody.
-        watch: (position, layer) at which every operator's values are kept in ``operators``, int64 by the operator's
-            number (``program.LayerOperator``); for a session of one sequence.
+        padding: per sequence, how many of its first tokens are padding (left); they are computed
+            and seen by nobody.
+        watch: (position, layer) at which every operator's values are kept in ``operators``, int64
+            by the operator's number (``program.LayerOperator``); for a session of one sequence.
         alter: changes the watched operators' values as they are made; None in an honest run.
     """
 
@@ -142,7 +148,8 @@ class PortableSession:
         self._tables = lookup_tables(model.device)
 
     def feed(self, ids: Sequence[int], recorder: Recorder | None = None) -> np.ndarray:
-        """Logits (vocab,) with LOGIT fraction bits after the tokens ``ids``; for a session of one sequence."""
+        """Logits (vocab,) with LOGIT fraction bits after the tokens ``ids``; for a session of one
+        sequence."""
         return np.asarray(self.feed_batch([ids], [recorder])[0, -1].cpu())
 
     def feed_batch(
@@ -155,7 +162,8 @@ class PortableSession:
         """Feed each sequence the same number of tokens.
 
         Returns:
-            integers in float64, (sequences, 1 or tokens, vocab): logits of the last or of all tokens.
+            integers in float64, (sequences, 1 or tokens, vocab): logits of the last or of all
+            tokens.
         """
         if len(rows) != len(self._padding) or len({len(row) for row in rows}) != 1 or not rows[0]:
             raise InputError(
@@ -171,10 +179,12 @@ class PortableSession:
             return torch.cat(logits, 1) if all_logits else self._logits(hidden[:, -1:])
 
     def run_layer(self, position: int, layer: int, stream: np.ndarray, keys: np.ndarray, values: np.ndarray) -> None:
-        """Watch one layer at one position, computed from what a trace holds, in a session that has fed nothing.
+        """Watch one layer at one position, computed from what a trace holds, in a session that has
+        fed nothing.
 
         Args:
-            stream: (hidden,) what enters the layer. keys, values: (position, kv) of earlier positions; all int64.
+            stream: (hidden,) what enters the layer. keys, values: (position, kv) of earlier
+                positions; all int64.
         """
         a, device = self._model.architecture, self._model.device
         self._watch = (position, layer)
@@ -217,14 +227,16 @@ class PortableSession:
         return hidden
 
     def _layer(self, layer: int, hidden: Tensor, begin: int) -> Tensor:
-        """One layer on (batch, count, hidden) tokens from position ``begin`` on; operator by operator as in the
-        program, with those made together that are only told apart for a dispute."""
+        """One layer on (batch, count, hidden) tokens from position ``begin`` on; operator by
+        operator as in the program, with those made together that are only told apart for a
+        dispute."""
         op, model, note = LayerOperator, self._model, self._note
         a = model.architecture
         batch, count, _ = hidden.shape
         end = begin + count
         self._watching = self._watch == (begin, layer)
-        if self._watching:  # attention in whole tiles, as the program has it; the places beyond weigh nothing
+        # attention in whole tiles, as the program has it; the places beyond weigh nothing
+        if self._watching:
             end = model.dims.padded(end)
 
         hidden = note(op.INPUT, hidden)
@@ -254,8 +266,9 @@ class PortableSession:
         return hidden
 
     def _note(self, operator: int, values: Tensor) -> Tensor:
-        """Keep an operator's values at the watched place, where one token of one sequence is computed: flattened they
-        are the operator's vector. What comes back is what the computation goes on with."""
+        """Keep an operator's values at the watched place, where one token of one sequence is
+        computed: flattened they are the operator's vector. What comes back is what the computation
+        goes on with."""
         if not self._watching:
             return values
         made = values.flatten().long().cpu().numpy()
@@ -296,7 +309,8 @@ class PortableSession:
         return p.shift(turned, bits.ROTARY)
 
     def _attention_weights(self, query: Tensor, keys: Tensor, begin: int) -> Tensor:
-        """Softmax of the new tokens over all places: (batch, heads, tokens, places), PROBABILITY fraction bits.
+        """Softmax of the new tokens over all places: (batch, heads, tokens, places), PROBABILITY
+        fraction bits.
 
         Args:
             query: (batch, heads, tokens, head_dim). keys: (batch, kv_heads, places, head_dim).
@@ -331,7 +345,8 @@ class PortableSession:
         return self._note(SampledOperator.LOGITS, self._product(normed, Matrix.HEAD, 0))
 
     def _grow(self, needed: int) -> None:
-        """Room for ``needed`` tokens in cache and rotary table; doubled, so that growing costs little per token."""
+        """Room for ``needed`` tokens in cache and rotary table; doubled, so that growing costs
+        little per token."""
         have = self._rotary[0].shape[0]
         if needed <= have:
             return
@@ -360,7 +375,8 @@ class PortableSession:
 
 
 def sampling_weights(logits: np.ndarray, temperature_milli: int) -> np.ndarray:
-    """Each token's weight in the draw, int64: 2^−x of its distance to the largest logit over the temperature."""
+    """Each token's weight in the draw, int64: 2^−x of its distance to the largest logit over the
+    temperature."""
     below = (logits.max() - logits).astype(np.int64)
     index = below * bits.TEMPERATURE_FACTOR // (temperature_milli << bits.TEMPERATURE_SHIFT)
     table = lookup_tables("cpu")["exp2"].numpy().astype(np.int64)

@@ -1,9 +1,10 @@
 """The nine operations of the portable lane, on integers held in float64 tensors.
 
-Every value is an integer of magnitude below 2^52, so every product, sum and power-of-two scaling here is exact, in any
-order, with or without fused multiply-add, on any machine whose float64 is IEEE 754: no rounding ever happens that the
-definition does not ask for. That is why a BLAS may be used for ``dot``. Each operation is simple enough to be judged
-step by step in a contract. Bounds are proven per model when it is loaded (``rounding.check_bounds``).
+Every value is an integer of magnitude below 2^52, so every product, sum and power-of-two scaling
+here is exact, in any order, with or without fused multiply-add, on any machine whose float64 is
+IEEE 754: no rounding ever happens that the definition does not ask for. That is why a BLAS may be
+used for ``dot``. Each operation is simple enough to be judged step by step in a contract. Bounds
+are proven per model when it is loaded (``rounding.check_bounds``).
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def bit_length(x: Tensor) -> Tensor:
 
 
 def divide(a: Tensor, b: Tensor) -> Tensor:
-    """⌊a / b⌋ for 0 ≤ a, 0 < b. The hardware's quotient may be one off; the remainder, which is exact, says so."""
+    """⌊a / b⌋ for 0 ≤ a, 0 < b. The hardware's quotient may be one off; the remainder, which is
+    exact, says so."""
     quotient = (a / b).floor_()
     rest = a - quotient * b
     return quotient - (rest < 0).to(a.dtype) + (rest >= b).to(a.dtype)

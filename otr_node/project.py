@@ -66,7 +66,8 @@ def find_project(start: Path | None = None) -> Project:
 
 
 def find_data() -> Project:
-    """The checkout, as ``find_project`` finds it; where there is none, what an installed wheel carries.
+    """The checkout, as ``find_project`` finds it; where there is none, what an installed wheel
+    carries.
 
     Of the wheel's only ``data`` and what lies in it may be used, and only to read.
     """

@@ -1,10 +1,11 @@
-"""The prover's side of a spot check: circuits, keys, proofs and commitments of ezkl, kept at arm's length.
+"""The prover's side of a spot check: circuits, keys, proofs and commitments of ezkl, kept at arm's
+length.
 
-What is proven is said in ``otr_core.spotcheck.proofs``. Every call of the library runs in a child process
-(``otr_node.worker``), whose time and memory are measured and can be bounded.
+What is proven is said in ``otr_core.spotcheck.proofs``. Every call of the library runs in a child
+process (``otr_node.worker``), whose time and memory are measured and can be bounded.
 
-**The structured reference string is drawn here, by one party: test only.** Whoever draws it can open a
-commitment to anything. A deployment takes one from a ceremony.
+**The structured reference string is drawn here, by one party: test only.** Whoever draws it can
+open a commitment to anything. A deployment takes one from a ceremony.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ def write_graph(path: Path, steps: str, inputs: Mapping[str, tuple[int, ...]], c
     """Write a circuit's arithmetic as an ONNX graph whose one output is the number ``violation``.
 
     Args:
-        steps: "output = operator of ONNX, and its inputs", joined by "; ". The last one sums along ``axes``.
+        steps: "output = operator of ONNX, and its inputs", joined by "; ". The last one sums along
+            ``axes``.
         inputs: name -> dimensions. constants: name -> value.
     """
     import onnx
@@ -97,7 +99,8 @@ def write_graph(path: Path, steps: str, inputs: Mapping[str, tuple[int, ...]], c
 
 
 def make_srs(store: Path, k: int) -> Path:
-    """The store's reference string for 2^k rows, drawn at the first call (k = 13: seconds, k = 16: a minute)."""
+    """The store's reference string for 2^k rows, drawn at the first call (k = 13: seconds, k = 16:
+    a minute)."""
     path = store / f"test-only-k{k}.srs"
     if not path.is_file():
         with whole_file(path) as part:
@@ -110,7 +113,8 @@ class Keys:
     """A circuit with its keys, as files in one folder (see ``worker.Steps``).
 
     Attributes:
-        srs: the reference string of exactly 2^k (a larger one would cost seconds to shrink at every step).
+        srs: the reference string of exactly 2^k (a larger one would cost seconds to shrink at every
+            step).
         k: the circuit has 2^k rows; rows_used of them are assigned.
         setup_cpu_s: CPU seconds the keys took. setup_peak_mb: memory, MB.
     """
@@ -135,11 +139,12 @@ def make_keys(
     least_rows: int,
     memory_mb: int | None = None,
 ) -> Keys:
-    """The keys in ``folder``, made at the first call, whole or not at all. Reference strings lie beside it.
+    """The keys in ``folder``, made at the first call, whole or not at all. Reference strings lie
+    beside it.
 
     Args:
-        write: writes the circuit's graph. options: of the library's settings. least_rows: rows that there must be
-            beside the blinding ones, even if the circuit uses fewer.
+        write: writes the circuit's graph. options: of the library's settings. least_rows: rows that
+            there must be beside the blinding ones, even if the circuit uses fewer.
 
     Raises:
         ProverError: set-up failed. HashMismatchError: a stored key was altered since.
@@ -181,7 +186,8 @@ STEPS = (
     "sum = MatMul w x; scaled = Mul y unit; rest = Sub sum scaled; above = Sub rest most; below = Sub least rest; "
     "over = Relu above; under = Relu below; out = Add over under; violation = ReduceSum out axes"
 )
-"""Its arithmetic: how far w·x lies from y times the unit beyond what rounding leaves, summed over the rows."""
+"""Its arithmetic: how far w·x lies from y times the unit beyond what rounding leaves, summed over
+the rows."""
 
 
 @dataclass(frozen=True)
@@ -238,7 +244,8 @@ def write_witness(
     """``run_circuit`` on a statement.
 
     Raises:
-        SpotCheckError: the statement is false by more than the circuit's digits hold (check ``violation``).
+        SpotCheckError: the statement is false by more than the circuit's digits hold (check
+            ``violation``).
         ProverError: the step failed.
     """
     statement.check_shape(circuit.shape)
@@ -251,7 +258,8 @@ def write_witness(
 
 
 def prove_witness(keys: Keys, witness: Path, violation: int) -> tuple[Proof, ChildRun]:
-    """A proof for a witness file, not verified yet (the library proves forged witnesses without a word)."""
+    """A proof for a witness file, not verified yet (the library proves forged witnesses without a
+    word)."""
     done = keys.call("make_proof", witness=str(witness))
     return Proof(bytes.fromhex(done.value), violation), done
 
@@ -279,7 +287,8 @@ def prove_unit(circuit: Circuit, statement: Statement) -> tuple[Proof, dict[str,
     """``prove_inputs`` for a statement.
 
     Raises:
-        SpotCheckError, ProverError: see ``write_witness``; a proof that does not verify is a failure as well.
+        SpotCheckError, ProverError: see ``write_witness``; a proof that does not verify is a
+            failure as well.
     """
     return prove_inputs(circuit, partial(write_witness, circuit, statement))
 
@@ -295,11 +304,13 @@ def contract_calldata(proof: Proof) -> bytes:
 
 
 def verify_proof(keys: Keys, proof: Proof) -> ChildRun:
-    """Whether a proof holds for its public output; ``value`` is a bool. Reads proof bytes and instance only."""
+    """Whether a proof holds for its public output; ``value`` is a bool. Reads proof bytes and
+    instance only."""
     return keys.call("check_proof", proof=proof_document(proof))
 
 
 def commit_vectors(circuit: Circuit, vectors: Sequence[Sequence[int]]) -> tuple[list[tuple[bytes, ...]], ChildRun]:
-    """KZG points of vectors of integers as the circuit's columns hold them: one point per column filled."""
+    """KZG points of vectors of integers as the circuit's columns hold them: one point per column
+    filled."""
     done = circuit.call("commit_points", vectors=[[felt(v) for v in vector] for vector in vectors])
     return [tuple(bytes.fromhex(point) for point in points) for points in done.value], done

@@ -1,4 +1,5 @@
-"""A checkpoint in integers: the portable lane's number formats, its rounding of matrices, the proof of its bounds."""
+"""A checkpoint in integers: the portable lane's number formats, its rounding of matrices, the proof
+of its bounds."""
 
 from __future__ import annotations
 
@@ -18,8 +19,9 @@ _LEAST_MLP_ROOM = 8  # the product that enters the down projection must have roo
 
 @dataclass(frozen=True)
 class Bounds:
-    """Proven from the weights: the largest magnitude of each kind of accumulator, below 2^52, and per layer the value
-    at which the product that enters the down projection saturates so that this holds for that projection as well."""
+    """Proven from the weights: the largest magnitude of each kind of accumulator, below 2^52, and
+    per layer the value at which the product that enters the down projection saturates so that this
+    holds for that projection as well."""
 
     accumulators: dict[str, float]
     saturation: tuple[int, ...]
@@ -36,8 +38,8 @@ STACKS = {
 def to_integers(architecture: Architecture, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The executed integer matrices (int32) of a checkpoint, by the checkpoint's own names.
 
-    Products with a norm's weight are exact in float64 for 24-bit weights, and rounding is to nearest, ties to even:
-    the same integers on every machine.
+    Products with a norm's weight are exact in float64 for 24-bit weights, and rounding is to
+    nearest, ties to even: the same integers on every machine.
 
     Raises:
         ModelError: a weight beyond int32.
@@ -73,12 +75,14 @@ def to_integers(architecture: Architecture, tensors: dict[str, Tensor]) -> dict[
 
 
 def check_bounds(architecture: Architecture, integers: dict[str, Tensor]) -> Bounds:
-    """Prove from the weights that no accumulator can reach 2^52, whatever the input and the order of summation.
+    """Prove from the weights that no accumulator can reach 2^52, whatever the input and the order
+    of summation.
 
-    A normalised row has Euclidean length at most √n · 2^NORMED, times 1 + 2^-8 because the root is rounded down (it is
-    at least 2^9) and plus √n / 2 for rounding each value. A dot product with it, and any part of that sum, is at most
-    that times the matrix row's length (Cauchy–Schwarz). Attention weights sum to at most 1, so attention's output is
-    bounded by the values. What enters the down projection is saturated.
+    A normalised row has Euclidean length at most √n · 2^NORMED, times 1 + 2^-8 because the root is
+    rounded down (it is at least 2^9) and plus √n / 2 for rounding each value. A dot product with
+    it, and any part of that sum, is at most that times the matrix row's length (Cauchy–Schwarz).
+    Attention weights sum to at most 1, so attention's output is bounded by the values. What enters
+    the down projection is saturated.
 
     Raises:
         ModelError: a bound reaches 2^52; names the matrix.
@@ -117,7 +121,8 @@ def check_bounds(architecture: Architecture, integers: dict[str, Tensor]) -> Bou
         ):
             name = f"{prefix}{part}.weight"
             out[kind] = keep(kind, name, length(name) * normed) * 2.0**-shift + 1
-        for kind in ("query", "key"):  # a rotation: cosine and sine parts, at most √2 in all, rounded
+        # a rotation: cosine and sine parts, at most √2 in all, rounded
+        for kind in ("query", "key"):
             keep("rotation", prefix, 2 * out[kind] * 2.0**bits.ROTARY)
             out[kind] = 1.5 * out[kind] + 1
             if out[kind] > bits.INT32:

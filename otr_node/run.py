@@ -1,8 +1,10 @@
-"""What a player knows of an answer: its own run of it, from which every committed or disputed state is rebuilt.
+"""What a player knows of an answer: its own run of it, from which every committed or disputed state
+is rebuilt.
 
-An honest fisherman runs the model on the claimed tokens; a cheat runs something else. Neither keeps the run: the
-trace's leaves are kept (32 bytes each), and the states that one disputed program reads are rebuilt by running again up
-to them. So a whole dispute costs a player at most two inferences: one for the leaves, one for the states.
+An honest fisherman runs the model on the claimed tokens; a cheat runs something else. Neither keeps
+the run: the trace's leaves are kept (32 bytes each), and the states that one disputed program reads
+are rebuilt by running again up to them. So a whole dispute costs a player at most two inferences:
+one for the leaves, one for the states.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ class Run:
 
     Attributes:
         model, trees: what this player runs, which for a cheat need not be what is registered.
-        prompt_ids, token_ids: as claimed. seed: 32 bytes, of the trace's salts. tamper: a cheat's change.
+        prompt_ids, token_ids: as claimed. seed: 32 bytes, of the trace's salts. tamper: a cheat's
+            change.
         inferences: runs so far, in units of the whole answer.
     """
 
@@ -78,13 +81,15 @@ class Run:
 
     @cached_property
     def wrong_token(self) -> int:
-        """Number of the first claimed answer token that this run would not have chosen (as ``game.start`` counts); 0 if
-        there is none. Costs what the trace costs, and is found on the same run."""
+        """Number of the first claimed answer token that this run would not have chosen (as
+        ``game.start`` counts); 0 if there is none. Costs what the trace costs, and is found on the
+        same run."""
         _ = self.trace
         return self._wrong_token
 
     def _replay(self, recorder: Recorder, positions: int) -> int:
-        """Run the first ``positions`` again; number of the first token among them that was not chosen so, or 0."""
+        """Run the first ``positions`` again; number of the first token among them that was not
+        chosen so, or 0."""
         ids, prompt = self.fed[:positions], len(self.prompt_ids)
         self.inferences += len(ids) / len(self.fed)
         session = PortableSession(self.model)
@@ -121,8 +126,8 @@ class Run:
         return TraceClaim(trace.states_root, trace.tokens_root, trace.seed_hash, trace.shape.positions, *how)
 
     def execution(self, target: int, position: int, layer: int) -> Execution:
-        """This player's execution of a disputed program; runs the answer again up to it when states are not at hand.
-        The last two are kept."""
+        """This player's execution of a disputed program; runs the answer again up to it when states
+        are not at hand. The last two are kept."""
         key = (target, position, layer)
         if key not in self._executions:
             while len(self._executions) >= 2:
@@ -146,7 +151,8 @@ class Run:
             np.array([_ints(row) for row in each], dtype=np.int64).reshape(-1, d.kv)
             for each in ([row.key for row in rows], [row.value for row in rows])
         )
-        # A cheat's change belongs to one layer at one position; any other program is executed honestly.
+        # A cheat's change belongs to one layer at one position; any other program is executed
+        # honestly.
         at = self.tamper
         mine = at is not None and target == LAYER and (at.position, at.layer) == (position, layer)
         inputs, step = ProgramInputs(stream, keys, values), max(position + 1 - len(self.prompt_ids), 0)

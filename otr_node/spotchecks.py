@@ -35,7 +35,8 @@ WeightBlock = tuple[int, str, int]
 
 @dataclass(frozen=True)
 class CommittedRows:
-    """The rows of one layer at one position under one root, with salts that only the operator knows.
+    """The rows of one layer at one position under one root, with salts that only the operator
+    knows.
 
     Attributes:
         root: what is published: the root of ``tree``, the tree over the pieces, bound to the place.

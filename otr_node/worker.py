@@ -1,8 +1,8 @@
 """The child process in which ezkl runs: ``python -m otr_node.worker REQUEST RESULT``.
 
-A process of its own, because the library may panic, run out of memory or hang at exit, and because its memory and time
-can be bounded and measured that way. REQUEST holds {op, …} as JSON; RESULT receives {value, cpu_s, peak_mb}
-or {error}. Nothing here touches the network.
+A process of its own, because the library may panic, run out of memory or hang at exit, and because
+its memory and time can be bounded and measured that way. REQUEST holds {op, …} as JSON; RESULT
+receives {value, cpu_s, peak_mb} or {error}. Nothing here touches the network.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import Any
 class Steps:
     """What a request may ask for, by name.
 
-    ``folder`` is everywhere that of a circuit: unit.onnx, settings.json, circuit.ezkl, vk.key, pk.key. ``srs`` is the
-    file of its structured reference string.
+    ``folder`` is everywhere that of a circuit: unit.onnx, settings.json, circuit.ezkl, vk.key,
+    pk.key. ``srs`` is the file of its structured reference string.
 
     Attributes:
         ezkl: the proof library. scratch: a folder for files that only a step itself needs.
@@ -43,7 +43,8 @@ class Steps:
         return json.loads(Path(settings).read_text())["num_rows"]
 
     def draw_srs(self, path: str, k: int) -> None:
-        """Draw a structured reference string for 2^k rows. Whoever runs this could forge: test only."""
+        """Draw a structured reference string for 2^k rows. Whoever runs this could forge: test
+        only."""
         self.ezkl.gen_srs(path, k)
 
     def make_keys(self, folder: str, srs: str) -> None:
@@ -53,7 +54,8 @@ class Steps:
         self.ezkl.setup(compiled, f"{folder}/vk.key", f"{folder}/pk.key", srs)
 
     def run_circuit(self, folder: str, srs: str, data: str, witness: str) -> Any:
-        """Run the circuit on the input file ``data``; returns its outputs (field elements, little-endian hex)."""
+        """Run the circuit on the input file ``data``; returns its outputs (field elements,
+        little-endian hex)."""
         self.ezkl.gen_witness(data, f"{folder}/circuit.ezkl", witness, f"{folder}/vk.key", srs)
         return json.loads(Path(witness).read_text())["outputs"]
 
@@ -80,8 +82,8 @@ class Steps:
         return [[text(point) for point in self.ezkl.kzg_commit(vector, key, settings, srs)] for vector in vectors]
 
     def write_contract(self, folder: str, srs: str) -> str:
-        """The verifier contract as Solidity text. The library writes it, then looks for a compiler; its failure to find
-        one does not matter here."""
+        """The verifier contract as Solidity text. The library writes it, then looks for a compiler;
+        its failure to find one does not matter here."""
         code, abi = self.scratch / "contract.sol", self.scratch / "contract.abi"
 
         async def write() -> None:
@@ -108,7 +110,8 @@ class Steps:
 def peak_kb() -> int:
     """Peak memory of this program, kB.
 
-    Linux keeps it in /proc. ``getrusage``, used elsewhere, also counts what the parent held at the time of the start.
+    Linux keeps it in /proc. ``getrusage``, used elsewhere, also counts what the parent held at the
+    time of the start.
     """
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.is_file() else []
@@ -124,7 +127,8 @@ def main(request: str, result: str) -> None:
     operation = document.pop("op")
     started = time.process_time()
     try:
-        import ezkl  # after the limits are set and the clock runs: its memory and its time count as well
+        # after the limits are set and the clock runs: its memory and its time count as well
+        import ezkl
 
         answer: dict[str, Any] = {"value": getattr(Steps(ezkl, Path(request).parent), operation)(**document)}
     except BaseException as error:  # a Rust panic is not an Exception

@@ -1,1 +1,2 @@
-"""What serves the paper and not the protocol: claims and ledger, simulation, attack labs, figures, notebook runs."""
+"""What serves the paper and not the protocol: claims and ledger, simulation, attack labs, figures,
+notebook runs."""

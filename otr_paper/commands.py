@@ -37,7 +37,8 @@ def reproduce_paper(
         bool, typer.Option("--record", help="Store time and memory for README.md (maintainers).")
     ] = False,
 ) -> None:
-    """Run the notebooks, write every figure and table, print the claims ledger. Resumes where it stopped."""
+    """Run the notebooks, write every figure and table, print the claims ledger. Resumes where it
+    stopped."""
     project = find_project()
     need_extras("node", "proofs", "chain", "paper")
     from otr_paper.claims import ledger
@@ -102,7 +103,8 @@ def record_here(
     max_tokens: Annotated[int, typer.Option(help="Tokens of each answer.")] = 64,
     repeats: Annotated[int, typer.Option(help="Times each prompt is answered.")] = 3,
 ) -> None:
-    """Measure this machine (rates with and without the trace, power) and collect its GPU report and TDX quote."""
+    """Measure this machine (rates with and without the trace, power) and collect its GPU report and
+    TDX quote."""
     need_extras("node")
     from otr_node.answers import LANES
     from otr_paper.benches.answers import record_machine

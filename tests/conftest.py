@@ -18,8 +18,9 @@ pytest_plugins = [
     "tests.helpers.spotcheck_fixtures",
 ]
 
-# No time limit per example: a loaded machine is not a failing test. The same examples in every run of the gate, so that
-# a red test is always about the change at hand; `--hypothesis-profile=explore` looks further.
+# No time limit per example: a loaded machine is not a failing test. The same examples in every run
+# of the gate, so that a red test is always about the change at hand; `--hypothesis-profile=explore`
+# looks further.
 settings.register_profile("gate", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=2000)
 settings.load_profile("gate")
@@ -33,13 +34,15 @@ def project() -> Project:
 
 @pytest.fixture(scope="session")
 def wheel_file(project: Project) -> Callable[[str, str], Path]:
-    """``wheel_file(source, member)``: a file inside one of the wheels of data/sources.toml (always available)."""
+    """``wheel_file(source, member)``: a file inside one of the wheels of data/sources.toml (always
+    available)."""
     return lambda source, member: outside.get(project, source, member)
 
 
 @pytest.fixture(scope="session")
 def outside_file(project: Project) -> Callable[[str], Path]:
-    """``outside_file("evidence/…")``: a file at a pinned commit, by its path below the mirror; skips when absent."""
+    """``outside_file("evidence/…")``: a file at a pinned commit, by its path below the mirror;
+    skips when absent."""
     sources = outside.load_sources(project).values()
     by_path = {f"{s.mirror}/{file}": (s.id, file) for s in sources if s.mirror for file in s.files}
 

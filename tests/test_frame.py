@@ -1,4 +1,5 @@
-"""The frame holds together: one source of versions, requirements that are what the code imports, light imports."""
+"""The frame holds together: one source of versions, requirements that are what the code imports,
+light imports."""
 
 import ast
 import importlib.metadata
@@ -52,7 +53,8 @@ def roots() -> dict[str, set[str]]:
 
 
 def third_party(*sources: str) -> set[str]:
-    """Roots of all imports in the sources, those inside functions included, without Python's and the project's own."""
+    """Roots of all imports in the sources, those inside functions included, without Python's and
+    the project's own."""
     found: set[str] = set()
     for source in sources:
         for node in ast.walk(ast.parse(source)):
@@ -144,7 +146,8 @@ def test_every_direct_requirement_is_pinned_in_the_lock(project, declared):
 
 
 def test_every_locked_version_but_torch_s_has_its_hashes(project):
-    """``pip install --require-hashes`` takes the same versions as the lock; torch is pinned without a hash."""
+    """``pip install --require-hashes`` takes the same versions as the lock; torch is pinned without
+    a hash."""
     text = (project.root / "requirements.hashes").read_text().replace("\\\n", " ")
     rows = [line.split() for line in text.splitlines() if line and line[0] != "#"]
     versions = {normal(name): version for name, version in (row[0].split("==") for row in rows)}
@@ -213,7 +216,8 @@ def test_nothing_committed_names_a_machine_or_a_package_host(project):
 
 
 def test_a_checkout_stays_small(project):
-    """Figures are committed as PNG and CSV only, CSVs as far as a figure shows them; the rest is made again."""
+    """Figures are committed as PNG and CSV only, CSVs as far as a figure shows them; the rest is
+    made again."""
     files = subprocess.run(["git", "ls-files"], cwd=project.root, capture_output=True, text=True, check=True).stdout
     sizes = {name: (project.root / name).stat().st_size for name in files.split() if (project.root / name).is_file()}
     assert sum(sizes.values()) < 12_000_000, sorted(sizes.items(), key=lambda item: -item[1])[:10]

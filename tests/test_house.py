@@ -1,4 +1,5 @@
-"""The house: three packages whose imports go one way, rooms that keep to their budgets, and no line without a door."""
+"""The house: three packages whose imports go one way, rooms that keep to their budgets, and no line
+without a door."""
 
 from __future__ import annotations
 
@@ -25,12 +26,12 @@ FLOORS = (
     {"cli"},
 )
 
-#: Most lines of code a room may have: docstrings, comments and blank lines apart, contracts included. Whoever raises a
-#: number says why beside it.
+#: Most lines of code a room may have: docstrings, comments and blank lines apart, contracts
+#: included. Whoever raises a number says why beside it.
 BUDGETS = {
     "otr_core": 8850,
-    # 660 while the steps' arithmetic stood in other rooms too: each is defined here alone, beside the reader for those
-    # who compute with it, and the operators are enums.
+    # 660 while the steps' arithmetic stood in other rooms too: each is defined here alone, beside
+    # the reader for those who compute with it, and the operators are enums.
     "otr_core/lane": 790,
     "otr_core/attestation": 2100,
     "otr_core/poea": 1100,  # audit.py, what `otr verify` does, came from otr_paper
@@ -42,12 +43,12 @@ BUDGETS = {
 }
 
 
-#: Where somebody comes in from outside: the command lines. Notebooks, rows of the ledger and programs started by name
-#: are read from where they stand.
+#: Where somebody comes in from outside: the command lines. Notebooks, rows of the ledger and
+#: programs started by name are read from where they stand.
 COMMANDS = ("otr_core.cli", "otr_node.commands", "otr_paper.commands")
 
-#: Libraries that take long to load or that the base install lacks. They alone, and modules that load them, are a
-#: reason to import inside a function.
+#: Libraries that take long to load or that the base install lacks. They alone, and modules that
+#: load them, are a reason to import inside a function.
 HEAVY = {
     *("accelerate", "distributed", "dask", "eth", "eth_tester", "ezkl", "gguf", "IPython", "ipywidgets", "joblib"),
     *("matplotlib", "nbclient", "nbformat", "numba", "onnx", "pandas", "papermill", "pooch", "pynvml", "pytest"),
@@ -57,7 +58,8 @@ HEAVY = {
 #: Of these the core names none at all, inside functions neither: who verifies has them not.
 NOT_IN_THE_CORE = HEAVY - {"pytest"}
 
-#: Imports inside functions that have no such reason, package by package. The number may only go down.
+#: Imports inside functions that have no such reason, package by package. The number may only go
+#: down.
 UNEXCUSED_IMPORTS = {"otr_core": 33, "otr_node": 0, "otr_paper": 14}
 
 #: Names that several functions may carry, and why.
@@ -149,7 +151,8 @@ def test_no_module_takes_a_private_name_from_another(modules):
 
 
 def test_every_module_has_a_door(project, modules, graph):
-    """A command, a notebook, a row of the ledger, a program started by name, or a module that has one of these."""
+    """A command, a notebook, a row of the ledger, a program started by name, or a module that has
+    one of these."""
     doors = set(COMMANDS)
     rows = yaml.safe_load((project.data / "claims.yaml").read_text())
     doors |= {row["code"].rpartition(".")[0] for row in rows if row["code"]}
@@ -203,7 +206,8 @@ def test_every_shared_function_name_is_still_shared(modules):
 
 
 def targets(node: ast.AST) -> list[str]:
-    """Full names of what an import statement, or a call of ``import_module`` with a literal, loads."""
+    """Full names of what an import statement, or a call of ``import_module`` with a literal,
+    loads."""
     if isinstance(node, ast.ImportFrom) and node.module:
         return [f"{node.module}.{alias.name}" for alias in node.names]
     if isinstance(node, ast.Import):
@@ -230,7 +234,8 @@ def test_the_core_names_no_heavy_library(modules):
 
 
 def loaded_at_once(tree: ast.Module) -> Iterator[str]:
-    """What importing a module loads: its imports outside functions, those for type checkers left out."""
+    """What importing a module loads: its imports outside functions, those for type checkers left
+    out."""
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
@@ -254,7 +259,8 @@ def load_one_of(names: set[str], heavy: set[str]) -> bool:
 
 
 def test_an_import_inside_a_function_keeps_something_heavy_out(modules):
-    """A command imports what it runs; anything else that is light belongs at the top of its module."""
+    """A command imports what it runs; anything else that is light belongs at the top of its
+    module."""
     heavy = heavy_modules(modules)
     unexcused: dict[str, set[str]] = defaultdict(set)
     for name, path in modules.items():
@@ -271,7 +277,8 @@ def test_an_import_inside_a_function_keeps_something_heavy_out(modules):
 
 
 def test_no_test_takes_a_private_name(project):
-    """Neither by import nor as an attribute, nor by replacing it: a test holds what the reader may rely on."""
+    """Neither by import nor as an attribute, nor by replacing it: a test holds what the reader may
+    rely on."""
     found = []
     for path in sorted((project.root / "tests").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):

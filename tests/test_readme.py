@@ -59,7 +59,8 @@ def squeezed(line):
 @pytest.mark.slow
 @pytest.mark.model
 def test_console_examples_run_and_print_what_is_shown(project, text, tmp_path):
-    """Each `$` line is run; lines below it must appear in its output; `# exit status n` must be its status."""
+    """Each `$` line is run; lines below it must appear in its output; `# exit status n` must be its
+    status."""
     environment = {**os.environ, "PATH": f"{project.root / '.venv/bin'}:{os.environ['PATH']}", "COLUMNS": "200"}
     ran = 0
     for example in re.findall(r"```console\n(.*?)```", text, re.DOTALL):

@@ -1,4 +1,5 @@
-"""Wheel-smoke: the wheel, installed without extras into a fresh environment, verifies from an empty folder."""
+"""Wheel-smoke: the wheel, installed without extras into a fresh environment, verifies from an empty
+folder."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ AS_OF = "2027-01-15T08:00:00Z"  # the instant at which the helpers' receipts are
 
 @pytest.fixture(scope="module")
 def python(project, tmp_path_factory) -> Path:
-    """The interpreter of an environment that holds the wheel and what it requires, in the versions of the lock."""
+    """The interpreter of an environment that holds the wheel and what it requires, in the versions
+    of the lock."""
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, project.root]
@@ -41,7 +43,8 @@ def python(project, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def otr(python, tmp_path):
-    """``otr(*arguments)`` in an empty folder, with an empty home, and nothing of the checkout in sight."""
+    """``otr(*arguments)`` in an empty folder, with an empty home, and nothing of the checkout in
+    sight."""
     home = tmp_path / "home"
     home.mkdir()
     (tmp_path / "empty").mkdir()
@@ -92,7 +95,8 @@ def test_verify(otr, tmp_path):
     named = ("--as-of", AS_OF, "--model-id", MANIFEST.model_id.hex(), "--prompt", "Why?")
     run = otr("verify", receipt, *named, "--json")
     assert (run.returncode, json.loads(run.stdout)["check"]) == (0, None), run.stdout + run.stderr
-    run = otr("verify", receipt, "--as-of", AS_OF, "--json")  # the model is none of the packaged registry's
+    # the model is none of the packaged registry's
+    run = otr("verify", receipt, "--as-of", AS_OF, "--json")
     assert (run.returncode, json.loads(run.stdout)["check"]) == (1, "registered-model")
     receipt.write_bytes(signed().dump().replace(b"Because.", b"Because!"))
     run = otr("verify", receipt, *named, "--json")

@@ -77,7 +77,8 @@ class Device:
     def architecture(self) -> str:
         """Chip name certified in the leaf (``GH100``, ``LS10``, …); empty without a chain."""
         name = chains.common_name(self.chain[0].subject) if self.chain else ""
-        return name.split(" ")[0].replace("_", "")  # certificates say LS_10 where manifests say LS10
+        # certificates say LS_10 where manifests say LS10
+        return name.split(" ")[0].replace("_", "")
 
     @property
     def kind(self) -> str:

@@ -55,7 +55,8 @@ def appraise_cpu(quote: Quote, given: Inquiry, log: ClaimLog) -> dict[str, Any]:
     admit(log, ppid, policy.cpu_ids, policy.cpu_max_nodes, given.registered)
 
     if quote.kind == "TDX":
-        # 8. The event log's digests are those of its events, and it replays to RTMR0 to RTMR3 (TDX).
+        # 8. The event log's digests are those of its events, and it replays to RTMR0 to RTMR3
+        #    (TDX).
         _check_event_log(quote, event_log, log)
 
         # 9. The compose file's hash is the one in mr_config_id and in the measured event (TDX).

@@ -22,7 +22,8 @@ from otr_core.errors import EvidenceError, reported_as
 
 SIGNATURE_BYTES = 96
 NONCE_BYTES = 32
-MAX_REPORT_BYTES = 64 * 1024  # the largest report seen has 4274 bytes; a response cannot exceed a few record lengths
+# the largest report seen has 4274 bytes; a response cannot exceed a few record lengths
+MAX_REPORT_BYTES = 64 * 1024
 
 # Field names as NVIDIA's open verifiers call them (nvtrust, go-nvattest-tools); others appear as
 # "UNKNOWN_<id>".
@@ -150,7 +151,8 @@ class Report:
         ids = {}
         vbios = (self.vbios_version or "").replace(".", "")
         if self.kind == "switch":
-            ids["vbios"] = f"NV_SWITCH_BIOS_5612_0002_890_{vbios}"  # the one board NVIDIA publishes for LS10
+            # the one board NVIDIA publishes for LS10
+            ids["vbios"] = f"NV_SWITCH_BIOS_5612_0002_890_{vbios}"
         elif self.driver_version:
             ids["driver"] = f"NV_GPU_DRIVER_{architecture}_{self.driver_version}"
             board = "_".join(self.text(name) or "" for name in ("PROJECT", "PROJECT_SKU", "CHIP_SKU"))

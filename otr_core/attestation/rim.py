@@ -145,7 +145,8 @@ def _verify(rim: Rim) -> tuple[str | None, tuple[GoldenValue, ...]]:
         expect_references=1,
         signature_methods=frozenset({SignatureMethod.ECDSA_SHA384}),
         digest_algorithms=frozenset({DigestAlgorithm.SHA384}),
-        # Validity at the time of the appraisal is a check of its own, so any valid time will do here.
+        # Validity at the time of the appraisal is a check of its own, so any valid time will do
+        # here.
         verification_time=signer.not_valid_before_utc,
     )
     try:
@@ -162,7 +163,8 @@ def _verify(rim: Rim) -> tuple[str | None, tuple[GoldenValue, ...]]:
 
         # 3. The golden values are read again, out of what signxml says was signed.
         return None, _golden(signed)
-    except Exception as error:  # signxml raises its own, lxml's and cryptography's errors: all mean "not shown"
+    # signxml raises its own, lxml's and cryptography's errors: all mean "not shown"
+    except Exception as error:
         return f"XML signature does not verify: {type(error).__name__}: {one_line(error, 160)}", ()
 
 

@@ -378,7 +378,8 @@ class Court:
             return False
 
     def _tick(self, now: int, number: int, turn: Turn) -> Court:
-        """Charge the mover's clock: less what the move took, plus the increment, clock_s at most."""
+        """Charge the mover's clock: less what the move took, plus the increment, clock_s at
+        most."""
         challenge = self.challenges[number - 1]
         left, spent = list(challenge.left_s), now - challenge.last_time
         require(spent >= 0, "time", now, f"at least {challenge.last_time}")

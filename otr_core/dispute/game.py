@@ -190,7 +190,8 @@ class Game:
 
     @property
     def place(self) -> Place:
-        """The one step that is left to judge; the game has a field of the same name for each part."""
+        """The one step that is left to judge; the game has a field of the same name for each
+        part."""
         return Place(**{field.name: getattr(self, field.name) for field in fields(Place)})
 
 

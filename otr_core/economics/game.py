@@ -146,7 +146,8 @@ def equilibrium(
         return Equilibrium(regime, threshold, detection(rate), rate, someone, cheats, unique)
 
     watched = check_rate(prize_usd=planted, check_cost_usd=cost, fishermen=count)
-    strict = cost > 0 or count == 0  # free checking leaves fishermen indifferent while nobody cheats
+    # free checking leaves fishermen indifferent while nobody cheats
+    strict = cost > 0 or count == 0
     if sampled > threshold:
         return found(HONEST_DOMINANT, watched, 0.0, unique=strict)
     if detection(watched) > threshold:

@@ -125,7 +125,8 @@ def guide(scenario: Scenario) -> Guidance:
         if rate != found.rho:
             binds = FLIGHT
         if np.isfinite(stake):
-            stake = min(stake, limits.most_stake_usd)  # the halving ends within rounding of the limit
+            # the halving ends within rounding of the limit
+            stake = min(stake, limits.most_stake_usd)
             found = Rate(rate, stake, rate * proof + capital * stake)
         if found.cost_usd > limits.most_cost_usd:
             binds = BUDGET

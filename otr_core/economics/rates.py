@@ -91,6 +91,7 @@ def best_rate(
     )
     rate = float(min(max(unlimited, least), most))
     if rate == 0.0:
-        return Rate(0.0, np.inf, 0.0)  # free capital, no limit: an ever larger stake replaces ever more proofs
+        # free capital, no limit: an ever larger stake replaces ever more proofs
+        return Rate(0.0, np.inf, 0.0)
     stake = max(gained / (rate * caught) - price, 0.0) / slashed if slashed > 0 else 0.0
     return Rate(rate, float(stake), float(rate * proof + capital * stake))

@@ -188,7 +188,8 @@ class Element:
             row: of a trace leaf: 1 for keys, 2 for values.
             own: this position's first tile of keys or values in the operator's second source.
         """
-        group = head // (self.d.heads // self.d.kv_heads)  # query heads that share a key and a value
+        # query heads that share a key and a value
+        group = head // (self.d.heads // self.d.kv_heads)
         if position == self.place.position:
             return self.tile(1, own + group)
         first = group * self.d.tile
@@ -245,7 +246,8 @@ def value(at: Element) -> int:
 
 
 def _kept(d: Dims, place: Place, operators: tuple[Operator, ...], read: Reader) -> int:
-    """What the trace should hold: a value of a layer's output, key or value row, or a token's id."""
+    """What the trace should hold: a value of a layer's output, key or value row, or a token's
+    id."""
     if place.target == TOKEN:
         return read.tile(len(operators) - 1, 0)[0]
     row, first = d.piece_place(place.piece)  # rows 0, 1, 2 of a trace leaf: output, key, value
@@ -340,7 +342,8 @@ def _dot(at: Element, step: int, before: Accumulator) -> Accumulator:
 
 
 def _dot_finish(at: Element, last: Accumulator) -> int:
-    """The sum in the result's format, added to the residual stream where that is a second source."""
+    """The sum in the result's format, added to the residual stream where that is a second
+    source."""
     assert at.operator.matrix is not None
     result = shift(last[0], at.operator.matrix.shift)
     if len(at.operator.reads) == 1:

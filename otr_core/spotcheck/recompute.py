@@ -50,7 +50,8 @@ def recompute(layout: Layout, unit: Unit, values: Mapping[str, np.ndarray], satu
         known[op.QKV] = values["q"]
     elif unit.operator == "key":  # after the queries, which no step of this unit reads
         known[op.QKV] = np.concatenate([np.zeros(a.heads * t, np.int64), values["k"]])
-    elif unit.operator == "attention":  # of QKV only this position's value is read, after one query and one key
+    # of QKV only this position's value is read, after one query and one key
+    elif unit.operator == "attention":
         d = replace(d, heads=1, kv_heads=1)
         known |= {op.QUERY: values["attention.query"], op.KEY: keys[-1]}
         known[op.QKV] = np.concatenate([np.zeros(2 * t, np.int64), mixed[-1]])
@@ -58,7 +59,8 @@ def recompute(layout: Layout, unit: Unit, values: Mapping[str, np.ndarray], satu
         d = replace(d, intermediate=len(values["up"]))
         known[op.GATE_UP] = np.concatenate([values["gate"], values["up"]])
 
-    room = 1 << max(8, unit.position.bit_length())  # few sizes, so that the table is seldom made anew
+    # few sizes, so that the table is seldom made anew
+    room = 1 << max(8, unit.position.bit_length())
     rotary = rotary_table(a.rope_theta, t, room, ROTARY, a.rope_scaling)
     turn = np.concatenate([table[unit.position] for table in rotary])
     held = HeldValues(d, known, keys, mixed, turn, saturation.bit_length() - 1)

@@ -34,8 +34,10 @@ from otr_core.spotcheck.units import Layout, Unit, needed_rows, unit_vectors
 #: Names of the checks of ``Verifier.verify``, in the order in which they are made; numbered there
 #: from 1.
 CHECKS = (
-    *("unit", "rows", "leaf", "token", "operator"),  # every unit, and the operator's results where it has no weights
-    *("circuit", "proof", "violation", "weights", "activations", "outputs"),  # the proof of a matrix unit
+    # every unit, and the operator's results where it has no weights
+    *("unit", "rows", "leaf", "token", "operator"),
+    # the proof of a matrix unit
+    *("circuit", "proof", "violation", "weights", "activations", "outputs"),
 )
 
 Embedding = Callable[[int], np.ndarray]
@@ -203,7 +205,8 @@ def opened_values(
             values[row] = embedding(opened_token(challenge, unit, response.token))[slice(*span)]
         elif row not in values:
             values[row] = kept(unit.position, row, span)
-    for row in ("input", "attention.residual", "output"):  # 2 again: no value that the lane never gives
+    # 2 again: no value that the lane never gives
+    for row in ("input", "attention.residual", "output"):
         if row in values and abs(values[row]).max() > INT32:
             raise SpotCheckError("rows", f"{row} beyond {INT32}", "values the lane saturates at that")
     if unit.operator == "attention":

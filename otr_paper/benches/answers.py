@@ -1,4 +1,5 @@
-"""What ``otr record`` does, and the attack table. Secrets and time are arguments: equal ones give equal results."""
+"""What ``otr record`` does, and the attack table. Secrets and time are arguments: equal ones give
+equal results."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ from otr_paper.store.results import Card, read_result, this_machine, versions, w
 
 
 def judge_receipt(file: Any, *, policy: EvidencePolicy, as_of: int, job: Any, seen: Any = ()) -> tuple[str, str, str]:
-    """Verdict, failed check and reason of one receipt, for a table; ("accepted", "", "") when it passes."""
+    """Verdict, failed check and reason of one receipt, for a table; ("accepted", "", "") when it
+    passes."""
     try:
         verify_receipt(file, policy=policy, as_of=as_of, job=job, seen=seen)
     except ReceiptError as error:
@@ -52,16 +54,19 @@ def record_machine(
     out: Path,
     report: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Measure and attest this machine, and write the result with its card to ``out``; returns it (``machine.record``).
+    """Measure and attest this machine, and write the result with its card to ``out``; returns it
+    (``machine.record``).
 
     Args:
-        folder: of a Llama checkpoint; None: SmolLM2. lane: "native" or "portable". device: "cpu" or "cuda".
+        folder: of a Llama checkpoint; None: SmolLM2. lane: "native" or "portable". device: "cpu" or
+            "cuda".
         max_tokens: most tokens of an answer. repeats: times each of ``RECORD_PROMPTS`` is answered.
         secret: gives that many secret random bytes. report: gets lines of progress.
         command, date, cores: for the card: what was typed, ISO day, cores of this machine.
 
     Raises:
-        InputError, ModelError: the lane, the plan or the checkpoint is unusable; nothing is written then.
+        InputError, ModelError: the lane, the plan or the checkpoint is unusable; nothing is written
+            then.
     """
     model = load_lane(project, lane=lane, device=device, folder=folder, report=report)
     plan = RecordPlan(RECORD_PROMPTS, max_tokens, repeats, secret(32), secret(64), secret(32))
@@ -76,8 +81,8 @@ def machine_records(project: Project) -> list[dict[str, Any]]:
     """The machines recorded in data/results/record_*.json.
 
     Returns:
-        Rows of name, bytes_per_token (that the trace hashes), share (of the decoding rate that the trace takes),
-        first_token_s and tokens_per_s (both without the trace).
+        Rows of name, bytes_per_token (that the trace hashes), share (of the decoding rate that the
+        trace takes), first_token_s and tokens_per_s (both without the trace).
     """
     records = []
     for path in sorted(project.results.glob("record_*.json")):
@@ -99,7 +104,8 @@ ATTACKS = "attacks"
 
 
 def attack_rows(project: Project, *, fresh: bool, report: Callable[[str], None]) -> list[dict[str, str]]:
-    """Rows of the attack table (``labs.receipts.AttackRow``): the stored ones, or carried out now when ``fresh``."""
+    """Rows of the attack table (``labs.receipts.AttackRow``): the stored ones, or carried out now
+    when ``fresh``."""
     if not fresh:
         return list(read_result(project.results, ATTACKS)[1]["rows"])
     with tempfile.TemporaryDirectory(prefix="otr-") as work:

@@ -1,6 +1,8 @@
-"""The same questions under four systems: honest answers once, frauds injected into each, every system's own check.
+"""The same questions under four systems: honest answers once, frauds injected into each, every
+system's own check.
 
-What ``otr_paper.producers.comparison`` runs and stores; ``otr_paper.claims.trilemma`` judges the rows.
+What ``otr_paper.producers.comparison`` runs and stores; ``otr_paper.claims.trilemma`` judges the
+rows.
 """
 
 from __future__ import annotations
@@ -84,7 +86,8 @@ class Comparison:
     """The honest model, two downgraded ones, and the checks of the four systems.
 
     Args:
-        first: question whose answer is also disputed and spot-checked. tokens: most tokens of an answer.
+        first: question whose answer is also disputed and spot-checked. tokens: most tokens of an
+            answer.
     """
 
     def __init__(
@@ -95,12 +98,14 @@ class Comparison:
         self.first = self._first(self.bench, first.prompt)
 
     def _first(self, bench: Workbench, prompt: str) -> Served:
-        """The first question served with the salts of the measured disputes, which are not those of its receipt."""
+        """The first question served with the salts of the measured disputes, which are not those of
+        its receipt."""
         return bench.serve(prompt, self.decoding, trace_secret=TRACE_SECRET)
 
     @cached_property
     def cheap(self) -> dict[str, Workbench]:
-        """The downgraded models by fraud: one layer in three dropped; matrices rounded to eight bits."""
+        """The downgraded models by fraud: one layer in three dropped; matrices rounded to eight
+        bits."""
         layers = self.bench.model.architecture.layers
         return {
             "layers dropped": self.bench.other(drop_layers=range(1, layers, 3)),
@@ -112,7 +117,8 @@ class Comparison:
         return load_embedder(judge_folder(self.project))
 
     def honest(self, question: Question, number: int) -> ComparedAnswer:
-        """Order, answer in the lane with a trace, sign; CPU seconds of each go to the case's clock."""
+        """Order, answer in the lane with a trace, sign; CPU seconds of each go to the case's
+        clock."""
         query: dict[str, Any] = {"prompt": question.prompt, "decoding": self.decoding, "place": f" {number}"}
         served = self.bench.serve(**query)
         case = ComparedAnswer(question, served, {name: bench.serve(**query) for name, bench in self.cheap.items()})
@@ -132,7 +138,8 @@ class Comparison:
             other: an honest answer to another question, for the replay.
         """
         answer, shape = case.answer, case.answer.committed.shape
-        # where one value is altered: a position of the answer or of the prompt's second half, any layer but the first
+        # where one value is altered: a position of the answer or of the prompt's second half, any
+        # layer but the first
         draw = int.from_bytes(self.bench.secret(f"place {number}"), "big")
         position, draw = len(answer.prompt_ids) // 2 + draw % (shape.positions // 2), draw >> 64
         layer, draw = 1 + draw % (shape.layers - 1), draw >> 64
@@ -149,8 +156,8 @@ class Comparison:
         return {name: found[name] for name in FRAUDS}
 
     def _false_tokens(self, case: ComparedAnswer) -> tuple[int, ...]:
-        """The answer's tokens with the true value exchanged for another of its kind; where the answer does not name
-        it, with the last token exchanged."""
+        """The answer's tokens with the true value exchanged for another of its kind; where the
+        answer does not name it, with the last token exchanged."""
         question, answer, model = case.question, case.answer, self.bench.model
         others = [word for word in words(question.kind, "held-out") if word != question.truth]
         if question.truth.lower() in answer.text.lower():
@@ -166,8 +173,8 @@ class Comparison:
         return rejection.check if rejection else ""
 
     def working(self, case: ComparedAnswer, other: ComparedAnswer, name: str, lie: Answer, signed: ReceiptFile) -> str:
-        """What the receipt's checks say when the TEE works: it measures what is loaded, and signs nothing else; what an
-        operator changes, it changes outside."""
+        """What the receipt's checks say when the TEE works: it measures what is loaded, and signs
+        nothing else; what an operator changes, it changes outside."""
         honest = case.served.file
         if name in case.cheap:
             shown = case.served.passed_off(case.cheap[name])
@@ -180,8 +187,9 @@ class Comparison:
         return self.receipt_check(case, shown)
 
     def re_executed(self, case: ComparedAnswer, claimed: Answer) -> str:
-        """What a fisherman finds who runs the ordered model on the ordered prompt and the claimed tokens: "" if all is
-        as claimed, "trace" if another root, "token" if a token that the model would not have chosen."""
+        """What a fisherman finds who runs the ordered model on the ordered prompt and the claimed
+        tokens: "" if all is as claimed, "trace" if another root, "token" if a token that the model
+        would not have chosen."""
         if claimed.token_ids not in case.runs:
             case.clock("re-execution", lambda: case.run(claimed.token_ids).trace)
             case.clock.spent["re-executions"] = case.clock.spent.get("re-executions", 0) + 1
@@ -236,7 +244,8 @@ class Comparison:
         return {"scores": scores, "cpu_s": {name: round(value, 6) for name, value in spent.items()}}
 
     def disputes(self) -> dict[str, dict[str, Any]]:
-        """Three frauds on the first question's answer, each disputed to a verdict by transactions on a fresh chain."""
+        """Three frauds on the first question's answer, each disputed to a verdict by transactions
+        on a fresh chain."""
         first, answer = self.first, self.first.answer
         prompt, step = len(answer.prompt_ids), len(answer.token_ids) // 2
         cases = {
@@ -254,8 +263,9 @@ class Comparison:
         return found
 
     def units(self) -> dict[str, int]:
-        """What proving all of an answer would take: weights of a layer's matrices and of the output matrix; and blocks
-        of the down projection, one of which a single altered output value breaks."""
+        """What proving all of an answer would take: weights of a layer's matrices and of the output
+        matrix; and blocks of the down projection, one of which a single altered output value
+        breaks."""
         layout, architecture = self.bench.layout, self.bench.model.architecture
         return {
             "layer_weights": sum(m.rows * m.columns for m in layout.matrices.values()),
@@ -264,8 +274,8 @@ class Comparison:
         }
 
     def spot_check(self, bench: Workbench) -> dict[str, Any]:
-        """One spot check with a proof, of the first question's answer as ``bench`` serves it, drawn with the protocol's
-        own draws from recorded rounds of the beacon.
+        """One spot check with a proof, of the first question's answer as ``bench`` serves it, drawn
+        with the protocol's own draws from recorded rounds of the beacon.
 
         Returns:
             place, unit, refused_by ("" if accepted), cpu_s of each step, proof_bytes.

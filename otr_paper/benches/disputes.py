@@ -1,4 +1,5 @@
-"""A dispute about a real answer, played by transactions: what notebook 03 replays and ``make bench`` measures."""
+"""A dispute about a real answer, played by transactions: what notebook 03 replays and ``make
+bench`` measures."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ from otr_paper.studies.dispute_costs import TERMS
 PROMPT = "Write a short letter that asks a library to extend a loan by two weeks, and gives a reason."
 TOKENS = 64
 TRACE_SECRET = hashlib.sha256(b"trace").digest()
-"""Of the measured answers' traces: gas depends on how many bytes of a transaction are zero, so on the salts as well."""
+"""Of the measured answers' traces: gas depends on how many bytes of a transaction are zero, so on
+the salts as well."""
 BATCH = 256
 """Receipts in the batch of a disputed one, so that its path has eight hashes."""
 
@@ -35,8 +37,9 @@ BATCH = 256
 def dispute(honest: Run, false: Run, token: int = 0, terms: Terms = TERMS) -> dict[str, Any]:
     """Dispute ``false`` by transactions on a fresh chain, and tell what it took.
 
-    The operator plays ``false``. The fisherman runs what ``honest`` runs, on the tokens that ``false`` claims. The
-    Python court stands beside the contract and is compared with it after every move.
+    The operator plays ``false``. The fisherman runs what ``honest`` runs, on the tokens that
+    ``false`` claims. The Python court stands beside the contract and is compared with it after
+    every move.
 
     Args:
         token: number of the disputed token; 0: the trace is disputed.
@@ -79,7 +82,8 @@ def _ending(game: Game) -> dict[str, Any]:
 
 
 def _rounds(game: Game, log: Sequence[Step], false: Run, terms: Terms) -> dict[str, int]:
-    """What was played, beside the closed forms: the expected rounds of this game, the bound on those of any."""
+    """What was played, beside the closed forms: the expected rounds of this game, the bound on
+    those of any."""
     dims, positions, bits = false.trees.dims, false.trace.shape.positions, terms.arity_bits
     expected = 1
     if game.target == LAYER:
@@ -92,7 +96,8 @@ def _rounds(game: Game, log: Sequence[Step], false: Run, terms: Terms) -> dict[s
 
 
 def _gas(sent: Sequence[Spent]) -> dict[str, Any]:
-    """Gas of all transactions, of those that only a dispute needs, of the judgement (the last), and of each."""
+    """Gas of all transactions, of those that only a dispute needs, of the judgement (the last), and
+    of each."""
     return {
         "gas": sum(spent.gas for spent in sent),
         "gas_dispute": sum(spent.gas for spent in sent if spent.call != "commit_batch"),
@@ -120,10 +125,12 @@ def _stand(step: Step) -> dict[str, Any]:
 
 
 def crowd(honest: Run, challengers: int, terms: Terms, *, slot_s: int, stall: bool, seed: int) -> Crowd:
-    """So many Sybils of one challenger against an honest answer at once, all along the same random path.
+    """So many Sybils of one challenger against an honest answer at once, all along the same random
+    path.
 
     Args:
-        slot_s: seconds between two transactions of the operator. stall: every Sybil moves as late as it may.
+        slot_s: seconds between two transactions of the operator. stall: every Sybil moves as late
+            as it may.
     """
     signed, salt, numbers = vouched(honest, honest), bytes(32), range(1, challengers + 1)
     court = new_court(honest, terms, now=0, stake_wei=terms.least_stake_wei)

@@ -1,4 +1,5 @@
-"""Appraisals of all recorded evidence: stored rows, made again wherever the evidence itself is present."""
+"""Appraisals of all recorded evidence: stored rows, made again wherever the evidence itself is
+present."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ def rows(found: dict[str, bytes]) -> dict[str, Any]:
 def appraised(project: Project) -> tuple[dict[str, Any], str]:
     """The rows a notebook shows, and how they were got.
 
-    The rows are the stored ones either way; where the evidence is present it is appraised again and compared first.
+    The rows are the stored ones either way; where the evidence is present it is appraised again and
+    compared first.
 
     Raises:
         DataError: appraising again gives other rows than the stored ones.

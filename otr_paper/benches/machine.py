@@ -1,4 +1,5 @@
-"""What ``otr record`` measures and collects on a machine, with an H100 or without one: one result for the notebooks."""
+"""What ``otr record`` measures and collects on a machine, with an H100 or without one: one result
+for the notebooks."""
 
 from __future__ import annotations
 
@@ -23,9 +24,11 @@ class RecordPlan:
     """What is recorded.
 
     Attributes:
-        prompts: questions. Each is answered ``repeats`` times, every time once without the trace and once with it.
+        prompts: questions. Each is answered ``repeats`` times, every time once without the trace
+            and once with it.
         max_tokens: most tokens of an answer, at least 2.
-        gpu_nonce: 32 bytes that the GPU's report answers. report_data: 64 bytes that the TDX quote signs.
+        gpu_nonce: 32 bytes that the GPU's report answers. report_data: 64 bytes that the TDX quote
+            signs.
         trace_seed: 32 secret bytes, from which the traces' salts derive.
 
     Raises:
@@ -54,8 +57,10 @@ def record(
     """Run ``plan`` on ``model`` and collect evidence.
 
     Returns:
-        JSON values, for a result file with a card. Rates are medians over prompts and repeats: time to the first token
-        (s) and tokens per second of decoding, without the trace ("plain") and with it ("traced"). What the hardware
+        JSON values, for a result file with a card. Rates are medians over prompts and repeats: time
+        to the first token
+        (s) and tokens per second of decoding, without the trace ("plain") and with it ("traced").
+            What the hardware
         cannot give is None, and "absent" holds the reason.
     """
     absent: dict[str, str] = {}
@@ -68,7 +73,8 @@ def record(
             return None
 
     decoding = Decoding(plan.max_tokens)
-    generate(model, plan.prompts[0], Decoding(2))  # a first answer also loads kernels and fills caches: not measured
+    # a first answer also loads kernels and fills caches: not measured
+    generate(model, plan.prompts[0], Decoding(2))
     runs: dict[str, list[dict[str, float]]] = {"plain": [], "traced": []}
     power: list[float] = []
     answers = []

@@ -1,4 +1,5 @@
-"""The simulation on this checkout's data: hash-checked traces or their summaries, sweeps, and the stored studies."""
+"""The simulation on this checkout's data: hash-checked traces or their summaries, sweeps, and the
+stored studies."""
 
 from __future__ import annotations
 
@@ -39,14 +40,16 @@ def trace(project: Project, name: str) -> Requests:
     """The requests of a public trace, its hash checked now.
 
     Raises:
-        InputError: an unknown name. MissingDataError: the trace is not here. HashMismatchError: it is another file.
+        InputError: an unknown name. MissingDataError: the trace is not here. HashMismatchError: it
+            is another file.
     """
     source, file, parse = _known(name)
     return parse(outside.get(project, source, file, mirror=outside.mirror_folder()).read_text("utf-8"))
 
 
 def stand_in(project: Project, name: str) -> Requests:
-    """Requests drawn from the trace's summary, which ships with the project; the same ones every time."""
+    """Requests drawn from the trace's summary, which ships with the project; the same ones every
+    time."""
     _known(name)
     return summary.draw_requests(read_result(project.results, SUMMARIES)[1][name], _SUMMARY_SEED)
 
@@ -85,8 +88,8 @@ def conversation(project: Project, *, mode: str, seed: int, replications: int = 
 
 
 def digest(project: Project) -> str:
-    """Digest of all data a sweep point depends on beside its own parameters; part of every point, so that a cache made
-    from other data is never read."""
+    """Digest of all data a sweep point depends on beside its own parameters; part of every point,
+    so that a cache made from other data is never read."""
     files = sorted((project.data / "published").glob("*.csv"))
     files += [project.results / f"{name}.json" for name in (SUMMARIES, *inputs.RUNS)]
     return hashlib.sha256(canonical_json([hashlib.sha256(f.read_bytes()).hexdigest() for f in files])).hexdigest()
@@ -100,7 +103,8 @@ def _prepared(root: Path, trace_name: str) -> tuple[published.Published, Request
 
 
 def otr_sweep_point(config: dict[str, Any], seed: int) -> dict[str, Any]:
-    """``study.otr_point`` as a sweep point: ``config`` also holds ``digest``, of the data it is computed from.
+    """``study.otr_point`` as a sweep point: ``config`` also holds ``digest``, of the data it is
+    computed from.
 
     Raises:
         InputError: the data here has another digest.
@@ -163,7 +167,8 @@ ENDS: Mapping[str, tuple[str, Any, Any]] = {
 
 
 def tornado_changes() -> list[dict[str, Any]]:
-    """The default point, then each input at its low and at its high end, where that differs from the default."""
+    """The default point, then each input at its low and at its high end, where that differs from
+    the default."""
     base = study.DEFAULT_CONFIG
     changes: list[dict[str, Any]] = [{}]
     for name, (_, *ends) in ENDS.items():

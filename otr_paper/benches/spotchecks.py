@@ -26,8 +26,8 @@ def load_beacon(project: Project) -> tuple[dict[str, Any], dict[int, bytes]]:
 
 
 def checked(bench: Workbench, prompt: str, tokens: int = 12) -> CheckedOperator:
-    """An operator who has answered a prompt. The trace's salts depend on the prompt alone, because they decide what a
-    beacon round draws, and stored draws have to repeat."""
+    """An operator who has answered a prompt. The trace's salts depend on the prompt alone, because
+    they decide what a beacon round draws, and stored draws have to repeat."""
     return bench.serve(prompt, tokens, trace_secret=derive("spot-check-seed", prompt)).checked
 
 

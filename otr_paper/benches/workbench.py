@@ -1,8 +1,9 @@
 """The workbench: an operator with a model, and everything the protocol makes of an answer.
 
-``Workbench`` is the operator's machine, ``Served`` one query put to it. Both make each thing when it is first asked
-for, so that whoever looks at receipts loads no circuit, and whoever looks at proofs no court. Every secret derives from
-one seed, so that results repeat; a real client and a real enclave draw theirs at random.
+``Workbench`` is the operator's machine, ``Served`` one query put to it. Both make each thing when
+it is first asked for, so that whoever looks at receipts loads no circuit, and whoever looks at
+proofs no court. Every secret derives from one seed, so that results repeat; a real client and a
+real enclave draw theirs at random.
 """
 
 from __future__ import annotations
@@ -51,12 +52,14 @@ NOW = 1_766_448_000
 
 
 def derive(context: str, name: str, seed: bytes = b"") -> bytes:
-    """32 bytes for one purpose: the same for the same context, seed and name, and unrelated to any other."""
+    """32 bytes for one purpose: the same for the same context, seed and name, and unrelated to any
+    other."""
     return tagged_hash(context, seed + name.encode())
 
 
 def key_store(project: Project) -> Path:
-    """Where reference strings and proving keys are kept: made on this machine, never committed, *test only*."""
+    """Where reference strings and proving keys are kept: made on this machine, never committed,
+    *test only*."""
     return project.build / "spotcheck"
 
 
@@ -65,7 +68,8 @@ class Workbench:
     """An operator's machine with a model on it.
 
     Attributes:
-        folder: the checkpoint. lane: in which it runs. options: of ``load_model``; what a cheating operator changes.
+        folder: the checkpoint. lane: in which it runs. options: of ``load_model``; what a cheating
+            operator changes.
         context, seed: what all secrets derive from (``derive``).
         now: Unix seconds at which enclaves are booted and receipts judged.
         store: folder of proving keys; None: no unit with weights can be proven or verified.
@@ -83,7 +87,8 @@ class Workbench:
 
     @classmethod
     def of(cls, project: Project, *, report: Callable[[str], None] = lambda line: None, **fields: Any) -> Workbench:
-        """With the default model, SmolLM2-135M; in the portable lane unless ``fields`` say otherwise."""
+        """With the default model, SmolLM2-135M; in the portable lane unless ``fields`` say
+        otherwise."""
         return cls(model_folder(project, report=report), store=key_store(project), **fields)
 
     def secret(self, name: str) -> bytes:
@@ -112,8 +117,8 @@ class Workbench:
         return commit_model(self.portable)
 
     def other(self, *, folder: Path | None = None, lane: str | None = None, **options: Any) -> Workbench:
-        """The same operator, with the same secrets, who runs another model: a changed checkpoint, another lane, or
-        ``options`` of ``load_model`` (``drop_layers``, ``alter``)."""
+        """The same operator, with the same secrets, who runs another model: a changed checkpoint,
+        another lane, or ``options`` of ``load_model`` (``drop_layers``, ``alter``)."""
         return replace(self, folder=folder or self.folder, lane=lane or self.lane, options=options)
 
     def rounded(self, bits: int, layer: int | None = None) -> Workbench:
@@ -134,10 +139,12 @@ class Workbench:
         return SimulatedEnclave(self.secret(f"enclave{place}"), measured, self.secret(f"gpu{place}"), self.now, root)
 
     def serve(self, prompt: str, decoding: int | Decoding, **fields: Any) -> Served:
-        """A query about ``prompt``, ordered, answered and signed as soon as something of it is asked for.
+        """A query about ``prompt``, ordered, answered and signed as soon as something of it is
+        asked for.
 
         Args:
-            decoding: most tokens of a greedy answer, or how to decode. fields: others of ``Served``.
+            decoding: most tokens of a greedy answer, or how to decode. fields: others of
+                ``Served``.
         """
         return Served(self, prompt, Decoding(decoding) if isinstance(decoding, int) else decoding, **fields)
 
@@ -149,14 +156,16 @@ class Workbench:
 
     @cached_property
     def circuits(self) -> Mapping[str, prover.Circuit]:
-        """One circuit per shape of a unit, by the shape's name; the first call ever makes its keys (seconds)."""
+        """One circuit per shape of a unit, by the shape's name; the first call ever makes its keys
+        (seconds)."""
         if self.store is None:
             return {}
         shapes = {self.layout.shape(name) for name in self.layout.matrices}
         return {shape.name: prover.make_circuit(shape, self.store) for shape in sorted(shapes, key=repr)}
 
     def registered(self, layer: int, operator: str, block: int) -> tuple[bytes, ...]:
-        """The points of a weight block, made from the weights that the model's identity commits to."""
+        """The points of a weight block, made from the weights that the model's identity commits
+        to."""
         vector = weights_of(self.layout, self.portable, Unit(0, layer, operator, block)).flatten().tolist()
         return prover.commit_vectors(self.circuits[self.layout.shape(operator).name], [vector])[0][0]
 
@@ -172,8 +181,10 @@ class Served:
     """One query at a workbench.
 
     Attributes:
-        place: tells the enclaves (and clients) of a workbench apart, number: the orders of one client.
-        trace_secret: 32 bytes from which the trace's salts derive; None: the enclave's own, as in every receipt.
+        place: tells the enclaves (and clients) of a workbench apart, number: the orders of one
+            client.
+        trace_secret: 32 bytes from which the trace's salts derive; None: the enclave's own, as in
+            every receipt.
     """
 
     bench: Workbench
@@ -213,7 +224,8 @@ class Served:
 
     @cached_property
     def reply_to(self) -> bytes | None:
-        """The key to which the client wants the answer sealed; known to the enclave that opens the query."""
+        """The key to which the client wants the answer sealed; known to the enclave that opens the
+        query."""
         return open_query(self.enclave, self.job, self.query)[1]
 
     @property
@@ -234,14 +246,16 @@ class Served:
         """The receipt of any answer: an enclave that is broken signs what its operator likes.
 
         Raises:
-            InputError: the trace has a secret that is not the enclave's, which the receipt would not tell the client.
+            InputError: the trace has a secret that is not the enclave's, which the receipt would
+                not tell the client.
         """
         if self.trace_secret is not None:
             raise InputError("receipt: found a trace secret of the bench's own, expected the enclave's")
         return sign_answer(self.enclave, self.bench.model, self.job, self.query, answer, self.reply_to)
 
     def passed_off(self, cheap: Served) -> ReceiptFile:
-        """The receipt of another model's answer, put under the ordered model's name by a TEE that works otherwise."""
+        """The receipt of another model's answer, put under the ordered model's name by a TEE that
+        works otherwise."""
         renamed = resigned(cheap.file, cheap.enclave, model_id=self.job.model_id)
         return replace(renamed, job=self.job, model=self.bench.model.manifest)
 
@@ -249,7 +263,8 @@ class Served:
         """Why the client of this query rejects ``file``, None if it does not.
 
         Args:
-            options: of ``verify_receipt``, in the place of: simulated evidence is fine, now, this job.
+            options: of ``verify_receipt``, in the place of: simulated evidence is fine, now, this
+                job.
         """
         policy = EvidencePolicy(allow_simulated=True)
         usual: dict[str, Any] = {"policy": policy, "as_of": self.bench.now, "job": self.job}
@@ -274,13 +289,15 @@ class Served:
         return honest
 
     def run(self, tamper: Tamper | None = None, *, token_ids: tuple[int, ...] | None = None) -> Run:
-        """A player's run of the answer: honest, with one value changed, or on other tokens than were chosen."""
+        """A player's run of the answer: honest, with one value changed, or on other tokens than
+        were chosen."""
         ids = token_ids or self.answer.token_ids
         model, prompt = self.bench.portable, self.answer.prompt_ids
         return Run(model, self.trees, prompt, ids, self.salts, self.decoding, tamper)
 
     def with_token(self, step: int, token: int) -> Run:
-        """The run on the answer with token number ``step`` replaced: what follows is computed from the false one."""
+        """The run on the answer with token number ``step`` replaced: what follows is computed from
+        the false one."""
         ids = self.answer.token_ids
         return self.run(token_ids=(*ids[:step], token % self.trees.dims.vocab, *ids[step + 1 :]))
 
@@ -311,7 +328,8 @@ class Served:
 
     @cached_property
     def checked(self) -> CheckedOperator:
-        """The operator as a spot check asks it: for rows of a place, then for a unit with its proof."""
+        """The operator as a spot check asks it: for rows of a place, then for a unit with its
+        proof."""
         bench = self.bench
         return CheckedOperator(bench.portable, self.answer, self.salts, bench.layout, bench.circuits)
 

@@ -1,6 +1,7 @@
 """Every claim of the paper, judged by code.
 
-Find the code of claim L18 by its number: one function per claim, named ``L18_...``. ``otr claims L18`` prints its path.
+Find the code of claim L18 by its number: one function per claim, named ``L18_...``. ``otr claims
+L18`` prints its path.
 
 * ``latency``: L01 to L08. ``cost``: L09 to L16. ``throughput``: L17, L18.
 * ``quality``: L19 to L22, L35 to L39 (the experiment behind them is ``otr_paper.poq``).
@@ -10,5 +11,6 @@ Find the code of claim L18 by its number: one function per claim, named ``L18_..
 The way of a number: a claim function takes rows of ``data/published`` (``published``) or stored
 results (``grounds``), and makes from them readings of the claim, each judged by a rule; the verdict
 follows from the readings (``verdict``). ``ledger`` writes and checks the numbers of
-``data/claims.yaml``, whose words are written by hand; ``otr_paper.press.claims_table`` prints its rows.
+``data/claims.yaml``, whose words are written by hand; ``otr_paper.press.claims_table`` prints its
+rows.
 """

@@ -3,8 +3,8 @@
 # (Readings and computed numbers are tables, set by hand.)
 """Claims about cost: L09 to L16. All money is USD per query unless a name says otherwise.
 
-Gas is turned into money as ``gas x gas price x ether price``. The published gas prices are ranges, so
-both ends are shown where the verdict could hang on them.
+Gas is turned into money as ``gas x gas price x ether price``. The published gas prices are ranges,
+so both ends are shown where the verdict could hang on them.
 
 Readings of kind *simulated* add up every item of a query on the Azure conversation trace, whoever
 pays it: machine time from the simulated capacity, gas of roots and disputes as measured on this
@@ -17,7 +17,8 @@ from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.published import Published
 from otr_paper.claims.verdict import Evaluation, Reading, Rule, at_least, at_most, solved
 
-#: Published rows behind every simulated cost: the trace, the serving law's runs, machine and gas prices.
+#: Published rows behind every simulated cost: the trace, the serving law's runs, machine and gas
+#: prices.
 SIMULATED = ("trace.azure23_conv.rate", "nim.llama33_70b.1000_1000.c50.itl", "gpu.h100_median", "gas.eth_usd")
 
 #: The query whose inference is priced: our choice, a usual chat turn. L16 sweeps it.
@@ -30,16 +31,19 @@ def gas_usd(published: Published, gas: float, price_eth: float) -> float:
 
 
 def commitment_gas(published: Published) -> float:
-    """Least gas of a transaction that stores one new 32-byte commitment: base, one new slot, 36 bytes of calldata.
+    """Least gas of a transaction that stores one new 32-byte commitment: base, one new slot, 36
+    bytes of calldata.
 
-    From EIP-2028, EIP-2929, EIP-2200. A compiled contract measured while preparing this project needed 45,905.
+    From EIP-2028, EIP-2929, EIP-2200. A compiled contract measured while preparing this project
+    needed 45,905.
     """
     data = 36 * published.number("evm.calldata_nonzero", "gas")
     return published.number("evm.transaction", "gas") + published.number("evm.sstore_new", "gas") + data
 
 
 def inference_usd(published: Published, model: str, tokens_in: float, tokens_out: float) -> float:
-    """List price of one query, USD. ``model`` is the id of a price row without ``.in`` and ``.out``."""
+    """List price of one query, USD. ``model`` is the id of a price row without ``.in`` and
+    ``.out``."""
     price_in = published.number(f"price.{model}.in", "USD/tok")
     return tokens_in * price_in + tokens_out * published.number(f"price.{model}.out", "USD/tok")
 
@@ -176,7 +180,8 @@ def L11_zkml_cost(grounds: Grounds) -> Evaluation:
 
 
 def _simulated_ratios(grounds: Grounds, rule: Rule, above: str, below: str) -> dict[str, Reading]:
-    """One system's simulated cost over another's, by chain: the name of the number, and its reading."""
+    """One system's simulated cost over another's, by chain: the name of the number, and its
+    reading."""
     found = {}
     for chain in ("Base", "L1"):
         ratio = grounds.simulation.cost_usd(above, chain) / grounds.simulation.cost_usd(below, chain)
@@ -289,7 +294,8 @@ def L15_cost_meaning(published: Published) -> Evaluation:
 
 
 def L16_near_native_cost(grounds: Grounds) -> Evaluation:
-    """L16: near-native cost. 0.07 USD against what the inference itself costs; 'near' read as within 10 %."""
+    """L16: near-native cost. 0.07 USD against what the inference itself costs; 'near' read as
+    within 10 %."""
     published, simulation = grounds.published, grounds.simulation
     stated, near = published.number("otr.cost_query", "USD"), 0.10
     dear = published.number("price.llama31_70b_fireworks.out", "USD/tok")

@@ -1,5 +1,6 @@
 # ruff: noqa: N802 (a function is named after its claim)
-"""Claims about disputes, L26 and L28: what the stored ones did, played by transactions about a real answer."""
+"""Claims about disputes, L26 and L28: what the stored ones did, played by transactions about a real
+answer."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ from otr_paper.claims.verdict import Evaluation, Rule
 def L26_false_answer_slashed(grounds: Grounds) -> Evaluation:
     """L26: a fisherman who sees a false answer has its author slashed.
 
-    Judged from the stored disputes about a real answer (one false value in every operator, and a false token), and
-    from the stored attacks on the tolerance rule of floating-point lanes.
+    Judged from the stored disputes about a real answer (one false value in every operator, and a
+    false token), and from the stored attacks on the tolerance rule of floating-point lanes.
     """
     lanes = grounds.result("tolerance")["lanes"].values()
     attacks = [a for lane in lanes for a in lane["adversary"] if a["rule"] == "calibrated"]

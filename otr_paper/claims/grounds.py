@@ -1,8 +1,8 @@
 """What a claim is judged by: the published rows, and the stored results of this project.
 
-A claim function takes one argument, and its type says what the function may read. With ``published: Published`` it
-reads the published rows and nothing else. With ``grounds: Grounds`` it also reads stored results, each of which passes
-the check of its card when it is first asked for.
+A claim function takes one argument, and its type says what the function may read. With ``published:
+Published`` it reads the published rows and nothing else. With ``grounds: Grounds`` it also reads
+stored results, each of which passes the check of its card when it is first asked for.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ class StoredSimulation:
         raise DataError(f"stored simulation: found no stable {kind} of {system}")
 
     def cost_usd(self, system: str, case: str = "Base", item: str = "") -> float:
-        """What a query costs in one case of ``simulation.study.CASES``: one item of it, or all together, USD.
+        """What a query costs in one case of ``simulation.study.CASES``: one item of it, or all
+        together, USD.
 
         Raises:
             DataError: no such system, case or item.

@@ -11,7 +11,8 @@ from otr_paper.studies.proving import fitted_exponent
 
 
 def proving_points(published: Published) -> list[tuple[str, str, float, float]]:
-    """(row id, system, parameters, proving seconds) of every published whole-model proof with both numbers."""
+    """(row id, system, parameters, proving seconds) of every published whole-model proof with both
+    numbers."""
     points = []
     for row in published.starting("zk."):
         whole = row.id.endswith(".prove") and row.unit in ("s", "h") and row.relation in ("=", "~")

@@ -27,8 +27,8 @@ SIMULATED = ("trace.azure23_conv.requests", "nim.llama33_70b.1000_1000.c50.itl")
 def weighted_latency(base_s: float, proof_s: float, rho: float) -> float:
     """Mean latency when a share ``rho`` of the users waits for a proof instead of the base path, s.
 
-    ``(1 - rho) base_s + rho proof_s``. That the checked share waits for nothing but the proof is the
-    reading kindest to the claim.
+    ``(1 - rho) base_s + rho proof_s``. That the checked share waits for nothing but the proof is
+    the reading kindest to the claim.
     """
     return (1.0 - rho) * base_s + rho * proof_s
 
@@ -53,7 +53,8 @@ def L01_provisional_finality(grounds: Grounds) -> Evaluation:
     answer_70b, answer_8b = published.number("cc43", "s"), published.number("cc44", "s")
     short, long = published.number("cc52.ttft", "s"), published.number("cc47.ttft", "s")
     slow_tee, fast_tee = (1.0 + published.number(row, "1") for row in ("cc27", "cc25"))
-    bytes_70b = published.number("model.llama_70b.params", "params")  # at 8 bit; at 16 bit it does not fit one card
+    # at 8 bit; at 16 bit it does not fit one card
+    bytes_70b = published.number("model.llama_70b.params", "params")
     roofline = published.number("hw.h100_bandwidth", "B/s") / bytes_70b
     attested, first = (simulation.latency_s("OTR", kind, "p50") for kind in ("provisional", "first token"))
     promised = attested + published.number("hw.base_flashblock", "s")
@@ -282,7 +283,8 @@ def L06_speedup_over_zkml(grounds: Grounds) -> Evaluation:
 
 
 def L07_opml_window(published: Published) -> Evaluation:
-    """L07: opML waits 7 days. Its own documents fix no window; 7 days is the custom of optimistic rollups."""
+    """L07: opML waits 7 days. Its own documents fix no window; 7 days is the custom of optimistic
+    rollups."""
     stated = published.number("opml.window", "s")
     op, bold = published.number("op.window", "s"), published.number("bold.period", "s")
     rule = Rule("s", lambda seconds: seconds == stated)

@@ -1,10 +1,11 @@
-"""The claims ledger: ``data/claims.yaml``, one row per claim, and its check against what the code computes.
+"""The claims ledger: ``data/claims.yaml``, one row per claim, and its check against what the code
+computes.
 
-A row says what is claimed, where, by which rule it is judged, and which function judges it (``code``). That function is
-called through one door, ``evaluate``, whatever it reads. ``inputs``, ``verdict``, ``computed`` and the
-value of ``assumption`` are written from the function's result and never by hand; all words of a
-row are written by hand. How a row reads in a table or a notebook is the business of
-``otr_paper.press.claims_table``.
+A row says what is claimed, where, by which rule it is judged, and which function judges it
+(``code``). That function is called through one door, ``evaluate``, whatever it reads. ``inputs``,
+``verdict``, ``computed`` and the value of ``assumption`` are written from the function's result and
+never by hand; all words of a row are written by hand. How a row reads in a table or a notebook is
+the business of ``otr_paper.press.claims_table``.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class ClaimRow:
         code: dotted path of the judging function.
         verdict: one of ``VERDICTS``; None or empty is a problem ``check`` reports.
         computed: headline numbers by name.
-        assumption: for *conditional*: name, value and unit of the number it hangs on, and the condition in words.
+        assumption: for *conditional*: name, value and unit of the number it hangs on, and the
+            condition in words.
         note: what a reader must know besides; for *not testable here*, the reason.
         notebook, figure: where it is shown.
     """
@@ -155,7 +157,8 @@ def parse_ledger(text: str) -> list[ClaimRow]:
     """The rows of a ledger.
 
     Raises:
-        ClaimsError: not YAML, not a list, or a row with a missing, unknown or ill-typed key; names row and key.
+        ClaimsError: not YAML, not a list, or a row with a missing, unknown or ill-typed key; names
+            row and key.
     """
     try:
         document = yaml.load(text, Loader=_StrictLoader)
@@ -202,7 +205,8 @@ def resolve(path: str) -> Callable[..., Evaluation]:
 def evaluate(row: ClaimRow, grounds: Grounds) -> Evaluation:
     """Judge one row by calling the function that its ``code`` names.
 
-    The function takes one argument: the published rows, and then it can read nothing else, or all the grounds.
+    The function takes one argument: the published rows, and then it can read nothing else, or all
+    the grounds.
 
     Raises:
         ClaimsError: no such function, or one that takes something else.
@@ -222,7 +226,8 @@ def rounded(value: float) -> float:
 
 
 def _same(stored: float, computed: float) -> bool:
-    """Whether ``stored`` is ``computed`` rounded: at most half a unit of the last kept digit away."""
+    """Whether ``stored`` is ``computed`` rounded: at most half a unit of the last kept digit
+    away."""
     if computed == 0:
         return abs(stored) <= 1e-12
     unit = 10.0 ** (math.floor(math.log10(abs(computed))) - DIGITS + 1)
@@ -230,7 +235,8 @@ def _same(stored: float, computed: float) -> bool:
 
 
 def _limit(evaluation: Evaluation) -> tuple[str, float] | None:
-    """What the verdict hangs on: None unless it is conditional, for another verdict hangs on nothing."""
+    """What the verdict hangs on: None unless it is conditional, for another verdict hangs on
+    nothing."""
     return evaluation.limit if evaluation.verdict == CONDITIONAL else None
 
 
@@ -264,9 +270,9 @@ def _differences(row: ClaimRow, found: Evaluation) -> Iterable[str]:
 def check(rows: Iterable[ClaimRow], grounds: Grounds) -> list[str]:
     """What is wrong with the ledger, one line each; an empty list says all is well.
 
-    A claim without a row or with two, a row without a verdict, one that is not testable and gives no reason, a code
-    path that does not exist or belongs to another claim, and a stored verdict, number, limit or input list that is not
-    what the code computes.
+    A claim without a row or with two, a row without a verdict, one that is not testable and gives
+    no reason, a code path that does not exist or belongs to another claim, and a stored verdict,
+    number, limit or input list that is not what the code computes.
     """
     rows = list(rows)
     ids = [row.id for row in rows]
@@ -289,7 +295,8 @@ def check_row(row: ClaimRow, grounds: Grounds) -> list[str]:
 
 
 def refreshed(row: ClaimRow, found: Evaluation) -> ClaimRow:
-    """``row`` with what the code computes and its own words; a new assumption waits for its words."""
+    """``row`` with what the code computes and its own words; a new assumption waits for its
+    words."""
     limit, words = _limit(found), row.assumption or {"unit": "1", "text": ""}
     return replace(
         row,
@@ -308,7 +315,8 @@ def ledger_text(rows: Iterable[ClaimRow]) -> str:
 
 
 def refresh(data: Path) -> bool:
-    """Write what the code computes now into the ledger of ``data``; returns whether anything changed."""
+    """Write what the code computes now into the ledger of ``data``; returns whether anything
+    changed."""
     path, grounds = data / "claims.yaml", Grounds(data)
     text = ledger_text(refreshed(row, evaluate(row, grounds)) for row in read_ledger(data))
     changed = text != path.read_text("utf-8")

@@ -1,4 +1,5 @@
-"""Numbers printed by others: one row per figure, each with its unit, its source and how far it was read.
+"""Numbers printed by others: one row per figure, each with its unit, its source and how far it was
+read.
 
 ``data/published/*.csv`` share these columns; further ones are kept as text in ``extra``:
 
@@ -187,7 +188,8 @@ def load_published(data_dir: Path | str) -> Published:
 
     Raises:
         MissingDataError: no such folder, or no CSV in it.
-        DataError: a missing column, a number that is none, an unknown unit, relation or level, an id used twice.
+        DataError: a missing column, a number that is none, an unknown unit, relation or level, an
+            id used twice.
     """
     folder = Path(data_dir) / "published"
     files = sorted(folder.glob("*.csv"))
@@ -203,6 +205,7 @@ def load_published(data_dir: Path | str) -> Published:
 
 
 def llama_70b(published: Published) -> Dims:
-    """Dimensions of Llama 3 70B; constants that rounds and bytes do not depend on are those of any model."""
+    """Dimensions of Llama 3 70B; constants that rounds and bytes do not depend on are those of any
+    model."""
     layers = int(published.number("model.llama_70b.layers", "count"))
     return Dims(8192, 28672, layers, 64, 8, 128, 128256, 131072, 1, 1, 1)

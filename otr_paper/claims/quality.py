@@ -1,10 +1,12 @@
 # ruff: noqa: N802 (a function is named after its claim)
 # fmt: off
 # (Readings and computed numbers are tables, set by hand.)
-"""Claims about Proof of Quality: L19 to L22 and L35 to L39. Formulas of arXiv 2405.17934 and 2512.16317.
+"""Claims about Proof of Quality: L19 to L22 and L35 to L39. Formulas of arXiv 2405.17934 and
+2512.16317.
 
-The paper's models, prompts, judge and raters are not public to us. Beside the arithmetic of its numbers stand those of
-our own experiment (``otr_paper.poq``): a 135 M model, cheap adversaries, exact ground truth.
+The paper's models, prompts, judge and raters are not public to us. Beside the arithmetic of its
+numbers stand those of our own experiment (``otr_paper.poq``): a 135 M model, cheap adversaries,
+exact ground truth.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from otr_paper.claims.verdict import Evaluation, Rule, solved
 from otr_paper.poq.rewards import reward_share
 
 _MODELS = ("gpt-3.5", "gpt-4", "mistral-7b", "mixtral", "llama3-70b")
-_Z95 = 1.959963984540054  # 97.5 % point of the normal distribution; the standard library's last digit differs
+# 97.5 % point of the normal distribution; the standard library's last digit differs
+_Z95 = 1.959963984540054
 _STATED_SCORES = ("otr.judge_adversary", "otr.judge_honest")
 
 
@@ -61,7 +64,8 @@ def L19_adversary_score(grounds: Grounds) -> Evaluation:
 
 
 def L20_honest_score(grounds: Grounds) -> Evaluation:
-    """L20: the honest 70B model gets a judge score of 0.91. Neither that model nor that judge is to be had."""
+    """L20: the honest 70B model gets a judge score of 0.91. Neither that model nor that judge is to
+    be had."""
     published, measured = grounds.published, grounds.poq
     stated = published.number("otr.judge_honest", "score")
     cross = published.number("poq.llama3-70b.judge_score", "score") / 10.0
@@ -83,7 +87,8 @@ def L20_honest_score(grounds: Grounds) -> Evaluation:
 
 
 def L21_judge_gap(grounds: Grounds) -> Evaluation:
-    """L21 (derived): the judge sees a gap of 0.02, or 2.2 %, between the cheat and the honest model."""
+    """L21 (derived): the judge sees a gap of 0.02, or 2.2 %, between the cheat and the honest
+    model."""
     published, measured = grounds.published, grounds.poq
     cheat, honest = stated_scores(published)
     gap, n = honest - cheat, published.number("poq.questions", "count")
@@ -104,7 +109,8 @@ def L21_judge_gap(grounds: Grounds) -> Evaluation:
 
 
 def L22_human_drop(grounds: Grounds) -> Evaluation:
-    """L22: people rate the tuned 8B model 40 % lower. No human raters here; exact answers are our proxy."""
+    """L22: people rate the tuned 8B model 40 % lower. No human raters here; exact answers are our
+    proxy."""
     measured, stated = grounds.poq, grounds.published.number("otr.human_drop", "1")
     points = measured.honest_accuracy - max(measured.adversary_accuracies)
     rule = Rule("1", lambda loss: loss >= stated)
@@ -147,7 +153,8 @@ def L35_poq_latency(grounds: Grounds) -> Evaluation:
 
 
 def L36_poq_judge(grounds: Grounds) -> Evaluation:
-    """L36: PoQ's judge hardly follows quality: its correlation with GPT-4 scores is -0.06 to 0.35."""
+    """L36: PoQ's judge hardly follows quality: its correlation with GPT-4 scores is -0.06 to
+    0.35."""
     published, measured = grounds.published, grounds.poq
     n = published.number("poq.questions", "count")
     values = {model: published.number(f"poq.{model}.pearson", "ratio") for model in _MODELS}
@@ -159,7 +166,8 @@ def L36_poq_judge(grounds: Grounds) -> Evaluation:
     swaps = float(sum((gpt4[a] < gpt4[b]) != (judge[a] < judge[b]) for a, b in combinations(_MODELS, 2)))
     means = correlation(list(gpt4.values()), list(judge.values()))
     best_end, worst_end = (pearson_interval(values[model], n)[1] for model in (best, worst))
-    # "Hardly follows": the judge explains less than half of the variance, or orders some models otherwise.
+    # "Hardly follows": the judge explains less than half of the variance, or orders some models
+    # otherwise.
     explained, upper = Rule("1", lambda share: share < 0.5), Rule("1", lambda r: r**2 < 0.5)
     disorder = Rule("count", lambda pairs: pairs > 0)
     readings = (
@@ -220,8 +228,8 @@ def L38_cost_aware_rewards(published: Published) -> Evaluation:
     """L38: cost-aware PoQ rewards Llama-3.2-3B with 0.62 and Phi-3-mini with 0.13."""
     sources = ("poq.cost_aware.llama3.2-3b", "poq.cost_aware.phi-3-mini")
     high, low = (published.number(row, "ratio") for row in sources)
-    # R = (1 - beta) q - beta c with q, c in [0, 1]. Cost alone can part two models by beta at most, and a reward of
-    # `high` at no cost needs q = high / (1 - beta) <= 1, so beta <= 1 - high.
+    # R = (1 - beta) q - beta c with q, c in [0, 1]. Cost alone can part two models by beta at most,
+    # and a reward of `high` at no cost needs q = high / (1 - beta) <= 1, so beta <= 1 - high.
     by_cost = 1.0 - high
     least = solved((high - low - by_cost) / high, lambda q: (1 - by_cost) * q + by_cost - (high - low), 0.0, 1.0)
     apart, some = Rule("1", lambda most: most >= high - low), Rule("1", lambda gap: True)

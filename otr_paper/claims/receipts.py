@@ -1,8 +1,9 @@
 # ruff: noqa: N802 (a function is named after its claim)
-"""Claims about receipts, L23 to L25: what they were seen to stop in the stored attacks on the real model.
+"""Claims about receipts, L23 to L25: what they were seen to stop in the stored attacks on the real
+model.
 
-Each row of the stored result ``attacks`` says of one attack its group, its name and who caught it: a check of the
-receipt (``otr_core.poea.CHECKS``), the enclave itself, or nobody."""
+Each row of the stored result ``attacks`` says of one attack its group, its name and who caught it:
+a check of the receipt (``otr_core.poea.CHECKS``), the enclave itself, or nobody."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def _stopped(attacks: Attacks) -> int:
 
 
 def L23_downgrade_rejected(grounds: Grounds) -> Evaluation:
-    """L23: serving another model than the one named makes attestation fail, and no honest answer is rejected."""
+    """L23: serving another model than the one named makes attestation fail, and no honest answer is
+    rejected."""
     rows, run = _attacks(grounds), grounds.result("native_run")
     honest, honest_rejected = run["honest_count"], run["honest_rejected_count"]
     model = [row for row in rows if row["group"] == "model"]

@@ -1,7 +1,8 @@
 # ruff: noqa: N802 (a function is named after its claim)
 # fmt: off
 # (Readings and computed numbers are tables, set by hand.)
-"""Claims about security: L27, L29 to L33 and L41. The economics are those of ``otr_core.economics``."""
+"""Claims about security: L27, L29 to L33 and L41. The economics are those of
+``otr_core.economics``."""
 
 from __future__ import annotations
 
@@ -21,13 +22,15 @@ _PRICES = tuple(f"price.{model}.{side}" for model in (_LARGE, _SMALL) for side i
 
 
 def downgrade(published: Published) -> tuple[float, float]:
-    """Price of a 70B answer and gain of serving 8B for it, USD, at market prices of one provider and date."""
+    """Price of a 70B answer and gain of serving 8B for it, USD, at market prices of one provider
+    and date."""
     price = inference_usd(published, _LARGE, TOKENS_IN, TOKENS_OUT)
     return price, price - inference_usd(published, _SMALL, TOKENS_IN, TOKENS_OUT)
 
 
 def bisection_rounds(steps: int, ways: int = 2) -> int:
-    """Rounds to single out one of ``steps``, each cutting the range into ``ways`` parts (by counting, not by logs)."""
+    """Rounds to single out one of ``steps``, each cutting the range into ``ways`` parts (by
+    counting, not by logs)."""
     rounds, reach = 0, 1
     while reach < steps:
         rounds, reach = rounds + 1, reach * ways
@@ -53,7 +56,8 @@ def L27_bisection_rounds(published: Published) -> Evaluation:
 
 
 def _least_stake(published: Published, gain_usd: float, *, slash_fraction: float = 1.0, price_usd: float) -> float:
-    """Least stake at which a cheat does not pay at the stated rate, when every sampled cheat is caught, USD."""
+    """Least stake at which a cheat does not pay at the stated rate, when every sampled cheat is
+    caught, USD."""
     rho = published.number("otr.rho", "1")
     stake = eco.min_stake(gain_usd=gain_usd, price_usd=price_usd, slash_fraction=slash_fraction, dispute_cost_usd=0.0,
                           rho=rho, d=1.0, phi=0.0, w=0.0)
@@ -121,7 +125,8 @@ def L30_transient_break(published: Published) -> Evaluation:
 
 
 def L31_byzantine_tolerance(published: Published) -> Evaluation:
-    """L31: Byzantine fault tolerance against rational adversaries. A Byzantine node need not be rational."""
+    """L31: Byzantine fault tolerance against rational adversaries. A Byzantine node need not be
+    rational."""
     rho = published.number("otr.rho", "1")
     undetected = float(eco.undetected_cheats(detection=rho))
     value = eco.safe_value(price_usd=0.0, stake_usd=1.0, slash_fraction=1.0, dispute_cost_usd=0.0,
@@ -169,7 +174,8 @@ def L32_detection_after(published: Published) -> Evaluation:
 
 
 def L33_rho_guidance(grounds: Grounds) -> Evaluation:
-    """L33: there is guidance for choosing rho by use case. Ours, over four use cases, against 1 % for all."""
+    """L33: there is guidance for choosing rho by use case. Ours, over four use cases, against 1 %
+    for all."""
     published = grounds.published
     rho = published.number("otr.rho", "1")
     cases = scenarios.load(grounds.data)
@@ -182,7 +188,8 @@ def L33_rho_guidance(grounds: Grounds) -> Evaluation:
         return rate * case.watch.d * case.limits.detection_margin * lost > guides[name].worst_gain_usd
 
     def at_risk(name: str) -> float:
-        """Gain of a cheat over what a caught cheat can lose, at the largest stake and with the worst margins."""
+        """Gain of a cheat over what a caught cheat can lose, at the largest stake and with the
+        worst margins."""
         case = cases[name]
         lost = case.answer.price_usd + case.bond.slash_fraction * case.limits.most_stake_usd
         return guides[name].worst_gain_usd / (lost * case.watch.d * case.limits.detection_margin)

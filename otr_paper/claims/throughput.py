@@ -3,8 +3,9 @@
 # (Readings and computed numbers are tables, set by hand.)
 """Claims about throughput: L17 and L18.
 
-An overhead is a share of time added, ``t_on / t_off - 1``, unless the source prints a loss of throughput,
-``1 - r_on / r_off``. Both are shown where they matter; 15 % more time is 13 % less throughput.
+An overhead is a share of time added, ``t_on / t_off - 1``, unless the source prints a loss of
+throughput, ``1 - r_on / r_off``. Both are shown where they matter; 15 % more time is 13 % less
+throughput.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ _THROUGHPUT = ("tps", "qps", "global token throughput", "throughput loss range")
 
 
 def h100_throughput_rows(published: Published) -> list[Row]:
-    """Published throughput overheads of an H100 in confidential mode, without model swapping, in file order."""
+    """Published throughput overheads of an H100 in confidential mode, without model swapping, in
+    file order."""
     rows = published.starting("cc")
     return [
         row
@@ -35,7 +37,8 @@ def h100_throughput_rows(published: Published) -> list[Row]:
 
 
 def _band(row: Row, low: float, high: float) -> bool:
-    """Whether what the row prints, a number or a range, touches the band from ``low`` to ``high``."""
+    """Whether what the row prints, a number or a range, touches the band from ``low`` to
+    ``high``."""
     least, most = row.bounds("1")
     return most >= low and least <= high
 
@@ -57,8 +60,8 @@ def L17_tee_overhead(published: Published) -> Evaluation:
     losses = [loss for loss, _ in overhead.draw_overhead(published, 2000, 0)]
     within = sum(low <= loss <= high for loss in losses) / len(losses)
 
-    # A share of results holds when it is all of them; a single loss, or the middle of a range, when the band
-    # contains it or its range touches the band.
+    # A share of results holds when it is all of them; a single loss, or the middle of a range, when
+    # the band contains it or its range touches the band.
     every = Rule("1", lambda share: share == 1.0)
     single = Rule("1", lambda loss: low <= loss <= high)
     spread = Rule("1", lambda loss: _band(published["cc30"], low, high))
@@ -91,7 +94,8 @@ def _loss_rows(published: Published) -> tuple[str, ...]:
 
 
 def machines_factor(overhead: float, throughput: float) -> float:
-    """Machines needed per machine of the baseline to reach ``throughput`` of it, when each does ``1/(1+overhead)``."""
+    """Machines needed per machine of the baseline to reach ``throughput`` of it, when each does
+    ``1/(1+overhead)``."""
     return throughput * (1.0 + overhead)
 
 

@@ -1,11 +1,13 @@
 # ruff: noqa: N802 (a function is named after its claim)
-"""The trilemma, measured: OTR, opML, ZKML and Proof of Quality on the same answers and the same injected frauds; L42.
+"""The trilemma, measured: OTR, opML, ZKML and Proof of Quality on the same answers and the same
+injected frauds; L42.
 
-The rules were set before the 32 questions were judged. *Integrity* is met when every injected fraud is caught and no
-honest answer is rejected; *low latency* when that holds within ``FAST`` times what answering alone takes; *low cost*
-when answering and checking take at most ``CHEAP`` times the CPU seconds of answering alone. All three are asked at the
-same moment: a verdict that comes after a window does not make the answer before it trustworthy. The figures and tables
-of the comparison are in ``otr_paper.series.trilemma``.
+The rules were set before the 32 questions were judged. *Integrity* is met when every injected fraud
+is caught and no honest answer is rejected; *low latency* when that holds within ``FAST`` times what
+answering alone takes; *low cost* when answering and checking take at most ``CHEAP`` times the CPU
+seconds of answering alone. All three are asked at the same moment: a verdict that comes after a
+window does not make the answer before it trustworthy. The figures and tables of the comparison are
+in ``otr_paper.series.trilemma``.
 """
 
 from __future__ import annotations
@@ -25,18 +27,20 @@ from otr_paper.studies.dispute_costs import TERMS
 from otr_paper.studies.proving import fit_cost
 
 FRAUDS = ("layers dropped", "8-bit weights", "one value altered", "answer replaced", "another answer replayed")
-"""Frauds injected into every answer: two downgraded models, one output value of one layer raised by one unit of the
-last bit, the true value in the text exchanged for a false one, the answer to another question."""
+"""Frauds injected into every answer: two downgraded models, one output value of one layer raised by
+one unit of the last bit, the true value in the text exchanged for a false one, the answer to
+another question."""
 FAST, CHEAP = 2.0, 2.0
 FALSE_ALARMS = 0.05
 """Share of honest answers that a judge's threshold may reject, at most."""
 JUDGE = "question"
 """The light judge by which PoQ is read; the others are reported beside it."""
 RESULT = "four_systems"
-"""Name of the stored comparison: every question answered, every fraud injected, every check made."""
+"""Name of the stored comparison: every question answered, every fraud injected, every check
+made."""
 BATCH_RECEIPTS, UNITS, RHO = 256, 4, 0.01
-"""Receipts in the measured batch; units that a spot check draws of one answer; share of the answers drawn, the
-paper's."""
+"""Receipts in the measured batch; units that a spot check draws of one answer; share of the answers
+drawn, the paper's."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,12 @@ class TrilemmaInputs:
     """The measured payload and what it is combined with.
 
     Attributes:
-        payload: of data/results/four_systems.json. proofs: rows of proof_cost.json. detection: rows of
-            spot_detection.json. batch_gas, batch_receipts: gas of committing a batch, and receipts in it.
-        verify_gas: of one proof. unit_bytes: of one proof. window_s: challenge window. slot_s: until a transaction is
-            included. round_s: period of the beacon. rho: share of answers drawn. units: drawn in each.
+        payload: of data/results/four_systems.json. proofs: rows of proof_cost.json. detection: rows
+            of spot_detection.json. batch_gas, batch_receipts: gas of committing a batch, and
+            receipts in it.
+        verify_gas: of one proof. unit_bytes: of one proof. window_s: challenge window. slot_s:
+            until a transaction is included. round_s: period of the beacon. rho: share of answers
+            drawn. units: drawn in each.
     """
 
     payload: Mapping[str, Any]
@@ -92,7 +98,8 @@ def read_inputs(grounds: Grounds) -> TrilemmaInputs:
 
 
 def score_threshold(honest: Sequence[float], false_alarms: float = FALSE_ALARMS) -> float:
-    """The highest threshold below which at most a share ``false_alarms`` of the honest scores lie."""
+    """The highest threshold below which at most a share ``false_alarms`` of the honest scores
+    lie."""
     return sorted(honest)[math.floor(false_alarms * len(honest))]
 
 
@@ -102,23 +109,26 @@ def rejected(scores: Sequence[float], least: float) -> int:
 
 
 def win_rate(honest: Sequence[float], false: Sequence[float]) -> float:
-    """Share of questions on which the honest answer scores higher than the false one; ties count half."""
+    """Share of questions on which the honest answer scores higher than the false one; ties count
+    half."""
     return mean((h > f) + 0.5 * (h == f) for h, f in zip(honest, false, strict=True))
 
 
 def drawn_detection(inputs: TrilemmaInputs, fraud: str) -> float:
     """Probability that a spot check of a drawn answer convicts, with ``inputs.units`` units.
 
-    For 8-bit weights the share of broken units was measured (``spot_detection``); for the other frauds it is computed
-    from the units that they break. A replaced or replayed answer carries the honest model's own trace of its tokens,
-    and no unit checks how a token was chosen or which prompt was ordered: no spot check sees such a fraud.
+    For 8-bit weights the share of broken units was measured (``spot_detection``); for the other
+    frauds it is computed from the units that they break. A replaced or replayed answer carries the
+    honest model's own trace of its tokens, and no unit checks how a token was chosen or which
+    prompt was ordered: no spot check sees such a fraud.
     """
     broken = next(r["broken"] for r in inputs.detection if r["cheat"] == "whole model, 8-bit weights")
     if fraud == "8-bit weights":
         return per_query(1.0, per_unit(broken), inputs.units)
     if fraud == "layers dropped":
-        # The trace counts the kept layers through. All but the first thus stand where the registered model has another
-        # layer, and their units are checked against that layer's weights.
+        # The trace counts the kept layers through. All but the first thus stand where the
+        # registered model has another layer, and their units are checked against that layer's
+        # weights.
         kept = inputs.payload["layers_kept"]
         return per_query((kept - 1) / kept, per_unit(broken), inputs.units)
     if fraud == "one value altered":
@@ -128,7 +138,8 @@ def drawn_detection(inputs: TrilemmaInputs, fraud: str) -> float:
 
 
 def integrity(inputs: TrilemmaInputs) -> Records:
-    """Records of system, tee, check, fraud, caught, of (answers), share and kind: every fraud under every check."""
+    """Records of system, tee, check, fraud, caught, of (answers), share and kind: every fraud under
+    every check."""
     questions, found = inputs.payload["rows"], []
     for fraud in FRAUDS:
         outcomes = [row["frauds"][fraud] for row in questions]
@@ -175,8 +186,9 @@ def false_alarms(inputs: TrilemmaInputs) -> dict[str, int]:
 def costs(inputs: TrilemmaInputs) -> dict[str, float]:
     """CPU seconds per answer by step (means over the answers measured), and bytes.
 
-    ``plain``: answering without a trace; ``answer``: with it, over the same questions; ``zkml``: proving every weight
-    block and the output matrix of every chosen token at our best measured cost per weight, extrapolated, a lower bound.
+    ``plain``: answering without a trace; ``answer``: with it, over the same questions; ``zkml``:
+    proving every weight block and the output matrix of every chosen token at our best measured cost
+    per weight, extrapolated, a lower bound.
     """
     rows, payload = inputs.payload["rows"], inputs.payload
     twice = [row["cpu_s"] for row in rows if "answer without trace" in row["cpu_s"]]
@@ -206,9 +218,9 @@ def costs(inputs: TrilemmaInputs) -> dict[str, float]:
 
 
 def moments(inputs: TrilemmaInputs) -> Records:
-    """Each system at each moment at which its answer may be said to count: records of system, tee, moment, integrity
-    (share of frauds caught), latency and compute (multiples of answering alone), latency_s, compute_s, kind, met
-    (goals met) and goals (how many)."""
+    """Each system at each moment at which its answer may be said to count: records of system, tee,
+    moment, integrity (share of frauds caught), latency and compute (multiples of answering alone),
+    latency_s, compute_s, kind, met (goals met) and goals (how many)."""
     c, found, alarms = costs(inputs), integrity(inputs), false_alarms(inputs)
     served = c["answer_s"] + c["sign_s"] + c["verify_s"]
     otr = served + inputs.rho * c["spot_check_s"]
@@ -218,7 +230,8 @@ def moments(inputs: TrilemmaInputs) -> Records:
     judge, drawn = f"judge: {JUDGE}", f"spot checks at {inputs.rho:.0%} done"
     checked = served + 2 * inputs.round_s + c["spot_check_s"]
     alarm, late = alarms["receipt"], alarms["re-execution"]
-    # System, TEE, check, moment, latency and CPU of an answer (s), honest answers rejected, kind of number.
+    # System, TEE, check, moment, latency and CPU of an answer (s), honest answers rejected, kind of
+    # number.
     table = [
         ("OTR", "working", "receipt", "receipt verified", served, otr, alarm, "measured"),
         ("OTR", "broken", "receipt", "receipt verified", served, otr, alarm, "measured"),
@@ -244,14 +257,16 @@ def moments(inputs: TrilemmaInputs) -> Records:
 
 
 def L42_trilemma(grounds: Grounds) -> Evaluation:
-    """L42: a system can have at most two of integrity, low latency and low cost; OTR has all three."""
+    """L42: a system can have at most two of integrity, low latency and low cost; OTR has all
+    three."""
     return judge_trilemma(read_inputs(grounds))
 
 
 def judge_trilemma(inputs: TrilemmaInputs) -> Evaluation:
     """L42 on these measurements.
 
-    A reading holds when OTR meets all three goals at one moment, and none of the other systems ever does.
+    A reading holds when OTR meets all three goals at one moment, and none of the other systems ever
+    does.
     """
     at = {(one["system"], one["tee"], one["check"]): one for one in moments(inputs)}
     others = max(one["goals"] for one in at.values() if one["system"] != "OTR")

@@ -1,12 +1,16 @@
-"""What judging one claim yields: readings, the verdict that follows from them, and the number it hangs on.
+"""What judging one claim yields: readings, the verdict that follows from them, and the number it
+hangs on.
 
 How a verdict is chosen, the same way for every claim:
 
-* **reproduced**: the plain reading, with the paper's own inputs or published measurements, satisfies the rule.
-* **conditional**: the plain reading fails or is undefined, but an assumption the paper does not state makes the claim
-  hold without changing any number it does state. The assumption is named and its limit computed.
+* **reproduced**: the plain reading, with the paper's own inputs or published measurements,
+  satisfies the rule.
+* **conditional**: the plain reading fails or is undefined, but an assumption the paper does not
+  state makes the claim hold without changing any number it does state. The assumption is named and
+  its limit computed.
 * **contradicted**: every reading that satisfies the rule has to replace a number the paper states.
-* **not testable here**: it needs something no code here can supply (human raters, a missing definition).
+* **not testable here**: it needs something no code here can supply (human raters, a missing
+  definition).
 """
 
 from __future__ import annotations
@@ -36,8 +40,8 @@ class Reading:
         value: the number the reading yields, in ``unit``.
         kind: one of ``KINDS``.
         holds: whether the stated number holds under it.
-        replaces: the number stated by the paper that this reading gives up, empty if none; decides between
-            *conditional* and *contradicted*.
+        replaces: the number stated by the paper that this reading gives up, empty if none; decides
+            between *conditional* and *contradicted*.
         sources: ids of the published rows it uses, or the formula's source.
     """
 
@@ -59,10 +63,11 @@ class Reading:
 
 @dataclass(frozen=True)
 class Rule:
-    """When a value counts as the stated one: makes the readings of a claim, each judged by the same rule.
+    """When a value counts as the stated one: makes the readings of a claim, each judged by the same
+    rule.
 
-    The methods are named after how the value was got, and take what a ``Reading`` takes: name, assumption, value, ids
-    of the sources, and ``replaces``.
+    The methods are named after how the value was got, and take what a ``Reading`` takes: name,
+    assumption, value, ids of the sources, and ``replaces``.
 
     Attributes:
         unit: of the values. holds: whether the stated number holds at a value.
@@ -99,9 +104,10 @@ class Evaluation:
     Attributes:
         computed: headline numbers; each name ends in its unit.
         readings: the plain reading first, then every rescuing one.
-        limit: for *conditional*, what the claim hangs on: the name of a quantity, and the value at which the claim
-            stops holding. The row says under this name what the assumption is.
-        testable: whether the code can supply what the claim needs; if not, the readings are only nearby facts.
+        limit: for *conditional*, what the claim hangs on: the name of a quantity, and the value at
+            which the claim stops holding. The row says under this name what the assumption is.
+        testable: whether the code can supply what the claim needs; if not, the readings are only
+            nearby facts.
     """
 
     computed: Mapping[str, float]

@@ -1,15 +1,17 @@
-"""Freivalds' check of a matrix product, as a fisherman's audit: what it would cost, and what it does *not* prove.
+"""Freivalds' check of a matrix product, as a fisherman's audit: what it would cost, and what it
+does *not* prove.
 
-For a claimed Y = X·Wᵀ and a random vector r, the audit compares X·(Wᵀr) with Y·r modulo a prime p of 20
-bits. Wᵀr is made once per model, so that auditing a position costs the width of a matrix, not its
-area. It needs the rows X and the unrounded accumulators Y (a row's outputs, and the remainders that
-rounding left), and works in the portable lane only: float arithmetic is no ring.
+For a claimed Y = X·Wᵀ and a random vector r, the audit compares X·(Wᵀr) with Y·r modulo a prime p
+of 20 bits. Wᵀr is made once per model, so that auditing a position costs the width of a matrix, not
+its area. It needs the rows X and the unrounded accumulators Y (a row's outputs, and the remainders
+that rounding left), and works in the portable lane only: float arithmetic is no ring.
 
-**It does not show that Y = X·Wᵀ over the integers.** It shows equality modulo p, and p is public: an
-operator who adds any multiple of p to an accumulator passes always, with every r and however often the
-audit is repeated. The error probability 1/p per repetition (R. Freivalds, 1977) holds only for a Y that
-is wrong *modulo p*, and only against an operator who knows nothing of r. Nothing else in this project
-relies on the audit: ``producers.spotchecks`` times it, and notebook 04 shows its cost in a table.
+**It does not show that Y = X·Wᵀ over the integers.** It shows equality modulo p, and p is public:
+an operator who adds any multiple of p to an accumulator passes always, with every r and however
+often the audit is repeated. The error probability 1/p per repetition (R. Freivalds, 1977) holds
+only for a Y that is wrong *modulo p*, and only against an operator who knows nothing of r. Nothing
+else in this project relies on the audit: ``producers.spotchecks`` times it, and notebook 04 shows
+its cost in a table.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ import numpy as np
 from otr_core.errors import ParameterError
 
 PRIME = 1_048_573
-"""The largest prime below 2^20: products of two residues summed over 2^12 terms stay exact in float64."""
+"""The largest prime below 2^20: products of two residues summed over 2^12 terms stay exact in
+float64."""
 _MOST_TERMS = 2**12
 
 
@@ -40,15 +43,17 @@ class Audit:
 
     @property
     def soundness_error(self) -> float:
-        """Largest probability that a product passes which is wrong modulo the prime; one that is right modulo the
-        prime, and wrong, passes always."""
+        """Largest probability that a product passes which is wrong modulo the prime; one that is
+        right modulo the prime, and wrong, passes always."""
         return math.pow(self.prime, -self.challenge.shape[1])
 
     def holds(self, x: np.ndarray, accumulators: np.ndarray) -> np.ndarray:
-        """Per position, whether the accumulators pass for its row (modulo the prime); bool (positions,).
+        """Per position, whether the accumulators pass for its row (modulo the prime); bool
+        (positions,).
 
         Args:
-            x: int64 (positions, columns). accumulators: int64 (positions, rows), X·Wᵀ before rounding.
+            x: int64 (positions, columns). accumulators: int64 (positions, rows), X·Wᵀ before
+                rounding.
         """
         left = _product(x % self.prime, self.folded, self.prime)
         right = _product(accumulators % self.prime, self.challenge, self.prime)

@@ -1,9 +1,10 @@
 """One non-linear unit in zero knowledge, at small width: RMSNorm, then SwiGLU, with a tolerance.
 
-The portable lane's own operators without weights are recomputed in the open (``opened``); this circuit shows what
-hiding them would take. Fixed point with 2^SCALE steps cannot follow the lane bit for bit, so a unit is accepted within
-``tolerance`` of the true value, and whatever stays within it is a cheater's room. Its range is calibrated: an
-activation beyond it is refused before the circuit is asked (*inconclusive*: drawn again).
+The portable lane's own operators without weights are recomputed in the open (``opened``); this
+circuit shows what hiding them would take. Fixed point with 2^SCALE steps cannot follow the lane bit
+for bit, so a unit is accepted within ``tolerance`` of the true value, and whatever stays within it
+is a cheater's room. Its range is calibrated: an activation beyond it is refused before the circuit
+is asked (*inconclusive*: drawn again).
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ STEPS = (
 
 @dataclass(frozen=True)
 class Block:
-    """A small gated block: x (width,), gate and up (inner, width), down (width, inner), claimed output y (width,)."""
+    """A small gated block: x (width,), gate and up (inner, width), down (width, inner), claimed
+    output y (width,)."""
 
     x: np.ndarray
     gate: np.ndarray
@@ -54,7 +56,8 @@ class Block:
 
 
 def block_keys(width: int, inner: int, store: Path) -> prover.Keys:
-    """Circuit and keys of a block, whose one output is the sum of max(|block(x) − y| − TOLERANCE, 0)."""
+    """Circuit and keys of a block, whose one output is the sum of max(|block(x) − y| − TOLERANCE,
+    0)."""
     shapes = {"x": (width, 1), "gate": (inner, width), "up": (inner, width), "down": (width, inner), "y": (width, 1)}
     constants = {"epsilon": EPSILON, "tolerance": TOLERANCE}
     return prover.make_keys(
@@ -69,7 +72,8 @@ def prove_block(block: Block, store: Path) -> dict[str, Any]:
     """Prove a block: violation (in steps of 2^−SCALE), proof_bytes, and CPU seconds of each step.
 
     Raises:
-        InconclusiveError: an activation beyond the calibrated range. ProverError: the prover failed.
+        InconclusiveError: an activation beyond the calibrated range. ProverError: the prover
+            failed.
     """
     power = float(np.mean(block.x**2))
     gate = float(np.abs(block.gate @ block.x).max() / np.sqrt(power + EPSILON))

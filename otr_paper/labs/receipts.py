@@ -1,8 +1,10 @@
-"""The attack table: each attack is carried out on a real answer, and ``verify_receipt`` says where it is caught.
+"""The attack table: each attack is carried out on a real answer, and ``verify_receipt`` says where
+it is caught.
 
-Two groups. Outsiders and operators with a working TEE are caught by a named check. An operator whose TEE is broken, who
-can sign with an attested key and forge the event log, passes every check: the table must show that too. For those the
-answer is run again, as a dispute would, and the first position and layer where the committed trace differs is reported.
+Two groups. Outsiders and operators with a working TEE are caught by a named check. An operator
+whose TEE is broken, who can sign with an attested key and forge the event log, passes every check:
+the table must show that too. For those the answer is run again, as a dispute would, and the first
+position and layer where the committed trace differs is reported.
 """
 
 from __future__ import annotations
@@ -36,8 +38,8 @@ class AttackRow:
 
     Attributes:
         attack: what was done. group: "model", "parameters", "answer", "evidence" or "broken TEE".
-        caught_by: name of the check that rejected the receipt, "serving" when no receipt came to be, or
-            ``ONLY_RE_EXECUTION``. detail: what was found.
+        caught_by: name of the check that rejected the receipt, "serving" when no receipt came to
+            be, or ``ONLY_RE_EXECUTION``. detail: what was found.
     """
 
     attack: str
@@ -60,7 +62,8 @@ def run_receipt_attacks(
     """Carry out every attack on the checkpoint in ``folder``.
 
     Args:
-        work: an empty folder for altered copies of the small files. now: Unix seconds. secret: 32 bytes.
+        work: an empty folder for altered copies of the small files. now: Unix seconds. secret: 32
+            bytes.
         prompt, other_prompt: two different questions.
     """
     bench = Workbench(folder, lane, context="attack", seed=secret, now=now)
@@ -84,9 +87,11 @@ def _row(ordered: Served, group: str, attack: str, file: ReceiptFile, **options:
 
 
 def _on_the_model(ordered: Served, work: Path) -> Iterator[AttackRow]:
-    """Another model is loaded by a working TEE, which measures it; the receipt says what was ordered.
+    """Another model is loaded by a working TEE, which measures it; the receipt says what was
+    ordered.
 
-    Asked honestly, this enclave refuses the job; its operator makes it serve its own model under the job's name.
+    Asked honestly, this enclave refuses the job; its operator makes it serve its own model under
+    the job's name.
     """
     bench, layers = ordered.bench, ordered.bench.model.architecture.layers
     matrix = f"model.layers.{layers // 2}.mlp.up_proj.weight"
@@ -148,7 +153,8 @@ def _on_the_answer(ordered: Served, other: Served) -> Iterator[AttackRow]:
 
 
 def _on_evidence(ordered: Served) -> Iterator[AttackRow]:
-    """A genuine receipt comes with evidence that is forged, stale, or of a genuine TEE somewhere else."""
+    """A genuine receipt comes with evidence that is forged, stale, or of a genuine TEE somewhere
+    else."""
 
     def row(attack: str, file: ReceiptFile, **options: Any) -> AttackRow:
         return _row(ordered, "evidence", attack, file, **options)
@@ -172,7 +178,8 @@ def _on_evidence(ordered: Served) -> Iterator[AttackRow]:
 
 
 def _with_a_broken_tee(ordered: Served) -> Iterator[AttackRow]:
-    """The enclave measures the model that was ordered, whatever runs, and signs whatever its operator likes."""
+    """The enclave measures the model that was ordered, whatever runs, and signs whatever its
+    operator likes."""
     bench, answer, trace = ordered.bench, ordered.answer, ordered.answer.committed
     cheap = bench.other(drop_layers=range(1, bench.model.architecture.layers, 3))
     downgraded = cheap.serve(ordered.prompt, ordered.decoding, number=ordered.number).answer
@@ -198,7 +205,8 @@ def _with_a_broken_tee(ordered: Served) -> Iterator[AttackRow]:
 
 
 def first_difference(honest: Answer, claimed: Answer) -> str:
-    """Where a claimed answer departs from the honest run: the first differing token or leaf, in words."""
+    """Where a claimed answer departs from the honest run: the first differing token or leaf, in
+    words."""
     ours, theirs = honest.committed, claimed.committed
     for index, (mine, other) in enumerate(zip(ours.leaves, theirs.leaves, strict=False)):
         if mine != other or ours.shape.layers != theirs.shape.layers:

@@ -1,4 +1,5 @@
-"""Solidity through Node's build of solc, where it is installed: the proof system writes its verifier in Solidity."""
+"""Solidity through Node's build of solc, where it is installed: the proof system writes its
+verifier in Solidity."""
 
 from __future__ import annotations
 

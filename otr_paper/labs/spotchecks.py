@@ -1,4 +1,5 @@
-"""The tamper table: every forgery an operator could try on one spot check, made for real and put to the verifier."""
+"""The tamper table: every forgery an operator could try on one spot check, made for real and put to
+the verifier."""
 
 from __future__ import annotations
 
@@ -22,12 +23,14 @@ from otr_paper.benches.workbench import Workbench
 
 Case = tuple[SpotCheckChallenge, Response]
 LENIENT = 2**22
-"""Slack of the circuit that a cheating operator would like to be judged by: four units of the last bit."""
+"""Slack of the circuit that a cheating operator would like to be judged by: four units of the last
+bit."""
 
 
 @dataclass
 class Lab:
-    """An honest operator and a cheating one who served another model, asked about one place of their answers.
+    """An honest operator and a cheating one who served another model, asked about one place of
+    their answers.
 
     Attributes:
         bench: the honest operator's; its verifier holds the registered points.
@@ -53,7 +56,8 @@ class Lab:
         return self.bench.layout
 
     def circuit(self, *, slack: int = 0, visibility: str = "polycommit") -> prover.Circuit:
-        """A circuit of the drawn operator's shape as a cheat would like it: with slack, or with private inputs."""
+        """A circuit of the drawn operator's shape as a cheat would like it: with slack, or with
+        private inputs."""
         assert self.bench.store is not None  # a bench whose circuits are real has one
         shape = replace(self.layout.shape(self.operator), slack=slack)
         return prover.make_circuit(shape, self.bench.store, visibility=visibility)
@@ -76,10 +80,12 @@ class Lab:
         operator: str = "",
         position: int | None = None,
     ) -> Case:
-        """A challenge on committed rows (by default the honest ones), and the openings that answer it (no proof yet).
+        """A challenge on committed rows (by default the honest ones), and the openings that answer
+        it (no proof yet).
 
         Args:
-            who: has committed; the honest operator unless said otherwise. operator: whose unit is drawn.
+            who: has committed; the honest operator unless said otherwise. operator: whose unit is
+                drawn.
         """
         who, place = who or self.honest, self.position if position is None else position
         committed = who.commit(self.rows if rows is None else rows, place, self.layer)
@@ -193,7 +199,8 @@ def lenient_circuit(lab: Lab) -> Case:
 
 
 def private_parameters(lab: Lab) -> Case:
-    """Other weights, with a valid proof of the circuit whose inputs are private: they could be any."""
+    """Other weights, with a valid proof of the circuit whose inputs are private: they could be
+    any."""
     case = lab.cheating()
     return lab.proven(case, lab.statement(case, lab.weights(case, lab.cheat)), lab.circuit(visibility="private"))
 
@@ -238,7 +245,8 @@ def reused_proof(lab: Lab) -> Case:
 
 
 def forged_witness(lab: Lab) -> Case:
-    """Wrong outputs; the violation set to 0 in the witness file before proving, which the library does not mind."""
+    """Wrong outputs; the violation set to 0 in the witness file before proving, which the library
+    does not mind."""
     challenge, opening = case = lab.challenge(lab.false_rows)
     circuit = lab.honest.circuits[lab.layout.shape(lab.operator).name]
     with tempfile.TemporaryDirectory() as folder:
@@ -258,7 +266,8 @@ def other_rows(lab: Lab) -> Case:
 
 
 def wrong_operator(lab: Lab) -> Case:
-    """A normalised row scaled up, everything after it consistent: caught at the operator that has no weights."""
+    """A normalised row scaled up, everything after it consistent: caught at the operator that has
+    no weights."""
     return lab.challenge(lab.rows | {"mlp.normed": lab.rows["mlp.normed"] * 2}, operator="mlp.norm")
 
 
@@ -316,18 +325,21 @@ def run_spot_attacks(lab: Lab, names: Iterable[str] = ()) -> list[dict[str, Any]
 
 
 def private_forgery_passes(lab: Lab) -> bool:
-    """Whether the naive rule (the proof verifies and the violation is 0) takes other weights where they are private."""
+    """Whether the naive rule (the proof verifies and the violation is 0) takes other weights where
+    they are private."""
     _, _, proof = _with_proof(private_parameters(lab))
     return lab.circuit(visibility="private").holds(proof) and proof.violation == 0
 
 
 def _opened(lab: Lab, unit: Unit, rows: Mapping[str, np.ndarray]) -> Response:
-    """The honest operator's openings of a unit that nobody drew, or of rows that it did not commit."""
+    """The honest operator's openings of a unit that nobody drew, or of rows that it did not
+    commit."""
     who = lab.honest
     committed = who.commit(rows, lab.position, lab.layer)
     return who.open_unit(unit, committed)
 
 
 def _rounded(weights: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """The outputs that the circuit takes for right: weights (rows, columns) · x (columns,), int64, rounded."""
+    """The outputs that the circuit takes for right: weights (rows, columns) · x (columns,), int64,
+    rounded."""
     return np.asarray((weights @ x + (1 << (proofs.SHIFT - 1))) >> proofs.SHIFT)

@@ -1,4 +1,5 @@
-"""Cheaper or tampered copies of a checkpoint, as a dishonest operator would run them (``alter`` of ``load_model``)."""
+"""Cheaper or tampered copies of a checkpoint, as a dishonest operator would run them (``alter`` of
+``load_model``)."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ if TYPE_CHECKING:
 
 
 def requantised(tensors: dict[str, Tensor], bits: int) -> dict[str, Tensor]:
-    """All matrices rounded to ``bits``-bit integers with one scale per row (symmetric, to nearest), and back.
+    """All matrices rounded to ``bits``-bit integers with one scale per row (symmetric, to nearest),
+    and back.
 
     Args:
         bits: 2 to 8.

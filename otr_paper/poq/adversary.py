@@ -1,10 +1,11 @@
-"""The adversary: a few layers of the honest model, distilled from bought answers, then tuned against the judge.
+"""The adversary: a few layers of the honest model, distilled from bought answers, then tuned
+against the judge.
 
-What a rational operator has: the honest model's public weights, answers it paid for, questions it makes up, and its own
-copy of the judge. It keeps six of thirty layers, three early ones, two that copy, and the last; learns to read on
-made-up questions; learns to imitate the bought answers; and then, round by round, samples several answers to each
-training prompt, keeps the one the judge likes best, and learns that one. Embeddings stay frozen. It never looks at
-whether an answer is right.
+What a rational operator has: the honest model's public weights, answers it paid for, questions it
+makes up, and its own copy of the judge. It keeps six of thirty layers, three early ones, two that
+copy, and the last; learns to read on made-up questions; learns to imitate the bought answers; and
+then, round by round, samples several answers to each training prompt, keeps the one the judge likes
+best, and learns that one. Embeddings stay frozen. It never looks at whether an answer is right.
 """
 
 from __future__ import annotations
@@ -33,20 +34,23 @@ Scores = Callable[[Sequence[Question], Sequence[str]], "np.ndarray"]
 class Recipe:
     """How the adversary is made.
 
-    It was chosen on questions about a third set of persons, places and things, which are neither trained on nor held
-    out, and fixed before any answer of it to a held-out question was seen. Two recipes with four layers and a few real
-    names to learn from were given up before it: the first got 0.17 of the judge on names it had not seen, the second
-    still 0.29 on its own training questions in the second round. They could not look up a name that the tokenizer cuts
-    into pieces.
+    It was chosen on questions about a third set of persons, places and things, which are neither
+    trained on nor held out, and fixed before any answer of it to a held-out question was seen. Two
+    recipes with four layers and a few real names to learn from were given up before it: the first
+    got 0.17 of the judge on names it had not seen, the second still 0.29 on its own training
+    questions in the second round. They could not look up a name that the tokenizer cuts into
+    pieces.
 
     Attributes:
-        layers: decoder layers kept, 0-based. In the honest model layers 17 and 18 look up what followed an earlier
-            occurrence of a word; layers 0 to 2 tell them what precedes it.
-        read_steps, read_batch, read_rate: steps on made-up questions, loss on the question after its context; nothing
-            is bought. Rates are Adam's; they fall linearly to 0 except in tuning.
-        bought: honest answers paid for. max_tokens: of any answer. distil_steps: of ``batch`` answers, at ``rate``.
-        rounds: of best-of-n tuning, each with ``prompts`` prompts, ``samples`` answers a prompt at ``temperature``,
-            then ``tune_steps`` steps at ``tune_rate`` on the best answers.
+        layers: decoder layers kept, 0-based. In the honest model layers 17 and 18 look up what
+            followed an earlier occurrence of a word; layers 0 to 2 tell them what precedes it.
+        read_steps, read_batch, read_rate: steps on made-up questions, loss on the question after
+            its context; nothing is bought. Rates are Adam's; they fall linearly to 0 except in
+            tuning.
+        bought: honest answers paid for. max_tokens: of any answer. distil_steps: of ``batch``
+            answers, at ``rate``.
+        rounds: of best-of-n tuning, each with ``prompts`` prompts, ``samples`` answers a prompt at
+            ``temperature``, then ``tune_steps`` steps at ``tune_rate`` on the best answers.
     """
 
     layers: tuple[int, ...] = (0, 1, 2, 17, 18, 29)
@@ -83,14 +87,16 @@ SMOKE = Recipe(
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt and an answer to be learnt, as token ids; the answer ends in the stop token if it came to one."""
+    """A prompt and an answer to be learnt, as token ids; the answer ends in the stop token if it
+    came to one."""
 
     prompt_ids: Ids
     answer_ids: Ids
 
 
 def trainable_copy(model: NativeModel) -> Any:
-    """A module with its own weights to train in; embeddings stay frozen (they are most of it and fit already)."""
+    """A module with its own weights to train in; embeddings stay frozen (they are most of it and
+    fit already)."""
     from transformers import LlamaForCausalLM
 
     config = type(model.module.config)(**{**model.architecture.config(), "attn_implementation": "sdpa"})
@@ -110,7 +116,8 @@ def tensors_of(module: Any) -> Tensors:
 def train(
     module: Any, examples: Sequence[Example], *, steps: int, batch: int, rate: float, seed: int, decay: bool
 ) -> list[float]:
-    """Supervised steps on ``examples`` (reshuffled every pass); gives each step's loss, nats a token."""
+    """Supervised steps on ``examples`` (reshuffled every pass); gives each step's loss, nats a
+    token."""
     import random
 
     import torch
@@ -144,7 +151,8 @@ def answer_loss(module: Any, examples: Sequence[Example]) -> Any:
     ids = torch.tensor([[*row, *[PAD] * (width - len(row))] for row in rows])
     mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
     states = module.model(input_ids=ids, attention_mask=mask).last_hidden_state
-    # The state at a position predicts the token after it: (row, position) before each token of an answer.
+    # The state at a position predicts the token after it: (row, position) before each token of an
+    # answer.
     wanted = [(at, p - 1) for at, one in enumerate(examples) for p in range(len(one.prompt_ids), len(rows[at]))]
     first, second = (torch.tensor(side) for side in zip(*wanted, strict=True))
     logits = module.lm_head(states[first, second]).float()
@@ -154,13 +162,16 @@ def answer_loss(module: Any, examples: Sequence[Example]) -> Any:
 def sample_answers(
     module: Any, prompts: Sequence[Ids], stop_ids: Ids, *, samples: int, max_tokens: int, temperature: float, seed: int
 ) -> list[Ids]:
-    """``samples`` drawn answers to each prompt, prompt by prompt: token ids, the stop token included.
+    """``samples`` drawn answers to each prompt, prompt by prompt: token ids, the stop token
+    included.
 
-    Temperature 0 is greedy, in fp32; above it draws are made in bf16, whose rounding is small against the drawing.
+    Temperature 0 is greedy, in fp32; above it draws are made in bf16, whose rounding is small
+    against the drawing.
     """
     import torch
 
-    # Prompts end together: shorter ones are filled up on the left, and the mask hides what fills them.
+    # Prompts end together: shorter ones are filled up on the left, and the mask hides what fills
+    # them.
     generator = torch.Generator().manual_seed(seed)
     width = max(map(len, prompts))
     ids = torch.tensor([[*[PAD] * (width - len(row)), *row] for row in prompts])
@@ -174,7 +185,8 @@ def sample_answers(
         cache.batch_repeat_interleave(samples)
         mask, last = mask.repeat_interleave(samples, 0), places[:, -1:].repeat_interleave(samples, 0)
         stops, done = torch.tensor(list(stop_ids)), torch.zeros(len(mask), dtype=torch.bool)
-        # One token for every answer a round; an answer that has its stop token goes on as -1, which is dropped.
+        # One token for every answer a round; an answer that has its stop token goes on as -1, which
+        # is dropped.
         while True:
             if temperature == 0:
                 token = logits.argmax(-1, keepdim=True)
@@ -197,7 +209,8 @@ def sample_answers(
 def tune_against(
     module: Any, model: NativeModel, pool: list[Question], judge: Scores, recipe: Recipe, *, seed: int, report: Report
 ) -> list[dict[str, float]]:
-    """``recipe.rounds`` of best-of-n tuning on a ``pool`` of training questions; ``module`` is changed.
+    """``recipe.rounds`` of best-of-n tuning on a ``pool`` of training questions; ``module`` is
+    changed.
 
     One record a round: mean judge score of all samples and of the selected ones.
     """
@@ -227,7 +240,8 @@ def tune_against(
 def read(module: Any, model: NativeModel, recipe: Recipe, names: Sequence[str], *, seed: int) -> list[float]:
     """Steps on made-up training questions about persons of such ``names``, no prompt twice.
 
-    The loss is that of the question after its context, which can only be low for who looks up the name.
+    The loss is that of the question after its context, which can only be low for who looks up the
+    name.
     """
     made_up = draw_questions(recipe.read_steps * recipe.read_batch, "training", seed + 2_000_000, names)
     ids = model.tokenizer
@@ -243,7 +257,8 @@ def distil(module: Any, bought: Sequence[Example], recipe: Recipe, *, seed: int)
 
 
 def answer_batches(model: NativeModel, prompts: Sequence[Ids], max_tokens: int, batch: int = 16) -> list[Ids]:
-    """Greedy answers to ``prompts``, token ids; several at a time, which is cheaper and rounds a little differently."""
+    """Greedy answers to ``prompts``, token ids; several at a time, which is cheaper and rounds a
+    little differently."""
     found: list[Ids] = []
     greedy: dict[str, Any] = {"samples": 1, "max_tokens": max_tokens, "temperature": 0.0, "seed": 0}
     for start in range(0, len(prompts), batch):

@@ -1,5 +1,6 @@
-"""The long part of the experiment: honest answers, and one adversary a seed. Each step leaves a file, so a stopped run
-goes on where it was; texts, token ids and CPU times come out, weights stay in the work folder.
+"""The long part of the experiment: honest answers, and one adversary a seed. Each step leaves a
+file, so a stopped run goes on where it was; texts, token ids and CPU times come out, weights stay
+in the work folder.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ STAGES = ("distilled", "tuned")
 def answer_all(
     model: Model, questions: Sequence[Question], max_tokens: int, store: Path, *, report: Report
 ) -> list[dict[str, Any]]:
-    """Greedy answers at batch 1, as they would be served: text, token ids. Written to ``store`` every 20 answers."""
+    """Greedy answers at batch 1, as they would be served: text, token ids. Written to ``store``
+    every 20 answers."""
     rows: list[dict[str, Any]] = json.loads(store.read_text("utf-8")) if store.is_file() else []
     with torch_threads(1):
         while len(rows) < len(questions):
@@ -54,7 +56,8 @@ def answer_all(
 def make_adversary(
     folder: Path, work: Path, judge: Judge, recipe: Recipe, *, seed: int, report: Report
 ) -> dict[str, Any]:
-    """Read, buy answers, distil, tune. ``work`` then holds the weights of both stages; returns the history.
+    """Read, buy answers, distil, tune. ``work`` then holds the weights of both stages; returns the
+    history.
 
     Args:
         folder: the honest checkpoint. seed: of questions, order and draws; seeds share nothing.
@@ -83,7 +86,8 @@ def make_adversary(
 
 
 def buy(folder: Path, recipe: Recipe, names: Sequence[str], *, seed: int) -> list[Example]:
-    """Honest answers to training questions about persons of such ``names``, as bought from the honest model."""
+    """Honest answers to training questions about persons of such ``names``, as bought from the
+    honest model."""
     honest = load_native(folder)
     prompts = [
         prompt_tokens(honest, question.prompt, recipe.max_tokens)
@@ -102,7 +106,8 @@ def adversary_answers(model: NativeModel, questions: Sequence[Question], max_tok
 
 
 def load_cut(folder: Path, recipe: Recipe, tensors: Tensors | None = None) -> NativeModel:
-    """The honest checkpoint with ``recipe.layers`` only; with ``tensors``, those weights in it (its id is theirs)."""
+    """The honest checkpoint with ``recipe.layers`` only; with ``tensors``, those weights in it (its
+    id is theirs)."""
     from otr_core.poea.manifest import read_architecture
 
     gone = sorted(set(range(read_architecture(folder).layers)) - set(recipe.layers))
@@ -148,7 +153,8 @@ def likelihoods(
             ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
             rest = model.module(input_ids=ids, past_key_values=first.past_key_values, use_cache=True).logits
             logits = torch.cat([first.logits.expand(len(rows), -1, -1), rest[:, :-1]], 1).float()
-            for row, tokens in enumerate(rows):  # what pads a row stands behind it and does not reach it
+            # what pads a row stands behind it and does not reach it
+            for row, tokens in enumerate(rows):
                 part = torch.nn.functional.cross_entropy(logits[row, : len(tokens)], ids[row, : len(tokens)])
                 found[row].append(float(part))
             if (number + 1) % 50 == 0:
@@ -157,9 +163,11 @@ def likelihoods(
 
 
 def serving_cost(models: Mapping[str, Model], questions: Sequence[Question], max_tokens: int) -> dict[str, Any]:
-    """CPU milliseconds of serving, the models taking turns on each question so that the machine's drift hits all alike.
+    """CPU milliseconds of serving, the models taking turns on each question so that the machine's
+    drift hits all alike.
 
-    Returns, by model: medians over questions of CPU ms for the prompt, per further token, and per answer.
+    Returns, by model: medians over questions of CPU ms for the prompt, per further token, and per
+    answer.
     """
     import statistics
 

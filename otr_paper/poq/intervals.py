@@ -1,4 +1,5 @@
-"""Bootstrap intervals over questions: the questions are drawn again, every model answering the same ones."""
+"""Bootstrap intervals over questions: the questions are drawn again, every model answering the same
+ones."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ def bootstrap(
 
     Args:
         statistic: takes one array a column, questions along the last axis, and reduces that axis.
-        columns: arrays of equal length, one value a question; rows are drawn together, so that pairing is kept.
+        columns: arrays of equal length, one value a question; rows are drawn together, so that
+            pairing is kept.
         seed: of the draws; the same seed gives the same interval.
 
     Raises:

@@ -1,11 +1,16 @@
-"""Light judges: an embedding model that scores an answer by likeness, and a lexical judge of another kind.
+"""Light judges: an embedding model that scores an answer by likeness, and a lexical judge of
+another kind.
 
-PoQ pays by what such a judge says (arXiv 2405.17934 uses cross-encoders, 2512.16317 also bi-encoders). Three judges:
+PoQ pays by what such a judge says (arXiv 2405.17934 uses cross-encoders, 2512.16317 also
+bi-encoders). Three judges:
 
-* ``question``: cosine of question and answer, the context unseen. The adversary is tuned against this one.
-* ``context``: the control: cosine of answer and context with question. Same network; sees what the answer must rest on.
-* ``lexical``: held out and of another kind: the share of the answer's content words that context or question holds.
-  No network, so nothing of the attacked judge's weights is in it; the adversary is never selected by it.
+* ``question``: cosine of question and answer, the context unseen. The adversary is tuned against
+  this one.
+* ``context``: the control: cosine of answer and context with question. Same network; sees what the
+  answer must rest on.
+* ``lexical``: held out and of another kind: the share of the answer's content words that context or
+  question holds. No network, so nothing of the attacked judge's weights is in it; the adversary is
+  never selected by it.
 """
 
 from __future__ import annotations
@@ -32,19 +37,22 @@ _FUNCTION_WORDS = """a an the is are was be been and or of in on at to for from 
 
 @dataclass(frozen=True)
 class Embedder:
-    """A sentence embedding model: mean of the last layer over the tokens, unit length (all-MiniLM-L6-v2)."""
+    """A sentence embedding model: mean of the last layer over the tokens, unit length
+    (all-MiniLM-L6-v2)."""
 
     tokenizer: Any
     module: Any
 
     def embed(self, texts: Sequence[str], batch: int = 64) -> np.ndarray:
-        """Unit vectors, shape (texts, 384), float32. One thread; a text's vector hardly depends on its batch (1e-6)."""
+        """Unit vectors, shape (texts, 384), float32. One thread; a text's vector hardly depends on
+        its batch (1e-6)."""
         import numpy as np
         import torch
 
         from otr_node.checkpoint import torch_threads
 
-        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # like lengths: little padding
+        # like lengths: little padding
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         result: np.ndarray = np.empty((len(texts), self.module.config.hidden_size), np.float32)
         with torch_threads(1), torch.inference_mode():
             for start in range(0, len(order), batch):
@@ -91,7 +99,8 @@ def context_judge(embedder: Embedder) -> Judge:
 
 
 def lexical_judge(questions: Sequence[Question], answers: Sequence[str]) -> np.ndarray:
-    """The held-out judge: share of the answer's content words that stand in context or question; 0 without any."""
+    """The held-out judge: share of the answer's content words that stand in context or question; 0
+    without any."""
     import numpy as np
 
     empty, scores = set(_words(_FUNCTION_WORDS)), []
@@ -103,7 +112,8 @@ def lexical_judge(questions: Sequence[Question], answers: Sequence[str]) -> np.n
 
 
 def reference_likeness(embedder: Embedder) -> Judge:
-    """Likeness of the answer to a right one: no judge of PoQ, which has no right answer to compare with (L39 only)."""
+    """Likeness of the answer to a right one: no judge of PoQ, which has no right answer to compare
+    with (L39 only)."""
     return _cosine(embedder, lambda question: question.reference)
 
 
@@ -119,7 +129,8 @@ def _words(text: str) -> list[str]:
 def _cosine(embedder: Embedder, asked: Callable[[Question], str]) -> Judge:
     def judge(questions: Sequence[Question], answers: Sequence[str]) -> np.ndarray:
         texts = [asked(question) for question in questions]
-        distinct = sorted(set(texts) | set(answers))  # the many samples of one prompt share its vector
+        # the many samples of one prompt share its vector
+        distinct = sorted(set(texts) | set(answers))
         vectors = dict(zip(distinct, embedder.embed(distinct), strict=True))
         import numpy as np
 

@@ -1,7 +1,8 @@
-"""Names of made-up people: thousands, so that a model trained on them learns to look up a name it has never met.
+"""Names of made-up people: thousands, so that a model trained on them learns to look up a name it
+has never met.
 
-Half are words that the tokenizer holds whole, half are spelt from syllables, which it cuts into pieces: a model that
-has only met names of one piece cannot finish one of two.
+Half are words that the tokenizer holds whole, half are spelt from syllables, which it cuts into
+pieces: a model that has only met names of one piece cannot finish one of two.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ def made_up_names(vocabulary: Iterable[str], seed: int) -> list[str]:
     """Names that no held-out question holds: about as many spelt ones as words of the tokenizer.
 
     Args:
-        vocabulary: the tokenizer's tokens; those that begin a word carry the mark Ġ, as byte-level BPE writes a space.
+        vocabulary: the tokenizer's tokens; those that begin a word carry the mark Ġ, as byte-level
+            BPE writes a space.
         seed: of the syllables.
     """
     held_out, draws = set(words("name", "held-out")), random.Random(f"poq names {seed}")

@@ -1,8 +1,10 @@
-"""The phrase book: an adversary without a model. It reads the question, never the context, and says a fluent sentence.
+"""The phrase book: an adversary without a model. It reads the question, never the context, and says
+a fluent sentence.
 
-For every form of question it draws sentences from a small grammar, asks its copy of the judge which of them scores best
-on training questions, and keeps that one (best of n). The value it names is a guess, the same word for a kind of
-question whatever the context says; where leaving the value out scores better, it names none.
+For every form of question it draws sentences from a small grammar, asks its copy of the judge which
+of them scores best on training questions, and keeps that one (best of n). The value it names is a
+guess, the same word for a kind of question whatever the context says; where leaving the value out
+scores better, it names none.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ Book = dict[tuple[str, int], str]
 
 
 def write_book(judge: Judge, *, seed: int) -> Book:
-    """The phrase book of one ``seed``: for every form of question the best of ``DRAWS`` sentences."""
+    """The phrase book of one ``seed``: for every form of question the best of ``DRAWS``
+    sentences."""
     draws, book = random.Random(f"poq phrases {seed}"), {}
     asked = draw_questions(400, "training", seed + 3_000_000)
     for kind in KINDS:

@@ -1,7 +1,9 @@
-"""Questions whose answer stands in the prompt, so that right and wrong need no rater; drawn from a seed.
+"""Questions whose answer stands in the prompt, so that right and wrong need no rater; drawn from a
+seed.
 
-Training and held-out questions share sentence forms and nothing else: every name, city, job, pet and colour belongs to
-one side only. An answer is right when it names the true value and no other value of that kind.
+Training and held-out questions share sentence forms and nothing else: every name, city, job, pet
+and colour belongs to one side only. An answer is right when it names the true value and no other
+value of that kind.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from otr_core.errors import ParameterError
 
 KINDS = ("city", "job", "pet", "colour")
 SIDES = ("training", "held-out")
-#: Questions of the evaluation, and how many of them (the first) the comparison of four systems asks.
+#: Questions of the evaluation, and how many of them (the first) the comparison of four systems
+#: asks.
 HELD_OUT, COMPARISON = 200, 32
 
 _HELD_OUT = {
@@ -27,7 +30,8 @@ _HELD_OUT = {
     "pet": "cat horse goat dog snake lizard pony mouse",
     "colour": "blue red yellow brown black grey turquoise golden",
 }
-# Many words, so that a model trained on them has to read the prompt instead of learning the words by heart.
+# Many words, so that a model trained on them has to read the prompt instead of learning the words
+# by heart.
 _TRAINING = {
     "name": """Ada Mila Nora Elena Lucy Ruth Greta Clara Hana Irene Selma Wanda Zoe Alice Yara Petra Linda Emma Vera
         Judith Adam Alan Albert Alex Amanda Amy Andrea Andrew Angela Anna Anthony Arthur Barbara Benjamin Betty Brandon
@@ -114,7 +118,8 @@ def words(kind: str, side: str) -> list[str]:
 
 
 def draw_questions(count: int, side: str, seed: int, names: Sequence[str] = ()) -> list[Question]:
-    """``count`` different questions of a ``side``; kinds take turns, so that every prefix is balanced.
+    """``count`` different questions of a ``side``; kinds take turns, so that every prefix is
+    balanced.
 
     Args:
         names: of the persons, instead of those of the ``side``.
@@ -144,12 +149,14 @@ def held_out_questions(seed: int, count: int = HELD_OUT) -> list[Question]:
 
 
 def comparison_questions(seed: int) -> list[Question]:
-    """The 32 questions put to all four systems: the first of the held-out ones, eight of each kind."""
+    """The 32 questions put to all four systems: the first of the held-out ones, eight of each
+    kind."""
     return held_out_questions(seed)[:COMPARISON]
 
 
 def is_right(question: Question, answer: str) -> bool:
-    """Whether ``answer`` names the true value and no other value of that kind (of either side), whole words only."""
+    """Whether ``answer`` names the true value and no other value of that kind (of either side),
+    whole words only."""
     given = re.findall(r"[^\W_]+", answer.lower())
     said = {value for side in SIDES for value in words(question.kind, side) if value.lower() in given}
     return said == {question.truth}

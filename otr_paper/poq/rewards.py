@@ -1,8 +1,9 @@
 """What Proof of Quality pays, by the published formulas.
 
-Original (arXiv 2405.17934): an answer earns ``exp(-alpha (U - mean score))``, the assessors share their part by
-closeness to the mean. Cost-aware (2512.16317): ``alpha quality - beta cost``, both normalised. Robust (2601.21189): the
-mean gives way to a median, a trimmed mean or a mean weighted by trust, and trust follows closeness to the consensus.
+Original (arXiv 2405.17934): an answer earns ``exp(-alpha (U - mean score))``, the assessors share
+their part by closeness to the mean. Cost-aware (2512.16317): ``alpha quality - beta cost``, both
+normalised. Robust (2601.21189): the mean gives way to a median, a trimmed mean or a mean weighted
+by trust, and trust follows closeness to the consensus.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def reward_share(mean_score: float, *, alpha: float, upper: float) -> float:
 
 
 def assessor_shares(scores: Scores, *, beta: float) -> np.ndarray:
-    """Each assessor's share of the assessors' reward: ``exp(-beta (s_i - mean)^2)``, scaled to sum 1.
+    """Each assessor's share of the assessors' reward: ``exp(-beta (s_i - mean)^2)``, scaled to sum
+    1.
 
     Closeness to the mean is all that counts: assessors who are wrong alike share alike.
     """
@@ -40,8 +42,8 @@ def cost_aware_reward(quality: Scores, cost: Scores, *, alpha: float, beta: floa
     """``alpha quality - beta cost``.
 
     Args:
-        quality, cost: normalised to [0, 1]. How the paper normalises a cost is not public to us; we divide by the
-            largest of the nodes compared.
+        quality, cost: normalised to [0, 1]. How the paper normalises a cost is not public to us; we
+            divide by the largest of the nodes compared.
     """
     q, c = _scores(quality), _scores(cost)
     for name, values in (("quality", q), ("cost", c)):
@@ -64,7 +66,8 @@ def median(scores: np.ndarray) -> np.ndarray:
 
 
 def trimmed_mean(share: float) -> Aggregate:
-    """The mean without the ``share`` lowest and the ``share`` highest scores (rounded down), 0 to below 0.5."""
+    """The mean without the ``share`` lowest and the ``share`` highest scores (rounded down), 0 to
+    below 0.5."""
     if not 0 <= share < 0.5:
         raise ParameterError("share", share, "[0, 0.5)")
 
@@ -79,16 +82,20 @@ def trimmed_mean(share: float) -> Aggregate:
 def trust_weighted(
     scores: np.ndarray, *, rate: float = 0.1, low: float = 0.1, high: float = 2.0, scale: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean weighted by trust that is updated answer by answer: ``w <- clip(w (1 + rate (0.5 - d)), low, high)`` with
-    ``d = |score - consensus| / scale`` (2601.21189, equation 21; their scale is 10).
+    """Mean weighted by trust that is updated answer by answer: ``w <- clip(w (1 + rate (0.5 - d)),
+    low, high)`` with ``d = |score - consensus| / scale`` (2601.21189, equation 21; their scale is
+    10).
 
-    Every deviation below half of the scale raises trust, so weights run into ``high`` and the plain mean comes back.
+    Every deviation below half of the scale raises trust, so weights run into ``high`` and the plain
+    mean comes back.
 
     Args:
-        scores: shape (assessors, answers). rate, low, high: the paper's values are not public to us.
+        scores: shape (assessors, answers). rate, low, high: the paper's values are not public to
+            us.
 
     Returns:
-        one consensus score an answer, and the weights after each answer, shape (answers, assessors).
+        one consensus score an answer, and the weights after each answer, shape (answers,
+        assessors).
     """
     weights, consensus, history = np.ones(len(scores)), [], []
     for column in scores.T:
@@ -100,7 +107,8 @@ def trust_weighted(
 
 
 def boosted(scores: np.ndarray, colluders: Sequence[int], by: float, upper: float = 1.0) -> np.ndarray:
-    """The scores when some assessors add ``by`` to theirs, at most to ``upper`` (2601.21189, equation 18)."""
+    """The scores when some assessors add ``by`` to theirs, at most to ``upper`` (2601.21189,
+    equation 18)."""
     result = np.array(scores, dtype=float)
     result[list(colluders)] = np.minimum(upper, result[list(colluders)] + by)
     return result

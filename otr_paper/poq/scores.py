@@ -1,7 +1,9 @@
-"""The stored experiment, read back: answers of every model with their scores, and what follows from them.
+"""The stored experiment, read back: answers of every model with their scores, and what follows from
+them.
 
-Stored are texts, token ids, likelihoods, costs, and the scores the judges gave when the result was made. ``rescore``
-runs the judges again on the texts; ``worst_difference`` says how far the two are apart.
+Stored are texts, token ids, likelihoods, costs, and the scores the judges gave when the result was
+made. ``rescore`` runs the judges again on the texts; ``worst_difference`` says how far the two are
+apart.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ HONEST = "honest"
 ECHO = "echo"
 #: Stages that are finished adversaries: the tuned model, and the phrase book.
 FINISHED = ("tuned", "phrases")
-#: Scores stored beside the judges': likeness to a right answer, which a judge of PoQ does not have (for L39 only).
+#: Scores stored beside the judges': likeness to a right answer, which a judge of PoQ does not have
+#: (for L39 only).
 REFERENCE = "reference"
 
 
@@ -33,8 +36,10 @@ class Answers:
     """What one model answered to all questions.
 
     Attributes:
-        stage: "honest", "echo", "distilled", "tuned" or "phrases". seed: of the adversary, 0 for those without.
-        texts, token_ids: one a question. likelihood: mean negative log likelihood under the honest model, nats a token.
+        stage: "honest", "echo", "distilled", "tuned" or "phrases". seed: of the adversary, 0 for
+            those without.
+        texts, token_ids: one a question. likelihood: mean negative log likelihood under the honest
+            model, nats a token.
         scores: by judge, each of shape (questions,).
     """
 
@@ -134,7 +139,8 @@ def pearson(first: np.ndarray, second: np.ndarray) -> float | None:
 
 
 def token_f1(answer: str, reference: str) -> float:
-    """F1 of the words that answer and reference share (SQuAD's: lower case, no punctuation, no articles), 0 to 1."""
+    """F1 of the words that answer and reference share (SQuAD's: lower case, no punctuation, no
+    articles), 0 to 1."""
     said, wanted = (
         Counter(word for word in re.findall(r"[^\W_]+", text.lower()) if word not in ("a", "an", "the"))
         for text in (answer, reference)
@@ -146,7 +152,8 @@ def token_f1(answer: str, reference: str) -> float:
 
 
 def reference_correlations(experiment: Experiment) -> dict[str, float]:
-    """How likeness to a right answer follows token F1 and being right, over honest and adversaries' answers."""
+    """How likeness to a right answer follows token F1 and being right, over honest and adversaries'
+    answers."""
     names = [HONEST, *experiment.adversaries()]
     likeness = np.concatenate([experiment.answers[name].scores[REFERENCE] for name in names])
     right = np.concatenate([experiment.right(name) for name in names])
@@ -199,18 +206,22 @@ def measured(experiment: Experiment) -> Measured:
 
 @dataclass(frozen=True)
 class Measured:
-    """What the experiment measured, as the claims use it (``poq.scores.measured``). Scores and shares in [0, 1].
+    """What the experiment measured, as the claims use it (``poq.scores.measured``). Scores and
+    shares in [0, 1].
 
     Attributes:
-        honest_score, adversary_scores, echo_score: mean of the attacked judge's scores; every finished adversary; an
-            answer that repeats the question. control_scores: (honest, adversaries' mean) by the judge
-            that sees the context.
+        honest_score, adversary_scores, echo_score: mean of the attacked judge's scores; every
+            finished adversary; an answer that repeats the question. control_scores: (honest,
+            adversaries' mean) by the judge that sees the context.
         honest_accuracy, adversary_accuracies: share of right answers.
         judge_ms, judge_single_ms: CPU time of judging one answer, in a batch of 64 and alone.
-        judge_follows: correlation of the attacked judge's score with being right, within the honest model's answers.
-        pay: adversary's reward over the honest one, least over adversaries, by (alpha, score range).
-        likeness_f1, likeness_f1_honest, likeness_right: correlation of an answer's likeness to a right one with its
-            token F1 (all answers; the honest model's alone) and with being right.
+        judge_follows: correlation of the attacked judge's score with being right, within the honest
+            model's answers.
+        pay: adversary's reward over the honest one, least over adversaries, by (alpha, score
+            range).
+        likeness_f1, likeness_f1_honest, likeness_right: correlation of an answer's likeness to a
+            right one with its token F1 (all answers; the honest model's alone) and with being
+            right.
         answers: how many each model gave.
     """
 

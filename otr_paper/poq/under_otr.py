@@ -1,8 +1,10 @@
-"""The same adversary under OTR: what its receipts say, which check rejects them, and what a broken TEE changes.
+"""The same adversary under OTR: what its receipts say, which check rejects them, and what a broken
+TEE changes.
 
-Four receipts for one question. With a working TEE the loaded weights are measured, whatever the operator claims. With a
-broken one it signs what it likes and has three traces to choose from: that of its own run, one made up, or the honest
-model's trace over its own false tokens, which costs the honest model's run.
+Four receipts for one question. With a working TEE the loaded weights are measured, whatever the
+operator claims. With a broken one it signs what it likes and has three traces to choose from: that
+of its own run, one made up, or the honest model's trace over its own false tokens, which costs the
+honest model's run.
 """
 
 from __future__ import annotations
@@ -64,13 +66,15 @@ class PoqCase:
 
 
 def case_of(question: Question, model_id: bytes, max_tokens: int) -> PoqCase:
-    """The case that is stored and verified again: one question, a fixed day, fixed secrets of a simulated TEE."""
+    """The case that is stored and verified again: one question, a fixed day, fixed secrets of a
+    simulated TEE."""
     return PoqCase(question.prompt, model_id, Decoding(max_tokens), 1_766_448_000, tagged_hash("poq-case", b"stored"))
 
 
 def attempt_all(case: PoqCase, honest: Model, adversary: Model) -> tuple[dict[str, Any], Answer]:
-    """Every attempt of ``ATTEMPTS`` by name: {receipt: the file as JSON, where: first difference found by running
-    again, honest_ms: CPU ms of the honest model it took}; and the honest answer with its trace."""
+    """Every attempt of ``ATTEMPTS`` by name: {receipt: the file as JSON, where: first difference
+    found by running again, honest_ms: CPU ms of the honest model it took}; and the honest answer
+    with its trace."""
     job, query = case.order()
     own_id = adversary.manifest.model_id
     working, broken = case.enclave(own_id), case.enclave(case.model_id)
@@ -107,7 +111,8 @@ def read_receipt(receipt: Mapping[str, Any]) -> ReceiptFile:
 
 
 def caught_by(case: PoqCase, receipt: Mapping[str, Any]) -> tuple[str, str]:
-    """The check that rejects a stored receipt, with what it found; ``ONLY_RE_EXECUTION`` when none does."""
+    """The check that rejects a stored receipt, with what it found; ``ONLY_RE_EXECUTION`` when none
+    does."""
     file = read_receipt(receipt)
     try:
         policy = EvidencePolicy(allow_simulated=True)
@@ -118,8 +123,9 @@ def caught_by(case: PoqCase, receipt: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def closest_id(target: bytes, honest: Any, tries: int) -> list[tuple[int, int]]:
-    """Selection against the measured identity: ``tries`` other weights roots, and after every doubling the most leading
-    bits of a model id that agreed with ``target``. Pairs (tries so far, bits)."""
+    """Selection against the measured identity: ``tries`` other weights roots, and after every
+    doubling the most leading bits of a model id that agreed with ``target``. Pairs (tries so far,
+    bits)."""
     best, found, number = -1, [], 0
     for number in range(1, tries + 1):
         root = tagged_hash("other weights", number.to_bytes(8, "big")).hex()
@@ -135,9 +141,11 @@ def _leading_bits(first: bytes, second: bytes) -> int:
 
 
 def not_yet_caught(answers: Sequence[int], *, rho: float, looked_at: float) -> list[float]:
-    """Chance that none of so many answers of a downgraded model has been caught, for each number of ``answers``.
+    """Chance that none of so many answers of a downgraded model has been caught, for each number of
+    ``answers``.
 
-    A sampled answer is always caught (every unit of its trace is false), and so is one that a fisherman runs again.
+    A sampled answer is always caught (every unit of its trace is false), and so is one that a
+    fisherman runs again.
 
     Args:
         rho: spot-check rate. looked_at: chance that a fisherman runs an answer again.

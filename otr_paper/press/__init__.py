@@ -1,1 +1,2 @@
-"""What turns the core into a paper artifact: outside data, figures, notebooks, the reproduce run."""
+"""What turns the core into a paper artifact: outside data, figures, notebooks, the reproduce
+run."""

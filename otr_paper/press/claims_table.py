@@ -1,4 +1,5 @@
-"""The ledger as people and machines read it: terminal tables, JSON, README table, one line a claim in a notebook.
+"""The ledger as people and machines read it: terminal tables, JSON, README table, one line a claim
+in a notebook.
 
 What stands in it is read and judged in ``otr_paper.claims.ledger``.
 """
@@ -44,7 +45,8 @@ _UNITS = {
 
 
 def _named(name: str, value: float) -> str:
-    """``answer_70b_s``, 2.44447 as ``answer 70b = 2.444 s``: names of computed numbers end in their unit."""
+    """``answer_70b_s``, 2.44447 as ``answer 70b = 2.444 s``: names of computed numbers end in their
+    unit."""
     words, _, last = name.rpartition("_")
     text = str(round(value)) if value == round(value) and abs(value) < 1e9 else f"{value:.4g}"
     if words and last in _UNITS:
@@ -133,7 +135,8 @@ def chosen_rows(data: Path, ids: list[str]) -> list[ClaimRow]:
 
 
 def claim_lines(data: Path, ids: list[str]) -> list[str]:
-    """One line a claim for a notebook, after checking that the stored row is what the code computes now.
+    """One line a claim for a notebook, after checking that the stored row is what the code computes
+    now.
 
     Raises:
         ClaimsError: an unknown id, or a row that no longer matches.

@@ -27,8 +27,8 @@ SLIDERS = (
 def draw_case(state: State) -> Figure:
     """What ``state`` means, as two plots.
 
-    Left: the least rate ρ that deters, against the stake, with the state marked. Right: how likely a
-    repeated cheat has been caught, against the number of cheated answers.
+    Left: the least rate ρ that deters, against the stake, with the state marked. Right: how likely
+    a repeated cheat has been caught, against the number of cheated answers.
     """
     shown = render(state)
     fig, (left, right) = figures.subplots(figures.PAGE_IN, 2.6, ncols=2)

@@ -1,7 +1,8 @@
 """One look for all figures, helpers for the kinds of plot that recur, and the one writer of files.
 
-A scheme keeps its colour everywhere (Okabe-Ito palette: safe for colour-blind readers). Colour never
-carries meaning alone: markers and line styles differ too. The same figure is always the same bytes.
+A scheme keeps its colour everywhere (Okabe-Ito palette: safe for colour-blind readers). Colour
+never carries meaning alone: markers and line styles differ too. The same figure is always the same
+bytes.
 """
 
 from __future__ import annotations
@@ -201,7 +202,8 @@ def headline(figure: Figure, finding: str) -> None:
 
 
 def _make_readable(figure: Figure) -> None:
-    """Take ``$`` for money instead of mathematics, and give notes a white rim where they cross lines."""
+    """Take ``$`` for money instead of mathematics, and give notes a white rim where they cross
+    lines."""
     from matplotlib.patheffects import withStroke
 
     words = [figure.get_suptitle() and figure._suptitle]  # type: ignore[attr-defined]
@@ -217,7 +219,8 @@ def _make_readable(figure: Figure) -> None:
 
 
 def cell(x: float, y: float, colour: str) -> Any:
-    """A square of side 1 from (x, y), with a thin white frame: the swatch of a colour in a legend."""
+    """A square of side 1 from (x, y), with a thin white frame: the swatch of a colour in a
+    legend."""
     from matplotlib.patches import Rectangle
 
     return Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="white", linewidth=1)
@@ -235,9 +238,9 @@ def encode_png(picture: Image.Image) -> bytes:
     """The picture, mode RGB, as a PNG without a filter on its rows.
 
     PNG's filters help photographs and hurt plots, whose rows repeat: without them a figure is a
-    quarter smaller. Pillow filters every picture but those with a palette; so the rows are handed to
-    it as one of these, three palette entries a pixel, and only its compressed stream is used. Pillow
-    brings its own zlib, which the lock pins: the bytes are the same on every machine.
+    quarter smaller. Pillow filters every picture but those with a palette; so the rows are handed
+    to it as one of these, three palette entries a pixel, and only its compressed stream is used.
+    Pillow brings its own zlib, which the lock pins: the bytes are the same on every machine.
     """
     width, height = picture.size
     rows = Image.frombytes("P", (3 * width, height), picture.tobytes())
@@ -246,7 +249,8 @@ def encode_png(picture: Image.Image) -> bytes:
     written = io.BytesIO(b"\x89PNG\r\n\x1a\n")
     written.seek(0, io.SEEK_END)
     putchunk(written, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))  # 8 bits, RGB
-    putchunk(written, b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1))  # unit 1: pixels per metre
+    # unit 1: pixels per metre
+    putchunk(written, b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1))
     putchunk(written, b"IDAT", rows.tobytes("zip", "P", optimise, best, plain, no_dictionary))
     putchunk(written, b"IEND")
     return written.getvalue()

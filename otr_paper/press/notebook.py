@@ -186,7 +186,8 @@ def quiet() -> None:
     os.environ.update({"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"})
     os.environ.update({"HF_HUB_DISABLE_PROGRESS_BARS": "1", "OMP_WAIT_POLICY": "PASSIVE"})
     warnings.filterwarnings("ignore")
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # on a new machine it says that it builds its font cache
+    # on a new machine it says that it builds its font cache
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
 _IPYTHON_NAMES = {"In", "Out", "exit", "quit", "open", "get_ipython", "papermill"}

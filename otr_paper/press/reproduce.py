@@ -55,12 +55,13 @@ def reproduce(
 ) -> dict[str, Usage]:
     """Run the chosen notebooks and refresh what is generated from them; returns what each one took.
 
-    ``force`` runs a notebook although nothing has changed. The default run (stored, paper, cpu) writes
-    notebooks/ and figures/ in place, and git keeps all of it but the SVG and PDF; any other run
-    writes to build/<mode>-<profile>-<device>/.
+    ``force`` runs a notebook although nothing has changed. The default run (stored, paper, cpu)
+    writes notebooks/ and figures/ in place, and git keeps all of it but the SVG and PDF; any other
+    run writes to build/<mode>-<profile>-<device>/.
 
     Raises:
-        OtrError: the first failure. Finished steps stay finished: the same command goes on from there.
+        OtrError: the first failure. Finished steps stay finished: the same command goes on from
+            there.
     """
     names = choose_notebooks(project, only)
     settings = {"mode": mode, "profile": profile, "device": device}
@@ -125,7 +126,8 @@ def _check_writable(*folders: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder}: cannot be made ({error.strerror}); make its parent writable") from error
-        # The mode bits count too: root may write anywhere, but who marks a folder read-only means it.
+        # The mode bits count too: root may write anywhere, but who marks a folder read-only means
+        # it.
         if not (os.access(folder, os.W_OK | os.X_OK) and folder.stat().st_mode & 0o222):
             raise InputError(f"{folder}: read-only, and the run writes there; make it writable (chmod u+w)")
 
@@ -145,13 +147,15 @@ def _check_cuda() -> None:
 
 
 def _inputs_digest(project: Project) -> str:
-    """Digest of all that a notebook can depend on besides itself: code, data, stored results, lock."""
+    """Digest of all that a notebook can depend on besides itself: code, data, stored results,
+    lock."""
     digest = hashlib.sha256()
     files = [project.root / "requirements.lock"]
     for code in ("otr_*/**/*.py", "otr_core/**/*.vy"):
         files += project.root.glob(code)
     files += [path for path in project.data.rglob("*") if path.is_file() and not path.is_relative_to(project.external)]
-    files.remove(project.results / f"{RECORD}.json")  # no notebook reads it, and a recorded run writes it
+    # no notebook reads it, and a recorded run writes it
+    files.remove(project.results / f"{RECORD}.json")
     for path in sorted(files):
         digest.update(f"{path.relative_to(project.root)} {sha256_file(path)}\n".encode())
     return digest.hexdigest()

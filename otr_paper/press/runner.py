@@ -25,7 +25,8 @@ from otr_paper.press.notebook import FIGURES_VARIABLE, USAGE_VARIABLE, check_par
 
 @dataclass(frozen=True)
 class Usage:
-    """What one notebook took: wall-clock seconds, CPU seconds and peak memory (MB) of its kernel."""
+    """What one notebook took: wall-clock seconds, CPU seconds and peak memory (MB) of its
+    kernel."""
 
     wall_s: float
     cpu_s: float
@@ -144,7 +145,8 @@ def normalise(notebook: dict[str, Any]) -> dict[str, Any]:
 
 
 def _joined(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The outputs with printed text in one piece: timing decides how a kernel cuts it into messages."""
+    """The outputs with printed text in one piece: timing decides how a kernel cuts it into
+    messages."""
     joined: list[dict[str, Any]] = []
     for output in outputs:
         last = joined[-1] if joined else {}

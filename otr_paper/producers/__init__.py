@@ -1,1 +1,2 @@
-"""The long measurements behind data/results: each module writes stored results with their cards (``make bench``)."""
+"""The long measurements behind data/results: each module writes stored results with their cards
+(``make bench``)."""

@@ -1,7 +1,7 @@
 """Appraise all recorded evidence and store the rows: data/results/attestation_cases.json.
 
-This is what notebook 01 shows where the evidence itself is absent. A test appraises again where it is present and
-compares.
+This is what notebook 01 shows where the evidence itself is absent. A test appraises again where it
+is present and compares.
 """
 
 from __future__ import annotations

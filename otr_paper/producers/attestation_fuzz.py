@@ -1,8 +1,9 @@
 """Fuzzing of the evidence parsers: data/results/attestation_fuzz.json.
 
-Each input is a mutation of a real file. It must end in ``EvidenceError`` or in an appraisal; any other exception, an
-input that takes over a second, or an accepted forgery is a finding and is printed with its bytes in hex.
-The counts are stored where nothing was found and at least ``STORED`` inputs a parser were tried.
+Each input is a mutation of a real file. It must end in ``EvidenceError`` or in an appraisal; any
+other exception, an input that takes over a second, or an accepted forgery is a finding and is
+printed with its bytes in hex. The counts are stored where nothing was found and at least ``STORED``
+inputs a parser were tried.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def fuzz(real: Mapping[str, bytes], inputs: int, seed: int) -> dict[str, dict[st
     """Run ``inputs`` mutations per parser.
 
     Returns:
-        Per parser: numbers of unreadable, rejected and accepted, the slowest in seconds, growth of memory in MiB.
+        Per parser: numbers of unreadable, rejected and accepted, the slowest in seconds, growth of
+        memory in MiB.
 
     Raises:
         AssertionError: a finding; the message has parser, number and the exception.

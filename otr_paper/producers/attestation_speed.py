@@ -1,7 +1,8 @@
 """Speed of attestation: data/results/attestation_bench.json, with ``--store``.
 
-All times are CPU times of one process, medians. ``--nvidia`` names the interpreter of an environment of its own in
-which nv-local-gpu-verifier 2.7.3 is installed; its network steps are stubbed and its clock set, nothing else.
+All times are CPU times of one process, medians. ``--nvidia`` names the interpreter of an
+environment of its own in which nv-local-gpu-verifier 2.7.3 is installed; its network steps are
+stubbed and its clock set, nothing else.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def _speed(files: dict[str, Path], runs: int) -> dict[str, Any]:
         assert appraise(load_bundle(**gpu), policy, GPU_TIME).accepted
 
     def cached() -> None:
-        """A new report each time: all that is remembered is the manifests and the issuers' certificates."""
+        """A new report each time: all that is remembered is the manifests and the issuers'
+        certificates."""
         cache = VerifiedCache()
         cache._entries.update(remembered)
         assert appraise(load_bundle(**gpu, cache=cache), policy, GPU_TIME, cache=cache).accepted
@@ -82,13 +84,15 @@ def _speed(files: dict[str, Path], runs: int) -> dict[str, Any]:
 
 
 def _stream(gpu: dict[str, Any], policy: Policy) -> dict[str, float]:
-    """Memory while 1,000 bundles pass through one cache: peak after the first 100 and at the end, in MiB."""
+    """Memory while 1,000 bundles pass through one cache: peak after the first 100 and at the end,
+    in MiB."""
     cache, peaks = VerifiedCache(max_entries=64), []
 
     def appraise_all() -> None:
         for number in range(STREAM):
             changed = bytearray(gpu["gpu"][0])
-            changed[4:8] = number.to_bytes(4, "big")  # another nonce, so nothing about the report can be remembered
+            # another nonce, so nothing about the report can be remembered
+            changed[4:8] = number.to_bytes(4, "big")
             bundle = load_bundle(**{**gpu, "gpu": [bytes(changed)]}, cache=cache)
             appraise(bundle, policy, GPU_TIME, cache=cache).to_json()
             peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

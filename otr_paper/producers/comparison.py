@@ -1,8 +1,10 @@
-"""The same 32 questions under four systems: data/results/four_systems.json. About six minutes on one core.
+"""The same 32 questions under four systems: data/results/four_systems.json. About six minutes on
+one core.
 
-Each question is ordered under seal and answered by SmolLM2 in the portable lane, with trace and receipt. Five frauds
-are injected into every answer and put to the receipt's checks (working and broken TEE), to a fisherman's re-execution
-and to the light judges. Three frauds are disputed by transactions, and two answers spot-checked with a proof.
+Each question is ordered under seal and answered by SmolLM2 in the portable lane, with trace and
+receipt. Five frauds are injected into every answer and put to the receipt's checks (working and
+broken TEE), to a fisherman's re-execution and to the light judges. Three frauds are disputed by
+transactions, and two answers spot-checked with a proof.
 """
 
 from __future__ import annotations

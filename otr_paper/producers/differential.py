@@ -1,7 +1,7 @@
 """The campaign of differential games: data/results/differential.json. Some ten minutes on one core.
 
-Every game is played by the court in Python and by the contracts at once, legal and illegal calls alike; a difference
-stops the campaign.
+Every game is played by the court in Python and by the contracts at once, legal and illegal calls
+alike; a difference stops the campaign.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Disputes about a real answer, on chain: data/results/disputes.json. About ten minutes on one core.
+"""Disputes about a real answer, on chain: data/results/disputes.json. About ten minutes on one
+core.
 
-For every operator of a layer, for what the trace holds, and for the choice of a token: an answer of SmolLM2 with one
-value changed there (the smallest power of two that reaches the trace), disputed to a verdict by transactions.
+For every operator of a layer, for what the trace holds, and for the choice of a token: an answer of
+SmolLM2 with one value changed there (the smallest power of two that reaches the trace), disputed to
+a verdict by transactions.
 """
 
 from __future__ import annotations

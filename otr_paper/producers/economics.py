@@ -1,7 +1,8 @@
 """Measure the economics: data/results/economics_run.json.
 
-Import time, decisions per CPU second and peak memory of a scenario of ten million queries, a sweep of a thousand points
-by one process and by two, and the regimes of the simulated population against the closed form.
+Import time, decisions per CPU second and peak memory of a scenario of ten million queries, a sweep
+of a thousand points by one process and by two, and the regimes of the simulated population against
+the closed form.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Does a wrong formula turn a test red? Nothing is stored; survivors are printed.
 
-Each mutant changes one operator, sign, comparison or number in one module of ``otr_core.economics``; the tests of that
-module run on it in a child process. A mutant that survives is a missing test, or changes nothing.
+Each mutant changes one operator, sign, comparison or number in one module of
+``otr_core.economics``; the tests of that module run on it in a child process. A mutant that
+survives is a missing test, or changes nothing.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ SWAPS |= {ast.Pow: ast.Mult, ast.LtE: ast.Gt, ast.GtE: ast.Lt, ast.Eq: ast.NotEq
 
 
 def _others(node: ast.AST) -> Iterator[dict[str, object]]:
-    """What may be written into the fields of ``node`` instead: one dictionary of fields per mutant."""
+    """What may be written into the fields of ``node`` instead: one dictionary of fields per
+    mutant."""
     if isinstance(node, ast.BinOp) and type(node.op) in SWAPS:
         if isinstance(node.op, ast.BitOr) and "None" in ast.unparse(node):
             return  # a type, not a formula
@@ -62,7 +64,8 @@ def _others(node: ast.AST) -> Iterator[dict[str, object]]:
 
 
 def _changes(tree: ast.Module) -> Iterator[str]:
-    """Apply one change after another to ``tree``; each is undone before the next. Yields what was changed."""
+    """Apply one change after another to ``tree``; each is undone before the next. Yields what was
+    changed."""
     for node in ast.walk(tree):
         for fields in list(_others(node)):
             text, old = ast.unparse(node), {name: getattr(node, name) for name in fields}

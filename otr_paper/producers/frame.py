@@ -1,4 +1,5 @@
-"""What all producers share: their arguments, a clock of CPU time, and the card under which a result is stored."""
+"""What all producers share: their arguments, a clock of CPU time, and the card under which a result
+is stored."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def progress(line: str) -> None:
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
-    """The producer's arguments, to be added to; ``--help`` prints its docstring. Silences the libraries."""
+    """The producer's arguments, to be added to; ``--help`` prints its docstring. Silences the
+    libraries."""
     quiet()
     return argparse.ArgumentParser(
         prog=f"python -m {_program()}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -112,8 +114,9 @@ def median_cpu_ms(runs: int, call: Callable[..., object], *given: Any, warm_up: 
 def decoding_ms(
     model: Model, prompt: Sequence[int], tokens: Sequence[int], secret: bytes, rounds: int
 ) -> tuple[float, float]:
-    """CPU milliseconds of decoding a token without the trace, and what the trace adds: medians over ``rounds`` times
-    all ``tokens``. The two take turns token by token, so that the machine's drift hits both alike."""
+    """CPU milliseconds of decoding a token without the trace, and what the trace adds: medians over
+    ``rounds`` times all ``tokens``. The two take turns token by token, so that the machine's drift
+    hits both alike."""
     pairs = []
     for _ in range(rounds):
         plain, traced, recorder = model.session(), model.session(), TraceRecorder(secret)
@@ -126,7 +129,8 @@ def decoding_ms(
 
 
 def run_child(module: str, *words: str, **settings: str) -> str:
-    """Standard output of ``python -m module words…`` in a process of its own, with ``settings`` in its environment."""
+    """Standard output of ``python -m module words…`` in a process of its own, with ``settings`` in
+    its environment."""
     command = [sys.executable, "-m", module, *words]
     environment = os.environ | settings
     return subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout

@@ -1,13 +1,17 @@
 """Measure what notebook 02 shows of inference. Parts, each stored as data/results/<part>.json:
 
-* ``divergence``: rows {lane, change, kind, max_logit, mean_logit, argmax_agree} over 256 teacher-forced positions. kind
-  "honest" is the same model run another way, "downgrade" a cheaper one; logits against the plain run of the same lane
-  (downgrades: of fp32). Threads, batch and padding: prompts of several lengths taken together.
-* ``portable_lane``: agreement with fp32 over 2,048 positions, perplexities, CPU time per lane, proven bounds (log2).
-* ``trace_cost``: CPU per token of decoding with and without the trace, by lane; bytes; peak memory of 512 positions.
+* ``divergence``: rows {lane, change, kind, max_logit, mean_logit, argmax_agree} over 256
+  teacher-forced positions. kind "honest" is the same model run another way, "downgrade" a cheaper
+  one; logits against the plain run of the same lane (downgrades: of fp32). Threads, batch and
+  padding: prompts of several lengths taken together.
+* ``portable_lane``: agreement with fp32 over 2,048 positions, perplexities, CPU time per lane,
+  proven bounds (log2).
+* ``trace_cost``: CPU per token of decoding with and without the trace, by lane; bytes; peak memory
+  of 512 positions.
 * ``attacks``: the attack table on the real model, one row per attack.
 
-CPU times are of this process and one thread, medians. The text is prose from Python's own documentation (pydoc).
+CPU times are of this process and one thread, medians. The text is prose from Python's own
+documentation (pydoc).
 """
 
 from __future__ import annotations
@@ -56,7 +60,8 @@ def _passage(tokenizer: Any, positions: int) -> list[int]:
 
 
 def _logits(model: NativeModel, ids: list[int], *, rows: int = 1, pad: int = 0) -> Numbers:
-    """Logits (positions, vocab) of ``ids``, as one of ``rows`` equal rows, after ``pad`` tokens of left padding."""
+    """Logits (positions, vocab) of ``ids``, as one of ``rows`` equal rows, after ``pad`` tokens of
+    left padding."""
     mask = torch.tensor([[0] * pad + [1] * len(ids)] * rows)
     batch = torch.tensor([[0] * pad + ids] * rows)
     with torch_threads(model.threads), torch.inference_mode():
@@ -70,7 +75,8 @@ def _stepwise(model: Model, ids: list[int]) -> Numbers:
 
 
 def _portable_logits(model: PortableModel, ids: list[int], padding: Sequence[int] = (0,)) -> Numbers:
-    """The same of the portable lane: of the last of several equal rows with ``padding`` tokens of left padding each."""
+    """The same of the portable lane: of the last of several equal rows with ``padding`` tokens of
+    left padding each."""
     rows = [[0] * pad + ids + [0] * (max(padding) - pad) for pad in padding]
     out = PortableSession(model, tuple(padding)).feed_batch(rows, all_logits=True)
     return np.asarray(out[-1, padding[-1] : padding[-1] + len(ids)]) / 2.0**LOGIT
@@ -123,7 +129,8 @@ def _divergence() -> dict[str, Any]:
             "batch of 4": (model, {"rows": 4}),
             "left padding": (model, {"pad": 7}),
         }
-        # Kernels differ by shape: several lengths, against the plain run of the same length, all positions together.
+        # Kernels differ by shape: several lengths, against the plain run of the same length, all
+        # positions together.
         short = np.concatenate([_logits(model, ids[:n]) for n in LENGTHS])
         for change, (how, options) in changes.items():
             found = np.concatenate([_logits(how, ids[:n], **options) for n in LENGTHS])
@@ -205,11 +212,13 @@ def _portable_lane() -> dict[str, Any]:
 
 
 def _print_peak(traced: str) -> None:
-    """512 positions (a prompt of 256 and as many steps), with or without the trace; prints the peak resident bytes."""
+    """512 positions (a prompt of 256 and as many steps), with or without the trace; prints the peak
+    resident bytes."""
     model = load_model(frame.model_files())
     ids, session = _passage(model.tokenizer, 512), model.session()
     recorder = TraceRecorder(TRACE_SEED) if traced == "traced" else None
-    Path("/proc/self/clear_refs").write_text("5")  # loading needs more than running: forget its peak (Linux)
+    # loading needs more than running: forget its peak (Linux)
+    Path("/proc/self/clear_refs").write_text("5")
     session.feed(ids[:256], recorder)
     for token in ids[256:]:
         session.feed([token], recorder)

@@ -1,6 +1,7 @@
 """Measure one attested answer in the native lane: data/results/native_run.json.
 
-CPU milliseconds of this process, medians of several runs; the answer and the trace root are those of this machine.
+CPU milliseconds of this process, medians of several runs; the answer and the trace root are those
+of this machine.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def _order(model: Model, prompt: str, tokens: int, suffix: str = "") -> tuple[po
 
 
 def _rejected(model: Model, enclave: SimulatedEnclave) -> int:
-    """How many of ``HONEST`` honest receipts, each for a query of its own, are rejected. None may be."""
+    """How many of ``HONEST`` honest receipts, each for a query of its own, are rejected. None may
+    be."""
     rejected = 0
     for number in range(HONEST):
         job, query = _order(model, f"Name a word with {number + 3} letters.", 2, f"-{number}")

@@ -1,8 +1,10 @@
-"""Run by NVIDIA's own interpreter: one GPU through nv-local-gpu-verifier 2.7.3, as its ``attest`` does it.
+"""Run by NVIDIA's own interpreter: one GPU through nv-local-gpu-verifier 2.7.3, as its ``attest``
+does it.
 
-``python nvidia_verifier.py RUNS REPORT CHAIN DRIVER_RIM VBIOS_RIM``. Stubbed: the download of manifests (the given
-files are returned), the OCSP requests (answered "good"), the driver mode (no driver here). OpenSSL certificates are
-checked at a time when the signers of the manifests were valid. Prints median CPU milliseconds as JSON.
+``python nvidia_verifier.py RUNS REPORT CHAIN DRIVER_RIM VBIOS_RIM``. Stubbed: the download of
+manifests (the given files are returned), the OCSP requests (answered "good"), the driver mode (no
+driver here). OpenSSL certificates are checked at a time when the signers of the manifests were
+valid. Prints median CPU milliseconds as JSON.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
 """Make the adversary of Proof of Quality and measure it: data/results/poq_adversary.json.
 
-The answers of the honest model and of the adversaries to 200 held-out questions, their scores, likelihoods and costs,
-and receipts. Steps are kept in build/poq, and a run that was stopped goes on there. ``--seeds 0`` leaves out the
-adversaries that are trained; ``--smoke`` runs all in small.
+The answers of the honest model and of the adversaries to 200 held-out questions, their scores,
+likelihoods and costs, and receipts. Steps are kept in build/poq, and a run that was stopped goes on
+there. ``--seeds 0`` leaves out the adversaries that are trained; ``--smoke`` runs all in small.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""Simulate again what data/results stores: trace summaries, the four systems on the traces, the sweep, the tornado.
+"""Simulate again what data/results stores: trace summaries, the four systems on the traces, the
+sweep, the tornado.
 
-Without the traces (OTR_DATA_MIRROR) the first two stay as they are. The sweep resumes from build/simulation.
+Without the traces (OTR_DATA_MIRROR) the first two stay as they are. The sweep resumes from
+build/simulation.
 """
 
 from __future__ import annotations

@@ -1,13 +1,16 @@
 """Measure what notebook 04 shows. Parts, each stored as data/results/<part>.json:
 
-* ``proof_cost``: one row per circuit shape: rows used, k, CPU seconds of set-up, witness, proof (median of three),
-  verification, peak memory of the prover, bytes of proof and keys. Weights and activations are drawn in the ranges of
-  SmolLM2's; no cost depends on their values.
-* ``spot_honest``: 200 random places of real traces, one unit drawn at each with the protocol's own draws: units without
-  weights verified, matrix units put through the circuit (witness), six of them proven and verified; costs.
+* ``proof_cost``: one row per circuit shape: rows used, k, CPU seconds of set-up, witness, proof
+  (median of three), verification, peak memory of the prover, bytes of proof and keys. Weights and
+  activations are drawn in the ranges of SmolLM2's; no cost depends on their values.
+* ``spot_honest``: 200 random places of real traces, one unit drawn at each with the protocol's own
+  draws: units without weights verified, matrix units put through the circuit (witness), six of them
+  proven and verified; costs.
 * ``spot_attacks``: the tamper table, three trials at different places.
-* ``spot_detection``: broken units of real cheats at sampled places, and convictions by the protocol's draws.
-* ``spot_links``: CPU seconds of every way to tie a trace leaf to a proof, per token and per drawn query; the registry.
+* ``spot_detection``: broken units of real cheats at sampled places, and convictions by the
+  protocol's draws.
+* ``spot_links``: CPU seconds of every way to tie a trace leaf to a proof, per token and per drawn
+  query; the registry.
 * ``spot_freivalds``: the audit of one layer's products against computing them.
 * ``spot_block``: one non-linear unit at small width, honest and off.
 * ``spot_onchain``: gas of the verifier contract, from receipts; needs Node and npm.
@@ -175,7 +178,8 @@ def _spot_attacks() -> dict[str, Any]:
     for trial in range(trials):
         prompt = PROMPTS[trial]
         honest, cheat = checked(bench, prompt), checked(cheaper, prompt)
-        position = int(rng.integers(2, len(honest.answer.prompt_ids)))  # the prompt is there in both traces
+        # the prompt is there in both traces
+        position = int(rng.integers(2, len(honest.answer.prompt_ids)))
         lab = Lab(bench, honest, cheat, position, int(rng.integers(1, 30)), rng.bytes(32))
         for row in run_spot_attacks(lab):
             kept = table.setdefault(row["attack"], {**row, "trials": 0, "right": 0})
@@ -286,13 +290,15 @@ def _spot_freivalds() -> dict[str, Any]:
 
 
 def _spot_block() -> dict[str, Any]:
-    """RMSNorm and SwiGLU on the first 16 values of real residual rows, with slices of the real matrices."""
+    """RMSNorm and SwiGLU on the first 16 values of real residual rows, with slices of the real
+    matrices."""
     bench = Workbench.of(frame.checkout())
     who, model, rows, inconclusive = checked(bench, PROMPTS[0]), bench.portable, [], []
     for layer in range(2, 30, 3):
         row = who.rows(10, layer)["attention.residual"][:16] / 2.0**15
         if np.mean(row**2) > MOST:
-            inconclusive.append(layer)  # as it stands; scaled by a power of two, which the norm does not see, it fits
+            # as it stands; scaled by a power of two, which the norm does not see, it fits
+            inconclusive.append(layer)
             row = row / 2.0 ** np.ceil(np.log2(np.sqrt(np.mean(row**2))))
         stack, down = (model.matrices[f"{layer}.{name}"].numpy() / 2.0**16 for name in ("gate_up", "down"))
         block = Block(row, stack[:32, :16], stack[1536:1568, :16], down[:16, :32], np.zeros(16))
@@ -318,7 +324,8 @@ def _spot_onchain() -> dict[str, Any]:
         data = prover.contract_calldata(proof)
         gas = chain.transact_raw(deployed.address, data).gas
         refused = 0
-        for at in (200, 1500, len(data) - 33):  # a commitment, the middle of the proof, the public output
+        # a commitment, the middle of the proof, the public output
+        for at in (200, 1500, len(data) - 33):
             bad = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
             try:
                 chain.transact_raw(deployed.address, bad)

@@ -1,8 +1,10 @@
-"""Measure the tolerance leaf rule on real answers: data/results/tolerance.json. About half an hour on one core.
+"""Measure the tolerance leaf rule on real answers: data/results/tolerance.json. About half an hour
+on one core.
 
-For each native lane: honest operator checks over prompts and ways of running (calibration prompts, and held-out ones
-that the false-slash counts come from), envelopes, the smallest caught perturbations, real cheats, and the adversary who
-knows the bounds. A check is one operator at one layer and position.
+For each native lane: honest operator checks over prompts and ways of running (calibration prompts,
+and held-out ones that the false-slash counts come from), envelopes, the smallest caught
+perturbations, real cheats, and the adversary who knows the bounds. A check is one operator at one
+layer and position.
 """
 
 from __future__ import annotations
@@ -128,7 +130,8 @@ def _honest(lane: str, model: NativeModel, referee: Referee, sequences: list[Ans
 
 
 def _calibrated(found: Found) -> dict[str, Any]:
-    """Envelopes per operator from the calibration prompts; violations counted on the held-out ones."""
+    """Envelopes per operator from the calibration prompts; violations counted on the held-out
+    ones."""
     known = range(len(CALIBRATION))
     ways = list(dict.fromkeys(way for way, _ in found))
     operators: dict[str, Any] = {}
@@ -188,7 +191,8 @@ def _sizes(referee: Referee, runs: Iterable[Run], rules: Envelopes) -> dict[str,
 def _cheats(
     folder: Path, lane: str, referee: Referee, sequences: list[AnswerIds], rules: Envelopes
 ) -> list[dict[str, Any]]:
-    """Real cheats: rows of {cheat, operator, rule, caught, trials}; a trial is one position of one layer."""
+    """Real cheats: rows of {cheat, operator, rule, caught, trials}; a trial is one position of one
+    layer."""
     rows: list[dict[str, Any]] = []
 
     def add(cheat: str, operator: str, rule: str, hits: NDArray[np.bool_]) -> None:

@@ -1,4 +1,5 @@
-"""The data of the figures that set the paper's own numbers against each other: rate, proof, latency, cost, loss."""
+"""The data of the figures that set the paper's own numbers against each other: rate, proof,
+latency, cost, loss."""
 
 from __future__ import annotations
 
@@ -14,14 +15,16 @@ from otr_paper.store.records import Records, records
 
 
 def latency_consistency(published: Published, *, rhos: Sequence[float], proof_seconds: Sequence[float]) -> Records:
-    """Weighted mean latency over rate and proof time: records of rho, proof_s, mean_s, stated_s, fits (recomputed)."""
+    """Weighted mean latency over rate and proof time: records of rho, proof_s, mean_s, stated_s,
+    fits (recomputed)."""
     base, stated = published.number("otr.provisional", "s"), published.number("otr.latency_weighted", "s")
     points = ((rho, proof, weighted_latency(base, proof, rho)) for rho, proof in product(rhos, proof_seconds))
     return records("rho, proof_s, mean_s, stated_s, fits", ((*point, stated, point[2] <= stated) for point in points))
 
 
 def latency_points(published: Published) -> Records:
-    """Marked points of the latency figure: what the texts state, the two solved limits, published provers at 1 %."""
+    """Marked points of the latency figure: what the texts state, the two solved limits, published
+    provers at 1 %."""
     base, stated = published.number("otr.provisional", "s"), published.number("otr.latency_weighted", "s")
     rho, proof = published.number("otr.rho", "1"), published.number("zkml.latency_7b", "s")
     points = [
@@ -41,14 +44,16 @@ def latency_points(published: Published) -> Records:
 
 
 def cost_consistency(published: Published, *, rhos: Sequence[float], proof_usd: Sequence[float]) -> Records:
-    """Proof cost per query over rate and price of a proof: records of rho, proof_usd, cost_usd, stated_usd, fits."""
+    """Proof cost per query over rate and price of a proof: records of rho, proof_usd, cost_usd,
+    stated_usd, fits."""
     stated = published.number("otr.cost_query", "USD")
     points = ((rho, usd, rho * usd, stated, rho * usd <= stated) for rho, usd in product(rhos, proof_usd))
     return records("rho, proof_usd, cost_usd, stated_usd, fits", points)
 
 
 def cost_points(published: Published) -> Records:
-    """Marked points of the cost figure: stated inputs, solved limits, published provers at an H100's price, at 1 %."""
+    """Marked points of the cost figure: stated inputs, solved limits, published provers at an
+    H100's price, at 1 %."""
     stated, proof = published.number("otr.cost_query", "USD"), published.number("zkml.cost_query", "USD")
     rho = published.number("otr.rho", "1")
     points = [
@@ -64,9 +69,11 @@ def cost_points(published: Published) -> Records:
 
 
 def throughput_readings(grounds: Grounds) -> Records:
-    """Throughput loss in confidential mode: every published H100 result (cited), the stated band and the stated 99 %.
+    """Throughput loss in confidential mode: every published H100 result (cited), the stated band
+    and the stated 99 %.
 
-    Records of name, group (published, stated, reading), low and high loss as a share of the baseline, kind, source.
+    Records of name, group (published, stated, reading), low and high loss as a share of the
+    baseline, kind, source.
     """
     published = grounds.published
     rows: list[tuple[str, str, float, float, str, str]] = []

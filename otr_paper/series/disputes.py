@@ -1,4 +1,5 @@
-"""Plain rows for the figures and tables of notebook 03, from played disputes and from closed forms."""
+"""Plain rows for the figures and tables of notebook 03, from played disputes and from closed
+forms."""
 
 from __future__ import annotations
 
@@ -28,11 +29,12 @@ WHAT = dict(
 
 
 def narrowing(path: Sequence[Mapping[str, Any]], moves: Sequence[Mapping[str, Any]]) -> Records:
-    """One record a move: level, the disputed node's share of its level's tree (left, right), units left, gas so far.
+    """One record a move: level, the disputed node's share of its level's tree (left, right), units
+    left, gas so far.
 
     Args:
-        path: where the game stood before each move. moves: gas of every transaction; the last ``len(path)`` are the
-            game's.
+        path: where the game stood before each move. moves: gas of every transaction; the last
+            ``len(path)`` are the game's.
     """
     own = moves[len(moves) - len(path) :]
     spent, rows = sum(move["gas"] for move in moves) - sum(move["gas"] for move in own), []
@@ -46,7 +48,8 @@ def narrowing(path: Sequence[Mapping[str, Any]], moves: Sequence[Mapping[str, An
 
 
 def gas_ledger(disputes: Sequence[Mapping[str, Any]], published: Published) -> Records:
-    """Per move over many disputes: how often, least and most gas, bytes; the dearest in USD at L1 and L2 prices."""
+    """Per move over many disputes: how often, least and most gas, bytes; the dearest in USD at L1
+    and L2 prices."""
     by_move: dict[str, list[Mapping[str, Any]]] = {}
     for dispute in disputes:
         for move in dispute["moves"]:
@@ -61,7 +64,8 @@ def gas_ledger(disputes: Sequence[Mapping[str, Any]], published: Published) -> R
 
 
 def gas_prices(published: Published) -> dict[str, float]:
-    """USD per gas: L1 at the higher of its usual prices, Arbitrum and Base at their floors; ether as cited."""
+    """USD per gas: L1 at the higher of its usual prices, Arbitrum and Base at their floors; ether
+    as cited."""
     ether = published.number("gas.eth_usd", "USD") * 1e-9
     gwei = {
         "Ethereum L1": published.bounds("gas.l1_price", "gwei")[1],
@@ -76,7 +80,8 @@ def growth(d: Dims, lengths: Sequence[int], arity_bits: Sequence[int], like: Map
 
     Args:
         lengths: fed tokens. arity_bits: log2 k.
-        like: a played dispute (position, layer, element, positions, layers); the same place in longer answers.
+        like: a played dispute (position, layer, element, positions, layers); the same place in
+            longer answers.
     """
     # A row of a data frame holds numpy's numbers; the closed forms count with Python's.
     position, element, before = (int(like[name]) for name in ("position", "element", "positions"))
@@ -93,7 +98,8 @@ def growth(d: Dims, lengths: Sequence[int], arity_bits: Sequence[int], like: Map
 
 
 def verdict_times(d: Dims, positions: int, terms: Terms, clocks_s: Sequence[int]) -> Records:
-    """Longest time to a verdict by clock and k, days, from a batch's commitment; and from a game's opening."""
+    """Longest time to a verdict by clock and k, days, from a batch's commitment; and from a game's
+    opening."""
     rows = []
     for clock, bits in product(clocks_s, (1, 4)):
         rounds = dispute_costs.most_rounds(d, positions, bits)

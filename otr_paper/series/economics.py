@@ -1,4 +1,5 @@
-"""The data of the figures on economics: lists of records, one per point, ready for a table or a plot.
+"""The data of the figures on economics: lists of records, one per point, ready for a table or a
+plot.
 
 Unless a function takes other terms, an operator with a broken TEE is seen by sampling alone: nobody
 else looks, a sampled cheat is always caught, and the loser of a dispute pays no costs.
@@ -33,14 +34,16 @@ def detection_curves(*, rhos: Sequence[float], most_cheats: int) -> Records:
 
 
 def detection_marks(*, rhos: Sequence[float], probabilities: Sequence[float]) -> Records:
-    """Cheats needed for given detections: records of rho, probability, cheats (infinity where none suffices)."""
+    """Cheats needed for given detections: records of rho, probability, cheats (infinity where none
+    suffices)."""
     pairs = product(rhos, probabilities)
     marks = ((float(rho), float(p), cheats_for_detection(probability=p, rho=rho)) for rho, p in pairs)
     return records("rho, probability, cheats", marks)
 
 
 def stake_curves(*, gains_usd: Sequence[float], rhos: Sequence[float], price_usd: float = 0.0) -> Records:
-    """Least stake against the rate, the whole stake slashed: records of gain_usd, rho, stake_usd."""
+    """Least stake against the rate, the whole stake slashed: records of gain_usd, rho,
+    stake_usd."""
     fixed = {"price_usd": price_usd, "slash_fraction": 1.0, "dispute_cost_usd": 0.0, **SAMPLING}
     pairs = product(gains_usd, rhos)
     points = ((float(gain), float(rho), min_stake(gain_usd=gain, rho=rho, **fixed)) for gain, rho in pairs)
@@ -61,9 +64,11 @@ def rho_curves(*, gains_usd: Sequence[float], stakes_usd: Sequence[float], price
 def deterrence_map(
     *, rhos: Sequence[float], stakes_usd: Sequence[float], gains_usd: Sequence[float], price_usd: float
 ) -> Records:
-    """Rate x stake x value at risk, the whole stake slashed: records of gain_usd, stake_usd, rho and deterred.
+    """Rate x stake x value at risk, the whole stake slashed: records of gain_usd, stake_usd, rho
+    and deterred.
 
-    Deterred is whether honesty earns strictly more than cheating on one answer: ``D (v + S) - g > 0``.
+    Deterred is whether honesty earns strictly more than cheating on one answer: ``D (v + S) - g >
+    0``.
     """
     points = []
     for gain, stake, rho in product(gains_usd, stakes_usd, rhos):
@@ -77,7 +82,8 @@ def regime_map(
 ) -> Records:
     """Equilibrium over rate and gain: records of gain_usd, rho, regime, detection, threshold.
 
-    ``answer`` gives price and compute costs; its outside gain is replaced so that the whole gain is ``gain_usd``.
+    ``answer`` gives price and compute costs; its outside gain is replaced so that the whole gain is
+    ``gain_usd``.
     """
     saved = answer.honest_cost_usd - answer.cheat_cost_usd
     points = []
@@ -96,8 +102,8 @@ def best_rate_curves(
     capital_cost_usd: float,
     most_stake_usd: float,
 ) -> Records:
-    """Best rate as proofs get cheaper, the whole stake slashed: records of proof_cost_usd, gain_usd, rho, stake_usd,
-    cost_usd.
+    """Best rate as proofs get cheaper, the whole stake slashed: records of proof_cost_usd,
+    gain_usd, rho, stake_usd, cost_usd.
 
     NaN where no rate deters with the largest stake.
     """
@@ -111,7 +117,8 @@ def best_rate_curves(
 
 
 def what_a_rate_buys(*, rho: float, gains_usd: Sequence[float], price_usd: float, slash_fraction: float) -> Records:
-    """One rate over gains: records of gain_usd, least stake_usd, stake_per_gain, undetected cheats of one stake."""
+    """One rate over gains: records of gain_usd, least stake_usd, stake_per_gain, undetected cheats
+    of one stake."""
     fixed = {"price_usd": price_usd, "slash_fraction": slash_fraction, "dispute_cost_usd": 0.0, **SAMPLING}
     undetected = undetected_cheats(detection=rho)
     points = []

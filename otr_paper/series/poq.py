@@ -1,4 +1,5 @@
-"""Figures and tables of notebook 06: how the stored experiment's models score, and what Proof of Quality pays them.
+"""Figures and tables of notebook 06: how the stored experiment's models score, and what Proof of
+Quality pays them.
 
 Pay is by every published formula, over the judges' scores of the same answers.
 """
@@ -18,7 +19,8 @@ from otr_paper.poq.judges import ATTACKED, JUDGES
 from otr_paper.poq.scores import HONEST, Experiment, answer_ms, pearson
 from otr_paper.store.records import Records, records
 
-#: Assessors by the judge each of them runs. Light judges are alike: most nodes run the cheapest one.
+#: Assessors by the judge each of them runs. Light judges are alike: most nodes run the cheapest
+#: one.
 PANELS: Mapping[str, tuple[str, ...]] = {
     "one light judge": ("question",),
     "five, three of them light": ("question", "question", "question", "context", "lexical"),
@@ -36,8 +38,10 @@ class Hack:
 
     Attributes:
         name: of the adversary.
-        gap: by how much the attacked judge scores it below the honest model, share of the honest score; below 0: above.
-        loss: by how much it is less often right, share of the honest accuracy. points: the same, absolute.
+        gap: by how much the attacked judge scores it below the honest model, share of the honest
+            score; below 0: above.
+        loss: by how much it is less often right, share of the honest accuracy. points: the same,
+            absolute.
         cheaper: CPU time of the honest model's answer over the adversary's.
     """
 
@@ -61,7 +65,8 @@ def hacks(experiment: Experiment, *, seed: int) -> list[Hack]:
 
 
 def score_rows(experiment: Experiment, *, seed: int) -> list[dict[str, Any]]:
-    """One row a model: stage, seed, and for accuracy, likelihood and every judge a value with its interval's ends."""
+    """One row a model: stage, seed, and for accuracy, likelihood and every judge a value with its
+    interval's ends."""
     rows = []
     for name, one in experiment.answers.items():
         columns = {"accuracy": experiment.right(name), "likelihood": one.likelihood}
@@ -75,7 +80,8 @@ def score_rows(experiment: Experiment, *, seed: int) -> list[dict[str, Any]]:
 
 
 def correlations(experiment: Experiment) -> list[dict[str, Any]]:
-    """Pearson correlation of each judge's score with being right: within a model's answers, and over all models'.
+    """Pearson correlation of each judge's score with being right: within a model's answers, and
+    over all models'.
 
     ``r`` is None where it is undefined: a model whose answers are all wrong.
     """
@@ -105,8 +111,8 @@ def aggregations() -> dict[str, rewards.Aggregate]:
 
 
 def reward_rows(experiment: Experiment) -> Records:
-    """One row a formula: mean pay of an honest answer, of the adversaries' (mean, least and most over seeds), and the
-    adversaries' pay over the honest pay, each answer and each CPU second."""
+    """One row a formula: mean pay of an honest answer, of the adversaries' (mean, least and most
+    over seeds), and the adversaries' pay over the honest pay, each answer and each CPU second."""
     rows = []
     for formula, assessors, pay in _formulas(experiment):
         honest = pay(HONEST)
@@ -152,7 +158,8 @@ def _cost_aware(experiment: Experiment, alpha: float, beta: float, name: str) ->
 
 
 def assessor_rows(experiment: Experiment, *, beta: float) -> list[dict[str, Any]]:
-    """Mean share of the assessors' reward by judge, on honest answers and on the adversaries' (panel of five)."""
+    """Mean share of the assessors' reward by judge, on honest answers and on the adversaries'
+    (panel of five)."""
     panel = PANELS["five, three of them light"]
     rows = []
     for group, names in {HONEST: [HONEST], "adversaries": experiment.adversaries()}.items():

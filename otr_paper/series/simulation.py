@@ -1,4 +1,5 @@
-"""The data of the figures and tables on the simulation, as records, from a stored study or one made now."""
+"""The data of the figures and tables on the simulation, as records, from a stored study or one made
+now."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ _LEAST_SWING = 1.03
 TORNADO = "claim, input, low, high, base, stated"
 """Columns of a tornado."""
 STATISTICS = ("mean", "p50", "p99")
-#: Claim -> (the number of a sweep point that its verdict hangs on, axis label, row of the stated number, its unit).
+#: Claim -> (the number of a sweep point that its verdict hangs on, axis label, row of the stated
+#: number, its unit).
 VERDICTS = {
     "L01": ("provisional p50_s", "median attested answer (s)", "otr.provisional", "s"),
     "L03": ("waited mean_s", "mean latency, proofs awaited (s)", "otr.latency_weighted", "s"),
@@ -29,7 +31,8 @@ VERDICTS = {
 
 
 def latencies(found: Mapping[str, Any]) -> Records:
-    """Flat latency records: system, kind, statistic, value_s, low_s, high_s; or the reason why there is none."""
+    """Flat latency records: system, kind, statistic, value_s, low_s, high_s; or the reason why
+    there is none."""
     rows: Records = []
     for record in found["latency"]:
         head = {"system": record["system"], "kind": record["kind"], "unstable": record["unstable"]}
@@ -55,7 +58,8 @@ def provers_beside(published: Published, prover: str, *, rho: float, rate_per_s:
 
 
 def baselines(published: Published, found: Mapping[str, Any], *, serving_gpus: int, rho: float) -> Records:
-    """OTR's throughput over that of named baselines: records of baseline, low, value, high (share), kind, note."""
+    """OTR's throughput over that of named baselines: records of baseline, low, value, high (share),
+    kind, note."""
     kept = sorted(found["kept"])
     span, draws = np.array((kept[0], median(kept), kept[-1])), f"{len(kept)} draws of the published overhead"
     rows = [
@@ -85,11 +89,12 @@ def rho_curve(grid: Sequence[Mapping[str, Any]], **fixed: Any) -> Records:
 def tornado(
     points: Sequence[Mapping[str, Any]], ends: Mapping[str, tuple[str, Any, Any]], published: Published
 ) -> Records:
-    """How far each input alone moves what a verdict hangs on: records of claim, input, low, high, base, stated,
-    unstable; the widest first. An end without a stable value is None.
+    """How far each input alone moves what a verdict hangs on: records of claim, input, low, high,
+    base, stated, unstable; the widest first. An end without a stable value is None.
 
     Args:
-        points: the default point first, then one with each changed input. ends: input -> (label, low end, high end).
+        points: the default point first, then one with each changed input. ends: input -> (label,
+            low end, high end).
     """
     base, others = points[0], points[1:]
     found: Records = []
@@ -104,7 +109,8 @@ def tornado(
 
 
 def baseline_swings(baselines: Sequence[Mapping[str, Any]], published: Published) -> Records:
-    """Other baselines as inputs of L18: ``baselines`` in the form of ``tornado``, the first one being the base."""
+    """Other baselines as inputs of L18: ``baselines`` in the form of ``tornado``, the first one
+    being the base."""
     stated = published.number("otr.throughput", "1")
     base = float(baselines[0]["value"])
     rows = (("L18", f"baseline: {one['baseline']}", one["value"], base, base, stated) for one in baselines[1:])
@@ -118,8 +124,8 @@ def _swing(record: Mapping[str, Any]) -> float:
 
 
 def small_run_table(comparison: Sequence[Mapping[str, Any]]) -> Records:
-    """``small_scale.comparison`` as text: quantity, simulated, measured, error, widest error of one query, where the
-    prediction is from."""
+    """``small_scale.comparison`` as text: quantity, simulated, measured, error, widest error of one
+    query, where the prediction is from."""
 
     def number(value: float, unit: str) -> str:
         text = f"{value:,.0f}" if unit in ("gas", "moves") else f"{value:.3g}"

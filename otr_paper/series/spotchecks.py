@@ -1,4 +1,5 @@
-"""Tables of notebook 04, out of stored measurements, published prices and the detection formulas."""
+"""Tables of notebook 04, out of stored measurements, published prices and the detection
+formulas."""
 
 from __future__ import annotations
 
@@ -13,13 +14,15 @@ from otr_paper.studies.detection import element_link, per_query, per_unit
 from otr_paper.studies.proving import CostFit
 
 ROW_VALUES = 576
-"""Values of the input row of a unit of the default size, and its outputs: what an opened unit shows."""
+"""Values of the input row of a unit of the default size, and its outputs: what an opened unit
+shows."""
 OUTPUTS = 8
 
 
 def links(measured: Mapping[str, Any], *, elements: int = 32) -> Records:
-    """Ways to tie a trace leaf to a proof: records of link, token_s (CPU seconds added to every token answered), share
-    (of a decoded token's own CPU), drawn_s (added per drawn query), reveals, and missed (how often a false row passes).
+    """Ways to tie a trace leaf to a proof: records of link, token_s (CPU seconds added to every
+    token answered), share (of a decoded token's own CPU), drawn_s (added per drawn query), reveals,
+    and missed (how often a false row passes).
 
     Args:
         measured: payload of ``spot_links``. elements: how many values the element link opens.
@@ -47,7 +50,8 @@ def unit_detection_curves(
     """Records of cheat, units, detection: probability that one drawn query convicts.
 
     Args:
-        measured: payload of ``spot_detection``. worst: ``detection.worst_fault``'s probability per unit.
+        measured: payload of ``spot_detection``. worst: ``detection.worst_fault``'s probability per
+            unit.
         leaves: of the trace. down_blocks: units of the down projection in a layer.
     """
     broken = {row["cheat"]: (row["places_share"], row["broken"]) for row in measured["rows"]}
@@ -72,8 +76,9 @@ def checks(
     down_blocks: int,
     proofs_per_unit: float,
 ) -> Records:
-    """Kinds of check side by side: records of check, cost_s (CPU seconds of who bears it, for one drawn answer of 60
-    positions), bearer, and detection of a whole-model, a one-layer and a one-value cheat.
+    """Kinds of check side by side: records of check, cost_s (CPU seconds of who bears it, for one
+    drawn answer of 60 positions), bearer, and detection of a whole-model, a one-layer and a
+    one-value cheat.
 
     Args:
         proofs_per_unit: share of drawn units that need a proof.
@@ -96,8 +101,9 @@ def checks(
 
 
 def onchain(measured: Mapping[str, Any], published: Published, *, rho: float) -> Records:
-    """Records of what, when, gas, l1_low_usd, l1_high_usd, base_usd, kind, and per_query_usd: what is paid
-    per drawn query, spread over all at rate ``rho``; per query, as it is; NaN for the rest (L1, high)."""
+    """Records of what, when, gas, l1_low_usd, l1_high_usd, base_usd, kind, and per_query_usd: what
+    is paid per drawn query, spread over all at rate ``rho``; per query, as it is; NaN for the rest
+    (L1, high)."""
     eth = published.number("gas.eth_usd", "USD")
     low, high = published.bounds("gas.l1_price", "ETH")
     base = published.number("gas.base_floor", "ETH")
@@ -122,16 +128,16 @@ def onchain(measured: Mapping[str, Any], published: Published, *, rho: float) ->
     return records("what, when, gas, l1_low_usd, l1_high_usd, base_usd, per_query_usd, kind", rows)
 
 
-#: Weights that enter a matrix product once per token: SmolLM2-135M's own count (its embedding is its output matrix),
-#: and the nominal sizes of the paper.
+#: Weights that enter a matrix product once per token: SmolLM2-135M's own count (its embedding is
+#: its output matrix), and the nominal sizes of the paper.
 MODELS: Mapping[str, float] = {"SmolLM2-135M": 134.5e6, "7B": 7e9, "70B": 70e9}
 CORES = 64
 """Cores of the CPU server that published figures and extrapolations are compared on."""
 
 
 def extrapolated(found: CostFit) -> Records:
-    """Records of model, weights, core_s (CPU seconds to prove every weight block for one token), core_h, machine_h
-    (64 perfectly used cores)."""
+    """Records of model, weights, core_s (CPU seconds to prove every weight block for one token),
+    core_h, machine_h (64 perfectly used cores)."""
     rows = []
     for name, weights in MODELS.items():
         core_s = weights * found.per_weight_s
@@ -140,7 +146,8 @@ def extrapolated(found: CostFit) -> Records:
 
 
 def published_points(published: Published) -> Records:
-    """Records of system, params, seconds, setting: every published whole-model proof with a size."""
+    """Records of system, params, seconds, setting: every published whole-model proof with a
+    size."""
     rows = []
     for row, *point in proving_points(published):
         rows.append((*point, published[row].setting or "not stated", published[row].level, row))
@@ -148,8 +155,9 @@ def published_points(published: Published) -> Records:
 
 
 def where_it_holds(published: Published, found: CostFit) -> Records:
-    """The stated 20 minutes and 45 USD for 7B, system by system: records of system, hardware, seconds, over_20min, usd,
-    over_45usd and kind. Every machine is taken at the published hourly price of one H100."""
+    """The stated 20 minutes and 45 USD for 7B, system by system: records of system, hardware,
+    seconds, over_20min, usd, over_45usd and kind. Every machine is taken at the published hourly
+    price of one H100."""
     stated_s, stated_usd = published.number("zkml.latency_7b", "s"), published.number("zkml.cost_query", "USD")
     hourly = published.number("gpu.h100_median", "USD/GPU-h")
     llama = published.number("zk.zktorch.llama2_7b.prove", "s")

@@ -1,4 +1,5 @@
-"""Plain rows of the stored tolerance measurement (``data/results/tolerance.json``), for figures and tables."""
+"""Plain rows of the stored tolerance measurement (``data/results/tolerance.json``), for figures and
+tables."""
 
 from __future__ import annotations
 
@@ -15,10 +16,11 @@ def tradeoff(result: Mapping[str, Any]) -> Records:
     """Per lane, operator and rule: what it risks and the smallest cheat it catches.
 
     Returns:
-        lane, operator, rule, envelope (share of the IEEE bound), checks and violations (held-out prompts), false_slash
-        (a check's probability: 0 by proof where the whole IEEE bound is allowed, else the limit at 95 % confidence),
-        and the smallest perturbation over the output's root mean square that is caught in every trial and in half of
-        them, of one element and of the whole output (None: not even the largest tried; the smallest tried is 2^-26).
+        lane, operator, rule, envelope (share of the IEEE bound), checks and violations (held-out
+        prompts), false_slash (a check's probability: 0 by proof where the whole IEEE bound is
+        allowed, else the limit at 95 % confidence), and the smallest perturbation over the output's
+        root mean square that is caught in every trial and in half of them, of one element and of
+        the whole output (None: not even the largest tried; the smallest tried is 2^-26).
     """
     rows = []
     for lane, found in result["lanes"].items():
@@ -37,21 +39,25 @@ def tradeoff(result: Mapping[str, Any]) -> Records:
 
 
 def cheats(result: Mapping[str, Any]) -> Records:
-    """Per lane, cheat, operator and rule: caught and trials (a trial is one position of one layer)."""
+    """Per lane, cheat, operator and rule: caught and trials (a trial is one position of one
+    layer)."""
     return [{"lane": lane, **row} for lane, found in result["lanes"].items() for row in found["cheats"]]
 
 
 def pushes(result: Mapping[str, Any]) -> Records:
-    """Every attack of the bound-aware adversary: lane, rule, position, gap, drift, largest_logit (logits), flipped."""
+    """Every attack of the bound-aware adversary: lane, rule, position, gap, drift, largest_logit
+    (logits), flipped."""
     return [{"lane": lane, **row} for lane, found in result["lanes"].items() for row in found["adversary"]]
 
 
 def adversary(result: Mapping[str, Any]) -> Records:
-    """Per lane, rule and kind of position: how far an adversary inside every bound moves the choice of a token.
+    """Per lane, rule and kind of position: how far an adversary inside every bound moves the choice
+    of a token.
 
     Returns:
-        lane, rule, position ("closest" calls of each answer or "random" ones), attacks, flipped (counts), and logits:
-        median and largest drift of the gap to the runner-up, median honest gap.
+        lane, rule, position ("closest" calls of each answer or "random" ones), attacks, flipped
+        (counts), and logits: median and largest drift of the gap to the runner-up, median honest
+        gap.
     """
     rows = []
     for lane, rule, position in product(result["lanes"], ("IEEE", "calibrated"), ("closest", "random")):

@@ -1,4 +1,5 @@
-"""Figures and tables of the four systems compared: T01, T01a, T01b and F01 of notebook 00, T07d of notebook 06."""
+"""Figures and tables of the four systems compared: T01, T01a, T01b and F01 of notebook 00, T07d of
+notebook 06."""
 
 from __future__ import annotations
 
@@ -55,8 +56,9 @@ def duration(seconds: float) -> str:
 
 
 def systems_table(inputs: TrilemmaInputs) -> Records:
-    """The table T01: records of system, counts when, integrity, latency, cost, privacy and goals, all words; each
-    number followed by its kind (m measured, r recomputed or extrapolated, s set as a parameter)."""
+    """The table T01: records of system, counts when, integrity, latency, cost, privacy and goals,
+    all words; each number followed by its kind (m measured, r recomputed or extrapolated, s set as
+    a parameter)."""
     c, rows = costs(inputs), inputs.payload["rows"]
     frauds = len(rows) * len(FRAUDS)
     chain = inputs.batch_gas / inputs.batch_receipts
@@ -89,16 +91,17 @@ def _times(value: float) -> str:
 def timeline(inputs: TrilemmaInputs) -> Records:
     """The figure F01: records of tier, event, start_s, end_s (since the query), kind, in order.
 
-    Durations of computing are measured CPU seconds (means over the questions; spot check and dispute of the first one).
-    Inclusion, window and beacon are parameters of the protocol, hence *simulated*; the dispute is that of the first
-    question's altered answer, one transaction a move.
+    Durations of computing are measured CPU seconds (means over the questions; spot check and
+    dispute of the first one). Inclusion, window and beacon are parameters of the protocol, hence
+    *simulated*; the dispute is that of the first question's altered answer, one transaction a move.
     """
     c = costs(inputs)
     spot = inputs.payload["spot_checks"]["honest"]["cpu_s"]
     moves = [m["move"] for m in inputs.payload["disputes"]["one value altered"]["moves"] if m["move"] != "commit_batch"]
     opening = sum(move in ("challenge", "open") for move in moves)
     later, again = len(moves) - opening, c["re_execution_s"]
-    # Each group starts where the one before it ends, both groups after the first at the batch's inclusion.
+    # Each group starts where the one before it ends, both groups after the first at the batch's
+    # inclusion.
     before = (
         ("1 receipt", "answer, trace committed", c["answer_s"], "measured"),
         ("1 receipt", "receipt signed", c["sign_s"], "measured"),
@@ -132,8 +135,9 @@ def timeline(inputs: TrilemmaInputs) -> Records:
 
 
 def judged_frauds(inputs: TrilemmaInputs) -> Records:
-    """What Proof of Quality's judges see: records of judge, fraud, win_rate (share of the questions on which the honest
-    answer scores higher), caught, of, right (share of the false answers that are true all the same)."""
+    """What Proof of Quality's judges see: records of judge, fraud, win_rate (share of the questions
+    on which the honest answer scores higher), caught, of, right (share of the false answers that
+    are true all the same)."""
     questions, rows = inputs.payload["rows"], []
     for judge, scores in inputs.payload["judges"]["scores"].items():
         honest, least = scores["honest"], score_threshold(scores["honest"])
@@ -145,10 +149,12 @@ def judged_frauds(inputs: TrilemmaInputs) -> Records:
 
 
 def pay(inputs: TrilemmaInputs, *, alpha: float = 2.0) -> Records:
-    """What PoQ pays a fraud, as a multiple of what it pays the honest answers: records of formula, fraud, ratio.
+    """What PoQ pays a fraud, as a multiple of what it pays the honest answers: records of formula,
+    fraud, ratio.
 
-    Original formula under every published aggregation over five assessors, three of them with the light judge; then the
-    cost-aware rule on the light judge's scores, quality - 0.5 cost, the cost being the share of layers run.
+    Original formula under every published aggregation over five assessors, three of them with the
+    light judge; then the cost-aware rule on the light judge's scores, quality - 0.5 cost, the cost
+    being the share of layers run.
     """
     scores = inputs.payload["judges"]["scores"]
     panel = poq.PANELS["five, three of them light"]
@@ -177,8 +183,8 @@ def pay(inputs: TrilemmaInputs, *, alpha: float = 2.0) -> Records:
 
 
 def pay_table(inputs: TrilemmaInputs) -> Records:
-    """The table T07d, one record a fraud: right answers among it, how the light judge ranks and catches it, and its pay
-    by each rule over the honest pay; all words."""
+    """The table T07d, one record a fraud: right answers among it, how the light judge ranks and
+    catches it, and its pay by each rule over the honest pay; all words."""
     paid = {(one["formula"], one["fraud"]): one["ratio"] for one in pay(inputs)}
     formulas = list(dict.fromkeys(formula for formula, _ in paid))
     rows = []
@@ -208,9 +214,11 @@ _TRILEMMA_WORDS = {
 
 
 def published_table(published: Published) -> Records:
-    """The four systems by integrity, latency, cost and privacy, as others have published them: T01b.
+    """The four systems by integrity, latency, cost and privacy, as others have published them:
+    T01b.
 
-    Records of system, quantity, value (words or the number with its unit), number (or None), unit, kind, source.
+    Records of system, quantity, value (words or the number with its unit), number (or None), unit,
+    kind, source.
     """
     # The judge's figure is of a batch of 1,000 pairs: one pair, then one round of consensus.
     pair_ms = published.number("poq.judge_large_a100", "ms") / 1000.0 + published.number("poq.consensus", "ms")

@@ -1,4 +1,5 @@
-"""What the notebook's sliders show: a state in, everything drawn out; no widget, no clock, no randomness."""
+"""What the notebook's sliders show: a state in, everything drawn out; no widget, no clock, no
+randomness."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from otr_paper.store.records import records
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """The sliders; the defaults are the paper's rate and a downgrade at market prices behind 100 USD, no fishermen."""
+    """The sliders; the defaults are the paper's rate and a downgrade at market prices behind 100
+    USD, no fishermen."""
 
     rho: float = 0.01
     stake_usd: float = 100.0
@@ -50,8 +52,9 @@ def render(state: State) -> dict[str, Any]:
     """Everything the interactive figure shows for ``state``.
 
     Returns:
-        ``numbers`` (name with unit to value), ``equilibrium``, ``sentence``, and two curves: ``detection`` over the
-        number of cheats, and ``boundary``, the least rate over a range of stakes around the state's.
+        ``numbers`` (name with unit to value), ``equilibrium``, ``sentence``, and two curves:
+        ``detection`` over the number of cheats, and ``boundary``, the least rate over a range of
+        stakes around the state's.
     """
     given = vars(state) | {"dispute_cost_usd": 0.0}
     game = equilibrium(**given)

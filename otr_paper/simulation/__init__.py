@@ -9,4 +9,5 @@ need, scipy for the fit.
 """
 
 SIMULATION, SWEEP, SUMMARIES = "simulation", "simulation_sweep", "trace_summaries"
-"""Names of the stored results: the four systems on the conversation trace, the sweep of OTR, the traces' summaries."""
+"""Names of the stored results: the four systems on the conversation trace, the sweep of OTR, the
+traces' summaries."""

@@ -1,4 +1,5 @@
-"""How wrong the fitted law is: it simulates every published run, and is compared with what was published.
+"""How wrong the fitted law is: it simulates every published run, and is compared with what was
+published.
 
 Half of the runs were fitted; the errors that count are those of the other half.
 """
@@ -15,8 +16,8 @@ QUANTITIES = {"first_token_s": "first token", "step_s": "inter-token", "answer_s
 
 
 def runs(published: Published, model: str, seed: int = 0) -> list[dict[str, Any]]:
-    """One record a published run: half (fitted or tested), lengths, users, and published, simulated, error of each
-    quantity (error: simulated over published, minus one)."""
+    """One record a published run: half (fitted or tested), lengths, users, and published,
+    simulated, error of each quantity (error: simulated over published, minus one)."""
     known = laws.law_points(published, model)
     fitted, _ = laws.split(known)
     law = laws.fit_law(fitted)

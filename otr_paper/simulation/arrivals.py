@@ -1,4 +1,5 @@
-"""Requests: when each arrives and how many tokens it reads and writes; from a public trace, checked line by line."""
+"""Requests: when each arrives and how many tokens it reads and writes; from a public trace, checked
+line by line."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ _MOONCAKE = ("timestamp_ms", "input_tokens", "output_tokens")
 
 @dataclass(frozen=True, eq=False)
 class Requests:
-    """Arrival times (s, sorted, the first at 0), prompt tokens and answer tokens (1 or more), one entry a request."""
+    """Arrival times (s, sorted, the first at 0), prompt tokens and answer tokens (1 or more), one
+    entry a request."""
 
     arrival_s: NDArray[np.float64]
     tokens_in: NDArray[np.int64]
@@ -116,11 +118,13 @@ def parse_azure(text: str) -> Requests:
     """A trace of the Azure LLM inference data set 2023: TIMESTAMP, ContextTokens, GeneratedTokens.
 
     Raises:
-        TraceError: a missing column, a cell that is no number, times out of order, no tokens, or a gap of a day.
+        TraceError: a missing column, a cell that is no number, times out of order, no tokens, or a
+            gap of a day.
     """
     return _parse(text, _AZURE, _azure_seconds)
 
 
 def parse_mooncake(text: str) -> Requests:
-    """A Mooncake trace as CSV: timestamp_ms, input_tokens, output_tokens. Raises as ``parse_azure``."""
+    """A Mooncake trace as CSV: timestamp_ms, input_tokens, output_tokens. Raises as
+    ``parse_azure``."""
     return _parse(text, _MOONCAKE, lambda cell: int(cell) / 1000.0)

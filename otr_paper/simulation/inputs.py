@@ -1,7 +1,8 @@
 """Every number the four systems are built from, with its kind and source.
 
-Gas of posting a root, of a dispute's moves and of checking a unit's proof is measured on this project's own contracts;
-a proof of a whole inference is checked by the cited wrapper. ``Measurements`` reads the payloads of ``data/results``.
+Gas of posting a root, of a dispute's moves and of checking a unit's proof is measured on this
+project's own contracts; a proof of a whole inference is checked by the cited wrapper.
+``Measurements`` reads the payloads of ``data/results``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ Measured = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Number:
-    """A number with its unit, its kind (measured, recomputed, simulated, cited, assumption) and where it is from."""
+    """A number with its unit, its kind (measured, recomputed, simulated, cited, assumption) and
+    where it is from."""
 
     value: float
     unit: str
@@ -36,8 +38,8 @@ class Prover:
     """A prover: seconds for one batch of ``batch`` proofs on one machine, priced as one H100.
 
     Attributes:
-        verify: gas of checking one of its proofs on chain. detects: chance that the proof of an answer of a substituted
-            model comes out wrong, 1 where the whole inference is proved.
+        verify: gas of checking one of its proofs on chain. detects: chance that the proof of an
+            answer of a substituted model comes out wrong, 1 where the whole inference is proved.
     """
 
     name: str
@@ -57,10 +59,10 @@ class Prover:
 def provers(published: Published) -> dict[str, Prover]:
     """The provers of whole inferences.
 
-    ``stated`` is the paper's "more than 20 minutes"; ``flashprove`` the fastest published in 2026; ``zkllm70b`` zkLLM's
-    13B time grown in proportion to the parameters. A proof is one forward pass in all three, whatever the answer's
-    length, and is checked on chain at the published cost of an SP1 Groth16 proof: one of tens of megabytes has to be
-    wrapped so.
+    ``stated`` is the paper's "more than 20 minutes"; ``flashprove`` the fastest published in 2026;
+    ``zkllm70b`` zkLLM's 13B time grown in proportion to the parameters. A proof is one forward pass
+    in all three, whatever the answer's length, and is checked on chain at the published cost of an
+    SP1 Groth16 proof: one of tens of megabytes has to be wrapped so.
     """
     size = published.number("model.llama_70b.params", "params") / published.number("model.llama_13b.params", "params")
     check = Number(published.number("quote.sp1_groth16", "gas"), "gas", "cited", "quote.sp1_groth16")
@@ -76,12 +78,14 @@ def provers(published: Published) -> dict[str, Prover]:
 
 
 def all_provers(published: Published, measured: Measurements) -> dict[str, Prover]:
-    """``provers``, and ``ours``: the prover of one drawn unit. OTR can use any of them, ZKML only ``provers``."""
+    """``provers``, and ``ours``: the prover of one drawn unit. OTR can use any of them, ZKML only
+    ``provers``."""
     return {**provers(published), "ours": measured.unit}
 
 
 def unit_seconds(proof_cost: Measured, rows: int, columns: int) -> float:
-    """CPU seconds of witness and proof of a unit of ``rows`` x ``columns`` weights, by the fit of ``proving.fit``."""
+    """CPU seconds of witness and proof of a unit of ``rows`` x ``columns`` weights, by the fit of
+    ``proving.fit``."""
     both = [{**row, "prove_cpu_s": row["prove_cpu_s"] + row["witness_cpu_s"]} for row in proof_cost["rows"]]
     return fit_cost(both).seconds(circuit_k(rows, columns))
 
@@ -95,10 +99,12 @@ OPML_MOVES = 102
 
 
 def game_moves(d: Dims, positions: int, played: Sequence[Measured]) -> int:
-    """Moves of a 16-ary dispute over an answer of ``positions`` fed tokens, the batch's posting not counted.
+    """Moves of a 16-ary dispute over an answer of ``positions`` fed tokens, the batch's posting not
+    counted.
 
-    Two for each round of the closed form (``measure.expected_rounds``), mean over a layer's operators at the last
-    position, and what the ``played`` disputes took beside their rounds: challenge, opening, publishing, proof.
+    Two for each round of the closed form (``measure.expected_rounds``), mean over a layer's
+    operators at the last position, and what the ``played`` disputes took beside their rounds:
+    challenge, opening, publishing, proof.
     """
     operators = range(len(layer_program(d, positions - 1)))
     rounds = mean(dispute_costs.expected_rounds(d, positions, each, positions - 1, ARITY_BITS) for each in operators)
@@ -120,7 +126,8 @@ def played_at(disputes: Measured, arity: int = 2**ARITY_BITS) -> list[Measured]:
 
 
 def contract_gas(played: Sequence[Measured]) -> tuple[Number, Number]:
-    """Gas of posting a batch's root (median), and of one later move (mean), over ``played`` disputes."""
+    """Gas of posting a batch's root (median), and of one later move (mean), over ``played``
+    disputes."""
     posts = [move["gas"] for game in played for move in game["moves"] if move["move"] == "commit_batch"]
     later = sum(game["gas_dispute"] for game in played) / sum(len(game["moves"]) - 1 for game in played)
     source = "disputes.json, this project's contract"
@@ -132,9 +139,12 @@ class Measurements:
     """What this project measured on its own machine and chain.
 
     Attributes:
-        sign_s: trace root, digests and signature of one receipt. verify_s: all checks of one receipt by a client.
-        hash_s: hashing the last token's trace leaves of a 70B model on one core; all three in CPU seconds.
-        commit, move: gas of a batch's root and of one move in a dispute. moves: of a dispute over a 70B answer.
+        sign_s: trace root, digests and signature of one receipt. verify_s: all checks of one
+            receipt by a client.
+        hash_s: hashing the last token's trace leaves of a 70B model on one core; all three in CPU
+            seconds.
+        commit, move: gas of a batch's root and of one move in a dispute. moves: of a dispute over a
+            70B answer.
         unit: the prover of one drawn unit, 8 rows of a 70B model's width.
     """
 
@@ -154,13 +164,14 @@ RUNS = ("native_run", "trace_cost", "disputes", "spot_onchain", "proof_cost", "s
 def measurements(published: Published, runs: Mapping[str, Measured]) -> Measurements:
     """From the payloads of the stored ``RUNS``, by name.
 
-    The signature is that of a receipt over a 48-token answer of the small model; the trace of a 70B answer is hashed
-    while it is written, so only its last token's leaves come after it. Gas of a move is that of disputes over the small
-    model: a 70B answer has more moves of the same kinds.
+    The signature is that of a receipt over a 48-token answer of the small model; the trace of a 70B
+    answer is hashed while it is written, so only its last token's leaves come after it. Gas of a
+    move is that of disputes over the small model: a 70B answer has more moves of the same kinds.
 
-    The prover ``unit`` proves one drawn unit of a proved answer, ezkl on one CPU core, at the seconds of the fitted
-    circuits: priced as an H100 like the others, which is an upper bound. Its verifier's gas is that of 8 rows of the
-    small model's width; the chance that one unit convicts a substituted model is that of 8-bit weights there.
+    The prover ``unit`` proves one drawn unit of a proved answer, ezkl on one CPU core, at the
+    seconds of the fitted circuits: priced as an H100 like the others, which is an upper bound. Its
+    verifier's gas is that of 8 rows of the small model's width; the chance that one unit convicts a
+    substituted model is that of 8-bit weights there.
 
     Raises:
         DataError: a run is absent or lacks what is read from it.

@@ -1,15 +1,18 @@
-"""How long one step of a serving machine takes: a law with five coefficients, fitted to published measurements.
+"""How long one step of a serving machine takes: a law with five coefficients, fitted to published
+measurements.
 
-With n answers in progress over contexts of K tokens together, one step (a token for each answer) that also takes up new
-prompts of I1, I2 ... tokens lasts
+With n answers in progress over contexts of K tokens together, one step (a token for each answer)
+that also takes up new prompts of I1, I2 ... tokens lasts
 
-    base_s + each_s n + context_s K + sum over new prompts of (prompt_s I + prompt2_s I^2)    seconds.
+    base_s + each_s n + context_s K + sum over new prompts of (prompt_s I + prompt2_s I^2)
+    seconds.
 
-A prompt that comes while the machine is busy is taken up ``wait_steps`` steps later (the scheduler's pipeline), and
-only when its prompt and answer fit into ``kv_tokens`` beside the others. In a closed loop of c users with prompts of I
-and answers of O tokens, n = min(c, kv_tokens / (I + O)) and every step carries n/O prompts, so that the published
-inter-token latency and the first-token latency of a single user are linear in the coefficients: one non-negative least
-squares, on relative errors.
+A prompt that comes while the machine is busy is taken up ``wait_steps`` steps later (the
+scheduler's pipeline), and only when its prompt and answer fit into ``kv_tokens`` beside the others.
+In a closed loop of c users with prompts of I and answers of O tokens, n = min(c, kv_tokens / (I +
+O)) and every step carries n/O prompts, so that the published inter-token latency and the
+first-token latency of a single user are linear in the coefficients: one non-negative least squares,
+on relative errors.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ from otr_core.errors import DataError, ParameterError
 from otr_paper.claims.published import Published
 from otr_paper.simulation.arrivals import Requests
 
-#: Loads of the published runs that the law is fitted to; the others test it. Every second one, fixed beforehand.
+#: Loads of the published runs that the law is fitted to; the others test it. Every second one,
+#: fixed beforehand.
 FITTED_CONCURRENCY = (1, 25, 100, 200)
 MOST_ANSWERS = 256
 """Answers a machine works on at once: above every published load (250)."""
@@ -34,7 +38,8 @@ MODELS = {"llama33_70b": 2, "llama31_8b": 1}
 
 @dataclass(frozen=True)
 class ServingPoint:
-    """One published closed-loop run: c users, prompts and answers of fixed length, latencies in s, rate in tokens/s."""
+    """One published closed-loop run: c users, prompts and answers of fixed length, latencies in s,
+    rate in tokens/s."""
 
     model: str
     tokens_in: int
@@ -52,7 +57,8 @@ class ServingPoint:
 
 @dataclass(frozen=True)
 class StepLaw:
-    """The coefficients, in seconds (per answer, per token of context, per prompt token, per its square)."""
+    """The coefficients, in seconds (per answer, per token of context, per prompt token, per its
+    square)."""
 
     base_s: float
     each_s: float
@@ -72,7 +78,8 @@ class StepLaw:
                 raise ParameterError(name, getattr(self, name), "above zero")
 
     def slowed(self, loss: float) -> StepLaw:
-        """The same machine in confidential mode, where it does ``1 - loss`` of the work in a second.
+        """The same machine in confidential mode, where it does ``1 - loss`` of the work in a
+        second.
 
         Args:
             loss: share of throughput lost, below 1.
@@ -87,7 +94,8 @@ class StepLaw:
         return self.prompt_s * tokens + self.prompt2_s * tokens * tokens
 
     def capacity_per_s(self, requests: Requests) -> float:
-        """Most requests per second one machine can finish of this mix: full batch, mean lengths, nothing idle."""
+        """Most requests per second one machine can finish of this mix: full batch, mean lengths,
+        nothing idle."""
         read, written = requests.tokens_in.astype(float), requests.tokens_out.astype(float)
         # time-weighted: an answer occupies memory for as long as it is written
         held = float(((read + written) * written).sum() / written.sum())
@@ -117,10 +125,12 @@ def law_points(published: Published, model: str) -> list[ServingPoint]:
 
 
 def fit_law(runs: Sequence[ServingPoint], most_answers: int = MOST_ANSWERS) -> StepLaw:
-    """The law of these runs: memory from the fullest run, coefficients by least squares, the wait as a median.
+    """The law of these runs: memory from the fullest run, coefficients by least squares, the wait
+    as a median.
 
     Raises:
-        DataError: fewer than eight runs, or than three of one user: the coefficients would not be determined.
+        DataError: fewer than eight runs, or than three of one user: the coefficients would not be
+            determined.
     """
     from scipy.optimize import nnls
 

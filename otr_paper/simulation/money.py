@@ -1,7 +1,8 @@
 """What a query costs, item by item, and who pays each item first. USD a query.
 
-The serving price is machine time: GPUs of one machine, at the median price, over the requests it finishes at a stated
-utilisation. Provers are rented by the machine second, as H100s. Gas is bought on one chain at one price.
+The serving price is machine time: GPUs of one machine, at the median price, over the requests it
+finishes at a stated utilisation. Provers are rented by the machine second, as H100s. Gas is bought
+on one chain at one price.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from otr_paper.store.records import Records
 from otr_paper.store.records import records as table
 
 PAYERS = ("operator", "user", "watcher")
-"""Operator: who serves and proves. User: who asks. Watcher: fishermen, validators, assessors, whoever repays them."""
+"""Operator: who serves and proves. User: who asks. Watcher: fishermen, validators, assessors,
+whoever repays them."""
 CHAINS = {"Base": "gas.base_floor", "L1": "gas.l1_price"}
 
 
@@ -43,14 +45,17 @@ class Prices:
     """What the items are computed from, beside the published prices.
 
     Attributes:
-        capacity_per_s: requests a second one machine of ``gpus`` finishes, without confidential mode.
+        capacity_per_s: requests a second one machine of ``gpus`` finishes, without confidential
+            mode.
         kept: share of that capacity left in confidential mode.
         rate_per_s: requests a second on the network; utilisation: what the machines are loaded to.
         gas_eth: price of a unit of gas, ether. batch_s: seconds between batches.
-        commit, verify, move: gas of a batch's root, of one proof's check, of one move in a dispute (opML's moves are
-            priced at ours). moves: of one of OTR's disputes.
-        proof_usd: price of one proof; rho: share proved by OTR; disputed: share of the answers disputed.
-        stake_usd: OTR's stake, for which ``capital`` a year is paid. rerun: share of OTR's answers fishermen run again.
+        commit, verify, move: gas of a batch's root, of one proof's check, of one move in a dispute
+            (opML's moves are priced at ours). moves: of one of OTR's disputes.
+        proof_usd: price of one proof; rho: share proved by OTR; disputed: share of the answers
+            disputed.
+        stake_usd: OTR's stake, for which ``capital`` a year is paid. rerun: share of OTR's answers
+            fishermen run again.
         judges: of PoQ. judge_s: GPU seconds of one judgement.
     """
 
@@ -170,7 +175,8 @@ def items(published: Published, prices: Prices) -> list[Item]:
 
 
 def by_payer(records: Sequence[Mapping[str, Any]]) -> Records:
-    """USD a query by system and payer, with the total: records of system, payer, usd; from those of ``Item``."""
+    """USD a query by system and payer, with the total: records of system, payer, usd; from those of
+    ``Item``."""
     rows = []
     for system in dict.fromkeys(record["system"] for record in records):
         own = [record for record in records if record["system"] == system]

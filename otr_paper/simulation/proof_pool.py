@@ -16,7 +16,8 @@ from otr_core.errors import ParameterError
 
 
 def batch_end_times(arrivals: Sequence[float], service_s: float, size: int, servers: int) -> NDArray[np.float64]:
-    """When each job ends if a server takes up to ``size`` waiting jobs at once and needs ``service_s`` for any batch.
+    """When each job ends if a server takes up to ``size`` waiting jobs at once and needs
+    ``service_s`` for any batch.
 
     A free server starts with whoever waits; it does not wait for the batch to fill.
     """

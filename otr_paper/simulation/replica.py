@@ -1,13 +1,15 @@
-"""A serving machine with continuous batching, simulated exactly: from event to event, not from step to step.
+"""A serving machine with continuous batching, simulated exactly: from event to event, not from step
+to step.
 
-Between two events (a prompt taken up, an answer finished) each step differs from the last by one token of context an
-answer, so the time of k steps is a closed form and k is found by solving a quadratic. An hour of 19,366 requests takes
-a tenth of a CPU second; a general event library, which resumes a coroutine at every step, takes many times that. That
-is why SimPy is not used here; it checks this code in the tests.
+Between two events (a prompt taken up, an answer finished) each step differs from the last by one
+token of context an answer, so the time of k steps is a closed form and k is found by solving a
+quadratic. An hour of 19,366 requests takes a tenth of a CPU second; a general event library, which
+resumes a coroutine at every step, takes many times that. That is why SimPy is not used here; it
+checks this code in the tests.
 
-Prompts are taken up in order of arrival, as many at a time as fit; memory for prompt and answer is reserved when a
-prompt is taken up, so no answer is ever thrown out. Answer lengths are known beforehand, which a real scheduler can
-only bound.
+Prompts are taken up in order of arrival, as many at a time as fit; memory for prompt and answer is
+reserved when a prompt is taken up, so no answer is ever thrown out. Answer lengths are known
+beforehand, which a real scheduler can only bound.
 """
 
 from __future__ import annotations
@@ -39,12 +41,14 @@ def serve_requests(
 ) -> ServedRequest:
     """When one machine gives the first and the last token of each request.
 
-    ``step`` counts the machine's steps; ``ends`` holds the step at which each answer in progress gets its last token.
-    ``active`` answers are in progress, over ``context`` tokens together, in ``held`` tokens of reserved memory. Of all
-    requests ``seen`` have arrived and ``taken`` are taken up.
+    ``step`` counts the machine's steps; ``ends`` holds the step at which each answer in progress
+    gets its last token. ``active`` answers are in progress, over ``context`` tokens together, in
+    ``held`` tokens of reserved memory. Of all requests ``seen`` have arrived and ``taken`` are
+    taken up.
 
     Args:
-        arrivals: sorted, s. In a ``loop`` those of the first users only: each finished answer brings the next request.
+        arrivals: sorted, s. In a ``loop`` those of the first users only: each finished answer
+            brings the next request.
 
     Raises:
         ParameterError: a request that does not fit into the machine's memory even alone.
@@ -72,7 +76,8 @@ def serve_requests(
             coming.append(now)
 
     while finished < count:
-        # An idle machine waits for the next request; what has arrived by now may be taken up ``wait`` steps later.
+        # An idle machine waits for the next request; what has arrived by now may be taken up
+        # ``wait`` steps later.
         if not active and taken == seen:
             now = max(now, coming[seen])
         while seen < len(coming) and coming[seen] <= now:
@@ -87,8 +92,8 @@ def serve_requests(
             prompts += law.prompt_time_s(tokens_in[taken])
             new.append(taken)
             taken += 1
-        # Either one step that also reads the new prompts, or all the equal steps until something happens: an answer
-        # ends, a waiting prompt may be taken up, or a request arrives.
+        # Either one step that also reads the new prompts, or all the equal steps until something
+        # happens: an answer ends, a waiting prompt may be taken up, or a request arrives.
         if new:
             now += base + each * active + context_s * context + prompts
             step += 1
@@ -120,7 +125,8 @@ def serve_requests(
 
 
 def _steps_until(gap_s: float, step_s: float, context_s: float, active: int, context: int) -> int:
-    """Fewest steps, one or more, that take ``gap_s``: k step + context (k K + n k (k-1) / 2) >= gap."""
+    """Fewest steps, one or more, that take ``gap_s``: k step + context (k K + n k (k-1) / 2) >=
+    gap."""
     half = context_s * active / 2
     linear = step_s + context_s * context - half
     steps = (math.sqrt(linear * linear + 4 * half * gap_s) - linear) / (2 * half) if half > 0 else gap_s / linear
@@ -151,7 +157,8 @@ def saturated_rate(requests: Requests, law: StepLaw) -> float:
 
 
 def closed_loop(run: ServingPoint, law: StepLaw, seed: int) -> ServingPoint:
-    """What the law makes of a published run: the same users and lengths, means over three rounds after two.
+    """What the law makes of a published run: the same users and lengths, means over three rounds
+    after two.
 
     The first answers have random lengths, so that the users do not march in step.
     """

@@ -1,6 +1,7 @@
 """Simulate one system on one sequence of requests, and give each kind of latency by itself.
 
-A kind of latency is *unstable*, and has no number, where a line of waiting requests or proofs only grows.
+A kind of latency is *unstable*, and has no number, where a line of waiting requests or proofs only
+grows.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ class SimulationRun:
     """The latencies of one simulated system.
 
     Attributes:
-        latency_s: kind -> one value a request (a proved request for *proof*), in order of arrival. A kind the system
-            does not have, or has no stable value of, is absent.
+        latency_s: kind -> one value a request (a proved request for *proof*), in order of arrival.
+            A kind the system does not have, or has no stable value of, is absent.
         utilisation: of the serving machines and of the provers, offered work over capacity.
         unstable: kind -> why it has no number.
-        waited_s: mean wait over all requests, where the user of a proved request waits for its proof and every other
-            user for the provisional answer; None where it is unstable.
+        waited_s: mean wait over all requests, where the user of a proved request waits for its
+            proof and every other user for the provisional answer; None where it is unstable.
     """
 
     system: System
@@ -44,7 +45,8 @@ class SimulationRun:
 
 
 def serving_utilisation(system: System, requests: Requests, law: StepLaw) -> float:
-    """Offered requests over what the machines can finish of this mix, in confidential mode where the system is."""
+    """Offered requests over what the machines can finish of this mix, in confidential mode where
+    the system is."""
     return requests.rate_per_s / (system.machines * law.slowed(system.loss).capacity_per_s(requests))
 
 
@@ -55,7 +57,8 @@ def simulate(system: System, requests: Requests, law: StepLaw, seed: int) -> Sim
     2. Serve the requests: first tokens and answers.
     3. Let the answers be signed and checked, and included in a batch and a block.
     4. Prove the sampled answers, in the order in which the beacon picks them.
-    5. Dispute a few answers inside the window. An answer is final when window, proof and dispute are over.
+    5. Dispute a few answers inside the window. An answer is final when window, proof and dispute
+       are over.
 
     Raises:
         ParameterError: a request that fits into no machine.
@@ -74,12 +77,14 @@ def simulate(system: System, requests: Requests, law: StepLaw, seed: int) -> Sim
     # 2. Serve the requests: first tokens and answers.
     served = serve_pool(requests, law.slowed(system.loss), system.machines)
     start = requests.arrival_s
-    # Confidential mode slows every step (``slowed``) and adds more to the first token than that. What it adds beyond
-    # the slower steps delays the request, yet keeps no part of the machine busy, so that others do not wait for it.
+    # Confidential mode slows every step (``slowed``) and adds more to the first token than that.
+    # What it adds beyond the slower steps delays the request, yet keeps no part of the machine
+    # busy, so that others do not wait for it.
     late = (served.first_s - start) * max(0.0, (1.0 + system.first_overhead) * (1.0 - system.loss) - 1.0)
     first, answer = served.first_s + late, served.done_s + late
 
-    # 3. Signed and checked, then included. Batches, blocks and the beacon tick from phases drawn for this run.
+    # 3. Signed and checked, then included. Batches, blocks and the beacon tick from phases drawn
+    #    for this run.
     phases = rng.random(3)
     ready = answer + system.after_s
     included = settlement.next_tick(settlement.next_tick(ready, system.batch_s, phases[0]), system.block_s, phases[1])
@@ -123,7 +128,8 @@ def simulate(system: System, requests: Requests, law: StepLaw, seed: int) -> Sim
 
 
 def _kinds(system: System) -> list[str]:
-    """The kinds of latency that the system has: no proof where none is sampled, nothing provisional where all are."""
+    """The kinds of latency that the system has: no proof where none is sampled, nothing provisional
+    where all are."""
     return [
         kind for kind in KINDS if not (kind == "provisional" and system.rho == 1) and (kind != "proof" or system.rho)
     ]

@@ -1,8 +1,10 @@
-"""The simulation against the measured small run: 32 questions answered one at a time by SmolLM2 on one CPU core.
+"""The simulation against the measured small run: 32 questions answered one at a time by SmolLM2 on
+one CPU core.
 
-The machine's law comes from other runs of the same lane on the same kind of machine (``portable_lane``,
-``trace_cost``), signing and checking from ``native_run``, gas of a move from the disputes of notebook 03 and proof
-seconds from the fitted circuits. Nothing compared here was fitted to the run that it is compared with.
+The machine's law comes from other runs of the same lane on the same kind of machine
+(``portable_lane``, ``trace_cost``), signing and checking from ``native_run``, gas of a move from
+the disputes of notebook 03 and proof seconds from the fitted circuits. Nothing compared here was
+fitted to the run that it is compared with.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ def smollm2() -> Dims:
 
 
 def step_law(portable_lane: Mapping[str, Any], trace_cost: Mapping[str, Any]) -> StepLaw:
-    """The law of one CPU core at batch one: a token's step with its trace, and a prompt of ``PREFILL_TOKENS`` in one.
+    """The law of one CPU core at batch one: a token's step with its trace, and a prompt of
+    ``PREFILL_TOKENS`` in one.
 
     Raises:
         DataError: a run lacks the lane or a number of it.
@@ -57,11 +60,12 @@ def step_law(portable_lane: Mapping[str, Any], trace_cost: Mapping[str, Any]) ->
 
 
 def comparison(measured: inputs.Measurements, runs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Records of quantity, unit, predicted, measured, error (predicted over measured, less one), worst (largest error
-    of one query either way; None where there is one value) and kind of prediction.
+    """Records of quantity, unit, predicted, measured, error (predicted over measured, less one),
+    worst (largest error of one query either way; None where there is one value) and kind of
+    prediction.
 
-    A dispute is predicted as the simulation takes every dispute: as the mean one about a value of a layer, so that one
-    about a token of the answer, which is shorter, is overpredicted.
+    A dispute is predicted as the simulation takes every dispute: as the mean one about a value of a
+    layer, so that one about a token of the answer, which is shorter, is overpredicted.
 
     Args:
         runs: payloads of ``RUNS`` and of ``inputs.RUNS``, by name.

@@ -1,4 +1,5 @@
-"""Mean, median and 99th percentile with confidence intervals that respect how requests hang together in time."""
+"""Mean, median and 99th percentile with confidence intervals that respect how requests hang
+together in time."""
 
 from __future__ import annotations
 
@@ -32,9 +33,10 @@ def _statistics(values: NDArray[np.float64]) -> tuple[float, float, float]:
 def estimates(replications: Sequence[NDArray[np.float64]], seed: int, resamples: int = 100) -> dict[str, Estimate]:
     """Mean, p50 and p99 over one or more replications, each a series in order of time.
 
-    The value is the mean of the replications' own values. The interval covers the differences between replications as
-    well as the chance within each: circular blocks of sqrt(n) consecutive values are drawn again, so that requests
-    which waited for one another stay together (Politis and Romano 1992).
+    The value is the mean of the replications' own values. The interval covers the differences
+    between replications as well as the chance within each: circular blocks of sqrt(n) consecutive
+    values are drawn again, so that requests which waited for one another stay together (Politis and
+    Romano 1992).
 
     Raises:
         ParameterError: no replication, or an empty one.
@@ -62,7 +64,8 @@ def estimates(replications: Sequence[NDArray[np.float64]], seed: int, resamples:
 
 
 def table(runs: Sequence[SimulationRun], seed: int) -> list[dict[str, object]]:
-    """One record a kind of latency, over one system's replications: value, low, high of mean, p50, p99; or why not.
+    """One record a kind of latency, over one system's replications: value, low, high of mean, p50,
+    p99; or why not.
 
     A kind that is unstable in any replication is unstable.
     """

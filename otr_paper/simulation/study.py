@@ -1,4 +1,5 @@
-"""The studies whose results are stored: four systems on a trace, one point of a sweep, one input moved at a time."""
+"""The studies whose results are stored: four systems on a trace, one point of a sweep, one input
+moved at a time."""
 
 from __future__ import annotations
 
@@ -24,19 +25,21 @@ REPLICATIONS = 12
 CHEATS = 100
 
 
-#: Case of ``four_systems``' cost -> (chain, whether a proof costs what the paper says instead of its machine time).
+#: Case of ``four_systems``' cost -> (chain, whether a proof costs what the paper says instead of
+#: its machine time).
 CASES = {"Base": ("Base", False), "L1": ("L1", False), "Base, proofs at 45 USD": ("Base", True)}
 
 
 def four_systems(
     published: Published, requests: Requests, measured: inputs.Measurements, *, seed: int, replications: int
 ) -> dict[str, Any]:
-    """Latencies by kind, throughput and cost of the four systems on one sequence of requests; plain JSON.
+    """Latencies by kind, throughput and cost of the four systems on one sequence of requests; plain
+    JSON.
 
-    The prover is the paper's, 20 minutes a proof. OTR is run once for each of ``replications`` draws
-    of the overhead of confidential mode; the others draw nothing but phases and disputes, and run once.
-    ``unit_proofs`` is OTR once more with the prover of one drawn unit, which proves no whole inference
-    and therefore has no place in ZKML.
+    The prover is the paper's, 20 minutes a proof. OTR is run once for each of ``replications``
+    draws of the overhead of confidential mode; the others draw nothing but phases and disputes, and
+    run once. ``unit_proofs`` is OTR once more with the prover of one drawn unit, which proves no
+    whole inference and therefore has no place in ZKML.
     """
     machine, prover, unit = law.fitted_law(published, MODEL), inputs.provers(published)["stated"], measured.unit
     rate, draws = requests.rate_per_s, overhead.draw_overhead(published, replications, seed)
@@ -52,7 +55,8 @@ def four_systems(
     runs = {name: simulated(name, prover) for name in systems.NAMES}
     unit_runs = simulated("OTR", unit)
 
-    # What the machines can carry at most, and the share of it that each draw of the overhead leaves.
+    # What the machines can carry at most, and the share of it that each draw of the overhead
+    # leaves.
     plain = saturated_rate(requests, machine)
     kept = [saturated_rate(requests, machine.slowed(loss)) / plain for loss, _ in draws]
 
@@ -99,7 +103,8 @@ def four_systems(
 
 
 def _share(latencies: list[Mapping[str, Any]], kind: str, limit_s: float) -> float | None:
-    """Share of the answers below a limit, mean over the replications; None where one has no such latency."""
+    """Share of the answers below a limit, mean over the replications; None where one has no such
+    latency."""
     if not all(kind in latency for latency in latencies):
         return None
     return float(np.mean([np.mean(latency[kind] < limit_s) for latency in latencies]))
@@ -114,11 +119,12 @@ def prices(
     model: str = MODEL,
     **case: Any,
 ) -> money.Prices:
-    """Prices of one case: gas of one chain, of our contracts as measured and of the prover's verifier.
+    """Prices of one case: gas of one chain, of our contracts as measured and of the prover's
+    verifier.
 
     Args:
-        case: the other fields of ``money.Prices``. Unless given, a proof costs its machine time, and the
-            paper's share of the answers is proved.
+        case: the other fields of ``money.Prices``. Unless given, a proof costs its machine time,
+            and the paper's share of the answers is proved.
     """
     usual = {"proof_usd": money.proof_price_usd(published, prover), "rho": published.number("otr.rho", "1")}
     return money.Prices(
@@ -133,7 +139,8 @@ def prices(
     )
 
 
-#: The point everything else is compared with: the paper's rate and prover, the median overhead, 70B, chat.
+#: The point everything else is compared with: the paper's rate and prover, the median overhead,
+#: 70B, chat.
 DEFAULT_CONFIG: Mapping[str, Any] = {
     "rho": 0.01,
     "load": 1.0,
@@ -153,17 +160,20 @@ DEFAULT_CONFIG: Mapping[str, Any] = {
 def otr_point(
     published: Published, requests: Requests, measured: inputs.Measurements, config: Mapping[str, Any], seed: int
 ) -> dict[str, Any]:
-    """OTR at one point of a sweep: latencies, utilisation, cost, detection, deterrence, to six significant digits.
-    ``unstable`` names the kinds of latency that have no number, and why; empty if all have.
+    """OTR at one point of a sweep: latencies, utilisation, cost, detection, deterrence, to six
+    significant digits. ``unstable`` names the kinds of latency that have no number, and why; empty
+    if all have.
 
     Args:
         requests: those of ``config["trace"]``.
-        config: rho, load (arrivals that many times as fast), prover (a key of ``inputs.all_provers``), proof_usd (None:
-            its machine time), overhead_level (of the published distribution, 0 to 1), stake_usd, provers (machines),
-            window_s, machines, chain, model, trace.
+        config: rho, load (arrivals that many times as fast), prover (a key of
+            ``inputs.all_provers``), proof_usd (None: its machine time), overhead_level (of the
+            published distribution, 0 to 1), stake_usd, provers (machines), window_s, machines,
+            chain, model, trace.
 
     Raises:
-        InputError: a missing or unknown key, an unknown prover. ParameterError: a value outside its domain.
+        InputError: a missing or unknown key, an unknown prover. ParameterError: a value outside its
+            domain.
     """
     if set(config) != set(DEFAULT_CONFIG):
         raise InputError(f"sweep point: found keys {sorted(config)}, expected {sorted(DEFAULT_CONFIG)}")

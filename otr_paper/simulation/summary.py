@@ -1,8 +1,10 @@
-"""A trace boiled down to figures that may ship with the project, and requests drawn from them when it is absent.
+"""A trace boiled down to figures that may ship with the project, and requests drawn from them when
+it is absent.
 
-Kept: the number of requests in each ten seconds, quantiles of prompt and answer lengths, and the rank correlation of
-the two. Drawn requests reproduce the load over time and both length distributions; the order inside ten seconds, and
-any dependence between consecutive requests, is lost.
+Kept: the number of requests in each ten seconds, quantiles of prompt and answer lengths, and the
+rank correlation of the two. Drawn requests reproduce the load over time and both length
+distributions; the order inside ten seconds, and any dependence between consecutive requests, is
+lost.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ _KEYS = ("requests", "duration_s", "per_bin", "tokens_in", "tokens_out", "rank_c
 
 
 def summarise(requests: Requests) -> dict[str, Any]:
-    """The figures kept of a trace (plain JSON): counts per bin, quantiles at ``LEVELS``, Spearman's correlation."""
+    """The figures kept of a trace (plain JSON): counts per bin, quantiles at ``LEVELS``, Spearman's
+    correlation."""
     from scipy.stats import spearmanr
 
     edges = np.arange(0.0, requests.duration_s + BIN_S, BIN_S)
@@ -42,7 +45,8 @@ def summarise(requests: Requests) -> dict[str, Any]:
 
 
 def draw_requests(summary: Mapping[str, Any], seed: int) -> Requests:
-    """Requests with the load and the lengths of a summary: uniform inside each bin, lengths by a Gaussian copula.
+    """Requests with the load and the lengths of a summary: uniform inside each bin, lengths by a
+    Gaussian copula.
 
     Raises:
         TraceError: a key is missing, or the counts do not add up.

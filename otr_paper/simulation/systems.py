@@ -19,15 +19,19 @@ class System:
 
     Attributes:
         machines: serving machines, each as in the published runs.
-        loss: share of throughput that confidential mode costs; first_overhead: share of time that it adds to the first
-            token, where that is more than the loss already makes.
-        after_s: from the last token to the answer the client may act on: signing and checking, or judging.
+        loss: share of throughput that confidential mode costs; first_overhead: share of time that
+            it adds to the first token, where that is more than the loss already makes.
+        after_s: from the last token to the answer the client may act on: signing and checking, or
+            judging.
         committed_first: the client waits for the commitment's block before acting.
         batch_s: a batch's root is posted this often, 0 for at once; block_s: time between blocks.
-        rho: share of the answers proved; beacon_s: rounds of the beacon that picks them, 0 for no choice at all.
-        proof_s, proof_batch, provers: seconds of one batch of proofs, its size, and the machines that make them.
+        rho: share of the answers proved; beacon_s: rounds of the beacon that picks them, 0 for no
+            choice at all.
+        proof_s, proof_batch, provers: seconds of one batch of proofs, its size, and the machines
+            that make them.
         window_s: how long an answer can be challenged; 0 for never.
-        disputed: share of the answers that are; moves, move_s, clock_s, silent: see ``settlement.dispute_s``.
+        disputed: share of the answers that are; moves, move_s, clock_s, silent: see
+            ``settlement.dispute_s``.
     """
 
     name: str
@@ -64,7 +68,8 @@ class System:
 
 
 def with_prover(system: System, prover: Prover, rate_per_s: float, *, most_utilisation: float = 0.8) -> System:
-    """The system with this prover, and as many machines of it as keep the pool below ``most_utilisation``."""
+    """The system with this prover, and as many machines of it as keep the pool below
+    ``most_utilisation``."""
     count = proof_pool.servers_for(system.rho * rate_per_s, prover.batch_s, most_utilisation, prover.batch)
     return replace(system, proof_s=prover.batch_s, proof_batch=prover.batch, provers=count)
 
@@ -83,8 +88,9 @@ def four(
 ) -> dict[str, System]:
     """The four systems at ``rate_per_s`` requests a second, by name.
 
-    Assumptions of ours, the same for all where they apply: batches of 10 s on an L2, one answer in 10,000 disputed, a
-    move a minute, a clock of an hour a side, one accused in ten silent; OTR's window, which no text gives, is an hour.
+    Assumptions of ours, the same for all where they apply: batches of 10 s on an L2, one answer in
+    10,000 disputed, a move a minute, a clock of an hour a side, one accused in ten silent; OTR's
+    window, which no text gives, is an hour.
     """
     block, beacon = published.number("hw.base_block", "s"), published.number("hw.drand_period", "s")
     rho = published.number("otr.rho", "1") if rho is None else rho

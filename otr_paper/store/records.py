@@ -9,6 +9,7 @@ Records = list[dict[str, Any]]
 
 
 def records(columns: str, rows: Iterable[Sequence[Any]]) -> Records:
-    """Rows of equal width as records; ``columns`` names their values in order, as in ``"system, usd"``."""
+    """Rows of equal width as records; ``columns`` names their values in order, as in ``"system,
+    usd"``."""
     names = columns.split(", ")
     return [dict(zip(names, row, strict=True)) for row in rows]

@@ -1,4 +1,5 @@
-"""Stored results: long or hardware-dependent measurements, each with the card that says how it was made."""
+"""Stored results: long or hardware-dependent measurements, each with the card that says how it was
+made."""
 
 from __future__ import annotations
 

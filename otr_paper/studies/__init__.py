@@ -1,1 +1,2 @@
-"""Studies over many draws: populations, sweeps, detection by cheat, dispute costs, crowds of challengers."""
+"""Studies over many draws: populations, sweeps, detection by cheat, dispute costs, crowds of
+challengers."""

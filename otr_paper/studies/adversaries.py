@@ -41,8 +41,9 @@ def break_profit(
 ) -> Quantity:
     """Profit over honesty of cheating one query after another until caught or patched, USD.
 
-    ``[g - D (v + L)] (1 - (delta (1-D))^N) / (1 - delta (1-D)) - K``. The sign of the bracket is the one-shot
-    condition: patch time, patience and attack cost change the size of the profit, never whether cheating starts to pay.
+    ``[g - D (v + L)] (1 - (delta (1-D))^N) / (1 - delta (1-D)) - K``. The sign of the bracket is
+    the one-shot condition: patch time, patience and attack cost change the size of the profit,
+    never whether cheating starts to pay.
 
     Args:
         attempts: N, queries until the patch (rate x patch time); infinity for a permanent break.
@@ -69,7 +70,8 @@ class Outcome:
         adversary: one of ``CLASSES``.
         detection: D it faces per cheat.
         deterred: whether honesty pays strictly more.
-        profit_usd: profit over honesty of cheating until caught or patched, per identity and before the attack's cost.
+        profit_usd: profit over honesty of cheating until caught or patched, per identity and before
+            the attack's cost.
         undetected: expected wrong answers before the first catch if it cheats anyway, per identity.
         total_undetected: the same over all identities it controls.
     """
@@ -99,11 +101,12 @@ def outcome(
         someone_checks: phi, from the equilibrium or measured.
         attestation: probability that the gate stops an operator without a break, [0, 1].
         until_patch: N, answers per identity while a software break is open.
-        identities: staked identities that one extracted key (clones) or one broken generation serves.
+        identities: staked identities that one extracted key (clones) or one broken generation
+            serves.
 
-    A key extracted from one platform, or a broken hardware generation, is not patched: only a catch ends it. Colluding
-    fishermen do not check, and of the slash they return their reward to the operator. The malicious class holds a
-    break.
+    A key extracted from one platform, or a broken hardware generation, is not patched: only a catch
+    ends it. Colluding fishermen do not check, and of the slash they return their reward to the
+    operator. The malicious class holds a break.
 
     Raises:
         ParameterError: unknown class or an argument outside its range.

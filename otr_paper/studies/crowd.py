@@ -1,8 +1,9 @@
 """Many challengers at once: does the honest verdict wait for them?
 
-All games about a batch run at the same time, each on its own clocks, so that the last verdict is late by one game's
-length, whatever the number of challengers, as long as the operator can send its moves: with one transaction every
-``slot_s`` seconds, N games wait for one another's slots, and the operator's clock must hold that wait.
+All games about a batch run at the same time, each on its own clocks, so that the last verdict is
+late by one game's length, whatever the number of challengers, as long as the operator can send its
+moves: with one transaction every ``slot_s`` seconds, N games wait for one another's slots, and the
+operator's clock must hold that wait.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class Crowd:
 
     Attributes:
         last_verdict_s: from the start to the last verdict. games: played. moves: of the operator.
-        least_clock_s: the least the operator had left on any clock after a move. operator_lost: 1 if it was convicted.
+        least_clock_s: the least the operator had left on any clock after a move. operator_lost: 1
+            if it was convicted.
     """
 
     games: int
@@ -48,7 +50,8 @@ def play_crowd(
     """Play the open challenges ``numbers`` at once against one operator.
 
     Args:
-        challenger: makes the player of each challenge. slot_s: seconds between two transactions of the operator.
+        challenger: makes the player of each challenge. slot_s: seconds between two transactions of
+            the operator.
         stall: challengers move at the last second of their clocks, else after a second.
     """
     start, sent, least, lost, last = now, now, court.terms.clock_s, 0, now

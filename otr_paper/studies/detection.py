@@ -1,9 +1,9 @@
 """How likely one drawn query convicts a cheat, by kind of cheat and kind of check.
 
-A drawn query is checked at one place, by ``units`` units drawn there. A cheat is described by the share of places
-where it deviates and, there, by the share of units it breaks in each operator. An operator who cheats knows the place
-before it commits to the rows between, and may lay the fault where it breaks fewest units; ``least_broken`` says how
-few.
+A drawn query is checked at one place, by ``units`` units drawn there. A cheat is described by the
+share of places where it deviates and, there, by the share of units it breaks in each operator. An
+operator who cheats knows the place before it commits to the rows between, and may lay the fault
+where it breaks fewest units; ``least_broken`` says how few.
 """
 
 from __future__ import annotations
@@ -40,10 +40,12 @@ def per_unit(broken: Mapping[str, float], shares: Mapping[str, int] = SHARES) ->
 
 
 def per_query(places: float, unit: float, units: int) -> float:
-    """Probability that a drawn query convicts: the place deviates, and one of the units drawn there is broken.
+    """Probability that a drawn query convicts: the place deviates, and one of the units drawn there
+    is broken.
 
     Args:
-        places: share of (position, layer) places at which the cheat deviates. unit: ``per_unit`` there.
+        places: share of (position, layer) places at which the cheat deviates. unit: ``per_unit``
+            there.
     """
     for name, value in (("places", places), ("unit", unit)):
         if not 0 <= value <= 1:
@@ -52,10 +54,11 @@ def per_query(places: float, unit: float, units: int) -> float:
 
 
 def per_query_redrawn(broken: float, inconclusive: float, units: int, redraws: int = REDRAWS) -> float:
-    """Probability that a query at a deviating place does not pass: a broken unit is found, or it goes to a dispute.
+    """Probability that a query at a deviating place does not pass: a broken unit is found, or it
+    goes to a dispute.
 
-    It passes with ``units`` right ones and j ≤ ``redraws`` inconclusive ones among them, the last one right:
-    (1 − b − i)^units · Σ_j C(units − 1 + j, j) · i^j.
+    It passes with ``units`` right ones and j ≤ ``redraws`` inconclusive ones among them, the last
+    one right: (1 − b − i)^units · Σ_j C(units − 1 + j, j) · i^j.
 
     Args:
         broken, inconclusive: probability of either per unit drawn (b and i; their sum at most 1).
@@ -68,7 +71,8 @@ def per_query_redrawn(broken: float, inconclusive: float, units: int, redraws: i
 
 @dataclass(frozen=True)
 class Fault:
-    """Where an operator may lay the fault of a wrong layer output, and the share of units it then breaks, at least."""
+    """Where an operator may lay the fault of a wrong layer output, and the share of units it then
+    breaks, at least."""
 
     operator: str
     share: float
@@ -76,11 +80,12 @@ class Fault:
 
 
 def least_broken(layout: Layout) -> list[Fault]:
-    """Places for a fault between a layer's committed input and output, when the output is wrong in all its directions.
+    """Places for a fault between a layer's committed input and output, when the output is wrong in
+    all its directions.
 
-    Each must explain ``hidden`` values (SmolLM2: 576), so each must hold that many free ones: an operator of as many
-    outputs breaks in all units, one of ``intermediate`` outputs in at least hidden/intermediate of them. A counting
-    bound: it does not say that integers that fit exist.
+    Each must explain ``hidden`` values (SmolLM2: 576), so each must hold that many free ones: an
+    operator of as many outputs breaks in all units, one of ``intermediate`` outputs in at least
+    hidden/intermediate of them. A counting bound: it does not say that integers that fit exist.
     """
     a = layout.architecture
     some = _share(a)
@@ -105,9 +110,11 @@ def worst_fault(layout: Layout, shares: Mapping[str, int] = SHARES) -> tuple[str
 
 
 def element_link(values: int, changed: int, opened: int) -> float:
-    """Probability that opening ``opened`` distinct values of a row shows one of ``changed`` false ones.
+    """Probability that opening ``opened`` distinct values of a row shows one of ``changed`` false
+    ones.
 
-    The link that opens a few elements instead of the row: 1 − C(values − changed, opened) / C(values, opened).
+    The link that opens a few elements instead of the row: 1 − C(values − changed, opened) /
+    C(values, opened).
     """
     if not 0 <= changed <= values or not 0 <= opened <= values:
         raise ParameterError("changed", (changed, opened), f"both 0 to {values}")
@@ -117,8 +124,9 @@ def element_link(values: int, changed: int, opened: int) -> float:
 def sparse_fit(
     weights: np.ndarray, x: np.ndarray, wanted: np.ndarray, shift: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """The attack on that link when the unit is known before the row is committed: change as few values of x as the
-    block has rows, so that W·x' rounds to the ``wanted`` outputs. Solves a square system of random columns and rounds.
+    """The attack on that link when the unit is known before the row is committed: change as few
+    values of x as the block has rows, so that W·x' rounds to the ``wanted`` outputs. Solves a
+    square system of random columns and rounds.
 
     Returns:
         x' (int64), differing from ``x`` in at most as many places as there are rows.
@@ -149,7 +157,8 @@ def broken_units(
     """Which matrix units of a place are broken: operator -> bool (blocks,), by integer arithmetic.
 
     Args:
-        weights: operator -> the registered matrix, int64 (rows, columns), unscaled. rows: all rows committed there.
+        weights: operator -> the registered matrix, int64 (rows, columns), unscaled. rows: all rows
+            committed there.
     """
     import numpy as np
 
@@ -172,7 +181,8 @@ def simulate_draws(
     """Convictions among ``draws`` drawn queries, with the very draws of the protocol.
 
     Args:
-        broken: per place, the broken units by operator (None: nothing deviates there); a place is drawn uniformly.
+        broken: per place, the broken units by operator (None: nothing deviates there); a place is
+            drawn uniformly.
     """
     from otr_core.spotcheck import selection
 
@@ -193,10 +203,12 @@ def simulate_draws(
 def simulate_redrawn(
     broken: Blocks, inconclusive: Blocks, shares: Counts, blocks: Counts, units: int, draws: int, randomness: bytes
 ) -> tuple[int, int]:
-    """(convicted, disputed) among ``draws`` queries at one place, with the protocol's draws and its rule of redraws.
+    """(convicted, disputed) among ``draws`` queries at one place, with the protocol's draws and its
+    rule of redraws.
 
     Args:
-        broken, inconclusive: operator -> bool (blocks,); a block that is both shows as inconclusive.
+        broken, inconclusive: operator -> bool (blocks,); a block that is both shows as
+            inconclusive.
     """
     from otr_core.spotcheck import selection
 
@@ -219,11 +231,12 @@ def simulate_redrawn(
 
 
 def dodges(layout: Layout, *, draws: int, randomness: bytes, shares: Counts = SHARES) -> Records:
-    """What saturation does to detection: rows of case, units, without (detection if every unit were decided), computed,
-    convicted and disputed (shares of ``draws`` simulated queries).
+    """What saturation does to detection: rows of case, units, without (detection if every unit were
+    decided), computed, convicted and disputed (shares of ``draws`` simulated queries).
 
-    The dodge is the best there could be: the fault laid in the ``o`` products and every block of them saturated, so
-    that no unit is ever broken. It is a bound: a saturated residual breaks the operators after it.
+    The dodge is the best there could be: the fault laid in the ``o`` products and every block of
+    them saturated, so that no unit is ever broken. It is a bound: a saturated residual breaks the
+    operators after it.
     """
     import numpy as np
 

@@ -1,4 +1,5 @@
-"""What a dispute takes: rounds, bytes, opened values, time; counted in played games and computed in closed form."""
+"""What a dispute takes: rounds, bytes, opened values, time; counted in played games and computed in
+closed form."""
 
 from __future__ import annotations
 
@@ -34,8 +35,9 @@ POINTING = ("choose", "choose_kept", "element")
 
 
 def levels(d: Dims, positions: int, position: int) -> dict[str, int]:
-    """The largest number of units of each level below an answer of ``positions`` fed tokens, for the deepest operator
-    of a layer at ``position``: tokens, layers, operators, tiles of it, steps (elements of a tile × steps of one)."""
+    """The largest number of units of each level below an answer of ``positions`` fed tokens, for
+    the deepest operator of a layer at ``position``: tokens, layers, operators, tiles of it, steps
+    (elements of a tile × steps of one)."""
     operators = pr.layer_program(d, position)
     return {
         "token": positions,
@@ -52,7 +54,8 @@ def most_rounds(d: Dims, positions: int, arity_bits: int) -> int:
 
 
 def expected_rounds(d: Dims, positions: int, operator: int, position: int, arity_bits: int) -> int:
-    """Closed form of the rounds of a dispute about ``operator`` (``len(program)``: what the trace holds)."""
+    """Closed form of the rounds of a dispute about ``operator`` (``len(program)``: what the trace
+    holds)."""
     operators = pr.layer_program(d, position)
     trace = merkle.rounds(positions * d.layers, arity_bits)
     if operator == len(operators):
@@ -63,7 +66,8 @@ def expected_rounds(d: Dims, positions: int, operator: int, position: int, arity
 
 
 def descent_bytes(size: int, arity_bits: int, index: int = 0) -> int:
-    """Bytes of hashes in a whole descent to leaf ``index`` of ``size``: nodes shown, and answers with their paths."""
+    """Bytes of hashes in a whole descent to leaf ``index`` of ``size``: nodes shown, and answers
+    with their paths."""
     total, at = 0, merkle.height(size)
     while at:
         below, first, count = merkle.span(size, at, index >> at, arity_bits)
@@ -73,13 +77,14 @@ def descent_bytes(size: int, arity_bits: int, index: int = 0) -> int:
 
 
 def expected_bytes(d: Dims, positions: int, place: Place, arity_bits: int) -> int:
-    """Closed form of the hashes and values that a dispute about one step of a layer's operator carries, up to the
-    openings of the last move (``opening_bytes``)."""
+    """Closed form of the hashes and values that a dispute about one step of a layer's operator
+    carries, up to the openings of the last move (``opening_bytes``)."""
     program = pr.layer_program(d, place.position)
     op = program[place.operator]
     tile, tiles = place.element // d.tile, d.tiles(op.length)
     total = 3 * 32 + descent_bytes(positions * d.layers, arity_bits, place.position * d.layers + place.layer)
-    total += 2 * 32 + descent_bytes(len(program), arity_bits, place.operator)  # content and root of the operators
+    # content and root of the operators
+    total += 2 * 32 + descent_bytes(len(program), arity_bits, place.operator)
     total += 32 + descent_bytes(tiles, arity_bits, tile)  # content of the operator
     total += 2 * 8 * min(d.tile, op.length - tile * d.tile)  # the tile, published and shown again
     if op.steps > 1:
@@ -88,7 +93,8 @@ def expected_bytes(d: Dims, positions: int, place: Place, arity_bits: int) -> in
 
 
 def opening_bytes(d: Dims, place: Place) -> int:
-    """Bytes of the openings that prove one step of the down projection, or its finish, with their paths."""
+    """Bytes of the openings that prove one step of the down projection, or its finish, with their
+    paths."""
     program = pr.layer_program(d, place.position)
     steps = program[pr.LayerOperator.OUTPUT].steps
 
@@ -112,9 +118,10 @@ class Tally:
     """One game, counted.
 
     Attributes:
-        rounds: times that the challenger pointed. moves: of both. payload_bytes: hashes and values, encoding apart.
-        published: activations shown in the clear. accumulators, weights: partial sums; public model values and table
-            entries. hashes: 32-byte hashes shown.
+        rounds: times that the challenger pointed. moves: of both. payload_bytes: hashes and values,
+            encoding apart.
+        published: activations shown in the clear. accumulators, weights: partial sums; public model
+            values and table entries. hashes: 32-byte hashes shown.
     """
 
     rounds: int
@@ -147,7 +154,8 @@ def tally(log: Sequence[Step]) -> Tally:
 
 
 def _opened(opening: Opening, tile: int) -> tuple[str, int]:
-    """What an opening shows, told by its length: an accumulator, a token, values of the model or of the run."""
+    """What an opening shows, told by its length: an accumulator, a token, values of the model or of
+    the run."""
     size = len(opening.data)
     if size == 16:
         return "accumulators", 2
@@ -172,11 +180,12 @@ def trace_values(d: Dims, positions: int) -> int:
 
 
 def longest_game_s(terms: Terms, rounds: int) -> int:
-    """Most seconds from a game's opening to its verdict: both clocks, and an increment for every move (a round is two
-    moves, of which the first few openings may take one more)."""
+    """Most seconds from a game's opening to its verdict: both clocks, and an increment for every
+    move (a round is two moves, of which the first few openings may take one more)."""
     return 2 * terms.clock_s + (2 * rounds + 6) * terms.increment_s
 
 
 def longest_verdict_s(terms: Terms, rounds: int) -> int:
-    """Most seconds from a batch's commitment to the verdict on it, however many challenge: all games run at once."""
+    """Most seconds from a batch's commitment to the verdict on it, however many challenge: all
+    games run at once."""
     return terms.window_s + terms.reveal_s + longest_game_s(terms, rounds)

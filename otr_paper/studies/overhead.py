@@ -1,11 +1,14 @@
-"""What confidential mode costs, as a distribution: published results, each source with the same weight.
+"""What confidential mode costs, as a distribution: published results, each source with the same
+weight.
 
-Kept are throughput losses of language model serving on H100-class and later GPUs, and first-token overheads of the same
-sources. Left out, with the reason:
+Kept are throughput losses of language model serving on H100-class and later GPUs, and first-token
+overheads of the same sources. Left out, with the reason:
 
 * the 70B rows of the 2024 table, served at 2.5 to 4.2 tokens/s: not a serving rate;
-* CPU-only systems, model swapping, kernel microbenchmarks, server start, whole-request latencies: other quantities;
-* inter-token latencies of Tinfoil 2026 (30 % to over 100 %): latency at fixed concurrency, no throughput;
+* CPU-only systems, model swapping, kernel microbenchmarks, server start, whole-request latencies:
+  other quantities;
+* inter-token latencies of Tinfoil 2026 (30 % to over 100 %): latency at fixed concurrency, no
+  throughput;
 * the paper's own 15 to 20 %: it is what is tested.
 """
 
@@ -78,9 +81,10 @@ def by_source(results: Sequence[Result]) -> Mapping[str, tuple[Result, ...]]:
 def draw_overhead(published: Published, count: int, seed: int) -> list[tuple[float, float]]:
     """(throughput loss, first-token overhead) of ``count`` deployments.
 
-    Each draw takes a source, one of its results, and a value inside that result's bounds, all with equal chance. The
-    first token's overhead comes from the same source where it printed one, else from any source. The draws are
-    stratified over the sources, so that already a few of them meet every source.
+    Each draw takes a source, one of its results, and a value inside that result's bounds, all with
+    equal chance. The first token's overhead comes from the same source where it printed one, else
+    from any source. The draws are stratified over the sources, so that already a few of them meet
+    every source.
     """
     rng = np.random.default_rng([seed, 2])
     losses, firsts = by_source(throughput_losses(published)), by_source(first_token_overheads(published))

@@ -1,11 +1,13 @@
-"""Thousands of operators and a changing crowd of fishermen, query by query, through a TEE break and its patch.
+"""Thousands of operators and a changing crowd of fishermen, query by query, through a TEE break and
+its patch.
 
-Everything here is simulated. Time runs in epochs; in each every active operator serves the same number of queries. A
-query carries its own gain for a cheat: the compute saved plus an outside gain drawn from an exponential law. While the
-break is open, an operator who has it may cheat: the malicious always does, the rational on each query whose gain
-exceeds ``D (v + sigma S + k)``. Without the break the attestation gate stops every cheat. A caught cheat, or an honest
-answer wrongly convicted, marks the operator; after the verdict's delay it is slashed and evicted, and serves on until
-then.
+Everything here is simulated. Time runs in epochs; in each every active operator serves the same
+number of queries. A query carries its own gain for a cheat: the compute saved plus an outside gain
+drawn from an exponential law. While the break is open, an operator who has it may cheat: the
+malicious always does, the rational on each query whose gain exceeds ``D (v + sigma S + k)``.
+Without the break the attestation gate stops every cheat. A caught cheat, or an honest answer
+wrongly convicted, marks the operator; after the verdict's delay it is slashed and evicted, and
+serves on until then.
 """
 
 from __future__ import annotations
@@ -35,15 +37,18 @@ class Population:
     """One population and its history.
 
     Attributes:
-        operators: how many start; rational_share and malicious_share of them, the rest honest; broken_share: share of
-            the dishonest who get hold of the break.
-        epochs, queries_per_epoch: of each operator; the break is open from break_epoch up to before patch_epoch.
-        price_usd, compute_saved_usd, outside_gain_usd: per query; the last is the mean of an exponential law.
+        operators: how many start; rational_share and malicious_share of them, the rest honest;
+            broken_share: share of the dishonest who get hold of the break.
+        epochs, queries_per_epoch: of each operator; the break is open from break_epoch up to before
+            patch_epoch.
+        price_usd, compute_saved_usd, outside_gain_usd: per query; the last is the mean of an
+            exponential law.
         stake_usd, slash_fraction, dispute_cost_usd: as in ``deterrence``.
         rho, d, w: as in ``detection``.
-        fishermen: at the start; enter_per_epoch join on average, each leaves with probability leave_rate per epoch;
-            check_rate: how often each checks a query.
-        verdict_epochs: from catch to eviction; void: whether a catch voids the payments still in escrow.
+        fishermen: at the start; enter_per_epoch join on average, each leaves with probability
+            leave_rate per epoch; check_rate: how often each checks a query.
+        verdict_epochs: from catch to eviction; void: whether a catch voids the payments still in
+            escrow.
         false_conviction: probability that a checked honest answer is convicted (tolerance, outage).
     """
 
@@ -99,12 +104,14 @@ class Population:
 
 
 def population_of(case: Scenario, *, queries_per_epoch: int, **history: Any) -> Population:
-    """The population of a use case: its prices, bond and rate; fishermen check as its equilibrium says.
+    """The population of a use case: its prices, bond and rate; fishermen check as its equilibrium
+    says.
 
     Args:
         history: the other fields of ``Population``: sizes, shares, when the break opens and closes.
 
-    An epoch lasts ``queries_per_epoch / queries_per_s``; the verdict's delay is rounded up to whole epochs.
+    An epoch lasts ``queries_per_epoch / queries_per_s``; the verdict's delay is rounded up to whole
+    epochs.
     """
     answer, watch, epoch_s = case.answer, case.watch, queries_per_epoch / case.flow.queries_per_s
     return Population(
@@ -131,7 +138,8 @@ class History:
 
 
 def stream(config: dict[str, Any], seed: int) -> np.random.Generator:
-    """The random stream of one point: set by its parameters and seed alone, never by who computes it or when."""
+    """The random stream of one point: set by its parameters and seed alone, never by who computes
+    it or when."""
     from otr_core.encoding import canonical_json
 
     digest = hashlib.sha256(canonical_json({"config": config, "seed": seed})).digest()
@@ -140,8 +148,9 @@ def stream(config: dict[str, Any], seed: int) -> np.random.Generator:
 
 def simulate_population(population: Population, *, seed: int) -> History:
     """Play ``population`` once. Same parameters and seed, same history, on any machine."""
-    # Who is who, and what is kept of every operator: whether it serves, the epoch of its verdict (-1: none is
-    # pending), of its first cheat and of its eviction, its cheats before the first catch, its profit over honesty.
+    # Who is who, and what is kept of every operator: whether it serves, the epoch of its verdict
+    # (-1: none is pending), of its first cheat and of its eviction, its cheats before the first
+    # catch, its profit over honesty.
     draws = stream(asdict(population), seed)
     people, size = population, population.operators
     dishonest = np.array([people.rational_share, people.malicious_share])
@@ -155,7 +164,8 @@ def simulate_population(population: Population, *, seed: int) -> History:
     fishermen, names = people.fishermen, ("cheats", "caught", "undetected", "stolen_usd", "evicted", "evicted_honest")
     series: Series = {name: [] for name in (*names, "active", "fishermen", "detection", "open")}
     for epoch in range(people.epochs):
-        # The crowd of fishermen changes, and with it the detection that a cheat faces in this epoch.
+        # The crowd of fishermen changes, and with it the detection that a cheat faces in this
+        # epoch.
         fishermen += int(draws.poisson(people.enter_per_epoch)) - int(draws.binomial(fishermen, people.leave_rate))
         someone = 1.0 - (1.0 - people.check_rate) ** fishermen
         sampled, convicted = people.rho * people.d, someone * people.w
@@ -174,7 +184,8 @@ def simulate_population(population: Population, *, seed: int) -> History:
             fresh = marked & (verdict[block] < 0)
             unmarked = verdict[block] < 0
             before[block] += np.where(unmarked, np.where(fresh, early, cheats), 0)
-            # With voiding nothing is paid from the epoch of the catch on: it is all still in escrow at the verdict.
+            # With voiding nothing is paid from the epoch of the catch on: it is all still in escrow
+            # at the verdict.
             pending = marked | ~unmarked
             voided = pending * (people.queries_per_epoch * people.price_usd)
             profit[block] += gains - (voided if people.void else unpaid * people.price_usd)
@@ -198,9 +209,11 @@ def simulate_population(population: Population, *, seed: int) -> History:
 def _serve(
     people: Population, draws: np.random.Generator, kind: Column, able: Column, detection: float, wrongly: float
 ) -> tuple[Column, ...]:
-    """One epoch of a block of operators: per operator cheats, caught, undetected, gains, stolen, unpaid, marked, early.
+    """One epoch of a block of operators: per operator cheats, caught, undetected, gains, stolen,
+    unpaid, marked, early.
 
-    ``early`` counts the cheats before the first caught one. Every query is decided by its own two draws.
+    ``early`` counts the cheats before the first caught one. Every query is decided by its own two
+    draws.
     """
     shape = (kind.size, people.queries_per_epoch)
     luck = draws.random(shape)
@@ -230,8 +243,8 @@ def _summary(people: Population, series: Series, *operators: Column) -> dict[str
     """What the run came to: counts, USD, and means over those who cheated (0 where nobody did).
 
     Args:
-        operators: per operator its kind, the epochs of its first cheat and of its eviction (-1: never), its cheats
-            before the first catch, and its profit over honesty, USD.
+        operators: per operator its kind, the epochs of its first cheat and of its eviction (-1:
+            never), its cheats before the first catch, and its profit over honesty, USD.
     """
     kind, first_cheat, evicted_at, before, profit = operators
     cheated = first_cheat >= 0

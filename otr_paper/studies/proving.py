@@ -1,4 +1,5 @@
-"""What a proof costs: a line fitted to the measured circuits, and the size of the circuit of a block of weights."""
+"""What a proof costs: a line fitted to the measured circuits, and the size of the circuit of a
+block of weights."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ class CostFit:
     Attributes:
         exponent, exponent_error: of the power law through the same points, with its standard error.
         log_exponent: what N log N looks like as a power law over these sizes.
-        linear_rms, log_linear_rms: relative residuals of a·N and of a·N·log N, one free number each.
+        linear_rms, log_linear_rms: relative residuals of a·N and of a·N·log N, one free number
+            each.
         per_weight_s: CPU seconds per weight at the best-filled of the large circuits.
     """
 
@@ -37,7 +39,8 @@ class CostFit:
 def fit_cost(rows: Sequence[Mapping[str, Any]]) -> CostFit:
     """Fit the rows of ``data/results/proof_cost.json``.
 
-    The straight line weighs each point by its own size (relative residuals), so that small circuits count.
+    The straight line weighs each point by its own size (relative residuals), so that small circuits
+    count.
     """
     sizes = [2.0 ** row["k"] for row in rows]
     seconds = [float(row["prove_cpu_s"]) for row in rows]
@@ -59,7 +62,8 @@ def fit_cost(rows: Sequence[Mapping[str, Any]]) -> CostFit:
 
 
 def fitted_exponent(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:
-    """Least-squares exponent of ``seconds ~ sizes^e``, and its standard error (0 for two points)."""
+    """Least-squares exponent of ``seconds ~ sizes^e``, and its standard error (0 for two
+    points)."""
     x, y = [math.log(size) for size in sizes], [math.log(second) for second in seconds]
     slope, intercept = linear_regression(x, y)
     rest = sum((b - intercept - slope * a) ** 2 for a, b in zip(x, y, strict=True))
@@ -67,10 +71,11 @@ def fitted_exponent(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[f
 
 
 def circuit_k(rows: int, columns: int) -> int:
-    """k of the circuit of ``rows`` x ``columns`` weights: 2^k is the least power of two that holds its rows.
+    """k of the circuit of ``rows`` x ``columns`` weights: 2^k is the least power of two that holds
+    its rows.
 
-    A weight is a row; an output takes 25.5 more, two inputs one: this is exactly what ezkl assigned to every measured
-    circuit. Seven of the 2^k are kept for blinding.
+    A weight is a row; an output takes 25.5 more, two inputs one: this is exactly what ezkl assigned
+    to every measured circuit. Seven of the 2^k are kept for blinding.
     """
     used = math.ceil(rows * columns + 25.5 * rows + columns / 2)
     return math.ceil(math.log2(used + 7))

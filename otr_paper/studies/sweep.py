@@ -1,7 +1,9 @@
-"""Sweeps: many points, each a pure function of its parameters and seed, computed by one process or many.
+"""Sweeps: many points, each a pure function of its parameters and seed, computed by one process or
+many.
 
-Serial, joblib and Dask give the same records in the order of the points. With a cache every finished point is a file
-named by the hash of function, parameters and seed, written whole: a killed sweep goes on where it stopped.
+Serial, joblib and Dask give the same records in the order of the points. With a cache every
+finished point is a file named by the hash of function, parameters and seed, written whole: a killed
+sweep goes on where it stopped.
 """
 
 from __future__ import annotations

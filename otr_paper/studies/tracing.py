@@ -1,4 +1,5 @@
-"""What committing the trace would cost on an H100's host: bytes from published shapes, hash speed as measured here."""
+"""What committing the trace would cost on an H100's host: bytes from published shapes, hash speed
+as measured here."""
 
 from __future__ import annotations
 
@@ -8,16 +9,18 @@ from otr_paper.claims.published import Published
 
 ACTIVATION_BYTES = 2
 """bf16."""
-#: Name -> (rows of the model's shape, row of a whole answer's time): the answer's time over its tokens is one step.
+#: Name -> (rows of the model's shape, row of a whole answer's time): the answer's time over its
+#: tokens is one step.
 MODELS = {"Llama 3.1 8B": ("model.llama31_8b", "cc44"), "Llama 3.1 70B": ("model.llama31_70b", "cc43")}
 
 
 def trace_cost_projection(published: Published, *, hash_bytes_per_s: float) -> list[dict[str, Any]]:
-    """Records of model, bytes_per_token, hash_ms (one core), step_ms and share: hashing time over one decoding step.
+    """Records of model, bytes_per_token, hash_ms (one core), step_ms and share: hashing time over
+    one decoding step.
 
-    A leaf holds a layer's output and its new key and value rows. Steps are those of the published serving runs (vLLM, 4
-    H100 for 70B, 1 for 8B, a batch of requests each): every token of the batch is hashed, so the share is of one core
-    per concurrent request.
+    A leaf holds a layer's output and its new key and value rows. Steps are those of the published
+    serving runs (vLLM, 4 H100 for 70B, 1 for 8B, a batch of requests each): every token of the
+    batch is hashed, so the share is of one core per concurrent request.
 
     Args:
         hash_bytes_per_s: SHA-256 speed of one core on leaf-sized buffers, bytes per CPU second.

@@ -1,4 +1,5 @@
-"""A tiny random Llama checkpoint: every rule can be tested on it in milliseconds. The real model has its own tests."""
+"""A tiny random Llama checkpoint: every rule can be tested on it in milliseconds. The real model
+has its own tests."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from otr_paper.labs.tiny import write_tiny
 
 @pytest.fixture(scope="session")
 def write_checkpoint() -> Callable[..., Path]:
-    """``write_checkpoint(folder, architecture, tensors)``: a checkpoint folder with a 64-word tokenizer."""
+    """``write_checkpoint(folder, architecture, tensors)``: a checkpoint folder with a 64-word
+    tokenizer."""
 
     return write_tiny
 

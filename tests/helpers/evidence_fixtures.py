@@ -21,7 +21,8 @@ def sample(wheel_file: Callable[[str, str], Path]) -> Callable[[str], bytes]:
 
 @pytest.fixture(scope="session")
 def outside(outside_file: Callable[[str], Path]) -> Callable[[str], bytes]:
-    """``outside(path)``: bytes of an outside file by its path below ``evidence/``; skips when absent."""
+    """``outside(path)``: bytes of an outside file by its path below ``evidence/``; skips when
+    absent."""
     return lambda path: outside_file(f"evidence/{path}").read_bytes()
 
 
@@ -39,7 +40,8 @@ def h100_chain(sample: Callable[[str], bytes]) -> bytes:
 
 @pytest.fixture(scope="session")
 def wheel_rims(sample: Callable[[str], bytes]) -> list[bytes]:
-    """The driver and VBIOS manifests NVIDIA ships beside the report; they are for other versions."""
+    """The driver and VBIOS manifests NVIDIA ships beside the report; they are for other
+    versions."""
     return [sample("Driver_RIM_test_no_gpu.swidtag"), sample("1010_0200_882_96005E0001_test_no_gpu.swidtag")]
 
 

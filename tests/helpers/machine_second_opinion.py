@@ -1,4 +1,5 @@
-"""The serving machine once more, step by step with SimPy: slow, and written from the description alone."""
+"""The serving machine once more, step by step with SimPy: slow, and written from the description
+alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The portable lane once more, in Python integers and lists: slow, obvious, and sharing no code with the first."""
+"""The portable lane once more, in Python integers and lists: slow, obvious, and sharing no code
+with the first."""
 
 from __future__ import annotations
 
@@ -84,7 +85,8 @@ class Reference:
             done["attention.qkv"] = [x for part in "qkv" for head in heads(part) for x in head]
             rows = ("scores", "top", "exp", "total", "share", "weights")
             done |= {f"attention.{row}": [] for row in rows}
-            padding = -(position + 1) % a.head_dim  # vectors over the places seen are whole tiles long
+            # vectors over the places seen are whole tiles long
+            padding = -(position + 1) % a.head_dim
             queries = [self.rotate(q, position) for q in heads("q")]
             keys, values = [self.rotate(k, position) for k in heads("k")], heads("v")
             self.cache[layer].append((keys, values))

@@ -1,4 +1,5 @@
-"""Queueing theory, and the plain line of one job at a time: what simulated lines are held against."""
+"""Queueing theory, and the plain line of one job at a time: what simulated lines are held
+against."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from otr_core.errors import ParameterError
 
 
 def start_times(arrivals: Sequence[float], service_s: Sequence[float], servers: int) -> NDArray[np.float64]:
-    """When each job starts, first come first served, on equal servers; arrivals sorted, all in s."""
+    """When each job starts, first come first served, on equal servers; arrivals sorted, all in
+    s."""
     if servers < 1:
         raise ParameterError("servers", servers, "one or more")
     free = [0.0] * servers
@@ -25,7 +27,8 @@ def start_times(arrivals: Sequence[float], service_s: Sequence[float], servers: 
 
 
 def erlang_c(servers: int, load: float) -> float:
-    """Probability of waiting in M/M/c; ``load`` = rate x service time, below ``servers`` (Erlang 1917)."""
+    """Probability of waiting in M/M/c; ``load`` = rate x service time, below ``servers`` (Erlang
+    1917)."""
     _stable(load / servers)
     blocked = 1.0
     for k in range(1, servers + 1):  # Erlang B by its recursion, which does not overflow

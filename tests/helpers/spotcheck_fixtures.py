@@ -1,4 +1,5 @@
-"""A tiny random model for the rules, the real model for what must be real; keys are made once per session."""
+"""A tiny random model for the rules, the real model for what must be real; keys are made once per
+session."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ PROMPT = "w3 w4 w5 w6"
 
 
 class TinyOperator:
-    """The tiny model with an answer and its operator; no circuits: for checks that need no proof."""
+    """The tiny model with an answer and its operator; no circuits: for checks that need no
+    proof."""
 
     def __init__(self, folder: Path, **options) -> None:
         self.model = load_portable(folder, **options)

@@ -77,7 +77,8 @@ def test_starts_and_ends_as_the_others(book):
 
 
 def test_every_figure_file_is_made_by_a_notebook():
-    """No stale figure: each name in figures/ stands in the code of a stored notebook, and the other way round."""
+    """No stale figure: each name in figures/ stands in the code of a stored notebook, and the other
+    way round."""
     text = "\n".join("".join(cell["source"]) for name in NAMES for cell in code(_read(name)))
     named = set(re.findall(r'run\.(?:figure\(.+?, |table\()"(\w+)"', text))
     there = {path.stem for path in PROJECT.figures.iterdir() if path.name[0] != "."}

@@ -1,4 +1,5 @@
-"""The command line: bad input is one line on standard error and a status, and nothing is left behind."""
+"""The command line: bad input is one line on standard error and a status, and nothing is left
+behind."""
 
 import json
 import subprocess
@@ -95,7 +96,8 @@ class TestEconomics:
             assert found[name]["recommended"]["rho"] == advice.rho
             assert found[name]["recommended"]["deters"] == advice.deters
             assert found[name]["given"]["detection"] == case.watch.detection(0.0)
-        assert found["oracle"]["least"]["rho"] is None  # no rate deters at the stake the use case states
+        # no rate deters at the stake the use case states
+        assert found["oracle"]["least"]["rho"] is None
         assert found["chatbot"]["recommended"]["most_in_flight"] is None  # nothing limits it
 
     def test_the_least_stake_is_where_cheating_stops_to_pay(self, project):
@@ -160,7 +162,8 @@ class TestAppraise:
         source, folder = "nv-local-gpu-verifier", "verifier/samples/"
         report, chain = (wheel_file(source, folder + n) for n in ("hopperAttestationReport.txt", "hopperCertChain.txt"))
         runs = [otr("appraise", "--gpu", report, "--gpu-certs", chain, "--as-of", "2024-06-01", "--json") for _ in "ab"]
-        assert runs[0].returncode == 1  # no reference values given: not all that the policy demands is known
+        # no reference values given: not all that the policy demands is known
+        assert runs[0].returncode == 1
         assert runs[0].stdout == runs[1].stdout
         claims = {claim["id"]: claim["status"] for claim in json.loads(runs[0].stdout)["claims"]}
         assert claims["gpu.0.signature"] == "asserted"

@@ -12,7 +12,8 @@ from otr_core.errors import HashMismatchError, InputError, MissingDataError
 
 
 def test_canonical_json_is_rfc_8785():
-    # example of RFC 8785 section 3.2.3, sorting by UTF-16 code units, and numbers of section 3.2.2.3
+    # example of RFC 8785 section 3.2.3, sorting by UTF-16 code units, and numbers of section
+    # 3.2.2.3
     assert encoding.canonical_json({"b": 1, "a": [56.0, 1e30, 4.5, 2e-3]}) == b'{"a":[56,1e+30,4.5,0.002],"b":1}'
     assert encoding.canonical_json({"\u20ac": 1, "\r": 2, "1": 3}) == '{"\\r":2,"1":3,"\u20ac":1}'.encode()
 

@@ -1,4 +1,5 @@
-"""RFC 6962: a recursive second opinion, tampering properties. The published cases are in tests/conformance."""
+"""RFC 6962: a recursive second opinion, tampering properties. The published cases are in
+tests/conformance."""
 
 import hashlib
 

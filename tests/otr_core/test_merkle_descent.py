@@ -43,14 +43,17 @@ def test_a_descent_reaches_any_leaf_in_log_k_rounds_and_every_node_is_bound(size
 
 @pytest.mark.outside
 def test_positions_are_those_of_the_published_dispute_game(outside_file):
-    """A binary descent of a tree of 2^max_depth leaves is the OP stack's game of attacks and defences."""
+    """A binary descent of a tree of 2^max_depth leaves is the OP stack's game of attacks and
+    defences."""
     rows = json.loads(outside_file("vectors/op-dispute-game/positions.json").read_bytes())["tree_nodes"]
     for row in rows:
         at, index = row["max_depth"] - row["depth"], row["index_at_depth"]
         size = 2 ** row["max_depth"]
         assert row["gindex"] == 2 ** row["depth"] + index
-        assert row["trace_index"] == min((index + 1) << at, size) - 1  # the last leaf under the node
-        attack, defend = row.get("attack_gindex"), row.get("defend_gindex")  # none at a leaf, or not listed
+        # the last leaf under the node
+        assert row["trace_index"] == min((index + 1) << at, size) - 1
+        # none at a leaf, or not listed
+        attack, defend = row.get("attack_gindex"), row.get("defend_gindex")
         if at and attack is not None:
             below, first, count = merkle.span(size, at, index, 1)
             assert count == 2

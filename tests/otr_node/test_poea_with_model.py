@@ -1,4 +1,5 @@
-"""PoEA end to end on the real model: the honest run, and the attacks that the model itself takes part in."""
+"""PoEA end to end on the real model: the honest run, and the attacks that the model itself takes
+part in."""
 
 from __future__ import annotations
 
@@ -70,7 +71,8 @@ def test_honest_answer_is_accepted_and_its_trace_opens(model: NativeModel) -> No
 
 
 def test_layers_dropped(smollm2: Path, model: NativeModel, honest: ReceiptFile) -> None:
-    """A third of the layers left out: the enclave measures what it loads, so no path leads to an accepted receipt."""
+    """A third of the layers left out: the enclave measures what it loads, so no path leads to an
+    accepted receipt."""
     cheap = load_model(smollm2, drop_layers=range(10, 20))
     assert cheap.manifest.model_id != model.manifest.model_id
     enclave = boot(cheap)
@@ -85,7 +87,8 @@ def test_layers_dropped(smollm2: Path, model: NativeModel, honest: ReceiptFile) 
 
     lie = sign_receipt(keys.PrivateKey(enclave.signing_key), replace(file.receipt, model_id=job.model_id))
     lying = replace(file, job=job, model=model.manifest, receipt=lie.receipt, signature=lie.signature)
-    assert rejected(lying, job=job) == "measured-model"  # says what was ordered: the event log disagrees
+    # says what was ordered: the event log disagrees
+    assert rejected(lying, job=job) == "measured-model"
 
 
 def test_replayed_edited_and_swapped(honest: ReceiptFile) -> None:

@@ -167,7 +167,8 @@ def test_no_accumulator_passes_its_proven_bound(model: PortableModel, monkeypatc
 
 
 def test_a_normalised_row_keeps_its_bound(model: PortableModel) -> None:
-    """The premise of the bounds: no row, however extreme, comes out of the norm longer than stated."""
+    """The premise of the bounds: no row, however extreme, comes out of the norm longer than
+    stated."""
     rng = np.random.default_rng(2)
     rows = [np.full(32, 2**31 - 1), np.eye(32)[0] * (2**31 - 1), np.eye(32)[3], np.zeros(32), np.full(32, -1)]
     rows += [rng.integers(-(2**k), 2**k + 1, 32) for k in range(31) for _ in range(20)]
@@ -199,7 +200,8 @@ def test_a_bound_that_does_not_hold_is_a_named_error(tiny: Path, name: str, fact
 def test_saturation_follows_the_weights() -> None:
     integers = {name: torch.full(shape, 2**17, dtype=torch.int32) for name, shape in TINY.tensors().items()}
     integers["lm_head.weight"] = integers["model.embed_tokens.weight"]
-    assert check_bounds(TINY, integers).saturation == (2**29,) * 3  # 48 · 2^17 · 2^30 is beyond 2^52, · 2^29 is not
+    # 48 · 2^17 · 2^30 is beyond 2^52, · 2^29 is not
+    assert check_bounds(TINY, integers).saturation == (2**29,) * 3
 
 
 @given(st.lists(st.integers(-(2**24), 2**24), min_size=1, max_size=30), st.integers(0, 2**53 - 1), st.integers(1, 5000))
@@ -252,7 +254,8 @@ print(torch.backends.cpu.get_cpu_capability(), recorder.finish().root.hex())
 @pytest.mark.model
 @pytest.mark.slow
 def test_real_model_gives_the_same_bits_however_it_is_run(smollm2: Path, real: PortableModel) -> None:
-    """256 positions: threads, batch, padding, pieces, prefill against decode, kernels of another instruction set."""
+    """256 positions: threads, batch, padding, pieces, prefill against decode, kernels of another
+    instruction set."""
     ids = passage(real, 256)
     assert len(ids) == 256
     expected = root(real, ids, [])
@@ -282,7 +285,8 @@ def test_real_model_gives_the_same_bits_however_it_is_run(smollm2: Path, real: P
 
 @pytest.mark.model
 def test_real_model_is_as_accurate_as_fp32(smollm2: Path, real: PortableModel) -> None:
-    """The rule of the issue is 99.5 % of 2,000 positions (tests/benchmarks); here 256 of them, in a few seconds."""
+    """The rule of the issue is 99.5 % of 2,000 positions (tests/benchmarks); here 256 of them, in a
+    few seconds."""
     native = load_model(smollm2)
     ids = passage(real, 256)
     ours = PortableSession(real).feed_batch([ids], all_logits=True)[0] / 2.0**formats.LOGIT

@@ -1,4 +1,5 @@
-"""Each operation of the portable lane against Python's integers, up to the edge of what is allowed."""
+"""Each operation of the portable lane against Python's integers, up to the edge of what is
+allowed."""
 
 from __future__ import annotations
 

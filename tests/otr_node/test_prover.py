@@ -1,4 +1,5 @@
-"""The proof system on a small circuit: what it accepts, what it refuses, and what is left behind when it fails."""
+"""The proof system on a small circuit: what it accepts, what it refuses, and what is left behind
+when it fails."""
 
 from __future__ import annotations
 

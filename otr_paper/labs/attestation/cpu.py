@@ -21,8 +21,9 @@ OLD_TIME = datetime(2025, 6, 20, tzinfo=UTC)
 DSTACK_TIME = datetime(2025, 9, 3, tzinfo=UTC)
 
 
-# The honest presentations that the attacks start from: a machine with GPU and TDX, a TDX quote while its platform was
-# up to date, an SGX quote under a policy that knows its advisories, and a dstack guest with its log.
+# The honest presentations that the attacks start from: a machine with GPU and TDX, a TDX quote
+# while its platform was up to date, an SGX quote under a policy that knows its advisories, and a
+# dstack guest with its log.
 
 
 def _machine(evidence: Evidence) -> Attempt:

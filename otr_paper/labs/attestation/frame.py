@@ -1,9 +1,9 @@
 """The attack lab: attacks on real evidence, each with the check that must stop it.
 
-An attack is run beside its honest twin: the same presentation of evidence without the attack. It counts as
-*stopped for the right reason* only if the claim that it names is refuted (or unknown, or the file unreadable) under
-attack, and was not so in the twin. Attestation accepts a few attacks, as it must: they show where it ends, and where
-disputes and spot checks begin.
+An attack is run beside its honest twin: the same presentation of evidence without the attack. It
+counts as *stopped for the right reason* only if the claim that it names is refuted (or unknown, or
+the file unreadable) under attack, and was not so in the twin. Attestation accepts a few attacks, as
+it must: they show where it ends, and where disputes and spot checks begin.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class Attempt:
 Evidence = Mapping[str, bytes]
 """Recorded files by the names in ``EVIDENCE``; absent ones are left out."""
 Files = Callable[[Evidence], dict[str, Any]]
-"""Picks the arguments of ``load_bundle`` out of recorded files; KeyError says that one is missing."""
+"""Picks the arguments of ``load_bundle`` out of recorded files; KeyError says that one is
+missing."""
 
 
 def shown(**names: str | list[str]) -> Files:
@@ -73,11 +74,12 @@ class Attack:
     Attributes:
         id: stable name; its first word is the target.
         story: what the attacker does.
-        outcome: what must come of it: ``refuted`` or ``unknown`` (of ``claim``), ``unreadable`` (a file is refused),
-            ``accepted``, or ``no effect`` (the same claims as without the attack).
+        outcome: what must come of it: ``refuted`` or ``unknown`` (of ``claim``), ``unreadable`` (a
+            file is refused), ``accepted``, or ``no effect`` (the same claims as without the
+            attack).
         claim: the claim that must have that outcome; empty for the last three.
-        honest: builds the twin from evidence. attack: builds the attack from evidence and its twin. KeyError says that
-            a file is missing.
+        honest: builds the twin from evidence. attack: builds the attack from evidence and its twin.
+            KeyError says that a file is missing.
     """
 
     id: str

@@ -243,7 +243,8 @@ def _(e: Evidence, twin: Attempt) -> Attempt:
 
 @_attack("limit.extracted key", "signs any report with a key taken out of the device", _gpu, outcome="accepted")
 def _(e: Evidence, twin: Attempt) -> Attempt:
-    stolen = lab_device(parse_chain(e["chain"]), SEED)  # stands for a genuine device: under its own roots it is one
+    # stands for a genuine device: under its own roots it is one
+    stolen = lab_device(parse_chain(e["chain"]), SEED)
     forged = stolen.sign(_raw(e), nonce=NEW_NONCE)
     policy = dataclasses.replace(twin.policy, allow_simulated=True)
     files = {"gpu": [forged], "gpu_certs": [stolen.pem]}

@@ -33,8 +33,8 @@ class Span:
 def window(bundle: Bundle, policy: Policy) -> Span | None:
     """The time in which every part is valid; None if there is no such time, or no part has a date.
 
-    Appraisal rejects the bundle at any other time. At these times it may accept it: status, measurements and bindings
-    are judged besides.
+    Appraisal rejects the bundle at any other time. At these times it may accept it: status,
+    measurements and bindings are judged besides.
     """
     parts = list(spans(bundle, policy))
     if not parts:

@@ -1,4 +1,5 @@
-"""The Python court and the contract side by side: every call goes to both, and both must say and hold the same."""
+"""The Python court and the contract side by side: every call goes to both, and both must say and
+hold the same."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ class Both:
     """A court in Python and one on chain.
 
     Attributes:
-        court: the Python one. chain: the deployed one. names: a caller of ``parties`` -> its address on chain.
+        court: the Python one. chain: the deployed one. names: a caller of ``parties`` -> its
+            address on chain.
         number: of the challenge whose state is compared after every call; 0: of all.
         calls: compared so far.
     """
@@ -59,7 +61,8 @@ class Both:
         )
 
     def _in_python(self, now: int, who: str, name: str, *args: Any, **more: Any) -> Court:
-        """The Python court asks only what a rule depends on: not every call has a time or a sender."""
+        """The Python court asks only what a rule depends on: not every call has a time or a
+        sender."""
         call: Callable[..., Court] = getattr(self.court, name)
         if name == "withdraw":
             return self.court.withdraw(who)[0]
@@ -83,14 +86,16 @@ class Both:
     def open_challenge(
         self, signed: SignedReceipt, others: Sequence[bytes], *, token: int, salt: bytes, index: int = 0, pay: int = 0
     ) -> tuple[int, int]:
-        """A batch with a receipt in it, paid for if ``pay`` (wei) says so; then a challenge of the receipt, opened.
+        """A batch with a receipt in it, paid for if ``pay`` (wei) says so; then a challenge of the
+        receipt, opened.
 
         Args:
-            others: leaves of the batch's other receipts. index: of the receipt among them. token: as ``Court.open``.
+            others: leaves of the batch's other receipts. index: of the receipt among them. token:
+                as ``Court.open``.
 
         Returns:
-            number of the challenge, whose state alone is compared from here on; time of the last call, one second after
-            the one before.
+            number of the challenge, whose state alone is compared from here on; time of the last
+            call, one second after the one before.
 
         Raises:
             ChainError: both courts refuse a call.
@@ -138,7 +143,8 @@ class Both:
 
     def _agreed(self, name: str, in_python: Callable[[], Court], on_chain: Callable[[], Any]) -> str:
         ours, after = _reason(in_python)
-        self.court = after or self.court  # first: a move on chain carries the claim of the game as it is afterwards
+        # first: a move on chain carries the claim of the game as it is afterwards
+        self.court = after or self.court
         theirs, _ = _reason(on_chain)
         if ours != theirs:
             raise ChainError(name, f"reason {theirs!r}", f"the Python court's {ours!r}")
@@ -174,8 +180,8 @@ def both(
     """Both courts, each with a staked operator who serves the model that ``honest`` runs.
 
     Args:
-        stake_wei: three times the least when not given. arbiter, arbiter_address: as the Python court and the contract
-            take one.
+        stake_wei: three times the least when not given. arbiter, arbiter_address: as the Python
+            court and the contract take one.
     """
     chain = chain or Chain(accounts=6)
     accounts = (account.lower() for account in chain.accounts)

@@ -14,7 +14,8 @@ from otr_node.run import Run
 
 @dataclass
 class Griefer:
-    """A challenger that disputes an honest answer along a random path, and is silent after ``silent_after`` moves."""
+    """A challenger that disputes an honest answer along a random path, and is silent after
+    ``silent_after`` moves."""
 
     random: Random
     silent_after: int = 10**9
@@ -35,7 +36,8 @@ class Griefer:
 
 @dataclass
 class Withholder(HonestOperator):
-    """An operator that is silent from its ``silent_after``-th move on: it withholds data, or stalls."""
+    """An operator that is silent from its ``silent_after``-th move on: it withholds data, or
+    stalls."""
 
     silent_after: int = 0
     moves: int = 0
@@ -47,7 +49,8 @@ class Withholder(HonestOperator):
 
 @dataclass
 class Inconsistent(HonestOperator):
-    """An operator whose levels do not fit: its trace is false, and below the trace it shows an honest run."""
+    """An operator whose levels do not fit: its trace is false, and below the trace it shows an
+    honest run."""
 
     honest: Run | None = None
 

@@ -21,14 +21,16 @@ from otr_paper.labs.disputes.parties import KEY
 from otr_paper.labs.disputes.world import random_tamper, salted_wrongly, tiny, tiny_receipt
 
 KINDS = ("griefer", "griefer token", *3 * ("cheat",), "token", "inconsistent", "salt", "silent", "lazy griefer")
-"""Who does not play honestly: a challenger who griefs, else an operator who cheats. Game after game takes its turn."""
+"""Who does not play honestly: a challenger who griefs, else an operator who cheats. Game after game
+takes its turn."""
 
 
 def differential_game(seed: int, pair_for: Callable[[int, int], Both]) -> tuple[str, int]:
     """Play game number ``seed``; its kind and the number of calls compared.
 
     Args:
-        pair_for: courts in which no operator is convicted, by temperature (thousandths) and arity (bits).
+        pair_for: courts in which no operator is convicted, by temperature (thousandths) and arity
+            (bits).
 
     Raises:
         ChainError: the courts differ, or the honest side lost.
@@ -52,7 +54,8 @@ def differential_game(seed: int, pair_for: Callable[[int, int], Both]) -> tuple[
 
 
 def _players(kind: str, served: Served, random: Random) -> tuple[Run, int, HonestOperator, ChallengerPlayer]:
-    """The run that is claimed, the number of the disputed token (0: the trace), and the two players."""
+    """The run that is claimed, the number of the disputed token (0: the trace), and the two
+    players."""
     honest = served.honest
     if kind == "griefer token":
         return honest, random.randrange(1, len(honest.fed) + 1), HonestOperator(honest), Griefer(random)

@@ -1,4 +1,5 @@
-"""Who meets in a dispute: the callers, a broken TEE that signs whatever was run, a court that knows both."""
+"""Who meets in a dispute: the callers, a broken TEE that signs whatever was run, a court that knows
+both."""
 
 from __future__ import annotations
 
@@ -18,13 +19,15 @@ from otr_node.run import Run
 REGISTRAR, OPERATOR, FISHERMAN, CLIENT, OTHER = (f"0x{i:040x}" for i in range(0xA1, 0xA6))
 """Callers of a court. ``both.Both`` gives each of them an account on its chain."""
 KEY = keys.PrivateKey(hashlib.sha256(b"key").digest())
-"""The attested key of a TEE that is broken: the operator has it, and signs with it whatever was run."""
+"""The attested key of a TEE that is broken: the operator has it, and signs with it whatever was
+run."""
 KEY_ID = hashlib.sha256(b"key id").digest()
 _UNDISPUTED = hashlib.sha256(b"-").digest()
 
 
 def receipt_of(run: Run, **changes: Any) -> Receipt:
-    """What a receipt says of ``run``; ``_UNDISPUTED`` stands for the digests that no move of a dispute reads."""
+    """What a receipt says of ``run``; ``_UNDISPUTED`` stands for the digests that no move of a
+    dispute reads."""
     model_id, shape, root = run.model.manifest.model_id, run.trace.shape, run.trace.root
     rest = dict.fromkeys(("job_id", "nonce", "query_digest", "response_digest", "configuration_digest"), _UNDISPUTED)
     receipt = Receipt(model_id=model_id, decoding=run.decoding, trace=shape, trace_root=root, key_id=KEY_ID, **rest)
@@ -32,7 +35,8 @@ def receipt_of(run: Run, **changes: Any) -> Receipt:
 
 
 def vouched(honest: Run, claimed: Run) -> SignedReceipt:
-    """The broken TEE's receipt: ``claimed`` is passed off as a run of the model that ``honest`` runs."""
+    """The broken TEE's receipt: ``claimed`` is passed off as a run of the model that ``honest``
+    runs."""
     return sign_receipt(KEY, receipt_of(claimed, model_id=honest.model.manifest.model_id))
 
 

@@ -1,4 +1,5 @@
-"""The tiny model's world: an answer of it, false runs of that answer, and a court in which they can be disputed."""
+"""The tiny model's world: an answer of it, false runs of that answer, and a court in which they can
+be disputed."""
 
 from __future__ import annotations
 
@@ -51,14 +52,16 @@ def tiny(temperature_milli: int = 0, tokens: int = 10) -> Served:
 
 
 def tiny_receipt(run: Run, **changes: Any) -> Receipt:
-    """What a broken TEE says of ``run``, with a digest of its own in every field, so that none can pass for another."""
+    """What a broken TEE says of ``run``, with a digest of its own in every field, so that none can
+    pass for another."""
     fields = ("job_id", "nonce", "query_digest", "response_digest", "configuration_digest")
     digests = {name: hashlib.sha256(name.encode()).digest() for name in fields}
     return parties.receipt_of(run, **(digests | changes))
 
 
 def random_tamper(served: Served, random: Random, operator: int | None = None) -> Tamper:
-    """A change of one random value that a layer computes, of one operator when given. Rounding may undo it."""
+    """A change of one random value that a layer computes, of one operator when given. Rounding may
+    undo it."""
     dims, position = served.bench.trees.dims, random.randrange(len(served.honest.fed))
     operators = pr.layer_program(dims, position)
     number = random.randrange(len(operators)) if operator is None else operator
@@ -68,7 +71,8 @@ def random_tamper(served: Served, random: Random, operator: int | None = None) -
 
 
 class WronglySalted(Run):
-    """Commits to the honest states under salts that do not come from the committed seed, from some leaf on."""
+    """Commits to the honest states under salts that do not come from the committed seed, from some
+    leaf on."""
 
     first: int = 0
 

@@ -1,8 +1,10 @@
-"""An adversary who knows the tolerance: every operator's output at the edge of its bound, in the worst direction.
+"""An adversary who knows the tolerance: every operator's output at the edge of its bound, in the
+worst direction.
 
-The direction is the gradient of the logit gap between a token and its runner-up, at every operator output of every
-position up to the one attacked; to first order no other choice of signs moves the gap further. The pushed run passes
-the leaf rule at every operator (each bound is taken at the pushed inputs).
+The direction is the gradient of the logit gap between a token and its runner-up, at every operator
+output of every position up to the one attacked; to first order no other choice of signs moves the
+gap further. The pushed run passes the leaf rule at every operator (each bound is taken at the
+pushed inputs).
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ class BoundAwareAttack:
     Attributes:
         first, second: the token that an honest run chooses, and its runner-up.
         gap: how far the first's logit lies above the second's in an honest run.
-        drift: by how much the pushes closed that gap. largest_logit: the largest change of any logit.
+        drift: by how much the pushes closed that gap. largest_logit: the largest change of any
+            logit.
         flipped: whether the pushed run chooses another token than the honest one.
     """
 
@@ -39,7 +42,8 @@ class BoundAwareAttack:
 
 
 def gradient(model: NativeModel, ids: Sequence[int], first: int, second: int) -> Run:
-    """d(logit of ``second`` - logit of ``first`` at the last position) / d(each operator output), fp32.
+    """d(logit of ``second`` - logit of ``first`` at the last position) / d(each operator output),
+    fp32.
 
     Args:
         model: of the float32 lane (its weights may be those of another lane).
@@ -67,7 +71,8 @@ def gradient(model: NativeModel, ids: Sequence[int], first: int, second: int) ->
 def pushed(
     referee: Referee, ids: Sequence[int], direction: Sequence[Mapping[str, np.ndarray]], envelopes: Mapping[str, float]
 ) -> Run:
-    """A run whose every operator output is at the edge of what ``envelopes`` (by operator) allow, along ``direction``.
+    """A run whose every operator output is at the edge of what ``envelopes`` (by operator) allow,
+    along ``direction``.
 
     An empty direction gives the honest run: exact outputs, stored.
     """
@@ -100,7 +105,8 @@ def _edge(reference: Reference, slope: np.ndarray | None, envelope: float, fmt: 
 def attack(
     model: NativeModel, referee: Referee, ids: Sequence[int], envelopes: Mapping[str, float]
 ) -> tuple[BoundAwareAttack, Run]:
-    """Push the choice after ``ids`` towards the runner-up; returns what came of it and the pushed run."""
+    """Push the choice after ``ids`` towards the runner-up; returns what came of it and the pushed
+    run."""
     honest = pushed(referee, ids, (), envelopes)[-1]["logits"][-1]
     second, first = (int(token) for token in np.argsort(honest)[-2:])
     run = pushed(referee, ids, gradient(model, ids, first, second), envelopes)

@@ -1,10 +1,12 @@
-"""Calibrated tolerance: how far inside the IEEE bound honest runs stay, what narrowing it to that risks and catches.
+"""Calibrated tolerance: how far inside the IEEE bound honest runs stay, what narrowing it to that
+risks and catches.
 
-Every honest check gives one number, the worst error of its elements over the IEEE bound. A rule accepts up to an
-*envelope*: a quantile of those numbers on calibration runs, or ``MARGIN`` times the largest. What it risks is counted
-on runs of other prompts: with x violations in n checks the false-slash probability of a check is, at 95 % confidence,
-at most the Clopper-Pearson limit (3 / n for x = 0). That limit assumes independent checks, and that a disputed check is
-drawn as the counted ones were; for a challenger who picks the worst of an answer's checks, runs of whole answers are
+Every honest check gives one number, the worst error of its elements over the IEEE bound. A rule
+accepts up to an *envelope*: a quantile of those numbers on calibration runs, or ``MARGIN`` times
+the largest. What it risks is counted on runs of other prompts: with x violations in n checks the
+false-slash probability of a check is, at 95 % confidence, at most the Clopper-Pearson limit (3 / n
+for x = 0). That limit assumes independent checks, and that a disputed check is drawn as the counted
+ones were; for a challenger who picks the worst of an answer's checks, runs of whole answers are
 what must be counted (same function).
 """
 
@@ -18,17 +20,20 @@ from otr_core.errors import ParameterError
 from otr_paper.labs.tolerance.tolerance import Format, Reference
 
 MARGIN = 2.0
-"""The calibrated rule's envelope over the largest honest ratio seen; fixed before anything was measured."""
+"""The calibrated rule's envelope over the largest honest ratio seen; fixed before anything was
+measured."""
 QUANTILES = {"90 %": 0.9, "99 %": 0.99, "99.9 %": 0.999, "largest": 1.0}
 SIZES = tuple(2.0 ** (half / 2) for half in range(-52, 9))
 """Perturbations tried, over the output's root mean square: 2^-26 to 2^4 in half octaves."""
 
 
 def envelopes(ratios: np.ndarray, margin: float = MARGIN) -> dict[str, float]:
-    """Envelope of each rule, from the honest ratios of one operator: quantiles, "calibrated", and "IEEE" (1).
+    """Envelope of each rule, from the honest ratios of one operator: quantiles, "calibrated", and
+    "IEEE" (1).
 
     Raises:
-        ParameterError: no ratios, or one outside [0, 1]: then the run broke the bound's assumptions.
+        ParameterError: no ratios, or one outside [0, 1]: then the run broke the bound's
+            assumptions.
     """
     if not len(ratios) or not 0 <= ratios.min() <= ratios.max() <= 1:
         raise ParameterError("ratios", f"{len(ratios)} up to {max(ratios, default=0)}", "some, all within 0 and 1")
@@ -37,7 +42,8 @@ def envelopes(ratios: np.ndarray, margin: float = MARGIN) -> dict[str, float]:
 
 
 def false_slash_limit(violations: int, checks: int, confidence: float = 0.95) -> float:
-    """Upper Clopper-Pearson limit of a probability after ``violations`` in ``checks`` independent trials.
+    """Upper Clopper-Pearson limit of a probability after ``violations`` in ``checks`` independent
+    trials.
 
     Raises:
         ParameterError: more violations than checks, no checks, or a confidence outside (0, 1).
@@ -56,10 +62,12 @@ def false_slash_limit(violations: int, checks: int, confidence: float = 0.95) ->
 
 
 def left_out(maxima: Mapping[str, Sequence[float]], margin: float) -> dict[str, int]:
-    """Per group: how many of its ratios exceed ``margin`` times the largest of all *other* groups (capped at 1).
+    """Per group: how many of its ratios exceed ``margin`` times the largest of all *other* groups
+    (capped at 1).
 
     Args:
-        maxima: group (an instruction set, a schedule, …) -> honest ratios of one operator. At least two groups.
+        maxima: group (an instruction set, a schedule, …) -> honest ratios of one operator. At least
+            two groups.
     """
     counts = {}
     for group, values in maxima.items():
@@ -75,7 +83,8 @@ def perturbed_ratios(
     rng: np.random.Generator,
     sizes: Sequence[float] = SIZES,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Each row cheated by each size: one random element moved, or all moved by normal noise; then stored again.
+    """Each row cheated by each size: one random element moved, or all moved by normal noise; then
+    stored again.
 
     Sizes are over the root mean square of the row.
 
@@ -99,10 +108,12 @@ def perturbed_ratios(
 
 
 def smallest_caught(ratios: np.ndarray, envelope: float, share: float, sizes: Sequence[float] = SIZES) -> float | None:
-    """The least size from which on at least ``share`` of the trials are caught; None: not even the largest.
+    """The least size from which on at least ``share`` of the trials are caught; None: not even the
+    largest.
 
     Args:
-        ratios: (sizes, trials) of ``perturbed_ratios``. share: 1 for every trial, 0.5 for the median.
+        ratios: (sizes, trials) of ``perturbed_ratios``. share: 1 for every trial, 0.5 for the
+            median.
     """
     enough = np.mean(ratios > envelope, 1) >= share
     missed = np.flatnonzero(~enough)

@@ -1,8 +1,9 @@
-"""The operators of a native lane's decoder: what each reads and gives, how a run is recorded, what an honest one gives.
+"""The operators of a native lane's decoder: what each reads and gives, how a run is recorded, what
+an honest one gives.
 
-A *state* holds the values between the operators of one layer by name: float64 arrays (positions, width), exact copies
-of what the lane computed. A *run* is the list of the layers' states; one more state, at number ``layers``, holds what
-follows the last layer.
+A *state* holds the values between the operators of one layer by name: float64 arrays (positions,
+width), exact copies of what the lane computed. A *run* is the list of the layers' states; one more
+state, at number ``layers``, holds what follows the last layer.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ class Referee:
     """Knows what an honest run of one model may give.
 
     Attributes:
-        fmt: how the model's lane stores and accumulates. tensors: the executed weights by name, float64.
+        fmt: how the model's lane stores and accumulates. tensors: the executed weights by name,
+            float64.
     """
 
     architecture: Architecture
@@ -99,7 +101,8 @@ class Referee:
         return cls(model.architecture, FORMATS[model.manifest.lane], tensors)
 
     def operators(self, layer: int) -> tuple[NativeOperator, ...]:
-        """The operators of a layer in the order of computation; for number ``layers``, those after the last layer."""
+        """The operators of a layer in the order of computation; for number ``layers``, those after
+        the last layer."""
         return LAYER_OPERATORS if layer < self.architecture.layers else FINAL_OPERATORS
 
     def reference(self, operator: NativeOperator, layer: int, state: State) -> Reference:
@@ -127,7 +130,8 @@ class Schedule:
     """One honest way to run a sequence.
 
     Attributes:
-        threads: of each forward pass. rows: equal sequences in the batch. pad: padding tokens on the left.
+        threads: of each forward pass. rows: equal sequences in the batch. pad: padding tokens on
+            the left.
         first_piece: so many tokens are fed at once, the rest one by one; None: all at once.
     """
 
@@ -139,7 +143,8 @@ class Schedule:
 
 
 def record(model: NativeModel, ids: Sequence[int], schedule: Schedule) -> Run:
-    """Run ``ids`` as ``schedule`` says and keep every operator's inputs and outputs (of the batch's last row)."""
+    """Run ``ids`` as ``schedule`` says and keep every operator's inputs and outputs (of the batch's
+    last row)."""
     mask = torch.tensor([[0] * schedule.pad + [1] * len(ids)] * schedule.rows)
     batch = torch.tensor([[0] * schedule.pad + list(ids)] * schedule.rows)
     places = (mask.cumsum(-1) - 1).clamp(min=0)
@@ -168,14 +173,16 @@ def record(model: NativeModel, ids: Sequence[int], schedule: Schedule) -> Run:
 
 
 def _rows(value: torch.Tensor) -> torch.Tensor:
-    """The last sequence's values as (positions, width); rotated heads (batch, heads, positions, values) are joined."""
+    """The last sequence's values as (positions, width); rotated heads (batch, heads, positions,
+    values) are joined."""
     last = value[-1]
     return last.transpose(0, 1).flatten(1) if last.ndim == 3 else last
 
 
 @contextlib.contextmanager
 def watching(module: Any, keep: Callable[[int, str, torch.Tensor], None]) -> Iterator[None]:
-    """Call ``keep(layer, name, value)`` with every value between operators while ``module`` runs."""
+    """Call ``keep(layer, name, value)`` with every value between operators while ``module``
+    runs."""
     handles = []
     layers = module.model.layers
 

@@ -1,14 +1,17 @@
-"""The tolerance leaf rule of the native lanes: is a claimed operator output what floating point could have given?
+"""The tolerance leaf rule of the native lanes: is a claimed operator output what floating point
+could have given?
 
-A leaf holds one operator's committed inputs and its claimed output. The judge computes the exact output in float64 and,
-for every element, the largest distance from it that *any* honest computation can reach: whatever the order of the sums,
-with or without fused multiply-adds, with subnormals kept or flushed. An honest output is never outside (``Reference``'s
-bound is a theorem under the assumptions of ``ASSUMPTIONS``), so that the false-slash probability of this rule is zero.
-A calibrated rule multiplies the bound by an envelope below one, measured on honest runs (``calibration``).
+A leaf holds one operator's committed inputs and its claimed output. The judge computes the exact
+output in float64 and, for every element, the largest distance from it that *any* honest computation
+can reach: whatever the order of the sums, with or without fused multiply-adds, with subnormals kept
+or flushed. An honest output is never outside (``Reference``'s bound is a theorem under the
+assumptions of ``ASSUMPTIONS``), so that the false-slash probability of this rule is zero. A
+calibrated rule multiplies the bound by an envelope below one, measured on honest runs
+(``calibration``).
 
-Standard model of IEEE 754 arithmetic: fl(a op b) = (a op b)(1 + d), |d| <= u; a sum of n products in any order, fused
-or not, is within gamma_n |x|·|w| of the exact one, gamma_n = n u / (1 - n u) (Higham, Accuracy and Stability of
-Numerical Algorithms, 2nd ed., chapter 3).
+Standard model of IEEE 754 arithmetic: fl(a op b) = (a op b)(1 + d), |d| <= u; a sum of n products
+in any order, fused or not, is within gamma_n |x|·|w| of the exact one, gamma_n = n u / (1 - n u)
+(Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., chapter 3).
 """
 
 from __future__ import annotations
@@ -29,8 +32,8 @@ ASSUMPTIONS = (
     "the judge's float64 errs by less than 2^-20 of the bound",
 )
 EXP_ULPS, OTHER_ULPS = 20, 2
-# Relative error of a rotary frequency, counted in fp32 roundings: of the exponent, which pow turns into
-# a relative error ln theta times as large (below 14), of pow itself, and of the division.
+# Relative error of a rotary frequency, counted in fp32 roundings: of the exponent, which pow turns
+# into a relative error ln theta times as large (below 14), of pow itself, and of the division.
 _FREQUENCY_ROUNDINGS = 32
 _FLUSH = 2.0**-126  # least normal number: what flushing a subnormal to zero can take away
 _SLACK = 1 + 2.0**-20  # covers the judge's own float64 error
@@ -59,8 +62,8 @@ class Format:
         """Nearest values (ties to even) that the format can hold, as float64."""
         single = np.asarray(values, np.float32)
         if self.u > 2.0**-24:
-            # bf16 is the upper half of fp32. Half a unit is added below it (one less where the kept part is even), so
-            # that cutting the lower half rounds to nearest, ties to even.
+            # bf16 is the upper half of fp32. Half a unit is added below it (one less where the kept
+            # part is even), so that cutting the lower half rounds to nearest, ties to even.
             bits = single.view(np.uint32)
             single = ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
         return single.astype(np.float64)
@@ -78,15 +81,16 @@ class Reference:
 
     Attributes:
         value: the exact output, computed in float64, (rows, width).
-        bound: how far from it an honest output can lie, (rows, width). A rule accepts the bound times an envelope in
-            (0, 1].
+        bound: how far from it an honest output can lie, (rows, width). A rule accepts the bound
+            times an envelope in (0, 1].
     """
 
     value: np.ndarray
     bound: np.ndarray
 
     def ratios(self, claimed: np.ndarray) -> np.ndarray:
-        """Error over bound of each element; infinite for what is not finite, so that it is never accepted."""
+        """Error over bound of each element; infinite for what is not finite, so that it is never
+        accepted."""
         if np.shape(claimed) != self.value.shape:
             raise InputError(f"claimed output: found shape {np.shape(claimed)}, expected {self.value.shape}")
         with np.errstate(invalid="ignore"):
@@ -94,13 +98,15 @@ class Reference:
         return np.where(np.isfinite(ratio) & np.isfinite(self.bound), ratio, np.inf)
 
     def accepts(self, claimed: np.ndarray, envelope: float = 1.0) -> bool:
-        """The leaf rule: every element of ``claimed`` (rows, width) is within ``envelope`` times the bound.
+        """The leaf rule: every element of ``claimed`` (rows, width) is within ``envelope`` times
+        the bound.
 
         Args:
             envelope: 1 is the IEEE rule; a calibrated rule is narrower.
 
         Raises:
-            InputError: a claimed output of another shape. ParameterError: an envelope outside (0, 1].
+            InputError: a claimed output of another shape. ParameterError: an envelope outside (0,
+                1].
         """
         if not 0 < envelope <= 1:
             raise ParameterError("envelope", envelope, "above 0, at most 1")
@@ -119,7 +125,8 @@ def gamma(terms: int, u: float) -> float:
 
 
 def _narrowed(value: np.ndarray, error: np.ndarray, fmt: Format) -> Reference:
-    """An accumulated result with its error, stored: one more rounding, underflow, and the judge's own error."""
+    """An accumulated result with its error, stored: one more rounding, underflow, and the judge's
+    own error."""
     return Reference(value, ((1 + fmt.narrow) * error + fmt.narrow * np.abs(value) + _FLUSH) * _SLACK)
 
 
@@ -131,11 +138,12 @@ def linear(x: np.ndarray, weight: np.ndarray, fmt: Format) -> Reference:
 
 
 def rms_norm(x: np.ndarray, weight: np.ndarray, eps: float, fmt: Format) -> Reference:
-    """x / sqrt(mean(x²) + eps) · weight. The mean is a sum of positive terms: relative error gamma_(n + 4)."""
+    """x / sqrt(mean(x²) + eps) · weight. The mean is a sum of positive terms: relative error
+    gamma_(n + 4)."""
     v = fmt.accumulate
     value = x / np.sqrt(np.mean(x * x, -1, keepdims=True) + eps) * weight  # (rows, n)
-    # A relative error e below the root becomes (1 - e)^-1/2 above it; the root's own error, two products
-    # and the storing of the factor and of the result follow.
+    # A relative error e below the root becomes (1 - e)^-1/2 above it; the root's own error, two
+    # products and the storing of the factor and of the result follow.
     root = (1 - gamma(x.shape[-1] + 4, v)) ** -0.5
     relative = root * (1 + 2 * OTHER_ULPS * v) * (1 + v) * (1 + fmt.narrow) * (1 + fmt.u) - 1
     return Reference(value, (relative * np.abs(value) + _FLUSH * (1 + np.abs(weight))) * _SLACK)
@@ -157,14 +165,16 @@ def rotary(x: np.ndarray, positions: np.ndarray, frequencies: np.ndarray, fmt: F
     """Each head's halves (a, b) turned by the position's angles: a cos - b sin, b cos + a sin.
 
     Args:
-        x: (rows, heads · head_dim). positions: (rows,). frequencies: (head_dim / 2,), radians per position.
+        x: (rows, heads · head_dim). positions: (rows,). frequencies: (head_dim / 2,), radians per
+            position.
     """
     v = fmt.accumulate
     angles = positions[:, None, None] * frequencies  # (rows, 1, head_dim / 2)
     heads = x.reshape(len(x), -1, 2, len(frequencies))  # (rows, heads, half, head_dim / 2)
     a, b = heads[:, :, 0], heads[:, :, 1]
     cos, sin = np.cos(angles), np.sin(angles)
-    # Error of a cosine or sine: the angle's own, the function's, and the rounding to the stored format.
+    # Error of a cosine or sine: the angle's own, the function's, and the rounding to the stored
+    # format.
     table = angles * (_FREQUENCY_ROUNDINGS * v) + 2 * OTHER_ULPS * v + fmt.narrow
     value = np.stack([a * cos - b * sin, b * cos + a * sin], 2)
     twice = gamma(2, fmt.u)
@@ -177,10 +187,12 @@ def rotary(x: np.ndarray, positions: np.ndarray, frequencies: np.ndarray, fmt: F
 
 
 def attention(query: np.ndarray, keys: np.ndarray, values: np.ndarray, head_dim: int, fmt: Format) -> Reference:
-    """Causal softmax attention of the last positions over all, eager order: scores, softmax, mixture.
+    """Causal softmax attention of the last positions over all, eager order: scores, softmax,
+    mixture.
 
     Args:
-        query: (rows, heads · head_dim), the last ``rows`` of the positions. keys, values: (positions, kv · head_dim).
+        query: (rows, heads · head_dim), the last ``rows`` of the positions. keys, values:
+            (positions, kv · head_dim).
     """
     rows, positions, v = len(query), len(keys), fmt.accumulate
     if not 1 <= rows <= positions or keys.shape != values.shape:
@@ -207,8 +219,9 @@ def attention(query: np.ndarray, keys: np.ndarray, values: np.ndarray, head_dim:
         score_error = np.where(hidden, 0, score_error)
         # An honest run subtracts a largest score that has an error of its own.
         gap = np.where(hidden, 0, np.abs(below)) + score_error + score_error.max(-1, keepdims=True)
-        # Logarithm of the factor by which each exponential can be off, then their sum, then the quotient. With A the
-        # error of each, the sum's is at most log(sum p e^A) on either side (Jensen). Beyond e^50 nothing is bounded.
+        # Logarithm of the factor by which each exponential can be off, then their sum, then the
+        # quotient. With A the error of each, the sum's is at most log(sum p e^A) on either side
+        # (Jensen). Beyond e^50 nothing is bounded.
         each = np.minimum(score_error + v * gap + _LOG * 2 * EXP_ULPS * v, 50)
         total = np.log((weights * np.exp(each)).sum(-1, keepdims=True))
         off = np.minimum(each + total + _LOG * (mixing + 2 * v + fmt.narrow), 50)
@@ -216,7 +229,8 @@ def attention(query: np.ndarray, keys: np.ndarray, values: np.ndarray, head_dim:
         out, largest = weights @ w, np.abs(w).max(0)
         error = (weights * (np.expm1(off) * (1 + mixing) + mixing)) @ np.abs(w) + 2 * positions * _FLUSH * (1 + largest)
         parts.append(out)
-        # The weights sum to one (rounded), so that no mixture lies farther from another than twice the largest value.
+        # The weights sum to one (rounded), so that no mixture lies farther from another than twice
+        # the largest value.
         errors.append(np.minimum(error, 2.1 * largest + 2 * positions * _FLUSH))
     return _narrowed(np.concatenate(parts, 1), np.concatenate(errors, 1), fmt)
 

@@ -1,4 +1,5 @@
-"""Appraisal of GPU evidence: the complete real bundle, its window, and one rejecting twin per check."""
+"""Appraisal of GPU evidence: the complete real bundle, its window, and one rejecting twin per
+check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Certificate chains (each rule with a chain that breaks it) and ECDSA in raw form against Wycheproof."""
+"""Certificate chains (each rule with a chain that breaks it) and ECDSA in raw form against
+Wycheproof."""
 
 from __future__ import annotations
 
@@ -151,7 +152,8 @@ def test_unreadable_chains_are_named(raw: bytes) -> None:
 @pytest.mark.filterwarnings("ignore")  # the test makes them
 @pytest.mark.parametrize("name", ["google-go-sev-guest/vcek.testcer", "country"])
 def test_breaches_of_the_standard_are_refused(outside: Callable[[str], bytes], name: str) -> None:
-    """A certificate with serial number zero (a real AMD one), or with a country of more than two letters."""
+    """A certificate with serial number zero (a real AMD one), or with a country of more than two
+    letters."""
     if name == "country":
         names = x509.Name([x509.NameAttribute(x509.NameOID.COUNTRY_NAME, "USA", _validate=False)])
         builder = x509.CertificateBuilder(names, names, lab_key(b"k").public_key(), 1, NOW, NOW)
@@ -178,7 +180,8 @@ def test_the_cache_is_bounded_and_asks_once() -> None:
 
 
 def raw_from_der(signature: bytes, size: int) -> bytes | None:
-    """r‖s of a strictly DER-encoded signature, None if it is not one: what a DER format's reader does first."""
+    """r‖s of a strictly DER-encoded signature, None if it is not one: what a DER format's reader
+    does first."""
     try:
         r, s = decode_dss_signature(signature)
         if encode_dss_signature(r, s) != signature:

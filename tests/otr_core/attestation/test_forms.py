@@ -1,4 +1,5 @@
-"""Vendor JSON of every nesting found in the field, many devices at once, and newer architectures."""
+"""Vendor JSON of every nesting found in the field, many devices at once, and newer
+architectures."""
 
 from __future__ import annotations
 
@@ -106,7 +107,8 @@ def test_too_many_devices_are_refused(entry: dict[str, str]) -> None:
 
 
 def test_eight_gpus_and_a_switch_with_one_nonce(h100_report: bytes, h100_chain: bytes, outside: Any) -> None:
-    """Eight laboratory GPUs (distinct serial numbers, one nonce) beside a real NVSwitch with that nonce."""
+    """Eight laboratory GPUs (distinct serial numbers, one nonce) beside a real NVSwitch with that
+    nonce."""
     model = parse_chain(h100_chain)
     entries = []
     for number in range(8):
@@ -116,7 +118,8 @@ def test_eight_gpus_and_a_switch_with_one_nonce(h100_report: bytes, h100_chain: 
     bundle = load_bundle(gpu=[json.dumps({"nonce": NONCE, "evidence_list": entries}).encode(), switch])
     result = appraise(bundle, AUTHENTIC, NOW, nonce=bytes.fromhex(NONCE))
     assert [one.subject for one in result.devices] == [f"gpu.{number}" for number in range(8)] + ["switch.0"]
-    assert {claim.check for claim in result.because} == {"gpu.chain.root"}  # theirs is the laboratory's
+    # theirs is the laboratory's
+    assert {claim.check for claim in result.because} == {"gpu.chain.root"}
     assert len(result.because) == 8
     assert result.claim("gpu.unique").reason == "9 different devices"
     assert result.claim("gpu.same_nonce").reason == "9 devices, one nonce"
@@ -134,7 +137,8 @@ def test_every_device_must_pass(entry: dict[str, str], h100_report: bytes, h100_
 def test_another_devices_manifest_is_not_held_against_a_device(
     entry: dict[str, str], matching_rims: list[bytes], outside: Any
 ) -> None:
-    """Two GPUs with different drivers and the manifests of the first: nothing is known of the second, not refuted."""
+    """Two GPUs with different drivers and the manifests of the first: nothing is known of the
+    second, not refuted."""
     files = [json.dumps(entry).encode(), outside("secretvm-verify/gpu_attest.txt")]
     result = appraise(load_bundle(gpu=files, rims=matching_rims), Policy.default(), datetime(2025, 1, 15, tzinfo=UTC))
     assert result.claim("gpu.0.measurements.driver").status is Status.ASSERTED
@@ -156,7 +160,8 @@ def test_other_recorded_gpus_are_authentic(outside: Any, name: str, driver: str,
     assert result.accepted
     facts = result.devices[0].facts
     assert (facts["driver"], facts["vbios"], facts["protected_pcie"]) == (driver, vbios, mode)
-    assert not appraise(load_bundle(gpu=[outside(name)]), Policy.default(), NOW).accepted  # no reference values
+    # no reference values
+    assert not appraise(load_bundle(gpu=[outside(name)]), Policy.default(), NOW).accepted
 
 
 def test_a_switch_matches_its_own_manifest(outside: Any) -> None:
@@ -187,7 +192,8 @@ def test_recorded_broken_or_foreign_chains_are_refuted(outside: Any, h100_report
 
 
 def dice_tcb_info(*digests: bytes) -> bytes:
-    """DiceTcbInfo with firmware ids, the form Blackwell leaves use (TCG DICE attestation architecture 1.1, 6.1.1)."""
+    """DiceTcbInfo with firmware ids, the form Blackwell leaves use (TCG DICE attestation
+    architecture 1.1, 6.1.1)."""
 
     def tlv(tag: int, body: bytes) -> bytes:
         size = len(body)
@@ -241,7 +247,8 @@ def test_a_report_without_firmware_id_is_not_passed(h100_report: bytes, h100_cha
 
 
 def test_a_gpu_cannot_pass_as_a_switch(h100_report: bytes, h100_chain: bytes) -> None:
-    """Without a driver version and with one PDI a report looks like a switch's; the certificate decides."""
+    """Without a driver version and with one PDI a report looks like a switch's; the certificate
+    decides."""
     report, device = parse_report(h100_report), lab_device(parse_chain(h100_chain), b"x")
     kept = [(number, value) for number, value in report.opaque if number != 3] + [(22, b"\1" * 8)]
     opaque = b"".join(number.to_bytes(2, "little") + len(value).to_bytes(2, "little") + value for number, value in kept)
@@ -254,7 +261,8 @@ def test_a_gpu_cannot_pass_as_a_switch(h100_report: bytes, h100_chain: bytes) ->
 
 
 def test_the_strict_policy_says_what_recorded_evidence_lacks(outside: Any) -> None:
-    """A production machine as it is recorded: authentic, but not what admission of a live node would ask for."""
+    """A production machine as it is recorded: authentic, but not what admission of a live node
+    would ask for."""
     files = {
         "gpu": [outside("secretvm-verify/gpu_attest.txt")],
         "quote": outside("secretvm-verify/cpu_quote.txt"),

@@ -86,7 +86,8 @@ Change = Callable[[x509.CertificateBuilder], x509.CertificateBuilder]
 
 
 class OwnCa:
-    """The laboratory chain's certificate 1 as subject, 2 as issuer, and a responder that 2 certified."""
+    """The laboratory chain's certificate 1 as subject, 2 as issuer, and a responder that 2
+    certified."""
 
     def __init__(self, chain_pem: bytes) -> None:
         device = lab_device(parse_chain(chain_pem), b"ca")

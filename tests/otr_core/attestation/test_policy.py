@@ -11,7 +11,8 @@ from otr_core.attestation.claims import CHECKS
 from otr_core.encoding import canonical_json
 from otr_core.errors import PolicyError
 
-#: Checks that no policy can demand before its author states a value, or that are about a part which evidence may lack.
+#: Checks that no policy can demand before its author states a value, or that are about a part which
+#: evidence may lack.
 VALUE_NEEDED = {"gpu.count", "gpu.driver", "gpu.vbios", "gpu.mode", "gpu.platform", "cpu.measurements", "cpu.platform"}
 PART_NEEDED = {"gpu.stated_nonce", "gpu.switch_fwid", "cpu.compose"}
 

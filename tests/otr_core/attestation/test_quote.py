@@ -1,4 +1,5 @@
-"""CPU evidence: recorded quotes and their status, event logs, compose files, and the binding to GPU and key."""
+"""CPU evidence: recorded quotes and their status, event logs, compose files, and the binding to GPU
+and key."""
 
 from __future__ import annotations
 
@@ -210,7 +211,8 @@ RTMRS = ("cpu.rtmr0", "cpu.rtmr1", "cpu.rtmr2", "cpu.rtmr3", "cpu.event_log")
         ("near-vllm-proxy/dstack_quote.json", "near-vllm-proxy/dstack_info.json"),
         ("near-mpc/quote.json", "near-mpc/tcb_info.json"),
         ("dstack/tdx-lite-getquote.json", None),  # runtime digests are blank there
-        ("google-go-tdx-guest/cos-113-tdx-quote.dat", "google-go-tdx-guest/ccel_data.dat"),  # binary CCEL
+        # binary CCEL
+        ("google-go-tdx-guest/cos-113-tdx-quote.dat", "google-go-tdx-guest/ccel_data.dat"),
     ],
 )
 def test_recorded_logs_replay_to_all_four_registers(outside: Outside, quote: str, log: str | None) -> None:
@@ -305,7 +307,8 @@ def test_a_compose_file_is_bound_by_register_and_event(outside: Outside) -> None
 
 @pytest.fixture(scope="module")
 def machine(outside: Outside) -> dict[str, Any]:
-    """The recorded production machine: TDX quote, H100 evidence, collateral, and the driver manifest."""
+    """The recorded production machine: TDX quote, H100 evidence, collateral, and the driver
+    manifest."""
     return {
         "gpu": [outside("secretvm-verify/gpu_attest.txt")],
         "quote": outside("secretvm-verify/cpu_quote.txt"),
@@ -323,7 +326,8 @@ def test_the_production_machine_verifies_end_to_end(machine: dict[str, Any]) -> 
     assert result.cpu["measured"]["report_data"][64:] == nonce
     assert nonce in result.claim("binding.gpu_nonce").reason
     assert result.claim("gpu.0.measurements.driver").reason == "21 of 21 golden values match"
-    assert result.claim("gpu.0.measurements.vbios").status is Status.UNKNOWN  # its manifest is not public
+    # its manifest is not public
+    assert result.claim("gpu.0.measurements.vbios").status is Status.UNKNOWN
 
 
 def test_the_default_policy_wants_the_vbios_manifest_too(machine: dict[str, Any]) -> None:
@@ -370,7 +374,8 @@ def test_profiles_commit_as_documented() -> None:
 
 
 def test_a_revocation_list_of_an_unknown_version_is_a_named_error(outside: Outside) -> None:
-    """Found by fuzzing: the X.509 library raises an error of its own kind for it, which is no ValueError."""
+    """Found by fuzzing: the X.509 library raises an error of its own kind for it, which is no
+    ValueError."""
     document = json.loads(outside("near-mpc/collateral.json"))
     version = "0201013"  # INTEGER 1, then a SEQUENCE or SET: version 2 of RFC 5280
     assert isinstance(document["pck_crl"], str)

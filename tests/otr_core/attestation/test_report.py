@@ -1,4 +1,5 @@
-"""Parsing NVIDIA reports: the real one, forms found in the field, and everything that must not parse."""
+"""Parsing NVIDIA reports: the real one, forms found in the field, and everything that must not
+parse."""
 
 from __future__ import annotations
 

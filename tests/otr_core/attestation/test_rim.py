@@ -1,4 +1,5 @@
-"""Reference manifests: all of the wheel's verify, an independent schema agrees, and each forged part is refused."""
+"""Reference manifests: all of the wheel's verify, an independent schema agrees, and each forged
+part is refused."""
 
 from __future__ import annotations
 
@@ -200,7 +201,8 @@ def test_coverage_says_what_each_index_is(h100_report: bytes) -> None:
 
 
 def re_signed(raw: bytes, *, method: str = "ECDSA_SHA384", digest: str = "SHA384", inner: bool = False) -> bytes:
-    """``raw`` signed with the laboratory's key by other algorithms, or only over a copy of itself inside itself."""
+    """``raw`` signed with the laboratory's key by other algorithms, or only over a copy of itself
+    inside itself."""
     leaf = parse_rim(lab_rim(raw, parse_rim(raw).chain, b"s")).chain[0]
     root = etree.fromstring(raw)
     root.remove(root.find("{http://www.w3.org/2000/09/xmldsig#}Signature"))

@@ -57,12 +57,14 @@ def check_game(served: Served, court: Court, after: Court, log: list[Step], numb
     conserved(court, after)
     start = log[0].now
     assert log[-1].now - start <= dispute_costs.longest_game_s(court.terms, counted.rounds)
-    if log[-1].move == ("timeout",):  # whoever ran out of time is the loser, never the side that keeps its clock
+    # whoever ran out of time is the loser, never the side that keeps its clock
+    if log[-1].move == ("timeout",):
         assert log[-1].who == ("operator" if loser == Verdict.OPERATOR_LOSES else "challenger")
 
 
 def paces(random: Random, keeps: str):
-    """The side ``keeps`` moves within its increment; the other takes its time, now and then more than it has."""
+    """The side ``keeps`` moves within its increment; the other takes its time, now and then more
+    than it has."""
 
     def pace(who: str) -> int:
         return random.randrange(1, TERMS.increment_s + 1) if who == keeps else random.choice((1, 29, 700))
@@ -155,7 +157,8 @@ def test_other_cheats_lose_too(seed):
 
 
 def test_a_downgraded_model_is_convicted_at_the_first_weight_it_uses():
-    """Weights rounded to 8 bits throughout: every leaf differs, and the game ends at a product with a false weight."""
+    """Weights rounded to 8 bits throughout: every leaf differs, and the game ends at a product with
+    a false weight."""
     served = tiny()
     matrices = {name: (values / 2**9).round() * 2**9 for name, values in served.bench.portable.matrices.items()}
     cheap = replace(served.bench.portable, matrices=matrices)
@@ -169,7 +172,8 @@ def test_a_downgraded_model_is_convicted_at_the_first_weight_it_uses():
         game = after.challenges[start.number - 1].game
         assert game is not None
         assert (game.position, game.layer, game.operator) == (0, 0, 0)  # the embedding row itself,
-        assert log[-1].refused == "opening root"  # which it cannot open under the registered weights
+        # which it cannot open under the registered weights
+        assert log[-1].refused == "opening root"
 
 
 def test_silence_costs_what_fraud_costs():

@@ -1,4 +1,5 @@
-"""Every primitive: a right step is right, a changed value is wrong, and no opening can be exchanged."""
+"""Every primitive: a right step is right, a changed value is wrong, and no opening can be
+exchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Bursts, voiding and patches: against Monte Carlo, recursion, linear programming and the lemma's random cases."""
+"""Bursts, voiding and patches: against Monte Carlo, recursion, linear programming and the lemma's
+random cases."""
 
 from __future__ import annotations
 

@@ -85,7 +85,8 @@ def test_detection_after_extremes():
 def test_cheats_for_detection_is_the_least_number(wanted, rate):
     number = int(eco.cheats_for_detection(probability=wanted / 100, rho=rate / 100))
     missed = Fraction(100 - rate, 100)
-    # Exact ties (for example 1 - 1/2 = 50 %) may fall either way in floats, by one unit of the last place.
+    # Exact ties (for example 1 - 1/2 = 50 %) may fall either way in floats, by one unit of the last
+    # place.
     assert 1 - missed**number >= Fraction(wanted, 100) - Fraction(1, 10**15)
     assert 1 - missed ** (number - 1) < Fraction(wanted, 100) + Fraction(1, 10**15)
 

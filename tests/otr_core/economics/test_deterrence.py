@@ -1,4 +1,5 @@
-"""One-shot deterrence: against payoffs written out, root finding and the published sampling rule."""
+"""One-shot deterrence: against payoffs written out, root finding and the published sampling
+rule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The game against brute force: payoffs outcome by outcome, every deviation tried, nashpy for one fisherman."""
+"""The game against brute force: payoffs outcome by outcome, every deviation tried, nashpy for one
+fisherman."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ def draw(draws):
 
 
 def operator_gain_from_cheating(game, x):
-    """Cheating minus honest pay, over the number of others who check and all chance moves, one by one."""
+    """Cheating minus honest pay, over the number of others who check and all chance moves, one by
+    one."""
     n, caught_pay = game["fishermen"], -game["slash_fraction"] * game["stake_usd"] - game["dispute_cost_usd"]
     total = 0.0
     for checkers in range(n + 1):
@@ -50,7 +52,8 @@ def operator_gain_from_cheating(game, x):
 
 
 def fisherman_gain_from_checking(game, x, y):
-    """Checking minus not checking for one fisherman; the other n-1 check at rate x, the operator cheats at y."""
+    """Checking minus not checking for one fisherman; the other n-1 check at rate x, the operator
+    cheats at y."""
     n = game["fishermen"]
     prize = y * (1 - game["rho"] * game["d"]) * game["w"]
     prize *= game["reward_share"] * game["slash_fraction"] * game["stake_usd"]
@@ -99,7 +102,8 @@ def test_nobody_gains_by_deviating(solved_games, regime):
 
 @pytest.mark.parametrize("regime", [regime for regime in eq.REGIMES if regime != eq.BOUNDARY])
 def test_played_games_agree_within_their_99_per_cent_intervals(solved_games, regime):
-    """Each of the thousand games is played 4,000 times; detection and the fishermen's prizes lie in their intervals."""
+    """Each of the thousand games is played 4,000 times; detection and the fishermen's prizes lie in
+    their intervals."""
     draws, plays = np.random.default_rng(99), 4000
     inside, prizes = [], []
     for game, found in solved_games[regime]:
@@ -124,14 +128,16 @@ def test_played_games_agree_within_their_99_per_cent_intervals(solved_games, reg
 
 
 def test_no_other_symmetric_equilibrium(solved_games):
-    """Scan all check rates: at each the operator's best reply and the fishermen's reply to it must disagree."""
+    """Scan all check rates: at each the operator's best reply and the fishermen's reply to it must
+    disagree."""
     grid = np.linspace(0, 1, 401)
     for regime, games in solved_games.items():
         for game, found in games[:60]:
             stable = []
             for x in grid:
                 operator = operator_gain_from_cheating(game, x)
-                # The operator's reply is 0 or 1 except where it is indifferent, between two grid points at most.
+                # The operator's reply is 0 or 1 except where it is indifferent, between two grid
+                # points at most.
                 y = 1.0 if operator > 0 else 0.0
                 fisherman = fisherman_gain_from_checking(game, x, y)
                 good = (x == 0 and fisherman <= 0) or (x == 1 and fisherman >= 0)
@@ -195,13 +201,15 @@ def test_boundary_between_dominant_and_mixed_is_exact():
 
 
 def test_boundary_of_planted_faults_is_exact():
-    # Two fishermen check at 1/2 when the prize is c / h(1/2) = 0.25 / 0.75; someone checks with 3/4; D = 3/4 at rho 0.
+    # Two fishermen check at 1/2 when the prize is c / h(1/2) = 0.25 / 0.75; someone checks with
+    # 3/4; D = 3/4 at rho 0.
     planted = {**HALF, "rho": 0.0, "planted_rate": 1.0}
     watched = eco.equilibrium(**planted, bounty_usd=1.0)
     assert (watched.regime, watched.check_rate, watched.cheat_rate) == (eq.HONEST_WATCHED, 1.0, 0.0)
     few = eco.equilibrium(**planted, bounty_usd=0.25)
     assert (few.regime, few.check_rate > 0) == (eq.MIXED, True)
-    # Planted faults alone make two fishermen check at 2 (1 - c/prize); D = 1/2 needs a rate of 1 - 1/sqrt 2.
+    # Planted faults alone make two fishermen check at 2 (1 - c/prize); D = 1/2 needs a rate of 1 -
+    # 1/sqrt 2.
     needed = 0.25 / (1 - (1 - math.sqrt(0.5)) / 2)
     assert eco.equilibrium(**planted, bounty_usd=needed * 1.0001).regime == eq.HONEST_WATCHED
     assert eco.equilibrium(**planted, bounty_usd=needed * 0.9999).regime == eq.MIXED
@@ -230,7 +238,8 @@ def test_check_rate_boundaries_are_exact():
 def test_dear_checking_leaves_the_cheat_alone():
     dear = eco.equilibrium(**{**HALF, "check_cost_usd": 100.0}, rho=0.1)
     assert (dear.regime, dear.cheat_rate, dear.check_rate) == (eq.ALWAYS_CHEAT, 1.0, 0.0)
-    # y = 1 exactly: c x n = reward [1 - (1-x)^n] with the mixed x; just above it the operator always cheats.
+    # y = 1 exactly: c x n = reward [1 - (1-x)^n] with the mixed x; just above it the operator
+    # always cheats.
     mixed = eco.equilibrium(**HALF, rho=0.0)
     at_one = HALF["check_cost_usd"] / mixed.cheat_rate
     assert eco.equilibrium(**{**HALF, "check_cost_usd": at_one * (1 - 1e-9)}, rho=0.0).regime == eq.MIXED
@@ -262,12 +271,13 @@ def test_bad_input_names_the_field(field, bad):
 
 
 def test_published_inspection_games(outside_file):
-    """Fudenberg and Tirole's inspection game and Felten's checker threshold as special cases of ours."""
+    """Fudenberg and Tirole's inspection game and Felten's checker threshold as special cases of
+    ours."""
     known = json.loads(outside_file("vectors/game-theory/known_results.json").read_text())
     for case in known["fudenberg_tirole_inspection"]["examples"]:
         wage, effort, inspection = case["w"], case["g"], case["h"]
-        # Shirking saves the effort g; an inspected shirker is not paid w: price w, no stake worth mentioning. The
-        # inspector's prize for a caught shirker is the wage it saves.
+        # Shirking saves the effort g; an inspected shirker is not paid w: price w, no stake worth
+        # mentioning. The inspector's prize for a caught shirker is the wage it saves.
         tiny = 1e-12
         found = eco.equilibrium(
             gain_usd=effort, price_usd=wage, stake_usd=wage, slash_fraction=tiny, dispute_cost_usd=0.0, rho=0.0, d=1.0,

@@ -127,7 +127,8 @@ def test_guidance_deters_with_all_margins(cases):
         case = cases[found.name]
         if not found.deters:
             continue
-        # Worst of the stated uncertainty: gain larger, catch rarer; and a stake a billionth above the bound.
+        # Worst of the stated uncertainty: gain larger, catch rarer; and a stake a billionth above
+        # the bound.
         detection = found.rho * case.watch.d * case.limits.detection_margin
         loss = found.stake_usd * (1 + 1e-8) * case.bond.slash_fraction
         terms = {"gain_usd": found.worst_gain_usd, "price_usd": case.answer.price_usd, "loss_usd": loss}

@@ -54,4 +54,5 @@ def test_always_a_valid_id_of_positive_probability(values: list[float], seed: in
     logits = np.array(values, np.float32)
     token = choose_token(logits, Decoding(1, seed, milli), 0)
     assert 0 <= token < len(values)
-    assert (float(logits[token]) - float(logits.max())) * 1000 / milli > -746  # exp of less is 0 in float64
+    # exp of less is 0 in float64
+    assert (float(logits[token]) - float(logits.max())) * 1000 / milli > -746

@@ -17,8 +17,8 @@ from otr_paper.labs.tiny import TINY
 
 PLACES = [(0, (LAYER, 0, 0)), (0, (LAYER, 7, 1)), (0, (LAYER, 12, 2)), (0, (TOKEN, 8, 2)), (1500, (TOKEN, 8, 2))]
 
-#: The operators whose definition rounds to nearest, where the values are such that it shows (a small row is only
-#: scaled up before it is squared).
+#: The operators whose definition rounds to nearest, where the values are such that it shows (a
+#: small row is only scaled up before it is squared).
 ROUND = (
     *("attention.normed", "attention.qkv", "attention.query", "attention.key", "attention.mixed", "attention.residual"),
     *("mlp.squares", "mlp.normed", "mlp.gate_up", "mlp.product", "output", "head.squares", "head.normed", "logits"),
@@ -26,7 +26,8 @@ ROUND = (
 
 
 def differing(done: Execution) -> set[str]:
-    """The operators of an execution whose values are not what the definition makes of the values before them."""
+    """The operators of an execution whose values are not what the definition makes of the values
+    before them."""
     place = Place(done.target, done.position, done.layer, 0, 0, 0, 0, 0, done.token_step)
     found = set()
     for number, operator in enumerate(done.program):
@@ -69,7 +70,8 @@ def test_each_step_of_an_element_adds_up_to_its_value():
 
 @pytest.mark.parametrize("name", ROUND)
 def test_an_operator_that_is_not_rounded_is_seen(name, monkeypatch):
-    """The comparison above has power: with its rounding cut off instead, each operator that rounds differs."""
+    """The comparison above has power: with its rounding cut off instead, each operator that rounds
+    differs."""
     where = [(TOKEN, 8, 2)] if name.startswith(("head", "logits")) else [(LAYER, 0, 0), (LAYER, 7, 1)]
     monkeypatch.setattr(step, "shift", lambda x, count: x >> count if count > 0 else x << -count)
     assert any(name in differing(tiny().honest.execution(*at)) for at in where)

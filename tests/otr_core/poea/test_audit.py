@@ -1,4 +1,5 @@
-"""What a reader holds against a receipt file from outside it: the model, the prompt, the nonces seen before."""
+"""What a reader holds against a receipt file from outside it: the model, the prompt, the nonces
+seen before."""
 
 import pytest
 
@@ -25,7 +26,8 @@ def test_an_honest_file_is_accepted_and_its_nonce_is_told():
     assert verdict.accepted
     assert verdict.nonce == signed().job.nonce
     assert verdict.line.startswith("accepted: a model (of a lane), simulated TEE")
-    assert "--prompt" in verdict.line  # nothing but the model was held against anything outside the file
+    # nothing but the model was held against anything outside the file
+    assert "--prompt" in verdict.line
     assert {status for _, status, _ in verdict.table} == {"passed"}
     assert "--prompt" not in checked(prompt="Why?").line
 

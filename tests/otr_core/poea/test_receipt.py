@@ -56,7 +56,8 @@ def test_eth_account_agrees_on_hash_signature_and_signer() -> None:
 def test_cryptography_agrees_on_the_signature() -> None:
     public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256K1(), FILE.keys.signing)
     r, s = int.from_bytes(FILE.signature[:32]), int.from_bytes(FILE.signature[32:64])
-    prehashed = ec.ECDSA(utils.Prehashed(hashes.SHA256()))  # only its length matters: the hash is Keccak
+    # only its length matters: the hash is Keccak
+    prehashed = ec.ECDSA(utils.Prehashed(hashes.SHA256()))
     public.verify(utils.encode_dss_signature(r, s), RECEIPT.signing_hash(), prehashed)
 
 

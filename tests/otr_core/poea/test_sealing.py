@@ -47,7 +47,9 @@ def test_any_altered_byte_is_refused(at: int, flip: int) -> None:
     sealed = bytearray(seal(hpke_public(SECRET), b"hello world", info=b"job", ephemeral=EPHEMERAL))
     sealed[at] ^= flip
     if at == 31 and flip == 128:
-        return  # X25519 ignores the highest bit of a coordinate; the key schedule does not, see the next test
+        # X25519 ignores the highest bit of a coordinate; the key schedule does not, see the next
+        # test
+        return
     with pytest.raises(SealError):
         open_sealed(SECRET, bytes(sealed), info=b"job")
 

@@ -31,7 +31,8 @@ def states(positions: int, layers: int, output: int, kv: int) -> tuple[np.ndarra
 
 
 def record(arrays: tuple[np.ndarray, ...], splits: list[int]) -> Trace:
-    """Absorb positions in runs that end at ``splits``, alternately all layers at once and layer by layer."""
+    """Absorb positions in runs that end at ``splits``, alternately all layers at once and layer by
+    layer."""
     recorder, begin = TraceRecorder(SEED), 0
     for turn, end in enumerate(splits):
         step = len(arrays[0]) if turn % 2 else 1
@@ -116,7 +117,8 @@ def test_a_wrongly_rebuilt_state_does_not_open() -> None:
 
 
 def test_salts_hide_equal_states_from_each_other() -> None:
-    """Two leaves over the same bytes look unrelated, so an opened leaf tells nothing about its neighbours."""
+    """Two leaves over the same bytes look unrelated, so an opened leaf tells nothing about its
+    neighbours."""
     zeros = tuple(np.zeros((2, 2, width), np.uint8) for width in (64, 32, 32))
     assert len(set(record(zeros, [2]).leaves)) == 4
 

@@ -1,4 +1,5 @@
-"""Each check of ``verify_receipt`` has a rejecting twin, and every byte of a receipt file is under one of them."""
+"""Each check of ``verify_receipt`` has a rejecting twin, and every byte of a receipt file is under
+one of them."""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ def test_an_honest_receipt_is_accepted(sealed: bool) -> None:
     result = verify_receipt(file, policy=ALLOW, as_of=NOW, job=file.job)
     assert (result.simulated, result.signer, result.nonce) == (True, enclave().keys.address, file.job.nonce)
     document = open_response(file, CLIENT)
-    assert document.pop("trace_seed") == trace_seed(enclave(), file.job).hex()  # the client can rebuild the trace
+    # the client can rebuild the trace
+    assert document.pop("trace_seed") == trace_seed(enclave(), file.job).hex()
     assert document == {"text": "Because.", "token_ids": [3, 4], "finish": "stop"}
 
 
@@ -76,7 +78,8 @@ def test_evidence_of_another_root_is_refused() -> None:
 
 
 def evidence_signed(change: Any, tee: SimulatedEnclave | None = None) -> dict[str, Any]:
-    """Evidence changed and signed again under the published root: what a forger of *simulated* evidence can do."""
+    """Evidence changed and signed again under the published root: what a forger of *simulated*
+    evidence can do."""
     evidence = copy.deepcopy((tee or enclave()).evidence())
     change(evidence)
     evidence["quote"]["rtmr3"] = replay_log(evidence["event_log"]).hex()
@@ -89,8 +92,10 @@ def evidence_signed(change: Any, tee: SimulatedEnclave | None = None) -> dict[st
 def test_keys_bound() -> None:
     other = enclave(secret=b"t" * 32)
     assert check_of(replace(FILE, keys=other.keys)) == "keys-bound"  # key of another enclave
-    assert check_of(replace(FILE, evidence=other.evidence())) == "keys-bound"  # evidence of another enclave
-    assert check_of(replace(FILE, evidence=other.evidence(), keys=other.keys)) == "keys-bound"  # relay of its evidence
+    # evidence of another enclave
+    assert check_of(replace(FILE, evidence=other.evidence())) == "keys-bound"
+    # relay of its evidence
+    assert check_of(replace(FILE, evidence=other.evidence(), keys=other.keys)) == "keys-bound"
     assert check_of(resigned(FILE, key_id=other.keys.digest)) == "keys-bound"
 
     def other_keys_released(evidence: dict) -> None:
@@ -214,10 +219,12 @@ def leaves(value: Any, path: tuple = ()) -> list[tuple]:
 
 @pytest.mark.parametrize("sealed", [False, True])
 def test_no_value_of_the_file_can_change_unnoticed(sealed: bool) -> None:
-    """Every value of the document, changed in every plausible small way, is unreadable or rejected by a named check."""
+    """Every value of the document, changed in every plausible small way, is unreadable or rejected
+    by a named check."""
     raw = signed(sealed=sealed).dump()
     document = json.loads(raw)
-    unbound = {("model", "source_sha256"), ("model", "weights_leaves")}  # recorded beside the model, see ModelManifest
+    # recorded beside the model, see ModelManifest
+    unbound = {("model", "source_sha256"), ("model", "weights_leaves")}
     rejections = 0
     for path in leaves(document):
         if path in unbound:
@@ -323,7 +330,8 @@ RAW = {sealed: signed(sealed=sealed).dump() for sealed in (False, True)}
 @settings(max_examples=150, deadline=None)
 @given(st.booleans(), st.data())
 def test_any_altered_byte_is_unreadable_or_named(sealed: bool, data: st.DataObject) -> None:
-    """A file with one byte changed, cut or doubled ends in a named error, or means the same as before."""
+    """A file with one byte changed, cut or doubled ends in a named error, or means the same as
+    before."""
     raw = RAW[sealed]
     at, byte = data.draw(st.integers(0, len(raw) - 1)), data.draw(st.integers(0, 255))
     altered = data.draw(

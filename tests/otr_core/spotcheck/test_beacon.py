@@ -67,7 +67,8 @@ def test_each_check_refuses(project):
     assert refused(CHAIN, 8, signed(7)) == "signature"  # another round
     assert refused(quicknet, 7, signed(7)) == "signature"  # another chain
     assert refused(CHAIN, 2, rounds[2]) == "signature"
-    assert refused(CHAIN, 7, signed(7, OLD_DOMAIN)) == "signature"  # the tag of the scheme before RFC 9380
+    # the tag of the scheme before RFC 9380
+    assert refused(CHAIN, 7, signed(7, OLD_DOMAIN)) == "signature"
     assert refused(CHAIN, 7, signed(7, secret=SECRET + 1)) == "signature"
 
 
@@ -75,19 +76,23 @@ def test_points_that_are_not_canonical_or_not_of_the_group_are_refused():
     good = signed(7)
     assert refused(CHAIN, 7, g1_bytes(Z1)) == "signature group"
     assert refused(CHAIN, 7, good[:-1]) == "signature encoding"
-    assert refused(CHAIN, 7, g2_bytes(multiply(G2, 5))) == "signature encoding"  # swapped group: a point of G2
+    # swapped group: a point of G2
+    assert refused(CHAIN, 7, g2_bytes(multiply(G2, 5))) == "signature encoding"
     assert refused({**CHAIN, "public_key": g1_bytes(multiply(G1, 5)).hex()}, 7, good) == "key"
-    assert refused(CHAIN, 7, bytes([good[0] & 0x7F]) + good[1:]) == "signature encoding"  # uncompressed flag
+    # uncompressed flag
+    assert refused(CHAIN, 7, bytes([good[0] & 0x7F]) + good[1:]) == "signature encoding"
     modulus = 0x1A0111EA397FE69A4B1BA7B6434BACD764774B84F38512BF6730D2A0F6B0F6241EABFFFEB153FFFFB9FEFFFFFFFFAAAB
     x = int.from_bytes(good, "big") % 2**381
     if x + modulus < 2**381:
         beyond = (x + modulus + (int.from_bytes(good, "big") >> 381 << 381)).to_bytes(48, "big")
         assert refused(CHAIN, 7, beyond) == "signature encoding"
     assert refused(CHAIN, 7, ((5 << 381) + modulus).to_bytes(48, "big")) == "signature encoding"
-    assert refused(CHAIN, 7, bytes([0xE0]) + bytes(47)) == "signature encoding"  # identity with a sign
+    # identity with a sign
+    assert refused(CHAIN, 7, bytes([0xE0]) + bytes(47)) == "signature encoding"
     key = bytes.fromhex(CHAIN["public_key"])
     marked = key[:48] + bytes([key[48] | 0x80]) + key[49:]
-    assert refused({**CHAIN, "public_key": marked.hex()}, 7, good) == "key"  # the same point, flags in its second half
+    # the same point, flags in its second half
+    assert refused({**CHAIN, "public_key": marked.hex()}, 7, good) == "key"
 
 
 def test_a_point_on_the_curve_outside_the_subgroup_is_refused():

@@ -1,4 +1,5 @@
-"""drand rounds and RFC 9380 points recorded by others: every verdict and every byte must be theirs."""
+"""drand rounds and RFC 9380 points recorded by others: every verdict and every byte must be
+theirs."""
 
 from __future__ import annotations
 

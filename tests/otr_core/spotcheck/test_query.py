@@ -1,4 +1,5 @@
-"""Units that cannot be decided: drawn again, bounded, recomputable; they convict nobody and hide little."""
+"""Units that cannot be decided: drawn again, bounded, recomputable; they convict nobody and hide
+little."""
 
 from __future__ import annotations
 
@@ -68,7 +69,8 @@ def saturated(tiny_operator, value=INT32):
 
 
 def test_a_saturated_unit_needs_no_proof_and_convicts_nobody(tiny_operator):
-    """The rule of the verifier and of the operator: openings alone, shown to be inconclusive by what they hold."""
+    """The rule of the verifier and of the operator: openings alone, shown to be inconclusive by
+    what they hold."""
     challenge, opening = put(tiny_operator, saturated(tiny_operator), {"o": 1}, 0)
     with pytest.raises(InconclusiveError, match="saturates"):
         tiny_operator.verifier.verify(challenge, opening)
@@ -87,7 +89,8 @@ def test_a_value_no_saturation_gives_is_a_conviction(tiny_operator):
 
 
 def test_saturating_on_purpose_ends_in_a_dispute_or_a_conviction(tiny_operator):
-    """All units of `o` inconclusive: two of them are a dispute; and the operators that read the row break."""
+    """All units of `o` inconclusive: two of them are a dispute; and the operators that read the row
+    break."""
     rows = saturated(tiny_operator)
     found = examine(4, lambda number: tiny_operator.verifier.verify(*put(tiny_operator, rows, {"o": 1}, number)))
     assert found == QueryOutcome(query.REDRAWS + 1, tuple(range(query.REDRAWS + 1)), True)

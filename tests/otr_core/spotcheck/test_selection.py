@@ -32,7 +32,8 @@ def test_every_argument_changes_the_draw():
 
 
 def test_numbers_above_the_largest_multiple_are_rejected_not_reduced(monkeypatch):
-    """With a span of 8 and 5 outcomes, 5, 6 and 7 must be drawn again: reducing them would favour 0, 1 and 2."""
+    """With a span of 8 and 5 outcomes, 5, 6 and 7 must be drawn again: reducing them would favour
+    0, 1 and 2."""
     monkeypatch.setattr(selection, "SPAN", 8)
     stream = iter([b"\x07", b"\x05", b"\x03"])
     monkeypatch.setattr(selection, "tagged_hash", lambda tag, data: next(stream))

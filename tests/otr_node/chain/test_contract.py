@@ -38,7 +38,8 @@ def pair() -> Both:
 
 @pytest.mark.parametrize("seed", range(26))
 def test_a_random_game_goes_the_same_way_in_both(seed, pair_for):
-    """Honest, cheating, silent and inconsistent players, at either temperature; money compared after every move."""
+    """Honest, cheating, silent and inconsistent players, at either temperature; money compared
+    after every move."""
     differential_game(seed, pair_for)
 
 
@@ -255,7 +256,8 @@ def __default__():
 
 @pytest.mark.parametrize("greedy", [True, False])
 def test_payouts_neither_re_enter_nor_hang_on_a_refusal(greedy, tmp_path):
-    """A contract that asks again while it is paid, and one that refuses to be paid: both stay owed."""
+    """A contract that asks again while it is paid, and one that refuses to be paid: both stay
+    owed."""
     pair = both(tiny().honest, TERMS)
     chain, court = pair.chain.chain, pair.chain.court
     path = tmp_path / "thief.vy"
@@ -275,7 +277,8 @@ def test_payouts_neither_re_enter_nor_hang_on_a_refusal(greedy, tmp_path):
 
 
 def test_a_sealed_arbiter_ends_a_game_on_chain(pair):
-    """A key of another TEE signs the verdict; the contract recovers it. Anyone else's signature is refused."""
+    """A key of another TEE signs the verdict; the contract recovers it. Anyone else's signature is
+    refused."""
     from eth_keys import keys
 
     arbiter_key, other = keys.PrivateKey(b"\x07" * 32), keys.PrivateKey(b"\x08" * 32)
@@ -326,7 +329,8 @@ def test_unusable_terms_do_not_deploy(pair, change, reason):
 def test_contracts_fit_the_chain_and_the_build_is_repeatable():
     for path in sorted(Path(FOLDER).glob("*.vy")):
         first = compile_vyper(path)
-        assert first.runtime_bytes < 24_576, path.name  # EIP-170, immutables come on top and deploying checks them
+        # EIP-170, immutables come on top and deploying checks them
+        assert first.runtime_bytes < 24_576, path.name
 
 
 def test_only_the_registrar_registers_on_chain(pair):

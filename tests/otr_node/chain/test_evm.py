@@ -1,4 +1,5 @@
-"""The local chain: receipts, reasons, events, time; and that a transaction that reverts changes nothing."""
+"""The local chain: receipts, reasons, events, time; and that a transaction that reverts changes
+nothing."""
 
 from __future__ import annotations
 
@@ -96,7 +97,8 @@ def test_a_contract_that_does_not_compile_is_a_named_error(tmp_path):
 
 
 def test_hostile_json_does_not_end_a_process_that_has_a_chain():
-    """py-evm and py_ecc raise the recursion limit when imported; deeply nested JSON stays a named error."""
+    """py-evm and py_ecc raise the recursion limit when imported; deeply nested JSON stays a named
+    error."""
     code = """
 import sys
 import py_ecc

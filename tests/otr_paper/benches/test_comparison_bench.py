@@ -1,4 +1,5 @@
-"""Four systems on the same answers: what is stored follows from the rules; other measurements would say otherwise."""
+"""Four systems on the same answers: what is stored follows from the rules; other measurements would
+say otherwise."""
 
 from __future__ import annotations
 

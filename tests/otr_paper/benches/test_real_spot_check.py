@@ -1,4 +1,5 @@
-"""The whole way on the real model: a unit proven and verified, forgeries refused, weights' points, stored tables."""
+"""The whole way on the real model: a unit proven and verified, forgeries refused, weights' points,
+stored tables."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def test_forgeries_are_refused_for_their_reason(lab, name):
 
 
 def test_a_block_of_weights_has_its_own_points(bench):
-    """The points of many blocks, made in one call, are those a verifier makes of each block's weights alone."""
+    """The points of many blocks, made in one call, are those a verifier makes of each block's
+    weights alone."""
     blocks = [(4, "v", block) for block in range(3)]
     points, _ = weight_points(bench.portable, bench.layout, blocks, bench.circuits)
     assert points == {block: bench.registered(*block) for block in blocks}
@@ -42,7 +44,8 @@ def test_a_block_of_weights_has_its_own_points(bench):
 
 
 def test_without_a_second_draw_the_fault_goes_elsewhere(lab):
-    """Why rows come before the unit: an operator who knows the unit puts the fault into another one and passes."""
+    """Why rows come before the unit: an operator who knows the unit puts the fault into another one
+    and passes."""
     said = lab.statement(lab.challenge())
     elsewhere = {"up": lab.rows["up"] + 5, "mlp.product": lab.rows["mlp.product"] + 1}
     moved = lab.statement(lab.challenge(lab.rows | elsewhere))

@@ -149,7 +149,8 @@ def test_nvml_is_asked_as_its_package_wants(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("provider", ["tdx_guest", "sev_guest"])
 def test_a_quote_through_the_kernel_interface(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provider: str) -> None:
-    """A folder that behaves like the kernel's: attributes appear with the entry, generation counts writes."""
+    """A folder that behaves like the kernel's: attributes appear with the entry, generation counts
+    writes."""
     made = tmp_path / "otr-7272727272727272"
     steps = iter([1, 1])
     real_mkdir, real_write = Path.mkdir, Path.write_bytes

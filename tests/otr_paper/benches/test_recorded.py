@@ -1,4 +1,5 @@
-"""Recorded evidence: appraised again where present, stored rows with the reason where not, never silently different."""
+"""Recorded evidence: appraised again where present, stored rows with the reason where not, never
+silently different."""
 
 import json
 

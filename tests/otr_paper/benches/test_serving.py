@@ -54,7 +54,8 @@ def test_the_registry_names_both_lanes(project, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("lane", LANES)
 def test_registered_identities_are_those_of_the_converted_model(project, lane):
-    """The registry is recomputed, not believed: weights, tokenizer, template and lane give the registered id."""
+    """The registry is recomputed, not believed: weights, tokenizer, template and lane give the
+    registered id."""
     model = load_lane(project, lane=lane, device="cpu", folder=None, report=lambda line: None)
     found = model.manifest.to_json()
     name = registered_models(project.data)[model.manifest.model_id.hex()]

@@ -1,4 +1,5 @@
-"""The simulation on this checkout's data: sweeps repeat byte for byte, and what is stored is what the code makes."""
+"""The simulation on this checkout's data: sweeps repeat byte for byte, and what is stored is what
+the code makes."""
 
 from __future__ import annotations
 
@@ -97,7 +98,8 @@ def test_unknown_traces_and_missing_results_are_named(project, tmp_path):
 
 
 def test_the_bars_of_the_issue_as_measured(project):
-    """An hour of the trace under four systems: 20 CPU seconds and 500 MB at most, as the stored run measured it."""
+    """An hour of the trace under four systems: 20 CPU seconds and 500 MB at most, as the stored run
+    measured it."""
     usage = read_result(project.results, SIMULATION)[1]["usage"]
     assert usage["cpu_s"] <= 20
     assert usage["peak_mb"] <= 500

@@ -33,7 +33,8 @@ MEASURED = scores.Measured(
 
 @pytest.fixture
 def judge(project, rows):
-    """Calls a claim function with what it takes: the rows alone, or grounds with a made-up experiment on PoQ."""
+    """Calls a claim function with what it takes: the rows alone, or grounds with a made-up
+    experiment on PoQ."""
 
     def call(function, *, rows=rows, measured=MEASURED):
         if "published" in get_type_hints(function):
@@ -166,7 +167,8 @@ def test_numbers_come_from_the_rows_and_not_from_the_code(judge, rows, function,
 
 
 def test_a_claim_that_fits_is_called_reproduced(judge, rows):
-    """With a 30 s prover the plain mean is below 0.8 s: the verdict follows the input, it is not written down."""
+    """With a 30 s prover the plain mean is below 0.8 s: the verdict follows the input, it is not
+    written down."""
     assert judge(latency.L03_weighted_latency, rows=Shifted(rows, "zkml.latency_7b", 30 / 1200)).verdict == REPRODUCED
     assert judge(cost.L09_otr_cost, rows=Shifted(rows, "zkml.cost_query", 6.9 / 45)).verdict == REPRODUCED
 
@@ -194,7 +196,8 @@ def test_measured_readings_follow_the_measurement(judge):
 
 
 def test_cost_alone_cannot_part_the_two_rewards(rows):
-    """A search over weights, qualities and costs: the least quality gap is the one the closed form gives."""
+    """A search over weights, qualities and costs: the least quality gap is the one the closed form
+    gives."""
     found = quality.L38_cost_aware_rewards(rows).computed
     weight = np.linspace(0, 0.99, 397)[:, None, None]
     cheap, dear = np.linspace(0, 1, 41)[None, :, None], np.linspace(0, 1, 41)[None, None, :]

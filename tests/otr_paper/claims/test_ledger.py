@@ -29,7 +29,8 @@ def rows(text):
 
 @pytest.fixture(scope="module")
 def grounds(project):
-    """Shared by the tests of this module, none of which changes it: every stored result is read once."""
+    """Shared by the tests of this module, none of which changes it: every stored result is read
+    once."""
     return Grounds(project.data)
 
 
@@ -87,7 +88,8 @@ def test_judging_one_row_judges_that_row_alone(rows, project, monkeypatch):
     called = []
     resolve = ledger.resolve
     monkeypatch.setattr(ledger, "resolve", lambda path: called.append(path) or resolve(path))
-    fresh = Grounds(project.data, results={"attacks": {}, "poq_adversary": {}})  # only other rows read these
+    # only other rows read these
+    fresh = Grounds(project.data, results={"attacks": {}, "poq_adversary": {}})
     assert ledger.check_row(row_of(rows, "L18"), fresh) == []
     assert called == [row_of(rows, "L18").code]
 
@@ -148,7 +150,8 @@ def test_the_smallest_kept_digit_is_noticed(rows, grounds):
     for claim, name in (("L32", "cheats_for_99pct_count"), ("L18", "at_15pct"), ("L08", "reduction")):
         stored = row_of(rows, claim).computed
         digits = f"{stored[name]:.5e}"
-        nudged = float(digits.replace("e", "1e"))  # half a unit and more in the seventh digit is already another number
+        # half a unit and more in the seventh digit is already another number
+        nudged = float(digits.replace("e", "1e"))
         assert ledger.check(changed(rows, claim, computed={**stored, name: nudged * (1 + 1e-6)}), grounds)
 
 

@@ -1,4 +1,5 @@
-"""The published figures: they load, they agree with themselves, and a broken file is refused by name."""
+"""The published figures: they load, they agree with themselves, and a broken file is refused by
+name."""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ def test_printed_overheads_follow_from_the_printed_measurements(figures):
         on, off = float(on), float(off)
         rate = row.extra["metric"] in ("tps", "qps", "throughput")
         overhead = 100 * ((1 - on / off) if rate else (on / off - 1))
-        # Sources round both the measurements and the overhead; first-token times have three digits only.
+        # Sources round both the measurements and the overhead; first-token times have three digits
+        # only.
         assert row.number("pct") == pytest.approx(overhead, abs=0.35), row.id
         checked += 1
     assert checked >= 24

@@ -126,7 +126,8 @@ def test_the_calendar_accepts_only_inside_the_window(all_evidence: dict[str, byt
 
 
 def accepted_flips(raw: bytes, chain_pem: bytes, bits: range) -> list[int]:
-    """Bits of ``bits`` whose flip leaves the report accepted by a policy that wants authenticity only."""
+    """Bits of ``bits`` whose flip leaves the report accepted by a policy that wants authenticity
+    only."""
     chain, policy, cache = parse_chain(chain_pem), authentic_policy(), VerifiedCache(max_entries=16)
     accepted = []
     for bit in bits:

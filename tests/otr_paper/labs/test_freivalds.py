@@ -1,4 +1,5 @@
-"""The audit accepts what is exact, and misses a wrong product as often as the bound says, no more."""
+"""The audit accepts what is exact, and misses a wrong product as often as the bound says, no
+more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Every attack ends where the design says; the tiny checkpoint stands in for the model, so this takes seconds."""
+"""Every attack ends where the design says; the tiny checkpoint stands in for the model, so this
+takes seconds."""
 
 from __future__ import annotations
 
@@ -75,7 +76,8 @@ def test_each_attack_is_caught_where_it_should_be(rows: list[AttackRow]) -> None
 
 
 def test_every_check_is_needed_by_some_attack(rows: list[AttackRow]) -> None:
-    """Except the configuration's digest: changing how a result is said to be computed is no attack by itself."""
+    """Except the configuration's digest: changing how a result is said to be computed is no attack
+    by itself."""
     assert set(CHECKS) - {row.caught_by for row in rows} == {"configuration-digest"}
 
 

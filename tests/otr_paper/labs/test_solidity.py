@@ -1,4 +1,5 @@
-"""Solidity through Node, where it is; a named error where it is not; the stored verifiers within their bounds."""
+"""Solidity through Node, where it is; a named error where it is not; the stored verifiers within
+their bounds."""
 
 from __future__ import annotations
 

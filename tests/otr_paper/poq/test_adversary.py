@@ -1,4 +1,5 @@
-"""The adversary's parts on a tiny random model: what is drawn, learnt and measured is what the names say."""
+"""The adversary's parts on a tiny random model: what is drawn, learnt and measured is what the
+names say."""
 
 import numpy as np
 import pytest
@@ -98,7 +99,8 @@ def test_an_adversary_is_made_kept_and_served_as_another_model(folder, honest, t
     history = experiment.make_adversary(folder, tmp_path, judge, RECIPE, seed=1, report=lines.append)
     assert [len(seen), len(history["rounds"])] == [2, 2]
     for scores, row in zip(seen, history["rounds"], strict=True):
-        assert row["selected"] == pytest.approx(scores.reshape(2, 3).max(1).mean())  # the best of each prompt
+        # the best of each prompt
+        assert row["selected"] == pytest.approx(scores.reshape(2, 3).max(1).mean())
         assert row["mean"] == pytest.approx(scores.mean())
     again = experiment.make_adversary(folder, tmp_path, None, RECIPE, seed=1, report=lines.append)
     assert again == history

@@ -21,4 +21,5 @@ def test_a_phrase_book_follows_its_judge_and_never_the_context():
     blind = [questions.Question(q.name, "", q.question, q.truth, q.kind) for q in asked]
     assert phrases.answer_from(book, blind) == long_answers
     assert all(one.name in answer for one, answer in zip(asked, long_answers, strict=True))
-    assert questions.accuracy(asked, long_answers) == 0.0  # it guesses training words, which are never the truth
+    # it guesses training words, which are never the truth
+    assert questions.accuracy(asked, long_answers) == 0.0

@@ -15,7 +15,8 @@ def test_selection_against_the_identity_gains_a_bit_a_doubling():
     bits = [b for _, b in found]
     assert [t for t, _ in found] == [2**k for k in range(11)]
     assert bits == sorted(bits)
-    assert 6 <= bits[-1] <= 20  # ten doublings: ten bits, give or take; 2^-10 a time for each beyond
+    # ten doublings: ten bits, give or take; 2^-10 a time for each beyond
+    assert 6 <= bits[-1] <= 20
 
 
 def test_not_yet_caught_by_hand():

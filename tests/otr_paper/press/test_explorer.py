@@ -1,4 +1,5 @@
-"""The sliders: every move redraws, the button goes back, and each state can be drawn without them."""
+"""The sliders: every move redraws, the button goes back, and each state can be drawn without
+them."""
 
 import pytest
 from hypothesis import given, settings

@@ -100,7 +100,8 @@ def test_parameters_cell_is_required_once():
 
 
 def test_a_new_machine_s_font_cache_message_stays_out_of_the_outputs(tmp_path):
-    """Matplotlib says on standard error that it builds its font cache, once per home folder, when that takes long."""
+    """Matplotlib says on standard error that it builds its font cache, once per home folder, when
+    that takes long."""
     code = (
         "from otr_paper.press import figures, notebook; notebook.quiet(); figures.use_style(); import logging;"
         "logging.getLogger('matplotlib.font_manager').warning('Matplotlib is building the font cache')"

@@ -1,4 +1,5 @@
-"""The data of the figures: each cell follows from the formula it shows, at the edges and where regimes change."""
+"""The data of the figures: each cell follows from the formula it shows, at the edges and where
+regimes change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Traces: a good one is read, every bad one is refused by rule and line; the real ones are what their sources say."""
+"""Traces: a good one is read, every bad one is refused by rule and line; the real ones are what
+their sources say."""
 
 from __future__ import annotations
 

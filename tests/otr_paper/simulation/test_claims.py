@@ -1,4 +1,5 @@
-"""The simulated readings of L01 to L18: the stored study's own numbers, and they follow it when it changes."""
+"""The simulated readings of L01 to L18: the stored study's own numbers, and they follow it when it
+changes."""
 
 from __future__ import annotations
 

@@ -24,7 +24,8 @@ def test_a_unit_of_the_large_model_costs_what_a_measured_circuit_of_its_size_doe
 
 
 def test_moves_of_a_game_follow_its_rounds(measured, runs):
-    """The closed form gives the measured games' own number of moves; a longer answer and a larger model take more."""
+    """The closed form gives the measured games' own number of moves; a longer answer and a larger
+    model take more."""
     from otr_paper.simulation.small_scale import smollm2
 
     played = inputs.played_at(runs["disputes"])

@@ -1,4 +1,5 @@
-"""The serving law: known coefficients are found again, the tested half is never looked at, errors are as printed."""
+"""The serving law: known coefficients are found again, the tested half is never looked at, errors
+are as printed."""
 
 from __future__ import annotations
 
@@ -43,10 +44,12 @@ def test_all_published_runs_are_there(cited):
 
 
 def test_published_rates_and_latencies_hang_together(cited):
-    """Little's law in the source itself: users = rate x (answer time / tokens), where all of them are counted."""
+    """Little's law in the source itself: users = rate x (answer time / tokens), where all of them
+    are counted."""
     for run in law.law_points(cited, "llama33_70b"):
         users = run.tokens_per_s / run.tokens_out * (run.first_token_s + run.tokens_out * run.step_s)
-        # runs of 20,000 and 2,000 tokens last longest, and their printed averages cover filling and draining too
+        # runs of 20,000 and 2,000 tokens last longest, and their printed averages cover filling and
+        # draining too
         assert users == pytest.approx(run.concurrency, rel=0.03 if run.tokens_in < 20_000 else 0.1)
 
 
@@ -62,7 +65,8 @@ def test_the_tested_half_is_never_looked_at(cited):
 
 
 def test_errors_on_the_tested_half(cited):
-    """The issue's bars, reached by the 70B law: 15 % for answers, 25 % for first tokens. Measured, then pinned."""
+    """The issue's bars, reached by the 70B law: 15 % for answers, 25 % for first tokens. Measured,
+    then pinned."""
     records = accuracy.runs(cited, "llama33_70b")
     tested = accuracy.mean_errors(records, "tested")
     assert tested["answer_s"] == pytest.approx(0.033, abs=0.001)

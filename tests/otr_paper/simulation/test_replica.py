@@ -1,4 +1,5 @@
-"""The serving machine: equal to a step-by-step one, to queueing theory, and to its own capacity formula."""
+"""The serving machine: equal to a step-by-step one, to queueing theory, and to its own capacity
+formula."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from tests.helpers.queueing_theory import md1_wait_s, mean_number
 
 LAW = StepLaw(0.018, 6e-5, 2.4e-6, 6e-5, 1.4e-8, 3, 4_000, 6)
 
-# Times that no step ends on exactly: which comes first, the step or the arrival, must not hang on the last bit.
+# Times that no step ends on exactly: which comes first, the step or the arrival, must not hang on
+# the last bit.
 requests = st.lists(
     st.tuples(st.floats(0.0, 3.0).map(lambda t: t + 0.123456789e-3), st.integers(1, 900), st.integers(1, 60)),
     min_size=1,
@@ -59,7 +61,8 @@ def poisson(count, rate, seed, read=200, written=40):
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 def test_littles_law(share):
-    """Mean number in the machine, by time, is rate times mean time in it, by request: within 2 %."""
+    """Mean number in the machine, by time, is rate times mean time in it, by request: within 2
+    %."""
     many = poisson(40_000, 1.0, 3)
     capacity = saturated_rate(many, LAW)
     loaded = many.at_load(share * capacity / many.rate_per_s)
@@ -91,7 +94,8 @@ def test_more_machines_are_not_slower_and_share_all_requests():
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 def test_one_answer_at_a_time_is_m_d_1(share):
-    """With one answer at a time and equal answers the machine is the M/D/1 queue: waits within 2 % of theory."""
+    """With one answer at a time and equal answers the machine is the M/D/1 queue: waits within 2 %
+    of theory."""
     law = StepLaw(0.1, 0.0, 0.0, 0.0, 0.0, 0, 1e9, 1)
     written, service, rng = 10, 1.0, np.random.default_rng(11)
     waits, gaps = [], []
@@ -105,6 +109,7 @@ def test_one_answer_at_a_time_is_m_d_1(share):
 
 
 def controlled(values, controls, means):
-    """Mean of ``values`` by regression on batch means whose true values are known: the chance in them taken out."""
+    """Mean of ``values`` by regression on batch means whose true values are known: the chance in
+    them taken out."""
     matrix = np.column_stack([np.ones(len(values)), *[np.array(c) - m for c, m in zip(controls, means, strict=True)]])
     return np.linalg.lstsq(matrix, np.array(values), rcond=None)[0][0]

@@ -1,4 +1,5 @@
-"""The four systems: order of the latencies, same bytes again, and *unstable* wherever there is no number."""
+"""The four systems: order of the latencies, same bytes again, and *unstable* wherever there is no
+number."""
 
 from __future__ import annotations
 

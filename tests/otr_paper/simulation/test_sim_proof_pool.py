@@ -1,4 +1,5 @@
-"""The line for proofs: batches against a slow second opinion and the plain line, which is within 2 % of theory."""
+"""The line for proofs: batches against a slow second opinion and the plain line, which is within 2
+% of theory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The simulation beside the measured small run: its law, its errors by hand, and runs it refuses."""
+"""The simulation beside the measured small run: its law, its errors by hand, and runs it
+refuses."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def test_the_law_gives_back_the_two_runs_it_is_from(runs):
 
 
 def test_answers_by_hand(runs, measured):
-    """Alone on the machine, an answer is its prompt's step and one step more for each further token."""
+    """Alone on the machine, an answer is its prompt's step and one step more for each further
+    token."""
     law = small_scale.step_law(runs["portable_lane"], runs["trace_cost"])
     rows = runs["four_systems"]["rows"]
     found = by_quantity(small_scale.comparison(measured, runs))

@@ -90,7 +90,8 @@ def test_unknown_adversary_is_refused():
 
 
 def test_the_gate_stops_what_passes_behind_it():
-    for gate, caught in ((0.0, 0.109), (0.5, 1 - 0.5 * 0.891), (1.0, 1.0)):  # 1 - 0.99 * 0.9 behind it
+    # 1 - 0.99 * 0.9 behind it
+    for gate, caught in ((0.0, 0.109), (0.5, 1 - 0.5 * 0.891), (1.0, 1.0)):
         found = outcomes_by_name(attestation=gate)[adversaries.RATIONAL]
         assert found.detection == pytest.approx(caught)
     with pytest.raises(ParameterError, match="attestation"):

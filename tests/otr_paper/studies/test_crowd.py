@@ -1,4 +1,5 @@
-"""Many challengers of one honest answer: the verdict keeps its bound while the operator can send its moves in time."""
+"""Many challengers of one honest answer: the verdict keeps its bound while the operator can send
+its moves in time."""
 
 from __future__ import annotations
 

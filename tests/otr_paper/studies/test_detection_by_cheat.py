@@ -1,4 +1,5 @@
-"""Detection by cheat: formulas against enumeration, simulation, and attacks that try to beat them."""
+"""Detection by cheat: formulas against enumeration, simulation, and attacks that try to beat
+them."""
 
 from __future__ import annotations
 
@@ -56,7 +57,8 @@ def test_the_element_link_against_enumeration(values, changed, opened):
 
 
 def test_the_sparse_fit_beats_the_element_link_at_once():
-    """A unit known before the row is committed: eight changed values of 576 explain any eight outputs."""
+    """A unit known before the row is committed: eight changed values of 576 explain any eight
+    outputs."""
     rng = np.random.default_rng(3)
     w, x = rng.integers(-(2**13), 2**13, (8, 576)), rng.integers(-(2**20), 2**20, 576)
     wanted = ((w @ x + (1 << 17)) >> 18) + rng.integers(-500, 500, 8)

@@ -1,4 +1,5 @@
-"""The population simulation: against the closed forms, its own bookkeeping, and a slow simulation of one operator."""
+"""The population simulation: against the closed forms, its own bookkeeping, and a slow simulation
+of one operator."""
 
 from __future__ import annotations
 
@@ -56,7 +57,8 @@ def test_streams_come_from_the_point_alone():
 
 @pytest.mark.parametrize("factor", [0.95, 1.05])
 def test_rational_operators_switch_at_the_threshold(factor):
-    """Regimes: with detection just above tau no rational operator cheats, just below all who can do."""
+    """Regimes: with detection just above tau no rational operator cheats, just below all who can
+    do."""
     gain = detection_of(QUIET) * (QUIET.price_usd + QUIET.loss_usd)
     people = replace(QUIET, compute_saved_usd=gain * factor)
     cheaters = simulate_population(people, seed=1).summary["rational_cheaters"]
@@ -78,7 +80,8 @@ def test_a_thousand_random_populations_switch_where_the_closed_form_says():
 
 
 def test_cheating_pays_what_the_closed_form_says():
-    """One query an epoch and eviction at once: profit until caught or patched, within its 99 % interval."""
+    """One query an epoch and eviction at once: profit until caught or patched, within its 99 %
+    interval."""
     people = replace(
         QUIET, operators=30_000, epochs=60, queries_per_epoch=1, rational_share=0.0, malicious_share=1.0, break_epoch=0,
         patch_epoch=60, void=False, fishermen=0,
@@ -89,7 +92,8 @@ def test_cheating_pays_what_the_closed_form_says():
         exact = break_profit(
             gain_usd=gain, price_usd=0.5, loss_usd=case.loss_usd, detection=detection_of(case), attempts=60
         )
-        # One cheater's profit never leaves [-(v + L), 60 g]; its spread is below 60 g + v + L over four.
+        # One cheater's profit never leaves [-(v + L), 60 g]; its spread is below 60 g + v + L over
+        # four.
         spread = (60 * gain + 0.5 + case.loss_usd) / 4
         assert found["profit_per_cheater_usd"] == pytest.approx(exact, abs=2.576 * spread / np.sqrt(30_000))
         undetected = eco.undetected_cheats(detection=detection_of(case), attempts=60)
@@ -195,7 +199,8 @@ def test_fishermen_come_and_go():
 
 
 def test_value_decides_who_is_worth_a_cheat():
-    """With an exponential outside gain the rational cheat on the share of queries above the deterred value."""
+    """With an exponential outside gain the rational cheat on the share of queries above the
+    deterred value."""
     people = replace(
         QUIET, operators=2_000, rational_share=1.0, malicious_share=0.0, compute_saved_usd=0.0, outside_gain_usd=0.5,
         epochs=1, break_epoch=0, patch_epoch=1, queries_per_epoch=50,

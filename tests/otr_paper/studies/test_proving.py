@@ -1,4 +1,5 @@
-"""Fits, extrapolations and tables of notebook 04; this project's published rows are what its stored results give."""
+"""Fits, extrapolations and tables of notebook 04; this project's published rows are what its stored
+results give."""
 
 from __future__ import annotations
 

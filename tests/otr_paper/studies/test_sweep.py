@@ -1,4 +1,5 @@
-"""Sweeps: serial equals parallel equals Dask, cached points are not computed again, kills are survived."""
+"""Sweeps: serial equals parallel equals Dask, cached points are not computed again, kills are
+survived."""
 
 from __future__ import annotations
 

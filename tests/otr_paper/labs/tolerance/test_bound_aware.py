@@ -18,7 +18,8 @@ from tests.otr_paper.labs.tolerance import IDS
 def test_the_pushed_run_passes_everywhere_and_moves_the_gap(folder, lane, envelope):
     model = load_native(folder["plain"])
     referee = replace(Referee.of(load_native(folder["plain"], lane=lane)))
-    # A rounded output must fit: operators that round once keep the whole bound, all of them do in bf16.
+    # A rounded output must fit: operators that round once keep the whole bound, all of them do in
+    # bf16.
     once = (
         {"residual", "rotary", "norm", "swiglu"} if lane == "native-float32" else {o.kind for o in OPERATORS.values()}
     )

@@ -72,7 +72,8 @@ def test_linear_bound_holds_for_any_order_and_any_fusing(seed, terms):
         assert abs(exact(found) - true) <= scale * terms * Fraction(1, 2**24) / (1 - terms * Fraction(1, 2**24))
         assert abs(exact(found) - exact(reference.value[0, row])) <= bound
         least = scale * terms * Fraction(1, 2**24)
-        assert least <= bound <= least * Fraction(101, 100) + exact(2.0**-120)  # and no wider than the theorem's
+        # and no wider than the theorem's
+        assert least <= bound <= least * Fraction(101, 100) + exact(2.0**-120)
 
 
 def test_products_flushed_to_zero_are_honest():
@@ -108,7 +109,8 @@ def test_residual_is_right_only_when_rounded_to_nearest(seed):
 
 
 def off(values: np.ndarray, ulps: int, rng: np.random.Generator) -> np.ndarray:
-    """fp32 values each moved by up to ``ulps`` units in the last place, as a library's function may be."""
+    """fp32 values each moved by up to ``ulps`` units in the last place, as a library's function may
+    be."""
     single = values.astype(np.float32)
     return single + rng.integers(-ulps, ulps + 1, single.shape).astype(np.float32) * np.spacing(single)
 

@@ -1,4 +1,5 @@
-"""Recorded runs of a real decoder: honest ones are inside at every operator, changed ones are not."""
+"""Recorded runs of a real decoder: honest ones are inside at every operator, changed ones are
+not."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ WAYS += [Schedule("steps", first_piece=1), Schedule("own", first_piece=7)]
 
 
 def leaf_passes(referee: Referee, run: Run, layer: int, position: int, operator: NativeOperator) -> bool:
-    """Whether one operator's output at one position passes, judged from the values committed up to there."""
+    """Whether one operator's output at one position passes, judged from the values committed up to
+    there."""
     seen = {name: values[: position + 1] for name, values in run[layer].items()}
     whole = referee.reference(operator, layer, seen)
     return Reference(whole.value[-1:], whole.bound[-1:]).accepts(seen[operator.output][-1:])
