@@ -29,17 +29,19 @@ FLOORS = (
 #: Most lines of code a room may have: docstrings, comments and blank lines apart, contracts
 #: included. Whoever raises a number says why beside it.
 BUDGETS = {
-    "otr_core": 8850,
-    # 660 while the steps' arithmetic stood in other rooms too: each is defined here alone, beside
-    # the reader for those who compute with it, and the operators are enums.
-    "otr_core/lane": 790,
-    "otr_core/attestation": 2100,
-    "otr_core/poea": 1100,  # audit.py, what `otr verify` does, came from otr_paper
-    "otr_core/dispute": 2700,
-    "otr_core/spotcheck": 700,  # the prover went to otr_node
-    "otr_core/economics": 1150,  # report.py, what `otr economics` shows
-    "otr_node": 2650,  # circuits, keys and proofs (350 lines) came from otr_core/spotcheck
-    "otr_paper": 9600,
+    "otr_core": 8000,  # 10,000 once proofs of whole answers are verified in it
+    "otr_core/lane": 800,
+    "otr_core/attestation": 1950,
+    "otr_core/poea": 950,
+    "otr_core/dispute": 2350,
+    "otr_core/spotcheck": 600,
+    "otr_core/economics": 850,
+    "otr_node": 2400,  # circuits, keys and proofs stand here, so that the core needs no proof library
+    "otr_paper": 10900,  # of it the producers of stored results, which were under tests before
+    "otr_paper/claims": 1900,
+    "otr_paper/labs": 2000,
+    "otr_paper/producers": 1700,
+    "otr_paper/simulation": 1150,
 }
 
 
@@ -60,7 +62,7 @@ NOT_IN_THE_CORE = HEAVY - {"pytest"}
 
 #: Imports inside functions that have no such reason, package by package. The number may only go
 #: down.
-UNEXCUSED_IMPORTS = {"otr_core": 33, "otr_node": 0, "otr_paper": 14}
+UNEXCUSED_IMPORTS = {"otr_core": 23, "otr_node": 0, "otr_paper": 14}
 
 #: Names that several functions may carry, and why.
 SHARED_FUNCTIONS = {
