@@ -10,10 +10,10 @@ from functools import cached_property
 import numpy as np
 
 from otr_core.lane import step
+from otr_core.lane.element import LAYER, Accumulator, Element, Place, TraceClaim, program
 from otr_core.lane.held import HeldValues
 from otr_core.lane.program import Dims, Operator, Table
 from otr_core.lane.sampling import Decoding
-from otr_core.lane.step import LAYER, Accumulator, Element, Place, TraceClaim
 from otr_core.merkle import Tree, leaf_hash
 from otr_node.commitment import ModelTrees
 from otr_node.portable import Alter, PortableModel, PortableSession, sampling_weights
@@ -84,7 +84,7 @@ class Execution:
 
     @cached_property
     def program(self) -> tuple[Operator, ...]:
-        return step.program(self.dims, self.target, self.position, self.claim.temperature_milli)
+        return program(self.dims, self.target, self.position, self.claim.temperature_milli)
 
     @cached_property
     def held(self) -> HeldValues:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from otr_core.lane import program as pr
+from otr_core.lane.element import LAYER, TraceClaim
 from otr_core.lane.sampling import Decoding
-from otr_core.lane.step import LAYER, TraceClaim
 from otr_core.merkle import Tree, leaf_hash
 from otr_core.poea.trace import LayerState, StateKeeper, Trace, TraceRecorder, salts, token_leaf
 from otr_node.commitment import ModelTrees

@@ -7,8 +7,8 @@ players play. ``contracts`` holds game, judge and court once more as contracts f
 """
 
 from otr_core.dispute.court import Court
-from otr_core.dispute.game import Game, Verdict
 from otr_core.dispute.play import play
 from otr_core.dispute.records import Terms
+from otr_core.dispute.state import Game, Verdict
 
 __all__ = ["Court", "Game", "Terms", "Verdict", "play"]

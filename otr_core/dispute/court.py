@@ -29,18 +29,9 @@ from hashlib import sha256
 from typing import Any
 
 from otr_core import merkle
-from otr_core.dispute.game import (
-    MOVES,
-    Game,
-    RegisteredModel,
-    Turn,
-    Verdict,
-    open_game,
-    require,
-    require_leaf,
-    statement,
-)
+from otr_core.dispute.game import MOVES, open_game, require, require_leaf, statement
 from otr_core.dispute.records import BASIS, MOST_RECEIPTS, Batch, Challenge, ChallengeStatus, Key, StakedOperator, Terms
+from otr_core.dispute.state import Game, RegisteredModel, Turn, Verdict
 from otr_core.errors import MoveError, ReceiptError
 from otr_core.poea.receipt import Receipt, recover_signer
 

@@ -39,160 +39,20 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
-from enum import IntEnum
+from dataclasses import replace
 from hashlib import sha256
 from typing import Concatenate, NamedTuple, ParamSpec
 
 from otr_core import merkle
 from otr_core.dispute import judge
 from otr_core.dispute.judge import Opening
+from otr_core.dispute.state import MOST_ARITY_BITS, NOTHING, TREES, Game, Level, RegisteredModel, Turn, Verdict
 from otr_core.errors import MoveError, ProofError
 from otr_core.lane import program as pr
-from otr_core.lane.program import Dims, Operator
-from otr_core.lane.step import LAYER, TOKEN, Place, TraceClaim, program
+from otr_core.lane.element import LAYER, TOKEN, TraceClaim
 from otr_core.poea.receipt import Receipt
 from otr_core.poea.trace import GIVEN, SALT_BYTES, salts
 from otr_core.poea.trace import seed_hash as hash_of_seed
-
-NOTHING = bytes(32)
-"""A hash that is not known yet."""
-MOST_ARITY_BITS = 6
-"""At most 2^6 = 64 nodes are shown in a round: more would not fit a transaction of the contract."""
-
-
-class Level(IntEnum):
-    """How far down the dispute is; the rows of the table above."""
-
-    CLAIM = 0
-    TRACE = 1
-    OPERATORS = 2
-    TILES = 3
-    ELEMENT = 4
-    STEPS = 5
-    LEAF = 6
-
-
-TREES = (Level.TRACE, Level.OPERATORS, Level.TILES, Level.STEPS)
-"""Levels at which a tree is walked down."""
-
-
-class Turn(IntEnum):
-    """Whose move it is."""
-
-    OPERATOR = 0
-    CHALLENGER = 1
-
-
-class Verdict(IntEnum):
-    """Who is wrong; ``NONE`` while the game goes on."""
-
-    NONE = 0
-    OPERATOR_LOSES = 1
-    CHALLENGER_LOSES = 2
-
-
-@dataclass(frozen=True)
-class RegisteredModel:
-    """What the court knows of a model: dimensions, and Merkle roots of all weights and tables."""
-
-    dims: Dims
-    weights_root: bytes
-    tables_root: bytes
-
-
-@dataclass(frozen=True)
-class Game:
-    """Where one dispute stands. Hashes are 32 bytes; numbers count from 0.
-
-    What the dispute is about, fixed when it is opened:
-
-    Attributes:
-        trace_root: the receipt's.
-        claim: what the trace root consists of; its three hashes are ``NOTHING`` until
-            ``show_roots``.
-        model: the registered model that the receipt names. Its dimensions fix the program.
-        arity_bits: d = log2 k: a round goes d levels down a tree, and so shows at most k nodes.
-        target: ``LAYER``, what a layer left behind at a position, or ``TOKEN``, the choice of a
-            token.
-        leaf: for a layer the trace leaf, position · layers + layer, 0 until it is chosen; for a
-            token its number, counted from the first of the prompt.
-
-    The row of the table, and the disputed node in the tree of that row:
-
-        level, turn: the row, and who is to move.
-        node: the node's hash. ``NOTHING`` where no tree is committed to: at CLAIM, for a token,
-            before ``expand_steps``.
-        height, index, size: the node's height above the leaves, its number within that height,
-            leaves of the tree.
-
-    What the operator committed to on the way down; the judge opens values under these:
-
-        operators_root: over the results of every operator of the disputed program.
-        kept: content of the disputed trace leaf: the root over the pieces that the trace holds.
-        steps_root: over the accumulators of the disputed element.
-
-    What has been singled out so far, as in ``Place``:
-
-        operator: number in the program; its length, one past the end, where the dispute is about
-            ``kept``.
-        piece: number of the tile in the operator's result, or of the piece in ``kept``.
-        element: number of the value in the operator's result (of ``kept``: in its piece).
-        step: number of the accumulation step.
-        value: what the operator published for the element; for a token its id.
-        token_step: for a token its number in the answer, which its random draw depends on.
-        verdict: who is wrong, once the game is over.
-    """
-
-    trace_root: bytes
-    claim: TraceClaim
-    model: RegisteredModel
-    arity_bits: int
-    target: int
-    leaf: int
-    level: Level = Level.CLAIM
-    turn: Turn = Turn.OPERATOR
-    node: bytes = NOTHING
-    height: int = 0
-    index: int = 0
-    size: int = 1
-    operators_root: bytes = NOTHING
-    kept: bytes = NOTHING
-    steps_root: bytes = NOTHING
-    operator: int = 0
-    piece: int = 0
-    element: int = 0
-    step: int = 0
-    value: int = 0
-    token_step: int = 0
-    verdict: Verdict = Verdict.NONE
-
-    @property
-    def position(self) -> int:
-        """The position that was fed: of the layer, or the one after which the token was chosen."""
-        return self.leaf // self.model.dims.layers if self.target == LAYER else self.leaf - 1
-
-    @property
-    def layer(self) -> int:
-        """The disputed layer; a token is chosen from what the last layer gives."""
-        layers = self.model.dims.layers
-        return self.leaf % layers if self.target == LAYER else layers - 1
-
-    @property
-    def program(self) -> tuple[Operator, ...]:
-        """The operators that compute what is disputed."""
-        return program(self.model.dims, self.target, self.position, self.claim.temperature_milli)
-
-    @property
-    def at_kept(self) -> bool:
-        """Whether the dispute is about what the trace holds, and not about an operator's result."""
-        return self.operator == len(self.program)
-
-    @property
-    def place(self) -> Place:
-        """The one step that is left to judge; the game has a field of the same name for each
-        part."""
-        return Place(**{field.name: getattr(self, field.name) for field in fields(Place)})
 
 
 def require(good: bool, reason: str, found: object, expected: object) -> None:

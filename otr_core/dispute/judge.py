@@ -17,8 +17,9 @@ from typing import Any
 from otr_core import merkle
 from otr_core.errors import MoveError, ProofError
 from otr_core.lane import program as pr
+from otr_core.lane.element import Place, TraceClaim, program
 from otr_core.lane.program import Dims, Matrix, Table
-from otr_core.lane.step import Place, TraceClaim, program, right
+from otr_core.lane.step import right
 from otr_core.poea.trace import SALT_BYTES
 
 

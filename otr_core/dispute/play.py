@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from otr_core.dispute.court import Court
-from otr_core.dispute.game import Game
 from otr_core.dispute.judge import Opening
 from otr_core.dispute.players import Move
 from otr_core.dispute.records import ChallengeStatus
+from otr_core.dispute.state import Game
 from otr_core.errors import MoveError
 
 SIDES = ("operator", "challenger")

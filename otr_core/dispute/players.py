@@ -15,10 +15,11 @@ from functools import cached_property
 from typing import Any
 
 from otr_core import merkle
-from otr_core.dispute.game import NOTHING, Game, Level
 from otr_core.dispute.judge import Opening
 from otr_core.dispute.openings import Openings, OwnExecution, OwnRun
-from otr_core.lane.step import LAYER, TOKEN, right
+from otr_core.dispute.state import NOTHING, Game, Level
+from otr_core.lane.element import LAYER, TOKEN
+from otr_core.lane.step import right
 from otr_core.poea.trace import SALT_BYTES
 
 Move = tuple[Any, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from otr_core.dispute.game import MOST_ARITY_BITS, Game
+from otr_core.dispute.state import MOST_ARITY_BITS, Game
 from otr_core.errors import ParameterError
 
 BASIS = 10_000

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from otr_core.lane.element import Accumulator, Element, Place, TraceClaim, program
 from otr_core.lane.program import PIECE_VALUES, Dims, Matrix, Table
-from otr_core.lane.step import Accumulator, Element, Place, TraceClaim, program, value
+from otr_core.lane.step import value
 from otr_core.lane.tables import exp2_entries, sigmoid_entries
 
 

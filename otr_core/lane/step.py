@@ -28,8 +28,9 @@ of a token, are each a *program*: a list of operators, each a vector made from e
 An element of an operator is made in one or more steps. Each kind of step is a *primitive* below,
 and all primitives have one shape: they turn the accumulator before the step into the one after it,
 and a finish turns the last accumulator into the element's value. A primitive that needs no
-accumulation gives its value in its only step. What a step needs it reads from a ``Reader``. The
-order of its reads is part of the definition, because openings are matched to reads by their order.
+accumulation gives its value in its only step. What a step needs it reads from a ``Reader`` (see
+``element``). The order of its reads is part of the definition, because openings are matched to
+reads by their order.
 
 Who reads from where decides what is done with it. The court's judge reads openings under committed
 roots and says whether a step is ``right``. A player reads its own values and computes
@@ -40,166 +41,18 @@ definitions; both are compared with this one, primitive by primitive.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import isqrt
-from typing import Protocol
 
-from otr_core import merkle
 from otr_core.lane import formats as bits
 from otr_core.lane import program as pr
+from otr_core.lane.element import LAYER, PADDING, TOKEN, Accumulator, Element, Place, Reader, TraceClaim, program
 from otr_core.lane.program import Dims, Kind, LayerOperator, Matrix, Operator, Table
 from otr_core.lane.sampling import draw
 
-LAYER, TOKEN = 0, 1
-"""What is disputed: a layer's state at a position, or the choice of a token."""
 LOWEST = -(2**62)
 """Start of a running maximum; below every value of the lane."""
-PADDING = -(2**52)
-"""Score of a position that is not there: so far below the others that its weight is 0."""
-
-
-Accumulator = tuple[int, int]
-"""What an element holds between its steps: a running value, and an index, which only the choices of
-a token use (elsewhere it is 0)."""
-
-
-@dataclass(frozen=True)
-class TraceClaim:
-    """What the disputed receipt commits to, as far as a step depends on it.
-
-    Attributes:
-        states_root: over what every layer left behind at every position, position by position.
-        tokens_root: over all tokens, those of the prompt first. seed_hash: of the secret seed from
-            which the salts of both trees derive.
-        positions: tokens that were fed; the last token of an answer is not.
-        seed, temperature_milli: of the draws of tokens, as ordered.
-    """
-
-    states_root: bytes
-    tokens_root: bytes
-    seed_hash: bytes
-    positions: int
-    seed: int
-    temperature_milli: int
-
-    @property
-    def trace_root(self) -> bytes:
-        """The receipt's trace root."""
-        return merkle.root_of_hashes([self.states_root, self.tokens_root, self.seed_hash])
-
-
-@dataclass(frozen=True)
-class Place:
-    """Which step is meant, and the value that its maker published. Numbers count from 0.
-
-    Attributes:
-        target: ``LAYER``, a layer's state at a position, or ``TOKEN``, the choice after it.
-        position: the position that was fed. layer: the layer; for a token the last one.
-        operator: number in the program. One past the end stands for what the trace holds of it.
-        element: number of the value in the operator's result, or in ``piece`` of the trace leaf.
-        step: number of the step; as many as there are steps stands for the finish.
-        value: what was published for the element.
-        piece: which piece of the trace leaf; 0 where the trace is not meant.
-        token_step: of a token, its number in the answer; its random draw depends on it.
-    """
-
-    target: int
-    position: int
-    layer: int
-    operator: int
-    element: int
-    step: int
-    value: int
-    piece: int = 0
-    token_step: int = 0
-
-
-class Reader(Protocol):
-    """Where a step's values come from: each reader says who vouches for them.
-
-    A vector is read by *tiles* of ``head_dim`` values, the state that a layer left in the trace by
-    *pieces* of ``PIECE_VALUES``.
-    """
-
-    def tile(self, operator: int, tile: int) -> Sequence[int]:
-        """One tile of an operator's values, of the same program; the last may be shorter."""
-
-    def piece(self, position: int, layer: int, piece: int) -> Sequence[int]:
-        """One piece of what a layer left behind at a position: its output, key or value row."""
-
-    def weights(self, matrix: Matrix, row: int, chunk: int) -> Sequence[int]:
-        """One tile of a matrix row, of the place's layer where each layer has such a matrix."""
-
-    def table(self, table: Table, entry: int) -> int:
-        """One entry of a table."""
-
-    def rotation(self, position: int) -> Sequence[int]:
-        """The cosines, then the sines, by which heads are turned at a position: (tile,)."""
-
-    def token(self, at: int) -> int:
-        """The id of the token fed at a position."""
-
-    def accumulator(self, step: int) -> Accumulator:
-        """The accumulator that was committed to after a step of the place's element."""
-
-
-@dataclass(frozen=True)
-class Element:
-    """One element of one operator, and where the values that make it are read.
-
-    The operator's *sources* are the earlier operators that it reads, in the order of ``reads``.
-
-    Attributes:
-        d: dimensions of the model. claim: seed and temperature of the draws. place: which element.
-        operator: the one that ``place`` names. read: gives all values.
-    """
-
-    d: Dims
-    claim: TraceClaim
-    place: Place
-    operator: Operator
-    read: Reader
-
-    @property
-    def number(self) -> int:
-        """Which element of the operator."""
-        return self.place.element
-
-    def tile(self, source: int, tile: int) -> Sequence[int]:
-        """A tile of source number ``source``."""
-        return self.read.tile(self.operator.reads[source], tile)
-
-    def value(self, source: int, element: int) -> int:
-        """One value of source number ``source``; all of its tile is read."""
-        return self.tile(source, element // self.d.tile)[element % self.d.tile]
-
-    def head_and_position(self) -> tuple[int, int]:
-        """(head, position looked at) of an element of SCORES, EXPS or WEIGHTS."""
-        return divmod(self.number, self.d.padded(self.place.position + 1))
-
-    def group_row(self, row: int, head: int, position: int, own: int) -> Sequence[int]:
-        """The key or value, (tile,), that ``head`` sees at a position.
-
-        This position's is a result of the same program. Earlier ones are read from the trace, which
-        holds them for good; whoever doubts one disputes it at its own position.
-
-        Args:
-            row: of a trace leaf: 1 for keys, 2 for values.
-            own: this position's first tile of keys or values in the operator's second source.
-        """
-        # query heads that share a key and a value
-        group = head // (self.d.heads // self.d.kv_heads)
-        if position == self.place.position:
-            return self.tile(1, own + group)
-        first = group * self.d.tile
-        piece = self.read.piece(position, self.place.layer, self.d.piece_of(row, first))
-        return piece[first % pr.PIECE_VALUES : first % pr.PIECE_VALUES + self.d.tile]
-
-
-def program(d: Dims, target: int, position: int, temperature_milli: int) -> tuple[Operator, ...]:
-    """The program that a disputed target runs."""
-    return pr.layer_program(d, position) if target == LAYER else pr.token_program(d, temperature_milli)
 
 
 # --- judging and computing

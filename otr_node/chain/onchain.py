@@ -13,11 +13,11 @@ from typing import Any
 
 from otr_core.dispute import contracts
 from otr_core.dispute.court import Court
-from otr_core.dispute.game import Verdict
 from otr_core.dispute.openings import CommittedModel
 from otr_core.dispute.records import Key, Terms
+from otr_core.dispute.state import Verdict
 from otr_core.errors import ChainError, MoveError
-from otr_core.lane.step import TraceClaim
+from otr_core.lane.element import TraceClaim
 from otr_core.poea.receipt import Receipt, domain_separator, type_hash
 from otr_node.chain.evm import Chain, Contract, TxReceipt, compile_vyper
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from otr_core import merkle
 from otr_core.dispute.court import challenge_hash, receipt_leaf
-from otr_core.dispute.game import Game
 from otr_core.dispute.play import Step, play
 from otr_core.dispute.players import HonestChallenger, HonestOperator
 from otr_core.dispute.records import Terms
-from otr_core.lane.step import LAYER
+from otr_core.dispute.state import Game
+from otr_core.lane.element import LAYER
 from otr_node.chain.onchain import Spent
 from otr_node.run import Run
 from otr_paper.labs.disputes.both import Both, both

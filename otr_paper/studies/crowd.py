@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from otr_core.dispute.court import Court
-from otr_core.dispute.game import Turn
 from otr_core.dispute.play import ChallengerPlayer, OperatorPlayer
 from otr_core.dispute.players import Move
 from otr_core.dispute.records import ChallengeStatus
+from otr_core.dispute.state import Turn
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from otr_core.dispute.judge import Opening
 from otr_core.dispute.play import Step
 from otr_core.dispute.records import Terms
 from otr_core.lane import program as pr
+from otr_core.lane.element import Place
 from otr_core.lane.program import Dims
-from otr_core.lane.step import Place
 
 TERMS = Terms(
     arity_bits=4,

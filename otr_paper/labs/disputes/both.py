@@ -9,9 +9,9 @@ from typing import Any
 
 from otr_core import merkle
 from otr_core.dispute.court import Court, challenge_hash, receipt_leaf
-from otr_core.dispute.game import Verdict
 from otr_core.dispute.play import Step
 from otr_core.dispute.records import Terms
+from otr_core.dispute.state import Verdict
 from otr_core.errors import ChainError, MoveError
 from otr_core.poea.receipt import SignedReceipt
 from otr_node.chain.evm import Chain

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from random import Random
 
 from otr_core import merkle
-from otr_core.dispute.game import Game, Level
 from otr_core.dispute.players import HonestOperator, Move, choice
+from otr_core.dispute.state import Game, Level
 from otr_node.execution import Execution
 from otr_node.run import Run
 

@@ -10,8 +10,8 @@ from typing import Any
 from eth_keys import keys
 
 from otr_core.dispute.court import Court
-from otr_core.dispute.game import RegisteredModel
 from otr_core.dispute.records import Key, Terms
+from otr_core.dispute.state import RegisteredModel
 from otr_core.poea.receipt import Receipt, SignedReceipt, sign_receipt
 from otr_node.commitment import ModelTrees
 from otr_node.run import Run

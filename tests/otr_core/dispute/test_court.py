@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from otr_core import merkle
 from otr_core.dispute import game as table
 from otr_core.dispute.court import Court, challenge_hash, receipt_leaf
-from otr_core.dispute.game import Verdict
 from otr_core.dispute.play import play
 from otr_core.dispute.players import HonestChallenger, HonestOperator
 from otr_core.dispute.records import ChallengeStatus, Terms
+from otr_core.dispute.state import Verdict
 from otr_core.errors import MoveError, ParameterError
 from otr_core.lane import program as pr
 from otr_core.poea.receipt import SignedReceipt, sign_receipt

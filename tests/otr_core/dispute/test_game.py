@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otr_core.dispute import game as table
+from otr_core.dispute import state
 from otr_core.dispute.court import Court
-from otr_core.dispute.game import MOVES, Level, Turn, Verdict
+from otr_core.dispute.game import MOVES
 from otr_core.dispute.play import Step, play
 from otr_core.dispute.players import HonestChallenger, HonestOperator, choice
 from otr_core.dispute.records import ChallengeStatus
+from otr_core.dispute.state import Level, Turn, Verdict
 from otr_core.errors import MoveError
 from otr_core.lane import program as pr
 from otr_node.commitment import commit_model
@@ -188,10 +190,10 @@ def test_silence_costs_what_fraud_costs():
     assert ends[0] == ends[1] == ends[2]
 
 
-def games() -> list[table.Game]:
+def games() -> list[state.Game]:
     """A game at every level and height, and over."""
     served = tiny()
-    seen: dict[tuple[Level, bool, Turn], table.Game] = {}
+    seen: dict[tuple[Level, bool, Turn], state.Game] = {}
     start = filed(courts(0, 2), served.honest)
     false = served.run(replace(random_tamper(served, Random(5), pr.LayerOperator.MIXED), delta=2**24))
     bad = filed(courts(0, 2), false)

@@ -13,8 +13,9 @@ from otr_core.dispute.judge import Opening, verdict
 from otr_core.dispute.openings import Openings
 from otr_core.errors import MoveError
 from otr_core.lane import program as pr
+from otr_core.lane.element import LAYER, TOKEN, Place
 from otr_core.lane.program import Kind
-from otr_core.lane.step import LAYER, TOKEN, Place, right
+from otr_core.lane.step import right
 from otr_node.execution import Execution
 from otr_node.generate import Answer, rebuild_operators
 from otr_paper.benches.workbench import Served

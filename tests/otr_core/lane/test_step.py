@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from otr_core.lane import step
+from otr_core.lane.element import LAYER, TOKEN, Element, Place, program
 from otr_core.lane.program import Dims, GreedyOperator, Kind, LayerOperator, SampledOperator
-from otr_core.lane.step import LAYER, TOKEN, Place
 from otr_node.execution import Execution
 from otr_node.generate import Answer, rebuild_operators
 from otr_paper.labs.disputes.world import SEED, tiny
@@ -64,7 +64,7 @@ def test_each_step_of_an_element_adds_up_to_its_value():
             after = done.accumulators(number, element)
             assert len(after) == operator.steps
             place = Place(LAYER, 12, 1, number, element, 0, 0)
-            at = step.Element(done.dims, done.claim, place, operator, done.held)
+            at = Element(done.dims, done.claim, place, operator, done.held)
             assert step.PRIMITIVES[operator.kind].finish(at, after[-1]) == done.vectors[number][element]
 
 
@@ -80,9 +80,9 @@ def test_an_operator_that_is_not_rounded_is_seen(name, monkeypatch):
 def test_operators_are_numbered_as_the_programs_list_them():
     d = Dims.of(TINY)
     programs = (
-        (LayerOperator, step.program(d, LAYER, 5, 0)),
-        (GreedyOperator, step.program(d, TOKEN, 5, 0)),
-        (SampledOperator, step.program(d, TOKEN, 5, 700)),
+        (LayerOperator, program(d, LAYER, 5, 0)),
+        (GreedyOperator, program(d, TOKEN, 5, 0)),
+        (SampledOperator, program(d, TOKEN, 5, 700)),
     )
     for names, operators in programs:
         assert [name.value for name in names] == list(range(len(operators)))

@@ -12,12 +12,13 @@ import pytest
 from otr_core import merkle
 from otr_core.dispute import game as table
 from otr_core.dispute.court import challenge_hash, receipt_leaf
-from otr_core.dispute.game import Verdict
 from otr_core.dispute.openings import Openings
 from otr_core.dispute.records import Terms
+from otr_core.dispute.state import Verdict
 from otr_core.errors import ChainError
 from otr_core.lane import program as pr
-from otr_core.lane.step import LAYER, TOKEN, Place, right
+from otr_core.lane.element import LAYER, TOKEN, Place
+from otr_core.lane.step import right
 from otr_core.poea.receipt import sign_receipt
 from otr_node.chain.evm import compile_vyper
 from otr_node.chain.onchain import FOLDER, ChainCourt
