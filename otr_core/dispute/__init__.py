@@ -1,7 +1,8 @@
 """Tier 2: a dispute about one answer of the portable lane, down to one arithmetic step.
 
-``game`` is the table of moves that leads from the root to the step, ``judge`` says whether the step
-is right, ``court`` adds clocks, stakes and money (its parameters and records are in ``records``).
+``state`` says where a game stands, ``game`` is the table of moves that leads it from the root to
+the step, ``judge`` says whether the step is right, ``court`` adds clocks, stakes and money (its
+parameters and records are in ``records``).
 ``players`` are the honest strategies, ``openings`` what they need of a run, ``play`` lets two
 players play. ``contracts`` holds game, judge and court once more as contracts for a chain.
 """
