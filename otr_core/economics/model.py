@@ -138,6 +138,11 @@ class Flow:
         """M: answers out before the first verdict."""
         return self.queries_per_s * self.verdict_s
 
+    @property
+    def until_patch(self) -> float:
+        """N: answers served while a break is open."""
+        return self.queries_per_s * self.patch_s
+
 
 def play_strategies(answer: AnswerValue, bond: Bond, watch: Watch) -> Equilibrium:
     """The equilibrium of the game these parameters describe."""
