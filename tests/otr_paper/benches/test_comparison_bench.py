@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otr_paper.benches.comparison import Comparison
+from otr_paper.claims import ledger
 from otr_paper.claims import trilemma as four
 from otr_paper.claims.grounds import Grounds
 from otr_paper.poq.judges import lexical_judge
@@ -106,6 +107,13 @@ def test_a_spot_check_is_worth_what_the_fraud_breaks(stored):
     assert drawn["answer replaced"] == drawn["another answer replayed"] == 0
     more = four.drawn_detection(replace(stored, units=16), "8-bit weights")
     assert drawn["8-bit weights"] < more < 1
+
+
+def test_the_ledgers_note_counts_what_was_measured(project):
+    row = next(row for row in ledger.read_ledger(project.data) if row.id == "L42")
+    questions = len(Grounds(project.data).result(four.RESULT)["rows"])
+    assert row.note.startswith(f"{questions} questions, {len(four.FRAUDS)} frauds in each")
+    assert f"no more than {four.FAST:g} times those of answering alone" in row.note
 
 
 def test_l42_hangs_on_the_tee(project):
