@@ -54,10 +54,10 @@ class HeldValues:
         return _ints(self.turn, 0, self.d.tile)
 
     def token(self, at: int) -> int:
-        raise NotImplementedError("what enters a program is among its values; it is not looked up again")
+        raise LookupError("what enters a program is among its values; it is not looked up again")
 
     def accumulator(self, step: int) -> Accumulator:
-        raise NotImplementedError("accumulators are computed from the values, not read")
+        raise LookupError("accumulators are computed from the values, not read")
 
     def compute(self, claim: TraceClaim, place: Place, operators: Iterable[int]) -> None:
         """Make the values of ``operators``, in that order, of the program at ``place``.

@@ -71,6 +71,44 @@ def test_a_committed_row_off_by_one_breaks_the_units_around_it(tiny_operator, ro
         assert failure.value.check == "operator"
 
 
+def refused_by(tiny_operator, challenge, response):
+    with pytest.raises(SpotCheckError) as failure:
+        tiny_operator.verifier.verify(challenge, response)
+    return failure.value.check
+
+
+@pytest.mark.parametrize("operator", ["attention.norm", "attention", "product"])
+def test_rows_chosen_after_the_unit_is_known_are_refused(tiny_operator, operator):
+    """An operator publishes one root between the draws, and then answers with the rows of another tree.
+
+    All that it opens is right, so that nothing but the published root stands against it.
+    """
+    who = tiny_operator.operator
+    challenge, honest = case(tiny_operator, operator)
+    false = who.rows(5, 1)
+    published = who.commit(false | {"up": false["up"] + 1}, 5, 1)
+    assert refused_by(tiny_operator, replace(challenge, rows_root=published.root), honest) == "rows"
+
+
+@pytest.mark.parametrize("place", [(4, 1), (5, 2)])
+def test_rows_published_for_another_place_are_refused(tiny_operator, place):
+    """The tree is the right one, and its published root is bound to another position or layer."""
+    who = tiny_operator.operator
+    challenge, honest = case(tiny_operator, "product")
+    elsewhere = who.commit(who.rows(5, 1), *place)
+    assert refused_by(tiny_operator, replace(challenge, rows_root=elsewhere.root), honest) == "rows"
+
+
+def test_a_piece_whose_salt_takes_some_of_its_values_is_refused(tiny_operator):
+    """The leaf hash is over salt and values together, and does not tell where one ends."""
+    challenge, honest = case(tiny_operator, "attention.norm")
+    first, *others = honest.pieces
+    for cut in (8, -8):
+        both, border = first.salt + first.data, len(first.salt) + cut
+        moved = replace(first, salt=both[:border], data=both[border:])
+        assert refused_by(tiny_operator, challenge, replace(honest, pieces=(moved, *others))) == "rows"
+
+
 def test_the_whole_chain_from_leaf_to_leaf_is_covered(tiny_operator):
     """Every row a unit reads is committed or in a leaf, and every committed row is read."""
     layout = tiny_operator.layout
