@@ -242,6 +242,8 @@ def test_no_move_with_made_up_content_is_accepted_anywhere():
                 getattr(table, name)(game, *ARGUMENTS[name])
             if game.verdict != Verdict.NONE:
                 assert failure.value.reason == "over"
+            elif game.turn != MOVES[name].turn:
+                assert failure.value.reason == "turn", name
 
 
 def test_moves_at_another_height_of_the_right_level_are_refused():

@@ -28,7 +28,10 @@ def test_an_honest_unit_is_proven_and_accepted(lab):
     assert response.proof.violation == 0
 
 
-@pytest.mark.parametrize("name", ["wrong output", "edited instance", "reused proof", "lenient circuit"])
+FORGERIES = ("wrong output", "edited instance", "reused proof", "lenient circuit", "key of another shape")
+
+
+@pytest.mark.parametrize("name", FORGERIES)
 def test_forgeries_are_refused_for_their_reason(lab, name):
     row = spotchecks.run_spot_attacks(lab, [name])[0]
     assert row["refused_by"] == row["expected"]
