@@ -21,6 +21,7 @@ import rfc8785
 from otr_core.errors import InputError, reported_as
 
 _DOMAIN = b"otr/1/"
+_MOST_BYTES = 16 * 2**20  # of a document of this project's own formats
 
 
 def canonical_json(value: Any) -> bytes:
@@ -67,6 +68,18 @@ def from_hex(text: str, *, length: int | None = None, what: str = "hex value") -
     return raw
 
 
+def strict_hex(text: Any, *, length: int | None = None, what: str) -> bytes:
+    """Bytes of a string of lower-case hex digits: the one form that documents of this project have.
+
+    Raises:
+        InputError: anything else, or not ``length`` bytes.
+    """
+    raw = from_hex(text, length=length, what=what)
+    if raw.hex() != text:
+        raise InputError(f"{what}: found {text[:24]!r}, expected lower-case hexadecimal digits and nothing else")
+    return raw
+
+
 def parse_json(raw: bytes | str, *, what: str = "JSON", kind: type[InputError] = InputError) -> Any:
     """Parsed JSON; duplicate keys and the non-standard NaN/Infinity are refused.
 
@@ -90,6 +103,35 @@ def parse_json(raw: bytes | str, *, what: str = "JSON", kind: type[InputError] =
 
     with reported_as(kind, f"{what}: not readable as JSON", ValueError, RecursionError), _shallow_stack():
         return json.loads(raw, object_pairs_hook=no_duplicates, parse_constant=no_constant)
+
+
+def parse_canonical(raw: bytes, form: str, keys: Collection[str], *, what: str) -> dict[str, Any]:
+    """A document of this project's own formats: one JSON object in RFC 8785 form and a line end.
+
+    It has one encoding. Whatever is read otherwise (other spelling of a number or text, spaces,
+    another order of keys, another character set) is refused, so that no two readers of the same
+    bytes can differ.
+
+    Args:
+        form: value of the member ``format``. keys: all members. what: what messages call it.
+
+    Raises:
+        InputError: it is something else; the message names the member or the byte.
+    """
+    if len(raw) > _MOST_BYTES:
+        raise InputError(f"{what}: found {len(raw)} bytes, expected at most {_MOST_BYTES}")
+    with reported_as(InputError, f"{what}: not UTF-8", UnicodeDecodeError):
+        document = parse_json(raw.decode("utf-8"), what=what)
+    if not isinstance(document, dict) or document.get("format") != form:
+        found = document.get("format") if isinstance(document, dict) else type(document).__name__
+        raise InputError(f"{what}: found format {str(found)[:40]!r}, expected {form!r}")
+    json_object(document, keys, what=what)
+    with reported_as(InputError, f"{what}: not canonical JSON", UnicodeEncodeError):
+        canonical = canonical_json(document) + b"\n"
+    if canonical != raw:
+        at = next((i for i, (a, b) in enumerate(zip(raw, canonical, strict=False)) if a != b), len(canonical))
+        raise InputError(f"{what}: found another encoding from byte {at} on, expected RFC 8785 JSON and a line end")
+    return document
 
 
 def json_value(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What ``otr infer`` does: order, serve and sign one answer, with secrets and time as arguments."""
+"""What ``otr order`` and ``otr infer`` do, with secrets and time as arguments."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from otr_core.errors import InputError
-from otr_core.lane.sampling import Decoding
-from otr_core.poea import order
+from otr_core.lane.sampling import MAX_TEMPERATURE_MILLI, Decoding
+from otr_core.poea import Domain, OnceStore, PlacedOrder, place_order
 from otr_node.enclave import SimulatedEnclave
 from otr_node.generate import prompt_tokens
 from otr_node.lanes import load_model
@@ -27,70 +27,87 @@ class ServedAnswer:
     """An answer as it leaves the operator.
 
     Attributes:
-        summary: what to tell the user: text, counts, lane, model id, trace root. receipt: the
-            receipt file's bytes.
+        summary: what to tell the user: text, counts, lane, model id, digests. receipt: the receipt
+            file's bytes.
     """
 
     summary: Mapping[str, Any]
     receipt: bytes
 
 
-def answer_prompt(
-    project: Project,
-    *,
+def order_prompt(
+    model: Model,
     prompt: str,
-    lane: str,
+    *,
     max_tokens: int,
     seed: int,
     temperature: float,
-    device: str,
-    folder: Path | None,
+    secret: Callable[[int], bytes],
+    domain: Domain | None = None,
+) -> PlacedOrder:
+    """Order an answer to ``prompt`` from ``model``, as a client does that has its tokenizer.
+
+    Args:
+        max_tokens, seed: of the decoding. temperature: 0 to 5; 0 is greedy. secret: gives that many
+            secret random bytes. domain: court and chain; None: no court.
+
+    Raises:
+        InputError: empty or too long prompt, parameter outside its domain.
+    """
+    if not 0 <= temperature <= MAX_TEMPERATURE_MILLI / 1000:
+        raise InputError(f"temperature: found {temperature}, expected 0 to {MAX_TEMPERATURE_MILLI // 1000}")
+    decoding = Decoding(max_tokens=max_tokens, seed=seed, temperature_milli=round(temperature * 1000))
+    ids = prompt_tokens(model, prompt, max_tokens)
+    model_id, job_id, nonce, own = model.manifest.model_id, secret(32), secret(32), secret(32)
+    return place_order(
+        ids, model_id=model_id, decoding=decoding, job_id=job_id, nonce=nonce, client_secret=own, domain=domain
+    )
+
+
+def answer_order_file(
+    model: Model,
+    placed: PlacedOrder,
+    *,
+    served: OnceStore,
     secret: Callable[[int], bytes],
     now: int,
     report: Callable[[str], None],
 ) -> ServedAnswer:
-    """Order, serve and sign one answer.
+    """Serve and sign the answer to an order, in a simulated TEE that is booted for it.
 
     Args:
-        lane: ``native`` (fp32) or ``portable``. folder: a checkpoint, or None for SmolLM2.
-        max_tokens, seed: of the decoding. temperature: 0 to 100; 0 is greedy. device: "cpu" or
-            "cuda".
-        secret: gives that many secret random bytes. now: Unix seconds. report: gets lines of
-            progress.
+        served: the operator's store of orders that were answered. secret: gives that many secret
+            random bytes. now: Unix seconds. report: gets lines of progress.
 
     Raises:
-        InputError: empty or too long prompt, parameter outside its domain; nothing has run then.
-        ModelError, MissingDataError: the model cannot be loaded.
+        ModelError: the order is for another model. InputError: the prompt cannot be used.
+        ReceiptError: the order was answered before.
     """
-    if not prompt.strip():
-        raise InputError("prompt: found nothing, expected a text")
-    if not 0 <= temperature <= 100:
-        raise InputError(f"temperature: found {temperature}, expected 0 to 100")
-    decoding = Decoding(max_tokens=max_tokens, seed=seed, temperature_milli=round(temperature * 1000))
-    model = load_lane(project, lane=lane, device=device, folder=folder, report=report)
-    prompt_tokens(model, prompt, max_tokens)
-    model_id = model.manifest.model_id
-    enclave = SimulatedEnclave(secret=secret(32), model_id=model_id, gpu_nonce=secret(32), issued_at=now)
-    job, query = order(prompt, model_id=model_id, decoding=decoding, job_id=secret(32), nonce=secret(32))
-
+    manifest, most = model.manifest, placed.order.decoding.max_tokens
+    enclave = SimulatedEnclave(secret=secret(32), model_id=manifest.model_id, gpu_nonce=secret(32), issued_at=now)
     chosen: list[int] = []
 
     def progress(token: int) -> None:
         chosen.append(token)
         if len(chosen) % 16 == 0:
-            report(f"  {len(chosen)} of at most {max_tokens} tokens")
+            report(f"  {len(chosen)} of at most {most} tokens")
 
-    report(f"answering in the {lane} lane")
-    file, answer = serve(enclave, model, job, query, on_token=progress)
+    report(f"answering in the lane {manifest.lane}")
+    file, answer = serve(
+        enclave, model, placed.order, placed.query, served=served, digest=True, on_token=progress
+    )
+    digest = answer.execution_digest
     summary = {
-        "answer": answer.text,
+        "answer": model.tokenizer.decode(answer.token_ids),
         "finish": answer.finish,
         "prompt_tokens": len(answer.prompt_ids),
         "answer_tokens": len(answer.token_ids),
-        "lane": lane,
-        "model_id": model_id.hex(),
+        "lane": manifest.lane,
+        "model_id": manifest.model_id.hex(),
+        "order_id": placed.order.id.hex(),
         "trace_root": file.receipt.trace_root.hex(),
         "trace_leaves": file.receipt.trace.leaves,
+        "execution_digest": None if digest is None else digest.hex(),
         "tee": "simulated",
     }
     return ServedAnswer(summary, file.dump())

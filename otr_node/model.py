@@ -42,8 +42,13 @@ class Model(Protocol):
     def session(self) -> Session:
         """A new, empty sequence."""
 
-    def choose(self, logits: np.ndarray, decoding: Any, step: int) -> int:
-        """The token that answer step ``step`` takes (0-based), from logits of shape (vocab,)."""
+    def choose(self, logits: np.ndarray, temperature_milli: int, drawn: int) -> int:
+        """The next token, from logits of shape (vocab,).
+
+        Args:
+            temperature_milli: thousandths; 0 takes the largest logit. drawn: ``sampling.draw`` of
+                the step; without effect at temperature 0.
+        """
 
     def configuration(self) -> dict[str, Any]:
         """What the bits of an answer depend on besides the model; goes into the receipt."""

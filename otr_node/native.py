@@ -53,9 +53,9 @@ class NativeModel:
         """A new, empty sequence."""
         return _NativeSession(self)
 
-    def choose(self, logits: np.ndarray, decoding: Any, step: int) -> int:
-        """The token that answer step ``step`` takes (0-based), from logits of shape (vocab,)."""
-        return choose_token(logits, decoding, step)
+    def choose(self, logits: np.ndarray, temperature_milli: int, drawn: int) -> int:
+        """The next token (``sampling.choose_token``), from logits of shape (vocab,)."""
+        return choose_token(logits, temperature_milli, drawn)
 
     def configuration(self) -> dict[str, Any]:
         """What the bits of a native lane depend on besides the model; goes into the receipt."""

@@ -26,7 +26,6 @@ from otr_core.errors import InputError
 from otr_core.lane import formats as bits
 from otr_core.lane.architecture import Architecture
 from otr_core.lane.program import Dims, LayerOperator, Matrix, SampledOperator
-from otr_core.lane.sampling import Decoding, draw
 from otr_core.lane.tables import exp2_entries, rotary_table, sigmoid_entries
 from otr_core.poea.manifest import ModelManifest
 from otr_core.poea.trace import Recorder
@@ -70,13 +69,13 @@ class PortableModel:
     def session(self) -> PortableSession:
         return PortableSession(self)
 
-    def choose(self, logits: np.ndarray, decoding: Decoding, step: int) -> int:
-        """Next token from integer logits, LOGIT fraction bits: the first largest, or drawn by seed;
-        in integers alone."""
-        if decoding.temperature_milli == 0:
+    def choose(self, logits: np.ndarray, temperature_milli: int, drawn: int) -> int:
+        """Next token from integer logits, LOGIT fraction bits: the first largest, or where
+        ``drawn`` falls; in integers alone."""
+        if temperature_milli == 0:
             return int(np.argmax(logits))
-        cumulative = np.cumsum(sampling_weights(logits, decoding.temperature_milli))
-        target = draw(decoding.seed, step) * int(cumulative[-1]) >> 53
+        cumulative = np.cumsum(sampling_weights(logits, temperature_milli))
+        target = drawn * int(cumulative[-1]) >> 53
         return int(np.searchsorted(cumulative, target, side="right"))
 
     def configuration(self) -> dict[str, Any]:

@@ -249,6 +249,26 @@ def token_leaf(seed: bytes, at: int, token: int, step: int) -> bytes:
     return salts(seed, at, _TOKEN_LAYER, 1)[0] + struct.pack("<II", token, step if step >= 0 else GIVEN)
 
 
+def prompt_leaves(prompt_ids: Sequence[int], prompt_seed: bytes) -> list[bytes]:
+    """The token leaves of a prompt, under salts of the client's ``prompt_seed`` (32 bytes)."""
+    return [token_leaf(prompt_seed, at, token, -1) for at, token in enumerate(prompt_ids)]
+
+
+def prompt_root(prompt_ids: Sequence[int], prompt_seed: bytes) -> bytes:
+    """RFC 6962 root over ``prompt_leaves``: how an order names its prompt, 32 bytes."""
+    return merkle.root(prompt_leaves(prompt_ids, prompt_seed))
+
+
+def token_leaves(
+    prompt_ids: Sequence[int], prompt_seed: bytes, chosen_ids: Sequence[int], trace_seed: bytes
+) -> list[bytes]:
+    """All token leaves of an answer: the client's prompt leaves, then those of the chosen tokens,
+    under salts of the operator's ``trace_seed`` (32 bytes)."""
+    at = len(prompt_ids)
+    chosen = [token_leaf(trace_seed, at + step, token, step) for step, token in enumerate(chosen_ids)]
+    return [*prompt_leaves(prompt_ids, prompt_seed), *chosen]
+
+
 @dataclass(frozen=True)
 class PieceOpening:
     """One piece of one leaf, tied to a trace root. It tells nothing about any other piece.
