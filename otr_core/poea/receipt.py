@@ -212,4 +212,3 @@ def recover_signer(domain: Domain, receipt: Receipt, signature: bytes) -> bytes:
 def configuration_digest(configuration: Mapping[str, Any]) -> bytes:
     """32-byte H("configuration", …) over the description of how an answer was computed."""
     return tagged_json_hash("configuration", dict(configuration))
-
