@@ -114,7 +114,8 @@ def order_answer(
     )
     write_bytes(out, placed.dump())
     say(
-        f"order: {out} (answer it with: otr infer --order {out}; check the receipt with: otr verify RECEIPT --order {out})"
+        f"order: {out} (answer it with: otr infer --order {out} --out RECEIPT; "
+        f"check the answer with: otr verify RECEIPT --order {out})"
     )
     summary = {
         "order_id": placed.order.id.hex(),

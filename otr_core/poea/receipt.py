@@ -34,7 +34,7 @@ class AttestedKeys(Document):
     """Public keys of a TEE: secp256k1 (65 bytes, uncompressed) to sign, X25519 (32) to seal to."""
 
     what = "keys"
-    lengths = {"signing": 65}
+    lengths: ClassVar[Mapping[str, int]] = {"signing": 65}
     signing: bytes
     hpke: bytes
 
