@@ -303,6 +303,8 @@ def test_sessions() -> None:
         ({"evidence": {**session["evidence"], "data": data}}, "session", "evidence"),
         ({"evidence": {**session["evidence"], "data": data[:-1]}}, "field", "session.evidence.data"),
         ({"evidence": {**session["evidence"], "data": "evidence"}}, "field", "session.evidence.data"),
+        ({"evidence": {**session["evidence"], "data": "data:;base64,A==="}}, "field", "session.evidence.data"),
+        ({"evidence": {**session["evidence"], "data": "data:;base64,=AAA"}}, "field", "session.evidence.data"),
         ({"evidence": {**session["evidence"], "digest": 5}}, "field", "session.evidence.digest"),
         ({"evidence": None}, "field", "session.evidence"),
         ({"expires_at": None}, "field", "session.expires_at"),
