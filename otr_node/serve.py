@@ -154,5 +154,3 @@ def open_query(enclave: SimulatedEnclave, order: Order, query: Message) -> Query
 def trace_seed(enclave: SimulatedEnclave, order: Order) -> bytes:
     """32 secret bytes from which the salts of this order's trace derive; the same at every call."""
     return enclave.derive("trace", order.id)
-
-
