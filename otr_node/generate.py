@@ -61,14 +61,13 @@ def prompt_tokens(model: Model, prompt: str, max_tokens: int) -> tuple[int, ...]
     # it is tokenized.
     if len(prompt) > context * 64:
         raise InputError(f"prompt: found {len(prompt)} characters, expected to fit a context of {context} tokens")
-    messages = [{"role": "user", "content": prompt}]
-    ids = model.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    ids = model.tokenizer.prompt_ids(prompt)
     if len(ids) + max_tokens > context:
         raise InputError(
             f"prompt: found {len(ids)} tokens and {max_tokens} to answer, expected at most {context} in all; "
             "shorten the prompt or lower max_tokens"
         )
-    return tuple(ids)
+    return ids
 
 
 def generate(
@@ -101,7 +100,7 @@ def generate(
             break
         logits = session.feed(chosen[-1:], recorder)
     return Answer(
-        text=model.tokenizer.decode(chosen, skip_special_tokens=True),
+        text=model.tokenizer.decode(chosen),
         prompt_ids=prompt_ids,
         token_ids=tuple(chosen),
         finish="stop" if chosen[-1] in model.architecture.stop_ids else "length",
