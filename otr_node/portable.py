@@ -30,8 +30,9 @@ from otr_core.lane.tables import exp2_entries, rotary_table, sigmoid_entries
 from otr_core.poea.manifest import ModelManifest
 from otr_core.poea.trace import Recorder
 from otr_node import primitives as p
-from otr_node.checkpoint import commit_tensors, load_tokenizer, make_manifest, read_variant, torch_threads
+from otr_node.checkpoint import commit_tensors, make_manifest, read_checkpoint, read_variant, torch_threads
 from otr_node.rounding import STACKS, Bounds, check_bounds, to_integers
+from otr_node.tokenizer import ChatTokenizer
 
 LANE = "portable-1"
 
@@ -50,7 +51,7 @@ class PortableModel:
 
     architecture: Architecture
     manifest: ModelManifest
-    tokenizer: Any
+    tokenizer: ChatTokenizer
     matrices: dict[str, Tensor]
     bounds: Bounds
     device: str
@@ -96,11 +97,11 @@ def load_portable(folder: Path | str, *, device: str = "cpu", threads: int = 1, 
     Raises:
         ModelError: as ``load_model``, or a bound of 2^52 that the weights do not keep.
     """
-    folder = Path(folder)
-    architecture, tensors = read_variant(folder, **variant)
+    checkpoint = read_checkpoint(Path(folder))
+    architecture, tensors = read_variant(checkpoint, **variant)
     integers = to_integers(architecture, tensors)
     bounds = check_bounds(architecture, integers)
-    manifest = make_manifest(folder, architecture, LANE, commit_tensors(integers))
+    manifest = make_manifest(checkpoint, architecture, LANE, commit_tensors(integers))
     matrices: dict[str, Tensor] = {"embed": integers.pop("model.embed_tokens.weight").to(device)}
     for layer in range(architecture.layers):
         prefix = f"model.layers.{layer}."
@@ -108,7 +109,7 @@ def load_portable(folder: Path | str, *, device: str = "cpu", threads: int = 1, 
             rows = [integers.pop(f"{prefix}{part}.weight") for part in parts]
             matrices[f"{layer}.{stacked}"] = torch.cat(rows).to(device, torch.float64)
     matrices["lm_head"] = integers.pop("lm_head.weight").to(device, torch.float64)
-    return PortableModel(architecture, manifest, load_tokenizer(folder), matrices, bounds, device, threads)
+    return PortableModel(architecture, manifest, checkpoint.tokenizer, matrices, bounds, device, threads)
 
 
 Alter = Callable[[int, np.ndarray], np.ndarray]
