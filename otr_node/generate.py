@@ -11,9 +11,10 @@ import numpy as np
 from otr_core.errors import InputError
 from otr_core.lane.program import LayerOperator
 from otr_core.lane.sampling import Decoding
-from otr_core.poea.trace import LayerState, Recorder, StateKeeper, Trace, TraceRecorder, check_state
+from otr_core.poea.trace import LayerState, Recorder, Trace, check_state
 from otr_node.model import Model, Session
 from otr_node.portable import PortableModel, PortableSession
+from otr_node.recorder import StateKeeper, open_recorder
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def generate(
         InputError: the prompt is empty or does not fit the context; nothing has run then.
     """
     prompt_ids = prompt_tokens(model, prompt, decoding.max_tokens)
-    recorder = None if trace_seed is None else TraceRecorder(trace_seed)
+    recorder = None if trace_seed is None else open_recorder(trace_seed)
     session = model.session()
     logits = session.feed(prompt_ids, recorder)
     chosen: list[int] = []
