@@ -12,6 +12,11 @@ from otr_core.poea.manifest import ModelManifest
 from otr_core.poea.trace import Recorder
 from otr_node.tokenizer import ChatTokenizer
 
+ROWS_AT_ONCE = 64
+"""Rows (layers × positions) that a recorder takes at once. Single tokens come with all layers in one
+transfer; a long prompt comes layer by layer, so that little memory is held and its hashing overlaps
+with its computation."""
+
 
 class Session(Protocol):
     """One sequence being computed, with the keys and values of what was fed so far inside."""

@@ -22,14 +22,11 @@ from otr_core.lane.sampling import choose_token
 from otr_core.poea.manifest import ModelManifest
 from otr_core.poea.trace import Recorder
 from otr_node.checkpoint import commit_tensors, make_manifest, read_checkpoint, read_variant, torch_threads
-from otr_node.model import Session
+from otr_node.model import ROWS_AT_ONCE, Session
 from otr_node.tokenizer import ChatTokenizer
 
 DTYPES = {"native-float32": "float32", "native-bfloat16": "bfloat16"}
 """Native lane -> name of the torch type that it computes in."""
-# Rows (layers × positions) that the trace takes from the device at once. Single tokens come with
-# all layers in one transfer; a long prompt comes layer by layer, so that little memory is held.
-_ROWS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -163,7 +160,7 @@ def _capture(layers: Any, cache: Any, position: int, count: int, recorder: Recor
         def run(*args: Any, **kwargs: Any) -> Any:
             output = forward(*args, **kwargs)
             pending.append((layer, output[0] if isinstance(output, tuple) else output))
-            if len(pending) * count >= _ROWS_AT_ONCE or layer == len(layers) - 1:
+            if len(pending) * count >= ROWS_AT_ONCE or layer == len(layers) - 1:
                 outputs = torch.cat([rows for _, rows in pending])
                 rows = (as_bytes(each) for each in (outputs, new_rows("keys"), new_rows("values")))
                 recorder.absorb(pending[0][0], position, *rows)

@@ -33,13 +33,13 @@ from numpy.typing import NDArray
 
 from otr_core.lane.formats import LOGIT
 from otr_core.lane.sampling import Decoding
-from otr_core.poea.trace import TraceRecorder
 from otr_node.checkpoint import torch_threads
 from otr_node.generate import generate
 from otr_node.lanes import load_model
 from otr_node.model import Model
 from otr_node.native import NativeModel, load_native
 from otr_node.portable import PortableModel, PortableSession, load_portable
+from otr_node.recorder import TraceRecorder
 from otr_node.tokenizer import ChatTokenizer
 from otr_node.worker import peak_kb
 from otr_paper.benches.answers import ATTACK_SETTINGS, attack_rows

@@ -20,12 +20,13 @@ from otr_core.lane import formats
 from otr_core.lane.architecture import RopeScaling
 from otr_core.lane.program import LayerOperator
 from otr_core.lane.sampling import Decoding, draw
-from otr_core.poea.trace import StateKeeper, Trace, TraceRecorder, open_piece, verify_opening
+from otr_core.poea.trace import Trace, open_piece, verify_opening
 from otr_node import primitives as p
 from otr_node.checkpoint import read_checkpoint, read_variant
 from otr_node.generate import generate, rebuild_operators, rebuild_states
 from otr_node.lanes import load_model
 from otr_node.portable import PortableModel, PortableSession, check_bounds, load_portable, to_integers
+from otr_node.recorder import StateKeeper, TraceRecorder
 from otr_paper.labs.tiny import TINY, tiny_tensors
 from tests.helpers.portable_second_opinion import Reference
 
@@ -242,7 +243,7 @@ def real(smollm2: Path) -> PortableModel:
 _SUBPROCESS = """
 import sys
 from otr_node.portable import load_portable
-from otr_core.poea.trace import TraceRecorder
+from otr_node.recorder import TraceRecorder
 import torch
 model = load_portable(sys.argv[1])
 recorder = TraceRecorder(bytes(range(32)))
