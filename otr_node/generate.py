@@ -12,10 +12,11 @@ import numpy as np
 from otr_core.errors import InputError
 from otr_core.lane.program import LayerOperator
 from otr_core.lane.sampling import Decoding, draw
-from otr_core.poea.trace import LayerState, Recorder, StateKeeper, Trace, TraceRecorder, check_state
+from otr_core.poea.trace import LayerState, Recorder, Trace, check_state
 from otr_node.checkpoint import Checkpoint
 from otr_node.model import Model, Session
 from otr_node.portable import PortableModel, PortableSession
+from otr_node.recorder import StateKeeper, open_recorder
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def generate(
         InputError: the prompt is empty or does not fit the context; nothing has run then.
     """
     check_prompt(model, prompt_ids, decoding.max_tokens)
-    recorder = None if trace_seed is None else TraceRecorder(trace_seed, digest=digest)
+    recorder = None if trace_seed is None else open_recorder(trace_seed, digest=digest)
     session = model.session()
     logits = session.feed(prompt_ids, recorder)
     chosen: list[int] = []
