@@ -105,7 +105,10 @@ class Architecture:
             ModelError: not a Llama decoder, or one with a feature (biases, other rotary scalings)
                 not computed here.
         """
-        rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+        parts = [config.get(name) or {} for name in ("rope_scaling", "rope_parameters")]
+        if not all(isinstance(part, Mapping) for part in parts):
+            raise ModelError(f"config rope_parameters: found {parts}, expected an object")
+        rope = {**parts[0], **parts[1]}
         rope_type = rope.get("rope_type", rope.get("type", "default"))
         if rope_type not in ("default", "llama3"):
             raise ModelError(f"config rope_type: found {rope_type!r}, expected 'default' or 'llama3'")
