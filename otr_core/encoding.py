@@ -67,6 +67,18 @@ def from_hex(text: str, *, length: int | None = None, what: str = "hex value") -
     return raw
 
 
+def strict_hex(text: Any, *, length: int | None = None, what: str) -> bytes:
+    """Bytes of a string of lower-case hex digits: the one form that documents of this project have.
+
+    Raises:
+        InputError: anything else, or not ``length`` bytes.
+    """
+    raw = from_hex(text, length=length, what=what)
+    if raw.hex() != text:
+        raise InputError(f"{what}: found {text[:24]!r}, expected lower-case hexadecimal digits and nothing else")
+    return raw
+
+
 def parse_json(raw: bytes | str, *, what: str = "JSON", kind: type[InputError] = InputError) -> Any:
     """Parsed JSON; duplicate keys and the non-standard NaN/Infinity are refused.
 

@@ -11,9 +11,9 @@ from collections.abc import Container
 from dataclasses import dataclass
 
 from otr_core.errors import ReceiptError
+from otr_core.poea.attested import appraise_evidence
 from otr_core.poea.document import ReceiptFile
 from otr_core.poea.receipt import Job, configuration_digest, recover_signer
-from otr_core.poea.simulated import appraise_simulated
 from otr_core.poea.tee import Appraiser, EvidencePolicy
 
 #: Name and meaning of each check, in the order they run.
@@ -53,7 +53,7 @@ def verify_receipt(
     as_of: int,
     job: Job | None = None,
     seen: Container[bytes] = (),
-    appraise: Appraiser = appraise_simulated,
+    appraise: Appraiser = appraise_evidence,
 ) -> Verification:
     """Run the checks in this order, without the model and without the client's key:
 
