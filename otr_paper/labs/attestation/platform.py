@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from cryptography import x509
@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import NameOID
 
 from otr_core.attestation.chain import Chain, stamp
+from otr_paper.labs.attestation.lab import lab_certificate, lab_name, tlv
 
 #: Family and platform id that the certificate and Intel's documents name.
 FMSPC, PPID = bytes.fromhex("b0c06f000000"), bytes.fromhex("0a" * 16)
@@ -30,7 +30,6 @@ _QE_VENDOR = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
 _QE_SIGNER, _SEAM_SIGNER = hashlib.sha256(b"lab QE signer").digest(), bytes(48)
 _SGX_OID = "1.2.840.113741.1.13.1"
 _SVN = 5  # of every component, in certificate and TCB info alike
-_FROM, _TO = datetime(2020, 1, 1, tzinfo=UTC), datetime(2049, 12, 31, tzinfo=UTC)
 
 
 def _key(seed: bytes) -> ec.EllipticCurvePrivateKey:
@@ -53,7 +52,7 @@ class LabPlatform:
 
     Attributes:
         seed: of all keys. issued: when TCB info, QE identity and revocation lists are issued; they
-            hold for 30 days.
+            hold for ``days``.
         tcb_status, advisories: what the TCB info says of this platform. evaluation: its
             tcbEvaluationDataNumber.
         revoked: serial numbers on the list of the PCK issuer.
@@ -65,6 +64,11 @@ class LabPlatform:
     advisories: tuple[str, ...] = ()
     evaluation: int = 17
     revoked: tuple[int, ...] = ()
+    days: int = 30
+
+    @property
+    def expires(self) -> datetime:
+        return self.issued + timedelta(days=self.days)
 
     def key(self, name: str) -> ec.EllipticCurvePrivateKey:
         """The private key of ``root``, ``platform``, ``pck``, ``tcb`` or ``quote``."""
@@ -97,7 +101,7 @@ class LabPlatform:
 
     def collateral(self) -> bytes:
         """What Intel's service would say of this platform (JSON, as dcap-qvl takes it)."""
-        window = {"issueDate": stamp(self.issued), "nextUpdate": stamp(self.issued + timedelta(days=30))}
+        window = {"issueDate": stamp(self.issued), "nextUpdate": stamp(self.expires)}
         tcb_info = json.dumps(self._tcb_info(window), separators=(",", ":"))
         qe_identity = json.dumps(self._qe_identity(window), separators=(",", ":"))
         signer = self._certificate("tcb", "Lab SGX TCB Signing", "root", "Lab SGX Root CA")
@@ -137,28 +141,13 @@ class LabPlatform:
     def _certificate(
         self, name: str, subject: str, issuer: str, issued_by: str, *, path_length: int | None = None, sgx: bool = False
     ) -> x509.Certificate:
-        ca = path_length is not None
-        number = int.from_bytes(hashlib.sha256(self.seed + name.encode()).digest()[:8], "big") | 1
-        key, signer = self.key(name), self.key(issuer)
-        builder = x509.CertificateBuilder(_name(issued_by), _name(subject), key.public_key(), number, _FROM, _TO)
-        no = dict.fromkeys(("key_encipherment", "data_encipherment", "key_agreement"), False)
-        only = dict.fromkeys(("encipher_only", "decipher_only"), False)
-        usage = x509.KeyUsage(
-            digital_signature=not ca, content_commitment=not ca, key_cert_sign=ca, crl_sign=ca, **no, **only
-        )
-        builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=path_length), critical=True)
-        builder = builder.add_extension(usage, critical=True)
-        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        by = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
-        builder = builder.add_extension(by, critical=False)
-        if sgx:
-            extension = x509.UnrecognizedExtension(x509.ObjectIdentifier(_SGX_OID), _sgx_extension())
-            builder = builder.add_extension(extension, critical=False)
-        return builder.sign(signer, hashes.SHA256(), ecdsa_deterministic=True)
+        keys, ca = (self.key(name), self.key(issuer)), path_length is not None
+        more = [x509.UnrecognizedExtension(x509.ObjectIdentifier(_SGX_OID), _sgx_extension())] if sgx else []
+        return lab_certificate(subject, issued_by, *keys, ca=ca, path_length=path_length, extensions=more)
 
     def _crl(self, issuer: str, name: str, revoked: Sequence[int]) -> bytes:
         key = self.key(issuer)
-        builder = x509.CertificateRevocationListBuilder(_name(name), self.issued, self.issued + timedelta(days=30))
+        builder = x509.CertificateRevocationListBuilder(lab_name(name), self.issued, self.expires)
         builder = builder.add_extension(x509.CRLNumber(1), critical=False)
         by = x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
         builder = builder.add_extension(by, critical=False)
@@ -183,7 +172,8 @@ def td_report(registers: Mapping[str, bytes]) -> bytes:
     fixed = {"tee_tcb_svn": bytes([_SVN, 5] + [_SVN] * 14), "td_attributes": bytes.fromhex("0000001000000000")}
     filled = {**fixed, **registers}
     body = b"".join(filled.get(name, bytes(size)).ljust(size, b"\0") for name, size in _TD_LAYOUT)
-    assert len(body) == 584 and filled.keys() <= {name for name, _ in _TD_LAYOUT}
+    assert filled.keys() <= dict(_TD_LAYOUT).keys()
+    assert len(body) == 584
     return body
 
 
@@ -197,19 +187,8 @@ def _sized(width: int, number: int) -> bytes:
     return number.to_bytes(width, "little")
 
 
-def _name(common: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
-
-
 def _pem(chain: Sequence[x509.Certificate]) -> str:
     return b"".join(one.public_bytes(Encoding.PEM) for one in chain).decode()
-
-
-def _der(tag: int, *parts: bytes) -> bytes:
-    body = b"".join(parts)
-    size = len(body)
-    length = bytes([size]) if size < 128 else bytes([0x82, *size.to_bytes(2, "big")])
-    return bytes([tag]) + length + body
 
 
 def _sgx_extension() -> bytes:
@@ -217,18 +196,18 @@ def _sgx_extension() -> bytes:
     base = bytes.fromhex("2a864886f84d010d01")
 
     def entry(path: Sequence[int], *value: bytes) -> bytes:
-        return _der(0x30, _der(0x06, base + bytes(path)), *value)
+        return tlv(0x30, tlv(0x06, base + bytes(path)), *value)
 
-    svns = [entry((2, number), _der(0x02, bytes([_SVN]))) for number in range(1, 18)]
-    tcb = entry((2,), _der(0x30, *svns, entry((2, 18), _der(0x04, bytes([_SVN] * 16)))))
-    settings = [entry((7, number), _der(0x01, b"\xff")) for number in range(1, 4)]
-    return _der(
+    svns = [entry((2, number), tlv(0x02, bytes([_SVN]))) for number in range(1, 18)]
+    tcb = entry((2,), tlv(0x30, *svns, entry((2, 18), tlv(0x04, bytes([_SVN] * 16)))))
+    settings = [entry((7, number), tlv(0x01, b"\xff")) for number in range(1, 4)]
+    return tlv(
         0x30,
-        entry((1,), _der(0x04, PPID)),
+        entry((1,), tlv(0x04, PPID)),
         tcb,
-        entry((3,), _der(0x04, bytes(2))),
-        entry((4,), _der(0x04, FMSPC)),
-        entry((5,), _der(0x0A, b"\x01")),
-        entry((6,), _der(0x04, bytes(16))),
-        entry((7,), _der(0x30, *settings)),
+        entry((3,), tlv(0x04, bytes(2))),
+        entry((4,), tlv(0x04, FMSPC)),
+        entry((5,), tlv(0x0A, b"\x01")),
+        entry((6,), tlv(0x04, bytes(16))),
+        entry((7,), tlv(0x30, *settings)),
     )
