@@ -133,14 +133,14 @@ def parse_canonical(raw: bytes, form: str, keys: Collection[str], *, what: str) 
     return document
 
 
-def _canonical_members(value: Any, what: str, levels: int = 3) -> bytes:
+def _canonical_members(value: Any, what: str, levels: int = 4) -> bytes:
     """``canonical_json``; the error names the member that JSON cannot carry, so many levels down."""
     try:
         return canonical_json(value)
     except InputError as error:
-        members = value.items() if isinstance(value, dict) else ()
+        members = value.items() if isinstance(value, dict) else enumerate(value if isinstance(value, list) else ())
         for name, member in members if levels else ():
-            _canonical_members(member, f"{what} {ascii(name)[1:-1][:40]}", levels - 1)
+            _canonical_members(member, f"{what} {ascii(str(name))[1:-1][:40]}", levels - 1)
         raise InputError(f"{what}: {error}") from error
 
 
