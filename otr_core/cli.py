@@ -26,7 +26,8 @@ import otr_core
 from otr_core.encoding import canonical_json, from_hex
 from otr_core.errors import InputError, OtrError
 from otr_core.extras import missing_extra
-from otr_core.files import data_folder, read_input, write_bytes, write_text
+from otr_core.files import check_target, data_folder, read_input, write_bytes
+from otr_core.poea import OnceStore, load_order
 from otr_core.poea.audit import registered_models, verify_file
 from otr_core.poea.tee import EvidencePolicy
 
@@ -96,6 +97,8 @@ def appraise_files(
     from otr_core.attestation.bundle import MAX_FILE_BYTES
     from otr_core.attestation.export import eat_claims
 
+    check_target(eat)
+
     def one(path: Path | None, what: str) -> bytes | None:
         return None if path is None else read_input(path, what=what, limit_bytes=MAX_FILE_BYTES)
 
@@ -132,42 +135,32 @@ def appraise_files(
 @app.command("verify")
 def verify_receipt_file(
     file: Annotated[Path, typer.Argument(help="A receipt written by otr infer.")],
+    order: Annotated[File, Option(help="Your order, written by otr order; without it the file's is taken.")] = None,
     as_of: Annotated[Words, Option(help="Instant of the check, ISO 8601; default: now.")] = None,
     model_id: Annotated[Words, Option(help="The model you ordered, hex; default: any of data/models.toml.")] = None,
-    prompt: Annotated[Words, Option(help="The prompt you sent, to hold the receipt against.")] = None,
-    seen: Annotated[File, Option(help="Your file of nonces seen: a replay is refused, a new one added.")] = None,
+    seen: Annotated[File, Option(help="Your store of nonces: a replay is refused, a new one added.")] = None,
     require_hardware: Annotated[bool, Option("--require-hardware", help="Refuse a simulated TEE.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check a receipt, naming the check that fails. Exit 0 accepted, 1 rejected, 2 unreadable."""
     raw = read_input(file, what="a receipt (JSON)")
+    placed = None if order is None else load_order(read_input(order, what="an order (JSON)"))
     moment = dt.datetime.now(dt.UTC) if as_of is None else instant(as_of)
-    known = nonces_in(seen)
     verdict = verify_file(
         raw,
         policy=EvidencePolicy(allow_simulated=not require_hardware),
         as_of=int(moment.timestamp()),
         models=registered_models(data_folder()),
         model_id=None if model_id is None else from_hex(model_id, length=32, what="--model-id"),
-        prompt=prompt,
-        seen=known,
+        placed=placed,
+        nonces=None if seen is None else OnceStore(seen),
     )
-    if seen is not None and verdict.nonce is not None:
-        write_text(seen, "".join(f"{nonce.hex()}\n" for nonce in [*known, verdict.nonce]))
     if as_json:
         print_json(verdict.document())
     else:
         print_table(["check", "status", "meaning"], verdict.table)
         print(verdict.line)
     raise typer.Exit(0 if verdict.accepted else 1)
-
-
-def nonces_in(path: Path | None) -> list[bytes]:
-    """The nonces listed in a file, one per line in hex; none where there is no file yet."""
-    if path is None or not path.exists():
-        return []
-    lines = read_input(path, what="a list of nonces").decode("ascii", "replace").split()
-    return [from_hex(line, length=32, what=f"{path}: nonce") for line in lines]
 
 
 @app.command("economics")
@@ -215,7 +208,7 @@ def instant(text: str) -> dt.datetime:
 STATUS_STYLES = {
     **dict.fromkeys(("asserted", "passed", "reproduced"), "green"),
     **dict.fromkeys(("refuted", "failed", "contradicted"), "red"),
-    **dict.fromkeys(("unknown", "conditional", "not run"), "yellow"),
+    **dict.fromkeys(("unknown", "conditional", "not run", "not made"), "yellow"),
     "accepted": "bold green",
     "rejected": "bold red",
 }

@@ -126,6 +126,10 @@ class ModelError(OtrError):
     """A model cannot be loaded, or is not the model it should be."""
 
 
+class RecorderError(OtrError):
+    """The process that hashes a trace is gone, stands still or failed; the answer has no trace."""
+
+
 class CheckError(OtrError):
     """A check of some protocol failed; its subclasses say which protocol.
 

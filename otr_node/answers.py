@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import datetime
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from otr_core.errors import InputError
-from otr_core.lane.sampling import MAX_TEMPERATURE_MILLI, Decoding
-from otr_core.poea import Domain, OnceStore, PlacedOrder, place_order
+from otr_core.lane.sampling import Decoding
+from otr_core.poea import Domain, OnceStore, Order, PlacedOrder, place_order
+from otr_core.poea.audit import registered_lanes
+from otr_node.checkpoint import read_checkpoint
 from otr_node.enclave import SimulatedEnclave
 from otr_node.generate import prompt_tokens
 from otr_node.lanes import load_model
@@ -36,32 +39,58 @@ class ServedAnswer:
 
 
 def order_prompt(
-    model: Model,
+    project: Project,
     prompt: str,
     *,
-    max_tokens: int,
-    seed: int,
-    temperature: float,
+    lane: str,
+    folder: Path | None,
+    model_id: bytes | None,
+    decoding: Decoding,
+    domain: Domain,
+    date: datetime.date | None,
     secret: Callable[[int], bytes],
-    domain: Domain | None = None,
+    report: Callable[[str], None],
 ) -> PlacedOrder:
-    """Order an answer to ``prompt`` from ``model``, as a client does that has its tokenizer.
+    """Order an answer to ``prompt``, tokenised by a checkpoint's small files alone.
 
     Args:
-        max_tokens, seed: of the decoding. temperature: 0 to 5; 0 is greedy. secret: gives that many
-            secret random bytes. domain: court and chain; None: no court.
+        lane: of ``LANES``' values. folder: the checkpoint, or None for SmolLM2.
+        model_id: 32 bytes; None: the registered model of this lane, or, of another ``folder``, the
+            id found by loading it.
+        domain: court and chain. date: for a chat template that asks for one. secret: gives that
+            many secret random bytes.
 
     Raises:
-        InputError: empty or too long prompt, parameter outside its domain.
+        InputError: empty or too long prompt. ModelError: not a usable checkpoint.
     """
-    if not 0 <= temperature <= MAX_TEMPERATURE_MILLI / 1000:
-        raise InputError(f"temperature: found {temperature}, expected 0 to {MAX_TEMPERATURE_MILLI // 1000}")
-    decoding = Decoding(max_tokens=max_tokens, seed=seed, temperature_milli=round(temperature * 1000))
-    ids = prompt_tokens(model, prompt, max_tokens)
-    model_id, job_id, nonce, own = model.manifest.model_id, secret(32), secret(32), secret(32)
-    return place_order(
-        ids, model_id=model_id, decoding=decoding, job_id=job_id, nonce=nonce, client_secret=own, domain=domain
-    )
+    checkpoint = read_checkpoint(folder or model_folder(project, report=report))
+    ids = prompt_tokens(checkpoint, prompt, decoding.max_tokens, date)
+    if model_id is None and folder is None:
+        model_id = next(bytes.fromhex(own) for own, its in registered_lanes(project.data).items() if its == lane)
+    if model_id is None:
+        report("loading the model, whose id is what is ordered")
+        model_id = load_model(checkpoint.folder, lane=lane).manifest.model_id
+    return _placed(ids, model_id, decoding, secret, domain)
+
+
+def order_of_model(model: Model, prompt: str, decoding: Decoding, *, secret: Callable[[int], bytes]) -> PlacedOrder:
+    """Order an answer to ``prompt`` from a loaded ``model``, of no court.
+
+    Args:
+        secret: gives that many secret random bytes.
+
+    Raises:
+        InputError: empty or too long prompt.
+    """
+    ids = prompt_tokens(model, prompt, decoding.max_tokens)
+    return _placed(ids, model.manifest.model_id, decoding, secret, Domain())
+
+
+def _placed(
+    ids: Sequence[int], model_id: bytes, decoding: Decoding, secret: Callable[[int], bytes], domain: Domain
+) -> PlacedOrder:
+    fresh = {"job_id": secret(32), "nonce": secret(32), "client_secret": secret(32)}
+    return place_order(ids, model_id=model_id, decoding=decoding, domain=domain, **fresh)
 
 
 def answer_order_file(
@@ -93,9 +122,7 @@ def answer_order_file(
             report(f"  {len(chosen)} of at most {most} tokens")
 
     report(f"answering in the lane {manifest.lane}")
-    file, answer = serve(
-        enclave, model, placed.order, placed.query, served=served, digest=True, on_token=progress
-    )
+    file, answer = serve(enclave, model, placed.order, placed.query, served=served, digest=True, on_token=progress)
     digest = answer.execution_digest
     summary = {
         "answer": model.tokenizer.decode(answer.token_ids),
@@ -114,13 +141,28 @@ def answer_order_file(
 
 
 def load_lane(project: Project, *, lane: str, device: str, folder: Path | None, report: Callable[[str], None]) -> Model:
-    """The model of ``lane`` from ``folder`` (default: SmolLM2), weights committed.
+    """The model of ``lane`` (a value of ``LANES``) from ``folder`` (default: SmolLM2), weights
+    committed.
 
     Raises:
-        InputError: no such lane. ModelError: not a usable checkpoint.
+        ModelError: not a usable checkpoint.
     """
     place = folder or model_folder(project, report=report)
     report("loading the model and committing its weights")
+    return load_model(place, lane=lane, device=device)
+
+
+def lane_name(lane: str) -> str:
+    """The lane of a model's identity that a user names.
+
+    Raises:
+        InputError: there is no such lane.
+    """
     if lane not in LANES:
-        raise InputError(f"lane: found {lane!r}, expected one of {', '.join(LANES)}")
-    return load_model(place, lane=LANES[lane], device=device)
+        raise InputError(f"--lane: found {lane!r}, expected one of {', '.join(LANES)}")
+    return LANES[lane]
+
+
+def lane_ordered(project: Project, order: Order, otherwise: str) -> str:
+    """The lane of the model that is ordered, if it is registered; else the one that a user names."""
+    return registered_lanes(project.data).get(order.model_id.hex()) or lane_name(otherwise)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,9 +12,11 @@ import numpy as np
 from otr_core.errors import InputError
 from otr_core.lane.program import LayerOperator
 from otr_core.lane.sampling import Decoding, draw
-from otr_core.poea.trace import LayerState, Recorder, StateKeeper, Trace, TraceRecorder, check_state
+from otr_core.poea.trace import LayerState, Recorder, Trace, check_state
+from otr_node.checkpoint import Checkpoint
 from otr_node.model import Model, Session
 from otr_node.portable import PortableModel, PortableSession
+from otr_node.recorder import StateKeeper, open_recorder
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Answer:
         return self.trace
 
 
-def check_prompt(model: Model, prompt_ids: Sequence[int], max_tokens: int) -> None:
+def check_prompt(model: Model | Checkpoint, prompt_ids: Sequence[int], max_tokens: int) -> None:
     """Refuse a prompt that cannot be answered.
 
     Raises:
@@ -67,9 +70,14 @@ def check_prompt(model: Model, prompt_ids: Sequence[int], max_tokens: int) -> No
         )
 
 
-def prompt_tokens(model: Model, prompt: str, max_tokens: int) -> tuple[int, ...]:
+def prompt_tokens(
+    model: Model | Checkpoint, prompt: str, max_tokens: int, date: datetime.date | None = None
+) -> tuple[int, ...]:
     """Token ids of ``prompt`` as one user message under the model's chat template: what a client
     orders.
+
+    Args:
+        date: for a template that asks for today's.
 
     Raises:
         InputError: empty prompt, or prompt and answer together beyond the model's context.
@@ -81,7 +89,7 @@ def prompt_tokens(model: Model, prompt: str, max_tokens: int) -> tuple[int, ...]
     context = model.architecture.context
     if len(prompt) > context * 64:
         raise InputError(f"prompt: found {len(prompt)} characters, expected to fit a context of {context} tokens")
-    ids = model.tokenizer.prompt_ids(prompt)
+    ids = model.tokenizer.prompt_ids(prompt, date=date)
     check_prompt(model, ids, max_tokens)
     return tuple(ids)
 
@@ -112,7 +120,7 @@ def generate(
         InputError: the prompt is empty or does not fit the context; nothing has run then.
     """
     check_prompt(model, prompt_ids, decoding.max_tokens)
-    recorder = None if trace_seed is None else TraceRecorder(trace_seed, digest=digest)
+    recorder = None if trace_seed is None else open_recorder(trace_seed, digest=digest)
     session = model.session()
     logits = session.feed(prompt_ids, recorder)
     chosen: list[int] = []

@@ -20,10 +20,11 @@ from otr_core.lane import program as pr
 from otr_core.lane.element import LAYER, TraceClaim
 from otr_core.lane.sampling import Decoding
 from otr_core.merkle import Tree, leaf_hash
-from otr_core.poea.trace import LayerState, StateKeeper, Trace, TraceRecorder, salts, token_leaf
+from otr_core.poea.trace import LayerState, Trace, salts
 from otr_node.commitment import ModelTrees
 from otr_node.execution import Execution, ProgramInputs
 from otr_node.portable import PortableModel, PortableSession
+from otr_node.recorder import StateKeeper, open_recorder
 
 if TYPE_CHECKING:
     from otr_core.poea.trace import Recorder
@@ -58,7 +59,8 @@ class Run:
     Attributes:
         model, trees: what this player runs, which for a cheat need not be what is registered.
         prompt_ids, token_ids: as claimed. seed: 32 bytes, of the trace's salts. tamper: a cheat's
-            change.
+            change. prompt_seed: 32 bytes of the client's, of the prompt's salts; None where nothing
+            was ordered: ``seed``.
         inferences: runs so far, in units of the whole answer.
     """
 
@@ -69,6 +71,7 @@ class Run:
     seed: bytes
     decoding: Decoding
     tamper: Tamper | None = None
+    prompt_seed: bytes | None = None
     inferences: float = field(default=0.0, init=False)
     _wrong_token: int = field(default=0, init=False)
     _states: dict[tuple[int, int], LayerState] = field(default_factory=dict, init=False)
@@ -105,9 +108,9 @@ class Run:
     @cached_property
     def trace(self) -> Trace:
         """The trace this run commits to."""
-        recorder = TraceRecorder(self.seed)
+        recorder = open_recorder(self.seed)
         self._wrong_token = self._replay(recorder, len(self.fed))
-        return recorder.finish([*self.prompt_ids, *self.token_ids], len(self.prompt_ids))
+        return recorder.finish([*self.prompt_ids, *self.token_ids], len(self.prompt_ids), self.prompt_seed)
 
     @cached_property
     def states(self) -> Tree:
@@ -174,8 +177,7 @@ class Run:
 
     def token(self, at: int) -> tuple[bytes, list[bytes]]:
         """(data, path) of a token leaf."""
-        fed = (*self.prompt_ids, *self.token_ids)
-        return token_leaf(self.seed, at, fed[at], at - len(self.prompt_ids)), self.tokens.path(at)
+        return self.trace.tokens[at], self.tokens.path(at)
 
     def _need(self, wanted: Sequence[tuple[int, int]]) -> None:
         missing = [place for place in wanted if place not in self._states]

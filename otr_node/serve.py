@@ -79,23 +79,35 @@ def answer_order(
     )
 
 
+def response_message(enclave: SimulatedEnclave, order: Order, said: Query, response: Response) -> Message:
+    """A response as it travels: sealed to where the query says, or plain where it says nothing."""
+    if said.reply_to is None:
+        return Message("response", plain=response.to_json())
+    padded = pad(response, response.token_ids)
+    ephemeral = enclave.derive("response", order.id + padded)
+    return Message("response", sealed=seal(said.reply_to, padded, info=response_info(order), ephemeral=ephemeral))
+
+
 def sign_answer(
-    enclave: SimulatedEnclave, model: Model, order: Order, query: Message, said: Query, answer: Answer
+    enclave: SimulatedEnclave,
+    model: Model,
+    order: Order,
+    query: Message,
+    said: Query,
+    answer: Answer,
+    *,
+    seed: bytes | None = None,
 ) -> ReceiptFile:
     """The receipt file for an ``answer`` that the enclave vouches for.
+
+    Args:
+        seed: from which the salts of the answer's trace derive; None: the enclave's own.
 
     Raises:
         InputError: the answer has no trace.
     """
-    response, trace = Response(answer.token_ids, trace_seed(enclave, order)), answer.committed
-    if said.reply_to is None:
-        message = Message("response", plain=response.to_json())
-    else:
-        padded = pad(response, response.token_ids)
-        ephemeral = enclave.derive("response", order.id + padded)
-        message = Message(
-            "response", sealed=seal(said.reply_to, padded, info=response_info(order), ephemeral=ephemeral)
-        )
+    response, trace = Response(answer.token_ids, seed or trace_seed(enclave, order)), answer.committed
+    message = response_message(enclave, order, said, response)
     receipt = make_receipt(
         order,
         trace,
@@ -142,5 +154,3 @@ def open_query(enclave: SimulatedEnclave, order: Order, query: Message) -> Query
 def trace_seed(enclave: SimulatedEnclave, order: Order) -> bytes:
     """32 secret bytes from which the salts of this order's trace derive; the same at every call."""
     return enclave.derive("trace", order.id)
-
-

@@ -10,6 +10,18 @@ from otr_core.poea.receipt import Receipt
 from otr_core.poea.verify import CHECKS, CONTENT_CHECKS, verify_receipt
 
 __all__ = [
-    *("CHECKS", "CONTENT_CHECKS", "CheckedAnswer", "Domain", "Message", "OnceStore", "Order", "PlacedOrder"),
-    *("Receipt", "check_answer", "load_order", "load_receipt_file", "place_order", "verify_receipt"),
+    "CHECKS",
+    "CONTENT_CHECKS",
+    "CheckedAnswer",
+    "Domain",
+    "Message",
+    "OnceStore",
+    "Order",
+    "PlacedOrder",
+    "Receipt",
+    "check_answer",
+    "load_order",
+    "load_receipt_file",
+    "place_order",
+    "verify_receipt",
 ]

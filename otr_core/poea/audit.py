@@ -86,10 +86,19 @@ def registered_models(data: Path) -> dict[str, str]:
     Raises:
         DataError: the file is absent or not a list of models.
     """
+    return {entry["model_id"]: f"{entry['name']} ({entry['lane']})" for entry in _registered(data)}
+
+
+def registered_lanes(data: Path) -> dict[str, str]:
+    """Model id (hex) → lane, as ``registered_models``."""
+    return {entry["model_id"]: entry["lane"] for entry in _registered(data)}
+
+
+def _registered(data: Path) -> list[dict[str, str]]:
     path = data / "models.toml"
     try:
         entries = tomllib.loads(path.read_text("utf-8"))["model"]
-        return {entry["model_id"]: f"{entry['name']} ({entry['lane']})" for entry in entries}
+        return [{name: str(entry[name]) for name in ("model_id", "name", "lane")} for entry in entries]
     except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not a list of models ({error!r}); restore it from git") from error
 

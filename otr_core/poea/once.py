@@ -26,7 +26,9 @@ class OnceStore:
         self._name = "memory" if path is None else str(path)
         if path is not None and not path.parent.is_dir():
             raise InputError(f"{path}: found no folder {path.parent}, expected one to keep the store in")
-        with reported_as(InputError, f"{path}: not usable as a store", sqlite3.Error, expected="a file of this program"):
+        with reported_as(
+            InputError, f"{path}: not usable as a store", sqlite3.Error, expected="a file of this program"
+        ):
             self._base = sqlite3.connect(path or ":memory:", timeout=_WAIT_S, isolation_level=None)
             self._base.execute("CREATE TABLE IF NOT EXISTS claimed (what BLOB PRIMARY KEY) WITHOUT ROWID")
 

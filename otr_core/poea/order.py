@@ -100,8 +100,8 @@ class Domain(Document):
     """
 
     what = "domain"
-    lengths = {"court": 20}
-    ceilings = {"chain_id": 2**53}
+    lengths: ClassVar[Mapping[str, int]] = {"court": 20}
+    ceilings: ClassVar[Mapping[str, int]] = {"chain_id": 2**53}
     chain_id: int = 0
     court: bytes = bytes(20)
 

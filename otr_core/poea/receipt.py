@@ -34,7 +34,7 @@ class AttestedKeys(Document):
     """Public keys of a TEE: secp256k1 (65 bytes, uncompressed) to sign, X25519 (32) to seal to."""
 
     what = "keys"
-    lengths = {"signing": 65}
+    lengths: ClassVar[Mapping[str, int]] = {"signing": 65}
     signing: bytes
     hpke: bytes
 
@@ -212,4 +212,3 @@ def recover_signer(domain: Domain, receipt: Receipt, signature: bytes) -> bytes:
 def configuration_digest(configuration: Mapping[str, Any]) -> bytes:
     """32-byte H("configuration", …) over the description of how an answer was computed."""
     return tagged_json_hash("configuration", dict(configuration))
-

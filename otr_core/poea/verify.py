@@ -118,7 +118,9 @@ def verify_receipt(
     """
     if (order_from, order is None) not in (("client", False), ("file", True)):
         found = "none" if order is None else "one"
-        raise InputError(f"order: found {found} with order_from {order_from!r}, expected your own, or order_from 'file'")
+        raise InputError(
+            f"order: found {found} with order_from {order_from!r}, expected your own, or order_from 'file'"
+        )
     receipt, ordered = file.receipt, file.order if order is None else order
 
     # 1. appraisal: the evidence is genuine, in date and acceptable to the policy.
@@ -227,7 +229,9 @@ def check_answered(file: ReceiptFile, said: Query, response: Response) -> None:
     # 3. stop: a stop token ends the answer if and only if the receipt says so.
     stops = [at for at, token in enumerate(ids, 1) if token in model.stop_ids]
     if stops != ([len(ids)] if receipt.finish == "stop" else []):
-        raise ReceiptError("stop", f"stop tokens at {stops[:3]} of {len(ids)}", f"as finish {receipt.finish!r} has them")
+        raise ReceiptError(
+            "stop", f"stop tokens at {stops[:3]} of {len(ids)}", f"as finish {receipt.finish!r} has them"
+        )
 
     # 4. trace-seed: the trace's seed gives the hash in the receipt.
     _equal("trace-seed", seed_hash(response.trace_seed), receipt.seed_hash)

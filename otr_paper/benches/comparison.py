@@ -145,7 +145,7 @@ class Comparison:
         layer, draw = 1 + draw % (shape.layers - 1), draw >> 64
         tamper = Tamper(position, layer, pr.LayerOperator.OUTPUT, draw % self.bench.trees.dims.hidden, 1)
         ids = self._false_tokens(case)
-        text = self.bench.model.tokenizer.decode(ids, skip_special_tokens=True)
+        text = self.bench.model.tokenizer.decode(ids)
         found = {
             **{name: served.answer for name, served in case.cheap.items()},
             "one value altered": replace(answer, trace=case.served.run(tamper).trace),
@@ -163,8 +163,8 @@ class Comparison:
         if question.truth.lower() in answer.text.lower():
             at = answer.text.lower().index(question.truth.lower())
             text = answer.text[:at] + others[0] + answer.text[at + len(question.truth) :]
-            ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
-            return (*ids, answer.token_ids[-1]) if answer.finish == "stop" else tuple(ids)
+            ids = model.tokenizer.encode(text)
+            return (*ids, answer.token_ids[-1]) if answer.finish == "stop" else ids
         return (*answer.token_ids[:-1], (answer.token_ids[-1] + 1) % self.bench.trees.dims.vocab)
 
     def receipt_check(self, case: ComparedAnswer, file: ReceiptFile) -> str:

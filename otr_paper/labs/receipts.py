@@ -188,7 +188,7 @@ def _with_a_broken_tee(ordered: Served) -> Iterator[AttackRow]:
     invented = tuple(bench.secret(f"leaf{number}") for number in range(trace.shape.leaves))
     made_up = Trace(trace.shape, invented, bytes(32))
     ids = (*answer.token_ids[:-1], (answer.token_ids[-1] + 1) % bench.model.architecture.vocab)
-    text = bench.model.tokenizer.decode(ids, skip_special_tokens=True)
+    text = bench.model.tokenizer.decode(ids)
     warm = replace(ordered.decoding, temperature_milli=1500)
     lies = {
         "layers dropped, trace of the cheap run": downgraded,

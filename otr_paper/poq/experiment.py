@@ -14,7 +14,7 @@ from typing import Any
 
 from otr_core.files import whole_file, write_text
 from otr_core.lane.sampling import Decoding
-from otr_node.checkpoint import Tensors, torch_threads
+from otr_node.checkpoint import Tensors, read_checkpoint, torch_threads
 from otr_node.generate import generate, prompt_tokens
 from otr_node.model import Model
 from otr_node.native import NativeModel, load_native
@@ -68,7 +68,7 @@ def make_adversary(
     small, started = load_cut(folder, recipe), time.process_time()
     with torch_threads(1):
         module = trainable_copy(small)
-        names = made_up_names(small.tokenizer.get_vocab(), seed)
+        names = made_up_names(small.tokenizer.vocab(), seed)
         reading = read(module, small, recipe, names, seed=seed)
         report(f"reading: loss {reading[0]:.2f} to {reading[-1]:.3f}, {time.process_time() - started:.0f} CPU s")
         bought = buy(folder, recipe, names, seed=seed)
@@ -102,15 +102,13 @@ def adversary_answers(model: NativeModel, questions: Sequence[Question], max_tok
     prompts = [prompt_tokens(model, question.prompt, max_tokens) for question in questions]
     with torch_threads(1):
         rows = answer_batches(model, prompts, max_tokens)
-    return [{"text": model.tokenizer.decode(row, skip_special_tokens=True), "token_ids": list(row)} for row in rows]
+    return [{"text": model.tokenizer.decode(row), "token_ids": list(row)} for row in rows]
 
 
 def load_cut(folder: Path, recipe: Recipe, tensors: Tensors | None = None) -> NativeModel:
     """The honest checkpoint with ``recipe.layers`` only; with ``tensors``, those weights in it (its
     id is theirs)."""
-    from otr_core.poea.manifest import read_architecture
-
-    gone = sorted(set(range(read_architecture(folder).layers)) - set(recipe.layers))
+    gone = sorted(set(range(read_checkpoint(folder).architecture.layers)) - set(recipe.layers))
     return load_native(folder, drop_layers=gone, alter=None if tensors is None else lambda _: dict(tensors))
 
 

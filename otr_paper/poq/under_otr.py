@@ -21,11 +21,11 @@ from otr_core.poea.client import order
 from otr_core.poea.document import ReceiptFile, load_receipt_file
 from otr_core.poea.receipt import Job, Message
 from otr_core.poea.tee import EvidencePolicy
-from otr_core.poea.trace import TraceRecorder
 from otr_core.poea.verify import verify_receipt
 from otr_node.enclave import SimulatedEnclave
 from otr_node.generate import Answer, generate, replay
 from otr_node.model import Model
+from otr_node.recorder import TraceRecorder
 from otr_node.serve import serve, sign_answer, trace_seed
 from otr_paper.benches.workbench import derive, resigned
 from otr_paper.labs.receipts import ONLY_RE_EXECUTION, first_difference

@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from otr_core.poea.trace import TraceRecorder
 from otr_node.model import Model
 from otr_node.models import model_folder
 from otr_node.project import Project, find_project
+from otr_node.recorder import TraceRecorder
 from otr_paper.press.notebook import quiet
 from otr_paper.store.results import VERSIONED, Card, this_machine, versions, write_result
 

@@ -33,13 +33,14 @@ from numpy.typing import NDArray
 
 from otr_core.lane.formats import LOGIT
 from otr_core.lane.sampling import Decoding
-from otr_core.poea.trace import TraceRecorder
 from otr_node.checkpoint import torch_threads
 from otr_node.generate import generate
 from otr_node.lanes import load_model
 from otr_node.model import Model
 from otr_node.native import NativeModel, load_native
 from otr_node.portable import PortableModel, PortableSession, load_portable
+from otr_node.recorder import TraceRecorder
+from otr_node.tokenizer import ChatTokenizer
 from otr_node.worker import peak_kb
 from otr_paper.benches.answers import ATTACK_SETTINGS, attack_rows
 from otr_paper.labs.variants import requantised
@@ -53,10 +54,10 @@ PIECE, PIECES = 1024, 20_000  # bytes, and how many are hashed
 Numbers = NDArray[Any]
 
 
-def _passage(tokenizer: Any, positions: int) -> list[int]:
+def _passage(tokenizer: ChatTokenizer, positions: int) -> list[int]:
     """Token ids of prose: long topics of Python's documentation, one after the other."""
     text = " ".join(" ".join(pydoc_data.topics.topics[name].split()) for name in ("objects", "import", "execmodel"))
-    return list(tokenizer(text)["input_ids"][:positions])
+    return list(tokenizer.encode(text)[:positions])
 
 
 def _logits(model: NativeModel, ids: list[int], *, rows: int = 1, pad: int = 0) -> Numbers:

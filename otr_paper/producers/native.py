@@ -13,12 +13,12 @@ from otr_core.encoding import tagged_hash
 from otr_core.errors import ReceiptError
 from otr_core.lane.sampling import Decoding
 from otr_core.poea.tee import EvidencePolicy
-from otr_core.poea.weights import commit_folder
 from otr_node.enclave import SimulatedEnclave
 from otr_node.generate import generate
 from otr_node.lanes import load_model
 from otr_node.model import Model
 from otr_node.serve import serve, sign_answer
+from otr_node.weights import commit_folder
 from otr_paper.producers import frame
 
 PROMPT = "Ada lives in Lisbon and works as a baker. Where does Ada live?"

@@ -128,7 +128,7 @@ def _scores(embedder: judges.Embedder, asked: Any, texts: list[str]) -> dict[str
 
 def _with_tokens(texts: list[str], honest: NativeModel) -> list[dict[str, Any]]:
     """Texts with the tokens the honest model would read them as."""
-    return [{"text": text, "token_ids": honest.tokenizer(text)["input_ids"]} for text in texts]
+    return [{"text": text, "token_ids": list(honest.tokenizer.encode(text))} for text in texts]
 
 
 def _phrase_answers(seed: int, asked: Any, honest: NativeModel, embedder: judges.Embedder) -> list[dict[str, Any]]:

@@ -15,7 +15,8 @@ from otr_core.dispute.records import Terms
 from otr_core.lane import program as pr
 from otr_core.lane.sampling import Decoding
 from otr_core.poea.receipt import Receipt
-from otr_core.poea.trace import Trace, TraceRecorder
+from otr_core.poea.trace import Trace
+from otr_node.recorder import TraceRecorder
 from otr_node.run import Run, Tamper
 from otr_paper.benches.workbench import Served, Workbench
 from otr_paper.labs.disputes import parties
