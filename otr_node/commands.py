@@ -150,6 +150,8 @@ def infer(
 
     if (prompt is None) == (order is None):
         raise InputError("infer: expected either --prompt or --order")
+    if prompt is not None and not prompt.strip():
+        raise InputError("prompt: found nothing, expected a text")
     project, store = find_project(), OnceStore(served)
     if order is not None:
         placed = load_order(read_input(order, what="an order (JSON)"))
