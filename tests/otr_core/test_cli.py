@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import otr_core
-from otr_core.encoding import canonical_json
 from otr_core.economics import report, scenarios
 from otr_core.economics.guidance import guide
+from otr_core.encoding import canonical_json
 from otr_core.extras import missing_extra
 
 OTR = [sys.executable, "-m", "otr_core.cli"]
