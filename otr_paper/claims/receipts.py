@@ -99,7 +99,9 @@ def L24_poea_binds(grounds: Grounds) -> Evaluation:
             stated,
         ),
         whole.measured(
-            "our definition, broken TEE, false execution", "share of other lies signed by an attested key rejected", lies
+            "our definition, broken TEE, false execution",
+            "share of other lies signed by an attested key rejected",
+            lies,
         ),
     )
     return Evaluation(
@@ -118,7 +120,8 @@ def L24_poea_binds(grounds: Grounds) -> Evaluation:
 
 def L25_replay_rejected(grounds: Grounds) -> Evaluation:
     """L25: a replayed or cached answer is rejected."""
-    old = [row for row in _attacks(grounds) if any(word in row["attack"] for word in ("replayed", "cached", "reused", "twice"))]
+    again = ("replayed", "cached", "reused", "twice")
+    old = [row for row in _attacks(grounds) if any(word in row["attack"] for word in again)]
     share = _stopped(old) / len(old)
     reading = Rule("1", lambda share: share == 1.0).measured(
         "order in the signed receipt, nonces kept", "share of replayed, cached and reused answers stopped", share

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from otr_core.lane.formats import LOGIT
 from otr_core.lane.sampling import Decoding
 from otr_node.checkpoint import torch_threads
-from otr_node.generate import generate
+from otr_node.generate import generate, prompt_tokens
 from otr_node.lanes import load_model
 from otr_node.model import Model
 from otr_node.native import NativeModel, load_native
@@ -234,7 +234,8 @@ def _trace_cost() -> dict[str, Any]:
         model = load_model(frame.model_files(), lane=lane)
         ids = _passage(model.tokenizer, 40)
         without, extra = frame.decoding_ms(model, ids, range(1000, 1024), TRACE_SEED, rounds=6)
-        shape = generate(model, "Hello", Decoding(2), trace_seed=TRACE_SEED).committed.shape
+        hello = prompt_tokens(model, "Hello", 2)
+        shape = generate(model, hello, Decoding(2), trace_seed=TRACE_SEED).committed.shape
         bytes_per_token = shape.layers * (shape.output_bytes + 2 * shape.kv_bytes)
         row = {"lane": lane, "decode_cpu_ms": without, "trace_cpu_ms": extra, "trace_share": extra / without}
         rows.append(row | {"bytes_per_token": bytes_per_token})

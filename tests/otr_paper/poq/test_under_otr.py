@@ -26,10 +26,7 @@ def test_not_yet_caught_by_hand():
 
 
 def test_receipts_are_rejected_by_the_measured_model_unless_the_tee_is_broken(experiment):
-    case = under_otr.case_of(
-        experiment.questions[0], bytes.fromhex(experiment.stored["model_id"]),
-        experiment.stored["recipe"]["max_tokens"],
-    )  # fmt: skip
+    case = under_otr.stored_case(experiment.stored)
     kept = experiment.stored["receipts"]
     assert list(under_otr.ATTEMPTS) == [name for name in under_otr.ATTEMPTS if name in kept]
     for name in under_otr.ATTEMPTS:
@@ -37,5 +34,5 @@ def test_receipts_are_rejected_by_the_measured_model_unless_the_tee_is_broken(ex
         assert check == ("only by dispute or spot check" if name in under_otr.BROKEN else "measured-model")
         assert bool(kept[name]["where"]) == (name in under_otr.BROKEN)
     edited = json.loads(json.dumps(kept["trace made up"]["receipt"]))
-    edited["receipt"]["trace_root"] = "00" * 32
+    edited["receipt"]["states_root"] = "00" * 32
     assert under_otr.caught_by(case, edited)[0] == "signature"
