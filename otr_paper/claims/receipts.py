@@ -97,7 +97,7 @@ def L24_poea_binds(grounds: Grounds) -> Evaluation:
             share,
         ),
         whole.measured(
-            "our definition, broken TEE", "share of false executions signed by an attested key rejected", lies
+            "our definition, broken TEE", "share of signed false executions rejected", lies
         ),
     )
     return Evaluation(
