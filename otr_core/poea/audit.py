@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from otr_core.errors import DataError, ReceiptError
+from otr_core.poea.attested import appraise_evidence
 from otr_core.poea.client import PlacedOrder, check_answer
 from otr_core.poea.document import load_receipt_file
 from otr_core.poea.once import OnceStore
-from otr_core.poea.simulated import appraise_simulated
 from otr_core.poea.tee import Appraiser, EvidencePolicy
 from otr_core.poea.verify import CHECKS, CONTENT_CHECKS, FRESHNESS, Verification, verify_receipt
 
@@ -112,7 +112,7 @@ def verify_file(
     model_id: bytes | None = None,
     placed: PlacedOrder | None = None,
     nonces: OnceStore | None = None,
-    appraise: Appraiser = appraise_simulated,
+    appraise: Appraiser = appraise_evidence,
 ) -> FileVerdict:
     """Check a receipt file and tell every check's outcome. The checks, in their order:
 

@@ -9,12 +9,12 @@ from typing import Any
 from otr_core.encoding import canonical_json, json_object, parse_canonical, strict_hex, tagged_hash
 from otr_core.errors import InputError, ReceiptError, SealError
 from otr_core.lane.sampling import Decoding
+from otr_core.poea.attested import appraise_evidence
 from otr_core.poea.document import ReceiptFile
 from otr_core.poea.message import Message, Query, Response, pad, token_ids, unpad
 from otr_core.poea.once import OnceStore
 from otr_core.poea.order import Domain, Order
 from otr_core.poea.sealing import derive_secret, hpke_public, open_sealed, seal
-from otr_core.poea.simulated import appraise_simulated
 from otr_core.poea.tee import Appraiser, EvidencePolicy
 from otr_core.poea.trace import prompt_root
 from otr_core.poea.verify import Verification, check_answered, claim_nonce, verify_receipt
@@ -141,7 +141,7 @@ def check_answer(
     policy: EvidencePolicy,
     as_of: int,
     nonces: OnceStore | None,
-    appraise: Appraiser = appraise_simulated,
+    appraise: Appraiser = appraise_evidence,
     decode: Callable[[Sequence[int]], str] | None = None,
 ) -> CheckedAnswer:
     """What a client calls: the answer, or the name of the check that failed.

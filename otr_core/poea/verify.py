@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 from otr_core import merkle
 from otr_core.errors import InputError, ProofError, ReceiptError
+from otr_core.poea.attested import appraise_evidence
 from otr_core.poea.document import ReceiptFile
 from otr_core.poea.message import Query, Response
 from otr_core.poea.once import OnceStore
 from otr_core.poea.order import Order
 from otr_core.poea.receipt import configuration_digest, recover_signer
-from otr_core.poea.simulated import appraise_simulated
 from otr_core.poea.tee import Appraiser, EvidencePolicy
 from otr_core.poea.trace import prompt_root, seed_hash, token_leaves
 
@@ -81,7 +81,7 @@ def verify_receipt(
     order: Order | None = None,
     order_from: str = "client",
     nonces: OnceStore | None = None,
-    appraise: Appraiser = appraise_simulated,
+    appraise: Appraiser = appraise_evidence,
 ) -> Verification:
     """Run the checks in this order, without the model and without the client's key:
 

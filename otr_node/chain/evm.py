@@ -102,6 +102,7 @@ class Chain:
 
     Attributes:
         accounts: addresses (checksummed hex) holding 1,000,000 test ether each.
+        id: EIP-155 number of the chain, which is the same for every chain of this kind.
     """
 
     def __init__(self, accounts: int = 10) -> None:
@@ -112,6 +113,7 @@ class Chain:
         backend = PyEVMBackend.from_mnemonic(phrase, genesis_parameters=genesis, num_accounts=accounts)
         self._tester = EthereumTester(backend)
         self.accounts: tuple[str, ...] = tuple(self._tester.get_accounts())
+        self.id = int(backend.chain.chain_id)
 
     @property
     def time(self) -> int:

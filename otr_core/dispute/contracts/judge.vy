@@ -28,6 +28,7 @@ struct Roots:
     operators: bytes32
     steps: bytes32
     positions: uint256
+    order_id: bytes32
     seed: uint256
     temperature: uint256
 
@@ -520,9 +521,9 @@ def _at_once(o: DynArray[Opening, 4], first: uint256, place: Place, roots: Roots
 
 @pure
 @internal
-def _draw(seed: uint256, step: uint256) -> int256:
-    """As otr_core/lane/sampling.py: 53 bits of a tagged hash of two little-endian 64-bit words."""
-    words: bytes32 = sha256(concat(x"0c", b"otr/1/sample", self._le64(seed), self._le64(step)))
+def _draw(order_id: bytes32, seed: uint256, step: uint256) -> int256:
+    """As otr_core/lane/sampling.py: 53 bits of a tagged hash of the order's id and two little-endian 64-bit words."""
+    words: bytes32 = sha256(concat(x"0c", b"otr/1/sample", order_id, self._le64(seed), self._le64(step)))
     value: uint256 = 0
     for i: uint256 in range(8):
         value = value | (((convert(words, uint256) >> (248 - 8 * i)) & 255) << (8 * i))
@@ -596,7 +597,7 @@ def _accumulate(
     next: uint256 = first + 1
     target: int256 = 0
     if kind == DRAW:
-        target = (self._draw(roots.seed, place.token_step) * self._value(o[next], place, roots, 8, 0)) >> 53
+        target = (self._draw(roots.order_id, roots.seed, place.token_step) * self._value(o[next], place, roots, 8, 0)) >> 53
         next += 1
     for i: uint256 in range(count, bound=128):
         v: int256 = self._i64(values, i)
