@@ -4,13 +4,14 @@ import json
 
 import pytest
 
+from otr_paper.labs.tiny import TINY
 from otr_paper.poq import under_otr
 
 
 def test_selection_against_the_identity_gains_a_bit_a_doubling():
     from otr_core.poea.manifest import ModelManifest
 
-    honest = ModelManifest("11" * 32, 3, "22" * 32, "33" * 32, "44" * 32, "native-float32")
+    honest = ModelManifest("11" * 32, 3, "22" * 32, TINY.config(), "44" * 32, "native-float32")
     found = under_otr.closest_id(honest.model_id, honest, 1024)
     bits = [b for _, b in found]
     assert [t for t, _ in found] == [2**k for k in range(11)]
