@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from otr_core.errors import ReceiptError
+from otr_core.poea import OnceStore, PlacedOrder, check_answer
+from otr_core.poea.document import ReceiptFile
 from otr_core.poea.tee import EvidencePolicy
-from otr_core.poea.verify import verify_receipt
 from otr_node.answers import load_lane
 from otr_node.hardware import LocalHardware
 from otr_node.models import model_folder
@@ -22,11 +23,13 @@ from otr_paper.labs.receipts import run_receipt_attacks
 from otr_paper.store.results import Card, read_result, this_machine, versions, write_result
 
 
-def judge_receipt(file: Any, *, policy: EvidencePolicy, as_of: int, job: Any, seen: Any = ()) -> tuple[str, str, str]:
-    """Verdict, failed check and reason of one receipt, for a table; ("accepted", "", "") when it
-    passes."""
+def judge_answer(
+    file: ReceiptFile, placed: PlacedOrder, *, policy: EvidencePolicy, as_of: int, nonces: OnceStore | None = None
+) -> tuple[str, str, str]:
+    """Verdict, failed check and reason of one answer to a client's order, for a table; ("accepted",
+    "", "") when it passes."""
     try:
-        verify_receipt(file, policy=policy, as_of=as_of, job=job, seen=seen)
+        check_answer(file, placed, policy=policy, as_of=as_of, nonces=nonces)
     except ReceiptError as error:
         return "rejected", error.check, str(error)
     return "accepted", "", ""

@@ -199,7 +199,7 @@ class Served:
     place: str = ""
     number: str = ""
     trace_secret: bytes | None = None
-    domain: Domain = Domain()
+    domain: Domain = field(default_factory=Domain)
     sealed: bool = True
 
     # ordered, answered, signed, judged
@@ -253,7 +253,9 @@ class Served:
     def answer(self) -> Answer:
         return self.answered_by(self.bench)
 
-    def answered_by(self, other: Workbench, decoding: Decoding | None = None, *, order_id: bytes | None = None) -> Answer:
+    def answered_by(
+        self, other: Workbench, decoding: Decoding | None = None, *, order_id: bytes | None = None
+    ) -> Answer:
         """What another model, or another way of decoding, makes of this order, under its salts.
 
         Args:

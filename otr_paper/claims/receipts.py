@@ -86,28 +86,24 @@ def L23_downgrade_rejected(grounds: Grounds) -> Evaluation:
 def L24_poea_binds(grounds: Grounds) -> Evaluation:
     """L24: PoEA binds an answer's trace, the model and the hardware."""
     rows = _attacks(grounds)
-    false, broken = ([row for row in rows if row["group"] == group] for group in (STATEMENT, BROKEN))
-    working = [row for row in rows if row["group"] not in (STATEMENT, BROKEN)]
-    share, stated, lies = (_stopped(group) / len(group) for group in (working, false, broken))
+    held, broken = ([r for r in rows if (r["group"] == BROKEN) == b] for b in (False, True))
+    share, lies = _stopped(held) / len(held), _stopped(broken) / len(broken)
     never, whole = Rule("1", lambda _: False), Rule("1", lambda share: share == 1.0)
     readings = (
         never.cited("as printed", "the paper's formula is not public: nothing to test", 0.0),
-        whole.measured("our definition, working TEE", "share of forgeries, edits, splices and replays rejected", share),
         whole.measured(
-            "our definition, broken TEE, false statement",
-            "share rejected of statements signed by an attested key that contradict order, model or themselves",
-            stated,
+            "our definition, execution as the TEE says",
+            "share of forgeries, edits, splices, replays and false statements rejected",
+            share,
         ),
         whole.measured(
-            "our definition, broken TEE, false execution", "share of other lies signed by an attested key rejected", lies
+            "our definition, broken TEE", "share of signed false executions rejected", lies
         ),
     )
     return Evaluation(
         {
-            "attacks_count": len(working),
-            "attacks_rejected_count": _stopped(working),
-            "false_statements_count": len(false),
-            "false_statements_rejected_count": _stopped(false),
+            "attacks_count": len(held),
+            "attacks_rejected_count": _stopped(held),
             "lies_count": len(broken),
             "lies_rejected_count": _stopped(broken),
         },
@@ -118,7 +114,8 @@ def L24_poea_binds(grounds: Grounds) -> Evaluation:
 
 def L25_replay_rejected(grounds: Grounds) -> Evaluation:
     """L25: a replayed or cached answer is rejected."""
-    old = [row for row in _attacks(grounds) if any(word in row["attack"] for word in ("replayed", "cached", "reused", "twice"))]
+    again = ("replayed", "cached", "reused", "twice")
+    old = [row for row in _attacks(grounds) if any(word in row["attack"] for word in again)]
     share = _stopped(old) / len(old)
     reading = Rule("1", lambda share: share == 1.0).measured(
         "order in the signed receipt, nonces kept", "share of replayed, cached and reused answers stopped", share
