@@ -189,6 +189,7 @@ class LabNode:
         answered: nonces that the GPUs sign, where it is not ``nonce``; bound: the one in
             report_data, likewise. bound_keys: the keys in report_data.
         revoked: names of OCSP sets (gpu, driver, vbios) with the position that is revoked there.
+        patched: the register (0 to 2) for which it boots something else.
     """
 
     now: datetime
@@ -205,6 +206,7 @@ class LabNode:
     bound: bytes = b""
     bound_keys: bytes = b""
     revoked: Mapping[str, int] = field(default_factory=dict)
+    patched: int = -1
 
     @property
     def log(self) -> list[dict[str, Any]]:
@@ -212,12 +214,12 @@ class LabNode:
         boot = ("system-preparing", b""), ("app-id", hashlib.sha256(COMPOSE).digest()[:20])
         more = ("compose-hash", hashlib.sha256(COMPOSE).digest()), ("instance-id", b"\1" * 20), ("boot-mr-done", b"")
         runtime = (*boot, *more, ("system-ready", b""), *self.events)
-        opaque = [
-            {"imr": at, "event_type": 1, "digest": _digest(f"rtmr{at} {n}").hex(), "event": "", "event_payload": ""}
+        firmware = [
+            {"imr": at, "event_type": 1, "digest": _digest(f"rtmr{at} {n} {at == self.patched}").hex()}
             for at in range(3)
             for n in range(2)
         ]
-        return opaque + [log_entry(name, payload) for name, payload in runtime]
+        return firmware + [log_entry(name, payload) for name, payload in runtime]
 
     @property
     def measured(self) -> dict[str, bytes]:
@@ -247,15 +249,15 @@ class LabNode:
         """Arguments of ``load_bundle``."""
         at = self.now - timedelta(hours=1)
         nonces = self.answered or (self.nonce,) * len(self.gpus)
-        sets = {"gpu": (self.gpus[0].made, range(1, 4)), "driver": (self.driver.made, range(3))}
-        stapled = sets | {"vbios": (self.vbios.made, range(1))}
+        sets = [("gpu", gpu.made, range(1, 4)) for gpu in self.gpus]
+        sets += [(manifest.kind, manifest.made, range(3)) for manifest in (self.driver, self.vbios)]
         return {
             "gpu": [gpu.report(nonce) for gpu, nonce in zip(self.gpus, nonces, strict=True)],
             "gpu_certs": [LabDevice(gpu.made.chain, gpu.made.keys[0]).pem for gpu in self.gpus],
             "rims": [self.driver.raw, self.vbios.raw],
             "ocsp": [
                 response
-                for name, (made, positions) in stapled.items()
+                for name, made, positions in sets
                 for response in made.revocation(positions, at, [self.revoked.get(name, -1)])
             ],
             "quote": self.platform.quote({**self.measured, **self.registers}),
