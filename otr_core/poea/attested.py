@@ -156,8 +156,9 @@ def unpack(evidence: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: a part is missing, unknown, too large, or not canonical base64.
     """
-    if json_object(evidence, ("kind", *PARTS), what="evidence")["kind"] != KIND:
-        raise InputError(f"evidence kind: found {str(evidence['kind'])[:40]!r}, expected {KIND!r}")
+    if json_object(evidence, what="evidence").get("kind") != KIND:
+        raise InputError(f"evidence kind: found {str(evidence.get('kind'))[:40]!r}, expected {KIND!r}")
+    json_object(evidence, ("kind", *PARTS), what="evidence")
     files: dict[str, Any] = {}
     for name in PARTS:
         part = evidence[name]
@@ -184,7 +185,7 @@ def appraiser_with(files: Sequence[bytes]) -> Appraiser:
     """
     found: dict[str, Any] = {}
     for data in files:
-        name = _LOOKS.get(describe(data), "")
+        name = _LOOKS.get(describe(data), "ocsp" if data[:3] == b"MII" else "")  # base64 of DER
         document = parse_json(data, what="evidence file") if describe(data) == "a JSON file" else None
         if isinstance(document, dict):
             name = next((part for part, signs in _SIGNS if signs <= document.keys()), "")

@@ -32,7 +32,7 @@ from otr_core.poea.tee import BOUNDARY_EVENT, KEYS_EVENT, MODEL_EVENT, PINNED_RE
 from otr_paper.labs.attestation.lab import LabDevice, lab_certificate, lab_key, redated_ocsp, sign_rim
 from otr_paper.labs.attestation.platform import LabPlatform
 
-DRIVER, VBIOS = "550.90.07", "96.00.9F.00.01"
+VERSIONS = {"driver": "550.90.07", "vbios": "96.00.9F.00.01"}
 DEVICE_NAMES = (
     *("GH100 A01 GSP FMC LF", "GH100 A01 GSP BROM", "Lab GH100 Provisioner ICA 1", "Lab GH100 Identity"),
     "Lab Device Identity CA",
@@ -120,7 +120,11 @@ class LabGpu:
         opaque = b"".join(
             _sized(number, 2) + _sized(len(value), 2) + value
             for number, value in (
-                *((3, DRIVER.encode() + b"\0"), (6, bytes.fromhex("009f009601000000")), (20, self.firmware)),
+                *(
+                    (3, VERSIONS["driver"].encode() + b"\0"),
+                    (6, bytes.fromhex("009f009601000000")),
+                    (20, self.firmware),
+                ),
                 *((17, b"1010\0"), (18, b"0200\0"), (15, b"882\0"), (21, b"\x55")),
             )
         )
@@ -277,9 +281,6 @@ def log_entry(name: str, payload: bytes) -> dict[str, Any]:
 def honest_node(now: datetime, nonce: bytes, keys: bytes, model_id: bytes, seed: bytes = b"lab node") -> LabNode:
     """A node that does what docs/guest.md asks: one model, then its keys, then it opens its door."""
     released = (MODEL_EVENT, model_id), (KEYS_EVENT, tagged_hash("keys", keys)), (BOUNDARY_EVENT, b"")
-    manifests = (LabManifest(seed, kind, version, INDICES[kind]) for kind, version in VERSIONS.items())
+    driver, vbios = (LabManifest(seed, kind, version, INDICES[kind]) for kind, version in VERSIONS.items())
     platform = LabPlatform(seed, now - timedelta(hours=1))
-    return LabNode(now, nonce, keys, model_id, platform, (LabGpu(seed),), *manifests, released)
-
-
-VERSIONS = {"driver": DRIVER, "vbios": VBIOS}
+    return LabNode(now, nonce, keys, model_id, platform, (LabGpu(seed),), driver, vbios, released)
