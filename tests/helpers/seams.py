@@ -22,6 +22,7 @@ MOMENT = datetime.fromtimestamp(NOW, UTC)
 NODE = honest_node(MOMENT, NONCE, canonical_json(TEE.keys.to_json()), TEE.model_id)
 Events = Sequence[tuple[str, bytes]]
 MODEL, KEYS, BOUNDARY = (MODEL_EVENT, TEE.model_id), (KEYS_EVENT, TEE.keys.digest), (BOUNDARY_EVENT, b"")
+TAKES_LAB = EvidencePolicy(True, NODE.policy, NONCE, roots=NODE.roots)
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class HardwareSeam:
 
     name = "hardware"
     node: LabNode = NODE
-    policy: EvidencePolicy = EvidencePolicy(True, NODE.policy, NONCE, roots=NODE.roots)
+    policy: EvidencePolicy = TAKES_LAB
 
     def evidence(self, events: Events = (MODEL, KEYS, BOUNDARY), *, gpu_nonce: bytes = NONCE) -> dict[str, Any]:
         node = replace(self.node, events=tuple(events), answered=(gpu_nonce,))

@@ -48,9 +48,7 @@ def check_of(seam: Seam, evidence: Any, *, policy: Any = None, file: ReceiptFile
     try:
         verify_receipt(replace(file, evidence=evidence), policy=policy or seam.policy, as_of=as_of)
     except ReceiptError as error:
-        assert "\n" not in str(error)
-        assert len(str(error)) < 1000
-        return error.check
+        return error.check if "\n" not in str(error) and len(str(error)) < 1000 else "a message of many lines"
     return ""
 
 
