@@ -69,6 +69,34 @@ def data_fetch(
     outside.fetch(find_project(), sources, report=say, mirror=outside.mirror_folder())
 
 
+@commands.command("collect")
+def collect_here(
+    nonce: Annotated[str, typer.Option(help="The verifier's 32 bytes, hex.")],
+    keys: Annotated[Path, typer.Option(help="Public keys of the serving program, JSON: signing and hpke, hex.")],
+    out: Annotated[Path, typer.Option(help="Folder for the files; it is written whole or not at all.")],
+    device: Annotated[str, typer.Option(help="cuda or cuda:1: the GPU that reports.")] = "cuda",
+    agent: Annotated[Path, typer.Option(help="Socket of the guest's agent.")] = Path("/var/run/dstack.sock"),
+) -> None:
+    """Gather this machine's evidence over a verifier's nonce, for otr appraise and otr verify
+    --evidence. Exit 1 if some of it cannot be had."""
+    from otr_core.encoding import from_hex, parse_json
+    from otr_core.files import read_input
+    from otr_core.poea.receipt import AttestedKeys
+    from otr_node.guest import GuestAgent, collect
+    from otr_node.hardware import LocalHardware
+
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out: found the file {out}, expected a folder")
+    public = AttestedKeys.from_json(parse_json(read_input(keys, what="public keys (JSON)"), what="keys"))
+    quote = GuestAgent(agent).quote if agent.exists() else None
+    found = collect(LocalHardware(device, agent=quote), from_hex(nonce, length=32, what="--nonce"), public)
+    for path in found.write(out):
+        print(path)
+    for name, reason in found.absent.items():
+        say(f"absent  {name}: {reason}")
+    raise typer.Exit(1 if found.absent else 0)
+
+
 @commands.command()
 def infer(
     prompt: Annotated[str, typer.Option(help="What the model is asked.")],

@@ -15,7 +15,16 @@ from otr_core.attestation.eventlog import RUNTIME_EVENT, runtime_digest
 from otr_core.encoding import canonical_json
 from otr_core.errors import InputError, PolicyError, ReceiptError
 from otr_core.poea import verify_receipt
-from otr_core.poea.attested import NEEDED, PARTS, appraise_evidence, appraise_hardware, appraiser_with, attested, pack
+from otr_core.poea.attested import (
+    GPU_CHECKS,
+    GUEST_CHECKS,
+    PARTS,
+    appraise_evidence,
+    appraise_hardware,
+    appraiser_with,
+    attested,
+    pack,
+)
 from otr_core.poea.document import ReceiptFile, load_receipt_file
 from otr_core.poea.simulated import appraise_simulated, replay_log
 from otr_core.poea.tee import BOUNDARY_EVENT, KEYS_EVENT, MODEL_EVENT, EvidencePolicy, TeeClaims
@@ -310,7 +319,7 @@ def test_a_laboratorys_roots_are_not_the_vendors() -> None:
     assert "laboratory's root" in message_of(HARDWARE, EVIDENCE, locked)
 
 
-@pytest.mark.parametrize("check", NEEDED)
+@pytest.mark.parametrize("check", [*GUEST_CHECKS, *GPU_CHECKS])
 def test_what_a_receipt_needs_is_needed_whatever_the_policy_requires(check: str) -> None:
     """A claim that was not made, or is unknown, counts as little as one that is refuted."""
     rules = replace(NODE.policy, require=("gpu.report",))
