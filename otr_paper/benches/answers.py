@@ -15,6 +15,7 @@ from otr_core.poea import OnceStore, PlacedOrder, check_answer
 from otr_core.poea.document import ReceiptFile
 from otr_core.poea.tee import EvidencePolicy
 from otr_node.answers import load_lane
+from otr_node.guest import AGENT_SOCKET, GuestAgent
 from otr_node.hardware import LocalHardware
 from otr_node.models import model_folder
 from otr_node.project import Project
@@ -72,8 +73,9 @@ def record_machine(
             then.
     """
     model = load_lane(project, lane=lane, device=device, folder=folder, report=report)
-    plan = RecordPlan(RECORD_PROMPTS, max_tokens, repeats, secret(32), secret(64), secret(32))
-    payload = record(model, plan, LocalHardware(device), report=report)
+    plan = RecordPlan(RECORD_PROMPTS, max_tokens, repeats, secret(32), secret(32), secret(32))
+    agent = GuestAgent().quote if AGENT_SOCKET.exists() else None
+    payload = record(model, plan, LocalHardware(device, agent=agent), report=report)
     used = versions(("numpy", "torch", "transformers"))
     card = Card(command, date, this_machine(cores), used, seed=None, kind="measured")
     write_result(out.parent, out.stem, card, payload)
