@@ -68,7 +68,7 @@ def ordered(
     seal_to = (tee or enclave()).keys.hpke if sealed else None
     fields: dict[str, Any] = {"model_id": MANIFEST.model_id, "decoding": decoding or Decoding(16, 5, 700)}
     fields |= {"job_id": bytes([0xA0 + number]) * 32, "nonce": bytes([number, 0xCE]) * 16, "domain": DOMAIN}
-    return place_order(prompt, seal_to=seal_to, client_secret=CLIENT, **(fields | changes))
+    return place_order(prompt, seal_to=seal_to, **(fields | {"client_secret": CLIENT} | changes))
 
 
 def answer(order: Order, said: Query, ids: Sequence[int] = ANSWER, tee: SimulatedEnclave | None = None) -> Answer:
