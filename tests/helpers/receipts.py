@@ -102,6 +102,7 @@ def forged(
     response: Response | Message | bytes | None = None,
     configuration: Mapping[str, Any] = CONFIGURATION,
     statement: Mapping[str, Any] | None = None,
+    tree: Sequence[bytes] | None = None,
     tee: SimulatedEnclave | None = None,
     **parts: Any,
 ) -> ReceiptFile:
@@ -112,12 +113,12 @@ def forged(
             prompt and trace.
         order: the one in the file. response: what the response says, whatever the tree has; bytes
             are sealed as they are. configuration: and its digest in the receipt.
-        statement: fields of the receipt. parts: of the file.
+        statement: fields of the receipt. tree: the token leaves. parts: of the file.
     """
     tee, order, said = tee or enclave(), order or placed.order, placed.said
     prompt = said.prompt_ids if prompt is None else prompt
     prompt_seed, own_seed = seeds or (said.prompt_seed, trace_seed(tee, order))
-    tree = token_leaves(prompt, prompt_seed, ids, own_seed)
+    tree = token_leaves(prompt, prompt_seed, ids, own_seed) if tree is None else tree
     says = Response(tuple(ids), own_seed) if response is None else response
     message = says if isinstance(says, Message) else reply(placed, says, order)
     fields: dict[str, Any] = {
