@@ -60,7 +60,7 @@ def receipt_formats() -> list[dict[str, str]]:
     """What each format binds and leaves open: the rows of ``data/receipt_formats.csv``.
 
     A cell of ``otr``, ``aci`` or ``computation`` is "bound" (a check refuses another) or "open"
-    (nothing refuses another); the column ``<format>_how`` says by what.
+    (nothing refuses another); ``<format>_how`` says by what, ``source`` where the others say so.
     """
     with (data_folder() / "receipt_formats.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
