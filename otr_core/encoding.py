@@ -93,8 +93,8 @@ def parse_json(raw: bytes | str, *, what: str = "JSON", kind: type[InputError] =
     def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
         if len(result) != len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
+            seen: set[str] = set()
+            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
             raise kind(f"{what}: key {twice!r} found twice, expected once")
         return result
 
