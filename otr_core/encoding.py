@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterator
 from types import FrameType
 from typing import Any
@@ -93,9 +94,8 @@ def parse_json(raw: bytes | str, *, what: str = "JSON", kind: type[InputError] =
     def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
         if len(result) != len(pairs):
-            seen: set[str] = set()
-            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-            raise kind(f"{what}: key {twice!r} found twice, expected once")
+            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+            raise kind(f"{what}: key {twice[:80]!r} found twice, expected once")
         return result
 
     def no_constant(name: str) -> Any:
