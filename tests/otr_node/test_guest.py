@@ -6,6 +6,7 @@ quote is over what was extended so far.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socketserver
 import threading
@@ -73,7 +74,8 @@ class Handler(BaseHTTPRequestHandler):
         body = self.server.reply(method, json.loads(raw))
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(BrokenPipeError):  # who was refused does not wait for more
+            self.wfile.write(body)
 
     def address_string(self) -> str:
         return "a socket of the file system"
