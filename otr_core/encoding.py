@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterator
 from types import FrameType
 from typing import Any
@@ -21,6 +22,7 @@ import rfc8785
 from otr_core.errors import InputError, reported_as
 
 _DOMAIN = b"otr/1/"
+_MOST_BYTES = 16 * 2**20  # of a document of this project's own formats
 
 
 def canonical_json(value: Any) -> bytes:
@@ -32,7 +34,7 @@ def canonical_json(value: Any) -> bytes:
     """
     try:
         return rfc8785.dumps(value)
-    except rfc8785.CanonicalizationError as error:
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
         raise InputError(f"not expressible as canonical JSON: {error}") from error
 
 
@@ -92,9 +94,8 @@ def parse_json(raw: bytes | str, *, what: str = "JSON", kind: type[InputError] =
     def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
         if len(result) != len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise kind(f"{what}: key {twice!r} found twice, expected once")
+            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+            raise kind(f"{what}: key {twice[:80]!r} found twice, expected once")
         return result
 
     def no_constant(name: str) -> Any:
@@ -102,6 +103,45 @@ def parse_json(raw: bytes | str, *, what: str = "JSON", kind: type[InputError] =
 
     with reported_as(kind, f"{what}: not readable as JSON", ValueError, RecursionError), _shallow_stack():
         return json.loads(raw, object_pairs_hook=no_duplicates, parse_constant=no_constant)
+
+
+def parse_canonical(raw: bytes, form: str, keys: Collection[str], *, what: str) -> dict[str, Any]:
+    """A document of this project's own formats: one JSON object in RFC 8785 form and a line end.
+
+    It has one encoding. Whatever is read otherwise (other spelling of a number or text, spaces,
+    another order of keys, another character set) is refused, so that no two readers of the same
+    bytes can differ.
+
+    Args:
+        form: value of the member ``format``. keys: all members. what: what messages call it.
+
+    Raises:
+        InputError: it is something else; the message names the member or the byte.
+    """
+    if len(raw) > _MOST_BYTES:
+        raise InputError(f"{what}: found {len(raw)} bytes, expected at most {_MOST_BYTES}")
+    with reported_as(InputError, f"{what}: not UTF-8", UnicodeDecodeError):
+        document = parse_json(raw.decode("utf-8"), what=what)
+    if not isinstance(document, dict) or document.get("format") != form:
+        found = document.get("format") if isinstance(document, dict) else type(document).__name__
+        raise InputError(f"{what}: found format {str(found)[:40]!r}, expected {form!r}")
+    json_object(document, keys, what=what)
+    canonical = _canonical_members(document, what) + b"\n"
+    if canonical != raw:
+        at = next((i for i, (a, b) in enumerate(zip(raw, canonical, strict=False)) if a != b), len(canonical))
+        raise InputError(f"{what}: found another encoding from byte {at} on, expected RFC 8785 JSON and a line end")
+    return document
+
+
+def _canonical_members(value: Any, what: str, levels: int = 4) -> bytes:
+    """``canonical_json``; the error names the member that JSON cannot carry, so many levels down."""
+    try:
+        return canonical_json(value)
+    except InputError as error:
+        members = value.items() if isinstance(value, dict) else enumerate(value if isinstance(value, list) else ())
+        for name, member in members if levels else ():
+            _canonical_members(member, f"{what} {ascii(str(name))[1:-1][:40]}", levels - 1)
+        raise InputError(f"{what}: {error}") from error
 
 
 def json_value(value: Any) -> Any:

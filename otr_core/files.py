@@ -44,6 +44,18 @@ def whole_file(path: Path | str) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def check_target(path: Path | None) -> None:
+    """Refuse, before anything is computed for it, a file that could not be written.
+
+    Raises:
+        InputError: ``path`` is a folder, or lies in no folder. None is no file to be written.
+    """
+    if path is not None and path.is_dir():
+        raise InputError(f"{path}: found a folder, expected the name of a file to write")
+    if path is not None and not path.parent.is_dir():
+        raise InputError(f"{path}: found no folder {path.parent}, expected one to write into; make it first")
+
+
 def write_bytes(path: Path | str, data: bytes) -> None:
     """Write ``data`` to ``path`` whole or not at all."""
     with whole_file(path) as part:

@@ -1,15 +1,18 @@
-"""What ``otr infer`` does: order, serve and sign one answer, with secrets and time as arguments."""
+"""What ``otr order`` and ``otr infer`` do, with secrets and time as arguments."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import datetime
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from otr_core.errors import InputError
 from otr_core.lane.sampling import Decoding
-from otr_core.poea import order
+from otr_core.poea import Domain, OnceStore, Order, PlacedOrder, place_order
+from otr_core.poea.audit import registered_lanes
+from otr_node.checkpoint import read_checkpoint
 from otr_node.enclave import SimulatedEnclave
 from otr_node.generate import prompt_tokens
 from otr_node.lanes import load_model
@@ -27,83 +30,139 @@ class ServedAnswer:
     """An answer as it leaves the operator.
 
     Attributes:
-        summary: what to tell the user: text, counts, lane, model id, trace root. receipt: the
-            receipt file's bytes.
+        summary: what to tell the user: text, counts, lane, model id, digests. receipt: the receipt
+            file's bytes.
     """
 
     summary: Mapping[str, Any]
     receipt: bytes
 
 
-def answer_prompt(
+def order_prompt(
     project: Project,
-    *,
     prompt: str,
+    *,
     lane: str,
-    max_tokens: int,
-    seed: int,
-    temperature: float,
-    device: str,
     folder: Path | None,
+    model_id: bytes | None,
+    decoding: Decoding,
+    domain: Domain,
+    date: datetime.date | None,
+    secret: Callable[[int], bytes],
+    report: Callable[[str], None],
+) -> PlacedOrder:
+    """Order an answer to ``prompt``, tokenised by a checkpoint's small files alone.
+
+    Args:
+        lane: of ``LANES``' values. folder: the checkpoint, or None for SmolLM2.
+        model_id: 32 bytes; None: the registered model of this lane, or, of another ``folder``, the
+            id found by loading it.
+        domain: court and chain. date: for a chat template that asks for one. secret: gives that
+            many secret random bytes.
+
+    Raises:
+        InputError: empty or too long prompt. ModelError: not a usable checkpoint.
+    """
+    checkpoint = read_checkpoint(folder or model_folder(project, report=report))
+    ids = prompt_tokens(checkpoint, prompt, decoding.max_tokens, date)
+    if model_id is None and folder is None:
+        model_id = next(bytes.fromhex(own) for own, its in registered_lanes(project.data).items() if its == lane)
+    if model_id is None:
+        report("loading the model, whose id is what is ordered")
+        model_id = load_model(checkpoint.folder, lane=lane).manifest.model_id
+    return _placed(ids, model_id, decoding, secret, domain)
+
+
+def order_of_model(model: Model, prompt: str, decoding: Decoding, *, secret: Callable[[int], bytes]) -> PlacedOrder:
+    """Order an answer to ``prompt`` from a loaded ``model``, of no court.
+
+    Args:
+        secret: gives that many secret random bytes.
+
+    Raises:
+        InputError: empty or too long prompt.
+    """
+    ids = prompt_tokens(model, prompt, decoding.max_tokens)
+    return _placed(ids, model.manifest.model_id, decoding, secret, Domain())
+
+
+def _placed(
+    ids: Sequence[int], model_id: bytes, decoding: Decoding, secret: Callable[[int], bytes], domain: Domain
+) -> PlacedOrder:
+    fresh = {"job_id": secret(32), "nonce": secret(32), "client_secret": secret(32)}
+    return place_order(ids, model_id=model_id, decoding=decoding, domain=domain, **fresh)
+
+
+def answer_order_file(
+    model: Model,
+    placed: PlacedOrder,
+    *,
+    served: OnceStore,
     secret: Callable[[int], bytes],
     now: int,
     report: Callable[[str], None],
 ) -> ServedAnswer:
-    """Order, serve and sign one answer.
+    """Serve and sign the answer to an order, in a simulated TEE that is booted for it.
 
     Args:
-        lane: ``native`` (fp32) or ``portable``. folder: a checkpoint, or None for SmolLM2.
-        max_tokens, seed: of the decoding. temperature: 0 to 100; 0 is greedy. device: "cpu" or
-            "cuda".
-        secret: gives that many secret random bytes. now: Unix seconds. report: gets lines of
-            progress.
+        served: the operator's store of orders that were answered. secret: gives that many secret
+            random bytes. now: Unix seconds. report: gets lines of progress.
 
     Raises:
-        InputError: empty or too long prompt, parameter outside its domain; nothing has run then.
-        ModelError, MissingDataError: the model cannot be loaded.
+        ModelError: the order is for another model. InputError: the prompt cannot be used.
+        ReceiptError: the order was answered before.
     """
-    if not prompt.strip():
-        raise InputError("prompt: found nothing, expected a text")
-    if not 0 <= temperature <= 100:
-        raise InputError(f"temperature: found {temperature}, expected 0 to 100")
-    decoding = Decoding(max_tokens=max_tokens, seed=seed, temperature_milli=round(temperature * 1000))
-    model = load_lane(project, lane=lane, device=device, folder=folder, report=report)
-    prompt_tokens(model, prompt, max_tokens)
-    model_id = model.manifest.model_id
-    enclave = SimulatedEnclave(secret=secret(32), model_id=model_id, gpu_nonce=secret(32), issued_at=now)
-    job, query = order(prompt, model_id=model_id, decoding=decoding, job_id=secret(32), nonce=secret(32))
-
+    manifest, most = model.manifest, placed.order.decoding.max_tokens
+    enclave = SimulatedEnclave(secret=secret(32), model_id=manifest.model_id, gpu_nonce=secret(32), issued_at=now)
     chosen: list[int] = []
 
     def progress(token: int) -> None:
         chosen.append(token)
         if len(chosen) % 16 == 0:
-            report(f"  {len(chosen)} of at most {max_tokens} tokens")
+            report(f"  {len(chosen)} of at most {most} tokens")
 
-    report(f"answering in the {lane} lane")
-    file, answer = serve(enclave, model, job, query, on_token=progress)
+    report(f"answering in the lane {manifest.lane}")
+    file, answer = serve(enclave, model, placed.order, placed.query, served=served, digest=True, on_token=progress)
+    digest = answer.execution_digest
     summary = {
-        "answer": answer.text,
+        "answer": model.tokenizer.decode(answer.token_ids),
         "finish": answer.finish,
         "prompt_tokens": len(answer.prompt_ids),
         "answer_tokens": len(answer.token_ids),
-        "lane": lane,
-        "model_id": model_id.hex(),
+        "lane": manifest.lane,
+        "model_id": manifest.model_id.hex(),
+        "order_id": placed.order.id.hex(),
         "trace_root": file.receipt.trace_root.hex(),
         "trace_leaves": file.receipt.trace.leaves,
+        "execution_digest": None if digest is None else digest.hex(),
         "tee": "simulated",
     }
     return ServedAnswer(summary, file.dump())
 
 
 def load_lane(project: Project, *, lane: str, device: str, folder: Path | None, report: Callable[[str], None]) -> Model:
-    """The model of ``lane`` from ``folder`` (default: SmolLM2), weights committed.
+    """The model of ``lane`` (a value of ``LANES``) from ``folder`` (default: SmolLM2), weights
+    committed.
 
     Raises:
-        InputError: no such lane. ModelError: not a usable checkpoint.
+        ModelError: not a usable checkpoint.
     """
     place = folder or model_folder(project, report=report)
     report("loading the model and committing its weights")
+    return load_model(place, lane=lane, device=device)
+
+
+def lane_name(lane: str) -> str:
+    """The lane of a model's identity that a user names.
+
+    Raises:
+        InputError: there is no such lane.
+    """
     if lane not in LANES:
-        raise InputError(f"lane: found {lane!r}, expected one of {', '.join(LANES)}")
-    return load_model(place, lane=LANES[lane], device=device)
+        raise InputError(f"--lane: found {lane!r}, expected one of {', '.join(LANES)}")
+    return LANES[lane]
+
+
+def lane_ordered(project: Project, order: Order, otherwise: str) -> str:
+    """The lane of the model that is ordered, if it is registered; else the one that a user names."""
+    return registered_lanes(project.data).get(order.model_id.hex()) or lane_name(otherwise)

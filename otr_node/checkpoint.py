@@ -1,40 +1,121 @@
-"""Reading a checkpoint folder: its decoder, checked tensors, tokenizer, manifest."""
+"""Reading a checkpoint folder: every small file once, and what is built from those bytes."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from otr_core.errors import ModelError
+from otr_core.encoding import json_object, parse_json
+from otr_core.errors import InputError, ModelError, reported_as
 from otr_core.lane.architecture import Architecture
-from otr_core.poea import manifest, weights
 from otr_core.poea.manifest import ModelManifest
-from otr_node.convert import read_source_sha256
+from otr_node import weights
+from otr_node.tokenizer import ChatTokenizer
 
 Tensors = dict[str, torch.Tensor]
 """Tensors by their name in the checkpoint."""
 _STORED = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 _NAMES = {dtype: name for name, dtype in _STORED.items()} | {torch.int32: "I32", torch.int16: "I16", torch.int64: "I64"}
 
+#: The small files that are read, and their most bytes. What is made of a model is made of these
+#: and of its tensors.
+_READ = {
+    "config.json": 2**20,
+    "generation_config.json": 2**20,
+    "tokenizer.json": 2**26,
+    "tokenizer_config.json": 2**23,
+    "chat_template.jinja": 2**19,
+}
+#: Names that are never opened: they can change nothing. What tokenizers keep twice (its forms before
+#: ``tokenizer.json``), what people read, what tools for copying and training leave behind. Any other
+#: name is refused, so that nobody takes a file for part of the model that is not in its identity.
+_INERT = (
+    *("special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "tokenizer.model"),
+    *("README*", "LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*", ".gitattributes", ".gitignore", "conversion.json"),
+    *("all_results.json", "eval_results.json", "train_results.json", "trainer_state.json"),
+)
+_DOCUMENTS = ("config.json", "generation_config.json", "tokenizer_config.json")
+_OPTIONAL = ("generation_config.json", "chat_template.jinja")
+_INERT_FOLDERS = (".git", ".cache")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What the small files of a checkpoint folder say, each read once.
+
+    Attributes:
+        folder: where its tensors lie.
+        architecture: its decoder and stop ids. tokenizer: with its chat template.
+    """
+
+    folder: Path
+    architecture: Architecture
+    tokenizer: ChatTokenizer
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read the small files of a checkpoint folder and check that no unknown ones lie beside them.
+
+    The stop ids are those of ``generation_config.json`` where it has some, as the library's own
+    ``generate`` takes them, else those of ``config.json``. The chat template is the file
+    ``chat_template.jinja``, else the entry of ``tokenizer_config.json``.
+
+    Raises:
+        ModelError: no such folder, a file that is absent, unknown, too large or does not parse,
+            or not a plain Llama decoder.
+    """
+    check_names(folder)
+    content = {name: _read(folder / name, most) for name, most in _READ.items()}
+    with reported_as(ModelError, str(folder), InputError, UnicodeDecodeError):
+        texts = {name: raw.decode("utf-8") for name, raw in content.items() if raw is not None}
+        config, generation, settings = (
+            json_object(parse_json(texts.get(name, "{}"), what=name), what=name) for name in _DOCUMENTS
+        )
+        stop = generation.get("eos_token_id")
+        template = texts.get("chat_template.jinja", settings.get("chat_template"))
+        if not isinstance(template, str):
+            raise ModelError(f"{folder}: no chat template, expected chat_template.jinja (an instruction-tuned model)")
+        tokenizer = ChatTokenizer(content["tokenizer.json"] or b"", settings, template)
+        architecture = Architecture.from_config(config if stop is None else {**config, "eos_token_id": stop})
+    return Checkpoint(folder, architecture, tokenizer)
+
+
+def check_names(folder: Path) -> None:
+    """Refuse a checkpoint folder that holds anything but its own files and inert ones.
+
+    Raises:
+        ModelError: no such folder, or the first name in it that is neither.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such folder, expected a checkpoint; get the default model with: otr data fetch")
+    known = {*_READ, *(path.name for path in weights.safetensors_files(folder)), weights.INDEX}
+    for path in sorted(folder.iterdir()):
+        inert = _INERT_FOLDERS if path.is_dir() else _INERT
+        if (path.name in known and not path.is_dir()) or any(fnmatchcase(path.name, pattern) for pattern in inert):
+            continue
+        raise ModelError(
+            f"{path}: found a {'folder' if path.is_dir() else 'file'} that is no part of a checkpoint here, expected "
+            f"{', '.join(_READ)}, safetensors weights and files that nothing reads; move it out of the folder"
+        )
+
 
 def read_variant(
-    folder: Path, drop_layers: Sequence[int] = (), alter: Callable[[Tensors], Tensors] | None = None
+    checkpoint: Checkpoint, drop_layers: Sequence[int] = (), alter: Callable[[Tensors], Tensors] | None = None
 ) -> tuple[Architecture, Tensors]:
     """Decoder and checked tensors of a checkpoint or a variant (arguments as ``load_model``).
 
     Raises:
-        ModelError: no such folder, or a checkpoint or variant that does not fit its own
-            description.
+        ModelError: a checkpoint or variant that does not fit its own description.
     """
-    if not folder.is_dir():
-        raise ModelError(f"{folder}: no such folder, expected a checkpoint; get the default model with: otr data fetch")
-    architecture = manifest.read_architecture(folder)
-    tensors = read_checked(folder, architecture)
+    architecture = checkpoint.architecture
+    tensors = read_checked(checkpoint.folder, architecture)
     if drop_layers:
         architecture, tensors = without_layers(architecture, tensors, drop_layers)
     if alter is not None:
@@ -100,34 +181,18 @@ def commit_tensors(tensors: Tensors) -> weights.WeightCommitment:
 
 
 def make_manifest(
-    folder: Path, architecture: Architecture, lane: str, commitment: weights.WeightCommitment
+    checkpoint: Checkpoint, architecture: Architecture, lane: str, commitment: weights.WeightCommitment
 ) -> ModelManifest:
-    """Manifest of executed tensors together with the tokenizer and template of ``folder``."""
+    """Manifest of executed tensors and their decoder, with the tokenizer and template of
+    ``checkpoint``."""
     return ModelManifest(
         weights_root=commitment.root.hex(),
         weights_leaves=len(commitment.leaf_hashes),
-        tokenizer=manifest.tokenizer_digest(folder).hex(),
-        config=manifest.config_digest(architecture).hex(),
-        chat_template=manifest.chat_template_digest(manifest.read_chat_template(folder)).hex(),
+        tokenizer=checkpoint.tokenizer.tokenizer_digest.hex(),
+        config=architecture.config(),
+        chat_template=checkpoint.tokenizer.template_digest.hex(),
         lane=lane,
-        source_sha256=read_source_sha256(folder),
     )
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """The checkpoint's tokenizer, with its chat template.
-
-    Raises:
-        ModelError: the files do not parse.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{folder}: tokenizer not readable ({str(error).splitlines()[0]})") from error
-    tokenizer.chat_template = manifest.read_chat_template(folder)
-    return tokenizer
 
 
 @contextlib.contextmanager
@@ -139,3 +204,22 @@ def torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _read(path: Path, most: int) -> bytes | None:
+    """All bytes of a regular file, at most ``most``; None if an optional one is not there."""
+    try:
+        # without waiting: a pipe in the file's place would never end
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise ModelError(f"{path}: not a regular file, expected a file of a checkpoint folder")
+            raw = stream.read(most + 1)
+    except OSError as error:
+        if path.name in _OPTIONAL and isinstance(error, FileNotFoundError) and not path.is_symlink():
+            return None
+        raise ModelError(
+            f"{path}: {error.strerror}, expected a file of a checkpoint folder; run: otr data fetch"
+        ) from error
+    if len(raw) > most:
+        raise ModelError(f"{path}: found more than {most} bytes, expected a small file of a checkpoint folder")
+    return raw

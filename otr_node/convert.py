@@ -56,12 +56,6 @@ def convert_gguf(gguf: Path, folder: Path, *, report: Callable[[str], None] = la
         return folder
 
 
-def read_source_sha256(folder: Path) -> str | None:
-    """SHA-256 (hex) of the GGUF file that ``folder`` was converted from; None if from none."""
-    record = folder / _RECORD
-    return str(json.loads(record.read_bytes())["gguf_sha256"]) if record.is_file() else None
-
-
 @contextlib.contextmanager
 def _only_one(folder: Path) -> Iterator[None]:
     """Keep other processes from converting into ``folder`` meanwhile, by a lock beside it."""

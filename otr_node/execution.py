@@ -13,7 +13,7 @@ from otr_core.lane import step
 from otr_core.lane.element import LAYER, Accumulator, Element, Place, TraceClaim, program
 from otr_core.lane.held import HeldValues
 from otr_core.lane.program import Dims, Operator, Table
-from otr_core.lane.sampling import Decoding
+from otr_core.lane.sampling import draw
 from otr_core.merkle import Tree, leaf_hash
 from otr_node.commitment import ModelTrees
 from otr_node.portable import Alter, PortableModel, PortableSession, sampling_weights
@@ -75,8 +75,8 @@ class Execution:
         if milli:
             weights = sampling_weights(logits, milli)
             self.vectors += [logits.max(keepdims=True), weights, weights.sum(keepdims=True)]
-        decoding = Decoding(1, self.claim.seed, milli)
-        self.vectors.append(np.array([self.lane.choose(logits, decoding, self.token_step)]))
+        drawn = draw(self.claim.seed, self.token_step, self.claim.order_id)
+        self.vectors.append(np.array([self.lane.choose(logits, milli, drawn)]))
 
     @property
     def dims(self) -> Dims:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,10 +11,12 @@ import numpy as np
 
 from otr_core.errors import InputError
 from otr_core.lane.program import LayerOperator
-from otr_core.lane.sampling import Decoding
-from otr_core.poea.trace import LayerState, Recorder, StateKeeper, Trace, TraceRecorder, check_state
+from otr_core.lane.sampling import Decoding, draw
+from otr_core.poea.trace import LayerState, Recorder, Trace, check_state
+from otr_node.checkpoint import Checkpoint
 from otr_node.model import Model, Session
 from otr_node.portable import PortableModel, PortableSession
+from otr_node.recorder import StateKeeper, open_recorder
 
 
 @dataclass(frozen=True)
@@ -21,20 +24,20 @@ class Answer:
     """An answer and what is known of how it came about.
 
     Attributes:
-        text: decoded answer without control tokens.
-        prompt_ids, token_ids: the prompt as fed (chat template applied), and the chosen tokens,
-            stop token included.
+        prompt_ids, token_ids: the prompt as fed, and the chosen tokens, stop token included.
         finish: "stop" (the model ended the answer) or "length" (``max_tokens`` reached).
         trace: committed trace, or None when it was not asked for.
         configuration: how it was computed (lane, libraries, threads, kernels).
+        execution_digest: ``Trace``-free digest of the unsalted states (``recorder``), or None when
+            it was not asked for.
     """
 
-    text: str
     prompt_ids: tuple[int, ...]
     token_ids: tuple[int, ...]
     finish: str
     trace: Trace | None
     configuration: dict[str, Any] = field(compare=False)
+    execution_digest: bytes | None = field(default=None, compare=False)
 
     @property
     def committed(self) -> Trace:
@@ -48,65 +51,95 @@ class Answer:
         return self.trace
 
 
-def prompt_tokens(model: Model, prompt: str, max_tokens: int) -> tuple[int, ...]:
-    """Token ids of ``prompt`` as one user message under the model's chat template.
+def check_prompt(model: Model | Checkpoint, prompt_ids: Sequence[int], max_tokens: int) -> None:
+    """Refuse a prompt that cannot be answered.
+
+    Raises:
+        InputError: no token, one outside the vocabulary, or prompt and answer together beyond the
+            model's context.
+    """
+    context, vocab = model.architecture.context, model.architecture.vocab
+    if not prompt_ids:
+        raise InputError("prompt: found no token, expected at least one")
+    if beyond := [token for token in prompt_ids if not 0 <= token < vocab]:
+        raise InputError(f"prompt: found token {beyond[0]}, expected ids below {vocab}")
+    if len(prompt_ids) + max_tokens > context:
+        raise InputError(
+            f"prompt: found {len(prompt_ids)} tokens and {max_tokens} to answer, expected at most {context} in all; "
+            "shorten the prompt or lower max_tokens"
+        )
+
+
+def prompt_tokens(
+    model: Model | Checkpoint, prompt: str, max_tokens: int, date: datetime.date | None = None
+) -> tuple[int, ...]:
+    """Token ids of ``prompt`` as one user message under the model's chat template: what a client
+    orders.
+
+    Args:
+        date: for a template that asks for today's.
 
     Raises:
         InputError: empty prompt, or prompt and answer together beyond the model's context.
     """
     if not isinstance(prompt, str) or not prompt.strip():
         raise InputError("prompt: found nothing but space, expected a question")
-    context = model.architecture.context
     # Each token covers at least one character of a bounded length; a giant prompt is refused before
     # it is tokenized.
+    context = model.architecture.context
     if len(prompt) > context * 64:
         raise InputError(f"prompt: found {len(prompt)} characters, expected to fit a context of {context} tokens")
-    messages = [{"role": "user", "content": prompt}]
-    ids = model.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    if len(ids) + max_tokens > context:
-        raise InputError(
-            f"prompt: found {len(ids)} tokens and {max_tokens} to answer, expected at most {context} in all; "
-            "shorten the prompt or lower max_tokens"
-        )
+    ids = model.tokenizer.prompt_ids(prompt, date=date)
+    check_prompt(model, ids, max_tokens)
     return tuple(ids)
 
 
 def generate(
     model: Model,
-    prompt: str,
+    prompt_ids: Sequence[int],
     decoding: Decoding,
     *,
+    order_id: bytes = b"",
     trace_seed: bytes | None = None,
+    prompt_seed: bytes | None = None,
+    digest: bool = False,
     on_token: Callable[[int], None] | None = None,
 ) -> Answer:
-    """Answer ``prompt``. Equal arguments give equal answers (native lanes: on one machine).
+    """Answer a prompt. Equal arguments give equal answers (native lanes: on one machine).
 
     Args:
+        order_id: of the order that is answered, which its draws depend on; empty where nothing was
+            ordered.
         trace_seed: 32 secret bytes; salts of the trace derive from it. None: no trace.
+        prompt_seed: 32 bytes of the client, for the salts of the prompt's leaves; None: the
+            trace's seed.
+        digest: whether to make the ``execution_digest`` as well; needs a trace.
         on_token: called with each chosen token id, for streaming.
 
     Raises:
         InputError: the prompt is empty or does not fit the context; nothing has run then.
     """
-    prompt_ids = prompt_tokens(model, prompt, decoding.max_tokens)
-    recorder = None if trace_seed is None else TraceRecorder(trace_seed)
+    check_prompt(model, prompt_ids, decoding.max_tokens)
+    recorder = None if trace_seed is None else open_recorder(trace_seed, digest=digest)
     session = model.session()
     logits = session.feed(prompt_ids, recorder)
     chosen: list[int] = []
     while True:
-        chosen.append(model.choose(logits, decoding, len(chosen)))
+        drawn = draw(decoding.seed, len(chosen), order_id) if decoding.temperature_milli else 0
+        chosen.append(model.choose(logits, decoding.temperature_milli, drawn))
         if on_token is not None:
             on_token(chosen[-1])
         if chosen[-1] in model.architecture.stop_ids or len(chosen) == decoding.max_tokens:
             break
         logits = session.feed(chosen[-1:], recorder)
+    ids = (*prompt_ids, *chosen)
     return Answer(
-        text=model.tokenizer.decode(chosen, skip_special_tokens=True),
-        prompt_ids=prompt_ids,
+        prompt_ids=tuple(prompt_ids),
         token_ids=tuple(chosen),
         finish="stop" if chosen[-1] in model.architecture.stop_ids else "length",
-        trace=None if recorder is None else recorder.finish([*prompt_ids, *chosen], len(prompt_ids)),
+        trace=None if recorder is None else recorder.finish(ids, len(prompt_ids), prompt_seed),
         configuration=model.configuration(),
+        execution_digest=recorder.execution_digest if recorder is not None and digest else None,
     )
 
 

@@ -10,6 +10,12 @@ import numpy as np
 from otr_core.lane.architecture import Architecture
 from otr_core.poea.manifest import ModelManifest
 from otr_core.poea.trace import Recorder
+from otr_node.tokenizer import ChatTokenizer
+
+ROWS_AT_ONCE = 64
+"""Rows (layers × positions) that a recorder takes at once. Single tokens come with all layers in one
+transfer; a long prompt comes layer by layer, so that little memory is held and its hashing overlaps
+with its computation."""
 
 
 class Session(Protocol):
@@ -36,14 +42,19 @@ class Model(Protocol):
         """What the model id hashes: weights as executed, tokenizer, template, lane."""
 
     @property
-    def tokenizer(self) -> Any:
-        """The transformers tokenizer, with its chat template."""
+    def tokenizer(self) -> ChatTokenizer:
+        """Text to token ids and back, with the chat template."""
 
     def session(self) -> Session:
         """A new, empty sequence."""
 
-    def choose(self, logits: np.ndarray, decoding: Any, step: int) -> int:
-        """The token that answer step ``step`` takes (0-based), from logits of shape (vocab,)."""
+    def choose(self, logits: np.ndarray, temperature_milli: int, drawn: int) -> int:
+        """The next token, from logits of shape (vocab,).
+
+        Args:
+            temperature_milli: thousandths; 0 takes the largest logit. drawn: ``sampling.draw`` of
+                the step; without effect at temperature 0.
+        """
 
     def configuration(self) -> dict[str, Any]:
         """What the bits of an answer depend on besides the model; goes into the receipt."""

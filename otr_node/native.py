@@ -21,14 +21,12 @@ from otr_core.lane.architecture import Architecture
 from otr_core.lane.sampling import choose_token
 from otr_core.poea.manifest import ModelManifest
 from otr_core.poea.trace import Recorder
-from otr_node.checkpoint import commit_tensors, load_tokenizer, make_manifest, read_variant, torch_threads
-from otr_node.model import Session
+from otr_node.checkpoint import commit_tensors, make_manifest, read_checkpoint, read_variant, torch_threads
+from otr_node.model import ROWS_AT_ONCE, Session
+from otr_node.tokenizer import ChatTokenizer
 
 DTYPES = {"native-float32": "float32", "native-bfloat16": "bfloat16"}
 """Native lane -> name of the torch type that it computes in."""
-# Rows (layers × positions) that the trace takes from the device at once. Single tokens come with
-# all layers in one transfer; a long prompt comes layer by layer, so that little memory is held.
-_ROWS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -38,13 +36,13 @@ class NativeModel:
     Attributes:
         manifest: of what was loaded: its digests are over the executed tensors, those of a variant
             included.
-        tokenizer, module: the transformers ones. device: as torch names it. threads: of each
+        tokenizer: with the chat template. module: the transformers one. device: as torch names it. threads: of each
             forward pass.
     """
 
     architecture: Architecture
     manifest: ModelManifest
-    tokenizer: Any
+    tokenizer: ChatTokenizer
     module: Any
     device: str
     threads: int
@@ -53,9 +51,9 @@ class NativeModel:
         """A new, empty sequence."""
         return _NativeSession(self)
 
-    def choose(self, logits: np.ndarray, decoding: Any, step: int) -> int:
-        """The token that answer step ``step`` takes (0-based), from logits of shape (vocab,)."""
-        return choose_token(logits, decoding, step)
+    def choose(self, logits: np.ndarray, temperature_milli: int, drawn: int) -> int:
+        """The next token (``sampling.choose_token``), from logits of shape (vocab,)."""
+        return choose_token(logits, temperature_milli, drawn)
 
     def configuration(self) -> dict[str, Any]:
         """What the bits of a native lane depend on besides the model; goes into the receipt."""
@@ -97,10 +95,10 @@ def load_native(
     from transformers import LlamaConfig, LlamaForCausalLM
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-    folder = Path(folder)
-    architecture, tensors = read_variant(folder, **variant)
+    checkpoint = read_checkpoint(Path(folder))
+    architecture, tensors = read_variant(checkpoint, **variant)
     tensors = {name: value.to(getattr(torch, DTYPES[lane])) for name, value in tensors.items()}
-    manifest = make_manifest(folder, architecture, lane, commit_tensors(tensors))
+    manifest = make_manifest(checkpoint, architecture, lane, commit_tensors(tensors))
     config = LlamaConfig(**{**architecture.config(), "attn_implementation": "eager"})
     with torch.device("meta"):
         module = LlamaForCausalLM(config)
@@ -111,7 +109,7 @@ def load_native(
     module.model.rotary_emb = LlamaRotaryEmbedding(config)
     module.eval().requires_grad_(False)
     module.to(torch.device(device))  # type: ignore[arg-type]
-    return NativeModel(architecture, manifest, load_tokenizer(folder), module, device, threads)
+    return NativeModel(architecture, manifest, checkpoint.tokenizer, module, device, threads)
 
 
 class _NativeSession:
@@ -162,7 +160,7 @@ def _capture(layers: Any, cache: Any, position: int, count: int, recorder: Recor
         def run(*args: Any, **kwargs: Any) -> Any:
             output = forward(*args, **kwargs)
             pending.append((layer, output[0] if isinstance(output, tuple) else output))
-            if len(pending) * count >= _ROWS_AT_ONCE or layer == len(layers) - 1:
+            if len(pending) * count >= ROWS_AT_ONCE or layer == len(layers) - 1:
                 outputs = torch.cat([rows for _, rows in pending])
                 rows = (as_bytes(each) for each in (outputs, new_rows("keys"), new_rows("values")))
                 recorder.absorb(pending[0][0], position, *rows)

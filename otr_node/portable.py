@@ -26,13 +26,14 @@ from otr_core.errors import InputError
 from otr_core.lane import formats as bits
 from otr_core.lane.architecture import Architecture
 from otr_core.lane.program import Dims, LayerOperator, Matrix, SampledOperator
-from otr_core.lane.sampling import Decoding, draw
 from otr_core.lane.tables import exp2_entries, rotary_table, sigmoid_entries
 from otr_core.poea.manifest import ModelManifest
 from otr_core.poea.trace import Recorder
 from otr_node import primitives as p
-from otr_node.checkpoint import commit_tensors, load_tokenizer, make_manifest, read_variant, torch_threads
+from otr_node.checkpoint import commit_tensors, make_manifest, read_checkpoint, read_variant, torch_threads
+from otr_node.model import ROWS_AT_ONCE
 from otr_node.rounding import STACKS, Bounds, check_bounds, to_integers
+from otr_node.tokenizer import ChatTokenizer
 
 LANE = "portable-1"
 
@@ -51,7 +52,7 @@ class PortableModel:
 
     architecture: Architecture
     manifest: ModelManifest
-    tokenizer: Any
+    tokenizer: ChatTokenizer
     matrices: dict[str, Tensor]
     bounds: Bounds
     device: str
@@ -70,13 +71,13 @@ class PortableModel:
     def session(self) -> PortableSession:
         return PortableSession(self)
 
-    def choose(self, logits: np.ndarray, decoding: Decoding, step: int) -> int:
-        """Next token from integer logits, LOGIT fraction bits: the first largest, or drawn by seed;
-        in integers alone."""
-        if decoding.temperature_milli == 0:
+    def choose(self, logits: np.ndarray, temperature_milli: int, drawn: int) -> int:
+        """Next token from integer logits, LOGIT fraction bits: the first largest, or where
+        ``drawn`` falls; in integers alone."""
+        if temperature_milli == 0:
             return int(np.argmax(logits))
-        cumulative = np.cumsum(sampling_weights(logits, decoding.temperature_milli))
-        target = draw(decoding.seed, step) * int(cumulative[-1]) >> 53
+        cumulative = np.cumsum(sampling_weights(logits, temperature_milli))
+        target = drawn * int(cumulative[-1]) >> 53
         return int(np.searchsorted(cumulative, target, side="right"))
 
     def configuration(self) -> dict[str, Any]:
@@ -97,11 +98,11 @@ def load_portable(folder: Path | str, *, device: str = "cpu", threads: int = 1, 
     Raises:
         ModelError: as ``load_model``, or a bound of 2^52 that the weights do not keep.
     """
-    folder = Path(folder)
-    architecture, tensors = read_variant(folder, **variant)
+    checkpoint = read_checkpoint(Path(folder))
+    architecture, tensors = read_variant(checkpoint, **variant)
     integers = to_integers(architecture, tensors)
     bounds = check_bounds(architecture, integers)
-    manifest = make_manifest(folder, architecture, LANE, commit_tensors(integers))
+    manifest = make_manifest(checkpoint, architecture, LANE, commit_tensors(integers))
     matrices: dict[str, Tensor] = {"embed": integers.pop("model.embed_tokens.weight").to(device)}
     for layer in range(architecture.layers):
         prefix = f"model.layers.{layer}."
@@ -109,7 +110,7 @@ def load_portable(folder: Path | str, *, device: str = "cpu", threads: int = 1, 
             rows = [integers.pop(f"{prefix}{part}.weight") for part in parts]
             matrices[f"{layer}.{stacked}"] = torch.cat(rows).to(device, torch.float64)
     matrices["lm_head"] = integers.pop("lm_head.weight").to(device, torch.float64)
-    return PortableModel(architecture, manifest, load_tokenizer(folder), matrices, bounds, device, threads)
+    return PortableModel(architecture, manifest, checkpoint.tokenizer, matrices, bounds, device, threads)
 
 
 Alter = Callable[[int, np.ndarray], np.ndarray]
@@ -216,20 +217,27 @@ class PortableSession:
         count = ids.shape[1]
         self._grow(begin + count)
         hidden = model.matrices["embed"][ids].double()
-        outputs = []
-        for layer in range(model.architecture.layers):
-            hidden = self._layer(layer, hidden, begin)
-            outputs.append(hidden)
-        for row, recorder in enumerate(recorders):
-            if recorder is not None:
-                self._record(recorder, row, begin, outputs)
+        recording = [(row, recorder) for row, recorder in enumerate(recorders) if recorder is not None]
+        made: list[tuple[Tensor, Tensor, Tensor]] = []
+        last = model.architecture.layers - 1
+        for layer in range(last + 1):
+            made.append(self._layer(layer, hidden, begin))
+            hidden = made[-1][0]
+            if len(made) * count >= ROWS_AT_ONCE or layer == last:
+                if recording:
+                    self._record(recording, begin, layer + 1 - len(made), made)
+                made = []
         self._seen = begin + count
         return hidden
 
-    def _layer(self, layer: int, hidden: Tensor, begin: int) -> Tensor:
+    def _layer(self, layer: int, hidden: Tensor, begin: int) -> tuple[Tensor, Tensor, Tensor]:
         """One layer on (batch, count, hidden) tokens from position ``begin`` on; operator by
         operator as in the program, with those made together that are only told apart for a
-        dispute."""
+        dispute.
+
+        Returns:
+            output, of that shape; new keys and new values, (batch, heads, count, head_dim).
+        """
         op, model, note = LayerOperator, self._model, self._note
         a = model.architecture
         batch, count, _ = hidden.shape
@@ -246,7 +254,8 @@ class PortableSession:
         query, key, value = heads.split([a.heads, a.kv_heads, a.kv_heads], dim=1)
         keys, values = self._keys[layer], self._values[layer]
         query = note(op.QUERY, self._rotate(query, begin))
-        keys[:, :, begin : begin + count] = note(op.KEY, self._rotate(key, begin))
+        key = note(op.KEY, self._rotate(key, begin))
+        keys[:, :, begin : begin + count] = key
         values[:, :, begin : begin + count] = value
         weights = self._attention_weights(query, keys[:, :, :end], begin)
         mixed = note(op.MIXED, self._mix(weights, values[:, :, :end]))
@@ -263,7 +272,7 @@ class PortableSession:
         hidden = hidden.add_(self._product(product, Matrix.DOWN, layer))
         hidden = note(op.OUTPUT, p.saturate(hidden, bits.INT32))
         self._watching = False
-        return hidden
+        return hidden, key, value
 
     def _note(self, operator: int, values: Tensor) -> Tensor:
         """Keep an operator's values at the watched place, where one token of one sequence is
@@ -361,17 +370,22 @@ class PortableSession:
         turns = rotary_table(a.rope_theta, a.head_dim, room, bits.ROTARY, a.rope_scaling)
         self._rotary = [torch.tensor(side, dtype=torch.float64, device=device) for side in turns]
 
-    def _record(self, recorder: Recorder, row: int, begin: int, outputs: list[Tensor]) -> None:
-        pad = self._padding[row]
-        first, end = max(begin, pad), begin + outputs[0].shape[1]
-        if first >= end:
-            return
-        rows = torch.stack([output[row, first - begin :] for output in outputs])
-        keys, values = (
-            torch.stack([held[row, :, first:end] for held in store]).transpose(1, 2).flatten(2)
-            for store in (self._keys, self._values)
-        )
-        recorder.absorb(0, first - pad, _int32_bytes(rows), _int32_bytes(keys), _int32_bytes(values))
+    def _record(
+        self,
+        recording: Sequence[tuple[int, Recorder]],
+        begin: int,
+        layer: int,
+        made: Sequence[tuple[Tensor, Tensor, Tensor]],
+    ) -> None:
+        """Hand over what the layers from ``layer`` on left behind, for each sequence that is
+        recorded."""
+        outputs, keys, values = (torch.stack(each) for each in zip(*made, strict=True))
+        # (layers, batch, heads, count, head_dim) to (layers, batch, count, heads · head_dim)
+        rows = [_int32_bytes(outputs), *(_int32_bytes(each.transpose(2, 3).flatten(3)) for each in (keys, values))]
+        for row, recorder in recording:
+            unseen = max(self._padding[row] - begin, 0)
+            if unseen < rows[0].shape[2]:
+                recorder.absorb(layer, begin + unseen - self._padding[row], *(each[:, row, unseen:] for each in rows))
 
 
 def sampling_weights(logits: np.ndarray, temperature_milli: int) -> np.ndarray:
@@ -391,5 +405,5 @@ def lookup_tables(device: str) -> dict[str, Tensor]:
 
 
 def _int32_bytes(rows: Tensor) -> np.ndarray:
-    """(layers, positions, values) to (layers, positions, bytes), little-endian int32."""
+    """(…, values) to (…, bytes), little-endian int32."""
     return np.asarray(rows.to(torch.int32).contiguous().cpu()).astype("<i4", copy=False).view("u1")

@@ -12,6 +12,7 @@ import numpy as np
 
 from otr_core import merkle
 from otr_core.errors import InconclusiveError, InputError
+from otr_core.poea.receipt import Receipt
 from otr_core.poea.trace import SALT_BYTES, LayerState, Trace, check_seed, open_piece
 from otr_core.spotcheck import selection
 from otr_core.spotcheck.proofs import SHIFT, Statement
@@ -63,12 +64,14 @@ class CheckedOperator:
     """An operator who kept an answer's tokens and trace seed, and runs the answer again when asked.
 
     Attributes:
-        model: what it runs. answer: with its trace. trace_seed: 32 secret bytes.
+        model: what it runs. answer: with its trace. receipt: what was signed about the answer.
+        trace_seed: 32 secret bytes.
         layout: how layers are cut into units. circuits: by shape name.
     """
 
     model: PortableModel
     answer: Answer
+    receipt: Receipt
     trace_seed: bytes
     layout: Layout
     circuits: Mapping[str, prover.Circuit]
@@ -147,7 +150,7 @@ class CheckedOperator:
         )
         if reads_token(self.layout, unit):
             path = merkle.inclusion_proof(trace.tokens, unit.position)
-            token = TokenOpening(trace.tokens[unit.position], tuple(path), (trace.states_root, trace.seed_hash))
+            token = TokenOpening(trace.tokens[unit.position], tuple(path))
         return Response(unit, rows.tree.root, rows.open(needed_rows(self.layout, unit)), leaves, token=token)
 
     def challenge(
@@ -158,8 +161,8 @@ class CheckedOperator:
         Args:
             number: of the unit drawn there.
         """
-        shape, shares = self.trace.shape, selection.SHARES
-        return SpotCheckChallenge(self.trace.root, shape, position, layer, committed.root, randomness, number, shares)
+        shares = selection.SHARES
+        return SpotCheckChallenge(self.receipt, position, layer, committed.root, randomness, number, shares)
 
     def statement(self, challenge: SpotCheckChallenge, opening: Response) -> Statement:
         """What an answer has to prove about a matrix unit.

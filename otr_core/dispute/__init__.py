@@ -2,7 +2,7 @@
 
 ``state`` says where a game stands, ``game`` is the table of moves that leads it from the root to
 the step, ``judge`` says whether the step is right, ``court`` adds clocks, stakes and money (its
-parameters and records are in ``records``).
+parameters and records are in ``records``; ``registry`` says what a receipt alone can be false of).
 ``players`` are the honest strategies, ``openings`` what they need of a run, ``play`` lets two
 players play. ``contracts`` holds game, judge and court once more as contracts for a chain.
 """

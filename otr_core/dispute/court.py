@@ -30,10 +30,12 @@ from typing import Any
 
 from otr_core import merkle
 from otr_core.dispute.game import MOVES, open_game, require, require_leaf, statement
-from otr_core.dispute.records import BASIS, MOST_RECEIPTS, Batch, Challenge, ChallengeStatus, Key, StakedOperator, Terms
+from otr_core.dispute.records import BASIS, MOST_RECEIPTS, Batch, Challenge, ChallengeStatus, StakedOperator, Terms
+from otr_core.dispute.registry import Key, receipt_fault
 from otr_core.dispute.state import Game, RegisteredModel, Turn, Verdict
-from otr_core.errors import MoveError, ReceiptError
-from otr_core.poea.receipt import Receipt, recover_signer
+from otr_core.errors import MoveError
+from otr_core.poea.order import Domain, Order
+from otr_core.poea.receipt import Receipt
 
 Arbiter = Callable[[bytes, bytes], bool]
 """(statement, proof) -> whether the proof shows it: an arbiter's signature, or a ZK proof."""
@@ -44,14 +46,16 @@ class Court:
     """The state of all stakes, batches and games. Addresses are lower-case hex.
 
     Attributes:
-        terms: the parameters. registrar: address that names models and keys. arbiter: accepts
-            proofs of verdicts.
+        terms: the parameters. domain: chain and address of this court, under which its receipts
+            are signed. registrar: address that names models and keys. arbiter: accepts proofs of
+            verdicts.
         operators: by address. models: by model id. keys: by key id.
         batches: numbered from 0. challenges: numbered from 1, so that 0 can mean none.
         credits: wei that may be withdrawn, by address. burnt_wei: lost to everyone.
     """
 
     terms: Terms
+    domain: Domain
     registrar: str
     arbiter: Arbiter | None = None
     operators: Mapping[str, StakedOperator] = field(default_factory=dict)
@@ -205,26 +209,29 @@ class Court:
         index: int,
         token: int,
         salt: bytes,
+        order: Order,
         receipt: Receipt,
         signature: bytes,
         path: Sequence[bytes],
     ) -> Court:
-        """Say which answer is challenged, show its receipt, and start the game about it.
+        """Say which answer is challenged, show its order and receipt, and start the game about it.
 
-        A receipt that no registered key of the operator has signed for that model convicts at once:
-        the operator has sold it in its batch. Against an operator already convicted the challenge
-        is moot, but may still claim the reward if it was the earliest about the answer that
-        convicted.
+        A receipt that no registered key of the operator has signed, or whose statement is no answer
+        to its own order, convicts at once (``receipt_fault``): the operator has sold it in its
+        batch. Against an operator already convicted the challenge is moot, but may still claim the
+        reward if it was the earliest about the answer that convicted.
 
         Args:
             index: of the receipt in the batch. token: 0 to dispute the states, else the token's
-                number. salt: 32 bytes, as committed. path: audit path from ``receipt_leaf`` to the
+                number. salt: 32 bytes, as committed. order: the one that the receipt names; it
+                counts under this court's domain. path: audit path from ``receipt_leaf`` to the
                 batch's root.
 
         Raises:
             MoveError: ``sender``: not who committed. ``late``. ``commitment``: another challenge
-                than was committed to. ``path``: not a receipt of the batch. ``token``: the answer
-                has no such token.
+                than was committed to. ``order``: not the one that the receipt names (whoever could
+                bring any order could convict any operator). ``path``: not a receipt of the batch.
+                ``token``: the answer has no such token.
         """
         challenge = self._challenge(number, ChallengeStatus.COMMITTED)
         batch, terms = self.batches[challenge.batch], self.terms
@@ -232,14 +239,18 @@ class Court:
         require(now <= challenge.time + terms.reveal_s, "late", now, challenge.time + terms.reveal_s)
         committed = challenge_hash(sender, challenge.batch, index, token, salt) == challenge.commitment
         require(committed, "commitment", "another challenge", "the committed one")
-        leaf = merkle.leaf_hash(receipt_leaf(receipt, signature))
+        ordered = replace(order, domain=self.domain).id
+        require(receipt.order_id == ordered, "order", ordered.hex(), receipt.order_id.hex())
+        require(len(signature) == 65, "path", f"{len(signature)} bytes of signature", 65)
+        leaf = merkle.leaf_hash(receipt_leaf(self.domain, receipt, signature))
         require_leaf(batch.root, leaf, index, batch.size, path, "a receipt of the batch")
         court = self._set_challenge(number, index=index, opened=True)
         if self.operators[batch.operator].convicted:
             return court._end(number, ChallengeStatus.MOOT)
-        if not self._vouched(batch.operator, receipt, signature):
+        key, model = self.keys.get(receipt.key_id), self.models.get(order.model_id)
+        if model is None or receipt_fault(self.domain, batch.operator, key, model, order, receipt, signature):
             return court._convict(now, number)
-        game = open_game(receipt, self.models[receipt.model_id], terms.arity_bits, token)
+        game = open_game(order, receipt, model, terms.arity_bits, token)
         clocks = (terms.clock_s, terms.clock_s)
         return court._set_challenge(number, status=ChallengeStatus.OPEN, game=game, left_s=clocks, last_time=now)
 
@@ -278,7 +289,7 @@ class Court:
         game = self._game(number)
         if verdict == Verdict.NONE or self.arbiter is None:
             raise MoveError("arbiter", "none, or no verdict", "an arbiter and a verdict")
-        shown = self.arbiter(statement(number, game.trace_root, verdict), proof)
+        shown = self.arbiter(statement(number, game.claim.trace_root, verdict), proof)
         require(shown, "proof", "not accepted", "a proof of the verdict")
         return self._settle(now, number, replace(game, verdict=verdict))
 
@@ -351,22 +362,6 @@ class Court:
         return stakes + payments + bonds + sum(self.credits.values()) + self.burnt_wei
 
     # --- inside
-
-    def _vouched(self, operator: str, receipt: Receipt, signature: bytes) -> bool:
-        """Whether a key of this operator, registered for this model, signed the receipt."""
-        key, model = self.keys.get(receipt.key_id), self.models.get(receipt.model_id)
-        if key is None or model is None or key.operator != operator or key.model_id != receipt.model_id:
-            return False
-        # A trace of another shape than the model's has no program that it could be judged by.
-        d, shape = model.dims, receipt.trace
-        if (shape.layers, shape.output_bytes, shape.kv_bytes) != (d.layers, 4 * d.hidden, 4 * d.kv):
-            return False
-        if shape.positions > d.context:
-            return False
-        try:
-            return recover_signer(receipt, signature) == key.address
-        except ReceiptError:
-            return False
 
     def _tick(self, now: int, number: int, turn: Turn) -> Court:
         """Charge the mover's clock: less what the move took, plus the increment, clock_s at
@@ -480,9 +475,10 @@ class Court:
         return replace(self, credits={**self.credits, name: self.credits.get(name, 0) + amount}) if amount else self
 
 
-def receipt_leaf(receipt: Receipt, signature: bytes) -> bytes:
-    """Content of a batch leaf: the receipt's EIP-712 hash and the 65-byte signature."""
-    return receipt.signing_hash() + signature
+def receipt_leaf(domain: Domain, receipt: Receipt, signature: bytes) -> bytes:
+    """Content of a batch leaf: the receipt's hash under a court's domain, and the 65-byte
+    signature."""
+    return receipt.signing_hash(domain) + signature
 
 
 def challenge_hash(challenger: str, batch: int, index: int, token: int, salt: bytes) -> bytes:

@@ -1,8 +1,8 @@
 """One dispute as a table of moves over a frozen state: who may do what when, and why.
 
-The operator has signed a receipt whose trace root commits to what every layer left behind at every
-position of an answer. A challenger says that something under that root is wrong. Nobody runs the
-answer again to decide this; the two narrow it down. In turns the operator *shows* the nodes below
+The operator has signed a receipt whose roots commit to what every layer left behind at every
+position of an answer, and to its tokens. A challenger says that something under a root is wrong.
+Nobody runs the answer again to decide this; the two narrow it down. In turns the operator *shows* the nodes below
 the disputed node of a Merkle tree, and the challenger *chooses* the first of them that differs from
 its own run. At a leaf the operator opens what the leaf commits to and commits to the next, finer
 tree. In the end one arithmetic step is left. The operator proves it with the few values that it
@@ -15,7 +15,6 @@ reads right values and gives a wrong one, and fails. The clocks of ``court`` see
 without an answer loses.
 
     level       what is disputed                    operator's move     challenger's answer
-    CLAIM       the receipt's trace root            show_roots          (the operator goes on)
     TRACE       a node of the tree of states        bisect              choose
                 its leaf: a layer at a position     expand_layer        choose, or choose_kept
                 the choice of one token             expand_token        choose, or choose_kept
@@ -50,6 +49,7 @@ from otr_core.dispute.state import MOST_ARITY_BITS, NOTHING, TREES, Game, Level,
 from otr_core.errors import MoveError, ProofError
 from otr_core.lane import program as pr
 from otr_core.lane.element import LAYER, TOKEN, TraceClaim
+from otr_core.poea.order import Order
 from otr_core.poea.receipt import Receipt
 from otr_core.poea.trace import GIVEN, SALT_BYTES, salts
 from otr_core.poea.trace import seed_hash as hash_of_seed
@@ -116,8 +116,10 @@ def move_of(turn: Turn, *levels: Level) -> Callable[[Function[Args]], Function[A
     return enter
 
 
-def open_game(receipt: Receipt, model: RegisteredModel, arity_bits: int, token: int) -> Game:
-    """A dispute about the states under a receipt's trace root, or about the choice of a token.
+def open_game(order: Order, receipt: Receipt, model: RegisteredModel, arity_bits: int, token: int) -> Game:
+    """A dispute about the states under a receipt's root, or about the choice of a token.
+
+    It begins at the root of the tree of states, or with the token; the operator moves first.
 
     Args:
         token: number of the disputed token, counted from the first of the prompt. That one is
@@ -127,30 +129,12 @@ def open_game(receipt: Receipt, model: RegisteredModel, arity_bits: int, token: 
         MoveError: ``arity``: not 2 to 64 nodes a round. ``token``: the answer has no such token.
     """
     require(1 <= arity_bits <= MOST_ARITY_BITS, "arity", arity_bits, f"1 to {MOST_ARITY_BITS} bits")
-    positions, decoding = receipt.trace.positions, receipt.decoding
-    require(0 <= token <= positions, "token", token, f"0 to {positions}")
-    claim = TraceClaim(NOTHING, NOTHING, NOTHING, positions, decoding.seed, decoding.temperature_milli)
-    return Game(receipt.trace_root, claim, model, arity_bits, TOKEN if token else LAYER, token)
-
-
-@move_of(Turn.OPERATOR, Level.CLAIM)
-def show_roots(game: Game, states_root: bytes, tokens_root: bytes, seed_hash: bytes) -> Game:
-    """Show the three hashes that the receipt's trace root is made of.
-
-    The operator goes on: at the root of the tree of states, or with the token, whose number was
-    part of the challenge.
-
-    Raises:
-        MoveError: ``roots``: they do not hash to the trace root.
-    """
-    claim = replace(game.claim, states_root=states_root, tokens_root=tokens_root, seed_hash=seed_hash)
-    whole = all(len(each) == 32 for each in (states_root, tokens_root, seed_hash))
-    found, expected = claim.trace_root, game.trace_root
-    require(whole and found == expected, "roots", found.hex(), expected.hex())
-    game = replace(game, claim=claim, level=Level.TRACE)
-    if game.target == TOKEN:
-        return game
-    return _at_root(game, states_root, claim.positions * game.model.dims.layers)
+    require(0 <= token <= receipt.positions, "token", token, f"0 to {receipt.positions}")
+    roots, how = (receipt.states_root, receipt.tokens_root, receipt.seed_hash), order.decoding
+    claim = TraceClaim(*roots, receipt.positions, receipt.order_id, how.seed, how.temperature_milli)
+    if token:
+        return Game(claim, model, arity_bits, TOKEN, token)
+    return _at_root(Game(claim, model, arity_bits, LAYER, 0), claim.states_root, receipt.positions * model.dims.layers)
 
 
 @move_of(Turn.OPERATOR, *TREES)

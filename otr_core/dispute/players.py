@@ -38,9 +38,6 @@ class HonestOperator:
 
     def move(self, game: Game) -> Move:
         """The operator's move, in the row of the table that ``game`` stands at."""
-        if game.level == Level.CLAIM:
-            claim = self.run.claim
-            return "show_roots", claim.states_root, claim.tokens_root, claim.seed_hash
         if game.level == Level.LEAF:
             return "prove", tuple(self.openings(game))
         if game.level == Level.TRACE and game.target == TOKEN:

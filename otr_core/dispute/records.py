@@ -145,12 +145,3 @@ class Challenge:
     game: Game | None = None
     left_s: tuple[int, int] = (0, 0)
     last_time: int = 0
-
-
-@dataclass(frozen=True)
-class Key:
-    """A key of an operator's TEE: the model it was attested for, and its 20-byte address."""
-
-    operator: str
-    model_id: bytes
-    address: bytes

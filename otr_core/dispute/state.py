@@ -20,13 +20,12 @@ MOST_ARITY_BITS = 6
 class Level(IntEnum):
     """How far down the dispute is; the rows of the table above."""
 
-    CLAIM = 0
-    TRACE = 1
-    OPERATORS = 2
-    TILES = 3
-    ELEMENT = 4
-    STEPS = 5
-    LEAF = 6
+    TRACE = 0
+    OPERATORS = 1
+    TILES = 2
+    ELEMENT = 3
+    STEPS = 4
+    LEAF = 5
 
 
 TREES = (Level.TRACE, Level.OPERATORS, Level.TILES, Level.STEPS)
@@ -64,10 +63,8 @@ class Game:
     What the dispute is about, fixed when it is opened:
 
     Attributes:
-        trace_root: the receipt's.
-        claim: what the trace root consists of; its three hashes are ``NOTHING`` until
-            ``show_roots``.
-        model: the registered model that the receipt names. Its dimensions fix the program.
+        claim: what the receipt says of the trace, and what the order says of its draws.
+        model: the registered model that was ordered. Its dimensions fix the program.
         arity_bits: d = log2 k: a round goes d levels down a tree, and so shows at most k nodes.
         target: ``LAYER``, what a layer left behind at a position, or ``TOKEN``, the choice of a
             token.
@@ -77,8 +74,8 @@ class Game:
     The row of the table, and the disputed node in the tree of that row:
 
         level, turn: the row, and who is to move.
-        node: the node's hash. ``NOTHING`` where no tree is committed to: at CLAIM, for a token,
-            before ``expand_steps``.
+        node: the node's hash. ``NOTHING`` where no tree is committed to: for a token, before
+            ``expand_steps``.
         height, index, size: the node's height above the leaves, its number within that height,
             leaves of the tree.
 
@@ -100,13 +97,12 @@ class Game:
         verdict: who is wrong, once the game is over.
     """
 
-    trace_root: bytes
     claim: TraceClaim
     model: RegisteredModel
     arity_bits: int
     target: int
     leaf: int
-    level: Level = Level.CLAIM
+    level: Level = Level.TRACE
     turn: Turn = Turn.OPERATOR
     node: bytes = NOTHING
     height: int = 0

@@ -94,7 +94,7 @@ class Architecture:
             )
         if not 0 < self.rms_eps < 1 or not self.rope_theta > 1:
             raise ModelError(f"config constants: found rms_eps {self.rms_eps}, rope_theta {self.rope_theta}")
-        if not self.stop_ids or any(not 0 <= token < self.vocab for token in self.stop_ids):
+        if not self.stop_ids or any(type(token) is not int or not 0 <= token < self.vocab for token in self.stop_ids):
             raise ModelError(f"config stop ids: found {self.stop_ids}, expected ids below {self.vocab}")
 
     @classmethod
@@ -105,7 +105,12 @@ class Architecture:
             ModelError: not a Llama decoder, or one with a feature (biases, other rotary scalings)
                 not computed here.
         """
-        rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+        rope: dict[str, Any] = {}
+        for name in ("rope_scaling", "rope_parameters"):
+            entries = config.get(name) or {}
+            if not isinstance(entries, Mapping):
+                raise ModelError(f"config {name}: found {type(entries).__name__}, expected an object")
+            rope |= entries
         rope_type = rope.get("rope_type", rope.get("type", "default"))
         if rope_type not in ("default", "llama3"):
             raise ModelError(f"config rope_type: found {rope_type!r}, expected 'default' or 'llama3'")
@@ -128,10 +133,10 @@ class Architecture:
                 rms_eps=float(config["rms_norm_eps"]),
                 rope_theta=float(rope.get("rope_theta", config.get("rope_theta", 10000.0))),
                 tied=bool(config.get("tie_word_embeddings", False)),
-                stop_ids=tuple(stop) if isinstance(stop, list) else (stop,),
+                stop_ids=tuple(sorted(set(stop))) if isinstance(stop, list) else (stop,),
                 rope_scaling=RopeScaling.from_config(rope) if rope_type == "llama3" else None,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             raise ModelError(f"config: {error!r}, expected the fields of a Llama config.json") from error
 
     def config(self) -> dict[str, Any]:
@@ -151,7 +156,7 @@ class Architecture:
             "rms_norm_eps": self.rms_eps,
             "rope_parameters": {**scaling, "rope_theta": self.rope_theta},
             "tie_word_embeddings": self.tied,
-            "eos_token_id": list(self.stop_ids),
+            "eos_token_id": sorted(set(self.stop_ids)),
         }
 
     def tensors(self) -> dict[str, tuple[int, ...]]:

@@ -35,13 +35,15 @@ class TraceClaim:
         tokens_root: over all tokens, those of the prompt first. seed_hash: of the secret seed from
             which the salts of both trees derive.
         positions: tokens that were fed; the last token of an answer is not.
-        seed, temperature_milli: of the draws of tokens, as ordered.
+        order_id: of the order that is answered (32 bytes). seed, temperature_milli: as ordered. The
+            draws of tokens depend on all three.
     """
 
     states_root: bytes
     tokens_root: bytes
     seed_hash: bytes
     positions: int
+    order_id: bytes
     seed: int
     temperature_milli: int
 

@@ -43,22 +43,27 @@ class Decoding:
         return {"max_tokens": self.max_tokens, "seed": self.seed, "temperature_milli": self.temperature_milli}
 
 
-def draw(seed: int, step: int) -> int:
-    """The draw of one step: an integer, uniform in [0, 2^53), made of seed and step (from 0)."""
-    return int.from_bytes(tagged_hash("sample", struct.pack("<QQ", seed, step))[:8], "little") >> 11
+def draw(seed: int, step: int, order_id: bytes = b"") -> int:
+    """The draw of one step (from 0): an integer, uniform in [0, 2^53).
+
+    Args:
+        order_id: 32 bytes of the order that is answered. Nobody can choose among draws by choosing
+            a seed alone, and no two orders share them. Empty where nothing was ordered.
+    """
+    return int.from_bytes(tagged_hash("sample", order_id + struct.pack("<QQ", seed, step))[:8], "little") >> 11
 
 
-def choose_token(logits: np.ndarray, decoding: Decoding, step: int) -> int:
-    """Next token id from floating-point logits (vocab,): the first largest, or a seeded draw.
+def choose_token(logits: np.ndarray, temperature_milli: int, drawn: int) -> int:
+    """Next token id from floating-point logits (vocab,): the first largest, or where ``drawn``
+    falls.
 
-    The draw takes the first id at which the cumulated probabilities, in order of ids, pass it.
-
+    That is the first id at which the cumulated probabilities, in order of ids, pass drawn / 2^53.
     Probabilities are float64 softmax at the temperature. The draw is exact; the probabilities are
     as portable as the logits are, which in a native lane is not bit for bit.
     """
-    if decoding.temperature_milli == 0:
+    if temperature_milli == 0:
         return int(np.argmax(logits))
-    scaled = logits.astype(np.float64) * (1000.0 / decoding.temperature_milli)
+    scaled = logits.astype(np.float64) * (1000.0 / temperature_milli)
     cumulative = np.cumsum(np.exp(scaled - scaled.max()))
-    target = draw(decoding.seed, step) / 2.0**53 * cumulative[-1]
+    target = drawn / 2.0**53 * cumulative[-1]
     return int(min(np.searchsorted(cumulative, target, side="right"), len(logits) - 1))

@@ -321,7 +321,7 @@ def _draw(at: Element, step: int, before: Accumulator) -> Accumulator:
     total, index = before
     weights = at.tile(0, step)  # (tile,), or shorter at the end of the vocabulary
     # The draw is a fraction of 53 bits.
-    target = draw(at.claim.seed, at.place.token_step) * at.value(1, 0) >> 53
+    target = draw(at.claim.seed, at.place.token_step, at.claim.order_id) * at.value(1, 0) >> 53
     for i, weight in enumerate(weights, start=step * at.d.tile):
         total += weight
         if index < 0 and total > target:

@@ -1,12 +1,27 @@
-"""Proof of Execution Attestation (PoEA): receipts that bind an answer to an attested key.
+"""Proof of Execution Attestation (PoEA): receipts that bind an answer to an order and an attested
+key."""
 
-Importing this package loads no Ethereum library: eth_keys takes half a second to load, more than a
-whole check, so the two functions that sign a receipt and recover its signer import it themselves.
-"""
-
-from otr_core.poea.client import open_response, order
+from otr_core.poea.client import CheckedAnswer, PlacedOrder, check_answer, load_order, place_order
 from otr_core.poea.document import load_receipt_file
-from otr_core.poea.receipt import Job, Message, Receipt
-from otr_core.poea.verify import CHECKS, verify_receipt
+from otr_core.poea.message import Message
+from otr_core.poea.once import OnceStore
+from otr_core.poea.order import Domain, Order
+from otr_core.poea.receipt import Receipt
+from otr_core.poea.verify import CHECKS, CONTENT_CHECKS, verify_receipt
 
-__all__ = ["CHECKS", "Job", "Message", "Receipt", "load_receipt_file", "open_response", "order", "verify_receipt"]
+__all__ = [
+    "CHECKS",
+    "CONTENT_CHECKS",
+    "CheckedAnswer",
+    "Domain",
+    "Message",
+    "OnceStore",
+    "Order",
+    "PlacedOrder",
+    "Receipt",
+    "check_answer",
+    "load_order",
+    "load_receipt_file",
+    "place_order",
+    "verify_receipt",
+]

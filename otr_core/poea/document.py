@@ -1,4 +1,4 @@
-"""The receipt file ("otr-receipt/1"): one JSON document with all that ``verify_receipt`` needs."""
+"""The receipt file ("otr-receipt/2"): one JSON document with all that ``verify_receipt`` needs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from otr_core.encoding import canonical_json, from_hex, json_object, json_value, parse_json
+from otr_core.encoding import canonical_json, json_object, json_value, parse_canonical, strict_hex
 from otr_core.errors import InputError, OtrError
 from otr_core.poea.manifest import ModelManifest
-from otr_core.poea.receipt import AttestedKeys, Job, Message, Receipt
+from otr_core.poea.message import Message
+from otr_core.poea.order import Order
+from otr_core.poea.receipt import AttestedKeys, Receipt
 
-FORMAT = "otr-receipt/1"
+FORMAT = "otr-receipt/2"
+
+_MOST_HASHES = 64  # a consistency proof of two trees of up to 2^32 leaves has fewer
 
 
 @dataclass(frozen=True)
@@ -19,18 +23,21 @@ class ReceiptFile:
     """An answer with its receipt and evidence.
 
     Attributes:
-        job: the order, as the answering side states it; a client compares with its own copy.
-        model: manifest behind the receipt's model id.
+        order: what was ordered, as the answering side states it; a client compares with its own.
+        model: manifest behind the order's model id.
         query, response: as they travelled, sealed or plain.
+        prompt_proof: hashes that show the ordered prompt's tree to be the beginning of the trace's
+            token tree (RFC 6962 section 2.1.2), without showing a token.
         configuration: exact description of how the answer was computed.
         receipt, signature: what the TEE signed, and the 65 bytes of its signature.
         keys, evidence: the TEE's public keys, and what attests them.
     """
 
-    job: Job
+    order: Order
     model: ModelManifest
     query: Message
     response: Message
+    prompt_proof: tuple[bytes, ...]
     configuration: Mapping[str, Any]
     receipt: Receipt
     signature: bytes
@@ -38,8 +45,9 @@ class ReceiptFile:
     evidence: Mapping[str, Any]
 
     def dump(self) -> bytes:
-        """The document as canonical JSON and a line end."""
-        parts = {name: json_value(part) for name, part in vars(self).items()}
+        """The document as canonical JSON and a line end: the only form in which it is read."""
+        parts = {own.name: json_value(getattr(self, own.name)) for own in fields(self)}
+        parts["prompt_proof"] = [each.hex() for each in self.prompt_proof]
         return canonical_json({"format": FORMAT, **parts}) + b"\n"
 
 
@@ -50,30 +58,29 @@ def load_receipt_file(raw: bytes) -> ReceiptFile:
     """Read a receipt file. Whether to believe it is decided by ``verify_receipt``, not here.
 
     Raises:
-        InputError: not JSON, another format, or parts missing, extra or of the wrong form.
+        InputError: not canonical JSON, another format, or parts missing, extra or of the wrong
+            form.
     """
-    document = parse_json(raw, what="receipt file")
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        found = document.get("format") if isinstance(document, dict) else type(document).__name__
-        raise InputError(
-            f"receipt file: found format {found!r}, expected {FORMAT!r} (as written by: otr infer --out F)"
-        )
-    json_object(document, _PARTS, what="receipt file")
-    for name in ("model", "configuration", "evidence"):
+    document = parse_canonical(raw, FORMAT, _PARTS, what="receipt file")
+    for name in ("configuration", "evidence"):
         json_object(document[name], what=f"receipt file {name}")
+    proof = document["prompt_proof"]
+    if not isinstance(proof, list) or len(proof) > _MOST_HASHES:
+        raise InputError(f"receipt file prompt_proof: expected a list of at most {_MOST_HASHES} hashes")
     try:
         return ReceiptFile(
-            job=Job.from_json(document["job"]),
+            order=Order.from_json(document["order"]),
             model=ModelManifest.from_json(document["model"]),
             query=Message.from_json("query", document["query"]),
             response=Message.from_json("response", document["response"]),
+            prompt_proof=tuple(strict_hex(each, length=32, what="receipt file prompt_proof") for each in proof),
             configuration=document["configuration"],
             receipt=Receipt.from_json(document["receipt"]),
-            signature=from_hex(document["signature"], what="signature"),
+            signature=strict_hex(document["signature"], length=65, what="receipt file signature"),
             keys=AttestedKeys.from_json(document["keys"]),
             evidence=document["evidence"],
         )
-    except InputError:
-        raise
+    except InputError as error:
+        raise InputError(str(error) if str(error).startswith("receipt file") else f"receipt file: {error}") from error
     except OtrError as error:
         raise InputError(f"receipt file: {error}") from error

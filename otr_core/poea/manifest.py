@@ -2,130 +2,104 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from otr_core.encoding import from_hex, parse_json, tagged_hash, tagged_json_hash
-from otr_core.errors import ModelError
+from otr_core.encoding import canonical_json, from_hex, json_object, tagged_json_hash
+from otr_core.errors import InputError, ModelError, reported_as
 from otr_core.lane.architecture import Architecture
 
 #: How inference is computed. *native* lanes are fast and not portable bit for bit, *portable* gives
 #: the same bits on any machine; the version counts changes of its arithmetic.
 LANES = ("native-float32", "native-bfloat16", "portable-1")
 
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
-
 
 @dataclass(frozen=True)
 class ModelManifest:
-    """What a model is, as 64-digit hex digests; ``model_id`` is their hash.
+    """What a model is; ``model_id`` is the hash of all of it.
 
     Attributes:
-        weights_root: of ``weights.commit_weights`` over the tensors that are executed (portable
-            lane: the integers).
+        weights_root: RFC 6962 root over the tensors that are executed (portable lane: the
+            integers), 64 hex digits in lower case as all digests here.
         weights_leaves: number of leaves under that root, needed to open one.
-        tokenizer, config, chat_template: ``tokenizer_digest``, ``config_digest``,
-            ``chat_template_digest``.
+        tokenizer: digest of everything that turns text into token ids and back.
+        config: the decoder and its stop ids, as ``Architecture.config`` writes them.
+        chat_template: digest of the template's text.
         lane: one of ``LANES``.
-        source_sha256: hash of the file the tensors were converted from (a GGUF file), recorded
-            beside the model and not part of its identity: the same tensors from another container
-            are the same model.
+
+    Raises:
+        ModelError: a field of another type or form; a config that says more, less or something
+            else than the decoder it describes.
     """
 
     weights_root: str
     weights_leaves: int
     tokenizer: str
-    config: str
+    config: Mapping[str, Any]
     chat_template: str
     lane: str
-    source_sha256: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("weights_root", "tokenizer", "config", "chat_template"):
-            from_hex(getattr(self, name), length=32, what=f"model manifest {name}")
-        if self.source_sha256 is not None:
-            from_hex(self.source_sha256, length=32, what="model manifest source_sha256")
+        for name in ("weights_root", "tokenizer", "chat_template"):
+            value = getattr(self, name)
+            with reported_as(ModelError, f"model manifest {name}", InputError):
+                if from_hex(value, length=32, what="digest").hex() != value:
+                    raise ModelError(f"model manifest {name}: found {value!r}, expected hex digits in lower case")
         if self.lane not in LANES:
             raise ModelError(f"lane: found {self.lane!r}, expected one of {', '.join(LANES)}")
-        if self.weights_leaves < 1:
-            raise ModelError(f"weights_leaves: found {self.weights_leaves}, expected at least 1")
+        if type(self.weights_leaves) is not int or not 1 <= self.weights_leaves < 2**53:
+            raise ModelError(f"weights_leaves: found {self.weights_leaves!r}, expected an integer of at least 1")
+        with reported_as(ModelError, "model manifest config", InputError):
+            config = Architecture.from_config(json_object(self.config, what="model manifest config")).config()
+            for name, found in json_object(self.config, config, what="model manifest config").items():
+                if not _same(found, config[name]):
+                    raise ModelError(f"model manifest config {name}: found {found!r}, expected {config[name]!r}")
+            canonical_json(config)  # infinite constants have no place in a document
+        object.__setattr__(self, "config", config)  # nobody holds it to change it later
+
+    @property
+    def architecture(self) -> Architecture:
+        """The decoder that ``config`` describes."""
+        return Architecture.from_config(self.config)
 
     @property
     def model_id(self) -> bytes:
-        """32 bytes: H("model", {weights_root, tokenizer, config, chat_template, lane})."""
-        names = ("weights_root", "tokenizer", "config", "chat_template", "lane")
-        return tagged_json_hash("model", {name: getattr(self, name) for name in names})
+        """32 bytes: H("model", the manifest's fields as canonical JSON)."""
+        return tagged_json_hash("model", self._fields())
+
+    def _fields(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     def to_json(self) -> dict[str, Any]:
-        return {"model_id": self.model_id.hex(), **asdict(self)}
+        return {"model_id": self.model_id.hex(), **self._fields()}
 
     @classmethod
-    def from_json(cls, document: dict[str, Any]) -> ModelManifest:
+    def from_json(cls, document: Any) -> ModelManifest:
         """Read ``to_json``'s document.
 
         Raises:
-            ModelError: fields missing or extra, or a ``model_id`` that is not the hash of the rest.
+            ModelError: fields missing, extra or of another form, or a ``model_id`` that is not the
+                hash of the rest.
         """
-        fields = dict(document)
-        stated = fields.pop("model_id", None)
-        try:
-            manifest = cls(**fields)
-        except TypeError as error:
-            raise ModelError(f"model manifest: {error}") from error
+        with reported_as(ModelError, "model manifest", InputError):
+            fields = dict(json_object(document, ("model_id", *cls.__dataclass_fields__), what="model manifest"))
+        stated = fields.pop("model_id")
+        manifest = cls(**fields)
         if stated != manifest.model_id.hex():
             raise ModelError(f"model manifest: found model_id {stated}, expected {manifest.model_id.hex()}")
         return manifest
 
 
-def config_digest(architecture: Architecture) -> bytes:
-    """H("config", …) over what defines the decoder; what a library adds to the file is left out."""
-    return tagged_json_hash("config", architecture.config())
-
-
-def tokenizer_digest(folder: Path) -> bytes:
-    """H("tokenizer", SHA-256 of each tokenizer file)."""
-    hashes = {name: hashlib.sha256(_read(folder / name)).hexdigest() for name in _TOKENIZER_FILES}
-    return tagged_json_hash("tokenizer", hashes)
-
-
-def chat_template_digest(template: str) -> bytes:
-    """H("chat-template", the Jinja text)."""
-    return tagged_hash("chat-template", template.encode("utf-8"))
-
-
-def read_architecture(folder: Path) -> Architecture:
-    """The decoder described by ``folder/config.json``.
-
-    Raises:
-        ModelError: absent, or not a plain Llama decoder.
-    """
-    config = parse_json(_read(folder / "config.json"), what=str(folder / "config.json"))
-    if not isinstance(config, dict):
-        raise ModelError(f"{folder / 'config.json'}: found {type(config).__name__}, expected a JSON object")
-    generation = folder / "generation_config.json"
-    if config.get("eos_token_id") is None and generation.is_file():
-        config = {**config, "eos_token_id": json.loads(generation.read_bytes()).get("eos_token_id")}
-    return Architecture.from_config(config)
-
-
-def read_chat_template(folder: Path) -> str:
-    """The chat template of a checkpoint: its own file, or the older place in the tokenizer's."""
-    own = folder / "chat_template.jinja"
-    if own.is_file():
-        return own.read_text("utf-8")
-    template = json.loads(_read(folder / "tokenizer_config.json")).get("chat_template")
-    if not isinstance(template, str):
-        raise ModelError(f"{folder}: no chat template, expected chat_template.jinja (an instruction-tuned model)")
-    return template
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelError(
-            f"{path}: {error.strerror}, expected a file of a checkpoint folder; run: otr data fetch"
-        ) from error
+def _same(found: Any, expected: Any) -> bool:
+    """Equal, and of the same types; JSON writes a float that is a whole number as an integer."""
+    if isinstance(expected, dict):
+        return (
+            isinstance(found, dict)
+            and found.keys() == expected.keys()
+            and all(_same(found[key], expected[key]) for key in expected)
+        )
+    if isinstance(expected, list):
+        return isinstance(found, list) and len(found) == len(expected) and all(map(_same, found, expected))
+    numbers = (float, int) if isinstance(expected, float) else (type(expected),)
+    return type(found) in numbers and bool(found == expected)

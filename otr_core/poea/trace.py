@@ -13,6 +13,8 @@ lane's number format.
 
 Token ids are committed in a second tree, over salted leaves: the P prompt tokens and the G answer
 tokens, P + G in all, each with its number among the answer tokens (prompt tokens have ``GIVEN``).
+The prompt's salts derive from a seed of the client's, so that the tree begins with the one whose
+root, ``prompt_root``, the client has ordered; all other salts derive from the operator's.
 The trace root is the RFC 6962 root over three hashes: the root of the states, the root of the
 tokens, and the hash of the seed. The last one commits the operator to its seed: whoever is shown
 the seed can check every salt.
@@ -133,75 +135,6 @@ class Trace:
         return merkle.root_of_hashes([self.states_root, self.tokens_root, self.seed_hash])
 
 
-class TraceRecorder:
-    """Commits to states as they come and keeps only their leaves, 32 bytes each.
-
-    Args:
-        seed: 32 secret bytes from which all salts derive.
-    """
-
-    def __init__(self, seed: bytes) -> None:
-        check_seed(seed)
-        self._seed = seed
-        self._leaves: list[list[bytes]] = []  # by layer, then position
-        self._row_bytes = (0, 0)
-
-    def absorb(self, layer: int, position: int, output: np.ndarray, key: np.ndarray, value: np.ndarray) -> None:
-        layers, positions = output.shape[:2]
-        self._row_bytes = (output.shape[2], key.shape[2])
-        while len(self._leaves) < layer + layers:
-            self._leaves.append([])
-        # One copy per array, sliced by bytes: row (i, j) begins at (i · positions + j) · size.
-        rows = [array.tobytes() for array in (output, key, value)]
-        sizes = [array.shape[2] for array in (output, key, value)]
-        for i in range(layers):
-            own = self._leaves[layer + i]
-            if len(own) != position:
-                raise InputError(f"trace of layer {layer + i}: found position {position}, expected {len(own)}")
-            for j in range(positions):
-                at = i * positions + j
-                pieces = []
-                for row, size in zip(rows, sizes, strict=True):
-                    end = (at + 1) * size
-                    pieces += [row[k : min(k + PIECE_BYTES, end)] for k in range(at * size, end, PIECE_BYTES)]
-                own.append(state_leaf(self._seed, position + j, layer + i, pieces))
-
-    def finish(self, token_ids: Sequence[int] = (), prompt_tokens: int = 0) -> Trace:
-        """The trace of everything absorbed.
-
-        Args:
-            token_ids: the tokens that were fed, then the last chosen one: one more than positions.
-            prompt_tokens: how many of them, from the first on, are the prompt's.
-
-        Raises:
-            InputError: layers have seen different numbers of positions, or the number of tokens
-                does not fit.
-        """
-        by_layer = self._leaves
-        if not by_layer or any(len(own) != len(by_layer[0]) for own in by_layer):
-            raise InputError("trace: layers have seen different numbers of positions")
-        shape = TraceShape(len(by_layer[0]), len(by_layer), *self._row_bytes)
-        leaves = tuple(own[position] for position in range(shape.positions) for own in by_layer)
-        tokens = [token_leaf(self._seed, at, token, at - prompt_tokens) for at, token in enumerate(token_ids)]
-        return Trace(shape, leaves, seed_hash(self._seed), tuple(tokens))
-
-
-class StateKeeper:
-    """Keeps the states of ``wanted`` (position, layer) pairs while an answer is run again."""
-
-    def __init__(self, wanted: Sequence[tuple[int, int]]) -> None:
-        self._wanted = frozenset(wanted)
-        self.states: dict[tuple[int, int], LayerState] = {}
-
-    def absorb(self, layer: int, position: int, output: np.ndarray, key: np.ndarray, value: np.ndarray) -> None:
-        layers, positions = output.shape[:2]
-        for at_position, at_layer in self._wanted:
-            i, j = at_layer - layer, at_position - position
-            if 0 <= i < layers and 0 <= j < positions:
-                rows = (array[i, j].tobytes() for array in (output, key, value))
-                self.states[at_position, at_layer] = LayerState(*rows)
-
-
 def check_seed(seed: bytes) -> None:
     """Refuse a seed that is not 32 bytes long: a shorter one could be guessed."""
     if len(seed) != SALT_BYTES:
@@ -247,6 +180,27 @@ def token_leaf(seed: bytes, at: int, token: int, step: int) -> bytes:
             32-bit integers.
     """
     return salts(seed, at, _TOKEN_LAYER, 1)[0] + struct.pack("<II", token, step if step >= 0 else GIVEN)
+
+
+def prompt_leaves(prompt_ids: Sequence[int], prompt_seed: bytes) -> list[bytes]:
+    """Token leaves of a prompt, salted from the client's ``prompt_seed`` (32 secret bytes)."""
+    check_seed(prompt_seed)
+    return [token_leaf(prompt_seed, at, token, -1) for at, token in enumerate(prompt_ids)]
+
+
+def prompt_root(prompt_ids: Sequence[int], prompt_seed: bytes) -> bytes:
+    """RFC 6962 root over the prompt's leaves: what an order says of the prompt. It tells nobody the
+    prompt who lacks the seed."""
+    return merkle.root(prompt_leaves(prompt_ids, prompt_seed))
+
+
+def token_leaves(prompt_ids: Sequence[int], prompt_seed: bytes, token_ids: Sequence[int], seed: bytes) -> list[bytes]:
+    """All token leaves of an answer: the prompt's, then those of the chosen ``token_ids``, salted
+    from the operator's ``seed``."""
+    check_seed(seed)
+    begin = len(prompt_ids)
+    chosen = [token_leaf(seed, begin + step, token, step) for step, token in enumerate(token_ids)]
+    return prompt_leaves(prompt_ids, prompt_seed) + chosen
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from otr_core.encoding import tagged_hash
 from otr_core.errors import ParameterError
-from otr_core.poea.trace import TraceShape
+from otr_core.poea.receipt import Receipt
 
 SPAN = 2**256
 
@@ -59,9 +59,10 @@ def draw_queries(randomness: bytes, batch_root: bytes, queries: int, rho_ppm: in
     return [i for i in range(queries) if uniform(randomness, batch_root, "query", i, 10**6) < rho_ppm]
 
 
-def draw_place(randomness: bytes, batch_root: bytes, query: int, shape: TraceShape) -> tuple[int, int]:
-    """(position, layer) of a drawn query: every leaf of its trace equally likely."""
-    return divmod(uniform(randomness, batch_root, "place", query, shape.leaves), shape.layers)
+def draw_place(randomness: bytes, batch_root: bytes, query: int, receipt: Receipt) -> tuple[int, int]:
+    """(position, layer) of a drawn query: every leaf of the trace that its ``receipt`` states
+    equally likely."""
+    return divmod(uniform(randomness, batch_root, "place", query, receipt.trace.leaves), receipt.layers)
 
 
 def draw_unit(

@@ -24,18 +24,22 @@ import numpy as np
 from otr_core import merkle
 from otr_core.errors import ProofError, SpotCheckError
 from otr_core.lane.formats import INT32
-from otr_core.poea.trace import PIECE_BYTES, SALT_BYTES, PieceOpening, TraceShape, verify_opening
+from otr_core.poea.receipt import Receipt
+from otr_core.poea.trace import GIVEN, PIECE_BYTES, SALT_BYTES, PieceOpening, TraceShape, verify_opening
 from otr_core.spotcheck import selection
 from otr_core.spotcheck.proofs import Proof, VerificationKey
 from otr_core.spotcheck.recompute import recompute
 from otr_core.spotcheck.rows import Piece, bound_root, read_rows
 from otr_core.spotcheck.units import Layout, Unit, needed_rows, unit_vectors
 
+LANE = "portable-1"
+"""The lane whose units can be checked: exact integers, four bytes each in the trace."""
+
 #: Names of the checks of ``Verifier.verify``, in the order in which they are made; numbered there
 #: from 1.
 CHECKS = (
     # every unit, and the operator's results where it has no weights
-    *("unit", "rows", "leaf", "token", "operator"),
+    *("statement", "unit", "rows", "leaf", "token", "operator"),
     # the proof of a matrix unit
     *("circuit", "proof", "violation", "weights", "activations", "outputs"),
 )
@@ -49,15 +53,14 @@ class SpotCheckChallenge:
     """What both sides know before the answer.
 
     Attributes:
-        trace_root, shape: of the query's receipt. position, layer: drawn by round 1.
+        receipt: of the drawn query, as it is signed. position, layer: drawn by round 1.
         rows_root: what the operator published when it knew the place. randomness: 32 bytes, of
             round 2.
         number: which of the units drawn at this place. shares: chance of each operator, whole
             numbers.
     """
 
-    trace_root: bytes
-    shape: TraceShape
+    receipt: Receipt
     position: int
     layer: int
     rows_root: bytes
@@ -73,17 +76,15 @@ class SpotCheckChallenge:
 
 @dataclass(frozen=True)
 class TokenOpening:
-    """The token fed at a position, under the trace root: what enters layer 0.
+    """The token fed at a position, under the receipt's tokens root: what enters layer 0.
 
     Attributes:
-        content: the token leaf's content (salt ‖ token id ‖ step). proof: its audit path.
-        beside: the states' root and the seed's hash, which the trace root holds beside the tokens'
-            root.
+        content: the token leaf's content (salt ‖ token id ‖ step). proof: its audit path to the
+            receipt's tokens root.
     """
 
     content: bytes
     proof: tuple[bytes, ...]
-    beside: tuple[bytes, bytes]
 
 
 @dataclass(frozen=True)
@@ -139,29 +140,56 @@ def leaf_pieces(layout: Layout, shape: TraceShape, unit: Unit) -> list[tuple[int
     return result
 
 
-def opened_token(challenge: SpotCheckChallenge, unit: Unit, opening: TokenOpening | None) -> int:
-    """The token id fed at the unit's position.
+def check_statement(layout: Layout, challenge: SpotCheckChallenge) -> None:
+    """Whether the receipt states a trace of the layout's model, and one that has the drawn place.
+
+    Openings are held against the statement. One of fewer layers or of shorter rows would leave
+    nothing to be opened where the model has something.
 
     Raises:
-        SpotCheckError: check ``token``: absent, or not under the trace root.
+        SpotCheckError: check ``statement``.
     """
-    if opening is None or len(opening.content) != SALT_BYTES + 8 or len(opening.beside) != 2:
+    receipt, model = challenge.receipt, layout.architecture
+    found = (receipt.lane, receipt.layers, receipt.output_bytes, receipt.kv_bytes)
+    expected = (LANE, model.layers, 4 * model.hidden, 4 * model.kv_heads * model.head_dim)
+    if found != expected:
+        raise SpotCheckError("statement", found, f"lane, layers and row bytes of the model, {expected}")
+    if (tokens := receipt.prompt_tokens + receipt.answer_tokens) > model.context:
+        raise SpotCheckError("statement", f"{tokens} tokens", f"at most {model.context}, the model's context")
+    if not (0 <= challenge.position < receipt.positions and 0 <= challenge.layer < model.layers):
+        place, trace = (challenge.position, challenge.layer), (receipt.positions, model.layers)
+        raise SpotCheckError("statement", f"place {place}", f"position and layer below {trace}")
+
+
+def opened_token(layout: Layout, receipt: Receipt, position: int, opening: TokenOpening | None) -> int:
+    """The token id fed at ``position``.
+
+    Raises:
+        SpotCheckError: check ``token``: absent, not under the receipt's tokens root, with another
+            step number than its place gives it, or outside the model's vocabulary.
+    """
+    if opening is None or len(opening.content) != SALT_BYTES + 8:
         raise SpotCheckError("token", opening, "the committed token, which layer 0 reads")
     try:
-        hashed, size = merkle.leaf_hash(opening.content), challenge.shape.positions + 1
-        tokens_root = merkle.root_of_inclusion(hashed, unit.position, size, opening.proof)
+        hashed = merkle.leaf_hash(opening.content)
+        root = merkle.root_of_inclusion(hashed, position, receipt.positions + 1, opening.proof)
     except ProofError as error:
-        raise SpotCheckError("token", error, "a token under the trace root") from error
-    states_root, seed_hash = opening.beside
-    if merkle.root_of_hashes([states_root, tokens_root, seed_hash]) != challenge.trace_root:
-        raise SpotCheckError("token", "a token of another trace or position", "a token under the trace root")
-    return int(struct.unpack("<I", opening.content[SALT_BYTES : SALT_BYTES + 4])[0])
+        raise SpotCheckError("token", error, "a token under the tokens root") from error
+    if root != receipt.tokens_root:
+        raise SpotCheckError("token", "a token of another trace or position", "a token under the tokens root")
+    token, step = struct.unpack("<II", opening.content[SALT_BYTES:])
+    given = position < receipt.prompt_tokens
+    if step != (GIVEN if given else position - receipt.prompt_tokens):
+        raise SpotCheckError("token", f"step {step} at position {position}", "its number among the chosen tokens")
+    if token >= layout.architecture.vocab:
+        raise SpotCheckError("token", f"token {token}", f"ids below {layout.architecture.vocab}")
+    return int(token)
 
 
 def opened_values(
     layout: Layout, challenge: SpotCheckChallenge, response: Response, embedding: Embedding
 ) -> dict[str, np.ndarray]:
-    """The unit's values out of an answer, after checks 2 to 4 of ``Verifier.verify``.
+    """The unit's values out of an answer, after checks 3 to 5 of ``Verifier.verify``.
 
     Returns:
         Row name -> the values of the unit's span, int64. An attention unit also has ``keys`` and
@@ -171,25 +199,26 @@ def opened_values(
         SpotCheckError: checks ``rows``, ``leaf`` and ``token``.
     """
     unit, spans = response.unit, needed_rows(layout, response.unit)
+    receipt, shape, trace_root = challenge.receipt, challenge.receipt.trace, challenge.receipt.trace_root
 
-    # 2. The opened rows are those committed between the draws.
+    # 3. The opened rows are those committed between the draws.
     tree_root = response.tree_root
-    if bound_root(challenge.trace_root, unit.position, unit.layer, tree_root) != challenge.rows_root:
+    if bound_root(trace_root, unit.position, unit.layer, tree_root) != challenge.rows_root:
         raise SpotCheckError("rows", "a tree of another place", "the one committed between the draws")
     try:
         values = read_rows(tree_root, layout.row_lengths(), spans, response.pieces)
     except ProofError as error:
         raise SpotCheckError("rows", error, "the pieces committed between the draws") from error
 
-    # 3. The opened leaf pieces are exactly those that the unit needs, under the trace root.
-    expected = leaf_pieces(layout, challenge.shape, unit)
+    # 4. The opened leaf pieces are exactly those that the unit needs, under the trace root.
+    expected = leaf_pieces(layout, shape, unit)
     found = [(o.position, o.layer, o.piece) for o in response.leaves]
     if found != [entry[:3] for entry in expected]:
         raise SpotCheckError("leaf", f"openings of {found[:3]}…", [entry[:3] for entry in expected][:3])
     joined: dict[tuple[int, str], bytes] = {}
     for opening, (position, _, _, row) in zip(response.leaves, expected, strict=True):
         try:
-            verify_opening(challenge.trace_root, challenge.shape, opening)
+            verify_opening(trace_root, shape, opening)
         except ProofError as error:
             raise SpotCheckError("leaf", error, "a piece under the trace root") from error
         joined[position, row] = joined.get((position, row), b"") + opening.data
@@ -201,11 +230,11 @@ def opened_values(
 
     for row, span in spans.items():
         if row == "input" and unit.layer == 0:
-            # 4. In layer 0 the input is the embedding of the token that the trace holds.
-            values[row] = embedding(opened_token(challenge, unit, response.token))[slice(*span)]
+            # 5. In layer 0 the input is the embedding of the token that the trace holds.
+            values[row] = embedding(opened_token(layout, receipt, unit.position, response.token))[slice(*span)]
         elif row not in values:
             values[row] = kept(unit.position, row, span)
-    # 2 again: no value that the lane never gives
+    # 3 again: no value that the lane never gives
     for row in ("input", "attention.residual", "output"):
         if row in values and abs(values[row]).max() > INT32:
             raise SpotCheckError("rows", f"{row} beyond {INT32}", "values the lane saturates at that")
@@ -235,61 +264,65 @@ class Verifier:
     def verify(self, challenge: SpotCheckChallenge, response: Response) -> None:
         """Accept an answer or say why not. The checks, in order:
 
-        1. The unit is the one drawn.
-        2. The opened rows are those committed between the draws.
-        3. The opened leaf pieces are exactly those that the unit needs, under the trace root.
-        4. In layer 0 the input is the embedding of the token that the trace holds.
+        1. The receipt states a trace of the layout's model, and one that has the drawn place.
+        2. The unit is the one drawn.
+        3. The opened rows are those committed between the draws.
+        4. The opened leaf pieces are exactly those that the unit needs, under the trace root.
+        5. In layer 0 the input is the embedding of the token that the trace holds.
 
         Of an operator without weights:
 
-        5. The operator gives the opened outputs.
+        6. The operator gives the opened outputs.
 
         Of a matrix:
 
-        6. The answer names the circuit of the unit's shape, and the unit fits it.
-        7. The proof verifies.
-        8. The violation that it proves is 0.
-        9. Its weights are the registered ones.
-        10. Its activations are the opened ones.
-        11. Its outputs are the opened ones.
+        7. The answer names the circuit of the unit's shape, and the unit fits it.
+        8. The proof verifies.
+        9. The violation that it proves is 0.
+        10. Its weights are the registered ones.
+        11. Its activations are the opened ones.
+        12. Its outputs are the opened ones.
 
         Raises:
             SpotCheckError: ``check`` names the first of ``CHECKS`` that fails.
             InconclusiveError: the opened values, right as far as they go, show a unit that no
                 circuit decides.
         """
-        # 1. The unit is the one drawn.
+        # 1. The receipt states a trace of the layout's model, and one that has the drawn place.
+        check_statement(self.layout, challenge)
+
+        # 2. The unit is the one drawn.
         unit = challenge.unit(self.layout)
         if response.unit != unit:
             raise SpotCheckError("unit", response.unit, unit)
 
-        # 2. to 4. The opened rows, leaf pieces and token are those committed to.
+        # 3. to 5. The opened rows, leaf pieces and token are those committed to.
         values = opened_values(self.layout, challenge, response, self.embedding)
 
-        # 5. The operator gives the opened outputs.
+        # 6. The operator gives the opened outputs.
         if unit.operator not in self.layout.matrices:
             result, name = recompute(self.layout, unit, values, self.saturation[unit.layer])
             if wrong := [i for i, (r, v) in enumerate(zip(result, values[name].tolist(), strict=True)) if r != v]:
                 raise SpotCheckError("operator", f"{len(wrong)} of {len(result)} values of {name}", "all as recomputed")
             return
 
-        # 6. The answer names the circuit of the unit's shape, and the unit fits it.
+        # 7. The answer names the circuit of the unit's shape, and the unit fits it.
         activations, outputs = unit_vectors(self.layout, unit, values)
         circuit, proof = self.circuits[self.layout.shape(unit.operator).name], response.proof
         if response.circuit != circuit.shape.name or proof is None:
             raise SpotCheckError("circuit", response.circuit or "no proof", circuit.shape.name)
 
-        # 7. The proof verifies.
+        # 8. The proof verifies.
         if not circuit.holds(proof):
             raise SpotCheckError("proof", "one that does not verify", "a valid proof")
 
-        # 8. The violation that it proves is 0.
+        # 9. The violation that it proves is 0.
         if proof.violation != 0:
             raise SpotCheckError("violation", proof.violation, 0)
 
-        # 9. Its weights are the registered ones.
-        # 10. Its activations are the opened ones.
-        # 11. Its outputs are the opened ones.
+        # 10. Its weights are the registered ones.
+        # 11. Its activations are the opened ones.
+        # 12. Its outputs are the opened ones.
         # The proof begins with the points that it commits to, in this order.
         x, y = circuit.commit([activations.tolist(), outputs.tolist()])
         weights = self.registered(unit.layer, unit.operator, unit.block)

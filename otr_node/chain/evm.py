@@ -78,10 +78,12 @@ class TxReceipt:
 @functools.lru_cache(maxsize=16)
 def _compiled(source: str, path: str) -> Contract:
     from vyper import compile_code
+    from vyper.compiler.input_bundle import FilesystemInputBundle
     from vyper.exceptions import VyperException
 
+    beside, formats = FilesystemInputBundle([Path(path).parent]), ["abi", "bytecode", "bytecode_runtime"]
     try:
-        out = compile_code(source, contract_path=path, output_formats=["abi", "bytecode", "bytecode_runtime"])
+        out = compile_code(source, contract_path=path, input_bundle=beside, output_formats=formats)
     except VyperException as error:
         raise ChainError("compile", str(error).splitlines()[0], "a contract that compiles") from error
     runtime = len(bytes.fromhex(out["bytecode_runtime"][2:]))
@@ -89,7 +91,7 @@ def _compiled(source: str, path: str) -> Contract:
 
 
 def compile_vyper(path: Path | str) -> Contract:
-    """Compile a Vyper source file (cached by its text).
+    """Compile a Vyper source file (cached by its text); what it imports lies beside it.
 
     Raises:
         ChainError: it does not compile; names the compiler's first line.
@@ -102,6 +104,7 @@ class Chain:
 
     Attributes:
         accounts: addresses (checksummed hex) holding 1,000,000 test ether each.
+        id: EIP-155 number of the chain, which is the same for every chain of this kind.
     """
 
     def __init__(self, accounts: int = 10) -> None:
@@ -112,6 +115,7 @@ class Chain:
         backend = PyEVMBackend.from_mnemonic(phrase, genesis_parameters=genesis, num_accounts=accounts)
         self._tester = EthereumTester(backend)
         self.accounts: tuple[str, ...] = tuple(self._tester.get_accounts())
+        self.id = int(backend.chain.chain_id)
 
     @property
     def time(self) -> int:

@@ -14,16 +14,21 @@ from typing import Any
 from otr_core.dispute import contracts
 from otr_core.dispute.court import Court
 from otr_core.dispute.openings import CommittedModel
-from otr_core.dispute.records import Key, Terms
+from otr_core.dispute.records import Terms
+from otr_core.dispute.registry import Key
 from otr_core.dispute.state import Verdict
 from otr_core.errors import ChainError, MoveError
 from otr_core.lane.element import TraceClaim
-from otr_core.poea.receipt import Receipt, domain_separator, type_hash
+from otr_core.poea.order import Domain, Order, type_hash, typed_words
+from otr_core.poea.receipt import Receipt
 from otr_node.chain.evm import Chain, Contract, TxReceipt, compile_vyper
 
 FOLDER = Path(contracts.__file__).parent
 NOBODY = "0x" + "00" * 20
 """The address of nobody: no payer, no arbiter."""
+FIRST_COURT = Domain(131_277_322_940_537, bytes.fromhex("bcf7fffd8b256ec51a36782a52d0c34f6474d951"))
+"""Domain of the first court on a fresh ``Chain``: all of them have the same number and accounts, so
+that orders for a court can be made before it stands."""
 #: Fields of a game in the order of the contract's ``Spot``.
 SPOT = "level turn target height operator index size leaf piece element step token_step"
 
@@ -47,8 +52,8 @@ class ChainCourt:
     Attributes:
         registrar: the account that deploys and registers. arbiter: address of the arbiter's
             contract, or ``NOBODY``.
-        ledger: every transaction so far. registry, court: the contracts. judges: by model id, one
-            for each model.
+        ledger: every transaction so far. registry, court: the contracts. domain: of the court's
+            orders and receipts. judges: by model id, one for each model.
     """
 
     chain: Chain
@@ -58,8 +63,10 @@ class ChainCourt:
     ledger: list[Spent] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.registry = self._deploy("registry", type_hash(), domain_separator())
+        types = type_hash("Order", Order.members), type_hash("Receipt", Receipt.members)
+        self.registry = self._deploy("registry", *types)
         self.court = self._deploy("court", astuple(self.terms), self.registry.address, self.arbiter)
+        self.domain = Domain(self.chain.id, bytes.fromhex(self.court.address[2:]))
         self.judges: dict[bytes, Contract] = {}
 
     def _deploy(self, name: str, *args: Any) -> Contract:
@@ -110,13 +117,14 @@ class ChainCourt:
         index: int,
         token: int,
         salt: bytes,
+        order: Order,
         receipt: Receipt,
         signature: bytes,
         path: Sequence[bytes],
     ) -> TxReceipt:
         """As ``Court.open``."""
-        words = tuple(receipt.typed_values().values())
-        return self.call(now, sender, "open", number, index, token, salt, words, signature, list(path))
+        shown = struct_words(order), struct_words(receipt), signature, list(path)
+        return self.call(now, sender, "open", number, index, token, salt, *shown)
 
     def move(self, now: int, sender: str, number: int, claim: TraceClaim, name: str, *args: Any) -> TxReceipt:
         """As ``Court.move``. The contract keeps a hash of the game's claim only: the mover brings
@@ -154,10 +162,16 @@ class ChainCourt:
         return theirs, ours
 
 
+def struct_words(value: Order | Receipt) -> tuple[bytes | int, ...]:
+    """An order or a receipt as the contracts take it: the words of its typed data, counts as
+    integers."""
+    kinds = [kind for _, kind, _ in value.members]
+    words = zip(kinds, typed_words(value), strict=True)
+    return tuple(int.from_bytes(word, "big") if kind.startswith("uint") else word for kind, word in words)
+
+
 def _arguments(claim: TraceClaim, name: str, args: Sequence[Any]) -> list[Any]:
     """A move's arguments as the contract takes them, with the claim where it needs it."""
-    if name == "show_roots":  # the three hashes are the claim's own
-        return [(*args, *astuple(claim)[len(args) :])]
     if name == "prove":
         return [astuple(claim), [(opening.data, list(opening.proof)) for opening in args[0]]]
     plain = [list(arg) if isinstance(arg, tuple) else arg for arg in args]

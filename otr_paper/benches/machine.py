@@ -11,7 +11,7 @@ from typing import Any
 from otr_core.encoding import json_value
 from otr_core.errors import HardwareError, ParameterError
 from otr_core.lane.sampling import Decoding
-from otr_node.generate import generate
+from otr_node.generate import generate, prompt_tokens
 from otr_node.guest import collect
 from otr_node.hardware import Hardware
 from otr_node.model import Model
@@ -74,12 +74,13 @@ def record(
 
     decoding = Decoding(plan.max_tokens)
     # a first answer also loads kernels and fills caches: not measured
-    generate(model, plan.prompts[0], Decoding(2))
+    asked = [prompt_tokens(model, prompt, plan.max_tokens) for prompt in plan.prompts]
+    generate(model, asked[0], Decoding(2))
     runs: dict[str, list[dict[str, float]]] = {"plain": [], "traced": []}
     power: list[float] = []
     answers = []
-    for number, prompt in enumerate(plan.prompts):
-        report(f"prompt {number + 1} of {len(plan.prompts)} …")
+    for number, ids in enumerate(asked):
+        report(f"prompt {number + 1} of {len(asked)} …")
         for _ in range(plan.repeats):
             for kind, seed in (("plain", None), ("traced", plan.trace_seed)):
                 times = [hardware.clock()]
@@ -87,7 +88,7 @@ def record(
                 def tick(_: int, times: list[float] = times) -> None:
                     times.append(hardware.clock())
 
-                answer = generate(model, prompt, decoding, trace_seed=seed, on_token=tick)
+                answer = generate(model, ids, decoding, trace_seed=seed, on_token=tick)
                 runs[kind].append(_rates(times))
                 if "power_w" not in absent and (watts := ask("power_w", hardware.power_w)) is not None:
                     power.append(watts)

@@ -8,13 +8,11 @@ real enclave draw theirs at random.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
-
-from eth_keys import keys
 
 from otr_core.dispute.records import Terms
 from otr_core.encoding import tagged_hash
@@ -22,27 +20,34 @@ from otr_core.errors import InputError, ModelError, ReceiptError
 from otr_core.lane import program as pr
 from otr_core.lane.element import LAYER
 from otr_core.lane.sampling import Decoding
-from otr_core.poea.client import order
-from otr_core.poea.document import ReceiptFile
-from otr_core.poea.receipt import Job, Message, sign_receipt
+from otr_core.poea.client import PlacedOrder, check_answer, place_order
+from otr_core.poea.document import ReceiptFile, load_receipt_file
+from otr_core.poea.message import Message, Query
+from otr_core.poea.once import OnceStore
+from otr_core.poea.order import Domain, Order
+from otr_core.poea.receipt import Receipt, sign_receipt
 from otr_core.poea.simulated import TEST_ROOT
 from otr_core.poea.tee import EvidencePolicy
-from otr_core.poea.verify import verify_receipt
+from otr_core.poea.trace import Trace, prompt_root
 from otr_core.spotcheck.units import SMALL, Layout, Unit
 from otr_core.spotcheck.verify import Verifier
 from otr_node import prover
+from otr_node.chain.onchain import FIRST_COURT
 from otr_node.commitment import ModelTrees, commit_model
 from otr_node.enclave import SimulatedEnclave
-from otr_node.generate import Answer, generate
+from otr_node.generate import Answer, generate, prompt_tokens, replay
 from otr_node.lanes import load_model
 from otr_node.model import Model
 from otr_node.models import model_folder
 from otr_node.portable import LANE, PortableModel
 from otr_node.project import Project
+from otr_node.recorder import TraceRecorder
 from otr_node.run import Run, Tamper
 from otr_node.serve import open_query, sign_answer, trace_seed
 from otr_node.spotchecks import CheckedOperator, embedding, weights_of
 from otr_paper.benches import disputes
+from otr_paper.claims.receipts import READING
+from otr_paper.labs.stretched import Stretched
 from otr_paper.labs.variants import requantised
 from otr_paper.studies.crowd import Crowd
 from otr_paper.studies.dispute_costs import TERMS
@@ -178,13 +183,16 @@ class Workbench:
 
 @dataclass(frozen=True, eq=False)
 class Served:
-    """One query at a workbench.
+    """One query at a workbench: ordered by its client, answered and signed by the operator.
 
     Attributes:
         place: tells the enclaves (and clients) of a workbench apart, number: the orders of one
             client.
-        trace_secret: 32 bytes from which the trace's salts derive; None: the enclave's own, as in
-            every receipt.
+        trace_secret: 32 bytes from which all salts of the trace derive, those of the prompt too,
+            as measured results are repeated with; the query then travels in the open. None: client
+            and enclave have salts of their own, as in every real order.
+        domain: court and chain of the order; the first court of a fresh test chain, where the
+            answer can be disputed, unless another is given. sealed: whether the query is sealed to the enclave.
     """
 
     bench: Workbench
@@ -193,6 +201,8 @@ class Served:
     place: str = ""
     number: str = ""
     trace_secret: bytes | None = None
+    domain: Domain = FIRST_COURT
+    sealed: bool = True
 
     # ordered, answered, signed, judged
 
@@ -201,77 +211,132 @@ class Served:
         return self.bench.enclave(self.place)
 
     @cached_property
-    def _ordered(self) -> tuple[Job, Message]:
-        secret, order_name = self.bench.secret, f"{self.place}{self.number}"
-        return order(
-            self.prompt,
-            model_id=self.bench.model.manifest.model_id,
+    def placed(self) -> PlacedOrder:
+        """The client's own copy of its order."""
+        secret, name, model = self.bench.secret, f"{self.place}{self.number}", self.bench.model
+        ids, model_id = prompt_tokens(model, self.prompt, self.decoding.max_tokens), model.manifest.model_id
+        job_id, nonce = secret(f"job{name}"), secret(f"nonce{name}")
+        if self.trace_secret is not None:
+            said = Query(ids, self.trace_secret)
+            query, root = Message("query", plain=said.to_json()), prompt_root(ids, self.trace_secret)
+            order = Order(self.domain, job_id, nonce, model_id, root, query.digest, self.decoding)
+            return PlacedOrder(order, query, said)
+        return place_order(
+            ids,
+            model_id=model_id,
             decoding=self.decoding,
-            job_id=secret(f"job{order_name}"),
-            nonce=secret(f"nonce{order_name}"),
-            seal_to=self.enclave.keys.hpke,
+            job_id=job_id,
+            nonce=nonce,
             client_secret=secret(f"client{self.place}"),
+            domain=self.domain,
+            seal_to=self.enclave.keys.hpke if self.sealed else None,
         )
 
     @property
-    def job(self) -> Job:
-        return self._ordered[0]
+    def order(self) -> Order:
+        return self.placed.order
 
     @property
     def query(self) -> Message:
-        """Sealed to the enclave."""
-        return self._ordered[1]
+        """As it travels."""
+        return self.placed.query
 
     @cached_property
-    def reply_to(self) -> bytes | None:
-        """The key to which the client wants the answer sealed; known to the enclave that opens the
-        query."""
-        return open_query(self.enclave, self.job, self.query)[1]
+    def said(self) -> Query:
+        """What the query says to the enclave that opens it."""
+        return open_query(self.enclave, self.order, self.query)
 
     @property
     def salts(self) -> bytes:
-        """32 bytes from which the salts of the trace derive."""
-        return self.trace_secret or trace_seed(self.enclave, self.job)
+        """32 bytes from which the salts of the trace derive, but for those of the prompt."""
+        return self.trace_secret or trace_seed(self.enclave, self.order)
 
     @cached_property
     def answer(self) -> Answer:
-        return generate(self.bench.model, self.prompt, self.decoding, trace_seed=self.salts)
+        return self.answered_by(self.bench)
+
+    def answered_by(
+        self, other: Workbench, decoding: Decoding | None = None, *, order_id: bytes | None = None
+    ) -> Answer:
+        """What another model, or another way of decoding, makes of this order, under its salts.
+
+        Args:
+            order_id: on which the draws depend; None: this order's, as it should be.
+        """
+        return generate(
+            other.model,
+            self.said.prompt_ids,
+            decoding or self.decoding,
+            order_id=self.order.id if order_id is None else order_id,
+            trace_seed=self.salts,
+            prompt_seed=self.said.prompt_seed,
+        )
+
+    def trace_over(
+        self, token_ids: Sequence[int], other: Workbench | None = None, kept: Sequence[int] | None = None
+    ) -> Trace:
+        """The trace of a run on claimed tokens, under this order's salts.
+
+        Args:
+            token_ids: the answer as claimed. other: whose model runs; None: the ordered one.
+            kept: which layers of the ordered model that is, where it has fewer; the trace is then
+                ``Stretched`` to the ordered shape.
+        """
+        runs, recorder = (other or self.bench).model, TraceRecorder(self.salts)
+        stretched = recorder if kept is None else Stretched(recorder, kept, self.bench.model.architecture.layers)
+        replay(runs, self.said.prompt_ids, token_ids, stretched)
+        ids = (*self.said.prompt_ids, *token_ids)
+        return recorder.finish(ids, len(self.said.prompt_ids), self.said.prompt_seed)
+
+    def claiming(self, token_ids: Sequence[int], finish: str = "") -> Answer:
+        """A false answer of these tokens, with the ordered model's own trace over them.
+
+        Args:
+            finish: as stated; by default what the last token and the order's length make it.
+        """
+        ids = tuple(token_ids)
+        ended = "stop" if ids[-1] in self.bench.model.architecture.stop_ids else "length"
+        return replace(self.answer, token_ids=ids, finish=finish or ended, trace=self.trace_over(ids))
 
     @cached_property
     def file(self) -> ReceiptFile:
         """The receipt of the answer."""
         return self.sign(self.answer)
 
+    @property
+    def receipt(self) -> Receipt:
+        """What the receipt says: the statement of the answer."""
+        return self.file.receipt
+
     def sign(self, answer: Answer) -> ReceiptFile:
-        """The receipt of any answer: an enclave that is broken signs what its operator likes.
+        """The receipt of any answer: an enclave that is broken signs what its operator likes."""
+        parts = (self.order, self.query, self.said, answer)
+        return sign_answer(self.enclave, self.bench.model, *parts, seed=self.salts)
 
-        Raises:
-            InputError: the trace has a secret that is not the enclave's, which the receipt would
-                not tell the client.
-        """
-        if self.trace_secret is not None:
-            raise InputError("receipt: found a trace secret of the bench's own, expected the enclave's")
-        return sign_answer(self.enclave, self.bench.model, self.job, self.query, answer, self.reply_to)
+    def passed_off(self, other: Workbench, answer: Answer) -> ReceiptFile:
+        """The receipt of another model's ``answer``, put under the ordered model's name by a TEE
+        that works otherwise: it has measured what it loads."""
+        parts = (self.order, self.query, self.said, answer)
+        return sign_answer(other.enclave(self.place), self.bench.model, *parts, seed=self.salts)
 
-    def passed_off(self, cheap: Served) -> ReceiptFile:
-        """The receipt of another model's answer, put under the ordered model's name by a TEE that
-        works otherwise."""
-        renamed = resigned(cheap.file, cheap.enclave, model_id=self.job.model_id)
-        return replace(renamed, job=self.job, model=self.bench.model.manifest)
-
-    def rejection(self, file: ReceiptFile, **options: Any) -> ReceiptError | None:
+    def rejection(self, file: ReceiptFile | bytes, **options: Any) -> ReceiptError | None:
         """Why the client of this query rejects ``file``, None if it does not.
 
+        The client reads the file's bytes and makes every check against its own order and with its
+        own key (``check_answer``). A file that cannot be read is rejected by ``READING``.
+
         Args:
-            options: of ``verify_receipt``, in the place of: simulated evidence is fine, now, this
-                job.
+            options: of ``check_answer``, in the place of: this client's order, simulated evidence
+                is fine, now, no nonce accepted before.
         """
-        policy = EvidencePolicy(allow_simulated=True)
-        usual: dict[str, Any] = {"policy": policy, "as_of": self.bench.now, "job": self.job}
+        usual: dict[str, Any] = {"policy": EvidencePolicy(allow_simulated=True), "as_of": self.bench.now}
+        usual |= {"placed": self.placed, "nonces": OnceStore()}
         try:
-            verify_receipt(file, **(usual | options))
+            check_answer(load_receipt_file(file if isinstance(file, bytes) else file.dump()), **(usual | options))
         except ReceiptError as error:
             return error
+        except InputError as error:
+            return ReceiptError(READING, error, "a receipt file")
         return None
 
     # run again, disputed
@@ -293,7 +358,8 @@ class Served:
         were chosen."""
         ids = token_ids or self.answer.token_ids
         model, prompt = self.bench.portable, self.answer.prompt_ids
-        return Run(model, self.trees, prompt, ids, self.salts, self.decoding, tamper)
+        own = {"prompt_seed": self.said.prompt_seed, "order_id": self.order.id}
+        return Run(model, self.trees, prompt, ids, self.salts, self.decoding, tamper, **own)
 
     def with_token(self, step: int, token: int) -> Run:
         """The run on the answer with token number ``step`` replaced: what follows is computed from
@@ -318,11 +384,11 @@ class Served:
 
     def dispute(self, false: Run, token: int = 0, terms: Terms = TERMS) -> dict[str, Any]:
         """Dispute ``false`` on a fresh chain, and tell what it took (``disputes.dispute``)."""
-        return disputes.dispute(self.honest, false, token, terms)
+        return disputes.dispute(self.order, self.honest, false, token, terms)
 
     def crowd(self, challengers: int, terms: Terms, *, slot_s: int, stall: bool, seed: int) -> Crowd:
         """So many challengers of the honest answer at once (``disputes.crowd``)."""
-        return disputes.crowd(self.honest, challengers, terms, slot_s=slot_s, stall=stall, seed=seed)
+        return disputes.crowd(self.order, self.honest, challengers, terms, slot_s=slot_s, stall=stall, seed=seed)
 
     # spot-checked
 
@@ -331,10 +397,12 @@ class Served:
         """The operator as a spot check asks it: for rows of a place, then for a unit with its
         proof."""
         bench = self.bench
-        return CheckedOperator(bench.portable, self.answer, self.salts, bench.layout, bench.circuits)
+        said = (self.answer, self.receipt, self.salts)
+        return CheckedOperator(bench.portable, *said, bench.layout, bench.circuits)
 
 
 def resigned(file: ReceiptFile, enclave: SimulatedEnclave, **changes: Any) -> ReceiptFile:
-    """``file`` with a receipt that says something else, signed again by the key of ``enclave``."""
-    signed = sign_receipt(keys.PrivateKey(enclave.signing_key), replace(file.receipt, **changes))
+    """``file`` with a receipt that says something else, signed again by the key of ``enclave``
+    under the domain of the order in the file."""
+    signed = sign_receipt(enclave.signing_key, file.order, replace(file.receipt, **changes))
     return replace(file, receipt=signed.receipt, signature=signed.signature)

@@ -224,7 +224,7 @@ def tune_against(
         given = [prompt_tokens(model, question.prompt, recipe.max_tokens) for question in asked]
         module.eval()
         drawn = sample_answers(module, given, model.architecture.stop_ids, seed=draws, **how)
-        texts = [model.tokenizer.decode(row, skip_special_tokens=True) for row in drawn]
+        texts = [model.tokenizer.decode(row) for row in drawn]
         repeated = [question for question in asked for _ in range(recipe.samples)]
         scores = judge(repeated, texts).reshape(len(asked), recipe.samples)
         best = scores.argmax(1)
@@ -244,8 +244,8 @@ def read(module: Any, model: NativeModel, recipe: Recipe, names: Sequence[str], 
     name.
     """
     made_up = draw_questions(recipe.read_steps * recipe.read_batch, "training", seed + 2_000_000, names)
-    ids = model.tokenizer
-    examples = [Example(*(tuple(ids(text)["input_ids"]) for text in (q.context, f" {q.question}"))) for q in made_up]
+    ids = model.tokenizer.encode
+    examples = [Example(ids(q.context), ids(f" {q.question}")) for q in made_up]
     steps: dict[str, Any] = {"steps": recipe.read_steps, "batch": recipe.read_batch, "rate": recipe.read_rate}
     return train(module, examples, seed=seed, decay=True, **steps)
 

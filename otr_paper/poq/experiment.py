@@ -14,7 +14,7 @@ from typing import Any
 
 from otr_core.files import whole_file, write_text
 from otr_core.lane.sampling import Decoding
-from otr_node.checkpoint import Tensors, torch_threads
+from otr_node.checkpoint import Tensors, read_checkpoint, torch_threads
 from otr_node.generate import generate, prompt_tokens
 from otr_node.model import Model
 from otr_node.native import NativeModel, load_native
@@ -45,8 +45,9 @@ def answer_all(
     rows: list[dict[str, Any]] = json.loads(store.read_text("utf-8")) if store.is_file() else []
     with torch_threads(1):
         while len(rows) < len(questions):
-            answer = generate(model, questions[len(rows)].prompt, Decoding(max_tokens))
-            rows.append({"text": answer.text, "token_ids": list(answer.token_ids)})
+            ids = prompt_tokens(model, questions[len(rows)].prompt, max_tokens)
+            answer = generate(model, ids, Decoding(max_tokens))
+            rows.append({"text": model.tokenizer.decode(answer.token_ids), "token_ids": list(answer.token_ids)})
             if len(rows) % 20 == 0 or len(rows) == len(questions):
                 write_text(store, json.dumps(rows))
                 report(f"{store.stem}: {len(rows)} of {len(questions)} answers")
@@ -68,7 +69,7 @@ def make_adversary(
     small, started = load_cut(folder, recipe), time.process_time()
     with torch_threads(1):
         module = trainable_copy(small)
-        names = made_up_names(small.tokenizer.get_vocab(), seed)
+        names = made_up_names(small.tokenizer.vocab(), seed)
         reading = read(module, small, recipe, names, seed=seed)
         report(f"reading: loss {reading[0]:.2f} to {reading[-1]:.3f}, {time.process_time() - started:.0f} CPU s")
         bought = buy(folder, recipe, names, seed=seed)
@@ -102,15 +103,13 @@ def adversary_answers(model: NativeModel, questions: Sequence[Question], max_tok
     prompts = [prompt_tokens(model, question.prompt, max_tokens) for question in questions]
     with torch_threads(1):
         rows = answer_batches(model, prompts, max_tokens)
-    return [{"text": model.tokenizer.decode(row, skip_special_tokens=True), "token_ids": list(row)} for row in rows]
+    return [{"text": model.tokenizer.decode(row), "token_ids": list(row)} for row in rows]
 
 
 def load_cut(folder: Path, recipe: Recipe, tensors: Tensors | None = None) -> NativeModel:
     """The honest checkpoint with ``recipe.layers`` only; with ``tensors``, those weights in it (its
     id is theirs)."""
-    from otr_core.poea.manifest import read_architecture
-
-    gone = sorted(set(range(read_architecture(folder).layers)) - set(recipe.layers))
+    gone = sorted(set(range(read_checkpoint(folder).architecture.layers)) - set(recipe.layers))
     return load_native(folder, drop_layers=gone, alter=None if tensors is None else lambda _: dict(tensors))
 
 
@@ -181,9 +180,9 @@ def serving_cost(models: Mapping[str, Model], questions: Sequence[Question], max
                 logits = session.feed(ids)
                 clock.append(time.process_time())
                 tokens = 1
-                token = model.choose(logits, Decoding(max_tokens), 0)
+                token = model.choose(logits, 0, 0)
                 while token not in model.architecture.stop_ids and tokens < max_tokens:
-                    token = model.choose(session.feed([token]), Decoding(max_tokens), tokens)
+                    token = model.choose(session.feed([token]), 0, 0)
                     tokens += 1
                 clock.append(time.process_time())
                 prefill, decode = (1000 * (b - a) for a, b in itertools.pairwise(clock))

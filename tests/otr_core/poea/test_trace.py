@@ -12,13 +12,19 @@ from hypothesis import strategies as st
 from otr_core import merkle
 from otr_core.errors import InputError, ParameterError, ProofError
 from otr_core.poea.trace import (
+    GIVEN,
     LayerState,
-    StateKeeper,
+    PieceOpening,
     Trace,
-    TraceRecorder,
     TraceShape,
+    check_state,
     open_piece,
+    prompt_leaves,
+    prompt_root,
     salts,
+    seed_hash,
+    state_leaf,
+    token_leaves,
     verify_opening,
 )
 
@@ -30,53 +36,26 @@ def states(positions: int, layers: int, output: int, kv: int) -> tuple[np.ndarra
     return tuple(rng.integers(0, 256, (layers, positions, width), dtype=np.uint8) for width in (output, kv, kv))
 
 
-def record(arrays: tuple[np.ndarray, ...], splits: list[int]) -> Trace:
-    """Absorb positions in runs that end at ``splits``, alternately all layers at once and layer by
-    layer."""
-    recorder, begin = TraceRecorder(SEED), 0
-    for turn, end in enumerate(splits):
-        step = len(arrays[0]) if turn % 2 else 1
-        for layer in range(0, len(arrays[0]), step):
-            recorder.absorb(layer, begin, *(array[layer : layer + step, begin:end] for array in arrays))
-        begin = end
-    return recorder.finish()
+def state_at(arrays: tuple[np.ndarray, ...], position: int, layer: int) -> LayerState:
+    return LayerState(*(array[layer, position].tobytes() for array in arrays))
 
 
-def second_opinion(arrays: tuple[np.ndarray, ...]) -> bytes:
-    """The definition, with none of the code under test but RFC 6962 itself."""
-    layers, positions, _ = arrays[0].shape
-    leaves = []
-    for position in range(positions):
-        for layer in range(layers):
-            pieces = []
-            for array in arrays:
-                row = array[layer, position].tobytes()
-                for at in range(0, len(row), 1024):
-                    where = b"otr/1/salt" + SEED + struct.pack("<III", position, layer, len(pieces))
-                    pieces.append(hashlib.sha256(where).digest() + row[at : at + 1024])
-            leaves.append(merkle.root(pieces))
-    both = hashlib.sha256(b"\x01" + merkle.root(leaves) + hashlib.sha256(b"").digest()).digest()
-    return hashlib.sha256(b"\x01" + both + hashlib.sha256(b"otr/1/trace-seed" + SEED).digest()).digest()
-
-
-@pytest.mark.parametrize(("output", "kv"), [(2304, 768), (1024, 1024), (100, 4), (2049, 1025)])
-def test_root_is_the_definition_however_it_is_fed(output: int, kv: int) -> None:
-    arrays = states(7, 3, output, kv)
-    expected = second_opinion(arrays)
-    for splits in ([7], [3, 4, 7], [1, 2, 3, 4, 5, 6, 7]):
-        trace = record(arrays, splits)
-        assert trace.root == expected
-        assert trace.shape == TraceShape(7, 3, output, kv)
+def commit(arrays: tuple[np.ndarray, ...]) -> Trace:
+    """The trace of states, leaf by leaf."""
+    layers, positions, output = arrays[0].shape
+    places = [(position, layer) for position in range(positions) for layer in range(layers)]
+    leaves = tuple(state_leaf(SEED, *place, state_at(arrays, *place).pieces()) for place in places)
+    return Trace(TraceShape(positions, layers, output, arrays[1].shape[2]), leaves, seed_hash(SEED))
 
 
 @settings(max_examples=30)
 @given(st.data())
 def test_every_piece_opens_and_no_altered_one_does(data: st.DataObject) -> None:
     arrays = states(3, 2, 2304, 768)
-    trace = record(arrays, [3])
+    trace = commit(arrays)
     position, layer = data.draw(st.integers(0, 2)), data.draw(st.integers(0, 1))
     piece = data.draw(st.integers(0, trace.shape.pieces - 1))
-    state = LayerState(*(array[layer, position].tobytes() for array in arrays))
+    state = state_at(arrays, position, layer)
     opening = open_piece(trace, SEED, position, layer, piece, state)
     assert opening.data == state.pieces()[piece]
     verify_opening(trace.root, trace.shape, opening)
@@ -108,8 +87,8 @@ def test_every_piece_opens_and_no_altered_one_does(data: st.DataObject) -> None:
 
 def test_a_wrongly_rebuilt_state_does_not_open() -> None:
     arrays = states(2, 2, 64, 32)
-    trace = record(arrays, [2])
-    state = LayerState(*(array[0, 1].tobytes() for array in arrays))
+    trace = commit(arrays)
+    state = state_at(arrays, 1, 0)
     with pytest.raises(ProofError, match="not the committed one"):
         open_piece(trace, SEED, 1, 0, 0, replace(state, value=bytes(32)))
     with pytest.raises(ProofError, match="not the committed one"):
@@ -120,50 +99,116 @@ def test_salts_hide_equal_states_from_each_other() -> None:
     """Two leaves over the same bytes look unrelated, so an opened leaf tells nothing about its
     neighbours."""
     zeros = tuple(np.zeros((2, 2, width), np.uint8) for width in (64, 32, 32))
-    assert len(set(record(zeros, [2]).leaves)) == 4
+    assert len(set(commit(zeros).leaves)) == 4
 
 
-def test_positions_must_come_in_order_and_for_all_layers() -> None:
-    arrays = states(2, 2, 64, 32)
-    recorder = TraceRecorder(SEED)
-    with pytest.raises(InputError, match="found position 1, expected 0"):
-        recorder.absorb(0, 1, *(array[:1] for array in arrays))
-    recorder.absorb(0, 0, *(array[:1] for array in arrays))
-    recorder.absorb(1, 0, *(array[1:, :1] for array in arrays))
-    with pytest.raises(InputError, match="different numbers"):
-        recorder.finish()
-    with pytest.raises(InputError, match="different numbers"):
-        TraceRecorder(SEED).finish()
+def forged(salt: bytes, data: bytes, beside: tuple[bytes, ...] = (bytes(32), bytes(32))) -> tuple[bytes, PieceOpening]:
+    """(root, opening) of a committer who is free: one leaf over one piece, and whatever else it
+    likes. Shape: 1 position, 1 layer, rows of 40 and twice 8 bytes."""
+    others = [merkle.leaf_hash(b"key"), merkle.leaf_hash(b"value")]
+    leaf = merkle.root_of_hashes([merkle.leaf_hash(salt + data), *others])
+    root = merkle.root_of_hashes([merkle.root([leaf]), *beside])
+    path = tuple(merkle.inclusion_proof_of_hashes([merkle.leaf_hash(salt + data), *others], 0))
+    return root, PieceOpening(0, 0, 0, salt, data, leaf, path, (), beside)  # type: ignore[arg-type]
 
 
-def test_guessable_seed_and_wrong_sizes_are_refused() -> None:
-    with pytest.raises(InputError, match="found 31 bytes"):
-        TraceRecorder(bytes(31))
-    with pytest.raises(ParameterError, match="layers"):
-        TraceShape(1, 0, 4, 4)
-    with pytest.raises(InputError, match="found 1 leaves, expected 2"):
-        Trace(TraceShape(1, 2, 4, 4), (bytes(32),), bytes(32))
-    with pytest.raises(InputError, match="piece"):
-        TraceShape(1, 1, 4, 4).piece_bytes(3)
+def test_a_piece_has_its_length_and_its_salt_whatever_was_committed() -> None:
+    """A committer may put a leaf over anything under its root; only lengths tell that it is no
+    piece."""
+    shape = TraceShape(1, 1, 40, 8)
+    verify_opening(forged(bytes(32), bytes(40))[0], shape, forged(bytes(32), bytes(40))[1])
+    for salt, data in ((32, 39), (32, 41), (32, 0), (31, 40), (33, 40), (0, 40), (31, 41), (33, 39), (0, 72)):
+        root, opening = forged(bytes(salt), bytes(data))
+        with pytest.raises(ProofError, match=f"piece 0: found {data} bytes under a {salt}-byte salt"):
+            verify_opening(root, shape, opening)
 
 
-def test_keeper_keeps_only_what_is_wanted() -> None:
-    arrays = states(5, 3, 64, 32)
-    keeper = StateKeeper([(4, 2), (0, 0)])
-    for layer in range(3):
-        keeper.absorb(layer, 0, *(array[layer : layer + 1] for array in arrays))
-    assert keeper.states.keys() == {(4, 2), (0, 0)}
-    assert keeper.states[4, 2].key == arrays[1][2, 4].tobytes()
+def test_two_hashes_stand_beside_the_states_root_whatever_was_committed() -> None:
+    shape, one = TraceShape(1, 1, 40, 8), bytes(32)
+    for beside in ((), (one,), (one, one, one), (bytes(33), one), (one, bytes(31)), (bytes(96), one), (one, b"")):
+        root, opening = forged(bytes(32), bytes(40), beside)
+        with pytest.raises(ProofError, match="beside the states' root"):
+            verify_opening(root, shape, opening)
 
 
-def test_token_ids_are_committed_beside_the_states() -> None:
-    arrays = states(2, 2, 64, 32)
-    recorder = TraceRecorder(SEED)
-    recorder.absorb(0, 0, *arrays)
-    trace = recorder.finish([5, 7, 9], 2)
-    for at, (token, step) in enumerate([(5, 2**32 - 1), (7, 2**32 - 1), (9, 0)]):
-        salt = hashlib.sha256(b"otr/1/salt" + SEED + struct.pack("<III", at, 2**32 - 1, 0)).digest()
-        assert trace.tokens[at] == salt + struct.pack("<II", token, step)
-    assert len({recorder.finish(*given).root for given in (([5, 7, 9], 2), ([5, 7, 8], 2), ([5, 7, 9], 1))}) == 3
-    with pytest.raises(InputError, match="found 2 tokens, expected 3"):
-        recorder.finish([5, 7])
+def test_a_leaf_goes_by_one_place_only() -> None:
+    """Leaf (1, 0) has number 2 of 6, and so would (0, 2) and (2, -2)."""
+    arrays = states(3, 2, 64, 32)
+    trace = commit(arrays)
+    opening = open_piece(trace, SEED, 1, 0, 0, state_at(arrays, 1, 0))
+    verify_opening(trace.root, trace.shape, opening)
+    for position, layer in ((0, 2), (2, -2), (-1, 4), (3, -4), (3, 0), (-1, 0)):
+        with pytest.raises(ProofError, match="expected position below 3 and layer below 2"):
+            verify_opening(trace.root, trace.shape, replace(opening, position=position, layer=layer))
+        with pytest.raises(ProofError, match="expected position below 3 and layer below 2"):
+            check_state(trace, SEED, position, layer, state_at(arrays, 1, 0))
+
+
+def test_a_piece_outside_the_leaf_is_no_piece() -> None:
+    arrays = states(1, 1, 64, 32)
+    trace = commit(arrays)
+    opening = open_piece(trace, SEED, 0, 0, 2, state_at(arrays, 0, 0))
+    for piece in (-1, 3, 2**32):
+        with pytest.raises(ProofError, match=f"piece: found {piece}, expected 0 to 2"):
+            verify_opening(trace.root, trace.shape, replace(opening, piece=piece))
+
+
+def test_a_leaf_of_another_trace_is_refused_by_each_path() -> None:
+    arrays, others = states(2, 2, 64, 32), tuple(array ^ 1 for array in states(2, 2, 64, 32))
+    trace, other = commit(arrays), commit(others)
+    opening = open_piece(trace, SEED, 1, 1, 0, state_at(arrays, 1, 1))
+    foreign = open_piece(other, SEED, 1, 1, 0, state_at(others, 1, 1))
+    with pytest.raises(ProofError, match="root: computed"):  # the piece is not under the leaf
+        verify_opening(trace.root, trace.shape, replace(opening, data=foreign.data))
+    with pytest.raises(ProofError, match="not under the trace root"):  # the leaf not under the root
+        verify_opening(trace.root, trace.shape, foreign)
+
+
+@pytest.mark.parametrize("name", ["positions", "layers", "output_bytes", "kv_bytes"])
+@pytest.mark.parametrize("value", [0, -1, 2**32, 1.0, True, "1", None])
+def test_sizes_of_a_trace_are_counts(name: str, value: object) -> None:
+    TraceShape(**{"positions": 1, "layers": 1, "output_bytes": 1, "kv_bytes": 1, name: 2**32 - 1})
+    with pytest.raises(ParameterError, match=f"trace {name}"):
+        TraceShape(**{"positions": 1, "layers": 1, "output_bytes": 1, "kv_bytes": 1, name: value})  # type: ignore[arg-type]
+
+
+def test_a_trace_has_the_leaves_and_tokens_of_its_shape() -> None:
+    shape, leaf, token = TraceShape(1, 2, 4, 4), bytes(32), bytes(40)
+    for count in (0, 1, 3):
+        with pytest.raises(InputError, match=f"found {count} leaves, expected 2"):
+            Trace(shape, (leaf,) * count, bytes(32))
+    for count in (1, 3):
+        with pytest.raises(InputError, match=f"found {count} tokens, expected 2"):
+            Trace(shape, (leaf, leaf), bytes(32), (token,) * count)
+    assert Trace(shape, (leaf, leaf), bytes(32), (token, token)).tokens_root == merkle.root([token, token])
+    for piece in (3, 4):
+        with pytest.raises(InputError, match=f"piece: found {piece}, expected 0 to 2"):
+            shape.piece_bytes(piece)
+
+
+def test_an_order_begins_the_token_tree() -> None:
+    """The root over the prompt's leaves is that of the first leaves of every answer, and depends on
+    the client's seed alone."""
+    prompt, chosen, secret = [5, 7, 5], [9, 5], bytes(range(32, 64))
+    leaves = token_leaves(prompt, secret, chosen, SEED)
+    for at, (seed, token, step) in enumerate(
+        [(secret, 5, GIVEN), (secret, 7, GIVEN), (secret, 5, GIVEN), (SEED, 9, 0), (SEED, 5, 1)]
+    ):
+        salt = hashlib.sha256(b"otr/1/salt" + seed + struct.pack("<III", at, 2**32 - 1, 0)).digest()
+        assert leaves[at] == salt + struct.pack("<II", token, step)
+    assert prompt_leaves(prompt, secret) == leaves[:3] == token_leaves(prompt, secret, [8], bytes(32))[:3]
+    assert prompt_root(prompt, secret) == merkle.root(leaves[:3]) != prompt_root(prompt, SEED)
+    proof = merkle.consistency_proof(leaves, 3)
+    merkle.verify_consistency(prompt_root(prompt, secret), merkle.root(leaves), 3, 5, proof)
+
+
+@pytest.mark.parametrize("size", [0, 31, 33])
+def test_guessable_seeds_are_refused(size: int) -> None:
+    for call in (
+        lambda seed: prompt_leaves([], seed),
+        lambda seed: prompt_root([5], seed),
+        lambda seed: token_leaves([5], seed, [], SEED),
+        lambda seed: token_leaves([5], SEED, [], seed),
+    ):
+        with pytest.raises(InputError, match=f"trace seed: found {size} bytes, expected 32"):
+            call(bytes(size))

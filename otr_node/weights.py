@@ -24,6 +24,8 @@ from otr_core.errors import ModelError
 CHUNK_BYTES = 2**20
 #: Bytes of one number, by the name that safetensors gives its type.
 _ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+INDEX = "model.safetensors.index.json"
+"""File that names the shards of weights which lie in several files."""
 _HEADER_LIMIT = 100 * 2**20  # as the safetensors format itself states
 
 
@@ -97,7 +99,7 @@ def safetensors_files(folder: Path) -> list[Path]:
     Raises:
         ModelError: neither is there, or a shard is missing.
     """
-    index = folder / "model.safetensors.index.json"
+    index = folder / INDEX
     if index.is_file():
         try:
             names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))

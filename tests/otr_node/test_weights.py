@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from otr_core import merkle
 from otr_core.errors import ModelError
-from otr_core.poea import weights
+from otr_node import weights
 from otr_paper.labs.tiny import TINY, tiny_tensors
 
 

@@ -1,0 +1,77 @@
+"""What the court's registry knows of keys, and what it can tell by that from a receipt alone.
+
+``registry.vy`` has the same conditions under the same names, in the same order. A receipt that
+breaks one is false whatever was computed: its signer has put a statement under an order that no
+answer to this order can make.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from otr_core.dispute.state import RegisteredModel
+from otr_core.errors import ReceiptError
+from otr_core.poea.order import Domain, Order
+from otr_core.poea.receipt import Receipt, recover_signer
+
+LANE = "portable-1"
+"""The lane whose steps the court can judge."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of an operator's TEE: the model it was attested for, and its 20-byte address."""
+
+    operator: str
+    model_id: bytes
+    address: bytes
+
+
+def receipt_fault(
+    domain: Domain,
+    operator: str,
+    key: Key | None,
+    model: RegisteredModel | None,
+    order: Order,
+    receipt: Receipt,
+    signature: bytes,
+) -> str:
+    """Name of the first of these conditions that a receipt of ``operator`` breaks, "" if none:
+
+    * ``model``: the ordered model is registered.
+    * ``key``: the key that the receipt names is registered, for this operator.
+    * ``measured-model``: that key was attested for the ordered model.
+    * ``lane``: the lane is the one that the court can judge.
+    * ``trace-shape``: layers and rows of the trace are the model's. Of another shape it has no
+      program that it could be judged by.
+    * ``length``: a token was given and one was chosen, no more than were ordered, and all fit the
+      model's context.
+    * ``finish``: an answer that ended for its length has all the tokens ordered.
+    * ``signature``: that key has signed the receipt, in canonical form, under the court's domain.
+
+    Args:
+        domain: of the court. key, model: what is registered under the receipt's key id and the
+            order's model id. order: the one whose id the receipt holds.
+    """
+    if model is None:
+        return "model"
+    if key is None or key.operator != operator:
+        return "key"
+    if key.model_id != order.model_id:
+        return "measured-model"
+    if receipt.lane != LANE:
+        return "lane"
+    d, most = model.dims, order.decoding.max_tokens
+    if (receipt.layers, receipt.output_bytes, receipt.kv_bytes) != (d.layers, 4 * d.hidden, 4 * d.kv):
+        return "trace-shape"
+    if receipt.prompt_tokens < 1 or not 1 <= receipt.answer_tokens <= most:
+        return "length"
+    if receipt.prompt_tokens + receipt.answer_tokens > d.context:
+        return "length"
+    if receipt.finish == "length" and receipt.answer_tokens != most:
+        return "finish"
+    try:
+        signer = recover_signer(domain, receipt, signature)
+    except ReceiptError:
+        return "signature"
+    return "" if signer == key.address else "signature"
