@@ -15,7 +15,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,10 +30,9 @@ from otr_core.poea.document import load_receipt_file
 from otr_core.poea.tee import BOUNDARY_EVENT, KEYS_EVENT, MODEL_EVENT, EvidencePolicy
 from otr_node.guest import AttestedEnclave, GuestAgent, collect, start_enclave
 from otr_node.hardware import LocalHardware
-from otr_node.serve import sign_answer
 from otr_paper.labs.attestation import authentic_policy
 from otr_paper.labs.attestation.node import LabNode, honest_node
-from tests.helpers.receipts import MANIFEST, NOW, answer, ordered
+from tests.helpers.receipts import MANIFEST, NOW, ordered, signed
 
 NONCE = b"\x5a" * 32
 SECRET = b"q" * 32
@@ -125,18 +123,17 @@ def test_a_guest_measures_model_keys_and_boundary_in_this_order(agent: LabAgent)
 def test_a_receipt_out_of_a_guest_is_accepted(agent: LabAgent) -> None:
     """All that is left to hardware is to be hardware: the vendor's part comes from the verifier."""
     enclave = started(agent)
-    job, query = ordered(enclave)
-    file = sign_answer(enclave, SimpleNamespace(manifest=MANIFEST), job, query, answer())  # type: ignore[arg-type]
-    read = load_receipt_file(file.dump())
+    placed = ordered(tee=enclave)
+    read = load_receipt_file(signed(placed, tee=enclave).dump())
     vendors = agent.node.files()
     beside = appraiser_with([vendors["collateral"], *vendors["rims"], *vendors["ocsp"]])
     policy = EvidencePolicy(True, agent.node.policy, NONCE, roots=agent.node.roots)
-    found = verify_receipt(read, policy=policy, as_of=NOW, job=job, appraise=beside)
+    found = verify_receipt(read, policy=policy, as_of=NOW, order=placed.order, appraise=beside)
     assert found.signer == KEYS.address
     with pytest.raises(ReceiptError, match="nonce"):
-        verify_receipt(read, policy=replace(policy, nonce=b"1" * 32), as_of=NOW, job=job, appraise=beside)
+        verify_receipt(read, policy=replace(policy, nonce=b"1" * 32), as_of=NOW, order=placed.order, appraise=beside)
     with pytest.raises(ReceiptError, match="no stapled OCSP"):
-        verify_receipt(read, policy=policy, as_of=NOW, job=job)
+        verify_receipt(read, policy=policy, as_of=NOW, order=placed.order)
 
 
 def test_a_guest_that_starts_twice_speaks_for_no_model(agent: LabAgent) -> None:
