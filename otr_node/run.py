@@ -18,7 +18,7 @@ import numpy as np
 
 from otr_core.lane import program as pr
 from otr_core.lane.element import LAYER, TraceClaim
-from otr_core.lane.sampling import Decoding
+from otr_core.lane.sampling import Decoding, draw
 from otr_core.merkle import Tree, leaf_hash
 from otr_core.poea.trace import LayerState, Trace, salts
 from otr_node.commitment import ModelTrees
@@ -60,7 +60,7 @@ class Run:
         model, trees: what this player runs, which for a cheat need not be what is registered.
         prompt_ids, token_ids: as claimed. seed: 32 bytes, of the trace's salts. tamper: a cheat's
             change. prompt_seed: 32 bytes of the client's, of the prompt's salts; None where nothing
-            was ordered: ``seed``.
+            was ordered: ``seed``. order_id: of the order, 32 bytes; the draws depend on it.
         inferences: runs so far, in units of the whole answer.
     """
 
@@ -72,6 +72,7 @@ class Run:
     decoding: Decoding
     tamper: Tamper | None = None
     prompt_seed: bytes | None = None
+    order_id: bytes = b""
     inferences: float = field(default=0.0, init=False)
     _wrong_token: int = field(default=0, init=False)
     _states: dict[tuple[int, int], LayerState] = field(default_factory=dict, init=False)
@@ -101,7 +102,9 @@ class Run:
         logits = session.feed_batch([ids], [recorder], all_logits=True)[0]  # (positions, vocab)
         for position in range(prompt - 1, len(ids)):
             step = position + 1 - prompt
-            if self.model.choose(logits[position].numpy(), self.decoding, step) != self.token_ids[step]:
+            drawn = draw(self.decoding.seed, step, self.order_id)
+            chosen = self.model.choose(logits[position].numpy(), self.decoding.temperature_milli, drawn)
+            if chosen != self.token_ids[step]:
                 return position + 1
         return 0
 
@@ -125,7 +128,7 @@ class Run:
     @property
     def claim(self) -> TraceClaim:
         """What this run would be claimed as."""
-        trace, how = self.trace, (self.decoding.seed, self.decoding.temperature_milli)
+        trace, how = self.trace, (self.order_id, self.decoding.seed, self.decoding.temperature_milli)
         return TraceClaim(trace.states_root, trace.tokens_root, trace.seed_hash, trace.shape.positions, *how)
 
     def execution(self, target: int, position: int, layer: int) -> Execution:

@@ -78,10 +78,12 @@ class TxReceipt:
 @functools.lru_cache(maxsize=16)
 def _compiled(source: str, path: str) -> Contract:
     from vyper import compile_code
+    from vyper.compiler.input_bundle import FilesystemInputBundle
     from vyper.exceptions import VyperException
 
+    beside, formats = FilesystemInputBundle([Path(path).parent]), ["abi", "bytecode", "bytecode_runtime"]
     try:
-        out = compile_code(source, contract_path=path, output_formats=["abi", "bytecode", "bytecode_runtime"])
+        out = compile_code(source, contract_path=path, input_bundle=beside, output_formats=formats)
     except VyperException as error:
         raise ChainError("compile", str(error).splitlines()[0], "a contract that compiles") from error
     runtime = len(bytes.fromhex(out["bytecode_runtime"][2:]))
@@ -89,7 +91,7 @@ def _compiled(source: str, path: str) -> Contract:
 
 
 def compile_vyper(path: Path | str) -> Contract:
-    """Compile a Vyper source file (cached by its text).
+    """Compile a Vyper source file (cached by its text); what it imports lies beside it.
 
     Raises:
         ChainError: it does not compile; names the compiler's first line.

@@ -26,6 +26,9 @@ from otr_node.chain.evm import Chain, Contract, TxReceipt, compile_vyper
 FOLDER = Path(contracts.__file__).parent
 NOBODY = "0x" + "00" * 20
 """The address of nobody: no payer, no arbiter."""
+FIRST_COURT = Domain(131_277_322_940_537, bytes.fromhex("bcf7fffd8b256ec51a36782a52d0c34f6474d951"))
+"""Domain of the first court on a fresh ``Chain``: all of them have the same number and accounts, so
+that orders for a court can be made before it stands."""
 #: Fields of a game in the order of the contract's ``Spot``.
 SPOT = "level turn target height operator index size leaf piece element step token_step"
 

@@ -10,17 +10,19 @@ from random import Random
 from typing import Any
 
 from otr_core import merkle
-from otr_core.dispute.court import challenge_hash, receipt_leaf
+from otr_core.dispute.court import challenge_hash
 from otr_core.dispute.play import Step, play
 from otr_core.dispute.players import HonestChallenger, HonestOperator
 from otr_core.dispute.records import Terms
 from otr_core.dispute.state import Game
+from otr_core.errors import InputError
 from otr_core.lane.element import LAYER
-from otr_node.chain.onchain import Spent
+from otr_core.poea.order import Order
+from otr_node.chain.onchain import FIRST_COURT, Spent
 from otr_node.run import Run
 from otr_paper.labs.disputes.both import Both, both
 from otr_paper.labs.disputes.cheats import Griefer
-from otr_paper.labs.disputes.parties import FISHERMAN, OPERATOR, new_court, vouched
+from otr_paper.labs.disputes.parties import FISHERMAN, OPERATOR, leaf_of, new_court, vouched
 from otr_paper.studies import dispute_costs
 from otr_paper.studies.crowd import Crowd, play_crowd
 from otr_paper.studies.dispute_costs import TERMS
@@ -34,7 +36,7 @@ BATCH = 256
 """Receipts in the batch of a disputed one, so that its path has eight hashes."""
 
 
-def dispute(honest: Run, false: Run, token: int = 0, terms: Terms = TERMS) -> dict[str, Any]:
+def dispute(order: Order, honest: Run, false: Run, token: int = 0, terms: Terms = TERMS) -> dict[str, Any]:
     """Dispute ``false`` by transactions on a fresh chain, and tell what it took.
 
     The operator plays ``false``. The fisherman runs what ``honest`` runs, on the tokens that
@@ -42,13 +44,19 @@ def dispute(honest: Run, false: Run, token: int = 0, terms: Terms = TERMS) -> di
     every move.
 
     Args:
-        token: number of the disputed token; 0: the trace is disputed.
+        order: what both answer, under the domain ``FIRST_COURT``. token: number of the disputed
+            token; 0: the trace is disputed.
+
+    Raises:
+        InputError: the order is for another court.
     """
+    if order.domain != FIRST_COURT:
+        raise InputError(f"order domain: found {order.domain}, expected the first court's of a fresh chain")
     fisherman = replace(honest, token_ids=false.token_ids, tamper=None)
     courts = both(honest, terms, stake_wei=terms.least_stake_wei)
     others = [hashlib.sha256(b"%d" % number).digest() for number in range(BATCH - 1)]
     salt = hashlib.sha256(b"salt").digest()
-    number, now = courts.open_challenge(vouched(honest, false), others, token=token, salt=salt)
+    number, now = courts.open_challenge(vouched(order, false), others, token=token, salt=salt)
     before = false.inferences
     players = HonestOperator(false), HonestChallenger(fisherman)
     courts.court, log = play(courts.court, number, *players, now=now, observe=courts.observe)
@@ -124,17 +132,17 @@ def _stand(step: Step) -> dict[str, Any]:
     return {"by": step.who, "move": step.move[0], "level": game.level.name, **stood}
 
 
-def crowd(honest: Run, challengers: int, terms: Terms, *, slot_s: int, stall: bool, seed: int) -> Crowd:
+def crowd(order: Order, honest: Run, challengers: int, terms: Terms, *, slot_s: int, stall: bool, seed: int) -> Crowd:
     """So many Sybils of one challenger against an honest answer at once, all along the same random
     path.
 
     Args:
-        slot_s: seconds between two transactions of the operator. stall: every Sybil moves as late
-            as it may.
+        order: what is answered, under the court's domain. slot_s: seconds between two transactions
+            of the operator. stall: every Sybil moves as late as it may.
     """
-    signed, salt, numbers = vouched(honest, honest), bytes(32), range(1, challengers + 1)
-    court = new_court(honest, terms, now=0, stake_wei=terms.least_stake_wei)
-    court = court.commit_batch(1, OPERATOR, merkle.root([receipt_leaf(signed.receipt, signed.signature)]), 1)
+    signed, salt, numbers = vouched(order, honest), bytes(32), range(1, challengers + 1)
+    court = new_court(honest, terms, order.domain, now=0, stake_wei=terms.least_stake_wei)
+    court = court.commit_batch(1, OPERATOR, merkle.root([leaf_of(signed)]), 1)
     commitment = challenge_hash(FISHERMAN, 0, 0, 0, salt)
     opening: dict[str, Any] = {"index": 0, "token": 0, "salt": salt, **vars(signed)}
     for number in numbers:

@@ -32,6 +32,7 @@ from otr_core.poea.trace import Trace, prompt_root
 from otr_core.spotcheck.units import SMALL, Layout, Unit
 from otr_core.spotcheck.verify import Verifier
 from otr_node import prover
+from otr_node.chain.onchain import FIRST_COURT
 from otr_node.commitment import ModelTrees, commit_model
 from otr_node.enclave import SimulatedEnclave
 from otr_node.generate import Answer, generate, prompt_tokens, replay
@@ -190,7 +191,8 @@ class Served:
         trace_secret: 32 bytes from which all salts of the trace derive, those of the prompt too,
             as measured results are repeated with; the query then travels in the open. None: client
             and enclave have salts of their own, as in every real order.
-        domain: court and chain of the order. sealed: whether the query is sealed to the enclave.
+        domain: court and chain of the order; the first court of a fresh test chain, where the
+            answer can be disputed, unless another is given. sealed: whether the query is sealed to the enclave.
     """
 
     bench: Workbench
@@ -199,7 +201,7 @@ class Served:
     place: str = ""
     number: str = ""
     trace_secret: bytes | None = None
-    domain: Domain = field(default_factory=Domain)
+    domain: Domain = FIRST_COURT
     sealed: bool = True
 
     # ordered, answered, signed, judged
@@ -382,11 +384,11 @@ class Served:
 
     def dispute(self, false: Run, token: int = 0, terms: Terms = TERMS) -> dict[str, Any]:
         """Dispute ``false`` on a fresh chain, and tell what it took (``disputes.dispute``)."""
-        return disputes.dispute(self.honest, false, token, terms)
+        return disputes.dispute(self.order, self.honest, false, token, terms)
 
     def crowd(self, challengers: int, terms: Terms, *, slot_s: int, stall: bool, seed: int) -> Crowd:
         """So many challengers of the honest answer at once (``disputes.crowd``)."""
-        return disputes.crowd(self.honest, challengers, terms, slot_s=slot_s, stall=stall, seed=seed)
+        return disputes.crowd(self.order, self.honest, challengers, terms, slot_s=slot_s, stall=stall, seed=seed)
 
     # spot-checked
 

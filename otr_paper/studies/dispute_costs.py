@@ -82,7 +82,7 @@ def expected_bytes(d: Dims, positions: int, place: Place, arity_bits: int) -> in
     program = pr.layer_program(d, place.position)
     op = program[place.operator]
     tile, tiles = place.element // d.tile, d.tiles(op.length)
-    total = 3 * 32 + descent_bytes(positions * d.layers, arity_bits, place.position * d.layers + place.layer)
+    total = descent_bytes(positions * d.layers, arity_bits, place.position * d.layers + place.layer)
     # content and root of the operators
     total += 2 * 32 + descent_bytes(len(program), arity_bits, place.operator)
     total += 32 + descent_bytes(tiles, arity_bits, tile)  # content of the operator

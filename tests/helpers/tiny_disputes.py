@@ -6,14 +6,13 @@ import hashlib
 from typing import Any, NamedTuple
 
 from otr_core import merkle
-from otr_core.dispute.court import Court, challenge_hash, receipt_leaf
+from otr_core.dispute.court import Court, challenge_hash
 from otr_core.dispute.records import Terms
-from otr_core.poea.receipt import sign_receipt
 from otr_node.run import Run
 from otr_paper.benches.workbench import Served
 from otr_paper.labs.disputes import parties
-from otr_paper.labs.disputes.parties import FISHERMAN, KEY, OPERATOR
-from otr_paper.labs.disputes.world import START, TERMS, tiny_receipt
+from otr_paper.labs.disputes.parties import FISHERMAN, OPERATOR, leaf_of
+from otr_paper.labs.disputes.world import START, TERMS, tiny_signed
 
 
 def tiny_court(served: Served, terms: Terms = TERMS, arbiter: Any = None) -> Court:
@@ -31,10 +30,10 @@ class Filed(NamedTuple):
 
 def filed(court: Court, run: Run, token: int = 0, *, now: int = START + 1, challenger: str = FISHERMAN) -> Filed:
     """A batch of one receipt, and a challenge of it that is committed and opened a second apart."""
-    signed = sign_receipt(KEY, tiny_receipt(run))
+    signed = tiny_signed(run)
     batch, number, salt = len(court.batches), len(court.challenges) + 1, hashlib.sha256(b"salt").digest()
-    court = court.commit_batch(now, OPERATOR, merkle.root([receipt_leaf(signed.receipt, signed.signature)]), 1)
+    court = court.commit_batch(now, OPERATOR, merkle.root([leaf_of(signed)]), 1)
     commitment = challenge_hash(challenger, batch, 0, token, salt)
     court = court.challenge(now + 1, challenger, batch, commitment, court.terms.bond_wei)
-    opened = {"index": 0, "token": token, "salt": salt, "receipt": signed.receipt, "signature": signed.signature}
+    opened: dict[str, Any] = {"index": 0, "token": token, "salt": salt, **vars(signed)}
     return Filed(court.open(now + 2, challenger, number, path=(), **opened), number, now + 2)

@@ -7,70 +7,20 @@
         carry what they show as calldata, which is public; only the disputed node is stored.
 """
 
+import shapes
+
 interface Judge:
     def program_size(target: uint256, temperature: uint256) -> uint256: view
     def operator_shape(target: uint256, position: uint256, temperature: uint256, operator: uint256) -> (uint256, uint256, uint256, uint256): view
     def pieces(piece: uint256) -> (uint256, uint256): view
     def trace_shape() -> (uint256, uint256, uint256, uint256): view
-    def judge(place: Place, roots: Roots, openings: DynArray[Opening, 4]) -> bool: view
+    def judge(place: shapes.Place, roots: shapes.Roots, openings: DynArray[shapes.Opening, 4]) -> bool: view
 
 interface Registry:
-    def vouch(operator: address, order: Order, receipt: Receipt, signature: Bytes[65]) -> (bytes32, String[16], address): view
+    def vouch(operator: address, order: shapes.Order, receipt: shapes.Receipt, signature: Bytes[65]) -> (bytes32, String[16], address): view
 
 interface Arbiter:
     def shows(statement: bytes32, proof: Bytes[4096]) -> bool: view
-
-struct Opening:
-    data: Bytes[1056]
-    proof: DynArray[bytes32, 64]
-
-struct Place:
-    target: uint256
-    position: uint256
-    layer: uint256
-    operator: uint256
-    element: uint256
-    step: uint256
-    piece: uint256
-    token_step: uint256
-    value: int256
-
-struct Roots:
-    states: bytes32
-    tokens: bytes32
-    operators: bytes32
-    steps: bytes32
-    positions: uint256
-    order_id: bytes32
-    seed: uint256
-    temperature: uint256
-
-# As in registry.vy.
-struct Order:
-    job_id: bytes32
-    nonce: bytes32
-    model_id: bytes32
-    prompt_root: bytes32
-    query_digest: bytes32
-    max_tokens: uint256
-    seed: uint256
-    temperature: uint256
-
-struct Receipt:
-    order_id: bytes32
-    prompt_tokens: uint256
-    answer_tokens: uint256
-    finish: uint256
-    states: bytes32
-    tokens: bytes32
-    seed_hash: bytes32
-    response_digest: bytes32
-    lane: bytes32
-    layers: uint256
-    output_bytes: uint256
-    kv_bytes: uint256
-    configuration_digest: bytes32
-    key_id: bytes32
 
 struct Claim:
     states: bytes32
@@ -304,7 +254,7 @@ def challenge(batch: uint256, commitment: bytes32):
 
 @external
 def open(
-    game: uint256, index: uint256, token: uint256, salt: bytes32, order: Order, receipt: Receipt,
+    game: uint256, index: uint256, token: uint256, salt: bytes32, order: shapes.Order, receipt: shapes.Receipt,
     signature: Bytes[65], path: DynArray[bytes32, 32],
 ):
     self._status(game, COMMITTED)
@@ -551,17 +501,17 @@ def expand_steps(game: uint256, root: bytes32, children: DynArray[bytes32, 64]):
 
 
 @external
-def prove(game: uint256, claim: Claim, openings: DynArray[Opening, 4]):
+def prove(game: uint256, claim: Claim, openings: DynArray[shapes.Opening, 4]):
     s: Spot = self._move(game, 0, LEAF)
     self._claimed(game, claim)
     position: uint256 = 0
     layer: uint256 = 0
     position, layer = self._where(game, s)
-    place: Place = Place(
+    place: shapes.Place = shapes.Place(
         target=s.target, position=position, layer=layer, operator=s.operator, element=s.element, step=s.step,
         piece=s.piece, token_step=s.token_step, value=self.challenges[game].shown_value,
     )
-    roots: Roots = Roots(
+    roots: shapes.Roots = shapes.Roots(
         states=claim.states, tokens=claim.tokens, operators=self.challenges[game].operators,
         steps=self.challenges[game].steps, positions=claim.positions, order_id=claim.order_id, seed=claim.seed,
         temperature=claim.temperature,

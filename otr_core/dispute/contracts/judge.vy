@@ -7,30 +7,7 @@
         and a bad opening reverts. Both are compared with this contract on every primitive.
 """
 
-struct Opening:
-    data: Bytes[1056]
-    proof: DynArray[bytes32, 64]
-
-struct Place:
-    target: uint256
-    position: uint256
-    layer: uint256
-    operator: uint256
-    element: uint256
-    step: uint256
-    piece: uint256
-    token_step: uint256
-    value: int256
-
-struct Roots:
-    states: bytes32
-    tokens: bytes32
-    operators: bytes32
-    steps: bytes32
-    positions: uint256
-    order_id: bytes32
-    seed: uint256
-    temperature: uint256
+import shapes
 
 struct Shape:
     kind: uint256
@@ -266,7 +243,7 @@ def _climb(start: bytes32, at: uint256, of: uint256, proof: DynArray[bytes32, 64
 
 @pure
 @internal
-def _check(o: Opening, length: uint256, at: uint256, of: uint256, at2: uint256, of2: uint256, root: bytes32):
+def _check(o: shapes.Opening, length: uint256, at: uint256, of: uint256, at2: uint256, of2: uint256, root: bytes32):
     """The opening's data has this length and lies at ``at`` (and its tree at ``at2``, unless ``of2`` is 0) under root."""
     assert len(o.data) == length, "opening length"
     node: bytes32 = sha256(concat(x"00", o.data))
@@ -279,7 +256,7 @@ def _check(o: Opening, length: uint256, at: uint256, of: uint256, at2: uint256, 
 
 @view
 @internal
-def _tile(o: Opening, place: Place, roots: Roots, operator: uint256, tile: uint256) -> Bytes[1084]:
+def _tile(o: shapes.Opening, place: shapes.Place, roots: shapes.Roots, operator: uint256, tile: uint256) -> Bytes[1084]:
     """A tile of an operator, with 24 zero bytes before it so that ``_i64`` can read words."""
     shape: Shape = self._shape(place.target, place.position, roots.temperature, operator)
     count: uint256 = min(T, shape.length - tile * T)
@@ -296,13 +273,13 @@ def _i64(padded: Bytes[1084], number: uint256) -> int256:
 
 @view
 @internal
-def _value(o: Opening, place: Place, roots: Roots, operator: uint256, element: uint256) -> int256:
+def _value(o: shapes.Opening, place: shapes.Place, roots: shapes.Roots, operator: uint256, element: uint256) -> int256:
     return self._i64(self._tile(o, place, roots, operator, element // T), element % T)
 
 
 @view
 @internal
-def _piece(o: Opening, roots: Roots, position: uint256, layer: uint256, piece: uint256) -> Bytes[1056]:
+def _piece(o: shapes.Opening, roots: shapes.Roots, position: uint256, layer: uint256, piece: uint256) -> Bytes[1056]:
     """A piece of a trace leaf, salt first."""
     outputs: uint256 = 0
     keys: uint256 = 0
@@ -324,7 +301,7 @@ def _le32(piece: Bytes[1056], number: uint256) -> int256:
 
 @view
 @internal
-def _weights(o: Opening, place: Place, row: uint256, chunk: uint256) -> Bytes[1084]:
+def _weights(o: shapes.Opening, place: shapes.Place, row: uint256, chunk: uint256) -> Bytes[1084]:
     """Weights of a row's tile, with 28 zero bytes before; the matrix is the one that the place multiplies with."""
     per: uint256 = HIDDEN // T
     qkv: uint256 = (HEADS + 2 * KV_HEADS) * T * per
@@ -360,7 +337,7 @@ def _i32(padded: Bytes[1084], number: uint256) -> int256:
 
 @view
 @internal
-def _table(o: Opening, table: uint256, tile: uint256) -> Bytes[1084]:
+def _table(o: shapes.Opening, table: uint256, tile: uint256) -> Bytes[1084]:
     """A tile of a table (0 EXP2, 1 SIGMOID, 2 ROTARY, 3 SATURATION), with 28 zero bytes before."""
     exp2: uint256 = self._tiles(EXP2_SIZE)
     sigmoid: uint256 = self._tiles(SIGMOID_SIZE)
@@ -382,7 +359,7 @@ def _table(o: Opening, table: uint256, tile: uint256) -> Bytes[1084]:
 
 @view
 @internal
-def _entry(o: Opening, table: uint256, entry: int256, size: uint256) -> int256:
+def _entry(o: shapes.Opening, table: uint256, entry: int256, size: uint256) -> int256:
     """The table's entry, its number cut to the table."""
     at: uint256 = convert(min(max(entry, 0), convert(size, int256) - 1), uint256)
     return self._i32(self._table(o, table, at // T), at % T)
@@ -390,7 +367,7 @@ def _entry(o: Opening, table: uint256, entry: int256, size: uint256) -> int256:
 
 @view
 @internal
-def _accumulator(o: Opening, roots: Roots, step: uint256, steps: uint256) -> (int256, int256):
+def _accumulator(o: shapes.Opening, roots: shapes.Roots, step: uint256, steps: uint256) -> (int256, int256):
     self._check(o, 16, step, steps + 1, 0, 0, roots.steps)
     padded: Bytes[40] = concat(ZERO24, slice(o.data, 0, 16))
     return self._i64(padded, 0), self._i64(padded, 1)
@@ -428,7 +405,7 @@ def _down(peak: int256) -> int256:
 
 @view
 @internal
-def _check_row(o: Opening, place: Place, roots: Roots, row: uint256, at: uint256, group: uint256):
+def _check_row(o: shapes.Opening, place: shapes.Place, roots: shapes.Roots, row: uint256, at: uint256, group: uint256):
     """The opening is the piece with a group's key (row 1) or value (row 2) of position ``at``."""
     outputs: uint256 = 0
     keys: uint256 = 0
@@ -439,7 +416,7 @@ def _check_row(o: Opening, place: Place, roots: Roots, row: uint256, at: uint256
 
 @view
 @internal
-def _at_once(o: DynArray[Opening, 4], first: uint256, place: Place, roots: Roots, kind: uint256) -> (int256, uint256):
+def _at_once(o: DynArray[shapes.Opening, 4], first: uint256, place: shapes.Place, roots: shapes.Roots, kind: uint256) -> (int256, uint256):
     """Value of an element that needs no accumulation, and the openings it took."""
     e: uint256 = place.element
     second: bool = place.target == 0 and place.operator > 15
@@ -542,7 +519,7 @@ def _le64(x: uint256) -> bytes8:
 @view
 @internal
 def _accumulate(
-    o: DynArray[Opening, 4], first: uint256, place: Place, roots: Roots, kind: uint256, step: uint256,
+    o: DynArray[shapes.Opening, 4], first: uint256, place: shapes.Place, roots: shapes.Roots, kind: uint256, step: uint256,
     before: int256, before_index: int256
 ) -> (int256, int256, uint256):
     """The accumulator after a step, and the openings used in all; ``first`` of them were accumulators."""
@@ -616,7 +593,7 @@ def _accumulate(
 
 @view
 @internal
-def _finish(o: DynArray[Opening, 4], used: uint256, place: Place, roots: Roots, kind: uint256, last: int256, index: int256) -> (int256, uint256):
+def _finish(o: DynArray[shapes.Opening, 4], used: uint256, place: shapes.Place, roots: shapes.Roots, kind: uint256, last: int256, index: int256) -> (int256, uint256):
     """The element's value from its last accumulator, and the openings used in all."""
     # Bits dropped: PROBABILITY, then the shift of the matrix (HEAD and GATE_UP 18, QKV 20, OUT 15, DOWN 14).
     if kind == MIX:
@@ -636,7 +613,7 @@ def _finish(o: DynArray[Opening, 4], used: uint256, place: Place, roots: Roots, 
 
 @view
 @external
-def judge(place: Place, roots: Roots, openings: DynArray[Opening, 4]) -> bool:
+def judge(place: shapes.Place, roots: shapes.Roots, openings: DynArray[shapes.Opening, 4]) -> bool:
     """Whether the step at ``place`` is right. Reverts when an opening is missing, superfluous or not under its root."""
     size: uint256 = self._size(place.target, roots.temperature)
     value: int256 = 0

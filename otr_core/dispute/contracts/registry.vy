@@ -6,35 +6,10 @@
         names of otr_core/dispute/registry.py. Orders and receipts are typed data (EIP-712) of the court that asks.
 """
 
+import shapes
+
 interface Judge:
     def trace_shape() -> (uint256, uint256, uint256, uint256): view
-
-# Order and Receipt have the members of the typed data, in order, as words (otr_core/poea/order.py and receipt.py).
-struct Order:
-    job_id: bytes32
-    nonce: bytes32
-    model_id: bytes32
-    prompt_root: bytes32
-    query_digest: bytes32
-    max_tokens: uint256
-    seed: uint256
-    temperature: uint256
-
-struct Receipt:
-    order_id: bytes32
-    prompt_tokens: uint256
-    answer_tokens: uint256
-    finish: uint256
-    states: bytes32
-    tokens: bytes32
-    seed_hash: bytes32
-    response_digest: bytes32
-    lane: bytes32  # hash of its name
-    layers: uint256
-    output_bytes: uint256
-    kv_bytes: uint256
-    configuration_digest: bytes32
-    key_id: bytes32
 
 struct Key:
     operator: address
@@ -86,7 +61,7 @@ def register_key(key_id: bytes32, operator: address, model_id: bytes32, key: add
 
 @view
 @external
-def vouch(operator: address, order: Order, receipt: Receipt, signature: Bytes[65]) -> (bytes32, String[16], address):
+def vouch(operator: address, order: shapes.Order, receipt: shapes.Receipt, signature: Bytes[65]) -> (bytes32, String[16], address):
     """The receipt's EIP-712 hash under the domain of the court that asks, the name of the condition that it breaks (""
     if none), and the judge of the ordered model. Reverts for another order than the one that the receipt names."""
     domain: bytes32 = keccak256(abi_encode(DOMAIN_TYPE, NAME, VERSION, chain.id, msg.sender))
@@ -106,7 +81,7 @@ def _typed(domain: bytes32, struct_hash: bytes32) -> bytes32:
 @view
 @internal
 def _fault(
-    operator: address, order: Order, receipt: Receipt, digest: bytes32, signature: Bytes[65], judge: address
+    operator: address, order: shapes.Order, receipt: shapes.Receipt, digest: bytes32, signature: Bytes[65], judge: address
 ) -> String[16]:
     if judge == empty(address):
         return "model"
@@ -133,8 +108,6 @@ def _fault(
         return "finish"
     s: uint256 = convert(extract32(signature, 32), uint256)
     v: uint256 = convert(slice(signature, 64, 1), uint256)
-    if s == 0 or s > HALF_ORDER or (v != 27 and v != 28):
-        return "signature"
-    if ecrecover(digest, v, convert(extract32(signature, 0), uint256), s) != key.key:
+    if s > HALF_ORDER or ecrecover(digest, v, convert(extract32(signature, 0), uint256), s) != key.key:
         return "signature"
     return ""

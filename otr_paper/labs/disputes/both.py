@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from otr_core import merkle
-from otr_core.dispute.court import Court, challenge_hash, receipt_leaf
+from otr_core.dispute.court import Court, challenge_hash
 from otr_core.dispute.play import Step
 from otr_core.dispute.records import Terms
 from otr_core.dispute.state import Verdict
@@ -24,6 +24,7 @@ from otr_paper.labs.disputes.parties import (
     OPERATOR,
     OTHER,
     REGISTRAR,
+    leaf_of,
     new_court,
     registered_key,
 )
@@ -100,7 +101,7 @@ class Both:
         Raises:
             ChainError: both courts refuse a call.
         """
-        leaves = [*others[:index], receipt_leaf(signed.receipt, signed.signature), *others[index:]]
+        leaves = [*others[:index], leaf_of(signed), *others[index:]]
         batch, number, bond = len(self.court.batches), len(self.court.challenges) + 1, self.court.terms.bond_wei
         commitment = challenge_hash(self.names[FISHERMAN], batch, index, token, salt)
         opening = {"index": index, "token": token, "salt": salt, "path": tuple(merkle.inclusion_proof(leaves, index))}
@@ -193,5 +194,6 @@ def both(
     deployed.register_model(model_id, honest.trees)
     deployed.register_key(KEY_ID, registered_key(operator, model_id))
     deployed.call(now, operator, "register", value=stake)
-    court = new_court(honest, terms, now=now, stake_wei=stake, registrar=registrar, operator=operator, arbiter=arbiter)
+    people: dict[str, Any] = {"registrar": registrar, "operator": operator, "arbiter": arbiter}
+    court = new_court(honest, terms, deployed.domain, now=now, stake_wei=stake, **people)
     return Both(court, deployed, names)

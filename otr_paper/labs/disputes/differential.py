@@ -12,13 +12,11 @@ from otr_core.dispute.players import HonestChallenger, HonestOperator
 from otr_core.dispute.records import ChallengeStatus
 from otr_core.errors import ChainError
 from otr_core.lane import program as pr
-from otr_core.poea.receipt import sign_receipt
 from otr_node.run import Run
 from otr_paper.benches.workbench import Served
 from otr_paper.labs.disputes.both import Both
 from otr_paper.labs.disputes.cheats import Griefer, Inconsistent, Withholder
-from otr_paper.labs.disputes.parties import KEY
-from otr_paper.labs.disputes.world import random_tamper, salted_wrongly, tiny, tiny_receipt
+from otr_paper.labs.disputes.world import random_tamper, salted_wrongly, tiny, tiny_signed
 
 KINDS = ("griefer", "griefer token", *3 * ("cheat",), "token", "inconsistent", "salt", "silent", "lazy griefer")
 """Who does not play honestly: a challenger who griefs, else an operator who cheats. Game after game
@@ -43,7 +41,7 @@ def differential_game(seed: int, pair_for: Callable[[int, int], Both]) -> tuple[
     run, token, operator, challenger = _players(kind, tiny(temperature), random)
     before = pair.calls
     others = [random.randbytes(97), random.randbytes(97)]
-    signed = sign_receipt(KEY, tiny_receipt(run))
+    signed = tiny_signed(run)
     number, now = pair.open_challenge(signed, others, index=1, token=token, salt=salt, pay=1_000 + seed)
     how: dict[str, Any] = {"now": now, "observe": pair.observe, "pace_s": lambda who: random.choice((1, 5, 40))}
     court, _ = play(pair.court, number, operator, challenger, **how)

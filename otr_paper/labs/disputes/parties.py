@@ -7,42 +7,65 @@ import hashlib
 from dataclasses import replace
 from typing import Any
 
-from eth_keys import keys
+from coincurve import PrivateKey
 
-from otr_core.dispute.court import Court
-from otr_core.dispute.records import Key, Terms
+from otr_core.dispute.court import Court, receipt_leaf
+from otr_core.dispute.records import Terms
+from otr_core.dispute.registry import LANE, Key
 from otr_core.dispute.state import RegisteredModel
+from otr_core.poea.order import Domain, Order, keccak256
 from otr_core.poea.receipt import Receipt, SignedReceipt, sign_receipt
+from otr_node.chain.onchain import FIRST_COURT
 from otr_node.commitment import ModelTrees
 from otr_node.run import Run
 
 REGISTRAR, OPERATOR, FISHERMAN, CLIENT, OTHER = (f"0x{i:040x}" for i in range(0xA1, 0xA6))
 """Callers of a court. ``both.Both`` gives each of them an account on its chain."""
-KEY = keys.PrivateKey(hashlib.sha256(b"key").digest())
-"""The attested key of a TEE that is broken: the operator has it, and signs with it whatever was
-run."""
+KEY = hashlib.sha256(b"key").digest()
+"""The attested key (32 bytes) of a TEE that is broken: the operator has it, and signs with it
+whatever was run."""
 KEY_ID = hashlib.sha256(b"key id").digest()
-_UNDISPUTED = hashlib.sha256(b"-").digest()
 
 
-def receipt_of(run: Run, **changes: Any) -> Receipt:
-    """What a receipt says of ``run``; ``_UNDISPUTED`` stands for the digests that no move of a
-    dispute reads."""
-    model_id, shape, root = run.model.manifest.model_id, run.trace.shape, run.trace.root
-    rest = dict.fromkeys(("job_id", "nonce", "query_digest", "response_digest", "configuration_digest"), _UNDISPUTED)
-    receipt = Receipt(model_id=model_id, decoding=run.decoding, trace=shape, trace_root=root, key_id=KEY_ID, **rest)
-    return replace(receipt, **changes)
+def vouched(order: Order, claimed: Run, **changes: Any) -> SignedReceipt:
+    """The broken TEE's receipt: ``claimed`` is passed off as an answer to ``order``, whatever was
+    run.
+
+    Digests that no move of a dispute reads are hashes of their names. An answer shorter than
+    ordered is said to have stopped.
+
+    Args:
+        changes: fields of the receipt that say something else.
+    """
+    trace, chosen = claimed.trace, len(claimed.token_ids)
+    stated = Receipt(
+        order_id=order.id,
+        prompt_tokens=len(claimed.prompt_ids),
+        answer_tokens=chosen,
+        finish="length" if chosen == order.decoding.max_tokens else "stop",
+        states_root=trace.states_root,
+        tokens_root=trace.tokens_root,
+        seed_hash=trace.seed_hash,
+        response_digest=hashlib.sha256(b"response_digest").digest(),
+        lane=LANE,
+        layers=trace.shape.layers,
+        output_bytes=trace.shape.output_bytes,
+        kv_bytes=trace.shape.kv_bytes,
+        configuration_digest=hashlib.sha256(b"configuration_digest").digest(),
+        key_id=KEY_ID,
+    )
+    return sign_receipt(KEY, order, replace(stated, **changes))
 
 
-def vouched(honest: Run, claimed: Run) -> SignedReceipt:
-    """The broken TEE's receipt: ``claimed`` is passed off as a run of the model that ``honest``
-    runs."""
-    return sign_receipt(KEY, receipt_of(claimed, model_id=honest.model.manifest.model_id))
+def leaf_of(signed: SignedReceipt) -> bytes:
+    """Content of the leaf that a receipt has in a batch."""
+    return receipt_leaf(signed.order.domain, signed.receipt, signed.signature)
 
 
 def new_court(
     honest: Run,
     terms: Terms,
+    domain: Domain = FIRST_COURT,
     *,
     now: int,
     stake_wei: int,
@@ -52,7 +75,7 @@ def new_court(
 ) -> Court:
     """A court with one staked operator, who serves the model that ``honest`` runs under ``KEY``."""
     model_id = honest.model.manifest.model_id
-    court = Court(terms, registrar, arbiter).register(now, operator, stake_wei)
+    court = Court(terms, domain, registrar, arbiter).register(now, operator, stake_wei)
     court = court.register_model(registrar, model_id, registered_model(honest.trees))
     return court.register_key(registrar, KEY_ID, registered_key(operator, model_id))
 
@@ -64,4 +87,4 @@ def registered_model(trees: ModelTrees) -> RegisteredModel:
 
 def registered_key(operator: str, model_id: bytes) -> Key:
     """The registry's entry for ``KEY``: whose it is, and which model its TEE has measured."""
-    return Key(operator, model_id, bytes(KEY.public_key.to_canonical_address()))
+    return Key(operator, model_id, keccak256(PrivateKey(KEY).public_key.format(compressed=False)[1:])[12:])

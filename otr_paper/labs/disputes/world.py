@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import tempfile
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,12 +14,12 @@ from typing import Any
 from otr_core.dispute.records import Terms
 from otr_core.lane import program as pr
 from otr_core.lane.sampling import Decoding
-from otr_core.poea.receipt import Receipt
+from otr_core.poea.receipt import SignedReceipt
 from otr_core.poea.trace import Trace
 from otr_node.recorder import TraceRecorder
 from otr_node.run import Run, Tamper
 from otr_paper.benches.workbench import Served, Workbench
-from otr_paper.labs.disputes import parties
+from otr_paper.labs.disputes.parties import vouched
 from otr_paper.labs.tiny import write_tiny
 
 START = 1_800_001_000
@@ -52,12 +52,10 @@ def tiny(temperature_milli: int = 0, tokens: int = 10) -> Served:
     return tiny_bench().serve("w3 w5 w7 w9", decoding, trace_secret=SEED)
 
 
-def tiny_receipt(run: Run, **changes: Any) -> Receipt:
-    """What a broken TEE says of ``run``, with a digest of its own in every field, so that none can
-    pass for another."""
-    fields = ("job_id", "nonce", "query_digest", "response_digest", "configuration_digest")
-    digests = {name: hashlib.sha256(name.encode()).digest() for name in fields}
-    return parties.receipt_of(run, **(digests | changes))
+def tiny_signed(run: Run, **changes: Any) -> SignedReceipt:
+    """What a broken TEE signs about ``run``, as an answer to the order of ``tiny`` with the same
+    decoding; ``changes`` as in ``vouched``."""
+    return vouched(tiny(run.decoding.temperature_milli, run.decoding.max_tokens).order, run, **changes)
 
 
 def random_tamper(served: Served, random: Random, operator: int | None = None) -> Tamper:
@@ -97,6 +95,7 @@ class WronglySalted(Run):
 
 def salted_wrongly(served: Served, random: Random) -> Run:
     run = served.honest
-    false = WronglySalted(run.model, run.trees, run.prompt_ids, run.token_ids, run.seed, run.decoding)
+    own = {each.name: getattr(run, each.name) for each in fields(Run) if each.init}
+    false = WronglySalted(**own)
     false.first = random.randrange(len(run.trace.leaves))
     return false

@@ -12,17 +12,26 @@ from hypothesis import strategies as st
 
 from otr_core import merkle
 from otr_core.dispute import game as table
-from otr_core.dispute.court import Court, challenge_hash, receipt_leaf
+from otr_core.dispute.court import Court, challenge_hash
 from otr_core.dispute.play import play
 from otr_core.dispute.players import HonestChallenger, HonestOperator
 from otr_core.dispute.records import ChallengeStatus, Terms
 from otr_core.dispute.state import Verdict
 from otr_core.errors import MoveError, ParameterError
 from otr_core.lane import program as pr
-from otr_core.poea.receipt import SignedReceipt, sign_receipt
+from otr_core.poea.receipt import SignedReceipt
 from otr_paper.labs.disputes.cheats import Griefer
-from otr_paper.labs.disputes.parties import CLIENT, FISHERMAN, KEY, KEY_ID, OPERATOR, OTHER, REGISTRAR, registered_model
-from otr_paper.labs.disputes.world import START, TERMS, random_tamper, tiny, tiny_receipt
+from otr_paper.labs.disputes.parties import (
+    CLIENT,
+    FISHERMAN,
+    KEY_ID,
+    OPERATOR,
+    OTHER,
+    REGISTRAR,
+    leaf_of,
+    registered_model,
+)
+from otr_paper.labs.disputes.world import START, TERMS, random_tamper, tiny, tiny_signed
 from tests.helpers.tiny_disputes import filed, tiny_court
 
 SALT = b"s" * 32
@@ -38,8 +47,13 @@ def false_run():
     return tiny().run(replace(random_tamper(tiny(), Random(8), pr.LayerOperator.OUTPUT), delta=2**20))
 
 
+def first_nodes(run) -> tuple[bytes, ...]:
+    """What the operator shows first of a dispute about the states."""
+    return run.states.children(merkle.height(run.states.size), 0, TERMS.arity_bits)
+
+
 def batch_of(court: Court, *signed: SignedReceipt, now: int = START + 1) -> Court:
-    leaves = [receipt_leaf(each.receipt, each.signature) for each in signed]
+    leaves = [leaf_of(each) for each in signed]
     return court.commit_batch(now, OPERATOR, merkle.root(leaves), len(leaves))
 
 
@@ -48,11 +62,8 @@ def challenged(court: Court, who: str, now: int, index: int = 0, batch: int = 0)
 
 
 def opened(court: Court, who: str, number: int, now: int, signed: list[SignedReceipt], index: int = 0) -> Court:
-    leaves = [receipt_leaf(each.receipt, each.signature) for each in signed]
-    return court.open(
-        now, who, number, index=index, token=0, salt=SALT, receipt=signed[index].receipt,
-        signature=signed[index].signature, path=tuple(merkle.inclusion_proof(leaves, index)),
-    )  # fmt: skip
+    path = tuple(merkle.inclusion_proof([leaf_of(each) for each in signed], index))
+    return court.open(now, who, number, index=index, token=0, salt=SALT, path=path, **vars(signed[index]))
 
 
 def test_a_false_answer_is_slashed_its_batches_void_and_the_rest_burnt():
@@ -97,7 +108,7 @@ def test_a_lost_challenge_pays_the_operator_and_the_fire():
 
 
 def test_a_batch_is_final_after_its_window_and_no_sooner():
-    signed = sign_receipt(KEY, tiny_receipt(tiny().honest))
+    signed = tiny_signed(tiny().honest)
     court = batch_of(tiny_court(tiny()), signed).escrow(START + 2, CLIENT, 0, 5_000)
     end = START + 1 + TERMS.window_s + TERMS.reveal_s
     refused("early", court.finalise, end, 0)
@@ -120,11 +131,10 @@ def test_a_batch_is_final_after_its_window_and_no_sooner():
 
 
 def test_only_the_committed_challenge_opens_in_time_and_by_its_owner():
-    signed = [sign_receipt(KEY, tiny_receipt(tiny().honest)), sign_receipt(KEY, tiny_receipt(false_run()))]
+    signed = [tiny_signed(tiny().honest), tiny_signed(false_run())]
     court = challenged(batch_of(tiny_court(tiny()), *signed), FISHERMAN, START + 5, index=1)
-    good = {"index": 1, "token": 0, "salt": SALT, "receipt": signed[1].receipt, "signature": signed[1].signature}
-    leaves = [receipt_leaf(each.receipt, each.signature) for each in signed]
-    good["path"] = tuple(merkle.inclusion_proof(leaves, 1))
+    path = tuple(merkle.inclusion_proof([leaf_of(each) for each in signed], 1))
+    good = {"index": 1, "token": 0, "salt": SALT, "path": path, **vars(signed[1])}
     assert court.open(START + 6, FISHERMAN, 1, **good).challenges[0].status == ChallengeStatus.OPEN
     refused("sender", court.open, START + 6, OTHER, 1, **good)
     refused("late", court.open, START + 6 + TERMS.reveal_s, FISHERMAN, 1, **good)
@@ -132,7 +142,7 @@ def test_only_the_committed_challenge_opens_in_time_and_by_its_owner():
         refused("commitment", court.open, START + 6, FISHERMAN, 1, **{**good, **change})
     for change in (
         {"receipt": signed[0].receipt}, {"signature": bytes(65)}, {"path": ()}, {"path": (bytes(32),)},
-        {"receipt": replace(signed[1].receipt, trace_root=bytes(32))},
+        {"receipt": replace(signed[1].receipt, states_root=bytes(32))},
     ):  # fmt: skip
         refused("path", court.open, START + 6, FISHERMAN, 1, **{**good, **change})
     refused("challenge", court.open, START + 6, FISHERMAN, 2, **good)
@@ -142,7 +152,7 @@ def test_only_the_committed_challenge_opens_in_time_and_by_its_owner():
 
 
 def test_copying_a_challenge_pays_nothing_and_the_earliest_right_one_is_paid():
-    signed = [sign_receipt(KEY, tiny_receipt(false_run()))]
+    signed = [tiny_signed(false_run())]
     court = batch_of(tiny_court(tiny()), *signed)
     court = challenged(court, FISHERMAN, START + 5)
     copied = court.challenge(START + 6, OTHER, 0, court.challenges[0].commitment, TERMS.bond_wei)
@@ -166,13 +176,13 @@ def test_copying_a_challenge_pays_nothing_and_the_earliest_right_one_is_paid():
 
 
 def test_a_conviction_ends_the_other_games_with_their_bonds():
-    signed = [sign_receipt(KEY, tiny_receipt(false_run()))]
+    signed = [tiny_signed(false_run())]
     court = batch_of(tiny_court(tiny()), *signed)
     for i, who in enumerate((FISHERMAN, OTHER)):
         court = opened(challenged(court, who, START + 5 + i), who, i + 1, START + 8 + i, signed)
     refused("over", court.close, 2)
     court, log = play(court, 1, HonestOperator(false_run()), HonestChallenger(tiny().honest), now=START + 9)
-    refused("moot", court.move, log[-1].now + 1, OPERATOR, 2, "show_roots", *[bytes(32)] * 3)
+    refused("moot", court.move, log[-1].now + 1, OPERATOR, 2, "bisect", first_nodes(tiny().honest))
     refused("moot", court.timeout, log[-1].now + 10**6, 2)
     closed = court.close(2)
     assert closed.credits[OTHER] == TERMS.bond_wei
@@ -181,53 +191,25 @@ def test_a_conviction_ends_the_other_games_with_their_bonds():
     refused("challenge", closed.close, 3)
 
 
-@pytest.mark.parametrize(
-    "change", ["unknown key", "another's key", "another model", "other shape", "bad signature", "long"]
-)
-def test_a_receipt_that_nobody_vouches_for_convicts_at_once(change):
-    court = tiny_court(tiny())
-    receipt = tiny_receipt(tiny().honest)
-    if change == "unknown key":
-        receipt = replace(receipt, key_id=b"x" * 32)
-    elif change == "another's key":
-        court = court.register_key(REGISTRAR, b"y" * 32, replace(court.keys[KEY_ID], operator=OTHER))
-        receipt = replace(receipt, key_id=b"y" * 32)
-    elif change == "another model":
-        court = court.register_model(REGISTRAR, b"n" * 32, registered_model(tiny().trees))
-        receipt = replace(receipt, model_id=b"n" * 32)
-    elif change == "other shape":
-        receipt = replace(receipt, trace=replace(receipt.trace, layers=2))
-    elif change == "long":
-        receipt = replace(receipt, trace=replace(receipt.trace, positions=49))
-    signed = sign_receipt(KEY, receipt)
-    if change == "bad signature":
-        signed = replace(signed, signature=bytes(32) + signed.signature[32:])
-    court = challenged(batch_of(court, signed), FISHERMAN, START + 5)
-    after = opened(court, FISHERMAN, 1, START + 6, [signed])
-    assert after.operators[OPERATOR].convicted
-    assert after.challenges[0].status == ChallengeStatus.WON
-    assert after.held_wei == court.held_wei
-
-
 def test_clocks():
     start = filed(tiny_court(tiny()), tiny().honest)
-    roots = (tiny().honest.claim.states_root, tiny().honest.claim.tokens_root, tiny().honest.claim.seed_hash)
+    shown = first_nodes(tiny().honest)
     end = start.now + TERMS.clock_s
     refused("early", start.court.timeout, end, start.number)
-    refused("late", start.court.move, end + 1, OPERATOR, start.number, "show_roots", *roots)
+    refused("late", start.court.move, end + 1, OPERATOR, start.number, "bisect", shown)
     timed_out = start.court.timeout(end + 1, start.number)
     assert timed_out.operators[OPERATOR].convicted
-    moved = start.court.move(end, OPERATOR, start.number, "show_roots", *roots).challenges[0]
+    moved = start.court.move(end, OPERATOR, start.number, "bisect", shown).challenges[0]
     assert moved.left_s == (TERMS.increment_s, TERMS.clock_s)
-    quick = start.court.move(start.now + 1, OPERATOR, start.number, "show_roots", *roots).challenges[0]
+    quick = start.court.move(start.now + 1, OPERATOR, start.number, "bisect", shown).challenges[0]
     assert quick.left_s[0] == TERMS.clock_s  # an increment never adds beyond the full clock
-    refused("sender", start.court.move, start.now + 1, FISHERMAN, start.number, "show_roots", *roots)
+    refused("sender", start.court.move, start.now + 1, FISHERMAN, start.number, "bisect", shown)
     refused("sender", start.court.move, start.now + 1, OPERATOR, start.number, "choose_kept")
     refused("turn", start.court.move, start.now + 1, FISHERMAN, start.number, "choose_kept")
     refused("move", start.court.move, start.now + 1, OPERATOR, start.number, "_tile")
-    refused("roots", start.court.move, start.now + 1, OPERATOR, start.number, "show_roots", *[bytes(32)] * 3)
-    refused("challenge", start.court.move, start.now + 1, OPERATOR, 2, "show_roots", *roots)
-    refused("over", timed_out.move, end + 2, OPERATOR, start.number, "show_roots", *roots)
+    refused("children", start.court.move, start.now + 1, OPERATOR, start.number, "bisect", (bytes(32),) * 4)
+    refused("challenge", start.court.move, start.now + 1, OPERATOR, 2, "bisect", shown)
+    refused("over", timed_out.move, end + 2, OPERATOR, start.number, "bisect", shown)
     refused("over", timed_out.timeout, end + 2, start.number)
 
 
@@ -239,7 +221,7 @@ def test_an_arbiter_can_end_a_game_at_any_point_and_only_with_a_proof():
     game = start.court.challenges[0].game
     assert game is not None
     for verdict, convicted in ((Verdict.OPERATOR_LOSES, True), (Verdict.CHALLENGER_LOSES, False)):
-        proof = hashlib.sha256(table.statement(1, game.trace_root, verdict)).digest()
+        proof = hashlib.sha256(table.statement(1, game.claim.trace_root, verdict)).digest()
         ended = start.court.arbitrate(start.now + 1, 1, verdict, proof)
         assert ended.operators[OPERATOR].convicted == convicted
         refused("over", ended.arbitrate, start.now + 2, 1, verdict, proof)
@@ -255,7 +237,7 @@ def test_a_stake_leaves_only_when_nothing_can_be_slashed():
     refused("stake", court.register, START, OTHER, TERMS.least_stake_wei - 1)
     refused("standing", court.request_exit, START, OTHER)
     refused("exit", court.withdraw_stake, START, OPERATOR)
-    court = batch_of(court, sign_receipt(KEY, tiny_receipt(tiny().honest)))
+    court = batch_of(court, tiny_signed(tiny().honest))
     leaving = court.request_exit(START + 2, OPERATOR)
     refused("exit", leaving.request_exit, START + 3, OPERATOR)
     refused("standing", leaving.commit_batch, START + 3, OPERATOR, bytes(32), 1)
@@ -295,7 +277,7 @@ def test_unusable_terms_are_refused(change):
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 3), st.integers(1, 5_000)), max_size=25))
 def test_money_is_conserved_whatever_is_called(calls):
-    signed = [sign_receipt(KEY, tiny_receipt(false_run()))]
+    signed = [tiny_signed(false_run())]
     court = tiny_court(tiny())
     paid_in, paid_out, now = court.held_wei, 0, START + 1
     people = (OPERATOR, FISHERMAN, CLIENT, OTHER)

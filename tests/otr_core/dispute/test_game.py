@@ -25,7 +25,7 @@ from otr_node.run import Run
 from otr_paper.benches.workbench import Served
 from otr_paper.labs.disputes.cheats import Griefer, Inconsistent, Withholder
 from otr_paper.labs.disputes.parties import CLIENT, FISHERMAN, OPERATOR, registered_model
-from otr_paper.labs.disputes.world import SEED, START, TERMS, random_tamper, salted_wrongly, tiny, tiny_receipt
+from otr_paper.labs.disputes.world import SEED, START, TERMS, random_tamper, salted_wrongly, tiny, tiny_signed
 from otr_paper.studies import dispute_costs
 from tests.helpers.tiny_disputes import filed, tiny_court
 
@@ -210,7 +210,6 @@ def games() -> list[state.Game]:
 
 
 ARGUMENTS = {
-    "show_roots": (bytes(32),) * 3,
     "bisect": ((bytes(32),),),
     "choose": (0, bytes(32), ()),
     "choose_kept": (),
@@ -299,7 +298,7 @@ def test_what_is_shown_must_be_what_was_committed():
                     getattr(table, name)(step.before, *args[:i], changed, *args[i + 1 :])
                 reasons.add((name, failure.value.reason))
     assert {
-        ("show_roots", "roots"), ("bisect", "children"), ("choose", "path"), ("expand_layer", "content"),
+        ("bisect", "children"), ("choose", "path"), ("expand_layer", "content"),
         ("expand_layer", "children"), ("expand_token", "path"), ("expand_operator", "content"), ("publish", "tile"),
         ("element", "tile"), ("accuse_salt", "tile"), ("accuse_salt", "seed"), ("expand_steps", "children"),
     } <= reasons  # fmt: skip
@@ -330,7 +329,7 @@ def test_sizes_and_places_are_checked():
     start = filed(courts(0, 2), wrong, len(wrong.prompt_ids) + 3)
     honest = served.run(token_ids=wrong.token_ids)
     _, log = play(start.court, start.number, HonestOperator(wrong), HonestChallenger(honest), now=start.now)
-    game, move = log[1].before, log[1].move
+    game, move = log[0].before, log[0].move
     refused("content", table.expand_token, game, move[1] + bytes(8), *move[2:])
     refused("level", table.expand_layer, game, move[1][:32], *move[3:])
 
@@ -352,8 +351,9 @@ def test_steps_are_committed_once_and_before_they_are_bisected():
 )
 def test_unusable_games_are_not_started(bits, token, reason):
     served = tiny()
+    signed = tiny_signed(served.honest)
     with pytest.raises(MoveError) as failure:
-        table.open_game(tiny_receipt(served.honest), registered_model(served.trees), bits, token)
+        table.open_game(signed.order, signed.receipt, registered_model(served.trees), bits, token)
     assert failure.value.reason == reason
 
 
@@ -361,9 +361,8 @@ def test_a_choice_must_be_of_what_was_shown():
     served = tiny()
     start = filed(courts(0, 2), served.honest)
     court = start.court
-    for name, *args in (("show_roots", *_roots(served.honest)), ("bisect", _first(served.honest, 2))):
-        court = court.move(start.now + 1, OPERATOR, start.number, name, *args)
     shown = _first(served.honest, 2)
+    court = court.move(start.now + 1, OPERATOR, start.number, "bisect", shown)
     for move, reason in (
         (("choose", 4, shown[0], ()), "child"),
         (("choose", -1, shown[0], ()), "child"),
@@ -378,10 +377,6 @@ def test_a_choice_must_be_of_what_was_shown():
     assert court.move(start.now + 2, FISHERMAN, start.number, *choice(shown, 1)) != court
 
 
-def _roots(run: Run) -> tuple[bytes, bytes, bytes]:
-    return run.claim.states_root, run.claim.tokens_root, run.claim.seed_hash
-
-
 def _first(run: Run, bits: int) -> tuple[bytes, ...]:
     tree = run.states
     return tree.children((tree.size - 1).bit_length(), 0, bits)
@@ -391,7 +386,7 @@ def test_a_given_token_was_not_chosen():
     served = tiny()
     start = filed(courts(0, 2), served.honest, token=2)  # of the prompt
     after, log = play(start.court, start.number, HonestOperator(served.honest), Griefer(Random(1)), now=start.now)
-    assert [step.move[0] for step in log] == ["show_roots", "expand_token"]
+    assert [step.move[0] for step in log] == ["expand_token"]
     assert after.challenges[start.number - 1].status == ChallengeStatus.LOST
 
 

@@ -155,7 +155,7 @@ def test_no_opening_can_be_changed_left_out_or_added(temperature, where):
 def test_an_execution_of_a_choice_gives_the_token_of_the_answer():
     served = tiny()
     run = served.honest
-    answer = Answer("", run.prompt_ids, run.token_ids, "length", run.trace, {})
+    answer = Answer(run.prompt_ids, run.token_ids, "length", run.trace, {})
     for position, layer in ((0, 0), (7, 1), (len(run.fed) - 1, 2)):
         done = execution(served, (LAYER, position, layer))
         names = [op.name for op in done.program]

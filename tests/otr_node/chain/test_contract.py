@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from random import Random
 
@@ -11,7 +10,7 @@ import pytest
 
 from otr_core import merkle
 from otr_core.dispute import game as table
-from otr_core.dispute.court import challenge_hash, receipt_leaf
+from otr_core.dispute.court import challenge_hash
 from otr_core.dispute.openings import Openings
 from otr_core.dispute.records import Terms
 from otr_core.dispute.state import Verdict
@@ -19,13 +18,12 @@ from otr_core.errors import ChainError
 from otr_core.lane import program as pr
 from otr_core.lane.element import LAYER, TOKEN, Place
 from otr_core.lane.step import right
-from otr_core.poea.receipt import sign_receipt
-from otr_node.chain.evm import compile_vyper
+from otr_node.chain.evm import Chain, compile_vyper
 from otr_node.chain.onchain import FOLDER, ChainCourt
 from otr_paper.labs.disputes.both import Both, both
 from otr_paper.labs.disputes.differential import differential_game
-from otr_paper.labs.disputes.parties import CLIENT, FISHERMAN, KEY, OPERATOR, OTHER
-from otr_paper.labs.disputes.world import TERMS, random_tamper, tiny, tiny_receipt
+from otr_paper.labs.disputes.parties import CLIENT, FISHERMAN, OPERATOR, OTHER, leaf_of
+from otr_paper.labs.disputes.world import TERMS, random_tamper, tiny, tiny_signed
 
 pytestmark = pytest.mark.slow
 SALT = b"s" * 32
@@ -76,7 +74,7 @@ def test_every_primitive_is_judged_the_same(pair):
                 reader = Openings(done, place, piece=served.honest.piece, token=served.honest.token)
                 expected = right(d, claim, place, reader)
                 words = (target, position, layer, number, element, step, 0, done.token_step, value)
-                roots = (claim.states_root, claim.tokens_root, done.operators.root, steps_root, claim.positions, 5, 0)
+                roots = (claim.states_root, claim.tokens_root, done.operators.root, steps_root, *astuple(claim)[3:])
                 openings = [(o.data, list(o.proof)) for o in reader.made]
                 assert pair.chain.chain.call(judge, "judge", words, roots, openings) == expected, op.name
                 for i, opening in enumerate(openings):
@@ -90,8 +88,8 @@ def test_every_primitive_is_judged_the_same(pair):
 
 def test_calls_that_break_a_rule_are_refused_alike_and_change_nothing(pair):
     court, chain = pair.court, pair.chain.chain
-    signed = sign_receipt(KEY, tiny_receipt(tiny().honest))
-    root = merkle.root([receipt_leaf(signed.receipt, signed.signature)])
+    signed = tiny_signed(tiny().honest)
+    root = merkle.root([leaf_of(signed)])
     now = chain.time + 1
     batch, bond = len(court.batches), TERMS.bond_wei
     assert pair.do(now, OPERATOR, "commit_batch", root, 1) == ""
@@ -99,7 +97,8 @@ def test_calls_that_break_a_rule_are_refused_alike_and_change_nothing(pair):
     commitment = challenge_hash(pair.names[FISHERMAN], batch, 0, 0, SALT)
     opening = _opening(signed)
     run = tiny().honest
-    roots = (run.claim.states_root, run.claim.tokens_root, run.claim.seed_hash)
+    shown = run.states.children(merkle.height(run.states.size), 0, TERMS.arity_bits)
+    other = replace(signed.order, nonce=bytes(32))
     for step, (expected, sender, name, args, more) in enumerate(
         [
             ("size", OPERATOR, "commit_batch", (root, 0), {}),
@@ -115,19 +114,19 @@ def test_calls_that_break_a_rule_are_refused_alike_and_change_nothing(pair):
             ("", FISHERMAN, "challenge", (batch, commitment), {"value": bond}),
             ("sender", OTHER, "open", (number,), opening),
             ("commitment", FISHERMAN, "open", (number,), {**opening, "token": 1}),
+            ("order", FISHERMAN, "open", (number,), {**opening, "order": other}),
+            ("order", FISHERMAN, "open", (number,), {**opening, "receipt": replace(signed.receipt, order_id=other.id)}),
             ("path", FISHERMAN, "open", (number,), {**opening, "signature": bytes(65)}),
+            ("path", FISHERMAN, "open", (number,), {**opening, "signature": signed.signature[:64]}),
             ("path", FISHERMAN, "open", (number,), {**opening, "path": (bytes(32),)}),
             ("challenge", FISHERMAN, "open", (number + 1,), opening),
             ("early", OTHER, "expire", (number,), {}),
             ("", FISHERMAN, "open", (number,), opening),
             ("opened", FISHERMAN, "open", (number,), opening),
-            ("sender", FISHERMAN, "move", (number, "show_roots", *roots), {}),
+            ("sender", FISHERMAN, "move", (number, "bisect", shown), {}),
             ("turn", FISHERMAN, "move", (number, "choose_kept"), {}),
-            ("roots", OPERATOR, "move", (number, "show_roots", roots[0], roots[1], bytes(32)), {}),
-            ("level", OPERATOR, "move", (number, "bisect", (bytes(32),) * 4), {}),
             ("level", OPERATOR, "move", (number, "prove", ()), {}),
-            ("", OPERATOR, "move", (number, "show_roots", *roots), {}),
-            ("level", OPERATOR, "move", (number, "show_roots", *roots), {}),
+            ("level", OPERATOR, "move", (number, "expand_steps", bytes(32), (bytes(32),) * 4), {}),
             ("children", OPERATOR, "move", (number, "bisect", (bytes(32),) * 3), {}),
             ("children", OPERATOR, "move", (number, "bisect", (bytes(32),) * 4), {}),
             ("early", OTHER, "timeout", (number,), {}),
@@ -138,7 +137,6 @@ def test_calls_that_break_a_rule_are_refused_alike_and_change_nothing(pair):
         ]
     ):  # fmt: skip
         assert pair.do(now + 1 + step, sender, name, *args, **more) == expected, (name, args)
-    shown = run.states.children((run.states.size - 1).bit_length(), 0, TERMS.arity_bits)
     now += 60
     assert pair.do(now, OPERATOR, "move", number, "bisect", shown) == ""
     path = tuple(merkle.inclusion_proof_of_hashes(shown, 1))
@@ -157,29 +155,12 @@ def test_calls_that_break_a_rule_are_refused_alike_and_change_nothing(pair):
     assert pair.do(late, OPERATOR, "move", number, "bisect", shown) == "late"
 
 
-def test_an_empty_trace_convicts_at_once_on_chain():
-    """No ``TraceShape`` can say so, but calldata can."""
-    pair = both(tiny().honest, TERMS)
-    run = tiny().honest
-    receipt = replace(tiny_receipt(run), trace=copy.copy(run.trace.shape))
-    object.__setattr__(receipt.trace, "positions", 0)
-    signed = sign_receipt(KEY, receipt)
-    now = pair.chain.chain.time + 1
-    root = merkle.root([receipt_leaf(signed.receipt, signed.signature)])
-    pair.chain.call(now, pair.names[OPERATOR], "commit_batch", root, 1)
-    commitment = challenge_hash(pair.names[FISHERMAN], 0, 0, 0, SALT)
-    pair.chain.call(now + 1, pair.names[FISHERMAN], "challenge", 0, commitment, value=TERMS.bond_wei)
-    pair.chain.open(now + 2, pair.names[FISHERMAN], 1, **_opening(signed))
-    convicted = pair.chain.chain.call(pair.chain.court, "operators", pair.names[OPERATOR])[4]
-    assert convicted is True
-
-
 def test_timeout_refund_reward_and_exit_in_both():
     pair = both(tiny().honest, TERMS)
     false = tiny().run(replace(_strong(), delta=2**20))
-    signed = sign_receipt(KEY, tiny_receipt(false))
+    signed = tiny_signed(false)
     now = pair.chain.chain.time + 1
-    root = merkle.root([receipt_leaf(signed.receipt, signed.signature)])
+    root = merkle.root([leaf_of(signed)])
     assert pair.do(now, OPERATOR, "commit_batch", root, 1) == ""
     assert pair.do(now + 1, CLIENT, "escrow", 0, value=4_321) == ""
     for i, who in enumerate((FISHERMAN, OTHER)):
@@ -211,9 +192,7 @@ def test_timeout_refund_reward_and_exit_in_both():
 
 
 def _opening(signed):
-    return {
-        "index": 0, "token": 0, "salt": SALT, "receipt": signed.receipt, "signature": signed.signature, "path": (),
-    }  # fmt: skip
+    return {"index": 0, "token": 0, "salt": SALT, "path": (), **vars(signed)}
 
 
 def _strong():
@@ -277,14 +256,16 @@ def test_payouts_neither_re_enter_nor_hang_on_a_refusal(greedy, tmp_path):
     assert (chain.balance(court.address), chain.call(court, "credits", thief.address)) == before
 
 
-def test_a_sealed_arbiter_ends_a_game_on_chain(pair):
+def test_a_sealed_arbiter_ends_a_game_on_chain():
     """A key of another TEE signs the verdict; the contract recovers it. Anyone else's signature is
     refused."""
     from eth_keys import keys
 
     arbiter_key, other = keys.PrivateKey(b"\x07" * 32), keys.PrivateKey(b"\x08" * 32)
-    chain = pair.chain.chain
-    contract, _ = chain.deploy(compile_vyper(FOLDER / "arbiter.vy"), arbiter_key.public_key.to_checksum_address())
+    chain = Chain(accounts=6)
+    # by an account that deploys nothing else, so that the court stands where its orders say
+    made = compile_vyper(FOLDER / "arbiter.vy"), arbiter_key.public_key.to_checksum_address()
+    contract, _ = chain.deploy(*made, sender=chain.accounts[5])
     statement = table.statement(3, b"t" * 32, Verdict.OPERATOR_LOSES)
 
     def proof(key, message):
@@ -296,9 +277,9 @@ def test_a_sealed_arbiter_ends_a_game_on_chain(pair):
         assert not chain.call(contract, "shows", statement, false)
     pair = both(tiny().honest, TERMS, arbiter=lambda s, p: p == proof(arbiter_key, s), arbiter_address=contract.address,
                 chain=chain)  # fmt: skip
-    signed = sign_receipt(KEY, tiny_receipt(tiny().honest))
+    signed = tiny_signed(tiny().honest)
     now = chain.time + 1
-    root = merkle.root([receipt_leaf(signed.receipt, signed.signature)])
+    root = merkle.root([leaf_of(signed)])
     pair.do(now, OPERATOR, "commit_batch", root, 1)
     commitment = challenge_hash(pair.names[FISHERMAN], 0, 0, 0, SALT)
     pair.do(now + 1, FISHERMAN, "challenge", 0, commitment, value=TERMS.bond_wei)
@@ -306,7 +287,7 @@ def test_a_sealed_arbiter_ends_a_game_on_chain(pair):
     pair.do(now + 2, FISHERMAN, "open", 1, **opening)
     game = pair.court.challenges[0].game
     assert game is not None
-    good = proof(arbiter_key, table.statement(1, game.trace_root, Verdict.CHALLENGER_LOSES))
+    good = proof(arbiter_key, table.statement(1, game.claim.trace_root, Verdict.CHALLENGER_LOSES))
     assert pair.arbitrate(now + 3, FISHERMAN, 1, Verdict.OPERATOR_LOSES, good) == "proof"
     assert pair.arbitrate(now + 4, FISHERMAN, 1, Verdict.CHALLENGER_LOSES, good) == ""
     assert pair.arbitrate(now + 5, FISHERMAN, 1, Verdict.CHALLENGER_LOSES, good) == "over"

@@ -9,12 +9,11 @@ from random import Random
 import pytest
 
 from otr_core import merkle
-from otr_core.dispute.court import Court, challenge_hash, receipt_leaf
+from otr_core.dispute.court import Court, challenge_hash
 from otr_core.dispute.players import HonestOperator
-from otr_core.poea.receipt import sign_receipt
 from otr_paper.labs.disputes.cheats import Griefer
-from otr_paper.labs.disputes.parties import KEY, OPERATOR
-from otr_paper.labs.disputes.world import START, TERMS, tiny, tiny_receipt
+from otr_paper.labs.disputes.parties import OPERATOR, leaf_of
+from otr_paper.labs.disputes.world import START, TERMS, tiny, tiny_signed
 from otr_paper.studies import dispute_costs
 from otr_paper.studies.crowd import Crowd, play_crowd
 from tests.helpers.tiny_disputes import tiny_court
@@ -23,14 +22,12 @@ from tests.helpers.tiny_disputes import tiny_court
 def besieged(count: int, clock_s: int) -> Court:
     served = tiny()
     court = tiny_court(served, replace(TERMS, clock_s=clock_s))
-    signed = sign_receipt(KEY, tiny_receipt(served.honest))
-    court = court.commit_batch(START, OPERATOR, merkle.root([receipt_leaf(signed.receipt, signed.signature)]), 1)
+    signed = tiny_signed(served.honest)
+    court = court.commit_batch(START, OPERATOR, merkle.root([leaf_of(signed)]), 1)
     for number in range(1, count + 1):
         who, salt = f"0x{number:040x}", bytes([number]) * 32
         court = court.challenge(START, who, 0, challenge_hash(who, 0, 0, 0, salt), TERMS.bond_wei)
-        court = court.open(
-            START, who, number, index=0, token=0, salt=salt, receipt=signed.receipt, signature=signed.signature, path=()
-        )
+        court = court.open(START, who, number, index=0, token=0, salt=salt, path=(), **vars(signed))
     return court
 
 
