@@ -33,7 +33,7 @@ from otr_core.files import check_target, data_folder, read_input, write_bytes
 from otr_core.poea import OnceStore, load_order
 from otr_core.poea.attested import appraise_evidence, appraiser_with
 from otr_core.poea.audit import registered_models, verify_file
-from otr_core.poea.tee import EvidencePolicy
+from otr_core.poea.tee import Appraiser, EvidencePolicy
 
 HELP = """Verify what Optimistic TEE-Rollups leave behind: evidence of machines, receipts, the claims of the paper.
 
@@ -149,7 +149,8 @@ def verify_receipt_file(
     raw = read_input(file, what="a receipt (JSON)")
     placed = None if order is None else load_order(read_input(order, what="an order (JSON)"))
     moment = dt.datetime.now(dt.UTC) if as_of is None else instant(as_of)
-    rules, appraise = receipt_policy(policy, nonce, simulated=not require_hardware), appraise_evidence
+    rules = receipt_policy(policy, nonce, simulated=not require_hardware)
+    appraise: Appraiser = appraise_evidence
     if evidence:
         appraise = appraiser_with([read_input(path, what="evidence", limit_bytes=MAX_FILE_BYTES) for path in evidence])
     verdict = verify_file(

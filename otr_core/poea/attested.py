@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import base64
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,10 +39,13 @@ KIND = "hardware"
 SINGLE = ("keys", "quote", "collateral", "event_log", "compose")
 PARTS = (*SINGLE, "gpu", "gpu_certs", "rims", "ocsp")
 
-#: Checks that must be asserted on the evidence, whatever else the policy requires.
-NEEDED = (
-    *("evidence.present", "evidence.genuine", "cpu.quote", "cpu.debug", "cpu.measurements", "cpu.event_log"),
-    *("cpu.rtmr3", "gpu.chain.length", "gpu.chain.links", "gpu.chain.validity", "gpu.chain.usage", "gpu.chain.root"),
+#: Checks that must be asserted, whatever else the policy requires: on the guest, and on its GPUs.
+GUEST_CHECKS = (
+    *("evidence.present", "evidence.genuine", "cpu.quote", "cpu.debug", "cpu.measurements"),
+    *("cpu.event_log", "cpu.rtmr3"),
+)
+GPU_CHECKS = (
+    *("gpu.chain.length", "gpu.chain.links", "gpu.chain.validity", "gpu.chain.usage", "gpu.chain.root"),
     *("gpu.signature", "gpu.nonce", "gpu.same_nonce", "gpu.unique", "binding.gpu_nonce", "binding.key"),
 )
 _LIMIT = 64  # files of a list
@@ -108,39 +111,50 @@ def appraise_hardware(
 def attested(appraisal: Appraisal, policy: EvidencePolicy) -> TeeClaims:
     """What an appraisal with the verifier's nonce and the serving keys says to a receipt check:
 
-    1. It is accepted, and every check of ``NEEDED`` was made and is asserted on all its subjects.
+    1. It is accepted, and each of ``GUEST_CHECKS`` was made and is asserted.
     2. No laboratory's root vouches, unless the policy allows a simulated TEE.
     3. Whatever was extended into RTMR3 is a runtime event, so that none can be hidden.
     4. The log names one model, then the keys in report_data, then the boundary.
+    5. Each of ``GPU_CHECKS`` was made and is asserted on every GPU.
 
     Raises:
-        ReceiptError: of check "appraisal" (1 to 3), "measured-model" or "keys-bound" (4).
+        ReceiptError: of check "appraisal" (1 to 3 and 5), "measured-model" or "keys-bound" (4).
     """
-    # 1. It is accepted, and every check of ``NEEDED`` was made and is asserted on all its subjects.
-    wrong = [f"{claim.id}: {claim.reason}" for claim in appraisal.because]
-    for check in NEEDED:
-        found = [claim for claim in appraisal.claims if claim.check == check]
-        wrong += [f"{one.id}: {one.reason}" for one in found if one.status is not Status.ASSERTED]
-        wrong += [] if found else [f"{check}: not made"]
-    if wrong or appraisal.cpu is None:
-        raise ReceiptError(
-            "appraisal", f"rejected evidence ({wrong[0][:400]})", f"policy {appraisal.policy.name!r} met"
-        )
+    # 1. It is accepted, and each of ``GUEST_CHECKS`` was made and is asserted.
+    against = [f"{claim.id}: {claim.reason}" for claim in appraisal.because]
+    _stop(appraisal, [*against, *_unmade(appraisal, GUEST_CHECKS)])
+    cpu = appraisal.cpu or {}
 
     # 2. No laboratory's root vouches, unless the policy allows a simulated TEE.
     if appraisal.simulated and policy.allow_simulated is not True:
         raise ReceiptError("appraisal", "evidence under a laboratory's root", "the vendors' (no allow_simulated)")
 
     # 3. Whatever was extended into RTMR3 is a runtime event, so that none can be hidden.
-    log = appraisal.cpu["runtime_events"]
+    log = cpu["runtime_events"]
     if any(event["event"] is None for event in log):
         raise ReceiptError("appraisal", "an extension of RTMR3 that is no runtime event", "runtime events only")
 
     # 4. The log names one model, then the keys in report_data, then the boundary.
-    report_data = bytes.fromhex(appraisal.cpu["measured"]["report_data"])
+    report_data = bytes.fromhex(cpu["measured"]["report_data"])
     model = measured_model(log, policy.boundary, report_data)
+
+    # 5. Each of ``GPU_CHECKS`` was made and is asserted on every GPU.
+    _stop(appraisal, _unmade(appraisal, GPU_CHECKS))
     gpu_nonce = bytes.fromhex(appraisal.devices[0].facts["nonce"])
     return TeeClaims(report_data, gpu_nonce, model, appraisal.simulated)
+
+
+def _unmade(appraisal: Appraisal, checks: Sequence[str]) -> Iterator[str]:
+    for check in checks:
+        found = [claim for claim in appraisal.claims if claim.check == check]
+        yield from (f"{one.id}: {one.reason}" for one in found if one.status is not Status.ASSERTED)
+        if not found:
+            yield f"{check}: not made"
+
+
+def _stop(appraisal: Appraisal, problems: Iterable[str]) -> None:
+    if problem := next(iter(problems), None):
+        raise ReceiptError("appraisal", f"rejected evidence ({problem[:400]})", f"policy {appraisal.policy.name!r} met")
 
 
 def pack(files: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,8 +170,9 @@ def unpack(evidence: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: a part is missing, unknown, too large, or not canonical base64.
     """
-    if json_object(evidence, ("kind", *PARTS), what="evidence")["kind"] != KIND:
-        raise InputError(f"evidence kind: found {str(evidence['kind'])[:40]!r}, expected {KIND!r}")
+    if json_object(evidence, what="evidence").get("kind") != KIND:
+        raise InputError(f"evidence kind: found {str(evidence.get('kind'))[:40]!r}, expected {KIND!r}")
+    json_object(evidence, ("kind", *PARTS), what="evidence")
     files: dict[str, Any] = {}
     for name in PARTS:
         part = evidence[name]
@@ -184,7 +199,7 @@ def appraiser_with(files: Sequence[bytes]) -> Appraiser:
     """
     found: dict[str, Any] = {}
     for data in files:
-        name = _LOOKS.get(describe(data), "")
+        name = _LOOKS.get(describe(data), "ocsp" if data[:3] == b"MII" else "")  # base64 of DER
         document = parse_json(data, what="evidence file") if describe(data) == "a JSON file" else None
         if isinstance(document, dict):
             name = next((part for part, signs in _SIGNS if signs <= document.keys()), "")

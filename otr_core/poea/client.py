@@ -107,15 +107,22 @@ def load_order(raw: bytes) -> PlacedOrder:
     if query.digest != order.query_digest:
         found, expected = query.digest.hex(), order.query_digest.hex()
         raise InputError(f"order file query: found digest {found}, expected the order's {expected}")
+    kept = document["kept"]
     if query.plain is not None:
-        if document["kept"] is not None:
+        if kept is not None:
             raise InputError("order file kept: found something, expected null beside a plain query")
-        return PlacedOrder(order, query, Query.from_json(query.plain, sealed=False))
-    if document["kept"] is None:
-        raise InputError("order file kept: found null, expected the client's own copy of a sealed order")
-    kept = json_object(document["kept"], ("query", "secret"), what="order file kept")
-    secret = strict_hex(kept["secret"], length=32, what="order file secret")
-    return PlacedOrder(order, query, Query.from_json(kept["query"], sealed=True), secret)
+        placed = PlacedOrder(order, query, Query.from_json(query.plain, sealed=False))
+    else:
+        if kept is None:
+            raise InputError("order file kept: found null, expected the client's own copy of a sealed order")
+        kept = json_object(kept, ("query", "secret"), what="order file kept")
+        secret = strict_hex(kept["secret"], length=32, what="order file secret")
+        placed = PlacedOrder(order, query, Query.from_json(kept["query"], sealed=True), secret)
+        if hpke_public(secret) != placed.said.reply_to:
+            raise InputError("order file secret: found another key than the query's reply_to, expected its secret")
+    if prompt_root(placed.said.prompt_ids, placed.said.prompt_seed) != order.prompt_root:
+        raise InputError("order file query: found ids of another prompt, expected those of the order's prompt_root")
+    return placed
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Computation Receipts of others (CR 0.1, 0.1.1, 0.1.2): read, and computed again.
 
 Source: anomly-labs' computation-receipts, ``spec/CR-v0.1.md``, whose sections are named as "CR". A
-receipt is the unsigned hash of a manifest: digests of model, input and output, and the arithmetic. A
-verifier computes all of it again, or a sample of the output's rows, or each chunk of a chain. Checks
-are those of ``otr_core.poea.foreign``; each refusal has one of the format's verdicts.
+receipt is the unsigned hash of a manifest: digests of model, input and output, and the arithmetic.
+A verifier computes all of it again, or a sample of the output's rows, or each chunk of a chain.
+Checks are those of ``otr_core.poea.foreign``; each refusal has one of the format's verdicts.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def computation_digest(data: bytes, alg: str = "sha256") -> str:
 
 
 def tensor_digest(array: np.ndarray[Any, Any], alg: str = "sha256") -> str:
-    """Digest of a numeric array (CR 3.1): canonical type and shape, then its bytes, little-endian, C
-    order."""
+    """Digest of a numeric array (CR 3.1): canonical type and shape, then its little-endian bytes in
+    C order."""
     array = np.ascontiguousarray(array)
     hold("field", array.dtype.kind in "biufc", f"array of {array.dtype}", "numbers")
     little = array.astype(array.dtype.newbyteorder("<"))
@@ -69,8 +69,8 @@ def chain_digest(certificates: Iterable[str], alg: str = "sha256") -> str:
 
 
 def sample_indices(manifest: Mapping[str, Any]) -> list[int]:
-    """Rows of the output to compute for a sampled receipt, ascending (CR 10); ``manifest`` is one that
-    ``read_computation_receipt`` returned."""
+    """Rows of the output to compute for a sampled receipt, ascending (CR 10); ``manifest`` is one
+    that ``read_computation_receipt`` returned."""
     sample, base = manifest["sample"], {name: part for name, part in manifest.items() if name != "sample"}
     seed = hashlib.sha256(computation_canonical(base) + bytes.fromhex(sample["challenge"])).digest()
     units, counter, found = sample["n_units"], 0, set[int]()

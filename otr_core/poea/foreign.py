@@ -60,7 +60,7 @@ def receipt_formats() -> list[dict[str, str]]:
     """What each format binds and leaves open: the rows of ``data/receipt_formats.csv``.
 
     A cell of ``otr``, ``aci`` or ``computation`` is "bound" (a check refuses another) or "open"
-    (nothing refuses another); the column ``<format>_how`` says by what.
+    (nothing refuses another); ``<format>_how`` says by what, ``source`` where the others say so.
     """
     with (data_folder() / "receipt_formats.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
@@ -136,14 +136,14 @@ def aci_keyset_digest(keyset: bytes) -> str:
 
 
 def aci_report_data(keyset_digest: str, nonce: str | None) -> bytes:
-    """64 bytes of report_data that bind a keyset, freshly with a nonce of 64 hex digits (ACI 3.2)."""
+    """64 bytes of report_data that bind a keyset, fresh with a nonce of 64 hex digits (ACI 3.2)."""
     statement = {"keyset_digest": keyset_digest, "nonce": nonce, "purpose": "aci.report_data.v1"}
     members(statement, "statement", keyset_digest=SHA256, nonce=HEX32 if nonce is not None else (str, type(None)))
     return bytes.fromhex(_hash(statement)) + bytes(32)
 
 
 def check_aci_session(session: bytes, cited: Sequence[str], at: int) -> dict[str, Any]:
-    """The verified session that a receipt cites (ACI 8, 9.2); its claims are for the caller to judge.
+    """The session that a receipt cites (ACI 8, 9.2); its claims are for the caller to judge.
 
     Args:
         cited: its id, 64 hex digits, is among these. at: Unix seconds, which it covers.
@@ -190,8 +190,8 @@ def check_aci_receipt(
         receipt, keyset, session: documents of at most ``MOST_BYTES``, in any JSON encoding. A
             session is required where the upstream must have been verified.
         bodies: request and response as they were on the wire.
-        quoted: 64 bytes of report_data out of an appraised quote; the verifier's nonce in them, None
-            if they are not fresh.
+        quoted: 64 bytes of report_data out of an appraised quote; the verifier's nonce in them,
+            None if they are not fresh.
         as_of: time of the judgement, Unix seconds.
 
     Raises:

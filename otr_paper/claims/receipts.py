@@ -96,9 +96,7 @@ def L24_poea_binds(grounds: Grounds) -> Evaluation:
             "share of forgeries, edits, splices, replays and false statements rejected",
             share,
         ),
-        whole.measured(
-            "our definition, broken TEE", "share of signed false executions rejected", lies
-        ),
+        whole.measured("our definition, broken TEE", "share of signed false executions rejected", lies),
     )
     return Evaluation(
         {

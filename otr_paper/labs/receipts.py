@@ -80,7 +80,7 @@ def run_receipt_attacks(
         *_beside_the_model(ordered, work),
         *_on_parameters(ordered),
         *_on_the_answer(ordered, other),
-        *_on_the_statement(ordered),
+        *statement_frauds(ordered),
         *_on_evidence(ordered),
         *_with_a_broken_tee(ordered),
     ]
@@ -222,7 +222,7 @@ def _on_the_answer(ordered: Served, other: Served) -> Iterator[AttackRow]:
     yield asked("order served twice", order, honest.query, times=2)
 
 
-def _on_the_statement(ordered: Served) -> Iterator[AttackRow]:
+def statement_frauds(ordered: Served) -> Iterator[AttackRow]:
     """An attested key signs statements that contradict the order, the model or themselves."""
     for attack, forgery in false_statements(ordered):
         yield _row(ordered, STATEMENT, attack, forgery)

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from otr_core.encoding import canonical_json
 from otr_core.errors import ModelError
 from otr_core.poea import Message, Order
 from otr_core.poea.manifest import ModelManifest
@@ -100,6 +99,11 @@ class Mutation:
     named: tuple[str, ...]
 
 
+def text(value: Any) -> str:
+    """Canonical JSON of a value without small or large fractions and keys beyond the first plane."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def paths(value: Any, at: Path = ()) -> list[Path]:
     """Every place in a JSON value: members and items, leaves and containers."""
     if isinstance(value, dict):
@@ -115,17 +119,25 @@ def lookup(document: Any, path: Path) -> Any:
     return document
 
 
+def changed(document: Any, path: Path, *value: Any) -> Any:
+    """The document with another value at ``path``, or without one; the rest is shared."""
+    own: Any = copy.copy(document)
+    if len(path) > 1:
+        own[path[0]] = changed(document[path[0]], path[1:], *value)
+    elif value:
+        own[path[0]] = value[0]
+    else:
+        del own[path[0]]
+    return own
+
+
 def written(document: Any, path: Path, literal: str) -> bytes:
     """The file with the text ``literal`` in place of the value at ``path``."""
-    changed = copy.deepcopy(document)
-    lookup(changed, path[:-1])[path[-1]] = "here it goes"
-    return canonical_json(changed).replace(b'"here it goes"', literal.encode("utf-8", "surrogatepass")) + b"\n"
+    return (text(changed(document, path, "here it goes")).replace('"here it goes"', literal) + "\n").encode()
 
 
 def dropped(document: Any, path: Path) -> bytes:
-    changed = copy.deepcopy(document)
-    del lookup(changed, path[:-1])[path[-1]]
-    return canonical_json(changed) + b"\n"
+    return (text(changed(document, path)) + "\n").encode()
 
 
 def values(value: Any, path: Path) -> Iterator[tuple[str, Any, bool]]:
@@ -182,12 +194,12 @@ def is_hex(value: str) -> bool:
 def encodings(document: Any, path: Path) -> Iterator[tuple[str, bytes, str]]:
     """The same value written otherwise: what was done, the file, and what the message says."""
     value, name = lookup(document, path), path[-1]
-    text = canonical_json(value).decode()
+    plain = text(value)
     if isinstance(name, str):
-        yield "key twice", written(document, path, f'{text},"{name}":{text}'), f"key '{name}' found twice"
-        yield "key twice, first null", written(document, path, f'null,"{name}":{text}'), f"key '{name}' found twice"
+        yield "key twice", written(document, path, f'{plain},"{name}":{plain}'), f"key '{name}' found twice"
+        yield "key twice, first null", written(document, path, f'null,"{name}":{plain}'), f"key '{name}' found twice"
     if isinstance(value, str) and value:
-        yield "\\u escape", written(document, path, f'"\\u{ord(value[0]):04x}{text[2:]}'), "from byte"
+        yield "\\u escape", written(document, path, f'"\\u{ord(value[0]):04x}{plain[2:]}'), "from byte"
     if type(value) is int:
         for other in (f"{value}.0", f"{value}e0", f"{value}E+0", f" {value}"):
             yield other, written(document, path, other), "from byte"
@@ -196,11 +208,11 @@ def encodings(document: Any, path: Path) -> Iterator[tuple[str, bytes, str]]:
         yield "5,000 digits", written(document, path, "1" * 5000), "digits"
         yield "1,000 digits", written(document, path, "1" * 1000), "canonical JSON"
     if isinstance(value, dict) and len(value) > 1:
-        turned = ",".join(f'"{key}":{canonical_json(value[key]).decode()}' for key in sorted(value, reverse=True))
+        turned = ",".join(f'"{key}":{text(value[key])}' for key in sorted(value, reverse=True))
         yield "keys in another order", written(document, path, f"{{{turned}}}"), "from byte"
     if isinstance(value, dict | list) and value:
-        yield "a space", written(document, path, text[0] + " " + text[1:]), "from byte"
-        yield "a comma more", written(document, path, text[:-1] + "," + text[-1]), "not readable"
+        yield "a space", written(document, path, plain[0] + " " + plain[1:]), "from byte"
+        yield "a comma more", written(document, path, plain[:-1] + "," + plain[-1]), "not readable"
 
 
 def rule(who: str, path: Path) -> str:
@@ -229,7 +241,7 @@ def mutations(document: Any, donors: dict[str, Any], path: Path) -> Iterator[Mut
             literal = json.dumps(other)
             yield Mutation(label, written(document, path, literal), UNREADABLE, names)
         else:
-            literal = canonical_json(other).decode()
+            literal = text(other)
             yield Mutation(label, written(document, path, literal), loose if formed else strict, names)
     above = names if path[0] == "model" or isinstance(path[-1], str) else (str(path[-2]),)
     in_proof = path[0] == "prompt_proof" and len(path) > 1
@@ -238,12 +250,12 @@ def mutations(document: Any, donors: dict[str, Any], path: Path) -> Iterator[Mut
         yield Mutation(label, raw, UNREADABLE, (says,))
     if isinstance(value, dict):
         more = strict if not any(path[: len(part)] == part for part in _FREE) else rule(OUTSIDER, path)
-        literal = canonical_json({**value, "more": 1}).decode()
+        literal = text({**value, "more": 1})
         yield Mutation("a member more", written(document, path, literal), more, ("more", *names))
     elif isinstance(value, list):
         formed = path == ("prompt_proof",)
         yield Mutation("emptied", written(document, path, "[]"), "prompt" if formed else strict, names)
-        twice = canonical_json([value[0], *value]).decode()
+        twice = text([value[0], *value])
         yield Mutation("an item twice", written(document, path, twice), "prompt" if formed else strict, names)
     for whence, donor in donors.items():
         try:
@@ -253,7 +265,7 @@ def mutations(document: Any, donors: dict[str, Any], path: Path) -> Iterator[Mut
         if other != value:
             part = ".".join(map(str, path))
             expected = TAKEN.get((part, whence), loose) if whole else loose
-            literal = canonical_json(other).decode()
+            literal = text(other)
             yield Mutation(f"from {whence}", written(document, path, literal), expected, names)
 
 
@@ -277,7 +289,7 @@ def repaired(document: Any, who: str, path: Path) -> bytes:
             order = Order.from_json(document["order"])
             signed = sign_receipt(tee.signing_key, order, Receipt.from_json(receipt))
             document["signature"] = signed.signature.hex()
-    return canonical_json(document) + b"\n"
+    return (text(document) + "\n").encode()
 
 
 def lies(document: Any, who: str, path: Path) -> Iterator[Mutation]:
@@ -286,12 +298,11 @@ def lies(document: Any, who: str, path: Path) -> Iterator[Mutation]:
         return  # lies about evidence need its signer; an operator may sign whatever configuration it likes
     free = any(path[: len(part)] == part and path != part for part in _FREE)
     for label, other, formed in values(lookup(document, path), path):
-        changed = copy.deepcopy(document)
-        lookup(changed, path[:-1])[path[-1]] = other
+        lie = copy.deepcopy(changed(document, path, other))
         if other == lookup(document, path) or not (formed or free) or "surrogate" in label:
             continue
         if path[:2] == ("response", "plain"):
-            expected = spoken(changed["response"]["plain"])
+            expected = spoken(lie["response"]["plain"])
         elif path[0] == "response":
             expected = "response"  # it does not open
         elif path[0] == "query" and who == REWRITER:
@@ -299,7 +310,7 @@ def lies(document: Any, who: str, path: Path) -> Iterator[Mutation]:
         else:
             expected = "measured-model" if path[0] == "model" else rule(who, path)
         try:
-            raw = repaired(changed, who, path)
+            raw = repaired(lie, who, path)
         except ModelError:  # no decoder has this shape, so that no model id stands for it
             continue
         yield Mutation(label, raw, expected, ())

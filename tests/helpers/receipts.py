@@ -36,7 +36,7 @@ MODEL = Architecture(
     head_dim=8,
     vocab=100,
     context=64,
-    rms_eps=1e-5,
+    rms_eps=2**-10,
     rope_theta=10000.0,
     tied=True,
     stop_ids=(2, 7),
@@ -68,7 +68,7 @@ def ordered(
     seal_to = (tee or enclave()).keys.hpke if sealed else None
     fields: dict[str, Any] = {"model_id": MANIFEST.model_id, "decoding": decoding or Decoding(16, 5, 700)}
     fields |= {"job_id": bytes([0xA0 + number]) * 32, "nonce": bytes([number, 0xCE]) * 16, "domain": DOMAIN}
-    return place_order(prompt, seal_to=seal_to, client_secret=CLIENT, **(fields | changes))
+    return place_order(prompt, seal_to=seal_to, **(fields | {"client_secret": CLIENT} | changes))
 
 
 def answer(order: Order, said: Query, ids: Sequence[int] = ANSWER, tee: SimulatedEnclave | None = None) -> Answer:
@@ -102,6 +102,7 @@ def forged(
     response: Response | Message | bytes | None = None,
     configuration: Mapping[str, Any] = CONFIGURATION,
     statement: Mapping[str, Any] | None = None,
+    tree: Sequence[bytes] | None = None,
     tee: SimulatedEnclave | None = None,
     **parts: Any,
 ) -> ReceiptFile:
@@ -112,12 +113,12 @@ def forged(
             prompt and trace.
         order: the one in the file. response: what the response says, whatever the tree has; bytes
             are sealed as they are. configuration: and its digest in the receipt.
-        statement: fields of the receipt. parts: of the file.
+        statement: fields of the receipt. tree: the token leaves. parts: of the file.
     """
     tee, order, said = tee or enclave(), order or placed.order, placed.said
     prompt = said.prompt_ids if prompt is None else prompt
     prompt_seed, own_seed = seeds or (said.prompt_seed, trace_seed(tee, order))
-    tree = token_leaves(prompt, prompt_seed, ids, own_seed)
+    tree = token_leaves(prompt, prompt_seed, ids, own_seed) if tree is None else tree
     says = Response(tuple(ids), own_seed) if response is None else response
     message = says if isinstance(says, Message) else reply(placed, says, order)
     fields: dict[str, Any] = {

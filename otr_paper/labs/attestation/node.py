@@ -32,7 +32,7 @@ from otr_core.poea.tee import BOUNDARY_EVENT, KEYS_EVENT, MODEL_EVENT, PINNED_RE
 from otr_paper.labs.attestation.lab import LabDevice, lab_certificate, lab_key, redated_ocsp, sign_rim
 from otr_paper.labs.attestation.platform import LabPlatform
 
-DRIVER, VBIOS = "550.90.07", "96.00.9F.00.01"
+VERSIONS = {"driver": "550.90.07", "vbios": "96.00.9F.00.01"}
 DEVICE_NAMES = (
     *("GH100 A01 GSP FMC LF", "GH100 A01 GSP BROM", "Lab GH100 Provisioner ICA 1", "Lab GH100 Identity"),
     "Lab Device Identity CA",
@@ -120,7 +120,11 @@ class LabGpu:
         opaque = b"".join(
             _sized(number, 2) + _sized(len(value), 2) + value
             for number, value in (
-                *((3, DRIVER.encode() + b"\0"), (6, bytes.fromhex("009f009601000000")), (20, self.firmware)),
+                *(
+                    (3, VERSIONS["driver"].encode() + b"\0"),
+                    (6, bytes.fromhex("009f009601000000")),
+                    (20, self.firmware),
+                ),
                 *((17, b"1010\0"), (18, b"0200\0"), (15, b"882\0"), (21, b"\x55")),
             )
         )
@@ -189,6 +193,7 @@ class LabNode:
         answered: nonces that the GPUs sign, where it is not ``nonce``; bound: the one in
             report_data, likewise. bound_keys: the keys in report_data.
         revoked: names of OCSP sets (gpu, driver, vbios) with the position that is revoked there.
+        patched: the register (0 to 2) for which it boots something else.
     """
 
     now: datetime
@@ -205,6 +210,7 @@ class LabNode:
     bound: bytes = b""
     bound_keys: bytes = b""
     revoked: Mapping[str, int] = field(default_factory=dict)
+    patched: int = -1
 
     @property
     def log(self) -> list[dict[str, Any]]:
@@ -212,12 +218,12 @@ class LabNode:
         boot = ("system-preparing", b""), ("app-id", hashlib.sha256(COMPOSE).digest()[:20])
         more = ("compose-hash", hashlib.sha256(COMPOSE).digest()), ("instance-id", b"\1" * 20), ("boot-mr-done", b"")
         runtime = (*boot, *more, ("system-ready", b""), *self.events)
-        opaque = [
-            {"imr": at, "event_type": 1, "digest": _digest(f"rtmr{at} {n}").hex(), "event": "", "event_payload": ""}
+        firmware = [
+            {"imr": at, "event_type": 1, "digest": _digest(f"rtmr{at} {n} {at == self.patched}").hex()}
             for at in range(3)
             for n in range(2)
         ]
-        return opaque + [log_entry(name, payload) for name, payload in runtime]
+        return firmware + [log_entry(name, payload) for name, payload in runtime]
 
     @property
     def measured(self) -> dict[str, bytes]:
@@ -247,15 +253,15 @@ class LabNode:
         """Arguments of ``load_bundle``."""
         at = self.now - timedelta(hours=1)
         nonces = self.answered or (self.nonce,) * len(self.gpus)
-        sets = {"gpu": (self.gpus[0].made, range(1, 4)), "driver": (self.driver.made, range(3))}
-        stapled = sets | {"vbios": (self.vbios.made, range(1))}
+        sets = [("gpu", gpu.made, range(1, 4)) for gpu in self.gpus]
+        sets += [(manifest.kind, manifest.made, range(3)) for manifest in (self.driver, self.vbios)]
         return {
             "gpu": [gpu.report(nonce) for gpu, nonce in zip(self.gpus, nonces, strict=True)],
             "gpu_certs": [LabDevice(gpu.made.chain, gpu.made.keys[0]).pem for gpu in self.gpus],
             "rims": [self.driver.raw, self.vbios.raw],
             "ocsp": [
                 response
-                for name, (made, positions) in stapled.items()
+                for name, made, positions in sets
                 for response in made.revocation(positions, at, [self.revoked.get(name, -1)])
             ],
             "quote": self.platform.quote({**self.measured, **self.registers}),
@@ -275,9 +281,6 @@ def log_entry(name: str, payload: bytes) -> dict[str, Any]:
 def honest_node(now: datetime, nonce: bytes, keys: bytes, model_id: bytes, seed: bytes = b"lab node") -> LabNode:
     """A node that does what docs/guest.md asks: one model, then its keys, then it opens its door."""
     released = (MODEL_EVENT, model_id), (KEYS_EVENT, tagged_hash("keys", keys)), (BOUNDARY_EVENT, b"")
-    manifests = (LabManifest(seed, kind, version, INDICES[kind]) for kind, version in VERSIONS.items())
+    driver, vbios = (LabManifest(seed, kind, version, INDICES[kind]) for kind, version in VERSIONS.items())
     platform = LabPlatform(seed, now - timedelta(hours=1))
-    return LabNode(now, nonce, keys, model_id, platform, (LabGpu(seed),), *manifests, released)
-
-
-VERSIONS = {"driver": DRIVER, "vbios": VBIOS}
+    return LabNode(now, nonce, keys, model_id, platform, (LabGpu(seed),), driver, vbios, released)

@@ -363,7 +363,7 @@ def test_drawing_takes_bounded_time() -> None:
 
 
 def second_opinion(manifest: dict[str, Any]) -> list[int]:
-    """The drawing rule as the format's text has it, with the list kept in the order of the draws."""
+    """The drawing rule as the format's text has it, the list in the order of the draws."""
     base = {name: part for name, part in manifest.items() if name != "sample"}
     sample, drawn = manifest["sample"], []
     seed = hashlib.sha256(computation_canonical(base) + bytes.fromhex(sample["challenge"])).digest()

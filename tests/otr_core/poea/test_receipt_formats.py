@@ -193,6 +193,8 @@ def test_every_cell_is_tried() -> None:
     for row in ROWS.values():
         assert set(CELLS[row["question"]]) == {"otr", "aci", "computation"}
         assert all(row[name] and row[f"{name}_how"] for name in ("otr", "aci", "computation"))
+        assert row["source"].startswith("ACI ")
+        assert "; CR " in row["source"]
 
 
 @pytest.mark.parametrize("question", CELLS)
