@@ -93,8 +93,8 @@ def collect_here(
     from otr_node.guest import GuestAgent, collect
     from otr_node.hardware import LocalHardware
 
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out: found the file {out}, expected a folder")
+    if out.exists():
+        raise InputError(f"--out: found {out}, expected a folder that is not there yet")
     public = AttestedKeys.from_json(parse_json(read_input(keys, what="public keys (JSON)"), what="keys"))
     quote = GuestAgent(agent).quote if agent.exists() else None
     found = collect(LocalHardware(device, agent=quote), from_hex(nonce, length=32, what="--nonce"), public)

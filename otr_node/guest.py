@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from otr_core.encoding import canonical_json, from_hex
+from otr_core.encoding import canonical_json, from_hex, parse_json
 from otr_core.errors import HardwareError, InputError, reported_as
 from otr_core.poea.attested import SINGLE, pack
 from otr_core.poea.receipt import AttestedKeys
@@ -46,8 +46,9 @@ class GuestAgent:
 
     def quote(self, report_data: bytes) -> tuple[bytes, bytes]:
         """A TDX quote over 64 bytes, and the event log (JSON) that goes with it."""
-        reply = json.loads(self._call("GetQuote", {"report_data": report_data.hex()}))
+        raw = self._call("GetQuote", {"report_data": report_data.hex()})
         with reported_as(HardwareError, "guest agent: found another reply", InputError, KeyError, TypeError):
+            reply = parse_json(raw, what="reply to GetQuote")
             return from_hex(reply["quote"], what="quote"), str(reply["event_log"]).encode()
 
     def _call(self, method: str, message: Mapping[str, str]) -> bytes:
@@ -88,7 +89,7 @@ class Collected:
     def write(self, folder: Path) -> list[Path]:
         """Write the files one by one, in the forms that ``otr appraise`` reads, and all of them as
         ``evidence.json``, which ``otr verify --evidence`` reads; returns their paths."""
-        with whole_folder(folder) as part:
+        with reported_as(InputError, f"{folder}: cannot be written", OSError), whole_folder(folder) as part:
             for name, content in self.files.items():
                 for number, data in enumerate([content] if name in SINGLE else content):
                     stem = name if name in SINGLE else f"{name}_{number}"

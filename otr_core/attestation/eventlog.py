@@ -67,9 +67,14 @@ class EventLog:
         return value
 
     def payloads(self, name: str) -> tuple[bytes, ...]:
-        """Payloads of the runtime events called ``name`` in RTMR3, in order."""
-        found = (one for one in self.events if one.register == 3 and one.kind == RUNTIME_EVENT)
-        return tuple(one.payload for one in found if one.name == name)
+        """Payloads of the runtime events called ``name`` in RTMR3, in order.
+
+        None at all where another kind of event is there, which could be one of that name in
+        disguise: its stated digest is taken for granted.
+        """
+        found = [one for one in self.events if one.register == 3]
+        known = all(one.kind == RUNTIME_EVENT for one in found)
+        return tuple(one.payload for one in found if known and one.name == name)
 
     def runtime_events(self) -> list[dict[str, str | None]]:
         """What was extended into RTMR3, in order, as JSON values: ``event`` and ``payload`` (hex).

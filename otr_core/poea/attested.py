@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import base64
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -115,14 +115,13 @@ def attested(appraisal: Appraisal, policy: EvidencePolicy) -> TeeClaims:
     2. No laboratory's root vouches, unless the policy allows a simulated TEE.
     3. Whatever was extended into RTMR3 is a runtime event, so that none can be hidden.
     4. The log names one model, then the keys in report_data, then the boundary.
-    5. Each of ``GPU_CHECKS`` was made and is asserted on every GPU.
+    5. Each of ``GPU_CHECKS`` was made and is asserted on every device, one of which is a GPU.
 
     Raises:
         ReceiptError: of check "appraisal" (1 to 3 and 5), "measured-model" or "keys-bound" (4).
     """
     # 1. It is accepted, and each of ``GUEST_CHECKS`` was made and is asserted.
-    against = [f"{claim.id}: {claim.reason}" for claim in appraisal.because]
-    _stop(appraisal, [*against, *_unmade(appraisal, GUEST_CHECKS)])
+    _require(appraisal, GUEST_CHECKS)
     cpu = appraisal.cpu or {}
 
     # 2. No laboratory's root vouches, unless the policy allows a simulated TEE.
@@ -138,23 +137,20 @@ def attested(appraisal: Appraisal, policy: EvidencePolicy) -> TeeClaims:
     report_data = bytes.fromhex(cpu["measured"]["report_data"])
     model = measured_model(log, policy.boundary, report_data)
 
-    # 5. Each of ``GPU_CHECKS`` was made and is asserted on every GPU.
-    _stop(appraisal, _unmade(appraisal, GPU_CHECKS))
-    gpu_nonce = bytes.fromhex(appraisal.devices[0].facts["nonce"])
-    return TeeClaims(report_data, gpu_nonce, model, appraisal.simulated)
+    # 5. Each of ``GPU_CHECKS`` was made and is asserted on every device, one of which is a GPU.
+    _require(appraisal, GPU_CHECKS)
+    nonces = [bytes.fromhex(one.facts["nonce"]) for one in appraisal.devices if one.facts["kind"] == "gpu"]
+    if not nonces:
+        raise ReceiptError("appraisal", "reports of switches alone", "one of a GPU")
+    return TeeClaims(report_data, nonces[0], model, appraisal.simulated)
 
 
-def _unmade(appraisal: Appraisal, checks: Sequence[str]) -> Iterator[str]:
-    for check in checks:
-        found = [claim for claim in appraisal.claims if claim.check == check]
-        yield from (f"{one.id}: {one.reason}" for one in found if one.status is not Status.ASSERTED)
-        if not found:
-            yield f"{check}: not made"
-
-
-def _stop(appraisal: Appraisal, problems: Iterable[str]) -> None:
-    if problem := next(iter(problems), None):
-        raise ReceiptError("appraisal", f"rejected evidence ({problem[:400]})", f"policy {appraisal.policy.name!r} met")
+def _require(appraisal: Appraisal, checks: Sequence[str]) -> None:
+    weak = [one for one in appraisal.claims if one.check in checks and one.status is not Status.ASSERTED]
+    wrong = [f"{one.id}: {one.reason}" for one in (*appraisal.because, *weak)]
+    wrong += [f"{check}: not made" for check in checks if check not in {one.check for one in appraisal.claims}]
+    if wrong:
+        raise ReceiptError("appraisal", f"rejected evidence ({wrong[0][:400]})", f"policy {appraisal.policy.name!r}")
 
 
 def pack(files: Mapping[str, Any]) -> dict[str, Any]:

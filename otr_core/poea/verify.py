@@ -228,7 +228,8 @@ def check_answered(file: ReceiptFile, said: Query, response: Response) -> None:
         raise ReceiptError("answer-tokens", f"token {beyond[0]}", f"ids below {model.vocab}")
 
     # 3. stop: a stop token ends the answer if and only if the receipt says so.
-    stops = [at for at, token in enumerate(ids, 1) if token in model.stop_ids]
+    ending = frozenset(model.stop_ids)
+    stops = [at for at, token in enumerate(ids, 1) if token in ending]
     if stops != ([len(ids)] if receipt.finish == "stop" else []):
         raise ReceiptError(
             "stop", f"stop tokens at {stops[:3]} of {len(ids)}", f"as finish {receipt.finish!r} has them"

@@ -14,14 +14,14 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from otr_core.encoding import canonical_json
-from otr_core.poea.computation import (
+from otr_paper.formats.aci import AciAnswer, aci_keyset_digest, aci_report_data, check_aci_receipt
+from otr_paper.formats.computation import (
     chain_digest,
     computation_canonical,
     computation_digest,
     tensor_digest,
     tensors_digest,
 )
-from otr_core.poea.foreign import AciAnswer, aci_keyset_digest, aci_report_data, check_aci_receipt
 
 KEY, OTHER_KEY = (Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (7, 8))
 NONCE, NOW = "5a" * 32, 1_800_000_000

@@ -16,8 +16,8 @@ from otr_node.enclave import SimulatedEnclave
 from otr_paper.labs.attestation.node import LabNode, honest_node
 from tests.helpers.receipts import ALLOW, NOW, enclave
 
-NONCE = b"g" * 32
 TEE = enclave()
+NONCE = TEE.gpu_nonce
 MOMENT = datetime.fromtimestamp(NOW, UTC)
 NODE = honest_node(MOMENT, NONCE, canonical_json(TEE.keys.to_json()), TEE.model_id)
 Events = Sequence[tuple[str, bytes]]

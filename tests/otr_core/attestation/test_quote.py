@@ -415,3 +415,15 @@ def test_an_appraisal_lists_the_runtime_events(outside: Outside) -> None:
 def test_hex_text_is_not_taken_for_der(tdx: dict[str, Any]) -> None:
     """Both begin with the character 0."""
     assert describe(tdx["quote"].hex().encode()) == "a TDX quote as hex text"
+
+
+def test_a_hidden_compose_hash_is_not_replaced() -> None:
+    """The event of the workload that runs, listed as another kind, and a later one of another."""
+    other = hashlib.sha256(b"other workload").digest()
+    genuine = Event(3, RUNTIME_EVENT, b"", "compose-hash", b"\1" * 32)
+    claimed = Event(3, RUNTIME_EVENT, b"", "compose-hash", other)
+    disguised = Event(3, 1, genuine.extended, "", b"")
+    true, shown = EventLog(b"", (genuine, claimed)), EventLog(b"", (disguised, claimed))
+    assert true.replay(3) == shown.replay(3)
+    assert true.payloads("compose-hash") == (b"\1" * 32, other)
+    assert shown.payloads("compose-hash") == ()

@@ -46,7 +46,7 @@ from tests.helpers.seams import (
 
 SIMULATED, HARDWARE = SEAMS
 Seam = SimulatedSeam | HardwareSeam
-FILE = signed(TEE)
+FILE = signed(tee=TEE)
 both = pytest.mark.parametrize("seam", SEAMS, ids=lambda seam: seam.name)
 FILES = {**NODE.files(), "keys": NODE.keys}
 EVIDENCE = pack(FILES)
@@ -55,7 +55,7 @@ EVIDENCE = pack(FILES)
 def check_of(seam: Seam, evidence: Any, *, policy: Any = None, file: ReceiptFile = FILE, as_of: int = NOW) -> str:
     """Name of the check that rejects a receipt with this evidence; "" if none does."""
     try:
-        verify_receipt(replace(file, evidence=evidence), policy=policy or seam.policy, as_of=as_of)
+        verify_receipt(replace(file, evidence=evidence), policy=policy or seam.policy, as_of=as_of, order_from="file")
     except ReceiptError as error:
         return error.check if "\n" not in str(error) and len(str(error)) < 1000 else "a message of many lines"
     return ""
@@ -80,7 +80,7 @@ def test_what_honest_evidence_says(seam: Seam) -> None:
 def test_a_receipt_of_the_attested_key_is_accepted(seam: Seam) -> None:
     file = replace(FILE, evidence=seam.evidence())
     read = load_receipt_file(file.dump())
-    found = verify_receipt(read, policy=seam.policy, as_of=NOW)
+    found = verify_receipt(read, policy=seam.policy, as_of=NOW, order_from="file")
     assert found.simulated
     assert found.signer == TEE.keys.address
 
@@ -128,7 +128,7 @@ LOGS = {
 def test_logs_that_do_not_speak_for_the_keys(seam: Seam, events: Any, check: str, said: str) -> None:
     file = replace(FILE, evidence=seam.evidence(events))
     with pytest.raises(ReceiptError) as caught:
-        verify_receipt(file, policy=seam.policy, as_of=NOW)
+        verify_receipt(file, policy=seam.policy, as_of=NOW, order_from="file")
     assert caught.value.check == check
     assert said in str(caught.value)
 
@@ -281,8 +281,8 @@ def test_a_policy_that_pins_no_launch_is_an_error(name: str) -> None:
         ({"hardware": SIMULATED.policy}, "found EvidencePolicy"),
         ({"hardware": replace(NODE.policy, binding="auto")}, "binding"),
         ({"nonce": None}, "nonce"),
-        ({"nonce": b"g" * 31}, "nonce"),
-        ({"nonce": "67" * 32}, "nonce"),
+        ({"nonce": NONCE[:31]}, "nonce"),
+        ({"nonce": NONCE.hex()}, "nonce"),
         ({"boundary": ""}, "boundary"),
         ({"boundary": "a:b"}, "boundary"),
         ({"boundary": MODEL_EVENT}, "boundary"),

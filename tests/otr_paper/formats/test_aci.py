@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from otr_core.encoding import canonical_json
 from otr_core.errors import InputError, ReceiptError
-from otr_core.poea.foreign import (
+from otr_core.poea.receipt import Receipt
+from otr_paper.formats.aci import (
     MOST_BYTES,
     MOST_LEVELS,
     UNSAID_IN_ACI,
@@ -28,7 +29,6 @@ from otr_core.poea.foreign import (
     foreign_object,
     to_aci,
 )
-from otr_core.poea.receipt import Receipt
 from tests.helpers.foreign import (
     KEY,
     NONCE,

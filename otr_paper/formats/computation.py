@@ -3,7 +3,7 @@
 Source: anomly-labs' computation-receipts, ``spec/CR-v0.1.md``, whose sections are named as "CR". A
 receipt is the unsigned hash of a manifest: digests of model, input and output, and the arithmetic.
 A verifier computes all of it again, or a sample of the output's rows, or each chunk of a chain.
-Checks are those of ``otr_core.poea.foreign``; each refusal has one of the format's verdicts.
+Checks are those of ``otr_paper.formats.aci``; each refusal has one of the format's verdicts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from otr_core.poea.foreign import FLAG, LIST, OBJECT, SHA256, TEXT, WHOLE, foreign_object, hold, hold_same, members
+from otr_paper.formats.aci import FLAG, LIST, OBJECT, SHA256, TEXT, WHOLE, foreign_object, hold, hold_same, members
 
 #: Largest sample drawn: how long drawing takes is chosen by who wrote the receipt.
 MOST_SAMPLED = 2**16

@@ -17,10 +17,10 @@ import pytest
 
 from otr_core.errors import ReceiptError
 from otr_core.poea import Domain, Message, OnceStore, verify_receipt
-from otr_core.poea.computation import check_computation_receipt, sample_indices
-from otr_core.poea.foreign import receipt_formats
 from otr_core.poea.receipt import sign_receipt
 from otr_core.poea.tee import EvidencePolicy
+from otr_paper.formats.aci import receipt_formats
+from otr_paper.formats.computation import check_computation_receipt, sample_indices
 from tests.helpers import foreign as f
 from tests.helpers import receipts as r
 

@@ -1,7 +1,7 @@
 """Receipts of others: how they are read, and those of ACI (``aci/1``) checked and written.
 
 An ACI receipt is the log of one request, hashes of bodies under an attested Ed25519 key. A
-Computation Receipt (CR: ``otr_core.poea.computation``) is the unsigned hash of a manifest. What each
+Computation Receipt (CR: ``otr_paper.formats.computation``) is the unsigned hash of a manifest. What each
 binds, beside ours: ``receipt_formats``. Sources, whose sections are named below: Dstack-TEE's
 private-ai-gateway, ``spec/aci.md``; anomly-labs' computation-receipts, ``spec/CR-v0.1.md``.
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from otr_core.errors import ReceiptError
-from otr_core.poea.computation import (
+from otr_paper.formats.computation import (
     MOST_SAMPLED,
     VERDICTS,
     chain_digest,
