@@ -147,7 +147,8 @@ def verify_receipt(
 
     # 7. lane: the lane is the model's, and the configuration's.
     if not receipt.lane == file.model.lane == file.configuration.get("lane"):
-        raise ReceiptError("lane", receipt.lane, f"{file.model.lane}, as model and configuration say")
+        found = f"{receipt.lane}, and {str(file.configuration.get('lane'))[:40]} in the configuration"
+        raise ReceiptError("lane", found, file.model.lane)
 
     # 8. trace-shape: layers and rows of the trace are the model's.
     model, value = file.model.architecture, _VALUE_BYTES[file.model.lane]

@@ -67,10 +67,13 @@ def _of_another_shape(ordered: Served) -> Iterator[tuple[str, Forgery]]:
     answer, layers = ordered.answer, ordered.bench.model.architecture.layers
     cheap = ordered.bench.other(drop_layers=range(1, layers, 3))
     yield "layers dropped, trace of the cheap run", ordered.sign(ordered.answered_by(cheap))
-    one = merkle.root(answer.committed.leaves[:1])
-    alone: dict[str, Any] = {"prompt_tokens": 1, "answer_tokens": 1, "finish": "stop", "states_root": one}
-    yield "a trace of one leaf", resigned(ordered.file, ordered.enclave, layers=1, **alone)
-    yield "a trace of one position", resigned(ordered.file, ordered.enclave, **alone)
+    tokens, states = answer.committed.tokens[:2], answer.committed.leaves
+    alone: dict[str, Any] = {"prompt_tokens": 1, "answer_tokens": 1, "finish": "stop"}
+    alone["tokens_root"] = merkle.root(tokens)
+    short = replace(ordered.file, prompt_proof=tuple(merkle.consistency_proof(tokens, 1)))
+    for attack, count in (("a trace of one leaf", 1), ("a trace of one position", layers)):
+        root = merkle.root(states[:count])
+        yield attack, resigned(short, ordered.enclave, layers=count, states_root=root, **alone)
     half = ordered.receipt.output_bytes // 2
     yield "a trace of rows half as long", resigned(ordered.file, ordered.enclave, output_bytes=half)
     lane = "portable-1" if ordered.bench.lane != "portable-1" else "native-float32"
