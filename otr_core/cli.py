@@ -3,8 +3,8 @@ status.
 
 Exit status: 0 good · 1 refused (a rejected receipt or evidence, a claim that no longer matches,
 data that is wrong) · 2 unusable input (an unreadable file, an unknown name, a value outside its
-domain). An error is one line on standard error. Attestation, economics and rich are imported inside
-the functions that use them, so that the other commands start sooner.
+domain). An error is one line on standard error. Economics and rich are imported inside the
+functions that use them, so that the other commands start sooner.
 
 The commands here verify, and need neither a checkout nor an extra. The packages ``otr_node`` (for
 whoever runs something) and ``otr_paper`` add theirs through the entry points ``otr.commands``.
@@ -23,13 +23,17 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import otr_core
+from otr_core.attestation import Policy, appraise, load_bundle
+from otr_core.attestation.bundle import MAX_FILE_BYTES
+from otr_core.attestation.export import eat_claims
 from otr_core.encoding import canonical_json, from_hex
 from otr_core.errors import InputError, OtrError
 from otr_core.extras import missing_extra
 from otr_core.files import check_target, data_folder, read_input, write_bytes
 from otr_core.poea import OnceStore, load_order
+from otr_core.poea.attested import appraise_evidence, appraiser_with
 from otr_core.poea.audit import registered_models, verify_file
-from otr_core.poea.tee import EvidencePolicy
+from otr_core.poea.tee import Appraiser, EvidencePolicy
 
 HELP = """Verify what Optimistic TEE-Rollups leave behind: evidence of machines, receipts, the claims of the paper.
 
@@ -93,10 +97,6 @@ def appraise_files(
     as_json: AsJson = False,
 ) -> None:
     """Appraise attestation evidence offline. Exit 0 accepted, 1 rejected, 2 unreadable."""
-    from otr_core import attestation
-    from otr_core.attestation.bundle import MAX_FILE_BYTES
-    from otr_core.attestation.export import eat_claims
-
     check_target(eat)
 
     def one(path: Path | None, what: str) -> bytes | None:
@@ -106,7 +106,7 @@ def appraise_files(
         return [read_input(path, what=what, limit_bytes=MAX_FILE_BYTES) for path in paths or []]
 
     rules = one(policy, "an appraisal policy")
-    bundle = attestation.load_bundle(
+    bundle = load_bundle(
         gpu=many(gpu, "a GPU report"),
         gpu_certs=many(gpu_certs, "a certificate chain"),
         rims=many(rim, "a RIM"),
@@ -116,9 +116,9 @@ def appraise_files(
         event_log=one(event_log, "an event log"),
         compose=one(compose, "a compose file"),
     )
-    appraisal = attestation.appraise(
+    appraisal = appraise(
         bundle,
-        attestation.Policy.default() if rules is None else attestation.Policy.from_bytes(rules),
+        Policy.default() if rules is None else Policy.from_bytes(rules),
         instant(as_of),
         nonce=None if nonce is None else from_hex(nonce, length=32, what="--nonce"),
         key=None if key is None else from_hex(key, what="--key"),
@@ -140,15 +140,23 @@ def verify_receipt_file(
     model_id: Annotated[Words, Option(help="The model you ordered, hex; default: any of data/models.toml.")] = None,
     seen: Annotated[File, Option(help="Your store of nonces: a replay is refused, a new one added.")] = None,
     require_hardware: Annotated[bool, Option("--require-hardware", help="Refuse a simulated TEE.")] = False,
+    policy: Annotated[File, Option(help="Policy for evidence of hardware, then required; TOML or JSON.")] = None,
+    nonce: Annotated[Words, Option(help="With --policy: your nonce, which the evidence must answer, hex.")] = None,
+    evidence: Annotated[Files, Option(help="Evidence beside the receipt, such as collateral; repeatable.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a receipt, naming the check that fails. Exit 0 accepted, 1 rejected, 2 unreadable."""
     raw = read_input(file, what="a receipt (JSON)")
     placed = None if order is None else load_order(read_input(order, what="an order (JSON)"))
     moment = dt.datetime.now(dt.UTC) if as_of is None else instant(as_of)
+    rules = receipt_policy(policy, nonce, simulated=not require_hardware)
+    appraise: Appraiser = appraise_evidence
+    if evidence:
+        appraise = appraiser_with([read_input(path, what="evidence", limit_bytes=MAX_FILE_BYTES) for path in evidence])
     verdict = verify_file(
         raw,
-        policy=EvidencePolicy(allow_simulated=not require_hardware),
+        policy=rules,
+        appraise=appraise,
         as_of=int(moment.timestamp()),
         models=registered_models(data_folder()),
         model_id=None if model_id is None else from_hex(model_id, length=32, what="--model-id"),
@@ -161,6 +169,21 @@ def verify_receipt_file(
         print_table(["check", "status", "meaning"], verdict.table)
         print(verdict.line)
     raise typer.Exit(0 if verdict.accepted else 1)
+
+
+def receipt_policy(path: File, nonce: Words, *, simulated: bool) -> EvidencePolicy:
+    """What evidence a receipt may come with, as ``otr verify`` was told.
+
+    Raises:
+        InputError: the policy cannot be used, or a nonce comes without one.
+    """
+    if path is None:
+        if nonce is not None:
+            raise InputError("--nonce: found one without --policy, expected the policy whose evidence must answer it")
+        return EvidencePolicy(allow_simulated=simulated)
+    hardware = Policy.from_bytes(read_input(path, what="a policy", limit_bytes=MAX_FILE_BYTES))
+    own = None if nonce is None else from_hex(nonce, length=32, what="--nonce")
+    return EvidencePolicy(allow_simulated=False, hardware=hardware, nonce=own)
 
 
 @app.command("economics")

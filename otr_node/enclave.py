@@ -16,7 +16,7 @@ from otr_core.errors import InputError
 from otr_core.poea.receipt import AttestedKeys
 from otr_core.poea.sealing import hpke_public
 from otr_core.poea.simulated import KIND, TEST_ROOT, replay_log, signer
-from otr_core.poea.tee import KEYS_EVENT, MODEL_EVENT
+from otr_core.poea.tee import BOUNDARY_EVENT, KEYS_EVENT, MODEL_EVENT
 
 #: A simulated quote is good for one day, so that a verifier's clock has something to refuse here as
 #: well.
@@ -73,7 +73,7 @@ class SimulatedEnclave:
 
     def evidence(self) -> dict[str, Any]:
         """Quote, GPU report and event log, as JSON values."""
-        measured = ((MODEL_EVENT, self.model_id), (KEYS_EVENT, self.keys.digest))
+        measured = ((MODEL_EVENT, self.model_id), (KEYS_EVENT, self.keys.digest), (BOUNDARY_EVENT, b""))
         log = [{"event": name, "payload": payload.hex()} for name, payload in measured]
         quote = {
             "report_data": (self.keys.digest + self.gpu_nonce).hex(),

@@ -1,4 +1,4 @@
-"""All that ``otr record`` asks of the machine; tests answer with recorded replies.
+"""All that ``otr record`` and ``otr collect`` ask of the machine; tests answer with recorded replies.
 
 ``LocalHardware`` reads the GPU through NVML (package nvidia-ml-py) and takes a TDX quote through
 the kernel's report interface. Its authors have not run it on an H100. What is absent or fails is
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +17,10 @@ from otr_core.errors import HardwareError
 
 #: Linux's attestation report interface (Documentation/ABI/testing/configfs-tsm-report, since 6.7).
 TSM_REPORTS = Path("/sys/kernel/config/tsm/report")
+
+
+#: Gives a quote over 64 bytes and the event log that goes with it.
+QuoteWithLog = Callable[[bytes], tuple[bytes, bytes]]
 
 
 class Hardware(Protocol):
@@ -37,8 +41,9 @@ class Hardware(Protocol):
     def gpu_certificates(self) -> bytes:
         """The GPU's certificate chain, PEM."""
 
-    def tdx_quote(self, report_data: bytes) -> bytes:
-        """A TDX quote over 64 bytes of report data."""
+    def tdx_evidence(self, report_data: bytes) -> tuple[bytes, bytes | None]:
+        """A TDX quote over 64 bytes of report data, and the event log of its run-time registers;
+        None where the machine keeps none."""
 
 
 class LocalHardware:
@@ -46,11 +51,11 @@ class LocalHardware:
 
     Args:
         device: as torch names it ("cpu", "cuda", "cuda:1"). tsm_reports: the kernel's folder for
-            quotes.
+            quotes. agent: makes quotes with their event log (``GuestAgent.quote``), where one runs.
     """
 
-    def __init__(self, device: str, tsm_reports: Path = TSM_REPORTS) -> None:
-        self._device, self._tsm = device, tsm_reports
+    def __init__(self, device: str, tsm_reports: Path = TSM_REPORTS, agent: QuoteWithLog | None = None) -> None:
+        self._device, self._tsm, self._agent = device, tsm_reports, agent
 
     def clock(self) -> float:
         if self._device.startswith("cuda"):
@@ -84,9 +89,13 @@ class LocalHardware:
             chain = nvml.nvmlDeviceGetConfComputeGpuCertificate(handle)
             return bytes(chain.attestationCertChain[: chain.attestationCertChainSize])
 
-    def tdx_quote(self, report_data: bytes) -> bytes:
+    def tdx_evidence(self, report_data: bytes) -> tuple[bytes, bytes | None]:
         if len(report_data) != 64:
             raise HardwareError(f"report data: found {len(report_data)} bytes, expected 64")
+        # The kernel makes quotes but knows no events. A guest agent keeps both together.
+        return (self._kernel_quote(report_data), None) if self._agent is None else self._agent(report_data)
+
+    def _kernel_quote(self, report_data: bytes) -> bytes:
         entry = self._tsm / f"otr-{report_data[:8].hex()}"
         try:
             entry.mkdir()

@@ -8,11 +8,15 @@ them), then what the kind says:
 
 * ``OPEN`` (digest wanted or not): an answer begins; 32 bytes, the seed of its salts.
 * ``ROWS`` (layer, layers, position, positions, bytes of an output, bytes of a key or value row):
-  three arrays as ``Recorder.absorb`` takes them, as bytes one after the other. The sender keeps
-  frames small, which bounds the memory of this process: to one frame, and 32 bytes a leaf.
+  three arrays as ``Recorder.absorb`` takes them lie in the ring, as bytes one after the other.
 * ``COLLECT``: asks for everything so far. The process writes a header ``REPLY`` (``DONE``, length,
   its CPU seconds since it began) and the leaves, then the plain hashes where a digest is wanted.
 * ``DROP``: the answer is forgotten.
+
+The ring is memory that both processes share, a file whose descriptor is the only argument. Its
+first 8 bytes count the bytes of the ring that were hashed, which the sender may overwrite; the rest
+is filled frame by frame, in a circle (``place``). The sender waits where the ring is full, and
+keeps frames small. So memory is bounded on both sides: by the ring, one frame and 32 bytes a leaf.
 
 It says ``DONE`` once when it is ready. Whatever goes wrong is a reply ``FAILED`` with one line, and
 the end of the process; so is the end of its input, which comes when its parent is gone.
@@ -21,6 +25,7 @@ the end of the process; so is the end of its input, which comes when its parent 
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import signal
 import sys
@@ -36,6 +41,7 @@ from otr_core.poea.trace import PIECE_BYTES, SALT_BYTES, state_leaf
 FRAME, REPLY = Struct("<8I"), Struct("<IQd")
 OPEN, ROWS, COLLECT, DROP = range(4)
 DONE, FAILED = range(2)
+COUNT = Struct("<Q")
 LEAF_BYTES = 32
 Rows = Sequence[bytes | memoryview]
 
@@ -88,12 +94,20 @@ def _by_position(by_layer: Sequence[bytearray]) -> bytes:
     return b"".join(bytes(own[at : at + size]) for at in range(0, longest, size) for own in by_layer)
 
 
-def serve_frames(read: Callable[[int], bytes], write: Callable[[bytes], object]) -> None:
+def place(used: int, size: int, room: int) -> int:
+    """Where in a ring of ``room`` bytes, of which ``used`` were filled so far in all rounds, the
+    next ``size`` bytes begin, counted on: in one piece, at the start of a round where the rest of
+    this one is too short."""
+    return used if used % room + size <= room else used - used % room + room
+
+
+def serve_frames(read: Callable[[int], bytes], write: Callable[[bytes], object], ring: memoryview) -> None:
     """Do what the frames ask for, until there is no more.
 
     Args:
         read: exactly so many bytes, fewer at the end of the input. write: sends a reply.
     """
+    data, used = ring[COUNT.size :], 0
 
     def reply(*parts: bytes) -> None:
         write(b"".join([REPLY.pack(DONE, sum(map(len, parts)), time.process_time()), *parts]))
@@ -107,7 +121,13 @@ def serve_frames(read: Callable[[int], bytes], write: Callable[[bytes], object])
         elif kind == ROWS:
             layer, layers, position, positions, *sizes = given
             count, (output_bytes, kv_bytes) = layers * positions, sizes
-            rows = [read(count * size) for size in (output_bytes, kv_bytes, kv_bytes)]
+            begin = place(used, count * (output_bytes + 2 * kv_bytes), len(data))
+            at, rows = begin % len(data), []
+            for size in (output_bytes, kv_bytes, kv_bytes):
+                rows.append(bytes(data[at : at + count * size]))
+                at += count * size
+            used = begin + sum(map(len, rows))
+            ring[: COUNT.size] = COUNT.pack(used)
             answers[number].add(layer, position, (layers, positions), rows, (output_bytes, kv_bytes))
         elif kind == COLLECT:
             reply(*answers[number].collect())
@@ -117,7 +137,7 @@ def serve_frames(read: Callable[[int], bytes], write: Callable[[bytes], object])
             raise ValueError(f"frame: found kind {kind}, expected 0 to {DROP}")
 
 
-def main() -> None:
+def main(descriptor: str) -> None:
     """Serve standard input."""
     # An interrupt at the terminal is the parent's to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -129,7 +149,7 @@ def main() -> None:
         target.flush()
 
     try:
-        serve_frames(source.read, write)
+        serve_frames(source.read, write, memoryview(mmap.mmap(int(descriptor), 0)))
     except Exception as error:
         words = f"{type(error).__name__}: {one_line(error)}".encode()
         # The parent may be gone, and then nobody is left to be told.
@@ -140,4 +160,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

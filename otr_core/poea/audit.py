@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from otr_core.errors import DataError, ReceiptError
+from otr_core.poea.attested import appraise_evidence
 from otr_core.poea.client import PlacedOrder, check_answer
 from otr_core.poea.document import load_receipt_file
 from otr_core.poea.once import OnceStore
-from otr_core.poea.simulated import appraise_simulated
 from otr_core.poea.tee import Appraiser, EvidencePolicy
 from otr_core.poea.verify import CHECKS, CONTENT_CHECKS, FRESHNESS, Verification, verify_receipt
 
@@ -69,8 +69,8 @@ class FileVerdict:
         return {
             "accepted": rejected is None,
             "check": rejected.check if rejected else None,
-            "found": str(rejected.found) if rejected else None,
-            "expected": str(rejected.expected) if rejected else None,
+            "found": str(rejected.found)[:400] if rejected else None,
+            "expected": str(rejected.expected)[:400] if rejected else None,
             "tee": None if shown is None else "simulated" if shown.simulated else "hardware",
             "order_from": None if shown is None else shown.order_from,
             "content_checked": shown is not None and shown.content,
@@ -112,7 +112,7 @@ def verify_file(
     model_id: bytes | None = None,
     placed: PlacedOrder | None = None,
     nonces: OnceStore | None = None,
-    appraise: Appraiser = appraise_simulated,
+    appraise: Appraiser = appraise_evidence,
 ) -> FileVerdict:
     """Check a receipt file and tell every check's outcome. The checks, in their order:
 

@@ -9,12 +9,12 @@ from typing import Any
 from otr_core.encoding import canonical_json, json_object, parse_canonical, strict_hex, tagged_hash
 from otr_core.errors import InputError, ReceiptError, SealError
 from otr_core.lane.sampling import Decoding
+from otr_core.poea.attested import appraise_evidence
 from otr_core.poea.document import ReceiptFile
 from otr_core.poea.message import Message, Query, Response, pad, token_ids, unpad
 from otr_core.poea.once import OnceStore
 from otr_core.poea.order import Domain, Order
 from otr_core.poea.sealing import derive_secret, hpke_public, open_sealed, seal
-from otr_core.poea.simulated import appraise_simulated
 from otr_core.poea.tee import Appraiser, EvidencePolicy
 from otr_core.poea.trace import prompt_root
 from otr_core.poea.verify import Verification, check_answered, claim_nonce, verify_receipt
@@ -107,15 +107,22 @@ def load_order(raw: bytes) -> PlacedOrder:
     if query.digest != order.query_digest:
         found, expected = query.digest.hex(), order.query_digest.hex()
         raise InputError(f"order file query: found digest {found}, expected the order's {expected}")
+    kept = document["kept"]
     if query.plain is not None:
-        if document["kept"] is not None:
+        if kept is not None:
             raise InputError("order file kept: found something, expected null beside a plain query")
-        return PlacedOrder(order, query, Query.from_json(query.plain, sealed=False))
-    if document["kept"] is None:
-        raise InputError("order file kept: found null, expected the client's own copy of a sealed order")
-    kept = json_object(document["kept"], ("query", "secret"), what="order file kept")
-    secret = strict_hex(kept["secret"], length=32, what="order file secret")
-    return PlacedOrder(order, query, Query.from_json(kept["query"], sealed=True), secret)
+        placed = PlacedOrder(order, query, Query.from_json(query.plain, sealed=False))
+    else:
+        if kept is None:
+            raise InputError("order file kept: found null, expected the client's own copy of a sealed order")
+        kept = json_object(kept, ("query", "secret"), what="order file kept")
+        secret = strict_hex(kept["secret"], length=32, what="order file secret")
+        placed = PlacedOrder(order, query, Query.from_json(kept["query"], sealed=True), secret)
+        if hpke_public(secret) != placed.said.reply_to:
+            raise InputError("order file secret: found another key than the query's reply_to, expected its secret")
+    if prompt_root(placed.said.prompt_ids, placed.said.prompt_seed) != order.prompt_root:
+        raise InputError("order file query: found ids of another prompt, expected those of the order's prompt_root")
+    return placed
 
 
 @dataclass(frozen=True)
@@ -141,7 +148,7 @@ def check_answer(
     policy: EvidencePolicy,
     as_of: int,
     nonces: OnceStore | None,
-    appraise: Appraiser = appraise_simulated,
+    appraise: Appraiser = appraise_evidence,
     decode: Callable[[Sequence[int]], str] | None = None,
 ) -> CheckedAnswer:
     """What a client calls: the answer, or the name of the check that failed.

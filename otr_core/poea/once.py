@@ -39,7 +39,7 @@ class OnceStore:
             InputError: the file can no longer be read or written.
         """
         with reported_as(InputError, f"{self._name}: the claim was not written", sqlite3.Error):
-            return self._base.execute("INSERT OR IGNORE INTO claimed VALUES (?)", (what,)).rowcount == 1
+            return self._base.execute("INSERT OR IGNORE INTO claimed (what) VALUES (?)", (what,)).rowcount == 1
 
     def holds(self, what: bytes) -> bool:
         """Whether ``what`` was claimed. Only ``claim`` decides between two at once."""

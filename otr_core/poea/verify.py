@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 from otr_core import merkle
 from otr_core.errors import InputError, ProofError, ReceiptError
+from otr_core.poea.attested import appraise_evidence
 from otr_core.poea.document import ReceiptFile
 from otr_core.poea.message import Query, Response
 from otr_core.poea.once import OnceStore
 from otr_core.poea.order import Order
 from otr_core.poea.receipt import configuration_digest, recover_signer
-from otr_core.poea.simulated import appraise_simulated
 from otr_core.poea.tee import Appraiser, EvidencePolicy
 from otr_core.poea.trace import prompt_root, seed_hash, token_leaves
 
@@ -81,7 +81,7 @@ def verify_receipt(
     order: Order | None = None,
     order_from: str = "client",
     nonces: OnceStore | None = None,
-    appraise: Appraiser = appraise_simulated,
+    appraise: Appraiser = appraise_evidence,
 ) -> Verification:
     """Run the checks in this order, without the model and without the client's key:
 
@@ -147,7 +147,8 @@ def verify_receipt(
 
     # 7. lane: the lane is the model's, and the configuration's.
     if not receipt.lane == file.model.lane == file.configuration.get("lane"):
-        raise ReceiptError("lane", receipt.lane, f"{file.model.lane}, as model and configuration say")
+        found = f"{receipt.lane}, and {str(file.configuration.get('lane'))[:40]} in the configuration"
+        raise ReceiptError("lane", found, file.model.lane)
 
     # 8. trace-shape: layers and rows of the trace are the model's.
     model, value = file.model.architecture, _VALUE_BYTES[file.model.lane]
@@ -227,7 +228,8 @@ def check_answered(file: ReceiptFile, said: Query, response: Response) -> None:
         raise ReceiptError("answer-tokens", f"token {beyond[0]}", f"ids below {model.vocab}")
 
     # 3. stop: a stop token ends the answer if and only if the receipt says so.
-    stops = [at for at, token in enumerate(ids, 1) if token in model.stop_ids]
+    ending = frozenset(model.stop_ids)
+    stops = [at for at, token in enumerate(ids, 1) if token in ending]
     if stops != ([len(ids)] if receipt.finish == "stop" else []):
         raise ReceiptError(
             "stop", f"stop tokens at {stops[:3]} of {len(ids)}", f"as finish {receipt.finish!r} has them"

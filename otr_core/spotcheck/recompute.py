@@ -65,6 +65,6 @@ def recompute(layout: Layout, unit: Unit, values: Mapping[str, np.ndarray], satu
     turn = np.concatenate([table[unit.position] for table in rotary])
     held = HeldValues(d, known, keys, mixed, turn, saturation.bit_length() - 1)
     first, last = PARTS[unit.operator]
-    no_claim = TraceClaim(b"", b"", b"", 0, 0, 0)  # a layer's steps depend on none of it
+    no_claim = TraceClaim(b"", b"", b"", 0, b"", 0, 0)  # a layer's steps depend on none of it
     held.compute(no_claim, Place(LAYER, unit.position, unit.layer, 0, 0, 0, 0), range(first, last + 1))
     return known[last].tolist(), [*needed_rows(layout, unit)][-1]

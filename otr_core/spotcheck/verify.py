@@ -88,7 +88,7 @@ class TokenOpening:
 
 
 @dataclass(frozen=True)
-class Response:
+class SpotCheckResponse:
     """The operator's answer.
 
     Attributes:
@@ -187,7 +187,7 @@ def opened_token(layout: Layout, receipt: Receipt, position: int, opening: Token
 
 
 def opened_values(
-    layout: Layout, challenge: SpotCheckChallenge, response: Response, embedding: Embedding
+    layout: Layout, challenge: SpotCheckChallenge, response: SpotCheckResponse, embedding: Embedding
 ) -> dict[str, np.ndarray]:
     """The unit's values out of an answer, after checks 3 to 5 of ``Verifier.verify``.
 
@@ -261,7 +261,7 @@ class Verifier:
     saturation: tuple[int, ...]
     embedding: Embedding
 
-    def verify(self, challenge: SpotCheckChallenge, response: Response) -> None:
+    def verify(self, challenge: SpotCheckChallenge, response: SpotCheckResponse) -> None:
         """Accept an answer or say why not. The checks, in order:
 
         1. The receipt states a trace of the layout's model, and one that has the drawn place.

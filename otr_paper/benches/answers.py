@@ -10,27 +10,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from otr_core.errors import ReceiptError
-from otr_core.poea.tee import EvidencePolicy
-from otr_core.poea.verify import verify_receipt
 from otr_node.answers import load_lane
+from otr_node.guest import AGENT_SOCKET, GuestAgent
 from otr_node.hardware import LocalHardware
 from otr_node.models import model_folder
 from otr_node.project import Project
 from otr_paper.benches.machine import RecordPlan, record
-from otr_paper.labs.receipts import run_receipt_attacks
+from otr_paper.benches.workbench import Workbench
+from otr_paper.labs.receipts import run_receipt_attacks, statement_frauds
 from otr_paper.store.results import Card, read_result, this_machine, versions, write_result
-
-
-def judge_receipt(file: Any, *, policy: EvidencePolicy, as_of: int, job: Any, seen: Any = ()) -> tuple[str, str, str]:
-    """Verdict, failed check and reason of one receipt, for a table; ("accepted", "", "") when it
-    passes."""
-    try:
-        verify_receipt(file, policy=policy, as_of=as_of, job=job, seen=seen)
-    except ReceiptError as error:
-        return "rejected", error.check, str(error)
-    return "accepted", "", ""
-
 
 RECORD_PROMPTS = (
     "Ada lives in Lisbon and works as a baker. Where does Ada live?",
@@ -69,8 +57,9 @@ def record_machine(
             then.
     """
     model = load_lane(project, lane=lane, device=device, folder=folder, report=report)
-    plan = RecordPlan(RECORD_PROMPTS, max_tokens, repeats, secret(32), secret(64), secret(32))
-    payload = record(model, plan, LocalHardware(device), report=report)
+    plan = RecordPlan(RECORD_PROMPTS, max_tokens, repeats, secret(32), secret(32), secret(32))
+    agent = GuestAgent().quote if AGENT_SOCKET.exists() else None
+    payload = record(model, plan, LocalHardware(device, agent=agent), report=report)
     used = versions(("numpy", "torch", "transformers"))
     card = Card(command, date, this_machine(cores), used, seed=None, kind="measured")
     write_result(out.parent, out.stem, card, payload)
@@ -111,6 +100,19 @@ def attack_rows(project: Project, *, fresh: bool, report: Callable[[str], None])
     with tempfile.TemporaryDirectory(prefix="otr-") as work:
         rows = run_receipt_attacks(model_folder(project, report=report), Path(work), **ATTACK_SETTINGS)
     return [asdict(row) for row in rows]
+
+
+def live_frauds(
+    folder: Path, *, device: str, prompt: str, max_tokens: int, seed: bytes, now: int
+) -> list[dict[str, str]]:
+    """Rows of the attack table's group "statement", carried out now on another answer.
+
+    Args:
+        folder: the checkpoint, in the native lane. seed: 32 bytes from which all secrets derive.
+            now: Unix seconds.
+    """
+    bench = Workbench(folder, "native-float32", {"device": device}, context="live", seed=seed, now=now)
+    return [asdict(row) for row in statement_frauds(bench.serve(prompt, max_tokens))]
 
 
 ATTACK_SETTINGS: Mapping[str, Any] = {

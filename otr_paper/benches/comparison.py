@@ -7,16 +7,19 @@ rows.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from otr_core.encoding import canonical_json
 from otr_core.errors import SpotCheckError
 from otr_core.lane import program as pr
 from otr_core.lane.sampling import Decoding
 from otr_core.poea.document import ReceiptFile
+from otr_core.poea.trace import Trace, seed_hash, token_leaves
 from otr_core.spotcheck import selection
 from otr_core.spotcheck.beacon import verify_round
 from otr_node.generate import Answer, generate
@@ -58,16 +61,20 @@ class Clock:
 
 @dataclass
 class ComparedAnswer:
-    """One question, ordered and answered honestly; and the same query served by the cheap models.
+    """One question, ordered and answered honestly; and the same order as the cheap models answer
+    it.
 
     Attributes:
         clock: CPU seconds of what was done for it.
-        cheap: by fraud. runs: re-executions by claimed tokens, made once each.
+        cheap: by fraud, the answer of the downgraded model under the same order. stretched: its
+            trace in the ordered model's shape. runs: re-executions by claimed tokens, made once
+            each.
     """
 
     question: Question
     served: Served
-    cheap: Mapping[str, Served]
+    cheap: Mapping[str, Answer]
+    stretched: Mapping[str, Trace]
     clock: Clock = field(default_factory=Clock)
     runs: dict[tuple[int, ...], Run] = field(default_factory=dict)
 
@@ -102,13 +109,23 @@ class Comparison:
         its receipt."""
         return bench.serve(prompt, self.decoding, trace_secret=TRACE_SECRET)
 
+    @property
+    def kept(self) -> dict[str, list[int]]:
+        """Layers of the ordered model that the downgraded ones run, by fraud: two in three, or
+        all."""
+        layers = self.bench.model.architecture.layers
+        return {
+            "layers dropped": [layer for layer in range(layers) if layer % 3 != 1],
+            "8-bit weights": list(range(layers)),
+        }
+
     @cached_property
     def cheap(self) -> dict[str, Workbench]:
         """The downgraded models by fraud: one layer in three dropped; matrices rounded to eight
         bits."""
-        layers = self.bench.model.architecture.layers
+        layers = range(self.bench.model.architecture.layers)
         return {
-            "layers dropped": self.bench.other(drop_layers=range(1, layers, 3)),
+            "layers dropped": self.bench.other(drop_layers=sorted({*layers} - {*self.kept["layers dropped"]})),
             "8-bit weights": self.bench.rounded(8),
         }
 
@@ -119,15 +136,18 @@ class Comparison:
     def honest(self, question: Question, number: int) -> ComparedAnswer:
         """Order, answer in the lane with a trace, sign; CPU seconds of each go to the case's
         clock."""
-        query: dict[str, Any] = {"prompt": question.prompt, "decoding": self.decoding, "place": f" {number}"}
-        served = self.bench.serve(**query)
-        case = ComparedAnswer(question, served, {name: bench.serve(**query) for name, bench in self.cheap.items()})
+        served = self.bench.serve(question.prompt, self.decoding, place=f" {number}")
+        cheap = {name: served.answered_by(bench) for name, bench in self.cheap.items()}
+        stretched = {
+            name: served.trace_over(cheap[name].token_ids, bench, self.kept[name]) for name, bench in self.cheap.items()
+        }
+        case = ComparedAnswer(question, served, cheap, stretched)
         # keys, and the trees of the re-executions, are there before the clock runs
         clock, model, _, _ = case.clock, self.bench.model, served.salts, self.bench.trees
-        clock("open", lambda: served.reply_to)
+        clock("open", lambda: served.said)
         clock("answer", lambda: served.answer)
         if number < COSTED:
-            clock("answer without trace", lambda: generate(model, question.prompt, self.decoding))
+            clock("answer without trace", lambda: generate(model, served.said.prompt_ids, self.decoding))
         clock("sign", lambda: served.file)
         return case
 
@@ -145,27 +165,47 @@ class Comparison:
         layer, draw = 1 + draw % (shape.layers - 1), draw >> 64
         tamper = Tamper(position, layer, pr.LayerOperator.OUTPUT, draw % self.bench.trees.dims.hidden, 1)
         ids = self._false_tokens(case)
-        text = self.bench.model.tokenizer.decode(ids)
         found = {
-            **{name: served.answer for name, served in case.cheap.items()},
+            # in the ordered model's shape, or the receipt would be refused for it
+            **{name: replace(lie, trace=case.stretched[name]) for name, lie in case.cheap.items()},
             "one value altered": replace(answer, trace=case.served.run(tamper).trace),
             # under the honest model's own trace over the false tokens
-            "answer replaced": replace(answer, token_ids=ids, text=text, trace=case.run(ids).trace),
-            "another answer replayed": replace(other.answer, prompt_ids=answer.prompt_ids),
+            "answer replaced": replace(case.served.claiming(ids), trace=case.run(ids).trace),
+            "another answer replayed": self._replayed(case, other),
         }
         return {name: found[name] for name in FRAUDS}
+
+    def _replayed(self, case: ComparedAnswer, other: ComparedAnswer) -> Answer:
+        """The other question's answer under this one's order: its tokens after the ordered prompt,
+        and its states over and over, as many as so many tokens have."""
+        said, old = case.served.said, other.answer
+        positions = len(said.prompt_ids) + len(old.token_ids) - 1
+        shape = replace(old.committed.shape, positions=positions)
+        leaves = tuple(itertools.islice(itertools.cycle(old.committed.leaves), shape.leaves))
+        tokens = token_leaves(said.prompt_ids, said.prompt_seed, old.token_ids, case.served.salts)
+        trace = Trace(shape, leaves, seed_hash(case.served.salts), tuple(tokens))
+        return replace(old, prompt_ids=said.prompt_ids, trace=trace)
+
+    def text(self, answer: Answer) -> str:
+        """The words of an answer, as its client decodes them."""
+        return self.bench.model.tokenizer.decode(answer.token_ids)
 
     def _false_tokens(self, case: ComparedAnswer) -> tuple[int, ...]:
         """The answer's tokens with the true value exchanged for another of its kind; where the
         answer does not name it, with the last token exchanged."""
         question, answer, model = case.question, case.answer, self.bench.model
         others = [word for word in words(question.kind, "held-out") if word != question.truth]
-        if question.truth.lower() in answer.text.lower():
-            at = answer.text.lower().index(question.truth.lower())
-            text = answer.text[:at] + others[0] + answer.text[at + len(question.truth) :]
-            ids = model.tokenizer.encode(text)
-            return (*ids, answer.token_ids[-1]) if answer.finish == "stop" else ids
-        return (*answer.token_ids[:-1], (answer.token_ids[-1] + 1) % self.bench.trees.dims.vocab)
+        said, most = self.text(answer), self.decoding.max_tokens
+        if question.truth.lower() in said.lower():
+            at = said.lower().index(question.truth.lower())
+            ids = model.tokenizer.encode(said[:at] + others[0] + said[at + len(question.truth) :])
+            if answer.finish == "stop" and len(ids) < most:
+                return (*ids, answer.token_ids[-1])
+            # as long as ordered: a receipt of another length would be refused for it
+            return (*ids, *answer.token_ids)[:most]
+        before, stops = answer.token_ids, model.architecture.stop_ids
+        at = max(at for at, token in enumerate(before) if token not in stops)
+        return (*before[:at], (before[at] + 1) % self.bench.trees.dims.vocab, *before[at + 1 :])
 
     def receipt_check(self, case: ComparedAnswer, file: ReceiptFile) -> str:
         """Name of the check that rejects ``file``, "" if none does."""
@@ -177,9 +217,9 @@ class Comparison:
         nothing else; what an operator changes, it changes outside."""
         honest = case.served.file
         if name in case.cheap:
-            shown = case.served.passed_off(case.cheap[name])
+            shown = case.served.passed_off(self.cheap[name], case.cheap[name])
         elif name == "one value altered":
-            shown = replace(honest, receipt=replace(honest.receipt, trace_root=lie.committed.root))
+            shown = replace(honest, receipt=replace(honest.receipt, states_root=lie.committed.states_root))
         elif name == "answer replaced":
             shown = replace(honest, response=signed.response)
         else:
@@ -206,25 +246,26 @@ class Comparison:
         for name, lie in self.lies(case, other, number).items():
             signed = case.served.sign(lie)
             frauds[name] = {
-                "text": lie.text,
-                "right": is_right(case.question, lie.text),
+                "text": self.text(lie),
+                "right": is_right(case.question, self.text(lie)),
                 "working_tee": self.working(case, other, name, lie, signed),
                 "broken_tee": self.receipt_check(case, signed),
                 "re_execution": self.re_executed(case, lie),
             }
-        dump = case.served.file.dump()
+        dump, text = case.served.file.dump(), self.text(case.answer)
+        prompt = (case.question.context.encode(), canonical_json(list(case.answer.prompt_ids)))
         return {
             "kind": case.question.kind,
             "prompt_tokens": len(case.answer.prompt_ids),
             "answer_tokens": len(case.answer.token_ids),
             "positions": case.answer.committed.shape.positions,
-            "text": case.answer.text,
-            "right": is_right(case.question, case.answer.text),
+            "text": text,
+            "right": is_right(case.question, text),
             "receipt_check": verdict,
             "re_execution": honest_run,
             "receipt_bytes": len(dump),
-            "prompt_in_receipt": case.question.context.encode() in dump,
-            "plain_bytes": len(case.question.prompt.encode()) + len(case.answer.text.encode()),
+            "prompt_in_receipt": any(form in dump for form in prompt),
+            "plain_bytes": len(case.question.prompt.encode()) + len(text.encode()),
             "cpu_s": case.clock.rounded(),
             "frauds": frauds,
         }
@@ -281,10 +322,10 @@ class Comparison:
             place, unit, refused_by ("" if accepted), cpu_s of each step, proof_bytes.
         """
         layout, clock, operator = self.bench.layout, Clock(), self._first(bench, self.first.prompt).checked
-        trace = operator.trace
+        receipt = operator.receipt
         chain, recorded = load_beacon(self.project)
         first, second = (verify_round(chain, number, signature) for number, signature in sorted(recorded.items())[:2])
-        position, layer = selection.draw_place(first, trace.root, 0, trace.shape)
+        position, layer = selection.draw_place(first, receipt.trace_root, 0, receipt)
         rows = clock("rows again", lambda: operator.rows(position, layer))
         committed = operator.commit(rows, position, layer)
         drawn = (operator.challenge(committed, position, layer, second, number) for number in range(100))

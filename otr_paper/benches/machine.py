@@ -3,7 +3,6 @@ for the notebooks."""
 
 from __future__ import annotations
 
-import base64
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from typing import Any
 from otr_core.encoding import json_value
 from otr_core.errors import HardwareError, ParameterError
 from otr_core.lane.sampling import Decoding
-from otr_node.generate import generate
+from otr_node.generate import generate, prompt_tokens
+from otr_node.guest import collect
 from otr_node.hardware import Hardware
 from otr_node.model import Model
 
@@ -27,8 +27,8 @@ class RecordPlan:
         prompts: questions. Each is answered ``repeats`` times, every time once without the trace
             and once with it.
         max_tokens: most tokens of an answer, at least 2.
-        gpu_nonce: 32 bytes that the GPU's report answers. report_data: 64 bytes that the TDX quote
-            signs.
+        nonce: 32 bytes that the GPU's report and the TDX quote answer. first_half: 32 bytes that
+            the quote signs before them, where served keys would stand.
         trace_seed: 32 secret bytes, from which the traces' salts derive.
 
     Raises:
@@ -38,8 +38,8 @@ class RecordPlan:
     prompts: Sequence[str]
     max_tokens: int
     repeats: int
-    gpu_nonce: bytes
-    report_data: bytes
+    nonce: bytes
+    first_half: bytes
     trace_seed: bytes
 
     def __post_init__(self) -> None:
@@ -74,12 +74,13 @@ def record(
 
     decoding = Decoding(plan.max_tokens)
     # a first answer also loads kernels and fills caches: not measured
-    generate(model, plan.prompts[0], Decoding(2))
+    asked = [prompt_tokens(model, prompt, plan.max_tokens) for prompt in plan.prompts]
+    generate(model, asked[0], Decoding(2))
     runs: dict[str, list[dict[str, float]]] = {"plain": [], "traced": []}
     power: list[float] = []
     answers = []
-    for number, prompt in enumerate(plan.prompts):
-        report(f"prompt {number + 1} of {len(plan.prompts)} …")
+    for number, ids in enumerate(asked):
+        report(f"prompt {number + 1} of {len(asked)} …")
         for _ in range(plan.repeats):
             for kind, seed in (("plain", None), ("traced", plan.trace_seed)):
                 times = [hardware.clock()]
@@ -87,7 +88,7 @@ def record(
                 def tick(_: int, times: list[float] = times) -> None:
                     times.append(hardware.clock())
 
-                answer = generate(model, prompt, decoding, trace_seed=seed, on_token=tick)
+                answer = generate(model, ids, decoding, trace_seed=seed, on_token=tick)
                 runs[kind].append(_rates(times))
                 if "power_w" not in absent and (watts := ask("power_w", hardware.power_w)) is not None:
                     power.append(watts)
@@ -99,9 +100,7 @@ def record(
                 "trace_shape": json_value(answer.committed.shape),
             }
         )
-    quote = ask("tdx_quote", lambda: hardware.tdx_quote(plan.report_data))
-    gpu = ask("gpu_report", lambda: hardware.gpu_report(plan.gpu_nonce))
-    chain = ask("gpu_certificates", hardware.gpu_certificates)
+    collected = collect(hardware, plan.nonce, first_half=plan.first_half)
     return {
         "format": FORMAT,
         "model": model.manifest.to_json(),
@@ -111,14 +110,9 @@ def record(
         "plain": _medians(runs["plain"]),
         "traced": _medians(runs["traced"]),
         "answers": answers,
-        "evidence": {
-            "gpu_nonce": plan.gpu_nonce.hex(),
-            "report_data": plan.report_data.hex(),
-            "gpu_report": _base64(gpu),
-            "gpu_certificates": _base64(chain),
-            "tdx_quote": _base64(quote),
-        },
-        "absent": absent,
+        "nonce": plan.nonce.hex(),
+        "evidence": collected.evidence,
+        "absent": {**absent, **collected.absent},
     }
 
 
@@ -135,7 +129,3 @@ def _rates(times: Sequence[float]) -> dict[str, float]:
 
 def _medians(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: statistics.median(run[name] for run in runs) for name in ("first_token_s", "tokens_per_s")}
-
-
-def _base64(raw: bytes | None) -> str | None:
-    return None if raw is None else base64.b64encode(raw).decode()

@@ -3,20 +3,29 @@
 model.
 
 Each row of the stored result ``attacks`` says of one attack its group, its name and who caught it:
-a check of the receipt (``otr_core.poea.CHECKS``), the enclave itself, or nobody."""
+a check that the client makes (``otr_core.poea.CHECKS`` and ``CONTENT_CHECKS``, ``FRESHNESS``), the
+enclave itself, a second answer's evidence, or nobody."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from otr_core.poea import CHECKS
+from otr_core.poea.verify import CHECKS, CONTENT_CHECKS, FRESHNESS
 from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.verdict import Evaluation, Rule
 
 SERVING = "serving"
 """Who caught an attack that the enclave itself refuses, so that no receipt comes to be."""
-BROKEN = "broken TEE"
-"""Group of the attacks by an operator that holds an attested key and signs what it likes."""
+READING = "reading"
+"""Who caught an attack whose file is none: nobody can state such a thing in a receipt."""
+SECOND_ANSWER = "equivocation"
+"""Who caught two answers under one order: the two receipts together (``Equivocation``)."""
+INEFFECTIVE = "ineffective"
+"""Said of an attempt that changes nothing: same model, same tokens, same words."""
+STATEMENT, BROKEN = "statement", "broken TEE"
+"""Groups of the attacks by an operator that holds an attested key and signs what it likes: false
+statements that contradict the order, the model or themselves; and those that contradict only what
+running the model again would give."""
 
 _STATED = ("otr.false_positives",)
 
@@ -28,8 +37,11 @@ def _attacks(grounds: Grounds) -> Attacks:
     return rows
 
 
+_STOPPED = {*CHECKS, *CONTENT_CHECKS, *FRESHNESS, SERVING, READING, SECOND_ANSWER, INEFFECTIVE}
+
+
 def _stopped(attacks: Attacks) -> int:
-    return sum(attack["caught_by"] in (*CHECKS, SERVING) for attack in attacks)
+    return sum(attack["caught_by"] in _STOPPED for attack in attacks)
 
 
 def L23_downgrade_rejected(grounds: Grounds) -> Evaluation:
@@ -74,18 +86,22 @@ def L23_downgrade_rejected(grounds: Grounds) -> Evaluation:
 def L24_poea_binds(grounds: Grounds) -> Evaluation:
     """L24: PoEA binds an answer's trace, the model and the hardware."""
     rows = _attacks(grounds)
-    working, broken = ([r for r in rows if (r["group"] == BROKEN) == b] for b in (False, True))
-    share, lies = _stopped(working) / len(working), _stopped(broken) / len(broken)
+    held, broken = ([r for r in rows if (r["group"] == BROKEN) == b] for b in (False, True))
+    share, lies = _stopped(held) / len(held), _stopped(broken) / len(broken)
     never, whole = Rule("1", lambda _: False), Rule("1", lambda share: share == 1.0)
     readings = (
         never.cited("as printed", "the paper's formula is not public: nothing to test", 0.0),
-        whole.measured("our definition, working TEE", "share of forgeries, edits, splices and replays rejected", share),
-        whole.measured("our definition, broken TEE", "share of lies signed by an attested key rejected", lies),
+        whole.measured(
+            "our definition, execution as the TEE says",
+            "share of forgeries, edits, splices, replays and false statements rejected",
+            share,
+        ),
+        whole.measured("our definition, broken TEE", "share of signed false executions rejected", lies),
     )
     return Evaluation(
         {
-            "attacks_count": len(working),
-            "attacks_rejected_count": _stopped(working),
+            "attacks_count": len(held),
+            "attacks_rejected_count": _stopped(held),
             "lies_count": len(broken),
             "lies_rejected_count": _stopped(broken),
         },
@@ -96,9 +112,10 @@ def L24_poea_binds(grounds: Grounds) -> Evaluation:
 
 def L25_replay_rejected(grounds: Grounds) -> Evaluation:
     """L25: a replayed or cached answer is rejected."""
-    old = [row for row in _attacks(grounds) if any(word in row["attack"] for word in ("replayed", "cached", "reused"))]
+    again = ("replayed", "cached", "reused", "twice")
+    old = [row for row in _attacks(grounds) if any(word in row["attack"] for word in again)]
     share = _stopped(old) / len(old)
     reading = Rule("1", lambda share: share == 1.0).measured(
-        "nonce and job in the signed receipt", "share of replays, cached answers and reused nonces rejected", share
+        "order in the signed receipt, nonces kept", "share of replayed, cached and reused answers stopped", share
     )
     return Evaluation({"attacks_count": len(old), "attacks_rejected_count": _stopped(old)}, (reading,))

@@ -118,19 +118,18 @@ def drawn_detection(inputs: TrilemmaInputs, fraud: str) -> float:
     """Probability that a spot check of a drawn answer convicts, with ``inputs.units`` units.
 
     For 8-bit weights the share of broken units was measured (``spot_detection``); for the other
-    frauds it is computed from the units that they break. A replaced or replayed answer carries the
-    honest model's own trace of its tokens, and no unit checks how a token was chosen or which
-    prompt was ordered: no spot check sees such a fraud.
+    frauds it is computed from the units that they break. A replaced or replayed answer can carry
+    the honest model's own trace of its tokens, and no unit checks how a token was chosen: no spot
+    check sees such a fraud.
     """
     broken = next(r["broken"] for r in inputs.detection if r["cheat"] == "whole model, 8-bit weights")
     if fraud == "8-bit weights":
         return per_query(1.0, per_unit(broken), inputs.units)
     if fraud == "layers dropped":
-        # The trace counts the kept layers through. All but the first thus stand where the
-        # registered model has another layer, and their units are checked against that layer's
-        # weights.
-        kept = inputs.payload["layers_kept"]
-        return per_query((kept - 1) / kept, per_unit(broken), inputs.units)
+        # A trace of fewer layers than the model has is refused. The one that breaks fewest units
+        # has each kept layer where the model has it, and stands still where one was left out.
+        layers, kept = inputs.payload["layers"], inputs.payload["layers_kept"]
+        return per_query((layers - kept) / layers, per_unit(broken), inputs.units)
     if fraud == "one value altered":
         leaves = mean(row["positions"] for row in inputs.payload["rows"]) * inputs.payload["layers"]
         return per_query(1 / leaves, per_unit({"down": 1 / inputs.payload["units"]["down_blocks"]}), inputs.units)

@@ -1,14 +1,17 @@
-"""The attack table: each attack is carried out on a real answer, and ``verify_receipt`` says where
+"""The attack table: each attack is carried out on a real answer, and the client's checks say where
 it is caught.
 
-Two groups. Outsiders and operators with a working TEE are caught by a named check. An operator
-whose TEE is broken, who can sign with an attested key and forge the event log, passes every check:
-the table must show that too. For those the answer is run again, as a dispute would, and the first
-position and layer where the committed trace differs is reported.
+Three kinds of operator. One without the key of a TEE edits, splices and replays. One whose TEE
+works has another model, other parameters or other evidence. One whose TEE is broken signs what it
+likes with the attested key: where its statement contradicts the order, the model or itself, a check
+still names it; where it contradicts only the execution, every check passes, and the table must show
+that too. For those the answer is run again, as a dispute would, and the first place where it
+differs is reported. ``labs.statements`` makes the false statements.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,15 +19,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from otr_core.errors import OtrError
+from otr_core.errors import ModelError, OtrError
 from otr_core.poea.document import ReceiptFile
-from otr_core.poea.receipt import Message
+from otr_core.poea.message import Message, Response
+from otr_core.poea.once import OnceStore
 from otr_core.poea.tee import EvidencePolicy
-from otr_core.poea.trace import Trace
 from otr_node.enclave import LIFETIME_S
 from otr_node.generate import Answer
-from otr_node.serve import serve
+from otr_node.serve import response_message, serve
 from otr_paper.benches.workbench import Served, Workbench, resigned
+from otr_paper.claims.receipts import BROKEN, INEFFECTIVE, SERVING, STATEMENT
+from otr_paper.labs.statements import Forgery, false_statements, twice_answered
 from otr_paper.labs.variants import bit_flipped, requantised
 
 #: What catches an attack that no check of the receipt can see.
@@ -37,9 +42,10 @@ class AttackRow:
     """One attack and where it ended.
 
     Attributes:
-        attack: what was done. group: "model", "parameters", "answer", "evidence" or "broken TEE".
-        caught_by: name of the check that rejected the receipt, "serving" when no receipt came to
-            be, or ``ONLY_RE_EXECUTION``. detail: what was found.
+        attack: what was done. group: "model", "parameters", "answer", "statement", "evidence" or
+            "broken TEE".
+        caught_by: name of the client's check that rejected the receipt, or what
+            ``claims.receipts`` says in its place, or ``ONLY_RE_EXECUTION``. detail: what was found.
     """
 
     attack: str
@@ -71,14 +77,16 @@ def run_receipt_attacks(
     other = bench.serve(other_prompt, max_tokens, number="2")
     return [
         *_on_the_model(ordered, work),
+        *_beside_the_model(ordered, work),
         *_on_parameters(ordered),
         *_on_the_answer(ordered, other),
+        *statement_frauds(ordered),
         *_on_evidence(ordered),
         *_with_a_broken_tee(ordered),
     ]
 
 
-def _row(ordered: Served, group: str, attack: str, file: ReceiptFile, **options: Any) -> AttackRow:
+def _row(ordered: Served, group: str, attack: str, file: Forgery, **options: Any) -> AttackRow:
     """What the client of ``ordered`` finds when it is shown ``file``."""
     rejection = ordered.rejection(file, **options)
     if rejection is None:
@@ -86,12 +94,21 @@ def _row(ordered: Served, group: str, attack: str, file: ReceiptFile, **options:
     return AttackRow(attack, group, rejection.check, str(rejection))
 
 
+def _refused(group: str, attack: str, serving: Callable[[], Any]) -> AttackRow:
+    """What comes of asking the enclave for something that it must refuse."""
+    try:
+        serving()
+    except OtrError as error:
+        return AttackRow(attack, group, SERVING, str(error))
+    return AttackRow(attack, group, ONLY_RE_EXECUTION, "served and signed")
+
+
 def _on_the_model(ordered: Served, work: Path) -> Iterator[AttackRow]:
     """Another model is loaded by a working TEE, which measures it; the receipt says what was
     ordered.
 
-    Asked honestly, this enclave refuses the job; its operator makes it serve its own model under
-    the job's name.
+    Asked honestly, this enclave refuses the order; its operator makes it serve its own model under
+    the order's name.
     """
     bench, layers = ordered.bench, ordered.bench.model.architecture.layers
     matrix = f"model.layers.{layers // 2}.mlp.up_proj.weight"
@@ -110,12 +127,44 @@ def _on_the_model(ordered: Served, work: Path) -> Iterator[AttackRow]:
         "another chat template": {"folder": template},
     }
     for attack, change in variants.items():
-        cheap = bench.other(**change).serve(ordered.prompt, ordered.decoding, number=ordered.number)
-        yield _row(ordered, "model", attack, ordered.passed_off(cheap))
+        cheap = bench.other(**change)
+        yield _row(ordered, "model", attack, ordered.passed_off(cheap, ordered.answered_by(cheap)))
+
+
+def _beside_the_model(ordered: Served, work: Path) -> Iterator[AttackRow]:
+    """A file is put beside the checkpoint that libraries read, or run, when they load one.
+
+    The first two would drop a word from every answer, or give it another id in every prompt. The
+    model is loaded from the folder, and what it says and how it reads the prompt are compared.
+    """
+    bench, answer = ordered.bench, ordered.answer
+    read = bench.model.tokenizer
+    word = read.decode(answer.token_ids[:1]).strip()
+    beside = {
+        "a word dropped by special_tokens_map.json": ("special_tokens_map", {"additional_special_tokens": [word]}),
+        "a word renumbered by added_tokens.json": ("added_tokens", {word: 0}),
+        "a file of settings that nobody knows": ("tokenizer_settings", {"drop": word}),
+    }
+    for attack, (name, content) in beside.items():
+        folder = _copy(bench.folder, work / name, f"{name}.json", lambda text: text)
+        (folder / f"{name}.json").write_text(json.dumps(content), "utf-8")
+        other = bench.other(folder=folder)
+        try:
+            model = other.model
+        except ModelError as error:
+            yield AttackRow(attack, "answer", SERVING, str(error).replace(f"{folder}/", ""))
+            continue
+        if model.manifest.model_id != bench.model.manifest.model_id:
+            yield _row(ordered, "answer", attack, ordered.passed_off(other, ordered.answered_by(other)))
+        else:
+            given = (read.prompt_ids(ordered.prompt), read.decode(answer.token_ids))
+            found = (model.tokenizer.prompt_ids(ordered.prompt), model.tokenizer.decode(answer.token_ids))
+            caught, how = (INEFFECTIVE, "as before") if found == given else (ONLY_RE_EXECUTION, "otherwise")
+            yield AttackRow(attack, "answer", caught, f"same model id; prompt and answer are read {how}")
 
 
 def _on_parameters(ordered: Served) -> Iterator[AttackRow]:
-    """The right model answers, decoding otherwise than was ordered."""
+    """The right model answers, decoding otherwise than was ordered, and says so."""
     decoding = ordered.decoding
     changes = {
         "temperature changed": replace(decoding, temperature_milli=900),
@@ -124,6 +173,17 @@ def _on_parameters(ordered: Served) -> Iterator[AttackRow]:
     }
     for attack, changed in changes.items():
         yield _row(ordered, "parameters", attack, replace(ordered, decoding=changed).file)
+    warm = replace(ordered, decoding=replace(decoding, temperature_milli=900), number="4")
+    yield _row(warm, "parameters", "seed ground until the draws please, and named", _ground(warm).file)
+
+
+def _ground(warm: Served) -> Served:
+    """The same query, under the first other seed whose draws give another answer."""
+    for seed in itertools.count(warm.decoding.seed + 1):
+        tried = replace(warm, decoding=replace(warm.decoding, seed=seed))
+        if tried.answer.token_ids != warm.answer.token_ids:
+            return tried
+    raise AssertionError  # the count has no end
 
 
 def _on_the_answer(ordered: Served, other: Served) -> Iterator[AttackRow]:
@@ -132,24 +192,41 @@ def _on_the_answer(ordered: Served, other: Served) -> Iterator[AttackRow]:
     def row(attack: str, file: ReceiptFile, **options: Any) -> AttackRow:
         return _row(ordered, "answer", attack, file, **options)
 
-    honest, cached, job = ordered.file, other.file, ordered.job
+    honest, cached, order, bench = ordered.file, other.file, ordered.order, ordered.bench
     sealed = honest.response.sealed or b""
     yield row("answer cut short", replace(honest, response=Message("response", sealed=sealed[:-1])))
     edited = sealed[:40] + bytes([sealed[40] ^ 1]) + sealed[41:]
     yield row("answer edited", replace(honest, response=Message("response", sealed=edited)))
+    ids = ordered.answer.token_ids
+    swapped = response_message(ordered.enclave, order, ordered.said, Response((*ids[1:], ids[0]), ordered.salts))
+    yield row("answer's tokens swapped after signing", replace(honest, response=swapped))
     yield row("cached answer to another prompt", cached)
-    relabelled = resigned(cached, other.enclave, job_id=job.job_id, nonce=job.nonce)
-    yield row("cached answer under this job's name", relabelled)
-    yield row("receipt replayed", honest, seen={job.nonce})
-    reused = replace(replace(ordered, number="3").job, nonce=job.nonce)
-    yield row("nonce reused for a new job", honest, job=reused, seen={job.nonce})
+    relabelled = replace(cached, order=order, query=honest.query)
+    yield row("cached answer under this order's name", resigned(relabelled, other.enclave, order_id=order.id))
+    accepted = OnceStore()
+    accepted.claim(order.nonce)
+    yield row("receipt replayed", honest, nonces=accepted)
+    yield row("receipt reused for a new order", honest, placed=replace(ordered, number="3").placed)
     yield row("receipt of one query, response of another", replace(honest, response=cached.response))
     yield row("receipt of one response, query of another", replace(honest, query=cached.query))
-    try:
-        serve(ordered.enclave, ordered.bench.model, job, replace(ordered, prompt=other.prompt).query)
-    except OtrError as error:
-        yield AttackRow("prompt swapped after sealing", "answer", "serving", str(error))
-    yield row("receipt edited after signing", replace(honest, receipt=replace(honest.receipt, trace_root=bytes(32))))
+    yield row("receipt edited after signing", replace(honest, receipt=replace(honest.receipt, states_root=bytes(32))))
+
+    def asked(attack: str, order: Any, query: Message, times: int = 1) -> AttackRow:
+        served = OnceStore()
+        parts = (ordered.enclave, bench.model, order, query)
+        return _refused("answer", attack, lambda: [serve(*parts, served=served) for _ in range(times)])
+
+    yield asked("prompt swapped after sealing", order, replace(ordered, prompt=other.prompt).query)
+    longer = replace(order, decoding=replace(order.decoding, max_tokens=1))
+    yield asked("sealed query served again with another token limit", longer, honest.query)
+    yield asked("order served twice", order, honest.query, times=2)
+
+
+def statement_frauds(ordered: Served) -> Iterator[AttackRow]:
+    """An attested key signs statements that contradict the order, the model or themselves."""
+    for attack, forgery in false_statements(ordered):
+        yield _row(ordered, STATEMENT, attack, forgery)
+    yield AttackRow("order served by two enclaves", STATEMENT, *twice_answered(replace(ordered, sealed=False)))
 
 
 def _on_evidence(ordered: Served) -> Iterator[AttackRow]:
@@ -178,43 +255,60 @@ def _on_evidence(ordered: Served) -> Iterator[AttackRow]:
 
 
 def _with_a_broken_tee(ordered: Served) -> Iterator[AttackRow]:
-    """The enclave measures the model that was ordered, whatever runs, and signs whatever its
-    operator likes."""
+    """The enclave measures the model that was ordered, whatever runs, and signs a statement that
+    agrees with order, model and itself."""
     bench, answer, trace = ordered.bench, ordered.answer, ordered.answer.committed
-    cheap = bench.other(drop_layers=range(1, bench.model.architecture.layers, 3))
-    downgraded = cheap.serve(ordered.prompt, ordered.decoding, number=ordered.number).answer
+    layers = bench.model.architecture.layers
+    cheap, kept = bench.other(drop_layers=range(1, layers, 3)), sorted(set(range(layers)) - set(range(1, layers, 3)))
+    downgraded = ordered.answered_by(cheap)
+    stretched = ordered.trace_over(downgraded.token_ids, cheap, kept)
+    invented = tuple(bench.secret(f"leaf{number}") for number in range(stretched.shape.leaves))
     leaves, middle = list(trace.leaves), trace.shape.leaves // 2
     leaves[middle] = bytes(32)
-    invented = tuple(bench.secret(f"leaf{number}") for number in range(trace.shape.leaves))
-    made_up = Trace(trace.shape, invented, bytes(32))
-    ids = (*answer.token_ids[:-1], (answer.token_ids[-1] + 1) % bench.model.architecture.vocab)
-    text = bench.model.tokenizer.decode(ids)
-    warm = replace(ordered.decoding, temperature_milli=1500)
-    lies = {
-        "layers dropped, trace of the cheap run": downgraded,
-        "layers dropped, trace made up": replace(downgraded, trace=made_up),
-        "one layer's output altered once": replace(answer, trace=replace(trace, leaves=tuple(leaves))),
-        "last token replaced": replace(answer, token_ids=ids, text=text),
-        "sampled warm, signed as greedy": replace(ordered, decoding=warm).answer,
+    warm = replace(ordered, decoding=replace(ordered.decoding, temperature_milli=900), number="4")
+    lies: dict[str, tuple[Served, Answer]] = {
+        "layers dropped, trace of the cheap run stretched": (ordered, replace(downgraded, trace=stretched)),
+        "layers dropped, trace made up": (ordered, replace(downgraded, trace=replace(stretched, leaves=invented))),
+        "one layer's output altered once": (ordered, replace(answer, trace=replace(trace, leaves=tuple(leaves)))),
+        "one token replaced": (ordered, ordered.claiming(_one_replaced(ordered))),
+        "sampled warm, signed as greedy": (ordered, ordered.answered_by(bench, replace(warm.decoding, seed=7))),
+        "draws ground by seed, signed under the order": (
+            warm,
+            warm.answered_by(bench, _ground(warm).decoding, order_id=_ground(warm).order.id),
+        ),
     }
-    for attack, lie in lies.items():
-        row = _row(ordered, "broken TEE", attack, ordered.sign(lie))
+    for attack, (whose, lie) in lies.items():
+        row = _row(whose, BROKEN, attack, whose.sign(replace(lie, configuration=whose.answer.configuration)))
         if row.caught_by == ONLY_RE_EXECUTION:
-            row = replace(row, detail=f"accepted; run again: {first_difference(answer, lie)}")
+            row = replace(row, detail=f"accepted; run again: {first_difference(whose.answer, lie)}")
         yield row
 
 
+def _one_replaced(ordered: Served) -> tuple[int, ...]:
+    """The answer's tokens with the last one exchanged that is no stop token, for no stop token
+    either."""
+    ids, model = list(ordered.answer.token_ids), ordered.bench.model.architecture
+    at = max(at for at, token in enumerate(ids) if token not in model.stop_ids)
+    after = ((ids[at] + step) % model.vocab for step in itertools.count(1))
+    ids[at] = next(token for token in after if token not in model.stop_ids)
+    return tuple(ids)
+
+
 def first_difference(honest: Answer, claimed: Answer) -> str:
-    """Where a claimed answer departs from the honest run: the first differing token or leaf, in
-    words."""
+    """Where a claimed answer departs from the honest run first, in words: in a leaf, or in a token
+    that the honest run up to there would not have chosen."""
     ours, theirs = honest.committed, claimed.committed
+    chosen = zip(honest.token_ids, claimed.token_ids, strict=False)
+    number = next((number for number, (mine, other) in enumerate(chosen) if mine != other), None)
     for index, (mine, other) in enumerate(zip(ours.leaves, theirs.leaves, strict=False)):
+        position, layer = divmod(index, ours.shape.layers)
+        # A false token is fed, and shows in the states, one position after it was chosen.
+        if number is not None and position >= len(honest.prompt_ids) + number:
+            break
         if mine != other or ours.shape.layers != theirs.shape.layers:
-            position, layer = divmod(index, ours.shape.layers)
             return f"the trace differs first at position {position}, layer {layer}"
-    for number, (mine_id, other_id) in enumerate(zip(honest.token_ids, claimed.token_ids, strict=False)):
-        if mine_id != other_id:
-            return f"the trace is the honest one, and gives another token number {number}"
+    if number is not None:
+        return f"the trace is the honest one up to token number {number}, which is another"
     return NOBODY
 
 

@@ -16,12 +16,12 @@ import numpy as np
 from otr_core.errors import ProofError, SpotCheckError
 from otr_core.spotcheck import proofs
 from otr_core.spotcheck.units import Layout, Unit, unit_statement
-from otr_core.spotcheck.verify import Response, SpotCheckChallenge, Verifier, opened_values
+from otr_core.spotcheck.verify import SpotCheckChallenge, SpotCheckResponse, Verifier, opened_values
 from otr_node import prover
 from otr_node.spotchecks import CheckedOperator, weights_of
 from otr_paper.benches.workbench import Workbench
 
-Case = tuple[SpotCheckChallenge, Response]
+Case = tuple[SpotCheckChallenge, SpotCheckResponse]
 LENIENT = 2**22
 """Slack of the circuit that a cheating operator would like to be judged by: four units of the last
 bit."""
@@ -120,7 +120,7 @@ def honest_response(lab: Lab) -> Case:
     return lab.proven(lab.challenge())
 
 
-def _with_proof(case: Case) -> tuple[SpotCheckChallenge, Response, proofs.Proof]:
+def _with_proof(case: Case) -> tuple[SpotCheckChallenge, SpotCheckResponse, proofs.Proof]:
     challenge, response = case
     assert response.proof is not None
     return challenge, response, response.proof
@@ -331,7 +331,7 @@ def private_forgery_passes(lab: Lab) -> bool:
     return lab.circuit(visibility="private").holds(proof) and proof.violation == 0
 
 
-def _opened(lab: Lab, unit: Unit, rows: Mapping[str, np.ndarray]) -> Response:
+def _opened(lab: Lab, unit: Unit, rows: Mapping[str, np.ndarray]) -> SpotCheckResponse:
     """The honest operator's openings of a unit that nobody drew, or of rows that it did not
     commit."""
     who = lab.honest

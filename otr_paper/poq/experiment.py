@@ -45,8 +45,9 @@ def answer_all(
     rows: list[dict[str, Any]] = json.loads(store.read_text("utf-8")) if store.is_file() else []
     with torch_threads(1):
         while len(rows) < len(questions):
-            answer = generate(model, questions[len(rows)].prompt, Decoding(max_tokens))
-            rows.append({"text": answer.text, "token_ids": list(answer.token_ids)})
+            ids = prompt_tokens(model, questions[len(rows)].prompt, max_tokens)
+            answer = generate(model, ids, Decoding(max_tokens))
+            rows.append({"text": model.tokenizer.decode(answer.token_ids), "token_ids": list(answer.token_ids)})
             if len(rows) % 20 == 0 or len(rows) == len(questions):
                 write_text(store, json.dumps(rows))
                 report(f"{store.stem}: {len(rows)} of {len(questions)} answers")
@@ -179,9 +180,9 @@ def serving_cost(models: Mapping[str, Model], questions: Sequence[Question], max
                 logits = session.feed(ids)
                 clock.append(time.process_time())
                 tokens = 1
-                token = model.choose(logits, Decoding(max_tokens), 0)
+                token = model.choose(logits, 0, 0)
                 while token not in model.architecture.stop_ids and tokens < max_tokens:
-                    token = model.choose(session.feed([token]), Decoding(max_tokens), tokens)
+                    token = model.choose(session.feed([token]), 0, 0)
                     tokens += 1
                 clock.append(time.process_time())
                 prefill, decode = (1000 * (b - a) for a, b in itertools.pairwise(clock))

@@ -9,17 +9,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from otr_node.model import Model
 from otr_node.models import model_folder
 from otr_node.project import Project, find_project
-from otr_node.recorder import TraceRecorder
 from otr_paper.press.notebook import quiet
-from otr_paper.store.results import VERSIONED, Card, this_machine, versions, write_result
+from otr_paper.store.results import VERSIONED, card_of_now, write_result
 
 T = TypeVar("T")
 Payload = Mapping[str, Any]
@@ -77,8 +74,7 @@ def store(
         given: the arguments with which the same command makes this result again.
     """
     command = f"python -m {_program()} {given}".strip()
-    machine = this_machine(cores or os.cpu_count() or 1)
-    card = Card(command, datetime.now(UTC).date().isoformat(), machine, versions(packages), seed, kind)
+    card = card_of_now(command, packages=packages, seed=seed, kind=kind, cores=cores)
     progress(f"wrote {write_result(checkout().results, name, card, payload).name}")
 
 
@@ -109,23 +105,6 @@ def timed(call: Callable[..., T], *given: Any, clock: Callable[[], float] = time
 def median_cpu_ms(runs: int, call: Callable[..., object], *given: Any, warm_up: int = 0) -> float:
     """Median CPU milliseconds of ``runs`` calls, after ``warm_up`` calls that are not counted."""
     return 1000 * statistics.median([timed(call, *given)[1] for _ in range(warm_up + runs)][warm_up:])
-
-
-def decoding_ms(
-    model: Model, prompt: Sequence[int], tokens: Sequence[int], secret: bytes, rounds: int
-) -> tuple[float, float]:
-    """CPU milliseconds of decoding a token without the trace, and what the trace adds: medians over
-    ``rounds`` times all ``tokens``. The two take turns token by token, so that the machine's drift
-    hits both alike."""
-    pairs = []
-    for _ in range(rounds):
-        plain, traced, recorder = model.session(), model.session(), TraceRecorder(secret)
-        plain.feed(prompt)
-        traced.feed(prompt, recorder)
-        for token in tokens:
-            without_ms = median_cpu_ms(1, plain.feed, [token])
-            pairs.append((without_ms, median_cpu_ms(1, traced.feed, [token], recorder)))
-    return statistics.median(a for a, _ in pairs), statistics.median(b - a for a, b in pairs)
 
 
 def run_child(module: str, *words: str, **settings: str) -> str:

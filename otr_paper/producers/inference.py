@@ -6,8 +6,8 @@
   padding: prompts of several lengths taken together.
 * ``portable_lane``: agreement with fp32 over 2,048 positions, perplexities, CPU time per lane,
   proven bounds (log2).
-* ``trace_cost``: CPU per token of decoding with and without the trace, by lane; bytes; peak memory
-  of 512 positions.
+* ``trace_cost``: what ``otr bench trace`` measures, by lane, with the CPU per token of decoding
+  without the trace and what the trace adds, in both processes; peak memory of 512 positions.
 * ``attacks``: the attack table on the real model, one row per attack.
 
 CPU times are of this process and one thread, medians. The text is prose from Python's own
@@ -32,9 +32,7 @@ import torch
 from numpy.typing import NDArray
 
 from otr_core.lane.formats import LOGIT
-from otr_core.lane.sampling import Decoding
 from otr_node.checkpoint import torch_threads
-from otr_node.generate import generate
 from otr_node.lanes import load_model
 from otr_node.model import Model
 from otr_node.native import NativeModel, load_native
@@ -43,6 +41,7 @@ from otr_node.recorder import TraceRecorder
 from otr_node.tokenizer import ChatTokenizer
 from otr_node.worker import peak_kb
 from otr_paper.benches.answers import ATTACK_SETTINGS, attack_rows
+from otr_paper.benches.tracing import measure_trace
 from otr_paper.labs.variants import requantised
 from otr_paper.press.notebook import quiet
 from otr_paper.producers import frame
@@ -231,13 +230,9 @@ def _print_peak(traced: str) -> None:
 def _trace_cost() -> dict[str, Any]:
     rows = []
     for lane in ("native-float32", "portable-1"):
-        model = load_model(frame.model_files(), lane=lane)
-        ids = _passage(model.tokenizer, 40)
-        without, extra = frame.decoding_ms(model, ids, range(1000, 1024), TRACE_SEED, rounds=6)
-        shape = generate(model, "Hello", Decoding(2), trace_seed=TRACE_SEED).committed.shape
-        bytes_per_token = shape.layers * (shape.output_bytes + 2 * shape.kv_bytes)
-        row = {"lane": lane, "decode_cpu_ms": without, "trace_cpu_ms": extra, "trace_share": extra / without}
-        rows.append(row | {"bytes_per_token": bytes_per_token})
+        row = measure_trace(load_model(frame.model_files(), lane=lane))
+        without, extra = 1000 * row["decode_cpu_s"], 1000 * row["trace_decode_cpu_s"]
+        rows.append(row | {"decode_cpu_ms": without, "trace_cpu_ms": extra, "trace_share": extra / without})
     peaks = [[int(frame.run_child(PROGRAM, "peak", how).split()[-1]) for how in ("plain", "traced")] for _ in range(3)]
     piece = b"x" * PIECE
     hashing_ms = frame.median_cpu_ms(5, lambda: [hashlib.sha256(piece).digest() for _ in range(PIECES)], warm_up=1)

@@ -14,11 +14,12 @@ from otr_core.errors import ReceiptError
 from otr_core.lane.sampling import Decoding
 from otr_core.poea.tee import EvidencePolicy
 from otr_node.enclave import SimulatedEnclave
-from otr_node.generate import generate
+from otr_node.generate import prompt_tokens
 from otr_node.lanes import load_model
 from otr_node.model import Model
 from otr_node.serve import serve, sign_answer
 from otr_node.weights import commit_folder
+from otr_paper.benches.tracing import measure_trace
 from otr_paper.producers import frame
 
 PROMPT = "Ada lives in Lisbon and works as a baker. Where does Ada live?"
@@ -33,21 +34,26 @@ def _secret(what: str) -> bytes:
     return tagged_hash(what, SEED.to_bytes(8, "big"))
 
 
-def _order(model: Model, prompt: str, tokens: int, suffix: str = "") -> tuple[poea.Job, poea.Message]:
-    decoding = Decoding(max_tokens=tokens, temperature_milli=0, seed=0)
-    ids = {"job_id": _secret(f"job{suffix}"), "nonce": _secret(f"nonce{suffix}")}
-    return poea.order(prompt, model_id=model.manifest.model_id, decoding=decoding, **ids)
+def _order(model: Model, prompt: str, tokens: int, suffix: str = "") -> poea.PlacedOrder:
+    return poea.place_order(
+        prompt_tokens(model, prompt, tokens),
+        model_id=model.manifest.model_id,
+        decoding=Decoding(max_tokens=tokens),
+        job_id=_secret(f"job{suffix}"),
+        nonce=_secret(f"nonce{suffix}"),
+        client_secret=_secret(f"client{suffix}"),
+    )
 
 
 def _rejected(model: Model, enclave: SimulatedEnclave) -> int:
     """How many of ``HONEST`` honest receipts, each for a query of its own, are rejected. None may
     be."""
-    rejected = 0
+    rejected, served, nonces = 0, poea.OnceStore(), poea.OnceStore()
     for number in range(HONEST):
-        job, query = _order(model, f"Name a word with {number + 3} letters.", 2, f"-{number}")
-        file, _ = serve(enclave, model, job, query)
+        placed = _order(model, f"Name a word with {number + 3} letters.", 2, f"-{number}")
+        file, _ = serve(enclave, model, placed.order, placed.query, served=served)
         try:
-            poea.verify_receipt(file, policy=POLICY, as_of=NOW + 60, job=job)
+            poea.check_answer(file, placed, policy=POLICY, as_of=NOW + 60, nonces=nonces)
         except ReceiptError:
             rejected += 1
     return rejected
@@ -62,26 +68,26 @@ def main() -> None:
     enclave = SimulatedEnclave(
         secret=_secret("enclave"), model_id=model_id, gpu_nonce=_secret("gpu-nonce"), issued_at=NOW
     )
-    job, query = _order(model, PROMPT, TOKENS)
-    file, answer = serve(enclave, model, job, query)
-    raw = file.dump()
-    ids = generate(model, PROMPT, Decoding(1, 0, 0)).prompt_ids
-    decoding_ms, trace_ms = frame.decoding_ms(model, ids, answer.token_ids[:16], _secret("trace"), rounds=7)
+    placed = _order(model, PROMPT, TOKENS)
+    order, query, said = placed.order, placed.query, placed.said
+    file, answer = serve(enclave, model, order, query, served=poea.OnceStore())
+    raw, ids = file.dump(), said.prompt_ids
+    trace = measure_trace(model)
 
     def verify() -> None:
-        poea.verify_receipt(poea.load_receipt_file(raw), policy=POLICY, as_of=NOW + 60, job=job)
+        poea.check_answer(poea.load_receipt_file(raw), placed, policy=POLICY, as_of=NOW + 60, nonces=None)
 
     cpu = (
         ("weight commitment", commit_ms, "model"),
         ("prefill", frame.median_cpu_ms(5, lambda: model.session().feed(ids)), f"{len(ids)} tokens"),
-        ("decoding", decoding_ms, "token"),
-        ("trace commitment", trace_ms, "token"),
-        ("receipt signing", frame.median_cpu_ms(21, sign_answer, enclave, model, job, query, answer), "answer"),
+        ("decoding", 1000 * trace["decode_cpu_s"], "token"),
+        ("trace commitment", 1000 * trace["trace_decode_cpu_s"], "token"),
+        ("receipt signing", frame.median_cpu_ms(21, sign_answer, enclave, model, order, query, said, answer), "answer"),
         ("receipt verification", frame.median_cpu_ms(51, verify), "answer"),
     )
     payload = {
         "prompt": PROMPT,
-        "answer": answer.text,
+        "answer": model.tokenizer.decode(answer.token_ids),
         "answer_tokens": len(answer.token_ids),
         "model_id": model_id.hex(),
         "trace_root": answer.committed.root.hex(),

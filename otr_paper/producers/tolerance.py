@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from otr_core.lane.sampling import Decoding
-from otr_node.generate import generate
+from otr_node.generate import generate, prompt_tokens
 from otr_node.native import NativeModel, load_native
 from otr_paper.labs.tolerance.bound_aware import attack
 from otr_paper.labs.tolerance.calibration import (
@@ -265,7 +265,8 @@ def _adversary(
 def _measure(folder: Path, lane: str) -> dict[str, Any]:
     model = load_native(folder, lane=lane)
     referee = Referee.of(model)
-    answers = [generate(model, prompt, Decoding(TOKENS, 0, 0)) for prompt in (*CALIBRATION, *HELD_OUT)]
+    prompts = [prompt_tokens(model, prompt, TOKENS) for prompt in (*CALIBRATION, *HELD_OUT)]
+    answers = [generate(model, ids, Decoding(TOKENS, 0, 0)) for ids in prompts]
     sequences = [([*one.prompt_ids, *one.token_ids[:-1]], len(one.prompt_ids)) for one in answers]
     found = _honest(lane, model, referee, sequences)
     summary = _calibrated(found)

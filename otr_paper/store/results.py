@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,23 @@ def this_machine(cores: int) -> str:
 def versions(packages: tuple[str, ...] = VERSIONED) -> dict[str, str]:
     """Installed versions, local suffixes such as +cpu left off."""
     return {name: importlib.metadata.version(name).split("+")[0] for name in packages}
+
+
+def card_of_now(
+    command: str,
+    *,
+    packages: tuple[str, ...] = VERSIONED,
+    seed: int | None = None,
+    kind: str = "measured",
+    cores: int | None = None,
+) -> Card:
+    """The card of what ``command`` makes here and today.
+
+    Args:
+        packages: whose versions it states. cores: how many were used, None for all.
+    """
+    machine = this_machine(cores or os.cpu_count() or 1)
+    return Card(command, datetime.now(UTC).date().isoformat(), machine, versions(packages), seed, kind)
 
 
 def write_result(folder: Path, name: str, card: Card, payload: Mapping[str, Any]) -> Path:

@@ -3,19 +3,13 @@ session."""
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from otr_core.lane.sampling import Decoding
 from otr_core.spotcheck import proofs
-from otr_core.spotcheck.units import Layout
-from otr_core.spotcheck.verify import Verifier
 from otr_node import prover
-from otr_node.generate import generate
-from otr_node.portable import load_portable
-from otr_node.spotchecks import CheckedOperator, embedding
+from otr_node.spotchecks import CheckedOperator
 from otr_paper.benches.workbench import Workbench, key_store
 from otr_paper.labs.tiny import write_tiny
 
@@ -24,20 +18,17 @@ PROMPT = "w3 w4 w5 w6"
 
 
 class TinyOperator:
-    """The tiny model with an answer and its operator; no circuits: for checks that need no
+    """The tiny model with a signed answer and its operator; no circuits: for checks that need no
     proof."""
 
     def __init__(self, folder: Path, **options) -> None:
-        self.model = load_portable(folder, **options)
-        self.layout = Layout(self.model.architecture, weights=64)
-        self.operator = self.serve(PROMPT)
-        self.verifier = Verifier(
-            self.layout, {}, lambda *block: (), self.model.bounds.saturation, partial(embedding, self.model)
-        )
+        self.bench = Workbench(folder, options=options, unit_weights=64)
+        self.model, self.layout, self.verifier = self.bench.portable, self.bench.layout, self.bench.verifier
+        self.served = self.bench.serve(PROMPT, 6, trace_secret=SEED)
+        self.operator = self.served.checked
 
     def serve(self, prompt: str) -> CheckedOperator:
-        answer = generate(self.model, prompt, Decoding(6), trace_seed=SEED)
-        return CheckedOperator(self.model, answer, SEED, self.layout, {})
+        return self.bench.serve(prompt, 6, trace_secret=SEED).checked
 
 
 @pytest.fixture(scope="session")

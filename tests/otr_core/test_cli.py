@@ -12,6 +12,7 @@ import pytest
 import otr_core
 from otr_core.economics import report, scenarios
 from otr_core.economics.guidance import guide
+from otr_core.encoding import canonical_json
 from otr_core.extras import missing_extra
 
 OTR = [sys.executable, "-m", "otr_core.cli"]
@@ -32,7 +33,10 @@ def assert_one_line(run, status, *words):
 
 def test_help_lists_every_command():
     text = otr("--help").stdout
-    for name in ("reproduce", "claims", "data", "appraise", "infer", "verify", "record", "economics"):
+    for name in (
+        *("appraise", "bench", "claims", "collect", "data", "economics"),
+        *("infer", "order", "record", "reproduce", "verify"),
+    ):
         assert name in text
 
 
@@ -180,7 +184,7 @@ class TestAppraise:
         assert run.stdout == otr(*arguments, "--json").stdout
         assert claims["x-otr-verdict"] == json.loads(run.stdout)["verdict"]
         assert claims["submods"]["GPU-0"]["x-nvidia-gpu-attestation-report-signature-verified"] is True
-        assert_one_line(otr(*arguments, "--eat", tmp_path / "eat.json" / "below"), 2, "cannot write")
+        assert_one_line(otr(*arguments, "--eat", tmp_path / "none" / "below"), 2, "found no folder")
 
 
 class TestInfer:
@@ -210,15 +214,57 @@ class TestInfer:
         run = otr("infer", "--prompt", "Hello", "--model", tmp_path / "nothing")
         assert_one_line(run, 1, "nothing", "expected a checkpoint")
 
+    def test_either_a_prompt_or_an_order(self, tmp_path):
+        for arguments in ([], ["--prompt", "Hello", "--order", tmp_path / "order.json"]):
+            assert_one_line(otr("infer", *arguments), 2, "--prompt", "--order")
+
+    @pytest.mark.parametrize("raw", [b"{", b"{}", b'{"format":"otr-order/9"}\n'])
+    def test_an_order_that_is_none(self, tmp_path, raw):
+        path = tmp_path / "order.json"
+        path.write_bytes(raw)
+        assert_one_line(otr("infer", "--order", path), 2, "order file")
+
+    @pytest.mark.parametrize("command", ["infer", "order"])
+    def test_a_target_that_cannot_be_written_is_refused_at_once(self, tmp_path, command):
+        for out in (tmp_path, tmp_path / "none" / "out.json"):
+            run = otr(command, "--prompt", "Hello", "--out", out)
+            assert_one_line(run, 2, str(out), "folder")
+            assert "loading" not in run.stderr
+
+    @pytest.mark.parametrize(
+        ("arguments", "word"),
+        [
+            (["--court", "00"], "--court"),
+            (["--chain-id", "-1"], "chain_id"),
+            (["--model-id", "xy"], "--model-id"),
+            (["--date", "tomorrow"], "--date"),
+            (["--temperature", "6"], "--temperature"),
+        ],
+    )
+    def test_orders_with_values_outside_their_domain(self, smollm2, tmp_path, arguments, word):
+        assert_one_line(otr("order", "--prompt", "Hello", "--out", tmp_path / "o.json", *arguments), 2, word)
+        assert not (tmp_path / "o.json").exists()
+
 
 @pytest.fixture(scope="module")
-def receipt(smollm2, tmp_path_factory) -> Path:
-    """A real receipt: six tokens of SmolLM2."""
+def order(smollm2, tmp_path_factory) -> Path:
+    """A client's order for six tokens of SmolLM2 in exact integers."""
+    path = tmp_path_factory.mktemp("order") / "order.json"
+    run = otr("order", "--prompt", "Name a colour.", "--max-tokens", 6, "--out", path, "--json")
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["decoding"]["max_tokens"] == 6
+    return path
+
+
+@pytest.fixture(scope="module")
+def receipt(order, tmp_path_factory) -> Path:
+    """The real answer to ``order``, with its receipt."""
     path = tmp_path_factory.mktemp("receipt") / "receipt.json"
-    run = otr("infer", "--prompt", "Name a colour.", "--max-tokens", 6, "--out", path, "--json")
+    run = otr("infer", "--order", order, "--out", path, "--json")
     assert run.returncode == 0, run.stderr
     summary = json.loads(run.stdout)
-    assert {"answer", "model_id", "trace_root"} <= set(summary)
+    assert {"answer", "execution_digest", "model_id", "order_id", "trace_root"} <= set(summary)
+    assert summary["lane"] == "portable-1"
     assert summary["receipt_file"] == json.loads(path.read_text())
     return path
 
@@ -230,33 +276,55 @@ class TestVerify:
         run = otr("verify", path, "--json", *arguments)
         return run.returncode, json.loads(run.stdout)["check"] if run.stdout else None
 
-    def edited(self, receipt, tmp_path, old, new):
-        text = receipt.read_text()
-        assert text.count(old) >= 1
+    def edited(self, receipt, tmp_path, part, name, value):
+        document = json.loads(receipt.read_text())
+        document[part]["plain"][name] = value
         path = tmp_path / "edited.json"
-        path.write_text(text.replace(old, new))
+        path.write_bytes(canonical_json(document) + b"\n")
         return path
 
-    def test_accepts_its_own(self, receipt):
-        assert self.verify(receipt) == (0, None)
-        assert self.verify(receipt, "--prompt", "Name a colour.") == (0, None)
+    def test_accepts_its_own(self, receipt, order):
+        assert self.verify(receipt, "--order", order) == (0, None)
+        run = otr("verify", receipt)
+        assert run.returncode == 0
+        assert "the order is taken as the file states it" in run.stdout
+        assert "the order is taken" not in otr("verify", receipt, "--order", order).stdout
 
-    def test_an_edited_prompt_and_another_prompt(self, receipt, tmp_path):
-        assert self.verify(self.edited(receipt, tmp_path, "Name a colour.", "Name a flower.")) == (1, "query-digest")
-        assert self.verify(receipt, "--prompt", "Name a flower.") == (1, "prompt")
+    def test_two_runs_of_one_order_have_one_execution_digest(self, receipt, order, tmp_path):
+        again = [json.loads(otr("infer", "--order", order, "--json").stdout) for _ in range(2)]
+        assert again[0]["execution_digest"] == again[1]["execution_digest"]
+        assert again[0]["trace_root"] != again[1]["trace_root"]  # each run has salts of its own
+        assert again[0]["order_id"] == json.loads(receipt.read_text())["receipt"]["order_id"]
+
+    def test_an_operator_with_a_store_answers_an_order_once(self, order, tmp_path):
+        store = tmp_path / "served"
+        assert otr("infer", "--order", order, "--served", store).returncode == 0
+        assert_one_line(otr("infer", "--order", order, "--served", store), 1, "served", "answered before")
+
+    def test_another_order(self, receipt, tmp_path):
+        other = tmp_path / "other.json"
+        assert otr("order", "--prompt", "Name a flower.", "--max-tokens", 6, "--out", other).returncode == 0
+        assert self.verify(receipt, "--order", other) == (1, "order")
+
+    def test_an_edited_prompt(self, receipt, tmp_path):
+        assert self.verify(self.edited(receipt, tmp_path, "query", "prompt_ids", [1, 2])) == (1, "query-digest")
 
     def test_an_edited_answer(self, receipt, tmp_path):
-        document = json.loads(receipt.read_text())
-        document["response"]["plain"]["text"] += " Or not."
-        path = tmp_path / "edited.json"
-        path.write_text(json.dumps(document))
-        assert self.verify(path) == (1, "response-digest")
+        assert self.verify(self.edited(receipt, tmp_path, "response", "token_ids", [1])) == (1, "response-digest")
 
     def test_a_replay(self, receipt, tmp_path):
-        seen = tmp_path / "seen.txt"
+        seen = tmp_path / "seen"
         assert self.verify(receipt, "--seen", seen) == (0, None)
         assert self.verify(receipt, "--seen", seen) == (1, "freshness")
-        assert len(seen.read_text().split()) == 1
+
+    def test_a_store_that_is_none(self, receipt, tmp_path):
+        wrong = tmp_path / "text"
+        wrong.write_text("not a store, and long enough to be looked at as one " * 20)
+        for seen in (wrong, tmp_path / "none" / "seen"):
+            assert_one_line(otr("verify", receipt, "--seen", seen), 2, str(seen))
+
+    def test_a_nonce_without_a_policy(self, receipt):
+        assert_one_line(otr("verify", receipt, "--nonce", "00" * 32), 2, "--nonce", "--policy")
 
     def test_another_model(self, receipt):
         assert self.verify(receipt, "--model-id", "00" * 32) == (1, "registered-model")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -92,3 +93,16 @@ def test_read_input_names_the_file_and_what_it_should_be(tmp_path):
 @given(st.dictionaries(st.text(max_size=5), st.integers(-(2**53) + 1, 2**53 - 1), max_size=5))
 def test_canonical_json_round_trips(value):
     assert json.loads(encoding.canonical_json(value)) == value
+
+
+def test_a_key_found_twice_is_named_in_bounded_time_and_length():
+    """As many keys as a document of a megabyte has, and one of them as long as one."""
+    many = ",".join(f'"{number}":0' for number in range(100_000))
+    begin = time.process_time()
+    with pytest.raises(InputError, match="'99999' found twice"):
+        encoding.parse_json("{" + many + ',"99999":0}')
+    assert time.process_time() - begin < 2
+    long = f'"{"k" * 2**20}":0'
+    with pytest.raises(InputError, match="found twice") as caught:
+        encoding.parse_json("{" + f"{long},{long}" + "}")
+    assert len(str(caught.value)) < 200

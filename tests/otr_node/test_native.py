@@ -66,12 +66,13 @@ def test_generate_repeats_and_trace_holds_what_layers_computed(tiny: Path, lane:
 
     model = load_model(tiny, lane=lane)
     decoding = Decoding(12, seed=3, temperature_milli=900)
-    answer = generate(model, PROMPT, decoding, trace_seed=SEED)
-    again = generate(model, PROMPT, decoding, trace_seed=SEED)
+    asked = prompt_tokens(model, PROMPT, 12)
+    answer = generate(model, asked, decoding, trace_seed=SEED)
+    again = generate(model, asked, decoding, trace_seed=SEED)
     assert answer == again
     assert answer.trace is not None
     # tracing does not change the answer
-    assert generate(model, PROMPT, decoding).token_ids == answer.token_ids
+    assert generate(model, asked, decoding).token_ids == answer.token_ids
     assert answer.trace.shape.positions == len(answer.prompt_ids) + len(answer.token_ids) - 1
     assert answer.configuration["lane"] == lane
 
@@ -101,7 +102,7 @@ def test_prefill_by_layers_and_decode_by_positions_give_one_order(tiny: Path) ->
     model = load_model(tiny)
     long = " ".join(["w5"] * 40)
     for prompt in ("w5", long):
-        answer = generate(model, prompt, Decoding(3), trace_seed=SEED)
+        answer = generate(model, prompt_tokens(model, prompt, 3), Decoding(3), trace_seed=SEED)
         assert answer.trace is not None
         positions = answer.trace.shape.positions
         wanted = [(position, layer) for position in (0, positions - 1) for layer in range(3)]
@@ -110,10 +111,12 @@ def test_prefill_by_layers_and_decode_by_positions_give_one_order(tiny: Path) ->
 
 
 def test_stop_token_ends_the_answer(tiny: Path, write_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
-    free = generate(load_model(tiny), PROMPT, Decoding(8))
+    model = load_model(tiny)
+    asked = prompt_tokens(model, PROMPT, 8)
+    free = generate(model, asked, Decoding(8))
     stop = free.token_ids[0]
     folder = write_checkpoint(tmp_path / "m", replace(TINY, stop_ids=(stop,)), tiny_tensors(TINY))
-    answer = generate(load_model(folder), PROMPT, Decoding(8))
+    answer = generate(load_model(folder), asked, Decoding(8))
     assert (answer.token_ids, answer.finish) == ((stop,), "stop")
     assert free.finish == "length"
     assert len(free.token_ids) == 8
@@ -123,7 +126,15 @@ def test_stop_token_ends_the_answer(tiny: Path, write_checkpoint: Callable[..., 
 def test_unusable_prompts_are_refused_before_anything_runs(tiny: Path, prompt: str) -> None:
     model = load_model(tiny)
     with pytest.raises(InputError, match="prompt"):
-        generate(replace(model, module=None), prompt, Decoding(4))
+        prompt_tokens(replace(model, module=None), prompt, 4)
+
+
+@pytest.mark.parametrize("ids", [(), (1, 64), (-1, 5), (1,) * 45])
+def test_unusable_token_ids_are_refused_before_anything_runs(tiny: Path, ids: tuple[int, ...]) -> None:
+    """None, one outside the vocabulary of 64, more than a context of 48 with 4 to come."""
+    model = load_model(tiny)
+    with pytest.raises(InputError, match="prompt"):
+        generate(replace(model, module=None), ids, Decoding(4))
 
 
 def test_context_counts_prompt_and_answer(tiny: Path) -> None:
@@ -137,7 +148,7 @@ def test_variants_have_other_model_ids(tiny: Path, tmp_path: Path) -> None:
     honest = load_model(tiny).manifest
     dropped = load_model(tiny, drop_layers=[1])
     assert dropped.architecture.layers == 2
-    assert generate(dropped, PROMPT, Decoding(4), trace_seed=SEED).trace.shape.layers == 2
+    assert generate(dropped, prompt_tokens(dropped, PROMPT, 4), Decoding(4), trace_seed=SEED).trace.shape.layers == 2
 
     def flip(tensors: dict) -> dict:
         changed = tensors["model.layers.0.mlp.up_proj.weight"].clone()
@@ -246,13 +257,14 @@ def test_stop_ids_of_the_generation_config_hold(tiny: Path, tmp_path: Path) -> N
     folder = tmp_path / "m"
     shutil.copytree(tiny, folder)
     honest = load_model(tiny)
-    first = generate(honest, PROMPT, Decoding(8)).token_ids[0]
+    asked = prompt_tokens(honest, PROMPT, 8)
+    first = generate(honest, asked, Decoding(8)).token_ids[0]
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [first, 2, first]}))
     model = load_model(folder)
     assert model.architecture.stop_ids == tuple(sorted({first, 2}))
     assert model.manifest.architecture == model.architecture
     assert model.manifest.model_id != honest.manifest.model_id
-    answer = generate(model, PROMPT, Decoding(8))
+    answer = generate(model, asked, Decoding(8))
     assert (answer.token_ids, answer.finish) == ((first,), "stop")
     library = AutoModelForCausalLM.from_pretrained(str(folder), attn_implementation="eager")
     theirs = library.generate(__import__("torch").tensor([answer.prompt_ids]), max_new_tokens=8, do_sample=False)

@@ -9,8 +9,9 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from otr_core import merkle
 from otr_core.errors import InputError, RecorderError
 from otr_core.poea.trace import GIVEN, Trace, TraceShape, prompt_leaves, prompt_root
 from otr_node.hashing import COLLECT, DONE, FAILED, FRAME, OPEN, REPLY, ROWS
-from otr_node.hashing_process import FRAME_BYTES, HashingProcess, shared_process
+from otr_node.hashing_process import FRAME_BYTES, RING_BYTES, HashingProcess, shared_process
 from otr_node.recorder import StateKeeper, TraceRecorder, open_recorder
 
 SEED, PROMPT_SEED = bytes(range(32)), bytes(range(32, 64))
@@ -219,9 +220,9 @@ def test_keeper_keeps_only_what_is_wanted() -> None:
 # the process that hashes
 
 
-def feed_forever(recorder: TraceRecorder, seconds: float) -> None:
+def feed_forever(recorder: TraceRecorder) -> None:
     """Positions from 2 on, one layer after the other."""
-    row, position, end = states(1, 2, 64, 32), 2, time.monotonic() + seconds
+    row, position, end = states(1, 2, 64, 32), 2, time.monotonic() + 30
     while time.monotonic() < end:
         recorder.absorb(0, position, *row)
         position += 1
@@ -233,7 +234,7 @@ def test_a_process_killed_mid_answer_is_a_named_error_and_the_next_answer_has_a_
     waiting, recorder = (absorb(open_recorder(SEED), states(2, 2, 64, 32), [2]) for _ in range(2))
     os.kill(before.pid, signal.SIGKILL)
     with pytest.raises(RecorderError, match="gone"):
-        feed_forever(recorder, 30)
+        feed_forever(recorder)
     with pytest.raises(RecorderError, match="gone"):
         waiting.finish()
     after = shared_process()
@@ -253,14 +254,30 @@ def test_a_process_killed_before_its_leaves_are_fetched_is_a_named_error() -> No
         TraceRecorder(SEED, process=own)
 
 
-@pytest.mark.parametrize("how", ["feed", "finish"])
-def test_a_process_that_stands_still_is_a_named_error(how: str) -> None:
-    own = HashingProcess(stall_s=0.3)
+def absorb_more_than_the_ring(recorder: TraceRecorder) -> None:
+    recorder.absorb(0, 2, *(np.zeros((2, RING_BYTES // 200, width), np.uint8) for width in (64, 32, 32)))
+
+
+@pytest.mark.parametrize("work", [feed_forever, absorb_more_than_the_ring, TraceRecorder.finish])
+def test_a_process_that_stands_still_is_a_named_error(work: Callable[[TraceRecorder], object]) -> None:
+    """Nothing is waited for without end: neither the pipe, nor the ring, nor the leaves."""
+    own = HashingProcess(stall_s=0.5)
     recorder = absorb(TraceRecorder(SEED, process=own), states(2, 2, 64, 32), [2])
     os.kill(own.pid, signal.SIGSTOP)
-    with pytest.raises(RecorderError, match=r"standing still for 0\.3 s"):
-        feed_forever(recorder, 30) if how == "feed" else recorder.finish()
+    with pytest.raises(RecorderError, match=r"standing still for 0\.5 s"):
+        work(recorder)
     assert not own.running
+
+
+def test_a_process_killed_while_the_ring_is_full_is_a_named_error() -> None:
+    own = HashingProcess()
+    recorder = absorb(TraceRecorder(SEED, process=own), states(2, 2, 64, 32), [2])
+    os.kill(own.pid, signal.SIGSTOP)
+    killer = threading.Timer(1.0, os.kill, (own.pid, signal.SIGKILL))
+    killer.start()
+    with pytest.raises(RecorderError, match="gone"):
+        absorb_more_than_the_ring(recorder)
+    killer.join()
 
 
 def test_what_the_process_says_of_its_failure_is_passed_on() -> None:
@@ -306,16 +323,17 @@ def memory_kb(pid: int, line: str) -> int:
     return next(int(row.split()[1]) for row in text.splitlines() if row.startswith(line))
 
 
-def test_neither_side_keeps_more_than_a_frame() -> None:
-    """80 MB of states in one piece, the sender's own copy of them apart."""
+def test_neither_side_keeps_more_than_ring_and_frame() -> None:
+    """80 MB of states in one piece."""
     own = HashingProcess()
     recorder = TraceRecorder(SEED, process=own)
     arrays = tuple(np.zeros((1, 20_000, width), np.uint8) for width in (2048, 1024, 1024))
+    bound = (RING_BYTES + 12 * FRAME_BYTES) // 1024
     before, here = memory_kb(own.pid, "VmHWM"), memory_kb(os.getpid(), "VmRSS")
     recorder.absorb(0, 0, *arrays)
-    assert memory_kb(os.getpid(), "VmRSS") - here < 85_000  # the arrays themselves, now touched
+    assert memory_kb(os.getpid(), "VmRSS") - here < bound
     recorder.finish()
-    assert memory_kb(own.pid, "VmHWM") - before < 16_000
+    assert memory_kb(own.pid, "VmHWM") - before < bound
     own.close()
 
 
@@ -325,19 +343,23 @@ def test_an_answer_that_nobody_holds_is_forgotten(process: HashingProcess) -> No
     sizes = []
     for _ in range(8):
         absorb(TraceRecorder(SEED, process=process), arrays, [20_000]).finish()
-        sizes.append(memory_kb(process.pid, "VmRSS"))
+        sizes.append(memory_kb(process.pid, "RssAnon"))
     assert sizes[-1] - sizes[1] < 1000  # each of these answers is 640 kB of leaves
     kept.finish()
 
 
-def test_the_wire_is_as_documented() -> None:
-    """Frames written by hand, without the parent's side."""
+def test_the_wire_is_as_documented(tmp_path: Path) -> None:
+    """Frames written by hand, without the parent's side; the ring holds one of them."""
     row, seed = bytes(range(40)), SEED
     frames = FRAME.pack(OPEN, 5, 1, 0, 0, 0, 0, 0) + seed
     for layer in range(2):
-        frames += FRAME.pack(ROWS, 5, layer, 1, 0, 1, 20, 10) + row
+        frames += FRAME.pack(ROWS, 5, layer, 1, 0, 1, 20, 10)
     frames += FRAME.pack(COLLECT, 5, *[0] * 6) + FRAME.pack(COLLECT, 6, *[0] * 6)
-    done = subprocess.run([sys.executable, "-m", "otr_node.hashing"], input=frames, capture_output=True)
+    (tmp_path / "ring").write_bytes(bytes(8) + row + b"rest")
+    with open(tmp_path / "ring", "r+b") as ring:
+        command = [sys.executable, "-m", "otr_node.hashing", str(ring.fileno())]
+        done = subprocess.run(command, input=frames, capture_output=True, pass_fds=[ring.fileno()])
+    assert (tmp_path / "ring").read_bytes()[:8] == struct.pack("<Q", 84)  # 40, 4 left out, 40
     assert (done.returncode, done.stderr) == (0, b"")
     replies, rest = [], done.stdout
     while rest:

@@ -8,6 +8,7 @@ Keys come from a seed: same seed, same keys.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -80,13 +81,67 @@ def lab_device(
         number = serial if serial is not None and position == 0 else original.serial_number
         ca = position > 0
         builder = _builder(original.subject, model[issuer].subject, keys[position], number)
-        builder = builder.add_extension(_usage(ca=ca), critical=True)
+        builder = builder.add_extension(lab_usage(ca=ca), critical=True)
         builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         for extension in original.extensions:
             if isinstance(extension.value, x509.UnrecognizedExtension):  # the firmware id
                 builder = builder.add_extension(firmware or extension.value, critical=False)
         certificates.append(builder.sign(keys[issuer], hashes.SHA384(), ecdsa_deterministic=True))
     return LabDevice(tuple(certificates), keys[0])
+
+
+def lab_name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+def lab_certificate(
+    subject: str,
+    issuer: str,
+    key: ec.EllipticCurvePrivateKey,
+    signer: ec.EllipticCurvePrivateKey,
+    *,
+    ca: bool = False,
+    path_length: int | None = None,
+    usage: x509.KeyUsage | None = None,
+    until: datetime = _TO,
+    extensions: Sequence[x509.UnrecognizedExtension] = (),
+) -> x509.Certificate:
+    """A certificate that says ``issuer`` vouches for ``key``; the serial number is the key's hash.
+
+    Args:
+        usage: of the key; None for what a CA or an end entity needs. until: end of its validity.
+    """
+    identity = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    number = int.from_bytes(identity.digest[:8], "big") | 1
+    builder = x509.CertificateBuilder(lab_name(issuer), lab_name(subject), key.public_key(), number, _FROM, until)
+    builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=path_length), critical=True)
+    builder = builder.add_extension(usage or lab_usage(ca=ca), critical=True)
+    by = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+    for extension in (identity, by, *extensions):
+        builder = builder.add_extension(extension, critical=False)
+    digest = hashes.SHA384() if isinstance(signer.curve, ec.SECP384R1) else hashes.SHA256()
+    return builder.sign(signer, digest, ecdsa_deterministic=True)
+
+
+def tlv(tag: int, *parts: bytes) -> bytes:
+    """DER of one element of fewer than 65536 bytes."""
+    body = b"".join(parts)
+    size = len(body)
+    return bytes([tag, size] if size < 128 else [tag, 0x82, *size.to_bytes(2, "big")]) + body
+
+
+def redated_ocsp(response: ocsp.OCSPResponse, key: ec.EllipticCurvePrivateKey, at: datetime) -> bytes:
+    """The response (DER) as if produced at ``at`` and signed then with ``key``.
+
+    cryptography writes the hour of the machine's clock, which is no argument of its builder.
+    """
+    wall, wanted = (f"{moment:%Y%m%d%H%M%SZ}".encode() for moment in (response.produced_at_utc, at))
+    signed = response.tbs_response_bytes.replace(wall, wanted)
+    algorithm = tlv(0x30, bytes.fromhex("06082a8648ce3d040303"))  # ecdsa-with-SHA384
+    signature = key.sign(signed, ec.ECDSA(hashes.SHA384(), deterministic_signing=True))
+    basic = tlv(0x30, signed, algorithm, tlv(0x03, b"\0", signature))
+    content = tlv(0x30, bytes.fromhex("06092b0601050507300101"), tlv(0x04, basic))
+    return tlv(0x30, b"\x0a\x01\0", tlv(0xA0, content))
 
 
 def lab_ocsp(certificate: x509.Certificate, issuer: x509.Certificate, at: datetime, seed: bytes) -> bytes:
@@ -112,7 +167,8 @@ def _builder(
     return x509.CertificateBuilder(issuer, subject, key.public_key(), serial, _FROM, _TO)
 
 
-def _usage(*, ca: bool) -> x509.KeyUsage:
+def lab_usage(*, ca: bool) -> x509.KeyUsage:
+    """What a CA (certificates and revocation lists) or an end entity (data) may sign."""
     no = dict.fromkeys(("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"), False)
     return x509.KeyUsage(
         digital_signature=not ca, key_cert_sign=ca, crl_sign=ca, encipher_only=False, decipher_only=False, **no
@@ -124,9 +180,14 @@ def lab_rim(rim: bytes, chain: Chain, seed: bytes) -> bytes:
     key, original = lab_key(seed + b"rim"), chain[0]
     leaf = (
         _builder(original.subject, original.issuer, key, original.serial_number)
-        .add_extension(_usage(ca=False), critical=True)
+        .add_extension(lab_usage(ca=False), critical=True)
         .sign(key, hashes.SHA384(), ecdsa_deterministic=True)
     )
+    return sign_rim(rim, key, [leaf, *chain[1:]])
+
+
+def sign_rim(rim: bytes, key: ec.EllipticCurvePrivateKey, chain: Sequence[x509.Certificate]) -> bytes:
+    """The manifest with ``key``'s signature in place of its own; ``chain`` stands in it."""
     root = etree.fromstring(rim, parser=etree.XMLParser(resolve_entities=False, no_network=True))
     for signature in root.findall("{http://www.w3.org/2000/09/xmldsig#}Signature"):
         root.remove(signature)
@@ -136,5 +197,5 @@ def lab_rim(rim: bytes, chain: Chain, seed: bytes) -> bytes:
         digest_algorithm=DigestAlgorithm.SHA384,
         c14n_algorithm=CanonicalizationMethod.CANONICAL_XML_1_1,
     )
-    signed: bytes = etree.tostring(signer.sign(root, key=key, cert=[leaf, *chain[1:]]))
+    signed: bytes = etree.tostring(signer.sign(root, key=key, cert=list(chain)))
     return signed

@@ -93,3 +93,24 @@ def test_a_misspelt_policy_fails(change: dict[str, object], reason: str) -> None
 def test_an_unreadable_policy_fails(raw: bytes) -> None:
     with pytest.raises(PolicyError):
         Policy.from_bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("check", "value"),
+    [
+        ("gpu.count", {"gpu_count": 8}),
+        ("gpu.driver", {"gpu_drivers": ("550.90.07",)}),
+        ("gpu.vbios", {"gpu_vbios": ("96.00.9F.00.01",)}),
+        ("gpu.mode", {"gpu_protected_pcie": False}),
+        ("gpu.platform", {"gpu_ids": ("1",)}),
+        ("gpu.platform", {"gpu_max_nodes": 1}),
+        ("cpu.measurements", {"measurements": (("mr_td", "ab" * 48),)}),
+        ("cpu.platform", {"cpu_ids": ("ab",)}),
+        ("cpu.platform", {"cpu_max_nodes": 1}),
+    ],
+)
+def test_a_required_value_must_be_stated(check: str, value: dict[str, object]) -> None:
+    """Required and unstated, the check was never made, and so never stood against anything."""
+    with pytest.raises(PolicyError, match=f"policy {check}: required, but the policy states no value"):
+        Policy(name="mine", require=(check,))
+    assert Policy(name="mine", require=(check,), **value).require == (check,)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from otr_core.attestation import Policy, appraise, load_bundle
 from otr_core.attestation.binding import KEY_COMMITMENTS, check_binding
+from otr_core.attestation.bundle import describe
 from otr_core.attestation.claims import Claim, ClaimLog, Status
 from otr_core.attestation.eventlog import RUNTIME_EVENT, Event, EventLog, parse_event_log, runtime_digest
 from otr_core.attestation.quote import parse_collateral, parse_quote
@@ -383,3 +384,46 @@ def test_a_revocation_list_of_an_unknown_version_is_a_named_error(outside: Outsi
     document["pck_crl"] = document["pck_crl"].replace(version, "0201413", 1)
     with pytest.raises(EvidenceError, match="65 is not a valid CRL version"):
         parse_collateral(json.dumps(document).encode())
+
+
+def test_runtime_events_are_those_of_the_register_that_software_extends() -> None:
+    """An extension of another type is listed too, without a name that nothing vouches for."""
+    entries = [
+        {"imr": 3, "event_type": RUNTIME_EVENT, "event": "a", "event_payload": "0a"},
+        {"imr": 2, "event_type": RUNTIME_EVENT, "event": "b", "event_payload": "0b"},
+        {"imr": 3, "event_type": 1, "event": "c", "event_payload": "0c", "digest": "dd" * 48},
+    ]
+    log = parse_event_log(json.dumps(entries).encode())
+    assert log.runtime_events() == [{"event": "a", "payload": "0a"}, {"event": None, "payload": "dd" * 48}]
+
+
+def test_one_digest_is_that_of_one_event() -> None:
+    """A colon ends the name under the hash, so a name with one could be read as a shorter name."""
+    assert runtime_digest(RUNTIME_EVENT, "otr:a", b"b") == runtime_digest(RUNTIME_EVENT, "otr", b"a:b")
+    log = EventLog(b"", (Event(3, RUNTIME_EVENT, b"", "otr:a", b"b"),))
+    assert "'otr:a', expected one without a colon" in str(log.digest_problem())
+    assert EventLog(b"", (Event(3, RUNTIME_EVENT, b"", "otr", b"a:b"),)).digest_problem() is None
+
+
+def test_an_appraisal_lists_the_runtime_events(outside: Outside) -> None:
+    found = appraise(load_bundle(quote=outside("near-vllm-proxy/dstack_quote.json")), DEFAULT, MACHINE_TIME)
+    names = [event["event"] for event in (found.cpu or {})["runtime_events"]]
+    assert names[0] == "system-preparing"
+    assert names[-1] == "system-ready"
+
+
+def test_hex_text_is_not_taken_for_der(tdx: dict[str, Any]) -> None:
+    """Both begin with the character 0."""
+    assert describe(tdx["quote"].hex().encode()) == "a TDX quote as hex text"
+
+
+def test_a_hidden_compose_hash_is_not_replaced() -> None:
+    """The event of the workload that runs, listed as another kind, and a later one of another."""
+    other = hashlib.sha256(b"other workload").digest()
+    genuine = Event(3, RUNTIME_EVENT, b"", "compose-hash", b"\1" * 32)
+    claimed = Event(3, RUNTIME_EVENT, b"", "compose-hash", other)
+    disguised = Event(3, 1, genuine.extended, "", b"")
+    true, shown = EventLog(b"", (genuine, claimed)), EventLog(b"", (disguised, claimed))
+    assert true.replay(3) == shown.replay(3)
+    assert true.payloads("compose-hash") == (b"\1" * 32, other)
+    assert shown.payloads("compose-hash") == ()

@@ -58,7 +58,7 @@ def put(tiny_operator, rows, shares, number):
     """The answer an operator without circuits can give to a unit: openings, verified."""
     who = tiny_operator.operator
     committed = who.commit(rows, 5, 1)
-    challenge = verify.SpotCheckChallenge(who.trace.root, who.trace.shape, 5, 1, committed.root, RANDOM, number, shares)
+    challenge = verify.SpotCheckChallenge(who.receipt, 5, 1, committed.root, RANDOM, number, shares)
     unit = challenge.unit(tiny_operator.layout)
     return challenge, who.open_unit(unit, committed)
 

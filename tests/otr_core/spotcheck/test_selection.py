@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,6 @@ from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, chisquare
 
 from otr_core.errors import ParameterError
-from otr_core.poea.trace import TraceShape
 from otr_core.spotcheck import selection
 from otr_core.spotcheck.selection import SHARES
 
@@ -57,9 +58,10 @@ def test_queries_are_drawn_at_the_rate_and_independently():
     assert longer[: len(drawn)] == drawn  # a query's chance does not hang on the others
 
 
-def test_places_cover_the_trace_evenly():
-    shape = TraceShape(5, 4, 16, 16)
-    places = [selection.draw_place(BEACON, ROOT, query, shape) for query in range(4000)]
+def test_places_cover_the_trace_evenly(tiny_operator):
+    """Positions and layers are those that the receipt states: 3 and 3 tokens fed 5 positions."""
+    stated = replace(tiny_operator.served.receipt, prompt_tokens=3, answer_tokens=3, layers=4)
+    places = [selection.draw_place(BEACON, ROOT, query, stated) for query in range(4000)]
     counts = np.zeros((5, 4))
     np.add.at(counts, tuple(np.array(places).T), 1)
     assert chisquare(counts.ravel()).pvalue > 1e-4

@@ -25,9 +25,7 @@ def case(tiny_operator, operator, position=5, layer=1, rows=None, number=0):
     who = tiny_operator.operator
     rows = who.rows(position, layer) if rows is None else rows
     committed = who.commit(rows, position, layer)
-    challenge = verify.SpotCheckChallenge(
-        who.trace.root, who.trace.shape, position, layer, committed.root, RANDOM, number, {operator: 1}
-    )
+    challenge = verify.SpotCheckChallenge(who.receipt, position, layer, committed.root, RANDOM, number, {operator: 1})
     unit = challenge.unit(tiny_operator.layout)
     return challenge, who.open_unit(unit, committed)
 
@@ -180,7 +178,6 @@ def test_layer_0_reads_the_committed_token(tiny_operator):
         replace(token, content=token.content[:32] + bytes(8)),
         replace(token, content=token.content[:-1]),
         replace(token, proof=token.proof[:-1]),
-        replace(token, beside=token.beside[::-1]),
     ):
         with pytest.raises(SpotCheckError) as failure:
             tiny_operator.verifier.verify(challenge, replace(response, token=forged))

@@ -17,7 +17,7 @@ from otr_node.lanes import load_model
 from otr_node.model import Model
 from otr_paper.benches.machine import RecordPlan, record
 
-PLAN = RecordPlan(["w5 w9", "w7"], 4, 2, b"n" * 32, b"r" * 64, b"s" * 32)
+PLAN = RecordPlan(["w5 w9", "w7"], 4, 2, b"n" * 32, b"r" * 32, b"s" * 32)
 
 
 class Recorded:
@@ -41,13 +41,13 @@ class Recorded:
         return self._reply("power_w", 412.5)
 
     def gpu_report(self, nonce: bytes) -> bytes:
-        return self._reply("gpu_report", b"report over " + nonce)
+        return self._reply("gpu", b"report over " + nonce)
 
     def gpu_certificates(self) -> bytes:
-        return self._reply("gpu_certificates", b"chain")
+        return self._reply("gpu_certs", b"chain")
 
-    def tdx_quote(self, report_data: bytes) -> bytes:
-        return self._reply("tdx_quote", b"quote over " + report_data)
+    def tdx_evidence(self, report_data: bytes) -> tuple[bytes, bytes | None]:
+        return self._reply("quote", (b"quote over " + report_data, b"log"))
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +61,10 @@ def test_a_complete_record(model: Model) -> None:
     assert payload["absent"] == {}
     assert payload["plain"] == payload["traced"] == {"first_token_s": 0.25, "tokens_per_s": 4.0}
     assert payload["power_w"] == 412.5
-    assert base64.b64decode(payload["evidence"]["gpu_report"]) == b"report over " + b"n" * 32
-    assert base64.b64decode(payload["evidence"]["tdx_quote"]) == b"quote over " + b"r" * 64
+    assert payload["nonce"] == "6e" * 32
+    assert base64.b64decode(payload["evidence"]["gpu"][0]) == b"report over " + b"n" * 32
+    assert base64.b64decode(payload["evidence"]["quote"]) == b"quote over " + b"r" * 32 + b"n" * 32
+    assert base64.b64decode(payload["evidence"]["event_log"]) == b"log"
     assert [len(answer["token_ids"]) for answer in payload["answers"]] == [4, 4]
     assert payload["model"]["model_id"] == model.manifest.model_id.hex()
     again = record(model, PLAN, Recorded())
@@ -70,10 +72,12 @@ def test_a_complete_record(model: Model) -> None:
 
 
 def test_what_is_absent_is_named_and_not_filled_in(model: Model) -> None:
-    missing = ("device", "power_w", "gpu_report", "gpu_certificates", "tdx_quote")
+    missing = ("device", "power_w", "gpu", "gpu_certs", "quote")
     payload = record(model, PLAN, Recorded(missing))
-    assert payload["absent"] == {name: f"{name} is not here" for name in missing}
-    assert payload["device"] is payload["power_w"] is payload["evidence"]["gpu_report"] is None
+    found = {name: f"{name} is not here" for name in missing}
+    assert payload["absent"] == {**found, "event_log": found["quote"]}
+    assert payload["device"] is payload["power_w"] is payload["evidence"]["quote"] is None
+    assert payload["evidence"]["gpu"] == []
     assert payload["plain"]["tokens_per_s"] == 4.0
 
 
@@ -93,9 +97,9 @@ def test_this_machine_says_what_it_lacks(tmp_path: Path, monkeypatch: pytest.Mon
         with pytest.raises(HardwareError, match="nvidia-ml-py"):
             call()
     with pytest.raises(HardwareError, match="no TDX quote"):
-        here.tdx_quote(bytes(64))
+        here.tdx_evidence(bytes(64))
     with pytest.raises(HardwareError, match="found 63 bytes"):
-        here.tdx_quote(bytes(63))
+        here.tdx_evidence(bytes(63))
 
 
 class NVMLError(Exception):
@@ -174,10 +178,10 @@ def test_a_quote_through_the_kernel_interface(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(Path, "rmdir", rmdir)
     here = LocalHardware("cpu", tmp_path)
     if provider == "tdx_guest":
-        assert here.tdx_quote(b"r" * 64) == b"quote over " + b"r" * 64
+        assert here.tdx_evidence(b"r" * 64) == (b"quote over " + b"r" * 64, None)
     else:
         with pytest.raises(HardwareError, match="sev_guest"):
-            here.tdx_quote(b"r" * 64)
+            here.tdx_evidence(b"r" * 64)
     assert list(made.iterdir()) == []
     steps = iter([2])  # another writer came between
     real_rmdir = made
@@ -186,4 +190,4 @@ def test_a_quote_through_the_kernel_interface(tmp_path: Path, monkeypatch: pytes
     shutil.rmtree(real_rmdir)
     if provider == "tdx_guest":
         with pytest.raises(HardwareError, match="generation"):
-            here.tdx_quote(b"r" * 64)
+            here.tdx_evidence(b"r" * 64)

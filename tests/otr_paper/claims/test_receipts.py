@@ -17,6 +17,11 @@ ROWS = [
     row("4-layer model", "model", "serving"),
     row("receipt replayed", "answer", "freshness"),
     row("cached answer", "answer", "freshness"),
+    row("a word dropped", "model", "ineffective"),
+    row("order served twice", "answer", "serving"),
+    row("another trace seed shown", "statement", "trace-seed"),
+    row("an empty answer, stated", "statement", "reading"),
+    row("order served by two enclaves", "statement", "equivocation"),
     row("layers dropped, trace made up", "broken TEE", "only by dispute or spot check"),
 ]
 
@@ -34,7 +39,7 @@ def passing(attack, by="only by dispute or spot check"):
 def test_downgrades_are_conditional_on_measured_weights_and_an_unbroken_tee():
     found = receipts.L23_downgrade_rejected(grounds())
     assert found.verdict == "conditional"
-    assert found.computed["downgrades_rejected_count"] == found.computed["downgrades_count"] == 2
+    assert found.computed["downgrades_rejected_count"] == found.computed["downgrades_count"] == 3
     assert found.computed["downgrades_by_broken_tee_rejected_count"] == 0
     assert [reading.holds for reading in found.readings] == [False, True, False]
 
@@ -46,8 +51,13 @@ def test_one_downgrade_through_or_one_honest_rejection_contradicts(rows, rejecte
 
 def test_binding_holds_as_our_definition_only():
     found = receipts.L24_poea_binds(grounds())
-    assert (found.verdict, found.computed["attacks_rejected_count"]) == ("conditional", 4)
-    assert receipts.L24_poea_binds(grounds(passing("cached answer"))).verdict == "contradicted"
+    assert (found.verdict, found.computed["attacks_rejected_count"]) == ("conditional", 9)
+    assert [reading.holds for reading in found.readings] == [False, True, False]
+
+
+@pytest.mark.parametrize("attack", ["cached answer", "another trace seed shown", "a word dropped"])
+def test_one_forgery_or_false_statement_through_contradicts(attack):
+    assert receipts.L24_poea_binds(grounds(passing(attack))).verdict == "contradicted"
 
 
 def test_replays():

@@ -4,14 +4,21 @@ takes seconds."""
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from otr_core.errors import ParameterError
-from otr_core.poea import CHECKS
+from otr_core.poea.verify import CHECKS, CONTENT_CHECKS, FRESHNESS
+from otr_node.generate import replay
+from otr_node.recorder import StateKeeper
+from otr_paper.benches.workbench import Workbench
+from otr_paper.claims.receipts import INEFFECTIVE, READING, SECOND_ANSWER, SERVING
 from otr_paper.labs.receipts import ONLY_RE_EXECUTION, AttackRow, run_receipt_attacks
+from otr_paper.labs.stretched import Stretched
 from otr_paper.labs.variants import bit_flipped, requantised
-from tests.helpers.receipts import NOW
+
+NOW = 1_800_000_000
 
 EXPECTED = {
     "one layer in three dropped": "measured-model",
@@ -23,19 +30,48 @@ EXPECTED = {
     "float32 for the ordered lane": "measured-model",
     "another tokenizer": "measured-model",
     "another chat template": "measured-model",
-    "temperature changed": "decoding",
-    "seed changed": "decoding",
-    "token limit lowered": "decoding",
+    "a word dropped by special_tokens_map.json": INEFFECTIVE,
+    "a word renumbered by added_tokens.json": INEFFECTIVE,
+    "a file of settings that nobody knows": SERVING,
+    "temperature changed": "order",
+    "seed changed": "order",
+    "token limit lowered": "order",
+    "seed ground until the draws please, and named": "order",
     "answer cut short": "response-digest",
     "answer edited": "response-digest",
-    "cached answer to another prompt": "freshness",
-    "cached answer under this job's name": "query-digest",
+    "answer's tokens swapped after signing": "response-digest",
+    "cached answer to another prompt": "order",
+    "cached answer under this order's name": "prompt",
     "receipt replayed": "freshness",
-    "nonce reused for a new job": "freshness",
+    "receipt reused for a new order": "order",
     "receipt of one query, response of another": "response-digest",
     "receipt of one response, query of another": "query-digest",
-    "prompt swapped after sealing": "serving",
     "receipt edited after signing": "signature",
+    "prompt swapped after sealing": SERVING,
+    "sealed query served again with another token limit": SERVING,
+    "order served twice": SERVING,
+    "24 tokens for 12 ordered": "length",
+    "ended for its length after 2 of 12 tokens": "finish",
+    "stopped after 2 tokens, without a stop token": "stop",
+    "a stop token hidden in the middle": "stop",
+    "a stop token at the end, ended for its length": "stop",
+    "an empty answer, its statement kept": "response",
+    "an empty answer, stated": READING,
+    "layers dropped, trace of the cheap run": "trace-shape",
+    "a trace of one leaf": "trace-shape",
+    "a trace of one position": "prompt",
+    "a trace of rows half as long": "trace-shape",
+    "configuration of another lane": "lane",
+    "another lane, stated": "lane",
+    "order rewritten in the file": "order",
+    "order rewritten in the file, and signed": "order",
+    "signed for another chain": "signature",
+    "a token outside the vocabulary": "answer-tokens",
+    "prompt tokens swapped inside the trace": "prompt",
+    "a chosen token said to be given": "tokens-root",
+    "tokens swapped in the response, and signed": "tokens-root",
+    "another trace seed shown": "trace-seed",
+    "order served by two enclaves": SECOND_ANSWER,
     "no hardware, to a client who wants some": "appraisal",
     "evidence signed by an own root": "appraisal",
     "evidence out of date": "appraisal",
@@ -44,11 +80,12 @@ EXPECTED = {
     "evidence relayed from another enclave": "keys-bound",
     "evidence and keys relayed, signed with the own key": "signature",
     "report of another machine's GPU": "gpu-nonce-bound",
-    "layers dropped, trace of the cheap run": ONLY_RE_EXECUTION,
+    "layers dropped, trace of the cheap run stretched": ONLY_RE_EXECUTION,
     "layers dropped, trace made up": ONLY_RE_EXECUTION,
     "one layer's output altered once": ONLY_RE_EXECUTION,
-    "last token replaced": ONLY_RE_EXECUTION,
+    "one token replaced": ONLY_RE_EXECUTION,
     "sampled warm, signed as greedy": ONLY_RE_EXECUTION,
+    "draws ground by seed, signed under the order": ONLY_RE_EXECUTION,
 }
 
 
@@ -76,20 +113,39 @@ def test_each_attack_is_caught_where_it_should_be(rows: list[AttackRow]) -> None
 
 
 def test_every_check_is_needed_by_some_attack(rows: list[AttackRow]) -> None:
-    """Except the configuration's digest: changing how a result is said to be computed is no attack
-    by itself."""
-    assert set(CHECKS) - {row.caught_by for row in rows} == {"configuration-digest"}
+    """Except two. Changing how a result is said to be computed is no attack by itself. And who
+    opens its own query finds the prompt that it ordered."""
+    checks = {*CHECKS, *CONTENT_CHECKS, *FRESHNESS}
+    assert checks - {row.caught_by for row in rows} == {"configuration-digest", "prompt-tokens"}
 
 
 def test_a_broken_tee_passes_and_re_execution_says_where(rows: list[AttackRow]) -> None:
     broken = {row.attack: row.detail for row in rows if row.group == "broken TEE"}
-    assert len(broken) == 5
+    assert len(broken) == 6
     for detail in broken.values():
         assert re.search(
             r"accepted; run again: the trace (differs first at position \d+, layer \d+|is the honest)", detail
         )
     assert "position 0, layer 0" in broken["layers dropped, trace made up"]
-    assert "another token" in broken["last token replaced"]
+    assert "token number 11" in broken["one token replaced"]
+    assert "token number" in broken["sampled warm, signed as greedy"]
+    assert "token number" in broken["draws ground by seed, signed under the order"]
+
+
+def test_a_stretched_trace_is_false_where_a_layer_was_left_out_and_nowhere_else(tiny: Path) -> None:
+    """Kept layers 0 and 2 of 3: the states of layer 1 are those of layer 0, and what the tiny model
+    of two layers computed stands at 0 and 2."""
+    ordered = Workbench(tiny).serve("w5 w9 w17", 6)
+    cheap = ordered.bench.other(drop_layers=[1])
+    few = ordered.answered_by(cheap)
+    own, all_layers = StateKeeper([(4, 0), (4, 1)]), StateKeeper([(4, 0), (4, 1), (4, 2)])
+    replay(cheap.model, few.prompt_ids, few.token_ids, own)
+    replay(cheap.model, few.prompt_ids, few.token_ids, Stretched(all_layers, [0, 2], 3))
+    assert all_layers.states == {(4, 0): own.states[4, 0], (4, 1): own.states[4, 0], (4, 2): own.states[4, 1]}
+    trace = ordered.trace_over(few.token_ids, cheap, [0, 2])
+    assert trace.shape == ordered.answer.committed.shape
+    assert trace.tokens == few.committed.tokens
+    assert trace.leaves[: 3 * trace.shape.positions : 3] == few.committed.leaves[: 2 * trace.shape.positions : 2]
 
 
 def test_variants_do_what_they_say() -> None:

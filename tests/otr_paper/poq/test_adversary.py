@@ -33,7 +33,7 @@ def honest(folder):
 def test_batched_greedy_answers_are_those_of_generate(honest):
     prompts = [prompt_tokens(honest, one.prompt, 5) for one in ASKED]
     together = adversary.answer_batches(honest, prompts, 5, batch=3)
-    assert together == [generate(honest, one.prompt, Decoding(5)).token_ids for one in ASKED]
+    assert together == [generate(honest, ids, Decoding(5)).token_ids for ids in prompts]
 
 
 def test_samples_are_of_their_prompt_end_at_the_stop_token_and_repeat(honest):
