@@ -163,19 +163,22 @@ def test_tokens_drawn_for_another_order_are_found_on_chain():
     served = tiny(1500)
     liked = served.answered_by(served.bench, order_id=bytes(32)).token_ids
     assert liked != served.answer.token_ids
-    false = served.run(token_ids=liked)
+    false = replace(served.run(token_ids=liked), order_id=bytes(32))
+    right = served.run(token_ids=liked)
     pair = both(served.honest, TERMS)
-    number, now = pair.open_challenge(tiny_signed(false), [], token=false.wrong_token, salt=SALT)
-    players = HonestOperator(false), HonestChallenger(served.run(token_ids=liked))
+    number, now = pair.open_challenge(tiny_signed(false), [], token=right.wrong_token, salt=SALT)
+    players = HonestOperator(false), HonestChallenger(right)
     _, log = play(pair.court, number, *players, now=now, observe=pair.observe)
     assert pair.court.operators[pair.names[OPERATOR]].convicted
     assert log[-1].move[0] == "prove"
+    place = log[-1].before.place
+    assert log[-1].before.program[place.operator].kind == pr.Kind.DRAW
 
 
-@pytest.mark.parametrize(("token", "cut", "reason"), [(0, 1, "path"), (14, 0, "token"), (13, 0, "")])
+@pytest.mark.parametrize(("token", "cut", "reason"), [(0, 1, "path"), (16, 0, "token"), (15, 0, "")])
 def test_no_game_about_half_a_signature_or_a_token_that_the_answer_lacks(token, cut, reason):
     pair = both(tiny().honest, TERMS)
-    assert tiny().honest.trace.shape.positions == 13
+    assert tiny().honest.trace.shape.positions == 15
     signed = tiny_signed(tiny().honest)
     signed = replace(signed, signature=signed.signature[: 65 - cut])
     now, commitment = pair.chain.chain.time + 1, challenge_hash(pair.names[FISHERMAN], 0, 0, token, SALT)
