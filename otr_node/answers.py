@@ -101,10 +101,12 @@ def answer_order_file(
     secret: Callable[[int], bytes],
     now: int,
     report: Callable[[str], None],
+    boot: Callable[[bytes], SimulatedEnclave] | None = None,
 ) -> ServedAnswer:
-    """Serve and sign the answer to an order, in a simulated TEE that is booted for it.
+    """Serve and sign the answer to an order, in a TEE that is booted for it.
 
     Args:
+        boot: starts the TEE that has loaded the model with this id; None: a simulated one.
         served: the operator's store of orders that were answered. secret: gives that many secret
             random bytes. now: Unix seconds. report: gets lines of progress.
 
@@ -113,7 +115,10 @@ def answer_order_file(
         ReceiptError: the order was answered before.
     """
     manifest, most = model.manifest, placed.order.decoding.max_tokens
-    enclave = SimulatedEnclave(secret=secret(32), model_id=manifest.model_id, gpu_nonce=secret(32), issued_at=now)
+    if boot is None:
+        enclave = SimulatedEnclave(secret=secret(32), model_id=manifest.model_id, gpu_nonce=secret(32), issued_at=now)
+    else:
+        enclave = boot(manifest.model_id)
     chosen: list[int] = []
 
     def progress(token: int) -> None:
@@ -135,7 +140,7 @@ def answer_order_file(
         "trace_root": file.receipt.trace_root.hex(),
         "trace_leaves": file.receipt.trace.leaves,
         "execution_digest": None if digest is None else digest.hex(),
-        "tee": "simulated",
+        "tee": file.evidence["kind"],
     }
     return ServedAnswer(summary, file.dump())
 

@@ -6,8 +6,9 @@ import datetime
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,6 +22,7 @@ from otr_core.poea import Domain, OnceStore, load_order
 from otr_core.poea.receipt import AttestedKeys
 from otr_node.project import find_project
 
+Agent = Annotated[Path, typer.Option(help="Socket of the confidential guest's agent.")]
 commands = typer.Typer()
 data_app = typer.Typer(no_args_is_help=True, help="Outside data: what is here, and getting it.")
 commands.add_typer(data_app, name="data")
@@ -86,7 +88,7 @@ def collect_here(
     keys: Annotated[Path, typer.Option(help="Public keys of the serving program, JSON: signing and hpke, hex.")],
     out: Annotated[Path, typer.Option(help="Folder for the files; it is written whole or not at all.")],
     device: Annotated[str, typer.Option(help="cuda or cuda:1: the GPU that reports.")] = "cuda",
-    agent: Annotated[Path, typer.Option(help="Socket of the guest's agent.")] = Path("/var/run/dstack.sock"),
+    agent: Agent = Path("/var/run/dstack.sock"),
 ) -> None:
     """Gather this machine's evidence over a verifier's nonce, for otr appraise and otr verify
     --evidence. Exit 1 if some of it cannot be had."""
@@ -165,13 +167,18 @@ def infer(
     model: Folder = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     served: Annotated[Path | None, typer.Option(help="Store of orders answered: none is answered twice.")] = None,
+    nonce: Annotated[
+        str | None, typer.Option(help="In a confidential guest: the verifier's 32 bytes, hex (docs/guest.md).")
+    ] = None,
+    agent: Agent = Path("/var/run/dstack.sock"),
     out: Annotated[Path | None, typer.Option(help="Where the receipt is written.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Answer a prompt or an order inside a TEE typed *simulated*, with a trace and a signed
-    receipt. An order says itself how it is decoded, and for which model."""
+    """Answer a prompt or an order inside a TEE, with a trace and a signed receipt. Without --nonce
+    the TEE is typed *simulated*. An order says itself how it is decoded, and for which model."""
     need_extras("node")
     check_target(out)
+    boot = None if nonce is None else in_guest(agent, device, from_hex(nonce, length=32, what="--nonce"))
     from otr_node.answers import answer_order_file, lane_name, lane_ordered, load_lane, order_of_model
 
     if (prompt is None) == (order is None):
@@ -188,7 +195,8 @@ def infer(
         decoding = decoding_of(max_tokens, seed, temperature)
         loaded = load_lane(project, lane=lane_name(lane), device=device, folder=model, report=say)
         placed = order_of_model(loaded, prompt or "", decoding, secret=os.urandom)
-    answered = answer_order_file(loaded, placed, served=store, secret=os.urandom, now=int(time.time()), report=say)
+    now = int(time.time())
+    answered = answer_order_file(loaded, placed, served=store, secret=os.urandom, now=now, report=say, boot=boot)
     if out is not None:
         write_bytes(out, answered.receipt)
         say(f"receipt: {out} (check it with: otr verify {out}" + (f" --order {order})" if order else ")"))
@@ -198,6 +206,19 @@ def infer(
         print(answered.summary["answer"])
         for name in ("model_id", "order_id", "trace_root", "trace_leaves", "execution_digest", "tee"):
             say(f"{name}: {answered.summary[name]}")
+
+
+def in_guest(agent: Path, device: str, nonce: bytes) -> Callable[[bytes], Any]:
+    """What starts the program of a confidential guest, for ``answer_order_file``."""
+    from otr_node.guest import GuestAgent, start_enclave
+    from otr_node.hardware import LocalHardware
+
+    if not agent.exists():
+        raise InputError(f"--agent: found nothing at {agent}, expected the socket of a confidential guest's agent")
+    inside = GuestAgent(agent)
+    hardware = LocalHardware(device, agent=inside.quote)
+    secret, now = os.urandom(32), int(time.time())
+    return lambda model_id: start_enclave(inside, hardware, model_id=model_id, nonce=nonce, secret=secret, now=now)
 
 
 def decoding_of(max_tokens: int, seed: int, temperature: float) -> Decoding:

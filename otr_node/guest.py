@@ -17,7 +17,7 @@ from typing import Any
 
 from otr_core.encoding import canonical_json, from_hex, parse_json
 from otr_core.errors import HardwareError, InputError, reported_as
-from otr_core.poea.attested import SINGLE, pack
+from otr_core.poea.attested import SINGLE, pack_evidence
 from otr_core.poea.receipt import AttestedKeys
 from otr_core.poea.tee import BOUNDARY_EVENT, KEYS_EVENT, MODEL_EVENT
 from otr_node.enclave import SimulatedEnclave
@@ -84,7 +84,7 @@ class Collected:
     @property
     def evidence(self) -> dict[str, Any]:
         """Evidence of kind "hardware" for a receipt."""
-        return pack(self.files)
+        return pack_evidence(self.files)
 
     def write(self, folder: Path) -> list[Path]:
         """Write the files one by one, in the forms that ``otr appraise`` reads, and all of them as

@@ -98,7 +98,7 @@ def appraise_hardware(
     if rules is None:
         raise ReceiptError("appraisal", "evidence of hardware", "another kind (the policy states no hardware)")
     try:
-        files = _merged(unpack(evidence), beside or {})
+        files = _merged(unpack_evidence(evidence), beside or {})
         keys = files.pop("keys")
         bundle, moment = load_bundle(**files), datetime.fromtimestamp(as_of, UTC)
     except (InputError, OverflowError, ValueError, OSError) as error:
@@ -153,14 +153,14 @@ def _require(appraisal: Appraisal, checks: Sequence[str]) -> None:
         raise ReceiptError("appraisal", f"rejected evidence ({wrong[0][:400]})", f"policy {appraisal.policy.name!r}")
 
 
-def pack(files: Mapping[str, Any]) -> dict[str, Any]:
+def pack_evidence(files: Mapping[str, Any]) -> dict[str, Any]:
     """Evidence of kind "hardware" from files by the names of ``PARTS``; absent ones stay empty."""
     singles = {name: None if files.get(name) is None else _text(files[name]) for name in SINGLE}
     lists = {name: [_text(data) for data in files.get(name, ())] for name in PARTS if name not in SINGLE}
     return {"kind": KIND, **singles, **lists}
 
 
-def unpack(evidence: Mapping[str, Any]) -> dict[str, Any]:
+def unpack_evidence(evidence: Mapping[str, Any]) -> dict[str, Any]:
     """The files in evidence of kind "hardware", by the names of ``PARTS``.
 
     Raises:
@@ -204,7 +204,7 @@ def appraiser_with(files: Sequence[bytes]) -> Appraiser:
         if not name:
             raise InputError(f"evidence file: found {describe(data)}, expected one of {', '.join(PARTS)}")
         part = {name: data if name in SINGLE else [data]}
-        found = _merged(found, unpack(document) if name == KIND and isinstance(document, dict) else part)
+        found = _merged(found, unpack_evidence(document) if name == KIND and isinstance(document, dict) else part)
     return functools.partial(appraise_hardware, beside=found)
 
 

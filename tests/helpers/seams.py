@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from otr_core.encoding import canonical_json, tagged_json_hash
-from otr_core.poea.attested import pack
+from otr_core.poea.attested import pack_evidence
 from otr_core.poea.simulated import TEST_ROOT, replay_log, signer
 from otr_core.poea.tee import BOUNDARY_EVENT, KEYS_EVENT, MODEL_EVENT, EvidencePolicy
 from otr_node.enclave import SimulatedEnclave
@@ -56,11 +56,11 @@ class HardwareSeam:
 
     def evidence(self, events: Events = (MODEL, KEYS, BOUNDARY), *, gpu_nonce: bytes = NONCE) -> dict[str, Any]:
         node = replace(self.node, events=tuple(events), answered=(gpu_nonce,))
-        return pack({**node.files(), "keys": self.node.keys})
+        return pack_evidence({**node.files(), "keys": self.node.keys})
 
     def relogged(self, evidence: dict[str, Any], events: Events) -> dict[str, Any]:
         log = json.dumps(replace(self.node, events=tuple(events)).log).encode()
-        return {**evidence, "event_log": pack({"event_log": log})["event_log"]}
+        return {**evidence, "event_log": pack_evidence({"event_log": log})["event_log"]}
 
 
 def resigned(tag: str, fields: dict[str, Any]) -> dict[str, Any]:

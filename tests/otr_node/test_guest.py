@@ -25,7 +25,7 @@ from otr_core.cli import add_commands, app
 from otr_core.encoding import canonical_json
 from otr_core.errors import HardwareError, InputError, ReceiptError
 from otr_core.poea import verify_receipt
-from otr_core.poea.attested import appraiser_with, unpack
+from otr_core.poea.attested import appraiser_with, unpack_evidence
 from otr_core.poea.document import load_receipt_file
 from otr_core.poea.tee import BOUNDARY_EVENT, KEYS_EVENT, MODEL_EVENT, EvidencePolicy
 from otr_node.guest import AttestedEnclave, GuestAgent, collect, start_enclave
@@ -221,7 +221,7 @@ def test_what_is_collected_is_what_is_appraised(
     appraisal = appraise(load_bundle(**files), authentic_policy(), moment)
     # GPU and quote were recorded on two machines, so one thing stands against them together.
     assert [claim.id for claim in appraisal.because] == ["binding.gpu_nonce"]
-    whole = unpack(json.loads(read["evidence.json"]))
+    whole = unpack_evidence(json.loads(read["evidence.json"]))
     assert {name: whole[name] for name in ("gpu", "gpu_certs", "quote", "event_log")} == {
         name: files[name] for name in ("gpu", "gpu_certs", "quote", "event_log")
     }
@@ -252,7 +252,7 @@ def test_the_command_line_reads_what_was_collected(machine: Recorded, tmp_path: 
 def test_what_a_machine_cannot_give(tmp_path: Path) -> None:
     found = collect(LocalHardware("cpu", tmp_path), NONCE, KEYS)
     assert set(found.absent) == {"quote", "event_log", "gpu", "gpu_certs"}
-    assert unpack(found.evidence)["gpu"] == []
+    assert unpack_evidence(found.evidence)["gpu"] == []
     assert list(found.files) == ["keys"]
 
 
@@ -301,7 +301,7 @@ def test_the_command_collects_through_the_agent(agent: LabAgent, tmp_path: Path)
     ("keys", "nonce", "said"),
     [
         (b"{}", "5a" * 32, "keys"),
-        (b'{"hpke": "aa", "signing": "bb"}', "5a" * 32, "signing"),
+        (b'{"hpke": "aa", "signing": "bb"}', "5a" * 32, "hpke"),
         (canonical_json(KEYS.to_json()), "5a", "--nonce"),
         (canonical_json(KEYS.to_json()), "zz" * 32, "--nonce"),
     ],
@@ -312,3 +312,32 @@ def test_the_command_refuses_unusable_input(tmp_path: Path, keys: bytes, nonce: 
     assert isinstance(result.exception, InputError)
     assert said in str(result.exception)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_answer_out_of_a_guest(agent: LabAgent, tiny: Path, tmp_path: Path) -> None:
+    """``otr infer --nonce`` measures, answers and collects. No GPU is here, so no receipt is
+    believed; all the rest of the evidence is."""
+    add_commands_once()
+    out = tmp_path / "receipt.json"
+    words = ["--prompt", "w5 w9", "--model", str(tiny), "--max-tokens", "3", "--out", str(out)]
+    guest = ["--nonce", NONCE.hex(), "--agent", str(path_of(agent))]
+    result = CliRunner().invoke(app, ["infer", *words, *guest])
+    assert result.exit_code == 0, result.exception
+    file = load_receipt_file(out.read_bytes())
+    assert [name for name, _ in agent.node.events] == [MODEL_EVENT, KEYS_EVENT, BOUNDARY_EVENT]
+    assert agent.node.events[0][1] == file.model.model_id
+    assert agent.node.events[1][1] == file.keys.digest
+    vendors = agent.node.files()
+    beside = appraiser_with([vendors["collateral"], *vendors["rims"], *vendors["ocsp"]])
+    rules = replace(agent.node.policy, evidence=("cpu", "event_log"))
+    policy = EvidencePolicy(True, rules, NONCE, roots=agent.node.roots)
+    with pytest.raises(ReceiptError, match=r"gpu\.chain\.length: not made"):
+        verify_receipt(file, policy=policy, as_of=NOW, order=file.order, appraise=beside)
+
+
+def test_a_guest_without_an_agent_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
+    add_commands_once()
+    words = ["--prompt", "w5", "--model", str(tmp_path / "none"), "--nonce", NONCE.hex()]
+    result = CliRunner().invoke(app, ["infer", *words, "--agent", str(tmp_path / "none.sock")])
+    assert isinstance(result.exception, InputError)
+    assert "--agent" in str(result.exception)

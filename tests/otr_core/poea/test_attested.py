@@ -23,7 +23,7 @@ from otr_core.poea.attested import (
     appraise_hardware,
     appraiser_with,
     attested,
-    pack,
+    pack_evidence,
 )
 from otr_core.poea.document import ReceiptFile, load_receipt_file
 from otr_core.poea.simulated import appraise_simulated, replay_log
@@ -49,7 +49,7 @@ Seam = SimulatedSeam | HardwareSeam
 FILE = signed(tee=TEE)
 both = pytest.mark.parametrize("seam", SEAMS, ids=lambda seam: seam.name)
 FILES = {**NODE.files(), "keys": NODE.keys}
-EVIDENCE = pack(FILES)
+EVIDENCE = pack_evidence(FILES)
 
 
 def check_of(seam: Seam, evidence: Any, *, policy: Any = None, file: ReceiptFile = FILE, as_of: int = NOW) -> str:
@@ -337,7 +337,7 @@ def test_a_lenient_policy_does_not_make_up_for_files(missing: str) -> None:
     rules = replace(NODE.policy, require=("gpu.report",), evidence=())
     absent = {"gpu": ("gpu", "gpu_certs"), "quote": ("quote", "event_log", "collateral", "compose")}
     files = {name: data for name, data in FILES.items() if name not in absent.get(missing, (missing,))}
-    assert check_of(HARDWARE, pack(files), policy=replace(HARDWARE.policy, hardware=rules)) == "appraisal"
+    assert check_of(HARDWARE, pack_evidence(files), policy=replace(HARDWARE.policy, hardware=rules)) == "appraisal"
 
 
 def test_no_extension_hides_behind_its_digest() -> None:
@@ -345,13 +345,13 @@ def test_no_extension_hides_behind_its_digest() -> None:
     hidden = runtime_digest(RUNTIME_EVENT, MODEL_EVENT, b"\7" * 32).hex()
     node = replace(NODE, events=((MODEL_EVENT, b"\7" * 32), MODEL, KEYS, BOUNDARY))
     log = [{"imr": 3, "event_type": 1, "digest": hidden} if one.get("digest") == hidden else one for one in node.log]
-    evidence = pack({**node.files(), "keys": NODE.keys, "event_log": json.dumps(log).encode()})
+    evidence = pack_evidence({**node.files(), "keys": NODE.keys, "event_log": json.dumps(log).encode()})
     assert "no runtime event" in message_of(HARDWARE, evidence)
 
 
 def test_collateral_is_held_against_the_given_root() -> None:
     other = LabPlatform(b"other", NODE.platform.issued)
-    assert "cpu.quote" in message_of(HARDWARE, pack({**FILES, "collateral": other.collateral()}))
+    assert "cpu.quote" in message_of(HARDWARE, pack_evidence({**FILES, "collateral": other.collateral()}))
 
 
 # -- the form of evidence, and files beside it -------------------------------------------------------------------------
@@ -393,7 +393,7 @@ def accept(files: list[bytes], evidence: dict[str, Any], seam: HardwareSeam = HA
 def test_files_may_come_beside_the_receipt() -> None:
     """Collateral, manifests and revocation are the vendors' word: the verifier brings them."""
     made = NODE.files()
-    own = pack({name: FILES[name] for name in ("keys", "quote", "gpu", "gpu_certs", "event_log")})
+    own = pack_evidence({name: FILES[name] for name in ("keys", "quote", "gpu", "gpu_certs", "event_log")})
     assert check_of(HARDWARE, own) == "appraisal"
     beside = [made["collateral"], made["compose"], *made["rims"], *made["ocsp"]]
     assert accept(beside, own) == appraise_evidence(EVIDENCE, HARDWARE.policy, NOW)
@@ -411,8 +411,8 @@ def test_everything_may_come_beside_the_receipt() -> None:
     }
     expected = appraise_evidence(EVIDENCE, HARDWARE.policy, NOW)
     for form, files in forms.items():
-        assert accept([*files, *lists, made["collateral"], NODE.keys], pack({})) == expected, form
-    assert accept([canonical_json(EVIDENCE)], pack({})) == expected
+        assert accept([*files, *lists, made["collateral"], NODE.keys], pack_evidence({})) == expected, form
+    assert accept([canonical_json(EVIDENCE)], pack_evidence({})) == expected
 
 
 @pytest.mark.parametrize(
