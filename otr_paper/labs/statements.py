@@ -14,7 +14,7 @@ from typing import Any
 
 from otr_core import merkle
 from otr_core.encoding import canonical_json
-from otr_core.errors import ReceiptError
+from otr_core.errors import InputError, ReceiptError
 from otr_core.poea.document import ReceiptFile
 from otr_core.poea.equivocation import Equivocation
 from otr_core.poea.message import Response
@@ -31,7 +31,16 @@ Forgery = ReceiptFile | bytes
 
 
 def false_statements(ordered: Served) -> Iterator[tuple[str, Forgery]]:
-    """Each false statement about the answer to ``ordered``: what it is, and the signed file."""
+    """Each false statement about the answer to ``ordered``: what it is, and the signed file.
+
+    Raises:
+        InputError: an answer of one token or of one token again and again, or an order of less than
+            four: some statements would not be false.
+    """
+    ids, most = ordered.answer.token_ids, ordered.decoding.max_tokens
+    if len(set(ids)) < 2 or most < 4:
+        found = f"{len(set(ids))} different tokens in an answer of at most {most}"
+        raise InputError(f"answer to be forged: found {found}, expected 2 in one of at least 4; ask something else")
     yield from _of_another_length(ordered)
     yield from _of_another_shape(ordered)
     yield from _of_another_order(ordered)
@@ -111,7 +120,9 @@ def _of_other_tokens(ordered: Served) -> Iterator[tuple[str, Forgery]]:
     leaves = _leaves(ordered, prompt, ids)
     leaves[-1] = token_leaf(ordered.salts, len(leaves) - 1, ids[-1], -1)
     yield "a chosen token said to be given", _under(ordered, leaves, ids)
-    yield "tokens swapped in the response, and signed", _responding(ordered, (ids[1], ids[0], *ids[2:]))
+    other = next(at for at, token in enumerate(ids) if token != ids[0])
+    response = (ids[other], *ids[1:other], ids[0], *ids[other + 1 :])
+    yield "tokens swapped in the response, and signed", _responding(ordered, response)
     yield "another trace seed shown", _responding(ordered, ids, seed=seed_hash(ordered.salts))
 
 
