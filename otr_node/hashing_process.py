@@ -261,9 +261,9 @@ def shared_process() -> HashingProcess | None:
         if own not in _shared or (process is not None and not process.running):
             # After a fork the parent's process is not this program's: its pipe has two writers.
             _shared.clear()
-            try:
-                process = HashingProcess()
-            except (OSError, RecorderError):
-                process = None
+            process = None
+            if hasattr(os, "memfd_create"):  # Linux alone has it
+                with contextlib.suppress(OSError, RecorderError):
+                    process = HashingProcess()
             _shared[own] = process
         return process

@@ -69,8 +69,8 @@ class FileVerdict:
         return {
             "accepted": rejected is None,
             "check": rejected.check if rejected else None,
-            "found": str(rejected.found) if rejected else None,
-            "expected": str(rejected.expected) if rejected else None,
+            "found": str(rejected.found)[:400] if rejected else None,
+            "expected": str(rejected.expected)[:400] if rejected else None,
             "tee": None if shown is None else "simulated" if shown.simulated else "hardware",
             "order_from": None if shown is None else shown.order_from,
             "content_checked": shown is not None and shown.content,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -58,12 +59,12 @@ class ModelManifest:
             canonical_json(config)  # infinite constants have no place in a document
         object.__setattr__(self, "config", config)  # nobody holds it to change it later
 
-    @property
+    @functools.cached_property
     def architecture(self) -> Architecture:
         """The decoder that ``config`` describes."""
         return Architecture.from_config(self.config)
 
-    @property
+    @functools.cached_property
     def model_id(self) -> bytes:
         """32 bytes: H("model", the manifest's fields as canonical JSON)."""
         return tagged_json_hash("model", self._fields())

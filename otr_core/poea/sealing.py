@@ -66,7 +66,7 @@ def open_sealed(secret_key: bytes, sealed: bytes, *, info: bytes = b"", aad: byt
         key, nonce = key_schedule(shared, info)
         return AESGCM(key).decrypt(nonce, sealed[32:], aad)
     except (InvalidTag, ValueError) as error:
-        raise SealError("sealed message: does not open; expected the key and job that it was sealed for") from error
+        raise SealError("sealed message: does not open; expected the key and order that it was sealed for") from error
 
 
 def derive_secret(ikm: bytes) -> bytes:

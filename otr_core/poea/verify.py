@@ -19,7 +19,7 @@ from otr_core.poea.once import OnceStore
 from otr_core.poea.order import Order
 from otr_core.poea.receipt import configuration_digest, recover_signer
 from otr_core.poea.tee import Appraiser, EvidencePolicy
-from otr_core.poea.trace import prompt_root, seed_hash, token_leaves
+from otr_core.poea.trace import seed_hash, token_leaves
 
 #: Name and meaning of each check, in the order they run.
 CHECKS = {
@@ -147,7 +147,8 @@ def verify_receipt(
 
     # 7. lane: the lane is the model's, and the configuration's.
     if not receipt.lane == file.model.lane == file.configuration.get("lane"):
-        raise ReceiptError("lane", receipt.lane, f"{file.model.lane}, as model and configuration say")
+        found = f"{receipt.lane}, and {str(file.configuration.get('lane'))[:40]} in the configuration"
+        raise ReceiptError("lane", found, file.model.lane)
 
     # 8. trace-shape: layers and rows of the trace are the model's.
     model, value = file.model.architecture, _VALUE_BYTES[file.model.lane]
@@ -214,11 +215,12 @@ def check_answered(file: ReceiptFile, said: Query, response: Response) -> None:
         ReceiptError: the first check that fails.
     """
     receipt, model, ids = file.receipt, file.model.architecture, response.token_ids
+    leaves = token_leaves(said.prompt_ids, said.prompt_seed, ids, response.trace_seed)
 
     # 1. prompt-tokens: the query's token ids give the order's prompt root.
     if len(said.prompt_ids) != receipt.prompt_tokens:
         raise ReceiptError("prompt-tokens", f"{len(said.prompt_ids)} token ids", f"{receipt.prompt_tokens}")
-    _equal("prompt-tokens", prompt_root(said.prompt_ids, said.prompt_seed), file.order.prompt_root)
+    _equal("prompt-tokens", merkle.root(leaves[: len(said.prompt_ids)]), file.order.prompt_root)
 
     # 2. answer-tokens: as many token ids as the receipt says, each of the model's vocabulary.
     if len(ids) != receipt.answer_tokens:
@@ -238,7 +240,6 @@ def check_answered(file: ReceiptFile, said: Query, response: Response) -> None:
     _equal("trace-seed", seed_hash(response.trace_seed), receipt.seed_hash)
 
     # 5. tokens-root: prompt and answer give the token tree in the receipt.
-    leaves = token_leaves(said.prompt_ids, said.prompt_seed, ids, response.trace_seed)
     _equal("tokens-root", merkle.root(leaves), receipt.tokens_root)
 
 

@@ -191,8 +191,8 @@ class Served:
         trace_secret: 32 bytes from which all salts of the trace derive, those of the prompt too,
             as measured results are repeated with; the query then travels in the open. None: client
             and enclave have salts of their own, as in every real order.
-        domain: court and chain of the order; the first court of a fresh test chain, where the
-            answer can be disputed, unless another is given. sealed: whether the query is sealed to the enclave.
+        domain: court and chain of the order; by default the first court of a fresh chain, where
+            the answer can be disputed. sealed: whether the query is sealed to the enclave.
     """
 
     bench: Workbench
@@ -238,7 +238,6 @@ class Served:
 
     @property
     def query(self) -> Message:
-        """As it travels."""
         return self.placed.query
 
     @cached_property
@@ -289,11 +288,8 @@ class Served:
         return recorder.finish(ids, len(self.said.prompt_ids), self.said.prompt_seed)
 
     def claiming(self, token_ids: Sequence[int], finish: str = "") -> Answer:
-        """A false answer of these tokens, with the ordered model's own trace over them.
-
-        Args:
-            finish: as stated; by default what the last token and the order's length make it.
-        """
+        """A false answer of these tokens, with the ordered model's own trace over them; its finish
+        is what the last token makes it, unless another is stated."""
         ids = tuple(token_ids)
         ended = "stop" if ids[-1] in self.bench.model.architecture.stop_ids else "length"
         return replace(self.answer, token_ids=ids, finish=finish or ended, trace=self.trace_over(ids))
@@ -305,29 +301,24 @@ class Served:
 
     @property
     def receipt(self) -> Receipt:
-        """What the receipt says: the statement of the answer."""
         return self.file.receipt
 
-    def sign(self, answer: Answer) -> ReceiptFile:
+    def sign(self, answer: Answer, enclave: SimulatedEnclave | None = None) -> ReceiptFile:
         """The receipt of any answer: an enclave that is broken signs what its operator likes."""
-        parts = (self.order, self.query, self.said, answer)
-        return sign_answer(self.enclave, self.bench.model, *parts, seed=self.salts)
+        parts = (self.bench.model, self.order, self.query, self.said, answer)
+        return sign_answer(enclave or self.enclave, *parts, seed=self.salts)
 
     def passed_off(self, other: Workbench, answer: Answer) -> ReceiptFile:
         """The receipt of another model's ``answer``, put under the ordered model's name by a TEE
         that works otherwise: it has measured what it loads."""
-        parts = (self.order, self.query, self.said, answer)
-        return sign_answer(other.enclave(self.place), self.bench.model, *parts, seed=self.salts)
+        return self.sign(answer, other.enclave(self.place))
 
     def rejection(self, file: ReceiptFile | bytes, **options: Any) -> ReceiptError | None:
         """Why the client of this query rejects ``file``, None if it does not.
 
-        The client reads the file's bytes and makes every check against its own order and with its
-        own key (``check_answer``). A file that cannot be read is rejected by ``READING``.
-
-        Args:
-            options: of ``check_answer``, in the place of: this client's order, simulated evidence
-                is fine, now, no nonce accepted before.
+        The client reads the file's bytes (``READING``) and makes every check against its own order
+        and with its own key (``check_answer``). ``options`` of that take the place of: this
+        client's order, simulated evidence is fine, now, no nonce accepted before.
         """
         usual: dict[str, Any] = {"policy": EvidencePolicy(allow_simulated=True), "as_of": self.bench.now}
         usual |= {"placed": self.placed, "nonces": OnceStore()}

@@ -118,9 +118,9 @@ def drawn_detection(inputs: TrilemmaInputs, fraud: str) -> float:
     """Probability that a spot check of a drawn answer convicts, with ``inputs.units`` units.
 
     For 8-bit weights the share of broken units was measured (``spot_detection``); for the other
-    frauds it is computed from the units that they break. A replaced or replayed answer carries the
-    honest model's own trace of its tokens, and no unit checks how a token was chosen or which
-    prompt was ordered: no spot check sees such a fraud.
+    frauds it is computed from the units that they break. A replaced or replayed answer can carry
+    the honest model's own trace of its tokens, and no unit checks how a token was chosen: no spot
+    check sees such a fraud.
     """
     broken = next(r["broken"] for r in inputs.detection if r["cheat"] == "whole model, 8-bit weights")
     if fraud == "8-bit weights":

@@ -152,15 +152,15 @@ def _beside_the_model(ordered: Served, work: Path) -> Iterator[AttackRow]:
         try:
             model = other.model
         except ModelError as error:
-            yield AttackRow(attack, "model", SERVING, str(error).replace(f"{folder}/", ""))
+            yield AttackRow(attack, "answer", SERVING, str(error).replace(f"{folder}/", ""))
             continue
         if model.manifest.model_id != bench.model.manifest.model_id:
-            yield _row(ordered, "model", attack, ordered.passed_off(other, ordered.answered_by(other)))
+            yield _row(ordered, "answer", attack, ordered.passed_off(other, ordered.answered_by(other)))
         else:
             given = (read.prompt_ids(ordered.prompt), read.decode(answer.token_ids))
             found = (model.tokenizer.prompt_ids(ordered.prompt), model.tokenizer.decode(answer.token_ids))
-            caught = INEFFECTIVE if found == given else ONLY_RE_EXECUTION
-            yield AttackRow(attack, "model", caught, f"same model id; prompt and answer read as {found == given}")
+            caught, how = (INEFFECTIVE, "as before") if found == given else (ONLY_RE_EXECUTION, "otherwise")
+            yield AttackRow(attack, "answer", caught, f"same model id; prompt and answer are read {how}")
 
 
 def _on_parameters(ordered: Served) -> Iterator[AttackRow]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from otr_core import merkle
 from otr_core.encoding import canonical_json
-from otr_core.errors import ReceiptError
+from otr_core.errors import InputError, ReceiptError
 from otr_core.poea.document import ReceiptFile
 from otr_core.poea.equivocation import Equivocation
 from otr_core.poea.message import Response
@@ -31,7 +31,16 @@ Forgery = ReceiptFile | bytes
 
 
 def false_statements(ordered: Served) -> Iterator[tuple[str, Forgery]]:
-    """Each false statement about the answer to ``ordered``: what it is, and the signed file."""
+    """Each false statement about the answer to ``ordered``: what it is, and the signed file.
+
+    Raises:
+        InputError: an answer of one token or of one token again and again, or an order of less than
+            four: some statements would not be false.
+    """
+    ids, most = ordered.answer.token_ids, ordered.decoding.max_tokens
+    if len(set(ids)) < 2 or most < 4:
+        found = f"{len(set(ids))} different tokens in an answer of at most {most}"
+        raise InputError(f"answer to be forged: found {found}, expected 2 in one of at least 4; ask something else")
     yield from _of_another_length(ordered)
     yield from _of_another_shape(ordered)
     yield from _of_another_order(ordered)
@@ -67,10 +76,13 @@ def _of_another_shape(ordered: Served) -> Iterator[tuple[str, Forgery]]:
     answer, layers = ordered.answer, ordered.bench.model.architecture.layers
     cheap = ordered.bench.other(drop_layers=range(1, layers, 3))
     yield "layers dropped, trace of the cheap run", ordered.sign(ordered.answered_by(cheap))
-    one = merkle.root(answer.committed.leaves[:1])
-    alone: dict[str, Any] = {"prompt_tokens": 1, "answer_tokens": 1, "finish": "stop", "states_root": one}
-    yield "a trace of one leaf", resigned(ordered.file, ordered.enclave, layers=1, **alone)
-    yield "a trace of one position", resigned(ordered.file, ordered.enclave, **alone)
+    tokens, states = answer.committed.tokens[:2], answer.committed.leaves
+    alone: dict[str, Any] = {"prompt_tokens": 1, "answer_tokens": 1, "finish": "stop"}
+    alone["tokens_root"] = merkle.root(tokens)
+    short = replace(ordered.file, prompt_proof=tuple(merkle.consistency_proof(tokens, 1)))
+    for attack, count in (("a trace of one leaf", 1), ("a trace of one position", layers)):
+        root = merkle.root(states[:count])
+        yield attack, resigned(short, ordered.enclave, layers=count, states_root=root, **alone)
     half = ordered.receipt.output_bytes // 2
     yield "a trace of rows half as long", resigned(ordered.file, ordered.enclave, output_bytes=half)
     lane = "portable-1" if ordered.bench.lane != "portable-1" else "native-float32"
@@ -108,7 +120,9 @@ def _of_other_tokens(ordered: Served) -> Iterator[tuple[str, Forgery]]:
     leaves = _leaves(ordered, prompt, ids)
     leaves[-1] = token_leaf(ordered.salts, len(leaves) - 1, ids[-1], -1)
     yield "a chosen token said to be given", _under(ordered, leaves, ids)
-    yield "tokens swapped in the response, and signed", _responding(ordered, (ids[1], ids[0], *ids[2:]))
+    other = next(at for at, token in enumerate(ids) if token != ids[0])
+    response = (ids[other], *ids[1:other], ids[0], *ids[other + 1 :])
+    yield "tokens swapped in the response, and signed", _responding(ordered, response)
     yield "another trace seed shown", _responding(ordered, ids, seed=seed_hash(ordered.salts))
 
 

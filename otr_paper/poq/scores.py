@@ -77,7 +77,7 @@ def answerer(stage: str, seed: int) -> str:
     return f"{stage} {seed}" if seed else stage
 
 
-def pack(values: Sequence[float], digits: int) -> str:
+def packed(values: Sequence[float], digits: int) -> str:
     """Numbers as one line of text, so that a stored result stays readable."""
     return " ".join(f"{value:.{digits}f}" for value in values)
 

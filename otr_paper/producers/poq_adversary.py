@@ -87,7 +87,7 @@ def _assemble(recipe: adversary.Recipe, count: int, seeds: tuple[int, ...], work
         given, scored_s = frame.timed(_scores, embedder, asked, texts)
         frame.progress(f"{path.name} {seed}: scored in {scored_s:.1f} CPU s")
         packed: dict[str, Any] = {"texts": texts, "token_ids": [" ".join(map(str, row)) for row in ids]}
-        packed |= {"likelihood": scores.pack(nats, 4)}
+        packed |= {"likelihood": scores.packed(nats, 4)}
         entries.append({"stage": stage, "seed": seed, **packed, "scores": given})
     models = {"honest": honest} | {
         scores.answerer("tuned", seed): experiment.load_adversary(folder, work / f"seed-{seed}", "tuned", recipe)
@@ -123,7 +123,7 @@ def _assemble(recipe: adversary.Recipe, count: int, seeds: tuple[int, ...], work
 def _scores(embedder: judges.Embedder, asked: Any, texts: list[str]) -> dict[str, str]:
     """Judge -> its scores of the texts, packed."""
     by_judge = judges.all_judges(embedder) | {scores.REFERENCE: judges.reference_likeness(embedder)}
-    return {name: scores.pack(list(judge(asked, texts)), 5) for name, judge in by_judge.items()}
+    return {name: scores.packed(list(judge(asked, texts)), 5) for name, judge in by_judge.items()}
 
 
 def _with_tokens(texts: list[str], honest: NativeModel) -> list[dict[str, Any]]:

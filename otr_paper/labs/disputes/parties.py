@@ -11,10 +11,11 @@ from coincurve import PrivateKey
 
 from otr_core.dispute.court import Court, receipt_leaf
 from otr_core.dispute.records import Terms
-from otr_core.dispute.registry import LANE, Key
+from otr_core.dispute.registry import Key
 from otr_core.dispute.state import RegisteredModel
-from otr_core.poea.order import Domain, Order, keccak256
-from otr_core.poea.receipt import Receipt, SignedReceipt, sign_receipt
+from otr_core.poea.message import Message, Response
+from otr_core.poea.order import Domain, Order
+from otr_core.poea.receipt import AttestedKeys, SignedReceipt, make_receipt, sign_receipt
 from otr_node.chain.onchain import FIRST_COURT
 from otr_node.commitment import ModelTrees
 from otr_node.run import Run
@@ -24,36 +25,21 @@ REGISTRAR, OPERATOR, FISHERMAN, CLIENT, OTHER = (f"0x{i:040x}" for i in range(0x
 KEY = hashlib.sha256(b"key").digest()
 """The attested key (32 bytes) of a TEE that is broken: the operator has it, and signs with it
 whatever was run."""
-KEY_ID = hashlib.sha256(b"key id").digest()
+KEYS = AttestedKeys(PrivateKey(KEY).public_key.format(compressed=False), hashlib.sha256(b"hpke").digest())
+KEY_ID = KEYS.digest
 
 
 def vouched(order: Order, claimed: Run, **changes: Any) -> SignedReceipt:
     """The broken TEE's receipt: ``claimed`` is passed off as an answer to ``order``, whatever was
-    run.
-
-    Digests that no move of a dispute reads are hashes of their names. An answer shorter than
-    ordered is said to have stopped.
+    run. An answer shorter than ordered is said to have stopped.
 
     Args:
         changes: fields of the receipt that say something else.
     """
-    trace, chosen = claimed.trace, len(claimed.token_ids)
-    stated = Receipt(
-        order_id=order.id,
-        prompt_tokens=len(claimed.prompt_ids),
-        answer_tokens=chosen,
-        finish="length" if chosen == order.decoding.max_tokens else "stop",
-        states_root=trace.states_root,
-        tokens_root=trace.tokens_root,
-        seed_hash=trace.seed_hash,
-        response_digest=hashlib.sha256(b"response_digest").digest(),
-        lane=LANE,
-        layers=trace.shape.layers,
-        output_bytes=trace.shape.output_bytes,
-        kv_bytes=trace.shape.kv_bytes,
-        configuration_digest=hashlib.sha256(b"configuration_digest").digest(),
-        key_id=KEY_ID,
-    )
+    said = Message("response", plain=Response(claimed.token_ids, claimed.seed).to_json())
+    finish = "length" if len(claimed.token_ids) == order.decoding.max_tokens else "stop"
+    how: dict[str, Any] = {"response": said, "configuration": claimed.model.configuration(), "keys": KEYS}
+    stated = make_receipt(order, claimed.trace, prompt_tokens=len(claimed.prompt_ids), finish=finish, **how)
     return sign_receipt(KEY, order, replace(stated, **changes))
 
 
@@ -87,4 +73,4 @@ def registered_model(trees: ModelTrees) -> RegisteredModel:
 
 def registered_key(operator: str, model_id: bytes) -> Key:
     """The registry's entry for ``KEY``: whose it is, and which model its TEE has measured."""
-    return Key(operator, model_id, keccak256(PrivateKey(KEY).public_key.format(compressed=False)[1:])[12:])
+    return Key(operator, model_id, KEYS.address)

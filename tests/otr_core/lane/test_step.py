@@ -50,7 +50,7 @@ def test_the_lane_computes_what_the_definition_says(temperature, where):
 def test_a_watched_answer_gives_the_values_of_a_player_s_execution(where):
     served = tiny()
     run = served.honest
-    answer = Answer("", run.prompt_ids, run.token_ids, "length", run.trace, {})
+    answer = Answer(run.prompt_ids, run.token_ids, "length", run.trace, {})
     watched = rebuild_operators(served.bench.portable, answer, SEED, *where[1:])
     for operator, values in zip(LayerOperator, run.execution(*where).vectors, strict=True):
         np.testing.assert_array_equal(watched[operator.label], values)

@@ -24,6 +24,7 @@ from otr_core.poea.trace import (
     salts,
     seed_hash,
     state_leaf,
+    token_leaf,
     token_leaves,
     verify_opening,
 )
@@ -196,6 +197,7 @@ def test_an_order_begins_the_token_tree() -> None:
     ):
         salt = hashlib.sha256(b"otr/1/salt" + seed + struct.pack("<III", at, 2**32 - 1, 0)).digest()
         assert leaves[at] == salt + struct.pack("<II", token, step)
+    assert token_leaf(SEED, 0, 5, -2)[-4:] == struct.pack("<I", GIVEN)
     assert prompt_leaves(prompt, secret) == leaves[:3] == token_leaves(prompt, secret, [8], bytes(32))[:3]
     assert prompt_root(prompt, secret) == merkle.root(leaves[:3]) != prompt_root(prompt, SEED)
     proof = merkle.consistency_proof(leaves, 3)

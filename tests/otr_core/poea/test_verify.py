@@ -181,6 +181,15 @@ def test_a_prompt_outside_the_vocabulary_is_named() -> None:
     assert check_of(forged(placed), placed) == "answer-tokens"
 
 
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_prompt_of_two_tokens_is_not_counted_as_one(sealed: bool) -> None:
+    """The proof that it begins the tree is the same as of one leaf in two: only the count differs."""
+    placed = ordered((5, 9), sealed=sealed)
+    lie = forged(placed, ids=(2,), statement={"prompt_tokens": 1})
+    assert check_of(lie, placed) == "prompt-tokens"
+    check_answer(forged(placed, ids=(2,)), placed, policy=ALLOW, as_of=NOW, nonces=None)
+
+
 ORDERS: dict[str, dict[str, Any]] = {
     "job id": {"job_id": b"x" * 32},
     "nonce": {"nonce": b"x" * 32},

@@ -12,6 +12,8 @@ from otr_core import merkle
 from otr_core.dispute import game as table
 from otr_core.dispute.court import challenge_hash
 from otr_core.dispute.openings import Openings
+from otr_core.dispute.play import play
+from otr_core.dispute.players import HonestChallenger, HonestOperator
 from otr_core.dispute.records import Terms
 from otr_core.dispute.state import Verdict
 from otr_core.errors import ChainError
@@ -153,6 +155,36 @@ def test_calls_that_break_a_rule_are_refused_alike_and_change_nothing(pair):
         assert pair.do(now + 1 + step, FISHERMAN, "move", number, *move) == expected, move
     late = now + 100 + TERMS.clock_s
     assert pair.do(late, OPERATOR, "move", number, "bisect", shown) == "late"
+
+
+def test_tokens_drawn_for_another_order_are_found_on_chain():
+    """An operator that tries orders (or seeds) until it likes the answer: the draws of this order
+    are others."""
+    served = tiny(1500)
+    liked = served.answered_by(served.bench, order_id=bytes(32)).token_ids
+    assert liked != served.answer.token_ids
+    false = replace(served.run(token_ids=liked), order_id=bytes(32))
+    right = served.run(token_ids=liked)
+    pair = both(served.honest, TERMS)
+    number, now = pair.open_challenge(tiny_signed(false), [], token=right.wrong_token, salt=SALT)
+    players = HonestOperator(false), HonestChallenger(right)
+    _, log = play(pair.court, number, *players, now=now, observe=pair.observe)
+    assert pair.court.operators[pair.names[OPERATOR]].convicted
+    assert log[-1].move[0] == "prove"
+    place = log[-1].before.place
+    assert log[-1].before.program[place.operator].kind == pr.Kind.DRAW
+
+
+@pytest.mark.parametrize(("token", "cut", "reason"), [(0, 1, "path"), (16, 0, "token"), (15, 0, "")])
+def test_no_game_about_half_a_signature_or_a_token_that_the_answer_lacks(token, cut, reason):
+    pair = both(tiny().honest, TERMS)
+    assert tiny().honest.trace.shape.positions == 15
+    signed = tiny_signed(tiny().honest)
+    signed = replace(signed, signature=signed.signature[: 65 - cut])
+    now, commitment = pair.chain.chain.time + 1, challenge_hash(pair.names[FISHERMAN], 0, 0, token, SALT)
+    assert pair.do(now, OPERATOR, "commit_batch", merkle.root([leaf_of(signed)]), 1) == ""
+    assert pair.do(now + 1, FISHERMAN, "challenge", 0, commitment, value=TERMS.bond_wei) == ""
+    assert pair.do(now + 2, FISHERMAN, "open", 1, **_opening(signed) | {"token": token}) == reason
 
 
 def test_timeout_refund_reward_and_exit_in_both():

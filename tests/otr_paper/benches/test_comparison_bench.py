@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otr_paper.benches.comparison import Comparison
+from otr_paper.benches.workbench import Workbench
 from otr_paper.claims import ledger
 from otr_paper.claims import trilemma as four
 from otr_paper.claims.grounds import Grounds
@@ -172,6 +173,26 @@ def test_table_and_timeline(stored):
     ]
 
 
+def test_one_question_on_the_tiny_model(project, tiny, monkeypatch):
+    """Every fraud, as an operator with the attested key states it: in the ordered model's shape, of
+    the ordered prompt, of a length that the order allows."""
+    monkeypatch.setattr(Workbench, "of", lambda project, report, **fields: Workbench(tiny, **fields))
+    questions = comparison_questions(20251223)[:2]
+    work = Comparison(project, questions[0], 6)
+    cases = [work.honest(question, number) for number, question in enumerate(questions)]
+    row = work.row(cases[0], cases[1], 0)
+    assert row["receipt_check"] == row["re_execution"] == ""
+    assert not row["prompt_in_receipt"]
+    found = {name: (one["working_tee"], one["broken_tee"], one["re_execution"]) for name, one in row["frauds"].items()}
+    assert found == {
+        "layers dropped": ("measured-model", "", "trace"),
+        "8-bit weights": ("measured-model", "", "trace"),
+        "one value altered": ("signature", "", "trace"),
+        "answer replaced": ("response-digest", "", "token"),
+        "another answer replayed": ("order", "", "trace"),
+    }
+
+
 @pytest.mark.model
 @pytest.mark.slow
 def test_one_question_live(project):
@@ -182,6 +203,6 @@ def test_one_question_live(project):
     assert row["receipt_check"] == row["re_execution"] == ""
     assert not row["prompt_in_receipt"]
     for fraud in row["frauds"].values():
-        assert fraud["working_tee"] in {"measured-model", "signature", "response-digest", "freshness"}
+        assert fraud["working_tee"] in {"measured-model", "signature", "response-digest", "order"}
         assert fraud["broken_tee"] == ""
         assert fraud["re_execution"] in {"trace", "token"}

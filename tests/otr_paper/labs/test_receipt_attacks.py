@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from otr_core.errors import ParameterError
+from otr_core.errors import InputError, ParameterError
 from otr_core.poea.verify import CHECKS, CONTENT_CHECKS, FRESHNESS
 from otr_node.generate import replay
 from otr_node.recorder import StateKeeper
 from otr_paper.benches.workbench import Workbench
 from otr_paper.claims.receipts import INEFFECTIVE, READING, SECOND_ANSWER, SERVING
 from otr_paper.labs.receipts import ONLY_RE_EXECUTION, AttackRow, run_receipt_attacks
+from otr_paper.labs.statements import false_statements
 from otr_paper.labs.stretched import Stretched
 from otr_paper.labs.variants import bit_flipped, requantised
 
@@ -146,6 +147,11 @@ def test_a_stretched_trace_is_false_where_a_layer_was_left_out_and_nowhere_else(
     assert trace.shape == ordered.answer.committed.shape
     assert trace.tokens == few.committed.tokens
     assert trace.leaves[: 3 * trace.shape.positions : 3] == few.committed.leaves[: 2 * trace.shape.positions : 2]
+
+
+def test_an_answer_too_short_to_lie_about_is_refused(tiny: Path) -> None:
+    with pytest.raises(InputError, match="at most 3, expected 2 in one of at least 4"):
+        next(false_statements(Workbench(tiny).serve("w5 w9 w17", 3)))
 
 
 def test_variants_do_what_they_say() -> None:
