@@ -43,7 +43,7 @@ BUDGETS = {
     # checkpoint, with a frozen environment of its own for templates; and the recorder with the
     # process that hashes
     "otr_node": 3500,
-    "otr_paper": 12250,  # of it the producers of stored results, which were under tests before
+    "otr_paper": 12350,  # of it the producers of stored results, which were under tests before
     "otr_paper/claims": 1900,
     "otr_paper/labs": 2750,  # its operators state and sign falsehoods, one for each check of a receipt
     "otr_paper/producers": 1700,
