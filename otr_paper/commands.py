@@ -140,22 +140,6 @@ def record_here(
     say(f"written: {target}")
 
 
-@bench_app.command("verify")
-def bench_verify(
-    runs: Annotated[int, typer.Option(help="Receipts checked of either kind.")] = 200,
-    as_json: AsJson = False,
-) -> None:
-    """Measure what checking an answer costs, from the receipt's bytes to the verdict; seconds."""
-    need_extras("node")
-    from otr_paper.benches.verify import VerifyPlan, measure_verify
-
-    found = measure_verify(VerifyPlan(runs))
-    if as_json:
-        print_bench(f"otr bench verify --runs {runs}", found)
-    else:
-        print_table(["measured", "CPU ms or count"], [[name, value] for name, value in found.items()])
-
-
 @bench_app.command("trace")
 def bench_trace(
     lane: Annotated[str | None, typer.Option(help="native or portable; default: both.")] = None,
@@ -194,7 +178,7 @@ def bench_verify(
 ) -> None:
     """Measure what checking a receipt of real size costs, from the file's bytes to the checked
     answer; seconds."""
-    need_extras("node")
+    need_extras("node", "paper")
     from otr_paper.benches.verify import VerifyPlan, measure_verify
 
     load = os.getloadavg()[0]

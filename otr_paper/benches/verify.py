@@ -74,7 +74,8 @@ def measure_verify(plan: VerifyPlan) -> dict[str, Any]:
     Returns:
         plain_ms, sealed_ms: ``load_receipt_file`` and ``check_answer`` of a plain and of a sealed
         answer; verify_ms: the larger. signature_ms: of it, recovering the signer.
-        python_ecrecover_ms: the same by the pure Python of ``eth_keys``. runs, prompt_tokens, answer_tokens, file_bytes: of what.
+        python_ecrecover_ms: the same by the pure Python of ``eth_keys``. runs, prompt_tokens,
+        answer_tokens, file_bytes: of what.
     """
     spent, files = {}, {}
     for name in ("plain", "sealed"):
