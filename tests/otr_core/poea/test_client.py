@@ -87,6 +87,12 @@ def test_the_plaintext_is_in_the_ephemeral_key_even_where_the_order_is_the_same(
     assert first.query.sealed[:32] != second.query.sealed[:32]
 
 
+def test_two_answers_under_one_order_are_sealed_under_two_keys() -> None:
+    """An enclave that is asked again, and answers otherwise, must not seal twice under one key."""
+    sealed = {signed(SEALED, ids=ids).response.sealed for ids in (ANSWER, (3, 5, 2), (3, 2))}
+    assert len({(message or b"")[:32] for message in sealed}) == 3
+
+
 SWAPS: dict[str, Any] = {
     "job_id": b"x" * 32,
     "nonce": b"x" * 32,
