@@ -214,6 +214,12 @@ def test_large_files_are_refused_in_bounded_time_and_memory(tmp_path: Path) -> N
     assert (done.stdout, done.returncode) == ("", 0), done.stderr[-1000:]
 
 
+def test_a_proof_has_at_most_64_hashes() -> None:
+    for count in (65, 1000):
+        raw = written(RECEIPT, ("prompt_proof",), json.dumps(["00" * 32] * count, separators=(",", ":")))
+        assert refusal("receipt file", raw) == "receipt file prompt_proof: expected a list of at most 64 hashes"
+
+
 def test_every_error_of_a_receipt_is_one_short_line() -> None:
     """Also where the check quotes what somebody else chose."""
     lane = "x" * 50_000
