@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from otr_core.errors import InputError, ModelError, ProofError
 from otr_core.lane import formats
 from otr_core.lane.architecture import RopeScaling
-from otr_core.lane.program import LayerOperator
+from otr_core.lane.program import LayerOperator, Matrix
 from otr_core.lane.sampling import Decoding, draw
 from otr_core.poea.trace import Trace, open_piece, verify_opening
 from otr_node import primitives as p
@@ -204,6 +204,47 @@ def test_saturation_follows_the_weights() -> None:
     integers["lm_head.weight"] = integers["model.embed_tokens.weight"]
     # 48 · 2^17 · 2^30 is beyond 2^52, · 2^29 is not
     assert check_bounds(TINY, integers).saturation == (2**29,) * 3
+
+
+def bounded(**entries: int) -> str:
+    """What is refused of a checkpoint of zeros, but for one entry a named matrix of layer 1."""
+    integers = {name: torch.zeros(shape, dtype=torch.int32) for name, shape in TINY.tensors().items()}
+    integers |= {"lm_head.weight": torch.zeros((TINY.vocab, TINY.hidden), dtype=torch.int32)}
+    for part, value in entries.items():
+        block = "mlp" if part in ("gate", "up", "down") else "self_attn"
+        integers[f"model.layers.1.{block}.{part}_proj.weight"][0, 0] = value
+    for layer in range(TINY.layers):  # the room of this product is a bound of its own
+        integers[f"model.layers.{layer}.mlp.down_proj.weight"][0, 0] = 1
+    try:
+        check_bounds(TINY, integers)
+    except ModelError as error:
+        return str(error)
+    return ""
+
+
+def entry_for(accumulator: float, shift: int) -> int:
+    """The entry of a projection whose outputs can then reach just beyond ``accumulator``."""
+    normed = math.sqrt(TINY.hidden) * (2.0**formats.NORMED * (1 + 2**-8) + 1)
+    return math.ceil(accumulator * 2.0**shift / normed)
+
+
+@pytest.mark.parametrize(
+    ("entries", "kind"),
+    [
+        ({"v": entry_for(formats.LIMIT / 2**formats.PROBABILITY, Matrix.QKV.shift)}, "(attention)"),
+        ({"q": entry_for(formats.LIMIT / 2 ** (formats.ROTARY + 1), Matrix.QKV.shift)}, "(rotation)"),
+        ({"k": entry_for(formats.LIMIT / 2 ** (formats.ROTARY + 1), Matrix.QKV.shift)}, "(rotation)"),
+        ({"k": entry_for(formats.INT32 / 1.5, Matrix.QKV.shift)}, "key: found"),
+        ({"q": entry_for(formats.INT32 / 1.5, Matrix.QKV.shift)}, "query: found"),
+        ({"gate": entry_for(formats.LIMIT / 2**formats.SIGMOID, Matrix.GATE_UP.shift)}, "(silu)"),
+        (dict.fromkeys(("q", "k"), entry_for(2**23.6, Matrix.QKV.shift)), "(score)"),
+        (dict.fromkeys(("gate", "up"), entry_for(2**26.1, Matrix.GATE_UP.shift)), "(product)"),
+    ],
+)
+def test_each_bound_between_operators_is_broken_by_a_checkpoint_of_its_own(entries: dict[str, int], kind: str) -> None:
+    """One matrix entry breaks this bound and no earlier one; a tenth of it breaks none."""
+    assert kind in bounded(**entries)
+    assert bounded(**{part: value // 10 for part, value in entries.items()}) == ""
 
 
 @given(st.lists(st.integers(-(2**24), 2**24), min_size=1, max_size=30), st.integers(0, 2**53 - 1), st.integers(1, 5000))
