@@ -101,7 +101,7 @@ def parse_json(raw: bytes | str, *, what: str = "JSON", kind: type[InputError] =
     def no_constant(name: str) -> Any:
         raise kind(f"{what}: found {name}, expected a JSON number")
 
-    with reported_as(kind, f"{what}: not readable as JSON", ValueError, RecursionError), _shallow_stack():
+    with reported_as(kind, f"{what}: not readable as JSON", ValueError, RecursionError), shallow_stack():
         return json.loads(raw, object_pairs_hook=no_duplicates, parse_constant=no_constant)
 
 
@@ -169,22 +169,22 @@ def json_object(value: Any, keys: Collection[str] | None = None, *, what: str) -
     return value
 
 
-_DEEPEST_JSON = 500  # levels of nesting; no document of this project has more than a dozen
+_DEEPEST = 500  # levels; no document of this project nests more than a dozen
 
 
 @contextlib.contextmanager
-def _shallow_stack() -> Iterator[None]:
-    """Within this block Python recurses at most ``_DEEPEST_JSON`` levels deeper.
+def shallow_stack() -> Iterator[None]:
+    """Within this block Python recurses at most ``_DEEPEST`` levels deeper.
 
     py-evm and py_ecc raise the limit of the whole process when they are imported. Under their limit
-    a deeply nested document would overflow C's stack, which ends the process; under this one it
+    a deeply nested document or template would overflow C's stack, which ends the process; under this one it
     ends in a ``RecursionError``.
     """
     limit, depth = sys.getrecursionlimit(), 0
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         frame, depth = frame.f_back, depth + 1
-    sys.setrecursionlimit(min(limit, depth + _DEEPEST_JSON))
+    sys.setrecursionlimit(min(limit, depth + _DEEPEST))
     try:
         yield
     finally:

@@ -21,6 +21,7 @@ from jinja2.runtime import Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace, _PassArg
 
+from otr_core.encoding import shallow_stack
 from otr_core.errors import ModelError, one_line
 
 _MOST_SOURCE = 2**17  # characters; templates of large models have some 20,000
@@ -62,9 +63,10 @@ class ChatTemplate:
             raise ModelError(f"chat template: found {len(source)} characters, expected at most {_MOST_SOURCE}")
         environment = _Frozen()
         try:
-            tree = environment.parse(source)
-            self._asks_the_time = "strftime_now" in meta.find_undeclared_variables(tree)
-            self._template = environment.from_string(_charge(tree))
+            with shallow_stack():
+                tree = environment.parse(source)
+                self._asks_the_time = "strftime_now" in meta.find_undeclared_variables(tree)
+                self._template = environment.from_string(_charge(tree))
         except Exception as error:  # besides its own errors the parser lets Python's through
             raise ModelError(
                 f"chat template: {one_line(error, 200)}, expected one that this environment runs"
@@ -91,7 +93,8 @@ class ChatTemplate:
         if date is not None:
             given["strftime_now"] = _Named("strftime_now", functools.partial(_written_date, date))
         try:
-            return "".join(self._template.generate(given))
+            with shallow_stack():
+                return "".join(self._template.generate(given))
         except Exception as error:  # a template's own mistakes are Python's errors of any class
             if date is None and self._asks_the_time and "strftime_now" in str(error):
                 raise ModelError(

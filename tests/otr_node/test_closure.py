@@ -35,7 +35,7 @@ def behaviour(model: Model) -> tuple[Any, ...]:
     """What a client sees of a model: prompt ids, text of every token, stop ids, chosen tokens."""
     every = range(model.architecture.vocab)
     ids = model.tokenizer.prompt_ids(PROMPT)
-    chosen = generate(model, PROMPT, Decoding(4)).token_ids
+    chosen = generate(model, model.tokenizer.prompt_ids(PROMPT), Decoding(4)).token_ids
     texts = (model.tokenizer.decode([token]) for token in every)
     return ids, tuple(texts), model.tokenizer.decode([*every]), model.architecture.stop_ids, chosen
 

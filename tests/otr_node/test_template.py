@@ -217,3 +217,15 @@ def test_any_text_renders_or_is_refused(source: str) -> None:
         except ModelError:
             return
     assert isinstance(text, str)
+
+
+def test_a_template_that_calls_itself_ends_as_an_error_whatever_the_process_allows() -> None:
+    """Libraries of the chain raise Python's recursion limit; C's stack would be the next to end."""
+    code = (
+        "import sys; sys.setrecursionlimit(100_000)\n"
+        "from otr_node.template import ChatTemplate\n"
+        "ChatTemplate('{% macro f(n) %}{{ f(n) }}{% endmacro %}{{ f(1) }}', {}).render('x')"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "ModelError: chat template: " in ended.stderr
