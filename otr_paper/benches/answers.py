@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from otr_node.answers import load_lane
+from otr_node.answers import lane_name, load_lane
 from otr_node.guest import AGENT_SOCKET, GuestAgent
 from otr_node.hardware import LocalHardware
 from otr_node.models import model_folder
@@ -56,7 +56,7 @@ def record_machine(
         InputError, ModelError: the lane, the plan or the checkpoint is unusable; nothing is written
             then.
     """
-    model = load_lane(project, lane=lane, device=device, folder=folder, report=report)
+    model = load_lane(project, lane=lane_name(lane), device=device, folder=folder, report=report)
     plan = RecordPlan(RECORD_PROMPTS, max_tokens, repeats, secret(32), secret(32), secret(32))
     agent = GuestAgent().quote if AGENT_SOCKET.exists() else None
     payload = record(model, plan, LocalHardware(device, agent=agent), report=report)
