@@ -18,16 +18,18 @@ from hypothesis import strategies as st
 from otr_core.errors import InputError, ModelError, ProofError
 from otr_core.lane import formats
 from otr_core.lane.architecture import RopeScaling
-from otr_core.lane.program import LayerOperator
 from otr_core.lane.sampling import Decoding, draw
 from otr_core.poea.trace import Trace, open_piece, verify_opening
-from otr_node import primitives as p
-from otr_node.checkpoint import read_checkpoint, read_variant
+from otr_node.checkpoint import commit_tensors, read_checkpoint, read_variant
 from otr_node.generate import generate, rebuild_operators, rebuild_states
+from otr_node.integers.forms import Form
+from otr_node.integers.packed import Packed, RowSizes
 from otr_node.lanes import load_model
-from otr_node.portable import PortableModel, PortableSession, check_bounds, load_portable, to_integers
+from otr_node.portable import PortableModel, PortableSession, load_portable
 from otr_node.recorder import StateKeeper, TraceRecorder
+from otr_node.rounding import check_bounds
 from otr_paper.labs.tiny import TINY, tiny_tensors
+from tests.helpers.float_lane import to_integers
 from tests.helpers.portable_second_opinion import Reference
 
 SEED = bytes(range(32))
@@ -142,8 +144,9 @@ def test_weights_are_committed_as_executed(tiny: Path, model: PortableModel) -> 
     """The committed integers are those in the matrices: nothing is stacked or rounded otherwise."""
     integers = to_integers(*read_variant(read_checkpoint(tiny)))
     stacked = torch.cat([integers[f"model.layers.1.self_attn.{part}_proj.weight"] for part in "qkv"])
-    assert torch.equal(model.matrices["1.qkv"], stacked.double())
-    assert torch.equal(model.matrices["lm_head"], integers["lm_head.weight"].double())
+    assert torch.equal(torch.from_numpy(model.matrices["1.qkv"].dense()), stacked)
+    assert torch.equal(torch.from_numpy(model.matrices["lm_head"].dense()), integers["lm_head.weight"])
+    assert model.manifest.weights_root == commit_tensors(integers).root.hex()
     tensors = read_variant(read_checkpoint(tiny))[1]
     norm = tensors["model.layers.1.input_layernorm.weight"].double()
     exact = tensors["model.layers.1.self_attn.k_proj.weight"].double() * norm * 2**16
@@ -152,20 +155,18 @@ def test_weights_are_committed_as_executed(tiny: Path, model: PortableModel) -> 
 
 def test_no_accumulator_passes_its_proven_bound(model: PortableModel, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[int, float] = {}
-    plain = p.dot
+    plain = Form.product
 
-    def watched(x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-        seen[id(matrix)] = max(seen.get(id(matrix), 0.0), float((x.abs() @ matrix.abs().T).max()))
-        return plain(x, matrix)
+    def watched(form: Form, x: np.ndarray, matrix: Packed, *rest: object) -> np.ndarray:
+        sums = np.abs(x.astype(np.int64)) @ np.abs(matrix.dense().astype(np.int64)).T
+        seen[id(matrix.low)] = max(seen.get(id(matrix.low), 0.0), float(sums.max()))
+        return plain(form, x, matrix, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(p, "dot", watched)
+    monkeypatch.setattr(Form, "product", watched)
     model.session().feed(IDS * 4)
-    kinds = {"qkv": ("query", "key", "value"), "o": ("output",), "gate_up": ("gate", "up"), "down": ("down",)}
     assert len(seen) == 4 * 3 + 1
     for name, matrix in model.matrices.items():
-        if id(matrix) in seen:
-            kind = kinds.get(name.split(".")[-1], ("logits",))
-            assert seen[id(matrix)] <= max(model.bounds.accumulators[k] for k in kind) < formats.LIMIT
+        assert name == "embed" or seen[id(matrix.low)] <= model.bounds.matrices[name] == matrix.bound
 
 
 def test_a_normalised_row_keeps_its_bound(model: PortableModel) -> None:
@@ -175,19 +176,23 @@ def test_a_normalised_row_keeps_its_bound(model: PortableModel) -> None:
     rows = [np.full(32, 2**31 - 1), np.eye(32)[0] * (2**31 - 1), np.eye(32)[3], np.zeros(32), np.full(32, -1)]
     rows += [rng.integers(-(2**k), 2**k + 1, 32) for k in range(31) for _ in range(20)]
     rows += [np.where(np.arange(32) == 5, 2**k, 0) for k in range(31)]
-    out = PortableSession(model).norm(torch.tensor(np.array(rows), dtype=torch.float64), LayerOperator.ATTENTION_PEAK)
-    assert float(out.square().sum(-1).max().sqrt()) <= math.sqrt(32) * (2.0**formats.NORMED * (1 + 2**-8) + 1)
+    hidden, d = np.array(rows).astype(np.int32), model.dims
+    out = np.zeros_like(hidden)
+    model.form.loops.norm(hidden, d.epsilon, d.numerator, d.drop, out)
+    longest = float(np.sqrt((out.astype(np.float64) ** 2).sum(-1).max()))
+    assert longest <= math.sqrt(32) * (2.0**formats.NORMED * (1 + 2**-8) + 1)
 
 
 @pytest.mark.parametrize(
     ("name", "factor", "kind"),
     [
         ("model.layers.0.self_attn.q_proj.weight", 2.0**12, "score"),
-        ("model.layers.0.mlp.up_proj.weight", 2.0**12, "product"),
+        (r"model.layers.0.mlp.(gate|up)_proj.weight", 2.0**13, "product"),
         ("layers.1.self_attn.k_proj", 2.0**12, "score"),
-        (r"layers.1.self_attn.[vo]_proj", 2.0**9, "output"),
+        (r"layers.1.self_attn.[vo]_proj", 6500.0, "output"),
+        (r"layers.1.self_attn.v_proj", 2.0**14, "1.value"),
         ("model.layers.0.mlp.down_proj.weight", 2.0**13, "leaves"),
-        ("model.norm.weight", 2.0**14, "logits"),
+        ("model.norm.weight", 2.0**18, "largest integer weight"),
         ("model.embed_tokens.weight", 2.0**18, "largest integer weight"),
     ],
 )
@@ -200,10 +205,11 @@ def test_a_bound_that_does_not_hold_is_a_named_error(tiny: Path, name: str, fact
 
 
 def test_saturation_follows_the_weights() -> None:
-    integers = {name: torch.full(shape, 2**17, dtype=torch.int32) for name, shape in TINY.tensors().items()}
-    integers["lm_head.weight"] = integers["model.embed_tokens.weight"]
+    values = {name: np.full(shape, 2**17, np.int32) for name, shape in TINY.tensors().items() if len(shape) == 2}
+    sizes = {name: RowSizes.of(value) for name, value in values.items()}
+    sizes["lm_head.weight"] = sizes["model.embed_tokens.weight"]
     # 48 · 2^17 · 2^30 is beyond 2^52, · 2^29 is not
-    assert check_bounds(TINY, integers).saturation == (2**29,) * 3
+    assert check_bounds(TINY, sizes).saturation == (2**29,) * 3
 
 
 @given(st.lists(st.integers(-(2**24), 2**24), min_size=1, max_size=30), st.integers(0, 2**53 - 1), st.integers(1, 5000))
