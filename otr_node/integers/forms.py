@@ -176,7 +176,7 @@ def exact_limbs(width: int) -> bool:
     ``width`` bits on the right."""
     most = 2 ** (width - 1)
     random = np.random.default_rng(1)
-    for tokens, columns, rows in ((FEW, 64, 64), (FEW, 576, 1024), (3 * 256, 576, 128), (64, 4096, 64), (17, 331, 45)):
+    for tokens, columns, rows in ((FEW, 64, 64), (FEW, 576, 256), (96, 576, 64), (64, 2048, 32), (17, 331, 45)):
         for low, high in ((127, most - 1), (127, -most), (-128, most - 1), (-128, -most), (0, 0)):
             left = np.full((tokens, columns), low, np.int8)
             right = np.full((rows, columns), high, np.int8)

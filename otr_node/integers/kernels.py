@@ -28,19 +28,41 @@ _PRODUCT_SHIFT = bits.PRODUCT_SHIFT
 
 
 @compiled
+def dots(a, b, c, d, x):
+    """Sums of products of ``x`` with four int16 rows, of as many values."""
+    first, second, third, fourth = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+    for k in range(len(x)):
+        value = np.int64(x[k])
+        first += np.int64(a[k]) * value
+        second += np.int64(b[k]) * value
+        third += np.int64(c[k]) * value
+        fourth += np.int64(d[k]) * value
+    return first, second, third, fourth
+
+
+@compiled
+def finished(total, row, x, starts, columns, extra, shift):
+    """A row's sum with its sparse rest added, rounded."""
+    for j in range(starts[row], starts[row + 1]):
+        total += np.int64(extra[j]) * np.int64(x[columns[j]])
+    return (total + (np.int64(1) << np.int64(shift - 1))) >> shift
+
+
+@compiled
 def product(x, low, starts, columns, extra, shift, out):
     """x · matrixᵀ, rounded: int32 (tokens, columns) and a packed matrix to int64 (tokens, rows)."""
-    tokens, width = x.shape
-    rows = low.shape[0]
-    half = np.int64(1) << np.int64(shift - 1)
-    for row in range(rows):
-        for token in range(tokens):
-            total = np.int64(0)
-            for k in range(width):
-                total += np.int64(low[row, k]) * np.int64(x[token, k])
-            for j in range(starts[row], starts[row + 1]):
-                total += np.int64(extra[j]) * np.int64(x[token, columns[j]])
-            out[token, row] = (total + half) >> shift
+    # Four rows far from each other at a time: memory delivers several streams faster than one.
+    rows, some = low.shape[0], low.shape[0] // 4
+    for row in range(some):
+        for token in range(len(x)):
+            places = (row, row + some, row + 2 * some, row + 3 * some)
+            sums = dots(low[places[0]], low[places[1]], low[places[2]], low[places[3]], x[token])
+            for place, total in zip(places, sums):  # noqa: B905
+                out[token, place] = finished(total, place, x[token], starts, columns, extra, shift)
+    for row in range(4 * some, rows):
+        for token in range(len(x)):
+            total = dots(low[row], low[row], low[row], low[row], x[token])[0]
+            out[token, row] = finished(total, row, x[token], starts, columns, extra, shift)
 
 
 @compiled
