@@ -27,7 +27,7 @@ FEW = 8
 _LIMB_WIDTHS = (8, 7)
 _LIMB_ROOM = 2**30  # the magnitude up to which values are cut into limbs
 _LONGEST = 2**15  # columns up to which two int32 sums of products of int8 limbs cannot overflow
-_AT_ONCE = 2**18  # weights taken from a matrix at once: they stay in the processor's cache
+_AT_ONCE = 2**19  # weights taken from a matrix at once: they stay in the processor's cache
 
 
 class Scratch:

@@ -113,19 +113,26 @@ def gather(parts, ups, rest, shift, out):
     """Put the products of limbs together, add those with the sparse rest, round.
 
     Args:
-        parts: int32 (products, tokens, rows). ups: int64 (products,), by how many bits each is
+        parts: int32 (products, tokens, rows), of two products at least. ups: int64 (products,), by how many bits each is
             shifted up. rest: int64 (rows, tokens); no rows where there is no rest. out: int64
             (tokens, rows).
     """
     tokens, rows = out.shape
     half = np.int64(1) << np.int64(shift - 1)
     for token in range(tokens):
+        # Two products at a time: what is summed so far passes through memory half as often.
+        first, second = parts[0, token], parts[1, token]
         for row in range(rows):
-            out[token, row] = np.int64(parts[0, token, row]) << ups[0]
-        for number in range(1, len(parts)):
-            up = ups[number]
+            out[token, row] = (np.int64(first[row]) << ups[0]) + (np.int64(second[row]) << ups[1])
+        for number in range(2, len(parts) - 1, 2):
+            first, second = parts[number, token], parts[number + 1, token]
+            up, over = ups[number], ups[number + 1]
             for row in range(rows):
-                out[token, row] += np.int64(parts[number, token, row]) << up
+                out[token, row] += (np.int64(first[row]) << up) + (np.int64(second[row]) << over)
+        if len(parts) % 2:
+            first, up = parts[len(parts) - 1, token], ups[len(parts) - 1]
+            for row in range(rows):
+                out[token, row] += np.int64(first[row]) << up
         for row in range(len(rest)):
             out[token, row] += rest[row, token]
         for row in range(rows):
