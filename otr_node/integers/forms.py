@@ -9,7 +9,6 @@ asked, because a library may use less of it.
 from __future__ import annotations
 
 import functools
-import importlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -198,9 +197,10 @@ def compiled_loops() -> ModuleType:
     try:
         import numba
 
+        from otr_node.integers import kernels
+
         if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
             return twins
-        kernels = importlib.import_module("otr_node.integers.kernels")
         return kernels if _agree(kernels) else twins
     except Exception:  # whatever a compiler fails with here, the twins do not need it
         return twins

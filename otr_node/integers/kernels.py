@@ -113,9 +113,9 @@ def gather(parts, ups, rest, shift, out):
     """Put the products of limbs together, add those with the sparse rest, round.
 
     Args:
-        parts: int32 (products, tokens, rows), of two products at least. ups: int64 (products,), by how many bits each is
-            shifted up. rest: int64 (rows, tokens); no rows where there is no rest. out: int64
-            (tokens, rows).
+        parts: int32 (products, tokens, rows), of two products at least. ups: int64 (products,), by
+            how many bits each is shifted up. rest: int64 (rows, tokens); no rows where there is no
+            rest. out: int64 (tokens, rows).
     """
     tokens, rows = out.shape
     half = np.int64(1) << np.int64(shift - 1)
