@@ -345,7 +345,7 @@ def sampling_weights(logits: np.ndarray, temperature_milli: int) -> Int64:
     # Cut first: the product with the factor would leave int64.
     below = np.minimum((logits.max() - logits).astype(np.int64), _FARTHEST)
     index = below * bits.TEMPERATURE_FACTOR // (temperature_milli << bits.TEMPERATURE_SHIFT)
-    return twins.look_up(EXP2, index)
+    return twins.looked_up(EXP2, index)
 
 
 def _saturated(x: Int64) -> Int64:

@@ -89,7 +89,7 @@ class Form:
             self.loops.widen(*own.parts, dense)
             sums = scratch.take("sums", (tokens, end - first), np.float64)
             torch.mm(wide, torch.from_numpy(dense).t(), out=torch.from_numpy(sums))
-            self.loops.rounded(sums, shift, out[:, first:end])
+            self.loops.round_sums(sums, shift, out[:, first:end])
         return out
 
     def _by_limbs(self, x: np.ndarray, matrix: Packed, shift: int, scratch: Scratch, out: np.ndarray) -> np.ndarray:

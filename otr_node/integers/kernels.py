@@ -151,7 +151,7 @@ def widen(low, starts, columns, extra, out):
 
 
 @compiled
-def rounded(sums, shift, out):
+def round_sums(sums, shift, out):
     """Float64 integers (tokens, rows), shifted: ``out`` int64, of the same shape."""
     half = np.int64(1) << np.int64(shift - 1)
     for token in range(sums.shape[0]):

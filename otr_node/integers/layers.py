@@ -121,7 +121,7 @@ class Layers:
                     loops.soften(scores.reshape(share, last - first, seen), begin + first, pads[row], EXP2)
                     sums = torch.mm(torch.from_numpy(scores), value[:seen]).numpy()
                     rounded = take("rounded", sums.shape, np.int64)
-                    loops.rounded(sums, bits.PROBABILITY, rounded)
+                    loops.round_sums(sums, bits.PROBABILITY, rounded)
                     mixed[row, first:last, group * share : (group + 1) * share] = rounded.reshape(
                         share, last - first, size
                     ).swapaxes(0, 1)

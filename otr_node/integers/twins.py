@@ -33,7 +33,7 @@ def scale(x: Ints, power: Ints) -> Ints:
     return ((x << up) + half) >> down
 
 
-def look_up(table: Array, index: Ints) -> Ints:
+def looked_up(table: Array, index: Ints) -> Ints:
     """table[index] with the index cut to the table."""
     return table[np.clip(index, 0, len(table) - 1)].astype(np.int64)
 
@@ -82,7 +82,7 @@ def widen(low, starts, columns, extra, out):
     _add_rest(out, starts, columns, extra, 0)
 
 
-def rounded(sums, shift, out):
+def round_sums(sums, shift, out):
     out[:] = _shift(sums.astype(np.int64), shift)
 
 
@@ -166,7 +166,7 @@ def attention_scores(query: Array, keys: Array, begin: int, pads: Ints) -> Ints:
 
 def attention_exps(top: Ints, scores: Ints, exp2: Array) -> Ints:
     """2^−(distance to the top)."""
-    return look_up(exp2, (top - scores) >> bits.SCORE_SHIFT)
+    return looked_up(exp2, (top - scores) >> bits.SCORE_SHIFT)
 
 
 def attention_weights(exps: Ints, share: Ints) -> Ints:
@@ -204,7 +204,7 @@ def soften(scores, begin, first, exp2):
 def gate(gate_up, sigmoid, bound, out):
     value, up = np.split(gate_up, 2, axis=-1)
     index = shift(value, bits.SIGMOID_SHIFT) + bits.SIGMOID_ZERO
-    silu = shift(look_up(sigmoid, index) * value, bits.SIGMOID)
+    silu = shift(looked_up(sigmoid, index) * value, bits.SIGMOID)
     out[:] = np.clip(shift(silu * up, bits.PRODUCT_SHIFT), -bound, bound)
 
 

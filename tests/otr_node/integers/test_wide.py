@@ -11,14 +11,17 @@ from random import Random
 import numpy as np
 import pytest
 
+from otr_core.lane import formats
 from otr_core.lane.architecture import Architecture
 from otr_core.lane.element import LAYER, Element, Place, TraceClaim
 from otr_core.lane.held import HeldValues
 from otr_core.lane.program import LayerOperator, layer_program
 from otr_core.lane.step import value
+from otr_core.lane.tables import rotary_table
 from otr_node.integers import kernels, twins
 from otr_node.integers.forms import Form
 from otr_node.portable import PortableSession, load_portable
+from otr_node.recorder import StateKeeper
 from otr_paper.labs.tiny import TINY, write_tiny
 
 IDS = [1, 5, 9, 17, 33, 2, 60, 61, 5, 3]
@@ -45,16 +48,21 @@ def test_a_wide_layer_is_what_the_definition_says(hidden: int, head_dim: int, tm
     assert json.loads((folder / "config.json").read_text())["hidden_size"] == hidden
     assert 4 * hidden * 2.0**38 >= 2.0**52  # what refused such widths when the norm was summed in floats
     at = len(IDS) - 1
-    session = PortableSession(model, watch=(at, 0))
-    expected = session.feed(IDS)
+    session, keeper = PortableSession(model, watch=(at, 0)), StateKeeper([(position, 0) for position in range(at)])
+    expected = session.feed(IDS, keeper)
     for form in (model.form, Form(kernels, 7), Form(kernels, 0), Form(twins, 0)):
         other = PortableSession(replace(model, form=form))
         assert (other.feed(IDS[:at]), other.feed(IDS[at:]))[1].tolist() == expected.tolist()
         assert PortableSession(replace(model, form=form)).feed(IDS).tolist() == expected.tolist()
 
     d, operators = model.dims, layer_program(model.dims, at)
-    keys, values = (store[0][0, :, :at].swapaxes(0, 1).reshape(at, -1) for store in (session._keys, session._values))
-    turn = np.concatenate([side[at] for side in session._turns])
+    states = [keeper.states[position, 0] for position in range(at)]
+    keys, values = (
+        np.stack([np.frombuffer(row, "<i4").astype(np.int64) for row in rows])
+        for rows in ([state.key for state in states], [state.value for state in states])
+    )
+    sides = rotary_table(10000.0, head_dim, at + 1, formats.ROTARY)
+    turn = np.array([x for side in sides for x in side[at]])
     vectors = {int(operator): session.operators[operator] for operator in LayerOperator}
     saturation = model.bounds.saturation[0].bit_length() - 1
     held = HeldValues(d, vectors, keys, values, turn, saturation, lambda matrix: model.matrix(matrix, 0))
