@@ -18,7 +18,7 @@ EXTRAS = {
     "chain": ("vyper", "eth_tester", "eth_abi"),
     "paper": (
         *("jupyterlab", "papermill", "IPython", "ipykernel", "ipywidgets", "pandas", "matplotlib", "seaborn"),
-        *("cycler", "PIL", "scipy", "joblib", "distributed"),
+        *("cycler", "PIL", "scipy", "joblib", "distributed", "eth_keys"),
     ),
 }
 

@@ -25,6 +25,10 @@ LANES = {"native": "native-float32", "portable": "portable-1"}
 """Lane as a user names it -> lane of the model's identity."""
 
 
+DIGEST_READERS = "whoever may see the answer: it has no salts, so that anybody can confirm a guess with it"
+"""What is said beside an execution digest."""
+
+
 @dataclass(frozen=True)
 class ServedAnswer:
     """An answer as it leaves the operator.
@@ -140,6 +144,7 @@ def answer_order_file(
         "trace_root": file.receipt.trace_root.hex(),
         "trace_leaves": file.receipt.trace.leaves,
         "execution_digest": None if digest is None else digest.hex(),
+        "execution_digest_is_for": DIGEST_READERS,
         "tee": file.evidence["kind"],
     }
     return ServedAnswer(summary, file.dump())

@@ -204,7 +204,8 @@ def infer(
         print_json({**answered.summary, "receipt_file": json.loads(answered.receipt)})
     else:
         print(answered.summary["answer"])
-        for name in ("model_id", "order_id", "trace_root", "trace_leaves", "execution_digest", "tee"):
+        shown = ("model_id", "order_id", "trace_root", "trace_leaves", "execution_digest", "execution_digest_is_for")
+        for name in (*shown, "tee"):
             say(f"{name}: {answered.summary[name]}")
 
 

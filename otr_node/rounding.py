@@ -146,7 +146,8 @@ def check_bounds(architecture: Architecture, sizes: Mapping[str, RowSizes]) -> B
     Attention weights sum to at most 1, so attention's output is bounded by the values. What enters
     the down projection is saturated.
 
-    Sums are int64. Queries, keys and values are kept as int32, and a trace holds keys and values so.
+    Sums are int64. Queries, keys and values are kept as int32, and a trace holds keys and values so;
+    the sums that they come from, and those that rotate and mix them, are then far below 2^62.
     Scores stay below 2^52, which is the score of a place that is not there.
 
     Args:
@@ -166,6 +167,9 @@ def check_bounds(architecture: Architecture, sizes: Mapping[str, RowSizes]) -> B
         if not bound < limit:
             found, most = math.log2(bound), math.log2(limit)
             raise ModelError(f"accumulator bound of {name} ({kind}): found 2^{found:.1f}, expected below 2^{most:.0f}")
+        return state(kind, bound)
+
+    def state(kind: str, bound: float) -> float:
         worst[kind] = max(worst.get(kind, 0.0), bound)
         return bound
 
@@ -185,17 +189,20 @@ def check_bounds(architecture: Architecture, sizes: Mapping[str, RowSizes]) -> B
             ("gate", "mlp.gate_proj", Matrix.GATE_UP.shift),
             ("up", "mlp.up_proj", Matrix.GATE_UP.shift),
         ):
-            sums[kind] = keep(kind, f"{prefix}{part}.weight", size(part).longest * normed)
+            sums[kind] = size(part).longest * normed
+            if shift == Matrix.GATE_UP.shift:
+                keep(kind, f"{prefix}{part}.weight", sums[kind])
+            state(kind, sums[kind])
             out[kind] = sums[kind] * 2.0**-shift + 1
         # a rotation: cosine and sine parts, at most √2 in all, rounded
         for kind in ("query", "key"):
-            keep("rotation", prefix, 2 * out[kind] * 2.0**bits.ROTARY)
+            state("rotation", 2 * out[kind] * 2.0**bits.ROTARY)
             out[kind] = 1.5 * out[kind] + 1
         for kind in ("query", "key", "value"):
             if out[kind] > bits.INT32:
                 raise ModelError(f"bound of {prefix}{kind}: found {out[kind]:.0f}, expected at most {bits.INT32}")
         keep("score", prefix, 2 * a.head_dim * out["query"] * out["key"], bits.LIMIT)
-        keep("attention", prefix, 2.0**bits.PROBABILITY * out["value"])
+        state("attention", 2.0**bits.PROBABILITY * out["value"])
         sums["o"] = keep("output", prefix, size("self_attn.o_proj").total * out["value"])
         keep("silu", prefix, out["gate"] * 2.0**bits.SIGMOID)
         keep("product", prefix, out["gate"] * out["up"])

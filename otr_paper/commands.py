@@ -195,6 +195,27 @@ def bench_lane(
     print_table(["figure", "value"], [[name.replace("_", " "), f"{value:.3f}"] for name, value in figures.items()])
 
 
+@bench_app.command("verify")
+def bench_verify(
+    runs: Annotated[int, typer.Option(help="Verifications of a plain and of a sealed answer.")] = 200,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what checking a receipt of real size costs, from the file's bytes to the checked
+    answer; seconds."""
+    need_extras("node", "paper")
+    from otr_paper.benches.verify import VerifyPlan, measure_verify
+
+    load = os.getloadavg()[0]
+    found = measure_verify(VerifyPlan(runs))
+    if as_json:
+        print_bench(f"otr bench verify --runs {runs}", {**found, "load_before": load})
+    else:
+        print_table(
+            ["figure", "ms of CPU"],
+            [[name, f"{found[name]:.2f}"] for name in found if name.endswith("_ms") and found[name]],
+        )
+
+
 def print_bench(command: str, result: dict[str, Any]) -> None:
     """Print what a subcommand of ``otr bench`` has measured, as one JSON document with its card."""
     from otr_paper.store.results import card_of_now

@@ -198,9 +198,9 @@ def recover_signer(domain: Domain, receipt: Receipt, signature: bytes) -> bytes:
     """
     if len(signature) != 65:
         raise ReceiptError("signature", f"{len(signature)} bytes", "65 bytes r ‖ s ‖ v")
-    r, s, v = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:64], "big"), signature[64]
-    if v not in (27, 28) or not 0 < r < GROUP_ORDER or not 0 < s <= GROUP_ORDER // 2:
-        raise ReceiptError("signature", f"v {v} or r, s out of range", "v 27 or 28, s in the lower half of the order")
+    s, v = int.from_bytes(signature[32:64], "big"), signature[64]
+    if v not in (27, 28) or s > GROUP_ORDER // 2:
+        raise ReceiptError("signature", f"v {v} or s out of range", "v 27 or 28, s in the lower half of the order")
     try:
         raw = signature[:64] + bytes([v - 27])
         public = PublicKey.from_signature_and_message(raw, receipt.signing_hash(domain), hasher=None)

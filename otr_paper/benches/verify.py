@@ -9,6 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from eth_keys.backends.native import NativeECCBackend
+from eth_keys.datatypes import Signature
+
 from otr_core import merkle
 from otr_core.errors import ParameterError
 from otr_core.lane.architecture import Architecture
@@ -71,8 +74,8 @@ def measure_verify(plan: VerifyPlan) -> dict[str, Any]:
     Returns:
         plain_ms, sealed_ms: ``load_receipt_file`` and ``check_answer`` of a plain and of a sealed
         answer; verify_ms: the larger. signature_ms: of it, recovering the signer.
-        python_ecrecover_ms: the same by the pure Python of ``eth_keys``, or None without that
-        package. runs, prompt_tokens, answer_tokens, file_bytes: of what.
+        python_ecrecover_ms: the same by the pure Python of ``eth_keys``. runs, prompt_tokens,
+        answer_tokens, file_bytes: of what.
     """
     spent, files = {}, {}
     for name in ("plain", "sealed"):
@@ -151,13 +154,9 @@ def median_ms(work: Callable[[], object], runs: int) -> float:
     return statistics.median(spent)
 
 
-def _python_ecrecover(placed: PlacedOrder, file: ReceiptFile, runs: int) -> float | None:
+def _python_ecrecover(placed: PlacedOrder, file: ReceiptFile, runs: int) -> float:
     """What the signature took before the core had a library with native code for it."""
-    try:
-        from eth_keys.backends.native import NativeECCBackend
-        from eth_keys.datatypes import Signature
-    except ImportError:
-        return None
-    raw, digest = file.signature[:64] + bytes([file.signature[64] - 27]), file.receipt.signing_hash(placed.order.domain)
+    raw = file.signature[:64] + bytes([file.signature[64] - 27])
+    digest = file.receipt.signing_hash(placed.order.domain)
     signature, backend = Signature(raw), NativeECCBackend()
     return median_ms(lambda: backend.ecdsa_recover(digest, signature), runs)

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from otr_core.economics import detection_after, detection_probability
 from otr_core.encoding import canonical_json, parse_json, tagged_hash
 from otr_core.errors import ReceiptError
 from otr_core.lane.sampling import Decoding
@@ -182,7 +183,5 @@ def not_yet_caught(answers: Sequence[int], *, rho: float, looked_at: float) -> l
     Args:
         rho: spot-check rate. looked_at: chance that a fisherman runs an answer again.
     """
-    from otr_core.economics import detection_after, detection_probability
-
     caught = detection_probability(rho=rho, d=1.0, phi=looked_at, w=1.0)
     return [1.0 - float(detection_after(cheats=number, rho=caught)) for number in answers]

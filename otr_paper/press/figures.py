@@ -8,15 +8,14 @@ bytes.
 from __future__ import annotations
 
 import io
-import struct
 from collections.abc import Callable, Mapping
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from cycler import cycler
 from PIL import Image
-from PIL.PngImagePlugin import putchunk
 
 from otr_core.files import whole_file, write_bytes, write_text
 
@@ -234,25 +233,33 @@ def png_bytes(figure: Figure) -> bytes:
     return encode_png(Image.open(drawn).convert("RGB"))
 
 
-def encode_png(picture: Image.Image) -> bytes:
-    """The picture, mode RGB, as a PNG without a filter on its rows.
+_PALETTE, _FREQUENT = 256, 128
+"""Colours of a picture that is stored, and how many of them are its most frequent ones."""
 
-    PNG's filters help photographs and hurt plots, whose rows repeat: without them a figure is a
-    quarter smaller. Pillow filters every picture but those with a palette; so the rows are handed
-    to it as one of these, three palette entries a pixel, and only its compressed stream is used.
-    Pillow brings its own zlib, which the lock pins: the bytes are the same on every machine.
+
+def encode_png(picture: Image.Image) -> bytes:
+    """The picture, mode RGB, as a PNG with a palette: half the bytes of full colour for a plot.
+
+    A plot has a few plain colours, and hundreds of shades where edges are smoothed. The palette
+    holds its most frequent colours as they are; then, one after another, the colour that is
+    farthest from all chosen so far. Pillow brings its own zlib, which the lock pins: the bytes are
+    the same on every machine.
     """
-    width, height = picture.size
-    rows = Image.frombytes("P", (3 * width, height), picture.tobytes())
-    optimise, best, plain, no_dictionary = True, -1, -1, b""
-    per_metre = round(DPI / 0.0254)
-    written = io.BytesIO(b"\x89PNG\r\n\x1a\n")
-    written.seek(0, io.SEEK_END)
-    putchunk(written, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))  # 8 bits, RGB
-    # unit 1: pixels per metre
-    putchunk(written, b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1))
-    putchunk(written, b"IDAT", rows.tobytes("zip", "P", optimise, best, plain, no_dictionary))
-    putchunk(written, b"IEND")
+    pixels = np.asarray(picture, dtype=np.int64)
+    keys, index, counts = np.unique(pixels @ (65536, 256, 1), return_inverse=True, return_counts=True)
+    colours = np.stack([keys >> 16, keys >> 8 & 255, keys & 255], axis=1)
+    chosen = [int(at) for at in np.argsort(-counts, kind="stable")[:_FREQUENT]]
+    distances = np.square(colours[:, None] - colours[chosen]).sum(axis=2)
+    nearest, distance = distances.argmin(axis=1), distances.min(axis=1)
+    while len(chosen) < _PALETTE and distance.max():
+        chosen.append(int(distance.argmax()))
+        beside = np.square(colours - colours[chosen[-1]]).sum(axis=1)
+        nearest = np.where(beside < distance, len(chosen) - 1, nearest)
+        distance = np.minimum(distance, beside)
+    stored = Image.frombytes("P", picture.size, nearest.astype(np.uint8)[index.reshape(-1)].tobytes())
+    stored.putpalette(colours[chosen].astype(np.uint8).tobytes())
+    written = io.BytesIO()
+    stored.save(written, format="PNG", optimize=True, dpi=(DPI, DPI))
     return written.getvalue()
 
 

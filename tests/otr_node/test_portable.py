@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from otr_core.errors import InputError, ModelError, ProofError
 from otr_core.lane import formats
 from otr_core.lane.architecture import RopeScaling
+from otr_core.lane.program import Matrix
 from otr_core.lane.sampling import Decoding, draw
 from otr_core.poea.trace import Trace, open_piece, verify_opening
 from otr_node.checkpoint import commit_tensors, read_checkpoint, read_variant
@@ -27,7 +28,7 @@ from otr_node.integers.packed import Packed, RowSizes
 from otr_node.lanes import load_model
 from otr_node.portable import PortableModel, PortableSession, load_portable
 from otr_node.recorder import StateKeeper, TraceRecorder
-from otr_node.rounding import check_bounds
+from otr_node.rounding import INT64, check_bounds
 from otr_paper.labs.tiny import TINY, tiny_tensors
 from tests.helpers.float_lane import to_integers
 from tests.helpers.portable_second_opinion import Reference
@@ -210,6 +211,54 @@ def test_saturation_follows_the_weights() -> None:
     sizes["lm_head.weight"] = sizes["model.embed_tokens.weight"]
     # 48 · 2^17 · 2^30 is beyond 2^52, · 2^29 is not
     assert check_bounds(TINY, sizes).saturation == (2**29,) * 3
+
+
+def bounded(hidden: int = TINY.hidden, total: float = 1.0, **accumulators: float) -> str:
+    """What is refused of a model of zeros, but for what sums with named matrices of layer 1 reach.
+
+    Args:
+        total: sum of magnitudes of a row of the output projection.
+    """
+    normed = math.sqrt(hidden) * (2.0**formats.NORMED * (1 + 2**-8) + 1)
+    sizes = {name: RowSizes(0.0, 0.0, 1.0) for name in [*TINY.tensors(), "lm_head.weight"]}
+    sizes["model.layers.1.self_attn.o_proj.weight"] = RowSizes(1.0, 1.0, total)
+    for part, reached in accumulators.items():
+        name = (
+            part
+            if part == "lm_head"
+            else f"model.layers.1.{'mlp' if part in ('gate', 'up') else 'self_attn'}.{part}_proj"
+        )
+        sizes[f"{name}.weight"] = RowSizes(1.0, reached / normed, 1.0)
+    try:
+        check_bounds(replace(TINY, hidden=hidden), sizes)
+    except ModelError as error:
+        return str(error)
+    return ""
+
+
+_QKV, _GATE_UP = 2.0**Matrix.QKV.shift, 2.0**Matrix.GATE_UP.shift
+
+
+@pytest.mark.parametrize(
+    ("reached", "kind"),
+    [
+        ({"lm_head": INT64}, "(logits)"),
+        ({"gate": INT64}, "(gate)"),
+        ({"up": INT64}, "(up)"),
+        ({"q": _QKV * formats.INT32 / 1.5}, "query: found"),
+        ({"k": _QKV * formats.INT32 / 1.5}, "key: found"),
+        ({"v": _QKV * formats.INT32}, "value: found"),
+        ({"gate": _GATE_UP * INT64 / 2**formats.SIGMOID}, "(silu)"),
+        (dict.fromkeys(("q", "k"), _QKV * 2**23.6), "(score)"),
+        (dict.fromkeys(("gate", "up"), _GATE_UP * 2**31.1), "(product)"),
+        ({"v": _QKV * 2**30, "total": 2**32.1}, "(output)"),
+        ({"hidden": 2**22}, "(norm)"),
+    ],
+)
+def test_each_bound_between_operators_is_broken_by_a_model_of_its_own(reached: dict[str, float], kind: str) -> None:
+    """What the sums reach breaks this bound and no earlier one; a tenth of it breaks none."""
+    assert kind in bounded(**reached)  # type: ignore[arg-type]
+    assert bounded(**{part: value // 10 for part, value in reached.items()}) == ""  # type: ignore[arg-type]
 
 
 @given(st.lists(st.integers(-(2**24), 2**24), min_size=1, max_size=30), st.integers(0, 2**53 - 1), st.integers(1, 5000))

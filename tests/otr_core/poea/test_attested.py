@@ -332,6 +332,14 @@ def test_what_a_receipt_needs_is_needed_whatever_the_policy_requires(check: str)
         attested(without, loose)
 
 
+def test_switches_alone_are_no_gpu() -> None:
+    full = appraise(load_bundle(**NODE.files()), NODE.policy, MOMENT, nonce=NONCE, key=NODE.keys, roots=NODE.roots)
+    assert attested(full, HARDWARE.policy).gpu_nonce == NONCE
+    switches = tuple(replace(one, facts={**one.facts, "kind": "switch"}) for one in full.devices)
+    with pytest.raises(ReceiptError, match="switches alone"):
+        attested(replace(full, devices=switches), HARDWARE.policy)
+
+
 @pytest.mark.parametrize("missing", ["gpu", "gpu_certs", "event_log", "collateral", "quote", "keys"])
 def test_a_lenient_policy_does_not_make_up_for_files(missing: str) -> None:
     rules = replace(NODE.policy, require=("gpu.report",), evidence=())

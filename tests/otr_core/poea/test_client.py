@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from otr_core.encoding import canonical_json
+from otr_core.encoding import canonical_json, tagged_hash
 from otr_core.errors import InputError, ReceiptError, SealError
 from otr_core.lane.sampling import Decoding
 from otr_core.poea import OnceStore, check_answer, load_order, place_order
@@ -85,6 +85,20 @@ def test_the_plaintext_is_in_the_ephemeral_key_even_where_the_order_is_the_same(
     assert first.query.sealed is not None
     assert second.query.sealed is not None
     assert first.query.sealed[:32] != second.query.sealed[:32]
+
+
+def test_the_clients_secret_is_in_the_ephemeral_key() -> None:
+    """It is not to be computed from the order and the words, which the enclave knows as well."""
+    known = SEALED.order.sealed_part + pad(SEALED.said, PROMPT)
+    made = [hpke_public(derive_secret(tagged_hash("client-ephemeral", own + known))) for own in (CLIENT, b"")]
+    assert SEALED.query.sealed is not None
+    assert [each == SEALED.query.sealed[:32] for each in made] == [True, False]
+
+
+def test_two_answers_under_one_order_are_sealed_under_two_keys() -> None:
+    """An enclave that is asked again, and answers otherwise, must not seal twice under one key."""
+    sealed = {signed(SEALED, ids=ids).response.sealed for ids in (ANSWER, (3, 5, 2), (3, 2))}
+    assert len({(message or b"")[:32] for message in sealed}) == 3
 
 
 SWAPS: dict[str, Any] = {

@@ -38,8 +38,6 @@ from tests.helpers.receipts import ALLOW, MODEL, NOW, enclave, forged, ordered, 
 ORDERS = {sealed: ordered(sealed=sealed) for sealed in (False, True)}
 FILES = {sealed: json.loads(signed(placed).dump()) for sealed, placed in ORDERS.items()}
 PLACES = [(sealed, path) for sealed in FILES for path in paths(FILES[sealed])]
-WHOLE = {"plain": False, "sealed": True}
-counted: dict[str, int] = {}
 
 
 @functools.cache
@@ -125,7 +123,6 @@ def test_there_are_many_of_them() -> None:
         kinds["outsider"] = kinds.get("outsider", 0) + sum(1 for _ in mutations(FILES[sealed], donors(sealed), path))
         for who in (OPERATOR, REWRITER):
             kinds[who] = kinds.get(who, 0) + sum(1 for _ in lies(FILES[sealed], who, path))
-    print(kinds)
     assert kinds["outsider"] >= 1000
     assert min(kinds.values()) >= 100
 

@@ -160,6 +160,15 @@ def test_a_signed_fraud_is_rejected_by_name(fraud: str, placed: Any) -> None:
     assert check_of(make(placed), placed) == check
 
 
+@pytest.mark.parametrize("fraud", [name for name, (check, _) in FRAUDS.items() if check in CONTENT_CHECKS])
+def test_what_is_in_the_open_is_checked_for_whoever_reads_it(fraud: str) -> None:
+    check, make = FRAUDS[fraud]
+    for options in ({"order": PLAIN.order}, {"order_from": "file"}):
+        with pytest.raises(ReceiptError) as caught:
+            verify_receipt(make(PLAIN), policy=ALLOW, as_of=NOW, **options)  # type: ignore[arg-type]
+        assert caught.value.check == check
+
+
 def test_every_check_of_the_statement_has_a_fraud() -> None:
     """The others are about evidence and digests, and stand in the tests below."""
     own = {check for check, _ in FRAUDS.values()}

@@ -66,7 +66,7 @@ def test_registered_identities_are_those_of_the_converted_model(project, lane):
 def test_stored_attacks_are_complete(project):
     rows = answers.attack_rows(project, fresh=False, report=lambda line: None)
     groups = {row["group"] for row in rows}
-    assert groups == {"model", "parameters", "answer", "evidence", "broken TEE"}
+    assert groups == {"model", "parameters", "answer", "statement", "evidence", "broken TEE"}
     assert all(row["caught_by"] for row in rows)
 
 

@@ -4,6 +4,7 @@ import io
 from itertools import pairwise
 
 import matplotlib
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -64,12 +65,21 @@ def test_schemes_differ_by_more_than_colour():
 
 
 def test_the_png_holds_the_pixels_that_were_drawn():
-    picture = Image.effect_noise((37, 11), 90).convert("RGB")  # noise: every pixel matters
+    picture = Image.effect_noise((37, 11), 90).convert("RGB")  # noise: every pixel matters; 256 shades
     read = Image.open(io.BytesIO(figures.encode_png(picture)))
     read.verify()  # the check sums of all its parts
     read = Image.open(io.BytesIO(figures.encode_png(picture)))
-    assert (read.mode, read.size, round(read.info["dpi"][0])) == ("RGB", (37, 11), figures.DPI)
-    assert read.tobytes() == picture.tobytes()
+    assert (read.mode, read.size, round(read.info["dpi"][0])) == ("P", (37, 11), figures.DPI)
+    assert read.convert("RGB").tobytes() == picture.tobytes()
+
+
+def test_a_picture_of_many_colours_keeps_its_frequent_ones_and_the_rest_closely():
+    shades = np.stack(np.meshgrid(np.arange(0, 256, 4), np.arange(0, 256, 8), indexing="ij"), axis=-1)  # 2,048
+    pixels = np.concatenate([np.full((64, 32, 3), (0, 114, 178)), np.dstack([shades, np.zeros((64, 32))])]).astype("u1")
+    read = Image.open(io.BytesIO(figures.encode_png(Image.fromarray(pixels))))
+    found = np.asarray(read.convert("RGB")).astype(int)
+    assert (found[:64] == pixels[:64]).all()
+    assert np.abs(found - pixels).max() <= 24
 
 
 def family():
