@@ -214,7 +214,7 @@ def check_bounds(architecture: Architecture, sizes: Mapping[str, RowSizes]) -> B
                 f"accumulator bound of {name}: leaves 2^{room}, expected 2^{bits.MLP + _LEAST_MLP_ROOM} or more"
             )
         saturation.append(2**room)
-        sums["down"] = keep("down", name, total * saturation[-1])
+        sums["down"] = state("down", total * saturation[-1])
         sums |= {"qkv": max(sums[kind] for kind in ("query", "key", "value")), "gate_up": max(sums["gate"], sums["up"])}
         matrices |= {f"{layer}.{stack}": sums[stack] for stack in STACKS}
     return Bounds(worst, matrices, tuple(saturation))
