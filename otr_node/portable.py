@@ -31,8 +31,8 @@ from otr_core.poea.manifest import ModelManifest
 from otr_core.poea.trace import Recorder
 from otr_node.checkpoint import make_manifest, open_variant, read_checkpoint, torch_threads
 from otr_node.integers import twins
-from otr_node.integers.forms import Form, chosen_form
-from otr_node.integers.layers import EXP2, SIGMOID, Layers
+from otr_node.integers.forms import EXP2, SIGMOID, Form, chosen_form
+from otr_node.integers.layers import Layers
 from otr_node.integers.packed import Packed
 from otr_node.model import ROWS_AT_ONCE
 from otr_node.rounding import STACKS, Bounds, round_model

@@ -8,6 +8,7 @@ asked, because a library may use less of it.
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Iterator
@@ -18,8 +19,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from otr_core.lane.program import Dims, Matrix
+from otr_core.lane.tables import exp2_entries, sigmoid_entries
 from otr_node.integers import twins
-from otr_node.integers.packed import Packed, pack
+from otr_node.integers.packed import LEAST, MOST, Packed, pack
+
+LAYER_MATRICES = (Matrix.QKV, Matrix.OUT, Matrix.GATE_UP, Matrix.DOWN)
+"""The matrices of a layer, in the order of their use."""
+EXP2 = np.array(exp2_entries(), np.int32)
+SIGMOID = np.array(sigmoid_entries(), np.int32)
 
 FEW = 8
 """Fewer rows than this are multiplied by the loops; from here on a library's product is quicker."""
@@ -207,28 +215,67 @@ def compiled_loops() -> ModuleType:
 
 
 def _agree(kernels: ModuleType) -> bool:
-    """Whether kernels and twins agree on a few values, the extreme ones among them."""
-    random = np.random.default_rng(2)
-    x = random.integers(-(2**30), 2**30, (3, 40), endpoint=True).astype(np.int32)
-    weights = random.integers(-(2**17), 2**17, (24, 40)).astype(np.int32)
-    matrix = pack(weights)
-    expected = (x.astype(np.int64) @ weights.astype(np.int64).T + 2**18) >> 19
-    out = np.zeros((3, 24), np.int64)
-    kernels.product(x, *matrix.parts, 19, out)
-    if not np.array_equal(out, expected):
-        return False
-    for width in _LIMB_WIDTHS:
+    """Whether every kernel gives here what its twin gives, on values of every size.
+
+    Machine code may come from a cache; numba makes it anew when ``kernels`` changes, not when a
+    number does that ``kernels`` has from elsewhere.
+    """
+    for call in _trials(np.random.default_rng(2)):
+        results = []
         for loops in (kernels, twins):
-            planes, digits = np.zeros((3, 4, 40), np.int8), np.zeros((24, -(-16 // width), 40), np.int8)
-            loops.split_tokens(x, planes)
-            loops.split_weights(matrix.low, width, digits)
-            spans = list(_spans(4, digits.shape[1], width))
-            parts = np.zeros((len(spans), 3, 24), np.int32)
-            for part, (ours, theirs, _) in zip(parts, spans, strict=True):
-                part[:] = np.einsum("tlk,rlk->tr", planes[:, ours].astype(np.int32), digits[:, theirs].astype(np.int32))
-            rest = np.zeros((24, 3), np.int64)
-            loops.rest_products(np.ascontiguousarray(x.T), *matrix.parts[1:], rest)
-            loops.gather(parts, np.array([up for _, _, up in spans]), rest, 19, out)
-            if not np.array_equal(out, expected):
-                return False
+            name, arguments = call[0], copy.deepcopy(call[1:])
+            value = getattr(loops, name)(*arguments)
+            results.append([value, *arguments])
+        if not _same(*results):
+            return False
     return True
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two arguments or results are equal throughout."""
+    if isinstance(one, list | tuple):
+        return all(_same(a, b) for a, b in zip(one, other, strict=True))
+    return bool(np.array_equal(one, other))
+
+
+def _trials(random: np.random.Generator) -> Iterator[tuple[Any, ...]]:
+    """Calls of every kernel: its name and arguments."""
+
+    def some(most: int, *shape: int, dtype: Any = np.int32) -> np.ndarray:
+        sizes = most * 2.0 ** -random.integers(0, 24, shape)
+        return np.clip(np.rint(sizes * random.uniform(-1, 1, shape)), -most, most).astype(dtype)
+
+    d = Dims(32, 48, 1, 4, 2, 8, 64, 64, 10**9, math.isqrt(32 << 86), 24)
+    matrices = [pack(some(2**17, *d.matrix_shape(matrix))) for matrix in LAYER_MATRICES]
+    x, weights = some(2**30, 3, 32), matrices[0]
+    yield "product", x, *weights.parts, 19, np.zeros((3, len(weights.low)), np.int64)
+    for width in _LIMB_WIDTHS:
+        yield "split_weights", weights.low, width, np.zeros((len(weights.low), -(-16 // width), 32), np.int8)
+    yield "split_tokens", x, np.zeros((3, 4, 32), np.int8)
+    yield "rest_products", np.ascontiguousarray(x.T), *weights.parts[1:], np.zeros((len(weights.low), 3), np.int64)
+    for products in (2, 3, 4, 9):
+        rest = some(2**40, 5, 3, dtype=np.int64)
+        ups = 8 * np.arange(products) % 32
+        yield "gather", some(2**24, products, 3, 5), ups, rest, 19, np.zeros((3, 5), np.int64)
+    yield "widen", *weights.parts, np.zeros(weights.shape)
+    yield "round_sums", some(2**50, 3, 5, dtype=np.float64), 19, np.zeros((3, 5), np.int64)
+    hidden = some(2**31 - 1, 3, 32)
+    hidden[0] >>= 20
+    yield "norm", hidden, d.epsilon, d.numerator, d.drop, np.zeros((3, 32), np.int32)
+    pads, begin, count, room = np.array([0, 6]), 4, 3, 8
+    turns = some(2**20, room, 4), some(2**20, room, 4)
+    query, keys, values = some(2**22, 2, 4, count, 8), some(2**22, 2, 2, room, 8), some(2**22, 2, 2, room, 8)
+    yield "turn", some(2**22, 2, count, 8, 8, dtype=np.int64), begin, pads, *turns, query, keys, values
+    yield "attend", query, keys, values, begin, pads, EXP2, np.zeros((2, count, 4, 8), np.int32)
+    yield "soften", some(2**40, 4, count, begin + count, dtype=np.float64), begin, 1, EXP2
+    yield "gate", some(2**26, 3, 20, dtype=np.int64), SIGMOID, 2**24, np.zeros((3, 10), np.int32)
+    yield "add", hidden, some(2**32, 3, 32, dtype=np.int64), np.zeros((3, 32), np.int32)
+    stream = some(2**24, 2, count, 32)
+    shifts = tuple(matrix.shift for matrix in LAYER_MATRICES)
+    parts = tuple(matrix.parts for matrix in matrices)
+    constants, where = (d.epsilon, d.numerator, d.drop), (begin, pads, turns, keys, values)
+    yield "layer", stream, parts, constants, shifts, *where, (EXP2, SIGMOID), 2**28, np.zeros_like(stream)
+    source, columns = some(2**10, 4, 9, dtype=np.float32), random.uniform(0.5, 2, 9)
+    found = np.zeros((4, 9), np.int32), np.zeros((4, 9), np.int16), np.zeros(4, np.int32)
+    yield "round_rows", source, columns, 99.0, LEAST, MOST, *found, np.zeros(4), np.zeros(4)
+    yield "cut_rest", weights.dense(), weights.low, weights.starts, weights.columns * 0, weights.extra * 0

@@ -234,17 +234,17 @@ def turn(qkv, begin, pads, cosines, sines, query, keys, values):
 
 
 @compiled
-def attend(query, keys, values, begin, pads, exp2, scores, mixed):
+def attend(query, keys, values, begin, pads, exp2, mixed):
     """Attention of the new tokens to all places up to their own.
 
     Args:
-        query, keys, values: as ``turn`` wrote them. exp2: int32 table. scores: int64 (room,), for
-            use here. mixed: int32 (batch, count, heads, head_dim), written. What padding sees is 0.
+        query, keys, values: as ``turn`` wrote them. exp2: int32 table. mixed: int32
+            (batch, count, heads, head_dim), written. What padding sees is 0.
     """
     batch, heads, count, size = query.shape
     share_heads = heads // keys.shape[1]
     last = len(exp2) - 1
-    sums = np.empty(size, np.int64)
+    sums, scores = np.empty(size, np.int64), np.empty(begin + count, np.int64)
     half = np.int64(1) << np.int64(_PROBABILITY - 1)
     for row in range(batch):
         for token in range(count):
@@ -357,7 +357,7 @@ def layer(stream, matrices, constants, shifts, begin, pads, turns, keys, values,
     query = np.empty((batch, heads, count, size), np.int32)
     turn(qkv, begin, pads, turns[0], turns[1], query, keys, values)
     mixed = np.empty((batch, count, heads, size), np.int32)
-    attend(query, keys, values, begin, pads, tables[0], np.empty(begin + count, np.int64), mixed)
+    attend(query, keys, values, begin, pads, tables[0], mixed)
     low, starts, columns, extra = matrices[1]
     product(mixed.reshape((tokens, heads * size)), low, starts, columns, extra, shifts[1], delta)
     add(before, delta, after)

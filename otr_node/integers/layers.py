@@ -11,17 +11,12 @@ from numpy.typing import NDArray
 
 from otr_core.lane import formats as bits
 from otr_core.lane.program import Dims, Matrix
-from otr_core.lane.tables import exp2_entries, sigmoid_entries
-from otr_node.integers.forms import FEW, Form, Scratch
+from otr_node.integers.forms import EXP2, FEW, LAYER_MATRICES, SIGMOID, Form, Scratch
 from otr_node.integers.packed import Packed
 
-_MATRICES = (Matrix.QKV, Matrix.OUT, Matrix.GATE_UP, Matrix.DOWN)
-_SHIFTS = tuple(matrix.shift for matrix in _MATRICES)
+_SHIFTS = tuple(matrix.shift for matrix in LAYER_MATRICES)
 _TILE = 64  # tokens whose attention is computed at once by products of matrices
 _MANY = 16  # tokens of a sequence from which that is quicker
-
-EXP2 = np.array(exp2_entries(), np.int32)
-SIGMOID = np.array(sigmoid_entries(), np.int32)
 
 Int32 = NDArray[np.int32]
 
@@ -65,7 +60,7 @@ class Layers:
         batch, count, _ = hidden.shape
         tokens = batch * count
         if tokens < FEW and self.form.compiled:
-            matrices = tuple(self.matrix(matrix, layer).parts for matrix in _MATRICES)
+            matrices = tuple(self.matrix(matrix, layer).parts for matrix in LAYER_MATRICES)
             constants = (d.epsilon, d.numerator, d.drop)
             where = (begin, pads, turns, keys, values)
             loops.layer(hidden, matrices, constants, _SHIFTS, *where, (EXP2, SIGMOID), self.saturation[layer], out)
@@ -78,7 +73,7 @@ class Layers:
         if count >= _MANY and self.mix_in_floats:
             self._attend_by_matrices(query, keys, values, begin, pads, mixed)
         else:
-            loops.attend(query, keys, values, begin, pads, EXP2, take("scores", (begin + count,), np.int64), mixed)
+            loops.attend(query, keys, values, begin, pads, EXP2, mixed)
         result = out.reshape(tokens, d.hidden)
         loops.add(stream, self._product(mixed.reshape(tokens, -1), Matrix.OUT, layer), result)
         gate_up = self._normed_product(result, Matrix.GATE_UP, layer)

@@ -183,7 +183,7 @@ def attention_mix(weights: Ints, values: Array) -> Ints:
     return mixed.reshape(batch, heads, count, size).swapaxes(1, 2)
 
 
-def attend(query, keys, values, begin, pads, exp2, scores, mixed):
+def attend(query, keys, values, begin, pads, exp2, mixed):
     end = begin + query.shape[2]
     found = attention_scores(query, keys[:, :, :end], begin, pads)
     exps = attention_exps(found.max(-1, keepdims=True), found, exp2) * (found != PADDING)
@@ -210,6 +210,38 @@ def gate(gate_up, sigmoid, bound, out):
 
 def add(hidden, delta, out):
     out[:] = np.clip(hidden.astype(np.int64) + delta, -bits.INT32, bits.INT32)
+
+
+def layer(stream, matrices, constants, shifts, begin, pads, turns, keys, values, tables, bound, out):
+    batch, count, hidden = stream.shape
+    tokens, groups, size = batch * count, keys.shape[1], keys.shape[3]
+    heads = matrices[0][0].shape[0] // size - 2 * groups
+    epsilon, numerator, drop = constants
+    before, after = stream.reshape((tokens, hidden)), out.reshape((tokens, hidden))
+    normed = np.empty((tokens, hidden), np.int32)
+    delta = np.empty((tokens, hidden), np.int64)
+
+    norm(before, epsilon, numerator, drop, normed)
+    qkv = np.empty((batch, count, heads + 2 * groups, size), np.int64)
+    low, starts, columns, extra = matrices[0]
+    product(normed, low, starts, columns, extra, shifts[0], qkv.reshape((tokens, -1)))
+    query = np.empty((batch, heads, count, size), np.int32)
+    turn(qkv, begin, pads, turns[0], turns[1], query, keys, values)
+    mixed = np.empty((batch, count, heads, size), np.int32)
+    attend(query, keys, values, begin, pads, tables[0], mixed)
+    low, starts, columns, extra = matrices[1]
+    product(mixed.reshape((tokens, heads * size)), low, starts, columns, extra, shifts[1], delta)
+    add(before, delta, after)
+
+    norm(after, epsilon, numerator, drop, normed)
+    low, starts, columns, extra = matrices[2]
+    gate_up = np.empty((tokens, low.shape[0]), np.int64)
+    product(normed, low, starts, columns, extra, shifts[2], gate_up)
+    made = np.empty((tokens, low.shape[0] // 2), np.int32)
+    gate(gate_up, tables[1], bound, made)
+    low, starts, columns, extra = matrices[3]
+    product(made, low, starts, columns, extra, shifts[3], delta)
+    add(after, delta, after)
 
 
 # --- packing

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from otr_core.lane import formats as bits
 from otr_node.integers import kernels, twins
-from otr_node.integers.forms import Form, Scratch
-from otr_node.integers.layers import EXP2, SIGMOID
+from otr_node.integers.forms import EXP2, SIGMOID, Form, Scratch
 from otr_node.integers.packed import LEAST, MOST, Packer, RowSizes, pack
 
 LOOPS = pytest.mark.parametrize("loops", [kernels, twins], ids=["kernels", "twins"])
@@ -141,7 +140,7 @@ def test_turns_and_attention(seed: int, count: int, begin: int, padding: list[in
         kept = keys[::-1].copy()
         loops.turn(qkv, begin, pads, cosines, sines, query, keys, kept)
         mixed = np.full((batch, count, heads, size), 7, np.int32)
-        loops.attend(query, keys, kept, begin, pads, EXP2, np.zeros(room, np.int64), mixed)
+        loops.attend(query, keys, kept, begin, pads, EXP2, mixed)
         scores = twins.attention_scores(query, keys[:, :, : begin + count], begin, pads)[0].astype(np.float64)
         loops.soften(scores, begin, pads[0], EXP2)
         found.append((query, keys, kept, mixed, scores))
