@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -106,50 +106,89 @@ def check_names(folder: Path) -> None:
         )
 
 
-def read_variant(
-    checkpoint: Checkpoint, drop_layers: Sequence[int] = (), alter: Callable[[Tensors], Tensors] | None = None
-) -> tuple[Architecture, Tensors]:
-    """Decoder and checked tensors of a checkpoint or a variant (arguments as ``load_model``).
+class StoredTensors(Mapping[str, torch.Tensor]):
+    """The checkpoint's tensors as torch tensors in their stored dtype, each read when it is asked
+    for.
 
     Raises:
-        ModelError: a checkpoint or variant that does not fit its own description.
+        ModelError: missing, extra or wrongly shaped tensors, a file that does not parse; where one
+            is read, NaN or infinite values.
     """
-    architecture = checkpoint.architecture
-    tensors = read_checked(checkpoint.folder, architecture)
-    if drop_layers:
-        architecture, tensors = without_layers(architecture, tensors, drop_layers)
-    if alter is not None:
-        tensors = alter(tensors)
-        architecture.check_tensors({name: tuple(value.shape) for name, value in tensors.items()})
-    return architecture, tensors
 
+    def __init__(self, folder: Path, architecture: Architecture) -> None:
+        unused = {"lm_head.weight"} if architecture.tied else set()  # the embedding stands in its place
+        self._found = {tensor.name: tensor for tensor in weights.read_tensors(folder) if tensor.name not in unused}
+        architecture.check_tensors({name: tensor.shape for name, tensor in self._found.items()})
+        for name, tensor in self._found.items():
+            if tensor.dtype not in _STORED:
+                raise ModelError(f"tensor {name}: found dtype {tensor.dtype}, expected one of {', '.join(_STORED)}")
 
-def read_checked(folder: Path, architecture: Architecture) -> Tensors:
-    """The checkpoint's tensors as torch tensors, in their stored dtype.
-
-    Raises:
-        ModelError: missing, extra or wrongly shaped tensors, NaN or infinite values, a file that
-            does not parse.
-    """
-    result: Tensors = {}
-    unused = {"lm_head.weight"} if architecture.tied else set()  # the embedding stands in its place
-    found = {tensor.name: tensor for tensor in weights.read_tensors(folder) if tensor.name not in unused}
-    architecture.check_tensors({name: tensor.shape for name, tensor in found.items()})
-    for name, tensor in found.items():
-        if tensor.dtype not in _STORED:
-            raise ModelError(f"tensor {name}: found dtype {tensor.dtype}, expected one of {', '.join(_STORED)}")
+    def __getitem__(self, name: str) -> torch.Tensor:
+        tensor = self._found[name]
         value = torch.frombuffer(bytearray(tensor.data), dtype=_STORED[tensor.dtype]).reshape(tensor.shape)
         # A sum is finite only if all its values are, which takes one pass and no mask. Weights are
         # far from the limit of the format, so that a sum of finite ones does not overflow.
         if not torch.isfinite(value.sum(dtype=torch.float64 if value.numel() < 4096 else torch.float32)):
             raise ModelError(f"tensor {name}: holds NaN or infinite values, expected finite weights")
-        result[name] = value
-    return result
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+
+class _Renamed(Mapping[str, torch.Tensor]):
+    """Tensors under other names.
+
+    Args:
+        names: the name in ``tensors`` of each.
+    """
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor], names: Mapping[str, str]) -> None:
+        self._tensors, self._names = tensors, names
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self._tensors[self._names[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def open_variant(
+    checkpoint: Checkpoint, drop_layers: Sequence[int] = (), alter: Callable[[Tensors], Tensors] | None = None
+) -> tuple[Architecture, Mapping[str, torch.Tensor]]:
+    """Decoder and tensors of a checkpoint or a variant (arguments as ``load_model``), each tensor
+    read when it is asked for; all at once where ``alter`` wants them.
+
+    Raises:
+        ModelError: a checkpoint or variant that does not fit its own description.
+    """
+    architecture = checkpoint.architecture
+    tensors: Mapping[str, torch.Tensor] = StoredTensors(checkpoint.folder, architecture)
+    if drop_layers:
+        architecture, tensors = without_layers(architecture, tensors, drop_layers)
+    if alter is not None:
+        tensors = alter(dict(tensors))
+        architecture.check_tensors({name: tuple(value.shape) for name, value in tensors.items()})
+    return architecture, tensors
+
+
+def read_variant(
+    checkpoint: Checkpoint, drop_layers: Sequence[int] = (), alter: Callable[[Tensors], Tensors] | None = None
+) -> tuple[Architecture, Tensors]:
+    """``open_variant`` with all tensors read."""
+    architecture, tensors = open_variant(checkpoint, drop_layers, alter)
+    return architecture, dict(tensors)
 
 
 def without_layers(
-    architecture: Architecture, tensors: Tensors, dropped: Sequence[int]
-) -> tuple[Architecture, Tensors]:
+    architecture: Architecture, tensors: Mapping[str, torch.Tensor], dropped: Sequence[int]
+) -> tuple[Architecture, Mapping[str, torch.Tensor]]:
     """The decoder with some layers left out and the rest renumbered.
 
     Raises:
@@ -159,25 +198,23 @@ def without_layers(
     kept = [layer for layer in range(architecture.layers) if layer not in gone]
     if not kept or gone - set(range(architecture.layers)):
         raise ModelError(f"drop_layers: found {sorted(gone)}, expected some of 0 to {architecture.layers - 1}, not all")
-    result = {name: value for name, value in tensors.items() if not name.startswith("model.layers.")}
+    names = {name: name for name in tensors if not name.startswith("model.layers.")}
     for new, old in enumerate(kept):
         prefix = f"model.layers.{old}."
-        result |= {
-            f"model.layers.{new}.{name.removeprefix(prefix)}": value
-            for name, value in tensors.items()
-            if name.startswith(prefix)
-        }
-    return replace(architecture, layers=len(kept)), result
+        own = [name for name in tensors if name.startswith(prefix)]
+        names |= {f"model.layers.{new}.{name.removeprefix(prefix)}": name for name in own}
+    return replace(architecture, layers=len(kept)), _Renamed(tensors, names)
 
 
 def commit_tensors(tensors: Tensors) -> weights.WeightCommitment:
     """Weight commitment of tensors in memory, in the bytes that are executed."""
-
-    def stored(name: str, value: torch.Tensor) -> weights.Tensor:
-        data = value.contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data
-        return weights.Tensor(name, _NAMES[value.dtype], tuple(value.shape), data)
-
     return weights.commit_weights(stored(name, value) for name, value in sorted(tensors.items()))
+
+
+def stored(name: str, value: torch.Tensor) -> weights.Tensor:
+    """A tensor as it is committed to."""
+    data = value.contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data
+    return weights.Tensor(name, _NAMES[value.dtype], tuple(value.shape), data)
 
 
 def make_manifest(

@@ -20,8 +20,10 @@ from otr_core.lane import formats as bits
 from otr_core.lane.program import Dims, Matrix, Table
 from otr_core.lane.tables import exp2_entries, rotary_table, sigmoid_entries
 from otr_core.merkle import Tree, leaf_hash
+from otr_node.integers.packed import Packed
 from otr_node.portable import PortableModel
 
+_ROWS = 4096  # of a matrix, made dense at once
 _GROUP = 64  # leaves under a kept node; a power of two, so that groups are whole subtrees
 
 
@@ -30,11 +32,11 @@ class ModelTrees:
     """A model's dimensions, and its weights and tables as committed.
 
     Attributes:
-        matrix: gives a matrix of a layer as an int64 array (rows, columns).
+        matrix: gives a matrix of a layer, or of the model.
     """
 
     dims: Dims
-    matrix: Callable[[Matrix, int], np.ndarray]
+    matrix: Callable[[Matrix, int], Packed]
     tables: dict[Table, np.ndarray]
     _weights: Tree = field(init=False)
     _tables: Tree = field(init=False)
@@ -75,9 +77,11 @@ class ModelTrees:
     def _leaves(self) -> Iterator[bytes]:
         size = 4 * self.dims.tile
         for matrix, layer in self._matrices():
-            data = self.matrix(matrix, layer).astype(">i4").tobytes()
-            for at in range(0, len(data), size):
-                yield leaf_hash(data[at : at + size])
+            packed = self.matrix(matrix, layer)
+            for first in range(0, packed.shape[0], _ROWS):
+                data = packed.dense(first, min(first + _ROWS, packed.shape[0])).astype(">i4").tobytes()
+                for at in range(0, len(data), size):
+                    yield leaf_hash(data[at : at + size])
 
     def _range(self, first: int, end: int) -> Iterator[bytes]:
         """Leaf data ``first`` up to ``end``, or to the last."""
@@ -91,7 +95,7 @@ class ModelTrees:
 
     def _leaf(self, matrix: Matrix, layer: int, row: int, chunk: int) -> bytes:
         t = self.dims.tile
-        values = self.matrix(matrix, layer)[row, chunk * t : (chunk + 1) * t]
+        values = self.matrix(matrix, layer)[row][chunk * t : (chunk + 1) * t]
         return bytes(values.astype(">i4").tobytes())
 
     def _table_leaf(self, table: Table, tile: int) -> bytes:
@@ -109,9 +113,6 @@ def commit_model(model: PortableModel) -> ModelTrees:
     if any(width % a.head_dim for width in (a.hidden, a.intermediate, a.vocab)) or 256 % a.head_dim:
         raise ModelError(f"widths {a.hidden}, {a.intermediate}, {a.vocab}: expected multiples of head_dim {a.head_dim}")
 
-    def matrix(which: Matrix, layer: int) -> np.ndarray:
-        return np.asarray(model.matrix(which, layer).cpu())  # integers, as float64 or int32
-
     cosines, sines = rotary_table(a.rope_theta, a.head_dim, a.context, bits.ROTARY, a.rope_scaling)
     tables = {
         Table.EXP2: np.array(exp2_entries()),
@@ -119,4 +120,4 @@ def commit_model(model: PortableModel) -> ModelTrees:
         Table.ROTARY: np.concatenate([np.array(cosines), np.array(sines)], axis=1).ravel().astype(np.int64),
         Table.SATURATION: np.array([bound.bit_length() - 1 for bound in model.bounds.saturation], dtype=np.int64),
     }
-    return ModelTrees(model.dims, matrix, tables)
+    return ModelTrees(model.dims, model.matrix, tables)

@@ -11,33 +11,40 @@ int32 and is what the trace's leaves hold.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from otr_core.errors import InputError
 from otr_core.lane import formats as bits
 from otr_core.lane.architecture import Architecture
 from otr_core.lane.program import Dims, LayerOperator, Matrix, SampledOperator
-from otr_core.lane.tables import exp2_entries, rotary_table, sigmoid_entries
+from otr_core.lane.tables import rotary_table
 from otr_core.poea.manifest import ModelManifest
 from otr_core.poea.trace import Recorder
-from otr_node import primitives as p
-from otr_node.checkpoint import commit_tensors, make_manifest, read_checkpoint, read_variant, torch_threads
+from otr_node.checkpoint import make_manifest, open_variant, read_checkpoint, torch_threads
+from otr_node.integers import twins
+from otr_node.integers.forms import EXP2, SIGMOID, Form, chosen_form
+from otr_node.integers.layers import Layers
+from otr_node.integers.packed import Packed
 from otr_node.model import ROWS_AT_ONCE
-from otr_node.rounding import STACKS, Bounds, check_bounds, to_integers
+from otr_node.rounding import STACKS, Bounds, round_model
 from otr_node.tokenizer import ChatTokenizer
 
 LANE = "portable-1"
 
 _BLOCK = 256  # positions computed at once; bounds memory, changes no bit
+_FARTHEST = 2**32  # a distance of logits that weighs 0 at every temperature
+
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -45,25 +52,25 @@ class PortableModel:
     """A checkpoint in integers.
 
     Attributes:
-        matrices: float64 tensors of integers by name, stacked as they are used (``qkv``,
-            ``gate_up``).
+        matrices: packed integers by name, stacked as they are used (``qkv``, ``gate_up``).
         bounds: what was proven about its accumulators.
+        form: how its operations run here; no bit depends on it.
     """
 
     architecture: Architecture
     manifest: ModelManifest
     tokenizer: ChatTokenizer
-    matrices: dict[str, Tensor]
+    matrices: dict[str, Packed]
     bounds: Bounds
-    device: str
     threads: int
+    form: Form = field(default_factory=chosen_form)
 
     @cached_property
     def dims(self) -> Dims:
         """Sizes and constants of the operators' program."""
         return Dims.of(self.architecture)
 
-    def matrix(self, which: Matrix, layer: int) -> Tensor:
+    def matrix(self, which: Matrix, layer: int) -> Packed:
         """A matrix of a layer, or of the model."""
         shared = {Matrix.EMBED: "embed", Matrix.HEAD: "lm_head"}
         return self.matrices[shared.get(which) or f"{layer}.{list(STACKS)[which - Matrix.QKV]}"]
@@ -89,28 +96,25 @@ def load_portable(folder: Path | str, *, device: str = "cpu", threads: int = 1, 
     """Load a checkpoint into the portable lane: round its matrices, prove the accumulators' bounds,
     commit to them.
 
-    Needs 8 bytes per weight.
+    Needs little more than two bytes per weight, and while loading hardly more.
 
     Args:
-        device, threads: as ``lanes.load_model`` takes them. variant: its ``drop_layers`` and
-            ``alter``.
+        device: "cpu"; nothing else runs this lane. threads: as ``lanes.load_model`` takes them.
+        variant: its ``drop_layers`` and ``alter``; altered weights are held whole while loading.
 
     Raises:
-        ModelError: as ``load_model``, or a bound of 2^52 that the weights do not keep.
+        ModelError: as ``load_model``, or a bound that the weights do not keep.
+        InputError: another device.
     """
+    if torch.device(device).type != "cpu":
+        raise InputError(f"device: found {device!r}, expected cpu, the only one that runs lane {LANE}")
     checkpoint = read_checkpoint(Path(folder))
-    architecture, tensors = read_variant(checkpoint, **variant)
-    integers = to_integers(architecture, tensors)
-    bounds = check_bounds(architecture, integers)
-    manifest = make_manifest(checkpoint, architecture, LANE, commit_tensors(integers))
-    matrices: dict[str, Tensor] = {"embed": integers.pop("model.embed_tokens.weight").to(device)}
-    for layer in range(architecture.layers):
-        prefix = f"model.layers.{layer}."
-        for stacked, parts in STACKS.items():
-            rows = [integers.pop(f"{prefix}{part}.weight") for part in parts]
-            matrices[f"{layer}.{stacked}"] = torch.cat(rows).to(device, torch.float64)
-    matrices["lm_head"] = integers.pop("lm_head.weight").to(device, torch.float64)
-    return PortableModel(architecture, manifest, checkpoint.tokenizer, matrices, bounds, device, threads)
+    architecture, tensors = open_variant(checkpoint, **variant)
+    form = chosen_form()
+    with torch_threads(threads):
+        matrices, bounds, commitment = round_model(architecture, tensors, form)
+    manifest = make_manifest(checkpoint, architecture, LANE, commitment)
+    return PortableModel(architecture, manifest, checkpoint.tokenizer, matrices, bounds, threads, form)
 
 
 Alter = Callable[[int, np.ndarray], np.ndarray]
@@ -137,21 +141,23 @@ class PortableSession:
         watch: tuple[int, int] | None = None,
         alter: Alter | None = None,
     ) -> None:
-        a = model.architecture
+        d = model.dims
         self._model, self._padding = model, tuple(padding)
-        self._pad = torch.tensor(self._padding, device=model.device)
-        self._watch, self._alter, self._watching = watch, alter, False
+        self._pads = np.array(self._padding, np.int64)
+        self._watch, self._alter = watch, alter
         self.operators: dict[int, np.ndarray] = {}
         self._seen = 0  # tokens fed so far, padding included
-        self._keys = [torch.empty(0) for _ in range(a.layers)]
-        self._values = [torch.empty(0) for _ in range(a.layers)]
-        self._rotary = [torch.empty(0), torch.empty(0)]  # cosines, sines: (positions, head_dim / 2)
-        self._tables = lookup_tables(model.device)
+        empty = np.empty((len(self._padding), d.kv_heads, 0, d.tile), np.int32)
+        self._keys, self._values = [empty] * d.layers, [empty] * d.layers
+        self._turns = (np.empty((0, d.tile // 2), np.int32),) * 2  # cosines, sines
+        fits = model.bounds.accumulators["attention"] < bits.LIMIT
+        self._layers = Layers(d, model.matrix, model.bounds.saturation, fits, model.form)
 
     def feed(self, ids: Sequence[int], recorder: Recorder | None = None) -> np.ndarray:
-        """Logits (vocab,) with LOGIT fraction bits after the tokens ``ids``; for a session of one
-        sequence."""
-        return np.asarray(self.feed_batch([ids], [recorder])[0, -1].cpu())
+        """Logits (vocab,), int64 with LOGIT fraction bits, after the tokens ``ids``; for a session of
+        one sequence."""
+        logits: np.ndarray = self._feed([ids], [recorder], all_logits=False)[0, -1]
+        return logits
 
     def feed_batch(
         self,
@@ -166,18 +172,22 @@ class PortableSession:
             integers in float64, (sequences, 1 or tokens, vocab): logits of the last or of all
             tokens.
         """
+        return torch.from_numpy(self._feed(rows, recorders, all_logits=all_logits)).double()
+
+    def _feed(self, rows: Sequence[Sequence[int]], recorders: Sequence[Recorder | None], *, all_logits: bool) -> Int64:
+        """``feed_batch`` in int64."""
         if len(rows) != len(self._padding) or len({len(row) for row in rows}) != 1 or not rows[0]:
             raise InputError(
                 f"batch: found {[len(row) for row in rows]} tokens, expected {len(self._padding)} equal rows"
             )
-        ids = torch.tensor([list(row) for row in rows], device=self._model.device)
+        ids = np.array([list(row) for row in rows], np.int64)
         logits = []
         with torch_threads(self._model.threads), torch.inference_mode():
             for block in self._blocks(ids):
                 hidden = self._block(block, recorders)
                 if all_logits:
                     logits.append(self._logits(hidden))
-            return torch.cat(logits, 1) if all_logits else self._logits(hidden[:, -1:])
+            return np.concatenate(logits, axis=1) if all_logits else self._logits(hidden[:, -1:])
 
     def run_layer(self, position: int, layer: int, stream: np.ndarray, keys: np.ndarray, values: np.ndarray) -> None:
         """Watch one layer at one position, computed from what a trace holds, in a session that has
@@ -187,223 +197,161 @@ class PortableSession:
             stream: (hidden,) what enters the layer. keys, values: (position, kv) of earlier
                 positions; all int64.
         """
-        a, device = self._model.architecture, self._model.device
+        d = self._model.dims
         self._watch = (position, layer)
-        with torch_threads(self._model.threads), torch.inference_mode():
-            self._grow(position + 1)
-            for store, rows in ((self._keys, keys), (self._values, values)):
-                heads = torch.from_numpy(rows).view(position, a.kv_heads, a.head_dim)
-                store[layer][0, :, :position] = heads.transpose(0, 1)
-            self._layer(layer, torch.from_numpy(stream).to(device, torch.float64).view(1, 1, -1), position)
+        self._grow(position + 1)
+        for store, rows in ((self._keys, keys), (self._values, values)):
+            store[layer][0, :, :position] = rows.reshape(position, d.kv_heads, d.tile).swapaxes(0, 1)
+        self._watched_layer(layer, stream.reshape(1, 1, -1), position)
 
     def run_head(self, stream: np.ndarray) -> None:
         """Watch norm and logits of one position, from the last layer's output (hidden,), int64."""
-        self._watching = True
-        with torch_threads(self._model.threads), torch.inference_mode():
-            self._logits(torch.from_numpy(stream).to(self._model.device, torch.float64).view(1, 1, -1))
+        normed = self._watched_norm(stream.reshape(1, -1), SampledOperator.PEAK)
+        self._note(SampledOperator.LOGITS, self._watched_product(normed, Matrix.HEAD, 0))
 
-    def _blocks(self, ids: Tensor) -> Sequence[Tensor]:
+    def _blocks(self, ids: Int64) -> list[Int64]:
         """(batch, tokens) cut into what is computed at once; the watched position comes alone."""
         count = ids.shape[1]
         cuts = set(range(0, count, _BLOCK))
         if self._watch is not None:
             at = self._watch[0] - self._seen
             cuts |= {cut for cut in (at, at + 1) if 0 <= cut < count}
-        sizes = np.diff([*sorted(cuts), count]).tolist()
-        return torch.split(ids, sizes, dim=1)
+        return np.split(ids, sorted(cuts)[1:], axis=1)
 
-    def _block(self, ids: Tensor, recorders: Sequence[Recorder | None]) -> Tensor:
+    def _block(self, ids: Int64, recorders: Sequence[Recorder | None]) -> Int32:
         model, begin = self._model, self._seen
-        count = ids.shape[1]
+        batch, count = ids.shape
         self._grow(begin + count)
-        hidden = model.matrices["embed"][ids].double()
+        # (layers + 1, batch, tokens, hidden): the embeddings, then what each layer leaves
+        streams = np.empty((model.dims.layers + 1, batch, count, model.dims.hidden), np.int32)
+        streams[0] = model.matrices["embed"].gather(ids.reshape(-1)).reshape(streams.shape[1:])
         recording = [(row, recorder) for row, recorder in enumerate(recorders) if recorder is not None]
-        made: list[tuple[Tensor, Tensor, Tensor]] = []
-        last = model.architecture.layers - 1
-        for layer in range(last + 1):
-            made.append(self._layer(layer, hidden, begin))
-            hidden = made[-1][0]
-            if len(made) * count >= ROWS_AT_ONCE or layer == last:
+        first, end = 0, model.dims.layers
+        for layer in range(end):
+            if self._watch == (begin, layer):
+                streams[layer + 1] = self._watched_layer(layer, streams[layer].astype(np.int64), begin)
+            else:
+                kept = self._keys[layer], self._values[layer]
+                self._layers.layer(layer, streams[layer], *kept, begin, self._pads, self._turns, streams[layer + 1])
+            if (layer + 1 - first) * count >= ROWS_AT_ONCE or layer + 1 == end:
                 if recording:
-                    self._record(recording, begin, layer + 1 - len(made), made)
-                made = []
+                    self._record(recording, begin, first, streams[first + 1 : layer + 2])
+                first = layer + 1
         self._seen = begin + count
-        return hidden
+        last: Int32 = streams[-1]
+        return last
 
-    def _layer(self, layer: int, hidden: Tensor, begin: int) -> tuple[Tensor, Tensor, Tensor]:
-        """One layer on (batch, count, hidden) tokens from position ``begin`` on; operator by
-        operator as in the program, with those made together that are only told apart for a
-        dispute.
+    def _logits(self, hidden: Int32) -> Int64:
+        """Logits of (batch, count, hidden): (batch, count, vocab)."""
+        return self._layers.logits(hidden.reshape(-1, hidden.shape[-1])).reshape(*hidden.shape[:2], -1)
 
-        Returns:
-            output, of that shape; new keys and new values, (batch, heads, count, head_dim).
-        """
-        op, model, note = LayerOperator, self._model, self._note
-        a = model.architecture
-        batch, count, _ = hidden.shape
-        end = begin + count
-        self._watching = self._watch == (begin, layer)
-        # attention in whole tiles, as the program has it; the places beyond weigh nothing
-        if self._watching:
-            end = model.dims.padded(end)
-
-        hidden = note(op.INPUT, hidden)
-        normed = self.norm(hidden, op.ATTENTION_PEAK)
-        qkv = note(op.QKV, self._product(normed, Matrix.QKV, layer))
-        heads = qkv.view(batch, count, a.heads + 2 * a.kv_heads, a.head_dim).transpose(1, 2)
-        query, key, value = heads.split([a.heads, a.kv_heads, a.kv_heads], dim=1)
+    def _watched_layer(self, layer: int, hidden: Int64, at: int) -> Int64:
+        """One layer on (1, 1, hidden), the token at position ``at``: operator by operator as in the
+        program, each noted. Attention is in whole tiles, as there; places beyond weigh nothing."""
+        op, d, note = LayerOperator, self._model.dims, self._note
+        end = d.padded(at + 1)
+        hidden = note(op.INPUT, hidden.reshape(1, -1))
+        normed = self._watched_norm(hidden, op.ATTENTION_PEAK)
+        heads = note(op.QKV, self._watched_product(normed, Matrix.QKV, layer)).reshape(-1, d.tile)
+        query, key, value = np.split(heads, [d.heads, d.heads + d.kv_heads])  # (heads, head_dim)
+        cosine, sine = (side[at].astype(np.int64) for side in self._turns)
+        query = note(op.QUERY, twins.rotate(query, cosine, sine))
         keys, values = self._keys[layer], self._values[layer]
-        query = note(op.QUERY, self._rotate(query, begin))
-        key = note(op.KEY, self._rotate(key, begin))
-        keys[:, :, begin : begin + count] = key
-        values[:, :, begin : begin + count] = value
-        weights = self._attention_weights(query, keys[:, :, :end], begin)
-        mixed = note(op.MIXED, self._mix(weights, values[:, :, :end]))
-        hidden = hidden + self._product(mixed, Matrix.OUT, layer)
-        hidden = note(op.RESIDUAL_SUM, p.saturate(hidden, bits.INT32))
+        keys[0, :, at] = note(op.KEY, twins.rotate(key, cosine, sine))
+        values[0, :, at] = value
+        scores = twins.attention_scores(query[None, :, None], keys[:, :, :end], at, self._pads)
+        scores = note(op.SCORES, scores)
+        exps = note(op.EXPS, twins.attention_exps(note(op.TOPS, scores.max(-1, keepdims=True)), scores, EXP2))
+        total = note(op.TOTALS, exps.sum(-1, keepdims=True))
+        share = note(op.SHARES, bits.ONE_SHARE // np.maximum(total, 1))
+        weights = note(op.WEIGHTS, twins.attention_weights(exps, share))
+        mixed = note(op.MIXED, twins.attention_mix(weights, values[:, :, :end])).reshape(1, -1)
+        hidden = note(op.RESIDUAL_SUM, _saturated(hidden + self._watched_product(mixed, Matrix.OUT, layer)))
 
-        normed = self.norm(hidden, op.MLP_PEAK)
-        gate_up = note(op.GATE_UP, self._product(normed, Matrix.GATE_UP, layer))
-        gate, up = gate_up.split(a.intermediate, dim=-1)
-        index = p.shift(gate + 0.0, bits.SIGMOID_SHIFT).add_(bits.SIGMOID_ZERO)
-        silu = p.shift(p.lookup(self._tables["sigmoid"], index).mul_(gate), bits.SIGMOID)
-        product = p.saturate(p.shift(silu.mul_(up), bits.PRODUCT_SHIFT), model.bounds.saturation[layer])
-        product = note(op.PRODUCT, product)
-        hidden = hidden.add_(self._product(product, Matrix.DOWN, layer))
-        hidden = note(op.OUTPUT, p.saturate(hidden, bits.INT32))
-        self._watching = False
-        return hidden, key, value
+        normed = self._watched_norm(hidden, op.MLP_PEAK)
+        gate_up = note(op.GATE_UP, self._watched_product(normed, Matrix.GATE_UP, layer))
+        product = np.empty((1, d.intermediate), np.int64)
+        self._model.form.loops.gate(gate_up, SIGMOID, self._model.bounds.saturation[layer], product)
+        delta = self._watched_product(note(op.PRODUCT, product), Matrix.DOWN, layer)
+        return note(op.OUTPUT, _saturated(hidden + delta)).reshape(1, 1, -1)
 
-    def _note(self, operator: int, values: Tensor) -> Tensor:
-        """Keep an operator's values at the watched place, where one token of one sequence is
-        computed: flattened they are the operator's vector. What comes back is what the computation
-        goes on with."""
-        if not self._watching:
-            return values
-        made = values.flatten().long().cpu().numpy()
+    def _watched_norm(self, hidden: Int64, first: int) -> Int64:
+        """RMSNorm of (1, hidden) by its four operators, of which ``first`` is the number of the
+        first (peak, squares, factor, normed)."""
+        d, note = self._model.dims, self._note
+        scaled, power = twins.norm_scaled(hidden, note(first, twins.norm_peak(hidden)))
+        squares = note(first + 1, (scaled * scaled).sum(-1, keepdims=True))
+        factor = note(first + 2, twins.norm_factor(squares, power, d.epsilon, d.numerator))
+        return note(first + 3, twins.shift(scaled * factor, d.drop))
+
+    def _watched_product(self, x: Int64, matrix: Matrix, layer: int) -> Int64:
+        """Products of (1, columns) with a matrix, rounded: (1, rows). Values that a cheat made are
+        taken as they are, beyond int32 as well."""
+        packed = self._model.matrix(matrix, layer)
+        out = np.empty((1, packed.shape[0]), np.int64)
+        self._model.form.loops.product(x, *packed.parts, matrix.shift, out)
+        return out
+
+    def _note(self, operator: int, values: Int64) -> Int64:
+        """Keep an operator's values: flattened they are the operator's vector. What comes back is
+        what the computation goes on with."""
+        made = values.flatten()
+        self.operators[operator] = made
         if self._alter is None:
-            self.operators[operator] = made
             return values
         self.operators[operator] = made = self._alter(operator, made)
-        return torch.from_numpy(made).to(values).view_as(values)
-
-    def _product(self, x: Tensor, matrix: Matrix, layer: int) -> Tensor:
-        """Products of (batch, count, columns) with a matrix, rounded: (batch, count, rows)."""
-        return p.shift(p.dot(x, self._model.matrix(matrix, layer)), matrix.shift)
-
-    def norm(self, hidden: Tensor, first: int) -> Tensor:
-        """RMSNorm without its weight: hidden / √(mean square + epsilon), NORMED fraction bits.
-
-        Args:
-            first: number of the first of its four operators (peak, squares, factor, normed).
-        """
-        d = self._model.dims
-        peak = self._note(first, p.largest(hidden.abs()))
-        power = (bits.NORM_INPUT - p.bit_length(peak)).clamp_(max=-bits.NORM_LEAST_SCALE)
-        scaled = p.scale(hidden, power)
-        squares = self._note(first + 1, scaled.square().sum(-1, keepdim=True))
-        squares = squares + p.scale(squares.new_tensor([float(d.epsilon)]), 2 * power)
-        root = p.square_root(squares.mul_(4.0).clamp_(min=1.0))  # twice the length of the row
-        factor = self._note(first + 2, p.divide(squares.new_tensor(float(d.numerator)), root))
-        return self._note(first + 3, p.shift(scaled.mul_(factor), d.drop))
-
-    def _rotate(self, x: Tensor, begin: int) -> Tensor:
-        """Rotary embedding of (batch, heads, tokens, head_dim), the halves of a head paired."""
-        count, half = x.shape[2], x.shape[3] // 2
-        # (batch, 1, tokens, half); a sequence's own position 0 is its first token after the padding
-        at = (torch.arange(begin, begin + count, device=x.device)[None] - self._pad[:, None]).clamp_(min=0)
-        cosine, sine = (table[at][:, None] for table in self._rotary)
-        first, second = x[..., :half], x[..., half:]
-        turned = torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
-        return p.shift(turned, bits.ROTARY)
-
-    def _attention_weights(self, query: Tensor, keys: Tensor, begin: int) -> Tensor:
-        """Softmax of the new tokens over all places: (batch, heads, tokens, places), PROBABILITY
-        fraction bits.
-
-        Args:
-            query: (batch, heads, tokens, head_dim). keys: (batch, kv_heads, places, head_dim).
-        """
-        op, note = LayerOperator, self._note
-        batch, heads, count, size = query.shape
-        groups, end = keys.shape[1], keys.shape[2]
-        query = query.reshape(batch, groups, heads // groups * count, size)
-        scores = torch.matmul(query, keys.transpose(2, 3)).view(batch, heads, count, end)
-        if end > begin + 1 or any(self._padding):  # some token does not see every place
-            place = torch.arange(end, device=query.device)
-            unseen = place[None, None] > torch.arange(begin, begin + count, device=query.device)[None, :, None]
-            unseen = unseen | (place[None, None] < self._pad[:, None, None])
-            scores.masked_fill_(unseen[:, None], -float(bits.LIMIT))
-        scores = note(op.SCORES, scores)
-        below = (note(op.TOPS, p.largest(scores)) - scores).mul_(2.0**-bits.SCORE_SHIFT)
-        weights = note(op.EXPS, p.lookup(self._tables["exp2"], below))
-        total = note(op.TOTALS, weights.sum(-1, keepdim=True)).clamp(min=1.0)
-        share = note(op.SHARES, p.divide(total.new_tensor(float(bits.ONE_SHARE)), total))
-        return note(op.WEIGHTS, weights.mul_(share).mul_(2.0**-bits.EXP).floor_())
-
-    def _mix(self, weights: Tensor, values: Tensor) -> Tensor:
-        """Weighted values: (batch, tokens, heads · head_dim), HEAD fraction bits."""
-        batch, heads, count, end = weights.shape
-        groups, size = values.shape[1], values.shape[3]
-        weights = weights.reshape(batch, groups, heads // groups * count, end)
-        mixed = p.shift(torch.matmul(weights, values), bits.PROBABILITY)
-        return mixed.view(batch, heads, count, size).transpose(1, 2).reshape(batch, count, heads * size)
-
-    def _logits(self, hidden: Tensor) -> Tensor:
-        normed = self.norm(hidden, SampledOperator.PEAK)
-        return self._note(SampledOperator.LOGITS, self._product(normed, Matrix.HEAD, 0))
+        return made.reshape(values.shape)
 
     def _grow(self, needed: int) -> None:
         """Room for ``needed`` tokens in cache and rotary table; doubled, so that growing costs
         little per token."""
-        have = self._rotary[0].shape[0]
+        have = len(self._turns[0])
         if needed <= have:
             return
-        a, device = self._model.architecture, self._model.device
+        a = self._model.architecture
         room = max(_BLOCK, 1 << (needed - 1).bit_length())
         shape = (len(self._padding), a.kv_heads, room, a.head_dim)
         for store in (self._keys, self._values):
             for layer, old in enumerate(store):
-                store[layer] = torch.zeros(shape, dtype=torch.float64, device=device)
-                if self._seen:
-                    store[layer][:, :, : self._seen] = old[:, :, : self._seen]
-        turns = rotary_table(a.rope_theta, a.head_dim, room, bits.ROTARY, a.rope_scaling)
-        self._rotary = [torch.tensor(side, dtype=torch.float64, device=device) for side in turns]
+                store[layer] = np.zeros(shape, np.int32)
+                store[layer][:, :, : self._seen] = old[:, :, : self._seen]
+        cosines, sines = rotary_table(a.rope_theta, a.head_dim, room, bits.ROTARY, a.rope_scaling)
+        self._turns = np.array(cosines, np.int32), np.array(sines, np.int32)
 
-    def _record(
-        self,
-        recording: Sequence[tuple[int, Recorder]],
-        begin: int,
-        layer: int,
-        made: Sequence[tuple[Tensor, Tensor, Tensor]],
-    ) -> None:
+    def _record(self, recording: Sequence[tuple[int, Recorder]], begin: int, layer: int, outputs: Int32) -> None:
         """Hand over what the layers from ``layer`` on left behind, for each sequence that is
-        recorded."""
-        outputs, keys, values = (torch.stack(each) for each in zip(*made, strict=True))
-        # (layers, batch, heads, count, head_dim) to (layers, batch, count, heads · head_dim)
-        rows = [_int32_bytes(outputs), *(_int32_bytes(each.transpose(2, 3).flatten(3)) for each in (keys, values))]
+        recorded.
+
+        Args:
+            outputs: (layers, batch, count, hidden).
+        """
+        count, last = outputs.shape[2], layer + len(outputs)
         for row, recorder in recording:
             unseen = max(self._padding[row] - begin, 0)
-            if unseen < rows[0].shape[2]:
-                recorder.absorb(layer, begin + unseen - self._padding[row], *(each[:, row, unseen:] for each in rows))
+            if unseen >= count:
+                continue
+            # (kv_heads, positions, head_dim) of each layer to (layers, positions, kv_heads · head_dim)
+            keys, values = (
+                np.stack([held[row, :, begin + unseen : begin + count].swapaxes(0, 1) for held in store[layer:last]])
+                for store in (self._keys, self._values)
+            )
+            rows = (outputs[:, row, unseen:], *(each.reshape(*each.shape[:2], -1) for each in (keys, values)))
+            recorder.absorb(layer, begin + unseen - self._padding[row], *map(_int32_bytes, rows))
 
 
-def sampling_weights(logits: np.ndarray, temperature_milli: int) -> np.ndarray:
+def sampling_weights(logits: np.ndarray, temperature_milli: int) -> Int64:
     """Each token's weight in the draw, int64: 2^−x of its distance to the largest logit over the
     temperature."""
-    below = (logits.max() - logits).astype(np.int64)
+    # Cut first: the product with the factor would leave int64.
+    below = np.minimum((logits.max() - logits).astype(np.int64), _FARTHEST)
     index = below * bits.TEMPERATURE_FACTOR // (temperature_milli << bits.TEMPERATURE_SHIFT)
-    table = lookup_tables("cpu")["exp2"].numpy().astype(np.int64)
-    return np.asarray(table[np.minimum(index, len(table) - 1)])
+    return twins.looked_up(EXP2, index)
 
 
-@functools.cache
-def lookup_tables(device: str) -> dict[str, Tensor]:
-    """The look-up tables as tensors."""
-    made = {"exp2": exp2_entries(), "sigmoid": sigmoid_entries()}
-    return {name: torch.tensor(entries, dtype=torch.float64, device=device) for name, entries in made.items()}
+def _saturated(x: Int64) -> Int64:
+    return np.clip(x, -bits.INT32, bits.INT32)
 
 
-def _int32_bytes(rows: Tensor) -> np.ndarray:
-    """(…, values) to (…, bytes), little-endian int32."""
-    return np.asarray(rows.to(torch.int32).contiguous().cpu()).astype("<i4", copy=False).view("u1")
+def _int32_bytes(rows: Int32) -> np.ndarray:
+    """(layers, positions, values) to (layers, positions, bytes), little-endian int32."""
+    return np.ascontiguousarray(rows, "<i4").view("u1")

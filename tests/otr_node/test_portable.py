@@ -18,16 +18,19 @@ from hypothesis import strategies as st
 from otr_core.errors import InputError, ModelError, ProofError
 from otr_core.lane import formats
 from otr_core.lane.architecture import RopeScaling
-from otr_core.lane.program import LayerOperator, Matrix
+from otr_core.lane.program import Matrix
 from otr_core.lane.sampling import Decoding, draw
 from otr_core.poea.trace import Trace, open_piece, verify_opening
-from otr_node import primitives as p
-from otr_node.checkpoint import read_checkpoint, read_variant
+from otr_node.checkpoint import commit_tensors, read_checkpoint, read_variant
 from otr_node.generate import generate, rebuild_operators, rebuild_states
+from otr_node.integers.forms import Form
+from otr_node.integers.packed import Packed, RowSizes
 from otr_node.lanes import load_model
-from otr_node.portable import PortableModel, PortableSession, check_bounds, load_portable, to_integers
+from otr_node.portable import PortableModel, PortableSession, load_portable
 from otr_node.recorder import StateKeeper, TraceRecorder
+from otr_node.rounding import INT64, check_bounds
 from otr_paper.labs.tiny import TINY, tiny_tensors
+from tests.helpers.float_lane import to_integers
 from tests.helpers.portable_second_opinion import Reference
 
 SEED = bytes(range(32))
@@ -142,8 +145,9 @@ def test_weights_are_committed_as_executed(tiny: Path, model: PortableModel) -> 
     """The committed integers are those in the matrices: nothing is stacked or rounded otherwise."""
     integers = to_integers(*read_variant(read_checkpoint(tiny)))
     stacked = torch.cat([integers[f"model.layers.1.self_attn.{part}_proj.weight"] for part in "qkv"])
-    assert torch.equal(model.matrices["1.qkv"], stacked.double())
-    assert torch.equal(model.matrices["lm_head"], integers["lm_head.weight"].double())
+    assert torch.equal(torch.from_numpy(model.matrices["1.qkv"].dense()), stacked)
+    assert torch.equal(torch.from_numpy(model.matrices["lm_head"].dense()), integers["lm_head.weight"])
+    assert model.manifest.weights_root == commit_tensors(integers).root.hex()
     tensors = read_variant(read_checkpoint(tiny))[1]
     norm = tensors["model.layers.1.input_layernorm.weight"].double()
     exact = tensors["model.layers.1.self_attn.k_proj.weight"].double() * norm * 2**16
@@ -152,20 +156,18 @@ def test_weights_are_committed_as_executed(tiny: Path, model: PortableModel) -> 
 
 def test_no_accumulator_passes_its_proven_bound(model: PortableModel, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[int, float] = {}
-    plain = p.dot
+    plain = Form.product
 
-    def watched(x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-        seen[id(matrix)] = max(seen.get(id(matrix), 0.0), float((x.abs() @ matrix.abs().T).max()))
-        return plain(x, matrix)
+    def watched(form: Form, x: np.ndarray, matrix: Packed, *rest: object) -> np.ndarray:
+        sums = np.abs(x.astype(np.int64)) @ np.abs(matrix.dense().astype(np.int64)).T
+        seen[id(matrix.low)] = max(seen.get(id(matrix.low), 0.0), float(sums.max()))
+        return plain(form, x, matrix, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(p, "dot", watched)
+    monkeypatch.setattr(Form, "product", watched)
     model.session().feed(IDS * 4)
-    kinds = {"qkv": ("query", "key", "value"), "o": ("output",), "gate_up": ("gate", "up"), "down": ("down",)}
     assert len(seen) == 4 * 3 + 1
     for name, matrix in model.matrices.items():
-        if id(matrix) in seen:
-            kind = kinds.get(name.split(".")[-1], ("logits",))
-            assert seen[id(matrix)] <= max(model.bounds.accumulators[k] for k in kind) < formats.LIMIT
+        assert name == "embed" or seen[id(matrix.low)] <= model.bounds.matrices[name] == matrix.bound
 
 
 def test_a_normalised_row_keeps_its_bound(model: PortableModel) -> None:
@@ -175,19 +177,23 @@ def test_a_normalised_row_keeps_its_bound(model: PortableModel) -> None:
     rows = [np.full(32, 2**31 - 1), np.eye(32)[0] * (2**31 - 1), np.eye(32)[3], np.zeros(32), np.full(32, -1)]
     rows += [rng.integers(-(2**k), 2**k + 1, 32) for k in range(31) for _ in range(20)]
     rows += [np.where(np.arange(32) == 5, 2**k, 0) for k in range(31)]
-    out = PortableSession(model).norm(torch.tensor(np.array(rows), dtype=torch.float64), LayerOperator.ATTENTION_PEAK)
-    assert float(out.square().sum(-1).max().sqrt()) <= math.sqrt(32) * (2.0**formats.NORMED * (1 + 2**-8) + 1)
+    hidden, d = np.array(rows).astype(np.int32), model.dims
+    out = np.zeros_like(hidden)
+    model.form.loops.norm(hidden, d.epsilon, d.numerator, d.drop, out)
+    longest = float(np.sqrt((out.astype(np.float64) ** 2).sum(-1).max()))
+    assert longest <= math.sqrt(32) * (2.0**formats.NORMED * (1 + 2**-8) + 1)
 
 
 @pytest.mark.parametrize(
     ("name", "factor", "kind"),
     [
         ("model.layers.0.self_attn.q_proj.weight", 2.0**12, "score"),
-        ("model.layers.0.mlp.up_proj.weight", 2.0**12, "product"),
+        (r"model.layers.0.mlp.(gate|up)_proj.weight", 2.0**13, "product"),
         ("layers.1.self_attn.k_proj", 2.0**12, "score"),
-        (r"layers.1.self_attn.[vo]_proj", 2.0**9, "output"),
+        (r"layers.1.self_attn.[vo]_proj", 6500.0, "output"),
+        (r"layers.1.self_attn.v_proj", 2.0**14, "1.value"),
         ("model.layers.0.mlp.down_proj.weight", 2.0**13, "leaves"),
-        ("model.norm.weight", 2.0**14, "logits"),
+        ("model.norm.weight", 2.0**18, "largest integer weight"),
         ("model.embed_tokens.weight", 2.0**18, "largest integer weight"),
     ],
 )
@@ -200,51 +206,59 @@ def test_a_bound_that_does_not_hold_is_a_named_error(tiny: Path, name: str, fact
 
 
 def test_saturation_follows_the_weights() -> None:
-    integers = {name: torch.full(shape, 2**17, dtype=torch.int32) for name, shape in TINY.tensors().items()}
-    integers["lm_head.weight"] = integers["model.embed_tokens.weight"]
+    values = {name: np.full(shape, 2**17, np.int32) for name, shape in TINY.tensors().items() if len(shape) == 2}
+    sizes = {name: RowSizes.of(value) for name, value in values.items()}
+    sizes["lm_head.weight"] = sizes["model.embed_tokens.weight"]
     # 48 · 2^17 · 2^30 is beyond 2^52, · 2^29 is not
-    assert check_bounds(TINY, integers).saturation == (2**29,) * 3
+    assert check_bounds(TINY, sizes).saturation == (2**29,) * 3
 
 
-def bounded(**entries: int) -> str:
-    """What is refused of a checkpoint of zeros, but for one entry a named matrix of layer 1."""
-    integers = {name: torch.zeros(shape, dtype=torch.int32) for name, shape in TINY.tensors().items()}
-    integers |= {"lm_head.weight": torch.zeros((TINY.vocab, TINY.hidden), dtype=torch.int32)}
-    for part, value in entries.items():
-        block = "mlp" if part in ("gate", "up", "down") else "self_attn"
-        integers[f"model.layers.1.{block}.{part}_proj.weight"][0, 0] = value
-    for layer in range(TINY.layers):  # the room of this product is a bound of its own
-        integers[f"model.layers.{layer}.mlp.down_proj.weight"][0, 0] = 1
+def bounded(hidden: int = TINY.hidden, total: float = 1.0, **accumulators: float) -> str:
+    """What is refused of a model of zeros, but for what sums with named matrices of layer 1 reach.
+
+    Args:
+        total: sum of magnitudes of a row of the output projection.
+    """
+    normed = math.sqrt(hidden) * (2.0**formats.NORMED * (1 + 2**-8) + 1)
+    sizes = {name: RowSizes(0.0, 0.0, 1.0) for name in [*TINY.tensors(), "lm_head.weight"]}
+    sizes["model.layers.1.self_attn.o_proj.weight"] = RowSizes(1.0, 1.0, total)
+    for part, reached in accumulators.items():
+        name = (
+            part
+            if part == "lm_head"
+            else f"model.layers.1.{'mlp' if part in ('gate', 'up') else 'self_attn'}.{part}_proj"
+        )
+        sizes[f"{name}.weight"] = RowSizes(1.0, reached / normed, 1.0)
     try:
-        check_bounds(TINY, integers)
+        check_bounds(replace(TINY, hidden=hidden), sizes)
     except ModelError as error:
         return str(error)
     return ""
 
 
-def entry_for(accumulator: float, shift: int) -> int:
-    """The entry of a projection whose outputs can then reach just beyond ``accumulator``."""
-    normed = math.sqrt(TINY.hidden) * (2.0**formats.NORMED * (1 + 2**-8) + 1)
-    return math.ceil(accumulator * 2.0**shift / normed)
+_QKV, _GATE_UP = 2.0**Matrix.QKV.shift, 2.0**Matrix.GATE_UP.shift
 
 
 @pytest.mark.parametrize(
-    ("entries", "kind"),
+    ("reached", "kind"),
     [
-        ({"v": entry_for(formats.LIMIT / 2**formats.PROBABILITY, Matrix.QKV.shift)}, "(attention)"),
-        ({"q": entry_for(formats.LIMIT / 2 ** (formats.ROTARY + 1), Matrix.QKV.shift)}, "(rotation)"),
-        ({"k": entry_for(formats.LIMIT / 2 ** (formats.ROTARY + 1), Matrix.QKV.shift)}, "(rotation)"),
-        ({"k": entry_for(formats.INT32 / 1.5, Matrix.QKV.shift)}, "key: found"),
-        ({"q": entry_for(formats.INT32 / 1.5, Matrix.QKV.shift)}, "query: found"),
-        ({"gate": entry_for(formats.LIMIT / 2**formats.SIGMOID, Matrix.GATE_UP.shift)}, "(silu)"),
-        (dict.fromkeys(("q", "k"), entry_for(2**23.6, Matrix.QKV.shift)), "(score)"),
-        (dict.fromkeys(("gate", "up"), entry_for(2**26.1, Matrix.GATE_UP.shift)), "(product)"),
+        ({"lm_head": INT64}, "(logits)"),
+        ({"gate": INT64}, "(gate)"),
+        ({"up": INT64}, "(up)"),
+        ({"q": _QKV * formats.INT32 / 1.5}, "query: found"),
+        ({"k": _QKV * formats.INT32 / 1.5}, "key: found"),
+        ({"v": _QKV * formats.INT32}, "value: found"),
+        ({"gate": _GATE_UP * INT64 / 2**formats.SIGMOID}, "(silu)"),
+        (dict.fromkeys(("q", "k"), _QKV * 2**23.6), "(score)"),
+        (dict.fromkeys(("gate", "up"), _GATE_UP * 2**31.1), "(product)"),
+        ({"v": _QKV * 2**30, "total": 2**32.1}, "(output)"),
+        ({"hidden": 2**22}, "(norm)"),
     ],
 )
-def test_each_bound_between_operators_is_broken_by_a_checkpoint_of_its_own(entries: dict[str, int], kind: str) -> None:
-    """One matrix entry breaks this bound and no earlier one; a tenth of it breaks none."""
-    assert kind in bounded(**entries)
-    assert bounded(**{part: value // 10 for part, value in entries.items()}) == ""
+def test_each_bound_between_operators_is_broken_by_a_model_of_its_own(reached: dict[str, float], kind: str) -> None:
+    """What the sums reach breaks this bound and no earlier one; a tenth of it breaks none."""
+    assert kind in bounded(**reached)  # type: ignore[arg-type]
+    assert bounded(**{part: value // 10 for part, value in reached.items()}) == ""  # type: ignore[arg-type]
 
 
 @given(st.lists(st.integers(-(2**24), 2**24), min_size=1, max_size=30), st.integers(0, 2**53 - 1), st.integers(1, 5000))

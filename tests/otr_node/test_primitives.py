@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from otr_core.lane import formats
 from otr_core.lane.architecture import RopeScaling
 from otr_core.lane.tables import exp2_table, rotary_table, sigmoid_table
-from otr_node import primitives as p
+from tests.helpers import float_primitives as p
 
 WIDE = st.integers(-formats.LIMIT + 1, formats.LIMIT - 1)
 POSITIVE = st.integers(1, formats.LIMIT - 1)

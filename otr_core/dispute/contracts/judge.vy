@@ -588,7 +588,8 @@ def _accumulate(
             value += v
             if kind == DRAW and index < 0 and value > target:
                 index = convert(step * T + i, int256)
-    return value, index, next
+    # Only a choice has an index.
+    return value, 0 if kind == TOP or kind == SUM else index, next
 
 
 @view

@@ -6,6 +6,7 @@ import functools
 from dataclasses import replace
 from random import Random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from otr_core.dispute.state import Level, Turn, Verdict
 from otr_core.errors import MoveError
 from otr_core.lane import program as pr
 from otr_node.commitment import commit_model
+from otr_node.integers.packed import pack
 from otr_node.run import Run
 from otr_paper.benches.workbench import Served
 from otr_paper.labs.disputes.cheats import Griefer, Inconsistent, Withholder
@@ -162,7 +164,8 @@ def test_a_downgraded_model_is_convicted_at_the_first_weight_it_uses():
     """Weights rounded to 8 bits throughout: every leaf differs, and the game ends at a product with
     a false weight."""
     served = tiny()
-    matrices = {name: (values / 2**9).round() * 2**9 for name, values in served.bench.portable.matrices.items()}
+    whole = {name: packed.dense() for name, packed in served.bench.portable.matrices.items()}
+    matrices = {name: pack(((values / 2**9).round() * 2**9).astype(np.int32)) for name, values in whole.items()}
     cheap = replace(served.bench.portable, matrices=matrices)
     run = served.honest
     false = replace(run, model=cheap, trees=commit_model(cheap))

@@ -200,7 +200,7 @@ def test_broken_units_agree_with_the_statements(tiny_operator):
     rows = tiny_operator.operator.rows(5, 1)
     rows = rows | {"up": rows["up"] + (np.arange(len(rows["up"])) == 3), "value": rows["value"]}
     weights = {
-        m.name: tiny_operator.model.matrices[f"1.{m.stack}"][m.first : m.first + m.rows].long().numpy()
+        m.name: tiny_operator.model.matrices[f"1.{m.stack}"].dense(m.first, m.first + m.rows).astype(np.int64)
         for m in tiny_operator.layout.matrices.values()
     }
     found = broken_units(tiny_operator.layout, weights, rows)

@@ -18,10 +18,11 @@ from otr_core.dispute.records import Terms
 from otr_core.dispute.state import Verdict
 from otr_core.errors import ChainError
 from otr_core.lane import program as pr
-from otr_core.lane.element import LAYER, TOKEN, Place
+from otr_core.lane.element import LAYER, TOKEN, Accumulator, Place
 from otr_core.lane.step import right
 from otr_node.chain.evm import Chain, compile_vyper
 from otr_node.chain.onchain import FOLDER, ChainCourt
+from otr_node.execution import Execution
 from otr_paper.labs.disputes.both import Both, both
 from otr_paper.labs.disputes.differential import differential_game
 from otr_paper.labs.disputes.parties import CLIENT, FISHERMAN, OPERATOR, OTHER, leaf_of
@@ -86,6 +87,41 @@ def test_every_primitive_is_judged_the_same(pair):
                 for others in (openings[:-1], [*openings, openings[-1]]) if openings else ():
                     with pytest.raises(ChainError):
                         pair.chain.chain.call(judge, "judge", words, roots, others)
+
+
+class Indexed(Execution):
+    """An execution whose published accumulators carry indices, right and wrong ones, and now and
+    then another value."""
+
+    def accumulators(self, operator: int, element: int) -> list[Accumulator]:
+        random = Random(f"{operator} {element}")
+        honest = super().accumulators(operator, element)
+        return [(a + random.choice((0, 0, 0, 1)), random.choice((b, 0, 3))) for a, b in honest]
+
+
+@pytest.mark.parametrize(("temperature", "where"), [(0, (LAYER, 12, 2)), (0, (TOKEN, 8, 2)), (1500, (TOKEN, 8, 2))])
+def test_an_index_among_accumulators_is_judged_the_same(temperature, where):
+    """Random steps over accumulators with indices: where no choice is made, the next index is 0."""
+    served, random, seen = tiny(temperature), Random(5), set()
+    pair = both(served.honest, TERMS)
+    judge = pair.chain.judges[served.bench.model.manifest.model_id]
+    d, claim, honest = served.trees.dims, served.honest.claim, served.honest.execution(*where)
+    done = Indexed(honest.lane, honest.model, claim, *where, honest.inputs, honest.token_step)
+    several = [number for number, op in enumerate(done.program) if op.steps > 1]
+    for number in several * 12:
+        op = done.program[number]
+        element, step = random.randrange(op.length), random.randrange(op.steps + 1)
+        value = int(done.vectors[number][element])
+        place = Place(*where, number, element, step, value, token_step=done.token_step)
+        reader = Openings(done, place, piece=served.honest.piece, token=served.honest.token)
+        expected = right(d, claim, place, reader)
+        words = (*where, number, element, step, 0, done.token_step, value)
+        steps_root = done.steps(number, element)[0].root
+        roots = (claim.states_root, claim.tokens_root, done.operators.root, steps_root, *astuple(claim)[3:])
+        openings = [(o.data, list(o.proof)) for o in reader.made]
+        assert pair.chain.chain.call(judge, "judge", words, roots, openings) == expected, (op.name, step)
+        seen.add(expected)
+    assert seen == {True, False}
 
 
 def test_calls_that_break_a_rule_are_refused_alike_and_change_nothing(pair):

@@ -1,0 +1,122 @@
+"""Whole layers and logits of the portable lane, in the form that runs here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from otr_core.lane import formats as bits
+from otr_core.lane.program import Dims, Matrix
+from otr_node.integers.forms import EXP2, FEW, LAYER_MATRICES, SIGMOID, Form, Scratch
+from otr_node.integers.packed import Packed
+
+_SHIFTS = tuple(matrix.shift for matrix in LAYER_MATRICES)
+_TILE = 64  # tokens whose attention is computed at once by products of matrices
+_MANY = 16  # tokens of a sequence from which that is quicker
+
+Int32 = NDArray[np.int32]
+
+
+@dataclass
+class Layers:
+    """Computes layers for one session: its memory is used again by the next call.
+
+    Attributes:
+        d: sizes and constants. matrix: gives a matrix of a layer. saturation: of each layer's MLP.
+        mix_in_floats: whether sums of attention weight · value stay below 2^52.
+        form: how operations run.
+    """
+
+    d: Dims
+    matrix: Callable[[Matrix, int], Packed]
+    saturation: tuple[int, ...]
+    mix_in_floats: bool
+    form: Form
+    _scratch: Scratch = field(init=False, default_factory=Scratch)
+
+    def layer(
+        self,
+        layer: int,
+        hidden: Int32,
+        keys: Int32,
+        values: Int32,
+        begin: int,
+        pads: NDArray[np.int64],
+        turns: tuple[Int32, Int32],
+        out: Int32,
+    ) -> None:
+        """One layer on tokens from position ``begin`` on.
+
+        Args:
+            hidden: (batch, count, hidden). keys, values: (batch, kv_heads, room, head_dim); the new
+                ones are written. pads: (batch,) tokens of padding. turns: cosines and sines,
+                (positions, head_dim / 2). out: (batch, count, hidden), written; not ``hidden``.
+        """
+        d, loops, take = self.d, self.form.loops, self._scratch.take
+        batch, count, _ = hidden.shape
+        tokens = batch * count
+        if tokens < FEW and self.form.compiled:
+            matrices = tuple(self.matrix(matrix, layer).parts for matrix in LAYER_MATRICES)
+            constants = (d.epsilon, d.numerator, d.drop)
+            where = (begin, pads, turns, keys, values)
+            loops.layer(hidden, matrices, constants, _SHIFTS, *where, (EXP2, SIGMOID), self.saturation[layer], out)
+            return
+        stream = hidden.reshape(tokens, d.hidden)
+        qkv = self._normed_product(stream, Matrix.QKV, layer)
+        query = take("query", (batch, d.heads, count, d.tile), np.int32)
+        loops.turn(qkv.reshape(batch, count, -1, d.tile), begin, pads, *turns, query, keys, values)
+        mixed = take("mixed", (batch, count, d.heads, d.tile), np.int32)
+        if count >= _MANY and self.mix_in_floats:
+            self._attend_by_matrices(query, keys, values, begin, pads, mixed)
+        else:
+            loops.attend(query, keys, values, begin, pads, EXP2, mixed)
+        result = out.reshape(tokens, d.hidden)
+        loops.add(stream, self._product(mixed.reshape(tokens, -1), Matrix.OUT, layer), result)
+        gate_up = self._normed_product(result, Matrix.GATE_UP, layer)
+        made = take("product", (tokens, d.intermediate), np.int32)
+        loops.gate(gate_up, SIGMOID, self.saturation[layer], made)
+        loops.add(result, self._product(made, Matrix.DOWN, layer), result)
+
+    def logits(self, hidden: Int32) -> NDArray[np.int64]:
+        """Logits of (tokens, hidden): (tokens, vocab), LOGIT fraction bits; a new array."""
+        return self._normed_product(hidden, Matrix.HEAD, 0).copy()
+
+    def _normed_product(self, stream: Int32, matrix: Matrix, layer: int) -> NDArray[np.int64]:
+        d = self.d
+        normed = self._scratch.take("normed", stream.shape, np.int32)
+        self.form.loops.norm(stream, d.epsilon, d.numerator, d.drop, normed)
+        return self._product(normed, matrix, layer)
+
+    def _product(self, x: Int32, matrix: Matrix, layer: int) -> NDArray[np.int64]:
+        packed = self.matrix(matrix, layer)
+        out = self._scratch.take("out", (len(x), packed.shape[0]), np.int64)
+        return self.form.product(x, packed, matrix.shift, self._scratch, out)
+
+    def _attend_by_matrices(
+        self, query: Int32, keys: Int32, values: Int32, begin: int, pads: NDArray[np.int64], mixed: Int32
+    ) -> None:
+        """Attention by float64 products, a tile of tokens at a time: their sums stay below 2^52."""
+        batch, heads, count, size = query.shape
+        groups, end, loops, take = keys.shape[1], begin + count, self.form.loops, self._scratch.take
+        share = heads // groups
+        for row in range(batch):
+            for group in range(groups):
+                key, value = (torch.from_numpy(side[row, group, :end]).double() for side in (keys, values))
+                own = query[row, group * share : (group + 1) * share]
+                for first in range(0, count, _TILE):
+                    last = min(first + _TILE, count)
+                    seen = begin + last
+                    asked = torch.from_numpy(own[:, first:last]).double().reshape(-1, size)
+                    scores = take("scores", (len(asked), seen), np.float64)
+                    torch.mm(asked, key[:seen].t(), out=torch.from_numpy(scores))
+                    loops.soften(scores.reshape(share, last - first, seen), begin + first, pads[row], EXP2)
+                    sums = torch.mm(torch.from_numpy(scores), value[:seen]).numpy()
+                    rounded = take("rounded", sums.shape, np.int64)
+                    loops.round_sums(sums, bits.PROBABILITY, rounded)
+                    mixed[row, first:last, group * share : (group + 1) * share] = rounded.reshape(
+                        share, last - first, size
+                    ).swapaxes(0, 1)

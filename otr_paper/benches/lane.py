@@ -1,0 +1,215 @@
+"""What exact integers cost, measured now beside floats: the same tokens through every lane, in turns."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from otr_core.errors import ParameterError
+from otr_core.lane import formats as bits
+from otr_core.lane.architecture import Architecture
+from otr_core.lane.program import Dims, Matrix
+from otr_core.lane.tables import rotary_table
+from otr_node.checkpoint import torch_threads
+from otr_node.integers.forms import chosen_form
+from otr_node.integers.layers import Layers
+from otr_node.lanes import load_model
+from otr_node.portable import PortableModel, load_portable
+from otr_node.rounding import STACKS, round_model
+
+WIDE = Architecture(
+    hidden=4096,
+    intermediate=11008,
+    layers=1,
+    heads=32,
+    kv_heads=32,
+    head_dim=128,
+    vocab=64,
+    context=4096,
+    rms_eps=1e-5,
+    rope_theta=10000.0,
+    tied=True,
+    stop_ids=(2,),
+)
+"""One layer of a Llama of 7 billion weights, over a vocabulary that costs nothing."""
+
+
+@dataclass(frozen=True)
+class LanePlan:
+    """How much is measured.
+
+    Attributes:
+        rounds: turns of every way. prompt: tokens of a prefill. context: tokens before a decoded
+            one; both cut to the model's context. wide: whether ``WIDE`` is measured as well, which takes 2 GB.
+
+    Raises:
+        ParameterError: nothing to measure.
+    """
+
+    rounds: int = 7
+    prompt: int = 256
+    context: int = 100
+    wide: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "prompt", "context"):
+            if getattr(self, name) < 1:
+                raise ParameterError(name, getattr(self, name), "at least 1")
+
+
+Work = Callable[[], object]
+
+
+def in_turns(rounds: int, works: Mapping[str, Work]) -> dict[str, float]:
+    """CPU seconds of each work: the least of ``rounds`` turns, after one that is not counted.
+
+    The works take turns, so that what else runs on the machine meets all of them; the least is what
+    remains when nothing else did.
+    """
+    spent: dict[str, list[float]] = {name: [] for name in works}
+    for turn in range(rounds + 1):
+        for name, work in works.items():
+            before = time.process_time()
+            work()
+            if turn:
+                spent[name].append(time.process_time() - before)
+    return {name: min(times) for name, times in spent.items()}
+
+
+def measure_lane(folder: Path, plan: LanePlan | None = None) -> dict[str, Any]:
+    """Measure the portable lane on one thread against torch's float32 and bfloat16, and against the
+    products of its matrices alone by NumPy's float32 (OpenBLAS in the published wheels).
+
+    Args:
+        folder: a checkpoint.
+
+    Returns:
+        JSON values. decode_over_fp32, decode_over_bf16, prefill_over_fp32, prefill_over_bf16: CPU
+        time of a token and of a prompt over that of the native lanes. decode_over_openblas: over the
+        float32 products alone. bytes_per_weight: held after loading. load_cpu_s: to load and commit,
+        median of three. form: how the operations ran (``forms.Form``). cpu_ms: all times.
+        wide, where measured: the same ratios for one layer of ``WIDE``.
+    """
+    plan = plan or LanePlan()
+    loads = []
+    chosen_form()  # tested once in a process, before the clock runs
+    for _ in range(3):
+        before = time.process_time()
+        model = load_portable(folder)
+        loads.append(time.process_time() - before)
+    most = model.architecture.context
+    prompt, context = min(plan.prompt, most), max(1, min(plan.context, most - plan.rounds - 1))
+    natives = {lane: load_model(folder, lane=f"native-{name}") for lane, name in _NATIVE.items()}
+    ids = [17 * position % model.architecture.vocab for position in range(max(prompt, context))]
+    sessions = {"portable": model.session()} | {lane: native.session() for lane, native in natives.items()}
+    for session in sessions.values():
+        session.feed(ids[:context])
+    decode: dict[str, Work] = {lane: lambda of=session: of.feed(ids[:1]) for lane, session in sessions.items()}  # type: ignore[misc]
+    products = _products(model)
+    with _one_thread():
+        ms = in_turns(plan.rounds, decode | {"openblas": lambda: [matrix @ x for matrix, x in products]})
+        whole: dict[str, Any] = {"portable": model, **natives}
+        prefill = in_turns(
+            max(2, plan.rounds // 2),
+            {lane: lambda of=each: of.session().feed(ids[:prompt]) for lane, each in whole.items()},  # type: ignore[misc]
+        )
+    weights = sum(rows * columns for rows, columns in (matrix.shape for matrix in model.matrices.values()))
+    return {
+        "decode_over_fp32": _ratio(ms, "fp32"),
+        "decode_over_openblas": _ratio(ms, "openblas"),
+        "decode_over_bf16": _ratio(ms, "bf16"),
+        "prefill_over_fp32": _ratio(prefill, "fp32"),
+        "prefill_over_bf16": _ratio(prefill, "bf16"),
+        "bytes_per_weight": round(sum(matrix.nbytes for matrix in model.matrices.values()) / weights, 3),
+        "load_cpu_s": round(statistics.median(loads), 2),
+        "form": model.form.describe(),
+        "cpu_ms": {"decode": _milliseconds(ms), "prefill": _milliseconds(prefill)},
+        "prompt": prompt,
+        "context": context,
+        **({"wide": measure_layer(WIDE, plan)} if plan.wide else {}),
+    }
+
+
+def measure_layer(architecture: Architecture, plan: LanePlan) -> dict[str, Any]:
+    """The same ratios of one layer with random weights, as those of an untrained Llama.
+
+    Args:
+        architecture: of one layer.
+    """
+    from transformers import LlamaConfig, LlamaModel
+
+    torch.manual_seed(1)
+    config = LlamaConfig(**{**architecture.config(), "torch_dtype": "float32"})
+    module = LlamaModel(config).eval()
+    tensors = {f"model.{name}": value for name, value in module.state_dict().items()}
+    form = chosen_form()
+    matrices, bounds, _ = round_model(architecture, tensors, form)
+    d = Dims.of(architecture)
+
+    def matrix(which: Matrix, layer: int) -> Any:
+        return matrices[f"{layer}.{list(STACKS)[which - Matrix.QKV]}"]
+
+    layers = Layers(d, matrix, bounds.saturation, bounds.accumulators["attention"] < bits.LIMIT, form)
+    room = max(plan.prompt, plan.context + 1)
+    sides = rotary_table(architecture.rope_theta, d.tile, room, bits.ROTARY)
+    turns = np.array(sides[0], np.int32), np.array(sides[1], np.int32)
+    keys, values = (np.zeros((1, d.kv_heads, room, d.tile), np.int32) for _ in range(2))
+    ids = np.arange(room) % architecture.vocab
+    stream = matrices["embed"].gather(ids)[None]
+    out, pads = np.empty_like(stream), np.zeros(1, np.int64)
+
+    def ours(begin: int, end: int) -> None:
+        layers.layer(0, stream[:, begin:end].copy(), keys, values, begin, pads, turns, out[:, begin:end].copy())
+
+    tokens = torch.from_numpy(ids)[None]
+    cache = {}
+    works: dict[str, tuple[Work, Work]] = {
+        "portable": (lambda: ours(plan.context, plan.context + 1), lambda: ours(0, plan.prompt))
+    }
+    with _one_thread(), torch.inference_mode():
+        ours(0, plan.context)
+        for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+            cast = module.to(dtype) if dtype == torch.float32 else LlamaModel(config).eval().to(dtype)
+            cache[name] = cast(tokens[:, : plan.context], use_cache=True).past_key_values
+            works[name] = (
+                lambda of=cast, name=name: of(tokens[:, :1], past_key_values=cache[name], use_cache=True),  # type: ignore[misc]
+                lambda of=cast: of(tokens[:, : plan.prompt]),  # type: ignore[misc]
+            )
+        decode = in_turns(plan.rounds, {name: pair[0] for name, pair in works.items()})
+        prefill = in_turns(2, {name: pair[1] for name, pair in works.items()})
+    return {
+        "hidden": architecture.hidden,
+        "decode_over_fp32": _ratio(decode, "fp32"),
+        "decode_over_bf16": _ratio(decode, "bf16"),
+        "prefill_over_fp32": _ratio(prefill, "fp32"),
+        "cpu_ms": {"decode": _milliseconds(decode), "prefill": _milliseconds(prefill)},
+    }
+
+
+_NATIVE = {"fp32": "float32", "bf16": "bfloat16"}
+
+
+def _products(model: PortableModel) -> Sequence[tuple[np.ndarray, np.ndarray]]:
+    """The model's matrices in float32, each with a vector to multiply."""
+    names = [name for name in model.matrices if name != "embed"]
+    dense = [model.matrices[name].dense().astype(np.float32) for name in names]
+    return [(matrix, np.linspace(-1, 1, matrix.shape[1], dtype=np.float32)) for matrix in dense]
+
+
+def _one_thread() -> Any:
+    return torch_threads(1)
+
+
+def _ratio(times: Mapping[str, float], over: str) -> float:
+    return round(times["portable"] / times[over], 3)
+
+
+def _milliseconds(times: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(1000 * spent, 2) for name, spent in times.items()}

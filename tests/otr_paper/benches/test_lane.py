@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from otr_core.errors import ParameterError
+from otr_paper import commands
+from otr_paper.benches.lane import WIDE, LanePlan, in_turns, measure_layer
+
+APP = typer.Typer()
+commands.add(APP)
+RATIOS = ("decode_over_fp32", "decode_over_openblas", "decode_over_bf16", "prefill_over_fp32", "prefill_over_bf16")
+
+
+def test_the_bench_prints_its_ratios_with_a_card(tiny: Path) -> None:
+    words = ["bench", "lane", "--model", str(tiny), "--rounds", "2", "--no-wide"]
+    shown = CliRunner().invoke(APP, [*words, "--json"])
+    assert shown.exit_code == 0, shown.output
+    found = json.loads(shown.stdout)
+    for name in RATIOS:
+        part, over = name.split("_over_")
+        times = found["cpu_ms"][part]
+        assert found[name] == pytest.approx(times["portable"] / times[over], rel=0.1)
+    assert 2 < found["bytes_per_weight"] < 10  # many of the tiny weights are beyond the dense part
+    assert (found["prompt"], found["form"]["compiled"]) == (48, True)
+    assert found["card"]["command"].startswith("otr bench lane")
+    assert found["load_cpu_s"] > 0
+    table = CliRunner().invoke(APP, words)
+    assert "decode over fp32" in table.output
+
+
+@pytest.mark.slow
+def test_a_small_wide_layer_is_measured() -> None:
+    small = replace(WIDE, hidden=256, intermediate=512, heads=4, kv_heads=4, head_dim=64)
+    found = measure_layer(small, LanePlan(1, 20, 10))
+    for part, over in (("decode", "fp32"), ("decode", "bf16"), ("prefill", "fp32")):
+        times = found["cpu_ms"][part]
+        assert found[f"{part}_over_{over}"] == pytest.approx(times["portable"] / times[over], rel=0.05)
+
+
+def test_turns_count_every_work_alike_and_not_the_first() -> None:
+    calls: list[str] = []
+    found = in_turns(3, {"a": lambda: calls.append("a"), "b": lambda: sum(range(10**6)) or calls.append("b")})
+    assert "".join(calls).replace("b", "") == "aaaa"
+    assert found["b"] > found["a"]
+    with pytest.raises(ParameterError, match="rounds"):
+        LanePlan(0)
