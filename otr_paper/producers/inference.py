@@ -38,6 +38,7 @@ from otr_node.model import Model
 from otr_node.native import NativeModel, load_native
 from otr_node.portable import PortableModel, PortableSession, load_portable
 from otr_node.recorder import TraceRecorder
+from otr_node.rounding import INT64
 from otr_node.tokenizer import ChatTokenizer
 from otr_node.worker import peak_kb
 from otr_paper.benches.answers import ATTACK_SETTINGS, attack_rows
@@ -206,7 +207,7 @@ def _portable_lane() -> dict[str, Any]:
         "prefill_ratio": ours_cost["prefill_cpu_ms_per_token"] / fp32["prefill_cpu_ms_per_token"],
         "decode_ratio": ours_cost["decode_cpu_ms"] / fp32["decode_cpu_ms"],
         "bounds_log2": {name: math.log2(bound) for name, bound in exact.bounds.accumulators.items()},
-        "limit_log2": 52,
+        "limit_log2": math.log2(INT64),
         "model_id": exact.manifest.model_id.hex(),
     }
 
