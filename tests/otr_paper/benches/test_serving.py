@@ -56,7 +56,7 @@ def test_the_registry_names_both_lanes(project, tmp_path):
 def test_registered_identities_are_those_of_the_converted_model(project, lane):
     """The registry is recomputed, not believed: weights, tokenizer, template and lane give the
     registered id."""
-    model = load_lane(project, lane=lane, device="cpu", folder=None, report=lambda line: None)
+    model = load_lane(project, lane=LANES[lane], device="cpu", folder=None, report=lambda line: None)
     found = model.manifest.to_json()
     name = registered_models(project.data)[model.manifest.model_id.hex()]
     assert name == f"SmolLM2-135M-Instruct ({found['lane']})"
