@@ -18,7 +18,6 @@ from otr_paper.studies import dispute_costs
 
 #: Level of a dispute -> what a unit of it is called.
 WHAT = dict(
-    CLAIM="receipt",
     TRACE="token × layer",
     OPERATORS="operator",
     TILES="tile",
