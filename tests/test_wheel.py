@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import otr_core
-from tests.helpers.receipts import MANIFEST, signed
+from otr_core.encoding import canonical_json
+from tests.helpers.receipts import MANIFEST, ordered, signed
 from tests.test_frame import locked
 
 pytestmark = pytest.mark.slow
@@ -90,15 +91,19 @@ def test_appraise(otr, wheel_file, tmp_path):
 
 
 def test_verify(otr, tmp_path):
-    receipt = tmp_path / "receipt.json"
-    receipt.write_bytes(signed().dump())
-    named = ("--as-of", AS_OF, "--model-id", MANIFEST.model_id.hex(), "--prompt", "Why?")
+    receipt, order = tmp_path / "receipt.json", tmp_path / "order.json"
+    placed = ordered()
+    receipt.write_bytes(signed(placed).dump())
+    order.write_bytes(placed.dump())
+    named = ("--as-of", AS_OF, "--model-id", MANIFEST.model_id.hex(), "--order", order)
     run = otr("verify", receipt, *named, "--json")
     assert (run.returncode, json.loads(run.stdout)["check"]) == (0, None), run.stdout + run.stderr
     # the model is none of the packaged registry's
     run = otr("verify", receipt, "--as-of", AS_OF, "--json")
     assert (run.returncode, json.loads(run.stdout)["check"]) == (1, "registered-model")
-    receipt.write_bytes(signed().dump().replace(b"Because.", b"Because!"))
+    document = json.loads(receipt.read_bytes())
+    document["response"]["plain"]["token_ids"][0] += 1
+    receipt.write_bytes(canonical_json(document) + b"\n")
     run = otr("verify", receipt, *named, "--json")
     assert (run.returncode, json.loads(run.stdout)["check"]) == (1, "response-digest")
 

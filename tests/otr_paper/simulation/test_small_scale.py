@@ -68,7 +68,10 @@ def test_disputes_and_proofs_are_those_of_the_run(runs, measured):
 
 def test_a_slower_machine_is_predicted_slower(runs, measured):
     rows = [{**row, "decode_cpu_ms": 2 * row["decode_cpu_ms"]} for row in runs["trace_cost"]["rows"]]
-    slower = small_scale.comparison(measured, {**runs, "trace_cost": {"rows": rows}})
+    per_token = "prefill_cpu_ms_per_token"
+    lanes = [{**row, per_token: 2 * row[per_token]} for row in runs["portable_lane"]["cost"]]
+    twice = {**runs, "trace_cost": {"rows": rows}, "portable_lane": {**runs["portable_lane"], "cost": lanes}}
+    slower = small_scale.comparison(measured, twice)
     for name in ("answer, mean of the queries", "signed and checked answer, mean"):
         known = by_quantity(small_scale.comparison(measured, runs))[name]["predicted"]
         assert by_quantity(slower)[name]["predicted"] > 1.5 * known
