@@ -147,8 +147,8 @@ class PortableSession:
         self._watch, self._alter = watch, alter
         self.operators: dict[int, np.ndarray] = {}
         self._seen = 0  # tokens fed so far, padding included
-        empty = np.empty((len(self._padding), d.kv_heads, 0, d.tile), np.int32)
-        self._keys, self._values = [empty] * d.layers, [empty] * d.layers
+        # (layers, batch, kv_heads, places, head_dim), so that all layers' new rows are one slice
+        self._keys = self._values = np.empty((d.layers, len(self._padding), d.kv_heads, 0, d.tile), np.int32)
         self._turns = (np.empty((0, d.tile // 2), np.int32),) * 2  # cosines, sines
         fits = model.bounds.accumulators["attention"] < bits.LIMIT
         self._layers = Layers(d, model.matrix, model.bounds.saturation, fits, model.form)
@@ -310,11 +310,11 @@ class PortableSession:
             return
         a = self._model.architecture
         room = max(_BLOCK, 1 << (needed - 1).bit_length())
-        shape = (len(self._padding), a.kv_heads, room, a.head_dim)
-        for store in (self._keys, self._values):
-            for layer, old in enumerate(store):
-                store[layer] = np.zeros(shape, np.int32)
-                store[layer][:, :, : self._seen] = old[:, :, : self._seen]
+        shape = (a.layers, len(self._padding), a.kv_heads, room, a.head_dim)
+        for name in ("_keys", "_values"):
+            grown, old = np.zeros(shape, np.int32), getattr(self, name)
+            grown[:, :, :, : self._seen] = old[:, :, :, : self._seen]
+            setattr(self, name, grown)
         cosines, sines = rotary_table(a.rope_theta, a.head_dim, room, bits.ROTARY, a.rope_scaling)
         self._turns = np.array(cosines, np.int32), np.array(sines, np.int32)
 
@@ -332,7 +332,7 @@ class PortableSession:
                 continue
             # (kv_heads, positions, head_dim) of each layer to (layers, positions, kv_heads · head_dim)
             keys, values = (
-                np.stack([held[row, :, begin + unseen : begin + count].swapaxes(0, 1) for held in store[layer:last]])
+                np.ascontiguousarray(store[layer:last, row, :, begin + unseen : begin + count].swapaxes(1, 2))
                 for store in (self._keys, self._values)
             )
             rows = (outputs[:, row, unseen:], *(each.reshape(*each.shape[:2], -1) for each in (keys, values)))

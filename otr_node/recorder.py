@@ -15,6 +15,10 @@ from otr_core.poea.trace import LayerState, Trace, TraceShape, check_seed, seed_
 from otr_node.hashing import LEAF_BYTES, LeafHashes, Rows
 from otr_node.hashing_process import HashingProcess, shared_process
 
+_HELD = 8
+"""Single tokens whose states are sent to the process together: a message costs as much as copying
+the states of a token."""
+
 
 class Hashes(Protocol):
     """Where a recorder's leaves are made (``LeafHashes`` says what the methods do)."""
@@ -48,6 +52,9 @@ class TraceRecorder:
         self.execution_digest: bytes | None = None
         self._seed, self._digest = seed, digest
         self._hashes: Hashes = process.answer(seed, plain=digest) if process else LeafHashes(seed, plain=digest)
+        self._held: tuple[np.ndarray, ...] | None = None  # (layers, _HELD, bytes) each, if there are any
+        self._waiting, self._begin = 0, 0  # tokens held, and the position of the first
+        self._beside = process is not None
         self._seen: list[int] = []  # positions, by layer
         self._row_bytes: tuple[int, int] | None = None
 
@@ -70,9 +77,34 @@ class TraceRecorder:
         for at in range(layer, layer + layers):
             if self._seen[at] != position:
                 raise InputError(f"trace of layer {at}: found position {position}, expected {self._seen[at]}")
-        rows = [np.ascontiguousarray(array).reshape(-1).data for array in (output, key, value)]
-        self._hashes.add(layer, position, (layers, positions), rows, sizes)
         self._seen[layer : layer + layers] = [position + positions] * layers
+        if self._beside and positions == 1 and layers == len(self._seen):
+            self._hold(position, (output, key, value))
+            return
+        self._let_go()
+        self._send(layer, position, (output, key, value))
+
+    def _hold(self, position: int, arrays: Sequence[np.ndarray]) -> None:
+        """Copy the states of one token, and send them with those of the next ones."""
+        if self._held is None or len(self._held[0]) != len(arrays[0]):
+            self._let_go()
+            self._held = tuple(np.empty((len(array), _HELD, array.shape[2]), np.uint8) for array in arrays)
+        for kept, array in zip(self._held, arrays, strict=True):
+            kept[:, self._waiting] = array[:, 0]
+        self._begin = self._begin if self._waiting else position
+        self._waiting += 1
+        if self._waiting == _HELD:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._waiting and self._held is not None:
+            count, self._waiting = self._waiting, 0
+            self._send(0, self._begin, [kept[:, :count] for kept in self._held])
+
+    def _send(self, layer: int, position: int, arrays: Sequence[np.ndarray]) -> None:
+        rows = [np.ascontiguousarray(array).reshape(-1).data for array in arrays]
+        sizes = (arrays[0].shape[2], arrays[1].shape[2])
+        self._hashes.add(layer, position, arrays[0].shape[:2], rows, sizes)
 
     def finish(self, token_ids: Sequence[int] = (), prompt_tokens: int = 0, prompt_seed: bytes | None = None) -> Trace:
         """The trace of everything absorbed.
@@ -94,6 +126,7 @@ class TraceRecorder:
         shape = TraceShape(self._seen[0], len(self._seen), *self._row_bytes)
         prompt_ids, chosen = token_ids[:prompt_tokens], token_ids[prompt_tokens:]
         tokens = token_leaves(prompt_ids, self._seed if prompt_seed is None else prompt_seed, chosen, self._seed)
+        self._let_go()
         joined, unsalted = self._hashes.collect()
         leaves = tuple(joined[at : at + LEAF_BYTES] for at in range(0, len(joined), LEAF_BYTES))
         if self._digest:
