@@ -248,7 +248,7 @@ class AnswerHashes:
         return body[:half], body[half:]
 
 
-_shared: dict[int, HashingProcess | None] = {}
+_shared: dict[int, HashingProcess] = {}
 _sharing = threading.Lock()
 
 
@@ -258,12 +258,11 @@ def shared_process() -> HashingProcess | None:
     with _sharing:
         own = os.getpid()
         process = _shared.get(own)
-        if own not in _shared or (process is not None and not process.running):
+        if process is None or not process.running:
             # After a fork the parent's process is not this program's: its pipe has two writers.
             _shared.clear()
             process = None
             if hasattr(os, "memfd_create"):  # Linux alone has it
                 with contextlib.suppress(OSError, RecorderError):
-                    process = HashingProcess()
-            _shared[own] = process
+                    process = _shared[own] = HashingProcess()
         return process

@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 from otr_core import merkle
 from otr_core.errors import InputError, RecorderError
 from otr_core.poea.trace import GIVEN, Trace, TraceShape, prompt_leaves, prompt_root
-from otr_node import hashing_process
 from otr_node.hashing import COLLECT, DONE, FAILED, FRAME, OPEN, REPLY, ROWS
 from otr_node.hashing_process import FRAME_BYTES, RING_BYTES, HashingProcess, shared_process
 from otr_node.recorder import StateKeeper, TraceRecorder, open_recorder
@@ -290,12 +289,16 @@ def test_what_the_process_says_of_its_failure_is_passed_on() -> None:
 
 
 def test_where_no_process_can_be_started_the_answer_is_hashed_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hashing_process, "_shared", {})  # what is found here is this test's alone
+    own = shared_process()
+    assert own is not None
+    own.close()
     monkeypatch.setattr(sys, "executable", str(Path(__file__).with_name("no such program")))
     arrays = states(2, 2, 64, 32)
     recorder = open_recorder(SEED)
     assert shared_process() is None
     assert list(absorb(recorder, arrays, [2]).finish().leaves) == second_opinion(arrays)[0]
+    monkeypatch.undo()
+    assert shared_process() is not None  # as soon as one can be started again
 
 
 _PARENT = """
