@@ -42,7 +42,7 @@ BUDGETS = {
     # circuits, keys and proofs stand here, so that the core needs no proof library; all that reads a
     # checkpoint, with a frozen environment of its own for templates; and the recorder with the
     # process that hashes
-    "otr_node": 4320,
+    "otr_node": 4350,
     "otr_paper": 12450,  # of it the producers of stored results, which were under tests before
     "otr_paper/claims": 1900,
     "otr_paper/labs": 2750,  # its operators state and sign falsehoods, one for each check of a receipt
