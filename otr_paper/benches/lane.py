@@ -212,4 +212,4 @@ def _ratio(times: Mapping[str, float], over: str) -> float:
 
 
 def _milliseconds(times: Mapping[str, float]) -> dict[str, float]:
-    return {name: round(1000 * spent, 2) for name, spent in times.items()}
+    return {name: round(1000 * spent, 4) for name, spent in times.items()}
