@@ -201,20 +201,12 @@ def headline(figure: Figure, finding: str) -> None:
 
 
 def _make_readable(figure: Figure) -> None:
-    """Take ``$`` for money instead of mathematics, and give notes a white rim where they cross
-    lines."""
+    """Give notes a white rim where they cross lines."""
     from matplotlib.patheffects import withStroke
 
-    words = [figure.get_suptitle() and figure._suptitle]  # type: ignore[attr-defined]
-    for axes in figure.axes:
-        legend = axes.get_legend()
-        words += [*axes.texts, axes.xaxis.label, axes.yaxis.label, *(legend.get_texts() if legend else [])]
-        for note in axes.texts:
-            if not note.get_bbox_patch() and note.get_color() != "white":
-                note.set_path_effects([withStroke(linewidth=2, foreground="white")])
-    for text in words:
-        if text:
-            text.set_parse_math(False)
+    for note in (text for axes in figure.axes for text in axes.texts):
+        if not note.get_bbox_patch() and note.get_color() != "white":
+            note.set_path_effects([withStroke(linewidth=2, foreground="white")])
 
 
 def cell(x: float, y: float, colour: str) -> Any:

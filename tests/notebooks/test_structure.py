@@ -62,6 +62,15 @@ def test_no_times_paths_or_addresses_in_outputs(book):
     assert not re.search(r" at 0x[0-9a-f]+|/(tmp|usr|var|opt)/|np\.float64|\bCPU times\b", text)
 
 
+def test_money_is_written_in_usd(book):
+    """No dollar sign in what is shown: JupyterLab typesets the text between two as mathematics, and a
+    backslash before them does not help."""
+    shown = [cell["source"] for cell in book["cells"]]
+    shown += [output.get("text", output.get("data", {})) for cell in code(book) for output in cell["outputs"]]
+    pictures = r'"image/(png|svg\+xml)": "[^"]*"'
+    assert "$" not in re.sub(pictures, "", json.dumps(shown))
+
+
 def test_cells_are_short_and_define_nothing(book):
     for cell in code(book):
         source = "".join(cell["source"])
