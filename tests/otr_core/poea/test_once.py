@@ -46,6 +46,8 @@ def test_a_claim_holds_once_and_for_all_with_the_file(tmp_path: Path) -> None:
         assert not second.claim(b"a")
         assert second.claim(b"")
         store.close()
+        with pytest.raises(InputError, match="was not written"):
+            store.claim(b"b")
     assert OnceStore(path).holds(b"a")
     assert not OnceStore(path).claim(b"a")
     assert OnceStore().claim(b"a")  # memory alone is nobody else's

@@ -70,6 +70,9 @@ def test_malleable_and_odd_signatures_are_refused() -> None:
             recover_signer(DOMAIN, RECEIPT, odd)
         assert caught.value.check == "signature"
     assert signer_or_none(FILE.signature[:64] + bytes([55 - v])) != FILE.keys.address
+    for other in (0, 1, 26, 29, 30, 255):  # 29 and 30 are known to libraries and to no contract
+        with pytest.raises(ReceiptError, match=f"v {other} or s out of range"):
+            recover_signer(DOMAIN, RECEIPT, FILE.signature[:64] + bytes([other]))
 
 
 @given(st.integers(0, 63), st.integers(1, 255))
