@@ -1,5 +1,5 @@
-"""Proof of Execution Attestation (PoEA): receipts that bind an answer to an order and an attested
-key."""
+"""Proof of Efficient Attribution (PoEA), as the texts call it: receipts that bind an answer to an
+order and an attested key."""
 
 from otr_core.poea.client import CheckedAnswer, PlacedOrder, check_answer, load_order, place_order
 from otr_core.poea.document import load_receipt_file
