@@ -128,7 +128,7 @@ class TraceError(InputError):
         super().__init__(f"trace: {place}{rule}: found {found}, expected {expected}")
 
 
-class ModelError(OtrError):
+class ModelError(InputError):
     """A model cannot be loaded, or is not the model it should be."""
 
 

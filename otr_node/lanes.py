@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from otr_core.errors import ModelError
+from otr_core.errors import InputError, ModelError, reported_as
 from otr_core.poea import manifest
 from otr_node.checkpoint import Tensors
 from otr_node.model import Model
@@ -35,10 +35,28 @@ def load_model(
     Raises:
         ModelError: no such folder, corrupted or unfitting checkpoint, NaN or infinite weights, or
             an unknown lane.
+        InputError: no such device here.
     """
+    check_device(device)
     if lane not in manifest.LANES:
         raise ModelError(f"lane: found {lane!r}, expected one of {', '.join(manifest.LANES)}")
     options: dict[str, Any] = {"device": device, "threads": threads, "drop_layers": drop_layers, "alter": alter}
     if lane in DTYPES:
         return load_native(folder, lane=lane, **options)
     return load_portable(folder, **options)
+
+
+def check_device(name: str) -> None:
+    """
+    Raises:
+        InputError: ``name`` is no device, or one that torch does not find here.
+    """
+    import torch
+
+    with reported_as(InputError, f"device: found {name[:40]!r}", RuntimeError, expected="cpu, cuda or cuda:1"):
+        device = torch.device(name)
+    there = {"cpu": 1, "cuda": torch.cuda.device_count()}.get(device.type)
+    if there is None:
+        raise InputError(f"device: found {name[:40]!r}, expected cpu, cuda or cuda:1")
+    if there <= (device.index or 0):
+        raise InputError("device: found no CUDA device that torch can use, expected one; leave --device cuda out")

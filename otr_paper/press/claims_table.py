@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from otr_core.errors import ClaimsError
+from otr_core.errors import ClaimsError, InputError
 from otr_paper.claims import ledger
 from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.ledger import ClaimRow
@@ -126,11 +126,11 @@ def chosen_rows(data: Path, ids: list[str]) -> list[ClaimRow]:
     """The rows of these claims in the ledger of the folder ``data``, in the order asked for.
 
     Raises:
-        ClaimsError: an unknown id.
+        InputError: an unknown id.
     """
     rows = {row.id: row for row in ledger.read_ledger(data)}
     if unknown := [claim for claim in ids if claim not in rows]:
-        raise ClaimsError(f"claims: found {', '.join(unknown)}, expected L01 to L42")
+        raise InputError(f"claims: found {', '.join(unknown)}, expected L01 to L42")
     return [rows[claim] for claim in ids]
 
 
@@ -139,7 +139,7 @@ def claim_lines(data: Path, ids: list[str]) -> list[str]:
     now.
 
     Raises:
-        ClaimsError: an unknown id, or a row that no longer matches.
+        InputError: an unknown id. ClaimsError: a row that no longer matches.
     """
     rows, grounds = chosen_rows(data, ids), Grounds(data)
     if problems := [line for row in rows for line in ledger.check_row(row, grounds)]:

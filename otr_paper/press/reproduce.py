@@ -70,7 +70,9 @@ def reproduce(
     _check_writable(home / "figures", home / "notebooks")
     _drop_half_written(home / "figures", home / "notebooks", project.state)
     if device == "cuda":
-        _check_cuda()
+        from otr_node.lanes import check_device
+
+        check_device(device)
     report(f"outside data: {outside.fetch(project, report=lambda line: report('  ' + line))} fetched")
     report("model:")
     model_folder(project, report=lambda line: report("  " + line))
@@ -137,13 +139,6 @@ def _drop_half_written(*folders: Path) -> None:
     for folder in folders:
         for part in folder.glob(".*.part"):
             part.unlink(missing_ok=True)
-
-
-def _check_cuda() -> None:
-    import torch
-
-    if not torch.cuda.is_available():
-        raise InputError("device: found no CUDA device that torch can use, expected one; leave --device cuda out")
 
 
 def _inputs_digest(project: Project) -> str:

@@ -128,6 +128,11 @@ class TestEconomics:
         assert_one_line(otr("economics", tmp_path / "none.toml"), 2, "none.toml")
 
 
+class TestClaims:
+    def test_an_unknown_id_is_named(self):
+        assert_one_line(otr("claims", "L99"), 2, "L99", "L01 to L42")
+
+
 class TestReproduce:
     def test_unknown_notebook(self):
         assert_one_line(otr("reproduce", "--only", "99"), 2, "'99'", "00_overview")
@@ -212,7 +217,11 @@ class TestInfer:
 
     def test_missing_model(self, tmp_path):
         run = otr("infer", "--prompt", "Hello", "--model", tmp_path / "nothing")
-        assert_one_line(run, 1, "nothing", "expected a checkpoint")
+        assert_one_line(run, 2, "nothing", "expected a checkpoint")
+
+    @pytest.mark.parametrize("device", ["cuda:63", "tpu", "meta", "cpu:-2", ""])
+    def test_devices_that_are_not_here(self, device):
+        assert_one_line(otr("infer", "--prompt", "Hello", "--device", device), 2, "device")
 
     def test_either_a_prompt_or_an_order(self, tmp_path):
         for arguments in ([], ["--prompt", "Hello", "--order", tmp_path / "order.json"]):

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from otr_core.errors import ClaimsError
+from otr_core.errors import ClaimsError, InputError
 from otr_node.project import Project
 from otr_paper.claims import ledger
 from otr_paper.claims.grounds import Grounds
@@ -112,7 +112,7 @@ def test_refresh_mends_what_an_edit_broke(spoilt):
 def test_claim_lines_recompute_before_they_print(project, spoilt):
     (line,) = claims_table.claim_lines(project.data, ["L32"])
     assert line.startswith("L32  reproduced")
-    with pytest.raises(ClaimsError, match="found L99"):
+    with pytest.raises(InputError, match="found L99"):
         claims_table.claim_lines(project.data, ["L99"])
     broken = spoilt(lambda rows: rows["L32"].update(verdict="contradicted"))
     with pytest.raises(ClaimsError, match="L32: verdict stored"):
