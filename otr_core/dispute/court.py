@@ -378,6 +378,8 @@ class Court:
         court = self._set_challenge(number, game=game)
         if game.verdict == Verdict.OPERATOR_LOSES:
             return court._convict(now, number)
+        if game.verdict == Verdict.WITHDRAWN:
+            return court._end(number, ChallengeStatus.MOOT)
         return court._acquit(number) if game.verdict == Verdict.CHALLENGER_LOSES else court
 
     def _convict(self, now: int, number: int) -> Court:
