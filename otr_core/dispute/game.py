@@ -18,8 +18,8 @@ without an answer loses.
     SEED        the seed of all salts               reveal_seed         dispute, or withdraw
     TRACE       a node of the tree of states        bisect              choose
                 or of the tree of tokens
-                its leaf: a layer at a position     expand_layer        choose, or choose_kept,
-                                                                        or choose_token
+                its leaf: a layer at a position     expand_layer        choose, or choose_kept
+                the first layer at a position       expand_first        the same, or choose_token
                 a token of the prompt               show_given          (ends the game)
                 a token that was chosen             expand_token        choose, or accuse_salt
     OPERATORS   one operator                        expand_operator     choose
@@ -71,7 +71,6 @@ from otr_core.dispute.state import (
 from otr_core.errors import MoveError, ProofError
 from otr_core.lane import program as pr
 from otr_core.lane.element import LAYER, TOKEN, Accumulator
-from otr_core.lane.program import Kind
 from otr_core.poea.order import Order
 from otr_core.poea.receipt import FINISHES, Receipt
 from otr_core.poea.trace import GIVEN, SALT_BYTES, salts, token_salt
@@ -241,7 +240,9 @@ def choose(game: Game, child: int, node: bytes, path: Sequence[bytes]) -> Game:
         return replace(game, piece=index)
     game = replace(game, operator=index)
     # Of the choice of a token the value is known: it is the id that the leaf holds.
-    return _valued(game, game.value, NOTHING) if game.target == TOKEN and index == game.size - 1 else game
+    if game.target == TOKEN and index == game.size - 1:
+        return _valued(game, game.value, NOTHING, game.program[index].steps)
+    return game
 
 
 @move_of(Turn.CHALLENGER, Level.OPERATORS)
@@ -275,7 +276,7 @@ def choose_token(game: Game) -> Game:
 
 
 @move_of(Turn.OPERATOR, Level.TRACE)
-def expand_layer(game: Game, content: bytes, children: Sequence[bytes], data: bytes, path: Sequence[bytes]) -> Game:
+def expand_layer(game: Game, content: bytes, children: Sequence[bytes]) -> Game:
     """Open the disputed trace leaf, and commit to the results of the layer's operators.
 
     The leaf's content binds the pieces that the operator must come up with if the challenger says
@@ -283,20 +284,31 @@ def expand_layer(game: Game, content: bytes, children: Sequence[bytes], data: by
 
     Args:
         children: the hash of every operator's leaf, whose content is the root over its tiles.
-        data, path: in the first layer the leaf of the token fed, as in ``show_given``, so that the
-            challenger can tell a false token from a false layer; in others nothing.
 
     Raises:
-        MoveError: ``level``: not at a trace leaf. ``content``: not what the leaf commits to, or no
-            token leaf. ``path``: not that token's leaf. ``children``: another number of them than
-            there are operators.
+        MoveError: ``level``: not at a trace leaf, or in the first layer. ``content``: not what the
+            leaf commits to. ``children``: another number of them than there are operators.
     """
-    require(game.height == 0 and game.target == LAYER, "level", "not at a trace leaf", "a trace leaf")
+    require(_at_layer(game) and game.layer > 0, "level", "not at it", "a trace leaf above the first layer")
     _is_leaf(game, content)
-    if game.layer == 0:
-        _token(game, game.position, data, path)
-    else:
-        require(not data and not path, "content", f"{len(data)} bytes", "no token")
+    return _program_shown(replace(game, kept=content), children)
+
+
+@move_of(Turn.OPERATOR, Level.TRACE)
+def expand_first(game: Game, content: bytes, children: Sequence[bytes], data: bytes, path: Sequence[bytes]) -> Game:
+    """``expand_layer`` in the first layer, which reads a token: the token is opened too.
+
+    Without it a challenger could not tell a false token from a false layer.
+
+    Args:
+        data, path: the leaf of the token fed at this position, as in ``show_given``.
+
+    Raises:
+        MoveError: as ``expand_layer``; ``content``: no token leaf; ``path``: not that token's leaf.
+    """
+    require(_at_layer(game) and game.layer == 0, "level", "not at it", "a trace leaf of the first layer")
+    _is_leaf(game, content)
+    _token(game, game.position, data, path)
     return _program_shown(replace(game, kept=content), children)
 
 
@@ -386,8 +398,9 @@ def publish(game: Game, data: bytes) -> Game:
         # The operator's leaf holds the root over its tiles: of one tile, the hash of its leaf.
         game = replace(game, node=tile if merkle.leaf_hash(tile) == game.node else NOTHING, piece=0)
     require(game.height == 0, "level", "above the tiles", "one tile")
-    _tile(game, data)
-    return replace(game, level=Level.ELEMENT, turn=Turn.CHALLENGER)
+    count, first = len(_tile(game, data)), 0 if game.at_kept else game.piece * game.model.dims.tile
+    steps = 1 if game.at_kept else game.program[game.operator].steps
+    return replace(game, level=Level.ELEMENT, turn=Turn.CHALLENGER, element=first, index=steps, size=count)
 
 
 @move_of(Turn.CHALLENGER, Level.ELEMENT)
@@ -401,11 +414,9 @@ def element(game: Game, number: int, value: int) -> Game:
     Raises:
         MoveError: ``element``: the tile has no such value. ``value``: no number of 64 bits.
     """
-    count = _tile_values(game)
-    require(0 <= number < count, "element", number, f"below {count}")
+    require(0 <= number < game.size, "element", number, f"below {game.size}")
     require(-(2**63) <= value < 2**63, "value", value, "64 bits")
-    game = replace(game, element=number if game.at_kept else game.piece * game.model.dims.tile + number)
-    return _valued(game, value, game.node)
+    return _valued(replace(game, element=game.element + number), value, game.node, game.index)
 
 
 @move_of(Turn.CHALLENGER, Level.ELEMENT, Level.OPERATORS)
@@ -446,7 +457,7 @@ def misquoted(game: Game, data: bytes) -> Game:
         MoveError: ``level``: accumulators were shown since. ``tile length``, ``tile``: not the
             published data. ``quoted``: the value is as quoted.
     """
-    require(is_fresh(game), "level", "accumulators were shown", "right after the value was named")
+    require(game.interval < 0, "level", "accumulators were shown", "right after the value was named")
     values = _tile(game, data)
     number = game.element if game.at_kept else game.element - game.piece * game.model.dims.tile
     require(values[number] != game.value, "quoted", "as quoted", "another value")
@@ -460,8 +471,8 @@ def expand_steps(game: Game, before: bytes, points: bytes) -> Game:
     Args:
         before: the list shown last, which holds both ends; nothing at first, when they are what
             every accumulation starts from, written as zeros, and the published value.
-        points: accumulator, as 8 bytes (of the choice of a token 16: with the index), after each
-            of the places that ``places`` names.
+        points: the accumulator after each of the places that ``places`` names: 8 bytes; of a
+            token's operators 16, with the index that a choice carries along.
 
     Raises:
         MoveError: ``points``: not the list shown last, or a list of another length or with other
@@ -502,7 +513,7 @@ def prove(game: Game, points: bytes, openings: Sequence[Opening]) -> Game:
             while its clock runs.
     """
     model, first, last = game.model, b"", b""
-    if is_fresh(game):
+    if game.interval < 0:
         require(not points, "points", f"{len(points)} bytes", "none were shown")
     else:
         first, last = _ends(game, points)
@@ -529,18 +540,6 @@ def places(game: Game) -> tuple[int, ...]:
     both ends, and between them at equal distances, ``MOST_INTERVALS`` intervals at most."""
     stride = -(-game.size // MOST_INTERVALS)
     return (*range(game.index, game.index + game.size, stride), game.index + game.size)
-
-
-def intervals(game: Game) -> int:
-    """Steps of the disputed operator's elements, the finish counted as one."""
-    return game.program[game.operator].steps + 1
-
-
-def is_fresh(game: Game) -> bool:
-    """Whether a value was named, and no accumulator of it shown since."""
-    if game.at_kept or intervals(game) == 2:
-        return True
-    return game.level == Level.STEPS and game.size == intervals(game)
 
 
 def accumulator_bytes(game: Game, entry: Accumulator) -> bytes:
@@ -607,6 +606,10 @@ def _program_shown(game: Game, children: Sequence[bytes]) -> Game:
     return replace(game, node=root, operators_root=root, turn=Turn.CHALLENGER)
 
 
+def _at_layer(game: Game) -> bool:
+    return game.target == LAYER and game.height == 0
+
+
 def _at_token(game: Game) -> bool:
     return game.target == TOKEN and game.height == 0
 
@@ -623,27 +626,27 @@ def _token(game: Game, at: int, data: bytes, path: Sequence[bytes]) -> tuple[byt
     return leaf, token, step
 
 
-def _valued(game: Game, value: int, node: bytes) -> Game:
+def _valued(game: Game, value: int, node: bytes, steps: int) -> Game:
     """The dispute about the value of an element, which the operator is to account for next.
 
     Args:
-        node: hash of the published tile's leaf; ``NOTHING`` where none was published.
+        node: hash of the published tile's leaf; ``NOTHING`` where none was published. steps: in
+            which the value was made.
     """
-    game = replace(game, turn=Turn.OPERATOR, value=value, node=node, height=0, step=0)
-    if game.at_kept or intervals(game) == 2:
-        return replace(game, level=Level.LEAF)
-    return replace(game, level=Level.STEPS, index=0, size=intervals(game))
+    level, size = (Level.LEAF, 1) if steps == 1 else (Level.STEPS, steps + 1)
+    game = replace(game, level=level, turn=Turn.OPERATOR, value=value, node=node)
+    return replace(game, height=0, index=0, size=size, step=0, interval=-1)
 
 
 def _width(game: Game) -> int:
-    """Bytes of an accumulator in a list: only the choice of a token has an index."""
-    return 16 if game.program[game.operator].kind in (Kind.ARGMAX, Kind.DRAW) else 8
+    """Bytes of an accumulator in a list: in a layer no operator carries an index along."""
+    return 16 if game.target == TOKEN else 8
 
 
 def _ends(game: Game, before: bytes) -> tuple[bytes, bytes]:
     """The accumulators at both ends of the disputed interval, out of the list shown last."""
     width = _width(game)
-    if is_fresh(game):
+    if game.interval < 0:
         require(not before, "points", f"{len(before)} bytes", "none were shown")
         return bytes(width), accumulator_bytes(game, (game.value, 0))
     require(_list_hash(before) == game.node, "points", "another list", "the one shown last")

@@ -24,7 +24,7 @@ from functools import cached_property
 from typing import Any
 
 from otr_core import merkle
-from otr_core.dispute.game import STOPPED, accumulator_bytes, intervals, is_fresh, places
+from otr_core.dispute.game import STOPPED, accumulator_bytes, places
 from otr_core.dispute.judge import Opening
 from otr_core.dispute.openings import Openings, OwnExecution, OwnRun
 from otr_core.dispute.state import NOTHING, SEED, TOKENS, AnswerClaim, Game, Level
@@ -86,8 +86,8 @@ class HonestOperator:
     def _opened(self, game: Game) -> Move:
         """A trace leaf, or a token, and what made it."""
         if game.target == LAYER:
-            token = self.run.token(game.position) if game.layer == 0 else (b"", [])
-            return "expand_layer", self.run.trace.leaves[game.leaf], self.results(game), *token
+            layer = self.run.trace.leaves[game.leaf], self.results(game)
+            return ("expand_layer", *layer) if game.layer else ("expand_first", *layer, *self.run.token(game.position))
         # A leaf that the tokens' tree was walked down to needs no path.
         data, path = self.run.token(game.leaf)
         path = path if game.size == 1 else []
@@ -99,7 +99,7 @@ class HonestOperator:
         """How the value came about that the challenger has named, unless nothing like it was
         published."""
         before = b""
-        if is_fresh(game):
+        if game.interval < 0:
             if not game.is_choice and self.value(game) != game.value:
                 return "misquoted", self.published(game)
         else:
@@ -277,7 +277,7 @@ def _first_other(shown: bytes, own: bytes, width: int) -> int | None:
 
 def _before(game: Game) -> Game:
     """The game as it stood when the list was shown in which the disputed interval was named."""
-    at = replace(game, index=0, size=intervals(game))
+    at = replace(game, index=0, size=game.program[game.operator].steps + 1)
     while True:
         ends = places(at)
         number = next(i for i, end in enumerate(ends[1:]) if game.index < end)

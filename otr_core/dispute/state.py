@@ -98,7 +98,8 @@ class Game:
         node: the node's hash; after ``publish`` that of the tile's leaf, after ``expand_steps`` that
             of the list. ``NOTHING`` for a token that was pointed at from the start.
         height, index, size: the node's height above the leaves, its number within that height,
-            leaves of the tree. At the level of steps the disputed interval: its first step is
+            leaves of the tree. At the level of an element: in how many steps each value is made,
+            and values of the tile. At the level of steps the disputed interval: its first step is
             ``index``, and it has ``size`` of them, the finish counted as one.
 
     What the operator committed to on the way down; the judge opens values under it:
@@ -112,9 +113,10 @@ class Game:
         operator: number in the program; its length, one past the end, where the dispute is about
             ``kept``.
         piece: number of the tile in the operator's result, or of the piece in ``kept``.
-        element: number of the value in the operator's result (of ``kept``: in its piece).
+        element: number of the value in the operator's result (of ``kept``: in its piece); of the
+            first in the tile before one was named.
         step: number of the accumulation step. interval: number of the disputed interval in the list
-            shown last.
+            of accumulators shown last; −1 while none was shown.
         value: what the operator published for the element, as the challenger quotes it; for a token
             its id.
         verdict: who is wrong, once the game is over.
@@ -137,7 +139,7 @@ class Game:
     piece: int = 0
     element: int = 0
     step: int = 0
-    interval: int = 0
+    interval: int = -1
     value: int = 0
     verdict: Verdict = Verdict.NONE
 
