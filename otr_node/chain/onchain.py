@@ -13,6 +13,7 @@ from typing import Any
 
 from otr_core.dispute import contracts
 from otr_core.dispute.court import Court
+from otr_core.dispute.game import MOVES
 from otr_core.dispute.openings import CommittedModel
 from otr_core.dispute.records import Terms
 from otr_core.dispute.registry import Key
@@ -29,6 +30,8 @@ NOBODY = "0x" + "00" * 20
 FIRST_COURT = Domain(131_277_322_940_537, bytes.fromhex("bcf7fffd8b256ec51a36782a52d0c34f6474d951"))
 """Domain of the first court on a fresh ``Chain``: all of them have the same number and accounts, so
 that orders for a court can be made before it stands."""
+AT_TABLE = {*MOVES, "arbitrate", "timeout"}
+"""Calls that the table takes; all others are the court's."""
 #: Fields of a game in the order of the contract's ``Spot``.
 SPOT = "level turn target height operator index size leaf piece element step token_step"
 
@@ -52,8 +55,8 @@ class ChainCourt:
     Attributes:
         registrar: the account that deploys and registers. arbiter: address of the arbiter's
             contract, or ``NOBODY``.
-        ledger: every transaction so far. registry, court: the contracts. domain: of the court's
-            orders and receipts. judges: by model id, one for each model.
+        ledger: every transaction so far. registry, court, table: the contracts. domain: of the
+            court's orders and receipts. judges: by model id, one for each model.
     """
 
     chain: Chain
@@ -65,7 +68,12 @@ class ChainCourt:
     def __post_init__(self) -> None:
         types = type_hash("Order", Order.members), type_hash("Receipt", Receipt.members)
         self.registry = self._deploy("registry", *types)
-        self.court = self._deploy("court", astuple(self.terms), self.registry.address, self.arbiter)
+        # Court and table name each other for good: the table's address, which follows from who
+        # deploys it as which transaction, is known before it stands.
+        table, terms = self.chain.next_address(self.registrar, 1), self.terms
+        self.court = self._deploy("court", astuple(terms), self.registry.address, table)
+        clocks = terms.arity_bits, terms.clock_s, terms.increment_s
+        self.table = self._deploy("table", self.court.address, *clocks, self.arbiter)
         self.domain = Domain(self.chain.id, bytes.fromhex(self.court.address[2:]))
         self.judges: dict[bytes, Contract] = {}
 
@@ -81,8 +89,9 @@ class ChainCourt:
             self.chain.travel(now)
 
     def _send(self, sender: str, call: str, *args: Any, value: int = 0, to: Contract | None = None) -> TxReceipt:
+        to = to or (self.table if call in AT_TABLE else self.court)
         try:
-            receipt = self.chain.transact(to or self.court, call, *args, sender=sender, value=value)
+            receipt = self.chain.transact(to, call, *args, sender=sender, value=value)
         except ChainError as error:
             raise MoveError(error.check, "a revert", "success") from error
         self.ledger.append(Spent(call, receipt.gas, receipt.calldata_bytes))
@@ -100,7 +109,7 @@ class ChainCourt:
         self._send(self.registrar, "register_key", *args, to=self.registry)
 
     def call(self, now: int, sender: str, name: str, *args: Any, value: int = 0) -> TxReceipt:
-        """Any other function of the contract, at time ``now``.
+        """Any other function of court or table, at time ``now``.
 
         Raises:
             MoveError: it reverted, with the contract's reason.
@@ -144,19 +153,20 @@ class ChainCourt:
         def read(name: str, *args: Any) -> Any:
             return self.chain.call(self.court, name, *args)
 
-        spot, node, clock = read("spot", number)
+        spot, node, clock = self.chain.call(self.table, "spot", number)
+        state = read("challenge_state", number)
         challenge = court.challenges[number - 1]
         batch = court.batches[challenge.batch]
         names = sorted({*court.credits, batch.operator, challenge.challenger})
-        # The contract packs status, opened, last time and both clocks into one word
-        # (``_set_clock``).
-        theirs = [clock & 255, clock >> 8 & 1, *read("batches", challenge.batch), *read("operators", batch.operator)]
+        # The contracts pack status, opened and time into one word, and a game's clocks into
+        # another (``_set_clock``).
+        theirs = [state & 255, state >> 8 & 1, *read("batches", challenge.batch), *read("operators", batch.operator)]
         theirs += [*(read("credits", who) for who in names), read("burnt"), self.chain.balance(self.court.address)]
         ours: list[Any] = [int(challenge.status), int(challenge.opened)]
         ours += [*astuple(replace(batch, payer=batch.payer or NOBODY)), *astuple(court.operators[batch.operator])]
         ours += [*(court.credits.get(who, 0) for who in names), court.burnt_wei, court.held_wei]
         if challenge.game is not None:
-            theirs += [*spot, node, clock >> 16 & 2**64 - 1, clock >> 80 & 2**32 - 1, clock >> 112 & 2**32 - 1]
+            theirs += [*spot, node, clock >> 8 & 2**64 - 1, clock >> 72 & 2**32 - 1, clock >> 104 & 2**32 - 1]
             ours += [int(getattr(challenge.game, name)) for name in SPOT.split()]
             ours += [challenge.game.node, challenge.last_time, *challenge.left_s]
         return theirs, ours
