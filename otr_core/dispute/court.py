@@ -149,9 +149,9 @@ class Court(Accounts):
                 accepted.
         """
         game = self._game(number)
-        if verdict == Verdict.NONE or self.arbiter is None:
+        if verdict not in (Verdict.OPERATOR_LOSES, Verdict.CHALLENGER_LOSES) or self.arbiter is None:
             raise MoveError("arbiter", "none, or no verdict", "an arbiter and a verdict")
-        shown = self.arbiter(statement(number, game.claim.trace_root, verdict), proof)
+        shown = self.arbiter(statement(self.domain, number, game.claim.trace_root, verdict), proof)
         require(shown, "proof", "not accepted", "a proof of the verdict")
         return self._settle(now, number, replace(game, verdict=verdict))
 
@@ -228,6 +228,8 @@ class Court(Accounts):
 
     def _settle(self, now: int, number: int, game: Game) -> Court:
         """Store a game as it stands now; its verdict, if it has one, decides the challenge."""
+        status = self.challenges[number - 1].status
+        require(game.verdict == Verdict.NONE or status == ChallengeStatus.OPEN, "opened", status.name, "OPEN")
         court = self._set_challenge(number, game=game)
         if game.verdict == Verdict.OPERATOR_LOSES:
             return court._convict(now, number)
@@ -289,10 +291,8 @@ class Court(Accounts):
         found = self.challenges[number - 1] if 1 <= number <= len(self.challenges) else None
         if found is None or found.game is None:
             raise MoveError("game", f"number {number}", "a challenge whose game was begun")
-        ended = found.status in (ChallengeStatus.WON, ChallengeStatus.LOST)
+        ended = found.game.verdict != Verdict.NONE
         require(not ended, "over", found.status.name, ChallengeStatus.OPEN.name)
-        convicted = self.operators[self.batches[found.batch].operator].convicted
-        require(not convicted, "moot", "convicted operator", "a standing one; close the game")
         return found.game
 
     def _set_challenge(self, number: int, **changes: Any) -> Court:

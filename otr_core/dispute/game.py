@@ -21,7 +21,8 @@ without an answer loses.
                 its leaf: a layer at a position     expand_layer        choose, or choose_kept
                 the first layer at a position       expand_first        the same, or choose_token
                 a token of the prompt               show_given          (ends the game)
-                a token that was chosen             expand_token        choose, or accuse_salt
+                a token that was chosen             expand_token        choose, choose_last,
+                                                                        or accuse_salt
     OPERATORS   one operator                        expand_operator     choose
                 one operator of one tile            publish             (turns to ELEMENT)
     TILES       a node of the operator's tiles      bisect              choose
@@ -71,7 +72,7 @@ from otr_core.dispute.state import (
 from otr_core.errors import MoveError, ProofError
 from otr_core.lane import program as pr
 from otr_core.lane.element import LAYER, TOKEN, Accumulator
-from otr_core.poea.order import Order
+from otr_core.poea.order import Domain, Order, word
 from otr_core.poea.receipt import FINISHES, Receipt
 from otr_core.poea.trace import GIVEN, SALT_BYTES, salts, token_salt
 from otr_core.poea.trace import seed_hash as hash_of_seed
@@ -227,7 +228,9 @@ def choose(game: Game, child: int, node: bytes, path: Sequence[bytes]) -> Game:
         MoveError: ``child``: there is no such node. ``path``: it was not shown.
     """
     below, first, count = merkle.span(game.size, game.height, game.index, _bits(game))
-    require(0 <= child < count, "child", child, f"below {count}")
+    # The last operator of a token is its choice, whose value is known (``choose_last``).
+    below_last = count - 1 if game.level == Level.OPERATORS and game.target == TOKEN else count
+    require(0 <= child < below_last, "child", child, f"below {below_last}")
     require_leaf(game.node, node, child, count, path, "to a node that was shown")
     index = first + child
     game = replace(game, turn=Turn.OPERATOR, node=node, height=below, index=index)
@@ -238,11 +241,21 @@ def choose(game: Game, child: int, node: bytes, path: Sequence[bytes]) -> Game:
         return replace(game, leaf=index)
     if game.level == Level.TILES:
         return replace(game, piece=index)
-    game = replace(game, operator=index)
-    # Of the choice of a token the value is known: it is the id that the leaf holds.
-    if game.target == TOKEN and index == game.size - 1:
-        return _valued(game, game.value, NOTHING, game.program[index].steps)
-    return game
+    return replace(game, operator=index)
+
+
+@move_of(Turn.CHALLENGER, Level.OPERATORS)
+def choose_last(game: Game) -> Game:
+    """Agree with all results that a token was chosen from, but not with the choice.
+
+    Its value is known, the id that the token's leaf holds: nothing has to be published.
+
+    Raises:
+        MoveError: ``level``: it is a layer.
+    """
+    require(game.target == TOKEN, "level", "a layer", "a token")
+    last = len(game.program) - 1
+    return _valued(replace(game, operator=last), game.value, NOTHING, game.program[last].steps)
 
 
 @move_of(Turn.CHALLENGER, Level.OPERATORS)
@@ -530,9 +543,10 @@ def prove(game: Game, points: bytes, openings: Sequence[Opening]) -> Game:
     return replace(game, verdict=Verdict.CHALLENGER_LOSES if good else Verdict.OPERATOR_LOSES)
 
 
-def statement(game_id: int, trace_root: bytes, verdict: Verdict) -> bytes:
-    """What an arbiter signs, or a proof shows, to end a game at any point (32 bytes)."""
-    return sha256(b"otr/1/arbitration" + game_id.to_bytes(32, "big") + trace_root + bytes([verdict])).digest()
+def statement(domain: Domain, game_id: int, trace_root: bytes, verdict: Verdict) -> bytes:
+    """What an arbiter signs, or a proof shows, to end a game of a court at any point (32 bytes)."""
+    words = word(domain.chain_id) + word(domain.court) + word(game_id)
+    return sha256(b"otr/2/arbitration" + words + trace_root + bytes([verdict])).digest()
 
 
 def places(game: Game) -> tuple[int, ...]:

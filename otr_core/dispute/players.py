@@ -210,8 +210,6 @@ class HonestChallenger:
             own_data = self.run.token(game.leaf)[0] if game.leaf < len(self.run.trace.tokens) else None
             if own_data is not None and data[:SALT_BYTES] != own_data[:SALT_BYTES]:
                 return "accuse_salt", data, self.run.seed
-            chosen = merkle.leaf_hash(merkle.leaf_hash(struct.pack(">q", game.value)))
-            children = (*children, chosen)
         else:
             children = shown[2]
             if game.layer == 0 and shown[3] != self.run.token(game.position)[0]:
@@ -220,9 +218,13 @@ class HonestChallenger:
                 return ("choose_token",)
         own = self._as_operator.results(game)
         first = next((number for number, node in enumerate(children) if node != own[number]), None)
-        if first is not None:
-            return choice(children, first)
-        return () if game.target == TOKEN else ("choose_kept",)
+        if game.target == TOKEN:
+            # The court makes the leaf of the choice from the id.
+            chosen = merkle.leaf_hash(merkle.leaf_hash(struct.pack(">q", game.value)))
+            if first is None:
+                return () if chosen == own[-1] else ("choose_last",)
+            children = (*children, chosen)
+        return ("choose_kept",) if first is None else choice(children, first)
 
     def _element(self, game: Game, data: bytes) -> Move:
         """Names the first value of a published tile that differs, or else a salt that does."""

@@ -76,7 +76,9 @@ LOST: constant(uint256) = 4
 MOOT: constant(uint256) = 5
 
 BASIS: constant(uint256) = 10000  # basis points in the whole
-OPERATOR_LOSES: constant(uint256) = 1  # of the verdicts, as in state.py
+# Of the verdicts, as in state.py.
+OPERATOR_LOSES: constant(uint256) = 1
+WITHDRAWN: constant(uint256) = 3
 OPENED: constant(uint256) = 1 << 8
 
 TERMS: immutable(Terms)
@@ -248,8 +250,12 @@ def expire(game: uint256):
 def settle(game: uint256, verdict: uint256):
     """The table's verdict on a game, which ends the challenge."""
     assert msg.sender == TABLE, "sender"
+    self._status(game, OPEN)
     if verdict == OPERATOR_LOSES:
         self._convict(game)
+    elif verdict == WITHDRAWN:
+        self._set_status(game, MOOT)
+        self._end(game, True)
     else:
         self._acquit(game)
 
