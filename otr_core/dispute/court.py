@@ -23,163 +23,25 @@ reason; both are played side by side in the tests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
 from otr_core import merkle
+from otr_core.dispute.accounts import Accounts
 from otr_core.dispute.game import MOVES, open_game, require, require_leaf, statement
-from otr_core.dispute.records import BASIS, MOST_RECEIPTS, Batch, Challenge, ChallengeStatus, StakedOperator, Terms
-from otr_core.dispute.registry import Key, receipt_fault
-from otr_core.dispute.state import Game, RegisteredModel, Turn, Verdict
+from otr_core.dispute.records import BASIS, Challenge, ChallengeStatus
+from otr_core.dispute.registry import receipt_fault
+from otr_core.dispute.state import Game, Turn, Verdict
 from otr_core.errors import MoveError
 from otr_core.poea.order import Domain, Order
 from otr_core.poea.receipt import Receipt
 
-Arbiter = Callable[[bytes, bytes], bool]
-"""(statement, proof) -> whether the proof shows it: an arbiter's signature, or a ZK proof."""
-
 
 @dataclass(frozen=True)
-class Court:
-    """The state of all stakes, batches and games. Addresses are lower-case hex.
-
-    Attributes:
-        terms: the parameters. domain: chain and address of this court, under which its receipts
-            are signed. registrar: address that names models and keys. arbiter: accepts proofs of
-            verdicts.
-        operators: by address. models: by model id. keys: by key id.
-        batches: numbered from 0. challenges: numbered from 1, so that 0 can mean none.
-        credits: wei that may be withdrawn, by address. burnt_wei: lost to everyone.
-    """
-
-    terms: Terms
-    domain: Domain
-    registrar: str
-    arbiter: Arbiter | None = None
-    operators: Mapping[str, StakedOperator] = field(default_factory=dict)
-    models: Mapping[bytes, RegisteredModel] = field(default_factory=dict)
-    keys: Mapping[bytes, Key] = field(default_factory=dict)
-    batches: tuple[Batch, ...] = ()
-    challenges: tuple[Challenge, ...] = ()
-    credits: Mapping[str, int] = field(default_factory=dict)
-    burnt_wei: int = 0
-
-    # --- operators, keys, batches
-
-    def register(self, now: int, sender: str, value: int) -> Court:
-        """Stake ``value`` wei, or add it to a stake.
-
-        Raises:
-            MoveError: ``standing``: convicted, or on the way out. ``stake``: less than the least in
-                all.
-        """
-        old = self.operators.get(sender, StakedOperator(0))
-        stake = old.stake_wei + value
-        require(not (old.convicted or old.exit_at), "standing", "convicted or leaving", "a new or standing operator")
-        require(stake >= self.terms.least_stake_wei, "stake", stake, self.terms.least_stake_wei)
-        return self._operator(sender, stake_wei=stake)
-
-    def register_model(self, sender: str, model_id: bytes, model: RegisteredModel) -> Court:
-        """Name a model that may be served, with what its disputes are judged by.
-
-        Raises:
-            MoveError: ``sender``: not the registrar.
-        """
-        require(sender == self.registrar, "sender", sender, self.registrar)
-        return replace(self, models={**self.models, model_id: model})
-
-    def register_key(self, sender: str, key_id: bytes, key: Key) -> Court:
-        """Name a TEE's key, once its attestation was appraised off chain (on it: millions of gas).
-
-        Raises:
-            MoveError: ``sender``: not the registrar. ``key``: another was registered under this id.
-        """
-        require(sender == self.registrar, "sender", sender, self.registrar)
-        require(key_id not in self.keys, "key", "registered before", "a new key")
-        return replace(self, keys={**self.keys, key_id: key})
-
-    def commit_batch(self, now: int, sender: str, root: bytes, size: int) -> Court:
-        """Commit to a batch of ``size`` receipts under ``root``. Batches are numbered from 0.
-
-        Raises:
-            MoveError: ``standing``: no stake that could be slashed. ``size``: none, or more than a
-                path is made for.
-        """
-        operator = self.operators.get(sender, StakedOperator(0))
-        standing = not (operator.convicted or operator.exit_at) and operator.stake_wei >= self.terms.least_stake_wei
-        require(standing, "standing", "no stake, convicted or leaving", "a standing operator")
-        require(1 <= size <= MOST_RECEIPTS, "size", size, f"1 to {MOST_RECEIPTS}")
-        court = self._operator(sender, live_batches=operator.live_batches + 1)
-        return replace(court, batches=(*court.batches, Batch(sender, root, size, now)))
-
-    def escrow(self, now: int, sender: str, batch: int, value: int) -> Court:
-        """Pay ``value`` wei for a batch; the money waits until the batch is final.
-
-        Raises:
-            MoveError: ``escrow``: nothing paid, another's batch, or one that is final or void.
-        """
-        old = self._batch(batch)
-        live = not (old.closed or self.operators[old.operator].convicted)
-        good = live and old.payer in ("", sender) and value != 0
-        require(good, "escrow", "closed, void, empty or another's", "an open batch of this payer")
-        return self._set_batch(batch, payer=sender, payment_wei=old.payment_wei + value)
-
-    def finalise(self, now: int, batch: int) -> Court:
-        """Pay the operator for a batch that was not successfully challenged in time.
-
-        Raises:
-            MoveError: ``void``: paid before, or the operator was convicted. ``early``: a challenge
-                may still be opened, or one is open.
-        """
-        old, final = self._live_batch(batch), self.terms.window_s + self.terms.reveal_s
-        require(now > old.time + final and not old.open_games, "early", now, old.time + final)
-        return self._close(batch, old.operator)
-
-    def refund(self, batch: int) -> Court:
-        """Give a void batch's payment back: the operator was convicted before it was final.
-
-        Raises:
-            MoveError: ``void``: paid or refunded before, or the operator stands.
-        """
-        old = self._batch(batch)
-        void = not old.closed and self.operators[old.operator].convicted
-        require(void, "void", "closed, or not void", "a void batch")
-        return self._close(batch, old.payer)
-
-    def request_exit(self, now: int, sender: str) -> Court:
-        """Ask for the stake back; no batch can be committed after it.
-
-        Raises:
-            MoveError: ``standing``: unknown. ``exit``: asked before.
-        """
-        old = self._known(sender)
-        require(not old.exit_at, "exit", "asked before", "once")
-        return self._operator(sender, exit_at=now + self.terms.exit_s)
-
-    def withdraw_stake(self, now: int, sender: str) -> Court:
-        """Take back the stake, or what a conviction left of it, once nothing can be slashed.
-
-        Raises:
-            MoveError: ``standing``: unknown. ``exit``: not asked, too early, or a game or batch is
-                still open.
-        """
-        old = self._known(sender)
-        left = old.exit_at and now > old.exit_at
-        free = not old.open_games and (not old.live_batches or old.convicted)
-        require(bool(left and free), "exit", now, "after the delay, without open games or live batches")
-        return self._operator(sender, stake_wei=0)._credit(sender, old.stake_wei)
-
-    def withdraw(self, sender: str) -> tuple[Court, int]:
-        """Take what is owed to the sender; also the amount, wei.
-
-        Raises:
-            MoveError: ``credit``: nothing is owed.
-        """
-        amount = self.credits.get(sender, 0)
-        require(amount != 0, "credit", 0, "more than nothing")
-        return replace(self, credits={**self.credits, sender: 0}), amount
+class Court(Accounts):
+    """The state of all stakes, batches and games; its fields are those of ``Accounts``."""
 
     # --- challenges
 
@@ -287,9 +149,9 @@ class Court:
                 accepted.
         """
         game = self._game(number)
-        if verdict == Verdict.NONE or self.arbiter is None:
+        if verdict not in (Verdict.OPERATOR_LOSES, Verdict.CHALLENGER_LOSES) or self.arbiter is None:
             raise MoveError("arbiter", "none, or no verdict", "an arbiter and a verdict")
-        shown = self.arbiter(statement(number, game.claim.trace_root, verdict), proof)
+        shown = self.arbiter(statement(self.domain, number, game.claim.trace_root, verdict), proof)
         require(shown, "proof", "not accepted", "a proof of the verdict")
         return self._settle(now, number, replace(game, verdict=verdict))
 
@@ -352,15 +214,6 @@ class Court:
         challenge = self.challenges[number - 1]
         return self.batches[challenge.batch].operator if turn == Turn.OPERATOR else challenge.challenger
 
-    @property
-    def held_wei(self) -> int:
-        """All money in the court: stakes, rewards, payments, bonds, credits and what is burnt."""
-        going = (ChallengeStatus.COMMITTED, ChallengeStatus.OPEN)
-        stakes = sum(o.stake_wei + o.reward_wei for o in self.operators.values())
-        payments = sum(b.payment_wei for b in self.batches if not b.closed)
-        bonds = self.terms.bond_wei * sum(c.status in going for c in self.challenges)
-        return stakes + payments + bonds + sum(self.credits.values()) + self.burnt_wei
-
     # --- inside
 
     def _tick(self, now: int, number: int, turn: Turn) -> Court:
@@ -375,9 +228,13 @@ class Court:
 
     def _settle(self, now: int, number: int, game: Game) -> Court:
         """Store a game as it stands now; its verdict, if it has one, decides the challenge."""
+        status = self.challenges[number - 1].status
+        require(game.verdict == Verdict.NONE or status == ChallengeStatus.OPEN, "opened", status.name, "OPEN")
         court = self._set_challenge(number, game=game)
         if game.verdict == Verdict.OPERATOR_LOSES:
             return court._convict(now, number)
+        if game.verdict == Verdict.WITHDRAWN:
+            return court._end(number, ChallengeStatus.MOOT)
         return court._acquit(number) if game.verdict == Verdict.CHALLENGER_LOSES else court
 
     def _convict(self, now: int, number: int) -> Court:
@@ -418,28 +275,6 @@ class Court:
         court = court._operator(batch.operator, open_games=self.operators[batch.operator].open_games - 1)
         return court if status == ChallengeStatus.LOST else court._credit(challenge.challenger, self.terms.bond_wei)
 
-    def _close(self, batch: int, payee: str) -> Court:
-        """Close a batch and pay its payment to ``payee``."""
-        old = self.batches[batch]
-        court = self._set_batch(batch, closed=True)
-        court = court._operator(old.operator, live_batches=self.operators[old.operator].live_batches - 1)
-        return court._credit(payee, old.payment_wei)
-
-    def _known(self, sender: str) -> StakedOperator:
-        require(sender in self.operators, "standing", "unknown", "a registered operator")
-        return self.operators[sender]
-
-    def _batch(self, batch: int) -> Batch:
-        require(0 <= batch < len(self.batches), "batch", batch, f"below {len(self.batches)}")
-        return self.batches[batch]
-
-    def _live_batch(self, batch: int) -> Batch:
-        """A batch that is neither final nor void."""
-        found = self._batch(batch)
-        live = not (found.closed or self.operators[found.operator].convicted)
-        require(live, "void", "closed or void", "a live batch")
-        return found
-
     def _numbered(self, number: int) -> Challenge:
         require(1 <= number <= len(self.challenges), "challenge", number, f"1 to {len(self.challenges)}")
         return self.challenges[number - 1]
@@ -453,26 +288,16 @@ class Court:
 
     def _game(self, number: int) -> Game:
         """A game that goes on."""
-        challenge = self._challenge(number, ChallengeStatus.OPEN)
-        convicted = self.operators[self.batches[challenge.batch].operator].convicted
-        require(not convicted, "moot", "convicted operator", "a standing one; close the game")
-        assert challenge.game is not None
-        return challenge.game
-
-    def _operator(self, name: str, **changes: Any) -> Court:
-        old = self.operators.get(name, StakedOperator(0))
-        return replace(self, operators={**self.operators, name: replace(old, **changes)})
-
-    def _set_batch(self, number: int, **changes: Any) -> Court:
-        new = replace(self.batches[number], **changes)
-        return replace(self, batches=(*self.batches[:number], new, *self.batches[number + 1 :]))
+        found = self.challenges[number - 1] if 1 <= number <= len(self.challenges) else None
+        if found is None or found.game is None:
+            raise MoveError("game", f"number {number}", "a challenge whose game was begun")
+        ended = found.game.verdict != Verdict.NONE
+        require(not ended, "over", found.status.name, ChallengeStatus.OPEN.name)
+        return found.game
 
     def _set_challenge(self, number: int, **changes: Any) -> Court:
         new = replace(self.challenges[number - 1], **changes)
         return replace(self, challenges=(*self.challenges[: number - 1], new, *self.challenges[number:]))
-
-    def _credit(self, name: str, amount: int) -> Court:
-        return replace(self, credits={**self.credits, name: self.credits.get(name, 0) + amount}) if amount else self
 
 
 def receipt_leaf(domain: Domain, receipt: Receipt, signature: bytes) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any
 
 from eth_abi import decode, encode
 from eth_abi.exceptions import EncodingError
-from eth_utils import keccak
+from eth_utils import keccak, to_checksum_address
 
 from otr_core.errors import ChainError
 
@@ -130,6 +130,17 @@ class Chain:
     def balance(self, address: str) -> int:
         """Wei held by ``address``."""
         return int(self._tester.get_balance(address))
+
+    def next_address(self, sender: str, after: int = 0) -> str:
+        """Where a contract will stand that ``sender`` deploys next, or ``after`` so many more
+        transactions."""
+        nonce = self._tester.get_nonce(sender) + after
+        number = nonce.to_bytes((nonce.bit_length() + 7) // 8, "big")
+        # RLP of the pair (address, nonce): a number below 128 but 0 is its own byte.
+        words = (
+            b"\x94" + bytes.fromhex(sender[2:]) + (number if 0 < nonce < 128 else bytes([128 + len(number)]) + number)
+        )
+        return str(to_checksum_address(keccak(bytes([192 + len(words)]) + words)[12:]))
 
     def fund(self, address: str, value: int) -> None:
         """Give ``address`` an amount of wei, from the first account."""

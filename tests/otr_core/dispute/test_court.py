@@ -208,7 +208,7 @@ def test_clocks():
     refused("turn", start.court.move, start.now + 1, FISHERMAN, start.number, "choose_kept")
     refused("move", start.court.move, start.now + 1, OPERATOR, start.number, "_tile")
     refused("children", start.court.move, start.now + 1, OPERATOR, start.number, "bisect", (bytes(32),) * 4)
-    refused("challenge", start.court.move, start.now + 1, OPERATOR, 2, "bisect", shown)
+    refused("game", start.court.move, start.now + 1, OPERATOR, 2, "bisect", shown)
     refused("over", timed_out.move, end + 2, OPERATOR, start.number, "bisect", shown)
     refused("over", timed_out.timeout, end + 2, start.number)
 

@@ -21,7 +21,7 @@ from otr_core.lane import program as pr
 from otr_core.lane.element import LAYER, TOKEN, Accumulator, Place
 from otr_core.lane.step import right
 from otr_node.chain.evm import Chain, compile_vyper
-from otr_node.chain.onchain import FOLDER, ChainCourt
+from otr_node.chain.onchain import FOLDER, ChainCourt, struct_words
 from otr_node.execution import Execution
 from otr_paper.labs.disputes.both import Both, both
 from otr_paper.labs.disputes.differential import differential_game
@@ -265,6 +265,22 @@ def _opening(signed):
 
 def _strong():
     return random_tamper(tiny(), Random(8), pr.LayerOperator.OUTPUT)
+
+
+def test_court_and_table_take_orders_from_each_other_alone(pair):
+    chain, court, table = pair.chain.chain, pair.chain.court, pair.chain.table
+    assert chain.call(court, "TABLE") == table.address.lower()
+    assert chain.call(table, "COURT") == court.address.lower()
+    words = struct_words(tiny_signed(tiny().honest).order), struct_words(tiny_signed(tiny().honest).receipt)
+    nobody = pair.names[OTHER]
+    for contract, call, args in (
+        (court, "settle", (1, 1)),
+        (table, "fall", (pair.names[OPERATOR],)),
+        (table, "start", (99, nobody, nobody, nobody, 0, *words)),
+    ):
+        with pytest.raises(ChainError) as failure:
+            chain.transact(contract, call, *args, sender=nobody)
+        assert failure.value.check == "sender"
 
 
 THIEF = """
