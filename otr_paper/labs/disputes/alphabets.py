@@ -128,7 +128,9 @@ def every_state(honest: OwnRun, leaf: int, letters: str = "RFSX") -> Iterator[Fr
     """Traces in which one leaf holds any pieces: right ones, a false value, a wrong salt, a hash that
     nobody can open."""
     for pattern in product(letters, repeat=honest.trace.shape.pieces):
-        pieces = {number: piece_change(honest, leaf, number, each) for number, each in enumerate(pattern) if each != "R"}
+        pieces = {
+            number: piece_change(honest, leaf, number, each) for number, each in enumerate(pattern) if each != "R"
+        }
         if pieces:
             yield FreeTrace(honest, {leaf: FreeState(pieces)})
 

@@ -34,6 +34,8 @@ SHAPES = {
         Decoding(5, seed=5, temperature_milli=1500),
         3,
     ),
+    # as the first; the answer ends with a stop id after three tokens
+    "stopped": (Architecture(16, 8, 1, 2, 1, 2, 16, 16, 1e-5, 1e4, True, (2, 11)), Decoding(5, seed=5), 2),
 }
 """Models of the search: shape, decoding, arity (bits)."""
 
@@ -65,7 +67,13 @@ class SmallWorld:
         return open_game(signed.order, signed.receipt, self.model, self.arity_bits, token)
 
     def against_operators(
-        self, found: Iterable[FreeTrace], choices: Alphabet, *, own: Run | None = None, seed: bytes = b"", **stated: object
+        self,
+        found: Iterable[FreeTrace],
+        choices: Alphabet,
+        *,
+        own: Run | None = None,
+        seed: bytes = b"",
+        **stated: object,
     ) -> tuple[Searched, int]:
         """An honest challenger against everything that can be done below ``found`` traces.
 
@@ -205,6 +213,15 @@ def _shorter_answers(world: SmallWorld, whole: bool) -> tuple[Searched, int]:
     return world.against_operators(found, Alphabet(fixed=ALL))
 
 
+def _longer_answers(world: SmallWorld, whole: bool) -> tuple[Searched, int]:
+    """An answer that went on after a stop id, or one that was false before it."""
+    ids, most = world.honest.token_ids, world.served.decoding.max_tokens
+    found = [
+        FreeTrace(world.served.run(token_ids=(*ids, *[5] * most)[:count])) for count in range(len(ids) + 1, most + 1)
+    ]
+    return world.against_operators(found, Alphabet(fixed=ALL))
+
+
 def _other_seeds(world: SmallWorld, whole: bool) -> tuple[Searched, int]:
     """Right and false states under salts of another seed, and a seed that nobody has. The right ones
     are disputed until the seed is shown, and then given up: nobody loses."""
@@ -228,6 +245,7 @@ FAMILIES: dict[str, Family] = {
     "a false token": _false_tokens,
     "another prompt": _other_prompts,
     "a shorter answer": _shorter_answers,
+    "a longer answer": _longer_answers,
     "another seed": _other_seeds,
 }
 """All families of opponents."""

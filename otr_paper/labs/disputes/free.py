@@ -11,21 +11,23 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
 from otr_core import merkle
+from otr_core.dispute.game import accumulator_bytes, places
 from otr_core.dispute.judge import Opening
 from otr_core.dispute.openings import CommittedModel, DataAndPath, Openings, OwnExecution, OwnRun
 from otr_core.dispute.players import Move
 from otr_core.dispute.state import Game, Level
-from otr_core.dispute.game import accumulator_bytes, is_fresh, places
 from otr_core.lane.element import LAYER, Accumulator
 from otr_core.lane.program import Dims, Operator
 from otr_core.lane.step import right
 from otr_core.merkle import Tree, leaf_hash
 
+T = TypeVar("T")
 Leaves: TypeAlias = Mapping[int, bytes | None]
 """Changed leaves of a tree by number: another content, or None: a hash that nobody can open."""
 
@@ -54,6 +56,17 @@ def opened(content: bytes | None) -> bytes:
     if content is None:
         raise UnknownError("a leaf without content")
     return content
+
+
+def known(made: Mapping[bytes, T], root: bytes) -> T:
+    """What was committed to under ``root``.
+
+    Raises:
+        UnknownError: nobody knows.
+    """
+    if root not in made:
+        raise UnknownError("a root over nothing known")
+    return made[root]
 
 
 @dataclass(frozen=True)
@@ -216,19 +229,18 @@ class FreeOperator:
 
     def moves(self, game: Game, shown: Move = ()) -> Iterator[Move]:
         """Its moves at ``game``, of which silence is always one, and the last."""
-        try:
+        with suppress(UnknownError):
             yield from self._moves(game)
-        except UnknownError:
-            pass
         yield ()
 
     def _moves(self, game: Game) -> Iterator[Move]:
         if game.level == Level.SEED:
             yield "reveal_seed", self.seed
         elif game.level in (Level.STEPS, Level.LEAF):
-            if is_fresh(game) and not game.is_choice:
+            fresh = game.interval < 0
+            if fresh and not game.is_choice:
                 yield "misquoted", self._published(game)
-            before = b"" if is_fresh(game) else self._lists[game.node]
+            before = b"" if fresh else known(self._lists, game.node)
             if game.level == Level.LEAF:
                 yield "prove", before, self._openings(game)
             else:
@@ -245,10 +257,10 @@ class FreeOperator:
     def _expanded(self, game: Game) -> Iterator[Move]:
         """A leaf of the states or of the tokens, and any program below it."""
         if game.target == LAYER:
-            token: DataAndPath = self.trace.token(game.position) if game.layer == 0 else (b"", [])
-            content = self.trace.content(game.leaf)
+            token: tuple[object, ...] = () if game.layer else self.trace.token(game.position)
+            content, name = self.trace.content(game.leaf), "expand_layer" if game.layer else "expand_first"
             for children in self._programs(game, {}):
-                yield "expand_layer", content, children, *token
+                yield name, content, children, *token
             return
         data, path = self.trace.token(game.leaf)
         path = path if game.size == 1 else []
@@ -275,14 +287,16 @@ class FreeOperator:
         entries = [accumulator_bytes(game, whole[place]) for place in places(game)]
         if before:
             width = len(entries[0])
-            entries[0], entries[-1] = (before[width * at : width * (at + 1)] for at in (game.interval, game.interval + 1))
+            entries[0], entries[-1] = (
+                before[width * at : width * (at + 1)] for at in (game.interval, game.interval + 1)
+            )
         for changes in self.choices.accumulators(game, entries):
             points = b"".join(changes.get(number, entry) for number, entry in enumerate(entries))
             self._lists[list_hash(points)] = points
             yield points
 
     def _made(self, game: Game) -> FreeExecution:
-        return self._executions[game.operators_root]
+        return known(self._executions, game.operators_root)
 
     def _published(self, game: Game) -> bytes:
         if game.at_kept:
@@ -303,10 +317,9 @@ class FreeOperator:
             return self.trace.piece(position, layer, piece)
 
         reader = Openings(self._made(game), game.place, piece=piece, token=self.trace.token)
-        try:
+        # At a leaf of another length or without content it can go no further; the court refuses.
+        with suppress(UnknownError, struct.error, IndexError, ValueError):
             right(game.model.dims, game.claim, game.place, reader)
-        except (UnknownError, struct.error, IndexError, ValueError):
-            pass  # a leaf of another length or without content: what is missing is refused
         if game.target == LAYER and read:
             self.latest_read = max(self.latest_read, max(read) - game.leaf)
         return tuple(reader.made)

@@ -129,9 +129,9 @@ class FreeChallenger:
         elif game.level == Level.STEPS:
             yield from (("choose_step", number) for number in range(len(places(game))))
         else:
-            children: Sequence[bytes] = shown[2] if shown[0] == "expand_layer" else shown[-1]
+            children: Sequence[bytes] = shown[2] if shown[0] in ("expand_layer", "expand_first") else shown[-1]
             if shown[0] == "expand_token":
                 children = (*children, leaf_hash(leaf_hash(struct.pack(">q", game.value))))
                 yield "accuse_salt", shown[1], self.seed
             yield from (choice(children, child) for child in range(len(children)))
-            yield from (("choose_kept",), ("choose_token",))
+            yield from (("choose_kept",), ("choose_token",), ("choose_last",))
