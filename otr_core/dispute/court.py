@@ -1,22 +1,24 @@
-"""Stakes, batches, challenges, clocks and money around the games: the contract as a frozen value.
+"""Challenges and their games, above the money of ``accounts`` and ``duties``: the contract as a value.
 
 Every method returns a new ``Court``, or raises ``MoveError`` and changes nothing; ``reason`` names
-the broken rule. A number that no batch, challenge or game has is refused with the reason ``batch``,
-``challenge``, ``opened`` or ``over``. Time (``now``, Unix seconds), the caller (``sender``) and the
-money sent along (``value``, wei) are arguments. ``court.vy`` does the same on chain, reason by
-reason; both are played side by side in the tests.
+the broken rule. A number that no challenge or game has is refused with the reason ``challenge`` or
+``game``. Time (``now``, Unix seconds), the caller (``sender``) and the money sent along (``value``,
+wei) are arguments. ``court.vy`` and ``table.vy`` do the same on chain, reason by reason; both are
+played side by side in the tests.
 
 * An operator stakes, has its TEE's key registered, and commits to batches of signed receipts (RFC
-  6962 root over ``receipt_leaf``). A batch is final when its window has passed without an open
-  challenge; then its payment is due.
-* A challenge is committed first (a hash and a bond) and opened later, so that nobody can copy it;
-  of several that were right about the same answer the earliest commitment is paid, whichever game
-  ended first.
+  6962 root over ``receipt_leaf``). A batch is final when its window has passed and nothing is open
+  against its operator; then its payments are due.
+* A challenge is committed first (a hash and a bond) and opened later. Until then it names nothing,
+  not even the operator: who is looked at cannot hurry to accuse itself, nor go silent.
+* While a game is open, nothing of the operator becomes final and it commits to nothing new. A
+  challenger that only wants to hold up an operator loses its bond at each game's end, of which the
+  operator gets a part, and holds it up no longer than its own clock.
 * Each side has a clock that grows by an increment a move. Who runs out of time loses exactly what a
   false answer costs.
-* A conviction slashes the stake, of which a part goes to the challenger and the rest is burnt,
-  voids every batch that is not final yet (payers are refunded), and ends the operator's other games
-  with their bonds returned.
+* A conviction slashes the stake and voids every batch that is not final yet (``duties``). Games
+  against the convicted go on, for the reward goes to the earliest committed challenge that turns out
+  right, whichever game ended first.
 * What is owed is credited and withdrawn by its owner: no payment can fail on another's account or
   re-enter a move.
 """
@@ -25,13 +27,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from typing import Any
 
 from otr_core import merkle
-from otr_core.dispute.accounts import Accounts
+from otr_core.dispute.duties import Duties, challenge_hash
 from otr_core.dispute.game import MOVES, open_game, require, require_leaf, statement
-from otr_core.dispute.records import BASIS, Challenge, ChallengeStatus
+from otr_core.dispute.records import Challenge, ChallengeStatus
 from otr_core.dispute.registry import receipt_fault
 from otr_core.dispute.state import Game, Turn, Verdict
 from otr_core.errors import MoveError
@@ -40,27 +41,20 @@ from otr_core.poea.receipt import Receipt
 
 
 @dataclass(frozen=True)
-class Court(Accounts):
+class Court(Duties):
     """The state of all stakes, batches and games; its fields are those of ``Accounts``."""
 
-    # --- challenges
-
-    def challenge(self, now: int, sender: str, batch: int, commitment: bytes, value: int) -> Court:
-        """Commit to a challenge of some answer in a batch. Challenges are numbered from 1.
+    def challenge(self, now: int, sender: str, commitment: bytes, value: int) -> Court:
+        """Commit to a challenge of some answer. Challenges are numbered from 1.
 
         Args:
             commitment: ``challenge_hash`` of what is challenged. value: the bond, wei.
 
         Raises:
-            MoveError: ``void``: the batch is final, or its operator convicted. ``window``: too
-                late. ``bond``: another sum.
+            MoveError: ``bond``: another sum.
         """
-        old, terms = self._live_batch(batch), self.terms
-        require(now <= old.time + terms.window_s, "window", now, old.time + terms.window_s)
-        require(value == terms.bond_wei, "bond", value, terms.bond_wei)
-        court = self._set_batch(batch, open_games=old.open_games + 1)
-        court = court._operator(old.operator, open_games=self.operators[old.operator].open_games + 1)
-        return replace(court, challenges=(*court.challenges, Challenge(sender, batch, commitment, now)))
+        require(value == self.terms.bond_wei, "bond", value, self.terms.bond_wei)
+        return replace(self, challenges=(*self.challenges, Challenge(sender, commitment, now)))
 
     def open(
         self,
@@ -68,6 +62,7 @@ class Court(Accounts):
         sender: str,
         number: int,
         *,
+        batch: bytes,
         index: int,
         token: int,
         salt: bytes,
@@ -80,51 +75,72 @@ class Court(Accounts):
 
         A receipt that no registered key of the operator has signed, or whose statement is no answer
         to its own order, convicts at once (``receipt_fault``): the operator has sold it in its
-        batch. Against an operator already convicted the challenge is moot, but may still claim the
-        reward if it was the earliest about the answer that convicted.
+        batch. Against an operator already convicted the challenge goes on as if it stood, for the
+        reward, if it was committed before.
 
         Args:
-            index: of the receipt in the batch. token: 0 to dispute the states, else the token's
-                number. salt: 32 bytes, as committed. order: the one that the receipt names; it
-                counts under this court's domain. path: audit path from ``receipt_leaf`` to the
+            batch: its id. index: of the receipt in it. token: 0 to dispute the states, else the
+                token's number. salt: 32 bytes, as committed. order: the one that the receipt names;
+                it counts under this court's domain. path: audit path from ``receipt_leaf`` to the
                 batch's root.
 
         Raises:
-            MoveError: ``sender``: not who committed. ``late``. ``commitment``: another challenge
-                than was committed to. ``order``: not the one that the receipt names (whoever could
-                bring any order could convict any operator). ``path``: not a receipt of the batch.
-                ``token``: the answer has no such token.
+            MoveError: ``opened``, ``sender``: not who committed. ``late``. ``commitment``: another
+                challenge than was committed to. ``batch``. ``window``: committed before the batch,
+                or after its window. ``void``: the batch is final, or the challenge was committed
+                after the operator's conviction. ``order``: not the one that the receipt names
+                (whoever could bring any order could convict any operator). ``path``: not a receipt
+                of the batch. ``token``: the answer has no such token.
         """
-        challenge = self._challenge(number, ChallengeStatus.COMMITTED)
-        batch, terms = self.batches[challenge.batch], self.terms
-        require(sender == challenge.challenger, "sender", sender, challenge.challenger)
-        require(now <= challenge.time + terms.reveal_s, "late", now, challenge.time + terms.reveal_s)
-        committed = challenge_hash(sender, challenge.batch, index, token, salt) == challenge.commitment
-        require(committed, "commitment", "another challenge", "the committed one")
+        challenge = self._committed(now, sender, number, challenge_hash(sender, batch, index, token, salt))
+        found = self._batch(batch)
+        after = self._passed(challenge.time, self.window_start(batch), self.terms.window_s)
+        require(found.time <= challenge.time and not after, "window", challenge.time, "in the batch's window")
+        require(not found.closed, "void", "a final batch", "one that is not")
+        self._timely(challenge, self.operators[found.operator])
+        require(len(signature) == 65, "path", f"{len(signature)} bytes of signature", 65)
         ordered = replace(order, domain=self.domain).id
         require(receipt.order_id == ordered, "order", ordered.hex(), receipt.order_id.hex())
-        require(len(signature) == 65, "path", f"{len(signature)} bytes of signature", 65)
         leaf = merkle.leaf_hash(receipt_leaf(self.domain, receipt, signature))
-        require_leaf(batch.root, leaf, index, batch.size, path, "a receipt of the batch")
-        court = self._set_challenge(number, index=index, opened=True)
-        if self.operators[batch.operator].convicted:
-            return court._end(number, ChallengeStatus.MOOT)
+        require_leaf(found.root, leaf, index, found.size, path, "a receipt of the batch")
         key, model = self.keys.get(receipt.key_id), self.models.get(order.model_id)
-        if model is None or receipt_fault(self.domain, batch.operator, key, model, order, receipt, signature):
-            return court._convict(now, number)
-        game = open_game(order, receipt, model, terms.arity_bits, token)
-        clocks = (terms.clock_s, terms.clock_s)
+        revoked = key is not None and self._revoked(receipt.key_id, found.time)
+        court = self._set_challenge(number, opened=True, operator=found.operator, batch=batch, index=index)
+        vouched = (self.domain, found.operator, key, model, order, receipt, signature)
+        if model is None or receipt_fault(*vouched, revoked=revoked):
+            return court._joined(found.operator, 0)._convict(now, number)
+        game = open_game(order, receipt, model, self.terms.arity_bits, token)
+        clocks = (self.terms.clock_s, self.terms.clock_s)
+        court = court._joined(found.operator, 1)
         return court._set_challenge(number, status=ChallengeStatus.OPEN, game=game, left_s=clocks, last_time=now)
 
     def expire(self, now: int, number: int) -> Court:
-        """End a challenge that was not opened in time; its bond is lost.
+        """End a challenge that was not opened in time; its bond is burnt: it has named nobody whom
+        it could compensate.
 
         Raises:
-            MoveError: ``early``: it may still be opened.
+            MoveError: ``challenge``. ``opened``. ``early``: it may still be opened.
         """
-        until = self._challenge(number, ChallengeStatus.COMMITTED).time + self.terms.reveal_s
-        require(now > until, "early", now, until)
-        return self._acquit(number)
+        challenge = self._numbered(number)
+        require(challenge.status == ChallengeStatus.COMMITTED, "opened", challenge.status.name, "COMMITTED")
+        until = challenge.time + self.terms.reveal_s
+        require(self._passed(now, challenge.time, self.terms.reveal_s), "early", now, until)
+        court = replace(self, burnt_wei=self.burnt_wei + self.terms.bond_wei)
+        return court._set_challenge(number, status=ChallengeStatus.LOST)
+
+    def close(self, sender: str, number: int) -> Court:
+        """Give up a game against an operator that another challenge has convicted; the bond goes
+        back. Its owner alone may: whoever else could would bar it from the reward.
+
+        Raises:
+            MoveError: ``challenge``. ``sender``: not the challenger. ``over``: it has ended, or the
+                operator stands.
+        """
+        challenge = self._numbered(number)
+        require(sender == challenge.challenger, "sender", sender, challenge.challenger)
+        moot = challenge.status == ChallengeStatus.OPEN and self.operators[challenge.operator].convicted
+        require(moot, "over", challenge.status.name, "a game whose operator is convicted")
+        return self._end(number, ChallengeStatus.MOOT)
 
     def move(self, now: int, sender: str, number: int, name: str, *args: Any) -> Court:
         """Make the move ``name`` of ``game.MOVES`` in a game; a verdict settles it at once.
@@ -162,59 +178,25 @@ class Court(Accounts):
             MoveError: ``early``: its clock still runs.
         """
         game, challenge = self._game(number), self.challenges[number - 1]
-        until = challenge.last_time + challenge.left_s[game.turn]
-        require(now > until, "early", now, until)
+        start, left = challenge.last_time, challenge.left_s[game.turn]
+        require(self._passed(now, start, left), "early", now, start + left)
         loses = Verdict.OPERATOR_LOSES if game.turn == Turn.OPERATOR else Verdict.CHALLENGER_LOSES
         return self._settle(now, number, replace(game, verdict=loses))
-
-    def close(self, number: int) -> Court:
-        """End a challenge against an operator convicted in another game; the bond goes back.
-
-        Raises:
-            MoveError: ``over``: it has ended, or the operator stands.
-        """
-        challenge = self._numbered(number)
-        going = challenge.status in (ChallengeStatus.COMMITTED, ChallengeStatus.OPEN)
-        moot = going and self.operators[self.batches[challenge.batch].operator].convicted
-        require(moot, "over", challenge.status.name, "a game whose operator is convicted")
-        return self._end(number, ChallengeStatus.MOOT)
-
-    def claim_reward(self, now: int, number: int) -> Court:
-        """Say that a challenge about the convicted answer is earlier than the best one so far.
-
-        Raises:
-            MoveError: ``reward``: none is due, or the challenge is lost, unopened or about another
-                answer. ``late``. ``order``: it is not the earlier one.
-        """
-        challenge = self._numbered(number)
-        name = self.batches[challenge.batch].operator
-        operator = self.operators[name]
-        same = (challenge.batch, challenge.index) == (operator.convicted_batch, operator.convicted_index)
-        due = operator.reward_wei != 0 and challenge.opened and same and challenge.status != ChallengeStatus.LOST
-        require(due, "reward", "none, or another answer", "an open challenge about the convicted answer")
-        require(now <= operator.claims_until, "late", now, operator.claims_until)
-        require(number < operator.best_game, "order", number, f"below {operator.best_game}")
-        return self._operator(name, best_game=number)
-
-    def pay_reward(self, now: int, name: str) -> Court:
-        """Pay the reward for convicting operator ``name`` to the earliest right challenger.
-
-        Raises:
-            MoveError: ``standing``: unknown. ``reward``: none is due. ``early``: an earlier
-                challenger may still claim it.
-        """
-        operator = self._known(name)
-        require(operator.reward_wei != 0, "reward", 0, "one that is due")
-        require(now > operator.claims_until, "early", now, operator.claims_until)
-        winner = self.challenges[operator.best_game - 1].challenger
-        return self._operator(name, reward_wei=0)._credit(winner, operator.reward_wei)
 
     def player(self, number: int, turn: Turn) -> str:
         """Address of a side of challenge ``number``."""
         challenge = self.challenges[number - 1]
-        return self.batches[challenge.batch].operator if turn == Turn.OPERATOR else challenge.challenger
+        return challenge.operator if turn == Turn.OPERATOR else challenge.challenger
 
     # --- inside
+
+    def _game(self, number: int) -> Game:
+        """A game that goes on."""
+        found = self.challenges[number - 1] if 1 <= number <= len(self.challenges) else None
+        if found is None or found.game is None:
+            raise MoveError("game", f"number {number}", "a challenge whose game was begun")
+        require(found.status == ChallengeStatus.OPEN, "over", found.status.name, ChallengeStatus.OPEN.name)
+        return found.game
 
     def _tick(self, now: int, number: int, turn: Turn) -> Court:
         """Charge the mover's clock: less what the move took, plus the increment, clock_s at
@@ -222,14 +204,12 @@ class Court(Accounts):
         challenge = self.challenges[number - 1]
         left, spent = list(challenge.left_s), now - challenge.last_time
         require(spent >= 0, "time", now, f"at least {challenge.last_time}")
-        require(spent <= left[turn], "late", spent, left[turn])
-        left[turn] = min(left[turn] - spent + self.terms.increment_s, self.terms.clock_s)
+        require(not self._passed(now, challenge.last_time, left[turn]), "late", spent, left[turn])
+        left[turn] = min(max(left[turn] - spent, 0) + self.terms.increment_s, self.terms.clock_s)
         return self._set_challenge(number, left_s=tuple(left), last_time=now)
 
     def _settle(self, now: int, number: int, game: Game) -> Court:
         """Store a game as it stands now; its verdict, if it has one, decides the challenge."""
-        status = self.challenges[number - 1].status
-        require(game.verdict == Verdict.NONE or status == ChallengeStatus.OPEN, "opened", status.name, "OPEN")
         court = self._set_challenge(number, game=game)
         if game.verdict == Verdict.OPERATOR_LOSES:
             return court._convict(now, number)
@@ -237,76 +217,8 @@ class Court(Accounts):
             return court._end(number, ChallengeStatus.MOOT)
         return court._acquit(number) if game.verdict == Verdict.CHALLENGER_LOSES else court
 
-    def _convict(self, now: int, number: int) -> Court:
-        """Slash the operator. Part of it is a reward, which an earlier challenger may still claim.
-
-        The rest is burnt, so that an operator cannot save its stake by challenging itself first.
-        """
-        challenge, terms = self.challenges[number - 1], self.terms
-        name = self.batches[challenge.batch].operator
-        stake = self.operators[name].stake_wei
-        slashed = stake * terms.slash_bps // BASIS
-        reward = slashed * terms.reward_bps // BASIS
-        court = self._operator(
-            name,
-            stake_wei=stake - slashed,
-            convicted=True,
-            convicted_batch=challenge.batch,
-            convicted_index=challenge.index,
-            reward_wei=reward,
-            best_game=number,
-            claims_until=now + terms.claim_s,
-        )
-        return replace(court, burnt_wei=self.burnt_wei + slashed - reward)._end(number, ChallengeStatus.WON)
-
-    def _acquit(self, number: int) -> Court:
-        """Take the bond: part of it compensates the operator for playing, the rest is burnt."""
-        bond, name = self.terms.bond_wei, self.player(number, Turn.OPERATOR)
-        compensation = bond * self.terms.compensation_bps // BASIS
-        court = replace(self, burnt_wei=self.burnt_wei + bond - compensation)._credit(name, compensation)
-        return court._end(number, ChallengeStatus.LOST)
-
-    def _end(self, number: int, status: ChallengeStatus) -> Court:
-        """End a challenge. The bond goes back unless the challenge is lost."""
-        challenge = self.challenges[number - 1]
-        batch = self.batches[challenge.batch]
-        court = self._set_challenge(number, status=status)
-        court = court._set_batch(challenge.batch, open_games=batch.open_games - 1)
-        court = court._operator(batch.operator, open_games=self.operators[batch.operator].open_games - 1)
-        return court if status == ChallengeStatus.LOST else court._credit(challenge.challenger, self.terms.bond_wei)
-
-    def _numbered(self, number: int) -> Challenge:
-        require(1 <= number <= len(self.challenges), "challenge", number, f"1 to {len(self.challenges)}")
-        return self.challenges[number - 1]
-
-    def _challenge(self, number: int, status: ChallengeStatus) -> Challenge:
-        """A challenge that stands at ``status``."""
-        challenge = self._numbered(number)
-        reason = "over" if status == ChallengeStatus.OPEN else "opened"
-        require(challenge.status == status, reason, challenge.status.name, status.name)
-        return challenge
-
-    def _game(self, number: int) -> Game:
-        """A game that goes on."""
-        found = self.challenges[number - 1] if 1 <= number <= len(self.challenges) else None
-        if found is None or found.game is None:
-            raise MoveError("game", f"number {number}", "a challenge whose game was begun")
-        ended = found.game.verdict != Verdict.NONE
-        require(not ended, "over", found.status.name, ChallengeStatus.OPEN.name)
-        return found.game
-
-    def _set_challenge(self, number: int, **changes: Any) -> Court:
-        new = replace(self.challenges[number - 1], **changes)
-        return replace(self, challenges=(*self.challenges[: number - 1], new, *self.challenges[number:]))
-
 
 def receipt_leaf(domain: Domain, receipt: Receipt, signature: bytes) -> bytes:
     """Content of a batch leaf: the receipt's hash under a court's domain, and the 65-byte
     signature."""
     return receipt.signing_hash(domain) + signature
-
-
-def challenge_hash(challenger: str, batch: int, index: int, token: int, salt: bytes) -> bytes:
-    """What a challenger commits to: five 32-byte words. The secret ``salt`` hides the rest."""
-    words = [int(challenger, 16), batch, index, token]
-    return sha256(b"".join(word.to_bytes(32, "big") for word in words) + salt).digest()

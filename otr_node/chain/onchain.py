@@ -7,7 +7,7 @@ is their encoding.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from otr_core.dispute import contracts
 from otr_core.dispute.court import Court
 from otr_core.dispute.game import MOVES
 from otr_core.dispute.openings import CommittedModel
-from otr_core.dispute.records import Terms
-from otr_core.dispute.registry import CONFIGURATION, Key
+from otr_core.dispute.records import ChallengeStatus, Terms
+from otr_core.dispute.registry import CONFIGURATION, NOTICE_S, Key
 from otr_core.dispute.state import Verdict
 from otr_core.errors import ChainError, MoveError
+from otr_core.poea.equivocation import Equivocation
 from otr_core.poea.order import Domain, Order, type_hash, typed_words
 from otr_core.poea.receipt import Receipt
 from otr_node.chain.evm import Chain, Contract, TxReceipt, compile_vyper
@@ -40,6 +41,8 @@ FIRST_COURT = Domain(131_277_322_940_537, bytes.fromhex("bcf7fffd8b256ec51a36782
 that orders for a court can be made before it stands."""
 AT_TABLE = {*MOVES, "arbitrate", "timeout"}
 """Calls that the table takes; all others are the court's."""
+AT_REGISTRY = {"revoke", "name_heir", "inherit"}
+"""Calls that the registry takes."""
 #: Fields of a game in the order of the contract's ``Spot``, and how far up each is packed.
 SPOT = {
     **{"level": 0, "turn": 8, "target": 16, "height": 24, "operator": 32, "index": 40, "size": 72, "leaf": 104},
@@ -83,11 +86,11 @@ class ChainCourt:
 
     def __post_init__(self) -> None:
         types = type_hash("Order", Order.members), type_hash("Receipt", Receipt.members)
-        self.registry = self._deploy("registry", *types, CONFIGURATION)
+        self.registry = self._deploy("registry", *types, CONFIGURATION, self.terms.exit_s, NOTICE_S)
         # Court and table name each other for good: the table's address, which follows from who
         # deploys it as which transaction, is known before it stands.
         table, terms = self.chain.next_address(self.registrar, 1), self.terms
-        self.court = self._deploy("court", astuple(terms), self.registry.address, table)
+        self.court = self._deploy("court", astuple(terms), self.registry.address, table, self.arbiter)
         clocks = terms.arity_bits, terms.clock_s, terms.increment_s
         self.table = self._deploy("table", self.court.address, *clocks, self.arbiter)
         self.domain = Domain(self.chain.id, bytes.fromhex(self.court.address[2:]))
@@ -105,7 +108,8 @@ class ChainCourt:
             self.chain.travel(now)
 
     def _send(self, sender: str, call: str, *args: Any, value: int = 0, to: Contract | None = None) -> TxReceipt:
-        to = to or (self.table if call in AT_TABLE else self.court)
+        home = self.table if call in AT_TABLE else self.registry if call in AT_REGISTRY else self.court
+        to = to or home
         try:
             receipt = self.chain.transact(to, call, *args, sender=sender, value=value)
         except ChainError as error:
@@ -122,11 +126,11 @@ class ChainCourt:
 
     def register_key(self, key_id: bytes, key: Key) -> None:
         """As ``Court.register_key``, by the registrar."""
-        args = (key_id, key.operator, key.model_id, "0x" + key.address.hex())
+        args = (key_id, key.operator, key.model_id, "0x" + key.address.hex(), key.platform)
         self._send(self.registrar, "register_key", *args, to=self.registry)
 
     def call(self, now: int, sender: str, name: str, *args: Any, value: int = 0) -> TxReceipt:
-        """Any other function of court or table, at time ``now``.
+        """Any other function of court, table or registry, at time ``now``.
 
         Raises:
             MoveError: it reverted, with the contract's reason.
@@ -140,6 +144,7 @@ class ChainCourt:
         sender: str,
         number: int,
         *,
+        batch: bytes,
         index: int,
         token: int,
         salt: bytes,
@@ -150,7 +155,22 @@ class ChainCourt:
     ) -> TxReceipt:
         """As ``Court.open``."""
         shown = struct_words(order), struct_words(receipt), signature, list(path)
-        return self.call(now, sender, "open", number, index, token, salt, *shown)
+        return self.call(now, sender, "open", number, batch, index, token, salt, *shown)
+
+    def equivocation(
+        self, now: int, sender: str, number: int, operator: str, evidence: Equivocation, salt: bytes
+    ) -> TxReceipt:
+        """As ``Court.equivocation``."""
+        shown = [
+            part for each in (evidence.first, evidence.second) for part in (struct_words(each.receipt), each.signature)
+        ]
+        return self.call(now, sender, "equivocation", number, operator, *shown, salt)
+
+    def demand(
+        self, now: int, sender: str, operator: str, receipt: Receipt, signature: bytes, *, value: int
+    ) -> TxReceipt:
+        """As ``Court.demand``."""
+        return self.call(now, sender, "demand", operator, struct_words(receipt), signature, value=value)
 
     def move(self, now: int, sender: str, court: Court, number: int, name: str, *args: Any) -> TxReceipt:
         """As ``Court.move``, in the game as ``court`` has it.
@@ -175,7 +195,7 @@ class ChainCourt:
         challenge = court.challenges[number - 1] if 1 <= number <= len(court.challenges) else None
         if challenge is None or challenge.game is None:
             return (NOBODY, NOBODY, *[0] * 3, bytes(32), bytes(32)), (NOBODY, 0, *[bytes(32)] * 3), NO_CLAIM
-        game, batch = challenge.game, court.batches[challenge.batch]
+        game = challenge.game
         claim = (*astuple(game.claim), game.model.dims.layers)
         model_id = next(own for own, model in court.models.items() if model == game.model)
         judge, milli = self.judges[model_id].address, game.claim.temperature_milli
@@ -183,7 +203,7 @@ class ChainCourt:
         spot = sum(int(getattr(game, name)) << up for name, up in SPOT.items()) | game.interval + 1 << 224
         clock = challenge.last_time | challenge.left_s[0] << 64 | challenge.left_s[1] << 96
         stands = (
-            batch.operator,
+            challenge.operator,
             challenge.challenger,
             spot,
             clock,
@@ -194,7 +214,7 @@ class ChainCourt:
         return stands, rest, claim
 
     def standing(self, court: Court, number: int) -> tuple[list[Any], list[Any]]:
-        """What the contract and ``court`` hold of a challenge, its batch, its operator and money.
+        """What the contract and ``court`` hold of a challenge, its operator, batches and money.
 
         Two lists of the same values in the same order, where both agree.
         """
@@ -203,19 +223,27 @@ class ChainCourt:
             return self.chain.call(self.court, name, *args)
 
         stored = self.chain.call(self.table, "games", number)
-        state = read("challenge_state", number)
+        kept = read("challenges", number)
         challenge = court.challenges[number - 1]
-        batch = court.batches[challenge.batch]
-        names = sorted({*court.credits, batch.operator, challenge.challenger})
+        known = [challenge.operator] if challenge.operator else []
+        names = sorted({*court.credits, *known, challenge.challenger})
         # The contracts pack status, opened and time into one word, and a game's clocks into
         # another (``_set_clock``).
-        theirs = [state & 255, state >> 8 & 1, *read("batches", challenge.batch), *read("operators", batch.operator)]
+        state = kept[4]
+        theirs = [kept[0], kept[2], state & 255, state >> 8 & 1, state >> 16]
+        ours: list[Any] = [challenge.challenger, challenge.operator or NOBODY, int(challenge.status)]
+        ours += [int(challenge.opened), challenge.time]
+        theirs += [each for who in known for each in read("operators", who)]
+        ours += [each for who in known for each in astuple(court.operators[who])]
+        for batch, held in court.batches.items():
+            theirs += read("batches", batch)
+            ours += astuple(held)
+        theirs += [read("payments", *key) for key in court.payments]
+        ours += court.payments.values()
         theirs += [*(read("credits", who) for who in names), read("burnt"), self.chain.balance(self.court.address)]
-        ours: list[Any] = [int(challenge.status), int(challenge.opened)]
-        ours += [*astuple(replace(batch, payer=batch.payer or NOBODY)), *astuple(court.operators[batch.operator])]
         ours += [*(court.credits.get(who, 0) for who in names), court.burnt_wei, court.held_wei]
         if challenge.game is not None:
-            over = challenge.game.verdict != Verdict.NONE
+            over = challenge.status != ChallengeStatus.OPEN
             theirs.append(stored)
             ours.append(OVER if over else keccak(encode([GAME], [self.standing_words(court, number)[0]])))
         return theirs, ours

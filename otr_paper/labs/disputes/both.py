@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from otr_core import merkle
-from otr_core.dispute.court import Court, challenge_hash
+from otr_core.dispute.accounts import batch_id
+from otr_core.dispute.court import Court
+from otr_core.dispute.duties import challenge_hash
 from otr_core.dispute.play import Step
 from otr_core.dispute.records import Terms
 from otr_core.dispute.state import Verdict
@@ -67,15 +69,18 @@ class Both:
         call: Callable[..., Court] = getattr(self.court, name)
         if name == "withdraw":
             return self.court.withdraw(who)[0]
-        if name in ("refund", "close"):
+        if name in ("refund", "close", "register_model", "register_key"):
+            return call(who, *args, **more)
+        if name == "show":
             return call(*args)
-        if name in ("finalise", "expire", "timeout", "claim_reward", "pay_reward"):
+        if name in ("finalise", "expire", "timeout", "pay_reward", "lapse", "attest"):
             return call(now, *args)
         return call(now, who, *args, **more)
 
     def _on_chain(self, now: int, who: str, name: str, *args: Any, value: int, **more: Any) -> None:
-        if name == "open":
-            self.chain.open(now, who, *args, **more)
+        if name in ("open", "equivocation", "demand"):
+            more |= {"value": value} if name == "demand" else {}
+            getattr(self.chain, name)(now, who, *args, **more)
         elif name == "move":
             self.chain.move(now, who, self.court, *args)
         elif name == "timeout":
@@ -101,13 +106,20 @@ class Both:
             ChainError: both courts refuse a call.
         """
         leaves = [*others[:index], leaf_of(signed), *others[index:]]
-        batch, number, bond = len(self.court.batches), len(self.court.challenges) + 1, self.court.terms.bond_wei
+        number, bond = len(self.court.challenges) + 1, self.court.terms.bond_wei
+        batch = batch_id(self.names[OPERATOR], merkle.root(leaves))
         commitment = challenge_hash(self.names[FISHERMAN], batch, index, token, salt)
-        opening = {"index": index, "token": token, "salt": salt, "path": tuple(merkle.inclusion_proof(leaves, index))}
+        opening = {
+            "batch": batch,
+            "index": index,
+            "token": token,
+            "salt": salt,
+            "path": tuple(merkle.inclusion_proof(leaves, index)),
+        }
         calls: list[tuple[str, str, tuple[Any, ...], dict[str, Any]]] = [
             (OPERATOR, "commit_batch", (merkle.root(leaves), len(leaves)), {}),
             (CLIENT, "escrow", (batch,), {"value": pay}),
-            (FISHERMAN, "challenge", (batch, commitment), {"value": bond}),
+            (FISHERMAN, "challenge", (commitment,), {"value": bond}),
             (FISHERMAN, "open", (number,), {**opening, **vars(signed)}),
         ]
         now, self.number = self.chain.chain.time, 0
@@ -133,7 +145,7 @@ class Both:
         challenge = court.challenges[self.number - 1]
         assert challenge.game is not None
         name, *args = step.move
-        sender = court.batches[challenge.batch].operator if step.who == "operator" else challenge.challenger
+        sender = challenge.operator if step.who == "operator" else challenge.challenger
         if name == "timeout":
             self.chain.timeout(step.now, sender, self.court, self.number)
         else:

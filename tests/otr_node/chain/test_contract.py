@@ -10,7 +10,8 @@ import pytest
 
 from otr_core import merkle
 from otr_core.dispute import game as table
-from otr_core.dispute.court import challenge_hash
+from otr_core.dispute.accounts import batch_id
+from otr_core.dispute.duties import challenge_hash
 from otr_core.dispute.openings import Openings
 from otr_core.dispute.play import play
 from otr_core.dispute.players import HonestChallenger, HonestOperator
@@ -125,15 +126,15 @@ def test_an_index_among_accumulators_is_judged_the_same(temperature, where):
 
 
 def test_calls_that_break_a_rule_are_refused_alike_and_change_nothing(pair):
-    court, chain = pair.court, pair.chain.chain
+    chain = pair.chain.chain
     signed = tiny_signed(tiny().honest)
     root = merkle.root([leaf_of(signed)])
     now = chain.time + 1
-    batch, bond = len(court.batches), TERMS.bond_wei
+    batch, bond = batch_id(pair.names[OPERATOR], root), TERMS.bond_wei
     assert pair.do(now, OPERATOR, "commit_batch", root, 1) == ""
     number = len(pair.court.challenges) + 1
     commitment = challenge_hash(pair.names[FISHERMAN], batch, 0, 0, SALT)
-    opening = _opening(signed)
+    opening = _opening(pair, signed)
     run = tiny().honest
     shown = run.states.children(merkle.height(run.states.size), 0, TERMS.arity_bits)
     other = replace(signed.order, nonce=bytes(32))
@@ -142,14 +143,16 @@ def test_calls_that_break_a_rule_are_refused_alike_and_change_nothing(pair):
             ("size", OPERATOR, "commit_batch", (root, 0), {}),
             ("standing", OTHER, "commit_batch", (root, 1), {}),
             ("stake", OTHER, "register", (), {"value": 5}),
-            ("batch", CLIENT, "escrow", (batch + 9,), {"value": 5}),
+            ("batch", CLIENT, "escrow", (bytes(32),), {"value": 5}),
             ("", CLIENT, "escrow", (batch,), {"value": 900}),
-            ("escrow", OTHER, "escrow", (batch,), {"value": 900}),
+            ("", OTHER, "escrow", (batch,), {"value": 70}),
             ("escrow", CLIENT, "escrow", (batch,), {"value": 0}),
+            ("cap", OTHER, "escrow", (batch,), {"value": 10**20}),
+            ("batch", OPERATOR, "commit_batch", (root, 1), {}),
             ("early", OTHER, "finalise", (batch,), {}),
             ("void", OTHER, "refund", (batch,), {}),
-            ("bond", FISHERMAN, "challenge", (batch, commitment), {"value": bond - 1}),
-            ("", FISHERMAN, "challenge", (batch, commitment), {"value": bond}),
+            ("bond", FISHERMAN, "challenge", (commitment,), {"value": bond - 1}),
+            ("", FISHERMAN, "challenge", (commitment,), {"value": bond}),
             ("sender", OTHER, "open", (number,), opening),
             ("commitment", FISHERMAN, "open", (number,), {**opening, "token": 1}),
             ("order", FISHERMAN, "open", (number,), {**opening, "order": other}),
@@ -168,8 +171,12 @@ def test_calls_that_break_a_rule_are_refused_alike_and_change_nothing(pair):
             ("children", OPERATOR, "move", (number, "bisect", (bytes(32),) * 3), {}),
             ("children", OPERATOR, "move", (number, "bisect", (bytes(32),) * 4), {}),
             ("early", OTHER, "timeout", (number,), {}),
-            ("over", OTHER, "close", (number,), {}),
-            ("reward", OTHER, "claim_reward", (number,), {}),
+            ("sender", OTHER, "close", (number,), {}),
+            ("over", FISHERMAN, "close", (number,), {}),
+            ("reward", OTHER, "pay_reward", (OPERATOR,), {}),
+            ("standing", OTHER, "pay_reward", (CLIENT,), {}),
+            ("frozen", OPERATOR, "commit_batch", (bytes(32), 1), {}),
+            ("opened", OTHER, "expire", (number,), {}),
             ("credit", OTHER, "withdraw", (), {}),
             ("exit", OPERATOR, "withdraw_stake", (), {}),
         ]
@@ -217,10 +224,11 @@ def test_no_game_about_half_a_signature_or_a_token_that_the_answer_lacks(token, 
     assert tiny().honest.trace.shape.positions == 15
     signed = tiny_signed(tiny().honest)
     signed = replace(signed, signature=signed.signature[: 65 - cut])
-    now, commitment = pair.chain.chain.time + 1, challenge_hash(pair.names[FISHERMAN], 0, 0, token, SALT)
+    batch, now = _opening(pair, signed)["batch"], pair.chain.chain.time + 1
+    commitment = challenge_hash(pair.names[FISHERMAN], batch, 0, token, SALT)
     assert pair.do(now, OPERATOR, "commit_batch", merkle.root([leaf_of(signed)]), 1) == ""
-    assert pair.do(now + 1, FISHERMAN, "challenge", 0, commitment, value=TERMS.bond_wei) == ""
-    assert pair.do(now + 2, FISHERMAN, "open", 1, **_opening(signed) | {"token": token}) == reason
+    assert pair.do(now + 1, FISHERMAN, "challenge", commitment, value=TERMS.bond_wei) == ""
+    assert pair.do(now + 2, FISHERMAN, "open", 1, **_opening(pair, signed) | {"token": token}) == reason
 
 
 def test_timeout_refund_reward_and_exit_in_both():
@@ -229,38 +237,50 @@ def test_timeout_refund_reward_and_exit_in_both():
     signed = tiny_signed(false)
     now = pair.chain.chain.time + 1
     root = merkle.root([leaf_of(signed)])
+    opening = _opening(pair, signed)
+    batch = opening["batch"]
     assert pair.do(now, OPERATOR, "commit_batch", root, 1) == ""
-    assert pair.do(now + 1, CLIENT, "escrow", 0, value=4_321) == ""
-    for i, who in enumerate((FISHERMAN, OTHER)):
-        commitment = challenge_hash(pair.names[who], 0, 0, 0, SALT)
-        assert pair.do(now + 2 + i, who, "challenge", 0, commitment, value=TERMS.bond_wei) == ""
-    opening = _opening(signed)
-    assert pair.do(now + 5, OTHER, "open", 2, **opening) == ""
+    assert pair.do(now + 1, CLIENT, "escrow", batch, value=4_321) == ""
+    for i, who in enumerate((FISHERMAN, OTHER, CLIENT)):
+        commitment = challenge_hash(pair.names[who], batch, 0, 0, SALT)
+        assert pair.do(now + 2 + i, who, "challenge", commitment, value=TERMS.bond_wei) == ""
+    for i, (who, number) in enumerate(((FISHERMAN, 1), (OTHER, 2))):
+        assert pair.do(now + 5 + i, who, "open", number, **opening) == ""
     late = now + 6 + TERMS.clock_s
+    paid = late + 20 + TERMS.claim_s
     steps = [
-        ("early", OTHER, "timeout", (2,), late - 1),
-        ("", OTHER, "timeout", (2,), late),
-        ("late", FISHERMAN, "open", (1,), late + 1),
-        ("", OTHER, "close", (1,), late + 2),
-        ("", CLIENT, "refund", (0,), late + 3),
-        ("void", CLIENT, "refund", (0,), late + 4),
-        ("standing", OPERATOR, "commit_batch", (root, 1), late + 5),
-        ("early", OTHER, "pay_reward", (OPERATOR,), late + 6),
-        ("reward", FISHERMAN, "claim_reward", (1,), late + 7),
-        ("", OTHER, "pay_reward", (OPERATOR,), late + 8 + TERMS.claim_s),
-        ("", OTHER, "withdraw", (), late + 9 + TERMS.claim_s),
-        ("credit", OTHER, "withdraw", (), late + 10 + TERMS.claim_s),
-        ("", OPERATOR, "request_exit", (), late + 11 + TERMS.claim_s),
-        ("", OPERATOR, "withdraw_stake", (), late + 13 + TERMS.claim_s + TERMS.exit_s),
-        ("", OPERATOR, "withdraw", (), late + 14 + TERMS.claim_s + TERMS.exit_s),
+        ("early", OTHER, "timeout", (2,), late),
+        ("", OTHER, "timeout", (2,), late + 1),
+        ("late", CLIENT, "open", (3,), late + 2),
+        ("sender", OTHER, "close", (1,), late + 3),
+        ("void", CLIENT, "finalise", (batch,), late + 4),
+        ("", CLIENT, "refund", (batch,), late + 5),
+        ("credit", CLIENT, "refund", (batch,), late + 6),
+        ("standing", OPERATOR, "commit_batch", (root, 1), late + 7),
+        ("early", OTHER, "pay_reward", (OPERATOR,), late + 8),
+        ("frozen", OTHER, "pay_reward", (OPERATOR,), paid - 5),
+        ("", OTHER, "timeout", (1,), paid - 4),
+        ("over", OTHER, "timeout", (1,), paid - 3),
+        ("", OTHER, "expire", (3,), paid - 2),
+        ("", OTHER, "pay_reward", (OPERATOR,), paid),
+        ("reward", OTHER, "pay_reward", (OPERATOR,), paid + 1),
+        ("", OTHER, "withdraw", (), paid + 2),
+        ("credit", OTHER, "withdraw", (), paid + 3),
+        ("", OPERATOR, "request_exit", (), paid + 4),
+        ("exit", OPERATOR, "withdraw_stake", (), paid + 4 + TERMS.exit_s),
+        ("", OPERATOR, "withdraw_stake", (), paid + 5 + TERMS.exit_s),
+        ("", OPERATOR, "withdraw", (), paid + 6 + TERMS.exit_s),
     ]  # fmt: skip
     for expected, sender, name, args, when in steps:
         more = opening if name == "open" else {}
-        assert pair.do(when, sender, name, *args, **more) == expected, name
+        assert pair.do(when, sender, name, *args, **more) == expected, (name, when - late)
+    reward = 3 * TERMS.least_stake_wei * 9 // 10 * 4 // 10
+    assert pair.court.credits[pair.names[FISHERMAN]] == TERMS.bond_wei + reward
 
 
-def _opening(signed):
-    return {"index": 0, "token": 0, "salt": SALT, "path": (), **vars(signed)}
+def _opening(pair, signed):
+    batch = batch_id(pair.names[OPERATOR], merkle.root([leaf_of(signed)]))
+    return {"batch": batch, "index": 0, "token": 0, "salt": SALT, "path": (), **vars(signed)}
 
 
 def _strong():
@@ -275,7 +295,7 @@ def test_court_and_table_take_orders_from_each_other_alone(pair):
     nobody = pair.names[OTHER]
     for contract, call, args in (
         (court, "settle", (1, 1)),
-        (table, "fall", (pair.names[OPERATOR],)),
+        (table, "end", (1,)),
         (table, "start", (99, nobody, nobody, nobody, 0, *words)),
     ):
         with pytest.raises(ChainError) as failure:
@@ -365,9 +385,9 @@ def test_a_sealed_arbiter_ends_a_game_on_chain():
     now = chain.time + 1
     root = merkle.root([leaf_of(signed)])
     pair.do(now, OPERATOR, "commit_batch", root, 1)
-    commitment = challenge_hash(pair.names[FISHERMAN], 0, 0, 0, SALT)
-    pair.do(now + 1, FISHERMAN, "challenge", 0, commitment, value=TERMS.bond_wei)
-    opening = _opening(signed)
+    opening = _opening(pair, signed)
+    commitment = challenge_hash(pair.names[FISHERMAN], opening["batch"], 0, 0, SALT)
+    pair.do(now + 1, FISHERMAN, "challenge", commitment, value=TERMS.bond_wei)
     pair.do(now + 2, FISHERMAN, "open", 1, **opening)
     game = pair.court.challenges[0].game
     assert game is not None
@@ -381,7 +401,10 @@ def test_a_sealed_arbiter_ends_a_game_on_chain():
     ("change", "reason"),
     [({"arity_bits": 0}, "arity_bits"), ({"arity_bits": 7}, "arity_bits"), ({"exit_s": 5}, "exit_s"),
      ({"reward_bps": 10_000}, "burn"), ({"claim_s": 10}, "claim_s"), ({"bond_wei": 0}, "wei"),
-     ({"increment_s": 5_000}, "increment_s"), ({"slash_bps": 0}, "slash_bps"), ({"clock_s": 2**40}, "seconds")],
+     ({"increment_s": 5_000}, "increment_s"), ({"slash_bps": 0}, "slash_bps"), ({"clock_s": 2**40}, "seconds"),
+     ({"increment_s": 11}, "increment_s"), ({"window_s": 59}, "seconds"), ({"pause_s": 59}, "seconds"),
+     ({"duty_s": 2**31 + 1}, "seconds"), ({"spot_bps": 10_001}, "bps"), ({"cap_bps": 10**6 + 1}, "bps"),
+     ({"cost_wei": 10**18}, "cost")],
 )  # fmt: skip
 def test_unusable_terms_do_not_deploy(pair, change, reason):
     terms = object.__new__(Terms)
