@@ -158,7 +158,9 @@ class Prober:
         if key not in mutant.codes:
             # beside the real ones, so that what it imports is found
             path = self.folder / mutant.name
-            mutant.codes[key] = chain.runtime_of(compile_source(mutant.source, str(path)), *args, address=made.address, sender=sender)
+            mutant.codes[key] = chain.runtime_of(
+                compile_source(mutant.source, str(path)), *args, address=made.address, sender=sender
+            )
         return mutant.codes[key]
 
 

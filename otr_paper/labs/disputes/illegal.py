@@ -41,10 +41,14 @@ def illegal_game(seed: int, pair_for: Callable[[int, int], Both]) -> Counter[str
     false = random.random() < 0.3
     claimed = served.with_token(3, honest.token_ids[3] + 1) if false else honest
     trace = FreeTrace(claimed) if false else random_trace(honest, random, [random.randrange(len(honest.trace.leaves))])
-    token = random.choice((0, 0, len(honest.prompt_ids) + 3, random.randrange(1, len(honest.fed)), 2**32 - 1, 2**32 - 2))
+    token = random.choice(
+        (0, 0, len(honest.prompt_ids) + 3, random.randrange(1, len(honest.fed)), 2**32 - 1, 2**32 - 2)
+    )
     signed = tiny_signed(claimed, states_root=trace.states.root, tokens_root=trace.tokens.root)
     number, now = pair.open_challenge(signed, [random.randbytes(97)], index=1, token=token, salt=random.randbytes(32))
-    operator = RandomOperator(FreeOperator(trace, RandomChoices(random, random.randrange(25)), claimed.seed), random, 1, 1)
+    operator = RandomOperator(
+        FreeOperator(trace, RandomChoices(random, random.randrange(25)), claimed.seed), random, 1, 1
+    )
     challenger = RandomChallenger(FreeChallenger(claimed.seed), random, 1)
     seen: Counter[str] = Counter()
     made: list[Move] = [("withdraw",), ("choose_kept",), ("choose_last",), ("choose_token",)]
@@ -90,7 +94,9 @@ def _broken(random: Random, move: Move, made: list[Move], turn: Turn, number: in
                 calls.pop()
         elif kind == "again":
             again: Move = random.choice(made)
-            calls.append((again, (OPERATOR, FISHERMAN)[MOVES[again[0]].turn], random.choice((number, number, 0, number + 1))))
+            calls.append(
+                (again, (OPERATOR, FISHERMAN)[MOVES[again[0]].turn], random.choice((number, number, 0, number + 1)))
+            )
         else:
             name = random.choice(list(MOVES))
             calls.append(((name, *_arguments(random, name)), (OPERATOR, FISHERMAN)[MOVES[name].turn], number))
