@@ -165,9 +165,9 @@ class Court(Duties):
                 accepted.
         """
         game = self._game(number)
-        if verdict == Verdict.NONE or self.arbiter is None:
+        if verdict not in (Verdict.OPERATOR_LOSES, Verdict.CHALLENGER_LOSES) or self.arbiter is None:
             raise MoveError("arbiter", "none, or no verdict", "an arbiter and a verdict")
-        shown = self.arbiter(statement(number, game.claim.trace_root, verdict), proof)
+        shown = self.arbiter(statement(self.domain, number, game.claim.trace_root, verdict), proof)
         require(shown, "proof", "not accepted", "a proof of the verdict")
         return self._settle(now, number, replace(game, verdict=verdict))
 
@@ -213,6 +213,8 @@ class Court(Duties):
         court = self._set_challenge(number, game=game)
         if game.verdict == Verdict.OPERATOR_LOSES:
             return court._convict(now, number)
+        if game.verdict == Verdict.WITHDRAWN:
+            return court._end(number, ChallengeStatus.MOOT)
         return court._acquit(number) if game.verdict == Verdict.CHALLENGER_LOSES else court
 
 

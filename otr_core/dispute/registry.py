@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from otr_core.dispute.state import NOTHING, RegisteredModel
 from otr_core.errors import ReceiptError
 from otr_core.poea.order import Domain, Order
-from otr_core.poea.receipt import Receipt, recover_signer
+from otr_core.poea.receipt import Receipt, configuration_digest, recover_signer
 
 LANE = "portable-1"
 """The lane whose steps the court can judge."""
 NOTICE_S = 3_600
 """Seconds after which a revocation counts: a batch of answers by that key may be on its way."""
+CONFIGURATION = configuration_digest({"lane": LANE})
+"""Digest of the only configuration of this lane: no other fact changes a bit of an answer."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ def receipt_fault(
     * ``lane``: the lane is the one that the court can judge.
     * ``trace-shape``: layers and rows of the trace are the model's. Of another shape it has no
       program that it could be judged by.
+    * ``configuration``: it was computed as everything in this lane is.
+    * ``prompt``: as many tokens were given as the client has ordered.
     * ``length``: a token was given and one was chosen, no more than were ordered, and all fit the
       model's context.
     * ``finish``: an answer that ended for its length has all the tokens ordered.
@@ -74,6 +78,10 @@ def receipt_fault(
     d, most = model.dims, order.decoding.max_tokens
     if (receipt.layers, receipt.output_bytes, receipt.kv_bytes) != (d.layers, 4 * d.hidden, 4 * d.kv):
         return "trace-shape"
+    if receipt.configuration_digest != CONFIGURATION:
+        return "configuration"
+    if receipt.prompt_tokens != order.prompt_tokens:
+        return "prompt"
     if receipt.prompt_tokens < 1 or not 1 <= receipt.answer_tokens <= most:
         return "length"
     if receipt.prompt_tokens + receipt.answer_tokens > d.context:

@@ -181,6 +181,7 @@ OPENED: constant(uint256) = 1 << 8
 # Verdicts, as in state.py.
 OPERATOR_LOSES: constant(uint256) = 1
 CHALLENGER_LOSES: constant(uint256) = 2
+WITHDRAWN: constant(uint256) = 3
 
 BASIS: constant(uint256) = 10000  # basis points in the whole
 # Limits, as in records.py and accounts.py.
@@ -392,6 +393,8 @@ def settle(number: uint256, verdict: uint256):
     assert msg.sender == TABLE, "sender"
     if verdict == OPERATOR_LOSES:
         self._convict(number, self.batches[self.challenges[number].subject].platform)
+    elif verdict == WITHDRAWN:
+        self._end(number, MOOT)
     else:
         self._acquit(number)
 

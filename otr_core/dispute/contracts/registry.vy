@@ -58,6 +58,7 @@ HEIR_S: immutable(uint256)
 NOTICE_S: immutable(uint256)
 ORDER_TYPE: immutable(bytes32)
 RECEIPT_TYPE: immutable(bytes32)
+CONFIGURATION: immutable(bytes32)  # digest of the lane's only configuration
 
 judges: public(HashMap[bytes32, address])  # by model id: the contract that judges the model's disputes
 keys: public(HashMap[bytes32, Key])  # by key id
@@ -69,12 +70,13 @@ heir_since: uint256
 
 
 @deploy
-def __init__(order_type: bytes32, receipt_type: bytes32, heir_s: uint256, notice_s: uint256):
+def __init__(order_type: bytes32, receipt_type: bytes32, configuration: bytes32, heir_s: uint256, notice_s: uint256):
     self.registrar = msg.sender
     HEIR_S = heir_s
     NOTICE_S = notice_s
     ORDER_TYPE = order_type
     RECEIPT_TYPE = receipt_type
+    CONFIGURATION = configuration
 
 
 @external
@@ -176,6 +178,10 @@ def _fault(
     layers, output_bytes, kv_bytes, context = staticcall Judge(judge).trace_shape()
     if receipt.layers != layers or receipt.output_bytes != output_bytes or receipt.kv_bytes != kv_bytes:
         return "trace-shape"
+    if receipt.configuration_digest != CONFIGURATION:
+        return "configuration"
+    if receipt.prompt_tokens != order.prompt_tokens:
+        return "prompt"
     if receipt.prompt_tokens < 1 or receipt.answer_tokens < 1 or receipt.answer_tokens > order.max_tokens:
         return "length"
     # Calldata may hold numbers whose sum no word holds.

@@ -82,10 +82,9 @@ class Both:
             more |= {"value": value} if name == "demand" else {}
             getattr(self.chain, name)(now, who, *args, **more)
         elif name == "move":
-            number, move, *rest = args
-            game = self.court.challenges[number - 1].game if 1 <= number <= len(self.court.challenges) else None
-            assert game is not None
-            self.chain.move(now, who, number, game.claim, move, *rest)
+            self.chain.move(now, who, self.court, *args)
+        elif name == "timeout":
+            self.chain.timeout(now, who, self.court, *args)
         else:
             self.chain.call(now, who, name, *args, value=value)
 
@@ -138,7 +137,7 @@ class Both:
         return self._agreed(
             "arbitrate",
             lambda: self.court.arbitrate(now, number, verdict, proof),
-            lambda: self.chain.arbitrate(now, self.names[sender], number, verdict, proof),
+            lambda: self.chain.arbitrate(now, self.names[sender], self.court, number, verdict, proof),
         )
 
     def observe(self, step: Step, court: Court) -> None:
@@ -148,17 +147,16 @@ class Both:
         name, *args = step.move
         sender = challenge.operator if step.who == "operator" else challenge.challenger
         if name == "timeout":
-            self.chain.call(step.now, sender, "timeout", self.number)
+            self.chain.timeout(step.now, sender, self.court, self.number)
         else:
-            self.chain.move(step.now, sender, self.number, challenge.game.claim, name, *args)
+            self.chain.move(step.now, sender, self.court, self.number, name, *args)
         self.court = court
         self._compare()
 
     def _agreed(self, name: str, in_python: Callable[[], Court], on_chain: Callable[[], Any]) -> str:
         ours, after = _reason(in_python)
-        # first: a move on chain carries the claim of the game as it is afterwards
+        theirs, _ = _reason(on_chain)  # a move on chain brings the game as it was before
         self.court = after or self.court
-        theirs, _ = _reason(on_chain)
         if ours != theirs:
             raise ChainError(name, f"reason {theirs!r}", f"the Python court's {ours!r}")
         self._compare()
