@@ -132,6 +132,6 @@ def most_moves(d: Dims, positions: int, arity_bits: int) -> int:
     return 2 * (1 + trace + 2 + max(tiles, merkle.rounds(d.pieces, arity_bits)) + 1 + lists) + 1
 
 
-def longest_game_s(terms: Terms, moves: int) -> int:
+def most_seconds(terms: Terms, moves: int) -> int:
     """Most seconds from a game's opening to its verdict: both clocks, which grow with every move."""
     return 2 * terms.clock_s + moves * terms.increment_s

@@ -15,7 +15,9 @@ from random import Random
 from typing import Any
 
 from otr_core import merkle
-from otr_core.dispute.court import Court, challenge_hash
+from otr_core.dispute.accounts import batch_id
+from otr_core.dispute.court import Court
+from otr_core.dispute.duties import challenge_hash
 from otr_core.dispute.game import MOVES
 from otr_core.dispute.openings import OwnExecution, OwnRun
 from otr_core.dispute.play import Step, play
@@ -195,11 +197,11 @@ class Opened:
 
 def challenged(court: Court, signed: SignedReceipt, token: int, now: int) -> Opened:
     """Commit a batch of one receipt, and challenge it."""
-    batch, number, salt = len(court.batches), len(court.challenges) + 1, hashlib.sha256(b"salt").digest()
-    court = court.commit_batch(now, OPERATOR, merkle.root([leaf_of(signed)]), 1)
+    root, number, salt = merkle.root([leaf_of(signed)]), len(court.challenges) + 1, hashlib.sha256(b"salt").digest()
+    batch, court = batch_id(OPERATOR, root), court.commit_batch(now, OPERATOR, root, 1)
     commitment = challenge_hash(FISHERMAN, batch, 0, token, salt)
-    court = court.challenge(now + 1, FISHERMAN, batch, commitment, court.terms.bond_wei)
-    opened: dict[str, Any] = {"index": 0, "token": token, "salt": salt, "path": (), **vars(signed)}
+    court = court.challenge(now + 1, FISHERMAN, commitment, court.terms.bond_wei)
+    opened: dict[str, Any] = {"batch": batch, "index": 0, "token": token, "salt": salt, "path": (), **vars(signed)}
     return Opened(court.open(now + 2, FISHERMAN, number, **opened), number, now + 2)
 
 

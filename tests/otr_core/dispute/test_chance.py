@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from otr_core.dispute.court import Court
-from otr_core.dispute.play import longest_game_s, most_moves, play
+from otr_core.dispute.play import most_seconds, most_moves, play
 from otr_core.dispute.players import HonestChallenger, HonestOperator, case
 from otr_core.lane.program import GreedyOperator, LayerOperator, SampledOperator
 from otr_core.lane.sampling import Decoding
@@ -45,7 +45,7 @@ def checked(game: Played, honest: Run) -> None:
     assert game.paid_wei >= 0
     bound = most_moves(honest.trees.dims, len(honest.fed), TERMS.arity_bits)
     assert len(game.log) <= bound
-    assert game.log[-1].now - game.log[0].now <= longest_game_s(TERMS, bound)
+    assert game.log[-1].now - game.log[0].now <= most_seconds(TERMS, bound)
 
 
 def games(served: Served, false: Run, count: int, temperature: int) -> Iterator[Played]:
