@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import struct
 from dataclasses import replace
 from random import Random
@@ -82,7 +83,7 @@ seeds = st.integers(0, 2**40)
 
 
 # Of the cheats some two thirds reach the trace; with them these are more than 2,000 games.
-@settings(max_examples=30)
+@settings(max_examples=700)
 @given(seeds)
 def test_an_honest_operator_beats_every_griefer(seed):
     random = Random(seed)
@@ -100,7 +101,7 @@ def test_an_honest_operator_beats_every_griefer(seed):
     assert after.operators[OPERATOR].stake_wei == court.operators[OPERATOR].stake_wei
 
 
-@settings(max_examples=60)
+@settings(max_examples=1500)
 @given(seeds)
 def test_a_cheat_in_any_element_is_found_and_judged(seed):
     random = Random(seed)
@@ -128,7 +129,7 @@ def test_a_cheat_in_any_element_is_found_and_judged(seed):
     assert false.inferences <= 2
 
 
-@settings(max_examples=40)
+@settings(max_examples=500)
 @given(seeds)
 def test_other_cheats_lose_too(seed):
     """A false token, levels that do not fit, wrong salts, data withheld, stalling."""
@@ -244,8 +245,8 @@ BARE |= {"choose_token": Level.OPERATORS}
 
 
 def test_the_table_in_words_names_every_move():
-    rows = table.__doc__.split("\n\n")[-2]
-    assert {name for name in MOVES if name not in rows} == set()
+    (rows,) = [part for part in table.__doc__.split("\n\n") if "    level " in part]
+    assert {name for name in MOVES if not re.search(rf"\b{name}\b", rows)} == set()
     assert MOVES.keys() == ARGUMENTS.keys()
 
 
@@ -310,7 +311,7 @@ def test_what_is_shown_must_be_what_was_committed():
         for step in log:
             name, *args = step.move
             for i, arg in enumerate(args):
-                if isinstance(arg, bytes):
+                if isinstance(arg, bytes) and arg:
                     changed: object = bytes([arg[0] ^ 1]) + arg[1:]
                 elif isinstance(arg, tuple) and arg and isinstance(arg[0], bytes):
                     changed = (bytes([arg[0][0] ^ 1]) + arg[0][1:], *arg[1:])
@@ -485,7 +486,7 @@ def test_a_given_token_was_not_chosen():
     served = tiny()
     start = filed(courts(0, 2), served.honest, token=2)  # of the prompt
     after, log = play(start.court, start.number, HonestOperator(served.honest), Griefer(Random(1)), now=start.now)
-    assert [step.move[0] for step in log] == ["expand_token"]
+    assert [step.move[0] for step in log] == ["show_given"]
     assert after.challenges[start.number - 1].status == ChallengeStatus.LOST
 
 
