@@ -16,10 +16,10 @@ from otr_core.poea.receipt import Receipt, configuration_digest, recover_signer
 
 LANE = "portable-1"
 """The lane whose steps the court can judge."""
-CONFIGURATION = configuration_digest({"lane": LANE})
-"""Digest of the only configuration of this lane: no other fact changes a bit of an answer."""
 NOTICE_S = 3_600
 """Seconds after which a revocation counts: a batch of answers by that key may be on its way."""
+CONFIGURATION = configuration_digest({"lane": LANE})
+"""Digest of the only configuration of this lane: no other fact changes a bit of an answer."""
 
 
 @dataclass(frozen=True)

@@ -222,13 +222,12 @@ class ChainCourt:
         def read(name: str, *args: Any) -> Any:
             return self.chain.call(self.court, name, *args)
 
-        stored = self.chain.call(self.table, "games", number)
         kept = read("challenges", number)
+        stored = self.chain.call(self.table, "games", number)
         challenge = court.challenges[number - 1]
         known = [challenge.operator] if challenge.operator else []
         names = sorted({*court.credits, *known, challenge.challenger})
-        # The contracts pack status, opened and time into one word, and a game's clocks into
-        # another (``_set_clock``).
+        # The contracts pack status, opened and time into one word.
         state = kept[4]
         theirs = [kept[0], kept[2], state & 255, state >> 8 & 1, state >> 16]
         ours: list[Any] = [challenge.challenger, challenge.operator or NOBODY, int(challenge.status)]

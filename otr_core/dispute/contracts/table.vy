@@ -585,7 +585,7 @@ def _move(game: uint256, at: Game, turn: uint256, levels: uint256) -> Game:
     left: uint256 = (at.clock >> (64 + 32 * turn)) & LOW
     if spent > left:
         # Unless all clocks have stood still meanwhile.
-        assert not staticcall Court(COURT).passed(block.timestamp - spent, left), "late"
+        assert not staticcall Court(COURT).passed(at.clock & (2 ** 64 - 1), left), "late"
         spent = left
     left = min(left - spent + INCREMENT_S, CLOCK_S)
     other: uint256 = (at.clock >> (96 - 32 * turn)) & LOW

@@ -20,7 +20,7 @@ from otr_core.dispute.players import HonestChallenger, HonestOperator, case
 from otr_core.dispute.state import AnswerClaim, Verdict
 from otr_core.lane import program as pr
 from otr_core.merkle import Tree, leaf_hash
-from otr_core.poea.receipt import SignedReceipt, sign_receipt
+from otr_core.poea.receipt import Receipt, SignedReceipt, sign_receipt
 from otr_core.poea.trace import Trace, prompt_leaves, prompt_root, token_leaf
 from otr_node.run import Run
 from otr_paper.benches.workbench import Served
@@ -214,7 +214,7 @@ def _embedded(served: Served, at: int) -> bytes:
     return _true(served, at, token=2 * served.trees.dims.vocab - 1)
 
 
-LIES = (
+_TOLD = (
     Lie("orderId", "an answer to another chain's order", BY_ITSELF, _elsewhere, "signature"),
     Lie("promptTokens", "one less than ordered", BY_ITSELF, _receipt({"prompt_tokens": 4}), "prompt"),
     Lie("answerTokens", "more than ordered", BY_ITSELF, _receipt({"answer_tokens": 11, "finish": "stop"}), "length"),
@@ -289,6 +289,8 @@ LIES = (
     ),
     Lie("keyId", "an unknown key", BY_ITSELF, _receipt({"key_id": b"x" * 32}), "key"),
 )
+
+LIES = tuple(sorted(_TOLD, key=lambda lie: [name for name, _, _ in Receipt.members].index(lie.part)))
 """In the order of the receipt's fields."""
 
 UNSEEN = {

@@ -199,7 +199,7 @@ def test_an_arbiter_can_end_a_game_at_any_point_and_only_with_a_proof():
     game = start.court.challenges[0].game
     assert game is not None
     for verdict, convicted in ((Verdict.OPERATOR_LOSES, True), (Verdict.CHALLENGER_LOSES, False)):
-        proof = hashlib.sha256(table.statement(1, game.claim.trace_root, verdict)).digest()
+        proof = hashlib.sha256(table.statement(start.court.domain, 1, game.claim.trace_root, verdict)).digest()
         ended = start.court.arbitrate(start.now + 1, 1, verdict, proof)
         assert ended.operators[OPERATOR].convicted == convicted
         refused("over", ended.arbitrate, start.now + 2, 1, verdict, proof)
