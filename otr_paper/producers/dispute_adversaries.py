@@ -1,4 +1,4 @@
-"""Free adversaries against the honest strategy: data/results/dispute_adversaries.json. Some twenty
+"""Free adversaries against the honest strategy: data/results/dispute_adversaries.json. Some five
 minutes on one core.
 
 First the exhaustive search on small models (``labs.disputes.campaign``), then random games
@@ -43,7 +43,7 @@ def _searched(name: str, world: SmallWorld) -> Iterator[dict[str, Any]]:
         )
         if too_many or none:
             continue
-        found, undisputed = search(world, name == "narrow")
+        found, undisputed = search(world, False)
         if found.losses or undisputed or found.most_moves > bound or found.latest_read >= 0:
             raise ChainError(family, f"{found.losses[:1]}, {undisputed} undisputed", "no loss of an honest side")
         frame.progress(f"{name}: {family}: {found.places} places")
