@@ -155,6 +155,10 @@ class Run:
         before = layer if target != LAYER else layer - 1
         wanted = [(q, layer) for q in range(position)] if target == LAYER else []
         wanted += [(position, before)] if before >= 0 else []
+        # What the dispute may come to next is kept on the same run: what the trace holds of this
+        # layer; of a first layer the choice of its token.
+        wanted += [(position, layer)] if target == LAYER else []
+        wanted += [(position - 1, d.layers - 1)] if target == LAYER and layer == 0 and position else []
         self._need(wanted)
         if before < 0:
             token = (*self.prompt_ids, *self.token_ids)[position]

@@ -190,9 +190,9 @@ def _piece_values(piece: uint256) -> uint256:
 
 @view
 @external
-def program_size(target: uint256, temperature: uint256) -> (uint256, uint256):
+def program_size(target: uint256, temperature: uint256) -> uint256[2]:
     """Operators of a program, and layers of the model."""
-    return self._size(target, temperature), LAYERS
+    return [self._size(target, temperature), LAYERS]
 
 
 @view

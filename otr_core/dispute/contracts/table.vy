@@ -11,9 +11,16 @@
 
 import shapes
 
+# Of the disputed operator; a width is the values of a whole tile, and no tiles stand for what the trace holds.
+struct Shape:
+    length: uint256
+    tiles: uint256
+    steps: uint256
+    width: uint256
+
 interface Judge:
-    def program_size(target: uint256, temperature: uint256) -> (uint256, uint256): view
-    def operator_shape(target: uint256, leaf: uint256, temperature: uint256, operator: uint256) -> (uint256, uint256, uint256, uint256): view
+    def program_size(target: uint256, temperature: uint256) -> uint256[2]: view
+    def operator_shape(target: uint256, leaf: uint256, temperature: uint256, operator: uint256) -> Shape: view
     def pieces(piece: uint256) -> (uint256, uint256): view
     def token(id: uint256) -> (bool, bool): view
     def judge(place: shapes.Place, roots: shapes.Roots, openings: DynArray[shapes.Opening, 4]) -> bool: view
@@ -227,12 +234,8 @@ def choose_last(game: uint256, at: Game, rest: Rest):
     assert s.target == 1, "level"
     s.operator = s.size - 1
     g.node = empty(bytes32)
-    length: uint256 = 0
-    tiles: uint256 = 0
-    steps: uint256 = 0
-    width: uint256 = 0
-    length, tiles, steps, width = self._shape(s, rest)
-    self._valued(game, g, s, steps)
+    shape: Shape = self._shape(s, rest)
+    self._valued(game, g, s, shape.steps)
 
 
 @external
@@ -257,17 +260,15 @@ def choose_token(game: uint256, at: Game, rest: Rest):
     g: Game = self._move(game, at, 1, OPERATORS)
     self._brought(at, rest)
     s: Spot = self._unpack(g.spot)
-    size: uint256 = 0
-    layers: uint256 = 0
-    size, layers = staticcall Judge(rest.judge).program_size(0, 0)
-    assert s.target == 0 and s.leaf % layers == 0, "level"
+    program: uint256[2] = staticcall Judge(rest.judge).program_size(0, 0)
+    assert s.target == 0 and s.leaf % program[1] == 0, "level"
     r: Rest = rest
     r.operators = empty(bytes32)
     r.kept = empty(bytes32)
     g.rest = keccak256(abi_encode(r))
     s.level = 0
     s.turn = 0
-    self._at_token(game, g, s, s.leaf // layers)
+    self._at_token(game, g, s, s.leaf // program[1])
 
 
 @external
@@ -275,14 +276,12 @@ def expand_layer(game: uint256, at: Game, rest: Rest, content: bytes32, children
     g: Game = self._move(game, at, 0, TRACE)
     self._brought(at, rest)
     s: Spot = self._unpack(g.spot)
-    size: uint256 = 0
-    layers: uint256 = 0
-    size, layers = staticcall Judge(rest.judge).program_size(0, 0)
-    assert s.target == 0 and s.height == 0 and s.leaf % layers > 0, "level"
+    program: uint256[2] = staticcall Judge(rest.judge).program_size(0, 0)
+    assert s.target == 0 and s.height == 0 and s.leaf % program[1] > 0, "level"
     assert self._leaf(content) == g.node, "content"
     r: Rest = rest
     r.kept = content
-    self._program_shown(game, g, s, r, size, children)
+    self._program_shown(game, g, s, r, program[0], children)
 
 
 @external
@@ -293,15 +292,13 @@ def expand_first(
     g: Game = self._move(game, at, 0, TRACE)
     self._claimed(at, rest, claim)
     s: Spot = self._unpack(g.spot)
-    size: uint256 = 0
-    layers: uint256 = 0
-    size, layers = staticcall Judge(rest.judge).program_size(0, 0)
-    assert s.target == 0 and s.height == 0 and s.leaf % layers == 0, "level"
+    program: uint256[2] = staticcall Judge(rest.judge).program_size(0, 0)
+    assert s.target == 0 and s.height == 0 and s.leaf % program[1] == 0, "level"
     assert self._leaf(content) == g.node, "content"
-    self._token(claim, s.leaf // layers, data, path, empty(bytes32))
+    self._token(claim, s.leaf // program[1], data, path, empty(bytes32))
     r: Rest = rest
     r.kept = content
-    self._program_shown(game, g, s, r, size, children)
+    self._program_shown(game, g, s, r, program[0], children)
 
 
 @external
@@ -342,13 +339,11 @@ def expand_token(
         self._settle(game, OPERATOR_LOSES)
         return
     g.value = convert(id, int256)
-    size: uint256 = 0
-    layers: uint256 = 0
-    size, layers = staticcall Judge(rest.judge).program_size(1, claim.temperature)
-    assert len(children) + 1 == size, "children"
+    program: uint256[2] = staticcall Judge(rest.judge).program_size(1, claim.temperature)
+    assert len(children) + 1 == program[0], "children"
     results: DynArray[bytes32, 64] = children
     results.append(self._leaf(sha256(concat(x"00", convert(convert(id, uint64), bytes8)))))
-    self._program_shown(game, g, s, r, size, results)
+    self._program_shown(game, g, s, r, program[0], results)
 
 
 @external
@@ -356,10 +351,7 @@ def expand_operator(game: uint256, at: Game, rest: Rest, children: DynArray[byte
     g: Game = self._move(game, at, 0, OPERATORS)
     self._brought(at, rest)
     s: Spot = self._unpack(g.spot)
-    length: uint256 = 0
-    steps: uint256 = 0
-    width: uint256 = 0
-    length, s.size, steps, width = self._shape(s, rest)
+    s.size = self._shape(s, rest).tiles
     assert s.size > 1, "level"
     s.level = 2
     s.turn = 1
@@ -376,21 +368,17 @@ def publish(game: uint256, at: Game, rest: Rest, data: Bytes[1056]):
     g: Game = self._move(game, at, 0, TILES | OPERATORS)
     self._brought(at, rest)
     s: Spot = self._unpack(g.spot)
-    length: uint256 = 0
-    tiles: uint256 = 0
-    steps: uint256 = 0
-    width: uint256 = 0
-    length, tiles, steps, width = self._shape(s, rest)
+    shape: Shape = self._shape(s, rest)
     if s.level == 1:
-        assert tiles == 1, "level"
+        assert shape.tiles == 1, "level"
         tile: bytes32 = sha256(concat(x"00", data))
         # The operator's leaf holds the root over its tiles: of one tile, the hash of its leaf.
         g.node = tile if self._leaf(tile) == g.node else empty(bytes32)
         s.piece = 0
     assert s.height == 0, "level"
-    s.size = self._tile(g, s, rest, length, tiles, width, data)
-    s.element = s.piece * width if tiles > 0 else 0
-    s.index = steps
+    s.size = self._tile(g, s, rest, shape, data)
+    s.element = s.piece * shape.width if shape.tiles > 0 else 0
+    s.index = shape.steps
     s.level = 3
     s.turn = 1
     self._store(game, g, s)
@@ -418,13 +406,9 @@ def accuse_salt(game: uint256, at: Game, rest: Rest, claim: Claim, data: Bytes[1
         assert s.target == 1, "level"
         assert sha256(concat(x"00", data)) == rest.kept, "tile"
     else:
-        length: uint256 = 0
-        tiles: uint256 = 0
-        steps: uint256 = 0
-        width: uint256 = 0
-        length, tiles, steps, width = self._shape(s, rest)
-        assert tiles == 0, "level"
-        self._tile(g, s, rest, length, tiles, width, data)
+        shape: Shape = self._shape(s, rest)
+        assert shape.tiles == 0, "level"
+        self._tile(g, s, rest, shape, data)
         position = s.leaf // claim.layers
         layer = s.leaf % claim.layers
     assert self._seed_hash(seed) == claim.seed_hash, "seed"
@@ -441,18 +425,14 @@ def misquoted(game: uint256, at: Game, rest: Rest, data: Bytes[1056]):
     self._brought(at, rest)
     s: Spot = self._unpack(g.spot)
     assert s.interval == 0, "level"
-    length: uint256 = 0
-    tiles: uint256 = 0
-    steps: uint256 = 0
-    width: uint256 = 0
-    length, tiles, steps, width = self._shape(s, rest)
-    count: uint256 = self._tile(g, s, rest, length, tiles, width, data)
+    shape: Shape = self._shape(s, rest)
+    self._tile(g, s, rest, shape, data)
     published: int256 = 0
-    if tiles == 0:
+    if shape.tiles == 0:
         # 32 bits, sign extended.
         published = (convert(self._le(data, 32 + 4 * s.element), int256) << 224) >> 224
     else:
-        published = self._entry(data, 8 * (s.element - s.piece * width))
+        published = self._entry(data, 8 * (s.element - s.piece * shape.width))
     assert published != g.value, "quoted"
     self._settle(game, CHALLENGER_LOSES)
 
@@ -686,24 +666,21 @@ def _valued(game: uint256, at: Game, spot: Spot, steps: uint256):
 
 @view
 @internal
-def _shape(s: Spot, rest: Rest) -> (uint256, uint256, uint256, uint256):
-    """Length, tiles and steps of the disputed operator, and the values of a tile; no tiles of what the trace holds."""
+def _shape(s: Spot, rest: Rest) -> Shape:
     return staticcall Judge(rest.judge).operator_shape(s.target, s.leaf, rest.temperature, s.operator)
 
 
 @view
 @internal
-def _tile(
-    g: Game, s: Spot, rest: Rest, length: uint256, tiles: uint256, width: uint256, data: Bytes[1056]
-) -> uint256:
+def _tile(g: Game, s: Spot, rest: Rest, shape: Shape, data: Bytes[1056]) -> uint256:
     """Checks that a published tile is the disputed one, and counts its values."""
     count: uint256 = 0
     pieces: uint256 = 0
-    if tiles == 0:
+    if shape.tiles == 0:
         pieces, count = staticcall Judge(rest.judge).pieces(s.piece)
         assert len(data) == 32 + 4 * count, "tile length"
     else:
-        count = min(width, length - s.piece * width)
+        count = min(shape.width, shape.length - s.piece * shape.width)
         assert len(data) == 8 * count, "tile length"
     assert sha256(concat(x"00", data)) == g.node, "tile"
     return count

@@ -58,7 +58,8 @@ def test_an_honest_receipt_is_disputed_and_not_convicted(finish):
     court = more_registered(tiny_court(tiny()))
     order, d = tiny().order, tiny().trees.dims
     prompt = d.context - order.decoding.max_tokens
-    for signed in (tiny_signed(tiny().honest, finish=finish), vouched(order, tiny().honest, prompt_tokens=prompt)):
+    fitting = replace(order, prompt_tokens=prompt)
+    for signed in (tiny_signed(tiny().honest, finish=finish), vouched(fitting, tiny().honest, prompt_tokens=prompt)):
         assert fault(court, signed) == ""
         assert opened(court, signed).challenges[0].status == ChallengeStatus.OPEN
     short = tiny_signed(tiny().honest, answer_tokens=1, finish="stop")
@@ -75,6 +76,8 @@ CUTS = [
     ("(receipt.layers, ", "(d.layers, "),
     (", receipt.output_bytes, ", ", 4 * d.hidden, "),
     (", receipt.kv_bytes)", ", 4 * d.kv)"),
+    ("receipt.configuration_digest != CONFIGURATION", "False"),
+    ("receipt.prompt_tokens != order.prompt_tokens", "False"),
     ("receipt.prompt_tokens < 1 or ", ""),
     ("1 <= receipt.answer_tokens <= most", "receipt.answer_tokens <= most"),
     ("1 <= receipt.answer_tokens <= most", "1 <= receipt.answer_tokens"),

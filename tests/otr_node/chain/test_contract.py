@@ -22,7 +22,7 @@ from otr_core.lane import program as pr
 from otr_core.lane.element import LAYER, TOKEN, Accumulator, Place
 from otr_core.lane.step import right
 from otr_node.chain.evm import Chain, compile_vyper
-from otr_node.chain.onchain import FOLDER, ChainCourt, struct_words
+from otr_node.chain.onchain import FIRST_COURT, FOLDER, ChainCourt, struct_words
 from otr_node.execution import Execution
 from otr_paper.labs.disputes.both import Both, both
 from otr_paper.labs.disputes.differential import differential_game
@@ -71,14 +71,14 @@ def test_every_primitive_is_judged_the_same(pair):
         for number, op in enumerate(done.program):
             element = random.randrange(op.length)
             step = random.randrange(op.steps + 1) if op.steps > 1 else 0
-            steps_root = done.steps(number, element)[0].root if op.steps > 1 else bytes(32)
+            ends = ends_of(done, number, element, step)
             for change in (0, 1):
                 value = int(done.vectors[number][element]) + change
                 place = Place(target, position, layer, number, element, step, value, token_step=done.token_step)
                 reader = Openings(done, place, piece=served.honest.piece, token=served.honest.token)
                 expected = right(d, claim, place, reader)
                 words = (target, position, layer, number, element, step, 0, done.token_step, value)
-                roots = (claim.states_root, claim.tokens_root, done.operators.root, steps_root, *astuple(claim)[3:])
+                roots = (claim.states_root, claim.tokens_root, done.operators.root, *ends, *astuple(claim)[3:])
                 openings = [(o.data, list(o.proof)) for o in reader.made]
                 assert pair.chain.chain.call(judge, "judge", words, roots, openings) == expected, op.name
                 for i, opening in enumerate(openings):
@@ -88,6 +88,12 @@ def test_every_primitive_is_judged_the_same(pair):
                 for others in (openings[:-1], [*openings, openings[-1]]) if openings else ():
                     with pytest.raises(ChainError):
                         pair.chain.chain.call(judge, "judge", words, roots, others)
+
+
+def ends_of(done: Execution, operator: int, element: int, step: int) -> tuple[int, ...]:
+    """The accumulators before and after a step, each with its index."""
+    entries = [(0, 0), *done.accumulators(operator, element), (0, 0)]
+    return (*entries[step], *entries[step + 1])
 
 
 class Indexed(Execution):
@@ -117,8 +123,8 @@ def test_an_index_among_accumulators_is_judged_the_same(temperature, where):
         reader = Openings(done, place, piece=served.honest.piece, token=served.honest.token)
         expected = right(d, claim, place, reader)
         words = (*where, number, element, step, 0, done.token_step, value)
-        steps_root = done.steps(number, element)[0].root
-        roots = (claim.states_root, claim.tokens_root, done.operators.root, steps_root, *astuple(claim)[3:])
+        ends = ends_of(done, number, element, step)
+        roots = (claim.states_root, claim.tokens_root, done.operators.root, *ends, *astuple(claim)[3:])
         openings = [(o.data, list(o.proof)) for o in reader.made]
         assert pair.chain.chain.call(judge, "judge", words, roots, openings) == expected, (op.name, step)
         seen.add(expected)
@@ -166,8 +172,8 @@ def test_calls_that_break_a_rule_are_refused_alike_and_change_nothing(pair):
             ("opened", FISHERMAN, "open", (number,), opening),
             ("sender", FISHERMAN, "move", (number, "bisect", shown), {}),
             ("turn", FISHERMAN, "move", (number, "choose_kept"), {}),
-            ("level", OPERATOR, "move", (number, "prove", ()), {}),
-            ("level", OPERATOR, "move", (number, "expand_steps", bytes(32), (bytes(32),) * 4), {}),
+            ("level", OPERATOR, "move", (number, "prove", b"", ()), {}),
+            ("level", OPERATOR, "move", (number, "expand_steps", b"", bytes(32)), {}),
             ("children", OPERATOR, "move", (number, "bisect", (bytes(32),) * 3), {}),
             ("children", OPERATOR, "move", (number, "bisect", (bytes(32),) * 4), {}),
             ("early", OTHER, "timeout", (number,), {}),
@@ -191,7 +197,7 @@ def test_calls_that_break_a_rule_are_refused_alike_and_change_nothing(pair):
             ("path", ("choose", 0, shown[1], path)),
             ("path", ("choose", 1, shown[1], path[:-1])),
             ("level", ("choose_kept",)),
-            ("level", ("element", 0, bytes(64))),
+            ("level", ("element", 0, 0)),
             ("", ("choose", 1, shown[1], path)),
         ]
     ):
@@ -370,7 +376,7 @@ def test_a_sealed_arbiter_ends_a_game_on_chain():
     # by an account that deploys nothing else, so that the court stands where its orders say
     made = compile_vyper(FOLDER / "arbiter.vy"), arbiter_key.public_key.to_checksum_address()
     contract, _ = chain.deploy(*made, sender=chain.accounts[5])
-    statement = table.statement(3, b"t" * 32, Verdict.OPERATOR_LOSES)
+    statement = table.statement(FIRST_COURT, 3, b"t" * 32, Verdict.OPERATOR_LOSES)
 
     def proof(key, message):
         signature = key.sign_msg_hash(message)
@@ -391,7 +397,7 @@ def test_a_sealed_arbiter_ends_a_game_on_chain():
     pair.do(now + 2, FISHERMAN, "open", 1, **opening)
     game = pair.court.challenges[0].game
     assert game is not None
-    good = proof(arbiter_key, table.statement(1, game.claim.trace_root, Verdict.CHALLENGER_LOSES))
+    good = proof(arbiter_key, table.statement(pair.court.domain, 1, game.claim.trace_root, Verdict.CHALLENGER_LOSES))
     assert pair.arbitrate(now + 3, FISHERMAN, 1, Verdict.OPERATOR_LOSES, good) == "proof"
     assert pair.arbitrate(now + 4, FISHERMAN, 1, Verdict.CHALLENGER_LOSES, good) == ""
     assert pair.arbitrate(now + 5, FISHERMAN, 1, Verdict.CHALLENGER_LOSES, good) == "over"
