@@ -155,9 +155,7 @@ def test_no_random_sequence_does_and_every_call_and_reason_is_met():
     calls += " pay_reward demand show publish_receipt lapse equivocation two_places summon attest arbitrate post_draw"
     missed = [name for name in calls.split() if not taken[name]]
     assert not missed
-    reasons = (
-        "standing stake frozen batch escrow cap void early exit window challenge opened late commitment sender"
-    )
+    reasons = "standing stake frozen batch escrow cap void early exit window challenge opened late commitment sender"
     reasons += " over game duty signature path place draw reward credit"
     assert not [reason for reason in reasons.split() if not refused[reason]]
 

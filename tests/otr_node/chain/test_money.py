@@ -105,10 +105,10 @@ def play(pair: Both, steps: list[tuple[str, int, str, str, tuple[Any, ...], dict
 def test_duties_go_the_same_way_in_both(tmp_path):
     pair = courts(tmp_path)
     honest, second = receipts()["honest"], receipts()["second"]
-    leaves = leaves_of(("honest", "honest"))
+    leaves = leaves_of(("honest", "lie"))
     batch, bond = id_in(pair, leaves), {"value": TERMS.bond_wei}
     stranger = sign_receipt(hashlib.sha256(b"stranger").digest(), honest.order, honest.receipt)
-    place = LeafPlace(batch, 1, tuple(merkle.inclusion_proof(leaves, 1)))
+    place = LeafPlace(batch, 0, tuple(merkle.inclusion_proof(leaves, 0)))
     shown = (OPERATOR, honest.receipt, honest.signature)
     later = (OPERATOR, second.receipt, second.signature)
     play(pair, [
@@ -118,7 +118,7 @@ def test_duties_go_the_same_way_in_both(tmp_path):
         ("signature", 1, CLIENT, "demand", (OPERATOR, honest.receipt, honest.signature[:64]), bond),
         ("standing", 1, CLIENT, "demand", (OTHER, honest.receipt, honest.signature), bond),
         ("", 1, CLIENT, "demand", shown, bond),
-        ("path", 1, OTHER, "show", (1, place._replace(at=0)), {}),
+        ("path", 1, OTHER, "show", (1, place._replace(at=1)), {}),
         ("path", 1, OTHER, "show", (1, place._replace(at=2)), {}),
         ("batch", 1, OTHER, "show", (1, place._replace(batch=bytes(32))), {}),
         ("duty", 1, CLIENT, "attest", (1, Verdict.OPERATOR_LOSES, bytes(32)), {}),
@@ -292,12 +292,13 @@ def random_step(pair: Both, random: Random) -> tuple[str, str, tuple[Any, ...], 
     owner = court.challenges[number - 1].challenger if 1 <= number <= len(court.challenges) else ""
     owner = next((name for name, address in pair.names.items() if address == owner), who)
     mine = random.choice((owner, owner, who))
-    fits = [(c, i) for c in CONTENTS for i in range(len(c)) if 1 <= number <= len(court.challenges)
-            and hidden(pair, owner, id_in(pair, leaves_of(c)), i) == court.challenges[number - 1].commitment]  # fmt: skip
+    known = court.challenges[number - 1].commitment if 1 <= number <= len(court.challenges) else b""
+    every = [(c, i) for c in CONTENTS for i in range(len(c))]
+    fits = [(c, i) for c, i in every if hidden(pair, owner, id_in(pair, leaves_of(c)), i) == known]
     shown = opening(pair, *(fits[0] if fits else (content, index)))
     verdict = random.choice((Verdict.OPERATOR_LOSES, Verdict.CHALLENGER_LOSES, Verdict.NONE))
-    told_of = spot_statement(court.domain, court.challenges[number - 1].commitment if fits or due else leaf, verdict)
-    value = random.choice((0, 1, 10**9, 10**18, 10**19))
+    told_of = spot_statement(court.domain, known or leaf, verdict)
+    value, whom = random.choice((0, 1, 10**9, 10**18, 10**19)), random.choice((OPERATOR, OPERATOR, OTHER))
     steps: list[tuple[str, str, tuple[Any, ...], dict[str, Any]]] = [
         (OPERATOR, "commit_batch", (merkle.root(leaves), len(content)), {}),
         (who, "commit_batch", (merkle.root(leaves), random.choice((0, 1, 2, 2**32 + 1))), {}),
@@ -311,7 +312,7 @@ def random_step(pair: Both, random: Random) -> tuple[str, str, tuple[Any, ...], 
         (who, "expire", (number,), {}),
         (who, "timeout", (number,), {}),
         (mine, "close", (number,), {}),
-        (who, "demand", (random.choice((OPERATOR, OPERATOR, OTHER)), signed.receipt, signed.signature), {"value": bond}),
+        (who, "demand", (whom, signed.receipt, signed.signature), {"value": bond}),
         (who, "show", (number, place), {}),
         (random.choice((OPERATOR, who)), "publish_receipt", (number,), {}),
         (who, "lapse", (number,), {}),
