@@ -15,7 +15,7 @@ reads right values and gives a wrong one, and fails. The clocks of ``court`` see
 without an answer loses.
 
     level       what is disputed                    operator's move     challenger's answer
-    SEED        the seed of all salts               reveal_seed         dispute, or withdraw
+    SEED        the seed of all salts               reveal_seed         dispute, or retract
     TRACE       a node of the tree of states        bisect              choose
                 or of the tree of tokens
                 its leaf: a layer at a position     expand_layer        choose, or choose_kept
@@ -198,7 +198,7 @@ def dispute(game: Game, token: int) -> Game:
 
 
 @move_of(Turn.CHALLENGER, Level.SEED)
-def withdraw(game: Game) -> Game:
+def retract(game: Game) -> Game:
     """Dispute nothing, now that the seed is known and the trace is right: nobody loses anything.
 
     A response with another seed than the statement's looks like fraud to whoever gets it, and only

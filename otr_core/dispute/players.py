@@ -201,7 +201,7 @@ class HonestChallenger:
         self.run = self.run.with_seed(seed)
         self.__dict__.pop("_as_operator", None)
         found = case(self.run, game.claim, game.model.stop_ids)
-        return ("withdraw",) if found is None else ("dispute", found)
+        return ("retract",) if found is None else ("dispute", found)
 
     def _program(self, game: Game, shown: Move) -> Move:
         """What is wrong of a program whose results were all shown."""

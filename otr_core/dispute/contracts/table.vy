@@ -185,7 +185,7 @@ def dispute(game: uint256, at: Game, rest: Rest, claim: Claim, token: uint256):
 
 
 @external
-def withdraw(game: uint256, at: Game):
+def retract(game: uint256, at: Game):
     g: Game = self._move(game, at, 1, SEED)
     self._settle(game, WITHDRAWN)
 

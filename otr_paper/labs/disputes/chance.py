@@ -137,7 +137,7 @@ def allowed(game: Game, move: Move) -> bool:
 def spoilt(move: Move, random: Random) -> Move:
     """``move`` with one argument changed in value, in length or in number."""
     if len(move) == 1:
-        return random.choice((("choose_kept",), ("choose_token",), ("choose_last",), ("withdraw",)))
+        return random.choice((("choose_kept",), ("choose_token",), ("choose_last",), ("retract",)))
     at = random.randrange(1, len(move))
     return (*move[:at], _spoilt(move[at], random), *move[at + 1 :])
 

@@ -31,7 +31,7 @@ class Griefer:
             return ()
         draw = self.random.randrange
         if game.level == Level.SEED:
-            return ("withdraw",) if draw(4) == 0 else ("dispute", draw(game.claim.positions + 1))
+            return ("retract",) if draw(4) == 0 else ("dispute", draw(game.claim.positions + 1))
         if game.level == Level.ELEMENT:
             number = draw(game.size)
             start, layout = (32 + 4 * number, "<i") if game.at_kept else (8 * number, ">q")

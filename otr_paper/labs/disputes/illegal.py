@@ -51,7 +51,7 @@ def illegal_game(seed: int, pair_for: Callable[[int, int], Both]) -> Counter[str
     )
     challenger = RandomChallenger(FreeChallenger(claimed.seed), random, 1)
     seen: Counter[str] = Counter()
-    made: list[Move] = [("withdraw",), ("choose_kept",), ("choose_last",), ("choose_token",)]
+    made: list[Move] = [("retract",), ("choose_kept",), ("choose_last",), ("choose_token",)]
     shown: Move = ()
     while (challenge := pair.court.challenges[number - 1]).status == ChallengeStatus.OPEN:
         game = challenge.game

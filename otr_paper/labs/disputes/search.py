@@ -118,7 +118,7 @@ class FreeChallenger:
         if game.level == Level.SEED:
             tokens = range(game.claim.positions + 2)
             yield from (("dispute", token) for token in (*tokens, TOKENS, SEED))
-            yield ("withdraw",)
+            yield ("retract",)
         elif game.level == Level.ELEMENT:
             data: bytes = shown[1]
             start, layout = (SALT_BYTES, "<i") if game.at_kept else (0, ">q")

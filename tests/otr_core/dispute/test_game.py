@@ -220,7 +220,7 @@ def games() -> list[state.Game]:
 ARGUMENTS = {
     "reveal_seed": (bytes(32),),
     "dispute": (2**31,),
-    "withdraw": (),
+    "retract": (),
     "bisect": ((bytes(32),),),
     "choose": (0, bytes(32), ()),
     "choose_last": (),
@@ -240,7 +240,7 @@ ARGUMENTS = {
     "prove": (bytes(8), ()),
 }
 #: Moves that are right at their level without any content.
-BARE = {"withdraw": Level.SEED, "choose_kept": Level.OPERATORS, "choose_last": Level.OPERATORS}
+BARE = {"retract": Level.SEED, "choose_kept": Level.OPERATORS, "choose_last": Level.OPERATORS}
 BARE |= {"choose_token": Level.OPERATORS}
 
 

@@ -94,7 +94,7 @@ def test_a_response_with_another_seed_costs_nobody_anything():
     told = Told(tiny_signed(served.honest), HonestOperator(served.honest), own)
     assert case(own, claim_of(told.signed, own), ()) == SEED
     before, after, log = disputed(told, SEED)
-    assert [step.move[0] for step in log] == ["reveal_seed", "withdraw"]
+    assert [step.move[0] for step in log] == ["reveal_seed", "retract"]
     assert after.challenges[0].status == ChallengeStatus.MOOT
     assert not after.operators[OPERATOR].convicted
     assert after.operators[OPERATOR].stake_wei == before.operators[OPERATOR].stake_wei
