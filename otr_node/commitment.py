@@ -32,12 +32,13 @@ class ModelTrees:
     """A model's dimensions, and its weights and tables as committed.
 
     Attributes:
-        matrix: gives a matrix of a layer, or of the model.
+        matrix: gives a matrix of a layer, or of the model. stop_ids: token ids that end an answer.
     """
 
     dims: Dims
     matrix: Callable[[Matrix, int], Packed]
     tables: dict[Table, np.ndarray]
+    stop_ids: tuple[int, ...] = ()
     _weights: Tree = field(init=False)
     _tables: Tree = field(init=False)
 
@@ -120,4 +121,4 @@ def commit_model(model: PortableModel) -> ModelTrees:
         Table.ROTARY: np.concatenate([np.array(cosines), np.array(sines)], axis=1).ravel().astype(np.int64),
         Table.SATURATION: np.array([bound.bit_length() - 1 for bound in model.bounds.saturation], dtype=np.int64),
     }
-    return ModelTrees(model.dims, model.matrix, tables)
+    return ModelTrees(model.dims, model.matrix, tables, tuple(a.stop_ids))

@@ -3,7 +3,6 @@ committed to in the game."""
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -61,7 +60,7 @@ class Execution:
     alter: Alter | None = None
     vectors: list[np.ndarray] = field(init=False)
     _tile_trees: dict[int, Tree] = field(init=False, default_factory=dict)
-    _step_trees: dict[tuple[int, int], tuple[Tree, list[bytes]]] = field(init=False, default_factory=dict)
+    _accumulators: dict[tuple[int, int], list[Accumulator]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         session, given = PortableSession(self.lane, alter=self.alter), self.inputs
@@ -102,8 +101,11 @@ class Execution:
 
     def accumulators(self, operator: int, element: int) -> list[Accumulator]:
         """The accumulator after each step of an element."""
-        place = Place(self.target, self.position, self.layer, operator, element, 0, 0, 0, self.token_step)
-        return list(step.accumulators(Element(self.dims, self.claim, place, self.program[operator], self.held)))
+        if (operator, element) not in self._accumulators:
+            place = Place(self.target, self.position, self.layer, operator, element, 0, 0, 0, self.token_step)
+            made = step.accumulators(Element(self.dims, self.claim, place, self.program[operator], self.held))
+            self._accumulators[operator, element] = list(made)
+        return self._accumulators[operator, element]
 
     # --- what is committed
 
@@ -123,11 +125,3 @@ class Execution:
     def operators(self) -> Tree:
         """Tree over the operators; a leaf's content is the root of its tiles."""
         return Tree([leaf_hash(self.tiles(i).root) for i in range(len(self.program))])
-
-    def steps(self, operator: int, element: int) -> tuple[Tree, list[bytes]]:
-        """Tree over an element's accumulators and its value, and the leaves' contents."""
-        if (operator, element) not in self._step_trees:
-            leaves = [struct.pack(">qq", *after) for after in self.accumulators(operator, element)]
-            leaves.append(struct.pack(">qq", int(self.vectors[operator][element]), 0))
-            self._step_trees[operator, element] = Tree([leaf_hash(leaf) for leaf in leaves]), leaves
-        return self._step_trees[operator, element]

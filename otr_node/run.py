@@ -10,7 +10,7 @@ one for the leaves, one for the states.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from otr_core.lane import program as pr
 from otr_core.lane.element import LAYER, TraceClaim
 from otr_core.lane.sampling import Decoding, draw
 from otr_core.merkle import Tree, leaf_hash
-from otr_core.poea.trace import LayerState, Trace, salts
+from otr_core.poea.trace import LayerState, Trace, prompt_leaves, salts
 from otr_node.commitment import ModelTrees
 from otr_node.execution import Execution, ProgramInputs
 from otr_node.portable import PortableModel, PortableSession
@@ -125,6 +125,15 @@ class Run:
         """Tree over the salted tokens."""
         return Tree([leaf_hash(leaf) for leaf in self.trace.tokens])
 
+    def with_seed(self, seed: bytes) -> Run:
+        """The same run under the salts of another seed; the prompt's are the client's."""
+        return replace(self, seed=seed, prompt_seed=self.prompt_seed or self.seed)
+
+    @cached_property
+    def prompt(self) -> Tree:
+        """Tree over the salted tokens of the prompt, whose root is ordered."""
+        return Tree([leaf_hash(leaf) for leaf in prompt_leaves(self.prompt_ids, self.prompt_seed or self.seed)])
+
     @property
     def claim(self) -> TraceClaim:
         """What this run would be claimed as."""
@@ -146,6 +155,10 @@ class Run:
         before = layer if target != LAYER else layer - 1
         wanted = [(q, layer) for q in range(position)] if target == LAYER else []
         wanted += [(position, before)] if before >= 0 else []
+        # What the dispute may come to next is kept on the same run: what the trace holds of this
+        # layer; of a first layer the choice of its token.
+        wanted += [(position, layer)] if target == LAYER else []
+        wanted += [(position - 1, d.layers - 1)] if target == LAYER and layer == 0 and position else []
         self._need(wanted)
         if before < 0:
             token = (*self.prompt_ids, *self.token_ids)[position]

@@ -145,6 +145,8 @@ def open_query(enclave: SimulatedEnclave, order: Order, query: Message) -> Query
     else:
         padded = open_sealed(enclave.hpke_key, query.sealed, info=query_info(order))
         said = Query.from_json(unpad(padded, what="sealed query"), sealed=True)
+    if len(said.prompt_ids) != order.prompt_tokens:
+        raise InputError(f"query prompt_ids: found {len(said.prompt_ids)}, expected the order's {order.prompt_tokens}")
     root = prompt_root(said.prompt_ids, said.prompt_seed)
     if root != order.prompt_root:
         raise InputError(f"query prompt_ids: found root {root.hex()}, expected the order's {order.prompt_root.hex()}")

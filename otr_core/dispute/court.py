@@ -1,204 +1,60 @@
-"""Stakes, batches, challenges, clocks and money around the games: the contract as a frozen value.
+"""Challenges and their games, above the money of ``accounts`` and ``duties``: the contract as a value.
 
 Every method returns a new ``Court``, or raises ``MoveError`` and changes nothing; ``reason`` names
-the broken rule. A number that no batch, challenge or game has is refused with the reason ``batch``,
-``challenge``, ``opened`` or ``over``. Time (``now``, Unix seconds), the caller (``sender``) and the
-money sent along (``value``, wei) are arguments. ``court.vy`` does the same on chain, reason by
-reason; both are played side by side in the tests.
+the broken rule. A number that no challenge or game has is refused with the reason ``challenge`` or
+``game``. Time (``now``, Unix seconds), the caller (``sender``) and the money sent along (``value``,
+wei) are arguments. ``court.vy`` and ``table.vy`` do the same on chain, reason by reason; both are
+played side by side in the tests.
 
 * An operator stakes, has its TEE's key registered, and commits to batches of signed receipts (RFC
-  6962 root over ``receipt_leaf``). A batch is final when its window has passed without an open
-  challenge; then its payment is due.
-* A challenge is committed first (a hash and a bond) and opened later, so that nobody can copy it;
-  of several that were right about the same answer the earliest commitment is paid, whichever game
-  ended first.
+  6962 root over ``receipt_leaf``). A batch is final when its window has passed and nothing is open
+  against its operator; then its payments are due.
+* A challenge is committed first (a hash and a bond) and opened later. Until then it names nothing,
+  not even the operator: who is looked at cannot hurry to accuse itself, nor go silent.
+* While a game is open, nothing of the operator becomes final and it commits to nothing new. A
+  challenger that only wants to hold up an operator loses its bond at each game's end, of which the
+  operator gets a part, and holds it up no longer than its own clock.
 * Each side has a clock that grows by an increment a move. Who runs out of time loses exactly what a
   false answer costs.
-* A conviction slashes the stake, of which a part goes to the challenger and the rest is burnt,
-  voids every batch that is not final yet (payers are refunded), and ends the operator's other games
-  with their bonds returned.
+* A conviction slashes the stake and voids every batch that is not final yet (``duties``). Games
+  against the convicted go on, for the reward goes to the earliest committed challenge that turns out
+  right, whichever game ended first.
 * What is owed is credited and withdrawn by its owner: no payment can fail on another's account or
   re-enter a move.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from hashlib import sha256
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from otr_core import merkle
+from otr_core.dispute.duties import Duties, challenge_hash
 from otr_core.dispute.game import MOVES, open_game, require, require_leaf, statement
-from otr_core.dispute.records import BASIS, MOST_RECEIPTS, Batch, Challenge, ChallengeStatus, StakedOperator, Terms
-from otr_core.dispute.registry import Key, receipt_fault
-from otr_core.dispute.state import Game, RegisteredModel, Turn, Verdict
+from otr_core.dispute.records import Challenge, ChallengeStatus
+from otr_core.dispute.registry import receipt_fault
+from otr_core.dispute.state import Game, Turn, Verdict
 from otr_core.errors import MoveError
 from otr_core.poea.order import Domain, Order
 from otr_core.poea.receipt import Receipt
 
-Arbiter = Callable[[bytes, bytes], bool]
-"""(statement, proof) -> whether the proof shows it: an arbiter's signature, or a ZK proof."""
-
 
 @dataclass(frozen=True)
-class Court:
-    """The state of all stakes, batches and games. Addresses are lower-case hex.
+class Court(Duties):
+    """The state of all stakes, batches and games; its fields are those of ``Accounts``."""
 
-    Attributes:
-        terms: the parameters. domain: chain and address of this court, under which its receipts
-            are signed. registrar: address that names models and keys. arbiter: accepts proofs of
-            verdicts.
-        operators: by address. models: by model id. keys: by key id.
-        batches: numbered from 0. challenges: numbered from 1, so that 0 can mean none.
-        credits: wei that may be withdrawn, by address. burnt_wei: lost to everyone.
-    """
-
-    terms: Terms
-    domain: Domain
-    registrar: str
-    arbiter: Arbiter | None = None
-    operators: Mapping[str, StakedOperator] = field(default_factory=dict)
-    models: Mapping[bytes, RegisteredModel] = field(default_factory=dict)
-    keys: Mapping[bytes, Key] = field(default_factory=dict)
-    batches: tuple[Batch, ...] = ()
-    challenges: tuple[Challenge, ...] = ()
-    credits: Mapping[str, int] = field(default_factory=dict)
-    burnt_wei: int = 0
-
-    # --- operators, keys, batches
-
-    def register(self, now: int, sender: str, value: int) -> Court:
-        """Stake ``value`` wei, or add it to a stake.
-
-        Raises:
-            MoveError: ``standing``: convicted, or on the way out. ``stake``: less than the least in
-                all.
-        """
-        old = self.operators.get(sender, StakedOperator(0))
-        stake = old.stake_wei + value
-        require(not (old.convicted or old.exit_at), "standing", "convicted or leaving", "a new or standing operator")
-        require(stake >= self.terms.least_stake_wei, "stake", stake, self.terms.least_stake_wei)
-        return self._operator(sender, stake_wei=stake)
-
-    def register_model(self, sender: str, model_id: bytes, model: RegisteredModel) -> Court:
-        """Name a model that may be served, with what its disputes are judged by.
-
-        Raises:
-            MoveError: ``sender``: not the registrar.
-        """
-        require(sender == self.registrar, "sender", sender, self.registrar)
-        return replace(self, models={**self.models, model_id: model})
-
-    def register_key(self, sender: str, key_id: bytes, key: Key) -> Court:
-        """Name a TEE's key, once its attestation was appraised off chain (on it: millions of gas).
-
-        Raises:
-            MoveError: ``sender``: not the registrar. ``key``: another was registered under this id.
-        """
-        require(sender == self.registrar, "sender", sender, self.registrar)
-        require(key_id not in self.keys, "key", "registered before", "a new key")
-        return replace(self, keys={**self.keys, key_id: key})
-
-    def commit_batch(self, now: int, sender: str, root: bytes, size: int) -> Court:
-        """Commit to a batch of ``size`` receipts under ``root``. Batches are numbered from 0.
-
-        Raises:
-            MoveError: ``standing``: no stake that could be slashed. ``size``: none, or more than a
-                path is made for.
-        """
-        operator = self.operators.get(sender, StakedOperator(0))
-        standing = not (operator.convicted or operator.exit_at) and operator.stake_wei >= self.terms.least_stake_wei
-        require(standing, "standing", "no stake, convicted or leaving", "a standing operator")
-        require(1 <= size <= MOST_RECEIPTS, "size", size, f"1 to {MOST_RECEIPTS}")
-        court = self._operator(sender, live_batches=operator.live_batches + 1)
-        return replace(court, batches=(*court.batches, Batch(sender, root, size, now)))
-
-    def escrow(self, now: int, sender: str, batch: int, value: int) -> Court:
-        """Pay ``value`` wei for a batch; the money waits until the batch is final.
-
-        Raises:
-            MoveError: ``escrow``: nothing paid, another's batch, or one that is final or void.
-        """
-        old = self._batch(batch)
-        live = not (old.closed or self.operators[old.operator].convicted)
-        good = live and old.payer in ("", sender) and value != 0
-        require(good, "escrow", "closed, void, empty or another's", "an open batch of this payer")
-        return self._set_batch(batch, payer=sender, payment_wei=old.payment_wei + value)
-
-    def finalise(self, now: int, batch: int) -> Court:
-        """Pay the operator for a batch that was not successfully challenged in time.
-
-        Raises:
-            MoveError: ``void``: paid before, or the operator was convicted. ``early``: a challenge
-                may still be opened, or one is open.
-        """
-        old, final = self._live_batch(batch), self.terms.window_s + self.terms.reveal_s
-        require(now > old.time + final and not old.open_games, "early", now, old.time + final)
-        return self._close(batch, old.operator)
-
-    def refund(self, batch: int) -> Court:
-        """Give a void batch's payment back: the operator was convicted before it was final.
-
-        Raises:
-            MoveError: ``void``: paid or refunded before, or the operator stands.
-        """
-        old = self._batch(batch)
-        void = not old.closed and self.operators[old.operator].convicted
-        require(void, "void", "closed, or not void", "a void batch")
-        return self._close(batch, old.payer)
-
-    def request_exit(self, now: int, sender: str) -> Court:
-        """Ask for the stake back; no batch can be committed after it.
-
-        Raises:
-            MoveError: ``standing``: unknown. ``exit``: asked before.
-        """
-        old = self._known(sender)
-        require(not old.exit_at, "exit", "asked before", "once")
-        return self._operator(sender, exit_at=now + self.terms.exit_s)
-
-    def withdraw_stake(self, now: int, sender: str) -> Court:
-        """Take back the stake, or what a conviction left of it, once nothing can be slashed.
-
-        Raises:
-            MoveError: ``standing``: unknown. ``exit``: not asked, too early, or a game or batch is
-                still open.
-        """
-        old = self._known(sender)
-        left = old.exit_at and now > old.exit_at
-        free = not old.open_games and (not old.live_batches or old.convicted)
-        require(bool(left and free), "exit", now, "after the delay, without open games or live batches")
-        return self._operator(sender, stake_wei=0)._credit(sender, old.stake_wei)
-
-    def withdraw(self, sender: str) -> tuple[Court, int]:
-        """Take what is owed to the sender; also the amount, wei.
-
-        Raises:
-            MoveError: ``credit``: nothing is owed.
-        """
-        amount = self.credits.get(sender, 0)
-        require(amount != 0, "credit", 0, "more than nothing")
-        return replace(self, credits={**self.credits, sender: 0}), amount
-
-    # --- challenges
-
-    def challenge(self, now: int, sender: str, batch: int, commitment: bytes, value: int) -> Court:
-        """Commit to a challenge of some answer in a batch. Challenges are numbered from 1.
+    def challenge(self, now: int, sender: str, commitment: bytes, value: int) -> Court:
+        """Commit to a challenge of some answer. Challenges are numbered from 1.
 
         Args:
             commitment: ``challenge_hash`` of what is challenged. value: the bond, wei.
 
         Raises:
-            MoveError: ``void``: the batch is final, or its operator convicted. ``window``: too
-                late. ``bond``: another sum.
+            MoveError: ``bond``: another sum.
         """
-        old, terms = self._live_batch(batch), self.terms
-        require(now <= old.time + terms.window_s, "window", now, old.time + terms.window_s)
-        require(value == terms.bond_wei, "bond", value, terms.bond_wei)
-        court = self._set_batch(batch, open_games=old.open_games + 1)
-        court = court._operator(old.operator, open_games=self.operators[old.operator].open_games + 1)
-        return replace(court, challenges=(*court.challenges, Challenge(sender, batch, commitment, now)))
+        require(value == self.terms.bond_wei, "bond", value, self.terms.bond_wei)
+        return replace(self, challenges=(*self.challenges, Challenge(sender, commitment, now)))
 
     def open(
         self,
@@ -206,6 +62,7 @@ class Court:
         sender: str,
         number: int,
         *,
+        batch: bytes,
         index: int,
         token: int,
         salt: bytes,
@@ -218,51 +75,72 @@ class Court:
 
         A receipt that no registered key of the operator has signed, or whose statement is no answer
         to its own order, convicts at once (``receipt_fault``): the operator has sold it in its
-        batch. Against an operator already convicted the challenge is moot, but may still claim the
-        reward if it was the earliest about the answer that convicted.
+        batch. Against an operator already convicted the challenge goes on as if it stood, for the
+        reward, if it was committed before.
 
         Args:
-            index: of the receipt in the batch. token: 0 to dispute the states, else the token's
-                number. salt: 32 bytes, as committed. order: the one that the receipt names; it
-                counts under this court's domain. path: audit path from ``receipt_leaf`` to the
+            batch: its id. index: of the receipt in it. token: 0 to dispute the states, else the
+                token's number. salt: 32 bytes, as committed. order: the one that the receipt names;
+                it counts under this court's domain. path: audit path from ``receipt_leaf`` to the
                 batch's root.
 
         Raises:
-            MoveError: ``sender``: not who committed. ``late``. ``commitment``: another challenge
-                than was committed to. ``order``: not the one that the receipt names (whoever could
-                bring any order could convict any operator). ``path``: not a receipt of the batch.
-                ``token``: the answer has no such token.
+            MoveError: ``opened``, ``sender``: not who committed. ``late``. ``commitment``: another
+                challenge than was committed to. ``batch``. ``window``: committed before the batch,
+                or after its window. ``void``: the batch is final, or the challenge was committed
+                after the operator's conviction. ``order``: not the one that the receipt names
+                (whoever could bring any order could convict any operator). ``path``: not a receipt
+                of the batch. ``token``: the answer has no such token.
         """
-        challenge = self._challenge(number, ChallengeStatus.COMMITTED)
-        batch, terms = self.batches[challenge.batch], self.terms
-        require(sender == challenge.challenger, "sender", sender, challenge.challenger)
-        require(now <= challenge.time + terms.reveal_s, "late", now, challenge.time + terms.reveal_s)
-        committed = challenge_hash(sender, challenge.batch, index, token, salt) == challenge.commitment
-        require(committed, "commitment", "another challenge", "the committed one")
+        challenge = self._committed(now, sender, number, challenge_hash(sender, batch, index, token, salt))
+        found = self._batch(batch)
+        after = self._passed(challenge.time, self.window_start(batch), self.terms.window_s)
+        require(found.time <= challenge.time and not after, "window", challenge.time, "in the batch's window")
+        require(not found.closed, "void", "a final batch", "one that is not")
+        self._timely(challenge, self.operators[found.operator])
+        require(len(signature) == 65, "path", f"{len(signature)} bytes of signature", 65)
         ordered = replace(order, domain=self.domain).id
         require(receipt.order_id == ordered, "order", ordered.hex(), receipt.order_id.hex())
-        require(len(signature) == 65, "path", f"{len(signature)} bytes of signature", 65)
         leaf = merkle.leaf_hash(receipt_leaf(self.domain, receipt, signature))
-        require_leaf(batch.root, leaf, index, batch.size, path, "a receipt of the batch")
-        court = self._set_challenge(number, index=index, opened=True)
-        if self.operators[batch.operator].convicted:
-            return court._end(number, ChallengeStatus.MOOT)
+        require_leaf(found.root, leaf, index, found.size, path, "a receipt of the batch")
         key, model = self.keys.get(receipt.key_id), self.models.get(order.model_id)
-        if model is None or receipt_fault(self.domain, batch.operator, key, model, order, receipt, signature):
-            return court._convict(now, number)
-        game = open_game(order, receipt, model, terms.arity_bits, token)
-        clocks = (terms.clock_s, terms.clock_s)
+        revoked = key is not None and self._revoked(receipt.key_id, found.time)
+        court = self._set_challenge(number, opened=True, operator=found.operator, batch=batch, index=index)
+        vouched = (self.domain, found.operator, key, model, order, receipt, signature)
+        if model is None or receipt_fault(*vouched, revoked=revoked):
+            return court._joined(found.operator, 0)._convict(now, number)
+        game = open_game(order, receipt, model, self.terms.arity_bits, token)
+        clocks = (self.terms.clock_s, self.terms.clock_s)
+        court = court._joined(found.operator, 1)
         return court._set_challenge(number, status=ChallengeStatus.OPEN, game=game, left_s=clocks, last_time=now)
 
     def expire(self, now: int, number: int) -> Court:
-        """End a challenge that was not opened in time; its bond is lost.
+        """End a challenge that was not opened in time; its bond is burnt: it has named nobody whom
+        it could compensate.
 
         Raises:
-            MoveError: ``early``: it may still be opened.
+            MoveError: ``challenge``. ``opened``. ``early``: it may still be opened.
         """
-        until = self._challenge(number, ChallengeStatus.COMMITTED).time + self.terms.reveal_s
-        require(now > until, "early", now, until)
-        return self._acquit(number)
+        challenge = self._numbered(number)
+        require(challenge.status == ChallengeStatus.COMMITTED, "opened", challenge.status.name, "COMMITTED")
+        until = challenge.time + self.terms.reveal_s
+        require(self._passed(now, challenge.time, self.terms.reveal_s), "early", now, until)
+        court = replace(self, burnt_wei=self.burnt_wei + self.terms.bond_wei)
+        return court._set_challenge(number, status=ChallengeStatus.LOST)
+
+    def close(self, sender: str, number: int) -> Court:
+        """Give up a game against an operator that another challenge has convicted; the bond goes
+        back. Its owner alone may: whoever else could would bar it from the reward.
+
+        Raises:
+            MoveError: ``challenge``. ``sender``: not the challenger. ``over``: it has ended, or the
+                operator stands.
+        """
+        challenge = self._numbered(number)
+        require(sender == challenge.challenger, "sender", sender, challenge.challenger)
+        moot = challenge.status == ChallengeStatus.OPEN and self.operators[challenge.operator].convicted
+        require(moot, "over", challenge.status.name, "a game whose operator is convicted")
+        return self._end(number, ChallengeStatus.MOOT)
 
     def move(self, now: int, sender: str, number: int, name: str, *args: Any) -> Court:
         """Make the move ``name`` of ``game.MOVES`` in a game; a verdict settles it at once.
@@ -287,9 +165,9 @@ class Court:
                 accepted.
         """
         game = self._game(number)
-        if verdict == Verdict.NONE or self.arbiter is None:
+        if verdict not in (Verdict.OPERATOR_LOSES, Verdict.CHALLENGER_LOSES) or self.arbiter is None:
             raise MoveError("arbiter", "none, or no verdict", "an arbiter and a verdict")
-        shown = self.arbiter(statement(number, game.claim.trace_root, verdict), proof)
+        shown = self.arbiter(statement(self.domain, number, game.claim.trace_root, verdict), proof)
         require(shown, "proof", "not accepted", "a proof of the verdict")
         return self._settle(now, number, replace(game, verdict=verdict))
 
@@ -300,68 +178,25 @@ class Court:
             MoveError: ``early``: its clock still runs.
         """
         game, challenge = self._game(number), self.challenges[number - 1]
-        until = challenge.last_time + challenge.left_s[game.turn]
-        require(now > until, "early", now, until)
+        start, left = challenge.last_time, challenge.left_s[game.turn]
+        require(self._passed(now, start, left), "early", now, start + left)
         loses = Verdict.OPERATOR_LOSES if game.turn == Turn.OPERATOR else Verdict.CHALLENGER_LOSES
         return self._settle(now, number, replace(game, verdict=loses))
-
-    def close(self, number: int) -> Court:
-        """End a challenge against an operator convicted in another game; the bond goes back.
-
-        Raises:
-            MoveError: ``over``: it has ended, or the operator stands.
-        """
-        challenge = self._numbered(number)
-        going = challenge.status in (ChallengeStatus.COMMITTED, ChallengeStatus.OPEN)
-        moot = going and self.operators[self.batches[challenge.batch].operator].convicted
-        require(moot, "over", challenge.status.name, "a game whose operator is convicted")
-        return self._end(number, ChallengeStatus.MOOT)
-
-    def claim_reward(self, now: int, number: int) -> Court:
-        """Say that a challenge about the convicted answer is earlier than the best one so far.
-
-        Raises:
-            MoveError: ``reward``: none is due, or the challenge is lost, unopened or about another
-                answer. ``late``. ``order``: it is not the earlier one.
-        """
-        challenge = self._numbered(number)
-        name = self.batches[challenge.batch].operator
-        operator = self.operators[name]
-        same = (challenge.batch, challenge.index) == (operator.convicted_batch, operator.convicted_index)
-        due = operator.reward_wei != 0 and challenge.opened and same and challenge.status != ChallengeStatus.LOST
-        require(due, "reward", "none, or another answer", "an open challenge about the convicted answer")
-        require(now <= operator.claims_until, "late", now, operator.claims_until)
-        require(number < operator.best_game, "order", number, f"below {operator.best_game}")
-        return self._operator(name, best_game=number)
-
-    def pay_reward(self, now: int, name: str) -> Court:
-        """Pay the reward for convicting operator ``name`` to the earliest right challenger.
-
-        Raises:
-            MoveError: ``standing``: unknown. ``reward``: none is due. ``early``: an earlier
-                challenger may still claim it.
-        """
-        operator = self._known(name)
-        require(operator.reward_wei != 0, "reward", 0, "one that is due")
-        require(now > operator.claims_until, "early", now, operator.claims_until)
-        winner = self.challenges[operator.best_game - 1].challenger
-        return self._operator(name, reward_wei=0)._credit(winner, operator.reward_wei)
 
     def player(self, number: int, turn: Turn) -> str:
         """Address of a side of challenge ``number``."""
         challenge = self.challenges[number - 1]
-        return self.batches[challenge.batch].operator if turn == Turn.OPERATOR else challenge.challenger
-
-    @property
-    def held_wei(self) -> int:
-        """All money in the court: stakes, rewards, payments, bonds, credits and what is burnt."""
-        going = (ChallengeStatus.COMMITTED, ChallengeStatus.OPEN)
-        stakes = sum(o.stake_wei + o.reward_wei for o in self.operators.values())
-        payments = sum(b.payment_wei for b in self.batches if not b.closed)
-        bonds = self.terms.bond_wei * sum(c.status in going for c in self.challenges)
-        return stakes + payments + bonds + sum(self.credits.values()) + self.burnt_wei
+        return challenge.operator if turn == Turn.OPERATOR else challenge.challenger
 
     # --- inside
+
+    def _game(self, number: int) -> Game:
+        """A game that goes on."""
+        found = self.challenges[number - 1] if 1 <= number <= len(self.challenges) else None
+        if found is None or found.game is None:
+            raise MoveError("game", f"number {number}", "a challenge whose game was begun")
+        require(found.status == ChallengeStatus.OPEN, "over", found.status.name, ChallengeStatus.OPEN.name)
+        return found.game
 
     def _tick(self, now: int, number: int, turn: Turn) -> Court:
         """Charge the mover's clock: less what the move took, plus the increment, clock_s at
@@ -369,8 +204,8 @@ class Court:
         challenge = self.challenges[number - 1]
         left, spent = list(challenge.left_s), now - challenge.last_time
         require(spent >= 0, "time", now, f"at least {challenge.last_time}")
-        require(spent <= left[turn], "late", spent, left[turn])
-        left[turn] = min(left[turn] - spent + self.terms.increment_s, self.terms.clock_s)
+        require(not self._passed(now, challenge.last_time, left[turn]), "late", spent, left[turn])
+        left[turn] = min(max(left[turn] - spent, 0) + self.terms.increment_s, self.terms.clock_s)
         return self._set_challenge(number, left_s=tuple(left), last_time=now)
 
     def _settle(self, now: int, number: int, game: Game) -> Court:
@@ -378,110 +213,12 @@ class Court:
         court = self._set_challenge(number, game=game)
         if game.verdict == Verdict.OPERATOR_LOSES:
             return court._convict(now, number)
+        if game.verdict == Verdict.WITHDRAWN:
+            return court._end(number, ChallengeStatus.MOOT)
         return court._acquit(number) if game.verdict == Verdict.CHALLENGER_LOSES else court
-
-    def _convict(self, now: int, number: int) -> Court:
-        """Slash the operator. Part of it is a reward, which an earlier challenger may still claim.
-
-        The rest is burnt, so that an operator cannot save its stake by challenging itself first.
-        """
-        challenge, terms = self.challenges[number - 1], self.terms
-        name = self.batches[challenge.batch].operator
-        stake = self.operators[name].stake_wei
-        slashed = stake * terms.slash_bps // BASIS
-        reward = slashed * terms.reward_bps // BASIS
-        court = self._operator(
-            name,
-            stake_wei=stake - slashed,
-            convicted=True,
-            convicted_batch=challenge.batch,
-            convicted_index=challenge.index,
-            reward_wei=reward,
-            best_game=number,
-            claims_until=now + terms.claim_s,
-        )
-        return replace(court, burnt_wei=self.burnt_wei + slashed - reward)._end(number, ChallengeStatus.WON)
-
-    def _acquit(self, number: int) -> Court:
-        """Take the bond: part of it compensates the operator for playing, the rest is burnt."""
-        bond, name = self.terms.bond_wei, self.player(number, Turn.OPERATOR)
-        compensation = bond * self.terms.compensation_bps // BASIS
-        court = replace(self, burnt_wei=self.burnt_wei + bond - compensation)._credit(name, compensation)
-        return court._end(number, ChallengeStatus.LOST)
-
-    def _end(self, number: int, status: ChallengeStatus) -> Court:
-        """End a challenge. The bond goes back unless the challenge is lost."""
-        challenge = self.challenges[number - 1]
-        batch = self.batches[challenge.batch]
-        court = self._set_challenge(number, status=status)
-        court = court._set_batch(challenge.batch, open_games=batch.open_games - 1)
-        court = court._operator(batch.operator, open_games=self.operators[batch.operator].open_games - 1)
-        return court if status == ChallengeStatus.LOST else court._credit(challenge.challenger, self.terms.bond_wei)
-
-    def _close(self, batch: int, payee: str) -> Court:
-        """Close a batch and pay its payment to ``payee``."""
-        old = self.batches[batch]
-        court = self._set_batch(batch, closed=True)
-        court = court._operator(old.operator, live_batches=self.operators[old.operator].live_batches - 1)
-        return court._credit(payee, old.payment_wei)
-
-    def _known(self, sender: str) -> StakedOperator:
-        require(sender in self.operators, "standing", "unknown", "a registered operator")
-        return self.operators[sender]
-
-    def _batch(self, batch: int) -> Batch:
-        require(0 <= batch < len(self.batches), "batch", batch, f"below {len(self.batches)}")
-        return self.batches[batch]
-
-    def _live_batch(self, batch: int) -> Batch:
-        """A batch that is neither final nor void."""
-        found = self._batch(batch)
-        live = not (found.closed or self.operators[found.operator].convicted)
-        require(live, "void", "closed or void", "a live batch")
-        return found
-
-    def _numbered(self, number: int) -> Challenge:
-        require(1 <= number <= len(self.challenges), "challenge", number, f"1 to {len(self.challenges)}")
-        return self.challenges[number - 1]
-
-    def _challenge(self, number: int, status: ChallengeStatus) -> Challenge:
-        """A challenge that stands at ``status``."""
-        challenge = self._numbered(number)
-        reason = "over" if status == ChallengeStatus.OPEN else "opened"
-        require(challenge.status == status, reason, challenge.status.name, status.name)
-        return challenge
-
-    def _game(self, number: int) -> Game:
-        """A game that goes on."""
-        challenge = self._challenge(number, ChallengeStatus.OPEN)
-        convicted = self.operators[self.batches[challenge.batch].operator].convicted
-        require(not convicted, "moot", "convicted operator", "a standing one; close the game")
-        assert challenge.game is not None
-        return challenge.game
-
-    def _operator(self, name: str, **changes: Any) -> Court:
-        old = self.operators.get(name, StakedOperator(0))
-        return replace(self, operators={**self.operators, name: replace(old, **changes)})
-
-    def _set_batch(self, number: int, **changes: Any) -> Court:
-        new = replace(self.batches[number], **changes)
-        return replace(self, batches=(*self.batches[:number], new, *self.batches[number + 1 :]))
-
-    def _set_challenge(self, number: int, **changes: Any) -> Court:
-        new = replace(self.challenges[number - 1], **changes)
-        return replace(self, challenges=(*self.challenges[: number - 1], new, *self.challenges[number:]))
-
-    def _credit(self, name: str, amount: int) -> Court:
-        return replace(self, credits={**self.credits, name: self.credits.get(name, 0) + amount}) if amount else self
 
 
 def receipt_leaf(domain: Domain, receipt: Receipt, signature: bytes) -> bytes:
     """Content of a batch leaf: the receipt's hash under a court's domain, and the 65-byte
     signature."""
     return receipt.signing_hash(domain) + signature
-
-
-def challenge_hash(challenger: str, batch: int, index: int, token: int, salt: bytes) -> bytes:
-    """What a challenger commits to: five 32-byte words. The secret ``salt`` hides the rest."""
-    words = [int(challenger, 16), batch, index, token]
-    return sha256(b"".join(word.to_bytes(32, "big") for word in words) + salt).digest()

@@ -17,7 +17,7 @@ from typing import Any
 from otr_core import merkle
 from otr_core.errors import MoveError, ProofError
 from otr_core.lane import program as pr
-from otr_core.lane.element import Place, TraceClaim, program
+from otr_core.lane.element import Accumulator, Place, TraceClaim, program
 from otr_core.lane.program import Dims, Matrix, Table
 from otr_core.lane.step import right
 from otr_core.poea.trace import SALT_BYTES
@@ -36,8 +36,9 @@ class OpeningsReader:
     """Answers from openings, in order; each must lead to a root of the claim.
 
     Attributes:
-        weights_root, tables_root: of the model (``commitment``). operators_root, steps_root:
-            committed in the game.
+        weights_root, tables_root: of the model (``commitment``). operators_root: committed in the
+            game.
+        ends: the accumulators before and after the step, which the game has in the clear.
         used: openings asked for so far.
 
     Raises (every method):
@@ -52,7 +53,7 @@ class OpeningsReader:
     weights_root: bytes
     tables_root: bytes
     operators_root: bytes
-    steps_root: bytes
+    ends: tuple[Accumulator, Accumulator] = ((0, 0), (0, 0))
     used: int = 0
 
     def __post_init__(self) -> None:
@@ -93,11 +94,8 @@ class OpeningsReader:
         data = self._open(SALT_BYTES + 8, ((at, self.claim.positions + 1),), self.claim.tokens_root)
         return int(struct.unpack("<I", data[SALT_BYTES : SALT_BYTES + 4])[0])
 
-    def accumulator(self, step: int) -> tuple[int, int]:
-        steps = self._program[self.place.operator].steps
-        data = self._open(16, ((step, steps + 1),), self.steps_root)
-        first, second = struct.unpack(">qq", data)
-        return int(first), int(second)
+    def accumulator(self, step: int) -> Accumulator:
+        return self.ends[step - self.place.step + 1]
 
     def _table_tile(self, table: Table, entry: int) -> Sequence[int]:
         d, size = self.d, self.d.table_sizes()[table]

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from otr_core import merkle
 from otr_core.dispute.judge import Opening
-from otr_core.lane.element import Place, TraceClaim
+from otr_core.lane.element import Accumulator, Place, TraceClaim
 from otr_core.lane.program import Dims, Matrix, Operator, Table
 from otr_core.poea.trace import SALT_BYTES, Trace
 
@@ -36,6 +36,10 @@ class CommittedModel(Protocol):
     @property
     def tables_root(self) -> bytes:
         """Root of the tree of all tables, as registered."""
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """The token ids that end an answer, as registered."""
 
     def weight(self, matrix: Matrix, layer: int, row: int, chunk: int) -> DataAndPath:
         """Opening of a chunk of a row: ``dims.tile`` weights, int32 big-endian."""
@@ -69,12 +73,8 @@ class OwnExecution(Protocol):
     def tile_data(self, operator: int, tile: int) -> bytes:
         """Content of a tile's leaf: ``dims.tile`` values or fewer, int64 big-endian."""
 
-    def steps(self, operator: int, element: int) -> tuple[merkle.Tree, list[bytes]]:
-        """Tree over an element's accumulators and its value, and the contents of the leaves.
-
-        A leaf holds the accumulator and the index that a choice carries along, each int64
-        big-endian.
-        """
+    def accumulators(self, operator: int, element: int) -> Sequence[Accumulator]:
+        """The accumulator after each step of an element."""
 
 
 class OwnRun(Protocol):
@@ -83,6 +83,14 @@ class OwnRun(Protocol):
     @property
     def seed(self) -> bytes:
         """The 32 secret bytes from which the trace's salts derive."""
+
+    @property
+    def wrong_token(self) -> int:
+        """Number of the first of these tokens that this run would not have chosen, counted from the
+        first of the prompt; 0 if there is none."""
+
+    def with_seed(self, seed: bytes) -> OwnRun:
+        """The same run under the salts of another seed."""
 
     @property
     def claim(self) -> TraceClaim:
@@ -95,6 +103,14 @@ class OwnRun(Protocol):
     @property
     def states(self) -> merkle.Tree:
         """Tree over the trace's leaves, position by position."""
+
+    @property
+    def tokens(self) -> merkle.Tree:
+        """Tree over the salted tokens, those of the prompt first."""
+
+    @property
+    def prompt(self) -> merkle.Tree:
+        """Tree over the prompt's salted tokens, whose root is ordered."""
 
     def execution(self, target: int, position: int, layer: int) -> OwnExecution:
         """The program that made a layer's state (target ``LAYER``) or chose a token (``TOKEN``)."""
@@ -166,11 +182,10 @@ class Openings:
         """The id of token number ``at``."""
         return int.from_bytes(self._add(*self._token(at))[SALT_BYTES : SALT_BYTES + 4], "little")
 
-    def accumulator(self, step: int) -> tuple[int, int]:
-        """The disputed element's accumulator after ``step``, and the index that goes with it."""
-        tree, leaves = self._run.steps(self._place.operator, self._place.element)
-        first, second = struct.unpack(">qq", self._add(leaves[step], tree.path(step)))
-        return int(first), int(second)
+    def accumulator(self, step: int) -> Accumulator:
+        """The disputed element's accumulator after ``step``; the game has it, and nothing is
+        opened."""
+        return self._run.accumulators(self._place.operator, self._place.element)[step]
 
 
 def _integers(data: bytes) -> Sequence[int]:

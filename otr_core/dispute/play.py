@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from otr_core import merkle
 from otr_core.dispute.court import Court
 from otr_core.dispute.judge import Opening
 from otr_core.dispute.players import Move
-from otr_core.dispute.records import ChallengeStatus
-from otr_core.dispute.state import Game
+from otr_core.dispute.records import ChallengeStatus, Terms
+from otr_core.dispute.state import MOST_INTERVALS, Game
 from otr_core.errors import MoveError
+from otr_core.lane.program import Dims, layer_program, token_program
 
 SIDES = ("operator", "challenger")
 """Names of the sides, by ``Turn``."""
@@ -106,3 +108,30 @@ def _payload(value: Any) -> int:
     if isinstance(value, Opening):
         return _payload((value.data, value.proof))
     return sum(_payload(each) for each in value) if isinstance(value, (tuple, list)) else 0
+
+
+def most_moves(d: Dims, positions: int, arity_bits: int) -> int:
+    """Most moves of a game about an answer of ``positions`` fed tokens, both sides' counted.
+
+    Of a round the operator makes one move, the challenger the other. From the top of the table:
+    seed and what is disputed; down a tree of states or tokens; a layer's program, and if it is the
+    token that is wrong, the program of its choice; down the tiles of a result, or the pieces of the
+    trace; a tile, and the value in it; down the accumulators; the step.
+
+    Args:
+        arity_bits: as in ``Terms``.
+    """
+    trace = merkle.rounds(max(positions * d.layers, positions + 1), arity_bits)
+    programs = layer_program(d, positions - 1), token_program(d, 0), token_program(d, 1)
+    operators = [operator for program in programs for operator in program]
+    tiles = max(merkle.rounds(d.tiles(operator.length), arity_bits) for operator in operators)
+    steps = max(operator.steps for operator in operators) + 1
+    lists = 0
+    while steps > 1:
+        steps, lists = -(-steps // MOST_INTERVALS), lists + 1
+    return 2 * (1 + trace + 2 + max(tiles, merkle.rounds(d.pieces, arity_bits)) + 1 + lists) + 1
+
+
+def most_seconds(terms: Terms, moves: int) -> int:
+    """Most seconds from a game's opening to its verdict: both clocks, which grow with every move."""
+    return 2 * terms.clock_s + moves * terms.increment_s

@@ -9,22 +9,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from otr_core.dispute.state import RegisteredModel
+from otr_core.dispute.state import NOTHING, RegisteredModel
 from otr_core.errors import ReceiptError
 from otr_core.poea.order import Domain, Order
-from otr_core.poea.receipt import Receipt, recover_signer
+from otr_core.poea.receipt import Receipt, configuration_digest, recover_signer
 
 LANE = "portable-1"
 """The lane whose steps the court can judge."""
+NOTICE_S = 3_600
+"""Seconds after which a revocation counts: a batch of answers by that key may be on its way."""
+CONFIGURATION = configuration_digest({"lane": LANE})
+"""Digest of the only configuration of this lane: no other fact changes a bit of an answer."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """A key of an operator's TEE: the model it was attested for, and its 20-byte address."""
+    """A key of an operator's TEE: the model it was attested for, its 20-byte address, and the class
+    of the platform that it was attested on (vendor, generation and firmware: what breaks
+    together)."""
 
     operator: str
     model_id: bytes
     address: bytes
+    platform: bytes = NOTHING
 
 
 def receipt_fault(
@@ -35,15 +42,19 @@ def receipt_fault(
     order: Order,
     receipt: Receipt,
     signature: bytes,
+    revoked: bool = False,
 ) -> str:
     """Name of the first of these conditions that a receipt of ``operator`` breaks, "" if none:
 
     * ``model``: the ordered model is registered.
     * ``key``: the key that the receipt names is registered, for this operator.
+    * ``revoked``: neither it nor its class of platforms was revoked when the batch was committed.
     * ``measured-model``: that key was attested for the ordered model.
     * ``lane``: the lane is the one that the court can judge.
     * ``trace-shape``: layers and rows of the trace are the model's. Of another shape it has no
       program that it could be judged by.
+    * ``configuration``: it was computed as everything in this lane is.
+    * ``prompt``: as many tokens were given as the client has ordered.
     * ``length``: a token was given and one was chosen, no more than were ordered, and all fit the
       model's context.
     * ``finish``: an answer that ended for its length has all the tokens ordered.
@@ -51,12 +62,15 @@ def receipt_fault(
 
     Args:
         domain: of the court. key, model: what is registered under the receipt's key id and the
-            order's model id. order: the one whose id the receipt holds.
+            order's model id. order: the one whose id the receipt holds. revoked: whether the key
+            was revoked by then.
     """
     if model is None:
         return "model"
     if key is None or key.operator != operator:
         return "key"
+    if revoked:
+        return "revoked"
     if key.model_id != order.model_id:
         return "measured-model"
     if receipt.lane != LANE:
@@ -64,6 +78,10 @@ def receipt_fault(
     d, most = model.dims, order.decoding.max_tokens
     if (receipt.layers, receipt.output_bytes, receipt.kv_bytes) != (d.layers, 4 * d.hidden, 4 * d.kv):
         return "trace-shape"
+    if receipt.configuration_digest != CONFIGURATION:
+        return "configuration"
+    if receipt.prompt_tokens != order.prompt_tokens:
+        return "prompt"
     if receipt.prompt_tokens < 1 or not 1 <= receipt.answer_tokens <= most:
         return "length"
     if receipt.prompt_tokens + receipt.answer_tokens > d.context:

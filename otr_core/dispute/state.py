@@ -15,10 +15,14 @@ NOTHING = bytes(32)
 """A hash that is not known yet."""
 MOST_ARITY_BITS = 6
 """At most 2^6 = 64 nodes are shown in a round: more would not fit a transaction of the contract."""
+MOST_INTERVALS = 256
+"""At most so many intervals between shown accumulators."""
+TOKENS, SEED = 2**32 - 1, 2**32 - 2
+"""In the place of a token's number: the tree of all tokens is disputed, or the seed is demanded."""
 
 
 class Level(IntEnum):
-    """How far down the dispute is; the rows of the table above."""
+    """How far down the dispute is; the rows of the table in ``game``."""
 
     TRACE = 0
     OPERATORS = 1
@@ -26,10 +30,11 @@ class Level(IntEnum):
     ELEMENT = 3
     STEPS = 4
     LEAF = 5
+    SEED = 6
 
 
-TREES = (Level.TRACE, Level.OPERATORS, Level.TILES, Level.STEPS)
-"""Levels at which a tree is walked down."""
+TREES = (Level.TRACE, Level.OPERATORS, Level.TILES)
+"""Levels at which nodes of a tree are pointed at."""
 
 
 class Turn(IntEnum):
@@ -40,20 +45,37 @@ class Turn(IntEnum):
 
 
 class Verdict(IntEnum):
-    """Who is wrong; ``NONE`` while the game goes on."""
+    """Who is wrong; ``NONE`` while the game goes on, ``WITHDRAWN`` where nobody was shown to be."""
 
     NONE = 0
     OPERATOR_LOSES = 1
     CHALLENGER_LOSES = 2
+    WITHDRAWN = 3
 
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """What the court knows of a model: dimensions, and Merkle roots of all weights and tables."""
+    """What the court knows of a model: dimensions, Merkle roots of all weights and tables, and the
+    token ids that end an answer."""
 
     dims: Dims
     weights_root: bytes
     tables_root: bytes
+    stop_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class AnswerClaim(TraceClaim):
+    """What order and receipt say of an answer, as far as a dispute can come to it.
+
+    Attributes:
+        prompt_root, prompt_tokens: of the order: the tree of the prompt's leaves, and how many.
+        finish: how the receipt says that the answer ended, as ``Receipt.finish_number``.
+    """
+
+    prompt_root: bytes
+    prompt_tokens: int
+    finish: int
 
 
 @dataclass(frozen=True)
@@ -63,41 +85,44 @@ class Game:
     What the dispute is about, fixed when it is opened:
 
     Attributes:
-        claim: what the receipt says of the trace, and what the order says of its draws.
+        claim: what the receipt says of the answer, and what the order says of prompt and draws.
         model: the registered model that was ordered. Its dimensions fix the program.
         arity_bits: d = log2 k: a round goes d levels down a tree, and so shows at most k nodes.
-        target: ``LAYER``, what a layer left behind at a position, or ``TOKEN``, the choice of a
-            token.
-        leaf: for a layer the trace leaf, position · layers + layer, 0 until it is chosen; for a
-            token its number, counted from the first of the prompt.
+        target: ``LAYER``, what a layer left behind at a position, or ``TOKEN``, a token.
+        leaf: for a layer the trace leaf, position · layers + layer; for a token its number, counted
+            from the first of the prompt; 0 until it is chosen.
 
     The row of the table, and the disputed node in the tree of that row:
 
         level, turn: the row, and who is to move.
-        node: the node's hash. ``NOTHING`` where no tree is committed to: for a token, before
-            ``expand_steps``.
+        node: the node's hash; after ``publish`` that of the tile's leaf, after ``expand_steps`` that
+            of the list. ``NOTHING`` for a token that was pointed at from the start.
         height, index, size: the node's height above the leaves, its number within that height,
-            leaves of the tree.
+            leaves of the tree. At the level of an element: in how many steps each value is made,
+            and values of the tile. At the level of steps the disputed interval: its first step is
+            ``index``, and it has ``size`` of them, the finish counted as one.
 
-    What the operator committed to on the way down; the judge opens values under these:
+    What the operator committed to on the way down; the judge opens values under it:
 
         operators_root: over the results of every operator of the disputed program.
-        kept: content of the disputed trace leaf: the root over the pieces that the trace holds.
-        steps_root: over the accumulators of the disputed element.
+        kept: content of the disputed trace leaf: the root over the pieces that the trace holds; for
+            a token the hash of its leaf.
 
     What has been singled out so far, as in ``Place``:
 
         operator: number in the program; its length, one past the end, where the dispute is about
             ``kept``.
         piece: number of the tile in the operator's result, or of the piece in ``kept``.
-        element: number of the value in the operator's result (of ``kept``: in its piece).
-        step: number of the accumulation step.
-        value: what the operator published for the element; for a token its id.
-        token_step: for a token its number in the answer, which its random draw depends on.
+        element: number of the value in the operator's result (of ``kept``: in its piece); of the
+            first in the tile before one was named.
+        step: number of the accumulation step. interval: number of the disputed interval in the list
+            of accumulators shown last; −1 while none was shown.
+        value: what the operator published for the element, as the challenger quotes it; for a token
+            its id.
         verdict: who is wrong, once the game is over.
     """
 
-    claim: TraceClaim
+    claim: AnswerClaim
     model: RegisteredModel
     arity_bits: int
     target: int
@@ -110,13 +135,12 @@ class Game:
     size: int = 1
     operators_root: bytes = NOTHING
     kept: bytes = NOTHING
-    steps_root: bytes = NOTHING
     operator: int = 0
     piece: int = 0
     element: int = 0
     step: int = 0
+    interval: int = -1
     value: int = 0
-    token_step: int = 0
     verdict: Verdict = Verdict.NONE
 
     @property
@@ -131,6 +155,11 @@ class Game:
         return self.leaf % layers if self.target == LAYER else layers - 1
 
     @property
+    def token_step(self) -> int:
+        """Of a chosen token, its number in the answer, which its random draw depends on; else 0."""
+        return 0 if self.target == LAYER else max(self.leaf - self.claim.prompt_tokens, 0)
+
+    @property
     def program(self) -> tuple[Operator, ...]:
         """The operators that compute what is disputed."""
         return program(self.model.dims, self.target, self.position, self.claim.temperature_milli)
@@ -138,7 +167,12 @@ class Game:
     @property
     def at_kept(self) -> bool:
         """Whether the dispute is about what the trace holds, and not about an operator's result."""
-        return self.operator == len(self.program)
+        return self.target == LAYER and self.operator == len(self.program)
+
+    @property
+    def is_choice(self) -> bool:
+        """Whether the dispute is about the choice of a token, whose result is the token's id."""
+        return self.target != LAYER and self.operator == len(self.program) - 1
 
     @property
     def place(self) -> Place:

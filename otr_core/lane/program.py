@@ -13,6 +13,7 @@ a finish. The player opens exactly the values that a step reads; the judge (``di
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from enum import IntEnum
@@ -298,6 +299,7 @@ class Dims:
         return sum(self.tiles(n) for n in self.table_sizes().values())
 
 
+@functools.lru_cache(maxsize=256)
 def layer_program(d: Dims, position: int) -> tuple[Operator, ...]:
     """The operators of one layer at ``position``, in order of computation.
 
@@ -307,6 +309,7 @@ def layer_program(d: Dims, position: int) -> tuple[Operator, ...]:
     return _sized(LayerOperator, d, d.heads, d.padded(position + 1), position + 1)
 
 
+@functools.lru_cache(maxsize=256)
 def token_program(d: Dims, temperature_milli: int) -> tuple[Operator, ...]:
     """The operators that choose a token; the last one's value is the token's id."""
     return _sized(SampledOperator if temperature_milli else GreedyOperator, d, 1, d.vocab, 0)

@@ -83,7 +83,7 @@ def place_order(
     said = Query(ids, seed, None if secret is None else hpke_public(secret))
     # The query is bound to the rest of the order, so the order is written without it first.
     root = prompt_root(ids, seed)
-    order = Order(domain or Domain(), job_id, nonce, model_id, root, bytes(32), decoding)
+    order = Order(domain or Domain(), job_id, nonce, model_id, root, len(ids), bytes(32), decoding)
     if seal_to is None:
         query = Message("query", plain=said.to_json())
     else:
@@ -92,7 +92,7 @@ def place_order(
         # the plaintext, which is hashed in as well, still makes the keys differ.
         ephemeral = tagged_hash("client-ephemeral", client_secret + order.sealed_part + plaintext)
         query = Message("query", sealed=seal(seal_to, plaintext, info=query_info(order), ephemeral=ephemeral))
-    order = Order(order.domain, job_id, nonce, model_id, root, query.digest, decoding)
+    order = replace(order, query_digest=query.digest)
     return PlacedOrder(order, query, said, secret)
 
 
@@ -120,7 +120,8 @@ def load_order(raw: bytes) -> PlacedOrder:
         placed = PlacedOrder(order, query, Query.from_json(kept["query"], sealed=True), secret)
         if hpke_public(secret) != placed.said.reply_to:
             raise InputError("order file secret: found another key than the query's reply_to, expected its secret")
-    if prompt_root(placed.said.prompt_ids, placed.said.prompt_seed) != order.prompt_root:
+    ids = placed.said.prompt_ids
+    if (prompt_root(ids, placed.said.prompt_seed), len(ids)) != (order.prompt_root, order.prompt_tokens):
         raise InputError("order file query: found ids of another prompt, expected those of the order's prompt_root")
     return placed
 

@@ -123,7 +123,9 @@ class Order(Document):
 
     Attributes:
         domain: court and chain. job_id, nonce: never used before.
-        model_id: ``ModelManifest.model_id``. prompt_root: ``trace.prompt_root`` of the prompt.
+        model_id: ``ModelManifest.model_id``. prompt_root: ``trace.prompt_root`` of the prompt, over
+            ``prompt_tokens`` leaves: with both, a court can say which leaf of an answer's tree is the
+            prompt's, and compare it.
         query_digest: ``Message.digest`` of the query, which carries the prompt.
         decoding: most tokens of the answer, temperature and seed.
     """
@@ -134,6 +136,7 @@ class Order(Document):
         ("nonce", "bytes32", "nonce"),
         ("modelId", "bytes32", "model_id"),
         ("promptRoot", "bytes32", "prompt_root"),
+        ("promptTokens", "uint32", "prompt_tokens"),
         ("queryDigest", "bytes32", "query_digest"),
         ("maxTokens", "uint32", "decoding.max_tokens"),
         ("seed", "uint64", "decoding.seed"),
@@ -144,6 +147,7 @@ class Order(Document):
     nonce: bytes
     model_id: bytes
     prompt_root: bytes
+    prompt_tokens: int
     query_digest: bytes
     decoding: Decoding
 

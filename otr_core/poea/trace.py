@@ -171,6 +171,11 @@ _TOKEN_LAYER = 2**32 - 1
 GIVEN = 2**32 - 1
 
 
+def token_salt(seed: bytes, at: int) -> bytes:
+    """The salt of token leaf ``at``, 32 bytes."""
+    return salts(seed, at, _TOKEN_LAYER, 1)[0]
+
+
 def token_leaf(seed: bytes, at: int, token: int, step: int) -> bytes:
     """Content of token leaf ``at`` (0-based, prompt first), 40 bytes: salt ‖ token id ‖ step.
 
@@ -179,7 +184,7 @@ def token_leaf(seed: bytes, at: int, token: int, step: int) -> bytes:
             the token is the prompt's, and becomes ``GIVEN``. Token id and step are little-endian
             32-bit integers.
     """
-    return salts(seed, at, _TOKEN_LAYER, 1)[0] + struct.pack("<II", token, step if step >= 0 else GIVEN)
+    return token_salt(seed, at) + struct.pack("<II", token, step if step >= 0 else GIVEN)
 
 
 def prompt_leaves(prompt_ids: Sequence[int], prompt_seed: bytes) -> list[bytes]:

@@ -170,6 +170,8 @@ def verify_receipt(
         raise ReceiptError("finish", f"'length' after {receipt.answer_tokens} tokens", f"after {most}")
 
     # 11. prompt: the trace's token tree begins with the ordered prompt.
+    if receipt.prompt_tokens != ordered.prompt_tokens:
+        raise ReceiptError("prompt", f"{receipt.prompt_tokens} tokens", f"the {ordered.prompt_tokens} ordered")
     tokens = receipt.prompt_tokens + receipt.answer_tokens
     try:
         roots = (ordered.prompt_root, receipt.tokens_root)

@@ -16,7 +16,7 @@ from typing import Any
 
 from eth_abi import decode, encode
 from eth_abi.exceptions import EncodingError
-from eth_utils import keccak
+from eth_utils import keccak, to_checksum_address
 
 from otr_core.errors import ChainError
 
@@ -90,6 +90,15 @@ def _compiled(source: str, path: str) -> Contract:
     return Contract(tuple(out["abi"]), bytes.fromhex(out["bytecode"][2:]), runtime)
 
 
+def compile_source(source: str, path: str) -> Contract:
+    """Compile a Vyper source as if it stood at ``path``.
+
+    Raises:
+        ChainError: as ``compile_vyper``.
+    """
+    return _compiled(source, path)
+
+
 def compile_vyper(path: Path | str) -> Contract:
     """Compile a Vyper source file (cached by its text); what it imports lies beside it.
 
@@ -131,6 +140,17 @@ class Chain:
         """Wei held by ``address``."""
         return int(self._tester.get_balance(address))
 
+    def next_address(self, sender: str, after: int = 0) -> str:
+        """Where a contract will stand that ``sender`` deploys next, or ``after`` so many more
+        transactions."""
+        nonce = self._tester.get_nonce(sender) + after
+        number = nonce.to_bytes((nonce.bit_length() + 7) // 8, "big")
+        # RLP of the pair (address, nonce): a number below 128 but 0 is its own byte.
+        words = (
+            b"\x94" + bytes.fromhex(sender[2:]) + (number if 0 < nonce < 128 else bytes([128 + len(number)]) + number)
+        )
+        return str(to_checksum_address(keccak(bytes([192 + len(words)]) + words)[12:]))
+
     def fund(self, address: str, value: int) -> None:
         """Give ``address`` an amount of wei, from the first account."""
         self._send({"to": address, "data": "0x", "value": value}, None, None)
@@ -160,6 +180,50 @@ class Chain:
         """``transact`` with calldata made elsewhere."""
         receipt, _ = self._send({"to": to, "data": "0x" + data.hex(), "value": value}, sender, contract)
         return receipt
+
+    def reason_with(
+        self,
+        codes: Mapping[str, bytes],
+        contract: Contract,
+        function: str,
+        *args: Any,
+        sender: str | None = None,
+        value: int = 0,
+    ) -> str:
+        """Why a call would revert now, if other code stood at some addresses; "" if it would not. It
+        is a plain message call, no transaction: gas and fees are no part of it, and nothing stays.
+
+        Args:
+            codes: by address.
+        """
+        vm = self._tester.backend.chain.get_vm()
+        state, to = vm.state, bytes.fromhex(contract.address[2:])
+        before, caller = state.snapshot(), bytes.fromhex((sender or self.accounts[0])[2:])
+        for address, code in codes.items():
+            state.set_code(bytes.fromhex(address[2:]), code)
+        state.delta_balance(to, value)
+        data, gas = _call_data(contract.entry(function), args), GAS_LIMIT
+        about = {"origin": caller, "gas_price": 0, "gas": gas, "to": to, "sender": caller, "value": value}
+        done = vm.execute_bytecode(**about, data=data, code=state.get_code(to))
+        state.revert(before)
+        return _said(done.output) if done.is_error else ""
+
+    def runtime_of(self, contract: Contract, *args: Any, address: str, sender: str | None = None) -> bytes:
+        """The code that deploying ``contract`` would leave at ``address``.
+
+        Raises:
+            ChainError: the constructor refuses.
+        """
+        vm = self._tester.backend.chain.get_vm()
+        entry: Mapping[str, Any] = next((e for e in contract.abi if e["type"] == "constructor"), {"inputs": []})
+        caller, to = bytes.fromhex((sender or self.accounts[0])[2:]), bytes.fromhex(address[2:])
+        before, gas = vm.state.snapshot(), 2 * GAS_LIMIT
+        about = {"origin": caller, "gas_price": 0, "gas": gas, "to": to, "sender": caller, "value": 0}
+        done = vm.execute_bytecode(**about, data=b"", code=contract.bytecode + _encode(entry["inputs"], args))
+        vm.state.revert(before)
+        if done.is_error:
+            raise ChainError(_said(done.output), "a revert", "success")
+        return bytes(done.output)
 
     def call(self, contract: Contract, function: str, *args: Any, sender: str | None = None) -> Any:
         """Value(s) that ``function`` returns, without a transaction.
@@ -247,6 +311,12 @@ def _event(contract: Contract | None, log: Mapping[str, Any]) -> LogEntry | None
             values = decode([_type(i) for i in plain], bytes.fromhex(log["data"][2:]))
             return LogEntry(str(entry["name"]), args | dict(zip((i["name"] for i in plain), values, strict=True)))
     return None
+
+
+def _said(output: bytes) -> str:
+    """The reason in the output of a call that reverted: Solidity's Error(string)."""
+    text = decode(["string"], output[4:])[0] if output[:4] == bytes.fromhex("08c379a0") else ""
+    return str(text) or "reverted"
 
 
 def _reverted(error: Exception) -> ChainError:

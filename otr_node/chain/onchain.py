@@ -11,26 +11,49 @@ from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from eth_abi import encode
+from eth_utils import keccak
+
 from otr_core.dispute import contracts
 from otr_core.dispute.court import Court
+from otr_core.dispute.game import MOVES
 from otr_core.dispute.openings import CommittedModel
-from otr_core.dispute.records import Terms
-from otr_core.dispute.registry import Key
+from otr_core.dispute.records import ChallengeStatus, Terms
+from otr_core.dispute.registry import CONFIGURATION, NOTICE_S, Key
 from otr_core.dispute.state import Verdict
 from otr_core.errors import ChainError, MoveError
-from otr_core.lane.element import TraceClaim
+from otr_core.poea.equivocation import Equivocation
 from otr_core.poea.order import Domain, Order, type_hash, typed_words
 from otr_core.poea.receipt import Receipt
 from otr_node.chain.evm import Chain, Contract, TxReceipt, compile_vyper
+from otr_node.chain.logs import FromLogs
 
 FOLDER = Path(contracts.__file__).parent
 NOBODY = "0x" + "00" * 20
 """The address of nobody: no payer, no arbiter."""
+#: ABI types of the contract's structs, and what stands for a game that is over.
+GAME = "(address,address,uint256,uint256,int256,bytes32,bytes32)"
+REST = "(address,uint256,bytes32,bytes32,bytes32)"
+CLAIM = "(bytes32,bytes32,bytes32,uint256,bytes32,uint256,uint256,bytes32,uint256,uint256,uint256)"
+NO_CLAIM = (*[bytes(32)] * 3, 0, bytes(32), 0, 0, bytes(32), 0, 0, 0)
+OVER = (1).to_bytes(32, "big")
 FIRST_COURT = Domain(131_277_322_940_537, bytes.fromhex("bcf7fffd8b256ec51a36782a52d0c34f6474d951"))
 """Domain of the first court on a fresh ``Chain``: all of them have the same number and accounts, so
 that orders for a court can be made before it stands."""
-#: Fields of a game in the order of the contract's ``Spot``.
-SPOT = "level turn target height operator index size leaf piece element step token_step"
+AT_TABLE = {*MOVES, "arbitrate", "timeout"}
+"""Calls that the table takes; all others are the court's."""
+AT_REGISTRY = {"revoke", "name_heir", "inherit"}
+"""Calls that the registry takes."""
+#: Fields of a game in the order of the contract's ``Spot``, and how far up each is packed.
+SPOT = {
+    **{"level": 0, "turn": 8, "target": 16, "height": 24, "operator": 32, "index": 40, "size": 72, "leaf": 104},
+    **{"piece": 136, "element": 160, "step": 192},
+}
+#: What moves bring beside the game: what was committed to on the way down, and the claim.
+BRINGS_REST = ("choose_last", "choose_kept", "choose_token", "expand_layer", "expand_operator", "publish", "misquoted")
+BRINGS_CLAIM = (
+    *("reveal_seed", "dispute", "expand_first", "show_given", "expand_token", "accuse_salt", "prove", "arbitrate"),
+)
 
 
 @dataclass(frozen=True)
@@ -52,8 +75,9 @@ class ChainCourt:
     Attributes:
         registrar: the account that deploys and registers. arbiter: address of the arbiter's
             contract, or ``NOBODY``.
-        ledger: every transaction so far. registry, court: the contracts. domain: of the court's
-            orders and receipts. judges: by model id, one for each model.
+        ledger: every transaction so far. registry, court, table: the contracts. domain: of the
+            court's orders and receipts. judges: by model id, one for each model. logs: the state as the
+            logs of all transactions tell it.
     """
 
     chain: Chain
@@ -64,8 +88,20 @@ class ChainCourt:
 
     def __post_init__(self) -> None:
         types = type_hash("Order", Order.members), type_hash("Receipt", Receipt.members)
-        self.registry = self._deploy("registry", *types)
-        self.court = self._deploy("court", astuple(self.terms), self.registry.address, self.arbiter)
+        self.registry = self._deploy("registry", *types, CONFIGURATION, self.terms.exit_s, NOTICE_S)
+        # Court and table name each other for good: the table's address, which follows from who
+        # deploys it as which transaction, is known before it stands.
+        table, terms = self.chain.next_address(self.registrar, 1), self.terms
+        self.court = self._deploy("court", astuple(terms), self.registry.address, table, self.arbiter)
+        clocks = terms.arity_bits, terms.clock_s, terms.increment_s
+        self.table = self._deploy("table", self.court.address, *clocks, self.arbiter)
+        # One transaction may log in several of them: each reads the events of all.
+        events = tuple(e for c in (self.registry, self.court, self.table) for e in c.abi if e["type"] == "event")
+        for name in ("registry", "court", "table"):
+            own = getattr(self, name)
+            calls = tuple(e for e in own.abi if e["type"] != "event")
+            setattr(self, name, replace(own, abi=(*calls, *events)))
+        self.logs = FromLogs(self.terms)
         self.domain = Domain(self.chain.id, bytes.fromhex(self.court.address[2:]))
         self.judges: dict[bytes, Contract] = {}
 
@@ -81,26 +117,30 @@ class ChainCourt:
             self.chain.travel(now)
 
     def _send(self, sender: str, call: str, *args: Any, value: int = 0, to: Contract | None = None) -> TxReceipt:
+        home = self.table if call in AT_TABLE else self.registry if call in AT_REGISTRY else self.court
+        to = to or home
         try:
-            receipt = self.chain.transact(to or self.court, call, *args, sender=sender, value=value)
+            receipt = self.chain.transact(to, call, *args, sender=sender, value=value)
         except ChainError as error:
             raise MoveError(error.check, "a revert", "success") from error
         self.ledger.append(Spent(call, receipt.gas, receipt.calldata_bytes))
+        self.logs.read(receipt.events)
         return receipt
 
     def register_model(self, model_id: bytes, trees: CommittedModel) -> None:
         """Deploy the judge of a model and register it."""
-        judge = self._deploy("judge", list(astuple(trees.dims)), trees.weights_root, trees.tables_root)
+        roots = trees.weights_root, trees.tables_root
+        judge = self._deploy("judge", list(astuple(trees.dims)), *roots, list(trees.stop_ids))
         self.judges[model_id] = judge
         self._send(self.registrar, "register_model", model_id, judge.address, to=self.registry)
 
     def register_key(self, key_id: bytes, key: Key) -> None:
         """As ``Court.register_key``, by the registrar."""
-        args = (key_id, key.operator, key.model_id, "0x" + key.address.hex())
+        args = (key_id, key.operator, key.model_id, "0x" + key.address.hex(), key.platform)
         self._send(self.registrar, "register_key", *args, to=self.registry)
 
     def call(self, now: int, sender: str, name: str, *args: Any, value: int = 0) -> TxReceipt:
-        """Any other function of the contract, at time ``now``.
+        """Any other function of court, table or registry, at time ``now``.
 
         Raises:
             MoveError: it reverted, with the contract's reason.
@@ -114,6 +154,7 @@ class ChainCourt:
         sender: str,
         number: int,
         *,
+        batch: bytes,
         index: int,
         token: int,
         salt: bytes,
@@ -124,19 +165,66 @@ class ChainCourt:
     ) -> TxReceipt:
         """As ``Court.open``."""
         shown = struct_words(order), struct_words(receipt), signature, list(path)
-        return self.call(now, sender, "open", number, index, token, salt, *shown)
+        return self.call(now, sender, "open", number, batch, index, token, salt, *shown)
 
-    def move(self, now: int, sender: str, number: int, claim: TraceClaim, name: str, *args: Any) -> TxReceipt:
-        """As ``Court.move``. The contract keeps a hash of the game's claim only: the mover brings
-        it."""
-        return self.call(now, sender, name, number, *_arguments(claim, name, args))
+    def equivocation(
+        self, now: int, sender: str, number: int, operator: str, evidence: Equivocation, salt: bytes
+    ) -> TxReceipt:
+        """As ``Court.equivocation``."""
+        shown = [
+            part for each in (evidence.first, evidence.second) for part in (struct_words(each.receipt), each.signature)
+        ]
+        return self.call(now, sender, "equivocation", number, operator, *shown, salt)
 
-    def arbitrate(self, now: int, sender: str, number: int, verdict: Verdict, proof: bytes) -> TxReceipt:
+    def demand(
+        self, now: int, sender: str, operator: str, receipt: Receipt, signature: bytes, *, value: int
+    ) -> TxReceipt:
+        """As ``Court.demand``."""
+        return self.call(now, sender, "demand", operator, struct_words(receipt), signature, value=value)
+
+    def move(self, now: int, sender: str, court: Court, number: int, name: str, *args: Any) -> TxReceipt:
+        """As ``Court.move``, in the game as ``court`` has it.
+
+        The contract keeps a hash of where a game stands: the mover brings it.
+        """
+        brought = self.standing_words(court, number)
+        count = 3 if name in BRINGS_CLAIM else 2 if name in BRINGS_REST else 1
+        return self.call(now, sender, name, number, *brought[:count], *_arguments(name, args))
+
+    def timeout(self, now: int, sender: str, court: Court, number: int) -> TxReceipt:
+        """As ``Court.timeout``, in the game as ``court`` has it."""
+        return self.call(now, sender, "timeout", number, self.standing_words(court, number)[0])
+
+    def arbitrate(self, now: int, sender: str, court: Court, number: int, verdict: Verdict, proof: bytes) -> TxReceipt:
         """As ``Court.arbitrate``; anyone may bring the proof."""
-        return self.call(now, sender, "arbitrate", number, int(verdict), proof)
+        brought = self.standing_words(court, number)
+        return self.call(now, sender, "arbitrate", number, *brought, int(verdict), proof)
+
+    def standing_words(self, court: Court, number: int) -> tuple[tuple[Any, ...], ...]:
+        """A game of ``court`` as the contract's ``Game``, ``Rest`` and ``Claim``."""
+        challenge = court.challenges[number - 1] if 1 <= number <= len(court.challenges) else None
+        if challenge is None or challenge.game is None:
+            return (NOBODY, NOBODY, *[0] * 3, bytes(32), bytes(32)), (NOBODY, 0, *[bytes(32)] * 3), NO_CLAIM
+        game = challenge.game
+        claim = (*astuple(game.claim), game.model.dims.layers)
+        model_id = next(own for own, model in court.models.items() if model == game.model)
+        judge, milli = self.judges[model_id].address, game.claim.temperature_milli
+        rest = judge, milli, keccak(encode([CLAIM], [claim])), game.operators_root, game.kept
+        spot = sum(int(getattr(game, name)) << up for name, up in SPOT.items()) | game.interval + 1 << 224
+        clock = challenge.last_time | challenge.left_s[0] << 64 | challenge.left_s[1] << 96
+        stands = (
+            challenge.operator,
+            challenge.challenger,
+            spot,
+            clock,
+            game.value,
+            game.node,
+            keccak(encode([REST], [rest])),
+        )
+        return stands, rest, claim
 
     def standing(self, court: Court, number: int) -> tuple[list[Any], list[Any]]:
-        """What the contract and ``court`` hold of a challenge, its batch, its operator and money.
+        """What the contract and ``court`` hold of a challenge, its operator, batches and money.
 
         Two lists of the same values in the same order, where both agree.
         """
@@ -144,21 +232,29 @@ class ChainCourt:
         def read(name: str, *args: Any) -> Any:
             return self.chain.call(self.court, name, *args)
 
-        spot, node, clock = read("spot", number)
+        kept = read("challenges", number)
+        stored = self.chain.call(self.table, "games", number)
         challenge = court.challenges[number - 1]
-        batch = court.batches[challenge.batch]
-        names = sorted({*court.credits, batch.operator, challenge.challenger})
-        # The contract packs status, opened, last time and both clocks into one word
-        # (``_set_clock``).
-        theirs = [clock & 255, clock >> 8 & 1, *read("batches", challenge.batch), *read("operators", batch.operator)]
+        known = [challenge.operator] if challenge.operator else []
+        names = sorted({*court.credits, *known, challenge.challenger})
+        # The contracts pack status, opened and time into one word.
+        state = kept[4]
+        theirs = [kept[0], kept[2], state & 255, state >> 8 & 1, state >> 16]
+        ours: list[Any] = [challenge.challenger, challenge.operator or NOBODY, int(challenge.status)]
+        ours += [int(challenge.opened), challenge.time]
+        theirs += [each for who in known for each in read("operators", who)]
+        ours += [each for who in known for each in astuple(court.operators[who])]
+        for batch, held in court.batches.items():
+            theirs += read("batches", batch)
+            ours += astuple(held)
+        theirs += [read("payments", *key) for key in court.payments]
+        ours += court.payments.values()
         theirs += [*(read("credits", who) for who in names), read("burnt"), self.chain.balance(self.court.address)]
-        ours: list[Any] = [int(challenge.status), int(challenge.opened)]
-        ours += [*astuple(replace(batch, payer=batch.payer or NOBODY)), *astuple(court.operators[batch.operator])]
         ours += [*(court.credits.get(who, 0) for who in names), court.burnt_wei, court.held_wei]
         if challenge.game is not None:
-            theirs += [*spot, node, clock >> 16 & 2**64 - 1, clock >> 80 & 2**32 - 1, clock >> 112 & 2**32 - 1]
-            ours += [int(getattr(challenge.game, name)) for name in SPOT.split()]
-            ours += [challenge.game.node, challenge.last_time, *challenge.left_s]
+            over = challenge.status != ChallengeStatus.OPEN
+            theirs.append(stored)
+            ours.append(OVER if over else keccak(encode([GAME], [self.standing_words(court, number)[0]])))
         return theirs, ours
 
 
@@ -170,10 +266,9 @@ def struct_words(value: Order | Receipt) -> tuple[bytes | int, ...]:
     return tuple(int.from_bytes(word, "big") if kind.startswith("uint") else word for kind, word in words)
 
 
-def _arguments(claim: TraceClaim, name: str, args: Sequence[Any]) -> list[Any]:
-    """A move's arguments as the contract takes them, with the claim where it needs it."""
+def _arguments(name: str, args: Sequence[Any]) -> list[Any]:
+    """A move's arguments as the contract takes them."""
     if name == "prove":
-        return [astuple(claim), [(opening.data, list(opening.proof)) for opening in args[0]]]
-    plain = [list(arg) if isinstance(arg, tuple) else arg for arg in args]
-    with_claim = name in ("expand_token", "expand_operator", "publish", "element", "accuse_salt")
-    return [astuple(claim), *plain] if with_claim else plain
+        points, openings = args
+        return [points, [(opening.data, list(opening.proof)) for opening in openings]]
+    return [list(arg) if isinstance(arg, tuple) else arg for arg in args]

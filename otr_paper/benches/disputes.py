@@ -10,7 +10,8 @@ from random import Random
 from typing import Any
 
 from otr_core import merkle
-from otr_core.dispute.court import challenge_hash
+from otr_core.dispute.accounts import batch_id
+from otr_core.dispute.duties import challenge_hash
 from otr_core.dispute.play import Step, play
 from otr_core.dispute.players import HonestChallenger, HonestOperator
 from otr_core.dispute.records import Terms
@@ -142,11 +143,12 @@ def crowd(order: Order, honest: Run, challengers: int, terms: Terms, *, slot_s: 
     """
     signed, salt, numbers = vouched(order, honest), bytes(32), range(1, challengers + 1)
     court = new_court(honest, terms, order.domain, now=0, stake_wei=terms.least_stake_wei)
-    court = court.commit_batch(1, OPERATOR, merkle.root([leaf_of(signed)]), 1)
-    commitment = challenge_hash(FISHERMAN, 0, 0, 0, salt)
-    opening: dict[str, Any] = {"index": 0, "token": 0, "salt": salt, **vars(signed)}
+    root = merkle.root([leaf_of(signed)])
+    court, batch = court.commit_batch(1, OPERATOR, root, 1), batch_id(OPERATOR, root)
+    commitment = challenge_hash(FISHERMAN, batch, 0, 0, salt)
+    opening: dict[str, Any] = {"batch": batch, "index": 0, "token": 0, "salt": salt, **vars(signed)}
     for number in numbers:
-        court = court.challenge(2, FISHERMAN, 0, commitment, terms.bond_wei)
+        court = court.challenge(2, FISHERMAN, commitment, terms.bond_wei)
         court = court.open(3, FISHERMAN, number, path=(), **opening)
     operator, sybil = HonestOperator(honest), lambda: Griefer(Random(seed))
     return play_crowd(court, numbers, operator, sybil, now=3, slot_s=slot_s, stall=stall)

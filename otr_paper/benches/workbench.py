@@ -219,7 +219,7 @@ class Served:
         if self.trace_secret is not None:
             said = Query(ids, self.trace_secret)
             query, root = Message("query", plain=said.to_json()), prompt_root(ids, self.trace_secret)
-            order = Order(self.domain, job_id, nonce, model_id, root, query.digest, self.decoding)
+            order = Order(self.domain, job_id, nonce, model_id, root, len(ids), query.digest, self.decoding)
             return PlacedOrder(order, query, said)
         return place_order(
             ids,

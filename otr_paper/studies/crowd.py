@@ -72,7 +72,7 @@ def play_crowd(
                 court = court.timeout(now, number)
             else:
                 move = operator.move(game)
-                name = court.batches[challenge.batch].operator
+                name = challenge.operator
                 court = court.move(now, name, number, *move)
                 shown[number], operator_moves = move, operator_moves + 1
                 least = min(least, court.challenges[number - 1].left_s[Turn.OPERATOR])

@@ -11,6 +11,7 @@ from otr_core import merkle
 from otr_core.dispute.judge import Opening
 from otr_core.dispute.play import Step
 from otr_core.dispute.records import Terms
+from otr_core.dispute.state import MOST_INTERVALS
 from otr_core.lane import program as pr
 from otr_core.lane.element import Place
 from otr_core.lane.program import Dims
@@ -30,27 +31,39 @@ TERMS = Terms(
     compensation_bps=5_000,
 )
 """The terms of the measured disputes: k = 16, a window and clocks of a day."""
-POINTING = ("choose", "choose_kept", "element")
+POINTING = ("choose", "choose_kept", "choose_last", "choose_token", "element", "choose_step")
 """Moves that end a round: the challenger points at something."""
 
 
 def levels(d: Dims, positions: int, position: int) -> dict[str, int]:
     """The largest number of units of each level below an answer of ``positions`` fed tokens, for
     the deepest operator of a layer at ``position``: tokens, layers, operators, tiles of it, steps
-    (elements of a tile × steps of one)."""
+    of an element."""
     operators = pr.layer_program(d, position)
     return {
         "token": positions,
         "layer": d.layers,
         "operator": len(operators) + 1,
         "tile": max(d.tiles(op.length) for op in operators),
-        "step": d.tile * (max(op.steps for op in operators) + 1),
+        "step": max(op.steps for op in operators) + 1,
     }
 
 
 def most_rounds(d: Dims, positions: int, arity_bits: int) -> int:
-    """Bound on the rounds of a dispute: ⌈log_k n⌉ summed over the levels."""
-    return sum(merkle.rounds(n, arity_bits) for n in levels(d, positions, positions - 1).values())
+    """Bound on the rounds of a dispute: ⌈log_k n⌉ over tokens and layers, one that shows the whole
+    program, ⌈log_k n⌉ over tiles, one for an element, and the lists of accumulators."""
+    most = levels(d, positions, positions - 1)
+    trees = sum(merkle.rounds(most[name], arity_bits) for name in ("token", "layer", "tile"))
+    return trees + 2 + list_rounds(most["step"])
+
+
+def list_rounds(steps: int) -> int:
+    """Lists of accumulators that an accumulation of so many steps takes, the finish counted as
+    one."""
+    rounds = 0
+    while steps > 1:
+        steps, rounds = -(-steps // MOST_INTERVALS), rounds + 1
+    return rounds
 
 
 def expected_rounds(d: Dims, positions: int, operator: int, position: int, arity_bits: int) -> int:
@@ -61,8 +74,8 @@ def expected_rounds(d: Dims, positions: int, operator: int, position: int, arity
     if operator == len(operators):
         return trace + 1 + merkle.rounds(d.pieces, arity_bits) + 1
     op = operators[operator]
-    rounds = trace + merkle.rounds(len(operators), arity_bits) + merkle.rounds(d.tiles(op.length), arity_bits) + 1
-    return rounds + (merkle.rounds(op.steps + 1, arity_bits) if op.steps > 1 else 0)
+    rounds = trace + 1 + merkle.rounds(d.tiles(op.length), arity_bits) + 1
+    return rounds + (list_rounds(op.steps + 1) if op.steps > 1 else 0)
 
 
 def descent_bytes(size: int, arity_bits: int, index: int = 0) -> int:
@@ -83,34 +96,40 @@ def expected_bytes(d: Dims, positions: int, place: Place, arity_bits: int) -> in
     op = program[place.operator]
     tile, tiles = place.element // d.tile, d.tiles(op.length)
     total = descent_bytes(positions * d.layers, arity_bits, place.position * d.layers + place.layer)
-    # content and root of the operators
-    total += 2 * 32 + descent_bytes(len(program), arity_bits, place.operator)
-    total += 32 + descent_bytes(tiles, arity_bits, tile)  # content of the operator
-    total += 2 * 8 * min(d.tile, op.length - tile * d.tile)  # the tile, published and shown again
-    if op.steps > 1:
-        total += 32 + descent_bytes(op.steps + 1, arity_bits, place.step)
+    # content of the leaf, all operators' leaves, and the answer
+    total += 32 + 32 * len(program) + 32 + 32 * merkle.path_length(place.operator, len(program))
+    if place.layer == 0:
+        total += 40 + 32 * merkle.path_length(place.position, positions + 1)  # the token fed
+    total += descent_bytes(tiles, arity_bits, tile)
+    total += 8 * min(d.tile, op.length - tile * d.tile)  # the tile, published
+    interval = 0, op.steps + 1
+    before = 0
+    while op.steps > 1 and interval[1] - interval[0] > 1:
+        first, end = interval
+        stride = -(-(end - first) // MOST_INTERVALS)
+        shown = 8 * (-(-(end - first) // stride) + 1)
+        total, before = total + before + shown, shown
+        first += (place.step - first) // stride * stride
+        interval = first, min(first + stride, end)
     return total
 
 
 def opening_bytes(d: Dims, place: Place) -> int:
     """Bytes of the openings that prove one step of the down projection, or its finish, with their
-    paths."""
+    paths, and of the accumulators shown last."""
     program = pr.layer_program(d, place.position)
     steps = program[pr.LayerOperator.OUTPUT].steps
-
-    def accumulator(step: int) -> int:
-        return 16 + 32 * merkle.path_length(step, steps + 1)
 
     def tile(operator: int, number: int) -> int:
         tiles = d.tiles(program[operator].length)
         return 8 * d.tile + 32 * (merkle.path_length(number, tiles) + merkle.path_length(operator, len(program)))
 
+    points = 8 * (steps + 2)
     if place.step == steps:
-        return accumulator(steps - 1) + tile(pr.LayerOperator.RESIDUAL_SUM, place.element // d.tile)
+        return points + tile(pr.LayerOperator.RESIDUAL_SUM, place.element // d.tile)
     weight = d.weight_leaf(pr.Matrix.DOWN, place.layer, place.element, place.step)
-    before = accumulator(place.step - 1) if place.step else 0
     weights = 4 * d.tile + 32 * merkle.path_length(weight, d.weight_leaves)
-    return before + accumulator(place.step) + tile(pr.LayerOperator.PRODUCT, place.step) + weights
+    return points + tile(pr.LayerOperator.PRODUCT, place.step) + weights
 
 
 @dataclass(frozen=True)
@@ -140,13 +159,14 @@ def tally(log: Sequence[Step]) -> Tally:
         name, *args = step.move
         d = step.before.model.dims
         if name == "publish":
-            kept = step.before.operator == len(step.before.program)
+            kept = step.before.at_kept
             published += (len(args[0]) - 32) // 4 if kept else len(args[0]) // 8
+        if name == "expand_steps":
+            accumulators += len(args[1]) // 8
         if name == "prove":
-            for opening in args[0]:
+            for opening in args[1]:
                 kind, count = _opened(opening, d.tile)
                 published += count if kind == "values" else 0
-                accumulators += count if kind == "accumulators" else 0
                 weights += count if kind == "weights" else 0
         hashes += _hashes(args)
     rounds = sum(step.move[0] in POINTING for step in log)
@@ -154,11 +174,8 @@ def tally(log: Sequence[Step]) -> Tally:
 
 
 def _opened(opening: Opening, tile: int) -> tuple[str, int]:
-    """What an opening shows, told by its length: an accumulator, a token, values of the model or of
-    the run."""
+    """What an opening shows, told by its length: a token, values of the model or of the run."""
     size = len(opening.data)
-    if size == 16:
-        return "accumulators", 2
     if size == 40:
         return "values", 1
     if size == 4 * tile:

@@ -53,6 +53,7 @@ def lies(domain: Domain) -> dict[str, tuple[str, SignedReceipt]]:
     elsewhere = sign_receipt(KEY, replace(order, domain=replace(domain, chain_id=domain.chain_id + 1)), honest.receipt)
     stranger = sign_receipt(hashlib.sha256(b"stranger").digest(), order, honest.receipt)
     unknown, another = replace(order, model_id=UNKNOWN_MODEL), replace(order, model_id=OTHER_MODEL)
+    nothing, giant = replace(order, prompt_tokens=0), replace(order, prompt_tokens=d.context - most + 1)
     receipts: dict[str, tuple[str, SignedReceipt]] = {
         "unregistered model": ("model", vouched(unknown, run, key_id=UNKNOWN_MODELS_KEY)),
         "unknown key": ("key", vouched(order, run, key_id=b"x" * 32)),
@@ -62,10 +63,12 @@ def lies(domain: Domain) -> dict[str, tuple[str, SignedReceipt]]:
         "more layers": ("trace-shape", vouched(order, run, layers=d.layers + 1)),
         "other rows": ("trace-shape", vouched(order, run, output_bytes=4 * d.hidden + 4)),
         "other key rows": ("trace-shape", vouched(order, run, kv_bytes=4 * d.kv - 4)),
-        "no prompt": ("length", signed_as(order, honest.receipt, prompt_tokens=0)),
+        "another configuration": ("configuration", vouched(order, run, configuration_digest=bytes(32))),
+        "another prompt": ("prompt", vouched(order, run, prompt_tokens=honest.receipt.prompt_tokens + 1)),
+        "no prompt": ("length", signed_as(nothing, replace(honest.receipt, order_id=nothing.id), prompt_tokens=0)),
         "no answer": ("length", signed_as(order, honest.receipt, answer_tokens=0, finish="stop")),
         "more than ordered": ("length", vouched(order, run, answer_tokens=most + 1, finish="stop")),
-        "beyond the context": ("length", vouched(order, run, prompt_tokens=d.context - most + 1)),
+        "beyond the context": ("length", vouched(giant, run, prompt_tokens=giant.prompt_tokens)),
         "cut short": ("finish", vouched(order, run, answer_tokens=most - 1, finish="length")),
         "another's signature": ("signature", stranger),
         "signed for another chain": ("signature", replace(elsewhere, order=order)),

@@ -1,35 +1,28 @@
 # pragma version 0.4.3
 # pragma optimize codesize
 """
-@title Court: stakes, batches of receipts, challenges, the moves of a dispute, clocks and money
-@notice Same rules, reasons and numbers as otr_core/dispute/court.py and game.py. Each function here does what the
-        Python function of the same name does; see there for what a move means and why a check exists. Moves
-        carry what they show as calldata, which is public; only the disputed node is stored.
+@title Court: stakes, batches of receipts, escrow, challenges, duties, rewards and finality
+@notice Same rules, reasons and numbers as otr_core/dispute/accounts.py, duties.py and court.py. Each function here does
+        what the Python function of the same name does; see there for what a rule means and why a check exists. The games
+        of opened challenges are played at the table (table.vy), which tells this contract how each ended. Every change
+        of state is logged, so that whoever reads the logs knows the state.
 """
 
 import shapes
 
-interface Judge:
-    def program_size(target: uint256, temperature: uint256) -> uint256: view
-    def operator_shape(target: uint256, position: uint256, temperature: uint256, operator: uint256) -> (uint256, uint256, uint256, uint256): view
-    def pieces(piece: uint256) -> (uint256, uint256): view
-    def trace_shape() -> (uint256, uint256, uint256, uint256): view
-    def judge(place: shapes.Place, roots: shapes.Roots, openings: DynArray[shapes.Opening, 4]) -> bool: view
-
 interface Registry:
-    def vouch(operator: address, order: shapes.Order, receipt: shapes.Receipt, signature: Bytes[65]) -> (bytes32, String[16], address): view
+    def registrar() -> address: view
+    def platforms(operator: address) -> bytes32: view
+    def revoked(subject: bytes32) -> uint256: view
+    def vouch(operator: address, order: shapes.Order, receipt: shapes.Receipt, signature: Bytes[65], at: uint256) -> (bytes32, String[16], address): view
+    def signed(operator: address, receipt: shapes.Receipt, signature: Bytes[65]) -> (bytes32, bool): view
+
+interface Table:
+    def start(game: uint256, operator: address, challenger: address, judge: address, token: uint256, order: shapes.Order, receipt: shapes.Receipt): nonpayable
+    def end(game: uint256): nonpayable
 
 interface Arbiter:
     def shows(statement: bytes32, proof: Bytes[4096]) -> bool: view
-
-struct Claim:
-    states: bytes32
-    tokens: bytes32
-    seed_hash: bytes32
-    positions: uint256
-    order_id: bytes32
-    seed: uint256
-    temperature: uint256
 
 struct Terms:
     arity_bits: uint256
@@ -44,76 +37,136 @@ struct Terms:
     slash_bps: uint256
     reward_bps: uint256
     compensation_bps: uint256
+    cap_bps: uint256
+    duty_s: uint256
+    spot_bps: uint256
+    pause_s: uint256
+    cost: uint256
 
 struct Operator:
     stake: uint256
     exit_at: uint256
     open_games: uint256
+    live_games: uint256
     live_batches: uint256
-    convicted: bool
-    convicted_batch: uint256
-    convicted_index: uint256
+    in_flight: uint256
+    convicted_at: uint256
     reward: uint256
+    costs: uint256
     best_game: uint256
-    claims_until: uint256
 
 struct Batch:
     operator: address
     root: bytes32
     size: uint256
     time: uint256
-    payer: address
+    platform: bytes32
     payment: uint256
-    open_games: uint256
     closed: bool
 
-# What is set once in a game; all that changes from move to move is packed in ``spots``, ``nodes`` and ``clocks``.
 struct Challenge:
     challenger: address
-    batch: uint256
-    commitment: bytes32
-    time: uint256
-    index: uint256
-    judge: address
-    trace_root: bytes32
-    claim: bytes32  # hash of the Claim: every move that needs the claim brings it
-    operators: bytes32  # root over the results of the program
-    kept: bytes32  # content of the disputed trace leaf
-    steps: bytes32  # root over the accumulators of the disputed element
-    shown_value: int256  # the value published for the element, or the token's id
+    subject: bytes32  # the commitment; the batch, once a game is open; of a duty what has to be shown
+    operator: address  # nobody until it is opened
+    batch: bytes32  # of an answer that the beacon drew
+    state: uint256  # status | opened << 8 | time of commitment << 16
 
-# Where a game stands, unpacked from one word; ``_pack`` says which bits hold what. Fields as in game.py.
-struct Spot:
-    level: uint256
-    turn: uint256
-    target: uint256
-    height: uint256
-    operator: uint256
-    index: uint256
+# Where a leaf lies, as in duties.py.
+struct LeafPlace:
+    batch: bytes32
+    at: uint256
+    path: DynArray[bytes32, 32]
+
+event Staked:
+    operator: indexed(address)
+    stake: uint256
+
+event Committed:
+    operator: indexed(address)
+    batch: indexed(bytes32)
+    root: bytes32
     size: uint256
-    leaf: uint256
-    piece: uint256
-    element: uint256
-    step: uint256
-    token_step: uint256
+    platform: bytes32
+
+event Escrowed:
+    batch: indexed(bytes32)
+    payer: indexed(address)
+    value: uint256
+
+event Finalised:
+    batch: indexed(bytes32)
+    paid: uint256
+
+event Refunded:
+    batch: indexed(bytes32)
+    payer: indexed(address)
+    value: uint256
+
+event Leaving:
+    operator: indexed(address)
+
+event Left:
+    operator: indexed(address)
+    stake: uint256
+
+event Withdrawn:
+    who: indexed(address)
+    value: uint256
+
+event Challenged:
+    number: indexed(uint256)
+    challenger: indexed(address)
+    commitment: bytes32
+
+event Opened:
+    number: indexed(uint256)
+    operator: indexed(address)
+    subject: bytes32
+    index: uint256
+    token: uint256
+    fault: String[16]
+
+# A duty: its status says of which kind.
+event Due:
+    number: indexed(uint256)
+    operator: indexed(address)
+    challenger: address
+    status: uint256
+    subject: bytes32
+    batch: bytes32
+    index: uint256
+
+event Ended:
+    number: indexed(uint256)
+    status: uint256
 
 event Convicted:
     operator: indexed(address)
     game: uint256
     slashed: uint256
+    reward: uint256
+    costs: uint256
     burnt: uint256
 
-event Acquitted:
-    game: indexed(uint256)
+event Repaid:
+    number: indexed(uint256)
+    value: uint256
 
-# Levels, as in game.py. TREES stands for every level at which a tree is walked down.
-TRACE: constant(uint256) = 0
-OPERATORS: constant(uint256) = 1
-TILES: constant(uint256) = 2
-ELEMENT: constant(uint256) = 3
-STEPS: constant(uint256) = 4
-LEAF: constant(uint256) = 5
-TREES: constant(uint256) = 6
+event Rewarded:
+    operator: indexed(address)
+    number: uint256
+    value: uint256
+    burnt: uint256
+
+event Fused:
+    platform: indexed(bytes32)
+
+event Drawn:
+    draw: indexed(uint256)
+    beacon: bytes32
+
+event Paused:
+    until: uint256
 
 # Status of a challenge, as in records.py.
 COMMITTED: constant(uint256) = 1
@@ -121,114 +174,158 @@ OPEN: constant(uint256) = 2
 WON: constant(uint256) = 3
 LOST: constant(uint256) = 4
 MOOT: constant(uint256) = 5
+DEMAND: constant(uint256) = 6
+SPOT: constant(uint256) = 7
+OPENED: constant(uint256) = 1 << 8
+
+# Verdicts, as in state.py.
+OPERATOR_LOSES: constant(uint256) = 1
+CHALLENGER_LOSES: constant(uint256) = 2
+WITHDRAWN: constant(uint256) = 3
 
 BASIS: constant(uint256) = 10000  # basis points in the whole
-GIVEN: constant(uint256) = 2 ** 32 - 1  # number in the answer of a token that the prompt gave
+# Limits, as in records.py and accounts.py.
+LEAST_S: constant(uint256) = 60
+SLOT_S: constant(uint256) = 12
+MOST_REPAID: constant(uint256) = 8
+PAUSE_REST: constant(uint256) = 4
+# In the place of a token's number, as in duties.py.
+TWO_ANSWERS: constant(uint256) = 2 ** 64
+TWO_PLACES: constant(uint256) = 2 ** 64 + 1
 
 TERMS: immutable(Terms)
 REGISTRY: immutable(address)
+TABLE: public(immutable(address))
 ARBITER: immutable(address)
 
 operators: public(HashMap[address, Operator])
-batches: public(HashMap[uint256, Batch])
-batch_count: uint256
-challenges: HashMap[uint256, Challenge]  # numbered from 1
+batches: public(HashMap[bytes32, Batch])  # by operator and root: ``_batch_id``
+payments: public(HashMap[bytes32, HashMap[address, uint256]])  # by batch and payer
+challenges: public(HashMap[uint256, Challenge])  # numbered from 1
 challenge_count: uint256
-spots: HashMap[uint256, uint256]  # a packed Spot
-nodes: HashMap[uint256, bytes32]  # the disputed node
-clocks: HashMap[uint256, uint256]  # status | opened | last time | operator's seconds | challenger's seconds
+fuses: public(HashMap[bytes32, uint256])  # by class of platforms
+draws: HashMap[uint256, bytes32]
+draw_times: HashMap[uint256, uint256]
+draw_count: uint256
+drawn: HashMap[bytes32, bool]
 credits: public(HashMap[address, uint256])
 burnt: public(uint256)
+pause: public(uint256)  # from | until << 64
 
 
 @deploy
-def __init__(terms: Terms, registry: address, arbiter: address):
+def __init__(terms: Terms, registry: address, table: address, arbiter: address):
     assert terms.arity_bits >= 1 and terms.arity_bits <= 6, "arity_bits"
-    assert min(min(terms.window_s, terms.reveal_s), min(terms.clock_s, terms.exit_s)) >= 1, "seconds"
-    assert max(max(terms.window_s, terms.claim_s), max(terms.clock_s, terms.exit_s)) <= 2 ** 31, "seconds"
-    assert terms.increment_s <= terms.clock_s, "increment_s"
+    for seconds: uint256 in [terms.window_s, terms.reveal_s, terms.clock_s, terms.claim_s, terms.exit_s, terms.duty_s, terms.pause_s]:
+        assert seconds >= LEAST_S and seconds <= 2 ** 31, "seconds"
+    assert terms.increment_s >= SLOT_S and terms.increment_s <= terms.clock_s, "increment_s"
     assert min(terms.least_stake, terms.bond) >= 1 and max(terms.least_stake, terms.bond) <= 2 ** 96, "wei"
+    assert terms.cost <= terms.bond, "cost"
     assert terms.slash_bps >= 1 and terms.slash_bps <= BASIS, "slash_bps"
     assert terms.reward_bps < BASIS and terms.compensation_bps < BASIS, "burn"
+    assert terms.cap_bps <= 100 * BASIS and terms.spot_bps <= BASIS, "bps"
     assert terms.claim_s >= terms.reveal_s, "claim_s"
     assert terms.exit_s > terms.window_s + terms.reveal_s, "exit_s"
     TERMS = terms
     REGISTRY = registry
+    TABLE = table
     ARBITER = arbiter
 
 
-# --- operators, batches
+# --- stakes, batches, escrow
+
+@external
+def pause_clocks():
+    assert msg.sender == staticcall Registry(REGISTRY).registrar(), "sender"
+    last: uint256 = self.pause >> 64
+    rest: uint256 = max(max(PAUSE_REST * TERMS.pause_s, TERMS.exit_s), max(max(TERMS.clock_s, TERMS.claim_s), TERMS.duty_s))
+    assert last == 0 or block.timestamp > last + rest, "early"
+    self.pause = block.timestamp | ((block.timestamp + TERMS.pause_s) << 64)
+    log Paused(until=block.timestamp + TERMS.pause_s)
+
 
 @payable
 @external
 def register():
     o: Operator = self.operators[msg.sender]
-    assert not o.convicted and o.exit_at == 0, "standing"
+    assert o.convicted_at == 0 and o.exit_at == 0, "standing"
     assert o.stake + msg.value >= TERMS.least_stake, "stake"
     self.operators[msg.sender].stake = o.stake + msg.value
+    log Staked(operator=msg.sender, stake=o.stake + msg.value)
 
 
 @external
 def commit_batch(root: bytes32, size: uint256):
     o: Operator = self.operators[msg.sender]
-    assert not o.convicted and o.exit_at == 0 and o.stake >= TERMS.least_stake, "standing"
+    assert o.convicted_at == 0 and o.exit_at == 0 and o.stake >= TERMS.least_stake, "standing"
+    assert o.live_games == 0, "frozen"
     assert size >= 1 and size <= 2 ** 32, "size"
-    b: uint256 = self.batch_count
-    self.batches[b].operator = msg.sender
-    self.batches[b].root = root
-    self.batches[b].size = size
-    self.batches[b].time = block.timestamp
-    self.batch_count = b + 1
-    self.operators[msg.sender].live_batches = o.live_batches + 1
+    self._new_batch(msg.sender, root, size)
 
 
 @payable
 @external
-def escrow(batch: uint256):
+def escrow(batch: bytes32):
     b: Batch = self._batch(batch)
-    assert not b.closed and not self.operators[b.operator].convicted, "escrow"
-    assert (b.payer == empty(address) or b.payer == msg.sender) and msg.value > 0, "escrow"
-    self.batches[batch].payer = msg.sender
+    o: Operator = self.operators[b.operator]
+    assert not b.closed and o.convicted_at == 0 and msg.value > 0, "escrow"
+    assert o.in_flight + msg.value <= o.stake * TERMS.cap_bps // BASIS, "cap"
     self.batches[batch].payment = b.payment + msg.value
+    self.operators[b.operator].in_flight = o.in_flight + msg.value
+    self.payments[batch][msg.sender] += msg.value
+    log Escrowed(batch=batch, payer=msg.sender, value=msg.value)
 
 
 @external
-def finalise(batch: uint256):
-    b: Batch = self._batch(batch)
-    assert not b.closed and not self.operators[b.operator].convicted, "void"
-    assert block.timestamp > b.time + TERMS.window_s + TERMS.reveal_s and b.open_games == 0, "early"
-    self._close_batch(batch, b.operator, b.operator, b.payment)
+def finalise(batch: bytes32):
+    b: Batch = self._live_batch(batch)
+    assert self._passed(block.timestamp, self._window_start(b), TERMS.window_s + TERMS.reveal_s), "early"
+    assert self.operators[b.operator].open_games == 0, "frozen"
+    self.batches[batch].closed = True
+    self.operators[b.operator].live_batches -= 1
+    self.operators[b.operator].in_flight -= b.payment
+    self.credits[b.operator] += b.payment
+    log Finalised(batch=batch, paid=b.payment)
 
 
 @external
-def refund(batch: uint256):
+def refund(batch: bytes32):
     b: Batch = self._batch(batch)
-    assert not b.closed and self.operators[b.operator].convicted, "void"
-    self._close_batch(batch, b.operator, b.payer, b.payment)
+    assert not b.closed and self.operators[b.operator].convicted_at > 0, "void"
+    paid: uint256 = self.payments[batch][msg.sender]
+    assert paid > 0, "credit"
+    self.batches[batch].payment = b.payment - paid
+    self.payments[batch][msg.sender] = 0
+    self.credits[msg.sender] += paid
+    log Refunded(batch=batch, payer=msg.sender, value=paid)
 
 
 @external
 def request_exit():
-    o: Operator = self._standing(msg.sender)
+    o: Operator = self._known(msg.sender)
     assert o.exit_at == 0, "exit"
-    self.operators[msg.sender].exit_at = block.timestamp + TERMS.exit_s
+    self.operators[msg.sender].exit_at = block.timestamp
+    log Leaving(operator=msg.sender)
 
 
 @external
 def withdraw_stake():
-    o: Operator = self._standing(msg.sender)
-    assert o.exit_at > 0 and block.timestamp > o.exit_at and o.open_games == 0, "exit"
-    assert o.live_batches == 0 or o.convicted, "exit"
+    o: Operator = self._known(msg.sender)
+    assert o.exit_at > 0 and self._passed(block.timestamp, o.exit_at, TERMS.exit_s) and o.open_games == 0, "exit"
+    assert o.live_batches == 0 or o.convicted_at > 0, "exit"
     self.operators[msg.sender].stake = 0
     self.credits[msg.sender] += o.stake
+    log Left(operator=msg.sender, stake=o.stake)
 
 
 @nonreentrant
 @external
 def withdraw():
+    # Safe: what is owed is zero before its owner hears of it, and a refusal undoes all.
     amount: uint256 = self.credits[msg.sender]
     assert amount > 0, "credit"
     self.credits[msg.sender] = 0
+    log Withdrawn(who=msg.sender, value=amount)
     assert raw_call(msg.sender, b"", value=amount, revert_on_failure=False), "transfer"
 
 
@@ -236,474 +333,348 @@ def withdraw():
 
 @payable
 @external
-def challenge(batch: uint256, commitment: bytes32):
-    b: Batch = self._batch(batch)
-    assert not b.closed and not self.operators[b.operator].convicted, "void"
-    assert block.timestamp <= b.time + TERMS.window_s, "window"
+def challenge(commitment: bytes32):
     assert msg.value == TERMS.bond, "bond"
-    self.batches[batch].open_games = b.open_games + 1
-    self.operators[b.operator].open_games += 1
-    game: uint256 = self.challenge_count + 1
-    self.challenge_count = game
-    self.challenges[game].challenger = msg.sender
-    self.challenges[game].batch = batch
-    self.challenges[game].commitment = commitment
-    self.challenges[game].time = block.timestamp
-    self.clocks[game] = COMMITTED
+    number: uint256 = self._numbered_new(COMMITTED, msg.sender, commitment)
+    log Challenged(number=number, challenger=msg.sender, commitment=commitment)
 
 
 @external
 def open(
-    game: uint256, index: uint256, token: uint256, salt: bytes32, order: shapes.Order, receipt: shapes.Receipt,
-    signature: Bytes[65], path: DynArray[bytes32, 32],
+    number: uint256, batch: bytes32, index: uint256, token: uint256, salt: bytes32, order: shapes.Order,
+    receipt: shapes.Receipt, signature: Bytes[65], path: DynArray[bytes32, 32],
 ):
-    self._status(game, COMMITTED)
-    batch: uint256 = self.challenges[game].batch
-    assert msg.sender == self.challenges[game].challenger, "sender"
-    assert block.timestamp <= self.challenges[game].time + TERMS.reveal_s, "late"
-    committed: bytes32 = sha256(
-        concat(convert(msg.sender, bytes32), convert(batch, bytes32), convert(index, bytes32), convert(token, bytes32), salt)
-    )
-    assert committed == self.challenges[game].commitment, "commitment"
-    operator: address = self.batches[batch].operator
-    assert len(signature) == 65, "path"
+    time: uint256 = self._committed(number, batch, index, token, salt)
+    b: Batch = self._batch(batch)
+    assert b.time <= time and not self._passed(time, self._window_start(b), TERMS.window_s), "window"
+    assert not b.closed, "void"
+    self._timely(time, b.operator)
     digest: bytes32 = empty(bytes32)
     fault: String[16] = ""
     judge: address = empty(address)
-    # The registry says by which judge the model's disputes are judged, and what the receipt alone shows to be false.
-    digest, fault, judge = staticcall Registry(REGISTRY).vouch(operator, order, receipt, signature)
-    self._under(sha256(concat(x"00", digest, signature)), index, self.batches[batch].size, path, self.batches[batch].root)
-    self.challenges[game].index = index
-    if self.operators[operator].convicted:
-        self.clocks[game] = MOOT | (1 << 8)
-        self._end(game, True)
-        return
+    assert len(signature) == 65, "path"
+    # The registry says by which judge the model's disputes are judged, and what the receipt alone shows to be false. Safe:
+    # it is fixed at deployment and called statically, as below.
+    digest, fault, judge = staticcall Registry(REGISTRY).vouch(b.operator, order, receipt, signature, b.time)
+    self._under(sha256(concat(x"00", digest, signature)), index, b.size, path, b.root)
+    log Opened(number=number, operator=b.operator, subject=batch, index=index, token=token, fault=fault)
+    self._join(number, b.operator, batch)
     if len(fault) > 0:
-        self.clocks[game] = COMMITTED | (1 << 8)
-        self._convict(game)
+        self._convict(number, empty(bytes32))
         return
-    positions: uint256 = receipt.prompt_tokens + receipt.answer_tokens - 1
-    assert token <= positions, "token"
-    self.challenges[game].judge = judge
-    self.challenges[game].trace_root = sha256(
-        concat(x"01", sha256(concat(x"01", receipt.states, receipt.tokens)), receipt.seed_hash)
-    )
-    claim: Claim = Claim(
-        states=receipt.states, tokens=receipt.tokens, seed_hash=receipt.seed_hash, positions=positions,
-        order_id=receipt.order_id, seed=order.seed, temperature=order.temperature,
-    )
-    self.challenges[game].claim = keccak256(abi_encode(claim))
-    s: Spot = empty(Spot)
-    s.size = 1
-    if token > 0:
-        s.target = 1
-        s.leaf = token
+    self.operators[b.operator].live_games += 1
+    self._set_status(number, OPEN)
+    # Safe: the table's address is fixed at deployment; it writes what it alone knows of the game, and calls nobody.
+    extcall Table(TABLE).start(number, b.operator, msg.sender, judge, token, order, receipt)
+
+
+@external
+def expire(number: uint256):
+    self._status(number, COMMITTED, "opened")
+    assert self._passed(block.timestamp, self._time(number), TERMS.reveal_s), "early"
+    self.burnt += TERMS.bond
+    self._set_status(number, LOST)
+    log Ended(number=number, status=LOST)
+
+
+@external
+def close(number: uint256):
+    assert number >= 1 and number <= self.challenge_count, "challenge"
+    assert msg.sender == self.challenges[number].challenger, "sender"
+    assert self.challenges[number].state & 255 == OPEN, "over"
+    assert self.operators[self.challenges[number].operator].convicted_at > 0, "over"
+    self._end(number, MOOT)
+    extcall Table(TABLE).end(number)
+
+
+@external
+def settle(number: uint256, verdict: uint256):
+    """The table's verdict on a game, which ends the challenge."""
+    assert msg.sender == TABLE, "sender"
+    if verdict == OPERATOR_LOSES:
+        self._convict(number, self.batches[self.challenges[number].subject].platform)
+    elif verdict == WITHDRAWN:
+        self._end(number, MOOT)
     else:
-        s.size = positions * receipt.layers  # the registry has found the model's layers in the receipt
-        s.height = self._height(s.size)
-        self.nodes[game] = receipt.states
-    self.spots[game] = self._pack(s)
-    self._set_clock(game, OPEN, 1, block.timestamp, TERMS.clock_s, TERMS.clock_s)
+        self._acquit(number)
 
+
+# --- offences that need no game
 
 @external
-def expire(game: uint256):
-    self._status(game, COMMITTED)
-    assert block.timestamp > self.challenges[game].time + TERMS.reveal_s, "early"
-    self._acquit(game)
-
-
-# --- moves
-
-@external
-def bisect(game: uint256, children: DynArray[bytes32, 64]):
-    s: Spot = self._move(game, 0, TREES)
-    assert s.height > 0 and self.nodes[game] != empty(bytes32), "level"
-    self._shown(s, children, self.nodes[game])
-    s.turn = 1
-    self.spots[game] = self._pack(s)
-
-
-@external
-def choose(game: uint256, child: uint256, node: bytes32, path: DynArray[bytes32, 32]):
-    s: Spot = self._move(game, 1, TREES)
-    below: uint256 = 0
-    first: uint256 = 0
-    count: uint256 = 0
-    below, first, count = self._span(s)
-    assert child < count, "child"
-    self._under(node, child, count, path, self.nodes[game])
-    s.turn = 0
-    s.height = below
-    s.index = first + child
-    self.nodes[game] = node
-    # A leaf: its number says what is singled out on this level.
-    if below == 0:
-        if s.level == TRACE:
-            s.leaf = s.index
-        elif s.level == OPERATORS:
-            s.operator = s.index
-        elif s.level == TILES:
-            s.piece = s.index
-        else:
-            s.level = LEAF
-            s.step = s.index
-    self.spots[game] = self._pack(s)
-
-
-@external
-def choose_kept(game: uint256):
-    s: Spot = self._move(game, 1, OPERATORS)
-    assert s.height == self._height(s.size), "level"
-    s.turn = 0
-    s.operator = s.size
-    s.index = 0
-    if s.target == 1:
-        s.level = LEAF
-    else:
-        s.level = TILES
-        values: uint256 = 0
-        s.size, values = staticcall Judge(self.challenges[game].judge).pieces(0)
-        s.height = self._height(s.size)
-        self.nodes[game] = self.challenges[game].kept
-    self.spots[game] = self._pack(s)
-
-
-@external
-def expand_layer(game: uint256, content: bytes32, root: bytes32, children: DynArray[bytes32, 64]):
-    s: Spot = self._move(game, 0, TRACE)
-    assert s.height == 0 and s.target == 0, "level"
-    assert sha256(concat(x"00", content)) == self.nodes[game], "content"
-    self.challenges[game].kept = content
-    # A layer's program has the same size at any temperature, so that the claim need not be brought.
-    self._program_shown(game, s, 0, root, children)
-
-
-@external
-def expand_token(
-    game: uint256, claim: Claim, data: Bytes[40], path: DynArray[bytes32, 32], root: bytes32, children: DynArray[bytes32, 64]
+def equivocation(
+    number: uint256, operator: address, first: shapes.Receipt, signature: Bytes[65], second: shapes.Receipt,
+    signature2: Bytes[65], salt: bytes32,
 ):
-    s: Spot = self._move(game, 0, TRACE)
-    assert s.target == 1, "level"
-    self._claimed(game, claim)
-    assert len(data) == 40, "content"
-    self._under(sha256(concat(x"00", data)), s.leaf, claim.positions + 1, path, claim.tokens)
-    step: uint256 = self._le(data, 36)
-    if step == GIVEN:
-        self._acquit(game)
-        return
-    self.challenges[game].shown_value = convert(self._le(data, 32), int256)
-    s.token_step = step
-    self._program_shown(game, s, claim.temperature, root, children)
+    self._timely(self._committed(number, first.order_id, 0, TWO_ANSWERS, salt), operator)
+    assert second.order_id == first.order_id, "order"
+    assert keccak256(abi_encode(first)) != keccak256(abi_encode(second)), "statement"
+    digest: bytes32 = empty(bytes32)
+    good: bool = False
+    digest, good = staticcall Registry(REGISTRY).signed(operator, first, signature)
+    assert good, "signature"
+    digest, good = staticcall Registry(REGISTRY).signed(operator, second, signature2)
+    assert good, "signature"
+    log Opened(number=number, operator=operator, subject=first.order_id, index=0, token=TWO_ANSWERS, fault="")
+    self._join(number, operator, first.order_id)
+    self._convict(number, empty(bytes32))
 
 
 @external
-def expand_operator(game: uint256, claim: Claim, content: bytes32, children: DynArray[bytes32, 64]):
-    s: Spot = self._move(game, 0, OPERATORS)
-    assert s.height == 0, "level"
-    assert sha256(concat(x"00", content)) == self.nodes[game], "content"
-    length: uint256 = 0
-    tiles: uint256 = 0
-    steps: uint256 = 0
-    width: uint256 = 0
-    length, tiles, steps, width = self._operator(game, s, claim)
-    s.level = TILES
-    s.index = 0
-    s.piece = 0
-    s.size = tiles
-    s.height = self._height(tiles)
-    self.nodes[game] = content
-    if tiles == 1:
-        assert len(children) == 0, "children"
+def two_places(number: uint256, leaf: bytes32, first: LeafPlace, second: LeafPlace, salt: bytes32):
+    a: Batch = self._batch(first.batch)
+    b: Batch = self._batch(second.batch)
+    assert a.operator == b.operator, "batch"
+    self._timely(self._committed(number, leaf, 0, TWO_PLACES, salt), a.operator)
+    assert first.batch != second.batch or first.at != second.at, "place"
+    self._under(leaf, first.at, a.size, first.path, a.root)
+    self._under(leaf, second.at, b.size, second.path, b.root)
+    log Opened(number=number, operator=a.operator, subject=leaf, index=0, token=TWO_PLACES, fault="")
+    self._join(number, a.operator, leaf)
+    self._convict(number, empty(bytes32))
+
+
+# --- duties
+
+@payable
+@external
+def demand(operator: address, receipt: shapes.Receipt, signature: Bytes[65]):
+    assert msg.value == TERMS.bond, "bond"
+    assert self._known(operator).convicted_at == 0, "standing"
+    digest: bytes32 = empty(bytes32)
+    good: bool = False
+    digest, good = staticcall Registry(REGISTRY).signed(operator, receipt, signature)
+    assert good, "signature"
+    self._due(DEMAND, operator, sha256(concat(x"00", digest, signature)), empty(bytes32), 0)
+
+
+@external
+def show(number: uint256, place: LeafPlace):
+    self._status(number, DEMAND, "duty")
+    b: Batch = self._batch(place.batch)
+    assert b.operator == self.challenges[number].operator, "batch"
+    self._under(self.challenges[number].subject, place.at, b.size, place.path, b.root)
+    if b.time <= self._time(number):
+        self._acquit(number)
     else:
-        self._shown(s, children, content)
-        s.turn = 1
-    self.spots[game] = self._pack(s)
+        self._end(number, MOOT)
 
 
 @external
-def publish(game: uint256, claim: Claim, data: Bytes[1056]):
-    s: Spot = self._move(game, 0, TILES)
-    assert s.height == 0, "level"
-    kept: bool = False
-    count: uint256 = 0
-    steps: uint256 = 0
-    width: uint256 = 0
-    kept, count, steps, width = self._tile(game, s, claim, data)
-    s.level = ELEMENT
-    s.turn = 1
-    self.spots[game] = self._pack(s)
+def publish_receipt(number: uint256):
+    self._status(number, DEMAND, "duty")
+    assert msg.sender == self.challenges[number].operator, "sender"
+    assert self.operators[msg.sender].convicted_at == 0, "standing"
+    self._new_batch(msg.sender, self.challenges[number].subject, 1)
+    self._end(number, MOOT)
 
 
 @external
-def element(game: uint256, claim: Claim, number: uint256, data: Bytes[1056]):
-    s: Spot = self._move(game, 1, ELEMENT)
-    kept: bool = False
-    count: uint256 = 0
-    steps: uint256 = 0
-    width: uint256 = 0
-    kept, count, steps, width = self._tile(game, s, claim, data)
-    assert number < count, "element"
-    s.turn = 0
-    s.step = 0
-    if kept:
-        s.level = LEAF
-        s.element = number
-        # 32 bits, sign extended.
-        self.challenges[game].shown_value = (convert(self._le(data, 32 + 4 * number), int256) << 224) >> 224
-    else:
-        s.element = s.piece * width + number
-        word: uint256 = convert(slice(data, 8 * number, 8), uint256)
-        # 64 bits, sign extended.
-        self.challenges[game].shown_value = (convert(word, int256) << 192) >> 192
-        if steps == 1:
-            s.level = LEAF
-        else:
-            s.level = STEPS
-            s.index = 0
-            s.size = steps + 1
-            s.height = self._height(s.size)
-            self.nodes[game] = empty(bytes32)
-    self.spots[game] = self._pack(s)
+def post_draw(beacon: bytes32):
+    assert msg.sender == staticcall Registry(REGISTRY).registrar(), "sender"
+    draw: uint256 = self.draw_count
+    self.draws[draw] = beacon
+    self.draw_times[draw] = block.timestamp
+    self.draw_count = draw + 1
+    log Drawn(draw=draw, beacon=beacon)
 
 
 @external
-def accuse_salt(game: uint256, claim: Claim, data: Bytes[1056], seed: bytes32):
-    s: Spot = self._move(game, 1, ELEMENT)
-    kept: bool = False
-    count: uint256 = 0
-    steps: uint256 = 0
-    width: uint256 = 0
-    kept, count, steps, width = self._tile(game, s, claim, data)
-    assert kept and s.target == 0, "level"
-    assert sha256(concat(b"otr/1/trace-seed", seed)) == claim.seed_hash, "seed"
-    layers: uint256 = 0
-    a: uint256 = 0
-    b: uint256 = 0
-    d: uint256 = 0
-    layers, a, b, d = self._trace(game)
-    salt: bytes32 = sha256(
-        concat(b"otr/1/salt", seed, self._to_le(s.leaf // layers), self._to_le(s.leaf % layers), self._to_le(s.piece))
-    )
-    assert salt != extract32(data, 0), "salt"
-    self._convict(game)
+def summon(batch: bytes32, index: uint256, draw: uint256):
+    b: Batch = self._live_batch(batch)
+    assert ARBITER != empty(address), "arbiter"
+    assert not self._passed(block.timestamp, self._window_start(b), TERMS.window_s), "window"
+    assert index < b.size, "index"
+    subject: bytes32 = sha256(concat(b"otr/1/spot-check", batch, convert(index, bytes32)))
+    assert draw < self.draw_count and self.draw_times[draw] > b.time, "draw"
+    assert draw == 0 or self.draw_times[draw - 1] <= b.time, "draw"
+    chance: uint256 = convert(sha256(concat(self.draws[draw], subject)), uint256) % BASIS
+    assert chance < TERMS.spot_bps, "draw"
+    assert not self.drawn[subject], "drawn"
+    self.drawn[subject] = True
+    self._due(SPOT, b.operator, subject, batch, index)
 
 
 @external
-def expand_steps(game: uint256, root: bytes32, children: DynArray[bytes32, 64]):
-    s: Spot = self._move(game, 0, STEPS)
-    assert self.nodes[game] == empty(bytes32), "level"
-    self._shown(s, children, root)
-    self.nodes[game] = root
-    self.challenges[game].steps = root
-    s.turn = 1
-    self.spots[game] = self._pack(s)
-
-
-@external
-def prove(game: uint256, claim: Claim, openings: DynArray[shapes.Opening, 4]):
-    s: Spot = self._move(game, 0, LEAF)
-    self._claimed(game, claim)
-    position: uint256 = 0
-    layer: uint256 = 0
-    position, layer = self._where(game, s)
-    place: shapes.Place = shapes.Place(
-        target=s.target, position=position, layer=layer, operator=s.operator, element=s.element, step=s.step,
-        piece=s.piece, token_step=s.token_step, value=self.challenges[game].shown_value,
-    )
-    roots: shapes.Roots = shapes.Roots(
-        states=claim.states, tokens=claim.tokens, operators=self.challenges[game].operators,
-        steps=self.challenges[game].steps, positions=claim.positions, order_id=claim.order_id, seed=claim.seed,
-        temperature=claim.temperature,
-    )
-    if staticcall Judge(self.challenges[game].judge).judge(place, roots, openings):
-        self._acquit(game)
-    else:
-        self._convict(game)
-
-
-@external
-def arbitrate(game: uint256, verdict: uint256, proof: Bytes[4096]):
-    self._live(game)
-    assert ARBITER != empty(address) and (verdict == 1 or verdict == 2), "arbiter"
+def attest(number: uint256, verdict: uint256, proof: Bytes[4096]):
+    self._status(number, SPOT, "duty")
+    assert verdict == OPERATOR_LOSES or verdict == CHALLENGER_LOSES, "proof"
     statement: bytes32 = sha256(
-        concat(b"otr/1/arbitration", convert(game, bytes32), self.challenges[game].trace_root, convert(convert(verdict, uint8), bytes1))
+        concat(
+            b"otr/1/spot-verdict", convert(chain.id, bytes32), convert(self, bytes20), self.challenges[number].subject,
+            convert(convert(verdict, uint8), bytes1),
+        )
     )
     assert staticcall Arbiter(ARBITER).shows(statement, proof), "proof"
-    if verdict == 1:
-        self._convict(game)
+    if verdict == OPERATOR_LOSES:
+        self._convict(number, self.batches[self.challenges[number].batch].platform)
     else:
-        self._acquit(game)
+        self._acquit(number)
 
 
 @external
-def timeout(game: uint256):
-    self._live(game)
-    turn: uint256 = (self.spots[game] >> 8) & 255
-    clock: uint256 = self.clocks[game]
-    left: uint256 = (clock >> (80 + 32 * turn)) & (2 ** 32 - 1)
-    assert block.timestamp > ((clock >> 16) & (2 ** 64 - 1)) + left, "early"
-    if turn == 0:
-        self._convict(game)
-    else:
-        self._acquit(game)
+def lapse(number: uint256):
+    assert number >= 1 and number <= self.challenge_count, "challenge"
+    status: uint256 = self.challenges[number].state & 255
+    assert status == DEMAND or status == SPOT, "duty"
+    assert self._passed(block.timestamp, self._time(number), TERMS.duty_s), "early"
+    self._convict(number, self.batches[self.challenges[number].batch].platform)
 
 
-@external
-def close(game: uint256):
-    assert game >= 1 and game <= self.challenge_count, "challenge"
-    status: uint256 = self.clocks[game] & 255
-    assert status == COMMITTED or status == OPEN, "over"
-    assert self.operators[self.batches[self.challenges[game].batch].operator].convicted, "over"
-    self._set_status(game, MOOT)
-    self._end(game, True)
-
-
-@external
-def claim_reward(game: uint256):
-    assert game >= 1 and game <= self.challenge_count, "challenge"
-    batch: uint256 = self.challenges[game].batch
-    name: address = self.batches[batch].operator
-    o: Operator = self.operators[name]
-    assert o.reward > 0 and (self.clocks[game] >> 8) & 1 == 1, "reward"
-    assert batch == o.convicted_batch and self.challenges[game].index == o.convicted_index, "reward"
-    assert self.clocks[game] & 255 != LOST, "reward"
-    assert block.timestamp <= o.claims_until, "late"
-    assert game < o.best_game, "order"
-    self.operators[name].best_game = game
-
+# --- rewards
 
 @external
 def pay_reward(name: address):
-    o: Operator = self._standing(name)
+    o: Operator = self._known(name)
     assert o.reward > 0, "reward"
-    assert block.timestamp > o.claims_until, "early"
+    assert self._passed(block.timestamp, o.convicted_at, TERMS.claim_s), "early"
+    assert o.open_games == 0, "frozen"
     self.operators[name].reward = 0
+    self.operators[name].costs = 0
+    self.burnt += o.costs
     self.credits[self.challenges[o.best_game].challenger] += o.reward
+    log Rewarded(operator=name, number=o.best_game, value=o.reward, burnt=o.costs)
 
 
 # --- views
 
 @view
 @external
-def spot(game: uint256) -> (Spot, bytes32, uint256):
-    """Where a game stands: the spot, the disputed node, and status and clocks as packed."""
-    return self._unpack(self.spots[game]), self.nodes[game], self.clocks[game]
+def passed(start: uint256, seconds: uint256) -> bool:
+    """Whether more than so many seconds have gone by, the last pause apart."""
+    return self._passed(block.timestamp, start, seconds)
 
 
 # --- inside
 
 @view
 @internal
-def _batch(batch: uint256) -> Batch:
-    assert batch < self.batch_count, "batch"
-    return self.batches[batch]
-
-
-@internal
-def _close_batch(batch: uint256, operator: address, to: address, payment: uint256):
-    # Closes a batch and pays its payment to ``to``.
-    self.batches[batch].closed = True
-    self.operators[operator].live_batches -= 1
-    self.credits[to] += payment
+def _passed(at: uint256, start: uint256, seconds: uint256) -> bool:
+    if at <= start + seconds:
+        return False
+    since: uint256 = max(start, self.pause & (2 ** 64 - 1))
+    until: uint256 = min(at, self.pause >> 64)
+    still: uint256 = until - since if until > since else 0
+    return at - start - still > seconds
 
 
 @view
 @internal
-def _standing(name: address) -> Operator:
+def _window_start(b: Batch) -> uint256:
+    last: uint256 = b.time + TERMS.window_s + TERMS.reveal_s
+    start: uint256 = b.time
+    # Safe: the registry is fixed at deployment.
+    for again: uint256 in [staticcall Registry(REGISTRY).revoked(b.platform), self.fuses[b.platform]]:
+        if again <= last:
+            start = max(start, again)
+    return start
+
+
+@internal
+def _new_batch(operator: address, root: bytes32, size: uint256):
+    batch: bytes32 = sha256(concat(convert(operator, bytes32), root))
+    assert self.batches[batch].size == 0, "batch"
+    platform: bytes32 = staticcall Registry(REGISTRY).platforms(operator)
+    self.batches[batch] = Batch(
+        operator=operator, root=root, size=size, time=block.timestamp, platform=platform, payment=0, closed=False
+    )
+    self.operators[operator].live_batches += 1
+    log Committed(operator=operator, batch=batch, root=root, size=size, platform=platform)
+
+
+@view
+@internal
+def _batch(batch: bytes32) -> Batch:
+    b: Batch = self.batches[batch]
+    assert b.size > 0, "batch"
+    return b
+
+
+@view
+@internal
+def _live_batch(batch: bytes32) -> Batch:
+    b: Batch = self._batch(batch)
+    assert not b.closed and self.operators[b.operator].convicted_at == 0, "void"
+    return b
+
+
+@view
+@internal
+def _known(name: address) -> Operator:
     o: Operator = self.operators[name]
-    assert o.stake > 0 or o.convicted or o.exit_at > 0, "standing"
+    assert o.stake > 0 or o.convicted_at > 0 or o.exit_at > 0, "standing"
     return o
 
 
-@view
 @internal
-def _status(game: uint256, wanted: uint256):
-    assert game >= 1 and game <= self.challenge_count, "challenge"
-    if wanted == OPEN:
-        assert self.clocks[game] & 255 == OPEN, "over"
-    else:
-        assert self.clocks[game] & 255 == wanted, "opened"
-
-
-@internal
-def _set_status(game: uint256, status: uint256):
-    self.clocks[game] = ((self.clocks[game] >> 8) << 8) | status
+def _numbered_new(status: uint256, challenger: address, subject: bytes32) -> uint256:
+    number: uint256 = self.challenge_count + 1
+    self.challenge_count = number
+    self.challenges[number].challenger = challenger
+    self.challenges[number].subject = subject
+    self.challenges[number].state = status | (block.timestamp << 16)
+    return number
 
 
 @internal
-def _set_clock(game: uint256, status: uint256, opened: uint256, last: uint256, operator_s: uint256, challenger_s: uint256):
-    # 8 bits of status, 8 of opened, 64 of the time of the last move, 32 for each clock (seconds).
-    self.clocks[game] = status | (opened << 8) | (last << 16) | (operator_s << 80) | (challenger_s << 112)
-
-
-@internal
-def _move(game: uint256, turn: uint256, level: uint256) -> Spot:
-    """Refuses a move of the wrong side or at the wrong level, and charges the mover's clock."""
-    operator: address = self._live(game)
-    assert msg.sender == (operator if turn == 0 else self.challenges[game].challenger), "sender"
-    s: Spot = self._unpack(self.spots[game])
-    assert s.turn == turn, "turn"
-    clock: uint256 = self.clocks[game]
-    spent: uint256 = block.timestamp - ((clock >> 16) & (2 ** 64 - 1))
-    left: uint256 = (clock >> (80 + 32 * turn)) & (2 ** 32 - 1)
-    assert spent <= left, "late"
-    left = min(left - spent + TERMS.increment_s, TERMS.clock_s)
-    other: uint256 = (clock >> (112 - 32 * turn)) & (2 ** 32 - 1)
-    if turn == 0:
-        self._set_clock(game, OPEN, 1, block.timestamp, left, other)
-    else:
-        self._set_clock(game, OPEN, 1, block.timestamp, other, left)
-    if level == TREES:
-        assert s.level <= STEPS and s.level != ELEMENT, "level"
-    else:
-        assert s.level == level, "level"
-    return s
-
-
-@pure
-@internal
-def _height(size: uint256) -> uint256:
-    # Levels above the leaves of a tree of ``size`` leaves (``merkle.height``).
-    height: uint256 = 0
-    for _: uint256 in range(64):
-        if (1 << height) >= size:
-            break
-        height += 1
-    return height
+def _due(status: uint256, operator: address, subject: bytes32, batch: bytes32, index: uint256):
+    number: uint256 = self._numbered_new(status | OPENED, msg.sender, subject)
+    self.challenges[number].operator = operator
+    if batch != empty(bytes32):
+        self.challenges[number].batch = batch
+    self.operators[operator].open_games += 1
+    log Due(
+        number=number, operator=operator, challenger=msg.sender, status=status, subject=subject, batch=batch, index=index
+    )
 
 
 @view
 @internal
-def _span(s: Spot) -> (uint256, uint256, uint256):
-    # Level, first and count of the nodes that a round shows below the disputed one (``merkle.span``).
-    bits: uint256 = min(TERMS.arity_bits, s.height)
-    below: uint256 = s.height - bits
-    first: uint256 = s.index << bits
-    row: uint256 = (s.size + (1 << below) - 1) >> below
-    return below, first, min((s.index + 1) << bits, row) - first
+def _status(number: uint256, wanted: uint256, reason: String[8]):
+    assert number >= 1 and number <= self.challenge_count, "challenge"
+    assert self.challenges[number].state & 255 == wanted, reason
 
 
 @view
 @internal
-def _shown(s: Spot, children: DynArray[bytes32, 64], node: bytes32):
-    # All nodes of the round are there, and hash to the disputed node. An odd last one is carried up unhashed.
-    below: uint256 = 0
-    first: uint256 = 0
-    count: uint256 = 0
-    below, first, count = self._span(s)
-    assert len(children) == count, "children"
-    row: DynArray[bytes32, 64] = children
-    size: uint256 = count
-    for _: uint256 in range(6):
-        if size == 1:
-            break
-        for i: uint256 in range(size // 2, bound=32):
-            row[i] = sha256(concat(x"01", row[2 * i], row[2 * i + 1]))
-        if size % 2 == 1:
-            row[size // 2] = row[size - 1]
-        size = (size + 1) // 2
-    assert row[0] == node, "children"
+def _time(number: uint256) -> uint256:
+    return self.challenges[number].state >> 16
+
+
+@view
+@internal
+def _committed(number: uint256, subject: bytes32, index: uint256, token: uint256, salt: bytes32) -> uint256:
+    """The time of a challenge that its owner may open now, as committed."""
+    self._status(number, COMMITTED, "opened")
+    assert msg.sender == self.challenges[number].challenger, "sender"
+    time: uint256 = self._time(number)
+    assert not self._passed(block.timestamp, time, TERMS.reveal_s), "late"
+    committed: bytes32 = sha256(
+        concat(convert(msg.sender, bytes32), subject, convert(index, bytes32), convert(token, bytes32), salt)
+    )
+    assert committed == self.challenges[number].subject, "commitment"
+    return time
+
+
+@view
+@internal
+def _timely(time: uint256, operator: address):
+    o: Operator = self._known(operator)
+    assert o.convicted_at == 0 or time <= o.convicted_at, "void"
+
+
+@internal
+def _join(number: uint256, operator: address, subject: bytes32):
+    # The challenge is opened, against this operator.
+    self.challenges[number].operator = operator
+    self.challenges[number].subject = subject
+    self.challenges[number].state |= OPENED
+    self.operators[operator].open_games += 1
+
+
+@internal
+def _set_status(number: uint256, status: uint256):
+    self.challenges[number].state = ((self.challenges[number].state >> 8) << 8) | status
 
 
 @pure
@@ -731,166 +702,51 @@ def _under(leaf: bytes32, at: uint256, of: uint256, path: DynArray[bytes32, 32],
 
 
 @internal
-def _program_shown(game: uint256, spot: Spot, temperature: uint256, root: bytes32, children: DynArray[bytes32, 64]):
-    # The dispute at the root of the program's results, with the nodes of the first round shown.
-    s: Spot = spot
-    s.level = OPERATORS
-    s.index = 0
-    s.size = staticcall Judge(self.challenges[game].judge).program_size(s.target, temperature)
-    s.height = self._height(s.size)
-    self._shown(s, children, root)
-    self.challenges[game].operators = root
-    self.nodes[game] = root
-    s.turn = 1
-    self.spots[game] = self._pack(s)
-
-
-@view
-@internal
-def _claimed(game: uint256, claim: Claim):
-    # The claim that was brought is the game's.
-    assert keccak256(abi_encode(claim)) == self.challenges[game].claim, "claim"
-
-
-@view
-@internal
-def _live(game: uint256) -> address:
-    """The operator of a game that goes on."""
-    self._status(game, OPEN)
-    operator: address = self.batches[self.challenges[game].batch].operator
-    assert not self.operators[operator].convicted, "moot"
-    return operator
-
-
-@view
-@internal
-def _trace(game: uint256) -> (uint256, uint256, uint256, uint256):
-    return staticcall Judge(self.challenges[game].judge).trace_shape()
-
-
-@view
-@internal
-def _where(game: uint256, s: Spot) -> (uint256, uint256):
-    """Position and layer of the disputed program."""
-    layers: uint256 = 0
-    a: uint256 = 0
-    b: uint256 = 0
-    d: uint256 = 0
-    layers, a, b, d = self._trace(game)
-    if s.target == 1:
-        return s.leaf - 1, layers - 1
-    return s.leaf // layers, s.leaf % layers
-
-
-@view
-@internal
-def _operator(game: uint256, s: Spot, claim: Claim) -> (uint256, uint256, uint256, uint256):
-    """Length, tiles, steps of the disputed operator, and the values of a tile."""
-    self._claimed(game, claim)
-    judge: address = self.challenges[game].judge
-    position: uint256 = 0
-    layer: uint256 = 0
-    position, layer = self._where(game, s)
-    return staticcall Judge(judge).operator_shape(s.target, position, claim.temperature, s.operator)
-
-
-@view
-@internal
-def _tile(game: uint256, s: Spot, claim: Claim, data: Bytes[1056]) -> (bool, uint256, uint256, uint256):
-    """Checks that a published tile is the disputed one. Returns whether it is a piece of the trace, how many values it
-    holds, in how many steps each is made, and how many values a whole tile holds."""
-    self._claimed(game, claim)
-    judge: address = self.challenges[game].judge
-    kept: bool = s.operator == staticcall Judge(judge).program_size(s.target, claim.temperature)
-    length: uint256 = 0
-    tiles: uint256 = 0
-    steps: uint256 = 0
-    width: uint256 = 0
-    count: uint256 = 0
-    if kept:
-        tiles, count = staticcall Judge(judge).pieces(s.piece)
-        assert len(data) == 32 + 4 * count, "tile length"
-    else:
-        length, tiles, steps, width = self._operator(game, s, claim)
-        count = min(width, length - s.piece * width)
-        assert len(data) == 8 * count, "tile length"
-    assert sha256(concat(x"00", data)) == self.nodes[game], "tile"
-    return kept, count, steps, width
-
-
-@internal
-def _convict(game: uint256):
-    batch: uint256 = self.challenges[game].batch
-    name: address = self.batches[batch].operator
+def _convict(number: uint256, platform: bytes32):
+    # ``platform``: class of the platform whose trusted key has signed something false; nothing where no answer was judged.
+    name: address = self.challenges[number].operator
     o: Operator = self.operators[name]
-    slashed: uint256 = o.stake * TERMS.slash_bps // BASIS
-    reward: uint256 = slashed * TERMS.reward_bps // BASIS
-    o.stake -= slashed
-    o.convicted = True
-    o.convicted_batch = batch
-    o.convicted_index = self.challenges[game].index
-    o.reward = reward
-    o.best_game = game
-    o.claims_until = block.timestamp + TERMS.claim_s
-    self.operators[name] = o
-    self.burnt += slashed - reward
-    self._set_status(game, WON)
-    log Convicted(operator=name, game=game, slashed=slashed, burnt=slashed - reward)
-    self._end(game, True)
+    if o.convicted_at > 0:
+        paid: uint256 = min(TERMS.cost, o.costs)
+        other: uint256 = max(o.best_game, number)
+        self.operators[name].best_game = min(o.best_game, number)
+        self.operators[name].costs = o.costs - paid
+        self.credits[self.challenges[other].challenger] += paid
+        log Repaid(number=other, value=paid)
+    else:
+        slashed: uint256 = o.stake * TERMS.slash_bps // BASIS
+        o.reward = slashed * TERMS.reward_bps // BASIS
+        o.costs = min(MOST_REPAID * TERMS.cost, slashed - o.reward)
+        o.stake -= slashed
+        o.convicted_at = block.timestamp
+        o.best_game = number
+        self.operators[name] = o
+        burnt: uint256 = slashed - o.reward - o.costs
+        self.burnt += burnt
+        log Convicted(operator=name, game=number, slashed=slashed, reward=o.reward, costs=o.costs, burnt=burnt)
+        if platform != empty(bytes32) and self.fuses[platform] == 0:
+            self.fuses[platform] = block.timestamp
+            log Fused(platform=platform)
+    self._end(number, WON)
 
 
 @internal
-def _acquit(game: uint256):
-    compensation: uint256 = TERMS.bond * TERMS.compensation_bps // BASIS
-    batch: uint256 = self.challenges[game].batch
-    self.burnt += TERMS.bond - compensation
-    self.credits[self.batches[batch].operator] += compensation
-    self._set_status(game, LOST)
-    log Acquitted(game=game)
-    self._end(game, False)
+def _acquit(number: uint256):
+    if self.challenges[number].state & 255 != SPOT:
+        compensation: uint256 = TERMS.bond * TERMS.compensation_bps // BASIS
+        self.burnt += TERMS.bond - compensation
+        self.credits[self.challenges[number].operator] += compensation
+    self._end(number, LOST)
 
 
 @internal
-def _end(game: uint256, bond_back: bool):
-    batch: uint256 = self.challenges[game].batch
-    self.batches[batch].open_games -= 1
-    self.operators[self.batches[batch].operator].open_games -= 1
-    if bond_back:
-        self.credits[self.challenges[game].challenger] += TERMS.bond
-
-
-@pure
-@internal
-def _le(data: Bytes[1056], start: uint256) -> uint256:
-    # The little-endian 32-bit integer at byte ``start``.
-    word: uint256 = convert(slice(data, start, 4), uint256)
-    return ((word & 255) << 24) | ((word & 65280) << 8) | ((word >> 8) & 65280) | (word >> 24)
-
-
-@pure
-@internal
-def _to_le(x: uint256) -> bytes4:
-    # ``x`` as four bytes, little-endian.
-    word: uint256 = ((x & 255) << 24) | ((x & 65280) << 8) | ((x >> 8) & 65280) | (x >> 24)
-    return convert(convert(word, uint32), bytes4)
-
-
-@pure
-@internal
-def _pack(s: Spot) -> uint256:
-    # From the lowest bit: four fields of 8 bits, 8 for the operator, 32 each for index, size and leaf, 24 for the piece,
-    # 32 each for element, step and the token's step.
-    low: uint256 = s.level | (s.turn << 8) | (s.target << 16) | (s.height << 24) | (s.operator << 32)
-    middle: uint256 = (s.index << 40) | (s.size << 72) | (s.leaf << 104) | (s.piece << 136)
-    return low | middle | (s.element << 160) | (s.step << 192) | (s.token_step << 224)
-
-
-@pure
-@internal
-def _unpack(word: uint256) -> Spot:
-    return Spot(
-        level=word & 255, turn=(word >> 8) & 255, target=(word >> 16) & 255, height=(word >> 24) & 255,
-        operator=(word >> 32) & 255, index=(word >> 40) & (2 ** 32 - 1), size=(word >> 72) & (2 ** 32 - 1),
-        leaf=(word >> 104) & (2 ** 32 - 1), piece=(word >> 136) & (2 ** 24 - 1), element=(word >> 160) & (2 ** 32 - 1),
-        step=(word >> 192) & (2 ** 32 - 1), token_step=word >> 224,
-    )
+def _end(number: uint256, status: uint256):
+    old: uint256 = self.challenges[number].state & 255
+    operator: address = self.challenges[number].operator
+    self.operators[operator].open_games -= 1
+    if old == OPEN:
+        self.operators[operator].live_games -= 1
+    self._set_status(number, status)
+    if status != LOST and old != SPOT:
+        self.credits[self.challenges[number].challenger] += TERMS.bond
+    log Ended(number=number, status=status)

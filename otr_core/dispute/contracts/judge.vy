@@ -67,12 +67,13 @@ CONTEXT: immutable(uint256)
 EPSILON: immutable(int256)
 NUMERATOR: immutable(uint256)
 DROP: immutable(int256)
+STOPS: immutable(uint256[16])  # token ids that end an answer
 WEIGHTS_ROOT: immutable(bytes32)
 TABLES_ROOT: immutable(bytes32)
 
 
 @deploy
-def __init__(dims: uint256[11], weights_root: bytes32, tables_root: bytes32):
+def __init__(dims: uint256[11], weights_root: bytes32, tables_root: bytes32, stop_ids: DynArray[uint256, 16]):
     HIDDEN = dims[0]
     INTERMEDIATE = dims[1]
     LAYERS = dims[2]
@@ -84,6 +85,10 @@ def __init__(dims: uint256[11], weights_root: bytes32, tables_root: bytes32):
     EPSILON = convert(dims[8], int256)
     NUMERATOR = dims[9]
     DROP = convert(dims[10], int256)
+    stops: uint256[16] = empty(uint256[16])
+    for i: uint256 in range(16):
+        stops[i] = stop_ids[i] if i < len(stop_ids) else max_value(uint256)
+    STOPS = stops
     WEIGHTS_ROOT = weights_root
     TABLES_ROOT = tables_root
 
@@ -185,16 +190,27 @@ def _piece_values(piece: uint256) -> uint256:
 
 @view
 @external
-def program_size(target: uint256, temperature: uint256) -> uint256:
-    return self._size(target, temperature)
+def program_size(target: uint256, temperature: uint256) -> uint256[2]:
+    """Operators of a program, and layers of the model."""
+    return [self._size(target, temperature), LAYERS]
 
 
 @view
 @external
-def operator_shape(target: uint256, position: uint256, temperature: uint256, operator: uint256) -> (uint256, uint256, uint256, uint256):
-    """Length, tiles and steps of an operator, and the values of a tile."""
-    shape: Shape = self._shape(target, position, temperature, operator)
+def operator_shape(target: uint256, leaf: uint256, temperature: uint256, operator: uint256) -> (uint256, uint256, uint256, uint256):
+    """Length, tiles and steps of an operator, and the values of a tile; no tiles stand for what the trace holds. The
+    leaf is that of the trace, or the number of the token."""
+    if target == 0 and operator == LAYER_OPERATORS:
+        return 0, 0, 1, T
+    shape: Shape = self._shape(target, leaf // LAYERS if target == 0 else leaf - 1, temperature, operator)
     return shape.length, self._tiles(shape.length), shape.steps, T
+
+
+@view
+@external
+def token(id: uint256) -> (bool, bool):
+    """Whether the vocabulary has this token, and whether it ends an answer."""
+    return id < VOCAB, id in STOPS
 
 
 @view
@@ -363,14 +379,6 @@ def _entry(o: shapes.Opening, table: uint256, entry: int256, size: uint256) -> i
     """The table's entry, its number cut to the table."""
     at: uint256 = convert(min(max(entry, 0), convert(size, int256) - 1), uint256)
     return self._i32(self._table(o, table, at // T), at % T)
-
-
-@view
-@internal
-def _accumulator(o: shapes.Opening, roots: shapes.Roots, step: uint256, steps: uint256) -> (int256, int256):
-    self._check(o, 16, step, steps + 1, 0, 0, roots.steps)
-    padded: Bytes[40] = concat(ZERO24, slice(o.data, 0, 16))
-    return self._i64(padded, 0), self._i64(padded, 1)
 
 
 # --- arithmetic
@@ -622,20 +630,17 @@ def judge(place: shapes.Place, roots: shapes.Roots, openings: DynArray[shapes.Op
     used: uint256 = 0
     # What the trace holds of the program's results is a copy of them.
     if place.operator == size:
-        if place.target == 1:
-            value = self._value(openings[0], place, roots, size - 1, 0)
-        else:
-            row: uint256 = 0
-            at: uint256 = 0
-            row, at = self._piece_place(place.piece)
-            at += place.element
-            operator: uint256 = 22
-            if row == 1:
-                operator = 7
-            elif row == 2:
-                operator = 5
-                at += (HEADS + KV_HEADS) * T
-            value = self._value(openings[0], place, roots, operator, at)
+        row: uint256 = 0
+        at: uint256 = 0
+        row, at = self._piece_place(place.piece)
+        at += place.element
+        operator: uint256 = 22
+        if row == 1:
+            operator = 7
+        elif row == 2:
+            operator = 5
+            at += (HEADS + KV_HEADS) * T
+        value = self._value(openings[0], place, roots, operator, at)
         assert len(openings) == 1, "openings"
         return value == place.value
     shape: Shape = self._shape(place.target, place.position, roots.temperature, place.operator)
@@ -652,17 +657,13 @@ def judge(place: shapes.Place, roots: shapes.Roots, openings: DynArray[shapes.Op
         return value == place.value
     # The finish: from the last accumulator to the value that the operator published.
     if place.step == shape.steps:
-        value, index = self._accumulator(openings[0], roots, place.step - 1, shape.steps)
-        value, used = self._finish(openings, 1, place, roots, shape.kind, value, index)
+        value, used = self._finish(openings, 0, place, roots, shape.kind, roots.before, roots.before_index)
         assert len(openings) == used, "openings"
         return value == place.value
     # Any other step: from the accumulator before it to the one after it.
     if place.step > 0:
-        start, start_index = self._accumulator(openings[0], roots, place.step - 1, shape.steps)
-        used = 1
-    after: int256 = 0
-    after_index: int256 = 0
-    after, after_index = self._accumulator(openings[used], roots, place.step, shape.steps)
-    value, index, used = self._accumulate(openings, used + 1, place, roots, shape.kind, place.step, start, start_index)
+        start = roots.before
+        start_index = roots.before_index
+    value, index, used = self._accumulate(openings, 0, place, roots, shape.kind, place.step, start, start_index)
     assert len(openings) == used, "openings"
-    return value == after and index == after_index
+    return value == roots.after and index == roots.after_index

@@ -15,6 +15,29 @@ struct Key:
     operator: address
     model_id: bytes32
     key: address
+    platform: bytes32
+
+event ModelRegistered:
+    model_id: indexed(bytes32)
+    judge: address
+
+event KeyRegistered:
+    key_id: indexed(bytes32)
+    operator: indexed(address)
+    model_id: bytes32
+    key: address
+    platform: bytes32
+
+event Revoked:
+    subject: indexed(bytes32)
+    since: uint256
+
+event HeirNamed:
+    heir: indexed(address)
+    since: uint256
+
+event Inherited:
+    registrar: indexed(address)
 
 # Half the order of secp256k1: with s above it, every signature would have a second form.
 HALF_ORDER: constant(uint256) = 57896044618658097711785492504343953926418782139537452191302581570759080747168
@@ -31,45 +54,98 @@ LANE: constant(bytes32) = keccak256("portable-1")
 LENGTH: constant(uint256) = 0
 STOP: constant(uint256) = 1
 
-REGISTRAR: immutable(address)
+HEIR_S: immutable(uint256)
+NOTICE_S: immutable(uint256)
 ORDER_TYPE: immutable(bytes32)
 RECEIPT_TYPE: immutable(bytes32)
+CONFIGURATION: immutable(bytes32)  # digest of the lane's only configuration
 
 judges: public(HashMap[bytes32, address])  # by model id: the contract that judges the model's disputes
 keys: public(HashMap[bytes32, Key])  # by key id
+revoked: public(HashMap[bytes32, uint256])  # from when on, by key id or class of platforms
+platforms: public(HashMap[address, bytes32])  # by operator: class of its latest key's platform
+registrar: public(address)
+heir: address
+heir_since: uint256
 
 
 @deploy
-def __init__(order_type: bytes32, receipt_type: bytes32):
-    REGISTRAR = msg.sender
+def __init__(order_type: bytes32, receipt_type: bytes32, configuration: bytes32, heir_s: uint256, notice_s: uint256):
+    self.registrar = msg.sender
+    HEIR_S = heir_s
+    NOTICE_S = notice_s
     ORDER_TYPE = order_type
     RECEIPT_TYPE = receipt_type
+    CONFIGURATION = configuration
 
 
 @external
 def register_model(model_id: bytes32, judge: address):
-    assert msg.sender == REGISTRAR, "sender"
+    assert msg.sender == self.registrar, "sender"
+    assert self.judges[model_id] == empty(address) and judge != empty(address), "model"
     self.judges[model_id] = judge
+    log ModelRegistered(model_id=model_id, judge=judge)
 
 
 @external
-def register_key(key_id: bytes32, operator: address, model_id: bytes32, key: address):
-    assert msg.sender == REGISTRAR, "sender"
-    assert self.keys[key_id].operator == empty(address), "key"
-    self.keys[key_id] = Key(operator=operator, model_id=model_id, key=key)
+def register_key(key_id: bytes32, operator: address, model_id: bytes32, key: address, platform: bytes32):
+    assert msg.sender == self.registrar, "sender"
+    assert self.keys[key_id].operator == empty(address) and self.revoked[key_id] == 0 and self.revoked[platform] == 0, "key"
+    assert operator != empty(address) and key != empty(address), "key"
+    self.keys[key_id] = Key(operator=operator, model_id=model_id, key=key, platform=platform)
+    self.platforms[operator] = platform
+    log KeyRegistered(key_id=key_id, operator=operator, model_id=model_id, key=key, platform=platform)
+
+
+@external
+def revoke(subject: bytes32):
+    assert msg.sender == self.registrar, "sender"
+    assert self.revoked[subject] == 0, "revoked"
+    self.revoked[subject] = block.timestamp + NOTICE_S
+    log Revoked(subject=subject, since=block.timestamp + NOTICE_S)
+
+
+@external
+def name_heir(heir: address):
+    assert msg.sender == self.registrar, "sender"
+    self.heir = heir
+    self.heir_since = block.timestamp + HEIR_S
+    log HeirNamed(heir=heir, since=block.timestamp + HEIR_S)
+
+
+@external
+def inherit():
+    assert msg.sender == self.heir, "sender"
+    assert block.timestamp > self.heir_since, "early"
+    self.registrar = msg.sender
+    self.heir = empty(address)
+    log Inherited(registrar=msg.sender)
 
 
 @view
 @external
-def vouch(operator: address, order: shapes.Order, receipt: shapes.Receipt, signature: Bytes[65]) -> (bytes32, String[16], address):
+def signed(operator: address, receipt: shapes.Receipt, signature: Bytes[65]) -> (bytes32, bool):
+    """The receipt's EIP-712 hash under the domain of the court that asks, and whether a key of the operator that is
+    trusted now has signed it."""
+    domain: bytes32 = keccak256(abi_encode(DOMAIN_TYPE, NAME, VERSION, chain.id, msg.sender))
+    digest: bytes32 = self._typed(domain, keccak256(concat(RECEIPT_TYPE, abi_encode(receipt))))
+    key: Key = self.keys[receipt.key_id]
+    trusted: bool = key.operator == operator and not self._revoked(receipt.key_id, key, block.timestamp)
+    return digest, trusted and self._recovered(digest, signature) == key.key
+
+
+@view
+@external
+def vouch(operator: address, order: shapes.Order, receipt: shapes.Receipt, signature: Bytes[65], at: uint256) -> (bytes32, String[16], address):
     """The receipt's EIP-712 hash under the domain of the court that asks, the name of the condition that it breaks (""
-    if none), and the judge of the ordered model. Reverts for another order than the one that the receipt names."""
+    if none), and the judge of the ordered model. Reverts for another order than the one that the receipt names. Keys
+    count that were not revoked at time ``at``, when the batch was committed."""
     domain: bytes32 = keccak256(abi_encode(DOMAIN_TYPE, NAME, VERSION, chain.id, msg.sender))
     order_id: bytes32 = self._typed(domain, keccak256(concat(ORDER_TYPE, abi_encode(order))))
     assert receipt.order_id == order_id, "order"
     digest: bytes32 = self._typed(domain, keccak256(concat(RECEIPT_TYPE, abi_encode(receipt))))
     judge: address = self.judges[order.model_id]
-    return digest, self._fault(operator, order, receipt, digest, signature, judge), judge
+    return digest, self._fault(operator, order, receipt, digest, signature, judge, at), judge
 
 
 @pure
@@ -81,13 +157,16 @@ def _typed(domain: bytes32, struct_hash: bytes32) -> bytes32:
 @view
 @internal
 def _fault(
-    operator: address, order: shapes.Order, receipt: shapes.Receipt, digest: bytes32, signature: Bytes[65], judge: address
+    operator: address, order: shapes.Order, receipt: shapes.Receipt, digest: bytes32, signature: Bytes[65], judge: address,
+    at: uint256,
 ) -> String[16]:
     if judge == empty(address):
         return "model"
     key: Key = self.keys[receipt.key_id]
     if key.operator != operator:
         return "key"
+    if self._revoked(receipt.key_id, key, at):
+        return "revoked"
     if key.model_id != order.model_id:
         return "measured-model"
     if receipt.lane != LANE:
@@ -99,6 +178,10 @@ def _fault(
     layers, output_bytes, kv_bytes, context = staticcall Judge(judge).trace_shape()
     if receipt.layers != layers or receipt.output_bytes != output_bytes or receipt.kv_bytes != kv_bytes:
         return "trace-shape"
+    if receipt.configuration_digest != CONFIGURATION:
+        return "configuration"
+    if receipt.prompt_tokens != order.prompt_tokens:
+        return "prompt"
     if receipt.prompt_tokens < 1 or receipt.answer_tokens < 1 or receipt.answer_tokens > order.max_tokens:
         return "length"
     # Calldata may hold numbers whose sum no word holds.
@@ -106,8 +189,29 @@ def _fault(
         return "length"
     if receipt.finish > STOP or (receipt.finish == LENGTH and receipt.answer_tokens != order.max_tokens):
         return "finish"
-    s: uint256 = convert(extract32(signature, 32), uint256)
-    v: uint256 = convert(slice(signature, 64, 1), uint256)
-    if s > HALF_ORDER or ecrecover(digest, v, convert(extract32(signature, 0), uint256), s) != key.key:
+    if self._recovered(digest, signature) != key.key:
         return "signature"
     return ""
+
+
+@view
+@internal
+def _revoked(key_id: bytes32, key: Key, at: uint256) -> bool:
+    # The key, or the class of its platform, was revoked before ``at``.
+    for since: uint256 in [self.revoked[key_id], self.revoked[key.platform]]:
+        if since > 0 and at > since:
+            return True
+    return False
+
+
+@pure
+@internal
+def _recovered(digest: bytes32, signature: Bytes[65]) -> address:
+    # Who has signed, in canonical form; nobody whose key is registered otherwise.
+    if len(signature) != 65:
+        return empty(address)
+    s: uint256 = convert(extract32(signature, 32), uint256)
+    v: uint256 = convert(slice(signature, 64, 1), uint256)
+    if s > HALF_ORDER:
+        return empty(address)
+    return ecrecover(digest, v, convert(extract32(signature, 0), uint256), s)

@@ -20,12 +20,15 @@ struct Place:
     token_step: uint256
     value: int256
 
-# What openings lead to, and what draws depend on.
+# What openings lead to, and what draws depend on; the accumulators before and after the step, each with its index.
 struct Roots:
     states: bytes32
     tokens: bytes32
     operators: bytes32
-    steps: bytes32
+    before: int256
+    before_index: int256
+    after: int256
+    after_index: int256
     positions: uint256
     order_id: bytes32
     seed: uint256
@@ -37,6 +40,7 @@ struct Order:
     nonce: bytes32
     model_id: bytes32
     prompt_root: bytes32
+    prompt_tokens: uint256
     query_digest: bytes32
     max_tokens: uint256
     seed: uint256

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
 from otr_core import merkle
+from otr_core.dispute.game import places
 from otr_core.dispute.players import HonestOperator, Move, choice
 from otr_core.dispute.state import Game, Level
+from otr_core.lane.element import TOKEN
 from otr_node.execution import Execution
 from otr_node.run import Run
 
@@ -25,13 +29,31 @@ class Griefer:
         self.moves += 1
         if self.moves > self.silent_after:
             return ()
+        draw = self.random.randrange
+        if game.level == Level.SEED:
+            return ("retract",) if draw(4) == 0 else ("dispute", draw(game.claim.positions + 1))
         if game.level == Level.ELEMENT:
-            width = 4 if game.operator == len(game.program) else 8
-            return "element", self.random.randrange(len(shown[1]) // width - (8 if width == 4 else 0)), shown[1]
-        children = shown[-1]
-        if game.level == Level.OPERATORS and game.height == merkle.height(game.size) and self.random.random() < 0.2:
+            number = draw(game.size)
+            start, layout = (32 + 4 * number, "<i") if game.at_kept else (8 * number, ">q")
+            value = int(struct.unpack_from(layout, shown[1], start)[0])
+            return "element", number, value + (draw(8) == 0)  # now and then what was never published
+        if game.level == Level.STEPS:
+            return "choose_step", draw(len(places(game)) - 1)
+        children = shown[2] if shown[0] in ("expand_layer", "expand_first") else shown[-1]
+        if game.level != Level.OPERATORS:
+            return choice(children, draw(len(children)))
+        if game.target == TOKEN:
+            return ("choose_last",) if draw(3) == 0 else self._result(game, children)
+        if draw(5) == 0:
             return ("choose_kept",)
-        return choice(children, self.random.randrange(len(children)))
+        return ("choose_token",) if game.layer == 0 and draw(4) == 0 else self._result(game, children)
+
+    def _result(self, game: Game, children: Sequence[bytes]) -> Move:
+        """Points at one of the results of a program."""
+        number = self.random.randrange(len(children))
+        if game.target == TOKEN:
+            children = (*children, merkle.leaf_hash(merkle.leaf_hash(struct.pack(">q", game.value))))
+        return choice(children, number)
 
 
 @dataclass

@@ -68,7 +68,7 @@ def new_court(
 
 def registered_model(trees: ModelTrees) -> RegisteredModel:
     """The registry's entry for a model."""
-    return RegisteredModel(trees.dims, trees.weights_root, trees.tables_root)
+    return RegisteredModel(trees.dims, trees.weights_root, trees.tables_root, trees.stop_ids)
 
 
 def registered_key(operator: str, model_id: bytes) -> Key:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import re
+import struct
 from dataclasses import replace
 from random import Random
 
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from otr_core.dispute import game as table
 from otr_core.dispute import state
+from otr_core.dispute.accounts import batch_id
 from otr_core.dispute.court import Court
 from otr_core.dispute.game import MOVES
 from otr_core.dispute.play import Step, play
@@ -39,7 +42,7 @@ def courts(temperature: int, bits: int) -> Court:
     served = tiny(temperature)
     court = tiny_court(served, replace(TERMS, arity_bits=bits))
     court = court.commit_batch(START, OPERATOR, bytes(32), 1)
-    return court.escrow(START, CLIENT, 0, 12_345)
+    return court.escrow(START, CLIENT, batch_id(OPERATOR, bytes(32)), 12_345)
 
 
 def conserved(before: Court, after: Court) -> None:
@@ -200,9 +203,11 @@ def games() -> list[state.Game]:
     start = filed(courts(0, 2), served.honest)
     false = served.run(replace(random_tamper(served, Random(5), pr.LayerOperator.MIXED), delta=2**24))
     bad = filed(courts(0, 2), false)
+    demanded = filed(courts(0, 2), served.honest, state.SEED)
     for filing, operator, challenger in (
         (start, HonestOperator(served.honest), Griefer(Random(1))),
         (bad, HonestOperator(false), HonestChallenger(served.honest)),
+        (demanded, HonestOperator(served.honest), HonestChallenger(served.honest.with_seed(bytes(32)))),
     ):
         court, log = play(filing.court, filing.number, operator, challenger, now=filing.now)
         for step in log:
@@ -213,23 +218,35 @@ def games() -> list[state.Game]:
 
 
 ARGUMENTS = {
+    "reveal_seed": (bytes(32),),
+    "dispute": (2**31,),
+    "retract": (),
     "bisect": ((bytes(32),),),
     "choose": (0, bytes(32), ()),
+    "choose_last": (),
     "choose_kept": (),
-    "expand_layer": (bytes(32), bytes(32), (bytes(32),)),
-    "expand_token": (bytes(40), (), bytes(32), (bytes(32),)),
-    "expand_operator": (bytes(32), (bytes(32),)),
+    "choose_token": (),
+    "expand_layer": (bytes(32), (bytes(32),)),
+    "expand_first": (bytes(32), (bytes(32),), bytes(40), ()),
+    "show_given": (bytes(40), (), ()),
+    "expand_token": (bytes(40), (), (bytes(32),)),
+    "expand_operator": ((bytes(32),),),
     "publish": (bytes(64),),
-    "element": (0, bytes(64)),
+    "element": (2**31, 0),
     "accuse_salt": (bytes(64), bytes(32)),
-    "expand_steps": (bytes(32), (bytes(32),)),
-    "prove": ((),),
+    "misquoted": (bytes(64),),
+    "expand_steps": (b"", bytes(64)),
+    "choose_step": (2**31,),
+    "prove": (bytes(8), ()),
 }
+#: Moves that are right at their level without any content.
+BARE = {"retract": Level.SEED, "choose_kept": Level.OPERATORS, "choose_last": Level.OPERATORS}
+BARE |= {"choose_token": Level.OPERATORS}
 
 
 def test_the_table_in_words_names_every_move():
-    rows = table.__doc__.split("\n\n")[-2]
-    assert {name for name in MOVES if name not in rows} == set()
+    (rows,) = [part for part in table.__doc__.split("\n\n") if "    level " in part]
+    assert {name for name in MOVES if not re.search(rf"\b{name}\b", rows)} == set()
     assert MOVES.keys() == ARGUMENTS.keys()
 
 
@@ -238,7 +255,7 @@ def test_no_move_with_made_up_content_is_accepted_anywhere():
     assert {game.level for game in found} == set(Level)
     for game in found:
         for name in MOVES:
-            if name == "choose_kept" and game.level == Level.OPERATORS and game.turn == Turn.CHALLENGER:
+            if BARE.get(name) == game.level and game.turn == Turn.CHALLENGER:
                 continue
             with pytest.raises(MoveError) as failure:
                 getattr(table, name)(game, *ARGUMENTS[name])
@@ -257,8 +274,8 @@ def test_moves_at_another_height_of_the_right_level_are_refused():
         if game.level in (Level.TRACE, Level.OPERATORS, Level.TILES) and game.height == 0:
             moves.append(("bisect", ((game.node,),)))
         elif game.level in (Level.TRACE, Level.OPERATORS, Level.TILES):
-            moves += [("expand_operator", (bytes(32), ())), ("publish", (bytes(64),))]
-            moves.append(("expand_layer", (bytes(32), bytes(32), (bytes(32),))))
+            moves += [("expand_operator", ((),)), ("publish", (bytes(64),))]
+            moves.append(("expand_layer", (bytes(32), (bytes(32),))))
         for name, args in moves:
             with pytest.raises(MoveError) as failure:
                 getattr(table, name)(game, *args)
@@ -270,12 +287,15 @@ def test_what_the_trace_holds_is_disputed_right_after_the_program_is_shown():
     start = filed(courts(0, 1), served.honest)
     _, log = play(start.court, start.number, HonestOperator(served.honest), Griefer(Random(3)), now=start.now)
     at = [s.before for s in log if s.before.level == Level.OPERATORS and s.before.turn == Turn.CHALLENGER]
-    assert table.choose_kept(at[0]).operator == len(at[0].program)
-    for game in at[1:]:
-        with pytest.raises(MoveError) as failure:
-            table.choose_kept(game)
-        assert failure.value.reason == "level"
-    assert len(at) > 1
+    assert [table.choose_kept(game).operator for game in at] == [len(at[0].program)]
+    token = filed(courts(0, 1), served.honest, len(served.honest.prompt_ids))
+    _, log = play(token.court, token.number, HonestOperator(served.honest), Griefer(Random(3)), now=token.now)
+    (game,) = [s.before for s in log if s.before.level == Level.OPERATORS and s.before.turn == Turn.CHALLENGER]
+    refused("level", table.choose_kept, game)
+    refused("level", table.choose_token, game)
+    for layer_game in at:
+        refused("level", table.choose_last, layer_game)
+        assert (layer_game.layer == 0) == (_reason(table.choose_token, layer_game) == "")
 
 
 def test_what_is_shown_must_be_what_was_committed():
@@ -291,20 +311,31 @@ def test_what_is_shown_must_be_what_was_committed():
         for step in log:
             name, *args = step.move
             for i, arg in enumerate(args):
-                if isinstance(arg, bytes):
+                if isinstance(arg, bytes) and arg:
                     changed: object = bytes([arg[0] ^ 1]) + arg[1:]
                 elif isinstance(arg, tuple) and arg and isinstance(arg[0], bytes):
                     changed = (bytes([arg[0][0] ^ 1]) + arg[0][1:], *arg[1:])
                 else:
                     continue
-                with pytest.raises(MoveError) as failure:
-                    getattr(table, name)(step.before, *args[:i], changed, *args[i + 1 :])
-                reasons.add((name, failure.value.reason))
+                # What the operator commits to freely may be anything; it is bound from then on.
+                free = name in ("expand_layer", "expand_first", "expand_token") and i == (2 if "token" in name else 1)
+                reason = _reason(getattr(table, name), step.before, *args[:i], changed, *args[i + 1 :])
+                inner = name == "expand_steps" and i == 1
+                assert free or inner or reason, (name, i)
+                reasons.add((name, reason))
     assert {
-        ("bisect", "children"), ("choose", "path"), ("expand_layer", "content"),
-        ("expand_layer", "children"), ("expand_token", "path"), ("expand_operator", "content"), ("publish", "tile"),
-        ("element", "tile"), ("accuse_salt", "tile"), ("accuse_salt", "seed"), ("expand_steps", "children"),
+        ("bisect", "children"), ("choose", "path"), ("expand_layer", "content"), ("expand_token", "path"),
+        ("expand_operator", "content"), ("publish", "tile"), ("accuse_salt", "tile"), ("accuse_salt", "seed"),
+        ("expand_steps", "points"), ("prove", "points"),
     } <= reasons  # fmt: skip
+
+
+def _reason(move, *args) -> str:
+    try:
+        move(*args)
+    except MoveError as error:
+        return error.reason
+    return ""
 
 
 def refused(reason: str, move, *args) -> None:
@@ -313,40 +344,106 @@ def refused(reason: str, move, *args) -> None:
     assert failure.value.reason == reason
 
 
+def played(run: Run, honest: Run, token: int = 0, bits: int = 2) -> dict[str, Step]:
+    """A game to its end; its last step of each move."""
+    start = filed(courts(run.decoding.temperature_milli, bits), run, token)
+    _, log = play(start.court, start.number, HonestOperator(run), HonestChallenger(honest), now=start.now)
+    return {step.move[0]: step for step in log}
+
+
 def test_sizes_and_places_are_checked():
     served = tiny()
     false = served.run(replace(random_tamper(served, Random(5), pr.LayerOperator.SHARES), delta=2**18))
-    start = filed(courts(0, 2), false)
-    _, log = play(start.court, start.number, HonestOperator(false), HonestChallenger(served.honest), now=start.now)
-    before = {step.move[0]: (step.before, step.move) for step in log}
-    game, move = before["element"]
+    log = played(false, served.honest)
+    game, move = log["element"].before, log["element"].move
     for number in (-1, served.trees.dims.heads, 10**9):  # the tile of shares has one value a head
         refused("element", table.element, game, number, move[2])
-    refused("level", table.accuse_salt, game, move[2], SEED)
-    game, move = before["expand_operator"]
-    assert move[2] == ()  # a single tile: nothing to choose
-    refused("children", table.expand_operator, game, move[1], (move[1],))
-    game, _ = before["expand_layer"]
-    refused("level", table.expand_token, game, *served.honest.token(5), bytes(32), (bytes(32),))
+    for value in (-(2**63) - 1, 2**63, 10**40):
+        refused("value", table.element, game, move[1], value)
+    data = log["publish"].move[1]
+    refused("level", table.accuse_salt, game, data, SEED)
+    game = log["publish"].before
+    assert game.level == Level.OPERATORS  # a single tile: nothing to choose
+    refused("level", table.expand_operator, game, (bytes(32),))
+    refused("tile", table.publish, game, bytes(len(data)))
+    refused("tile length", table.publish, game, data[:-8])
+    game = log["expand_layer"].before if "expand_layer" in log else log["expand_first"].before
+    refused("level", table.expand_token, game, *served.honest.token(5), (bytes(32),))
     wrong = served.with_token(3, 0)
-    start = filed(courts(0, 2), wrong, len(wrong.prompt_ids) + 3)
-    honest = served.run(token_ids=wrong.token_ids)
-    _, log = play(start.court, start.number, HonestOperator(wrong), HonestChallenger(honest), now=start.now)
-    game, move = log[0].before, log[0].move
+    log = played(wrong, served.run(token_ids=wrong.token_ids), len(wrong.prompt_ids) + 3)
+    game, move = log["expand_token"].before, log["expand_token"].move
     refused("content", table.expand_token, game, move[1] + bytes(8), *move[2:])
-    refused("level", table.expand_layer, game, move[1][:32], *move[3:])
+    refused("children", table.expand_token, game, *move[1:3], (*move[3], bytes(32)))
+    refused("level", table.expand_layer, game, move[1][:32], move[3])
+    refused("level", table.show_given, game, *move[1:3], ())
 
 
-def test_steps_are_committed_once_and_before_they_are_bisected():
+def test_each_first_layer_opens_its_token_and_no_other_does():
+    served = tiny()
+    tamper = replace(random_tamper(served, Random(5), pr.LayerOperator.OUTPUT), delta=2**20)
+    for layer in (0, 1):
+        log = played(served.run(replace(tamper, layer=layer)), served.honest)
+        name, other = ("expand_first", "expand_layer") if layer == 0 else ("expand_layer", "expand_first")
+        game, move = log[name].before, log[name].move
+        given = move[1:3] if layer == 0 else (*move[1:], *served.honest.token(game.position))
+        refused("level", getattr(table, other), game, *given)
+        if layer == 0:
+            data, path = move[3:]
+            refused("content", table.expand_first, game, *move[1:3], data[:-1], path)
+            refused("path", table.expand_first, game, *move[1:3], data, path[:-1])
+            refused("path", table.expand_first, game, *move[1:3], *served.honest.token(game.position + 1))
+
+
+def test_accumulators_are_bound_and_lists_have_their_length():
     served = tiny()
     false = served.run(replace(random_tamper(served, Random(5), pr.LayerOperator.MIXED), delta=2**24))
-    start = filed(courts(0, 1), false)
-    _, log = play(start.court, start.number, HonestOperator(false), HonestChallenger(served.honest), now=start.now)
-    at = [step.before for step in log if step.before.level == Level.STEPS and step.before.turn == Turn.OPERATOR]
-    for game, move in ((at[0], ("bisect", (bytes(32),) * 2)), (at[1], ("expand_steps", bytes(32), ()))):
-        with pytest.raises(MoveError) as failure:
-            getattr(table, move[0])(game, *move[1:])
-        assert failure.value.reason == "level"
+    log = played(false, served.honest)
+    game, (_, before, points) = log["expand_steps"].before, log["expand_steps"].move
+    assert before == b""
+    for other in (points[:-8], points + bytes(8), bytes([1]) + points[1:], points[:-1] + bytes([points[-1] ^ 1]), b""):
+        refused("points", table.expand_steps, game, b"", other)
+    refused("points", table.expand_steps, game, points, points)
+    shown = table.expand_steps(game, b"", points)
+    for number in (-1, game.size, 10**9):
+        refused("child", table.choose_step, shown, number)
+    game, move = log["prove"].before, log["prove"].move
+    refused("points", table.prove, game, b"", move[2])
+    refused("points", table.prove, game, points[:-8] + bytes(8), move[2])
+    refused("level", table.misquoted, game, bytes(64))
+
+
+def test_a_long_accumulation_is_narrowed_in_two_lists_and_each_holds_the_last():
+    """More steps than a list has intervals: the second list lies between two entries of the
+    first."""
+    served = tiny()
+    false = served.run(replace(random_tamper(served, Random(5), pr.LayerOperator.MIXED), delta=2**24))
+    game = replace(played(false, served.honest)["expand_steps"].before, size=1000)
+    assert len(table.places(game)) == 251
+    entry = struct.Struct(">q")
+    points = bytes(8) + b"".join(entry.pack(n) for n in range(249)) + entry.pack(game.value)
+    game = table.choose_step(table.expand_steps(game, b"", points), 7)
+    assert (game.index, game.size, game.level) == (28, 4, Level.STEPS)
+    inside = points[56:64] + bytes(24) + points[64:72]
+    refused("points", table.expand_steps, game, b"", inside)
+    refused("points", table.expand_steps, game, points, bytes(8) + inside[8:])
+    refused("points", table.expand_steps, game, points, inside[:-8] + bytes(8))
+    game = table.choose_step(table.expand_steps(game, points, inside), 2)
+    assert (game.index, game.size, game.step, game.level) == (30, 1, 30, Level.LEAF)
+    refused("points", table.prove, game, points, ())
+
+
+def test_a_false_quotation_loses_and_a_true_one_cannot_be_called_false():
+    served = tiny()
+    for operator in (pr.LayerOperator.SHARES, pr.LayerOperator.MIXED, pr.LayerOperator.PRODUCT):
+        false = served.run(replace(random_tamper(served, Random(5), operator), delta=2**24))
+        log = played(false, served.honest)
+        game, (_, number, value) = log["element"].before, log["element"].move
+        data = log["publish"].move[1]
+        refused("quoted", table.misquoted, table.element(game, number, value), data)
+        lied = table.element(game, number, value + 1)
+        refused("tile", table.misquoted, lied, bytes(len(data)))
+        assert table.misquoted(lied, data).verdict == Verdict.CHALLENGER_LOSES
+        assert HonestOperator(false).move(lied) == ("misquoted", data)
 
 
 @pytest.mark.parametrize(
@@ -389,7 +486,7 @@ def test_a_given_token_was_not_chosen():
     served = tiny()
     start = filed(courts(0, 2), served.honest, token=2)  # of the prompt
     after, log = play(start.court, start.number, HonestOperator(served.honest), Griefer(Random(1)), now=start.now)
-    assert [step.move[0] for step in log] == ["expand_token"]
+    assert [step.move[0] for step in log] == ["show_given"]
     assert after.challenges[start.number - 1].status == ChallengeStatus.LOST
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,13 +35,14 @@ def open_step(served: Served, done: Execution, place: Place) -> tuple[bool, list
     return right(served.trees.dims, served.honest.claim, place, reader), reader.made
 
 
-def roots(served: Served, done: Execution, place: Place) -> dict[str, bytes]:
+def roots(served: Served, done: Execution, place: Place) -> dict[str, Any]:
     several = place.operator < len(done.program) and done.program[place.operator].steps > 1
+    entries = [(0, 0), *done.accumulators(place.operator, place.element), (0, 0)] if several else [(0, 0)] * 2
     return {
         "weights_root": served.trees.weights_root,
         "tables_root": served.trees.tables_root,
         "operators_root": done.operators.root,
-        "steps_root": done.steps(place.operator, place.element)[0].root if several else bytes(32),
+        "ends": (entries[place.step], entries[place.step + 1]),
     }
 
 
@@ -54,11 +56,9 @@ def places(done: Execution, random: Random, per_operator: int) -> list[Place]:
             value = int(done.vectors[number][element])
             for at in range(1 if op.steps == 1 else op.steps + 1):
                 found.append(Place(done.target, done.position, done.layer, number, element, at, value, token_step=step))
-    end = len(done.program)
+    end, d = len(done.program), done.dims
     if done.target == TOKEN:
-        value = int(done.vectors[-1][0])
-        return [*found, Place(TOKEN, done.position, done.layer, end, 0, 0, value, token_step=step)]
-    d = done.dims
+        return found  # a token's leaf holds the value of its last operator, of which the court makes the leaf
     for piece in range(d.pieces):
         row, first = d.piece_place(piece)
         source = (
@@ -146,7 +146,7 @@ def test_no_opening_can_be_changed_left_out_or_added(temperature, where):
         if openings:  # none of them is under another root
             nothing = replace(claim, states_root=bytes(32), tokens_root=bytes(32))
             with pytest.raises(MoveError):
-                verdict(d, nothing, place, openings, **dict.fromkeys(given, bytes(32)))
+                verdict(d, nothing, place, openings, **{**dict.fromkeys(given, bytes(32)), "ends": given["ends"]})
         if place.operator == len(done.program):
             with pytest.raises(MoveError):
                 verdict(d, claim, place, openings, **{**given, "operators_root": bytes(32)})

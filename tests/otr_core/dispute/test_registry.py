@@ -10,7 +10,9 @@ import pytest
 
 from otr_core import merkle
 from otr_core.dispute import registry
-from otr_core.dispute.court import Court, challenge_hash
+from otr_core.dispute.accounts import batch_id
+from otr_core.dispute.court import Court
+from otr_core.dispute.duties import challenge_hash
 from otr_core.dispute.records import ChallengeStatus
 from otr_core.errors import MoveError
 from otr_core.poea.order import Domain
@@ -31,9 +33,10 @@ def fault(court: Court, signed: SignedReceipt, judge=registry.receipt_fault) -> 
 
 
 def opened(court: Court, signed: SignedReceipt, **changes) -> Court:
-    court = court.commit_batch(START + 1, OPERATOR, merkle.root([leaf_of(signed)]), 1)
-    court = court.challenge(START + 2, FISHERMAN, 0, challenge_hash(FISHERMAN, 0, 0, 0, SALT), TERMS.bond_wei)
-    shown = {"index": 0, "token": 0, "salt": SALT, "path": (), **vars(signed), **changes}
+    root = merkle.root([leaf_of(signed)])
+    court, batch = court.commit_batch(START + 1, OPERATOR, root, 1), batch_id(OPERATOR, root)
+    court = court.challenge(START + 2, FISHERMAN, challenge_hash(FISHERMAN, batch, 0, 0, SALT), TERMS.bond_wei)
+    shown = {"batch": batch, "index": 0, "token": 0, "salt": SALT, "path": (), **vars(signed), **changes}
     return court.open(START + 3, FISHERMAN, 1, **shown)
 
 
@@ -55,7 +58,8 @@ def test_an_honest_receipt_is_disputed_and_not_convicted(finish):
     court = more_registered(tiny_court(tiny()))
     order, d = tiny().order, tiny().trees.dims
     prompt = d.context - order.decoding.max_tokens
-    for signed in (tiny_signed(tiny().honest, finish=finish), vouched(order, tiny().honest, prompt_tokens=prompt)):
+    fitting = replace(order, prompt_tokens=prompt)
+    for signed in (tiny_signed(tiny().honest, finish=finish), vouched(fitting, tiny().honest, prompt_tokens=prompt)):
         assert fault(court, signed) == ""
         assert opened(court, signed).challenges[0].status == ChallengeStatus.OPEN
     short = tiny_signed(tiny().honest, answer_tokens=1, finish="stop")
@@ -72,6 +76,8 @@ CUTS = [
     ("(receipt.layers, ", "(d.layers, "),
     (", receipt.output_bytes, ", ", 4 * d.hidden, "),
     (", receipt.kv_bytes)", ", 4 * d.kv)"),
+    ("receipt.configuration_digest != CONFIGURATION", "False"),
+    ("receipt.prompt_tokens != order.prompt_tokens", "False"),
     ("receipt.prompt_tokens < 1 or ", ""),
     ("1 <= receipt.answer_tokens <= most", "receipt.answer_tokens <= most"),
     ("1 <= receipt.answer_tokens <= most", "1 <= receipt.answer_tokens"),
@@ -124,10 +130,9 @@ def test_a_receipt_for_another_court_is_not_of_this_ones_batch():
     """Its leaf is another, so that a signature counts in one court only."""
     signed = tiny_signed(tiny().honest)
     elsewhere = replace(signed.order, domain=replace(FIRST_COURT, chain_id=1))
-    court = tiny_court(tiny()).commit_batch(
-        START + 1, OPERATOR, merkle.root([leaf_of(sign_receipt(KEY, elsewhere, signed.receipt))]), 1
-    )
-    court = court.challenge(START + 2, FISHERMAN, 0, challenge_hash(FISHERMAN, 0, 0, 0, SALT), TERMS.bond_wei)
+    root = merkle.root([leaf_of(sign_receipt(KEY, elsewhere, signed.receipt))])
+    court, batch = tiny_court(tiny()).commit_batch(START + 1, OPERATOR, root, 1), batch_id(OPERATOR, root)
+    court = court.challenge(START + 2, FISHERMAN, challenge_hash(FISHERMAN, batch, 0, 0, SALT), TERMS.bond_wei)
     with pytest.raises(MoveError) as failure:
-        court.open(START + 3, FISHERMAN, 1, index=0, token=0, salt=SALT, path=(), **vars(signed))
+        court.open(START + 3, FISHERMAN, 1, batch=batch, index=0, token=0, salt=SALT, path=(), **vars(signed))
     assert failure.value.reason == "path"

@@ -84,7 +84,7 @@ def test_keccak_is_that_of_ethereum(data: bytes) -> None:
 
 def test_the_type_is_the_text_that_a_contract_would_hold() -> None:
     text = (
-        "Order(bytes32 jobId,bytes32 nonce,bytes32 modelId,bytes32 promptRoot,bytes32 queryDigest,"
+        "Order(bytes32 jobId,bytes32 nonce,bytes32 modelId,bytes32 promptRoot,uint32 promptTokens,bytes32 queryDigest,"
         "uint32 maxTokens,uint64 seed,uint32 temperatureMilli)"
     )
     assert type_hash("Order", Order.members) == keccak(text.encode())
@@ -94,7 +94,7 @@ def test_the_type_is_the_text_that_a_contract_would_hold() -> None:
         "uint32 kvBytes,bytes32 configurationDigest,bytes32 keyId)"
     )
     assert type_hash("Receipt", Receipt.members) == keccak(text.encode())
-    assert [len(each) for each in typed_words(ORDER)] == [32] * 8
+    assert [len(each) for each in typed_words(ORDER)] == [32] * 9
 
 
 def test_chain_and_court_are_in_every_id() -> None:

@@ -206,6 +206,7 @@ ORDERS: dict[str, dict[str, Any]] = {
     "seed": {"decoding": Decoding(16, 6, 700)},
     "temperature": {"decoding": Decoding(16, 5, 0)},
     "prompt root": {"prompt_root": b"x" * 32},
+    "prompt count": {"prompt_tokens": 2},
     "query digest": {"query_digest": b"x" * 32},
     "chain": {"domain": replace(DOMAIN, chain_id=1)},
     "court": {"domain": replace(DOMAIN, court=b"x" * 20)},

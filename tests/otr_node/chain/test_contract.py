@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import astuple, replace
 from pathlib import Path
 from random import Random
 
 import pytest
+from eth_utils.abi import function_signature_to_4byte_selector
 
 from otr_core import merkle
 from otr_core.dispute import game as table
-from otr_core.dispute.court import challenge_hash
+from otr_core.dispute.accounts import batch_id
+from otr_core.dispute.duties import challenge_hash
 from otr_core.dispute.openings import Openings
 from otr_core.dispute.play import play
 from otr_core.dispute.players import HonestChallenger, HonestOperator
@@ -21,7 +24,7 @@ from otr_core.lane import program as pr
 from otr_core.lane.element import LAYER, TOKEN, Accumulator, Place
 from otr_core.lane.step import right
 from otr_node.chain.evm import Chain, compile_vyper
-from otr_node.chain.onchain import FOLDER, ChainCourt
+from otr_node.chain.onchain import FIRST_COURT, FOLDER, ChainCourt, struct_words
 from otr_node.execution import Execution
 from otr_paper.labs.disputes.both import Both, both
 from otr_paper.labs.disputes.differential import differential_game
@@ -70,14 +73,14 @@ def test_every_primitive_is_judged_the_same(pair):
         for number, op in enumerate(done.program):
             element = random.randrange(op.length)
             step = random.randrange(op.steps + 1) if op.steps > 1 else 0
-            steps_root = done.steps(number, element)[0].root if op.steps > 1 else bytes(32)
+            ends = ends_of(done, number, element, step)
             for change in (0, 1):
                 value = int(done.vectors[number][element]) + change
                 place = Place(target, position, layer, number, element, step, value, token_step=done.token_step)
                 reader = Openings(done, place, piece=served.honest.piece, token=served.honest.token)
                 expected = right(d, claim, place, reader)
                 words = (target, position, layer, number, element, step, 0, done.token_step, value)
-                roots = (claim.states_root, claim.tokens_root, done.operators.root, steps_root, *astuple(claim)[3:])
+                roots = (claim.states_root, claim.tokens_root, done.operators.root, *ends, *astuple(claim)[3:])
                 openings = [(o.data, list(o.proof)) for o in reader.made]
                 assert pair.chain.chain.call(judge, "judge", words, roots, openings) == expected, op.name
                 for i, opening in enumerate(openings):
@@ -87,6 +90,12 @@ def test_every_primitive_is_judged_the_same(pair):
                 for others in (openings[:-1], [*openings, openings[-1]]) if openings else ():
                     with pytest.raises(ChainError):
                         pair.chain.chain.call(judge, "judge", words, roots, others)
+
+
+def ends_of(done: Execution, operator: int, element: int, step: int) -> tuple[int, ...]:
+    """The accumulators before and after a step, each with its index."""
+    entries = [(0, 0), *done.accumulators(operator, element), (0, 0)]
+    return (*entries[step], *entries[step + 1])
 
 
 class Indexed(Execution):
@@ -116,8 +125,8 @@ def test_an_index_among_accumulators_is_judged_the_same(temperature, where):
         reader = Openings(done, place, piece=served.honest.piece, token=served.honest.token)
         expected = right(d, claim, place, reader)
         words = (*where, number, element, step, 0, done.token_step, value)
-        steps_root = done.steps(number, element)[0].root
-        roots = (claim.states_root, claim.tokens_root, done.operators.root, steps_root, *astuple(claim)[3:])
+        ends = ends_of(done, number, element, step)
+        roots = (claim.states_root, claim.tokens_root, done.operators.root, *ends, *astuple(claim)[3:])
         openings = [(o.data, list(o.proof)) for o in reader.made]
         assert pair.chain.chain.call(judge, "judge", words, roots, openings) == expected, (op.name, step)
         seen.add(expected)
@@ -125,15 +134,15 @@ def test_an_index_among_accumulators_is_judged_the_same(temperature, where):
 
 
 def test_calls_that_break_a_rule_are_refused_alike_and_change_nothing(pair):
-    court, chain = pair.court, pair.chain.chain
+    chain = pair.chain.chain
     signed = tiny_signed(tiny().honest)
     root = merkle.root([leaf_of(signed)])
     now = chain.time + 1
-    batch, bond = len(court.batches), TERMS.bond_wei
+    batch, bond = batch_id(pair.names[OPERATOR], root), TERMS.bond_wei
     assert pair.do(now, OPERATOR, "commit_batch", root, 1) == ""
     number = len(pair.court.challenges) + 1
     commitment = challenge_hash(pair.names[FISHERMAN], batch, 0, 0, SALT)
-    opening = _opening(signed)
+    opening = _opening(pair, signed)
     run = tiny().honest
     shown = run.states.children(merkle.height(run.states.size), 0, TERMS.arity_bits)
     other = replace(signed.order, nonce=bytes(32))
@@ -142,14 +151,16 @@ def test_calls_that_break_a_rule_are_refused_alike_and_change_nothing(pair):
             ("size", OPERATOR, "commit_batch", (root, 0), {}),
             ("standing", OTHER, "commit_batch", (root, 1), {}),
             ("stake", OTHER, "register", (), {"value": 5}),
-            ("batch", CLIENT, "escrow", (batch + 9,), {"value": 5}),
+            ("batch", CLIENT, "escrow", (bytes(32),), {"value": 5}),
             ("", CLIENT, "escrow", (batch,), {"value": 900}),
-            ("escrow", OTHER, "escrow", (batch,), {"value": 900}),
+            ("", OTHER, "escrow", (batch,), {"value": 70}),
             ("escrow", CLIENT, "escrow", (batch,), {"value": 0}),
+            ("cap", OTHER, "escrow", (batch,), {"value": 10**20}),
+            ("batch", OPERATOR, "commit_batch", (root, 1), {}),
             ("early", OTHER, "finalise", (batch,), {}),
             ("void", OTHER, "refund", (batch,), {}),
-            ("bond", FISHERMAN, "challenge", (batch, commitment), {"value": bond - 1}),
-            ("", FISHERMAN, "challenge", (batch, commitment), {"value": bond}),
+            ("bond", FISHERMAN, "challenge", (commitment,), {"value": bond - 1}),
+            ("", FISHERMAN, "challenge", (commitment,), {"value": bond}),
             ("sender", OTHER, "open", (number,), opening),
             ("commitment", FISHERMAN, "open", (number,), {**opening, "token": 1}),
             ("order", FISHERMAN, "open", (number,), {**opening, "order": other}),
@@ -163,13 +174,17 @@ def test_calls_that_break_a_rule_are_refused_alike_and_change_nothing(pair):
             ("opened", FISHERMAN, "open", (number,), opening),
             ("sender", FISHERMAN, "move", (number, "bisect", shown), {}),
             ("turn", FISHERMAN, "move", (number, "choose_kept"), {}),
-            ("level", OPERATOR, "move", (number, "prove", ()), {}),
-            ("level", OPERATOR, "move", (number, "expand_steps", bytes(32), (bytes(32),) * 4), {}),
+            ("level", OPERATOR, "move", (number, "prove", b"", ()), {}),
+            ("level", OPERATOR, "move", (number, "expand_steps", b"", bytes(32)), {}),
             ("children", OPERATOR, "move", (number, "bisect", (bytes(32),) * 3), {}),
             ("children", OPERATOR, "move", (number, "bisect", (bytes(32),) * 4), {}),
             ("early", OTHER, "timeout", (number,), {}),
-            ("over", OTHER, "close", (number,), {}),
-            ("reward", OTHER, "claim_reward", (number,), {}),
+            ("sender", OTHER, "close", (number,), {}),
+            ("over", FISHERMAN, "close", (number,), {}),
+            ("reward", OTHER, "pay_reward", (OPERATOR,), {}),
+            ("standing", OTHER, "pay_reward", (CLIENT,), {}),
+            ("frozen", OPERATOR, "commit_batch", (bytes(32), 1), {}),
+            ("opened", OTHER, "expire", (number,), {}),
             ("credit", OTHER, "withdraw", (), {}),
             ("exit", OPERATOR, "withdraw_stake", (), {}),
         ]
@@ -184,7 +199,7 @@ def test_calls_that_break_a_rule_are_refused_alike_and_change_nothing(pair):
             ("path", ("choose", 0, shown[1], path)),
             ("path", ("choose", 1, shown[1], path[:-1])),
             ("level", ("choose_kept",)),
-            ("level", ("element", 0, bytes(64))),
+            ("level", ("element", 0, 0)),
             ("", ("choose", 1, shown[1], path)),
         ]
     ):
@@ -217,10 +232,11 @@ def test_no_game_about_half_a_signature_or_a_token_that_the_answer_lacks(token, 
     assert tiny().honest.trace.shape.positions == 15
     signed = tiny_signed(tiny().honest)
     signed = replace(signed, signature=signed.signature[: 65 - cut])
-    now, commitment = pair.chain.chain.time + 1, challenge_hash(pair.names[FISHERMAN], 0, 0, token, SALT)
+    batch, now = _opening(pair, signed)["batch"], pair.chain.chain.time + 1
+    commitment = challenge_hash(pair.names[FISHERMAN], batch, 0, token, SALT)
     assert pair.do(now, OPERATOR, "commit_batch", merkle.root([leaf_of(signed)]), 1) == ""
-    assert pair.do(now + 1, FISHERMAN, "challenge", 0, commitment, value=TERMS.bond_wei) == ""
-    assert pair.do(now + 2, FISHERMAN, "open", 1, **_opening(signed) | {"token": token}) == reason
+    assert pair.do(now + 1, FISHERMAN, "challenge", commitment, value=TERMS.bond_wei) == ""
+    assert pair.do(now + 2, FISHERMAN, "open", 1, **_opening(pair, signed) | {"token": token}) == reason
 
 
 def test_timeout_refund_reward_and_exit_in_both():
@@ -229,42 +245,70 @@ def test_timeout_refund_reward_and_exit_in_both():
     signed = tiny_signed(false)
     now = pair.chain.chain.time + 1
     root = merkle.root([leaf_of(signed)])
+    opening = _opening(pair, signed)
+    batch = opening["batch"]
     assert pair.do(now, OPERATOR, "commit_batch", root, 1) == ""
-    assert pair.do(now + 1, CLIENT, "escrow", 0, value=4_321) == ""
-    for i, who in enumerate((FISHERMAN, OTHER)):
-        commitment = challenge_hash(pair.names[who], 0, 0, 0, SALT)
-        assert pair.do(now + 2 + i, who, "challenge", 0, commitment, value=TERMS.bond_wei) == ""
-    opening = _opening(signed)
-    assert pair.do(now + 5, OTHER, "open", 2, **opening) == ""
+    assert pair.do(now + 1, CLIENT, "escrow", batch, value=4_321) == ""
+    for i, who in enumerate((FISHERMAN, OTHER, CLIENT)):
+        commitment = challenge_hash(pair.names[who], batch, 0, 0, SALT)
+        assert pair.do(now + 2 + i, who, "challenge", commitment, value=TERMS.bond_wei) == ""
+    for i, (who, number) in enumerate(((FISHERMAN, 1), (OTHER, 2))):
+        assert pair.do(now + 5 + i, who, "open", number, **opening) == ""
     late = now + 6 + TERMS.clock_s
+    paid = late + 20 + TERMS.claim_s
     steps = [
-        ("early", OTHER, "timeout", (2,), late - 1),
-        ("", OTHER, "timeout", (2,), late),
-        ("late", FISHERMAN, "open", (1,), late + 1),
-        ("", OTHER, "close", (1,), late + 2),
-        ("", CLIENT, "refund", (0,), late + 3),
-        ("void", CLIENT, "refund", (0,), late + 4),
-        ("standing", OPERATOR, "commit_batch", (root, 1), late + 5),
-        ("early", OTHER, "pay_reward", (OPERATOR,), late + 6),
-        ("reward", FISHERMAN, "claim_reward", (1,), late + 7),
-        ("", OTHER, "pay_reward", (OPERATOR,), late + 8 + TERMS.claim_s),
-        ("", OTHER, "withdraw", (), late + 9 + TERMS.claim_s),
-        ("credit", OTHER, "withdraw", (), late + 10 + TERMS.claim_s),
-        ("", OPERATOR, "request_exit", (), late + 11 + TERMS.claim_s),
-        ("", OPERATOR, "withdraw_stake", (), late + 13 + TERMS.claim_s + TERMS.exit_s),
-        ("", OPERATOR, "withdraw", (), late + 14 + TERMS.claim_s + TERMS.exit_s),
+        ("early", OTHER, "timeout", (2,), late),
+        ("", OTHER, "timeout", (2,), late + 1),
+        ("late", CLIENT, "open", (3,), late + 2),
+        ("sender", OTHER, "close", (1,), late + 3),
+        ("void", CLIENT, "finalise", (batch,), late + 4),
+        ("", CLIENT, "refund", (batch,), late + 5),
+        ("credit", CLIENT, "refund", (batch,), late + 6),
+        ("standing", OPERATOR, "commit_batch", (root, 1), late + 7),
+        ("early", OTHER, "pay_reward", (OPERATOR,), late + 8),
+        ("frozen", OTHER, "pay_reward", (OPERATOR,), paid - 5),
+        ("", OTHER, "timeout", (1,), paid - 4),
+        ("over", OTHER, "timeout", (1,), paid - 3),
+        ("", OTHER, "expire", (3,), paid - 2),
+        ("", OTHER, "pay_reward", (OPERATOR,), paid),
+        ("reward", OTHER, "pay_reward", (OPERATOR,), paid + 1),
+        ("", OTHER, "withdraw", (), paid + 2),
+        ("credit", OTHER, "withdraw", (), paid + 3),
+        ("", OPERATOR, "request_exit", (), paid + 4),
+        ("exit", OPERATOR, "withdraw_stake", (), paid + 4 + TERMS.exit_s),
+        ("", OPERATOR, "withdraw_stake", (), paid + 5 + TERMS.exit_s),
+        ("", OPERATOR, "withdraw", (), paid + 6 + TERMS.exit_s),
     ]  # fmt: skip
     for expected, sender, name, args, when in steps:
         more = opening if name == "open" else {}
-        assert pair.do(when, sender, name, *args, **more) == expected, name
+        assert pair.do(when, sender, name, *args, **more) == expected, (name, when - late)
+    reward = 3 * TERMS.least_stake_wei * 9 // 10 * 4 // 10
+    assert pair.court.credits[pair.names[FISHERMAN]] == TERMS.bond_wei + reward
 
 
-def _opening(signed):
-    return {"index": 0, "token": 0, "salt": SALT, "path": (), **vars(signed)}
+def _opening(pair, signed):
+    batch = batch_id(pair.names[OPERATOR], merkle.root([leaf_of(signed)]))
+    return {"batch": batch, "index": 0, "token": 0, "salt": SALT, "path": (), **vars(signed)}
 
 
 def _strong():
     return random_tamper(tiny(), Random(8), pr.LayerOperator.OUTPUT)
+
+
+def test_court_and_table_take_orders_from_each_other_alone(pair):
+    chain, court, table = pair.chain.chain, pair.chain.court, pair.chain.table
+    assert chain.call(court, "TABLE") == table.address.lower()
+    assert chain.call(table, "COURT") == court.address.lower()
+    words = struct_words(tiny_signed(tiny().honest).order), struct_words(tiny_signed(tiny().honest).receipt)
+    nobody = pair.names[OTHER]
+    for contract, call, args in (
+        (court, "settle", (1, 1)),
+        (table, "end", (1,)),
+        (table, "start", (99, nobody, nobody, nobody, 0, *words)),
+    ):
+        with pytest.raises(ChainError) as failure:
+            chain.transact(contract, call, *args, sender=nobody)
+        assert failure.value.check == "sender"
 
 
 THIEF = """
@@ -334,7 +378,7 @@ def test_a_sealed_arbiter_ends_a_game_on_chain():
     # by an account that deploys nothing else, so that the court stands where its orders say
     made = compile_vyper(FOLDER / "arbiter.vy"), arbiter_key.public_key.to_checksum_address()
     contract, _ = chain.deploy(*made, sender=chain.accounts[5])
-    statement = table.statement(3, b"t" * 32, Verdict.OPERATOR_LOSES)
+    statement = table.statement(FIRST_COURT, 3, b"t" * 32, Verdict.OPERATOR_LOSES)
 
     def proof(key, message):
         signature = key.sign_msg_hash(message)
@@ -349,13 +393,13 @@ def test_a_sealed_arbiter_ends_a_game_on_chain():
     now = chain.time + 1
     root = merkle.root([leaf_of(signed)])
     pair.do(now, OPERATOR, "commit_batch", root, 1)
-    commitment = challenge_hash(pair.names[FISHERMAN], 0, 0, 0, SALT)
-    pair.do(now + 1, FISHERMAN, "challenge", 0, commitment, value=TERMS.bond_wei)
-    opening = _opening(signed)
+    opening = _opening(pair, signed)
+    commitment = challenge_hash(pair.names[FISHERMAN], opening["batch"], 0, 0, SALT)
+    pair.do(now + 1, FISHERMAN, "challenge", commitment, value=TERMS.bond_wei)
     pair.do(now + 2, FISHERMAN, "open", 1, **opening)
     game = pair.court.challenges[0].game
     assert game is not None
-    good = proof(arbiter_key, table.statement(1, game.claim.trace_root, Verdict.CHALLENGER_LOSES))
+    good = proof(arbiter_key, table.statement(pair.court.domain, 1, game.claim.trace_root, Verdict.CHALLENGER_LOSES))
     assert pair.arbitrate(now + 3, FISHERMAN, 1, Verdict.OPERATOR_LOSES, good) == "proof"
     assert pair.arbitrate(now + 4, FISHERMAN, 1, Verdict.CHALLENGER_LOSES, good) == ""
     assert pair.arbitrate(now + 5, FISHERMAN, 1, Verdict.CHALLENGER_LOSES, good) == "over"
@@ -365,7 +409,10 @@ def test_a_sealed_arbiter_ends_a_game_on_chain():
     ("change", "reason"),
     [({"arity_bits": 0}, "arity_bits"), ({"arity_bits": 7}, "arity_bits"), ({"exit_s": 5}, "exit_s"),
      ({"reward_bps": 10_000}, "burn"), ({"claim_s": 10}, "claim_s"), ({"bond_wei": 0}, "wei"),
-     ({"increment_s": 5_000}, "increment_s"), ({"slash_bps": 0}, "slash_bps"), ({"clock_s": 2**40}, "seconds")],
+     ({"increment_s": 5_000}, "increment_s"), ({"slash_bps": 0}, "slash_bps"), ({"clock_s": 2**40}, "seconds"),
+     ({"increment_s": 11}, "increment_s"), ({"window_s": 59}, "seconds"), ({"pause_s": 59}, "seconds"),
+     ({"duty_s": 2**31 + 1}, "seconds"), ({"spot_bps": 10_001}, "bps"), ({"cap_bps": 10**6 + 1}, "bps"),
+     ({"cost_wei": 10**18}, "cost")],
 )  # fmt: skip
 def test_unusable_terms_do_not_deploy(pair, change, reason):
     terms = object.__new__(Terms)
@@ -388,3 +435,36 @@ def test_only_the_registrar_registers_on_chain(pair):
     with pytest.raises(ChainError) as failure:
         pair.chain.chain.transact(pair.chain.registry, "register_model", b"q" * 32, other, sender=other)
     assert failure.value.check == "sender"
+
+
+def test_no_contract_asks_who_began_a_transaction():
+    """Whoever is asked by a contract that somebody calls would act for that somebody."""
+    for path in FOLDER.glob("*.vy"):
+        assert "tx.origin" not in path.read_text(), path.name
+
+
+def test_no_contract_loops_over_what_others_can_lengthen():
+    """Every loop is over a literal list, or a range with a constant bound."""
+    loop = re.compile(r"^\s*for \w+: \w+ in (.*):$", re.MULTILINE)
+    for path in FOLDER.glob("*.vy"):
+        source = path.read_text()
+        for over in loop.findall(source):
+            bounded = re.fullmatch(r"range\((\w+|[^()]*(\([^()]*\))?[^()]*, bound=\w+)\)|\[.*\]", over)
+            assert bounded, (path.name, over)
+        # nothing that grows is walked through: state is in maps alone
+        assert not re.search(r"^\w+: (public\()?DynArray", source, re.MULTILINE), path.name
+
+
+def test_calldata_that_is_longer_or_shorter_makes_no_second_identity():
+    """Bytes after a call's arguments change nothing that is known by a hash of them; too few are
+    refused."""
+    pair = both(tiny().honest, TERMS)
+    chain, court = pair.chain.chain, pair.chain.court
+    words = function_signature_to_4byte_selector("commit_batch(bytes32,uint256)") + b"r" * 32 + (7).to_bytes(32, "big")
+    operator = pair.names[OPERATOR]
+    with pytest.raises(ChainError):
+        chain.transact_raw(court.address, words[:-1], contract=court, sender=operator)
+    longer = chain.transact_raw(court.address, words + bytes(64_000), contract=court, sender=operator)
+    assert longer.events[0].args["batch"] == batch_id(operator, b"r" * 32)
+    with pytest.raises(ChainError, match="batch"):
+        chain.transact_raw(court.address, words, contract=court, sender=operator)

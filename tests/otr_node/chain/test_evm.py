@@ -10,6 +10,7 @@ import pytest
 
 from otr_core.errors import ChainError
 from otr_node.chain.evm import GENESIS_TIME, Chain, Contract, compile_vyper
+from otr_node.chain.onchain import FOLDER
 
 SOURCE = """
 # pragma version 0.4.3
@@ -118,3 +119,15 @@ assert sys.getrecursionlimit() == limit
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.stdout.split() == ["named"] * 3, run.stderr[-400:]
+
+
+def test_the_place_of_a_contract_is_known_before_it_stands():
+    """Before the first transaction of an account, the second, and one whose number takes a byte more."""
+    chain = Chain(accounts=2)
+    contract, sender = compile_vyper(FOLDER / "arbiter.vy"), chain.accounts[0].lower()
+    for between in (0, 0, 126):
+        ahead = chain.next_address(sender, between)
+        for _ in range(between):
+            chain.transact_raw(chain.accounts[1], b"", sender=sender)
+        assert chain.next_address(sender) == ahead
+        assert chain.deploy(contract, sender, sender=sender)[0].address == ahead

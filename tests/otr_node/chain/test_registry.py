@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from otr_core.dispute.registry import NOTICE_S
 from otr_core.errors import ChainError
 from otr_core.poea.order import Domain, Order, type_hash
 from otr_core.poea.receipt import Receipt, SignedReceipt, sign_receipt
@@ -44,6 +45,7 @@ class Asker:
 
     def registry(self, path: Path) -> Contract:
         types = type_hash("Order", Order.members), type_hash("Receipt", Receipt.members)
+        types = *types, 1_000, NOTICE_S
         registry, _ = self.chain.deploy(compile_vyper(path), *types)
         for model in (tiny().order.model_id, OTHER_MODEL):
             self.chain.transact(registry, "register_model", model, self.judge.address)
@@ -53,7 +55,9 @@ class Asker:
             (UNKNOWN_MODELS_KEY, self.operator, UNKNOWN_MODEL),
         ):
             key = registered_key(operator, model)
-            self.chain.transact(registry, "register_key", key_id, operator, model, "0x" + key.address.hex())
+            self.chain.transact(
+                registry, "register_key", key_id, operator, model, "0x" + key.address.hex(), key.platform
+            )
         return registry
 
     def vouch(self, registry: Contract, signed: SignedReceipt, sender: str | None = None, **words: int) -> str:
@@ -64,7 +68,7 @@ class Asker:
         """
         names = [path for _, _, path in Receipt.members]
         stated = tuple(words.get(n, word) for n, word in zip(names, struct_words(signed.receipt), strict=True))
-        call = self.operator, struct_words(signed.order), stated, signed.signature
+        call = self.operator, struct_words(signed.order), stated, signed.signature, 0
         try:
             return str(self.chain.call(registry, "vouch", *call, sender=sender)[1])
         except ChainError as error:

@@ -9,7 +9,9 @@ from random import Random
 import pytest
 
 from otr_core import merkle
-from otr_core.dispute.court import Court, challenge_hash
+from otr_core.dispute.accounts import batch_id
+from otr_core.dispute.court import Court
+from otr_core.dispute.duties import challenge_hash
 from otr_core.dispute.players import HonestOperator
 from otr_paper.labs.disputes.cheats import Griefer
 from otr_paper.labs.disputes.parties import OPERATOR, leaf_of
@@ -23,11 +25,12 @@ def besieged(count: int, clock_s: int) -> Court:
     served = tiny()
     court = tiny_court(served, replace(TERMS, clock_s=clock_s))
     signed = tiny_signed(served.honest)
-    court = court.commit_batch(START, OPERATOR, merkle.root([leaf_of(signed)]), 1)
+    root = merkle.root([leaf_of(signed)])
+    court, batch = court.commit_batch(START, OPERATOR, root, 1), batch_id(OPERATOR, root)
     for number in range(1, count + 1):
         who, salt = f"0x{number:040x}", bytes([number]) * 32
-        court = court.challenge(START, who, 0, challenge_hash(who, 0, 0, 0, salt), TERMS.bond_wei)
-        court = court.open(START, who, number, index=0, token=0, salt=salt, path=(), **vars(signed))
+        court = court.challenge(START, who, challenge_hash(who, batch, 0, 0, salt), TERMS.bond_wei)
+        court = court.open(START, who, number, batch=batch, index=0, token=0, salt=salt, path=(), **vars(signed))
     return court
 
 

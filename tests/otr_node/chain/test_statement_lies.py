@@ -1,0 +1,36 @@
+"""Each row of the table of lies, played in both courts; and the page is what is stored."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from otr_paper.labs.disputes.both import Both, both
+from otr_paper.labs.disputes.parties import OPERATOR
+from otr_paper.labs.disputes.statement_lies import LIES, tell
+from otr_paper.labs.disputes.statement_table import PAGE, page
+from otr_paper.labs.disputes.world import TERMS, tiny
+
+BY_NAME = {lie.name: lie for lie in LIES}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BY_NAME)
+def test_the_lie_convicts_on_chain_by_its_move(name):
+    lie = BY_NAME[name]
+    milli = lie.tell().signed.order.decoding.temperature_milli
+    pair: Both = both(tiny(milli).honest, TERMS)
+    ending = tell(lie, pair)
+    assert ending.convicted
+    assert ending.last == lie.ends
+    stored = pair.chain.chain.call(pair.chain.court, "operators", pair.names[OPERATOR])
+    assert stored[0] < 3 * TERMS.least_stake_wei  # slashed in the contract too
+
+
+def test_the_page_is_made_of_the_stored_rows(project):
+    rows = json.loads((project.results / "statement_lies.json").read_text())["rows"]
+    assert [(row["field"], row["lie"], row["last"], row["reason"]) for row in rows] == [
+        (lie.part, lie.lie, lie.ends, lie.reason) for lie in LIES
+    ]
+    assert (project.root / PAGE).read_text() == page(rows)
