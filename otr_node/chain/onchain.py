@@ -7,7 +7,7 @@ is their encoding.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from otr_core.poea.equivocation import Equivocation
 from otr_core.poea.order import Domain, Order, type_hash, typed_words
 from otr_core.poea.receipt import Receipt
 from otr_node.chain.evm import Chain, Contract, TxReceipt, compile_vyper
+from otr_node.chain.logs import FromLogs
 
 FOLDER = Path(contracts.__file__).parent
 NOBODY = "0x" + "00" * 20
@@ -75,7 +76,8 @@ class ChainCourt:
         registrar: the account that deploys and registers. arbiter: address of the arbiter's
             contract, or ``NOBODY``.
         ledger: every transaction so far. registry, court, table: the contracts. domain: of the
-            court's orders and receipts. judges: by model id, one for each model.
+            court's orders and receipts. judges: by model id, one for each model. logs: the state as the
+            logs of all transactions tell it.
     """
 
     chain: Chain
@@ -93,6 +95,13 @@ class ChainCourt:
         self.court = self._deploy("court", astuple(terms), self.registry.address, table, self.arbiter)
         clocks = terms.arity_bits, terms.clock_s, terms.increment_s
         self.table = self._deploy("table", self.court.address, *clocks, self.arbiter)
+        # One transaction may log in several of them: each reads the events of all.
+        events = tuple(e for c in (self.registry, self.court, self.table) for e in c.abi if e["type"] == "event")
+        for name in ("registry", "court", "table"):
+            own = getattr(self, name)
+            calls = tuple(e for e in own.abi if e["type"] != "event")
+            setattr(self, name, replace(own, abi=(*calls, *events)))
+        self.logs = FromLogs(self.terms)
         self.domain = Domain(self.chain.id, bytes.fromhex(self.court.address[2:]))
         self.judges: dict[bytes, Contract] = {}
 
@@ -115,6 +124,7 @@ class ChainCourt:
         except ChainError as error:
             raise MoveError(error.check, "a revert", "success") from error
         self.ledger.append(Spent(call, receipt.gas, receipt.calldata_bytes))
+        self.logs.read(receipt.events)
         return receipt
 
     def register_model(self, model_id: bytes, trees: CommittedModel) -> None:

@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from otr_core.dispute.court import Court
-from otr_core.dispute.play import most_seconds, most_moves, play
+from otr_core.dispute.play import most_moves, most_seconds, play
 from otr_core.dispute.players import HonestChallenger, HonestOperator, case
 from otr_core.lane.program import GreedyOperator, LayerOperator, SampledOperator
 from otr_core.lane.sampling import Decoding

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import astuple, replace
 from pathlib import Path
 from random import Random
 
 import pytest
+from eth_utils.abi import function_signature_to_4byte_selector
 
 from otr_core import merkle
 from otr_core.dispute import game as table
@@ -433,3 +435,36 @@ def test_only_the_registrar_registers_on_chain(pair):
     with pytest.raises(ChainError) as failure:
         pair.chain.chain.transact(pair.chain.registry, "register_model", b"q" * 32, other, sender=other)
     assert failure.value.check == "sender"
+
+
+def test_no_contract_asks_who_began_a_transaction():
+    """Whoever is asked by a contract that somebody calls would act for that somebody."""
+    for path in FOLDER.glob("*.vy"):
+        assert "tx.origin" not in path.read_text(), path.name
+
+
+def test_no_contract_loops_over_what_others_can_lengthen():
+    """Every loop is over a literal list, or a range with a constant bound."""
+    loop = re.compile(r"^\s*for \w+: \w+ in (.*):$", re.MULTILINE)
+    for path in FOLDER.glob("*.vy"):
+        source = path.read_text()
+        for over in loop.findall(source):
+            bounded = re.fullmatch(r"range\((\w+|[^()]*(\([^()]*\))?[^()]*, bound=\w+)\)|\[.*\]", over)
+            assert bounded, (path.name, over)
+        # nothing that grows is walked through: state is in maps alone
+        assert not re.search(r"^\w+: (public\()?DynArray", source, re.MULTILINE), path.name
+
+
+def test_calldata_that_is_longer_or_shorter_makes_no_second_identity():
+    """Bytes after a call's arguments change nothing that is known by a hash of them; too few are
+    refused."""
+    pair = both(tiny().honest, TERMS)
+    chain, court = pair.chain.chain, pair.chain.court
+    words = function_signature_to_4byte_selector("commit_batch(bytes32,uint256)") + b"r" * 32 + (7).to_bytes(32, "big")
+    operator = pair.names[OPERATOR]
+    with pytest.raises(ChainError):
+        chain.transact_raw(court.address, words[:-1], contract=court, sender=operator)
+    longer = chain.transact_raw(court.address, words + bytes(64_000), contract=court, sender=operator)
+    assert longer.events[0].args["batch"] == batch_id(operator, b"r" * 32)
+    with pytest.raises(ChainError, match="batch"):
+        chain.transact_raw(court.address, words, contract=court, sender=operator)

@@ -1,0 +1,342 @@
+"""Every call about money, duties and roles in both courts at once: legal and illegal, equal reasons,
+equal to the wei after every call; and the same state from the logs alone."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import pytest
+
+from otr_core import merkle
+from otr_core.dispute.accounts import batch_id
+from otr_core.dispute.duties import (
+    TWO_ANSWERS,
+    TWO_PLACES,
+    LeafPlace,
+    challenge_hash,
+    spot_statement,
+)
+from otr_core.dispute.records import ChallengeStatus
+from otr_core.dispute.registry import NOTICE_S
+from otr_core.dispute.state import Verdict
+from otr_core.poea.equivocation import Equivocation
+from otr_core.poea.receipt import SignedReceipt, sign_receipt
+from otr_node.chain.evm import Chain, compile_vyper
+from otr_paper.labs.disputes.both import Both, both
+from otr_paper.labs.disputes.coalition import CONTENTS, leaves_of, receipts
+from otr_paper.labs.disputes.parties import CLIENT, FISHERMAN, KEY_ID, OPERATOR, OTHER, REGISTRAR, leaf_of
+from otr_paper.labs.disputes.world import TERMS, tiny
+
+pytestmark = pytest.mark.slow
+SALT = b"s" * 32
+EVERY = replace(TERMS, spot_bps=10_000, pause_s=500)
+ANYONE = (OPERATOR, FISHERMAN, CLIENT, OTHER, REGISTRAR)
+
+#: Accepts the statement itself as its proof, as the Python court's arbiter does here.
+CREDULOUS = """
+# pragma version 0.4.3
+@view
+@external
+def shows(statement: bytes32, proof: Bytes[4096]) -> bool:
+    return len(proof) == 32 and extract32(proof, 0) == statement
+"""
+
+
+def courts(tmp_path, terms=EVERY) -> Both:
+    chain = Chain(accounts=6)
+    path = tmp_path / "credulous.vy"
+    path.write_text(CREDULOUS)
+    contract, _ = chain.deploy(compile_vyper(path), sender=chain.accounts[5])
+    return both(tiny().honest, terms, arbiter=lambda s, p: s == p, arbiter_address=contract.address, chain=chain)
+
+
+def id_in(pair: Both, leaves: list[bytes]) -> bytes:
+    return batch_id(pair.names[OPERATOR], merkle.root(leaves))
+
+
+def opening(pair: Both, content: tuple[str, ...], index: int) -> dict[str, Any]:
+    leaves = leaves_of(content)
+    shown = {"batch": id_in(pair, leaves), "index": index, "token": 0, "salt": SALT}
+    return shown | {"path": tuple(merkle.inclusion_proof(leaves, index))} | vars(receipts()[content[index]])
+
+
+def hidden(pair: Both, who: str, subject: bytes, index: int = 0, kind: int = 0) -> bytes:
+    return challenge_hash(pair.names[who], subject, index, kind, SALT)
+
+
+def told(pair: Both) -> None:
+    """The logs tell what the court holds."""
+    court, logs = pair.court, pair.chain.logs
+
+    def wei(found: dict[str, int]) -> dict[str, int]:
+        return {who.lower(): value for who, value in found.items() if value}
+
+    assert wei(logs.credits) == wei(dict(court.credits))
+    assert logs.burnt_wei == court.burnt_wei
+    assert wei(logs.stakes) == wei({who: each.stake_wei for who, each in court.operators.items()})
+    assert wei(logs.rewards) == wei({who: each.reward_wei for who, each in court.operators.items()})
+    assert wei(logs.costs) == wei({who: each.costs_wei for who, each in court.operators.items()})
+    assert {who.lower() for who in logs.convicted} == {who for who, each in court.operators.items() if each.convicted}
+    assert {who.lower() for who in logs.leaving} == {who for who, each in court.operators.items() if each.exit_at}
+    assert list(logs.statuses.values()) == [each.status for each in court.challenges]
+    assert [logs.challengers[n].lower() for n in logs.challengers] == [each.challenger for each in court.challenges]
+    assert logs.final == {batch for batch, each in court.batches.items() if each.closed}
+    held = {batch: (each.operator, each.root, each.size, each.payment_wei) for batch, each in court.batches.items()}
+    assert {batch: (each[0].lower(), *each[1:]) for batch, each in logs.batches.items()} == held
+    assert {(b, who.lower()): wei for (b, who), wei in logs.payments.items()} == dict(court.payments)
+    assert sorted(logs.fuses) == sorted(court.fuses)
+    assert logs.draws == [value for value, _ in court.draws]
+    assert logs.revoked == dict(court.revoked)
+    assert logs.pauses[-1:] == [court.pause[1]] * bool(court.pause[1])
+
+
+def play(pair: Both, steps: list[tuple[str, int, str, str, tuple[Any, ...], dict[str, Any]]]) -> None:
+    """Calls (expected reason, seconds later, sender, name, arguments, named ones), one after another."""
+    now = pair.chain.chain.time
+    for number, (expected, later, sender, name, args, more) in enumerate(steps):
+        now += max(later, 1)
+        assert pair.do(now, sender, name, *args, **more) == expected, (number, name, args)
+    told(pair)
+
+
+def test_duties_go_the_same_way_in_both(tmp_path):
+    pair = courts(tmp_path)
+    honest, second = receipts()["honest"], receipts()["second"]
+    leaves = leaves_of(("honest", "lie"))
+    batch, bond = id_in(pair, leaves), {"value": TERMS.bond_wei}
+    stranger = sign_receipt(hashlib.sha256(b"stranger").digest(), honest.order, honest.receipt)
+    place = LeafPlace(batch, 0, tuple(merkle.inclusion_proof(leaves, 0)))
+    shown = (OPERATOR, honest.receipt, honest.signature)
+    later = (OPERATOR, second.receipt, second.signature)
+    play(pair, [
+        ("", 1, OPERATOR, "commit_batch", (merkle.root(leaves), 2), {}),
+        ("bond", 1, CLIENT, "demand", shown, {"value": TERMS.bond_wei - 1}),
+        ("signature", 1, CLIENT, "demand", (OPERATOR, stranger.receipt, stranger.signature), bond),
+        ("signature", 1, CLIENT, "demand", (OPERATOR, honest.receipt, honest.signature[:64]), bond),
+        ("standing", 1, CLIENT, "demand", (OTHER, honest.receipt, honest.signature), bond),
+        ("", 1, CLIENT, "demand", shown, bond),
+        ("path", 1, OTHER, "show", (1, place._replace(at=1)), {}),
+        ("path", 1, OTHER, "show", (1, place._replace(at=2)), {}),
+        ("batch", 1, OTHER, "show", (1, place._replace(batch=bytes(32))), {}),
+        ("duty", 1, CLIENT, "attest", (1, Verdict.OPERATOR_LOSES, bytes(32)), {}),
+        ("early", 1, CLIENT, "lapse", (1,), {}),
+        ("frozen", TERMS.window_s + TERMS.reveal_s, OTHER, "finalise", (batch,), {}),
+        ("", 1, OTHER, "show", (1, place), {}),
+        ("duty", 1, OTHER, "show", (1, place), {}),
+        ("duty", 1, OPERATOR, "publish_receipt", (1,), {}),
+        ("challenge", 1, OTHER, "lapse", (9,), {}),
+        ("", 1, CLIENT, "demand", later, bond),
+        ("sender", 1, OTHER, "publish_receipt", (2,), {}),
+        ("", 1, OPERATOR, "publish_receipt", (2,), {}),
+        ("", 1, CLIENT, "demand", later, bond),
+        ("batch", 1, OPERATOR, "publish_receipt", (3,), {}),
+        ("frozen", 1, OTHER, "finalise", (batch,), {}),
+        ("", EVERY.duty_s + 1, OTHER, "lapse", (3,), {}),
+        ("duty", 1, OTHER, "lapse", (3,), {}),
+        ("standing", 1, CLIENT, "demand", later, bond),
+        ("", TERMS.claim_s + 1, OTHER, "pay_reward", (OPERATOR,), {}),
+    ])  # fmt: skip
+
+
+def test_draws_go_the_same_way_in_both(tmp_path):
+    pair = courts(tmp_path)
+    leaves = leaves_of(("honest", "lie"))
+    batch = id_in(pair, leaves)
+
+    def proof(number: int, verdict: Verdict) -> bytes:
+        due = pair.court.challenges[number - 1].commitment
+        return spot_statement(pair.court.domain, due, verdict)
+
+    play(pair, [
+        ("sender", 1, OPERATOR, "post_draw", (b"a" * 32,), {}),
+        ("", 1, REGISTRAR, "post_draw", (b"a" * 32,), {}),
+        ("", 1, OPERATOR, "commit_batch", (merkle.root(leaves), 2), {}),
+        ("draw", 1, FISHERMAN, "summon", (batch, 0, 0), {}),
+        ("", 1, REGISTRAR, "post_draw", (b"b" * 32,), {}),
+        ("", 1, REGISTRAR, "post_draw", (b"c" * 32,), {}),
+        ("draw", 1, FISHERMAN, "summon", (batch, 0, 2), {}),
+        ("draw", 1, FISHERMAN, "summon", (batch, 0, 3), {}),
+        ("index", 1, FISHERMAN, "summon", (batch, 2, 1), {}),
+        ("batch", 1, FISHERMAN, "summon", (bytes(32), 0, 1), {}),
+        ("", 1, FISHERMAN, "summon", (batch, 0, 1), {}),
+        ("drawn", 1, OTHER, "summon", (batch, 0, 1), {}),
+        ("", 1, OTHER, "summon", (batch, 1, 1), {}),
+    ])  # fmt: skip
+    right, wrong = Verdict.CHALLENGER_LOSES, Verdict.OPERATOR_LOSES
+    play(pair, [
+        ("proof", 1, OTHER, "attest", (1, wrong, proof(1, right)), {}),
+        ("proof", 1, OTHER, "attest", (1, right, proof(2, right)), {}),
+        ("proof", 1, OTHER, "attest", (1, Verdict.NONE, proof(1, Verdict.NONE)), {}),
+        ("proof", 1, OTHER, "attest", (1, Verdict.WITHDRAWN, proof(1, Verdict.WITHDRAWN)), {}),
+        ("", 1, OTHER, "attest", (1, right, proof(1, right)), {}),
+        ("duty", 1, OTHER, "attest", (1, right, proof(1, right)), {}),
+        ("early", 1, OTHER, "lapse", (2,), {}),
+        ("", 1, OTHER, "attest", (2, wrong, proof(2, wrong)), {}),
+        ("void", 1, OTHER, "summon", (batch, 1, 1), {}),
+        ("early", 1, OTHER, "pay_reward", (OPERATOR,), {}),
+        ("", TERMS.claim_s + 1, OTHER, "pay_reward", (OPERATOR,), {}),
+    ])  # fmt: skip
+
+
+def test_offences_without_a_game_go_the_same_way_in_both(tmp_path):
+    honest, second = receipts()["honest"], receipts()["second"]
+    forged = sign_receipt(hashlib.sha256(b"stranger").digest(), honest.order, second.receipt)
+    order = replace(honest.order, nonce=bytes(32))
+    elsewhere = sign_receipt(hashlib.sha256(b"key").digest(), order, replace(honest.receipt, order_id=order.id))
+    bond = {"value": TERMS.bond_wei}
+    pair = courts(tmp_path)
+
+    def shown(first: SignedReceipt, other: SignedReceipt, salt: bytes = SALT) -> tuple[Any, ...]:
+        return 1, OPERATOR, Equivocation(first, other), salt
+
+    order_id = honest.receipt.order_id
+    play(pair, [
+        ("bond", 1, FISHERMAN, "challenge", (hidden(pair, FISHERMAN, order_id, 0, TWO_ANSWERS),), {"value": 1}),
+        ("", 1, FISHERMAN, "challenge", (hidden(pair, FISHERMAN, order_id, 0, TWO_ANSWERS),), bond),
+        ("sender", 1, OTHER, "equivocation", shown(honest, second), {}),
+        ("commitment", 1, FISHERMAN, "equivocation", shown(honest, second, bytes(32)), {}),
+        ("standing", 1, FISHERMAN, "equivocation", (1, CLIENT, Equivocation(honest, second), SALT), {}),
+        ("order", 1, FISHERMAN, "equivocation", shown(honest, elsewhere), {}),
+        ("statement", 1, FISHERMAN, "equivocation", shown(honest, honest), {}),
+        ("signature", 1, FISHERMAN, "equivocation", shown(honest, forged), {}),
+        ("signature", 1, FISHERMAN, "equivocation", shown(forged, honest), {}),
+        ("", 1, FISHERMAN, "equivocation", shown(honest, second), {}),
+        ("opened", 1, FISHERMAN, "equivocation", shown(honest, second), {}),
+    ])  # fmt: skip
+
+    pair = courts(tmp_path)
+    leaves = leaves_of(("honest", "honest"))
+    leaf, batch = merkle.leaf_hash(leaf_of(honest)), id_in(pair, leaves)
+    first, other = (LeafPlace(batch, at, tuple(merkle.inclusion_proof(leaves, at))) for at in (0, 1))
+    theirs = LeafPlace(batch_id(pair.names[OTHER], merkle.root(leaves)), 0, first.path)
+    play(pair, [
+        ("", 1, OPERATOR, "commit_batch", (merkle.root(leaves), 2), {}),
+        ("", 1, OTHER, "register", (), {"value": TERMS.least_stake_wei}),
+        ("", 1, OTHER, "commit_batch", (merkle.root(leaves), 2), {}),
+        ("", 1, FISHERMAN, "challenge", (hidden(pair, FISHERMAN, leaf, 0, TWO_PLACES),), bond),
+        ("place", 1, FISHERMAN, "two_places", (1, leaf, first, first, SALT), {}),
+        ("batch", 1, FISHERMAN, "two_places", (1, leaf, first, theirs, SALT), {}),
+        ("batch", 1, FISHERMAN, "two_places", (1, leaf, first._replace(batch=leaf), other, SALT), {}),
+        ("path", 1, FISHERMAN, "two_places", (1, leaf, first, other._replace(path=()), SALT), {}),
+        ("path", 1, FISHERMAN, "two_places", (1, leaf, first._replace(at=3), other, SALT), {}),
+        ("commitment", 1, FISHERMAN, "two_places", (1, bytes(32), first, other, SALT), {}),
+        ("sender", 1, OTHER, "two_places", (1, leaf, first, other, SALT), {}),
+        ("late", TERMS.reveal_s, FISHERMAN, "two_places", (1, leaf, first, other, SALT), {}),
+        ("", 1, FISHERMAN, "challenge", (hidden(pair, FISHERMAN, leaf, 0, TWO_PLACES),), bond),
+        ("", 1, FISHERMAN, "two_places", (2, leaf, first, other, SALT), {}),
+    ])  # fmt: skip
+
+
+def test_roles_and_pauses_go_the_same_way_in_both(tmp_path):
+    pair = courts(tmp_path)
+    content = ("honest",)
+    root, bond = merkle.root(leaves_of(content)), {"value": TERMS.bond_wei}
+    batch = id_in(pair, leaves_of(content))
+    play(pair, [
+        ("sender", 1, OTHER, "revoke", (KEY_ID,), {}),
+        ("sender", 1, OTHER, "pause_clocks", (), {}),
+        ("sender", 1, OTHER, "name_heir", (OTHER,), {}),
+        ("", 1, OPERATOR, "commit_batch", (root, 1), {}),
+        ("", 1, FISHERMAN, "challenge", (hidden(pair, FISHERMAN, batch),), bond),
+        ("", 1, REGISTRAR, "pause_clocks", (), {}),
+        ("early", 1, REGISTRAR, "pause_clocks", (), {}),
+        ("early", TERMS.reveal_s + EVERY.pause_s - 3, OTHER, "expire", (1,), {}),
+        ("", 1, FISHERMAN, "open", (1,), opening(pair, content, 0)),
+        ("early", TERMS.clock_s, OTHER, "timeout", (1,), {}),
+        ("", 1, OTHER, "timeout", (1,), {}),
+        ("", 1, REGISTRAR, "revoke", (KEY_ID,), {}),
+        ("revoked", 1, REGISTRAR, "revoke", (KEY_ID,), {}),
+        ("", 1, REGISTRAR, "name_heir", (OTHER,), {}),
+        ("sender", 1, CLIENT, "inherit", (), {}),
+        ("early", TERMS.exit_s - 2, OTHER, "inherit", (), {}),
+        ("early", 1, OTHER, "inherit", (), {}),
+        ("", 2, OTHER, "inherit", (), {}),
+        ("sender", 1, REGISTRAR, "revoke", (bytes(32),), {}),
+        ("", 1, OTHER, "pause_clocks", (), {}),
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_a_revocation_counts_from_the_same_second_in_both(tmp_path, late):
+    pair = courts(tmp_path)
+    content = ("honest",)
+    root, bond = merkle.root(leaves_of(content)), {"value": TERMS.bond_wei}
+    batch = id_in(pair, leaves_of(content))
+    play(pair, [
+        ("", 1, REGISTRAR, "revoke", (KEY_ID,), {}),
+        ("", NOTICE_S + late, OPERATOR, "commit_batch", (root, 1), {}),
+        ("", 1, FISHERMAN, "challenge", (hidden(pair, FISHERMAN, batch),), bond),
+        ("", 1, FISHERMAN, "open", (1,), opening(pair, content, 0)),
+        ("duty", 1, OTHER, "lapse", (1,), {}),
+    ])  # fmt: skip
+    won = pair.court.challenges[0].status == ChallengeStatus.WON
+    assert won == bool(late)
+
+
+def random_step(pair: Both, random: Random) -> tuple[str, str, tuple[Any, ...], dict[str, Any]]:
+    """One call that anyone could make, legal or not."""
+    court, content = pair.court, random.choice(CONTENTS)
+    leaves, index = leaves_of(content), random.randrange(len(content))
+    batch, number, who = id_in(pair, leaves), random.randint(0, len(court.challenges) + 1), random.choice(ANYONE)
+    signed, leaf = receipts()[content[index]], merkle.leaf_hash(leaves[index])
+    place = LeafPlace(batch, index, tuple(merkle.inclusion_proof(leaves, index)))
+    two = Equivocation(receipts()["honest"], signed)
+    bond = random.choice((TERMS.bond_wei,) * 5 + (0, 1))
+    kind = random.choice(((batch, index, 0),) * 4 + ((leaf, 0, TWO_PLACES), (signed.receipt.order_id, 0, TWO_ANSWERS)))
+    due = [each for each, c in enumerate(court.challenges, 1) if c.status in
+           (ChallengeStatus.COMMITTED, ChallengeStatus.DEMAND, ChallengeStatus.SPOT, ChallengeStatus.OPEN)]  # fmt: skip
+    number = random.choice(due) if due and random.random() < 0.7 else number
+    owner = court.challenges[number - 1].challenger if 1 <= number <= len(court.challenges) else ""
+    owner = next((name for name, address in pair.names.items() if address == owner), who)
+    mine = random.choice((owner, owner, who))
+    known = court.challenges[number - 1].commitment if 1 <= number <= len(court.challenges) else b""
+    every = [(c, i) for c in CONTENTS for i in range(len(c))]
+    fits = [(c, i) for c, i in every if hidden(pair, owner, id_in(pair, leaves_of(c)), i) == known]
+    shown = opening(pair, *(fits[0] if fits else (content, index)))
+    verdict = random.choice((Verdict.OPERATOR_LOSES, Verdict.CHALLENGER_LOSES, Verdict.NONE))
+    told_of = spot_statement(court.domain, known or leaf, verdict)
+    value, whom = random.choice((0, 1, 10**9, 10**18, 10**19)), random.choice((OPERATOR, OPERATOR, OTHER))
+    steps: list[tuple[str, str, tuple[Any, ...], dict[str, Any]]] = [
+        (OPERATOR, "commit_batch", (merkle.root(leaves), len(content)), {}),
+        (who, "commit_batch", (merkle.root(leaves), random.choice((0, 1, 2, 2**32 + 1))), {}),
+        (who, "register", (), {"value": value}),
+        (who, "escrow", (batch,), {"value": value}),
+        (who, "finalise", (batch,), {}),
+        (who, "refund", (batch,), {}),
+        (who, "challenge", (hidden(pair, who, *kind),), {"value": bond}),
+        (who, "challenge", (hidden(pair, who, batch, index),), {"value": TERMS.bond_wei}),
+        *3 * [(mine, "open", (number,), shown)],
+        (who, "expire", (number,), {}),
+        (who, "timeout", (number,), {}),
+        (mine, "close", (number,), {}),
+        (who, "demand", (whom, signed.receipt, signed.signature), {"value": bond}),
+        (who, "show", (number, place), {}),
+        (random.choice((OPERATOR, who)), "publish_receipt", (number,), {}),
+        (who, "lapse", (number,), {}),
+        (random.choice((REGISTRAR, who)), "post_draw", (random.randbytes(32),), {}),
+        *2 * [(who, "summon", (batch, random.choice((index, 9)), random.randint(0, len(court.draws))), {})],
+        *2 * [(who, "attest", (number, verdict, told_of), {})],
+        (mine, "equivocation", (number, random.choice((OPERATOR, OTHER)), two, SALT), {}),
+        (mine, "two_places", (number, leaf, place, place._replace(at=0), SALT), {}),
+        (who, "pay_reward", (random.choice((OPERATOR, OTHER)),), {}),
+        (who, "withdraw", (), {}),
+        (random.choice((REGISTRAR, who)), "pause_clocks", (), {}),
+        (OTHER, "request_exit", (), {}),
+        (OTHER, "withdraw_stake", (), {}),
+    ]  # fmt: skip
+    return random.choice(steps)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_calls_legal_and_illegal_are_answered_alike(seed, tmp_path):
+    random, pair, reasons = Random(seed), courts(tmp_path, replace(EVERY, spot_bps=6_000)), set()
+    now = pair.chain.chain.time
+    for _ in range(60):
+        now += random.choice((1, 1, 1, 5, 601, 3_001))
+        sender, name, args, more = random_step(pair, random)
+        reasons.add((name, pair.do(now, sender, name, *args, **more)))
+    told(pair)
+    assert len(reasons) > 25
