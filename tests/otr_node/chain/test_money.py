@@ -31,9 +31,10 @@ from otr_core.poea.receipt import SignedReceipt, sign_receipt
 from otr_node.chain.evm import Chain, compile_vyper
 from otr_node.chain.onchain import FOLDER
 from otr_paper.labs.disputes.both import Both, both
-from otr_paper.labs.disputes.coalition import CONTENTS, leaves_of, receipts
 from otr_paper.labs.disputes.parties import CLIENT, FISHERMAN, KEY_ID, OPERATOR, OTHER, REGISTRAR, leaf_of
 from otr_paper.labs.disputes.world import TERMS, random_tamper, tiny
+from tests.helpers.coalition import CONTENTS, leaves_of, receipts
+from tests.helpers.tiny_disputes import placed
 from tests.otr_core.dispute.test_roles import UNFIT
 
 pytestmark = pytest.mark.slow
@@ -124,9 +125,9 @@ def test_duties_go_the_same_way_in_both(tmp_path):
         ("signature", 1, CLIENT, "demand", (OPERATOR, honest.receipt, honest.signature[:64]), bond),
         ("standing", 1, CLIENT, "demand", (OTHER, honest.receipt, honest.signature), bond),
         ("", 1, CLIENT, "demand", shown, bond),
-        ("path", 1, OTHER, "show", (1, place._replace(at=1)), {}),
-        ("path", 1, OTHER, "show", (1, place._replace(at=2)), {}),
-        ("batch", 1, OTHER, "show", (1, place._replace(batch=bytes(32))), {}),
+        ("path", 1, OTHER, "show", (1, placed(place, at=1)), {}),
+        ("path", 1, OTHER, "show", (1, placed(place, at=2)), {}),
+        ("batch", 1, OTHER, "show", (1, placed(place, batch=bytes(32))), {}),
         ("duty", 1, CLIENT, "attest", (1, Verdict.OPERATOR_LOSES, bytes(32)), {}),
         ("early", 1, CLIENT, "lapse", (1,), {}),
         ("frozen", TERMS.window_s + TERMS.reveal_s, OTHER, "finalise", (batch,), {}),
@@ -225,9 +226,9 @@ def test_offences_without_a_game_go_the_same_way_in_both(tmp_path):
         ("", 1, FISHERMAN, "challenge", (hidden(pair, FISHERMAN, leaf, 0, TWO_PLACES),), bond),
         ("place", 1, FISHERMAN, "two_places", (1, leaf, first, first, SALT), {}),
         ("batch", 1, FISHERMAN, "two_places", (1, leaf, first, theirs, SALT), {}),
-        ("batch", 1, FISHERMAN, "two_places", (1, leaf, first._replace(batch=leaf), other, SALT), {}),
-        ("path", 1, FISHERMAN, "two_places", (1, leaf, first, other._replace(path=()), SALT), {}),
-        ("path", 1, FISHERMAN, "two_places", (1, leaf, first._replace(at=3), other, SALT), {}),
+        ("batch", 1, FISHERMAN, "two_places", (1, leaf, placed(first, batch=leaf), other, SALT), {}),
+        ("path", 1, FISHERMAN, "two_places", (1, leaf, first, placed(other, path=()), SALT), {}),
+        ("path", 1, FISHERMAN, "two_places", (1, leaf, placed(first, at=3), other, SALT), {}),
         ("commitment", 1, FISHERMAN, "two_places", (1, bytes(32), first, other, SALT), {}),
         ("sender", 1, OTHER, "two_places", (1, leaf, first, other, SALT), {}),
         ("late", TERMS.reveal_s, FISHERMAN, "two_places", (1, leaf, first, other, SALT), {}),
@@ -326,7 +327,7 @@ def random_step(pair: Both, random: Random) -> tuple[str, str, tuple[Any, ...], 
         *2 * [(who, "summon", (batch, random.choice((index, 9)), random.randint(0, len(court.draws))), {})],
         *2 * [(who, "attest", (number, verdict, told_of), {})],
         (mine, "equivocation", (number, random.choice((OPERATOR, OTHER)), two, SALT), {}),
-        (mine, "two_places", (number, leaf, place, place._replace(at=0), SALT), {}),
+        (mine, "two_places", (number, leaf, place, placed(place, at=0), SALT), {}),
         (who, "pay_reward", (random.choice((OPERATOR, OTHER)),), {}),
         (who, "withdraw", (), {}),
         (random.choice((REGISTRAR, who)), "pause_clocks", (), {}),
