@@ -128,16 +128,15 @@ def _money(courts: Both) -> dict[str, int]:
 
 
 def _stand(step: Step) -> dict[str, Any]:
-    """A move, and what was in doubt before it: so many units from the first on, of all of the
-    level."""
+    """A move, and where the game stood before it: the disputed node in a tree of ``size`` leaves, or
+    so many ``units`` of them from number ``index`` on."""
     game = step.before
-    first, end, of = game.index << game.height, (game.index + 1) << game.height, game.size
+    stood = {name: getattr(game, name) for name in ("height", "index", "size")}
     if game.level == Level.ELEMENT:
-        first, end = 0, game.size
+        stood |= {"index": 0, "units": game.size}
     elif game.level in (Level.STEPS, Level.LEAF) and not game.at_kept:
-        first, end, of = game.index, game.index + game.size, game.program[game.operator].steps + 1
-    units = min(end, of) - first
-    return {"by": step.who, "move": step.move[0], "level": game.level.name, "first": first, "units": units, "of": of}
+        stood |= {"units": game.size, "size": game.program[game.operator].steps + 1}
+    return {"by": step.who, "move": step.move[0], "level": game.level.name, **stood}
 
 
 def crowd(order: Order, honest: Run, challengers: int, terms: Terms, *, slot_s: int, stall: bool, seed: int) -> Crowd:

@@ -39,8 +39,9 @@ def narrowing(path: Sequence[Mapping[str, Any]], moves: Sequence[Mapping[str, An
     own = moves[len(moves) - len(path) :]
     spent, rows = sum(move["gas"] for move in moves) - sum(move["gas"] for move in own), []
     for number, (step, move) in enumerate(zip(path, own, strict=True), 1):
-        left, size = step["first"], step["of"]
-        end = left + step["units"]
+        height, index, size = step["height"], step["index"], step["size"]
+        left, end = index << height, min((index + 1) << height, size)
+        end = left + step["units"] if "units" in step else end
         spent += move["gas"]
         who = (number, step["by"], step["move"], WHAT[step["level"]])
         rows.append((*who, left / size, end / size, end - left, size, move["gas"], spent, move["calldata_bytes"]))
