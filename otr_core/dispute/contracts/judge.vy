@@ -74,6 +74,16 @@ TABLES_ROOT: immutable(bytes32)
 
 @deploy
 def __init__(dims: uint256[11], weights_root: bytes32, tables_root: bytes32, stop_ids: DynArray[uint256, 16]):
+    # As ``usable`` in otr_core/dispute/state.py.
+    tile: uint256 = dims[5]
+    assert tile >= 1 and tile <= 128 and 256 % tile == 0, "dims"
+    for width: uint256 in [dims[0], dims[1], dims[2], dims[3], dims[4], dims[6], dims[7]]:
+        assert width >= 1 and width < 2 ** 31, "dims"
+    assert dims[0] % tile == 0 and dims[1] % tile == 0 and dims[6] % tile == 0 and dims[3] % dims[4] == 0, "dims"
+    assert dims[7] * dims[2] < 2 ** 32 and 2 * dims[1] < 2 ** 31, "dims"
+    assert dims[3] * ((dims[7] + tile - 1) // tile * tile) < 2 ** 31 and (dims[3] + 2 * dims[4]) * tile < 2 ** 31, "dims"
+    for id: uint256 in stop_ids:
+        assert id < dims[6], "dims"
     HIDDEN = dims[0]
     INTERMEDIATE = dims[1]
     LAYERS = dims[2]
