@@ -216,6 +216,33 @@ def bench_verify(
         )
 
 
+@bench_app.command("dispute")
+def bench_dispute(
+    answer: Annotated[int, typer.Option(help="Tokens of the answer at the sizes of the 135M model.")] = 64,
+    large: Annotated[int, typer.Option(help="Tokens of the answer at the sizes of a 70B model.")] = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the gas of a whole dispute, both sides, from the challenge to the payout, at the sizes
+    of two models; minutes."""
+    need_extras("node", "chain", "paper")
+    from otr_paper.benches.dispute_gas import DisputePlan, measure_dispute
+
+    plan, load = DisputePlan(answer, large), os.getloadavg()[0]
+    found = measure_dispute(plan)
+    if as_json:
+        print_bench(f"otr bench dispute --answer {answer} --large {large}", {**found, "load_before": load})
+        return
+    rows = [
+        [
+            row["size"],
+            str(row["arity"]),
+            *(f"{row[name]:,}" for name in ("rounds", "gas", "calldata_bytes", "data_gas")),
+        ]
+        for row in found["arities"]
+    ]
+    print_table(["size", "nodes a round", "rounds", "gas", "calldata bytes", "data as a rollup's gas"], rows)
+
+
 def print_bench(command: str, result: dict[str, Any]) -> None:
     """Print what a subcommand of ``otr bench`` has measured, as one JSON document with its card."""
     from otr_paper.store.results import card_of_now

@@ -45,10 +45,12 @@ BUDGETS = {
     # checkpoint, with a frozen environment of its own for templates; and the recorder with the
     # process that hashes
     "otr_node": 4600,  # a court read from its logs alone
-    "otr_paper": 12450,  # of it the producers of stored results, which were under tests before
+    "otr_paper": 14800,  # of it the producers of stored results, and the free opponents of disputes
     "otr_paper/claims": 1900,
-    "otr_paper/labs": 2750,  # its operators state and sign falsehoods, one for each check of a receipt
-    "otr_paper/producers": 1700,
+    # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free
+    # in every commitment, the search over all their games, and games that break rules all the time
+    "otr_paper/labs": 4300,
+    "otr_paper/producers": 2150,  # of it the mutants of every check of court and contracts
     "otr_paper/simulation": 1150,
 }
 

@@ -19,7 +19,8 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -41,45 +42,56 @@ EQUIVALENT: dict[tuple[str, str], str] = {}
 # --- contracts
 
 
+ANY = "any"
+"""Reason of a check that is given its reason as an argument."""
+SENTINEL = int.from_bytes(sha256(b"number of the mutant").digest(), "big")
+"""Stands for the number of a mutant in the code of all mutants of a contract."""
+
+
 @dataclass
 class VyperMutant:
     """A contract without one check.
 
     Attributes:
-        name: file of the contract. line: of the check. text: the check, or the part of it that is
-            missing. reason: what it says. source: the contract without it.
+        name: file of the contract. number: among its mutants, from 1. line: of the check. text: the
+            check, or the part of it that is missing. reason: what it says.
         killed_by: the test that saw a call go otherwise.
     """
 
     name: str
+    number: int
     line: int
     text: str
     reason: str
-    source: str
     killed_by: str = ""
-    codes: dict[bytes, bytes] = field(default_factory=dict)
 
 
-def vyper_mutants(path: Path) -> Iterator[VyperMutant]:
-    """All mutants of a contract."""
-    lines = path.read_text("utf-8").splitlines(keepends=True)
-    for number, line in enumerate(lines):
-        found = re.match(r"(\s*)assert (.*?)(?:, \"([^\"]*)\")?(?:\s+#.*)?$", line)
+def vyper_mutants(path: Path) -> tuple[str, list[VyperMutant]]:
+    """All mutants of a contract in one source, which is compiled once: an immutable number, the last
+    argument of the constructor, says which check is missing."""
+    mutants: list[VyperMutant] = []
+    lines = path.read_text("utf-8").replace("@pure", "@view").splitlines()
+
+    def missing(text: str, reason: str, line: int) -> str:
+        mutants.append(VyperMutant(path.name, len(mutants) + 1, line, text, reason))
+        return f"MUTANT == {len(mutants)}"
+
+    for at, line in enumerate(lines):
+        found = re.match(r"(\s*)assert (.*?)(?:, (\"[^\"]*\"|\w+))?(?:\s+#.*)?$", line)
         if not found:
             continue
         indent, condition, said = found.groups()
-        reason, rest = said or "reverted", f', "{said}"' if said else ""
-
-        def mutant(text: str, instead: str, number: int = number, reason: str = reason) -> VyperMutant:
-            source = "".join([*lines[:number], instead + "\n", *lines[number + 1 :]])
-            return VyperMutant(path.name, number + 1, text, reason, source)
-
-        # A side effect in the condition would be lost with it, and is none of the check.
-        yield mutant(condition, f"{indent}pass")
-        parts = split_conjunction(condition)
-        for at in range(len(parts)) if len(parts) > 1 else ():
-            left = " and ".join(parts[:at] + parts[at + 1 :])
-            yield mutant(parts[at], f"{indent}assert {left}{rest}")
+        parts, rest = split_conjunction(condition), f", {said}" if said else ""
+        reason = "reverted" if not said else said[1:-1] if said[0] == '"' else ANY
+        whole = missing(condition, reason, at + 1)
+        if len(parts) > 1:
+            condition = " and ".join(f"({missing(part, reason, at + 1)} or {part})" for part in parts)
+        lines[at] = f"{indent}assert {whole} or ({condition}){rest}"
+    source = "\n".join(lines) + "\n"
+    source = re.sub(r"(?m)^(@deploy)$", r"MUTANT: immutable(uint256)\n\n\1", source)
+    return re.sub(
+        r"(def __init__\(.*?)\):\n", r"\1, mutant: uint256):\n    MUTANT = mutant\n", source, flags=re.S
+    ), mutants
 
 
 def split_conjunction(condition: str) -> list[str]:
@@ -100,80 +112,91 @@ class Prober:
     tests run.
     """
 
-    def __init__(self, mutants: list[VyperMutant], folder: Path) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.mutants: list[VyperMutant] = []
         self.waiting: dict[tuple[str, str], list[VyperMutant]] = defaultdict(list)
-        for mutant in mutants:
-            self.waiting[mutant.name, mutant.reason].append(mutant)
-        self.folder, self.test = folder, ""
-        self.deployed: dict[tuple[int, str], tuple[str, tuple[Any, ...], Contract, str]] = {}
-        self.by_code = {compile_vyper(path).bytecode: path.name for path in sorted(folder.glob("*.vy"))}
-        self.refused = 0
+        self.refused, self.test = 0, ""
+        self._all: dict[bytes, tuple[str, Contract]] = {}  # by the code of a contract: all its mutants
+        self._deployed: dict[tuple[int, str], tuple[str, bytes]] = {}
         self._deploy, self._transact, self._call = Chain.deploy, Chain.transact, Chain.call
+        for path in sorted(folder.glob("*.vy")):
+            source, mutants = vyper_mutants(path)
+            if mutants:
+                self.mutants += mutants
+                self._all[compile_vyper(path).bytecode] = path.name, compile_source(source, str(path))
+        for mutant in self.mutants:
+            self.waiting[mutant.name, mutant.reason].append(mutant)
 
     def pytest_runtest_call(self, item: pytest.Item) -> None:
         """Remembers which test runs."""
         self.test = item.nodeid.split("/")[-1]
 
     def install(self) -> None:
-        """Stand in for the chain's two calls."""
+        """Stand in for the chain's calls."""
         prober = self
 
         def deploy(chain: Chain, contract: Contract, *args: Any, **more: Any) -> Any:
-            made, receipt = prober._deploy(chain, contract, *args, **more)
-            if name := prober.by_code.get(contract.bytecode, ""):
-                sender = str(more.get("sender") or chain.accounts[0])
-                prober.deployed[id(chain), made.address.lower()] = name, args, made, sender
+            name, others = prober._all.get(contract.bytecode, ("", contract))
+            try:
+                made, receipt = prober._deploy(chain, contract, *args, **more)
+            except ChainError as error:
+                for mutant in list(prober.waiting.get((name, error.check), ())):
+                    prober._built(chain, mutant, others, error.check, args)
+                raise
+            if name:
+                code = chain.runtime_of(others, *args, SENTINEL, address=made.address, sender=more.get("sender"))
+                prober._deployed[id(chain), made.address] = name, code
             return made, receipt
 
         def transact(chain: Chain, contract: Contract, *args: Any, **more: Any) -> Any:
-            try:
-                return prober._transact(chain, contract, *args, **more)
-            except ChainError as error:
-                prober.probe(chain, contract, error.check, args, more)
-                raise
+            return prober._watched(prober._transact, chain, contract, args, more)
 
         def call(chain: Chain, contract: Contract, *args: Any, **more: Any) -> Any:
-            try:
-                return prober._call(chain, contract, *args, **more)
-            except ChainError as error:
-                prober.probe(chain, contract, error.check, args, more)
-                raise
+            return prober._watched(prober._call, chain, contract, args, more)
 
         Chain.deploy, Chain.transact, Chain.call = deploy, transact, call  # type: ignore[method-assign, assignment]
 
-    def probe(self, chain: Chain, contract: Contract, reason: str, args: Any, more: Any) -> None:
-        """Try all waiting mutants that lack a check with this reason."""
-        self.refused += 1
-        for (own, address), (name, given, made, sender) in list(self.deployed.items()):
-            if own != id(chain):
-                continue
-            for mutant in list(self.waiting.get((name, reason), ())):
-                code = self._runtime(chain, mutant, given, made, sender)
-                if code is not None and chain.reason_with({address: code}, contract, *args, **more) != reason:
-                    mutant.killed_by = self.test
-                    self.waiting[name, reason].remove(mutant)
+    def _watched(self, send: Any, chain: Chain, contract: Contract, args: Any, more: Any) -> Any:
+        try:
+            return send(chain, contract, *args, **more)
+        except ChainError as error:
+            if error.check not in ("abi", "arguments"):
+                self.refused += 1
+                self._probe(chain, contract, error.check, args, more)
+            raise
 
-    def _runtime(self, chain: Chain, mutant: VyperMutant, args: Any, made: Contract, sender: str) -> bytes | None:
-        key = repr((args, made.address)).encode()
-        if key not in mutant.codes:
-            # beside the real ones, so that what it imports is found
-            path = self.folder / mutant.name
-            mutant.codes[key] = chain.runtime_of(
-                compile_source(mutant.source, str(path)), *args, address=made.address, sender=sender
-            )
-        return mutant.codes[key]
+    def _probe(self, chain: Chain, contract: Contract, reason: str, args: Any, more: Any) -> None:
+        """Try all waiting mutants that lack a check with this reason."""
+        for (own, address), (name, code) in list(self._deployed.items()):
+            found = [*self.waiting[name, reason], *self.waiting[name, ANY]] if own == id(chain) else []
+            for mutant in found:
+                one = code.replace(SENTINEL.to_bytes(32, "big"), mutant.number.to_bytes(32, "big"))
+                if chain.reason_with({address: one}, contract, *args, **more) != reason:
+                    self._kill(mutant)
+
+    def _built(self, chain: Chain, mutant: VyperMutant, others: Contract, reason: str, args: Any) -> None:
+        """Whether a constructor that refuses does so without its check."""
+        try:
+            chain.runtime_of(others, *args, mutant.number, address=chain.accounts[0])
+        except ChainError as error:
+            if error.check == reason:
+                return
+        self._kill(mutant)
+
+    def _kill(self, mutant: VyperMutant) -> None:
+        mutant.killed_by = self.test
+        self.waiting[mutant.name, mutant.reason].remove(mutant)
 
 
 def contract_rows(folder: Path, tests: list[str]) -> tuple[list[dict[str, Any]], int]:
     """All contract mutants and what became of them; how many calls were refused in the tests."""
-    mutants = [mutant for path in sorted(folder.glob("*.vy")) for mutant in vyper_mutants(path)]
-    prober = Prober(mutants, folder)
+    prober = Prober(folder)
     prober.install()
     with redirect_stdout(io.StringIO()) as said:
         result = pytest.main(["-q", "-p", "no:randomly", "-p", "no:cacheprovider", *tests], plugins=[prober])
     if result != 0:
         raise ChainError("contract tests", said.getvalue()[-2000:], "green tests without mutants")
-    return [row(m.name, m.line, m.text, m.killed_by) for m in mutants], prober.refused
+    return [row(m.name, m.line, m.text, m.killed_by) for m in prober.mutants], prober.refused
 
 
 def row(file: str, line: int, text: str, killed_by: str) -> dict[str, Any]:
@@ -207,7 +230,7 @@ def python_mutants(name: str, module: ModuleType) -> Iterator[PythonMutant]:
     assert module.__file__ is not None
     source = Path(module.__file__).read_text("utf-8")
     tree = ast.parse(source)
-    for scope, body, at in list(checks(tree, "")):
+    for scope, body, at in list(refusals(tree, "")):
         found = body[at]
         text = " ".join(ast.unparse(found.test if isinstance(found, ast.If) else found).split())
         body[at] = ast.copy_location(ast.Pass(), found)
@@ -216,7 +239,7 @@ def python_mutants(name: str, module: ModuleType) -> Iterator[PythonMutant]:
         yield PythonMutant(name, scope, found.lineno, text, code)
 
 
-def checks(node: ast.AST, scope: str) -> Iterator[tuple[str, list[ast.stmt], int]]:
+def refusals(node: ast.AST, scope: str) -> Iterator[tuple[str, list[ast.stmt], int]]:
     """Statements that only refuse: (name of the function, list of statements, place in it)."""
     for name in ("body", "orelse", "finalbody", "handlers"):
         body = getattr(node, name, None)
@@ -226,7 +249,7 @@ def checks(node: ast.AST, scope: str) -> Iterator[tuple[str, list[ast.stmt], int
                 inside = f"{scope}.{each.name}" if scope else each.name
             elif scope and refuses(each):
                 yield scope, body, at
-            yield from checks(each, inside)
+            yield from refusals(each, inside)
 
 
 def refuses(each: ast.stmt) -> bool:
@@ -264,7 +287,7 @@ class Meetings:
         module = sys.modules[name]
         assert module.__file__ is not None
         tree = ast.parse(Path(module.__file__).read_text("utf-8"))
-        for _, body, at in list(checks(tree, "")):
+        for _, body, at in list(refusals(tree, "")):
             found = body[at]
             report = ast.parse(f"_met({found.lineno})").body[0]
             if isinstance(found, ast.If):

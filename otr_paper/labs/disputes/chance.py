@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -19,6 +19,7 @@ from otr_core.dispute.accounts import batch_id
 from otr_core.dispute.court import Court
 from otr_core.dispute.duties import challenge_hash
 from otr_core.dispute.game import MOVES
+from otr_core.dispute.judge import Opening
 from otr_core.dispute.openings import OwnExecution, OwnRun
 from otr_core.dispute.play import Step, play
 from otr_core.dispute.players import HonestChallenger, HonestOperator, Move, case
@@ -139,6 +140,8 @@ def spoilt(move: Move, random: Random) -> Move:
     if len(move) == 1:
         return random.choice((("choose_kept",), ("choose_token",), ("choose_last",), ("retract",)))
     at = random.randrange(1, len(move))
+    if move[0] == "prove" and not move[at] and at == 2:
+        return (*move[:at], (Opening(bytes(8), ()),))
     return (*move[:at], _spoilt(move[at], random), *move[at + 1 :])
 
 
@@ -149,14 +152,15 @@ def _spoilt(value: Any, random: Random) -> Any:
         return random.choice([*changes, value[:-1] if len(value) not in (0, 32) else value[::-1], bytes(len(value))])
     if isinstance(value, int):
         return random.choice((value + 1, max(value - 1, 0), 2**31 - 1))
+    if isinstance(value, Opening):
+        part = random.choice(("data", "proof"))
+        return replace(value, **{part: _spoilt(getattr(value, part), random)})
     items = tuple(value)
     if not items:
         return (bytes(32),)
     place = random.randrange(len(items))
-    shorter, longer = items[:-1], (*items, items[-1])
-    if isinstance(items[place], bytes):
-        return random.choice((shorter, longer, (*items[:place], _spoilt(items[place], random), *items[place + 1 :])))
-    return random.choice((shorter, longer))
+    other = (*items[:place], _spoilt(items[place], random), *items[place + 1 :])
+    return random.choice((items[:-1], (*items, items[-1]), other, other))
 
 
 def random_trace(run: OwnRun, random: Random, leaves: Sequence[int]) -> FreeTrace:
