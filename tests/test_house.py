@@ -78,6 +78,8 @@ UNEXCUSED_IMPORTS = {"otr_core": 23, "otr_node": 0, "otr_paper": 14}
 SHARED_FUNCTIONS = {
     "main": "a program's door",
     "add": "the entry point that each package gives to `otr`",
+    "dispute": "the move that begins a dispute, and the bench that plays a whole one",
+    "choose_token": "the move that points at a token, and the lane's choice of one",
     "record": "the command `otr record` calls the function",
     "shift": "the definition of the step, and the same step on whole arrays",
 }
