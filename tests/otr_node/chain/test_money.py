@@ -4,7 +4,7 @@ equal to the wei after every call; and the same state from the logs alone."""
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import astuple, replace
 from random import Random
 from typing import Any
 
@@ -29,11 +29,13 @@ from otr_core.lane import program as pr
 from otr_core.poea.equivocation import Equivocation
 from otr_core.poea.receipt import SignedReceipt, sign_receipt
 from otr_node.chain.evm import Chain, compile_vyper
+from otr_node.chain.onchain import FOLDER
 from otr_paper.labs.disputes.both import Both, both
 from otr_paper.labs.disputes.parties import CLIENT, FISHERMAN, KEY_ID, OPERATOR, OTHER, REGISTRAR, leaf_of
 from otr_paper.labs.disputes.world import TERMS, random_tamper, tiny
 from tests.helpers.coalition import CONTENTS, leaves_of, receipts
 from tests.helpers.tiny_disputes import placed
+from tests.otr_core.dispute.test_roles import UNFIT
 
 pytestmark = pytest.mark.slow
 SALT = b"s" * 32
@@ -367,6 +369,20 @@ def test_only_a_dispute_freezes_business_in_both(tmp_path):
     with pytest.raises(ChainError) as failure:
         pair.chain.chain.transact(pair.chain.court, "freeze", 1, sender=pair.names[OTHER])
     assert failure.value.check == "sender"
+
+
+@pytest.mark.parametrize(("unfit", "fit"), UNFIT)
+def test_a_judge_of_a_model_whose_disputes_do_not_fit_does_not_deploy(unfit, fit, judge_chain):
+    chain, code, dims = judge_chain
+    chain.deploy(code, list(astuple(replace(dims, **fit))), bytes(32), bytes(32), [])
+    with pytest.raises(ChainError) as failure:
+        chain.deploy(code, list(astuple(replace(dims, **unfit))), bytes(32), bytes(32), [])
+    assert failure.value.check in ("dims", "reverted")
+
+
+@pytest.fixture(scope="module")
+def judge_chain():
+    return Chain(accounts=1), compile_vyper(FOLDER / "judge.vy"), tiny().trees.dims
 
 
 GAS_PRICE_WEI = 2 * 10**9
