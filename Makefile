@@ -51,6 +51,7 @@ bench: data ## measure again what data/results stores (about two hours; timings 
 	@$(BIN)/python -m otr_paper.producers.disputes
 	@$(BIN)/python -m otr_paper.producers.dispute_adversaries
 	@$(BIN)/python -m otr_paper.producers.differential
+	@$(BIN)/python -m otr_paper.producers.statement_lies
 	@$(BIN)/python -m otr_paper.producers.economics
 	@$(BIN)/python -m otr_paper.producers.simulation
 	@$(BIN)/python -m otr_paper.producers.poq_adversary
@@ -62,7 +63,8 @@ bench: data ## measure again what data/results stores (about two hours; timings 
 fuzz: data ## 100,000 mutated inputs per evidence parser (OTR_DATA_MIRROR widens the corpus)
 	@$(BIN)/python -m otr_paper.producers.attestation_fuzz
 
-mutants: $(READY) ## change every formula of the economics and expect a red test each time (hours)
+mutants: $(READY) ## take out each check of court and contracts, change each formula of the economics; expect a red test (hours)
+	@$(BIN)/python -m otr_paper.producers.court_mutants
 	@$(BIN)/python -m otr_paper.producers.economics_mutants
 
 lock: ## resolve pyproject.toml again into requirements.lock and requirements.hashes

@@ -31,23 +31,26 @@ FLOORS = (
 BUDGETS = {
     # 8,000 until the receipt states the answer and comes from real evidence; 10,000 once proofs of
     # whole answers are verified in it
-    "otr_core": 9200,
+    "otr_core": 9600,
     "otr_core/lane": 800,
     "otr_core/attestation": 1950,
     # order, statement, the checks against both, and the seam to evidence of hardware
     "otr_core/poea": 1300,
-    # two contracts, court and table, each with its structs and interfaces; and the court's duties
-    "otr_core/dispute": 3100,
+    # two contracts, court and table, each with its structs, interfaces and events; moves for each
+    # field of a statement; duties, roles and pauses, in Python and on chain
+    "otr_core/dispute": 3600,
     "otr_core/spotcheck": 600,
     "otr_core/economics": 850,
     # circuits, keys and proofs stand here, so that the core needs no proof library; all that reads a
     # checkpoint, with a frozen environment of its own for templates; and the recorder with the
     # process that hashes
-    "otr_node": 4400,
-    "otr_paper": 12450,  # of it the producers of stored results, which were under tests before
+    "otr_node": 4600,  # a court read from its logs alone
+    "otr_paper": 14800,  # of it the producers of stored results, and the free opponents of disputes
     "otr_paper/claims": 1900,
-    "otr_paper/labs": 2750,  # its operators state and sign falsehoods, one for each check of a receipt
-    "otr_paper/producers": 1700,
+    # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free
+    # in every commitment, the search over all their games, and games that break rules all the time
+    "otr_paper/labs": 4300,
+    "otr_paper/producers": 2150,  # of it the mutants of every check of court and contracts
     "otr_paper/simulation": 1150,
 }
 
@@ -75,6 +78,8 @@ UNEXCUSED_IMPORTS = {"otr_core": 23, "otr_node": 0, "otr_paper": 14}
 SHARED_FUNCTIONS = {
     "main": "a program's door",
     "add": "the entry point that each package gives to `otr`",
+    "dispute": "the move that begins a dispute, and the bench that plays a whole one",
+    "choose_token": "the move that points at a token, and the lane's choice of one",
     "record": "the command `otr record` calls the function",
     "shift": "the definition of the step, and the same step on whole arrays",
 }

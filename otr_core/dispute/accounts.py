@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from otr_core.dispute.game import require
 from otr_core.dispute.records import BASIS, MOST_RECEIPTS, Batch, Challenge, ChallengeStatus, StakedOperator, Terms
-from otr_core.dispute.registry import NOTICE_S, Key
+from otr_core.dispute.registry import NOTICE_S, Key, judgeable
 from otr_core.dispute.state import NOTHING, RegisteredModel
 from otr_core.poea.order import Domain
 
@@ -76,9 +76,11 @@ class Accounts:
         replaced: whoever has a new judge registers a new model.
 
         Raises:
-            MoveError: ``sender``: not the registrar. ``model``: registered before.
+            MoveError: ``sender``: not the registrar. ``dims``: the contracts cannot hold its
+                disputes. ``model``: registered before.
         """
         require(sender == self.registrar, "sender", sender, self.registrar)
+        require(judgeable(model.dims, model.stop_ids), "dims", model, "dimensions that the contracts hold")
         require(model_id not in self.models, "model", "registered before", "a new model")
         return replace(self, models={**self.models, model_id: model})
 

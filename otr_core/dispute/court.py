@@ -11,7 +11,8 @@ played side by side in the tests.
   against its operator; then its payments are due.
 * A challenge is committed first (a hash and a bond) and opened later. Until then it names nothing,
   not even the operator: who is looked at cannot hurry to accuse itself, nor go silent.
-* While a game is open, nothing of the operator becomes final and it commits to nothing new. A
+* While a game is open, nothing of the operator becomes final; and once the challenger has said what
+  it disputes, and not only asked for the seed, the operator commits to nothing new. A
   challenger that only wants to hold up an operator loses its bond at each game's end, of which the
   operator gets a part, and holds it up no longer than its own clock.
 * Each side has a clock that grows by an increment a move. Who runs out of time loses exactly what a
@@ -34,7 +35,7 @@ from otr_core.dispute.duties import Duties, challenge_hash
 from otr_core.dispute.game import MOVES, open_game, require, require_leaf, statement
 from otr_core.dispute.records import Challenge, ChallengeStatus
 from otr_core.dispute.registry import receipt_fault
-from otr_core.dispute.state import Game, Turn, Verdict
+from otr_core.dispute.state import Game, Level, Turn, Verdict
 from otr_core.errors import MoveError
 from otr_core.poea.order import Domain, Order
 from otr_core.poea.receipt import Receipt
@@ -111,7 +112,7 @@ class Court(Duties):
             return court._joined(found.operator, 0)._convict(now, number)
         game = open_game(order, receipt, model, self.terms.arity_bits, token)
         clocks = (self.terms.clock_s, self.terms.clock_s)
-        court = court._joined(found.operator, 1)
+        court = court._joined(found.operator, game.level != Level.SEED)
         return court._set_challenge(number, status=ChallengeStatus.OPEN, game=game, left_s=clocks, last_time=now)
 
     def expire(self, now: int, number: int) -> Court:
@@ -154,8 +155,10 @@ class Court(Duties):
         rule, mover = MOVES[name], self.player(number, MOVES[name].turn)
         require(sender == mover, "sender", sender, mover)
         require(game.turn == rule.turn, "turn", game.turn.name, rule.turn.name)
-        court = self._tick(now, number, rule.turn)
-        return court._settle(now, number, rule.make(game, *args))
+        court, after = self._tick(now, number, rule.turn), rule.make(game, *args)
+        if game.level == Level.SEED != after.level:
+            court = court._joined(court.player(number, Turn.OPERATOR), 1, opened=0)
+        return court._settle(now, number, after)
 
     def arbitrate(self, now: int, number: int, verdict: Verdict, proof: bytes) -> Court:
         """End a game by a proof of its verdict, at any point.

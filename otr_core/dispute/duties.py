@@ -28,7 +28,7 @@ from otr_core import merkle
 from otr_core.dispute.accounts import Accounts
 from otr_core.dispute.game import require, require_leaf
 from otr_core.dispute.records import BASIS, MOST_REPAID, Challenge, ChallengeStatus, StakedOperator
-from otr_core.dispute.state import NOTHING, Game, Verdict
+from otr_core.dispute.state import NOTHING, Game, Level, Verdict
 from otr_core.errors import MoveError, ReceiptError
 from otr_core.poea.equivocation import Equivocation
 from otr_core.poea.order import Domain
@@ -295,7 +295,8 @@ class Duties(Accounts):
     def _end(self, number: int, status: ChallengeStatus) -> Self:
         """End a challenge or duty. Its bond goes back unless it is lost."""
         challenge = self.challenges[number - 1]
-        operator, playing = self.operators[challenge.operator], challenge.status == ChallengeStatus.OPEN
+        operator, game = self.operators[challenge.operator], challenge.game
+        playing = challenge.status == ChallengeStatus.OPEN and game is not None and game.level != Level.SEED
         court = self._set_challenge(number, status=status)._operator(
             challenge.operator,
             open_games=operator.open_games - 1,
@@ -304,10 +305,10 @@ class Duties(Accounts):
         bonded = status != ChallengeStatus.LOST and challenge.status != ChallengeStatus.SPOT
         return court._credit(challenge.challenger, self.terms.bond_wei) if bonded else court
 
-    def _joined(self, operator: str, playing: int) -> Self:
+    def _joined(self, operator: str, playing: int, opened: int = 1) -> Self:
         """One more open challenge or duty of an operator."""
         old = self.operators[operator]
-        return self._operator(operator, open_games=old.open_games + 1, live_games=old.live_games + playing)
+        return self._operator(operator, open_games=old.open_games + opened, live_games=old.live_games + playing)
 
     def _numbered(self, number: int) -> Challenge:
         require(1 <= number <= len(self.challenges), "challenge", number, f"1 to {len(self.challenges)}")

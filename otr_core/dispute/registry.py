@@ -7,10 +7,12 @@ answer to this order can make.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from otr_core.dispute.state import NOTHING, RegisteredModel
+from otr_core.dispute.state import MOST_STOP_IDS, NOTHING, RegisteredModel
 from otr_core.errors import ReceiptError
+from otr_core.lane.program import PIECE_VALUES, Dims
 from otr_core.poea.order import Domain, Order
 from otr_core.poea.receipt import Receipt, configuration_digest, recover_signer
 
@@ -20,6 +22,30 @@ NOTICE_S = 3_600
 """Seconds after which a revocation counts: a batch of answers by that key may be on its way."""
 CONFIGURATION = configuration_digest({"lane": LANE})
 """Digest of the only configuration of this lane: no other fact changes a bit of an answer."""
+
+
+MOST_TILE = 128
+"""Values of a tile, which an opening of the contract can hold."""
+
+
+def judgeable(d: Dims, stop_ids: Sequence[int] = ()) -> bool:
+    """Whether the contracts can hold every place, tile and opening of a model's disputes.
+
+    Without it the honest side of some dispute has no move that the contract takes, and loses by its
+    clock: a tile of 256 values is longer than an opening, one of 96 does not divide a piece, and a
+    number that has more bits than its place in a packed word would be another number. What ends an
+    answer is of the vocabulary.
+    """
+    if len(stop_ids) > MOST_STOP_IDS or not all(0 <= token < d.vocab for token in stop_ids):
+        return False
+    counts = (d.hidden, d.intermediate, d.layers, d.heads, d.kv_heads, d.vocab, d.context)
+    small = min(counts) > 0 and all(0 <= each < 2**62 for each in (*counts, d.epsilon, d.numerator))
+    if not small or not 2 <= d.tile <= MOST_TILE or PIECE_VALUES % d.tile:
+        return False
+    whole = d.hidden % d.tile == d.intermediate % d.tile == d.heads % d.kv_heads == 0
+    longest = max(d.hidden, 2 * d.intermediate, d.vocab, d.heads * (d.context + d.tile))
+    packed = longest // d.tile < 2**24 and d.layers * d.context < 2**32
+    return whole and packed and d.numerator < 2**52 and 0 <= d.drop < 64
 
 
 @dataclass(frozen=True)

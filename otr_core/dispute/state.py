@@ -8,17 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from enum import IntEnum
 
-from otr_core.errors import ParameterError
 from otr_core.lane.element import LAYER, Place, TraceClaim, program
-from otr_core.lane.program import PIECE_VALUES, Dims, Operator
+from otr_core.lane.program import Dims, Operator
 
 NOTHING = bytes(32)
 """A hash that is not known yet."""
 MOST_ARITY_BITS = 6
 """At most 2^6 = 64 nodes are shown in a round: more would not fit a transaction of the contract."""
 MOST_STOP_IDS = 16
-MOST_TILE = 128
-"""Values of a tile: a kibibyte."""
+"""Token ids that end an answer of one model, at most."""
 MOST_INTERVALS = 256
 """At most so many intervals between shown accumulators."""
 TOKENS, SEED = 2**32 - 1, 2**32 - 2
@@ -66,25 +64,6 @@ class RegisteredModel:
     weights_root: bytes
     tables_root: bytes
     stop_ids: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        good = usable(self.dims) and len(self.stop_ids) <= MOST_STOP_IDS
-        if not (good and all(0 <= token < self.dims.vocab for token in self.stop_ids)):
-            raise ParameterError("dims", (self.dims, self.stop_ids), "dimensions that every dispute can be played at")
-
-
-def usable(d: Dims) -> bool:
-    """Whether a game about a model of these dimensions fits its moves and its place in the contract.
-
-    With others an honest side could be left without a move: a tile longer than a move takes, an
-    element with a number that a game cannot hold.
-    """
-    if not (1 <= d.tile <= MOST_TILE and PIECE_VALUES % d.tile == 0 and d.kv_heads >= 1):
-        return False
-    widths, padded = (d.hidden, d.intermediate, d.vocab), -(-d.context // d.tile) * d.tile
-    longest = max(2 * d.intermediate, d.vocab, d.heads * padded, (d.heads + 2 * d.kv_heads) * d.tile)
-    whole = min(d.layers, d.heads, d.context, *widths) >= 1 and not any(width % d.tile for width in widths)
-    return whole and d.heads % d.kv_heads == 0 and longest < 2**31 and d.context * d.layers < 2**32
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from otr_core.dispute.duties import challenge_hash
 from otr_core.dispute.play import Step, play
 from otr_core.dispute.players import HonestChallenger, HonestOperator
 from otr_core.dispute.records import Terms
-from otr_core.dispute.state import Game
+from otr_core.dispute.state import Game, Level
 from otr_core.errors import InputError
 from otr_core.lane.element import LAYER
 from otr_core.poea.order import Order
@@ -121,15 +121,21 @@ def _money(courts: Both) -> dict[str, int]:
     return {
         "stake_slashed_wei": court.terms.least_stake_wei - operator.stake_wei,
         "reward_wei": operator.reward_wei,
+        "costs_wei": operator.costs_wei,
         "burnt_wei": court.burnt_wei,
         "bond_back_wei": court.credits.get(fisherman, 0),
     }
 
 
 def _stand(step: Step) -> dict[str, Any]:
-    """A move, and where the game stood before it."""
+    """A move, and where the game stood before it: the disputed node in a tree of ``size`` leaves, or
+    so many ``units`` of them from number ``index`` on."""
     game = step.before
     stood = {name: getattr(game, name) for name in ("height", "index", "size")}
+    if game.level == Level.ELEMENT:
+        stood |= {"index": 0, "units": game.size}
+    elif game.level in (Level.STEPS, Level.LEAF) and not game.at_kept:
+        stood |= {"units": game.size, "size": game.program[game.operator].steps + 1}
     return {"by": step.who, "move": step.move[0], "level": game.level.name, **stood}
 
 

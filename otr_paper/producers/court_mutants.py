@@ -230,7 +230,7 @@ def python_mutants(name: str, module: ModuleType) -> Iterator[PythonMutant]:
     assert module.__file__ is not None
     source = Path(module.__file__).read_text("utf-8")
     tree = ast.parse(source)
-    for scope, body, at in list(checks(tree, "")):
+    for scope, body, at in list(refusals(tree, "")):
         found = body[at]
         text = " ".join(ast.unparse(found.test if isinstance(found, ast.If) else found).split())
         body[at] = ast.copy_location(ast.Pass(), found)
@@ -239,7 +239,7 @@ def python_mutants(name: str, module: ModuleType) -> Iterator[PythonMutant]:
         yield PythonMutant(name, scope, found.lineno, text, code)
 
 
-def checks(node: ast.AST, scope: str) -> Iterator[tuple[str, list[ast.stmt], int]]:
+def refusals(node: ast.AST, scope: str) -> Iterator[tuple[str, list[ast.stmt], int]]:
     """Statements that only refuse: (name of the function, list of statements, place in it)."""
     for name in ("body", "orelse", "finalbody", "handlers"):
         body = getattr(node, name, None)
@@ -249,7 +249,7 @@ def checks(node: ast.AST, scope: str) -> Iterator[tuple[str, list[ast.stmt], int
                 inside = f"{scope}.{each.name}" if scope else each.name
             elif scope and refuses(each):
                 yield scope, body, at
-            yield from checks(each, inside)
+            yield from refusals(each, inside)
 
 
 def refuses(each: ast.stmt) -> bool:
@@ -287,7 +287,7 @@ class Meetings:
         module = sys.modules[name]
         assert module.__file__ is not None
         tree = ast.parse(Path(module.__file__).read_text("utf-8"))
-        for _, body, at in list(checks(tree, "")):
+        for _, body, at in list(refusals(tree, "")):
             found = body[at]
             report = ast.parse(f"_met({found.lineno})").body[0]
             if isinstance(found, ast.If):

@@ -9,7 +9,7 @@ that an honest side loses, or that costs it more than gas, stops the producer.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from random import Random
 from typing import Any
@@ -56,7 +56,7 @@ def _games(served: Served, false: Run, count: int) -> dict[str, Any]:
     honest, order = served.honest, served.order
     court = new_court(honest, TERMS, now=START, stake_wei=3 * TERMS.least_stake_wei)
     ends: Counter[str] = Counter()
-    reached: Counter[str] = Counter()
+    reached: dict[str, Counter[str]] = defaultdict(Counter)
     longest, bound = 0, most_moves(honest.trees.dims, len(honest.fed), TERMS.arity_bits)
     for seed in range(count):
         random = Random(f"{seed} {honest.decoding}")
@@ -65,15 +65,21 @@ def _games(served: Served, false: Run, count: int) -> dict[str, Any]:
         if not good or game.paid_wei < 0 or len(game.log) > bound:
             raise ChainError(f"game {seed}", [step.move[0] for step in game.log], "the honest side to win")
         ends[f"{game.kind} {game.log[-1].move[0]}"] += 1
-        reached[game.reached or "above"] += 1
+        reached[game.reached or "above"][_end(game)] += 1
         longest = max(longest, len(game.log))
         if seed % 100 == 99:
             frame.progress(f"{seed + 1} of {count} games")
     return {
         "games": count, "positions": len(honest.fed), "temperature_milli": honest.decoding.temperature_milli,
         "losses": 0, "most_moves": longest, "bound_moves": bound, "ends": dict(sorted(ends.items())),
-        "reached": dict(sorted(reached.items())),
+        "reached": {name: dict(sorted(found.items())) for name, found in sorted(reached.items())},
     }  # fmt: skip
+
+
+def _end(game: Played) -> str:
+    """How a game ended, in one word: at a step, at a leaf that was opened, or for want of a move."""
+    last = game.log[-1].move[0]
+    return "step" if last == "prove" else "silence" if last == "timeout" else "leaf"
 
 
 def _game(court: Any, order: Any, honest: Run, false: Run, random: Random, kind: int) -> Played:

@@ -18,6 +18,7 @@ from otr_paper.studies import dispute_costs
 
 #: Level of a dispute -> what a unit of it is called.
 WHAT = dict(
+    SEED="answer",
     TRACE="token × layer",
     OPERATORS="operator",
     TILES="tile",
@@ -40,6 +41,7 @@ def narrowing(path: Sequence[Mapping[str, Any]], moves: Sequence[Mapping[str, An
     for number, (step, move) in enumerate(zip(path, own, strict=True), 1):
         height, index, size = step["height"], step["index"], step["size"]
         left, end = index << height, min((index + 1) << height, size)
+        end = left + step["units"] if "units" in step else end
         spent += move["gas"]
         who = (number, step["by"], step["move"], WHAT[step["level"]])
         rows.append((*who, left / size, end / size, end - left, size, move["gas"], spent, move["calldata_bytes"]))

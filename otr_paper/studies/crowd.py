@@ -85,7 +85,7 @@ def play_crowd(
         challenge = court.challenges[number - 1]
         if challenge.status != ChallengeStatus.OPEN:
             last, lost = now, lost + (challenge.status == ChallengeStatus.WON)
-            if lost:  # convicted: the other games are moot
+            if lost:  # convicted: what the other games come to changes a reward alone
                 break
             continue
         assert challenge.game is not None

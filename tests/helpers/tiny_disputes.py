@@ -10,7 +10,7 @@ import pytest
 from otr_core import merkle
 from otr_core.dispute.accounts import batch_id
 from otr_core.dispute.court import Court
-from otr_core.dispute.duties import challenge_hash
+from otr_core.dispute.duties import LeafPlace, challenge_hash
 from otr_core.dispute.records import Terms
 from otr_core.errors import MoveError
 from otr_core.poea.receipt import SignedReceipt
@@ -61,6 +61,11 @@ def opening_of(signed: list[SignedReceipt], index: int = 0, token: int = 0) -> d
 def opened(court: Court, who: str, number: int, now: int, signed: list[SignedReceipt], index: int = 0) -> Court:
     """Its owner opens it."""
     return court.open(now, who, number, **opening_of(signed, index))
+
+
+def placed(place: LeafPlace, **changes: Any) -> LeafPlace:
+    """Another place than the one given."""
+    return LeafPlace(**{name: changes.get(name, getattr(place, name)) for name in ("batch", "at", "path")})
 
 
 def tiny_court(served: Served, terms: Terms = TERMS, arbiter: Any = None) -> Court:

@@ -69,7 +69,7 @@ struct Challenge:
     subject: bytes32  # the commitment; the batch, once a game is open; of a duty what has to be shown
     operator: address  # nobody until it is opened
     batch: bytes32  # of an answer that the beacon drew
-    state: uint256  # status | opened << 8 | time of commitment << 16
+    state: uint256  # status | opened << 8 | freezes << 9 | time of commitment << 16
 
 # Where a leaf lies, as in duties.py.
 struct LeafPlace:
@@ -177,6 +177,8 @@ MOOT: constant(uint256) = 5
 DEMAND: constant(uint256) = 6
 SPOT: constant(uint256) = 7
 OPENED: constant(uint256) = 1 << 8
+FREEZES: constant(uint256) = 1 << 9
+SEED: constant(uint256) = 2 ** 32 - 2  # in the place of a token's number: only the seed is demanded yet
 
 # Verdicts, as in state.py.
 OPERATOR_LOSES: constant(uint256) = 1
@@ -362,8 +364,9 @@ def open(
     if len(fault) > 0:
         self._convict(number, empty(bytes32))
         return
-    self.operators[b.operator].live_games += 1
     self._set_status(number, OPEN)
+    if token != SEED:
+        self._freeze(number)
     # Safe: the table's address is fixed at deployment; it writes what it alone knows of the game, and calls nobody.
     extcall Table(TABLE).start(number, b.operator, msg.sender, judge, token, order, receipt)
 
@@ -385,6 +388,13 @@ def close(number: uint256):
     assert self.operators[self.challenges[number].operator].convicted_at > 0, "over"
     self._end(number, MOOT)
     extcall Table(TABLE).end(number)
+
+
+@external
+def freeze(number: uint256):
+    """The table says that a game has come to a dispute."""
+    assert msg.sender == TABLE, "sender"
+    self._freeze(number)
 
 
 @external
@@ -673,6 +683,12 @@ def _join(number: uint256, operator: address, subject: bytes32):
 
 
 @internal
+def _freeze(number: uint256):
+    self.challenges[number].state |= FREEZES
+    self.operators[self.challenges[number].operator].live_games += 1
+
+
+@internal
 def _set_status(number: uint256, status: uint256):
     self.challenges[number].state = ((self.challenges[number].state >> 8) << 8) | status
 
@@ -744,7 +760,7 @@ def _end(number: uint256, status: uint256):
     old: uint256 = self.challenges[number].state & 255
     operator: address = self.challenges[number].operator
     self.operators[operator].open_games -= 1
-    if old == OPEN:
+    if self.challenges[number].state & FREEZES > 0:
         self.operators[operator].live_games -= 1
     self._set_status(number, status)
     if status != LOST and old != SPOT:

@@ -30,6 +30,7 @@ interface Arbiter:
 
 interface Court:
     def settle(game: uint256, verdict: uint256): nonpayable
+    def freeze(game: uint256): nonpayable
     def passed(start: uint256, seconds: uint256) -> bool: view
 
 # As AnswerClaim in state.py, and the model's layers.
@@ -182,6 +183,7 @@ def dispute(game: uint256, at: Game, rest: Rest, claim: Claim, token: uint256):
     s: Spot = empty(Spot)
     s.size = 1
     self._disputed(game, g, s, claim, token)
+    extcall Court(COURT).freeze(game)
 
 
 @external

@@ -10,7 +10,9 @@ import pytest
 
 from otr_core import merkle
 from otr_core.dispute.records import BASIS, MOST_REPAID, ChallengeStatus
-from otr_paper.labs.disputes.coalition import (
+from otr_paper.labs.disputes.parties import CLIENT, FISHERMAN, OPERATOR
+from otr_paper.labs.disputes.world import TERMS
+from tests.helpers.coalition import (
     COALITION,
     PURSE_WEI,
     SYBIL,
@@ -24,8 +26,6 @@ from otr_paper.labs.disputes.coalition import (
     play_out,
     receipts,
 )
-from otr_paper.labs.disputes.parties import CLIENT, FISHERMAN, OPERATOR
-from otr_paper.labs.disputes.world import TERMS
 
 
 def commits(*content: str):

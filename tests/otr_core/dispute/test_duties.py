@@ -34,6 +34,7 @@ from tests.helpers.tiny_disputes import (
     challenged,
     id_of,
     opened,
+    placed,
     refused,
     root_of,
     tiny_court,
@@ -97,9 +98,9 @@ def test_what_was_committed_before_is_shown_and_costs_who_demanded_it():
     court = demanded(batch_of(tiny_court(tiny()), others, signed), signed)
     path = merkle.inclusion_proof([leaf_of(others), leaf_of(signed)], 1)
     place = LeafPlace(id_of(others, signed), 1, tuple(path))
-    for false in (place._replace(at=0), place._replace(path=()), place._replace(path=(bytes(32),))):
+    for false in (placed(place, at=0), placed(place, path=()), placed(place, path=(bytes(32),))):
         refused("path", court.show, 1, false)
-    refused("batch", court.show, 1, place._replace(batch=bytes(32)))
+    refused("batch", court.show, 1, placed(place, batch=bytes(32)))
     shown = court.show(1, place)
     assert shown.credits == {OPERATOR: TERMS.bond_wei // 2}
     assert shown.challenges[0].status == ChallengeStatus.LOST
@@ -208,8 +209,8 @@ def test_one_receipt_in_two_places_convicts():
     refused("place", court.two_places, *call, first, first, SALT)
     refused("batch", court.two_places, *call, alone, LeafPlace(theirs, 0, ()), SALT)
     refused("batch", court.two_places, *call, alone, LeafPlace(bytes(32), 0, ()), SALT)
-    refused("path", court.two_places, *call, alone, first._replace(at=1), SALT)
-    refused("path", court.two_places, *call, first._replace(path=()), alone, SALT)
+    refused("path", court.two_places, *call, alone, placed(first, at=1), SALT)
+    refused("path", court.two_places, *call, placed(first, path=()), alone, SALT)
     refused("commitment", court.two_places, *call, alone, first, bytes(32))
     refused("late", court.two_places, START + 6 + TERMS.reveal_s, *call[1:], alone, first, SALT)
 

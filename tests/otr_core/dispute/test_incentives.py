@@ -14,6 +14,7 @@ from otr_core.dispute.duties import challenge_hash
 from otr_core.dispute.play import play
 from otr_core.dispute.players import HonestChallenger, HonestOperator
 from otr_core.dispute.records import MOST_REPAID, ChallengeStatus
+from otr_core.dispute.state import SEED
 from otr_core.lane import program as pr
 from otr_core.poea.receipt import SignedReceipt
 from otr_node.run import Run
@@ -317,3 +318,21 @@ def test_an_order_for_two_batches_of_two_operators_is_not_mixed_up():
     # it is the operator's receipt, whose key is not the other's: who has sold it in its batch is convicted
     assert court.operators[OTHER].convicted
     assert not court.operators[OPERATOR].convicted
+
+
+def test_asking_for_the_seed_holds_up_payment_and_no_business_until_something_is_disputed():
+    """Who only asks may take it back at no cost: it must not be able to freeze an operator so."""
+    honest = [tiny_signed(tiny().honest)]
+    court = challenged(batch_of(tiny_court(tiny()), *honest), OTHER, START + 2, honest, token=SEED)
+    court = court.open(START + 3, OTHER, 1, **opening_of(honest, token=SEED))
+    court = court.commit_batch(START + 4, OPERATOR, b"n" * 32, 1)
+    refused("frozen", court.finalise, START + 2 + TERMS.window_s + TERMS.reveal_s, id_of(*honest))
+    court = court.move(START + 5, OPERATOR, 1, "reveal_seed", tiny().honest.seed)
+    court.commit_batch(START + 6, OPERATOR, b"o" * 32, 1)
+    back = court.move(START + 6, OTHER, 1, "retract")
+    assert back.credits == {OTHER: TERMS.bond_wei}
+    assert (back.operators[OPERATOR].open_games, back.operators[OPERATOR].live_games) == (0, 0)
+    court = court.move(START + 6, OTHER, 1, "dispute", 0)
+    refused("frozen", court.commit_batch, START + 7, OPERATOR, b"o" * 32, 1)
+    ended, _ = silent(court, 1, START + 7)
+    assert (ended.operators[OPERATOR].open_games, ended.operators[OPERATOR].live_games) == (0, 0)

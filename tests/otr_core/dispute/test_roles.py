@@ -9,7 +9,7 @@ import pytest
 from otr_core.dispute.court import Court
 from otr_core.dispute.duties import spot_subject
 from otr_core.dispute.records import ChallengeStatus
-from otr_core.dispute.registry import NOTICE_S
+from otr_core.dispute.registry import NOTICE_S, judgeable
 from otr_core.dispute.state import Verdict
 from otr_core.poea.receipt import SignedReceipt
 from otr_paper.labs.disputes.parties import (
@@ -210,3 +210,30 @@ def test_a_second_pause_waits_until_no_deadline_can_fall_into_both():
     assert court.pause_clocks(rested + 1, REGISTRAR).pause == (rested + 1, rested + 1 + TERMS.pause_s)
     long = replace(court, terms=replace(TERMS, exit_s=10 * TERMS.pause_s))
     refused("early", long.pause_clocks, START + 11 * TERMS.pause_s, REGISTRAR)
+
+
+#: Dimensions that no dispute fits, each beside the nearest that one does.
+UNFIT = [
+    ({"tile": 256, "hidden": 512, "intermediate": 512}, {"tile": 128, "hidden": 512, "intermediate": 512}),
+    ({"tile": 96, "hidden": 96, "intermediate": 96}, {"tile": 32, "hidden": 96, "intermediate": 96}),
+    ({"tile": 1}, {"tile": 2}),
+    ({"tile": 0}, {"tile": 4}),
+    ({"hidden": 36}, {"hidden": 40}),
+    ({"intermediate": 52}, {"intermediate": 56}),
+    ({"kv_heads": 3}, {"kv_heads": 4}),
+    ({"layers": 0}, {"layers": 1}),
+    ({"vocab": 2**27 + 1}, {"vocab": 2**27 - 1}),
+    ({"heads": 2**22}, {"heads": 2**20}),
+    ({"layers": 2**27}, {"layers": 2**26}),
+    ({"numerator": 2**52}, {"numerator": 2**52 - 1}),
+    ({"drop": 64}, {"drop": 63}),
+    ({"epsilon": 2**62}, {"epsilon": 2**62 - 1}),
+]
+
+
+@pytest.mark.parametrize(("unfit", "fit"), UNFIT)
+def test_a_model_whose_disputes_do_not_fit_the_contracts_is_not_registered(unfit, fit):
+    court, model = tiny_court(tiny()), registered_model(tiny().trees)
+    assert judgeable(replace(model.dims, **fit))
+    court.register_model(REGISTRAR, b"m" * 32, replace(model, dims=replace(model.dims, **fit)))
+    refused("dims", court.register_model, REGISTRAR, b"m" * 32, replace(model, dims=replace(model.dims, **unfit)))

@@ -137,7 +137,7 @@ def test_a_query_opens_for_its_enclave_only_and_is_the_one_ordered() -> None:
             enclave().keys.hpke, pad(said, said.prompt_ids), info=query_info(SEALED.order), ephemeral=bytes(32)
         )
         query = Message("query", sealed=sealed)
-        with pytest.raises(InputError, match="query prompt_ids: found (2|root)"):
+        with pytest.raises(InputError, match=r"query prompt_ids: found (2|root)"):
             open_query(enclave(), replace(SEALED.order, query_digest=query.digest), query)
     for text in (b'{"prompt": "Why?"}', b"[]", b"{}"):
         padded = (len(text).to_bytes(4, "big") + text).ljust(256, b"\0")

@@ -1,4 +1,5 @@
-"""The judge's constructor refuses what ``RegisteredModel`` refuses."""
+"""Registry and judge refuse the same dimensions: those at which an honest side is left without a
+move."""
 
 from __future__ import annotations
 
@@ -6,15 +7,34 @@ from dataclasses import astuple, replace
 
 import pytest
 
+from otr_core.dispute.registry import judgeable
 from otr_core.errors import ChainError
 from otr_core.lane.program import Dims
 from otr_node.chain.evm import Chain, compile_vyper
 from otr_node.chain.onchain import FOLDER
 from otr_paper.benches.dispute_gas import LARGE
 from otr_paper.benches.verify import SIZE
-from tests.otr_core.dispute.test_dims import ROOT, TINY, UNUSABLE
+from otr_paper.labs.disputes.world import tiny
 
 pytestmark = pytest.mark.slow
+ROOT = bytes(32)
+TINY = tiny().trees.dims
+
+UNUSABLE = {
+    "a tile that no move takes": {"tile": 256, "hidden": 256, "intermediate": 256, "vocab": 256},
+    "no tile": {"tile": 0},
+    "a tile that pieces do not divide into": {"tile": 24, "hidden": 24, "intermediate": 24, "vocab": 24},
+    "a ragged row": {"hidden": TINY.hidden + 1},
+    "a ragged inner row": {"intermediate": TINY.intermediate + 1},
+    "no layers": {"layers": 0},
+    "no keys": {"kv_heads": 0},
+    "heads that share no key": {"heads": 3, "kv_heads": 2},
+    "no context": {"context": 0},
+    "more leaves than a game can number": {"context": 2**31 - 1, "layers": 4, "heads": 1, "kv_heads": 1},
+    "more scores than a game can number": {"heads": 2**20, "kv_heads": 1, "context": 2**12},
+    "more gates than a game can number": {"intermediate": 2**30},
+    "more ids than a leaf can hold": {"vocab": 2**31},
+}
 
 
 @pytest.fixture(scope="module")
@@ -25,16 +45,19 @@ def deploy():
 
 @pytest.mark.parametrize("dims", [TINY, Dims.of(SIZE), Dims.of(LARGE)])
 def test_models_of_today_deploy(deploy, dims):
+    assert judgeable(dims, (0, 2))
     assert deploy(dims, (0, 2))[0].address
 
 
 @pytest.mark.parametrize("name", UNUSABLE)
 def test_dimensions_at_which_a_side_has_no_move_do_not_deploy(deploy, name):
+    assert not judgeable(replace(TINY, **UNUSABLE[name]))
     with pytest.raises(ChainError):
         deploy(replace(TINY, **UNUSABLE[name]))
 
 
 @pytest.mark.parametrize("stop_ids", [(TINY.vocab,), tuple(range(17))])
 def test_stop_ids_are_tokens_and_few(deploy, stop_ids):
+    assert not judgeable(TINY, stop_ids)
     with pytest.raises(ChainError):
         deploy(TINY, stop_ids)

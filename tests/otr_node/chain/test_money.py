@@ -4,7 +4,7 @@ equal to the wei after every call; and the same state from the logs alone."""
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import astuple, replace
 from random import Random
 from typing import Any
 
@@ -19,16 +19,23 @@ from otr_core.dispute.duties import (
     challenge_hash,
     spot_statement,
 )
+from otr_core.dispute.play import play as play_game
+from otr_core.dispute.players import HonestChallenger, HonestOperator
 from otr_core.dispute.records import ChallengeStatus
 from otr_core.dispute.registry import NOTICE_S
-from otr_core.dispute.state import Verdict
+from otr_core.dispute.state import SEED, Verdict
+from otr_core.errors import ChainError
+from otr_core.lane import program as pr
 from otr_core.poea.equivocation import Equivocation
 from otr_core.poea.receipt import SignedReceipt, sign_receipt
 from otr_node.chain.evm import Chain, compile_vyper
+from otr_node.chain.onchain import FOLDER
 from otr_paper.labs.disputes.both import Both, both
-from otr_paper.labs.disputes.coalition import CONTENTS, leaves_of, receipts
 from otr_paper.labs.disputes.parties import CLIENT, FISHERMAN, KEY_ID, OPERATOR, OTHER, REGISTRAR, leaf_of
-from otr_paper.labs.disputes.world import TERMS, tiny
+from otr_paper.labs.disputes.world import TERMS, random_tamper, tiny
+from tests.helpers.coalition import CONTENTS, leaves_of, receipts
+from tests.helpers.tiny_disputes import placed
+from tests.otr_core.dispute.test_roles import UNFIT
 
 pytestmark = pytest.mark.slow
 SALT = b"s" * 32
@@ -118,9 +125,9 @@ def test_duties_go_the_same_way_in_both(tmp_path):
         ("signature", 1, CLIENT, "demand", (OPERATOR, honest.receipt, honest.signature[:64]), bond),
         ("standing", 1, CLIENT, "demand", (OTHER, honest.receipt, honest.signature), bond),
         ("", 1, CLIENT, "demand", shown, bond),
-        ("path", 1, OTHER, "show", (1, place._replace(at=1)), {}),
-        ("path", 1, OTHER, "show", (1, place._replace(at=2)), {}),
-        ("batch", 1, OTHER, "show", (1, place._replace(batch=bytes(32))), {}),
+        ("path", 1, OTHER, "show", (1, placed(place, at=1)), {}),
+        ("path", 1, OTHER, "show", (1, placed(place, at=2)), {}),
+        ("batch", 1, OTHER, "show", (1, placed(place, batch=bytes(32))), {}),
         ("duty", 1, CLIENT, "attest", (1, Verdict.OPERATOR_LOSES, bytes(32)), {}),
         ("early", 1, CLIENT, "lapse", (1,), {}),
         ("frozen", TERMS.window_s + TERMS.reveal_s, OTHER, "finalise", (batch,), {}),
@@ -219,9 +226,9 @@ def test_offences_without_a_game_go_the_same_way_in_both(tmp_path):
         ("", 1, FISHERMAN, "challenge", (hidden(pair, FISHERMAN, leaf, 0, TWO_PLACES),), bond),
         ("place", 1, FISHERMAN, "two_places", (1, leaf, first, first, SALT), {}),
         ("batch", 1, FISHERMAN, "two_places", (1, leaf, first, theirs, SALT), {}),
-        ("batch", 1, FISHERMAN, "two_places", (1, leaf, first._replace(batch=leaf), other, SALT), {}),
-        ("path", 1, FISHERMAN, "two_places", (1, leaf, first, other._replace(path=()), SALT), {}),
-        ("path", 1, FISHERMAN, "two_places", (1, leaf, first._replace(at=3), other, SALT), {}),
+        ("batch", 1, FISHERMAN, "two_places", (1, leaf, placed(first, batch=leaf), other, SALT), {}),
+        ("path", 1, FISHERMAN, "two_places", (1, leaf, first, placed(other, path=()), SALT), {}),
+        ("path", 1, FISHERMAN, "two_places", (1, leaf, placed(first, at=3), other, SALT), {}),
         ("commitment", 1, FISHERMAN, "two_places", (1, bytes(32), first, other, SALT), {}),
         ("sender", 1, OTHER, "two_places", (1, leaf, first, other, SALT), {}),
         ("late", TERMS.reveal_s, FISHERMAN, "two_places", (1, leaf, first, other, SALT), {}),
@@ -320,7 +327,7 @@ def random_step(pair: Both, random: Random) -> tuple[str, str, tuple[Any, ...], 
         *2 * [(who, "summon", (batch, random.choice((index, 9)), random.randint(0, len(court.draws))), {})],
         *2 * [(who, "attest", (number, verdict, told_of), {})],
         (mine, "equivocation", (number, random.choice((OPERATOR, OTHER)), two, SALT), {}),
-        (mine, "two_places", (number, leaf, place, place._replace(at=0), SALT), {}),
+        (mine, "two_places", (number, leaf, place, placed(place, at=0), SALT), {}),
         (who, "pay_reward", (random.choice((OPERATOR, OTHER)),), {}),
         (who, "withdraw", (), {}),
         (random.choice((REGISTRAR, who)), "pause_clocks", (), {}),
@@ -340,3 +347,77 @@ def test_random_calls_legal_and_illegal_are_answered_alike(seed, tmp_path):
         reasons.add((name, pair.do(now, sender, name, *args, **more)))
     told(pair)
     assert len(reasons) > 25
+
+
+def test_only_a_dispute_freezes_business_in_both(tmp_path):
+    pair = courts(tmp_path)
+    content, run = ("honest",), tiny().honest
+    batch, asked = id_in(pair, leaves_of(content)), {"token": SEED}
+    commitment = challenge_hash(pair.names[FISHERMAN], batch, 0, SEED, SALT)
+    play(pair, [
+        ("", 1, OPERATOR, "commit_batch", (merkle.root(leaves_of(content)), 1), {}),
+        ("", 1, FISHERMAN, "challenge", (commitment,), {"value": TERMS.bond_wei}),
+        ("", 1, FISHERMAN, "open", (1,), opening(pair, content, 0) | asked),
+        ("", 1, OPERATOR, "commit_batch", (b"n" * 32, 1), {}),
+        ("", 1, OPERATOR, "move", (1, "reveal_seed", run.seed), {}),
+        ("", 1, OPERATOR, "commit_batch", (b"o" * 32, 1), {}),
+        ("", 1, FISHERMAN, "move", (1, "dispute", 0), {}),
+        ("frozen", 1, OPERATOR, "commit_batch", (b"p" * 32, 1), {}),
+        ("early", 1, OTHER, "timeout", (1,), {}),
+        ("", TERMS.clock_s, OTHER, "timeout", (1,), {}),
+    ])  # fmt: skip
+    with pytest.raises(ChainError) as failure:
+        pair.chain.chain.transact(pair.chain.court, "freeze", 1, sender=pair.names[OTHER])
+    assert failure.value.check == "sender"
+
+
+@pytest.mark.parametrize(("unfit", "fit"), UNFIT)
+def test_a_judge_of_a_model_whose_disputes_do_not_fit_does_not_deploy(unfit, fit, judge_chain):
+    chain, code, dims = judge_chain
+    chain.deploy(code, list(astuple(replace(dims, **fit))), bytes(32), bytes(32), [])
+    with pytest.raises(ChainError) as failure:
+        chain.deploy(code, list(astuple(replace(dims, **unfit))), bytes(32), bytes(32), [])
+    assert failure.value.check in ("dims", "reverted")
+
+
+@pytest.fixture(scope="module")
+def judge_chain():
+    return Chain(accounts=1), compile_vyper(FOLDER / "judge.vy"), tiny().trees.dims
+
+
+GAS_PRICE_WEI = 2 * 10**9
+"""Two gwei, above what blocks of 2026 have cost (data/published); the terms' ``cost_wei`` is a
+million gas at it."""
+
+
+def test_a_catcher_gets_at_least_its_gas_back_even_if_it_comes_second(tmp_path):
+    """The operator's own fisherman has committed to a decoy before; the honest one plays its game of
+    a false answer to the end all the same."""
+    pair = courts(tmp_path)
+    decoy, lie = ("poison",), ("lie",)
+    bond = {"value": TERMS.bond_wei}
+    play(pair, [
+        ("", 1, OPERATOR, "commit_batch", (merkle.root(leaves_of(decoy)), 1), {}),
+        ("", 1, OPERATOR, "commit_batch", (merkle.root(leaves_of(lie)), 1), {}),
+        ("", 1, OTHER, "challenge", (hidden(pair, OTHER, id_in(pair, leaves_of(decoy))),), bond),
+    ])  # fmt: skip
+    spent = len(pair.chain.ledger)
+    play(pair, [
+        ("", 1, FISHERMAN, "challenge", (hidden(pair, FISHERMAN, id_in(pair, leaves_of(lie))),), bond),
+        ("", 1, FISHERMAN, "open", (2,), opening(pair, lie, 0)),
+    ])  # fmt: skip
+    gas = sum(each.gas for each in pair.chain.ledger[spent:])
+    play(pair, [("", 1, OTHER, "open", (1,), opening(pair, decoy, 0))])
+    false = tiny().run(replace(random_tamper(tiny(), Random(8), pr.LayerOperator.OUTPUT), delta=2**20))
+    pair.number, spent = 2, len(pair.chain.ledger)
+    players = HonestOperator(false), HonestChallenger(tiny().honest)
+    court, log = play_game(pair.court, 2, *players, now=pair.chain.chain.time, observe=pair.observe)
+    moves = zip(log, pair.chain.ledger[spent:], strict=True)
+    gas += sum(each.gas for step, each in moves if step.who == "challenger")
+    pair.number = 0
+    fisherman = pair.names[FISHERMAN]
+    assert court.challenges[1].status == ChallengeStatus.WON
+    gain = court.credits[fisherman] - TERMS.bond_wei
+    assert gain == TERMS.cost_wei >= gas * GAS_PRICE_WEI
+    play(pair, [("", TERMS.claim_s + 1, OTHER, "pay_reward", (OPERATOR,), {})])
+    assert pair.court.credits[pair.names[OTHER]] > TERMS.bond_wei

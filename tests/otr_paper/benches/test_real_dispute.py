@@ -24,7 +24,8 @@ def test_a_lie_in_a_real_answer_ends_in_a_slash_within_the_bars(project):
     assert ended["gas_dispute"] <= 3_000_000
     assert ended["gas_leaf"] <= 1_000_000
     assert max(ended["inferences_fisherman"], ended["inferences_operator"]) <= 2
-    assert ended["money"]["stake_slashed_wei"] == ended["money"]["reward_wei"] + ended["money"]["burnt_wei"]
+    money = ended["money"]
+    assert money["stake_slashed_wei"] == money["reward_wei"] + money["costs_wei"] + money["burnt_wei"]
     crowd = served.crowd(3, TERMS, slot_s=12, stall=True, seed=1)
     assert crowd.operator_lost == 0
     padding = served.trees.dims.padded(positions) - 1

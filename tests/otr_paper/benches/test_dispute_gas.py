@@ -1,0 +1,36 @@
+"""The gas of a whole dispute at the sizes of two models: what is counted, and that it is a real
+game's."""
+
+from __future__ import annotations
+
+import pytest
+
+from otr_core.errors import ParameterError
+from otr_core.lane.program import Dims, LayerOperator
+from otr_paper.benches.dispute_gas import LARGE, DisputePlan, measure_dispute
+from otr_paper.benches.verify import SIZE
+from otr_paper.studies import dispute_costs
+
+
+@pytest.mark.parametrize("bad", [{"answer": 0}, {"large_answer": 5000}, {"arities": ()}, {"arities": (7,)}])
+def test_plans_that_measure_nothing_are_refused(bad):
+    with pytest.raises(ParameterError):
+        DisputePlan(**bad)
+
+
+@pytest.mark.slow
+def test_both_sizes_are_played_to_the_payout():
+    found = measure_dispute(DisputePlan(answer=8, large_answer=8, prompt=4, arities=(4,)))
+    assert found["gas_135m"] < found["gas_70b"]
+    assert len(found["arities"]) == 2
+    for name, shape in (("135m", SIZE), ("70b", LARGE)):
+        calls = [call for call, _, _ in found["moves"][name]]
+        assert calls[:2] == ["challenge", "open"]
+        assert calls[-3:] == ["prove", "pay_reward", "withdraw"]
+        assert found[f"gas_{name}"] == sum(gas for _, gas, _ in found["moves"][name])
+        assert found["calldata_bytes"][name] == sum(size for _, _, size in found["moves"][name])
+        assert all(gas > 21_000 for _, gas, _ in found["moves"][name])
+        position = 2 * 11 // 3
+        dims = Dims.of(shape)
+        rounds = dispute_costs.expected_rounds(dims, 11, int(LayerOperator.OUTPUT), position, 4)
+        assert found["rounds"][name] == rounds
