@@ -173,7 +173,7 @@ def appraise(
         both = ClaimLog("binding", "binding", claims)
         both.authentic = log.authentic
         report_data = bundle.quote.registers["report_data"]
-        check_binding(policy.binding, report_data, nonces, key, both)
+        check_binding(policy.binding, report_data, nonces, key, both, bundle.preimage)
 
     # 6. The verdict: nothing is refuted, and no required check is unknown.
     against = tuple(

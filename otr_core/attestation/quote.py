@@ -100,6 +100,7 @@ class Collateral:
         issued, expires: earliest issue and earliest expiry of TCB info and QE identity.
         windows: validity of every dated part (name, from, to).
         evaluation: the lower tcbEvaluationDataNumber of the two.
+        fmspc: platform family it is about, lower-case hex.
     """
 
     raw: bytes
@@ -108,6 +109,7 @@ class Collateral:
     expires: datetime
     evaluation: int
     windows: tuple[tuple[str, datetime, datetime], ...]
+    fmspc: str = ""
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,8 @@ def parse_collateral(data: bytes) -> Collateral:
         windows = [(key, _moment(one["issueDate"]), _moment(one["nextUpdate"])) for key, one in signed.items()]
         issued, expires = min(start for _, start, _ in windows), min(end for _, _, end in windows)
         evaluation = min(int(one["tcbEvaluationDataNumber"]) for one in signed.values())
-        return Collateral(raw, parsed, issued, expires, evaluation, (*windows, *_dated_parts(parts)))
+        family = str(signed["tcb_info"].get("fmspc", "")).lower()
+        return Collateral(raw, parsed, issued, expires, evaluation, (*windows, *_dated_parts(parts)), family)
     except (InputError, KeyError, OverflowError, *UNREADABLE) as error:
         raise EvidenceError(
             f"collateral: found a document that cannot be read ({one_line(error)}), expected Intel PCS parts"
