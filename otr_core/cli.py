@@ -82,14 +82,18 @@ def appraise_files(
     gpu_certs: Annotated[Files, Option(help="Certificate chain of the report, PEM; may be repeated.")] = None,
     rim: Annotated[Files, Option(help="Signed reference manifest (RIM); may be repeated.")] = None,
     ocsp: Annotated[Files, Option(help="Stapled OCSP response; may be repeated.")] = None,
-    quote: Annotated[File, Option(help="TDX or SGX quote.")] = None,
-    collateral: Annotated[File, Option(help="Collateral of the quote, JSON.")] = None,
+    quote: Annotated[File, Option(help="TDX or SGX quote, or SEV-SNP report.")] = None,
+    collateral: Annotated[File, Option(help="Collateral of the quote, JSON, or AMD's certificates.")] = None,
     event_log: Annotated[File, Option(help="Event log of the quote's run-time registers.")] = None,
     compose: Annotated[File, Option(help="Compose file the quote's guest was started from.")] = None,
     nonce: Annotated[Words, Option(help="Expected nonce, 32 bytes in hex.")] = None,
     key: Annotated[Words, Option(help="Key the quote must commit to, hex (see binding profiles).")] = None,
     policy: Annotated[
         File, Option(help="Policy, TOML or JSON; default: otr_core/attestation/policies/default.toml.")
+    ] = None,
+    expect: Annotated[
+        list[str] | None,
+        Option(help="Judge this kind of evidence alone: gpu, switch, cpu, tdx, sgx, snp, …; may be repeated."),
     ] = None,
     eat: Annotated[
         File, Option(help="Also write the result to this file as the claims set of a token (RFC 9711).")
@@ -116,9 +120,10 @@ def appraise_files(
         event_log=one(event_log, "an event log"),
         compose=one(compose, "a compose file"),
     )
+    wanted = Policy.default() if rules is None else Policy.from_bytes(rules)
     appraisal = appraise(
         bundle,
-        Policy.default() if rules is None else Policy.from_bytes(rules),
+        wanted.expecting(*expect) if expect else wanted,
         instant(as_of),
         nonce=None if nonce is None else from_hex(nonce, length=32, what="--nonce"),
         key=None if key is None else from_hex(key, what="--key"),
