@@ -31,9 +31,10 @@ FLOORS = (
 BUDGETS = {
     # 8,000 until the receipt states the answer and comes from real evidence; 10,000 once proofs of
     # whole answers are verified in it
-    "otr_core": 8400,
+    "otr_core": 9000,
     "otr_core/lane": 800,
-    "otr_core/attestation": 1950,
+    # machines as a whole, AMD's reports, and policies that name what they expect and waive
+    "otr_core/attestation": 2560,
     # order, statement, the checks against both, and the seam to evidence of hardware
     "otr_core/poea": 1300,
     "otr_core/dispute": 2350,

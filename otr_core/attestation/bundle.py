@@ -22,6 +22,7 @@ from otr_core.attestation.ocsp import OcspResponse, parse_ocsp
 from otr_core.attestation.quote import Collateral, Quote, parse_collateral, parse_quote
 from otr_core.attestation.report import NONCE_BYTES, Report, parse_report
 from otr_core.attestation.rim import Rim, parse_rim
+from otr_core.attestation.snp import SnpCertificates, SnpReport, parse_snp_certificates
 from otr_core.encoding import canonical_json, from_hex
 from otr_core.errors import EvidenceError, InputError, reported_as
 
@@ -53,8 +54,8 @@ _EXPECTED = {
     "gpu-certs": "a PEM chain, leaf first",
     "rim": "a RIM (SWID XML)",
     "ocsp": "an OCSP response",
-    "quote": "a TDX or SGX quote",
-    "collateral": "Intel quote collateral (JSON)",
+    "quote": "a TDX or SGX quote or a SEV-SNP report",
+    "collateral": "Intel quote collateral (JSON) or AMD certificates",
     "event-log": "an event log (dstack JSON or CCEL)",
 }
 
@@ -123,11 +124,12 @@ class Bundle:
     devices: tuple[Device, ...] = ()
     rims: tuple[Rim, ...] = ()
     ocsp: tuple[OcspResponse, ...] = ()
-    quote: Quote | None = None
-    collateral: Collateral | None = None
+    quote: Quote | SnpReport | None = None
+    collateral: Collateral | SnpCertificates | None = None
     event_log: EventLog | None = None
     compose: bytes | None = None
     preimage: bytes | None = None
+    config: bytes | None = None
 
     def __post_init__(self) -> None:
         if not self.devices and self.quote is None:
@@ -159,6 +161,7 @@ class Bundle:
             "event_log": self.event_log and sha256(self.event_log.raw),
             "compose": None if self.compose is None else sha256(self.compose),
             "preimage": None if self.preimage is None else sha256(self.preimage),
+            "config": None if self.config is None else sha256(self.config),
         }
         return sha256(canonical_json(parts))
 
@@ -174,6 +177,7 @@ def load_bundle(
     event_log: bytes | None = None,
     compose: bytes | None = None,
     preimage: bytes | None = None,
+    config: bytes | None = None,
     cache: VerifiedCache | None = None,
 ) -> Bundle:
     """Parse the files of one node, given as bytes by slot.
@@ -185,12 +189,13 @@ def load_bundle(
             order.
         rims: reference manifests (SWID XML).
         ocsp: stapled OCSP responses (DER or base64).
-        quote: TDX or SGX quote (raw, hex text, or JSON with ``quote``, whose ``event_log`` is used
-            if none is given).
-        collateral: Intel's collateral for it (JSON).
+        quote: TDX or SGX quote, or SEV-SNP report (raw, hex text, or JSON with ``quote``, whose
+            ``event_log`` is used if none is given).
+        collateral: Intel's collateral for it (JSON), or AMD's certificates (PEM or DER).
         event_log: dstack JSON or binary CCEL.
-        compose: the dstack app compose file, byte for byte.
         preimage: what report_data's first half is the SHA-256 of, where a provider says it.
+        compose: the dstack app compose file, byte for byte. config: the dstack configuration
+            document (MrConfigV3), byte for byte.
         cache: remembers parsed manifests by content; it never changes the outcome.
 
     Raises:
@@ -203,15 +208,18 @@ def load_bundle(
     if quote is None and (collateral is not None or event_log is not None or compose is not None):
         raise EvidenceError("bundle: found collateral, event log or compose file without a quote to go with it")
     known = cache or VerifiedCache()
+    parsed = _in_slot("quote", quote, parse_quote)
+    amd = isinstance(parsed, SnpReport)
     return Bundle(
         devices=devices,
         rims=tuple(_rim(data, known) for data in rims),
         ocsp=tuple(one for data in ocsp for one in _in_slot("ocsp", data, parse_ocsp)),
-        quote=_in_slot("quote", quote, parse_quote),
-        collateral=_in_slot("collateral", collateral, parse_collateral),
+        quote=parsed,
+        collateral=_in_slot("collateral", collateral, parse_snp_certificates if amd else parse_collateral),
         event_log=_in_slot("event-log", event_log, parse_event_log),
         compose=compose,
         preimage=preimage,
+        config=config,
     )
 
 

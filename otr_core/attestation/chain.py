@@ -33,11 +33,19 @@ from otr_core.errors import EvidenceError, InputError, reported_as
 # nv-local-gpu-verifier 2.7.3.
 NVIDIA_DEVICE_ROOT_SHA256 = "102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48"
 NVIDIA_RIM_ROOT_SHA256 = "12977b5115acb0381179279fffeb5a8c4d264971ebb32298023a465fa41df5d1"
+#: AMD's roots (ARK) by processor family, as its key distribution service gives them out (the same in
+#: go-sev-guest, ``verify/trust``).
+AMD_ROOTS_SHA256 = (
+    ("Milan", "69d063b45344d26a2e94e1f4210de49ef555308287d4c174445c95639a540bcd"),
+    ("Genoa", "4c6598d19c18719c5dfd4a7d335f674e5bfe1d8f800cea2cf270c10d103db2f1"),
+    ("Turin", "1f084161a44bb6d93778a904877d4819cafa5d05ef4193b2ded9dd9c73dd3f6a"),
+)
 
 
 @dataclass(frozen=True)
 class TrustRoots:
-    """What chains must end in: fingerprints (hex SHA-256) for devices and manifests, DER for quotes.
+    """What chains must end in: fingerprints (hex SHA-256) for devices, manifests and AMD's families,
+    DER for quotes.
 
     Any other roots than the vendors' make evidence *simulated*: it passes only under a policy that
     allows that. None stands for Intel's root, which dcap-qvl pins.
@@ -46,6 +54,7 @@ class TrustRoots:
     device: str = NVIDIA_DEVICE_ROOT_SHA256
     rim: str = NVIDIA_RIM_ROOT_SHA256
     quote: bytes | None = None
+    amd: tuple[tuple[str, str], ...] = AMD_ROOTS_SHA256
 
 
 VENDOR_ROOTS = TrustRoots()

@@ -25,6 +25,10 @@ DSIG = "http://www.w3.org/2000/09/xmldsig#"
 HASH = "http://www.w3.org/2001/04/xmlenc#sha384"
 CHAIN_LENGTH = 4  # L4 signer, L3, reference-value CA of the architecture, root
 MAX_RIM_BYTES = 1024 * 1024  # those published have about 20 kB
+MAX_ATTRIBUTE = 200  # characters of a text that is shown, such as the version
+#: The measurement of the first video decoder. NVIDIA's verifiers pass over it where the report says
+#: that the decoder is disabled (nvtrust, attestation-sdk).
+NVDEC0_INDEX, NVDEC_DISABLED = 35, b"\x55"
 _VBIOS_VERSION = re.compile(r"[0-9A-Fa-f]{2}(\.[0-9A-Fa-f]{2}){4}")
 
 
@@ -109,7 +113,7 @@ def parse_rim(data: bytes) -> Rim:
     if root.getroottree().docinfo.doctype:
         raise EvidenceError("RIM: found a document type declaration, expected none")
     if root.tag != f"{{{SWID}}}SoftwareIdentity":
-        raise EvidenceError(f"RIM: found root element {str(root.tag)[:80]}, expected SoftwareIdentity (ISO 19770-2)")
+        raise EvidenceError(f"RIM: found root element {str(root.tag)[:80]}, expected {{{SWID}}}SoftwareIdentity")
     meta = _one(root, f"{{{SWID}}}Meta")
     return Rim(
         raw=data,
@@ -216,7 +220,10 @@ def _attribute(element: Any, name: str) -> str:
     value = element.get(name)
     if value is None:
         raise EvidenceError(f"RIM: {str(element.tag).rpartition('}')[2]} has no attribute {name}")
-    return str(value)
+    text = str(value)
+    if len(text) > MAX_ATTRIBUTE or not text.isprintable():  # it would stand in a verdict's reason
+        raise EvidenceError(f"RIM: {name} found {text[:40]!r}, expected at most {MAX_ATTRIBUTE} printable characters")
+    return text
 
 
 def _number(element: Any, name: str) -> int:
@@ -238,8 +245,8 @@ class CoverageRow:
         kind: ``driver`` or ``vbios``, whose manifest has an active value; empty where none has.
         runtime: the value in the report, hex; empty where it has none. alternatives: number of
             golden values.
-        result: ``matched``, ``alternative``, ``mismatched``, ``no runtime block``, ``no golden
-            value`` or ``unused``.
+        result: ``matched``, ``alternative``, ``mismatched``, ``disabled``, ``no runtime block``,
+            ``no golden value`` or ``unused``.
         meaning: one sentence.
     """
 
@@ -255,6 +262,7 @@ MEANINGS = {
     "matched": "the runtime value is the golden value",
     "alternative": "the runtime value is one of several allowed golden values, not the first",
     "mismatched": "the runtime value is none of the golden values: other firmware, settings or state than published",
+    "disabled": "the engine measured here is disabled, as the signed report says, so its value says nothing",
     "no runtime block": "a golden value is active but the device reports no such measurement",
     "no golden value": "the device reports a value that no manifest vouches for",
     "unused": "zero at run time and without an active golden value",
@@ -273,13 +281,14 @@ def rim_coverage(report: Report, golden: Mapping[str, Iterable[GoldenValue]]) ->
         return CoverageRow(index, kind, result, runtime.get(index, b"").hex(), alternatives, MEANINGS[result])
 
     rows = []
+    disabled = report.field("NVDEC0_STATUS") == NVDEC_DISABLED
     active = [(kind, value) for kind, values in golden.items() for value in values if value.active]
     for kind, value in active:
         found = runtime.get(value.index)
         if found is None:
             result = "no runtime block"
         elif found not in value.alternatives:
-            result = "mismatched"
+            result = "disabled" if value.index == NVDEC0_INDEX and disabled else "mismatched"
         else:
             result = "matched" if found == value.alternatives[0] else "alternative"
         rows.append(row(value.index, kind, result, len(value.alternatives)))

@@ -36,14 +36,18 @@ def appraise_files(
     gpu_certs: Annotated[Files, typer.Option(help="Certificate chain of the report, PEM; may be repeated.")] = None,
     rim: Annotated[Files, typer.Option(help="Signed reference manifest (RIM); may be repeated.")] = None,
     ocsp: Annotated[Files, typer.Option(help="Stapled OCSP response; may be repeated.")] = None,
-    quote: Annotated[File, typer.Option(help="TDX or SGX quote.")] = None,
-    collateral: Annotated[File, typer.Option(help="Collateral of the quote, JSON.")] = None,
+    quote: Annotated[File, typer.Option(help="TDX or SGX quote, or SEV-SNP report.")] = None,
+    collateral: Annotated[File, typer.Option(help="Collateral of the quote, JSON, or AMD's certificates.")] = None,
     event_log: Annotated[File, typer.Option(help="Event log of the quote's run-time registers.")] = None,
     compose: Annotated[File, typer.Option(help="Compose file the quote's guest was started from.")] = None,
     nonce: Annotated[Words, typer.Option(help="Expected nonce, 32 bytes in hex, 0x or base64.")] = None,
     key: Annotated[Words, typer.Option(help="Key the quote must commit to, hex (see binding profiles).")] = None,
     policy: Annotated[
         File, typer.Option(help="Policy, TOML or JSON; default: otr_core/attestation/policies/default.toml.")
+    ] = None,
+    expect: Annotated[
+        list[str] | None,
+        typer.Option(help="Judge this kind of evidence alone: gpu, switch, cpu, tdx, sgx, snp, …; may be repeated."),
     ] = None,
     eat: Annotated[
         File, typer.Option(help="Also write the result as a signed token (EAT/EAR, JWT) to this file.")
@@ -78,6 +82,7 @@ def appraise_files(
         "compose": one(compose, "a compose file"),
     }
     given = Policy.default() if rules is None else Policy.from_bytes(rules)
+    given = given.expecting(*expect) if expect else given
     expected = None if nonce is None else as_nonce(nonce)
     if nonce is not None and expected is None:
         raise InputError(f"--nonce: found {nonce[:24]!r}, expected 32 bytes in hex, 0x or base64")

@@ -29,11 +29,12 @@ from otr_core.attestation.bundle import Bundle, DeviceFiles, NamedBytes, load_bu
 from otr_core.attestation.chain import VerifiedCache, common_name
 from otr_core.attestation.eventlog import EventLog
 from otr_core.attestation.quote import Quote, parse_collateral
+from otr_core.attestation.snp import SnpReport
 from otr_core.errors import EvidenceError
-from otr_node.evidence.pieces import Found, Piece, PieceReader, Use, merged
+from otr_node.evidence.pieces import Found, Recognised, PieceReader, Use, merged
 
 MAX_NODES = 64
-_OF_ONE_GUEST = ("event log", "compose")
+_OF_ONE_GUEST = ("event log", "compose", "configuration")
 _TRIES = 64  # nonces, and keys, tried as what report_data commits to
 
 
@@ -122,14 +123,14 @@ def _node(
         raise EvidenceError(f"{looks or f'{next(iter(seen))}: found no quote and no report'}; expected one of them")
     name = first.where
 
-    def take(what: str, pieces: Iterable[Piece]) -> list[NamedBytes]:
+    def take(what: str, pieces: Iterable[Recognised]) -> list[NamedBytes]:
         kept = list({one.data: one for one in pieces}.values())
         taken.extend(Use(what, one.file, one.place, name) for one in kept)
         return [NamedBytes(one.data, one.where) for one in kept]
 
     both = [tree] if tree is shared else [tree, shared]
 
-    def of(kind: str) -> list[Piece]:
+    def of(kind: str) -> list[Recognised]:
         return [one for part in (both if kind not in _OF_ONE_GUEST else both[:1]) for one in part.of(kind)]
 
     devices = {report.data: (report, pem, nonce) for report, pem, nonce in reversed(tree.devices)}
@@ -157,10 +158,17 @@ def _node(
 
 
 def _beside_quote(
-    quote: Quote, of: Callable[[str], list[Piece]], take: Callable[[str, Iterable[Piece]], list[NamedBytes]]
+    quote: Quote | SnpReport,
+    of: Callable[[str], list[Recognised]],
+    take: Callable[[str, Iterable[Recognised]], list[NamedBytes]],
 ) -> dict[str, bytes]:
     """Event log, compose file and collateral for one quote; of several, those that the quote names."""
     files: dict[str, bytes] = {}
+    files.update(zip(["config"], take("configuration document", of("configuration")[:1]), strict=False))
+    if isinstance(quote, SnpReport):
+        files.update(zip(["compose"], take("compose file", of("compose")[:1]), strict=False))
+        certificates = take("AMD certificates", of("AMD certificates"))
+        return files | ({"collateral": b"\n".join(certificates)} if certificates else {})
     registers = [quote.registers.get(f"rt_mr{number}") for number in range(4)]
 
     def replayed(log: EventLog) -> int:
@@ -180,11 +188,11 @@ def _beside_quote(
     return files
 
 
-def _collateral(quote: Quote, of: Callable[[str], list[Piece]]) -> tuple[list[Piece], bytes] | None:
+def _collateral(quote: Quote, of: Callable[[str], list[Recognised]]) -> tuple[list[Recognised], bytes] | None:
     """Collateral put together from Intel's single answers, each for this quote's platform family."""
     family = "TDX" if quote.kind == "TDX" else "SGX"
     parts: dict[str, str] = {}
-    used: list[Piece] = []
+    used: list[Recognised] = []
 
     def latest(kind: str, fits: Callable[[Any], bool]) -> None:
         fitting = [one for one in of(kind) if fits(one.parsed[0])]
@@ -219,7 +227,7 @@ def _collateral(quote: Quote, of: Callable[[str], list[Piece]]) -> tuple[list[Pi
     return used, data
 
 
-def _preimage(quote: Quote, trees: Sequence[Found]) -> bytes | None:
+def _preimage(quote: Quote | SnpReport, trees: Sequence[Found]) -> bytes | None:
     """What the first half of report_data is the SHA-256 of, if that stands in the files.
 
     Found in the field: nonce as hex digits, then the end-to-end key as text (Chutes); the digests

@@ -21,7 +21,6 @@ from urllib.parse import unquote_to_bytes
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from otr_core.attestation.bundle import MAX_FILE_BYTES, describe
 from otr_core.attestation.chain import UNREADABLE, extension, parse_chain
@@ -29,6 +28,7 @@ from otr_core.attestation.eventlog import evidence_json, parse_event_log
 from otr_core.attestation.ocsp import parse_ocsp
 from otr_core.attestation.quote import parse_collateral, parse_quote
 from otr_core.attestation.rim import parse_rim
+from otr_core.attestation.snp import is_snp_report
 from otr_core.errors import EvidenceError, reported_as
 
 MAX_LEVELS = 40  # of nesting, JSON inside JSON included
@@ -40,11 +40,13 @@ _HEX = re.compile(rb"(?:0x)?((?:[0-9a-fA-F]{2}\s*)+)")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_\-\s]+={0,2}\s*")
 _JWT = re.compile(rb"eyJ[\w-]+\.eyJ[\w-]+\.[\w-]+")
 _QUOTE = re.compile(rb"[\x03-\x05]\x00[\x02\x03]\x00(?:\x00|\x81)\x00\x00\x00", re.DOTALL)
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----")
+_AMD = b"Advanced Micro Devices"
 _COLLATERAL_PARTS = {"tcbInfo": "tcb_info", "enclaveIdentity": "qe_identity"}
 
 
 @dataclass(frozen=True)
-class Piece:
+class Recognised:
     """Something recognised. ``place`` is a JSON pointer in the file, empty for the whole of it."""
 
     kind: str
@@ -72,14 +74,14 @@ class Use:
 class Found:
     """What stands in a part of the files: devices and pieces, and nodes that are complete."""
 
-    pieces: list[Piece] = field(default_factory=list)
-    devices: list[tuple[Piece, bytes | None, bytes | None]] = field(default_factory=list)
+    pieces: list[Recognised] = field(default_factory=list)
+    devices: list[tuple[Recognised, bytes | None, bytes | None]] = field(default_factory=list)
     nonces: list[bytes] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
     preimages: list[bytes] = field(default_factory=list)
     nodes: list[Found] = field(default_factory=list)
 
-    def of(self, *kinds: str) -> list[Piece]:
+    def of(self, *kinds: str) -> list[Recognised]:
         return [one for one in self.pieces if one.kind in kinds]
 
     @property
@@ -126,6 +128,10 @@ class PieceReader:
             return self._piece("gpu", data, place)
         if _QUOTE.match(data) and len(data) > 400:
             return self._piece("quote", data, place, parse_quote)
+        if is_snp_report(data):
+            return self._piece("quote", data, place, parse_quote)
+        if data[:1] == b"\0" and data[1:2] in (b"\0", b"\3") and len(data) > 600 and data[2] & 3 == 1:
+            return self._dstack(data, place, levels)
         if data[:2] == b"\x1f\x8b":
             return self._bytes(self._unpacked(data, place), place, levels - 1)
         if b"Spec ID Event03\0" in data[:64]:
@@ -145,6 +151,22 @@ class PieceReader:
         if _JWT.fullmatch(text):
             return self._piece("token", text, place)
         return self._encoded(text, place, levels)
+
+    def _dstack(self, data: bytes, place: str, levels: int) -> Found | None:
+        """dstack's own binary form: a number, the size of the quote, the quote, and what goes with it,
+        of which certificates and the configuration document are taken."""
+        size = int.from_bytes(data[2:4], "little") >> 2
+        found, rest = [self._bytes(data[4 : 4 + size], place, levels - 1)], data[4 + size :]
+        if found[0] is None or not found[0].quotes:
+            return None
+        for number, pem in enumerate(_PEM.findall(rest)[:16]):
+            found.append(self._certificates(pem, f"{place}/certificate {number}"))
+        text = rest.decode("latin-1")
+        for start in [match.start() for match in re.finditer(r'\{"app_id"', text)][:16]:
+            with contextlib.suppress(ValueError):
+                end = json.JSONDecoder().raw_decode(text, start)[1]
+                found.append(self._piece("configuration", text[start:end].encode("latin-1"), f"{place}/configuration"))
+        return merged(found, direct=True)
 
     def _unpacked(self, data: bytes, place: str) -> bytes:
         unpack, left = zlib.decompressobj(wbits=31), MAX_FILE_BYTES - self._inflated
@@ -173,7 +195,7 @@ class PieceReader:
         if self._pieces > MAX_PIECES:
             raise EvidenceError(f"{self.name}: found more than {MAX_PIECES} pieces of evidence, expected a response")
         try:
-            return Found([Piece(kind, data, self.name, place, parse(data) if parse else parsed)])
+            return Found([Recognised(kind, data, self.name, place, parse(data) if parse else parsed)])
         except EvidenceError as error:
             raise EvidenceError(f"{self.name}{' at ' + place if place else ''}: {error}") from error
 
@@ -188,6 +210,10 @@ class PieceReader:
             return Found()
 
     def _certificates(self, pem: bytes, place: str) -> Found:
+        block = _PEM.search(pem)
+        with contextlib.suppress(ValueError):
+            if block is not None and _AMD in binascii.a2b_base64(b"".join(block.group().split(b"\n")[1:-1])):
+                return self._piece("AMD certificates", pem, place)
         return self._side("certificates", pem, place, parse_chain)
 
     def _der(self, data: bytes, place: str) -> Found | None:
@@ -195,14 +221,16 @@ class PieceReader:
         if body[:3] == b"\x0a\x01\x00":
             return self._side("OCSP response", data, place, parse_ocsp)
         try:
-            return Found([Piece("crl", data, self.name, place, x509.load_der_x509_crl(data))])
+            return Found([Recognised("crl", data, self.name, place, x509.load_der_x509_crl(data))])
         except UNREADABLE:
             pass
-        try:
-            pem = x509.load_der_x509_certificate(data).public_bytes(Encoding.PEM)
-        except UNREADABLE:
-            return None
-        return self._certificates(pem, place)
+        if _AMD not in data:
+            try:
+                x509.load_der_x509_certificate(data)
+            except UNREADABLE:
+                return None
+        lines = b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(data) + b"-----END CERTIFICATE-----\n"
+        return self._certificates(lines, place)
 
     # -- JSON ----------------------------------------------------------------------------------
 

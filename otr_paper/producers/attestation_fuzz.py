@@ -115,7 +115,8 @@ def _outcome(files: dict[str, Any], cache: VerifiedCache) -> str:
         if "policy" in files:
             Policy.from_bytes(files["policy"])
             return "accepted"  # a policy that still says something
-        result = appraise(load_bundle(**files), Policy.default(), NOW, cache=cache)
+        policy = Policy.default().expecting("gpu" if "gpu" in files else "cpu")
+        result = appraise(load_bundle(**files), policy, NOW, cache=cache)
     except (EvidenceError, PolicyError):
         return "unreadable"
     result.to_json()

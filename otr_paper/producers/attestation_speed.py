@@ -43,7 +43,7 @@ STREAM = 1000
 def _speed(files: dict[str, Path], runs: int) -> dict[str, Any]:
     """All figures of this project's own code."""
     raw = {name: path.read_bytes() for name, path in files.items()}
-    policy = Policy.default()
+    policy, of_quote = Policy.default().expecting("gpu"), Policy.default().expecting("cpu")
     gpu: dict[str, Any] = {
         "gpu": [raw["report"]],
         "gpu_certs": [raw["chain"]],
@@ -75,8 +75,8 @@ def _speed(files: dict[str, Path], runs: int) -> dict[str, Any]:
         "gpu_cold_ms": cold,
         "gpu_cached_ms": cached,
         "gpu_appraise_only_cached_ms": lambda: appraise(bundle, policy, GPU_TIME, cache=warm),
-        "tdx_ms": lambda: appraise(quote_bundle, policy, TDX_TIME),
-        "tdx_with_loading_ms": lambda: appraise(load_bundle(**cpu), policy, TDX_TIME),
+        "tdx_ms": lambda: appraise(quote_bundle, of_quote, TDX_TIME),
+        "tdx_with_loading_ms": lambda: appraise(load_bundle(**cpu), of_quote, TDX_TIME),
         "dcap_qvl_ms": lambda: dcap_qvl.verify(raw["quote"], parsed, seconds),
     }
     found = {name: frame.median_cpu_ms(runs, call, warm_up=1) for name, call in calls.items()}

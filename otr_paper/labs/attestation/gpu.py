@@ -40,7 +40,7 @@ def _rims(evidence: Evidence) -> Attempt:
     """With the matching manifests if they are there, else with those that NVIDIA ships."""
     kinds = (("rim_driver", "shipped_driver"), ("rim_vbios", "shipped_vbios"))
     rims = [evidence[best] if best in evidence else evidence[shipped] for best, shipped in kinds]
-    return _gpu(evidence).but({"rims": rims}, policy=Policy.default())
+    return _gpu(evidence).but({"rims": rims}, policy=Policy.default().expecting("gpu"))
 
 
 def _stapled(evidence: Evidence) -> Attempt:

@@ -22,7 +22,7 @@ from otr_core.errors import EvidenceError, InputError
 
 IN_WINDOW = datetime(2025, 1, 15, tzinfo=UTC)
 NONCE = bytes.fromhex("931d8dd0add203ac3d8b4fbde75e115278eefcdceac5b87671a748f32364dfcb")
-DEFAULT = Policy.default()
+DEFAULT = Policy.default().expecting("gpu")
 
 
 def stands_against(appraisal: Appraisal) -> set[str]:
@@ -213,7 +213,9 @@ def test_claims_name_the_bytes_they_rest_on(h100: Bundle) -> None:
 
 def test_the_table_ends_in_the_verdict(h100: Bundle) -> None:
     rows = appraise(h100, DEFAULT, IN_WINDOW).table()
-    assert rows[-1] == ("verdict", "accepted", "policy default", "every required check is asserted")
+    assert rows[-1][:3] == ("verdict", "accepted", "policy default for gpu")
+    assert rows[-1][3].startswith("every required check is asserted; not required and unknown: ")
+    assert "not required and not made: " in rows[-1][3]
     assert ("gpu.0.nonce (not required)", "unknown") in [row[:2] for row in rows]
 
 
@@ -223,7 +225,7 @@ def test_a_required_check_that_is_not_made_is_not_passed(h100: Bundle, monkeypat
     monkeypatch.setattr("otr_core.attestation.appraisal.appraise_device", lambda *given: idle)
     result = appraise(h100, DEFAULT, IN_WINDOW)
     assert "gpu.0.signature" in stands_against(result)
-    assert {claim.reason for claim in result.because} == {"this check was not made"}
+    assert {claim.status for claim in result.because} == {Status.NOT_MADE}
 
 
 def test_time_without_zone_and_short_nonce_are_input_errors(h100: Bundle) -> None:

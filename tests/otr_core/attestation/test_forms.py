@@ -119,8 +119,9 @@ def test_eight_gpus_and_a_switch_with_one_nonce(h100_report: bytes, h100_chain: 
     result = appraise(bundle, AUTHENTIC, NOW, nonce=bytes.fromhex(NONCE))
     assert [one.subject for one in result.devices] == [f"gpu.{number}" for number in range(8)] + ["switch.0"]
     # theirs is the laboratory's
-    assert {claim.check for claim in result.because} == {"gpu.chain.root"}
-    assert len(result.because) == 8
+    assert {claim.check for claim in result.because} == {"gpu.chain.root", "gpu.topology"}
+    assert len(result.because) == 9
+    assert "gpu.0 does not list switch" in result.claim("gpu.topology").reason  # it is another machine's
     assert result.claim("gpu.unique").reason == "9 different devices"
     assert result.claim("gpu.same_nonce").reason == "9 devices, one nonce"
     assert result.claim("switch.0.signature").status is Status.ASSERTED
@@ -140,7 +141,9 @@ def test_another_devices_manifest_is_not_held_against_a_device(
     """Two GPUs with different drivers and the manifests of the first: nothing is known of the
     second, not refuted."""
     files = [json.dumps(entry).encode(), outside("secretvm-verify/gpu_attest.txt")]
-    result = appraise(load_bundle(gpu=files, rims=matching_rims), Policy.default(), datetime(2025, 1, 15, tzinfo=UTC))
+    result = appraise(
+        load_bundle(gpu=files, rims=matching_rims), Policy.default().expecting("gpu"), datetime(2025, 1, 15, tzinfo=UTC)
+    )
     assert result.claim("gpu.0.measurements.driver").status is Status.ASSERTED
     assert result.claim("gpu.1.rim.driver.identity").status is Status.UNKNOWN
     assert {claim.id for claim in result.because if claim.status is Status.REFUTED} == {"gpu.same_nonce"}
@@ -157,7 +160,8 @@ def test_another_devices_manifest_is_not_held_against_a_device(
 )
 def test_other_recorded_gpus_are_authentic(outside: Any, name: str, driver: str, vbios: str, mode: str) -> None:
     result = appraise(load_bundle(gpu=[outside(name)]), AUTHENTIC, NOW)
-    assert result.accepted
+    # under protected PCIe one GPU is not a machine: the switches that it lists are not shown
+    assert [claim.id for claim in result.because] == (["gpu.topology"] if mode == "on" else [])
     facts = result.devices[0].facts
     assert (facts["driver"], facts["vbios"], facts["protected_pcie"]) == (driver, vbios, mode)
     # no reference values
@@ -167,7 +171,7 @@ def test_other_recorded_gpus_are_authentic(outside: Any, name: str, driver: str,
 def test_a_switch_matches_its_own_manifest(outside: Any) -> None:
     switch = outside("nvidia-attestation-sdk/evidence/switch_evidence_ls10.json")
     rim = outside("nvidia-attestation-sdk/rims/switchVBIOSRim_NV_SWITCH_BIOS_5612_0002_890_9610550001.xml")
-    result = appraise(load_bundle(gpu=[switch], rims=[rim]), Policy.default(), NOW)
+    result = appraise(load_bundle(gpu=[switch], rims=[rim]), Policy.default().expecting("switch"), NOW)
     assert result.accepted
     assert result.claim("switch.0.measurements.vbios").reason == "31 of 31 golden values match"
     assert result.claim("switch.0.switch_fwid").status is Status.UNKNOWN

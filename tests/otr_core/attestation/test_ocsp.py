@@ -31,7 +31,7 @@ def everything(files: dict[str, Any], responses: dict[str, bytes]) -> Bundle:
 
 def test_all_seven_real_responses_say_good(h100_files: dict[str, Any], h100_ocsp: dict[str, bytes]) -> None:
     when = datetime(2025, 10, 24, 12, tzinfo=UTC)
-    policy = dataclasses.replace(Policy.default(), ocsp_max_staleness_s=65 * DAY)
+    policy = dataclasses.replace(Policy.default().expecting("gpu"), ocsp_max_staleness_s=65 * DAY)
     result = appraise(everything(h100_files, h100_ocsp), policy, when)
     assert result.accepted
     assert [result.claim(name).status for name in OCSP] == [Status.ASSERTED] * 3
@@ -39,7 +39,7 @@ def test_all_seven_real_responses_say_good(h100_files: dict[str, Any], h100_ocsp
 
 
 def test_no_moment_has_all_seven_fresh_by_one_day(h100_files: dict[str, Any], h100_ocsp: dict[str, bytes]) -> None:
-    policy = dataclasses.replace(Policy.default(), ocsp_max_staleness_s=DAY)
+    policy = dataclasses.replace(Policy.default().expecting("gpu"), ocsp_max_staleness_s=DAY)
     bundle = everything(h100_files, h100_ocsp)
     summer = appraise(bundle, policy, datetime(2025, 8, 21, 12, tzinfo=UTC))
     autumn = appraise(bundle, policy, datetime(2025, 10, 24, 12, tzinfo=UTC))
@@ -54,8 +54,8 @@ def test_a_missing_response_leaves_revocation_unknown(
     h100_files: dict[str, Any], h100_ocsp: dict[str, bytes], missing: str
 ) -> None:
     rest = {name: data for name, data in h100_ocsp.items() if name != missing}
-    required = (*Policy.default().require, *(name.replace(".0.", ".") for name in OCSP))
-    policy = dataclasses.replace(Policy.default(), require=required)
+    required = (*Policy.default().expecting("gpu").require, *(name.replace(".0.", ".") for name in OCSP))
+    policy = dataclasses.replace(Policy.default().expecting("gpu"), require=required)
     result = appraise(everything(h100_files, rest), policy, datetime(2025, 10, 24, 12, tzinfo=UTC))
     assert not result.accepted
     assert {claim.status for claim in result.because} == {Status.UNKNOWN}

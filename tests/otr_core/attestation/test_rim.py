@@ -257,7 +257,7 @@ def edited(raw: bytes, index: int, **attributes: str) -> bytes:
 
 def measurement_claims(report: bytes, chain: bytes, *rims: bytes) -> dict[str, str]:
     bundle = load_bundle(gpu=[report], gpu_certs=[chain], rims=list(rims))
-    result = appraise(bundle, Policy.default(), datetime(2025, 1, 15, tzinfo=UTC))
+    result = appraise(bundle, Policy.default().expecting("gpu"), datetime(2025, 1, 15, tzinfo=UTC))
     return {claim.id[6:]: claim.status.value for claim in result.claims if claim.id.startswith("gpu.0.")}
 
 
@@ -289,7 +289,7 @@ def test_a_forged_manifest_beside_the_genuine_one_changes_nothing(
     forged = edited(driver, 7, hash="11" * 48) if re_sign else broken
     rims = [forged, driver, vbios] if forged_first else [driver, forged, vbios]
     bundle = load_bundle(gpu=[h100_report], gpu_certs=[h100_chain], rims=rims)
-    assert appraise(bundle, Policy.default(), datetime(2025, 1, 15, tzinfo=UTC)).accepted
+    assert appraise(bundle, Policy.default().expecting("gpu"), datetime(2025, 1, 15, tzinfo=UTC)).accepted
 
 
 def test_a_manifest_for_another_chip_is_no_manifest(

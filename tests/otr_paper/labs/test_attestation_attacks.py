@@ -24,7 +24,7 @@ from otr_paper.labs.attestation.frame import run
 from otr_paper.labs.attestation.window import spans, verdict_over_time, window
 from otr_paper.store.results import read_result
 
-DEFAULT = Policy.default()
+DEFAULT = Policy.default().expecting("gpu")
 IN_WINDOW = datetime(2025, 1, 15, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 
@@ -177,9 +177,10 @@ def test_a_quotes_window_comes_from_its_collateral(outside: Callable[[str], byte
     found = window(bundle, DEFAULT)
     assert found is not None
     moments = [found.start - SECOND, found.start, found.end, found.end + SECOND]
-    rows = verdict_over_time(bundle, DEFAULT, moments)
+    policy = Policy.default().expecting("cpu")
+    rows = verdict_over_time(bundle, policy, moments)
     assert [row["verdict"] for row in rows] == ["rejected", "accepted", "accepted", "rejected"]
-    young = dataclasses.replace(DEFAULT, collateral_max_age_s=3600)
+    young = dataclasses.replace(policy, collateral_max_age_s=3600)
     shorter = window(bundle, young)
     assert shorter is None or shorter.end < found.end
 
