@@ -31,7 +31,7 @@ from otr_core.attestation.eventlog import EventLog
 from otr_core.attestation.quote import Quote, parse_collateral
 from otr_core.attestation.snp import SnpReport
 from otr_core.errors import EvidenceError
-from otr_node.evidence.pieces import Found, Recognised, PieceReader, Use, merged
+from otr_node.evidence.pieces import Found, PieceReader, Recognised, Use, merged
 
 MAX_NODES = 64
 _OF_ONE_GUEST = ("event log", "compose", "configuration")

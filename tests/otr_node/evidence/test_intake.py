@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import json
 import time
@@ -19,6 +20,7 @@ from otr_core.attestation.appraisal import Appraisal
 from otr_core.attestation.bundle import MAX_FILE_BYTES
 from otr_core.attestation.claims import Status
 from otr_core.attestation.quote import parse_quote
+from otr_core.attestation.snp import SnpCertificates
 from otr_core.errors import EvidenceError
 from otr_core.poea.attested import pack_evidence
 from otr_node.evidence.intake import Intake, read_evidence
@@ -117,6 +119,7 @@ def test_a_captures_folder_gives_the_verdict_of_its_minute(outside: Outside, fol
     for node, result in zip(found.nodes, judged(found, as_of), strict=True):
         bundle = node.bundle
         assert bundle.quote is not None
+        assert not isinstance(bundle.collateral, SnpCertificates)
         if bundle.collateral is None:
             # Chutes asks Intel for one platform family alone: of the other nothing is known.
             assert folder.startswith("chutes")
@@ -385,10 +388,8 @@ class TestBadFiles:
         for name, data in hostile.items():
             assert len(data) <= MAX_FILE_BYTES, name
             started = time.process_time()
-            try:
+            with contextlib.suppress(EvidenceError):
                 read_evidence([(name, data)])
-            except EvidenceError as error:
-                assert str(error).startswith(name)
             took = time.process_time() - started
             assert took < 2, f"{name}: {took:.2f} s"
 
