@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from otr_core.attestation import chain as chains
 from otr_core.attestation.chain import Chain, VerifiedCache
@@ -26,6 +26,7 @@ from otr_core.attestation.snp import SnpCertificates, SnpReport, parse_snp_certi
 from otr_core.encoding import canonical_json, from_hex
 from otr_core.errors import EvidenceError, InputError, reported_as
 
+T = TypeVar("T")
 MAX_FILE_BYTES = 8 * 1024 * 1024
 MAX_DEVICES = 64
 MAX_DEPTH = 16  # of vendor JSON
@@ -109,6 +110,7 @@ class Bundle:
     event_log: EventLog | None = None
     compose: bytes | None = None
     config: bytes | None = None
+    unread: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.devices and self.quote is None:
@@ -140,6 +142,7 @@ class Bundle:
             "event_log": self.event_log and sha256(self.event_log.raw),
             "compose": None if self.compose is None else sha256(self.compose),
             "config": None if self.config is None else sha256(self.config),
+            "unread": list(self.unread),
         }
         return sha256(canonical_json(parts))
 
@@ -176,7 +179,8 @@ def load_bundle(
 
     Raises:
         EvidenceError: a file is not what its slot expects; the message says what was found and what
-            was expected.
+            was expected. A manifest or a revocation response that cannot be read costs only what it
+            would have shown: its message stands in the bundle's ``unread``.
     """
     devices = _devices(gpu, gpu_certs)
     if event_log is None and quote is not None:
@@ -185,16 +189,21 @@ def load_bundle(
         raise EvidenceError("bundle: found collateral, event log or compose file without a quote to go with it")
     known = cache or VerifiedCache()
     parsed = _in_slot("quote", quote, parse_quote)
-    amd = isinstance(parsed, SnpReport)
+    amd, unread = isinstance(parsed, SnpReport), list[str]()
     return Bundle(
         devices=devices,
-        rims=tuple(_rim(data, known) for data in rims),
-        ocsp=tuple(one for data in ocsp for one in _in_slot("ocsp", data, parse_ocsp)),
+        rims=tuple(_readable(rims, lambda data: _rim(data, known), unread)),
+        ocsp=tuple(
+            one
+            for found in _readable(ocsp, functools.partial(_in_slot, "ocsp", parse=parse_ocsp), unread)
+            for one in found
+        ),
         quote=parsed,
         collateral=_in_slot("collateral", collateral, parse_snp_certificates if amd else parse_collateral),
         event_log=_in_slot("event-log", event_log, parse_event_log),
         compose=compose,
         config=config,
+        unread=tuple(unread),
     )
 
 
@@ -230,6 +239,17 @@ def _in_slot(slot: str, data: bytes | None, parse: Callable[[bytes], Any]) -> An
     except InputError as error:
         detail = " ".join(str(error).split())
         raise EvidenceError(f"{slot}: found {describe(data)}, expected {expected}: {detail}") from error
+
+
+def _readable(files: Sequence[bytes], parse: Callable[[bytes], T], unread: list[str]) -> list[T]:
+    """What ``parse`` gives for each file; the messages about others go to ``unread``."""
+    found = []
+    for data in files:
+        try:
+            found.append(parse(data))
+        except EvidenceError as error:
+            unread.append(str(error))
+    return found
 
 
 def _rim(data: bytes, cache: VerifiedCache) -> Rim:
