@@ -41,9 +41,11 @@ BUDGETS = {
     "otr_core/spotcheck": 600,
     "otr_core/economics": 850,
     # circuits, keys and proofs stand here, so that the core needs no proof library; all that reads a
-    # checkpoint, with a frozen environment of its own for templates; and the recorder with the
-    # process that hashes
-    "otr_node": 4350,
+    # checkpoint, with a frozen environment of its own for templates; the recorder with the process
+    # that hashes; and the room of evidence
+    "otr_node": 5700,
+    # files as people have them, tokens of third parties and our own, and the vendors' services
+    "otr_node/evidence": 1300,
     "otr_paper": 12450,  # of it the producers of stored results, which were under tests before
     "otr_paper/claims": 1900,
     "otr_paper/labs": 2750,  # its operators state and sign falsehoods, one for each check of a receipt

@@ -185,7 +185,7 @@ def appraise(
         both = ClaimLog("binding", "binding", claims)
         both.authentic = log.authentic
         report_data = bundle.quote.registers["report_data"]
-        check_binding(policy.binding, report_data, nonces, key, both)
+        check_binding(policy.binding, report_data, nonces, key, both, bundle.preimage)
 
     # 6. Every other check is *not made*, for each subject that it would be about.
     _fill(claims, [one.subject for one in devices], bundle)

@@ -61,6 +61,26 @@ _EXPECTED = {
 }
 
 
+class NamedBytes(bytes):
+    """A file's bytes that know where they come from, for messages: a path, and a place in it."""
+
+    name: str
+
+    def __new__(cls, data: bytes, name: str) -> NamedBytes:
+        made = super().__new__(cls, data)
+        made.name = name
+        return made
+
+
+class DeviceFiles(NamedTuple):
+    """One device's files: its report, its chain (None if it comes in a file of its own), and the
+    nonce that is written beside them."""
+
+    report: bytes
+    pem: bytes | None = None
+    nonce: bytes | None = None
+
+
 @dataclass(frozen=True)
 class Device:
     """One device's evidence.
@@ -109,6 +129,7 @@ class Bundle:
     collateral: Collateral | SnpCertificates | None = None
     event_log: EventLog | None = None
     compose: bytes | None = None
+    preimage: bytes | None = None
     config: bytes | None = None
     unread: tuple[str, ...] = ()
 
@@ -141,6 +162,7 @@ class Bundle:
             "collateral": self.collateral and sha256(self.collateral.raw),
             "event_log": self.event_log and sha256(self.event_log.raw),
             "compose": None if self.compose is None else sha256(self.compose),
+            "preimage": None if self.preimage is None else sha256(self.preimage),
             "config": None if self.config is None else sha256(self.config),
             "unread": list(self.unread),
         }
@@ -149,7 +171,7 @@ class Bundle:
 
 def load_bundle(
     *,
-    gpu: Sequence[bytes] = (),
+    gpu: Sequence[bytes | DeviceFiles] = (),
     gpu_certs: Sequence[bytes] = (),
     rims: Sequence[bytes] = (),
     ocsp: Sequence[bytes] = (),
@@ -157,6 +179,7 @@ def load_bundle(
     collateral: bytes | None = None,
     event_log: bytes | None = None,
     compose: bytes | None = None,
+    preimage: bytes | None = None,
     config: bytes | None = None,
     cache: VerifiedCache | None = None,
 ) -> Bundle:
@@ -173,6 +196,7 @@ def load_bundle(
             ``event_log`` is used if none is given).
         collateral: Intel's collateral for it (JSON), or AMD's certificates (PEM or DER).
         event_log: dstack JSON or binary CCEL.
+        preimage: what report_data's first half is the SHA-256 of, where a provider says it.
         compose: the dstack app compose file, byte for byte. config: the dstack configuration
             document (MrConfigV3), byte for byte.
         cache: remembers parsed manifests by content; it never changes the outcome.
@@ -202,6 +226,7 @@ def load_bundle(
         collateral=_in_slot("collateral", collateral, parse_snp_certificates if amd else parse_collateral),
         event_log=_in_slot("event-log", event_log, parse_event_log),
         compose=compose,
+        preimage=preimage,
         config=config,
         unread=tuple(unread),
     )
@@ -231,7 +256,7 @@ def _in_slot(slot: str, data: bytes | None, parse: Callable[[bytes], Any]) -> An
     """What ``parse`` gives, None for no file; what it refuses is told in terms of the slot."""
     if data is None:
         return None
-    expected = _EXPECTED[slot]
+    expected, slot = _EXPECTED[slot], getattr(data, "name", slot)
     if len(data) > MAX_FILE_BYTES:
         raise EvidenceError(f"{slot}: found {len(data)} bytes, expected {expected} of at most {MAX_FILE_BYTES} bytes")
     try:
@@ -270,16 +295,10 @@ def _log_beside(quote: bytes) -> bytes | None:
 # -- NVIDIA devices ------------------------------------------------------------------------------------------------
 
 
-class _Found(NamedTuple):
-    """One device in a file. Its chain is None if it comes in a file of its own."""
-
-    report: bytes
-    pem: bytes | None = None
-    nonce: bytes | None = None
-
-
-def _devices(files: Sequence[bytes], chain_files: Sequence[bytes]) -> tuple[Device, ...]:
-    found = [one for data in files for one in _in_slot("gpu", data, _evidence_in)]
+def _devices(files: Sequence[bytes | DeviceFiles], chain_files: Sequence[bytes]) -> tuple[Device, ...]:
+    found = [
+        one for data in files for one in ([data] if isinstance(data, tuple) else _in_slot("gpu", data, _evidence_in))
+    ]
     if len(found) > MAX_DEVICES:
         raise EvidenceError(f"gpu: found {len(found)} devices, expected at most {MAX_DEVICES}")
     bare = sum(one.pem is None for one in found)
@@ -296,9 +315,9 @@ def _devices(files: Sequence[bytes], chain_files: Sequence[bytes]) -> tuple[Devi
     return tuple(devices)
 
 
-def _evidence_in(data: bytes) -> list[_Found]:
+def _evidence_in(data: bytes) -> list[DeviceFiles]:
     if data.lstrip()[:1] not in (b"{", b"["):
-        return [_Found(data)]
+        return [DeviceFiles(data)]
     found = list(_walk(evidence_json(data, "vendor JSON"), None, MAX_DEPTH))
     if not found:
         raise EvidenceError(
@@ -307,7 +326,7 @@ def _evidence_in(data: bytes) -> list[_Found]:
     return found
 
 
-def _walk(value: Any, nonce: bytes | None, depth: int) -> Iterator[_Found]:
+def _walk(value: Any, nonce: bytes | None, depth: int) -> Iterator[DeviceFiles]:
     """Devices in vendor JSON of whatever nesting: any object with ``evidence`` and ``certificate``.
 
     A device's stated nonce is the ``nonce`` of the innermost object around it that has one. A value
@@ -324,7 +343,7 @@ def _walk(value: Any, nonce: bytes | None, depth: int) -> Iterator[_Found]:
             nonce = _nonce(value["nonce"])
         evidence, certificate = _text(value.get("evidence")), _text(value.get("certificate"))
         if evidence is not None and certificate is not None:
-            yield _Found(_decode(evidence, "evidence"), _decode(certificate, "certificate"), nonce)
+            yield DeviceFiles(_decode(evidence, "evidence"), _decode(certificate, "certificate"), nonce)
             return
         for key, item in value.items():
             # Inference gateways send this one as JSON inside JSON.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-import warnings
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -82,17 +82,25 @@ class VerifiedCache:
     def __init__(self, max_entries: int = 1024) -> None:
         if max_entries < 1:
             raise InputError(f"max_entries: found {max_entries}, expected at least 1")
-        self._max, self._entries = max_entries, OrderedDict[Hashable, Any]()
+        self._max, self._entries, self._lock = max_entries, OrderedDict[Hashable, Any](), threading.Lock()
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """The remembered result for ``key``, or that of ``compute()``."""
-        if key in self._entries:
-            self._entries.move_to_end(key)
-        else:
-            self._entries[key] = compute()
-            if len(self._entries) > self._max:
+        """The remembered result for ``key``, or that of ``compute()``.
+
+        Threads may share a cache. Two that ask for the same at once may both compute it: nobody
+        waits for another's signature.
+        """
+        with self._lock:
+            found = self._entries.get(key, self)
+            if found is not self:
+                self._entries.move_to_end(key)
+                return cast(T, found)
+        result = compute()
+        with self._lock:
+            self._entries[key] = result
+            while len(self._entries) > self._max:
                 self._entries.popitem(last=False)
-        return cast(T, self._entries[key])
+        return result
 
 
 def as_utc(as_of: datetime) -> datetime:
@@ -103,7 +111,8 @@ def as_utc(as_of: datetime) -> datetime:
     """
     if as_of.tzinfo is None:
         raise InputError(f"as_of: found {as_of.isoformat()} without a time zone, expected for example ...Z")
-    return as_of.astimezone(UTC)
+    with reported_as(InputError, f"as_of: found {as_of.isoformat()}", OverflowError, expected="a year from 1 to 9999"):
+        return as_of.astimezone(UTC)
 
 
 def stamp(moment: datetime) -> str:
@@ -140,15 +149,32 @@ def readable(load: Callable[[], Iterable[x509.Certificate]], *, what: str) -> Ch
         EvidenceError: some certificate cannot be read.
     """
     found = f"{what}: found a certificate that cannot be read"
-    with reported_as(EvidenceError, found, *UNREADABLE, UserWarning, limit=100), warnings.catch_warnings():
-        # A warning is how cryptography tells of a breach of RFC 5280, such as the serial number 0.
-        warnings.simplefilter("error", UserWarning)
+    with reported_as(EvidenceError, found, *UNREADABLE, UserWarning, limit=100):
         certificates = tuple(load())
         for one in certificates:
-            _ = (one.subject, one.issuer, one.not_valid_before_utc, one.serial_number)
-            _ = (one.not_valid_after_utc, one.signature_hash_algorithm, one.public_key())
+            _ = (one.not_valid_before_utc, one.not_valid_after_utc, one.signature_hash_algorithm, one.public_key())
             _ = [each.value for each in one.extensions]
+            _check_form(one)
         return certificates
+
+
+#: Fewest and most letters of an attribute of a name (RFC 5280 appendix A).
+_LETTERS = {NameOID.COUNTRY_NAME: (2, 2), NameOID.JURISDICTION_COUNTRY_NAME: (2, 2), NameOID.COMMON_NAME: (1, 64)}
+
+
+def _check_form(certificate: x509.Certificate) -> None:
+    """Raise ``ValueError`` where cryptography breaks off at most with a warning.
+
+    Whether a warning does anything is the host program's choice, and the list of filters that it
+    chose with is one for all threads: so it is neither relied on nor changed.
+    """
+    if certificate.serial_number < 1:
+        raise ValueError(f"serial number {certificate.serial_number}")
+    for attribute in (*certificate.subject, *certificate.issuer):
+        fewest, most = _LETTERS.get(attribute.oid, (0, 2**16))
+        size = len(attribute.value.encode() if isinstance(attribute.value, str) else attribute.value)
+        if not fewest <= size <= most:
+            raise ValueError(f"a name of {size} letters, expected {fewest} to {most}")
 
 
 def fingerprint(certificate: x509.Certificate) -> str:

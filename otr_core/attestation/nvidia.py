@@ -6,6 +6,7 @@ Checks across devices (all answered one nonce, none appears twice) are made by `
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -229,9 +230,12 @@ def _check_nonces(device: Device, log: ClaimLog, given: Inquiry) -> None:
     if given.nonce is None:
         log.unknown(["nonce"], "no expected nonce was given: the report may be a replay")
     else:
-        good = f"signed request carries {found.hex()}"
+        # Some providers have the GPU sign the digest of the verifier's nonce (hex digits) and a key.
+        preimage = given.bundle.preimage or b""
+        derived = preimage.startswith(given.nonce.hex().encode()) and hashlib.sha256(preimage).digest() == found
+        good = f"signed request carries {found.hex()}{', the digest of the nonce and a key' * derived}"
         bad = f"{good}, expected {given.nonce.hex()}"
-        log.decide("nonce", found == given.nonce, good, bad, Source.HARDWARE, raw)
+        log.decide("nonce", found == given.nonce or derived, good, bad, Source.HARDWARE, raw)
     stated = device.stated_nonce
     if stated is not None:
         bad = f"written beside the evidence: {stated.hex()}, in the signed request: {found.hex()}"

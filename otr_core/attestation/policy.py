@@ -79,7 +79,8 @@ WITHOUT = {
     "sgx": _RUN_TIME | {"cpu.compose"},
     "snp": _RUN_TIME | {"cpu.advisories", "cpu.collateral", "cpu.tcb_date"},
 }
-#: Fields that are 1 or more, where they are set.
+#: Fields that are 1 or more, where they are set, and at most what dates can be moved by.
+_MOST = 10**10
 _AT_LEAST_ONE = (
     *("gpu_count", "switch_count", "gpu_max_nodes", "cpu_max_nodes"),
     *("min_tcb_evaluation", "collateral_max_age_s", "ocsp_max_staleness_s"),
@@ -212,8 +213,8 @@ class Policy:
             if getattr(self, field) == ():
                 raise PolicyError(f"policy {field}: found an empty list, which admits nothing; leave it out for any")
         for field in _AT_LEAST_ONE:
-            if getattr(self, field) is not None and getattr(self, field) < 1:
-                raise PolicyError(f"policy {field}: found {getattr(self, field)}, expected at least 1")
+            if getattr(self, field) is not None and not 1 <= getattr(self, field) <= _MOST:
+                raise PolicyError(f"policy {field}: found {getattr(self, field)}, expected 1 to {_MOST}")
 
     @classmethod
     def default(cls) -> Policy:

@@ -107,6 +107,7 @@ class Collateral:
         windows: validity of every dated part (name, from, to).
         evaluation: the lower tcbEvaluationDataNumber of the two.
         newest: day of the latest TCB level there is for the family, ISO 8601.
+        fmspc: platform family it is about, lower-case hex.
     """
 
     raw: bytes
@@ -116,6 +117,7 @@ class Collateral:
     evaluation: int
     windows: tuple[tuple[str, datetime, datetime], ...]
     newest: str = ""
+    fmspc: str = ""
 
 
 @dataclass(frozen=True)
@@ -180,8 +182,9 @@ def parse_collateral(data: bytes) -> Collateral:
         windows = [(key, _moment(one["issueDate"]), _moment(one["nextUpdate"])) for key, one in signed.items()]
         issued, expires = min(start for _, start, _ in windows), min(end for _, _, end in windows)
         evaluation = min(int(one["tcbEvaluationDataNumber"]) for one in signed.values())
+        family = str(signed["tcb_info"].get("fmspc", "")).lower()
         newest = max(str(level["tcbDate"])[:10] for level in signed["tcb_info"]["tcbLevels"])
-        return Collateral(raw, parsed, issued, expires, evaluation, (*windows, *_dated_parts(parts)), newest)
+        return Collateral(raw, parsed, issued, expires, evaluation, (*windows, *_dated_parts(parts)), newest, family)
     except (InputError, KeyError, OverflowError, *UNREADABLE) as error:
         raise EvidenceError(
             f"collateral: found a document that cannot be read ({one_line(error)}), expected Intel PCS parts"

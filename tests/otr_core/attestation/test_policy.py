@@ -47,7 +47,7 @@ def test_an_empty_policy_fails(text: str) -> None:
 
 
 def test_numbers_beyond_json_fail() -> None:
-    with pytest.raises(PolicyError, match="canonical JSON"):
+    with pytest.raises(PolicyError, match="expected 1 to"):
         Policy.from_bytes(b'{"name":"a","require":["gpu.report"],"gpu_count":99999999999999999999}')
 
 
@@ -66,14 +66,14 @@ def test_an_empty_policy_object_fails() -> None:
         ({"evidence": ["gpus"]}, "did you mean 'gpu'"),
         ({"allow_simulated": 1}, "found int"),
         ({"gpu_count": True}, "found bool"),
-        ({"gpu_count": 0}, "at least 1"),
+        ({"gpu_count": 0}, "expected 1 to"),
         ({"gpu_drivers": []}, "empty list"),
         ({"tcb_statuses": ["Revoked"]}, "found 'Revoked'"),
         ({"binding": "secretmv"}, "did you mean 'secretvm'"),
         ({"measurements": {"mr_tdd": "00"}}, "did you mean 'mr_td'"),
         ({"measurements": {"mr_td": "xyz"}}, "lower-case hex"),
         ({"measurements": {"mr_td": 1}}, "table of register"),
-        ({"ocsp_max_staleness_s": 0}, "at least 1"),
+        ({"ocsp_max_staleness_s": 0}, "expected 1 to"),
         ({"name": ""}, "no name"),
     ],
 )
