@@ -247,6 +247,10 @@ def _check_evidence(given: Inquiry, claims: list[Claim]) -> None:
     missing = [kind for kind in given.policy.evidence if kind not in kinds]
     bad = f"no {', no '.join(missing)} in the bundle"
     log.decide("present", not missing, ", ".join(there), bad, Source.DERIVED)
+    if bundle.unread:  # what they would have shown is unknown where it is asked for
+        log.unknown(["readable"], "; ".join(bundle.unread[:3]))
+    else:
+        log.judge("readable", None, "every file handed in was read", Source.DERIVED)
     genuine = given.roots == VENDOR_ROOTS
     bad = "judged against a laboratory's roots: a simulated TEE"
     good = "judged against the vendors' own roots"

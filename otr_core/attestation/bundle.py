@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from otr_core.attestation import chain as chains
 from otr_core.attestation.chain import Chain, VerifiedCache
@@ -26,6 +26,7 @@ from otr_core.attestation.snp import SnpCertificates, SnpReport, parse_snp_certi
 from otr_core.encoding import canonical_json, from_hex
 from otr_core.errors import EvidenceError, InputError, reported_as
 
+T = TypeVar("T")
 MAX_FILE_BYTES = 8 * 1024 * 1024
 MAX_DEVICES = 64
 MAX_DEPTH = 16  # of vendor JSON
@@ -130,6 +131,7 @@ class Bundle:
     compose: bytes | None = None
     preimage: bytes | None = None
     config: bytes | None = None
+    unread: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.devices and self.quote is None:
@@ -162,6 +164,7 @@ class Bundle:
             "compose": None if self.compose is None else sha256(self.compose),
             "preimage": None if self.preimage is None else sha256(self.preimage),
             "config": None if self.config is None else sha256(self.config),
+            "unread": list(self.unread),
         }
         return sha256(canonical_json(parts))
 
@@ -200,7 +203,8 @@ def load_bundle(
 
     Raises:
         EvidenceError: a file is not what its slot expects; the message says what was found and what
-            was expected.
+            was expected. A manifest or a revocation response that cannot be read costs only what it
+            would have shown: its message stands in the bundle's ``unread``.
     """
     known = cache or VerifiedCache()
     devices = _devices(gpu, gpu_certs, known)
@@ -208,19 +212,23 @@ def load_bundle(
         event_log = _log_beside(quote)
     if quote is None and (collateral is not None or event_log is not None or compose is not None):
         raise EvidenceError("bundle: found collateral, event log or compose file without a quote to go with it")
-    known = cache or VerifiedCache()
     parsed = _in_slot("quote", quote, parse_quote)
-    amd = isinstance(parsed, SnpReport)
+    amd, unread = isinstance(parsed, SnpReport), list[str]()
     return Bundle(
         devices=devices,
-        rims=tuple(_rim(data, known) for data in rims),
-        ocsp=tuple(one for data in ocsp for one in _in_slot("ocsp", data, parse_ocsp)),
+        rims=tuple(_readable(rims, lambda data: _rim(data, known), unread)),
+        ocsp=tuple(
+            one
+            for found in _readable(ocsp, functools.partial(_in_slot, "ocsp", parse=parse_ocsp), unread)
+            for one in found
+        ),
         quote=parsed,
         collateral=_collateral(collateral, amd, known),
         event_log=_in_slot("event-log", event_log, parse_event_log),
         compose=compose,
         preimage=preimage,
         config=config,
+        unread=tuple(unread),
     )
 
 
@@ -270,6 +278,17 @@ def _collateral(data: bytes | None, amd: bool, cache: VerifiedCache) -> Collater
     key = ("parsed collateral", amd, hashlib.sha256(data).digest())
     parse = parse_snp_certificates if amd else parse_collateral
     found: Collateral | SnpCertificates = cache.once(key, lambda: _in_slot("collateral", data, parse))
+    return found
+
+
+def _readable(files: Sequence[bytes], parse: Callable[[bytes], T], unread: list[str]) -> list[T]:
+    """What ``parse`` gives for each file; the messages about others go to ``unread``."""
+    found = []
+    for data in files:
+        try:
+            found.append(parse(data))
+        except EvidenceError as error:
+            unread.append(str(error))
     return found
 
 

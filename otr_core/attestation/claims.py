@@ -37,6 +37,7 @@ class Source(StrEnum):
 #: NVIDIA device, so for an NVSwitch too.
 CHECKS: dict[str, str] = {
     "evidence.present": "the kinds of evidence that the policy demands are in the bundle",
+    "evidence.readable": "every manifest and revocation response that was handed in could be read",
     "evidence.genuine": "the evidence comes from hardware, not from a simulated TEE",
     "gpu.report": "SPDM request and response parse completely, with nothing left over",
     "gpu.chain.length": "the certificate chain has the five certificates NVIDIA issues",

@@ -149,7 +149,7 @@ def facts(device: Device) -> dict[str, Any]:
 
 
 def _protected_pcie(report: Report) -> str:
-    return {b"\x55": "off", b"\xaa": "on"}.get(report.field("PROTECTED_PCIE_STATUS") or b"", "not stated")
+    return {MODES[0]: "off", MODES[1]: "off", MODES[2]: "on"}.get(mode(report), "not stated")
 
 
 def _board(report: Report) -> str:

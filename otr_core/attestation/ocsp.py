@@ -128,9 +128,10 @@ def revocation(
     missing, used = [], []
     for position in positions:
         certificate, issuer = chain[position], chain[position + 1]
-        # Of several responses on a certificate the latest that is not from the future counts, and
-        # among equally late ones that which says *revoked*.
+        # Of several responses on a certificate the latest that is signed and not from the future
+        # counts, and among equally late ones that which says *revoked*.
         matching = [one for one in responses if one.certificate_id == _certificate_id(certificate, issuer, one)]
+        matching = [one for one in matching if _signed_problem(one, issuer, cache) is None] or matching
         if not matching:
             missing.append(common_name(certificate.subject))
             continue
@@ -154,8 +155,7 @@ def response_problem(
     grace_s: float | None = None,
 ) -> str | None:
     """None, or why ``one`` does not say a fresh *good* on the word of ``issuer``."""
-    key = ("ocsp", one.sha256, issuer.fingerprint(hashes.SHA256()))
-    problem = cache.once(key, lambda: _signature_problem(one, issuer))
+    problem = _signed_problem(one, issuer, cache)
     if problem is not None:
         return problem
     for name, moment in (("thisUpdate", one.this_update), ("producedAt", one.produced_at)):
@@ -166,10 +166,15 @@ def response_problem(
     age_s = (as_of - one.this_update).total_seconds()
     if age_s > max_staleness_s:
         return f"OCSP response of {stamp(one.this_update)} is stale, allowed age {max_staleness_s:.0f} s"
-    if grace_s is not None and one.next_update is not None:
-        if (as_of - one.next_update).total_seconds() > grace_s:
-            return f"OCSP response is past its nextUpdate {stamp(one.next_update)}, allowed {grace_s:.0f} s"
+    late_s = (as_of - one.next_update).total_seconds() if one.next_update is not None else 0.0
+    if grace_s is not None and late_s > grace_s:
+        return f"OCSP response is {late_s:.0f} s past its nextUpdate, allowed {grace_s:.0f} s"
     return None
+
+
+def _signed_problem(one: OcspResponse, issuer: x509.Certificate, cache: VerifiedCache) -> str | None:
+    key = ("ocsp", one.sha256, issuer.fingerprint(hashes.SHA256()))
+    return cache.once(key, lambda: _signature_problem(one, issuer))
 
 
 def _signature_problem(one: OcspResponse, issuer: x509.Certificate) -> str | None:

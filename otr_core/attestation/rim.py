@@ -214,7 +214,7 @@ def _golden_value(element: Any) -> GoldenValue:
     active = _attribute(element, "active")
     if active not in ("True", "False"):
         raise EvidenceError(f"{what}: active found {active!r}, expected 'True' or 'False'")
-    names = [name for name in element.keys() if name.startswith(_HASH_NAME)]
+    names = [name for name in element.attrib if name.startswith(_HASH_NAME)]
     if not 1 <= count <= 64 or len(names) != count or not all(name in _HASH_NAMES[:count] for name in names):
         raise EvidenceError(f"{what}: found {len(names)} hashes, expected {count} named Hash0 upwards")
     try:

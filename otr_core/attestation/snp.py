@@ -110,7 +110,8 @@ class SnpKey:
     """The certificate of a key that signs reports.
 
     Attributes:
-        signer: ``VCEK`` or ``VLEK``. family: processor family. chip_id: 64 bytes; empty for a VLEK.
+        signer: ``VCEK`` or ``VLEK``. family: processor family. chip_id: 64 bytes, 8 on Turin; empty for
+            a VLEK.
         tcb: components that the key was derived for.
         signed, signature, issuer: of the certificate, DER; start, end: of its validity.
     """
@@ -221,13 +222,16 @@ def _key(der: bytes) -> SnpKey | None:
         raise ValueError("an AMD key that is not on an elliptic curve")
     start, end = (_moment(tag, body) for tag, body, _ in _tlv(validity[1]))
     named = _extensions(next(body for tag, body, _ in rest if tag == 0xA3))
-    # The id stands there bare in older certificates, and as an octet string in newer ones.
+    # The id stands there bare in older certificates, and as an octet string in newer ones; it has 64
+    # bytes, or 8 on Turin, whose reports fill up with zeros.
     chip = named.get(b"\x04", b"")
+    if chip[:1] == b"\x04" and len(chip) in (66, 10) and chip[1] == len(chip) - 2:
+        chip = chip[2:]
     text = named.get(b"\x02", b"")[2:].decode("ascii", "replace")
     tcb = {part: int.from_bytes(named[oid][2:], "big") for oid, part in _SPL.items() if oid in named}
     family = text.partition("-")[0]
     signer = found[1].decode()
-    return SnpKey(raw, signer, family, chip[-64:], tcb, key, signed, bits[1:], issuer[2], start, end)
+    return SnpKey(raw, signer, family, chip, tcb, key, signed, bits[1:], issuer[2], start, end)
 
 
 def _extensions(body: bytes) -> dict[bytes, bytes]:
@@ -270,7 +274,7 @@ def snp_problem(
     if report.family and leaf.family != report.family:
         return f"report is of a {report.family} processor, the certificate of {leaf.family!r}"
     chip = report.registers["chip_id"]
-    if leaf.signer == "VCEK" and leaf.chip_id != chip:
+    if leaf.signer == "VCEK" and leaf.chip_id.ljust(len(chip), b"\0") != chip:
         return f"report is of chip {chip.hex()[:16]}…, the certificate of {leaf.chip_id.hex()[:16]}…"
 
     # 2. The chain is key, ASK or ASVK, ARK; it ends in the pinned root of the family.

@@ -210,7 +210,13 @@ def _(e: Evidence, twin: Attempt) -> Attempt:
     return twin.but({"rims": []})
 
 
-@_attack("rim.entity bomb", "sends a manifest that expands to gigabytes", _rims, outcome="unreadable")
+@_attack(
+    "rim.entity bomb",
+    "sends a manifest that expands to gigabytes",
+    _rims,
+    claim="gpu.0.rim.driver.signature",
+    outcome="unknown",
+)
 def _(e: Evidence, twin: Attempt) -> Attempt:
     levels = b"".join(b'<!ENTITY e%d "%s">' % (i + 1, b"&e%d;" % i * 10) for i in range(9))
     return twin.but({"rims": [b'<!DOCTYPE r [<!ENTITY e0 "lol">' + levels + b"]><r>&e9;</r>"]})

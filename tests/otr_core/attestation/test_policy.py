@@ -18,7 +18,7 @@ VALUE_NEEDED = {
     *("gpu.board", "cpu.measurements", "cpu.platform", "cpu.tcb_date"),
 }
 #: ``gpu.confidential`` needs a field that no report has.
-PART_NEEDED = {"gpu.stated_nonce", "gpu.switch_fwid", "gpu.confidential", "cpu.compose"}
+PART_NEEDED = {"evidence.readable", "gpu.stated_nonce", "gpu.switch_fwid", "gpu.confidential", "cpu.compose"}
 
 
 def test_the_strict_policy_demands_every_check_that_needs_no_value_or_part() -> None:
