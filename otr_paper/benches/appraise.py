@@ -75,7 +75,11 @@ def measure_appraise(raw: dict[str, bytes], plan: AppraisePlan) -> dict[str, Any
         return raw["report"][:4] + next(fresh).to_bytes(8, "big") + raw["report"][12:]
 
     def judge(reports: int, cache: VerifiedCache) -> str:
-        files: dict[str, Any] = {"gpu": [unseen() for _ in range(reports)], "gpu_certs": [raw["chain"]] * reports, "rims": rims}
+        files: dict[str, Any] = {
+            "gpu": [unseen() for _ in range(reports)],
+            "gpu_certs": [raw["chain"]] * reports,
+            "rims": rims,
+        }
         return appraise(load_bundle(**files, cache=cache), gpu_rules, GPU_TIME, cache=cache).verdict
 
     def cold() -> None:

@@ -148,3 +148,19 @@ def _window(node: Node, key: tuple[str, str]) -> dict[str, Any] | None:
     name, end = min(((name, one) for name, _, one in collateral.windows), key=lambda pair: pair[1])
     days = round((end - start).total_seconds() / 86_400, 1)
     return {"provider": key[0], "date": key[1], "from": stamp(start), "to": stamp(end), "days": days, "ends": name}
+
+
+def shown_statuses(rows: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The matrix of the stored rows: for each answer and check one status, that which decides.
+
+    A check that is refuted on one device is not asserted, whatever holds for the others. One that is
+    not made for a part of an answer (a gateway without GPUs) is shown for the other parts.
+    """
+    return [
+        {
+            "answer": f"{row['provider']}\n{row['date']}",
+            "check": row["check"],
+            "status": next(one.value for one in SHOWN if row[one.value]),
+        }
+        for row in rows["claims"]
+    ]
