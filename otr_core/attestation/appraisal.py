@@ -203,16 +203,19 @@ def appraise(
     return Appraisal(not against, tuple(against), tuple(waived), tuple(claims), *judged, simulated=simulated)
 
 
+_SPLIT = {name: (name.partition(".")[0], name.partition(".")[2]) for name in CHECKS}
+
+
 def _fill(claims: list[Claim], devices: Sequence[str], bundle: Bundle) -> None:
     """A claim *not made* for each check that left none, so that no verdict passes over it."""
     made = {(claim.id, claim.check) for claim in claims}
-    for name in CHECKS:
-        family, _, check = name.partition(".")
+    for name, (family, check) in _SPLIT.items():
         single = family != "gpu" or name in _ACROSS or not devices
-        subjects = [one for one in devices if not (one.startswith("switch") and name in OF_GPUS)]
+        subjects = devices if name not in OF_GPUS else [one for one in devices if not one.startswith("switch")]
         for subject in [family] if single or not subjects else subjects:
-            if (f"{subject}.{check}", name) not in made:
-                ClaimLog(subject, family, claims).not_made([check], _why_not(name, bundle))
+            claim_id = f"{subject}.{check}"
+            if (claim_id, name) not in made:
+                claims.append(Claim(claim_id, name, Status.NOT_MADE, Source.DERIVED, _why_not(name, bundle)))
 
 
 def _why_not(check: str, bundle: Bundle) -> str:

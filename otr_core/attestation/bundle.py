@@ -95,14 +95,14 @@ class Device:
     chain: Chain
     stated_nonce: bytes | None = None
 
-    @property
+    @functools.cached_property
     def architecture(self) -> str:
         """Chip name certified in the leaf (``GH100``, ``LS10``, …); empty without a chain."""
         name = chains.common_name(self.chain[0].subject) if self.chain else ""
         # certificates say LS_10 where manifests say LS10
         return name.split(" ")[0].replace("_", "")
 
-    @property
+    @functools.cached_property
     def kind(self) -> str:
         """``switch`` or ``gpu``.
 
@@ -206,12 +206,12 @@ def load_bundle(
             was expected. A manifest or a revocation response that cannot be read costs only what it
             would have shown: its message stands in the bundle's ``unread``.
     """
-    devices = _devices(gpu, gpu_certs)
+    known = cache or VerifiedCache()
+    devices = _devices(gpu, gpu_certs, known)
     if event_log is None and quote is not None:
         event_log = _log_beside(quote)
     if quote is None and (collateral is not None or event_log is not None or compose is not None):
         raise EvidenceError("bundle: found collateral, event log or compose file without a quote to go with it")
-    known = cache or VerifiedCache()
     parsed = _in_slot("quote", quote, parse_quote)
     amd, unread = isinstance(parsed, SnpReport), list[str]()
     return Bundle(
@@ -223,7 +223,7 @@ def load_bundle(
             for one in found
         ),
         quote=parsed,
-        collateral=_in_slot("collateral", collateral, parse_snp_certificates if amd else parse_collateral),
+        collateral=_collateral(collateral, amd, known),
         event_log=_in_slot("event-log", event_log, parse_event_log),
         compose=compose,
         preimage=preimage,
@@ -266,6 +266,21 @@ def _in_slot(slot: str, data: bytes | None, parse: Callable[[bytes], Any]) -> An
         raise EvidenceError(f"{slot}: found {describe(data)}, expected {expected}: {detail}") from error
 
 
+def _chain(data: bytes, cache: VerifiedCache) -> Chain:
+    key = ("parsed chain", hashlib.sha256(data).digest())
+    chain: Chain = cache.once(key, lambda: _in_slot("gpu-certs", data, chains.parse_chain))
+    return chain
+
+
+def _collateral(data: bytes | None, amd: bool, cache: VerifiedCache) -> Collateral | SnpCertificates | None:
+    if data is None:
+        return None
+    key = ("parsed collateral", amd, hashlib.sha256(data).digest())
+    parse = parse_snp_certificates if amd else parse_collateral
+    found: Collateral | SnpCertificates = cache.once(key, lambda: _in_slot("collateral", data, parse))
+    return found
+
+
 def _readable(files: Sequence[bytes], parse: Callable[[bytes], T], unread: list[str]) -> list[T]:
     """What ``parse`` gives for each file; the messages about others go to ``unread``."""
     found = []
@@ -295,7 +310,9 @@ def _log_beside(quote: bytes) -> bytes | None:
 # -- NVIDIA devices ------------------------------------------------------------------------------------------------
 
 
-def _devices(files: Sequence[bytes | DeviceFiles], chain_files: Sequence[bytes]) -> tuple[Device, ...]:
+def _devices(
+    files: Sequence[bytes | DeviceFiles], chain_files: Sequence[bytes], cache: VerifiedCache
+) -> tuple[Device, ...]:
     found = [
         one for data in files for one in ([data] if isinstance(data, tuple) else _in_slot("gpu", data, _evidence_in))
     ]
@@ -310,8 +327,7 @@ def _devices(files: Sequence[bytes | DeviceFiles], chain_files: Sequence[bytes])
     for one in found:
         pem = one.pem if one.pem is not None else next(loose, None)
         report = _in_slot("gpu", one.report, parse_report)
-        chain = _in_slot("gpu-certs", pem, chains.parse_chain)
-        devices.append(Device(report, chain or (), one.nonce))
+        devices.append(Device(report, _chain(pem, cache) if pem is not None else (), one.nonce))
     return tuple(devices)
 
 

@@ -191,7 +191,7 @@ def common_name(name: x509.Name) -> str:
     """The last common name, or the whole name without one; unprintable letters become ``?``."""
     names = name.get_attributes_for_oid(NameOID.COMMON_NAME)
     text = str(names[-1].value) if names else name.rfc4514_string()
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def length_problem(chain: Chain, length: int) -> str | None:
@@ -221,33 +221,39 @@ def issued_by(child: x509.Certificate, issuer: x509.Certificate) -> bool:
 def validity_problem(chain: Chain, as_of: datetime) -> str | None:
     """None, or which certificate is not valid at ``as_of``."""
     for certificate in chain:
-        name = common_name(certificate.subject)
-        if as_of < certificate.not_valid_before_utc:
-            return f"{name} is valid from {stamp(certificate.not_valid_before_utc)}, after {stamp(as_of)}"
-        if as_of > certificate.not_valid_after_utc:
-            return f"{name} expired at {stamp(certificate.not_valid_after_utc)}, before {stamp(as_of)}"
+        start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        if as_of < start:
+            return f"{common_name(certificate.subject)} is valid from {stamp(start)}, after {stamp(as_of)}"
+        if as_of > end:
+            return f"{common_name(certificate.subject)} expired at {stamp(end)}, before {stamp(as_of)}"
     return None
 
 
 def usage_problem(chain: Chain) -> str | None:
     """None, or which certificate may not be used as it is (RFC 5280 section 6.1.4 k to n)."""
     for position, certificate in enumerate(chain):
-        name = common_name(certificate.subject)
-        for one in certificate.extensions:
-            if one.critical and one.oid not in _UNDERSTOOD_CRITICAL:
-                return f"{name} has an unknown critical extension {one.oid.dotted_string}"
-        basic, usage = extension(certificate, x509.BasicConstraints), extension(certificate, x509.KeyUsage)
-        if position == 0:
-            if basic is not None and basic.ca:
-                return f"{name} is a CA, expected an end entity"
-            if usage is None or not usage.digital_signature:
-                return f"{name} may not sign data (key usage digitalSignature)"
-        elif basic is None or not basic.ca:
-            return f"{name} is no CA but issued a certificate"
-        elif usage is None or not usage.key_cert_sign:
-            return f"{name} may not sign certificates (key usage keyCertSign)"
-        elif basic.path_length is not None and basic.path_length < position - 1:
-            return f"{name} allows {basic.path_length} intermediate certificates below it, found {position - 1}"
+        problem = _misuse(position, certificate)
+        if problem is not None:
+            return f"{common_name(certificate.subject)} {problem}"
+    return None
+
+
+def _misuse(position: int, certificate: x509.Certificate) -> str | None:
+    for one in certificate.extensions:
+        if one.critical and one.oid not in _UNDERSTOOD_CRITICAL:
+            return f"has an unknown critical extension {one.oid.dotted_string}"
+    basic, usage = extension(certificate, x509.BasicConstraints), extension(certificate, x509.KeyUsage)
+    if position == 0:
+        if basic is not None and basic.ca:
+            return "is a CA, expected an end entity"
+        if usage is None or not usage.digital_signature:
+            return "may not sign data (key usage digitalSignature)"
+    elif basic is None or not basic.ca:
+        return "is no CA but issued a certificate"
+    elif usage is None or not usage.key_cert_sign:
+        return "may not sign certificates (key usage keyCertSign)"
+    elif basic.path_length is not None and basic.path_length < position - 1:
+        return f"allows {basic.path_length} intermediate certificates below it, found {position - 1}"
     return None
 
 

@@ -310,7 +310,7 @@ def _check_rim(kind: str, device: Device, log: ClaimLog, given: Inquiry) -> Sequ
     if not any(value.active for value in golden):
         log.unknown([f"measurements.{kind}"], "the manifest has no signed active golden value")
         return None
-    rows = [row for row in rim_coverage(report, {kind: golden}) if row.kind == kind]
+    rows = rim_coverage(report, {kind: golden}, uncovered=False)
     wrong = [row for row in rows if row.result not in ("matched", "alternative", "disabled")]
     listed = ", ".join(f"{row.index} ({row.result})" for row in wrong[:20])
     bad = f"{len(wrong)} of {len(rows)} golden values do not hold at index {listed}"

@@ -249,6 +249,8 @@ class Policy:
         """
         if claim.check in self.require:
             return claim.status is not Status.ASSERTED
+        if claim.status is not Status.REFUTED:
+            return False
         family = claim.check.partition(".")[0]
         kinds = {"gpu": ("gpu", "switch"), "cpu": ("cpu", *CPU_KINDS), "binding": ("cpu", *CPU_KINDS)}
         required = {name.partition(".")[0] for name in self.require}
@@ -257,7 +259,7 @@ class Policy:
             expected &= "gpu" in required or any(kind in self.evidence for kind in kinds["gpu"])
         given = _OPTIONAL.get(claim.check, family)
         optional = given not in (family, *self.evidence) and REVOKED not in claim.reason
-        return claim.status is Status.REFUTED and expected and not optional
+        return expected and not optional
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Policy:

@@ -157,10 +157,16 @@ def parse_quote(data: bytes) -> Quote | SnpReport:
         registers = {name: bytes(getattr(report, name)) for name in names}
     # The certificates stand behind the signed part. If they are broken, verification says so.
     try:
-        fmspc, chain = parsed.fmspc().lower(), parse_chain(bytes(parsed.cert_chain_pem_bytes() or b""))
+        fmspc, chain = parsed.fmspc().lower(), _pck_chain(bytes(parsed.cert_chain_pem_bytes() or b""))
     except (ValueError, EvidenceError):
         fmspc, chain = "", ()
     return Quote(raw, kind, version, registers, fmspc, chain)
+
+
+@functools.lru_cache(maxsize=64)
+def _pck_chain(pem: bytes) -> Chain:
+    """A platform's certificates: the same in every quote that it makes."""
+    return parse_chain(pem)
 
 
 def parse_collateral(data: bytes) -> Collateral:

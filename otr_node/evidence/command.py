@@ -12,11 +12,12 @@ from otr_core.attestation import Policy, appraise, load_bundle
 from otr_core.attestation.appraisal import Appraisal
 from otr_core.attestation.bundle import MAX_FILE_BYTES, Bundle, NamedBytes
 from otr_core.attestation.chain import VerifiedCache
-from otr_core.cli import AsJson, File, Files, Words, instant, print_table, say
+from otr_core.cli import AsJson, File, Files, Words, instant, print_json, print_table, say
 from otr_core.encoding import canonical_json, from_hex
 from otr_core.errors import InputError
 from otr_core.files import check_target, read_input, write_bytes
 from otr_node.evidence.export import flat_input, result_claims, sign_token, signing_key
+from otr_node.evidence.fetch import bundle_files, fetch_for
 from otr_node.evidence.intake import read_evidence
 from otr_node.evidence.outcome import Judgement, judge
 from otr_node.evidence.pieces import as_nonce
@@ -27,7 +28,7 @@ evidence_commands = typer.Typer()
 @evidence_commands.command("appraise")
 def appraise_files(
     files: Annotated[
-        Files, typer.Argument(help="Whatever holds evidence: a provider's response, vendor files, reports, a kit.")
+        Files, typer.Argument(help="Whatever holds evidence: a provider's response, vendor files, a kit, a folder.")
     ] = None,
     as_of: Annotated[
         Words, typer.Option(help="Instant of the appraisal, ISO 8601; UTC unless it says otherwise.")
@@ -93,7 +94,8 @@ def appraise_files(
         return appraise(bundle, given, moment, nonce=expected, key=known, cache=cache)
 
     if files:
-        read = ((str(path), read_input(path, what="evidence", limit_bytes=MAX_FILE_BYTES)) for path in files)
+        paths = [path for one_or_folder in files for path in bundle_files(one_or_folder)]
+        read = ((str(path), read_input(path, what="evidence", limit_bytes=MAX_FILE_BYTES)) for path in paths)
         outcome = judge(read_evidence(read, beside=slots, cache=cache), appraise_one, moment)
     else:
         outcome = Judgement({"evidence": appraise_one(load_bundle(**slots, cache=cache))}, (), (), ())
@@ -129,3 +131,20 @@ def print_outcome(outcome: Judgement) -> None:
         print("\nrelayed by third parties (no verdict rests on it)")
         rows = [(row.issuer, row.subject, row.claim, row.theirs, row.ours, row.outcome) for row in outcome.relayed]
         print_table(["issuer", "subject", "claim", "theirs", "ours", "outcome"], rows)
+
+
+@evidence_commands.command("fetch")
+def fetch_vendors_word(
+    bundle: Annotated[Path, typer.Argument(help="Evidence: a file, or a folder of files.")], as_json: AsJson = False
+) -> None:
+    """Fetch manifests, revocation answers and collateral for a bundle; needs the network, once. Exit 1
+    if some of it cannot be had; the same command goes on from there."""
+    found = fetch_for(bundle)
+    if as_json:
+        print_json({"fetched": list(found.fetched), "kept": list(found.kept), "missing": dict(found.missing)})
+    else:
+        for name in found.fetched:
+            print(name)
+        for name, reason in found.missing.items():
+            say(f"missing {name}: {reason}")
+    raise typer.Exit(1 if found.missing else 0)
