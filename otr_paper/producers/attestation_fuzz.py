@@ -30,7 +30,10 @@ NOW = datetime(2025, 1, 15, tzinfo=UTC)
 STORED = 100_000
 #: Parser -> name of a recorded file that is in the wheel, and of one that is in the mirror alone.
 IN_WHEEL = {"report": "report", "chain": "chain", "rim": "shipped_driver"}
-MIRRORED = {"ocsp": "ocsp_l3", "vendor": "machine_gpu", "quote": "old_quote", "collateral": "old_collateral"}
+MIRRORED = {
+    **{"ocsp": "ocsp_l3", "vendor": "machine_gpu", "quote": "old_quote", "collateral": "old_collateral"},
+    **{"snp": "snp_report", "amd": "snp_vcek"},
+}
 #: Event logs, which are mirrored as well: parser -> (source, file).
 LOGS = {"log": ("near-mpc", "tcb_info.json"), "ccel": ("go-tdx-guest", "ccel_data.dat")}
 _CHUNKS = (b"", b"\0", b"\xff" * 4, b"\x00\x00\x00\x80", b"<!DOCTYPE a>", b"&lt;", b"{}", b"[", b'"', b"-----", b"\n")
@@ -73,6 +76,8 @@ def _slots(real: Mapping[str, bytes]) -> dict[str, tuple[bytes, Callable[[bytes]
         "collateral": lambda data: {**cpu, "collateral": data},
         "log": lambda data: {**cpu, "event_log": data},
         "ccel": lambda data: {**cpu, "event_log": data},
+        "snp": lambda data: {"quote": data, "collateral": real["amd"]},
+        "amd": lambda data: {"quote": real["snp"], "collateral": data},
         "policy": lambda data: {"policy": data},
     }
     return {name: (real[name], way) for name, way in ways.items() if name in real}

@@ -17,7 +17,8 @@ from otr_core.attestation.chain import VerifiedCache
 from otr_core.attestation.claims import Status
 from otr_core.attestation.machine import linked_pdis, mode, own_pdi
 from otr_core.attestation.nvidia import certified_fwids
-from otr_core.errors import PolicyError
+from otr_core.attestation.report import parse_report
+from otr_core.errors import EvidenceError, PolicyError
 from otr_paper.labs.attestation import authentic_policy
 from otr_paper.labs.attestation.machines import machine_devices
 
@@ -186,3 +187,28 @@ def test_confidential_mode_is_said_to_be_not_shown(hgx: dict[str, list[bytes]]) 
 def test_modes(blackwell: list[bytes], fields: dict[int, bytes], expected: str) -> None:
     (device,) = load_bundle(gpu=blackwell[:1]).devices
     assert mode(dataclasses.replace(device.report, opaque=tuple(fields.items()))) == expected
+
+
+def test_no_flip_of_a_sampled_machine_is_accepted(hgx: dict[str, list[bytes]], blackwell: list[bytes]) -> None:
+    """Every 499th bit of a GPU's report and of a switch's, in their machine, and of a Blackwell GPU's."""
+    pair = dataclasses.replace(authentic_policy(), gpu_count=2)
+    machines = (
+        ([*hgx["gpu"], *hgx["switch"]], 0, NODE),
+        ([*hgx["switch"], *hgx["gpu"]], 0, NODE),
+        (blackwell, 1, pair),
+    )
+    tried = 0
+    for devices, place, policy in machines:
+        whole = load_bundle(gpu=devices)
+        raw = whole.devices[place].report.raw
+        for bit in range(0, 8 * len(raw), 499):
+            flipped = bytearray(raw)
+            flipped[bit // 8] ^= 1 << bit % 8
+            try:
+                changed = dataclasses.replace(whole.devices[place], report=parse_report(bytes(flipped)))
+            except EvidenceError:
+                continue
+            tried += 1
+            rest = (*whole.devices[:place], changed, *whole.devices[place + 1 :])
+            assert not appraise(dataclasses.replace(whole, devices=rest), policy, NOW, cache=CACHE).accepted, bit
+    assert tried > 100
