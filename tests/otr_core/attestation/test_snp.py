@@ -15,12 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from otr_core.attestation import Appraisal, Policy, appraise, load_bundle
 from otr_core.attestation.chain import VENDOR_ROOTS
 from otr_core.attestation.claims import Status
 from otr_core.attestation.snp import parse_snp_certificates, parse_snp_report, tcb_problem
 from otr_core.errors import EvidenceError
+from otr_paper.labs.attestation.lab import lab_key
 from otr_paper.labs.attestation.machines import guest_in_attestation
 
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
@@ -316,3 +322,87 @@ def test_thousands_of_mutations_end_in_a_verdict_or_an_error(guests: dict[str, A
         except EvidenceError:
             continue
         assert not result.accepted or slot == "collateral" or bytes(data)[:0x2A0] == files["quote"][:0x2A0]
+
+
+# -- a chip of our own: whoever holds the keys signs everything anew ---------------------------------------------------
+
+
+class OwnChip:
+    """A key, its certificate and AMD's stand-ins, so that twins fail at their own check alone."""
+
+    def __init__(self) -> None:
+        self.ark, self.ask = (rsa.generate_private_key(65537, 2048) for _ in range(2))
+        self.key = lab_key(b"own chip")
+        pss = padding.PSS(padding.MGF1(hashes.SHA384()), salt_length=48)
+        self.root = self._certificate("ARK-Milan", "ARK-Milan", self.ark.public_key(), self.ark, pss, ca=True)
+        self.issuer = self._certificate("SEV-Milan", "ARK-Milan", self.ask.public_key(), self.ark, pss, ca=True)
+        self._pss = pss
+
+    def _certificate(
+        self, name: str, issuer: str, key: Any, signer: Any, pss: Any, *, ca: bool = False, tcb: Any = None
+    ) -> x509.Certificate:
+        names = (x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, one)]) for one in (issuer, name))
+        builder = x509.CertificateBuilder(
+            *names, key, 7, datetime(2020, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC)
+        )
+        if ca:
+            builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        for arc, value in (tcb or {}).items():
+            oid = x509.ObjectIdentifier(f"1.3.6.1.4.1.3704.1.{arc}")
+            builder = builder.add_extension(x509.UnrecognizedExtension(oid, value), critical=False)
+        return builder.sign(signer, hashes.SHA384(), rsa_padding=pss)
+
+    def shown(self, *, certified: int = 8, changes: dict[int, bytes] | None = None) -> dict[str, Any]:
+        """Arguments of ``load_bundle``. ``certified``: the SNP component in the key's certificate;
+        ``changes``: bytes of the report by their place, before it is signed."""
+        chip = b"\x11" * 64
+        fields = {"2": b"\x16\x08Milan-B0", "3.1": b"\2\1\3", "3.2": b"\2\1\0", "3.8": b"\2\1\x73", "4": chip}
+        fields["3.3"] = b"\2\1" + bytes([certified])
+        vcek = self._certificate("SEV-VCEK", "SEV-Milan", self.key.public_key(), self.ask, self._pss, tcb=fields)
+        raw = bytearray(1184)
+        raw[0], raw[0x34], raw[10] = 2, 1, 3
+        raw[0x1A0:0x1E0] = chip
+        for at in (0x38, 0x180, 0x1E0, 0x1F0):
+            raw[at : at + 8] = bytes([3, 0, 0, 0, 0, 0, 8, 0x73])
+        for at, value in (changes or {}).items():
+            raw[at : at + len(value)] = value
+        signed = self.key.sign(bytes(raw[:0x2A0]), ec.ECDSA(hashes.SHA384()))
+        for at, number in zip((0x2A0, 0x2A0 + 72), decode_dss_signature(signed), strict=True):
+            raw[at : at + 48] = number.to_bytes(48, "little")
+        chain = b"".join(one.public_bytes(Encoding.DER) for one in (vcek, self.issuer, self.root))
+        return {"quote": bytes(raw), "collateral": chain}
+
+    def judged(self, policy: Policy = FLOOR, **shown: Any) -> Appraisal:
+        roots = dataclasses.replace(VENDOR_ROOTS, amd=(("Milan", self.root.fingerprint(hashes.SHA256()).hex()),))
+        return judged(self.shown(**shown), dataclasses.replace(policy, allow_simulated=True), roots=roots)
+
+
+@pytest.fixture(scope="module")
+def own_chip() -> OwnChip:
+    return OwnChip()
+
+
+def test_an_own_chip_is_accepted_under_its_own_root_alone(own_chip: OwnChip) -> None:
+    assert own_chip.judged().accepted
+    assert against(judged(own_chip.shown())) == {"cpu.quote", "cpu.tcb"}
+
+
+@pytest.mark.parametrize(
+    ("shown", "claim", "word"),
+    [
+        ({"certified": 9}, "cpu.tcb", "the certificate is for"),
+        ({"changes": {0x1E6: b"\7"}}, "cpu.tcb", "reported, committed"),
+        ({"changes": {0x3F: b"\x72"}}, "cpu.tcb", "committed, current"),
+        ({"changes": {10: b"\x0b"}}, "cpu.debug", "debuggable"),
+        ({"changes": {10: b"\7"}}, "cpu.migration", "may be migrated"),
+        ({"changes": {0: b"\3", 0x188: b"\x19\x11"}}, "cpu.quote", "report is of a Genoa processor"),
+        ({"changes": {0x1A0: b"\x12"}}, "cpu.quote", "of chip 12"),
+    ],
+)
+def test_what_an_own_chip_signs_is_refused_by_its_check(
+    own_chip: OwnChip, shown: dict[str, Any], claim: str, word: str
+) -> None:
+    result = own_chip.judged(**shown)
+    assert word in result.claim(claim).reason
+    assert against(result) - {"cpu.tcb"} == {claim} - {"cpu.tcb"}
+    assert claim in against(result)
