@@ -41,8 +41,9 @@ BUDGETS = {
     "otr_core/economics": 850,
     # circuits, keys and proofs stand here, so that the core needs no proof library; all that reads a
     # checkpoint, with a frozen environment of its own for templates; and the recorder with the
-    # process that hashes
-    "otr_node": 4350,
+    # process that hashes; and integer products of their own, which a library's floats would outrun,
+    # for one sequence, for many that come and go, and on a device
+    "otr_node": 5150,
     "otr_paper": 12450,  # of it the producers of stored results, which were under tests before
     "otr_paper/claims": 1900,
     "otr_paper/labs": 2750,  # its operators state and sign falsehoods, one for each check of a receipt
@@ -208,7 +209,7 @@ def test_every_public_function_has_its_own_name(modules):
     kept = {name: path for name, path in modules.items() if name != twin}
     places = places_of_names(kept, ast.FunctionDef)
     for name in places_of_names({twin: modules[twin]}, ast.FunctionDef):
-        if places[name] != ["otr_node.integers.kernels"]:
+        if places[name] not in (["otr_node.integers.kernels"], ["otr_node.integers.products"]):
             places[name].append(twin)
     assert not {name: where for name, where in places.items() if len(where) > 1 and name not in SHARED_FUNCTIONS}
 

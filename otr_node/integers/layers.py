@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from otr_core.lane import formats as bits
 from otr_core.lane.program import Dims, Matrix
 from otr_node.integers.forms import EXP2, FEW, LAYER_MATRICES, SIGMOID, Form, Scratch
 from otr_node.integers.packed import Packed
@@ -101,22 +100,18 @@ class Layers:
     ) -> None:
         """Attention by float64 products, a tile of tokens at a time: their sums stay below 2^52."""
         batch, heads, count, size = query.shape
-        groups, end, loops, take = keys.shape[1], begin + count, self.form.loops, self._scratch.take
+        groups, loops, take = keys.shape[1], self.form.loops, self._scratch.take
         share = heads // groups
         for row in range(batch):
-            for group in range(groups):
-                key, value = (torch.from_numpy(side[row, group, :end]).double() for side in (keys, values))
-                own = query[row, group * share : (group + 1) * share]
-                for first in range(0, count, _TILE):
-                    last = min(first + _TILE, count)
-                    seen = begin + last
-                    asked = torch.from_numpy(own[:, first:last]).double().reshape(-1, size)
-                    scores = take("scores", (len(asked), seen), np.float64)
-                    torch.mm(asked, key[:seen].t(), out=torch.from_numpy(scores))
-                    loops.soften(scores.reshape(share, last - first, seen), begin + first, pads[row], EXP2)
-                    sums = torch.mm(torch.from_numpy(scores), value[:seen]).numpy()
-                    rounded = take("rounded", sums.shape, np.int64)
-                    loops.round_sums(sums, bits.PROBABILITY, rounded)
-                    mixed[row, first:last, group * share : (group + 1) * share] = rounded.reshape(
-                        share, last - first, size
-                    ).swapaxes(0, 1)
+            key, value = (torch.from_numpy(side[row, :, : begin + count]).double() for side in (keys, values))
+            asked = torch.from_numpy(query[row]).double().reshape(groups, share, count, size)
+            for first in range(0, count, _TILE):
+                last = min(first + _TILE, count)
+                seen, tile = begin + last, share * (last - first)
+                own = asked[:, :, first:last].reshape(groups, tile, size)
+                scores = torch.from_numpy(take("scores", (groups, tile, seen), np.float64))
+                torch.bmm(own, key[:, :seen].transpose(1, 2), out=scores)
+                by_head = scores.numpy().reshape(heads, last - first, seen)
+                loops.soften(by_head, begin + first, pads[row], EXP2)
+                sums = torch.bmm(scores, value[:, :seen]).numpy().reshape(heads, last - first, size)
+                loops.settle(sums, mixed[row, first:last])

@@ -31,6 +31,7 @@ from tests.helpers.float_lane import FloatModel, FloatSession, load_float, to_in
 from tests.helpers.portable_second_opinion import Reference
 
 FORMS = [Form(loops, limb_bits) for loops in (kernels, twins) for limb_bits in (8, 7, 0)]
+FORMS += [Form(kernels, 8, True), Form(kernels, 8, False)]
 IDS = [(7 * i * i + 3 * i + 1) % 64 for i in range(40)]
 Write = Callable[..., Path]
 
@@ -231,7 +232,7 @@ def test_the_real_model_has_the_oracles_bits(smollm2: Path, tmp_path: Path) -> N
     oracle, model = load_float(smollm2), load_portable(smollm2)
     assert model.manifest.weights_root == oracle.weights_root.hex()
     expected = states(FloatSession(oracle), 30, ids, [])
-    for form in (model.form, Form(kernels, 7), Form(kernels, 0)):
+    for form in (Form(kernels, 8, True), Form(kernels, 8, False), Form(kernels, 7), Form(kernels, 0)):
         assert states(PortableSession(replace(model, form=form)), 30, ids, [77, 78, 79]) == expected
     line = oracle_line(oracle, ids)
     del oracle
