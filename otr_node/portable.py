@@ -32,7 +32,7 @@ from otr_core.poea.trace import Recorder
 from otr_node.checkpoint import make_manifest, open_variant, read_checkpoint, torch_threads
 from otr_node.integers import twins
 from otr_node.integers.forms import EXP2, SIGMOID, Form, chosen_form
-from otr_node.integers.layers import Layers
+from otr_node.integers.layers import Layers, Run
 from otr_node.integers.packed import Packed
 from otr_node.model import ROWS_AT_ONCE
 from otr_node.rounding import STACKS, Bounds, round_model
@@ -337,6 +337,47 @@ class PortableSession:
             )
             rows = (outputs[:, row, unseen:], *(each.reshape(*each.shape[:2], -1) for each in (keys, values)))
             recorder.absorb(layer, begin + unseen - self._padding[row], *map(_int32_bytes, rows))
+
+
+def feed_together(
+    sessions: Sequence[PortableSession], pieces: Sequence[Sequence[int]], recorders: Sequence[Recorder | None]
+) -> Int64:
+    """Feed several sessions of one model in one pass, each its own tokens at its own positions.
+
+    No bit differs from feeding each alone.
+
+    Args:
+        sessions: each of one sequence, none twice. pieces: of each, its next tokens. recorders: of
+            each, or None.
+
+    Returns:
+        logits after each piece: (sessions, vocab).
+
+    Raises:
+        InputError: no tokens, or sessions that cannot be fed together.
+    """
+    model = sessions[0]._model if sessions else None
+    if model is None or not all(pieces) or len({*map(id, sessions)}) < len(sessions):
+        raise InputError(f"batch: found pieces of {[*map(len, pieces)]} tokens, expected some of as many sessions")
+    if any(each._model is not model or len(each._padding) > 1 or each._watch for each in sessions):
+        raise InputError("batch: found sessions of other models, batches or watched, expected single ones of one model")
+    ends = np.cumsum([len(piece) for piece in pieces])
+    with torch_threads(model.threads), torch.inference_mode():
+        streams = np.empty((model.dims.layers + 1, ends[-1], model.dims.hidden), np.int32)
+        streams[0] = model.matrices["embed"].gather(np.concatenate([np.array(piece, np.int64) for piece in pieces]))
+        for each, piece in zip(sessions, pieces, strict=True):
+            each._grow(each._seen + len(piece))
+        for layer in range(model.dims.layers):
+            runs = [
+                Run(len(piece), each._seen, each._pads, each._turns, each._keys[layer], each._values[layer])
+                for each, piece in zip(sessions, pieces, strict=True)
+            ]
+            sessions[0]._layers.together(layer, streams[layer], runs, streams[layer + 1])
+        for each, piece, recorder, end in zip(sessions, pieces, recorders, ends, strict=True):
+            if recorder is not None:
+                each._record([(0, recorder)], each._seen, 0, streams[1:, None, end - len(piece) : end])
+            each._seen += len(piece)
+        return sessions[0]._layers.logits(streams[-1, ends - 1])
 
 
 def sampling_weights(logits: np.ndarray, temperature_milli: int) -> Int64:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +18,29 @@ _TILE = 64  # tokens whose attention is computed at once by products of matrices
 _MANY = 16  # tokens of a sequence from which that is quicker
 
 Int32 = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Tokens that lie together in a stream: of one sequence, or of several at the same positions.
+
+    Attributes:
+        count: tokens of each sequence, from position ``begin`` on. pads: (batch,) tokens of padding.
+        turns: cosines and sines, (positions, head_dim / 2).
+        keys, values: (batch, kv_heads, room, head_dim); the new ones are written.
+    """
+
+    count: int
+    begin: int
+    pads: NDArray[np.int64]
+    turns: tuple[Int32, Int32]
+    keys: Int32
+    values: Int32
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all its sequences."""
+        return len(self.pads) * self.count
 
 
 @dataclass
@@ -55,7 +78,7 @@ class Layers:
                 ones are written. pads: (batch,) tokens of padding. turns: cosines and sines,
                 (positions, head_dim / 2). out: (batch, count, hidden), written; not ``hidden``.
         """
-        d, loops, take = self.d, self.form.loops, self._scratch.take
+        d, loops = self.d, self.form.loops
         batch, count, _ = hidden.shape
         tokens = batch * count
         if tokens < FEW and self.form.compiled:
@@ -64,21 +87,35 @@ class Layers:
             where = (begin, pads, turns, keys, values)
             loops.layer(hidden, matrices, constants, _SHIFTS, *where, (EXP2, SIGMOID), self.saturation[layer], out)
             return
-        stream = hidden.reshape(tokens, d.hidden)
+        run = Run(count, begin, pads, turns, keys, values)
+        self.together(layer, hidden.reshape(tokens, -1), [run], out.reshape(tokens, -1))
+
+    def together(self, layer: int, stream: Int32, runs: Sequence[Run], out: Int32) -> None:
+        """One layer on the tokens of several runs, each at its own positions.
+
+        Args:
+            stream: (tokens, hidden), run after run. out: as ``stream``, written; not ``stream``.
+        """
+        d, loops, take = self.d, self.form.loops, self._scratch.take
         qkv = self._normed_product(stream, Matrix.QKV, layer)
-        query = take("query", (batch, d.heads, count, d.tile), np.int32)
-        loops.turn(qkv.reshape(batch, count, -1, d.tile), begin, pads, *turns, query, keys, values)
-        mixed = take("mixed", (batch, count, d.heads, d.tile), np.int32)
-        if count >= _MANY and self.mix_in_floats:
-            self._attend_by_matrices(query, keys, values, begin, pads, mixed)
-        else:
-            loops.attend(query, keys, values, begin, pads, EXP2, mixed)
-        result = out.reshape(tokens, d.hidden)
-        loops.add(stream, self._product(mixed.reshape(tokens, -1), Matrix.OUT, layer), result)
-        gate_up = self._normed_product(result, Matrix.GATE_UP, layer)
-        made = take("product", (tokens, d.intermediate), np.int32)
+        mixed = take("mixed", (len(stream), d.heads * d.tile), np.int32)
+        first = 0
+        for run in runs:
+            own, batch, count = slice(first, first + run.tokens), len(run.pads), run.count
+            first += run.tokens
+            query = take("query", (batch, d.heads, count, d.tile), np.int32)
+            heads = qkv[own].reshape(batch, count, -1, d.tile)
+            loops.turn(heads, run.begin, run.pads, *run.turns, query, run.keys, run.values)
+            seen = mixed[own].reshape(batch, count, d.heads, d.tile)
+            if count >= _MANY and self.mix_in_floats:
+                self._attend_by_matrices(query, run.keys, run.values, run.begin, run.pads, seen)
+            else:
+                loops.attend(query, run.keys, run.values, run.begin, run.pads, EXP2, seen)
+        loops.add(stream, self._product(mixed, Matrix.OUT, layer), out)
+        gate_up = self._normed_product(out, Matrix.GATE_UP, layer)
+        made = take("product", (len(stream), d.intermediate), np.int32)
         loops.gate(gate_up, SIGMOID, self.saturation[layer], made)
-        loops.add(result, self._product(made, Matrix.DOWN, layer), result)
+        loops.add(out, self._product(made, Matrix.DOWN, layer), out)
 
     def logits(self, hidden: Int32) -> NDArray[np.int64]:
         """Logits of (tokens, hidden): (tokens, vocab), LOGIT fraction bits; a new array."""
