@@ -185,12 +185,20 @@ for token in ids[-3:]:
 form = chosen_form()
 print(form.compiled, form.limb_bits, recorder.finish().root.hex(), int((logits % 1000003).sum()))
 """
+
+
+def cpu(name: str) -> dict[str, str]:
+    """Environment in which numba compiles for a processor: the name alone leaves the features of the
+    one at hand."""
+    return {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": ""}
+
+
 #: Environment of a child process, and whether its operations are compiled.
 MACHINES: dict[str, tuple[dict[str, str], bool]] = {
     "as it is": ({}, True),
     "AVX-512 without VNNI": ({"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}, True),
-    "AVX2": ({"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "NUMBA_CPU_NAME": "haswell"}, True),
-    "SSE4.1": ({"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default", "NUMBA_CPU_NAME": "nehalem"}, True),
+    "AVX2": ({"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", **cpu("haswell")}, True),
+    "SSE4.1": ({"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default", **cpu("nehalem")}, True),
     "no compilation": ({"NUMBA_DISABLE_JIT": "1"}, False),
     "no cache": ({"NUMBA_CACHE_DIR": "/proc/none"}, True),
     "no numba": ({"PYTHONPATH": ""}, False),
