@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +209,34 @@ def measure_layer(architecture: Architecture, plan: LanePlan) -> dict[str, Any]:
         "prefill_over_fp32": _ratio(prefill, "fp32"),
         "cpu_ms": {"decode": _milliseconds(decode), "prefill": _milliseconds(prefill)},
     }
+
+
+def measure_growth(folder: Path, contexts: Sequence[int], widths: Sequence[int], plan: LanePlan) -> dict[str, Any]:
+    """How cost grows: of a token with the context before it, and of one layer with its width.
+
+    Args:
+        contexts: tokens before the decoded one. widths: of layers shaped as ``WIDE``, multiples of 128.
+
+    Returns:
+        JSON values. context: rows {context, portable, fp32}, CPU ms. width: as ``measure_layer``.
+    """
+    models = {"portable": load_portable(folder), "fp32": load_model(folder, lane="native-float32")}
+    sessions = {name: model.session() for name, model in models.items()}
+    fed, rows = 0, []
+    with _one_thread():
+        for context in sorted(contexts):
+            ids = [17 * position % models["portable"].architecture.vocab for position in range(fed, context)]
+            for session in sessions.values():
+                session.feed(ids)
+            works: dict[str, Work] = {name: lambda of=each: of.feed([1]) for name, each in sessions.items()}  # type: ignore[misc]
+            rows.append({"context": context, **_milliseconds(in_turns(plan.rounds, works))})
+            fed = context + plan.rounds + 1
+    layers = []
+    for width in widths:
+        heads = width // WIDE.head_dim
+        shape = {"hidden": width, "intermediate": 11 * width // 4, "heads": heads, "kv_heads": heads}
+        layers.append(measure_layer(replace(WIDE, **shape), plan))
+    return {"context": rows, "width": layers}
 
 
 _NATIVE = {"fp32": "float32", "bf16": "bfloat16"}
