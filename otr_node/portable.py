@@ -12,7 +12,7 @@ int32 and is what the trace's leaves hold.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from otr_core.poea.manifest import ModelManifest
 from otr_core.poea.trace import Recorder
 from otr_node.checkpoint import make_manifest, open_variant, read_checkpoint, torch_threads
 from otr_node.integers import twins
+from otr_node.integers.device import device_products
 from otr_node.integers.forms import EXP2, SIGMOID, Form, chosen_form
 from otr_node.integers.layers import Layers, Run
 from otr_node.integers.packed import Packed
@@ -99,18 +100,20 @@ def load_portable(folder: Path | str, *, device: str = "cpu", threads: int = 1, 
     Needs little more than two bytes per weight, and while loading hardly more.
 
     Args:
-        device: "cpu"; nothing else runs this lane. threads: as ``lanes.load_model`` takes them.
+        device: "cpu", or "cuda" for products of many tokens (never run on one so far).
+        threads: as ``lanes.load_model`` takes them.
         variant: its ``drop_layers`` and ``alter``; altered weights are held whole while loading.
 
     Raises:
         ModelError: as ``load_model``, or a bound that the weights do not keep.
-        InputError: another device.
+        InputError: a device that is not here.
+        HardwareError: one whose integer products are wrong.
     """
-    if torch.device(device).type != "cpu":
-        raise InputError(f"device: found {device!r}, expected cpu, the only one that runs lane {LANE}")
+    form = chosen_form()
+    if device != "cpu":
+        form = replace(form, device=device_products(device))
     checkpoint = read_checkpoint(Path(folder))
     architecture, tensors = open_variant(checkpoint, **variant)
-    form = chosen_form()
     with torch_threads(threads):
         matrices, bounds, commitment = round_model(architecture, tensors, form)
     manifest = make_manifest(checkpoint, architecture, LANE, commitment)
@@ -342,9 +345,7 @@ class PortableSession:
 def feed_together(
     sessions: Sequence[PortableSession], pieces: Sequence[Sequence[int]], recorders: Sequence[Recorder | None]
 ) -> Int64:
-    """Feed several sessions of one model in one pass, each its own tokens at its own positions.
-
-    No bit differs from feeding each alone.
+    """Feed several sessions of one model in one pass, each its own tokens; no bit differs from alone.
 
     Args:
         sessions: each of one sequence, none twice. pieces: of each, its next tokens. recorders: of

@@ -23,6 +23,7 @@ import torch
 from otr_core.lane.program import Dims, Matrix
 from otr_core.lane.tables import exp2_entries, sigmoid_entries
 from otr_node.integers import twins
+from otr_node.integers.device import LONGEST, DeviceProducts
 from otr_node.integers.packed import LEAST, MOST, Packed, pack
 
 LAYER_MATRICES = (Matrix.QKV, Matrix.OUT, Matrix.GATE_UP, Matrix.DOWN)
@@ -35,7 +36,6 @@ FEW = 8
 _NARROW_TOKENS = 16  # what one tile for narrow registers holds
 _LIMB_WIDTHS = (8, 7)
 _LIMB_ROOM = 2**30  # the magnitude up to which values are cut into limbs
-_LONGEST = 2**15  # columns up to which two int32 sums of products of int8 limbs cannot overflow
 _AT_ONCE = 2**19  # weights taken from a matrix at once: they stay in the processor's cache
 
 
@@ -64,11 +64,13 @@ class Form:
             0 if it does not.
         tiles: whether compiled products of many tokens are made for wide registers or for narrow
             ones; None if a library's products are quicker, or nothing is compiled.
+        device: where products of many tokens are made instead, if anywhere.
     """
 
     loops: ModuleType = field(repr=False)
     limb_bits: int
     tiles: bool | None = None
+    device: DeviceProducts | None = None
 
     @property
     def compiled(self) -> bool:
@@ -82,6 +84,8 @@ class Form:
     def product(self, x: np.ndarray, matrix: Packed, shift: int, scratch: Scratch, out: np.ndarray) -> np.ndarray:
         """Products of int32 (tokens, columns) with a matrix's rows, rounded: ``out``, int64 (tokens,
         rows)."""
+        if self.device is not None and len(x) >= FEW and x.shape[1] <= LONGEST:
+            return self.device.product(x, matrix, shift, out)
         few = len(x) < FEW and self.compiled
         if not few and self.tiles is not None and x.shape[1] % 2 == 0:
             wide = self.tiles and len(x) > _NARROW_TOKENS
@@ -179,7 +183,7 @@ def _memory(loops: ModuleType, scratch: Scratch, tokens: int, width: int) -> tup
 
 
 def _fits(x: np.ndarray) -> bool:
-    return x.shape[1] <= _LONGEST and int(np.abs(x).max(initial=0)) <= _LIMB_ROOM
+    return x.shape[1] <= LONGEST and int(np.abs(x).max(initial=0)) <= _LIMB_ROOM
 
 
 def _blocks(matrix: Packed) -> Iterator[tuple[int, int]]:
