@@ -24,7 +24,7 @@ class _Sequence:
     fed: int = 0
 
 
-class Batch:
+class ContinuousBatch:
     """Sequences being computed together; not to be shared between threads.
 
     Args:

@@ -33,7 +33,7 @@ from otr_node.checkpoint import make_manifest, open_variant, read_checkpoint, to
 from otr_node.integers import twins
 from otr_node.integers.device import device_products
 from otr_node.integers.forms import EXP2, SIGMOID, Form, chosen_form
-from otr_node.integers.layers import Layers, Run
+from otr_node.integers.layers import Layers, Stretch
 from otr_node.integers.packed import Packed
 from otr_node.model import ROWS_AT_ONCE
 from otr_node.rounding import STACKS, Bounds, round_model
@@ -369,11 +369,11 @@ def feed_together(
         for each, piece in zip(sessions, pieces, strict=True):
             each._grow(each._seen + len(piece))
         for layer in range(model.dims.layers):
-            runs = [
-                Run(len(piece), each._seen, each._pads, each._turns, each._keys[layer], each._values[layer])
+            stretches = [
+                Stretch(len(piece), each._seen, each._pads, each._turns, each._keys[layer], each._values[layer])
                 for each, piece in zip(sessions, pieces, strict=True)
             ]
-            sessions[0]._layers.together(layer, streams[layer], runs, streams[layer + 1])
+            sessions[0]._layers.together(layer, streams[layer], stretches, streams[layer + 1])
         for each, piece, recorder, end in zip(sessions, pieces, recorders, ends, strict=True):
             if recorder is not None:
                 each._record([(0, recorder)], each._seen, 0, streams[1:, None, end - len(piece) : end])

@@ -21,7 +21,7 @@ Int32 = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
-class Run:
+class Stretch:
     """Tokens that lie together in a stream: of one sequence, or of several at the same positions.
 
     Attributes:
@@ -87,20 +87,20 @@ class Layers:
             where = (begin, pads, turns, keys, values)
             loops.layer(hidden, matrices, constants, _SHIFTS, *where, (EXP2, SIGMOID), self.saturation[layer], out)
             return
-        run = Run(count, begin, pads, turns, keys, values)
+        run = Stretch(count, begin, pads, turns, keys, values)
         self.together(layer, hidden.reshape(tokens, -1), [run], out.reshape(tokens, -1))
 
-    def together(self, layer: int, stream: Int32, runs: Sequence[Run], out: Int32) -> None:
-        """One layer on the tokens of several runs, each at its own positions.
+    def together(self, layer: int, stream: Int32, stretches: Sequence[Stretch], out: Int32) -> None:
+        """One layer on the tokens of several stretches, each at its own positions.
 
         Args:
-            stream: (tokens, hidden), run after run. out: as ``stream``, written; not ``stream``.
+            stream: (tokens, hidden), one stretch after the other. out: as ``stream``, written; not ``stream``.
         """
         d, loops, take = self.d, self.form.loops, self._scratch.take
         qkv = self._normed_product(stream, Matrix.QKV, layer)
         mixed = take("mixed", (len(stream), d.heads * d.tile), np.int32)
         first = 0
-        for run in runs:
+        for run in stretches:
             own, batch, count = slice(first, first + run.tokens), len(run.pads), run.count
             first += run.tokens
             query = take("query", (batch, d.heads, count, d.tile), np.int32)

@@ -19,11 +19,12 @@ from otr_core.lane import formats as bits
 from otr_core.lane.architecture import Architecture
 from otr_core.lane.program import Dims, Matrix
 from otr_core.lane.tables import rotary_table
+from otr_node.batching import ContinuousBatch
 from otr_node.checkpoint import torch_threads
 from otr_node.integers.forms import chosen_form
 from otr_node.integers.layers import Layers
 from otr_node.lanes import load_model
-from otr_node.portable import PortableModel, feed_together, load_portable
+from otr_node.portable import PortableModel, load_portable
 from otr_node.rounding import STACKS, round_model
 
 WIDE = Architecture(
@@ -129,10 +130,12 @@ def measure_lane(folder: Path, plan: LanePlan | None = None) -> dict[str, Any]:
         )
         batched = {}
         for size in BATCHES:
-            many = [model.session() for _ in range(size)]
-            for session in many:
-                session.feed(ids[:context])
-            work = {"portable": lambda many=many: feed_together(many, [ids[:1]] * len(many), [None] * len(many))}
+            batch = ContinuousBatch(model, context)
+            fed: list[int] = []
+            numbers = [batch.add(ids[:context]) for _ in range(size)]
+            while len(fed) < size:
+                fed += batch.step({})
+            work = {"portable": lambda of=batch, all_=numbers: of.step(dict.fromkeys(all_, ids[0]))}
             batched[str(size)] = in_turns(plan.rounds, work)["portable"] / size
     weights = sum(rows * columns for rows, columns in (matrix.shape for matrix in model.matrices.values()))
     return {
@@ -234,8 +237,8 @@ def measure_growth(folder: Path, contexts: Sequence[int], widths: Sequence[int],
     layers = []
     for width in widths:
         heads = width // WIDE.head_dim
-        shape = {"hidden": width, "intermediate": 11 * width // 4, "heads": heads, "kv_heads": heads}
-        layers.append(measure_layer(replace(WIDE, **shape), plan))
+        wide = replace(WIDE, hidden=width, intermediate=11 * width // 4, heads=heads, kv_heads=heads)
+        layers.append(measure_layer(wide, plan))
     return {"context": rows, "width": layers}
 
 

@@ -1,4 +1,5 @@
-"""What the portable lane costs and keeps, measured: data/results/NAME.json for each part.
+"""What the portable lane costs and keeps, measured: data/results/NAME.json for each part of
+``python -m otr_paper.producers.lane``.
 
 * ``lane_bench``: ``otr bench lane`` of SmolLM2-135M and of one layer 4,096 wide, and how cost grows with
   context and width. Minutes; on a machine that does nothing else.
@@ -53,7 +54,7 @@ PARTS = {"lane_steps": _lane_steps, "lane_bits": _lane_bits, "lane_bench": _lane
 
 
 def main() -> None:
-    frame.store_parts(__doc__, PARTS, seed=1, packages=frame.MODEL_LIBRARIES)
+    frame.store_parts(__doc__, PARTS, seed=1, packages=(*frame.MODEL_LIBRARIES, "numba"))
 
 
 if __name__ == "__main__":

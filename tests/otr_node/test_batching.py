@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otr_core.errors import InputError
-from otr_node.batching import Batch
+from otr_node.batching import ContinuousBatch
 from otr_node.integers import kernels, twins
 from otr_node.integers.forms import Form
 from otr_node.portable import PortableModel, PortableSession, feed_together, load_portable
@@ -50,7 +50,7 @@ def test_every_schedule_gives_the_bits_of_each_alone(
     model: PortableModel, form: Form | None, seed: int, most_tokens: int
 ) -> None:
     own = replace(model, form=form or model.form)
-    random, batch = np.random.default_rng(seed), Batch(own, most_tokens)
+    random, batch = np.random.default_rng(seed), ContinuousBatch(own, most_tokens)
     here: dict[int, Watched] = {}
     gone: list[Watched] = []
     for _ in range(25):
@@ -75,9 +75,9 @@ def test_every_schedule_gives_the_bits_of_each_alone(
 
 
 def test_what_cannot_be_fed_is_refused_and_feeds_nothing(model: PortableModel) -> None:
-    batch = Batch(model, 3)
+    batch = ContinuousBatch(model, 3)
     with pytest.raises(InputError, match="most_tokens"):
-        Batch(model, 0)
+        ContinuousBatch(model, 0)
     for prompt in ([], [64], [-1], [1] * 49):
         with pytest.raises(InputError, match="tokens"):
             batch.add(prompt)
