@@ -4,7 +4,7 @@
 * ``lane_bench``: ``otr bench lane`` of SmolLM2-135M and of one layer 4,096 wide, and how cost grows with
   context and width. Minutes; on a machine that does nothing else.
 * ``lane_bits``: the same bits on every instruction set and in every way of feeding: SmolLM2-135M over
-  80 positions, a tiny model over 40 and over 8,192.
+  80 positions, a tiny model over 40, without compilation too, and over 8,192.
 * ``lane_steps``: 100,000 random steps of each primitive, the definition against the lane.
 """
 
@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from otr_paper.benches.lane import LanePlan, measure_growth, measure_lane
-from otr_paper.benches.lane_bits import measure_bits
+from otr_paper.benches.lane_bits import MACHINES, measure_bits
 from otr_paper.benches.lane_steps import compare_steps
 from otr_paper.labs.tiny import TINY, tiny_tensors, write_tiny
 from otr_paper.producers import frame
@@ -34,15 +34,18 @@ def _lane_bench() -> dict[str, Any]:
 
 
 def _lane_bits() -> dict[str, Any]:
-    found = {"smollm2": measure_bits(frame.model_files(), 80)}
-    frame.progress("SmolLM2 compared")
+    found = {}
     with TemporaryDirectory() as folder:
-        for name, positions in (("tiny", 40), ("long", LONG)):
+        for name, positions, machines in (
+            ("tiny", 40, tuple(MACHINES)),
+            ("long", LONG, ("as it is", "AVX2")),
+        ):
             architecture = replace(TINY, context=max(TINY.context, positions + 100))
             at = write_tiny(Path(folder) / name, architecture, tiny_tensors(architecture, seed=4))
-            machines = ["as it is", "AVX-512 without VNNI", "AVX2", "SSE4.1", "two threads"]
-            found[name] = measure_bits(at, positions, machines) if name == "long" else measure_bits(at, positions)
+            found[name] = measure_bits(at, positions, machines)
             frame.progress(f"{name} compared")
+    compiled = [name for name in MACHINES if name != "no compilation"]
+    found["smollm2"] = measure_bits(frame.model_files(), 80, compiled)
     return found
 
 
