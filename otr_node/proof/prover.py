@@ -2,48 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from otr_core.lane import formats as bits
 from otr_core.lane.program import Matrix
 from otr_core.merkle import Tree
-from otr_core.spotcheck.proof.claims import Flat, Planes, Points, Rows, Weights, by_rows
+from otr_core.spotcheck.proof.claims import Flat, PlaneWeights, RowWeights, Weights, by_rows
 from otr_core.spotcheck.proof.commitment import column_leaf
-from otr_core.spotcheck.proof.facts import Facts
-from otr_core.spotcheck.proof.field import ONE, Ext, Words, eq_table, powers, residues, root_of_unity, xmul, xtotal
+from otr_core.spotcheck.proof.field import (
+    ONE,
+    Ext,
+    Words,
+    add,
+    eq_table,
+    powers,
+    residues,
+    root_of_unity,
+    sub,
+    xmul,
+    xtotal,
+)
 from otr_core.spotcheck.proof.layout import BLOWUP_BITS, EXP_ID, PAD_ID, SIGMOID_ID, Sizes
 from otr_core.spotcheck.proof.lookups import entries, rest_widths, widths
 from otr_core.spotcheck.proof.party import Party
-from otr_node.proof import kernels as k
+from otr_node.proof import kernels
 from otr_node.proof.witness import Witness
 
 _COLUMNS = 256  # hashed at once
+k: Any = kernels  # loops without types
 
 
 def lay_cells(s: Sizes, witness: Witness) -> Words:
     """All committed cells: (rows, 2^row_bits) of the base field."""
     flat = np.zeros(s.rows << s.row_bits, np.uint64)
-    end = 172_032  # a cell of no score looks at the table's end
     for name, column in s.columns.items():
         if name.startswith("count"):
             continue
         numbers = witness.numbers[name]
         if column.open and len(witness.facts.exceptions[name][0]):
             numbers = numbers.copy()
-            numbers.ravel()[witness.facts.exceptions[name][0]] -= witness.facts.exceptions[name][1]
+            numbers.ravel()[witness.facts.exceptions[name][0]] -= witness.facts.added(s, name)
         size = s.limb_blocks(column) * s.block_cells
         for limb in range(column.limbs):
             first = s.first_block[name] * s.block_cells + limb * size
             out = flat[first : first + size]
             if name == "distance":
-                out[:] = end
+                out[:] = bits.EXP2_ENTRIES - 1  # a cell of no score looks at the table's end
             if name == "sigmoid":
                 out[:] = np.uint64(entries("sigmoid")[0])
-            width = column.widths[limb] if column.widths and not column.per_row else 0
+            offsets = np.array(column.bounds or [column.offset] * column.shape[0], np.int64)
+            # the last limb takes what is left: beyond its width no look-up finds it
+            width = column.widths[limb] if limb + 1 < column.limbs and column.widths else 0
             blocks = out.reshape(*s.blocks_of(column), *s.block)
-            k.cut_limb(numbers, column.offset, column.shifts[limb], width, blocks)
+            k.cut_limb(numbers, offsets, column.shifts[limb], width, blocks)
     _count(s, flat, witness.facts.peak)
     return flat.reshape(s.rows, -1)
 
@@ -65,10 +80,14 @@ def _count(s: Sizes, flat: Words, peak: NDArray[np.int64]) -> None:
             by_position = rest_widths(s, peak).astype(np.int64)
             keys = (1 << by_position)[:, :, None] + cells.reshape(-1, *s.block).astype(np.int64)
             _tally(keys.ravel(), counts)
-        else:
-            for limb, width in zip(np.split(cells, column.limbs), column.widths, strict=True):
-                inside = limb < np.uint64(1 << width)
-                _tally(limb[inside].astype(np.int64), counts[1 << width : 2 << width])
+            continue
+        limbs = np.split(cells, column.limbs)
+        parts = list(zip(limbs, column.widths, strict=False))
+        if column.bounds:
+            parts += zip(np.split(limbs[-1], len(column.bounds)), column.last_widths, strict=True)
+        for part, width in parts:
+            inside = part < np.uint64(1 << width)
+            _tally(part[inside].astype(np.int64), counts[1 << width : 2 << width])
     for name, index in (("count_exp", "distance"), ("count_sigmoid", "gate_index")):
         _tally(region(index).astype(np.int64), region(name))
 
@@ -84,11 +103,12 @@ class CodeWords:
     def __init__(self, cells: Words) -> None:
         rows, length = cells.shape
         size = length << BLOWUP_BITS
-        bits = size.bit_length() - 1
-        roots = powers(root_of_unity(bits), size // 2)
+        rounds = size.bit_length() - 1
+        whole = powers(root_of_unity(rounds), size // 2)
+        roots = np.concatenate([whole[:1], *(whole[:: size >> (level + 1)] for level in range(rounds))])
         order, places = np.zeros(size, np.int64), np.arange(size)
-        for bit in range(bits):
-            order |= ((places >> bit) & 1) << (bits - 1 - bit)
+        for bit in range(rounds):
+            order |= ((places >> bit) & 1) << (rounds - 1 - bit)
         self.words = np.empty((rows, size), np.uint64)
         k.encode_rows(cells, roots, order, self.words)
         leaves: list[bytes] = []
@@ -161,54 +181,48 @@ class Joining:
 
 
 class Fractions:
-    """A tree of fractions."""
+    """A tree of fractions; leaves (4, n): both words of numerators, then of denominators."""
 
-    def __init__(self, p: Words, q: Words) -> None:
-        self._levels = [(p, q)]
-        while len(p) > 1:
-            up, uq = (np.empty((len(p) // 2, 2), np.uint64) for _ in range(2))
-            k.add_fractions(p, q, up, uq)
-            p, q = up, uq
-            self._levels.append((p, q))
+    def __init__(self, leaves: Words) -> None:
+        self._levels = [leaves]
+        while leaves.shape[1] > 1:
+            above = np.empty((4, leaves.shape[1] // 2), np.uint64)
+            k.add_fractions(leaves, above)
+            self._levels.append(leaves := above)
 
     def root(self) -> Words:
         """Numerator and denominator."""
-        p, q = self._levels[-1]
-        return np.stack([p[0], q[0]])
+        return self._levels[-1].reshape(2, 2)
 
     def level(self, number: int, point: list[Ext], mix: Ext) -> Fractions:
         """The level with ``number`` bits."""
         self._levels.pop()  # the level whose claims are reduced: their values are known
-        self._p, self._q = self._levels[-1]
-        self._mix = mix.words
-        self._eq = ONE.words[None]
-        for own in reversed(point[1:]):
-            out = np.empty((2 * len(self._eq), 2), np.uint64)
+        self._own, self._mix = self._levels[-1], mix.words
+        self._eq = ONE.words[:, None]
+        for own in point[:-1]:
+            out = np.empty((2, 2 * self._eq.shape[1]), np.uint64)
             k.eq_double(self._eq, *own.words, out)
             self._eq = out
         return self
 
     def message(self) -> Words:
         """A round's values at 0, 1, 2."""
-        found: Words = k.fraction_round(self._p, self._q, self._eq, *self._mix)
+        found: Words = k.fraction_round(self._own, self._eq, *self._mix)
         return found
 
     def bind(self, challenge: Ext) -> None:
-        x0, x1 = challenge.words
-        bound = []
-        for each in (self._p, self._q):
-            out = np.empty((len(each) // 2, 2), np.uint64)
-            k.bind_pairs(each, x0, x1, out)
-            bound.append(out)
-        self._p, self._q = bound
-        if len(self._eq) > 1:
-            half = np.empty((len(self._eq) // 2, 2), np.uint64)
+        out = np.empty((4, self._own.shape[1] // 2), np.uint64)
+        for pair in (slice(0, 2), slice(2, 4)):
+            k.bind_high(self._own[pair], *challenge.words, out[pair])
+        self._own = out
+        if self._eq.shape[1] > 1:
+            half = np.empty((2, self._eq.shape[1] // 2), np.uint64)
             k.eq_half(self._eq, half)
             self._eq = half
 
     def ends(self) -> Words:
         """p0, p1, q0, q1."""
-        return np.concatenate([self._p, self._q])
+        return np.concatenate([self._own[:2].T, self._own[2:].T])
 
 
 class AnswerProver(Party):
@@ -232,9 +246,9 @@ class AnswerProver(Party):
 
     def functional(self, name: str, weights: Weights) -> Ext:
         numbers = self.witness.numbers[name]
-        if isinstance(weights, Rows):
+        if isinstance(weights, RowWeights):
             return Ext.of(np.array(k.sum_rows(numbers, weights.rows, weights.across), np.uint64))
-        if isinstance(weights, Planes):
+        if isinstance(weights, PlaneWeights):
             return Ext.of(np.array(k.sum_planes(numbers, weights.first, weights.plane), np.uint64))
         return Ext.of(xtotal(by_rows(weights.weights, numbers[weights.places])))
 
@@ -250,20 +264,19 @@ class AnswerProver(Party):
     # --- factors of sum-checks
 
     def factors(self, kind: str, tables: tuple[Any, ...]) -> Products:
-        make = {"squares": self._squares, "far": self._far, "scores": self._scores, "mix": self._mix}
-        if kind.startswith("dot"):
-            return self._dot(*tables)
-        if kind in make:
-            return make[kind](*tables)
+        makers: list[tuple[str, Callable[..., Products]]] = [
+            *(("dot", self._dot), ("squares", self._squares), ("far", self._far)),
+            *(("scores", self._scores), ("mix", self._mix)),
+        ]
+        for name, make in makers:
+            if kind.partition(" ")[0] == name:
+                return make(*tables)
         pairs = {"silu": ("sigmoid", "gate"), "product": ("silu", "up")}
         return self._pointwise(tables, *(self._lifted(name) for name in pairs[kind]))
 
     def _lifted(self, name: str) -> Words:
         own = self.witness.numbers
-        if name == "gate":
-            values = (own["gate_index"] - 163_840) * 8 + own["gate_low"] - 4
-        else:
-            values = own[name]
+        values = (own["gate_index"] - bits.SIGMOID_ZERO) * 8 + own["gate_low"] - 4 if name == "gate" else own[name]
         out = np.empty((values.size, 2), np.uint64)
         k.lift(np.ascontiguousarray(values).ravel(), out)
         return out.reshape(*values.shape, 2)
@@ -280,14 +293,12 @@ class AnswerProver(Party):
 
     def _far(self, own: Words, t: Words, j: Words) -> Products:
         away = self._lifted("far")
-        numbers = 172_032 - self.witness.numbers["distance"]
+        numbers = bits.EXP2_ENTRIES - 1 - self.witness.numbers["distance"]
         near = np.empty((numbers.size, 2), np.uint64)
         k.lift(numbers.ravel(), near)
         return self._pointwise((own, t, j), away, near.reshape(*numbers.shape, 2))
 
-    def _dot(
-        self, matrix: Matrix, source: str, sites: list[int], layer: Words, t: Words, rows: Words
-    ) -> Products:
+    def _dot(self, matrix: Matrix, source: str, sites: list[int], layer: Words, t: Words, rows: Words) -> Products:
         values = np.ascontiguousarray(self.witness.numbers[source][sites])
         folded = np.zeros((len(sites), values.shape[2], 2), np.uint64)
         k.fold_positions(values, t, folded)
@@ -325,10 +336,10 @@ class AnswerProver(Party):
 
     # --- sums of fractions
 
-    def levels(self, label: str, bits: int, what: tuple[Any, ...]) -> Fractions:
+    def levels(self, label: str, count_bits: int, what: tuple[Any, ...]) -> Fractions:
         alpha, beta, first, *rest = what
         s, flat = self.sizes, self.cells.reshape(-1)
-        p, q = (np.empty((1 << bits, 2), np.uint64) for _ in range(2))
+        leaves = np.empty((4, 1 << count_bits), np.uint64)
         if label == "ranges":
             (cells,) = rest
             ids = np.broadcast_to(residues(widths(s))[:, None], (s.ranged_blocks, s.block_cells)).copy()
@@ -337,17 +348,17 @@ class AnswerProver(Party):
             ids[start : start + len(own)] = np.repeat(residues(own), s.block[1], axis=1)
             part = slice(first // s.block_cells, (first + cells) // s.block_cells)
             blocks = flat[first : first + cells].reshape(-1, s.block_cells)
-            k.range_leaves(blocks, ids[part], *alpha.words, *beta.words, p, q)
+            k.range_leaves(blocks, ids[part], *alpha.words, *beta.words, leaves)
         elif label.startswith("look up"):
             second, cells, number = rest
             base, square = (alpha - beta * number).words, (beta * beta).words
-            k.pair_leaves(flat[first : first + cells], flat[second : second + cells], *base, *square, p, q)
+            k.pair_leaves(flat[first : first + cells], flat[second : second + cells], *base, *square, leaves)
         else:
             cells, name = rest
-            self._table(flat[first : first + cells], name, alpha, beta, p, q)
-        return Fractions(p, q)
+            self._table(flat[first : first + cells], name, alpha, beta, leaves)
+        return Fractions(leaves)
 
-    def _table(self, counts: Words, name: str, alpha: Ext, beta: Ext, p: Words, q: Words) -> None:
+    def _table(self, counts: Words, name: str, alpha: Ext, beta: Ext, out: Words) -> None:
         index = np.arange(len(counts))
         second = np.zeros(len(counts), np.int64)
         if name == "range":
@@ -361,12 +372,11 @@ class AnswerProver(Party):
             second[: len(table)] = table
         # the look-ups' kernel makes 1 / (α − …) with one id; here ids differ
         none = np.zeros(len(counts), np.uint64)
-        k.pair_leaves(residues(index), none, *alpha.words, *(beta * 0).words, p, q)
+        k.pair_leaves(residues(index), none, *alpha.words, *(beta * 0).words, out)
         minus = by_rows(np.broadcast_to(beta.words, (len(counts), 2)), number)
-        minus = k_add(minus, by_rows(np.broadcast_to((beta * beta).words, (len(counts), 2)), second))
-        q[:] = k_sub(q, minus)
-        p[:, 0], p[:, 1] = residues(np.zeros(1, np.int64))[0], 0
-        p[:, 0] = k_sub(none, counts)
+        minus = add(minus, by_rows(np.broadcast_to((beta * beta).words, (len(counts), 2)), second))
+        out[2:] = sub(out[2:], minus.T)
+        out[0] = sub(none, counts)
 
     # --- the opening
 
@@ -395,12 +405,12 @@ class AnswerProver(Party):
 
     @staticmethod
     def _add(weights: Weights, power: Words, out: Words) -> None:
-        if isinstance(weights, Rows):
+        if isinstance(weights, RowWeights):
             k.add_rows(xmul(weights.rows, power), np.ascontiguousarray(weights.across), out)
-        elif isinstance(weights, Planes):
+        elif isinstance(weights, PlaneWeights):
             k.add_planes(xmul(weights.first, power), weights.plane, out)
         else:
-            out[weights.places] = k_add(out[weights.places], xmul(weights.weights, power))
+            out[weights.places] = add(out[weights.places], xmul(weights.weights, power))
 
     def cells_at(self) -> Ext:
         return self._joining.last
@@ -415,9 +425,3 @@ class AnswerProver(Party):
 
     def paths_at(self, places: list[int]) -> bytes:
         return b"".join(b"".join(self.words.tree.path(place)) for place in places)
-
-
-from otr_core.spotcheck.proof.field import add as k_add  # noqa: E402
-from otr_core.spotcheck.proof.field import sub as k_sub  # noqa: E402
-
-__all__ = ["AnswerProver", "Facts", "Points"]

@@ -17,6 +17,7 @@ from otr_core.lane import formats as bits
 from otr_core.lane.program import Matrix
 from otr_core.spotcheck.proof.facts import Facts
 from otr_core.spotcheck.proof.layout import Sizes
+from otr_core.spotcheck.proof.verify import rotary_tables
 from otr_node.integers import twins
 from otr_node.integers.forms import EXP2, SIGMOID
 from otr_node.integers.packed import Packed
@@ -38,7 +39,7 @@ class Witness:
     facts: Facts
 
 
-def accumulators(x: Int64, packed: Packed) -> Int64:
+def exact_sums(x: Int64, packed: Packed) -> Int64:
     """x · matrixᵀ, exact: int64 (positions, columns) to (positions, rows)."""
     found = np.empty((len(x), packed.shape[0]), np.int64)
     for first in range(0, packed.shape[0], _ROWS):
@@ -51,7 +52,7 @@ def accumulators(x: Int64, packed: Packed) -> Int64:
     return found
 
 
-def rounded(sums: Int64, shift: int) -> tuple[Int64, Int64]:
+def with_rests(sums: Int64, shift: int) -> tuple[Int64, Int64]:
     """Sums rounded, and the remainders."""
     whole = sums + (1 << (shift - 1))
     return whole >> shift, whole & ((1 << shift) - 1)
@@ -74,7 +75,7 @@ def make_witness(
     """
     d, count = s.d, s.positions
     own = {name: np.zeros(column.shape, np.int64) for name, column in s.columns.items() if "count" not in name}
-    shapes = {"peak": (s.sites, count), "top": (d.layers * d.heads, count), "choice": (s.answer,)}
+    shapes = {"peak": (s.sites, count), "top": (d.layers * d.heads, count)}
     kept = {name: np.zeros(shapes["peak"], np.int64) for name in ("peak", "peak_at", "peak_sign", "squares")}
     kept |= {name: np.zeros(shapes["top"], np.int64) for name in ("top", "top_at", "total")}
     lists: dict[str, list[tuple[Int64, Int64]]] = {name: [] for name in ("stream", "product")}
@@ -97,15 +98,15 @@ def make_witness(
         squares = (scaled * scaled).sum(-1)
         kept["squares"][site] = squares
         factor = twins.norm_factor(squares[:, None], power, d.epsilon, d.numerator)
-        y, rest = rounded(scaled * factor, d.drop)
+        y, rest = with_rests(scaled * factor, d.drop)
         put("normed_rest", site, rest)
         return put("normed", site, y)
 
     def step(x: Int64, name: str, layer: int, site: int, sums: Int64) -> Int64:
-        y, rest = rounded(sums, Matrix[name.upper()].shift)
+        y, rest = with_rests(sums, Matrix[name.upper()].shift)
         put(f"{name}_rest", layer, rest)
         whole = x + y
-        cut = np.clip(whole, -bits.INT32, bits.INT32)
+        cut: Int64 = np.clip(whole, -bits.INT32, bits.INT32)
         note("stream", site - 1, whole - cut)
         return cut
 
@@ -114,14 +115,12 @@ def make_witness(
             at = np.flatnonzero(excess)
             lists[name].append((at + row * excess.size, excess.ravel()[at]))
 
-    rotary_model = model.session()
-    rotary_model.feed(tokens[:1])  # grows the session's tables; its values are not used
     cosines, sines = _turns(model, count)
     x = model.matrix(Matrix.EMBED, 0).gather(np.array(tokens[:count])).astype(np.int64)
     for layer in range(d.layers):
-        x = _attention(model, s, layer, x, own, kept, put, norm, step, (cosines, sines))
+        x = _attention(model, s, layer, x, kept, put, norm, step, (cosines, sines))
         normed = norm(2 * layer + 1, x)
-        values, rest = rounded(accumulators(normed, model.matrix(Matrix.GATE_UP, layer)), Matrix.GATE_UP.shift)
+        values, rest = with_rests(exact_sums(normed, model.matrix(Matrix.GATE_UP, layer)), Matrix.GATE_UP.shift)
         gate, up = np.split(values, 2, -1)
         put("gate_rest", layer, rest[:, : d.intermediate])
         put("up_rest", layer, rest[:, d.intermediate :])
@@ -130,23 +129,24 @@ def make_witness(
         put("gate_low", layer, whole & ((1 << bits.SIGMOID_SHIFT) - 1))
         up = put("up", layer, up)
         sigmoid = put("sigmoid", layer, twins.looked_up(SIGMOID, index))
-        silu, rest = rounded(sigmoid * gate, bits.SIGMOID)
+        silu, rest = with_rests(sigmoid * gate, bits.SIGMOID)
         silu = put("silu", layer, silu)
         put("silu_rest", layer, rest)
-        product, rest = rounded(silu * up, bits.PRODUCT_SHIFT)
+        product, rest = with_rests(silu * up, bits.PRODUCT_SHIFT)
         bound = model.bounds.saturation[layer]
         cut = put("product", layer, np.clip(product, -bound, bound))
         put("product_rest", layer, rest)
-        note("product", layer, product - np.clip(product, -bound, bound))
-        x = step(x, "down", layer, 2 * layer + 2, accumulators(cut, model.matrix(Matrix.DOWN, layer)))
+        # the bound itself is listed as well, one more than what is cut off (``facts.EXCEPTIONS``)
+        note("product", layer, np.maximum(product - bound + 1, 0) + np.minimum(product + bound, 0))
+        x = step(x, "down", layer, 2 * layer + 2, exact_sums(cut, model.matrix(Matrix.DOWN, layer)))
         if (layer + 1) % 10 == 0:
             progress(f"  witness: {layer + 1} of {d.layers} layers")
     normed = norm(s.sites - 1, x)[s.prompt - 1 :]
 
     chosen = np.array(tokens[s.prompt :], np.int64)
-    sums = accumulators(normed, model.matrix(Matrix.HEAD, 0))
+    sums = exact_sums(normed, model.matrix(Matrix.HEAD, 0))
     shift = Matrix.HEAD.shift
-    logits = rounded(sums, shift)[0]
+    logits = with_rests(sums, shift)[0]
     wrong = np.flatnonzero(logits.argmax(-1) != chosen)
     if len(wrong) and change is None:
         at = int(wrong[0])
@@ -160,24 +160,32 @@ def make_witness(
 
 
 def _turns(model: PortableModel, count: int) -> tuple[Int64, Int64]:
-    from otr_core.spotcheck.proof.verify import rotary
-
-    cosines, sines = rotary(model.architecture, count)
+    cosines, sines = rotary_tables(model.architecture, count)
     return np.array(cosines[:count], np.int64), np.array(sines[:count], np.int64)
 
 
-def _attention(model, s, layer, x, own, kept, put, norm, step, turns):  # type: ignore[no-untyped-def]
+def _attention(
+    model: PortableModel,
+    s: Sizes,
+    layer: int,
+    x: Int64,
+    kept: dict[str, Int64],
+    put: Callable[[str, int, Int64], Int64],
+    norm: Callable[[int, Int64], Int64],
+    step: Callable[[Int64, str, int, int, Int64], Int64],
+    turns: tuple[Int64, Int64],
+) -> Int64:
     """Everything up to RESIDUAL_SUM: what the MLP gets."""
     d, count = s.d, s.positions
     normed = norm(2 * layer, x)
-    qkv, rest = rounded(accumulators(normed, model.matrix(Matrix.QKV, layer)), Matrix.QKV.shift)
+    qkv, rest = with_rests(exact_sums(normed, model.matrix(Matrix.QKV, layer)), Matrix.QKV.shift)
     qkv = put("qkv", layer, qkv)
     put("qkv_rest", layer, rest)
     heads = qkv.reshape(count, -1, d.tile)
     first, second = np.split(heads[:, : d.heads + d.kv_heads], 2, -1)
     cosine, sine = (side[:, None] for side in turns)
     sums = np.concatenate([first * cosine - second * sine, second * cosine + first * sine], -1).reshape(count, -1)
-    turned, rest = rounded(sums, bits.ROTARY)
+    turned, rest = with_rests(sums, bits.ROTARY)
     turned = put("turned", layer, turned)
     put("turned_rest", layer, rest)
     query, key = np.split(turned.reshape(count, -1, d.tile), [d.heads], 1)
@@ -205,10 +213,10 @@ def _attention(model, s, layer, x, own, kept, put, norm, step, turns):  # type: 
         weight = put("weight", row, whole >> bits.EXP)
         put("weight_rest", row, whole & ((1 << bits.EXP) - 1))
         mixed[:, head] = weight @ value[:, group]
-    sums, rest = rounded(mixed.reshape(count, -1), bits.PROBABILITY)
+    sums, rest = with_rests(mixed.reshape(count, -1), bits.PROBABILITY)
     made = put("mixed", layer, sums)
     put("mixed_rest", layer, rest)
-    return step(x, "out", layer, 2 * layer + 1, accumulators(made, model.matrix(Matrix.OUT, layer)))
+    return step(x, "out", layer, 2 * layer + 1, exact_sums(made, model.matrix(Matrix.OUT, layer)))
 
 
 def _exceptions(
@@ -216,9 +224,9 @@ def _exceptions(
 ) -> dict[str, tuple[Int64, Int64]]:
     """What the cells of open columns cannot hold, and what saturations cut off."""
     none = np.empty(0, np.int64)
-    found = {}
+    found: dict[str, tuple[Int64, Int64]] = {}
     for name, column in s.columns.items():
-        if column.open:
+        if column.open and not column.bounds:
             if name == "gate_index":
                 cut = np.clip(own[name], 0, bits.SIGMOID_ENTRIES - 1)
             else:
@@ -228,5 +236,6 @@ def _exceptions(
             at = np.flatnonzero(excess)
             found[name] = at, excess[at]
     for name, parts in lists.items():
-        found[name] = tuple(np.concatenate([none, *side]) for side in zip(*parts, strict=True)) if parts else (none, none)
+        places, values = (np.concatenate([none, *(part[side] for part in parts)]) for side in (0, 1))
+        found[name] = places, values
     return found

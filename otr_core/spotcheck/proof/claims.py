@@ -13,15 +13,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from otr_core.spotcheck.proof.field import ONE, ZERO, Ext, Words, dot, eq_table, mul, outer, residues, scale, total, xmul
-from otr_core.spotcheck.proof.field import xtotal
+from otr_core.spotcheck.proof.field import ONE, ZERO, Ext, Words, dot, eq_table, outer, residues, xmul, xscale, xtotal
 from otr_core.spotcheck.proof.layout import Column, Sizes
 
 Places3 = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowWeights:
     """Weights rows[a, t] · across[j].
 
     Attributes:
@@ -34,13 +33,17 @@ class Rows:
     def sum(self) -> Ext:
         return Ext.of(xtotal(self.rows.reshape(-1, 2))) * Ext.of(xtotal(self.across))
 
+    def row_sums(self, count: int) -> Words:
+        """The weights' sums row by row, (count, 2)."""
+        return xmul(xtotal(self.rows, 1), xtotal(self.across))
+
     def at(self, places: Places3) -> Words:
         """The weights at some places (k, 2)."""
         return xmul(self.rows[places[0], places[1]], self.across[places[2]])
 
 
 @dataclass(frozen=True)
-class Planes:
+class PlaneWeights:
     """Weights first[a] · plane[t, j]: (rows, 2) and (positions, values, 2)."""
 
     first: Words
@@ -49,12 +52,15 @@ class Planes:
     def sum(self) -> Ext:
         return Ext.of(xtotal(self.first)) * Ext.of(xtotal(self.plane.reshape(-1, 2)))
 
+    def row_sums(self, count: int) -> Words:
+        return xmul(self.first, xtotal(self.plane.reshape(-1, 2)))
+
     def at(self, places: Places3) -> Words:
         return xmul(self.first[places[0]], self.plane[places[1], places[2]])
 
 
 @dataclass(frozen=True)
-class Points:
+class PointWeights:
     """Weights at single places, 0 elsewhere.
 
     Attributes:
@@ -67,6 +73,10 @@ class Points:
     def sum(self) -> Ext:
         return Ext.of(xtotal(self.weights))
 
+    def row_sums(self, count: int) -> Words:
+        own = self.places[0][None] == np.arange(count)[:, None]
+        return xtotal(np.where(own[..., None], self.weights, np.uint64(0)), 1)
+
     def at(self, places: Places3) -> Words:
         own = {where: i for i, where in enumerate(zip(*(axis.tolist() for axis in self.places), strict=True))}
         found = [own.get(where, -1) for where in zip(*(axis.tolist() for axis in places), strict=True)]
@@ -74,7 +84,7 @@ class Points:
         return weights[np.array(found, np.int64)]
 
 
-Weights = Rows | Planes | Points
+Weights = RowWeights | PlaneWeights | PointWeights
 
 
 @dataclass(frozen=True)
@@ -126,7 +136,7 @@ class Ledger:
             first = s.first_block[column.name]
             limbs = e_block[first : first + column.limbs * count].reshape(column.limbs, count, 2)
             scales = residues(np.array([2**up for up in column.shifts], np.int64))
-            blocks = xtotal(scale(limbs, np.broadcast_to(scales[:, None], limbs.shape[:2]))).reshape(*shape, 2)
+            blocks = xtotal(xscale(limbs, np.broadcast_to(scales[:, None], limbs.shape[:2]))).reshape(*shape, 2)
             for i in own:
                 result = result + powers[i] * _contract(self.numbers[i][1], blocks, e_t, e_j)
         for (flat, _), power in zip(self.flat, powers[len(self.numbers) :], strict=True):
@@ -138,11 +148,11 @@ def _contract(weights: Weights, blocks: Words, e_t: Words, e_j: Words) -> Ext:
     """Σ weight · (extension of equality) over a column's cells, from that of its blocks (rows, down,
     along, 2) and of the places in a block."""
     down, along = len(e_t), len(e_j)
-    if isinstance(weights, Points):
+    if isinstance(weights, PointWeights):
         a, t, j = weights.places
         inside = xmul(e_t[t % down], e_j[j % along])
         return dot(weights.weights, xmul(blocks[a, t // down, j // along], inside))
-    if isinstance(weights, Rows):
+    if isinstance(weights, RowWeights):
         rows = _pad(weights.rows, 1, down).reshape(len(weights.rows), -1, down, 2)
         across = _pad(weights.across, 0, along).reshape(-1, along, 2)
         outside = xtotal(xmul(rows, e_t), 2)  # (rows, blocks down, 2)
@@ -187,7 +197,4 @@ def spread(tables: list[Words]) -> Words:
 
 def by_rows(weights: Words, values: NDArray[np.int64] | Words) -> Words:
     """Weights (…, 2) times integers (…)."""
-    return scale(weights, residues(values))
-
-
-__all__ = ["Flat", "Ledger", "Places3", "Planes", "Points", "Rows", "Weights", "by_rows", "mul", "spread", "total"]
+    return xscale(weights, residues(values))

@@ -9,14 +9,12 @@ the same combination tests that the rows are near code words.
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 
 from otr_core import merkle
 from otr_core.errors import AnswerProofError, ProofError
-from otr_core.spotcheck.proof.field import ZERO, Ext, Words, dot, eq_table, residues, scale, total, transform
-from otr_core.spotcheck.proof.layout import BLOWUP_BITS, QUERIES, Sizes
+from otr_core.spotcheck.proof.field import Ext, Words, dot, eq_table, total, transform, xscale
+from otr_core.spotcheck.proof.layout import BLOWUP_BITS, QUERIES
 from otr_core.spotcheck.proof.party import Party
 from otr_core.spotcheck.proof.sumcheck import sumcheck
 
@@ -59,7 +57,7 @@ def open_cells(party: Party, root: bytes, point: list[Ext], opened: Ext) -> None
     word = encode(row)
     for at, column in enumerate(columns):
         place = places[at]
-        if total(scale(high, column), 0).tolist() != word[:, place].tolist():
+        if total(xscale(high, column), 0).tolist() != word[:, place].tolist():
             raise AnswerProofError("code word", f"column {place} of another code word", "the combined row's")
         path = paths[depth * at : depth * (at + 1)]
         hashes = [path[i : i + merkle.HASH_BYTES] for i in range(0, depth, merkle.HASH_BYTES)]
@@ -74,6 +72,3 @@ def encode(row: Words) -> Words:
     padded = np.zeros((2, len(row) << BLOWUP_BITS), np.uint64)
     padded[:, : len(row)] = row.T
     return transform(padded)
-
-
-__all__ = ["ZERO", "Sizes", "column_leaf", "encode", "hashlib", "open_cells", "open_claims", "residues"]

@@ -7,6 +7,7 @@ nothing is hidden, so that these stand beside the commitment.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,9 @@ from otr_core.spotcheck.proof.transcript import Channel
 Int64 = NDArray[np.int64]
 
 EXCEPTIONS = ("scaled", "far", "up", "silu", "gate_index", "product", "stream")
-"""Columns with exceptions; of ``product`` and ``stream`` what a saturation cut off."""
+"""Columns with exceptions. An exception is added to the number that the cells hold, but for two:
+of ``stream`` it is what a saturation cut off; of ``product`` likewise, and one more above, where the
+bound itself is no value of the cells: a number there is the bound, or minus it, and its cells 0."""
 _MOST = 2**36  # magnitude of an exception, far from where a relation could wrap around
 _MOST_EXCEPTIONS = 2**20
 
@@ -51,6 +54,19 @@ class Facts:
     room: Int64
     exceptions: dict[str, tuple[Int64, Int64]]
 
+    def added(self, s: Sizes, name: str) -> Int64:
+        """What is added to the numbers that the cells of an open column hold, in its exceptions."""
+        places, values = self.exceptions[name]
+        if name != "product":
+            return values
+        bound = np.array(s.saturation, np.int64)[places // (s.positions * s.d.intermediate)]
+        return np.where(values > 0, 2 * bound, 0)
+
+    def cut_off(self, name: str) -> Int64:
+        """What a saturation cut off in the exceptions of ``stream`` or ``product``."""
+        values = self.exceptions[name][1]
+        return values - (values > 0) if name == "product" else values
+
     def places(self, name: str, shape: tuple[int, int, int]) -> tuple[Int64, Int64, Int64]:
         """Places of a column's exceptions along its axes."""
         a, t, j = np.unravel_index(self.exceptions[name][0], shape)
@@ -80,6 +96,10 @@ def exception_shape(s: Sizes, name: str) -> tuple[int, int, int]:
     return s.columns[name].shape
 
 
+def _bytes(own: Facts | None, name: str) -> bytes:
+    return np.ascontiguousarray(getattr(own, name), "<i8").tobytes()
+
+
 def exchange_facts(channel: Channel, s: Sizes, own: Facts | None) -> Facts:
     """Send or read the facts.
 
@@ -89,27 +109,27 @@ def exchange_facts(channel: Channel, s: Sizes, own: Facts | None) -> Facts:
     found: dict[str, Int64] = {}
     for name, (shape, least, most) in fact_shapes(s).items():
         count = int(np.prod(shape))
-        raw = channel.data(name, 8 * count, lambda name=name: np.ascontiguousarray(getattr(own, name), "<i8").tobytes())
+        raw = channel.data(name, 8 * count, partial(_bytes, own, name))
         found[name] = np.frombuffer(raw, "<i8").astype(np.int64).reshape(shape)
-        if (found[name] < least).any() or (found[name] > most).any():
+        if own is None and ((found[name] < least).any() or (found[name] > most).any()):
             raise AnswerProofError("facts", f"{name} beyond its range", f"{least} to {most}")
-    if (found["top_at"] > np.arange(s.positions)).any():
+    if own is None and (found["top_at"] > np.arange(s.positions)).any():
         raise AnswerProofError("facts", "top_at after its position", "a position seen")
     exceptions = {}
     for name in EXCEPTIONS:
         places, values = own.exceptions[name] if own is not None else (np.empty(0, np.int64),) * 2
-        raw = channel.data(f"{name} count", 8, lambda places=places: len(places).to_bytes(8, "little"))
+        raw = channel.data(f"{name} count", 8, partial(len(places).to_bytes, 8, "little"))
         count = int.from_bytes(raw, "little")
         if count > _MOST_EXCEPTIONS:
             raise AnswerProofError("facts", f"{count} exceptions of {name}", f"at most {_MOST_EXCEPTIONS}")
-        raw = channel.data(
-            name, 16 * count, lambda pair=(places, values): np.ascontiguousarray(np.stack(pair), "<i8").tobytes()
-        )
+        given = np.ascontiguousarray(np.stack([places, values]), "<i8").tobytes()
+        raw = channel.data(name, 16 * count, partial(bytes, given))
         places, values = np.frombuffer(raw, "<i8").astype(np.int64).reshape(2, count)
         size = int(np.prod(exception_shape(s, name)))
-        if count and (places[0] < 0 or places[-1] >= size or (np.diff(places) <= 0).any()):
+        if own is None and count and (places[0] < 0 or places[-1] >= size or (np.diff(places) <= 0).any()):
             raise AnswerProofError("facts", f"exceptions of {name} out of order", "increasing places of the column")
-        if (values > _MOST).any() or (values < -_MOST).any() or not values.all() or (name == "far" and (values < 0).any()):
+        least = 1 if name == "far" else -_MOST
+        if own is None and ((values < least).any() or (values > _MOST).any() or not values.all()):
             raise AnswerProofError("facts", f"an exception of {name} beyond its range", f"at most {_MOST}, not 0")
         exceptions[name] = (places, values)
     return Facts(**found, exceptions=exceptions)

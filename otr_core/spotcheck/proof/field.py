@@ -17,6 +17,7 @@ P = 2**64 - 2**32 + 1
 NON_RESIDUE = 7  # X² − 7 is irreducible modulo p: 7 generates the multiplicative group
 TWO_ADICITY = 32
 Words = NDArray[np.uint64]
+Value = Words | np.uint64
 
 _P = np.uint64(P)
 _LOW, _HALF = np.uint64(2**32 - 1), np.uint64(32)
@@ -81,7 +82,7 @@ def sub(x: Words, y: Words) -> Words:
     return np.where(x >= y, x - y, x + (_P - y))
 
 
-def mul(x: Words, y: Words) -> Words:
+def mul(x: Words, y: Value) -> Words:
     """x · y modulo p, by 32-bit halves: 2^64 ≡ 2^32 − 1 and 2^96 ≡ −1."""
     x0, x1, y0, y1 = x & _LOW, x >> _HALF, y & _LOW, y >> _HALF
     low, middle, other, high = x0 * y0, x0 * y1, x1 * y0, x1 * y1
@@ -92,7 +93,8 @@ def mul(x: Words, y: Words) -> Words:
     part = np.where(low < top, low - top - _LOW, low - top)
     total = part + rest
     total = np.where(total < rest, total + _LOW, total)
-    return np.where(total >= _P, total - _P, total)
+    result: Words = np.where(total >= _P, total - _P, total)
+    return result
 
 
 def total(x: Words, axis: int = -1) -> Words:
@@ -121,7 +123,7 @@ def xmul(x: Words, y: Words) -> Words:
     return np.stack([add(first, mul(second, np.uint64(NON_RESIDUE))), crossed], -1)
 
 
-def scale(x: Words, y: Words) -> Words:
+def xscale(x: Words, y: Words) -> Words:
     """Products of (…, 2) with base field values (…)."""
     return mul(x, y[..., None])
 
@@ -138,7 +140,7 @@ def dot(x: Words, y: Words) -> Ext:
 
 def dot_base(x: Words, values: Words) -> Ext:
     """Σ x · values; x of the extension (…, 2), values of the base field (…)."""
-    return Ext.of(total(scale(x, values).reshape(-1, 2), 0))
+    return Ext.of(total(xscale(x, values).reshape(-1, 2), 0))
 
 
 def outer(x: Words, y: Words) -> Words:

@@ -36,8 +36,10 @@ class Column:
     Attributes:
         shape: (rows, positions, values). widths: bits of each limb, lowest first; empty where a
             table bounds the only cell, or nothing does.
-        offset: what is taken from the limbs. per_row: the only limb has a width of its own in every
-            row (of norms). open: the proof may list exceptions.
+        offset: what is taken from the limbs. per_row: the only limb has a width of its own at every
+            row and position (of norms). open: the proof may list exceptions.
+        bounds: a power of two for each row, which is the offset there; with the limbs of ``widths``
+            and one more the cells are in −bound … bound − 1. Empty but for the MLP's product.
     """
 
     name: str
@@ -46,10 +48,16 @@ class Column:
     offset: int = 0
     per_row: bool = False
     open: bool = False
+    bounds: tuple[int, ...] = ()
 
     @property
     def limbs(self) -> int:
-        return max(len(self.widths), 1)
+        return max(len(self.widths) + bool(self.bounds), 1)
+
+    @property
+    def last_widths(self) -> list[int]:
+        """Of a bounded column: the width of the last limb in each row."""
+        return [bound.bit_length() - sum(self.widths) for bound in self.bounds]
 
     @property
     def shifts(self) -> list[int]:
@@ -63,11 +71,13 @@ class Sizes:
 
     Attributes:
         d: dimensions of the model. prompt, answer: tokens given and chosen.
+        saturation: per layer, the power of two at which the MLP's product saturates.
     """
 
     d: Dims
     prompt: int
     answer: int
+    saturation: tuple[int, ...]
 
     @property
     def positions(self) -> int:
@@ -131,7 +141,8 @@ class Sizes:
             self._ranged("up_rest", mlp, Matrix.GATE_UP.shift),
             self._signed("silu", mlp, 32, open=True),
             self._ranged("silu_rest", mlp, bits.SIGMOID),
-            self._signed("product", mlp, 32),
+            # the least saturation is 2^21 (``otr_node.rounding``)
+            Column("product", mlp, self.split(20), open=True, bounds=self.saturation),
             self._ranged("product_rest", mlp, bits.PRODUCT_SHIFT),
             self._ranged("down_rest", outputs, Matrix.DOWN.shift),
             self._ranged("room", (1, self.answer, d.vocab), 60),

@@ -34,11 +34,12 @@ def entries(name: str) -> np.ndarray:
 
 def widths(s: Sizes) -> np.ndarray:
     """Width of the cells of each ranged block; 0 for the blocks of ``norm_rest``."""
-    found = [
-        np.full(s.limb_blocks(column), 0 if column.per_row else width)
-        for column in list(s.columns.values())[: list(s.columns).index("distance")]
-        for width in column.widths
-    ]
+    found = []
+    for column in list(s.columns.values())[: list(s.columns).index("distance")]:
+        count = s.limb_blocks(column)
+        found += [np.full(count, 0 if column.per_row else width) for width in column.widths]
+        if column.bounds:
+            found.append(np.repeat(column.last_widths, count // len(column.bounds)))
     return np.concatenate(found).astype(np.int64)
 
 
@@ -82,9 +83,9 @@ def lookups(p: Party) -> None:
             by_block = combine(rest[low - rest_first : high - rest_first].T.astype(np.int32), e_t)
             ids = ids + dot(by_block, e_block[low - begin : high - begin])
         said = p.claim_flat(Flat(found.point, first, cells), "ranges")
-        p.equal("ranges", found.leaf_numerator, lambda live=live: live)
+        p.equal("ranges", found.leaf_numerator, live)
         expected = live * alpha - said - beta * ids + (1 - live)
-        p.equal("ranges", found.leaf_denominator, lambda expected=expected: expected)
+        p.equal("ranges", found.leaf_denominator, expected)
 
     for name, index, number in FUNCTIONS:
         count = s.limb_blocks(s.columns[name]) * s.block_cells
@@ -95,9 +96,9 @@ def lookups(p: Party) -> None:
             _, live = _blocks(s, found.point, cells)
             said = p.claim_flat(Flat(found.point, start + first, cells), name)
             said = said + beta * beta * p.claim_flat(Flat(found.point, values + first, cells), name)
-            p.equal(f"look up {name}", found.leaf_numerator, lambda live=live: live)
+            p.equal(f"look up {name}", found.leaf_numerator, live)
             expected = live * (alpha - beta * number) - said + (1 - live)
-            p.equal(f"look up {name}", found.leaf_denominator, lambda expected=expected: expected)
+            p.equal(f"look up {name}", found.leaf_denominator, expected)
 
     for name in ("range", "exp", "sigmoid"):
         first = s.first_block[f"count_{name}"] * s.block_cells
@@ -106,10 +107,10 @@ def lookups(p: Party) -> None:
         found = p.fractions(f"table {name}", bits, alpha, beta, first, cells, name)
         add(found)
         said = p.claim_flat(Flat(found.point, first, cells), f"table {name}")
-        p.equal(f"table {name}", ZERO - found.leaf_numerator, lambda said=said: said)
-        keys = (lambda f: _range_keys(f.point, beta)) if name == "range" else (lambda f, n=name: _keys(n, f.point, beta))
-        p.equal(f"table {name}", found.leaf_denominator, lambda keys=keys, f=found: alpha - keys(f))
-    p.equal("look-ups", numerator, lambda: ZERO)
+        p.equal(f"table {name}", ZERO - found.leaf_numerator, said)
+        keys = _range_keys(found.point, beta) if name == "range" else _keys(name, found.point, beta)
+        p.equal(f"table {name}", found.leaf_denominator, alpha - keys)
+    p.equal("look-ups", numerator, ZERO)
 
 
 def _blocks(s: Sizes, point: list[Ext], cells: int) -> tuple[np.ndarray, Ext]:

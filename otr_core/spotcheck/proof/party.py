@@ -14,7 +14,7 @@ from otr_core.lane.architecture import Architecture
 from otr_core.lane.program import Matrix
 from otr_core.spotcheck.proof.claims import Flat, Ledger, Weights, by_rows
 from otr_core.spotcheck.proof.facts import Facts
-from otr_core.spotcheck.proof.field import ZERO, Ext, Words, combine, dot, eq_table, xtotal
+from otr_core.spotcheck.proof.field import ZERO, Ext, Words, combine, dot, dot_base, eq_table, residues, xtotal
 from otr_core.spotcheck.proof.layout import Sizes
 from otr_core.spotcheck.proof.sumcheck import Fraction, Levels, Rounds, sum_fractions, sumcheck
 from otr_core.spotcheck.proof.transcript import Channel
@@ -43,7 +43,6 @@ class Party:
         channel: the proof's messages and challenges. sizes: of the statement. architecture: of
             its model. facts: as sent.
         ledger: claims that are still open. model: whose matrices this side evaluates.
-        saturation: per layer, where the MLP's product saturates.
         tokens: all tokens, those of the prompt first.
     """
 
@@ -55,12 +54,22 @@ class Party:
         sizes: Sizes,
         architecture: Architecture,
         model: HeldModel,
-        saturation: tuple[int, ...],
         tokens: tuple[int, ...],
     ) -> None:
         self.channel, self.sizes, self.architecture, self.model = channel, sizes, architecture, model
-        self.saturation, self.tokens = saturation, tokens
+        self.tokens = tokens
         self.ledger = Ledger(sizes)
+
+    def refuse_beyond(self, temperature_milli: int) -> None:
+        """
+        Raises:
+            AnswerProofError: check "mode": a statement that this proof does not cover.
+        """
+        if temperature_milli:
+            found = f"temperature {temperature_milli / 1000}"
+            raise AnswerProofError("mode", found, "0: choices that are drawn are not proven in this version")
+        if any(not 0 <= token < self.sizes.d.vocab for token in self.tokens):
+            raise AnswerProofError("mode", "a token beyond the vocabulary", f"ids below {self.sizes.d.vocab}")
 
     def tables(self, label: str, shape: tuple[int, ...]) -> list[Words]:
         """A random weight vector for each axis: the equality with a random point."""
@@ -71,9 +80,11 @@ class Party:
         (value,) = self.channel.exts(name, 1, lambda: self.functional(name, weights).words[None])
         column = self.sizes.columns[name]
         cells = value + weights.sum() * column.offset if column.offset else value
+        if column.bounds:
+            cells = cells + dot_base(weights.row_sums(len(column.bounds)), residues(np.array(column.bounds)))
         if column.open and len(self.facts.exceptions[name][0]):
             at = weights.at(self.facts.places(name, column.shape))
-            cells = cells - Ext.of(xtotal(by_rows(at, self.facts.exceptions[name][1])))
+            cells = cells - Ext.of(xtotal(by_rows(at, self.facts.added(self.sizes, name))))
         self.ledger.numbers.append((column, weights, cells))
         return value
 
@@ -83,12 +94,13 @@ class Party:
         self.ledger.flat.append((flat, value))
         return value
 
-    def equal(self, check: str, found: Ext, expected: Callable[[], Ext]) -> None:
-        """
+    def equal(self, check: str, found: Ext, expected: Ext | Callable[[], Ext]) -> None:
+        """Compare; what takes long to expect is computed by the verifier alone.
+
         Raises:
             AnswerProofError: ``check``: the two differ.
         """
-        if found != expected():
+        if found != (expected if isinstance(expected, Ext) else expected()):
             raise AnswerProofError(check, "a value that does not follow", "the relation to hold")
 
     def reduce(self, kind: str, claim: Ext, shape: tuple[int, ...], *tables: Any) -> tuple[list[Words], Ext]:

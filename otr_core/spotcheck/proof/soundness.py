@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 
+from otr_core.spotcheck.proof.field import P
 from otr_core.spotcheck.proof.layout import BLOWUP_BITS, QUERIES, Sizes
 
-FIELD_BITS = 127.99  # log2 of p², a little less
+FIELD_BITS = 2 * math.log2(P)
 POLICY_BITS = 100
 """What a verifier asks for at least."""
 
@@ -21,7 +22,9 @@ def errors(s: Sizes) -> dict[str, float]:
     widest = max(bits.values())
     cells = s.rows << s.row_bits
     trees = len(s.trees(s.ranged_blocks * s.block_cells)) + 8
-    leaves = s.ranged_blocks * s.block_cells + 2**22
+    looked_up = s.ranged_blocks * s.block_cells + 2 * s.columns["exp"].shape[0] * s.positions**2
+    looked_up += s.columns["sigmoid"].shape[0] * s.positions * s.d.intermediate
+    entries = sum(math.prod(c.shape) for name, c in s.columns.items() if name.startswith("count"))
     levels = max(cells - 1, 1).bit_length()
     claims = 100 + 8 * trees
     size = s.row_bits + BLOWUP_BITS
@@ -30,7 +33,8 @@ def errors(s: Sizes) -> dict[str, float]:
     return {
         "random weights of relations (degree 1 in each bit)": math.log2(24 * widest) - FIELD_BITS,
         "sum-checks of relations (degree 3 a round)": math.log2(12 * 3 * widest) - FIELD_BITS,
-        "look-up keys (α, β)": math.log2(3 * leaves) - FIELD_BITS,
+        # a key that is no entry's: it meets one of theirs by β, or its pole is cancelled by α
+        "look-up keys (α, β)": math.log2(2 * entries + looked_up + entries) - FIELD_BITS,
         "sums of fractions (degree 3 a round, mixing)": math.log2(trees * levels * (3 * levels + 2)) - FIELD_BITS,
         "joining the claims": math.log2(claims + 2 * levels) - FIELD_BITS,
         "proximity of combined rows": math.log2(max(s.rows - 1, 1).bit_length() + 1) + size - FIELD_BITS,

@@ -2,7 +2,7 @@
 
 A *sum-check* reduces Σ over a box of a product of multilinear extensions to the product at one
 random point. An axis need not be a power of two long: an extension is 0 beyond its end. Bits are
-bound from the last axis' lowest on.
+bound from the last axis' lowest on; in a tree from the highest on.
 
 The *sum of fractions* p_i / q_i is the root of a binary tree (Papini and Haböck's LogUp over the
 circuit of Goldwasser, Kalai and Rothblum): from the root down, a sum-check a level reduces claims
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from otr_core.errors import AnswerProofError
@@ -41,7 +42,7 @@ class Levels(Protocol):
         factor of eq."""
 
     def ends(self) -> Words:
-        """p and q of the next level at both values of its lowest bit, at the bound point: p0, p1,
+        """p and q of the next level at both values of its highest bit, at the bound point: p0, p1,
         q0, q1."""
 
 
@@ -78,7 +79,7 @@ def sumcheck(
     for length in reversed(shape):
         point = []
         for _ in range(bits_of(length)):
-            values = channel.exts(label, degree + 1, lambda: rounds.message())  # type: ignore[union-attr]
+            values = channel.exts(label, degree + 1, partial(_message, rounds))
             if not channel.sends and values[0] + values[1] != claim:
                 raise AnswerProofError(label, "a round that sums to another value", "the claim")
             bound = channel.challenge(label)
@@ -88,6 +89,11 @@ def sumcheck(
                 rounds.bind(bound)
         points.insert(0, point)
     return points, claim
+
+
+def _message(rounds: Rounds | None) -> Words:
+    assert rounds is not None
+    return rounds.message()
 
 
 @dataclass(frozen=True)
@@ -117,8 +123,8 @@ def sum_fractions(channel: Channel, label: str, bits: int, build: Callable[[], L
         mix = channel.challenge(label)
         rounds = None if levels is None else levels.level(level, point, mix)
         claim, factor, bound = p + mix * q, ONE, []
-        for own in point:
-            s = channel.exts(label, 3, lambda rounds=rounds: rounds.message())
+        for own in reversed(point):
+            s = channel.exts(label, 3, partial(_message, rounds))
             if not channel.sends and factor * (s[0] + own * (s[1] - s[0])) != claim:
                 raise AnswerProofError(label, "a round that sums to another value", "the claim")
             x = channel.challenge(label)
@@ -131,6 +137,6 @@ def sum_fractions(channel: Channel, label: str, bits: int, build: Callable[[], L
         p0, p1, q0, q1 = channel.exts(label, 4, lambda: levels.ends())  # type: ignore[union-attr]
         if not channel.sends and factor * (p0 * q1 + p1 * q0 + mix * (q0 * q1)) != claim:
             raise AnswerProofError(label, "another sum of two fractions", "the level's claim")
-        low = channel.challenge(label)
-        p, q, point = p0 + low * (p1 - p0), q0 + low * (q1 - q0), [low, *bound]
-    return Fraction(*root, point, p, q)
+        high = channel.challenge(label)
+        p, q, point = p0 + high * (p1 - p0), q0 + high * (q1 - q0), [*reversed(bound), high]
+    return Fraction(root[0], root[1], point, p, q)

@@ -28,7 +28,7 @@ from otr_core.spotcheck.proof.field import P
 from otr_core.spotcheck.proof.layout import Sizes
 from otr_core.spotcheck.proof.lookups import lookups
 from otr_core.spotcheck.proof.party import HeldModel, Party
-from otr_core.spotcheck.proof.relations import refuse_beyond, relate
+from otr_core.spotcheck.proof.relations import relate
 from otr_core.spotcheck.proof.soundness import POLICY_BITS, soundness_bits
 from otr_core.spotcheck.proof.transcript import Channel
 
@@ -65,7 +65,7 @@ class ProvenAnswer:
     proof_bytes: int
 
 
-def statement(file: ReceiptFile, said: Query, response: Response) -> dict[str, Any]:
+def proven_statement(file: ReceiptFile, said: Query, response: Response) -> dict[str, Any]:
     """What is proven, as both sides bind it before any message."""
     return {
         "format": "otr-answer-statement/1",
@@ -90,25 +90,33 @@ def converse(party: Party, bound: dict[str, Any], root: bytes, own: Facts | None
         AnswerProofError: the first check that fails.
     """
     channel, s = party.channel, party.sizes
-    refuse_beyond(party, temperature_milli)
+    party.refuse_beyond(temperature_milli)
     channel.data("header", len(HEADER), lambda: HEADER)
     channel.absorb("statement", canonical_json(bound))
     root = channel.data("commitment", 32, lambda: root)
     party.facts = exchange_facts(channel, s, own)
-    relate(party, *(np.array(side, np.int64)[: s.positions] for side in rotary(party.architecture, s.positions)))
+    relate(party, *(np.array(side, np.int64)[: s.positions] for side in rotary_tables(party.architecture, s.positions)))
     lookups(party)
     open_claims(party, root)
     channel.finish()
 
 
-def rotary(a: Architecture, positions: int) -> tuple[list[list[int]], list[list[int]]]:
+def rotary_tables(a: Architecture, positions: int) -> tuple[list[list[int]], list[list[int]]]:
     """Cosines and sines; in few sizes, so that the table is seldom made anew."""
     room = 1 << max(8, (positions - 1).bit_length())
     return rotary_table(a.rope_theta, a.head_dim, room, ROTARY, a.rope_scaling)
 
 
-def check_statement(file: ReceiptFile, said: Query, response: Response, model_id: bytes, order: Order | None) -> Sizes:
-    """The checks that need no proof; sizes come from manifest and receipt alone.
+def check_proven(
+    file: ReceiptFile,
+    said: Query,
+    response: Response,
+    *,
+    model_id: bytes,
+    saturation: tuple[int, ...],
+    order: Order | None = None,
+) -> Sizes:
+    """The checks that need no proof; sizes come from manifest, model and receipt alone.
 
     Raises:
         AnswerProofError, ReceiptError: the first that fails.
@@ -129,7 +137,7 @@ def check_statement(file: ReceiptFile, said: Query, response: Response, model_id
         raise AnswerProofError("tokens", f"{chosen} tokens, ended by {receipt.finish!r}", f"{most}, or a stop before")
     if receipt.positions >= a.context or receipt.positions > MOST_POSITIONS:
         raise AnswerProofError("mode", f"{receipt.positions} positions", f"at most {min(a.context, MOST_POSITIONS)}")
-    return Sizes(Dims.of(a), receipt.prompt_tokens, receipt.answer_tokens)
+    return Sizes(Dims.of(a), receipt.prompt_tokens, receipt.answer_tokens, saturation)
 
 
 def check_proof(
@@ -156,10 +164,10 @@ def check_proof(
     """
     if proof[: len(HEADER)] != HEADER:
         raise AnswerProofError("header", ascii(proof[: len(HEADER)]), ascii(HEADER))
-    sizes = check_statement(file, said, response, model_id, order)
+    sizes = check_proven(file, said, response, model_id=model_id, saturation=saturation, order=order)
     if soundness_bits(sizes) < least_bits:
         raise AnswerProofError("soundness", f"{soundness_bits(sizes):.1f} bits", f"at least {least_bits}")
     tokens = (*said.prompt_ids, *response.token_ids)
-    party = Party(Channel(proof), sizes, file.model.architecture, model, saturation, tokens)
-    converse(party, statement(file, said, response), b"", None, file.order.decoding.temperature_milli)
+    party = Party(Channel(proof), sizes, file.model.architecture, model, tokens)
+    converse(party, proven_statement(file, said, response), b"", None, file.order.decoding.temperature_milli)
     return ProvenAnswer(sizes.positions, sizes.answer, soundness_bits(sizes), len(proof))
