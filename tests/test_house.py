@@ -44,7 +44,8 @@ BUDGETS = {
     # checkpoint, with a frozen environment of its own for templates; and the recorder with the
     # process that hashes; the prover of whole answers, 1,150 of them
     "otr_node": 5550,
-    "otr_paper": 12450,  # of it the producers of stored results, which were under tests before
+    # of it the producers of stored results, which were under tests before; the bench of whole-answer proofs, 90
+    "otr_paper": 12540,
     "otr_paper/claims": 1900,
     "otr_paper/labs": 2750,  # its operators state and sign falsehoods, one for each check of a receipt
     "otr_paper/producers": 1700,

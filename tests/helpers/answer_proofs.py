@@ -10,19 +10,22 @@ from typing import Any
 import pytest
 
 from otr_core.lane.sampling import Decoding
+from otr_core.poea.client import PlacedOrder
 from otr_core.poea.document import ReceiptFile
 from otr_core.poea.message import Query, Response
 from otr_core.poea.once import OnceStore
+from otr_core.poea.trace import token_leaves
 from otr_core.spotcheck.proof.facts import Facts
 from otr_core.spotcheck.proof.layout import Sizes
 from otr_core.spotcheck.proof.transcript import Channel
 from otr_core.spotcheck.proof.verify import ProvenAnswer, check_proof, check_proven, converse, proven_statement
 from otr_node.answers import order_of_model
 from otr_node.enclave import SimulatedEnclave
+from otr_node.generate import Answer
 from otr_node.portable import PortableModel, load_portable
 from otr_node.proof.prover import AnswerProver
 from otr_node.proof.witness import Change, make_witness
-from otr_node.serve import serve
+from otr_node.serve import serve, sign_answer
 from otr_paper.labs.tiny import write_tiny
 
 
@@ -31,6 +34,8 @@ class ProvableAnswer:
     """A served answer of the tiny model, and provers and the verifier for it."""
 
     model: PortableModel
+    placed: PlacedOrder
+    computed: Answer
     file: ReceiptFile
     said: Query
     response: Response
@@ -76,8 +81,19 @@ def provable(model: PortableModel, prompt: str, decoding: Decoding, tag: bytes =
     """A served answer."""
     placed = order_of_model(model, prompt, decoding, secret=lambda count: tag * count)
     enclave = SimulatedEnclave(b"s" * 32, model.manifest.model_id, b"g" * 32, 1)
-    file, _ = serve(enclave, model, placed.order, placed.query, served=OnceStore(None))
-    return ProvableAnswer(model, file, placed.said, Response.from_json(file.response.plain))
+    file, computed = serve(enclave, model, placed.order, placed.query, served=OnceStore(None))
+    return ProvableAnswer(model, placed, computed, file, placed.said, Response.from_json(file.response.plain))
+
+
+def signed_lie(honest: ProvableAnswer, token_ids: tuple[int, ...]) -> ProvableAnswer:
+    """The same with other chosen tokens, in a receipt that is consistent and signed for them."""
+    enclave = SimulatedEnclave(b"s" * 32, honest.model.manifest.model_id, b"g" * 32, 1)
+    order, said = honest.placed.order, honest.said
+    leaves = token_leaves(said.prompt_ids, said.prompt_seed, token_ids, honest.response.trace_seed)
+    told = replace(honest.computed, token_ids=token_ids, trace=replace(honest.computed.committed, tokens=tuple(leaves)))
+    file = sign_answer(enclave, honest.model, order, honest.placed.query, said, told)
+    response = Response.from_json(file.response.plain)
+    return ProvableAnswer(honest.model, honest.placed, told, file, said, response)
 
 
 @pytest.fixture(scope="session")
