@@ -342,13 +342,16 @@ class AnswerProver(Party):
         leaves = np.empty((4, 1 << count_bits), np.uint64)
         if label == "ranges":
             (cells,) = rest
-            ids = np.broadcast_to(residues(widths(s))[:, None], (s.ranged_blocks, s.block_cells)).copy()
-            start = s.first_block["norm_rest"]
-            own = rest_widths(s, self.facts.peak)
-            ids[start : start + len(own)] = np.repeat(residues(own), s.block[1], axis=1)
-            part = slice(first // s.block_cells, (first + cells) // s.block_cells)
+            begin, end = first // s.block_cells, (first + cells) // s.block_cells
+            ids = np.repeat(residues(widths(s)[begin:end])[:, None], s.block_cells, axis=1)
+            start, own = s.first_block["norm_rest"], rest_widths(s, self.facts.peak)
+            low, high = max(begin, start), min(end, start + len(own))
+            if low < high:
+                ids[low - begin : high - begin] = np.repeat(
+                    residues(own[low - start : high - start]), s.block[1], axis=1
+                )
             blocks = flat[first : first + cells].reshape(-1, s.block_cells)
-            k.range_leaves(blocks, ids[part], *alpha.words, *beta.words, leaves)
+            k.range_leaves(blocks, ids, *alpha.words, *beta.words, leaves)
         elif label.startswith("look up"):
             second, cells, number = rest
             base, square = (alpha - beta * number).words, (beta * beta).words
