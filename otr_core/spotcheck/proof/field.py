@@ -99,8 +99,8 @@ def mul(x: Words, y: Value) -> Words:
 
 def total(x: Words, axis: int = -1) -> Words:
     """Sums along an axis modulo p; of fewer than 2^32 values."""
-    low, high = (x & _LOW).sum(axis, dtype=np.uint64), (x >> _HALF).sum(axis, dtype=np.uint64)
-    return add(mul(high % _P, np.uint64(2**32)), low % _P)
+    low, high = (part.sum(axis, dtype=np.uint64, keepdims=True) for part in (x & _LOW, x >> _HALF))
+    return add(mul(high % _P, np.uint64(2**32)), low % _P).squeeze(axis)
 
 
 def residues(values: NDArray[Any]) -> Words:
@@ -117,10 +117,11 @@ def residues(values: NDArray[Any]) -> Words:
 
 def xmul(x: Words, y: Words) -> Words:
     """Products of (…, 2) and (…, 2)."""
-    a, b, c, d = x[..., 0], x[..., 1], y[..., 0], y[..., 1]
+    # kept as arrays: single numbers would warn where arrays wrap around, as is meant
+    a, b, c, d = x[..., :1], x[..., 1:], y[..., :1], y[..., 1:]
     first, second = mul(a, c), mul(b, d)
     crossed = sub(sub(mul(add(a, b), add(c, d)), first), second)
-    return np.stack([add(first, mul(second, np.uint64(NON_RESIDUE))), crossed], -1)
+    return np.concatenate([add(first, mul(second, np.uint64(NON_RESIDUE))), crossed], -1)
 
 
 def xscale(x: Words, y: Words) -> Words:
