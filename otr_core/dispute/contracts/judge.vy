@@ -77,15 +77,13 @@ TABLES_ROOT: immutable(bytes32)
 @deploy
 def __init__(dims: uint256[11], weights_root: bytes32, tables_root: bytes32, stop_ids: DynArray[uint256, 16]):
     # registry.judgeable in Python: without these the honest side of some dispute has no move.
-    for each: uint256 in dims:
-        assert each < 2 ** 62, "dims"
+    for i: uint256 in range(11):
+        assert dims[i] < 2 ** 62, "dims"
     assert dims[5] >= 2 and dims[5] <= MOST_TILE and 256 % dims[5] == 0, "dims"
     assert min(min(dims[0], dims[1]), min(min(dims[2], dims[4]), min(dims[6], dims[7]))) > 0, "dims"
     assert dims[0] % dims[5] == 0 and dims[1] % dims[5] == 0 and dims[3] >= 1 and dims[3] % dims[4] == 0, "dims"
     assert max(max(dims[0], 2 * dims[1]), max(dims[6], dims[3] * (dims[7] + dims[5]))) // dims[5] < 2 ** 24, "dims"
     assert dims[2] * dims[7] < 2 ** 32 and dims[9] < 2 ** 52 and dims[10] < 64, "dims"
-    for id: uint256 in stop_ids:
-        assert id < dims[6], "dims"
     HIDDEN = dims[0]
     INTERMEDIATE = dims[1]
     LAYERS = dims[2]
@@ -100,6 +98,7 @@ def __init__(dims: uint256[11], weights_root: bytes32, tables_root: bytes32, sto
     stops: uint256[16] = empty(uint256[16])
     for i: uint256 in range(16):
         stops[i] = stop_ids[i] if i < len(stop_ids) else max_value(uint256)
+        assert i >= len(stop_ids) or stop_ids[i] < dims[6], "dims"
     STOPS = stops
     WEIGHTS_ROOT = weights_root
     TABLES_ROOT = tables_root

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from otr_core.dispute.registry import NOTICE_S
+from otr_core.dispute.registry import CONFIGURATION, NOTICE_S
 from otr_core.errors import ChainError
 from otr_core.poea.order import Domain, Order, type_hash
 from otr_core.poea.receipt import Receipt, SignedReceipt, sign_receipt
@@ -38,14 +38,14 @@ class Asker:
 
     def __init__(self) -> None:
         self.chain, trees = Chain(accounts=3), tiny().trees
-        args = list(astuple(trees.dims)), trees.weights_root, trees.tables_root
+        args = list(astuple(trees.dims)), trees.weights_root, trees.tables_root, list(trees.stop_ids)
         self.judge, _ = self.chain.deploy(compile_vyper(FOLDER / "judge.vy"), *args)
         self.domain = Domain(self.chain.id, bytes.fromhex(self.chain.accounts[0][2:]))
         self.operator, self.other = self.chain.accounts[1], self.chain.accounts[2]
 
     def registry(self, path: Path) -> Contract:
         types = type_hash("Order", Order.members), type_hash("Receipt", Receipt.members)
-        types = *types, 1_000, NOTICE_S
+        types = *types, CONFIGURATION, 1_000, NOTICE_S
         registry, _ = self.chain.deploy(compile_vyper(path), *types)
         for model in (tiny().order.model_id, OTHER_MODEL):
             self.chain.transact(registry, "register_model", model, self.judge.address)
