@@ -242,7 +242,7 @@ def python_mutants(name: str, module: ModuleType) -> Iterator[PythonMutant]:
 def refusals(node: ast.AST, scope: str) -> Iterator[tuple[str, list[ast.stmt], int]]:
     """Statements that only refuse: (name of the function, list of statements, place in it)."""
     for name in ("body", "orelse", "finalbody", "handlers"):
-        body = getattr(node, name, None)
+        body: list[ast.stmt] = getattr(node, name, [])
         for at, each in enumerate(body if isinstance(body, list) else ()):
             inside = scope
             if isinstance(each, (ast.FunctionDef, ast.ClassDef)):
