@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from otr_core.lane import formats as bits
-from otr_core.lane.program import Dims, Matrix
+from otr_core.lane.program import KEY, QUERY, Dims, Matrix
+from otr_node.integers.family_loops import family_loops
 from otr_node.integers.forms import EXP2, FEW, LAYER_MATRICES, SIGMOID, Form, Scratch
 from otr_node.integers.packed import Packed
 
@@ -59,42 +60,93 @@ class Layers:
         d, loops, take = self.d, self.form.loops, self._scratch.take
         batch, count, _ = hidden.shape
         tokens = batch * count
-        if tokens < FEW and self.form.compiled:
+        if tokens < FEW and self.form.compiled and d.plain:
             matrices = tuple(self.matrix(matrix, layer).parts for matrix in LAYER_MATRICES)
             constants = (d.epsilon, d.numerator, d.drop)
             where = (begin, pads, turns, keys, values)
             loops.layer(hidden, matrices, constants, _SHIFTS, *where, (EXP2, SIGMOID), self.saturation[layer], out)
             return
         stream = hidden.reshape(tokens, d.hidden)
-        qkv = self._normed_product(stream, Matrix.QKV, layer)
+        qkv = self._entering_product(stream, Matrix.QKV, layer)
+        if d.query_norm:
+            self._norm_heads(qkv, layer)
         query = take("query", (batch, d.heads, count, d.tile), np.int32)
         loops.turn(qkv.reshape(batch, count, -1, d.tile), begin, pads, *turns, query, keys, values)
         mixed = take("mixed", (batch, count, d.heads, d.tile), np.int32)
-        if count >= _MANY and self.mix_in_floats:
+        window = d.window if d.sliding >> layer & 1 else 0
+        if window or d.score_cap:
+            extent = (begin, pads, window, d.score_cap)
+            family_loops(self.form).attend_within(query, keys, values, *extent, EXP2, SIGMOID, mixed)
+        elif count >= _MANY and self.mix_in_floats:
             self._attend_by_matrices(query, keys, values, begin, pads, mixed)
         else:
             loops.attend(query, keys, values, begin, pads, EXP2, mixed)
         result = out.reshape(tokens, d.hidden)
-        loops.add(stream, self._product(mixed.reshape(tokens, -1), Matrix.OUT, layer), result)
-        gate_up = self._normed_product(result, Matrix.GATE_UP, layer)
+        self._add(stream, mixed.reshape(tokens, -1), Matrix.OUT, layer, result)
+        gate_up = self._entering_product(result, Matrix.GATE_UP, layer)
         made = take("product", (tokens, d.intermediate), np.int32)
-        loops.gate(gate_up, SIGMOID, self.saturation[layer], made)
-        loops.add(result, self._product(made, Matrix.DOWN, layer), result)
+        gate = family_loops(self.form).gelu if d.gelu else loops.gate
+        gate(gate_up, SIGMOID, self.saturation[layer], made)
+        self._add(result, made, Matrix.DOWN, layer, result)
 
     def logits(self, hidden: Int32) -> NDArray[np.int64]:
         """Logits of (tokens, hidden): (tokens, vocab), LOGIT fraction bits; a new array."""
-        return self._normed_product(hidden, Matrix.HEAD, 0).copy()
+        logits = self._normed_product(hidden, Matrix.HEAD, 0).copy()
+        if self.d.logit_cap:
+            family_loops(self.form).cap(logits, self.d.logit_cap, SIGMOID, logits)
+        return logits
+
+    def _entering_product(self, stream: Int32, matrix: Matrix, layer: int) -> NDArray[np.int64]:
+        """What a layer's first matrices make of the stream: normalised, followed by a one for the
+        biases, or as it is."""
+        d = self.d
+        if not d.normed_before:
+            raw = self._product(stream, matrix, layer, matrix.shift - bits.NORMED + bits.RESIDUAL)
+            np.clip(raw, -bits.INT32, bits.INT32, out=raw)
+            return raw
+        if matrix == Matrix.QKV and d.biased:
+            fed = np.zeros((len(stream), d.hidden + d.tile), np.int32)
+            normed = np.empty_like(stream)
+            self.form.loops.norm(stream, d.epsilon, d.numerator, d.drop, normed)
+            fed[:, : d.hidden], fed[:, d.hidden] = normed, 1 << bits.NORMED
+            return self._product(fed, matrix, layer, matrix.shift)
+        return self._normed_product(stream, matrix, layer)
+
+    def _norm_heads(self, qkv: NDArray[np.int64], layer: int) -> None:
+        """Normalise queries and keys in place, each with its weight."""
+        first = 0
+        for which, matrix in ((QUERY, Matrix.QUERY_SCALE), (KEY, Matrix.KEY_SCALE)):
+            norm, weights = self.d.norm(which), self.matrix(matrix, layer)[0]
+            end = first + len(weights)
+            rows = np.ascontiguousarray(qkv[:, first:end]).reshape(-1, norm.width)
+            normed = np.empty(rows.shape, np.int32)
+            self.form.loops.norm(rows, norm.epsilon, norm.numerator, norm.drop, normed)
+            scaled = np.empty((len(qkv), len(weights)), np.int64)
+            family_loops(self.form).weigh(normed.reshape(scaled.shape), weights, matrix.shift, scaled)
+            qkv[:, first:end] = scaled
+            first = end
+
+    def _add(self, stream: Int32, x: Int32, matrix: Matrix, layer: int, result: Int32) -> None:
+        """What leaves attention or the MLP, added to the stream; perhaps normalised before."""
+        d, loops = self.d, self.form.loops
+        left = self._product(x, matrix, layer, matrix.shift)
+        if d.normed_after:
+            scale = Matrix.OUT_SCALE if matrix == Matrix.OUT else Matrix.DOWN_SCALE
+            normed = self._scratch.take("normed", stream.shape, np.int32)
+            loops.norm(left, d.epsilon, d.numerator, d.drop, normed)
+            family_loops(self.form).weigh(normed, self.matrix(scale, layer)[0], scale.shift, left)
+        loops.add(stream, left, result)
 
     def _normed_product(self, stream: Int32, matrix: Matrix, layer: int) -> NDArray[np.int64]:
         d = self.d
         normed = self._scratch.take("normed", stream.shape, np.int32)
         self.form.loops.norm(stream, d.epsilon, d.numerator, d.drop, normed)
-        return self._product(normed, matrix, layer)
+        return self._product(normed, matrix, layer, matrix.shift)
 
-    def _product(self, x: Int32, matrix: Matrix, layer: int) -> NDArray[np.int64]:
+    def _product(self, x: Int32, matrix: Matrix, layer: int, shift: int) -> NDArray[np.int64]:
         packed = self.matrix(matrix, layer)
         out = self._scratch.take("out", (len(x), packed.shape[0]), np.int64)
-        return self.form.product(x, packed, matrix.shift, self._scratch, out)
+        return self.form.product(x, packed, shift, self._scratch, out)
 
     def _attend_by_matrices(
         self, query: Int32, keys: Int32, values: Int32, begin: int, pads: NDArray[np.int64], mixed: Int32

@@ -422,7 +422,7 @@ def expand_operator(game: uint256, claim: Claim, content: bytes32, children: Dyn
 
 
 @external
-def publish(game: uint256, claim: Claim, data: Bytes[1056]):
+def publish(game: uint256, claim: Claim, data: Bytes[2048]):
     s: Spot = self._move(game, 0, TILES)
     assert s.height == 0, "level"
     kept: bool = False
@@ -436,7 +436,7 @@ def publish(game: uint256, claim: Claim, data: Bytes[1056]):
 
 
 @external
-def element(game: uint256, claim: Claim, number: uint256, data: Bytes[1056]):
+def element(game: uint256, claim: Claim, number: uint256, data: Bytes[2048]):
     s: Spot = self._move(game, 1, ELEMENT)
     kept: bool = False
     count: uint256 = 0
@@ -468,7 +468,7 @@ def element(game: uint256, claim: Claim, number: uint256, data: Bytes[1056]):
 
 
 @external
-def accuse_salt(game: uint256, claim: Claim, data: Bytes[1056], seed: bytes32):
+def accuse_salt(game: uint256, claim: Claim, data: Bytes[2048], seed: bytes32):
     s: Spot = self._move(game, 1, ELEMENT)
     kept: bool = False
     count: uint256 = 0
@@ -796,7 +796,7 @@ def _operator(game: uint256, s: Spot, claim: Claim) -> (uint256, uint256, uint25
 
 @view
 @internal
-def _tile(game: uint256, s: Spot, claim: Claim, data: Bytes[1056]) -> (bool, uint256, uint256, uint256):
+def _tile(game: uint256, s: Spot, claim: Claim, data: Bytes[2048]) -> (bool, uint256, uint256, uint256):
     """Checks that a published tile is the disputed one. Returns whether it is a piece of the trace, how many values it
     holds, in how many steps each is made, and how many values a whole tile holds."""
     self._claimed(game, claim)
@@ -861,7 +861,7 @@ def _end(game: uint256, bond_back: bool):
 
 @pure
 @internal
-def _le(data: Bytes[1056], start: uint256) -> uint256:
+def _le(data: Bytes[2048], start: uint256) -> uint256:
     # The little-endian 32-bit integer at byte ``start``.
     word: uint256 = convert(slice(data, start, 4), uint256)
     return ((word & 255) << 24) | ((word & 65280) << 8) | ((word >> 8) & 65280) | (word >> 24)
