@@ -22,8 +22,7 @@ def judge_words(d: Dims) -> list[int]:
     """The words, in the order in which ``judge.vy`` names them.
 
     Raises:
-        ModelError: more layers than a word has bits, where layers differ; a program that is too
-            long.
+        ModelError: more layers than a word has bits, where layers differ.
     """
     if (d.sliding | d.second_turns) >> 256:
         raise ModelError(f"layers that differ: found {d.layers}, expected at most 256")
@@ -42,8 +41,6 @@ def judge_words(d: Dims) -> list[int]:
         (token_program(d, 0), _TOKEN_WORDS),
         (token_program(d, 1), _TOKEN_WORDS),
     ):
-        if len(operators) > 4 * room:
-            raise ModelError(f"program: found {len(operators)} operators, expected at most {4 * room}")
         words += [len(operators), *_packed(operators, d, room)]
     assert len(words) == WORDS
     return words

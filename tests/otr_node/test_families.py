@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from otr_core.dispute.judge import verdict
 from otr_core.dispute.openings import Openings
+from otr_core.dispute.words import judge_words
 from otr_core.errors import InputError, ModelError
 from otr_core.lane.architecture import Architecture
 from otr_core.lane.element import LAYER, TOKEN, Place
@@ -23,6 +24,7 @@ from otr_core.lane.program import Kind, layer_program, token_program
 from otr_core.lane.sampling import Decoding, draw
 from otr_core.lane.step import right
 from otr_core.poea.manifest import ModelManifest
+from otr_core.spotcheck.units import Layout
 from otr_node.commitment import commit_model
 from otr_node.execution import Execution
 from otr_node.generate import generate
@@ -236,6 +238,50 @@ def test_the_portable_lane_names_the_operator_that_it_lacks(name, operator, tmp_
 
 
 # --- bad input
+
+
+@pytest.mark.parametrize("change", ["missing", "extra"])
+def test_tensors_that_the_library_does_not_expect_are_refused(change, tmp_path):
+    place = write_config(tmp_path / "m", "gpt2", NATIVE["gpt2"])
+    tensors = load_file(place / "model.safetensors")
+    if change == "missing":
+        del tensors["transformer.h.1.attn.c_attn.weight"]
+    else:
+        tensors["transformer.h.1.more"] = np.zeros(3, np.float32)
+    save_file(tensors, place / "model.safetensors")
+    with pytest.raises(ModelError, match=r"h\.1\."):
+        load_model(place)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "unheard_of"}, "model_type: found 'unheard_of'"),
+        ({"n_head": "4"}, "sizes"),
+        ({"n_layer": None}, "num_hidden_layers"),
+        ({"eos_token_id": None}, "eos_token_id"),
+    ],
+)
+def test_a_config_that_the_native_lane_cannot_read_is_refused_in_one_line(change, message, tmp_path):
+    place = write_config(tmp_path / "m", "gpt2", NATIVE["gpt2"])
+    (place / "generation_config.json").unlink()
+    config = json.loads((place / "config.json").read_text()) | change
+    (place / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=message) as refused:
+        load_model(place)
+    assert "\n" not in str(refused.value)
+
+
+def test_units_of_spot_checks_cover_a_plain_llama_alone(loaded):
+    Layout(loaded("llama, yarn rotations").architecture)
+    with pytest.raises(InputError, match=r"units of qwen3: found family, head_norms"):
+        Layout(loaded("qwen3").architecture)
+
+
+def test_more_layers_that_differ_than_a_word_has_bits_are_refused(loaded):
+    judge_words(loaded("gemma3").dims)
+    with pytest.raises(ModelError, match="at most 256"):
+        judge_words(replace(loaded("gemma3").dims, layers=300, sliding=1 << 299))
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_altered_and_shortened_models_are_packed_as_they_run(tiny: Path) -> None
     [
         ("score", {"q": 4800.0, "k": 2580.0}),
         ("output", {"v": 1950.0, "o": 6000.0}),
-        ("product", {"gate": 2700.0, "up": 2700.0, "down": 2700.0}),
+        ("product", {"gate": 2700.0, "up": 2700.0, "down": 680.0}),
         ("value", {"v": 4500.0}),
         ("key", {"k": 4500.0}),
     ],
