@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,17 +10,20 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from otr_core.errors import ModelError
+from otr_core.lane import formats as bits
 from otr_core.lane.element import LAYER, Element, Place, TraceClaim
 from otr_core.lane.held import HeldValues
-from otr_core.lane.program import Kind, layer_program
+from otr_core.lane.program import Kind, Matrix, layer_program
 from otr_core.lane.step import value
 from otr_core.lane.tables import turns
 from otr_node import rounding
 from otr_node.integers import kernels
 from otr_node.integers.forms import Form
+from otr_node.integers.packed import RowSizes
 from otr_node.portable import PortableSession, load_portable
 from otr_node.recorder import StateKeeper
 from otr_paper.labs.families import write_family
+from otr_paper.labs.tiny import TINY
 
 AT = 3
 IDS = [5, 6, 7, 8]
@@ -104,3 +108,13 @@ def differs(model) -> bool:
         held.vectors[names.index("attention.key")].tolist(),
         qkv.tolist(),
     ]
+
+
+def test_the_one_that_biases_are_multiplied_with_counts_in_the_bound():
+    normed = math.sqrt(TINY.hidden) * (2.0**bits.NORMED * (1 + 2**-8) + 1)
+    longest = 0.999 * bits.INT32 * 2.0**Matrix.QKV.shift / normed
+    sizes = {name: RowSizes(0.0, 0.0, 1.0) for name in [*TINY.tensors(), "lm_head.weight"]}
+    sizes["model.layers.1.self_attn.v_proj.weight"] = RowSizes(1.0, longest, 1.0)
+    rounding.check_bounds(TINY, sizes)
+    with pytest.raises(ModelError, match=r"1\.value"):
+        rounding.check_bounds(replace(TINY, family="qwen2", biased=True), sizes)
