@@ -132,6 +132,10 @@ class ModelError(OtrError):
     """A model cannot be loaded, or is not the model it should be."""
 
 
+class OperatorError(ModelError):
+    """A model needs an operator that the portable lane does not have; a native lane may run it."""
+
+
 class AccuracyError(ModelError):
     """A model in integers chooses too often otherwise than in floating point; it is not served.
 

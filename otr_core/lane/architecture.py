@@ -8,7 +8,7 @@ from dataclasses import MISSING, dataclass
 from typing import Any
 
 from otr_core.encoding import json_object, parse_json
-from otr_core.errors import ModelError
+from otr_core.errors import ModelError, OperatorError
 from otr_core.lane import families
 from otr_core.lane.rotary import Scaling, scaling_of
 
@@ -173,12 +173,17 @@ class Architecture:
         whole, and its sizes are read under the names that are in use for them.
 
         Raises:
-            ModelError: it does not say its sizes.
+            ModelError: a known decoder's entries are out of their domain, or another does not say its
+                sizes.
         """
         try:
             return cls.from_config(config)
-        except ModelError:
+        except OperatorError:
+            pass
+        try:
             return cls._outline({name: value for name, value in config.items() if name not in _PASSING})
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"config: {error!r}, expected the sizes of a decoder and its stop ids") from error
 
     @classmethod
     def _outline(cls, config: Mapping[str, Any]) -> Architecture:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from otr_core.errors import ModelError
+from otr_core.errors import ModelError, OperatorError
 
 SILU, GELU = "silu", "gelu_pytorch_tanh"
 _SLIDES = "sliding_attention"
@@ -39,9 +39,9 @@ _SWITCHES = {
 }
 
 
-def unsupported(operator: str, found: str) -> ModelError:
+def unsupported(operator: str, found: str) -> OperatorError:
     """The refusal of a model that needs an operator which this lane does not have."""
-    return ModelError(f'config {found}: needs the operator "{operator}", which the portable lane does not have')
+    return OperatorError(f'config {found}: needs the operator "{operator}", which the portable lane does not have')
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def family_of(config: Mapping[str, Any]) -> Family:
     """The family that a ``config.json`` names.
 
     Raises:
-        ModelError: another family, or an entry that needs an operator which this lane does not
+        OperatorError: another family, or an entry that needs an operator which this lane does not
             have; names it.
     """
     name = config.get("model_type")
@@ -164,7 +164,7 @@ def family_of(config: Mapping[str, Any]) -> Family:
         for entry, operator in _UNKNOWN.items():
             if config.get(entry) is not None:
                 raise unsupported(operator, f"model_type {name!r}, {entry}")
-        raise ModelError(f"config model_type: found {name!r}, expected one of {', '.join(FAMILIES)}")
+        raise OperatorError(f"config model_type: found {name!r}, expected one of {', '.join(FAMILIES)}")
     for entry, operator in _SWITCHES.items():
         if config.get(entry):
             raise unsupported(operator, f"{entry} of {name}")

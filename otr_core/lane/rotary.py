@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from otr_core.errors import ModelError
+from otr_core.errors import ModelError, OperatorError
 
 Number = decimal.Decimal
 _TWO_PI = Number("6.28318530717958647692528676655900576839433879875021")
@@ -170,7 +170,7 @@ def scaling_of(rope: Mapping[str, Any]) -> Scaling | None:
     """The scaling that ``rope_parameters`` or ``rope_scaling`` state; None for plain rotations.
 
     Raises:
-        ModelError: a scaling that is not computed here.
+        OperatorError: a scaling that is not computed here.
     """
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind == "llama3":
@@ -180,7 +180,7 @@ def scaling_of(rope: Mapping[str, Any]) -> Scaling | None:
     if kind == "yarn":
         return YarnScaling.from_config(rope)
     if kind != "default":
-        raise ModelError(
+        raise OperatorError(
             f"config rope_type: found {kind!r}, expected 'default', 'llama3', 'linear' or 'yarn'; the portable lane "
             "does not have the operator of other scalings"
         )

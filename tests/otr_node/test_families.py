@@ -259,6 +259,8 @@ def test_tensors_that_the_library_does_not_expect_are_refused(change, tmp_path):
         ({"model_type": "unheard_of"}, "model_type: found 'unheard_of'"),
         ({"n_head": "4"}, "sizes"),
         ({"n_layer": None}, "num_hidden_layers"),
+        ({"eos_token_id": [[2]]}, "stop ids"),
+        ({"model_type": "llama", "hidden_size": 8}, "num_attention_heads"),
         ({"eos_token_id": None}, "eos_token_id"),
     ],
 )
