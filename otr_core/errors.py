@@ -132,6 +132,25 @@ class ModelError(InputError):
     """A model cannot be loaded, or is not the model it should be."""
 
 
+class OperatorError(ModelError):
+    """A model needs an operator that the portable lane does not have; a native lane may run it."""
+
+
+class AccuracyError(ModelError):
+    """A model in integers chooses too often otherwise than in floating point; it is not served.
+
+    Attributes:
+        found, least: part of the positions at which both choose the same token. positions: compared.
+    """
+
+    def __init__(self, found: float, least: float, positions: int) -> None:
+        self.found, self.least, self.positions = found, least, positions
+        super().__init__(
+            f"accuracy: found {100 * found:.1f} % of {positions} choices as in fp32, expected at least "
+            f"{100 * least:.1f} %; fixed point serves this model badly, use a native lane"
+        )
+
+
 class RecorderError(OtrError):
     """The process that hashes a trace is gone, stands still or failed; the answer has no trace."""
 

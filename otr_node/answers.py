@@ -12,12 +12,15 @@ from otr_core.errors import InputError
 from otr_core.lane.sampling import Decoding
 from otr_core.poea import Domain, OnceStore, Order, PlacedOrder, place_order
 from otr_core.poea.audit import registered_lanes
+from otr_node.accuracy import check_accuracy
 from otr_node.checkpoint import read_checkpoint
 from otr_node.enclave import SimulatedEnclave
 from otr_node.generate import prompt_tokens
 from otr_node.lanes import load_model
 from otr_node.model import Model
 from otr_node.models import model_folder
+from otr_node.native import load_native
+from otr_node.portable import PortableModel
 from otr_node.project import Project
 from otr_node.serve import serve
 
@@ -67,7 +70,8 @@ def order_prompt(
     Raises:
         InputError: empty or too long prompt. ModelError: not a usable checkpoint.
     """
-    checkpoint = read_checkpoint(folder or model_folder(project, report=report))
+    place = folder or model_folder(project, report=report)
+    checkpoint = read_checkpoint(place, outlined=lane.startswith("native"))
     ids = prompt_tokens(checkpoint, prompt, decoding.max_tokens, date)
     if model_id is None and folder is None:
         model_id = next(bytes.fromhex(own) for own, its in registered_lanes(project.data).items() if its == lane)
@@ -152,14 +156,17 @@ def answer_order_file(
 
 def load_lane(project: Project, *, lane: str, device: str, folder: Path | None, report: Callable[[str], None]) -> Model:
     """The model of ``lane`` (a value of ``LANES``) from ``folder`` (default: SmolLM2), weights
-    committed.
+    committed, and in the portable lane its accuracy known.
 
     Raises:
-        ModelError: not a usable checkpoint.
+        ModelError: not a usable checkpoint. AccuracyError: one that integers serve badly.
     """
     place = folder or model_folder(project, report=report)
     report("loading the model and committing its weights")
-    return load_model(place, lane=lane, device=device)
+    model = load_model(place, lane=lane, device=device)
+    if isinstance(model, PortableModel):
+        check_accuracy(model, lambda: load_native(place), project.build / "accuracy", report=report)
+    return model
 
 
 def lane_name(lane: str) -> str:

@@ -60,16 +60,19 @@ class Checkpoint:
     tokenizer: ChatTokenizer
 
 
-def read_checkpoint(folder: Path) -> Checkpoint:
+def read_checkpoint(folder: Path, *, outlined: bool = False) -> Checkpoint:
     """Read the small files of a checkpoint folder and check that no unknown ones lie beside them.
 
     The stop ids are those of ``generation_config.json`` where it has some, as the library's own
     ``generate`` takes them, else those of ``config.json``. The chat template is the file
     ``chat_template.jinja``, else the entry of ``tokenizer_config.json``.
 
+    Args:
+        outlined: whether a decoder will do whose operators are not known here, for a native lane.
+
     Raises:
         ModelError: no such folder, a file that is absent, unknown, too large or does not parse,
-            or not a plain Llama decoder.
+            or not a decoder that can be read.
     """
     check_names(folder)
     content = {name: _read(folder / name, most) for name, most in _READ.items()}
@@ -83,7 +86,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         if not isinstance(template, str):
             raise ModelError(f"{folder}: no chat template, expected chat_template.jinja (an instruction-tuned model)")
         tokenizer = ChatTokenizer(content["tokenizer.json"] or b"", settings, template)
-        architecture = Architecture.from_config(config if stop is None else {**config, "eos_token_id": stop})
+        read = Architecture.outlined if outlined else Architecture.from_config
+        architecture = read(config if stop is None else {**config, "eos_token_id": stop})
     return Checkpoint(folder, architecture, tokenizer)
 
 

@@ -16,9 +16,8 @@ from itertools import islice
 import numpy as np
 
 from otr_core.errors import ModelError
-from otr_core.lane import formats as bits
-from otr_core.lane.program import Dims, Matrix, Table
-from otr_core.lane.tables import exp2_entries, rotary_table, sigmoid_entries
+from otr_core.lane.program import PIECE_VALUES, Dims, Matrix, Table
+from otr_core.lane.tables import exp2_entries, sigmoid_entries, turns
 from otr_core.merkle import Tree, leaf_hash
 from otr_node.integers.packed import Packed
 from otr_node.portable import PortableModel
@@ -72,7 +71,7 @@ class ModelTrees:
         yield Matrix.EMBED, 0
         yield Matrix.HEAD, 0
         for layer in range(self.dims.layers):
-            for matrix in (Matrix.QKV, Matrix.OUT, Matrix.GATE_UP, Matrix.DOWN):
+            for matrix in self.dims.layer_matrices:
                 yield matrix, layer
 
     def _leaves(self) -> Iterator[bytes]:
@@ -111,14 +110,17 @@ def commit_model(model: PortableModel) -> ModelTrees:
         ModelError: a width is not a multiple of the head's, so that rows do not divide into tiles.
     """
     a = model.architecture
-    if any(width % a.head_dim for width in (a.hidden, a.intermediate, a.vocab)) or 256 % a.head_dim:
-        raise ModelError(f"widths {a.hidden}, {a.intermediate}, {a.vocab}: expected multiples of head_dim {a.head_dim}")
+    if any(width % a.head_dim for width in (a.hidden, a.intermediate)) or PIECE_VALUES % a.head_dim:
+        raise ModelError(
+            f"widths {a.hidden}, {a.intermediate}: expected multiples of head_dim {a.head_dim}, "
+            f"and head_dim a part of {PIECE_VALUES}"
+        )
 
-    cosines, sines = rotary_table(a.rope_theta, a.head_dim, a.context, bits.ROTARY, a.rope_scaling)
+    sides = [np.concatenate([np.array(cosines), np.array(sines)], axis=1) for cosines, sines in turns(a, a.context)]
     tables = {
         Table.EXP2: np.array(exp2_entries()),
         Table.SIGMOID: np.array(sigmoid_entries()),
-        Table.ROTARY: np.concatenate([np.array(cosines), np.array(sines)], axis=1).ravel().astype(np.int64),
+        Table.ROTARY: np.concatenate(sides).ravel().astype(np.int64),
         Table.SATURATION: np.array([bound.bit_length() - 1 for bound in model.bounds.saturation], dtype=np.int64),
     }
     return ModelTrees(model.dims, model.matrix, tables, tuple(a.stop_ids))

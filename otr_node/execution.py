@@ -88,13 +88,13 @@ class Execution:
     @cached_property
     def held(self) -> HeldValues:
         """The values as a step of the definition reads them."""
-        t, tables = self.dims.tile, self.model.tables
+        t, tables, first = self.dims.tile, self.model.tables, self.dims.turn(self.layer, self.position)
         return HeldValues(
             d=self.dims,
             vectors=dict(enumerate(self.vectors)),
             keys=self.inputs.keys,
             values=self.inputs.values,
-            turn=tables[Table.ROTARY][self.position * t : (self.position + 1) * t],
+            turn=tables[Table.ROTARY][first : first + t],
             saturation=int(tables[Table.SATURATION][self.layer]),
             matrix=lambda matrix: self.model.matrix(matrix, self.layer),
         )

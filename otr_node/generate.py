@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from otr_core.errors import InputError
-from otr_core.lane.program import LayerOperator
+from otr_core.lane.program import layer_program
 from otr_core.lane.sampling import Decoding, draw
 from otr_core.poea.trace import LayerState, Recorder, Trace, check_state
 from otr_node.checkpoint import Checkpoint
@@ -188,7 +188,8 @@ def rebuild_operators(
         raise InputError(f"leaf ({position}, {layer}): expected below ({shape.positions}, {shape.layers})")
     session = PortableSession(model, watch=(position, layer))
     session.feed([*answer.prompt_ids, *answer.token_ids][: position + 1])
-    done = {operator.label: session.operators[operator] for operator in LayerOperator}
+    operators = layer_program(model.dims, position)
+    done = {operator.name: session.operators[number] for number, operator in enumerate(operators)}
     kv_heads = model.architecture.kv_heads * model.architecture.head_dim
     rows = (done["output"], done["attention.key"], done["attention.qkv"][-kv_heads:])
     state = LayerState(*(row.astype(np.dtype("<i4")).tobytes() for row in rows))

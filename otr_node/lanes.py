@@ -23,7 +23,7 @@ def load_model(
     drop_layers: Sequence[int] = (),
     alter: Callable[[Tensors], Tensors] | None = None,
 ) -> Model:
-    """Load a Llama checkpoint offline and commit to the tensors that will be executed.
+    """Load a checkpoint offline and commit to the tensors that will be executed.
 
     Args:
         folder: ``config.json``, safetensors weights, tokenizer and chat template.

@@ -1,4 +1,4 @@
-"""The native lanes: a Llama checkpoint run by transformers in fp32 or bf16, offline, in one way.
+"""The native lanes: a checkpoint run by transformers in fp32 or bf16, offline, in one way.
 
 Attention is eager, there is one thread unless told otherwise, batch 1 and no padding, and the
 prompt is fed in one piece, then one token at a time. On one machine this repeats bit for bit.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from otr_core.errors import InputError, ModelError
 from otr_core.lane.architecture import Architecture
 from otr_core.lane.sampling import choose_token
 from otr_core.poea.manifest import ModelManifest
@@ -92,13 +93,21 @@ def load_native(
     Raises:
         ModelError: see ``load_model``.
     """
-    from transformers import LlamaConfig, LlamaForCausalLM
-    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
-
-    checkpoint = read_checkpoint(Path(folder))
+    checkpoint = read_checkpoint(Path(folder), outlined=True)
     architecture, tensors = read_variant(checkpoint, **variant)
     tensors = {name: value.to(getattr(torch, DTYPES[lane])) for name, value in tensors.items()}
     manifest = make_manifest(checkpoint, architecture, lane, commit_tensors(tensors))
+    module = _llama(architecture, tensors) if architecture.family == "llama" else _any(architecture, tensors)
+    module.eval().requires_grad_(False)
+    module.to(torch.device(device))
+    return NativeModel(architecture, manifest, checkpoint.tokenizer, module, device, threads)
+
+
+def _llama(architecture: Architecture, tensors: Mapping[str, torch.Tensor]) -> Any:
+    """The module of a Llama, which holds ``tensors`` themselves."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
     config = LlamaConfig(**{**architecture.config(), "attn_implementation": "eager"})
     with torch.device("meta"):
         module = LlamaForCausalLM(config)
@@ -107,9 +116,49 @@ def load_native(
         module.tie_weights()
     # its table is no tensor of the checkpoint
     module.model.rotary_emb = LlamaRotaryEmbedding(config)
-    module.eval().requires_grad_(False)
-    module.to(torch.device(device))  # type: ignore[arg-type]
-    return NativeModel(architecture, manifest, checkpoint.tokenizer, module, device, threads)
+    return module
+
+
+def _any(architecture: Architecture, tensors: Mapping[str, torch.Tensor]) -> Any:
+    """The module of any decoder that transformers has, with weights ``tensors``.
+
+    Raises:
+        ModelError: the library has no such decoder, or its tensors are others.
+    """
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+    from transformers.utils import logging
+
+    # what the library takes as padding may lie beyond the vocabulary; nothing is padded here
+    entries, shown = {"pad_token_id": None, **architecture.config()}, logging.is_progress_bar_enabled()
+    name, level = entries.pop("model_type", None), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        config = AutoConfig.for_model(name, **entries)
+        kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        dtype = next(iter(tensors.values())).dtype
+        how: dict[str, Any] = {"attn_implementation": "eager", "dtype": dtype, "output_loading_info": True}
+        module, found = kind.from_pretrained(None, config=config, state_dict=dict(tensors), **how)
+    except Exception as error:  # a library raises whatever a config that it cannot read leads it to
+        why = " ".join(str(error).split())
+        raise ModelError(f"config model_type: found {name!r}, which transformers does not run ({why})") from error
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()
+    for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if found[what]:
+            named = sorted(map(str, found[what]))[0]
+            raise ModelError(f"checkpoint tensors: found {what.replace('_', ' ')} ({named}), expected those of {name}")
+    return module
+
+
+def _layers(module: Any, count: int) -> Any:
+    """The list of decoder layers in a module."""
+    lists = [each for each in module.modules() if isinstance(each, torch.nn.ModuleList) and len(each) == count]
+    if not lists:
+        raise InputError(f"decoder layers: found no list of {count}, expected one to trace")
+    return lists[0]
 
 
 class _NativeSession:
@@ -127,7 +176,8 @@ class _NativeSession:
         model, count = self._model, len(ids)
         with torch_threads(model.threads), torch.inference_mode(), contextlib.ExitStack() as stack:
             if recorder is not None:
-                stack.enter_context(_capture(model.module.model.layers, self._cache, self._position, count, recorder))
+                layers = _layers(model.module, model.architecture.layers)
+                stack.enter_context(_capture(layers, self._cache, self._position, count, recorder))
             result = model.module(
                 input_ids=torch.tensor([list(ids)], device=model.device),
                 past_key_values=self._cache,

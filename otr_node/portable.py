@@ -25,18 +25,20 @@ from torch import Tensor
 from otr_core.errors import InputError
 from otr_core.lane import formats as bits
 from otr_core.lane.architecture import Architecture
-from otr_core.lane.program import Dims, LayerOperator, Matrix, SampledOperator
-from otr_core.lane.tables import rotary_table
+from otr_core.lane.element import LAYER, TOKEN
+from otr_core.lane.program import Dims, Matrix, layer_program, token_program
+from otr_core.lane.tables import turns
 from otr_core.poea.manifest import ModelManifest
 from otr_core.poea.trace import Recorder
 from otr_node.checkpoint import make_manifest, open_variant, read_checkpoint, torch_threads
 from otr_node.integers import twins
 from otr_node.integers.device import device_products
-from otr_node.integers.forms import EXP2, SIGMOID, Form, chosen_form
+from otr_node.integers.forms import EXP2, Form, chosen_form
 from otr_node.integers.layers import Layers, Stretch
 from otr_node.integers.packed import Packed
+from otr_node.integers.watched import Watched
 from otr_node.model import ROWS_AT_ONCE
-from otr_node.rounding import STACKS, Bounds, round_model
+from otr_node.rounding import Bounds, matrix_name, round_model
 from otr_node.tokenizer import ChatTokenizer
 
 LANE = "portable-1"
@@ -73,8 +75,7 @@ class PortableModel:
 
     def matrix(self, which: Matrix, layer: int) -> Packed:
         """A matrix of a layer, or of the model."""
-        shared = {Matrix.EMBED: "embed", Matrix.HEAD: "lm_head"}
-        return self.matrices[shared.get(which) or f"{layer}.{list(STACKS)[which - Matrix.QKV]}"]
+        return self.matrices[matrix_name(which, layer)]
 
     def session(self) -> PortableSession:
         return PortableSession(self)
@@ -152,7 +153,8 @@ class PortableSession:
         self._seen = 0  # tokens fed so far, padding included
         # (layers, batch, kv_heads, places, head_dim), so that all layers' new rows are one slice
         self._keys = self._values = np.empty((d.layers, len(self._padding), d.kv_heads, 0, d.tile), np.int32)
-        self._turns = (np.empty((0, d.tile // 2), np.int32),) * 2  # cosines, sines
+        # (positions, head_dim / 2): cosines and sines; a second pair where layers differ in them
+        self._turns: tuple[tuple[Int32, Int32], ...] = ((np.empty((0, 0), np.int32),) * 2,)
         fits = model.bounds.accumulators["attention"] < bits.LIMIT
         self._layers = Layers(d, model.matrix, model.bounds.saturation, fits, model.form)
 
@@ -209,8 +211,10 @@ class PortableSession:
 
     def run_head(self, stream: np.ndarray) -> None:
         """Watch norm and logits of one position, from the last layer's output (hidden,), int64."""
-        normed = self._watched_norm(stream.reshape(1, -1), SampledOperator.PEAK)
-        self._note(SampledOperator.LOGITS, self._watched_product(normed, Matrix.HEAD, 0))
+        model, d = self._model, self._model.dims
+        operators = token_program(d, 0)[:-1]  # all but the choice
+        watched = Watched(d, model.form.loops, TOKEN, lambda which: model.matrix(which, 0), self._note)
+        watched.run(operators, stream)
 
     def _blocks(self, ids: Int64) -> list[Int64]:
         """(batch, tokens) cut into what is computed at once; the watched position comes alone."""
@@ -234,8 +238,10 @@ class PortableSession:
             if self._watch == (begin, layer):
                 streams[layer + 1] = self._watched_layer(layer, streams[layer].astype(np.int64), begin)
             else:
-                kept = self._keys[layer], self._values[layer]
-                self._layers.layer(layer, streams[layer], *kept, begin, self._pads, self._turns, streams[layer + 1])
+                own = self._layer_turns(layer)
+                self._layers.layer(
+                    layer, streams[layer], *self._kept(layer), begin, self._pads, own, streams[layer + 1]
+                )
             if (layer + 1 - first) * count >= ROWS_AT_ONCE or layer + 1 == end:
                 if recording:
                     self._record(recording, begin, first, streams[first + 1 : layer + 2])
@@ -251,64 +257,42 @@ class PortableSession:
     def _watched_layer(self, layer: int, hidden: Int64, at: int) -> Int64:
         """One layer on (1, 1, hidden), the token at position ``at``: operator by operator as in the
         program, each noted. Attention is in whole tiles, as there; places beyond weigh nothing."""
-        op, d, note = LayerOperator, self._model.dims, self._note
-        end = d.padded(at + 1)
-        hidden = note(op.INPUT, hidden.reshape(1, -1))
-        normed = self._watched_norm(hidden, op.ATTENTION_PEAK)
-        heads = note(op.QKV, self._watched_product(normed, Matrix.QKV, layer)).reshape(-1, d.tile)
-        query, key, value = np.split(heads, [d.heads, d.heads + d.kv_heads])  # (heads, head_dim)
-        cosine, sine = (side[at].astype(np.int64) for side in self._turns)
-        query = note(op.QUERY, twins.rotate(query, cosine, sine))
-        keys, values = self._keys[layer], self._values[layer]
-        keys[0, :, at] = note(op.KEY, twins.rotate(key, cosine, sine))
-        values[0, :, at] = value
-        scores = twins.attention_scores(query[None, :, None], keys[:, :, :end], at, self._pads)
-        scores = note(op.SCORES, scores)
-        exps = note(op.EXPS, twins.attention_exps(note(op.TOPS, scores.max(-1, keepdims=True)), scores, EXP2))
-        total = note(op.TOTALS, exps.sum(-1, keepdims=True))
-        share = note(op.SHARES, bits.ONE_SHARE // np.maximum(total, 1))
-        weights = note(op.WEIGHTS, twins.attention_weights(exps, share))
-        mixed = note(op.MIXED, twins.attention_mix(weights, values[:, :, :end])).reshape(1, -1)
-        hidden = note(op.RESIDUAL_SUM, _saturated(hidden + self._watched_product(mixed, Matrix.OUT, layer)))
-
-        normed = self._watched_norm(hidden, op.MLP_PEAK)
-        gate_up = note(op.GATE_UP, self._watched_product(normed, Matrix.GATE_UP, layer))
-        product = np.empty((1, d.intermediate), np.int64)
-        self._model.form.loops.gate(gate_up, SIGMOID, self._model.bounds.saturation[layer], product)
-        delta = self._watched_product(note(op.PRODUCT, product), Matrix.DOWN, layer)
-        return note(op.OUTPUT, _saturated(hidden + delta)).reshape(1, 1, -1)
-
-    def _watched_norm(self, hidden: Int64, first: int) -> Int64:
-        """RMSNorm of (1, hidden) by its four operators, of which ``first`` is the number of the
-        first (peak, squares, factor, normed)."""
-        d, note = self._model.dims, self._note
-        scaled, power = twins.norm_scaled(hidden, note(first, twins.norm_peak(hidden)))
-        squares = note(first + 1, (scaled * scaled).sum(-1, keepdims=True))
-        factor = note(first + 2, twins.norm_factor(squares, power, d.epsilon, d.numerator))
-        return note(first + 3, twins.shift(scaled * factor, d.drop))
-
-    def _watched_product(self, x: Int64, matrix: Matrix, layer: int) -> Int64:
-        """Products of (1, columns) with a matrix, rounded: (1, rows). Values that a cheat made are
-        taken as they are, beyond int32 as well."""
-        packed = self._model.matrix(matrix, layer)
-        out = np.empty((1, packed.shape[0]), np.int64)
-        self._model.form.loops.product(x, *packed.parts, matrix.shift, out)
-        return out
+        model, d = self._model, self._model.dims
+        cosines, sines = self._layer_turns(layer)
+        watched = Watched(
+            d,
+            model.form.loops,
+            LAYER,
+            lambda which: model.matrix(which, layer),
+            self._note,
+            at,
+            layer,
+            self._keys[layer][0],
+            self._values[layer][0],
+            (cosines[at], sines[at]),
+            model.bounds.saturation[layer],
+        )
+        made = watched.run(layer_program(d, at), hidden.reshape(-1))
+        return made[len(made) - 1].reshape(1, 1, -1)
 
     def _note(self, operator: int, values: Int64) -> Int64:
-        """Keep an operator's values: flattened they are the operator's vector. What comes back is
-        what the computation goes on with."""
-        made = values.flatten()
+        """Keep an operator's values. What comes back is what the computation goes on with."""
+        made = values.copy() if self._alter is None else self._alter(operator, values.copy())
         self.operators[operator] = made
-        if self._alter is None:
-            return values
-        self.operators[operator] = made = self._alter(operator, made)
-        return made.reshape(values.shape)
+        return made
+
+    def _kept(self, layer: int) -> tuple[Int32, Int32]:
+        """Keys and values of a layer."""
+        return self._keys[layer], self._values[layer]
+
+    def _layer_turns(self, layer: int) -> tuple[Int32, Int32]:
+        """Cosines and sines by which a layer turns heads."""
+        return self._turns[self._model.dims.second_turns >> layer & 1]
 
     def _grow(self, needed: int) -> None:
         """Room for ``needed`` tokens in cache and rotary table; doubled, so that growing costs
         little per token."""
-        have = len(self._turns[0])
+        have = len(self._turns[0][0])
         if needed <= have:
             return
         a = self._model.architecture
@@ -318,8 +302,7 @@ class PortableSession:
             grown, old = np.zeros(shape, np.int32), getattr(self, name)
             grown[:, :, :, : self._seen] = old[:, :, :, : self._seen]
             setattr(self, name, grown)
-        cosines, sines = rotary_table(a.rope_theta, a.head_dim, room, bits.ROTARY, a.rope_scaling)
-        self._turns = np.array(cosines, np.int32), np.array(sines, np.int32)
+        self._turns = tuple((np.array(table[0], np.int32), np.array(table[1], np.int32)) for table in turns(a, room))
 
     def _record(self, recording: Sequence[tuple[int, Recorder]], begin: int, layer: int, outputs: Int32) -> None:
         """Hand over what the layers from ``layer`` on left behind, for each sequence that is
@@ -370,7 +353,7 @@ def feed_together(
             each._grow(each._seen + len(piece))
         for layer in range(model.dims.layers):
             stretches = [
-                Stretch(len(piece), each._seen, each._pads, each._turns, each._keys[layer], each._values[layer])
+                Stretch(len(piece), each._seen, each._pads, each._layer_turns(layer), *each._kept(layer))
                 for each, piece in zip(sessions, pieces, strict=True)
             ]
             sessions[0]._layers.together(layer, streams[layer], stretches, streams[layer + 1])
@@ -388,10 +371,6 @@ def sampling_weights(logits: np.ndarray, temperature_milli: int) -> Int64:
     below = np.minimum((logits.max() - logits).astype(np.int64), _FARTHEST)
     index = below * bits.TEMPERATURE_FACTOR // (temperature_milli << bits.TEMPERATURE_SHIFT)
     return twins.looked_up(EXP2, index)
-
-
-def _saturated(x: Int64) -> Int64:
-    return np.clip(x, -bits.INT32, bits.INT32)
 
 
 def _int32_bytes(rows: Int32) -> np.ndarray:

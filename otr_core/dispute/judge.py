@@ -88,7 +88,7 @@ class OpeningsReader:
         return self._table_tile(table, entry)[entry % self.d.tile]
 
     def rotation(self, position: int) -> Sequence[int]:
-        return self._table_tile(Table.ROTARY, position * self.d.tile)
+        return self._table_tile(Table.ROTARY, self.d.turn(self.place.layer, position))
 
     def token(self, at: int) -> int:
         data = self._open(SALT_BYTES + 8, ((at, self.claim.positions + 1),), self.claim.tokens_root)

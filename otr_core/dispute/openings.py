@@ -176,7 +176,8 @@ class Openings:
 
     def rotation(self, position: int) -> Sequence[int]:
         """The cosines and sines of a position."""
-        return _integers(self._add(*self._run.model.table(Table.ROTARY, position * self._run.dims.tile)))
+        entry = self._run.dims.turn(self._place.layer, position)
+        return _integers(self._add(*self._run.model.table(Table.ROTARY, entry)))
 
     def token(self, at: int) -> int:
         """The id of token number ``at``."""

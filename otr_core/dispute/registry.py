@@ -24,7 +24,7 @@ CONFIGURATION = configuration_digest({"lane": LANE})
 """Digest of the only configuration of this lane: no other fact changes a bit of an answer."""
 
 
-MOST_TILE = 128
+MOST_TILE = 256
 """Values of a tile, which an opening of the contract can hold."""
 
 
@@ -32,20 +32,25 @@ def judgeable(d: Dims, stop_ids: Sequence[int] = ()) -> bool:
     """Whether the contracts can hold every place, tile and opening of a model's disputes.
 
     Without it the honest side of some dispute has no move that the contract takes, and loses by its
-    clock: a tile of 256 values is longer than an opening, one of 96 does not divide a piece, and a
+    clock: a tile of 512 values is longer than an opening, one of 96 does not divide a piece, and a
     number that has more bits than its place in a packed word would be another number. What ends an
     answer is of the vocabulary.
     """
     if len(stop_ids) > MOST_STOP_IDS or not all(0 <= token < d.vocab for token in stop_ids):
         return False
     counts = (d.hidden, d.intermediate, d.layers, d.heads, d.kv_heads, d.vocab, d.context)
-    small = min(counts) > 0 and all(0 <= each < 2**62 for each in (*counts, d.epsilon, d.numerator))
+    norms = [norm for norm in d.norms if norm is not None]
+    small = min(counts) > 0 and all(0 <= each < 2**62 for each in (*counts, d.score_cap, d.logit_cap))
     if not small or not 2 <= d.tile <= MOST_TILE or PIECE_VALUES % d.tile:
         return False
     whole = d.hidden % d.tile == d.intermediate % d.tile == d.heads % d.kv_heads == 0
-    longest = max(d.hidden, 2 * d.intermediate, d.vocab, d.heads * (d.context + d.tile))
-    packed = longest // d.tile < 2**24 and d.layers * d.context < 2**32
-    return whole and packed and d.numerator < 2**52 and 0 <= d.drop < 64
+    longest = max(d.hidden + d.tile, 2 * d.intermediate, d.vocab, d.heads * (d.context + d.tile))
+    packed = longest // d.tile < 2**24 and d.layers * d.context < 2**32 and (d.sliding | d.second_turns) < 2**256
+    return (
+        whole
+        and packed
+        and all(0 <= norm.epsilon < 2**62 and 0 <= norm.numerator < 2**52 and 0 <= norm.drop < 64 for norm in norms)
+    )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from otr_core import merkle
 from otr_core.lane import program as pr
-from otr_core.lane.program import Dims, Matrix, Operator, Table
+from otr_core.lane.program import Dims, Matrix, Norm, Operator, Table
 
 LAYER, TOKEN = 0, 1
 """What is disputed: a layer's state at a position, or the choice of a token."""
@@ -138,8 +138,22 @@ class Element:
         """One value of source number ``source``; all of its tile is read."""
         return self.tile(source, element // self.d.tile)[element % self.d.tile]
 
+    @property
+    def norm(self) -> Norm:
+        """The norm that the operator is part of."""
+        return self.d.norm(self.operator.norm)
+
+    def row_tile(self, source: int, step: int) -> Sequence[int]:
+        """Tile number ``step`` of the row of a norm that the element stands for."""
+        return self.tile(source, self.operator.first + self.number * self.operator.steps + step)
+
+    def sees(self, position: int) -> bool:
+        """Whether this position sees another: not one to come, with which vectors are filled up to
+        whole tiles, and in a sliding layer not one before its window."""
+        return self.d.first_seen(self.place.layer, self.place.position) <= position <= self.place.position
+
     def head_and_position(self) -> tuple[int, int]:
-        """(head, position looked at) of an element of SCORES, EXPS or WEIGHTS."""
+        """(head, position looked at) of an element of scores or of what is made of them."""
         return divmod(self.number, self.d.padded(self.place.position + 1))
 
     def group_row(self, row: int, head: int, position: int, own: int) -> Sequence[int]:

@@ -44,6 +44,18 @@ SIGMOID_SHIFT = GATE - SIGMOID_INDEX  # gate → index of the sigmoid
 PRODUCT_SHIFT = 2 * GATE - MLP  # gate · up → product
 ONE_SHARE = 1 << (EXP + PROBABILITY)  # divided by the sum of 2^−x it gives the share of one
 
+# The GELU: 2√(2/π) and that times 0.044715, with 20 fraction bits; the gate's value is cut at ±8.
+GELU = 20
+GELU_LINEAR: int = round(1.5957691216057308 * 2**GELU)
+GELU_CUBIC: int = round(1.5957691216057308 * 0.044715 * 2**GELU)
+GELU_MOST: int = 8 << GATE
+
+# A cap: bits of the index of the sigmoid's table beyond its entries, bits of the sigmoid beyond
+# theirs, and what the slope between two entries drops.
+CAP_REST, CAP_MORE = 8, 4
+CAP_SLOPE = SIGMOID + SIGMOID_INDEX + CAP_REST - CAP_MORE
+CAP_MOST = 2**36  # 10 · cap · 2^22 and cap · 2^25 then stay below 2^62
+
 # Sampling: 2^−(distance of two logits · log2(e) · 1000 / temperature in thousandths). The factor
 # has 20 fraction bits.
 LOG2E = 1.4426950408889634

@@ -25,6 +25,10 @@ of a token, are each a *program*: a list of operators, each a vector made from e
     CHOICE                  the first largest logit's index; or a draw    1
                             with weights e^−((top − logit) / temperature)
 
+That is a plain Llama's layer. What other families add stands between: norms of queries and keys,
+each with its weight (``SCALE``), a cap of scores and logits, norms of what leaves attention and
+MLP; a window hides early positions, biases are a column of QKV that is multiplied with one.
+
 An element of an operator is made in one or more steps. Each kind of step is a *primitive* below,
 and all primitives have one shape: they turn the accumulator before the step into the one after it,
 and a finish turns the last accumulator into the element's value. A primitive that needs no
@@ -48,7 +52,7 @@ from math import isqrt
 from otr_core.lane import formats as bits
 from otr_core.lane import program as pr
 from otr_core.lane.element import LAYER, PADDING, TOKEN, Accumulator, Element, Place, Reader, TraceClaim, program
-from otr_core.lane.program import Dims, Kind, LayerOperator, Matrix, Operator, Table
+from otr_core.lane.program import Dims, Kind, Matrix, Operator, Table
 from otr_core.lane.sampling import draw
 
 LOWEST = -(2**62)
@@ -104,7 +108,8 @@ def _kept(d: Dims, place: Place, operators: tuple[Operator, ...], read: Reader) 
     if place.target == TOKEN:
         return read.tile(len(operators) - 1, 0)[0]
     row, first = d.piece_place(place.piece)  # rows 0, 1, 2 of a trace leaf: output, key, value
-    operator = (LayerOperator.OUTPUT, LayerOperator.KEY, LayerOperator.QKV)[row]
+    name = ("output", "attention.key", "attention.qkv")[row]
+    operator = next(number for number, each in enumerate(operators) if each.name == name)
     at = first + place.element
     if row == 2:  # the values come last in QKV, after queries and keys
         at += (d.heads + d.kv_heads) * d.tile
@@ -159,28 +164,42 @@ def norm_scale(peak: int) -> int:
 
 def _peak(at: Element, step: int, before: Accumulator) -> Accumulator:
     """PEAK: the largest magnitude of a row."""
-    return max(before[0], *(abs(x) for x in at.tile(0, step))), 0
+    return max(before[0], *(abs(x) for x in at.row_tile(0, step))), 0
 
 
 def _squares(at: Element, step: int, before: Accumulator) -> Accumulator:
     """SQUARES: the sum of the squares of the scaled row."""
-    scale = norm_scale(at.value(0, 0))
-    return before[0] + sum(shift(x, -scale) ** 2 for x in at.tile(1, step)), 0
+    scale = norm_scale(at.value(0, at.number))
+    return before[0] + sum(shift(x, -scale) ** 2 for x in at.row_tile(1, step)), 0
 
 
 def _factor(at: Element) -> int:
-    """FACTOR: by what the scaled row is multiplied, √hidden / √(sum of its squares + epsilon)."""
-    scale = norm_scale(at.value(0, 0))
-    squares = at.value(1, 0) + shift(at.d.epsilon, -2 * scale)  # epsilon is scaled as squares are
-    # Four times the squares give the root one more bit. ``numerator`` is √hidden with all the
+    """FACTOR: by what the scaled row is multiplied, √width / √(sum of its squares + epsilon)."""
+    norm, scale = at.norm, norm_scale(at.value(0, at.number))
+    squares = at.value(1, at.number) + shift(norm.epsilon, -2 * scale)  # epsilon is scaled as squares are
+    # Four times the squares give the root one more bit. ``numerator`` is √width with all the
     # fraction bits that NORM still drops.
-    return at.d.numerator // isqrt(max(4 * squares, 1))
+    return norm.numerator // isqrt(max(4 * squares, 1))
 
 
 def _norm(at: Element) -> int:
-    """NORM: one scaled value times the row's factor."""
-    scale, factor = norm_scale(at.value(0, 0)), at.value(1, 0)
-    return shift(shift(at.value(2, at.number), -scale) * factor, at.d.drop)
+    """NORM: one scaled value times its row's factor; past the rows a one, then zeros."""
+    norm, number = at.norm, at.number
+    row = number // norm.width
+    if row == norm.rows:
+        return 1 << bits.NORMED if number % norm.width == 0 else 0
+    scale, factor = norm_scale(at.value(0, row)), at.value(1, row)
+    x = at.value(2, at.operator.first * at.d.tile + number)
+    return shift(shift(x, -scale) * factor, norm.drop)
+
+
+def _scale(at: Element) -> int:
+    """SCALE: a normed value times its norm's weight, in the result's format; added to the residual
+    stream where that is a second source."""
+    assert at.operator.matrix is not None
+    x, t = at.value(0, at.number), at.d.tile
+    weight = at.read.weights(at.operator.matrix, 0, at.number // t)[at.number % t]
+    return _added(at, shift(x * weight, at.operator.shift))
 
 
 # --- primitives: matrices
@@ -197,8 +216,12 @@ def _dot(at: Element, step: int, before: Accumulator) -> Accumulator:
 def _dot_finish(at: Element, last: Accumulator) -> int:
     """The sum in the result's format, added to the residual stream where that is a second
     source."""
-    assert at.operator.matrix is not None
-    result = shift(last[0], at.operator.matrix.shift)
+    result = shift(last[0], at.operator.shift)
+    return saturate(result, bits.INT32) if at.operator.saturates else _added(at, result)
+
+
+def _added(at: Element, result: int) -> int:
+    """What a DOT or SCALE gives, with its second source if it has one."""
     if len(at.operator.reads) == 1:
         return result
     return saturate(result + at.value(1, at.number), bits.INT32)  # the trace holds it as int32
@@ -213,9 +236,7 @@ def _rotate(at: Element) -> int:
     Value j of the head is one coordinate, value j + tile / 2 the other, of a point in a plane.
     """
     half, j = at.d.tile // 2, at.number % at.d.tile
-    # In QKV the keys follow the query heads.
-    first = at.d.heads if at.place.operator == LayerOperator.KEY else 0
-    x = at.tile(0, first + at.number // at.d.tile)  # (tile,)
+    x = at.tile(0, at.operator.first + at.number // at.d.tile)  # (tile,)
     turn = at.read.rotation(at.place.position)  # (tile,): half cosines, half sines
     if j < half:
         return shift(x[j] * turn[j] - x[j + half] * turn[j + half], bits.ROTARY)
@@ -225,11 +246,31 @@ def _rotate(at: Element) -> int:
 def _score(at: Element) -> int:
     """SCORE: a head's query times the key of one position; it has 2 · HEAD fraction bits."""
     head, position = at.head_and_position()
-    if position > at.place.position:  # not there: the vector is filled up to whole tiles
+    if not at.sees(position):
         return PADDING
     query = at.tile(0, head)  # (tile,)
     key = at.group_row(1, head, position, own=0)  # (tile,)
     return sum(a * b for a, b in zip(query, key, strict=True))
+
+
+def _cap(at: Element) -> int:
+    """CAP: cap · tanh(x / cap), of a score or a logit.
+
+    The hyperbolic tangent is 2 · sigmoid(2x / cap) − 1. Between two entries of the sigmoid's table
+    its slope, sigmoid · (1 − sigmoid), leads on.
+    """
+    if at.place.target == LAYER and not at.sees(at.head_and_position()[1]):
+        return PADDING
+    cap = at.d.score_cap if at.place.target == LAYER else at.d.logit_cap
+    x = at.value(0, at.number)
+    index = (min(abs(x), bits.SIGMOID_LIMIT // 2 * cap) << (1 + bits.SIGMOID_INDEX + bits.CAP_REST)) // cap
+    entry = look_up(at.read, Table.SIGMOID, (index >> bits.CAP_REST) + bits.SIGMOID_ZERO)
+    slope = entry * ((1 << bits.SIGMOID) - entry)
+    rest = index & ((1 << bits.CAP_REST) - 1)
+    sigmoid = (entry << bits.CAP_MORE) + (slope * rest >> bits.CAP_SLOPE)
+    one = 1 << (bits.SIGMOID + bits.CAP_MORE)
+    made = shift(cap * (2 * sigmoid - one), bits.SIGMOID + bits.CAP_MORE)
+    return made if x >= 0 else -made
 
 
 def _top(at: Element, step: int, before: Accumulator) -> Accumulator:
@@ -287,11 +328,28 @@ def _gate(at: Element) -> int:
     It is saturated at a power of two of the layer, so that no sum of its products with a row of
     DOWN passes 2^52.
     """
+    return _gated(at, lambda gate: gate)
+
+
+def _gelu(at: Element) -> int:
+    """GELU: as GATE, with the sigmoid of 2√(2/π) · (gate + 0.044715 · gate³); that is the GELU in its
+    form with a hyperbolic tangent. Beyond ±8 the sigmoid is 0 or 1."""
+
+    def bent(gate: int) -> int:
+        x = saturate(gate, bits.GELU_MOST)
+        inner = bits.GELU_LINEAR + (bits.GELU_CUBIC * (x * x >> bits.GATE) >> bits.GATE)
+        return x * inner >> bits.GELU
+
+    return _gated(at, bent)
+
+
+def _gated(at: Element, bent: Callable[[int], int]) -> int:
+    """gate · sigmoid(``bent``(gate)) · up, saturated."""
     gate, up = at.value(0, at.number), at.value(0, at.d.intermediate + at.number)
-    sigmoid = look_up(at.read, Table.SIGMOID, shift(gate, bits.SIGMOID_SHIFT) + bits.SIGMOID_ZERO)
-    silu = shift(sigmoid * gate, bits.SIGMOID)
+    sigmoid = look_up(at.read, Table.SIGMOID, shift(bent(gate), bits.SIGMOID_SHIFT) + bits.SIGMOID_ZERO)
+    activated = shift(sigmoid * gate, bits.SIGMOID)
     bound = 1 << at.read.table(Table.SATURATION, at.place.layer)
-    return saturate(shift(silu * up, bits.PRODUCT_SHIFT), bound)
+    return saturate(shift(activated * up, bits.PRODUCT_SHIFT), bound)
 
 
 # --- primitives: the choice of a token
@@ -377,4 +435,7 @@ PRIMITIVES = {
     Kind.ARGMAX: Primitive(_argmax, _index, start=(LOWEST, 0)),
     Kind.TEMPER: _at_once(_temper),
     Kind.DRAW: Primitive(_draw, _index, start=(0, -1)),
+    Kind.SCALE: _at_once(_scale),
+    Kind.CAP: _at_once(_cap),
+    Kind.GELU: _at_once(_gelu),
 }

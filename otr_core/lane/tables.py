@@ -10,8 +10,9 @@ import decimal
 import functools
 from math import isqrt
 
-from otr_core.lane.architecture import RopeScaling
-from otr_core.lane.formats import EXP, SCORE, SIGMOID, SIGMOID_INDEX, SIGMOID_LIMIT
+from otr_core.lane.architecture import Architecture
+from otr_core.lane.formats import EXP, ROTARY, SCORE, SIGMOID, SIGMOID_INDEX, SIGMOID_LIMIT
+from otr_core.lane.rotary import Scaling
 
 _BITS = 128
 _ONE = 1 << _BITS
@@ -46,15 +47,35 @@ def sigmoid_entries() -> list[int]:
     return sigmoid_table(SIGMOID_INDEX, SIGMOID, SIGMOID_LIMIT)
 
 
-@functools.lru_cache(maxsize=4)
+def turns(a: Architecture, positions: int) -> tuple[tuple[list[list[int]], list[list[int]]], ...]:
+    """The rotary tables of a model's first positions, each as ``rotary_table``; a second one where
+    some layers have other rotations."""
+    first = rotary_table(a.rope_theta, a.head_dim, positions, ROTARY, a.rope_scaling, a.rotary)
+    if not a.second_turns:
+        return (first,)
+    turned = a.rotary if a.second_theta else 0
+    return first, rotary_table(a.second_theta or a.rope_theta, a.head_dim, positions, ROTARY, None, turned)
+
+
+@functools.lru_cache(maxsize=8)
 def rotary_table(
-    theta: float, head_dim: int, positions: int, value_bits: int, scaling: RopeScaling | None = None
+    theta: float,
+    head_dim: int,
+    positions: int,
+    value_bits: int,
+    scaling: Scaling | None = None,
+    turned: int | None = None,
 ) -> tuple[list[list[int]], list[list[int]]]:
     """[position][j]: cosines and sines of position · frequency_j · 2^value_bits, j < head_dim / 2.
 
-    The frequency is theta^(−2j / head_dim), stretched as ``scaling`` says (Llama 3.1 and later).
+    The frequency is theta^(−2j / turned), stretched as ``scaling`` says, and 0 from the pair on that
+    is not turned any more.
+
+    Args:
+        turned: values of a head that are turned; all by default.
     """
-    rotations = [_cos_sin(_frequency(theta, 2 * j, head_dim, scaling)) for j in range(head_dim // 2)]
+    pairs = (head_dim if turned is None else turned) // 2
+    rotations = [_cos_sin(_frequency(theta, j, pairs, scaling) if j < pairs else 0) for j in range(head_dim // 2)]
     drop = _BITS - value_bits
     cosines, sines = [], []
     current = [(_ONE, 0)] * len(rotations)
@@ -68,28 +89,12 @@ def rotary_table(
     return cosines, sines
 
 
-_TWO_PI = decimal.Decimal("6.28318530717958647692528676655900576839433879875021")
-
-
-def _frequency(theta: float, numerator: int, denominator: int, scaling: RopeScaling | None) -> int:
+def _frequency(theta: float, pair: int, pairs: int, scaling: Scaling | None) -> int:
     """The frequency in fixed point; decimal's ln and exp are correctly rounded on every machine."""
     with decimal.localcontext(decimal.Context(prec=50)):
-        exponent = decimal.Decimal(theta).ln() * numerator / denominator
+        exponent = decimal.Decimal(theta).ln() * (2 * pair) / (2 * pairs)
         plain = (-exponent).exp()
-        return int((plain if scaling is None else _stretched(plain, scaling)) * _ONE)
-
-
-def _stretched(frequency: decimal.Decimal, scaling: RopeScaling) -> decimal.Decimal:
-    """The frequency as "llama3" scales it: quick ones stay, slow ones are divided by the factor.
-
-    What is quick is counted in turns within the original context; in between the two blend.
-    """
-    factor, low, high = (
-        decimal.Decimal(value) for value in (scaling.factor, scaling.low_freq_factor, scaling.high_freq_factor)
-    )
-    turns = scaling.original_context * frequency / _TWO_PI
-    kept = min(max((turns - low) / (high - low), decimal.Decimal(0)), decimal.Decimal(1))
-    return frequency * ((1 - kept) / factor + kept)
+        return int((plain if scaling is None else scaling.stretched(plain, pair, pairs, theta)) * _ONE)
 
 
 def _cos_sin(angle: int) -> tuple[int, int]:

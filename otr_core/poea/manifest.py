@@ -52,7 +52,7 @@ class ModelManifest:
         if type(self.weights_leaves) is not int or not 1 <= self.weights_leaves < 2**53:
             raise ModelError(f"weights_leaves: found {self.weights_leaves!r}, expected an integer of at least 1")
         with reported_as(ModelError, "model manifest config", InputError):
-            config = Architecture.from_config(json_object(self.config, what="model manifest config")).config()
+            config = self._read(json_object(self.config, what="model manifest config")).config()
             for name, found in json_object(self.config, config, what="model manifest config").items():
                 if not _same(found, config[name]):
                     raise ModelError(f"model manifest config {name}: found {found!r}, expected {config[name]!r}")
@@ -62,7 +62,11 @@ class ModelManifest:
     @functools.cached_property
     def architecture(self) -> Architecture:
         """The decoder that ``config`` describes."""
-        return Architecture.from_config(self.config)
+        return self._read(self.config)
+
+    def _read(self, config: Mapping[str, Any]) -> Architecture:
+        """A native lane leaves decoders to a library; the portable lane knows all operators."""
+        return Architecture.outlined(config) if self.lane.startswith("native") else Architecture.from_config(config)
 
     @functools.cached_property
     def model_id(self) -> bytes:

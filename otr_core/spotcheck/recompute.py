@@ -8,10 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from otr_core.lane.element import LAYER, Place, TraceClaim
-from otr_core.lane.formats import ROTARY
 from otr_core.lane.held import HeldValues
 from otr_core.lane.program import Dims, LayerOperator
-from otr_core.lane.tables import rotary_table
+from otr_core.lane.tables import turns
 from otr_core.spotcheck.units import Layout, Unit, needed_rows
 
 #: Of each operator without weights: the first and the last of the layer's operators that it
@@ -61,8 +60,7 @@ def recompute(layout: Layout, unit: Unit, values: Mapping[str, np.ndarray], satu
 
     # few sizes, so that the table is seldom made anew
     room = 1 << max(8, unit.position.bit_length())
-    rotary = rotary_table(a.rope_theta, t, room, ROTARY, a.rope_scaling)
-    turn = np.concatenate([table[unit.position] for table in rotary])
+    turn = np.concatenate([table[unit.position] for table in turns(a, room)[0]])
     held = HeldValues(d, known, keys, mixed, turn, saturation.bit_length() - 1)
     first, last = PARTS[unit.operator]
     no_claim = TraceClaim(b"", b"", b"", 0, b"", 0, 0)  # a layer's steps depend on none of it

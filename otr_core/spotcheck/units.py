@@ -16,7 +16,7 @@ import numpy as np
 from otr_core.errors import InconclusiveError, InputError
 from otr_core.lane.architecture import Architecture
 from otr_core.lane.formats import INT32
-from otr_core.lane.program import Matrix
+from otr_core.lane.program import Dims, Matrix
 from otr_core.spotcheck.proofs import Shape, Statement
 from otr_core.spotcheck.rows import Spans
 
@@ -65,6 +65,11 @@ class Layout:
 
     architecture: Architecture
     weights: int = SMALL
+
+    def __post_init__(self) -> None:
+        if not Dims.of(self.architecture).plain:
+            added = ", ".join(self.architecture.added)
+            raise InputError(f"units of {self.architecture.family}: found {added}, expected a plain Llama's operators")
 
     @property
     def head_values(self) -> tuple[int, int]:

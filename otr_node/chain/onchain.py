@@ -21,6 +21,7 @@ from otr_core.dispute.openings import CommittedModel
 from otr_core.dispute.records import ChallengeStatus, Terms
 from otr_core.dispute.registry import CONFIGURATION, NOTICE_S, Key
 from otr_core.dispute.state import Verdict
+from otr_core.dispute.words import judge_words
 from otr_core.errors import ChainError, MoveError
 from otr_core.poea.equivocation import Equivocation
 from otr_core.poea.order import Domain, Order, type_hash, typed_words
@@ -130,7 +131,7 @@ class ChainCourt:
     def register_model(self, model_id: bytes, trees: CommittedModel) -> None:
         """Deploy the judge of a model and register it."""
         roots = trees.weights_root, trees.tables_root
-        judge = self._deploy("judge", list(astuple(trees.dims)), *roots, list(trees.stop_ids))
+        judge = self._deploy("judge", judge_words(trees.dims), *roots, list(trees.stop_ids))
         self.judges[model_id] = judge
         self._send(self.registrar, "register_model", model_id, judge.address, to=self.registry)
 

@@ -127,9 +127,14 @@ def norm_peak(hidden: Ints) -> Ints:
 
 def norm_scaled(hidden: Ints, peak: Ints) -> tuple[Ints, Ints]:
     """The rows as they are squared, and by which power of two they were scaled."""
-    length = np.frexp(peak.astype(np.float64))[1].astype(np.int64)
-    power = np.minimum(bits.NORM_INPUT - length, -bits.NORM_LEAST_SCALE)
+    power = norm_power(peak)
     return scale(hidden, power), power
+
+
+def norm_power(peak: Ints) -> Ints:
+    """The power of two by which a row of that largest magnitude is scaled before it is squared."""
+    length = np.frexp(peak.astype(np.float64))[1].astype(np.int64)
+    return np.minimum(bits.NORM_INPUT - length, -bits.NORM_LEAST_SCALE)
 
 
 def norm_factor(squares: Ints, power: Ints, epsilon: int, numerator: int) -> Ints:

@@ -35,18 +35,24 @@ def tiny_tensors(architecture: Architecture, seed: int = 1) -> dict[str, np.ndar
 
 
 def write_tiny(folder: Path, architecture: Architecture = TINY, tensors: dict[str, np.ndarray] | None = None) -> Path:
-    """A checkpoint folder with a 64-word tokenizer."""
+    """A checkpoint folder with a tokenizer of as many words as the vocabulary has."""
     from safetensors.numpy import save_file
-    from tokenizers import Tokenizer, models, pre_tokenizers
 
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors or tiny_tensors(architecture), folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(architecture.config()))
-    words = ["<unk>", "<user>", "<end>", *(f"w{i}" for i in range(3, architecture.vocab))]
+    write_tokenizer(folder, architecture.vocab)
+    return folder
+
+
+def write_tokenizer(folder: Path, vocab: int) -> None:
+    """Tokenizer and chat template of a checkpoint whose words are w3, w4 and so on."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = ["<unk>", "<user>", "<end>", *(f"w{i}" for i in range(3, vocab))]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "<unk>", "eos_token": "<end>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     (folder / "chat_template.jinja").write_text("{% for m in messages %}<user> {{ m['content'] }} <end> {% endfor %}")
-    return folder

@@ -9,7 +9,8 @@ from fractions import Fraction
 import numpy as np
 
 from otr_core.lane import formats as lane
-from otr_core.lane.architecture import Architecture, RopeScaling
+from otr_core.lane.architecture import Architecture
+from otr_core.lane.rotary import RopeScaling
 
 
 def shift(x: int, bits: int) -> int:

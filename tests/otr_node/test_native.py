@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from otr_core.errors import InputError, ModelError
-from otr_core.lane.architecture import RopeScaling
 from otr_core.lane.formats import LOGIT
+from otr_core.lane.rotary import RopeScaling
 from otr_core.lane.sampling import Decoding
 from otr_core.poea.trace import open_piece, verify_opening
 from otr_node.checkpoint import torch_threads

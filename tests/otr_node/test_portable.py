@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from otr_core.errors import InputError, ModelError, ProofError
 from otr_core.lane import formats
-from otr_core.lane.architecture import RopeScaling
 from otr_core.lane.program import Matrix
+from otr_core.lane.rotary import RopeScaling
 from otr_core.lane.sampling import Decoding, draw
 from otr_core.poea.trace import Trace, open_piece, verify_opening
 from otr_node.checkpoint import commit_tensors, read_checkpoint, read_variant
@@ -188,11 +188,11 @@ def test_a_normalised_row_keeps_its_bound(model: PortableModel) -> None:
     ("name", "factor", "kind"),
     [
         ("model.layers.0.self_attn.q_proj.weight", 2.0**12, "score"),
-        (r"model.layers.0.mlp.(gate|up)_proj.weight", 2.0**13, "product"),
+        (r"model.layers.0.mlp.(gate|up|down)_proj.weight", 2.0**13, "product"),
         ("layers.1.self_attn.k_proj", 2.0**12, "score"),
         (r"layers.1.self_attn.[vo]_proj", 6500.0, "output"),
-        (r"layers.1.self_attn.v_proj", 2.0**14, "1.value"),
-        ("model.layers.0.mlp.down_proj.weight", 2.0**13, "leaves"),
+        (r"layers.1.self_attn.[vo]_proj", 2.0**14, "1.value"),
+        (r"model.layers.0.mlp.(up|down)_proj.weight", 2.0**13, "leaves"),
         ("model.norm.weight", 2.0**18, "largest integer weight"),
         ("model.embed_tokens.weight", 2.0**18, "largest integer weight"),
     ],

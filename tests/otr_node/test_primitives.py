@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otr_core.lane import formats
-from otr_core.lane.architecture import RopeScaling
+from otr_core.lane.rotary import RopeScaling
 from otr_core.lane.tables import exp2_table, rotary_table, sigmoid_table
 from tests.helpers import float_primitives as p
 

@@ -33,16 +33,34 @@ GATE: constant(uint256) = 14
 ARGMAX: constant(uint256) = 15
 TEMPER: constant(uint256) = 16
 DRAW: constant(uint256) = 17
+SCALE: constant(uint256) = 18
+CAP: constant(uint256) = 19
+GELU: constant(uint256) = 20
 
-# Kinds of a layer's operators in order, one byte each. A token's program begins with the same six. Operators are
-# referred to by their number (LayerOperator, GreedyOperator and SampledOperator in otr_core/lane/program.py):
-#     0 INPUT              5 QKV       10 EXPS        15 RESIDUAL_SUM   20 GATE_UP      of a token:
-#     1 ATTENTION_PEAK     6 QUERY     11 TOTALS      16 MLP_PEAK       21 PRODUCT      0 to 4 as of a layer
-#     2 ATTENTION_SQUARES  7 KEY       12 SHARES      17 MLP_SQUARES    22 OUTPUT       5 LOGITS
-#     3 ATTENTION_FACTOR   8 SCORES    13 WEIGHTS     18 MLP_FACTOR                     6 CHOICE, or TOP
-#     4 ATTENTION_NORMED   9 TOPS      14 MIXED       19 MLP_NORMED                     7 WEIGHTS  8 TOTAL  9 CHOICE
-LAYER_KINDS: constant(Bytes[23]) = x"00010203040506060708090a0b0c0d0501020304050e05"
-LAYER_OPERATORS: constant(uint256) = 23
+# The model in words (otr_core/dispute/words.py, in this order); T is its tile.
+HIDDEN: constant(uint256) = 0
+INTERMEDIATE: constant(uint256) = 1
+LAYERS: constant(uint256) = 2
+HEADS: constant(uint256) = 3
+KV_HEADS: constant(uint256) = 4
+TILE: constant(uint256) = 5
+VOCAB: constant(uint256) = 6
+CONTEXT: constant(uint256) = 7
+NORMS: constant(uint256) = 8  # of stream, queries, keys: rows, width, epsilon, numerator, drop
+WINDOW: constant(uint256) = 23
+SLIDING: constant(uint256) = 24  # a bit for each layer
+SECOND: constant(uint256) = 25  # a bit for each layer
+CAPS: constant(uint256) = 26  # of scores, of logits
+MATRICES: constant(uint256) = 28  # of each matrix: rows, columns, its first leaf in the weight tree, in layer 0
+LAYER_LEAVES: constant(uint256) = 58  # leaves of the weight tree that each layer has
+LEAVES: constant(uint256) = 59  # leaves of the weight tree
+KEY: constant(uint256) = 60  # number of the operator
+QKV: constant(uint256) = 61  # number of the operator
+# Programs: how many operators, then four of them in a word, eight bytes each: kind, three operators that are read,
+# matrix, norm, marks (1: keys, which follow the queries in QKV; 2: saturates; 4: ones and zeros follow), shift.
+LAYER_PROGRAM: constant(uint256) = 62
+GREEDY_PROGRAM: constant(uint256) = 75
+SAMPLED_PROGRAM: constant(uint256) = 79
 
 # Constants of otr_core/lane/step.py and formats.py; the table sizes are EXP2_ENTRIES and SIGMOID_ENTRIES.
 LOWEST: constant(int256) = -(2 ** 62)
@@ -51,55 +69,47 @@ INT32: constant(int256) = 2 ** 31 - 1
 EXP2_SIZE: constant(uint256) = 21 * 2 ** 13 + 1
 SIGMOID_SIZE: constant(uint256) = 40 * 2 ** 13 + 1
 TEMPERATURE_FACTOR: constant(int256) = 1512775395
+ACCUMULATES: constant(uint256) = 173350
+GELU_LINEAR: constant(int256) = 1673285
+GELU_CUBIC: constant(int256) = 74821
 # Put before opened data, so that a whole word can be read that ends in its first value.
 ZERO24: constant(Bytes[24]) = x"000000000000000000000000000000000000000000000000"
 ZERO28: constant(Bytes[28]) = x"00000000000000000000000000000000000000000000000000000000"
 
-# Dims of the registered model (T is its tile), and the roots of its weights and tables.
-MOST_TILE: constant(uint256) = 128  # values of 8 bytes, all of which one opening holds
+MOST_TILE: constant(uint256) = 256  # values of 8 bytes, all of which one opening holds
 
-HIDDEN: immutable(uint256)
-INTERMEDIATE: immutable(uint256)
-LAYERS: immutable(uint256)
-HEADS: immutable(uint256)
-KV_HEADS: immutable(uint256)
+# The registered model in words (too many to lie in the code), its tile, and the roots of its weights and tables.
+D: uint256[83]
 T: immutable(uint256)
-VOCAB: immutable(uint256)
-CONTEXT: immutable(uint256)
-EPSILON: immutable(int256)
-NUMERATOR: immutable(uint256)
-DROP: immutable(int256)
 STOPS: immutable(uint256[16])  # token ids that end an answer
 WEIGHTS_ROOT: immutable(bytes32)
 TABLES_ROOT: immutable(bytes32)
 
 
 @deploy
-def __init__(dims: uint256[11], weights_root: bytes32, tables_root: bytes32, stop_ids: DynArray[uint256, 16]):
+def __init__(words: uint256[83], weights_root: bytes32, tables_root: bytes32, stop_ids: DynArray[uint256, 16]):
     # registry.judgeable in Python: without these the honest side of some dispute has no move.
-    for i: uint256 in range(11):
-        assert dims[i] < 2 ** 62, "dims"
-    assert dims[5] >= 2 and dims[5] <= MOST_TILE and 256 % dims[5] == 0, "dims"
-    assert min(min(dims[0], dims[1]), min(min(dims[2], dims[4]), min(dims[6], dims[7]))) > 0, "dims"
-    assert dims[0] % dims[5] == 0 and dims[1] % dims[5] == 0 and dims[3] >= 1 and dims[3] % dims[4] == 0, "dims"
-    assert max(max(dims[0], 2 * dims[1]), max(dims[6], dims[3] * (dims[7] + dims[5]))) // dims[5] < 2 ** 24, "dims"
-    assert dims[2] * dims[7] < 2 ** 32 and dims[9] < 2 ** 52 and dims[10] < 64, "dims"
-    HIDDEN = dims[0]
-    INTERMEDIATE = dims[1]
-    LAYERS = dims[2]
-    HEADS = dims[3]
-    KV_HEADS = dims[4]
-    T = dims[5]
-    VOCAB = dims[6]
-    CONTEXT = dims[7]
-    EPSILON = convert(dims[8], int256)
-    NUMERATOR = dims[9]
-    DROP = convert(dims[10], int256)
+    for i: uint256 in range(8):
+        assert words[i] < 2 ** 62, "dims"
+    tile: uint256 = words[TILE]
+    assert tile >= 2 and tile <= MOST_TILE and 256 % tile == 0, "dims"
+    assert min(min(words[HIDDEN], words[INTERMEDIATE]), min(words[LAYERS], words[KV_HEADS])) > 0, "dims"
+    assert min(words[HEADS], min(words[VOCAB], words[CONTEXT])) > 0 and words[HEADS] % words[KV_HEADS] == 0, "dims"
+    assert words[HIDDEN] % tile == 0 and words[INTERMEDIATE] % tile == 0, "dims"
+    attention: uint256 = words[HEADS] * (words[CONTEXT] + tile)
+    assert max(max(words[HIDDEN] + tile, 2 * words[INTERMEDIATE]), max(words[VOCAB], attention)) // tile < 2 ** 24, "dims"
+    assert words[LAYERS] * words[CONTEXT] < 2 ** 32, "dims"
+    for i: uint256 in range(3):
+        norm: uint256 = NORMS + 5 * i
+        assert words[norm + 2] < 2 ** 62 and words[norm + 3] < 2 ** 52 and words[norm + 4] < 64, "dims"
+    assert max(words[CAPS], words[CAPS + 1]) < 2 ** 62, "dims"
     stops: uint256[16] = empty(uint256[16])
     for i: uint256 in range(16):
         stops[i] = stop_ids[i] if i < len(stop_ids) else max_value(uint256)
-        assert i >= len(stop_ids) or stop_ids[i] < dims[6], "dims"
+        assert i >= len(stop_ids) or stop_ids[i] < words[VOCAB], "dims"
     STOPS = stops
+    self.D = words
+    T = tile
     WEIGHTS_ROOT = weights_root
     TABLES_ROOT = tables_root
 
@@ -120,63 +130,80 @@ def _padded(seen: uint256) -> uint256:
 
 @pure
 @internal
-def _size(target: uint256, temperature: uint256) -> uint256:
+def _program(target: uint256, temperature: uint256) -> uint256:
     if target == 0:
-        return LAYER_OPERATORS
-    return 7 if temperature == 0 else 10
+        return LAYER_PROGRAM
+    return GREEDY_PROGRAM if temperature == 0 else SAMPLED_PROGRAM
+
+
+@view
+@internal
+def _size(target: uint256, temperature: uint256) -> uint256:
+    return self.D[self._program(target, temperature)]
+
+
+@view
+@internal
+def _line(target: uint256, temperature: uint256, operator: uint256) -> uint256:
+    """The eight bytes that describe an operator."""
+    assert operator < self._size(target, temperature), "operator"
+    return self.D[self._program(target, temperature) + 1 + operator // 4] >> (64 * (3 - operator % 4))
+
+
+@pure
+@internal
+def _part(line: uint256, number: uint256) -> uint256:
+    """Byte number ``number`` of an operator's description."""
+    return (line >> (56 - 8 * number)) & 255
 
 
 @view
 @internal
 def _shape(target: uint256, position: uint256, temperature: uint256, operator: uint256) -> Shape:
     """Kind, length and steps of an operator (program._sized)."""
-    columns: uint256 = HIDDEN // T
-    if target == 1 and operator > 5:
-        chunks: uint256 = self._tiles(VOCAB)
-        if temperature == 0:
-            return Shape(kind=ARGMAX, length=1, steps=chunks)
-        if operator == 6:
-            return Shape(kind=TOP, length=1, steps=chunks)
-        if operator == 7:
-            return Shape(kind=TEMPER, length=VOCAB, steps=1)
-        return Shape(kind=SUM if operator == 8 else DRAW, length=1, steps=chunks)
-    kind: uint256 = convert(slice(LAYER_KINDS, operator, 1), uint256)
-    if kind == COPY or kind == NORM:
-        return Shape(kind=kind, length=HIDDEN, steps=1)
-    if kind == PEAK or kind == SQUARES:
-        return Shape(kind=kind, length=1, steps=columns)
-    if kind == FACTOR:
-        return Shape(kind=kind, length=1, steps=1)
+    line: uint256 = self._line(target, temperature, operator)
+    kind: uint256 = self._part(line, 0)
+    norm: uint256 = NORMS + 5 * self._part(line, 5)
+    # rows and width of the weights that are summed to one
+    rows: uint256 = self.D[HEADS]
+    width: uint256 = self._padded(position + 1)
     if target == 1:
-        return Shape(kind=kind, length=VOCAB, steps=columns)
-    seen: uint256 = position + 1
-    padded: uint256 = self._padded(seen)
+        rows = 1
+        width = self.D[VOCAB]
     if kind == DOT:
-        if operator == 5:
-            return Shape(kind=kind, length=(HEADS + 2 * KV_HEADS) * T, steps=columns)
-        if operator == 15:
-            return Shape(kind=kind, length=HIDDEN, steps=HEADS)
-        if operator == 20:
-            return Shape(kind=kind, length=2 * INTERMEDIATE, steps=columns)
-        return Shape(kind=kind, length=HIDDEN, steps=INTERMEDIATE // T)
-    if kind == ROTATE:
-        return Shape(kind=kind, length=(HEADS if operator == 6 else KV_HEADS) * T, steps=1)
-    if kind == SCORE or kind == EXP or kind == WEIGHT:
-        return Shape(kind=kind, length=HEADS * padded, steps=1)
-    if kind == TOP or kind == SUM:
-        return Shape(kind=kind, length=HEADS, steps=padded // T)
-    if kind == SHARE:
-        return Shape(kind=kind, length=HEADS, steps=1)
+        matrix: uint256 = MATRICES + 3 * self._part(line, 4)
+        return Shape(kind=kind, length=self.D[matrix], steps=self.D[matrix + 1] // T)
+    if kind == PEAK or kind == SQUARES:
+        return Shape(kind=kind, length=self.D[norm], steps=self.D[norm + 1] // T)
+    if kind == TOP or kind == SUM or kind == ARGMAX or kind == DRAW:
+        return Shape(kind=kind, length=rows, steps=self._tiles(width))
     if kind == MIX:
-        return Shape(kind=kind, length=HEADS * T, steps=seen)
-    return Shape(kind=kind, length=INTERMEDIATE, steps=1)
+        return Shape(kind=kind, length=self.D[HEADS] * T, steps=position + 1)
+    length: uint256 = self.D[INTERMEDIATE]  # GATE, GELU
+    if kind == COPY:
+        length = self.D[HIDDEN]
+    elif kind == FACTOR:
+        length = self.D[norm]
+    elif kind == NORM:
+        length = self.D[norm] * self.D[norm + 1]
+        if self._part(line, 6) & 4 != 0:
+            length += T
+    elif kind == ROTATE:
+        length = (self.D[KV_HEADS] if self._part(line, 5) == 2 else self.D[HEADS]) * T
+    elif kind == SCALE:
+        length = self.D[MATRICES + 3 * self._part(line, 4) + 1]
+    elif kind == SHARE:
+        length = rows
+    elif kind != GATE and kind != GELU:
+        length = rows * width
+    return Shape(kind=kind, length=length, steps=1)
 
 
 @view
 @internal
 def _rows() -> (uint256, uint256):
     """Pieces of an output row, and of a key (or value) row."""
-    return (HIDDEN + 255) // 256, (KV_HEADS * T + 255) // 256
+    return (self.D[HIDDEN] + 255) // 256, (self.D[KV_HEADS] * T + 255) // 256
 
 
 @view
@@ -196,14 +223,14 @@ def _piece_values(piece: uint256) -> uint256:
     row: uint256 = 0
     first: uint256 = 0
     row, first = self._piece_place(piece)
-    return min(256, (HIDDEN if row == 0 else KV_HEADS * T) - first)
+    return min(256, (self.D[HIDDEN] if row == 0 else self.D[KV_HEADS] * T) - first)
 
 
 @view
 @external
 def program_size(target: uint256, temperature: uint256) -> uint256[2]:
     """Operators of a program, and layers of the model."""
-    return [self._size(target, temperature), LAYERS]
+    return [self._size(target, temperature), self.D[LAYERS]]
 
 
 @view
@@ -211,9 +238,9 @@ def program_size(target: uint256, temperature: uint256) -> uint256[2]:
 def operator_shape(target: uint256, leaf: uint256, temperature: uint256, operator: uint256) -> (uint256, uint256, uint256, uint256):
     """Length, tiles and steps of an operator, and the values of a tile; no tiles stand for what the trace holds. The
     leaf is that of the trace, or the number of the token."""
-    if target == 0 and operator == LAYER_OPERATORS:
+    if target == 0 and operator == self.D[LAYER_PROGRAM]:
         return 0, 0, 1, T
-    shape: Shape = self._shape(target, leaf // LAYERS if target == 0 else leaf - 1, temperature, operator)
+    shape: Shape = self._shape(target, leaf // self.D[LAYERS] if target == 0 else leaf - 1, temperature, operator)
     return shape.length, self._tiles(shape.length), shape.steps, T
 
 
@@ -221,7 +248,7 @@ def operator_shape(target: uint256, leaf: uint256, temperature: uint256, operato
 @external
 def token(id: uint256) -> (bool, bool):
     """Whether the vocabulary has this token, and whether it ends an answer."""
-    return id < VOCAB, id in STOPS
+    return id < self.D[VOCAB], id in STOPS
 
 
 @view
@@ -238,7 +265,7 @@ def pieces(piece: uint256) -> (uint256, uint256):
 @external
 def trace_shape() -> (uint256, uint256, uint256, uint256):
     """Layers, bytes of an output row, bytes of a key row, most positions."""
-    return LAYERS, 4 * HIDDEN, 4 * KV_HEADS * T, CONTEXT
+    return self.D[LAYERS], 4 * self.D[HIDDEN], 4 * self.D[KV_HEADS] * T, self.D[CONTEXT]
 
 
 # --- openings
@@ -283,7 +310,7 @@ def _check(o: shapes.Opening, length: uint256, at: uint256, of: uint256, at2: ui
 
 @view
 @internal
-def _tile(o: shapes.Opening, place: shapes.Place, roots: shapes.Roots, operator: uint256, tile: uint256) -> Bytes[1084]:
+def _tile(o: shapes.Opening, place: shapes.Place, roots: shapes.Roots, operator: uint256, tile: uint256) -> Bytes[2076]:
     """A tile of an operator, with 24 zero bytes before it so that ``_i64`` can read words."""
     shape: Shape = self._shape(place.target, place.position, roots.temperature, operator)
     count: uint256 = min(T, shape.length - tile * T)
@@ -294,7 +321,7 @@ def _tile(o: shapes.Opening, place: shapes.Place, roots: shapes.Roots, operator:
 
 @pure
 @internal
-def _i64(padded: Bytes[1084], number: uint256) -> int256:
+def _i64(padded: Bytes[2076], number: uint256) -> int256:
     return (extract32(padded, 8 * number, output_type=int256) << 192) >> 192
 
 
@@ -306,21 +333,21 @@ def _value(o: shapes.Opening, place: shapes.Place, roots: shapes.Roots, operator
 
 @view
 @internal
-def _piece(o: shapes.Opening, roots: shapes.Roots, position: uint256, layer: uint256, piece: uint256) -> Bytes[1056]:
+def _piece(o: shapes.Opening, roots: shapes.Roots, position: uint256, layer: uint256, piece: uint256) -> Bytes[2048]:
     """A piece of a trace leaf, salt first."""
     outputs: uint256 = 0
     keys: uint256 = 0
     outputs, keys = self._rows()
     self._check(
         o, 32 + 4 * self._piece_values(piece), piece, outputs + 2 * keys,
-        position * LAYERS + layer, roots.positions * LAYERS, roots.states,
+        position * self.D[LAYERS] + layer, roots.positions * self.D[LAYERS], roots.states,
     )
     return o.data
 
 
 @pure
 @internal
-def _le32(piece: Bytes[1056], number: uint256) -> int256:
+def _le32(piece: Bytes[2048], number: uint256) -> int256:
     word: uint256 = convert(extract32(piece, 4 * number + 4), uint256)
     value: uint256 = ((word & 255) << 24) | ((word & 65280) << 8) | ((word >> 8) & 65280) | ((word >> 24) & 255)
     return (convert(value, int256) << 224) >> 224
@@ -328,46 +355,29 @@ def _le32(piece: Bytes[1056], number: uint256) -> int256:
 
 @view
 @internal
-def _weights(o: shapes.Opening, place: shapes.Place, row: uint256, chunk: uint256) -> Bytes[1084]:
-    """Weights of a row's tile, with 28 zero bytes before; the matrix is the one that the place multiplies with."""
-    per: uint256 = HIDDEN // T
-    qkv: uint256 = (HEADS + 2 * KV_HEADS) * T * per
-    out: uint256 = HIDDEN * HEADS
-    gate_up: uint256 = 2 * INTERMEDIATE * per
-    down: uint256 = HIDDEN * (INTERMEDIATE // T)
-    layer: uint256 = qkv + out + gate_up + down
-    first: uint256 = 0
-    if place.target == 1:
-        first = VOCAB * per
-    elif place.operator > 0:
-        first = 2 * VOCAB * per + place.layer * layer
-        # A layer's matrices lie in the order in which its operators multiply with them.
-        if place.operator > 5:
-            first += qkv
-        if place.operator > 15:
-            first += out
-        if place.operator > 20:
-            first += gate_up
-        if place.operator == 15:
-            per = HEADS
-        elif place.operator == 22:
-            per = INTERMEDIATE // T
-    self._check(o, 4 * T, first + row * per + chunk, 2 * VOCAB * (HIDDEN // T) + LAYERS * layer, 0, 0, WEIGHTS_ROOT)
+def _weights(o: shapes.Opening, layer: uint256, matrix: uint256, row: uint256, chunk: uint256) -> Bytes[2076]:
+    """Weights of a row's tile, with 28 zero bytes before."""
+    at: uint256 = MATRICES + 3 * matrix
+    leaf: uint256 = self.D[at + 2] + row * (self.D[at + 1] // T) + chunk
+    if matrix > 1:
+        leaf += layer * self.D[LAYER_LEAVES]
+    self._check(o, 4 * T, leaf, self.D[LEAVES], 0, 0, WEIGHTS_ROOT)
     return concat(ZERO28, slice(o.data, 0, 4 * T))
 
 
 @pure
 @internal
-def _i32(padded: Bytes[1084], number: uint256) -> int256:
+def _i32(padded: Bytes[2076], number: uint256) -> int256:
     return (extract32(padded, 4 * number, output_type=int256) << 224) >> 224
 
 
 @view
 @internal
-def _table(o: shapes.Opening, table: uint256, tile: uint256) -> Bytes[1084]:
+def _table(o: shapes.Opening, table: uint256, tile: uint256) -> Bytes[2076]:
     """A tile of a table (0 EXP2, 1 SIGMOID, 2 ROTARY, 3 SATURATION), with 28 zero bytes before."""
     exp2: uint256 = self._tiles(EXP2_SIZE)
     sigmoid: uint256 = self._tiles(SIGMOID_SIZE)
+    turns: uint256 = self.D[CONTEXT] * (2 if self.D[SECOND] > 0 else 1)
     first: uint256 = 0
     size: uint256 = EXP2_SIZE
     if table == 1:
@@ -375,12 +385,12 @@ def _table(o: shapes.Opening, table: uint256, tile: uint256) -> Bytes[1084]:
         size = SIGMOID_SIZE
     elif table == 2:
         first = exp2 + sigmoid
-        size = CONTEXT * T
+        size = turns * T
     elif table == 3:
-        first = exp2 + sigmoid + CONTEXT
-        size = LAYERS
+        first = exp2 + sigmoid + turns
+        size = self.D[LAYERS]
     count: uint256 = min(T, size - tile * T)
-    self._check(o, 4 * count, first + tile, exp2 + sigmoid + CONTEXT + self._tiles(LAYERS), 0, 0, TABLES_ROOT)
+    self._check(o, 4 * count, first + tile, exp2 + sigmoid + turns + self._tiles(self.D[LAYERS]), 0, 0, TABLES_ROOT)
     return concat(ZERO28, slice(o.data, 0, 4 * count))
 
 
@@ -430,16 +440,42 @@ def _check_row(o: shapes.Opening, place: shapes.Place, roots: shapes.Roots, row:
     keys: uint256 = 0
     outputs, keys = self._rows()
     piece: uint256 = outputs + (keys if row == 2 else 0) + group * T // 256
-    _unused: Bytes[1056] = self._piece(o, roots, at, place.layer, piece)
+    _unused: Bytes[2048] = self._piece(o, roots, at, place.layer, piece)
 
 
 @view
 @internal
-def _at_once(o: DynArray[shapes.Opening, 4], first: uint256, place: shapes.Place, roots: shapes.Roots, kind: uint256) -> (int256, uint256):
+def _hidden_place(place: shapes.Place, at: uint256) -> bool:
+    """Whether the place's position does not see position ``at`` in its layer."""
+    first: uint256 = 0
+    if (self.D[SLIDING] >> place.layer) & 1 == 1 and place.position + 1 > self.D[WINDOW]:
+        first = place.position + 1 - self.D[WINDOW]
+    return at > place.position or at < first
+
+
+@view
+@internal
+def _capped(o: shapes.Opening, x: int256, cap: int256) -> int256:
+    """cap · tanh(x / cap), by the sigmoid's entry in ``o`` and its slope there (CAP_REST, CAP_MORE, CAP_SLOPE)."""
+    index: int256 = (min(abs(x), 10 * cap) << 22) // cap
+    entry: int256 = self._entry(o, 1, (index >> 8) + (20 << 13), SIGMOID_SIZE)
+    sigmoid: int256 = (entry << 4) + ((entry * ((1 << 20) - entry) * (index & 255)) >> 37)
+    value: int256 = self._shift(cap * (2 * sigmoid - (1 << 24)), 24)
+    return value if x >= 0 else -value
+
+
+@view
+@internal
+def _at_once(o: DynArray[shapes.Opening, 4], place: shapes.Place, roots: shapes.Roots, line: uint256) -> (int256, uint256):
     """Value of an element that needs no accumulation, and the openings it took."""
     e: uint256 = place.element
-    second: bool = place.target == 0 and place.operator > 15
-    norm: uint256 = 16 if second else 1
+    kind: uint256 = self._part(line, 0)
+    r0: uint256 = self._part(line, 1)
+    r1: uint256 = self._part(line, 2)
+    matrix: uint256 = self._part(line, 4)
+    norm: uint256 = NORMS + 5 * self._part(line, 5)
+    drop: int256 = convert(self._part(line, 7), int256)
+    first: uint256 = self.D[HEADS] if self._part(line, 6) & 1 != 0 else 0
     padded: uint256 = self._padded(place.position + 1)
     # What enters: in the first layer the embedding of the token fed, elsewhere the output of the layer below.
     if kind == COPY:
@@ -447,70 +483,88 @@ def _at_once(o: DynArray[shapes.Opening, 4], first: uint256, place: shapes.Place
             self._check(o[0], 40, place.position, roots.positions + 1, 0, 0, roots.tokens)
             word: uint256 = convert(slice(o[0].data, 32, 4), uint256)
             token: uint256 = ((word & 255) << 24) | ((word & 65280) << 8) | ((word >> 8) & 65280) | (word >> 24)
-            return self._i32(self._weights(o[1], place, token, e // T), e % T), 2
+            return self._i32(self._weights(o[1], 0, 0, token, e // T), e % T), 2
         layer: uint256 = place.layer if place.target == 1 else place.layer - 1
         return self._le32(self._piece(o[0], roots, place.position, layer, e // 256), e % 256), 1
     # √n / √(sum of squares + epsilon), the epsilon scaled as the squares are.
     if kind == FACTOR:
-        down: int256 = self._down(self._value(o[0], place, roots, norm, 0))
-        squares: int256 = self._value(o[1], place, roots, norm + 1, 0) + self._shift(EPSILON, 2 * down)
-        return convert(NUMERATOR // isqrt(convert(max(4 * squares, 1), uint256)), int256), 2
-    # One scaled value times the row's factor.
+        down: int256 = self._down(self._value(o[0], place, roots, r0, e))
+        squares: int256 = self._value(o[1], place, roots, r1, e) + self._shift(convert(self.D[norm + 2], int256), 2 * down)
+        return convert(self.D[norm + 3] // isqrt(convert(max(4 * squares, 1), uint256)), int256), 2
+    # One scaled value times the row's factor; past the rows a one, then zeros.
     if kind == NORM:
-        down: int256 = self._down(self._value(o[0], place, roots, norm, 0))
-        factor: int256 = self._value(o[1], place, roots, norm + 2, 0)
-        x: int256 = self._value(o[2], place, roots, 15 if second else 0, e)
-        return self._shift(self._shift(x, down) * factor, DROP), 3
+        row: uint256 = e // self.D[norm + 1]
+        if row == self.D[norm]:
+            return (1 << 18) if e % self.D[norm + 1] == 0 else 0, 0
+        down: int256 = self._down(self._value(o[0], place, roots, r0, row))
+        factor: int256 = self._value(o[1], place, roots, r1, row)
+        x: int256 = self._value(o[2], place, roots, self._part(line, 3), first * T + e)
+        return self._shift(self._shift(x, down) * factor, convert(self.D[norm + 4], int256)), 3
+    # A normed value times its weight, perhaps added to the residual stream.
+    if kind == SCALE:
+        x: int256 = self._value(o[0], place, roots, r0, e)
+        x = self._shift(x * self._i32(self._weights(o[1], place.layer, matrix, 0, e // T), e % T), drop)
+        if r1 == 255:
+            return x, 2
+        return self._saturate(x + self._value(o[2], place, roots, r1, e), INT32), 3
     # Value j of a head, turned with value j + T / 2; 20 fraction bits of cosine and sine are dropped (ROTARY).
     if kind == ROTATE:
-        x: Bytes[1084] = self._tile(o[0], place, roots, 5, e // T + (HEADS if place.operator == 7 else 0))
-        turn: Bytes[1084] = self._table(o[1], 2, place.position)
+        x: Bytes[2076] = self._tile(o[0], place, roots, r0, e // T + first)
+        second: uint256 = self.D[CONTEXT] if (self.D[SECOND] >> place.layer) & 1 == 1 else 0
+        turn: Bytes[2076] = self._table(o[1], 2, place.position + second)
         half: uint256 = T // 2
         j: uint256 = e % T
         if j < half:
             return self._shift(self._i64(x, j) * self._i32(turn, j) - self._i64(x, j + half) * self._i32(turn, j + half), 20), 2
         return self._shift(self._i64(x, j) * self._i32(turn, j - half) + self._i64(x, j - half) * self._i32(turn, j), 20), 2
+    if (kind == SCORE or kind == CAP) and place.target == 0 and self._hidden_place(place, e % padded):
+        return PADDING, 0
     # A query times the key of one position: this one's from KEY, an earlier one's from the trace.
     if kind == SCORE:
         head: uint256 = e // padded
         at: uint256 = e % padded
-        if at > place.position:
-            return PADDING, 0
-        query: Bytes[1084] = self._tile(o[0], place, roots, 6, head)
-        group: uint256 = head // (HEADS // KV_HEADS)
+        query: Bytes[2076] = self._tile(o[0], place, roots, r0, head)
+        group: uint256 = head // (self.D[HEADS] // self.D[KV_HEADS])
         total: int256 = 0
         if at == place.position:
-            key: Bytes[1084] = self._tile(o[1], place, roots, 7, group)
-            for i: uint256 in range(T, bound=128):
+            key: Bytes[2076] = self._tile(o[1], place, roots, r1, group)
+            for i: uint256 in range(T, bound=256):
                 total += self._i64(query, i) * self._i64(key, i)
         else:
             self._check_row(o[1], place, roots, 1, at, group)
-            data: Bytes[1056] = o[1].data
-            for i: uint256 in range(T, bound=128):
+            data: Bytes[2048] = o[1].data
+            for i: uint256 in range(T, bound=256):
                 total += self._i64(query, i) * self._le32(data, (group * T) % 256 + i)
         return total, 2
+    if kind == CAP:
+        return self._capped(o[1], self._value(o[0], place, roots, r0, e), convert(self.D[CAPS + place.target], int256)), 2
     # 2^−(distance to the head's largest score), by table (SCORE_SHIFT).
     if kind == EXP:
-        top: int256 = self._value(o[0], place, roots, 9, e // padded)
-        below: int256 = top - self._value(o[1], place, roots, 8, e)
+        top: int256 = self._value(o[0], place, roots, r0, e // padded)
+        below: int256 = top - self._value(o[1], place, roots, r1, e)
         return self._entry(o[2], 0, below >> 15, EXP2_SIZE), 3
     # ONE_SHARE over the head's total.
     if kind == SHARE:
-        return (1 << 44) // max(self._value(o[0], place, roots, 11, e), 1), 1
+        return (1 << 44) // max(self._value(o[0], place, roots, r0, e), 1), 1
     # A weight times the head's share, rounded down (EXP).
     if kind == WEIGHT:
-        share: int256 = self._value(o[0], place, roots, 12, e // padded)
-        return (self._value(o[1], place, roots, 10, e) * share) >> 20, 2
-    # gate · sigmoid(gate) · up (SIGMOID_SHIFT, SIGMOID_ZERO, SIGMOID, PRODUCT_SHIFT), saturated.
-    if kind == GATE:
-        gate: int256 = self._value(o[0], place, roots, 20, e)
-        up: int256 = self._value(o[1], place, roots, 20, INTERMEDIATE + e)
-        sigmoid: int256 = self._entry(o[2], 1, self._shift(gate, 3) + (20 << 13), SIGMOID_SIZE)
-        bound: int256 = 1 << convert(self._entry(o[3], 3, convert(place.layer, int256), LAYERS), uint256)
+        share: int256 = self._value(o[0], place, roots, r0, e // padded)
+        return (self._value(o[1], place, roots, r1, e) * share) >> 20, 2
+    # gate · sigmoid(gate) · up (SIGMOID_SHIFT, SIGMOID_ZERO, SIGMOID, PRODUCT_SHIFT), saturated; as GELU with the sigmoid
+    # of a cubic in the gate (GELU, GELU_MOST).
+    if kind == GATE or kind == GELU:
+        gate: int256 = self._value(o[0], place, roots, r0, e)
+        up: int256 = self._value(o[1], place, roots, r0, self.D[INTERMEDIATE] + e)
+        bent: int256 = gate
+        if kind == GELU:
+            bent = self._saturate(gate, 8 << 16)
+            bent = (bent * (GELU_LINEAR + ((GELU_CUBIC * ((bent * bent) >> 16)) >> 16))) >> 20
+        sigmoid: int256 = self._entry(o[2], 1, self._shift(bent, 3) + (20 << 13), SIGMOID_SIZE)
+        bound: int256 = 1 << convert(self._entry(o[3], 3, convert(place.layer, int256), self.D[LAYERS]), uint256)
         return self._saturate(self._shift(self._shift(sigmoid * gate, 20) * up, 19), bound), 4
     # A token's weight at the temperature (TEMPERATURE_SHIFT).
     assert kind == TEMPER
-    below: int256 = self._value(o[0], place, roots, 6, 0) - self._value(o[1], place, roots, 5, e)
+    below: int256 = self._value(o[0], place, roots, r0, 0) - self._value(o[1], place, roots, r1, e)
     scale: int256 = convert(roots.temperature << 23, int256)
     return self._entry(o[2], 0, below * TEMPERATURE_FACTOR // scale, EXP2_SIZE), 3
 
@@ -538,34 +592,38 @@ def _le64(x: uint256) -> bytes8:
 @view
 @internal
 def _accumulate(
-    o: DynArray[shapes.Opening, 4], first: uint256, place: shapes.Place, roots: shapes.Roots, kind: uint256, step: uint256,
+    o: DynArray[shapes.Opening, 4], first: uint256, place: shapes.Place, roots: shapes.Roots, line: uint256, step: uint256,
     before: int256, before_index: int256
 ) -> (int256, int256, uint256):
-    """The accumulator after a step, and the openings used in all; ``first`` of them were accumulators."""
+    """The accumulator after a step, and the openings used in all."""
+    kind: uint256 = self._part(line, 0)
+    r0: uint256 = self._part(line, 1)
+    r1: uint256 = self._part(line, 2)
     value: int256 = before
     index: int256 = before_index
     # A tile of the operator before, times a tile of the element's row.
     if kind == DOT:
-        source: uint256 = 4
-        if place.target == 0 and place.operator != 5:
-            source = place.operator - 1
-        x: Bytes[1084] = self._tile(o[first], place, roots, source, step)
-        w: Bytes[1084] = self._weights(o[first + 1], place, place.element, step)
-        for i: uint256 in range(T, bound=128):
+        x: Bytes[2076] = self._tile(o[first], place, roots, r0, step)
+        w: Bytes[2076] = self._weights(o[first + 1], place.layer, self._part(line, 4), place.element, step)
+        for i: uint256 in range(T, bound=256):
             # As ``_i64`` and ``_i32``, which would copy the tile at each call; no sum of tiles fills a word.
             left: int256 = (extract32(x, 8 * i, output_type=int256) << 192) >> 192
             value = unsafe_add(value, unsafe_mul(left, (extract32(w, 4 * i, output_type=int256) << 224) >> 224))
         return value, 0, first + 2
     # The largest magnitude of a row, or the sum of its scaled squares.
     if kind == PEAK or kind == SQUARES:
-        second: bool = place.target == 0 and place.operator > 15
         next: uint256 = first
         down: int256 = 0
+        source: uint256 = r0
         if kind == SQUARES:
-            down = self._down(self._value(o[first], place, roots, place.operator - 1, 0))
+            down = self._down(self._value(o[first], place, roots, r0, place.element))
+            source = r1
             next += 1
-        x: Bytes[1084] = self._tile(o[next], place, roots, 15 if second else 0, step)
-        for i: uint256 in range(T, bound=128):
+        tile: uint256 = place.element * (self.D[NORMS + 5 * self._part(line, 5) + 1] // T) + step
+        if self._part(line, 6) & 1 != 0:
+            tile += self.D[HEADS]
+        x: Bytes[2076] = self._tile(o[next], place, roots, source, tile)
+        for i: uint256 in range(T, bound=256):
             v: int256 = self._i64(x, i)
             if kind == PEAK:
                 value = max(value, abs(v))
@@ -576,28 +634,26 @@ def _accumulate(
     # Weight × value of one position: this one's from QKV, an earlier one's from the trace.
     if kind == MIX:
         head: uint256 = place.element // T
-        weight: int256 = self._value(o[first], place, roots, 13, head * self._padded(place.position + 1) + step)
-        group: uint256 = head // (HEADS // KV_HEADS)
+        weight: int256 = self._value(o[first], place, roots, r0, head * self._padded(place.position + 1) + step)
+        group: uint256 = head // (self.D[HEADS] // self.D[KV_HEADS])
         number: uint256 = place.element % T
         if step == place.position:
-            return value + weight * self._value(o[first + 1], place, roots, 5, (HEADS + KV_HEADS + group) * T + number), 0, first + 2
+            own: uint256 = (self.D[HEADS] + self.D[KV_HEADS] + group) * T + number
+            return value + weight * self._value(o[first + 1], place, roots, r1, own), 0, first + 2
         self._check_row(o[first + 1], place, roots, 2, step, group)
         return value + weight * self._le32(o[first + 1].data, (group * T) % 256 + number), 0, first + 2
     # A tile of a row: of a head's scores (TOP) or exponentials (SUM); for a token of the logits or of the weights.
-    source: uint256 = 8 if kind == TOP else 10
     tile: uint256 = step
-    if place.target == 1:
-        source = 5 if kind == TOP or kind == ARGMAX else 7
-    else:
+    if place.target == 0:
         tile += place.element * self._tiles(place.position + 1)
-    values: Bytes[1084] = self._tile(o[first], place, roots, source, tile)
+    values: Bytes[2076] = self._tile(o[first], place, roots, r0, tile)
     count: uint256 = (len(values) - 24) // 8
     next: uint256 = first + 1
     target: int256 = 0
     if kind == DRAW:
-        target = (self._draw(roots.order_id, roots.seed, place.token_step) * self._value(o[next], place, roots, 8, 0)) >> 53
+        target = (self._draw(roots.order_id, roots.seed, place.token_step) * self._value(o[next], place, roots, r1, 0)) >> 53
         next += 1
-    for i: uint256 in range(count, bound=128):
+    for i: uint256 in range(count, bound=256):
         v: int256 = self._i64(values, i)
         if kind == TOP:
             value = max(value, v)
@@ -615,22 +671,23 @@ def _accumulate(
 
 @view
 @internal
-def _finish(o: DynArray[shapes.Opening, 4], used: uint256, place: shapes.Place, roots: shapes.Roots, kind: uint256, last: int256, index: int256) -> (int256, uint256):
+def _finish(o: DynArray[shapes.Opening, 4], used: uint256, place: shapes.Place, roots: shapes.Roots, line: uint256, last: int256, index: int256) -> (int256, uint256):
     """The element's value from its last accumulator, and the openings used in all."""
-    # Bits dropped: PROBABILITY, then the shift of the matrix (HEAD and GATE_UP 18, QKV 20, OUT 15, DOWN 14).
+    kind: uint256 = self._part(line, 0)
+    # Bits dropped: PROBABILITY, or those of the matrix.
     if kind == MIX:
         return self._shift(last, 24), used
     if kind == ARGMAX or kind == DRAW:
         return index, used
     if kind != DOT:
         return last, used
-    if place.target == 1 or place.operator == 20:
-        return self._shift(last, 18), used
-    if place.operator == 5:
-        return self._shift(last, 20), used
-    # OUT and DOWN: the result is added to the residual stream.
-    stream: int256 = self._value(o[used], place, roots, 0 if place.operator == 15 else 15, place.element)
-    return self._saturate(stream + self._shift(last, 15 if place.operator == 15 else 14), INT32), used + 1
+    value: int256 = self._shift(last, convert(self._part(line, 7), int256))
+    if self._part(line, 6) & 2 != 0:
+        return self._saturate(value, INT32), used
+    if self._part(line, 2) == 255:
+        return value, used
+    # The result is added to the residual stream.
+    return self._saturate(self._value(o[used], place, roots, self._part(line, 2), place.element) + value, INT32), used + 1
 
 
 @view
@@ -647,36 +704,38 @@ def judge(place: shapes.Place, roots: shapes.Roots, openings: DynArray[shapes.Op
         at: uint256 = 0
         row, at = self._piece_place(place.piece)
         at += place.element
-        operator: uint256 = 22
+        operator: uint256 = size - 1
         if row == 1:
-            operator = 7
+            operator = self.D[KEY]
         elif row == 2:
-            operator = 5
-            at += (HEADS + KV_HEADS) * T
+            operator = self.D[QKV]
+            at += (self.D[HEADS] + self.D[KV_HEADS]) * T
         value = self._value(openings[0], place, roots, operator, at)
         assert len(openings) == 1, "openings"
         return value == place.value
     shape: Shape = self._shape(place.target, place.position, roots.temperature, place.operator)
+    line: uint256 = self._line(place.target, roots.temperature, place.operator)
     start: int256 = LOWEST if shape.kind == TOP or shape.kind == ARGMAX else 0
     start_index: int256 = -1 if shape.kind == DRAW else 0
     # A single step is judged together with the finish: no accumulator was committed to.
     if shape.steps == 1:
-        if shape.kind == PEAK or shape.kind == SQUARES or shape.kind == DOT or shape.kind == TOP or shape.kind == SUM or shape.kind == MIX or shape.kind >= ARGMAX and shape.kind != TEMPER:
-            value, index, used = self._accumulate(openings, 0, place, roots, shape.kind, 0, start, start_index)
-            value, used = self._finish(openings, used, place, roots, shape.kind, value, index)
+        # One bit for each kind that accumulates: PEAK, SQUARES, DOT, TOP, SUM, MIX, ARGMAX, DRAW.
+        if (ACCUMULATES >> shape.kind) & 1 == 1:
+            value, index, used = self._accumulate(openings, 0, place, roots, line, 0, start, start_index)
+            value, used = self._finish(openings, used, place, roots, line, value, index)
         else:
-            value, used = self._at_once(openings, 0, place, roots, shape.kind)
+            value, used = self._at_once(openings, place, roots, line)
         assert len(openings) == used, "openings"
         return value == place.value
     # The finish: from the last accumulator to the value that the operator published.
     if place.step == shape.steps:
-        value, used = self._finish(openings, 0, place, roots, shape.kind, roots.before, roots.before_index)
+        value, used = self._finish(openings, 0, place, roots, line, roots.before, roots.before_index)
         assert len(openings) == used, "openings"
         return value == place.value
     # Any other step: from the accumulator before it to the one after it.
     if place.step > 0:
         start = roots.before
         start_index = roots.before_index
-    value, index, used = self._accumulate(openings, 0, place, roots, shape.kind, place.step, start, start_index)
+    value, index, used = self._accumulate(openings, 0, place, roots, line, place.step, start, start_index)
     assert len(openings) == used, "openings"
     return value == roots.after and index == roots.after_index

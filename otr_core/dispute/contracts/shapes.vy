@@ -5,7 +5,7 @@
 
 # A leaf's data and its path to a root; through two trees, both paths one after the other.
 struct Opening:
-    data: Bytes[1056]
+    data: Bytes[2048]
     proof: DynArray[bytes32, 64]
 
 # As in otr_core/lane/element.py.

@@ -366,7 +366,7 @@ def expand_operator(game: uint256, at: Game, rest: Rest, children: DynArray[byte
 
 
 @external
-def publish(game: uint256, at: Game, rest: Rest, data: Bytes[1056]):
+def publish(game: uint256, at: Game, rest: Rest, data: Bytes[2048]):
     g: Game = self._move(game, at, 0, TILES | OPERATORS)
     self._brought(at, rest)
     s: Spot = self._unpack(g.spot)
@@ -398,7 +398,7 @@ def element(game: uint256, at: Game, number: uint256, quoted: int256):
 
 
 @external
-def accuse_salt(game: uint256, at: Game, rest: Rest, claim: Claim, data: Bytes[1056], seed: bytes32):
+def accuse_salt(game: uint256, at: Game, rest: Rest, claim: Claim, data: Bytes[2048], seed: bytes32):
     g: Game = self._move(game, at, 1, ELEMENT | OPERATORS)
     self._claimed(at, rest, claim)
     s: Spot = self._unpack(g.spot)
@@ -422,7 +422,7 @@ def accuse_salt(game: uint256, at: Game, rest: Rest, claim: Claim, data: Bytes[1
 
 
 @external
-def misquoted(game: uint256, at: Game, rest: Rest, data: Bytes[1056]):
+def misquoted(game: uint256, at: Game, rest: Rest, data: Bytes[2048]):
     g: Game = self._move(game, at, 0, STEPS | LEAF)
     self._brought(at, rest)
     s: Spot = self._unpack(g.spot)
@@ -674,7 +674,7 @@ def _shape(s: Spot, rest: Rest) -> Shape:
 
 @view
 @internal
-def _tile(g: Game, s: Spot, rest: Rest, shape: Shape, data: Bytes[1056]) -> uint256:
+def _tile(g: Game, s: Spot, rest: Rest, shape: Shape, data: Bytes[2048]) -> uint256:
     """Checks that a published tile is the disputed one, and counts its values."""
     count: uint256 = 0
     pieces: uint256 = 0
@@ -810,7 +810,7 @@ def _is_under(leaf: bytes32, at: uint256, of: uint256, path: DynArray[bytes32, 3
 
 @pure
 @internal
-def _le(data: Bytes[1056], start: uint256) -> uint256:
+def _le(data: Bytes[2048], start: uint256) -> uint256:
     # The little-endian 32-bit integer at byte ``start``.
     word: uint256 = convert(slice(data, start, 4), uint256)
     return ((word & 255) << 24) | ((word & 65280) << 8) | ((word >> 8) & 65280) | (word >> 24)

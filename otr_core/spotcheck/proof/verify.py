@@ -15,9 +15,8 @@ import numpy as np
 from otr_core.encoding import canonical_json
 from otr_core.errors import AnswerProofError
 from otr_core.lane.architecture import Architecture
-from otr_core.lane.formats import ROTARY
 from otr_core.lane.program import Dims
-from otr_core.lane.tables import rotary_table
+from otr_core.lane.tables import turns
 from otr_core.poea.document import ReceiptFile
 from otr_core.poea.message import Query, Response
 from otr_core.poea.order import Order
@@ -104,7 +103,7 @@ def converse(party: Party, bound: dict[str, Any], root: bytes, own: Facts | None
 def rotary_tables(a: Architecture, positions: int) -> tuple[list[list[int]], list[list[int]]]:
     """Cosines and sines; in few sizes, so that the table is seldom made anew."""
     room = 1 << max(8, (positions - 1).bit_length())
-    return rotary_table(a.rope_theta, a.head_dim, room, ROTARY, a.rope_scaling)
+    return turns(a, room)[0]
 
 
 def check_proven(
@@ -132,6 +131,9 @@ def check_proven(
     if file.query.digest != ordered.query_digest or file.response.digest != receipt.response_digest:
         raise AnswerProofError("order", "another query or response", "those of order and receipt")
     check_answered(file, said, response)
+    if not Dims.of(a).plain:
+        found = f"{a.family} with {', '.join(a.added)}"
+        raise AnswerProofError("mode", found, "a plain Llama's operators")
     chosen, most = receipt.answer_tokens, ordered.decoding.max_tokens
     if chosen > most or (receipt.finish == "length" and chosen != most):
         raise AnswerProofError("tokens", f"{chosen} tokens, ended by {receipt.finish!r}", f"{most}, or a stop before")

@@ -23,6 +23,7 @@ import numpy as np
 
 from otr_core.errors import InputError, ParameterError
 from otr_core.lane.architecture import Architecture
+from otr_core.lane.rotary import RopeScaling
 
 ASSUMPTIONS = (
     "sums and products are computed in fp32 or better and each rounded to nearest (no TF32, no Winograd or Strassen)",
@@ -156,6 +157,8 @@ def rotary_frequencies(architecture: Architecture) -> np.ndarray:
     s = a.rope_scaling
     if s is None:
         return plain
+    if not isinstance(s, RopeScaling):
+        raise InputError(f"rope scaling: found {s.config()['rope_type']!r}, expected 'llama3' or none")
     turns = s.original_context * plain / (2 * np.pi)
     kept = np.clip((turns - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor), 0, 1)
     return plain * ((1 - kept) / s.factor + kept)

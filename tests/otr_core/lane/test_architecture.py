@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from otr_core.errors import ModelError
-from otr_core.lane.architecture import Architecture, RopeScaling
+from otr_core.lane.architecture import Architecture
+from otr_core.lane.rotary import RopeScaling
 from otr_paper.labs.tiny import TINY
 
 
@@ -51,12 +52,12 @@ def test_older_spelling_of_rope_and_missing_defaults() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("model_type", "mistral"),
+        ("model_type", "mixtral"),
         ("hidden_act", "gelu"),
         ("attention_bias", True),
         ("mlp_bias", True),
         ("rope_parameters", {"rope_type": "llama3", "rope_theta": 1e4}),
-        ("rope_scaling", {"type": "linear", "factor": 2}),
+        ("rope_scaling", {"type": "dynamic", "factor": 2}),
         ("num_key_value_heads", 3),
         ("hidden_size", 0),
         ("hidden_size", "32"),
@@ -66,7 +67,7 @@ def test_older_spelling_of_rope_and_missing_defaults() -> None:
         ("head_dim", 7),
     ],
 )
-def test_what_is_not_a_plain_llama_is_refused(field: str, value: object) -> None:
+def test_what_the_lane_does_not_compute_is_refused(field: str, value: object) -> None:
     config = TINY.config() | {field: value}
     if field == "rope_scaling":
         del config["rope_parameters"]

@@ -10,7 +10,8 @@ import pytest
 
 from otr_core.encoding import canonical_json
 from otr_core.errors import ModelError
-from otr_core.lane.architecture import Architecture, RopeScaling
+from otr_core.lane.architecture import Architecture
+from otr_core.lane.rotary import RopeScaling
 from otr_core.poea.manifest import ModelManifest
 from otr_paper.labs.tiny import TINY
 

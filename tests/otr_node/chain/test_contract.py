@@ -30,6 +30,7 @@ from otr_paper.labs.disputes.both import Both, both
 from otr_paper.labs.disputes.differential import differential_game
 from otr_paper.labs.disputes.parties import CLIENT, FISHERMAN, OPERATOR, OTHER, leaf_of
 from otr_paper.labs.disputes.world import TERMS, random_tamper, tiny, tiny_signed
+from tests.helpers.ends import ends_of
 
 pytestmark = pytest.mark.slow
 SALT = b"s" * 32
@@ -73,14 +74,21 @@ def test_every_primitive_is_judged_the_same(pair):
         for number, op in enumerate(done.program):
             element = random.randrange(op.length)
             step = random.randrange(op.steps + 1) if op.steps > 1 else 0
-            ends = ends_of(done, number, element, step)
+            before, after = ends_of(done, number, element, step)
             for change in (0, 1):
                 value = int(done.vectors[number][element]) + change
                 place = Place(target, position, layer, number, element, step, value, token_step=done.token_step)
                 reader = Openings(done, place, piece=served.honest.piece, token=served.honest.token)
                 expected = right(d, claim, place, reader)
                 words = (target, position, layer, number, element, step, 0, done.token_step, value)
-                roots = (claim.states_root, claim.tokens_root, done.operators.root, *ends, *astuple(claim)[3:])
+                roots = (
+                    claim.states_root,
+                    claim.tokens_root,
+                    done.operators.root,
+                    *before,
+                    *after,
+                    *astuple(claim)[3:],
+                )
                 openings = [(o.data, list(o.proof)) for o in reader.made]
                 assert pair.chain.chain.call(judge, "judge", words, roots, openings) == expected, op.name
                 for i, opening in enumerate(openings):
@@ -90,14 +98,6 @@ def test_every_primitive_is_judged_the_same(pair):
                 for others in (openings[:-1], [*openings, openings[-1]]) if openings else ():
                     with pytest.raises(ChainError):
                         pair.chain.chain.call(judge, "judge", words, roots, others)
-
-
-def ends_of(done: Execution, operator: int, element: int, step: int) -> tuple[int, ...]:
-    """The accumulators before and after a step, each with its index."""
-    if done.program[operator].steps == 1:
-        return 0, 0, 0, 0
-    entries = [(0, 0), *done.accumulators(operator, element), (0, 0)]
-    return (*entries[step], *entries[step + 1])
 
 
 class Indexed(Execution):
@@ -127,8 +127,8 @@ def test_an_index_among_accumulators_is_judged_the_same(temperature, where):
         reader = Openings(done, place, piece=served.honest.piece, token=served.honest.token)
         expected = right(d, claim, place, reader)
         words = (*where, number, element, step, 0, done.token_step, value)
-        ends = ends_of(done, number, element, step)
-        roots = (claim.states_root, claim.tokens_root, done.operators.root, *ends, *astuple(claim)[3:])
+        before, after = ends_of(done, number, element, step)
+        roots = (claim.states_root, claim.tokens_root, done.operators.root, *before, *after, *astuple(claim)[3:])
         openings = [(o.data, list(o.proof)) for o in reader.made]
         assert pair.chain.chain.call(judge, "judge", words, roots, openings) == expected, (op.name, step)
         seen.add(expected)

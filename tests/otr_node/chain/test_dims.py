@@ -3,11 +3,12 @@ move."""
 
 from __future__ import annotations
 
-from dataclasses import astuple, replace
+from dataclasses import replace
 
 import pytest
 
 from otr_core.dispute.registry import judgeable
+from otr_core.dispute.words import judge_words
 from otr_core.errors import ChainError
 from otr_core.lane.program import Dims
 from otr_node.chain.evm import Chain, compile_vyper
@@ -21,7 +22,7 @@ ROOT = bytes(32)
 TINY = tiny().trees.dims
 
 UNUSABLE = {
-    "a tile that no move takes": {"tile": 256, "hidden": 256, "intermediate": 256, "vocab": 256},
+    "a tile that no move takes": {"tile": 512, "hidden": 512, "intermediate": 512, "vocab": 512},
     "no tile": {"tile": 0},
     "a tile that pieces do not divide into": {"tile": 24, "hidden": 24, "intermediate": 24, "vocab": 24},
     "a ragged row": {"hidden": TINY.hidden + 1},
@@ -40,7 +41,7 @@ UNUSABLE = {
 @pytest.fixture(scope="module")
 def deploy():
     chain, judge = Chain(accounts=2), compile_vyper(FOLDER / "judge.vy")
-    return lambda dims, stop_ids=(): chain.deploy(judge, list(astuple(dims)), ROOT, ROOT, list(stop_ids))
+    return lambda dims, stop_ids=(): chain.deploy(judge, judge_words(dims), ROOT, ROOT, list(stop_ids))
 
 
 @pytest.mark.parametrize("dims", [TINY, Dims.of(SIZE), Dims.of(LARGE)])

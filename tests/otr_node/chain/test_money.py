@@ -4,7 +4,7 @@ equal to the wei after every call; and the same state from the logs alone."""
 from __future__ import annotations
 
 import hashlib
-from dataclasses import astuple, replace
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -24,6 +24,7 @@ from otr_core.dispute.players import HonestChallenger, HonestOperator
 from otr_core.dispute.records import ChallengeStatus
 from otr_core.dispute.registry import NOTICE_S
 from otr_core.dispute.state import SEED, Verdict
+from otr_core.dispute.words import judge_words
 from otr_core.errors import ChainError
 from otr_core.lane import program as pr
 from otr_core.poea.equivocation import Equivocation
@@ -374,9 +375,9 @@ def test_only_a_dispute_freezes_business_in_both(tmp_path):
 @pytest.mark.parametrize(("unfit", "fit"), UNFIT)
 def test_a_judge_of_a_model_whose_disputes_do_not_fit_does_not_deploy(unfit, fit, judge_chain):
     chain, code, dims = judge_chain
-    chain.deploy(code, list(astuple(replace(dims, **fit))), bytes(32), bytes(32), [])
+    chain.deploy(code, judge_words(replace(dims, **fit)), bytes(32), bytes(32), [])
     with pytest.raises(ChainError) as failure:
-        chain.deploy(code, list(astuple(replace(dims, **unfit))), bytes(32), bytes(32), [])
+        chain.deploy(code, judge_words(replace(dims, **unfit)), bytes(32), bytes(32), [])
     assert failure.value.check in ("dims", "reverted")
 
 

@@ -4,12 +4,13 @@ without a lie."""
 from __future__ import annotations
 
 import shutil
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from otr_core.dispute.registry import CONFIGURATION, NOTICE_S
+from otr_core.dispute.words import judge_words
 from otr_core.errors import ChainError
 from otr_core.poea.order import Domain, Order, type_hash
 from otr_core.poea.receipt import Receipt, SignedReceipt, sign_receipt
@@ -38,7 +39,7 @@ class Asker:
 
     def __init__(self) -> None:
         self.chain, trees = Chain(accounts=3), tiny().trees
-        args = list(astuple(trees.dims)), trees.weights_root, trees.tables_root, list(trees.stop_ids)
+        args = judge_words(trees.dims), trees.weights_root, trees.tables_root, list(trees.stop_ids)
         self.judge, _ = self.chain.deploy(compile_vyper(FOLDER / "judge.vy"), *args)
         self.domain = Domain(self.chain.id, bytes.fromhex(self.chain.accounts[0][2:]))
         self.operator, self.other = self.chain.accounts[1], self.chain.accounts[2]

@@ -102,7 +102,7 @@ def test_altered_and_shortened_models_are_packed_as_they_run(tiny: Path) -> None
     [
         ("score", {"q": 4800.0, "k": 2580.0}),
         ("output", {"v": 1950.0, "o": 6000.0}),
-        ("product", {"gate": 2700.0, "up": 2700.0}),
+        ("product", {"gate": 2700.0, "up": 2700.0, "down": 680.0}),
         ("value", {"v": 4500.0}),
         ("key", {"k": 4500.0}),
     ],
@@ -122,8 +122,8 @@ def test_a_removed_bound_gives_wrong_results(
         elif part == "embed_tokens":
             value[:] = along * (1 + 0.1 * np.arange(64, dtype=np.float32)[:, None])
         elif part in change:
-            value[:] = (1 if part == "o" else along) * np.float32(change[part])
-        elif part == "o":
+            value[:] = (1 if part in ("o", "down") else along) * np.float32(change[part])
+        elif part == "o" or (part == "q" and kind == "key"):  # nothing that a key could be balanced with
             value[:] = 0
     folder = write_checkpoint(tmp_path / "m", architecture, tensors)
     with pytest.raises(ModelError, match=kind):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from otr_core.lane.architecture import RopeScaling
+from otr_core.lane.rotary import RopeScaling
 from otr_node.native import load_native
 from otr_paper.labs.tiny import TINY, write_tiny
 
