@@ -230,7 +230,7 @@ class Architecture:
             "model_type": self.family,
             "attention_bias": False,
             "mlp_bias": False,
-            **families.entries(self.family, vars(self), self.layers),
+            **families.config_entries(self.family, vars(self), self.layers),
             "hidden_size": self.hidden,
             "intermediate_size": self.intermediate,
             "num_hidden_layers": self.layers,

@@ -208,7 +208,7 @@ def features(config: Mapping[str, Any], layers: int) -> dict[str, Any]:
     return result
 
 
-def entries(name: str, fields: Mapping[str, Any], layers: int) -> dict[str, Any]:
+def config_entries(name: str, fields: Mapping[str, Any], layers: int) -> dict[str, Any]:
     """The config entries that ``features`` reads, from the fields that it gives."""
     family = FAMILIES[name]
     result: dict[str, Any] = {family.activation: GELU if fields["gelu"] else SILU}

@@ -365,7 +365,8 @@ class Served:
             InputError: none does.
         """
         honest = self.honest.execution(LAYER, position, layer)
-        kept = (pr.LayerOperator.OUTPUT, pr.LayerOperator.KEY, pr.LayerOperator.QKV)
+        names = ("output", "attention.key", "attention.qkv")
+        kept = [number for number, each in enumerate(honest.program) if each.name in names]
         for power in range(50):
             tamper = Tamper(position, layer, operator, element, 2**power)
             false = replace(honest, alter=tamper)
