@@ -47,7 +47,7 @@ def changed_tree(contents: Iterable[bytes], changes: Leaves) -> Tree:
     return Tree([unopenable(number) if each is None else leaf_hash(each) for number, each in enumerate(leaves)])
 
 
-def opened(content: bytes | None) -> bytes:
+def revealed(content: bytes | None) -> bytes:
     """A leaf's content.
 
     Raises:
@@ -109,7 +109,7 @@ class FreeTrace:
 
     def content(self, leaf: int) -> bytes:
         """Content of a trace leaf."""
-        return opened(self._contents.get(leaf, self.honest.trace.leaves[leaf]))
+        return revealed(self._contents.get(leaf, self.honest.trace.leaves[leaf]))
 
     def pieces(self, leaf: int) -> Tree:
         """Tree over the pieces of a leaf."""
@@ -123,7 +123,7 @@ class FreeTrace:
         """Salt and values of a piece."""
         change = self.changes.get(leaf)
         if isinstance(change, FreeState) and piece in change.pieces:
-            return opened(change.pieces[piece])
+            return revealed(change.pieces[piece])
         if leaf in self.changes and not isinstance(change, FreeState):
             raise UnknownError("a piece of a content that has none")
         return self.honest.piece(*self.place(leaf), piece)[0]
@@ -135,7 +135,7 @@ class FreeTrace:
 
     def token(self, at: int) -> DataAndPath:
         """As ``OwnRun.token``."""
-        return opened(self.token_changes.get(at, self.honest.trace.tokens[at])), self.tokens.path(at)
+        return revealed(self.token_changes.get(at, self.honest.trace.tokens[at])), self.tokens.path(at)
 
 
 @dataclass
@@ -188,7 +188,7 @@ class FreeExecution:
         """As ``OwnExecution.tile_data``."""
         change = self.changes.get(operator)
         if isinstance(change, Mapping) and tile in change:
-            return opened(change[tile])
+            return revealed(change[tile])
         if operator in self.changes and not isinstance(change, Mapping):
             raise UnknownError("a tile of a content that has none")
         return self.honest.tile_data(operator, tile)

@@ -1,0 +1,34 @@
+"""Plain rows for the tables and figures of notebook 03 about free opponents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from otr_paper.store.records import Records, records
+
+ENDS = {
+    "step": "a step was judged",
+    "leaf": "a leaf was opened that shows it",
+    "silence": "nothing left to show",
+}
+"""How a game ended, and in words."""
+
+
+def searches(adversaries: Mapping[str, Any]) -> Records:
+    """One row a family of opponents and shape of model, of the exhaustive search."""
+    columns = ("shape", "family", "places", "losses", "most_moves", "bound_moves")
+    ends = ("operator_loses", "challenger_loses", "withdrawn", "silence", "refused")
+    rows = [(*(row[name] for name in columns), *(row.get(name, 0) for name in ends)) for row in adversaries["search"]]
+    return records(", ".join((*columns, *ends)), rows)
+
+
+def random_games(adversaries: Mapping[str, Any]) -> Records:
+    """Games against free opponents by model, temperature, where they ended, and how; of each game
+    lost by an honest side one in ``losses``."""
+    rows = []
+    for each in adversaries["random"]:
+        for reached, ends in each["reached"].items():
+            rows += [(each["model"], each["temperature_milli"], reached, end, games, 0) for end, games in ends.items()]
+        rows[-1] = (*rows[-1][:-1], each["losses"])
+    return records("model, temperature_milli, reached, end, games, losses", rows)
