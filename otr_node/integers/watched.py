@@ -149,6 +149,10 @@ class Watched:
             none = np.zeros(1, np.int64)
             scores = twins.attention_scores(query, self.keys[None, :, :width], self.position, none)
             return np.where(self._seen, scores, PADDING)
+        if kind == Kind.MIX:
+            assert self.values is not None
+            weights = sources[0].reshape(1, d.heads, 1, width)
+            return twins.attention_mix(weights, self.values[None, :, :width])
         # The last source is a row of scores or of what is made of them for each head.
         row = sources[-1].reshape(d.heads, -1)
         if kind == Kind.TOP:
@@ -162,8 +166,5 @@ class Watched:
             return twins.attention_exps(first, row, EXP2)
         if kind == Kind.SHARE:
             return bits.ONE_SHARE // np.maximum(first, 1)
-        if kind == Kind.WEIGHT:
-            return twins.attention_weights(row, first)
-        assert kind == Kind.MIX
-        assert self.values is not None
-        return twins.attention_mix(first.reshape(1, d.heads, 1, width), self.values[None, :, :width])
+        assert kind == Kind.WEIGHT
+        return twins.attention_weights(row, first)

@@ -63,8 +63,13 @@ def test_a_tiny_model_gives_the_oracles_bits(form: Form, shape: dict, write_chec
         assert found[row, pad:].equal(theirs[row, pad:])
 
 
-def test_what_is_watched_and_altered_is_the_oracles(tiny: Path) -> None:
-    model, oracle = load_portable(tiny), load_float(tiny)
+@pytest.mark.parametrize("shape", [{}, {"heads": 3, "kv_heads": 1}], ids=["as it is", "heads that do not divide QKV"])
+def test_what_is_watched_and_altered_is_the_oracles(
+    tmp_path: Path, write_checkpoint: Write, shape: dict[str, int]
+) -> None:
+    architecture = replace(TINY, **shape)
+    folder = write_checkpoint(tmp_path / "m", architecture, tiny_tensors(architecture, seed=6))
+    model, oracle = load_portable(folder), load_float(folder)
     for operator in LayerOperator:
 
         def alter(number: int, values: np.ndarray, operator: int = operator) -> np.ndarray:
