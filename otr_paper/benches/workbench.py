@@ -17,7 +17,6 @@ from typing import Any
 from otr_core.dispute.records import Terms
 from otr_core.encoding import tagged_hash
 from otr_core.errors import InputError, ModelError, ReceiptError
-from otr_core.lane import program as pr
 from otr_core.lane.element import LAYER
 from otr_core.lane.sampling import Decoding
 from otr_core.poea.client import PlacedOrder, check_answer, place_order
