@@ -214,7 +214,7 @@ def test_a_second_pause_waits_until_no_deadline_can_fall_into_both():
 
 #: Dimensions that no dispute fits, each beside the nearest that one does.
 UNFIT = [
-    ({"tile": 256, "hidden": 512, "intermediate": 512}, {"tile": 128, "hidden": 512, "intermediate": 512}),
+    ({"tile": 512, "hidden": 512, "intermediate": 512}, {"tile": 256, "hidden": 512, "intermediate": 512}),
     ({"tile": 96, "hidden": 96, "intermediate": 96}, {"tile": 32, "hidden": 96, "intermediate": 96}),
     ({"tile": 1}, {"tile": 2}),
     ({"tile": 0}, {"tile": 4}),

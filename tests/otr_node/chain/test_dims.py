@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from otr_core.dispute.registry import judgeable
-from otr_core.dispute.words import judge_words
 from otr_core.errors import ChainError
 from otr_core.lane.program import Dims
 from otr_node.chain.evm import Chain, compile_vyper
@@ -16,6 +15,7 @@ from otr_node.chain.onchain import FOLDER
 from otr_paper.benches.dispute_gas import LARGE
 from otr_paper.benches.verify import SIZE
 from otr_paper.labs.disputes.world import tiny
+from tests.helpers.unusable import words_of
 
 pytestmark = pytest.mark.slow
 ROOT = bytes(32)
@@ -41,7 +41,7 @@ UNUSABLE = {
 @pytest.fixture(scope="module")
 def deploy():
     chain, judge = Chain(accounts=2), compile_vyper(FOLDER / "judge.vy")
-    return lambda dims, stop_ids=(): chain.deploy(judge, judge_words(dims), ROOT, ROOT, list(stop_ids))
+    return lambda dims, stop_ids=(): chain.deploy(judge, words_of(dims), ROOT, ROOT, list(stop_ids))
 
 
 @pytest.mark.parametrize("dims", [TINY, Dims.of(SIZE), Dims.of(LARGE)])

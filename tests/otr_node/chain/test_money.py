@@ -24,7 +24,6 @@ from otr_core.dispute.players import HonestChallenger, HonestOperator
 from otr_core.dispute.records import ChallengeStatus
 from otr_core.dispute.registry import NOTICE_S
 from otr_core.dispute.state import SEED, Verdict
-from otr_core.dispute.words import judge_words
 from otr_core.errors import ChainError
 from otr_core.lane import program as pr
 from otr_core.poea.equivocation import Equivocation
@@ -36,6 +35,7 @@ from otr_paper.labs.disputes.parties import CLIENT, FISHERMAN, KEY_ID, OPERATOR,
 from otr_paper.labs.disputes.world import TERMS, random_tamper, tiny
 from tests.helpers.coalition import CONTENTS, leaves_of, receipts
 from tests.helpers.tiny_disputes import placed
+from tests.helpers.unusable import words_of
 from tests.otr_core.dispute.test_roles import UNFIT
 
 pytestmark = pytest.mark.slow
@@ -375,9 +375,9 @@ def test_only_a_dispute_freezes_business_in_both(tmp_path):
 @pytest.mark.parametrize(("unfit", "fit"), UNFIT)
 def test_a_judge_of_a_model_whose_disputes_do_not_fit_does_not_deploy(unfit, fit, judge_chain):
     chain, code, dims = judge_chain
-    chain.deploy(code, judge_words(replace(dims, **fit)), bytes(32), bytes(32), [])
+    chain.deploy(code, words_of(replace(dims, **fit)), bytes(32), bytes(32), [])
     with pytest.raises(ChainError) as failure:
-        chain.deploy(code, judge_words(replace(dims, **unfit)), bytes(32), bytes(32), [])
+        chain.deploy(code, words_of(replace(dims, **unfit)), bytes(32), bytes(32), [])
     assert failure.value.check in ("dims", "reverted")
 
 
