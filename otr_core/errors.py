@@ -193,6 +193,10 @@ class SpotCheckError(CheckError):
     """An answer to a spot check is refused by one of ``otr_core.spotcheck.verify.CHECKS``."""
 
 
+class AnswerProofError(CheckError):
+    """A proof of a whole answer is refused; the check names the relation or message that failed."""
+
+
 class ProverError(OtrError):
     """The proof system did not do its work: too little memory, interrupted, or an unusable key.
 

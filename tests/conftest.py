@@ -13,6 +13,7 @@ from otr_node import outside
 from otr_node.project import Project, find_project
 
 pytest_plugins = [
+    "tests.helpers.answer_proofs",
     "tests.helpers.checkpoint_fixtures",
     "tests.helpers.evidence_fixtures",
     "tests.helpers.spotcheck_fixtures",

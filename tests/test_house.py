@@ -31,19 +31,21 @@ FLOORS = (
 BUDGETS = {
     # 8,000 until the receipt states the answer and comes from real evidence; 10,000 once proofs of
     # whole answers are verified in it
-    "otr_core": 8400,
+    "otr_core": 10000,
     "otr_core/lane": 800,
     "otr_core/attestation": 1950,
     # order, statement, the checks against both, and the seam to evidence of hardware
     "otr_core/poea": 1300,
     "otr_core/dispute": 2350,
-    "otr_core/spotcheck": 600,
+    # of it the verifier of whole answers with its gadgets, 1,300
+    "otr_core/spotcheck": 1950,
     "otr_core/economics": 850,
     # circuits, keys and proofs stand here, so that the core needs no proof library; all that reads a
     # checkpoint, with a frozen environment of its own for templates; and the recorder with the
-    # process that hashes
-    "otr_node": 4350,
-    "otr_paper": 12450,  # of it the producers of stored results, which were under tests before
+    # process that hashes; the prover of whole answers, 1,150 of them
+    "otr_node": 5550,
+    # of it the producers of stored results, which were under tests before; the bench of whole-answer proofs, 90
+    "otr_paper": 12540,
     "otr_paper/claims": 1900,
     "otr_paper/labs": 2750,  # its operators state and sign falsehoods, one for each check of a receipt
     "otr_paper/producers": 1700,

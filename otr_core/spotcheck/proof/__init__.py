@@ -1,0 +1,1 @@
+"""The proof of a whole answer: its statement, the relations of the lane, and the verifier."""

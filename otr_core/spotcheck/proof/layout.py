@@ -1,0 +1,219 @@
+"""What is committed to: the columns of the witness, and where their cells lie.
+
+All sizes follow from the model's manifest and the receipt. A *column* is an array of integers over
+three axes, (rows of some kind, positions, values). A number is held as one or more *limbs*, cells
+of a proven range; number = Σ limb · 2^shift − offset, plus what the proof lists as an exception.
+
+Cells lie in *blocks* of ``block`` = (positions, values), so that the widths of a model need no
+padding to a power of two; a limb's blocks come in the order (row, block of positions, block of
+values). Cells of a block outside the column are never read by any relation; those of ranged columns
+are proven to be in range like all others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import isqrt
+
+from otr_core.lane import formats as bits
+from otr_core.lane.program import Dims, Matrix
+
+QUERIES = 248
+"""Opened columns of the code word: with rate 1/2, (3/4)^248 = 2^-102.9 at unique decoding."""
+BLOWUP_BITS = 1  # the code's rate is 1/2
+_LIMB_BITS = (14, 20)  # of small and of large witnesses: the table of ranges is as large as 2^(bits + 1)
+_LARGE = 2**22  # values from which the larger table pays
+_MOST_LEAVES_BITS = 22  # of one tree of fractions; bounds the prover's memory
+PAD_ID, EXP_ID, SIGMOID_ID = 255, 100, 101
+"""Tables beside those of ranges, which have their width as id."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column.
+
+    Attributes:
+        shape: (rows, positions, values). widths: bits of each limb, lowest first; empty where a
+            table bounds the only cell, or nothing does.
+        offset: what is taken from the limbs. per_row: the only limb has a width of its own at every
+            row and position (of norms). open: the proof may list exceptions.
+        bounds: a power of two for each row, which is the offset there; with the limbs of ``widths``
+            and one more the cells are in −bound … bound − 1. Empty but for the MLP's product.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    widths: tuple[int, ...] = ()
+    offset: int = 0
+    per_row: bool = False
+    open: bool = False
+    bounds: tuple[int, ...] = ()
+
+    @property
+    def limbs(self) -> int:
+        return max(len(self.widths) + bool(self.bounds), 1)
+
+    @property
+    def last_widths(self) -> list[int]:
+        """Of a bounded column: the width of the last limb in each row."""
+        return [bound.bit_length() - sum(self.widths) for bound in self.bounds]
+
+    @property
+    def shifts(self) -> list[int]:
+        """By which the limbs are shifted: Σ of the widths below."""
+        return [sum(self.widths[:i]) for i in range(self.limbs)]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of a statement.
+
+    Attributes:
+        d: dimensions of the model. prompt, answer: tokens given and chosen.
+        saturation: per layer, the power of two at which the MLP's product saturates.
+    """
+
+    d: Dims
+    prompt: int
+    answer: int
+    saturation: tuple[int, ...]
+
+    @property
+    def positions(self) -> int:
+        return self.prompt + self.answer - 1
+
+    @property
+    def sites(self) -> int:
+        """Places of the residual stream that are normed: two of each layer, and the head."""
+        return 2 * self.d.layers + 1
+
+    @cached_property
+    def block(self) -> tuple[int, int]:
+        """(positions, values) of a block of cells, powers of two."""
+        tile = self.d.tile & -self.d.tile
+        return min(64, 1 << (self.positions - 1).bit_length()), min(64, tile)
+
+    @cached_property
+    def limb_bits(self) -> int:
+        """The widest limb."""
+        return _LIMB_BITS[self.sites * self.positions * self.d.hidden >= _LARGE // 4]
+
+    def split(self, width: int) -> tuple[int, ...]:
+        """A width in limbs."""
+        most = self.limb_bits
+        return (most,) * (width // most) + ((width % most,) if width % most else ())
+
+    @cached_property
+    def columns(self) -> dict[str, Column]:
+        """All columns by name, those with proven ranges first."""
+        d, positions = self.d, self.positions
+        stream = (self.sites, positions, d.hidden)
+        heads = (d.layers * d.heads, positions, positions)
+        mlp = (d.layers, positions, d.intermediate)
+        outputs = (d.layers, positions, d.hidden)
+        qkv = (d.layers, positions, (d.heads + 2 * d.kv_heads) * d.tile)
+        turned = (d.layers, positions, (d.heads + d.kv_heads) * d.tile)
+        mixed = (d.layers, positions, d.heads * d.tile)
+        normed = bits.NORMED + 2 + (d.hidden.bit_length() + 1) // 2
+
+        found = [
+            self._ranged("below", stream, 32),
+            self._ranged("above", stream, 32),
+            self._signed("scaled", stream, bits.NORM_INPUT + 1, open=True),
+            Column("norm_rest", stream, (32 - bits.NORM_INPUT,), per_row=True),
+            self._signed("normed", stream, normed),
+            self._ranged("normed_rest", stream, d.drop),
+            self._signed("qkv", qkv, 32),
+            self._ranged("qkv_rest", qkv, Matrix.QKV.shift),
+            self._signed("turned", turned, 32),
+            self._ranged("turned_rest", turned, bits.ROTARY),
+            self._ranged("distance_low", heads, bits.SCORE_SHIFT),
+            self._ranged("far", heads, 20, open=True),
+            self._ranged("weight", heads, bits.PROBABILITY + 1),
+            self._ranged("weight_rest", heads, bits.EXP),
+            self._signed("mixed", mixed, 32),
+            self._ranged("mixed_rest", mixed, bits.PROBABILITY),
+            self._ranged("out_rest", outputs, Matrix.OUT.shift),
+            self._ranged("gate_low", mlp, bits.SIGMOID_SHIFT),
+            self._ranged("gate_rest", mlp, Matrix.GATE_UP.shift),
+            self._signed("up", mlp, 32, open=True),
+            self._ranged("up_rest", mlp, Matrix.GATE_UP.shift),
+            self._signed("silu", mlp, 32, open=True),
+            self._ranged("silu_rest", mlp, bits.SIGMOID),
+            # the least saturation is 2^21 (``otr_node.rounding``)
+            Column("product", mlp, self.split(20), open=True, bounds=self.saturation),
+            self._ranged("product_rest", mlp, bits.PRODUCT_SHIFT),
+            self._ranged("down_rest", outputs, Matrix.DOWN.shift),
+            self._ranged("room", (1, self.answer, d.vocab), 60),
+            Column("distance", heads),
+            Column("exp", heads),
+            Column("gate_index", mlp, open=True),
+            Column("sigmoid", mlp),
+            self._table("count_range", self.limb_bits + 1),
+            self._table("count_exp", (bits.EXP2_ENTRIES - 1).bit_length()),
+            self._table("count_sigmoid", (bits.SIGMOID_ENTRIES - 1).bit_length()),
+        ]
+        return {column.name: column for column in found}
+
+    def _ranged(self, name: str, shape: tuple[int, int, int], width: int, open: bool = False) -> Column:
+        return Column(name, shape, self.split(width), open=open)
+
+    def _signed(self, name: str, shape: tuple[int, int, int], width: int, open: bool = False) -> Column:
+        return Column(name, shape, self.split(width), 1 << (width - 1), open=open)
+
+    def _table(self, name: str, entry_bits: int) -> Column:
+        """One value a table entry, in their order: as wide as a block."""
+        return Column(name, (1, (1 << entry_bits) // self.block[1], self.block[1]))
+
+    def blocks_of(self, column: Column) -> tuple[int, int, int]:
+        """Blocks of one limb along the three axes."""
+        rows, positions, values = column.shape
+        return rows, -(-positions // self.block[0]), -(-values // self.block[1])
+
+    @cached_property
+    def first_block(self) -> dict[str, int]:
+        """Number of the first block of each column; its limbs follow each other."""
+        found, at = {}, 0
+        for column in self.columns.values():
+            found[column.name] = at
+            rows, down, along = self.blocks_of(column)
+            at += column.limbs * rows * down * along
+        return found
+
+    def limb_blocks(self, column: Column) -> int:
+        rows, down, along = self.blocks_of(column)
+        return rows * down * along
+
+    @property
+    def block_cells(self) -> int:
+        return self.block[0] * self.block[1]
+
+    @cached_property
+    def blocks(self) -> int:
+        """All blocks of cells that belong to a column."""
+        last = self.columns["count_sigmoid"]
+        return self.first_block["count_sigmoid"] + self.limb_blocks(last)
+
+    @cached_property
+    def ranged_blocks(self) -> int:
+        """The blocks whose cells are looked up in the table of ranges: the first ones."""
+        return self.first_block["distance"]
+
+    @cached_property
+    def row_bits(self) -> int:
+        """Cells of a committed row, as a power of two: about what makes the proof shortest."""
+        cells = self.blocks * self.block_cells
+        best = (isqrt(cells * QUERIES // 2).bit_length()) - 1
+        return max(best, self.block_cells.bit_length() - 1)
+
+    @cached_property
+    def rows(self) -> int:
+        """Committed rows."""
+        return -(-self.blocks * self.block_cells // (1 << self.row_bits))
+
+    def trees(self, cells: int) -> list[tuple[int, int, int]]:
+        """Trees of fractions over so many cells: (first cell, cells, bits of the tree)."""
+        most = max(1 << _MOST_LEAVES_BITS, self.block_cells)
+        starts = range(0, cells, most)
+        return [(at, n, max((n - 1).bit_length(), 1)) for at in starts for n in [min(most, cells - at)]]

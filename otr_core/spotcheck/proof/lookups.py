@@ -1,0 +1,146 @@
+"""Look-ups: every ranged cell is in its range, every index stands beside its table entry.
+
+LogUp: Σ over look-ups of 1 / (α − key) = Σ over table entries of multiplicity / (α − entry's key),
+with keys value + β · table + β² · second value, for challenges α and β that are drawn after all
+cells and multiplicities are committed. A multiplicity counts modulo p, and there are far fewer
+look-ups than p. Parts of a key are kept apart by powers of β, so that no value strays into another
+table's band.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from otr_core.lane.formats import EXP2_ENTRIES, NORM_INPUT, SIGMOID_ENTRIES
+from otr_core.lane.tables import exp2_entries, sigmoid_entries
+from otr_core.spotcheck.proof.claims import Flat
+from otr_core.spotcheck.proof.field import ONE, ZERO, Ext, combine, dot, dot_base, eq_table, residues, xtotal
+from otr_core.spotcheck.proof.layout import EXP_ID, PAD_ID, SIGMOID_ID, Sizes
+from otr_core.spotcheck.proof.party import Party
+from otr_core.spotcheck.proof.relations import norm_scales
+from otr_core.spotcheck.proof.sumcheck import Fraction
+
+FUNCTIONS = (("exp", "distance", EXP_ID), ("sigmoid", "gate_index", SIGMOID_ID))
+"""Tables of functions: column of the values (and of the table), column of the indices, id."""
+
+
+@cache
+def entries(name: str) -> np.ndarray:
+    """The table of a function, int32."""
+    return np.array(exp2_entries() if name == "exp" else sigmoid_entries(), np.int32)
+
+
+def widths(s: Sizes) -> np.ndarray:
+    """Width of the cells of each ranged block; 0 for the blocks of ``norm_rest``."""
+    found = []
+    for column in list(s.columns.values())[: list(s.columns).index("distance")]:
+        count = s.limb_blocks(column)
+        found += [np.full(count, 0 if column.per_row else width) for width in column.widths]
+        if column.bounds:
+            found.append(np.repeat(column.last_widths, count // len(column.bounds)))
+    return np.concatenate(found).astype(np.int64)
+
+
+def rest_widths(s: Sizes, peak: np.ndarray) -> np.ndarray:
+    """Width of the cells of ``norm_rest`` by its blocks and the positions in one: by so many bits
+    their row was scaled down. Cells of no position are 0."""
+    down = norm_scales(peak)[1]
+    _, along, across = s.blocks_of(s.columns["norm_rest"])
+    padded = np.pad(down, ((0, 0), (0, -down.shape[1] % s.block[0]))).reshape(s.sites, along, 1, s.block[0])
+    assert down.max(initial=0) <= 32 - NORM_INPUT
+    return np.broadcast_to(padded, (s.sites, along, across, s.block[0])).reshape(-1, s.block[0])
+
+
+def lookups(p: Party) -> None:
+    """Prove all look-ups.
+
+    Raises:
+        AnswerProofError: an extension of the leaves is another, or the fractions do not cancel.
+    """
+    s = p.sizes
+    alpha, beta = p.channel.challenge("alpha"), p.channel.challenge("beta")
+    numerator, denominator = ZERO, ONE
+
+    def add(fraction: Fraction) -> None:
+        nonlocal numerator, denominator
+        numerator = numerator * fraction.denominator + fraction.numerator * denominator
+        denominator = denominator * fraction.denominator
+
+    own, rest = widths(s), rest_widths(s, p.facts.peak)
+    rest_first = s.first_block["norm_rest"]
+    for first, cells, bits in s.trees(s.ranged_blocks * s.block_cells):
+        found = p.fractions("ranges", bits, alpha, beta, first, cells)
+        add(found)
+        e_block, live = _blocks(s, found.point, cells)
+        begin, end = first // s.block_cells, (first + cells) // s.block_cells
+        ids = dot_base(e_block, residues(own[begin:end]))
+        low, high = max(begin, rest_first), min(end, rest_first + len(rest))
+        if low < high:
+            inner = s.block[1].bit_length() - 1
+            e_t = eq_table(found.point[inner : s.block_cells.bit_length() - 1])
+            by_block = combine(rest[low - rest_first : high - rest_first].T.astype(np.int32), e_t)
+            ids = ids + dot(by_block, e_block[low - begin : high - begin])
+        said = p.claim_flat(Flat(found.point, first, cells), "ranges")
+        p.equal("ranges", found.leaf_numerator, live)
+        expected = live * alpha - said - beta * ids + (1 - live)
+        p.equal("ranges", found.leaf_denominator, expected)
+
+    for name, index, number in FUNCTIONS:
+        count = s.limb_blocks(s.columns[name]) * s.block_cells
+        start, values = s.first_block[index] * s.block_cells, s.first_block[name] * s.block_cells
+        for first, cells, bits in s.trees(count):
+            found = p.fractions(f"look up {name}", bits, alpha, beta, start + first, values + first, cells, number)
+            add(found)
+            _, live = _blocks(s, found.point, cells)
+            said = p.claim_flat(Flat(found.point, start + first, cells), name)
+            said = said + beta * beta * p.claim_flat(Flat(found.point, values + first, cells), name)
+            p.equal(f"look up {name}", found.leaf_numerator, live)
+            expected = live * (alpha - beta * number) - said + (1 - live)
+            p.equal(f"look up {name}", found.leaf_denominator, expected)
+
+    for name in ("range", "exp", "sigmoid"):
+        first = s.first_block[f"count_{name}"] * s.block_cells
+        cells = s.limb_blocks(s.columns[f"count_{name}"]) * s.block_cells
+        bits = (cells - 1).bit_length()
+        found = p.fractions(f"table {name}", bits, alpha, beta, first, cells, name)
+        add(found)
+        said = p.claim_flat(Flat(found.point, first, cells), f"table {name}")
+        p.equal(f"table {name}", ZERO - found.leaf_numerator, said)
+        keys = _range_keys(found.point, beta) if name == "range" else _keys(name, found.point, beta)
+        p.equal(f"table {name}", found.leaf_denominator, alpha - keys)
+    p.equal("look-ups", numerator, ZERO)
+
+
+def _blocks(s: Sizes, point: list[Ext], cells: int) -> tuple[np.ndarray, Ext]:
+    """Equality with a tree's point, block by block; and its sum over the cells that are there."""
+    table = eq_table(point[s.block_cells.bit_length() - 1 :], cells // s.block_cells)
+    return table, Ext.of(xtotal(table))
+
+
+def _range_keys(point: list[Ext], beta: Ext) -> Ext:
+    """Extension of the keys of ranges: entry 2^w + v is value v of width w; entry 0 is none."""
+    above, result = ONE, ZERO
+    for w in range(len(point) - 1, -1, -1):
+        value = ZERO
+        for bit in range(w):
+            value = value + point[bit] * (1 << bit)
+        result = result + above * point[w] * (value + beta * w)
+        above = above * (1 - point[w])
+    return result + above * beta * PAD_ID
+
+
+def _keys(name: str, point: list[Ext], beta: Ext) -> Ext:
+    """Extension of the keys of a function's table; entries after its end are none."""
+    table, number = entries(name), {"exp": EXP_ID, "sigmoid": SIGMOID_ID}[name]
+    assert len(table) == {"exp": EXP2_ENTRIES, "sigmoid": SIGMOID_ENTRIES}[name]
+    low = len(point) // 2
+    e_low, e_high = eq_table(point[:low]), eq_table(point[low:])
+    padded = np.zeros((2, 1 << len(point)), np.int32)
+    padded[0, : len(table)], padded[1, : len(table)] = table, 1
+    value, there = (dot(combine(side.reshape(-1, 1 << low), e_high), e_low) for side in padded)
+    index = ZERO
+    for bit, own in enumerate(point):
+        index = index + own * (1 << bit)
+    return index + beta * (there * (number - PAD_ID) + PAD_ID) + beta * beta * value

@@ -1,0 +1,175 @@
+"""One side of a proof, as the relations see it. This class is the verifier; the prover's side
+derives from it and adds how each message is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from otr_core.errors import AnswerProofError
+from otr_core.lane.architecture import Architecture
+from otr_core.lane.program import Matrix
+from otr_core.spotcheck.proof.claims import Flat, Ledger, Weights, by_rows
+from otr_core.spotcheck.proof.facts import Facts
+from otr_core.spotcheck.proof.field import ZERO, Ext, Words, combine, dot, dot_base, eq_table, residues, xtotal
+from otr_core.spotcheck.proof.layout import Sizes
+from otr_core.spotcheck.proof.sumcheck import Fraction, Levels, Rounds, sum_fractions, sumcheck
+from otr_core.spotcheck.proof.transcript import Channel
+
+_ROWS = 4096  # of a matrix, made dense at once
+
+
+class Dense(Protocol):
+    """A matrix of integers."""
+
+    def dense(self, first: int = 0, end: int | None = None) -> NDArray[np.int32]:
+        """Some rows as they are."""
+
+
+class HeldModel(Protocol):
+    """The model as its holder has it, its bounds proven (``otr_node.rounding.check_bounds``)."""
+
+    def matrix(self, which: Matrix, layer: int) -> Dense:
+        """A matrix of a layer, or of the model."""
+
+
+class Party:
+    """The verifier's side.
+
+    Attributes:
+        channel: the proof's messages and challenges. sizes: of the statement. architecture: of
+            its model. facts: as sent.
+        ledger: claims that are still open. model: whose matrices this side evaluates.
+        tokens: all tokens, those of the prompt first.
+    """
+
+    facts: Facts
+
+    def __init__(
+        self,
+        channel: Channel,
+        sizes: Sizes,
+        architecture: Architecture,
+        model: HeldModel,
+        tokens: tuple[int, ...],
+    ) -> None:
+        self.channel, self.sizes, self.architecture, self.model = channel, sizes, architecture, model
+        self.tokens = tokens
+        self.ledger = Ledger(sizes)
+
+    def refuse_beyond(self, temperature_milli: int) -> None:
+        """
+        Raises:
+            AnswerProofError: check "mode": a statement that this proof does not cover.
+        """
+        if temperature_milli:
+            found = f"temperature {temperature_milli / 1000}"
+            raise AnswerProofError("mode", found, "0: choices that are drawn are not proven in this version")
+        if any(not 0 <= token < self.sizes.d.vocab for token in self.tokens):
+            raise AnswerProofError("mode", "a token beyond the vocabulary", f"ids below {self.sizes.d.vocab}")
+
+    def tables(self, label: str, shape: tuple[int, ...]) -> list[Words]:
+        """A random weight vector for each axis: the equality with a random point."""
+        return [eq_table(self.channel.point(label, (n - 1).bit_length()), n) for n in shape]
+
+    def claim(self, name: str, weights: Weights) -> Ext:
+        """Σ weight · number over a column, as the prover says; it goes to the ledger."""
+        (value,) = self.channel.exts(name, 1, lambda: self.functional(name, weights).words[None])
+        column = self.sizes.columns[name]
+        cells = value + weights.sum() * column.offset if column.offset else value
+        if column.bounds:
+            cells = cells + dot_base(weights.row_sums(len(column.bounds)), residues(np.array(column.bounds)))
+        if column.open and len(self.facts.exceptions[name][0]):
+            at = weights.at(self.facts.places(name, column.shape))
+            cells = cells - Ext.of(xtotal(by_rows(at, self.facts.added(self.sizes, name))))
+        self.ledger.numbers.append((column, weights, cells))
+        return value
+
+    def claim_flat(self, flat: Flat, label: str) -> Ext:
+        """Σ weight · cell over cells as they lie, as the prover says; it goes to the ledger."""
+        (value,) = self.channel.exts(label, 1, lambda: self.flat_functional(flat).words[None])
+        self.ledger.flat.append((flat, value))
+        return value
+
+    def equal(self, check: str, found: Ext, expected: Ext | Callable[[], Ext]) -> None:
+        """Compare; what takes long to expect is computed by the verifier alone.
+
+        Raises:
+            AnswerProofError: ``check``: the two differ.
+        """
+        if found != (expected if isinstance(expected, Ext) else expected()):
+            raise AnswerProofError(check, "a value that does not follow", "the relation to hold")
+
+    def reduce(self, kind: str, claim: Ext, shape: tuple[int, ...], *tables: Any) -> tuple[list[Words], Ext]:
+        """A sum-check of three factors; the prover makes them by its ``kind`` from ``tables``.
+
+        Returns:
+            weight vectors of the point, one for each axis; and the product there.
+        """
+        points, value = sumcheck(self.channel, kind, claim, shape, 3, lambda: self.factors(kind, tables))
+        return [eq_table(point, n) for point, n in zip(points, shape, strict=True)], value
+
+    def fractions(self, label: str, bits: int, *what: Any) -> Fraction:
+        """A sum of fractions; the prover makes them from ``what``."""
+        return sum_fractions(self.channel, label, bits, lambda: self.levels(label, bits, what))
+
+    def weight(self, matrix: Matrix, layers: Words, rows: Words, columns: Words) -> Ext:
+        """Σ layers[l] · rows[j] · columns[k] · W_l[j, k] from the matrices held."""
+        result = ZERO
+        for layer, own in enumerate(layers):
+            result = result + Ext.of(own) * dot(self.combined(matrix, layer, rows), columns)
+        return result
+
+    def combined(self, matrix: Matrix, layer: int, rows: Words) -> Words:
+        """Σ rows[j] · W[j]: (columns, 2)."""
+        held, parts = self.model.matrix(matrix, layer), []
+        for first in range(0, len(rows), _ROWS):
+            end = min(first + _ROWS, len(rows))
+            parts.append(combine(held.dense(first, end), rows[first:end]))
+        return xtotal(np.stack(parts))
+
+    def embedded(self, tokens: tuple[int, ...]) -> NDArray[np.int64]:
+        """The rows of the embedding of some tokens."""
+        held = self.model.matrix(Matrix.EMBED, 0)
+        return np.stack([held.dense(token, token + 1)[0] for token in tokens]).astype(np.int64)
+
+    # --- how the prover makes messages
+
+    def functional(self, name: str, weights: Weights) -> Ext:
+        """The value of a claim."""
+        raise NotImplementedError("a verifier makes no messages")
+
+    def flat_functional(self, flat: Flat) -> Ext:
+        """The value of a claim over cells."""
+        raise NotImplementedError("a verifier makes no messages")
+
+    def factors(self, kind: str, tables: tuple[Any, ...]) -> Rounds:
+        """The factors of a sum-check."""
+        raise NotImplementedError("a verifier makes no messages")
+
+    def levels(self, label: str, bits: int, what: tuple[Any, ...]) -> Levels:
+        """The leaves of a sum of fractions."""
+        raise NotImplementedError("a verifier makes no messages")
+
+    def join(self, powers: list[Ext]) -> Rounds:
+        """The sum-check that joins the ledger's claims."""
+        raise NotImplementedError("a verifier makes no messages")
+
+    def cells_at(self) -> Ext:
+        """The cells' extension at the point that joining left."""
+        raise NotImplementedError("a verifier makes no messages")
+
+    def combined_row(self, high: Words) -> Words:
+        """The rows combined with the weights ``high``."""
+        raise NotImplementedError("a verifier makes no messages")
+
+    def columns_at(self, places: list[int]) -> Words:
+        """Columns of the code words: (places, rows)."""
+        raise NotImplementedError("a verifier makes no messages")
+
+    def paths_at(self, places: list[int]) -> bytes:
+        """Their Merkle paths, from the leaf upwards."""
+        raise NotImplementedError("a verifier makes no messages")

@@ -1,0 +1,47 @@
+"""How likely a false statement is accepted: the error of each step, from a statement's own sizes.
+
+All are for the interactive protocol; by Fiat–Shamir each hash that a forger computes is one more
+try (random oracle model), so that 2^k tries take k bits off.
+"""
+
+from __future__ import annotations
+
+import math
+
+from otr_core.spotcheck.proof.field import P
+from otr_core.spotcheck.proof.layout import BLOWUP_BITS, QUERIES, Sizes
+
+FIELD_BITS = 2 * math.log2(P)
+POLICY_BITS = 100
+"""What a verifier asks for at least."""
+
+
+def errors(s: Sizes) -> dict[str, float]:
+    """Largest probability, by step, with which a false statement survives it, as log2."""
+    bits = {name: sum((n - 1).bit_length() for n in c.shape) for name, c in s.columns.items()}
+    widest = max(bits.values())
+    cells = s.rows << s.row_bits
+    trees = len(s.trees(s.ranged_blocks * s.block_cells)) + 8
+    looked_up = s.ranged_blocks * s.block_cells + 2 * s.columns["exp"].shape[0] * s.positions**2
+    looked_up += s.columns["sigmoid"].shape[0] * s.positions * s.d.intermediate
+    entries = sum(math.prod(c.shape) for name, c in s.columns.items() if name.startswith("count"))
+    levels = max(cells - 1, 1).bit_length()
+    claims = 100 + 8 * trees
+    size = s.row_bits + BLOWUP_BITS
+    # a code word's distance is 1 − rate; half of it is the unique decoding radius
+    far = 1 - (1 - 2.0**-BLOWUP_BITS) / 2
+    return {
+        "random weights of relations (degree 1 in each bit)": math.log2(24 * widest) - FIELD_BITS,
+        "sum-checks of relations (degree 3 a round)": math.log2(12 * 3 * widest) - FIELD_BITS,
+        # a key that is no entry's: it meets one of theirs by β, or its pole is cancelled by α
+        "look-up keys (α, β)": math.log2(2 * entries + looked_up + entries) - FIELD_BITS,
+        "sums of fractions (degree 3 a round, mixing)": math.log2(trees * levels * (3 * levels + 2)) - FIELD_BITS,
+        "joining the claims": math.log2(claims + 2 * levels) - FIELD_BITS,
+        "proximity of combined rows": math.log2(max(s.rows - 1, 1).bit_length() + 1) + size - FIELD_BITS,
+        "columns drawn": QUERIES * math.log2(far),
+    }
+
+
+def soundness_bits(s: Sizes) -> float:
+    """−log2 of the sum of all errors."""
+    return -math.log2(sum(2.0**error for error in errors(s).values()))

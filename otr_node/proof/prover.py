@@ -1,0 +1,430 @@
+"""The prover's side of a proof: how each message is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from otr_core.lane import formats as bits
+from otr_core.lane.program import Matrix
+from otr_core.merkle import Tree
+from otr_core.spotcheck.proof.claims import Flat, PlaneWeights, RowWeights, Weights, by_rows
+from otr_core.spotcheck.proof.commitment import column_leaf
+from otr_core.spotcheck.proof.field import (
+    ONE,
+    Ext,
+    Words,
+    add,
+    eq_table,
+    powers,
+    residues,
+    root_of_unity,
+    sub,
+    xmul,
+    xtotal,
+)
+from otr_core.spotcheck.proof.layout import BLOWUP_BITS, EXP_ID, PAD_ID, SIGMOID_ID, Sizes
+from otr_core.spotcheck.proof.lookups import entries, rest_widths, widths
+from otr_core.spotcheck.proof.party import Party
+from otr_node.proof import kernels
+from otr_node.proof.witness import Witness
+
+_COLUMNS = 256  # hashed at once
+k: Any = kernels  # loops without types
+
+
+def lay_cells(s: Sizes, witness: Witness) -> Words:
+    """All committed cells: (rows, 2^row_bits) of the base field."""
+    flat = np.zeros(s.rows << s.row_bits, np.uint64)
+    for name, column in s.columns.items():
+        if name.startswith("count"):
+            continue
+        numbers = witness.numbers[name]
+        if column.open and len(witness.facts.exceptions[name][0]):
+            numbers = numbers.copy()
+            numbers.ravel()[witness.facts.exceptions[name][0]] -= witness.facts.added(s, name)
+        size = s.limb_blocks(column) * s.block_cells
+        for limb in range(column.limbs):
+            first = s.first_block[name] * s.block_cells + limb * size
+            out = flat[first : first + size]
+            if name == "distance":
+                out[:] = bits.EXP2_ENTRIES - 1  # a cell of no score looks at the table's end
+            if name == "sigmoid":
+                out[:] = np.uint64(entries("sigmoid")[0])
+            offsets = np.array(column.bounds or [column.offset] * column.shape[0], np.int64)
+            # the last limb takes what is left: beyond its width no look-up finds it
+            width = column.widths[limb] if limb + 1 < column.limbs and column.widths else 0
+            blocks = out.reshape(*s.blocks_of(column), *s.block)
+            k.cut_limb(numbers, offsets, column.shifts[limb], width, blocks)
+    _count(s, flat, witness.facts.peak)
+    return flat.reshape(s.rows, -1)
+
+
+def _count(s: Sizes, flat: Words, peak: NDArray[np.int64]) -> None:
+    """Write how often each entry of a table is looked up."""
+
+    def region(name: str) -> Words:
+        first = s.first_block[name] * s.block_cells
+        column = s.columns[name]
+        return flat[first : first + s.limb_blocks(column) * column.limbs * s.block_cells]
+
+    counts = region("count_range")
+    for name, column in s.columns.items():
+        if not column.widths:
+            continue
+        cells = region(name)
+        if column.per_row:
+            by_position = rest_widths(s, peak).astype(np.int64)
+            keys = (1 << by_position)[:, :, None] + cells.reshape(-1, *s.block).astype(np.int64)
+            _tally(keys.ravel(), counts)
+            continue
+        limbs = np.split(cells, column.limbs)
+        parts = list(zip(limbs, column.widths, strict=False))
+        if column.bounds:
+            parts += zip(np.split(limbs[-1], len(column.bounds)), column.last_widths, strict=True)
+        for part, width in parts:
+            inside = part < np.uint64(1 << width)
+            _tally(part[inside].astype(np.int64), counts[1 << width : 2 << width])
+    for name, index in (("count_exp", "distance"), ("count_sigmoid", "gate_index")):
+        _tally(region(index).astype(np.int64), region(name))
+
+
+def _tally(values: NDArray[np.int64], counts: Words) -> None:
+    """Values that no entry has are passed over: then no proof comes of it."""
+    k.count_values(values[(values >= 0) & (values < len(counts))], counts)
+
+
+class CodeWords:
+    """The rows' code words and the tree over their columns."""
+
+    def __init__(self, cells: Words) -> None:
+        rows, length = cells.shape
+        size = length << BLOWUP_BITS
+        rounds = size.bit_length() - 1
+        whole = powers(root_of_unity(rounds), size // 2)
+        roots = np.concatenate([whole[:1], *(whole[:: size >> (level + 1)] for level in range(rounds))])
+        order, places = np.zeros(size, np.int64), np.arange(size)
+        for bit in range(rounds):
+            order |= ((places >> bit) & 1) << (rounds - 1 - bit)
+        self.words = np.empty((rows, size), np.uint64)
+        k.encode_rows(cells, roots, order, self.words)
+        leaves: list[bytes] = []
+        for first in range(0, size, _COLUMNS):
+            columns = np.ascontiguousarray(self.words[:, first : first + _COLUMNS].T)
+            leaves += [column_leaf(column) for column in columns]
+        self.tree = Tree(leaves)
+
+
+class Products:
+    """A sum-check of three factors over a box: (…, last axis, 2) each, of one shape."""
+
+    def __init__(self, factors: list[Words], shape: tuple[int, ...]) -> None:
+        self._factors, self._shape = factors, list(shape)
+        self._settle()
+
+    def _settle(self) -> None:
+        while len(self._shape) > 1 and self._shape[-1] == 1:
+            self._shape.pop()
+        self._factors = [each.reshape(-1, self._shape[-1], 2) for each in self._factors]
+
+    def message(self) -> Words:
+        """Values at 0 … 3."""
+        found: Words = k.products(*self._factors)
+        return found
+
+    def bind(self, challenge: Ext) -> None:
+        left = -(-self._shape[-1] // 2)
+        x0, x1 = challenge.words
+        bound = []
+        for each in self._factors:
+            out = np.empty((each.shape[0], left, 2), np.uint64)
+            k.bind_axis(each, x0, x1, out)
+            bound.append(out)
+        self._factors, self._shape[-1] = bound, left
+        self._settle()
+
+
+class Joining:
+    """The sum-check Σ W · cell."""
+
+    def __init__(self, cells: Words, weights: Words) -> None:
+        self._cells, self._weights = cells.reshape(-1), weights
+        self._bound: Words | None = None
+
+    def message(self) -> Words:
+        """Values at 0, 1, 2."""
+        if self._bound is None:
+            found: Words = k.join_products_base(self._cells, self._weights)
+        else:
+            found = k.join_products(self._bound, self._weights)
+        return found
+
+    def bind(self, challenge: Ext) -> None:
+        x0, x1 = challenge.words
+        length = -(-len(self._weights) // 2)
+        weights, cells = np.empty((1, length, 2), np.uint64), np.empty((1, length, 2), np.uint64)
+        k.bind_axis(self._weights[None], x0, x1, weights)
+        if self._bound is None:
+            k.bind_base(self._cells, x0, x1, cells[0])
+        else:
+            k.bind_axis(self._bound[None], x0, x1, cells)
+        self._weights, self._bound = weights[0], cells[0]
+
+    @property
+    def last(self) -> Ext:
+        """The cells' extension at the point."""
+        assert self._bound is not None
+        return Ext.of(self._bound[0])
+
+
+class Fractions:
+    """A tree of fractions; leaves (4, n): both words of numerators, then of denominators."""
+
+    def __init__(self, leaves: Words) -> None:
+        self._levels = [leaves]
+        while leaves.shape[1] > 1:
+            above = np.empty((4, leaves.shape[1] // 2), np.uint64)
+            k.add_fractions(leaves, above)
+            self._levels.append(leaves := above)
+
+    def root(self) -> Words:
+        """Numerator and denominator."""
+        return self._levels[-1].reshape(2, 2)
+
+    def level(self, number: int, point: list[Ext], mix: Ext) -> Fractions:
+        """The level with ``number`` bits."""
+        self._levels.pop()  # the level whose claims are reduced: their values are known
+        self._own, self._mix = self._levels[-1], mix.words
+        self._eq = ONE.words[:, None]
+        for own in point[:-1]:
+            out = np.empty((2, 2 * self._eq.shape[1]), np.uint64)
+            k.eq_double(self._eq, *own.words, out)
+            self._eq = out
+        return self
+
+    def message(self) -> Words:
+        """A round's values at 0, 1, 2."""
+        found: Words = k.fraction_round(self._own, self._eq, *self._mix)
+        return found
+
+    def bind(self, challenge: Ext) -> None:
+        out = np.empty((4, self._own.shape[1] // 2), np.uint64)
+        for pair in (slice(0, 2), slice(2, 4)):
+            k.bind_high(self._own[pair], *challenge.words, out[pair])
+        self._own = out
+        if self._eq.shape[1] > 1:
+            half = np.empty((2, self._eq.shape[1] // 2), np.uint64)
+            k.eq_half(self._eq, half)
+            self._eq = half
+
+    def ends(self) -> Words:
+        """p0, p1, q0, q1."""
+        return np.concatenate([self._own[:2].T, self._own[2:].T])
+
+
+class AnswerProver(Party):
+    """The side that sends."""
+
+    witness: Witness
+    cells: Words
+    words: CodeWords
+
+    def commit(self, witness: Witness) -> bytes:
+        """Lay out, encode and hash the cells: the root."""
+        self.witness = witness
+        self.cells = lay_cells(self.sizes, witness)
+        self.words = CodeWords(self.cells)
+        return self.words.tree.root
+
+    def equal(self, check: str, found: Ext, expected: Any) -> None:
+        """An honest prover's relations hold; a forger is not stopped here."""
+
+    # --- claims
+
+    def functional(self, name: str, weights: Weights) -> Ext:
+        numbers = self.witness.numbers[name]
+        if isinstance(weights, RowWeights):
+            return Ext.of(np.array(k.sum_rows(numbers, weights.rows, weights.across), np.uint64))
+        if isinstance(weights, PlaneWeights):
+            return Ext.of(np.array(k.sum_planes(numbers, weights.first, weights.plane), np.uint64))
+        return Ext.of(xtotal(by_rows(weights.weights, numbers[weights.places])))
+
+    def _flat(self, flat: Flat) -> tuple[Words, Words]:
+        inner = min(self.sizes.block_cells.bit_length() - 1, len(flat.point))
+        return eq_table(flat.point[inner:], flat.cells >> inner), eq_table(flat.point[:inner])
+
+    def flat_functional(self, flat: Flat) -> Ext:
+        high, low = self._flat(flat)
+        cells = self.cells.reshape(-1)[flat.first : flat.first + flat.cells].reshape(len(high), len(low))
+        return Ext.of(np.array(k.sum_flat(cells, high, low), np.uint64))
+
+    # --- factors of sum-checks
+
+    def factors(self, kind: str, tables: tuple[Any, ...]) -> Products:
+        makers: list[tuple[str, Callable[..., Products]]] = [
+            *(("dot", self._dot), ("squares", self._squares), ("far", self._far)),
+            *(("scores", self._scores), ("mix", self._mix)),
+        ]
+        for name, make in makers:
+            if kind.partition(" ")[0] == name:
+                return make(*tables)
+        pairs = {"silu": ("sigmoid", "gate"), "product": ("silu", "up")}
+        return self._pointwise(tables, *(self._lifted(name) for name in pairs[kind]))
+
+    def _lifted(self, name: str) -> Words:
+        own = self.witness.numbers
+        values = (own["gate_index"] - bits.SIGMOID_ZERO) * 8 + own["gate_low"] - 4 if name == "gate" else own[name]
+        out = np.empty((values.size, 2), np.uint64)
+        k.lift(np.ascontiguousarray(values).ravel(), out)
+        return out.reshape(*values.shape, 2)
+
+    def _pointwise(self, tables: tuple[Words, Words, Words], f: Words, g: Words) -> Products:
+        eq = np.empty_like(f)
+        k.outer_three(*tables, eq)
+        return Products([eq, f, g], f.shape[:-1])
+
+    def _squares(self, rows: Words) -> Products:
+        scaled = self._lifted("scaled")
+        eq = np.ascontiguousarray(np.broadcast_to(rows[:, :, None], scaled.shape))
+        return Products([eq, scaled, scaled], scaled.shape[:-1])
+
+    def _far(self, own: Words, t: Words, j: Words) -> Products:
+        away = self._lifted("far")
+        numbers = bits.EXP2_ENTRIES - 1 - self.witness.numbers["distance"]
+        near = np.empty((numbers.size, 2), np.uint64)
+        k.lift(numbers.ravel(), near)
+        return self._pointwise((own, t, j), away, near.reshape(*numbers.shape, 2))
+
+    def _dot(self, matrix: Matrix, source: str, sites: list[int], layer: Words, t: Words, rows: Words) -> Products:
+        values = np.ascontiguousarray(self.witness.numbers[source][sites])
+        folded = np.zeros((len(sites), values.shape[2], 2), np.uint64)
+        k.fold_positions(values, t, folded)
+        combined = np.stack([self.combined(matrix, at, rows) for at in range(len(layer))])
+        eq = np.ascontiguousarray(np.broadcast_to(layer[:, None], folded.shape))
+        return Products([eq, folded, combined], folded.shape[:-1])
+
+    def _scores(self, layer: Words, t: Words, head: Words, j: Words) -> Products:
+        d, s = self.sizes.d, self.sizes
+        turned = self.witness.numbers["turned"].reshape(d.layers, s.positions, -1, d.tile)
+        keys = np.ascontiguousarray(turned[:, :, d.heads :])
+        seen = np.empty((*keys.shape, 2), np.uint64)
+        k.seen_keys(keys, j, seen)
+        seen = np.repeat(seen, d.heads // d.kv_heads, axis=2)
+        query = np.empty((*seen.shape,), np.uint64)
+        k.lift(np.ascontiguousarray(turned[:, :, : d.heads]).ravel(), query.reshape(-1, 2))
+        small = np.empty((d.layers, s.positions, d.heads, 2), np.uint64)
+        k.outer_three(layer, t, head, small)
+        eq = np.ascontiguousarray(np.broadcast_to(small[:, :, :, None], seen.shape))
+        return Products([eq, query, seen], seen.shape[:-1])
+
+    def _mix(self, layer: Words, t: Words, head: Words, c: Words) -> Products:
+        d, s = self.sizes.d, self.sizes
+        weights = self.witness.numbers["weight"]
+        folded = np.zeros((d.layers * d.heads, s.positions, 2), np.uint64)
+        k.fold_positions(weights, t, folded)
+        qkv = self.witness.numbers["qkv"].reshape(d.layers, s.positions, -1, d.tile)
+        values = residues(qkv[:, :, d.heads + d.kv_heads :].transpose(0, 2, 1, 3))  # (layers, kv_heads, s, tile)
+        own = xtotal(xmul(np.stack([values, np.zeros_like(values)], -1), c), 3)
+        own = np.repeat(own, d.heads // d.kv_heads, axis=1)
+        eq = np.empty((d.layers, d.heads, 1, 2), np.uint64)
+        k.outer_three(layer, head, ONE.words[None], eq)
+        eq = np.ascontiguousarray(np.broadcast_to(eq, own.shape))
+        return Products([eq, folded.reshape(own.shape), own], own.shape[:-1])
+
+    # --- sums of fractions
+
+    def levels(self, label: str, count_bits: int, what: tuple[Any, ...]) -> Fractions:
+        alpha, beta, first, *rest = what
+        s, flat = self.sizes, self.cells.reshape(-1)
+        leaves = np.empty((4, 1 << count_bits), np.uint64)
+        if label == "ranges":
+            (cells,) = rest
+            begin, end = first // s.block_cells, (first + cells) // s.block_cells
+            ids = np.repeat(residues(widths(s)[begin:end])[:, None], s.block_cells, axis=1)
+            start, own = s.first_block["norm_rest"], rest_widths(s, self.facts.peak)
+            low, high = max(begin, start), min(end, start + len(own))
+            if low < high:
+                ids[low - begin : high - begin] = np.repeat(
+                    residues(own[low - start : high - start]), s.block[1], axis=1
+                )
+            blocks = flat[first : first + cells].reshape(-1, s.block_cells)
+            k.range_leaves(blocks, ids, *alpha.words, *beta.words, leaves)
+        elif label.startswith("look up"):
+            second, cells, number = rest
+            base, square = (alpha - beta * number).words, (beta * beta).words
+            k.pair_leaves(flat[first : first + cells], flat[second : second + cells], *base, *square, leaves)
+        else:
+            cells, name = rest
+            self._table(flat[first : first + cells], name, alpha, beta, leaves)
+        return Fractions(leaves)
+
+    def _table(self, counts: Words, name: str, alpha: Ext, beta: Ext, out: Words) -> None:
+        index = np.arange(len(counts))
+        second = np.zeros(len(counts), np.int64)
+        if name == "range":
+            width = np.frexp(index.astype(np.float64))[1].astype(np.int64) - 1
+            number = np.where(index == 0, PAD_ID, width)
+            index = np.where(index == 0, 0, index - (1 << np.maximum(width, 0)))
+        else:
+            table = entries(name)
+            number = np.full(len(counts), PAD_ID)
+            number[: len(table)] = {"exp": EXP_ID, "sigmoid": SIGMOID_ID}[name]
+            second[: len(table)] = table
+        # the look-ups' kernel makes 1 / (α − …) with one id; here ids differ
+        none = np.zeros(len(counts), np.uint64)
+        k.pair_leaves(residues(index), none, *alpha.words, *(beta * 0).words, out)
+        minus = by_rows(np.broadcast_to(beta.words, (len(counts), 2)), number)
+        minus = add(minus, by_rows(np.broadcast_to((beta * beta).words, (len(counts), 2)), second))
+        out[2:] = sub(out[2:], minus.T)
+        out[0] = sub(none, counts)
+
+    # --- the opening
+
+    def join(self, claim_powers: list[Ext]) -> Joining:
+        """W over all cells, from the ledger's claims."""
+        s = self.sizes
+        weights = np.zeros((self.cells.size, 2), np.uint64)
+        for column in s.columns.values():
+            own = [i for i, (other, *_) in enumerate(self.ledger.numbers) if other is column]
+            if not own:
+                continue
+            total = np.zeros((*column.shape, 2), np.uint64)
+            for i in own:
+                self._add(self.ledger.numbers[i][1], claim_powers[i].words, total)
+            first, size = s.first_block[column.name] * s.block_cells, s.limb_blocks(column) * s.block_cells
+            for limb, up in enumerate(column.shifts):
+                at = first + limb * size
+                blocks = weights[at : at + size].reshape(*s.blocks_of(column), *s.block, 2)
+                k.spread_weights(total, np.uint64(2**up), blocks)
+        for (flat, _), power in zip(self.ledger.flat, claim_powers[len(self.ledger.numbers) :], strict=True):
+            high, low = self._flat(flat)
+            out = weights[flat.first : flat.first + flat.cells].reshape(len(high), len(low), 2)
+            k.add_flat(xmul(high, power.words), low, out)
+        self._joining = Joining(self.cells, weights)
+        return self._joining
+
+    @staticmethod
+    def _add(weights: Weights, power: Words, out: Words) -> None:
+        if isinstance(weights, RowWeights):
+            k.add_rows(xmul(weights.rows, power), np.ascontiguousarray(weights.across), out)
+        elif isinstance(weights, PlaneWeights):
+            k.add_planes(xmul(weights.first, power), weights.plane, out)
+        else:
+            out[weights.places] = add(out[weights.places], xmul(weights.weights, power))
+
+    def cells_at(self) -> Ext:
+        return self._joining.last
+
+    def combined_row(self, high: Words) -> Words:
+        out = np.zeros((self.cells.shape[1], 2), np.uint64)
+        k.combine_rows(self.cells, high, out)
+        return out
+
+    def columns_at(self, places: list[int]) -> Words:
+        return np.ascontiguousarray(self.words.words[:, places].T)
+
+    def paths_at(self, places: list[int]) -> bytes:
+        return b"".join(b"".join(self.words.tree.path(place)) for place in places)

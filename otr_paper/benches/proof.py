@@ -1,0 +1,92 @@
+"""What proving a whole answer costs, measured now: CPU time, memory and bytes of proof and check, beside the answer's
+own inference in the same run."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from otr_core.errors import ParameterError
+from otr_core.lane.sampling import Decoding
+from otr_core.poea import OnceStore
+from otr_core.poea.message import Response
+from otr_core.spotcheck.proof.verify import check_proof
+from otr_node.answers import order_of_model
+from otr_node.enclave import SimulatedEnclave
+from otr_node.generate import generate
+from otr_node.portable import load_portable
+from otr_node.proof.answers import prove_answer
+from otr_node.serve import serve
+
+PROMPT = "What is the capital of France, and what is it known for?"
+
+
+@dataclass(frozen=True)
+class ProofPlan:
+    """How much is measured.
+
+    Attributes:
+        positions: tokens fed, prompt and answer.
+
+    Raises:
+        ParameterError: fewer than 2.
+    """
+
+    positions: int = 64
+
+    def __post_init__(self) -> None:
+        if self.positions < 2:
+            raise ParameterError("positions", self.positions, "at least 2")
+
+
+def measure_proof(folder: Path, plan: ProofPlan, report: Callable[[str], None]) -> dict[str, Any]:
+    """Prove and check one greedy answer, loops compiled before; CPU seconds of the process.
+
+    Returns:
+        prove_cpu_s, check_cpu_s; inference_cpu_s of the same answer without a trace, and prove_over_inference;
+        peak_mb of the process; proof_bytes; soundness_bits. commit_cpu_s is None: the verifier holds the model,
+        and nothing is committed to beforehand. positions, answer_tokens: of what.
+    """
+    model = load_portable(folder)
+    secrets: Callable[[int], bytes] = lambda count: b"\7" * count  # noqa: E731
+    prompt = order_of_model(model, PROMPT, Decoding(1), secret=secrets).said.prompt_ids
+    most = plan.positions + 1 - len(prompt)
+    if most < 1:
+        raise ParameterError("positions", plan.positions, f"at least the prompt's {len(prompt)}")
+    placed = order_of_model(model, PROMPT, Decoding(most), secret=secrets)
+    enclave = SimulatedEnclave(b"s" * 32, model.manifest.model_id, b"g" * 32, 1)
+    file, _ = serve(enclave, model, placed.order, placed.query, served=OnceStore(None))
+    start = time.process_time()
+    generate(model, placed.said.prompt_ids, placed.order.decoding, order_id=placed.order.id)
+    inference = time.process_time() - start
+    response = Response.from_json(file.response.plain)
+    start = time.process_time()
+    proof = prove_answer(model, file, placed.said, response, report)
+    proving = time.process_time() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    start = time.process_time()
+    found = check_proof(
+        proof,
+        file,
+        placed.said,
+        response,
+        model=model,
+        model_id=model.manifest.model_id,
+        saturation=model.bounds.saturation,
+    )
+    return {
+        "prove_cpu_s": proving,
+        "inference_cpu_s": inference,
+        "prove_over_inference": proving / inference,
+        "peak_mb": peak,
+        "proof_bytes": len(proof),
+        "check_cpu_s": time.process_time() - start,
+        "commit_cpu_s": None,
+        "soundness_bits": found.soundness_bits,
+        "positions": found.positions,
+        "answer_tokens": found.tokens,
+    }

@@ -1,0 +1,115 @@
+"""A tiny answer with what it takes to prove it, honestly and not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otr_core.lane.sampling import Decoding
+from otr_core.poea.client import PlacedOrder
+from otr_core.poea.document import ReceiptFile
+from otr_core.poea.message import Query, Response
+from otr_core.poea.once import OnceStore
+from otr_core.poea.trace import token_leaves
+from otr_core.spotcheck.proof.facts import Facts
+from otr_core.spotcheck.proof.layout import Sizes
+from otr_core.spotcheck.proof.transcript import Channel
+from otr_core.spotcheck.proof.verify import ProvenAnswer, check_proof, check_proven, converse, proven_statement
+from otr_node.answers import order_of_model
+from otr_node.enclave import SimulatedEnclave
+from otr_node.generate import Answer
+from otr_node.portable import PortableModel, load_portable
+from otr_node.proof.prover import AnswerProver
+from otr_node.proof.witness import Change, make_witness
+from otr_node.serve import serve, sign_answer
+from otr_paper.labs.tiny import write_tiny
+
+
+@dataclass
+class ProvableAnswer:
+    """A served answer of the tiny model, and provers and the verifier for it."""
+
+    model: PortableModel
+    placed: PlacedOrder
+    computed: Answer
+    file: ReceiptFile
+    said: Query
+    response: Response
+    sizes: Sizes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sizes = check_proven(
+            self.file,
+            self.said,
+            self.response,
+            model_id=self.model.manifest.model_id,
+            saturation=self.model.bounds.saturation,
+        )
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        return (*self.said.prompt_ids, *self.response.token_ids)
+
+    def prove(
+        self,
+        change: Change | None = None,
+        facts: Callable[[Facts], Facts] = lambda facts: facts,
+        prover: type[AnswerProver] = AnswerProver,
+        bound: dict[str, Any] | None = None,
+    ) -> bytes:
+        """A proof by a prover whose witness, facts or messages are changed."""
+        witness = make_witness(self.model, self.sizes, self.tokens, change)
+        witness = replace(witness, facts=facts(witness.facts))
+        side = prover(Channel(), self.sizes, self.model.architecture, self.model, self.tokens)
+        root = side.commit(witness)
+        own = proven_statement(self.file, self.said, self.response) if bound is None else bound
+        converse(side, own, root, witness.facts, 0)
+        return side.channel.proof
+
+    def check(self, proof: bytes, **other: Any) -> ProvenAnswer:
+        """What the verifier says."""
+        given: dict[str, Any] = {"file": self.file, "said": self.said, "response": self.response}
+        held = {"model": self.model, "model_id": self.model.manifest.model_id}
+        return check_proof(proof, **{**given, **held, "saturation": self.model.bounds.saturation, **other})
+
+
+def provable(model: PortableModel, prompt: str, decoding: Decoding, tag: bytes = b"\x07") -> ProvableAnswer:
+    """A served answer."""
+    placed = order_of_model(model, prompt, decoding, secret=lambda count: tag * count)
+    enclave = SimulatedEnclave(b"s" * 32, model.manifest.model_id, b"g" * 32, 1)
+    file, computed = serve(enclave, model, placed.order, placed.query, served=OnceStore(None))
+    return ProvableAnswer(model, placed, computed, file, placed.said, Response.from_json(file.response.plain))
+
+
+def signed_lie(honest: ProvableAnswer, token_ids: tuple[int, ...]) -> ProvableAnswer:
+    """The same with other chosen tokens, in a receipt that is consistent and signed for them."""
+    enclave = SimulatedEnclave(b"s" * 32, honest.model.manifest.model_id, b"g" * 32, 1)
+    order, said = honest.placed.order, honest.said
+    leaves = token_leaves(said.prompt_ids, said.prompt_seed, token_ids, honest.response.trace_seed)
+    told = replace(honest.computed, token_ids=token_ids, trace=replace(honest.computed.committed, tokens=tuple(leaves)))
+    file = sign_answer(enclave, honest.model, order, honest.placed.query, said, told)
+    response = Response.from_json(file.response.plain)
+    return ProvableAnswer(honest.model, honest.placed, told, file, said, response)
+
+
+@pytest.fixture(scope="session")
+def tiny_portable(tmp_path_factory: pytest.TempPathFactory) -> PortableModel:
+    """The tiny checkpoint in the portable lane."""
+    folder: Path = write_tiny(tmp_path_factory.mktemp("tiny-proof"))
+    return load_portable(folder)
+
+
+@pytest.fixture(scope="session")
+def answer(tiny_portable: PortableModel) -> ProvableAnswer:
+    """Five words, nine tokens."""
+    return provable(tiny_portable, "w3 w4 w5 w6 w7", Decoding(9))
+
+
+@pytest.fixture(scope="session")
+def honest_proof(answer: ProvableAnswer) -> bytes:
+    """Its proof."""
+    return answer.prove()

@@ -1,0 +1,263 @@
+"""The proof of a whole answer: an honest one passes, and no forged one does.
+
+Forgers are free: each changes the witness before proving, or facts, or messages, and is honest from
+there on, so that one relation alone can find it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from otr_core.errors import AnswerProofError, OtrError, ProverError, ReceiptError
+from otr_core.lane.sampling import Decoding
+from otr_core.spotcheck.proof.facts import EXCEPTIONS, exception_shape, fact_shapes
+from otr_core.spotcheck.proof.field import ZERO, Ext, P, dot, eq_table
+from otr_core.spotcheck.proof.layout import Sizes
+from otr_core.spotcheck.proof.soundness import POLICY_BITS, errors, soundness_bits
+from otr_core.spotcheck.proof.sumcheck import interpolate
+from otr_core.spotcheck.proof.verify import HEADER
+from otr_node.proof.prover import AnswerProver
+from tests.helpers.answer_proofs import provable, signed_lie
+
+SEEN_ONLY = ("distance", "distance_low", "far")
+"""Of these only places that are seen mean anything: the rest weighs nothing whatever it is."""
+
+
+def refused(answer, proof: bytes, **other) -> str:
+    """The check that refuses a proof."""
+    with pytest.raises(OtrError) as caught:
+        answer.check(proof, **other)
+    assert isinstance(caught.value, AnswerProofError | ReceiptError)
+    return caught.value.check
+
+
+def test_an_honest_proof_passes_and_is_the_same_bytes_each_time(answer, honest_proof):
+    found = answer.check(honest_proof)
+    assert (found.positions, found.tokens, found.proof_bytes) == (answer.sizes.positions, 9, len(honest_proof))
+    assert found.soundness_bits >= POLICY_BITS
+    assert answer.prove() == honest_proof
+
+
+@pytest.mark.parametrize(("words", "tokens"), [(1, 1), (1, 7), (7, 1), (12, 5)])
+def test_answers_of_any_length_are_proven(tiny_portable, words, tokens):
+    answer = provable(tiny_portable, " ".join(f"w{3 + at}" for at in range(words)), Decoding(tokens))
+    assert answer.check(answer.prove()).tokens == len(answer.response.token_ids)
+
+
+def columns(answer) -> list[str]:
+    return [name for name in answer.sizes.columns if not name.startswith("count")]
+
+
+@pytest.mark.parametrize("part", range(6))
+def test_a_changed_value_of_any_column_is_refused(answer, part):
+    """One place of each column, by steps of all sizes."""
+    rng = np.random.default_rng(part)
+    for name in columns(answer)[part::6]:
+        rows, positions, values = answer.sizes.columns[name].shape
+        row, t = int(rng.integers(rows)), int(rng.integers(positions))
+        j = int(rng.integers(t + 1 if name in SEEN_ONLY else values))
+        step = int(rng.choice([1, -1, 2**13, -(2**20)]))
+
+        def change(column, at, own, name=name, row=row, t=t, j=j, step=step):
+            if (column, at) != (name, row):
+                return own
+            own = own.copy()
+            own[t, j] += step
+            return own
+
+        assert refused(answer, answer.prove(change)), name
+
+
+def test_a_changed_fact_of_any_kind_is_refused(answer):
+    rng = np.random.default_rng(5)
+    for name, (shape, least, most) in fact_shapes(answer.sizes).items():
+        place = tuple(int(rng.integers(n)) for n in shape)
+
+        def change(facts, name=name, place=place, least=least, most=most):
+            own = getattr(facts, name).copy()
+            if name == "top_at":  # another position seen, which the first has not
+                place = (place[0], len(own[0]) - 1)
+                own[place] = (own[place] + 1) % len(own[0])
+            else:
+                own[place] = own[place] + 1 if own[place] < most else own[place] - 1
+            return replace(facts, **{name: own})
+
+        assert refused(answer, answer.prove(facts=change)), name
+
+
+@pytest.mark.parametrize("name", EXCEPTIONS)
+def test_a_made_up_exception_is_refused(answer, name):
+    """One that the cells do not make up for."""
+    rng = np.random.default_rng(6)
+    size = int(np.prod(exception_shape(answer.sizes, name)))
+    place, value = np.array([int(rng.integers(size))], np.int64), np.array([3], np.int64)
+
+    class Unmoved(AnswerProver):
+        def commit(self, witness):
+            none = {each: (place[:0], place[:0]) for each in EXCEPTIONS}
+            honest = replace(witness.facts, exceptions={**witness.facts.exceptions, name: none[name]})
+            return super().commit(replace(witness, facts=honest))
+
+    def change(facts):
+        assert not len(facts.exceptions[name][0])
+        return replace(facts, exceptions={**facts.exceptions, name: (place, value)})
+
+    assert refused(answer, answer.prove(facts=change, prover=Unmoved)), name
+
+
+@pytest.mark.parametrize("at", [0, 4, 8])
+def test_wrong_tokens_are_refused_though_a_receipt_signs_them(answer, honest_proof, at):
+    """A replaced token; all that follows is computed from it honestly, or is as it was."""
+    ids = list(answer.response.token_ids)
+    ids[at] = 3 + (ids[at] - 2) % 60
+    lie = signed_lie(answer, tuple(ids))
+    assert refused(lie, honest_proof)
+    with pytest.raises(ProverError, match="found"):
+        lie.prove()
+    assert refused(lie, lie.prove(change=lambda name, row, own: own))
+
+
+def test_a_proof_is_of_one_receipt_order_and_model(tiny_portable, answer, honest_proof):
+    other = provable(tiny_portable, "w3 w4 w5 w6 w7", Decoding(9), tag=b"\x08")
+    assert other.response.token_ids == answer.response.token_ids
+    assert refused(other, honest_proof)
+    assert refused(answer, honest_proof, model_id=bytes(32)) == "model"
+    assert refused(answer, honest_proof, order=other.file.order) == "order"
+    file = replace(answer.file, receipt=replace(answer.file.receipt, lane="native-float32"))
+    assert refused(answer, honest_proof, file=file) == "lane"
+    # a prover that binds another statement, and is honest otherwise
+    assert refused(answer, answer.prove(bound={"format": "otr-answer-statement/1"}))
+
+
+def test_bytes_of_another_form_are_refused(answer, honest_proof):
+    assert refused(answer, b"") == "header"
+    assert refused(answer, b"\0" * 2**20) == "header"
+    assert refused(answer, honest_proof.replace(b"succinct", b"zk      ", 1)) == "header"
+    assert refused(answer, honest_proof + b"\0") == "length"
+    for end in (len(HEADER), len(HEADER) + 31, len(honest_proof) // 2, len(honest_proof) - 1):
+        assert refused(answer, honest_proof[:end])
+    # an element written as itself plus p, where that has 64 bits
+    words = np.frombuffer(honest_proof[-8 * (len(honest_proof) // 8) :], "<u8")
+    small = [at for at in np.flatnonzero(words < 2**32 - 1) if at > len(words) // 2][:3]
+    for at in small:
+        place = len(honest_proof) - 8 * (len(words) - int(at))
+        own = (int(words[at]) + P).to_bytes(8, "little")
+        assert refused(answer, honest_proof[:place] + own + honest_proof[place + 8 :])
+
+
+def test_replaced_bytes_anywhere_are_refused(answer, honest_proof):
+    rng = np.random.default_rng(8)
+    for place in rng.integers(0, len(honest_proof), 24):
+        forged = bytearray(honest_proof)
+        forged[place] ^= 1 << int(rng.integers(8))
+        assert refused(answer, bytes(forged)), place
+
+
+class Adaptive(AnswerProver):
+    """Lies in one claim and then says whatever keeps each check true, as long as it can.
+
+    Attributes:
+        lie: number of the claim that is changed.
+    """
+
+    lie = 0
+    number = -1
+
+    def functional(self, name, weights):
+        self.number += 1
+        value = super().functional(name, weights)
+        return value + 1 if self.number == self.lie else value
+
+
+def test_a_lie_in_any_claim_is_refused(answer):
+    found = set()
+    for lie in range(0, 55, 6):
+        forger = type("Lying", (Adaptive,), {"lie": lie})
+        found.add(refused(answer, answer.prove(prover=forger)))
+    assert len(found) > 5  # by the relation that it is a claim of
+
+
+class Compensating(AnswerProver):
+    """Lies in two claims of one relation so that it holds, then in the sum-check that joins all
+    claims, in the cells' value and in the combined row; only the drawn columns tell."""
+
+    seen = 0
+
+    def functional(self, name, weights):
+        value = super().functional(name, weights)
+        if name in ("below", "above") and self.seen < 4:
+            # below and above of the peak's relation come after the embedding's claim of below
+            self.seen += 1
+            return value + (0, 1, P - 1, 0)[self.seen - 1]
+        return value
+
+
+def test_a_lie_that_keeps_its_relation_is_found_when_claims_are_joined(answer):
+    assert refused(answer, answer.prove(prover=Compensating)) == "join"
+
+
+class FreeEnd(Compensating):
+    """Goes on where that one is caught: each later message is made to fit."""
+
+    def join(self, powers):
+        self.powers, self.bound, side, honest = powers, [], self, super().join(powers)
+
+        class Fitting:
+            claim = sum((power * said for power, said in zip(powers, side.said_values(), strict=True)), ZERO)
+
+            def message(self):
+                self.values = [Ext.of(each) for each in honest.message()]
+                self.values[0] = self.claim - self.values[1]
+                return np.stack([each.words for each in self.values])
+
+            def bind(self, challenge):
+                honest.bind(challenge)
+                self.claim = interpolate(self.values, challenge)
+                side.left, side.bound = self.claim, [*side.bound, challenge]
+
+        return Fitting()
+
+    def said_values(self):
+        return [said for *_, said in self.ledger.numbers] + [said for _, said in self.ledger.flat]
+
+    def cells_at(self):
+        self.opened = self.left * inverse(self.ledger.weight_at(self.bound, self.powers))
+        return self.opened
+
+    def combined_row(self, high):
+        row, low = super().combined_row(high), eq_table(self.bound[: self.sizes.row_bits])
+        off = self.opened - dot(row, low)
+        row[0] = (Ext.of(row[0]) + off * inverse(Ext.of(low[0]))).words
+        return row
+
+
+def inverse(x: Ext) -> Ext:
+    norm = (x.a * x.a - 7 * x.b * x.b) % P
+    scale = pow(norm, -1, P)
+    return Ext(x.a * scale % P, -x.b * scale % P)
+
+
+def test_a_lie_that_fits_every_message_is_found_in_the_drawn_columns(answer):
+    assert refused(answer, answer.prove(prover=FreeEnd)) == "code word"
+
+
+def test_soundness_is_recomputed_and_a_policy_refuses_less(answer, honest_proof):
+    bits = soundness_bits(answer.sizes)
+    assert bits == pytest.approx(-np.log2(sum(2.0**e for e in errors(answer.sizes).values())))
+    assert refused(answer, honest_proof, least_bits=bits + 0.1) == "soundness"
+    answer.check(honest_proof, least_bits=bits - 0.1)
+
+
+def test_drawn_tokens_are_refused_by_name(tiny_portable, honest_proof):
+    sampled = provable(tiny_portable, "w3 w4", Decoding(4, 1, 900))
+    assert refused(sampled, honest_proof) == "mode"
+
+
+def test_sizes_follow_from_manifest_and_receipt_alone(answer):
+    s = answer.sizes
+    counts = len(answer.said.prompt_ids), len(answer.response.token_ids)
+    assert s == Sizes(answer.model.dims, *counts, answer.model.bounds.saturation)
+    assert s.rows << s.row_bits >= s.blocks * s.block_cells

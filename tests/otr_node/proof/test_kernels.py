@@ -1,0 +1,104 @@
+"""The prover's loops give what the verifier's definitions say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from otr_core.spotcheck.proof import field
+from otr_core.spotcheck.proof.field import Ext, P
+from otr_node.proof import kernels
+from otr_node.proof.prover import CodeWords, Fractions, Products
+
+EDGES = [0, 1, 2**32 - 1, 2**32, 2**63, P - 2**32, P - 2, P - 1]
+
+
+def elements(count: int, seed: int = 0) -> np.ndarray:
+    """Elements of the field, edges among them."""
+    rng = np.random.default_rng(seed)
+    found = rng.integers(0, P, count, dtype=np.uint64)
+    at = rng.integers(0, count, count // 2)
+    found[at] = np.array(EDGES, np.uint64)[rng.integers(0, len(EDGES), len(at))]
+    return found
+
+
+def test_the_field_is_the_integers_modulo_p():
+    pairs = [(a, b) for a in EDGES for b in EDGES]
+    x, y = (np.array(side, np.uint64) for side in zip(*pairs, strict=True))
+    assert field.mul(x, y).tolist() == [a * b % P for a, b in pairs]
+    assert field.add(x, y).tolist() == [(a + b) % P for a, b in pairs]
+    assert field.sub(x, y).tolist() == [(a - b) % P for a, b in pairs]
+    assert int(field.total(x)) == sum(a for a, _ in pairs) % P
+
+
+def test_seven_is_no_square_and_the_roots_have_their_order():
+    assert pow(field.NON_RESIDUE, (P - 1) // 2, P) == P - 1
+    for bits in (1, 5, 32):
+        root = field.root_of_unity(bits)
+        assert pow(root, 1 << bits, P) == 1
+        assert pow(root, 1 << (bits - 1), P) == P - 1
+
+
+def test_products_of_the_extension():
+    a, b = elements(400).reshape(-1, 2), elements(400, 1).reshape(-1, 2)
+    expected = field.xmul(a, b)
+    out = np.empty((2, len(a)), np.uint64)
+    kernels.multiply(*np.ascontiguousarray(a.T), *np.ascontiguousarray(b.T), *out)
+    assert (expected == out.T).all()
+    for x, y, z in zip(a[:20], b[:20], expected[:20], strict=True):
+        assert Ext.of(x) * Ext.of(y) == Ext.of(z)
+
+
+def test_code_words_are_the_values_of_the_row_s_polynomial():
+    cells = elements(3 * 64).reshape(3, 64)
+    words = CodeWords(cells).words
+    padded = np.concatenate([cells, np.zeros_like(cells)], 1)
+    assert (words == field.transform(padded)).all()
+    root = field.root_of_unity(7)
+    for place in (0, 1, 77):
+        value = sum(int(c) * pow(root, place * i, P) for i, c in enumerate(cells[1])) % P
+        assert int(words[1, place]) == value
+
+
+def test_combined_integers_are_exact():
+    rng = np.random.default_rng(3)
+    matrix = rng.integers(-(2**31), 2**31, (5000, 5)).astype(np.int32)
+    weights = elements(10_000).reshape(-1, 2)
+    found = field.combine(matrix, weights)
+    for column in range(5):
+        for word in range(2):
+            exact = sum(int(a) * int(b) for a, b in zip(matrix[:, column], weights[:, word], strict=True)) % P
+            assert int(found[column, word]) == exact
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_weights_of_an_extension(count):
+    point = [Ext(3, 4), Ext(5), Ext(P - 1, 7)]
+    whole = field.eq_table(point)
+    assert (field.eq_table(point, count) == whole[:count]).all()
+    assert Ext.of(field.xtotal(whole)) == field.ONE
+
+
+def test_a_round_of_three_factors_is_its_polynomial():
+    factors = [elements(2 * 3 * 5, seed).reshape(3, 5, 2) for seed in range(3)]
+    message = [Ext.of(each) for each in Products(list(factors), (3, 5)).message()]
+    for x in range(4):
+        expected = field.ZERO
+        for row in range(3):
+            for pair in range(3):
+                term = field.ONE
+                for own in factors:
+                    low = Ext.of(own[row, 2 * pair])
+                    high = Ext.of(own[row, 2 * pair + 1]) if 2 * pair + 1 < 5 else field.ZERO
+                    term = term * (low + (high - low) * x)
+                expected = expected + term
+        assert message[x] == expected
+
+
+def test_the_root_of_a_tree_is_the_sum_of_its_fractions():
+    leaves = elements(4 * 16).reshape(4, 16)
+    p, q = (Ext.of(each) for each in Fractions(leaves).root())
+    total, bottom = field.ZERO, field.ONE
+    for a0, a1, c0, c1 in leaves.T.tolist():
+        total, bottom = total * Ext(c0, c1) + Ext(a0, a1) * bottom, bottom * Ext(c0, c1)
+    assert (p, q) == (total, bottom)
