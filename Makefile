@@ -55,6 +55,7 @@ bench: data ## measure again what data/results stores (about two hours; timings 
 	@$(BIN)/python -m otr_paper.producers.poq_adversary
 	@$(BIN)/python -m otr_paper.producers.attestation_speed --store
 	@$(BIN)/python -m otr_paper.producers.attestation_cases
+	@$(BIN)/python -m otr_paper.producers.field
 	@$(BIN)/python -m otr_paper.producers.spotchecks
 	@$(BIN)/python -m otr_paper.producers.comparison
 

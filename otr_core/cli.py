@@ -15,6 +15,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import sys
+import warnings
 from collections.abc import Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -23,13 +24,13 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import otr_core
-from otr_core.attestation import Policy, appraise, load_bundle
+from otr_core.attestation import Policy
 from otr_core.attestation.bundle import MAX_FILE_BYTES
-from otr_core.attestation.export import eat_claims
-from otr_core.encoding import canonical_json, from_hex
+from otr_core.attestation.chain import as_utc
+from otr_core.encoding import from_hex
 from otr_core.errors import InputError, OtrError
 from otr_core.extras import missing_extra
-from otr_core.files import check_target, data_folder, read_input, write_bytes
+from otr_core.files import data_folder, read_input
 from otr_core.poea import OnceStore, load_order
 from otr_core.poea.attested import appraise_evidence, appraiser_with
 from otr_core.poea.audit import registered_models, verify_file
@@ -73,63 +74,6 @@ def options(
     ] = False,
 ) -> None:
     """Options that stand before any command."""
-
-
-@app.command("appraise")
-def appraise_files(
-    as_of: Annotated[str, Option(help="Instant of the appraisal, ISO 8601; UTC unless it says otherwise.")],
-    gpu: Annotated[Files, Option(help="GPU report: raw, hex text, or vendor JSON; may be repeated.")] = None,
-    gpu_certs: Annotated[Files, Option(help="Certificate chain of the report, PEM; may be repeated.")] = None,
-    rim: Annotated[Files, Option(help="Signed reference manifest (RIM); may be repeated.")] = None,
-    ocsp: Annotated[Files, Option(help="Stapled OCSP response; may be repeated.")] = None,
-    quote: Annotated[File, Option(help="TDX or SGX quote.")] = None,
-    collateral: Annotated[File, Option(help="Collateral of the quote, JSON.")] = None,
-    event_log: Annotated[File, Option(help="Event log of the quote's run-time registers.")] = None,
-    compose: Annotated[File, Option(help="Compose file the quote's guest was started from.")] = None,
-    nonce: Annotated[Words, Option(help="Expected nonce, 32 bytes in hex.")] = None,
-    key: Annotated[Words, Option(help="Key the quote must commit to, hex (see binding profiles).")] = None,
-    policy: Annotated[
-        File, Option(help="Policy, TOML or JSON; default: otr_core/attestation/policies/default.toml.")
-    ] = None,
-    eat: Annotated[
-        File, Option(help="Also write the result to this file as the claims set of a token (RFC 9711).")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Appraise attestation evidence offline. Exit 0 accepted, 1 rejected, 2 unreadable."""
-    check_target(eat)
-
-    def one(path: Path | None, what: str) -> bytes | None:
-        return None if path is None else read_input(path, what=what, limit_bytes=MAX_FILE_BYTES)
-
-    def many(paths: Files, what: str) -> list[bytes]:
-        return [read_input(path, what=what, limit_bytes=MAX_FILE_BYTES) for path in paths or []]
-
-    rules = one(policy, "an appraisal policy")
-    bundle = load_bundle(
-        gpu=many(gpu, "a GPU report"),
-        gpu_certs=many(gpu_certs, "a certificate chain"),
-        rims=many(rim, "a RIM"),
-        ocsp=many(ocsp, "an OCSP response"),
-        quote=one(quote, "a quote"),
-        collateral=one(collateral, "collateral"),
-        event_log=one(event_log, "an event log"),
-        compose=one(compose, "a compose file"),
-    )
-    appraisal = appraise(
-        bundle,
-        Policy.default() if rules is None else Policy.from_bytes(rules),
-        instant(as_of),
-        nonce=None if nonce is None else from_hex(nonce, length=32, what="--nonce"),
-        key=None if key is None else from_hex(key, what="--key"),
-    )
-    if eat is not None:
-        write_bytes(eat, canonical_json(eat_claims(appraisal)) + b"\n")
-    if as_json:
-        sys.stdout.write(appraisal.to_json().decode() + "\n")
-    else:
-        print_table(["claim", "status", "source", "reason"], appraisal.table())
-    raise typer.Exit(0 if appraisal.accepted else 1)
 
 
 @app.command("verify")
@@ -225,12 +169,12 @@ def instant(text: str) -> dt.datetime:
     except ValueError as error:
         example = "2025-01-15 or 2025-01-15T12:00:00Z"
         raise InputError(f"--as-of: found {text!r}, expected ISO 8601 such as {example}") from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+    return as_utc(moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC))
 
 
 STATUS_STYLES = {
-    **dict.fromkeys(("asserted", "passed", "reproduced"), "green"),
-    **dict.fromkeys(("refuted", "failed", "contradicted"), "red"),
+    **dict.fromkeys(("asserted", "passed", "reproduced", "agrees"), "green"),
+    **dict.fromkeys(("refuted", "failed", "contradicted", "disagrees"), "red"),
     **dict.fromkeys(("unknown", "conditional", "not run", "not made"), "yellow"),
     "accepted": "bold green",
     "rejected": "bold red",
@@ -259,6 +203,9 @@ def add_commands() -> None:
 
 def main() -> NoReturn:
     """Entry point: expected failures are one line and a status, never a traceback."""
+    # What a library warns of, such as a name that is too long in somebody's certificate, is no line for the
+    # user: what matters of it is checked.
+    warnings.simplefilter("ignore")
     try:
         add_commands()
         app()

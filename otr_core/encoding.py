@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -101,8 +102,34 @@ def parse_json(raw: bytes | str, *, what: str = "JSON", kind: type[InputError] =
     def no_constant(name: str) -> Any:
         raise kind(f"{what}: found {name}, expected a JSON number")
 
-    with reported_as(kind, f"{what}: not readable as JSON", ValueError, RecursionError), shallow_stack():
-        return json.loads(raw, object_pairs_hook=no_duplicates, parse_constant=no_constant)
+    with reported_as(kind, f"{what}: not readable as JSON", ValueError, RecursionError):
+        text = raw if isinstance(raw, str) else raw.decode(json.detect_encoding(raw))
+        if deeper_than(text, _DEEPEST):
+            raise kind(f"{what}: found more than {_DEEPEST} levels, expected a document that a program would write")
+        return json.loads(text, object_pairs_hook=no_duplicates, parse_constant=no_constant)
+
+
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+
+
+def deeper_than(text: str, levels: int) -> bool:
+    """Whether brackets of a JSON text nest more than ``levels`` deep, in linear time.
+
+    It is asked before the text is read: readers recurse, and the limit that Python sets to that is
+    one for the whole process, raised by some libraries to where C's stack overflows. A reader that
+    set it for itself would change it under other threads.
+    """
+    if text.count("[") + text.count("{") <= levels:
+        return False
+    depth = 0
+    for piece in _BRACKETS.findall(_STRING.sub("", text)):
+        depth += len(piece) if piece[0] in "[{" else -len(piece)
+        if depth > levels:
+            return True
+    return False
+
+
+_BRACKETS = re.compile(r"[\[{]+|[\]}]+")
 
 
 def parse_canonical(raw: bytes, form: str, keys: Collection[str], *, what: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,14 +77,22 @@ def read_input(path: Path | str, *, what: str, limit_bytes: int = 64 * 2**20) ->
             larger).
 
     Raises:
-        InputError: absent, a folder, unreadable or too large.
+        InputError: absent, a folder, a pipe or device, unreadable or too large.
     """
     source = Path(path)
     try:
-        size = source.stat().st_size
-        if size > limit_bytes:
-            raise InputError(f"{source}: found {size} bytes, expected {what} of at most {limit_bytes} bytes")
-        return source.read_bytes()
+        # A pipe that nobody writes to would block the opening itself, and a device never ends.
+        with open(os.open(source, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
+            state = os.fstat(stream.fileno())
+            if not stat.S_ISREG(state.st_mode):
+                raise InputError(f"{source}: found no regular file, expected {what}; copy what it gives into a file")
+            data = stream.read(limit_bytes + 1)
+            if len(data) > limit_bytes:
+                size = max(state.st_size, len(data))
+                raise InputError(f"{source}: found {size} bytes, expected {what} of at most {limit_bytes} bytes")
+            return data
+    except ValueError as error:  # a name with a zero byte in it
+        raise InputError(f"{str(source)!a}: cannot be read ({error}), expected {what}") from error
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror}), expected {what}") from error
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import functools
 import json
 import os
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,18 +17,20 @@ import typer
 
 from otr_core.cli import AsJson, print_json, say
 from otr_core.encoding import from_hex, parse_json
-from otr_core.errors import InputError
+from otr_core.errors import HardwareError, InputError
 from otr_core.extras import need_extras
 from otr_core.files import check_target, read_input, write_bytes
 from otr_core.lane.sampling import MAX_TEMPERATURE_MILLI, Decoding
 from otr_core.poea import Domain, OnceStore, load_order
 from otr_core.poea.receipt import AttestedKeys
+from otr_node.evidence.command import evidence_commands
 from otr_node.project import find_project
 
 Agent = Annotated[Path, typer.Option(help="Socket of the confidential guest's agent.")]
 commands = typer.Typer()
 data_app = typer.Typer(no_args_is_help=True, help="Outside data: what is here, and getting it.")
 commands.add_typer(data_app, name="data")
+commands.add_typer(evidence_commands)
 
 
 def add(app: typer.Typer) -> None:
@@ -84,21 +89,35 @@ Folder = Annotated[Path | None, typer.Option(help="Folder of a checkpoint; defau
 @commands.command("collect")
 def collect_here(
     nonce: Annotated[str, typer.Option(help="The verifier's 32 bytes, hex.")],
-    keys: Annotated[Path, typer.Option(help="Public keys of the serving program, JSON: signing and hpke, hex.")],
     out: Annotated[Path, typer.Option(help="Folder for the files; it is written whole or not at all.")],
-    device: Annotated[str, typer.Option(help="cuda or cuda:1: the GPU that reports.")] = "cuda",
+    keys: Annotated[
+        Path | None,
+        typer.Option(help="Public keys of the serving program, JSON: signing and hpke, hex; default: none."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="all GPUs, or cuda or cuda:1 for one.")] = "all",
+    switches: Annotated[
+        str | None, typer.Option(help="Program that prints NVSwitch evidence (vendor JSON) for a nonce, its last word.")
+    ] = None,
     agent: Agent = Path("/var/run/dstack.sock"),
 ) -> None:
     """Gather this machine's evidence over a verifier's nonce, for otr appraise and otr verify
     --evidence. Exit 1 if some of it cannot be had."""
     from otr_node.guest import GuestAgent, collect
-    from otr_node.hardware import LocalHardware
+    from otr_node.hardware import LocalHardware, switch_evidence
 
     if out.exists():
         raise InputError(f"--out: found {out}, expected a folder that is not there yet")
-    public = AttestedKeys.from_json(parse_json(read_input(keys, what="public keys (JSON)"), what="keys"))
+    public = None
+    if keys is not None:
+        public = AttestedKeys.from_json(parse_json(read_input(keys, what="public keys (JSON)"), what="keys"))
     quote = GuestAgent(agent).quote if agent.exists() else None
-    found = collect(LocalHardware(device, agent=quote), from_hex(nonce, length=32, what="--nonce"), public)
+    machine, others = LocalHardware("cuda" if device == "all" else device, agent=quote), list[LocalHardware]()
+    if device == "all":
+        with contextlib.suppress(HardwareError):  # said below, of the first
+            others = [LocalHardware(f"cuda:{number}") for number in range(1, machine.gpu_count())]
+    words = None if switches is None else functools.partial(switch_evidence, shlex.split(switches))
+    asked = from_hex(nonce, length=32, what="--nonce")
+    found = collect(machine, asked, public, bytes(0 if public else 32), more=others, switches=words)
     for path in found.write(out):
         print(path)
     for name, reason in found.absent.items():

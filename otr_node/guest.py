@@ -10,17 +10,18 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from otr_core.encoding import canonical_json, from_hex, parse_json
-from otr_core.errors import HardwareError, InputError, reported_as
+from otr_core.errors import EvidenceError, HardwareError, InputError, reported_as
 from otr_core.poea.attested import SINGLE, pack_evidence
 from otr_core.poea.receipt import AttestedKeys
 from otr_core.poea.tee import BOUNDARY_EVENT, KEYS_EVENT, MODEL_EVENT
 from otr_node.enclave import SimulatedEnclave
+from otr_node.evidence.pieces import PieceReader
 from otr_node.folders import whole_folder
 from otr_node.hardware import Hardware
 
@@ -101,10 +102,20 @@ class Collected:
 _SUFFIX = {"quote": ".bin", "gpu": ".bin", "gpu_certs": ".pem"}
 
 
-def collect(hardware: Hardware, nonce: bytes, keys: AttestedKeys | None = None, first_half: bytes = b"") -> Collected:
-    """Have GPU and TDX answer the verifier's ``nonce`` (32 bytes).
+def collect(
+    hardware: Hardware,
+    nonce: bytes,
+    keys: AttestedKeys | None = None,
+    first_half: bytes = b"",
+    *,
+    more: Sequence[Hardware] = (),
+    switches: Callable[[bytes], bytes] | None = None,
+) -> Collected:
+    """Have all GPUs, the NVSwitches and TDX answer the verifier's ``nonce`` (32 bytes).
 
     Args:
+        more: the machine's other GPUs, each as a machine of one; ``hardware`` has the first.
+        switches: gives the switches' evidence over the nonce, as vendor JSON.
         keys: of the program that serves; the quote's report_data is their digest ‖ nonce.
         first_half: 32 bytes in place of the digest, where nothing is served.
 
@@ -126,6 +137,27 @@ def collect(hardware: Hardware, nonce: bytes, keys: AttestedKeys | None = None, 
     ask(("quote", "event_log"), lambda: hardware.tdx_evidence(report_data))
     ask(("gpu",), lambda: ([hardware.gpu_report(nonce)],))
     ask(("gpu_certs",), lambda: ([hardware.gpu_certificates()],))
+    if more and "gpu" not in files:  # reports and chains go by their order: without one, neither
+        files.pop("gpu_certs", None)
+    if more and "gpu_certs" not in files:
+        files.pop("gpu", None)
+    for number, other in enumerate(more, 1):
+        try:
+            pair = other.gpu_report(nonce), other.gpu_certificates()
+        except HardwareError as error:
+            absent[f"gpu {number}"] = str(error)
+        else:
+            for name, data in zip(("gpu", "gpu_certs"), pair, strict=True):
+                files[name] = [*files.get(name, []), data]
+    if switches is not None:
+        try:
+            devices = PieceReader([]).file("switches", switches(nonce)).devices
+            if not devices:
+                raise HardwareError("no switch evidence: found no report with its chain")
+            files["gpu"] = [*files.get("gpu", []), *(report.data for report, _, _ in devices)]
+            files["gpu_certs"] = [*files.get("gpu_certs", []), *(pem for _, pem, _ in devices)]
+        except (HardwareError, EvidenceError) as error:
+            absent["switches"] = str(error)
     found = {name: content for name, content in files.items() if content is not None}
     absent.update({name: "this machine keeps no event log" for name in files.keys() - found.keys()})
     return Collected(found, absent)

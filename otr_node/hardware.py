@@ -8,16 +8,19 @@ reported with the reason, and no value is made up for it.
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from otr_core.errors import HardwareError
+from otr_core.errors import HardwareError, one_line
 
 #: Linux's attestation report interface (Documentation/ABI/testing/configfs-tsm-report, since 6.7).
 TSM_REPORTS = Path("/sys/kernel/config/tsm/report")
 
+
+_SWITCHES_S, _MOST_BYTES = 120.0, 8 * 2**20
 
 #: Gives a quote over 64 bytes and the event log that goes with it.
 QuoteWithLog = Callable[[bytes], tuple[bytes, bytes]]
@@ -44,6 +47,24 @@ class Hardware(Protocol):
     def tdx_evidence(self, report_data: bytes) -> tuple[bytes, bytes | None]:
         """A TDX quote over 64 bytes of report data, and the event log of its run-time registers;
         None where the machine keeps none."""
+
+
+def switch_evidence(command: Sequence[str], nonce: bytes) -> bytes:
+    """What a program prints that gathers NVSwitches' reports: NVML has none of them.
+
+    Args:
+        command: the program and its words; the nonce, in hex, is added as the last one.
+
+    Raises:
+        HardwareError: it cannot be run, fails, or prints more than any machine's evidence.
+    """
+    try:
+        done = subprocess.run([*command, nonce.hex()], capture_output=True, timeout=_SWITCHES_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise HardwareError(f"no switch evidence: {one_line(error)}") from error
+    if done.returncode or len(done.stdout) > _MOST_BYTES:
+        raise HardwareError(f"no switch evidence: found status {done.returncode} and {len(done.stdout)} bytes")
+    return done.stdout
 
 
 class LocalHardware:
@@ -74,6 +95,11 @@ class LocalHardware:
                 "confidential": bool(state.ccFeature),
                 "dev_tools": bool(state.devToolsMode),
             }
+
+    def gpu_count(self) -> int:
+        """How many GPUs this machine has."""
+        with self._nvml() as (nvml, _):
+            return int(nvml.nvmlDeviceGetCount())
 
     def power_w(self) -> float:
         with self._nvml() as (nvml, handle):

@@ -237,6 +237,23 @@ def bench_proof(
         print_table(["figure", "value"], [[name.replace("_", " "), f"{found[name]}"] for name in found])
 
 
+@bench_app.command("appraise")
+def bench_appraise(
+    runs: Annotated[int, typer.Option(help="Appraisals of each kind.")] = 51,
+    stream: Annotated[int, typer.Option(help="Bundles that pass through one cache.")] = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """Measure appraisal: a GPU, a machine of eight, a TDX quote beside bare dcap-qvl, a stream; seconds."""
+    from otr_paper.benches.appraise import AppraisePlan, bench_files, measure_appraise
+
+    plan, load = AppraisePlan(runs, stream), os.getloadavg()[0]
+    found = measure_appraise(bench_files(find_project()), plan)
+    if as_json:
+        print_bench(f"otr bench appraise --runs {runs} --stream {stream}", {**found, "load_before": load})
+    else:
+        print_table(["figure", "value"], [[name, f"{value:.3f}"] for name, value in found.items()])
+
+
 def print_bench(command: str, result: dict[str, Any]) -> None:
     """Print what a subcommand of ``otr bench`` has measured, as one JSON document with its card."""
     from otr_paper.store.results import card_of_now

@@ -1,4 +1,5 @@
-"""Tier 1: offline, explained appraisal of TEE evidence (NVIDIA GPUs, Intel TDX and SGX).
+"""Tier 1: offline, explained appraisal of TEE evidence (NVIDIA GPUs and NVSwitches,
+Intel TDX and SGX, AMD SEV-SNP).
 
 Receipts (``otr_core.poea``) use this package for their event logs, but need neither XML nor quotes.
 So lxml, signxml and dcap_qvl, which take as long to load as all the rest, are imported inside the

@@ -1,35 +1,31 @@
 """``appraise`` states every check as a claim, then the verdict. Same input, same bytes out.
 
-The verdict is *accepted* only if no claim is refuted and every check that the policy requires, and
-that applies to the evidence in the bundle, is asserted.
+The verdict is *accepted* only if every check that the policy requires was made and is asserted, and
+no claim about evidence that it expects is refuted (``Policy.decides``), waivers apart.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from otr_core.attestation.binding import check_binding
-from otr_core.attestation.bundle import Bundle, Device
+from otr_core.attestation.bundle import Bundle
 from otr_core.attestation.chain import VENDOR_ROOTS, TrustRoots, VerifiedCache, as_utc, stamp
 from otr_core.attestation.claims import CHECKS, Claim, ClaimLog, Source, Status
 from otr_core.attestation.cpu import appraise_cpu
+from otr_core.attestation.machine import check_machine
 from otr_core.attestation.nvidia import DeviceAppraisal, appraise_device
-from otr_core.attestation.policy import Inquiry, Policy
+from otr_core.attestation.policy import OF_GPUS, WITHOUT, Inquiry, Policy, Waiver
 from otr_core.attestation.report import NONCE_BYTES
 from otr_core.encoding import canonical_json
 from otr_core.errors import InputError
 
-# Device checks that may be absent without having been left out: those made once over all devices,
-# those that need a value from the policy, and those about a part that evidence may lack.
-_MAY_BE_ABSENT = {
-    *("gpu.same_nonce", "gpu.unique"),
-    *("gpu.count", "gpu.driver", "gpu.vbios", "gpu.mode", "gpu.platform"),
-    *("gpu.stated_nonce", "gpu.switch_fwid"),
-}
+#: Checks made once over all devices of a bundle.
+_ACROSS = (*("gpu.same_nonce", "gpu.unique", "gpu.count", "gpu.switch_count", "gpu.one_mode", "gpu.topology"),)
 
 
 @dataclass(frozen=True)
@@ -39,6 +35,7 @@ class Appraisal:
     Attributes:
         accepted: the verdict.
         because: the claims that stand against acceptance; empty when accepted.
+        waived: claims that would, each with the policy's waiver that lets it fail.
         claims: all claims, in the order they were checked.
         policy, as_of, bundle: what was judged by, when, and the digest of the bundle that was
             judged.
@@ -49,6 +46,7 @@ class Appraisal:
 
     accepted: bool
     because: tuple[Claim, ...]
+    waived: tuple[tuple[Claim, Waiver], ...]
     claims: tuple[Claim, ...]
     policy: Policy
     as_of: datetime
@@ -77,6 +75,8 @@ class Appraisal:
             "format": "otr-appraisal/1",
             "verdict": self.verdict,
             "because": [claim.id for claim in self.because],
+            "waived": [{"claim": claim.id, "until": one.until, "why": one.why} for claim, one in self.waived],
+            "not_made": [claim.id for claim in self.claims if claim.status is Status.NOT_MADE],
             "as_of": stamp(self.as_of),
             "policy": {"name": self.policy.name, "sha256": hashlib.sha256(self.policy.to_bytes()).hexdigest()},
             "bundle": self.bundle,
@@ -90,16 +90,27 @@ class Appraisal:
         """Canonical JSON (RFC 8785): byte-identical for the same bundle, policy and time."""
         return canonical_json(self.as_json())
 
+    def summary(self) -> str:
+        """The verdict's grounds in one line: what stands against it, or what it does not rest on."""
+        why = "; ".join(f"{claim.id}: {claim.reason}" for claim in self.because[:3])
+        more = f"; and {len(self.because) - 3} more" if len(self.because) > 3 else ""
+        said = [f"{why}{more}" or "every required check is asserted"]
+        for status in (Status.REFUTED, Status.UNKNOWN, Status.NOT_MADE):
+            idle = [one.id for one in self.claims if one.status is status and one not in self.because]
+            idle = [one for one in idle if one not in {claim.id for claim, _ in self.waived}]
+            if idle and self.accepted:
+                rest = f" and {len(idle) - 6} more" if len(idle) > 6 else ""
+                said.append(f"not required and {status.value}: {', '.join(idle[:6])}{rest}")
+        said += [f"waived until {one.until}: {claim.id} ({one.why})" for claim, one in self.waived]
+        return "; ".join(said)
+
     def table(self) -> list[tuple[str, str, str, str]]:
         """Rows (claim, status, source, reason) for a terminal or a notebook, verdict last."""
         rows = []
         for claim in self.claims:
             name = claim.id if claim.check in self.policy.require else f"{claim.id} (not required)"
             rows.append((name, claim.status.value, claim.source.value, claim.reason))
-        why = "; ".join(f"{claim.id}: {claim.reason}" for claim in self.because[:3])
-        more = f"; and {len(self.because) - 3} more" if len(self.because) > 3 else ""
-        good = "every required check is asserted"
-        rows.append(("verdict", self.verdict, f"policy {self.policy.name}", f"{why}{more}" or good))
+        rows.append(("verdict", self.verdict, f"policy {self.policy.name}", self.summary()))
         return rows
 
 
@@ -119,11 +130,12 @@ def appraise(
     1. The kinds of evidence that the policy demands are there, and the trust roots are the
        vendors'.
     2. Each NVIDIA device is appraised by itself (``nvidia.appraise_device``).
-    3. All devices answered one nonce, none appears twice, and there are as many GPUs as the policy
-       states.
-    4. The CPU quote is appraised (``cpu.appraise_cpu``).
-    5. The quote is bound to the devices and to the serving key (``binding.check_binding``).
-    6. The verdict: nothing is refuted, and no required check is unknown.
+    3. All devices are one machine: one nonce, no device twice, counts, one mode, and the wiring
+       between GPUs and NVSwitches (``machine.check_machine``).
+    4. The CPU quote or report is appraised (``cpu.appraise_cpu``).
+    5. It is bound to the devices and to the serving key (``binding.check_binding``).
+    6. Every other check is *not made*, for each subject that it would be about.
+    7. The verdict: nothing stands against it but what the policy waives.
 
     Args:
         as_of: aware; every validity, age and revocation is judged at this time.
@@ -155,34 +167,68 @@ def appraise(
         for position, device in enumerate(bundle.devices):
             # Devices of a kind are numbered: gpu.0, gpu.1, switch.0, …
             subject = f"{device.kind}.{kinds[:position].count(device.kind)}"
-            devices.append(_check_device(device, subject, given, claims))
+            devices.append(appraise_device(device, subject, ClaimLog(subject, "gpu", claims), given))
 
-        # 3. All devices answered one nonce, none appears twice, and there are as many GPUs as the
-        # policy states.
-        _check_across_devices(given, claims)
+        # 3. All devices are one machine: one nonce, no device twice, counts, one mode, and the wiring
+        # between GPUs and NVSwitches.
+        check_machine(bundle.devices, policy, ClaimLog("gpu", "gpu", claims))
 
     cpu = None
     if bundle.quote is not None:
-        # 4. The CPU quote is appraised.
+        # 4. The CPU quote or report is appraised.
         log = ClaimLog("cpu", "cpu", claims)
         cpu = appraise_cpu(bundle.quote, given, log)
 
-        # 5. The quote is bound to the devices and to the serving key. An unverified quote is only
-        # the operator's word.
+        # 5. It is bound to the devices and to the serving key. An unverified quote is only the
+        # operator's word.
         nonces = frozenset(device.report.nonce for device in bundle.devices)
         both = ClaimLog("binding", "binding", claims)
         both.authentic = log.authentic
         report_data = bundle.quote.registers["report_data"]
-        check_binding(policy.binding, report_data, nonces, key, both)
+        check_binding(policy.binding, report_data, nonces, key, both, bundle.preimage)
 
-    # 6. The verdict: nothing is refuted, and no required check is unknown.
-    against = tuple(
-        claim
-        for claim in claims
-        if claim.status is Status.REFUTED or (claim.status is Status.UNKNOWN and claim.check in policy.require)
-    )
+    # 6. Every other check is *not made*, for each subject that it would be about.
+    _fill(claims, [one.subject for one in devices], bundle)
+
+    # 7. The verdict: nothing stands against it but what the policy waives.
+    against, waived = [], []
+    for claim in filter(policy.decides, claims):
+        waiver = next((one for one in policy.waivers if one.covers(claim, given.as_of)), None)
+        if waiver is None:
+            against.append(claim)
+        else:
+            waived.append((claim, waiver))
     judged = (policy, given.as_of, bundle.digest, tuple(devices), cpu)
-    return Appraisal(not against, against, tuple(claims), *judged, simulated=roots != VENDOR_ROOTS)
+    simulated = roots != VENDOR_ROOTS
+    return Appraisal(not against, tuple(against), tuple(waived), tuple(claims), *judged, simulated=simulated)
+
+
+_SPLIT = {name: (name.partition(".")[0], name.partition(".")[2]) for name in CHECKS}
+
+
+def _fill(claims: list[Claim], devices: Sequence[str], bundle: Bundle) -> None:
+    """A claim *not made* for each check that left none, so that no verdict passes over it."""
+    made = {(claim.id, claim.check) for claim in claims}
+    for name, (family, check) in _SPLIT.items():
+        single = family != "gpu" or name in _ACROSS or not devices
+        subjects = devices if name not in OF_GPUS else [one for one in devices if not one.startswith("switch")]
+        for subject in [family] if single or not subjects else subjects:
+            claim_id = f"{subject}.{check}"
+            if (claim_id, name) not in made:
+                claims.append(Claim(claim_id, name, Status.NOT_MADE, Source.DERIVED, _why_not(name, bundle)))
+
+
+def _why_not(check: str, bundle: Bundle) -> str:
+    family = check.partition(".")[0]
+    if family == "gpu" and not bundle.devices:
+        return "no NVIDIA device in the bundle"
+    if family in ("cpu", "binding") and bundle.quote is None:
+        return "no CPU quote in the bundle"
+    if check == "binding.gpu_nonce":
+        return "no GPU in the bundle to bind to"
+    if family == "cpu" and bundle.quote is not None and check in WITHOUT[bundle.quote.kind.lower()]:
+        return f"{bundle.quote.kind} evidence has nothing to make this check on"
+    return "the policy states no value, or the evidence has nothing, to compare with"
 
 
 def _check_evidence(given: Inquiry, claims: list[Claim]) -> None:
@@ -190,47 +236,24 @@ def _check_evidence(given: Inquiry, claims: list[Claim]) -> None:
     kinds = [device.kind for device in bundle.devices]
     there = [f"{kinds.count(kind)} {kind}" for kind in ("gpu", "switch") if kind in kinds]
     if bundle.quote is not None:
-        kinds.append("cpu")
+        kinds += ["cpu", bundle.quote.kind.lower()]
         there.append(f"1 {bundle.quote.kind} quote")
     if bundle.event_log is not None:
         kinds.append("event_log")
         there.append(f"an event log of {len(bundle.event_log.events)} events")
+    if bundle.compose is not None:
+        kinds.append("compose")
+        there.append("a compose file")
     missing = [kind for kind in given.policy.evidence if kind not in kinds]
     bad = f"no {', no '.join(missing)} in the bundle"
     log.decide("present", not missing, ", ".join(there), bad, Source.DERIVED)
+    if bundle.unread:  # what they would have shown is unknown where it is asked for
+        log.unknown(["readable"], "; ".join(bundle.unread[:3]))
+    else:
+        log.judge("readable", None, "every file handed in was read", Source.DERIVED)
     genuine = given.roots == VENDOR_ROOTS
     bad = "judged against a laboratory's roots: a simulated TEE"
     good = "judged against the vendors' own roots"
     if not genuine:
         good = "judged against a laboratory's roots, which the policy allows"
     log.decide("genuine", genuine or given.policy.allow_simulated, good, bad, Source.DERIVED)
-
-
-def _check_device(device: Device, subject: str, given: Inquiry, claims: list[Claim]) -> DeviceAppraisal:
-    """All claims about one device. A required check that was not made becomes *unknown*."""
-    log = ClaimLog(subject, "gpu", claims)
-    before = len(claims)
-    result = appraise_device(device, subject, log, given)
-    accounted = _MAY_BE_ABSENT | {claim.check for claim in claims[before:]}
-    if device.kind == "switch":  # it has no driver, and its reports carry no firmware id
-        accounted |= {name for name in CHECKS if ".driver" in name or name == "gpu.fwid"}
-    missed = [name[4:] for name in given.policy.require if name.startswith("gpu.") and name not in accounted]
-    log.unknown(missed, "this check was not made")
-    return result
-
-
-def _check_across_devices(given: Inquiry, claims: list[Claim]) -> None:
-    log, bundle, policy = ClaimLog("gpu", "gpu", claims), given.bundle, given.policy
-    reports = [device.report for device in bundle.devices]
-    raw = b"".join(one.raw for one in reports)
-    nonces = {one.nonce for one in reports}
-    bad = f"{len(nonces)} different nonces in {len(reports)} signed requests"
-    log.decide("same_nonce", len(nonces) == 1, f"{len(reports)} devices, one nonce", bad, Source.HARDWARE, raw)
-    identities = [device.ueid or device.report.sha256 for device in bundle.devices]
-    twice = sorted({one for one in identities if identities.count(one) > 1})
-    good, bad = f"{len(identities)} different devices", f"device {', '.join(twice)} appears more than once"
-    log.decide("unique", not twice, good, bad, Source.HARDWARE, raw)
-    if policy.gpu_count is not None:
-        found = [device.kind for device in bundle.devices].count("gpu")
-        bad = f"found {found} GPUs, expected {policy.gpu_count}"
-        log.decide("count", found == policy.gpu_count, f"{found} GPUs", bad, Source.HARDWARE, raw)

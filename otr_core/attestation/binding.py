@@ -9,9 +9,10 @@ production systems:
     chutes    SHA-256(request nonce ‖ end-to-end key), which is also the GPU nonce, ‖ anything
     otr       H("keys", both public keys) ‖ nonce                             (this project)
 
-``auto`` checks what all but ``chutes`` have in common: the second half is the nonce in the GPU's
-signed request. No profile excludes a relay, because a genuine GPU in another host can be asked to
-sign the same nonce.
+``auto`` checks what all these have in common, whoever's convention it is: report_data commits to
+the nonce in the GPU's signed request. One half is that nonce, or the first half is the SHA-256 of
+something in the evidence that has it in it (the list of digests of Tinfoil). No profile excludes a
+relay, because a genuine GPU in another host can be asked to sign the same nonce.
 """
 
 from __future__ import annotations
@@ -41,7 +42,12 @@ KEY_COMMITMENTS: dict[str, Callable[[bytes], bytes]] = {
 
 
 def check_binding(
-    profile: str, report_data: bytes, gpu_nonces: frozenset[bytes], key: bytes | None, log: ClaimLog
+    profile: str,
+    report_data: bytes,
+    gpu_nonces: frozenset[bytes],
+    key: bytes | None,
+    log: ClaimLog,
+    preimage: bytes | None = None,
 ) -> None:
     """Claims on the binding between one quote and the GPUs of a bundle.
 
@@ -51,14 +57,17 @@ def check_binding(
         key: what the verifier knows of the serving key, in the form the profile hashes: address or
             raw key (near), address ‖ fingerprint (near_tls), SubjectPublicKeyInfo (secretvm),
             request nonce ‖ key (chutes), canonical JSON of both public keys (otr).
+        preimage: what the evidence says that the first half is the SHA-256 of; believed once it is.
     """
     first, second = report_data[:HALF], report_data[HALF:]
     if gpu_nonces:
-        half = first if profile == "chutes" else second
+        half = first if profile == "chutes" or (profile == "auto" and gpu_nonces == {first}) else second
         found = ", ".join(sorted(nonce.hex() for nonce in gpu_nonces))
+        through = preimage if profile == "auto" and preimage and _sha256(preimage) == first else b""
+        listed = len(gpu_nonces) == 1 and min(gpu_nonces) in through
         bad = f"report_data commits to {half.hex()}, the GPU's signed request carries {found}"
-        good = f"report_data commits to the GPU's nonce {half.hex()} (profile {profile})"
-        log.decide("gpu_nonce", gpu_nonces == {half}, good, bad, Source.HARDWARE, report_data)
+        good = f"report_data commits to the GPU's nonce {found} (profile {profile}{', by a digest' * listed})"
+        log.decide("gpu_nonce", gpu_nonces == {half} or listed, good, bad, Source.HARDWARE, report_data)
     if profile == "auto":
         reason = "the policy names no binding profile, so it is not known what the first half commits to"
         log.unknown(["key"], reason)

@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from otr_core.attestation import chain as chains
 from otr_core.attestation.chain import Chain, VerifiedCache
@@ -22,9 +22,11 @@ from otr_core.attestation.ocsp import OcspResponse, parse_ocsp
 from otr_core.attestation.quote import Collateral, Quote, parse_collateral, parse_quote
 from otr_core.attestation.report import NONCE_BYTES, Report, parse_report
 from otr_core.attestation.rim import Rim, parse_rim
+from otr_core.attestation.snp import SnpCertificates, SnpReport, parse_snp_certificates
 from otr_core.encoding import canonical_json, from_hex
 from otr_core.errors import EvidenceError, InputError, reported_as
 
+T = TypeVar("T")
 MAX_FILE_BYTES = 8 * 1024 * 1024
 MAX_DEVICES = 64
 MAX_DEPTH = 16  # of vendor JSON
@@ -53,10 +55,30 @@ _EXPECTED = {
     "gpu-certs": "a PEM chain, leaf first",
     "rim": "a RIM (SWID XML)",
     "ocsp": "an OCSP response",
-    "quote": "a TDX or SGX quote",
-    "collateral": "Intel quote collateral (JSON)",
+    "quote": "a TDX or SGX quote or a SEV-SNP report",
+    "collateral": "Intel quote collateral (JSON) or AMD certificates",
     "event-log": "an event log (dstack JSON or CCEL)",
 }
+
+
+class NamedBytes(bytes):
+    """A file's bytes that know where they come from, for messages: a path, and a place in it."""
+
+    name: str
+
+    def __new__(cls, data: bytes, name: str) -> NamedBytes:
+        made = super().__new__(cls, data)
+        made.name = name
+        return made
+
+
+class DeviceFiles(NamedTuple):
+    """One device's files: its report, its chain (None if it comes in a file of its own), and the
+    nonce that is written beside them."""
+
+    report: bytes
+    pem: bytes | None = None
+    nonce: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -73,14 +95,14 @@ class Device:
     chain: Chain
     stated_nonce: bytes | None = None
 
-    @property
+    @functools.cached_property
     def architecture(self) -> str:
         """Chip name certified in the leaf (``GH100``, ``LS10``, …); empty without a chain."""
         name = chains.common_name(self.chain[0].subject) if self.chain else ""
         # certificates say LS_10 where manifests say LS10
         return name.split(" ")[0].replace("_", "")
 
-    @property
+    @functools.cached_property
     def kind(self) -> str:
         """``switch`` or ``gpu``.
 
@@ -103,10 +125,13 @@ class Bundle:
     devices: tuple[Device, ...] = ()
     rims: tuple[Rim, ...] = ()
     ocsp: tuple[OcspResponse, ...] = ()
-    quote: Quote | None = None
-    collateral: Collateral | None = None
+    quote: Quote | SnpReport | None = None
+    collateral: Collateral | SnpCertificates | None = None
     event_log: EventLog | None = None
     compose: bytes | None = None
+    preimage: bytes | None = None
+    config: bytes | None = None
+    unread: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.devices and self.quote is None:
@@ -137,13 +162,16 @@ class Bundle:
             "collateral": self.collateral and sha256(self.collateral.raw),
             "event_log": self.event_log and sha256(self.event_log.raw),
             "compose": None if self.compose is None else sha256(self.compose),
+            "preimage": None if self.preimage is None else sha256(self.preimage),
+            "config": None if self.config is None else sha256(self.config),
+            "unread": list(self.unread),
         }
         return sha256(canonical_json(parts))
 
 
 def load_bundle(
     *,
-    gpu: Sequence[bytes] = (),
+    gpu: Sequence[bytes | DeviceFiles] = (),
     gpu_certs: Sequence[bytes] = (),
     rims: Sequence[bytes] = (),
     ocsp: Sequence[bytes] = (),
@@ -151,6 +179,8 @@ def load_bundle(
     collateral: bytes | None = None,
     event_log: bytes | None = None,
     compose: bytes | None = None,
+    preimage: bytes | None = None,
+    config: bytes | None = None,
     cache: VerifiedCache | None = None,
 ) -> Bundle:
     """Parse the files of one node, given as bytes by slot.
@@ -162,31 +192,43 @@ def load_bundle(
             order.
         rims: reference manifests (SWID XML).
         ocsp: stapled OCSP responses (DER or base64).
-        quote: TDX or SGX quote (raw, hex text, or JSON with ``quote``, whose ``event_log`` is used
-            if none is given).
-        collateral: Intel's collateral for it (JSON).
+        quote: TDX or SGX quote, or SEV-SNP report (raw, hex text, or JSON with ``quote``, whose
+            ``event_log`` is used if none is given).
+        collateral: Intel's collateral for it (JSON), or AMD's certificates (PEM or DER).
         event_log: dstack JSON or binary CCEL.
-        compose: the dstack app compose file, byte for byte.
+        preimage: what report_data's first half is the SHA-256 of, where a provider says it.
+        compose: the dstack app compose file, byte for byte. config: the dstack configuration
+            document (MrConfigV3), byte for byte.
         cache: remembers parsed manifests by content; it never changes the outcome.
 
     Raises:
         EvidenceError: a file is not what its slot expects; the message says what was found and what
-            was expected.
+            was expected. A manifest or a revocation response that cannot be read costs only what it
+            would have shown: its message stands in the bundle's ``unread``.
     """
-    devices = _devices(gpu, gpu_certs)
+    known = cache or VerifiedCache()
+    devices = _devices(gpu, gpu_certs, known)
     if event_log is None and quote is not None:
         event_log = _log_beside(quote)
     if quote is None and (collateral is not None or event_log is not None or compose is not None):
         raise EvidenceError("bundle: found collateral, event log or compose file without a quote to go with it")
-    known = cache or VerifiedCache()
+    parsed = _in_slot("quote", quote, parse_quote)
+    amd, unread = isinstance(parsed, SnpReport), list[str]()
     return Bundle(
         devices=devices,
-        rims=tuple(_rim(data, known) for data in rims),
-        ocsp=tuple(one for data in ocsp for one in _in_slot("ocsp", data, parse_ocsp)),
-        quote=_in_slot("quote", quote, parse_quote),
-        collateral=_in_slot("collateral", collateral, parse_collateral),
+        rims=tuple(_readable(rims, lambda data: _rim(data, known), unread)),
+        ocsp=tuple(
+            one
+            for found in _readable(ocsp, functools.partial(_in_slot, "ocsp", parse=parse_ocsp), unread)
+            for one in found
+        ),
+        quote=parsed,
+        collateral=_collateral(collateral, amd, known),
         event_log=_in_slot("event-log", event_log, parse_event_log),
         compose=compose,
+        preimage=preimage,
+        config=config,
+        unread=tuple(unread),
     )
 
 
@@ -214,7 +256,7 @@ def _in_slot(slot: str, data: bytes | None, parse: Callable[[bytes], Any]) -> An
     """What ``parse`` gives, None for no file; what it refuses is told in terms of the slot."""
     if data is None:
         return None
-    expected = _EXPECTED[slot]
+    expected, slot = _EXPECTED[slot], getattr(data, "name", slot)
     if len(data) > MAX_FILE_BYTES:
         raise EvidenceError(f"{slot}: found {len(data)} bytes, expected {expected} of at most {MAX_FILE_BYTES} bytes")
     try:
@@ -222,6 +264,32 @@ def _in_slot(slot: str, data: bytes | None, parse: Callable[[bytes], Any]) -> An
     except InputError as error:
         detail = " ".join(str(error).split())
         raise EvidenceError(f"{slot}: found {describe(data)}, expected {expected}: {detail}") from error
+
+
+def _chain(data: bytes, cache: VerifiedCache) -> Chain:
+    key = ("parsed chain", hashlib.sha256(data).digest())
+    chain: Chain = cache.once(key, lambda: _in_slot("gpu-certs", data, chains.parse_chain))
+    return chain
+
+
+def _collateral(data: bytes | None, amd: bool, cache: VerifiedCache) -> Collateral | SnpCertificates | None:
+    if data is None:
+        return None
+    key = ("parsed collateral", amd, hashlib.sha256(data).digest())
+    parse = parse_snp_certificates if amd else parse_collateral
+    found: Collateral | SnpCertificates = cache.once(key, lambda: _in_slot("collateral", data, parse))
+    return found
+
+
+def _readable(files: Sequence[bytes], parse: Callable[[bytes], T], unread: list[str]) -> list[T]:
+    """What ``parse`` gives for each file; the messages about others go to ``unread``."""
+    found = []
+    for data in files:
+        try:
+            found.append(parse(data))
+        except EvidenceError as error:
+            unread.append(str(error))
+    return found
 
 
 def _rim(data: bytes, cache: VerifiedCache) -> Rim:
@@ -242,16 +310,12 @@ def _log_beside(quote: bytes) -> bytes | None:
 # -- NVIDIA devices ------------------------------------------------------------------------------------------------
 
 
-class _Found(NamedTuple):
-    """One device in a file. Its chain is None if it comes in a file of its own."""
-
-    report: bytes
-    pem: bytes | None = None
-    nonce: bytes | None = None
-
-
-def _devices(files: Sequence[bytes], chain_files: Sequence[bytes]) -> tuple[Device, ...]:
-    found = [one for data in files for one in _in_slot("gpu", data, _evidence_in)]
+def _devices(
+    files: Sequence[bytes | DeviceFiles], chain_files: Sequence[bytes], cache: VerifiedCache
+) -> tuple[Device, ...]:
+    found = [
+        one for data in files for one in ([data] if isinstance(data, tuple) else _in_slot("gpu", data, _evidence_in))
+    ]
     if len(found) > MAX_DEVICES:
         raise EvidenceError(f"gpu: found {len(found)} devices, expected at most {MAX_DEVICES}")
     bare = sum(one.pem is None for one in found)
@@ -263,14 +327,13 @@ def _devices(files: Sequence[bytes], chain_files: Sequence[bytes]) -> tuple[Devi
     for one in found:
         pem = one.pem if one.pem is not None else next(loose, None)
         report = _in_slot("gpu", one.report, parse_report)
-        chain = _in_slot("gpu-certs", pem, chains.parse_chain)
-        devices.append(Device(report, chain or (), one.nonce))
+        devices.append(Device(report, _chain(pem, cache) if pem is not None else (), one.nonce))
     return tuple(devices)
 
 
-def _evidence_in(data: bytes) -> list[_Found]:
+def _evidence_in(data: bytes) -> list[DeviceFiles]:
     if data.lstrip()[:1] not in (b"{", b"["):
-        return [_Found(data)]
+        return [DeviceFiles(data)]
     found = list(_walk(evidence_json(data, "vendor JSON"), None, MAX_DEPTH))
     if not found:
         raise EvidenceError(
@@ -279,7 +342,7 @@ def _evidence_in(data: bytes) -> list[_Found]:
     return found
 
 
-def _walk(value: Any, nonce: bytes | None, depth: int) -> Iterator[_Found]:
+def _walk(value: Any, nonce: bytes | None, depth: int) -> Iterator[DeviceFiles]:
     """Devices in vendor JSON of whatever nesting: any object with ``evidence`` and ``certificate``.
 
     A device's stated nonce is the ``nonce`` of the innermost object around it that has one. A value
@@ -296,7 +359,7 @@ def _walk(value: Any, nonce: bytes | None, depth: int) -> Iterator[_Found]:
             nonce = _nonce(value["nonce"])
         evidence, certificate = _text(value.get("evidence")), _text(value.get("certificate"))
         if evidence is not None and certificate is not None:
-            yield _Found(_decode(evidence, "evidence"), _decode(certificate, "certificate"), nonce)
+            yield DeviceFiles(_decode(evidence, "evidence"), _decode(certificate, "certificate"), nonce)
             return
         for key, item in value.items():
             # Inference gateways send this one as JSON inside JSON.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-import warnings
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -33,11 +33,19 @@ from otr_core.errors import EvidenceError, InputError, reported_as
 # nv-local-gpu-verifier 2.7.3.
 NVIDIA_DEVICE_ROOT_SHA256 = "102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48"
 NVIDIA_RIM_ROOT_SHA256 = "12977b5115acb0381179279fffeb5a8c4d264971ebb32298023a465fa41df5d1"
+#: AMD's roots (ARK) by processor family, as its key distribution service gives them out (the same in
+#: go-sev-guest, ``verify/trust``).
+AMD_ROOTS_SHA256 = (
+    ("Milan", "69d063b45344d26a2e94e1f4210de49ef555308287d4c174445c95639a540bcd"),
+    ("Genoa", "4c6598d19c18719c5dfd4a7d335f674e5bfe1d8f800cea2cf270c10d103db2f1"),
+    ("Turin", "1f084161a44bb6d93778a904877d4819cafa5d05ef4193b2ded9dd9c73dd3f6a"),
+)
 
 
 @dataclass(frozen=True)
 class TrustRoots:
-    """What chains must end in: fingerprints (hex SHA-256) for devices and manifests, DER for quotes.
+    """What chains must end in: fingerprints (hex SHA-256) for devices, manifests and AMD's families,
+    DER for quotes.
 
     Any other roots than the vendors' make evidence *simulated*: it passes only under a policy that
     allows that. None stands for Intel's root, which dcap-qvl pins.
@@ -46,6 +54,7 @@ class TrustRoots:
     device: str = NVIDIA_DEVICE_ROOT_SHA256
     rim: str = NVIDIA_RIM_ROOT_SHA256
     quote: bytes | None = None
+    amd: tuple[tuple[str, str], ...] = AMD_ROOTS_SHA256
 
 
 VENDOR_ROOTS = TrustRoots()
@@ -73,17 +82,25 @@ class VerifiedCache:
     def __init__(self, max_entries: int = 1024) -> None:
         if max_entries < 1:
             raise InputError(f"max_entries: found {max_entries}, expected at least 1")
-        self._max, self._entries = max_entries, OrderedDict[Hashable, Any]()
+        self._max, self._entries, self._lock = max_entries, OrderedDict[Hashable, Any](), threading.Lock()
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """The remembered result for ``key``, or that of ``compute()``."""
-        if key in self._entries:
-            self._entries.move_to_end(key)
-        else:
-            self._entries[key] = compute()
-            if len(self._entries) > self._max:
+        """The remembered result for ``key``, or that of ``compute()``.
+
+        Threads may share a cache. Two that ask for the same at once may both compute it: nobody
+        waits for another's signature.
+        """
+        with self._lock:
+            found = self._entries.get(key, self)
+            if found is not self:
+                self._entries.move_to_end(key)
+                return cast(T, found)
+        result = compute()
+        with self._lock:
+            self._entries[key] = result
+            while len(self._entries) > self._max:
                 self._entries.popitem(last=False)
-        return cast(T, self._entries[key])
+        return result
 
 
 def as_utc(as_of: datetime) -> datetime:
@@ -94,7 +111,8 @@ def as_utc(as_of: datetime) -> datetime:
     """
     if as_of.tzinfo is None:
         raise InputError(f"as_of: found {as_of.isoformat()} without a time zone, expected for example ...Z")
-    return as_of.astimezone(UTC)
+    with reported_as(InputError, f"as_of: found {as_of.isoformat()}", OverflowError, expected="a year from 1 to 9999"):
+        return as_of.astimezone(UTC)
 
 
 def stamp(moment: datetime) -> str:
@@ -131,15 +149,32 @@ def readable(load: Callable[[], Iterable[x509.Certificate]], *, what: str) -> Ch
         EvidenceError: some certificate cannot be read.
     """
     found = f"{what}: found a certificate that cannot be read"
-    with reported_as(EvidenceError, found, *UNREADABLE, UserWarning, limit=100), warnings.catch_warnings():
-        # A warning is how cryptography tells of a breach of RFC 5280, such as the serial number 0.
-        warnings.simplefilter("error", UserWarning)
+    with reported_as(EvidenceError, found, *UNREADABLE, UserWarning, limit=100):
         certificates = tuple(load())
         for one in certificates:
-            _ = (one.subject, one.issuer, one.not_valid_before_utc, one.serial_number)
-            _ = (one.not_valid_after_utc, one.signature_hash_algorithm, one.public_key())
+            _ = (one.not_valid_before_utc, one.not_valid_after_utc, one.signature_hash_algorithm, one.public_key())
             _ = [each.value for each in one.extensions]
+            _check_form(one)
         return certificates
+
+
+#: Fewest and most letters of an attribute of a name (RFC 5280 appendix A).
+_LETTERS = {NameOID.COUNTRY_NAME: (2, 2), NameOID.JURISDICTION_COUNTRY_NAME: (2, 2), NameOID.COMMON_NAME: (1, 64)}
+
+
+def _check_form(certificate: x509.Certificate) -> None:
+    """Raise ``ValueError`` where cryptography breaks off at most with a warning.
+
+    Whether a warning does anything is the host program's choice, and the list of filters that it
+    chose with is one for all threads: so it is neither relied on nor changed.
+    """
+    if certificate.serial_number < 1:
+        raise ValueError(f"serial number {certificate.serial_number}")
+    for attribute in (*certificate.subject, *certificate.issuer):
+        fewest, most = _LETTERS.get(attribute.oid, (0, 2**16))
+        size = len(attribute.value.encode() if isinstance(attribute.value, str) else attribute.value)
+        if not fewest <= size <= most:
+            raise ValueError(f"a name of {size} letters, expected {fewest} to {most}")
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
@@ -156,7 +191,7 @@ def common_name(name: x509.Name) -> str:
     """The last common name, or the whole name without one; unprintable letters become ``?``."""
     names = name.get_attributes_for_oid(NameOID.COMMON_NAME)
     text = str(names[-1].value) if names else name.rfc4514_string()
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def length_problem(chain: Chain, length: int) -> str | None:
@@ -186,33 +221,39 @@ def issued_by(child: x509.Certificate, issuer: x509.Certificate) -> bool:
 def validity_problem(chain: Chain, as_of: datetime) -> str | None:
     """None, or which certificate is not valid at ``as_of``."""
     for certificate in chain:
-        name = common_name(certificate.subject)
-        if as_of < certificate.not_valid_before_utc:
-            return f"{name} is valid from {stamp(certificate.not_valid_before_utc)}, after {stamp(as_of)}"
-        if as_of > certificate.not_valid_after_utc:
-            return f"{name} expired at {stamp(certificate.not_valid_after_utc)}, before {stamp(as_of)}"
+        start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        if as_of < start:
+            return f"{common_name(certificate.subject)} is valid from {stamp(start)}, after {stamp(as_of)}"
+        if as_of > end:
+            return f"{common_name(certificate.subject)} expired at {stamp(end)}, before {stamp(as_of)}"
     return None
 
 
 def usage_problem(chain: Chain) -> str | None:
     """None, or which certificate may not be used as it is (RFC 5280 section 6.1.4 k to n)."""
     for position, certificate in enumerate(chain):
-        name = common_name(certificate.subject)
-        for one in certificate.extensions:
-            if one.critical and one.oid not in _UNDERSTOOD_CRITICAL:
-                return f"{name} has an unknown critical extension {one.oid.dotted_string}"
-        basic, usage = extension(certificate, x509.BasicConstraints), extension(certificate, x509.KeyUsage)
-        if position == 0:
-            if basic is not None and basic.ca:
-                return f"{name} is a CA, expected an end entity"
-            if usage is None or not usage.digital_signature:
-                return f"{name} may not sign data (key usage digitalSignature)"
-        elif basic is None or not basic.ca:
-            return f"{name} is no CA but issued a certificate"
-        elif usage is None or not usage.key_cert_sign:
-            return f"{name} may not sign certificates (key usage keyCertSign)"
-        elif basic.path_length is not None and basic.path_length < position - 1:
-            return f"{name} allows {basic.path_length} intermediate certificates below it, found {position - 1}"
+        problem = _misuse(position, certificate)
+        if problem is not None:
+            return f"{common_name(certificate.subject)} {problem}"
+    return None
+
+
+def _misuse(position: int, certificate: x509.Certificate) -> str | None:
+    for one in certificate.extensions:
+        if one.critical and one.oid not in _UNDERSTOOD_CRITICAL:
+            return f"has an unknown critical extension {one.oid.dotted_string}"
+    basic, usage = extension(certificate, x509.BasicConstraints), extension(certificate, x509.KeyUsage)
+    if position == 0:
+        if basic is not None and basic.ca:
+            return "is a CA, expected an end entity"
+        if usage is None or not usage.digital_signature:
+            return "may not sign data (key usage digitalSignature)"
+    elif basic is None or not basic.ca:
+        return "is no CA but issued a certificate"
+    elif usage is None or not usage.key_cert_sign:
+        return "may not sign certificates (key usage keyCertSign)"
+    elif basic.path_length is not None and basic.path_length < position - 1:
+        return f"allows {basic.path_length} intermediate certificates below it, found {position - 1}"
     return None
 
 

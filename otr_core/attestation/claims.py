@@ -1,7 +1,8 @@
 """What an appraisal says: one claim per check, each with its status, its source and its reason.
 
-A claim is *asserted* (checked and true), *refuted* (checked and false) or *unknown* (could not be
-checked with what the bundle holds). Unknown never counts as true.
+A claim is *asserted* (checked and true), *refuted* (checked and false), *unknown* (could not be
+checked with what the bundle holds) or *not made* (there is nothing in the bundle that the check is
+about, or the policy states no value to compare with). The last two never count as true.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ class Status(StrEnum):
     ASSERTED = "asserted"
     REFUTED = "refuted"
     UNKNOWN = "unknown"
+    NOT_MADE = "not made"
 
 
 class Source(StrEnum):
@@ -35,6 +37,7 @@ class Source(StrEnum):
 #: NVIDIA device, so for an NVSwitch too.
 CHECKS: dict[str, str] = {
     "evidence.present": "the kinds of evidence that the policy demands are in the bundle",
+    "evidence.readable": "every manifest and revocation response that was handed in could be read",
     "evidence.genuine": "the evidence comes from hardware, not from a simulated TEE",
     "gpu.report": "SPDM request and response parse completely, with nothing left over",
     "gpu.chain.length": "the certificate chain has the five certificates NVIDIA issues",
@@ -50,9 +53,15 @@ CHECKS: dict[str, str] = {
     "gpu.same_nonce": "all devices of the bundle answered one nonce",
     "gpu.unique": "no device appears twice",
     "gpu.count": "the number of GPUs is the one the policy states",
+    "gpu.switch_count": "the number of NVSwitches is the one the policy states",
+    "gpu.one_mode": "all GPUs state one mode (single, multi or protected PCIe), and each states it without conflict",
+    "gpu.topology": "the GPUs list exactly the bundle's NVSwitches, and each NVSwitch exactly the bundle's GPUs",
+    "gpu.architecture": "the chip named in the certificate is allowed",
+    "gpu.board": "the board (project, project SKU, chip SKU) is allowed",
+    "gpu.confidential": "the report states that confidential mode is on and developer mode off",
     "gpu.driver": "the driver version is allowed",
     "gpu.vbios": "the VBIOS version is allowed",
-    "gpu.mode": "protected PCIe is in the state the policy states",
+    "gpu.mode": "protected PCIe is in the state, and the mode is one, that the policy states",
     "gpu.platform": "the device is admitted: on the list of ids, and not used by too many nodes",
     "gpu.revocation": "stapled OCSP responses say good for every certificate that can be revoked",
     "gpu.rim.driver.identity": "a reference manifest for this driver is in the bundle",
@@ -69,16 +78,19 @@ CHECKS: dict[str, str] = {
     "gpu.measurements.vbios": "every golden value of the VBIOS manifest equals the runtime measurement",
     "gpu.measurements.conflict": "no measurement index has active golden values in both manifests",
     "gpu.measurements.covered": "every non-zero runtime measurement has a golden value",
-    "cpu.quote": "quote, PCK chain, QE report and collateral verify up to Intel's root at the time of appraisal",
-    "cpu.tcb": "the platform's TCB status is allowed",
+    "cpu.quote": "quote or report, certificates and collateral verify to the vendor's root at the time of appraisal",
+    "cpu.tcb": "the platform's TCB is allowed: Intel's status of it, or AMD's versions as certified and high enough",
+    "cpu.tcb_date": "the platform's TCB is of the date that the policy states, or later",
     "cpu.advisories": "every open security advisory is allowed",
     "cpu.collateral": "the collateral is recent enough and of a high enough evaluation number",
-    "cpu.debug": "the TD or enclave is not debuggable",
+    "cpu.debug": "the TD, guest or enclave is not debuggable",
+    "cpu.migration": "no migration agent may move the TD or guest to another machine",
     "cpu.measurements": "measurement registers equal the expected ones",
-    "cpu.platform": "the platform (PPID) is admitted: on the list of ids, and not used by too many nodes",
+    "cpu.platform": "the platform (PPID, AMD chip id) is admitted: on the list of ids, and not used by too many nodes",
     "cpu.event_log": "every runtime event's digest is that of its name and payload",
     **{f"cpu.rtmr{number}": f"the event log replays to RTMR{number} of the quote" for number in range(4)},
-    "cpu.compose": "the compose file's hash is the one in the measured event and in mr_config_id",
+    "cpu.boundary": "the boundary event is in the log once, and no event of the image stands behind it",
+    "cpu.compose": "the compose file's hash is the one in the measured event and in the measured configuration",
     "binding.gpu_nonce": "the quote's report_data commits to the nonce in the GPU's signed request",
     "binding.key": "the quote's report_data commits to the key the verifier talks to",
 }
@@ -147,6 +159,11 @@ class ClaimLog:
     ) -> bool:
         """Asserted with the reason ``good`` if the check ``holds``, else refuted with ``bad``."""
         return self.judge(check, None if holds else bad, good, source, evidence)
+
+    def not_made(self, checks: Iterable[str], reason: str) -> None:
+        """Record that ``checks`` have nothing to be about, all for the same reason."""
+        for check in checks:
+            self.add(check, Status.NOT_MADE, Source.DERIVED, reason)
 
     def unknown(self, checks: Iterable[str], reason: str, source: Source = Source.DERIVED) -> None:
         """Record that ``checks`` could not be made, all for the same reason."""

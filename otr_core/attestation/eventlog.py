@@ -4,6 +4,11 @@ A log proves nothing by itself. Its events count once the registers that they re
 in a verified quote. Two forms are read: the JSON list that dstack guests serve (``imr, event_type,
 digest, event, event_payload``) and the binary CCEL of the firmware (TCG PC Client Platform Firmware
 Profile, crypto-agile log).
+
+Two forms of digest are in use for runtime events (dstack ``cc-eventlog``). Version 1 hashes type ‖
+":" ‖ name ‖ ":" ‖ payload, from which nobody can tell where the name ends if there is another
+colon; such an event is never taken for one of a name that a decision rests on. Version 2 hashes
+canonical JSON, which says it.
 """
 
 from __future__ import annotations
@@ -13,12 +18,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from otr_core.encoding import from_hex, parse_json
+from otr_core.encoding import canonical_json, from_hex, parse_json
 from otr_core.errors import EvidenceError, InputError
 
 MAX_LOG_BYTES = 4 * 1024 * 1024
 MAX_EVENTS = 4096
 RUNTIME_EVENT = 0x0800_0001  # dstack's type for events that software extends into RTMR3
+#: The event that ends the start of dstack's image. What it measured stands before; behind it, any
+#: program in the guest may extend what it likes.
+IMAGE_READY = "system-ready"
+#: Events that the image extends, each at most once, on its way there.
+IMAGE_EVENTS = (
+    *("system-preparing", "rootfs-hash", "app-id", "compose-hash", "instance-id", "boot-mr-done", "os-image-hash"),
+    *("key-provider", "storage-fs", "gpu-policy-hash", IMAGE_READY),
+)
 _DIGEST_BYTES = 48
 _SHA384 = 0x000C
 _SPEC_ID = b"Spec ID Event03\0"
@@ -33,6 +46,7 @@ class Event:
         kind: event type.
         digest: the 48 bytes that the log states; empty where it leaves them out.
         name, payload: what was measured, for runtime events.
+        version: of a runtime event's digest, 1 or 2.
     """
 
     register: int
@@ -40,6 +54,12 @@ class Event:
     digest: bytes
     name: str
     payload: bytes
+    version: int = 1
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether its digest is also that of an event with another name."""
+        return self.kind == RUNTIME_EVENT and self.version == 1 and (":" in self.name or b":" in self.payload)
 
     @property
     def extended(self) -> bytes:
@@ -48,7 +68,9 @@ class Event:
         For a runtime event they are computed from name and payload, whatever the log states. What
         other events hash is not in the log, so their stated digest is taken.
         """
-        return runtime_digest(self.kind, self.name, self.payload) if self.kind == RUNTIME_EVENT else self.digest
+        if self.kind != RUNTIME_EVENT:
+            return self.digest
+        return (runtime_digest if self.version == 1 else json_digest)(self.kind, self.name, self.payload)
 
 
 @dataclass(frozen=True)
@@ -67,14 +89,36 @@ class EventLog:
         return value
 
     def payloads(self, name: str) -> tuple[bytes, ...]:
-        """Payloads of the runtime events called ``name`` in RTMR3, in order.
+        """Payloads of the runtime events called ``name`` in RTMR3, in order; of the image's own
+        events, those before ``IMAGE_READY``.
 
-        None at all where another kind of event is there, which could be one of that name in
-        disguise: its stated digest is taken for granted.
+        None at all where one of that name may be hidden: where another kind of event is there,
+        whose stated digest is taken for granted, or where a digest is ambiguous. That of the
+        image's own event is not: the image extends nothing under a name with a colon.
         """
         found = [one for one in self.events if one.register == 3]
-        known = all(one.kind == RUNTIME_EVENT for one in found)
-        return tuple(one.payload for one in found if known and one.name == name)
+        names = [one.name for one in found]
+        images = name in IMAGE_EVENTS and IMAGE_READY in names
+        if images:
+            found = found[: names.index(IMAGE_READY) + 1]
+        hidden = any(one.kind != RUNTIME_EVENT or (":" in one.name and one.version == 1) for one in found)
+        named = [one for one in found if one.name == name]
+        ambiguous = any(one.ambiguous for one in named) and not images
+        return () if hidden or ambiguous else tuple(one.payload for one in named)
+
+    def boundary_problem(self) -> str | None:
+        """None, or how the image's own events do not end in one ``IMAGE_READY``.
+
+        An empty text says that the log has no such event, as those of other images.
+        """
+        names = [one.name for one in self.events if one.register == 3 and one.kind == RUNTIME_EVENT]
+        if IMAGE_READY not in names:
+            return ""
+        late = [name for name in names[names.index(IMAGE_READY) + 1 :] if name in IMAGE_EVENTS]
+        twice = sorted({name for name in names if name in IMAGE_EVENTS and names.count(name) > 1})
+        if late:
+            return f"{', '.join(late[:5])} stands behind {IMAGE_READY}, where any program may extend it"
+        return f"{', '.join(twice)} is there more than once" if twice else None
 
     def runtime_events(self) -> list[dict[str, str | None]]:
         """What was extended into RTMR3, in order, as JSON values: ``event`` and ``payload`` (hex).
@@ -89,11 +133,11 @@ class EventLog:
     def digest_problem(self) -> str | None:
         """None, or which runtime event's digest is not, or not only, that of its name and payload.
 
-        A colon ends the name under the hash. With another colon inside the name, one digest would
+        Under version 1 a colon ends the name. With another colon inside the name, one digest would
         be that of two events.
         """
         for position, event in enumerate(self.events):
-            if event.kind == RUNTIME_EVENT and ":" in event.name:
+            if event.kind == RUNTIME_EVENT and event.version == 1 and ":" in event.name:
                 return f"event {position}: found the name {event.name[:40]!r}, expected one without a colon"
             if event.digest and event.digest != event.extended:
                 return f"event {position} ({event.name!r}): digest is not that of its payload"
@@ -103,6 +147,11 @@ class EventLog:
 def runtime_digest(kind: int, name: str, payload: bytes) -> bytes:
     """SHA-384(type, u32 little endian ‖ ":" ‖ name ‖ ":" ‖ payload), as dstack guests extend it."""
     return hashlib.sha384(kind.to_bytes(4, "little") + b":" + name.encode() + b":" + payload).digest()
+
+
+def json_digest(kind: int, name: str, payload: bytes) -> bytes:
+    """SHA-384 of the canonical JSON (RFC 8785) of name, payload (hex) and type: version 2."""
+    return hashlib.sha384(canonical_json({"name": name, "payload": payload.hex(), "type": kind})).digest()
 
 
 def parse_event_log(data: bytes) -> EventLog:
@@ -160,9 +209,14 @@ def _event(entry: Any, position: int) -> Event:
         name.encode()
     except (InputError, UnicodeEncodeError) as error:
         raise EvidenceError(f"{what}: {error}") from error
+    version = entry.get("version", 1)
+    if type(version) is not int or version not in (1, 2):
+        raise EvidenceError(f"{what}: version found {str(version)[:20]!r}, expected 1 or 2")
+    if "version" not in entry and kind == RUNTIME_EVENT and digest == json_digest(kind, name, payload):
+        version = 2  # older lists of version 2 do not say so
     if len(digest) != _DIGEST_BYTES and not (digest == b"" and kind == RUNTIME_EVENT):
         raise EvidenceError(f"{what}: digest found {len(digest)} bytes, expected {_DIGEST_BYTES}")
-    return Event(register, kind, digest, name, payload)
+    return Event(register, kind, digest, name, payload, version)
 
 
 def _ccel(data: bytes) -> Iterator[Event]:

@@ -1,7 +1,7 @@
 """An appraisal's result as the claims set of an attestation token.
 
 Its shape follows RFC 9711 (EAT) and the claims of NVIDIA's remote attestation service (NRAS v3).
-The set is unsigned: whoever passes it on signs it. What the evidence does not show is left out
+The set is unsigned: ``otr_node.evidence.export`` signs it. What the evidence does not show is left out
 rather than filled in.
 """
 
@@ -53,8 +53,8 @@ def eat_claims(appraisal: Appraisal) -> dict[str, Any]:
 
 def _status(appraisal: Appraisal, claim_id: str) -> bool | None:
     """Whether the claim is asserted (True) or refuted (False); None if it is unknown or absent."""
-    found = next((claim.status for claim in appraisal.claims if claim.id == claim_id), Status.UNKNOWN)
-    return None if found is Status.UNKNOWN else found is Status.ASSERTED
+    found = next((claim.status for claim in appraisal.claims if claim.id == claim_id), None)
+    return {Status.ASSERTED: True, Status.REFUTED: False}.get(found) if found is not None else None
 
 
 def _device(appraisal: Appraisal, subject: str, facts: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Checks across devices (all answered one nonce, none appears twice) are made by `
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,9 @@ from otr_core.attestation import chain as chains
 from otr_core.attestation.bundle import Device
 from otr_core.attestation.chain import Chain, VerifiedCache
 from otr_core.attestation.claims import CHECKS, ClaimLog, Source
+from otr_core.attestation.machine import linked_pdis, mode, own_pdi
 from otr_core.attestation.ocsp import revocation
-from otr_core.attestation.policy import Inquiry, admit
+from otr_core.attestation.policy import MODES, Inquiry, admit
 from otr_core.attestation.report import Report, field_name
 from otr_core.attestation.rim import CoverageRow, GoldenValue, Rim, rim_coverage
 
@@ -27,7 +29,13 @@ CHAIN_LENGTH = 5  # firmware (FMC) leaf, boot ROM, provisioner, architecture ide
 #: Positions in the chain whose revocation can be asked for. NVIDIA's responders do not list the
 #: leaf: a GPU is revoked through the certificate of its boot ROM.
 REVOCABLE = (1, 2, 3)
-DICE_OID = "2.23.133.5.4.1"  # TCG DICE TcbInfo / legacy composite device id
+#: TCG DICE extensions that hold firmware ids: the legacy composite device id in Hopper's and
+#: NVSwitches' leaves, TcbInfo (DICE attestation architecture 1.1, section 6.1.1) in Blackwell's.
+DICE_OID, TCB_INFO_OID = "2.23.133.5.4.1", "2.23.133.5.4.1.1"
+_NO_CONFIDENTIAL = (
+    "not shown: no field of the signed report is known to state confidential or developer mode; "
+    "where the guest asks the driver and measures the answer, its event log shows it"
+)
 _SHA384_OID = bytes.fromhex("0609608648016503040202")
 
 
@@ -55,7 +63,7 @@ def appraise_device(device: Device, subject: str, log: ClaimLog, given: Inquiry)
     3. The leaf key signed the report.
     4. The report's firmware id is the one certified in the leaf.
     5. The nonce in the signed request is the expected one, and the one written beside the evidence.
-    6. The policy allows the driver, the VBIOS, the protected-PCIe mode and the device's identity.
+    6. The policy allows architecture, board, driver, VBIOS, mode and the device's identity.
     7. OCSP responses say good for the device chain.
     8. For driver and VBIOS: manifest identity, signature, chain, validity and revocation; golden
        values match.
@@ -93,7 +101,7 @@ def appraise_device(device: Device, subject: str, log: ClaimLog, given: Inquiry)
     # evidence.
     _check_nonces(device, log, given)
 
-    # 6. The policy allows the driver, the VBIOS, the protected-PCIe mode and the device's identity.
+    # 6. The policy allows architecture, board, driver, VBIOS, mode and the device's identity.
     _check_policy(device, log, given)
 
     # 7. OCSP responses say good for the device chain.
@@ -130,23 +138,22 @@ def facts(device: Device) -> dict[str, Any]:
         "driver": report.driver_version or "",
         "vbios": report.vbios_version or "",
         "rim_ids": report.rim_ids(device.architecture),
-        "board": " ".join(report.text(name) or "" for name in ("PROJECT", "PROJECT_SKU", "CHIP_SKU")).strip(),
+        "board": _board(report),
+        "mode": mode(report) if device.kind == "gpu" else "",
         "protected_pcie": _protected_pcie(report),
-        "switch_pdis": _pdis(report),
+        "pdi": own_pdi(device),
+        "linked_pdis": list(linked_pdis(device)),
         "opaque": {field_name(number): value.hex() for number, value in report.opaque},
         "report_sha256": report.sha256,
     }
 
 
 def _protected_pcie(report: Report) -> str:
-    return {b"\x55": "off", b"\xaa": "on"}.get(report.field("PROTECTED_PCIE_STATUS") or b"", "not stated")
+    return {MODES[0]: "off", MODES[1]: "off", MODES[2]: "on"}.get(mode(report), "not stated")
 
 
-def _pdis(report: Report) -> list[str]:
-    """Ids of the switches a GPU is wired to, or a switch's own id; each once, sorted."""
-    value = report.field("SWITCH_PDI") or b""
-    found = [value[i : i + 8].hex() for i in range(0, len(value) - 7, 8)]
-    return sorted({pdi for pdi in found if pdi.strip("0")})
+def _board(report: Report) -> str:
+    return " ".join(report.text(name) or "" for name in ("PROJECT", "PROJECT_SKU", "CHIP_SKU")).strip()
 
 
 def _check_chain(chain: Chain, log: ClaimLog, given: Inquiry) -> bool:
@@ -187,15 +194,14 @@ def _check_fwid(device: Device, log: ClaimLog) -> None:
 
 
 def certified_fwids(leaf: x509.Certificate) -> tuple[bytes, ...]:
-    """SHA-384 firmware ids in the leaf's DICE extension, all-zero ones left out.
+    """SHA-384 firmware ids in the leaf's DICE extensions, all-zero ones left out.
 
-    Hopper uses the legacy composite id, Blackwell DiceTcbInfo; in both a firmware id is SEQUENCE {
-    hash OID, digest }.
+    In both of them a firmware id is SEQUENCE { hash OID, digest }.
     """
-    for extension in leaf.extensions:
-        if extension.oid.dotted_string == DICE_OID and isinstance(extension.value, x509.UnrecognizedExtension):
-            return tuple(digest for digest in _sha384_digests(extension.value.value) if any(digest))
-    return ()
+    names, found = (DICE_OID, TCB_INFO_OID), (one for one in leaf.extensions)
+    dice = [one.value for one in found if one.oid.dotted_string in names]
+    values = [one.value for one in dice if isinstance(one, x509.UnrecognizedExtension)]
+    return tuple(digest for value in values for digest in _sha384_digests(value) if any(digest))
 
 
 def _sha384_digests(data: bytes, depth: int = 8) -> Iterator[bytes]:
@@ -224,9 +230,12 @@ def _check_nonces(device: Device, log: ClaimLog, given: Inquiry) -> None:
     if given.nonce is None:
         log.unknown(["nonce"], "no expected nonce was given: the report may be a replay")
     else:
-        good = f"signed request carries {found.hex()}"
+        # Some providers have the GPU sign the digest of the verifier's nonce (hex digits) and a key.
+        preimage = given.bundle.preimage or b""
+        derived = preimage.startswith(given.nonce.hex().encode()) and hashlib.sha256(preimage).digest() == found
+        good = f"signed request carries {found.hex()}{', the digest of the nonce and a key' * derived}"
         bad = f"{good}, expected {given.nonce.hex()}"
-        log.decide("nonce", found == given.nonce, good, bad, Source.HARDWARE, raw)
+        log.decide("nonce", found == given.nonce or derived, good, bad, Source.HARDWARE, raw)
     stated = device.stated_nonce
     if stated is not None:
         bad = f"written beside the evidence: {stated.hex()}, in the signed request: {found.hex()}"
@@ -235,7 +244,10 @@ def _check_nonces(device: Device, log: ClaimLog, given: Inquiry) -> None:
 
 def _check_policy(device: Device, log: ClaimLog, given: Inquiry) -> None:
     report, policy = device.report, given.policy
+    log.unknown(["confidential"], _NO_CONFIDENTIAL)
     versions = (
+        ("architecture", policy.gpu_architectures, device.architecture),
+        ("board", policy.gpu_boards, _board(report)),
         ("driver", policy.gpu_drivers, report.driver_version),
         ("vbios", policy.gpu_vbios, report.vbios_version),
     )
@@ -244,17 +256,19 @@ def _check_policy(device: Device, log: ClaimLog, given: Inquiry) -> None:
             if allowed is not None:
                 bad = f"found {found}, allowed {', '.join(allowed)}"
                 log.decide(check, found in allowed, f"{found} is allowed", bad, Source.HARDWARE, report.raw)
-        if policy.gpu_protected_pcie is not None:
-            wanted = "on" if policy.gpu_protected_pcie else "off"
-            good = f"protected PCIe is {_protected_pcie(report)}"
-            holds = _protected_pcie(report) == wanted
-            log.decide("mode", holds, good, f"{good}, expected {wanted}", Source.HARDWARE, report.raw)
-    admit(log, device.ueid, policy.gpu_ids, policy.gpu_max_nodes, given.registered)
+        wanted = {True: ["on"], False: ["off"], None: ["on", "off", "not stated"]}[policy.gpu_protected_pcie]
+        if policy.gpu_protected_pcie is not None or policy.gpu_modes is not None:
+            good = f"mode {mode(report)}, protected PCIe {_protected_pcie(report)}"
+            modes = policy.gpu_modes or (*MODES, "not stated")
+            bad = f"{good}, expected mode {' or '.join(modes)}, protected PCIe {' or '.join(wanted)}"
+            holds = mode(report) in modes and _protected_pcie(report) in wanted
+            log.decide("mode", holds, good, bad, Source.HARDWARE, report.raw)
+        admit(log, device.ueid, policy.gpu_ids, policy.gpu_max_nodes, given.registered)
 
 
 def _check_revocation(check: str, chain: Chain, positions: Sequence[int], log: ClaimLog, given: Inquiry) -> None:
-    responses, max_age_s = given.bundle.ocsp, given.policy.ocsp_max_staleness_s
-    status, reason, used = revocation(chain, positions, responses, given.as_of, max_age_s, given.cache)
+    ages = given.policy.ocsp_max_staleness_s, given.cache, given.policy.ocsp_grace_s
+    status, reason, used = revocation(chain, positions, given.bundle.ocsp, given.as_of, *ages)
     log.add(check, status, Source.COLLATERAL, reason, used or None)
 
 
@@ -296,11 +310,13 @@ def _check_rim(kind: str, device: Device, log: ClaimLog, given: Inquiry) -> Sequ
     if not any(value.active for value in golden):
         log.unknown([f"measurements.{kind}"], "the manifest has no signed active golden value")
         return None
-    rows = [row for row in rim_coverage(report, {kind: golden}) if row.kind == kind]
-    wrong = [row for row in rows if row.result not in ("matched", "alternative")]
+    rows = rim_coverage(report, {kind: golden}, uncovered=False)
+    wrong = [row for row in rows if row.result not in ("matched", "alternative", "disabled")]
     listed = ", ".join(f"{row.index} ({row.result})" for row in wrong[:20])
     bad = f"{len(wrong)} of {len(rows)} golden values do not hold at index {listed}"
     good = f"{len(rows)} of {len(rows)} golden values match"
+    if skipped := sum(row.result == "disabled" for row in rows):
+        good = f"{len(rows) - skipped} of {len(rows)} golden values match, {skipped} is of a disabled engine"
     log.decide(f"measurements.{kind}", not wrong, good, bad, Source.HARDWARE, report.raw + rim.raw)
     return golden
 

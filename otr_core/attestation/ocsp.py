@@ -2,7 +2,8 @@
 
 A response counts for a certificate if its certificate id names that certificate and its issuer, and
 it is signed by the issuer or by a responder which the issuer certified for OCSP signing. It is
-fresh for ``max_staleness_s`` seconds after ``thisUpdate``; one from the future is refused.
+fresh until its ``nextUpdate`` and a grace that the verifier grants, and for at most
+``max_staleness_s`` seconds after ``thisUpdate``; one from the future is refused.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -26,6 +27,8 @@ from otr_core.attestation.claims import Status
 from otr_core.errors import EvidenceError, reported_as
 
 MAX_RESPONSE_BYTES = 64 * 1024
+#: How the reason of a claim begins, behind the certificate's name, when its vendor revoked it.
+REVOKED = "certificate status is revoked"
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class OcspResponse:
     status: str
     detail: str
     this_update: datetime
+    next_update: datetime | None
     produced_at: datetime
     responders: Chain
 
@@ -75,6 +79,7 @@ def parse_ocsp(data: bytes) -> tuple[OcspResponse, ...]:
                 status=one.certificate_status.name.lower(),
                 detail=_detail(one),
                 this_update=one.this_update_utc,
+                next_update=one.next_update_utc,
                 produced_at=response.produced_at_utc,
                 responders=responders,
             )
@@ -105,12 +110,15 @@ def revocation(
     as_of: datetime,
     max_staleness_s: float,
     cache: VerifiedCache,
+    grace_s: float | None = None,
 ) -> tuple[Status, str, bytes]:
     """Revocation status of certificates of ``chain``, each of which is issued by the next one.
 
     Args:
         positions: which certificates are asked about.
         max_staleness_s: greatest age of a response, in seconds since ``thisUpdate``.
+        grace_s: how long a response still counts after its ``nextUpdate``; None for as long as
+            ``max_staleness_s`` lets it.
 
     Returns:
         Status, reason, and the responses the status rests on (joined; empty if there are none). It
@@ -120,16 +128,17 @@ def revocation(
     missing, used = [], []
     for position in positions:
         certificate, issuer = chain[position], chain[position + 1]
-        # Of several responses on a certificate the latest that is not from the future counts, and
-        # among equally late ones that which says *revoked*.
+        # Of several responses on a certificate the latest that is signed and not from the future
+        # counts, and among equally late ones that which says *revoked*.
         matching = [one for one in responses if one.certificate_id == _certificate_id(certificate, issuer, one)]
+        matching = [one for one in matching if _signed_problem(one, issuer, cache) is None] or matching
         if not matching:
             missing.append(common_name(certificate.subject))
             continue
         past = [one for one in matching if one.this_update <= as_of]
         latest = max(past or matching, key=lambda one: (one.this_update, one.status == "revoked"))
         used.append(latest.raw)
-        problem = response_problem(latest, issuer, as_of, max_staleness_s, cache)
+        problem = response_problem(latest, issuer, as_of, max_staleness_s, cache, grace_s)
         if problem is not None:
             return Status.REFUTED, f"{common_name(certificate.subject)}: {problem}", b"".join(used)
     if missing:
@@ -138,36 +147,54 @@ def revocation(
 
 
 def response_problem(
-    one: OcspResponse, issuer: x509.Certificate, as_of: datetime, max_staleness_s: float, cache: VerifiedCache
+    one: OcspResponse,
+    issuer: x509.Certificate,
+    as_of: datetime,
+    max_staleness_s: float,
+    cache: VerifiedCache,
+    grace_s: float | None = None,
 ) -> str | None:
     """None, or why ``one`` does not say a fresh *good* on the word of ``issuer``."""
-    key = ("ocsp", one.sha256, issuer.fingerprint(hashes.SHA256()))
-    problem = cache.once(key, lambda: _signature_problem(one, issuer))
+    problem = _signed_problem(one, issuer, cache)
     if problem is not None:
         return problem
-    if max(one.this_update, one.produced_at) > as_of:
-        return f"OCSP response is from the future ({stamp(one.this_update)}, appraised at {stamp(as_of)})"
-    if as_of - one.this_update > timedelta(seconds=max_staleness_s):
+    for name, moment in (("thisUpdate", one.this_update), ("producedAt", one.produced_at)):
+        if moment > as_of:
+            return f"OCSP response is from the future ({name} {stamp(moment)}, appraised at {stamp(as_of)})"
+    if one.status != "good":  # however old: nothing later takes it back
+        return f"{REVOKED}{one.detail}" if one.status == "revoked" else f"certificate status is {one.status}"
+    age_s = (as_of - one.this_update).total_seconds()
+    if age_s > max_staleness_s:
         return f"OCSP response of {stamp(one.this_update)} is stale, allowed age {max_staleness_s:.0f} s"
-    if one.status != "good":
-        return f"certificate status is {one.status}{one.detail}"
+    late_s = (as_of - one.next_update).total_seconds() if one.next_update is not None else 0.0
+    if grace_s is not None and late_s > grace_s:
+        return f"OCSP response is {late_s:.0f} s past its nextUpdate, allowed {grace_s:.0f} s"
     return None
 
 
+def _signed_problem(one: OcspResponse, issuer: x509.Certificate, cache: VerifiedCache) -> str | None:
+    key = ("ocsp", one.sha256, issuer.fingerprint(hashes.SHA256()))
+    return cache.once(key, lambda: _signature_problem(one, issuer))
+
+
 def _signature_problem(one: OcspResponse, issuer: x509.Certificate) -> str | None:
-    # The issuer signs itself, or one of the responders whose certificates come with the response.
+    # The issuer signs itself, or one of the responders whose certificates come with the response, in
+    # whatever order.
+    problems = []
     for signer in (issuer, *one.responders):
         if signer is not issuer and (problem := _responder_problem(signer, issuer, one)) is not None:
-            return problem
+            problems.append(problem)
+            continue
         key, algorithm = signer.public_key(), one.response.signature_hash_algorithm
         if not isinstance(key, ec.EllipticCurvePublicKey) or algorithm is None:
-            return "OCSP response is not signed with ECDSA"
+            problems.append("OCSP response is not signed with ECDSA")
+            continue
         try:
             key.verify(one.response.signature, one.response.tbs_response_bytes, ec.ECDSA(algorithm))
         except InvalidSignature:
             continue
         return None
-    return "OCSP response is signed neither by the issuer nor by its responder"
+    return problems[0] if problems else "OCSP response is signed neither by the issuer nor by its responder"
 
 
 def _responder_problem(responder: x509.Certificate, issuer: x509.Certificate, one: OcspResponse) -> str | None:

@@ -20,7 +20,8 @@ from cryptography import x509
 
 from otr_core.attestation.chain import UNREADABLE, Chain, parse_chain
 from otr_core.attestation.eventlog import evidence_json
-from otr_core.encoding import canonical_json
+from otr_core.attestation.snp import SnpReport, is_snp_report, parse_snp_report
+from otr_core.encoding import canonical_json, parse_json
 from otr_core.errors import EvidenceError, InputError, one_line, reported_as
 
 MAX_QUOTE_BYTES = 64 * 1024
@@ -84,6 +85,11 @@ class Quote:
         return tuple(_TD_ATTRIBUTES.get(bit, f"bit{bit}") for bit in range(64) if bits >> bit & 1)
 
     @property
+    def migratable(self) -> bool:
+        """Whether the TD may be moved to another platform."""
+        return "migratable" in self.attributes
+
+    @property
     def debuggable(self) -> bool:
         """Whether a debugger may look inside: any bit of the TD's "under debug" byte says so."""
         return "debug" in self.attributes if self.kind == "SGX" else self.registers["td_attributes"][0] != 0
@@ -100,6 +106,8 @@ class Collateral:
         issued, expires: earliest issue and earliest expiry of TCB info and QE identity.
         windows: validity of every dated part (name, from, to).
         evaluation: the lower tcbEvaluationDataNumber of the two.
+        newest: day of the latest TCB level there is for the family, ISO 8601.
+        fmspc: platform family it is about, lower-case hex.
     """
 
     raw: bytes
@@ -108,6 +116,8 @@ class Collateral:
     expires: datetime
     evaluation: int
     windows: tuple[tuple[str, datetime, datetime], ...]
+    newest: str = ""
+    fmspc: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,23 +128,25 @@ class VerifiedQuote:
         status: TCB status of the platform, one of ``policy.TCB_STATUSES``.
         advisories: ids of the security advisories that are open for it, sorted.
         ppid: the platform's id, lower-case hex.
+        tcb_date: day of the platform's TCB level, ISO 8601.
     """
 
     status: str
     advisories: tuple[str, ...]
     ppid: str
+    tcb_date: str
 
 
-def parse_quote(data: bytes) -> Quote:
-    """Parse a quote: raw, hex or base64 text, a JSON list of bytes, or JSON with ``quote``.
+def parse_quote(data: bytes) -> Quote | SnpReport:
+    """Parse a quote, or an AMD report: raw, hex or base64 text, a JSON list of bytes, or JSON with
+    ``quote``.
 
     Raises:
-        EvidenceError: none of these, not a quote that can be read, or of a TEE that is not
-            supported (AMD SEV-SNP).
+        EvidenceError: none of these, or not a quote that can be read.
     """
     raw = _raw_bytes(data)
-    if _is_sev_snp(raw):
-        raise EvidenceError("quote: found an AMD SEV-SNP report, which is not supported; expected a TDX or SGX quote")
+    if is_snp_report(raw):
+        return parse_snp_report(raw)
     import dcap_qvl
 
     unreadable, causes = "quote: found bytes that cannot be read", (ValueError, AttributeError)
@@ -145,10 +157,16 @@ def parse_quote(data: bytes) -> Quote:
         registers = {name: bytes(getattr(report, name)) for name in names}
     # The certificates stand behind the signed part. If they are broken, verification says so.
     try:
-        fmspc, chain = parsed.fmspc().lower(), parse_chain(bytes(parsed.cert_chain_pem_bytes() or b""))
+        fmspc, chain = parsed.fmspc().lower(), _pck_chain(bytes(parsed.cert_chain_pem_bytes() or b""))
     except (ValueError, EvidenceError):
         fmspc, chain = "", ()
     return Quote(raw, kind, version, registers, fmspc, chain)
+
+
+@functools.lru_cache(maxsize=64)
+def _pck_chain(pem: bytes) -> Chain:
+    """A platform's certificates: the same in every quote that it makes."""
+    return parse_chain(pem)
 
 
 def parse_collateral(data: bytes) -> Collateral:
@@ -170,7 +188,9 @@ def parse_collateral(data: bytes) -> Collateral:
         windows = [(key, _moment(one["issueDate"]), _moment(one["nextUpdate"])) for key, one in signed.items()]
         issued, expires = min(start for _, start, _ in windows), min(end for _, _, end in windows)
         evaluation = min(int(one["tcbEvaluationDataNumber"]) for one in signed.values())
-        return Collateral(raw, parsed, issued, expires, evaluation, (*windows, *_dated_parts(parts)))
+        family = str(signed["tcb_info"].get("fmspc", "")).lower()
+        newest = max(str(level["tcbDate"])[:10] for level in signed["tcb_info"]["tcbLevels"])
+        return Collateral(raw, parsed, issued, expires, evaluation, (*windows, *_dated_parts(parts)), newest, family)
     except (InputError, KeyError, OverflowError, *UNREADABLE) as error:
         raise EvidenceError(
             f"collateral: found a document that cannot be read ({one_line(error)}), expected Intel PCS parts"
@@ -204,12 +224,16 @@ def verify_quote(
     """
     import dcap_qvl
 
-    rooted = (
-        dcap_qvl.verify if root is None else lambda *given: dcap_qvl.verify_with_root_ca(*given[:2], root, given[2])
-    )
+    now = int(as_of.timestamp())
     try:
-        report = rooted(quote.raw, collateral.parsed, int(as_of.timestamp()))
-        return VerifiedQuote(report.status, tuple(sorted(report.advisory_ids)), bytes(report.ppid).hex())
+        # A policy of dcap-qvl that only wants the claims: what they must be is decided by ours.
+        only_claims = dcap_qvl.QuotePolicy.claims_only(now)
+        verifier = dcap_qvl.QuoteVerifier() if root is None else dcap_qvl.QuoteVerifier(root)
+        claims = parse_json(verifier.verify_with_policy(quote.raw, collateral.parsed, now, only_claims).to_json())
+        tcb, platform = claims["tcb"], claims["platform"]
+        dated = datetime.fromtimestamp(platform["tcb_date_tag"], UTC).date().isoformat()
+        ppid = bytes(platform["pck"]["ppid"]).hex()
+        return VerifiedQuote(tcb["status"], tuple(sorted(tcb["advisory_ids"])), ppid, dated)
     except (ValueError, OverflowError) as error:
         return one_line(error).removeprefix("Verification failed: ")
 
@@ -240,11 +264,6 @@ def _from_hex_text(text: bytes) -> bytes:
             with contextlib.suppress(ValueError):
                 return base64.b64decode(text.strip(), validate=True)
             raise
-
-
-def _is_sev_snp(raw: bytes) -> bool:
-    """Whether this is an AMD report (SEV-SNP ABI, section 7.3), by size, version and algorithm."""
-    return len(raw) == 1184 and 2 <= int.from_bytes(raw[:4], "little") <= 5 and raw[52:56] == b"\x01\0\0\0"
 
 
 def _hex_if_bytes(value: Any) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import struct
 from dataclasses import dataclass
 
 from otr_core.errors import EvidenceError, reported_as
@@ -53,6 +54,7 @@ OPAQUE_NAMES: dict[int, str] = {
     23: "FLOORSWEPT_PORTS",
     24: "POSITION_ID",
     25: "LOCK_SWITCH_STATUS",
+    26: "SWITCH_GPU_PDIS",
     32: "GPU_LINK_CONN",
     33: "SYSTEM_ENABLE_STATUS",
     34: "OPAQUE_DATA_VERSION",
@@ -112,10 +114,17 @@ class Report:
         Raises:
             EvidenceError: the field is there twice, so that readers could disagree on its value.
         """
-        found = [value for number, value in self.opaque if field_name(number) == name]
+        found = self._fields.get(name, ())
         if len(found) > 1:
             raise EvidenceError(f"opaque field {name}: found {len(found)} times, expected once")
         return found[0] if found else None
+
+    @functools.cached_property
+    def _fields(self) -> dict[str, list[bytes]]:
+        fields: dict[str, list[bytes]] = {}
+        for number, value in self.opaque:
+            fields.setdefault(field_name(number), []).append(value)
+        return fields
 
     def text(self, name: str) -> str | None:
         """An opaque field as text: ASCII up to the first NUL."""
@@ -201,7 +210,16 @@ def parse_report(data: bytes) -> Report:
     return report
 
 
+_BLOCK = struct.Struct("<BBHBH")  # index, specification, size, kind, size of the value
+
+
 def _measurement(record: _Reader) -> Measurement:
+    head = record.peek(_BLOCK.size)
+    if len(head) == _BLOCK.size:
+        index, specification, size, kind, inner = _BLOCK.unpack(head)
+        if specification == 1 and size == inner + 3 and record.left >= 4 + size:
+            return Measurement(index, kind, record.take(4 + size, "measurement")[_BLOCK.size :])
+    # Something is wrong with it: read it again field by field, to say what.
     index, specification = record.number(1, "measurement index"), record.number(1, "measurement specification")
     if specification != 1:
         raise EvidenceError(f"measurement {index}: specification found {specification}, expected 1 (DMTF)")
@@ -251,6 +269,9 @@ class _Reader:
             raise EvidenceError(f"{what}: found {self.left} bytes, expected {size} (truncated report?)")
         self._at += size
         return self._data[self._at - size : self._at]
+
+    def peek(self, size: int) -> bytes:
+        return self._data[self._at : self._at + size]
 
     def number(self, size: int, what: str) -> int:
         return int.from_bytes(self.take(size, what), "little")

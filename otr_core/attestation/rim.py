@@ -24,7 +24,13 @@ SWID = "http://standards.iso.org/iso/19770/-2/2015/schema.xsd"
 DSIG = "http://www.w3.org/2000/09/xmldsig#"
 HASH = "http://www.w3.org/2001/04/xmlenc#sha384"
 CHAIN_LENGTH = 4  # L4 signer, L3, reference-value CA of the architecture, root
+_HASH_NAME = f"{{{HASH}}}Hash"
+_HASH_NAMES = tuple(f"{_HASH_NAME}{number}" for number in range(64))
 MAX_RIM_BYTES = 1024 * 1024  # those published have about 20 kB
+MAX_ATTRIBUTE = 200  # characters of a text that is shown, such as the version
+#: The measurement of the first video decoder. NVIDIA's verifiers pass over it where the report says
+#: that the decoder is disabled (nvtrust, attestation-sdk).
+NVDEC0_INDEX, NVDEC_DISABLED = 35, b"\x55"
 _VBIOS_VERSION = re.compile(r"[0-9A-Fa-f]{2}(\.[0-9A-Fa-f]{2}){4}")
 
 
@@ -51,6 +57,7 @@ class Rim:
 
     Attributes:
         golden: what the file says; ``signed_golden`` gives what the signature covers.
+        payload: SHA-256 of the part it was read from, in canonical form.
         chain: the signer's certificates, as found in the signature.
     """
 
@@ -61,6 +68,7 @@ class Rim:
     edition: str
     chain: Chain
     golden: tuple[GoldenValue, ...]
+    payload: bytes = b""
 
     @property
     def kind(self) -> str:
@@ -81,11 +89,14 @@ class Rim:
 
     def chain_problem(self, root_sha256: str, cache: VerifiedCache) -> str | None:
         """None, or why the signer chain does not lead to the pinned root, at whatever time."""
-        return (
-            chains.length_problem(self.chain, CHAIN_LENGTH)
-            or chains.root_problem(self.chain, root_sha256)
-            or chains.usage_problem(self.chain)
-            or chains.link_problem(self.chain, cache)
+        return cache.once(
+            ("rim chain", self.chain, root_sha256),
+            lambda: (
+                chains.length_problem(self.chain, CHAIN_LENGTH)
+                or chains.root_problem(self.chain, root_sha256)
+                or chains.usage_problem(self.chain)
+                or chains.link_problem(self.chain, cache)
+            ),
         )
 
     def _verified(self, cache: VerifiedCache) -> tuple[str | None, tuple[GoldenValue, ...]]:
@@ -109,7 +120,7 @@ def parse_rim(data: bytes) -> Rim:
     if root.getroottree().docinfo.doctype:
         raise EvidenceError("RIM: found a document type declaration, expected none")
     if root.tag != f"{{{SWID}}}SoftwareIdentity":
-        raise EvidenceError(f"RIM: found root element {str(root.tag)[:80]}, expected SoftwareIdentity (ISO 19770-2)")
+        raise EvidenceError(f"RIM: found root element {str(root.tag)[:80]}, expected {{{SWID}}}SoftwareIdentity")
     meta = _one(root, f"{{{SWID}}}Meta")
     return Rim(
         raw=data,
@@ -119,6 +130,7 @@ def parse_rim(data: bytes) -> Rim:
         edition=_attribute(meta, "edition"),
         chain=_chain(root),
         golden=_golden(root),
+        payload=_payload(root),
     )
 
 
@@ -162,7 +174,8 @@ def _verify(rim: Rim) -> tuple[str | None, tuple[GoldenValue, ...]]:
             return f"XML signature covers {references} and not the whole manifest", ()
 
         # 3. The golden values are read again, out of what signxml says was signed.
-        return None, _golden(signed)
+        # (Not where it is the same to the letter.)
+        return None, rim.golden if rim.payload and _payload(signed) == rim.payload else _golden(signed)
     # signxml raises its own, lxml's and cryptography's errors: all mean "not shown"
     except Exception as error:
         return f"XML signature does not verify: {type(error).__name__}: {one_line(error, 160)}", ()
@@ -180,6 +193,12 @@ def _chain(root: Any) -> Chain:
     return chains.parse_ders(ders, what="RIM signer chain")
 
 
+def _payload(root: Any) -> bytes:
+    from lxml import etree
+
+    return hashlib.sha256(etree.tostring(_one(root, f"{{{SWID}}}Payload"), method="c14n")).digest()
+
+
 def _golden(root: Any) -> tuple[GoldenValue, ...]:
     resources = list(_one(root, f"{{{SWID}}}Payload").iter(f"{{{SWID}}}Resource"))
     values = [_golden_value(element) for element in resources if element.get("type") == "Measurement"]
@@ -195,11 +214,13 @@ def _golden_value(element: Any) -> GoldenValue:
     active = _attribute(element, "active")
     if active not in ("True", "False"):
         raise EvidenceError(f"{what}: active found {active!r}, expected 'True' or 'False'")
-    names = [name for name in element.attrib if name.startswith(f"{{{HASH}}}Hash")]
-    if not 1 <= count <= 64 or set(names) != {f"{{{HASH}}}Hash{number}" for number in range(count)}:
+    names = [name for name in element.attrib if name.startswith(_HASH_NAME)]
+    if not 1 <= count <= 64 or len(names) != count or not all(name in _HASH_NAMES[:count] for name in names):
         raise EvidenceError(f"{what}: found {len(names)} hashes, expected {count} named Hash0 upwards")
-    with reported_as(EvidenceError, f"{what}: found a value that is not hex", ValueError):
-        values = tuple(bytes.fromhex(element.get(f"{{{HASH}}}Hash{number}")) for number in range(count))
+    try:
+        values = tuple([bytes.fromhex(element.get(name)) for name in _HASH_NAMES[:count]])
+    except ValueError as error:
+        raise EvidenceError(f"{what}: found a value that is not hex ({one_line(error)})") from error
     if any(len(value) != size for value in values):
         raise EvidenceError(f"{what}: found {sorted({len(value) for value in values})} bytes, expected {size}")
     return GoldenValue(index, active == "True", values, element.get("name") or "")
@@ -216,12 +237,15 @@ def _attribute(element: Any, name: str) -> str:
     value = element.get(name)
     if value is None:
         raise EvidenceError(f"RIM: {str(element.tag).rpartition('}')[2]} has no attribute {name}")
-    return str(value)
+    text = str(value)
+    if len(text) > MAX_ATTRIBUTE or not text.isprintable():  # it would stand in a verdict's reason
+        raise EvidenceError(f"RIM: {name} found {text[:40]!r}, expected at most {MAX_ATTRIBUTE} printable characters")
+    return text
 
 
 def _number(element: Any, name: str) -> int:
     text = _attribute(element, name)
-    if not re.fullmatch(r"[0-9]{1,6}", text):
+    if not (text.isascii() and text.isdigit() and len(text) <= 6):
         raise EvidenceError(f"RIM: {name} found {text[:20]!r}, expected a number")
     return int(text)
 
@@ -238,8 +262,8 @@ class CoverageRow:
         kind: ``driver`` or ``vbios``, whose manifest has an active value; empty where none has.
         runtime: the value in the report, hex; empty where it has none. alternatives: number of
             golden values.
-        result: ``matched``, ``alternative``, ``mismatched``, ``no runtime block``, ``no golden
-            value`` or ``unused``.
+        result: ``matched``, ``alternative``, ``mismatched``, ``disabled``, ``no runtime block``,
+            ``no golden value`` or ``unused``.
         meaning: one sentence.
     """
 
@@ -255,17 +279,23 @@ MEANINGS = {
     "matched": "the runtime value is the golden value",
     "alternative": "the runtime value is one of several allowed golden values, not the first",
     "mismatched": "the runtime value is none of the golden values: other firmware, settings or state than published",
+    "disabled": "the engine measured here is disabled, as the signed report says, so its value says nothing",
     "no runtime block": "a golden value is active but the device reports no such measurement",
     "no golden value": "the device reports a value that no manifest vouches for",
     "unused": "zero at run time and without an active golden value",
 }
 
 
-def rim_coverage(report: Report, golden: Mapping[str, Iterable[GoldenValue]]) -> tuple[CoverageRow, ...]:
+def rim_coverage(
+    report: Report, golden: Mapping[str, Iterable[GoldenValue]], *, uncovered: bool = True
+) -> tuple[CoverageRow, ...]:
     """Compare runtime measurements with the active golden values of each manifest, by kind.
 
     Every index of the report or of an active golden value gets at least one row; an index that is
     active in two manifests gets two.
+
+    Args:
+        uncovered: False leaves out the indices that no golden value is about.
     """
     runtime = {block.index - 1: block.value for block in report.measurements}
 
@@ -273,16 +303,17 @@ def rim_coverage(report: Report, golden: Mapping[str, Iterable[GoldenValue]]) ->
         return CoverageRow(index, kind, result, runtime.get(index, b"").hex(), alternatives, MEANINGS[result])
 
     rows = []
+    disabled = report.field("NVDEC0_STATUS") == NVDEC_DISABLED
     active = [(kind, value) for kind, values in golden.items() for value in values if value.active]
     for kind, value in active:
         found = runtime.get(value.index)
         if found is None:
             result = "no runtime block"
         elif found not in value.alternatives:
-            result = "mismatched"
+            result = "disabled" if value.index == NVDEC0_INDEX and disabled else "mismatched"
         else:
             result = "matched" if found == value.alternatives[0] else "alternative"
         rows.append(row(value.index, kind, result, len(value.alternatives)))
-    for index in runtime.keys() - {value.index for _, value in active}:
+    for index in runtime.keys() - {value.index for _, value in active} if uncovered else ():
         rows.append(row(index, "", "no golden value" if any(runtime[index]) else "unused", 0))
     return tuple(sorted(rows, key=lambda one: (one.index, one.kind)))

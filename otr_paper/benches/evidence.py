@@ -11,6 +11,7 @@ from otr_node import outside
 from otr_node.project import Project
 from otr_paper.labs.attestation import cases, run_evidence_attacks
 from otr_paper.labs.attestation.evidence import EVIDENCE
+from otr_paper.labs.attestation.matrix import attack_matrix
 from otr_paper.store.results import read_result
 
 RESULT = "attestation_cases"
@@ -27,13 +28,14 @@ def recorded_evidence(project: Project, names: Iterable[str] = EVIDENCE) -> dict
 
 
 def rows(found: dict[str, bytes]) -> dict[str, Any]:
-    """Verdicts, claims matrix, verdict over time, windows and attacks, appraised now."""
+    """Verdicts, claims matrix, verdict over time, windows, attacks, and each attack on each bundle."""
     return {
         "verdicts": cases.verdicts(found),
         "matrix": cases.matrix(found),
         "calendar": cases.calendar(found, cases.months()),
         "windows": cases.windows(found),
         "attacks": run_evidence_attacks(found),
+        "attack_matrix": attack_matrix(found),
     }
 
 

@@ -9,101 +9,17 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import dcap_qvl
-
-from otr_core.attestation import Policy, appraise, load_bundle
-from otr_core.attestation.chain import VerifiedCache, fingerprint
 from otr_core.errors import MissingDataError
 from otr_node import outside
+from otr_paper.benches.appraise import FILES, AppraisePlan, bench_files, measure_appraise
 from otr_paper.producers import frame
 
-GPU_TIME = datetime(2025, 1, 15, tzinfo=UTC)
-TDX_TIME = datetime(2025, 6, 20, tzinfo=UTC)
-GO = "go-nvattest-tools"
-FILES = {
-    "report": (GO, "test_raw_gpu_attestation_report.dat"),
-    "chain": (GO, "test_gpu_attestation_certificate_chain.dat"),
-    "driver": (GO, "rim/NV_GPU_DRIVER_GH100_550.90.07.xml"),
-    "vbios": (GO, "rim/NV_GPU_VBIOS_1010_0200_882_96009F0001.xml"),
-    "quote": ("dcap-qvl", "tdx_quote"),
-    "collateral": ("dcap-qvl", "tdx_quote_collateral.json"),
-}
 # Runs inside NVIDIA's environment: their own functions, with the revocation step answered "good".
 NVIDIA_DRIVER = Path(__file__).with_name("nvidia_verifier.py")
-STREAM = 1000
-
-
-def _speed(files: dict[str, Path], runs: int) -> dict[str, Any]:
-    """All figures of this project's own code."""
-    raw = {name: path.read_bytes() for name, path in files.items()}
-    policy = Policy.default()
-    gpu: dict[str, Any] = {
-        "gpu": [raw["report"]],
-        "gpu_certs": [raw["chain"]],
-        "rims": [raw["driver"], raw["vbios"]],
-    }
-    cpu: dict[str, Any] = {"quote": raw["quote"], "collateral": raw["collateral"]}
-    warm, bundle, quote_bundle = VerifiedCache(), load_bundle(**gpu), load_bundle(**cpu)
-    parsed = dcap_qvl.QuoteCollateralV3.from_json(raw["collateral"].decode())
-    seconds = int(TDX_TIME.timestamp())
-    leaf = fingerprint(bundle.devices[0].chain[0])
-    appraise(load_bundle(**gpu, cache=warm), policy, GPU_TIME, cache=warm)
-    remembered = {
-        key: value
-        for key, value in warm._entries.items()
-        if isinstance(key, tuple) and key[0] != "report" and leaf not in key
-    }
-
-    def cold() -> None:
-        assert appraise(load_bundle(**gpu), policy, GPU_TIME).accepted
-
-    def cached() -> None:
-        """A new report each time: all that is remembered is the manifests and the issuers'
-        certificates."""
-        cache = VerifiedCache()
-        cache._entries.update(remembered)
-        assert appraise(load_bundle(**gpu, cache=cache), policy, GPU_TIME, cache=cache).accepted
-
-    calls = {
-        "gpu_cold_ms": cold,
-        "gpu_cached_ms": cached,
-        "gpu_appraise_only_cached_ms": lambda: appraise(bundle, policy, GPU_TIME, cache=warm),
-        "tdx_ms": lambda: appraise(quote_bundle, policy, TDX_TIME),
-        "tdx_with_loading_ms": lambda: appraise(load_bundle(**cpu), policy, TDX_TIME),
-        "dcap_qvl_ms": lambda: dcap_qvl.verify(raw["quote"], parsed, seconds),
-    }
-    found = {name: frame.median_cpu_ms(runs, call, warm_up=1) for name, call in calls.items()}
-    return found | {"tdx_over_dcap_qvl": found["tdx_ms"] / found["dcap_qvl_ms"]} | _stream(gpu, policy)
-
-
-def _stream(gpu: dict[str, Any], policy: Policy) -> dict[str, float]:
-    """Memory while 1,000 bundles pass through one cache: peak after the first 100 and at the end,
-    in MiB."""
-    cache, peaks = VerifiedCache(max_entries=64), []
-
-    def appraise_all() -> None:
-        for number in range(STREAM):
-            changed = bytearray(gpu["gpu"][0])
-            # another nonce, so nothing about the report can be remembered
-            changed[4:8] = number.to_bytes(4, "big")
-            bundle = load_bundle(**{**gpu, "gpu": [bytes(changed)]}, cache=cache)
-            appraise(bundle, policy, GPU_TIME, cache=cache).to_json()
-            peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-
-    _, spent = frame.timed(appraise_all)
-    return {
-        "stream_bundles": STREAM,
-        "stream_peak_after_100_mib": peaks[99],
-        "stream_peak_at_end_mib": peaks[-1],
-        "stream_ms_per_bundle": 1000 * spent / STREAM,
-    }
 
 
 def _nvidia(python: str, files: dict[str, Path], runs: int) -> dict[str, float]:
@@ -128,10 +44,11 @@ def main() -> None:
     project, mirror = frame.checkout(), outside.mirror_folder()
     try:
         files = {name: outside.get(project, *where, mirror=mirror) for name, where in FILES.items()}
+        raw = bench_files(project)
     except MissingDataError as error:
         frame.progress(f"skipped, the stored times stay: {error}")
         return
-    found = _speed(files, given.runs)
+    found = measure_appraise(raw, AppraisePlan(given.runs))
     if given.nvidia:
         found |= _nvidia(given.nvidia, files, given.runs)
         for ours in ("gpu_cold", "gpu_cached"):

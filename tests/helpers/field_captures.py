@@ -28,7 +28,15 @@ def listed() -> list[str]:
     return next(list(one["files"]) for one in sources if one["id"] == SOURCE)
 
 
-ANSWERS = [name for name in listed() if "intel" not in name.rpartition("/")[2]]
+#: Answers with event logs; those of Chutes and Tinfoil have none.
+_WITHOUT_LOGS = ("chutes", "tinfoil", "phalacloud", "deepseek", "kimi", "llama3")
+ANSWERS = [
+    name
+    for name in listed()
+    if name.endswith(("_attestation.json", "_report.body", "tee_attestation.body"))
+    and not any(word in name for word in _WITHOUT_LOGS)
+    and not (name.endswith(".json") and "/0001_" in name)  # headers of the answer beside it
+]
 FOLDERS = sorted({name.partition("/")[0] for name in listed() if "intel" in name.rpartition("/")[2]})
 
 

@@ -1,6 +1,7 @@
 """The command line: bad input is one line on standard error and a status, and nothing is left
 behind."""
 
+import base64
 import json
 import subprocess
 import sys
@@ -179,12 +180,13 @@ class TestAppraise:
         assert claims["gpu.0.signature"] == "asserted"
         assert claims["gpu.0.measurements.driver"] == "unknown"
 
-    def test_eat_writes_the_claims_set_beside_the_verdict(self, wheel_file, tmp_path):
+    def test_eat_writes_a_signed_token_beside_the_verdict(self, wheel_file, tmp_path):
         source, folder = "nv-local-gpu-verifier", "verifier/samples/"
         report, chain = (wheel_file(source, folder + n) for n in ("hopperAttestationReport.txt", "hopperCertChain.txt"))
         arguments = ["appraise", "--gpu", report, "--gpu-certs", chain, "--as-of", "2024-06-01"]
-        run = otr(*arguments, "--eat", tmp_path / "eat.json", "--json")
-        claims = json.loads((tmp_path / "eat.json").read_text())
+        run = otr(*arguments, "--eat", tmp_path / "eat.jwt", "--json")
+        part = (tmp_path / "eat.jwt").read_text().split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
         assert run.returncode == 1
         assert run.stdout == otr(*arguments, "--json").stdout
         assert claims["x-otr-verdict"] == json.loads(run.stdout)["verdict"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socketserver
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,6 +22,7 @@ import pytest
 from typer.testing import CliRunner
 
 from otr_core.attestation import Policy, appraise, load_bundle
+from otr_core.attestation.claims import Status
 from otr_core.cli import add_commands, app
 from otr_core.encoding import canonical_json
 from otr_core.errors import HardwareError, InputError, ReceiptError
@@ -28,8 +30,10 @@ from otr_core.poea import verify_receipt
 from otr_core.poea.attested import appraiser_with, unpack_evidence
 from otr_core.poea.document import load_receipt_file
 from otr_core.poea.tee import BOUNDARY_EVENT, KEYS_EVENT, MODEL_EVENT, EvidencePolicy
+from otr_node.evidence.intake import read_evidence
+from otr_node.evidence.pieces import PieceReader
 from otr_node.guest import AttestedEnclave, GuestAgent, collect, start_enclave
-from otr_node.hardware import LocalHardware
+from otr_node.hardware import LocalHardware, switch_evidence
 from otr_paper.labs.attestation import authentic_policy
 from otr_paper.labs.attestation.node import LabNode, honest_node
 from tests.helpers.receipts import MANIFEST, NOW, ordered, signed
@@ -218,7 +222,8 @@ def test_what_is_collected_is_what_is_appraised(
         "collateral": outside("phala-dcap-qvl/near_gas_test_quote_collateral.json"),
     }
     moment = datetime(2025, 9, 3, tzinfo=UTC)
-    appraisal = appraise(load_bundle(**files), authentic_policy(), moment)
+    rules = replace(authentic_policy(), evidence=("gpu", "cpu"))
+    appraisal = appraise(load_bundle(**files), rules, moment)
     # GPU and quote were recorded on two machines, so one thing stands against them together.
     assert [claim.id for claim in appraisal.because] == ["binding.gpu_nonce"]
     whole = unpack_evidence(json.loads(read["evidence.json"]))
@@ -228,7 +233,59 @@ def test_what_is_collected_is_what_is_appraised(
     assert whole["keys"] == read["keys.json"] == canonical_json(KEYS.to_json())
 
 
+class OneOfEight(LocalHardware):
+    """A GPU of the recorded HGX machine."""
+
+    def __init__(self, report: bytes, chain: bytes) -> None:
+        super().__init__("cpu")
+        self._replies = report, chain
+
+    def gpu_report(self, nonce: bytes) -> bytes:
+        return self._replies[0]
+
+    def gpu_certificates(self) -> bytes:
+        return self._replies[1]
+
+
+def test_all_gpus_and_switches_of_a_machine_are_collected(outside: Callable[[str], bytes], tmp_path: Path) -> None:
+    recorded = outside("hgx/test_ppcie_data.json")
+    devices = PieceReader([]).file("hgx", recorded).devices
+    gpus = [OneOfEight(report.data, pem or b"") for report, pem, _ in devices[:8]]
+    switches = json.dumps({"nvswitches": json.loads(recorded)["nvswitches"]}).encode()
+    found = collect(gpus[0], NONCE, KEYS, more=gpus[1:], switches=lambda nonce: switches)
+    assert found.absent.keys() == {"quote", "event_log"}
+    found.write(tmp_path / "node")
+    for files in ([tmp_path / "node/evidence.json"], [*(tmp_path / "node").glob("gpu*")]):
+        (node,) = read_evidence([(str(path), path.read_bytes()) for path in sorted(files)]).nodes
+        result = appraise(node.bundle, Policy.default().expecting("gpu", "switch"), datetime(2026, 8, 14, tzinfo=UTC))
+        assert [device.kind for device in node.bundle.devices].count("switch") == 4
+        assert result.claim("gpu.topology").status is Status.ASSERTED
+        assert {claim.status for claim in result.claims if claim.check == "gpu.signature"} == {Status.ASSERTED}
+
+
+def test_a_gpu_or_switch_that_gives_nothing_is_named_and_the_rest_stay_paired(outside: Callable[[str], bytes]) -> None:
+    devices = PieceReader([]).file("hgx", outside("hgx/test_ppcie_data.json")).devices
+    gpus = [OneOfEight(report.data, pem or b"") for report, pem, _ in devices[:3]]
+    found = collect(
+        LocalHardware("cpu"), NONCE, KEYS, more=[gpus[0], LocalHardware("cpu"), *gpus[1:]], switches=lambda _: b"{}"
+    )
+    assert found.absent.keys() == {"quote", "event_log", "gpu", "gpu_certs", "gpu 2", "switches"}
+    (node,) = read_evidence([("e", canonical_json(found.evidence))]).nodes
+    result = appraise(node.bundle, Policy.default().expecting("gpu"), datetime(2026, 8, 14, tzinfo=UTC))
+    assert [claim.status for claim in result.claims if claim.check == "gpu.signature"] == [Status.ASSERTED] * 3
+
+
+def test_the_program_for_switches_is_asked_with_the_nonce(tmp_path: Path) -> None:
+    assert (
+        switch_evidence([sys.executable, "-c", "import sys; print(sys.argv[1])"], NONCE).strip() == NONCE.hex().encode()
+    )
+    for command in ([sys.executable, "-c", "raise SystemExit(3)"], [str(tmp_path / "none")]):
+        with pytest.raises(HardwareError, match="no switch evidence"):
+            switch_evidence(command, NONCE)
+
+
 def test_the_command_line_reads_what_was_collected(machine: Recorded, tmp_path: Path) -> None:
+    add_commands_once()
     collect(machine, NONCE, KEYS).write(tmp_path / "evidence")
     folder = tmp_path / "evidence"
     options = {"gpu": "gpu_0.bin", "gpu-certs": "gpu_certs_0.pem", "quote": "quote.bin", "event-log": "event_log.json"}
@@ -331,7 +388,7 @@ def test_an_answer_out_of_a_guest(agent: LabAgent, tiny: Path, tmp_path: Path) -
     beside = appraiser_with([vendors["collateral"], *vendors["rims"], *vendors["ocsp"]])
     rules = replace(agent.node.policy, evidence=("cpu", "event_log"))
     policy = EvidencePolicy(True, rules, NONCE, roots=agent.node.roots)
-    with pytest.raises(ReceiptError, match=r"gpu\.chain\.length: not made"):
+    with pytest.raises(ReceiptError, match=r"gpu\.report: no NVIDIA device in the bundle"):
         verify_receipt(file, policy=policy, as_of=NOW, order=file.order, appraise=beside)
 
 

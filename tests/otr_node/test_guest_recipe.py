@@ -16,6 +16,7 @@ from otr_core.cli import app as core
 from otr_core.poea.attested import SINGLE, pack_evidence
 from otr_core.poea.tee import BOUNDARY_EVENT, KEYS_EVENT, MODEL_EVENT, PINNED_REGISTERS, WORKLOAD_REGISTERS
 from otr_node.commands import commands
+from otr_node.evidence.command import evidence_commands
 from otr_node.guest import AGENT_SOCKET, Collected
 from otr_node.project import Project
 
@@ -61,7 +62,8 @@ def test_the_page_names_the_files_that_are_written(page: str, tmp_path: Path) ->
 
 
 def test_the_page_uses_commands_and_options_that_are_there(page: str) -> None:
-    for name, app in (("verify", core), ("appraise", core), ("collect", commands), ("infer", commands)):
+    places = {"verify": core, "appraise": evidence_commands, "collect": commands, "infer": commands}
+    for name, app in places.items():
         used = {
             word for line in re.findall(rf"otr {name}((?:[^`]|\\\n)*)", page) for word in re.findall(r"--[a-z-]+", line)
         }

@@ -62,22 +62,32 @@ def recorded_machine_policy() -> Policy:
     return dataclasses.replace(default, name="recorded machine", require=kept, binding="secretvm")
 
 
+def _for(*kinds: str) -> Policy:
+    return Policy.default().expecting(*kinds)
+
+
+def _not_revoked() -> Policy:
+    """For GPUs, with revocation demanded."""
+    policy = _for("gpu")
+    required = (*policy.require, *(name for name in Policy.strict().require if name.endswith("revocation")))
+    return dataclasses.replace(policy, name="default, revocation demanded", require=required)
+
+
 _ALL_OCSP = ("ocsp_l2", "ocsp_l3", "ocsp_l4", "ocsp_rim_l2", "ocsp_rim_l3", "ocsp_driver", "ocsp_vbios")
-_DEFAULT = Policy.default()
 CASES: tuple[AppraisalCase, ...] = (
     AppraisalCase("H100 alone", _day("2025-01-15"), authentic_policy(), _h100()),
-    AppraisalCase("H100, shipped manifests", _day("2024-06-01"), _DEFAULT, _h100("shipped_driver", "shipped_vbios")),
-    AppraisalCase("H100, its manifests", _day("2025-01-15"), _DEFAULT, _h100("rim_driver", "rim_vbios")),
+    AppraisalCase("H100, shipped manifests", _day("2024-06-01"), _for("gpu"), _h100("shipped_driver", "shipped_vbios")),
+    AppraisalCase("H100, its manifests", _day("2025-01-15"), _for("gpu"), _h100("rim_driver", "rim_vbios")),
     AppraisalCase(
-        "H100, with OCSP", _day("2025-10-24T12:00:00"), _DEFAULT, _h100("rim_driver", "rim_vbios", ocsp=_ALL_OCSP)
+        "H100, with OCSP", _day("2025-10-24T12:00:00"), _not_revoked(), _h100("rim_driver", "rim_vbios", ocsp=_ALL_OCSP)
     ),
-    AppraisalCase("NVSwitch", _day("2026-08-14"), _DEFAULT, shown(gpu=["switch"], rims=["switch_rim"])),
+    AppraisalCase("NVSwitch", _day("2026-08-14"), _for("switch"), shown(gpu=["switch"], rims=["switch_rim"])),
     AppraisalCase("H100 + TDX machine", _day("2026-08-14"), recorded_machine_policy(), _MACHINE),
-    AppraisalCase("TDX v4, 2025", _day("2025-06-20"), _DEFAULT, _quoted("old_quote", "old_collateral")),
-    AppraisalCase("the same, 2026", _day("2026-08-14"), _DEFAULT, _quoted("old_quote", "machine_collateral")),
-    AppraisalCase("TDX v5", _day("2026-02-19"), _DEFAULT, _quoted("v5_quote", "v5_collateral")),
-    AppraisalCase("TDX, log, compose", _day("2025-09-03"), _DEFAULT, _dstack),
-    AppraisalCase("SGX", _day("2025-06-20"), _DEFAULT, _quoted("sgx_quote", "sgx_collateral")),
+    AppraisalCase("TDX v4, 2025", _day("2025-06-20"), _for("tdx"), _quoted("old_quote", "old_collateral")),
+    AppraisalCase("the same, 2026", _day("2026-08-14"), _for("tdx"), _quoted("old_quote", "machine_collateral")),
+    AppraisalCase("TDX v5", _day("2026-02-19"), _for("tdx"), _quoted("v5_quote", "v5_collateral")),
+    AppraisalCase("TDX, log, compose", _day("2025-09-03"), _for("tdx", "event_log", "compose"), _dstack),
+    AppraisalCase("SGX", _day("2025-06-20"), _for("sgx"), _quoted("sgx_quote", "sgx_collateral")),
 )
 
 

@@ -28,16 +28,18 @@ DSTACK_TIME = datetime(2025, 9, 3, tzinfo=UTC)
 
 def _machine(evidence: Evidence) -> Attempt:
     files = shown(gpu=["machine_gpu"], quote="machine_quote", collateral="machine_collateral")
-    return Attempt(files(evidence), authentic_policy(), MACHINE_TIME)
+    return Attempt(files(evidence), authentic_policy("gpu", "cpu"), MACHINE_TIME)
 
 
 def _old(evidence: Evidence) -> Attempt:
-    return Attempt(shown(quote="old_quote", collateral="old_collateral")(evidence), Policy.default(), OLD_TIME)
+    return Attempt(
+        shown(quote="old_quote", collateral="old_collateral")(evidence), Policy.default().expecting("tdx"), OLD_TIME
+    )
 
 
 def _sgx(evidence: Evidence) -> Attempt:
     policy = dataclasses.replace(
-        Policy.default(),
+        Policy.default().expecting("sgx"),
         name="lenient",
         tcb_statuses=("UpToDate", "ConfigurationAndSWHardeningNeeded"),
         advisories=("INTEL-SA-00289", "INTEL-SA-00615"),
@@ -53,7 +55,7 @@ def _dstack(evidence: Evidence) -> Attempt:
         "event_log": document["event_log"].encode(),
         "compose": json.loads(evidence["dstack_info"])["tcb_info"]["app_compose"].encode(),
     }
-    return Attempt(files, Policy.default(), DSTACK_TIME)
+    return Attempt(files, Policy.default().expecting("tdx", "event_log", "compose"), DSTACK_TIME)
 
 
 def _quote_bytes(data: bytes) -> bytes:

@@ -61,5 +61,14 @@ EVIDENCE: dict[str, RecordedFile] = {
     "dstack_quote": RecordedFile("near-vllm-proxy", "dstack_quote.json", "TDX quote and event log of a dstack guest"),
     "dstack_collateral": RecordedFile("dcap-qvl", "near_gas_test_quote_collateral.json", "its collateral, 2025-09-02"),
     "dstack_info": RecordedFile("near-vllm-proxy", "dstack_info.json", "the guest's information and compose file"),
+    "hgx": RecordedFile("hgx", "test_ppcie_data.json", "an HGX machine: 8 H100 and 4 NVSwitches"),
+    "blackwell": RecordedFile("hgx", "blackwell_two_of_mpt.json", "two Blackwell GPUs of one machine"),
+    "snp_report": RecordedFile("trustee", "snp/test-report.bin", "SEV-SNP report of a Milan chip"),
+    "snp_vcek": RecordedFile("trustee", "snp/test-vcek.der", "its chip's key certificate"),
+    "snp_vlek_report": RecordedFile("trustee", "snp/test-vlek-report.bin", "SEV-SNP report under a cloud's key"),
+    "snp_vlek": RecordedFile("trustee", "snp/test-vlek.der", "that key's certificate"),
+    "snp_dstack": RecordedFile("dstack", "sev-snp-attestation.json", "SEV-SNP attestation of a dstack guest"),
+    "amd_milan": RecordedFile("go-sev-guest", "ask_ark_milan.pem", "AMD's issuer and root of Milan chips"),
+    "amd_milan_vlek": RecordedFile("go-sev-guest", "ask_ark_milan_vlek.pem", "AMD's issuer of clouds' keys, and root"),
 }
 IN_WHEEL = ("report", "chain", "shipped_driver", "shipped_vbios")

@@ -23,10 +23,14 @@ from otr_core.errors import EvidenceError
 from otr_paper.labs.attestation.evidence import EVIDENCE
 
 
-def authentic_policy() -> Policy:
-    """The default policy without reference values, for evidence whose manifests are missing."""
+def authentic_policy(*kinds: str) -> Policy:
+    """The default policy without reference values, for evidence whose manifests are missing.
+
+    Args:
+        kinds: what it expects; GPUs alone where none is named.
+    """
     kept = tuple(name for name in Policy.default().require if ".rim." not in name and ".measurements" not in name)
-    return dataclasses.replace(Policy.default(), name="authentic", require=kept)
+    return dataclasses.replace(Policy.default(), name="authentic", require=kept).expecting(*kinds or ("gpu",))
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def _rims(evidence: Evidence) -> Attempt:
     """With the matching manifests if they are there, else with those that NVIDIA ships."""
     kinds = (("rim_driver", "shipped_driver"), ("rim_vbios", "shipped_vbios"))
     rims = [evidence[best] if best in evidence else evidence[shipped] for best, shipped in kinds]
-    return _gpu(evidence).but({"rims": rims}, policy=Policy.default())
+    return _gpu(evidence).but({"rims": rims}, policy=Policy.default().expecting("gpu"))
 
 
 def _stapled(evidence: Evidence) -> Attempt:
@@ -210,7 +210,13 @@ def _(e: Evidence, twin: Attempt) -> Attempt:
     return twin.but({"rims": []})
 
 
-@_attack("rim.entity bomb", "sends a manifest that expands to gigabytes", _rims, outcome="unreadable")
+@_attack(
+    "rim.entity bomb",
+    "sends a manifest that expands to gigabytes",
+    _rims,
+    claim="gpu.0.rim.driver.signature",
+    outcome="unknown",
+)
 def _(e: Evidence, twin: Attempt) -> Attempt:
     levels = b"".join(b'<!ENTITY e%d "%s">' % (i + 1, b"&e%d;" % i * 10) for i in range(9))
     return twin.but({"rims": [b'<!DOCTYPE r [<!ENTITY e0 "lol">' + levels + b"]><r>&e9;</r>"]})

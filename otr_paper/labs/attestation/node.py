@@ -93,6 +93,7 @@ class LabGpu:
         values: measurements by index; those left out are as the manifests expect.
         firmware: id in the report. certified: the one in the leaf.
         chained: further arguments of ``LabChain.made``. names: of the certificates.
+        fields: opaque fields of the report by number, in place of those it has, or beside them.
     """
 
     seed: bytes
@@ -102,6 +103,7 @@ class LabGpu:
     certified: bytes = _digest("firmware")
     chained: Mapping[str, Any] = field(default_factory=dict)
     names: tuple[str, ...] = DEVICE_NAMES
+    fields: Mapping[int, bytes] = field(default_factory=dict)
 
     @property
     def made(self) -> LabChain:
@@ -117,17 +119,9 @@ class LabGpu:
             for at in range(max([*self.values, *INDICES["vbios"]]) + 1)
         )
         count = max([*self.values, *INDICES["vbios"]]) + 1
-        opaque = b"".join(
-            _sized(number, 2) + _sized(len(value), 2) + value
-            for number, value in (
-                *(
-                    (3, VERSIONS["driver"].encode() + b"\0"),
-                    (6, bytes.fromhex("009f009601000000")),
-                    (20, self.firmware),
-                ),
-                *((17, b"1010\0"), (18, b"0200\0"), (15, b"882\0"), (21, b"\x55")),
-            )
-        )
+        stated = {3: VERSIONS["driver"].encode() + b"\0", 6: bytes.fromhex("009f009601000000"), 20: self.firmware}
+        stated |= {17: b"1010\0", 18: b"0200\0", 15: b"882\0", 21: b"\x55", **self.fields}
+        opaque = b"".join(_sized(number, 2) + _sized(len(value), 2) + value for number, value in stated.items())
         request = b"\x11\xe0\x01\xff" + nonce + b"\0"
         response = b"\x11\x60\0\0" + bytes([count]) + _sized(len(blocks), 3) + blocks
         unsigned = request + response + bytes(32) + _sized(len(opaque), 2) + opaque

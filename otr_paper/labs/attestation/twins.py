@@ -108,6 +108,17 @@ _node(
     "has a second GPU that answered another nonce",
     lambda: _two_gpus(replace(NODE.gpus[0], name="two"), NONCE, OTHER_NONCE),
 )
+_node(
+    "gpu.one_mode",
+    "has a second GPU in another mode",
+    lambda: _two_gpus(replace(NODE.gpus[0], name="two", fields={36: b"\1\0"}), NONCE, NONCE),
+)
+_node(
+    "gpu.topology",
+    "hides the NVSwitch that its GPU lists",
+    lambda: replace(NODE, gpus=(replace(NODE.gpus[0], fields={21: b"\xaa", 22: b"\5" * 8}),)),
+    "unknown",
+)
 _node("gpu.unique", "shows its GPU twice", lambda: _two_gpus(NODE.gpus[0], NONCE, NONCE))
 _node("gpu.0.revocation", "has a revoked boot ROM", lambda: replace(NODE, revoked={"gpu": 1}))
 _files("gpu.0.revocation", "leaves that response out", lambda f: {"ocsp": f["ocsp"][1:]}, "unknown")
@@ -157,6 +168,11 @@ _node(
     lambda: replace(NODE, platform=replace(NODE.platform, issued=NOW - timedelta(days=31), days=60)),
 )
 _node("cpu.debug", "runs under a debugger", lambda: replace(NODE, registers={"td_attributes": b"\x01" + bytes(7)}))
+_node(
+    "cpu.migration",
+    "lets itself be moved",
+    lambda: replace(NODE, registers={"td_attributes": b"\0\0\0\x30" + bytes(4)}),
+)
 for _number in range(3):
     _node("cpu.measurements", f"boots another RTMR{_number}", lambda number=_number: replace(NODE, patched=number))  # type: ignore[misc]
 for _name in ("mr_td", "mr_config_id"):
@@ -171,6 +187,11 @@ _node(
     "reads an event as one with a colon in its name",
     lambda: replace(NODE, events=(*NODE.events[:2], (f"{KEYS_EVENT}:aa", b"bb"), NODE.events[2])),
 )
+_node(
+    "cpu.boundary",
+    "extends a compose hash behind its image's own events",
+    lambda: replace(NODE, events=(*NODE.events, ("compose-hash", bytes(32)))),
+)
 for _number in range(4):
     _events(
         f"cpu.rtmr{_number}",
@@ -179,4 +200,9 @@ for _number in range(4):
     )
 _node("binding.gpu_nonce", "quotes another nonce than its GPU signed", lambda: replace(NODE, bound=OTHER_NONCE))
 _node("binding.key", "quotes other keys than it serves with", lambda: replace(NODE, bound_keys=_OTHER_KEYS))
-_files("cpu.compose", "shows another workload", lambda f: {"compose": f["compose"] + b" "})
+_files(
+    "cpu.compose",
+    "shows another workload",
+    lambda f: {"compose": f["compose"] + b" "},
+    policy=replace(NODE.policy, evidence=(*NODE.policy.evidence, "compose")),
+)

@@ -12,6 +12,7 @@ from otr_core.attestation.appraisal import appraise
 from otr_core.attestation.bundle import Bundle
 from otr_core.attestation.chain import Chain, VerifiedCache, stamp
 from otr_core.attestation.policy import Policy
+from otr_core.attestation.quote import Collateral
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,15 @@ def spans(bundle: Bundle, policy: Policy) -> Iterator[Span]:
         yield from _chain_spans(f"rim {rim.version}", rim.chain)
     for one in bundle.ocsp:
         end = one.this_update + timedelta(seconds=policy.ocsp_max_staleness_s)
+        if one.next_update is not None:
+            end = min(end, one.next_update + timedelta(seconds=policy.ocsp_grace_s))
         yield Span(f"ocsp response on serial {one.certificate_id[3]}", max(one.this_update, one.produced_at), end)
     if bundle.quote is not None:
         yield from _chain_spans("quote", bundle.quote.chain)
     if bundle.collateral is not None:
         for name, start, end in bundle.collateral.windows:
             yield Span(f"collateral {name}", start, end)
-        if policy.collateral_max_age_s is not None:
+        if policy.collateral_max_age_s is not None and isinstance(bundle.collateral, Collateral):
             issued = bundle.collateral.issued
             yield Span("collateral age", issued, issued + timedelta(seconds=policy.collateral_max_age_s))
 

@@ -22,7 +22,7 @@ from otr_core.errors import EvidenceError, InputError
 
 IN_WINDOW = datetime(2025, 1, 15, tzinfo=UTC)
 NONCE = bytes.fromhex("931d8dd0add203ac3d8b4fbde75e115278eefcdceac5b87671a748f32364dfcb")
-DEFAULT = Policy.default()
+DEFAULT = Policy.default().expecting("gpu")
 
 
 def stands_against(appraisal: Appraisal) -> set[str]:
@@ -213,7 +213,9 @@ def test_claims_name_the_bytes_they_rest_on(h100: Bundle) -> None:
 
 def test_the_table_ends_in_the_verdict(h100: Bundle) -> None:
     rows = appraise(h100, DEFAULT, IN_WINDOW).table()
-    assert rows[-1] == ("verdict", "accepted", "policy default", "every required check is asserted")
+    assert rows[-1][:3] == ("verdict", "accepted", "policy default for gpu")
+    assert rows[-1][3].startswith("every required check is asserted; not required and unknown: ")
+    assert "not required and not made: " in rows[-1][3]
     assert ("gpu.0.nonce (not required)", "unknown") in [row[:2] for row in rows]
 
 
@@ -223,7 +225,7 @@ def test_a_required_check_that_is_not_made_is_not_passed(h100: Bundle, monkeypat
     monkeypatch.setattr("otr_core.attestation.appraisal.appraise_device", lambda *given: idle)
     result = appraise(h100, DEFAULT, IN_WINDOW)
     assert "gpu.0.signature" in stands_against(result)
-    assert {claim.reason for claim in result.because} == {"this check was not made"}
+    assert {claim.status for claim in result.because} == {Status.NOT_MADE}
 
 
 def test_time_without_zone_and_short_nonce_are_input_errors(h100: Bundle) -> None:
@@ -248,10 +250,16 @@ def test_time_without_zone_and_short_nonce_are_input_errors(h100: Bundle) -> Non
     ],
 )
 def test_any_file_in_any_slot_is_named(h100_files: dict[str, Any], slot: str, data: bytes, found: str) -> None:
-    if slot == "ocsp" and data == b"":
-        found = "empty"
-    with pytest.raises(EvidenceError, match=found):
-        load_bundle(**{**h100_files, slot: [data]})
+    files = {**h100_files, slot: [data]}
+    if slot in ("gpu", "gpu_certs"):
+        with pytest.raises(EvidenceError, match=found):
+            load_bundle(**files)
+    else:  # a side file costs what it would have shown, and no more
+        result = appraise(load_bundle(**files), DEFAULT, IN_WINDOW)
+        claim = result.claim("evidence.readable")
+        assert claim.status is Status.UNKNOWN
+        assert found in claim.reason
+        assert result.accepted == (slot == "ocsp")
 
 
 def test_files_in_each_others_slots_are_named(h100_files: dict[str, Any]) -> None:
@@ -262,11 +270,21 @@ def test_files_in_each_others_slots_are_named(h100_files: dict[str, Any]) -> Non
         load_bundle(gpu=[pem])
     with pytest.raises(EvidenceError, match="gpu-certs: found an NVIDIA report, expected a PEM chain"):
         load_bundle(gpu=[report], gpu_certs=[report])
-    with pytest.raises(EvidenceError, match="rim: found PEM certificates, expected a RIM"):
-        load_bundle(gpu=[report], rims=[pem])
-    with pytest.raises(EvidenceError, match="ocsp: found an XML file"):
-        load_bundle(gpu=[report], ocsp=[rim])
+    assert "rim: found PEM certificates, expected a RIM" in load_bundle(gpu=[report], rims=[pem]).unread[0]
+    assert "ocsp: found an XML file" in load_bundle(gpu=[report], ocsp=[rim]).unread[0]
     with pytest.raises(EvidenceError, match="found 2 chains, expected 1"):
         load_bundle(gpu=[report], gpu_certs=[pem, pem])
     with pytest.raises(EvidenceError, match="no report and no quote"):
         load_bundle()
+
+
+def test_one_unreadable_side_file_does_not_cost_the_verdict(h100_files: dict[str, Any]) -> None:
+    rims = [*h100_files["rims"], b"no manifest"]
+    result = appraise(
+        load_bundle(**{**h100_files, "rims": rims, "ocsp": [b"\x30\x03\x0a\x01\x01"]}), DEFAULT, IN_WINDOW
+    )
+    assert result.accepted
+    assert result.claim("evidence.readable").status is Status.UNKNOWN
+    assert "not required and unknown: evidence.readable" in result.summary()
+    whole = load_bundle(**h100_files)
+    assert appraise(whole, DEFAULT, IN_WINDOW).claim("evidence.readable").status is Status.ASSERTED

@@ -16,7 +16,7 @@ IN_WINDOW = datetime(2025, 1, 15, tzinfo=UTC)
 
 def test_eat_claims_equal_nvidias_where_both_speak(h100: Bundle, outside: Callable[[str], bytes]) -> None:
     recorded = json.loads(outside("nvidia-attestation-sdk/eat/hopperClaimsv3_decoded.json"))["GPU-0"]
-    result = appraise(h100, DEFAULT, IN_WINDOW, nonce=bytes.fromhex(recorded["eat_nonce"]))
+    result = appraise(h100, DEFAULT.expecting("gpu"), IN_WINDOW, nonce=bytes.fromhex(recorded["eat_nonce"]))
     ours = eat_claims(result)
     canonical_json(ours)
     gpu = ours["submods"]["GPU-0"]

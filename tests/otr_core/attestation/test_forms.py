@@ -15,11 +15,12 @@ from cryptography import x509
 from otr_core.attestation import Policy, appraise, load_bundle
 from otr_core.attestation.chain import parse_chain
 from otr_core.attestation.claims import Status
-from otr_core.attestation.nvidia import certified_fwids
+from otr_core.attestation.nvidia import DICE_OID, TCB_INFO_OID, certified_fwids
 from otr_core.attestation.report import parse_report
 from otr_core.errors import EvidenceError
 from otr_paper.labs.attestation import authentic_policy
 from otr_paper.labs.attestation.lab import lab_device
+from otr_paper.labs.attestation.machines import machine_devices
 
 NOW = datetime(2026, 8, 14, tzinfo=UTC)
 AUTHENTIC = authentic_policy()
@@ -119,8 +120,9 @@ def test_eight_gpus_and_a_switch_with_one_nonce(h100_report: bytes, h100_chain: 
     result = appraise(bundle, AUTHENTIC, NOW, nonce=bytes.fromhex(NONCE))
     assert [one.subject for one in result.devices] == [f"gpu.{number}" for number in range(8)] + ["switch.0"]
     # theirs is the laboratory's
-    assert {claim.check for claim in result.because} == {"gpu.chain.root"}
-    assert len(result.because) == 8
+    assert {claim.check for claim in result.because} == {"gpu.chain.root", "gpu.topology"}
+    assert len(result.because) == 9
+    assert "gpu.0 does not list switch" in result.claim("gpu.topology").reason  # it is another machine's
     assert result.claim("gpu.unique").reason == "9 different devices"
     assert result.claim("gpu.same_nonce").reason == "9 devices, one nonce"
     assert result.claim("switch.0.signature").status is Status.ASSERTED
@@ -140,7 +142,9 @@ def test_another_devices_manifest_is_not_held_against_a_device(
     """Two GPUs with different drivers and the manifests of the first: nothing is known of the
     second, not refuted."""
     files = [json.dumps(entry).encode(), outside("secretvm-verify/gpu_attest.txt")]
-    result = appraise(load_bundle(gpu=files, rims=matching_rims), Policy.default(), datetime(2025, 1, 15, tzinfo=UTC))
+    result = appraise(
+        load_bundle(gpu=files, rims=matching_rims), Policy.default().expecting("gpu"), datetime(2025, 1, 15, tzinfo=UTC)
+    )
     assert result.claim("gpu.0.measurements.driver").status is Status.ASSERTED
     assert result.claim("gpu.1.rim.driver.identity").status is Status.UNKNOWN
     assert {claim.id for claim in result.because if claim.status is Status.REFUTED} == {"gpu.same_nonce"}
@@ -157,7 +161,8 @@ def test_another_devices_manifest_is_not_held_against_a_device(
 )
 def test_other_recorded_gpus_are_authentic(outside: Any, name: str, driver: str, vbios: str, mode: str) -> None:
     result = appraise(load_bundle(gpu=[outside(name)]), AUTHENTIC, NOW)
-    assert result.accepted
+    # under protected PCIe one GPU is not a machine: the switches that it lists are not shown
+    assert [claim.id for claim in result.because] == (["gpu.topology"] if mode == "on" else [])
     facts = result.devices[0].facts
     assert (facts["driver"], facts["vbios"], facts["protected_pcie"]) == (driver, vbios, mode)
     # no reference values
@@ -167,7 +172,7 @@ def test_other_recorded_gpus_are_authentic(outside: Any, name: str, driver: str,
 def test_a_switch_matches_its_own_manifest(outside: Any) -> None:
     switch = outside("nvidia-attestation-sdk/evidence/switch_evidence_ls10.json")
     rim = outside("nvidia-attestation-sdk/rims/switchVBIOSRim_NV_SWITCH_BIOS_5612_0002_890_9610550001.xml")
-    result = appraise(load_bundle(gpu=[switch], rims=[rim]), Policy.default(), NOW)
+    result = appraise(load_bundle(gpu=[switch], rims=[rim]), Policy.default().expecting("switch"), NOW)
     assert result.accepted
     assert result.claim("switch.0.measurements.vbios").reason == "31 of 31 golden values match"
     assert result.claim("switch.0.switch_fwid").status is Status.UNKNOWN
@@ -191,28 +196,9 @@ def test_recorded_broken_or_foreign_chains_are_refuted(outside: Any, h100_report
 # -- architectures without reference values ----------------------------------------------------------------------------
 
 
-def dice_tcb_info(*digests: bytes) -> bytes:
-    """DiceTcbInfo with firmware ids, the form Blackwell leaves use (TCG DICE attestation
-    architecture 1.1, 6.1.1)."""
-
-    def tlv(tag: int, body: bytes) -> bytes:
-        size = len(body)
-        return bytes([tag, size]) + body if size < 128 else bytes([tag, 0x81, size]) + body
-
-    oid = bytes.fromhex("0609608648016503040202")
-    fwids = b"".join(tlv(0x30, oid + tlv(0x04, digest)) for digest in digests)
-    return tlv(0x30, tlv(0x80, b"NVIDIA") + tlv(0x81, b"GB100 A01 GSP RH") + tlv(0xA6, fwids) + tlv(0x87, b"\0" * 4))
-
-
 def with_extension(value: bytes, h100_chain: bytes) -> x509.Certificate:
-    oid = x509.ObjectIdentifier("2.23.133.5.4.1")
+    oid = x509.ObjectIdentifier(DICE_OID)
     return lab_device(parse_chain(h100_chain), b"x", firmware=x509.UnrecognizedExtension(oid, value)).chain[0]
-
-
-def test_firmware_ids_in_either_dice_form(h100_report: bytes, h100_chain: bytes) -> None:
-    assert certified_fwids(parse_chain(h100_chain)[0]) == (parse_report(h100_report).field("FWID"),)
-    blackwell = with_extension(dice_tcb_info(b"\1" * 48, bytes(48)), h100_chain)
-    assert certified_fwids(blackwell) == (b"\1" * 48,)  # an all-zero id certifies nothing
 
 
 def nested(levels: int) -> bytes:
@@ -227,9 +213,10 @@ def test_malformed_firmware_extensions_certify_nothing(value: bytes, h100_chain:
     assert certified_fwids(with_extension(value, h100_chain)) == ()
 
 
-def test_another_certified_firmware_is_refuted(h100_report: bytes, h100_chain: bytes) -> None:
-    firmware = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.23.133.5.4.1"), dice_tcb_info(b"\1" * 48))
-    device = lab_device(parse_chain(h100_chain), b"x", firmware=firmware)
+def test_another_certified_firmware_is_refuted(h100_report: bytes, h100_chain: bytes, outside: Any) -> None:
+    (other,) = load_bundle(gpu=machine_devices(outside("hgx/blackwell_two_of_mpt.json"))["gpu"][:1]).devices
+    theirs = next(one for one in other.chain[0].extensions if one.oid.dotted_string == TCB_INFO_OID)
+    device = lab_device(parse_chain(h100_chain), b"x", firmware=theirs.value)
     bundle = load_bundle(gpu=[device.sign(h100_report)], gpu_certs=[device.pem])
     assert appraise(bundle, AUTHENTIC, NOW).claim("gpu.0.fwid").status is Status.REFUTED
 

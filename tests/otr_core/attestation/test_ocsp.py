@@ -31,7 +31,7 @@ def everything(files: dict[str, Any], responses: dict[str, bytes]) -> Bundle:
 
 def test_all_seven_real_responses_say_good(h100_files: dict[str, Any], h100_ocsp: dict[str, bytes]) -> None:
     when = datetime(2025, 10, 24, 12, tzinfo=UTC)
-    policy = dataclasses.replace(Policy.default(), ocsp_max_staleness_s=65 * DAY)
+    policy = dataclasses.replace(Policy.default().expecting("gpu"), ocsp_max_staleness_s=65 * DAY)
     result = appraise(everything(h100_files, h100_ocsp), policy, when)
     assert result.accepted
     assert [result.claim(name).status for name in OCSP] == [Status.ASSERTED] * 3
@@ -39,7 +39,7 @@ def test_all_seven_real_responses_say_good(h100_files: dict[str, Any], h100_ocsp
 
 
 def test_no_moment_has_all_seven_fresh_by_one_day(h100_files: dict[str, Any], h100_ocsp: dict[str, bytes]) -> None:
-    policy = dataclasses.replace(Policy.default(), ocsp_max_staleness_s=DAY)
+    policy = dataclasses.replace(Policy.default().expecting("gpu"), ocsp_max_staleness_s=DAY)
     bundle = everything(h100_files, h100_ocsp)
     summer = appraise(bundle, policy, datetime(2025, 8, 21, 12, tzinfo=UTC))
     autumn = appraise(bundle, policy, datetime(2025, 10, 24, 12, tzinfo=UTC))
@@ -54,8 +54,8 @@ def test_a_missing_response_leaves_revocation_unknown(
     h100_files: dict[str, Any], h100_ocsp: dict[str, bytes], missing: str
 ) -> None:
     rest = {name: data for name, data in h100_ocsp.items() if name != missing}
-    required = (*Policy.default().require, *(name.replace(".0.", ".") for name in OCSP))
-    policy = dataclasses.replace(Policy.default(), require=required)
+    required = (*Policy.default().expecting("gpu").require, *(name.replace(".0.", ".") for name in OCSP))
+    policy = dataclasses.replace(Policy.default().expecting("gpu"), require=required)
     result = appraise(everything(h100_files, rest), policy, datetime(2025, 10, 24, 12, tzinfo=UTC))
     assert not result.accepted
     assert {claim.status for claim in result.because} == {Status.UNKNOWN}
@@ -181,3 +181,69 @@ def test_an_answer_about_another_certificate_does_not_count(own_ca: OwnCa) -> No
     status, reason, used = revocation(own_ca.chain, [1], [about_leaf], datetime.now(UTC), 10**10, VerifiedCache())
     assert (status, used) == (Status.UNKNOWN, b"")
     assert reason.startswith("no stapled OCSP response for")
+
+
+# -- the recorded responses, at other times and beside others ----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def recorded(h100: Bundle, h100_ocsp: dict[str, bytes]) -> tuple[Any, Any]:
+    """The response on the device's certificate 2, and the certificate that issued that one."""
+    (one,) = parse_ocsp(h100_ocsp["gpu_l3"])
+    return one, h100.devices[0].chain[3]
+
+
+@pytest.mark.parametrize(
+    ("late_s", "grace_s", "found"),
+    [(0, 0.0, None), (10, 0.0, "10 s past its nextUpdate"), (10, 9.0, "allowed 9 s"), (10, 10.0, None)],
+)
+def test_an_answer_is_good_until_its_next_update_and_the_grace(
+    recorded: tuple[Any, Any], late_s: int, grace_s: float, found: str | None
+) -> None:
+    one, issuer = recorded
+    problem = response_problem(
+        one, issuer, one.next_update + timedelta(seconds=late_s), 10**10, VerifiedCache(), grace_s
+    )
+    assert problem is None if found is None else found in (problem or "")
+
+
+def test_an_answer_produced_in_the_future_is_told_by_that_time(recorded: tuple[Any, Any]) -> None:
+    one, issuer = recorded
+    early = dataclasses.replace(one, this_update=one.this_update - timedelta(days=1))
+    problem = response_problem(early, issuer, one.produced_at - timedelta(seconds=1), 10**10, VerifiedCache())
+    assert "from the future (producedAt 2025-08-21T06:47:07Z" in (problem or "")
+
+
+def test_policies_read_next_update(h100_files: dict[str, Any], h100_ocsp: dict[str, bytes]) -> None:
+    policy = dataclasses.replace(Policy.default().expecting("gpu"), ocsp_grace_s=0)
+    policy = dataclasses.replace(policy, require=(*policy.require, "gpu.rim.driver.revocation"))
+    bundle = everything(h100_files, h100_ocsp)
+    assert appraise(bundle, policy, datetime(2025, 10, 25, 11, tzinfo=UTC)).accepted
+    late = appraise(bundle, policy, datetime(2025, 10, 26, 12, tzinfo=UTC))
+    assert "past its nextUpdate" in late.claim("gpu.0.rim.driver.revocation").reason
+    assert not late.accepted
+    assert Policy.strict().ocsp_grace_s == 0
+
+
+def test_responder_certificates_may_stand_in_any_order(recorded: tuple[Any, Any], own_ca: OwnCa) -> None:
+    one, issuer = recorded
+    strangers = own_ca.chain[:2]
+    for responders in (
+        (*strangers, *one.responders),
+        (*one.responders, *strangers),
+        (own_ca.chain[0], *one.responders),
+    ):
+        mixed = dataclasses.replace(one, responders=responders)
+        assert response_problem(mixed, issuer, one.this_update, 10**10, VerifiedCache(), 0.0) is None
+    alone = dataclasses.replace(one, responders=strangers)
+    assert "was not certified by" in (response_problem(alone, issuer, one.this_update, 10, VerifiedCache()) or "")
+
+
+def test_a_forged_answer_beside_the_genuine_one_changes_nothing(recorded: tuple[Any, Any], h100: Bundle) -> None:
+    one, _ = recorded
+    later = one.this_update + timedelta(seconds=1)
+    forged = dataclasses.replace(one, raw=b"forged", responders=(), this_update=later, status="revoked")
+    chain, when = h100.devices[0].chain, one.this_update + timedelta(hours=1)
+    for responses in ([forged, one], [one, forged]):
+        assert revocation(chain, [2], responses, when, 10**10, VerifiedCache(), 0.0)[0] is Status.ASSERTED
+    assert revocation(chain, [2], [forged], when, 10**10, VerifiedCache(), 0.0)[0] is Status.REFUTED

@@ -39,7 +39,7 @@ def test_unknown_opaque_ids_are_kept(outside: Callable[[str], bytes]) -> None:
     report = parse_report(outside("google-go-nvattest-tools/test_raw_switch_attestation_report.dat"))
     assert report.kind == "switch"
     assert report.vbios_version == "96.10.6D.00.01"
-    assert len(report.field("UNKNOWN_26") or b"") == 128
+    assert len(report.field("SWITCH_GPU_PDIS") or b"") == 128
     assert len(report.measurements) == 31
 
 

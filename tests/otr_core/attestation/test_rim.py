@@ -21,7 +21,7 @@ from otr_core.attestation import Policy, appraise, load_bundle
 from otr_core.attestation import chain as chains
 from otr_core.attestation.chain import NVIDIA_RIM_ROOT_SHA256, VerifiedCache
 from otr_core.attestation.report import parse_report
-from otr_core.attestation.rim import GoldenValue, parse_rim, rim_coverage
+from otr_core.attestation.rim import NVDEC0_INDEX, NVDEC_DISABLED, SWID, GoldenValue, parse_rim, rim_coverage
 from otr_core.errors import EvidenceError
 from otr_paper.labs.attestation.lab import lab_key, lab_rim
 
@@ -257,7 +257,7 @@ def edited(raw: bytes, index: int, **attributes: str) -> bytes:
 
 def measurement_claims(report: bytes, chain: bytes, *rims: bytes) -> dict[str, str]:
     bundle = load_bundle(gpu=[report], gpu_certs=[chain], rims=list(rims))
-    result = appraise(bundle, Policy.default(), datetime(2025, 1, 15, tzinfo=UTC))
+    result = appraise(bundle, Policy.default().expecting("gpu"), datetime(2025, 1, 15, tzinfo=UTC))
     return {claim.id[6:]: claim.status.value for claim in result.claims if claim.id.startswith("gpu.0.")}
 
 
@@ -289,7 +289,7 @@ def test_a_forged_manifest_beside_the_genuine_one_changes_nothing(
     forged = edited(driver, 7, hash="11" * 48) if re_sign else broken
     rims = [forged, driver, vbios] if forged_first else [driver, forged, vbios]
     bundle = load_bundle(gpu=[h100_report], gpu_certs=[h100_chain], rims=rims)
-    assert appraise(bundle, Policy.default(), datetime(2025, 1, 15, tzinfo=UTC)).accepted
+    assert appraise(bundle, Policy.default().expecting("gpu"), datetime(2025, 1, 15, tzinfo=UTC)).accepted
 
 
 def test_a_manifest_for_another_chip_is_no_manifest(
@@ -300,3 +300,32 @@ def test_a_manifest_for_another_chip_is_no_manifest(
     )
     claims = measurement_claims(h100_report, h100_chain, other, matching_rims[1])
     assert claims["rim.driver.identity"] == "unknown"
+
+
+def test_a_version_cannot_write_lines_of_its_own(matching_rims: list[bytes]) -> None:
+    """What stands in the table's reason comes from the file: it is one short printable line."""
+    for version in (b"550&#10;gpu.0.signature asserted", b"550&#13;", b"550&#x202E;", b"5" * 300):
+        with pytest.raises(EvidenceError, match="printable characters"):
+            parse_rim(
+                matching_rims[0].replace(b'colloquialVersion="550.90.07"', b'colloquialVersion="' + version + b'"')
+            )
+
+
+def test_a_root_element_of_another_namespace_is_told_by_it(matching_rims: list[bytes]) -> None:
+    other = matching_rims[0].replace(SWID.encode(), b"http://example.com/other", 1)
+    with pytest.raises(
+        EvidenceError, match=r"found root element {http://example.com/other}SoftwareIdentity, expected {"
+    ):
+        parse_rim(other)
+
+
+def test_the_decoders_measurement_says_nothing_where_it_is_disabled(h100_report: bytes) -> None:
+    """As NVIDIA's verifiers treat index 35; a mismatch anywhere else counts, and so does this one
+    on a GPU whose decoder is enabled."""
+    report = parse_report(h100_report)
+    assert report.field("NVDEC0_STATUS") == NVDEC_DISABLED
+    golden = [GoldenValue(index, True, (b"\1" * 48,), "") for index in (NVDEC0_INDEX, NVDEC0_INDEX + 1)]
+    assert [row.result for row in rim_coverage(report, {"driver": golden}) if row.kind] == ["disabled", "mismatched"]
+    fields = tuple((number, b"\xaa" if number == 11 else value) for number, value in report.opaque)
+    enabled = dataclasses.replace(report, opaque=fields)
+    assert [row.result for row in rim_coverage(enabled, {"driver": golden}) if row.kind] == ["mismatched"] * 2

@@ -29,12 +29,12 @@ Reader = Callable[[str], bytes]
 
 def fitting(files: Mapping[str, Any], as_of: datetime, nonce: bytes | None = None) -> Appraisal:
     """The appraisal under a policy that pins the guest's own values and allows its TCB status."""
-    first = appraise(load_bundle(**files), authentic_policy(), as_of)
+    first = appraise(load_bundle(**files), authentic_policy("cpu"), as_of)
     cpu = first.cpu or {}
     names = [*PINNED_REGISTERS, "compose_hash"]
     policy = dataclasses.replace(
-        authentic_policy(),
-        require=(*authentic_policy().require, "cpu.measurements", "cpu.event_log", "cpu.rtmr3"),
+        authentic_policy("cpu"),
+        require=(*authentic_policy("cpu").require, "cpu.measurements", "cpu.event_log", "cpu.rtmr3"),
         measurements=tuple((name, cpu["measured"][name]) for name in names),
         tcb_statuses=(cpu["tcb_status"],),
         advisories=tuple(cpu["advisories"]),
@@ -106,7 +106,7 @@ def test_a_quote_without_a_log_does_not_get_that_far(outside: Reader) -> None:
     bundle = load_bundle(**files)
     assert bundle.quote is not None
     pinned = (("mr_td", bundle.quote.registers["mr_td"].hex()),)
-    policy = dataclasses.replace(authentic_policy(), measurements=pinned)
+    policy = dataclasses.replace(authentic_policy("cpu"), measurements=pinned)
     appraisal = appraise(bundle, policy, datetime(2026, 8, 14, tzinfo=UTC))
     assert appraisal.accepted
     with pytest.raises(ReceiptError, match="no event log in the bundle"):

@@ -17,14 +17,18 @@ from otr_core.attestation.nvidia import Device
 from otr_core.attestation.report import parse_report
 from otr_core.errors import EvidenceError, MissingDataError
 from otr_node import outside as data
+from otr_paper.benches.evidence import rows as evidence_rows
 from otr_paper.labs.attestation import ATTACKS, authentic_policy, run_evidence_attacks
+from otr_paper.labs.attestation import matrix as lab_matrix
 from otr_paper.labs.attestation.cases import CASES, calendar, matrix, months, verdicts, windows
 from otr_paper.labs.attestation.evidence import EVIDENCE, IN_WHEEL
 from otr_paper.labs.attestation.frame import run
+from otr_paper.labs.attestation.matrix import GENERAL_ATTACKS, attack_matrix
+from otr_paper.labs.attestation.targets import targets
 from otr_paper.labs.attestation.window import spans, verdict_over_time, window
 from otr_paper.store.results import read_result
 
-DEFAULT = Policy.default()
+DEFAULT = Policy.default().expecting("gpu")
 IN_WINDOW = datetime(2025, 1, 15, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 
@@ -70,6 +74,35 @@ def test_an_attack_that_is_not_stopped_is_told(in_wheel: dict[str, bytes]) -> No
 def test_attacks_name_real_checks_and_have_unique_names() -> None:
     assert {one.claim.replace(".0.", ".") for one in ATTACKS if one.claim} <= set(CHECKS)
     assert len({one.id for one in ATTACKS}) == len(ATTACKS)
+
+
+# -- every attack on every bundle --------------------------------------------------------------------------------------
+
+
+def test_every_attack_on_every_bundle_is_stopped_by_its_check(all_evidence: dict[str, bytes]) -> None:
+    rows = attack_matrix(all_evidence)
+    names = {name for name, _ in targets(all_evidence)}
+    assert len(names) == 13
+    assert len(rows) == len(names) * len(GENERAL_ATTACKS)
+    assert [row for row in rows if row["result"] == "NOT stopped"] == []
+    stopped = [row for row in rows if row["result"] == "stopped"]
+    assert len(stopped) == 200
+    assert {row["attack"] for row in stopped} == {one.id for one in GENERAL_ATTACKS}  # each applies somewhere
+    assert {row["target"] for row in stopped} == names
+
+
+def test_the_matrix_tells_an_attack_that_is_not_stopped(
+    all_evidence: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle = [dataclasses.replace(one, change=lambda honest, bundle: honest) for one in GENERAL_ATTACKS]
+    monkeypatch.setattr(lab_matrix, "GENERAL_ATTACKS", idle)
+    assert {row["result"] for row in attack_matrix(all_evidence)} == {"NOT stopped"}
+
+
+def test_the_matrix_names_real_checks() -> None:
+    named = {check for one in GENERAL_ATTACKS for check in one.checks} - {"unreadable"}
+    assert named <= set(CHECKS)
+    assert len({one.id for one in GENERAL_ATTACKS}) == len(GENERAL_ATTACKS) >= 39
 
 
 # -- cases -------------------------------------------------------------------------------------------------------------
@@ -177,9 +210,10 @@ def test_a_quotes_window_comes_from_its_collateral(outside: Callable[[str], byte
     found = window(bundle, DEFAULT)
     assert found is not None
     moments = [found.start - SECOND, found.start, found.end, found.end + SECOND]
-    rows = verdict_over_time(bundle, DEFAULT, moments)
+    policy = Policy.default().expecting("cpu")
+    rows = verdict_over_time(bundle, policy, moments)
     assert [row["verdict"] for row in rows] == ["rejected", "accepted", "accepted", "rejected"]
-    young = dataclasses.replace(DEFAULT, collateral_max_age_s=3600)
+    young = dataclasses.replace(policy, collateral_max_age_s=3600)
     shorter = window(bundle, young)
     assert shorter is None or shorter.end < found.end
 
@@ -213,11 +247,4 @@ def test_claims_of_unsigned_fields_are_the_operators(h100_report: bytes, h100_ch
 def test_stored_appraisals_are_what_the_code_computes(project: Any, all_evidence: dict[str, bytes]) -> None:
     card, stored = read_result(project.root / "data" / "results", "attestation_cases")
     assert card.kind == "recomputed"
-    computed = {
-        "verdicts": verdicts(all_evidence),
-        "matrix": matrix(all_evidence),
-        "calendar": calendar(all_evidence, months()),
-        "windows": windows(all_evidence),
-        "attacks": run_evidence_attacks(all_evidence),
-    }
-    assert computed == stored
+    assert evidence_rows(all_evidence) == stored

@@ -30,7 +30,10 @@ def test_the_strict_policy_accepts_the_node() -> None:
     assert found.simulated
     made = {claim.check for claim in found.claims if claim.status is Status.ASSERTED}
     assert set(Policy.strict().require) <= made
-    assert not [claim for claim in found.claims if claim.status is not Status.ASSERTED]
+    rest = {claim.check: claim.status for claim in found.claims if claim.status is not Status.ASSERTED}
+    assert rest.pop("gpu.confidential") is Status.UNKNOWN  # no report states it
+    assert set(rest.values()) == {Status.NOT_MADE}
+    assert not set(rest) & set(Policy.strict().require)
 
 
 def test_unchanged_strict_has_one_thing_against_it() -> None:
@@ -74,6 +77,9 @@ def test_no_required_check_is_without_a_twin() -> None:
 ALSO = {
     "gpu.same_nonce": {"gpu.1.nonce", "binding.gpu_nonce"},  # one of two nonces is not the verifier's
     "cpu.debug": {"cpu.quote", "cpu.tcb", "cpu.advisories"},  # dcap-qvl refuses such a quote as well
+    "cpu.migration": {"cpu.quote", "cpu.tcb", "cpu.advisories"},  # and such a one
+    # nothing is made on a GPU that is not there
+    "evidence.present": {name for name in CHECKS if name.startswith("gpu.")} | {"binding.gpu_nonce"},
     "cpu.quote": {"cpu.tcb", "cpu.advisories", "binding.gpu_nonce"},  # nothing is known of its platform
     "gpu.0.rim.driver.signature": {f"gpu.0.measurements.{part}" for part in ("driver", "conflict", "covered")},
     "gpu.0.rim.vbios.signature": {f"gpu.0.measurements.{part}" for part in ("vbios", "conflict", "covered")},

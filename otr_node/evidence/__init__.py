@@ -1,0 +1,1 @@
+"""Evidence of machines, from where people have it to where they need it: files, services, tokens."""

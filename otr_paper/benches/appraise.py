@@ -1,0 +1,121 @@
+"""What appraisal costs: one GPU, a machine of eight, a TDX quote beside bare dcap-qvl, and a stream.
+
+All times are CPU times of one process, medians, from the files' bytes to the verdict. *Cold* starts
+with nothing remembered; *cached* has met the machine and the manifests before, but never the report:
+each report is another, so that its signature is verified each time (and refuted, which costs the
+same).
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+
+import dcap_qvl
+
+from otr_core.attestation import Policy, appraise, load_bundle
+from otr_core.attestation.chain import VerifiedCache
+from otr_core.errors import InputError
+from otr_node import outside
+from otr_node.project import Project
+from otr_paper.producers.frame import median_cpu_ms
+
+GPU_TIME, TDX_TIME = datetime(2025, 1, 15, tzinfo=UTC), datetime(2025, 6, 20, tzinfo=UTC)
+GO = "go-nvattest-tools"
+FILES = {
+    "report": (GO, "test_raw_gpu_attestation_report.dat"),
+    "chain": (GO, "test_gpu_attestation_certificate_chain.dat"),
+    "driver": (GO, "rim/NV_GPU_DRIVER_GH100_550.90.07.xml"),
+    "vbios": (GO, "rim/NV_GPU_VBIOS_1010_0200_882_96009F0001.xml"),
+    "quote": ("dcap-qvl", "tdx_quote"),
+    "collateral": ("dcap-qvl", "tdx_quote_collateral.json"),
+}
+_GPUS = 8
+
+
+@dataclass(frozen=True)
+class AppraisePlan:
+    """How often each is measured, and how many bundles the stream has."""
+
+    runs: int = 51
+    stream: int = 1000
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.runs <= 10_000 or not 200 <= self.stream <= 1_000_000:
+            raise InputError(
+                f"bench: found {self.runs} runs and {self.stream} bundles, expected 1 to 10000 and from 200"
+            )
+
+
+def bench_files(project: Project) -> dict[str, bytes]:
+    """The files that are measured.
+
+    Raises:
+        MissingDataError: they are not here.
+    """
+    mirror = outside.mirror_folder()
+    return {name: outside.get(project, *where, mirror=mirror).read_bytes() for name, where in FILES.items()}
+
+
+def measure_appraise(raw: dict[str, bytes], plan: AppraisePlan) -> dict[str, Any]:
+    """All figures, milliseconds and MiB; ``bundles_per_minute`` is of one core."""
+    policy, fresh = Policy.default(), count(1)
+    gpu_rules, tdx_rules = policy.expecting("gpu"), policy.expecting("tdx")
+    rims = [raw["driver"], raw["vbios"]]
+    gpu: dict[str, Any] = {"gpu": [raw["report"]], "gpu_certs": [raw["chain"]], "rims": rims}
+    cpu: dict[str, Any] = {"quote": raw["quote"], "collateral": raw["collateral"]}
+
+    def unseen() -> bytes:
+        """The report with another nonce, so that nothing about it can be remembered."""
+        return raw["report"][:4] + next(fresh).to_bytes(8, "big") + raw["report"][12:]
+
+    def judge(reports: int, cache: VerifiedCache) -> str:
+        files: dict[str, Any] = {
+            "gpu": [unseen() for _ in range(reports)],
+            "gpu_certs": [raw["chain"]] * reports,
+            "rims": rims,
+        }
+        return appraise(load_bundle(**files, cache=cache), gpu_rules, GPU_TIME, cache=cache).verdict
+
+    def cold() -> None:
+        if not appraise(load_bundle(**gpu), gpu_rules, GPU_TIME).accepted:
+            raise InputError("bench: found a rejected GPU, expected the recorded one to be accepted")
+
+    def tdx(cache: VerifiedCache | None) -> None:
+        if not appraise(load_bundle(**cpu, cache=cache), tdx_rules, TDX_TIME, cache=cache).accepted:
+            raise InputError("bench: found a rejected quote, expected the recorded one to be accepted")
+
+    warm, parsed = VerifiedCache(), dcap_qvl.QuoteCollateralV3.from_json(raw["collateral"].decode())
+    seconds = int(TDX_TIME.timestamp())
+    calls: dict[str, Callable[[], object]] = {
+        "gpu_cold_ms": cold,
+        "gpu_cached_ms": lambda: judge(1, warm),
+        "node8_cached_ms": lambda: judge(_GPUS, warm),
+        "tdx_cold_ms": lambda: tdx(None),
+        "tdx_ms": lambda: tdx(warm),
+        "dcap_qvl_ms": lambda: dcap_qvl.verify(raw["quote"], parsed, seconds),
+    }
+    found = {name: median_cpu_ms(plan.runs, call, warm_up=2) for name, call in calls.items()}
+    found["tdx_over_dcap_qvl"] = found["tdx_ms"] / found["dcap_qvl_ms"]
+    return found | _stream(lambda cache: judge(1, cache), plan.stream)
+
+
+def _stream(one: Callable[[VerifiedCache], object], bundles: int) -> dict[str, float]:
+    """Rate and memory while bundles pass through one small cache."""
+    cache, peaks, started = VerifiedCache(max_entries=64), [], time.process_time()
+    for _ in range(bundles):
+        one(cache)
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    spent = time.process_time() - started
+    return {
+        "stream_bundles": bundles,
+        "stream_peak_after_100_mib": peaks[99],
+        "stream_peak_at_end_mib": peaks[-1],
+        "stream_ms_per_bundle": 1000 * spent / bundles,
+        "bundles_per_minute": 60 * bundles / spent,
+    }

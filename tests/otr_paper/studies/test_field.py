@@ -1,0 +1,75 @@
+"""The field's rows: made again from the recordings, and what they must and must not hold."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from otr_core.attestation.claims import CHECKS
+from otr_core.errors import InputError, MissingDataError
+from otr_paper.benches.appraise import AppraisePlan, bench_files, measure_appraise
+from otr_paper.store.results import read_result
+from otr_paper.studies import field
+
+
+@pytest.fixture(scope="module")
+def stored(project):
+    return read_result(project.results, field.RESULT)
+
+
+def test_the_stored_rows_are_what_the_recordings_give(project, stored):
+    try:
+        answers = field.recorded_answers(project)
+    except MissingDataError as error:
+        pytest.skip(str(error))
+    assert len(answers) == 23
+    assert json.loads(json.dumps(field.field_rows(answers))) == stored[1]
+
+
+def test_rows_are_facts_and_no_evidence(stored):
+    """No device, platform, nonce, hash or certificate is named in them."""
+    text = json.dumps(stored[1])
+    longest = max((word for word in text.replace('"', " ").split()), key=len)
+    assert len(longest) < 40, longest
+    assert stored[0].kind == "recomputed"
+
+
+def test_every_status_of_every_answer_is_shown(stored):
+    cells = field.shown_statuses(stored[1])
+    answers = {cell["answer"] for cell in cells}
+    assert len(answers) == len(stored[1]["answers"]) == 12
+    assert len(cells) == len(answers) * len({cell["check"] for cell in cells})
+    assert {cell["check"] for cell in cells} == set(CHECKS)
+    by_place = {(cell["answer"], cell["check"]): cell["status"] for cell in cells}
+    assert {by_place[one, "gpu.signature"] for one in answers} == {"asserted"}
+    assert {by_place[one, "binding.gpu_nonce"] for one in answers} == {"asserted"}
+    assert by_place["NEAR cloud\n2026-06-10", "cpu.tcb"] == "refuted"
+    assert stored[1]["events_that_name_weights"] == []
+
+
+def test_a_refuted_device_outweighs_the_others():
+    row = {"provider": "P", "date": "D", "check": "gpu.nonce", "asserted": 7, "refuted": 1, "unknown": 3, "not made": 2}
+    assert field.shown_statuses({"claims": [row]})[0]["status"] == "refuted"
+    assert field.shown_statuses({"claims": [row | {"refuted": 0}]})[0]["status"] == "unknown"
+    assert field.shown_statuses({"claims": [row | {"refuted": 0, "unknown": 0}]})[0]["status"] == "asserted"
+
+
+class TestBench:
+    def test_all_figures_and_a_stream_in_flat_memory(self, project):
+        try:
+            raw = bench_files(project)
+        except MissingDataError as error:
+            pytest.skip(str(error))
+        found = measure_appraise(raw, AppraisePlan(runs=3, stream=400))
+        for name in ("gpu_cold_ms", "gpu_cached_ms", "node8_cached_ms", "tdx_over_dcap_qvl"):
+            assert found[name] > 0
+        assert found["gpu_cached_ms"] < found["gpu_cold_ms"]
+        assert found["node8_cached_ms"] < 12 * found["gpu_cached_ms"]
+        assert found["stream_peak_at_end_mib"] - found["stream_peak_after_100_mib"] < 8
+        assert found["bundles_per_minute"] > 5000  # of the 10,000 on two cores
+
+    @pytest.mark.parametrize(("runs", "stream"), [(0, 1000), (5, 100), (10**5, 1000)])
+    def test_plans_outside_their_domain(self, runs, stream):
+        with pytest.raises(InputError, match="bench"):
+            AppraisePlan(runs, stream)
