@@ -13,7 +13,18 @@ from otr_core.errors import MissingExtraError
 #: Extra → the third-party packages that it adds to the base install, by the names they are imported
 #: under.
 EXTRAS = {
-    "node": ("torch", "transformers", "tokenizers", "jinja2", "safetensors", "gguf", "accelerate", "numba", "pooch"),
+    "node": (
+        "torch",
+        "transformers",
+        "tokenizers",
+        "jinja2",
+        "safetensors",
+        "gguf",
+        "accelerate",
+        "llvmlite",
+        "numba",
+        "pooch",
+    ),
     "proofs": ("ezkl", "onnx"),
     "chain": ("vyper", "eth_tester", "eth_abi"),
     "paper": (

@@ -39,7 +39,7 @@ def convert_gguf(gguf: Path, folder: Path, *, report: Callable[[str], None] = la
     Raises:
         ModelError: not a GGUF file that holds a plain Llama decoder.
         HashMismatchError, MissingDataError: an earlier conversion was truncated or altered.
-        InputError: the folder cannot be written.
+        InputError: the folder cannot be written, or the disk is full.
     """
     with _only_one(folder):
         source = sha256_file(gguf)
@@ -72,12 +72,11 @@ def _only_one(folder: Path) -> Iterator[None]:
 
 
 def _write(gguf: Path, part: Path, source: str) -> None:
-    """Write the converted model into ``part``, with the hashes of its files and its source."""
+    """Convert ``gguf`` into ``part``."""
     with open(gguf, "rb") as stream:
         if stream.read(4) != b"GGUF":
             raise ModelError(f"{gguf}: not a GGUF file (wrong first bytes); expected a model in GGUF format")
     import torch
-    from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     try:
@@ -97,13 +96,37 @@ def _write(gguf: Path, part: Path, source: str) -> None:
     if architecture.tied:
         tensors.pop("lm_head.weight", None)  # the same memory as the embedding
     architecture.check_tensors({name: tuple(value.shape) for name, value in tensors.items()})
-    save_file(dict(sorted(tensors.items())), part / "model.safetensors", metadata={"format": "pt"})
-    tokenizer.save_pretrained(str(part))
-    settings = json.loads((part / "tokenizer_config.json").read_bytes())
-    _dump(part / "tokenizer_config.json", {key: settings[key] for key in _TOKENIZER_FACTS if key in settings})
-    _dump(part / "config.json", architecture.config())
-    files = {path.name: sha256_file(path) for path in sorted(part.iterdir())}
-    _dump(part / _RECORD, {"format": _FORMAT, "gguf_sha256": source, "files": files})
+    write_converted(part, tensors, tokenizer, architecture, source)
+
+
+def write_converted(
+    part: Path, tensors: dict[str, Any], tokenizer: Any, architecture: Architecture, source: str
+) -> None:
+    """Write a converted model, with the hashes of its files and its source.
+
+    Args:
+        part: an empty folder. tensors: torch's, by name. tokenizer: transformers'. source: SHA-256 of
+            what it was converted from.
+
+    Raises:
+        InputError: the disk is full, or does not take so large a file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(dict(sorted(tensors.items())), part / "model.safetensors", metadata={"format": "pt"})
+        tokenizer.save_pretrained(str(part))
+        settings = json.loads((part / "tokenizer_config.json").read_bytes())
+        _dump(part / "tokenizer_config.json", {key: settings[key] for key in _TOKENIZER_FACTS if key in settings})
+        _dump(part / "config.json", architecture.config())
+        files = {path.name: sha256_file(path) for path in sorted(part.iterdir())}
+        _dump(part / _RECORD, {"format": _FORMAT, "gguf_sha256": source, "files": files})
+    except (OSError, SafetensorError) as error:
+        needed = sum(tensor.nbytes for tensor in tensors.values())
+        raise InputError(
+            f"{part.parent}: cannot write the converted model, which takes {needed} bytes ({error})"
+        ) from error
 
 
 def _dump(path: Path, value: Any) -> None:

@@ -12,7 +12,7 @@ int32 and is what the trace's leaves hold.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,9 @@ from otr_core.poea.manifest import ModelManifest
 from otr_core.poea.trace import Recorder
 from otr_node.checkpoint import make_manifest, open_variant, read_checkpoint, torch_threads
 from otr_node.integers import twins
+from otr_node.integers.device import device_products
 from otr_node.integers.forms import EXP2, SIGMOID, Form, chosen_form
-from otr_node.integers.layers import Layers
+from otr_node.integers.layers import Layers, Stretch
 from otr_node.integers.packed import Packed
 from otr_node.model import ROWS_AT_ONCE
 from otr_node.rounding import STACKS, Bounds, round_model
@@ -99,18 +100,20 @@ def load_portable(folder: Path | str, *, device: str = "cpu", threads: int = 1, 
     Needs little more than two bytes per weight, and while loading hardly more.
 
     Args:
-        device: "cpu"; nothing else runs this lane. threads: as ``lanes.load_model`` takes them.
+        device: "cpu", or "cuda" for products of many tokens (never run on one so far).
+        threads: as ``lanes.load_model`` takes them.
         variant: its ``drop_layers`` and ``alter``; altered weights are held whole while loading.
 
     Raises:
         ModelError: as ``load_model``, or a bound that the weights do not keep.
-        InputError: another device.
+        InputError: a device that is not here.
+        HardwareError: one whose integer products are wrong.
     """
-    if torch.device(device).type != "cpu":
-        raise InputError(f"device: found {device!r}, expected cpu, the only one that runs lane {LANE}")
+    form = chosen_form()
+    if device != "cpu":
+        form = replace(form, device=device_products(device))
     checkpoint = read_checkpoint(Path(folder))
     architecture, tensors = open_variant(checkpoint, **variant)
-    form = chosen_form()
     with torch_threads(threads):
         matrices, bounds, commitment = round_model(architecture, tensors, form)
     manifest = make_manifest(checkpoint, architecture, LANE, commitment)
@@ -337,6 +340,45 @@ class PortableSession:
             )
             rows = (outputs[:, row, unseen:], *(each.reshape(*each.shape[:2], -1) for each in (keys, values)))
             recorder.absorb(layer, begin + unseen - self._padding[row], *map(_int32_bytes, rows))
+
+
+def feed_together(
+    sessions: Sequence[PortableSession], pieces: Sequence[Sequence[int]], recorders: Sequence[Recorder | None]
+) -> Int64:
+    """Feed several sessions of one model in one pass, each its own tokens; no bit differs from alone.
+
+    Args:
+        sessions: each of one sequence, none twice. pieces: of each, its next tokens. recorders: of
+            each, or None.
+
+    Returns:
+        logits after each piece: (sessions, vocab).
+
+    Raises:
+        InputError: no tokens, or sessions that cannot be fed together.
+    """
+    model = sessions[0]._model if sessions else None
+    if model is None or not all(pieces) or len({*map(id, sessions)}) < len(sessions):
+        raise InputError(f"batch: found pieces of {[*map(len, pieces)]} tokens, expected some of as many sessions")
+    if any(each._model is not model or len(each._padding) > 1 or each._watch for each in sessions):
+        raise InputError("batch: found sessions of other models, batches or watched, expected single ones of one model")
+    ends = np.cumsum([len(piece) for piece in pieces])
+    with torch_threads(model.threads), torch.inference_mode():
+        streams = np.empty((model.dims.layers + 1, ends[-1], model.dims.hidden), np.int32)
+        streams[0] = model.matrices["embed"].gather(np.concatenate([np.array(piece, np.int64) for piece in pieces]))
+        for each, piece in zip(sessions, pieces, strict=True):
+            each._grow(each._seen + len(piece))
+        for layer in range(model.dims.layers):
+            stretches = [
+                Stretch(len(piece), each._seen, each._pads, each._turns, each._keys[layer], each._values[layer])
+                for each, piece in zip(sessions, pieces, strict=True)
+            ]
+            sessions[0]._layers.together(layer, streams[layer], stretches, streams[layer + 1])
+        for each, piece, recorder, end in zip(sessions, pieces, recorders, ends, strict=True):
+            if recorder is not None:
+                each._record([(0, recorder)], each._seen, 0, streams[1:, None, end - len(piece) : end])
+            each._seen += len(piece)
+        return sessions[0]._layers.logits(streams[-1, ends - 1])
 
 
 def sampling_weights(logits: np.ndarray, temperature_milli: int) -> Int64:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -22,6 +23,7 @@ import torch
 from otr_core.lane.program import Dims, Matrix
 from otr_core.lane.tables import exp2_entries, sigmoid_entries
 from otr_node.integers import twins
+from otr_node.integers.device import LONGEST, DeviceProducts
 from otr_node.integers.packed import LEAST, MOST, Packed, pack
 
 LAYER_MATRICES = (Matrix.QKV, Matrix.OUT, Matrix.GATE_UP, Matrix.DOWN)
@@ -31,9 +33,9 @@ SIGMOID = np.array(sigmoid_entries(), np.int32)
 
 FEW = 8
 """Fewer rows than this are multiplied by the loops; from here on a library's product is quicker."""
+_NARROW_TOKENS = 16  # what one tile for narrow registers holds
 _LIMB_WIDTHS = (8, 7)
 _LIMB_ROOM = 2**30  # the magnitude up to which values are cut into limbs
-_LONGEST = 2**15  # columns up to which two int32 sums of products of int8 limbs cannot overflow
 _AT_ONCE = 2**19  # weights taken from a matrix at once: they stay in the processor's cache
 
 
@@ -60,10 +62,15 @@ class Form:
         loops: ``kernels`` or ``twins``.
         limb_bits: 8 or 7, the widest limbs of weights whose int8 products the library sums exactly;
             0 if it does not.
+        tiles: whether compiled products of many tokens are made for wide registers or for narrow
+            ones; None if a library's products are quicker, or nothing is compiled.
+        device: where products of many tokens are made instead, if anywhere.
     """
 
     loops: ModuleType = field(repr=False)
     limb_bits: int
+    tiles: bool | None = None
+    device: DeviceProducts | None = None
 
     @property
     def compiled(self) -> bool:
@@ -72,12 +79,19 @@ class Form:
 
     def describe(self) -> dict[str, Any]:
         """What a reader of a measurement wants to know of it."""
-        return {"compiled": self.compiled, "limb_bits": self.limb_bits}
+        return {"compiled": self.compiled, "limb_bits": self.limb_bits, "tiles": self.tiles}
 
     def product(self, x: np.ndarray, matrix: Packed, shift: int, scratch: Scratch, out: np.ndarray) -> np.ndarray:
         """Products of int32 (tokens, columns) with a matrix's rows, rounded: ``out``, int64 (tokens,
         rows)."""
+        if self.device is not None and len(x) >= FEW and x.shape[1] <= LONGEST:
+            return self.device.product(x, matrix, shift, out)
         few = len(x) < FEW and self.compiled
+        if not few and self.tiles is not None and x.shape[1] % 2 == 0:
+            wide = self.tiles and len(x) > _NARROW_TOKENS
+            memory = _memory(self.loops, scratch, *x.shape)
+            self.loops.many_product(x, *matrix.parts, shift, matrix.units, wide, *memory, out)
+            return out
         if not few and self.limb_bits == 8 and _fits(x):
             return self._by_limbs(x, matrix, shift, scratch, out)
         if not few and matrix.in_floats:
@@ -160,8 +174,16 @@ def _spans(levels: int, limbs: int, width: int) -> Iterator[tuple[slice, slice, 
         yield slice(first, last + 1), slice(highest, highest + last - first + 1), 8 * power
 
 
+def _memory(loops: ModuleType, scratch: Scratch, tokens: int, width: int) -> tuple[np.ndarray, ...]:
+    """What ``many_product`` works in."""
+    kinds = zip(
+        ("packed", "turned", "totals"), loops.room_for(tokens, width), (np.int16, np.int32, np.int64), strict=True
+    )
+    return tuple(scratch.take(name, (size,), kind) for name, size, kind in kinds)
+
+
 def _fits(x: np.ndarray) -> bool:
-    return x.shape[1] <= _LONGEST and int(np.abs(x).max(initial=0)) <= _LIMB_ROOM
+    return x.shape[1] <= LONGEST and int(np.abs(x).max(initial=0)) <= _LIMB_ROOM
 
 
 def _blocks(matrix: Packed) -> Iterator[tuple[int, int]]:
@@ -175,7 +197,26 @@ def _blocks(matrix: Packed) -> Iterator[tuple[int, int]]:
 def chosen_form() -> Form:
     """The quickest form that is exact in this process. The first call tests; it takes under a second,
     and some seconds where kernels have to be compiled."""
-    return Form(compiled_loops(), next((width for width in _LIMB_WIDTHS if exact_limbs(width)), 0))
+    limb_bits = next((width for width in _LIMB_WIDTHS if exact_limbs(width)), 0)
+    loops = compiled_loops()
+    forms = [Form(loops, limb_bits)]
+    return (
+        forms[0] if loops is twins else _quickest([*forms, Form(loops, limb_bits, True), Form(loops, limb_bits, False)])
+    )
+
+
+def _quickest(forms: list[Form]) -> Form:
+    """The form that takes least of the processor for a product as a model has them."""
+    random = np.random.default_rng(3)
+    matrix = pack(np.rint(random.normal(0, 2**12, (384, 576))).astype(np.int32))
+    x = np.rint(random.normal(0, 2**18, (128, 576))).astype(np.int32)
+    out, scratch = np.empty((128, 384), np.int64), Scratch()
+    spent = []
+    for form in forms * 4:
+        before = time.process_time()
+        form.product(x, matrix, 19, scratch, out)
+        spent.append(time.process_time() - before)
+    return min(forms, key=lambda form: min(spent[forms.index(form) :: len(forms)]))
 
 
 def exact_limbs(width: int) -> bool:
@@ -220,11 +261,13 @@ def _agree(kernels: ModuleType) -> bool:
     Machine code may come from a cache; numba makes it anew when ``kernels`` changes, not when a
     number does that ``kernels`` has from elsewhere.
     """
-    for call in _trials(np.random.default_rng(2)):
+    for call in _trials(kernels, np.random.default_rng(2)):
         results = []
         for loops in (kernels, twins):
-            name, arguments = call[0], copy.deepcopy(call[1:])
+            name, arguments = call[0], copy.deepcopy(list(call[1:]))
             value = getattr(loops, name)(*arguments)
+            if name == "many_product":  # what it works in holds whatever it is
+                del arguments[-4:-1]
             results.append([value, *arguments])
         if not _same(*results):
             return False
@@ -238,7 +281,7 @@ def _same(one: Any, other: Any) -> bool:
     return bool(np.array_equal(one, other))
 
 
-def _trials(random: np.random.Generator) -> Iterator[tuple[Any, ...]]:
+def _trials(kernels: ModuleType, random: np.random.Generator) -> Iterator[tuple[Any, ...]]:
     """Calls of every kernel: its name and arguments."""
 
     def some(most: int, *shape: int, dtype: Any = np.int32) -> np.ndarray:
@@ -249,6 +292,17 @@ def _trials(random: np.random.Generator) -> Iterator[tuple[Any, ...]]:
     matrices = [pack(some(2**17, *d.matrix_shape(matrix))) for matrix in LAYER_MATRICES]
     x, weights = some(2**30, 3, 32), matrices[0]
     yield "product", x, *weights.parts, 19, np.zeros((3, len(weights.low)), np.int64)
+    for most in (2**12, 2**22, 2**29, 2**31 - 1):
+        # one token less than fills a tile, and one more, some of them smaller than the others
+        some_x, out = some(most, 65, 98), np.zeros((65, 13), np.int64)
+        some_x[::3] >>= 12
+        other = pack(np.concatenate([some(2**17, 9, 98), np.full((4, 98), LEAST, np.int32)]))
+        for wide in (True, False):
+            memory = _memory(kernels, Scratch(), *some_x.shape)
+            yield "many_product", some_x, *other.parts, 19, other.units, wide, *memory, out
+        for x_few in (some_x[:2], some_x[:2].astype(np.int64) * 2**9):
+            yield "product", x_few, *other.parts, 19, out[:2]
+    yield "unit_lengths", weights.low, np.zeros(1)
     for width in _LIMB_WIDTHS:
         yield "split_weights", weights.low, width, np.zeros((len(weights.low), -(-16 // width), 32), np.int8)
     yield "split_tokens", x, np.zeros((3, 4, 32), np.int8)
@@ -268,6 +322,7 @@ def _trials(random: np.random.Generator) -> Iterator[tuple[Any, ...]]:
     yield "turn", some(2**22, 2, count, 8, 8, dtype=np.int64), begin, pads, *turns, query, keys, values
     yield "attend", query, keys, values, begin, pads, EXP2, np.zeros((2, count, 4, 8), np.int32)
     yield "soften", some(2**40, 4, count, begin + count, dtype=np.float64), begin, 1, EXP2
+    yield "settle", some(2**50, 4, 3, 6, dtype=np.float64), np.zeros((3, 4, 6), np.int32)
     yield "gate", some(2**26, 3, 20, dtype=np.int64), SIGMOID, 2**24, np.zeros((3, 10), np.int32)
     yield "add", hidden, some(2**32, 3, 32, dtype=np.int64), np.zeros((3, 32), np.int32)
     stream = some(2**24, 2, count, 32)

@@ -14,6 +14,9 @@ import numpy as np
 
 from otr_core.lane import formats as bits
 from otr_node.integers.compiled import compiled
+from otr_node.integers.products import many_product, product, room_for, unit_lengths
+
+__all__ = ("many_product", "product", "room_for", "unit_lengths")  # the other half of what has twins
 
 _INT32 = bits.INT32
 _NORM_INPUT, _NORM_MOST = bits.NORM_INPUT, -bits.NORM_LEAST_SCALE
@@ -25,44 +28,6 @@ _SIGMOID, _SIGMOID_SHIFT, _SIGMOID_ZERO = bits.SIGMOID, bits.SIGMOID_SHIFT, bits
 _PRODUCT_SHIFT = bits.PRODUCT_SHIFT
 
 # --- products with a packed matrix
-
-
-@compiled
-def dots(a, b, c, d, x):
-    """Sums of products of ``x`` with four int16 rows, of as many values."""
-    first, second, third, fourth = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
-    for k in range(len(x)):
-        value = np.int64(x[k])
-        first += np.int64(a[k]) * value
-        second += np.int64(b[k]) * value
-        third += np.int64(c[k]) * value
-        fourth += np.int64(d[k]) * value
-    return first, second, third, fourth
-
-
-@compiled
-def finished(total, row, x, starts, columns, extra, shift):
-    """A row's sum with its sparse rest added, rounded."""
-    for j in range(starts[row], starts[row + 1]):
-        total += np.int64(extra[j]) * np.int64(x[columns[j]])
-    return (total + (np.int64(1) << np.int64(shift - 1))) >> shift
-
-
-@compiled
-def product(x, low, starts, columns, extra, shift, out):
-    """x · matrixᵀ, rounded: int32 (tokens, columns) and a packed matrix to int64 (tokens, rows)."""
-    # Four rows far from each other at a time: memory delivers several streams faster than one.
-    rows, some = low.shape[0], low.shape[0] // 4
-    for row in range(some):
-        for token in range(len(x)):
-            places = (row, row + some, row + 2 * some, row + 3 * some)
-            sums = dots(low[places[0]], low[places[1]], low[places[2]], low[places[3]], x[token])
-            for place, total in zip(places, sums):  # noqa: B905
-                out[token, place] = finished(total, place, x[token], starts, columns, extra, shift)
-    for row in range(4 * some, rows):
-        for token in range(len(x)):
-            total = dots(low[row], low[row], low[row], low[row], x[token])[0]
-            out[token, row] = finished(total, row, x[token], starts, columns, extra, shift)
 
 
 @compiled
@@ -306,18 +271,34 @@ def soften(scores, begin, first, exp2):
 
 
 @compiled
+def settle(sums, mixed):
+    """Sums of values by attention weights, rounded: float64 integers (heads, count, head_dim) to
+    ``mixed``, int32 (count, heads, head_dim)."""
+    heads, count, size = sums.shape
+    half = np.int64(1) << np.int64(_PROBABILITY - 1)
+    for head in range(heads):
+        for token in range(count):
+            for j in range(size):
+                mixed[token, head, j] = (np.int64(sums[head, token, j]) + half) >> _PROBABILITY
+
+
+@compiled
 def gate(gate_up, sigmoid, bound, out):
     """gate · sigmoid(gate) · up, saturated: int64 (tokens, 2 · intermediate) to ``out``, int32."""
     tokens, width = out.shape
-    last = len(sigmoid) - 1
+    last = np.int64(len(sigmoid) - 1)
     half_index = np.int64(1) << np.int64(_SIGMOID_SHIFT - 1)
     half = np.int64(1) << np.int64(_SIGMOID - 1)
     half_product = np.int64(1) << np.int64(_PRODUCT_SHIFT - 1)
+    index = np.empty(width, np.uint32)
     for token in range(tokens):
+        # Apart from the look-ups, so that many at a time are made.
+        for k in range(width):
+            at = ((gate_up[token, k] + half_index) >> _SIGMOID_SHIFT) + _SIGMOID_ZERO
+            index[k] = np.uint32(min(max(at, 0), last))
         for k in range(width):
             value, up = gate_up[token, k], gate_up[token, width + k]
-            index = ((value + half_index) >> _SIGMOID_SHIFT) + _SIGMOID_ZERO
-            silu = (np.int64(sigmoid[min(max(index, 0), last)]) * value + half) >> _SIGMOID
+            silu = (np.int64(sigmoid[index[k]]) * value + half) >> _SIGMOID
             made = (silu * up + half_product) >> _PRODUCT_SHIFT
             out[token, k] = min(max(made, -bound), bound)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from otr_core.lane import formats as bits
 from otr_core.lane.program import Dims, Matrix
 from otr_node.integers.forms import EXP2, FEW, LAYER_MATRICES, SIGMOID, Form, Scratch
 from otr_node.integers.packed import Packed
@@ -19,6 +18,29 @@ _TILE = 64  # tokens whose attention is computed at once by products of matrices
 _MANY = 16  # tokens of a sequence from which that is quicker
 
 Int32 = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Tokens that lie together in a stream: of one sequence, or of several at the same positions.
+
+    Attributes:
+        count: tokens of each sequence, from position ``begin`` on. pads: (batch,) tokens of padding.
+        turns: cosines and sines, (positions, head_dim / 2).
+        keys, values: (batch, kv_heads, room, head_dim); the new ones are written.
+    """
+
+    count: int
+    begin: int
+    pads: NDArray[np.int64]
+    turns: tuple[Int32, Int32]
+    keys: Int32
+    values: Int32
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all its sequences."""
+        return len(self.pads) * self.count
 
 
 @dataclass
@@ -56,7 +78,7 @@ class Layers:
                 ones are written. pads: (batch,) tokens of padding. turns: cosines and sines,
                 (positions, head_dim / 2). out: (batch, count, hidden), written; not ``hidden``.
         """
-        d, loops, take = self.d, self.form.loops, self._scratch.take
+        d, loops = self.d, self.form.loops
         batch, count, _ = hidden.shape
         tokens = batch * count
         if tokens < FEW and self.form.compiled:
@@ -65,21 +87,35 @@ class Layers:
             where = (begin, pads, turns, keys, values)
             loops.layer(hidden, matrices, constants, _SHIFTS, *where, (EXP2, SIGMOID), self.saturation[layer], out)
             return
-        stream = hidden.reshape(tokens, d.hidden)
+        run = Stretch(count, begin, pads, turns, keys, values)
+        self.together(layer, hidden.reshape(tokens, -1), [run], out.reshape(tokens, -1))
+
+    def together(self, layer: int, stream: Int32, stretches: Sequence[Stretch], out: Int32) -> None:
+        """One layer on the tokens of several stretches, each at its own positions.
+
+        Args:
+            stream: (tokens, hidden), one stretch after the other. out: as ``stream``, written; not ``stream``.
+        """
+        d, loops, take = self.d, self.form.loops, self._scratch.take
         qkv = self._normed_product(stream, Matrix.QKV, layer)
-        query = take("query", (batch, d.heads, count, d.tile), np.int32)
-        loops.turn(qkv.reshape(batch, count, -1, d.tile), begin, pads, *turns, query, keys, values)
-        mixed = take("mixed", (batch, count, d.heads, d.tile), np.int32)
-        if count >= _MANY and self.mix_in_floats:
-            self._attend_by_matrices(query, keys, values, begin, pads, mixed)
-        else:
-            loops.attend(query, keys, values, begin, pads, EXP2, mixed)
-        result = out.reshape(tokens, d.hidden)
-        loops.add(stream, self._product(mixed.reshape(tokens, -1), Matrix.OUT, layer), result)
-        gate_up = self._normed_product(result, Matrix.GATE_UP, layer)
-        made = take("product", (tokens, d.intermediate), np.int32)
+        mixed = take("mixed", (len(stream), d.heads * d.tile), np.int32)
+        first = 0
+        for run in stretches:
+            own, batch, count = slice(first, first + run.tokens), len(run.pads), run.count
+            first += run.tokens
+            query = take("query", (batch, d.heads, count, d.tile), np.int32)
+            heads = qkv[own].reshape(batch, count, -1, d.tile)
+            loops.turn(heads, run.begin, run.pads, *run.turns, query, run.keys, run.values)
+            seen = mixed[own].reshape(batch, count, d.heads, d.tile)
+            if count >= _MANY and self.mix_in_floats:
+                self._attend_by_matrices(query, run.keys, run.values, run.begin, run.pads, seen)
+            else:
+                loops.attend(query, run.keys, run.values, run.begin, run.pads, EXP2, seen)
+        loops.add(stream, self._product(mixed, Matrix.OUT, layer), out)
+        gate_up = self._normed_product(out, Matrix.GATE_UP, layer)
+        made = take("product", (len(stream), d.intermediate), np.int32)
         loops.gate(gate_up, SIGMOID, self.saturation[layer], made)
-        loops.add(result, self._product(made, Matrix.DOWN, layer), result)
+        loops.add(out, self._product(made, Matrix.DOWN, layer), out)
 
     def logits(self, hidden: Int32) -> NDArray[np.int64]:
         """Logits of (tokens, hidden): (tokens, vocab), LOGIT fraction bits; a new array."""
@@ -101,22 +137,18 @@ class Layers:
     ) -> None:
         """Attention by float64 products, a tile of tokens at a time: their sums stay below 2^52."""
         batch, heads, count, size = query.shape
-        groups, end, loops, take = keys.shape[1], begin + count, self.form.loops, self._scratch.take
+        groups, loops, take = keys.shape[1], self.form.loops, self._scratch.take
         share = heads // groups
         for row in range(batch):
-            for group in range(groups):
-                key, value = (torch.from_numpy(side[row, group, :end]).double() for side in (keys, values))
-                own = query[row, group * share : (group + 1) * share]
-                for first in range(0, count, _TILE):
-                    last = min(first + _TILE, count)
-                    seen = begin + last
-                    asked = torch.from_numpy(own[:, first:last]).double().reshape(-1, size)
-                    scores = take("scores", (len(asked), seen), np.float64)
-                    torch.mm(asked, key[:seen].t(), out=torch.from_numpy(scores))
-                    loops.soften(scores.reshape(share, last - first, seen), begin + first, pads[row], EXP2)
-                    sums = torch.mm(torch.from_numpy(scores), value[:seen]).numpy()
-                    rounded = take("rounded", sums.shape, np.int64)
-                    loops.round_sums(sums, bits.PROBABILITY, rounded)
-                    mixed[row, first:last, group * share : (group + 1) * share] = rounded.reshape(
-                        share, last - first, size
-                    ).swapaxes(0, 1)
+            key, value = (torch.from_numpy(side[row, :, : begin + count]).double() for side in (keys, values))
+            asked = torch.from_numpy(query[row]).double().reshape(groups, share, count, size)
+            for first in range(0, count, _TILE):
+                last = min(first + _TILE, count)
+                seen, tile = begin + last, share * (last - first)
+                own = asked[:, :, first:last].reshape(groups, tile, size)
+                scores = torch.from_numpy(take("scores", (groups, tile, seen), np.float64))
+                torch.bmm(own, key[:, :seen].transpose(1, 2), out=scores)
+                by_head = scores.numpy().reshape(heads, last - first, seen)
+                loops.soften(by_head, begin + first, pads[row], EXP2)
+                sums = torch.bmm(scores, value[:, :seen]).numpy().reshape(heads, last - first, size)
+                loops.settle(sums, mixed[row, first:last])

@@ -46,6 +46,7 @@ class Packed:
         low: int16, each value cut to ``LEAST`` … ``MOST``.
         starts, columns, extra: int32; row r differs from ``low`` by ``extra[j]`` in column
             ``columns[j]``, for j from ``starts[r]`` up to ``starts[r + 1]``.
+        units: float64; no row of ``low`` is longer within each unit of columns (``twins.UNIT``).
         bound: proven of the lane: no sum of products with a row is larger in magnitude.
     """
 
@@ -53,6 +54,7 @@ class Packed:
     starts: NDArray[np.int32]
     columns: NDArray[np.int32]
     extra: NDArray[np.int32]
+    units: NDArray[np.float64]
     bound: float = math.inf
 
     @property
@@ -81,7 +83,9 @@ class Packed:
 
     def rows(self, first: int, end: int) -> Packed:
         """Rows ``first`` up to ``end``; nothing is copied."""
-        return Packed(self.low[first:end], self.starts[first : end + 1], self.columns, self.extra, self.bound)
+        return Packed(
+            self.low[first:end], self.starts[first : end + 1], self.columns, self.extra, self.units, self.bound
+        )
 
     def dense(self, first: int = 0, end: int | None = None) -> NDArray[np.int32]:
         """Rows ``first`` up to ``end`` (all by default) as they are: int32."""
@@ -106,7 +110,8 @@ class Packer:
     """Fills a packed matrix, a part at a time, in any order.
 
     Args:
-        shape: of the whole. loops: have ``round_rows`` and ``cut_rest`` (``forms.Form.loops``).
+        shape: of the whole. loops: have ``round_rows``, ``cut_rest`` and ``unit_lengths``
+            (``forms.Form.loops``).
     """
 
     def __init__(self, shape: tuple[int, int], loops: ModuleType) -> None:
@@ -143,7 +148,13 @@ class Packer:
         starts = np.concatenate([[0], np.cumsum(self._counts)]).astype(np.int32)
         rests = [rest for _, rest in sorted(self._rests.items())]
         columns, extra = (np.concatenate(side) for side in zip(*rests, strict=True))
-        return Packed(self._low, starts, columns, extra)
+        return Packed(self._low, starts, columns, extra, _units(self._low, self._loops))
+
+
+def _units(low: NDArray[np.int16], loops: ModuleType) -> NDArray[np.float64]:
+    units = np.empty(-(-low.shape[1] // twins.UNIT))
+    loops.unit_lengths(low, units)
+    return units
 
 
 def pack(values: NDArray[np.int32], bound: float = math.inf) -> Packed:
@@ -152,4 +163,4 @@ def pack(values: NDArray[np.int32], bound: float = math.inf) -> Packed:
     starts = np.concatenate([[0], np.cumsum((low != values).sum(-1))]).astype(np.int32)
     columns, extra = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.int32)
     twins.cut_rest(values, low, starts, columns, extra)  # type: ignore[no-untyped-call]
-    return Packed(low, starts, columns, extra, bound)
+    return Packed(low, starts, columns, extra, _units(low, twins), bound)

@@ -18,6 +18,8 @@ from otr_core.lane.element import PADDING
 Ints = NDArray[np.int64]
 Array = NDArray[np.generic]
 
+UNIT = 32
+"""Columns of a matrix whose lengths are known together."""
 _ROWS = 4096  # at once; bounds memory
 
 
@@ -48,6 +50,19 @@ def product(x, low, starts, columns, extra, shift, out):
         matrix = low[first:end].astype(np.int64)
         _add_rest(matrix, starts, columns, extra, first)
         out[:, first:end] = _shift(wide @ matrix.T, shift)
+
+
+def many_product(x, low, starts, columns, extra, shift, units, wide, packed, turned, totals, out):
+    product(x, low, starts, columns, extra, shift, out)
+
+
+def unit_lengths(low, out):
+    out[:] = 0
+    for first in range(0, len(low), _ROWS):
+        wide = low[first : first + _ROWS].astype(np.int64)
+        sums = np.add.reduceat(wide * wide, np.arange(0, low.shape[1], UNIT), axis=1)
+        out[:] = np.maximum(out, sums.max(0))
+    out[:] = np.sqrt(out) * (1 + 1e-9)
 
 
 def split_tokens(x, planes):
@@ -199,6 +214,10 @@ def soften(scores, begin, first, exp2):
     exps = attention_exps(found.max(-1, keepdims=True), found, exp2) * seen
     share = bits.ONE_SHARE // np.maximum(exps.sum(-1, keepdims=True), 1)
     scores[:] = attention_weights(exps, share)
+
+
+def settle(sums, mixed):
+    mixed[:] = shift(sums.astype(np.int64), bits.PROBABILITY).swapaxes(0, 1)
 
 
 def gate(gate_up, sigmoid, bound, out):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from otr_core.lane import formats as bits
 from otr_core.lane.architecture import Architecture
 from otr_core.lane.program import Dims, Matrix
 from otr_core.lane.tables import rotary_table
+from otr_node.batching import ContinuousBatch
 from otr_node.checkpoint import torch_threads
 from otr_node.integers.forms import chosen_form
 from otr_node.integers.layers import Layers
@@ -39,6 +42,10 @@ WIDE = Architecture(
     stop_ids=(2,),
 )
 """One layer of a Llama of 7 billion weights, over a vocabulary that costs nothing."""
+
+
+BATCHES = (1, 4, 16)
+"""Sequences that are decoded together."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,8 @@ def measure_lane(folder: Path, plan: LanePlan | None = None) -> dict[str, Any]:
         JSON values. decode_over_fp32, decode_over_bf16, prefill_over_fp32, prefill_over_bf16: CPU
         time of a token and of a prompt over that of the native lanes. decode_over_openblas: over the
         float32 products alone. bytes_per_weight: held after loading. load_cpu_s: to load and commit,
-        median of three. form: how the operations ran (``forms.Form``). cpu_ms: all times.
+        median of three. form: how the operations ran (``forms.Form``). cpu_ms: all times; by batch,
+        those of one token of one of so many sequences decoded together.
         wide, where measured: the same ratios for one layer of ``WIDE``.
     """
     plan = plan or LanePlan()
@@ -120,6 +128,15 @@ def measure_lane(folder: Path, plan: LanePlan | None = None) -> dict[str, Any]:
             max(2, plan.rounds // 2),
             {lane: lambda of=each: of.session().feed(ids[:prompt]) for lane, each in whole.items()},  # type: ignore[misc]
         )
+        batched = {}
+        for size in BATCHES:
+            batch = ContinuousBatch(model, context)
+            fed: list[int] = []
+            numbers = [batch.add(ids[:context]) for _ in range(size)]
+            while len(fed) < size:
+                fed += batch.step({})
+            work = {"portable": lambda of=batch, all_=numbers: of.step(dict.fromkeys(all_, ids[0]))}
+            batched[str(size)] = in_turns(plan.rounds, work)["portable"] / size
     weights = sum(rows * columns for rows, columns in (matrix.shape for matrix in model.matrices.values()))
     return {
         "decode_over_fp32": _ratio(ms, "fp32"),
@@ -130,7 +147,11 @@ def measure_lane(folder: Path, plan: LanePlan | None = None) -> dict[str, Any]:
         "bytes_per_weight": round(sum(matrix.nbytes for matrix in model.matrices.values()) / weights, 3),
         "load_cpu_s": round(statistics.median(loads), 2),
         "form": model.form.describe(),
-        "cpu_ms": {"decode": _milliseconds(ms), "prefill": _milliseconds(prefill)},
+        "cpu_ms": {
+            "decode": _milliseconds(ms),
+            "prefill": _milliseconds(prefill),
+            "token_by_batch": _milliseconds(batched),
+        },
         "prompt": prompt,
         "context": context,
         **({"wide": measure_layer(WIDE, plan)} if plan.wide else {}),
@@ -193,6 +214,34 @@ def measure_layer(architecture: Architecture, plan: LanePlan) -> dict[str, Any]:
     }
 
 
+def measure_growth(folder: Path, contexts: Sequence[int], widths: Sequence[int], plan: LanePlan) -> dict[str, Any]:
+    """How cost grows: of a token with the context before it, and of one layer with its width.
+
+    Args:
+        contexts: tokens before the decoded one. widths: of layers shaped as ``WIDE``, multiples of 128.
+
+    Returns:
+        JSON values. context: rows {context, portable, fp32}, CPU ms. width: as ``measure_layer``.
+    """
+    models = {"portable": load_portable(folder), "fp32": load_model(folder, lane="native-float32")}
+    sessions = {name: model.session() for name, model in models.items()}
+    fed, rows = 0, []
+    with _one_thread():
+        for context in sorted(contexts):
+            ids = [17 * position % models["portable"].architecture.vocab for position in range(fed, context)]
+            for session in sessions.values():
+                session.feed(ids)
+            works: dict[str, Work] = {name: lambda of=each: of.feed([1]) for name, each in sessions.items()}  # type: ignore[misc]
+            rows.append({"context": context, **_milliseconds(in_turns(plan.rounds, works))})
+            fed = context + plan.rounds + 1
+    layers = []
+    for width in widths:
+        heads = width // WIDE.head_dim
+        wide = replace(WIDE, hidden=width, intermediate=11 * width // 4, heads=heads, kv_heads=heads)
+        layers.append(measure_layer(wide, plan))
+    return {"context": rows, "width": layers}
+
+
 _NATIVE = {"fp32": "float32", "bf16": "bfloat16"}
 
 
@@ -203,8 +252,21 @@ def _products(model: PortableModel) -> Sequence[tuple[np.ndarray, np.ndarray]]:
     return [(matrix, np.linspace(-1, 1, matrix.shape[1], dtype=np.float32)) for matrix in dense]
 
 
-def _one_thread() -> Any:
-    return torch_threads(1)
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread for torch, and for the OpenBLAS that NumPy's wheels bring, whose idle threads would
+    be counted as well."""
+    libraries = sorted((Path(np.__file__).parents[1] / "numpy.libs").glob("libscipy_openblas64_*.so"))
+    calls = [ctypes.CDLL(str(path)) for path in libraries]
+    before = [library.scipy_openblas_get_num_threads64_() for library in calls]
+    for library in calls:
+        library.scipy_openblas_set_num_threads64_(1)
+    try:
+        with torch_threads(1):
+            yield
+    finally:
+        for library, count in zip(calls, before, strict=True):
+            library.scipy_openblas_set_num_threads64_(count)
 
 
 def _ratio(times: Mapping[str, float], over: str) -> float:

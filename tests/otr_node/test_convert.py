@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,3 +105,60 @@ def test_what_is_no_gguf_and_what_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write here"):
         convert_gguf(tmp_path / "x.gguf", tmp_path / "file" / "m")
+
+
+_FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+import torch
+from transformers import AutoTokenizer
+from otr_core.errors import InputError
+from otr_node.checkpoint import read_checkpoint
+from otr_node.convert import write_converted
+from otr_node.folders import whole_folder
+source, folder = Path(sys.argv[1]), Path(sys.argv[2])
+tokenizer = AutoTokenizer.from_pretrained(str(source))
+architecture = read_checkpoint(source).architecture
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
+try:
+    with whole_folder(folder) as part:
+        write_converted(part, {"w": torch.zeros(2048)}, tokenizer, architecture, "00")
+except InputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(("most", "whole"), [(100, False), (8300, True), (2**20, True)])
+def test_a_disk_that_fills_leaves_nothing_behind(most: int, whole: bool, tiny: Path, tmp_path: Path) -> None:
+    """A process that may write no larger files meets what a full disk gives it, in the tensors (8,192
+    bytes and a header) or in a smaller file after them."""
+    folder = tmp_path / "models" / "m"
+    command = [sys.executable, "-c", _FULL_DISK, str(tiny), str(folder), str(most)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    left = sorted(path.name for path in folder.parent.iterdir())
+    if whole:
+        assert (done.stdout, left) == ("", ["m"])
+        assert (folder / "conversion.json").is_file()
+    else:
+        assert "cannot write the converted model, which takes 8192 bytes" in done.stdout
+        assert len(done.stdout.splitlines()) == 1
+        assert left == []
+
+
+def test_a_second_process_waits_for_the_first(converted: tuple[Path, Path]) -> None:
+    gguf, folder = converted
+    script = (
+        "import sys; from pathlib import Path; from otr_node.convert import convert_gguf; print('ready', flush=True)"
+    )
+    script += "; print(convert_gguf(Path(sys.argv[1]), Path(sys.argv[2])).name)"
+    with open(folder.with_name(".m.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command = [sys.executable, "-c", script, str(gguf), str(folder)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "ready\n"
+            with pytest.raises(subprocess.TimeoutExpired):
+                other.wait(1)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            assert other.stdout.read() == "m\n"

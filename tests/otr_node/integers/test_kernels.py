@@ -50,25 +50,45 @@ def test_a_packed_matrix_is_the_matrix(seed: int) -> None:
     assert (packed.rows(2, 9).dense() == matrix[2:]).all()
 
 
-@pytest.mark.parametrize("limb_bits", [8, 7, 0])
-@LOOPS
-@given(SEEDS, st.sampled_from([1, 2, 7, 8, 30]), st.sampled_from([7, 15, 23, 30]))
-def test_every_form_of_the_product_is_exact(
-    loops: ModuleType, limb_bits: int, seed: int, tokens: int, magnitude: int
-) -> None:
+FORMS = [Form(loops, limb_bits) for loops in (kernels, twins) for limb_bits in (8, 7, 0)]
+FORMS += [Form(kernels, 8, True), Form(kernels, 8, False)]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+@given(SEEDS, st.sampled_from([1, 2, 7, 8, 30, 70]), st.sampled_from([7, 15, 23, 30]), st.sampled_from([33, 98]))
+def test_every_form_of_the_product_is_exact(form: Form, seed: int, tokens: int, magnitude: int, width: int) -> None:
     random = np.random.default_rng(seed)
-    weights = values(random, (21, 33), 2**20).astype(np.int32)
-    x = values(random, (tokens, 33), 2**magnitude).astype(np.int32)
+    weights = values(random, (21, width), 2**20).astype(np.int32)
+    if seed % 3 == 0:  # no rest, and the largest sums that weights without one have
+        weights = random.choice(np.array([LEAST, MOST]), weights.shape).astype(np.int32)
+    x = values(random, (tokens, width), 2**magnitude).astype(np.int32)
     if seed % 2:  # most tokens need fewer limbs
         x[1:] = np.clip(x[1:], -100, 100)
     sums = x.astype(np.int64) @ weights.astype(np.int64).T
     bound = float(np.abs(x.astype(np.int64)).sum(-1).max()) * 2**20
     assert bound < 2**62
     expected = [[shifted(int(value), 17) for value in row] for row in sums]
-    form = Form(loops, limb_bits)
     for packed in (pack(weights), pack(weights, bound)):  # the second may be summed in floats
         out = np.full((tokens, 21), -1, np.int64)
         assert form.product(x, packed, 17, Scratch(), out).tolist() == expected
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_sums_leave_int32_in_time(wide: bool) -> None:
+    """Weights and tokens at their largest and of one sign: sums that grow as fast as any can, at the
+    edges of what one limb, two and four hold."""
+    form = Form(kernels, 0, wide)
+    for weight in (LEAST, MOST, 2**22, 1, 300):
+        matrix = pack(np.full((7, 320), weight, np.int32))
+        for edge in (1, 2**7, 2**8, 2**15 - 1, 2**15, 2**23, 2**26 - 1, 2**26, 2**27, 2**30, 2**31 - 1):
+            for value in (edge, -edge, -edge + 1, edge // 2):
+                x = np.full((70, 320), value, np.int32)
+                x[40:] //= 2**12
+                for tokens in (1, 70):
+                    out = np.zeros((tokens, 7), np.int64)
+                    form.product(x[:tokens], matrix, 9, Scratch(), out)
+                    expected = [shifted(int(row[0]) * weight * 320, 9) for row in x[:tokens]]
+                    assert out.tolist() == [[each] * 7 for each in expected]
 
 
 @LOOPS
@@ -76,9 +96,9 @@ def test_a_product_that_leaves_float64_is_exact(loops: ModuleType) -> None:
     """Sums near 2^61, odd to the last bit: what a sum in floats would lose."""
     x = np.full((9, 4), 2**30 - 1, np.int32)
     weights = np.full((5, 4), 2**29 + 1, np.int32)
-    for limb_bits in (8, 7, 0):
+    for limb_bits, tiles in ((8, None), (7, None), (0, None), (0, True if loops is kernels else None)):
         out = np.zeros((9, 5), np.int64)
-        Form(loops, limb_bits).product(x, pack(weights, 2.0**61), 1, Scratch(), out)
+        Form(loops, limb_bits, tiles).product(x, pack(weights, 2.0**61), 1, Scratch(), out)
         assert (out == ((2**30 - 1) * (2**29 + 1) * 4 + 1) // 2).all()
 
 

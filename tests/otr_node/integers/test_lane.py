@@ -31,6 +31,7 @@ from tests.helpers.float_lane import FloatModel, FloatSession, load_float, to_in
 from tests.helpers.portable_second_opinion import Reference
 
 FORMS = [Form(loops, limb_bits) for loops in (kernels, twins) for limb_bits in (8, 7, 0)]
+FORMS += [Form(kernels, 8, True), Form(kernels, 8, False)]
 IDS = [(7 * i * i + 3 * i + 1) % 64 for i in range(40)]
 Write = Callable[..., Path]
 
@@ -184,12 +185,20 @@ for token in ids[-3:]:
 form = chosen_form()
 print(form.compiled, form.limb_bits, recorder.finish().root.hex(), int((logits % 1000003).sum()))
 """
+
+
+def cpu(name: str) -> dict[str, str]:
+    """Environment in which numba compiles for a processor: the name alone leaves the features of the
+    one at hand."""
+    return {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": ""}
+
+
 #: Environment of a child process, and whether its operations are compiled.
 MACHINES: dict[str, tuple[dict[str, str], bool]] = {
     "as it is": ({}, True),
     "AVX-512 without VNNI": ({"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}, True),
-    "AVX2": ({"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "NUMBA_CPU_NAME": "haswell"}, True),
-    "SSE4.1": ({"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default", "NUMBA_CPU_NAME": "nehalem"}, True),
+    "AVX2": ({"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", **cpu("haswell")}, True),
+    "SSE4.1": ({"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default", **cpu("nehalem")}, True),
     "no compilation": ({"NUMBA_DISABLE_JIT": "1"}, False),
     "no cache": ({"NUMBA_CACHE_DIR": "/proc/none"}, True),
     "no numba": ({"PYTHONPATH": ""}, False),
@@ -231,7 +240,7 @@ def test_the_real_model_has_the_oracles_bits(smollm2: Path, tmp_path: Path) -> N
     oracle, model = load_float(smollm2), load_portable(smollm2)
     assert model.manifest.weights_root == oracle.weights_root.hex()
     expected = states(FloatSession(oracle), 30, ids, [])
-    for form in (model.form, Form(kernels, 7), Form(kernels, 0)):
+    for form in (Form(kernels, 8, True), Form(kernels, 8, False), Form(kernels, 7), Form(kernels, 0)):
         assert states(PortableSession(replace(model, form=form)), 30, ids, [77, 78, 79]) == expected
     line = oracle_line(oracle, ids)
     del oracle

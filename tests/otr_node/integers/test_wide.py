@@ -50,7 +50,7 @@ def test_a_wide_layer_is_what_the_definition_says(hidden: int, head_dim: int, tm
     at = len(IDS) - 1
     session, keeper = PortableSession(model, watch=(at, 0)), StateKeeper([(position, 0) for position in range(at)])
     expected = session.feed(IDS, keeper)
-    for form in (model.form, Form(kernels, 7), Form(kernels, 0), Form(twins, 0)):
+    for form in (Form(kernels, 8, True), Form(kernels, 0, False), Form(kernels, 7), Form(kernels, 0), Form(twins, 0)):
         other = PortableSession(replace(model, form=form))
         assert (other.feed(IDS[:at]), other.feed(IDS[at:]))[1].tolist() == expected.tolist()
         assert PortableSession(replace(model, form=form)).feed(IDS).tolist() == expected.tolist()

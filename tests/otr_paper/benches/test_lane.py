@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from otr_core.errors import ParameterError
 from otr_paper import commands
-from otr_paper.benches.lane import WIDE, LanePlan, in_turns, measure_layer
+from otr_paper.benches.lane import WIDE, LanePlan, in_turns, measure_growth, measure_layer
 
 APP = typer.Typer()
 commands.add(APP)
@@ -30,6 +30,7 @@ def test_the_bench_prints_its_ratios_with_a_card(tiny: Path) -> None:
     assert (found["prompt"], found["form"]["compiled"]) == (48, True)
     assert found["card"]["command"].startswith("otr bench lane")
     assert found["load_cpu_s"] > 0
+    assert {*found["cpu_ms"]["token_by_batch"]} == {"1", "4", "16"}
     table = CliRunner().invoke(APP, words)
     assert "decode over fp32" in table.output
 
@@ -50,3 +51,11 @@ def test_turns_count_every_work_alike_and_not_the_first() -> None:
     assert found["b"] > found["a"]
     with pytest.raises(ParameterError, match="rounds"):
         LanePlan(0)
+
+
+@pytest.mark.slow
+def test_growth_is_measured_at_the_asked_contexts_and_widths(tiny: Path) -> None:
+    found = measure_growth(tiny, [20, 5], [128], LanePlan(rounds=2, prompt=20, context=10))
+    assert [row["context"] for row in found["context"]] == [5, 20]
+    assert all(row["portable"] > 0 < row["fp32"] for row in found["context"])
+    assert [layer["hidden"] for layer in found["width"]] == [128]

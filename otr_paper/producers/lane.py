@@ -1,0 +1,64 @@
+"""What the portable lane costs and keeps, measured: data/results/NAME.json for each part of
+``python -m otr_paper.producers.lane``.
+
+* ``lane_bench``: ``otr bench lane`` of SmolLM2-135M and of one layer 4,096 wide, and how cost grows with
+  context and width. Minutes; on a machine that does nothing else.
+* ``lane_bits``: the same bits on every instruction set and in every way of feeding: SmolLM2-135M over
+  80 positions, a tiny model over 40, without compilation too, and over 8,192.
+* ``lane_steps``: 100,000 random steps of each primitive, the definition against the lane.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from otr_paper.benches.lane import LanePlan, measure_growth, measure_lane
+from otr_paper.benches.lane_bits import MACHINES, measure_bits
+from otr_paper.benches.lane_steps import compare_steps
+from otr_paper.labs.tiny import TINY, tiny_tensors, write_tiny
+from otr_paper.producers import frame
+
+CONTEXTS, WIDTHS = (100, 400, 1600), (1024, 2048)
+STEPS = 100_000
+LONG = 8192
+
+
+def _lane_bench() -> dict[str, Any]:
+    folder = frame.model_files()
+    measured = measure_lane(folder)
+    frame.progress("lanes measured")
+    return {**measured, "growth": measure_growth(folder, CONTEXTS, WIDTHS, LanePlan(rounds=5))}
+
+
+def _lane_bits() -> dict[str, Any]:
+    found = {}
+    with TemporaryDirectory() as folder:
+        for name, positions, machines in (
+            ("tiny", 40, tuple(MACHINES)),
+            ("long", LONG, ("as it is", "AVX2")),
+        ):
+            architecture = replace(TINY, context=max(TINY.context, positions + 100))
+            at = write_tiny(Path(folder) / name, architecture, tiny_tensors(architecture, seed=4))
+            found[name] = measure_bits(at, positions, machines)
+            frame.progress(f"{name} compared")
+    compiled = [name for name in MACHINES if name != "no compilation"]
+    found["smollm2"] = measure_bits(frame.model_files(), 80, compiled)
+    return found
+
+
+def _lane_steps() -> dict[str, Any]:
+    return compare_steps(STEPS)
+
+
+PARTS = {"lane_steps": _lane_steps, "lane_bits": _lane_bits, "lane_bench": _lane_bench}
+
+
+def main() -> None:
+    frame.store_parts(__doc__, PARTS, seed=1, packages=(*frame.MODEL_LIBRARIES, "numba"))
+
+
+if __name__ == "__main__":
+    main()

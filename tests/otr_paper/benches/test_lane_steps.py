@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import pytest
+
+from otr_core.lane import formats
+from otr_core.lane.program import Kind
+from otr_node.integers import twins
+from otr_paper.benches.lane_steps import compare_steps
+
+
+def test_random_steps_are_the_definitions() -> None:
+    found = compare_steps(60)
+    assert found["differing"] == found["layers_differing"] == 0
+    assert {*found["steps"]} == {kind.name.lower() for kind in Kind} - {"copy"}
+    assert all(60 <= count < 200 for count in found["steps"].values())
+    assert found["layers"] > 0
+
+
+def test_a_lane_that_rounds_otherwise_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = twins.attention_weights
+    monkeypatch.setattr(twins, "attention_weights", lambda exps, share: whole(exps + 1, share))
+    assert compare_steps(60)["differing"] > 0
+    monkeypatch.undo()
+    monkeypatch.setattr(formats, "ONE_SHARE", 2 * formats.ONE_SHARE)
+    assert compare_steps(60)["layers_differing"] > 0
