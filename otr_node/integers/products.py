@@ -24,7 +24,7 @@ _PANEL = 48  # rows summed together: their sums and weights stay in a near cache
 
 
 @compiled
-def bits_of(x):
+def magnitude_bits(x):
     """Bits of the largest magnitude of int32 or int64 (columns,)."""
     most = np.int64(0)
     for k in range(len(x)):
@@ -56,7 +56,7 @@ def product(x, low, starts, columns, extra, shift, out):
     planes = np.zeros((tokens, 4, width), np.int16)
     limbs, cuts = np.zeros(tokens, np.int64), np.zeros(tokens, np.int64)
     for token in range(tokens):
-        size = bits_of(x[token])
+        size = magnitude_bits(x[token])
         # Two limbs, or four of eight bits; larger values than those hold are met as they are.
         limbs[token] = 2 if size <= 26 else 4 if size <= 30 else 0
         cut = max(8, (size + 2) // 2) if limbs[token] == 2 else 8
@@ -197,7 +197,7 @@ def many_product(x, low, starts, columns, extra, shift, units, wide, packed, tur
     group, size = _WIDE_ROWS if wide else _NARROW_ROWS, width * _PLANES * lanes
     sizes = np.empty(tokens, np.int64)
     for token in range(tokens):
-        sizes[token] = -bits_of(x[token])
+        sizes[token] = -magnitude_bits(x[token])
     # Tokens of like size share a tile, which has as many limbs as its largest token needs.
     order = np.argsort(sizes, kind="mergesort")
     room = -(-4 * tokens // (_PLANES * lanes)) + 1
