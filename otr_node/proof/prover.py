@@ -6,116 +6,30 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from otr_core.lane import formats as bits
 from otr_core.lane.program import Matrix
-from otr_core.merkle import Tree
 from otr_core.spotcheck.proof.claims import Flat, PlaneWeights, RowWeights, Weights, by_rows
-from otr_core.spotcheck.proof.commitment import column_leaf
 from otr_core.spotcheck.proof.field import (
     ONE,
     Ext,
     Words,
     add,
     eq_table,
-    powers,
     residues,
-    root_of_unity,
     sub,
     xmul,
     xtotal,
 )
-from otr_core.spotcheck.proof.layout import BLOWUP_BITS, EXP_ID, PAD_ID, SIGMOID_ID, Sizes
+from otr_core.spotcheck.proof.layout import EXP_ID, PAD_ID, SIGMOID_ID
 from otr_core.spotcheck.proof.lookups import entries, rest_widths, widths
 from otr_core.spotcheck.proof.party import Party
-from otr_node.proof import kernels
+from otr_node.proof import kernels, rounds
+from otr_node.proof.cells import CodeWords, lay_cells
 from otr_node.proof.witness import Witness
 
-_COLUMNS = 256  # hashed at once
 k: Any = kernels  # loops without types
-
-
-def lay_cells(s: Sizes, witness: Witness) -> Words:
-    """All committed cells: (rows, 2^row_bits) of the base field."""
-    flat = np.zeros(s.rows << s.row_bits, np.uint64)
-    for name, column in s.columns.items():
-        if name.startswith("count"):
-            continue
-        numbers = witness.numbers[name]
-        if column.open and len(witness.facts.exceptions[name][0]):
-            numbers = numbers.copy()
-            numbers.ravel()[witness.facts.exceptions[name][0]] -= witness.facts.added(s, name)
-        size = s.limb_blocks(column) * s.block_cells
-        for limb in range(column.limbs):
-            first = s.first_block[name] * s.block_cells + limb * size
-            out = flat[first : first + size]
-            if name == "distance":
-                out[:] = bits.EXP2_ENTRIES - 1  # a cell of no score looks at the table's end
-            if name == "sigmoid":
-                out[:] = np.uint64(entries("sigmoid")[0])
-            offsets = np.array(column.bounds or [column.offset] * column.shape[0], np.int64)
-            # the last limb takes what is left: beyond its width no look-up finds it
-            width = column.widths[limb] if limb + 1 < column.limbs and column.widths else 0
-            blocks = out.reshape(*s.blocks_of(column), *s.block)
-            k.cut_limb(numbers, offsets, column.shifts[limb], width, blocks)
-    _count(s, flat, witness.facts.peak)
-    return flat.reshape(s.rows, -1)
-
-
-def _count(s: Sizes, flat: Words, peak: NDArray[np.int64]) -> None:
-    """Write how often each entry of a table is looked up."""
-
-    def region(name: str) -> Words:
-        first = s.first_block[name] * s.block_cells
-        column = s.columns[name]
-        return flat[first : first + s.limb_blocks(column) * column.limbs * s.block_cells]
-
-    counts = region("count_range")
-    for name, column in s.columns.items():
-        if not column.widths:
-            continue
-        cells = region(name)
-        if column.per_row:
-            by_position = rest_widths(s, peak).astype(np.int64)
-            keys = (1 << by_position)[:, :, None] + cells.reshape(-1, *s.block).astype(np.int64)
-            _tally(keys.ravel(), counts)
-            continue
-        limbs = np.split(cells, column.limbs)
-        parts = list(zip(limbs, column.widths, strict=False))
-        if column.bounds:
-            parts += zip(np.split(limbs[-1], len(column.bounds)), column.last_widths, strict=True)
-        for part, width in parts:
-            inside = part < np.uint64(1 << width)
-            _tally(part[inside].astype(np.int64), counts[1 << width : 2 << width])
-    for name, index in (("count_exp", "distance"), ("count_sigmoid", "gate_index")):
-        _tally(region(index).astype(np.int64), region(name))
-
-
-def _tally(values: NDArray[np.int64], counts: Words) -> None:
-    """Values that no entry has are passed over: then no proof comes of it."""
-    k.count_values(values[(values >= 0) & (values < len(counts))], counts)
-
-
-class CodeWords:
-    """The rows' code words and the tree over their columns."""
-
-    def __init__(self, cells: Words) -> None:
-        rows, length = cells.shape
-        size = length << BLOWUP_BITS
-        rounds = size.bit_length() - 1
-        whole = powers(root_of_unity(rounds), size // 2)
-        roots = np.concatenate([whole[:1], *(whole[:: size >> (level + 1)] for level in range(rounds))])
-        order, places = np.zeros(size, np.int64), np.arange(size)
-        for bit in range(rounds):
-            order |= ((places >> bit) & 1) << (rounds - 1 - bit)
-        self.words = np.empty((rows, size), np.uint64)
-        k.encode_rows(cells, roots, order, self.words)
-        leaves: list[bytes] = []
-        for first in range(0, size, _COLUMNS):
-            columns = np.ascontiguousarray(self.words[:, first : first + _COLUMNS].T)
-            leaves += [column_leaf(column) for column in columns]
-        self.tree = Tree(leaves)
+r: Any = rounds
 
 
 class Products:
@@ -132,7 +46,7 @@ class Products:
 
     def message(self) -> Words:
         """Values at 0 … 3."""
-        found: Words = k.products(*self._factors)
+        found: Words = r.products(*self._factors)
         return found
 
     def bind(self, challenge: Ext) -> None:
@@ -141,7 +55,7 @@ class Products:
         bound = []
         for each in self._factors:
             out = np.empty((each.shape[0], left, 2), np.uint64)
-            k.bind_axis(each, x0, x1, out)
+            r.bind_axis(each, x0, x1, out)
             bound.append(out)
         self._factors, self._shape[-1] = bound, left
         self._settle()
@@ -166,11 +80,11 @@ class Joining:
         x0, x1 = challenge.words
         length = -(-len(self._weights) // 2)
         weights, cells = np.empty((1, length, 2), np.uint64), np.empty((1, length, 2), np.uint64)
-        k.bind_axis(self._weights[None], x0, x1, weights)
+        r.bind_axis(self._weights[None], x0, x1, weights)
         if self._bound is None:
             k.bind_base(self._cells, x0, x1, cells[0])
         else:
-            k.bind_axis(self._bound[None], x0, x1, cells)
+            r.bind_axis(self._bound[None], x0, x1, cells)
         self._weights, self._bound = weights[0], cells[0]
 
     @property
@@ -187,7 +101,7 @@ class Fractions:
         self._levels = [leaves]
         while leaves.shape[1] > 1:
             above = np.empty((4, leaves.shape[1] // 2), np.uint64)
-            k.add_fractions(leaves, above)
+            r.add_fractions(leaves, above)
             self._levels.append(leaves := above)
 
     def root(self) -> Words:
@@ -201,23 +115,23 @@ class Fractions:
         self._eq = ONE.words[:, None]
         for own in point[:-1]:
             out = np.empty((2, 2 * self._eq.shape[1]), np.uint64)
-            k.eq_double(self._eq, *own.words, out)
+            r.eq_double(self._eq, *own.words, out)
             self._eq = out
         return self
 
     def message(self) -> Words:
         """A round's values at 0, 1, 2."""
-        found: Words = k.fraction_round(self._own, self._eq, *self._mix)
+        found: Words = r.fraction_round(self._own, self._eq, *self._mix)
         return found
 
     def bind(self, challenge: Ext) -> None:
         out = np.empty((4, self._own.shape[1] // 2), np.uint64)
         for pair in (slice(0, 2), slice(2, 4)):
-            k.bind_high(self._own[pair], *challenge.words, out[pair])
+            r.bind_high(self._own[pair], *challenge.words, out[pair])
         self._own = out
         if self._eq.shape[1] > 1:
             half = np.empty((2, self._eq.shape[1] // 2), np.uint64)
-            k.eq_half(self._eq, half)
+            r.eq_half(self._eq, half)
             self._eq = half
 
     def ends(self) -> Words:
@@ -234,6 +148,7 @@ class AnswerProver(Party):
 
     def commit(self, witness: Witness) -> bytes:
         """Lay out, encode and hash the cells: the root."""
+        self.sender = self
         self.witness = witness
         self.cells = lay_cells(self.sizes, witness)
         self.words = CodeWords(self.cells)
@@ -278,12 +193,12 @@ class AnswerProver(Party):
         own = self.witness.numbers
         values = (own["gate_index"] - bits.SIGMOID_ZERO) * 8 + own["gate_low"] - 4 if name == "gate" else own[name]
         out = np.empty((values.size, 2), np.uint64)
-        k.lift(np.ascontiguousarray(values).ravel(), out)
+        r.lift(np.ascontiguousarray(values).ravel(), out)
         return out.reshape(*values.shape, 2)
 
     def _pointwise(self, tables: tuple[Words, Words, Words], f: Words, g: Words) -> Products:
         eq = np.empty_like(f)
-        k.outer_three(*tables, eq)
+        r.outer_three(*tables, eq)
         return Products([eq, f, g], f.shape[:-1])
 
     def _squares(self, rows: Words) -> Products:
@@ -295,13 +210,13 @@ class AnswerProver(Party):
         away = self._lifted("far")
         numbers = bits.EXP2_ENTRIES - 1 - self.witness.numbers["distance"]
         near = np.empty((numbers.size, 2), np.uint64)
-        k.lift(numbers.ravel(), near)
+        r.lift(numbers.ravel(), near)
         return self._pointwise((own, t, j), away, near.reshape(*numbers.shape, 2))
 
     def _dot(self, matrix: Matrix, source: str, sites: list[int], layer: Words, t: Words, rows: Words) -> Products:
         values = np.ascontiguousarray(self.witness.numbers[source][sites])
         folded = np.zeros((len(sites), values.shape[2], 2), np.uint64)
-        k.fold_positions(values, t, folded)
+        r.fold_positions(values, t, folded)
         combined = np.stack([self.combined(matrix, at, rows) for at in range(len(layer))])
         eq = np.ascontiguousarray(np.broadcast_to(layer[:, None], folded.shape))
         return Products([eq, folded, combined], folded.shape[:-1])
@@ -311,12 +226,12 @@ class AnswerProver(Party):
         turned = self.witness.numbers["turned"].reshape(d.layers, s.positions, -1, d.tile)
         keys = np.ascontiguousarray(turned[:, :, d.heads :])
         seen = np.empty((*keys.shape, 2), np.uint64)
-        k.seen_keys(keys, j, seen)
+        r.seen_keys(keys, j, seen)
         seen = np.repeat(seen, d.heads // d.kv_heads, axis=2)
         query = np.empty((*seen.shape,), np.uint64)
-        k.lift(np.ascontiguousarray(turned[:, :, : d.heads]).ravel(), query.reshape(-1, 2))
+        r.lift(np.ascontiguousarray(turned[:, :, : d.heads]).ravel(), query.reshape(-1, 2))
         small = np.empty((d.layers, s.positions, d.heads, 2), np.uint64)
-        k.outer_three(layer, t, head, small)
+        r.outer_three(layer, t, head, small)
         eq = np.ascontiguousarray(np.broadcast_to(small[:, :, :, None], seen.shape))
         return Products([eq, query, seen], seen.shape[:-1])
 
@@ -324,13 +239,13 @@ class AnswerProver(Party):
         d, s = self.sizes.d, self.sizes
         weights = self.witness.numbers["weight"]
         folded = np.zeros((d.layers * d.heads, s.positions, 2), np.uint64)
-        k.fold_positions(weights, t, folded)
+        r.fold_positions(weights, t, folded)
         qkv = self.witness.numbers["qkv"].reshape(d.layers, s.positions, -1, d.tile)
         values = residues(qkv[:, :, d.heads + d.kv_heads :].transpose(0, 2, 1, 3))  # (layers, kv_heads, s, tile)
         own = xtotal(xmul(np.stack([values, np.zeros_like(values)], -1), c), 3)
         own = np.repeat(own, d.heads // d.kv_heads, axis=1)
         eq = np.empty((d.layers, d.heads, 1, 2), np.uint64)
-        k.outer_three(layer, head, ONE.words[None], eq)
+        r.outer_three(layer, head, ONE.words[None], eq)
         eq = np.ascontiguousarray(np.broadcast_to(eq, own.shape))
         return Products([eq, folded.reshape(own.shape), own], own.shape[:-1])
 
@@ -351,11 +266,11 @@ class AnswerProver(Party):
                     residues(own[low - start : high - start]), s.block[1], axis=1
                 )
             blocks = flat[first : first + cells].reshape(-1, s.block_cells)
-            k.range_leaves(blocks, ids, *alpha.words, *beta.words, leaves)
+            r.range_leaves(blocks, ids, *alpha.words, *beta.words, leaves)
         elif label.startswith("look up"):
             second, cells, number = rest
             base, square = (alpha - beta * number).words, (beta * beta).words
-            k.pair_leaves(flat[first : first + cells], flat[second : second + cells], *base, *square, leaves)
+            r.pair_leaves(flat[first : first + cells], flat[second : second + cells], *base, *square, leaves)
         else:
             cells, name = rest
             self._table(flat[first : first + cells], name, alpha, beta, leaves)
@@ -375,7 +290,7 @@ class AnswerProver(Party):
             second[: len(table)] = table
         # the look-ups' kernel makes 1 / (α − …) with one id; here ids differ
         none = np.zeros(len(counts), np.uint64)
-        k.pair_leaves(residues(index), none, *alpha.words, *(beta * 0).words, out)
+        r.pair_leaves(residues(index), none, *alpha.words, *(beta * 0).words, out)
         minus = by_rows(np.broadcast_to(beta.words, (len(counts), 2)), number)
         minus = add(minus, by_rows(np.broadcast_to((beta * beta).words, (len(counts), 2)), second))
         out[2:] = sub(out[2:], minus.T)

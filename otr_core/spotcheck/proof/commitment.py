@@ -33,8 +33,8 @@ def open_claims(party: Party, root: bytes) -> None:
     s, channel = party.sizes, party.channel
     value, powers = party.ledger.joined(channel.challenge("gamma"))
     cells = s.rows << s.row_bits
-    (point,), left = sumcheck(channel, "join", value, (cells,), 2, lambda: party.join(powers))
-    (opened,) = channel.exts("cells", 1, lambda: party.cells_at().words[None])
+    (point,), left = sumcheck(channel, "join", value, (cells,), 2, lambda: party.sender.join(powers))
+    (opened,) = channel.exts("cells", 1, lambda: party.sender.cells_at().words[None])
     party.equal("join", left, lambda: party.ledger.weight_at(point, powers) * opened)
     party.ledger.numbers.clear()
     party.ledger.flat.clear()
@@ -45,13 +45,13 @@ def open_cells(party: Party, root: bytes, point: list[Ext], opened: Ext) -> None
     """Check that the committed cells' extension at a point is ``opened``."""
     s, channel = party.sizes, party.channel
     high = eq_table(point[s.row_bits :], s.rows)
-    row = channel.words("row", (1 << s.row_bits, 2), lambda: party.combined_row(high))
+    row = channel.words("row", (1 << s.row_bits, 2), lambda: party.sender.combined_row(high))
     party.equal("opening", opened, lambda: dot(row, eq_table(point[: s.row_bits])))
     size_bits = s.row_bits + BLOWUP_BITS
     places = channel.places("columns", QUERIES, size_bits)
-    columns = channel.words("columns", (len(places), s.rows), lambda: party.columns_at(places))
+    columns = channel.words("columns", (len(places), s.rows), lambda: party.sender.columns_at(places))
     depth = merkle.HASH_BYTES * size_bits
-    paths = channel.data("paths", depth * len(places), lambda: party.paths_at(places))
+    paths = channel.data("paths", depth * len(places), lambda: party.sender.paths_at(places))
     if channel.sends:
         return
     word = encode(row)

@@ -190,6 +190,20 @@ def combine(matrix: NDArray[Any], coefficients: Words) -> Words:
     return result
 
 
+def ones(point: Words) -> Ext:
+    """The extension, at a point, of 1 along an axis and 0 beyond its end."""
+    return Ext.of(xtotal(point))
+
+
+def later_sums(j: Words) -> Words:
+    """Entry i: Σ of j from i on (n, 2)."""
+    found, step = j.copy(), 1
+    while step < len(j):
+        found[:-step] = add(found[:-step], found[step:])
+        step *= 2
+    return found
+
+
 def root_of_unity(bits: int) -> int:
     """A primitive 2^bits-th root of unity modulo p."""
     return pow(pow(NON_RESIDUE, (P - 1) >> TWO_ADICITY, P), 1 << (TWO_ADICITY - bits), P)

@@ -36,6 +36,37 @@ class HeldModel(Protocol):
         """A matrix of a layer, or of the model."""
 
 
+class Sender(Protocol):
+    """How the side that sends makes each message."""
+
+    def functional(self, name: str, weights: Weights) -> Ext:
+        """The value of a claim."""
+
+    def flat_functional(self, flat: Flat) -> Ext:
+        """The value of a claim over cells."""
+
+    def factors(self, kind: str, tables: tuple[Any, ...]) -> Rounds:
+        """The factors of a sum-check."""
+
+    def levels(self, label: str, bits: int, what: tuple[Any, ...]) -> Levels:
+        """The leaves of a sum of fractions."""
+
+    def join(self, powers: list[Ext]) -> Rounds:
+        """The sum-check that joins the ledger's claims."""
+
+    def cells_at(self) -> Ext:
+        """The cells' extension at the point that joining left."""
+
+    def combined_row(self, high: Words) -> Words:
+        """The rows combined with the weights ``high``."""
+
+    def columns_at(self, places: list[int]) -> Words:
+        """Columns of the code words: (places, rows)."""
+
+    def paths_at(self, places: list[int]) -> bytes:
+        """Their Merkle paths, from the leaf upwards."""
+
+
 class Party:
     """The verifier's side.
 
@@ -43,10 +74,12 @@ class Party:
         channel: the proof's messages and challenges. sizes: of the statement. architecture: of
             its model. facts: as sent.
         ledger: claims that are still open. model: whose matrices this side evaluates.
-        tokens: all tokens, those of the prompt first.
+        tokens: all tokens, those of the prompt first. sender: who makes the messages; a verifier
+            has none, and reads them.
     """
 
     facts: Facts
+    sender: Sender
 
     def __init__(
         self,
@@ -77,7 +110,7 @@ class Party:
 
     def claim(self, name: str, weights: Weights) -> Ext:
         """Σ weight · number over a column, as the prover says; it goes to the ledger."""
-        (value,) = self.channel.exts(name, 1, lambda: self.functional(name, weights).words[None])
+        (value,) = self.channel.exts(name, 1, lambda: self.sender.functional(name, weights).words[None])
         column = self.sizes.columns[name]
         cells = value + weights.sum() * column.offset if column.offset else value
         if column.bounds:
@@ -90,7 +123,7 @@ class Party:
 
     def claim_flat(self, flat: Flat, label: str) -> Ext:
         """Σ weight · cell over cells as they lie, as the prover says; it goes to the ledger."""
-        (value,) = self.channel.exts(label, 1, lambda: self.flat_functional(flat).words[None])
+        (value,) = self.channel.exts(label, 1, lambda: self.sender.flat_functional(flat).words[None])
         self.ledger.flat.append((flat, value))
         return value
 
@@ -109,12 +142,12 @@ class Party:
         Returns:
             weight vectors of the point, one for each axis; and the product there.
         """
-        points, value = sumcheck(self.channel, kind, claim, shape, 3, lambda: self.factors(kind, tables))
+        points, value = sumcheck(self.channel, kind, claim, shape, 3, lambda: self.sender.factors(kind, tables))
         return [eq_table(point, n) for point, n in zip(points, shape, strict=True)], value
 
     def fractions(self, label: str, bits: int, *what: Any) -> Fraction:
         """A sum of fractions; the prover makes them from ``what``."""
-        return sum_fractions(self.channel, label, bits, lambda: self.levels(label, bits, what))
+        return sum_fractions(self.channel, label, bits, lambda: self.sender.levels(label, bits, what))
 
     def weight(self, matrix: Matrix, layers: Words, rows: Words, columns: Words) -> Ext:
         """Σ layers[l] · rows[j] · columns[k] · W_l[j, k] from the matrices held."""
@@ -135,41 +168,3 @@ class Party:
         """The rows of the embedding of some tokens."""
         held = self.model.matrix(Matrix.EMBED, 0)
         return np.stack([held.dense(token, token + 1)[0] for token in tokens]).astype(np.int64)
-
-    # --- how the prover makes messages
-
-    def functional(self, name: str, weights: Weights) -> Ext:
-        """The value of a claim."""
-        raise NotImplementedError("a verifier makes no messages")
-
-    def flat_functional(self, flat: Flat) -> Ext:
-        """The value of a claim over cells."""
-        raise NotImplementedError("a verifier makes no messages")
-
-    def factors(self, kind: str, tables: tuple[Any, ...]) -> Rounds:
-        """The factors of a sum-check."""
-        raise NotImplementedError("a verifier makes no messages")
-
-    def levels(self, label: str, bits: int, what: tuple[Any, ...]) -> Levels:
-        """The leaves of a sum of fractions."""
-        raise NotImplementedError("a verifier makes no messages")
-
-    def join(self, powers: list[Ext]) -> Rounds:
-        """The sum-check that joins the ledger's claims."""
-        raise NotImplementedError("a verifier makes no messages")
-
-    def cells_at(self) -> Ext:
-        """The cells' extension at the point that joining left."""
-        raise NotImplementedError("a verifier makes no messages")
-
-    def combined_row(self, high: Words) -> Words:
-        """The rows combined with the weights ``high``."""
-        raise NotImplementedError("a verifier makes no messages")
-
-    def columns_at(self, places: list[int]) -> Words:
-        """Columns of the code words: (places, rows)."""
-        raise NotImplementedError("a verifier makes no messages")
-
-    def paths_at(self, places: list[int]) -> bytes:
-        """Their Merkle paths, from the leaf upwards."""
-        raise NotImplementedError("a verifier makes no messages")

@@ -27,6 +27,8 @@ from otr_core.spotcheck.proof.field import (
     add,
     dot,
     dot_base,
+    later_sums,
+    ones,
     outer,
     residues,
     sub,
@@ -63,11 +65,6 @@ def relate(party: Party, cosines: np.ndarray, sines: np.ndarray) -> None:
 def constant(rows: Words, across: Words, value: int) -> Ext:
     """Σ rows · across · value."""
     return Ext.of(xtotal(rows.reshape(-1, 2))) * Ext.of(xtotal(across)) * value
-
-
-def ones(point: Words) -> Ext:
-    """The extension, at a point, of 1 along an axis and 0 beyond its end."""
-    return Ext.of(xtotal(point))
 
 
 def unit(length: int, at: int, weights: Words) -> Words:
@@ -401,12 +398,3 @@ def greedy_choice(p: Party) -> None:
     order = np.arange(s.answer)
     found = p.claim("room", PointWeights((np.zeros_like(order), order, chosen), w))
     p.equal("choice", found, lambda: dot_base(w, residues(f.room)))
-
-
-def later_sums(j: Words) -> Words:
-    """Entry i: Σ of j from i on (n, 2)."""
-    found, step = j.copy(), 1
-    while step < len(j):
-        found[:-step] = add(found[:-step], found[step:])
-        step *= 2
-    return found

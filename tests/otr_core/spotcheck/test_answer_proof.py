@@ -88,6 +88,31 @@ def test_a_changed_fact_of_any_kind_is_refused(answer):
         assert refused(answer, answer.prove(facts=change)), name
 
 
+def test_what_stands_in_the_clear_is_in_its_range_before_anything_is_computed_with_it(answer, honest_proof):
+    """Facts and exceptions lie behind the header and the root, so that a forger needs no prover."""
+
+    def told(at: int, *numbers: int, drop: int = 0) -> str:
+        raw = np.array(numbers, "<i8").tobytes()
+        return refused(answer, honest_proof[:at] + raw + honest_proof[at + 8 * len(numbers) - drop :])
+
+    at = len(HEADER) + 32
+    for name, (shape, least, most) in fact_shapes(answer.sizes).items():
+        for beyond in (least - 1, most + 1, -(2**63), 2**63 - 1):
+            assert told(at, beyond) == "facts", name
+        if name == "top_at":
+            assert told(at, 1) == "facts"  # the first position sees itself alone
+        at += 8 * int(np.prod(shape))
+    for name in EXCEPTIONS:
+        last = int(np.prod(exception_shape(answer.sizes, name))) - 1
+        for count in (2**20 + 1, 2**63 - 1):
+            assert told(at, count) == "facts", name
+        for places in ([-1], [last + 1], [5, 5], [6, 5]):
+            assert told(at, len(places), *places, *[1] * len(places), drop=16 * len(places)) == "facts", name
+        for value in (0, 2**36 + 1, -(2**36) - 1, *([-1] if name == "far" else [])):
+            assert told(at, 1, 5, value, drop=16) == "facts", name
+        at += 8
+
+
 @pytest.mark.parametrize("name", EXCEPTIONS)
 def test_a_made_up_exception_is_refused(answer, name):
     """One that the cells do not make up for."""

@@ -7,7 +7,7 @@ import pytest
 
 from otr_core.spotcheck.proof import field
 from otr_core.spotcheck.proof.field import Ext, P
-from otr_node.proof import kernels
+from otr_node.proof import arithmetic
 from otr_node.proof.prover import CodeWords, Fractions, Products
 
 EDGES = [0, 1, 2**32 - 1, 2**32, 2**63, P - 2**32, P - 2, P - 1]
@@ -43,7 +43,7 @@ def test_products_of_the_extension():
     a, b = elements(400).reshape(-1, 2), elements(400, 1).reshape(-1, 2)
     expected = field.xmul(a, b)
     out = np.empty((2, len(a)), np.uint64)
-    kernels.multiply(*np.ascontiguousarray(a.T), *np.ascontiguousarray(b.T), *out)
+    arithmetic.multiply(*np.ascontiguousarray(a.T), *np.ascontiguousarray(b.T), *out)
     assert (expected == out.T).all()
     for x, y, z in zip(a[:20], b[:20], expected[:20], strict=True):
         assert Ext.of(x) * Ext.of(y) == Ext.of(z)
