@@ -37,7 +37,7 @@ def reproduce_paper(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     force: Annotated[bool, typer.Option("--force", help="Run again even where nothing has changed.")] = False,
     record: Annotated[
-        bool, typer.Option("--record", help="Store time and memory for README.md (maintainers).")
+        bool, typer.Option("--record", help="Store time and memory for docs/running.md (maintainers).")
     ] = False,
 ) -> None:
     """Run the notebooks, write every figure and table, print the claims ledger. Resumes where it

@@ -1,5 +1,5 @@
-"""The ledger as people and machines read it: terminal tables, JSON, README table, one line a claim
-in a notebook.
+"""The ledger as people and machines read it: terminal tables, JSON, tables of README and docs, one
+line a claim in a notebook.
 
 What stands in it is read and judged in ``otr_paper.claims.ledger``.
 """
@@ -104,21 +104,33 @@ def claims_json(rows: list[ClaimRow], grounds: Grounds) -> list[dict[str, Any]]:
     return found
 
 
+#: The rows of README: the numbers of the abstract that the paper's case rests on, and what it says of its three tiers.
+HEADLINES = ("L01", "L03", "L06", "L09", "L12", "L18", "L22", "L23", "L26", "L42")
+
+
+def headlines_markdown(rows: list[ClaimRow]) -> str:
+    """The short table of README.md: ``HEADLINES`` with their verdicts."""
+    chosen = [[row.id, row.claim, stated_text(row), _judged(row)] for row in rows if row.id in HEADLINES]
+    return _table(rows, ["", "claim", "stated", "verdict"], chosen)
+
+
 def claims_markdown(rows: list[ClaimRow]) -> str:
-    """The table of README.md."""
+    """The whole table, of ``docs/claims.md``."""
+    cells = [[row.id, row.claim, stated_text(row), computed_text(row, limit=3), _judged(row)] for row in rows]
+    return _table(rows, ["", "claim", "stated", "computed here", "verdict"], cells)
+
+
+def _judged(row: ClaimRow) -> str:
+    """A verdict in bold, with what it hangs on."""
+    return f"**{row.verdict}**" + (f", {assumption_text(row)}" if row.assumption is not None else "")
+
+
+def _table(rows: list[ClaimRow], head: list[str], cells: list[list[str]]) -> str:
+    """Markdown: how all ``rows`` of the ledger were judged, and a table of ``cells``."""
     counts = Counter(str(row.verdict) for row in rows)
     summary = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if counts[name])
-    lines = [
-        f"{len(rows)} claims: {summary}.",
-        "",
-        "| | claim | stated | computed here | verdict |",
-        "|---|---|---|---|---|",
-    ]
-    for row in rows:
-        cells = [row.id, row.claim, stated_text(row), computed_text(row, limit=3), f"**{row.verdict}**"]
-        if row.assumption is not None:
-            cells[-1] += f", {assumption_text(row)}"
-        lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
+    lines = [f"{len(rows)} claims: {summary}.", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    lines += ["| " + " | ".join(one.replace("|", "\\|").replace("\n", " ") for one in row) + " |" for row in cells]
     return "\n".join(lines)
 
 

@@ -19,7 +19,7 @@ from otr_core.files import sha256_file, write_text
 from otr_node import outside
 from otr_node.models import model_folder
 from otr_node.project import Project
-from otr_paper.press.readme import refresh_readme
+from otr_paper.press.pages import refresh_pages
 from otr_paper.press.runner import Usage, read_notebook, run_notebook, source_text
 from otr_paper.store.results import Card, this_machine, versions, write_result
 
@@ -94,13 +94,13 @@ def reproduce(
         write_text(state, json.dumps({"key": key, "made": made, "used": asdict(used[name])}, indent=1))
         report(f"{label}: done in {used[name].wall_s:.0f} s, {used[name].peak_mb:.0f} MB at most")
     if in_place:
-        refresh_readme(project)
-        report("README.md: claims table as computed")
+        refresh_pages(project)
+        report("README.md and docs: claims as computed")
     return used
 
 
 def record_usage(project: Project, used: dict[str, Usage], *, date: str, cores: int) -> None:
-    """Store what a complete default run took, for the table in README.md.
+    """Store what a complete default run took, for the table in docs/running.md.
 
     Raises:
         InputError: some notebook was skipped, so that the table would be incomplete.
@@ -114,7 +114,7 @@ def record_usage(project: Project, used: dict[str, Usage], *, date: str, cores: 
     command = "otr reproduce --force --record"
     card = Card(command, date, this_machine(cores), versions(), seed=None, kind="measured")
     write_result(project.results, RECORD, card, {"steps": steps})
-    refresh_readme(project)
+    refresh_pages(project)
 
 
 def _check_writable(*folders: Path) -> None:

@@ -10,6 +10,7 @@ from otr_core.errors import InputError, NotebookError
 from otr_node.project import Project
 from otr_paper.commands import commands as app
 from otr_paper.press import reproduce as job
+from otr_paper.press.pages import generated
 from otr_paper.press.runner import read_notebook
 from otr_paper.store.results import read_result
 
@@ -37,7 +38,9 @@ def checkout(project, smollm2, tmp_path):
     """A checkout of its own: code and data linked, results and notebooks free to be written."""
     (tmp_path / "otr_core").symlink_to(project.root / "otr_core")
     (tmp_path / "requirements.lock").symlink_to(project.root / "requirements.lock")
-    (tmp_path / "README.md").write_text((project.root / "README.md").read_text())
+    (tmp_path / "docs").mkdir()
+    for page in generated(project):
+        (tmp_path / page).write_text((project.root / page).read_text())
     (tmp_path / "data" / "results").mkdir(parents=True)
     for path in project.data.iterdir():
         if path.name != "results":
@@ -92,14 +95,14 @@ def test_other_settings_never_touch_what_is_committed(checkout):
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_recorded_usage_is_complete_and_reaches_the_readme(checkout):
+def test_recorded_usage_is_complete_and_reaches_its_page(checkout):
     used, _ = run(checkout)
     job.record_usage(checkout, used, date="2026-01-01", cores=2)
     card, result = read_result(checkout.results, job.RECORD)
     assert card.kind == "measured"
     assert [step["step"] for step in result["steps"]] == ["00_one", "01_two"]
     assert all(step["peak_mb"] > 50 and step["cpu_s"] > 0 for step in result["steps"])
-    assert "| 00_one |" in (checkout.root / "README.md").read_text()
+    assert "| 00_one |" in (checkout.root / "docs/running.md").read_text()
     with pytest.raises(InputError, match="01_two did not run"):
         job.record_usage(checkout, {"00_one": used["00_one"]}, date="2026-01-01", cores=2)
 

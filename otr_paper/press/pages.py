@@ -1,0 +1,62 @@
+"""The generated parts of the pages people read: the claims in short and whole, and what each notebook takes."""
+
+from __future__ import annotations
+
+import re
+
+from otr_core.errors import DataError
+from otr_core.files import write_text
+from otr_node.project import Project
+from otr_paper.claims.ledger import read_ledger
+from otr_paper.press.claims_table import claims_markdown, headlines_markdown
+from otr_paper.store.results import read_result
+
+
+def generated(project: Project) -> dict[str, dict[str, str]]:
+    """Page (path from the root) -> name of a generated block in it -> the block's text as of today's data."""
+    rows = read_ledger(project.data)
+    return {
+        "README.md": {"headlines": headlines_markdown(rows)},
+        "docs/claims.md": {"claims": claims_markdown(rows)},
+        "docs/running.md": {"resources": resources_markdown(project)},
+    }
+
+
+def refresh_pages(project: Project) -> bool:
+    """Write the generated blocks of README.md and of the pages in ``docs`` again; returns whether anything changed.
+
+    Raises:
+        DataError: a block's markers are missing.
+    """
+    changed = False
+    for page, blocks in generated(project).items():
+        path = project.root / page
+        before = after = path.read_text("utf-8")
+        for name, text in blocks.items():
+            after = replace_block(after, name, text, page)
+        if after != before:
+            write_text(path, after)
+            changed = True
+    return changed
+
+
+def replace_block(document: str, name: str, text: str, page: str) -> str:
+    """``document`` with what stands between the markers ``begin:name`` and ``end:name`` replaced.
+
+    Raises:
+        DataError: there is not exactly one such block in ``page``.
+    """
+    pattern = re.compile(rf"(<!-- begin:{name} [^>]*-->\n).*?(<!-- end:{name} -->)", re.DOTALL)
+    if len(pattern.findall(document)) != 1:
+        raise DataError(f"{page}: found {len(pattern.findall(document))} blocks named {name}, expected 1")
+    return pattern.sub(lambda match: match[1] + text.rstrip("\n") + "\n" + match[2], document)
+
+
+def resources_markdown(project: Project) -> str:
+    """Time and memory per notebook, from the stored measurement ``reproduce_run``."""
+    card, result = read_result(project.results, "reproduce_run")
+    lines = ["| step | CPU s | wall s | peak MB |", "|---|---|---|---|"]
+    for row in result["steps"]:
+        lines.append(f"| {row['step']} | {row['cpu_s']:.0f} | {row['wall_s']:.0f} | {row['peak_mb']:.0f} |")
+    lines.append(f"\nMeasured with `{card.command}` on {card.date} ({card.machine}).")
+    return "\n".join(lines)

@@ -1,0 +1,108 @@
+"""README and the pages of docs tell the truth: generated blocks are current, examples run, links and commands exist."""
+
+import doctest
+import os
+import re
+import shlex
+import subprocess
+
+import pytest
+
+from otr_core.errors import DataError
+from otr_paper.claims.ledger import read_ledger
+from otr_paper.press import pages
+from otr_paper.press.claims_table import HEADLINES
+
+PAGES = ("README.md", "docs/*.md")
+
+
+@pytest.fixture(scope="module")
+def texts(project):
+    """Path of a page -> what stands in it."""
+    return {path: path.read_text() for pattern in PAGES for path in sorted(project.root.glob(pattern))}
+
+
+def test_generated_blocks_are_what_the_code_generates(project):
+    found = 0
+    for page, blocks in pages.generated(project).items():
+        document = (project.root / page).read_text()
+        for name, block in blocks.items():
+            assert pages.replace_block(document, name, block, page) == document, f"{page}: {name} is of other data"
+            found += 1
+    assert found == 3
+
+
+def test_an_old_block_is_renewed_and_a_lost_marker_is_named():
+    document = "x\n<!-- begin:claims (generated) -->\nold\n<!-- end:claims -->\ny\n"
+    renewed = pages.replace_block(document, "claims", "new", "docs/claims.md")
+    assert "\nnew\n" in renewed
+    assert "old" not in renewed
+    with pytest.raises(DataError, match=r"docs/claims\.md: found 0 blocks named claims"):
+        pages.replace_block("no markers", "claims", "x", "docs/claims.md")
+
+
+def test_readme_is_read_in_minutes_and_its_rows_are_rows_of_the_ledger(project):
+    """At most 1,500 words, and ten rows of the ledger."""
+    assert len((project.root / "README.md").read_text().split()) <= 1500
+    assert len(HEADLINES) == 10
+    assert set(HEADLINES) <= {row.id for row in read_ledger(project.data)}
+
+
+def test_every_page_is_reached_from_readme(texts, project):
+    named = set(re.findall(r"\]\((docs[^)#]*)\)", texts[project.root / "README.md"]))
+    for path in texts:
+        name = path.relative_to(project.root).as_posix()
+        assert name == "README.md" or any(name == one or name.startswith(f"{one}/") for one in named), name
+
+
+def test_links_lead_somewhere(texts):
+    for path, text in texts.items():
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_make_targets_exist(project, texts):
+    targets = set(re.findall(r"^([a-z]+):", (project.root / "Makefile").read_text(), re.MULTILINE))
+    for path, text in texts.items():
+        assert set(re.findall(r"(?:`|^)make ([a-z]+)(?:`|$| +#)", text, re.MULTILINE)) <= targets, path.name
+
+
+def test_python_examples_run(texts):
+    # `...` stands for the hex digests of an error message
+    options = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
+    ran = [doctest.testfile(str(path), module_relative=False, optionflags=options) for path in texts]
+    assert sum(one.attempted for one in ran) >= 8
+    assert sum(one.failed for one in ran) == 0
+
+
+def squeezed(line):
+    return " ".join(line.split())
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_console_examples_run_and_print_what_is_shown(project, texts, tmp_path):
+    """Each `$` line is run; lines below it must appear in its output; `# exit status n` must be its
+    status."""
+    environment = {**os.environ, "PATH": f"{project.root / '.venv/bin'}:{os.environ['PATH']}", "COLUMNS": "200"}
+    examples = [example for text in texts.values() for example in re.findall(r"```console\n(.*?)```", text, re.DOTALL)]
+    ran = 0
+    for number, example in enumerate(examples):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for step in re.split(r"^\$ ", example, flags=re.MULTILINE)[1:]:
+            command, *expected = step.rstrip("\n").split("\n")
+            if command.startswith("cd "):
+                folder = project.root / shlex.split(command)[1]
+                continue
+            run = subprocess.run(
+                command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False
+            )
+            ran += 1
+            status = [int(line.split()[-1]) for line in expected if line.startswith("# exit status")]
+            assert run.returncode == (status[0] if status else 0), f"{command}: {run.stderr}"
+            printed = squeezed(run.stdout + run.stderr)
+            for line in expected:
+                if not line.startswith("#"):
+                    assert squeezed(line) in printed, f"{command}: {line!r} not in {run.stdout}"
+    assert ran >= 6
