@@ -238,15 +238,19 @@ class ChainCourt:
         challenge = court.challenges[number - 1]
         known = [challenge.operator] if challenge.operator else []
         names = sorted({*court.credits, *known, challenge.challenger})
-        # The contracts pack status, opened and time into one word.
-        state = kept[4]
-        theirs = [kept[0], kept[2], state & 255, state >> 8 & 1, state >> 16]
+        # The contract packs what changes together into one word; of an answer it knows the operator by the batch.
+        state, subject, against, _ = kept
+        if int(against, 16) == 0:
+            against = _address(read("batches", subject)[0])
+        theirs = [_address(state >> 96), against, state & 255, state >> 8 & 1, state >> 16 & 2**40 - 1]
         ours: list[Any] = [challenge.challenger, challenge.operator or NOBODY, int(challenge.status)]
         ours += [int(challenge.opened), challenge.time]
-        theirs += [each for who in known for each in read("operators", who)]
+        theirs += [each for who in known for each in operator_fields(read("operators", who))]
         ours += [each for who in known for each in astuple(court.operators[who])]
         for batch, held in court.batches.items():
-            theirs += read("batches", batch)
+            place, root, platform, payment = read("batches", batch)
+            size, time, closed = place >> 160 & 2**40 - 1, place >> 200 & 2**40 - 1, place >> 240 == 1
+            theirs += [_address(place), root, size, time, platform, payment, closed]
             ours += astuple(held)
         theirs += [read("payments", *key) for key in court.payments]
         ours += court.payments.values()
@@ -257,6 +261,19 @@ class ChainCourt:
             theirs.append(stored)
             ours.append(OVER if over else keccak(encode([GAME], [self.standing_words(court, number)[0]])))
         return theirs, ours
+
+
+def operator_fields(words: Sequence[int]) -> tuple[int, ...]:
+    """An operator as the court contract packs it, as the fields of ``StakedOperator``."""
+    standing, in_flight, due = words
+    stake, convicted_at, exit_at = standing & 2**96 - 1, standing >> 96 & 2**40 - 1, standing >> 136 & 2**40 - 1
+    games = standing >> 176 & 2**24 - 1, standing >> 200 & 2**24 - 1, standing >> 224
+    return stake, exit_at, *games, in_flight, convicted_at, due & 2**96 - 1, due >> 96 & 2**96 - 1, due >> 192
+
+
+def _address(word: int) -> str:
+    """The address in the lowest bits of a word."""
+    return "0x" + (word & 2**160 - 1).to_bytes(20, "big").hex()
 
 
 def struct_words(value: Order | Receipt) -> tuple[bytes | int, ...]:
