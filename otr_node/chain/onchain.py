@@ -33,8 +33,8 @@ FOLDER = Path(contracts.__file__).parent
 NOBODY = "0x" + "00" * 20
 """The address of nobody: no payer, no arbiter."""
 #: ABI types of the contract's structs, and what stands for a game that is over.
-GAME = "(address,address,uint256,uint256,int256,bytes32,bytes32)"
-REST = "(address,uint256,bytes32,bytes32,bytes32)"
+GAME = "(uint256,uint256,uint256,uint256,int256,bytes32,bytes32)"
+REST = "(uint256,uint256,bytes32,bytes32,bytes32)"
 CLAIM = "(bytes32,bytes32,bytes32,uint256,bytes32,uint256,uint256,bytes32,uint256,uint256,uint256)"
 NO_CLAIM = (*[bytes(32)] * 3, 0, bytes(32), 0, 0, bytes(32), 0, 0, 0)
 OVER = (1).to_bytes(32, "big")
@@ -51,9 +51,10 @@ SPOT = {
     **{"piece": 136, "element": 160, "step": 192},
 }
 #: What moves bring beside the game: what was committed to on the way down, and the claim.
-BRINGS_REST = ("choose_last", "choose_kept", "choose_token", "expand_layer", "expand_operator", "publish", "misquoted")
+BRINGS_REST = ("choose_last", "choose_kept", "choose_token", "expand_operator", "publish", "misquoted")
 BRINGS_CLAIM = (
-    *("reveal_seed", "dispute", "expand_first", "show_given", "expand_token", "accuse_salt", "prove", "arbitrate"),
+    *("reveal_seed", "dispute", "expand_layer", "expand_first", "show_given", "expand_token", "accuse_salt", "prove"),
+    "arbitrate",
 )
 
 
@@ -205,17 +206,17 @@ class ChainCourt:
         """A game of ``court`` as the contract's ``Game``, ``Rest`` and ``Claim``."""
         challenge = court.challenges[number - 1] if 1 <= number <= len(court.challenges) else None
         if challenge is None or challenge.game is None:
-            return (NOBODY, NOBODY, *[0] * 3, bytes(32), bytes(32)), (NOBODY, 0, *[bytes(32)] * 3), NO_CLAIM
+            return (*[0] * 5, bytes(32), bytes(32)), (0, 0, *[bytes(32)] * 3), NO_CLAIM
         game = challenge.game
         claim = (*astuple(game.claim), game.model.dims.layers)
         model_id = next(own for own, model in court.models.items() if model == game.model)
         judge, milli = self.judges[model_id].address, game.claim.temperature_milli
-        rest = judge, milli, keccak(encode([CLAIM], [claim])), game.operators_root, game.kept
+        rest = int(judge, 16), milli, keccak(encode([CLAIM], [claim])), game.operators_root, game.kept
         spot = sum(int(getattr(game, name)) << up for name, up in SPOT.items()) | game.interval + 1 << 224
         clock = challenge.last_time | challenge.left_s[0] << 64 | challenge.left_s[1] << 96
         stands = (
-            challenge.operator,
-            challenge.challenger,
+            int(challenge.operator, 16),
+            int(challenge.challenger, 16),
             spot,
             clock,
             game.value,

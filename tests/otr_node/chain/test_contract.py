@@ -16,9 +16,9 @@ from otr_core.dispute.accounts import batch_id
 from otr_core.dispute.duties import challenge_hash
 from otr_core.dispute.openings import Openings
 from otr_core.dispute.play import play
-from otr_core.dispute.players import HonestChallenger, HonestOperator
+from otr_core.dispute.players import HonestChallenger, HonestOperator, choice
 from otr_core.dispute.records import Terms
-from otr_core.dispute.state import Verdict
+from otr_core.dispute.state import STATES, Verdict
 from otr_core.errors import ChainError
 from otr_core.lane import program as pr
 from otr_core.lane.element import LAYER, TOKEN, Accumulator, Place
@@ -241,6 +241,55 @@ def test_no_game_about_half_a_signature_or_a_token_that_the_answer_lacks(token, 
     assert pair.do(now + 2, FISHERMAN, "open", 1, **_opening(pair, signed) | {"token": token}) == reason
 
 
+def test_a_state_that_is_named_at_once_is_opened_with_its_path_in_both():
+    """Of a first layer and of another one, and none beyond the answer's states."""
+    pair, run = both(tiny().honest, TERMS), tiny().honest
+    layers, size = run.trace.shape.layers, run.states.size
+    signed, now = tiny_signed(run), pair.chain.chain.time + 1
+    opening = _opening(pair, signed)
+    assert pair.do(now, OPERATOR, "commit_batch", merkle.root([leaf_of(signed)]), 1) == ""
+    for number, leaf in enumerate((3 * layers, 3 * layers + 1, size), 1):
+        now += 20
+        commitment = challenge_hash(pair.names[FISHERMAN], opening["batch"], 0, STATES + leaf, SALT)
+        assert pair.do(now, FISHERMAN, "challenge", commitment, value=TERMS.bond_wei) == ""
+        named = opening | {"token": STATES + leaf}
+        assert pair.do(now + 1, FISHERMAN, "open", number, **named) == ("" if leaf < size else "token")
+        if leaf == size:
+            return
+        game = pair.court.challenges[number - 1].game
+        name, *move = HonestOperator(run).move(game)
+        assert name == ("expand_layer" if leaf % layers else "expand_first")
+        path, other = move[-1], "expand_first" if leaf % layers else "expand_layer"
+        assert len(path) == merkle.path_length(leaf, size)
+        swapped = [*move[:2], path] if name == "expand_first" else [*move[:2], *run.token(3), path]
+        for tries, (reason, args) in enumerate((
+            ("path", [name, *move[:-1], ()]),
+            ("path", [name, *move[:-1], (*path, path[0])]),
+            ("path", [name, bytes(32), *move[1:]]),
+            ("path", [name, *move[:-1], (path[1], path[0], *path[2:])]),
+            ("children", [name, move[0], move[1][1:], *move[2:]]),
+            ("level", [other, *swapped]),
+            ("level", ["bisect", (run.states.root,)]),
+            ("", [name, *move]),
+        )):  # fmt: skip
+            assert pair.do(now + 2 + tries, OPERATOR, "move", number, *args) == reason, args[0]
+
+
+def test_a_state_that_was_walked_down_to_brings_no_path_in_both():
+    pair, run = both(tiny().honest, TERMS), tiny().honest
+    number, now = pair.open_challenge(tiny_signed(run), [], token=0, salt=SALT)
+    while (game := pair.court.challenges[number - 1].game).height:
+        shown = HonestOperator(run).move(game)
+        now += 2
+        assert pair.do(now, OPERATOR, "move", number, *shown) == ""
+        assert pair.do(now + 1, FISHERMAN, "move", number, *choice(shown[1], 1)) == ""
+    name, *move = HonestOperator(run).move(game)
+    assert move[-1] == ()
+    wrong = [*move[:-1], tuple(run.states.path(game.leaf))], [bytes(32), *move[1:]]
+    for tries, (reason, args) in enumerate(zip(("path", "content", ""), (*wrong, move), strict=True)):
+        assert pair.do(now + 2 + tries, OPERATOR, "move", number, name, *args) == reason
+
+
 def test_timeout_refund_reward_and_exit_in_both():
     pair = both(tiny().honest, TERMS)
     false = tiny().run(replace(_strong(), delta=2**20))
@@ -409,8 +458,8 @@ def test_a_sealed_arbiter_ends_a_game_on_chain():
 
 @pytest.mark.parametrize(
     ("change", "reason"),
-    [({"arity_bits": 0}, "arity_bits"), ({"arity_bits": 7}, "arity_bits"), ({"exit_s": 5}, "exit_s"),
-     ({"reward_bps": 10_000}, "burn"), ({"claim_s": 10}, "claim_s"), ({"bond_wei": 0}, "wei"),
+    [({"arity_bits": 0}, "arity_bits"), ({"arity_bits": 7}, "arity_bits"), ({"exit_s": TERMS.window_s}, "exit_s"),
+     ({"reward_bps": 10_000}, "burn"), ({"claim_s": 60}, "claim_s"), ({"bond_wei": 0}, "wei"),
      ({"increment_s": 5_000}, "increment_s"), ({"slash_bps": 0}, "slash_bps"), ({"clock_s": 2**40}, "seconds"),
      ({"increment_s": 11}, "increment_s"), ({"window_s": 59}, "seconds"), ({"pause_s": 59}, "seconds"),
      ({"duty_s": 2**31 + 1}, "seconds"), ({"spot_bps": 10_001}, "bps"), ({"cap_bps": 10**6 + 1}, "bps"),

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from otr_node.chain.onchain import operator_fields
 from otr_paper.labs.disputes.both import Both, both
 from otr_paper.labs.disputes.parties import OPERATOR
 from otr_paper.labs.disputes.statement_lies import LIES, tell
