@@ -474,13 +474,14 @@ def prove(
     self._claimed(at, rest, claim)
     s: Spot = self._unpack(g.spot)
     place: shapes.Place = shapes.Place(
-        target=s.target, position=s.leaf - 1, layer=claim.layers - 1, operator=s.operator, element=s.element, step=s.step,
+        target=s.target, position=0, layer=claim.layers - 1, operator=s.operator, element=s.element, step=s.step,
         piece=s.piece, token_step=0, value=g.value,
     )
     if s.target == 0:
         place.position = s.leaf // claim.layers
         place.layer = s.leaf % claim.layers
     else:
+        place.position = s.leaf - 1
         place.token_step = s.leaf - claim.prompt_tokens
     roots: shapes.Roots = empty(shapes.Roots)
     roots.states = claim.states

@@ -17,7 +17,7 @@ from otr_core.dispute.duties import challenge_hash
 from otr_core.dispute.openings import Openings
 from otr_core.dispute.play import play
 from otr_core.dispute.players import HonestChallenger, HonestOperator, choice
-from otr_core.dispute.records import Terms
+from otr_core.dispute.records import ChallengeStatus, Terms
 from otr_core.dispute.state import STATES, Verdict
 from otr_core.errors import ChainError
 from otr_core.lane import program as pr
@@ -27,6 +27,7 @@ from otr_node.chain.evm import Chain, compile_vyper
 from otr_node.chain.onchain import FIRST_COURT, FOLDER, ChainCourt, struct_words
 from otr_node.execution import Execution
 from otr_paper.labs.disputes.both import Both, both
+from otr_paper.labs.disputes.cheats import Griefer
 from otr_paper.labs.disputes.differential import differential_game
 from otr_paper.labs.disputes.parties import CLIENT, FISHERMAN, OPERATOR, OTHER, leaf_of
 from otr_paper.labs.disputes.world import TERMS, random_tamper, tiny, tiny_signed
@@ -273,6 +274,19 @@ def test_a_state_that_is_named_at_once_is_opened_with_its_path_in_both():
             ("", [name, *move]),
         )):  # fmt: skip
             assert pair.do(now + 2 + tries, OPERATOR, "move", number, *args) == reason, args[0]
+
+
+def test_an_honest_operator_wins_about_the_very_first_state_in_both():
+    """Position 0, layer 0: a position before it there is none."""
+    pair, run, last = both(tiny().honest, TERMS), tiny().honest, set()
+    for seed in range(4):
+        signed = tiny_signed(run)
+        number, now = pair.open_challenge(signed, [bytes([seed]) * 97], token=STATES, salt=SALT)
+        griefer = Griefer(Random(seed))
+        court, log = play(pair.court, number, HonestOperator(run), griefer, now=now, observe=pair.observe)
+        assert court.challenges[number - 1].status == ChallengeStatus.LOST
+        last.add(log[-1].move[0])
+    assert "prove" in last
 
 
 def test_a_state_that_was_walked_down_to_brings_no_path_in_both():
