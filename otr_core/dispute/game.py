@@ -18,7 +18,8 @@ without an answer loses.
     SEED        the seed of all salts               reveal_seed         dispute, or retract
     TRACE       a node of the tree of states        bisect              choose
                 or of the tree of tokens
-                its leaf: a layer at a position     expand_layer        choose, or choose_kept
+                its leaf: a layer at a position,    expand_layer        choose, or choose_kept
+                come to, or named at once
                 the first layer at a position       expand_first        the same, or choose_token
                 a token of the prompt               show_given          (ends the game)
                 a token that was chosen             expand_token        choose, choose_last,

@@ -12,7 +12,7 @@ from eth_utils.abi import function_signature_to_4byte_selector
 
 from otr_core import merkle
 from otr_core.dispute import game as table
-from otr_core.dispute.accounts import batch_id
+from otr_core.dispute.accounts import MOST_WEI, batch_id
 from otr_core.dispute.duties import challenge_hash
 from otr_core.dispute.openings import Openings
 from otr_core.dispute.play import play
@@ -493,6 +493,24 @@ def test_contracts_fit_the_chain_and_the_build_is_repeatable():
         first = compile_vyper(path)
         # EIP-170, immutables come on top and deploying checks them
         assert first.runtime_bytes < 24_576, path.name
+
+
+def test_a_stake_fills_its_bits_and_no_more_in_both():
+    """And nothing that shares its word is touched when it does."""
+    pair = both(tiny().honest, TERMS, chain=Chain(accounts=6, wei=2**100))
+    now = pair.chain.chain.time + 1
+    for later, (reason, who, value) in enumerate((
+        ("stake", OTHER, MOST_WEI + 1), ("", OTHER, MOST_WEI), ("stake", OTHER, 1),
+        ("", OPERATOR, MOST_WEI - 3 * TERMS.least_stake_wei), ("stake", OPERATOR, 1),
+    )):  # fmt: skip
+        assert pair.do(now + later, who, "register", value=value) == reason
+    # all of it is at stake, in a game that is lost by time
+    signed, bond = tiny_signed(tiny().honest), TERMS.bond_wei
+    pair.open_challenge(signed, [bytes(97)], token=0, salt=SALT)
+    assert pair.do(now + 30 + TERMS.clock_s, FISHERMAN, "timeout", 1) == ""
+    assert pair.court.operators[pair.names[OPERATOR]].convicted
+    assert pair.do(now + 60 + TERMS.clock_s + TERMS.claim_s, FISHERMAN, "pay_reward", OPERATOR) == ""
+    assert pair.court.credits[pair.names[FISHERMAN]] == MOST_WEI * 9_000 // 10_000 * TERMS.reward_bps // 10_000 + bond
 
 
 def test_only_the_registrar_registers_on_chain(pair):
