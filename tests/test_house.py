@@ -32,7 +32,7 @@ BUDGETS = {
     # 8,000 until the receipt states the answer and comes from real evidence; 10,000 once proofs of
     # whole answers are verified in it. It holds more since then: a court of two contracts with duties,
     # and machines appraised as a whole. What may leave it is an open point of the README.
-    "otr_core": 12210,
+    "otr_core": 12300,
     # eleven families as data, their rotations, and a program that is built for each
     "otr_core/lane": 1400,
     # machines as a whole, AMD's reports, policies that name what they expect and waive, and files that
@@ -41,8 +41,9 @@ BUDGETS = {
     # order, statement, the checks against both, and the seam to evidence of hardware
     "otr_core/poea": 1300,
     # two contracts, court and table, each with its structs, interfaces and events; moves for each
-    # field of a statement; duties, roles and pauses, in Python and on chain; the judge's program as words
-    "otr_core/dispute": 3620,
+    # field of a statement; duties, roles and pauses, in Python and on chain; the judge's program as words;
+    # words of storage that hold several numbers each
+    "otr_core/dispute": 3715,
     # of it the verifier of whole answers with its gadgets, 1,250
     "otr_core/spotcheck": 1900,
     "otr_core/economics": 850,
@@ -51,16 +52,16 @@ BUDGETS = {
     # that hashes; integer products of their own, which a library's floats would outrun, for one
     # sequence, for many that come and go, and on a device; a court read from its logs alone; families:
     # their operations compiled and in NumPy, and any decoder in the native lane
-    "otr_node": 8120,
+    "otr_node": 8150,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     "otr_node/proof": 1150,
-    "otr_paper": 15570,  # of it the producers of stored results, and the free opponents of disputes
+    "otr_paper": 15640,  # of it the producers of stored results, and the free opponents of disputes
     "otr_paper/claims": 1900,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free
     # in every commitment, the search over all their games, and games that break rules all the time;
     # and every attack on evidence runs against every recorded bundle that has the part it changes
-    "otr_paper/labs": 4500,
+    "otr_paper/labs": 4520,
     "otr_paper/producers": 2200,  # of it the mutants of every check of court and contracts, the families table
     "otr_paper/simulation": 1150,
 }

@@ -25,6 +25,8 @@ from otr_core.poea.order import Domain
 
 Arbiter = Callable[[bytes, bytes], bool]
 """(statement, proof) -> whether the proof shows it: an arbiter's signature, or a ZK proof."""
+MOST_WEI = 2**96 - 1
+"""Largest stake: the contract stores it, and what is paid out of it, in 96 bits."""
 PAUSE_REST = 4
 """Pauses that must have gone by before the next one: clocks run at least four fifths of the time."""
 
@@ -155,12 +157,13 @@ class Accounts:
 
         Raises:
             MoveError: ``standing``: convicted, or on the way out. ``stake``: less than the least in
-                all.
+                all, or more than ``MOST_WEI``.
         """
         old = self.operators.get(sender, StakedOperator(0))
         stake = old.stake_wei + value
         require(not (old.convicted or old.exit_at), "standing", "convicted or leaving", "a new or standing operator")
-        require(stake >= self.terms.least_stake_wei, "stake", stake, self.terms.least_stake_wei)
+        enough = self.terms.least_stake_wei <= stake <= MOST_WEI
+        require(enough, "stake", stake, f"{self.terms.least_stake_wei} to {MOST_WEI}")
         return self._operator(sender, stake_wei=stake)
 
     def commit_batch(self, now: int, sender: str, root: bytes, size: int) -> Self:

@@ -80,10 +80,10 @@ class Court(Duties):
         reward, if it was committed before.
 
         Args:
-            batch: its id. index: of the receipt in it. token: 0 to dispute the states, else the
-                token's number. salt: 32 bytes, as committed. order: the one that the receipt names;
-                it counts under this court's domain. path: audit path from ``receipt_leaf`` to the
-                batch's root.
+            batch: its id. index: of the receipt in it. token: what is disputed, as
+                ``game.dispute`` takes it, or ``SEED``. salt: 32 bytes, as committed. order: the one
+                that the receipt names; it counts under this court's domain. path: audit path from
+                ``receipt_leaf`` to the batch's root.
 
         Raises:
             MoveError: ``opened``, ``sender``: not who committed. ``late``. ``commitment``: another

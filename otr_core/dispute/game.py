@@ -18,7 +18,8 @@ without an answer loses.
     SEED        the seed of all salts               reveal_seed         dispute, or retract
     TRACE       a node of the tree of states        bisect              choose
                 or of the tree of tokens
-                its leaf: a layer at a position     expand_layer        choose, or choose_kept
+                its leaf: a layer at a position,    expand_layer        choose, or choose_kept
+                come to, or named at once
                 the first layer at a position       expand_first        the same, or choose_token
                 a token of the prompt               show_given          (ends the game)
                 a token that was chosen             expand_token        choose, choose_last,
@@ -60,6 +61,7 @@ from otr_core.dispute.state import (
     MOST_INTERVALS,
     NOTHING,
     SEED,
+    STATES,
     TOKENS,
     TREES,
     AnswerClaim,
@@ -188,11 +190,12 @@ def dispute(game: Game, token: int) -> Game:
     """Say what is disputed, now that the seed is known.
 
     Args:
-        token: 0: the states. ``TOKENS``: the tree of all tokens, which is walked down. Else the
-            number of the disputed token, counted from the first of the prompt.
+        token: 0: the states, which are walked down. ``TOKENS``: the tree of all tokens, likewise.
+            ``STATES`` and above: that leaf of the states, told by whoever has compared the leaves.
+            Else the number of the disputed token, counted from the first of the prompt.
 
     Raises:
-        MoveError: ``token``: the answer has no such token.
+        MoveError: ``token``: the answer has no such token or state.
     """
     return _disputed(replace(game, level=Level.TRACE, turn=Turn.OPERATOR), token)
 
@@ -289,7 +292,7 @@ def choose_token(game: Game) -> Game:
 
 
 @move_of(Turn.OPERATOR, Level.TRACE)
-def expand_layer(game: Game, content: bytes, children: Sequence[bytes]) -> Game:
+def expand_layer(game: Game, content: bytes, children: Sequence[bytes], path: Sequence[bytes]) -> Game:
     """Open the disputed trace leaf, and commit to the results of the layer's operators.
 
     The leaf's content binds the pieces that the operator must come up with if the challenger says
@@ -297,31 +300,40 @@ def expand_layer(game: Game, content: bytes, children: Sequence[bytes]) -> Game:
 
     Args:
         children: the hash of every operator's leaf, whose content is the root over its tiles.
+        path: of the leaf to the states' root; none where that root was walked down.
 
     Raises:
         MoveError: ``level``: not at a trace leaf, or in the first layer. ``content``: not what the
-            leaf commits to. ``children``: another number of them than there are operators.
+            leaf commits to. ``path``: not that leaf of the states. ``children``: another number of
+            them than there are operators.
     """
     require(_at_layer(game) and game.layer > 0, "level", "not at it", "a trace leaf above the first layer")
-    _is_leaf(game, content)
+    _is_state(game, content, path)
     return _program_shown(replace(game, kept=content), children)
 
 
 @move_of(Turn.OPERATOR, Level.TRACE)
-def expand_first(game: Game, content: bytes, children: Sequence[bytes], data: bytes, path: Sequence[bytes]) -> Game:
+def expand_first(
+    game: Game,
+    content: bytes,
+    children: Sequence[bytes],
+    data: bytes,
+    token_path: Sequence[bytes],
+    path: Sequence[bytes],
+) -> Game:
     """``expand_layer`` in the first layer, which reads a token: the token is opened too.
 
     Without it a challenger could not tell a false token from a false layer.
 
     Args:
-        data, path: the leaf of the token fed at this position, as in ``show_given``.
+        data, token_path: the leaf of the token fed at this position, as in ``show_given``.
 
     Raises:
         MoveError: as ``expand_layer``; ``content``: no token leaf; ``path``: not that token's leaf.
     """
     require(_at_layer(game) and game.layer == 0, "level", "not at it", "a trace leaf of the first layer")
-    _is_leaf(game, content)
-    _token(game, game.position, data, path)
+    _is_state(game, content, path)
+    _token(game, game.position, data, token_path)
     return _program_shown(replace(game, kept=content), children)
 
 
@@ -568,6 +580,10 @@ def _disputed(game: Game, token: int) -> Game:
         return _at_root(game, claim.states_root, claim.positions * game.model.dims.layers)
     if token == TOKENS:
         return _at_root(replace(game, target=TOKEN), claim.tokens_root, claim.positions + 1)
+    if token >= STATES:
+        leaf, size = token - STATES, claim.positions * game.model.dims.layers
+        require(leaf < size, "token", leaf, f"a state below {size}")
+        return replace(_at_root(game, NOTHING, 1), leaf=leaf)
     require(0 <= token <= claim.positions, "token", token, f"0 to {claim.positions}")
     return _at_leaf(game, token)
 
@@ -591,6 +607,17 @@ def _is_leaf(game: Game, content: bytes) -> None:
     """Refuse a hash that is not what the disputed leaf commits to."""
     good = len(content) == 32 and merkle.leaf_hash(content) == game.node
     require(good, "content", content.hex(), "what the leaf commits to")
+
+
+def _is_state(game: Game, content: bytes, path: Sequence[bytes]) -> None:
+    """Refuse a hash that is not what the disputed leaf of the states commits to."""
+    if game.node != NOTHING:
+        _is_leaf(game, content)
+        require(not path, "path", f"{len(path)} hashes", "none: the root was walked down")
+        return
+    require(len(content) == 32, "content", f"{len(content)} bytes", 32)
+    leaf, size = merkle.leaf_hash(content), game.claim.positions * game.model.dims.layers
+    require_leaf(game.claim.states_root, leaf, game.leaf, size, path, "to the states' root")
 
 
 def _is_seed(game: Game, seed: bytes) -> None:

@@ -27,7 +27,7 @@ from otr_core import merkle
 from otr_core.dispute.game import STOPPED, accumulator_bytes, places
 from otr_core.dispute.judge import Opening
 from otr_core.dispute.openings import Openings, OwnExecution, OwnRun
-from otr_core.dispute.state import NOTHING, SEED, TOKENS, AnswerClaim, Game, Level
+from otr_core.dispute.state import NOTHING, SEED, STATES, TOKENS, AnswerClaim, Game, Level
 from otr_core.lane.element import LAYER, TOKEN
 from otr_core.lane.step import right
 from otr_core.poea.trace import SALT_BYTES
@@ -37,18 +37,22 @@ Move = tuple[Any, ...]
 """Name of a move and its arguments, as in ``game``; () is silence."""
 
 
-def case(run: OwnRun, claim: AnswerClaim, stop_ids: Sequence[int]) -> int | None:
+def case(run: OwnRun, claim: AnswerClaim, stop_ids: Sequence[int], leaves: Sequence[bytes] = ()) -> int | None:
     """What a challenger with the own ``run`` disputes of a claimed answer, in the form of
     ``game.open_game``'s token; None: nothing.
 
     Args:
         run: see above; its prompt is the one ordered. stop_ids: of the model.
+        leaves: hashes of all leaves of the states, as the operator has handed them over. They need
+            no trust: if they do not give the root that the receipt holds, they are left aside.
     """
     if hash_of_seed(run.seed) != claim.seed_hash:
         return SEED
     states, last = _Known.of(run.states, claim.positions * run.trace.shape.layers), claim.positions
     if not states.whole or states.tree.root != claim.states_root:
-        return 0
+        if len(leaves) != states.tree.size or merkle.Tree(leaves).root != claim.states_root:
+            return 0
+        return STATES + next(at for at, leaf in enumerate(leaves) if not states.holds(leaf, 0, at))
     if last + 1 < run.tokens.size:  # the answer ends before this run does
         return last
     for at in range(claim.prompt_tokens, last + 1):
@@ -87,7 +91,11 @@ class HonestOperator:
         """A trace leaf, or a token, and what made it."""
         if game.target == LAYER:
             layer = self.run.trace.leaves[game.leaf], self.results(game)
-            return ("expand_layer", *layer) if game.layer else ("expand_first", *layer, *self.run.token(game.position))
+            # So does a state that the states' tree was walked down to.
+            known = () if game.node != NOTHING else tuple(self.run.states.path(game.leaf))
+            if game.layer:
+                return "expand_layer", *layer, known
+            return "expand_first", *layer, *self.run.token(game.position), known
         # A leaf that the tokens' tree was walked down to needs no path.
         data, path = self.run.token(game.leaf)
         path = path if game.size == 1 else []
@@ -168,9 +176,11 @@ class HonestChallenger:
 
     Attributes:
         run: an honest run of the order, or of the tokens that the receipt claims (``case``).
+        leaves: as in ``case``.
     """
 
     run: OwnRun
+    leaves: Sequence[bytes] = ()
 
     @cached_property
     def _as_operator(self) -> HonestOperator:
@@ -200,7 +210,7 @@ class HonestChallenger:
         """With the seed that was revealed, the leaves can be rebuilt and compared."""
         self.run = self.run.with_seed(seed)
         self.__dict__.pop("_as_operator", None)
-        found = case(self.run, game.claim, game.model.stop_ids)
+        found = case(self.run, game.claim, game.model.stop_ids, self.leaves)
         return ("retract",) if found is None else ("dispute", found)
 
     def _program(self, game: Game, shown: Move) -> Move:

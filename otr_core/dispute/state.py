@@ -21,6 +21,8 @@ MOST_INTERVALS = 256
 """At most so many intervals between shown accumulators."""
 TOKENS, SEED = 2**32 - 1, 2**32 - 2
 """In the place of a token's number: the tree of all tokens is disputed, or the seed is demanded."""
+STATES = 2**32
+"""In the place of a token's number, with the number of a leaf added: that leaf of the states."""
 
 
 class Level(IntEnum):
@@ -98,7 +100,7 @@ class Game:
 
         level, turn: the row, and who is to move.
         node: the node's hash; after ``publish`` that of the tile's leaf, after ``expand_steps`` that
-            of the list. ``NOTHING`` for a token that was pointed at from the start.
+            of the list. ``NOTHING`` for a token or a state that was pointed at from the start.
         height, index, size: the node's height above the leaves, its number within that height,
             leaves of the tree. At the level of an element: in how many steps each value is made,
             and values of the tile. At the level of steps the disputed interval: its first step is

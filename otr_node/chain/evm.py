@@ -111,17 +111,22 @@ def compile_vyper(path: Path | str) -> Contract:
 class Chain:
     """A fresh test chain with funded accounts.
 
+    Args:
+        accounts: how many. wei: that each of them holds.
+
     Attributes:
-        accounts: addresses (checksummed hex) holding 1,000,000 test ether each.
+        accounts: their addresses (checksummed hex).
         id: EIP-155 number of the chain, which is the same for every chain of this kind.
     """
 
-    def __init__(self, accounts: int = 10) -> None:
+    def __init__(self, accounts: int = 10, wei: int = 10**24) -> None:
         from eth_tester import EthereumTester, PyEVMBackend
 
         genesis = PyEVMBackend.generate_genesis_params({"gas_limit": 60_000_000, "timestamp": GENESIS_TIME})
         phrase = "test test test test test test test test test test test junk"
-        backend = PyEVMBackend.from_mnemonic(phrase, genesis_parameters=genesis, num_accounts=accounts)
+        backend = PyEVMBackend.from_mnemonic(
+            phrase, genesis_state_overrides={"balance": wei}, genesis_parameters=genesis, num_accounts=accounts
+        )
         self._tester = EthereumTester(backend)
         self.accounts: tuple[str, ...] = tuple(self._tester.get_accounts())
         self.id = int(backend.chain.chain_id)

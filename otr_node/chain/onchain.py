@@ -33,8 +33,8 @@ FOLDER = Path(contracts.__file__).parent
 NOBODY = "0x" + "00" * 20
 """The address of nobody: no payer, no arbiter."""
 #: ABI types of the contract's structs, and what stands for a game that is over.
-GAME = "(address,address,uint256,uint256,int256,bytes32,bytes32)"
-REST = "(address,uint256,bytes32,bytes32,bytes32)"
+GAME = "(uint256,uint256,uint256,uint256,int256,bytes32,bytes32)"
+REST = "(uint256,uint256,bytes32,bytes32,bytes32)"
 CLAIM = "(bytes32,bytes32,bytes32,uint256,bytes32,uint256,uint256,bytes32,uint256,uint256,uint256)"
 NO_CLAIM = (*[bytes(32)] * 3, 0, bytes(32), 0, 0, bytes(32), 0, 0, 0)
 OVER = (1).to_bytes(32, "big")
@@ -51,9 +51,10 @@ SPOT = {
     **{"piece": 136, "element": 160, "step": 192},
 }
 #: What moves bring beside the game: what was committed to on the way down, and the claim.
-BRINGS_REST = ("choose_last", "choose_kept", "choose_token", "expand_layer", "expand_operator", "publish", "misquoted")
+BRINGS_REST = ("choose_last", "choose_kept", "choose_token", "expand_operator", "publish", "misquoted")
 BRINGS_CLAIM = (
-    *("reveal_seed", "dispute", "expand_first", "show_given", "expand_token", "accuse_salt", "prove", "arbitrate"),
+    *("reveal_seed", "dispute", "expand_layer", "expand_first", "show_given", "expand_token", "accuse_salt", "prove"),
+    "arbitrate",
 )
 
 
@@ -205,17 +206,17 @@ class ChainCourt:
         """A game of ``court`` as the contract's ``Game``, ``Rest`` and ``Claim``."""
         challenge = court.challenges[number - 1] if 1 <= number <= len(court.challenges) else None
         if challenge is None or challenge.game is None:
-            return (NOBODY, NOBODY, *[0] * 3, bytes(32), bytes(32)), (NOBODY, 0, *[bytes(32)] * 3), NO_CLAIM
+            return (*[0] * 5, bytes(32), bytes(32)), (0, 0, *[bytes(32)] * 3), NO_CLAIM
         game = challenge.game
         claim = (*astuple(game.claim), game.model.dims.layers)
         model_id = next(own for own, model in court.models.items() if model == game.model)
         judge, milli = self.judges[model_id].address, game.claim.temperature_milli
-        rest = judge, milli, keccak(encode([CLAIM], [claim])), game.operators_root, game.kept
+        rest = int(judge, 16), milli, keccak(encode([CLAIM], [claim])), game.operators_root, game.kept
         spot = sum(int(getattr(game, name)) << up for name, up in SPOT.items()) | game.interval + 1 << 224
         clock = challenge.last_time | challenge.left_s[0] << 64 | challenge.left_s[1] << 96
         stands = (
-            challenge.operator,
-            challenge.challenger,
+            int(challenge.operator, 16),
+            int(challenge.challenger, 16),
             spot,
             clock,
             game.value,
@@ -238,15 +239,19 @@ class ChainCourt:
         challenge = court.challenges[number - 1]
         known = [challenge.operator] if challenge.operator else []
         names = sorted({*court.credits, *known, challenge.challenger})
-        # The contracts pack status, opened and time into one word.
-        state = kept[4]
-        theirs = [kept[0], kept[2], state & 255, state >> 8 & 1, state >> 16]
+        # The contract packs what changes together into one word; of an answer it knows the operator by the batch.
+        state, subject, against, _ = kept
+        if int(against, 16) == 0:
+            against = _address(read("batches", subject)[0])
+        theirs = [_address(state >> 96), against, state & 255, state >> 8 & 1, state >> 16 & 2**40 - 1]
         ours: list[Any] = [challenge.challenger, challenge.operator or NOBODY, int(challenge.status)]
         ours += [int(challenge.opened), challenge.time]
-        theirs += [each for who in known for each in read("operators", who)]
+        theirs += [each for who in known for each in operator_fields(read("operators", who))]
         ours += [each for who in known for each in astuple(court.operators[who])]
         for batch, held in court.batches.items():
-            theirs += read("batches", batch)
+            place, root, platform, payment = read("batches", batch)
+            size, time, closed = place >> 160 & 2**40 - 1, place >> 200 & 2**40 - 1, place >> 240 == 1
+            theirs += [_address(place), root, size, time, platform, payment, closed]
             ours += astuple(held)
         theirs += [read("payments", *key) for key in court.payments]
         ours += court.payments.values()
@@ -257,6 +262,19 @@ class ChainCourt:
             theirs.append(stored)
             ours.append(OVER if over else keccak(encode([GAME], [self.standing_words(court, number)[0]])))
         return theirs, ours
+
+
+def operator_fields(words: Sequence[int]) -> tuple[int, ...]:
+    """An operator as the court contract packs it, as the fields of ``StakedOperator``."""
+    standing, in_flight, due = words
+    stake, convicted_at, exit_at = standing & 2**96 - 1, standing >> 96 & 2**40 - 1, standing >> 136 & 2**40 - 1
+    games = standing >> 176 & 2**24 - 1, standing >> 200 & 2**24 - 1, standing >> 224
+    return stake, exit_at, *games, in_flight, convicted_at, due & 2**96 - 1, due >> 96 & 2**96 - 1, due >> 192
+
+
+def _address(word: int) -> str:
+    """The address in the lowest bits of a word."""
+    return "0x" + (word & 2**160 - 1).to_bytes(20, "big").hex()
 
 
 def struct_words(value: Order | Receipt) -> tuple[bytes | int, ...]:

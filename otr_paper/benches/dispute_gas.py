@@ -24,7 +24,7 @@ from otr_core.dispute.game import places
 from otr_core.dispute.openings import DataAndPath
 from otr_core.dispute.play import play
 from otr_core.dispute.players import HonestOperator, Move, choice
-from otr_core.dispute.state import Game, Level
+from otr_core.dispute.state import STATES, Game, Level
 from otr_core.errors import ChainError, ParameterError
 from otr_core.lane.architecture import Architecture
 from otr_core.lane.element import LAYER, Accumulator, TraceClaim
@@ -90,17 +90,23 @@ def measure_dispute(plan: DisputePlan) -> dict[str, Any]:
     """One dispute about a product of the down projection at either size, and one about a token.
 
     Returns:
-        gas_135m, gas_70b: of all transactions, both sides. rounds, calldata_bytes: by size.
-        moves: by size: each transaction's gas and bytes. arities: gas and bytes by size and arity,
-        and both as gas of a rollup that pays for its data: data_gas.
+        gas_135m, gas_70b: of all transactions, both sides, where the challenger has the leaves of the
+        states and names one. rounds, calldata_bytes: by size. moves: by size: each transaction's gas
+        and bytes. walked: by size, gas and bytes and rounds where the leaves were kept back, and the
+        tree of states is walked down. arities: gas and bytes by size and arity, and both as gas of a
+        rollup that pays for its data: data_gas.
     """
     sizes = {"135m": (SIZE, plan.answer), "70b": (LARGE, plan.large_answer)}
-    found: dict[str, Any] = {"rounds": {}, "calldata_bytes": {}, "moves": {}, "arities": []}
+    found: dict[str, Any] = {"rounds": {}, "calldata_bytes": {}, "moves": {}, "walked": {}, "arities": []}
     for name, (shape, tokens) in sizes.items():
         for bits in plan.arities:
-            moves, rounds = _played(shape, plan.prompt, tokens, bits)
-            gas, data = sum(gas for _, gas, _ in moves), sum(size for *_, size in moves)
+            moves, rounds = _played(shape, plan.prompt, tokens, bits, named=True)
+            gas, data = _sums(moves)
             if bits == plan.arities[0]:
+                walked, steps = _played(shape, plan.prompt, tokens, bits, named=False)
+                found["walked"][name] = dict(zip(("gas", "calldata_bytes"), _sums(walked), strict=True)) | {
+                    "rounds": steps
+                }
                 found |= {f"gas_{name}": gas}
                 found["rounds"][name], found["calldata_bytes"][name], found["moves"][name] = rounds, data, moves
             data_gas = round(data * plan.l1_gwei * BLOB_SHARE / plan.l2_gwei)
@@ -109,14 +115,26 @@ def measure_dispute(plan: DisputePlan) -> dict[str, Any]:
     return found
 
 
-def _played(shape: Architecture, prompt: int, tokens: int, bits: int) -> tuple[list[tuple[str, int, int]], int]:
-    """Name, gas and bytes of each transaction of a dispute, and its rounds."""
+def _sums(moves: Sequence[tuple[str, int, int]]) -> tuple[int, int]:
+    """Gas and bytes of all transactions."""
+    return sum(gas for _, gas, _ in moves), sum(size for *_, size in moves)
+
+
+def _played(
+    shape: Architecture, prompt: int, tokens: int, bits: int, *, named: bool
+) -> tuple[list[tuple[str, int, int]], int]:
+    """Name, gas and bytes of each transaction of a dispute, and its rounds.
+
+    Args:
+        named: whether the challenger names the disputed state, or walks down to it.
+    """
     run = _Sized(shape, prompt, tokens)
     terms = replace(TERMS, arity_bits=bits)
     pair = both(run, terms, stake_wei=terms.least_stake_wei)  # type: ignore[arg-type]
     signed = vouched(run.order, run)  # type: ignore[arg-type]
     others = [hashlib.sha256(b"%d" % number).digest() * 3 for number in range(BATCH - 1)]
-    number, now = pair.open_challenge(signed, others, token=0, salt=hashlib.sha256(b"salt").digest())
+    token = STATES + run.position * run.dims.layers + run.layer if named else 0
+    number, now = pair.open_challenge(signed, others, token=token, salt=hashlib.sha256(b"salt").digest())
     court, log = play(pair.court, number, HonestOperator(run), _Pointing(run), now=now, observe=pair.observe)
     if not court.operators[pair.names[OPERATOR]].convicted:
         raise ChainError("dispute", "an operator that stands", "one convicted of made-up values")

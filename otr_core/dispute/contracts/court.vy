@@ -43,17 +43,33 @@ struct Terms:
     pause_s: uint256
     cost: uint256
 
+# As stored: a word of storage costs as much as a move, so what changes together shares one. No number can reach into the
+# next: stakes are bounded, times are of this age, and every game, batch or challenge costs gas of its own.
 struct Operator:
+    standing: uint256  # stake, 96 bits | convicted_at, 40 | exit_at, 40 | open_games, 24 | live_games, 24 | live_batches, 32
+    in_flight: uint256
+    due: uint256  # reward, 96 bits | costs, 96 | best_game, 64
+
+struct KeptBatch:
+    place: uint256  # operator, 160 bits | size, 40 | time, 40 | closed, 8
+    root: bytes32
+    platform: bytes32
+    payment: uint256
+
+struct Challenge:
+    state: uint256  # status, 8 bits | opened, 1 | freezes, 7 | time of commitment, 80 | challenger, 160
+    subject: bytes32  # the commitment; the batch, once an answer is challenged; else what is said to be wrong or due
+    operator: address  # nobody until it is opened; of an answer the batch's
+    batch: bytes32  # of an answer that the beacon drew
+
+# The same as calls read them.
+struct Standing:
     stake: uint256
+    convicted_at: uint256
     exit_at: uint256
     open_games: uint256
     live_games: uint256
     live_batches: uint256
-    in_flight: uint256
-    convicted_at: uint256
-    reward: uint256
-    costs: uint256
-    best_game: uint256
 
 struct Batch:
     operator: address
@@ -61,15 +77,7 @@ struct Batch:
     size: uint256
     time: uint256
     platform: bytes32
-    payment: uint256
     closed: bool
-
-struct Challenge:
-    challenger: address
-    subject: bytes32  # the commitment; the batch, once a game is open; of a duty what has to be shown
-    operator: address  # nobody until it is opened
-    batch: bytes32  # of an answer that the beacon drew
-    state: uint256  # status | opened << 8 | freezes << 9 | time of commitment << 16
 
 # Where a leaf lies, as in duties.py.
 struct LeafPlace:
@@ -178,6 +186,16 @@ DEMAND: constant(uint256) = 6
 SPOT: constant(uint256) = 7
 OPENED: constant(uint256) = 1 << 8
 FREEZES: constant(uint256) = 1 << 9
+# Of the words of storage: numbers of 96 and of 40 bits, where numbers lie, and one of what is counted.
+LOW96: constant(uint256) = 2 ** 96 - 1
+LOW40: constant(uint256) = 2 ** 40 - 1
+CONVICTED_AT: constant(uint256) = 96
+EXIT_AT: constant(uint256) = 136
+GAME: constant(uint256) = 1 << 176
+LIVE_GAME: constant(uint256) = 1 << 200
+LIVE_BATCH: constant(uint256) = 1 << 224
+CLOSED: constant(uint256) = 1 << 240
+BURNT: constant(uint256) = 64
 SEED: constant(uint256) = 2 ** 32 - 2  # in the place of a token's number: only the seed is demanded yet
 
 # Verdicts, as in state.py.
@@ -201,17 +219,16 @@ TABLE: public(immutable(address))
 ARBITER: immutable(address)
 
 operators: public(HashMap[address, Operator])
-batches: public(HashMap[bytes32, Batch])  # by operator and root: ``_batch_id``
+batches: public(HashMap[bytes32, KeptBatch])  # by operator and root: ``_batch_id``
 payments: public(HashMap[bytes32, HashMap[address, uint256]])  # by batch and payer
 challenges: public(HashMap[uint256, Challenge])  # numbered from 1
-challenge_count: uint256
+books: uint256  # number of the next challenge, 64 bits | burnt, 192: never nothing, so that no dispute pays for a new word
 fuses: public(HashMap[bytes32, uint256])  # by class of platforms
 draws: HashMap[uint256, bytes32]
 draw_times: HashMap[uint256, uint256]
 draw_count: uint256
 drawn: HashMap[bytes32, bool]
 credits: public(HashMap[address, uint256])
-burnt: public(uint256)
 pause: public(uint256)  # from | until << 64
 
 
@@ -228,6 +245,7 @@ def __init__(terms: Terms, registry: address, table: address, arbiter: address):
     assert terms.cap_bps <= 100 * BASIS and terms.spot_bps <= BASIS, "bps"
     assert terms.claim_s >= terms.reveal_s, "claim_s"
     assert terms.exit_s > terms.window_s + terms.reveal_s, "exit_s"
+    self.books = 1
     TERMS = terms
     REGISTRY = registry
     TABLE = table
@@ -249,18 +267,19 @@ def pause_clocks():
 @payable
 @external
 def register():
-    o: Operator = self.operators[msg.sender]
-    assert o.convicted_at == 0 and o.exit_at == 0, "standing"
-    assert o.stake + msg.value >= TERMS.least_stake, "stake"
-    self.operators[msg.sender].stake = o.stake + msg.value
-    log Staked(operator=msg.sender, stake=o.stake + msg.value)
+    s: Standing = self._standing(msg.sender)
+    assert s.convicted_at == 0 and s.exit_at == 0, "standing"
+    stake: uint256 = s.stake + msg.value
+    assert stake >= TERMS.least_stake and stake <= LOW96, "stake"
+    self.operators[msg.sender].standing += msg.value
+    log Staked(operator=msg.sender, stake=stake)
 
 
 @external
 def commit_batch(root: bytes32, size: uint256):
-    o: Operator = self.operators[msg.sender]
-    assert o.convicted_at == 0 and o.exit_at == 0 and o.stake >= TERMS.least_stake, "standing"
-    assert o.live_games == 0, "frozen"
+    s: Standing = self._standing(msg.sender)
+    assert s.convicted_at == 0 and s.exit_at == 0 and s.stake >= TERMS.least_stake, "standing"
+    assert s.live_games == 0, "frozen"
     assert size >= 1 and size <= 2 ** 32, "size"
     self._new_batch(msg.sender, root, size)
 
@@ -269,11 +288,12 @@ def commit_batch(root: bytes32, size: uint256):
 @external
 def escrow(batch: bytes32):
     b: Batch = self._batch(batch)
-    o: Operator = self.operators[b.operator]
-    assert not b.closed and o.convicted_at == 0 and msg.value > 0, "escrow"
-    assert o.in_flight + msg.value <= o.stake * TERMS.cap_bps // BASIS, "cap"
-    self.batches[batch].payment = b.payment + msg.value
-    self.operators[b.operator].in_flight = o.in_flight + msg.value
+    s: Standing = self._standing(b.operator)
+    assert not b.closed and s.convicted_at == 0 and msg.value > 0, "escrow"
+    in_flight: uint256 = self.operators[b.operator].in_flight + msg.value
+    assert in_flight <= s.stake * TERMS.cap_bps // BASIS, "cap"
+    self.batches[batch].payment += msg.value
+    self.operators[b.operator].in_flight = in_flight
     self.payments[batch][msg.sender] += msg.value
     log Escrowed(batch=batch, payer=msg.sender, value=msg.value)
 
@@ -282,21 +302,22 @@ def escrow(batch: bytes32):
 def finalise(batch: bytes32):
     b: Batch = self._live_batch(batch)
     assert self._passed(block.timestamp, self._window_start(b), TERMS.window_s + TERMS.reveal_s), "early"
-    assert self.operators[b.operator].open_games == 0, "frozen"
-    self.batches[batch].closed = True
-    self.operators[b.operator].live_batches -= 1
-    self.operators[b.operator].in_flight -= b.payment
-    self.credits[b.operator] += b.payment
-    log Finalised(batch=batch, paid=b.payment)
+    assert self._standing(b.operator).open_games == 0, "frozen"
+    payment: uint256 = self.batches[batch].payment
+    self.batches[batch].place |= CLOSED
+    self.operators[b.operator].standing -= LIVE_BATCH
+    self.operators[b.operator].in_flight -= payment
+    self.credits[b.operator] += payment
+    log Finalised(batch=batch, paid=payment)
 
 
 @external
 def refund(batch: bytes32):
     b: Batch = self._batch(batch)
-    assert not b.closed and self.operators[b.operator].convicted_at > 0, "void"
+    assert not b.closed and self._standing(b.operator).convicted_at > 0, "void"
     paid: uint256 = self.payments[batch][msg.sender]
     assert paid > 0, "credit"
-    self.batches[batch].payment = b.payment - paid
+    self.batches[batch].payment -= paid
     self.payments[batch][msg.sender] = 0
     self.credits[msg.sender] += paid
     log Refunded(batch=batch, payer=msg.sender, value=paid)
@@ -304,20 +325,20 @@ def refund(batch: bytes32):
 
 @external
 def request_exit():
-    o: Operator = self._known(msg.sender)
-    assert o.exit_at == 0, "exit"
-    self.operators[msg.sender].exit_at = block.timestamp
+    s: Standing = self._known(msg.sender)
+    assert s.exit_at == 0, "exit"
+    self.operators[msg.sender].standing |= block.timestamp << EXIT_AT
     log Leaving(operator=msg.sender)
 
 
 @external
 def withdraw_stake():
-    o: Operator = self._known(msg.sender)
-    assert o.exit_at > 0 and self._passed(block.timestamp, o.exit_at, TERMS.exit_s) and o.open_games == 0, "exit"
-    assert o.live_batches == 0 or o.convicted_at > 0, "exit"
-    self.operators[msg.sender].stake = 0
-    self.credits[msg.sender] += o.stake
-    log Left(operator=msg.sender, stake=o.stake)
+    s: Standing = self._known(msg.sender)
+    assert s.exit_at > 0 and self._passed(block.timestamp, s.exit_at, TERMS.exit_s) and s.open_games == 0, "exit"
+    assert s.live_batches == 0 or s.convicted_at > 0, "exit"
+    self.operators[msg.sender].standing -= s.stake
+    self.credits[msg.sender] += s.stake
+    log Left(operator=msg.sender, stake=s.stake)
 
 
 @nonreentrant
@@ -375,17 +396,18 @@ def open(
 def expire(number: uint256):
     self._status(number, COMMITTED, "opened")
     assert self._passed(block.timestamp, self._time(number), TERMS.reveal_s), "early"
-    self.burnt += TERMS.bond
+    self._burn(TERMS.bond)
     self._set_status(number, LOST)
     log Ended(number=number, status=LOST)
 
 
 @external
 def close(number: uint256):
-    assert number >= 1 and number <= self.challenge_count, "challenge"
-    assert msg.sender == self.challenges[number].challenger, "sender"
-    assert self.challenges[number].state & 255 == OPEN, "over"
-    assert self.operators[self.challenges[number].operator].convicted_at > 0, "over"
+    state: uint256 = self.challenges[number].state
+    assert state > 0, "challenge"
+    assert msg.sender == self._challenger(number), "sender"
+    assert state & 255 == OPEN, "over"
+    assert self._standing(self._opponent(number)).convicted_at > 0, "over"
     self._end(number, MOOT)
     extcall Table(TABLE).end(number)
 
@@ -426,6 +448,7 @@ def equivocation(
     digest, good = staticcall Registry(REGISTRY).signed(operator, second, signature2)
     assert good, "signature"
     log Opened(number=number, operator=operator, subject=first.order_id, index=0, token=TWO_ANSWERS, fault="")
+    self.challenges[number].operator = operator
     self._join(number, operator, first.order_id)
     self._convict(number, empty(bytes32))
 
@@ -440,6 +463,7 @@ def two_places(number: uint256, leaf: bytes32, first: LeafPlace, second: LeafPla
     self._under(leaf, first.at, a.size, first.path, a.root)
     self._under(leaf, second.at, b.size, second.path, b.root)
     log Opened(number=number, operator=a.operator, subject=leaf, index=0, token=TWO_PLACES, fault="")
+    self.challenges[number].operator = a.operator
     self._join(number, a.operator, leaf)
     self._convict(number, empty(bytes32))
 
@@ -474,7 +498,7 @@ def show(number: uint256, place: LeafPlace):
 def publish_receipt(number: uint256):
     self._status(number, DEMAND, "duty")
     assert msg.sender == self.challenges[number].operator, "sender"
-    assert self.operators[msg.sender].convicted_at == 0, "standing"
+    assert self._standing(msg.sender).convicted_at == 0, "standing"
     self._new_batch(msg.sender, self.challenges[number].subject, 1)
     self._end(number, MOOT)
 
@@ -524,7 +548,7 @@ def attest(number: uint256, verdict: uint256, proof: Bytes[4096]):
 
 @external
 def lapse(number: uint256):
-    assert number >= 1 and number <= self.challenge_count, "challenge"
+    assert self.challenges[number].state > 0, "challenge"
     status: uint256 = self.challenges[number].state & 255
     assert status == DEMAND or status == SPOT, "duty"
     assert self._passed(block.timestamp, self._time(number), TERMS.duty_s), "early"
@@ -535,15 +559,18 @@ def lapse(number: uint256):
 
 @external
 def pay_reward(name: address):
-    o: Operator = self._known(name)
-    assert o.reward > 0, "reward"
-    assert self._passed(block.timestamp, o.convicted_at, TERMS.claim_s), "early"
-    assert o.open_games == 0, "frozen"
-    self.operators[name].reward = 0
-    self.operators[name].costs = 0
-    self.burnt += o.costs
-    self.credits[self.challenges[o.best_game].challenger] += o.reward
-    log Rewarded(operator=name, number=o.best_game, value=o.reward, burnt=o.costs)
+    s: Standing = self._known(name)
+    due: uint256 = self.operators[name].due
+    reward: uint256 = due & LOW96
+    costs: uint256 = (due >> 96) & LOW96
+    best: uint256 = due >> 192
+    assert reward > 0, "reward"
+    assert self._passed(block.timestamp, s.convicted_at, TERMS.claim_s), "early"
+    assert s.open_games == 0, "frozen"
+    self.operators[name].due = best << 192
+    self._burn(costs)
+    self.credits[self._challenger(best)] += reward
+    log Rewarded(operator=name, number=best, value=reward, burnt=costs)
 
 
 # --- views
@@ -553,6 +580,12 @@ def pay_reward(name: address):
 def passed(start: uint256, seconds: uint256) -> bool:
     """Whether more than so many seconds have gone by, the last pause apart."""
     return self._passed(block.timestamp, start, seconds)
+
+
+@view
+@external
+def burnt() -> uint256:
+    return self.books >> BURNT
 
 
 # --- inside
@@ -583,47 +616,88 @@ def _window_start(b: Batch) -> uint256:
 @internal
 def _new_batch(operator: address, root: bytes32, size: uint256):
     batch: bytes32 = sha256(concat(convert(operator, bytes32), root))
-    assert self.batches[batch].size == 0, "batch"
+    assert self.batches[batch].place == 0, "batch"
     platform: bytes32 = staticcall Registry(REGISTRY).platforms(operator)
-    self.batches[batch] = Batch(
-        operator=operator, root=root, size=size, time=block.timestamp, platform=platform, payment=0, closed=False
-    )
-    self.operators[operator].live_batches += 1
+    self.batches[batch].place = convert(operator, uint256) | (size << 160) | (block.timestamp << 200)
+    self.batches[batch].root = root
+    self.batches[batch].platform = platform
+    self.operators[operator].standing += LIVE_BATCH
     log Committed(operator=operator, batch=batch, root=root, size=size, platform=platform)
+
+
+@pure
+@internal
+def _address(word: uint256) -> address:
+    # The address in the lowest bits.
+    return convert(word & (2 ** 160 - 1), address)
+
+
+@view
+@internal
+def _standing(name: address) -> Standing:
+    word: uint256 = self.operators[name].standing
+    return Standing(
+        stake=word & LOW96, convicted_at=(word >> CONVICTED_AT) & LOW40, exit_at=(word >> EXIT_AT) & LOW40,
+        open_games=(word // GAME) & (2 ** 24 - 1), live_games=(word // LIVE_GAME) & (2 ** 24 - 1), live_batches=word // LIVE_BATCH,
+    )
 
 
 @view
 @internal
 def _batch(batch: bytes32) -> Batch:
-    b: Batch = self.batches[batch]
-    assert b.size > 0, "batch"
-    return b
+    place: uint256 = self.batches[batch].place
+    assert place > 0, "batch"
+    return Batch(
+        operator=self._address(place), root=self.batches[batch].root, size=(place >> 160) & LOW40,
+        time=(place >> 200) & LOW40, platform=self.batches[batch].platform, closed=place >= CLOSED,
+    )
 
 
 @view
 @internal
 def _live_batch(batch: bytes32) -> Batch:
     b: Batch = self._batch(batch)
-    assert not b.closed and self.operators[b.operator].convicted_at == 0, "void"
+    assert not b.closed and self._standing(b.operator).convicted_at == 0, "void"
     return b
 
 
 @view
 @internal
-def _known(name: address) -> Operator:
-    o: Operator = self.operators[name]
-    assert o.stake > 0 or o.convicted_at > 0 or o.exit_at > 0, "standing"
-    return o
+def _known(name: address) -> Standing:
+    s: Standing = self._standing(name)
+    assert s.stake > 0 or s.convicted_at > 0 or s.exit_at > 0, "standing"
+    return s
+
+
+@internal
+def _burn(amount: uint256):
+    self.books += amount << BURNT
 
 
 @internal
 def _numbered_new(status: uint256, challenger: address, subject: bytes32) -> uint256:
-    number: uint256 = self.challenge_count + 1
-    self.challenge_count = number
-    self.challenges[number].challenger = challenger
+    books: uint256 = self.books
+    self.books = books + 1
+    number: uint256 = books & (2 ** BURNT - 1)
+    self.challenges[number].state = status | (block.timestamp << 16) | (convert(challenger, uint256) << 96)
     self.challenges[number].subject = subject
-    self.challenges[number].state = status | (block.timestamp << 16)
     return number
+
+
+@view
+@internal
+def _challenger(number: uint256) -> address:
+    return self._address(self.challenges[number].state >> 96)
+
+
+@view
+@internal
+def _opponent(number: uint256) -> address:
+    """The operator that a challenge or duty is against."""
+    operator: address = self.challenges[number].operator
+    if operator == empty(address):
+        operator = self._address(self.batches[self.challenges[number].subject].place)
+    return operator
 
 
 @internal
@@ -632,7 +706,7 @@ def _due(status: uint256, operator: address, subject: bytes32, batch: bytes32, i
     self.challenges[number].operator = operator
     if batch != empty(bytes32):
         self.challenges[number].batch = batch
-    self.operators[operator].open_games += 1
+    self.operators[operator].standing += GAME
     log Due(
         number=number, operator=operator, challenger=msg.sender, status=status, subject=subject, batch=batch, index=index
     )
@@ -641,14 +715,15 @@ def _due(status: uint256, operator: address, subject: bytes32, batch: bytes32, i
 @view
 @internal
 def _status(number: uint256, wanted: uint256, reason: String[8]):
-    assert number >= 1 and number <= self.challenge_count, "challenge"
-    assert self.challenges[number].state & 255 == wanted, reason
+    state: uint256 = self.challenges[number].state
+    assert state > 0, "challenge"
+    assert state & 255 == wanted, reason
 
 
 @view
 @internal
 def _time(number: uint256) -> uint256:
-    return self.challenges[number].state >> 16
+    return (self.challenges[number].state >> 16) & LOW40
 
 
 @view
@@ -656,7 +731,7 @@ def _time(number: uint256) -> uint256:
 def _committed(number: uint256, subject: bytes32, index: uint256, token: uint256, salt: bytes32) -> uint256:
     """The time of a challenge that its owner may open now, as committed."""
     self._status(number, COMMITTED, "opened")
-    assert msg.sender == self.challenges[number].challenger, "sender"
+    assert msg.sender == self._challenger(number), "sender"
     time: uint256 = self._time(number)
     assert not self._passed(block.timestamp, time, TERMS.reveal_s), "late"
     committed: bytes32 = sha256(
@@ -669,23 +744,22 @@ def _committed(number: uint256, subject: bytes32, index: uint256, token: uint256
 @view
 @internal
 def _timely(time: uint256, operator: address):
-    o: Operator = self._known(operator)
-    assert o.convicted_at == 0 or time <= o.convicted_at, "void"
+    convicted_at: uint256 = self._known(operator).convicted_at
+    assert convicted_at == 0 or time <= convicted_at, "void"
 
 
 @internal
 def _join(number: uint256, operator: address, subject: bytes32):
     # The challenge is opened, against this operator.
-    self.challenges[number].operator = operator
     self.challenges[number].subject = subject
     self.challenges[number].state |= OPENED
-    self.operators[operator].open_games += 1
+    self.operators[operator].standing += GAME
 
 
 @internal
 def _freeze(number: uint256):
     self.challenges[number].state |= FREEZES
-    self.operators[self.challenges[number].operator].live_games += 1
+    self.operators[self._opponent(number)].standing += LIVE_GAME
 
 
 @internal
@@ -720,26 +794,26 @@ def _under(leaf: bytes32, at: uint256, of: uint256, path: DynArray[bytes32, 32],
 @internal
 def _convict(number: uint256, platform: bytes32):
     # ``platform``: class of the platform whose trusted key has signed something false; nothing where no answer was judged.
-    name: address = self.challenges[number].operator
-    o: Operator = self.operators[name]
-    if o.convicted_at > 0:
-        paid: uint256 = min(TERMS.cost, o.costs)
-        other: uint256 = max(o.best_game, number)
-        self.operators[name].best_game = min(o.best_game, number)
-        self.operators[name].costs = o.costs - paid
-        self.credits[self.challenges[other].challenger] += paid
+    name: address = self._opponent(number)
+    s: Standing = self._standing(name)
+    if s.convicted_at > 0:
+        due: uint256 = self.operators[name].due
+        costs: uint256 = (due >> 96) & LOW96
+        paid: uint256 = min(TERMS.cost, costs)
+        best: uint256 = due >> 192
+        other: uint256 = max(best, number)
+        self.operators[name].due = (due & LOW96) | ((costs - paid) << 96) | (min(best, number) << 192)
+        self.credits[self._challenger(other)] += paid
         log Repaid(number=other, value=paid)
     else:
-        slashed: uint256 = o.stake * TERMS.slash_bps // BASIS
-        o.reward = slashed * TERMS.reward_bps // BASIS
-        o.costs = min(MOST_REPAID * TERMS.cost, slashed - o.reward)
-        o.stake -= slashed
-        o.convicted_at = block.timestamp
-        o.best_game = number
-        self.operators[name] = o
-        burnt: uint256 = slashed - o.reward - o.costs
-        self.burnt += burnt
-        log Convicted(operator=name, game=number, slashed=slashed, reward=o.reward, costs=o.costs, burnt=burnt)
+        slashed: uint256 = s.stake * TERMS.slash_bps // BASIS
+        reward: uint256 = slashed * TERMS.reward_bps // BASIS
+        costs: uint256 = min(MOST_REPAID * TERMS.cost, slashed - reward)
+        self.operators[name].standing = (self.operators[name].standing - slashed) | (block.timestamp << CONVICTED_AT)
+        self.operators[name].due = reward | (costs << 96) | (number << 192)
+        burnt: uint256 = slashed - reward - costs
+        self._burn(burnt)
+        log Convicted(operator=name, game=number, slashed=slashed, reward=reward, costs=costs, burnt=burnt)
         if platform != empty(bytes32) and self.fuses[platform] == 0:
             self.fuses[platform] = block.timestamp
             log Fused(platform=platform)
@@ -750,19 +824,16 @@ def _convict(number: uint256, platform: bytes32):
 def _acquit(number: uint256):
     if self.challenges[number].state & 255 != SPOT:
         compensation: uint256 = TERMS.bond * TERMS.compensation_bps // BASIS
-        self.burnt += TERMS.bond - compensation
-        self.credits[self.challenges[number].operator] += compensation
+        self._burn(TERMS.bond - compensation)
+        self.credits[self._opponent(number)] += compensation
     self._end(number, LOST)
 
 
 @internal
 def _end(number: uint256, status: uint256):
-    old: uint256 = self.challenges[number].state & 255
-    operator: address = self.challenges[number].operator
-    self.operators[operator].open_games -= 1
-    if self.challenges[number].state & FREEZES > 0:
-        self.operators[operator].live_games -= 1
+    state: uint256 = self.challenges[number].state
+    self.operators[self._opponent(number)].standing -= GAME + (LIVE_GAME if state & FREEZES > 0 else 0)
     self._set_status(number, status)
-    if status != LOST and old != SPOT:
-        self.credits[self.challenges[number].challenger] += TERMS.bond
+    if status != LOST and state & 255 != SPOT:
+        self.credits[self._challenger(number)] += TERMS.bond
     log Ended(number=number, status=status)

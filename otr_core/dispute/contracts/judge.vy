@@ -81,6 +81,14 @@ MOST_TILE: constant(uint256) = 256  # values of 8 bytes, all of which one openin
 # The registered model in words (too many to lie in the code), its tile, and the roots of its weights and tables.
 D: uint256[83]
 T: immutable(uint256)
+# Those words that most calls need lie in the code all the same: a word of storage costs 2,100 gas to read.
+WIDTH: immutable(uint256)
+INNER: immutable(uint256)
+LAYER_COUNT: immutable(uint256)
+HEAD_COUNT: immutable(uint256)
+KV_COUNT: immutable(uint256)
+POSITIONS: immutable(uint256)
+LAYER_SIZE: immutable(uint256)  # operators of a layer's program
 STOPS: immutable(uint256[16])  # token ids that end an answer
 WEIGHTS_ROOT: immutable(bytes32)
 TABLES_ROOT: immutable(bytes32)
@@ -110,6 +118,13 @@ def __init__(words: uint256[83], weights_root: bytes32, tables_root: bytes32, st
     STOPS = stops
     self.D = words
     T = tile
+    WIDTH = words[HIDDEN]
+    INNER = words[INTERMEDIATE]
+    LAYER_COUNT = words[LAYERS]
+    HEAD_COUNT = words[HEADS]
+    KV_COUNT = words[KV_HEADS]
+    POSITIONS = words[CONTEXT]
+    LAYER_SIZE = words[LAYER_PROGRAM]
     WEIGHTS_ROOT = weights_root
     TABLES_ROOT = tables_root
 
@@ -139,6 +154,8 @@ def _program(target: uint256, temperature: uint256) -> uint256:
 @view
 @internal
 def _size(target: uint256, temperature: uint256) -> uint256:
+    if target == 0:
+        return LAYER_SIZE
     return self.D[self._program(target, temperature)]
 
 
@@ -165,7 +182,7 @@ def _shape(target: uint256, position: uint256, temperature: uint256, operator: u
     kind: uint256 = self._part(line, 0)
     norm: uint256 = NORMS + 5 * self._part(line, 5)
     # rows and width of the weights that are summed to one
-    rows: uint256 = self.D[HEADS]
+    rows: uint256 = HEAD_COUNT
     width: uint256 = self._padded(position + 1)
     if target == 1:
         rows = 1
@@ -178,10 +195,10 @@ def _shape(target: uint256, position: uint256, temperature: uint256, operator: u
     if kind == TOP or kind == SUM or kind == ARGMAX or kind == DRAW:
         return Shape(kind=kind, length=rows, steps=self._tiles(width))
     if kind == MIX:
-        return Shape(kind=kind, length=self.D[HEADS] * T, steps=position + 1)
-    length: uint256 = self.D[INTERMEDIATE]  # GATE, GELU
+        return Shape(kind=kind, length=HEAD_COUNT * T, steps=position + 1)
+    length: uint256 = INNER  # GATE, GELU
     if kind == COPY:
-        length = self.D[HIDDEN]
+        length = WIDTH
     elif kind == FACTOR:
         length = self.D[norm]
     elif kind == NORM:
@@ -189,7 +206,7 @@ def _shape(target: uint256, position: uint256, temperature: uint256, operator: u
         if self._part(line, 6) & 4 != 0:
             length += T
     elif kind == ROTATE:
-        length = (self.D[KV_HEADS] if self._part(line, 5) == 2 else self.D[HEADS]) * T
+        length = (KV_COUNT if self._part(line, 5) == 2 else HEAD_COUNT) * T
     elif kind == SCALE:
         length = self.D[MATRICES + 3 * self._part(line, 4) + 1]
     elif kind == SHARE:
@@ -203,7 +220,7 @@ def _shape(target: uint256, position: uint256, temperature: uint256, operator: u
 @internal
 def _rows() -> (uint256, uint256):
     """Pieces of an output row, and of a key (or value) row."""
-    return (self.D[HIDDEN] + 255) // 256, (self.D[KV_HEADS] * T + 255) // 256
+    return (WIDTH + 255) // 256, (KV_COUNT * T + 255) // 256
 
 
 @view
@@ -223,14 +240,14 @@ def _piece_values(piece: uint256) -> uint256:
     row: uint256 = 0
     first: uint256 = 0
     row, first = self._piece_place(piece)
-    return min(256, (self.D[HIDDEN] if row == 0 else self.D[KV_HEADS] * T) - first)
+    return min(256, (WIDTH if row == 0 else KV_COUNT * T) - first)
 
 
 @view
 @external
 def program_size(target: uint256, temperature: uint256) -> uint256[2]:
     """Operators of a program, and layers of the model."""
-    return [self._size(target, temperature), self.D[LAYERS]]
+    return [self._size(target, temperature), LAYER_COUNT]
 
 
 @view
@@ -238,9 +255,9 @@ def program_size(target: uint256, temperature: uint256) -> uint256[2]:
 def operator_shape(target: uint256, leaf: uint256, temperature: uint256, operator: uint256) -> (uint256, uint256, uint256, uint256):
     """Length, tiles and steps of an operator, and the values of a tile; no tiles stand for what the trace holds. The
     leaf is that of the trace, or the number of the token."""
-    if target == 0 and operator == self.D[LAYER_PROGRAM]:
+    if target == 0 and operator == LAYER_SIZE:
         return 0, 0, 1, T
-    shape: Shape = self._shape(target, leaf // self.D[LAYERS] if target == 0 else leaf - 1, temperature, operator)
+    shape: Shape = self._shape(target, leaf // LAYER_COUNT if target == 0 else leaf - 1, temperature, operator)
     return shape.length, self._tiles(shape.length), shape.steps, T
 
 
@@ -265,7 +282,7 @@ def pieces(piece: uint256) -> (uint256, uint256):
 @external
 def trace_shape() -> (uint256, uint256, uint256, uint256):
     """Layers, bytes of an output row, bytes of a key row, most positions."""
-    return self.D[LAYERS], 4 * self.D[HIDDEN], 4 * self.D[KV_HEADS] * T, self.D[CONTEXT]
+    return LAYER_COUNT, 4 * WIDTH, 4 * KV_COUNT * T, POSITIONS
 
 
 # --- openings
@@ -340,7 +357,7 @@ def _piece(o: shapes.Opening, roots: shapes.Roots, position: uint256, layer: uin
     outputs, keys = self._rows()
     self._check(
         o, 32 + 4 * self._piece_values(piece), piece, outputs + 2 * keys,
-        position * self.D[LAYERS] + layer, roots.positions * self.D[LAYERS], roots.states,
+        position * LAYER_COUNT + layer, roots.positions * LAYER_COUNT, roots.states,
     )
     return o.data
 
@@ -377,7 +394,7 @@ def _table(o: shapes.Opening, table: uint256, tile: uint256) -> Bytes[2076]:
     """A tile of a table (0 EXP2, 1 SIGMOID, 2 ROTARY, 3 SATURATION), with 28 zero bytes before."""
     exp2: uint256 = self._tiles(EXP2_SIZE)
     sigmoid: uint256 = self._tiles(SIGMOID_SIZE)
-    turns: uint256 = self.D[CONTEXT] * (2 if self.D[SECOND] > 0 else 1)
+    turns: uint256 = POSITIONS * (2 if self.D[SECOND] > 0 else 1)
     first: uint256 = 0
     size: uint256 = EXP2_SIZE
     if table == 1:
@@ -388,9 +405,9 @@ def _table(o: shapes.Opening, table: uint256, tile: uint256) -> Bytes[2076]:
         size = turns * T
     elif table == 3:
         first = exp2 + sigmoid + turns
-        size = self.D[LAYERS]
+        size = LAYER_COUNT
     count: uint256 = min(T, size - tile * T)
-    self._check(o, 4 * count, first + tile, exp2 + sigmoid + turns + self._tiles(self.D[LAYERS]), 0, 0, TABLES_ROOT)
+    self._check(o, 4 * count, first + tile, exp2 + sigmoid + turns + self._tiles(LAYER_COUNT), 0, 0, TABLES_ROOT)
     return concat(ZERO28, slice(o.data, 0, 4 * count))
 
 
@@ -475,7 +492,7 @@ def _at_once(o: DynArray[shapes.Opening, 4], place: shapes.Place, roots: shapes.
     matrix: uint256 = self._part(line, 4)
     norm: uint256 = NORMS + 5 * self._part(line, 5)
     drop: int256 = convert(self._part(line, 7), int256)
-    first: uint256 = self.D[HEADS] if self._part(line, 6) & 1 != 0 else 0
+    first: uint256 = HEAD_COUNT if self._part(line, 6) & 1 != 0 else 0
     padded: uint256 = self._padded(place.position + 1)
     # What enters: in the first layer the embedding of the token fed, elsewhere the output of the layer below.
     if kind == COPY:
@@ -510,7 +527,7 @@ def _at_once(o: DynArray[shapes.Opening, 4], place: shapes.Place, roots: shapes.
     # Value j of a head, turned with value j + T / 2; 20 fraction bits of cosine and sine are dropped (ROTARY).
     if kind == ROTATE:
         x: Bytes[2076] = self._tile(o[0], place, roots, r0, e // T + first)
-        second: uint256 = self.D[CONTEXT] if (self.D[SECOND] >> place.layer) & 1 == 1 else 0
+        second: uint256 = POSITIONS if (self.D[SECOND] >> place.layer) & 1 == 1 else 0
         turn: Bytes[2076] = self._table(o[1], 2, place.position + second)
         half: uint256 = T // 2
         j: uint256 = e % T
@@ -524,7 +541,7 @@ def _at_once(o: DynArray[shapes.Opening, 4], place: shapes.Place, roots: shapes.
         head: uint256 = e // padded
         at: uint256 = e % padded
         query: Bytes[2076] = self._tile(o[0], place, roots, r0, head)
-        group: uint256 = head // (self.D[HEADS] // self.D[KV_HEADS])
+        group: uint256 = head // (HEAD_COUNT // KV_COUNT)
         total: int256 = 0
         if at == place.position:
             key: Bytes[2076] = self._tile(o[1], place, roots, r1, group)
@@ -554,13 +571,13 @@ def _at_once(o: DynArray[shapes.Opening, 4], place: shapes.Place, roots: shapes.
     # of a cubic in the gate (GELU, GELU_MOST).
     if kind == GATE or kind == GELU:
         gate: int256 = self._value(o[0], place, roots, r0, e)
-        up: int256 = self._value(o[1], place, roots, r0, self.D[INTERMEDIATE] + e)
+        up: int256 = self._value(o[1], place, roots, r0, INNER + e)
         bent: int256 = gate
         if kind == GELU:
             bent = self._saturate(gate, 8 << 16)
             bent = (bent * (GELU_LINEAR + ((GELU_CUBIC * ((bent * bent) >> 16)) >> 16))) >> 20
         sigmoid: int256 = self._entry(o[2], 1, self._shift(bent, 3) + (20 << 13), SIGMOID_SIZE)
-        bound: int256 = 1 << convert(self._entry(o[3], 3, convert(place.layer, int256), self.D[LAYERS]), uint256)
+        bound: int256 = 1 << convert(self._entry(o[3], 3, convert(place.layer, int256), LAYER_COUNT), uint256)
         return self._saturate(self._shift(self._shift(sigmoid * gate, 20) * up, 19), bound), 4
     # A token's weight at the temperature (TEMPERATURE_SHIFT).
     assert kind == TEMPER
@@ -621,7 +638,7 @@ def _accumulate(
             next += 1
         tile: uint256 = place.element * (self.D[NORMS + 5 * self._part(line, 5) + 1] // T) + step
         if self._part(line, 6) & 1 != 0:
-            tile += self.D[HEADS]
+            tile += HEAD_COUNT
         x: Bytes[2076] = self._tile(o[next], place, roots, source, tile)
         for i: uint256 in range(T, bound=256):
             v: int256 = self._i64(x, i)
@@ -635,10 +652,10 @@ def _accumulate(
     if kind == MIX:
         head: uint256 = place.element // T
         weight: int256 = self._value(o[first], place, roots, r0, head * self._padded(place.position + 1) + step)
-        group: uint256 = head // (self.D[HEADS] // self.D[KV_HEADS])
+        group: uint256 = head // (HEAD_COUNT // KV_COUNT)
         number: uint256 = place.element % T
         if step == place.position:
-            own: uint256 = (self.D[HEADS] + self.D[KV_HEADS] + group) * T + number
+            own: uint256 = (HEAD_COUNT + KV_COUNT + group) * T + number
             return value + weight * self._value(o[first + 1], place, roots, r1, own), 0, first + 2
         self._check_row(o[first + 1], place, roots, 2, step, group)
         return value + weight * self._le32(o[first + 1].data, (group * T) % 256 + number), 0, first + 2
@@ -709,7 +726,7 @@ def judge(place: shapes.Place, roots: shapes.Roots, openings: DynArray[shapes.Op
             operator = self.D[KEY]
         elif row == 2:
             operator = self.D[QKV]
-            at += (self.D[HEADS] + self.D[KV_HEADS]) * T
+            at += (HEAD_COUNT + KV_COUNT) * T
         value = self._value(openings[0], place, roots, operator, at)
         assert len(openings) == 1, "openings"
         return value == place.value

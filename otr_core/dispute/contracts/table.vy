@@ -47,10 +47,11 @@ struct Claim:
     finish: uint256
     layers: uint256
 
-# Where a game stands; what changes from move to move in ``spot`` is packed there (``_pack``).
+# Where a game stands; what changes from move to move in ``spot`` is packed there (``_pack``). Addresses are words, here and
+# below: the hash binds them, and no call has to look whether a word is an address.
 struct Game:
-    operator: address
-    challenger: address
+    operator: uint256
+    challenger: uint256
     spot: uint256
     clock: uint256  # time of the last move, 64 bits; seconds left to the operator and to the challenger, 32 bits each
     value: int256
@@ -58,7 +59,7 @@ struct Game:
     rest: bytes32  # hash of the Rest
 
 struct Rest:
-    judge: address
+    judge: uint256
     temperature: uint256
     claim: bytes32  # hash of the Claim
     operators: bytes32
@@ -98,6 +99,7 @@ STOPPED: constant(uint256) = 1  # how an answer ended whose last token is a stop
 # In the place of a token's number (state.py).
 ALL_TOKENS: constant(uint256) = 2 ** 32 - 1
 THE_SEED: constant(uint256) = 2 ** 32 - 2
+STATES: constant(uint256) = 2 ** 32
 MOST_INTERVALS: constant(uint256) = 256
 OVER: constant(bytes32) = 0x0000000000000000000000000000000000000000000000000000000000000001  # of a game that has ended
 LOW: constant(uint256) = 2 ** 32 - 1
@@ -140,12 +142,12 @@ def start(
         finish=receipt.finish, layers=receipt.layers,  # the registry has found the model's layers in the receipt
     )
     rest: Rest = empty(Rest)
-    rest.judge = judge
+    rest.judge = convert(judge, uint256)
     rest.temperature = order.temperature
     rest.claim = keccak256(abi_encode(claim))
     g: Game = empty(Game)
-    g.operator = operator
-    g.challenger = challenger
+    g.operator = convert(operator, uint256)
+    g.challenger = convert(challenger, uint256)
     g.clock = block.timestamp | (CLOCK_S << 64) | (CLOCK_S << 96)
     g.rest = keccak256(abi_encode(rest))
     s: Spot = empty(Spot)
@@ -251,7 +253,7 @@ def choose_kept(game: uint256, at: Game, rest: Rest):
     s.level = 2
     s.index = 0
     values: uint256 = 0
-    s.size, values = staticcall Judge(rest.judge).pieces(0)
+    s.size, values = staticcall Judge(convert(rest.judge, address)).pieces(0)
     s.height = self._height(s.size)
     g.node = rest.kept
     self._store(game, g, s)
@@ -262,7 +264,7 @@ def choose_token(game: uint256, at: Game, rest: Rest):
     g: Game = self._move(game, at, 1, OPERATORS)
     self._brought(at, rest)
     s: Spot = self._unpack(g.spot)
-    program: uint256[2] = staticcall Judge(rest.judge).program_size(0, 0)
+    program: uint256[2] = staticcall Judge(convert(rest.judge, address)).program_size(0, 0)
     assert s.target == 0 and s.leaf % program[1] == 0, "level"
     r: Rest = rest
     r.operators = empty(bytes32)
@@ -274,33 +276,24 @@ def choose_token(game: uint256, at: Game, rest: Rest):
 
 
 @external
-def expand_layer(game: uint256, at: Game, rest: Rest, content: bytes32, children: DynArray[bytes32, 64]):
+def expand_layer(
+    game: uint256, at: Game, rest: Rest, claim: Claim, content: bytes32, children: DynArray[bytes32, 64],
+    path: DynArray[bytes32, 32],
+):
     g: Game = self._move(game, at, 0, TRACE)
-    self._brought(at, rest)
-    s: Spot = self._unpack(g.spot)
-    program: uint256[2] = staticcall Judge(rest.judge).program_size(0, 0)
-    assert s.target == 0 and s.height == 0 and s.leaf % program[1] > 0, "level"
-    assert self._leaf(content) == g.node, "content"
-    r: Rest = rest
-    r.kept = content
-    self._program_shown(game, g, s, r, program[0], children)
+    s: Spot = self._state(g, rest, claim, content, path, False)
+    self._layer_shown(game, g, s, rest, content, children)
 
 
 @external
 def expand_first(
     game: uint256, at: Game, rest: Rest, claim: Claim, content: bytes32, children: DynArray[bytes32, 64], data: Bytes[40],
-    path: DynArray[bytes32, 32],
+    token_path: DynArray[bytes32, 32], path: DynArray[bytes32, 32],
 ):
     g: Game = self._move(game, at, 0, TRACE)
-    self._claimed(at, rest, claim)
-    s: Spot = self._unpack(g.spot)
-    program: uint256[2] = staticcall Judge(rest.judge).program_size(0, 0)
-    assert s.target == 0 and s.height == 0 and s.leaf % program[1] == 0, "level"
-    assert self._leaf(content) == g.node, "content"
-    self._token(claim, s.leaf // program[1], data, path, empty(bytes32))
-    r: Rest = rest
-    r.kept = content
-    self._program_shown(game, g, s, r, program[0], children)
+    s: Spot = self._state(g, rest, claim, content, path, True)
+    self._token(claim, s.leaf // claim.layers, data, token_path, empty(bytes32))
+    self._layer_shown(game, g, s, rest, content, children)
 
 
 @external
@@ -316,7 +309,7 @@ def show_given(
     assert self._is_under(leaf, s.leaf, claim.prompt_tokens, given_path, claim.prompt_root), "given"
     known: bool = False
     stops: bool = False
-    known, stops = staticcall Judge(rest.judge).token(self._le(data, 32))
+    known, stops = staticcall Judge(convert(rest.judge, address)).token(self._le(data, 32))
     good: bool = known and self._le(data, 36) == GIVEN
     self._settle(game, CHALLENGER_LOSES if good else OPERATOR_LOSES)
 
@@ -335,13 +328,13 @@ def expand_token(
     id: uint256 = self._le(data, 32)
     known: bool = False
     stops: bool = False
-    known, stops = staticcall Judge(rest.judge).token(id)
+    known, stops = staticcall Judge(convert(rest.judge, address)).token(id)
     ends: bool = s.leaf == claim.positions and claim.finish == STOPPED
     if self._le(data, 36) != s.leaf - claim.prompt_tokens or not known or stops != ends:
         self._settle(game, OPERATOR_LOSES)
         return
     g.value = convert(id, int256)
-    program: uint256[2] = staticcall Judge(rest.judge).program_size(1, claim.temperature)
+    program: uint256[2] = staticcall Judge(convert(rest.judge, address)).program_size(1, claim.temperature)
     assert len(children) + 1 == program[0], "children"
     results: DynArray[bytes32, 64] = children
     results.append(self._leaf(sha256(concat(x"00", convert(convert(id, uint64), bytes8)))))
@@ -481,13 +474,14 @@ def prove(
     self._claimed(at, rest, claim)
     s: Spot = self._unpack(g.spot)
     place: shapes.Place = shapes.Place(
-        target=s.target, position=s.leaf - 1, layer=claim.layers - 1, operator=s.operator, element=s.element, step=s.step,
+        target=s.target, position=0, layer=claim.layers - 1, operator=s.operator, element=s.element, step=s.step,
         piece=s.piece, token_step=0, value=g.value,
     )
     if s.target == 0:
         place.position = s.leaf // claim.layers
         place.layer = s.leaf % claim.layers
     else:
+        place.position = s.leaf - 1
         place.token_step = s.leaf - claim.prompt_tokens
     roots: shapes.Roots = empty(shapes.Roots)
     roots.states = claim.states
@@ -506,7 +500,7 @@ def prove(
         roots.before_index = ends[1]
         roots.after = ends[2]
         roots.after_index = ends[3]
-    good: bool = staticcall Judge(rest.judge).judge(place, roots, openings)
+    good: bool = staticcall Judge(convert(rest.judge, address)).judge(place, roots, openings)
     self._settle(game, CHALLENGER_LOSES if good else OPERATOR_LOSES)
 
 
@@ -581,7 +575,7 @@ def _claimed(at: Game, rest: Rest, claim: Claim):
 def _move(game: uint256, at: Game, turn: uint256, levels: uint256) -> Game:
     """Refuses a move of the wrong side or at the wrong level; the game with the mover's clock charged."""
     self._live(game, at)
-    assert msg.sender == (at.operator if turn == 0 else at.challenger), "sender"
+    assert convert(msg.sender, uint256) == (at.operator if turn == 0 else at.challenger), "sender"
     assert (at.spot >> 8) & 255 == turn, "turn"
     spent: uint256 = block.timestamp - (at.clock & (2 ** 64 - 1))
     left: uint256 = (at.clock >> (64 + 32 * turn)) & LOW
@@ -609,6 +603,9 @@ def _disputed(game: uint256, at: Game, spot: Spot, claim: Claim, token: uint256)
         s.target = 1
         s.size = claim.positions + 1
         g.node = claim.tokens
+    elif token >= STATES:
+        s.leaf = token - STATES
+        assert s.leaf < claim.positions * claim.layers, "token"
     else:
         assert token <= claim.positions, "token"
         self._at_token(game, g, s, token)
@@ -629,6 +626,32 @@ def _at_token(game: uint256, at: Game, spot: Spot, token: uint256):
     s.index = 0
     g.node = empty(bytes32)
     self._store(game, g, s)
+
+
+@view
+@internal
+def _state(
+    g: Game, rest: Rest, claim: Claim, content: bytes32, path: DynArray[bytes32, 32], first: bool
+) -> Spot:
+    """The place of a game at a leaf of the states, of a first layer or of any other, which commits to ``content``."""
+    self._claimed(g, rest, claim)
+    s: Spot = self._unpack(g.spot)
+    assert s.target == 0 and s.height == 0 and (s.leaf % claim.layers == 0) == first, "level"
+    leaf: bytes32 = self._leaf(content)
+    if g.node == empty(bytes32):
+        assert self._is_under(leaf, s.leaf, claim.positions * claim.layers, path, claim.states), "path"
+    else:
+        assert leaf == g.node, "content"
+        assert len(path) == 0, "path"
+    return s
+
+
+@internal
+def _layer_shown(game: uint256, at: Game, s: Spot, rest: Rest, content: bytes32, children: DynArray[bytes32, 64]):
+    r: Rest = rest
+    r.kept = content
+    program: uint256[2] = staticcall Judge(convert(rest.judge, address)).program_size(0, 0)
+    self._program_shown(game, at, s, r, program[0], children)
 
 
 @internal
@@ -669,7 +692,7 @@ def _valued(game: uint256, at: Game, spot: Spot, steps: uint256):
 @view
 @internal
 def _shape(s: Spot, rest: Rest) -> Shape:
-    return staticcall Judge(rest.judge).operator_shape(s.target, s.leaf, rest.temperature, s.operator)
+    return staticcall Judge(convert(rest.judge, address)).operator_shape(s.target, s.leaf, rest.temperature, s.operator)
 
 
 @view
@@ -679,7 +702,7 @@ def _tile(g: Game, s: Spot, rest: Rest, shape: Shape, data: Bytes[2048]) -> uint
     count: uint256 = 0
     pieces: uint256 = 0
     if shape.tiles == 0:
-        pieces, count = staticcall Judge(rest.judge).pieces(s.piece)
+        pieces, count = staticcall Judge(convert(rest.judge, address)).pieces(s.piece)
         assert len(data) == 32 + 4 * count, "tile length"
     else:
         count = min(shape.width, shape.length - s.piece * shape.width)

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from otr_core.dispute.game import open_game
 from otr_core.dispute.players import HonestChallenger, HonestOperator, case
-from otr_core.dispute.state import TOKENS, Game, Level, RegisteredModel, Turn
+from otr_core.dispute.state import STATES, TOKENS, Game, Level, RegisteredModel, Turn
 from otr_core.lane.architecture import Architecture
 from otr_core.lane.sampling import Decoding
 from otr_core.poea.trace import seed_hash
 from otr_node.run import Run
 from otr_paper.benches.workbench import Served, Workbench
 from otr_paper.labs.disputes.alphabets import Alphabet, every_state, every_trace, leaf_change, token_traces, traces
-from otr_paper.labs.disputes.free import FreeOperator, FreeTrace
+from otr_paper.labs.disputes.free import FreeOperator, FreeTrace, told_leaves
 from otr_paper.labs.disputes.parties import registered_model, vouched
 from otr_paper.labs.disputes.search import FreeChallenger, Searched, search
 from otr_paper.labs.tiny import write_tiny
@@ -73,12 +73,14 @@ class SmallWorld:
         *,
         own: Run | None = None,
         seed: bytes = b"",
+        told: bool = False,
         **stated: object,
     ) -> tuple[Searched, int]:
         """An honest challenger against everything that can be done below ``found`` traces.
 
         Args:
             own: what the challenger has run; the right answer to the order. seed: of the operator.
+            told: whether the challenger has the leaves of the states, and need not walk down to one.
 
         Returns:
             what was seen; how many traces were not disputed.
@@ -87,13 +89,14 @@ class SmallWorld:
         for trace in found:
             assert isinstance(trace.honest, Run)
             run, claim = own or self.honest, self.game(trace, trace.honest, 0, **stated).claim
-            token = case(run, claim, self.model.stop_ids)
+            leaves = told_leaves(trace) if told else ()
+            token = case(run, claim, self.model.stop_ids, leaves)
             if token is None:
                 undisputed += 1
                 continue
             free = FreeOperator(trace, choices, seed or trace.honest.seed)
             game = self.game(trace, trace.honest, token, **stated)
-            total.add(search(game, HonestChallenger(run), free, Turn.CHALLENGER))
+            total.add(search(game, HonestChallenger(run, leaves), free, Turn.CHALLENGER))
             total.latest_read = max(total.latest_read, free.latest_read)
         return total, undisputed
 
@@ -135,7 +138,8 @@ def _ends(world: SmallWorld, whole: bool) -> Sequence[int]:
 
 
 def _challengers(world: SmallWorld, whole: bool) -> tuple[Searched, int]:
-    tokens = (0, TOKENS, *range(1, len(world.honest.trace.tokens)))
+    named = range(STATES, STATES + world.honest.states.size)
+    tokens = (0, TOKENS, *range(1, len(world.honest.trace.tokens)), *named)
     total = Searched()
     for token in tokens:
         total.add(world.against_challengers(token))
@@ -144,6 +148,12 @@ def _challengers(world: SmallWorld, whole: bool) -> tuple[Searched, int]:
 
 def _every_trace(world: SmallWorld, whole: bool) -> tuple[Searched, int]:
     return world.against_operators(every_trace(world.honest, "RFX" if whole else "RF"), Alphabet(fixed=ALL))
+
+
+def _every_trace_told(world: SmallWorld, whole: bool) -> tuple[Searched, int]:
+    """As above; the challenger names the first leaf that differs."""
+    found = every_trace(world.honest, "RFX" if whole else "RF")
+    return world.against_operators(found, Alphabet(fixed=ALL), told=True)
 
 
 def _every_state(world: SmallWorld, whole: bool) -> tuple[Searched, int]:
@@ -207,10 +217,17 @@ def _other_prompts(world: SmallWorld, whole: bool) -> tuple[Searched, int]:
     return world.against_operators(found, Alphabet(fixed=ALL))
 
 
+def _told_and_not(world: SmallWorld, found: Sequence[FreeTrace]) -> tuple[Searched, int]:
+    """With the leaves of the states in the challenger's hands, and without."""
+    total, undisputed = world.against_operators(found, Alphabet(fixed=ALL))
+    total.add(world.against_operators(found, Alphabet(fixed=ALL), told=True)[0])
+    return total, undisputed
+
+
 def _shorter_answers(world: SmallWorld, whole: bool) -> tuple[Searched, int]:
     ids = world.honest.token_ids
     found = [FreeTrace(world.served.run(token_ids=ids[:count])) for count in range(1, len(ids))]
-    return world.against_operators(found, Alphabet(fixed=ALL))
+    return _told_and_not(world, found)
 
 
 def _longer_answers(world: SmallWorld, whole: bool) -> tuple[Searched, int]:
@@ -219,7 +236,7 @@ def _longer_answers(world: SmallWorld, whole: bool) -> tuple[Searched, int]:
     found = [
         FreeTrace(world.served.run(token_ids=(*ids, *[5] * most)[:count])) for count in range(len(ids) + 1, most + 1)
     ]
-    return world.against_operators(found, Alphabet(fixed=ALL))
+    return _told_and_not(world, found)
 
 
 def _other_seeds(world: SmallWorld, whole: bool) -> tuple[Searched, int]:
@@ -228,6 +245,7 @@ def _other_seeds(world: SmallWorld, whole: bool) -> tuple[Searched, int]:
     salted, right = world.honest.with_seed(OTHER_SEED), Alphabet(fixed=ALL)
     found = [FreeTrace(salted), *traces(salted, _ends(world, whole), "FSX")]
     total, undisputed = world.against_operators(found, right)
+    total.add(world.against_operators(found, right, told=True)[0])
     total.add(world.against_operators([FreeTrace(world.honest)], right, seed_hash=seed_hash(b""))[0])
     return total, undisputed
 
@@ -235,6 +253,7 @@ def _other_seeds(world: SmallWorld, whole: bool) -> tuple[Searched, int]:
 FAMILIES: dict[str, Family] = {
     "every move of a challenger": _challengers,
     "every trace": _every_trace,
+    "every trace, its leaves told": _every_trace_told,
     "every state": _every_state,
     "every first difference": _first_differences,
     "every result": _every_tile,

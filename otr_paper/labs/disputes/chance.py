@@ -23,14 +23,22 @@ from otr_core.dispute.judge import Opening
 from otr_core.dispute.openings import OwnExecution, OwnRun
 from otr_core.dispute.play import Step, play
 from otr_core.dispute.players import HonestChallenger, HonestOperator, Move, case
-from otr_core.dispute.state import TOKENS, Game
+from otr_core.dispute.state import STATES, TOKENS, Game
 from otr_core.errors import MoveError
 from otr_core.poea.order import Order
 from otr_core.poea.receipt import SignedReceipt
 from otr_core.poea.trace import SALT_BYTES
 from otr_node.run import Run
 from otr_paper.labs.disputes.alphabets import token_change
-from otr_paper.labs.disputes.free import FreeOperator, FreeState, FreeTrace, Leaves, other_value, unopenable
+from otr_paper.labs.disputes.free import (
+    FreeOperator,
+    FreeState,
+    FreeTrace,
+    Leaves,
+    other_value,
+    told_leaves,
+    unopenable,
+)
 from otr_paper.labs.disputes.parties import FISHERMAN, OPERATOR, leaf_of, vouched
 from otr_paper.labs.disputes.search import FreeChallenger
 
@@ -237,17 +245,19 @@ def against_operator(
     model = court.models[order.model_id]
     claim = challenged(court, signed, 0, now).court.challenges[-1].game
     assert claim is not None
-    token = case(own, claim.claim, model.stop_ids)
+    leaves = random.choice(((), told_leaves(trace)))
+    token = case(own, claim.claim, model.stop_ids, leaves)
     if token is None:
         return None
     start = challenged(court, signed, token, now)
     operator = RandomOperator(FreeOperator(trace, RandomChoices(random, first), claimed.seed), random)
-    return _played("operator", court, start, operator, HonestChallenger(own), FISHERMAN)
+    return _played("operator", court, start, operator, HonestChallenger(own, leaves), FISHERMAN)
 
 
 def against_challenger(court: Court, order: Order, run: Run, random: Random, *, now: int) -> Played:
     """A random challenger against the honest operator of ``run``."""
-    token = random.choice((0, 0, 0, TOKENS, random.randrange(1, len(run.trace.tokens))))
+    named = STATES + random.randrange(run.states.size)
+    token = random.choice((0, 0, 0, named, TOKENS, random.randrange(1, len(run.trace.tokens))))
     start = challenged(court, vouched(order, run), token, now)
     return _played(
         "challenger", court, start, HonestOperator(run), RandomChallenger(FreeChallenger(run.seed), random), OPERATOR

@@ -10,6 +10,7 @@ from typing import Any
 from otr_core.dispute.play import ChallengerPlayer, play
 from otr_core.dispute.players import HonestChallenger, HonestOperator
 from otr_core.dispute.records import ChallengeStatus
+from otr_core.dispute.state import STATES
 from otr_core.errors import ChainError
 from otr_core.lane import program as pr
 from otr_node.run import Run
@@ -59,7 +60,8 @@ def _players(kind: str, served: Served, random: Random) -> tuple[Run, int, Hones
         return honest, random.randrange(1, len(honest.fed) + 1), HonestOperator(honest), Griefer(random)
     if "griefer" in kind:
         patience = random.randrange(6) if kind == "lazy griefer" else 10**9
-        return honest, 0, HonestOperator(honest), Griefer(random, patience)
+        named = random.choice((0, STATES + random.randrange(honest.states.size)))
+        return honest, named, HonestOperator(honest), Griefer(random, patience)
     if kind == "token":
         step = random.randrange(len(honest.token_ids))
         false = served.with_token(step, honest.token_ids[step] + 1)
@@ -68,13 +70,19 @@ def _players(kind: str, served: Served, random: Random) -> tuple[Run, int, Hones
     challenger = HonestChallenger(honest)
     if kind == "salt":
         false = salted_wrongly(served, random)
-        return false, 0, HonestOperator(false), challenger
+        return false, _named(false, honest, random), HonestOperator(false), challenger
     false = _false_run(served, random, random.randrange(23) if kind == "cheat" else pr.LayerOperator.OUTPUT)
     if kind == "inconsistent":
         return false, 0, Inconsistent(false, honest), challenger
     if kind == "silent":
         return false, 0, Withholder(false, random.randrange(6)), challenger
-    return false, 0, HonestOperator(false), challenger
+    return false, _named(false, honest, random), HonestOperator(false), challenger
+
+
+def _named(false: Run, honest: Run, random: Random) -> int:
+    """The states, or the first leaf of them that differs, as whoever has all leaves can tell."""
+    differs = (mine != right for mine, right in zip(false.trace.leaves, honest.trace.leaves, strict=True))
+    return random.choice((0, STATES + next(at for at, other in enumerate(differs) if other)))
 
 
 def _false_run(served: Served, random: Random, operator: int) -> Run:

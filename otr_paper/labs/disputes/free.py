@@ -21,7 +21,7 @@ from otr_core.dispute.game import accumulator_bytes, places
 from otr_core.dispute.judge import Opening
 from otr_core.dispute.openings import CommittedModel, DataAndPath, Openings, OwnExecution, OwnRun
 from otr_core.dispute.players import Move
-from otr_core.dispute.state import Game, Level
+from otr_core.dispute.state import NOTHING, Game, Level
 from otr_core.lane.element import LAYER, Accumulator
 from otr_core.lane.program import Dims, Operator
 from otr_core.lane.step import right
@@ -136,6 +136,11 @@ class FreeTrace:
     def token(self, at: int) -> DataAndPath:
         """As ``OwnRun.token``."""
         return revealed(self.token_changes.get(at, self.honest.trace.tokens[at])), self.tokens.path(at)
+
+
+def told_leaves(trace: FreeTrace) -> tuple[bytes, ...]:
+    """The hashes of all leaves of a trace's states, as an operator hands them over that keeps nothing back."""
+    return tuple(trace.states.node(0, number) for number in range(trace.states.size))
 
 
 @dataclass
@@ -259,8 +264,9 @@ class FreeOperator:
         if game.target == LAYER:
             token: tuple[object, ...] = () if game.layer else self.trace.token(game.position)
             content, name = self.trace.content(game.leaf), "expand_layer" if game.layer else "expand_first"
+            known = () if game.node != NOTHING else tuple(self.trace.states.path(game.leaf))
             for children in self._programs(game, {}):
-                yield name, content, children, *token
+                yield name, content, children, *token, known
             return
         data, path = self.trace.token(game.leaf)
         path = path if game.size == 1 else []

@@ -104,8 +104,10 @@ def _arguments(random: Random, name: str) -> tuple[Any, ...]:
     one, few = random.randbytes(32), tuple(random.randbytes(32) for _ in range(random.choice((0, 1, 4))))
     token, number = random.randbytes(40), random.randrange(70)
     made: dict[str, tuple[Any, ...]] = {
-        "reveal_seed": (one,), "dispute": (random.choice((number, 2**32 - 1, 2**32 - 2, 2**31)),), "bisect": (few,),
-        "choose": (number, one, few), "expand_layer": (one, few), "expand_first": (one, few, token, few),
+        "reveal_seed": (one,), "bisect": (few,),
+        "dispute": (random.choice((number, 2**32 - 1, 2**32 - 2, 2**31, 2**32 + number)),),
+        "choose": (number, one, few), "expand_layer": (one, few, few),
+        "expand_first": (one, few, token, few, few),
         "show_given": (token, few, few), "expand_token": (token, few, few), "expand_operator": (few,),
         "publish": (random.randbytes(random.choice((0, 8, 64, 1056))),), "element": (number, random.randrange(-9, 9)),
         "accuse_salt": (random.randbytes(64), one), "misquoted": (random.randbytes(64),),

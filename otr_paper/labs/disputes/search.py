@@ -16,7 +16,7 @@ from typing import Protocol
 from otr_core.dispute.game import MOVES, places
 from otr_core.dispute.play import ChallengerPlayer, OperatorPlayer
 from otr_core.dispute.players import Move, choice
-from otr_core.dispute.state import SEED, TOKENS, Game, Level, Turn, Verdict
+from otr_core.dispute.state import SEED, STATES, TOKENS, Game, Level, Turn, Verdict
 from otr_core.errors import MoveError
 from otr_core.merkle import leaf_hash
 from otr_core.poea.trace import SALT_BYTES
@@ -116,8 +116,9 @@ class FreeChallenger:
         """As ``FreePlayer.moves``."""
         yield ()
         if game.level == Level.SEED:
-            tokens = range(game.claim.positions + 2)
+            tokens, states = range(game.claim.positions + 2), range(game.claim.positions * game.model.dims.layers + 1)
             yield from (("dispute", token) for token in (*tokens, TOKENS, SEED))
+            yield from (("dispute", STATES + leaf) for leaf in states)
             yield ("retract",)
         elif game.level == Level.ELEMENT:
             data: bytes = shown[1]

@@ -10,7 +10,7 @@ import pytest
 
 from otr_core import merkle
 from otr_core.dispute import game as table
-from otr_core.dispute.accounts import batch_id
+from otr_core.dispute.accounts import MOST_WEI, batch_id
 from otr_core.dispute.court import Court
 from otr_core.dispute.duties import challenge_hash
 from otr_core.dispute.play import play
@@ -213,6 +213,10 @@ def test_an_arbiter_can_end_a_game_at_any_point_and_only_with_a_proof():
 def test_a_stake_leaves_only_when_nothing_can_be_slashed():
     court = tiny_court(tiny())
     refused("stake", court.register, START, OTHER, TERMS.least_stake_wei - 1)
+    refused("stake", court.register, START, OTHER, MOST_WEI + 1)
+    held = court.operators[OPERATOR].stake_wei
+    refused("stake", court.register, START, OPERATOR, MOST_WEI + 1 - held)
+    assert court.register(START, OPERATOR, MOST_WEI - held).operators[OPERATOR].stake_wei == MOST_WEI
     refused("standing", court.request_exit, START, OTHER)
     refused("exit", court.withdraw_stake, START, OPERATOR)
     signed = [tiny_signed(tiny().honest)]

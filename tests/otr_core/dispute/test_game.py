@@ -226,8 +226,8 @@ ARGUMENTS = {
     "choose_last": (),
     "choose_kept": (),
     "choose_token": (),
-    "expand_layer": (bytes(32), (bytes(32),)),
-    "expand_first": (bytes(32), (bytes(32),), bytes(40), ()),
+    "expand_layer": (bytes(32), (bytes(32),), ()),
+    "expand_first": (bytes(32), (bytes(32),), bytes(40), (), ()),
     "show_given": (bytes(40), (), ()),
     "expand_token": (bytes(40), (), (bytes(32),)),
     "expand_operator": ((bytes(32),),),
@@ -275,7 +275,7 @@ def test_moves_at_another_height_of_the_right_level_are_refused():
             moves.append(("bisect", ((game.node,),)))
         elif game.level in (Level.TRACE, Level.OPERATORS, Level.TILES):
             moves += [("expand_operator", ((),)), ("publish", (bytes(64),))]
-            moves.append(("expand_layer", (bytes(32), (bytes(32),))))
+            moves.append(("expand_layer", (bytes(32), (bytes(32),), ())))
         for name, args in moves:
             with pytest.raises(MoveError) as failure:
                 getattr(table, name)(game, *args)
@@ -374,7 +374,7 @@ def test_sizes_and_places_are_checked():
     game, move = log["expand_token"].before, log["expand_token"].move
     refused("content", table.expand_token, game, move[1] + bytes(8), *move[2:])
     refused("children", table.expand_token, game, *move[1:3], (*move[3], bytes(32)))
-    refused("level", table.expand_layer, game, move[1][:32], move[3])
+    refused("level", table.expand_layer, game, move[1][:32], move[3], ())
     refused("level", table.show_given, game, *move[1:3], ())
 
 
@@ -385,13 +385,14 @@ def test_each_first_layer_opens_its_token_and_no_other_does():
         log = played(served.run(replace(tamper, layer=layer)), served.honest)
         name, other = ("expand_first", "expand_layer") if layer == 0 else ("expand_layer", "expand_first")
         game, move = log[name].before, log[name].move
-        given = move[1:3] if layer == 0 else (*move[1:], *served.honest.token(game.position))
+        given = (*move[1:3], ()) if layer == 0 else (*move[1:3], *served.honest.token(game.position), ())
         refused("level", getattr(table, other), game, *given)
         if layer == 0:
-            data, path = move[3:]
-            refused("content", table.expand_first, game, *move[1:3], data[:-1], path)
-            refused("path", table.expand_first, game, *move[1:3], data, path[:-1])
-            refused("path", table.expand_first, game, *move[1:3], *served.honest.token(game.position + 1))
+            data, path, known = move[3:]
+            assert known == ()
+            refused("content", table.expand_first, game, *move[1:3], data[:-1], path, ())
+            refused("path", table.expand_first, game, *move[1:3], data, path[:-1], ())
+            refused("path", table.expand_first, game, *move[1:3], *served.honest.token(game.position + 1), ())
 
 
 def test_accumulators_are_bound_and_lists_have_their_length():

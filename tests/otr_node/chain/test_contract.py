@@ -12,13 +12,13 @@ from eth_utils.abi import function_signature_to_4byte_selector
 
 from otr_core import merkle
 from otr_core.dispute import game as table
-from otr_core.dispute.accounts import batch_id
+from otr_core.dispute.accounts import MOST_WEI, batch_id
 from otr_core.dispute.duties import challenge_hash
 from otr_core.dispute.openings import Openings
 from otr_core.dispute.play import play
-from otr_core.dispute.players import HonestChallenger, HonestOperator
-from otr_core.dispute.records import Terms
-from otr_core.dispute.state import Verdict
+from otr_core.dispute.players import HonestChallenger, HonestOperator, choice
+from otr_core.dispute.records import ChallengeStatus, Terms
+from otr_core.dispute.state import STATES, Verdict
 from otr_core.errors import ChainError
 from otr_core.lane import program as pr
 from otr_core.lane.element import LAYER, TOKEN, Accumulator, Place
@@ -27,6 +27,7 @@ from otr_node.chain.evm import Chain, compile_vyper
 from otr_node.chain.onchain import FIRST_COURT, FOLDER, ChainCourt, struct_words
 from otr_node.execution import Execution
 from otr_paper.labs.disputes.both import Both, both
+from otr_paper.labs.disputes.cheats import Griefer
 from otr_paper.labs.disputes.differential import differential_game
 from otr_paper.labs.disputes.parties import CLIENT, FISHERMAN, OPERATOR, OTHER, leaf_of
 from otr_paper.labs.disputes.world import TERMS, random_tamper, tiny, tiny_signed
@@ -241,6 +242,68 @@ def test_no_game_about_half_a_signature_or_a_token_that_the_answer_lacks(token, 
     assert pair.do(now + 2, FISHERMAN, "open", 1, **_opening(pair, signed) | {"token": token}) == reason
 
 
+def test_a_state_that_is_named_at_once_is_opened_with_its_path_in_both():
+    """Of a first layer and of another one, and none beyond the answer's states."""
+    pair, run = both(tiny().honest, TERMS), tiny().honest
+    layers, size = run.trace.shape.layers, run.states.size
+    signed, now = tiny_signed(run), pair.chain.chain.time + 1
+    opening = _opening(pair, signed)
+    assert pair.do(now, OPERATOR, "commit_batch", merkle.root([leaf_of(signed)]), 1) == ""
+    for number, leaf in enumerate((3 * layers, 3 * layers + 1, size), 1):
+        now += 20
+        commitment = challenge_hash(pair.names[FISHERMAN], opening["batch"], 0, STATES + leaf, SALT)
+        assert pair.do(now, FISHERMAN, "challenge", commitment, value=TERMS.bond_wei) == ""
+        named = opening | {"token": STATES + leaf}
+        assert pair.do(now + 1, FISHERMAN, "open", number, **named) == ("" if leaf < size else "token")
+        if leaf == size:
+            return
+        game = pair.court.challenges[number - 1].game
+        name, *move = HonestOperator(run).move(game)
+        assert name == ("expand_layer" if leaf % layers else "expand_first")
+        path, other = move[-1], "expand_first" if leaf % layers else "expand_layer"
+        assert len(path) == merkle.path_length(leaf, size)
+        swapped = [*move[:2], path] if name == "expand_first" else [*move[:2], *run.token(3), path]
+        for tries, (reason, args) in enumerate((
+            ("path", [name, *move[:-1], ()]),
+            ("path", [name, *move[:-1], (*path, path[0])]),
+            ("path", [name, bytes(32), *move[1:]]),
+            ("path", [name, *move[:-1], (path[1], path[0], *path[2:])]),
+            ("children", [name, move[0], move[1][1:], *move[2:]]),
+            ("level", [other, *swapped]),
+            ("level", ["bisect", (run.states.root,)]),
+            ("", [name, *move]),
+        )):  # fmt: skip
+            assert pair.do(now + 2 + tries, OPERATOR, "move", number, *args) == reason, args[0]
+
+
+def test_an_honest_operator_wins_about_the_very_first_state_in_both():
+    """Position 0, layer 0: a position before it there is none."""
+    pair, run, last = both(tiny().honest, TERMS), tiny().honest, set()
+    for seed in range(4):
+        signed = tiny_signed(run)
+        number, now = pair.open_challenge(signed, [bytes([seed]) * 97], token=STATES, salt=SALT)
+        griefer = Griefer(Random(seed))
+        court, log = play(pair.court, number, HonestOperator(run), griefer, now=now, observe=pair.observe)
+        assert court.challenges[number - 1].status == ChallengeStatus.LOST
+        last.add(log[-1].move[0])
+    assert "prove" in last
+
+
+def test_a_state_that_was_walked_down_to_brings_no_path_in_both():
+    pair, run = both(tiny().honest, TERMS), tiny().honest
+    number, now = pair.open_challenge(tiny_signed(run), [], token=0, salt=SALT)
+    while (game := pair.court.challenges[number - 1].game).height:
+        shown = HonestOperator(run).move(game)
+        now += 2
+        assert pair.do(now, OPERATOR, "move", number, *shown) == ""
+        assert pair.do(now + 1, FISHERMAN, "move", number, *choice(shown[1], 1)) == ""
+    name, *move = HonestOperator(run).move(game)
+    assert move[-1] == ()
+    wrong = [*move[:-1], tuple(run.states.path(game.leaf))], [bytes(32), *move[1:]]
+    for tries, (reason, args) in enumerate(zip(("path", "content", ""), (*wrong, move), strict=True)):
+        assert pair.do(now + 2 + tries, OPERATOR, "move", number, name, *args) == reason
+
+
 def test_timeout_refund_reward_and_exit_in_both():
     pair = both(tiny().honest, TERMS)
     false = tiny().run(replace(_strong(), delta=2**20))
@@ -409,8 +472,8 @@ def test_a_sealed_arbiter_ends_a_game_on_chain():
 
 @pytest.mark.parametrize(
     ("change", "reason"),
-    [({"arity_bits": 0}, "arity_bits"), ({"arity_bits": 7}, "arity_bits"), ({"exit_s": 5}, "exit_s"),
-     ({"reward_bps": 10_000}, "burn"), ({"claim_s": 10}, "claim_s"), ({"bond_wei": 0}, "wei"),
+    [({"arity_bits": 0}, "arity_bits"), ({"arity_bits": 7}, "arity_bits"), ({"exit_s": TERMS.window_s}, "exit_s"),
+     ({"reward_bps": 10_000}, "burn"), ({"claim_s": 60}, "claim_s"), ({"bond_wei": 0}, "wei"),
      ({"increment_s": 5_000}, "increment_s"), ({"slash_bps": 0}, "slash_bps"), ({"clock_s": 2**40}, "seconds"),
      ({"increment_s": 11}, "increment_s"), ({"window_s": 59}, "seconds"), ({"pause_s": 59}, "seconds"),
      ({"duty_s": 2**31 + 1}, "seconds"), ({"spot_bps": 10_001}, "bps"), ({"cap_bps": 10**6 + 1}, "bps"),
@@ -430,6 +493,24 @@ def test_contracts_fit_the_chain_and_the_build_is_repeatable():
         first = compile_vyper(path)
         # EIP-170, immutables come on top and deploying checks them
         assert first.runtime_bytes < 24_576, path.name
+
+
+def test_a_stake_fills_its_bits_and_no_more_in_both():
+    """And nothing that shares its word is touched when it does."""
+    pair = both(tiny().honest, TERMS, chain=Chain(accounts=6, wei=2**100))
+    now = pair.chain.chain.time + 1
+    for later, (reason, who, value) in enumerate((
+        ("stake", OTHER, MOST_WEI + 1), ("", OTHER, MOST_WEI), ("stake", OTHER, 1),
+        ("", OPERATOR, MOST_WEI - 3 * TERMS.least_stake_wei), ("stake", OPERATOR, 1),
+    )):  # fmt: skip
+        assert pair.do(now + later, who, "register", value=value) == reason
+    # all of it is at stake, in a game that is lost by time
+    signed, bond = tiny_signed(tiny().honest), TERMS.bond_wei
+    pair.open_challenge(signed, [bytes(97)], token=0, salt=SALT)
+    assert pair.do(now + 30 + TERMS.clock_s, FISHERMAN, "timeout", 1) == ""
+    assert pair.court.operators[pair.names[OPERATOR]].convicted
+    assert pair.do(now + 60 + TERMS.clock_s + TERMS.claim_s, FISHERMAN, "pay_reward", OPERATOR) == ""
+    assert pair.court.credits[pair.names[FISHERMAN]] == MOST_WEI * 9_000 // 10_000 * TERMS.reward_bps // 10_000 + bond
 
 
 def test_only_the_registrar_registers_on_chain(pair):

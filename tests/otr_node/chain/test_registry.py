@@ -97,7 +97,7 @@ def test_numbers_that_no_receipt_in_python_holds(asker, registry):
     honest = vouched(replace(tiny().order, domain=asker.domain), tiny().honest)
     most = 2**256 - 1
     assert asker.vouch(registry, honest, finish_number=2) == "finish"
-    assert asker.vouch(registry, honest, prompt_tokens=most) == "length"
+    assert asker.vouch(registry, honest, prompt_tokens=most) == "prompt"
     assert asker.vouch(registry, honest, answer_tokens=most) == "length"
     assert asker.vouch(registry, honest, layers=most) == "trace-shape"
 
@@ -114,6 +114,8 @@ def test_order_and_receipt_count_for_the_court_that_asks(asker, registry):
         assert asker.vouch(registry, replace(elsewhere, order=order)) == "signature"
 
 
+#: Under which domain ``vouch`` counts, as it stands in the source.
+VOUCHED = "VERSION, chain.id, msg.sender))\n    order_id"
 #: Each condition, as it stands in the source, and what stands there without it.
 CUTS = [
     ("judge == empty(address)", "False"),
@@ -130,11 +132,11 @@ CUTS = [
     (" or receipt.answer_tokens > context - receipt.prompt_tokens", ""),
     ("receipt.finish > STOP or ", ""),
     (" or (receipt.finish == LENGTH and receipt.answer_tokens != order.max_tokens)", ""),
-    ("s > HALF_ORDER or ", ""),
-    (" or ecrecover(digest, v, convert(extract32(signature, 0), uint256), s) != key.key", ""),
+    ("if s > HALF_ORDER:", "if False:"),
+    ("if self._recovered(digest, signature) != key.key:", "if False:"),
     ('    assert receipt.order_id == order_id, "order"\n', ""),
-    ("chain.id, msg.sender", "convert(1, uint256), msg.sender"),
-    ("chain.id, msg.sender", "chain.id, self"),
+    (VOUCHED, VOUCHED.replace("chain.id", "convert(1, uint256)")),
+    (VOUCHED, VOUCHED.replace("msg.sender", "self")),
 ]
 
 
@@ -148,11 +150,12 @@ def test_without_a_condition_a_lie_passes_on_chain(asker, condition, instead, tm
     honest = vouched(replace(tiny().order, domain=asker.domain), tiny().honest)
     found = {name: asker.vouch(cut, signed) for name, (_, signed) in lies(asker.domain).items()}
     found["a third finish"] = asker.vouch(cut, honest, finish_number=2)
-    found["no word holds the sum"] = asker.vouch(cut, honest, prompt_tokens=2**256 - 1)
+    longer = replace(tiny().order, domain=asker.domain, prompt_tokens=10**6)
+    found["longer than the context"] = asker.vouch(cut, vouched(longer, tiny().honest, prompt_tokens=10**6))
     found["another order"] = asker.vouch(cut, replace(honest, order=replace(honest.order, nonce=bytes(32))))
     found["honest"] = asker.vouch(cut, honest)
     expected = {name: fault for name, (fault, _) in lies(asker.domain).items()}
-    beside = {"a third finish": "finish", "no word holds the sum": "length", "another order": "reverts: order"}
+    beside = {"a third finish": "finish", "longer than the context": "length", "another order": "reverts: order"}
     assert found != expected | beside | {"honest": ""}
 
 

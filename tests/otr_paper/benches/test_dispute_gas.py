@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from otr_core import merkle
 from otr_core.errors import ParameterError
 from otr_core.lane.program import Dims, LayerOperator
 from otr_paper.benches.dispute_gas import LARGE, DisputePlan, measure_dispute
@@ -33,4 +34,15 @@ def test_both_sizes_are_played_to_the_payout():
         position = 2 * 11 // 3
         dims = Dims.of(shape)
         rounds = dispute_costs.expected_rounds(dims, 11, int(LayerOperator.OUTPUT), position, 4)
-        assert found["rounds"][name] == rounds
+        walked = found["walked"][name]
+        assert walked["rounds"] == rounds
+        assert found["rounds"][name] == rounds - merkle.rounds(11 * dims.layers, 4)
+        assert walked["gas"] > found[f"gas_{name}"] + 80_000 * (rounds - found["rounds"][name])
+
+
+@pytest.mark.slow
+def test_a_dispute_takes_no_more_gas_than_the_court_is_designed_for():
+    """One million for 64 tokens of a model of 135M parameters, one and a half for a thousand at 70B."""
+    found = measure_dispute(DisputePlan(arities=(4,)))
+    assert found["gas_135m"] <= 1_000_000
+    assert found["gas_70b"] <= 1_500_000
