@@ -32,9 +32,10 @@ BUDGETS = {
     # 8,000 until the receipt states the answer and comes from real evidence; 10,000 once proofs of
     # whole answers are verified in it. It holds more since then: a court of two contracts with duties,
     # and machines appraised as a whole. What may leave it is an open point of the README.
-    "otr_core": 12210,
-    # eleven families as data, their rotations, and a program that is built for each
-    "otr_core/lane": 1400,
+    "otr_core": 12520,
+    # eleven families as data, their rotations, and a program that is built for each; a block of tensor
+    # cores by its instructions, and the fp32 steps beside it
+    "otr_core/lane": 1560,
     # machines as a whole, AMD's reports, policies that name what they expect and waive, and files that
     # messages name and threads share
     "otr_core/attestation": 2680,
@@ -50,18 +51,19 @@ BUDGETS = {
     # checkpoint, with a frozen environment of its own for templates; the recorder with the process
     # that hashes; integer products of their own, which a library's floats would outrun, for one
     # sequence, for many that come and go, and on a device; a court read from its logs alone; families:
-    # their operations compiled and in NumPy, and any decoder in the native lane
-    "otr_node": 8120,
+    # their operations compiled and in NumPy, and any decoder in the native lane; blocks of tensor cores
+    # replayed, compiled and in NumPy
+    "otr_node": 8400,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     "otr_node/proof": 1150,
-    "otr_paper": 15570,  # of it the producers of stored results, and the free opponents of disputes
+    "otr_paper": 15800,  # of it the producers of stored results, and the free opponents of disputes
     "otr_paper/claims": 1900,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free
     # in every commitment, the search over all their games, and games that break rules all the time;
     # and every attack on evidence runs against every recorded bundle that has the part it changes
     "otr_paper/labs": 4500,
-    "otr_paper/producers": 2200,  # of it the mutants of every check of court and contracts, the families table
+    "otr_paper/producers": 2240,  # of it the mutants of every check of court and contracts, the families table
     "otr_paper/simulation": 1150,
 }
 
