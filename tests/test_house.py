@@ -223,7 +223,7 @@ def test_every_public_class_has_its_own_name(modules):
 
 def test_every_public_function_has_its_own_name(modules):
     # A kernel and its twin have one name.
-    twins = {f"otr_node.integers.{part}twins": f"otr_node.integers.{part}kernels" for part in ("", "family_")}
+    twins = {f"otr_node.integers.{part}twins": f"otr_node.integers.{part}kernels" for part in ("", "family_", "block_")}
     kept = {name: path for name, path in modules.items() if name not in twins}
     places = places_of_names(kept, ast.FunctionDef)
     for twin, kernels in twins.items():
