@@ -42,8 +42,9 @@ BUDGETS = {
     # order, statement, the checks against both, and the seam to evidence of hardware
     "otr_core/poea": 1300,
     # two contracts, court and table, each with its structs, interfaces and events; moves for each
-    # field of a statement; duties, roles and pauses, in Python and on chain; the judge's program as words
-    "otr_core/dispute": 3620,
+    # field of a statement; duties, roles and pauses, in Python and on chain; the judge's program as words;
+    # the contract that judges a block of a tensor core
+    "otr_core/dispute": 3740,
     # of it the verifier of whole answers with its gadgets, 1,250
     "otr_core/spotcheck": 1900,
     "otr_core/economics": 850,
@@ -57,7 +58,7 @@ BUDGETS = {
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     "otr_node/proof": 1150,
-    "otr_paper": 15800,  # of it the producers of stored results, and the free opponents of disputes
+    "otr_paper": 15840,  # of it the producers of stored results, and the free opponents of disputes
     "otr_paper/claims": 1900,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free
     # in every commitment, the search over all their games, and games that break rules all the time;

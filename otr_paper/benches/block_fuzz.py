@@ -1,14 +1,18 @@
-"""Random blocks at the ends of their range: the definition against each replay of it."""
+"""Random blocks at the ends of their range: the definition against its replays and the contract."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from otr_core.lane.blocks import BF16_BLOCK, FLOOR, FP32, block
+from otr_node.chain.block_judge import BlockJudge
+from otr_node.chain.evm import Chain
 from otr_node.integers import block_kernels, block_twins
+from otr_paper.benches.blocks import RecordedBlock
 
 _TERMS = BF16_BLOCK.terms
 SPECIAL = (0x7F80, 0xFF80, 0x7FC0, 0x7F81, 0xFFFF)
@@ -71,6 +75,36 @@ def replays() -> dict[str, Judge]:
         return result
 
     return {"kernel": judge(block_kernels), "twin": judge(block_twins)}
+
+
+def contract() -> Judge:
+    """The contract on a chain of its own, as a judge of single blocks."""
+    judge = BlockJudge(Chain())
+    return lambda one: judge.result(*one)
+
+
+def judge_recordings(records: Sequence[RecordedBlock], transactions: int) -> dict[str, Any]:
+    """Put what a chip made of bf16 blocks before the contract.
+
+    Args:
+        transactions: of the first so many, the gas of a whole transaction, its base of 21,000 and
+            its calldata included.
+
+    Returns:
+        JSON values. right: recorded results that the contract holds for right. wrong: of the same
+        blocks, the next word up that it holds for wrong. gas: least, median and most of transactions.
+    """
+    judge = BlockJudge(Chain())
+    gas = [judge.judge(r.a, r.b, r.c, r.result).gas for r in records[:transactions]]
+    return {
+        "blocks": len(records),
+        "right": sum(judge.right(r.a, r.b, r.c, r.result) for r in records),
+        "wrong": sum(not judge.right(r.a, r.b, r.c, r.result + 1) for r in records),
+        "transactions": len(gas),
+        "gas": {"least": min(gas), "median": int(median(gas)), "most": max(gas)},
+        "deployment_gas": judge.deployment.gas,
+        "runtime_bytes": judge.contract.runtime_bytes,
+    }
 
 
 def compare_blocks(count: int, judges: Mapping[str, Judge], seed: int = 1) -> dict[str, Any]:

@@ -3,40 +3,55 @@
 
 * ``block_recordings``: the definition, and rules beside it, against what an H100 recorded (needs
   OTR_DATA_MIRROR). The recordings are others'; which of them a rule gives is computed here.
-* ``block_fuzz``: 100,000 blocks at the ends of their range, the definition against each replay.
+* ``block_fuzz``: 100,000 blocks at the ends of their range, the definition against replays and contract.
+* ``block_contract``: the contract on the recorded bf16 blocks, and its gas (needs OTR_DATA_MIRROR).
 * ``block_projections``: one token through every matrix of SmolLM2-135M, replayed: bits and CPU time.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from otr_node import outside
-from otr_paper.benches.block_fuzz import compare_blocks, replays
+from otr_paper.benches.block_fuzz import compare_blocks, contract, judge_recordings, replays
 from otr_paper.benches.block_projections import measure_projections
-from otr_paper.benches.blocks import RECORDINGS, agree_with_recordings
+from otr_paper.benches.blocks import RECORDINGS, agree_with_recordings, recordings
 from otr_paper.producers import frame
 
-BLOCKS = 100_000
+BLOCKS, TRANSACTIONS = 100_000, 400
+
+
+def _archive() -> Path:
+    return outside.get(frame.checkout(), *RECORDINGS, mirror=outside.mirror_folder())
 
 
 def _recordings() -> dict[str, Any]:
-    return agree_with_recordings(outside.get(frame.checkout(), *RECORDINGS, mirror=outside.mirror_folder()))
+    return agree_with_recordings(_archive())
+
+
+def _contract() -> dict[str, Any]:
+    return judge_recordings(recordings(_archive(), "bf16"), TRANSACTIONS)
 
 
 def _fuzz() -> dict[str, Any]:
-    return compare_blocks(BLOCKS, replays())
+    return compare_blocks(BLOCKS, {**replays(), "contract": contract()})
 
 
 def _projections() -> dict[str, Any]:
     return measure_projections(frame.model_files())
 
 
-PARTS = {"block_recordings": _recordings, "block_fuzz": _fuzz, "block_projections": _projections}
+PARTS = {
+    "block_recordings": _recordings,
+    "block_fuzz": _fuzz,
+    "block_contract": _contract,
+    "block_projections": _projections,
+}
 
 
 def main() -> None:
-    frame.store_parts(__doc__, PARTS, seed=1, packages=("numpy", "numba", "torch"))
+    frame.store_parts(__doc__, PARTS, seed=1, packages=("numpy", "numba", "torch", "vyper", "eth-tester", "py-evm"))
 
 
 if __name__ == "__main__":
