@@ -34,8 +34,8 @@ BUDGETS = {
     # and machines appraised as a whole. What may leave it is an open point of the README.
     "otr_core": 12520,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
-    # cores by its instructions, and the fp32 steps beside it
-    "otr_core/lane": 1560,
+    # cores by its instructions, the fp32 steps beside it, and those of a lane made of both
+    "otr_core/lane": 1600,
     # machines as a whole, AMD's reports, policies that name what they expect and waive, and files that
     # messages name and threads share
     "otr_core/attestation": 2680,
@@ -53,12 +53,12 @@ BUDGETS = {
     # that hashes; integer products of their own, which a library's floats would outrun, for one
     # sequence, for many that come and go, and on a device; a court read from its logs alone; families:
     # their operations compiled and in NumPy, and any decoder in the native lane; blocks of tensor cores
-    # replayed, compiled and in NumPy
-    "otr_node": 8400,
+    # replayed, compiled and in NumPy, and the lane of such blocks
+    "otr_node": 8520,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     "otr_node/proof": 1150,
-    "otr_paper": 15840,  # of it the producers of stored results, and the free opponents of disputes
+    "otr_paper": 15890,  # of it the producers of stored results, and the free opponents of disputes
     "otr_paper/claims": 1900,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free
     # in every commitment, the search over all their games, and games that break rules all the time;

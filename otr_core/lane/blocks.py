@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import isqrt
 from typing import NamedTuple
 
 from otr_core.errors import InputError
@@ -235,6 +236,34 @@ def fp32_multiply(a: int, b: int) -> int:
     return fp32_fma(a, b, FP32.sign)
 
 
+def fp32_divide(a: int, b: int) -> int:
+    """a / b of fp32 words, rounded to nearest even (IEEE 754)."""
+    x, y = parts(FP32, a), parts(FP32, b)
+    sign = FP32.sign if x.sign != y.sign else 0
+    if not (x.finite and y.finite):
+        # a number by infinity is 0, infinity by a number is infinite; by each other, or with a NaN, a NaN
+        nan = x.finite == y.finite or (not x.finite and x.significand) or (not y.finite and y.significand)
+        return FP32.nan if nan else sign | (0 if x.finite else FP32.infinity)
+    if y.significand == 0:
+        return sign | FP32.infinity if x.significand else FP32.nan
+    quotient, rest = divmod(x.significand << _MORE, y.significand)
+    return sign | round_to(FP32, 2 * quotient + (rest > 0), x.exponent - y.exponent - _MORE - 1)
+
+
+def fp32_root(a: int) -> int:
+    """√a of a fp32 word, rounded to nearest even (IEEE 754); of −0 it is −0."""
+    x = parts(FP32, a)
+    if not x.finite:
+        return FP32.infinity if x.sign > 0 and x.significand == 0 else FP32.nan
+    if x.significand == 0 or x.sign < 0:
+        return FP32.nan if x.significand else a
+    exponent = x.exponent - FP32.fraction_bits - _MORE
+    odd = exponent & 1
+    square = x.significand << (_MORE + odd)
+    root = isqrt(square)
+    return round_to(FP32, 2 * root + (root * root != square), (exponent - odd) // 2 - 1)
+
+
 def fp32_to_bf16(word: int) -> int:
     """The bf16 word of a fp32 word, rounded to nearest even; of a NaN ``BF16.nan``."""
     x = parts(FP32, word)
@@ -245,6 +274,7 @@ def fp32_to_bf16(word: int) -> int:
 
 
 _ONE = FP32.bias << FP32.fraction_bits
+_MORE = 64  # bits of a quotient or a square beyond those that count, so that one more says on which side it lies
 
 
 def _special(form: FloatFormat, pairs: Iterable[tuple[Parts, Parts]], addend: Parts) -> int | None:

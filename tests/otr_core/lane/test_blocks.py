@@ -18,8 +18,10 @@ from otr_core.lane.blocks import (
     block,
     dot_product,
     fp32_add,
+    fp32_divide,
     fp32_fma,
     fp32_multiply,
+    fp32_root,
     fp32_to_bf16,
     parts,
     round_to,
@@ -52,9 +54,12 @@ def test_fp32_steps_are_those_of_the_machine():
     x, y = (np.array(words, np.uint32).view(np.float32) for words in (a, b))
     with np.errstate(all="ignore"):
         sums, products = ((x + y).view(np.uint32), (x * y).view(np.uint32))
+        quotients, roots = ((x / y).view(np.uint32), np.sqrt(x).view(np.uint32))
     for i in range(len(a)):
         assert fp32_add(a[i], b[i]) == exact.canonical(int(sums[i])), (a[i], b[i])
         assert fp32_multiply(a[i], b[i]) == exact.canonical(int(products[i])), (a[i], b[i])
+        assert fp32_divide(a[i], b[i]) == exact.canonical(int(quotients[i])), (a[i], b[i])
+        assert fp32_root(a[i]) == exact.canonical(int(roots[i])), a[i]
         assert fp32_fma(a[i], b[i], c[i]) == exact.libm_fma(a[i], b[i], c[i]), (a[i], b[i], c[i])
 
 
