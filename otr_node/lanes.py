@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from otr_core.errors import InputError, ModelError, reported_as
+from otr_core.lane.tensor_steps import LANE
 from otr_core.poea import manifest
 from otr_node.checkpoint import Tensors
 from otr_node.model import Model
 from otr_node.native import DTYPES, load_native
 from otr_node.portable import load_portable
+from otr_node.tensor_lane import load_tensor_lane
 
 
 def load_model(
@@ -43,7 +45,7 @@ def load_model(
     options: dict[str, Any] = {"device": device, "threads": threads, "drop_layers": drop_layers, "alter": alter}
     if lane in DTYPES:
         return load_native(folder, lane=lane, **options)
-    return load_portable(folder, **options)
+    return load_tensor_lane(folder, **options) if lane == LANE else load_portable(folder, **options)
 
 
 def check_device(name: str) -> None:

@@ -83,11 +83,7 @@ class PortableModel:
     def choose(self, logits: np.ndarray, temperature_milli: int, drawn: int) -> int:
         """Next token from integer logits, LOGIT fraction bits: the first largest, or where
         ``drawn`` falls; in integers alone."""
-        if temperature_milli == 0:
-            return int(np.argmax(logits))
-        cumulative = np.cumsum(sampling_weights(logits, temperature_milli))
-        target = drawn * int(cumulative[-1]) >> 53
-        return int(np.searchsorted(cumulative, target, side="right"))
+        return int(np.argmax(logits)) if temperature_milli == 0 else chosen_token(logits, temperature_milli, drawn)
 
     def configuration(self) -> dict[str, Any]:
         """Nothing but the lane: no other fact changes a bit."""
@@ -362,6 +358,13 @@ def feed_together(
                 each._record([(0, recorder)], each._seen, 0, streams[1:, None, end - len(piece) : end])
             each._seen += len(piece)
         return sessions[0]._layers.logits(streams[-1, ends - 1])
+
+
+def chosen_token(logits: np.ndarray, temperature_milli: int, drawn: int) -> int:
+    """The token at which ``drawn`` falls, of integer logits with LOGIT fraction bits."""
+    cumulative = np.cumsum(sampling_weights(logits, temperature_milli))
+    target = drawn * int(cumulative[-1]) >> 53
+    return int(np.searchsorted(cumulative, target, side="right"))
 
 
 def sampling_weights(logits: np.ndarray, temperature_milli: int) -> Int64:

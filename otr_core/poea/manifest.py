@@ -12,8 +12,9 @@ from otr_core.errors import InputError, ModelError, reported_as
 from otr_core.lane.architecture import Architecture
 
 #: How inference is computed. *native* lanes are fast and not portable bit for bit, *portable* gives
-#: the same bits on any machine; the version counts changes of its arithmetic.
-LANES = ("native-float32", "native-bfloat16", "portable-1")
+#: the same bits on any machine; the version counts changes of its arithmetic. *h100-bf16* names an
+#: instruction of a tensor core and the order of its blocks: any machine can replay it to the bit.
+LANES = ("native-float32", "native-bfloat16", "portable-1", "h100-bf16")
 
 
 @dataclass(frozen=True)

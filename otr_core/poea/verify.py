@@ -52,7 +52,7 @@ CONTENT_CHECKS = {
 FRESHNESS = {"freshness": "the order's nonce was not accepted before"}
 """The last check, made where the verifier keeps a store of nonces."""
 
-_VALUE_BYTES = {"native-float32": 4, "native-bfloat16": 2, "portable-1": 4}
+_VALUE_BYTES = {"native-float32": 4, "native-bfloat16": 2, "portable-1": 4, "h100-bf16": 4}
 """Bytes of a value in the trace, by lane."""
 
 
