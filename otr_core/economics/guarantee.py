@@ -107,9 +107,9 @@ def deterring_loss(
     final = q.count("late", late)
     if np.any(final > others):
         raise ParameterError("late", late, f"at most pending = {pending}")
-    kept = np.where(final > 0, final * np.maximum(gained - caught * price, 0.0), 0.0)
-    over = np.where(others > final, (others - final) * np.maximum(gained - price, 0.0), 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
+        kept = np.where(final > 0, final * np.maximum(gained - caught * price, 0.0), 0.0)
+        over = np.where(others > final, (others - final) * np.maximum(gained - price, 0.0), 0.0)
         loss = gained / caught - price + kept + over
     return q.shaped(np.where(gained <= 0, 0.0, np.maximum(loss, 0.0)))
 
@@ -204,7 +204,7 @@ class Setting:
 
     Attributes:
         price_usd: v. loss_usd: L, see ``deterrence.loss_if_caught``. rho: rate of spot checks.
-        phi: chance that a fisherman looks whom the adversary does not own, see ``watching``.
+        phi: chance that a fisherman looks whom the adversary does not own, see ``watched_share``.
         pending, late: R and F of ``deterring_loss``.
         cheats: at least one. failing: names of ``HYPOTHESES`` that do not hold.
     """
@@ -301,7 +301,7 @@ class Setting:
         return self.late * kept + (self.pending - self.late) * over
 
 
-def watching(
+def watched_share(
     *,
     fishermen: int,
     bought_share: float,
@@ -382,18 +382,20 @@ def class_break(
     require_premises("class break", failing)
     caught, number = float(q.probability("detection", detection)), q.whole("operators", operators, least=1)
     rate, takes = float(q.amount("answers_per_s", answers_per_s)), float(q.amount("verdict_s", verdict_s))
-    exposed = max(takes - float(q.amount("window_s", window_s)), 0.0) * rate * (1.0 - caught)
+    open_s = max(takes - float(q.amount("window_s", window_s)), 0.0)
+    pending, late = max(np.ceil(rate * takes), 1.0) - 1.0, np.floor(rate * open_s)
     each = float(undetected_cheats(detection=caught, attempts=attempts))
-    pending = max(np.ceil(rate * takes), 1.0) - 1.0
     alone = number * float(served_before_verdict(detection=caught, pending=pending, attempts=attempts))
-    total = number * (each + (0.0 if freeze else exposed))
+    total = number * (each + (0.0 if freeze else late * (1.0 - caught)))
     total = min(total, number * attempts * (1.0 - caught))
     if not fuse:
         return ClassBreak(total, alone)
-    together = float(undetected_cheats(detection=caught, attempts=number * attempts))
-    flying = max(np.ceil(number * rate * takes), 1.0) - 1.0
+    # The others answer when they like: in any stretch of time one more than its length says.
+    others_late = (late + 1.0) * (number - 1) + late if open_s > 0 else 0.0
+    together = float(undetected_cheats(detection=caught, attempts=number * attempts)) + others_late * (1.0 - caught)
+    flying = number * (pending + 1.0) - 1.0
     served = float(served_before_verdict(detection=caught, pending=flying, attempts=number * attempts))
-    return ClassBreak(min(total, together + number * exposed), min(alone, served))
+    return ClassBreak(min(total, together), min(alone, served))
 
 
 @dataclass(frozen=True)
@@ -451,7 +453,7 @@ def honesty_cost(
             challenger besides the bond.
         clock_s, increment_s, moves: a side's chess clock, and what it gains by each of at most
             ``moves``.
-        tested, lost_usd, check_cost_usd: as in ``watching``, of an attentive fisherman with the
+        tested, lost_usd, check_cost_usd: as in ``watched_share``, of an attentive fisherman with the
             same ``outage``.
 
     Raises:
