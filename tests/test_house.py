@@ -58,7 +58,7 @@ BUDGETS = {
     "otr_node/proof": 1150,
     # of it the producers of stored results, the free opponents of disputes, and those of a stake: the
     # adversary's game, its lemmas and the page on what must break
-    "otr_paper": 16350,
+    "otr_paper": 16400,
     "otr_paper/claims": 1910,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free
     # in every commitment, the search over all their games, and games that break rules all the time;

@@ -7,10 +7,21 @@ Every number comes from stored results, the court's terms and the use cases.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from otr_core.economics import scenarios
-from otr_core.economics.guarantee import GRIEF_RATIO, HYPOTHESES, NEEDS, Cheat, Setting, class_break
+from otr_core.economics.deterrence import kept_share, loss_if_caught
+from otr_core.economics.guarantee import (
+    GRIEF_RATIO,
+    HYPOTHESES,
+    NEEDS,
+    Cheat,
+    Setting,
+    attack_profit,
+    class_break,
+    deterring_loss,
+)
 from otr_core.economics.guidance import guide
 from otr_node.project import Project
 from otr_paper.series.spotchecks import unit_detection_curves
@@ -160,6 +171,59 @@ def class_breaks(case: scenarios.Scenario, *, operators: int) -> Records:
     terms |= {"attempts": round(flow.until_patch), "operators": operators, "detection": case.watch.detection(0.0)}
     breaks = [(fuse, class_break(**terms, fuse=fuse)) for fuse in (False, True)]
     return records("fuse, final, served", [(fuse, found.final, found.served) for fuse, found in breaks])
+
+
+def _schedules(case: scenarios.Scenario, reward_share: float) -> list[tuple[str, int, float]]:
+    """Ways to cheat in a use case: name, answers after the caught one, what comes back of a slash."""
+    return [
+        ("one answer at a time", 0, 0.0),
+        ("until the verdict", case.flow.pending, 0.0),
+        ("and its own fisherman is paid", case.flow.pending, reward_share),
+    ]
+
+
+def profit_curves(case: scenarios.Scenario, *, stakes_usd: Iterable[float], reward_share: float) -> Records:
+    """What an operator of a use case with a broken platform earns against its stake: records of
+    stake_usd, schedule, profit_usd. Sampling at the stated rate alone finds it out.
+
+    The schedules: one answer at a time, and on each until the verdict, with nothing of the slash back;
+    and the latter with ``reward_share`` of it back to an own fisherman.
+    """
+    terms = _cheat(case)
+    rows = []
+    for name, pending, share in _schedules(case, reward_share):
+        for stake in stakes_usd:
+            loss = loss_if_caught(
+                stake_usd=stake, slash_fraction=case.bond.slash_fraction, dispute_cost_usd=0.0, reward_share=share
+            )
+            rows.append((float(stake), name, attack_profit(**terms, loss_usd=loss, pending=pending)))
+    return records("stake_usd, schedule, profit_usd", rows)
+
+
+def least_stakes(case: scenarios.Scenario, *, reward_share: float) -> dict[str, float]:
+    """By schedule of ``profit_curves``, the stake at which it stops to pay, USD."""
+    return {
+        name: deterring_loss(**_cheat(case), pending=pending)
+        / kept_share(slash_fraction=case.bond.slash_fraction, reward_share=share)
+        for name, pending, share in _schedules(case, reward_share)
+    }
+
+
+def _cheat(case: scenarios.Scenario) -> dict[str, float]:
+    found = {"gain_usd": case.answer.gain_usd, "price_usd": case.answer.price_usd}
+    return found | {"detection": case.watch.detection(0.0)}
+
+
+def class_curves(case: scenarios.Scenario, *, operators: int, verdicts_s: Iterable[float]) -> Records:
+    """A broken class of a use case against the time to a verdict, the window as long: records of
+    verdict_s, what, answers."""
+    rows = []
+    for verdict_s in verdicts_s:
+        slow = replace(case, flow=replace(case.flow, verdict_s=float(verdict_s)))
+        for row in class_breaks(slow, operators=operators):
+            fuse = "with a fuse" if row["fuse"] else "no fuse"
+            rows += [(float(verdict_s), f"{what}, {fuse}", row[what]) for what in ("served", "final")]
+    return records("verdict_s, what, answers", rows)
 
 
 def lemma_rows(stored: Mapping[str, Any]) -> Records:

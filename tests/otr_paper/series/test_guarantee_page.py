@@ -60,3 +60,28 @@ def test_a_fuse_leaves_what_is_in_flight(project):
     plain, fused = guarantee.class_breaks(scenarios.load(project.data)["chatbot"], operators=100)
     assert (round(plain["final"]), round(fused["final"])) == (10_001, 100)
     assert fused["served"] > 1000 * fused["final"]
+
+
+def test_each_schedule_stops_to_pay_at_its_stake(project):
+    case = scenarios.load(project.data)["defi_agent"]
+    needs = guarantee.least_stakes(case, reward_share=0.3)
+    assert list(needs.values()) == sorted(needs.values())
+    for name, stake in needs.items():
+        curve = guarantee.profit_curves(case, stakes_usd=[0.999 * stake, stake, 1.001 * stake], reward_share=0.3)
+        below, at, above = (row["profit_usd"] for row in curve if row["schedule"] == name)
+        assert below > 0 > above
+        assert at == pytest.approx(0, abs=1e-9 * stake)
+
+
+def test_a_class_is_drawn_as_it_is_counted(project):
+    case = scenarios.load(project.data)["chatbot"]
+    rows = guarantee.class_curves(case, operators=100, verdicts_s=[10.0, case.flow.verdict_s])
+    at = {row["what"]: row["answers"] for row in rows if row["verdict_s"] == case.flow.verdict_s}
+    plain, fused = guarantee.class_breaks(case, operators=100)
+    assert at == {
+        "final, no fuse": plain["final"], "served, no fuse": plain["served"], "final, with a fuse": fused["final"],
+        "served, with a fuse": fused["served"],
+    }  # fmt: skip
+    early = {row["what"]: row["answers"] for row in rows if row["verdict_s"] == 10.0}
+    assert early["final, with a fuse"] == at["final, with a fuse"]
+    assert early["served, with a fuse"] < at["served, with a fuse"]
