@@ -180,6 +180,11 @@ class NotebookError(OtrError):
     """A notebook cannot be run, or did not run to its end."""
 
 
+class PremiseError(CheckError):
+    """A theorem on incentives is asked for where one of its hypotheses fails; the check is its name
+    in ``otr_core.economics.guarantee.HYPOTHESES``."""
+
+
 class SealError(OtrError):
     """A sealed message does not open."""
 

@@ -85,6 +85,7 @@ NOT_REQUIRED = {
     "verifier": "the same",
     "hypothesis": "of the test group: producers/economics_mutants.py runs the tests",
     "pytest": "the same",
+    "z3": "of the test group: producers/guarantee.py proves the lemmas that the tests prove again",
 }
 NOT_IMPORTED = {
     "accelerate": "transformers reads GGUF files with it",

@@ -32,7 +32,7 @@ BUDGETS = {
     # 8,000 until the receipt states the answer and comes from real evidence; 10,000 once proofs of
     # whole answers are verified in it. It holds more since then: a court of two contracts with duties,
     # and machines appraised as a whole. What may leave it is an open point of the README.
-    "otr_core": 12520,
+    "otr_core": 12950,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both
     "otr_core/lane": 1600,
@@ -44,10 +44,11 @@ BUDGETS = {
     # two contracts, court and table, each with its structs, interfaces and events; moves for each
     # field of a statement; duties, roles and pauses, in Python and on chain; the judge's program as words;
     # the contract that judges a block of a tensor core
-    "otr_core/dispute": 3740,
+    "otr_core/dispute": 3850,
     # of it the verifier of whole answers with its gadgets, 1,250
     "otr_core/spotcheck": 1900,
-    "otr_core/economics": 850,
+    # of it the composed guarantee with its premises, 290; all that many answers on one stake need
+    "otr_core/economics": 1130,
     # circuits, keys and proofs stand here, so that the core needs no proof library; all that reads a
     # checkpoint, with a frozen environment of its own for templates; the recorder with the process
     # that hashes; integer products of their own, which a library's floats would outrun, for one
@@ -58,13 +59,13 @@ BUDGETS = {
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     "otr_node/proof": 1150,
-    "otr_paper": 15890,  # of it the producers of stored results, and the free opponents of disputes
-    "otr_paper/claims": 1900,
+    "otr_paper": 16750,  # of it the producers, the free opponents of disputes, and those of a stake
+    "otr_paper/claims": 1910,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free
     # in every commitment, the search over all their games, and games that break rules all the time;
     # and every attack on evidence runs against every recorded bundle that has the part it changes
-    "otr_paper/labs": 4500,
-    "otr_paper/producers": 2240,  # of it the mutants of every check of court and contracts, the families table
+    "otr_paper/labs": 4520,
+    "otr_paper/producers": 2380,  # of it the mutants of every check of court and contracts, the families table
     "otr_paper/simulation": 1150,
 }
 

@@ -127,3 +127,24 @@ def undetected_cheats(*, detection: Quantity, attempts: Quantity = np.inf) -> Qu
         ended = -np.expm1(number * np.log1p(-caught))
         expected = miss * np.where(number == 0, 0.0, ended) / caught
     return q.shaped(np.where(caught == 0.0, number, expected))
+
+
+def served_before_verdict(*, detection: Quantity, pending: Quantity, attempts: Quantity = np.inf) -> Quantity:
+    """Expected false answers that an operator serves who cheats on each until its verdict, or
+    ``attempts`` times: those before the first caught one, that one, and what it serves meanwhile.
+
+    ``R + (1 - (1 - D)^(N - R)) / D``, at most N. Whoever acts on provisional answers is hit by all
+    of them; ``undetected_cheats`` counts those that also become final.
+
+    Args:
+        detection: D per cheat, [0, 1].
+        pending: R, answers of the operator between a caught cheat and its verdict.
+        attempts: N, whole, or infinity for no end.
+    """
+    others = q.count("pending", pending)
+    number = np.asarray(attempts, dtype=np.float64)
+    before = np.maximum(np.where(np.isposinf(number), np.inf, number) - others, 0.0)
+    first = undetected_cheats(detection=detection, attempts=before) + detection_after(
+        cheats=np.where(np.isposinf(before), 2.0**53, before), rho=detection
+    )
+    return q.shaped(np.minimum(others + first, number))

@@ -7,7 +7,11 @@ planted fault (rate psi per query, not told apart from a real one) share the bou
 everyone checking at rate x, a checker's expected part of a prize is
 ``h(x) = (1 - (1-x)^n) / (n x)``, which falls from 1 to 1/n.
 
-The symmetric equilibria, by ``tau = g/(v + sigma S + k)`` and
+The operator may be its own catcher, so a caught cheat costs it ``L = (1 - alpha) sigma S + k``. Where
+fishermen check for catches (mixed, always cheat) the reward is taken to reach them: the best case for
+them, and no regime in which nobody cheats hangs on it.
+
+The symmetric equilibria, by ``tau = g/(v + L)`` and
 ``D(x) = 1 - (1 - rho d)(1 - w (1 - (1-x)^n))``:
 
 * honest dominant: ``rho d > tau``. Honesty is strictly dominant; fishermen do not matter.
@@ -96,6 +100,22 @@ def check_rate(*, prize_usd: float, check_cost_usd: float, fishermen: int) -> fl
             high = middle
 
 
+def least_bounty(*, check_cost_usd: float, planted_rate: float, claims: int = 1) -> float:
+    """Bounty at which looking pays although nobody cheats: ``claims c / psi``, USD.
+
+    Args:
+        claims: among how many a bounty is shared: 1 for who looks alone, n where all fishermen
+            look; each further name under which somebody claims counts too, so that no bounty holds
+            against an operator that files claims without end.
+
+    Returns:
+        The bounty; infinity where nothing is planted and a look costs something.
+    """
+    cost, planted = q.amount("check_cost_usd", check_cost_usd), float(q.probability("planted_rate", planted_rate))
+    shared = q.whole("claims", claims, least=1) * float(cost)
+    return shared / planted if planted > 0 else math.inf if shared > 0 else 0.0
+
+
 def equilibrium(
     *,
     gain_usd: float,
@@ -120,7 +140,8 @@ def equilibrium(
         rho, d, w: see ``detection_probability``.
         fishermen: n, how many; 0 is allowed.
         check_cost_usd: c, cost of one check. At 0 checking is weakly dominant and everyone checks.
-        reward_share: alpha, share of the slash paid to those who caught the cheat, [0, 1].
+        reward_share: alpha, share of the slash paid to those who caught the cheat, [0, 1]; the
+            operator can be among them.
         planted_rate: psi, planted faults per query, [0, 1]; bounty_usd: beta, paid to those who
             checked one.
 
@@ -128,7 +149,7 @@ def equilibrium(
         ParameterError: an argument outside its range.
     """
     bond = {"stake_usd": stake_usd, "slash_fraction": slash_fraction}
-    at_risk = {"price_usd": price_usd, "dispute_cost_usd": dispute_cost_usd, **bond}
+    at_risk = {"price_usd": price_usd, "dispute_cost_usd": dispute_cost_usd, "reward_share": reward_share, **bond}
     threshold = deterrence_threshold(gain_usd=gain_usd, **at_risk)
     sampled = float(q.probability("rho", rho) * q.probability("d", d))
     won, count = float(q.probability("w", w)), q.whole("fishermen", fishermen)

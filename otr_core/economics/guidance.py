@@ -7,12 +7,14 @@ What sets the rate:
 * cost: the square-root optimum between proofs and capital.
 * stake limit: the largest stake an operator can post; the rate makes up for it.
 * prover capacity: more proofs than this cannot be made in time, so the stake makes up for it.
-* verdict latency (value in flight): answers unfinalised at once are worth more to a cheat than a
-  single one.
+* verdict latency (value in flight): answers served before the verdict on a caught one are worth more
+  to a cheat than their price.
 
-Where no pair deters, the answer says so, and which limit is in the way: no rate helps once the gain
-exceeds what a caught cheat can lose. Fishermen and the loser's dispute cost are left out, which
-errs on the safe side: only the committed rate is certain.
+The pair deters every schedule of cheats (``guarantee.deterring_loss``), with what a caught operator
+gets back through a fisherman of its own already taken off. Where no pair deters, the answer says so,
+and which limit is in the way: no rate helps once the gain exceeds what a caught cheat can lose.
+Fishermen and the loser's dispute cost are left out, which errs on the safe side: only the committed
+rate is certain, and that planted faults keep fishermen looking is said where it is so.
 """
 
 from __future__ import annotations
@@ -23,8 +25,10 @@ from typing import Any
 
 import numpy as np
 
-from otr_core.economics.bursts import burst_loss, most_in_flight
-from otr_core.economics.detection import undetected_cheats
+from otr_core.economics.detection import served_before_verdict, undetected_cheats
+from otr_core.economics.deterrence import kept_share, safe_value
+from otr_core.economics.game import least_bounty
+from otr_core.economics.guarantee import most_in_flight
 from otr_core.economics.rates import Rate, best_rate
 from otr_core.economics.scenarios import Scenario
 
@@ -46,8 +50,11 @@ class Guidance:
         safe_value_usd: largest gain of one answer that this pair still deters, beyond the compute
             saved.
         in_flight: answers unfinalised at once on one stake, as the flow is; most_in_flight: as many
-            as the pair allows when a catch voids the batch.
-        undetected: expected wrong answers of an operator who cheats regardless.
+            as the pair allows when a conviction voids all that is not final.
+        undetected: expected wrong answers that become final of an operator who cheats regardless;
+            served: all that it serves until its verdict, which hit whoever acts on provisional ones.
+        look_pays: whether planted faults pay a fisherman for a look while nobody cheats;
+            least_bounty_usd: the bounty from which they do, for who looks alone.
         acts: when the user may act.
         statement: all this in one sentence.
     """
@@ -64,34 +71,11 @@ class Guidance:
     in_flight: float
     most_in_flight: float
     undetected: float
+    served: float
+    look_pays: bool
+    least_bounty_usd: float
     acts: str
     statement: str
-
-
-def _burst_stake(scenario: Scenario, gain: float, detection: float, flying: float) -> float:
-    """Stake that deters ``flying`` cheats at once as well as a single one, USD."""
-    slash = scenario.bond.slash_fraction
-    if slash == 0 or detection == 0:
-        return np.inf
-    both: list[float] = [
-        burst_loss(cheats=number, gain_usd=gain, price_usd=scenario.answer.price_usd, detection=detection, void=True)
-        for number in (1.0, flying)
-    ]
-    return max(both) / slash
-
-
-def _rate_for_flight(scenario: Scenario, gain: float, caught: float, rho: float, most: float, flying: float) -> float:
-    """Least rate from ``rho`` to ``most`` whose burst stake is within the limit, or infinity."""
-    limit = scenario.limits.most_stake_usd * (1 + 1e-12)
-    if _burst_stake(scenario, gain, rho * caught, flying) <= limit:
-        return rho
-    if _burst_stake(scenario, gain, most * caught, flying) > limit:
-        return np.inf
-    low, high = rho, most
-    while (middle := 0.5 * (low + high)) not in (low, high):
-        enough = _burst_stake(scenario, gain, middle * caught, flying) <= limit
-        low, high = (low, middle) if enough else (middle, high)
-    return high
 
 
 def guide(scenario: Scenario) -> Guidance:
@@ -102,48 +86,69 @@ def guide(scenario: Scenario) -> Guidance:
     proof, capital = scenario.market.proof_cost_usd * limits.proof_cost_margin, scenario.market.capital_cost_usd
     work = flow.queries_per_s * limits.proof_s
     capacity = min(1.0, limits.provers / work) if work > 0 else 1.0
-    flying = max(float(np.ceil(flow.in_flight)), 1.0)
+    shares = {"slash_fraction": slash, "reward_share": scenario.bond.reward_share}
 
-    costs = {"proof_cost_usd": proof, "capital_cost_usd": capital}
-    cheat = {"gain_usd": gain, "price_usd": answer.price_usd, "d": caught, "slash_fraction": slash}
+    def pair(most_stake: float, most_rho: float, pending: int) -> Rate | None:
+        return best_rate(
+            gain_usd=gain,
+            price_usd=answer.price_usd,
+            proof_cost_usd=proof,
+            capital_cost_usd=capital,
+            d=caught,
+            **shares,
+            pending=pending,
+            most_stake_usd=most_stake,
+            most_rho=most_rho,
+        )
 
-    def pair(most_stake: float, most_rho: float) -> Rate | None:
-        return best_rate(**cheat, **costs, most_stake_usd=most_stake, most_rho=most_rho)
-
-    found, binds = pair(limits.most_stake_usd, capacity), COST
+    most_stake, pending = limits.most_stake_usd, flow.pending
+    found, binds = pair(most_stake, capacity, pending), COST
     if gain <= 0:
         binds = NOTHING
+    elif found is None and pair(most_stake, 1.0, 0) is None:
+        found, binds = pair(np.inf, 1.0, pending), VALUE
+    elif found is None and pair(most_stake, 1.0, pending) is None:
+        found, binds = pair(np.inf, 1.0, pending), FLIGHT
     elif found is None:
-        wider = pair(limits.most_stake_usd, 1.0)
-        found, binds = (pair(np.inf, 1.0), VALUE) if wider is None else (wider, PROVERS)
+        found, binds = pair(most_stake, 1.0, pending), PROVERS
     else:
-        free = pair(np.inf, 1.0)
+        free, single = pair(np.inf, 1.0, pending), pair(most_stake, capacity, 0)
         if free is not None and found.rho != free.rho:
             binds = STAKE if found.rho > free.rho else PROVERS
-        rate = _rate_for_flight(scenario, gain, caught, found.rho, capacity, flying)
-        stake = _burst_stake(scenario, gain, rate * caught, flying) if np.isfinite(rate) else np.inf
-        if rate != found.rho:
+        if single is not None and found.rho > single.rho:
             binds = FLIGHT
-        if np.isfinite(stake):
-            # the halving ends within rounding of the limit
-            stake = min(stake, limits.most_stake_usd)
-            found = Rate(rate, stake, rate * proof + capital * stake)
         if found.cost_usd > limits.most_cost_usd:
             binds = BUDGET
     made = found or Rate(1.0, np.inf, np.inf)
-    within = made.rho <= capacity and made.stake_usd <= limits.most_stake_usd * (1 + 1e-9)
+    within = made.rho <= capacity and made.stake_usd <= most_stake
     detection = made.rho * caught
-    lost = answer.price_usd + (slash * made.stake_usd if slash else 0.0)
+    kept = float(kept_share(**shares))
+    lost = kept * made.stake_usd if kept else 0.0
     # A stake that only just deters leaves no room for rounding. Anyone would post a little more: a
-    # billionth.
-    slashed = max(lost - answer.price_usd, 0.0) * (1 + 1e-9)
+    # billionth of what is at risk.
+    lost += 1e-9 * (answer.price_usd + lost + (gain if np.isfinite(gain) else 0.0))
     most = np.inf if gain <= 0 else 0.0
-    if gain > 0 and np.isfinite(slashed):
-        most = most_in_flight(gain_usd=gain, price_usd=answer.price_usd, loss_usd=slashed, detection=detection)
-    deters = binds == NOTHING or (within and binds not in (VALUE, BUDGET) and most >= 1 and most >= flying)
+    if gain > 0 and np.isfinite(lost):
+        most = most_in_flight(gain_usd=gain, price_usd=answer.price_usd, loss_usd=lost, detection=detection)
+    deters = binds == NOTHING or (within and binds not in (VALUE, BUDGET) and most > pending)
     saved = max(answer.honest_cost_usd - answer.cheat_cost_usd, 0.0)
+    safe = 0.0
+    if np.isfinite(made.stake_usd) and made.stake_usd > 0:
+        safe = safe_value(
+            price_usd=answer.price_usd,
+            stake_usd=made.stake_usd,
+            dispute_cost_usd=0.0,
+            compute_saved_usd=saved,
+            detection=detection,
+            pending=pending,
+            **shares,
+        )
     undetected = float(undetected_cheats(detection=detection))
+    served = float(served_before_verdict(detection=detection, pending=pending))
     acts = (FINAL if flow.verdict_s <= limits.most_wait_s else PROVISIONAL) if deters else NEITHER
+    watch = scenario.watch
+    planted = watch.planted_rate * watch.bounty_usd
+    bounty = least_bounty(check_cost_usd=watch.check_cost_usd, planted_rate=watch.planted_rate)
     return Guidance(
         name=scenario.name,
         title=scenario.title,
@@ -153,12 +158,15 @@ def guide(scenario: Scenario) -> Guidance:
         stake_usd=made.stake_usd,
         cost_usd=made.cost_usd,
         worst_gain_usd=gain,
-        safe_value_usd=max(detection * lost - saved, 0.0) if np.isfinite(lost) else 0.0,
-        in_flight=flying,
+        safe_value_usd=float(safe),
+        in_flight=pending + 1.0,
         most_in_flight=most,
         undetected=undetected,
+        served=served,
+        look_pays=planted > watch.check_cost_usd,
+        least_bounty_usd=bounty,
         acts=acts,
-        statement=_statement(scenario, binds, made, gain, deters, undetected),
+        statement=_statement(scenario, binds, made, gain, deters, undetected, served),
     )
 
 
@@ -166,17 +174,21 @@ def _usd(amount: float) -> str:
     return f"{amount:,.0f} USD" if amount >= 100 else f"{amount:.3g} USD"
 
 
-def _statement(scenario: Scenario, binds: str, made: Rate, gain: float, deters: bool, undetected: float) -> str:
+def _statement(
+    scenario: Scenario, binds: str, made: Rate, gain: float, deters: bool, undetected: float, served: float
+) -> str:
     if binds == NOTHING:
         text = "a cheat earns nothing, so nothing needs to be checked."
     elif deters:
         text = (
             f"check {made.rho:.3g} of the answers behind {_usd(made.stake_usd)} of stake; a cheat of {_usd(gain)} "
             f"then does not pay (set by {binds}). Who cheats regardless gets {undetected:,.0f} wrong answers "
-            "through on one stake."
+            f"through on one stake, and serves {served:,.0f} before its verdict."
         )
     elif binds == VALUE:
-        most = scenario.answer.price_usd + scenario.limits.most_stake_usd * scenario.bond.slash_fraction
+        bond = scenario.bond
+        kept = kept_share(slash_fraction=bond.slash_fraction, reward_share=bond.reward_share)
+        most = scenario.answer.price_usd + scenario.limits.most_stake_usd * kept
         text = (
             f"spot checks alone cannot deter: a cheat earns {_usd(gain)}, a caught one loses at most {_usd(most)}, and "
             "no rate makes up for that."

@@ -6,6 +6,7 @@ checks, ``Market`` what proofs and capital cost, ``Flow`` how fast answers and v
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
@@ -54,8 +55,8 @@ class AnswerValue:
 class Bond:
     """Stake S, slashed fraction sigma, dispute cost k; and how a slash is shared out.
 
-    ``reward_share`` goes to who caught the cheat, ``burnt_share`` to nobody, the rest to the user;
-    together at most 1.
+    ``reward_share`` (alpha) goes to who caught the cheat, which may be a fisherman of the operator;
+    ``burnt_share`` to nobody, the rest to the user; together at most 1.
     """
 
     stake_usd: float
@@ -72,13 +73,14 @@ class Bond:
 
     @property
     def loss_usd(self) -> float:
-        """``sigma S + k``."""
+        """What a caught operator loses when its own fisherman is paid: ``(1 - alpha) sigma S + k``."""
         return float(loss_if_caught(**self.slash))
 
     @property
     def slash(self) -> dict[str, float]:
-        """The three numbers of the deterrence formulas."""
-        return {name: getattr(self, name) for name in ("stake_usd", "slash_fraction", "dispute_cost_usd")}
+        """The four numbers of the deterrence formulas."""
+        names = ("stake_usd", "slash_fraction", "dispute_cost_usd", "reward_share")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +141,12 @@ class Flow:
         return self.queries_per_s * self.verdict_s
 
     @property
+    def pending(self) -> int:
+        """R: most answers of the operator after a caught one and before its verdict, ``M - 1`` or
+        the next whole number."""
+        return max(math.ceil(self.in_flight), 1) - 1
+
+    @property
     def until_patch(self) -> float:
         """N: answers served while a break is open."""
         return self.queries_per_s * self.patch_s
@@ -155,7 +163,6 @@ def play_strategies(answer: AnswerValue, bond: Bond, watch: Watch) -> Equilibriu
         w=watch.w,
         fishermen=watch.fishermen,
         check_cost_usd=watch.check_cost_usd,
-        reward_share=bond.reward_share,
         planted_rate=watch.planted_rate,
         bounty_usd=watch.bounty_usd,
     )

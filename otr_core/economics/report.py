@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from otr_core.economics.detection import detection_probability
-from otr_core.economics.deterrence import min_rho, min_stake
+from otr_core.economics.deterrence import kept_share
+from otr_core.economics.guarantee import deterring_loss, least_detection
 from otr_core.economics.guidance import Guidance, guide
 from otr_core.economics.scenarios import Scenario, parse
 from otr_core.errors import InputError
@@ -19,7 +20,8 @@ ROW_HEAD = ["", "check this share", "stake, USD", "a cheat is caught with", ""]
 
 @dataclass(frozen=True)
 class Sizing:
-    """One use case, sized. As in ``guidance``, fishermen and dispute costs are left out.
+    """One use case, sized: against every schedule of cheats, the operator being its own catcher. As
+    in ``guidance``, fishermen and dispute costs are left out.
 
     Attributes:
         rho, stake_usd: as the use case states them; detection: probability that one cheat is then
@@ -59,7 +61,11 @@ class Sizing:
     def sentence(self) -> str:
         """The advice in words, with what sets it and when the user may act."""
         words = self.advice.statement.removeprefix(f"{self.scenario.title}: ")
-        return f"{words[0].upper()}{words[1:]} The user's part: {self.advice.acts}."
+        bounty = (
+            f"no look while nobody cheats: that takes a bounty of {_usd(self.advice.least_bounty_usd, 'no size')} USD"
+        )
+        looks = "a fisherman's look" if self.advice.look_pays else bounty
+        return f"{words[0].upper()}{words[1:]} The user's part: {self.advice.acts}. Planted faults pay {looks}."
 
     def rows(self) -> list[list[str]]:
         """The table of a terminal, in the order of ``ROW_HEAD``."""
@@ -81,23 +87,24 @@ class Sizing:
 def size(scenario: Scenario) -> Sizing:
     """The least rate, the least stake and the recommended pair for ``scenario``."""
     answer, watch, bond = scenario.answer, scenario.watch, scenario.bond
-    bare: dict[str, float] = {
+    cheat: dict[str, float] = {
         "gain_usd": answer.gain_usd,
         "price_usd": answer.price_usd,
-        "slash_fraction": bond.slash_fraction,
-        "dispute_cost_usd": 0.0,
-        "d": watch.d,
-        "phi": 0.0,
-        "w": 0.0,
+        "pending": scenario.flow.pending,
     }
+    kept = float(kept_share(slash_fraction=bond.slash_fraction, reward_share=bond.reward_share))
+    detection = _caught(scenario, watch.rho)
+    least = float(least_detection(**cheat, loss_usd=kept * bond.stake_usd))
+    rate = least / watch.d if watch.d else math.inf if least else 0.0
+    loss = float(deterring_loss(**cheat, detection=detection))
     advice = guide(scenario)
     return Sizing(
         scenario=scenario,
         rho=watch.rho,
         stake_usd=bond.stake_usd,
-        detection=_caught(scenario, watch.rho),
-        least_rho=float(min_rho(stake_usd=bond.stake_usd, **bare)),
-        least_stake_usd=float(min_stake(rho=watch.rho, **bare)),
+        detection=detection,
+        least_rho=rate if rate <= 1.0 else math.inf,
+        least_stake_usd=loss / kept if kept else math.inf if loss else 0.0,
         advice=advice,
         advised_detection=_caught(scenario, advice.rho),
     )

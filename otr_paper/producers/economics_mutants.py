@@ -29,7 +29,7 @@ from otr_paper.producers import frame
 TESTS = {
     "otr_core.economics.detection": ["otr_core/economics/test_detection"],
     "otr_core.economics.deterrence": ["otr_core/economics/test_deterrence"],
-    "otr_core.economics.bursts": ["otr_core/economics/test_bursts"],
+    "otr_core.economics.guarantee": ["otr_core/economics/test_guarantee"],
     "otr_core.economics.game": ["otr_core/economics/test_equilibrium"],
     "otr_core.economics.rates": ["otr_core/economics/test_rates"],
     "otr_core.economics.guidance": ["otr_core/economics/test_scenarios"],

@@ -2,7 +2,8 @@
 plot.
 
 Unless a function takes other terms, an operator with a broken TEE is seen by sampling alone: nobody
-else looks, a sampled cheat is always caught, and the loser of a dispute pays no costs.
+else looks, a sampled cheat is always caught, and the loser of a dispute pays no costs. Of a slash the
+share ``reward_share`` goes to the catcher, who may be the operator's own fisherman.
 """
 
 from __future__ import annotations
@@ -13,8 +14,15 @@ from itertools import product
 
 import numpy as np
 
-from otr_core.economics.detection import cheats_for_detection, detection_after, detection_probability, undetected_cheats
-from otr_core.economics.deterrence import min_rho, min_stake
+from otr_core.economics.detection import (
+    cheats_for_detection,
+    detection_after,
+    detection_probability,
+    served_before_verdict,
+    undetected_cheats,
+)
+from otr_core.economics.deterrence import kept_share, min_rho, min_stake
+from otr_core.economics.guarantee import deterring_loss
 from otr_core.economics.model import AnswerValue, Bond, Watch, play_strategies
 from otr_core.economics.rates import best_rate
 from otr_paper.store.records import Records, records
@@ -41,38 +49,49 @@ def detection_marks(*, rhos: Sequence[float], probabilities: Sequence[float]) ->
     return records("rho, probability, cheats", marks)
 
 
-def stake_curves(*, gains_usd: Sequence[float], rhos: Sequence[float], price_usd: float = 0.0) -> Records:
+def stake_curves(
+    *, gains_usd: Sequence[float], rhos: Sequence[float], reward_share: float, price_usd: float = 0.0
+) -> Records:
     """Least stake against the rate, the whole stake slashed: records of gain_usd, rho,
     stake_usd."""
     fixed = {"price_usd": price_usd, "slash_fraction": 1.0, "dispute_cost_usd": 0.0, **SAMPLING}
+    fixed["reward_share"] = reward_share
     pairs = product(gains_usd, rhos)
     points = ((float(gain), float(rho), min_stake(gain_usd=gain, rho=rho, **fixed)) for gain, rho in pairs)
     return records("gain_usd, rho, stake_usd", points)
 
 
-def rho_curves(*, gains_usd: Sequence[float], stakes_usd: Sequence[float], price_usd: float = 0.0) -> Records:
+def rho_curves(
+    *, gains_usd: Sequence[float], stakes_usd: Sequence[float], reward_share: float, price_usd: float = 0.0
+) -> Records:
     """Least rate against the stake, the whole stake slashed: records of gain_usd, stake_usd, rho.
 
     The rate is infinity where none deters.
     """
     fixed = {"price_usd": price_usd, "slash_fraction": 1.0, "dispute_cost_usd": 0.0, **SAMPLING}
+    fixed["reward_share"] = reward_share
     pairs = product(gains_usd, stakes_usd)
     points = ((float(gain), float(stake), min_rho(gain_usd=gain, stake_usd=stake, **fixed)) for gain, stake in pairs)
     return records("gain_usd, stake_usd, rho", points)
 
 
 def deterrence_map(
-    *, rhos: Sequence[float], stakes_usd: Sequence[float], gains_usd: Sequence[float], price_usd: float
+    *,
+    rhos: Sequence[float],
+    stakes_usd: Sequence[float],
+    gains_usd: Sequence[float],
+    price_usd: float,
+    reward_share: float,
 ) -> Records:
     """Rate x stake x value at risk, the whole stake slashed: records of gain_usd, stake_usd, rho
     and deterred.
 
-    Deterred is whether honesty earns strictly more than cheating on one answer: ``D (v + S) - g >
-    0``.
+    Deterred is whether honesty earns strictly more than cheating on one answer:
+    ``D (v + (1 - alpha) S) - g > 0``.
     """
     points = []
     for gain, stake, rho in product(gains_usd, stakes_usd, rhos):
-        surplus = detection_probability(rho=rho, **SAMPLING) * (price_usd + stake) - gain
+        surplus = detection_probability(rho=rho, **SAMPLING) * (price_usd + (1.0 - reward_share) * stake) - gain
         points.append((float(gain), float(stake), float(rho), bool(surplus > 0)))
     return records("gain_usd, stake_usd, rho, deterred", points)
 
@@ -101,6 +120,7 @@ def best_rate_curves(
     price_usd: float,
     capital_cost_usd: float,
     most_stake_usd: float,
+    reward_share: float,
 ) -> Records:
     """Best rate as proofs get cheaper, the whole stake slashed: records of proof_cost_usd,
     gain_usd, rho, stake_usd, cost_usd.
@@ -108,21 +128,37 @@ def best_rate_curves(
     NaN where no rate deters with the largest stake.
     """
     fixed = {"price_usd": price_usd, "capital_cost_usd": capital_cost_usd, "most_stake_usd": most_stake_usd}
+    fixed["reward_share"] = reward_share
     points = []
     for gain, proof in product(gains_usd, proof_costs_usd):
-        found = best_rate(gain_usd=gain, proof_cost_usd=proof, d=1.0, slash_fraction=1.0, **fixed)
+        found = best_rate(gain_usd=gain, proof_cost_usd=proof, d=1.0, slash_fraction=1.0, pending=0, **fixed)
         best = (found.rho, found.stake_usd, found.cost_usd) if found else (np.nan, np.nan, np.nan)
         points.append((proof, gain, *best))
     return records("proof_cost_usd, gain_usd, rho, stake_usd, cost_usd", points)
 
 
-def what_a_rate_buys(*, rho: float, gains_usd: Sequence[float], price_usd: float, slash_fraction: float) -> Records:
-    """One rate over gains: records of gain_usd, least stake_usd, stake_per_gain, undetected cheats
-    of one stake."""
+def what_a_rate_buys(
+    *,
+    rho: float,
+    gains_usd: Sequence[float],
+    price_usd: float,
+    slash_fraction: float,
+    reward_share: float,
+    pending: int,
+) -> Records:
+    """One rate over gains: records of gain_usd, least stake_usd for one answer by itself,
+    stake_per_gain, rolling_usd (the least stake that deters every schedule with ``pending`` answers
+    served before a verdict), and the wrong answers of one stake that become final (undetected) and
+    that are served."""
     fixed = {"price_usd": price_usd, "slash_fraction": slash_fraction, "dispute_cost_usd": 0.0, **SAMPLING}
+    fixed["reward_share"] = reward_share
+    kept = kept_share(slash_fraction=slash_fraction, reward_share=reward_share)
     undetected = undetected_cheats(detection=rho)
+    served = served_before_verdict(detection=rho, pending=pending)
     points = []
     for gain in gains_usd:
         stake = min_stake(gain_usd=gain, rho=rho, **fixed)
-        points.append((float(gain), stake, stake / gain if gain > 0 else 0.0, undetected))
-    return records("gain_usd, stake_usd, stake_per_gain, undetected", points)
+        loss = deterring_loss(gain_usd=gain, price_usd=price_usd, detection=rho, pending=pending)
+        ratio = stake / gain if gain > 0 else 0.0
+        points.append((float(gain), stake, ratio, loss / kept if kept else np.inf, undetected, served))
+    return records("gain_usd, stake_usd, stake_per_gain, rolling_usd, undetected, served", points)

@@ -10,7 +10,7 @@ import numpy as np
 
 from otr_core.economics import quantities as q
 from otr_core.economics.detection import cheats_for_detection, detection_after, undetected_cheats
-from otr_core.economics.deterrence import min_rho, min_stake
+from otr_core.economics.deterrence import kept_share, min_rho, min_stake
 from otr_core.economics.game import equilibrium
 from otr_paper.store.records import records
 
@@ -58,8 +58,9 @@ def render(state: State) -> dict[str, Any]:
     """
     given = vars(state) | {"dispute_cost_usd": 0.0}
     game = equilibrium(**given)
-    names = ("gain_usd", "price_usd", "slash_fraction", "dispute_cost_usd", "d", "w")
+    names = ("gain_usd", "price_usd", "slash_fraction", "dispute_cost_usd", "reward_share", "d", "w")
     terms = {name: given[name] for name in names} | {"phi": game.someone_checks}
+    kept = kept_share(slash_fraction=state.slash_fraction, reward_share=state.reward_share)
     stakes = state.stake_usd * np.geomspace(1e-3, 1e3, 61)
     rates = min_rho(**terms, stake_usd=stakes)
     cheats = np.unique(np.geomspace(1, 10_000, 41).round())
@@ -67,7 +68,7 @@ def render(state: State) -> dict[str, Any]:
     numbers = {
         "detection": game.detection,
         "threshold": game.threshold,
-        "surplus_usd": game.detection * (state.price_usd + state.slash_fraction * state.stake_usd) - state.gain_usd,
+        "surplus_usd": game.detection * (state.price_usd + kept * state.stake_usd) - state.gain_usd,
         "least_rho": min_rho(**terms, stake_usd=state.stake_usd),
         "least_stake_usd": min_stake(**terms, rho=state.rho),
         "undetected_count": undetected_cheats(detection=game.detection),

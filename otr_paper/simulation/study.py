@@ -18,11 +18,14 @@ from otr_paper.simulation.arrivals import Requests
 from otr_paper.simulation.replica import saturated_rate
 from otr_paper.store.records import Records
 from otr_paper.studies import overhead
+from otr_paper.studies.dispute_costs import TERMS
 
 MODEL = "llama33_70b"
 REPLICATIONS = 12
 #: Cheated answers after which detection is stated.
 CHEATS = 100
+REWARD_SHARE = TERMS.reward_bps / 10_000
+"""Share of a slash that the court pays to the catcher, who may be the operator's own fisherman."""
 
 
 #: Case of ``four_systems``' cost -> (chain, whether a proof costs what the paper says instead of
@@ -204,7 +207,7 @@ def otr_point(
     # Deterrence of the downgrade by this rate and stake, fishermen not counted.
     price, gain = downgrade(published)
     detection = eco.detection_probability(rho=rho, d=prover.detects, phi=0.0, w=0.0)
-    bond = {"stake_usd": stake, "slash_fraction": 1.0, "dispute_cost_usd": 0.0}
+    bond = {"stake_usd": stake, "slash_fraction": 1.0, "dispute_cost_usd": 0.0, "reward_share": REWARD_SHARE}
     tau = eco.deterrence_threshold(gain_usd=gain, price_usd=price, **bond)
     record: dict[str, Any] = {
         "unstable": "; ".join(f"{kind}: {why}" for kind, why in found.unstable.items()),
@@ -216,7 +219,7 @@ def otr_point(
         "plain_usd": money.total_usd(costs, "centralised"),
         "detection": float(1.0 - (1.0 - detection) ** CHEATS),
         "deters downgrade": bool(detection > tau),
-        "deterred gain_usd": float(detection * (price + stake)),
+        "deterred gain_usd": eco.safe_value(price_usd=price, compute_saved_usd=0.0, detection=detection, **bond),
     }
     for kind, values in found.latency_s.items():
         p50, p99 = np.quantile(values, (0.5, 0.99))

@@ -1,7 +1,7 @@
 """Classes of adversaries, and what the protocol can and cannot do about each.
 
 "Byzantine fault tolerance against rational adversaries" mixes two worlds. A rational adversary is
-deterred where the inequality of ``otr_core.economics.deterrence`` holds; a Byzantine one acts
+deterred where the inequality of ``otr_core.economics.guarantee`` holds; a Byzantine one acts
 whatever it costs, and then the protocol only bounds the number of wrong answers per stake and
 evicts. No fault threshold protects a single answer, because a single operator makes it.
 """
@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from otr_core.economics import quantities as q
-from otr_core.economics.detection import undetected_cheats
+from otr_core.economics.detection import served_before_verdict, undetected_cheats
+from otr_core.economics.guarantee import attack_profit, deterring_loss
 from otr_core.economics.model import AnswerValue, Bond, Watch
-from otr_core.economics.quantities import Quantity
 from otr_core.errors import ParameterError
 
 RATIONAL = "rational, no break"
@@ -29,39 +29,6 @@ MALICIOUS = "malicious, whatever it costs"
 CLASSES = (RATIONAL, BREAK, PERMANENT, CLONES, GENERATION, COLLUDING, MALICIOUS)
 
 
-def break_profit(
-    *,
-    gain_usd: Quantity,
-    price_usd: Quantity,
-    loss_usd: Quantity,
-    detection: Quantity,
-    attempts: Quantity,
-    discount: Quantity = 1.0,
-    attack_cost_usd: Quantity = 0.0,
-) -> Quantity:
-    """Profit over honesty of cheating one query after another until caught or patched, USD.
-
-    ``[g - D (v + L)] (1 - (delta (1-D))^N) / (1 - delta (1-D)) - K``. The sign of the bracket is
-    the one-shot condition: patch time, patience and attack cost change the size of the profit,
-    never whether cheating starts to pay.
-
-    Args:
-        attempts: N, queries until the patch (rate x patch time); infinity for a permanent break.
-        discount: delta per query, [0, 1].
-        attack_cost_usd: K, fixed cost of obtaining the break.
-    """
-    caught, patience = q.probability("detection", detection), q.probability("discount", discount)
-    at_risk = q.amount("price_usd", price_usd) + q.amount("loss_usd", loss_usd)
-    each = q.gain("gain_usd", gain_usd) - caught * at_risk
-    turns = np.asarray(attempts, dtype=np.float64)
-    turns = np.where(np.isposinf(turns), np.inf, q.count("attempts", np.where(np.isposinf(turns), 0, turns)))
-    stay = patience * (1.0 - caught)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        expected = np.where(stay == 1.0, turns, (1.0 - stay**turns) / (1.0 - stay))
-        profit = np.where((expected == 0) | (each == 0), 0.0, each * expected)
-    return q.shaped(profit - q.amount("attack_cost_usd", attack_cost_usd))
-
-
 @dataclass(frozen=True)
 class Outcome:
     """What one class of adversary does.
@@ -69,11 +36,12 @@ class Outcome:
     Attributes:
         adversary: one of ``CLASSES``.
         detection: D it faces per cheat.
-        deterred: whether honesty pays strictly more.
-        profit_usd: profit over honesty of cheating until caught or patched, per identity and before
-            the attack's cost.
-        undetected: expected wrong answers before the first catch if it cheats anyway, per identity.
-        total_undetected: the same over all identities it controls.
+        deterred: whether honesty pays strictly more than every schedule of cheats.
+        profit_usd: profit over honesty of the best schedule until the verdict or the patch, per
+            identity and before the attack's cost.
+        undetected: expected wrong answers that become final if it cheats anyway, per identity;
+            served: those served until its verdict, which hit whoever acts on provisional ones.
+        total_undetected, total_served: the same over all identities it controls.
     """
 
     adversary: str
@@ -81,7 +49,9 @@ class Outcome:
     deterred: bool
     profit_usd: float
     undetected: float
+    served: float
     total_undetected: float
+    total_served: float
 
 
 def outcome(
@@ -93,6 +63,7 @@ def outcome(
     someone_checks: float,
     attestation: float,
     until_patch: float,
+    pending: int,
     identities: int,
 ) -> Outcome:
     """What ``adversary`` does and what it costs the users.
@@ -100,13 +71,14 @@ def outcome(
     Args:
         someone_checks: phi, from the equilibrium or measured.
         attestation: probability that the gate stops an operator without a break, [0, 1].
-        until_patch: N, answers per identity while a software break is open.
+        until_patch: N, answers per identity while a software break is open, whole.
+        pending: R, most answers of an identity between a caught cheat and its verdict.
         identities: staked identities that one extracted key (clones) or one broken generation
             serves.
 
     A key extracted from one platform, or a broken hardware generation, is not patched: only a catch
-    ends it. Colluding fishermen do not check, and of the slash they return their reward to the
-    operator. The malicious class holds a break.
+    ends it. Colluding fishermen do not check. That a fisherman of the operator is paid for catching it
+    needs no collusion, so ``Bond.loss_usd`` counts it for all. The malicious class holds a break.
 
     Raises:
         ParameterError: unknown class or an argument outside its range.
@@ -118,19 +90,24 @@ def outcome(
     loss = bond.loss_usd
     attempts = np.inf
     copies = q.whole("identities", identities, least=1) if adversary in (CLONES, GENERATION) else 1
-    if adversary == RATIONAL:  # stopped by the attestation gate, or behind it
-        gate = float(q.probability("attestation", attestation))
-        detection = gate + detection - gate * detection
     if adversary == BREAK:
         attempts = until_patch
-    if adversary == COLLUDING:  # its own fisherman reports it, and hands the reward back
-        loss = (1.0 - bond.reward_share) * (bond.stake_usd * bond.slash_fraction) + bond.dispute_cost_usd
-    profit = break_profit(
-        gain_usd=answer.gain_usd, price_usd=answer.price_usd, loss_usd=loss, detection=detection, attempts=attempts
-    )
+    terms = {"gain_usd": answer.gain_usd, "price_usd": answer.price_usd, "detection": detection}
+    profit = float(attack_profit(**terms, loss_usd=loss, pending=pending, attempts=attempts))
+    deterred = loss > deterring_loss(**terms, pending=pending)
+    served = float(served_before_verdict(detection=detection, pending=pending, attempts=attempts))
     undetected = float(undetected_cheats(detection=detection, attempts=attempts))
-    deterred = adversary != MALICIOUS and detection * (answer.price_usd + loss) > answer.gain_usd
-    return Outcome(adversary, detection, deterred, float(profit), undetected, undetected * copies)
+    if adversary == RATIONAL:
+        # One try at the gate. A refused answer is not paid, earns nothing elsewhere and convicts nobody.
+        gate = float(q.probability("attestation", attestation))
+        spared = answer.honest_cost_usd - answer.cheat_cost_usd
+        if gate == 1.0:
+            profit, undetected, served = 0.0, 0.0, 0.0
+        profit = (1.0 - gate) * profit - gate * (answer.price_usd - spared)
+        undetected, served = (1.0 - gate) * undetected, (1.0 - gate) * served
+        detection, deterred = gate + detection - gate * detection, profit < 0.0
+    deterred = deterred and adversary != MALICIOUS
+    return Outcome(adversary, detection, deterred, profit, undetected, served, undetected * copies, served * copies)
 
 
 def outcomes(**terms: Any) -> list[Outcome]:

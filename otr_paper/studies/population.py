@@ -4,7 +4,9 @@ its patch.
 Everything here is simulated. Time runs in epochs; in each every active operator serves the same
 number of queries. A query carries its own gain for a cheat: the compute saved plus an outside gain
 drawn from an exponential law. While the break is open, an operator who has it may cheat: the
-malicious always does, the rational on each query whose gain exceeds ``D (v + sigma S + k)``.
+malicious always does, the rational on each query whose gain exceeds ``D (v + L)``, the rule for one
+answer by itself, with ``L = (1 - alpha) sigma S + k``: a fisherman of its own may be the one that is
+paid. The honest, wrongly convicted, have none and lose ``sigma S + k``.
 Without the break the attestation gate stops every cheat. A caught cheat, or an honest answer
 wrongly convicted, marks the operator; after the verdict's delay it is slashed and evicted, and
 serves on until then.
@@ -43,7 +45,7 @@ class Population:
             patch_epoch.
         price_usd, compute_saved_usd, outside_gain_usd: per query; the last is the mean of an
             exponential law.
-        stake_usd, slash_fraction, dispute_cost_usd: as in ``deterrence``.
+        stake_usd, slash_fraction, dispute_cost_usd, reward_share: as in ``deterrence``.
         rho, d, w: as in ``detection``.
         fishermen: at the start; enter_per_epoch join on average, each leaves with probability
             leave_rate per epoch; check_rate: how often each checks a query.
@@ -76,6 +78,7 @@ class Population:
     verdict_epochs: int = 0
     void: bool = True
     false_conviction: float = 0.0
+    reward_share: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -99,7 +102,12 @@ class Population:
 
     @property
     def loss_usd(self) -> float:
-        """``sigma S + k``."""
+        """``(1 - alpha) sigma S + k``, of a cheat."""
+        return self.slash_usd - self.reward_share * self.slash_fraction * self.stake_usd
+
+    @property
+    def slash_usd(self) -> float:
+        """``sigma S + k``, of an honest operator."""
         return self.slash_fraction * self.stake_usd + self.dispute_cost_usd
 
 
@@ -197,7 +205,7 @@ def simulate_population(population: Population, *, seed: int) -> History:
         out = active & (verdict == epoch)
         active &= ~out
         evicted_at[out] = epoch
-        profit[out] -= people.loss_usd
+        profit[out] -= np.where(kind[out] == HONEST, people.slash_usd, people.loss_usd)
         totals["evicted"], totals["evicted_honest"] = float(out.sum()), float((out & (kind == HONEST)).sum())
         for name in names:
             series[name].append(totals[name])
@@ -260,7 +268,7 @@ def _summary(people: Population, series: Series, *operators: Column) -> dict[str
         "cheaters": cheated.sum(),
         "cheaters_evicted": gone.sum(),
         "honest_evicted": honest_gone.sum(),
-        "honest_slashed_usd": honest_gone.sum() * people.loss_usd,
+        "honest_slashed_usd": honest_gone.sum() * people.slash_usd,
         "epochs_to_eviction": mean((evicted_at - first_cheat)[gone].astype(np.float64)),
         "cheats_before_catch": mean(before[gone]),
         "profit_per_cheater_usd": mean(profit[cheated]),

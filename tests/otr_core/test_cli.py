@@ -109,9 +109,22 @@ class TestEconomics:
     def test_the_least_stake_is_where_cheating_stops_to_pay(self, project):
         case = scenarios.load(project.data)["defi_agent"]
         sized = report.size(case)
-        answer, slash = case.answer, case.bond.slash_fraction
-        lost = sized.detection * (answer.price_usd + slash * sized.least_stake_usd)
-        assert lost == pytest.approx(answer.gain_usd)
+        answer, bond, caught = case.answer, case.bond, sized.detection
+        # The operator cheats on each of the 61 answers until the verdict, and its own fisherman reports it.
+        loss = (1 - bond.reward_share) * bond.slash_fraction * sized.least_stake_usd
+        rolling = answer.gain_usd / caught - answer.price_usd - loss + 61 * (answer.gain_usd - answer.price_usd)
+        assert rolling == pytest.approx(0, abs=1e-9 * loss)
+        rate = sized.least_rho * case.watch.d
+        loss = (1 - bond.reward_share) * bond.slash_fraction * case.bond.stake_usd
+        rolling = answer.gain_usd / rate - answer.price_usd - loss + 61 * (answer.gain_usd - answer.price_usd)
+        assert rolling == pytest.approx(0, abs=1e-9 * loss)
+
+    def test_planted_faults_that_pay_no_look_are_said(self, project):
+        for name, case in scenarios.load(project.data).items():
+            sized = report.size(case)
+            pays = case.watch.planted_rate * case.watch.bounty_usd > case.watch.check_cost_usd
+            assert pays == (name == "game_npc")
+            assert ("pay no look" not in sized.sentence) == pays
 
     def test_a_use_case_of_ones_own(self, project, tmp_path):
         own = tmp_path / "mine.toml"

@@ -122,3 +122,26 @@ def test_undetected_cheats_by_summing_survival():
     assert eco.undetected_cheats(detection=0.0, attempts=12) == 12
     with pytest.raises(ParameterError, match="attempts"):
         eco.undetected_cheats(detection=0.1, attempts=2.5)
+
+
+def test_served_before_the_verdict_by_counting_answers():
+    """Against the definition, summed over which answer is the first caught one."""
+    for detection, pending, attempts in [
+        (0.01, 5, 300),
+        (0.3, 7, 4),
+        (0.3, 2, 9),
+        (1.0, 3, 10),
+        (0.2, 0, 6),
+        (0.0, 3, 8),
+    ]:
+        missed = (1 - detection) ** attempts
+        by_hand = missed * attempts + sum(
+            (1 - detection) ** (first - 1) * detection * min(first + pending, attempts)
+            for first in range(1, attempts + 1)
+        )
+        found = eco.served_before_verdict(detection=detection, pending=pending, attempts=attempts)
+        assert found == pytest.approx(by_hand, abs=1e-12)
+    assert eco.served_before_verdict(detection=0.0099, pending=1239) == pytest.approx(1 / 0.0099 + 1239)
+    assert eco.served_before_verdict(detection=0.0, pending=3) == np.inf
+    with pytest.raises(ParameterError, match="pending"):
+        eco.served_before_verdict(detection=0.1, pending=2.5)

@@ -20,20 +20,25 @@ from otr_paper.series import economics
 unit = st.floats(0, 1)
 money = st.floats(1e-6, 1e6)
 GOOD = {"gain_usd": 1.0, "price_usd": 0.5, "stake_usd": 9.0, "slash_fraction": 0.5, "dispute_cost_usd": 1.0}
+BACK = {"reward_share": 0.25}
 WATCH = {"d": 0.5, "phi": 0.25, "w": 0.5}
 
 
-def honest_minus_cheating(detection, *, gain_usd, price_usd, stake_usd, slash_fraction, dispute_cost_usd):
-    """Payoffs by outcome: an answer is caught (unpaid, slashed, dispute lost) or it is not."""
-    honest = price_usd
-    cheat = (1 - detection) * price_usd + detection * (-slash_fraction * stake_usd - dispute_cost_usd) + gain_usd
-    return honest - cheat
+def honest_minus_cheating(
+    detection, *, gain_usd, price_usd, stake_usd, slash_fraction, dispute_cost_usd, reward_share=0.0
+):
+    """Payoffs by outcome: an answer is caught (unpaid, slashed, dispute lost, and the operator's own
+    fisherman paid) or it is not."""
+    slashed = slash_fraction * stake_usd
+    caught = -slashed - dispute_cost_usd + reward_share * slashed
+    return price_usd - ((1 - detection) * price_usd + detection * caught + gain_usd)
 
 
-@given(unit, money, money, money, unit, money)
-def test_threshold_is_where_the_payoffs_meet(detection, gain, price, stake, slash, cost):
+@given(unit, money, money, money, unit, money, unit)
+def test_threshold_is_where_the_payoffs_meet(detection, gain, price, stake, slash, cost, back):
     terms = {
-        "gain_usd": gain, "price_usd": price, "stake_usd": stake, "slash_fraction": slash, "dispute_cost_usd": cost
+        "gain_usd": gain, "price_usd": price, "stake_usd": stake, "slash_fraction": slash, "dispute_cost_usd": cost,
+        "reward_share": back,
     }  # fmt: skip
     surplus = honest_minus_cheating(detection, **terms)
     assume(abs(surplus) > 1e-9 * (gain + price + stake + cost))
@@ -43,15 +48,19 @@ def test_threshold_is_where_the_payoffs_meet(detection, gain, price, stake, slas
 def test_boundary_is_hit_exactly():
     threshold = eco.deterrence_threshold(**GOOD)
     assert threshold == float(Fraction(1) / (Fraction(1, 2) + Fraction(9, 2) + 1))
+    # A quarter of the slash comes back to the operator's own fisherman.
+    returned = eco.deterrence_threshold(**GOOD, **BACK)
+    assert returned == pytest.approx(float(Fraction(1) / (Fraction(1, 2) + Fraction(9, 2) * Fraction(3, 4) + 1)))
     assert not eco.deters(detection=threshold, threshold=threshold)
     assert eco.deters(detection=np.nextafter(threshold, 1), threshold=threshold)
     assert not eco.deters(detection=np.nextafter(threshold, 0), threshold=threshold)
 
 
-@given(money, money, money, st.floats(0.01, 1), money, st.floats(0.01, 1), unit, unit)
-def test_min_rho_is_the_root_of_detection_minus_threshold(gain, price, stake, slash, cost, d, phi, w):
+@given(money, money, money, st.floats(0.01, 1), money, st.floats(0.01, 1), unit, unit, unit)
+def test_min_rho_is_the_root_of_detection_minus_threshold(gain, price, stake, slash, cost, d, phi, w, back):
     terms = {
-        "gain_usd": gain, "price_usd": price, "stake_usd": stake, "slash_fraction": slash, "dispute_cost_usd": cost
+        "gain_usd": gain, "price_usd": price, "stake_usd": stake, "slash_fraction": slash, "dispute_cost_usd": cost,
+        "reward_share": back,
     }  # fmt: skip
     rate = eco.min_rho(**terms, d=d, phi=phi, w=w)
     threshold = eco.deterrence_threshold(**terms)
@@ -64,15 +73,12 @@ def test_min_rho_is_the_root_of_detection_minus_threshold(gain, price, stake, sl
         assert eco.detection_probability(rho=rate, d=d, phi=phi, w=w) == pytest.approx(threshold, rel=1e-9, abs=1e-12)
 
 
-@given(money, money, st.floats(0.01, 1), money, st.floats(1e-4, 1), st.floats(0.01, 1), unit, unit)
-def test_min_stake_is_the_stake_of_indifference(gain, price, slash, cost, rho, d, phi, w):
-    stake = eco.min_stake(
-        gain_usd=gain, price_usd=price, slash_fraction=slash, dispute_cost_usd=cost, rho=rho, d=d, phi=phi, w=w
-    )
+@given(money, money, st.floats(0.01, 1), money, st.floats(1e-4, 1), st.floats(0.01, 1), unit, unit, st.floats(0, 0.99))
+def test_min_stake_is_the_stake_of_indifference(gain, price, slash, cost, rho, d, phi, w, back):
+    bond = {"slash_fraction": slash, "dispute_cost_usd": cost, "reward_share": back}
+    stake = eco.min_stake(gain_usd=gain, price_usd=price, **bond, rho=rho, d=d, phi=phi, w=w)
     detection = eco.detection_probability(rho=rho, d=d, phi=phi, w=w)
-    surplus = honest_minus_cheating(
-        detection, gain_usd=gain, price_usd=price, stake_usd=stake, slash_fraction=slash, dispute_cost_usd=cost
-    )
+    surplus = honest_minus_cheating(detection, gain_usd=gain, price_usd=price, stake_usd=stake, **bond)
     if stake > 0:
         assert surplus == pytest.approx(0, abs=1e-9 * (gain + price + stake + cost))
     else:
@@ -118,6 +124,7 @@ def test_published_sampling_rule_is_a_special_case(outside_file):
         ("slash_fraction", 1.5),
         ("dispute_cost_usd", -1.0),
         ("dispute_cost_usd", float("inf")),
+        ("reward_share", 1.01),
         ("d", 1.1),
         ("phi", -0.1),
         ("w", "high"),
@@ -151,8 +158,27 @@ def test_extremes_have_right_answers():
     assert eco.min_stake(gain_usd=1.0, rho=0.5, **{**stake, "slash_fraction": 0.0}) == np.inf
 
 
+def test_a_slash_that_all_comes_back_deters_nothing():
+    stake = {"price_usd": 0.5, "slash_fraction": 1.0, "dispute_cost_usd": 0.0, "reward_share": 1.0}
+    watch = {"rho": 0.5, "d": 1.0, "phi": 0.0, "w": 0.0}
+    assert eco.min_stake(gain_usd=1.0, **stake, **watch) == np.inf
+    assert eco.min_stake(gain_usd=0.2, **stake, **watch) == 0.0  # the price alone deters
+
+
+@pytest.mark.parametrize("pending", [0, 1, 7, 1239])
+@pytest.mark.parametrize("price", [0.5, 40.0])
+def test_safe_value_is_the_gain_that_no_schedule_makes_pay(pending, price):
+    terms = {"price_usd": price, "stake_usd": 100.0, "slash_fraction": 0.5, "dispute_cost_usd": 2.0, **BACK}
+    value = eco.safe_value(**terms, compute_saved_usd=0.1, detection=0.04, pending=pending)
+    loss = 50 * 0.75 + 2
+    assert value > 0
+    for more, pays in ((1e-6, True), (-1e-6, False)):
+        attack = {"gain_usd": 0.1 + value + more, "price_usd": price, "loss_usd": loss, "detection": 0.04}
+        assert (eco.attack_profit(**attack, pending=pending) > 0) == pays
+
+
 def test_safe_value_is_the_outside_gain_of_indifference():
-    terms = {"price_usd": 0.5, "stake_usd": 100.0, "slash_fraction": 0.5, "dispute_cost_usd": 2.0}
+    terms = {"price_usd": 0.5, "stake_usd": 100.0, "slash_fraction": 0.5, "dispute_cost_usd": 2.0, **BACK}
     value = eco.safe_value(**terms, compute_saved_usd=0.1, detection=0.04)
     assert honest_minus_cheating(0.04, gain_usd=0.1 + value, **terms) == pytest.approx(0, abs=1e-12)
     assert eco.safe_value(**terms, compute_saved_usd=50.0, detection=0.04) == 0.0
@@ -168,10 +194,10 @@ def test_grids_give_grids_and_scalars_give_floats():
 
 
 def test_curves_repeat_the_formulas():
-    record = economics.stake_curves(gains_usd=[2.0], rhos=[0.5])[0]
-    assert record == {"gain_usd": 2.0, "rho": 0.5, "stake_usd": 4.0}
-    assert economics.rho_curves(gains_usd=[2.0], stakes_usd=[8.0, 1.0])[0]["rho"] == 0.25
-    assert economics.rho_curves(gains_usd=[2.0], stakes_usd=[8.0, 1.0])[1]["rho"] == np.inf
+    record = economics.stake_curves(gains_usd=[2.0], rhos=[0.5], reward_share=0.5)[0]
+    assert record == {"gain_usd": 2.0, "rho": 0.5, "stake_usd": 8.0}
+    rates = economics.rho_curves(gains_usd=[2.0], stakes_usd=[16.0, 3.0], reward_share=0.5)
+    assert [rate["rho"] for rate in rates] == [0.25, np.inf]
     last = economics.detection_curves(rhos=[0.01], most_cheats=459)[-1]
     assert last["cheats"] == 459
     assert last["detection"] >= 0.99

@@ -39,7 +39,9 @@ def draw(draws):
 def operator_gain_from_cheating(game, x):
     """Cheating minus honest pay, over the number of others who check and all chance moves, one by
     one."""
-    n, caught_pay = game["fishermen"], -game["slash_fraction"] * game["stake_usd"] - game["dispute_cost_usd"]
+    # The operator's own fisherman may be the one that is paid for the catch: the worst case for deterrence.
+    n, slashed = game["fishermen"], game["slash_fraction"] * game["stake_usd"]
+    caught_pay = game["reward_share"] * slashed - slashed - game["dispute_cost_usd"]
     total = 0.0
     for checkers in range(n + 1):
         weight = math.comb(n, checkers) * x**checkers * (1 - x) ** (n - checkers)
@@ -176,7 +178,7 @@ def test_one_fisherman_against_nashpy(solved_games):
 def test_worked_example():
     """n = 5, rho d = 0.01, tau = 0.2 give x = 0.0417."""
     found = eco.equilibrium(
-        gain_usd=0.2, price_usd=0.0, stake_usd=1.0, slash_fraction=1.0, dispute_cost_usd=0.0, rho=0.01, d=1.0, w=1.0,
+        gain_usd=0.2, price_usd=0.0, stake_usd=2.0, slash_fraction=1.0, dispute_cost_usd=0.0, rho=0.01, d=1.0, w=1.0,
         fishermen=5, check_cost_usd=1e-4, reward_share=0.5,
     )  # fmt: skip
     assert found.regime == eq.MIXED
@@ -184,9 +186,9 @@ def test_worked_example():
     assert found.detection == pytest.approx(0.2)
 
 
-# A game whose threshold is exactly 1/2 in binary floats.
+# A game whose threshold is exactly 1/2 in binary floats: of 12 slashed, half comes back.
 HALF = {
-    "gain_usd": 4.0, "price_usd": 1.0, "stake_usd": 12.0, "slash_fraction": 0.5, "dispute_cost_usd": 1.0, "d": 1.0,
+    "gain_usd": 4.0, "price_usd": 1.0, "stake_usd": 12.0, "slash_fraction": 1.0, "dispute_cost_usd": 1.0, "d": 1.0,
     "w": 1.0, "fishermen": 2, "check_cost_usd": 0.25, "reward_share": 0.5,
 }  # fmt: skip
 
@@ -221,7 +223,7 @@ def test_boundary_of_full_checking_is_exact():
     assert (at.regime, at.check_rate, at.unique) == (eq.BOUNDARY, 1.0, False)
     assert above.regime == eq.MIXED
     assert (below.regime, below.check_rate) == (eq.ALWAYS_CHEAT, 1.0)
-    dear = eco.equilibrium(**{**weak, "w": 0.5, "check_cost_usd": 1.0})
+    dear = eco.equilibrium(**{**weak, "w": 0.5, "check_cost_usd": 2.0})
     assert (dear.regime, dear.unique) == (eq.ALWAYS_CHEAT, True)
     assert dear.check_rate < 1.0
 
@@ -233,6 +235,17 @@ def test_check_rate_boundaries_are_exact():
     assert eq.check_rate(prize_usd=0.25, **rate) == 0.0
     assert eq.check_rate(prize_usd=0.2500001, **rate) > 0.0
     assert eq.check_rate(prize_usd=5.0, check_cost_usd=0.25, fishermen=0) == 0.0
+
+
+def test_planted_faults_hold_a_look_up_to_the_claims_they_are_shared_among():
+    for looks in (1, 4):
+        needed = eq.least_bounty(check_cost_usd=0.00055, planted_rate=0.001, claims=looks)
+        assert needed == pytest.approx(0.55 * looks)
+        x = eq.check_rate(prize_usd=0.001 * needed * (1 + 1e-9), check_cost_usd=0.00055, fishermen=4)
+        assert (x == 1.0) if looks == 4 else (0.0 < x < 1e-6)
+        assert eq.check_rate(prize_usd=0.001 * needed * (1 - 1e-9), check_cost_usd=0.00055, fishermen=4) < x
+    assert eq.least_bounty(check_cost_usd=0.1, planted_rate=0.0) == math.inf
+    assert eq.least_bounty(check_cost_usd=0.0, planted_rate=0.0) == 0.0
 
 
 def test_dear_checking_leaves_the_cheat_alone():

@@ -10,10 +10,11 @@ from otr_core.economics.rates import Rate
 from otr_core.errors import ParameterError
 
 GOOD = dict(gain_usd=0.00047, proof_cost_usd=1.4, capital_cost_usd=1e-7, d=0.9, slash_fraction=0.5)
+GOOD["reward_share"] = 0.2
 
 
-def cost(rho, *, gain_usd, proof_cost_usd, capital_cost_usd, d, slash_fraction):
-    stake = gain_usd / (rho * d) / slash_fraction
+def cost(rho, *, gain_usd, proof_cost_usd, capital_cost_usd, d, slash_fraction, reward_share):
+    stake = gain_usd / (rho * d) / (slash_fraction - slash_fraction * reward_share)
     return rho * proof_cost_usd + capital_cost_usd * stake
 
 
@@ -26,6 +27,7 @@ def test_square_root_law_is_the_minimum_of_a_grid(seed):
         "capital_cost_usd": 10 ** draws.uniform(-9, -3),
         "d": draws.uniform(0.1, 1),
         "slash_fraction": draws.uniform(0.05, 1),
+        "reward_share": draws.uniform(0, 0.9),
     }
     best = eco.optimal_rho(**terms)
     grid = np.geomspace(1e-9, 1.0, 20_001)
@@ -35,7 +37,7 @@ def test_square_root_law_is_the_minimum_of_a_grid(seed):
 
 
 def test_worked_example():
-    example = {**GOOD, "d": 1.0, "slash_fraction": 1.0}
+    example = {**GOOD, "d": 1.0, "slash_fraction": 1.0, "reward_share": 0.0}
     rate = eco.optimal_rho(**example)
     assert rate == pytest.approx(5.794e-6, rel=1e-3)
     assert 0.00047 / rate == pytest.approx(81.1, rel=1e-3)
@@ -58,9 +60,13 @@ def test_bad_input_names_the_field(field):
     assert error.value.field == field
 
 
-def pair_by_grid(*, gain_usd, price_usd, proof_cost_usd, capital_cost_usd, d, slash_fraction, most_stake_usd, most_rho):
+def pair_by_grid(
+    *, gain_usd, price_usd, proof_cost_usd, capital_cost_usd, d, slash_fraction, reward_share, pending, most_stake_usd,
+    most_rho,
+):  # fmt: skip
     rates = np.append(np.geomspace(1e-9, most_rho, 20_001), most_rho)
-    stakes = np.maximum(gain_usd / (rates * d) - price_usd, 0) / slash_fraction
+    over = pending * max(gain_usd - price_usd, 0)
+    stakes = np.maximum(gain_usd / (rates * d) - price_usd + over, 0) / (slash_fraction * (1 - reward_share))
     costs = np.where(stakes <= most_stake_usd, rates * proof_cost_usd + capital_cost_usd * stakes, np.inf)
     return costs.min()
 
@@ -75,6 +81,8 @@ def test_best_rate_within_limits_against_a_grid(seed):
         "capital_cost_usd": 10 ** draws.uniform(-9, -2),
         "d": draws.uniform(0.3, 1),
         "slash_fraction": draws.uniform(0.05, 1),
+        "reward_share": draws.uniform(0, 0.9),
+        "pending": int(draws.choice([0, 0, 3, 50])),
         "most_stake_usd": 10 ** draws.uniform(0, 5),
         "most_rho": 10 ** draws.uniform(-3, 0),
     }
@@ -88,7 +96,8 @@ def test_best_rate_within_limits_against_a_grid(seed):
     assert found.rho <= terms["most_rho"] * (1 + 1e-12)
     assert found.stake_usd <= terms["most_stake_usd"] * (1 + 1e-9)
     detection = found.rho * terms["d"]
-    lost = terms["price_usd"] + terms["slash_fraction"] * found.stake_usd
+    over = terms["pending"] * max(terms["gain_usd"] - terms["price_usd"], 0)
+    lost = terms["price_usd"] + terms["slash_fraction"] * (1 - terms["reward_share"]) * found.stake_usd - over
     assert detection * lost == pytest.approx(terms["gain_usd"], rel=1e-9)
 
 

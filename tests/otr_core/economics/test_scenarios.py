@@ -9,7 +9,7 @@ import pytest
 
 from otr_core import economics as eco
 from otr_core.economics import guidance, scenarios
-from otr_core.economics.bursts import burst_surplus
+from otr_core.economics.guarantee import attack_profit
 from otr_core.economics.model import Flow, Market, build
 from otr_core.errors import InputError, MissingDataError, ParameterError
 from otr_paper.claims import published
@@ -91,7 +91,7 @@ def test_a_missing_key_a_missing_part_and_no_toml(text, tmp_path):
 
 def test_parts_are_checked_when_built():
     bond = {"stake_usd": 10.0, "slash_fraction": 0.5, "reward_share": 0.6, "burnt_share": 0.4}
-    assert eco.Bond(**bond).loss_usd == 5.0
+    assert eco.Bond(**bond).loss_usd == 2.0  # of 5 slashed 3 can come back
     with pytest.raises(ParameterError, match="burnt_share"):
         eco.Bond(**{**bond, "burnt_share": 0.41})
     with pytest.raises(ParameterError, match="fishermen"):
@@ -105,7 +105,9 @@ def test_parts_are_checked_when_built():
     market = Market(proof_cost_usd=1, capital_rate_per_year=0.1, queries_per_year=1e6)
     assert market.capital_cost_usd == pytest.approx(1e-7)
     flow = Flow(queries_per_s=2.0, verdict_s=10.0, patch_s=100.0)
-    assert flow.in_flight == 20.0
+    assert (flow.in_flight, flow.pending) == (20.0, 19)
+    assert Flow(queries_per_s=2.0, verdict_s=10.2, patch_s=1.0).pending == 20
+    assert Flow(queries_per_s=0.1, verdict_s=1.0, patch_s=1.0).pending == 0
 
 
 def test_playing_strategies_passes_every_number_on(cases):
@@ -130,12 +132,46 @@ def test_guidance_deters_with_all_margins(cases):
         # Worst of the stated uncertainty: gain larger, catch rarer; and a stake a billionth above
         # the bound.
         detection = found.rho * case.watch.d * case.limits.detection_margin
-        loss = found.stake_usd * (1 + 1e-8) * case.bond.slash_fraction
+        loss = found.stake_usd * (1 + 1e-8) * case.bond.slash_fraction * (1 - case.bond.reward_share)
         terms = {"gain_usd": found.worst_gain_usd, "price_usd": case.answer.price_usd, "loss_usd": loss}
-        burst = burst_surplus(cheats=found.in_flight, **terms, detection=detection, void=True)
-        assert burst >= 0
+        assert attack_profit(**terms, detection=detection, pending=int(found.in_flight) - 1) < 0
         assert detection * (case.answer.price_usd + loss) > case.answer.gain_usd * case.limits.gain_margin
         assert found.stake_usd <= case.limits.most_stake_usd
+
+
+def play_until_the_verdict(draws, runs, *, gain, price, loss, detection, pending):
+    """Cheat on every answer until the verdict on the first caught one, answer by answer: profit over
+    honesty."""
+    profit, since = np.zeros(runs), np.full(runs, -1)
+    playing = np.ones(runs, bool)
+    while playing.any():
+        caught = playing & (since < 0) & (draws.random(runs) < detection)
+        void = caught | (playing & (since >= 0))
+        profit += playing * gain - void * price
+        since[void] += 1
+        playing &= since < pending
+    return profit - loss
+
+
+def test_nobody_earns_against_the_recommended_pair_by_cheating_until_the_verdict(cases):
+    case, found = cases["defi_agent"], eco.guide(cases["defi_agent"])
+    detection = found.rho * case.watch.d * case.limits.detection_margin
+    terms = {"gain": found.worst_gain_usd, "price": case.answer.price_usd, "detection": detection, "pending": 61}
+    kept = case.bond.slash_fraction * (1 - case.bond.reward_share)
+    played = play_until_the_verdict(np.random.default_rng(5), 4000, loss=kept * found.stake_usd, **terms)
+    half = 2.576 * played.std() / np.sqrt(played.size)
+    assert abs(played.mean()) < half  # the pair just deters
+    short = play_until_the_verdict(np.random.default_rng(6), 4000, loss=0.9 * kept * found.stake_usd, **terms)
+    assert short.mean() > half
+
+
+def test_the_old_recommendation_for_the_defi_agent_loses_what_the_audit_found():
+    """It was called deterring: cheating until the verdict earned 2,982 USD, and with 30 % of the slash
+    back to the own fisherman 17,982 USD."""
+    detection = 0.00239385 * 0.99 * 0.9
+    terms = {"gain_usd": 100.0, "price_usd": 0.05, "detection": detection, "pending": 61}
+    assert attack_profit(**terms, loss_usd=50_000.0) == pytest.approx(2_982, abs=5)
+    assert attack_profit(**terms, loss_usd=35_000.0) == pytest.approx(17_982, abs=5)
 
 
 def test_guidance_holds_over_the_whole_stated_uncertainty(cases):
@@ -144,9 +180,11 @@ def test_guidance_holds_over_the_whole_stated_uncertainty(cases):
         case = cases[found.name]
         gains = case.answer.gain_usd * draws.uniform(1, case.limits.gain_margin, 1000)
         catches = case.watch.d * draws.uniform(case.limits.detection_margin, 1, 1000)
-        lost = case.answer.price_usd + case.bond.slash_fraction * found.stake_usd * (1 + 1e-9)
+        kept = case.bond.slash_fraction * (1 - case.bond.reward_share)
+        lost = case.answer.price_usd + kept * found.stake_usd * (1 + 1e-9)
+        over = (found.in_flight - 1) * np.maximum(gains - case.answer.price_usd, 0)
         if found.deters:
-            assert (found.rho * catches * lost > gains).all()
+            assert (found.rho * catches * (lost - over) > gains).all()
 
 
 def test_guidance_of_the_use_cases(cases):
@@ -167,8 +205,8 @@ def test_each_limit_can_bind(case):
     slow = replace(case, flow=replace(case.flow, verdict_s=1.0))
     assert eco.guide(slow).binds == guidance.STAKE
     assert eco.guide(limited(slow, most_stake_usd=1e7)).binds == guidance.COST
-    assert eco.guide(limited(slow, most_stake_usd=1e7, provers=6e-3)).binds == guidance.PROVERS
-    assert eco.guide(limited(slow, most_stake_usd=1e7, provers=6e-3)).deters
+    few = eco.guide(limited(slow, most_stake_usd=1e7, provers=6e-3, most_cost_usd=1.0))
+    assert (few.binds, few.deters) == (guidance.PROVERS, True)
     starved = eco.guide(limited(slow, provers=1e-9))
     assert (starved.binds, starved.deters) == (guidance.PROVERS, False)
     assert "provers" in starved.statement

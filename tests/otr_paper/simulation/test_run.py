@@ -161,7 +161,7 @@ def test_a_point_says_what_its_inputs_do(cited, requests):
     assert point(rho=0.05)["waited mean_s"] is None
     assert point(rho=0.001)["cost_usd"] < base["cost_usd"] < point(proof_usd=45.0)["cost_usd"]
     assert base["detection"] == pytest.approx(1 - 0.99**100, rel=1e-5)
-    assert base["deterred gain_usd"] == pytest.approx(0.01 * (100 + 0.00055), rel=1e-5)
+    assert base["deterred gain_usd"] == pytest.approx(0.01 * (50 + 0.00055), rel=1e-5)
     assert base["deters downgrade"]
     unit = point(prover="ours")
     assert unit["proof mean_s"] < 60 < base["proof mean_s"]

@@ -10,44 +10,12 @@ from otr_core.errors import ParameterError
 from otr_paper.studies import adversaries
 
 
-def test_break_profit_by_recursion():
-    def recursive(turns, *, gain_usd, price_usd, loss_usd, detection, discount):
-        value = 0.0
-        for _ in range(turns):
-            value = gain_usd - detection * (price_usd + loss_usd) + discount * (1 - detection) * value
-        return value
-
-    for turns, detection, discount in [
-        (1, 0.3, 1.0),
-        (50, 0.02, 0.97),
-        (400, 0.001, 1.0),
-        (7, 1.0, 0.5),
-        (0, 0.1, 1.0),
-    ]:
-        terms = {"gain_usd": 0.4, "price_usd": 0.5, "loss_usd": 2.0, "detection": detection, "discount": discount}
-        assert adversaries.break_profit(attempts=turns, **terms) == pytest.approx(recursive(turns, **terms), abs=1e-12)
-
-
-def test_patch_time_never_changes_the_sign():
-    turns = np.array([1.0, 10.0, 1e4, np.inf])
-    for loss, sign in ((20.0, -1), (2.0, 1)):
-        profit = adversaries.break_profit(gain_usd=0.1, price_usd=0.1, loss_usd=loss, detection=0.01, attempts=turns)
-        assert (np.sign(profit) == sign).all()
-        assert (np.diff(np.abs(profit)) >= 0).all()
-        assert abs(profit[2]) > 50 * abs(profit[0])
-    assert adversaries.break_profit(gain_usd=1, price_usd=0, loss_usd=1, detection=0.0, attempts=np.inf) == np.inf
-    assert adversaries.break_profit(
-        gain_usd=1, price_usd=0, loss_usd=0, detection=1.0, attempts=5, attack_cost_usd=3
-    ) == pytest.approx(-2)
-    assert adversaries.break_profit(gain_usd=0, price_usd=0, loss_usd=0, detection=0, attempts=np.inf) == 0.0
-
-
 def outcomes_by_name(**changes):
     terms = {
         "answer": eco.AnswerValue(price_usd=0.5, honest_cost_usd=0.4, cheat_cost_usd=0.1),
-        "bond": eco.Bond(stake_usd=100.0, slash_fraction=0.5, reward_share=0.9),
+        "bond": eco.Bond(stake_usd=100.0, slash_fraction=0.5, reward_share=0.6),
         "watch": eco.Watch(rho=0.01, fishermen=3),
-        "someone_checks": 0.1, "attestation": 0.999, "until_patch": 50, "identities": 20,
+        "someone_checks": 0.1, "attestation": 0.999, "until_patch": 50, "pending": 4, "identities": 20,
     }  # fmt: skip
     return {found.adversary: found for found in adversaries.outcomes(**{**terms, **changes})}
 
@@ -70,6 +38,10 @@ def test_adversary_classes_differ_as_they_must():
     malicious = found[adversaries.MALICIOUS]
     assert not malicious.deterred
     assert malicious.undetected == permanent.undetected
+    # the caught answer and four more until its verdict are served as well, and never become final
+    assert permanent.served == pytest.approx(permanent.undetected + 1 + 4)
+    assert patched.undetected < patched.served < permanent.served
+    assert clones.total_served == pytest.approx(20 * permanent.served)
     assert found[adversaries.GENERATION].total_undetected == clones.total_undetected
 
 
@@ -85,7 +57,7 @@ def test_unknown_adversary_is_refused():
         adversaries.outcome(
             "lazy", answer=eco.AnswerValue(price_usd=1, honest_cost_usd=1, cheat_cost_usd=0),
             bond=eco.Bond(stake_usd=1, slash_fraction=1), watch=eco.Watch(rho=0.1), someone_checks=0.0,
-            attestation=1.0, until_patch=1.0, identities=1,
+            attestation=1.0, until_patch=1.0, pending=0, identities=1,
         )  # fmt: skip
 
 
@@ -94,13 +66,31 @@ def test_the_gate_stops_what_passes_behind_it():
     for gate, caught in ((0.0, 0.109), (0.5, 1 - 0.5 * 0.891), (1.0, 1.0)):
         found = outcomes_by_name(attestation=gate)[adversaries.RATIONAL]
         assert found.detection == pytest.approx(caught)
+        # One try: behind the gate the attack goes on as with a break, at the gate the answer is unpaid.
+        beyond = outcomes_by_name()[adversaries.PERMANENT]
+        assert found.profit_usd == pytest.approx((1 - gate) * beyond.profit_usd - gate * (0.5 - 0.3))
+        assert found.undetected == pytest.approx((1 - gate) * beyond.undetected)
     with pytest.raises(ParameterError, match="attestation"):
         outcomes_by_name(attestation=1.5)
 
 
-def test_colluding_fishermen_return_their_reward():
-    bond = eco.Bond(stake_usd=100.0, slash_fraction=0.5, reward_share=0.3, dispute_cost_usd=2.0)
-    found = outcomes_by_name(bond=bond)[adversaries.COLLUDING]
-    loss = 50.0 - 15.0 + 2.0  # the slash without the reward, and the dispute
-    terms = {"gain_usd": 0.3, "price_usd": 0.5, "loss_usd": loss, "detection": 0.01, "attempts": np.inf}
-    assert found.profit_usd == pytest.approx(adversaries.break_profit(**terms))
+def test_no_class_is_deterred_by_what_its_own_fisherman_brings_back():
+    """Only the class that colludes with strangers had the catcher's share taken off: an own fisherman
+    needs no collusion."""
+    for share in (0.3, 1.0):
+        bond = eco.Bond(stake_usd=100.0, slash_fraction=0.5, reward_share=share, dispute_cost_usd=2.0)
+        loss = 50.0 * (1 - share) + 2.0
+        for found in outcomes_by_name(bond=bond, attestation=0.0).values():
+            turns = 50 if found.adversary == adversaries.BREAK else np.inf
+            terms = {"gain_usd": 0.3, "price_usd": 0.5, "loss_usd": loss, "detection": found.detection}
+            assert found.profit_usd == pytest.approx(eco.attack_profit(**terms, attempts=turns, pending=4))
+            pays = found.detection * (0.5 + loss) < 0.3
+            assert found.deterred == (not pays and found.adversary != adversaries.MALICIOUS)
+
+
+def test_what_is_in_flight_can_undo_what_deters_one_answer():
+    answer = eco.AnswerValue(price_usd=0.5, honest_cost_usd=0.4, cheat_cost_usd=0.1, outside_gain_usd=1.7)
+    for pending, deterred in ((0, True), (40, False)):
+        found = outcomes_by_name(answer=answer, pending=pending)[adversaries.PERMANENT]
+        assert found.deterred == deterred
+        assert (found.profit_usd < 0) == deterred

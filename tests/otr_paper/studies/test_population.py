@@ -12,7 +12,6 @@ import pytest
 from otr_core import economics as eco
 from otr_core.economics import scenarios
 from otr_core.errors import ParameterError
-from otr_paper.studies.adversaries import break_profit
 from otr_paper.studies.population import (
     Population,
     population_of,
@@ -26,6 +25,7 @@ QUIET = Population(
     operators=400, epochs=40, queries_per_epoch=20, rational_share=0.3, malicious_share=0.1, broken_share=1.0,
     break_epoch=10, patch_epoch=30, price_usd=0.5, compute_saved_usd=0.3, outside_gain_usd=0.0, stake_usd=20.0,
     slash_fraction=0.5, dispute_cost_usd=1.0, rho=0.05, d=0.9, w=1.0, fishermen=4, check_rate=0.01,
+    reward_share=0.25,
 )  # fmt: skip
 
 
@@ -38,6 +38,7 @@ def threshold_of(people):
     return eco.deterrence_threshold(
         gain_usd=people.compute_saved_usd, price_usd=people.price_usd, stake_usd=people.stake_usd,
         slash_fraction=people.slash_fraction, dispute_cost_usd=people.dispute_cost_usd,
+        reward_share=people.reward_share,
     )  # fmt: skip
 
 
@@ -89,7 +90,7 @@ def test_cheating_pays_what_the_closed_form_says():
     for gain in (0.2, 0.9):
         case = replace(people, compute_saved_usd=gain)
         found = simulate_population(case, seed=5).summary
-        exact = break_profit(
+        exact = eco.attack_profit(
             gain_usd=gain, price_usd=0.5, loss_usd=case.loss_usd, detection=detection_of(case), attempts=60
         )
         # One cheater's profit never leaves [-(v + L), 60 g]; its spread is below 60 g + v + L over
@@ -182,12 +183,13 @@ def test_population_of_a_use_case_takes_over_its_numbers(project):
         malicious_share=0.1, broken_share=1.0,
     )  # fmt: skip
     assert people.verdict_epochs == 7  # 1240 s at 200 s an epoch
-    assert (people.loss_usd, people.rho, people.outside_gain_usd) == (10_000.0, 0.01, 50.0)
+    assert (people.loss_usd, people.slash_usd) == (7_000.0, 10_000.0)
+    assert (people.rho, people.outside_gain_usd) == (0.01, 50.0)
     assert people.compute_saved_usd == pytest.approx(case.answer.gain_usd - 50.0)
     assert people.check_rate == eco.play_strategies(case.answer, case.bond, case.watch).check_rate
     summary = simulate_population(people, seed=1).summary
     assert summary["epochs_to_eviction"] >= 7
-    # With 1 % and 10,000 USD the rational pass on all but the rare answers worth more than 100 USD.
+    # With 1 % and 10,000 USD the rational pass on all but the rare answers worth more than 70 USD.
     assert 0 < summary["rational_cheaters"] <= 40
 
 
