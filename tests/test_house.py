@@ -50,8 +50,9 @@ BUDGETS = {
     # checkpoint, with a frozen environment of its own for templates; the recorder with the process
     # that hashes; integer products of their own, which a library's floats would outrun, for one
     # sequence, for many that come and go, and on a device; a court read from its logs alone; families:
-    # their operations compiled and in NumPy, and any decoder in the native lane
-    "otr_node": 8120,
+    # their operations compiled and in NumPy, and any decoder in the native lane; a chain by a node's
+    # URL, games followed through its logs, and the processes that watch and defend there, 1,480
+    "otr_node": 9620,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     "otr_node/proof": 1150,
