@@ -6,14 +6,15 @@ stands on chain has to be the one that the sources here, with these terms, compi
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from eth_utils import is_address, to_checksum_address
 
 from otr_core.dispute.records import Terms
-from otr_core.encoding import canonical_json, json_object, parse_json
+from otr_core.encoding import json_object, parse_json
 from otr_core.errors import NodeError, OtrError
 
 FORMAT = "otr-court/1"
@@ -40,12 +41,8 @@ class Deployment:
     judges: Mapping[str, str] = field(default_factory=dict)
 
     def dump(self) -> bytes:
-        """The file: canonical JSON and a line end."""
-        return canonical_json({"format": FORMAT, **asdict(self)}) + b"\n"
-
-    def with_judge(self, model_id: bytes, address: str) -> Deployment:
-        """The same court, with the judge of one more model."""
-        return replace(self, judges={**self.judges, model_id.hex(): address})
+        """The file: JSON and a line end. Sums of wei are too long for canonical JSON."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1, sort_keys=True).encode() + b"\n"
 
 
 def load_deployment(raw: bytes) -> Deployment:
@@ -62,6 +59,7 @@ def load_deployment(raw: bytes) -> Deployment:
         judges = json_object(document["judges"], document["judges"], what="judges")
         for name in ("registrar", "arbiter", "registry", "court", "table"):
             document[name] = _address(document[name])
+        document["registrar"] = document["registrar"].lower()  # callers are written so everywhere
         document["judges"] = {str(own): _address(where) for own, where in judges.items()}
         for name in ("chain_id", "block"):
             if type(document[name]) is not int or document[name] < 0:

@@ -11,18 +11,26 @@ used.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from eth_abi import decode, encode
 from eth_abi.exceptions import DecodingError, EncodingError
 from eth_utils import keccak, to_checksum_address
+from rlp import decode as decode_rlp
+from trie import HexaryTrie
 
-from otr_core.errors import ChainError
+from otr_core.errors import ChainError, InputError
+from otr_core.files import write_text
 from otr_node.chain.interface import Contract, Entry, InnerCall, LogEntry, TxReceipt
+from otr_node.project import find_project
 
 GAS_LIMIT = 16_777_216
 """Most gas one transaction may use (EIP-7825)."""
@@ -55,12 +63,38 @@ def compile_source(source: str, path: str) -> Contract:
 
 
 def compile_vyper(path: Path | str) -> Contract:
-    """Compile a Vyper source file (cached by its text); what it imports lies beside it.
+    """Compile a Vyper source file; what it imports lies beside it.
+
+    A process that starts again must not need half a minute for that: in a checkout the outcome is kept,
+    under the hash of the compiler's version and of all sources beside it.
 
     Raises:
         ChainError: it does not compile; names the compiler's first line.
     """
-    return _compiled(Path(path).read_text("utf-8"), str(path))
+    source = Path(path)
+    text = source.read_text("utf-8")
+    kept = _kept(source)
+    if kept is not None and kept.is_file():
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # a file that was cut short is made again
+            found = json.loads(kept.read_text("utf-8"))
+            return Contract(tuple(found["abi"]), bytes.fromhex(found["bytecode"]), int(found["runtime_bytes"]))
+    made = _compiled(text, str(path))
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        about = {"abi": made.abi, "bytecode": made.bytecode.hex(), "runtime_bytes": made.runtime_bytes}
+        write_text(kept, json.dumps(about))
+    return made
+
+
+def _kept(source: Path) -> Path | None:
+    """Where the compiled form of a source is kept; None where there is no checkout."""
+    try:
+        folder = find_project().build / "contracts"
+    except InputError:
+        return None
+    beside = "".join(f"{each.name}\n{each.read_text('utf-8')}" for each in sorted(source.parent.glob("*.vy")))
+    name = sha256(f"{version('vyper')}\n{source.name}\n{beside}".encode()).hexdigest()
+    return folder / f"{name}.json"
 
 
 class Chain:
@@ -210,9 +244,6 @@ class Chain:
 
     def storage_root(self, address: str) -> bytes:
         """Root of a contract's storage (32 bytes): of equal roots every stored word is equal."""
-        from rlp import decode as decode_rlp
-        from trie import HexaryTrie
-
         chain = self._tester.backend.chain
         accounts = HexaryTrie(chain.chaindb.db, chain.get_canonical_head().state_root)
         return bytes(decode_rlp(accounts[keccak(hexstr=address)])[2])

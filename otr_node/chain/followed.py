@@ -22,7 +22,7 @@ from otr_core.dispute.game import MOVES, open_game
 from otr_core.dispute.judge import Opening
 from otr_core.dispute.players import Move
 from otr_core.dispute.records import Batch, Challenge, ChallengeStatus, StakedOperator
-from otr_core.dispute.registry import LANE
+from otr_core.dispute.registry import LANE, Key
 from otr_core.dispute.state import RegisteredModel, Turn
 from otr_core.errors import MoveError, NodeError
 from otr_core.lane.sampling import Decoding
@@ -45,9 +45,9 @@ class Followed:
         chain: the court's contracts. models: registered models whose games can be followed, by id.
         court: of it the challenges, batches, operators, models and the last pause are kept; a
             challenge whose game is not followed has none. logs: accounts, to the wei.
-        shown: the operator's last move, by number of the challenge. opened: order and receipt, by
-            number. height, tip: number and hash of the last block read. times_over: how often all
-            was read again because the chain had changed.
+        shown: the operator's last move, by number of the challenge. seeds: that were revealed in
+            games. opened: order and receipt, by number. height, tip: number and hash of the last block
+            read. times_over: how often all was read again because the chain had changed.
     """
 
     chain: ChainCourt
@@ -55,6 +55,7 @@ class Followed:
     court: Court = field(init=False)
     logs: FromLogs = field(init=False)
     shown: dict[int, Move] = field(init=False)
+    seeds: dict[int, bytes] = field(init=False)
     opened: dict[int, tuple[Order, Receipt]] = field(init=False)
     height: int = field(init=False)
     tip: str = field(init=False)
@@ -64,7 +65,8 @@ class Followed:
         self._begin()
 
     def _begin(self) -> None:
-        self.logs, self.shown, self.opened = FromLogs(self.chain.terms), {}, {}
+        self.logs, self.shown = FromLogs(self.chain.terms), {}
+        self.seeds, self.opened = {}, {}
         known = {model_id: model for model_id, model in self.models.items() if model_id in self.chain.judges}
         self.court = Court(self.chain.terms, self.chain.domain, self.chain.registrar, models=known)
         self.height, self.tip, self._starting = self.chain.block - 1, "", set[int]()
@@ -119,6 +121,12 @@ class Followed:
         closed = replace(self.court.batches[batch], closed=True)
         self.court = replace(self.court, batches={**self.court.batches, batch: closed})
 
+    def _keyregistered(
+        self, entry: Entry, key_id: bytes, operator: str, model_id: bytes, key: str, platform: bytes
+    ) -> None:
+        known = Key(operator, model_id, bytes.fromhex(key[2:]), platform)
+        self.court = replace(self.court, keys={**self.court.keys, key_id: known})
+
     def _revoked(self, entry: Entry, subject: bytes, since: int) -> None:
         self.court = replace(self.court, revoked={**self.court.revoked, subject: since})
 
@@ -161,6 +169,8 @@ class Followed:
             raise NodeError("contract", f"move {name} of game {game} ({error})", "one that the rules allow") from error
         if at.turn == Turn.OPERATOR:
             self.shown[game] = move
+        if name == "reveal_seed":
+            self.seeds[game] = move[1]
 
     def _ended(self, entry: Entry, number: int, status: int) -> None:
         self._set(number, status=ChallengeStatus(status))

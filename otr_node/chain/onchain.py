@@ -167,7 +167,8 @@ class ChainCourt:
     def deployment(self) -> Deployment:
         """Where the contracts stand."""
         registry, court, table = (each.address for each in self.contracts)
-        judges = {model_id.hex(): judge.address for model_id, judge in self.judges.items()}
+        judges = dict(self.stands.judges) if self.stands else {}
+        judges |= {model_id.hex(): judge.address for model_id, judge in self.judges.items()}
         people = self.registrar, self.arbiter
         return Deployment(self.chain.id, self.block, self.terms, *people, registry, court, table, judges)
 

@@ -79,7 +79,7 @@ class RpcChain:
             before they are sent.
 
     Attributes:
-        sent_again: how often a transaction had to be.
+        sent_again: how often a transaction had to be. outbox: as given.
 
     Raises:
         NodeError: ``rpc``: nothing answers there. ``chain-id``: another chain.
@@ -111,13 +111,18 @@ class RpcChain:
         self._confirmations, self._max_fee = confirmations, max_fee_wei
         self._patience, self._poll = patience_s, poll_s
         self._times: dict[str, int] = {}
-        self._outbox = outbox
+        self.outbox = outbox
         self.sent_again = 0
         self.id = int(self._ask("eth_chainId", patience_s=min(patience_s, 5.0)), 16)
         if chain_id is not None and self.id != chain_id:
             raise NodeError("chain-id", self.id, chain_id)
         for kept in outbox.waiting() if outbox else ():
             self._finish(*kept)
+
+    @property
+    def secret(self) -> bytes:
+        """32 bytes that only the owner of the first key has."""
+        return bytes(next(iter(self._keys.values())).key)
 
     # --- questions
 
@@ -372,13 +377,13 @@ class RpcChain:
         while True:
             raw = bytes(key.sign_transaction(fields).raw_transaction)
             signed.append(raw)
-            if self._outbox is not None:
-                self._outbox.put(key.address.lower(), fields["nonce"], raw)
+            if self.outbox is not None:
+                self.outbox.put(key.address.lower(), fields["nonce"], raw)
             while time.monotonic() < (end if len(signed) > 1 else bump):
                 receipt = self._stands(key.address, fields["nonce"], signed)
                 if receipt is not None:
-                    if self._outbox is not None:
-                        self._outbox.done(key.address.lower(), fields["nonce"])
+                    if self.outbox is not None:
+                        self.outbox.done(key.address.lower(), fields["nonce"])
                     return receipt
                 time.sleep(self._poll)
             if time.monotonic() >= end:
@@ -420,11 +425,11 @@ class RpcChain:
     def _finish(self, sender: str, nonce: int, raw: bytes) -> None:
         """A transaction that an earlier process has kept: wait for it, or see that its number is
         taken."""
-        assert self._outbox is not None
+        assert self.outbox is not None
         end = time.monotonic() + self._patience
         while time.monotonic() < end:
             if self._ask("eth_getTransactionReceipt", hash_of(raw)) or self._nonce(sender) > nonce:
-                self._outbox.done(sender, nonce)
+                self.outbox.done(sender, nonce)
                 return
             self._push(raw)
             time.sleep(self._poll)
