@@ -103,7 +103,7 @@ class Fisherman(ChainParty):
                 why = "another order's receipt" if receipt.order_id != order.id else "its model is not at hand"
                 self.say_once("not judged", answer.name, why=f"{why}: what cannot be run again is not disputed")
                 return None
-            found, why = self._run(answer, operator)
+            found, why = self.run_again(answer, operator)
             known = f"{'' if found is None else found}:{why}"
             self.store.note(name, known)
             self.report("judged", answer=answer.name, case=found, why=why)
@@ -111,7 +111,7 @@ class Fisherman(ChainParty):
         self._reasons[answer.name] = why
         return int(case_found) if case_found else None
 
-    def _run(self, answer: AnswerFiles, operator: str) -> tuple[int | None, str]:
+    def run_again(self, answer: AnswerFiles, operator: str) -> tuple[int | None, str]:
         """The verdict on an answer, and why."""
         court, order, receipt = self.followed.court, answer.placed.order, answer.file.receipt
         model, key = court.models[order.model_id], court.keys.get(receipt.key_id)
@@ -145,7 +145,7 @@ class Fisherman(ChainParty):
             return False
         if challenge.game.turn == Turn.OPERATOR:
             return self.end_by_time(number, "operator")
-        move = self._player(number).move(challenge.game, self.followed.shown.get(number, ()))
+        move = self.player(number).move(challenge.game, self.followed.shown.get(number, ()))
         if not move:
             self.say_once("silent", str(number), why="nothing that was shown differs from our own run")
             return False
@@ -174,7 +174,7 @@ class Fisherman(ChainParty):
         self.say_once("unknown challenge", str(number), why="no answer in the folder was committed to by it")
         return False
 
-    def _player(self, number: int) -> HonestChallenger:
+    def player(self, number: int) -> HonestChallenger:
         """Who plays a game: with the run that the case was found by, under a seed revealed since."""
         if number not in self._players:
             order, receipt = self.followed.opened[number]
