@@ -51,12 +51,14 @@ BUDGETS = {
     # that hashes; integer products of their own, which a library's floats would outrun, for one
     # sequence, for many that come and go, and on a device; a court read from its logs alone; families:
     # their operations compiled and in NumPy, and any decoder in the native lane; a chain by a node's
-    # URL, games followed through its logs, and the processes that watch and defend there, 1,590
-    "otr_node": 9730,
+    # URL, games followed through its logs, and the processes that watch and defend there, 1,730
+    "otr_node": 9870,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     "otr_node/proof": 1150,
-    "otr_paper": 15570,  # of it the producers of stored results, and the free opponents of disputes
+    # of it the producers of stored results, the free opponents of disputes, and a network of processes that
+    # one command starts, 340
+    "otr_paper": 15910,
     "otr_paper/claims": 1900,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free
     # in every commitment, the search over all their games, and games that break rules all the time;

@@ -113,7 +113,7 @@ def register_here(
     if receipt is not None and operator is not None:
         file = load_receipt_file(read_input(receipt, what="a receipt file (JSON)"))
         try:
-            verify_receipt(file, policy=EvidencePolicy(allow_simulated=True), as_of=int(time.time()))
+            verify_receipt(file, policy=EvidencePolicy(allow_simulated=True), as_of=int(time.time()), order_from="file")
         except ReceiptError as error:
             raise OtrError(f"--receipt: rejected by check {error}") from error
         named = Key(operator.lower(), file.order.model_id, file.keys.address)

@@ -177,6 +177,18 @@ class RpcChain:
             raise NodeError("time", "a node with a clock of its own", "one whose clock is moved")
         self._next = max(to, self.time)
 
+    def advance(self, seconds: int) -> None:
+        """Move the clock of a node that is made for tests, and have it make a block.
+
+        Raises:
+            NodeError: ``time``: the node does not let it be moved.
+        """
+        try:
+            self._ask("evm_increaseTime", seconds)
+            self._ask("evm_mine")
+        except _RefusedError as error:
+            raise NodeError("time", error.message, "a node whose clock can be moved") from error
+
     def block_hash(self, number: int) -> str:
         """Hash of a block, hex; "" if there is none of this number."""
         return str(self._block(hex(number)).get("hash") or "")
