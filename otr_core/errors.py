@@ -197,6 +197,19 @@ class ChainError(CheckError):
     """A contract does not compile, or a transaction reverted with the reason ``check``."""
 
 
+class NodeError(InputError):
+    """A node, key or deployment cannot be used: nothing answers, another chain, too little money.
+
+    Attributes:
+        check: stable name of what failed: rpc, chain-id, key, password, funds, fee, pending, time,
+            trace, contract, model or deployment. found, expected: as the message shows them.
+    """
+
+    def __init__(self, check: str, found: object, expected: object) -> None:
+        self.check, self.found, self.expected = check, found, expected
+        super().__init__(f"{check}: found {found}, expected {expected}")
+
+
 class MoveError(OtrError):
     """A move in a dispute is not allowed. The state of the game is as before the move.
 

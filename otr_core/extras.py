@@ -26,7 +26,7 @@ EXTRAS = {
         "pooch",
     ),
     "proofs": ("ezkl", "onnx"),
-    "chain": ("vyper", "eth_tester", "eth_abi"),
+    "chain": ("vyper", "eth_tester", "eth_abi", "web3", "eth_account", "rlp", "trie"),
     "paper": (
         *("jupyterlab", "papermill", "IPython", "ipykernel", "ipywidgets", "pandas", "matplotlib", "seaborn"),
         *("cycler", "PIL", "scipy", "joblib", "distributed", "eth_keys"),

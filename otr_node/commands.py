@@ -23,6 +23,7 @@ from otr_core.files import check_target, read_input, write_bytes
 from otr_core.lane.sampling import MAX_TEMPERATURE_MILLI, Decoding
 from otr_core.poea import Domain, OnceStore, load_order
 from otr_core.poea.receipt import AttestedKeys
+from otr_node.chain.command import chain_commands
 from otr_node.evidence.command import evidence_commands
 from otr_node.project import find_project
 
@@ -31,6 +32,7 @@ commands = typer.Typer()
 data_app = typer.Typer(no_args_is_help=True, help="Outside data: what is here, and getting it.")
 commands.add_typer(data_app, name="data")
 commands.add_typer(evidence_commands)
+commands.add_typer(chain_commands)
 
 
 def add(app: typer.Typer) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -60,6 +62,33 @@ def reproduce_paper(
     rows = ledger.read_ledger(project.data)
     print_table(HEAD, claims_table(rows))
     exit_with(ledger.check(rows, Grounds(project.data)))
+
+
+@commands.command("devnet")
+def run_devnet(
+    attack: Annotated[str, typer.Option(help="A lie of docs/statement_lies.md that one operator tells.")] = "",
+    seconds: Annotated[float, typer.Option(help="Most that it may take.")] = 180.0,
+    as_json: AsJson = False,
+) -> None:
+    """A whole network on this machine: node, contracts, two operators, two fishermen and a client, each
+    a process. With --json: one event a line. Exit 1 if the end is not the expected one."""
+    project = find_project()
+    need_extras("node", "chain", "paper")
+    from otr_paper.devnet.conductor import Devnet
+
+    def emit(event: dict[str, Any]) -> None:
+        if as_json:
+            print(json.dumps(event), flush=True)
+            return
+        rest = {name: each for name, each in event.items() if name not in ("s", "process", "event", "who", "at")}
+        about = ", ".join(f"{name} {each}" for name, each in rest.items())
+        print(f"{event['s']:6.1f} s  {event['process']:12} {event['event']:14} {about}"[:160], flush=True)
+
+    with tempfile.TemporaryDirectory(prefix="otr-devnet-") as folder:
+        found = Devnet(project, Path(folder), attack, seconds, emit).run()
+    emit({"s": round(found.seconds, 1), "process": "conductor", "event": "ended", **asdict(found)})
+    good = found.finalised and not found.honest_slashed and (found.slashed_s is not None) == bool(attack)
+    raise typer.Exit(0 if good else 1)
 
 
 @commands.command("claims")

@@ -1,4 +1,7 @@
-"""A local EVM chain (py-evm under eth-tester): deploy contracts, transact, read receipts.
+"""A local EVM chain (py-evm under eth-tester): deploy contracts, transact, read receipts and logs.
+
+It is the default of two chains of one form (``interface.AnyChain``); the other is a node by URL,
+``rpc.RpcChain``, which encodes calls and reads events with the functions here.
 
 Gas is what a receipt says (Prague rules, calldata floor of EIP-7623 included), never an estimate.
 Accounts and block times are those of a test chain that starts at ``GENESIS_TIME``; nothing leaves
@@ -8,71 +11,31 @@ used.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from eth_abi import decode, encode
-from eth_abi.exceptions import EncodingError
+from eth_abi.exceptions import DecodingError, EncodingError
 from eth_utils import keccak, to_checksum_address
+from rlp import decode as decode_rlp
+from trie import HexaryTrie
 
-from otr_core.errors import ChainError
+from otr_core.errors import ChainError, InputError
+from otr_core.files import write_text
+from otr_node.chain.interface import Contract, Entry, InnerCall, LogEntry, TxReceipt
+from otr_node.project import find_project
 
 GAS_LIMIT = 16_777_216
 """Most gas one transaction may use (EIP-7825)."""
 GENESIS_TIME = 1_800_000_000
 """Unix seconds of the test chain's first block; a constant, so that runs repeat."""
-
-
-@dataclass(frozen=True)
-class Contract:
-    """A compiled or deployed contract.
-
-    Attributes:
-        abi: the compiler's description of its functions and events. bytecode: what creates it.
-        runtime_bytes: size of the code that stays on chain. address: "" until it is deployed.
-    """
-
-    abi: tuple[Mapping[str, Any], ...]
-    bytecode: bytes
-    runtime_bytes: int
-    address: str = ""
-
-    def entry(self, name: str) -> Mapping[str, Any]:
-        """The ABI entry of function ``name``.
-
-        Raises:
-            ChainError: check ``abi``: there is no such function.
-        """
-        found = [e for e in self.abi if e["type"] == "function" and e["name"] == name]
-        if len(found) != 1:
-            raise ChainError("abi", f"{len(found)} functions named {name!r}", "one")
-        return found[0]
-
-
-@dataclass(frozen=True)
-class LogEntry:
-    """A decoded log entry: the event's name and its arguments by name."""
-
-    name: str
-    args: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class TxReceipt:
-    """What one transaction did.
-
-    Attributes:
-        gas: used. calldata_bytes: sent along. events: those of its contract. block_time: Unix
-            seconds.
-    """
-
-    gas: int
-    calldata_bytes: int
-    events: tuple[LogEntry, ...]
-    block_time: int
 
 
 @functools.lru_cache(maxsize=16)
@@ -100,12 +63,38 @@ def compile_source(source: str, path: str) -> Contract:
 
 
 def compile_vyper(path: Path | str) -> Contract:
-    """Compile a Vyper source file (cached by its text); what it imports lies beside it.
+    """Compile a Vyper source file; what it imports lies beside it.
+
+    A process that starts again must not need half a minute for that: in a checkout the outcome is kept,
+    under the hash of the compiler's version and of all sources beside it.
 
     Raises:
         ChainError: it does not compile; names the compiler's first line.
     """
-    return _compiled(Path(path).read_text("utf-8"), str(path))
+    source = Path(path)
+    text = source.read_text("utf-8")
+    kept = _kept(source)
+    if kept is not None and kept.is_file():
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # a file that was cut short is made again
+            found = json.loads(kept.read_text("utf-8"))
+            return Contract(tuple(found["abi"]), bytes.fromhex(found["bytecode"]), int(found["runtime_bytes"]))
+    made = _compiled(text, str(path))
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        about = {"abi": made.abi, "bytecode": made.bytecode.hex(), "runtime_bytes": made.runtime_bytes}
+        write_text(kept, json.dumps(about))
+    return made
+
+
+def _kept(source: Path) -> Path | None:
+    """Where the compiled form of a source is kept; None where there is no checkout."""
+    try:
+        folder = find_project().build / "contracts"
+    except InputError:
+        return None
+    beside = "".join(f"{each.name}\n{each.read_text('utf-8')}" for each in sorted(source.parent.glob("*.vy")))
+    name = sha256(f"{version('vyper')}\n{source.name}\n{beside}".encode()).hexdigest()
+    return folder / f"{name}.json"
 
 
 class Chain:
@@ -148,13 +137,7 @@ class Chain:
     def next_address(self, sender: str, after: int = 0) -> str:
         """Where a contract will stand that ``sender`` deploys next, or ``after`` so many more
         transactions."""
-        nonce = self._tester.get_nonce(sender) + after
-        number = nonce.to_bytes((nonce.bit_length() + 7) // 8, "big")
-        # RLP of the pair (address, nonce): a number below 128 but 0 is its own byte.
-        words = (
-            b"\x94" + bytes.fromhex(sender[2:]) + (number if 0 < nonce < 128 else bytes([128 + len(number)]) + number)
-        )
-        return str(to_checksum_address(keccak(bytes([192 + len(words)]) + words)[12:]))
+        return created_address(sender, self._tester.get_nonce(sender) + after)
 
     def fund(self, address: str, value: int) -> None:
         """Give ``address`` an amount of wei, from the first account."""
@@ -162,10 +145,9 @@ class Chain:
 
     def deploy(self, contract: Contract, *args: Any, sender: str | None = None) -> tuple[Contract, TxReceipt]:
         """The deployed contract, and the receipt of its creation."""
-        entry: Mapping[str, Any] = next((e for e in contract.abi if e["type"] == "constructor"), {"inputs": []})
-        data = contract.bytecode + _encode(entry["inputs"], args)
+        data = creation_data(contract, args)
         receipt, address = self._send({"data": "0x" + data.hex()}, sender, contract)
-        return Contract(contract.abi, contract.bytecode, contract.runtime_bytes, address), receipt
+        return replace(contract, address=address), receipt
 
     def transact(
         self, contract: Contract, function: str, *args: Any, sender: str | None = None, value: int = 0
@@ -176,7 +158,7 @@ class Chain:
             ChainError: it reverted; ``check`` is the contract's reason. State and money are as
                 before, gas apart.
         """
-        data = _call_data(contract.entry(function), args)
+        data = call_data(contract.entry(function), args)
         return self.transact_raw(contract.address, data, contract=contract, sender=sender, value=value)
 
     def transact_raw(
@@ -207,11 +189,11 @@ class Chain:
         for address, code in codes.items():
             state.set_code(bytes.fromhex(address[2:]), code)
         state.delta_balance(to, value)
-        data, gas = _call_data(contract.entry(function), args), GAS_LIMIT
+        data, gas = call_data(contract.entry(function), args), GAS_LIMIT
         about = {"origin": caller, "gas_price": 0, "gas": gas, "to": to, "sender": caller, "value": value}
         done = vm.execute_bytecode(**about, data=data, code=state.get_code(to))
         state.revert(before)
-        return _said(done.output) if done.is_error else ""
+        return revert_reason(done.output) if done.is_error else ""
 
     def runtime_of(self, contract: Contract, *args: Any, address: str, sender: str | None = None) -> bytes:
         """The code that deploying ``contract`` would leave at ``address``.
@@ -220,14 +202,13 @@ class Chain:
             ChainError: the constructor refuses.
         """
         vm = self._tester.backend.chain.get_vm()
-        entry: Mapping[str, Any] = next((e for e in contract.abi if e["type"] == "constructor"), {"inputs": []})
         caller, to = bytes.fromhex((sender or self.accounts[0])[2:]), bytes.fromhex(address[2:])
         before, gas = vm.state.snapshot(), 2 * GAS_LIMIT
         about = {"origin": caller, "gas_price": 0, "gas": gas, "to": to, "sender": caller, "value": 0}
-        done = vm.execute_bytecode(**about, data=b"", code=contract.bytecode + _encode(entry["inputs"], args))
+        done = vm.execute_bytecode(**about, data=b"", code=creation_data(contract, args))
         vm.state.revert(before)
         if done.is_error:
-            raise ChainError(_said(done.output), "a revert", "success")
+            raise ChainError(revert_reason(done.output), "a revert", "success")
         return bytes(done.output)
 
     def call(self, contract: Contract, function: str, *args: Any, sender: str | None = None) -> Any:
@@ -239,15 +220,58 @@ class Chain:
         from eth_tester.exceptions import TransactionFailed
 
         entry = contract.entry(function)
-        data = "0x" + _call_data(entry, args).hex()
+        data = "0x" + call_data(entry, args).hex()
         try:
             raw = self._tester.call(
                 {"from": sender or self.accounts[0], "to": contract.address, "gas": GAS_LIMIT, "data": data}
             )
         except TransactionFailed as error:
             raise _reverted(error) from error
-        values = decode([_type(o) for o in entry["outputs"]], bytes.fromhex(raw[2:]))
-        return values[0] if len(values) == 1 else values
+        return returned(entry, bytes.fromhex(raw[2:]))
+
+    @property
+    def head(self) -> int:
+        """Number of the latest block."""
+        return int(self._tester.get_block_by_number("latest")["number"])
+
+    def block_hash(self, number: int) -> str:
+        """Hash of a block, hex; "" if there is none of this number."""
+        from eth_tester.exceptions import BlockNotFound
+
+        try:
+            return str(self._tester.get_block_by_number(number)["hash"])
+        except BlockNotFound:
+            return ""
+
+    def code(self, address: str) -> bytes:
+        """The code at ``address``."""
+        return bytes.fromhex(self._tester.get_code(address)[2:])
+
+    def storage_root(self, address: str) -> bytes:
+        """Root of a contract's storage (32 bytes): of equal roots every stored word is equal."""
+        chain = self._tester.backend.chain
+        accounts = HexaryTrie(chain.chaindb.db, chain.get_canonical_head().state_root)
+        return bytes(decode_rlp(accounts[keccak(hexstr=address)])[2])
+
+    def entries(self, contracts: Sequence[Contract], first: int, last: int) -> list[Entry]:
+        """What ``contracts`` have logged in blocks ``first`` to ``last``, in order."""
+        found: list[Entry] = []
+        by_address = {contract.address.lower(): contract for contract in contracts}
+        raw = self._tester.get_logs(from_block=first, to_block=last, address=list(by_address)) if first <= last else []
+        for log in raw:
+            entry = event_of(by_address[log["address"].lower()], log["topics"], log["data"])
+            block = self._tester.get_block_by_number(log["block_number"])
+            if entry is not None:
+                found.append(Entry(block["number"], int(block["timestamp"]), log["transaction_hash"], entry))
+        return found
+
+    def calls(self, transaction: str, addresses: Sequence[str]) -> list[InnerCall]:
+        """The calls of ``addresses`` that a transaction made. This chain keeps no trace of calls
+        within calls."""
+        raw = self._tester.get_transaction_by_hash(transaction)
+        if str(raw["to"]).lower() not in {each.lower() for each in addresses}:
+            return []
+        return [InnerCall(raw["from"], raw["to"], bytes.fromhex(raw["data"][2:]), int(raw["value"]))]
 
     def _reason(self, transaction: Mapping[str, Any]) -> ChainError:
         """Why a transaction just failed: it is run again on its block, whose state it left
@@ -274,9 +298,10 @@ class Chain:
             raise ChainError("transaction", str(error), "a valid transaction") from error
         if raw["status"] != 1:
             raise self._reason(full)
-        events = tuple(e for log in raw["logs"] if (e := _event(contract, log)) is not None)
+        events = tuple(e for log in raw["logs"] if (e := event_of(contract, log["topics"], log["data"])) is not None)
         block_time = int(self._tester.get_block_by_number(raw["block_number"])["timestamp"])
-        return TxReceipt(int(raw["gas_used"]), len(data), events, block_time), raw["contract_address"] or ""
+        gas, where = int(raw["gas_used"]), raw["contract_address"] or ""
+        return TxReceipt(gas, len(data), events, block_time, raw["transaction_hash"]), where
 
 
 def _type(entry: Mapping[str, Any]) -> str:
@@ -294,31 +319,80 @@ def _encode(inputs: Sequence[Mapping[str, Any]], args: Sequence[Any]) -> bytes:
         raise ChainError("arguments", str(error), f"{[_type(i) for i in inputs]}") from error
 
 
-def _call_data(entry: Mapping[str, Any], args: Sequence[Any]) -> bytes:
-    return _signature_hash(entry)[:4] + _encode(entry["inputs"], args)
+def creation_data(contract: Contract, args: Sequence[Any]) -> bytes:
+    """What creates a contract with these constructor arguments.
+
+    Raises:
+        ChainError: check ``arguments``: the constructor takes others.
+    """
+    entry: Mapping[str, Any] = next((e for e in contract.abi if e["type"] == "constructor"), {"inputs": []})
+    return contract.bytecode + _encode(entry["inputs"], args)
 
 
-def _signature_hash(entry: Mapping[str, Any]) -> bytes:
+def call_data(entry: Mapping[str, Any], args: Sequence[Any]) -> bytes:
+    """Calldata of a call of the function that an ABI entry describes.
+
+    Raises:
+        ChainError: check ``arguments``: it takes others.
+    """
+    return signature_hash(entry)[:4] + _encode(entry["inputs"], args)
+
+
+def read_call(contract: Contract, data: bytes) -> tuple[str, dict[str, Any]] | None:
+    """Name and arguments, by name, of a call of ``contract`` with this calldata; None: of no function
+    of it, or not its arguments."""
+    for entry in contract.abi:
+        if entry["type"] == "function" and signature_hash(entry)[:4] == data[:4]:
+            try:
+                values = decode([_type(i) for i in entry["inputs"]], data[4:])
+            except (DecodingError, OverflowError):
+                return None
+            return str(entry["name"]), dict(zip((i["name"] for i in entry["inputs"]), values, strict=True))
+    return None
+
+
+def returned(entry: Mapping[str, Any], raw: bytes) -> Any:
+    """The value, or tuple of values, that a call of the described function has given back.
+
+    Raises:
+        ChainError: check ``abi``: other bytes, as from an address where no such contract stands.
+    """
+    try:
+        values = decode([_type(o) for o in entry["outputs"]], raw)
+    except DecodingError as error:
+        raise ChainError("abi", f"{len(raw)} bytes from {entry['name']}", "what its contract returns") from error
+    return values[0] if len(values) == 1 else values
+
+
+def created_address(sender: str, nonce: int) -> str:
+    """Where a contract stands that ``sender`` deploys as its transaction number ``nonce``."""
+    number = nonce.to_bytes((nonce.bit_length() + 7) // 8, "big")
+    # RLP of the pair (address, nonce): a number below 128 but 0 is its own byte.
+    words = b"\x94" + bytes.fromhex(sender[2:]) + (number if 0 < nonce < 128 else bytes([128 + len(number)]) + number)
+    return str(to_checksum_address(keccak(bytes([192 + len(words)]) + words)[12:]))
+
+
+def signature_hash(entry: Mapping[str, Any]) -> bytes:
     """Keccak-256 of a function's or event's name and types, which names it in calldata and logs."""
     return bytes(keccak(text=f"{entry['name']}({','.join(_type(i) for i in entry['inputs'])})"))
 
 
-def _event(contract: Contract | None, log: Mapping[str, Any]) -> LogEntry | None:
-    """A log entry as an event of ``contract``; None if it is none of its events."""
+def event_of(contract: Contract | None, topics: Sequence[str], data: str) -> LogEntry | None:
+    """A log entry (words and bytes as hex with 0x) as an event of ``contract``; None if it is none."""
     for entry in contract.abi if contract else ():
         if entry["type"] != "event":
             continue
-        if log["topics"] and log["topics"][0] == "0x" + _signature_hash(entry).hex():
+        if topics and topics[0] == "0x" + signature_hash(entry).hex():
             indexed = [i for i in entry["inputs"] if i["indexed"]]
             plain = [i for i in entry["inputs"] if not i["indexed"]]
-            topics = [bytes.fromhex(t[2:]) for t in log["topics"][1:]]
-            args = {i["name"]: decode([_type(i)], t)[0] for i, t in zip(indexed, topics, strict=True)}
-            values = decode([_type(i) for i in plain], bytes.fromhex(log["data"][2:]))
+            words = [bytes.fromhex(t[2:]) for t in topics[1:]]
+            args = {i["name"]: decode([_type(i)], t)[0] for i, t in zip(indexed, words, strict=True)}
+            values = decode([_type(i) for i in plain], bytes.fromhex(data[2:]))
             return LogEntry(str(entry["name"]), args | dict(zip((i["name"] for i in plain), values, strict=True)))
     return None
 
 
-def _said(output: bytes) -> str:
+def revert_reason(output: bytes) -> str:
     """The reason in the output of a call that reverted: Solidity's Error(string)."""
     text = decode(["string"], output[4:])[0] if output[:4] == bytes.fromhex("08c379a0") else ""
     return str(text) or "reverted"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from otr_core.dispute.records import BASIS, ChallengeStatus, Terms
-from otr_node.chain.evm import LogEntry
+from otr_node.chain.interface import LogEntry
 
 
 @dataclass

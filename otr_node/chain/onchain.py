@@ -1,4 +1,4 @@
-"""``Court`` as a contract on a local EVM: one transaction per call, the same reasons, and gas.
+"""``Court`` as a contract on a chain: one transaction per call, the same reasons, and gas.
 
 The contract's structs have the fields of the Python records in the same order, so that ``astuple``
 is their encoding.
@@ -22,11 +22,13 @@ from otr_core.dispute.records import ChallengeStatus, Terms
 from otr_core.dispute.registry import CONFIGURATION, NOTICE_S, Key
 from otr_core.dispute.state import Verdict
 from otr_core.dispute.words import judge_words
-from otr_core.errors import ChainError, MoveError
+from otr_core.errors import ChainError, MoveError, NodeError
 from otr_core.poea.equivocation import Equivocation
 from otr_core.poea.order import Domain, Order, type_hash, typed_words
 from otr_core.poea.receipt import Receipt
-from otr_node.chain.evm import Chain, Contract, TxReceipt, compile_vyper
+from otr_node.chain.deployment import Deployment
+from otr_node.chain.evm import compile_vyper
+from otr_node.chain.interface import AnyChain, Contract, TxReceipt
 from otr_node.chain.logs import FromLogs
 
 FOLDER = Path(contracts.__file__).parent
@@ -71,32 +73,40 @@ class Spent:
 class ChainCourt:
     """Deployed contracts, and a ledger of what every call cost.
 
+    They are deployed when the object is made, unless ``stands`` says where they are.
+
     A call that reverts raises ``MoveError`` with the contract's reason, as the same call of
     ``Court`` does.
 
     Attributes:
         registrar: the account that deploys and registers. arbiter: address of the arbiter's
-            contract, or ``NOBODY``.
-        ledger: every transaction so far. registry, court, table: the contracts. domain: of the
+            contract, or ``NOBODY``. stands: a court that was deployed before.
+        ledger: every transaction so far. registry, court, table: the contracts. block: at or before
+            their deployment. domain: of the
             court's orders and receipts. judges: by model id, one for each model. logs: the state as the
-            logs of all transactions tell it.
+            logs of all transactions here tell it, which are all there are on an embedded chain.
+
+    Raises:
+        NodeError: ``contract``: at the addresses of ``stands`` other code stands.
     """
 
-    chain: Chain
+    chain: AnyChain
     terms: Terms
     registrar: str
     arbiter: str = NOBODY
+    stands: Deployment | None = None
     ledger: list[Spent] = field(default_factory=list)
+    registry: Contract = field(init=False)
+    court: Contract = field(init=False)
+    table: Contract = field(init=False)
+    block: int = field(init=False)
+    judges: dict[bytes, Contract] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        types = type_hash("Order", Order.members), type_hash("Receipt", Receipt.members)
-        self.registry = self._deploy("registry", *types, CONFIGURATION, self.terms.exit_s, NOTICE_S)
-        # Court and table name each other for good: the table's address, which follows from who
-        # deploys it as which transaction, is known before it stands.
-        table, terms = self.chain.next_address(self.registrar, 1), self.terms
-        self.court = self._deploy("court", astuple(terms), self.registry.address, table, self.arbiter)
-        clocks = terms.arity_bits, terms.clock_s, terms.increment_s
-        self.table = self._deploy("table", self.court.address, *clocks, self.arbiter)
+        if self.stands is None:
+            self._deploy_all()
+        else:
+            self._attach(self.stands)
         # One transaction may log in several of them: each reads the events of all.
         events = tuple(e for c in (self.registry, self.court, self.table) for e in c.abi if e["type"] == "event")
         for name in ("registry", "court", "table"):
@@ -105,14 +115,72 @@ class ChainCourt:
             setattr(self, name, replace(own, abi=(*calls, *events)))
         self.logs = FromLogs(self.terms)
         self.domain = Domain(self.chain.id, bytes.fromhex(self.court.address[2:]))
-        self.judges: dict[bytes, Contract] = {}
+
+    def _made_with(self, registry: str, court: str, table: str) -> dict[str, tuple[Any, ...]]:
+        """What the contracts' constructors take."""
+        types = type_hash("Order", Order.members), type_hash("Receipt", Receipt.members)
+        clocks = self.terms.arity_bits, self.terms.clock_s, self.terms.increment_s
+        return {
+            "registry": (*types, CONFIGURATION, self.terms.exit_s, NOTICE_S),
+            "court": (astuple(self.terms), registry, table, self.arbiter),
+            "table": (court, *clocks, self.arbiter),
+        }
+
+    def _deploy_all(self) -> None:
+        # Court and table name each other for good: the table's address, which follows from who
+        # deploys it as which transaction, is known before it stands.
+        self.block = self.chain.head
+        registry, court, table = (self.chain.next_address(self.registrar, number) for number in range(3))
+        for name, args in self._made_with(registry, court, table).items():
+            setattr(self, name, self._deploy(name, *args))
+
+    def _attach(self, stands: Deployment) -> None:
+        self.block = stands.block
+        for name, args in self._made_with(stands.registry, stands.court, stands.table).items():
+            setattr(self, name, self._found(name, getattr(stands, name), *args))
+
+    def _found(self, name: str, address: str, *args: Any) -> Contract:
+        """A contract that stands at ``address``, compiled from the sources here for these arguments."""
+        contract = compile_vyper(FOLDER / f"{name}.vy")
+        expected, found = self.chain.runtime_of(contract, *args, address=address), self.chain.code(address)
+        if found != expected:
+            said = (
+                f"code of hash {keccak(found).hex()} for the {name} at {address}" if found else f"no code at {address}"
+            )
+            raise NodeError("contract", said, f"{keccak(expected).hex()}, what these sources and terms make")
+        return replace(contract, address=address)
+
+    def attach_judge(self, model_id: bytes, address: str, trees: CommittedModel) -> None:
+        """Use the judge at ``address`` for a model that is known here.
+
+        Raises:
+            NodeError: ``contract``: it is not that model's.
+        """
+        roots = trees.weights_root, trees.tables_root
+        self.judges[model_id] = self._found("judge", address, judge_words(trees.dims), *roots, list(trees.stop_ids))
+
+    @property
+    def contracts(self) -> tuple[Contract, ...]:
+        """Registry, court and table, each of which reads the events of all."""
+        return self.registry, self.court, self.table
+
+    @property
+    def deployment(self) -> Deployment:
+        """Where the contracts stand."""
+        registry, court, table = (each.address for each in self.contracts)
+        judges = dict(self.stands.judges) if self.stands else {}
+        judges |= {model_id.hex(): judge.address for model_id, judge in self.judges.items()}
+        people = self.registrar, self.arbiter
+        return Deployment(self.chain.id, self.block, self.terms, *people, registry, court, table, judges)
 
     def _deploy(self, name: str, *args: Any) -> Contract:
         contract, receipt = self.chain.deploy(compile_vyper(FOLDER / f"{name}.vy"), *args, sender=self.registrar)
         self.ledger.append(Spent(f"deploy {name}", receipt.gas, receipt.calldata_bytes))
         return contract
 
-    def _at(self, now: int) -> None:
+    def _at(self, now: int | None) -> None:
+        if now is None:
+            return
         if now < self.chain.time:
             raise MoveError("time", now, f"at least {self.chain.time}, the next block's")
         if now > self.chain.time:
@@ -126,7 +194,8 @@ class ChainCourt:
         except ChainError as error:
             raise MoveError(error.check, "a revert", "success") from error
         self.ledger.append(Spent(call, receipt.gas, receipt.calldata_bytes))
-        self.logs.read(receipt.events)
+        if self.stands is None:
+            self.logs.read(receipt.events)
         return receipt
 
     def register_model(self, model_id: bytes, trees: CommittedModel) -> None:
@@ -141,8 +210,8 @@ class ChainCourt:
         args = (key_id, key.operator, key.model_id, "0x" + key.address.hex(), key.platform)
         self._send(self.registrar, "register_key", *args, to=self.registry)
 
-    def call(self, now: int, sender: str, name: str, *args: Any, value: int = 0) -> TxReceipt:
-        """Any other function of court, table or registry, at time ``now``.
+    def call(self, now: int | None, sender: str, name: str, *args: Any, value: int = 0) -> TxReceipt:
+        """Any other function of court, table or registry, at time ``now``; None: whenever it lands.
 
         Raises:
             MoveError: it reverted, with the contract's reason.
@@ -152,7 +221,7 @@ class ChainCourt:
 
     def open(
         self,
-        now: int,
+        now: int | None,
         sender: str,
         number: int,
         *,
@@ -170,7 +239,7 @@ class ChainCourt:
         return self.call(now, sender, "open", number, batch, index, token, salt, *shown)
 
     def equivocation(
-        self, now: int, sender: str, number: int, operator: str, evidence: Equivocation, salt: bytes
+        self, now: int | None, sender: str, number: int, operator: str, evidence: Equivocation, salt: bytes
     ) -> TxReceipt:
         """As ``Court.equivocation``."""
         shown = [
@@ -179,12 +248,12 @@ class ChainCourt:
         return self.call(now, sender, "equivocation", number, operator, *shown, salt)
 
     def demand(
-        self, now: int, sender: str, operator: str, receipt: Receipt, signature: bytes, *, value: int
+        self, now: int | None, sender: str, operator: str, receipt: Receipt, signature: bytes, *, value: int
     ) -> TxReceipt:
         """As ``Court.demand``."""
         return self.call(now, sender, "demand", operator, struct_words(receipt), signature, value=value)
 
-    def move(self, now: int, sender: str, court: Court, number: int, name: str, *args: Any) -> TxReceipt:
+    def move(self, now: int | None, sender: str, court: Court, number: int, name: str, *args: Any) -> TxReceipt:
         """As ``Court.move``, in the game as ``court`` has it.
 
         The contract keeps a hash of where a game stands: the mover brings it.
@@ -193,11 +262,13 @@ class ChainCourt:
         count = 3 if name in BRINGS_CLAIM else 2 if name in BRINGS_REST else 1
         return self.call(now, sender, name, number, *brought[:count], *_arguments(name, args))
 
-    def timeout(self, now: int, sender: str, court: Court, number: int) -> TxReceipt:
+    def timeout(self, now: int | None, sender: str, court: Court, number: int) -> TxReceipt:
         """As ``Court.timeout``, in the game as ``court`` has it."""
         return self.call(now, sender, "timeout", number, self.standing_words(court, number)[0])
 
-    def arbitrate(self, now: int, sender: str, court: Court, number: int, verdict: Verdict, proof: bytes) -> TxReceipt:
+    def arbitrate(
+        self, now: int | None, sender: str, court: Court, number: int, verdict: Verdict, proof: bytes
+    ) -> TxReceipt:
         """As ``Court.arbitrate``; anyone may bring the proof."""
         brought = self.standing_words(court, number)
         return self.call(now, sender, "arbitrate", number, *brought, int(verdict), proof)

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from otr_core.errors import ChainError
-from otr_node.chain.evm import Contract
+from otr_node.chain.interface import Contract
 
 SOLC = "0.8.20"
 _SCRIPT = """

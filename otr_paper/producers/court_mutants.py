@@ -29,7 +29,8 @@ import pytest
 
 from otr_core.dispute import contracts
 from otr_core.errors import ChainError
-from otr_node.chain.evm import Chain, Contract, compile_source, compile_vyper
+from otr_node.chain.evm import Chain, compile_source, compile_vyper
+from otr_node.chain.interface import Contract
 from otr_paper.producers import frame
 
 CONTRACT_TESTS = ("otr_node/chain",)

@@ -1,0 +1,149 @@
+"""A folder of answers, as a client or a fisherman with mystery orders keeps it, and an operator too.
+
+Three files belong to one answer, whatever their common name: ``NAME.order.json``, the owner's copy
+of the order; ``NAME.receipt.json``, what came back; ``NAME.place.json``, where the receipt was
+committed. Whatever of it is not there yet is waited for; a file that cannot be read is said once and
+left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from otr_core import merkle
+from otr_core.dispute.duties import LeafPlace
+from otr_core.dispute.state import RegisteredModel
+from otr_core.encoding import canonical_json, parse_canonical, strict_hex
+from otr_core.errors import InputError, OtrError, ReceiptError
+from otr_core.files import read_input, write_bytes
+from otr_core.poea import load_order
+from otr_core.poea.client import PlacedOrder, open_response
+from otr_core.poea.document import ReceiptFile, load_receipt_file
+from otr_core.poea.message import Response
+from otr_node.commitment import ModelTrees
+from otr_node.generate import generate
+from otr_node.portable import PortableModel
+from otr_node.run import Run
+
+PLACE_FORMAT = "otr-place/1"
+_UNKNOWN_SEED = bytes(32)  # where the response cannot be read: the court is asked for the seed
+
+
+@dataclass(frozen=True)
+class OwnModel:
+    """A model of the portable lane that is at hand, with the trees that its disputes are judged by."""
+
+    model: PortableModel
+    trees: ModelTrees
+
+    @property
+    def id(self) -> bytes:
+        """The model's id."""
+        return self.model.manifest.model_id
+
+    @property
+    def registered(self) -> RegisteredModel:
+        """What a court knows of it."""
+        return RegisteredModel(self.trees.dims, self.trees.weights_root, self.trees.tables_root, self.trees.stop_ids)
+
+
+@dataclass(frozen=True)
+class AnswerFiles:
+    """One answer of a folder.
+
+    Attributes:
+        name: of its files. placed: the order. file: the receipt file. place: where it was committed;
+            None: not known yet.
+    """
+
+    name: str
+    placed: PlacedOrder
+    file: ReceiptFile
+    place: LeafPlace | None
+
+    @property
+    def response(self) -> Response | None:
+        """What the response says; None: nothing that its client can read."""
+        try:
+            return open_response(self.file, self.placed)
+        except ReceiptError:
+            return None
+
+    def claimed_run(self, own: OwnModel) -> Run | None:
+        """The model's run of the tokens of the response; None: they are no answer that it could have
+        given."""
+        said, d = self.response, own.trees.dims
+        if said is None or not all(token < d.vocab for token in said.token_ids):
+            return None
+        if len(self.placed.said.prompt_ids) + len(said.token_ids) > d.context:
+            return None
+        return self._run(own, said.token_ids, said.trace_seed)
+
+    def own_run(self, own: OwnModel) -> Run:
+        """What a challenger runs: the tokens of the response if they give the roots of the receipt;
+        else the order, with the tokens that the model chooses."""
+        claimed, receipt = self.claimed_run(own), self.file.receipt
+        if claimed is not None:
+            made = claimed.trace
+            if (made.states_root, made.tokens_root) == (receipt.states_root, receipt.tokens_root):
+                return claimed
+        said = self.response
+        seed, order = said.trace_seed if said else _UNKNOWN_SEED, self.placed.order
+        chosen = generate(own.model, self.placed.said.prompt_ids, order.decoding, order_id=order.id).token_ids
+        return self._run(own, chosen, seed)
+
+    def _run(self, own: OwnModel, tokens: tuple[int, ...], seed: bytes) -> Run:
+        said, order = self.placed.said, self.placed.order
+        about: dict[str, Any] = {"prompt_seed": said.prompt_seed, "order_id": order.id}
+        return Run(own.model, own.trees, said.prompt_ids, tokens, seed, order.decoding, **about)
+
+
+def answers_in(folder: Path, unreadable: Callable[[str, OtrError], None]) -> Iterator[AnswerFiles]:
+    """The answers of a folder whose order and receipt are there.
+
+    Args:
+        unreadable: is told the name of an answer whose files cannot be used, and why.
+    """
+    for path in sorted(folder.glob("*.order.json")):
+        name = path.name.removesuffix(".order.json")
+        receipt, place = folder / f"{name}.receipt.json", folder / f"{name}.place.json"
+        if not receipt.exists():
+            continue
+        try:
+            placed = load_order(read_input(path, what="an order (JSON)"))
+            file = load_receipt_file(read_input(receipt, what="a receipt file (JSON)"))
+            where = load_place(read_input(place, what="a place (JSON)")) if place.exists() else None
+        except OtrError as error:
+            unreadable(name, error)
+            continue
+        yield AnswerFiles(name, placed, file, where)
+
+
+def dump_place(place: LeafPlace) -> bytes:
+    """The file that says where a receipt was committed."""
+    path = [each.hex() for each in place.path]
+    return canonical_json({"format": PLACE_FORMAT, "batch": place.batch.hex(), "at": place.at, "path": path}) + b"\n"
+
+
+def load_place(raw: bytes) -> LeafPlace:
+    """Read such a file.
+
+    Raises:
+        InputError: it is none.
+    """
+    document = parse_canonical(raw, PLACE_FORMAT, ("format", "batch", "at", "path"), what="place file")
+    at, path = document["at"], document["path"]
+    if type(at) is not int or at < 0 or not isinstance(path, list) or len(path) > 32:
+        raise InputError("place file: expected a number and at most 32 hashes")
+    hashes = tuple(strict_hex(each, length=32, what="place file path") for each in path)
+    return LeafPlace(strict_hex(document["batch"], length=32, what="place file batch"), at, hashes)
+
+
+def write_places(folder: Path, names: list[str], batch: bytes, leaves: list[bytes]) -> None:
+    """Say of each answer of a batch where it lies in it."""
+    for at, name in enumerate(names):
+        place = LeafPlace(batch, at, tuple(merkle.inclusion_proof(leaves, at)))
+        write_bytes(folder / f"{name}.place.json", dump_place(place))

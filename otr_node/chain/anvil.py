@@ -1,0 +1,116 @@
+"""Anvil, a node for tests and demonstrations, as a child process on this machine's loopback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+
+from otr_core.errors import NodeError
+from otr_node.chain.rpc import RpcChain
+
+PHRASE = "test test test test test test test test test test test junk"
+"""The published phrase behind the funded accounts of test chains: whoever has it has them."""
+PATH = "m/44'/60'/0'"
+"""Where below the phrase the accounts lie: the same as on the embedded chain."""
+VARIABLE = "OTR_ANVIL"
+"""Environment variable that names the program."""
+_START_S = 20.0
+
+
+def find_anvil(*folders: Path) -> Path | None:
+    """The program: what ``OTR_ANVIL`` names, what npm has put below one of ``folders``, or what is on
+    the path; None where there is none."""
+    named = os.environ.get(VARIABLE)
+    found = [Path(named)] if named else []
+    for folder in folders:
+        # npm's own link starts a second process that outlives it; the program itself lies beside.
+        found += sorted(folder.glob("node_modules/@foundry-rs/anvil-*/bin/anvil"))
+    on_path = shutil.which("anvil")
+    found += [Path(on_path)] if on_path else []
+    return next((each for each in found if each.is_file()), None)
+
+
+class Anvil:
+    """A running node. Leave it by ``stop``, or as a context.
+
+    Args:
+        program: ``find_anvil``. chain_id, timestamp: of its first block; None: now. hardfork: rules
+            of the virtual machine. state: file that the chain is kept in from one start to the next.
+        block_s: seconds between blocks; None: a block for each transaction. port: None: a free one.
+
+    Attributes:
+        url: of its JSON-RPC door.
+
+    Raises:
+        NodeError: ``rpc``: it does not start.
+    """
+
+    def __init__(
+        self,
+        program: Path,
+        *,
+        chain_id: int,
+        timestamp: int | None = None,
+        hardfork: str = "osaka",
+        state: Path | None = None,
+        block_s: int | None = None,
+        port: int | None = None,
+    ) -> None:
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        words = [str(program), "--silent", "--host", "127.0.0.1", "--port", str(self.port)]
+        words += ["--chain-id", str(chain_id), "--hardfork", hardfork, "--gas-limit", "60000000", "--mnemonic", PHRASE]
+        words += ["--derivation-path", f"{PATH}/"]
+        words += [] if timestamp is None else ["--timestamp", str(timestamp)]
+        words += [] if state is None else ["--state", str(state)]
+        words += [] if block_s is None else ["--block-time", str(block_s)]
+        self._process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        end = time.monotonic() + _START_S
+        while True:
+            try:
+                RpcChain(self.url, chain_id=chain_id, patience_s=0.5)
+                return
+            except NodeError as error:
+                if self._process.poll() is not None or time.monotonic() >= end or error.check == "chain-id":
+                    self.stop()
+                    raise NodeError("rpc", f"{program.name} that does not start", "a node") from error
+
+    @property
+    def pid(self) -> int:
+        """Number of the child process."""
+        return self._process.pid
+
+    def stop(self) -> None:
+        """End the node; what it has kept in ``state`` is written first."""
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def __enter__(self) -> Anvil:
+        return self
+
+    def __exit__(self, *about: object) -> None:
+        self.stop()
+
+
+def known_keys(count: int) -> list[LocalAccount]:
+    """Keys of the first ``count`` funded accounts of test chains, which everybody knows."""
+    Account.enable_unaudited_hdwallet_features()
+    return [Account.from_mnemonic(PHRASE, account_path=f"{PATH}/{number}") for number in range(count)]
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        return int(door.getsockname()[1])

@@ -1,0 +1,85 @@
+"""Accounts' keys in encrypted files (Web3 Secret Storage, version 3), and where their passwords come
+from: a file, the environment or the keyboard, never a command line, which everybody on a machine can
+read."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+
+from otr_core.encoding import parse_json
+from otr_core.errors import InputError, NodeError, OtrError, one_line
+from otr_core.files import read_input, write_bytes
+
+VARIABLE = "OTR_PASSWORD"
+"""Environment variable with the password of the key file."""
+_MOST_WORK = 2**20
+"""Most rounds that a key file may ask for: the usual 2^18 take a second and 256 MB."""
+
+
+def read_password(file: Path | None) -> str:
+    """The password: the first line of ``file``, or of the environment, or typed.
+
+    Raises:
+        NodeError: ``password``: none of the three.
+    """
+    if file is not None:
+        lines = read_input(file, what="a password").decode("utf-8", "replace").splitlines()
+        return lines[0] if lines else ""
+    if VARIABLE in os.environ:
+        return os.environ[VARIABLE]
+    if not sys.stdin.isatty():
+        raise NodeError("password", "none", f"--password-file, {VARIABLE} or a keyboard")
+    return str(typer.prompt("password of the key file", hide_input=True, err=True))
+
+
+def load_key(path: Path, password: str) -> LocalAccount:
+    """The account in a key file.
+
+    Raises:
+        NodeError: ``key``: it is none, or asks for too much work. ``password``: another one.
+    """
+    try:
+        document: Any = parse_json(read_input(path, what="a key file (JSON)"), what="key file")
+        crypto = document["crypto"]
+        work = crypto["kdfparams"]
+        rounds = work["n"] * work["r"] // 8 * work["p"] if crypto["kdf"] == "scrypt" else work["c"]
+        if document["version"] != 3 or not 0 < rounds <= _MOST_WORK:
+            raise NodeError("key", f"version {document['version']}, {rounds} rounds", f"3, at most {_MOST_WORK}")
+        key = Account.decrypt(document, password)
+    except NodeError:
+        raise
+    except (InputError, KeyError, TypeError, AttributeError) as error:
+        raise NodeError("key", f"{path} ({one_line(error)})", "an encrypted key file, version 3") from error
+    except ValueError as error:
+        if "MAC" in str(error):
+            raise NodeError("password", f"another one for {path}", "the key file's password") from error
+        raise NodeError("key", f"{path} ({one_line(error)})", "an encrypted key file, version 3") from error
+    account: LocalAccount = Account.from_key(key)
+    return account
+
+
+def write_key(path: Path, password: str) -> LocalAccount:
+    """Make a new account and write its key file, readable by its owner alone.
+
+    Raises:
+        NodeError: ``key``: the file is there already. ``password``: shorter than eight characters.
+    """
+    if path.exists():
+        raise NodeError("key", f"{path}, which is there already", "a new file")
+    if len(password) < 8:
+        raise NodeError("password", f"{len(password)} characters", "at least 8")
+    made: LocalAccount = Account.create()
+    try:
+        write_bytes(path, json.dumps(Account.encrypt(made.key, password)).encode() + b"\n")
+        path.chmod(0o600)
+    except OSError as error:
+        raise OtrError(f"{path}: {one_line(error)}") from error
+    return made

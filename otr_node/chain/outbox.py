@@ -1,0 +1,53 @@
+"""Signed transactions, kept before they are sent: whoever is killed in between finds them again.
+
+A transaction sent twice is one transaction; one that was made twice, such as a bond, is two. So a
+process that starts again first sees to what its predecessor has signed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from otr_core.errors import InputError, reported_as
+
+
+class Outbox:
+    """A file of transactions that wait for their receipts. One process at a time uses it.
+
+    Args:
+        path: SQLite file, made where there is none.
+
+    Raises:
+        InputError: the file is of another kind, or another process uses it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with reported_as(InputError, f"--state: {path} cannot be used", sqlite3.Error, expected="a state file"):
+            self._file = sqlite3.connect(path, isolation_level=None, timeout=1.0)
+            self._file.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._file.execute("PRAGMA synchronous = FULL")
+            self._file.execute("CREATE TABLE IF NOT EXISTS sent (sender TEXT, nonce INTEGER, raw BLOB)")
+            self._file.execute("CREATE TABLE IF NOT EXISTS known (name TEXT PRIMARY KEY, value TEXT)")
+
+    def put(self, sender: str, nonce: int, raw: bytes) -> None:
+        """Keep a signed transaction; the latest of the same number counts."""
+        self._file.execute("INSERT INTO sent VALUES (?, ?, ?)", (sender, nonce, raw))
+
+    def done(self, sender: str, nonce: int) -> None:
+        """Forget the transactions of this number."""
+        self._file.execute("DELETE FROM sent WHERE sender = ? AND nonce = ?", (sender, nonce))
+
+    def waiting(self) -> list[tuple[str, int, bytes]]:
+        """Sender, number and bytes of what is kept, in the order of the numbers."""
+        rows = self._file.execute("SELECT sender, nonce, raw FROM sent ORDER BY nonce, rowid").fetchall()
+        return [(str(sender), int(nonce), bytes(raw)) for sender, nonce, raw in rows]
+
+    def known(self, name: str) -> str | None:
+        """What was noted under ``name``; None: nothing."""
+        row = self._file.execute("SELECT value FROM known WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def note(self, name: str, value: str) -> None:
+        """Note a value under a name, for later processes too."""
+        self._file.execute("INSERT OR REPLACE INTO known VALUES (?, ?)", (name, value))

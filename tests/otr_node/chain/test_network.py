@@ -1,0 +1,390 @@
+"""A fisherman and an operator as they run on a network: on a node, from files, killed and started
+again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from eth_account import Account
+
+from otr_core import merkle
+from otr_core.dispute.accounts import batch_id
+from otr_core.dispute.court import receipt_leaf
+from otr_core.dispute.duties import LeafPlace
+from otr_core.dispute.players import HonestChallenger, HonestOperator
+from otr_core.dispute.records import ChallengeStatus, Terms
+from otr_core.dispute.registry import Key
+from otr_core.errors import NodeError
+from otr_core.poea.document import ReceiptFile
+from otr_core.poea.message import Message, Response
+from otr_node.chain.answers import OwnModel, dump_place, load_place, write_places
+from otr_node.chain.anvil import Anvil, known_keys
+from otr_node.chain.command import read_terms
+from otr_node.chain.defender import Defender
+from otr_node.chain.deployment import load_deployment
+from otr_node.chain.fisherman import Fisherman
+from otr_node.chain.followed import Followed
+from otr_node.chain.keys import load_key, write_key
+from otr_node.chain.onchain import ChainCourt
+from otr_node.chain.outbox import Outbox
+from otr_node.chain.rpc import RpcChain
+from otr_paper.labs.disputes.parties import KEY_ID, KEYS
+from otr_paper.labs.disputes.statement_lies import LIES, Told
+from otr_paper.labs.disputes.world import tiny, tiny_bench, tiny_signed
+from tests.helpers.nodes import CHAIN_ID, anvil, ask, needs_anvil
+
+pytestmark = [pytest.mark.slow, needs_anvil]
+REGISTRAR, OPERATOR, FISHERMAN = known_keys(3)
+OWN = OwnModel(tiny_bench().model, tiny_bench().trees)
+BY_NAME = {lie.name: lie for lie in LIES}
+
+
+@pytest.fixture(scope="module")
+def terms(project) -> Terms:
+    return replace(read_terms(project.root / "docs" / "terms.toml"), arity_bits=2)
+
+
+@dataclass
+class Network:
+    """A court on a node, whose operator has staked and holds the broken TEE's key.
+
+    Attributes:
+        events: what the parties have said.
+    """
+
+    node: Anvil
+    stands: Any
+    folder: Path
+    events: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    def court(self, key: Any, **more: Any) -> ChainCourt:
+        chain = RpcChain(self.node.url, [key], poll_s=0.01, **more)
+        at = ChainCourt(chain, self.stands.terms, self.stands.registrar, self.stands.arbiter, self.stands)
+        at.attach_judge(OWN.id, self.stands.judges[OWN.id.hex()], OWN.trees)
+        return at
+
+    def report(self, event: str, **about: Any) -> None:
+        self.events.append({"event": event, **about})
+
+    def fisherman(self, budget_wei: int = 10**18, **more: Any) -> Fisherman:
+        box = Outbox(self.folder / f"{len(self.events)}.{time.monotonic_ns()}.state")
+        me = FISHERMAN.address.lower()
+        return Fisherman(
+            self.court(FISHERMAN, outbox=box, **more),
+            me,
+            {OWN.id: OWN},
+            self.folder,
+            self.report,
+            b"s" * 32,
+            budget_wei,
+            box,
+        )
+
+    def defender(self, told: Told | None) -> Defender:
+        me = OPERATOR.address.lower()
+        player = None if told is None else (lambda order, receipt: told.operator)
+        return Defender(self.court(OPERATOR), me, {OWN.id: OWN}, self.folder, lambda event, **about: None, player)
+
+    def answered(self, told: Told, name: str = "mystery") -> bytes:
+        """The operator commits to what it tells, and the client gets the files; the batch's id."""
+        served, run = tiny(told.signed.order.decoding.temperature_milli), told.operator.run
+        placed = served.placed
+        if told.signed.order != placed.order:  # the client has ordered what no model can read
+            pytest.skip("the order itself is false")
+        said = Message("response", plain=Response(run.token_ids, run.seed).to_json())
+        file = ReceiptFile(
+            order=placed.order, model=OWN.model.manifest, query=placed.query, response=said, prompt_proof=(),
+            configuration={}, receipt=told.signed.receipt, signature=told.signed.signature, keys=KEYS, evidence={},
+        )  # fmt: skip
+        (self.folder / f"{name}.order.json").write_bytes(placed.dump())
+        (self.folder / f"{name}.receipt.json").write_bytes(file.dump())
+        court = self.court(OPERATOR)
+        leaves = [receipt_leaf(court.domain, told.signed.receipt, told.signed.signature)]
+        court.call(None, OPERATOR.address.lower(), "commit_batch", merkle.root(leaves), 1)
+        batch = batch_id(OPERATOR.address.lower(), merkle.root(leaves))
+        write_places(self.folder, [name], batch, leaves)
+        return batch
+
+    def later(self, seconds: int) -> None:
+        ask(self.node, "evm_increaseTime", seconds)
+        ask(self.node, "evm_mine")
+
+    def status(self) -> list[ChallengeStatus]:
+        followed = Followed(self.court(FISHERMAN), {OWN.id: OWN.registered})
+        followed.read()
+        return [each.status for each in followed.court.challenges]
+
+
+@pytest.fixture
+def network(terms, tmp_path) -> Iterator[Network]:
+    with anvil() as node:
+        chain = RpcChain(node.url, [REGISTRAR], chain_id=CHAIN_ID, poll_s=0.01)
+        court = ChainCourt(chain, terms, REGISTRAR.address.lower())
+        court.register_model(OWN.id, OWN.trees)
+        court.register_key(KEY_ID, Key(OPERATOR.address.lower(), OWN.id, KEYS.address))
+        found = Network(node, load_deployment(court.deployment.dump()), tmp_path)
+        assert court.deployment == found.stands
+        found.court(OPERATOR).call(None, OPERATOR.address.lower(), "register", value=10**18)
+        yield found
+
+
+def honest() -> Told:
+    served = tiny()
+    return Told(tiny_signed(served.honest), HonestOperator(served.honest), served.honest)
+
+
+def settle(network: Network, fisherman: Callable[[], Fisherman], operator: Defender, steps: int = 120) -> None:
+    """Both act in turn until neither has anything to do; then time goes on, once past each clock."""
+    quiet, player = 0, fisherman()
+    for _ in range(steps):
+        acted = player.step()
+        acted = operator.step() or acted
+        quiet = 0 if acted else quiet + 1
+        if quiet:
+            network.later(network.stands.terms.clock_s + 10)
+        if quiet > 2:
+            return
+        player = fisherman()
+    raise AssertionError(f"no end after {steps} steps: {network.events[-5:]}")
+
+
+TOLD = [
+    "answerTokens: more than ordered",
+    "finish: 'stop' without a stop id",
+    "tokensRoot: another token than the model's",
+    "tokensRoot: a chosen token under another salt",
+    "statesRoot: a root of nothing",
+    "statesRoot: a wrong value of mlp.product",
+    "seedHash: no seed has it",
+    "tokensRoot: another prompt token",
+]
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_a_fisherman_convicts_by_files_and_chain_alone_and_is_paid(network, name):
+    """It is made anew for every step, as if it had been killed: one bond, one challenge, the reward."""
+    network.answered(BY_NAME[name].tell())
+    made: list[Fisherman] = []
+
+    def anew() -> Fisherman:
+        if not made or name == "tokensRoot: another token than the model's":
+            made.append(network.fisherman())
+        return made[-1]
+
+    before = anew().chain.chain.balance(FISHERMAN.address)
+    settle(network, anew, network.defender(BY_NAME[name].tell()))
+    assert network.status() == [ChallengeStatus.WON]
+    court = anew().chain
+    terms = network.stands.terms
+    reward = 10**18 * terms.slash_bps // 10_000 * terms.reward_bps // 10_000
+    assert court.chain.call(court.court, "credits", FISHERMAN.address) == 0
+    assert reward - 10**17 < court.chain.balance(FISHERMAN.address) - before < reward  # gas apart
+    assert [each["event"] for each in network.events].count("challenge") == 1
+
+
+def test_an_honest_answer_is_left_alone_and_paid(network):
+    batch = network.answered(honest())
+    fisherman, operator = network.fisherman(), network.defender(None)
+    settle(network, lambda: fisherman, operator)
+    assert network.status() == []
+    assert next(each for each in network.events if each["event"] == "judged")["case"] is None
+    assert operator.followed.court.batches[batch].closed
+
+
+def test_an_honest_operator_defends_from_its_folder_and_the_liar_pays(network):
+    """A fisherman whose own run is false loses its bond to the operator."""
+    told = honest()
+    network.answered(told)
+    liar = BY_NAME["statesRoot: a wrong value of mlp.product"].tell().operator.run
+
+    class Liar(Fisherman):
+        def run_again(self, answer: Any, operator: str) -> tuple[int | None, str]:
+            return 0, "a lie"
+
+        def player(self, number: int) -> Any:
+            return HonestChallenger(liar)
+
+    base = network.fisherman()
+    about = base.chain, base.me, base.models, base.folder, base.report, base.secret, base.budget_wei, base.store
+    fisherman = Liar(*about)
+    settle(network, lambda: fisherman, network.defender(None))
+    assert network.status() == [ChallengeStatus.LOST]
+
+
+def test_no_bond_above_the_budget_and_none_after_the_window(network, terms):
+    network.answered(BY_NAME["statesRoot: a root of nothing"].tell())
+    poor = network.fisherman(budget_wei=terms.bond_wei - 1)
+    assert not poor.step()
+    assert [each["event"] for each in network.events][-1] == "not challenged"
+    assert "budget" in network.events[-1]["why"]
+    network.later(terms.window_s)
+    late = network.fisherman()
+    assert not late.step()
+    assert "window" in network.events[-1]["why"]
+    assert network.status() == []
+
+
+def test_files_that_cannot_be_used_are_said_once_and_cost_nothing(network):
+    network.answered(BY_NAME["statesRoot: a root of nothing"].tell())
+    place = network.folder / "mystery.place.json"
+    right = place.read_bytes()
+    (network.folder / "junk.order.json").write_text("{")
+    (network.folder / "junk.receipt.json").write_text("[]")
+    wrong = replace_place(right, at=5)
+    place.write_bytes(wrong)
+    fisherman = network.fisherman()
+    for _ in range(3):
+        assert not fisherman.step()
+    assert [each["event"] for each in network.events] == ["unreadable", "misplaced"]
+    place.write_bytes(right)
+    assert fisherman.step()  # it waits for what is missing
+
+
+def replace_place(raw: bytes, **changes: Any) -> bytes:
+    place = load_place(raw)
+    return dump_place(LeafPlace(place.batch, changes["at"], place.path))
+
+
+# --- real processes, by the command line
+
+
+def convicted(operator: Defender) -> bool:
+    return operator.me in operator.followed.logs.convicted
+
+
+def otr(*words: str, expect: int = 0, **more: Any) -> subprocess.CompletedProcess[str]:
+    """A command of ``otr``, run as a process."""
+    done = subprocess.run(
+        [sys.executable, "-m", "otr_core.cli", *words],
+        env={**os.environ, "OTR_PASSWORD": "correct horse"} | more, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == expect, (words, done.returncode, done.stdout[-400:], done.stderr[-800:])
+    if expect == 2:
+        assert done.stderr.startswith("error: ")
+        assert done.stderr.count("\n") == 1
+        assert "correct horse" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def keyfile(tmp_path_factory) -> Callable[[Any], Path]:
+    """The encrypted key file of an account, with work that suits a test."""
+    folder = tmp_path_factory.mktemp("keys")
+
+    def made(key: Any) -> Path:
+        path = folder / f"{key.address}.json"
+        if not path.exists():
+            path.write_text(json.dumps(Account.encrypt(key.key, "correct horse", kdf="scrypt", iterations=2)))
+        return path
+
+    return made
+
+
+def test_a_court_is_deployed_and_used_from_the_command_line_and_a_killed_fisherman_goes_on(
+    project, tmp_path, keyfile, terms
+):
+    """Deploy, stake, register, a false answer; ``otr watch`` is killed without warning several times
+    and convicts all the same, with one bond."""
+    lie = BY_NAME["tokensRoot: another token than the model's"]
+    model, court = str(tiny_bench().folder), tmp_path / "court.json"
+    stated = tmp_path / "terms.toml"
+    stated.write_text((project.root / "docs" / "terms.toml").read_text().replace("arity_bits = 4", "arity_bits = 2"))
+    with anvil() as node:
+        rpc = ["--rpc", node.url]
+        as_ = {name: [*rpc, "--key", str(keyfile(key))] for name, key in
+               {"registrar": REGISTRAR, "operator": OPERATOR, "fisherman": FISHERMAN}.items()}  # fmt: skip
+        otr("chain", "deploy", *as_["registrar"], "--terms", str(stated), "--model", model, "--out", str(court))
+        at = ["--court", str(court)]
+        otr("chain", "register", *as_["operator"], *at, "--stake", "1")
+        network = Network(node, load_deployment(court.read_bytes()), tmp_path)
+        network.court(REGISTRAR).register_key(KEY_ID, Key(OPERATOR.address.lower(), OWN.id, KEYS.address))
+        network.answered(lie.tell())
+        defender = network.defender(lie.tell())
+        words = [sys.executable, "-m", "otr_core.cli", "watch", *as_["fisherman"], *at, "--orders", str(tmp_path),
+                 "--model", model, "--poll", "0.1"]  # fmt: skip
+        environment = {**os.environ, "OTR_PASSWORD": "correct horse"}
+        kills, log = 0, tmp_path / "watch.jsonl"
+        end = time.monotonic() + 240
+        with log.open("w") as out:
+            watch = subprocess.Popen(words, env=environment, stdout=out, stderr=out)
+            seen = 0
+            while time.monotonic() < end and not convicted(defender):
+                defender.step()
+                lines = sum(log.read_text().count(f'"event": "{each}"') for each in ("challenge", "open", "move"))
+                if kills < 4 and lines > seen:
+                    seen, kills = lines, kills + 1
+                    os.kill(watch.pid, signal.SIGKILL)
+                    watch.wait()
+                    watch = subprocess.Popen(words, env=environment, stdout=out, stderr=out)
+                time.sleep(0.05)
+            network.later(terms.claim_s + 10)
+            while time.monotonic() < end and '"event": "withdraw"' not in log.read_text():
+                time.sleep(0.1)
+            time.sleep(0.5)
+            watch.terminate()
+            watch.wait()
+        events = [json.loads(line) for line in log.read_text().splitlines()]
+        assert kills == 4
+        assert [each["event"] for each in events].count("started") == 5
+        status = json.loads(otr("chain", "status", *rpc, *at, "--json").stdout)
+        assert [(each["status"], each["challenger"]) for each in status["challenges"]] == [
+            ("WON", FISHERMAN.address.lower())
+        ]
+        assert status["operators"][0]["convicted"]
+        assert all("why" in each or each["event"] in ("started", "stopped", "judged") for each in events)
+
+
+def test_unusable_input_is_one_line_and_exit_2(network, tmp_path, keyfile):
+    court = tmp_path / "court.json"
+    court.write_bytes(network.stands.dump())
+    key, rpc = str(keyfile(OPERATOR)), network.node.url
+    poor, junk = Account.from_key(b"p" * 32), tmp_path / "junk"
+    junk.write_text("{}")
+    other = tmp_path / "other.json"
+    other.write_bytes(replace(network.stands, terms=replace(network.stands.terms, clock_s=999)).dump())
+    elsewhere = tmp_path / "elsewhere.json"
+    elsewhere.write_bytes(replace(network.stands, chain_id=1).dump())
+    words = ["chain", "register", "--stake", "1"]
+    cases = [
+        ("rpc", ["--rpc", "http://127.0.0.1:9", "--key", key, "--court", str(court)], {}),
+        ("rpc", ["--rpc", "nonsense", "--key", key, "--court", str(court)], {}),
+        ("password", ["--rpc", rpc, "--key", key, "--court", str(court)], {"OTR_PASSWORD": "wrong"}),
+        ("key", ["--rpc", rpc, "--key", str(junk), "--court", str(court)], {}),
+        ("chain-id", ["--rpc", rpc, "--key", key, "--court", str(elsewhere)], {}),
+        ("contract", ["--rpc", rpc, "--key", key, "--court", str(other)], {}),
+        ("deployment", ["--rpc", rpc, "--key", key, "--court", str(junk)], {}),
+        ("funds", ["--rpc", rpc, "--key", str(keyfile(poor)), "--court", str(court)], {}),
+    ]
+    for check, more, environment in cases:
+        done = otr(*words, *more, expect=2, **environment)
+        assert done.stderr.startswith(f"error: {check}: "), (check, done.stderr)
+
+
+def test_a_key_file_is_for_its_owner_alone_and_asks_for_bounded_work(tmp_path):
+    path = tmp_path / "key"
+    made = write_key(path, "correct horse")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert load_key(path, "correct horse").address == made.address
+    assert made.key.hex() not in path.read_text()
+    document = json.loads(path.read_text())
+    document["crypto"]["kdfparams"] |= {"n": 2**30}
+    path.write_text(json.dumps(document))
+    for call, check in (
+        (lambda: load_key(path, "correct horse"), "key"),
+        (lambda: write_key(path, "correct horse"), "key"),
+        (lambda: write_key(tmp_path / "new", "short"), "password"),
+    ):
+        with pytest.raises(NodeError) as failure:
+            call()
+        assert failure.value.check == check
