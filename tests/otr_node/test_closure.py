@@ -315,7 +315,7 @@ def test_the_decoder_is_built_from_the_architecture_alone(folder: Path, tiny: Pa
     config = json.loads((folder / "config.json").read_text())
     more = {"attention_dropout": 0.5, "pretraining_tp": 2, "torch_dtype": "float16", "initializer_range": 9.0}
     more |= {"auto_map": {"AutoModelForCausalLM": "modeling_llama.Evil"}, "_attn_implementation": "sdpa"}
-    more |= {"partial_rotary_factor": 0.5, "output_attentions": True, "bos_token_id": 7, "id2label": {"0": "x"}}
+    more |= {"output_attentions": True, "bos_token_id": 7, "id2label": {"0": "x"}}
     (folder / "config.json").write_text(json.dumps(config | more))
     model, plain = load_model(folder), load_model(tiny)
     assert model.manifest == plain.manifest

@@ -195,8 +195,11 @@ def test_a_prompt_of_two_tokens_is_not_counted_as_one(sealed: bool) -> None:
     """The proof that it begins the tree is the same as of one leaf in two: only the count differs."""
     placed = ordered((5, 9), sealed=sealed)
     lie = forged(placed, ids=(2,), statement={"prompt_tokens": 1})
-    assert check_of(lie, placed) == "prompt-tokens"
+    assert check_of(lie, placed) == "prompt"
     check_answer(forged(placed, ids=(2,)), placed, policy=ALLOW, as_of=NOW, nonces=None)
+    # an order that says so itself is not one of this query
+    placed = replace(placed, order=replace(placed.order, prompt_tokens=1))
+    assert check_of(forged(placed, ids=(2,), statement={"prompt_tokens": 1}), placed) == "prompt-tokens"
 
 
 ORDERS: dict[str, dict[str, Any]] = {
