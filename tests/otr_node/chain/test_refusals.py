@@ -3,6 +3,7 @@ contracts refuse alike, each time by the rule that was broken, and go on as if n
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,14 +12,16 @@ from typing import Any
 
 import pytest
 
+from otr_core import merkle
 from otr_core.dispute.game import MOVES
 from otr_core.dispute.judge import Opening
-from otr_core.dispute.players import HonestChallenger, HonestOperator, Move
+from otr_core.dispute.players import HonestChallenger, HonestOperator, Move, choice
 from otr_core.dispute.records import ChallengeStatus
 from otr_core.dispute.state import SEED as THE_SEED
-from otr_core.dispute.state import STATES, Game, Level, Turn
+from otr_core.dispute.state import STATES, TOKENS, Game, Level, Turn
 from otr_core.errors import MoveError
 from otr_core.lane import program as pr
+from otr_core.lane.element import TOKEN
 from otr_node.chain.onchain import BRINGS_CLAIM, BRINGS_REST
 from otr_node.run import Run
 from otr_paper.labs.disputes.both import Both, both
@@ -56,7 +59,7 @@ def changed(part: Any) -> Iterator[Any]:
         yield from (tuple(part[:-1]), (*part[:-1], next(changed(part[-1])))) if part else ()
         yield (*part, part[-1] if part else ONE)
     else:
-        yield from (part + 1, part + 10**6, 2**70)
+        yield from (part + 1, part + 10**6, 2**70, -(2**70))
 
 
 def wrong(game: Game, move: Move) -> Iterator[Move]:
@@ -112,6 +115,12 @@ def probed(pair: Both, number: int, operator: Any, challenger: Any) -> tuple[Cou
             # what was quoted is what was published
             tries += [each for each in wrong(game, ("misquoted", operator.published(game))) if who == OPERATOR]
             tries += [("misquoted", operator.published(game))] if move[0] != "misquoted" else []
+        if move[0] == "expand_token":
+            tries.append((*move[:3], FEW * 64))  # as many as a round may show
+        if who == FISHERMAN and game.target == TOKEN and game.level == Level.OPERATORS:
+            tries.append(("accuse_salt", shown[1], SEED))  # the salt is right
+            leaves = (*shown[3], merkle.leaf_hash(merkle.leaf_hash(struct.pack(">q", game.value))))
+            tries.append(choice(leaves, len(leaves) - 1))  # ``choose_last`` is for that
         for each in tries:
             reason = pair.do(pair.chain.chain.time, who, "move", number, *each)
             assert reason, each
@@ -127,6 +136,19 @@ def probed(pair: Both, number: int, operator: Any, challenger: Any) -> tuple[Cou
     return seen, made
 
 
+class Pointing(Griefer):
+    """Walks the tokens down to the first, or to the last; then it is at random."""
+
+    def __init__(self, last: bool) -> None:
+        super().__init__(Random(1))
+        self.last = last
+
+    def move(self, game: Game, shown: Move) -> Move:
+        if game.level == Level.TRACE:
+            return choice(shown[1], len(shown[1]) - 1 if self.last else 0)
+        return super().move(game, shown)
+
+
 def _strong(operator: int, delta: int = 2**24) -> Run:
     return tiny().run(replace(random_tamper(tiny(), Random(5), operator), delta=delta))
 
@@ -137,12 +159,14 @@ def _strong(operator: int, delta: int = 2**24) -> Run:
         ("states", {"bisect: children", "choose: child", "choose: path", "publish: tile", "element: element",
                     "expand_steps: points", "choose_step: child", "prove: points", "prove: level", "rest", "claim"}),
         ("named", {"expand_layer: path", "expand_layer: children", "expand_operator: content", "choose_last: level",
-                   "misquoted: quoted"}),
+                   "misquoted: quoted", "publish: level"}),
         ("token", {"expand_token: path", "expand_token: content", "expand_token: children", "choose_kept: level",
-                   "choose_token: level", "prove: points"}),
+                   "choose_token: level", "prove: points", "choose: child", "accuse_salt: salt"}),
         ("salt", {"accuse_salt: seed", "accuse_salt: tile", "accuse_salt: level", "publish: tile length"}),
         ("given", {"show_given: given", "show_given: content", "show_given: path", "expand_token: level"}),
         ("seed", {"reveal_seed: seed", "dispute: token"}),
+        ("walked", {"show_given: path", "show_given: level", "bisect: children"}),
+        ("walked on", {"expand_token: path", "expand_token: children"}),
         ("griefed", {"misquoted: tile", "misquoted: tile length", "bisect: level"}),
     ],
 )  # fmt: skip
@@ -161,11 +185,15 @@ def test_every_move_is_tried_wrongly_first(name, refused):
         token, players = 0, (HonestOperator(run), HonestChallenger(honest))
     else:
         run = honest
-        token = {"given": 2, "seed": THE_SEED, "griefed": STATES + 4}[name]
+        token = {"given": 2, "seed": THE_SEED, "griefed": STATES + 4}.get(name, TOKENS)
         players = HonestOperator(run), Griefer(Random(1))
+    if token == TOKENS:
+        players = HonestOperator(honest), Pointing(name == "walked on")
     if name == "seed":
         players = HonestOperator(honest), HonestChallenger(honest.with_seed(bytes(32)))
-    pair = both(honest, replace(TERMS, clock_s=10**6, increment_s=10**6, exit_s=10**7))
+    # two nodes a round where a result is walked down
+    bits = 1 if name == "named" else TERMS.arity_bits
+    pair = both(honest, replace(TERMS, arity_bits=bits, clock_s=10**6, increment_s=10**6, exit_s=10**7))
     number, _ = pair.open_challenge(tiny_signed(run), [bytes(97)], token=token, salt=SALT)
     seen, made = probed(pair, number, *players)
     assert refused - set(seen) == set(), made
