@@ -286,8 +286,9 @@ def test_a_revocation_counts_from_the_same_second_in_both(tmp_path, late):
 
 
 def test_who_is_convicted_or_leaving_begins_nothing_new_in_both(tmp_path):
-    """And what a conviction or the end of a window decides is decided."""
-    pair = courts(tmp_path)
+    """And what a conviction or the end of a window decides is decided. A tenth is slashed: the rest
+    would be stake enough."""
+    pair = courts(tmp_path, replace(EVERY, slash_bps=1_000))
     bond, stake = {"value": TERMS.bond_wei}, {"value": TERMS.least_stake_wei}
     one, lie, decoy = (leaves_of(content) for content in (("honest",), ("poison",), ("lie",)))
     final, void = id_in(pair, one), id_in(pair, lie)
