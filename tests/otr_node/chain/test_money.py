@@ -328,6 +328,16 @@ def test_who_is_convicted_or_leaving_begins_nothing_new_in_both(tmp_path):
     ])  # fmt: skip
 
 
+def test_a_challenge_that_was_committed_after_the_window_opens_nothing_in_both(tmp_path):
+    pair, content = courts(tmp_path), ("honest",)
+    batch = id_in(pair, leaves_of(content))
+    play(pair, [
+        ("", 1, OPERATOR, "commit_batch", (merkle.root(leaves_of(content)), 1), {}),
+        ("", TERMS.window_s + 1, FISHERMAN, "challenge", (hidden(pair, FISHERMAN, batch),), {"value": TERMS.bond_wei}),
+        ("window", 1, FISHERMAN, "open", (1,), opening(pair, content, 0)),
+    ])  # fmt: skip
+
+
 def test_nothing_is_drawn_at_a_rate_of_none_or_without_an_arbiter_in_both(tmp_path):
     chain = Chain(accounts=6)
     alone = both(tiny().honest, EVERY, chain=chain)
