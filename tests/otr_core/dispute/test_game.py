@@ -21,7 +21,7 @@ from otr_core.dispute.game import MOVES
 from otr_core.dispute.play import Step, play
 from otr_core.dispute.players import HonestChallenger, HonestOperator, choice
 from otr_core.dispute.records import ChallengeStatus
-from otr_core.dispute.state import Level, Turn, Verdict
+from otr_core.dispute.state import STATES, Level, Turn, Verdict
 from otr_core.errors import MoveError
 from otr_core.lane import program as pr
 from otr_node.commitment import commit_model
@@ -393,6 +393,27 @@ def test_each_first_layer_opens_its_token_and_no_other_does():
             refused("content", table.expand_first, game, *move[1:3], data[:-1], path, ())
             refused("path", table.expand_first, game, *move[1:3], data, path[:-1], ())
             refused("path", table.expand_first, game, *move[1:3], *served.honest.token(game.position + 1), ())
+
+
+def test_a_state_that_is_named_at_once_is_opened_with_its_path():
+    served = tiny()
+    run, signed, model = served.honest, tiny_signed(served.honest), registered_model(served.trees)
+    size = run.states.size
+    refused("token", table.open_game, signed.order, signed.receipt, model, 2, STATES + size)
+    for leaf in (4 * run.trace.shape.layers, size - 1):
+        game = table.open_game(signed.order, signed.receipt, model, 2, STATES + leaf)
+        name, content, children, *rest = HonestOperator(run).move(game)
+        make = getattr(table, name)
+        assert make(game, content, children, *rest).leaf == leaf
+        for other in ((), rest[-1][1:], (*rest[-1], rest[-1][0]), tuple(run.states.path(leaf - 1))):
+            refused("path", make, game, content, children, *rest[:-1], other)
+        refused("path", make, game, bytes(32), children, *rest)
+        refused("content", make, game, content[:31], children, *rest)
+        # walked down to, it is known
+        known = replace(game, node=run.states.node(0, leaf))
+        assert make(known, content, children, *rest[:-1], ()).leaf == leaf
+        refused("path", make, known, content, children, *rest)
+        refused("content", make, known, bytes(32), children, *rest[:-1], ())
 
 
 def test_accumulators_are_bound_and_lists_have_their_length():

@@ -128,12 +128,9 @@ def test_leaves_that_were_handed_over_name_the_first_state_that_differs():
         stops = world.model.stop_ids
         assert case(world.honest, claim, stops, leaves) == STATES + first
         assert case(world.honest, claim, stops) == 0
-        for others in (
-            leaves[:-1],
-            (*leaves, leaves[0]),
-            (*leaves[1:], leaves[0]),
-            told_leaves(FreeTrace(world.honest)),
-        ):
+        above = tuple(trace.states.node(1, number) for number in range(len(leaves) // 2))  # these give the root too
+        honest = told_leaves(FreeTrace(world.honest))
+        for others in (leaves[:-1], (*leaves, leaves[0]), (*leaves[1:], leaves[0]), honest, above):
             assert case(world.honest, claim, stops, others) == 0
     right = FreeTrace(world.honest)
     assert case(world.honest, world.game(right, world.honest, 0).claim, stops, told_leaves(right)) is None

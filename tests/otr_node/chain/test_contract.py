@@ -477,7 +477,8 @@ def test_a_sealed_arbiter_ends_a_game_on_chain():
      ({"increment_s": 5_000}, "increment_s"), ({"slash_bps": 0}, "slash_bps"), ({"clock_s": 2**40}, "seconds"),
      ({"increment_s": 11}, "increment_s"), ({"window_s": 59}, "seconds"), ({"pause_s": 59}, "seconds"),
      ({"duty_s": 2**31 + 1}, "seconds"), ({"spot_bps": 10_001}, "bps"), ({"cap_bps": 10**6 + 1}, "bps"),
-     ({"cost_wei": 10**18}, "cost")],
+     ({"cost_wei": 10**18}, "cost"), ({"bond_wei": 2**96 + 1}, "wei"), ({"slash_bps": 10_001}, "slash_bps"),
+     ({"compensation_bps": 10_000}, "burn"), ({"least_stake_wei": 0}, "wei")],
 )  # fmt: skip
 def test_unusable_terms_do_not_deploy(pair, change, reason):
     terms = object.__new__(Terms)

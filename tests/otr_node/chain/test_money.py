@@ -19,6 +19,7 @@ from otr_core.dispute.duties import (
     challenge_hash,
     spot_statement,
 )
+from otr_core.dispute.game import statement as game_statement
 from otr_core.dispute.play import play as play_game
 from otr_core.dispute.players import HonestChallenger, HonestOperator
 from otr_core.dispute.records import ChallengeStatus
@@ -282,6 +283,90 @@ def test_a_revocation_counts_from_the_same_second_in_both(tmp_path, late):
     ])  # fmt: skip
     won = pair.court.challenges[0].status == ChallengeStatus.WON
     assert won == bool(late)
+
+
+def test_who_is_convicted_or_leaving_begins_nothing_new_in_both(tmp_path):
+    """And what a conviction or the end of a window decides is decided. A tenth is slashed: the rest
+    would be stake enough."""
+    pair = courts(tmp_path, replace(EVERY, slash_bps=1_000))
+    bond, stake = {"value": TERMS.bond_wei}, {"value": TERMS.least_stake_wei}
+    one, lie, decoy = (leaves_of(content) for content in (("honest",), ("poison",), ("lie",)))
+    final, void = id_in(pair, one), id_in(pair, lie)
+    honest = receipts()["honest"]
+    unlisted = receipts()["second"]
+    theirs = LeafPlace(batch_id(pair.names[OTHER], merkle.root(one)), 0, ())
+    play(pair, [
+        ("size", 1, OPERATOR, "commit_batch", (merkle.root(one), 2**32 + 1), {}),
+        ("", 1, FISHERMAN, "challenge", (hidden(pair, FISHERMAN, final),), bond),
+        ("", 5, OPERATOR, "commit_batch", (merkle.root(one), 1), {}),
+        ("", 1, CLIENT, "escrow", (final,), {"value": 70}),
+        ("window", 1, FISHERMAN, "open", (1,), opening(pair, ("honest",), 0)),
+        ("", TERMS.window_s + TERMS.reveal_s + 1, OTHER, "finalise", (final,), {}),
+        ("escrow", 1, CLIENT, "escrow", (final,), {"value": 70}),
+        ("", 1, OTHER, "register", (), stake),
+        ("", 1, OTHER, "commit_batch", (merkle.root(one), 1), {}),
+        ("", 1, OTHER, "request_exit", (), {}),
+        ("standing", 1, OTHER, "register", (), stake),
+        ("standing", 1, OTHER, "commit_batch", (merkle.root(decoy), 1), {}),
+        ("", 1, OPERATOR, "commit_batch", (merkle.root(lie), 1), {}),
+        ("", 1, CLIENT, "escrow", (void,), {"value": 70}),
+        ("", 1, CLIENT, "demand", (OPERATOR, unlisted.receipt, unlisted.signature), bond),
+        ("", 1, CLIENT, "demand", (OPERATOR, honest.receipt, honest.signature), bond),
+        ("batch", 1, OTHER, "show", (3, theirs), {}),
+        ("", 1, FISHERMAN, "challenge", (hidden(pair, FISHERMAN, void),), bond),
+        ("", 1, FISHERMAN, "open", (4,), opening(pair, ("poison",), 0)),
+        ("over", 1, FISHERMAN, "close", (4,), {}),
+        ("standing", 1, OPERATOR, "register", (), stake),
+        ("standing", 1, OPERATOR, "commit_batch", (merkle.root(decoy), 1), {}),
+        ("standing", 1, OPERATOR, "publish_receipt", (2,), {}),
+        ("escrow", 1, CLIENT, "escrow", (void,), {"value": 70}),
+        ("void", 1, CLIENT, "refund", (final,), {}),
+        ("", 1, OTHER, "challenge", (hidden(pair, OTHER, void),), bond),
+        ("void", 1, OTHER, "open", (5,), opening(pair, ("poison",), 0)),
+        ("", 1, CLIENT, "refund", (void,), {}),
+        ("over", 1, FISHERMAN, "close", (1,), {}),
+    ])  # fmt: skip
+
+
+def test_a_challenge_that_was_committed_after_the_window_opens_nothing_in_both(tmp_path):
+    pair, content = courts(tmp_path), ("honest",)
+    batch = id_in(pair, leaves_of(content))
+    play(pair, [
+        ("", 1, OPERATOR, "commit_batch", (merkle.root(leaves_of(content)), 1), {}),
+        ("", TERMS.window_s + 1, FISHERMAN, "challenge", (hidden(pair, FISHERMAN, batch),), {"value": TERMS.bond_wei}),
+        ("window", 1, FISHERMAN, "open", (1,), opening(pair, content, 0)),
+    ])  # fmt: skip
+
+
+def test_nothing_is_drawn_at_a_rate_of_none_or_without_an_arbiter_in_both(tmp_path):
+    chain = Chain(accounts=6)
+    alone = both(tiny().honest, EVERY, chain=chain)
+    for pair, reason in ((courts(tmp_path, replace(EVERY, spot_bps=0)), "draw"), (alone, "arbiter")):
+        leaves = leaves_of(("honest",))
+        play(pair, [
+            ("", 1, OPERATOR, "commit_batch", (merkle.root(leaves), 1), {}),
+            ("", 1, REGISTRAR, "post_draw", (b"a" * 32,), {}),
+            (reason, 1, FISHERMAN, "summon", (id_in(pair, leaves), 0, 0), {}),
+        ])  # fmt: skip
+    challenge = hidden(alone, FISHERMAN, id_in(alone, leaves))
+    now = alone.chain.chain.time
+    assert alone.do(now, FISHERMAN, "challenge", challenge, value=TERMS.bond_wei) == ""
+    assert alone.do(now + 1, FISHERMAN, "open", 1, **opening(alone, ("honest",), 0)) == ""
+    assert alone.arbitrate(now + 2, FISHERMAN, 1, Verdict.OPERATOR_LOSES, bytes(32)) == "arbiter"
+
+
+def test_an_arbiter_gives_one_of_two_verdicts_in_both(tmp_path):
+    pair, leaves = courts(tmp_path), leaves_of(("honest",))
+    play(pair, [
+        ("", 1, OPERATOR, "commit_batch", (merkle.root(leaves), 1), {}),
+        ("", 1, FISHERMAN, "challenge", (hidden(pair, FISHERMAN, id_in(pair, leaves)),), {"value": TERMS.bond_wei}),
+        ("", 1, FISHERMAN, "open", (1,), opening(pair, ("honest",), 0)),
+    ])  # fmt: skip
+    game = pair.court.challenges[0].game
+    assert game is not None
+    for later, verdict in enumerate((Verdict.NONE, Verdict.WITHDRAWN)):
+        proof = game_statement(pair.court.domain, 1, game.claim.trace_root, verdict)
+        assert pair.arbitrate(pair.chain.chain.time + later, FISHERMAN, 1, verdict, proof) == "arbiter"
 
 
 def random_step(pair: Both, random: Random) -> tuple[str, str, tuple[Any, ...], dict[str, Any]]:

@@ -15,7 +15,7 @@ from otr_core.errors import ChainError
 from otr_core.poea.order import Domain, Order, type_hash
 from otr_core.poea.receipt import Receipt, SignedReceipt, sign_receipt
 from otr_node.chain.evm import Chain, Contract, compile_vyper
-from otr_node.chain.onchain import FIRST_COURT, FOLDER, ChainCourt, struct_words
+from otr_node.chain.onchain import FIRST_COURT, FOLDER, NOBODY, ChainCourt, struct_words
 from otr_paper.labs.disputes.both import both
 from otr_paper.labs.disputes.parties import KEY, KEY_ID, OPERATOR, OTHER, REGISTRAR, registered_key, vouched
 from otr_paper.labs.disputes.world import TERMS, tiny, tiny_signed
@@ -179,3 +179,43 @@ def test_the_first_court_of_a_fresh_chain_stands_where_orders_say():
         == FIRST_COURT
         == tiny_signed(tiny().honest).order.domain
     )
+
+
+def test_each_rule_of_a_registration_refuses_on_chain():
+    pair = both(tiny().honest, TERMS)
+    chain, registry = pair.chain.chain, pair.chain.registry
+    registrar, other, operator = (pair.names[who] for who in (REGISTRAR, OTHER, OPERATOR))
+    model_id, judge = next((own, found.address) for own, found in pair.chain.judges.items())
+    new, platform, key = b"n" * 32, b"p" * 32, pair.names[OTHER]
+
+    def refused(reason: str, name: str, *args: object, sender: str = registrar) -> None:
+        with pytest.raises(ChainError) as failure:
+            chain.transact(registry, name, *args, sender=sender)
+        assert failure.value.check == reason, (name, args)
+
+    def done(name: str, *args: object, sender: str = registrar) -> None:
+        chain.transact(registry, name, *args, sender=sender)
+
+    refused("sender", "register_model", new, judge, sender=other)
+    refused("model", "register_model", model_id, judge)
+    refused("model", "register_model", new, NOBODY)
+    refused("sender", "register_key", new, operator, model_id, key, platform, sender=other)
+    refused("key", "register_key", KEY_ID, operator, model_id, key, platform)
+    refused("key", "register_key", new, NOBODY, model_id, key, platform)
+    refused("key", "register_key", new, operator, model_id, NOBODY, platform)
+    refused("sender", "revoke", new, sender=other)
+    done("revoke", new)
+    refused("revoked", "revoke", new)
+    refused("key", "register_key", new, operator, model_id, key, platform)
+    done("register_key", b"m" * 32, operator, model_id, key, platform)
+    done("revoke", platform)
+    refused("key", "register_key", b"o" * 32, operator, model_id, key, platform)
+    refused("sender", "name_heir", other, sender=other)
+    refused("sender", "inherit", sender=other)
+    done("name_heir", other)
+    refused("sender", "inherit")
+    refused("early", "inherit", sender=other)
+    chain.travel(chain.time + TERMS.exit_s)
+    done("inherit", sender=other)
+    refused("sender", "revoke", b"q" * 32)
+    refused("sender", "inherit", sender=other)
