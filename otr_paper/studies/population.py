@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otr_core.economics import quantities as q
+from otr_core.economics.detection import detection_probability
 from otr_core.economics.model import play_strategies
 from otr_core.economics.scenarios import Scenario
 from otr_core.errors import ParameterError
@@ -135,6 +136,18 @@ def population_of(case: Scenario, *, queries_per_epoch: int, **history: Any) -> 
         verdict_epochs=int(np.ceil(case.flow.verdict_s / epoch_s)),
         **{**case.bond.slash, **history},
     )
+
+
+def tempting(people: Population) -> tuple[float, float]:
+    """The largest gain of one answer that deters a rational operator at the start, USD, and the share
+    of the queries that are worth more to it."""
+    someone = 1.0 - (1.0 - people.check_rate) ** people.fishermen
+    detection = detection_probability(rho=people.rho, d=people.d, phi=someone, w=people.w)
+    most = float(detection * (people.price_usd + people.loss_usd))
+    over = most - people.compute_saved_usd
+    if people.outside_gain_usd == 0:
+        return most, float(over < 0)
+    return most, float(np.exp(-max(over, 0.0) / people.outside_gain_usd))
 
 
 @dataclass(frozen=True)

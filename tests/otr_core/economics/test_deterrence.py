@@ -14,6 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from otr_core import economics as eco
+from otr_core.economics.deterrence import loss_if_caught
 from otr_core.errors import ParameterError
 from otr_paper.series import economics
 
@@ -156,6 +157,20 @@ def test_extremes_have_right_answers():
     assert eco.min_stake(gain_usd=0.0, rho=0.0, **stake) == 0.0
     assert eco.min_stake(gain_usd=1.0, rho=1.0, **stake) == 1.0
     assert eco.min_stake(gain_usd=1.0, rho=0.5, **{**stake, "slash_fraction": 0.0}) == np.inf
+
+
+def test_where_no_share_is_named_nothing_comes_back():
+    bond = {"stake_usd": 9.0, "slash_fraction": 0.5, "dispute_cost_usd": 1.0}
+    assert loss_if_caught(**bond) == 5.5
+    assert loss_if_caught(**bond, **BACK) == 5.5 - 4.5 / 4
+    no_stake = {name: value for name, value in GOOD.items() if name != "stake_usd"}
+    for call, given_ in (
+        (eco.deterrence_threshold, GOOD),
+        (eco.min_rho, {**GOOD, **WATCH}),
+        (eco.min_stake, {**no_stake, **WATCH, "rho": 0.01}),
+        (eco.safe_value, {**bond, "price_usd": 0.5, "compute_saved_usd": 0.0, "detection": 0.5}),
+    ):
+        assert call(**given_) == call(**given_, reward_share=0.0) != call(**given_, **BACK)
 
 
 def test_a_slash_that_all_comes_back_deters_nothing():

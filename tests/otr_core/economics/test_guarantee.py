@@ -129,6 +129,14 @@ def test_rate_loss_and_what_may_be_in_flight_are_one_condition(gain, price, dete
         assert gt.most_in_flight(**terms, loss_usd=loss * (1 - 1e-9), detection=detection) <= pending + 1
 
 
+@pytest.mark.parametrize("pending", [0, 1, 4, 1239])
+def test_what_may_be_in_flight_is_counted_exactly(pending):
+    terms = {"gain_usd": 3.0, "price_usd": 1.0, "detection": 0.25}
+    loss = gt.deterring_loss(**terms, pending=pending)
+    assert gt.most_in_flight(**terms, loss_usd=loss * (1 + 1e-12)) == pending + 1
+    assert gt.most_in_flight(**terms, loss_usd=loss * (1 - 1e-12)) == pending
+
+
 def test_the_burst_rule_of_before_is_never_more_and_up_to_half_as_much():
     """The larger of a single cheat and of all in flight at once was taken for the worst schedule."""
     draws, ratios = np.random.default_rng(8), []

@@ -44,6 +44,15 @@ def test_worked_example():
     assert cost(rate, **example) == pytest.approx(1.622e-5, rel=1e-3)
 
 
+def test_where_no_share_is_named_nothing_comes_back():
+    bare = {name: value for name, value in GOOD.items() if name != "reward_share"}
+    assert eco.optimal_rho(**bare) == eco.optimal_rho(**{**GOOD, "reward_share": 0.0}) < eco.optimal_rho(**GOOD)
+    pair = eco.best_rate(**bare, price_usd=0.0001)
+    assert pair == eco.best_rate(**{**GOOD, "reward_share": 0.0}, price_usd=0.0001, pending=0)
+    assert pair.stake_usd < eco.best_rate(**GOOD, price_usd=0.0001).stake_usd
+    assert pair.stake_usd < eco.best_rate(**bare, price_usd=0.0001, pending=3).stake_usd
+
+
 def test_extremes():
     assert eco.optimal_rho(**{**GOOD, "proof_cost_usd": 0.0}) == 1.0
     assert eco.optimal_rho(**{**GOOD, "capital_cost_usd": 0.0}) == 0.0

@@ -25,10 +25,11 @@ def test_moving_a_slider_redraws_and_reset_goes_back():
     sliders, reset, picture, numbers = parts(box)
     before = (bytes(picture.value), numbers.value)
     assert bytes(picture.value).startswith(b"\x89PNG")
-    assert "1000 USD" in numbers.value  # the least stake at 1 % for a gain of 10 USD
+    # the least stake at 1 % for a gain of 10 USD, 30 % of a slash back to an own fisherman
+    assert "1429 USD" in numbers.value
     sliders[0].value = 0.1
     assert bytes(picture.value) != before[0]
-    assert "100 USD" in numbers.value
+    assert "142.9 USD" in numbers.value
     reset.click()
     assert (bytes(picture.value), numbers.value) == before
 

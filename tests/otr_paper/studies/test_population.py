@@ -19,6 +19,7 @@ from otr_paper.studies.population import (
     simulate_population,
     stream,
     summary_point,
+    tempting,
 )
 
 QUIET = Population(
@@ -211,6 +212,10 @@ def test_value_decides_who_is_worth_a_cheat():
     share = simulate_population(people, seed=2).summary["cheats"] / 100_000
     exact = np.exp(-least / 0.5)
     assert share == pytest.approx(exact, abs=2.576 * np.sqrt(exact * (1 - exact) / 100_000))
+    assert tempting(people) == pytest.approx((least, exact))
+    assert tempting(replace(people, compute_saved_usd=2 * least))[1] == 1.0
+    for saved, share in ((0.9 * least, 0.0), (1.1 * least, 1.0)):
+        assert tempting(replace(people, outside_gain_usd=0.0, compute_saved_usd=saved)) == (pytest.approx(least), share)
 
 
 @pytest.mark.parametrize(
