@@ -157,6 +157,14 @@ def test_the_grid_has_a_floor():
     assert block(BF16_BLOCK, ZEROS, ZEROS, 0x80000001) == 0x80000001
 
 
+def test_zeros_lay_no_grid():
+    # 0 · 2^127 would lay it by 2^1, far above 2^−60 · 2^−60; a zero accumulator by 2^−126
+    small = 0x3F80 - (60 << 7)
+    assert block(BF16_BLOCK, row(0, 0x8000, small), row(0x7F00, 0x7F00, small), 0) == 0x3F800000 - (120 << 23)
+    tiny = 0x3F80 - (65 << 7)
+    assert block(BF16_BLOCK, [tiny] * 16, [tiny] * 16, 0x80000000) == 0x3F800000 - (126 << 23)
+
+
 def test_zeros_of_any_sign_sum_to_plus_zero():
     assert block(BF16_BLOCK, [0x8000] * 16, [ONE] * 16, 0x80000000) == 0
     assert block(BF16_BLOCK, row(ONE, ONE), row(ONE, 0xBF80), 0x80000000) == 0

@@ -51,3 +51,26 @@ def test_other_archives_are_refused(tmp_path):
                 files.add(tmp_path / part, f"model_validation/H100/bf16/{part}.txt")
         with pytest.raises(DataError, match=name):
             recordings(tmp_path / name, "bf16")
+
+
+def test_stored_comparisons_found_no_difference(project):
+    stored = {name: read_result(project.results, f"block_{name}")[1] for name in ("fuzz", "contract", "projections")}
+    fuzz, judged, projections = stored["fuzz"], stored["contract"], stored["projections"]
+    assert (fuzz["blocks"], fuzz["differing"]) == (100_000, {"kernel": 0, "twin": 0})
+    assert judged["extreme"]["differing"] == {"contract": 0}
+    for found in (fuzz, judged["extreme"]):
+        assert sum(found["results"].values()) == found["blocks"]
+        assert min(found["results"].values()) > found["blocks"] // 20
+    recorded = judged["recorded"]
+    assert recorded["right"] == recorded["wrong"] == recorded["blocks"] == RECORDED
+    assert recorded["gas"]["most"] <= 60_000
+    assert (projections["differing"], projections["threads_differing"]) == (0, 0)
+    assert projections["cpu_s"] <= 3
+
+
+def test_the_stored_lane_keeps_its_targets(project):
+    lane = read_result(project.results, "block_lane")[1]
+    ours, fp32 = lane["perplexity"]["h100-bf16"], lane["perplexity"]["native-float32"]
+    assert abs(ours / fp32 - 1) <= 0.005
+    assert max(lane["prefill_cpu_s"], lane["decode_cpu_s"]) <= 3
+    assert lane["fingerprints"] == 1
