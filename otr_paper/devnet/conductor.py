@@ -163,7 +163,8 @@ class Devnet:
                 height, since = followed.height, time.monotonic()
             for name in sorted(want - registered):
                 receipt = self.folder / name / "answers" / f"{name}.receipt.json"
-                if receipt.exists():
+                busy = any(own.startswith("registrar") and each.poll() is None for own, each in self.children.items())
+                if receipt.exists() and not busy:
                     where = next(address for address, own in self._names.items() if own == name)
                     chain = ["--rpc", self._url, "--key", str(self._file("registrar.key"))]
                     about = ["--court", str(self._file("court.json")), "--receipt", str(receipt), "--operator", where]
