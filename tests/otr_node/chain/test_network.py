@@ -29,6 +29,7 @@ from otr_core.errors import InputError, NodeError
 from otr_core.poea import OnceStore
 from otr_core.poea.document import ReceiptFile
 from otr_core.poea.message import Message, Response
+from otr_core.poea.receipt import sign_receipt
 from otr_node.chain.answers import OwnModel, dump_place, load_place, write_places
 from otr_node.chain.anvil import Anvil, known_keys
 from otr_node.chain.command import read_terms
@@ -42,7 +43,7 @@ from otr_node.chain.outbox import Outbox
 from otr_node.chain.rpc import RpcChain
 from otr_node.enclave import SimulatedEnclave
 from otr_node.serve import serve
-from otr_paper.labs.disputes.parties import KEY_ID, KEYS
+from otr_paper.labs.disputes.parties import KEY, KEY_ID, KEYS
 from otr_paper.labs.disputes.statement_lies import LIES, Told
 from otr_paper.labs.disputes.world import tiny, tiny_bench, tiny_signed
 from tests.helpers.nodes import CHAIN_ID, anvil, ask, needs_anvil
@@ -223,6 +224,25 @@ def test_an_honest_operator_defends_from_its_folder_and_the_liar_pays(network):
     fisherman = Liar(*about)
     settle(network, lambda: fisherman, network.defender(None))
     assert network.status() == [ChallengeStatus.LOST]
+
+
+@pytest.mark.parametrize("placed", [True, False])
+def test_a_demanded_receipt_is_shown_or_published(network, placed):
+    told = honest()
+    if placed:
+        network.answered(told)
+    else:
+        network.answered(told, "committed elsewhere")
+        signed = replace(told.signed, receipt=replace(told.signed.receipt, response_digest=b"o" * 32))
+        told = replace(told, signed=sign_receipt(KEY, told.signed.order, signed.receipt))
+    asked, me = network.court(FISHERMAN), FISHERMAN.address.lower()
+    bond, receipt = network.stands.terms.bond_wei, told.signed.receipt
+    asked.demand(None, me, OPERATOR.address.lower(), receipt, told.signed.signature, value=bond)
+    operator = network.defender(None)
+    while operator.step():
+        pass
+    assert network.status() == [ChallengeStatus.LOST if placed else ChallengeStatus.MOOT]
+    assert len(operator.followed.court.batches) == (1 if placed else 2)
 
 
 def test_no_bond_above_the_budget_and_none_after_the_window(network, terms):
