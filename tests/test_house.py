@@ -57,8 +57,8 @@ BUDGETS = {
     "otr_node/evidence": 1300,
     "otr_node/proof": 1150,
     # of it the producers of stored results, the free opponents of disputes, and a network of processes that
-    # one command starts, 340
-    "otr_paper": 15910,
+    # one command starts, 410
+    "otr_paper": 15980,
     "otr_paper/claims": 1900,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free
     # in every commitment, the search over all their games, and games that break rules all the time;
@@ -76,20 +76,8 @@ COMMANDS = ("otr_core.cli", "otr_node.commands", "otr_paper.commands")
 #: Libraries that take long to load or that the base install lacks. They alone, and modules that
 #: load them, are a reason to import inside a function.
 HEAVY = {
-    *(
-        "accelerate",
-        "distributed",
-        "dask",
-        "eth",
-        "eth_abi",
-        "eth_account",
-        "eth_tester",
-        "ezkl",
-        "gguf",
-        "IPython",
-        "ipywidgets",
-        "joblib",
-    ),
+    *("accelerate", "distributed", "dask", "eth", "eth_tester", "ezkl", "gguf", "IPython", "ipywidgets", "joblib"),
+    *("eth_abi", "eth_account"),
     *("matplotlib", "nbclient", "nbformat", "numba", "onnx", "pandas", "papermill", "pooch", "pynvml", "pytest"),
     *("safetensors", "scipy", "seaborn", "simpy", "tokenizers", "torch", "transformers", "vyper", "web3"),
 }

@@ -50,7 +50,7 @@ Emit = Callable[[dict[str, Any]], None]
 
 
 @dataclass
-class Outcome:
+class DevnetEnd:
     """How a devnet has ended.
 
     Attributes:
@@ -82,9 +82,9 @@ class Devnet:
     seconds: float
     emit: Emit
     children: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
-    outcome: Outcome = field(default_factory=Outcome)
+    outcome: DevnetEnd = field(default_factory=DevnetEnd)
 
-    def run(self) -> Outcome:
+    def run(self) -> DevnetEnd:
         """Start everything, let it run to its end, end everything.
 
         Raises:
