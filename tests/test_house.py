@@ -77,20 +77,8 @@ COMMANDS = ("otr_core.cli", "otr_node.commands", "otr_paper.commands")
 #: Libraries that take long to load or that the base install lacks. They alone, and modules that
 #: load them, are a reason to import inside a function.
 HEAVY = {
-    *(
-        "accelerate",
-        "distributed",
-        "dask",
-        "eth",
-        "eth_abi",
-        "eth_account",
-        "eth_tester",
-        "ezkl",
-        "gguf",
-        "IPython",
-        "ipywidgets",
-        "joblib",
-    ),
+    *("accelerate", "distributed", "dask", "eth", "eth_tester", "ezkl", "gguf", "IPython", "ipywidgets", "joblib"),
+    *("eth_abi", "eth_account"),
     *("matplotlib", "nbclient", "nbformat", "numba", "onnx", "pandas", "papermill", "pooch", "pynvml", "pytest"),
     *("safetensors", "scipy", "seaborn", "simpy", "tokenizers", "torch", "transformers", "vyper", "web3"),
 }

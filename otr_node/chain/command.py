@@ -26,6 +26,8 @@ from otr_core.files import check_target, read_input, write_bytes
 from otr_core.poea.document import load_receipt_file
 from otr_core.poea.tee import EvidencePolicy
 from otr_core.poea.verify import verify_receipt
+from otr_node.chain.deployment import load_deployment
+from otr_node.chain.outbox import Outbox
 
 if TYPE_CHECKING:
     from otr_node.chain.answers import OwnModel
@@ -349,7 +351,6 @@ def connect(
     """
     need_extras("chain")
     from otr_node.chain.keys import load_key, read_password
-    from otr_node.chain.outbox import Outbox
     from otr_node.chain.rpc import GWEI, RpcChain
 
     RpcChain(rpc)  # a wrong URL is said before a password is asked for
@@ -365,7 +366,6 @@ def attached(chain: Any, court: Path) -> ChainCourt:
     Raises:
         NodeError: ``chain-id``: it stands on another chain. ``contract``: other code stands there.
     """
-    from otr_node.chain.deployment import load_deployment
     from otr_node.chain.onchain import ChainCourt
 
     stands = load_deployment(read_input(court, what="a deployment (JSON)"))
@@ -389,7 +389,6 @@ def with_models(
     Raises:
         NodeError: ``model``: none of them does.
     """
-    from otr_node.chain.deployment import load_deployment
 
     at = attached(connect(rpc, key, password_file, max_fee, confirmations, state), court)
     judges = load_deployment(read_input(court, what="a deployment (JSON)")).judges

@@ -23,12 +23,20 @@ class Outbox:
     """
 
     def __init__(self, path: Path) -> None:
-        with reported_as(InputError, f"--state: {path} cannot be used", sqlite3.Error, expected="a state file"):
+        with reported_as(
+            InputError,
+            f"--state: {path} cannot be used",
+            sqlite3.Error,
+            expected="a state file that no other process uses",
+        ):
             self._file = sqlite3.connect(path, isolation_level=None, timeout=1.0)
             self._file.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._file.execute("PRAGMA synchronous = FULL")
             self._file.execute("CREATE TABLE IF NOT EXISTS sent (sender TEXT, nonce INTEGER, raw BLOB)")
             self._file.execute("CREATE TABLE IF NOT EXISTS known (name TEXT PRIMARY KEY, value TEXT)")
+            # The lock is taken now and kept: two processes with one account would take each other's numbers.
+            self._file.execute("BEGIN EXCLUSIVE")
+            self._file.execute("COMMIT")
 
     def put(self, sender: str, nonce: int, raw: bytes) -> None:
         """Keep a signed transaction; the latest of the same number counts."""

@@ -50,7 +50,7 @@ Emit = Callable[[dict[str, Any]], None]
 
 
 @dataclass
-class Outcome:
+class DevnetEnd:
     """How a devnet has ended.
 
     Attributes:
@@ -82,9 +82,9 @@ class Devnet:
     seconds: float
     emit: Emit
     children: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
-    outcome: Outcome = field(default_factory=Outcome)
+    outcome: DevnetEnd = field(default_factory=DevnetEnd)
 
-    def run(self) -> Outcome:
+    def run(self) -> DevnetEnd:
         """Start everything, let it run to its end, end everything.
 
         Raises:
@@ -163,7 +163,8 @@ class Devnet:
                 height, since = followed.height, time.monotonic()
             for name in sorted(want - registered):
                 receipt = self.folder / name / "answers" / f"{name}.receipt.json"
-                if receipt.exists():
+                busy = any(own.startswith("registrar") and each.poll() is None for own, each in self.children.items())
+                if receipt.exists() and not busy:
                     where = next(address for address, own in self._names.items() if own == name)
                     chain = ["--rpc", self._url, "--key", str(self._file("registrar.key"))]
                     about = ["--court", str(self._file("court.json")), "--receipt", str(receipt), "--operator", where]

@@ -25,9 +25,11 @@ from otr_core.dispute.duties import LeafPlace
 from otr_core.dispute.players import HonestChallenger, HonestOperator
 from otr_core.dispute.records import ChallengeStatus, Terms
 from otr_core.dispute.registry import Key
-from otr_core.errors import NodeError
+from otr_core.errors import InputError, NodeError
+from otr_core.poea import OnceStore
 from otr_core.poea.document import ReceiptFile
 from otr_core.poea.message import Message, Response
+from otr_core.poea.receipt import sign_receipt
 from otr_node.chain.answers import OwnModel, dump_place, load_place, write_places
 from otr_node.chain.anvil import Anvil, known_keys
 from otr_node.chain.command import read_terms
@@ -39,7 +41,9 @@ from otr_node.chain.keys import load_key, write_key
 from otr_node.chain.onchain import ChainCourt
 from otr_node.chain.outbox import Outbox
 from otr_node.chain.rpc import RpcChain
-from otr_paper.labs.disputes.parties import KEY_ID, KEYS
+from otr_node.enclave import SimulatedEnclave
+from otr_node.serve import serve
+from otr_paper.labs.disputes.parties import KEY, KEY_ID, KEYS
 from otr_paper.labs.disputes.statement_lies import LIES, Told
 from otr_paper.labs.disputes.world import tiny, tiny_bench, tiny_signed
 from tests.helpers.nodes import CHAIN_ID, anvil, ask, needs_anvil
@@ -222,6 +226,25 @@ def test_an_honest_operator_defends_from_its_folder_and_the_liar_pays(network):
     assert network.status() == [ChallengeStatus.LOST]
 
 
+@pytest.mark.parametrize("placed", [True, False])
+def test_a_demanded_receipt_is_shown_or_published(network, placed):
+    told = honest()
+    if placed:
+        network.answered(told)
+    else:
+        network.answered(told, "committed elsewhere")
+        signed = replace(told.signed, receipt=replace(told.signed.receipt, response_digest=b"o" * 32))
+        told = replace(told, signed=sign_receipt(KEY, told.signed.order, signed.receipt))
+    asked, me = network.court(FISHERMAN), FISHERMAN.address.lower()
+    bond, receipt = network.stands.terms.bond_wei, told.signed.receipt
+    asked.demand(None, me, OPERATOR.address.lower(), receipt, told.signed.signature, value=bond)
+    operator = network.defender(None)
+    while operator.step():
+        pass
+    assert network.status() == [ChallengeStatus.LOST if placed else ChallengeStatus.MOOT]
+    assert len(operator.followed.court.batches) == (1 if placed else 2)
+
+
 def test_no_bond_above_the_budget_and_none_after_the_window(network, terms):
     network.answered(BY_NAME["statesRoot: a root of nothing"].tell())
     poor = network.fisherman(budget_wei=terms.bond_wei - 1)
@@ -345,6 +368,48 @@ def test_a_court_is_deployed_and_used_from_the_command_line_and_a_killed_fisherm
         assert all("why" in each or each["event"] in ("started", "stopped", "judged") for each in events)
 
 
+def test_an_honest_answer_goes_through_all_commands(project, tmp_path, keyfile):
+    """Key registered by its receipt, committed, run again by ``challenge``, defended, paid, withdrawn."""
+    model, court, answers = str(tiny_bench().folder), tmp_path / "court.json", tmp_path / "answers"
+    answers.mkdir()
+    with anvil() as node:
+        rpc, at = ["--rpc", node.url], ["--court", str(court)]
+        registrar, operator, fisherman = (
+            [*rpc, "--key", str(keyfile(key))] for key in (REGISTRAR, OPERATOR, FISHERMAN)
+        )
+        terms = str(project.root / "docs" / "terms.toml")
+        otr("chain", "deploy", *registrar, "--terms", terms, "--out", str(court))
+        otr("chain", "register", *registrar, *at, "--model", model)
+        otr("chain", "register", *operator, *at, "--stake", "0.5")
+        network = Network(node, load_deployment(court.read_bytes()), tmp_path)
+        domain = network.court(OPERATOR).domain
+        served = dataclasses.replace(tiny(), domain=domain, trace_secret=None, sealed=False)
+        enclave = SimulatedEnclave(b"e" * 32, OWN.id, b"n" * 32, int(time.time()))
+        file, _ = serve(enclave, OWN.model, served.order, served.query, served=OnceStore())
+        (answers / "one.order.json").write_bytes(served.placed.dump())
+        (answers / "one.receipt.json").write_bytes(file.dump())
+        named = ["--receipt", str(answers / "one.receipt.json"), "--operator", OPERATOR.address]
+        otr("chain", "register", *registrar, *at, *named)
+        said = otr("chain", "commit", str(answers), *operator, *at)
+        place = load_place((answers / "one.place.json").read_bytes())
+        assert place.batch.hex() in said.stdout
+        assert "commit_batch: " in said.stderr  # and its gas
+        network.court(FISHERMAN).call(None, FISHERMAN.address.lower(), "escrow", place.batch, value=4_000)
+        judged = otr("chain", "challenge", str(answers), *fisherman, *at, "--model", model)
+        events = [json.loads(line) for line in judged.stdout.splitlines()]
+        assert [each["case"] for each in events if each["event"] == "judged"] == [None]
+        network.later(network.stands.terms.window_s + network.stands.terms.reveal_s + 10)
+        defend = ["--model", model, "--seconds", "0"]
+        for _ in range(2):
+            otr("chain", "defend", str(answers), *operator, *at, *defend)
+        status = json.loads(otr("chain", "status", *rpc, *at, "--json").stdout)
+        assert status["batches"][0]["final"]
+        assert status["owed_wei"] == {}
+        assert "withdrawn: 0 wei" in otr("chain", "withdraw", *operator, *at, "--stake").stdout
+        network.later(network.stands.terms.exit_s + 10)
+        assert f"withdrawn: {5 * 10**17} wei" in otr("chain", "withdraw", *operator, *at, "--stake").stdout
+
+
 def test_unusable_input_is_one_line_and_exit_2(network, tmp_path, keyfile):
     court = tmp_path / "court.json"
     court.write_bytes(network.stands.dump())
@@ -369,6 +434,14 @@ def test_unusable_input_is_one_line_and_exit_2(network, tmp_path, keyfile):
     for check, more, environment in cases:
         done = otr(*words, *more, expect=2, **environment)
         assert done.stderr.startswith(f"error: {check}: "), (check, done.stderr)
+
+
+def test_one_account_is_used_by_one_process_at_a_time(tmp_path):
+    first = Outbox(tmp_path / "state")
+    first.note("a", "b")
+    assert first.known("a") == "b"
+    with pytest.raises(InputError, match="no other process"):
+        Outbox(tmp_path / "state")
 
 
 def test_a_key_file_is_for_its_owner_alone_and_asks_for_bounded_work(tmp_path):

@@ -20,9 +20,9 @@ from otr_core.dispute.play import Step, play
 from otr_core.dispute.players import HonestChallenger, HonestOperator
 from otr_core.errors import ChainError, NodeError
 from otr_node.chain.anvil import known_keys
-from otr_node.chain.evm import Chain, compile_vyper
+from otr_node.chain.evm import Chain, call_data, compile_source, compile_vyper
 from otr_node.chain.followed import Followed
-from otr_node.chain.interface import AnyChain
+from otr_node.chain.interface import AnyChain, TxReceipt
 from otr_node.chain.onchain import FOLDER, ChainCourt
 from otr_node.chain.outbox import Outbox
 from otr_node.chain.rpc import RpcChain
@@ -164,6 +164,80 @@ def pair_on_node() -> Iterator[tuple[Both, Followed, Any]]:
         yield pair, Followed(pair.chain, {model_id: registered_model(tiny().trees)}), node
 
 
+# --- a player that hides behind a contract
+
+FORWARDER = """
+# pragma version 0.4.3
+@external
+@payable
+def forward(to: address, data: Bytes[8192]):
+    raw_call(to, data, value=msg.value)
+@external
+@payable
+def try_first(to: address, wrong: Bytes[8192], data: Bytes[8192]):
+    done: bool = raw_call(to, wrong, gas=8000, revert_on_failure=False)
+    raw_call(to, data, value=msg.value)
+@external
+@payable
+def __default__():
+    pass
+"""
+
+
+class Behind(RpcChain):
+    """Whatever the fisherman sends goes through a contract, which first tries the same call with other
+    arguments and hides that it failed."""
+
+    forwarder: Any = None
+
+    def transact(
+        self, contract: Any, function: str, *args: Any, sender: str | None = None, value: int = 0
+    ) -> TxReceipt:
+        if self.forwarder is None or sender != self.forwarder.address.lower():
+            return super().transact(contract, function, *args, sender=sender, value=value)
+        data, account = call_data(contract.entry(function), args), self.accounts[2]
+        wrong = data[:-1] + bytes([data[-1] ^ 1])
+        full = "try_first", contract.address, wrong, data
+        return super().transact(self.forwarder, *full, sender=account, value=value)
+
+
+def test_moves_by_a_contract_are_followed_through_traces(tmp_path):
+    path = tmp_path / "forwarder.vy"
+    path.write_text(FORWARDER)
+    false = tampered()
+    with anvil() as node:
+        chain = Behind(node.url, known_keys(6), chain_id=CHAIN_ID, moved=True, poll_s=0.01)
+        pair = both(tiny().honest, TERMS, chain=chain)  # type: ignore[arg-type]
+        forwarder, _ = chain.deploy(compile_source(FORWARDER, str(path)), sender=chain.accounts[2])
+        events = tuple(each for each in pair.chain.court.abi if each["type"] == "event")
+        chain.forwarder = replace(forwarder, abi=(*forwarder.abi, *events))
+        pair.names[FISHERMAN] = forwarder.address.lower()
+        model_id = tiny().bench.model.manifest.model_id
+        followed = Followed(pair.chain, {model_id: registered_model(tiny().trees)})
+        number, now = pair.open_challenge(tiny_signed(false), [], token=0, salt=SALT)
+
+        def compare(step: Step, court: Court) -> None:
+            pair.observe(step, court)
+            followed.read()
+            if court.challenges[number - 1].status.name == "OPEN":
+                assert followed.court.challenges[number - 1].game == court.challenges[number - 1].game
+
+        play(pair.court, number, HonestOperator(false), HonestChallenger(tiny().honest), now=now, observe=compare)
+        assert followed.court.challenges[number - 1].status.name == "WON"
+        # A node that does not trace is said, and nothing is guessed.
+        door = Door(node)
+        door.rule = lambda method, count, params: (
+            {"error": {"code": -32601, "message": "no such method"}} if method == "debug_traceTransaction" else None
+        )
+        blind = ChainCourt(RpcChain(door.url), TERMS, pair.chain.registrar, pair.chain.arbiter, pair.chain.deployment)
+        blind.attach_judge(model_id, pair.chain.judges[model_id].address, tiny().trees)
+        with pytest.raises(NodeError) as failure:
+            Followed(blind, {model_id: registered_model(tiny().trees)}).read()
+        assert failure.value.check == "trace"
+        door.shutdown()
+        door.server_close()
+
+
 # --- what a node may do
 
 
@@ -257,14 +331,16 @@ def test_a_transaction_that_vanishes_with_its_block_is_sent_again():
         before, gone = chain.balance(chain.accounts[1]), []
 
         def rule(method: str, count: int, params: list[Any]) -> None:
-            if method == "eth_getTransactionReceipt" and not gone and ask(node, method, *params):
+            if method == "eth_getTransactionReceipt" and len(gone) < 2 and ask(node, method, *params):
                 gone.append(params[0])
+                if len(gone) == 1:
+                    return  # seen once, in a block that nothing stands on
                 ask(node, "anvil_reorg", 1, [])
                 ask(node, "anvil_dropAllTransactions")
 
         door.rule = rule
         receipt = chain.fund(chain.accounts[1], 7)
-        assert gone == [receipt.transaction]
+        assert gone == [receipt.transaction] * 2
         assert chain.sent_again == 2
         assert chain.balance(chain.accounts[1]) == before + 7
 
