@@ -123,6 +123,12 @@ class Journal:
         """Whether the last write succeeded, and the thread that writes is there."""
         return self._thread.is_alive() and not self._failed
 
+    @property
+    def durability(self) -> tuple[str, int]:
+        """Mode of the write-ahead log, and how the writer synchronises (SQLite's ``synchronous``)."""
+        mode, level = (self._writer.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous"))
+        return str(mode), int(level)
+
     def begin(self, order_id: bytes, sent: bytes, begun_by: bytes) -> Future[bool]:
         """Write that an order is begun. The future says whether it is the first time: if not, it is
         not to be answered.

@@ -113,7 +113,7 @@ def test_sixteen_answers_together_have_the_receipts_of_each_alone(server: Server
         content = reply["choices"][0]["message"]["content"]
         assert content == (None if placed.secret else exact.tokenizer.decode(answer.token_ids))
         other = own_order(exact.manifest.model_id, placed.said.prompt_ids)
-        with pytest.raises(ReceiptError, match="^order"):
+        with pytest.raises(ReceiptError, match=r"^order"):
             checked(raw, other, server)
 
 

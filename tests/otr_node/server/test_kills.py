@@ -63,7 +63,10 @@ def test_a_killed_server_goes_on_where_it_was(roomy: Path, tmp_path: Path, exact
         assert server.process.returncode == -9
     with Server(roomy, state, options) as server:
         assert server.receipt(early.order.id.hex()) == early_receipt
-        known = server.wait_for("listening")["left_over"] == 1 or server.ask(f"/v1/receipts/{first.order.id.hex()}")[0] == 200
+        known = (
+            server.wait_for("listening")["left_over"] == 1
+            or server.ask(f"/v1/receipts/{first.order.id.hex()}")[0] == 200
+        )
         if known:
             # begun before: it has its one answer, now or soon, and cannot be ordered again
             status, reply, _ = server.chat(order_body(first))

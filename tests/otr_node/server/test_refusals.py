@@ -177,7 +177,10 @@ def test_a_server_with_keys_bounds_and_a_log_that_tells_nothing(roomy: Path, tmp
             assert server.ask("/v1/receipts/" + "00" * 32, **wrong)[0] == 401
         assert server.ask("/healthz")[0] == 200
 
-        slow = [own_order(exact.manifest.model_id, (1, 5, 6, number), 900, temperature_milli=5000) for number in range(3, 11)]
+        slow = [
+            own_order(exact.manifest.model_id, (1, 5, 6, number), 900, temperature_milli=5000)
+            for number in range(3, 11)
+        ]
         held = [server.connect() for _ in slow]
         for connection, placed in zip(held, slow, strict=True):
             head = {"content-type": "application/json", **shown}
