@@ -89,8 +89,12 @@ class Served:
             ReceiptError: the evidence, or what it says, is not acceptable. ServiceError: refused.
         """
         parts = _object(self.asked("/v1/attestation")[1])
-        keys = AttestedKeys.from_json(parts.get("keys"))
-        claims = appraise_evidence(json_object(parts.get("evidence"), what="evidence"), policy, as_of)
+        try:
+            keys = AttestedKeys.from_json(parts.get("keys"))
+            evidence = json_object(parts.get("evidence"), what="evidence")
+        except InputError as error:
+            raise ServiceError(502, "bad_answer", f"{self.url}: {error}") from error
+        claims = appraise_evidence(evidence, policy, as_of)
         for check, found, expected in (
             ("keys-bound", keys.digest, claims.report_data[:32]),
             ("gpu-nonce-bound", claims.gpu_nonce, claims.report_data[32:]),

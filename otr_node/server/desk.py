@@ -206,7 +206,7 @@ class Desk(Clerk):
         begun = self.journal.begun(order_id)
         if begun is None:
             return "unknown", b""
-        return ("begun" if begun.begun_by == self.identity and begun.attempts <= MOST_ATTEMPTS else "given up"), b""
+        return ("begun" if self._can_go_on(begun) else "given up"), b""
 
     def _can_go_on(self, begun: Begun) -> bool:
         return begun.begun_by == self.identity and begun.attempts < MOST_ATTEMPTS

@@ -35,6 +35,7 @@ class Server:
     state: Path
     options: tuple[object, ...] = ()
     before: str = ""
+    wait: bool = True
     url: str = field(default="", init=False)
 
     def __enter__(self) -> Server:
@@ -44,7 +45,7 @@ class Server:
             command = [sys.executable, "-c", f"{self.before}\n{RUN}", *map(str, words)]
             self.process = subprocess.Popen(command, stderr=log, stdout=subprocess.DEVNULL)
         try:
-            self.url = self.wait_for("listening")["url"]
+            self.url = self.wait_for("listening")["url"] if self.wait else ""
         except BaseException:
             self.kill()
             raise

@@ -19,14 +19,16 @@ from tests.otr_node.server.test_answers import checked
 pytestmark = pytest.mark.slow
 
 HEAD = """
-import os, signal
+import os, signal, sys
 from otr_node.server import app, desk, engine, journal
 def dies(where, name, count=1, after=False):
     made, calls = getattr(where, name), []
     def instead(*args, **kwargs):
-        calls.append(1)
-        result = made(*args, **kwargs) if after or len(calls) < count else None
-        if len(calls) >= count:
+        armed = os.path.exists(sys.argv[sys.argv.index("--state") + 1] + ".armed")
+        calls.extend([1] * armed)
+        dying = len(calls) >= count
+        result = made(*args, **kwargs) if after or not dying else None
+        if dying:
             os.kill(os.getpid(), signal.SIGKILL)
         return result
     setattr(where, name, instead)
@@ -49,12 +51,11 @@ def test_a_killed_server_goes_on_where_it_was(roomy: Path, tmp_path: Path, exact
     state, options = tmp_path / "state", ("--max-tokens", 900)
     first = own_order(exact.manifest.model_id, most=300, temperature_milli=1500)
     text = ""
-    with Server(roomy, state, options) as server:
+    with Server(roomy, state, options, HEAD + POINTS[point]) as server:
         early = own_order(exact.manifest.model_id, most=5)
         assert server.chat(order_body(early))[0] == 200
         early_receipt = server.receipt(early.order.id.hex())
-        server.kill()
-    with Server(roomy, state, options, HEAD + POINTS[point]) as server:
+        state.with_suffix(".armed").touch()
         with contextlib.suppress(OSError, http.client.HTTPException):
             for document in server.stream(order_body(first, stream=True)):
                 if document != "[DONE]":
@@ -92,12 +93,14 @@ def test_a_killed_server_goes_on_where_it_was(roomy: Path, tmp_path: Path, exact
 
 def test_an_order_that_ends_the_program_is_not_tried_for_ever(roomy: Path, tmp_path: Path, exact: PortableModel):
     state, placed = tmp_path / "state", own_order(exact.manifest.model_id)
+    state.with_suffix(".armed").touch()
     killer = HEAD + "dies(desk.Desk, 'issue')"
     with Server(roomy, state, (), killer) as server, contextlib.suppress(OSError, http.client.HTTPException):
         server.chat(order_body(placed))
     for _ in range(2):
-        with Server(roomy, state, (), killer) as server:
+        with Server(roomy, state, (), killer, wait=False) as server:
             server.wait_for_end()
+            assert server.process.returncode == -9
     with Server(roomy, state, (), killer) as server:
         assert server.wait_for("listening")["left_over"] == 0
         status, reply, _ = server.ask(f"/v1/receipts/{placed.order.id.hex()}")
@@ -108,6 +111,7 @@ def test_an_order_that_ends_the_program_is_not_tried_for_ever(roomy: Path, tmp_p
 def test_an_order_begun_under_other_keys_is_left_alone(roomy: Path, tmp_path: Path, exact: PortableModel):
     """Its tokens may have been shown: another receipt of it would be a second answer."""
     state, placed = tmp_path / "state", own_order(exact.manifest.model_id)
+    state.with_suffix(".armed").touch()
     with (
         Server(roomy, state, (), HEAD + "dies(desk.Desk, 'keep')") as server,
         contextlib.suppress(OSError, http.client.HTTPException),
