@@ -8,20 +8,17 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Message as Sent
-from starlette.types import Receive, Scope, Send
 
 from otr_core.encoding import from_hex
 from otr_core.errors import JournalError, OtrError, ServiceError
@@ -31,6 +28,7 @@ from otr_node.server.desk import Desk, order_taken
 from otr_node.server.engine import Done, Engine, Event, Failed, Job, Token, stopping
 from otr_node.server.observe import SHOWN_HEX, Metrics, Reporter
 from otr_node.server.text import GrowingText
+from otr_node.server.wire import HANDLERS, EventStream, Noted, client_gone, json_response
 from otr_node.server.wording import MODEL_HEADER, RECEIPT_HEADER, Wording, error_document
 
 LATER_S = 1
@@ -108,7 +106,7 @@ class Service:
         first = await self._first(request, job, events)
         headers = {RECEIPT_HEADER: wording.order_id, MODEL_HEADER: self.desk.model.manifest.model_id.hex()}
         if isinstance(first, Done) and not task.request.stream:
-            return _json(self._whole(job, first, wording), headers=headers)
+            return json_response(self._whole(job, first, wording), headers=headers)
         return EventStream(self._stream(job, first, events, wording), headers, job.asked + self.limits.answer_s)
 
     async def receipt(self, request: Request) -> Response:
@@ -124,7 +122,7 @@ class Service:
         running = self.engine.holds(order_id)
         if running:
             later = {"retry-after": str(LATER_S)}
-            return _json({"receipt_id": order_id.hex(), "status": "running"}, status=202, headers=later)
+            return json_response({"receipt_id": order_id.hex(), "status": "running"}, status=202, headers=later)
         if state == "begun":
             message = (
                 "receipt: found its order begun and not at work, expected the next start of this server to answer it"
@@ -141,13 +139,15 @@ class Service:
         """``GET /v1/models``."""
         self._check_key(request)
         common = {"object": "model", "created": self._started, "owned_by": "otr"}
-        return _json({"object": "list", "data": [{"id": self.desk.name, **common, "otr": self.desk.describe()}]})
+        return json_response(
+            {"object": "list", "data": [{"id": self.desk.name, **common, "otr": self.desk.describe()}]}
+        )
 
     async def attestation(self, request: Request) -> Response:
         """``GET /v1/attestation``."""
         self._check_key(request)
         enclave, domain = self.desk.enclave, self.desk.domain
-        return _json(
+        return json_response(
             {
                 **self.desk.describe(),
                 "keys": enclave.keys.to_json(),
@@ -163,7 +163,7 @@ class Service:
             "journal": self.desk.journal.healthy,
             "taking orders": not self._stopping,
         }
-        return _json(
+        return json_response(
             {"status": "ok" if all(parts.values()) else "failing", **parts}, status=200 if all(parts.values()) else 503
         )
 
@@ -228,7 +228,7 @@ class Service:
     async def _first(self, request: Request, job: Job, events: asyncio.Queue[Event]) -> Event:
         """The first event of a job that may be told. Nothing was sent before, so that a refusal has its
         status; a client that goes away while its order waits takes it back."""
-        gone = asyncio.ensure_future(_gone(request))
+        gone = asyncio.ensure_future(client_gone(request))
         first = asyncio.ensure_future(events.get())
         try:
             waited = 0.0
@@ -307,109 +307,6 @@ class Service:
             yield wording.counts(len(job.task.said.prompt_ids), len(job.chosen))
 
 
-class EventStream(Response):
-    """Server-sent events: each document as ``data:``, ``[DONE]`` behind the last of a whole answer.
-
-    Args:
-        until: of ``time.monotonic``: a client that has not taken everything by then is left alone.
-    """
-
-    def __init__(self, documents: AsyncIterator[Mapping[str, Any]], headers: Mapping[str, str], until: float) -> None:
-        super().__init__(None, headers={**headers, "cache-control": "no-store"}, media_type="text/event-stream")
-        self._documents, self._until = documents, until
-        self.raw_headers = [each for each in self.raw_headers if each[0] != b"content-length"]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send all of it."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        timeout = ServiceError(504, "timeout", "answer: not complete in time; it goes on: fetch its receipt")
-        try:
-            async with asyncio.timeout(max(0.0, self._until - time.monotonic())):
-                failed = False
-                async for document in self._documents:
-                    await send(_event(json.dumps(document)))
-                    failed = "error" in document
-                if not failed:
-                    await send(_event("[DONE]"))
-        except TimeoutError:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1):
-                    await send(_event(json.dumps(error_document(timeout))))
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-def _event(data: str) -> Sent:
-    return {"type": "http.response.body", "body": f"data: {data}\n\n".encode(), "more_body": True}
-
-
-async def _gone(request: Request) -> None:
-    """Returns when the client is."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _json(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    raw = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-    return Response(raw, status, headers=dict(headers or {}), media_type="application/json")
-
-
-def _refusal(request: Request, error: ServiceError) -> Response:
-    headers = {"retry-after": str(error.retry_after_s)} if error.retry_after_s else {}
-    if (order_id := getattr(request.state, "order_id", None)) and error.status in (500, 504):
-        headers[RECEIPT_HEADER] = order_id
-    return _json(error_document(error), status=error.status, headers=headers)
-
-
-async def _on_refusal(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ServiceError)
-    return _refusal(request, error)
-
-
-async def _on_http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
-    return _refusal(request, ServiceError(error.status_code, code, str(error.detail)))
-
-
-async def _on_disconnect(request: Request, error: Exception) -> Response:
-    return Response(status_code=499)  # nobody reads it; the log does
-
-
-async def _on_any(request: Request, error: Exception) -> Response:
-    return _refusal(request, ServiceError(500, "internal_error", "server: something failed that should not"))
-
-
-class Noted:
-    """Every request in the metrics, and in the log, by its route and never by what it says."""
-
-    def __init__(self, app: Callable[[Scope, Receive, Send], Any], service: Service) -> None:
-        self._app, self._service = app, service
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As an ASGI application."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        start, status = time.monotonic(), 0
-
-        async def noted(message: Sent) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, noted)
-        except Exception as error:
-            self._service.reporter.failed("request_failed", error)
-        finally:
-            route = getattr(scope.get("route"), "path", "other")
-            self._service.metrics.requests.labels(route, str(status)).inc()
-            if route != "/healthz" and route != "/metrics":
-                took = round(time.monotonic() - start, 4)
-                self._service.reporter.note("request", route=route, status=status, seconds=took)
-
-
 def make_app(service: Service, *, hosts: Sequence[str]) -> Noted:
     """The application; its lifespan ends with what ``Service.close`` does.
 
@@ -430,12 +327,6 @@ def make_app(service: Service, *, hosts: Sequence[str]) -> Noted:
         Route("/healthz", service.health),
         Route("/metrics", service.show_metrics),
     ]
-    handlers: dict[Any, Any] = {
-        ServiceError: _on_refusal,
-        HTTPException: _on_http,
-        ClientDisconnect: _on_disconnect,
-        Exception: _on_any,
-    }
     named = Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers, middleware=[named])
-    return Noted(app, service)
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=dict(HANDLERS), middleware=[named])
+    return Noted(app, service.metrics, service.reporter)
