@@ -21,6 +21,8 @@ from otr_core.poea import Domain, PlacedOrder, place_order
 
 RUN = "from otr_core.cli import main; main()"
 DEADLINE_S = 120
+LONG = (1, 5, 5)
+"""A prompt to which the tiny checkpoint with room for 1,024 tokens has no end of its own, greedily."""
 
 
 @dataclass

@@ -13,7 +13,7 @@ import pytest
 from otr_core.poea import load_receipt_file
 from otr_node.portable import PortableModel
 from otr_node.server.journal import Journal
-from tests.helpers.serving import Server, order_body, own_order
+from tests.helpers.serving import LONG, Server, order_body, own_order
 from tests.otr_node.server.test_answers import checked
 
 pytestmark = pytest.mark.slow
@@ -49,7 +49,7 @@ POINTS = {
 @pytest.mark.parametrize("point", POINTS)
 def test_a_killed_server_goes_on_where_it_was(roomy: Path, tmp_path: Path, exact: PortableModel, point: str):
     state, options = tmp_path / "state", ("--max-tokens", 900)
-    first = own_order(exact.manifest.model_id, most=300, temperature_milli=1500)
+    first = own_order(exact.manifest.model_id, LONG, 300)
     text = ""
     with Server(roomy, state, options, HEAD + POINTS[point]) as server:
         early = own_order(exact.manifest.model_id, most=5)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from otr_node.portable import PortableModel
-from tests.helpers.serving import Server, order_body, own_order, request
+from tests.helpers.serving import LONG, Server, order_body, own_order, request
 
 NAME = "impatient"
 RUN = """
@@ -23,7 +23,7 @@ from otr_node.lanes import load_model
 from otr_node.server.limits import Limits
 from otr_node.server.program import ServerPlan, run_server
 words = dict(zip(sys.argv[2::2], sys.argv[3::2]))
-limits = Limits(batch=1, queue=4, max_tokens=900, body_s=1, idle_s=2, connections=12, answer_s=1, body_bytes=5000)
+limits = Limits(batch=1, queue=8, max_tokens=900, body_s=1, idle_s=2, connections=12, answer_s=1, body_bytes=5000)
 plan = ServerPlan(Path(words["--state"]), port=0, limits=limits)
 run_server(plan, lambda: load_model(words["--model"], lane="portable-1"), name=lambda model: "impatient")
 raise SystemExit
@@ -102,7 +102,9 @@ def test_of_too_many_connections_the_oldest_idle_one_goes(impatient: Server, exa
     try:
         # one at work is not closed for newer ones
         body = json.dumps(order_body(placed)).encode()
+        before = len(impatient.lines("taken"))
         held[5].sendall(HEAD + b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        impatient.wait_for("taken", before + 1)
         newer = [opened(impatient) for _ in range(6)]
         assert read_all(held[5]).startswith(b"HTTP/1.1 200")
         assert [read_all(each) for each in held[:5]] == [b""] * 5
@@ -117,9 +119,9 @@ def test_of_too_many_connections_the_oldest_idle_one_goes(impatient: Server, exa
 
 def test_an_answer_that_takes_too_long_is_fetched_later(impatient: Server, exact: PortableModel):
     """The client is told where. One place and long answers, so that the last has to wait for the others."""
-    orders = [own_order(exact.manifest.model_id, most=900, temperature_milli=5000, seed=seed) for seed in range(5)]
     late = 0
     for _ in range(5):
+        orders = [own_order(exact.manifest.model_id, LONG, 900) for _ in range(5)]
         with ThreadPoolExecutor(5) as pool:
             replies = list(pool.map(lambda placed: impatient.chat(order_body(placed)), orders))
         for placed, (status, reply, headers) in zip(orders, replies, strict=True):
@@ -132,13 +134,12 @@ def test_an_answer_that_takes_too_long_is_fetched_later(impatient: Server, exact
             assert impatient.receipt(placed.order.id.hex())
         if late:
             break
-        orders = [own_order(exact.manifest.model_id, most=900, temperature_milli=4000) for _ in range(5)]
     assert late
 
 
 def test_who_goes_away_while_waiting_has_ordered_nothing(impatient: Server, exact: PortableModel):
     """Behind others in the queue, so that the connection is gone before there is a place."""
-    slow = [own_order(exact.manifest.model_id, most=900, temperature_milli=5000, seed=seed) for seed in (1, 2)]
+    slow = [own_order(exact.manifest.model_id, LONG, 900) for _ in range(2)]
     gone = own_order(exact.manifest.model_id, most=3)
     held = [impatient.connect() for _ in slow]
     for connection, placed in zip(held, slow, strict=True):

@@ -14,7 +14,7 @@ import pytest
 
 from otr_core.poea import Domain
 from otr_node.portable import PortableModel
-from tests.helpers.serving import Server, order_body, own_order, request
+from tests.helpers.serving import LONG, Server, order_body, own_order, request
 
 NAME = "roomy@portable-1"
 SECRET = "w41 w42 w43 w44"
@@ -177,10 +177,7 @@ def test_a_server_with_keys_bounds_and_a_log_that_tells_nothing(roomy: Path, tmp
             assert server.ask("/v1/receipts/" + "00" * 32, **wrong)[0] == 401
         assert server.ask("/healthz")[0] == 200
 
-        slow = [
-            own_order(exact.manifest.model_id, (1, 5, 6, number), 900, temperature_milli=5000)
-            for number in range(3, 11)
-        ]
+        slow = [own_order(exact.manifest.model_id, LONG, 900) for _ in range(8)]
         held = [server.connect() for _ in slow]
         for connection, placed in zip(held, slow, strict=True):
             head = {"content-type": "application/json", **shown}
@@ -208,7 +205,7 @@ def test_a_server_with_keys_bounds_and_a_log_that_tells_nothing(roomy: Path, tmp
 
 def test_a_stopping_server_ends_what_it_has_begun(roomy: Path, tmp_path: Path, exact: PortableModel):
     with Server(roomy, tmp_path / "state", ("--max-tokens", 900)) as server:
-        placed = own_order(exact.manifest.model_id, most=900, temperature_milli=5000)
+        placed = own_order(exact.manifest.model_id, LONG, 900)
         stream = server.stream(order_body(placed, stream=True))
         next(stream), next(stream)
         server.process.send_signal(signal.SIGTERM)
