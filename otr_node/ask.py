@@ -33,7 +33,7 @@ class _Refusing(urllib.request.HTTPRedirectHandler):
 
 
 @dataclass(frozen=True)
-class Served:
+class RemoteServer:
     """A server by its URL.
 
     Attributes:
@@ -131,7 +131,7 @@ class Served:
 
 
 def ask(
-    server: Served,
+    server: RemoteServer,
     place: Callable[[bytes | None], PlacedOrder],
     *,
     model_id: bytes,

@@ -50,12 +50,17 @@ BUDGETS = {
     # checkpoint, with a frozen environment of its own for templates; the recorder with the process
     # that hashes; integer products of their own, which a library's floats would outrun, for one
     # sequence, for many that come and go, and on a device; a court read from its logs alone; families:
-    # their operations compiled and in NumPy, and any decoder in the native lane
-    "otr_node": 8120,
+    # their operations compiled and in NumPy, and any decoder in the native lane; and since then the
+    # server with its client
+    "otr_node": 9900,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     "otr_node/proof": 1150,
-    "otr_paper": 15570,  # of it the producers of stored results, and the free opponents of disputes
+    # what the OpenAI API says and what it must refuse, an engine that outlives what fails in it, and a
+    # journal that outlives the program
+    "otr_node/server": 1600,
+    # of it the producers of stored results, the free opponents of disputes, and the bench of the server
+    "otr_paper": 15770,
     "otr_paper/claims": 1900,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free
     # in every commitment, the search over all their games, and games that break rules all the time;

@@ -25,7 +25,7 @@ from otr_core.errors import JournalError, OtrError, ServiceError
 from otr_core.poea.document import load_receipt_file
 from otr_core.poea.message import Response as Said
 from otr_node.server.desk import Desk, order_taken
-from otr_node.server.engine import Done, Engine, Event, Failed, Job, Token, stopping
+from otr_node.server.engine import ChosenToken, Done, Engine, Event, Failed, Job, stopping
 from otr_node.server.observe import SHOWN_HEX, Metrics, Reporter
 from otr_node.server.text import GrowingText
 from otr_node.server.wire import HANDLERS, EventStream, Noted, client_gone, json_response
@@ -210,7 +210,7 @@ class Service:
         loop = asyncio.get_running_loop()
 
         def tell(event: Event) -> None:
-            if tokens or not isinstance(event, Token):
+            if tokens or not isinstance(event, ChosenToken):
                 # the loop may be gone when a server stops: then nobody listens
                 with contextlib.suppress(RuntimeError):
                     loop.call_soon_threadsafe(events.put_nowait, event)
@@ -248,7 +248,7 @@ class Service:
                 )
                 await asyncio.wait(watched, timeout=min(left, 1.0) + 0.01, return_when=asyncio.FIRST_COMPLETED)
             event = first.result()
-            if isinstance(event, Token):
+            if isinstance(event, ChosenToken):
                 await self._written_down(job)
         finally:
             gone.cancel()
@@ -292,7 +292,7 @@ class Service:
         """The chunks of an answer, from its first event on."""
         growing = GrowingText(self.desk.model.tokenizer.decode)
         yield wording.first()
-        while isinstance(event, Token):
+        while isinstance(event, ChosenToken):
             if text := growing.add(event.token_id):
                 yield wording.piece(text)
             event = await events.get()

@@ -16,7 +16,9 @@ from otr_core.extras import need_extras
 from otr_core.files import check_target, read_input, write_bytes
 from otr_core.lane.sampling import MAX_TEMPERATURE_MILLI, Decoding
 from otr_core.poea import Domain
+from otr_node.ask import RemoteServer, ask
 from otr_node.project import find_project
+from otr_node.server.limits import ServerLimits
 
 server_commands = typer.Typer()
 Lane = Annotated[str, typer.Option(help="native (floating point) or portable (exact integers, same bits anywhere).")]
@@ -60,11 +62,10 @@ def serve_model(
     typed *simulated*. SIGTERM or Ctrl-C ends it in order."""
     need_extras("node", "serve")
     from otr_node.answers import lane_name, load_lane, served_name
-    from otr_node.server.limits import Limits
     from otr_node.server.program import ServerPlan, run_server
 
     project, named = find_project(), lane_name(lane)
-    limits = Limits(
+    limits = ServerLimits(
         batch=batch,
         queue=queue,
         body_bytes=max_body_bytes,
@@ -119,10 +120,9 @@ def ask_server(
     for path in (out, order_out):
         check_target(path)
     from otr_node.answers import client_side, lane_name, order_prompt
-    from otr_node.ask import Served, ask
 
     keys = [] if key_file is None else read_input(key_file, what="a file with a key").decode("latin-1").split()
-    server = Served(url, keys[0] if keys else None, wait_seconds)
+    server = RemoteServer(url, keys[0] if keys else None, wait_seconds)
     rules = receipt_policy(policy, nonce, simulated=not require_hardware)
     project, wanted = find_project(), None if model_id is None else from_hex(model_id, length=32, what="--model-id")
     folder, ordered, decode = client_side(project, lane=lane_name(lane), folder=model, model_id=wanted, report=say)

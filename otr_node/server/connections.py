@@ -7,10 +7,10 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from otr_node.server.limits import Limits
+from otr_node.server.limits import ServerLimits
 
 
-def bounded_protocol(limits: Limits) -> type[H11Protocol]:
+def bounded_protocol(limits: ServerLimits) -> type[H11Protocol]:
     """The HTTP protocol of a server with these limits.
 
     uvicorn waits for ever for the first request of a connection. Here a connection that has no request

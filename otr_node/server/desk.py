@@ -22,7 +22,7 @@ from otr_node.model import Model
 from otr_node.recorder import TraceRecorder, open_recorder
 from otr_node.serve import open_query, sign_answer, trace_seed
 from otr_node.server.journal import Begun, Journal
-from otr_node.server.limits import CHARACTERS_PER_TOKEN, Limits
+from otr_node.server.limits import CHARACTERS_PER_TOKEN, ServerLimits
 from otr_node.server.wording import ChatRequest, SentOrder, decoding_asked, read_request
 
 MOST_ATTEMPTS = 3
@@ -93,7 +93,7 @@ class Desk(Clerk):
         enclave: SimulatedEnclave,
         journal: Journal,
         *,
-        limits: Limits,
+        limits: ServerLimits,
         name: str,
         domain: Domain,
         now: Callable[[], int],

@@ -23,7 +23,7 @@ from otr_node.model import Model
 from otr_node.portable import PortableModel
 from otr_node.recorder import TraceRecorder
 from otr_node.server.desk import Clerk, Task, order_taken
-from otr_node.server.limits import Limits
+from otr_node.server.limits import ServerLimits
 from otr_node.server.turns import InTurn, Sequences
 
 MOST_RESTARTS = 2
@@ -32,7 +32,7 @@ _PAUSE_S = 1.0  # between two attempts to write a receipt down
 
 
 @dataclass(frozen=True)
-class Token:
+class ChosenToken:
     """A token was chosen; whoever shows it waits for ``Job.begun`` first."""
 
     token_id: int
@@ -53,7 +53,7 @@ class Failed:
     why: ServiceError
 
 
-Event = Token | Done | Failed
+Event = ChosenToken | Done | Failed
 
 
 @dataclass(eq=False)
@@ -94,7 +94,12 @@ class Engine:
     """
 
     def __init__(
-        self, model: Model, clerk: Clerk, limits: Limits, *, report: Callable[..., None] = lambda event, **facts: None
+        self,
+        model: Model,
+        clerk: Clerk,
+        limits: ServerLimits,
+        *,
+        report: Callable[..., None] = lambda event, **facts: None,
     ) -> None:
         self._model, self._clerk, self._limits, self._report = model, clerk, limits, report
         self._waiting: deque[Job] = deque()
@@ -248,7 +253,7 @@ class Engine:
         if at == 0:
             job.first_s = time.monotonic() - job.asked
         self.tokens += 1
-        job.listen(Token(job.chosen[-1]))
+        job.listen(ChosenToken(job.chosen[-1]))
         return job.chosen[-1]
 
     def _leave(self, number: int) -> Job:

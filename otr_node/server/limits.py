@@ -13,7 +13,7 @@ refused before it is tokenised."""
 
 
 @dataclass(frozen=True)
-class Limits:
+class ServerLimits:
     """Bounds of a server, all of them whole numbers from 1 on.
 
     Attributes:

@@ -30,7 +30,7 @@ from otr_node.server.connections import bounded_protocol
 from otr_node.server.desk import Clerk, Desk
 from otr_node.server.engine import Engine
 from otr_node.server.journal import Journal
-from otr_node.server.limits import Limits
+from otr_node.server.limits import ServerLimits
 from otr_node.server.observe import Metrics, Reporter, start_log
 
 LOOPBACK = ("127.0.0.1", "localhost")
@@ -53,7 +53,7 @@ class ServerPlan:
     state: Path
     host: str = "127.0.0.1"
     port: int = 8000
-    limits: Limits = field(default_factory=Limits)
+    limits: ServerLimits = field(default_factory=ServerLimits)
     domain: Domain = field(default_factory=Domain)
     keys: Path | None = None
     clerk: Clerk | None = None
@@ -118,7 +118,7 @@ def kept_secret(state: Path) -> bytes:
     return secret
 
 
-def room_for_connections(limits: Limits) -> Limits:
+def room_for_connections(limits: ServerLimits) -> ServerLimits:
     """``limits`` with as many connections as this process may have files open, which is raised as far
     as the system lets it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

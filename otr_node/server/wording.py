@@ -13,7 +13,7 @@ from otr_core.lane.sampling import Decoding
 from otr_core.poea.client import FORMAT
 from otr_core.poea.message import Message
 from otr_core.poea.order import Order
-from otr_node.server.limits import Limits
+from otr_node.server.limits import ServerLimits
 
 ROLES = ("system", "user", "assistant")
 RECEIPT_HEADER, MODEL_HEADER = "otr-receipt-id", "otr-model-id"
@@ -145,7 +145,7 @@ def read_request(raw: bytes) -> ChatRequest:
     )
 
 
-def decoding_asked(request: ChatRequest, limits: Limits, room: int, drawn: int) -> Decoding:
+def decoding_asked(request: ChatRequest, limits: ServerLimits, room: int, drawn: int) -> Decoding:
     """How an answer is decoded.
 
     Args:

@@ -23,7 +23,7 @@ from otr_core.errors import ParameterError, ServiceError
 from otr_node.accuracy import TEXT
 from otr_node.lanes import load_model
 from otr_node.server.desk import Clerk
-from otr_node.server.limits import Limits
+from otr_node.server.limits import ServerLimits
 from otr_node.server.program import ServerPlan, run_server
 
 WAYS = ("bare", "receipts")
@@ -193,7 +193,9 @@ def _listening(child: subprocess.Popen[str], log: Path) -> _Running:
 def main() -> None:
     """One of the two servers."""
     folder, state, way, lane, batch = sys.argv[1:]
-    plan = ServerPlan(Path(state), port=0, limits=Limits(batch=int(batch)), clerk=Clerk() if way == "bare" else None)
+    plan = ServerPlan(
+        Path(state), port=0, limits=ServerLimits(batch=int(batch)), clerk=Clerk() if way == "bare" else None
+    )
     run_server(plan, lambda: load_model(folder, lane=lane), name=lambda model: _NAME)
 
 

@@ -18,7 +18,7 @@ from otr_core.encoding import canonical_json
 from otr_core.errors import InputError, ReceiptError, ServiceError
 from otr_core.poea import OnceStore, check_answer, load_order, load_receipt_file
 from otr_core.poea.tee import EvidencePolicy
-from otr_node.ask import Served, ask
+from otr_node.ask import RemoteServer, ask
 from otr_node.enclave import SimulatedEnclave
 from otr_node.portable import PortableModel
 from tests.helpers.serving import Server, own_order
@@ -67,7 +67,7 @@ def between(server: Server, tamper: Tamper) -> Iterator[str]:
 def asked(url: str, exact: PortableModel, *, sealed: bool = False, wait_s: float = 30.0) -> str | None:
     model_id = exact.manifest.model_id
     _, _, checked = ask(
-        Served(url, wait_s=wait_s),
+        RemoteServer(url, wait_s=wait_s),
         lambda seal_to: own_order(model_id, (1, 5, 6, 7), 9, seal_to=seal_to),
         model_id=model_id,
         sealed=sealed,
@@ -199,7 +199,7 @@ def test_a_server_that_does_not_answer_is_named(server: Server, exact: PortableM
 )
 def test_what_is_no_url_of_a_server_is_bad_input(url):
     with pytest.raises(InputError, match="URL"):
-        Served(url)
+        RemoteServer(url)
 
 
 def otr(*words: object) -> subprocess.CompletedProcess[str]:

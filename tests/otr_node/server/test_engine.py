@@ -23,14 +23,14 @@ from otr_node.native import load_native
 from otr_node.portable import PortableModel
 from otr_node.serve import answer_order, sign_answer
 from otr_node.server.desk import Clerk, Desk, Task
-from otr_node.server.engine import MOST_RESTARTS, Done, Engine, Event, Failed, Job, Token
+from otr_node.server.engine import MOST_RESTARTS, ChosenToken, Done, Engine, Event, Failed, Job
 from otr_node.server.journal import Journal
-from otr_node.server.limits import Limits
+from otr_node.server.limits import ServerLimits
 from otr_node.server.turns import InTurn
 from tests.helpers.serving import LONG, order_body, own_order
 
 NOW = 1_800_000_000
-LIMITS = Limits(batch=4, queue=3, max_tokens=900)
+LIMITS = ServerLimits(batch=4, queue=3, max_tokens=900)
 
 
 def desk_of(model: Model, journal: Journal, **changes: Any) -> Desk:
@@ -66,7 +66,7 @@ class Heard:
 
     def __call__(self, event: Event) -> None:
         self.events.append(event)
-        if not isinstance(event, Token):
+        if not isinstance(event, ChosenToken):
             self.ended.set()
 
     @property
@@ -76,7 +76,7 @@ class Heard:
 
     @property
     def tokens(self) -> tuple[int, ...]:
-        return tuple(event.token_id for event in self.events if isinstance(event, Token))
+        return tuple(event.token_id for event in self.events if isinstance(event, ChosenToken))
 
 
 def job_of(desk: Desk, most: int = 30, *, ids: tuple[int, ...] = (1, 5, 6), **fields: Any) -> tuple[Job, Heard]:

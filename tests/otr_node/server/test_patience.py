@@ -20,10 +20,10 @@ RUN = """
 import sys
 from pathlib import Path
 from otr_node.lanes import load_model
-from otr_node.server.limits import Limits
+from otr_node.server.limits import ServerLimits
 from otr_node.server.program import ServerPlan, run_server
 words = dict(zip(sys.argv[2::2], sys.argv[3::2]))
-limits = Limits(batch=1, queue=8, max_tokens=900, body_s=1, idle_s=2, connections=12, answer_s=1, body_bytes=5000)
+limits = ServerLimits(batch=1, queue=8, max_tokens=900, body_s=1, idle_s=2, connections=12, answer_s=1, body_bytes=5000)
 plan = ServerPlan(Path(words["--state"]), port=0, limits=limits)
 run_server(plan, lambda: load_model(words["--model"], lane="portable-1"), name=lambda model: "impatient")
 raise SystemExit

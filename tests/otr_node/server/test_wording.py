@@ -8,7 +8,7 @@ import pytest
 
 from otr_core.errors import InputError, ServiceError
 from otr_core.lane.sampling import Decoding
-from otr_node.server.limits import Limits
+from otr_node.server.limits import ServerLimits
 from otr_node.server.wording import SentOrder, decoding_asked, read_request
 from tests.helpers.serving import own_order
 
@@ -109,7 +109,7 @@ def test_what_is_heeded():
 
 
 def test_the_answer_s_length_has_bounds():
-    limits = Limits(max_tokens=50, default_tokens=40)
+    limits = ServerLimits(max_tokens=50, default_tokens=40)
     assert decoding_asked(read(), limits, 1000, 7) == Decoding(40, 7)
     assert decoding_asked(read(), limits, 30, 7) == Decoding(30, 7)
     assert decoding_asked(read(seed=0, temperature=1), limits, 30, 7) == Decoding(30, 0, 1000)
@@ -145,8 +145,8 @@ def test_an_order_of_another_format_or_with_more_is_refused():
         assert (error.value.param, error.value.code) == ("otr_order", "invalid_order")
 
 
-@pytest.mark.parametrize("name", [own for own in Limits.__dataclass_fields__])
+@pytest.mark.parametrize("name", [own for own in ServerLimits.__dataclass_fields__])
 def test_limits_are_whole_numbers_from_one_on(name):
     for value in (0, -1, 1.5, True, 2**31):
         with pytest.raises(InputError, match=name):
-            Limits(**{name: value})
+            ServerLimits(**{name: value})
