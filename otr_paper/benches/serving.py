@@ -165,7 +165,7 @@ def measure_serving(folder: Path, plan: ServingPlan | None = None, *, lane: str 
 @contextmanager
 def _servers(folder: Path, state: Path, plan: ServingPlan, lane: str) -> Iterator[Mapping[str, _Running]]:
     """Both servers, started and at the end stopped."""
-    started: dict[str, subprocess.Popen[str]] = {}
+    started: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for way in WAYS:
             words: Sequence[str] = (str(folder), str(state / way), way, lane, str(plan.batch))
@@ -179,7 +179,7 @@ def _servers(folder: Path, state: Path, plan: ServingPlan, lane: str) -> Iterato
             child.wait()
 
 
-def _listening(child: subprocess.Popen[str], log: Path) -> _Running:
+def _listening(child: subprocess.Popen[bytes], log: Path) -> _Running:
     until = time.monotonic() + _START_S
     while time.monotonic() < until and child.poll() is None:
         for line in log.read_text().splitlines():

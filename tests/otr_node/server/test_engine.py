@@ -235,6 +235,8 @@ def test_what_is_begun_and_cut_off_is_answered_at_the_next_start(desk: Desk):
     while len(heard.events) < 3:
         time.sleep(0.001)
     assert not engine.close()
+    assert job.begun is not None
+    assert job.begun.result()
     assert desk.journal.receipt(job.order_id) is None
     (task,) = desk.left_over()
     again = Engine(desk.model, desk, LIMITS)
