@@ -199,7 +199,8 @@ def run_server(
     host, port = bound.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     reporter.note("listening", url=url, model=desk.name, lane=model.manifest.lane, left_over=len(left_over))
-    # uvicorn raises the signal again when it has stopped: the stop was in order, and is no failure.
+    # Until uvicorn has its own handlers a signal stops it as soon as it runs; when it has stopped it
+    # raises the signal again, which is no failure then.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     server.run(sockets=[bound])

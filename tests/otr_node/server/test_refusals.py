@@ -177,6 +177,21 @@ def test_a_server_with_keys_bounds_and_a_log_that_tells_nothing(roomy: Path, tmp
             assert server.ask("/v1/receipts/" + "00" * 32, **wrong)[0] == 401
         assert server.ask("/healthz")[0] == 200
 
+        # more requests than can be looked at: told before their body is read
+        place = server.connect()
+        head = "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+        head += f"authorization: Bearer {KEY}\r\ncontent-length: 9\r\n\r\n{{"
+        begun = [socket.create_connection((place.host, place.port), timeout=20) for _ in range(4)]
+        for each in begun:
+            each.sendall(head.encode())
+        time.sleep(1)
+        status, reply, headers = server.chat(request(NAME, SECRET), **shown)
+        assert (status, reply["error"]["code"]) == (503, "overloaded")
+        assert int(headers["retry-after"]) >= 1
+        for each in begun:
+            each.close()
+        time.sleep(1)
+
         slow = [own_order(exact.manifest.model_id, LONG, 900) for _ in range(8)]
         held = [server.connect() for _ in slow]
         for connection, placed in zip(held, slow, strict=True):
