@@ -22,8 +22,6 @@ from starlette.routing import Route
 
 from otr_core.encoding import from_hex
 from otr_core.errors import JournalError, OtrError, ServiceError
-from otr_core.poea.document import load_receipt_file
-from otr_core.poea.message import Response as Said
 from otr_node.server.desk import Desk, order_taken
 from otr_node.server.engine import ChosenToken, Done, Engine, Event, Failed, Job, stopping
 from otr_node.server.observe import SHOWN_HEX, Metrics, Reporter
@@ -98,7 +96,8 @@ class Service:
         del raw
         assert task.request is not None
         events: asyncio.Queue[Event] = asyncio.Queue()
-        job = Job(task, self._teller(events, tokens=task.request.stream))
+        job = Job(task)
+        job.listen = self._teller(job, events, tokens=task.request.stream)
         request.state.order_id = job.order_id.hex()
         self.engine.submit(job)
         self.reporter.note("taken", order=job.order_id.hex()[:SHOWN_HEX], prompt_tokens=len(task.said.prompt_ids))
@@ -205,11 +204,13 @@ class Service:
             raise ServiceError(413, "request_too_large", f"body: found more than {most} bytes")
         return b"".join(parts)
 
-    def _teller(self, events: asyncio.Queue[Event], *, tokens: bool) -> Callable[[Event], None]:
-        """What carries events from the engine's threads to a request."""
+    def _teller(self, job: Job, events: asyncio.Queue[Event], *, tokens: bool) -> Callable[[Event], None]:
+        """What carries events from the engine's threads to a request, and counts answers."""
         loop = asyncio.get_running_loop()
 
         def tell(event: Event) -> None:
+            if isinstance(event, Done):
+                self._count(job, event)
             if tokens or not isinstance(event, ChosenToken):
                 # the loop may be gone when a server stops: then nobody listens
                 with contextlib.suppress(RuntimeError):
@@ -275,16 +276,9 @@ class Service:
         self.reporter.note("answered", order=job.order_id.hex()[:SHOWN_HEX], tokens=len(job.chosen), finish=done.finish)
 
     def _whole(self, job: Job, done: Done, wording: Wording) -> dict[str, Any]:
-        self._count(job, done)
         sealed = job.task.said.reply_to is not None
-        text = None if sealed else self.desk.model.tokenizer.decode(self._said(job, done))
+        text = None if sealed else self.desk.model.tokenizer.decode(job.chosen)
         return wording.whole(text, done.finish, len(job.task.said.prompt_ids), len(job.chosen))
-
-    def _said(self, job: Job, done: Done) -> tuple[int, ...]:
-        """The tokens of an answer, out of its receipt where it has one: what is told is what is signed."""
-        if not self.receipts:
-            return tuple(job.chosen)
-        return Said.from_json(load_receipt_file(done.receipt).response.plain).token_ids
 
     async def _stream(
         self, job: Job, event: Event, events: asyncio.Queue[Event], wording: Wording
@@ -301,7 +295,6 @@ class Service:
             return
         if text := growing.rest():
             yield wording.piece(text)
-        self._count(job, event)
         yield wording.last(event.finish)
         if job.task.request is not None and job.task.request.usage:
             yield wording.counts(len(job.task.said.prompt_ids), len(job.chosen))

@@ -193,6 +193,7 @@ class Journal:
 
     def _later(self, work: Work) -> Future[Any]:
         future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()  # what is to be written cannot be taken back
         self._queue.put((work, future))
         return future
 

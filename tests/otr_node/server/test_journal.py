@@ -63,6 +63,13 @@ def test_receipts_are_numbered_without_holes_also_where_some_fail(journal: Journ
     assert len(journal.receipts_after(0, 10)) == 10
 
 
+def test_whoever_stops_waiting_does_not_stop_the_writing(journal: Journal):
+    futures = [journal.begin(number(count), b"", ME) for count in range(50)]
+    assert not any(future.cancel() for future in futures)
+    assert all(future.result() for future in futures)
+    assert journal.healthy
+
+
 def test_attempts_are_counted(journal: Journal):
     journal.begin(number(1), b"", ME).result()
     assert journal.begin_again(number(1)).result()
