@@ -21,11 +21,12 @@ pytestmark = pytest.mark.slow
 HEAD = """
 import os, signal, sys
 from otr_node.server import app, desk, engine, journal
+def armed():
+    return os.path.exists(sys.argv[sys.argv.index("--state") + 1] + ".armed")
 def dies(where, name, count=1, after=False):
     made, calls = getattr(where, name), []
     def instead(*args, **kwargs):
-        armed = os.path.exists(sys.argv[sys.argv.index("--state") + 1] + ".armed")
-        calls.extend([1] * armed)
+        calls.extend([1] * armed())
         dying = len(calls) >= count
         result = made(*args, **kwargs) if after or not dying else None
         if dying:
@@ -33,7 +34,18 @@ def dies(where, name, count=1, after=False):
         return result
     setattr(where, name, instead)
 """
+NEVER_WRITTEN = """
+import concurrent.futures, threading
+made = journal.Journal.begin
+def begin(self, *args):
+    if not armed():
+        return made(self, *args)
+    threading.Timer(1, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    return concurrent.futures.Future()
+journal.Journal.begin = begin
+"""
 POINTS = {
+    "while its writing takes for ever": NEVER_WRITTEN,
     "before the order is written": "dies(desk.Desk, 'begin')",
     "while its writing waits": "dies(desk.Desk, 'begin', after=True)",
     "while its prompt is taken in": "dies(desk.Desk, 'recorder')",
@@ -50,7 +62,7 @@ POINTS = {
 def test_a_killed_server_goes_on_where_it_was(roomy: Path, tmp_path: Path, exact: PortableModel, point: str):
     state, options = tmp_path / "state", ("--max-tokens", 900)
     first = own_order(exact.manifest.model_id, LONG, 300)
-    text = ""
+    text, ended = "", False
     with Server(roomy, state, options, HEAD + POINTS[point]) as server:
         early = own_order(exact.manifest.model_id, most=5)
         assert server.chat(order_body(early))[0] == 200
@@ -60,15 +72,14 @@ def test_a_killed_server_goes_on_where_it_was(roomy: Path, tmp_path: Path, exact
             for document in server.stream(order_body(first, stream=True)):
                 if document != "[DONE]":
                     text += document["choices"][0]["delta"].get("content", "")
+                    ended = ended or document["choices"][0]["finish_reason"] is not None
         server.wait_for_end()
         assert server.process.returncode == -9
     with Server(roomy, state, options) as server:
         assert server.receipt(early.order.id.hex()) == early_receipt
-        known = (
-            server.wait_for("listening")["left_over"] == 1
-            or server.ask(f"/v1/receipts/{first.order.id.hex()}")[0] == 200
-        )
-        if known:
+        left_over = server.wait_for("listening")["left_over"]
+        assert not (ended and left_over)  # the end was told, so that the receipt had been written
+        if left_over or server.ask(f"/v1/receipts/{first.order.id.hex()}")[0] == 200:
             # begun before: it has its one answer, now or soon, and cannot be ordered again
             status, reply, _ = server.chat(order_body(first))
             assert (status, reply["error"]["code"]) == (409, "order_taken")
