@@ -47,6 +47,7 @@ fresh: bench ## the long measurements again on this machine, then the notebooks 
 bench: data ## measure again what data/results stores (about two hours; timings depend on the machine)
 	@$(BIN)/python -m otr_paper.producers.native
 	@$(BIN)/python -m otr_paper.producers.inference
+	@$(BIN)/python -m otr_paper.producers.serving
 	@$(BIN)/python -m otr_paper.producers.families
 	@$(BIN)/python -m otr_paper.producers.tolerance
 	@$(BIN)/python -m otr_paper.producers.blocks

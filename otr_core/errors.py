@@ -155,6 +155,26 @@ class RecorderError(OtrError):
     """The process that hashes a trace is gone, stands still or failed; the answer has no trace."""
 
 
+class JournalError(OtrError):
+    """A server's journal cannot be written: what it should hold is not sent to anybody."""
+
+
+class ServiceError(OtrError):
+    """A server refuses a request, as an HTTP answer says it.
+
+    Attributes:
+        status: of HTTP. kind, code: of the error, in the words of the OpenAI API. param: the field of
+            the request that is meant, if one is. retry_after_s: when to come again; 0: not at all.
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, *, kind: str = "", param: str | None = None, retry_after_s: int = 0
+    ) -> None:
+        self.status, self.code, self.param, self.retry_after_s = status, code, param, retry_after_s
+        self.kind = kind or ("invalid_request_error" if status < 500 else "server_error")
+        super().__init__(message)
+
+
 class CheckError(OtrError):
     """A check of some protocol failed; its subclasses say which protocol.
 

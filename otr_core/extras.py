@@ -27,6 +27,7 @@ EXTRAS = {
     ),
     "proofs": ("ezkl", "onnx"),
     "chain": ("vyper", "eth_tester", "eth_abi", "web3", "eth_account", "rlp", "trie"),
+    "serve": ("starlette", "uvicorn", "prometheus_client"),
     "paper": (
         *("jupyterlab", "papermill", "IPython", "ipykernel", "ipywidgets", "pandas", "matplotlib", "seaborn"),
         *("cycler", "PIL", "scipy", "joblib", "distributed", "eth_keys"),

@@ -11,7 +11,7 @@ from typing import Any
 from otr_core.errors import InputError
 from otr_core.lane.sampling import Decoding
 from otr_core.poea import Domain, OnceStore, Order, PlacedOrder, place_order
-from otr_core.poea.audit import registered_lanes
+from otr_core.poea.audit import registered_lanes, registered_models
 from otr_node.accuracy import check_accuracy
 from otr_node.checkpoint import read_checkpoint
 from otr_node.enclave import SimulatedEnclave
@@ -57,6 +57,7 @@ def order_prompt(
     date: datetime.date | None,
     secret: Callable[[int], bytes],
     report: Callable[[str], None],
+    seal_to: bytes | None = None,
 ) -> PlacedOrder:
     """Order an answer to ``prompt``, tokenised by a checkpoint's small files alone.
 
@@ -73,12 +74,9 @@ def order_prompt(
     place = folder or model_folder(project, report=report)
     checkpoint = read_checkpoint(place, outlined=lane.startswith("native"))
     ids = prompt_tokens(checkpoint, prompt, decoding.max_tokens, date)
-    if model_id is None and folder is None:
-        model_id = next(bytes.fromhex(own) for own, its in registered_lanes(project.data).items() if its == lane)
     if model_id is None:
-        report("loading the model, whose id is what is ordered")
-        model_id = load_model(checkpoint.folder, lane=lane).manifest.model_id
-    return _placed(ids, model_id, decoding, secret, domain)
+        model_id = _own_id(project, checkpoint.folder, lane, folder is None, report)
+    return _placed(ids, model_id, decoding, secret, domain, seal_to)
 
 
 def order_of_model(model: Model, prompt: str, decoding: Decoding, *, secret: Callable[[int], bytes]) -> PlacedOrder:
@@ -95,10 +93,15 @@ def order_of_model(model: Model, prompt: str, decoding: Decoding, *, secret: Cal
 
 
 def _placed(
-    ids: Sequence[int], model_id: bytes, decoding: Decoding, secret: Callable[[int], bytes], domain: Domain
+    ids: Sequence[int],
+    model_id: bytes,
+    decoding: Decoding,
+    secret: Callable[[int], bytes],
+    domain: Domain,
+    seal_to: bytes | None = None,
 ) -> PlacedOrder:
     fresh = {"job_id": secret(32), "nonce": secret(32), "client_secret": secret(32)}
-    return place_order(ids, model_id=model_id, decoding=decoding, domain=domain, **fresh)
+    return place_order(ids, model_id=model_id, decoding=decoding, domain=domain, seal_to=seal_to, **fresh)
 
 
 def answer_order_file(
@@ -154,7 +157,46 @@ def answer_order_file(
     return ServedAnswer(summary, file.dump())
 
 
-def load_lane(project: Project, *, lane: str, device: str, folder: Path | None, report: Callable[[str], None]) -> Model:
+def client_side(
+    project: Project, *, lane: str, folder: Path | None, model_id: bytes | None, report: Callable[[str], None]
+) -> tuple[Path, bytes, Callable[[Sequence[int]], str]]:
+    """What a client needs of the model that it orders: its folder, its id, and what decodes its tokens.
+
+    Args:
+        folder, model_id: as of ``order_prompt``.
+    """
+    place = folder or model_folder(project, report=report)
+    checkpoint = read_checkpoint(place, outlined=lane.startswith("native"))
+    return (
+        place,
+        model_id or _own_id(project, checkpoint.folder, lane, folder is None, report),
+        checkpoint.tokenizer.decode,
+    )
+
+
+def _own_id(project: Project, place: Path, lane: str, registered: bool, report: Callable[[str], None]) -> bytes:
+    if registered:
+        return next(bytes.fromhex(own) for own, its in registered_lanes(project.data).items() if its == lane)
+    report("loading the model, whose id is what is ordered")
+    return load_model(place, lane=lane).manifest.model_id
+
+
+def served_name(project: Project, model: Model, folder: Path | None) -> str:
+    """What a server calls a model: its registered name, or its folder's, and its lane."""
+    known = registered_models(project.data).get(model.manifest.model_id.hex())
+    bare = known.rpartition(" (")[0] if known else (folder or Path("model")).resolve().name
+    return f"{bare}@{model.manifest.lane}"
+
+
+def load_lane(
+    project: Project,
+    *,
+    lane: str,
+    device: str,
+    folder: Path | None,
+    report: Callable[[str], None],
+    threads: int = 1,
+) -> Model:
     """The model of ``lane`` (a value of ``LANES``) from ``folder`` (default: SmolLM2), weights
     committed, and in the portable lane its accuracy known.
 
@@ -163,7 +205,7 @@ def load_lane(project: Project, *, lane: str, device: str, folder: Path | None, 
     """
     place = folder or model_folder(project, report=report)
     report("loading the model and committing its weights")
-    model = load_model(place, lane=lane, device=device)
+    model = load_model(place, lane=lane, device=device, threads=threads)
     if isinstance(model, PortableModel):
         check_accuracy(model, lambda: load_native(place), project.build / "accuracy", report=report)
     return model

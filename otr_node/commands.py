@@ -20,12 +20,12 @@ from otr_core.encoding import from_hex, parse_json
 from otr_core.errors import HardwareError, InputError
 from otr_core.extras import need_extras
 from otr_core.files import check_target, read_input, write_bytes
-from otr_core.lane.sampling import MAX_TEMPERATURE_MILLI, Decoding
 from otr_core.poea import Domain, OnceStore, load_order
 from otr_core.poea.receipt import AttestedKeys
 from otr_node.chain.command import chain_commands
 from otr_node.evidence.command import evidence_commands
 from otr_node.project import find_project
+from otr_node.server.command import decoding_of, server_commands
 
 Agent = Annotated[Path, typer.Option(help="Socket of the confidential guest's agent.")]
 commands = typer.Typer()
@@ -33,6 +33,7 @@ data_app = typer.Typer(no_args_is_help=True, help="Outside data: what is here, a
 commands.add_typer(data_app, name="data")
 commands.add_typer(evidence_commands)
 commands.add_typer(chain_commands)
+commands.add_typer(server_commands)
 
 
 def add(app: typer.Typer) -> None:
@@ -299,17 +300,6 @@ def in_guest(agent: Path, device: str, nonce: bytes) -> Callable[[bytes], Any]:
     hardware = LocalHardware(device, agent=inside.quote)
     secret, now = os.urandom(32), int(time.time())
     return lambda model_id: start_enclave(inside, hardware, model_id=model_id, nonce=nonce, secret=secret, now=now)
-
-
-def decoding_of(max_tokens: int, seed: int, temperature: float) -> Decoding:
-    """Decoding parameters as a user gives them: the temperature as a number, 0 for greedy.
-
-    Raises:
-        InputError: one of them is outside its domain.
-    """
-    if not 0 <= temperature <= MAX_TEMPERATURE_MILLI / 1000:
-        raise InputError(f"--temperature: found {temperature}, expected 0 to {MAX_TEMPERATURE_MILLI // 1000}")
-    return Decoding(max_tokens=max_tokens, seed=seed, temperature_milli=round(temperature * 1000))
 
 
 def day(text: str) -> datetime.date:

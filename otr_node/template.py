@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime
 import functools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jinja2 import TemplateError, Undefined, meta, nodes, pass_context
@@ -73,21 +73,23 @@ class ChatTemplate:
             ) from error
         self._tokens = dict(tokens)
 
-    def render(self, prompt: str, *, date: datetime.date | None = None) -> str:
-        """The text that the model reads: ``prompt`` as the one user message, then the answer's
-        beginning.
+    def render(self, prompt: str | Sequence[Mapping[str, str]], *, date: datetime.date | None = None) -> str:
+        """The text that the model reads: the prompt, then the answer's beginning.
 
         Args:
+            prompt: the one user message, or all messages of a conversation, each with its ``role``
+                and ``content``.
             date: what a template that asks for the time is told; without one it is told nothing.
 
         Raises:
             ModelError: the template fails, needs a date, writes something that is not text, or
                 exceeds its budget.
         """
-        tally = _Tally(_BUDGET + _PER_CHARACTER * len(prompt))
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(m) for m in prompt]
+        tally = _Tally(_BUDGET + _PER_CHARACTER * sum(len(message["content"]) for message in messages))
         given: dict[str, Any] = {
             **self._tokens,
-            "messages": [{"role": "user", "content": prompt}],
+            "messages": messages,
             **{"tools": None, "documents": None, "add_generation_prompt": True, _TALLY: tally},
         }
         if date is not None:

@@ -65,10 +65,13 @@ class ChatTokenizer:
         self.tokenizer_digest = tagged_json_hash("tokenizer", hashed)
         self.template_digest = tagged_hash("chat-template", template.encode("utf-8"))
 
-    def prompt_ids(self, prompt: str, *, date: datetime.date | None = None) -> tuple[int, ...]:
-        """Token ids of ``prompt`` as the one user message, up to where the answer begins.
+    def prompt_ids(
+        self, prompt: str | Sequence[Mapping[str, str]], *, date: datetime.date | None = None
+    ) -> tuple[int, ...]:
+        """Token ids of a prompt, up to where the answer begins.
 
         Args:
+            prompt: the one user message, or the messages of a conversation (``ChatTemplate.render``).
             date: for templates that ask for today's date (``ChatTemplate.render``).
 
         Raises:

