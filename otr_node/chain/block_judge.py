@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from otr_node.chain.evm import Chain, Contract, TxReceipt, compile_vyper
+from otr_node.chain.evm import Chain, compile_vyper
+from otr_node.chain.interface import Contract, TxReceipt
 from otr_node.chain.onchain import FOLDER
 
 SOURCE = FOLDER / "blocks.vy"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from otr_node.chain.onchain import operator_fields
@@ -12,6 +10,7 @@ from otr_paper.labs.disputes.parties import OPERATOR
 from otr_paper.labs.disputes.statement_lies import LIES, tell
 from otr_paper.labs.disputes.statement_table import PAGE, page
 from otr_paper.labs.disputes.world import TERMS, tiny
+from otr_paper.store.results import read_result
 
 BY_NAME = {lie.name: lie for lie in LIES}
 
@@ -31,7 +30,7 @@ def test_the_lie_convicts_on_chain_by_its_move(name):
 
 
 def test_the_page_is_made_of_the_stored_rows(project):
-    rows = json.loads((project.results / "statement_lies.json").read_text())["rows"]
+    rows = read_result(project.results, "statement_lies")[1]["rows"]
     assert [(row["field"], row["lie"], row["last"], row["reason"]) for row in rows] == [
         (lie.part, lie.lie, lie.ends, lie.reason) for lie in LIES
     ]
