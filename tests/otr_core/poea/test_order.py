@@ -25,7 +25,7 @@ ORDER, RECEIPT = ordered().order, signed().receipt
 BYTES32, UINT32 = st.binary(min_size=32, max_size=32), st.integers(1, 2**32 - 1)
 DOMAINS = st.builds(Domain, st.integers(0, 2**53 - 1), st.binary(min_size=20, max_size=20))
 DECODINGS = st.builds(Decoding, st.integers(1, 2**31 - 1), st.integers(0, 2**53 - 1), st.integers(0, 5000))
-ORDERS = st.builds(Order, DOMAINS, *[BYTES32] * 5, DECODINGS)
+ORDERS = st.builds(Order, DOMAINS, *[BYTES32] * 4, UINT32, BYTES32, DECODINGS)
 RECEIPTS = st.builds(
     Receipt,
     *(BYTES32, UINT32, UINT32, st.sampled_from(FINISHES), BYTES32, BYTES32, BYTES32, BYTES32),
@@ -122,7 +122,7 @@ def test_every_field_of_an_order_is_in_its_id() -> None:
     others = [replace(ORDER, **{name: value}) for name, value in changes(ORDER).items()]
     others += [replace(ORDER, decoding=replace(ORDER.decoding, **{n: v})) for n, v in changes(ORDER.decoding).items()]
     others += [replace(ORDER, domain=replace(ORDER.domain, **{n: v})) for n, v in changes(ORDER.domain).items()]
-    assert len(others) == 5 + 3 + 2
+    assert len(others) == 6 + 3 + 2
     assert len({order.id for order in [ORDER, *others]}) == len(others) + 1
     assert len({order.sealed_part for order in [ORDER, *others]}) == len(others)  # all but the query's digest
     assert replace(ORDER, query_digest=bytes(32)).sealed_part == ORDER.sealed_part
