@@ -145,7 +145,7 @@ def test_one_goal_missed_with_a_working_tee_contradicts_l42(inputs, change):
 
 
 def test_another_system_with_all_three_contradicts_l42(inputs):
-    inputs = replace(inputs, window_s=0.5)  # re-execution at once: opML would have all three
+    inputs = replace(inputs, window_s=0.1)  # re-execution at once: opML would have all three
     assert four.judge_trilemma(inputs).verdict == "contradicted"
 
 
