@@ -348,7 +348,7 @@ class TestBadFiles:
         assert word in str(caught.value)
         assert "\n" not in str(caught.value)
 
-    def test_nothing_of_8_mb_takes_two_seconds(self, h100_report: bytes, outside: Outside) -> None:
+    def test_nothing_of_8_mb_takes_long(self, h100_report: bytes, outside: Outside) -> None:
         size = MAX_FILE_BYTES - 64
         text = base64.b64encode(h100_report).decode()
         quote = base64.b64encode(outside("phala-dcap-qvl/tdx_quote")).decode()
@@ -391,7 +391,9 @@ class TestBadFiles:
             with contextlib.suppress(EvidenceError):
                 read_evidence([(name, data)])
             took = time.process_time() - started
-            assert took < 2, f"{name}: {took:.2f} s"
+            # Two seconds in a process of its own; in one that holds models the collector walks those too.
+            # What this guards against, time that grows with the square of the size, takes minutes.
+            assert took < 20, f"{name}: {took:.2f} s"
 
 
 @pytest.mark.parametrize(
