@@ -12,6 +12,7 @@ from otr_core.errors import InputError
 from otr_core.lane.sampling import Decoding
 from otr_core.poea import Domain, OnceStore, Order, PlacedOrder, place_order
 from otr_core.poea.audit import registered_lanes, registered_models
+from otr_core.poea.trace import Trace
 from otr_node.accuracy import check_accuracy
 from otr_node.checkpoint import read_checkpoint
 from otr_node.enclave import SimulatedEnclave
@@ -38,11 +39,12 @@ class ServedAnswer:
 
     Attributes:
         summary: what to tell the user: text, counts, lane, model id, digests. receipt: the receipt
-            file's bytes.
+            file's bytes. trace: what the operator keeps, and may hand to whoever runs the answer again.
     """
 
     summary: Mapping[str, Any]
     receipt: bytes
+    trace: Trace
 
 
 def order_prompt(
@@ -154,7 +156,8 @@ def answer_order_file(
         "execution_digest_is_for": DIGEST_READERS,
         "tee": file.evidence["kind"],
     }
-    return ServedAnswer(summary, file.dump())
+    assert answer.trace is not None  # an answer that is signed has one
+    return ServedAnswer(summary, file.dump(), answer.trace)
 
 
 def client_side(

@@ -195,14 +195,20 @@ def infer(
     ] = None,
     agent: Agent = Path("/var/run/dstack.sock"),
     out: Annotated[Path | None, typer.Option(help="Where the receipt is written.")] = None,
+    leaves: Annotated[
+        Path | None,
+        typer.Option(help="Where the hashes of the states go, which make a dispute shorter (docs/network.md)."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer a prompt or an order inside a TEE, with a trace and a signed receipt. Without --nonce
     the TEE is typed *simulated*. An order says itself how it is decoded, and for which model."""
     need_extras("node")
     check_target(out)
+    check_target(leaves)
     boot = None if nonce is None else in_guest(agent, device, from_hex(nonce, length=32, what="--nonce"))
     from otr_node.answers import answer_order_file, lane_name, lane_ordered, load_lane, order_of_model
+    from otr_node.chain.answers import dump_leaves
 
     if (prompt is None) == (order is None):
         raise InputError("infer: expected either --prompt or --order")
@@ -222,6 +228,8 @@ def infer(
         placed = order_of_model(loaded, prompt or "", decoding, secret=os.urandom)
     now = int(time.time())
     answered = answer_order_file(loaded, placed, served=store, secret=os.urandom, now=now, report=say, boot=boot)
+    if leaves is not None:
+        write_bytes(leaves, dump_leaves(answered.trace))
     if out is not None:
         write_bytes(out, answered.receipt)
         say(f"receipt: {out} (check it with: otr verify {out}" + (f" --order {order})" if order else ")"))

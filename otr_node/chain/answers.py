@@ -3,7 +3,8 @@
 Three files belong to one answer, whatever their common name: ``NAME.order.json``, the owner's copy
 of the order; ``NAME.receipt.json``, what came back; ``NAME.place.json``, where the receipt was
 committed. Whatever of it is not there yet is waited for; a file that cannot be read is said once and
-left alone.
+left alone. A fourth one, ``NAME.leaves``, is the operator's to give: with it a challenger names the
+state that differs, and a dispute has fewer rounds. Nothing rests on it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from otr_core.poea import load_order
 from otr_core.poea.client import PlacedOrder, open_response
 from otr_core.poea.document import ReceiptFile, load_receipt_file
 from otr_core.poea.message import Response
+from otr_core.poea.trace import Trace
 from otr_node.commitment import ModelTrees
 from otr_node.generate import generate
 from otr_node.portable import PortableModel
@@ -56,13 +58,16 @@ class AnswerFiles:
 
     Attributes:
         name: of its files. placed: the order. file: the receipt file. place: where it was committed;
-            None: not known yet.
+            None: not known yet. leaves: hashes of the leaves of the states, as many as the receipt
+            says, as the operator has handed them over; none where it has not. Whether they are those
+            of the receipt, ``case`` finds.
     """
 
     name: str
     placed: PlacedOrder
     file: ReceiptFile
     place: LeafPlace | None
+    leaves: tuple[bytes, ...] = ()
 
     @property
     def response(self) -> Response | None:
@@ -119,7 +124,21 @@ def answers_in(folder: Path, unreadable: Callable[[str, OtrError], None]) -> Ite
         except OtrError as error:
             unreadable(name, error)
             continue
-        yield AnswerFiles(name, placed, file, where)
+        yield AnswerFiles(name, placed, file, where, _leaves(folder / f"{name}.leaves", file.receipt.trace.leaves))
+
+
+def dump_leaves(trace: Trace) -> bytes:
+    """The file of the hashes of a trace's leaves, 32 bytes each, one after the other."""
+    return b"".join(map(merkle.leaf_hash, trace.leaves))
+
+
+def _leaves(path: Path, count: int) -> tuple[bytes, ...]:
+    """The hashes in such a file; none where it is not there or is not of ``count`` hashes."""
+    try:
+        raw = path.read_bytes() if path.is_file() and path.stat().st_size == 32 * count else b""
+    except OSError:
+        raw = b""
+    return tuple(raw[at : at + 32] for at in range(0, len(raw), 32))
 
 
 def dump_place(place: LeafPlace) -> bytes:

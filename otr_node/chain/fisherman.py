@@ -20,7 +20,7 @@ from otr_core.dispute.game import open_game
 from otr_core.dispute.players import HonestChallenger, case
 from otr_core.dispute.records import Challenge, ChallengeStatus
 from otr_core.dispute.registry import receipt_fault
-from otr_core.dispute.state import SEED, TOKENS, Turn
+from otr_core.dispute.state import SEED, STATES, TOKENS, Turn
 from otr_core.errors import ProofError
 from otr_node.chain.answers import AnswerFiles
 from otr_node.chain.outbox import Outbox
@@ -120,10 +120,11 @@ class Fisherman(ChainParty):
             return 0, f"the receipt is false by itself: {fault}"
         run = answer.own_run(self.models[order.model_id])
         game = open_game(order, receipt, model, court.terms.arity_bits, 0)
-        found = case(run, game.claim, model.stop_ids)
+        found = case(run, game.claim, model.stop_ids, answer.leaves)
         if found is None:
             return None, "our own run gives the receipt's roots"
-        return found, "our own run gives another " + _DISPUTED.get(found, f"token {found}")
+        named = f"state in leaf {found - STATES}" if found >= STATES else f"token {found}"
+        return found, "our own run gives another " + _DISPUTED.get(found, named)
 
     def _commitment(self, answer: AnswerFiles, token: int) -> bytes:
         assert answer.place is not None
@@ -183,7 +184,7 @@ class Fisherman(ChainParty):
             )
             run = answer.own_run(self.models[order.model_id])
             seed = self.followed.seeds.get(number)
-            self._players[number] = HonestChallenger(run if seed is None else run.with_seed(seed))
+            self._players[number] = HonestChallenger(run if seed is None else run.with_seed(seed), answer.leaves)
         return self._players[number]
 
     # --- money

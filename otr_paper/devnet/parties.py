@@ -29,7 +29,7 @@ from otr_core.poea.document import ReceiptFile, load_receipt_file
 from otr_core.poea.message import Message, Response
 from otr_core.poea.order import Order
 from otr_core.poea.receipt import Receipt
-from otr_node.chain.answers import OwnModel, load_place, write_places
+from otr_node.chain.answers import OwnModel, dump_leaves, load_place, write_places
 from otr_node.chain.command import attached, reporter, with_models
 from otr_node.chain.defender import Defender
 from otr_node.chain.deployment import load_deployment
@@ -98,11 +98,13 @@ class AnsweringOperator(Defender):
             placed = load_order(read_input(path, what="an order (JSON)"))
             assert self.own is not None
             if self.lie is None:
-                file, _ = serve(self._tee(), self.own.model, placed.order, placed.query, served=self._served)
+                file, answer = serve(self._tee(), self.own.model, placed.order, placed.query, served=self._served)
+                trace = answer.trace
             else:
                 told = self.lie.tell()
                 run = told.operator.run
                 assert isinstance(run, Run)
+                trace = run.trace
                 file = ReceiptFile(
                     order=placed.order,
                     model=self.own.model.manifest,
@@ -115,7 +117,9 @@ class AnsweringOperator(Defender):
                     keys=KEYS,
                     evidence={},
                 )
+            assert trace is not None
             shutil.copy(path, self.folder / path.name)
+            write_bytes(self.folder / f"{name}.leaves", dump_leaves(trace))
             write_bytes(out, file.dump())
             self.report("answered", answer=name, lie=None if self.lie is None else self.lie.name)
             return True
@@ -180,11 +184,11 @@ def run_client(rpc: str, key: Path, court: Path, model: Path, folder: Path, atta
         waiting[name] = operator / "answers"
     while waiting:
         for name, theirs in list(waiting.items()):
-            for kind in ("receipt", "place"):
-                there, here = theirs / f"{name}.{kind}.json", folder / f"{name}.{kind}.json"
+            for kind in ("leaves", "receipt.json", "place.json"):
+                there, here = theirs / f"{name}.{kind}", folder / f"{name}.{kind}"
                 if there.exists() and not here.exists():
                     write_bytes(here, there.read_bytes())
-                    report("received", answer=name, what=kind)
+                    report("received", answer=name, what=kind.removesuffix(".json"))
             if (folder / f"{name}.place.json").exists():
                 load_receipt_file((folder / f"{name}.receipt.json").read_bytes())
                 batch = load_place((folder / f"{name}.place.json").read_bytes()).batch

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 import otr_core
+from otr_core import merkle
 from otr_core.economics import report, scenarios
 from otr_core.economics.guidance import guide
 from otr_core.encoding import canonical_json
 from otr_core.extras import missing_extra
+from otr_core.poea.document import load_receipt_file
 
 OTR = [sys.executable, "-m", "otr_core.cli"]
 
@@ -230,6 +232,18 @@ class TestInfer:
     )
     def test_values_outside_their_domain(self, arguments, word):
         assert_one_line(otr("infer", "--prompt", "Hello", *arguments), 2, word)
+
+    @pytest.mark.model
+    def test_the_leaves_that_are_written_give_the_root_that_is_signed(self, tmp_path, smollm2):
+        out, leaves = tmp_path / "receipt.json", tmp_path / "answer.leaves"
+        run = otr(
+            "infer", "--prompt", "Hi", "--lane", "portable", "--max-tokens", "2", "--out", out, "--leaves", leaves
+        )
+        assert run.returncode == 0, run.stderr
+        raw, receipt = leaves.read_bytes(), load_receipt_file(out.read_bytes()).receipt
+        hashes = [raw[at : at + 32] for at in range(0, len(raw), 32)]
+        assert len(hashes) == receipt.trace.leaves
+        assert merkle.Tree(hashes).root == receipt.states_root
 
     def test_missing_model(self, tmp_path):
         run = otr("infer", "--prompt", "Hello", "--model", tmp_path / "nothing")

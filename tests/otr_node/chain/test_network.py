@@ -25,12 +25,13 @@ from otr_core.dispute.duties import LeafPlace
 from otr_core.dispute.players import HonestChallenger, HonestOperator
 from otr_core.dispute.records import ChallengeStatus, Terms
 from otr_core.dispute.registry import Key
+from otr_core.dispute.state import STATES
 from otr_core.errors import InputError, NodeError
 from otr_core.poea import OnceStore
 from otr_core.poea.document import ReceiptFile
 from otr_core.poea.message import Message, Response
 from otr_core.poea.receipt import sign_receipt
-from otr_node.chain.answers import OwnModel, dump_place, load_place, write_places
+from otr_node.chain.answers import OwnModel, dump_leaves, dump_place, load_place, write_places
 from otr_node.chain.anvil import Anvil, known_keys
 from otr_node.chain.command import read_terms
 from otr_node.chain.defender import Defender
@@ -195,6 +196,22 @@ def test_a_fisherman_convicts_by_files_and_chain_alone_and_is_paid(network, name
     assert court.chain.call(court.court, "credits", FISHERMAN.address) == 0
     assert reward - 10**17 < court.chain.balance(FISHERMAN.address) - before < reward  # gas apart
     assert [each["event"] for each in network.events].count("challenge") == 1
+
+
+@pytest.mark.parametrize("given", ["all", "one wrong", "one too few"])
+def test_leaves_that_are_handed_over_name_the_state_and_others_are_left_aside(network, given):
+    told = BY_NAME["statesRoot: a wrong value of mlp.product"].tell()
+    network.answered(told)
+    raw = dump_leaves(told.operator.run.trace)
+    raw = {"all": raw, "one wrong": bytes(32) + raw[32:], "one too few": raw[32:]}[given]
+    (network.folder / "mystery.leaves").write_bytes(raw)
+    fisherman = network.fisherman()
+    settle(network, lambda: fisherman, network.defender(told))
+    assert network.status() == [ChallengeStatus.WON]
+    judged = next(each for each in network.events if each["event"] == "judged")
+    assert (judged["case"] >= STATES) == (given == "all")
+    moves = [each["move"] for each in network.events if each["event"] == "move"]
+    assert (moves.count("choose") == 3) == (given == "all"), moves  # below the state; else a walk down to it before
 
 
 def test_an_honest_answer_is_left_alone_and_paid(network):
