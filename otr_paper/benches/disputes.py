@@ -94,9 +94,11 @@ def _rounds(game: Game, log: Sequence[Step], false: Run, terms: Terms) -> dict[s
     """What was played, beside the closed forms: the expected rounds of this game, the bound on
     those of any."""
     dims, positions, bits = false.trees.dims, false.trace.shape.positions, terms.arity_bits
-    expected = 1
     if game.target == LAYER:
         expected = dispute_costs.expected_rounds(dims, positions, game.operator, game.position, bits)
+    else:  # the choice is pointed at, then its accumulators
+        steps = game.program[game.operator].steps
+        expected = 1 + (dispute_costs.list_rounds(steps + 1) if steps > 1 else 0)
     return {
         **{name: count for name, count in asdict(dispute_costs.tally(log)).items() if name != "moves"},
         "rounds_bound": dispute_costs.most_rounds(dims, positions, bits),
