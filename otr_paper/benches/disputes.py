@@ -96,7 +96,7 @@ def _rounds(game: Game, log: Sequence[Step], false: Run, terms: Terms) -> dict[s
     dims, positions, bits = false.trees.dims, false.trace.shape.positions, terms.arity_bits
     if game.target == LAYER:
         expected = dispute_costs.expected_rounds(dims, positions, game.operator, game.position, bits)
-    else:  # the choice is pointed at, then its accumulators
+    else:  # the choice is pointed at, then its accumulators: at most so many lists
         steps = game.program[game.operator].steps
         expected = 1 + (dispute_costs.list_rounds(steps + 1) if steps > 1 else 0)
     return {
