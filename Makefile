@@ -52,6 +52,7 @@ bench: data ## measure again what data/results stores (about two hours; timings 
 	@$(BIN)/python -m otr_paper.producers.tolerance
 	@$(BIN)/python -m otr_paper.producers.blocks
 	@$(BIN)/python -m otr_paper.producers.disputes
+	@$(BIN)/python -m otr_paper.producers.dispute_gas
 	@$(BIN)/python -m otr_paper.producers.dispute_adversaries
 	@$(BIN)/python -m otr_paper.producers.differential
 	@$(BIN)/python -m otr_paper.producers.statement_lies

@@ -5,7 +5,7 @@ The gas depends on sizes alone, and on how many bytes of a transaction are zero;
 computed. So the operator here commits to made-up values of the usual magnitude, in trees of the
 real sizes, of which the registered weights are one path. The court convicts it at the step that was
 pointed at. All transactions count that a dispute takes, from the challenge to the payout of reward
-and bond; the batch, which every answer has, does not.
+and bond; what comes before and whether there is a dispute or not, such as the batch, is told apart.
 """
 
 from __future__ import annotations
@@ -56,6 +56,10 @@ LARGE = Architecture(
 """The decoder of Llama 3.1 70B, as its ``config.json`` states it."""
 BATCH = 256
 """Receipts in the disputed one's batch."""
+PAYMENT_WEI = 10**12
+"""What the disputed answer was paid: its gas does not depend on it."""
+BEFORE = ("deploy", "register", "commit_batch", "escrow")
+"""Beginnings of the calls that come before a dispute, and without one."""
 BLOB_SHARE = 1 / 16
 """Least price of a byte of blob data in units of the price of L1 gas: 2^13 / 2^17 (EIP-7918)."""
 
@@ -92,22 +96,24 @@ def measure_dispute(plan: DisputePlan) -> dict[str, Any]:
     Returns:
         gas_135m, gas_70b: of all transactions, both sides, where the challenger has the leaves of the
         states and names one. rounds, calldata_bytes: by size. moves: by size: each transaction's gas
-        and bytes. walked: by size, gas and bytes and rounds where the leaves were kept back, and the
-        tree of states is walked down. arities: gas and bytes by size and arity, and both as gas of a
-        rollup that pays for its data: data_gas.
+        and bytes. before: by size, the gas of each call of ``BEFORE``. walked: by size, gas and bytes
+        and rounds where the leaves were kept back, and the tree of states is walked down. arities: gas
+        and bytes by size and arity, and both as gas of a rollup that pays for its data: data_gas.
     """
     sizes = {"135m": (SIZE, plan.answer), "70b": (LARGE, plan.large_answer)}
-    found: dict[str, Any] = {"rounds": {}, "calldata_bytes": {}, "moves": {}, "walked": {}, "arities": []}
+    found: dict[str, Any] = {"rounds": {}, "calldata_bytes": {}, "moves": {}, "before": {}}
+    found |= {"walked": {}, "arities": []}
     for name, (shape, tokens) in sizes.items():
         for bits in plan.arities:
-            moves, rounds = _played(shape, plan.prompt, tokens, bits, named=True)
+            moves, rounds, before = _played(shape, plan.prompt, tokens, bits, named=True)
             gas, data = _sums(moves)
             if bits == plan.arities[0]:
-                walked, steps = _played(shape, plan.prompt, tokens, bits, named=False)
+                walked, steps, _ = _played(shape, plan.prompt, tokens, bits, named=False)
                 found["walked"][name] = dict(zip(("gas", "calldata_bytes"), _sums(walked), strict=True)) | {
                     "rounds": steps
                 }
                 found |= {f"gas_{name}": gas}
+                found["before"][name] = before
                 found["rounds"][name], found["calldata_bytes"][name], found["moves"][name] = rounds, data, moves
             data_gas = round(data * plan.l1_gwei * BLOB_SHARE / plan.l2_gwei)
             row = {"size": name, "arity": 2**bits, "gas": gas, "calldata_bytes": data, "data_gas": data_gas}
@@ -122,8 +128,8 @@ def _sums(moves: Sequence[tuple[str, int, int]]) -> tuple[int, int]:
 
 def _played(
     shape: Architecture, prompt: int, tokens: int, bits: int, *, named: bool
-) -> tuple[list[tuple[str, int, int]], int]:
-    """Name, gas and bytes of each transaction of a dispute, and its rounds.
+) -> tuple[list[tuple[str, int, int]], int, dict[str, int]]:
+    """Name, gas and bytes of each transaction of a dispute, its rounds, and the gas of what came before.
 
     Args:
         named: whether the challenger names the disputed state, or walks down to it.
@@ -134,7 +140,8 @@ def _played(
     signed = vouched(run.order, run)  # type: ignore[arg-type]
     others = [hashlib.sha256(b"%d" % number).digest() * 3 for number in range(BATCH - 1)]
     token = STATES + run.position * run.dims.layers + run.layer if named else 0
-    number, now = pair.open_challenge(signed, others, token=token, salt=hashlib.sha256(b"salt").digest())
+    salt = hashlib.sha256(b"salt").digest()
+    number, now = pair.open_challenge(signed, others, token=token, salt=salt, pay=PAYMENT_WEI)
     court, log = play(pair.court, number, HonestOperator(run), _Pointing(run), now=now, observe=pair.observe)
     if not court.operators[pair.names[OPERATOR]].convicted:
         raise ChainError("dispute", "an operator that stands", "one convicted of made-up values")
@@ -142,10 +149,10 @@ def _played(
     for later, (call, args) in enumerate((("pay_reward", (OPERATOR,)), ("withdraw", ()))):
         if reason := pair.do(then + later, FISHERMAN, call, *args):
             raise ChainError(call, reason, "a payout")
-    apart = ("deploy", "register", "commit_batch")
-    sent = [one for one in pair.chain.ledger if not one.call.startswith(apart)]
+    sent = [one for one in pair.chain.ledger if not one.call.startswith(BEFORE)]
     rounds = sum(step.move[0] in POINTING for step in log)
-    return [(one.call, one.gas, one.calldata_bytes) for one in sent], rounds
+    before = {one.call: one.gas for one in pair.chain.ledger if one.call.startswith(BEFORE)}
+    return [(one.call, one.gas, one.calldata_bytes) for one in sent], rounds, before
 
 
 def _bytes(*place: object) -> bytes:

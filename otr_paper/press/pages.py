@@ -18,6 +18,7 @@ def generated(project: Project) -> dict[str, dict[str, str]]:
     return {
         "README.md": {"headlines": headlines_markdown(rows)},
         "docs/claims.md": {"claims": claims_markdown(rows)},
+        "docs/network.md": {"costs": costs_markdown(project)},
         "docs/running.md": {"resources": resources_markdown(project)},
     }
 
@@ -59,4 +60,37 @@ def resources_markdown(project: Project) -> str:
     for row in result["steps"]:
         lines.append(f"| {row['step']} | {row['cpu_s']:.0f} | {row['wall_s']:.0f} | {row['peak_mb']:.0f} |")
     lines.append(f"\nMeasured with `{card.command}` on {card.date} ({card.machine}).")
+    return "\n".join(lines)
+
+
+def costs_markdown(project: Project) -> str:
+    """Gas of each transaction that a court is set up, served and disputed with, from the stored
+    measurement ``dispute_gas``."""
+    card, found = read_result(project.results, "dispute_gas")
+    sizes = ("135m", "70b")
+    once = [
+        ("registry, court and table", "registrar, once", ("deploy registry", "deploy court", "deploy table")),
+        ("judge of a model, registered", "registrar, once a model", ("deploy judge", "register_model")),
+        ("key of a TEE", "registrar, once a key", ("register_key",)),
+        ("stake", "operator, once", ("register",)),
+        ("batch, whatever its size", "operator", ("commit_batch",)),
+        ("payment", "client", ("escrow",)),
+    ]
+    rows = [
+        (what, who, [sum(found["before"][size][call] for call in calls) for size in sizes]) for what, who, calls in once
+    ]
+    challenger = {"challenge", "open", "choose", "element", "choose_step", "pay_reward", "withdraw"}
+    shares: dict[str, list[int]] = {"fisherman": [], "operator": []}
+    for size in sizes:
+        own = sum(gas for call, gas, _ in found["moves"][size] if call in challenger)
+        shares["fisherman"].append(own)
+        shares["operator"].append(found[f"gas_{size}"] - own)
+    rows += [(f"a dispute with the leaves at hand: the {who}'s part", who, gas) for who, gas in shares.items()]
+    rows += [("the whole of it, payout included", "both", [found[f"gas_{size}"] for size in sizes])]
+    rows += [
+        ("the same where the tree of states is walked down", "both", [found["walked"][size]["gas"] for size in sizes])
+    ]
+    lines = ["| what | who pays | gas, 135M model | gas, 70B model |", "|---|---|---|---|"]
+    lines += [f"| {what} | {who} | {small:,} | {large:,} |" for what, who, (small, large) in rows]
+    lines.append(f"\nMeasured with `{card.command}` on {card.date}, on the embedded chain; anvil uses the same.")
     return "\n".join(lines)

@@ -45,8 +45,8 @@ def checkout(project, smollm2, tmp_path):
     for path in project.data.iterdir():
         if path.name != "results":
             (tmp_path / "data" / path.name).symlink_to(path)
-    stored = project.results / "reproduce_run.json"
-    (tmp_path / "data" / "results" / stored.name).write_text(stored.read_text())
+    for name in ("reproduce_run.json", "dispute_gas.json"):
+        (tmp_path / "data" / "results" / name).write_text((project.results / name).read_text())
     (tmp_path / "notebooks").mkdir()
     small = Project(tmp_path)
     write(small, "00_one")
