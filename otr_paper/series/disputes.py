@@ -48,6 +48,19 @@ def narrowing(path: Sequence[Mapping[str, Any]], moves: Sequence[Mapping[str, An
     return records("move, by, name, level, left, right, units, of, gas, gas_so_far, bytes", rows)
 
 
+def gas_by_size(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Whole disputes at the sizes of two models, from the result ``dispute_gas``: with the leaves of the
+    states in the challenger's hands, and where it walks down to the false one."""
+    rows = []
+    for size in found["walked"]:
+        told = {name: found[name][size] for name in ("rounds", "calldata_bytes")} | {"gas": found[f"gas_{size}"]}
+        for leaves, row in (("told", told), ("kept back", found["walked"][size])):
+            rows.append(
+                {"model": size, "leaves": leaves, **{name: row[name] for name in ("rounds", "gas", "calldata_bytes")}}
+            )
+    return rows
+
+
 def gas_ledger(disputes: Sequence[Mapping[str, Any]], published: Published) -> Records:
     """Per move over many disputes: how often, least and most gas, bytes; the dearest in USD at L1
     and L2 prices."""

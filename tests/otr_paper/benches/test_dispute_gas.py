@@ -12,6 +12,7 @@ from otr_core.errors import ParameterError
 from otr_core.lane.program import Dims, LayerOperator
 from otr_paper.benches.dispute_gas import LARGE, DisputePlan, measure_dispute
 from otr_paper.benches.verify import SIZE
+from otr_paper.series import disputes
 from otr_paper.store.results import read_result
 from otr_paper.studies import dispute_costs
 
@@ -56,3 +57,9 @@ def test_a_dispute_takes_no_more_gas_than_the_court_is_designed_for(project):
     stored = read_result(project.results, "dispute_gas")[1]
     assert {**stored, "arities": [row for row in stored["arities"] if row["arity"] == 16]} == found
     assert all(gas < MOST_GAS for before in found["before"].values() for gas in before.values())
+    rows = disputes.gas_by_size(stored)
+    assert [(row["model"], row["leaves"]) for row in rows] == [
+        (size, leaves) for size in ("135m", "70b") for leaves in ("told", "kept back")
+    ]
+    assert [row["gas"] for row in rows[::2]] == [found["gas_135m"], found["gas_70b"]]
+    assert all(told["gas"] < kept["gas"] for told, kept in zip(rows[::2], rows[1::2], strict=True))
