@@ -113,6 +113,8 @@ class OpeningsReader:
         node, at = opening.data, 0
         for index, size in places:
             end = at + merkle.path_length(index, size)
+            if end > len(opening.proof):
+                raise MoveError("path", len(opening.proof), f"{end} or more")
             node, at = merkle.root_of_inclusion(merkle.leaf_hash(node), index, size, opening.proof[at:end]), end
         if at != len(opening.proof) or node != root:
             raise MoveError("opening root", node.hex(), root.hex())

@@ -14,12 +14,13 @@ from otr_core import merkle
 from otr_core.dispute import game as table
 from otr_core.dispute.accounts import MOST_WEI, batch_id
 from otr_core.dispute.duties import challenge_hash
+from otr_core.dispute.judge import Opening, verdict
 from otr_core.dispute.openings import Openings
 from otr_core.dispute.play import play
 from otr_core.dispute.players import HonestChallenger, HonestOperator, choice
 from otr_core.dispute.records import ChallengeStatus, Terms
 from otr_core.dispute.state import STATES, Verdict
-from otr_core.errors import ChainError
+from otr_core.errors import ChainError, MoveError
 from otr_core.lane import program as pr
 from otr_core.lane.element import LAYER, TOKEN, Accumulator, Place
 from otr_core.lane.step import right
@@ -99,6 +100,17 @@ def test_every_primitive_is_judged_the_same(pair):
                 for others in (openings[:-1], [*openings, openings[-1]]) if openings else ():
                     with pytest.raises(ChainError):
                         pair.chain.chain.call(judge, "judge", words, roots, others)
+                if change and openings:  # paths of other lengths, for the same reason in Python
+                    (data, path), ends = openings[0], (before, after)
+                    under = {"weights_root": served.trees.weights_root, "tables_root": served.trees.tables_root}
+                    for wrong in ([], path[:-1], [*path, bytes(32)]):
+                        false = [Opening(data, tuple(wrong)), *reader.made[1:]]
+                        with pytest.raises(MoveError) as ours:
+                            verdict(d, claim, place, false, **under, operators_root=done.operators.root, ends=ends)
+                        shown = [(o.data, list(o.proof)) for o in false]
+                        with pytest.raises(ChainError) as theirs:
+                            pair.chain.chain.call(judge, "judge", words, roots, shown)
+                        assert theirs.value.check == ours.value.reason
 
 
 class Indexed(Execution):
