@@ -7,20 +7,23 @@ import re
 import struct
 from dataclasses import replace
 from random import Random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otr_core.dispute import game as table
+from otr_core.dispute import game as table_of_moves
 from otr_core.dispute import state
 from otr_core.dispute.accounts import batch_id
 from otr_core.dispute.court import Court
-from otr_core.dispute.game import MOVES
+from otr_core.dispute.game import MOVES, open_game
+from otr_core.dispute.moves_steps import places
 from otr_core.dispute.play import Step, play
 from otr_core.dispute.players import HonestChallenger, HonestOperator, choice
 from otr_core.dispute.records import ChallengeStatus
+from otr_core.dispute.rules import ENTERED
 from otr_core.dispute.state import STATES, Level, Turn, Verdict
 from otr_core.errors import MoveError
 from otr_core.lane import program as pr
@@ -34,6 +37,8 @@ from otr_paper.labs.disputes.world import SEED, START, TERMS, random_tamper, sal
 from otr_paper.studies import dispute_costs
 from tests.helpers.tiny_disputes import filed, tiny_court
 
+#: The moves as a court makes them, by name.
+table = SimpleNamespace(**{name: rule.make for name, rule in MOVES.items()})
 TEMPERATURES = (0, 1500)
 
 
@@ -245,9 +250,9 @@ BARE |= {"choose_token": Level.OPERATORS}
 
 
 def test_the_table_in_words_names_every_move():
-    (rows,) = [part for part in table.__doc__.split("\n\n") if "    level " in part]
+    (rows,) = [part for part in table_of_moves.__doc__.split("\n\n") if "    level " in part]
     assert {name for name in MOVES if not re.search(rf"\b{name}\b", rows)} == set()
-    assert MOVES.keys() == ARGUMENTS.keys()
+    assert MOVES.keys() == ARGUMENTS.keys() == ENTERED.keys()
 
 
 def test_no_move_with_made_up_content_is_accepted_anywhere():
@@ -258,7 +263,7 @@ def test_no_move_with_made_up_content_is_accepted_anywhere():
             if BARE.get(name) == game.level and game.turn == Turn.CHALLENGER:
                 continue
             with pytest.raises(MoveError) as failure:
-                getattr(table, name)(game, *ARGUMENTS[name])
+                MOVES[name].make(game, *ARGUMENTS[name])
             if game.verdict != Verdict.NONE:
                 assert failure.value.reason == "over"
             elif game.turn != MOVES[name].turn:
@@ -278,7 +283,7 @@ def test_moves_at_another_height_of_the_right_level_are_refused():
             moves.append(("expand_layer", (bytes(32), (bytes(32),), ())))
         for name, args in moves:
             with pytest.raises(MoveError) as failure:
-                getattr(table, name)(game, *args)
+                MOVES[name].make(game, *args)
             assert failure.value.reason == "level", name
 
 
@@ -319,7 +324,7 @@ def test_what_is_shown_must_be_what_was_committed():
                     continue
                 # What the operator commits to freely may be anything; it is bound from then on.
                 free = name in ("expand_layer", "expand_first", "expand_token") and i == (2 if "token" in name else 1)
-                reason = _reason(getattr(table, name), step.before, *args[:i], changed, *args[i + 1 :])
+                reason = _reason(MOVES[name].make, step.before, *args[:i], changed, *args[i + 1 :])
                 inner = name == "expand_steps" and i == 1
                 assert free or inner or reason, (name, i)
                 reasons.add((name, reason))
@@ -386,7 +391,7 @@ def test_each_first_layer_opens_its_token_and_no_other_does():
         name, other = ("expand_first", "expand_layer") if layer == 0 else ("expand_layer", "expand_first")
         game, move = log[name].before, log[name].move
         given = (*move[1:3], ()) if layer == 0 else (*move[1:3], *served.honest.token(game.position), ())
-        refused("level", getattr(table, other), game, *given)
+        refused("level", MOVES[other].make, game, *given)
         if layer == 0:
             data, path, known = move[3:]
             assert known == ()
@@ -399,11 +404,11 @@ def test_a_state_that_is_named_at_once_is_opened_with_its_path():
     served = tiny()
     run, signed, model = served.honest, tiny_signed(served.honest), registered_model(served.trees)
     size = run.states.size
-    refused("token", table.open_game, signed.order, signed.receipt, model, 2, STATES + size)
+    refused("token", open_game, signed.order, signed.receipt, model, 2, STATES + size)
     for leaf in (4 * run.trace.shape.layers, size - 1):
-        game = table.open_game(signed.order, signed.receipt, model, 2, STATES + leaf)
+        game = open_game(signed.order, signed.receipt, model, 2, STATES + leaf)
         name, content, children, *rest = HonestOperator(run).move(game)
-        make = getattr(table, name)
+        make = MOVES[name].make
         assert make(game, content, children, *rest).leaf == leaf
         for other in ((), rest[-1][1:], (*rest[-1], rest[-1][0]), tuple(run.states.path(leaf - 1))):
             refused("path", make, game, content, children, *rest[:-1], other)
@@ -440,7 +445,7 @@ def test_a_long_accumulation_is_narrowed_in_two_lists_and_each_holds_the_last():
     served = tiny()
     false = served.run(replace(random_tamper(served, Random(5), pr.LayerOperator.MIXED), delta=2**24))
     game = replace(played(false, served.honest)["expand_steps"].before, size=1000)
-    assert len(table.places(game)) == 251
+    assert len(places(game)) == 251
     entry = struct.Struct(">q")
     points = bytes(8) + b"".join(entry.pack(n) for n in range(249)) + entry.pack(game.value)
     game = table.choose_step(table.expand_steps(game, b"", points), 7)
@@ -475,7 +480,7 @@ def test_unusable_games_are_not_started(bits, token, reason):
     served = tiny()
     signed = tiny_signed(served.honest)
     with pytest.raises(MoveError) as failure:
-        table.open_game(signed.order, signed.receipt, registered_model(served.trees), bits, token)
+        open_game(signed.order, signed.receipt, registered_model(served.trees), bits, token)
     assert failure.value.reason == reason
 
 
