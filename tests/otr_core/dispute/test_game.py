@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from otr_core import merkle
 from otr_core.dispute import game as table_of_moves
 from otr_core.dispute import state
 from otr_core.dispute.accounts import batch_id
@@ -457,6 +458,71 @@ def test_a_long_accumulation_is_narrowed_in_two_lists_and_each_holds_the_last():
     game = table.choose_step(table.expand_steps(game, points, inside), 2)
     assert (game.index, game.size, game.step, game.level) == (30, 1, 30, Level.LEAF)
     refused("points", table.prove, game, points, ())
+
+
+def test_a_token_that_was_walked_down_to_is_the_node_and_has_no_path():
+    served = tiny()
+    wrong = served.with_token(3, 0)
+    log = played(wrong, served.run(token_ids=wrong.token_ids), len(wrong.prompt_ids) + 3)
+    game, (_, data, path, children) = log["expand_token"].before, log["expand_token"].move
+    known = replace(game, node=merkle.leaf_hash(data))
+    assert table.expand_token(known, data, (), children).kept == known.node
+    refused("path", table.expand_token, known, data, path, children)
+    for at in (0, 32, 36):  # salt, id, number
+        refused("path", table.expand_token, known, data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :], (), children)
+
+
+def test_a_token_leaf_is_accused_of_its_salt_alone():
+    """By the leaf that was shown and the trace's seed; an operator that salts as it likes loses."""
+    served = tiny()
+    wrong = served.with_token(3, 0)
+    log = played(wrong, served.run(token_ids=wrong.token_ids), len(wrong.prompt_ids) + 3)
+    game, (_, data, _, children) = log["expand_token"].before, log["expand_token"].move
+    for salt in (data[:32], bytes(32), served.honest.token(game.leaf - 1)[0][:32]):
+        own = salt + data[32:]
+        shown = table.expand_token(replace(game, node=merkle.leaf_hash(own)), own, (), children)
+        refused("tile", table.accuse_salt, shown, bytes([own[0] ^ 1]) + own[1:], SEED)
+        refused("seed", table.accuse_salt, shown, own, bytes(32))
+        refused("seed", table.accuse_salt, shown, own, SEED + b"0")
+        if salt == data[:32]:
+            refused("salt", table.accuse_salt, shown, own, SEED)
+        else:
+            assert table.accuse_salt(shown, own, SEED).verdict == Verdict.OPERATOR_LOSES
+
+
+def test_a_layer_right_after_its_program_is_not_accused_of_a_salt():
+    """Of a trace leaf with a single piece, the content is the hash of that piece's leaf: whoever
+    showed it as a token's would call a right salt wrong."""
+    served = tiny()
+    tamper = replace(random_tamper(served, Random(5), pr.LayerOperator.OUTPUT), delta=2**20, layer=1)
+    log = played(served.run(tamper), served.honest)
+    shown = table.expand_layer(log["expand_layer"].before, *log["expand_layer"].move[1:])
+    piece = served.honest.piece(shown.position, shown.layer, 0)[0]
+    refused("level", table.accuse_salt, replace(shown, kept=merkle.leaf_hash(piece)), piece, SEED)
+
+
+def test_of_several_tiles_none_is_published_as_the_only_one():
+    """Even under a leaf that commits to one tile: the others would never have been shown."""
+    served = tiny()
+    false = served.run(replace(random_tamper(served, Random(5), pr.LayerOperator.MIXED), delta=2**24))
+    game = replace(played(false, served.honest)["publish"].before, height=0, level=Level.OPERATORS)
+    several = [n for n, op in enumerate(game.program) if game.model.dims.tiles(op.length) > 1]
+    assert several
+    data = bytes(8 * game.model.dims.tile)
+    node = merkle.leaf_hash(merkle.leaf_hash(data))
+    for number in several:
+        refused("level", table.publish, replace(game, operator=number, node=node), data)
+
+
+def test_a_value_of_one_step_is_proven_without_accumulators():
+    served = tiny()
+    false = served.run(replace(random_tamper(served, Random(5), pr.LayerOperator.SHARES), delta=2**18))
+    log = played(false, served.honest)
+    game, (_, points, openings) = log["prove"].before, log["prove"].move
+    assert (game.interval, points) == (-1, b"")
+    for other in (b"\0", bytes(16)):
+        refused("points", table.prove, game, other, openings)
+    assert table.prove(game, b"", openings).verdict == Verdict.OPERATOR_LOSES
 
 
 def test_a_false_quotation_loses_and_a_true_one_cannot_be_called_false():
