@@ -32,7 +32,7 @@ BUDGETS = {
     # 8,000 until the receipt states the answer and comes from real evidence; 10,000 once proofs of
     # whole answers are verified in it. It holds more since then: a court of two contracts with duties,
     # and machines appraised as a whole. What may leave it is an open point of the README.
-    "otr_core": 12950,
+    "otr_core": 13000,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both
     "otr_core/lane": 1600,
@@ -43,8 +43,8 @@ BUDGETS = {
     "otr_core/poea": 1300,
     # two contracts, court and table, each with its structs, interfaces and events; moves for each
     # field of a statement; duties, roles and pauses, in Python and on chain; the judge's program as words;
-    # the contract that judges a block of a tensor core
-    "otr_core/dispute": 3850,
+    # the contract that judges a block of a tensor core; moves in modules by level, each with its imports
+    "otr_core/dispute": 3900,
     # of it the verifier of whole answers with its gadgets, 1,250
     "otr_core/spotcheck": 1900,
     # of it the composed guarantee with its premises, 290; all that many answers on one stake need

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Self
 
-from otr_core.dispute.game import require
 from otr_core.dispute.records import BASIS, MOST_RECEIPTS, Batch, Challenge, ChallengeStatus, StakedOperator, Terms
 from otr_core.dispute.registry import NOTICE_S, Key, judgeable
+from otr_core.dispute.rules import require
 from otr_core.dispute.state import NOTHING, RegisteredModel
 from otr_core.poea.order import Domain
 

@@ -32,9 +32,10 @@ from typing import Any
 
 from otr_core import merkle
 from otr_core.dispute.duties import Duties, challenge_hash
-from otr_core.dispute.game import MOVES, open_game, require, require_leaf, statement
+from otr_core.dispute.game import MOVES, open_game, statement
 from otr_core.dispute.records import Challenge, ChallengeStatus
 from otr_core.dispute.registry import receipt_fault
+from otr_core.dispute.rules import require, require_leaf
 from otr_core.dispute.state import Game, Level, Turn, Verdict
 from otr_core.errors import MoveError
 from otr_core.poea.order import Domain, Order

@@ -26,8 +26,8 @@ from typing import Any, NamedTuple, Self
 
 from otr_core import merkle
 from otr_core.dispute.accounts import Accounts
-from otr_core.dispute.game import require, require_leaf
 from otr_core.dispute.records import BASIS, MOST_REPAID, Challenge, ChallengeStatus, StakedOperator
+from otr_core.dispute.rules import require, require_leaf
 from otr_core.dispute.state import NOTHING, Game, Level, Verdict
 from otr_core.errors import MoveError, ReceiptError
 from otr_core.poea.equivocation import Equivocation

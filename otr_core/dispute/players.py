@@ -24,8 +24,9 @@ from functools import cached_property
 from typing import Any
 
 from otr_core import merkle
-from otr_core.dispute.game import STOPPED, accumulator_bytes, places
 from otr_core.dispute.judge import Opening
+from otr_core.dispute.moves_steps import accumulator_bytes, places
+from otr_core.dispute.moves_trace import STOPPED
 from otr_core.dispute.openings import Openings, OwnExecution, OwnRun
 from otr_core.dispute.state import NOTHING, SEED, STATES, TOKENS, AnswerClaim, Game, Level
 from otr_core.lane.element import LAYER, TOKEN

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from otr_core import merkle
-from otr_core.dispute.game import places
+from otr_core.dispute.moves_steps import places
 from otr_core.dispute.openings import DataAndPath
 from otr_core.dispute.play import play
 from otr_core.dispute.players import HonestOperator, Move, choice

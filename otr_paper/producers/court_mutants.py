@@ -35,7 +35,8 @@ from otr_paper.producers import frame
 
 CONTRACT_TESTS = ("otr_node/chain",)
 PYTHON_TESTS = ("otr_core/dispute",)
-MODULES = tuple(f"otr_core.dispute.{name}" for name in ("game", "judge", "registry", "accounts", "duties", "court"))
+GAME = ("rules", "moves_trace", "moves_operators", "moves_steps", "game")
+MODULES = tuple(f"otr_core.dispute.{name}" for name in (*GAME, "judge", "registry", "accounts", "duties", "court"))
 #: Mutants that change nothing, and why: (file, text of the check).
 EQUIVALENT: dict[tuple[str, str], str] = {
     ("court.vy", "not b.closed"): "open: a challenge committed in a batch's window is late before the batch can close",
@@ -238,7 +239,8 @@ def python_mutants(name: str, module: ModuleType) -> Iterator[PythonMutant]:
     for scope, body, at in list(refusals(tree, "")):
         found = body[at]
         text = " ".join(ast.unparse(found.test if isinstance(found, ast.If) else found).split())
-        body[at] = ast.copy_location(ast.Pass(), found)
+        # Not run, but still read by the compiler: a function inside another keeps the names that it closes over.
+        body[at] = ast.copy_location(ast.If(ast.Constant(False), [found], []), found)
         code = compile(ast.fix_missing_locations(tree), module.__file__, "exec")
         body[at] = found
         yield PythonMutant(name, scope, found.lineno, text, code)
@@ -246,12 +248,13 @@ def python_mutants(name: str, module: ModuleType) -> Iterator[PythonMutant]:
 
 def refusals(node: ast.AST, scope: str) -> Iterator[tuple[str, list[ast.stmt], int]]:
     """Statements that only refuse: (name of the function, list of statements, place in it)."""
+    inner = f"{scope}.<locals>" if isinstance(node, ast.FunctionDef) else scope
     for name in ("body", "orelse", "finalbody", "handlers"):
         body: list[ast.stmt] = getattr(node, name, [])
         for at, each in enumerate(body if isinstance(body, list) else ()):
             inside = scope
             if isinstance(each, (ast.FunctionDef, ast.ClassDef)):
-                inside = f"{scope}.{each.name}" if scope else each.name
+                inside = f"{inner}.{each.name}" if scope else each.name
             elif scope and refuses(each):
                 yield scope, body, at
             yield from refusals(each, inside)
@@ -261,7 +264,7 @@ def refuses(each: ast.stmt) -> bool:
     """Whether a statement does nothing but refuse."""
     if isinstance(each, ast.Expr) and isinstance(each.value, ast.Call):
         called = ast.unparse(each.value.func)
-        return called.startswith("require") or called in ("_is_seed", "_is_leaf", "_tile", "_token", "reader.done")
+        return called.lstrip("_").startswith("require") or called in ("tile_read", "_token", "reader.done")
     if not isinstance(each, ast.If) or each.orelse or len(each.body) != 1:
         return False
     only = each.body[0]
@@ -305,17 +308,21 @@ class Meetings:
         code = compile(ast.fix_missing_locations(tree), module.__file__, "exec")
         vars(module)["_met"] = lambda line: self._seen.add((name, line))
         codes = {each.co_qualname: each for each in all_codes(code)}
-        for function in functions(module):
-            if function.__qualname__ in codes:
-                function.__code__ = codes[function.__qualname__]
+        put(codes, module.__file__)
 
 
 def swap(mutant: PythonMutant) -> None:
     """Put a function's code without the check into the loaded function."""
     codes = {code.co_qualname: code for code in all_codes(mutant.code)}
-    for function in functions(sys.modules[mutant.module]):
-        if function.__qualname__ == mutant.qualname:
-            function.__code__ = codes[mutant.qualname]
+    put({mutant.qualname: codes[mutant.qualname]}, mutant.code.co_filename)
+
+
+def put(codes: dict[str, CodeType], file: str) -> None:
+    """Put codes by name into the loaded functions of a file, what decorates functions elsewhere among them."""
+    for module in filter(None, map(sys.modules.get, MODULES)):
+        for function in functions(module):
+            if function.__code__.co_filename == file and function.__code__.co_qualname in codes:
+                function.__code__ = codes[function.__code__.co_qualname]
 
 
 def all_codes(code: CodeType) -> Iterator[CodeType]:
@@ -327,15 +334,16 @@ def all_codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def functions(owner: Any) -> Iterator[FunctionType]:
-    """All functions of a module and its classes; of a decorated one what it wraps."""
+    """All functions of a module and its classes; of a decorated one what it wraps as well."""
     home = owner.__module__ if isinstance(owner, type) else owner.__name__
     for value in list(vars(owner).values()):
         if isinstance(value, type) and value.__module__ == home:
             yield from functions(value)
         inner = value.fget if isinstance(value, property) else getattr(value, "func", value)
-        inner = getattr(inner, "__wrapped__", inner)
-        if isinstance(inner, FunctionType):
-            yield inner
+        while inner is not None:
+            if isinstance(inner, FunctionType):
+                yield inner
+            inner = getattr(inner, "__wrapped__", None)
 
 
 def red_without(mutant: PythonMutant, tests: list[str]) -> bool:

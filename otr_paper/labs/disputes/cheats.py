@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 
 from otr_core import merkle
-from otr_core.dispute.game import places
+from otr_core.dispute.moves_steps import places
 from otr_core.dispute.players import HonestOperator, Move, choice
 from otr_core.dispute.state import Game, Level
 from otr_core.lane.element import TOKEN

@@ -17,8 +17,8 @@ from hashlib import sha256
 from typing import Protocol, TypeAlias, TypeVar
 
 from otr_core import merkle
-from otr_core.dispute.game import accumulator_bytes, places
 from otr_core.dispute.judge import Opening
+from otr_core.dispute.moves_steps import accumulator_bytes, places
 from otr_core.dispute.openings import CommittedModel, DataAndPath, Openings, OwnExecution, OwnRun
 from otr_core.dispute.players import Move
 from otr_core.dispute.state import NOTHING, Game, Level

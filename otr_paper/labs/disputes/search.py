@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from otr_core.dispute.game import MOVES, places
+from otr_core.dispute.game import MOVES
+from otr_core.dispute.moves_steps import places
 from otr_core.dispute.play import ChallengerPlayer, OperatorPlayer
 from otr_core.dispute.players import Move, choice
 from otr_core.dispute.state import SEED, STATES, TOKENS, Game, Level, Turn, Verdict

@@ -7,20 +7,24 @@ import re
 import struct
 from dataclasses import replace
 from random import Random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otr_core.dispute import game as table
+from otr_core import merkle
+from otr_core.dispute import game as table_of_moves
 from otr_core.dispute import state
 from otr_core.dispute.accounts import batch_id
 from otr_core.dispute.court import Court
-from otr_core.dispute.game import MOVES
+from otr_core.dispute.game import MOVES, open_game
+from otr_core.dispute.moves_steps import places
 from otr_core.dispute.play import Step, play
 from otr_core.dispute.players import HonestChallenger, HonestOperator, choice
 from otr_core.dispute.records import ChallengeStatus
+from otr_core.dispute.rules import ENTERED
 from otr_core.dispute.state import STATES, Level, Turn, Verdict
 from otr_core.errors import MoveError
 from otr_core.lane import program as pr
@@ -34,6 +38,8 @@ from otr_paper.labs.disputes.world import SEED, START, TERMS, random_tamper, sal
 from otr_paper.studies import dispute_costs
 from tests.helpers.tiny_disputes import filed, tiny_court
 
+#: The moves as a court makes them, by name.
+table = SimpleNamespace(**{name: rule.make for name, rule in MOVES.items()})
 TEMPERATURES = (0, 1500)
 
 
@@ -245,9 +251,9 @@ BARE |= {"choose_token": Level.OPERATORS}
 
 
 def test_the_table_in_words_names_every_move():
-    (rows,) = [part for part in table.__doc__.split("\n\n") if "    level " in part]
+    (rows,) = [part for part in table_of_moves.__doc__.split("\n\n") if "    level " in part]
     assert {name for name in MOVES if not re.search(rf"\b{name}\b", rows)} == set()
-    assert MOVES.keys() == ARGUMENTS.keys()
+    assert MOVES.keys() == ARGUMENTS.keys() == ENTERED.keys()
 
 
 def test_no_move_with_made_up_content_is_accepted_anywhere():
@@ -258,7 +264,7 @@ def test_no_move_with_made_up_content_is_accepted_anywhere():
             if BARE.get(name) == game.level and game.turn == Turn.CHALLENGER:
                 continue
             with pytest.raises(MoveError) as failure:
-                getattr(table, name)(game, *ARGUMENTS[name])
+                MOVES[name].make(game, *ARGUMENTS[name])
             if game.verdict != Verdict.NONE:
                 assert failure.value.reason == "over"
             elif game.turn != MOVES[name].turn:
@@ -278,7 +284,7 @@ def test_moves_at_another_height_of_the_right_level_are_refused():
             moves.append(("expand_layer", (bytes(32), (bytes(32),), ())))
         for name, args in moves:
             with pytest.raises(MoveError) as failure:
-                getattr(table, name)(game, *args)
+                MOVES[name].make(game, *args)
             assert failure.value.reason == "level", name
 
 
@@ -319,7 +325,7 @@ def test_what_is_shown_must_be_what_was_committed():
                     continue
                 # What the operator commits to freely may be anything; it is bound from then on.
                 free = name in ("expand_layer", "expand_first", "expand_token") and i == (2 if "token" in name else 1)
-                reason = _reason(getattr(table, name), step.before, *args[:i], changed, *args[i + 1 :])
+                reason = _reason(MOVES[name].make, step.before, *args[:i], changed, *args[i + 1 :])
                 inner = name == "expand_steps" and i == 1
                 assert free or inner or reason, (name, i)
                 reasons.add((name, reason))
@@ -386,7 +392,7 @@ def test_each_first_layer_opens_its_token_and_no_other_does():
         name, other = ("expand_first", "expand_layer") if layer == 0 else ("expand_layer", "expand_first")
         game, move = log[name].before, log[name].move
         given = (*move[1:3], ()) if layer == 0 else (*move[1:3], *served.honest.token(game.position), ())
-        refused("level", getattr(table, other), game, *given)
+        refused("level", MOVES[other].make, game, *given)
         if layer == 0:
             data, path, known = move[3:]
             assert known == ()
@@ -399,11 +405,11 @@ def test_a_state_that_is_named_at_once_is_opened_with_its_path():
     served = tiny()
     run, signed, model = served.honest, tiny_signed(served.honest), registered_model(served.trees)
     size = run.states.size
-    refused("token", table.open_game, signed.order, signed.receipt, model, 2, STATES + size)
+    refused("token", open_game, signed.order, signed.receipt, model, 2, STATES + size)
     for leaf in (4 * run.trace.shape.layers, size - 1):
-        game = table.open_game(signed.order, signed.receipt, model, 2, STATES + leaf)
+        game = open_game(signed.order, signed.receipt, model, 2, STATES + leaf)
         name, content, children, *rest = HonestOperator(run).move(game)
-        make = getattr(table, name)
+        make = MOVES[name].make
         assert make(game, content, children, *rest).leaf == leaf
         for other in ((), rest[-1][1:], (*rest[-1], rest[-1][0]), tuple(run.states.path(leaf - 1))):
             refused("path", make, game, content, children, *rest[:-1], other)
@@ -440,7 +446,7 @@ def test_a_long_accumulation_is_narrowed_in_two_lists_and_each_holds_the_last():
     served = tiny()
     false = served.run(replace(random_tamper(served, Random(5), pr.LayerOperator.MIXED), delta=2**24))
     game = replace(played(false, served.honest)["expand_steps"].before, size=1000)
-    assert len(table.places(game)) == 251
+    assert len(places(game)) == 251
     entry = struct.Struct(">q")
     points = bytes(8) + b"".join(entry.pack(n) for n in range(249)) + entry.pack(game.value)
     game = table.choose_step(table.expand_steps(game, b"", points), 7)
@@ -452,6 +458,71 @@ def test_a_long_accumulation_is_narrowed_in_two_lists_and_each_holds_the_last():
     game = table.choose_step(table.expand_steps(game, points, inside), 2)
     assert (game.index, game.size, game.step, game.level) == (30, 1, 30, Level.LEAF)
     refused("points", table.prove, game, points, ())
+
+
+def test_a_token_that_was_walked_down_to_is_the_node_and_has_no_path():
+    served = tiny()
+    wrong = served.with_token(3, 0)
+    log = played(wrong, served.run(token_ids=wrong.token_ids), len(wrong.prompt_ids) + 3)
+    game, (_, data, path, children) = log["expand_token"].before, log["expand_token"].move
+    known = replace(game, node=merkle.leaf_hash(data))
+    assert table.expand_token(known, data, (), children).kept == known.node
+    refused("path", table.expand_token, known, data, path, children)
+    for at in (0, 32, 36):  # salt, id, number
+        refused("path", table.expand_token, known, data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :], (), children)
+
+
+def test_a_token_leaf_is_accused_of_its_salt_alone():
+    """By the leaf that was shown and the trace's seed; an operator that salts as it likes loses."""
+    served = tiny()
+    wrong = served.with_token(3, 0)
+    log = played(wrong, served.run(token_ids=wrong.token_ids), len(wrong.prompt_ids) + 3)
+    game, (_, data, _, children) = log["expand_token"].before, log["expand_token"].move
+    for salt in (data[:32], bytes(32), served.honest.token(game.leaf - 1)[0][:32]):
+        own = salt + data[32:]
+        shown = table.expand_token(replace(game, node=merkle.leaf_hash(own)), own, (), children)
+        refused("tile", table.accuse_salt, shown, bytes([own[0] ^ 1]) + own[1:], SEED)
+        refused("seed", table.accuse_salt, shown, own, bytes(32))
+        refused("seed", table.accuse_salt, shown, own, SEED + b"0")
+        if salt == data[:32]:
+            refused("salt", table.accuse_salt, shown, own, SEED)
+        else:
+            assert table.accuse_salt(shown, own, SEED).verdict == Verdict.OPERATOR_LOSES
+
+
+def test_a_layer_right_after_its_program_is_not_accused_of_a_salt():
+    """Of a trace leaf with a single piece, the content is the hash of that piece's leaf: whoever
+    showed it as a token's would call a right salt wrong."""
+    served = tiny()
+    tamper = replace(random_tamper(served, Random(5), pr.LayerOperator.OUTPUT), delta=2**20, layer=1)
+    log = played(served.run(tamper), served.honest)
+    shown = table.expand_layer(log["expand_layer"].before, *log["expand_layer"].move[1:])
+    piece = served.honest.piece(shown.position, shown.layer, 0)[0]
+    refused("level", table.accuse_salt, replace(shown, kept=merkle.leaf_hash(piece)), piece, SEED)
+
+
+def test_of_several_tiles_none_is_published_as_the_only_one():
+    """Even under a leaf that commits to one tile: the others would never have been shown."""
+    served = tiny()
+    false = served.run(replace(random_tamper(served, Random(5), pr.LayerOperator.MIXED), delta=2**24))
+    game = replace(played(false, served.honest)["publish"].before, height=0, level=Level.OPERATORS)
+    several = [n for n, op in enumerate(game.program) if game.model.dims.tiles(op.length) > 1]
+    assert several
+    data = bytes(8 * game.model.dims.tile)
+    node = merkle.leaf_hash(merkle.leaf_hash(data))
+    for number in several:
+        refused("level", table.publish, replace(game, operator=number, node=node), data)
+
+
+def test_a_value_of_one_step_is_proven_without_accumulators():
+    served = tiny()
+    false = served.run(replace(random_tamper(served, Random(5), pr.LayerOperator.SHARES), delta=2**18))
+    log = played(false, served.honest)
+    game, (_, points, openings) = log["prove"].before, log["prove"].move
+    assert (game.interval, points) == (-1, b"")
+    for other in (b"\0", bytes(16)):
+        refused("points", table.prove, game, other, openings)
+    assert table.prove(game, b"", openings).verdict == Verdict.OPERATOR_LOSES
 
 
 def test_a_false_quotation_loses_and_a_true_one_cannot_be_called_false():
@@ -475,7 +546,7 @@ def test_unusable_games_are_not_started(bits, token, reason):
     served = tiny()
     signed = tiny_signed(served.honest)
     with pytest.raises(MoveError) as failure:
-        table.open_game(signed.order, signed.receipt, registered_model(served.trees), bits, token)
+        open_game(signed.order, signed.receipt, registered_model(served.trees), bits, token)
     assert failure.value.reason == reason
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from otr_core.dispute import game as table
+from otr_core.dispute import moves_steps
 from otr_core.dispute.play import most_moves
 from otr_core.dispute.players import HonestChallenger, Move, case, choice
 from otr_core.dispute.state import STATES, Game, Level, Turn
@@ -70,7 +70,7 @@ def test_the_honest_side_never_loses_over_all_letters(family):
 @pytest.mark.parametrize("intervals", [2, 3])
 def test_accumulations_longer_than_a_round(monkeypatch, intervals):
     """Lists of few entries, so that an accumulation takes several rounds as in a large model."""
-    monkeypatch.setattr(table, "MOST_INTERVALS", intervals)
+    monkeypatch.setattr(moves_steps, "MOST_INTERVALS", intervals)
     world = small_world("narrow")
     choices = Alphabet(narrow=(Level.OPERATORS, Level.TILES))
     last = len(world.honest.trace.leaves) - 1
