@@ -351,7 +351,8 @@ def connect(
     """
     need_extras("chain")
     from otr_node.chain.keys import load_key, read_password
-    from otr_node.chain.rpc import GWEI, RpcChain
+    from otr_node.chain.delivery import GWEI
+    from otr_node.chain.rpc import RpcChain
 
     RpcChain(rpc)  # a wrong URL is said before a password is asked for
     account = load_key(key, read_password(password_file))
