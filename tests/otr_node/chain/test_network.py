@@ -31,9 +31,9 @@ from otr_core.poea import OnceStore
 from otr_core.poea.document import ReceiptFile
 from otr_core.poea.message import Message, Response
 from otr_core.poea.receipt import sign_receipt
+from otr_node.chain.access import read_terms
 from otr_node.chain.answers import OwnModel, dump_leaves, dump_place, load_place, write_places
 from otr_node.chain.anvil import Anvil, known_keys
-from otr_node.chain.command import read_terms
 from otr_node.chain.defender import Defender
 from otr_node.chain.deployment import load_deployment
 from otr_node.chain.fisherman import Fisherman
