@@ -163,14 +163,17 @@ def test_the_key_in_a_file_opens_with_its_password_alone(tmp_path, key_document)
         {"n": True},
         {"dklen": 2**40},
         {"dklen": 0},
-        {"n": 3},
-        {"salt": 5},
+        {"n": 2, "r": 1, "p": 2**25},  # no round at all by whole numbers, and gigabytes of blocks
     ],
 )
 def test_a_key_file_that_asks_for_too_much_is_refused_before_it_is_opened(tmp_path, key_document, work):
     path = tmp_path / "key"
     path.write_text(json.dumps(changed(key_document, **work)))
-    refused(lambda: load_key(path, "correct horse"), "key")
+    said = str(refused(lambda: load_key(path, "correct horse"), "key"))
+    assert ("whole numbers" if {type(each) for each in work.values()} - {int} else "rounds") in said
+    for more in ({"n": 3}, {"salt": 5}):
+        path.write_text(json.dumps(changed(key_document, **more)))
+        refused(lambda: load_key(path, "correct horse"), "key")
 
 
 def test_a_derived_key_longer_than_is_used_is_refused_in_both_kinds(tmp_path):
@@ -254,7 +257,8 @@ def test_a_state_file_of_another_kind_or_in_use_is_refused(tmp_path):
         Outbox(tmp_path / "junk")
     with pytest.raises(InputError, match="--state"):
         Outbox(tmp_path)
-    held = Outbox(tmp_path / "state")
+    Outbox(tmp_path / "state")._file.close()
+    held = Outbox(tmp_path / "state")  # one that is there already, and of which nothing is read or written
     with pytest.raises(InputError, match="no other process"):
         Outbox(tmp_path / "state")
     with pytest.raises(sqlite3.OperationalError):  # and it stays locked without being written
