@@ -135,7 +135,7 @@ def dump_leaves(trace: Trace) -> bytes:
 def _leaves(path: Path, count: int) -> tuple[bytes, ...]:
     """The hashes in such a file; none where it is not there or is not of ``count`` hashes."""
     try:
-        raw = path.read_bytes() if path.is_file() and path.stat().st_size == 32 * count else b""
+        raw = path.read_bytes() if path.stat().st_size == 32 * count else b""
     except OSError:
         raw = b""
     return tuple(raw[at : at + 32] for at in range(0, len(raw), 32))

@@ -70,7 +70,7 @@ class Defender(ChainParty):
 
     def _honest(self, order: Order, receipt: Receipt) -> OperatorPlayer | None:
         for answer in self.answers.values():
-            if answer.placed.order == order and answer.file.receipt == receipt and order.model_id in self.models:
+            if answer.placed.order == order and answer.file.receipt == receipt:
                 run = answer.claimed_run(self.models[order.model_id])
                 return None if run is None else HonestOperator(run)
         return None

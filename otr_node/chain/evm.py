@@ -394,7 +394,10 @@ def event_of(contract: Contract | None, topics: Sequence[str], data: str) -> Log
 
 def revert_reason(output: bytes) -> str:
     """The reason in the output of a call that reverted: Solidity's Error(string)."""
-    text = decode(["string"], output[4:])[0] if output[:4] == bytes.fromhex("08c379a0") else ""
+    try:
+        text = decode(["string"], output[4:])[0] if output[:4] == bytes.fromhex("08c379a0") else ""
+    except (ValueError, DecodingError):  # whoever reverts chooses the bytes
+        text = ""
     return str(text) or "reverted"
 
 

@@ -80,7 +80,7 @@ class Fisherman(ChainParty):
             return False
         late = now + MARGIN_S > court.window_start(place.batch) + court.terms.window_s
         convicted = court.operators[batch.operator].convicted
-        if late or batch.closed or convicted:
+        if late or convicted:  # a batch is closed after its window alone
             why = "its operator is convicted" if convicted else "its window has passed"
             self.say_once("not challenged", answer.name, why=why)
             return False

@@ -22,6 +22,8 @@ VARIABLE = "OTR_PASSWORD"
 """Environment variable with the password of the key file."""
 _MOST_WORK = 2**20
 """Most rounds that a key file may ask for: the usual 2^18 take a second and 256 MB."""
+_MOST_BYTES = 64
+"""Most bytes that a key file may have derived from the password; 32 are used."""
 
 
 def read_password(file: Path | None) -> str:
@@ -49,11 +51,15 @@ def load_key(path: Path, password: str) -> LocalAccount:
     try:
         document: Any = parse_json(read_input(path, what="a key file (JSON)"), what="key file")
         crypto = document["crypto"]
-        work = crypto["kdfparams"]
-        rounds = work["n"] * work["r"] // 8 * work["p"] if crypto["kdf"] == "scrypt" else work["c"]
-        if document["version"] != 3 or not 0 < rounds <= _MOST_WORK:
-            raise NodeError("key", f"version {document['version']}, {rounds} rounds", f"3, at most {_MOST_WORK}")
-        key = Account.decrypt(document, password)
+        names = ("n", "r", "p", "dklen") if crypto["kdf"] == "scrypt" else ("c", "dklen")
+        counts = [crypto["kdfparams"][name] for name in names]
+        if document["version"] != 3 or not all(type(each) is int for each in counts):
+            raise NodeError("key", f"version {document['version']}, {names} of {counts}", "version 3, whole numbers")
+        *work, length = counts
+        rounds = work[0] * work[1] // 8 * work[2] if len(work) == 3 else work[0]
+        if min(counts) < 1 or not 0 < rounds <= _MOST_WORK or length > _MOST_BYTES:
+            raise NodeError("key", f"{rounds} rounds, {length} bytes", f"at most {_MOST_WORK} and {_MOST_BYTES}")
+        account: LocalAccount = Account.from_key(Account.decrypt(document, password))
     except NodeError:
         raise
     except (InputError, KeyError, TypeError, AttributeError) as error:
@@ -62,7 +68,6 @@ def load_key(path: Path, password: str) -> LocalAccount:
         if "MAC" in str(error):
             raise NodeError("password", f"another one for {path}", "the key file's password") from error
         raise NodeError("key", f"{path} ({one_line(error)})", "an encrypted key file, version 3") from error
-    account: LocalAccount = Account.from_key(key)
     return account
 
 

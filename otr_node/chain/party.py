@@ -4,6 +4,7 @@ it."""
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ _HOPELESS = ("chain-id", "contract", "key", "deployment")  # what no waiting men
 
 
 @dataclass
-class ChainParty:
+class ChainParty(ABC):
     """One account at one court.
 
     Attributes:
@@ -53,10 +54,11 @@ class ChainParty:
             self.answers[answer.name] = answer
         return self.act()
 
+    @abstractmethod
     def act(self) -> bool:
         """Do the first thing that is to be done; whether something was."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forget(self) -> None:
         """What was made from the court as it was is worth nothing now."""
 

@@ -12,57 +12,24 @@ node's priority fee at most, and never above the owner's cap.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
+from eth_abi.exceptions import DecodingError
 from eth_account.signers.local import LocalAccount
-from eth_utils import keccak, to_checksum_address
-from web3 import HTTPProvider
-from web3.exceptions import Web3Exception
+from eth_utils import to_checksum_address
 
 from otr_core.errors import ChainError, NodeError, one_line
-from otr_node.chain.evm import (
-    GAS_LIMIT,
-    call_data,
-    created_address,
-    creation_data,
-    event_of,
-    returned,
-    revert_reason,
-)
-from otr_node.chain.interface import Contract, Entry, InnerCall, TxReceipt
+from otr_node.chain.delivery import GWEI, Delivery
+from otr_node.chain.evm import GAS_LIMIT, call_data, created_address, creation_data, event_of, returned
+from otr_node.chain.interface import Contract, Entry, InnerCall, LogEntry, TxReceipt
+from otr_node.chain.node import RefusedError, RpcNode, octets, quantity, record
 from otr_node.chain.outbox import Outbox
 
-GWEI = 10**9
 MOST_BLOCKS = 2_000
 """Blocks whose logs are asked for at once; public nodes refuse more, and some fewer."""
-_KNOWN = ("already known", "already imported", "known transaction", "nonce too low", "replacement")
-
-
-class _RefusedError(Exception):
-    """The node has answered, with an error."""
-
-    def __init__(self, error: Mapping[str, Any]) -> None:
-        data = error.get("data")
-        data = data.get("data") if isinstance(data, dict) else data
-        self.message = one_line(Exception(error.get("message", error)))
-        self.output = bytes.fromhex(data[2:]) if isinstance(data, str) and data[:2] == "0x" else b""
-        super().__init__(self.message)
-
-    @property
-    def reverted(self) -> bool:
-        return bool(self.output) or "revert" in self.message.lower()
-
-    @property
-    def as_chain_error(self) -> ChainError:
-        """The contract's reason, or the node's."""
-        if not self.reverted:
-            return ChainError("transaction", self.message, "a call that the node takes")
-        said = revert_reason(self.output) if self.output else self.message.rpartition("reverted: ")[2]
-        return ChainError(said if said and " " not in said else "reverted", f"a revert ({self.message})", "success")
+_PLACE = ("blockNumber", "logIndex")
 
 
 class RpcChain:
@@ -79,7 +46,7 @@ class RpcChain:
             before they are sent.
 
     Attributes:
-        sent_again: how often a transaction had to be. outbox: as given.
+        id: EIP-155 number of the chain. accounts: addresses of the keys. outbox: as given.
 
     Raises:
         NodeError: ``rpc``: nothing answers there. ``chain-id``: another chain.
@@ -98,26 +65,24 @@ class RpcChain:
         poll_s: float = 0.2,
         outbox: Outbox | None = None,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise NodeError("rpc", repr(url), "a URL such as http://127.0.0.1:8545")
-        # A provider's URL often ends in a secret: no message shows it.
-        self._shown = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
-        how = {"timeout": min(patience_s, 30.0)}
-        self._node = HTTPProvider(url, request_kwargs=how, exception_retry_configuration=None)
+        self._node = RpcNode(url, patience_s)
         self._keys = {key.address.lower(): key for key in keys}
         self.accounts: tuple[str, ...] = tuple(key.address for key in keys)
         self._moved, self._next = moved, 0
-        self._confirmations, self._max_fee = confirmations, max_fee_wei
-        self._patience, self._poll = patience_s, poll_s
+        self._max_fee = max_fee_wei
         self._times: dict[str, int] = {}
         self.outbox = outbox
-        self.sent_again = 0
-        self.id = int(self._ask("eth_chainId", patience_s=min(patience_s, 5.0)), 16)
+        self._delivery = Delivery(self._node, outbox, confirmations, max_fee_wei, patience_s, poll_s)
+        self.id = self._node.number("eth_chainId", patience_s=min(patience_s, 5.0))
         if chain_id is not None and self.id != chain_id:
             raise NodeError("chain-id", self.id, chain_id)
         for kept in outbox.waiting() if outbox else ():
-            self._finish(*kept)
+            self._delivery.finish(*kept)
+
+    @property
+    def sent_again(self) -> int:
+        """How often a transaction had to be sent again."""
+        return self._delivery.sent_again
 
     @property
     def secret(self) -> bytes:
@@ -126,46 +91,18 @@ class RpcChain:
 
     # --- questions
 
-    def _ask(self, method: str, *params: Any, patience_s: float | None = None) -> Any:
-        """One request, repeated while the node does not answer.
-
-        Raises:
-            NodeError: ``rpc``: it did not for ``patience_s``. _RefusedError: it has, with an error.
-        """
-        end, wait = time.monotonic() + (self._patience if patience_s is None else patience_s), 0.1
-        while True:
-            try:
-                answer: Any = self._node.make_request(method, list(params))
-                if isinstance(answer, dict) and "result" in answer:
-                    return answer["result"]
-                error = answer.get("error") if isinstance(answer, dict) else None
-                if not isinstance(error, dict):
-                    raise ValueError(f"{one_line(Exception(answer))}, no JSON-RPC answer")
-                if error.get("code") != -32005 or time.monotonic() >= end:  # -32005: too many requests
-                    raise _RefusedError(error)
-            except (OSError, ValueError, Web3Exception) as error:
-                if time.monotonic() >= end:
-                    why = type(error).__name__
-                    raise NodeError("rpc", f"no answer from {self._shown} ({why})", "a JSON-RPC node") from error
-            time.sleep(max(0.0, min(wait, end - time.monotonic())))
-            wait = min(2 * wait, 5.0)
-
-    def _block(self, which: str) -> Mapping[str, Any]:
-        found = self._ask("eth_getBlockByNumber", which, False)
-        return found if isinstance(found, dict) else {}
-
     @property
     def time(self) -> int:
         """Unix seconds of the block that the next transaction lands in, or somewhat less."""
         if self._moved:
-            return self._next or int(self._block("latest")["timestamp"], 16) + 1
-        block = self._block("pending")
-        return int((block if block.get("timestamp") else self._block("latest"))["timestamp"], 16)
+            return self._next or quantity(self._node.block("latest").get("timestamp")) + 1
+        block = self._node.block("pending")
+        return quantity((block if block.get("timestamp") else self._node.block("latest")).get("timestamp"))
 
     @property
     def head(self) -> int:
         """Number of the latest block."""
-        return int(self._ask("eth_blockNumber"), 16)
+        return self._node.head()
 
     def travel(self, to: int) -> None:
         """Move the next block's time forward to ``to`` (Unix seconds).
@@ -184,26 +121,26 @@ class RpcChain:
             NodeError: ``time``: the node does not let it be moved.
         """
         try:
-            self._ask("evm_increaseTime", seconds)
-            self._ask("evm_mine")
-        except _RefusedError as error:
+            self._node.ask("evm_increaseTime", seconds)
+            self._node.ask("evm_mine")
+        except RefusedError as error:
             raise NodeError("time", error.message, "a node whose clock can be moved") from error
 
     def block_hash(self, number: int) -> str:
         """Hash of a block, hex; "" if there is none of this number."""
-        return str(self._block(hex(number)).get("hash") or "")
+        return self._node.block_hash(number)
 
     def balance(self, address: str) -> int:
         """Wei held by ``address``."""
-        return int(self._ask("eth_getBalance", address, "latest"), 16)
+        return self._node.number("eth_getBalance", address, "latest")
 
     def code(self, address: str) -> bytes:
         """The code at ``address``."""
-        return bytes.fromhex(self._ask("eth_getCode", address, "latest")[2:])
+        return octets(self._node.ask("eth_getCode", address, "latest"))
 
     def next_address(self, sender: str, after: int = 0) -> str:
         """Where ``sender`` will deploy next, or ``after`` so many more transactions."""
-        return created_address(sender, self._nonce(sender, "pending") + after)
+        return created_address(sender, self._node.nonce(sender, "pending") + after)
 
     def runtime_of(self, contract: Contract, *args: Any, address: str, sender: str | None = None) -> bytes:
         """The code that deploying ``contract`` would leave, wherever that is.
@@ -226,8 +163,8 @@ class RpcChain:
 
     def _called(self, about: Mapping[str, Any], block: str = "latest") -> bytes:
         try:
-            return bytes.fromhex(self._ask("eth_call", about, block)[2:])
-        except _RefusedError as error:
+            return octets(self._node.ask("eth_call", about, block))
+        except RefusedError as error:
             raise error.as_chain_error from error
 
     def entries(self, contracts: Sequence[Contract], first: int, last: int) -> list[Entry]:
@@ -242,26 +179,28 @@ class RpcChain:
             end = min(last, first + span - 1)
             about = {"address": list(by_address), "fromBlock": hex(first), "toBlock": hex(end)}
             try:
-                raw = self._ask("eth_getLogs", about)
-            except _RefusedError as error:
+                raw = self._node.ask("eth_getLogs", about)
+            except RefusedError as error:
                 if span == 1:
                     raise NodeError("rpc", f"no logs ({error.message})", "those of one block") from error
                 span = max(1, span // 4)
                 continue
-            for log in sorted(raw, key=lambda each: (int(each["blockNumber"], 16), int(each["logIndex"], 16))):
-                entry = event_of(by_address.get(log["address"].lower()), log["topics"], log["data"])
+            if not isinstance(raw, list):
+                raise NodeError("rpc", f"a node that answers {raw!r:.60}", "logs")
+            for log in sorted(map(record, raw), key=lambda each: tuple(quantity(each.get(own)) for own in _PLACE)):
+                entry = event_in(log, by_address.get(str(log.get("address")).lower()))
                 if entry is not None and not log.get("removed"):
-                    where = int(log["blockNumber"], 16), self._time_of(log), log["transactionHash"]
+                    where = quantity(log.get("blockNumber")), self._time_of(log), str(log.get("transactionHash"))
                     found.append(Entry(*where, entry))
             first = end + 1
         return found
 
     def _time_of(self, log: Mapping[str, Any]) -> int:
         if log.get("blockTimestamp"):
-            return int(log["blockTimestamp"], 16)
-        place = log["blockHash"]
+            return quantity(log.get("blockTimestamp"))
+        place = str(log.get("blockHash"))
         if place not in self._times:
-            self._times[place] = int(self._ask("eth_getBlockByHash", place, False)["timestamp"], 16)
+            self._times[place] = self._node.time_of(place)
         return self._times[place]
 
     def calls(self, transaction: str, addresses: Sequence[str]) -> list[InnerCall]:
@@ -274,16 +213,16 @@ class RpcChain:
             NodeError: ``trace``: the node does not.
         """
         own = {each.lower() for each in addresses}
-        raw = self._ask("eth_getTransactionByHash", transaction)
+        raw = self._node.ask("eth_getTransactionByHash", transaction)
         if raw is None:
             return []
-        if str(raw["to"]).lower() in own:
-            return [InnerCall(raw["from"], raw["to"], bytes.fromhex(raw["input"][2:]), int(raw["value"], 16))]
+        if str(record(raw).get("to")).lower() in own:
+            return [_inner_call(raw)]
         try:
-            traced = self._ask("debug_traceTransaction", transaction, {"tracer": "callTracer"})
-        except _RefusedError as error:
+            traced = self._node.ask("debug_traceTransaction", transaction, {"tracer": "callTracer"})
+        except RefusedError as error:
             raise NodeError("trace", error.message, f"the calls in transaction {transaction}") from error
-        return list(_inner(traced, own))
+        return list(_inner(record(traced), own))
 
     # --- transactions
 
@@ -313,22 +252,19 @@ class RpcChain:
         data = call_data(contract.entry(function), args)
         return self._send(contract.address, data, sender, value, contract)[0]
 
-    def _nonce(self, address: str, block: str = "latest") -> int:
-        return int(self._ask("eth_getTransactionCount", address, block), 16)
-
     def _fees(self) -> tuple[int, int]:
         """Most wei for a unit of gas, and of it for the block's maker."""
-        base = self._block("latest").get("baseFeePerGas")
+        base = self._node.block("latest").get("baseFeePerGas")
         if base is None:
             raise NodeError("fee", "blocks without a base fee", "a chain with the fees of EIP-1559")
         try:
-            tip = int(self._ask("eth_maxPriorityFeePerGas"), 16)
-        except _RefusedError:
+            tip = self._node.number("eth_maxPriorityFeePerGas")
+        except RefusedError:
             tip = GWEI
-        needed = int(base, 16) * 9 // 8 + 1  # what the next block may ask for
+        needed = quantity(base) * 9 // 8 + 1  # what the next block may ask for
         if needed > self._max_fee:
             raise NodeError("fee", f"{needed} wei for a unit of gas", f"at most {self._max_fee}")
-        most = min(2 * int(base, 16) + tip, self._max_fee)
+        most = min(2 * quantity(base) + tip, self._max_fee)
         return most, min(tip, most)
 
     def _send(
@@ -345,27 +281,30 @@ class RpcChain:
         has, needs = self.balance(sender), value + gas * most
         if has < needs:
             raise NodeError("funds", f"{has} wei on {key.address}", f"{needs}: {value} to send and {gas} gas at most")
-        fields: dict[str, Any] = {"type": 2, "chainId": self.id, "nonce": self._nonce(sender, "pending"), "gas": gas}
+        fields: dict[str, Any] = {
+            "type": 2,
+            "chainId": self.id,
+            "nonce": self._node.nonce(sender, "pending"),
+            "gas": gas,
+        }
         fields |= {"data": data, "value": value, "maxFeePerGas": most, "maxPriorityFeePerGas": tip}
         fields |= {} if to is None else {"to": to_checksum_address(to)}
         if self._moved:
-            self._ask("evm_setNextBlockTimestamp", self.time)
+            self._node.ask("evm_setNextBlockTimestamp", self.time)
             self._next = 0
-        raw = self._delivered(key, fields)
-        if int(raw["status"], 16) != 1:
+        raw = self._delivery.deliver(key, fields)
+        if quantity(raw.get("status")) != 1:
             raise self._reason(about, raw)
-        events = tuple(
-            found for log in raw["logs"] if (found := event_of(contract, log["topics"], log["data"])) is not None
-        )
-        block_time = int(self._ask("eth_getBlockByHash", raw["blockHash"], False)["timestamp"], 16)
-        receipt = TxReceipt(int(raw["gasUsed"], 16), len(data), events, block_time, raw["transactionHash"])
-        return receipt, raw.get("contractAddress") or ""
+        events = tuple(found for log in raw.get("logs") or () if (found := event_in(record(log), contract)) is not None)
+        block_time = self._node.time_of(raw.get("blockHash"))
+        about_it = quantity(raw.get("gasUsed")), len(data), events, block_time, str(raw.get("transactionHash"))
+        return TxReceipt(*about_it), str(raw.get("contractAddress") or "")
 
     def _estimated(self, about: Mapping[str, Any]) -> int:
         """The gas limit for a call: an estimate with room, under the cap of EIP-7825."""
         try:
-            found = int(self._ask("eth_estimateGas", about), 16)
-        except _RefusedError as error:
+            found = self._node.number("eth_estimateGas", about)
+        except RefusedError as error:
             if "funds" in error.message.lower():
                 raise NodeError("funds", error.message, "an account that can pay") from error
             raise error.as_chain_error from error
@@ -376,81 +315,10 @@ class RpcChain:
     def _reason(self, about: Mapping[str, Any], receipt: Mapping[str, Any]) -> ChainError:
         """Why a mined transaction has failed: it is called again on its block."""
         try:
-            self._called({**about, "gas": hex(GAS_LIMIT)}, receipt["blockNumber"])
+            self._called({**about, "gas": hex(GAS_LIMIT)}, hex(quantity(receipt.get("blockNumber"))))
         except ChainError as error:
             return error
         return ChainError("reverted", "no reason", "success")
-
-    def _delivered(self, key: LocalAccount, fields: dict[str, Any]) -> Mapping[str, Any]:
-        """Send until a receipt stands: again where the node forgets, with higher fees where it
-        waits."""
-        end, bump = time.monotonic() + self._patience, time.monotonic() + self._patience / 3
-        signed: list[bytes] = []
-        while True:
-            raw = bytes(key.sign_transaction(fields).raw_transaction)
-            signed.append(raw)
-            if self.outbox is not None:
-                self.outbox.put(key.address.lower(), fields["nonce"], raw)
-            while time.monotonic() < (end if len(signed) > 1 else bump):
-                receipt = self._stands(key.address, fields["nonce"], signed)
-                if receipt is not None:
-                    if self.outbox is not None:
-                        self.outbox.done(key.address.lower(), fields["nonce"])
-                    return receipt
-                time.sleep(self._poll)
-            if time.monotonic() >= end:
-                raise NodeError("pending", f"no receipt for {self._patience:.0f} s", "a mined transaction")
-            dearer = {name: fields[name] * 5 // 4 + 1 for name in ("maxFeePerGas", "maxPriorityFeePerGas")}
-            if dearer["maxFeePerGas"] > self._max_fee:
-                bump = end
-                continue
-            fields = fields | dearer
-
-    def _stands(self, sender: str, nonce: int, signed: Sequence[bytes]) -> Mapping[str, Any] | None:
-        """The receipt of one of these transactions of the same number, if it is deep enough."""
-        for raw in signed:
-            receipt = self._ask("eth_getTransactionReceipt", hash_of(raw))
-            if receipt:
-                deep = self.head - int(receipt["blockNumber"], 16) >= self._confirmations
-                same = deep and self.block_hash(int(receipt["blockNumber"], 16)) == receipt["blockHash"]
-                return receipt if same else None
-        if self._ask("eth_getTransactionByHash", hash_of(signed[-1])) is None:
-            self.sent_again += self._push(signed[-1])
-            if self._nonce(sender) > nonce and not any(
-                self._ask("eth_getTransactionReceipt", hash_of(raw)) for raw in signed
-            ):
-                raise ChainError("nonce", f"another transaction of number {nonce} was mined", "this one")
-        return None
-
-    def _push(self, raw: bytes) -> bool:
-        """Hand a signed transaction to the node; that it has it already is no failure."""
-        try:
-            self._ask("eth_sendRawTransaction", "0x" + raw.hex())
-        except _RefusedError as error:
-            said = error.message.lower()
-            if "funds" in said:
-                raise NodeError("funds", error.message, "an account that can pay") from error
-            if not any(each in said for each in _KNOWN):
-                raise error.as_chain_error from error
-        return True
-
-    def _finish(self, sender: str, nonce: int, raw: bytes) -> None:
-        """A transaction that an earlier process has kept: wait for it, or see that its number is
-        taken."""
-        assert self.outbox is not None
-        end = time.monotonic() + self._patience
-        while time.monotonic() < end:
-            if self._ask("eth_getTransactionReceipt", hash_of(raw)) or self._nonce(sender) > nonce:
-                self.outbox.done(sender, nonce)
-                return
-            self._push(raw)
-            time.sleep(self._poll)
-        raise NodeError("pending", f"no receipt for {self._patience:.0f} s", "a mined transaction")
-
-
-def hash_of(raw: bytes) -> str:
-    """What a signed transaction is known by, hex."""
-    return "0x" + keccak(raw).hex()
 
 
 def _inner(call: Mapping[str, Any], own: set[str]) -> Iterable[InnerCall]:
@@ -459,8 +327,25 @@ def _inner(call: Mapping[str, Any], own: set[str]) -> Iterable[InnerCall]:
         return
     here = str(call.get("to")).lower()
     if here in own and call.get("type") == "CALL":
-        value = int(call.get("value") or "0x0", 16)
-        yield InnerCall(call["from"], here, bytes.fromhex(call["input"][2:]), value)
+        yield _inner_call(call)
         return  # what they call of each other is part of it
     for each in call.get("calls") or ():
-        yield from _inner(each, own)
+        yield from _inner(record(each), own)
+
+
+def _inner_call(call: Mapping[str, Any]) -> InnerCall:
+    """A transaction, or a call in a trace, as the call that it makes."""
+    data, value = octets(call.get("input")), quantity(call.get("value") or "0x0")
+    return InnerCall(str(call.get("from")), str(call.get("to")), data, value)
+
+
+def event_in(log: Mapping[str, Any], contract: Contract | None) -> LogEntry | None:
+    """The decoded log entry, if it is one of the contract's."""
+    topics = log.get("topics")
+    if not isinstance(topics, list):
+        raise NodeError("rpc", f"a node that answers a log with topics {topics!r:.60}", "a list")
+    words, data = ["0x" + octets(each).hex() for each in topics], "0x" + octets(log.get("data")).hex()
+    try:
+        return event_of(contract, words, data)
+    except (ValueError, DecodingError) as error:
+        raise NodeError("rpc", f"a node that answers a log ({one_line(error)})", "an event of its contract") from error

@@ -29,9 +29,9 @@ from otr_core.dispute.records import ChallengeStatus
 from otr_core.dispute.registry import Key
 from otr_core.dispute.state import Turn
 from otr_core.errors import OtrError
+from otr_node.chain.access import attached
 from otr_node.chain.answers import OwnModel
 from otr_node.chain.anvil import Anvil, find_anvil, known_keys
-from otr_node.chain.command import attached
 from otr_node.chain.followed import Followed
 from otr_node.chain.keys import VARIABLE
 from otr_node.chain.onchain import FIRST_COURT

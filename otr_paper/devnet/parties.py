@@ -29,11 +29,12 @@ from otr_core.poea.document import ReceiptFile, load_receipt_file
 from otr_core.poea.message import Message, Response
 from otr_core.poea.order import Order
 from otr_core.poea.receipt import Receipt
+from otr_node.chain.access import attached, reporter, with_models
 from otr_node.chain.answers import OwnModel, dump_leaves, load_place, write_places
-from otr_node.chain.command import attached, reporter, with_models
 from otr_node.chain.defender import Defender
 from otr_node.chain.deployment import load_deployment
 from otr_node.chain.keys import load_key, read_password
+from otr_node.chain.options import PartyOptions
 from otr_node.chain.party import run_party
 from otr_node.chain.rpc import RpcChain
 from otr_node.checkpoint import read_checkpoint
@@ -150,10 +151,10 @@ class AnsweringOperator(Defender):
 def run_operator(rpc: str, key: Path, court: Path, model: Path, folder: Path, attack: str, state: Path) -> None:
     """Answer, commit and defend, until ended."""
     lie = lie_named(attack) if attack else None
-    at, owned = with_models(rpc, key, court, [model], state, None, 500.0, 0)
+    at, owned, chain = with_models(PartyOptions(rpc=rpc, key=key, court=court, model=[model], state=state))
     (own,) = owned.values()
     (folder / "answers").mkdir(exist_ok=True)
-    me = at.chain.accounts[0].lower()
+    me = chain.accounts[0].lower()
     who = reporter("cheating operator" if lie else "operator")
     operator = AnsweringOperator(at, me, owned, folder / "answers", who, own=own, inbox=folder / "inbox", lie=lie)
     operator.player = operator.lying if lie else None

@@ -11,33 +11,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from eth_account import Account
 
-from otr_core import merkle
-from otr_core.dispute.accounts import batch_id
-from otr_core.dispute.court import receipt_leaf
 from otr_core.dispute.duties import LeafPlace
-from otr_core.dispute.players import HonestChallenger, HonestOperator
+from otr_core.dispute.players import HonestChallenger
 from otr_core.dispute.records import ChallengeStatus, Terms
 from otr_core.dispute.registry import Key
 from otr_core.dispute.state import STATES
 from otr_core.errors import InputError, NodeError
 from otr_core.poea import OnceStore
-from otr_core.poea.document import ReceiptFile
-from otr_core.poea.message import Message, Response
 from otr_core.poea.receipt import sign_receipt
-from otr_node.chain.answers import OwnModel, dump_leaves, dump_place, load_place, write_places
-from otr_node.chain.anvil import Anvil, known_keys
-from otr_node.chain.command import read_terms
+from otr_node.chain.access import read_terms
+from otr_node.chain.answers import dump_leaves, dump_place, load_place
 from otr_node.chain.defender import Defender
 from otr_node.chain.deployment import load_deployment
 from otr_node.chain.fisherman import Fisherman
-from otr_node.chain.followed import Followed
 from otr_node.chain.keys import load_key, write_key
 from otr_node.chain.onchain import ChainCourt
 from otr_node.chain.outbox import Outbox
@@ -45,90 +38,16 @@ from otr_node.chain.rpc import RpcChain
 from otr_node.enclave import SimulatedEnclave
 from otr_node.serve import serve
 from otr_paper.labs.disputes.parties import KEY, KEY_ID, KEYS
-from otr_paper.labs.disputes.statement_lies import LIES, Told
-from otr_paper.labs.disputes.world import tiny, tiny_bench, tiny_signed
-from tests.helpers.nodes import CHAIN_ID, anvil, ask, needs_anvil
+from otr_paper.labs.disputes.world import tiny, tiny_bench
+from tests.helpers.networks import BY_NAME, FISHERMAN, OPERATOR, OWN, REGISTRAR, Network, honest, settle
+from tests.helpers.nodes import CHAIN_ID, anvil, needs_anvil
 
 pytestmark = [pytest.mark.slow, needs_anvil]
-REGISTRAR, OPERATOR, FISHERMAN = known_keys(3)
-OWN = OwnModel(tiny_bench().model, tiny_bench().trees)
-BY_NAME = {lie.name: lie for lie in LIES}
 
 
 @pytest.fixture(scope="module")
 def terms(project) -> Terms:
     return replace(read_terms(project.root / "docs" / "terms.toml"), arity_bits=2)
-
-
-@dataclass
-class Network:
-    """A court on a node, whose operator has staked and holds the broken TEE's key.
-
-    Attributes:
-        events: what the parties have said.
-    """
-
-    node: Anvil
-    stands: Any
-    folder: Path
-    events: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-
-    def court(self, key: Any, **more: Any) -> ChainCourt:
-        chain = RpcChain(self.node.url, [key], poll_s=0.01, **more)
-        at = ChainCourt(chain, self.stands.terms, self.stands.registrar, self.stands.arbiter, self.stands)
-        at.attach_judge(OWN.id, self.stands.judges[OWN.id.hex()], OWN.trees)
-        return at
-
-    def report(self, event: str, **about: Any) -> None:
-        self.events.append({"event": event, **about})
-
-    def fisherman(self, budget_wei: int = 10**18, **more: Any) -> Fisherman:
-        box = Outbox(self.folder / f"{len(self.events)}.{time.monotonic_ns()}.state")
-        me = FISHERMAN.address.lower()
-        return Fisherman(
-            self.court(FISHERMAN, outbox=box, **more),
-            me,
-            {OWN.id: OWN},
-            self.folder,
-            self.report,
-            b"s" * 32,
-            budget_wei,
-            box,
-        )
-
-    def defender(self, told: Told | None) -> Defender:
-        me = OPERATOR.address.lower()
-        player = None if told is None else (lambda order, receipt: told.operator)
-        return Defender(self.court(OPERATOR), me, {OWN.id: OWN}, self.folder, lambda event, **about: None, player)
-
-    def answered(self, told: Told, name: str = "mystery") -> bytes:
-        """The operator commits to what it tells, and the client gets the files; the batch's id."""
-        served, run = tiny(told.signed.order.decoding.temperature_milli), told.operator.run
-        placed = served.placed
-        if told.signed.order != placed.order:  # the client has ordered what no model can read
-            pytest.skip("the order itself is false")
-        said = Message("response", plain=Response(run.token_ids, run.seed).to_json())
-        file = ReceiptFile(
-            order=placed.order, model=OWN.model.manifest, query=placed.query, response=said, prompt_proof=(),
-            configuration={}, receipt=told.signed.receipt, signature=told.signed.signature, keys=KEYS, evidence={},
-        )  # fmt: skip
-        (self.folder / f"{name}.order.json").write_bytes(placed.dump())
-        (self.folder / f"{name}.receipt.json").write_bytes(file.dump())
-        court = self.court(OPERATOR)
-        leaves = [receipt_leaf(court.domain, told.signed.receipt, told.signed.signature)]
-        court.call(None, OPERATOR.address.lower(), "commit_batch", merkle.root(leaves), 1)
-        batch = batch_id(OPERATOR.address.lower(), merkle.root(leaves))
-        write_places(self.folder, [name], batch, leaves)
-        return batch
-
-    def later(self, seconds: int) -> None:
-        ask(self.node, "evm_increaseTime", seconds)
-        ask(self.node, "evm_mine")
-
-    def status(self) -> list[ChallengeStatus]:
-        followed = Followed(self.court(FISHERMAN), {OWN.id: OWN.registered})
-        followed.read()
-        return [each.status for each in followed.court.challenges]
 
 
 @pytest.fixture
@@ -142,26 +61,6 @@ def network(terms, tmp_path) -> Iterator[Network]:
         assert court.deployment == found.stands
         found.court(OPERATOR).call(None, OPERATOR.address.lower(), "register", value=10**18)
         yield found
-
-
-def honest() -> Told:
-    served = tiny()
-    return Told(tiny_signed(served.honest), HonestOperator(served.honest), served.honest)
-
-
-def settle(network: Network, fisherman: Callable[[], Fisherman], operator: Defender, steps: int = 120) -> None:
-    """Both act in turn until neither has anything to do; then time goes on, once past each clock."""
-    quiet, player = 0, fisherman()
-    for _ in range(steps):
-        acted = player.step()
-        acted = operator.step() or acted
-        quiet = 0 if acted else quiet + 1
-        if quiet:
-            network.later(network.stands.terms.clock_s + 10)
-        if quiet > 2:
-            return
-        player = fisherman()
-    raise AssertionError(f"no end after {steps} steps: {network.events[-5:]}")
 
 
 TOLD = [

@@ -1,0 +1,187 @@
+"""From what a user names to what acts: a node with an account, a court, models, a party."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import time
+import tomllib
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from otr_core.cli import say
+from otr_core.dispute.records import Terms
+from otr_core.errors import InputError, NodeError
+from otr_core.extras import need_extras
+from otr_core.files import read_input
+from otr_node.chain.deployment import load_deployment
+from otr_node.chain.options import CourtOptions, PartyOptions, SenderOptions, wei
+from otr_node.chain.outbox import Outbox
+
+if TYPE_CHECKING:
+    from otr_node.chain.answers import OwnModel
+    from otr_node.chain.fisherman import Fisherman
+    from otr_node.chain.onchain import ChainCourt
+    from otr_node.chain.party import ChainParty
+    from otr_node.chain.rpc import RpcChain
+
+
+def connect(options: SenderOptions, state: Path | None = None) -> RpcChain:
+    """A node, with the account of a key file.
+
+    Args:
+        state: where signed transactions are kept; None: beside the key.
+
+    Raises:
+        NodeError: as ``RpcChain`` and ``load_key``. InputError: another process uses the state.
+    """
+    need_extras("chain")
+    from otr_node.chain.delivery import GWEI
+    from otr_node.chain.keys import load_key, read_password
+    from otr_node.chain.rpc import RpcChain
+
+    RpcChain(options.rpc)  # a wrong URL is said before a password is asked for
+    key = options.key
+    account = load_key(key, read_password(options.password_file))
+    box = Outbox(state or key.with_name(f"{key.name}.state"))
+    about: dict[str, Any] = {"max_fee_wei": int(options.max_fee * GWEI), "confirmations": options.confirmations}
+    return RpcChain(options.rpc, [account], outbox=box, **about)
+
+
+def attached(chain: RpcChain, court: Path) -> ChainCourt:
+    """The court of a deployment's file.
+
+    Raises:
+        NodeError: ``chain-id``: it stands on another chain. ``contract``: other code stands there.
+    """
+    from otr_node.chain.onchain import ChainCourt
+
+    stands = load_deployment(read_input(court, what="a deployment (JSON)"))
+    if stands.chain_id != chain.id:
+        raise NodeError("chain-id", f"{chain.id} behind --rpc", f"{stands.chain_id}, the court's")
+    return ChainCourt(chain, stands.terms, stands.registrar, stands.arbiter, stands)
+
+
+def entered(options: CourtOptions) -> tuple[ChainCourt, str]:
+    """The court that the options name, and the address that acts there, lower-case.
+
+    Raises:
+        NodeError: as ``connect`` and ``attached``.
+    """
+    chain = connect(options)
+    return attached(chain, options.court), chain.accounts[0].lower()
+
+
+def with_models(options: PartyOptions) -> tuple[ChainCourt, dict[bytes, OwnModel], RpcChain]:
+    """A court, the models at hand whose judges stand there, by id, and the chain.
+
+    Raises:
+        NodeError: as ``connect`` and ``attached``; ``model``: none of them does.
+    """
+    chain = connect(options, options.state)
+    at = attached(chain, options.court)
+    judges = load_deployment(read_input(options.court, what="a deployment (JSON)")).judges
+    owned = {own.id: own for own in load_models(options.model or []) if own.id.hex() in judges}
+    if not owned:
+        raise NodeError("model", f"none of {sorted(judges)}", "--model with a registered one")
+    for own in owned.values():
+        at.attach_judge(own.id, judges[own.id.hex()], own.trees)
+    return at, owned, chain
+
+
+def load_models(folders: list[Path]) -> list[OwnModel]:
+    """Models of the portable lane, with the trees that their disputes are judged by.
+
+    Raises:
+        ModelError: not a usable checkpoint.
+    """
+    need_extras("node", "chain")
+    from otr_node.chain.answers import OwnModel
+    from otr_node.commitment import commit_model
+    from otr_node.lanes import load_model
+    from otr_node.portable import LANE, PortableModel
+
+    found = []
+    for folder in folders:
+        model = load_model(folder, lane=LANE)
+        assert isinstance(model, PortableModel)
+        found.append(OwnModel(model, commit_model(model)))
+    return found
+
+
+def read_terms(path: Path) -> Terms:
+    """A court's terms, from TOML with the names of ``Terms``.
+
+    Raises:
+        InputError: a name is missing or unknown, or a value out of its range.
+    """
+    try:
+        stated = tomllib.loads(read_input(path, what="terms (TOML)").decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"--terms: {path} is not TOML ({error})") from error
+    names = {own.name for own in fields(Terms)}
+    if stated.keys() != names:
+        raise InputError(f"--terms: missing or unknown {sorted(stated.keys() ^ names)}, expected {sorted(names)}")
+    if not all(type(value) is int for value in stated.values()):
+        raise InputError("--terms: expected whole numbers")
+    return Terms(**stated)
+
+
+def answer_folder(path: Path) -> Path:
+    """A folder of answers, as the user has named it.
+
+    Raises:
+        InputError: it is none.
+    """
+    if not path.is_dir():
+        raise InputError(f"{path}: found no folder, expected one with answers (docs/network.md)")
+    return path
+
+
+def fisherman_of(folder: Path, options: PartyOptions, budget: str) -> Fisherman:
+    """A fisherman by the commands' options.
+
+    Raises:
+        InputError: the folder is none, or the budget no sum. NodeError: as ``with_models``.
+    """
+    need_extras("node", "chain")
+    from otr_node.chain.fisherman import Fisherman
+
+    folder, most = answer_folder(folder), wei(budget, "--budget")
+    at, owned, chain = with_models(options)
+    assert chain.outbox is not None
+    secret = hmac.digest(chain.secret, b"otr/1/fisherman", "sha256")
+    me = chain.accounts[0].lower()
+    return Fisherman(at, me, owned, folder, reporter("fisherman"), secret, most, chain.outbox)
+
+
+def go(party: ChainParty, until: Callable[[bool], bool], poll_s: float) -> None:
+    """Let a party act until it is told to stop."""
+    from otr_node.chain.party import run_party
+
+    party.report("started", court=party.chain.court.address, account=party.me)
+    run_party(party, until=until, poll_s=poll_s)
+    party.report("stopped")
+
+
+def until_late(seconds: float | None) -> Callable[[bool], bool]:
+    """Whether a party has had its time."""
+    end = None if seconds is None else time.monotonic() + seconds
+    return lambda acted: end is not None and time.monotonic() >= end
+
+
+def reporter(who: str) -> Callable[..., None]:
+    """Prints events as JSON lines."""
+
+    def report(event: str, **about: Any) -> None:
+        print(json.dumps({"at": round(time.time(), 3), "who": who, "event": event, **about}), flush=True)
+
+    return report
+
+
+def print_gas(court: ChainCourt) -> None:
+    """What each transaction has cost."""
+    for spent in court.ledger:
+        say(f"  {spent.call}: {spent.gas:,} gas")
