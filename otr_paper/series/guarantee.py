@@ -12,17 +12,10 @@ from typing import Any
 
 from otr_core.economics import scenarios
 from otr_core.economics.deterrence import kept_share, loss_if_caught
-from otr_core.economics.guarantee import (
-    GRIEF_RATIO,
-    HYPOTHESES,
-    NEEDS,
-    Cheat,
-    Setting,
-    attack_profit,
-    class_break,
-    deterring_loss,
-)
+from otr_core.economics.guarantee import Cheat, Setting, attack_profit, class_break, deterring_loss
 from otr_core.economics.guidance import guide
+from otr_core.economics.honesty import GRIEF_RATIO
+from otr_core.economics.premises import HYPOTHESES, NEEDS
 from otr_node.project import Project
 from otr_paper.series.spotchecks import unit_detection_curves
 from otr_paper.store.records import Records, records

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from otr_core.economics import scenarios
-from otr_core.economics.guarantee import HYPOTHESES
+from otr_core.economics.premises import HYPOTHESES
 from otr_paper.series import guarantee
 
 
