@@ -202,7 +202,7 @@ class NotebookError(OtrError):
 
 class PremiseError(CheckError):
     """A theorem on incentives is asked for where one of its hypotheses fails; the check is its name
-    in ``otr_core.economics.guarantee.HYPOTHESES``."""
+    in ``otr_core.economics.premises.HYPOTHESES``."""
 
 
 class SealError(OtrError):

@@ -108,6 +108,13 @@ def cheats_for_detection(*, probability: Quantity, rho: Quantity) -> Quantity:
     return q.shaped(np.where(short, number + 1, number))
 
 
+def _attempts(attempts: Quantity) -> q.Array:
+    """Whole numbers of attempts, or infinity for no end."""
+    number = np.asarray(attempts, dtype=np.float64)
+    endless = np.isposinf(number)
+    return np.where(endless, np.inf, q.count("attempts", np.where(endless, 0.0, number)))
+
+
 def undetected_cheats(*, detection: Quantity, attempts: Quantity = np.inf) -> Quantity:
     """Expected undetected cheats of an operator who cheats until caught, or ``attempts`` times.
 
@@ -118,10 +125,7 @@ def undetected_cheats(*, detection: Quantity, attempts: Quantity = np.inf) -> Qu
         attempts: N, for example the answers served before the break is patched; infinity for no
             end.
     """
-    caught = q.probability("detection", detection)
-    number = np.asarray(attempts, dtype=np.float64)
-    if not np.all(np.isposinf(number)):
-        number = np.where(np.isposinf(number), np.inf, q.count("attempts", np.where(np.isposinf(number), 0, number)))
+    caught, number = q.probability("detection", detection), _attempts(attempts)
     miss = 1.0 - caught
     with np.errstate(divide="ignore", invalid="ignore"):
         ended = -np.expm1(number * np.log1p(-caught))
@@ -141,9 +145,8 @@ def served_before_verdict(*, detection: Quantity, pending: Quantity, attempts: Q
         pending: R, answers of the operator between a caught cheat and its verdict.
         attempts: N, whole, or infinity for no end.
     """
-    others = q.count("pending", pending)
-    number = np.asarray(attempts, dtype=np.float64)
-    before = np.maximum(np.where(np.isposinf(number), np.inf, number) - others, 0.0)
+    others, number = q.count("pending", pending), _attempts(attempts)
+    before = np.maximum(number - others, 0.0)
     first = undetected_cheats(detection=detection, attempts=before) + detection_after(
         cheats=np.where(np.isposinf(before), 2.0**53, before), rho=detection
     )

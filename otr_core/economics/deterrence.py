@@ -176,19 +176,11 @@ def safe_value(
         detection: D, [0, 1].
         pending: R, most answers of the operator between a caught cheat and its verdict.
     """
-    caught, price, others = (
-        q.probability("detection", detection),
-        q.amount("price_usd", price_usd),
-        q.count("pending", pending),
+    caught, price = q.probability("detection", detection), q.amount("price_usd", price_usd)
+    others = q.count("pending", pending)
+    loss = loss_if_caught(
+        stake_usd=stake_usd, slash_fraction=slash_fraction, dispute_cost_usd=dispute_cost_usd, reward_share=reward_share
     )
-    single = caught * (
-        price
-        + loss_if_caught(
-            stake_usd=stake_usd,
-            slash_fraction=slash_fraction,
-            dispute_cost_usd=dispute_cost_usd,
-            reward_share=reward_share,
-        )
-    )
+    single = caught * (price + loss)
     gained = np.where(single <= price, single, (single + caught * others * price) / (1.0 + caught * others))
     return q.shaped(np.maximum(gained - q.amount("compute_saved_usd", compute_saved_usd), 0.0))

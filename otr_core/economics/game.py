@@ -31,6 +31,7 @@ import math
 from dataclasses import dataclass
 
 from otr_core.economics import quantities as q
+from otr_core.economics.detection import detection_probability
 from otr_core.economics.deterrence import deterrence_threshold, loss_if_caught
 
 HONEST_DOMINANT = "honest dominant"
@@ -159,8 +160,7 @@ def equilibrium(
     planted = float(q.probability("planted_rate", planted_rate) * q.amount("bounty_usd", bounty_usd))
 
     def detection(rate: float) -> float:
-        convicted = won * _someone(rate, count)
-        return sampled + convicted - sampled * convicted
+        return float(detection_probability(rho=sampled, d=1.0, phi=_someone(rate, count), w=won))
 
     def found(regime: str, rate: float, cheats: float, *, unique: bool = True) -> Equilibrium:
         someone = _someone(rate, count)

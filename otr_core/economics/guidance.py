@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from otr_core.economics.detection import served_before_verdict, undetected_cheats
-from otr_core.economics.deterrence import kept_share, safe_value
+from otr_core.economics.deterrence import safe_value
 from otr_core.economics.game import least_bounty
 from otr_core.economics.guarantee import most_in_flight
 from otr_core.economics.rates import Rate, best_rate
@@ -122,7 +122,7 @@ def guide(scenario: Scenario) -> Guidance:
     made = found or Rate(1.0, np.inf, np.inf)
     within = made.rho <= capacity and made.stake_usd <= most_stake
     detection = made.rho * caught
-    kept = float(kept_share(**shares))
+    kept = scenario.bond.kept_share
     lost = kept * made.stake_usd if kept else 0.0
     # A stake that only just deters leaves no room for rounding. Anyone would post a little more: a
     # billionth of what is at risk.
@@ -186,9 +186,7 @@ def _statement(
             f"through on one stake, and serves {served:,.0f} before its verdict."
         )
     elif binds == VALUE:
-        bond = scenario.bond
-        kept = kept_share(slash_fraction=bond.slash_fraction, reward_share=bond.reward_share)
-        most = scenario.answer.price_usd + scenario.limits.most_stake_usd * kept
+        most = scenario.answer.price_usd + scenario.limits.most_stake_usd * scenario.bond.kept_share
         text = (
             f"spot checks alone cannot deter: a cheat earns {_usd(gain)}, a caught one loses at most {_usd(most)}, and "
             "no rate makes up for that."

@@ -1,6 +1,6 @@
 """The parameters of the game as objects: units stand in the names, and ranges are checked.
 
-``Answer`` is what one query pays and costs, ``Bond`` what is at stake behind it, ``Watch`` who
+``AnswerValue`` is what one query pays and costs, ``Bond`` what is at stake behind it, ``Watch`` who
 checks, ``Market`` what proofs and capital cost, ``Flow`` how fast answers and verdicts come.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from otr_core.economics import quantities as q
 from otr_core.economics.detection import detection_probability
-from otr_core.economics.deterrence import loss_if_caught
+from otr_core.economics.deterrence import kept_share, loss_if_caught
 from otr_core.economics.game import Equilibrium, equilibrium
 from otr_core.errors import ParameterError
 
@@ -70,6 +70,11 @@ class Bond:
         if self.reward_share + self.burnt_share > 1.0:
             total = self.reward_share + self.burnt_share
             raise ParameterError("reward_share + burnt_share", total, "shares of one slash, together at most 1")
+
+    @property
+    def kept_share(self) -> float:
+        """Part of the stake that a caught operator is rid of for good."""
+        return float(kept_share(slash_fraction=self.slash_fraction, reward_share=self.reward_share))
 
     @property
     def loss_usd(self) -> float:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from otr_core.economics.detection import detection_probability
-from otr_core.economics.deterrence import kept_share
 from otr_core.economics.guarantee import deterring_loss, least_detection
 from otr_core.economics.guidance import Guidance, guide
 from otr_core.economics.scenarios import Scenario, parse
@@ -92,8 +91,7 @@ def size(scenario: Scenario) -> Sizing:
         "price_usd": answer.price_usd,
         "pending": scenario.flow.pending,
     }
-    kept = float(kept_share(slash_fraction=bond.slash_fraction, reward_share=bond.reward_share))
-    detection = _caught(scenario, watch.rho)
+    kept, detection = bond.kept_share, _caught(scenario, watch.rho)
     least = float(least_detection(**cheat, loss_usd=kept * bond.stake_usd))
     rate = least / watch.d if watch.d else math.inf if least else 0.0
     loss = float(deterring_loss(**cheat, detection=detection))

@@ -30,6 +30,7 @@ TESTS = {
     "otr_core.economics.detection": ["otr_core/economics/test_detection"],
     "otr_core.economics.deterrence": ["otr_core/economics/test_deterrence"],
     "otr_core.economics.guarantee": ["otr_core/economics/test_guarantee"],
+    "otr_core.economics.honesty": ["otr_core/economics/test_honesty"],
     "otr_core.economics.game": ["otr_core/economics/test_equilibrium"],
     "otr_core.economics.rates": ["otr_core/economics/test_rates"],
     "otr_core.economics.guidance": ["otr_core/economics/test_scenarios"],

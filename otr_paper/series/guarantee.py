@@ -12,17 +12,10 @@ from typing import Any
 
 from otr_core.economics import scenarios
 from otr_core.economics.deterrence import kept_share, loss_if_caught
-from otr_core.economics.guarantee import (
-    GRIEF_RATIO,
-    HYPOTHESES,
-    NEEDS,
-    Cheat,
-    Setting,
-    attack_profit,
-    class_break,
-    deterring_loss,
-)
+from otr_core.economics.guarantee import Cheat, Setting, attack_profit, class_break, deterring_loss
 from otr_core.economics.guidance import guide
+from otr_core.economics.honesty import GRIEF_RATIO
+from otr_core.economics.premises import HYPOTHESES, NEEDS
 from otr_node.project import Project
 from otr_paper.series.spotchecks import unit_detection_curves
 from otr_paper.store.records import Records, records
@@ -56,6 +49,16 @@ TESTS = {
     "H12": ("roles.py::test_the_first_conviction_of_a_trusted_key_is_a_fuse_for_its_class",),
 }
 """Tests that play a hypothesis in the court, below ``tests/otr_core/dispute``."""
+_STORED = ("attacks", "attestation_cases", "statement_lies", "disputes", "four_systems")
+#: Hypothesis -> what its numbers are; the kind of a stored result is its card's.
+_NUMBERS = {
+    "H1": "{attacks}; {statement_lies}",
+    "H2": "{attestation_cases}",
+    "H4": "drawn: recomputed from `spot_detection`; looked: {four_systems}",
+    "H7": "recomputed from the use cases, whose bounties and rates are assumed",
+    "H9": "gas: {disputes}; bond and its share: terms of the court, assumed; ratio cited",
+    "H10": "terms of the court, assumed",
+}
 
 
 def _results(project: Project, *names: str) -> list[Mapping[str, Any]]:
@@ -250,8 +253,10 @@ def breaking_page(project: Project) -> str:
     mixed = stored["mixed"]
     case = scenarios.load(project.data)["chatbot"]
     operators = 100
+    kinds = {name: f"{read_result(project.results, name)[0].kind} (`{name}`)" for name in _STORED}
     held = [
-        (row["hypothesis"], row["says"], row["here"], row["verdict"], row["needed_by"],
+        (row["hypothesis"], row["says"], row["here"], _NUMBERS.get(row["hypothesis"], "none").format(**kinds),
+         row["verdict"], row["needed_by"],
          "<br>".join(f"`{_COURT}{test}`" for test in row["tests"]) or "none")
         for row in hypotheses(project)
     ]  # fmt: skip
@@ -265,13 +270,22 @@ def breaking_page(project: Project) -> str:
     ]
     steps = [(row["lemma"], row["says"], row["verdict"], row["without"]) for row in lemma_rows(stored)]
     return _PAGE.format(
-        held=_table(held, "hypothesis", "says", "what this artifact has", "verdict", "needed for", "in the court"),
+        held=_table(
+            held, "hypothesis", "says", "what this artifact has", "its numbers", "verdict", "needed for", "in the court"
+        ),
         prices=_table(prices, "cheat", "check of a drawn answer", "found if drawn", "gain over detection"),
         broken=_table(broken, "fuse", "final", "served"),
         steps=_table(steps, "lemma", "says", "z3", "without, a counter-example is stored for"),
         gain=f"{SAVED_USD:g} USD", rate=f"{RATE:.0%}", operators=operators, case=case.title.lower(),
-        away=f"{stored['away']:.0%}", mixed_away=f"{mixed['slack_most'] - 1:.0%}", **_counts(stored),
+        checked=read_result(project.results, "guarantee")[0].kind,
+        **_shares(case), away=f"{stored['away']:.0%}", mixed_away=f"{mixed['slack_most'] - 1:.0%}", **_counts(stored),
     )  # fmt: skip
+
+
+def _shares(case: scenarios.Scenario) -> dict[str, str]:
+    """What comes back of a slash in a use case and in the court, and what that does to a stake."""
+    ours, court = case.bond.reward_share, TERMS.reward_bps / 10_000
+    return {"share": f"{ours:.0%}", "court": f"{court:.0%}", "dearer": f"{(1 - ours) / (1 - court):.3g}"}
 
 
 def _counts(stored: Mapping[str, Any]) -> dict[str, str]:
@@ -314,6 +328,9 @@ cover the last column; the rows differ in how much of the answer the cheat touch
 
 {prices}
 
+Recomputed: detection by drawn units from what `spot_detection` and `four_systems` store; that of the two checks of a
+whole answer is 1 by what they are. The rate is cited from the paper, the gain is assumed.
+
 ## A broken class
 
 {operators} operators of one broken class in the {case} use case, until the patch; all cheat on every answer. With
@@ -322,10 +339,23 @@ on it before it is final: what is left is the time to a verdict, not the rate.
 
 {broken}
 
+Recomputed; rate, chance to find a drawn cheat, speed, time to a verdict and to the patch are those of the use case, the
+rate cited and the rest assumed (`data/scenarios` gives each source), the number of operators assumed.
+
 Where the window is shorter than a verdict takes, the fuse comes late by that much: a challenge freezes its operator,
 and not yet its class.
 
+## What comes back of a slash
+
+The share alpha that the operator's own fisherman gets stands in two places, and both are assumed: {share} in the use
+cases (`data/scenarios`), which `otr economics` and notebook 05 size stakes with, and {court} in the court's terms
+(`docs/terms.toml`, `otr_paper/studies/dispute_costs.py`), which the disputes and the simulation of deterrence use.
+The use cases pay a part of the slash to the user; the court pays the user nothing. All else equal, a stake that just
+deters by the share of the use cases has to be {dearer} times as large by the court's.
+
 ## How it was checked
+
+All of it is {checked}; what is played event by event is simulated.
 
 * Value iteration over all strategies in a window of slots, {away} on either side of the threshold: {right} of {points}
   random points as the closed form says; the largest difference in value is {gap} of what is at stake.

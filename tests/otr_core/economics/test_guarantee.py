@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from otr_core.economics import guarantee as gt
 from otr_core.economics.detection import undetected_cheats
+from otr_core.economics.premises import HYPOTHESES, NEEDS, require_premises
 from otr_core.errors import ParameterError, PremiseError
 from otr_paper.studies.schedules import Schedules, best_value, draw_game, play_class, play_operator, searched_value
 
@@ -151,6 +152,12 @@ def test_the_burst_rule_of_before_is_never_more_and_up_to_half_as_much():
     assert 1.85 < max(ratios) <= 2.0
 
 
+@pytest.mark.parametrize("attempts", [-1, 0.5, float("nan"), -inf])
+def test_attempts_are_whole_even_where_all_of_them_are_in_flight(attempts):
+    with pytest.raises(ParameterError, match="attempts"):
+        gt.attack_profit(**TERMS, loss_usd=1.0, attempts=attempts)
+
+
 def test_extremes_of_the_threshold():
     assert gt.deterring_loss(**{**TERMS, "detection": 0.0}) == inf
     assert gt.deterring_loss(**{**TERMS, "gain_usd": 0.0, "detection": 0.0}) == 0.0
@@ -219,32 +226,12 @@ def test_without_independence_the_larger_rate_is_left_and_it_is_attained():
         replace(alone, phi=2.0)
 
 
-@pytest.mark.parametrize("theorem", gt.NEEDS)
-def test_each_theorem_names_the_premise_that_fails(theorem):
-    calls = {
-        "safety": lambda failing: replace(SETTING, failing=failing).final_chance(WHOLE, broken=True, gate=0.9),
-        "deterrence": lambda failing: replace(SETTING, failing=failing).deterring_loss_usd(),
-        "attention": lambda failing: gt.watched_share(**LOOK, failing=failing),
-        "class break": lambda failing: gt.class_break(**BREAK, fuse=True, failing=failing),
-        "cost of honesty": lambda failing: gt.honesty_cost(**HONEST, failing=failing),
-    }
-    for name in gt.HYPOTHESES:
-        if name in gt.NEEDS[theorem]:
-            with pytest.raises(PremiseError) as error:
-                calls[theorem](frozenset({name}))
-            assert error.value.check == name
-        else:
-            calls[theorem](frozenset({name}))
-    with pytest.raises(ParameterError, match="failing"):
-        calls[theorem](frozenset({"H99"}))
-
-
 def test_more_calls_ask_for_their_premises():
     for call in (gt.Setting.cost_of_final_usd, gt.Setting.deters):
         with pytest.raises(PremiseError, match="H6"):
             call(replace(SETTING, failing=frozenset({"H6"})))
     with pytest.raises(ParameterError, match="theorem"):
-        gt.require_premises("luck", ())
+        require_premises("luck", ())
     with pytest.raises(PremiseError, match="H10"):
         replace(SPARSE, gain_usd=inf)
     for field, bad in (("drawn", 1.1), ("looked", -0.1), ("gain_usd", float("nan"))):
@@ -253,33 +240,6 @@ def test_more_calls_ask_for_their_premises():
     for field, bad in (("price_usd", -1.0), ("loss_usd", inf), ("late", 5), ("pending", 1.5), ("cheats", ())):
         with pytest.raises(ParameterError, match=field):
             replace(SETTING, **{field: bad})
-
-
-# ---- who looks
-
-LOOK = {
-    "fishermen": 5, "bought_share": 0.2, "look_chance": 0.9, "tested": 0.01, "lost_usd": 1.0, "check_cost_usd": 0.0006,
-    "reward_usd": 10.0, "gas_usd": 2.0,
-}  # fmt: skip
-
-
-def test_looking_counts_those_who_are_not_bought():
-    assert gt.watched_share(**LOOK) == pytest.approx(1 - 0.1**4)
-    assert gt.watched_share(**{**LOOK, "bought_share": 0.21}) == pytest.approx(1 - 0.1**3)
-    assert gt.watched_share(**{**LOOK, "bought_share": 1.0}) == 0.0
-    with pytest.raises(PremiseError, match="H7"):
-        gt.watched_share(**{**LOOK, "tested": 0.0006})
-    with pytest.raises(PremiseError, match="H8"):
-        gt.watched_share(**{**LOOK, "reward_usd": 1.9})
-
-
-def test_looking_is_the_better_answer_to_whatever_the_others_do():
-    """Payoffs case by case: cheats from never to always, and every number of others who look."""
-    for cheats in (0.0, 0.01, 1.0):
-        for others in range(5):
-            looks = -LOOK["check_cost_usd"] + cheats * (LOOK["reward_usd"] - LOOK["gas_usd"]) / (1 + others)
-            not_looks = -LOOK["tested"] * LOOK["lost_usd"]
-            assert looks > not_looks
 
 
 # ---- a broken class
@@ -344,39 +304,22 @@ def test_the_play_leaves_something_to_bound():
     assert means[False, False] > means[True, False] > means[True, True]
 
 
-# ---- what honesty costs
-
-HONEST = {
-    "slash_usd": 100.0, "price_usd": 0.01, "unfinal": 5000, "rho": 0.01, "outage": 0.002, "false_conviction": 0.0,
-    "bond_usd": 30.0, "compensation_share": 0.5, "defence_usd": 2.0, "attack_usd": 1.0, "window_s": 100.0,
-    "reveal_s": 10.0, "clock_s": 50.0, "increment_s": 3.0, "moves": 20, "check_cost_usd": 0.001, "tested": 0.01,
-    "lost_usd": 1.0,
-}  # fmt: skip
+# ---- which theorem needs what
 
 
-def test_the_cost_of_honesty_in_full():
-    found = gt.honesty_cost(**HONEST)
-    # the whole slash, and what is not final is void as well
-    assert found.operator_usd == pytest.approx(0.01 * 0.002 * (100 + 50))
-    assert found.challenge_usd == pytest.approx(15 - 2)
-    assert found.finality_s == 100 + 10 + 2 * 50 + 20 * 3
-    assert found.fisherman_usd == pytest.approx(0.001 + 0.01 * 0.002 * 1.0)
-    assert found.grief_ratio == pytest.approx(15.5)
-    wrongly = gt.honesty_cost(**{**HONEST, "false_conviction": 0.001})
-    assert wrongly.operator_usd == pytest.approx((1 - (1 - 2e-5) * (1 - 1e-3)) * 150)
-    assert gt.honesty_cost(**{**HONEST, "defence_usd": 0.0}).grief_ratio == inf
-
-
-def test_bonds_that_do_not_pay_the_honest_are_named():
-    with pytest.raises(PremiseError, match="H9: found a lost bond"):
-        gt.honesty_cost(**{**HONEST, "compensation_share": 0.06})
-    with pytest.raises(PremiseError, match="H9: found griefing"):
-        gt.honesty_cost(**{**HONEST, "defence_usd": 3.2})
-    gt.honesty_cost(**{**HONEST, "defence_usd": 3.1})
-
-
-@pytest.mark.parametrize("field", HONEST)
-def test_each_number_of_honesty_is_checked_by_name(field):
-    with pytest.raises(ParameterError) as error:
-        gt.honesty_cost(**{**HONEST, field: -1})
-    assert error.value.field == field
+@pytest.mark.parametrize("theorem", ["safety", "deterrence", "class break"])
+def test_each_theorem_names_the_premise_that_fails(theorem):
+    calls = {
+        "safety": lambda failing: replace(SETTING, failing=failing).final_chance(WHOLE, broken=True, gate=0.9),
+        "deterrence": lambda failing: replace(SETTING, failing=failing).deterring_loss_usd(),
+        "class break": lambda failing: gt.class_break(**BREAK, fuse=True, failing=failing),
+    }
+    for name in HYPOTHESES:
+        if name in NEEDS[theorem]:
+            with pytest.raises(PremiseError) as error:
+                calls[theorem](frozenset({name}))
+            assert error.value.check == name
+        else:
+            calls[theorem](frozenset({name}))
+    with pytest.raises(ParameterError, match="failing"):
+        calls[theorem](frozenset({"H99"}))

@@ -116,7 +116,9 @@ def test_best_rate_extremes():
     assert eco.best_rate(**{**terms, "gain_usd": np.inf}) is None
     assert eco.best_rate(**{**terms, "d": 0.0}) is None
     assert eco.best_rate(**{**terms, "slash_fraction": 0.0, "gain_usd": 0.01}) is None
-    assert eco.best_rate(**{**terms, "slash_fraction": 0.0, "price_usd": 0.001}).rho == pytest.approx(0.00047 / 0.0009)
+    price_alone = eco.best_rate(**{**terms, "slash_fraction": 0.0, "price_usd": 0.001})
+    assert price_alone.rho == pytest.approx(0.00047 / 0.0009)
+    assert price_alone.stake_usd == 0.0
     assert eco.best_rate(**terms, most_rho=0.0) is None
     assert eco.best_rate(**{**terms, "capital_cost_usd": 0.0}).rho == 0.0
 

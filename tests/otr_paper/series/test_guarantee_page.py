@@ -3,16 +3,47 @@
 from __future__ import annotations
 
 import re
+import tomllib
 
 import pytest
 
-from otr_core.economics import scenarios
-from otr_core.economics.guarantee import HYPOTHESES
+from otr_core.economics import min_stake, scenarios
+from otr_core.economics.premises import HYPOTHESES
 from otr_paper.series import guarantee
 
 
 def test_the_page_is_made_of_the_stored_results(project):
     assert (project.root / guarantee.PAGE).read_text() == guarantee.breaking_page(project)
+
+
+def test_every_row_with_a_digit_says_what_its_numbers_are(project):
+    kinds = ("measured", "recomputed", "simulated", "cited", "assumed")
+    rows = [line.split(" | ") for line in guarantee.breaking_page(project).splitlines() if line.startswith("| H")]
+    assert len(rows) == len(HYPOTHESES)
+    for _, _, here, numbers, *_ in rows:
+        assert any(kind in numbers for kind in kinds) == bool(re.search(r"\d", here)), here
+
+
+def test_the_page_states_both_shares_of_a_slash_and_what_the_larger_costs(project):
+    terms, (share, *others) = (
+        guarantee.TERMS,
+        {case.bond.reward_share for case in scenarios.load(project.data).values()},
+    )
+    assert not others
+    court = terms.reward_bps / 10_000
+    stated = tomllib.loads((project.root / "docs" / "terms.toml").read_text())
+    assert stated["reward_bps"] == terms.reward_bps
+    stakes = [
+        min_stake(
+            gain_usd=5.0, price_usd=0.1, slash_fraction=0.5, dispute_cost_usd=0.2, rho=0.01, d=0.9, phi=0.0, w=0.0,
+            reward_share=alpha,
+        )
+        for alpha in (share, court)
+    ]  # fmt: skip
+    text = guarantee.breaking_page(project)
+    assert f"both are assumed: {share:.0%} in the use" in text
+    assert f"and {court:.0%} in the court's terms" in text
+    assert f"{stakes[1] / stakes[0]:.3g} times as large" in text
 
 
 def test_every_hypothesis_has_a_verdict_and_every_named_test_is_there(project):
