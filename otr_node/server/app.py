@@ -223,7 +223,7 @@ class Service:
         if self.receipts:
             extra["receipt_id"] = job.order_id.hex()
         if self.receipts and job.task.written:
-            extra["order"] = json.loads(job.task.sent.raw)
+            extra["order"] = json.loads(job.task.sent)
         return extra
 
     async def _first(self, request: Request, job: Job, events: asyncio.Queue[Event]) -> Event:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from otr_core.encoding import tagged_hash
 from otr_core.errors import InputError, OtrError, ServiceError
-from otr_core.poea.client import place_order
+from otr_core.poea.client import PlacedOrder, place_order
 from otr_core.poea.message import Message, Query
 from otr_core.poea.order import Domain, Order
 from otr_core.poea.receipt import configuration_digest
@@ -45,8 +45,9 @@ class Task:
     request: ChatRequest | None = None
 
     @property
-    def sent(self) -> SentOrder:
-        return SentOrder(self.order, self.query)
+    def sent(self) -> bytes:
+        """The order file, as its client sent it or would have."""
+        return PlacedOrder(self.order, self.query, self.said).sent
 
 
 class Clerk:
@@ -219,7 +220,7 @@ class Desk(Clerk):
         """As ``Clerk``."""
         if task.request is None:
             return self.journal.begin_again(task.order.id)
-        return self.journal.begin(task.order.id, task.sent.raw, self.identity)
+        return self.journal.begin(task.order.id, task.sent, self.identity)
 
     def recorder(self, task: Task) -> TraceRecorder | None:
         """As ``Clerk``."""
