@@ -110,6 +110,22 @@ class Service:
 
     async def receipt(self, request: Request) -> Response:
         """``GET /v1/receipts/{id}``."""
+        found = await self._answered(request)
+        return found if isinstance(found, Response) else Response(found[1], media_type="application/json")
+
+    async def leaves(self, request: Request) -> Response:
+        """``GET /v1/receipts/{id}/leaves``."""
+        found = await self._answered(request)
+        if isinstance(found, Response):
+            return found
+        hashes = await asyncio.to_thread(self.desk.journal.leaves, found[0])
+        if hashes is None:
+            message = "leaves: found none beside this receipt, expected one that was written since they are kept"
+            raise ServiceError(404, "no_leaves", message)
+        return Response(hashes, media_type="application/octet-stream")
+
+    async def _answered(self, request: Request) -> Response | tuple[bytes, bytes]:
+        """Id and file of the receipt that is asked for; while it is being made, the answer that says so."""
         self._check_key(request)
         try:
             order_id = from_hex(request.path_params["id"], length=32, what="receipt id")
@@ -117,7 +133,7 @@ class Service:
             raise ServiceError(404, "not_found", str(error)) from error
         state, raw = await asyncio.to_thread(self.desk.state, order_id)
         if state == "answered":
-            return Response(raw, media_type="application/json")
+            return order_id, raw
         running = self.engine.holds(order_id)
         if running:
             later = {"retry-after": str(LATER_S)}
@@ -316,6 +332,7 @@ def make_app(service: Service, *, hosts: Sequence[str]) -> Noted:
         Route("/v1/chat/completions", service.chat, methods=["POST"]),
         Route("/v1/models", service.models),
         Route("/v1/receipts/{id}", service.receipt),
+        Route("/v1/receipts/{id}/leaves", service.leaves),
         Route("/v1/attestation", service.attestation),
         Route("/healthz", service.health),
         Route("/metrics", service.show_metrics),

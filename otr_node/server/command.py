@@ -109,13 +109,17 @@ def ask_server(
         Path | None, typer.Option(help="Where your copy of the order is written, before it is sent.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where the receipt is written.")] = None,
+    leaves: Annotated[
+        Path | None,
+        typer.Option(help="Where the hashes of the states go, which make a dispute shorter (docs/network.md)."),
+    ] = None,
     wait_seconds: Annotated[int, typer.Option(help="How long to wait for the answer.")] = 600,
     as_json: AsJson = False,
 ) -> None:
     """Order an answer from a server, check its receipt against the order, and print it. Exit 1 if a check
     fails or the server refuses."""
     need_extras("node")
-    for path in (out, order_out):
+    for path in (out, order_out, leaves):
         check_target(path)
     from otr_node.answers import client_side, lane_name, order_prompt
 
@@ -166,3 +170,5 @@ def ask_server(
     else:
         print(checked.text)
         say(f"accepted: order {placed.order.id.hex()}, every check passed, {tee} TEE")
+    if leaves is not None:  # last, because the answer is good without
+        write_bytes(leaves, server.leaves(file))
