@@ -254,8 +254,7 @@ class Service:
                     raise ClientDisconnect
                 waited = time.monotonic() - job.asked
                 if waited > self.limits.answer_s:
-                    message = f"answer: not complete after {self.limits.answer_s} s; it goes on: fetch its receipt"
-                    raise ServiceError(504, "timeout", message)
+                    raise self._late()
                 if waited > self.limits.queue_s and self.engine.cancel(job):
                     message = f"queue: found no place within {self.limits.queue_s} s; the order was not begun"
                     raise ServiceError(503, "queue_timeout", message, retry_after_s=LATER_S)
@@ -278,10 +277,17 @@ class Service:
         """Wait until an order is written down as begun, before anything of its answer is told."""
         assert job.begun is not None
         try:
-            if not await asyncio.wrap_future(job.begun):
-                raise order_taken(job.order_id)
+            async with asyncio.timeout(max(0.0, job.asked + self.limits.answer_s - time.monotonic())):
+                if not await asyncio.shield(asyncio.wrap_future(job.begun)):
+                    raise order_taken(job.order_id)
+        except TimeoutError as error:
+            raise self._late() from error
         except JournalError as error:
             raise ServiceError(503, "journal_unavailable", "journal: not writable", retry_after_s=5) from error
+
+    def _late(self) -> ServiceError:
+        message = f"answer: not complete after {self.limits.answer_s} s; it goes on: fetch its receipt"
+        return ServiceError(504, "timeout", message)
 
     def _count(self, job: Job, done: Done) -> None:
         self.metrics.answers.labels(done.finish).inc()
