@@ -25,7 +25,7 @@ from otr_node.server.engine import MOST_RESTARTS, Engine
 from otr_node.server.journal import Journal
 from otr_node.server.observe import Metrics, Reporter
 from tests.helpers.serving import LONG, order_body, own_order, request
-from tests.otr_node.server.test_engine import LIMITS, Failing, desk, job_of, journal
+from tests.otr_node.server.test_engine import LIMITS, Failing, desk, desk_of, job_of, journal
 
 __all__ = ["desk", "journal"]  # fixtures
 JSON = {"content-type": "application/json"}
