@@ -88,12 +88,7 @@ class JournalReader:
         self._reading = threading.Lock()
         with _usable(folder, sqlite3.Error):
             self._reader = _connect(f"{(folder / _FILE).resolve().as_uri()}?mode=ro")
-        try:
-            with _usable(folder, sqlite3.Error):
-                _check_version(self._reader, folder, (len(_STEPS),))
-        except BaseException:
-            self._reader.close()
-            raise
+            _check_version(self._reader, folder, (len(_STEPS),))
 
     def begun(self, order_id: bytes) -> Begun | None:
         """An order that was begun, with or without a receipt; None if it never was."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import subprocess
@@ -105,6 +106,24 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path):
             opened(newer)
 
 
+def test_a_folder_that_is_refused_is_let_go_of(tmp_path: Path):
+    """By whoever asked in vain, too: neither a lock nor an open file is left."""
+    held, newer = Journal(tmp_path / "held"), tmp_path / "newer"
+    Journal(newer).close()
+    with sqlite3.connect(newer / "journal.sqlite") as base:
+        base.execute("PRAGMA user_version=3")
+    base.close()
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        for folder, words in ((tmp_path / "held", "another server"), (newer, "version 3")):
+            with pytest.raises(InputError, match=words):
+                Journal(folder)
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
+    held.close()
+
+
 def test_leaves_are_written_with_their_receipt_or_not_at_all(journal: Journal):
     for count in (1, 2, 3):
         journal.begin(number(count), b"", ME).result()
@@ -206,6 +225,15 @@ def test_a_reader_follows_beside_a_writer_that_is_killed(tmp_path: Path):
     late = JournalReader(folder)  # nobody writes, and the log is folded in
     assert len(late.receipts_after(0, 10**6)) == len(seen)
     late.close()
+
+
+def test_what_is_closed_is_not_read(tmp_path: Path):
+    journal = Journal(tmp_path)
+    reader = JournalReader(tmp_path)
+    for each in (reader, journal):
+        each.close()
+        with pytest.raises(JournalError, match="not readable"):
+            each.receipt(number(1))
 
 
 def test_a_reader_makes_no_journal(tmp_path: Path):
