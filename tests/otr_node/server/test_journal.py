@@ -234,6 +234,7 @@ def test_what_is_closed_is_not_read(tmp_path: Path):
         each.close()
         with pytest.raises(JournalError, match="not readable"):
             each.receipt(number(1))
+    assert not journal.healthy
 
 
 def test_a_reader_makes_no_journal(tmp_path: Path):

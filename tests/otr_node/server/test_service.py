@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -21,7 +22,7 @@ from otr_core.errors import JournalError, RecorderError
 from otr_node.portable import PortableModel
 from otr_node.server.app import Service, make_app
 from otr_node.server.desk import Clerk, Desk, Task
-from otr_node.server.engine import MOST_RESTARTS, Engine
+from otr_node.server.engine import MOST_RESTARTS, Engine, Failed
 from otr_node.server.journal import Journal
 from otr_node.server.observe import Metrics, Reporter
 from tests.helpers.serving import LONG, order_body, own_order, request
@@ -214,6 +215,27 @@ def test_a_service_says_how_it_is(exact: PortableModel, tmp_path: Path):
         asyncio.run(server.service.close())
         failing = {"engine": False, "journal": False, "taking orders": False}
         assert shown(server) == (503, {"status": "failing", **failing})
+
+
+def test_a_service_that_closes_tells_who_waits_and_leaves_no_thread(exact: PortableModel, tmp_path: Path):
+    before = set(threading.enumerate())
+    desk = desk_of(exact, Journal(tmp_path))
+    with called(desk, start=False) as server:
+        assert server.ask(body=b"{").code == "invalid_json"
+        waiting, heard = job_of(desk)
+        server.engine.submit(waiting)
+        asyncio.run(server.service.close())
+        assert isinstance(heard.last, Failed)
+        assert server.ask(body=b"{").code == "stopping"
+        assert not [each for each in set(threading.enumerate()) - before if each.name.startswith("otr-")]
+
+
+def test_a_service_that_takes_no_more_tells_who_waits(desk: Desk):
+    with called(desk, start=False) as server:
+        waiting, heard = job_of(desk)
+        server.engine.submit(waiting)
+        server.service.refuse_new()
+        assert isinstance(heard.last, Failed)
 
 
 @pytest.mark.parametrize("stream", [False, True])

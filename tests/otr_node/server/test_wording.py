@@ -130,9 +130,9 @@ def test_an_order_is_read_as_it_was_sent():
         assert SentOrder.parse(placed.sent) == sent
 
 
-@pytest.mark.parametrize("name", ["temperature", "seed", "max_tokens", "max_completion_tokens"])
-def test_an_order_says_itself_how_it_is_decoded(name):
-    body = {"otr_order": json.loads(own_order(bytes(32)).sent), name: 1}
+@pytest.mark.parametrize("name", ["temperature", "seed", "max_tokens", "max_completion_tokens", "messages"])
+def test_an_order_says_itself_what_is_answered_and_how(name):
+    body = {"otr_order": json.loads(own_order(bytes(32)).sent), name: PLAIN["messages"] if name == "messages" else 1}
     with pytest.raises(ServiceError) as error:
         read_request(json.dumps(body).encode())
     assert error.value.param == name
