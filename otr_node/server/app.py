@@ -110,6 +110,22 @@ class Service:
 
     async def receipt(self, request: Request) -> Response:
         """``GET /v1/receipts/{id}``."""
+        found = await self._answered(request)
+        return found if isinstance(found, Response) else Response(found[1], media_type="application/json")
+
+    async def leaves(self, request: Request) -> Response:
+        """``GET /v1/receipts/{id}/leaves``."""
+        found = await self._answered(request)
+        if isinstance(found, Response):
+            return found
+        hashes = await asyncio.to_thread(self.desk.journal.leaves, found[0])
+        if hashes is None:
+            message = "leaves: found none beside this receipt, expected one that was written since they are kept"
+            raise ServiceError(404, "no_leaves", message)
+        return Response(hashes, media_type="application/octet-stream")
+
+    async def _answered(self, request: Request) -> Response | tuple[bytes, bytes]:
+        """Id and file of the receipt that is asked for; while it is being made, the answer that says so."""
         self._check_key(request)
         try:
             order_id = from_hex(request.path_params["id"], length=32, what="receipt id")
@@ -117,7 +133,7 @@ class Service:
             raise ServiceError(404, "not_found", str(error)) from error
         state, raw = await asyncio.to_thread(self.desk.state, order_id)
         if state == "answered":
-            return Response(raw, media_type="application/json")
+            return order_id, raw
         running = self.engine.holds(order_id)
         if running:
             later = {"retry-after": str(LATER_S)}
@@ -223,7 +239,7 @@ class Service:
         if self.receipts:
             extra["receipt_id"] = job.order_id.hex()
         if self.receipts and job.task.written:
-            extra["order"] = json.loads(job.task.sent.raw)
+            extra["order"] = json.loads(job.task.sent)
         return extra
 
     async def _first(self, request: Request, job: Job, events: asyncio.Queue[Event]) -> Event:
@@ -238,8 +254,7 @@ class Service:
                     raise ClientDisconnect
                 waited = time.monotonic() - job.asked
                 if waited > self.limits.answer_s:
-                    message = f"answer: not complete after {self.limits.answer_s} s; it goes on: fetch its receipt"
-                    raise ServiceError(504, "timeout", message)
+                    raise self._late()
                 if waited > self.limits.queue_s and self.engine.cancel(job):
                     message = f"queue: found no place within {self.limits.queue_s} s; the order was not begun"
                     raise ServiceError(503, "queue_timeout", message, retry_after_s=LATER_S)
@@ -262,10 +277,17 @@ class Service:
         """Wait until an order is written down as begun, before anything of its answer is told."""
         assert job.begun is not None
         try:
-            if not await asyncio.wrap_future(job.begun):
-                raise order_taken(job.order_id)
+            async with asyncio.timeout(max(0.0, job.asked + self.limits.answer_s - time.monotonic())):
+                if not await asyncio.shield(asyncio.wrap_future(job.begun)):
+                    raise order_taken(job.order_id)
+        except TimeoutError as error:
+            raise self._late() from error
         except JournalError as error:
             raise ServiceError(503, "journal_unavailable", "journal: not writable", retry_after_s=5) from error
+
+    def _late(self) -> ServiceError:
+        message = f"answer: not complete after {self.limits.answer_s} s; it goes on: fetch its receipt"
+        return ServiceError(504, "timeout", message)
 
     def _count(self, job: Job, done: Done) -> None:
         self.metrics.answers.labels(done.finish).inc()
@@ -316,6 +338,7 @@ def make_app(service: Service, *, hosts: Sequence[str]) -> Noted:
         Route("/v1/chat/completions", service.chat, methods=["POST"]),
         Route("/v1/models", service.models),
         Route("/v1/receipts/{id}", service.receipt),
+        Route("/v1/receipts/{id}/leaves", service.leaves),
         Route("/v1/attestation", service.attestation),
         Route("/healthz", service.health),
         Route("/metrics", service.show_metrics),

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 
 from otr_core.encoding import tagged_hash
 from otr_core.errors import InputError, OtrError, ServiceError
-from otr_core.poea.client import place_order
+from otr_core.poea.client import PlacedOrder, place_order
 from otr_core.poea.message import Message, Query
 from otr_core.poea.order import Domain, Order
 from otr_core.poea.receipt import configuration_digest
+from otr_node.chain.answers import dump_leaves
 from otr_node.enclave import LIFETIME_S, SimulatedEnclave
 from otr_node.generate import Answer, check_prompt
 from otr_node.model import Model
@@ -45,8 +46,23 @@ class Task:
     request: ChatRequest | None = None
 
     @property
-    def sent(self) -> SentOrder:
-        return SentOrder(self.order, self.query)
+    def sent(self) -> bytes:
+        """The order file, as its client sent it or would have."""
+        return PlacedOrder(self.order, self.query, self.said).sent
+
+
+@dataclass(frozen=True)
+class Issued:
+    """What the enclave has signed, and what goes beside it.
+
+    Attributes:
+        receipt: the receipt file. leaves: hashes of the leaves of the states, as ``dump_leaves`` joins
+            them: with them a challenger names the state that differs. They are salted and tell nobody
+            what was said.
+    """
+
+    receipt: bytes = b""
+    leaves: bytes = b""
 
 
 class Clerk:
@@ -63,16 +79,16 @@ class Clerk:
         """What records the trace of an answer."""
         return None
 
-    def issue(self, task: Task, token_ids: tuple[int, ...], finish: str, recorder: TraceRecorder | None) -> bytes:
-        """The receipt file of an answer.
+    def issue(self, task: Task, token_ids: tuple[int, ...], finish: str, recorder: TraceRecorder | None) -> Issued:
+        """Sign an answer.
 
         Raises:
             RecorderError: the trace is lost.
         """
-        return b""
+        return Issued()
 
-    def keep(self, task: Task, receipt: bytes) -> None:
-        """Write a receipt down; returns when it is written.
+    def keep(self, task: Task, issued: Issued) -> None:
+        """Write it down; returns when it is written.
 
         Raises:
             JournalError: it is not.
@@ -219,23 +235,24 @@ class Desk(Clerk):
         """As ``Clerk``."""
         if task.request is None:
             return self.journal.begin_again(task.order.id)
-        return self.journal.begin(task.order.id, task.sent.raw, self.identity)
+        return self.journal.begin(task.order.id, task.sent, self.identity)
 
     def recorder(self, task: Task) -> TraceRecorder | None:
         """As ``Clerk``."""
         return open_recorder(trace_seed(self._enclave, task.order))
 
-    def issue(self, task: Task, token_ids: tuple[int, ...], finish: str, recorder: TraceRecorder | None) -> bytes:
+    def issue(self, task: Task, token_ids: tuple[int, ...], finish: str, recorder: TraceRecorder | None) -> Issued:
         """As ``Clerk``."""
         assert recorder is not None
         ids = task.said.prompt_ids
         trace = recorder.finish((*ids, *token_ids), len(ids), task.said.prompt_seed)
         answer = Answer(ids, token_ids, finish, trace, self._configuration)
-        return sign_answer(self.enclave, self.model, task.order, task.query, task.said, answer).dump()
+        file = sign_answer(self.enclave, self.model, task.order, task.query, task.said, answer)
+        return Issued(file.dump(), dump_leaves(trace))
 
-    def keep(self, task: Task, receipt: bytes) -> None:
+    def keep(self, task: Task, issued: Issued) -> None:
         """As ``Clerk``."""
-        self.journal.add_receipt(task.order.id, receipt).result()
+        self.journal.add_receipt(task.order.id, issued.receipt, issued.leaves).result()
 
     def describe(self) -> Mapping[str, object]:
         """What ``/v1/models`` says of the model beside its name."""

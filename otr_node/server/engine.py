@@ -22,7 +22,7 @@ from otr_node.batching import ContinuousBatch
 from otr_node.model import Model
 from otr_node.portable import PortableModel
 from otr_node.recorder import TraceRecorder
-from otr_node.server.desk import Clerk, Task, order_taken
+from otr_node.server.desk import Clerk, Issued, Task, order_taken
 from otr_node.server.limits import ServerLimits
 from otr_node.server.turns import InTurn, Sequences
 
@@ -296,23 +296,23 @@ class Engine:
             if not job.begun.result():
                 self._fail(job)
                 return
-            receipt = self._clerk.issue(job.task, tuple(job.chosen), finish, job.recorder)
-            while not self._kept(job, receipt):
+            issued = self._clerk.issue(job.task, tuple(job.chosen), finish, job.recorder)
+            while not self._kept(job, issued):
                 if self._closed:  # it stays begun, and is answered at the next start
                     self._fail(job, stopping())
                     return
                 time.sleep(_PAUSE_S)
             self._forget(job)
-            job.listen(Done(finish, receipt))
+            job.listen(Done(finish, issued.receipt))
         except JournalError:
             self._fail(job)
         except Exception as error:
             self._report("receipt_failed", error=error)
             self._again(job)
 
-    def _kept(self, job: Job, receipt: bytes) -> bool:
+    def _kept(self, job: Job, issued: Issued) -> bool:
         try:
-            self._clerk.keep(job.task, receipt)
+            self._clerk.keep(job.task, issued)
         except JournalError as error:
             self._report("journal_failed", error=error)
             return False

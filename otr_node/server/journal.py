@@ -5,8 +5,8 @@ the loss of power. One thread writes, and takes all that waits into one transact
 answers share what a commit costs. One order is begun once and has one receipt: both are keys of
 their tables.
 
-What commits receipts in batches (a process of its own) reads ``receipts_after``: they are numbered
-in the order in which they were written, without holes, and none is ever changed.
+What commits receipts in batches (a process of its own) follows ``JournalReader.receipts_after``:
+they are numbered in the order in which they were written, without holes, and none is ever changed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,17 +26,24 @@ from typing import Any
 
 from otr_core.errors import InputError, JournalError, one_line
 
-_VERSION = 1
 _FILE, _LOCK = "journal.sqlite", "lock"
 _AT_ONCE = 256  # writes in one transaction
-_TABLES = """
+_STEPS = (
+    """
 CREATE TABLE orders (
     order_id BLOB PRIMARY KEY, sent BLOB NOT NULL, begun_by BLOB NOT NULL, attempts INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE receipts (
     number INTEGER PRIMARY KEY, order_id BLOB NOT NULL UNIQUE REFERENCES orders, file BLOB NOT NULL
 );
-"""
+""",
+    """
+CREATE TABLE leaves (
+    order_id BLOB PRIMARY KEY REFERENCES receipts (order_id), hashes BLOB NOT NULL
+) WITHOUT ROWID;
+""",
+)
+"""What each version of the journal adds to the one before; the first is version 1."""
 
 Work = Callable[[sqlite3.Connection], Any]
 
@@ -68,7 +75,63 @@ class Journalled:
     file: bytes
 
 
-class Journal:
+class JournalReader:
+    """What the journal in ``folder`` holds, read beside the server that writes it, or when none does.
+
+    It takes no lock and writes nothing of the journal; each call sees all that is written by then.
+
+    Raises:
+        InputError: the folder holds no journal of this version, or it cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._reading = threading.Lock()
+        with _usable(folder, sqlite3.Error):
+            self._reader = _connect(f"{(folder / _FILE).resolve().as_uri()}?mode=ro")
+            _check_version(self._reader, folder, (len(_STEPS),))
+
+    def begun(self, order_id: bytes) -> Begun | None:
+        """An order that was begun, with or without a receipt; None if it never was."""
+        rows = self._rows("SELECT sent, begun_by, attempts FROM orders WHERE order_id = ?", (order_id,))
+        return Begun(*rows[0]) if rows else None
+
+    def receipt(self, order_id: bytes) -> bytes | None:
+        """The receipt file of an order, if it has one."""
+        return self._one("SELECT file FROM receipts WHERE order_id = ?", order_id)
+
+    def leaves(self, order_id: bytes) -> bytes | None:
+        """The hashes of the leaves of an answer's states, as ``dump_leaves`` joins them; None for a
+        receipt that was written without."""
+        return self._one("SELECT hashes FROM leaves WHERE order_id = ?", order_id)
+
+    def unanswered(self) -> list[Begun]:
+        """All orders that were begun and have no receipt."""
+        words = "SELECT sent, begun_by, attempts FROM orders WHERE order_id NOT IN (SELECT order_id FROM receipts)"
+        return [Begun(*row) for row in self._rows(words, ())]
+
+    def receipts_after(self, number: int, most: int = 1000) -> list[Journalled]:
+        """Receipts with numbers beyond ``number``, at most so many, in the order of writing."""
+        words = "SELECT number, order_id, file FROM receipts WHERE number > ? ORDER BY number LIMIT ?"
+        return [Journalled(*row) for row in self._rows(words, (number, most))]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._reading:
+            self._reader.close()
+
+    def _one(self, words: str, order_id: bytes) -> bytes | None:
+        rows = self._rows(words, (order_id,))
+        return bytes(rows[0][0]) if rows else None
+
+    def _rows(self, words: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        with self._reading:
+            try:
+                return self._reader.execute(words, values).fetchall()
+            except sqlite3.Error as error:
+                raise JournalError(f"journal: not readable ({one_line(error)})") from error
+
+
+class Journal(JournalReader):
     """The journal in ``folder``, which one server has for itself.
 
     Attributes:
@@ -90,33 +153,19 @@ class Journal:
             raise InputError(
                 f"{folder}: found another server at work here, expected a state folder of its own"
             ) from error
-        self._path = folder / _FILE
         try:
             with _usable(folder, OSError, sqlite3.Error):
-                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-                self._writer, self._reader = self._connect(), self._connect()
-                self._prepare(folder)
+                os.close(os.open(folder / _FILE, os.O_RDWR | os.O_CREAT, 0o600))
+                self._writer = _connect((folder / _FILE).resolve().as_uri())
+                _prepare(self._writer, folder)
+            super().__init__(folder)
         except BaseException:
             os.close(self._lock)
             raise
-        self._reading = threading.Lock()
         self._queue: queue.SimpleQueue[tuple[Work, Future[Any]] | None] = queue.SimpleQueue()
         self._failed = False
         self._thread = threading.Thread(target=self._write, name="otr-journal", daemon=True)
         self._thread.start()
-
-    def _connect(self) -> sqlite3.Connection:
-        base = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=30.0)
-        for words in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            base.execute(f"PRAGMA {words}").fetchall()
-        return base
-
-    def _prepare(self, folder: Path) -> None:
-        (version,) = self._writer.execute("PRAGMA user_version").fetchone()
-        if version not in (0, _VERSION):
-            raise InputError(f"{folder}: found a journal of version {version}, expected {_VERSION}")
-        if version == 0:
-            self._writer.executescript(f"BEGIN; {_TABLES} PRAGMA user_version={_VERSION}; COMMIT;")
 
     @property
     def healthy(self) -> bool:
@@ -145,51 +194,31 @@ class Journal:
         words = "UPDATE orders SET attempts = attempts + 1 WHERE order_id = ?"
         return self._later(lambda base: base.execute(words, (order_id,)).rowcount == 1)
 
-    def add_receipt(self, order_id: bytes, file: bytes) -> Future[int]:
-        """Write the receipt of an order that was begun; the future gives its number.
+    def add_receipt(self, order_id: bytes, file: bytes, leaves: bytes | None = None) -> Future[int]:
+        """Write the receipt of an order that was begun, and the hashes of the leaves of its states; the
+        future gives the receipt's number.
 
         Raises (in the future):
             JournalError: it was not written: the disk is full, the order was not begun, or has a
                 receipt.
         """
         words = "INSERT INTO receipts SELECT coalesce(max(number), 0) + 1, ?, ? FROM receipts RETURNING number"
-        return self._later(lambda base: base.execute(words, (order_id, file)).fetchone()[0])
 
-    def begun(self, order_id: bytes) -> Begun | None:
-        """An order that was begun, with or without a receipt; None if it never was."""
-        rows = self._rows("SELECT sent, begun_by, attempts FROM orders WHERE order_id = ?", (order_id,))
-        return Begun(*rows[0]) if rows else None
+        def work(base: sqlite3.Connection) -> int:
+            (number,) = base.execute(words, (order_id, file)).fetchone()
+            if leaves is not None:
+                base.execute("INSERT INTO leaves VALUES (?, ?)", (order_id, leaves))
+            return int(number)
 
-    def receipt(self, order_id: bytes) -> bytes | None:
-        """The receipt file of an order, if it has one."""
-        rows = self._rows("SELECT file FROM receipts WHERE order_id = ?", (order_id,))
-        return bytes(rows[0][0]) if rows else None
-
-    def unanswered(self) -> list[Begun]:
-        """All orders that were begun and have no receipt."""
-        words = "SELECT sent, begun_by, attempts FROM orders WHERE order_id NOT IN (SELECT order_id FROM receipts)"
-        return [Begun(*row) for row in self._rows(words, ())]
-
-    def receipts_after(self, number: int, most: int = 1000) -> list[Journalled]:
-        """Receipts with numbers beyond ``number``, at most so many, in the order of writing."""
-        words = "SELECT number, order_id, file FROM receipts WHERE number > ? ORDER BY number LIMIT ?"
-        return [Journalled(*row) for row in self._rows(words, (number, most))]
+        return self._later(work)
 
     def close(self) -> None:
         """Write what waits, and give the folder back."""
         self._queue.put(None)
         self._thread.join()
+        super().close()
         self._writer.close()
-        with self._reading:
-            self._reader.close()
         os.close(self._lock)
-
-    def _rows(self, words: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        with self._reading:
-            try:
-                return self._reader.execute(words, values).fetchall()
-            except sqlite3.Error as error:
-                raise JournalError(f"journal: not readable ({one_line(error)})") from error
 
     def _later(self, work: Work) -> Future[Any]:
         future: Future[Any] = Future()
@@ -233,11 +262,29 @@ class Journal:
         return True
 
 
+def _connect(uri: str) -> sqlite3.Connection:
+    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30.0)
+
+
+def _check_version(base: sqlite3.Connection, folder: Path, expected: Sequence[int]) -> int:
+    (version,) = base.execute("PRAGMA user_version").fetchone()
+    if version not in expected:
+        raise InputError(f"{folder}: found a journal of version {version}, expected {len(_STEPS)}")
+    return int(version)
+
+
+def _prepare(base: sqlite3.Connection, folder: Path) -> None:
+    """Make the tables, those that an older journal lacks too."""
+    version = _check_version(base, folder, range(len(_STEPS) + 1))
+    for words in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        base.execute(f"PRAGMA {words}").fetchall()
+    for at in range(version, len(_STEPS)):
+        base.executescript(f"BEGIN; {_STEPS[at]} PRAGMA user_version={at + 1}; COMMIT;")
+
+
 @contextlib.contextmanager
 def _usable(folder: Path, *causes: type[Exception]) -> Iterator[None]:
     try:
         yield
     except causes as error:
-        raise InputError(
-            f"{folder}: not usable as a state folder ({one_line(error)}), expected one to write to"
-        ) from error
+        raise InputError(f"{folder}: not usable as a state folder ({one_line(error)})") from error

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from otr_core.encoding import canonical_json, json_object, parse_json
+from otr_core.encoding import json_object, parse_json
 from otr_core.errors import InputError, OtrError, ServiceError
 from otr_core.lane.sampling import Decoding
 from otr_core.poea.client import FORMAT
@@ -44,15 +44,9 @@ class SentOrder:
     order: Order
     query: Message
 
-    @property
-    def raw(self) -> bytes:
-        """The order file, as ``PlacedOrder.sent`` writes it."""
-        parts = {"format": FORMAT, "order": self.order.to_json(), "query": self.query.to_json(), "kept": None}
-        return canonical_json(parts) + b"\n"
-
     @classmethod
     def parse(cls, raw: bytes) -> SentOrder:
-        """What ``raw`` wrote."""
+        """Read an order file, as ``PlacedOrder.sent`` writes it."""
         return cls.from_json(parse_json(raw, what="order file"))
 
     @classmethod

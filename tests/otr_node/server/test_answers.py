@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import openai
 import pytest
 
+from otr_core import merkle
 from otr_core.errors import ReceiptError
 from otr_core.poea import check_answer, load_receipt_file
 from otr_core.poea.document import ReceiptFile
 from otr_core.poea.message import Response
 from otr_core.poea.tee import EvidencePolicy
+from otr_node.chain.answers import answers_in, dump_leaves
 from otr_node.enclave import SimulatedEnclave
 from otr_node.portable import PortableModel
 from otr_node.serve import answer_order, sign_answer
@@ -114,6 +117,25 @@ def test_sixteen_answers_together_have_the_receipts_of_each_alone(server: Server
         other = own_order(exact.manifest.model_id, placed.said.prompt_ids)
         with pytest.raises(ReceiptError, match=r"^order"):
             checked(raw, other, server)
+
+
+def test_a_fisherman_has_the_leaves_of_an_answer_beside_its_receipt(
+    server: Server, exact: PortableModel, tmp_path: Path
+):
+    placed = own_order(exact.manifest.model_id, LONG, 60)
+    assert server.chat(order_body(placed))[0] == 200
+    order_id = placed.order.id.hex()
+    raw = server.receipt(order_id)
+    status, hashes, headers = server.ask(f"/v1/receipts/{order_id}/leaves")
+    assert (status, headers["content-type"]) == (200, "application/octet-stream")
+    secret = (server.state / "enclave.secret").read_bytes()
+    enclave = SimulatedEnclave(secret, exact.manifest.model_id, bytes(32), 0)  # salts follow from the secret alone
+    assert hashes == dump_leaves(answer_order(enclave, exact, placed.order, placed.said).committed)
+    for ending, content in (("order.json", placed.dump()), ("receipt.json", raw), ("leaves", hashes)):
+        (tmp_path / f"a.{ending}").write_bytes(content)
+    (files,) = answers_in(tmp_path, lambda name, error: pytest.fail(f"{name}: {error}"))
+    assert len(files.leaves) == files.file.receipt.trace.leaves > 0
+    assert merkle.root_of_hashes(files.leaves) == files.file.receipt.states_root
 
 
 def test_an_order_has_one_answer_whoever_sends_it_again(server: Server, exact: PortableModel):

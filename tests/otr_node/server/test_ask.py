@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from otr_core import merkle
 from otr_core.encoding import canonical_json
 from otr_core.errors import InputError, ReceiptError, ServiceError
 from otr_core.poea import OnceStore, check_answer, load_order, load_receipt_file
+from otr_core.poea.document import ReceiptFile
 from otr_core.poea.tee import EvidencePolicy
 from otr_node.ask import RemoteServer, ask
 from otr_node.enclave import SimulatedEnclave
@@ -135,6 +137,32 @@ def test_the_receipt_of_another_answer_is_refused(server: Server, exact: Portabl
     assert error.value.check == "order"
 
 
+@pytest.fixture(scope="module")
+def answered(server: Server, exact: PortableModel) -> ReceiptFile:
+    placed = own_order(exact.manifest.model_id, (1, 5, 6, 7), 9)
+    return RemoteServer(server.url).receipt(placed)
+
+
+@pytest.mark.parametrize("lie", ["none", "short", "long", "half", "turned", "double", "pair", "other"])
+def test_leaves_that_a_receipt_does_not_commit_to_are_refused(
+    server: Server, exact: PortableModel, answered: ReceiptFile, lie: str
+):
+    """Those of another answer of the same size too, and nodes of the tree in place of leaves."""
+    other = RemoteServer(server.url).receipt(own_order(exact.manifest.model_id, (1, 5, 6, 7), 9))
+    others = RemoteServer(server.url).leaves(other)
+
+    def tamper(path: str, status: int, raw: bytes) -> Reply:
+        pairs = [merkle.node_hash(raw[at : at + 32], raw[at + 32 : at + 64]) for at in range(0, len(raw) - 32, 64)]
+        lies = {"none": b"", "short": raw[:-32], "long": raw + raw[-32:], "half": raw[:-16], "other": others}
+        lies |= {"turned": raw[32:] + raw[:32], "double": raw[:32] + raw[:-32], "pair": b"".join(pairs)}
+        return status, lies[lie]
+
+    assert len(RemoteServer(server.url).leaves(answered)) == 32 * answered.receipt.trace.leaves == len(others)
+    with between(server, tamper) as url, pytest.raises(ReceiptError) as error:
+        RemoteServer(url).leaves(answered)
+    assert error.value.check == "leaves"
+
+
 @pytest.mark.parametrize("lie", ["keys", "model", "nonce", "evidence"])
 def test_nothing_is_sealed_to_an_enclave_that_is_not_attested(server: Server, exact: PortableModel, lie: str):
     other = bytes(32) if lie == "model" else exact.manifest.model_id
@@ -209,11 +237,13 @@ def otr(*words: object) -> subprocess.CompletedProcess[str]:
 
 def test_the_command_orders_checks_and_decodes(server: Server, roomy: Path, tmp_path: Path, exact: PortableModel):
     files = ("--order-out", tmp_path / "order.json", "--out", tmp_path / "receipt.json")
+    files += ("--leaves", tmp_path / "leaves")
     found = otr(server.url, "--prompt", "w5 w6", "--model", roomy, "--max-tokens", 6, "--seal", "--json", *files)
     assert found.returncode == 0, found.stderr
     shown = json.loads(found.stdout)
     placed = load_order((tmp_path / "order.json").read_bytes())
     file = load_receipt_file((tmp_path / "receipt.json").read_bytes())
+    assert (tmp_path / "leaves").read_bytes() == RemoteServer(server.url).leaves(file)
     now = int(time.time())
     again = check_answer(file, placed, policy=POLICY, as_of=now, nonces=OnceStore(), decode=exact.tokenizer.decode)
     assert (shown["answer"], shown["order_id"], shown["sealed"]) == (again.text, placed.order.id.hex(), True)
@@ -236,3 +266,16 @@ def test_the_command_s_exit_status(server: Server, roomy: Path):
         found = otr(url, *common)
     assert found.returncode == 1
     assert "signature" in found.stderr
+
+
+def test_an_answer_is_shown_and_kept_where_its_leaves_are_refused(server: Server, roomy: Path, tmp_path: Path):
+    def tamper(path: str, status: int, raw: bytes) -> Reply:
+        return (404, b"{}") if path.endswith("/leaves") else (status, raw)
+
+    files = ("--out", tmp_path / "receipt.json", "--leaves", tmp_path / "leaves")
+    with between(server, tamper) as url:
+        found = otr(url, "--prompt", "w5 w6", "--model", roomy, "--max-tokens", 6, *files)
+    assert (found.returncode, bool(found.stdout.strip())) == (1, True)
+    assert "status 404" in found.stderr
+    assert load_receipt_file((tmp_path / "receipt.json").read_bytes()).receipt.answer_tokens
+    assert not (tmp_path / "leaves").exists()

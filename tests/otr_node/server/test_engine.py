@@ -305,6 +305,13 @@ def test_another_configuration_is_another_identity(roomy: Path, journal: Journal
     assert (one.state(job.order_id)[0], two.state(job.order_id)[0]) == ("begun", "given up")
 
 
-def test_decoding_is_what_was_ordered(desk: Desk):
-    job, _ = job_of(desk, 7, seed=3, temperature_milli=250)
-    assert job.task.order.decoding == Decoding(7, 3, 250)
+def test_an_order_is_written_down_as_it_was_sent(desk: Desk):
+    """Sealed and plain."""
+    for seal_to in (None, desk.enclave.keys.hpke):
+        placed = own_order(desk.model.manifest.model_id, (1, 5, 6), 7, seed=3, temperature_milli=250, seal_to=seal_to)
+        task = desk.take(json.dumps(order_body(placed)).encode())
+        assert task.order.decoding == Decoding(7, 3, 250)
+        assert desk.begin(task).result()
+        begun = desk.journal.begun(placed.order.id)
+        assert begun is not None
+        assert begun.sent == task.sent == placed.sent

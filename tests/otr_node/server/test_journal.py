@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from otr_core.errors import InputError, JournalError
-from otr_node.server.journal import Journal
+from otr_node.server.journal import Journal, JournalReader
 
 ME = b"m" * 32
 
@@ -99,9 +100,58 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path):
     newer = tmp_path / "newer"
     Journal(newer).close()
     with sqlite3.connect(newer / "journal.sqlite") as base:
-        base.execute("PRAGMA user_version=2")
-    with pytest.raises(InputError, match="version 2"):
-        Journal(newer)
+        base.execute("PRAGMA user_version=3")
+    for opened in (Journal, JournalReader):
+        with pytest.raises(InputError, match="version 3, expected 2"):
+            opened(newer)
+
+
+def test_a_folder_that_is_refused_is_let_go_of(tmp_path: Path):
+    """By whoever asked in vain, too: neither a lock nor an open file is left."""
+    held, newer = Journal(tmp_path / "held"), tmp_path / "newer"
+    Journal(newer).close()
+    with sqlite3.connect(newer / "journal.sqlite") as base:
+        base.execute("PRAGMA user_version=3")
+    base.close()
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        for folder, words in ((tmp_path / "held", "another server"), (newer, "version 3")):
+            with pytest.raises(InputError, match=words):
+                Journal(folder)
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
+    held.close()
+
+
+def test_leaves_are_written_with_their_receipt_or_not_at_all(journal: Journal):
+    for count in (1, 2, 3):
+        journal.begin(number(count), b"", ME).result()
+    assert journal.add_receipt(number(1), b"one", b"leaves").result() == 1
+    assert journal.add_receipt(number(2), b"two").result() == 2
+    for again in (number(1), number(4)):
+        with pytest.raises(JournalError, match="not written"):
+            journal.add_receipt(again, b"other", b"other").result()
+    assert [journal.leaves(number(count)) for count in (1, 2, 3, 4)] == [b"leaves", None, None, None]
+    assert journal.add_receipt(number(3), b"three", b"").result() == 3
+    assert journal.leaves(number(3)) == b""
+
+
+def test_a_journal_of_before_is_gone_on_with(tmp_path: Path):
+    """As it was written when receipts were kept without leaves."""
+    Journal(tmp_path).close()
+    with sqlite3.connect(tmp_path / "journal.sqlite") as base:
+        base.executescript("DROP TABLE leaves; PRAGMA user_version=1;")
+        base.execute("INSERT INTO orders VALUES (?, ?, ?, 1)", (number(1), b"sent", ME))
+        base.execute("INSERT INTO receipts VALUES (1, ?, ?)", (number(1), b"receipt"))
+    with pytest.raises(InputError, match="version 1, expected 2"):
+        JournalReader(tmp_path)
+    journal = Journal(tmp_path)
+    assert (journal.receipt(number(1)), journal.leaves(number(1))) == (b"receipt", None)
+    journal.begin(number(2), b"", ME).result()
+    assert journal.add_receipt(number(2), b"", b"leaves").result() == 2
+    assert journal.leaves(number(2)) == b"leaves"
+    journal.close()
 
 
 def test_a_commit_waits_for_the_disk(journal: Journal):
@@ -139,6 +189,59 @@ def test_nothing_that_was_said_to_be_written_is_lost_by_a_kill(tmp_path: Path):
     assert len(said) >= 6
     assert len(kept) - len(said) <= 6  # the one of each turn that was written and not yet said
     journal.close()
+
+
+def test_a_reader_follows_beside_a_writer_that_is_killed(tmp_path: Path):
+    """It takes no lock: the next writer has the folder while it reads. What it has seen is all there is,
+    numbered without holes, whenever it looks."""
+    folder, seen = tmp_path / "state", list[bytes]()
+
+    def look(reader: JournalReader) -> None:
+        new = reader.receipts_after(len(seen), 50)
+        assert [each.number for each in new] == list(range(len(seen) + 1, len(seen) + len(new) + 1))
+        seen.extend(each.order_id for each in new)
+
+    reader = None
+    for turn in range(3):
+        command = [sys.executable, "-c", WRITER, str(folder), str(1_000_000 * turn)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout is not None
+            said = number(int(writer.stdout.readline()))
+            reader = reader or JournalReader(folder)
+            while said not in seen:
+                look(reader)
+            before = len(seen)
+            while len(seen) < before + 20:
+                assert writer.poll() is None
+                look(reader)
+            writer.kill()
+    assert reader is not None
+    while reader.receipts_after(len(seen), 1):
+        look(reader)
+    journal = Journal(folder)
+    assert [each.order_id for each in journal.receipts_after(0, 10**6)] == seen
+    journal.close()
+    reader.close()
+    late = JournalReader(folder)  # nobody writes, and the log is folded in
+    assert len(late.receipts_after(0, 10**6)) == len(seen)
+    late.close()
+
+
+def test_what_is_closed_is_not_read(tmp_path: Path):
+    journal = Journal(tmp_path)
+    reader = JournalReader(tmp_path)
+    for each in (reader, journal):
+        each.close()
+        with pytest.raises(JournalError, match="not readable"):
+            each.receipt(number(1))
+    assert not journal.healthy
+
+
+def test_a_reader_makes_no_journal(tmp_path: Path):
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(InputError, match="state folder"):
+            JournalReader(folder)
+    assert not list(tmp_path.iterdir())
 
 
 FULL = """

@@ -100,6 +100,7 @@ def test_routes_and_methods_that_are_not_there(server: Server):
         ("/v1/models", {}, 405),
         ("/v1/receipts/" + "00" * 32, None, 404),
         ("/v1/receipts/xyz", None, 404),
+        ("/v1/receipts/" + "00" * 32 + "/leaves", None, 404),
         ("/v1/chat/completions", None, 405),
     ):
         found, reply, _ = server.ask(path, body)
@@ -175,6 +176,7 @@ def test_a_server_with_keys_bounds_and_a_log_that_tells_nothing(roomy: Path, tmp
             assert (status, reply["error"]["code"]) == (401, "invalid_api_key")
             assert server.ask("/v1/models", **wrong)[0] == server.ask("/v1/attestation", **wrong)[0] == 401
             assert server.ask("/v1/receipts/" + "00" * 32, **wrong)[0] == 401
+            assert server.ask("/v1/receipts/" + "00" * 32 + "/leaves", **wrong)[0] == 401
         assert server.ask("/healthz")[0] == 200
 
         # more requests than can be looked at: told before their body is read

@@ -114,24 +114,25 @@ def test_the_answer_s_length_has_bounds():
     assert decoding_asked(read(), limits, 30, 7) == Decoding(30, 7)
     assert decoding_asked(read(seed=0, temperature=1), limits, 30, 7) == Decoding(30, 0, 1000)
     for most in (0, -1, 51):
-        with pytest.raises(ServiceError, match="max_tokens"):
+        with pytest.raises(ServiceError) as error:
             decoding_asked(read(max_tokens=most), limits, 1000, 7)
+        assert error.value.param == "max_tokens"
     for seed in (-1, 2**53):
-        with pytest.raises(ServiceError, match="seed"):
+        with pytest.raises(ServiceError) as error:
             decoding_asked(read(seed=seed), limits, 1000, 7)
+        assert error.value.param == "seed"
 
 
-def test_an_order_comes_back_byte_for_byte():
+def test_an_order_is_read_as_it_was_sent():
     for placed in (own_order(bytes(32)), own_order(bytes(32), seal_to=b"\x09" + bytes(31))):
         sent = read_request(json.dumps({"otr_order": json.loads(placed.sent)}).encode()).sent
-        assert sent is not None
-        assert sent.raw == placed.sent
-        assert SentOrder.parse(sent.raw) == sent
+        assert sent == SentOrder(placed.order, placed.query)
+        assert SentOrder.parse(placed.sent) == sent
 
 
-@pytest.mark.parametrize("name", ["temperature", "seed", "max_tokens", "max_completion_tokens"])
-def test_an_order_says_itself_how_it_is_decoded(name):
-    body = {"otr_order": json.loads(own_order(bytes(32)).sent), name: 1}
+@pytest.mark.parametrize("name", ["temperature", "seed", "max_tokens", "max_completion_tokens", "messages"])
+def test_an_order_says_itself_what_is_answered_and_how(name):
+    body = {"otr_order": json.loads(own_order(bytes(32)).sent), name: PLAIN["messages"] if name == "messages" else 1}
     with pytest.raises(ServiceError) as error:
         read_request(json.dumps(body).encode())
     assert error.value.param == name
