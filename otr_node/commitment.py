@@ -16,7 +16,7 @@ from itertools import islice
 import numpy as np
 
 from otr_core.errors import ModelError
-from otr_core.lane.program import PIECE_VALUES, Dims, Matrix, Table
+from otr_core.lane.dims import PIECE_VALUES, Dims, Matrix, Table
 from otr_core.lane.tables import exp2_entries, sigmoid_entries, turns
 from otr_core.merkle import Tree, leaf_hash
 from otr_node.integers.packed import Packed

@@ -9,9 +9,10 @@ from functools import cached_property
 import numpy as np
 
 from otr_core.lane import step
+from otr_core.lane.dims import Dims, Table
 from otr_core.lane.element import LAYER, Accumulator, Element, Place, TraceClaim, program
 from otr_core.lane.held import HeldValues
-from otr_core.lane.program import Dims, Operator, Table
+from otr_core.lane.program import Operator
 from otr_core.lane.sampling import draw
 from otr_core.merkle import Tree, leaf_hash
 from otr_node.commitment import ModelTrees

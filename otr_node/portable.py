@@ -25,8 +25,9 @@ from torch import Tensor
 from otr_core.errors import InputError
 from otr_core.lane import formats as bits
 from otr_core.lane.architecture import Architecture
+from otr_core.lane.dims import Dims, Matrix
 from otr_core.lane.element import LAYER, TOKEN
-from otr_core.lane.program import Dims, Matrix, layer_program, token_program
+from otr_core.lane.program import layer_program, token_program
 from otr_core.lane.tables import turns
 from otr_core.poea.manifest import ModelManifest
 from otr_core.poea.trace import Recorder

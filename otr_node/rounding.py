@@ -12,7 +12,7 @@ from torch import Tensor
 from otr_core.errors import ModelError
 from otr_core.lane import formats as bits
 from otr_core.lane.architecture import FUSED, Architecture
-from otr_core.lane.program import KEY, QUERY, Dims, Matrix
+from otr_core.lane.dims import KEY, QUERY, Dims, Matrix
 from otr_node import weights
 from otr_node.integers.forms import Form
 from otr_node.integers.packed import Packed, Packer, RowSizes

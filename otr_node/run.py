@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from otr_core.lane import program as pr
+from otr_core.lane.dims import Matrix
 from otr_core.lane.element import LAYER, TraceClaim
 from otr_core.lane.sampling import Decoding, draw
 from otr_core.merkle import Tree, leaf_hash
@@ -162,7 +162,7 @@ class Run:
         self._need(wanted)
         if before < 0:
             token = (*self.prompt_ids, *self.token_ids)[position]
-            stream = self.trees.matrix(pr.Matrix.EMBED, 0)[token].astype(np.int64)
+            stream = self.trees.matrix(Matrix.EMBED, 0)[token].astype(np.int64)
         else:
             stream = _ints(self._states[position, before].output)
         rows = [self._states[q, layer] for q in range(position)] if target == LAYER else []

@@ -32,10 +32,10 @@ BUDGETS = {
     # 8,000 until the receipt states the answer and comes from real evidence; 10,000 once proofs of
     # whole answers are verified in it. It holds more since then: a court of two contracts with duties,
     # and machines appraised as a whole. What may leave it is an open point of the README.
-    "otr_core": 13000,
+    "otr_core": 13100,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both
-    "otr_core/lane": 1600,
+    "otr_core/lane": 1620,
     # machines as a whole, AMD's reports, policies that name what they expect and waive, and files that
     # messages name and threads share
     "otr_core/attestation": 2680,
@@ -56,22 +56,22 @@ BUDGETS = {
     # their operations compiled and in NumPy, and any decoder in the native lane; blocks of tensor cores
     # replayed, compiled and in NumPy, and the lane of such blocks; the server with its client; a chain by
     # a node's URL, games followed through its logs, and the processes that watch and defend there
-    "otr_node": 12000,
+    "otr_node": 12500,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     "otr_node/proof": 1150,
     # what the OpenAI API says and what it must refuse, an engine that outlives what fails in it, and a
     # journal that outlives the program
-    "otr_node/server": 1600,
+    "otr_node/server": 1660,
     # of it the producers of stored results, the free opponents of disputes and of a stake, the bench of the
     # server, and a network of processes that one command starts
-    "otr_paper": 17400,
+    "otr_paper": 18200,
     "otr_paper/claims": 1910,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free
     # in every commitment, the search over all their games, and games that break rules all the time;
     # and every attack on evidence runs against every recorded bundle that has the part it changes
     "otr_paper/labs": 4520,
-    "otr_paper/producers": 2400,  # of it the mutants of every check of court and contracts, the families table
+    "otr_paper/producers": 2450,  # of it the mutants of every check of court and contracts, the families table
     "otr_paper/simulation": 1150,
 }
 

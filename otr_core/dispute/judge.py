@@ -16,9 +16,8 @@ from typing import Any
 
 from otr_core import merkle
 from otr_core.errors import MoveError, ProofError
-from otr_core.lane import program as pr
+from otr_core.lane.dims import PIECE_VALUES, Dims, Matrix, Table
 from otr_core.lane.element import Accumulator, Place, TraceClaim, program
-from otr_core.lane.program import Dims, Matrix, Table
 from otr_core.lane.step import right
 from otr_core.poea.trace import SALT_BYTES
 
@@ -73,7 +72,7 @@ class OpeningsReader:
 
     def piece(self, position: int, layer: int, piece: int) -> Sequence[int]:
         row, first = self.d.piece_place(piece)
-        count = min(pr.PIECE_VALUES, self.d.row_values(row) - first)
+        count = min(PIECE_VALUES, self.d.row_values(row) - first)
         leaf = position * self.d.layers + layer
         places = ((piece, self.d.pieces), (leaf, self.claim.positions * self.d.layers))
         data = self._open(SALT_BYTES + 4 * count, places, self.claim.states_root)

@@ -23,7 +23,7 @@ from otr_core.dispute.rules import (
     round_bits,
 )
 from otr_core.dispute.state import NOTHING, TREES, Game, Level, Turn, Verdict
-from otr_core.lane import program as pr
+from otr_core.lane.dims import PIECE_VALUES
 from otr_core.lane.element import LAYER, TOKEN
 from otr_core.poea.trace import SALT_BYTES, salts, token_salt
 
@@ -210,7 +210,7 @@ def _tile_values(game: Game) -> int:
     d = game.model.dims
     if game.at_kept:
         row, first = d.piece_place(game.piece)
-        return min(pr.PIECE_VALUES, d.row_values(row) - first)
+        return min(PIECE_VALUES, d.row_values(row) - first)
     return min(d.tile, game.program[game.operator].length - game.piece * d.tile)
 
 

@@ -14,8 +14,9 @@ from typing import Protocol
 
 from otr_core import merkle
 from otr_core.dispute.judge import Opening
+from otr_core.lane.dims import Dims, Matrix, Table
 from otr_core.lane.element import Accumulator, Place, TraceClaim
-from otr_core.lane.program import Dims, Matrix, Operator, Table
+from otr_core.lane.program import Operator
 from otr_core.poea.trace import SALT_BYTES, Trace
 
 DataAndPath = tuple[bytes, list[bytes]]

@@ -13,7 +13,8 @@ from otr_core.dispute.players import Move
 from otr_core.dispute.records import ChallengeStatus, Terms
 from otr_core.dispute.state import MOST_INTERVALS, Game
 from otr_core.errors import MoveError
-from otr_core.lane.program import Dims, layer_program, token_program
+from otr_core.lane.dims import Dims
+from otr_core.lane.program import layer_program, token_program
 
 SIDES = ("operator", "challenger")
 """Names of the sides, by ``Turn``."""

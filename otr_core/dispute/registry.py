@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from otr_core.dispute.state import MOST_STOP_IDS, NOTHING, RegisteredModel
 from otr_core.errors import ReceiptError
-from otr_core.lane.program import PIECE_VALUES, Dims
+from otr_core.lane.dims import PIECE_VALUES, Dims
 from otr_core.poea.order import Domain, Order
 from otr_core.poea.receipt import Receipt, configuration_digest, recover_signer
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from enum import IntEnum
 
+from otr_core.lane.dims import Dims
 from otr_core.lane.element import LAYER, Place, TraceClaim, program
-from otr_core.lane.program import Dims, Operator
+from otr_core.lane.program import Operator
 
 NOTHING = bytes(32)
 """A hash that is not known yet."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from otr_core.errors import ModelError
-from otr_core.lane.program import Dims, Matrix, Operator, layer_program, token_program
+from otr_core.lane.dims import Dims, Matrix
+from otr_core.lane.program import Operator, layer_program, token_program
 
 WORDS = 83
 """Words in all; ``judge.vy`` names the place of each."""

@@ -13,7 +13,8 @@ from typing import Protocol
 
 from otr_core import merkle
 from otr_core.lane import program as pr
-from otr_core.lane.program import Dims, Matrix, Norm, Operator, Table
+from otr_core.lane.dims import PIECE_VALUES, Dims, Matrix, Norm, Table
+from otr_core.lane.program import Operator
 
 LAYER, TOKEN = 0, 1
 """What is disputed: a layer's state at a position, or the choice of a token."""
@@ -172,7 +173,7 @@ class Element:
             return self.tile(1, own + group)
         first = group * self.d.tile
         piece = self.read.piece(position, self.place.layer, self.d.piece_of(row, first))
-        return piece[first % pr.PIECE_VALUES : first % pr.PIECE_VALUES + self.d.tile]
+        return piece[first % PIECE_VALUES : first % PIECE_VALUES + self.d.tile]
 
 
 def program(d: Dims, target: int, position: int, temperature_milli: int) -> tuple[Operator, ...]:

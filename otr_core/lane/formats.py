@@ -38,7 +38,7 @@ SIGMOID_ENTRIES = (2 * SIGMOID_LIMIT << SIGMOID_INDEX) + 1
 SIGMOID_ZERO = SIGMOID_LIMIT << SIGMOID_INDEX  # entry of sigmoid(0)
 
 # Bits that a shift drops from one format to the next; those after a matrix stand with it
-# (``program.Matrix.shift``).
+# (``dims.Matrix.shift``).
 SCORE_SHIFT = 2 * HEAD - SCORE  # distance of two scores (products of heads' values) → index of 2^−x
 SIGMOID_SHIFT = GATE - SIGMOID_INDEX  # gate → index of the sigmoid
 PRODUCT_SHIFT = 2 * GATE - MLP  # gate · up → product

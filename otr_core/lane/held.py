@@ -8,8 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
+from otr_core.lane.dims import PIECE_VALUES, Dims, Matrix, Table
 from otr_core.lane.element import Accumulator, Element, Place, TraceClaim, program
-from otr_core.lane.program import PIECE_VALUES, Dims, Matrix, Table
 from otr_core.lane.step import value
 from otr_core.lane.tables import exp2_entries, sigmoid_entries
 

@@ -50,9 +50,9 @@ from dataclasses import dataclass
 from math import isqrt
 
 from otr_core.lane import formats as bits
-from otr_core.lane import program as pr
+from otr_core.lane.dims import PIECE_VALUES, Dims, Matrix, Table
 from otr_core.lane.element import LAYER, PADDING, TOKEN, Accumulator, Element, Place, Reader, TraceClaim, program
-from otr_core.lane.program import Dims, Kind, Matrix, Operator, Table
+from otr_core.lane.program import Kind, Operator
 from otr_core.lane.sampling import draw
 
 LOWEST = -(2**62)
@@ -147,7 +147,7 @@ def _copy(at: Element) -> int:
         return at.read.weights(Matrix.EMBED, row, number // at.d.tile)[number % at.d.tile]
     # Other layers read the output of the one below, the choice of a token that of the last.
     layer = place.layer if place.target == TOKEN else place.layer - 1
-    return at.read.piece(place.position, layer, number // pr.PIECE_VALUES)[number % pr.PIECE_VALUES]
+    return at.read.piece(place.position, layer, number // PIECE_VALUES)[number % PIECE_VALUES]
 
 
 # --- primitives: RMSNorm, x / √(mean of x² + epsilon), its weight being part of the next matrix

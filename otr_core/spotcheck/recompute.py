@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from otr_core.lane.dims import Dims
 from otr_core.lane.element import LAYER, Place, TraceClaim
 from otr_core.lane.held import HeldValues
-from otr_core.lane.program import Dims, LayerOperator
+from otr_core.lane.program import LayerOperator
 from otr_core.lane.tables import turns
 from otr_core.spotcheck.units import Layout, Unit, needed_rows
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from otr_core.errors import InconclusiveError, InputError
 from otr_core.lane.architecture import Architecture
+from otr_core.lane.dims import Dims, Matrix
 from otr_core.lane.formats import INT32
-from otr_core.lane.program import Dims, Matrix
 from otr_core.spotcheck.proofs import Shape, Statement
 from otr_core.spotcheck.rows import Spans
 

@@ -59,3 +59,7 @@ class Outbox:
     def note(self, name: str, value: str) -> None:
         """Note a value under a name, for later processes too."""
         self._file.execute("INSERT OR REPLACE INTO known VALUES (?, ?)", (name, value))
+
+    def close(self) -> None:
+        """Let another process use the file; nothing can be kept any more."""
+        self._file.close()

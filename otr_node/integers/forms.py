@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from otr_core.lane.program import Dims, Matrix
+from otr_core.lane.dims import Dims, Matrix
 from otr_core.lane.tables import exp2_entries, sigmoid_entries
 from otr_node.integers import twins
 from otr_node.integers.device import LONGEST, DeviceProducts

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from otr_core.lane import formats as bits
-from otr_core.lane.program import KEY, QUERY, Dims, Matrix
+from otr_core.lane.dims import KEY, QUERY, Dims, Matrix
 from otr_node.integers.family_loops import family_loops
 from otr_node.integers.forms import EXP2, FEW, LAYER_MATRICES, SIGMOID, Form, Scratch
 from otr_node.integers.packed import Packed

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otr_core.lane import formats as bits
+from otr_core.lane.dims import KEY, Dims, Matrix
 from otr_core.lane.element import LAYER, PADDING
-from otr_core.lane.program import KEY, Dims, Kind, Matrix, Operator
+from otr_core.lane.program import Kind, Operator
 from otr_node.integers import family_twins, twins
 from otr_node.integers.forms import EXP2, SIGMOID
 from otr_node.integers.packed import Packed

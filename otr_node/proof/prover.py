@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from otr_core.lane import formats as bits
-from otr_core.lane.program import Matrix
+from otr_core.lane.dims import Matrix
 from otr_core.spotcheck.proof.claims import Flat, PlaneWeights, RowWeights, Weights, by_rows
 from otr_core.spotcheck.proof.field import (
     ONE,

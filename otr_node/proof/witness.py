@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from otr_core.errors import ProverError
 from otr_core.lane import formats as bits
-from otr_core.lane.program import Matrix
+from otr_core.lane.dims import Matrix
 from otr_core.spotcheck.proof.facts import Facts
 from otr_core.spotcheck.proof.layout import Sizes
 from otr_core.spotcheck.proof.verify import rotary_tables

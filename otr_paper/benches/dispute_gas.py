@@ -27,8 +27,9 @@ from otr_core.dispute.players import HonestOperator, Move, choice
 from otr_core.dispute.state import STATES, Game, Level
 from otr_core.errors import ChainError, ParameterError
 from otr_core.lane.architecture import Architecture
+from otr_core.lane.dims import Dims, Matrix, Table
 from otr_core.lane.element import LAYER, Accumulator, TraceClaim
-from otr_core.lane.program import Dims, LayerOperator, Matrix, Operator, Table, layer_program
+from otr_core.lane.program import LayerOperator, Operator, layer_program
 from otr_core.lane.sampling import Decoding
 from otr_core.merkle import Tree, leaf_hash
 from otr_core.poea import Order

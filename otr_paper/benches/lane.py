@@ -17,7 +17,7 @@ import torch
 from otr_core.errors import ParameterError
 from otr_core.lane import formats as bits
 from otr_core.lane.architecture import Architecture
-from otr_core.lane.program import Dims, Matrix
+from otr_core.lane.dims import Dims, Matrix
 from otr_core.lane.tables import rotary_table
 from otr_node.batching import ContinuousBatch
 from otr_node.checkpoint import torch_threads

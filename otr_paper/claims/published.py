@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from otr_core.errors import DataError, MissingDataError
-from otr_core.lane.program import Dims
+from otr_core.lane.dims import Dims
 
 #: Unit -> (dimension, factor to the dimension's base unit).
 UNITS: Mapping[str, tuple[str, float]] = {

@@ -10,8 +10,8 @@ from typing import Any
 
 from otr_core.dispute.records import Terms
 from otr_core.lane import program as pr
+from otr_core.lane.dims import Dims
 from otr_core.lane.element import LAYER, Place
-from otr_core.lane.program import Dims
 from otr_paper.claims.published import Published
 from otr_paper.store.records import Records, records
 from otr_paper.studies import dispute_costs

@@ -13,7 +13,8 @@ from statistics import mean, median
 from typing import Any
 
 from otr_core.errors import DataError
-from otr_core.lane.program import Dims, layer_program
+from otr_core.lane.dims import Dims
+from otr_core.lane.program import layer_program
 from otr_paper.claims.published import Published, llama_70b
 from otr_paper.studies import dispute_costs
 from otr_paper.studies.proving import circuit_k, fit_cost

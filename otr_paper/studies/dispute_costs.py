@@ -13,8 +13,8 @@ from otr_core.dispute.play import Step
 from otr_core.dispute.records import Terms
 from otr_core.dispute.state import MOST_INTERVALS
 from otr_core.lane import program as pr
+from otr_core.lane.dims import Dims, Matrix
 from otr_core.lane.element import Place
-from otr_core.lane.program import Dims
 
 TERMS = Terms(
     arity_bits=4,
@@ -127,7 +127,7 @@ def opening_bytes(d: Dims, place: Place) -> int:
     points = 8 * (steps + 2)
     if place.step == steps:
         return points + tile(pr.LayerOperator.RESIDUAL_SUM, place.element // d.tile)
-    weight = d.weight_leaf(pr.Matrix.DOWN, place.layer, place.element, place.step)
+    weight = d.weight_leaf(Matrix.DOWN, place.layer, place.element, place.step)
     weights = 4 * d.tile + 32 * merkle.path_length(weight, d.weight_leaves)
     return points + tile(pr.LayerOperator.PRODUCT, place.step) + weights
 

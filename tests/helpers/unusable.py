@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from otr_core.dispute.words import judge_words
-from otr_core.lane.program import Dims
+from otr_core.lane.dims import Dims
 
 
 def words_of(d: Dims) -> list[int]:

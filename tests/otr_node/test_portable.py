@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from otr_core.errors import InputError, ModelError, ProofError
 from otr_core.lane import formats
-from otr_core.lane.program import Matrix
+from otr_core.lane.dims import Matrix
 from otr_core.lane.rotary import RopeScaling
 from otr_core.lane.sampling import Decoding, draw
 from otr_core.poea.trace import Trace, open_piece, verify_opening

@@ -17,7 +17,7 @@ from functools import cached_property
 from math import isqrt
 
 from otr_core.lane import formats as bits
-from otr_core.lane.program import Dims, Matrix
+from otr_core.lane.dims import Dims, Matrix
 
 QUERIES = 248
 """Opened columns of the code word: with rate 1/2, (3/4)^248 = 2^-102.9 at unique decoding."""

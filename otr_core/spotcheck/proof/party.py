@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from otr_core.errors import AnswerProofError
 from otr_core.lane.architecture import Architecture
-from otr_core.lane.program import Matrix
+from otr_core.lane.dims import Matrix
 from otr_core.spotcheck.proof.claims import Flat, Ledger, Weights, by_rows
 from otr_core.spotcheck.proof.facts import Facts
 from otr_core.spotcheck.proof.field import ZERO, Ext, Words, combine, dot, dot_base, eq_table, residues, xtotal

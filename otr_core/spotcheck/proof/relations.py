@@ -17,7 +17,7 @@ import math
 import numpy as np
 
 from otr_core.lane import formats as bits
-from otr_core.lane.program import Matrix
+from otr_core.lane.dims import Matrix
 from otr_core.spotcheck.proof.claims import PlaneWeights, PointWeights, RowWeights, by_rows, spread
 from otr_core.spotcheck.proof.facts import exception_shape
 from otr_core.spotcheck.proof.field import (

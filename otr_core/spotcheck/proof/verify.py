@@ -15,7 +15,7 @@ import numpy as np
 from otr_core.encoding import canonical_json
 from otr_core.errors import AnswerProofError
 from otr_core.lane.architecture import Architecture
-from otr_core.lane.program import Dims
+from otr_core.lane.dims import Dims
 from otr_core.lane.tables import turns
 from otr_core.poea.document import ReceiptFile
 from otr_core.poea.message import Query, Response

@@ -22,8 +22,9 @@ from otr_core.dispute.moves_steps import accumulator_bytes, places
 from otr_core.dispute.openings import CommittedModel, DataAndPath, Openings, OwnExecution, OwnRun
 from otr_core.dispute.players import Move
 from otr_core.dispute.state import NOTHING, Game, Level
+from otr_core.lane.dims import Dims
 from otr_core.lane.element import LAYER, Accumulator
-from otr_core.lane.program import Dims, Operator
+from otr_core.lane.program import Operator
 from otr_core.lane.step import right
 from otr_core.merkle import Tree, leaf_hash
 

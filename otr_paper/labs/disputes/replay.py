@@ -13,6 +13,7 @@ from otr_core.dispute.players import HonestChallenger, HonestOperator, Move, cas
 from otr_core.dispute.records import Terms
 from otr_core.dispute.state import Game
 from otr_core.lane import program as pr
+from otr_core.lane.dims import PIECE_VALUES
 from otr_core.poea.trace import SALT_BYTES
 from otr_node.run import Run, Tamper
 from otr_paper.benches.workbench import Served
@@ -67,7 +68,7 @@ def told(served: Served, tamper: Tamper, terms: Terms) -> Records:
     assert tamper.operator == pr.LayerOperator.OUTPUT
     false, honest = served.run(tamper), served.honest
     leaf = tamper.position * honest.trees.dims.layers + tamper.layer
-    piece, number = divmod(tamper.element, pr.PIECE_VALUES)
+    piece, number = divmod(tamper.element, PIECE_VALUES)
     data = honest.piece(tamper.position, tamper.layer, piece)[0]
     (value,) = struct.unpack_from("<i", data, SALT_BYTES + 4 * number)
     spoilt = other_value(data, number, layout="<i", start=SALT_BYTES, delta=tamper.delta if value < 2**30 else -1)

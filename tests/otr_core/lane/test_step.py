@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from otr_core.lane import step
+from otr_core.lane.dims import Dims
 from otr_core.lane.element import LAYER, TOKEN, Element, Place, program
-from otr_core.lane.program import Dims, GreedyOperator, Kind, LayerOperator, SampledOperator
+from otr_core.lane.program import GreedyOperator, Kind, LayerOperator, SampledOperator
 from otr_node.execution import Execution
 from otr_node.generate import Answer, rebuild_operators
 from otr_paper.labs.disputes.world import SEED, tiny

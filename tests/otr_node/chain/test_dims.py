@@ -9,7 +9,7 @@ import pytest
 
 from otr_core.dispute.registry import judgeable
 from otr_core.errors import ChainError
-from otr_core.lane.program import Dims
+from otr_core.lane.dims import Dims
 from otr_node.chain.evm import Chain, compile_vyper
 from otr_node.chain.onchain import FOLDER
 from otr_paper.benches.dispute_gas import LARGE

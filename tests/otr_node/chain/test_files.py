@@ -242,7 +242,7 @@ def test_what_is_kept_outlives_the_process(tmp_path):
         box.put("me", nonce, raw)
     box.note("judged", "once")
     box.note("judged", "twice")
-    box._file.close()
+    box.close()
     again = Outbox(tmp_path / "state")
     assert again.waiting() == [("me", 1, b"a"), ("me", 1, b"b"), ("me", 2, b"c")]
     assert (again.known("judged"), again.known("other")) == ("twice", None)
@@ -257,7 +257,7 @@ def test_a_state_file_of_another_kind_or_in_use_is_refused(tmp_path):
         Outbox(tmp_path / "junk")
     with pytest.raises(InputError, match="--state"):
         Outbox(tmp_path)
-    Outbox(tmp_path / "state")._file.close()
+    Outbox(tmp_path / "state").close()
     held = Outbox(tmp_path / "state")  # one that is there already, and of which nothing is read or written
     with pytest.raises(InputError, match="no other process"):
         Outbox(tmp_path / "state")

@@ -11,9 +11,10 @@ from safetensors.numpy import load_file, save_file
 
 from otr_core.errors import ModelError
 from otr_core.lane import formats as bits
+from otr_core.lane.dims import Matrix
 from otr_core.lane.element import LAYER, Element, Place, TraceClaim
 from otr_core.lane.held import HeldValues
-from otr_core.lane.program import Kind, Matrix, layer_program
+from otr_core.lane.program import Kind, layer_program
 from otr_core.lane.step import value
 from otr_core.lane.tables import turns
 from otr_node import rounding

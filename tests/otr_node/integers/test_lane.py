@@ -16,9 +16,10 @@ import pytest
 from otr_core.errors import InputError, ModelError
 from otr_core.lane import formats
 from otr_core.lane.architecture import Architecture
+from otr_core.lane.dims import Dims
 from otr_core.lane.element import TOKEN, Place, TraceClaim
 from otr_core.lane.held import HeldValues
-from otr_core.lane.program import Dims, LayerOperator, SampledOperator
+from otr_core.lane.program import LayerOperator, SampledOperator
 from otr_core.lane.sampling import draw
 from otr_node import rounding
 from otr_node.checkpoint import read_checkpoint, read_variant

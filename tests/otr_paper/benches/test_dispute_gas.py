@@ -9,7 +9,8 @@ import pytest
 
 from otr_core import merkle
 from otr_core.errors import ParameterError
-from otr_core.lane.program import Dims, LayerOperator
+from otr_core.lane.dims import Dims
+from otr_core.lane.program import LayerOperator
 from otr_paper.benches.dispute_gas import LARGE, DisputePlan, measure_dispute
 from otr_paper.benches.verify import SIZE
 from otr_paper.series import disputes
