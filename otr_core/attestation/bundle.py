@@ -96,6 +96,11 @@ class Device:
     stated_nonce: bytes | None = None
 
     @functools.cached_property
+    def chain_sha256(self) -> str:
+        """Lower-case hex SHA-256 of the chain's certificates, DER, leaf first."""
+        return hashlib.sha256(chains.der(self.chain)).hexdigest()
+
+    @functools.cached_property
     def architecture(self) -> str:
         """Chip name certified in the leaf (``GH100``, ``LS10``, …); empty without a chain."""
         name = chains.common_name(self.chain[0].subject) if self.chain else ""
@@ -152,14 +157,11 @@ class Bundle:
             return hashlib.sha256(data).hexdigest()
 
         parts = {
-            "devices": [
-                [one.report.sha256, sha256(chains.der(one.chain)), (one.stated_nonce or b"").hex()]
-                for one in self.devices
-            ],
+            "devices": [[one.report.sha256, one.chain_sha256, (one.stated_nonce or b"").hex()] for one in self.devices],
             "rims": [rim.sha256 for rim in self.rims],
             "ocsp": [one.sha256 for one in self.ocsp],
             "quote": self.quote and self.quote.identity,
-            "collateral": self.collateral and sha256(self.collateral.raw),
+            "collateral": self.collateral and self.collateral.sha256,
             "event_log": self.event_log and sha256(self.event_log.raw),
             "compose": None if self.compose is None else sha256(self.compose),
             "preimage": None if self.preimage is None else sha256(self.preimage),

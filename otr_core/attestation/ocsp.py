@@ -9,6 +9,7 @@ fresh until its ``nextUpdate`` and a grace that the verifier grants, and for at 
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ from datetime import datetime
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import ocsp
@@ -51,7 +51,7 @@ class OcspResponse:
     produced_at: datetime
     responders: Chain
 
-    @property
+    @functools.cached_property
     def sha256(self) -> str:
         return hashlib.sha256(self.raw).hexdigest()
 
@@ -173,8 +173,7 @@ def response_problem(
 
 
 def _signed_problem(one: OcspResponse, issuer: x509.Certificate, cache: VerifiedCache) -> str | None:
-    key = ("ocsp", one.sha256, issuer.fingerprint(hashes.SHA256()))
-    return cache.once(key, lambda: _signature_problem(one, issuer))
+    return cache.once(("ocsp", one.sha256, issuer), lambda: _signature_problem(one, issuer))
 
 
 def _signature_problem(one: OcspResponse, issuer: x509.Certificate) -> str | None:

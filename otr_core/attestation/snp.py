@@ -9,6 +9,7 @@ which RFC 5280 forbids and the X.509 library is about to refuse, so they are rea
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -136,6 +137,10 @@ class SnpCertificates:
     raw: bytes
     leaf: SnpKey
     issuers: Chain
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.raw).hexdigest()
 
     @property
     def windows(self) -> tuple[tuple[str, datetime, datetime], ...]:

@@ -21,7 +21,15 @@ from otr_core.attestation import Policy, appraise, load_bundle
 from otr_core.attestation import chain as chains
 from otr_core.attestation.chain import NVIDIA_RIM_ROOT_SHA256, VerifiedCache
 from otr_core.attestation.report import parse_report
-from otr_core.attestation.rim import NVDEC0_INDEX, NVDEC_DISABLED, SWID, GoldenValue, parse_rim, rim_coverage
+from otr_core.attestation.rim import (
+    NVDEC0_INDEX,
+    NVDEC_DISABLED,
+    SWID,
+    GoldenValue,
+    golden_rows,
+    parse_rim,
+    rim_coverage,
+)
 from otr_core.errors import EvidenceError
 from otr_paper.labs.attestation.lab import lab_key, lab_rim
 
@@ -189,7 +197,7 @@ def test_coverage_says_what_each_index_is(h100_report: bytes) -> None:
         GoldenValue(live[3], False, (b"\1" * 48,), "inactive"),
         GoldenValue(99, True, (b"\1" * 48,), "absent"),
     )
-    rows = {row.index: row.result for row in rim_coverage(report, {"driver": golden})}
+    rows = {row.index: row.result for row in rim_coverage(report, golden_rows(report, "driver", golden))}
     assert [rows[index] for index in (*live[:4], 99)] == [
         *("matched", "alternative", "mismatched", "no golden value", "no runtime block")
     ]
@@ -325,7 +333,12 @@ def test_the_decoders_measurement_says_nothing_where_it_is_disabled(h100_report:
     report = parse_report(h100_report)
     assert report.field("NVDEC0_STATUS") == NVDEC_DISABLED
     golden = [GoldenValue(index, True, (b"\1" * 48,), "") for index in (NVDEC0_INDEX, NVDEC0_INDEX + 1)]
-    assert [row.result for row in rim_coverage(report, {"driver": golden}) if row.kind] == ["disabled", "mismatched"]
+    assert [row.result for row in rim_coverage(report, golden_rows(report, "driver", golden)) if row.kind] == [
+        "disabled",
+        "mismatched",
+    ]
     fields = tuple((number, b"\xaa" if number == 11 else value) for number, value in report.opaque)
     enabled = dataclasses.replace(report, opaque=fields)
-    assert [row.result for row in rim_coverage(enabled, {"driver": golden}) if row.kind] == ["mismatched"] * 2
+    assert [row.result for row in rim_coverage(enabled, golden_rows(enabled, "driver", golden)) if row.kind] == [
+        "mismatched"
+    ] * 2
