@@ -252,7 +252,8 @@ def verify_quote(
             tcb, ppid = claims["tcb"], bytes(claims["platform"]["pck"]["ppid"])
             return VerifiedQuote(tcb["status"], tuple(sorted(tcb["advisory_ids"])), ppid.hex(), day)
         # The short answer of dcap-qvl says the same, but for the date, and costs a seventh less.
-        found = dcap_qvl.verify(*asked) if root is None else dcap_qvl.verify_with_root_ca(*asked, root)
+        rooted = functools.partial(dcap_qvl.verify_with_root_ca, root_ca_der=root)
+        found = (dcap_qvl.verify if root is None else rooted)(quote.raw, collateral.parsed, now_secs=now)
         return VerifiedQuote(found.status, tuple(sorted(found.advisory_ids)), bytes(found.ppid).hex(), day)
     except (ValueError, OverflowError) as error:
         return one_line(error).removeprefix("Verification failed: ")

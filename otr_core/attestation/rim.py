@@ -201,7 +201,9 @@ def _chain(root: Any) -> Chain:
 def _payload(root: Any) -> bytes:
     from lxml import etree
 
-    return hashlib.sha256(etree.tostring(_one(root, f"{{{SWID}}}Payload"), method="c14n")).digest()
+    # A relative namespace, for one, has no canonical form.
+    with reported_as(EvidenceError, "RIM: found a payload without a canonical form", etree.C14NError):
+        return hashlib.sha256(etree.tostring(_one(root, f"{{{SWID}}}Payload"), method="c14n")).digest()
 
 
 def _golden(root: Any) -> tuple[GoldenValue, ...]:

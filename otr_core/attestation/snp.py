@@ -226,7 +226,8 @@ def _key(der: bytes) -> SnpKey | None:
     if version[0] != 0xA0 or not isinstance(key, ec.EllipticCurvePublicKey):
         raise ValueError("an AMD key that is not on an elliptic curve")
     start, end = (_moment(tag, body) for tag, body, _ in _tlv(validity[1]))
-    named = _extensions(next(body for tag, body, _ in rest if tag == 0xA3))
+    (extensions,) = (body for tag, body, _ in rest if tag == 0xA3)
+    named = _extensions(extensions)
     # The id stands there bare in older certificates, and as an octet string in newer ones; it has 64
     # bytes, or 8 on Turin, whose reports fill up with zeros.
     chip = named.get(b"\x04", b"")

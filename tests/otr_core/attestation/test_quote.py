@@ -20,9 +20,19 @@ from hypothesis import strategies as st
 from otr_core.attestation import Policy, appraise, load_bundle
 from otr_core.attestation.binding import KEY_COMMITMENTS, check_binding
 from otr_core.attestation.bundle import describe
+from otr_core.attestation.chain import VerifiedCache
 from otr_core.attestation.claims import Claim, ClaimLog, Status
-from otr_core.attestation.eventlog import RUNTIME_EVENT, Event, EventLog, json_digest, parse_event_log, runtime_digest
-from otr_core.attestation.quote import parse_collateral, parse_quote
+from otr_core.attestation.eventlog import (
+    MAX_EVENTS,
+    MAX_LOG_BYTES,
+    RUNTIME_EVENT,
+    Event,
+    EventLog,
+    json_digest,
+    parse_event_log,
+    runtime_digest,
+)
+from otr_core.attestation.quote import Quote, VerifiedQuote, parse_collateral, parse_quote, verify_quote
 from otr_core.encoding import canonical_json
 from otr_core.errors import EvidenceError
 from otr_paper.labs.attestation.cases import recorded_machine_policy
@@ -579,3 +589,57 @@ def test_a_hidden_compose_hash_is_not_replaced() -> None:
     assert true.replay(3) == shown.replay(3)
     assert true.payloads("compose-hash") == (b"\1" * 32, other)
     assert shown.payloads("compose-hash") == ()
+
+
+def test_logs_are_bounded() -> None:
+    event = {"imr": 3, "event_type": RUNTIME_EVENT, "event": "a", "event_payload": ""}
+    one = json.dumps([event]).encode()
+    assert len(parse_event_log(one).events) == 1
+    with pytest.raises(EvidenceError, match="bytes, expected at most"):
+        parse_event_log(one + b" " * MAX_LOG_BYTES)
+    with pytest.raises(EvidenceError, match="events, expected at most"):
+        parse_event_log(json.dumps([event] * (MAX_EVENTS + 1)).encode())
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ((5, 1, 0x0C, 0), "register 5 with 1 digests"),
+        ((1, 2, 0x0C, 0), "register 1 with 2 digests"),
+        ((1, 1, 0x0B, 0), "expected one SHA-384 digest"),
+        ((1, 1, 0x0C, 999), "event of 999 bytes beyond the end"),
+        ((1, 1, 0x0C, 0), None),
+    ],
+)
+def test_records_of_a_ccel_are_checked(record: tuple[int, int, int, int], reason: str | None) -> None:
+    register, digests, algorithm, size = record
+    head = bytes(28) + (16).to_bytes(4, "little") + b"Spec ID Event03\0"
+    body = b"".join(number.to_bytes(4, "little") for number in (register, 4, digests))
+    raw = head + body + algorithm.to_bytes(2, "little") + b"\7" * 48 + size.to_bytes(4, "little")
+    if reason is None:
+        assert parse_event_log(raw).events[0].digest == b"\7" * 48
+    else:
+        with pytest.raises(EvidenceError, match=reason):
+            parse_event_log(raw)
+
+
+def test_the_short_answer_of_dcap_qvl_is_the_long_one_without_a_date(tdx: dict[str, Any]) -> None:
+    """A remembered date changes no outcome: for the honest quote, changed ones, and other times."""
+    raw, late = tdx["quote"], timedelta(days=400)
+    spoilt = [raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :] for at in (4, 48 + 120, 600, 700, 1200, 2000, 4000)]
+    collateral = parse_collateral(tdx["collateral"])
+    warm, outcomes, today = VerifiedCache(), set[str](), at("2025-06-20")
+    honest = parse_quote(raw)
+    assert isinstance(honest, Quote)
+    assert isinstance(verify_quote(honest, collateral, today, warm), VerifiedQuote)
+    for data in (raw, *spoilt, raw[:-1]):
+        for as_of in (today, today + late, today - late):
+            try:
+                quote = parse_quote(data)
+            except EvidenceError:
+                continue
+            assert isinstance(quote, Quote)
+            kept = verify_quote(quote, collateral, as_of, warm)
+            assert kept == verify_quote(quote, collateral, as_of, VerifiedCache())
+            outcomes.add(str(kept))
+    assert len(outcomes) > 4

@@ -186,6 +186,13 @@ def test_external_entities_are_not_read(driver: bytes, tmp_path: Path) -> None:
         parse_rim(doctype + plain.replace(b"</ns0:Payload>", b"&e;</ns0:Payload>"))
 
 
+def test_a_payload_without_canonical_form_is_named(driver: bytes) -> None:
+    """Found by fuzzing: canonical XML has no relative namespaces."""
+    relative = re.sub(rb"<((?:\w+:)?Payload)", rb'<\1 xmlns:a="b"', driver, count=1)
+    with pytest.raises(EvidenceError, match="without a canonical form"):
+        parse_rim(relative)
+
+
 def test_coverage_says_what_each_index_is(h100_report: bytes) -> None:
     report = parse_report(h100_report)
     value = {block.index - 1: block.value for block in report.measurements}

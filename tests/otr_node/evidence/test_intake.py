@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import gzip
 import json
 import time
@@ -18,16 +19,18 @@ import pytest
 from otr_core.attestation import Policy, appraise
 from otr_core.attestation.appraisal import Appraisal
 from otr_core.attestation.bundle import MAX_FILE_BYTES
+from otr_core.attestation.chain import VerifiedCache
 from otr_core.attestation.claims import Status
 from otr_core.attestation.quote import parse_quote
 from otr_core.attestation.snp import SnpCertificates
 from otr_core.errors import EvidenceError
 from otr_core.poea.attested import pack_evidence
 from otr_node.evidence.intake import Intake, read_evidence
-from otr_node.evidence.pieces import MAX_PIECES, as_nonce
+from otr_node.evidence.pieces import MAX_PIECES, PieceReader, as_nonce
 from tests.helpers.field_captures import listed
 
 DEFAULT = Policy.default()
+AUTHENTIC = ("gpu.signature", "gpu.chain.links", "gpu.chain.root")
 Outside = Callable[[str], bytes]
 
 #: One argument each: response, quotes (nodes), devices by node, and whether report_data's commitment to
@@ -108,6 +111,41 @@ def test_every_response_that_was_recorded_is_in_the_list() -> None:
     assert all(any(name.startswith(prefix) for prefix in WHOLE) for name in recorded)
     assert {prefix.partition("/")[0] for prefix in WHOLE} >= set(CAPTURES)
     assert len(CAPTURES) == 11
+
+
+@pytest.mark.parametrize("folder", CAPTURES)
+def test_no_part_of_a_capture_left_out_turns_a_rejected_node_into_an_accepted_one(
+    outside: Outside, folder: str
+) -> None:
+    """Of every node of every capture, under policies that miss something of it: each device, each
+    vendor's word, the log, the compose file, the quote."""
+    as_of, cache = instant_of(outside, folder), VerifiedCache()
+    alone = dataclasses.replace(DEFAULT.expecting("gpu"), name="its devices", require=AUTHENTIC)
+    policies = [
+        DEFAULT,
+        DEFAULT.expecting("cpu"),
+        dataclasses.replace(alone, gpu_count=9, require=(*AUTHENTIC, "gpu.count")),
+    ]
+    tried = 0
+    for node in read_evidence(files_of(outside, f"{folder}/")).nodes:
+        bundle = node.bundle
+        fields = ("devices", "rims", "ocsp")
+        fewer = [
+            {name: tuple(one for at, one in enumerate(getattr(bundle, name)) if at != gone)}
+            for name in fields
+            for gone in range(len(getattr(bundle, name)))
+        ]
+        fewer += [{name: None} for name in ("quote", "collateral", "event_log", "compose", "preimage", "config")]
+        fewer.append({"quote": None, "collateral": None, "event_log": None, "compose": None})
+        for policy in policies:
+            if appraise(bundle, policy, as_of, cache=cache).accepted:
+                continue
+            for change in fewer:
+                with contextlib.suppress(EvidenceError):  # nothing is left
+                    less = dataclasses.replace(bundle, **change)
+                    tried += 1
+                    assert not appraise(less, policy, as_of, cache=cache).accepted, (node.name, policy.name, change)
+    assert tried > 10
 
 
 @pytest.mark.parametrize("folder", CAPTURES)
@@ -422,3 +460,8 @@ def test_every_quote_in_the_captures_is_a_distinct_claim_on_report_data(outside:
             assert parse_quote(node.bundle.quote.raw).identity == node.bundle.quote.identity
             seen.setdefault(node.bundle.quote.identity, set()).add(name)
     assert {len(names) for names in seen.values()} == {1}
+
+
+def test_a_file_beyond_the_limit_is_refused_before_it_is_read() -> None:
+    with pytest.raises(EvidenceError, match="big: found 8388609 bytes, expected evidence of at most 8388608"):
+        PieceReader([]).file("big", bytes(MAX_FILE_BYTES + 1))
