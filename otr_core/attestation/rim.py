@@ -274,7 +274,7 @@ class CoverageRow(NamedTuple):
         meaning: one sentence.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # nobody asks a row for the place of a value in it
     kind: str
     result: str
     runtime: str

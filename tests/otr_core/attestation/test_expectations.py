@@ -351,3 +351,16 @@ def test_base64_of_the_recorded_devices_is_whole(outside: Outside) -> None:
     devices = machine_devices(outside("hgx/test_ppcie_data.json"))
     assert {kind: len(found) for kind, found in devices.items()} == {"gpu": 8, "switch": 4}
     assert all(base64.b64decode(json.loads(one)["evidence"], validate=True) for one in devices["gpu"])
+
+
+def test_who_is_admitted_is_asked_where_the_policy_asks_and_the_evidence_says(h100_files: Files) -> None:
+    """No list: no claim. A list, and a device whose certificate is not there: unknown, not refuted."""
+    policy, as_of = Policy.default().expecting("gpu"), day("2025-01-15")
+    listed = dataclasses.replace(policy, gpu_ids=("1",))
+    known, unnamed = load_bundle(**h100_files), load_bundle(gpu=h100_files["gpu"])
+    for bundle, rules, status in (
+        (known, policy, Status.NOT_MADE),
+        (known, listed, Status.REFUTED),
+        (unnamed, listed, Status.UNKNOWN),
+    ):
+        assert appraise(bundle, rules, as_of, cache=CACHE).claim("gpu.0.platform").status is status

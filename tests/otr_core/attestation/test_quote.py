@@ -241,6 +241,7 @@ def test_recorded_logs_replay_to_all_four_registers(outside: Outside, quote: str
         (lambda log: [{**one, "event": one["event"] + "x"} for one in log], "cpu.rtmr3", "refuted"),
         (lambda log: [{**one, "imr": 3 - one["imr"]} for one in log], "cpu.rtmr1", "refuted"),
         (lambda log: [*log[:-1], {**log[-1], "digest": "00" * 48}], "cpu.event_log", "refuted"),
+        (lambda log: [*log, *(one for one in log if one["event"] == "compose-hash")], "cpu.boundary", "refuted"),
     ],
 )
 def test_changed_logs_do_not_replay(outside: Outside, change: Any, claim: str, status: str) -> None:
@@ -451,6 +452,10 @@ def test_a_configuration_of_the_second_form_binds_app_and_key_provider() -> None
     other = [{**one, "event_payload": "00" * 20} if one.get("event") == "app-id" else one for one in log]
     assert "another file, app or key provider" in found(other).reason
     assert found([one for one in log if one.get("event") != "key-provider"]).status is Status.REFUTED
+    for name, word in (("nobody", "07070707"), ("kms", "0707070"), ("kms", "zz07"), ("kms", 7)):
+        said = json.dumps({"name": name, "id": word}).encode()
+        unknown = [log_entry("key-provider", said) if one.get("event") == "key-provider" else one for one in log]
+        assert found(unknown).status is Status.REFUTED
 
 
 def test_a_compose_file_is_bound_by_register_and_event(outside: Outside) -> None:
