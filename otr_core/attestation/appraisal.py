@@ -15,7 +15,7 @@ from typing import Any
 
 from otr_core.attestation.binding import check_binding
 from otr_core.attestation.bundle import Bundle
-from otr_core.attestation.chain import VENDOR_ROOTS, TrustRoots, VerifiedCache, as_utc, stamp
+from otr_core.attestation.chain import VENDOR_ROOTS, OwnCache, TrustRoots, VerifiedCache, as_utc, stamp
 from otr_core.attestation.claims import CHECKS, Claim, ClaimLog, Source, Status
 from otr_core.attestation.cpu import appraise_cpu
 from otr_core.attestation.machine import check_machine
@@ -153,7 +153,8 @@ def appraise(
     """
     if nonce is not None and len(nonce) != NONCE_BYTES:
         raise InputError(f"nonce: found {len(nonce)} bytes, expected {NONCE_BYTES}")
-    given = Inquiry(bundle, policy, as_utc(as_of), nonce, key, registered, cache or VerifiedCache(), roots)
+    known = OwnCache(cache or VerifiedCache())
+    given = Inquiry(bundle, policy, as_utc(as_of), nonce, key, registered, known, roots)
     claims: list[Claim] = []
 
     # 1. The kinds of evidence that the policy demands are there, and the trust roots are the

@@ -103,6 +103,20 @@ class VerifiedCache:
         return result
 
 
+class OwnCache(VerifiedCache):
+    """All that one appraisal asks for, in front of a cache that others share: however small that is,
+    and however much a bundle holds, nothing is verified twice in one appraisal."""
+
+    def __init__(self, shared: VerifiedCache) -> None:
+        super().__init__()
+        self._shared, self._own = shared, dict[Hashable, Any]()
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        if key not in self._own:
+            self._own[key] = self._shared.once(key, compute)
+        return cast(T, self._own[key])
+
+
 def as_utc(as_of: datetime) -> datetime:
     """``as_of`` in UTC.
 

@@ -125,12 +125,13 @@ def revocation(
         is asserted only if each certificate has a fresh *good*, and unknown if some have no
         response while no response speaks against any.
     """
-    missing, used = [], []
+    missing, used, hashed = [], [], {one.certificate_id[0] for one in responses}
     for position in positions:
         certificate, issuer = chain[position], chain[position + 1]
         # Of several responses on a certificate the latest that is signed and not from the future
         # counts, and among equally late ones that which says *revoked*.
-        matching = [one for one in responses if one.certificate_id == _certificate_id(certificate, issuer, one)]
+        ids = {_certificate_id(certificate, issuer, name) for name in hashed}
+        matching = [one for one in responses if one.certificate_id in ids]
         matching = [one for one in matching if _signed_problem(one, issuer, cache) is None] or matching
         if not matching:
             missing.append(common_name(certificate.subject))
@@ -209,10 +210,9 @@ def _responder_problem(responder: x509.Certificate, issuer: x509.Certificate, on
 
 
 def _certificate_id(
-    certificate: x509.Certificate, issuer: x509.Certificate, one: OcspResponse
+    certificate: x509.Certificate, issuer: x509.Certificate, name: str
 ) -> tuple[str, bytes, bytes, int] | None:
-    """The id (RFC 6960 CertID) that a response on ``certificate`` carries under ``one``'s hash."""
-    name = one.certificate_id[0]
+    """The id (RFC 6960 CertID) that a response on ``certificate`` carries under the hash ``name``."""
     key = issuer.public_key()
     if name not in ("sha1", "sha256", "sha384", "sha512") or not isinstance(key, ec.EllipticCurvePublicKey):
         return None
