@@ -105,7 +105,11 @@ def measure_appraise(raw: dict[str, bytes], plan: AppraisePlan) -> dict[str, Any
     }
     found = {name: median_cpu_ms(plan.runs, call, warm_up=2) for name, call in calls.items()}
     found["tdx_over_dcap_qvl"] = found["tdx_ms"] / found["dcap_qvl_ms"]
-    return found | _stream(lambda cache: judge(1, cache), plan.stream) | _threaded(judge, cold, plan)
+    return (
+        found
+        | _stream(lambda cache: judge(1, cache), plan.stream)
+        | threaded_stream(lambda cache: judge(1, cache), cold, plan)
+    )
 
 
 def _stream(one: Callable[[VerifiedCache], object], bundles: int) -> dict[str, float]:
@@ -124,11 +128,14 @@ def _stream(one: Callable[[VerifiedCache], object], bundles: int) -> dict[str, f
     }
 
 
-def _threaded(
-    judge: Callable[[int, VerifiedCache], str], cold: Callable[[], object], plan: AppraisePlan
+def threaded_stream(
+    forged: Callable[[VerifiedCache], str], honest: Callable[[], object], plan: AppraisePlan
 ) -> dict[str, Any]:
     """The same stream through many threads that share a small cache, under filters of the host's own
     choice: every 16th bundle is the honest one.
+
+    Args:
+        forged: judges a forged report. honest: judges the honest one, and raises if it is rejected.
 
     Raises:
         InputError: a verdict is another than alone, or the host's warnings are treated otherwise after.
@@ -137,8 +144,8 @@ def _threaded(
 
     def one(number: int) -> None:
         if number % 16 == 0:
-            cold()
-        elif judge(1, cache) != "rejected":
+            honest()
+        elif forged(cache) != "rejected":
             raise InputError("bench: found a forged report accepted")
 
     with warnings.catch_warnings():

@@ -49,7 +49,8 @@ def main() -> None:
     except MissingDataError as error:
         frame.progress(f"skipped, the stored times stay: {error}")
         return
-    found = measure_appraise(raw, AppraisePlan(given.runs, given.stream))
+    load = os.getloadavg()[0]
+    found = measure_appraise(raw, AppraisePlan(given.runs, given.stream)) | {"load_before": load}
     if given.nvidia:
         found |= _nvidia(given.nvidia, files, given.runs)
         for ours in ("gpu_cold", "gpu_cached"):

@@ -186,6 +186,12 @@ def test_external_entities_are_not_read(driver: bytes, tmp_path: Path) -> None:
         parse_rim(doctype + plain.replace(b"</ns0:Payload>", b"&e;</ns0:Payload>"))
 
 
+def test_a_manifest_without_its_signers_certificates_is_named(driver: bytes) -> None:
+    bare = re.sub(rb"<((?:\w+:)?X509Data)[ >].*?</\1>", b"", driver, flags=re.S)
+    with pytest.raises(EvidenceError, match="found no X509Certificate"):
+        parse_rim(bare)
+
+
 def test_a_payload_without_canonical_form_is_named(driver: bytes) -> None:
     """Found by fuzzing: canonical XML has no relative namespaces."""
     relative = re.sub(rb"<((?:\w+:)?Payload)", rb'<\1 xmlns:a="b"', driver, count=1)
