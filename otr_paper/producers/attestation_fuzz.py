@@ -99,6 +99,7 @@ def _mutate(data: bytes, rng: random.Random) -> bytes:
 
 
 Files = dict[str, Any]
+Row = dict[str, float | str]
 #: A real file to mutate, how a mutated one is parsed, and how it is handed in for a verdict.
 Slot = tuple[bytes, Callable[[bytes], object], Callable[[bytes], Files]]
 
@@ -143,22 +144,23 @@ def fuzz(
     seed: int,
     only: Sequence[str] = (),
     kept: Callable[[str], Path] | None = None,
-) -> dict[str, dict[str, float]]:
+) -> dict[str, Row]:
     """Run ``inputs`` mutations per parser: each is parsed, and what parses goes on to a verdict, as
     does a share of the rest.
 
     Args:
         only: names of parsers; empty for all.
-        kept: where the row of a parser is kept once it is through, and taken from.
+        kept: where the row of a parser is kept once it is through, and taken from; behind the parser's
+            name stands the digest of the code that made it.
 
     Returns:
         Per parser: numbers of unreadable, rejected and accepted, how many went on to a verdict, the
-        slowest in seconds, growth of memory in MiB, CPU time in seconds.
+        slowest in seconds, growth of memory in MiB, CPU time in seconds; of kept rows also the code.
 
     Raises:
         AssertionError: a finding; the message has parser, number and the exception.
     """
-    results = {}
+    results = dict[str, Row]()
     for name, slot in _slots(real).items():
         if only and name not in only:
             continue
@@ -166,8 +168,9 @@ def fuzz(
         if row is not None and row.exists():
             results[name] = parse_json(row.read_bytes())
             continue
-        results[name] = _fuzz_one(name, slot, inputs, seed)
+        results[name] = {**_fuzz_one(name, slot, inputs, seed)}
         if row is not None:
+            results[name]["code"] = row.name.split("-")[1]
             write_bytes(row, json.dumps(results[name]).encode())
             frame.progress(f"{name}: {results[name]}")
     return results
@@ -280,7 +283,7 @@ def main() -> None:
     real = fuzz_corpus()
     found = fuzz(real, given.inputs, given.seed, given.only, _kept(frame.checkout(), given.inputs, given.seed))
     for name, row in found.items():
-        print(name, " ".join(f"{key}={value:g}" for key, value in row.items()))
+        print(name, " ".join(f"{key}={value}" for key, value in row.items()))
     if given.inputs >= STORED and not given.only:
         payload = {"inputs_per_parser": given.inputs, "findings": 0, "parsers": found, "flips_of_a_report": flips(real)}
         words = f"{given.inputs} {given.seed}"

@@ -32,7 +32,14 @@ from otr_core.attestation.eventlog import (
     parse_event_log,
     runtime_digest,
 )
-from otr_core.attestation.quote import Quote, VerifiedQuote, parse_collateral, parse_quote, verify_quote
+from otr_core.attestation.quote import (
+    MAX_COLLATERAL_BYTES,
+    Quote,
+    VerifiedQuote,
+    parse_collateral,
+    parse_quote,
+    verify_quote,
+)
 from otr_core.encoding import canonical_json
 from otr_core.errors import EvidenceError
 from otr_paper.labs.attestation.cases import recorded_machine_policy
@@ -648,3 +655,21 @@ def test_the_short_answer_of_dcap_qvl_is_the_long_one_without_a_date(tdx: dict[s
             assert kept == verify_quote(quote, collateral, as_of, VerifiedCache())
             outcomes.add(str(kept))
     assert len(outcomes) > 4
+
+
+def test_collateral_is_bounded_and_its_binary_parts_may_be_lists(tdx: dict[str, Any]) -> None:
+    document = json.loads(tdx["collateral"])
+    listed = {**document, "root_ca_crl": list(bytes.fromhex(document["root_ca_crl"]))}
+    assert parse_collateral(json.dumps(listed).encode()).raw == parse_collateral(tdx["collateral"]).raw
+    with pytest.raises(EvidenceError, match="found int, expected a string"):
+        parse_collateral(json.dumps({**document, "pck_crl": 7}).encode())
+    with pytest.raises(EvidenceError, match="bytes, expected at most"):
+        parse_collateral(tdx["collateral"] + b" " * MAX_COLLATERAL_BYTES)
+
+
+def test_the_signed_part_ends_where_each_kind_says(outside: Outside) -> None:
+    sizes = {"phala-dcap-qvl/sgx_quote": 48 + 384, "google-go-tdx-guest/quote_v5_sample.dat": 48 + 6 + 648}
+    for name, size in {**sizes, "phala-dcap-qvl/tdx_quote": 48 + 584}.items():
+        quote = parse_quote(outside(name))
+        assert isinstance(quote, Quote)
+        assert len(quote.signed) == size, name

@@ -355,3 +355,10 @@ def test_the_decoders_measurement_says_nothing_where_it_is_disabled(h100_report:
     assert [row.result for row in rim_coverage(enabled, golden_rows(enabled, "driver", golden)) if row.kind] == [
         "mismatched"
     ] * 2
+
+
+def test_a_manifest_of_too_many_certificates_is_named(driver: bytes) -> None:
+    found = re.search(rb"<((?:\w+:)?X509Certificate)>.*?</\1>", driver, re.S)
+    assert found is not None
+    with pytest.raises(EvidenceError, match="found 12 certificates, expected 4"):
+        parse_rim(driver.replace(found[0], found[0] * 9))
