@@ -191,6 +191,22 @@ def test_every_check_leaves_a_claim(bundles: dict[str, Shown]) -> None:
         assert set(json.loads(result.to_json())["not_made"]) == said
 
 
+def test_why_a_check_was_not_made(bundles: dict[str, Shown]) -> None:
+    reasons = {
+        ("TDX", "gpu.report"): "no NVIDIA device in the bundle",
+        ("TDX", "binding.gpu_nonce"): "no GPU in the bundle to bind to",
+        ("H100", "cpu.quote"): "no CPU quote in the bundle",
+        ("H100", "binding.key"): "no CPU quote in the bundle",
+        ("SNP", "cpu.advisories"): "SNP evidence has nothing to make this check on",
+        ("TDX", "cpu.measurements"): "the policy states no value, or the evidence has nothing, to compare with",
+    }
+    for (name, check), reason in reasons.items():
+        result = bundles[name].judged()
+        assert result is not None
+        claim = result.claim(check)
+        assert (claim.status, claim.reason) == (Status.NOT_MADE, reason)
+
+
 def test_the_verdict_line_says_what_was_not_made(bundles: dict[str, Shown]) -> None:
     result = bundles["TDX"].judged()
     assert result is not None

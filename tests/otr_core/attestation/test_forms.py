@@ -289,6 +289,23 @@ def test_one_manifest_of_two_leaves_conflicts_and_coverage_unknown(
         assert (claim.status, claim.reason) == (Status.UNKNOWN, "not all reference manifests are in the bundle")
 
 
+def test_a_manifest_whose_signature_fails_vouches_for_no_measurement(
+    h100_report: bytes, h100_chain: bytes, matching_rims: list[bytes]
+) -> None:
+    forged = matching_rims[0].replace(b'name="Measurement_0"', b'name="Measurement_x"', 1)
+    assert forged != matching_rims[0]
+    bundle = load_bundle(gpu=[h100_report], gpu_certs=[h100_chain], rims=[forged, matching_rims[1]])
+    claim = appraise(bundle, Policy.default(), datetime(2025, 1, 15, tzinfo=UTC)).claim("gpu.0.measurements.driver")
+    assert (claim.status, claim.reason) == (Status.UNKNOWN, "the manifest has no signed active golden value")
+
+
+def test_a_firmware_id_that_breaks_off_certifies_nothing(h100_chain: bytes) -> None:
+    oid = bytes.fromhex("0609608648016503040202")
+    whole = b"\x30\x3d" + oid + b"\x04\x30" + b"\7" * 48
+    for value, found in ((whole, (b"\7" * 48,)), (whole[:-1], ())):
+        assert certified_fwids(with_extension(value, h100_chain)) == found
+
+
 def test_what_goes_with_a_quote_needs_one_and_files_are_bounded(h100_report: bytes, h100_chain: bytes) -> None:
     for part in ("collateral", "event_log", "compose"):
         with pytest.raises(EvidenceError, match="without a quote to go with it"):

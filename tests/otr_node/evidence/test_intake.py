@@ -517,3 +517,10 @@ class TestMany:
         assert self.took({"gpu": devices[0], "tokens": texts[1:]}) < 20
         with pytest.raises(EvidenceError, match="many: found 513 tokens, expected at most 512"):
             self.took({"gpu": devices[0], "tokens": texts})
+
+    def test_nodes_are_bounded(self, outside: Outside) -> None:
+        raw = outside("phala-dcap-qvl/tdx_quote")
+        quotes = [(raw[:600] + at.to_bytes(8, "big") + raw[608:]).hex() for at in range(65)]
+        assert len(read_evidence([("q", json.dumps([{"quote": one} for one in quotes[1:]]).encode())]).nodes) == 64
+        with pytest.raises(EvidenceError, match="q: found 65 quotes, expected at most 64"):
+            read_evidence([("q", json.dumps([{"quote": one} for one in quotes]).encode())])
