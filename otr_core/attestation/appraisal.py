@@ -1,11 +1,12 @@
 """``appraise`` states every check as a claim, then the verdict. Same input, same bytes out.
 
 The verdict is *accepted* only if every check that the policy requires was made and is asserted, and
-no claim about evidence that it expects is refuted (``Policy.decides``), waivers apart.
+no claim about evidence that it expects is refuted (``Policy.against``), waivers apart.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 
 from otr_core.attestation.binding import check_binding
 from otr_core.attestation.bundle import Bundle
-from otr_core.attestation.chain import VENDOR_ROOTS, TrustRoots, VerifiedCache, as_utc, stamp
+from otr_core.attestation.chain import VENDOR_ROOTS, OwnCache, TrustRoots, VerifiedCache, as_utc, stamp
 from otr_core.attestation.claims import CHECKS, Claim, ClaimLog, Source, Status
 from otr_core.attestation.cpu import appraise_cpu
 from otr_core.attestation.machine import check_machine
@@ -37,8 +38,7 @@ class Appraisal:
         because: the claims that stand against acceptance; empty when accepted.
         waived: claims that would, each with the policy's waiver that lets it fail.
         claims: all claims, in the order they were checked.
-        policy, as_of, bundle: what was judged by, when, and the digest of the bundle that was
-            judged.
+        policy, as_of, bundle: what was judged by, when, and what was judged.
         devices: facts and coverage by NVIDIA device.
         cpu: facts from the quote; None without one.
         simulated: whether other roots than the vendors' were given, so that no hardware vouches.
@@ -50,7 +50,7 @@ class Appraisal:
     claims: tuple[Claim, ...]
     policy: Policy
     as_of: datetime
-    bundle: str
+    bundle: Bundle
     devices: tuple[DeviceAppraisal, ...] = ()
     cpu: Mapping[str, Any] | None = None
     simulated: bool = False
@@ -79,10 +79,10 @@ class Appraisal:
             "not_made": [claim.id for claim in self.claims if claim.status is Status.NOT_MADE],
             "as_of": stamp(self.as_of),
             "policy": {"name": self.policy.name, "sha256": hashlib.sha256(self.policy.to_bytes()).hexdigest()},
-            "bundle": self.bundle,
+            "bundle": self.bundle.digest,
             "claims": [claim.as_json() for claim in self.claims],
             "devices": [{"subject": one.subject, **one.facts} for one in self.devices],
-            "coverage": [{"subject": one.subject, **vars(row)} for one in self.devices for row in one.coverage],
+            "coverage": [{"subject": one.subject, **row._asdict()} for one in self.devices for row in one.coverage],
             "cpu": None if self.cpu is None else dict(self.cpu),
         }
 
@@ -153,7 +153,8 @@ def appraise(
     """
     if nonce is not None and len(nonce) != NONCE_BYTES:
         raise InputError(f"nonce: found {len(nonce)} bytes, expected {NONCE_BYTES}")
-    given = Inquiry(bundle, policy, as_utc(as_of), nonce, key, registered, cache or VerifiedCache(), roots)
+    known = OwnCache(cache or VerifiedCache())
+    given = Inquiry(bundle, policy, as_utc(as_of), nonce, key, registered, known, roots)
     claims: list[Claim] = []
 
     # 1. The kinds of evidence that the policy demands are there, and the trust roots are the
@@ -192,13 +193,13 @@ def appraise(
 
     # 7. The verdict: nothing stands against it but what the policy waives.
     against, waived = [], []
-    for claim in filter(policy.decides, claims):
+    for claim in policy.against(claims):
         waiver = next((one for one in policy.waivers if one.covers(claim, given.as_of)), None)
         if waiver is None:
             against.append(claim)
         else:
             waived.append((claim, waiver))
-    judged = (policy, given.as_of, bundle.digest, tuple(devices), cpu)
+    judged = (policy, given.as_of, bundle, tuple(devices), cpu)
     simulated = roots != VENDOR_ROOTS
     return Appraisal(not against, tuple(against), tuple(waived), tuple(claims), *judged, simulated=simulated)
 
@@ -209,25 +210,33 @@ _SPLIT = {name: (name.partition(".")[0], name.partition(".")[2]) for name in CHE
 def _fill(claims: list[Claim], devices: Sequence[str], bundle: Bundle) -> None:
     """A claim *not made* for each check that left none, so that no verdict passes over it."""
     made = {(claim.id, claim.check) for claim in claims}
+    quote = "" if bundle.quote is None else bundle.quote.kind
+    claims += [one for one in _unmade(tuple(devices), quote) if (one.id, one.check) not in made]
+
+
+@functools.lru_cache(maxsize=64)
+def _unmade(devices: tuple[str, ...], quote: str) -> tuple[Claim, ...]:
+    """A claim *not made* for every check and subject; ``quote`` is the quote's kind, empty without."""
+    claims = []
     for name, (family, check) in _SPLIT.items():
         single = family != "gpu" or name in _ACROSS or not devices
         subjects = devices if name not in OF_GPUS else [one for one in devices if not one.startswith("switch")]
         for subject in [family] if single or not subjects else subjects:
-            claim_id = f"{subject}.{check}"
-            if (claim_id, name) not in made:
-                claims.append(Claim(claim_id, name, Status.NOT_MADE, Source.DERIVED, _why_not(name, bundle)))
+            why = _why_not(name, bool(devices), quote)
+            claims.append(Claim(f"{subject}.{check}", name, Status.NOT_MADE, Source.DERIVED, why))
+    return tuple(claims)
 
 
-def _why_not(check: str, bundle: Bundle) -> str:
+def _why_not(check: str, devices: bool, quote: str) -> str:
     family = check.partition(".")[0]
-    if family == "gpu" and not bundle.devices:
+    if family == "gpu" and not devices:
         return "no NVIDIA device in the bundle"
-    if family in ("cpu", "binding") and bundle.quote is None:
+    if family in ("cpu", "binding") and not quote:
         return "no CPU quote in the bundle"
     if check == "binding.gpu_nonce":
         return "no GPU in the bundle to bind to"
-    if family == "cpu" and bundle.quote is not None and check in WITHOUT[bundle.quote.kind.lower()]:
-        return f"{bundle.quote.kind} evidence has nothing to make this check on"
+    if family == "cpu" and check in WITHOUT[quote.lower()]:
+        return f"{quote} evidence has nothing to make this check on"
     return "the policy states no value, or the evidence has nothing, to compare with"
 
 

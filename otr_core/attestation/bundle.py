@@ -29,6 +29,7 @@ from otr_core.errors import EvidenceError, InputError, reported_as
 T = TypeVar("T")
 MAX_FILE_BYTES = 8 * 1024 * 1024
 MAX_DEVICES = 64
+MAX_MANIFESTS, MAX_RESPONSES = 256, 1024  # of a bundle; two for each device, and seven
 MAX_DEPTH = 16  # of vendor JSON
 SWITCHES = ("LS10",)  # architectures of NVSwitches; all others are GPUs
 
@@ -96,6 +97,11 @@ class Device:
     stated_nonce: bytes | None = None
 
     @functools.cached_property
+    def chain_sha256(self) -> str:
+        """Lower-case hex SHA-256 of the chain's certificates, DER, leaf first."""
+        return hashlib.sha256(chains.der(self.chain)).hexdigest()
+
+    @functools.cached_property
     def architecture(self) -> str:
         """Chip name certified in the leaf (``GH100``, ``LS10``, …); empty without a chain."""
         name = chains.common_name(self.chain[0].subject) if self.chain else ""
@@ -152,14 +158,11 @@ class Bundle:
             return hashlib.sha256(data).hexdigest()
 
         parts = {
-            "devices": [
-                [one.report.sha256, sha256(chains.der(one.chain)), (one.stated_nonce or b"").hex()]
-                for one in self.devices
-            ],
+            "devices": [[one.report.sha256, one.chain_sha256, (one.stated_nonce or b"").hex()] for one in self.devices],
             "rims": [rim.sha256 for rim in self.rims],
             "ocsp": [one.sha256 for one in self.ocsp],
             "quote": self.quote and self.quote.identity,
-            "collateral": self.collateral and sha256(self.collateral.raw),
+            "collateral": self.collateral and self.collateral.sha256,
             "event_log": self.event_log and sha256(self.event_log.raw),
             "compose": None if self.compose is None else sha256(self.compose),
             "preimage": None if self.preimage is None else sha256(self.preimage),
@@ -207,6 +210,8 @@ def load_bundle(
             would have shown: its message stands in the bundle's ``unread``.
     """
     known = cache or VerifiedCache()
+    if len(rims) > MAX_MANIFESTS:
+        raise EvidenceError(f"rim: found {len(rims)} manifests, expected at most {MAX_MANIFESTS}")
     devices = _devices(gpu, gpu_certs, known)
     if event_log is None and quote is not None:
         event_log = _log_beside(quote)
@@ -214,14 +219,14 @@ def load_bundle(
         raise EvidenceError("bundle: found collateral, event log or compose file without a quote to go with it")
     parsed = _in_slot("quote", quote, parse_quote)
     amd, unread = isinstance(parsed, SnpReport), list[str]()
+    manifests = _readable(rims, lambda data: _rim(data, known), unread)
+    answers = _readable(ocsp, functools.partial(_in_slot, "ocsp", parse=parse_ocsp), unread)
+    if (count := sum(map(len, answers))) > MAX_RESPONSES:
+        raise EvidenceError(f"ocsp: found {count} responses, expected at most {MAX_RESPONSES}")
     return Bundle(
         devices=devices,
-        rims=tuple(_readable(rims, lambda data: _rim(data, known), unread)),
-        ocsp=tuple(
-            one
-            for found in _readable(ocsp, functools.partial(_in_slot, "ocsp", parse=parse_ocsp), unread)
-            for one in found
-        ),
+        rims=tuple(manifests),
+        ocsp=tuple(one for found in answers for one in found),
         quote=parsed,
         collateral=_collateral(collateral, amd, known),
         event_log=_in_slot("event-log", event_log, parse_event_log),

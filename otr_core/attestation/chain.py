@@ -103,18 +103,35 @@ class VerifiedCache:
         return result
 
 
+class OwnCache(VerifiedCache):
+    """All that one appraisal asks for, in front of a cache that others share: however small that is,
+    and however much a bundle holds, nothing is verified twice in one appraisal."""
+
+    def __init__(self, shared: VerifiedCache) -> None:
+        super().__init__()
+        self._shared, self._own = shared, dict[Hashable, Any]()
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        if key not in self._own:
+            self._own[key] = self._shared.once(key, compute)
+        return cast(T, self._own[key])
+
+
 def as_utc(as_of: datetime) -> datetime:
     """``as_of`` in UTC.
 
     Raises:
         InputError: it names no time zone.
     """
+    if as_of.tzinfo is UTC:
+        return as_of
     if as_of.tzinfo is None:
         raise InputError(f"as_of: found {as_of.isoformat()} without a time zone, expected for example ...Z")
     with reported_as(InputError, f"as_of: found {as_of.isoformat()}", OverflowError, expected="a year from 1 to 9999"):
         return as_of.astimezone(UTC)
 
 
+@functools.lru_cache(maxsize=256)  # an appraisal says one moment many times
 def stamp(moment: datetime) -> str:
     """``moment`` in the form ``2025-01-15T00:00:00Z``."""
     return as_utc(moment).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -202,8 +219,7 @@ def length_problem(chain: Chain, length: int) -> str | None:
 def link_problem(chain: Chain, cache: VerifiedCache) -> str | None:
     """None, or which certificate is not named and signed by the next one."""
     for position, (child, issuer) in enumerate(itertools.pairwise(chain)):
-        key = ("link", fingerprint(child), fingerprint(issuer))
-        if not cache.once(key, functools.partial(issued_by, child, issuer)):
+        if not cache.once(("link", child, issuer), functools.partial(issued_by, child, issuer)):
             signer = f"certificate {position + 1} ({common_name(issuer.subject)})"
             return f"certificate {position} ({common_name(child.subject)}) is not signed by {signer}"
     return None

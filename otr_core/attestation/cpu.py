@@ -132,14 +132,14 @@ def _check_quote(quote: Quote, given: Inquiry, log: ClaimLog) -> dict[str, Any]:
         return facts
     issued, expires = stamp(collateral.issued), stamp(collateral.expires)
     facts["collateral"] = {"issued": issued, "expires": expires, "tcb_evaluation": collateral.evaluation}
-    result = verify_quote(quote, collateral, as_of, given.roots.quote)
+    result = verify_quote(quote, collateral, as_of, given.cache, given.roots.quote)
     evidence = quote.signed + collateral.raw
 
     # 1. It, its certificates and collateral verify at the time of appraisal.
-    verified = isinstance(result, VerifiedQuote)
+    problem = None if isinstance(result, VerifiedQuote) else f"{result} (at {stamp(as_of)})"
     whose = "Intel's root" if given.roots.quote is None else "a laboratory's root"
     good = f"{quote.kind} quote version {quote.version} verifies to {whose} at {stamp(as_of)}"
-    log.decide("quote", verified, good, f"{result} (at {stamp(as_of)})", Source.HARDWARE, evidence)
+    log.judge("quote", problem, good, Source.HARDWARE, evidence)
     if not isinstance(result, VerifiedQuote):
         log.unknown(["tcb", "tcb_date", "advisories"], "the quote does not verify: nothing is known of its platform")
     else:

@@ -46,7 +46,7 @@ def eat_claims(appraisal: Appraisal) -> dict[str, Any]:
         "iat": int(appraisal.as_of.timestamp()),
         "x-otr-verdict": appraisal.verdict,
         "x-otr-policy": appraisal.policy.name,
-        "x-otr-bundle": appraisal.bundle,
+        "x-otr-bundle": appraisal.bundle.digest,
         "submods": submodules,
     }
 

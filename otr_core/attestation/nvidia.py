@@ -23,7 +23,7 @@ from otr_core.attestation.machine import linked_pdis, mode, own_pdi
 from otr_core.attestation.ocsp import revocation
 from otr_core.attestation.policy import MODES, Inquiry, admit
 from otr_core.attestation.report import Report, field_name
-from otr_core.attestation.rim import CoverageRow, GoldenValue, Rim, rim_coverage
+from otr_core.attestation.rim import CoverageRow, Rim, golden_rows, rim_coverage
 
 CHAIN_LENGTH = 5  # firmware (FMC) leaf, boot ROM, provisioner, architecture identity, root
 #: Positions in the chain whose revocation can be asked for. NVIDIA's responders do not list the
@@ -114,11 +114,11 @@ def appraise_device(device: Device, subject: str, log: ClaimLog, given: Inquiry)
     # values match.
     kinds = ("driver", "vbios") if device.kind == "gpu" else ("vbios",)
     found = {kind: _check_rim(kind, device, log, given) for kind in kinds}
-    golden = {kind: values for kind, values in found.items() if values is not None}
+    compared = [rows for rows in found.values() if rows is not None]
 
     # 9. No measurement has golden values in two manifests, and none is without a golden value.
-    rows = rim_coverage(report, golden) if golden else ()
-    if len(golden) < len(kinds):
+    rows = rim_coverage(report, [row for rows in compared for row in rows]) if compared else ()
+    if len(compared) < len(kinds):
         missing = "not all reference manifests are in the bundle"
         log.unknown(["measurements.conflict", "measurements.covered"], missing)
     else:
@@ -158,15 +158,24 @@ def _board(report: Report) -> str:
 
 def _check_chain(chain: Chain, log: ClaimLog, given: Inquiry) -> bool:
     """Claims on the device chain; returns whether all of them are asserted."""
-    raw = chains.der(chain)
+    root = given.roots.device
+    raw, links, usage, ends = given.cache.once(
+        ("device chain", chain, root),
+        lambda: (
+            chains.der(chain),
+            chains.link_problem(chain, given.cache),
+            chains.usage_problem(chain),
+            chains.root_problem(chain, root),
+        ),
+    )
     problem = chains.length_problem(chain, CHAIN_LENGTH)
     holds = log.judge("chain.length", problem, f"{CHAIN_LENGTH} certificates", Source.DERIVED, raw)
     valid = f"all certificates valid at {chains.stamp(given.as_of)}"
     for part, problem, good in (
-        ("links", chains.link_problem(chain, given.cache), "each certificate is signed by the next"),
+        ("links", links, "each certificate is signed by the next"),
         ("validity", chains.validity_problem(chain, given.as_of), valid),
-        ("usage", chains.usage_problem(chain), "CA flags, key usages and path lengths hold"),
-        ("root", chains.root_problem(chain, given.roots.device), "ends in the pinned device root"),
+        ("usage", usage, "CA flags, key usages and path lengths hold"),
+        ("root", ends, "ends in the pinned device root"),
     ):
         holds &= log.judge(f"chain.{part}", problem, good, Source.COLLATERAL, raw)
     return holds
@@ -174,7 +183,7 @@ def _check_chain(chain: Chain, log: ClaimLog, given: Inquiry) -> bool:
 
 def _signature_problem(device: Device, cache: VerifiedCache) -> str | None:
     key, report = device.chain[0].public_key(), device.report
-    memo = ("report", chains.fingerprint(device.chain[0]), report.sha256)
+    memo = ("report", device.chain[0], report.sha256)
     signed = (key, report.signature, report.signed)
     return cache.once(memo, lambda: chains.signature_problem(*signed, hashes.SHA384(), ec.SECP384R1))
 
@@ -272,11 +281,11 @@ def _check_revocation(check: str, chain: Chain, positions: Sequence[int], log: C
     log.add(check, status, Source.COLLATERAL, reason, used or None)
 
 
-def _check_rim(kind: str, device: Device, log: ClaimLog, given: Inquiry) -> Sequence[GoldenValue] | None:
+def _check_rim(kind: str, device: Device, log: ClaimLog, given: Inquiry) -> list[CoverageRow] | None:
     """Claims on the device's manifest of ``kind`` (``driver`` or ``vbios``).
 
     Returns:
-        Its signed golden values; None without a manifest, or if none of its values counts.
+        Its signed golden values compared; None without a manifest, or if no value counts.
     """
     report = device.report
     version = report.driver_version if kind == "driver" else report.vbios_version
@@ -306,11 +315,10 @@ def _check_rim(kind: str, device: Device, log: ClaimLog, given: Inquiry) -> Sequ
         _check_revocation(f"rim.{kind}.revocation", rim.chain, range(len(rim.chain) - 1), log, given)
     else:
         log.unknown([f"rim.{kind}.revocation"], "the manifest carries no signer chain")
-    golden = rim.signed_golden(given.cache)
-    if not any(value.active for value in golden):
+    rows = golden_rows(report, kind, rim.signed_golden(given.cache))
+    if not rows:
         log.unknown([f"measurements.{kind}"], "the manifest has no signed active golden value")
         return None
-    rows = rim_coverage(report, {kind: golden}, uncovered=False)
     wrong = [row for row in rows if row.result not in ("matched", "alternative", "disabled")]
     listed = ", ".join(f"{row.index} ({row.result})" for row in wrong[:20])
     bad = f"{len(wrong)} of {len(rows)} golden values do not hold at index {listed}"
@@ -318,7 +326,7 @@ def _check_rim(kind: str, device: Device, log: ClaimLog, given: Inquiry) -> Sequ
     if skipped := sum(row.result == "disabled" for row in rows):
         good = f"{len(rows) - skipped} of {len(rows)} golden values match, {skipped} is of a disabled engine"
     log.decide(f"measurements.{kind}", not wrong, good, bad, Source.HARDWARE, report.raw + rim.raw)
-    return golden
+    return rows
 
 
 def _rim_problem(rim: Rim, given: Inquiry) -> str | None:

@@ -9,6 +9,7 @@ fresh until its ``nextUpdate`` and a grace that the verifier grants, and for at 
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ from datetime import datetime
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import ocsp
@@ -51,7 +51,7 @@ class OcspResponse:
     produced_at: datetime
     responders: Chain
 
-    @property
+    @functools.cached_property
     def sha256(self) -> str:
         return hashlib.sha256(self.raw).hexdigest()
 
@@ -125,12 +125,13 @@ def revocation(
         is asserted only if each certificate has a fresh *good*, and unknown if some have no
         response while no response speaks against any.
     """
-    missing, used = [], []
+    missing, used, hashed = [], [], {one.certificate_id[0] for one in responses}
     for position in positions:
         certificate, issuer = chain[position], chain[position + 1]
         # Of several responses on a certificate the latest that is signed and not from the future
         # counts, and among equally late ones that which says *revoked*.
-        matching = [one for one in responses if one.certificate_id == _certificate_id(certificate, issuer, one)]
+        ids = {_certificate_id(certificate, issuer, name) for name in hashed}
+        matching = [one for one in responses if one.certificate_id in ids]
         matching = [one for one in matching if _signed_problem(one, issuer, cache) is None] or matching
         if not matching:
             missing.append(common_name(certificate.subject))
@@ -173,8 +174,7 @@ def response_problem(
 
 
 def _signed_problem(one: OcspResponse, issuer: x509.Certificate, cache: VerifiedCache) -> str | None:
-    key = ("ocsp", one.sha256, issuer.fingerprint(hashes.SHA256()))
-    return cache.once(key, lambda: _signature_problem(one, issuer))
+    return cache.once(("ocsp", one.sha256, issuer), lambda: _signature_problem(one, issuer))
 
 
 def _signature_problem(one: OcspResponse, issuer: x509.Certificate) -> str | None:
@@ -210,10 +210,9 @@ def _responder_problem(responder: x509.Certificate, issuer: x509.Certificate, on
 
 
 def _certificate_id(
-    certificate: x509.Certificate, issuer: x509.Certificate, one: OcspResponse
+    certificate: x509.Certificate, issuer: x509.Certificate, name: str
 ) -> tuple[str, bytes, bytes, int] | None:
-    """The id (RFC 6960 CertID) that a response on ``certificate`` carries under ``one``'s hash."""
-    name = one.certificate_id[0]
+    """The id (RFC 6960 CertID) that a response on ``certificate`` carries under the hash ``name``."""
     key = issuer.public_key()
     if name not in ("sha1", "sha256", "sha384", "sha512") or not isinstance(key, ec.EllipticCurvePublicKey):
         return None

@@ -16,7 +16,7 @@ import dataclasses
 import difflib
 import functools
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from importlib import resources
@@ -241,16 +241,21 @@ class Policy:
         kept = tuple(name for name in self.require if name.split(".")[0] in families and name not in missing)
         return dataclasses.replace(self, name=f"{self.name} for {', '.join(kinds)}", require=kept, evidence=kinds)
 
-    def decides(self, claim: Claim) -> bool:
-        """Whether ``claim`` stands against acceptance, waivers apart.
+    def against(self, claims: Iterable[Claim]) -> list[Claim]:
+        """Those of ``claims`` that stand against acceptance, waivers apart.
 
         A required check does unless it is asserted; another one if it is refuted and about evidence
         that the policy expects. What a vendor revoked always does.
         """
-        if claim.check in self.require:
-            return claim.status is not Status.ASSERTED
-        if claim.status is not Status.REFUTED:
-            return False
+        required, asserted, refuted = frozenset(self.require), Status.ASSERTED, Status.REFUTED
+        return [
+            one
+            for one in claims
+            if (one.status is not asserted if one.check in required else one.status is refuted and self._expects(one))
+        ]
+
+    def _expects(self, claim: Claim) -> bool:
+        """Whether a refuted claim is about evidence that the policy expects."""
         family = claim.check.partition(".")[0]
         kinds = {"gpu": ("gpu", "switch"), "cpu": ("cpu", *CPU_KINDS), "binding": ("cpu", *CPU_KINDS)}
         required = {name.partition(".")[0] for name in self.require}

@@ -108,6 +108,11 @@ class Report:
     def sha256(self) -> str:
         return hashlib.sha256(self.raw).hexdigest()
 
+    @functools.cached_property
+    def runtime(self) -> dict[int, bytes]:
+        """Measured values by their index in manifests, which count from 0."""
+        return {block.index - 1: block.value for block in self.measurements}
+
     def field(self, name: str) -> bytes | None:
         """Value of an opaque field by its name; None if the report has none.
 

@@ -11,9 +11,9 @@ import base64
 import functools
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from otr_core.attestation import chain as chains
 from otr_core.attestation.chain import Chain, VerifiedCache
@@ -31,6 +31,7 @@ MAX_ATTRIBUTE = 200  # characters of a text that is shown, such as the version
 #: The measurement of the first video decoder. NVIDIA's verifiers pass over it where the report says
 #: that the decoder is disabled (nvtrust, attestation-sdk).
 NVDEC0_INDEX, NVDEC_DISABLED = 35, b"\x55"
+_NUMBER = re.compile("[0-9]{1,6}")
 _VBIOS_VERSION = re.compile(r"[0-9A-Fa-f]{2}(\.[0-9A-Fa-f]{2}){4}")
 
 
@@ -79,6 +80,10 @@ class Rim:
     def sha256(self) -> str:
         return hashlib.sha256(self.raw).hexdigest()
 
+    @functools.cached_property
+    def _chain_sha256(self) -> bytes:
+        return hashlib.sha256(chains.der(self.chain)).digest()
+
     def signature_problem(self, cache: VerifiedCache) -> str | None:
         """None, or why the XML signature of the first certificate does not cover the manifest."""
         return self._verified(cache)[0]
@@ -90,7 +95,7 @@ class Rim:
     def chain_problem(self, root_sha256: str, cache: VerifiedCache) -> str | None:
         """None, or why the signer chain does not lead to the pinned root, at whatever time."""
         return cache.once(
-            ("rim chain", self.chain, root_sha256),
+            ("rim chain", self._chain_sha256, root_sha256),
             lambda: (
                 chains.length_problem(self.chain, CHAIN_LENGTH)
                 or chains.root_problem(self.chain, root_sha256)
@@ -196,7 +201,9 @@ def _chain(root: Any) -> Chain:
 def _payload(root: Any) -> bytes:
     from lxml import etree
 
-    return hashlib.sha256(etree.tostring(_one(root, f"{{{SWID}}}Payload"), method="c14n")).digest()
+    # A relative namespace, for one, has no canonical form.
+    with reported_as(EvidenceError, "RIM: found a payload without a canonical form", etree.C14NError):
+        return hashlib.sha256(etree.tostring(_one(root, f"{{{SWID}}}Payload"), method="c14n")).digest()
 
 
 def _golden(root: Any) -> tuple[GoldenValue, ...]:
@@ -209,11 +216,12 @@ def _golden(root: Any) -> tuple[GoldenValue, ...]:
 
 
 def _golden_value(element: Any) -> GoldenValue:
-    index, count, size = (_number(element, name) for name in ("index", "alternatives", "size"))
+    index, count, size = _number(element, "index"), _number(element, "alternatives"), _number(element, "size")
     what = f"RIM measurement {index}"
-    active = _attribute(element, "active")
+    active = element.get("active")
     if active not in ("True", "False"):
-        raise EvidenceError(f"{what}: active found {active!r}, expected 'True' or 'False'")
+        found = _attribute(element, "active")
+        raise EvidenceError(f"{what}: active found {found!r}, expected 'True' or 'False'")
     names = [name for name in element.attrib if name.startswith(_HASH_NAME)]
     if not 1 <= count <= 64 or len(names) != count or not all(name in _HASH_NAMES[:count] for name in names):
         raise EvidenceError(f"{what}: found {len(names)} hashes, expected {count} named Hash0 upwards")
@@ -221,7 +229,7 @@ def _golden_value(element: Any) -> GoldenValue:
         values = tuple([bytes.fromhex(element.get(name)) for name in _HASH_NAMES[:count]])
     except ValueError as error:
         raise EvidenceError(f"{what}: found a value that is not hex ({one_line(error)})") from error
-    if any(len(value) != size for value in values):
+    if set(map(len, values)) != {size}:
         raise EvidenceError(f"{what}: found {sorted({len(value) for value in values})} bytes, expected {size}")
     return GoldenValue(index, active == "True", values, element.get("name") or "")
 
@@ -244,17 +252,16 @@ def _attribute(element: Any, name: str) -> str:
 
 
 def _number(element: Any, name: str) -> int:
-    text = _attribute(element, name)
-    if not (text.isascii() and text.isdigit() and len(text) <= 6):
-        raise EvidenceError(f"RIM: {name} found {text[:20]!r}, expected a number")
-    return int(text)
+    found = _NUMBER.fullmatch(element.get(name) or "")
+    if found is None:
+        raise EvidenceError(f"RIM: {name} found {_attribute(element, name)[:20]!r}, expected a number")
+    return int(found[0])
 
 
 # -- coverage ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class CoverageRow:
+class CoverageRow(NamedTuple):
     """What the manifests say about one measurement.
 
     Attributes:
@@ -267,7 +274,7 @@ class CoverageRow:
         meaning: one sentence.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # nobody asks a row for the place of a value in it
     kind: str
     result: str
     runtime: str
@@ -286,34 +293,32 @@ MEANINGS = {
 }
 
 
-def rim_coverage(
-    report: Report, golden: Mapping[str, Iterable[GoldenValue]], *, uncovered: bool = True
-) -> tuple[CoverageRow, ...]:
-    """Compare runtime measurements with the active golden values of each manifest, by kind.
-
-    Every index of the report or of an active golden value gets at least one row; an index that is
-    active in two manifests gets two.
-
-    Args:
-        uncovered: False leaves out the indices that no golden value is about.
-    """
-    runtime = {block.index - 1: block.value for block in report.measurements}
-
-    def row(index: int, kind: str, result: str, alternatives: int) -> CoverageRow:
-        return CoverageRow(index, kind, result, runtime.get(index, b"").hex(), alternatives, MEANINGS[result])
-
-    rows = []
-    disabled = report.field("NVDEC0_STATUS") == NVDEC_DISABLED
-    active = [(kind, value) for kind, values in golden.items() for value in values if value.active]
-    for kind, value in active:
-        found = runtime.get(value.index)
+def golden_rows(report: Report, kind: str, golden: Iterable[GoldenValue]) -> list[CoverageRow]:
+    """One row for each active golden value of the manifest of ``kind``, compared with the report."""
+    rows, disabled = [], report.field("NVDEC0_STATUS") == NVDEC_DISABLED
+    for value in golden:
+        if not value.active:
+            continue
+        found = report.runtime.get(value.index)
         if found is None:
             result = "no runtime block"
         elif found not in value.alternatives:
             result = "disabled" if value.index == NVDEC0_INDEX and disabled else "mismatched"
         else:
             result = "matched" if found == value.alternatives[0] else "alternative"
-        rows.append(row(value.index, kind, result, len(value.alternatives)))
-    for index in runtime.keys() - {value.index for _, value in active} if uncovered else ():
-        rows.append(row(index, "", "no golden value" if any(runtime[index]) else "unused", 0))
-    return tuple(sorted(rows, key=lambda one: (one.index, one.kind)))
+        count, meaning = len(value.alternatives), MEANINGS[result]
+        rows.append(CoverageRow(value.index, kind, result, (found or b"").hex(), count, meaning))
+    return rows
+
+
+def rim_coverage(report: Report, compared: Iterable[CoverageRow]) -> tuple[CoverageRow, ...]:
+    """All rows on a device, by index: those of its manifests (``golden_rows``), and one for each
+    measurement that no golden value is about.
+
+    An index that is active in two manifests has two.
+    """
+    rows = list(compared)
+    for index in report.runtime.keys() - {row.index for row in rows}:
+        result = "no golden value" if any(report.runtime[index]) else "unused"
+        rows.append(CoverageRow(index, "", result, report.runtime[index].hex(), 0, MEANINGS[result]))
+    return tuple(sorted(rows))

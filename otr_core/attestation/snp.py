@@ -9,6 +9,7 @@ which RFC 5280 forbids and the X.509 library is about to refuse, so they are rea
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -137,6 +138,10 @@ class SnpCertificates:
     leaf: SnpKey
     issuers: Chain
 
+    @functools.cached_property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.raw).hexdigest()
+
     @property
     def windows(self) -> tuple[tuple[str, datetime, datetime], ...]:
         """Validity of every certificate (name, from, to)."""
@@ -221,7 +226,8 @@ def _key(der: bytes) -> SnpKey | None:
     if version[0] != 0xA0 or not isinstance(key, ec.EllipticCurvePublicKey):
         raise ValueError("an AMD key that is not on an elliptic curve")
     start, end = (_moment(tag, body) for tag, body, _ in _tlv(validity[1]))
-    named = _extensions(next(body for tag, body, _ in rest if tag == 0xA3))
+    (extensions,) = (body for tag, body, _ in rest if tag == 0xA3)
+    named = _extensions(extensions)
     # The id stands there bare in older certificates, and as an octet string in newer ones; it has 64
     # bytes, or 8 on Turin, whose reports fill up with zeros.
     chip = named.get(b"\x04", b"")

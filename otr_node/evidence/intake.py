@@ -34,6 +34,7 @@ from otr_core.errors import EvidenceError
 from otr_node.evidence.pieces import Found, PieceReader, Recognised, Use, merged
 
 MAX_NODES = 64
+MAX_TOKENS = 512  # one for each device of a node, and one of the whole
 _OF_ONE_GUEST = ("event log", "compose", "configuration")
 _TRIES = 64  # nonces, and keys, tried as what report_data commits to
 
@@ -101,6 +102,8 @@ def read_evidence(
     left = [one for one in everything if (one.file, one.place) not in used]
     ignored += [Use(one.kind, one.file, one.place, "said elsewhere too, or of use to no node") for one in left]
     tokens = dict.fromkeys(one.data.decode() for one in relayed if one.kind == "token")
+    if len(tokens) > MAX_TOKENS:
+        raise EvidenceError(f"{reader.name}: found {len(tokens)} tokens, expected at most {MAX_TOKENS}")
     keys = tuple(key for one in relayed if one.kind == "keys" for key in one.parsed)
     return Intake(made, tuple(tokens), keys, tuple(taken), tuple(ignored))
 
@@ -211,14 +214,14 @@ def _collateral(quote: Quote, of: Callable[[str], list[Recognised]]) -> tuple[li
             used.append(crl)
     for chain in of("certificates"):
         leaf = common_name(chain.parsed[0].subject)
-        pem = "".join(one.public_bytes(Encoding.PEM).decode() for one in chain.parsed)
         names = {
             "Intel SGX TCB Signing": ("tcb_info_issuer_chain", "qe_identity_issuer_chain"),
             issuer: ("pck_crl_issuer_chain",),
         }
-        for name in names.get(leaf, ()):
-            parts[name] = pem
-        used += [chain] * (leaf in names)
+        if leaf in names:
+            pem = "".join(one.public_bytes(Encoding.PEM).decode() for one in chain.parsed)
+            parts |= dict.fromkeys(names[leaf], pem)
+            used.append(chain)
     data = json.dumps(parts).encode()
     try:
         parse_collateral(data)

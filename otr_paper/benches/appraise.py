@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import resource
 import time
+import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
@@ -40,10 +42,11 @@ _GPUS = 8
 
 @dataclass(frozen=True)
 class AppraisePlan:
-    """How often each is measured, and how many bundles the stream has."""
+    """How often each is measured, and how many bundles the stream has, in one thread and in 16."""
 
     runs: int = 51
     stream: int = 1000
+    threads: int = 16
 
     def __post_init__(self) -> None:
         if not 1 <= self.runs <= 10_000 or not 200 <= self.stream <= 1_000_000:
@@ -102,7 +105,11 @@ def measure_appraise(raw: dict[str, bytes], plan: AppraisePlan) -> dict[str, Any
     }
     found = {name: median_cpu_ms(plan.runs, call, warm_up=2) for name, call in calls.items()}
     found["tdx_over_dcap_qvl"] = found["tdx_ms"] / found["dcap_qvl_ms"]
-    return found | _stream(lambda cache: judge(1, cache), plan.stream)
+    return (
+        found
+        | _stream(lambda cache: judge(1, cache), plan.stream)
+        | threaded_stream(lambda cache: judge(1, cache), cold, plan)
+    )
 
 
 def _stream(one: Callable[[VerifiedCache], object], bundles: int) -> dict[str, float]:
@@ -118,4 +125,40 @@ def _stream(one: Callable[[VerifiedCache], object], bundles: int) -> dict[str, f
         "stream_peak_at_end_mib": peaks[-1],
         "stream_ms_per_bundle": 1000 * spent / bundles,
         "bundles_per_minute": 60 * bundles / spent,
+    }
+
+
+def threaded_stream(
+    forged: Callable[[VerifiedCache], str], honest: Callable[[], object], plan: AppraisePlan
+) -> dict[str, Any]:
+    """The same stream through many threads that share a small cache, under filters of the host's own
+    choice: every 16th bundle is the honest one.
+
+    Args:
+        forged: judges a forged report. honest: judges the honest one, and raises if it is rejected.
+
+    Raises:
+        InputError: a verdict is another than alone, or the host's warnings are treated otherwise after.
+    """
+    cache, started = VerifiedCache(max_entries=16), time.process_time()
+
+    def one(number: int) -> None:
+        if number % 16 == 0:
+            honest()
+        elif forged(cache) != "rejected":
+            raise InputError("bench: found a forged report accepted")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        before = list(warnings.filters)
+        with ThreadPoolExecutor(plan.threads) as pool:
+            for _ in pool.map(one, range(plan.stream)):
+                pass
+        if warnings.filters != before:
+            raise InputError("bench: found other warning filters than before, expected the host's own")
+    return {
+        "threads": plan.threads,
+        "threads_bundles": plan.stream,
+        "threads_ms_per_bundle": 1000 * (time.process_time() - started) / plan.stream,
+        "threads_peak_at_end_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }

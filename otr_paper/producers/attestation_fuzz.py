@@ -3,32 +3,51 @@
 Each input is a mutation of a real file. It must end in ``EvidenceError`` or in an appraisal; any
 other exception, an input that takes over a CPU second, or an accepted forgery is a finding and is
 printed with its bytes in hex. The counts are stored where nothing was found and at least ``STORED``
-inputs a parser were tried.
+inputs a parser were tried. A run that was cut off goes on from the parsers that it had finished.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
+import dataclasses
+import hashlib
 import json
 import random
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from otr_core.attestation import Policy, appraise, load_bundle
-from otr_core.attestation.chain import VerifiedCache
+from otr_core.attestation.chain import VerifiedCache, parse_chain
+from otr_core.attestation.eventlog import parse_event_log
+from otr_core.attestation.ocsp import parse_ocsp
 from otr_core.attestation.policy import SHIPPED
-from otr_core.encoding import canonical_json
+from otr_core.attestation.quote import parse_collateral, parse_quote
+from otr_core.attestation.report import parse_report
+from otr_core.attestation.rim import parse_rim
+from otr_core.attestation.snp import parse_snp_certificates
+from otr_core.encoding import canonical_json, parse_json
 from otr_core.errors import EvidenceError, MissingDataError, PolicyError
+from otr_core.files import write_bytes
 from otr_node import outside
 from otr_node.evidence.intake import read_evidence
 from otr_node.evidence.outcome import judge
+from otr_node.evidence.pieces import PieceReader
+from otr_node.evidence.tokens import read_token
+from otr_node.project import Project
 from otr_paper.benches import evidence
 from otr_paper.producers import frame
 
 LIMIT_S = 1.0
+#: Of inputs that cannot be parsed one in so many is handed in for a verdict all the same, and of whole
+#: files, whose parsing tells little apart, one in so many of those that can.
+_UNREADABLE_SHARE, _WHOLE_SHARE = 16, 8
+#: What vouches for a report alone.
+_AUTHENTIC = ("gpu.signature", "gpu.chain.links", "gpu.chain.root")
 GROWTH_MIB = 32.0  # libraries loaded on first use included
 NOW = datetime(2025, 1, 15, tzinfo=UTC)
 STORED = 100_000
@@ -52,6 +71,7 @@ WHOLE = {
     "token": ("field-captures", f"{_TINFOIL}/0007_nras.attestation.nvidia.com_v3_attest_gpu.body"),
     "keys": ("field-captures", f"{_TINFOIL}/0008_nras.attestation.nvidia.com_.well-known_jwks.json.body"),
 }
+INTAKE = ("response", "jsonpickle", "container", "pcs", "token", "keys")
 _CHUNKS = (b"", b"\0", b"\xff" * 4, b"\x00\x00\x00\x80", b"<!DOCTYPE a>", b"&lt;", b"{}", b"[", b'"', b"-----", b"\n")
 
 
@@ -78,79 +98,146 @@ def _mutate(data: bytes, rng: random.Random) -> bytes:
     return bytes(out)
 
 
-def _slots(real: Mapping[str, bytes]) -> dict[str, tuple[bytes, Callable[[bytes], dict[str, Any]]]]:
-    """Parsers by name: a real file to mutate, and how a mutated one is handed in."""
+Files = dict[str, Any]
+Row = dict[str, float | str]
+#: A real file to mutate, how a mutated one is parsed, and how it is handed in for a verdict.
+Slot = tuple[bytes, Callable[[bytes], object], Callable[[bytes], Files]]
+
+
+def _slots(real: Mapping[str, bytes]) -> dict[str, Slot]:
+    """Parsers by name."""
     gpu = {"gpu": [real["report"]], "gpu_certs": [real["chain"]]}
     cpu = {"quote": real.get("quote"), "collateral": real.get("collateral")}
-    ways: dict[str, Callable[[bytes], dict[str, Any]]] = {
-        "report": lambda data: {**gpu, "gpu": [data]},
-        "chain": lambda data: {**gpu, "gpu_certs": [data]},
-        "rim": lambda data: {**gpu, "rims": [data]},
-        "vendor": lambda data: {"gpu": [data]},
-        "ocsp": lambda data: {**gpu, "ocsp": [data]},
-        "quote": lambda data: {**cpu, "quote": data},
-        "collateral": lambda data: {**cpu, "collateral": data},
-        "log": lambda data: {**cpu, "event_log": data},
-        "ccel": lambda data: {**cpu, "event_log": data},
-        "snp": lambda data: {"quote": data, "collateral": real["amd"]},
-        "amd": lambda data: {"quote": real["snp"], "collateral": data},
-        "policy": lambda data: {"policy": data},
-        **{name: lambda data: {"whole": [data]} for name in ("response", "jsonpickle", "container")},
-        "pcs": lambda data: {"whole": [real["container"], data]},
-        "token": lambda data: {"whole": [real["response"], data, real["keys"]]},
-        "keys": lambda data: {"whole": [real["response"], real["token"], data]},
+    ways: dict[str, tuple[Callable[[bytes], object], Callable[[bytes], Files]]] = {
+        "report": (parse_report, lambda data: {**gpu, "gpu": [data]}),
+        "chain": (parse_chain, lambda data: {**gpu, "gpu_certs": [data]}),
+        "rim": (parse_rim, lambda data: {**gpu, "rims": [data]}),
+        "vendor": (lambda data: load_bundle(gpu=[data]), lambda data: {"gpu": [data]}),
+        "ocsp": (parse_ocsp, lambda data: {**gpu, "ocsp": [data]}),
+        "quote": (parse_quote, lambda data: {**cpu, "quote": data}),
+        "collateral": (parse_collateral, lambda data: {**cpu, "collateral": data}),
+        "log": (parse_event_log, lambda data: {**cpu, "event_log": data}),
+        "ccel": (parse_event_log, lambda data: {**cpu, "event_log": data}),
+        "snp": (parse_quote, lambda data: {"quote": data, "collateral": real["amd"]}),
+        "amd": (parse_snp_certificates, lambda data: {"quote": real["snp"], "collateral": data}),
+        "policy": (Policy.from_bytes, lambda data: {"policy": data}),
+        **{name: (_pieces, lambda data: {"whole": [data]}) for name in ("response", "jsonpickle", "container")},
+        "pcs": (_pieces, lambda data: {"whole": [real["container"], data]}),
+        "token": (_pieces, lambda data: {"whole": [real["response"], data, real["keys"]]}),
+        "keys": (_pieces, lambda data: {"whole": [real["response"], real["token"], data]}),
     }
-    return {name: (real[name], way) for name, way in ways.items() if name in real}
+    return {name: (real[name], *way) for name, way in ways.items() if name in real}
 
 
-def fuzz(real: Mapping[str, bytes], inputs: int, seed: int) -> dict[str, dict[str, float]]:
-    """Run ``inputs`` mutations per parser.
+def _pieces(data: bytes) -> None:
+    """All that intake finds in one file, and every token in it read under every key in it."""
+    found = PieceReader([]).file("0", data)
+    keys = [key for one in found.of("keys") for key in one.parsed]
+    for one in found.of("token"):
+        with contextlib.suppress(EvidenceError):  # listed as ignored
+            read_token(one.data.decode(), keys, NOW)
+
+
+def fuzz(
+    real: Mapping[str, bytes],
+    inputs: int,
+    seed: int,
+    only: Sequence[str] = (),
+    kept: Callable[[str], Path] | None = None,
+) -> dict[str, Row]:
+    """Run ``inputs`` mutations per parser: each is parsed, and what parses goes on to a verdict, as
+    does a share of the rest.
+
+    Args:
+        only: names of parsers; empty for all.
+        kept: where the row of a parser is kept once it is through, and taken from; behind the parser's
+            name stands the digest of the code that made it.
 
     Returns:
-        Per parser: numbers of unreadable, rejected and accepted, the slowest in seconds, growth of
-        memory in MiB.
+        Per parser: numbers of unreadable, rejected and accepted, how many went on to a verdict, the
+        slowest in seconds, growth of memory in MiB, CPU time in seconds; of kept rows also the code.
 
     Raises:
         AssertionError: a finding; the message has parser, number and the exception.
     """
-    results = {}
-    for name, (data, files) in _slots(real).items():
-        rng, cache = random.Random(f"{seed}/{name}"), VerifiedCache(max_entries=64)
-        counts: dict[str, float] = {"unreadable": 0, "rejected": 0, "accepted": 0, "slowest_s": 0.0}
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        for number in range(inputs):
-            mutated = _mutate(data, rng)
-            start = time.process_time()
-            try:
-                counts[_outcome(files(mutated), cache)] += 1
-            except Exception as error:
-                raise AssertionError(f"{name} input {number}: {error!r} from {mutated[:4096].hex()}") from error
-            took = time.process_time() - start
-            counts["slowest_s"] = max(counts["slowest_s"], took)
-            assert took < LIMIT_S, f"{name} input {number} took {took:.2f} s: {mutated[:4096].hex()}"
-        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        counts["growth_mib"] = (after - before) / 1024
-        assert counts["growth_mib"] < GROWTH_MIB, f"{name}: memory grew by {counts['growth_mib']:.0f} MiB"
-        results[name] = counts
+    results = dict[str, Row]()
+    for name, slot in _slots(real).items():
+        if only and name not in only:
+            continue
+        row = None if kept is None else kept(name)
+        if row is not None and row.exists():
+            results[name] = parse_json(row.read_bytes())
+            continue
+        results[name] = {**_fuzz_one(name, slot, inputs, seed)}
+        if row is not None:
+            results[name]["code"] = row.name.split("-")[1]
+            write_bytes(row, json.dumps(results[name]).encode())
+            frame.progress(f"{name}: {results[name]}")
     return results
 
 
-def _outcome(files: dict[str, Any], cache: VerifiedCache) -> str:
+def _fuzz_one(name: str, slot: Slot, inputs: int, seed: int) -> dict[str, float]:
+    data, parse, files = slot
+    rng, cache = random.Random(f"{seed}/{name}"), VerifiedCache(max_entries=64)
+    share = _WHOLE_SHARE if parse is _pieces else 1
+    counts: dict[str, float] = {"unreadable": 0, "rejected": 0, "accepted": 0, "judged": 0, "slowest_s": 0.0}
+    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    for number in range(inputs):
+        mutated = _mutate(data, rng)
+        start = time.process_time()
+        try:
+            try:
+                parse(mutated)
+                outcome, on = "rejected", number % share == 0
+            except (EvidenceError, PolicyError):
+                outcome, on = "unreadable", number % _UNREADABLE_SHARE == 0
+            if on:
+                outcome = _outcome(files(mutated), cache)
+                counts["judged"] += 1
+            counts[outcome] += 1
+        except Exception as error:
+            raise AssertionError(f"{name} input {number}: {error!r} from {mutated[:4096].hex()}") from error
+        took = time.process_time() - start
+        counts["slowest_s"] = max(counts["slowest_s"], took)
+        assert took < LIMIT_S, f"{name} input {number} took {took:.2f} s: {mutated[:4096].hex()}"
+    counts["growth_mib"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert counts["growth_mib"] < GROWTH_MIB, f"{name}: memory grew by {counts['growth_mib']:.0f} MiB"
+    return counts | {"cpu_s": round(time.process_time() - begun, 1)}
+
+
+def _outcome(files: Files, cache: VerifiedCache) -> str:
     try:
         if "policy" in files:
             Policy.from_bytes(files["policy"])
             return "accepted"  # a policy that still says something
         if "whole" in files:
             named = [(str(number), data) for number, data in enumerate(files["whole"])]
-            found = judge(read_evidence(named), lambda bundle: appraise(bundle, Policy.default(), NOW), NOW)
+            intake = read_evidence(named, cache=cache)
+            found = judge(intake, lambda bundle: appraise(bundle, Policy.default(), NOW, cache=cache), NOW)
             canonical_json(found.document())
             return "accepted" if found.accepted else "rejected"
         policy = Policy.default().expecting("gpu" if "gpu" in files else "cpu")
-        result = appraise(load_bundle(**files), policy, NOW, cache=cache)
+        result = appraise(load_bundle(**files, cache=cache), policy, NOW, cache=cache)
     except (EvidenceError, PolicyError):
         return "unreadable"
     result.to_json()
     return result.verdict
+
+
+def flips(real: Mapping[str, bytes]) -> dict[str, int]:
+    """Every single bit of the recorded H100 report flipped: how many were tried, and accepted."""
+    device, cache, policy = parse_report(real["report"]), VerifiedCache(), Policy.default().expecting("gpu")
+    whole = load_bundle(gpu=[real["report"]], gpu_certs=[real["chain"]], cache=cache)
+    required = tuple(name for name in policy.require if name in _AUTHENTIC)
+    policy, raw, accepted = dataclasses.replace(policy, require=required), bytearray(device.raw), 0
+    assert appraise(whole, policy, NOW, cache=cache).accepted
+    for bit in range(8 * len(raw)):
+        raw[bit // 8] ^= 1 << bit % 8
+        with contextlib.suppress(EvidenceError):
+            changed = dataclasses.replace(whole.devices[0], report=parse_report(bytes(raw)))
+            accepted += appraise(dataclasses.replace(whole, devices=(changed,)), policy, NOW, cache=cache).accepted
+        raw[bit // 8] ^= 1 << bit % 8
+    return {"tried": 8 * len(raw), "accepted": accepted}
 
 
 def fuzz_corpus() -> dict[str, bytes]:
@@ -171,19 +258,34 @@ def fuzz_corpus() -> dict[str, bytes]:
     more["ccel"] = more["ccel"].rstrip(b"\xff")[:40_000]
     more["container"] = bytes.fromhex(json.loads(more["container"])["attestation"])
     more["ocsp"] = base64.b64decode(more["ocsp"])
+    more["keys"] = json.dumps({"keys": json.loads(more["keys"])["keys"][:2]}).encode()
     return real | more
+
+
+def _kept(project: Project, inputs: int, seed: int) -> Callable[[str], Path]:
+    """Where the row of a parser is kept, by name: another file for each state of the code that it runs."""
+
+    def digest(*folders: str) -> str:
+        paths = [path for folder in folders for path in sorted((project.root / folder).rglob("*.py"))]
+        return hashlib.sha256(b"".join(path.read_bytes() for path in (Path(__file__), *paths))).hexdigest()[:12]
+
+    core, all_of_it = digest("otr_core"), digest("otr_core", "otr_node/evidence")
+    folder = project.root / "build" / "attestation_fuzz"
+    return lambda name: folder / f"{name}-{all_of_it if name in INTAKE else core}-{inputs}-{seed}.json"
 
 
 def main() -> None:
     parser = frame.arguments(__doc__)
     parser.add_argument("inputs", nargs="?", type=int, default=STORED, help="per parser; fewer than 100000: not stored")
     parser.add_argument("seed", nargs="?", type=int, default=1)
+    parser.add_argument("--only", nargs="*", default=[], help="parsers; their rows are kept for a run over all")
     given = parser.parse_args()
-    found = fuzz(fuzz_corpus(), given.inputs, given.seed)
+    real = fuzz_corpus()
+    found = fuzz(real, given.inputs, given.seed, given.only, _kept(frame.checkout(), given.inputs, given.seed))
     for name, row in found.items():
-        print(name, " ".join(f"{key}={value:g}" for key, value in row.items()))
-    payload = {"inputs_per_parser": given.inputs, "findings": 0, "parsers": found}
-    if given.inputs >= STORED:
+        print(name, " ".join(f"{key}={value}" for key, value in row.items()))
+    if given.inputs >= STORED and not given.only:
+        payload = {"inputs_per_parser": given.inputs, "findings": 0, "parsers": found, "flips_of_a_report": flips(real)}
         words = f"{given.inputs} {given.seed}"
         frame.store("attestation_fuzz", payload, seed=given.seed, packages=frame.ATTESTATION_LIBRARIES, given=words)
 

@@ -38,6 +38,7 @@ def _nvidia(python: str, files: dict[str, Path], runs: int) -> dict[str, float]:
 def main() -> None:
     parser = frame.arguments(__doc__)
     parser.add_argument("--runs", type=int, default=101)
+    parser.add_argument("--stream", type=int, default=10_000, help="bundles, and again as many in 16 threads")
     parser.add_argument("--nvidia", default="", metavar="PYTHON")
     parser.add_argument("--store", action="store_true")
     given = parser.parse_args()
@@ -48,7 +49,8 @@ def main() -> None:
     except MissingDataError as error:
         frame.progress(f"skipped, the stored times stay: {error}")
         return
-    found = measure_appraise(raw, AppraisePlan(given.runs))
+    load = os.getloadavg()[0]
+    found = measure_appraise(raw, AppraisePlan(given.runs, given.stream)) | {"load_before": load}
     if given.nvidia:
         found |= _nvidia(given.nvidia, files, given.runs)
         for ours in ("gpu_cold", "gpu_cached"):

@@ -40,12 +40,14 @@ class Attempt:
     Attributes:
         files: arguments of ``load_bundle``. policy, as_of: by which and when they are appraised.
         given: further arguments of ``appraise`` (nonce, key, registered, roots).
+        others: recorded files of other machines, for attacks that splice them in.
     """
 
     files: Mapping[str, Any]
     policy: Policy
     as_of: datetime
     given: Mapping[str, Any] = field(default_factory=dict)
+    others: Mapping[str, bytes] = field(default_factory=dict)
 
     def but(self, files: Mapping[str, Any] | None = None, **changes: Any) -> Attempt:
         """This attempt with some files and fields changed."""

@@ -19,11 +19,13 @@ from typing import Any
 from otr_core.attestation.appraisal import Appraisal, appraise
 from otr_core.attestation.bundle import Bundle, DeviceFiles, load_bundle
 from otr_core.attestation.chain import VerifiedCache
+from otr_core.attestation.machine import mode
+from otr_core.attestation.policy import MODES
 from otr_core.attestation.quote import Quote
 from otr_core.errors import EvidenceError
 from otr_paper.labs.attestation.frame import Attempt, Evidence, flip
-from otr_paper.labs.attestation.lab import lab_device
-from otr_paper.labs.attestation.targets import targets
+from otr_paper.labs.attestation.lab import lab_device, lab_ocsp
+from otr_paper.labs.attestation.targets import pem_of, targets
 
 _SEED = b"otr attack matrix"
 _OTHER_NONCE = b"\xee" * 32
@@ -135,6 +137,28 @@ def _(honest: Attempt, bundle: Bundle) -> Attempt | None:
     return honest.but({"gpu": devices[:-1]}) if len(devices) > 1 or (bundle.quote is not None and devices) else None
 
 
+@_attack(
+    "device.spliced",
+    "puts a genuine device of another machine in the place of the last one",
+    *("gpu.topology", "gpu.one_mode", "gpu.same_nonce", "binding.gpu_nonce", "gpu.rim.driver.identity"),
+    *("gpu.rim.vbios.identity", "evidence.present"),
+)
+def _(honest: Attempt, bundle: Bundle) -> Attempt | None:
+    there = {one.ueid for one in bundle.devices}
+    recorded = [honest.others[name] for name in ("machine_gpu", "switch") if there and name in honest.others]
+    foreign = next((one for data in recorded for one in load_bundle(gpu=[data]).devices if one.ueid not in there), None)
+    if foreign is None:
+        return None
+    return honest.but({"gpu": [*honest.files["gpu"][:-1], DeviceFiles(foreign.report.raw, pem_of(foreign.chain))]})
+
+
+@_attack("device.other mode", "runs in another mode than asked for", "gpu.mode")
+def _(honest: Attempt, bundle: Bundle) -> Attempt | None:
+    modes = {mode(one.report) for one in bundle.devices if one.kind == "gpu"}
+    asked = tuple(one for one in MODES if one not in modes)
+    return honest.but(policy=dataclasses.replace(honest.policy, gpu_modes=asked)) if modes else None
+
+
 @_attack("device.replay", "answers a new nonce with old reports", "gpu.nonce")
 def _(honest: Attempt, bundle: Bundle) -> Attempt | None:
     return honest.but(given={**honest.given, "nonce": _OTHER_NONCE}) if bundle.devices else None
@@ -177,6 +201,20 @@ def _(honest: Attempt, bundle: Bundle) -> Attempt | None:
 @_attack("revocation.withheld", "leaves a response out", "gpu.revocation")
 def _(honest: Attempt, bundle: Bundle) -> Attempt | None:
     return honest.but({"ocsp": honest.files["ocsp"][1:]}) if bundle.ocsp else None
+
+
+_attack("revocation.future", "staples responses of next year", "gpu.revocation")(
+    lambda honest, bundle: honest.but(as_of=honest.as_of - timedelta(days=120)) if bundle.ocsp else None
+)
+
+
+@_attack("revocation.own responder", "answers for the vendor itself", "gpu.revocation")
+def _(honest: Attempt, bundle: Bundle) -> Attempt | None:
+    if not bundle.ocsp:
+        return None
+    subject, issuer = bundle.devices[0].chain[1:3]
+    forged = lab_ocsp(subject, issuer, honest.as_of - timedelta(days=1), _SEED)
+    return honest.but({"ocsp": [forged]})
 
 
 @_attack("revocation.stale", "staples responses of last year", "gpu.revocation")
@@ -228,6 +266,16 @@ def _(honest: Attempt, bundle: Bundle) -> Attempt | None:
 @_attack("cpu.nothing vouches", "hands in the quote alone", "cpu.quote")
 def _(honest: Attempt, bundle: Bundle) -> Attempt | None:
     return honest.but({"collateral": None}) if bundle.quote is not None else None
+
+
+@_attack("cpu.other collateral", "shows what vouches for another platform", "cpu.quote")
+def _(honest: Attempt, bundle: Bundle) -> Attempt | None:
+    if bundle.quote is None:
+        return None
+    names = ("snp_vlek", "snp_vcek") if bundle.quote.kind == "SNP" else ("machine_collateral", "sgx_collateral")
+    there = [honest.others[name] for name in names if name in honest.others]
+    other = next((data for data in there if data not in honest.files["collateral"]), None)
+    return None if other is None else honest.but({"collateral": other})
 
 
 @_attack("cpu.too late", "is shown when all that vouches has expired", "cpu.quote")

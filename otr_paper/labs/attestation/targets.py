@@ -127,9 +127,10 @@ def targets(evidence: Evidence) -> Iterator[tuple[str, Attempt]]:
         except KeyError:
             continue
         bundle = load_bundle(**attempt.files)
-        devices = [DeviceFiles(one.report.raw, _pem(one.chain), one.stated_nonce) for one in bundle.devices]
-        yield name, attempt.but({"gpu": devices, "gpu_certs": []}) if devices else attempt
+        devices = [DeviceFiles(one.report.raw, pem_of(one.chain), one.stated_nonce) for one in bundle.devices]
+        yield name, attempt.but({"gpu": devices, "gpu_certs": []} if devices else {}, others=evidence)
 
 
-def _pem(chain: Sequence[x509.Certificate]) -> bytes:
+def pem_of(chain: Sequence[x509.Certificate]) -> bytes:
+    """The chain's certificates as PEM, in their order."""
     return b"".join(one.public_bytes(Encoding.PEM) for one in chain)

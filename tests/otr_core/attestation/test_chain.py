@@ -240,3 +240,24 @@ def test_a_signature_needs_the_right_curve_length_and_data() -> None:
 def test_fingerprints_are_sha256_of_der(h100_chain: bytes) -> None:
     (leaf, *_rest) = chains.parse_chain(h100_chain)
     assert chains.fingerprint(leaf) == hashlib.sha256(chains.der([leaf])).hexdigest()
+
+
+def test_chains_are_bounded_and_pem(h100_chain: bytes) -> None:
+    with pytest.raises(EvidenceError, match="bytes, expected at most"):
+        chains.parse_chain(h100_chain + b"\n" * chains.MAX_CHAIN_BYTES)
+    with pytest.raises(EvidenceError, match="found no PEM certificate"):
+        chains.parse_chain(b"-----BEGIN RSA PUBLIC KEY-----")
+
+
+def test_one_appraisals_own_cache_computes_nothing_twice_however_small_the_shared_one_is() -> None:
+    computed = list[int]()
+
+    def ask(cache: VerifiedCache, number: int) -> int:
+        return cache.once(number, lambda: computed.append(number) or number)
+
+    shared = VerifiedCache(max_entries=1)
+    own = chains.OwnCache(shared)
+    assert [ask(own, number) for number in (1, 2, 1, 2)] == [1, 2, 1, 2]
+    assert computed == [1, 2]
+    assert ask(chains.OwnCache(shared), 2) == 2  # the shared one remembers what it holds
+    assert computed == [1, 2]

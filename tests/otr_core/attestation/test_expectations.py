@@ -191,6 +191,22 @@ def test_every_check_leaves_a_claim(bundles: dict[str, Shown]) -> None:
         assert set(json.loads(result.to_json())["not_made"]) == said
 
 
+def test_why_a_check_was_not_made(bundles: dict[str, Shown]) -> None:
+    reasons = {
+        ("TDX", "gpu.report"): "no NVIDIA device in the bundle",
+        ("TDX", "binding.gpu_nonce"): "no GPU in the bundle to bind to",
+        ("H100", "cpu.quote"): "no CPU quote in the bundle",
+        ("H100", "binding.key"): "no CPU quote in the bundle",
+        ("SNP", "cpu.advisories"): "SNP evidence has nothing to make this check on",
+        ("TDX", "cpu.measurements"): "the policy states no value, or the evidence has nothing, to compare with",
+    }
+    for (name, check), reason in reasons.items():
+        result = bundles[name].judged()
+        assert result is not None
+        claim = result.claim(check)
+        assert (claim.status, claim.reason) == (Status.NOT_MADE, reason)
+
+
 def test_the_verdict_line_says_what_was_not_made(bundles: dict[str, Shown]) -> None:
     result = bundles["TDX"].judged()
     assert result is not None
@@ -351,3 +367,16 @@ def test_base64_of_the_recorded_devices_is_whole(outside: Outside) -> None:
     devices = machine_devices(outside("hgx/test_ppcie_data.json"))
     assert {kind: len(found) for kind, found in devices.items()} == {"gpu": 8, "switch": 4}
     assert all(base64.b64decode(json.loads(one)["evidence"], validate=True) for one in devices["gpu"])
+
+
+def test_who_is_admitted_is_asked_where_the_policy_asks_and_the_evidence_says(h100_files: Files) -> None:
+    """No list: no claim. A list, and a device whose certificate is not there: unknown, not refuted."""
+    policy, as_of = Policy.default().expecting("gpu"), day("2025-01-15")
+    listed = dataclasses.replace(policy, gpu_ids=("1",))
+    known, unnamed = load_bundle(**h100_files), load_bundle(gpu=h100_files["gpu"])
+    for bundle, rules, status in (
+        (known, policy, Status.NOT_MADE),
+        (known, listed, Status.REFUTED),
+        (unnamed, listed, Status.UNKNOWN),
+    ):
+        assert appraise(bundle, rules, as_of, cache=CACHE).claim("gpu.0.platform").status is status

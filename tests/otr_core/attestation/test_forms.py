@@ -4,6 +4,7 @@ architectures."""
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ import pytest
 from cryptography import x509
 
 from otr_core.attestation import Policy, appraise, load_bundle
+from otr_core.attestation.bundle import MAX_FILE_BYTES, describe
 from otr_core.attestation.chain import parse_chain
 from otr_core.attestation.claims import Status
 from otr_core.attestation.nvidia import DICE_OID, TCB_INFO_OID, certified_fwids
@@ -266,3 +268,49 @@ def test_the_strict_policy_says_what_recorded_evidence_lacks(outside: Any) -> No
         "binding.key",
     } <= against
     assert not {"gpu.0.signature", "cpu.quote", "cpu.tcb", "binding.gpu_nonce"} & against
+
+
+def test_a_leaf_without_firmware_id_leaves_it_unknown(h100_report: bytes, h100_chain: bytes) -> None:
+    whole = load_bundle(gpu=[h100_report], gpu_certs=[h100_chain])
+    short = dataclasses.replace(whole.devices[0], chain=whole.devices[0].chain[1:])
+    result = appraise(dataclasses.replace(whole, devices=(short,)), Policy.default(), datetime(2025, 1, 15, tzinfo=UTC))
+    claim = result.claim("gpu.0.fwid")
+    assert certified_fwids(short.chain[0]) == ()
+    assert (claim.status, claim.reason) == (Status.UNKNOWN, "the leaf certificate carries no firmware id")
+
+
+def test_one_manifest_of_two_leaves_conflicts_and_coverage_unknown(
+    h100_report: bytes, h100_chain: bytes, matching_rims: list[bytes]
+) -> None:
+    bundle = load_bundle(gpu=[h100_report], gpu_certs=[h100_chain], rims=matching_rims[:1])
+    result = appraise(bundle, Policy.default(), datetime(2025, 1, 15, tzinfo=UTC))
+    for name in ("conflict", "covered"):
+        claim = result.claim(f"gpu.0.measurements.{name}")
+        assert (claim.status, claim.reason) == (Status.UNKNOWN, "not all reference manifests are in the bundle")
+
+
+def test_a_manifest_whose_signature_fails_vouches_for_no_measurement(
+    h100_report: bytes, h100_chain: bytes, matching_rims: list[bytes]
+) -> None:
+    forged = matching_rims[0].replace(b'name="Measurement_0"', b'name="Measurement_x"', 1)
+    assert forged != matching_rims[0]
+    bundle = load_bundle(gpu=[h100_report], gpu_certs=[h100_chain], rims=[forged, matching_rims[1]])
+    claim = appraise(bundle, Policy.default(), datetime(2025, 1, 15, tzinfo=UTC)).claim("gpu.0.measurements.driver")
+    assert (claim.status, claim.reason) == (Status.UNKNOWN, "the manifest has no signed active golden value")
+
+
+def test_a_firmware_id_that_breaks_off_certifies_nothing(h100_chain: bytes) -> None:
+    oid = bytes.fromhex("0609608648016503040202")
+    whole = b"\x30\x3d" + oid + b"\x04\x30" + b"\7" * 48
+    for value, found in ((whole, (b"\7" * 48,)), (whole[:-1], ())):
+        assert certified_fwids(with_extension(value, h100_chain)) == found
+
+
+def test_what_goes_with_a_quote_needs_one_and_files_are_bounded(h100_report: bytes, h100_chain: bytes) -> None:
+    for part in ("collateral", "event_log", "compose"):
+        with pytest.raises(EvidenceError, match="without a quote to go with it"):
+            load_bundle(gpu=[h100_report], gpu_certs=[h100_chain], **{part: b"{}"})
+    with pytest.raises(EvidenceError, match="with evidence of at most 8388608 bytes"):
+        load_bundle(gpu=[b"{" + b" " * MAX_FILE_BYTES])
+    assert describe(h100_report.hex().encode()) == "an NVIDIA report as hex text"
+    assert describe(b"ab" * 40) == "hex text"

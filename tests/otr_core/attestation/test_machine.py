@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from otr_core.attestation import Appraisal, Policy, appraise, load_bundle
+from otr_core.attestation import Appraisal, Bundle, Policy, appraise, load_bundle
 from otr_core.attestation.chain import VerifiedCache
 from otr_core.attestation.claims import Status
 from otr_core.attestation.machine import linked_pdis, mode, own_pdi
 from otr_core.attestation.nvidia import certified_fwids
-from otr_core.attestation.report import parse_report
+from otr_core.attestation.report import OPAQUE_NAMES, field_name, parse_report
 from otr_core.errors import EvidenceError, PolicyError
 from otr_paper.labs.attestation import authentic_policy
 from otr_paper.labs.attestation.machines import machine_devices
@@ -212,3 +212,37 @@ def test_no_flip_of_a_sampled_machine_is_accepted(hgx: dict[str, list[bytes]], b
             rest = (*whole.devices[:place], changed, *whole.devices[place + 1 :])
             assert not appraise(dataclasses.replace(whole, devices=rest), policy, NOW, cache=CACHE).accepted, bit
     assert tried > 100
+
+
+def with_fields(whole: Bundle, place: int, **fields: bytes | None) -> Bundle:
+    """The machine with opaque fields of one report replaced; None takes one out. Nobody signed that."""
+    device = whole.devices[place]
+    kept = [(number, value) for number, value in device.report.opaque if field_name(number) not in fields]
+    numbers = {name: number for number, name in OPAQUE_NAMES.items()}
+    kept += [(numbers[name], value) for name, value in fields.items() if value is not None]
+    changed = dataclasses.replace(device, report=dataclasses.replace(device.report, opaque=tuple(kept)))
+    return dataclasses.replace(whole, devices=(*whole.devices[:place], changed, *whole.devices[place + 1 :]))
+
+
+def topology(bundle: Bundle) -> tuple[Status, str]:
+    claim = appraise(bundle, NODE, NOW, cache=CACHE).claim("gpu.topology")
+    return claim.status, claim.reason
+
+
+def test_a_gpu_under_protected_pcie_that_lists_nobody_is_refused(hgx: dict[str, list[bytes]]) -> None:
+    alone = with_fields(load_bundle(gpu=hgx["gpu"][:1]), 0, SWITCH_PDI=None)
+    assert topology(alone) == (Status.REFUTED, "gpu.0 lists no switch")
+
+
+def test_a_switch_that_names_itself_otherwise_is_refused(hgx: dict[str, list[bytes]]) -> None:
+    whole = load_bundle(gpu=[*hgx["gpu"], *hgx["switch"]])
+    status, reason = topology(with_fields(whole, 8, SWITCH_PDI=b"\1" * 8))
+    assert (status, reason) == (Status.REFUTED, "switch.0 names itself otherwise than its certificate does")
+
+
+def test_where_no_report_states_a_mode_it_stays_unknown(blackwell: list[bytes]) -> None:
+    bare = with_fields(load_bundle(gpu=blackwell[:1]), 0, FEATURE_FLAG=None, PROTECTED_PCIE_STATUS=None)
+    claim = appraise(bare, authentic_policy(), NOW, cache=CACHE).claim("gpu.one_mode")
+    assert (claim.status, claim.reason) == (Status.UNKNOWN, "no report states its mode")
+    odd = with_fields(load_bundle(gpu=blackwell[:1]), 0, FEATURE_FLAG=b"\2\0", PROTECTED_PCIE_STATUS=b"\x55")
+    assert appraise(odd, authentic_policy(), NOW, cache=CACHE).claim("gpu.one_mode").status is Status.REFUTED

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
 from otr_core.attestation import Bundle, Policy, appraise, load_bundle
 from otr_core.attestation.chain import VerifiedCache, parse_chain
 from otr_core.attestation.claims import Status
-from otr_core.attestation.ocsp import parse_ocsp, response_problem, revocation
+from otr_core.attestation.ocsp import MAX_RESPONSE_BYTES, parse_ocsp, response_problem, revocation
 from otr_core.errors import EvidenceError
 from otr_paper.labs.attestation.lab import lab_device, lab_key, lab_ocsp
 
@@ -247,3 +248,35 @@ def test_a_forged_answer_beside_the_genuine_one_changes_nothing(recorded: tuple[
     for responses in ([forged, one], [one, forged]):
         assert revocation(chain, [2], responses, when, 10**10, VerifiedCache(), 0.0)[0] is Status.ASSERTED
     assert revocation(chain, [2], [forged], when, 10**10, VerifiedCache(), 0.0)[0] is Status.REFUTED
+
+
+def test_a_response_padded_beyond_any_is_refused_for_its_size(h100_ocsp: dict[str, bytes]) -> None:
+    with pytest.raises(EvidenceError, match="expected at most"):
+        parse_ocsp(h100_ocsp["gpu_l3"] + b"\n" * MAX_RESPONSE_BYTES)
+
+
+def test_only_ecdsa_signs_and_only_known_hashes_name(own_ca: OwnCa) -> None:
+    made = rsa.generate_private_key(65537, 2048)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "responder")])
+    allowed = x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.OCSP_SIGNING])
+    dates = (NOW - timedelta(days=9), datetime(2099, 1, 1, tzinfo=UTC))
+    responder = (
+        x509.CertificateBuilder(own_ca.issuer.subject, name, made.public_key(), 6, *dates)
+        .add_extension(allowed, critical=False)
+        .sign(own_ca.issuer_key, hashes.SHA384())
+    )
+
+    def answer(kind: hashes.HashAlgorithm, by: x509.Certificate = own_ca.issuer) -> ocsp.OCSPResponseBuilder:
+        dates = (NOW, NOW + timedelta(days=1), None, None)
+        builder = ocsp.OCSPResponseBuilder().add_response(
+            own_ca.subject, own_ca.issuer, kind, ocsp.OCSPCertStatus.GOOD, *dates
+        )
+        return builder.responder_id(ocsp.OCSPResponderEncoding.HASH, by)
+
+    by_rsa = answer(hashes.SHA384(), responder).certificates([responder]).sign(made, hashes.SHA384())
+    assert own_ca.problem(by_rsa.public_bytes(Encoding.DER)) == "OCSP response is not signed with ECDSA"
+    short = answer(hashes.SHA224()).sign(own_ca.issuer_key, hashes.SHA384()).public_bytes(Encoding.DER)
+    good = answer(hashes.SHA256()).sign(own_ca.issuer_key, hashes.SHA384()).public_bytes(Encoding.DER)
+    for raw, status in ((short, Status.UNKNOWN), (good, Status.ASSERTED)):
+        found = revocation(own_ca.chain, [1], parse_ocsp(raw), datetime.now(UTC), 10**10, VerifiedCache())
+        assert found[0] is status

@@ -20,9 +20,26 @@ from hypothesis import strategies as st
 from otr_core.attestation import Policy, appraise, load_bundle
 from otr_core.attestation.binding import KEY_COMMITMENTS, check_binding
 from otr_core.attestation.bundle import describe
+from otr_core.attestation.chain import VerifiedCache
 from otr_core.attestation.claims import Claim, ClaimLog, Status
-from otr_core.attestation.eventlog import RUNTIME_EVENT, Event, EventLog, json_digest, parse_event_log, runtime_digest
-from otr_core.attestation.quote import parse_collateral, parse_quote
+from otr_core.attestation.eventlog import (
+    MAX_EVENTS,
+    MAX_LOG_BYTES,
+    RUNTIME_EVENT,
+    Event,
+    EventLog,
+    json_digest,
+    parse_event_log,
+    runtime_digest,
+)
+from otr_core.attestation.quote import (
+    MAX_COLLATERAL_BYTES,
+    Quote,
+    VerifiedQuote,
+    parse_collateral,
+    parse_quote,
+    verify_quote,
+)
 from otr_core.encoding import canonical_json
 from otr_core.errors import EvidenceError
 from otr_paper.labs.attestation.cases import recorded_machine_policy
@@ -231,6 +248,7 @@ def test_recorded_logs_replay_to_all_four_registers(outside: Outside, quote: str
         (lambda log: [{**one, "event": one["event"] + "x"} for one in log], "cpu.rtmr3", "refuted"),
         (lambda log: [{**one, "imr": 3 - one["imr"]} for one in log], "cpu.rtmr1", "refuted"),
         (lambda log: [*log[:-1], {**log[-1], "digest": "00" * 48}], "cpu.event_log", "refuted"),
+        (lambda log: [*log, *(one for one in log if one["event"] == "compose-hash")], "cpu.boundary", "refuted"),
     ],
 )
 def test_changed_logs_do_not_replay(outside: Outside, change: Any, claim: str, status: str) -> None:
@@ -441,6 +459,10 @@ def test_a_configuration_of_the_second_form_binds_app_and_key_provider() -> None
     other = [{**one, "event_payload": "00" * 20} if one.get("event") == "app-id" else one for one in log]
     assert "another file, app or key provider" in found(other).reason
     assert found([one for one in log if one.get("event") != "key-provider"]).status is Status.REFUTED
+    for name, word in (("nobody", "07070707"), ("kms", "0707070"), ("kms", "zz07"), ("kms", 7)):
+        said = json.dumps({"name": name, "id": word}).encode()
+        unknown = [log_entry("key-provider", said) if one.get("event") == "key-provider" else one for one in log]
+        assert found(unknown).status is Status.REFUTED
 
 
 def test_a_compose_file_is_bound_by_register_and_event(outside: Outside) -> None:
@@ -579,3 +601,75 @@ def test_a_hidden_compose_hash_is_not_replaced() -> None:
     assert true.replay(3) == shown.replay(3)
     assert true.payloads("compose-hash") == (b"\1" * 32, other)
     assert shown.payloads("compose-hash") == ()
+
+
+def test_logs_are_bounded() -> None:
+    event = {"imr": 3, "event_type": RUNTIME_EVENT, "event": "a", "event_payload": ""}
+    one = json.dumps([event]).encode()
+    assert len(parse_event_log(one).events) == 1
+    with pytest.raises(EvidenceError, match="bytes, expected at most"):
+        parse_event_log(one + b" " * MAX_LOG_BYTES)
+    with pytest.raises(EvidenceError, match="events, expected at most"):
+        parse_event_log(json.dumps([event] * (MAX_EVENTS + 1)).encode())
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ((5, 1, 0x0C, 0), "register 5 with 1 digests"),
+        ((1, 2, 0x0C, 0), "register 1 with 2 digests"),
+        ((1, 1, 0x0B, 0), "expected one SHA-384 digest"),
+        ((1, 1, 0x0C, 999), "event of 999 bytes beyond the end"),
+        ((1, 1, 0x0C, 0), None),
+    ],
+)
+def test_records_of_a_ccel_are_checked(record: tuple[int, int, int, int], reason: str | None) -> None:
+    register, digests, algorithm, size = record
+    head = bytes(28) + (16).to_bytes(4, "little") + b"Spec ID Event03\0"
+    body = b"".join(number.to_bytes(4, "little") for number in (register, 4, digests))
+    raw = head + body + algorithm.to_bytes(2, "little") + b"\7" * 48 + size.to_bytes(4, "little")
+    if reason is None:
+        assert parse_event_log(raw).events[0].digest == b"\7" * 48
+    else:
+        with pytest.raises(EvidenceError, match=reason):
+            parse_event_log(raw)
+
+
+def test_the_short_answer_of_dcap_qvl_is_the_long_one_without_a_date(tdx: dict[str, Any]) -> None:
+    """A remembered date changes no outcome: for the honest quote, changed ones, and other times."""
+    raw, late = tdx["quote"], timedelta(days=400)
+    spoilt = [raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :] for at in (4, 48 + 120, 600, 700, 1200, 2000, 4000)]
+    collateral = parse_collateral(tdx["collateral"])
+    warm, outcomes, today = VerifiedCache(), set[str](), at("2025-06-20")
+    honest = parse_quote(raw)
+    assert isinstance(honest, Quote)
+    assert isinstance(verify_quote(honest, collateral, today, warm), VerifiedQuote)
+    for data in (raw, *spoilt, raw[:-1]):
+        for as_of in (today, today + late, today - late):
+            try:
+                quote = parse_quote(data)
+            except EvidenceError:
+                continue
+            assert isinstance(quote, Quote)
+            kept = verify_quote(quote, collateral, as_of, warm)
+            assert kept == verify_quote(quote, collateral, as_of, VerifiedCache())
+            outcomes.add(str(kept))
+    assert len(outcomes) > 4
+
+
+def test_collateral_is_bounded_and_its_binary_parts_may_be_lists(tdx: dict[str, Any]) -> None:
+    document = json.loads(tdx["collateral"])
+    listed = {**document, "root_ca_crl": list(bytes.fromhex(document["root_ca_crl"]))}
+    assert parse_collateral(json.dumps(listed).encode()).raw == parse_collateral(tdx["collateral"]).raw
+    with pytest.raises(EvidenceError, match="found int, expected a string"):
+        parse_collateral(json.dumps({**document, "pck_crl": 7}).encode())
+    with pytest.raises(EvidenceError, match="bytes, expected at most"):
+        parse_collateral(tdx["collateral"] + b" " * MAX_COLLATERAL_BYTES)
+
+
+def test_the_signed_part_ends_where_each_kind_says(outside: Outside) -> None:
+    sizes = {"phala-dcap-qvl/sgx_quote": 48 + 384, "google-go-tdx-guest/quote_v5_sample.dat": 48 + 6 + 648}
+    for name, size in {**sizes, "phala-dcap-qvl/tdx_quote": 48 + 584}.items():
+        quote = parse_quote(outside(name))
+        assert isinstance(quote, Quote)
+        assert len(quote.signed) == size, name

@@ -21,7 +21,15 @@ from otr_core.attestation import Policy, appraise, load_bundle
 from otr_core.attestation import chain as chains
 from otr_core.attestation.chain import NVIDIA_RIM_ROOT_SHA256, VerifiedCache
 from otr_core.attestation.report import parse_report
-from otr_core.attestation.rim import NVDEC0_INDEX, NVDEC_DISABLED, SWID, GoldenValue, parse_rim, rim_coverage
+from otr_core.attestation.rim import (
+    NVDEC0_INDEX,
+    NVDEC_DISABLED,
+    SWID,
+    GoldenValue,
+    golden_rows,
+    parse_rim,
+    rim_coverage,
+)
 from otr_core.errors import EvidenceError
 from otr_paper.labs.attestation.lab import lab_key, lab_rim
 
@@ -178,6 +186,19 @@ def test_external_entities_are_not_read(driver: bytes, tmp_path: Path) -> None:
         parse_rim(doctype + plain.replace(b"</ns0:Payload>", b"&e;</ns0:Payload>"))
 
 
+def test_a_manifest_without_its_signers_certificates_is_named(driver: bytes) -> None:
+    bare = re.sub(rb"<((?:\w+:)?X509Data)[ >].*?</\1>", b"", driver, flags=re.S)
+    with pytest.raises(EvidenceError, match="found no X509Certificate"):
+        parse_rim(bare)
+
+
+def test_a_payload_without_canonical_form_is_named(driver: bytes) -> None:
+    """Found by fuzzing: canonical XML has no relative namespaces."""
+    relative = re.sub(rb"<((?:\w+:)?Payload)", rb'<\1 xmlns:a="b"', driver, count=1)
+    with pytest.raises(EvidenceError, match="without a canonical form"):
+        parse_rim(relative)
+
+
 def test_coverage_says_what_each_index_is(h100_report: bytes) -> None:
     report = parse_report(h100_report)
     value = {block.index - 1: block.value for block in report.measurements}
@@ -189,7 +210,7 @@ def test_coverage_says_what_each_index_is(h100_report: bytes) -> None:
         GoldenValue(live[3], False, (b"\1" * 48,), "inactive"),
         GoldenValue(99, True, (b"\1" * 48,), "absent"),
     )
-    rows = {row.index: row.result for row in rim_coverage(report, {"driver": golden})}
+    rows = {row.index: row.result for row in rim_coverage(report, golden_rows(report, "driver", golden))}
     assert [rows[index] for index in (*live[:4], 99)] == [
         *("matched", "alternative", "mismatched", "no golden value", "no runtime block")
     ]
@@ -325,7 +346,19 @@ def test_the_decoders_measurement_says_nothing_where_it_is_disabled(h100_report:
     report = parse_report(h100_report)
     assert report.field("NVDEC0_STATUS") == NVDEC_DISABLED
     golden = [GoldenValue(index, True, (b"\1" * 48,), "") for index in (NVDEC0_INDEX, NVDEC0_INDEX + 1)]
-    assert [row.result for row in rim_coverage(report, {"driver": golden}) if row.kind] == ["disabled", "mismatched"]
+    assert [row.result for row in rim_coverage(report, golden_rows(report, "driver", golden)) if row.kind] == [
+        "disabled",
+        "mismatched",
+    ]
     fields = tuple((number, b"\xaa" if number == 11 else value) for number, value in report.opaque)
     enabled = dataclasses.replace(report, opaque=fields)
-    assert [row.result for row in rim_coverage(enabled, {"driver": golden}) if row.kind] == ["mismatched"] * 2
+    assert [row.result for row in rim_coverage(enabled, golden_rows(enabled, "driver", golden)) if row.kind] == [
+        "mismatched"
+    ] * 2
+
+
+def test_a_manifest_of_too_many_certificates_is_named(driver: bytes) -> None:
+    found = re.search(rb"<((?:\w+:)?X509Certificate)>.*?</\1>", driver, re.S)
+    assert found is not None
+    with pytest.raises(EvidenceError, match="found 12 certificates, expected 4"):
+        parse_rim(driver.replace(found[0], found[0] * 9))

@@ -287,6 +287,14 @@ def test_what_are_no_certificates_is_named(guests: dict[str, Any], data: bytes) 
         load_bundle(quote=guests["vcek"]["quote"], collateral=data)
 
 
+def test_a_key_without_extensions_is_named(outside: Outside) -> None:
+    """Found by fuzzing."""
+    der = outside("google-go-sev-guest/vcek.testcer")
+    assert parse_snp_certificates(der).leaf.signer == "VCEK"
+    with pytest.raises(EvidenceError, match="AMD certificates: found what cannot be read"):
+        parse_snp_certificates(der.replace(b"\xa3\x82\x01\x16", b"\xa4\x82\x01\x16"))
+
+
 def test_der_certificates_in_any_order_are_the_same(guests: dict[str, Any]) -> None:
     vcek, ask, ark = (der(one) for one in blocks(guests["vcek"]["collateral"]))
     for data in (vcek + ask + ark, ark + vcek + ask):
@@ -339,11 +347,20 @@ class OwnChip:
         self._pss = pss
 
     def _certificate(
-        self, name: str, issuer: str, key: Any, signer: Any, pss: Any, *, ca: bool = False, tcb: Any = None
+        self,
+        name: str,
+        issuer: str,
+        key: Any,
+        signer: Any,
+        pss: Any,
+        *,
+        ca: bool = False,
+        tcb: Any = None,
+        until: int = 2040,
     ) -> x509.Certificate:
         names = (x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, one)]) for one in (issuer, name))
         builder = x509.CertificateBuilder(
-            *names, key, 7, datetime(2020, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC)
+            *names, key, 7, datetime(2020, 1, 1, tzinfo=UTC), datetime(until, 1, 1, tzinfo=UTC)
         )
         if ca:
             builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
@@ -352,13 +369,20 @@ class OwnChip:
             builder = builder.add_extension(x509.UnrecognizedExtension(oid, value), critical=False)
         return builder.sign(signer, hashes.SHA384(), rsa_padding=pss)
 
-    def shown(self, *, certified: int = 8, changes: dict[int, bytes] | None = None) -> dict[str, Any]:
+    def certify_issuer(self, key: Any = None, signer: Any = None, **more: Any) -> None:
+        """Another certificate of the ASK: of another key, by another signer, without the CA flag, or old."""
+        key, signer = key or self.ask.public_key(), signer or self.ark
+        self.issuer = self._certificate("SEV-Milan", "ARK-Milan", key, signer, self._pss, **({"ca": True} | more))
+
+    def shown(self, *, certified: int = 8, changes: dict[int, bytes] | None = None, key: Any = None) -> dict[str, Any]:
         """Arguments of ``load_bundle``. ``certified``: the SNP component in the key's certificate;
-        ``changes``: bytes of the report by their place, before it is signed."""
+        ``changes``: bytes of the report by their place, before it is signed; ``key``: certified in place
+        of the one that signs."""
         chip = b"\x11" * 64
         fields = {"2": b"\x16\x08Milan-B0", "3.1": b"\2\1\3", "3.2": b"\2\1\0", "3.8": b"\2\1\x73", "4": chip}
         fields["3.3"] = b"\2\1" + bytes([certified])
-        vcek = self._certificate("SEV-VCEK", "SEV-Milan", self.key.public_key(), self.ask, self._pss, tcb=fields)
+        public = key or self.key.public_key()
+        vcek = self._certificate("SEV-VCEK", "SEV-Milan", public, self.ask, self._pss, tcb=fields)
         raw = bytearray(1184)
         raw[0], raw[0x34], raw[10] = 2, 1, 3
         raw[0x1A0:0x1E0] = chip
@@ -406,3 +430,36 @@ def test_what_an_own_chip_signs_is_refused_by_its_check(
     assert word in result.claim(claim).reason
     assert against(result) - {"cpu.tcb"} == {claim} - {"cpu.tcb"}
     assert claim in against(result)
+
+
+@pytest.mark.parametrize(
+    ("forge", "word"),
+    [
+        (lambda chip: chip.certify_issuer(signer=chip.ask), "SEV-Milan is not signed by ARK-Milan"),
+        (lambda chip: chip.certify_issuer(until=2021), "SEV-Milan expired at 2021"),
+        (lambda chip: chip.certify_issuer(ca=False), "SEV-Milan is no CA"),
+        (lambda chip: chip.certify_issuer(key=chip.key.public_key()), "has no RSA key"),
+        (lambda chip: chip.certify_issuer(key=chip.ark.public_key()), "VCEK is not signed by SEV-Milan"),
+    ],
+)
+def test_an_issuer_between_chip_and_root_is_checked(forge: Callable[[OwnChip], None], word: str) -> None:
+    chip = OwnChip()
+    forge(chip)
+    assert word in chip.judged().claim("cpu.quote").reason
+
+
+def test_certificates_that_are_cut_padded_or_of_another_key_are_named(own_chip: OwnChip) -> None:
+    shown = own_chip.shown()
+    turned = shown["collateral"]
+    vcek = turned[: 4 + int.from_bytes(turned[2:4], "big")]
+    last = turned[len(vcek) :] + vcek
+    assert parse_snp_certificates(last).leaf.signer == "VCEK"
+    with pytest.raises(EvidenceError, match="breaks off"):
+        parse_snp_certificates(last[:-1])
+    with pytest.raises(EvidenceError, match="bytes, expected at most"):
+        parse_snp_certificates(pem(vcek) + b"\n" * 65_536)
+    with pytest.raises(EvidenceError, match="not on an elliptic curve"):
+        parse_snp_certificates(own_chip.shown(key=own_chip.ask.public_key())["collateral"])
+    for raw in (shown["quote"][:-1], b"\x07" + shown["quote"][1:]):
+        with pytest.raises(EvidenceError, match="of version 2 to 5"):
+            parse_snp_report(raw)

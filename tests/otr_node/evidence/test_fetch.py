@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from cryptography.x509 import ocsp
 from otr_core.attestation import Policy, appraise
 from otr_core.attestation.claims import Status
 from otr_core.errors import EvidenceError, InputError
+from otr_node.evidence import fetch
 from otr_node.evidence.fetch import KDS, MAX_REPLY_BYTES, TRIES, Reply, Request, bundle_files, fetch_for
 from otr_node.evidence.intake import read_evidence
 from tests.helpers.field_captures import listed
@@ -179,6 +181,21 @@ class TestTries:
         report = fetch_for(response, transport=Recorded(answers), pause=lambda _: None)
         assert not report.fetched
         assert not response.with_name("response.json.fetched").exists()
+
+    def test_a_reply_longer_than_any_is_not_kept(self, response: Path, outside: Outside) -> None:
+        answers = intel(outside)
+        url = next(url for url in answers if "tcb" in url)
+        long = dataclasses.replace(answers[url], body=answers[url].body + b" " * MAX_REPLY_BYTES)
+        report = fetch_for(response, transport=Recorded({url: long}), pause=lambda _: None)
+        assert not report.fetched
+        assert any("expected an answer of fewer" in reason for reason in report.missing.values())
+
+    def test_no_bundle_asks_without_end(
+        self, response: Path, outside: Outside, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(fetch, "MAX_REQUESTS", 2)
+        with pytest.raises(InputError, match="more than 2 questions"):
+            fetch_for(response, transport=Recorded(intel(outside)), pause=lambda _: None)
 
     def test_another_familys_reply_is_no_crl(self, response: Path, outside: Outside) -> None:
         answers = intel(outside)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import gzip
 import json
 import time
@@ -15,19 +16,22 @@ from typing import Any
 import dcap_qvl
 import pytest
 
-from otr_core.attestation import Policy, appraise
+from otr_core.attestation import Policy, appraise, load_bundle
 from otr_core.attestation.appraisal import Appraisal
-from otr_core.attestation.bundle import MAX_FILE_BYTES
+from otr_core.attestation.bundle import MAX_FILE_BYTES, MAX_MANIFESTS, MAX_RESPONSES
+from otr_core.attestation.chain import VerifiedCache
 from otr_core.attestation.claims import Status
 from otr_core.attestation.quote import parse_quote
 from otr_core.attestation.snp import SnpCertificates
 from otr_core.errors import EvidenceError
 from otr_core.poea.attested import pack_evidence
-from otr_node.evidence.intake import Intake, read_evidence
-from otr_node.evidence.pieces import MAX_PIECES, as_nonce
+from otr_node.evidence.intake import MAX_TOKENS, Intake, read_evidence
+from otr_node.evidence.outcome import judge
+from otr_node.evidence.pieces import MAX_PIECES, PieceReader, as_nonce
 from tests.helpers.field_captures import listed
 
 DEFAULT = Policy.default()
+AUTHENTIC = ("gpu.signature", "gpu.chain.links", "gpu.chain.root")
 Outside = Callable[[str], bytes]
 
 #: One argument each: response, quotes (nodes), devices by node, and whether report_data's commitment to
@@ -108,6 +112,41 @@ def test_every_response_that_was_recorded_is_in_the_list() -> None:
     assert all(any(name.startswith(prefix) for prefix in WHOLE) for name in recorded)
     assert {prefix.partition("/")[0] for prefix in WHOLE} >= set(CAPTURES)
     assert len(CAPTURES) == 11
+
+
+@pytest.mark.parametrize("folder", CAPTURES)
+def test_no_part_of_a_capture_left_out_turns_a_rejected_node_into_an_accepted_one(
+    outside: Outside, folder: str
+) -> None:
+    """Of every node of every capture, under policies that miss something of it: each device, each
+    vendor's word, the log, the compose file, the quote."""
+    as_of, cache = instant_of(outside, folder), VerifiedCache()
+    alone = dataclasses.replace(DEFAULT.expecting("gpu"), name="its devices", require=AUTHENTIC)
+    policies = [
+        DEFAULT,
+        DEFAULT.expecting("cpu"),
+        dataclasses.replace(alone, gpu_count=9, require=(*AUTHENTIC, "gpu.count")),
+    ]
+    tried = 0
+    for node in read_evidence(files_of(outside, f"{folder}/")).nodes:
+        bundle = node.bundle
+        fields = ("devices", "rims", "ocsp")
+        fewer = [
+            {name: tuple(one for at, one in enumerate(getattr(bundle, name)) if at != gone)}
+            for name in fields
+            for gone in range(len(getattr(bundle, name)))
+        ]
+        fewer += [{name: None} for name in ("quote", "collateral", "event_log", "compose", "preimage", "config")]
+        fewer.append({"quote": None, "collateral": None, "event_log": None, "compose": None})
+        for policy in policies:
+            if appraise(bundle, policy, as_of, cache=cache).accepted:
+                continue
+            for change in fewer:
+                with contextlib.suppress(EvidenceError):  # nothing is left
+                    less = dataclasses.replace(bundle, **change)
+                    tried += 1
+                    assert not appraise(less, policy, as_of, cache=cache).accepted, (node.name, policy.name, change)
+    assert tried > 10
 
 
 @pytest.mark.parametrize("folder", CAPTURES)
@@ -422,3 +461,66 @@ def test_every_quote_in_the_captures_is_a_distinct_claim_on_report_data(outside:
             assert parse_quote(node.bundle.quote.raw).identity == node.bundle.quote.identity
             seen.setdefault(node.bundle.quote.identity, set()).add(name)
     assert {len(names) for names in seen.values()} == {1}
+
+
+def test_a_file_beyond_the_limit_is_refused_before_it_is_read() -> None:
+    with pytest.raises(EvidenceError, match="big: found 8388609 bytes, expected evidence of at most 8388608"):
+        PieceReader([]).file("big", bytes(MAX_FILE_BYTES + 1))
+
+
+class TestMany:
+    """As much as 8 MB hold of what costs a signature each, judged: two seconds in a process of its own."""
+
+    NOW = datetime(2025, 8, 21, 12, tzinfo=UTC)
+
+    def took(self, document: dict[str, Any]) -> float:
+        data, started, cache = json.dumps(document).encode(), time.process_time(), VerifiedCache(max_entries=8)
+        assert len(data) <= MAX_FILE_BYTES
+        found = judge(
+            read_evidence([("many", data)], cache=cache),
+            lambda bundle: appraise(bundle, DEFAULT, self.NOW, cache=cache),
+            self.NOW,
+        )
+        assert not found.accepted
+        return time.process_time() - started
+
+    @pytest.fixture
+    def devices(self, h100_files: dict[str, Any], h100_report: bytes) -> list[dict[str, str]]:
+        chain = base64.b64encode(h100_files["gpu_certs"][0]).decode()
+        reports = [h100_report[:4] + at.to_bytes(8, "big") + h100_report[12:] for at in range(60)]
+        return [{"evidence": base64.b64encode(one).decode(), "certificate": chain} for one in reports]
+
+    def test_forged_manifests_and_responses_cost_a_signature_each(
+        self, devices: list[dict[str, str]], h100_files: dict[str, Any], h100_ocsp: dict[str, bytes]
+    ) -> None:
+        """Beside sixty devices that each is tried for, and through a cache that holds few of them."""
+        driver = h100_files["rims"][0]
+        forged = [driver.replace(b'name="Measurement_0"', b'name="M%d"' % at, 1) for at in range(MAX_MANIFESTS)]
+        rims = [base64.b64encode(one).decode() for one in forged]
+        good = base64.b64decode(h100_ocsp["gpu_l3"])
+        broken = [good[:-8] + at.to_bytes(8, "big") for at in range(MAX_RESPONSES)]
+        ocsp = [base64.b64encode(one).decode() for one in broken]
+        assert self.took({"gpus": devices, "rims": rims[:240]}) < 20
+        assert self.took({"gpus": devices, "ocsp": ocsp}) < 20
+        one = [json.dumps(devices[0]).encode()]
+        with pytest.raises(EvidenceError, match="manifests, expected at most"):
+            load_bundle(gpu=one, rims=[*forged, driver])
+        with pytest.raises(EvidenceError, match="responses, expected at most"):
+            load_bundle(gpu=one, ocsp=[*broken, good])
+
+    def test_tokens_are_bounded(self, devices: list[dict[str, str]]) -> None:
+        def text(at: int) -> str:
+            claims = base64.urlsafe_b64encode(json.dumps({"n": at, "pad": "p" * 200}).encode()).decode()
+            return f"eyJhbGciOiJFUzM4NCJ9.{claims.rstrip('=')}.{'A' * 128}"
+
+        texts = [text(at) for at in range(MAX_TOKENS + 1)]
+        assert self.took({"gpu": devices[0], "tokens": texts[1:]}) < 20
+        with pytest.raises(EvidenceError, match="many: found 513 tokens, expected at most 512"):
+            self.took({"gpu": devices[0], "tokens": texts})
+
+    def test_nodes_are_bounded(self, outside: Outside) -> None:
+        raw = outside("phala-dcap-qvl/tdx_quote")
+        quotes = [(raw[:600] + at.to_bytes(8, "big") + raw[608:]).hex() for at in range(65)]
+        assert len(read_evidence([("q", json.dumps([{"quote": one} for one in quotes[1:]]).encode())]).nodes) == 64
+        with pytest.raises(EvidenceError, match="q: found 65 quotes, expected at most 64"):
+            read_evidence([("q", json.dumps([{"quote": one} for one in quotes]).encode())])

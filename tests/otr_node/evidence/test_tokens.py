@@ -175,6 +175,15 @@ class TestOfIntel:
             found = [row.outcome for row in relay([read_token(text, keys, result.as_of)], result)]
             assert found.count("disagrees") == 1, name
 
+    def test_a_token_on_another_quote_or_without_claims_is_not_compared(self, result: Appraisal, h100: Any) -> None:
+        claims = self.claims(result)
+        for other in (claims | {"tdx_report_data": "00" * 64}, claims | {"tdx": ["no", "object"]}):
+            text, keys = self.signed(other, "ES384")
+            assert relay([read_token(text, keys, result.as_of)], result) == ()
+        text, keys = self.signed(claims | {"tdx_report_data": "None"}, "ES384")
+        alone = appraise(h100, DEFAULT.expecting("gpu"), datetime(2025, 1, 15, tzinfo=UTC))
+        assert relay([read_token(text, keys, result.as_of)], alone) == ()
+
     def test_another_key_or_algorithm_is_a_problem(self, result: Appraisal) -> None:
         text, keys = self.signed(self.claims(result))
         _, others = self.signed(self.claims(result))

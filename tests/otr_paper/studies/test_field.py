@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import pytest
 
 from otr_core.attestation.claims import CHECKS
 from otr_core.errors import InputError, MissingDataError
-from otr_paper.benches.appraise import AppraisePlan, bench_files, measure_appraise
+from otr_paper.benches.appraise import AppraisePlan, bench_files, measure_appraise, threaded_stream
 from otr_paper.store.results import read_result
 from otr_paper.studies import field
 
@@ -68,6 +69,17 @@ class TestBench:
         assert found["node8_cached_ms"] < 12 * found["gpu_cached_ms"]
         assert found["stream_peak_at_end_mib"] - found["stream_peak_after_100_mib"] < 8
         assert found["bundles_per_minute"] > 5000  # of the 10,000 on two cores
+        assert (found["threads"], found["threads_bundles"]) == (16, 400)
+        assert found["threads_peak_at_end_mib"] - found["stream_peak_at_end_mib"] < 64
+
+    def test_a_stream_in_threads_tells_other_verdicts_and_other_filters(self):
+        plan, ways = AppraisePlan(runs=1, stream=200), list[str]()
+        assert threaded_stream(lambda cache: "rejected", lambda: ways.append("honest"), plan)["threads"] == 16
+        assert len(ways) == 13
+        with pytest.raises(InputError, match="forged report accepted"):
+            threaded_stream(lambda cache: "accepted", lambda: None, plan)
+        with warnings.catch_warnings(), pytest.raises(InputError, match="other warning filters"):
+            threaded_stream(lambda cache: "rejected", lambda: warnings.simplefilter("always", UnicodeWarning), plan)
 
     @pytest.mark.parametrize(("runs", "stream"), [(0, 1000), (5, 100), (10**5, 1000)])
     def test_plans_outside_their_domain(self, runs, stream):
