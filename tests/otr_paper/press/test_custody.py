@@ -139,7 +139,7 @@ def test_every_picture_and_every_table_of_a_notebook_is_linked(copy):
         ("README.md", " claims of the texts: ", " claims of the texts, all good: ", "README.md: block headlines"),
         ("docs/claims.md", "**contradicted**", "**reproduced**", "docs/claims.md: block claims"),
         ("figures/T08_claims.csv", "L01", "L00", "T08_claims.md: its cells"),
-        ("data/claims.yaml", "verdict: contradicted", "verdict: nonsense", "cannot be generated"),
+        ("data/claims.yaml", "\n  verdict: contradicted", "\n  verdict: nonsense", "cannot be generated"),
     ],
 )
 def test_pages_and_tables_are_made_again_from_what_they_show(copy, edited, name, old, new, told):
