@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar o
 PROGRESS := awk '/^Collecting/ && ++n % 20 == 0 {print "   collected " n} /^Installing/ {print "   installing"} /^Successfully/ {print "   installed"} {fflush()}'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data reproduce test lint lab fresh bench fuzz mutants lock clean
+.PHONY: help setup data reproduce test lint lab fresh bench custody fuzz mutants lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -65,6 +65,10 @@ bench: data ## measure again what data/results stores (about two hours; timings 
 	@$(BIN)/python -m otr_paper.producers.field
 	@$(BIN)/python -m otr_paper.producers.spotchecks
 	@$(BIN)/python -m otr_paper.producers.comparison
+
+custody: $(READY) ## is every file as it was recorded; is each of 50 random edits noticed
+	@$(BIN)/python -m otr_paper.press.custody
+	@$(BIN)/python -m otr_paper.press.edits
 
 fuzz: data ## 100,000 mutated inputs per evidence parser (OTR_DATA_MIRROR widens the corpus)
 	@$(BIN)/python -m otr_paper.producers.attestation_fuzz

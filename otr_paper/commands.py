@@ -6,9 +6,9 @@ import datetime as dt
 import json
 import os
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,9 @@ from otr_core.cli import AsJson, exit_with, print_json, print_table, say
 from otr_core.errors import InputError
 from otr_core.extras import need_extras
 from otr_node.project import find_data, find_project
+
+if TYPE_CHECKING:
+    from otr_paper.claims.grounds import Grounds
 
 commands = typer.Typer()
 bench_app = typer.Typer(no_args_is_help=True, help="Measurements made now, on this machine, each beside its baseline.")
@@ -59,9 +62,9 @@ def reproduce_paper(
     used = run(project, mode=mode, profile=profile, device=device, only=only or [], force=force, report=say)
     if record:
         record_usage(project, used, date=dt.date.today().isoformat(), cores=os.cpu_count() or 1)
-    rows = ledger.read_ledger(project.data)
-    print_table(HEAD, claims_table(rows))
-    exit_with(ledger.check(rows, Grounds(project.data)))
+    rows, grounds = ledger.read_ledger(project.data), Grounds(project.data)
+    print_table(HEAD, claims_table(rows, grounds.published))
+    exit_with(ledger.check(rows, grounds))
 
 
 @commands.command("devnet")
@@ -98,6 +101,10 @@ def show_claims(
     refresh: Annotated[
         bool, typer.Option("--refresh", help="First write what the code computes into the ledger.")
     ] = False,
+    stated: Annotated[
+        list[str] | None,
+        typer.Option(help="Judge a claim as if the text stated this, such as L09=0.7; may be repeated."),
+    ] = None,
 ) -> None:
     """Print the claims ledger, recomputed. Exit 1 if a row has no verdict or no longer matches."""
     from otr_paper.claims import ledger
@@ -108,6 +115,9 @@ def show_claims(
     if refresh:
         say("data/claims.yaml: " + ("written again" if ledger.refresh(project.data) else "nothing to change"))
     grounds = Grounds(project.data)
+    if stated:
+        _show_restated(project.data, grounds, stated, as_json)
+        return
     if claim is None:
         rows = ledger.read_ledger(project.data)
         problems = ledger.check(rows, grounds)
@@ -117,11 +127,35 @@ def show_claims(
     if as_json:
         print_json(table.claims_json(rows, grounds))
     else:
-        print_table(table.HEAD, table.claims_table(rows))
+        print_table(table.HEAD, table.claims_table(rows, grounds.published))
         if claim is not None:
-            print(f"judged by {rows[0].code}")
+            print(f"judged by {rows[0].code}: {rows[0].rule}\nwhy: {rows[0].why}")
             print_table(table.READING_HEAD, table.readings_rows(table.claims_json(rows, grounds)[0]["readings"]))
+            print_table(table.CONDITION_HEAD, table.condition_rows(rows[0]))
     exit_with(problems)
+
+
+def _show_restated(data: Path, grounds: Grounds, asked: list[str], as_json: bool) -> None:
+    """Print rows of the ledger as they would stand with other stated numbers.
+
+    Raises:
+        InputError: not CLAIM=NUMBER, or no such claim or number.
+    """
+    from otr_paper.claims import ledger
+    from otr_paper.press import claims_table as table
+
+    rows = []
+    for text in asked:
+        claim, _, number = text.partition("=")
+        (row,) = table.chosen_rows(data, [claim])
+        other, _ = ledger.restated(row, grounds, number)
+        rows.append((row, replace(other, stated=number) if row.relation == "words" else other))
+    if as_json:
+        print_json([{**other.as_dict(), "verdict_as_stated": row.verdict} for row, other in rows])
+        return
+    print_table(table.HEAD, table.claims_table([other for _, other in rows], grounds.published))
+    for row, other in rows:
+        print(f"{row.id}: {row.verdict} as stated, {other.verdict} at this number")
 
 
 @commands.command("record")

@@ -66,7 +66,8 @@ BUDGETS = {
     # of it the producers of stored results, the free opponents of disputes and of a stake, the bench of the
     # server, and a network of processes that one command starts
     "otr_paper": 18200,
-    "otr_paper/claims": 1910,
+    # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands
+    "otr_paper/claims": 2200,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free
     # in every commitment, the search over all their games, and games that break rules all the time;
     # and every attack on evidence runs against every recorded bundle that has the part it changes, of

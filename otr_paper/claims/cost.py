@@ -13,9 +13,11 @@ project's contracts, and proofs of 20 minutes at an H100's price unless they say
 
 from __future__ import annotations
 
+import math
+
 from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.published import Published
-from otr_paper.claims.verdict import Evaluation, Reading, Rule, at_least, at_most, solved
+from otr_paper.claims.verdict import ARITHMETIC, Condition, Evaluation, Reading, Rule
 
 #: Published rows behind every simulated cost: the trace, the serving law's runs, machine and gas
 #: prices.
@@ -57,49 +59,40 @@ def L09_otr_cost(grounds: Grounds) -> Evaluation:
     """L09: OTR costs 0.07 USD a query, with 1 % of the queries proved at 45 USD or more."""
     published, simulation = grounds.published, grounds.simulation
     stated, proof = published.number("otr.cost_query", "USD"), published.number("zkml.cost_query", "USD")
-    rho, opml = published.number("otr.rho", "1"), published.number("opml.cost_query", "USD")
-    margin = stated - opml
+    rho = published.number("otr.rho", "1")
+    margin = stated - published.number("opml.cost_query", "USD")
     zkllm, flash = (h100_usd(published, published.number(f"zk.{prover}.prove", "s"))
                     for prover in ("zkllm.7b", "flashprove.400b"))
-    largest = solved(stated / proof, lambda rate: rate * proof - stated, 0.0, 1.0)
-    largest_margin = solved(margin / proof, lambda rate: rate * proof - margin, 0.0, 1.0)
-    dearest = solved(stated / rho, lambda usd: rho * usd - stated, 0.0, 1e6)
-    dearest_margin = solved(margin / rho, lambda usd: rho * usd - margin, 0.0, 1e6)
     at_45, on_base, on_l1 = (simulation.cost_usd("OTR", case) for case in ("Base, proofs at 45 USD", "Base", "L1"))
 
-    rule, summed = Rule("USD", at_most(stated)), Rule("USD", lambda usd: usd <= stated)
-    own = ("otr.cost_query", "zkml.cost_query", "otr.rho")
-    lower, cheaper = {"replaces": "rho = 1 %"}, {"replaces": "ZKML costs 45 USD"}
+    rule, cheap, seldom = Rule("USD", "<=", stated), Rule("USD", "<=", stated / rho), Rule("1", "<=", stated / proof)
     readings = (
-        rule.recomputed("proofs paid per query", "1 % of 45 USD, nothing else", rho * proof, *own),
-        rule.recomputed("proofs not counted",
-                        "proofs are paid by the node or from slashes; the query pays opML's cost and the signature "
-                        "check", opml + margin, "opml.cost_query"),
-        rule.recomputed("part of the model proved", f"a proof covers {stated / (rho * proof):.1%} of the work",
-                        rho * proof * stated / (rho * proof), *own),
-        rule.recomputed("lower rate", "all of 0.07 USD is proofs", largest * proof, *own, **lower),
-        rule.recomputed("lower rate, margin only", "the 0.01 USD above opML is proofs",
-                        opml + largest_margin * proof, *own, **lower),
-        rule.recomputed("cheaper proof", "all of 0.07 USD is proofs", rho * dearest, *own, **cheaper),
-        rule.recomputed("cheaper proof, margin only", "the 0.01 USD above opML is proofs",
-                        opml + rho * dearest_margin, *own, **cheaper),
-        rule.recomputed("fastest 7B prover of 2024", "zkLLM time at an H100's price", opml + rho * zkllm,
-                        "zk.zkllm.7b.prove", "gpu.h100_median", **cheaper),
-        rule.recomputed("prover of 2026", "FlashProve, share of a batch", opml + rho * flash,
-                        "zk.flashprove.400b.prove", "gpu.h100_median", **cheaper),
-        summed.simulated("simulated, proofs at 45 USD", "every item on Base, all payers", at_45, *SIMULATED),
-        summed.simulated("simulated on Base", "every item, 20-minute proofs at an H100's price", on_base, *SIMULATED,
-                         **cheaper),
-        summed.simulated("simulated on L1", "every item, 20-minute proofs at an H100's price", on_l1, *SIMULATED,
-                         **cheaper),
+        rule.follows("proofs paid per query", "1 % of 45 USD, nothing else", rho * proof, "zkml.cost_query",
+                     "otr.rho"),
+        rule.simulated("simulated, proofs at 45 USD", "every item on Base, all payers", at_45, *SIMULATED),
+    )
+    conditions = (
+        Condition("dearest_proof_usd", "a checked proof costs no more than this", cheap,
+                  (cheap.recomputed("zkLLM 7B", "its time at an H100's price", zkllm, "zk.zkllm.7b.prove",
+                                    "gpu.h100_median"),
+                   cheap.recomputed("FlashProve 400B", "share of a batch at an H100's price", flash,
+                                    "zk.flashprove.400b.prove", "gpu.h100_median")), "ZKML costs 45 USD"),
+        Condition("all_items_usd", "proofs take 20 minutes at an H100's price, and every item is counted", rule,
+                  (rule.simulated("simulated on Base", "all payers", on_base, *SIMULATED),
+                   rule.simulated("simulated on L1", "all payers", on_l1, *SIMULATED)), "ZKML costs 45 USD"),
+        Condition("largest_rho", "no larger share is proved, and nothing else costs anything", seldom,
+                  (seldom.cited("the review's bound", "strictly below", published.number("otr.rho_review", "1"),
+                                "otr.rho_review"),), "rho = 1 %"),
+        Condition("borne_by_others_usd", "somebody else than the query bears at least this; no text says who",
+                  Rule("USD", ">=", rho * proof - stated)),
     )
     return Evaluation(
-        {"proofs_alone_usd": rho * proof, "proofs_over_stated_ratio": rho * proof / stated, "largest_rho": largest,
-         "largest_rho_margin": largest_margin, "dearest_proof_usd": dearest, "dearest_proof_margin_usd": dearest_margin,
-         "zkllm_7b_proof_usd": zkllm, "flashprove_proof_usd": flash, "simulated_on_base_usd": on_base,
-         "simulated_on_l1_usd": on_l1, "simulated_proofs_at_45_usd": at_45},
+        {"proofs_alone_usd": rho * proof, "proofs_over_stated_ratio": rho * proof / stated,
+         "largest_rho": stated / proof, "largest_rho_margin": margin / proof, "dearest_proof_usd": stated / rho,
+         "dearest_proof_margin_usd": margin / rho, "zkllm_7b_proof_usd": zkllm, "flashprove_proof_usd": flash,
+         "simulated_on_base_usd": on_base, "simulated_on_l1_usd": on_l1, "simulated_proofs_at_45_usd": at_45},
         readings,
-        ("dearest_proof_usd", dearest),
+        conditions,
     )
 
 
@@ -109,37 +102,49 @@ def L10_opml_cost(grounds: Grounds) -> Evaluation:
     stated, eth = published.number("opml.cost_query", "USD"), published.number("gas.eth_usd", "USD")
     gas, blob_gas = commitment_gas(published), published.number("evm.blob_gas", "gas")
     low, high = published.bounds("gas.l1_price", "ETH")
-    base = published.number("gas.base_floor", "ETH")
-    price = solved(stated / (gas * eth), lambda wei: gas * wei * eth - stated, 0.0, 1e-6)
-    blob = solved(stated / (blob_gas * eth), lambda wei: blob_gas * wei * eth - stated, 0.0, 1e-6)
     simulated = {chain: simulation.cost_usd("opML", chain) for chain in ("Base", "L1")}
 
-    # The claim prints two digits: it holds where the reading rounds to them.
-    rule = Rule("USD", lambda usd: abs(usd - stated) < 0.005)
-
-    def commitment(name: str, assumption: str, wei: float, row: str) -> Reading:
-        sources = ("evm.transaction", "evm.sstore_new", "evm.calldata_nonzero", "gas.eth_usd", row)
-        return rule.recomputed(name, assumption, gas_usd(published, gas, wei), *sources)
-
+    # The claim prints two digits: it holds where the reading rounds to them, however many USD they are.
+    rule = Rule("USD", "=", stated, slack=printed_half(stated))
+    sources = ("evm.transaction", "evm.sstore_new", "evm.calldata_nonzero")
     readings = (
-        commitment("one commitment, L1 at its usual highest", "nothing batched, no inference", high, "gas.l1_price"),
-        commitment("one commitment, L1 at its usual lowest", "nothing batched, no inference", low, "gas.l1_price"),
-        commitment("one commitment, Base", "at the floor price", base, "gas.base_floor"),
-        commitment("one commitment, L1 at the solved price", "gas is as dear as it must be", price, "gas.eth_usd"),
+        rule.recomputed("one commitment, L1 at its usual highest", "nothing batched, no inference",
+                        gas_usd(published, gas, high), *sources, "gas.l1_price", "gas.eth_usd"),
+        rule.recomputed("one commitment, L1 at its usual lowest", "nothing batched, no inference",
+                        gas_usd(published, gas, low), *sources, "gas.l1_price", "gas.eth_usd"),
+        rule.recomputed("one commitment, Base", "at the floor price",
+                        gas_usd(published, gas, published.number("gas.base_floor", "ETH")), *sources,
+                        "gas.base_floor", "gas.eth_usd"),
         rule.cited("benchmark extract", "another public figure for the same scheme",
                    published.number("opml.cost_query_benchmark", "USD"), "opml.cost_query_benchmark"),
         *(rule.simulated(f"simulated on {chain}",
                          "inference, a validator's second run, batched commitments, rare disputes", usd, *SIMULATED)
           for chain, usd in simulated.items()),
     )
+    prices = Condition(
+        "ether_usd", "one unbatched L1 transaction a query at L1's highest usual price, at an ether price of the year",
+        rule, tuple(rule.recomputed(f"ether at {price:,.0f} USD", "within the year's range, in steps of 250 USD",
+                                    gas * high * price, *sources, "gas.l1_price", "range.eth_usd")
+                    for price in _steps(*published.bounds("range.eth_usd", "USD"), 250.0)),
+    )
     return Evaluation(
         {"commitment_gas": gas, "l1_high_usd": gas_usd(published, gas, high),
-         "l1_low_usd": gas_usd(published, gas, low), "gas_price_for_stated_gwei": price * 1e9,
-         "blob_price_for_stated_gwei": blob * 1e9, "simulated_on_base_usd": simulated["Base"],
-         "simulated_on_l1_usd": simulated["L1"]},
+         "l1_low_usd": gas_usd(published, gas, low), "gas_price_for_stated_gwei": stated / (gas * eth) * 1e9,
+         "ether_for_stated_usd": stated / (gas * high), "blob_price_for_stated_gwei": stated / (blob_gas * eth) * 1e9,
+         "simulated_on_base_usd": simulated["Base"], "simulated_on_l1_usd": simulated["L1"]},
         readings,
-        ("gas_price_for_stated_gwei", price * 1e9),
+        (prices,),
     )
+
+
+def _steps(low: float, high: float, step: float) -> list[float]:
+    """``low`` to ``high`` in steps, both ends among them."""
+    return [low + step * number for number in range(int((high - low) / step + 1e-9) + 1)]
+
+
+def printed_half(stated: float) -> float:
+    """Half a unit of the first digit of a number: how far a value may be from it and still print so."""
+    return 0.5 * 10.0 ** math.floor(math.log10(stated) + 1e-9)
 
 
 def L11_zkml_cost(grounds: Grounds) -> Evaluation:
@@ -154,10 +159,8 @@ def L11_zkml_cost(grounds: Grounds) -> Evaluation:
     flash = h100_usd(published, published.number("zk.flashprove.400b.prove", "s"))
     core_h = published.number("zk.project.extrapolated_7b_token.prove", "core-s") / 3600.0
     simulated = grounds.simulation.cost_usd("ZKML", "L1")
-    hours = solved(stated / hourly, lambda h: h * hourly - stated, 0.0, 1e5)
-    machine = solved(stated / (stated_s / 3600.0), lambda usd: usd * stated_s / 3600.0 - stated, 0.0, 1e6)
 
-    rule, summed = Rule("USD", at_least(stated)), Rule("USD", lambda usd: usd >= stated)
+    rule, long = Rule("USD", ">=", stated), Rule("h", ">=", stated / hourly)
     readings = (
         rule.recomputed("fastest published 7B proof", "zkLLM time at an H100's price", zkllm, "zk.zkllm.7b.prove",
                         "gpu.h100_median"),
@@ -167,15 +170,25 @@ def L11_zkml_cost(grounds: Grounds) -> Evaluation:
                         h100_usd(published, linear_70b), "zk.zkllm.13b.prove", "gpu.h100_median"),
         rule.recomputed("prover of 2026", "FlashProve, share of a batch", flash, "zk.flashprove.400b.prove",
                         "gpu.h100_median"),
-        rule.recomputed("long proof", "the solved number of H100-hours", hours * hourly, "gpu.h100_median"),
-        summed.simulated("simulated on L1", "inference, a 20-minute proof and its check on chain", simulated,
-                         *SIMULATED),
+        rule.simulated("simulated on L1", "inference, a 20-minute proof and its check on chain", simulated,
+                       *SIMULATED),
+    )
+    conditions = (
+        Condition("h100_hours_for_stated_h", "a query's proof takes at least this many hours of a machine as dear as "
+                  "an H100", long,
+                  (long.cited("zkLLM, 13B", "one A100", published.number("zk.zkllm.13b.prove", "h"),
+                              "zk.zkllm.13b.prove"),
+                   long.cited("FlashProve, 400B, batch of 24", "one H100",
+                              published.number("zk.flashprove.400b.batch", "h"), "zk.flashprove.400b.batch"))),
+        Condition("core_hour_usd", "a core costs at least this an hour, and our circuit is the prover; no row prices a "
+                  "core", Rule("USD", ">=", stated / core_h)),
     )
     return Evaluation(
-        {"zkllm_7b_usd": zkllm, "h100_hours_for_stated": hours, "machine_usd_per_hour_at_20min": machine,
-         "core_hour_usd_ezkl_7b_token": stated / core_h, "flashprove_usd": flash, "simulated_on_l1_usd": simulated},
+        {"zkllm_7b_usd": zkllm, "h100_hours_for_stated": stated / hourly,
+         "machine_usd_per_hour_at_20min": stated / (stated_s / 3600.0), "core_hour_usd_ezkl_7b_token": stated / core_h,
+         "flashprove_usd": flash, "simulated_on_l1_usd": simulated},
         readings,
-        ("h100_hours_for_stated", hours),
+        conditions,
     )
 
 
@@ -193,14 +206,16 @@ def _simulated_ratios(grounds: Grounds, rule: Rule, above: str, below: str) -> d
 
 def L12_zkml_over_otr(grounds: Grounds) -> Evaluation:
     """L12 (derived): ZKML costs 643 times as much as OTR."""
-    zkml, otr = (grounds.published.number(f"{system}.cost_query", "USD") for system in ("zkml", "otr"))
-    rule = Rule("ratio", lambda ratio: round(ratio, 0) == 643)
+    published = grounds.published
+    zkml, otr = (published.number(f"{system}.cost_query", "USD") for system in ("zkml", "otr"))
+    rule = Rule("ratio", "=", published.number("derived.zkml_over_otr", "ratio"), slack=0.5)
     simulated = _simulated_ratios(grounds, rule, "ZKML", "OTR")
-    plain = rule.recomputed("stated over stated", "both figures as stated", zkml / otr, "zkml.cost_query",
-                            "otr.cost_query")
+    plain = rule.follows("stated over stated", "both figures as stated", zkml / otr, "zkml.cost_query",
+                         "otr.cost_query")
     return Evaluation(
         {"zkml_over_otr_ratio": zkml / otr, **{name: reading.value for name, reading in simulated.items()}},
         (plain, *simulated.values()),
+        settles=ARITHMETIC,
     )
 
 
@@ -209,11 +224,11 @@ def L13_otr_over_opml(grounds: Grounds) -> Evaluation:
     published = grounds.published
     otr, opml = published.number("otr.cost_query", "USD"), published.number("opml.cost_query", "USD")
     bench = published.number("opml.cost_query_benchmark", "USD")
-    rule = Rule("ratio", lambda ratio: round(ratio, 2) == 1.17)
+    rule = Rule("ratio", "=", published.number("derived.otr_over_opml", "ratio"), slack=0.005)
     simulated = _simulated_ratios(grounds, rule, "OTR", "opML")
     readings = (
-        rule.recomputed("stated over stated", "both figures as stated", otr / opml, "otr.cost_query",
-                        "opml.cost_query"),
+        rule.follows("stated over stated", "both figures as stated", otr / opml, "otr.cost_query",
+                     "opml.cost_query"),
         rule.recomputed("benchmark extract", "opML at the other public figure", otr / bench, "otr.cost_query",
                         "opml.cost_query_benchmark"),
         *simulated.values(),
@@ -221,12 +236,14 @@ def L13_otr_over_opml(grounds: Grounds) -> Evaluation:
     return Evaluation(
         {"otr_over_opml_ratio": otr / opml, **{name: reading.value for name, reading in simulated.items()}},
         readings,
+        settles=ARITHMETIC,
     )
 
 
 def L14_signature_margin(grounds: Grounds) -> Evaluation:
-    """L14 (derived): the 0.01 USD above opML is the check of the TEE's signature."""
+    """L14: the 0.01 USD above opML is the check of the TEE's signature."""
     published, simulation = grounds.published, grounds.simulation
+    stated = published.number("derived.signature_margin", "USD")
     margin = published.number("otr.cost_query", "USD") - published.number("opml.cost_query", "USD")
     eth, recover = published.number("gas.eth_usd", "USD"), published.number("evm.ecrecover", "gas")
     wrapped, full = published.number("quote.sp1_groth16", "gas"), sum(published.bounds("quote.onchain", "gas")) / 2
@@ -236,9 +253,9 @@ def L14_signature_margin(grounds: Grounds) -> Evaluation:
         sum(simulation.cost_usd("OTR", chain, item) for item in ("signature check", "key registration"))
         for chain in ("Base", "L1")
     )
-    most_gas = solved(margin / (high * eth), lambda gas: gas * high * eth - margin, 0.0, 1e9)
 
-    rule = Rule("USD", lambda usd: usd <= margin)
+    rule, once = Rule("USD", "<=", stated), Rule("gas", "<=", stated / (high * eth))
+    exact = Rule("USD", "=", stated, slack=printed_half(stated))
 
     def check(name: str, assumption: str, gas: float, wei: float, source: str, price: str) -> Reading:
         return rule.recomputed(name, assumption, gas_usd(published, gas, wei), source, price, "gas.eth_usd")
@@ -246,6 +263,7 @@ def L14_signature_margin(grounds: Grounds) -> Evaluation:
     readings = (
         check("quote checked per query, L1", "whole quote on chain, low gas price", full, low, "quote.onchain",
               "gas.l1_price"),
+        exact.follows("0.07 less 0.06 USD", "both figures as stated", margin, "otr.cost_query", "opml.cost_query"),
         check("quote wrapped in a SNARK, L1", "per query, low gas price", wrapped, low, "quote.sp1_groth16",
               "gas.l1_price"),
         check("quote checked per query, Base", "whole quote on chain, floor price", full, base, "quote.onchain",
@@ -255,41 +273,41 @@ def L14_signature_margin(grounds: Grounds) -> Evaluation:
         rule.simulated("simulated on Base", "one signature per answer, a quote a day", on_base, *SIMULATED),
         rule.simulated("simulated on L1", "one signature per answer, a quote a day, middle gas price", on_l1,
                        *SIMULATED),
-        check("one signature per query, L1", "the quote is checked once, when the key registers; high gas price",
-              recover, high, "evm.ecrecover", "gas.l1_price"),
+    )
+    signature = Condition(
+        "most_gas_l1_high_gas", "the quote is checked once, when a key registers, and a query's check needs no more "
+        "gas than this at L1's usual highest price", once,
+        (once.cited("one signature", "precompile of the EVM", recover, "evm.ecrecover"),),
     )
     return Evaluation(
-        {"margin_usd": margin, "most_gas_l1_high": most_gas, "gas_price_ecrecover_gwei": margin / (recover * eth) * 1e9,
-         "gas_price_snark_gwei": margin / (wrapped * eth) * 1e9, "gas_price_full_gwei": margin / (full * eth) * 1e9,
+        {"margin_usd": margin, "most_gas_l1_high": stated / (high * eth),
+         "gas_price_ecrecover_gwei": stated / (recover * eth) * 1e9,
+         "gas_price_snark_gwei": stated / (wrapped * eth) * 1e9, "gas_price_full_gwei": stated / (full * eth) * 1e9,
          "simulated_on_base_usd": on_base, "simulated_on_l1_usd": on_l1},
         readings,
-        ("most_gas_l1_high", most_gas),
+        (signature,),
     )
 
 
 def L15_cost_meaning(published: Published) -> Evaluation:
-    """L15: 0.07 USD is the total cost in one text and the marginal overhead in the other."""
-    stated = published.number("otr.cost_query", "USD")
-    model = "llama31_70b_fireworks"
+    """L15: 0.07 USD is the total cost in one text and the marginal overhead in the other: the price of
+    the inference lies between them, and no text says of which query."""
+    stated, model = published.number("otr.cost_query", "USD"), "llama31_70b_fireworks"
     chat = inference_usd(published, model, TOKENS_IN, TOKENS_OUT)
-    widest = 0.01  # both figures print as 0.07, so they lie in [0.065, 0.075)
     per_token = published.number(f"price.{model}.out", "USD/tok")
-    tokens = solved(widest / per_token, lambda count: count * per_token - widest, 0.0, 1e9)
-
-    # The difference between total and overhead is the price of inference.
-    never, always = Rule("USD", lambda usd: False), Rule("USD", lambda usd: True)
-    rounded = Rule("USD", lambda usd: usd < widest)
+    longest = published.number("hw.llama31_context", "tok") * per_token
+    half = printed_half(stated)
+    rule, sources = Rule("USD", "<=", half), (f"price.{model}.in", f"price.{model}.out")
     readings = (
-        never.recomputed("both exact", "total minus overhead is the price of inference, which is then nothing", 0.0,
-                         "otr.cost_query"),
-        rounded.recomputed("both rounded", "a usual chat turn at list price is lost in the rounding", chat,
-                           f"price.{model}.in", f"price.{model}.out"),
-        always.cited("inference billed apart", "'cost' means all that is paid on chain", stated, "otr.cost_query"),
+        rule.recomputed("a usual chat turn", "total and overhead print alike: inference is lost in the rounding", chat,
+                        *sources),
+        rule.recomputed("the longest context", "total and overhead print alike: inference is lost in the rounding",
+                        longest, *sources, "hw.llama31_context"),
     )
     return Evaluation(
-        {"chat_inference_usd": chat, "most_tokens_within_rounding": tokens},
+        {"chat_inference_usd": chat, "longest_context_usd": longest, "most_tokens_within_rounding": half / per_token},
         readings,
-        ("dearest_inference_usd", widest),
+        meanings=2,
     )
 
 
@@ -297,7 +315,7 @@ def L16_near_native_cost(grounds: Grounds) -> Evaluation:
     """L16: near-native cost. 0.07 USD against what the inference itself costs; 'near' read as
     within 10 %."""
     published, simulation = grounds.published, grounds.simulation
-    stated, near = published.number("otr.cost_query", "USD"), 0.10
+    stated, near = published.number("otr.cost_query", "USD"), published.number("read.near_native", "ratio")
     dear = published.number("price.llama31_70b_fireworks.out", "USD/tok")
     context = published.number("hw.llama31_context", "tok")
     chat = inference_usd(published, "llama31_70b_fireworks", TOKENS_IN, TOKENS_OUT)
@@ -306,29 +324,29 @@ def L16_near_native_cost(grounds: Grounds) -> Evaluation:
     overhead = simulation.cost_usd("OTR") / native - 1.0
     proofs = sum(simulation.cost_usd("OTR", item=item) for item in ("sampled proofs", "proof checks"))
     without_proofs = overhead - proofs / native
-    tokens = solved(stated / (near * dear), lambda count: count * dear * near - stated, 0.0, 1e12)
+    tokens = stated / (near * dear)
 
-    rule, other = Rule("ratio", lambda ratio: ratio <= near), Rule("ratio", lambda ratio: True)
+    rule, long = Rule("ratio", "<=", near), Rule("tok", ">=", tokens)
     readings = (
-        rule.recomputed("usual chat turn, dear provider",
-                        "1000 in, 500 out, on top of 0.90 USD per million tokens", stated / chat,
-                        "price.llama31_70b_fireworks.out"),
+        rule.recomputed("usual chat turn, dear provider", "1000 in, 500 out, at its list price", stated / chat,
+                        "price.llama31_70b_fireworks.out", "price.llama31_70b_fireworks.in"),
         rule.recomputed("usual chat turn, cheaper provider", "1000 in, 500 out", stated / cheap,
                         "price.llama31_70b_deepinfra_2025.out"),
-        rule.recomputed("longest context", "every token the model can hold, dear provider", stated / (context * dear),
-                        "price.llama31_70b_fireworks.out"),
         rule.simulated("simulated on Base",
                        "every item but inference, over inference; 20-minute proofs at an H100's price", overhead,
                        *SIMULATED),
-        rule.simulated("simulated on Base, without proofs", "the same, proofs paid by somebody else", without_proofs,
-                       *SIMULATED),
-        other.recomputed("against ZKML", "'native' means the other verified systems",
-                         stated / published.number("zkml.cost_query", "USD"), "zkml.cost_query",
-                         replaces="near-native"),
+    )
+    conditions = (
+        Condition("tokens_for_near_tok", "a query is at least this long", long,
+                  (long.cited("longest context", "every token the model can hold", context, "hw.llama31_context"),)),
+        Condition("overhead_without_proofs_ratio", "somebody else pays for the proofs", rule,
+                  (rule.simulated("simulated on Base, without proofs", "every other item over inference",
+                                  without_proofs, *SIMULATED),)),
     )
     return Evaluation(
         {"overhead_over_chat_ratio": stated / chat, "overhead_over_cheaper_chat_ratio": stated / cheap,
          "overhead_over_longest_context_ratio": stated / (context * dear), "tokens_for_10pct": tokens,
          "simulated_overhead_over_inference_ratio": overhead, "simulated_without_proofs_ratio": without_proofs},
         readings,
+        conditions,
     )

@@ -5,7 +5,10 @@ answer."""
 from __future__ import annotations
 
 from otr_paper.claims.grounds import Grounds
-from otr_paper.claims.verdict import Evaluation, Rule
+from otr_paper.claims.verdict import Condition, Evaluation, Rule
+
+ONE_STEP = 1e-4
+"""Largest share of a trace that one step and its operands may be: ours, a tile of 256 of millions of values."""
 
 
 def L26_false_answer_slashed(grounds: Grounds) -> Evaluation:
@@ -20,17 +23,22 @@ def L26_false_answer_slashed(grounds: Grounds) -> Evaluation:
     caught = 1 - flipped / tried
     rows = grounds.result("disputes")["disputes"]
     slashed = sum(row["verdict"] == "OPERATOR_LOSES" for row in rows)
-    rule = Rule("1", lambda share: share == 1.0)
-    readings = (
-        rule.measured(
-            "any lane, outputs compared",
-            "floating-point lane with tolerance: share of bound-aware cheats that a dispute convicts",
-            caught,
-        ),
-        rule.measured(
-            "portable lane, judged on one step",
-            "share of false answers whose author is slashed by the contract",
-            slashed / len(rows),
+    rule = Rule("1", ">=", grounds.published.number("read.slashed", "1"))
+    any_lane = rule.measured(
+        "any lane, outputs compared",
+        "floating-point lane with tolerance: share of bound-aware cheats that a dispute convicts",
+        caught,
+    )
+    exact = Condition(
+        "slashed_share",
+        "the answer is of a lane whose bits anyone can reproduce, and its fisherman holds query and trace seed",
+        rule,
+        (
+            rule.measured(
+                "portable lane, judged on one step",
+                "share of false answers whose author is slashed by the contract",
+                slashed / len(rows),
+            ),
         ),
     )
     return Evaluation(
@@ -45,8 +53,8 @@ def L26_false_answer_slashed(grounds: Grounds) -> Evaluation:
             "bound_aware_cheats_count": tried,
             "bound_aware_cheats_caught_count": tried - flipped,
         },
-        readings,
-        ("bound_aware_cheats_caught", caught),
+        (any_lane,),
+        (exact,),
     )
 
 
@@ -56,16 +64,14 @@ def L28_only_diverging_opened(grounds: Grounds) -> Evaluation:
     rows = [row for row in disputes["disputes"] if row["cheat"] != "token replaced"]
     values = disputes["trace_values"]
     most = max(row["published"] for row in rows)
-    diverging = 1  # its tile and its operands are opened with it
-    alone = Rule("count", lambda besides: besides == 0)
-    step = Rule("1", lambda share: share < 1e-4)
-    readings = (
-        alone.measured("the diverging value alone", "values opened besides the diverging one", float(most - diverging)),
-        step.measured(
-            "diverging step",
-            "a state means the tile that diverges and what its step reads: share of the trace's values",
-            most / values,
-        ),
+    alone = Rule("count", "<=", grounds.published.number("read.only_diverging", "count"))
+    step = Rule("1", "<=", ONE_STEP)
+    plain = alone.measured("the diverging value alone", "values opened at the last step", float(most))
+    states = Condition(
+        "share_opened",
+        "'states' are the diverging tile and the operands of its step: at most this share of what the answer computed",
+        step,
+        (step.measured("played disputes", "the most opened in one, over the values of its trace", most / values),),
     )
     return Evaluation(
         {
@@ -74,6 +80,6 @@ def L28_only_diverging_opened(grounds: Grounds) -> Evaluation:
             "share_opened": most / values,
             "most_bytes_on_chain_count": max(sum(m["calldata_bytes"] for m in row["moves"]) for row in rows),
         },
-        readings,
-        ("share_opened", most / values),
+        (plain,),
+        (states,),
     )

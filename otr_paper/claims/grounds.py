@@ -7,10 +7,10 @@ stored results, each of which passes the check of its card when it is first aske
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from otr_core.errors import DataError
 from otr_paper.claims.published import Published, load_published
@@ -18,6 +18,8 @@ from otr_paper.poq import scores
 from otr_paper.poq.scores import Measured
 from otr_paper.simulation import SIMULATION
 from otr_paper.store.results import read_result
+
+_Made = TypeVar("_Made")
 
 
 class Grounds:
@@ -34,6 +36,7 @@ class Grounds:
     ) -> None:
         self.data = data
         self._results: dict[str, Mapping[str, Any]] = dict(results or {})
+        self._memo: dict[str, Any] = {}
         if published is not None:
             self.published = published
 
@@ -52,6 +55,20 @@ class Grounds:
             self._results[name] = read_result(self.data / "results", name)[1]
         return self._results[name]
 
+    def memo(self, name: str, make: Callable[[], _Made]) -> _Made:
+        """What ``make`` gives, made once for these grounds and for every variant of them: for what
+        hangs on no row that a variant changes."""
+        if name not in self._memo:
+            self._memo[name] = make()
+        made: _Made = self._memo[name]
+        return made
+
+    def variant(self, factors: Mapping[str, float]) -> Grounds:
+        """The same stored results beside published rows of which some are scaled (``Published.scaled``)."""
+        other = Grounds(self.data, published=self.published.scaled(factors))
+        other._results, other._memo = self._results, self._memo
+        return other
+
     @property
     def simulation(self) -> StoredSimulation:
         """The stored simulation of the four systems on the conversation trace."""
@@ -60,7 +77,7 @@ class Grounds:
     @cached_property
     def poq(self) -> Measured:
         """The numbers of the stored experiment on Proof of Quality."""
-        return scores.measured(scores.read_experiment(self.result(scores.RESULT)))
+        return self.memo("poq", lambda: scores.measured(scores.read_experiment(self.result(scores.RESULT))))
 
 
 class StoredSimulation:

@@ -9,7 +9,8 @@ subject     the system, model or card; ``quantity`` what was counted
 relation    ``=``, ``<``, ``>``, ``~`` (with ``value``), ``range`` (with ``low``, ``high``), ``text`` (none)
 unit        one of ``UNITS``
 source      where it is printed; ``date`` and ``setting`` as far as stated there
-level       claim (of the party that profits), primary, abstract, vendor, secondary, measured, extrapolated
+level       claim (of the party that profits), primary, abstract, vendor, secondary, measured,
+            extrapolated, reading (a number that this project reads words of a text as)
 ==========  ==========================================================================================
 """
 
@@ -18,7 +19,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ UNITS: Mapping[str, tuple[str, float]] = {
     "B/s": ("bandwidth", 1.0),
 }
 RELATIONS = ("=", "<", ">", "~", "range", "text")
-LEVELS = ("claim", "primary", "abstract", "vendor", "secondary", "measured", "extrapolated")
+LEVELS = ("claim", "primary", "abstract", "vendor", "secondary", "measured", "extrapolated", "reading")
 _COLUMNS = ("id", "subject", "quantity", "relation", "value", "low", "high", "unit", "setting", "date", "source")
 _ALL_COLUMNS = (*_COLUMNS, "level", "note")
 
@@ -121,6 +122,10 @@ class Row:
         factor = self._factor(unit)
         return low * factor, high * factor
 
+    def scaled(self, factor: float) -> Row:
+        """The row with every number of it times ``factor``."""
+        return replace(self, value=self.value * factor, low=self.low * factor, high=self.high * factor)
+
     def _factor(self, unit: str) -> float:
         if unit not in UNITS:
             raise DataError(f"unit: found {unit!r}, expected one of {tuple(UNITS)}")
@@ -160,6 +165,15 @@ class Published(Mapping[str, Row]):
     def bounds(self, row_id: str, unit: str) -> tuple[float, float]:
         """``self[row_id].bounds(unit)``."""
         return self[row_id].bounds(unit)
+
+    def scaled(self, factors: Mapping[str, float]) -> Published:
+        """The same rows, with every number of the named ones times its factor.
+
+        Raises:
+            DataError: no such row.
+        """
+        changed = {name: self[name].scaled(factor) for name, factor in factors.items()}
+        return Published({**self._rows, **changed})
 
     def starting(self, prefix: str) -> list[Row]:
         """Rows whose id starts with ``prefix``, in file order."""

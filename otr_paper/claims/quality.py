@@ -17,13 +17,15 @@ from statistics import correlation
 
 from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.published import Published
-from otr_paper.claims.verdict import Evaluation, Rule, solved
+from otr_paper.claims.verdict import ARITHMETIC, NOT_TESTABLE, Condition, Evaluation, Reading, Rule
 from otr_paper.poq.rewards import reward_share
 
 _MODELS = ("gpt-3.5", "gpt-4", "mistral-7b", "mixtral", "llama3-70b")
 # 97.5 % point of the normal distribution; the standard library's last digit differs
 _Z95 = 1.959963984540054
 _STATED_SCORES = ("otr.judge_adversary", "otr.judge_honest")
+_TOP = 1.0
+"""Of a score, a share and a correlation: beyond it a stated number refutes itself."""
 
 
 def pearson_interval(r: float, n: float) -> tuple[float, float]:
@@ -38,28 +40,31 @@ def stated_scores(published: Published) -> tuple[float, float]:
     return cheat, honest
 
 
+def _possible(what: str, stated: float, unit: str = "1") -> Reading:
+    """Whether a number can be at all, where nothing here can test it: the top of its scale against it."""
+    return Rule(unit, ">=", stated).recomputed("a number that can be", f"the highest {what} there is", _TOP)
+
+
 def L19_adversary_score(grounds: Grounds) -> Evaluation:
-    """L19: a tuned 8B model gets a judge score of 0.89."""
+    """L19: a tuned 8B model gets a judge score of 0.89. Neither that model nor that judge is to be had."""
     measured = grounds.poq
     cheat, honest = stated_scores(grounds.published)
-    share = cheat / honest
-    least = min(measured.adversary_scores)
-    never, rule = Rule("score", lambda score: False), Rule("1", lambda of_honest: of_honest >= share)
+    share, least = cheat / honest, min(measured.adversary_scores)
+    rule = Rule("1", ">=", share)
     readings = (
-        never.cited("the paper's models and judge", "not public: nothing to score", 0.0, "otr.judge_adversary"),
+        _possible("judge score", cheat, "score"),
         rule.measured("our adversaries, share of the honest score",
-                      "the least; the score is read relative to the honest model's", least / measured.honest_score,
-                      *_STATED_SCORES),
+                      "the least; the score is read relative to the honest model's", least / measured.honest_score),
         rule.measured("an answer that repeats the question",
                       "no model at all; share of the honest score, by a judge that does not see the context",
-                      measured.echo_score / measured.honest_score, *_STATED_SCORES),
+                      measured.echo_score / measured.honest_score),
     )
     return Evaluation(
         {"least_tuned_score": least, "most_tuned_score": max(measured.adversary_scores),
          "echo_score": measured.echo_score, "least_share_of_honest": least / measured.honest_score,
          "stated_share_of_honest": share},
         readings,
-        ("stated_share_of_honest", share),
+        settles=NOT_TESTABLE,
     )
 
 
@@ -69,12 +74,12 @@ def L20_honest_score(grounds: Grounds) -> Evaluation:
     published, measured = grounds.published, grounds.poq
     stated = published.number("otr.judge_honest", "score")
     cross = published.number("poq.llama3-70b.judge_score", "score") / 10.0
-    rule = Rule("score", lambda score: abs(score - stated) <= 0.02)
+    rule = Rule("score", "=", stated, slack=0.02)
     readings = (
-        rule.measured("our honest model, light judge", "135 M parameters, question and answer", measured.honest_score,
-                      "otr.judge_honest"),
-        rule.measured("our honest model, control judge", "the judge sees the context", measured.control_scores[0],
-                      "otr.judge_honest"),
+        _possible("judge score", stated, "score"),
+        rule.measured("our honest model, light judge", "135 M parameters, question and answer",
+                      measured.honest_score),
+        rule.measured("our honest model, control judge", "the judge sees the context", measured.control_scores[0]),
         rule.cited("Llama3-70B, PoQ's cross-encoder", "published mean of 100 questions, score over 10", cross,
                    "poq.llama3-70b.judge_score"),
     )
@@ -82,7 +87,7 @@ def L20_honest_score(grounds: Grounds) -> Evaluation:
         {"our_honest_score": measured.honest_score, "control_judge_score": measured.control_scores[0],
          "published_70b_score": cross},
         readings,
-        testable=False,
+        settles=NOT_TESTABLE,
     )
 
 
@@ -92,19 +97,19 @@ def L21_judge_gap(grounds: Grounds) -> Evaluation:
     published, measured = grounds.published, grounds.poq
     cheat, honest = stated_scores(published)
     gap, n = honest - cheat, published.number("poq.questions", "count")
-    spread = solved(gap * math.sqrt(n / 2.0) / _Z95, lambda sd: _Z95 * sd * math.sqrt(2.0 / n) - gap, 0.0, 10.0)
-    absolute, relative = Rule("score", lambda x: round(x, 2) == 0.02), Rule("1", lambda x: round(x, 3) == 0.022)
-    as_small = Rule("1", lambda x: x <= gap / honest)
+    stated = published.number("derived.judge_gap", "score")
+    rule, as_small = Rule("score", "=", stated, slack=0.005), Rule("1", "<=", stated / honest)
     readings = (
-        absolute.recomputed("difference", "as stated", gap, *_STATED_SCORES),
-        relative.recomputed("relative", "of the honest score", gap / honest, *_STATED_SCORES),
+        rule.follows("difference", "as stated", gap, *_STATED_SCORES),
         as_small.measured("our adversaries", "largest gap, share of the honest score; below 0: scored above it",
                           max(measured.gaps)),
     )
     return Evaluation(
-        {"gap_score": gap, "relative_gap": gap / honest, "largest_sd_told_apart_at_n100_score": spread,
+        {"gap_score": gap, "relative_gap": gap / honest,
+         "largest_sd_told_apart_at_n100_score": gap * math.sqrt(n / 2.0) / _Z95,
          "our_largest_relative_gap": max(measured.gaps), "our_least_relative_gap": min(measured.gaps)},
         readings,
+        settles=ARITHMETIC,
     )
 
 
@@ -113,17 +118,17 @@ def L22_human_drop(grounds: Grounds) -> Evaluation:
     proxy."""
     measured, stated = grounds.poq, grounds.published.number("otr.human_drop", "1")
     points = measured.honest_accuracy - max(measured.adversary_accuracies)
-    rule = Rule("1", lambda loss: loss >= stated)
+    rule = Rule("1", ">=", stated)
     readings = (
+        _possible("drop", stated),
         rule.measured("exact answers, relative", "least loss of the seeds, share of the honest accuracy",
-                      min(measured.losses), "otr.human_drop"),
-        rule.measured("exact answers, absolute", "least loss of the seeds, points of accuracy", points,
-                      "otr.human_drop"),
+                      min(measured.losses)),
+        rule.measured("exact answers, absolute", "least loss of the seeds, points of accuracy", points),
     )
     return Evaluation(
         {"stated_drop": stated, "least_accuracy_loss": min(measured.losses), "least_accuracy_loss_points": points},
         readings,
-        testable=False,
+        settles=NOT_TESTABLE,
     )
 
 
@@ -135,13 +140,13 @@ def L35_poq_latency(grounds: Grounds) -> Evaluation:
     )
     consensus = published.number("poq.consensus", "ms")
     rate = published.number("poq.judge_large_rate", "pairs/s")
-    rule = Rule("ms", lambda milliseconds: milliseconds < 1000.0)
+    rule = Rule("ms", "<", published.number("read.milliseconds", "ms"))
     readings = (
+        rule.recomputed("judge and consensus, CPU", "the slowest published judge, one pair and one round",
+                        slowest_cpu + consensus, "poq.judge_large_cpu", "poq.consensus"),
+        rule.recomputed("judge and consensus, A100", "one pair and one round", slowest + consensus,
+                        "poq.judge_large_a100", "poq.consensus"),
         rule.recomputed("slowest judge, A100", "one pair of a batch of 1,000", slowest, "poq.judge_large_a100"),
-        rule.recomputed("slowest judge, CPU", "one pair of a batch of 1,000", slowest_cpu, "poq.judge_large_cpu"),
-        rule.recomputed("judge and consensus, A100", "one pair and one round", slowest + consensus, "poq.consensus"),
-        rule.recomputed("judge and consensus, CPU", "one pair and one round", slowest_cpu + consensus,
-                        "poq.consensus"),
         rule.measured("our judge, one CPU thread", "22.7 M parameters, one answer alone", measured.judge_single_ms),
     )
     return Evaluation(
@@ -165,23 +170,18 @@ def L36_poq_judge(grounds: Grounds) -> Evaluation:
     )
     swaps = float(sum((gpt4[a] < gpt4[b]) != (judge[a] < judge[b]) for a, b in combinations(_MODELS, 2)))
     means = correlation(list(gpt4.values()), list(judge.values()))
-    best_end, worst_end = (pearson_interval(values[model], n)[1] for model in (best, worst))
-    # "Hardly follows": the judge explains less than half of the variance, or orders some models
-    # otherwise.
-    explained, upper = Rule("1", lambda share: share < 0.5), Rule("1", lambda r: r**2 < 0.5)
-    disorder = Rule("count", lambda pairs: pairs > 0)
+    best_end = pearson_interval(values[best], n)[1]
+    # "Hardly follows": the judge explains less than half of the variance. Within one model's answers and
+    # between the means of the models are two questions, and the words leave open which is meant.
+    explained = Rule("1", "<", 0.5)
     readings = (
-        explained.recomputed("best judged model", f"{best}: share of the GPT-4 score's variance explained",
-                             values[best] ** 2, f"poq.{best}.pearson"),
-        upper.recomputed("best judged model, upper end", "95 % interval for 100 questions", best_end,
-                         f"poq.{best}.pearson"),
-        upper.recomputed("worst judged model, upper end", f"{worst}: 95 % interval for 100 questions", worst_end,
-                         f"poq.{worst}.pearson"),
-        disorder.recomputed("order of the models", "pairs of models that judge and GPT-4 order differently, of 10",
-                            swaps, *(f"poq.{model}.judge_score" for model in _MODELS)),
-        explained.recomputed("means of the models",
-                             "share of variance explained between the five models' mean scores", means**2,
-                             *(f"poq.{model}.gpt4_score" for model in _MODELS)),
+        explained.recomputed("within one model's answers", f"{best}, followed best: share of the GPT-4 score's "
+                             "variance explained", values[best] ** 2, f"poq.{best}.pearson"),
+        explained.recomputed("between the models", "share of variance explained between the five models' mean scores",
+                             means**2, *(f"poq.{model}.gpt4_score" for model in _MODELS),
+                             *(f"poq.{model}.judge_score" for model in _MODELS)),
+        explained.recomputed("within, upper end", f"{best}: 95 % interval for 100 questions", best_end**2,
+                             f"poq.{best}.pearson"),
         explained.measured("our light judge, our honest model",
                            f"share of being right explained, {measured.answers} answers", measured.judge_follows**2),
     )
@@ -190,6 +190,7 @@ def L36_poq_judge(grounds: Grounds) -> Evaluation:
          "pairs_ordered_differently_count": swaps, "correlation_of_model_means": means,
          "our_judge_pearson": measured.judge_follows},
         readings,
+        meanings=2,
     )
 
 
@@ -197,7 +198,7 @@ def L37_poq_pays_the_cheat(grounds: Grounds) -> Evaluation:
     """L37 (derived): PoQ pays the tuned 8B model almost what it pays the honest 70B model."""
     published, measured = grounds.published, grounds.poq
     cheat, honest = stated_scores(published)
-    almost = 0.95  # 'almost fully' is ours
+    almost = published.number("read.almost", "1")
     alphas = [row.number("ratio") for row in published.starting("poq.alpha_")]
 
     def share(alpha: float, scale: float) -> float:
@@ -205,22 +206,28 @@ def L37_poq_pays_the_cheat(grounds: Grounds) -> Evaluation:
         cheated, earned = (reward_share(score * scale, alpha=alpha, upper=scale) for score in (cheat, honest))
         return cheated / earned
 
-    steepest = solved(-math.log(almost) / (honest - cheat), lambda product: share(product, 1.0) - almost, 0.0, 1e3)
-    combos = [(alpha, scale) for scale in (10.0, 1.0) for alpha in sorted(alphas, reverse=True)]
-    rule = Rule("1", lambda of_honest: of_honest >= almost)
+    steepest = -math.log(almost) / (honest - cheat)
+    steep = max(alphas)
+    rule, slow = Rule("1", ">=", almost), Rule("1", "<=", steepest)
     readings = (
-        *(rule.recomputed(f"alpha {alpha:g}, scores to {scale:g}", "cheat's reward over honest reward",
-                          share(alpha, scale), *_STATED_SCORES, f"poq.alpha_{alpha:g}") for alpha, scale in combos),
+        rule.recomputed(f"alpha {steep:g}, scores to 10", "cheat's reward over honest reward, on the published scale",
+                        share(steep, 10.0), *_STATED_SCORES, f"poq.alpha_{steep:g}"),
         *(rule.measured(f"ours, alpha {alpha:g}, scores to {scale:g}",
                         "measured scores, by answer; least paid adversary", measured.pay[alpha, scale],
-                        f"poq.alpha_{alpha:g}") for alpha, scale in combos),
+                        f"poq.alpha_{alpha:g}") for scale in (10.0, 1.0) for alpha in sorted(alphas, reverse=True)),
+    )
+    unit = Condition(
+        "most_alpha_times_scale", "reward exponent times score range stays below this, as with scores on the scale "
+        "from 0 to 1 on which the two are stated", slow,
+        tuple(slow.cited(f"alpha {alpha:g}, scores to 1", "published exponent", alpha, f"poq.alpha_{alpha:g}")
+              for alpha in sorted(alphas)),
     )
     return Evaluation(
         {"share_alpha2_unit_scale": share(2.0, 1.0), "share_alpha05_unit_scale": share(0.5, 1.0),
          "share_alpha2_ten_scale": share(2.0, 10.0), "most_alpha_times_scale": steepest,
          "our_share_alpha2_unit_scale": measured.pay[2.0, 1.0], "our_share_alpha2_ten_scale": measured.pay[2.0, 10.0]},
         readings,
-        ("most_alpha_times_scale", steepest),
+        (unit,),
     )
 
 
@@ -231,21 +238,18 @@ def L38_cost_aware_rewards(published: Published) -> Evaluation:
     # R = (1 - beta) q - beta c with q, c in [0, 1]. Cost alone can part two models by beta at most,
     # and a reward of `high` at no cost needs q = high / (1 - beta) <= 1, so beta <= 1 - high.
     by_cost = 1.0 - high
-    least = solved((high - low - by_cost) / high, lambda q: (1 - by_cost) * q + by_cost - (high - low), 0.0, 1.0)
-    apart, some = Rule("1", lambda most: most >= high - low), Rule("1", lambda gap: True)
+    least = (high - low - by_cost) / high
+    apart = Rule("1", ">=", high - low)
     readings = (
+        _possible("normalised reward", high),
         apart.recomputed("equal quality", "weights that sum to 1; the most that cost alone can part the rewards, while "
-                         "the better one reaches 0.62", by_cost, *sources),
-        some.recomputed("quality apart, cost as far apart as can be", "least quality gap that gives both rewards",
-                        least, *sources),
-        some.recomputed("quality apart, equal cost", "no weight on cost; quality gap that gives both rewards",
-                        high - low, *sources),
+                         "the better one reaches its reward", by_cost, *sources),
     )
     return Evaluation(
         {"reward_gap": high - low, "most_gap_by_cost": by_cost, "least_quality_gap": least,
          "quality_gap_without_cost": high - low},
         readings,
-        ("least_quality_gap", least),
+        settles=NOT_TESTABLE,
     )
 
 
@@ -253,19 +257,19 @@ def L39_similarity_judge(grounds: Grounds) -> Evaluation:
     """L39: a similarity judge correlates with token F1 at 0.66 and with a GPT judge at 0.29."""
     published, measured = grounds.published, grounds.poq
     f1, gpt = published.number("poq.sts_f1", "ratio"), published.number("poq.sts_gpt", "ratio")
-    near_f1, near_gpt = Rule("1", lambda r: abs(r - f1) <= 0.1), Rule("1", lambda r: abs(r - gpt) <= 0.1)
+    near_f1, near_gpt = Rule("1", "=", f1, slack=0.1), Rule("1", "=", gpt, slack=0.1)
     readings = (
+        _possible("correlation", max(f1, gpt)),
         near_f1.measured("honest answers, against token F1", "likeness to a right answer; one model's answers",
-                         measured.likeness_f1_honest, "poq.sts_f1"),
+                         measured.likeness_f1_honest),
         near_f1.measured("all answers, against token F1",
-                         "likeness to a right answer; honest and adversaries' together", measured.likeness_f1,
-                         "poq.sts_f1"),
+                         "likeness to a right answer; honest and adversaries' together", measured.likeness_f1),
         near_gpt.measured("all answers, against being right", "exact truth in the place of a GPT judge",
-                          measured.likeness_right, "poq.sts_gpt"),
+                          measured.likeness_right),
     )
     return Evaluation(
         {"our_correlation_f1_honest": measured.likeness_f1_honest, "our_correlation_f1": measured.likeness_f1,
          "our_correlation_right": measured.likeness_right, "stated_f1": f1, "stated_gpt": gpt},
         readings,
-        testable=False,
+        settles=NOT_TESTABLE,
     )

@@ -8,11 +8,12 @@ enclave itself, a second answer's evidence, or nobody."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from otr_core.poea.verify import CHECKS, CONTENT_CHECKS, FRESHNESS
 from otr_paper.claims.grounds import Grounds
-from otr_paper.claims.verdict import Evaluation, Rule
+from otr_paper.claims.verdict import Condition, Evaluation, Rule
 
 SERVING = "serving"
 """Who caught an attack that the enclave itself refuses, so that no receipt comes to be."""
@@ -26,8 +27,6 @@ STATEMENT, BROKEN = "statement", "broken TEE"
 """Groups of the attacks by an operator that holds an attested key and signs what it likes: false
 statements that contradict the order, the model or themselves; and those that contradict only what
 running the model again would give."""
-
-_STATED = ("otr.false_positives",)
 
 Attacks = Sequence[Mapping[str, str]]
 
@@ -44,6 +43,17 @@ def _stopped(attacks: Attacks) -> int:
     return sum(attack["caught_by"] in _STOPPED for attack in attacks)
 
 
+def upper_share(seen: int, tried: int, chance: float = 0.05) -> float:
+    """Largest true share that still shows at most ``seen`` in ``tried`` with probability ``chance``: the
+    upper end of a one-sided interval (Clopper and Pearson), by bisection."""
+    low, high = seen / tried, 1.0
+    while high - low > 1e-12:
+        middle = 0.5 * (low + high)
+        few = sum(math.comb(tried, k) * middle**k * (1 - middle) ** (tried - k) for k in range(seen + 1))
+        low, high = (middle, high) if few > chance else (low, middle)
+    return high
+
+
 def L23_downgrade_rejected(grounds: Grounds) -> Evaluation:
     """L23: serving another model than the one named makes attestation fail, and no honest answer is
     rejected."""
@@ -51,23 +61,20 @@ def L23_downgrade_rejected(grounds: Grounds) -> Evaluation:
     honest, honest_rejected = run["honest_count"], run["honest_rejected_count"]
     model = [row for row in rows if row["group"] == "model"]
     broken = [row for row in rows if row["group"] == BROKEN and "layers dropped" in row["attack"]]
-    rejected = _stopped(model) / len(model)
-    share, whole = _stopped(broken) / len(broken), Rule("1", lambda share: share == 1.0)
-    never, rejects = Rule("1", lambda _: False), Rule("1", lambda share: share == 1.0 and honest_rejected == 0)
-    readings = (
-        never.measured(
-            "GPU evidence alone",
-            "an H100 report names firmware and driver, no model: nothing to compare",
-            0.0,
-            *_STATED,
+    rejected, passed = _stopped(model) / len(model), (honest - honest_rejected) / honest
+    rule = Rule("1", ">=", grounds.published.number("read.downgrades", "1"))
+    broken_tee = rule.measured("broken TEE", "share of downgraded models rejected", _stopped(broken) / len(broken))
+    intact = Condition(
+        "both_shares",
+        "the guest measures the weights it runs before it gets its key, and no TEE is broken",
+        rule,
+        (
+            rule.measured(
+                "simulated TEE, the worse of both shares",
+                f"downgraded models rejected, of {len(model)}; honest answers accepted, of {honest}",
+                min(rejected, passed),
+            ),
         ),
-        rejects.measured(
-            "weights measured before the key is released",
-            "working TEE; share of downgraded models rejected",
-            rejected,
-            *_STATED,
-        ),
-        whole.measured("broken TEE", "share of downgraded models rejected", share, *_STATED),
     )
     return Evaluation(
         {
@@ -77,9 +84,11 @@ def L23_downgrade_rejected(grounds: Grounds) -> Evaluation:
             "honest_rejected_count": honest_rejected,
             "downgrades_by_broken_tee_count": len(broken),
             "downgrades_by_broken_tee_rejected_count": _stopped(broken),
+            "honest_rejected_at_most": upper_share(honest_rejected, honest),
+            "downgrades_passed_at_most": upper_share(len(model) - _stopped(model), len(model)),
         },
-        readings,
-        ("broken_tees", 0.0),
+        (broken_tee,),
+        (intact,),
     )
 
 
@@ -88,15 +97,19 @@ def L24_poea_binds(grounds: Grounds) -> Evaluation:
     rows = _attacks(grounds)
     held, broken = ([r for r in rows if (r["group"] == BROKEN) == b] for b in (False, True))
     share, lies = _stopped(held) / len(held), _stopped(broken) / len(broken)
-    never, whole = Rule("1", lambda _: False), Rule("1", lambda share: share == 1.0)
-    readings = (
-        never.cited("as printed", "the paper's formula is not public: nothing to test", 0.0),
-        whole.measured(
-            "our definition, execution as the TEE says",
-            "share of forgeries, edits, splices, replays and false statements rejected",
-            share,
+    rule = Rule("1", ">=", grounds.published.number("read.bound", "1"))
+    broken_tee = rule.measured("our definition, broken TEE", "share of signed false executions rejected", lies)
+    intact = Condition(
+        "attacks_rejected_share",
+        "binding is this project's definition, the paper's formula not being public, and no TEE is broken",
+        rule,
+        (
+            rule.measured(
+                "execution as the TEE says",
+                "share of forgeries, edits, splices, replays and false statements rejected",
+                share,
+            ),
         ),
-        whole.measured("our definition, broken TEE", "share of signed false executions rejected", lies),
     )
     return Evaluation(
         {
@@ -105,8 +118,8 @@ def L24_poea_binds(grounds: Grounds) -> Evaluation:
             "lies_count": len(broken),
             "lies_rejected_count": _stopped(broken),
         },
-        readings,
-        ("lies_rejected", lies),
+        (broken_tee,),
+        (intact,),
     )
 
 
@@ -115,7 +128,8 @@ def L25_replay_rejected(grounds: Grounds) -> Evaluation:
     again = ("replayed", "cached", "reused", "twice")
     old = [row for row in _attacks(grounds) if any(word in row["attack"] for word in again)]
     share = _stopped(old) / len(old)
-    reading = Rule("1", lambda share: share == 1.0).measured(
+    rule = Rule("1", ">=", grounds.published.number("read.replays", "1"))
+    reading = rule.measured(
         "order in the signed receipt, nonces kept", "share of replayed, cached and reused answers stopped", share
     )
     return Evaluation({"attacks_count": len(old), "attacks_rejected_count": _stopped(old)}, (reading,))

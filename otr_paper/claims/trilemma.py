@@ -20,7 +20,7 @@ from statistics import mean
 from typing import Any
 
 from otr_paper.claims.grounds import Grounds
-from otr_paper.claims.verdict import Evaluation, Reading
+from otr_paper.claims.verdict import Condition, Evaluation, Reading, Rule
 from otr_paper.store.records import Records, records
 from otr_paper.studies.detection import per_query, per_unit
 from otr_paper.studies.dispute_costs import TERMS
@@ -53,7 +53,7 @@ class TrilemmaInputs:
             receipts in it.
         verify_gas: of one proof. unit_bytes: of one proof. window_s: challenge window. slot_s:
             until a transaction is included. round_s: period of the beacon. rho: share of answers
-            drawn. units: drawn in each.
+            drawn. units: drawn in each. goals: that OTR is said to reach at once, and no other system.
     """
 
     payload: Mapping[str, Any]
@@ -68,6 +68,7 @@ class TrilemmaInputs:
     round_s: float
     rho: float
     units: int
+    goals: float = 3.0
 
 
 def read_inputs(grounds: Grounds) -> TrilemmaInputs:
@@ -91,6 +92,7 @@ def read_inputs(grounds: Grounds) -> TrilemmaInputs:
         round_s=beacon["period"],
         rho=RHO,
         units=UNITS,
+        goals=grounds.published.number("read.goals", "count"),
     )
 
 
@@ -269,10 +271,14 @@ def judge_trilemma(inputs: TrilemmaInputs) -> Evaluation:
     """
     at = {(one["system"], one["tee"], one["check"]): one for one in moments(inputs)}
     others = max(one["goals"] for one in at.values() if one["system"] != "OTR")
+    # Where another system reaches as many goals, OTR's would have to be more than there are.
+    rule = Rule("goals", ">=", inputs.goals if others < inputs.goals else others + 1.0 + inputs.goals)
 
     def reading(name: str, assumption: str, tee: str, check: str, kind: str = "measured") -> Reading:
-        goals = at["OTR", tee, check]["goals"]
-        return Reading(name, assumption, float(goals), "goals", kind, goals == 3 and others <= 2)
+        goals = float(at["OTR", tee, check]["goals"])
+        return (
+            rule.recomputed(name, assumption, goals) if kind == "recomputed" else rule.measured(name, assumption, goals)
+        )
 
     broken, working = at["OTR", "broken", "receipt"], at["OTR", "working", "receipt"]
     late, poq = at["OTR", "broken", "re-execution"], at["PoQ", "none", f"judge: {JUDGE}"]
@@ -283,9 +289,14 @@ def judge_trilemma(inputs: TrilemmaInputs) -> Evaluation:
     final = "the window is over and an honest fisherman has run every answer again"
     readings = (
         reading("as stated", stated, "broken", "receipt"),
-        reading("TEE works", works, "working", "receipt"),
         reading("broken TEE, spot checks", drawn, "broken", "spot check", "recomputed"),
         reading("broken TEE, final", final, "broken", "re-execution"),
+    )
+    intact = Condition(
+        "goals_with_an_intact_tee",
+        "no operator's TEE is broken: a broken one's provisional answers carry none of the integrity",
+        rule,
+        (reading("TEE works", works, "working", "receipt"),),
     )
     computed = {
         "goals_working_tee_count": working["goals"],
@@ -300,4 +311,4 @@ def judge_trilemma(inputs: TrilemmaInputs) -> Evaluation:
         "compute_opml_ratio": opml["compute"],
         "compute_zkml_ratio": zkml["compute"],
     }
-    return Evaluation(computed, readings, ("broken_tees", 0.0))
+    return Evaluation(computed, readings, (intact,))

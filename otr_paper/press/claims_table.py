@@ -7,22 +7,33 @@ What stands in it is read and judged in ``otr_paper.claims.ledger``.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from otr_core.errors import ClaimsError, InputError
 from otr_paper.claims import ledger
 from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.ledger import ClaimRow
-from otr_paper.claims.verdict import VERDICTS
+from otr_paper.claims.published import Published
+from otr_paper.claims.verdict import CONDITIONAL, CONTRADICTED, REPRODUCED, VERDICTS, Reading
+from otr_paper.press import figures
 
-HEAD = ["id", "claim", "stated", "computed here", "verdict"]
-READING_HEAD = ["reading", "assumption", "value", "kind", "holds", "gives up"]
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+HEAD = ["id", "claim", "whose", "stated", "follows", "evidence", "flips at", "stands in", "verdict"]
+READING_HEAD = ["reading", "assumption", "value", "asked", "kind", "holds", "misses by"]
+CONDITION_HEAD = ["what would have to be true", "asked", "nearest row", "met", "misses by", "gives up"]
+_WHOSE = {"texts": "the texts", "ours": "ours", "others": "others"}
 
 
 def stated_text(row: ClaimRow) -> str:
     """The stated number with its relation and unit; words as they are."""
     relation = {"=": "", "words": "", "range": "", "~": "about "}.get(row.relation, f"{row.relation} ")
+    if isinstance(row.stated, str) and row.relation != "words":
+        relation = ""
     value = f"{row.stated:g}" if isinstance(row.stated, int | float) else row.stated
     unit = "" if row.unit in ("1", "words", "ratio") else f" {row.unit}"
     return f"{relation}{value}{unit}"
@@ -61,23 +72,96 @@ def computed_text(row: ClaimRow, *, limit: int | None = None) -> str:
     return "; ".join(items[:limit] + ([f"and {hidden} more"] if hidden else []))
 
 
-def verdict_text(row: ClaimRow) -> str:
-    """The verdict, with what it hangs on when conditional."""
-    return f"{row.verdict} ({assumption_text(row)})" if row.assumption is not None else str(row.verdict)
+def whose_text(row: ClaimRow) -> str:
+    """Who claims it, and where."""
+    return f"{_WHOSE[row.origin]}: {row.made_in}"
 
 
-def assumption_text(row: ClaimRow) -> str:
-    """The assumption of a conditional row: its computed limit, then its words."""
-    if row.assumption is None:
-        return ""
-    unit = "" if row.assumption["unit"] == "1" else f" {row.assumption['unit']}"
-    name = str(row.assumption["name"]).removesuffix(f"_{row.assumption['unit']}").replace("_", " ")
-    return f"{name} = {float(row.assumption['value']):.4g}{unit}: {row.assumption['text']}"
+def _times(factor: float | None) -> str:
+    return "" if factor is None else f"{factor:.3g} times"
 
 
-def claims_table(rows: list[ClaimRow]) -> list[list[str]]:
+def follows_text(row: ClaimRow) -> str:
+    """Whether the claim follows from the stated inputs."""
+    if row.follows is None:
+        return "no input stated"
+    return "yes" if row.follows["holds"] else f"no, misses by {_times(row.follows['factor'])}"
+
+
+def evidence_text(row: ClaimRow) -> str:
+    """Whether measured, published and simulated values meet it, and by what factor the nearest misses."""
+    if row.evidence is None:
+        return "none"
+    met = f"{row.evidence['meets']} of {row.evidence['of']} meet it"
+    missed = not row.evidence["meets"] and row.evidence["factor"] is not None
+    return f"{met}, the nearest misses by {_times(row.evidence['factor'])}" if missed else met
+
+
+def conditions_text(row: ClaimRow) -> str:
+    """What would have to be true, and whether any row makes it so."""
+    return "; ".join(map(_condition_text, row.conditions))
+
+
+def _condition_text(one: Mapping[str, Any]) -> str:
+    unit = "" if one["unit"] in ("1", "ratio") else f" {one['unit']}"
+    asked = f"{one['text']} ({one['asked']}{unit})"
+    if one["met"]:
+        return f"{asked}: met by {one['nearest']}" + (f", which gives up {one['gives_up']}" if one["gives_up"] else "")
+    return asked + (f": misses by {_times(one['factor'])} ({one['nearest']})" if one["nearest"] else ": no row")
+
+
+def flips_text(row: ClaimRow, unit: str) -> str:
+    """Where the verdict flips, and to what; ``unit`` is that of the stated number."""
+    unit = "" if unit in ("1", "ratio") else f" {unit}"
+    signs = (("below", "under"), ("above", "over"))
+    ends = [
+        f"{sign} {row.flips[side]['at']:.4g}{unit}: {row.flips[side]['verdict']}"
+        for side, sign in signs
+        if row.flips[side]
+    ]
+    return "; ".join(ends)
+
+
+def stands_text(row: ClaimRow) -> str:
+    """The share of the ranges of its prices, and of its sources, in which the verdict stands."""
+    named = [f"{row.stands[key]:.0%} of {what}" for key, what in _STANDS if row.stands[key] is not None]
+    return ", ".join(named) or "nothing varies"
+
+
+_STANDS = (("prices", "the prices' ranges"), ("sources", "its sources left out"))
+
+
+def claims_table(rows: list[ClaimRow], published: Published) -> list[list[str]]:
     """Rows of the terminal table, in the order of ``HEAD``."""
-    return [[row.id, row.claim, stated_text(row), computed_text(row, limit=3), str(row.verdict)] for row in rows]
+    return [
+        [
+            row.id,
+            row.claim,
+            _WHOSE[row.origin],
+            stated_text(row),
+            follows_text(row),
+            evidence_text(row),
+            flips_text(row, ledger.stated_unit(row, published)),
+            stands_text(row),
+            str(row.verdict),
+        ]
+        for row in rows
+    ]
+
+
+def condition_rows(row: ClaimRow) -> list[list[str]]:
+    """Conditions for the terminal, in the order of ``CONDITION_HEAD``."""
+    return [
+        [
+            one["text"],
+            f"{one['asked']} {'' if one['unit'] == '1' else one['unit']}".strip(),
+            one["nearest"] or "none",
+            "yes" if one["met"] else "no",
+            "" if one["met"] else _times(one["factor"]),
+            one["gives_up"],
+        ]
+        for one in row.conditions
+    ]
 
 
 def readings_rows(readings: list[dict[str, Any]]) -> list[list[str]]:
@@ -87,9 +171,10 @@ def readings_rows(readings: list[dict[str, Any]]) -> list[list[str]]:
             one["name"],
             one["assumption"],
             f"{one['value']:.4g} {'' if one['unit'] == '1' else one['unit']}".strip(),
+            one["asked"],
             one["kind"],
             "yes" if one["holds"] else "no",
-            one["replaces"],
+            "" if one["holds"] else _times(one["factor"]),
         ]
         for one in readings
     ]
@@ -99,37 +184,134 @@ def claims_json(rows: list[ClaimRow], grounds: Grounds) -> list[dict[str, Any]]:
     """The rows with the readings behind their verdicts, judged now."""
     found = []
     for row in rows:
-        readings = [vars(reading) for reading in ledger.evaluate(row, grounds).readings]
+        readings = [reading_json(reading) for reading in ledger.evaluate(row, grounds).readings]
         found.append({**row.as_dict(), "readings": readings})
     return found
 
 
+def reading_json(reading: Reading) -> dict[str, Any]:
+    """One reading as plain values."""
+    return {
+        "name": reading.name,
+        "assumption": reading.assumption,
+        "value": reading.value,
+        "unit": reading.rule.unit,
+        "asked": ledger.rule_text(reading.rule),
+        "kind": reading.kind,
+        "holds": reading.holds,
+        "factor": reading.factor,
+        "follows": reading.follows,
+        "sources": list(reading.sources),
+    }
+
+
 #: The rows of README: the numbers of the abstract that the paper's case rests on, and what it says of its three tiers.
-HEADLINES = ("L01", "L03", "L06", "L09", "L12", "L18", "L22", "L23", "L26", "L42")
+HEADLINES = ("L01", "L03", "L06", "L09", "L16", "L18", "L22", "L23", "L26", "L42")
 
 
 def headlines_markdown(rows: list[ClaimRow]) -> str:
     """The short table of README.md: ``HEADLINES`` with their verdicts."""
-    chosen = [[row.id, row.claim, stated_text(row), _judged(row)] for row in rows if row.id in HEADLINES]
-    return _table(rows, ["", "claim", "stated", "verdict"], chosen)
+    chosen = [
+        [row.id, row.claim, row.made_in, stated_text(row), f"**{row.verdict}**", flips_text(row, "1")]
+        for row in rows
+        if row.id in HEADLINES
+    ]
+    return f"{counts_text(rows)}\n\n" + _table(["", "claim", "claimed in", "stated", "verdict", "flips at"], chosen)
 
 
-def claims_markdown(rows: list[ClaimRow]) -> str:
+LEDGER_HEAD = ["id", "claim", "whose", "stated", "follows", "evidence", "what would have to be true", "flips at",
+               "stands in", "verdict", "why"]  # fmt: skip
+
+
+def ledger_rows(rows: list[ClaimRow], published: Published) -> list[list[str]]:
+    """The whole ledger, in the order of ``LEDGER_HEAD``."""
+    return [
+        [
+            row.id,
+            row.claim,
+            whose_text(row),
+            stated_text(row),
+            follows_text(row),
+            evidence_text(row),
+            conditions_text(row),
+            flips_text(row, ledger.stated_unit(row, published)),
+            stands_text(row),
+            str(row.verdict),
+            row.why,
+        ]
+        for row in rows
+    ]
+
+
+def claims_markdown(rows: list[ClaimRow], published: Published) -> str:
     """The whole table, of ``docs/claims.md``."""
-    cells = [[row.id, row.claim, stated_text(row), computed_text(row, limit=3), _judged(row)] for row in rows]
-    return _table(rows, ["", "claim", "stated", "computed here", "verdict"], cells)
+    return f"{counts_text(rows)}\n\n{_table(LEDGER_HEAD, ledger_rows(rows, published))}"
 
 
-def _judged(row: ClaimRow) -> str:
-    """A verdict in bold, with what it hangs on."""
-    return f"**{row.verdict}**" + (f", {assumption_text(row)}" if row.assumption is not None else "")
+def counts(rows: list[ClaimRow]) -> dict[str, int]:
+    """Verdict -> how many claims of the texts have it; other rows of the ledger do not count."""
+    found = Counter(str(row.verdict) for row in rows if row.origin == "texts")
+    return {name: found[name] for name in VERDICTS if found[name]}
 
 
-def _table(rows: list[ClaimRow], head: list[str], cells: list[list[str]]) -> str:
-    """Markdown: how all ``rows`` of the ledger were judged, and a table of ``cells``."""
-    counts = Counter(str(row.verdict) for row in rows)
-    summary = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if counts[name])
-    lines = [f"{len(rows)} claims: {summary}.", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+def counts_text(rows: list[ClaimRow], *, short: bool = False) -> str:
+    """How the claims of the texts were judged; unless ``short``, by every verdict, and what else the
+    ledger holds."""
+    found, rest = counts(rows), Counter(row.origin for row in rows)
+    named = (REPRODUCED, CONDITIONAL, CONTRADICTED) if short else tuple(found)
+    summary = ", ".join(f"{found.get(name, 0)} {name}" for name in named)
+    counted = f"{sum(found.values())} claims of the texts: {summary}"
+    if short:
+        return counted
+    return (
+        f"{counted}. Not counted: {rest['ours']} figures of our own from "
+        f"their numbers and {rest['others']} of other texts."
+    )
+
+
+#: Topic -> first and last row of the ledger on it.
+TOPICS = {
+    "latency": (1, 8), "cost": (9, 16), "throughput": (17, 18), "integrity and PoQ quality": (19, 25),
+    "disputes": (26, 28), "deterrence": (29, 33), "scaling and PoQ": (34, 39), "framing": (40, 42),
+}  # fmt: skip
+
+
+def verdicts_by_topic(rows: list[ClaimRow]) -> list[dict[str, Any]]:
+    """How many claims of the texts have each verdict: one record a topic, a key a verdict that occurs."""
+    order, found = counts(rows), []
+    for topic, (first, last) in TOPICS.items():
+        own = [row for row in rows if row.origin == "texts" and first <= int(row.id[1:]) <= last]
+        found.append({"topic": topic} | {name: sum(row.verdict == name for row in own) for name in order})
+    return found
+
+
+_HATCHES = ("", "//", "xx", "++", "..", "\\\\")
+
+
+def verdicts_figure(counted: pd.DataFrame) -> Figure:
+    """Bars of ``verdicts_by_topic``, each part with its number."""
+    figure, axes = figures.subplots(figures.PAGE_IN, 2.8)
+    start = 0 * counted.index
+    for verdict, hatch in zip(counted.columns[1:], _HATCHES, strict=False):
+        width = counted[verdict]
+        axes.barh(counted.topic, width, left=start, color=figures.VERDICT_COLOURS[verdict], label=verdict, hatch=hatch,
+                  edgecolor="white", linewidth=0.5)  # fmt: skip
+        box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"}
+        for place, number in enumerate(width):
+            if number:
+                middle = start[place] + number / 2
+                axes.annotate(str(number), (middle, place), ha="center", va="center", fontsize=7, bbox=box)
+        start = start + width.to_numpy()
+    axes.invert_yaxis()
+    axes.set(xlabel="claims (count)")
+    axes.grid(axis="y", visible=False)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=len(counted.columns) - 1)
+    return figure
+
+
+def _table(head: list[str], cells: list[list[str]]) -> str:
+    """A table as Markdown."""
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     lines += ["| " + " | ".join(one.replace("|", "\\|").replace("\n", " ") for one in row) + " |" for row in cells]
     return "\n".join(lines)
 
@@ -156,4 +338,7 @@ def claim_lines(data: Path, ids: list[str]) -> list[str]:
     rows, grounds = chosen_rows(data, ids), Grounds(data)
     if problems := [line for row in rows for line in ledger.check_row(row, grounds)]:
         raise ClaimsError("; ".join(problems))
-    return [f"{row.id}  {row.verdict!s:18} stated {stated_text(row)} | {computed_text(row) or '-'}" for row in rows]
+    return [
+        f"{row.id}  {row.verdict!s:18} {_WHOSE[row.origin]}, stated {stated_text(row)} | {computed_text(row) or '-'}"
+        for row in rows
+    ]

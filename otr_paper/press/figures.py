@@ -45,8 +45,11 @@ VERDICT_COLOURS: Mapping[str, str] = {
     "reproduced": "#009E73",
     "conditional": "#E69F00",
     "contradicted": "#D55E00",
+    "undefined": "#CC79A7",
     "not testable here": "#999999",
-    "not yet evaluated": "#DDDDDD",
+    "definition": "#56B4E9",
+    "arithmetic": "#DDDDDD",
+    "cited": "#BBBBBB",
 }
 SEQUENCE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#555555")
 DASHES: tuple[Any, ...] = ("", (3.7, 1.6), (6.4, 1.6, 1, 1.6), (1, 1.65), (5, 1, 1, 1, 1, 1))

@@ -8,6 +8,7 @@ from otr_core.errors import DataError
 from otr_core.files import write_text
 from otr_node.project import Project
 from otr_paper.claims.ledger import read_ledger
+from otr_paper.claims.published import load_published
 from otr_paper.press.claims_table import claims_markdown, headlines_markdown
 from otr_paper.store.results import read_result
 
@@ -17,7 +18,7 @@ def generated(project: Project) -> dict[str, dict[str, str]]:
     rows = read_ledger(project.data)
     return {
         "README.md": {"headlines": headlines_markdown(rows)},
-        "docs/claims.md": {"claims": claims_markdown(rows)},
+        "docs/claims.md": {"claims": claims_markdown(rows, load_published(project.data))},
         "docs/network.md": {"costs": costs_markdown(project)},
         "docs/running.md": {"resources": resources_markdown(project)},
     }

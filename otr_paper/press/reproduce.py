@@ -19,6 +19,7 @@ from otr_core.files import sha256_file, write_text
 from otr_node import outside
 from otr_node.models import model_folder
 from otr_node.project import Project
+from otr_paper.press.custody import manifest_path, write_manifest
 from otr_paper.press.pages import refresh_pages
 from otr_paper.press.runner import Usage, read_notebook, run_notebook, source_text
 from otr_paper.store.results import Card, this_machine, versions, write_result
@@ -100,7 +101,8 @@ def reproduce(
 
 
 def record_usage(project: Project, used: dict[str, Usage], *, date: str, cores: int) -> None:
-    """Store what a complete default run took, for the table in docs/running.md.
+    """Store what a complete default run took, for the table in docs/running.md, and, as the last act, the
+    manifest of all that the run has recorded.
 
     Raises:
         InputError: some notebook was skipped, so that the table would be incomplete.
@@ -115,6 +117,7 @@ def record_usage(project: Project, used: dict[str, Usage], *, date: str, cores: 
     card = Card(command, date, this_machine(cores), versions(), seed=None, kind="measured")
     write_result(project.results, RECORD, card, {"steps": steps})
     refresh_pages(project)
+    write_manifest(project)
 
 
 def _check_writable(*folders: Path) -> None:
@@ -149,8 +152,9 @@ def _inputs_digest(project: Project) -> str:
     for code in ("otr_*/**/*.py", "otr_core/**/*.vy"):
         files += project.root.glob(code)
     files += [path for path in project.data.rglob("*") if path.is_file() and not path.is_relative_to(project.external)]
-    # no notebook reads it, and a recorded run writes it
-    files.remove(project.results / f"{RECORD}.json")
+    # no notebook reads these, and a recorded run writes them
+    written = (project.results / f"{RECORD}.json", manifest_path(project))
+    files = [path for path in files if path not in written]
     for path in sorted(files):
         digest.update(f"{path.relative_to(project.root)} {sha256_file(path)}\n".encode())
     return digest.hexdigest()

@@ -9,10 +9,18 @@ from typing import get_type_hints
 import numpy as np
 import pytest
 
-from otr_core.errors import ClaimsError
-from otr_paper.claims import cost, landscape, latency, published, quality, security, throughput
+from otr_paper.claims import cost, landscape, latency, published, quality, receipts, security, throughput
 from otr_paper.claims.grounds import Grounds
-from otr_paper.claims.verdict import CONDITIONAL, CONTRADICTED, NOT_TESTABLE, REPRODUCED, solved
+from otr_paper.claims.verdict import (
+    ARITHMETIC,
+    CITED,
+    CONDITIONAL,
+    CONTRADICTED,
+    DEFINITION,
+    NOT_TESTABLE,
+    REPRODUCED,
+    UNDEFINED,
+)
 from otr_paper.poq import scores
 from otr_paper.series import consistency, trilemma
 from otr_paper.studies import proving
@@ -50,74 +58,73 @@ def judge(project, rows):
 EXPECTED = [
     (latency.L01_provisional_finality, CONDITIONAL, {"most_tokens_70b": 0.5 / (2.44447 / 128),
                                                      "roofline_tokens_one_h100": 3350 / 70 * 0.5}),
-    (latency.L02_default_rho, CONDITIONAL, {"stated_rho": 0.01}),
-    (latency.L03_weighted_latency, CONDITIONAL, {"plain_mean_s": 12.495, "slowest_proof_s": 30.5,
-                                                 "largest_rho": 0.3 / 1199.5,
-                                                 "slowest_proof_base_300ms_s": 50.3, "unnamed_path_s": 0.3}),
+    (latency.L02_default_rho, DEFINITION, {"stated_rho": 0.01}),
+    (latency.L03_weighted_latency, CONTRADICTED, {"plain_mean_s": 12.495, "slowest_proof_s": 30.5,
+                                                 "largest_rho": 0.3 / 1199.5, "slowest_proof_base_300ms_s": 50.3}),
     (latency.L04_zkml_7b_latency, CONDITIONAL, {"fewest_tokens_zkpytorch": 8.0, "most_threads_zktorch": 141.0933}),
     (latency.L05_zkml_70b_latency, CONDITIONAL, {"zkllm_growth_exponent": 0.417801,
                                                  "zkllm_70b_linear_s": 803 * 70 / 13}),
-    (latency.L06_speedup_over_zkml, CONDITIONAL, {"stated_inputs_ratio": 1500, "over_provisional_ratio": 2400,
+    (latency.L06_speedup_over_zkml, CONTRADICTED, {"stated_inputs_ratio": 1500, "over_provisional_ratio": 2400,
                                                   "otr_for_1400_s": 6 / 7, "zkml_for_1400_s": 1120}),
     (latency.L07_opml_window, REPRODUCED, {"window_s": 604800}),
     (latency.L08_speedup_over_opml, REPRODUCED, {"ratio": 756000, "longest_final_window_s": 6048}),
-    (cost.L09_otr_cost, CONDITIONAL, {"proofs_alone_usd": 0.45, "largest_rho": 0.07 / 45, "dearest_proof_usd": 7,
+    (cost.L09_otr_cost, CONTRADICTED, {"proofs_alone_usd": 0.45, "largest_rho": 0.07 / 45, "dearest_proof_usd": 7,
                                       "largest_rho_margin": 0.01 / 45, "dearest_proof_margin_usd": 1,
                                       "flashprove_proof_usd": 9.3 * 2.95 / 3600}),
     (cost.L10_opml_cost, CONDITIONAL, {"commitment_gas": 43676, "gas_price_for_stated_gwei": 0.06e9 / 43676 / 2000}),
-    (cost.L11_zkml_cost, CONDITIONAL, {"h100_hours_for_stated": 45 / 2.95, "machine_usd_per_hour_at_20min": 135,
+    (cost.L11_zkml_cost, CONTRADICTED, {"h100_hours_for_stated": 45 / 2.95, "machine_usd_per_hour_at_20min": 135,
                                        "zkllm_7b_usd": 620 / 3600 * 2.95}),
-    (cost.L12_zkml_over_otr, REPRODUCED, {"zkml_over_otr_ratio": 642.857}),
-    (cost.L13_otr_over_opml, REPRODUCED, {"otr_over_opml_ratio": 7 / 6}),
+    (cost.L12_zkml_over_otr, ARITHMETIC, {"zkml_over_otr_ratio": 642.857}),
+    (cost.L13_otr_over_opml, ARITHMETIC, {"otr_over_opml_ratio": 7 / 6}),
     (cost.L14_signature_margin, CONDITIONAL, {"most_gas_l1_high": 10000, "gas_price_ecrecover_gwei": 5 / 3,
                                               "gas_price_full_gwei": 0.01e9 / 4.5e6 / 2000}),
-    (cost.L15_cost_meaning, CONDITIONAL, {"chat_inference_usd": 1500 * 0.9e-6}),
+    (cost.L15_cost_meaning, UNDEFINED, {"chat_inference_usd": 1500 * 0.9e-6}),
     (cost.L16_near_native_cost, CONTRADICTED, {"tokens_for_10pct": 0.7 / 0.9e-6,
                                                "overhead_over_chat_ratio": 0.07 / 0.00135}),
     (throughput.L17_tee_overhead, CONDITIONAL, {"results_count": 10, "results_in_band_count": 2,
                                                 "first_token_results_count": 5, "first_token_in_band_count": 2}),
-    (throughput.L18_throughput_vs_centralised, CONDITIONAL, {"at_15pct": 1 / 1.15, "at_20pct": 1 / 1.2,
+    (throughput.L18_throughput_vs_centralised, CONTRADICTED, {"at_15pct": 1 / 1.15, "at_20pct": 1 / 1.2,
                                                              "most_overhead": 1 / 99, "machines_at_20pct_ratio": 1.188,
                                                              "proving_on_same_gpu": 0.04}),
-    (quality.L19_adversary_score, CONDITIONAL, {"stated_share_of_honest": 89 / 91,
+    (quality.L19_adversary_score, NOT_TESTABLE, {"stated_share_of_honest": 89 / 91,
                                                                "least_share_of_honest": 0.96, "echo_score": 1.0}),
     (quality.L20_honest_score, NOT_TESTABLE, {"our_honest_score": 0.5, "published_70b_score": 0.781}),
-    (quality.L21_judge_gap, REPRODUCED, {"gap_score": 0.02, "relative_gap": 2 / 91,
+    (quality.L21_judge_gap, ARITHMETIC, {"gap_score": 0.02, "relative_gap": 2 / 91,
                                                         "our_largest_relative_gap": 0.04,
                                                         "our_least_relative_gap": -0.2}),
     (quality.L22_human_drop, NOT_TESTABLE, {"stated_drop": 0.4, "least_accuracy_loss": 0.5,
                                                            "least_accuracy_loss_points": 0.4}),
-    (quality.L38_cost_aware_rewards, CONDITIONAL, {"reward_gap": 0.49, "most_gap_by_cost": 0.38,
+    (quality.L38_cost_aware_rewards, NOT_TESTABLE, {"reward_gap": 0.49, "most_gap_by_cost": 0.38,
                                                    "least_quality_gap": 0.11 / 0.62, "quality_gap_without_cost": 0.49}),
     (quality.L39_similarity_judge, NOT_TESTABLE, {"our_correlation_f1": 0.6, "stated_f1": 0.66}),
     (security.L27_bisection_rounds, REPRODUCED, {"tokens_rounds": 10, "token_layers_rounds": 17,
                                                  "multiply_adds_rounds": 46}),
-    (security.L29_spot_checks_deter, CONDITIONAL, {"downgrade_gain_usd": 0.0004675,
+    (security.L29_spot_checks_deter, UNDEFINED, {"downgrade_gain_usd": 0.0004675,
                                                    # an own fisherman takes 30 % of the slash back
                                                    "least_stake_usd": 0.0462 / 0.7,
                                                    "least_stake_outside_10000_usd": (1e6 - 0.00055) / 0.7,
                                                    "least_stake_until_verdict_10000_usd":
                                                        (1e6 - 0.00055 + 61 * (1e4 - 0.00055)) / 0.7,
                                                    "least_stake_per_gain_ratio": 99 / 0.7}),
-    (security.L30_transient_break, CONDITIONAL, {"undetected_unpatched_count": 99,
+    (security.L30_transient_break, UNDEFINED, {"undetected_unpatched_count": 99,
                                                  "served_unpatched_count": 99 + 1240}),
-    (security.L31_byzantine_tolerance, CONDITIONAL, {"largest_gain_per_slashable_usd": 0.007}),
-    (security.L32_detection_after, REPRODUCED, {"cheats_for_50pct_count": 69, "cheats_for_90pct_count": 230,
+    (security.L31_byzantine_tolerance, UNDEFINED, {"largest_gain_per_slashable_usd": 0.007}),
+    (security.L32_detection_after, ARITHMETIC, {"cheats_for_50pct_count": 69, "cheats_for_90pct_count": 230,
                                                 "cheats_for_95pct_count": 299, "cheats_for_99pct_count": 459}),
     (security.L33_rho_guidance, CONDITIONAL, {"deterred_at_1pct_share": 0.75,
                                               "oracle_gain_over_losable_ratio": 2000000.0027 / 700001 / 0.891}),
     (landscape.L34_zkml_scaling, NOT_TESTABLE, {"exponent_zkllm": math.log(803 / 620) / math.log(13 / 7)}),
     (quality.L35_poq_latency, REPRODUCED, {"slowest_pair_a100_ms": 0.61, "fastest_pair_a100_ms": 0.12,
                                            "with_consensus_a100_ms": 50.61}),
-    (quality.L36_poq_judge, REPRODUCED, {"least_pearson": -0.06, "most_pearson": 0.35,
+    (quality.L36_poq_judge, UNDEFINED, {"least_pearson": -0.06, "most_pearson": 0.35,
                                          "pairs_ordered_differently_count": 1,
                                          "correlation_of_model_means": np.corrcoef(
                                              [9.04, 9.24, 7.70, 6.97, 7.33], [7.88, 7.89, 7.73, 7.59, 7.81])[0, 1]}),
     (quality.L37_poq_pays_the_cheat, CONDITIONAL, {"share_alpha2_unit_scale": math.exp(-0.04),
                                                    "share_alpha2_ten_scale": math.exp(-0.4),
                                                    "most_alpha_times_scale": 50 * math.log(1 / 0.95)}),
-    (landscape.L40_opml_on_a_pc, REPRODUCED, {"memory_gb": 26}),
-    (security.L41_slash_range, CONDITIONAL, {"least_stake_at_5pct_usd": 0.924 / 0.7, "least_stake_at_20pct_usd": 0.33,
+    (landscape.L40_opml_on_a_pc, CITED, {"memory_gb": 26}),
+    (security.L41_slash_range, UNDEFINED, {"least_stake_at_5pct_usd": 0.924 / 0.7, "least_stake_at_20pct_usd": 0.33,
                                              "stake_factor_at_5pct_ratio": 20}),
 ]  # fmt: skip
 
@@ -179,12 +186,23 @@ def test_a_claim_that_fits_is_called_reproduced(judge, rows):
     assert judge(cost.L09_otr_cost, rows=Shifted(rows, "zkml.cost_query", 6.9 / 45)).verdict == REPRODUCED
 
 
+def test_some_in_thirty_is_told_with_its_interval():
+    """None of 30 leaves room for 9.5 %; the share under which so few are seen in one case of twenty."""
+    assert receipts.upper_share(0, 30) == pytest.approx(1 - 0.05 ** (1 / 30), abs=1e-9)
+    assert receipts.upper_share(1, 1) == 1.0
+    some = receipts.upper_share(2, 20)
+    drawn = np.random.default_rng(7).binomial(20, some, 200_000)
+    assert np.mean(drawn <= 2) == pytest.approx(0.05, abs=0.002)
+
+
 def test_measured_readings_follow_the_measurement(judge):
     def holds(found, name):
         return next(reading.holds for reading in found.readings if reading.name == name)
 
     weak = replace(MEASURED, adversary_scores=(0.1, 0.2), echo_score=0.3, pay=dict.fromkeys(MEASURED.pay, 0.2))
-    assert judge(quality.L19_adversary_score, measured=weak).verdict == CONTRADICTED
+    echo = "an answer that repeats the question"
+    assert holds(judge(quality.L19_adversary_score, measured=MEASURED), echo)
+    assert not holds(judge(quality.L19_adversary_score, measured=weak), echo)
     strong = replace(MEASURED, adversary_scores=(0.495, 0.6))
     assert holds(judge(quality.L21_judge_gap, measured=strong), "our adversaries")
     assert not holds(judge(quality.L21_judge_gap, measured=MEASURED), "our adversaries")
@@ -193,9 +211,8 @@ def test_measured_readings_follow_the_measurement(judge):
     assert not holds(judge(quality.L22_human_drop, measured=mild), "exact answers, relative")
     assert holds(judge(quality.L37_poq_pays_the_cheat, measured=MEASURED), "ours, alpha 2, scores to 1")
     assert not holds(judge(quality.L37_poq_pays_the_cheat, measured=weak), "ours, alpha 2, scores to 1")
-    assert not holds(
-        judge(quality.L36_poq_judge, measured=replace(MEASURED, judge_follows=0.8)), "our light judge, our honest model"
-    )
+    follows = "our light judge, our honest model"
+    assert not holds(judge(quality.L36_poq_judge, measured=replace(MEASURED, judge_follows=0.8)), follows)
     assert not holds(
         judge(quality.L35_poq_latency, measured=replace(MEASURED, judge_single_ms=2e3)), "our judge, one CPU thread"
     )
@@ -211,14 +228,6 @@ def test_cost_alone_cannot_part_the_two_rewards(rows):
     gaps = np.where((high <= 1) & (low >= 0) & (low <= 1), high - low, np.inf)
     assert gaps.min() == pytest.approx(found["least_quality_gap"], abs=0.01)
     assert gaps.min() > 0
-
-
-def test_solved_refuses_a_closed_form_that_is_wrong():
-    assert solved(2.0, lambda x: x * x - 4, 0, 10) == 2.0
-    with pytest.raises(ClaimsError, match="agree"):
-        solved(2.001, lambda x: x * x - 4, 0, 10)
-    with pytest.raises(ClaimsError, match="no root"):
-        solved(2.0, lambda x: x * x + 4, 0, 10)
 
 
 @pytest.mark.parametrize("ways", [2, 3, 16, 64])

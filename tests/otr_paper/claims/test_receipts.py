@@ -1,11 +1,12 @@
 """L23 to L25 follow the attack table: one attack that passes changes the verdict."""
 
-from pathlib import Path
-
 import pytest
 
+from otr_node.project import find_project
 from otr_paper.claims import receipts
 from otr_paper.claims.grounds import Grounds
+
+PROJECT = find_project()
 
 
 def row(attack, group, caught_by):
@@ -28,7 +29,7 @@ ROWS = [
 
 def grounds(rows=ROWS, honest_rejected=0):
     run = {"honest_count": 30, "honest_rejected_count": honest_rejected}
-    return Grounds(Path(), results={"attacks": {"rows": rows}, "native_run": run})
+    return Grounds(PROJECT.data, results={"attacks": {"rows": rows}, "native_run": run})
 
 
 def passing(attack, by="only by dispute or spot check"):
@@ -41,7 +42,8 @@ def test_downgrades_are_conditional_on_measured_weights_and_an_unbroken_tee():
     assert found.verdict == "conditional"
     assert found.computed["downgrades_rejected_count"] == found.computed["downgrades_count"] == 3
     assert found.computed["downgrades_by_broken_tee_rejected_count"] == 0
-    assert [reading.holds for reading in found.readings] == [False, True, False]
+    assert [reading.holds for reading in found.readings] == [False]
+    assert found.conditions[0].met
 
 
 @pytest.mark.parametrize(("rows", "rejected"), [(passing("int8 weights"), 0), (ROWS, 1)])
@@ -52,7 +54,8 @@ def test_one_downgrade_through_or_one_honest_rejection_contradicts(rows, rejecte
 def test_binding_holds_as_our_definition_only():
     found = receipts.L24_poea_binds(grounds())
     assert (found.verdict, found.computed["attacks_rejected_count"]) == ("conditional", 9)
-    assert [reading.holds for reading in found.readings] == [False, True, False]
+    assert [reading.holds for reading in found.readings] == [False]
+    assert found.conditions[0].met
 
 
 @pytest.mark.parametrize("attack", ["cached answer", "another trace seed shown", "a word dropped"])
