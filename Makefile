@@ -33,7 +33,7 @@ reproduce: data ## every figure, every table, the claims ledger (stored results;
 	@$(BIN)/otr reproduce
 
 test: data lint ## all tests, with lint, types, and the notebooks' outputs compared
-	@$(BIN)/python -m pytest -n 2 --dist loadscope --nbval --nbval-current-env tests notebooks
+	@$(BIN)/python -m pytest -n 2 --dist loadscope --nbval --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg tests notebooks
 
 lint: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

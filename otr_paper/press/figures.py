@@ -7,6 +7,7 @@ bytes.
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable, Mapping
 from itertools import cycle
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from cycler import cycler
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from otr_core.files import whole_file, write_bytes, write_text
 
@@ -217,20 +219,22 @@ def cell(x: float, y: float, colour: str) -> Any:
     return Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="white", linewidth=1)
 
 
-def png_bytes(figure: Figure) -> bytes:
-    """The figure as PNG; the same figure gives the same bytes."""
+def png_bytes(figure: Figure, **about: str) -> bytes:
+    """The figure as PNG; the same figure gives the same bytes. ``about``: see ``encode_png``."""
     _make_readable(figure)
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", pil_kwargs={"compress_level": 0})
-    return encode_png(Image.open(drawn).convert("RGB"))
+    return encode_png(Image.open(drawn).convert("RGB"), **about)
 
 
 _PALETTE, _FREQUENT = 256, 128
 """Colours of a picture that is stored, and how many of them are its most frequent ones."""
 
 
-def encode_png(picture: Image.Image) -> bytes:
+def encode_png(picture: Image.Image, **about: str) -> bytes:
     """The picture, mode RGB, as a PNG with a palette: half the bytes of full colour for a plot.
+
+    ``about`` is written into the file as text, keyword by keyword; no pixel changes by it.
 
     A plot has a few plain colours, and hundreds of shades where edges are smoothed. The palette
     holds its most frequent colours as they are; then, one after another, the colour that is
@@ -250,15 +254,19 @@ def encode_png(picture: Image.Image) -> bytes:
         distance = np.minimum(distance, beside)
     stored = Image.frombytes("P", picture.size, nearest.astype(np.uint8)[index.reshape(-1)].tobytes())
     stored.putpalette(colours[chosen].astype(np.uint8).tobytes())
-    written = io.BytesIO()
-    stored.save(written, format="PNG", optimize=True, dpi=(DPI, DPI))
+    written, said = io.BytesIO(), PngInfo()
+    for keyword, value in about.items():
+        said.add_text(keyword, value)
+    stored.save(written, format="PNG", optimize=True, dpi=(DPI, DPI), pnginfo=said)
     return written.getvalue()
 
 
 def save_figure(figure: Figure, folder: Path, name: str, data: pd.DataFrame, *, note: str) -> bytes:
     """Write ``name``.png, .svg, .pdf and the .csv behind the figure; returns the PNG's bytes.
 
-    PNG and CSV are committed; SVG and PDF are for print, and git ignores them.
+    PNG and CSV are committed; SVG and PDF are for print, and git ignores them. The PNG says its name
+    and the SHA-256 of its CSV, so that a picture that was swapped, or whose data have changed since,
+    can be told.
 
     Args:
         data: the columns and rows that the figure draws, and no others.
@@ -267,14 +275,21 @@ def save_figure(figure: Figure, folder: Path, name: str, data: pd.DataFrame, *, 
     Raises:
         InputError: the folder cannot be written.
     """
-    png = png_bytes(figure)
+    text = csv_text(data, note, digits=6)
+    png = png_bytes(figure, name=name, csv=hashlib.sha256(text.encode()).hexdigest())
     write_bytes(folder / f"{name}.png", png)
     for suffix in ("svg", "pdf"):
         with whole_file(folder / f"{name}.{suffix}") as part:
             dated = {"Date": None} if suffix == "svg" else {"CreationDate": None, "Producer": None, "Creator": None}
             figure.savefig(part, format=suffix, metadata=dated)
-    write_text(folder / f"{name}.csv", csv_text(data, note, digits=6))
+    write_text(folder / f"{name}.csv", text)
     return png
+
+
+def title(figure: Figure) -> str:
+    """What the figure says it shows: its headline, or the first title of its axes; "" without one."""
+    titles = [figure.get_suptitle(), *(axes.get_title(side) for axes in figure.axes for side in ("left", "center"))]
+    return " ".join(next(filter(None, titles), "").split())
 
 
 def csv_text(data: pd.DataFrame, note: str, *, digits: int) -> str:

@@ -8,6 +8,8 @@ so that looking around changes nothing that is committed.
 from __future__ import annotations
 
 import ast
+import base64
+import html
 import json
 import logging
 import os
@@ -108,12 +110,12 @@ class NotebookSession:
             caption: one or two sentences that a reader can quote; it says what the sources are.
         """
         import matplotlib.pyplot as plt
-        from IPython.display import Image, Markdown, display
+        from IPython.display import HTML, Markdown, display
 
-        note = _note(kind, caption)
+        note, title = _note(kind, caption), figures.title(figure)
         png = figures.save_figure(figure, self.folder, name, data, note=note)
         plt.close(figure)
-        display(Image(data=png))
+        display(HTML(picture_html(png, f"{name}: {title or caption}")))
         display(Markdown(f"**{name}.** {caption} *({kind})*"))
 
     def table(self, name: str, data: pd.DataFrame, *, kind: str, caption: str) -> None:
@@ -141,6 +143,13 @@ class NotebookSession:
             cpu_s = sum(u.ru_utime + u.ru_stime for u in used)
             peak_mb = max(peak_kb(), used[1].ru_maxrss) / 1024
             write_text(target, json.dumps({"cpu_s": round(cpu_s, 1), "peak_mb": round(peak_mb)}))
+
+
+def picture_html(png: bytes, alt: str) -> str:
+    """The picture with its text alternative, as JupyterLab shows it: of an output of type image/png it
+    drops the text. The picture stays part of the document, so an untrusted notebook shows it too."""
+    source = base64.b64encode(png).decode()
+    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{source}">'
 
 
 def _note(kind: str, caption: str) -> str:

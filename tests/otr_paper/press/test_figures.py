@@ -1,5 +1,6 @@
 """Figures: repeatable bytes, the CSV beside them, tables as Markdown, and the helpers that draw."""
 
+import hashlib
 import io
 from itertools import pairwise
 
@@ -156,3 +157,27 @@ def test_stored_csvs_hold_what_a_figure_shows_and_no_grid_behind_it(project):
     sizes = {path.name: path.stat().st_size for path in project.figures.glob("*.csv")}
     assert sizes
     assert not {name: size for name, size in sizes.items() if size > 40_000}
+
+
+def test_the_png_says_its_name_and_the_digest_of_its_data(tmp_path):
+    png = figures.save_figure(draw(), tmp_path, "F00_test", DATA, note="[simulated] a test")
+    said = Image.open(io.BytesIO(png)).text
+    assert said == {"name": "F00_test", "csv": hashlib.sha256((tmp_path / "F00_test.csv").read_bytes()).hexdigest()}
+    assert (tmp_path / "F00_test.png").read_bytes() == png
+
+
+def test_a_title_is_the_headline_or_the_first_of_the_axes():
+    figures.use_style()
+    figure, (left, right) = figures.subplots(ncols=2)
+    assert figures.title(figure) == ""
+    right.set_title("of the\nright")
+    assert figures.title(figure) == "of the right"
+    figures.headline(figure, "a finding")
+    assert figures.title(figure) == "a finding"
+
+
+def test_stored_pictures_are_of_the_stored_data(project):
+    for path in sorted(project.figures.glob("*.png")):
+        said = Image.open(path).text
+        assert said["name"] == path.stem
+        assert said["csv"] == hashlib.sha256(path.with_suffix(".csv").read_bytes()).hexdigest(), path.name
