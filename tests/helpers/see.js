@@ -3,7 +3,7 @@
   const whole = document.querySelector(root);
   const all = (selector) => [...whole.querySelectorAll(selector)];
   const formulae = "mjx-container, .MathJax, .katex, math";
-  const words = (node) => node.innerText.replace(/\s+/g, " ").trim();
+  const words = (node) => (node.innerText ?? node.textContent).replace(/\s+/g, " ").trim();
 
   // The bold name that begins a caption: in the same output as a table, or in the output after a picture.
   const captionNear = (node) => {
@@ -37,7 +37,8 @@
   };
   const contrast = (node) => {
     const ground = behind(node);
-    const [one, two] = [light(over(colour(getComputedStyle(node).color), ground)), light(ground)];
+    const style = getComputedStyle(node);
+    const [one, two] = [light(over(colour(node instanceof SVGElement ? style.fill : style.color), ground)), light(ground)];
     return (Math.max(one, two) + 0.05) / (Math.min(one, two) + 0.05);
   };
 

@@ -168,7 +168,7 @@ def test_the_png_says_its_name_and_the_digest_of_its_data(tmp_path):
 
 def test_a_title_is_the_headline_or_the_first_of_the_axes():
     figures.use_style()
-    figure, (left, right) = figures.subplots(ncols=2)
+    figure, (_, right) = figures.subplots(ncols=2)
     assert figures.title(figure) == ""
     right.set_title("of the\nright")
     assert figures.title(figure) == "of the right"
