@@ -159,8 +159,28 @@ def curves(
     axes.tick_params(labelsize=READABLE_PT)
 
 
+def key(figure: Figure, looks: Looks) -> None:
+    """Below the figure: what each colour and hatch means. ``looks``: meaning -> colour, hatch."""
+    from matplotlib.patches import Patch
+
+    swatches = [
+        Patch(facecolor=colour, hatch=hatch, edgecolor="white", label=meaning)
+        for meaning, (colour, hatch) in looks.items()
+    ]
+    figure.legend(handles=swatches, loc="outside lower center", ncols=len(swatches), fontsize=READABLE_PT)
+
+
+def ink_on(colour: str) -> str:
+    """Black or white, whichever stands out more against ``colour`` (WCAG 2.2, relative luminance)."""
+    from matplotlib.colors import to_rgb
+
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(colour)]
+    luminance = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+    return "black" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "white"
+
+
 def word_map(axes: Axes, words: pd.DataFrame, looks: Looks) -> None:
-    """A table of words drawn as coloured squares, each with a white sign.
+    """A table of words drawn as coloured squares, each with a sign that stands out against its colour.
 
     Args:
         words: one word a square; index and columns become the axes' labels.
@@ -171,8 +191,10 @@ def word_map(axes: Axes, words: pd.DataFrame, looks: Looks) -> None:
 
     codes, signs = words.map(list(looks).index), words.map(lambda word: looks[word][1])
     colours = {"cmap": ListedColormap([colour for colour, _ in looks.values()]), "vmin": 0, "vmax": len(looks)}
-    writing = {"annot": signs, "fmt": "", "annot_kws": {"size": READABLE_PT, "color": "white"}}
+    writing = {"annot": signs, "fmt": "", "annot_kws": {"size": READABLE_PT}}
     sns.heatmap(codes, ax=axes, cbar=False, linewidths=1, **colours, **writing)
+    for sign, word in zip(axes.texts, words.to_numpy().flat, strict=True):
+        sign.set_color(ink_on(looks[word][0]))
     axes.set(xlabel="", ylabel="")
     axes.tick_params(labelsize=READABLE_PT)
 
@@ -203,9 +225,13 @@ def headline(figure: Figure, finding: str) -> None:
 
 
 def _make_readable(figure: Figure) -> None:
-    """Give notes a white rim where they cross lines."""
+    """Give notes a white rim where they cross lines, and axes that count things no fractions."""
     from matplotlib.patheffects import withStroke
+    from matplotlib.ticker import AutoLocator, MaxNLocator
 
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if "(count)" in axis.get_label_text() and isinstance(axis.get_major_locator(), AutoLocator):
+            axis.set_major_locator(MaxNLocator("auto", integer=True))
     for note in (text for axes in figure.axes for text in axes.texts):
         if not note.get_bbox_patch() and note.get_color() != "white":
             note.set_path_effects([withStroke(linewidth=2, foreground="white")])

@@ -181,3 +181,26 @@ def test_stored_pictures_are_of_the_stored_data(project):
         said = Image.open(path).text
         assert said["name"] == path.stem
         assert said["csv"] == hashlib.sha256(path.with_suffix(".csv").read_bytes()).hexdigest(), path.name
+
+
+def test_signs_stand_out_against_their_squares():
+    """At least 3:1 for a mark, as WCAG asks; white on orange had 2.3:1."""
+    assert [figures.ink_on(colour) for colour in ("#E69F00", "#56B4E9", "#D55E00", "#000000")] == [
+        *("black", "black", "black", "white")
+    ]
+    assert figures.ink_on("#0072B2") == "white"
+    figures.use_style()
+    _, axes = figures.subplots()
+    figures.word_map(axes, pd.DataFrame([["a", "b"]]), {"a": ("#E69F00", "?"), "b": ("#0072B2", "+")})
+    assert [text.get_color() for text in axes.texts] == ["black", "white"]
+
+
+def test_axes_that_count_have_no_fractions_and_a_key_names_each_colour():
+    figures.use_style()
+    figure, axes = figures.subplots(figures.COLUMN_IN, 1.5)
+    axes.barh(["a"], [3])
+    axes.set_xlabel("attacks (count)")
+    figures.key(figure, {"stopped": ("#009E73", ""), "not stopped": ("#D55E00", "///")})
+    figures.png_bytes(figure)
+    assert all(tick == round(tick) for tick in axes.get_xticks())
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["stopped", "not stopped"]
