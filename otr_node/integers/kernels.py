@@ -21,7 +21,7 @@ __all__ = ("many_product", "product", "room_for", "unit_lengths")  # the other h
 _INT32 = bits.INT32
 _NORM_INPUT, _NORM_MOST = bits.NORM_INPUT, -bits.NORM_LEAST_SCALE
 _ROTARY, _PROBABILITY, _EXP = bits.ROTARY, bits.PROBABILITY, bits.EXP
-_SCORE_SHIFT, _ONE_SHARE = bits.SCORE_SHIFT, bits.ONE_SHARE
+_SCORE_SHIFT, _ONE_SHARE, _PART = bits.SCORE_SHIFT, bits.ONE_SHARE, 2.0**-bits.EXP
 # Each octave of the table of 2^−x is the first one halved: what is read of it stays in a cache.
 _SCORE, _OCTAVE = bits.SCORE, (1 << bits.SCORE) - 1
 _SIGMOID, _SIGMOID_SHIFT, _SIGMOID_ZERO = bits.SIGMOID, bits.SIGMOID_SHIFT, bits.SIGMOID_ZERO
@@ -246,28 +246,29 @@ def soften(scores, begin, first, exp2):
     """Scores to attention weights, in place: float64 integers (rows, count, end) of one sequence
     whose first place is ``first``."""
     rows, count, end = scores.shape
-    last = len(exp2) - 1
+    last = np.int64(len(exp2) - 1)
+    below, weights = np.empty(end, np.int64), np.empty(end, np.int32)
     for row in range(rows):
         for token in range(count):
             seen = begin + token + 1
-            for place in range(0, min(first, end)):
-                scores[row, token, place] = 0.0
-            for place in range(seen, end):
-                scores[row, token, place] = 0.0
+            scores[row, token, : min(first, end)] = 0.0
+            scores[row, token, seen:] = 0.0
+            own = scores[row, token, first:seen]
+            # Each of these loops makes many values at a time; one loop over all of it would not.
             top = -(np.int64(1) << np.int64(62))
-            for place in range(first, seen):
-                top = max(top, np.int64(scores[row, token, place]))
+            for k in range(len(own)):
+                top = max(top, np.int64(own[k]))
+            for k in range(len(own)):
+                below[k] = min((top - np.int64(own[k])) >> _SCORE_SHIFT, last)
+            for k in range(len(own)):
+                weights[k] = exp2[np.uint64(below[k] & _OCTAVE)] >> (below[k] >> _SCORE)
             total = np.int64(0)
-            for place in range(first, seen):
-                below = (top - np.int64(scores[row, token, place])) >> _SCORE_SHIFT
-                if below > last:
-                    below = np.int64(last)
-                weight = np.int64(exp2[below & _OCTAVE]) >> (below >> _SCORE)
-                scores[row, token, place] = weight
-                total += weight
-            share = np.int64(_ONE_SHARE) // max(total, np.int64(1))
-            for place in range(first, seen):
-                scores[row, token, place] = (np.int64(scores[row, token, place]) * share) >> _EXP
+            for k in range(len(own)):
+                total += weights[k]
+            # A weight's product with the share is at most ONE_SHARE, which a float64 holds.
+            share = np.float64(np.int64(_ONE_SHARE) // max(total, np.int64(1)))
+            for k in range(len(own)):
+                own[k] = np.floor(np.float64(weights[k]) * share * _PART)
 
 
 @compiled

@@ -16,7 +16,7 @@ from otr_node.integers.forms import EXP2, FEW, LAYER_MATRICES, SIGMOID, Form, Sc
 from otr_node.integers.packed import Packed
 
 _SHIFTS = tuple(matrix.shift for matrix in LAYER_MATRICES)
-_TILE = 64  # tokens whose attention is computed at once by products of matrices
+_TILE = 32  # tokens whose attention is computed at once by products of matrices
 _MANY = 16  # tokens of a sequence from which that is quicker
 
 Int32 = NDArray[np.int32]

@@ -251,6 +251,51 @@ def _add_rest(_typing, extra, columns, first, end, turned, totals, row, slot):
     return signature, generate
 
 
+def _turned(builder, vectors):
+    """Eight vectors of eight lanes, turned: of the first the first lane of each, and so on."""
+    for apart in (1, 2, 4):  # lanes change places with vectors, bit after bit of their numbers
+        turned = list(vectors)
+        for number in range(8):
+            if number & apart:
+                continue
+            one, other = vectors[number], vectors[number | apart]
+            for to, mask in (
+                (number, [lane if not lane & apart else 8 + lane - apart for lane in range(8)]),
+                (number | apart, [lane + apart if not lane & apart else 8 + lane for lane in range(8)]),
+            ):
+                turned[to] = builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(_I32, 8), mask))
+        vectors = turned
+    return vectors
+
+
+def _turn_pairs(_typing, pairs, slot, pair, packed, at, lanes):
+    """Lay out a block of pairs as tiles have them: eight slots from ``slot`` on, eight pairs from
+    ``pair`` on.
+
+    Args:
+        pairs: int32 (slots, pairs). packed: int32, flat; written from ``at`` on, the eight slots of
+            a pair together, ``lanes`` after those of the pair before. Both contiguous.
+    """
+    signature = types.void(pairs, slot, pair, packed, at, lanes)
+
+    def generate(context, builder, signature, arguments):
+        held = cgutils.create_struct_proxy(signature.args[0])(context, builder, arguments[0])
+        slot, pair, at, lanes = (arguments[number] for number in (1, 2, 4, 5))
+        width = cgutils.unpack_tuple(builder, held.shape, 2)[1]
+        made = _data(context, builder, signature.args[3], arguments[3])
+        kind = ir.VectorType(_I32, 8)
+        vectors = []
+        for number in range(8):
+            row = builder.mul(builder.add(slot, ir.Constant(_I64, number)), width)
+            vectors.append(_load(builder, held.data, builder.add(row, pair), kind))
+        for number, vector in enumerate(_turned(builder, vectors)):
+            to = builder.add(at, builder.mul(ir.Constant(_I64, number), lanes))
+            builder.store(vector, builder.bitcast(builder.gep(made, [to]), kind.as_pointer())).align = 4
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
 def _turn_block(_typing, totals, row, slot, tokens, shift, out, first):
     """Round a block of sums and write it by tokens: eight rows from ``row`` on, eight slots from
     ``slot`` on.
@@ -279,18 +324,7 @@ def _turn_block(_typing, totals, row, slot, tokens, shift, out, first):
         for number in range(8):
             at = builder.add(builder.mul(builder.add(row, ir.Constant(_I64, number)), width), slot)
             vectors.append(builder.ashr(builder.add(_load(builder, held.data, at, wide), half), down))
-        for apart in (1, 2, 4):  # lanes change places with vectors, bit after bit of their numbers
-            turned = list(vectors)
-            for number in range(8):
-                if number & apart:
-                    continue
-                one, other = vectors[number], vectors[number | apart]
-                for to, mask in (
-                    (number, [lane if not lane & apart else 8 + lane - apart for lane in range(8)]),
-                    (number | apart, [lane + apart if not lane & apart else 8 + lane for lane in range(8)]),
-                ):
-                    turned[to] = builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(_I32, 8), mask))
-            vectors = turned
+        vectors = _turned(builder, vectors)
         for number, vector in enumerate(vectors):
             token = builder.load(builder.gep(numbers, [builder.add(slot, ir.Constant(_I64, number))]))
             at = builder.add(builder.mul(token, rows), first)
@@ -303,6 +337,7 @@ def _turn_block(_typing, totals, row, slot, tokens, shift, out, first):
 
 add_rest: Any = intrinsic(_add_rest)
 turn_block: Any = intrinsic(_turn_block)
+turn_pairs: Any = intrinsic(_turn_pairs)
 wide_tile = _tile_sums(WIDE_ROWS, WIDE_LANES)
 narrow_tile = _tile_sums(NARROW_ROWS, NARROW_LANES)
 two_limbs_dot, four_limbs_dot = _dot_sums(2), _dot_sums(4)

@@ -20,6 +20,7 @@ _WIDE_ROWS, _WIDE_LANES = pairs.WIDE_ROWS, pairs.WIDE_LANES
 _NARROW_ROWS, _NARROW_LANES = pairs.NARROW_ROWS, pairs.NARROW_LANES
 _WEIGHT = 2**15  # no weight of the dense part is larger in magnitude
 _ROOM = 2**31 - 1
+_STRETCH = 256  # columns laid out together, whole units
 _PANEL = 48  # rows summed together: their sums and weights stay in a near cache
 
 
@@ -115,32 +116,47 @@ def pack_tile(x, tokens, limbs, bits, lanes, packed, squares):
         bits: of a limb. packed: int32, flat, written: pairs of int16. squares: int64 (limbs, units),
             written: the largest sum of squares of a token's limbs.
     """
-    width, slots, cut = x.shape[1], _PLANES * lanes // limbs, np.int32(bits)
-    own, digits = np.zeros((slots, _UNIT), np.int32), np.zeros((slots, _UNIT), np.int16)
+    width, slots, cut, one = x.shape[1], _PLANES * lanes // limbs, np.int32(bits), np.int32(1)
+    # Whole units that stay in a near cache, in rows that do not start at the same place of its pages.
+    left, digits = np.empty((slots, _STRETCH), np.int32), np.zeros((slots, _STRETCH + 32), np.int16)
     together = digits.view(np.int32)
-    for start in range(0, width, _UNIT):
-        some = min(_UNIT, width - start)
+    for start in range(0, width, _STRETCH):
+        some, first = min(_STRETCH, width - start), start // _UNIT
+        units, whole = -(-some // _UNIT), some // 16 * 8  # pairs that are turned by eight
         for slot in range(len(tokens)):
+            own = x[tokens[slot], start : start + some]
             for k in range(some):
-                own[slot, k] = x[tokens[slot], start + k]
+                left[slot, k] = own[k]
+            for k in range(some, units * _UNIT):
+                digits[slot, k] = 0
         for limb in range(limbs):
-            largest = np.int64(0)
+            for unit in range(units):
+                squares[limb, first + unit] = 0
             for slot in range(len(tokens)):
-                total = np.int64(0)
-                for k in range(some):
-                    value = own[slot, k]
-                    if limb < limbs - 1:
+                if limb < limbs - 1:
+                    for k in range(some):
+                        value = left[slot, k]
                         # rounded to nearest, without a sum that could leave int32
-                        own[slot, k] = (value >> cut) + ((value >> (cut - 1)) & 1)
-                        value -= own[slot, k] << cut
-                    digits[slot, k] = np.int16(value)
-                    total += np.int64(np.int32(digits[slot, k]) * np.int32(digits[slot, k]))
-                largest = max(largest, total)
-            squares[limb, start // _UNIT] = largest
-            for pair in range(some // 2):
-                to = (start // 2 + pair) * _PLANES * lanes + limb * slots
-                for slot in range(slots):
-                    packed[to + slot] = together[slot, pair]
+                        above = (value >> cut) + ((value >> (cut - one)) & one)
+                        left[slot, k] = above
+                        digits[slot, k] = np.int16(value - (above << cut))
+                else:
+                    for k in range(some):
+                        digits[slot, k] = np.int16(left[slot, k])
+                for unit in range(units):
+                    total, part = np.int64(0), digits[slot, unit * _UNIT : (unit + 1) * _UNIT]
+                    for k in range(_UNIT):
+                        digit = np.int32(part[k])
+                        total += np.int32(digit * digit)
+                    squares[limb, first + unit] = max(squares[limb, first + unit], total)
+            for slot in range(0, slots, 8):
+                at = start // 2 * _PLANES * lanes + limb * slots + slot
+                for pair in range(0, whole, 8):
+                    to = np.int64(at + pair * _PLANES * lanes)
+                    pairs.turn_pairs(together, slot, pair, packed, to, np.int64(_PLANES * lanes))
+                for pair in range(whole, some // 2):
+                    for number in range(8):
+                        packed[at + pair * _PLANES * lanes + number] = together[slot + number, pair]
 
 
 @compiled

@@ -1,20 +1,31 @@
-"""What exact integers cost, measured now beside floats: the same tokens through every lane, in turns."""
+"""What exact integers cost, measured now beside floats: the same tokens through every lane, in turns.
+
+    python -m otr_paper.benches.lane FOLDER [ROUNDS PROMPT CONTEXT]
+
+prints the ratios of the process as it is, without those of a wide layer; of a folder alone, the memory
+that loading takes.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import json
+import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
 import torch
 
-from otr_core.errors import ParameterError
+from otr_core.errors import ModelError, ParameterError
 from otr_core.lane import formats as bits
 from otr_core.lane.architecture import Architecture
 from otr_core.lane.dims import Dims, Matrix
@@ -26,6 +37,7 @@ from otr_node.integers.layers import Layers
 from otr_node.lanes import load_model
 from otr_node.portable import PortableModel, load_portable
 from otr_node.rounding import STACKS, round_model
+from otr_paper.benches.lane_bits import MACHINES
 
 WIDE = Architecture(
     hidden=4096,
@@ -242,6 +254,53 @@ def measure_growth(folder: Path, contexts: Sequence[int], widths: Sequence[int],
     return {"context": rows, "width": layers}
 
 
+def measure_capped(folder: Path, plan: LanePlan, machines: Sequence[str]) -> list[dict[str, Any]]:
+    """The lane compiled for other processors, against the floats of the processor at hand: the lane
+    without an instruction, the floats with all.
+
+    Args:
+        machines: of ``lane_bits.MACHINES``; what they say about compilation counts here.
+
+    Returns:
+        rows {machine, form, decode_over_fp32, prefill_over_fp32}.
+
+    Raises:
+        ModelError: a process failed; says how.
+    """
+    rows = []
+    for machine in machines:
+        compiled_for = {name: value for name, value in MACHINES[machine].items() if name.startswith("NUMBA_")}
+        arguments = [str(folder), *(str(number) for number in (plan.rounds, plan.prompt, plan.context))]
+        found = _child(arguments, machine, compiled_for)
+        kept = {name: found[name] for name in ("form", "decode_over_fp32", "prefill_over_fp32")}
+        rows.append({"machine": machine, **kept})
+    return rows
+
+
+def measure_memory(folder: Path) -> dict[str, float]:
+    """Memory that loading takes, in a process of its own.
+
+    Returns:
+        peak_bytes_per_weight, kept_bytes_per_weight: private memory at most and after loading, beyond
+        what the process had before, seen every two milliseconds. Pages of the checkpoint's file are
+        not in it: they are the system's, which may drop them.
+
+    Raises:
+        ModelError: the process failed; says how.
+    """
+    return _child([str(folder)], "this machine", {})
+
+
+def _child(arguments: Sequence[str], machine: str, environment: Mapping[str, str]) -> dict[str, Any]:
+    command = [sys.executable, "-m", "otr_paper.benches.lane", *arguments]
+    done = subprocess.run(command, env=os.environ | dict(environment), capture_output=True, text=True)
+    if done.returncode:
+        said = (done.stderr.strip() or "nothing").splitlines()[-1]
+        raise ModelError(f"the lane on {machine}: the process ended with {done.returncode} and said {said}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
 _NATIVE = {"fp32": "float32", "bf16": "bfloat16"}
 
 
@@ -275,3 +334,39 @@ def _ratio(times: Mapping[str, float], over: str) -> float:
 
 def _milliseconds(times: Mapping[str, float]) -> dict[str, float]:
     return {name: round(1000 * spent, 4) for name, spent in times.items()}
+
+
+def _private_bytes() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
+
+
+def _loading_memory(folder: Path) -> dict[str, float]:
+    chosen_form()  # compiled before what is measured
+    before, seen, done = _private_bytes(), [0], Event()
+
+    def watch() -> None:
+        while not done.wait(0.002):
+            seen.append(_private_bytes())
+
+    watcher = Thread(target=watch)
+    watcher.start()
+    model = load_portable(folder)
+    done.set()
+    watcher.join()
+    weights = sum(rows * columns for rows, columns in (matrix.shape for matrix in model.matrices.values()))
+    sizes = {"peak_bytes_per_weight": max(seen), "kept_bytes_per_weight": _private_bytes()}
+    return {name: round((size - before) / weights, 2) for name, size in sizes.items()}
+
+
+def _main() -> None:
+    folder = Path(sys.argv[1])
+    if len(sys.argv) == 2:
+        print(json.dumps(_loading_memory(folder)))
+        return
+    rounds, prompt, context = (int(each) for each in sys.argv[2:])
+    print(json.dumps(measure_lane(folder, LanePlan(rounds, prompt, context, wide=False))))
+
+
+if __name__ == "__main__":
+    _main()

@@ -2,7 +2,8 @@
 ``python -m otr_paper.producers.lane``.
 
 * ``lane_bench``: ``otr bench lane`` of SmolLM2-135M and of one layer 4,096 wide, and how cost grows with
-  context and width. Minutes; on a machine that does nothing else.
+  context and width, and without instructions that this processor has. Minutes; on a machine that does
+  nothing else.
 * ``lane_bits``: the same bits on every instruction set and in every way of feeding: SmolLM2-135M over
   80 positions, a tiny model over 40, without compilation too, and over 8,192.
 * ``lane_steps``: 100,000 random steps of each primitive, the definition against the lane.
@@ -15,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from otr_paper.benches.lane import LanePlan, measure_growth, measure_lane
+from otr_paper.benches.lane import LanePlan, measure_capped, measure_growth, measure_lane, measure_memory
 from otr_paper.benches.lane_bits import MACHINES, measure_bits
 from otr_paper.benches.lane_steps import compare_steps
 from otr_paper.labs.tiny import TINY, tiny_tensors, write_tiny
@@ -30,7 +31,10 @@ def _lane_bench() -> dict[str, Any]:
     folder = frame.model_files()
     measured = measure_lane(folder)
     frame.progress("lanes measured")
-    return {**measured, "growth": measure_growth(folder, CONTEXTS, WIDTHS, LanePlan(rounds=5))}
+    growth = measure_growth(folder, CONTEXTS, WIDTHS, LanePlan(rounds=5))
+    frame.progress("growth measured")
+    capped = measure_capped(folder, LanePlan(rounds=5), ("AVX-512 without VNNI", "AVX2", "SSE4.1"))
+    return {**measured, "memory": measure_memory(folder), "growth": growth, "capped": capped}
 
 
 def _lane_bits() -> dict[str, Any]:

@@ -8,9 +8,18 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from otr_core.errors import ParameterError
+from otr_core.errors import ModelError, ParameterError
 from otr_paper import commands
-from otr_paper.benches.lane import WIDE, LanePlan, in_turns, measure_growth, measure_layer
+from otr_paper.benches.lane import (
+    WIDE,
+    LanePlan,
+    in_turns,
+    measure_capped,
+    measure_growth,
+    measure_layer,
+    measure_memory,
+)
+from otr_paper.press.lane_cost import lane_costs
 
 APP = typer.Typer()
 commands.add(APP)
@@ -59,3 +68,43 @@ def test_growth_is_measured_at_the_asked_contexts_and_widths(tiny: Path) -> None
     assert [row["context"] for row in found["context"]] == [5, 20]
     assert all(row["portable"] > 0 < row["fp32"] for row in found["context"])
     assert [layer["hidden"] for layer in found["width"]] == [128]
+
+
+@pytest.mark.slow
+def test_the_lane_is_measured_as_compiled_for_another_processor(tiny: Path) -> None:
+    row, same = measure_capped(tiny, LanePlan(2, 20, 10), ["AVX2", "as it is"])
+    assert (row["machine"], row["form"]["compiled"]) == ("AVX2", True)
+    assert min(row["decode_over_fp32"], row["prefill_over_fp32"], same["prefill_over_fp32"]) > 0
+    (plain,) = measure_capped(tiny, LanePlan(2, 20, 10), ["no compilation"])
+    assert not plain["form"]["compiled"]  # so the child did take the environment
+    with pytest.raises(ModelError, match="the lane on AVX2: the process ended with 1"):
+        measure_capped(tiny / "none", LanePlan(1, 2, 1), ["AVX2"])
+
+
+@pytest.mark.slow
+def test_memory_of_loading_is_at_least_what_stays(tiny: Path) -> None:
+    found = measure_memory(tiny)
+    assert 0 < found["kept_bytes_per_weight"] <= found["peak_bytes_per_weight"]
+
+
+def test_costs_of_the_figure_are_those_of_the_bench() -> None:
+    ratios = {"decode_over_fp32": 0.5, "prefill_over_fp32": 1.0}
+    bench = {
+        "cpu_ms": {"token_by_batch": {"1": 3.0, "16": 1.0, "4": 2.0}},
+        "growth": {"context": [{"context": 5, "portable": 1.0, "fp32": 2.0}], "width": [{"hidden": 8} | ratios]},
+        "wide": {"hidden": 16} | ratios,
+        "capped": [{"machine": "AVX2"} | ratios],
+        **ratios,
+    }
+    rows = [(row["panel"], row["at"], row["series"], row["value"]) for row in lane_costs(bench)]
+    assert rows[:3] == [
+        ("batch", "1", "portable", 3.0),
+        ("batch", "4", "portable", 2.0),
+        ("batch", "16", "portable", 1.0),
+    ]
+    assert rows[3:5] == [("context", "5", "portable", 1.0), ("context", "5", "fp32", 2.0)]
+    assert [row[1:] for row in rows if row[0] == "width" and row[2] == "prefill"] == [
+        ("8", "prefill", 1.0),
+        ("16", "prefill", 1.0),
+    ]
+    assert {row[1] for row in rows if row[0] == "processor"} == {"as it is", "AVX2"}
