@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar o
 PROGRESS := awk '/^Collecting/ && ++n % 20 == 0 {print "   collected " n} /^Installing/ {print "   installing"} /^Successfully/ {print "   installed"} {fflush()}'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data reproduce test lint lab fresh bench custody fuzz mutants lock clean
+.PHONY: help setup data reproduce test lint lab site fresh bench custody fuzz mutants lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -33,13 +33,16 @@ reproduce: data ## every figure, every table, the claims ledger (stored results;
 	@$(BIN)/otr reproduce
 
 test: data lint ## all tests, with lint, types, and the notebooks' outputs compared
-	@$(BIN)/python -m pytest -n 2 --dist loadscope --nbval --nbval-current-env tests notebooks
+	@$(BIN)/python -m pytest -n 2 --dist loadscope --nbval --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg tests notebooks
 
 lint: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 lab: data ## JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --notebook-dir notebooks
+
+site: $(READY) ## the site in build/site, from the stored notebooks; offline, under a minute
+	@$(BIN)/python -m otr_paper.site.build
 
 fresh: bench ## the long measurements again on this machine, then the notebooks on them, into build/
 	@$(BIN)/otr reproduce --mode fresh

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import sys
+import traceback
 import warnings
 from collections.abc import Iterable
 from importlib.metadata import entry_points
@@ -51,8 +53,18 @@ Files = list[Path] | None
 Words = str | None
 
 
+QUIET, VERBOSE = "OTR_QUIET", "OTR_VERBOSE"
+"""Environment variables that ``--quiet`` and ``--verbose`` set: a command's own processes do as it does."""
+
+
 def say(line: str) -> None:
-    """Progress goes to standard error, so that standard output stays the result."""
+    """Progress goes to standard error, so that standard output stays the result; ``--quiet`` leaves it out."""
+    if not os.environ.get(QUIET):
+        complain(line)
+
+
+def complain(line: str) -> None:
+    """An error goes to standard error, whatever was asked for."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -72,8 +84,11 @@ def options(
     version: Annotated[
         bool, Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    quiet: Annotated[bool, Option("--quiet", help="No progress on standard error; errors still.")] = False,
+    verbose: Annotated[bool, Option("--verbose", help="With an error, where in the code it arose.")] = False,
 ) -> None:
     """Options that stand before any command."""
+    os.environ.update({name: "1" for name, asked in ((QUIET, quiet), (VERBOSE, verbose)) if asked})
 
 
 @app.command("verify")
@@ -153,7 +168,7 @@ def show_economics(
 def exit_with(problems: list[str]) -> None:
     """Print each problem as an error; with any, end with exit status 1."""
     for problem in problems:
-        say(f"error: {problem}")
+        complain(f"error: {problem}")
     if problems:
         raise typer.Exit(1)
 
@@ -210,13 +225,15 @@ def main() -> NoReturn:
         add_commands()
         app()
     except OtrError as error:
-        say(f"error: {error}")
+        if os.environ.get(VERBOSE):
+            traceback.print_exception(error)
+        complain(f"error: {error}")
         sys.exit(2 if isinstance(error, InputError) else 1)
     except ModuleNotFoundError as error:
         missing = missing_extra(error)
         if missing is None:
             raise
-        say(f"error: {missing}")
+        complain(f"error: {missing}")
         sys.exit(2)
     except KeyboardInterrupt:
         say("interrupted: nothing is left half written; the same command goes on from here")

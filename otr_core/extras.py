@@ -32,6 +32,7 @@ EXTRAS = {
         *("jupyterlab", "papermill", "IPython", "ipykernel", "ipywidgets", "pandas", "matplotlib", "seaborn"),
         *("cycler", "PIL", "scipy", "joblib", "distributed", "eth_keys"),
     ),
+    "site": ("sphinx", "myst_nb", "furo", "docutils"),
 }
 
 

@@ -19,6 +19,7 @@ from otr_node.project import find_data, find_project
 
 if TYPE_CHECKING:
     from otr_paper.claims.grounds import Grounds
+    from otr_paper.claims.ledger import ClaimRow
 
 commands = typer.Typer()
 bench_app = typer.Typer(no_args_is_help=True, help="Measurements made now, on this machine, each beside its baseline.")
@@ -39,6 +40,9 @@ def reproduce_paper(
     only: Annotated[
         list[str] | None, typer.Option(help="Notebook number or name, such as 05; may be repeated.")
     ] = None,
+    claim: Annotated[
+        str | None, typer.Option(help="One claim, such as L09: run the notebook that shows it, print its readings.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     force: Annotated[bool, typer.Option("--force", help="Run again even where nothing has changed.")] = False,
     record: Annotated[
@@ -51,20 +55,38 @@ def reproduce_paper(
     need_extras("node", "proofs", "chain", "paper")
     from otr_paper.claims import ledger
     from otr_paper.claims.grounds import Grounds
-    from otr_paper.press.claims_table import HEAD, claims_table
-    from otr_paper.press.notebook import COMMON
+    from otr_paper.press.claims_table import HEAD, chosen_rows, claims_table
+    from otr_paper.press.parameters import COMMON
     from otr_paper.press.reproduce import record_usage
     from otr_paper.press.reproduce import reproduce as run
 
     for name, value in (("mode", mode), ("profile", profile), ("device", device)):
         if value not in COMMON[name]:
             raise InputError(f"--{name}: found {value!r}, expected one of {', '.join(COMMON[name])}")
-    used = run(project, mode=mode, profile=profile, device=device, only=only or [], force=force, report=say)
+    chosen = chosen_rows(project.data, [claim]) if claim else []
+    notebooks = [*(only or []), *(row.notebook for row in chosen)]
+    used = run(project, mode=mode, profile=profile, device=device, only=notebooks, force=force, report=say)
     if record:
         record_usage(project, used, date=dt.date.today().isoformat(), cores=os.cpu_count() or 1)
+    if chosen:
+        print_claim(chosen[0], Grounds(project.data))
+        return
     rows, grounds = ledger.read_ledger(project.data), Grounds(project.data)
     print_table(HEAD, claims_table(rows, grounds.published))
     exit_with(ledger.check(rows, grounds))
+
+
+def print_claim(row: ClaimRow, grounds: Grounds) -> None:
+    """One row of the ledger, the function that judges it, and its readings, computed now; exit status 1 where
+    the row no longer matches."""
+    from otr_paper.claims import ledger
+    from otr_paper.press import claims_table as table
+
+    print_table(table.HEAD, table.claims_table([row], grounds.published))
+    print(f"judged by {row.code}: {row.rule}\nwhy: {row.why}")
+    print_table(table.READING_HEAD, table.readings_rows(table.claims_json([row], grounds)[0]["readings"]))
+    print_table(table.CONDITION_HEAD, table.condition_rows(row))
+    exit_with(ledger.check_row(row, grounds))
 
 
 @commands.command("devnet")
@@ -126,12 +148,10 @@ def show_claims(
         problems = ledger.check_row(rows[0], grounds)
     if as_json:
         print_json(table.claims_json(rows, grounds))
+    elif claim is not None:
+        print_claim(rows[0], grounds)
     else:
         print_table(table.HEAD, table.claims_table(rows, grounds.published))
-        if claim is not None:
-            print(f"judged by {rows[0].code}: {rows[0].rule}\nwhy: {rows[0].why}")
-            print_table(table.READING_HEAD, table.readings_rows(table.claims_json(rows, grounds)[0]["readings"]))
-            print_table(table.CONDITION_HEAD, table.condition_rows(rows[0]))
     exit_with(problems)
 
 

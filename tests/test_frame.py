@@ -90,6 +90,8 @@ NOT_REQUIRED = {
 NOT_IMPORTED = {
     "accelerate": "transformers reads GGUF files with it",
     "gguf": "the same",
+    "furo": "the site's look: Sphinx loads it by its name",
+    "myst-nb": "reads notebooks and Markdown for Sphinx, which loads it by its name",
     "ipykernel": "runs the notebooks",
     "jupyterlab": "`make lab`",
     "pyyaml": "`otr claims` reads the ledger with it, which needs no extra",
@@ -97,7 +99,7 @@ NOT_IMPORTED = {
 MAY_USE = {
     "otr_core": ("base",),
     "otr_node": ("base", "node", "proofs", "chain", "serve"),
-    "otr_paper": ("base", "node", "proofs", "chain", "serve", "paper"),
+    "otr_paper": ("base", "node", "proofs", "chain", "serve", "paper", "site"),
 }
 
 
@@ -117,13 +119,14 @@ def test_what_a_package_imports_is_required(project, declared, roots, package):
         ("chain", ["otr_node"]),
         ("serve", ["otr_node"]),
         ("paper", ["otr_paper", "notebooks"]),
+        ("site", ["otr_paper"]),
         ("test", ["tests"]),
     ],
 )
 def test_what_is_required_is_imported(project, declared, roots, key, users):
     sources = [text for user in users if user != "notebooks" for text in package_sources(project.root, user)]
     imported = third_party(*sources, *(notebook_sources(project.root) if "notebooks" in users else []))
-    tools = {"hatchling", "nbval", "pytest-timeout", "pytest-xdist"}  # run, not imported
+    tools = {"check-jsonschema", "hatchling", "nbval", "pytest-timeout", "pytest-xdist"}  # run, not imported
     idle = {name for name in declared[key] if not roots[name] & imported}
     assert idle - NOT_IMPORTED.keys() - tools == set()
 

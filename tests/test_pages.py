@@ -13,7 +13,7 @@ from otr_paper.claims.ledger import read_ledger
 from otr_paper.press import pages
 from otr_paper.press.claims_table import HEADLINES
 
-PAGES = ("README.md", "docs/*.md")
+PAGES = ("README.md", "ARTIFACT.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs/*.md")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_generated_blocks_are_what_the_code_generates(project):
         for name, block in blocks.items():
             assert pages.replace_block(document, name, block, page) == document, f"{page}: {name} is of other data"
             found += 1
-    assert found == 4
+    assert found == 5
 
 
 def test_an_old_block_is_renewed_and_a_lost_marker_is_named():
@@ -49,10 +49,11 @@ def test_readme_is_read_in_minutes_and_its_rows_are_rows_of_the_ledger(project):
 
 
 def test_every_page_is_reached_from_readme(texts, project):
-    named = set(re.findall(r"\]\((docs[^)#]*)\)", texts[project.root / "README.md"]))
+    named = set(re.findall(r"\]\(((?:docs|ARTIFACT)[^)#]*)\)", texts[project.root / "README.md"]))
+    customary = {"README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"}  # who looks for them knows where
     for path in texts:
         name = path.relative_to(project.root).as_posix()
-        assert name == "README.md" or any(name == one or name.startswith(f"{one}/") for one in named), name
+        assert name in customary or any(name == one or name.startswith(f"{one}/") for one in named), name
 
 
 def test_links_lead_somewhere(texts):

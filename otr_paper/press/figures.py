@@ -7,6 +7,7 @@ bytes.
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable, Mapping
 from itertools import cycle
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from cycler import cycler
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from otr_core.files import whole_file, write_bytes, write_text
 
@@ -160,8 +162,28 @@ def curves(
     axes.tick_params(labelsize=READABLE_PT)
 
 
+def key(figure: Figure, looks: Looks) -> None:
+    """Below the figure: what each colour and hatch means. ``looks``: meaning -> colour, hatch."""
+    from matplotlib.patches import Patch
+
+    swatches = [
+        Patch(facecolor=colour, hatch=hatch, edgecolor="white", label=meaning)
+        for meaning, (colour, hatch) in looks.items()
+    ]
+    figure.legend(handles=swatches, loc="outside lower center", ncols=len(swatches), fontsize=READABLE_PT)
+
+
+def ink_on(colour: str) -> str:
+    """Black or white, whichever stands out more against ``colour`` (WCAG 2.2, relative luminance)."""
+    from matplotlib.colors import to_rgb
+
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(colour)]
+    luminance = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+    return "black" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "white"
+
+
 def word_map(axes: Axes, words: pd.DataFrame, looks: Looks) -> None:
-    """A table of words drawn as coloured squares, each with a white sign.
+    """A table of words drawn as coloured squares, each with a sign that stands out against its colour.
 
     Args:
         words: one word a square; index and columns become the axes' labels.
@@ -172,8 +194,10 @@ def word_map(axes: Axes, words: pd.DataFrame, looks: Looks) -> None:
 
     codes, signs = words.map(list(looks).index), words.map(lambda word: looks[word][1])
     colours = {"cmap": ListedColormap([colour for colour, _ in looks.values()]), "vmin": 0, "vmax": len(looks)}
-    writing = {"annot": signs, "fmt": "", "annot_kws": {"size": READABLE_PT, "color": "white"}}
+    writing = {"annot": signs, "fmt": "", "annot_kws": {"size": READABLE_PT}}
     sns.heatmap(codes, ax=axes, cbar=False, linewidths=1, **colours, **writing)
+    for sign, word in zip(axes.texts, words.to_numpy().flat, strict=True):
+        sign.set_color(ink_on(looks[word][0]))
     axes.set(xlabel="", ylabel="")
     axes.tick_params(labelsize=READABLE_PT)
 
@@ -204,9 +228,13 @@ def headline(figure: Figure, finding: str) -> None:
 
 
 def _make_readable(figure: Figure) -> None:
-    """Give notes a white rim where they cross lines."""
+    """Give notes a white rim where they cross lines, and axes that count things no fractions."""
     from matplotlib.patheffects import withStroke
+    from matplotlib.ticker import AutoLocator, MaxNLocator
 
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if "(count)" in axis.get_label_text() and isinstance(axis.get_major_locator(), AutoLocator):
+            axis.set_major_locator(MaxNLocator("auto", integer=True))
     for note in (text for axes in figure.axes for text in axes.texts):
         if not note.get_bbox_patch() and note.get_color() != "white":
             note.set_path_effects([withStroke(linewidth=2, foreground="white")])
@@ -220,20 +248,22 @@ def cell(x: float, y: float, colour: str) -> Any:
     return Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="white", linewidth=1)
 
 
-def png_bytes(figure: Figure) -> bytes:
-    """The figure as PNG; the same figure gives the same bytes."""
+def png_bytes(figure: Figure, **about: str) -> bytes:
+    """The figure as PNG; the same figure gives the same bytes. ``about``: see ``encode_png``."""
     _make_readable(figure)
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", pil_kwargs={"compress_level": 0})
-    return encode_png(Image.open(drawn).convert("RGB"))
+    return encode_png(Image.open(drawn).convert("RGB"), **about)
 
 
 _PALETTE, _FREQUENT = 256, 128
 """Colours of a picture that is stored, and how many of them are its most frequent ones."""
 
 
-def encode_png(picture: Image.Image) -> bytes:
+def encode_png(picture: Image.Image, **about: str) -> bytes:
     """The picture, mode RGB, as a PNG with a palette: half the bytes of full colour for a plot.
+
+    ``about`` is written into the file as text, keyword by keyword; no pixel changes by it.
 
     A plot has a few plain colours, and hundreds of shades where edges are smoothed. The palette
     holds its most frequent colours as they are; then, one after another, the colour that is
@@ -253,15 +283,19 @@ def encode_png(picture: Image.Image) -> bytes:
         distance = np.minimum(distance, beside)
     stored = Image.frombytes("P", picture.size, nearest.astype(np.uint8)[index.reshape(-1)].tobytes())
     stored.putpalette(colours[chosen].astype(np.uint8).tobytes())
-    written = io.BytesIO()
-    stored.save(written, format="PNG", optimize=True, dpi=(DPI, DPI))
+    written, said = io.BytesIO(), PngInfo()
+    for keyword, value in about.items():
+        said.add_text(keyword, value)
+    stored.save(written, format="PNG", optimize=True, dpi=(DPI, DPI), pnginfo=said)
     return written.getvalue()
 
 
 def save_figure(figure: Figure, folder: Path, name: str, data: pd.DataFrame, *, note: str) -> bytes:
     """Write ``name``.png, .svg, .pdf and the .csv behind the figure; returns the PNG's bytes.
 
-    PNG and CSV are committed; SVG and PDF are for print, and git ignores them.
+    PNG and CSV are committed; SVG and PDF are for print, and git ignores them. The PNG says its name
+    and the SHA-256 of its CSV, so that a picture that was swapped, or whose data have changed since,
+    can be told.
 
     Args:
         data: the columns and rows that the figure draws, and no others.
@@ -270,14 +304,21 @@ def save_figure(figure: Figure, folder: Path, name: str, data: pd.DataFrame, *, 
     Raises:
         InputError: the folder cannot be written.
     """
-    png = png_bytes(figure)
+    text = csv_text(data, note, digits=6)
+    png = png_bytes(figure, name=name, csv=hashlib.sha256(text.encode()).hexdigest())
     write_bytes(folder / f"{name}.png", png)
     for suffix in ("svg", "pdf"):
         with whole_file(folder / f"{name}.{suffix}") as part:
             dated = {"Date": None} if suffix == "svg" else {"CreationDate": None, "Producer": None, "Creator": None}
             figure.savefig(part, format=suffix, metadata=dated)
-    write_text(folder / f"{name}.csv", csv_text(data, note, digits=6))
+    write_text(folder / f"{name}.csv", text)
     return png
+
+
+def title(figure: Figure) -> str:
+    """What the figure says it shows: its headline, or the first title of its axes; "" without one."""
+    titles = [figure.get_suptitle(), *(axes.get_title(side) for axes in figure.axes for side in ("left", "center"))]
+    return " ".join(next(filter(None, titles), "").split())
 
 
 def csv_text(data: pd.DataFrame, note: str, *, digits: int) -> str:

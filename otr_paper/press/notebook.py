@@ -8,6 +8,8 @@ so that looking around changes nothing that is committed.
 from __future__ import annotations
 
 import ast
+import base64
+import html
 import json
 import logging
 import os
@@ -25,6 +27,7 @@ from otr_node.project import Project, find_project
 from otr_node.worker import peak_kb
 from otr_paper.press import figures
 from otr_paper.press.claims_table import claim_lines
+from otr_paper.press.parameters import check_parameters
 from otr_paper.store.results import Card, read_result, versions
 
 if TYPE_CHECKING:
@@ -35,8 +38,6 @@ FIGURES_VARIABLE = "OTR_FIGURES"
 """Environment variable by which the reproduce run tells a kernel where figures and tables go."""
 USAGE_VARIABLE = "OTR_USAGE"
 """Environment variable by which it says where the kernel reports its use of CPU and memory."""
-COMMON = {"mode": ("stored", "fresh"), "profile": ("smoke", "paper"), "device": ("cpu", "cuda")}
-"""Parameters that every notebook has beside its seed, and the values each may take."""
 KINDS = ("measured", "recomputed", "simulated", "cited")
 
 
@@ -108,12 +109,12 @@ class NotebookSession:
             caption: one or two sentences that a reader can quote; it says what the sources are.
         """
         import matplotlib.pyplot as plt
-        from IPython.display import Image, Markdown, display
+        from IPython.display import HTML, Markdown, display
 
-        note = _note(kind, caption)
+        note, title = _note(kind, caption), figures.title(figure)
         png = figures.save_figure(figure, self.folder, name, data, note=note)
         plt.close(figure)
-        display(Image(data=png))
+        display(HTML(picture_html(png, f"{name}: {title or caption}")))
         display(Markdown(f"**{name}.** {caption} *({kind})*"))
 
     def table(self, name: str, data: pd.DataFrame, *, kind: str, caption: str) -> None:
@@ -143,6 +144,13 @@ class NotebookSession:
             write_text(target, json.dumps({"cpu_s": round(cpu_s, 1), "peak_mb": round(peak_mb)}))
 
 
+def picture_html(png: bytes, alt: str) -> str:
+    """The picture with its text alternative, as JupyterLab shows it: of an output of type image/png it
+    drops the text. The picture stays part of the document, so an untrusted notebook shows it too."""
+    source = base64.b64encode(png).decode()
+    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{source}">'
+
+
 def _note(kind: str, caption: str) -> str:
     """First line of a CSV: the kind of its numbers, and the caption.
 
@@ -164,21 +172,17 @@ def start(name: str, namespace: Mapping[str, Any]) -> NotebookSession:
 
     Raises:
         NotebookError: a parameter the notebook does not declare was injected.
-        InputError: mode, profile, seed or device is outside its domain.
+        InputError: a parameter is outside its range (``otr_paper.press.parameters``).
     """
     project = find_project()
     stored = json.loads((project.notebooks / f"{name}.ipynb").read_text("utf-8"))
     check_parameter_names(_values(namespace), parameter_names(stored), name)
-    for key, allowed in COMMON.items():
-        if namespace.get(key) not in allowed:
-            raise InputError(f"{key}: found {namespace.get(key)!r}, expected one of {', '.join(allowed)}")
-    seed = namespace.get("seed")
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-        raise InputError(f"seed: found {seed!r}, expected a whole number from 0 to 2^63 - 1")
+    check_parameters({key: namespace.get(key) for key in parameter_names(stored)})
     quiet()
     figures.use_style()
     folder = Path(os.environ.get(FIGURES_VARIABLE) or project.build / "interactive" / "figures")
-    return NotebookSession(name, project, namespace["mode"], namespace["profile"], seed, namespace["device"], folder)
+    mode, profile, seed, device = (namespace[key] for key in ("mode", "profile", "seed", "device"))
+    return NotebookSession(name, project, mode, profile, seed, device, folder)
 
 
 def quiet() -> None:

@@ -7,7 +7,7 @@ import re
 from otr_core.errors import DataError
 from otr_core.files import write_text
 from otr_node.project import Project
-from otr_paper.claims.ledger import read_ledger
+from otr_paper.claims.ledger import ClaimRow, read_ledger
 from otr_paper.claims.published import load_published
 from otr_paper.press.claims_table import claims_markdown, headlines_markdown
 from otr_paper.store.results import read_result
@@ -18,6 +18,7 @@ def generated(project: Project) -> dict[str, dict[str, str]]:
     rows = read_ledger(project.data)
     return {
         "README.md": {"headlines": headlines_markdown(rows)},
+        "ARTIFACT.md": {"commands": commands_markdown(project, rows)},
         "docs/claims.md": {"claims": claims_markdown(rows, load_published(project.data))},
         "docs/network.md": {"costs": costs_markdown(project)},
         "docs/running.md": {"resources": resources_markdown(project)},
@@ -61,6 +62,18 @@ def resources_markdown(project: Project) -> str:
     for row in result["steps"]:
         lines.append(f"| {row['step']} | {row['cpu_s']:.0f} | {row['wall_s']:.0f} | {row['peak_mb']:.0f} |")
     lines.append(f"\nMeasured with `{card.command}` on {card.date} ({card.machine}).")
+    return "\n".join(lines)
+
+
+def commands_markdown(project: Project, rows: list[ClaimRow]) -> str:
+    """One command a claim, with the minutes its notebook took and the verdict to expect."""
+    _, result = read_result(project.results, "reproduce_run")
+    minutes = {row["step"]: row["wall_s"] / 60 for row in result["steps"]}
+    lines = ["| claim | it says | minutes | figure | expected | command |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        took = f"{minutes[row.notebook]:.1f}" if row.notebook in minutes else "not measured yet"
+        command = f"`otr reproduce --claim {row.id}`"
+        lines.append(f"| {row.id} | {row.claim} | {took} | {row.figure} | {row.verdict} | {command} |")
     return "\n".join(lines)
 
 

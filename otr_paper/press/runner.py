@@ -21,6 +21,7 @@ from typing import Any
 from otr_core.errors import NotebookError
 from otr_core.files import write_text
 from otr_paper.press.notebook import FIGURES_VARIABLE, USAGE_VARIABLE, check_parameter_names, parameter_names
+from otr_paper.press.parameters import check_parameters
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,11 @@ def run_notebook(source: Path, target: Path, figures: Path, parameters: Mapping[
 
     Raises:
         NotebookError: a parameter is unknown, a cell failed or never ran. ``target`` stays.
+        InputError: a parameter is outside its range; no kernel was started.
     """
     notebook = read_notebook(source)
     check_parameter_names(set(parameters), parameter_names(notebook), source.name)
+    check_parameters(parameters)
     figures.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="otr-") as folder:
         executed, usage = Path(folder) / source.name, Path(folder) / "usage.json"

@@ -77,8 +77,8 @@ def render(state: State) -> dict[str, Any]:
     verb = {"honest": "honesty pays", "cheat": "cheating pays", "mixed": "the operator mixes"}
     key = "honest" if game.cheat_rate == 0 else "cheat" if game.cheat_rate == 1 else "mixed"
     sentence = (
-        f"{game.regime}: a cheat is caught with probability {game.detection:.3g}, "
-        f"{game.threshold:.3g} is needed, so {verb[key]}."
+        f"{game.regime.capitalize()}: a cheat is caught with probability {game.detection:.3g}, "
+        f"{game.threshold:.3g} is needed, so {verb[key]}"
     )
     return {
         "numbers": numbers,

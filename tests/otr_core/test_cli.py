@@ -43,6 +43,21 @@ def test_help_lists_every_command():
         assert name in text
 
 
+def test_quiet_leaves_progress_out_and_verbose_says_where_an_error_arose(tmp_path):
+    missing = tmp_path / "missing.json"
+    for options, traced in ((["--quiet"], False), (["--verbose"], True), ([], False)):
+        run = otr(*options, "verify", missing)
+        assert run.returncode == 2
+        assert run.stderr.splitlines()[-1].startswith("error: ")
+        assert ("Traceback" in run.stderr) == traced
+    code = (
+        "import os, otr_core.cli as c; c.say('progress'); os.environ[c.QUIET] = '1'; c.say('more'); c.complain('error')"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stderr == "progress\nerror\n"
+    assert otr("--quiet", "claims", "L99").stderr.startswith("error: ")
+
+
 def test_version():
     run = otr("--version")
     assert (run.returncode, run.stdout) == (0, f"otr {otr_core.__version__}\n")

@@ -1,5 +1,6 @@
 """Figures: repeatable bytes, the CSV beside them, tables as Markdown, and the helpers that draw."""
 
+import hashlib
 import io
 from itertools import pairwise
 
@@ -156,3 +157,50 @@ def test_stored_csvs_hold_what_a_figure_shows_and_no_grid_behind_it(project):
     sizes = {path.name: path.stat().st_size for path in project.figures.glob("*.csv")}
     assert sizes
     assert not {name: size for name, size in sizes.items() if size > 40_000}
+
+
+def test_the_png_says_its_name_and_the_digest_of_its_data(tmp_path):
+    png = figures.save_figure(draw(), tmp_path, "F00_test", DATA, note="[simulated] a test")
+    said = Image.open(io.BytesIO(png)).text
+    assert said == {"name": "F00_test", "csv": hashlib.sha256((tmp_path / "F00_test.csv").read_bytes()).hexdigest()}
+    assert (tmp_path / "F00_test.png").read_bytes() == png
+
+
+def test_a_title_is_the_headline_or_the_first_of_the_axes():
+    figures.use_style()
+    figure, (_, right) = figures.subplots(ncols=2)
+    assert figures.title(figure) == ""
+    right.set_title("of the\nright")
+    assert figures.title(figure) == "of the right"
+    figures.headline(figure, "a finding")
+    assert figures.title(figure) == "a finding"
+
+
+def test_stored_pictures_are_of_the_stored_data(project):
+    for path in sorted(project.figures.glob("*.png")):
+        said = Image.open(path).text
+        assert said["name"] == path.stem
+        assert said["csv"] == hashlib.sha256(path.with_suffix(".csv").read_bytes()).hexdigest(), path.name
+
+
+def test_signs_stand_out_against_their_squares():
+    """At least 3:1 for a mark, as WCAG asks; white on orange had 2.3:1."""
+    assert [figures.ink_on(colour) for colour in ("#E69F00", "#56B4E9", "#D55E00", "#000000")] == [
+        *("black", "black", "black", "white")
+    ]
+    assert figures.ink_on("#0072B2") == "white"
+    figures.use_style()
+    _, axes = figures.subplots()
+    figures.word_map(axes, pd.DataFrame([["a", "b"]]), {"a": ("#E69F00", "?"), "b": ("#0072B2", "+")})
+    assert [text.get_color() for text in axes.texts] == ["black", "white"]
+
+
+def test_axes_that_count_have_no_fractions_and_a_key_names_each_colour():
+    figures.use_style()
+    figure, axes = figures.subplots(figures.COLUMN_IN, 1.5)
+    axes.barh(["a"], [3])
+    axes.set_xlabel("attacks (count)")
+    figures.key(figure, {"stopped": ("#009E73", ""), "not stopped": ("#D55E00", "///")})
+    figures.png_bytes(figure)
+    assert all(tick == round(tick) for tick in axes.get_xticks())
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["stopped", "not stopped"]

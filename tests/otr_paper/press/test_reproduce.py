@@ -137,3 +137,19 @@ def test_unknown_notebooks_are_named(checkout):
     assert job.choose_notebooks(checkout, []) == ["00_one", "01_two"]
     with pytest.raises(InputError, match="found '7', expected one of 00_one, 01_two"):
         job.choose_notebooks(checkout, ["7"])
+
+
+def test_an_unknown_claim_is_refused_before_anything_runs():
+    refused = CliRunner().invoke(app, ["reproduce", "--claim", "L99"])
+    assert isinstance(refused.exception, InputError)
+    assert str(refused.exception) == "claims: found L99, expected L01 to L42"
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_one_claim_runs_its_notebook_and_prints_its_readings():
+    ran = CliRunner().invoke(app, ["reproduce", "--claim", "L42", "--profile", "smoke"])
+    assert ran.exit_code == 0, ran.output
+    assert "[1/1] 00_overview" in ran.output
+    assert "judged by otr_paper.claims.trilemma.L42" in ran.output
+    assert "L41" not in ran.output
