@@ -11,6 +11,9 @@ from fractions import Fraction
 
 from otr_core import economics as eco
 from otr_core.economics import scenarios
+from otr_core.economics.detection import cheats_for_detection, served_before_verdict, undetected_cheats
+from otr_core.economics.deterrence import safe_value
+from otr_core.economics.guarantee import deterring_loss
 from otr_paper.claims.cost import TOKENS_IN, TOKENS_OUT, inference_usd
 from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.published import Published
@@ -66,7 +69,7 @@ def _least_stake(grounds: Grounds, gain_usd: float, *, slash_fraction: float = 1
     """Least stake at which no schedule of cheats pays at the stated rate, when every sampled cheat is
     caught, USD; ``pending`` answers of the operator are served before its verdict."""
     share = _assumed(grounds).bond.reward_share if reward_share is None else reward_share
-    loss = eco.deterring_loss(gain_usd=gain_usd, price_usd=price_usd, pending=pending,
+    loss = deterring_loss(gain_usd=gain_usd, price_usd=price_usd, pending=pending,
                               detection=grounds.published.number("otr.rho", "1"))
     return float(loss) / (slash_fraction * (1.0 - share))
 
@@ -122,10 +125,10 @@ def L30_transient_break(grounds: Grounds) -> Evaluation:
     rho = published.number("otr.rho", "1")
     price, saved = downgrade(published)
     stake = _least_stake(grounds, saved, price_usd=price)
-    undetected = float(eco.undetected_cheats(detection=rho))
-    patched = float(eco.undetected_cheats(detection=rho, attempts=100))
+    undetected = float(undetected_cheats(detection=rho))
+    patched = float(undetected_cheats(detection=rho, attempts=100))
     flying = _assumed(grounds).flow.pending
-    served = float(eco.served_before_verdict(detection=rho, pending=flying))
+    served = float(served_before_verdict(detection=rho, pending=flying))
     safe, deters = Rule("count", lambda answers: answers < 1.0), Rule("USD", lambda usd: usd > 0)
     readings = (
         safe.recomputed("an operator who cheats regardless", "undetected wrong answers per stake, never patched",
@@ -151,9 +154,9 @@ def L31_byzantine_tolerance(grounds: Grounds) -> Evaluation:
     """L31: Byzantine fault tolerance against rational adversaries. A Byzantine node need not be
     rational."""
     rho = grounds.published.number("otr.rho", "1")
-    undetected = float(eco.undetected_cheats(detection=rho))
+    undetected = float(undetected_cheats(detection=rho))
     share = _assumed(grounds).bond.reward_share
-    value = eco.safe_value(price_usd=0.0, stake_usd=1.0, slash_fraction=1.0, dispute_cost_usd=0.0,
+    value = safe_value(price_usd=0.0, stake_usd=1.0, slash_fraction=1.0, dispute_cost_usd=0.0,
                            compute_saved_usd=0.0, detection=rho, reward_share=share)
     limit = solved(float(value), lambda gain: rho * (1.0 - share) - gain, 0.0, 1.0)
     tolerant, bounded = Rule("count", lambda answers: answers == 0.0), Rule("USD per USD", lambda gain: True)
@@ -184,7 +187,7 @@ def L32_detection_after(published: Published) -> Evaluation:
 
     wanted = {"50": Fraction(1, 2), "90": Fraction(9, 10), "95": Fraction(19, 20), "99": Fraction(99, 100)}
     computed = {
-        name: float(eco.cheats_for_detection(probability=float(share), rho=rho)) for name, share in wanted.items()
+        name: float(cheats_for_detection(probability=float(share), rho=rho)) for name, share in wanted.items()
     }
     readings = tuple(
         Reading(f"{name} % detection", "counted with exact fractions", computed[name], "cheats", "recomputed",
@@ -214,7 +217,7 @@ def L33_rho_guidance(grounds: Grounds) -> Evaluation:
         """Whether ``rate`` with the largest stake of the use case deters every schedule, margins
         included."""
         case = cases[name]
-        least = eco.deterring_loss(gain_usd=guides[name].worst_gain_usd, price_usd=case.answer.price_usd,
+        least = deterring_loss(gain_usd=guides[name].worst_gain_usd, price_usd=case.answer.price_usd,
                                    detection=rate * case.watch.d * case.limits.detection_margin,
                                    pending=case.flow.pending)
         return bool(losable(name) > least)
