@@ -22,7 +22,7 @@ def test_help_lists_every_command():
     text = otr("--help").stdout
     for name in (
         *("appraise", "ask", "bench", "claims", "collect", "data", "economics"),
-        *("infer", "order", "record", "reproduce", "serve", "verify"),
+        *("infer", "order", "record", "reproduce", "serve", "size", "sweep", "verify"),
     ):
         assert name in text
 
