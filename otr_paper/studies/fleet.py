@@ -15,8 +15,8 @@ final: what it served from its first detected cheat on.
 * Token: once the break is known the stake is worth ``price_left`` of what it was.
 * Insurance: ``insured`` of what is slashed goes to the users harmed.
 
-``expected`` is exact: the number of cases is a Markov chain of those not yet found and those in court.
-``play`` draws every owner by itself, answer by answer, and shares no code with it.
+``expected_counts`` is exact: the number of cases is a Markov chain of those not yet found and those in court.
+``play_fleet`` draws every owner by itself, answer by answer, and shares no code with it.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def cases_in_court(fleet: Fleet, epochs: int) -> tuple[Column, Column]:
     return np.array(found), np.array(taken)
 
 
-def expected(fleet: Fleet) -> dict[str, float]:
+def expected_counts(fleet: Fleet) -> dict[str, float]:
     """Exact means of ``NAMES``."""
     last = min(fleet.patch_epochs, fleet.unbonding_epochs)
     found, taken = cases_in_court(fleet, max(fleet.patch_epochs, fleet.unbonding_epochs))
@@ -155,7 +155,7 @@ def expected(fleet: Fleet) -> dict[str, float]:
     )
 
 
-def play(fleet: Fleet, *, runs: int, seed: int) -> Column:
+def play_fleet(fleet: Fleet, *, runs: int, seed: int) -> Column:
     """``NAMES`` of ``runs`` plays, one column each: every party draws its answers, epoch by epoch."""
     draws, shape = np.random.default_rng(seed), (runs, fleet.parties)
     final, served = np.zeros(shape), np.zeros(shape)
@@ -229,7 +229,7 @@ def fleet_point(config: dict[str, Any], seed: int) -> dict[str, Any]:
     """One random fleet as a point of a sweep: of each count its exact mean, the mean of ``config["runs"]``
     plays and its error (standard error, or ``resolution``)."""
     fleet, runs = random_fleet(seed), int(config["runs"])
-    played, exact, least = play(fleet, runs=runs, seed=seed + 1), expected(fleet), resolution(fleet, runs)
+    played, exact, least = play_fleet(fleet, runs=runs, seed=seed + 1), expected_counts(fleet), resolution(fleet, runs)
     errors = played.std(axis=1, ddof=1) / np.sqrt(runs)
     return {
         name: {"exact": exact[name], "played": float(mean), "error": float(max(error, least[name]))}
