@@ -3,8 +3,8 @@ status.
 
 Exit status: 0 good · 1 refused (a rejected receipt or evidence, a claim that no longer matches,
 data that is wrong) · 2 unusable input (an unreadable file, an unknown name, a value outside its
-domain). An error is one line on standard error. Economics and rich are imported inside the
-functions that use them, so that the other commands start sooner.
+domain). An error is one line on standard error. Rich is imported inside the function that uses it,
+so that commands start sooner.
 
 The commands here verify, and need neither a checkout nor an extra. The packages ``otr_node`` (for
 whoever runs something) and ``otr_paper`` add theirs through the entry points ``otr.commands``.
@@ -143,26 +143,6 @@ def receipt_policy(path: File, nonce: Words, *, simulated: bool) -> EvidencePoli
     hardware = Policy.from_bytes(read_input(path, what="a policy", limit_bytes=MAX_FILE_BYTES))
     own = None if nonce is None else from_hex(nonce, length=32, what="--nonce")
     return EvidencePolicy(allow_simulated=False, hardware=hardware, nonce=own)
-
-
-@app.command("economics")
-def show_economics(
-    files: Annotated[Files, typer.Argument(help="Use cases, TOML as in data/scenarios; default: all of those.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """For each use case: the rate of spot checks and the stake at which cheating does not pay, and
-    what sets them."""
-    from otr_core.economics import report, scenarios
-
-    cases = map(report.read_scenario, files) if files else scenarios.load(data_folder()).values()
-    sized = [report.size(case) for case in cases]
-    if as_json:
-        print_json([one.document() for one in sized])
-        return
-    for one in sized:
-        print(f"{one.scenario.title}. {one.scenario.about}")
-        print_table(report.ROW_HEAD, one.rows())
-        print(f"{one.sentence}\n")
 
 
 def exit_with(problems: list[str]) -> None:

@@ -41,6 +41,7 @@ from otr_node.options import (
 )
 from otr_node.project import find_project
 from otr_node.server.command import server_commands
+from otr_node.sizing.command import sizing_commands
 
 Agent = Annotated[Path, typer.Option(help="Socket of the confidential guest's agent.")]
 commands = typer.Typer()
@@ -49,6 +50,7 @@ commands.add_typer(data_app, name="data")
 commands.add_typer(evidence_commands)
 commands.add_typer(chain_commands)
 commands.add_typer(server_commands)
+commands.add_typer(sizing_commands)
 
 
 def add(app: typer.Typer) -> None:

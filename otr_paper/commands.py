@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from otr_core.cli import AsJson, exit_with, print_json, print_table, say
-from otr_core.errors import InputError
+from otr_core.errors import InputError, one_line
 from otr_core.extras import need_extras
+from otr_core.files import read_input
 from otr_node.project import find_data, find_project
 
 if TYPE_CHECKING:
@@ -114,6 +115,38 @@ def run_devnet(
     emit({"s": round(found.seconds, 1), "process": "conductor", "event": "ended", **asdict(found)})
     good = found.finalised and not found.honest_slashed and (found.slashed_s is not None) == bool(attack)
     raise typer.Exit(0 if good else 1)
+
+
+@commands.command("sweep")
+def sweep_network(
+    network: Annotated[Path, typer.Argument(help="Network file, TOML as docs/example_network.toml.")],
+    vary: Annotated[list[str], typer.Option(help="A number of the file and its values: watch.d=0.5,0.9; repeatable.")],
+    workers: Annotated[int, typer.Option(help="joblib processes; 1: this one alone.")] = 1,
+    scheduler: Annotated[str, typer.Option(help="Address of a Dask scheduler, which then does the work.")] = "",
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder that keeps finished points, by parameters and code.")
+    ] = None,
+) -> None:
+    """Size a network at every combination of values, serially, with joblib or with Dask: the same records, one
+    JSON object a line. A sweep that was killed goes on where it stopped."""
+    need_extras("paper")
+    from otr_paper.studies import networks
+    from otr_paper.studies.sweep import run_sweep
+
+    if workers < 1:
+        raise InputError(f"--workers: found {workers}, expected 1 or more")
+    text = read_input(network, what="a network file (TOML, as docs/example_network.toml)").decode("utf-8", "replace")
+    points, client = networks.network_points(text, vary), None
+    if scheduler:
+        from distributed import Client
+
+        try:
+            client = Client(scheduler, timeout="5s")
+        except (OSError, ValueError) as error:
+            raise InputError(f"--scheduler: found {scheduler!r} ({one_line(error)}), expected a running one") from error
+    found = run_sweep(networks.network_point, points, cache=cache, workers=workers, client=client)
+    for point, record in zip(points, found, strict=True):
+        print(json.dumps({**point.config["changes"], **record}, sort_keys=True))
 
 
 @commands.command("claims")

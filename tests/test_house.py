@@ -31,8 +31,9 @@ FLOORS = (
 BUDGETS = {
     # 8,000 until the receipt states the answer and comes from real evidence; 10,000 once proofs of
     # whole answers are verified in it. It holds more since then: a court of two contracts with duties,
-    # and machines appraised as a whole. What may leave it is an open point of the README.
-    "otr_core": 13100,
+    # and machines appraised as a whole; and advice that weighs users' harm. What may leave it is an open
+    # point of the README.
+    "otr_core": 13200,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both
     "otr_core/lane": 1620,
@@ -47,22 +48,26 @@ BUDGETS = {
     "otr_core/dispute": 3900,
     # of it the verifier of whole answers with its gadgets, 1,250
     "otr_core/spotcheck": 1900,
-    # of it the composed guarantee with its premises, 290; all that many answers on one stake need
-    "otr_core/economics": 1130,
+    # of it the composed guarantee with its premises, 290; all that many answers on one stake need; users'
+    # harm, fishermen and rates by value, which the advice weighs with proofs and capital
+    "otr_core/economics": 1300,
     # circuits, keys and proofs stand here, so that the core needs no proof library; all that reads a
     # checkpoint, with a frozen environment of its own for templates; the recorder with the process
     # that hashes; integer products of their own, which a library's floats would outrun, for one
     # sequence, for many that come and go, and on a device; a court read from its logs alone; families:
     # their operations compiled and in NumPy, and any decoder in the native lane; blocks of tensor cores
     # replayed, compiled and in NumPy, and the lane of such blocks; the server with its client; a chain by
-    # a node's URL, games followed through its logs, and the processes that watch and defend there
-    "otr_node": 12500,
+    # a node's URL, games followed through its logs, and the processes that watch and defend there; and the
+    # report on a network of one's own, with its constants
+    "otr_node": 12950,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     "otr_node/proof": 1150,
     # what the OpenAI API says and what it must refuse, an engine that outlives what fails in it, and a
     # journal that outlives the program
     "otr_node/server": 1660,
+    # claims, terms, losses, the report and its page, and the table of use cases that left the core
+    "otr_node/sizing": 800,
     # of it the producers of stored results, the free opponents of disputes and of a stake, the bench of the
     # server, and a network of processes that one command starts
     "otr_paper": 18200,

@@ -1,7 +1,8 @@
 """The parameters of the game as objects: units stand in the names, and ranges are checked.
 
 ``AnswerValue`` is what one query pays and costs, ``Bond`` what is at stake behind it, ``Watch`` who
-checks, ``Market`` what proofs and capital cost, ``Flow`` how fast answers and verdicts come.
+checks, ``Market`` what proofs and capital cost, ``Flow`` how fast answers and verdicts come,
+``Exposure`` whom a false answer harms, ``Attention`` what it takes that fishermen look.
 """
 
 from __future__ import annotations
@@ -131,11 +132,15 @@ class Market:
 
 @dataclass(frozen=True, kw_only=True)
 class Flow:
-    """How fast one operator's queries come, and how long verdicts and patches of a break take."""
+    """How fast one operator's queries come, and how long verdicts and patches of a break take.
+
+    ``outage`` is the chance that an honest operator misses a duty, such as a proof that is due.
+    """
 
     queries_per_s: float
     verdict_s: float
     patch_s: float
+    outage: float = 0.0
 
     def __post_init__(self) -> None:
         _check(self)
@@ -157,6 +162,47 @@ class Flow:
         return self.queries_per_s * self.patch_s
 
 
+@dataclass(frozen=True, kw_only=True)
+class Exposure:
+    """Who is harmed by those that cheat whatever it costs them, once a break of their class is out.
+
+    Attributes:
+        harm_usd: h, harm of one wrong answer to its user. breaks_per_year: of the class.
+        operators: I, of one class; cheating: those of them who then cheat on every answer, at most I.
+        fuse: 1 where the first conviction holds up what is not final of the class, else 0.
+    """
+
+    harm_usd: float
+    breaks_per_year: float
+    operators: int
+    cheating: int
+    fuse: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self, operators=q.count, cheating=q.count)
+        if not 1 <= self.cheating <= self.operators:
+            raise ParameterError("cheating", self.cheating, f"1 to operators = {self.operators:.0f}")
+        if self.fuse not in (0.0, 1.0):
+            raise ParameterError("fuse", self.fuse, "0 or 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention:
+    """What tests of each fisherman by itself cost, and how far fishermen can be relied on.
+
+    Attributes:
+        test_cost_usd: of one test, to whoever pays for it. look_chance: that an attentive fisherman
+            is able to look. bought_share: of the fishermen, whom the adversary owns.
+    """
+
+    test_cost_usd: float
+    look_chance: float = 1.0
+    bought_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
 def play_strategies(answer: AnswerValue, bond: Bond, watch: Watch) -> Equilibrium:
     """The equilibrium of the game these parameters describe."""
     return equilibrium(
@@ -173,7 +219,7 @@ def play_strategies(answer: AnswerValue, bond: Bond, watch: Watch) -> Equilibriu
     )
 
 
-Part = TypeVar("Part", AnswerValue, Bond, Watch, Market, Flow)
+Part = TypeVar("Part", AnswerValue, Bond, Watch, Market, Flow, Exposure, Attention)
 
 
 def build(part: type[Part], values: Mapping[str, Any]) -> Part:

@@ -69,51 +69,69 @@ def best_rate(
     pending: int = 0,
     most_stake_usd: float = np.inf,
     most_rho: float = 1.0,
+    looked: float = 0.0,
+    harm_usd: float = 0.0,
 ) -> Rate | None:
-    """Cheapest rate and stake within limits that just deter; None where no pair does.
+    """Rate and stake within limits that just deter and cost least, harm to users included; None where
+    no pair deters.
 
-    The unlimited answer is ``optimal_rho`` with ``v + s S - R (g - v)^+ = g / (rho d)``: the loss
-    that deters every schedule (``guarantee.deterring_loss``). Cost is convex in the rate, so a limit
-    that binds is met exactly: a price that alone deters at a smaller rate, the largest stake, the
-    largest rate.
+    A cheat is detected with ``D = f + (1 - f) rho d``. Minimises ``rho C + iota S + eta (1 - D)/D``
+    under ``v + s S - R (g - v)^+ = g / D``, the loss that deters every schedule
+    (``guarantee.deterring_loss``). Without limits ``D^2 = (g iota / s + eta) (1 - f) d / C``: harm works
+    as dearer capital does, and for ``f = eta = 0`` this is ``optimal_rho``. The sum is convex in the
+    rate, so a limit that binds is met exactly: the largest stake, the largest rate, or the rate from
+    which on the price alone deters and only harm is left to pay for.
 
     Args:
         price_usd: v, lost by a caught cheat besides the stake.
         pending: R, most answers of the operator between a caught cheat and its verdict.
         most_stake_usd: largest stake an operator can be asked for, above 0, may be infinite.
         most_rho: largest rate the provers or the budget allow, [0, 1].
+        looked: f, chance that a fisherman convicts whom the adversary does not own, [0, 1].
+        harm_usd: eta, 0 or more: harm of one answer times those expected to cheat regardless, per query;
+            ``(1 - D)/D`` of their answers become final (``harm.Exposure``).
     """
     gained, price = float(q.gain("gain_usd", gain_usd)), float(q.amount("price_usd", price_usd))
-    proof, capital = q.amount("proof_cost_usd", proof_cost_usd), q.amount("capital_cost_usd", capital_cost_usd)
-    caught = float(q.probability("d", d))
+    proof, capital = float(q.amount("proof_cost_usd", proof_cost_usd)), q.amount("capital_cost_usd", capital_cost_usd)
+    caught, floor = float(q.probability("d", d)), float(q.probability("looked", looked))
     kept = float(kept_share(slash_fraction=slash_fraction, reward_share=reward_share))
-    others = q.whole("pending", pending)
+    others, harm = q.whole("pending", pending), float(q.amount("harm_usd", harm_usd))
     limit = float(q.probability("most_rho", most_rho))
     stake_limit = np.inf if np.isposinf(most_stake_usd) else float(q.positive("most_stake_usd", most_stake_usd))
-    if gained <= 0:
-        return Rate(0.0, 0.0, 0.0)
-    if not np.isfinite(gained) or caught == 0:
+    per_rate = (1.0 - floor) * caught
+    if not np.isfinite(gained):
         return None
+
+    def rate_of(weight: float) -> float:
+        """The rate at which proofs cost as much at the margin as ``weight`` times ``1/D``."""
+        if weight == 0 or per_rate == 0:
+            return 0.0
+        return np.inf if proof == 0 else max((np.sqrt(weight * per_rate / proof) - floor) / per_rate, 0.0)
+
+    def rate_for(detection: float) -> float:
+        if detection <= floor:
+            return 0.0
+        return (detection - floor) / per_rate if per_rate > 0 else np.inf
+
     # What is lost without any stake; below 0 where cheats in flight keep more than one price.
     spared = price - others * max(gained - price, 0.0)
-    # The largest stake sets the least rate, the price alone the largest one that is of use.
-    lost = spared + (kept * stake_limit if kept > 0 else 0.0)
-    least = gained / (caught * lost) if lost > 0 else np.inf
-    most = min(limit, gained / (caught * spared) if spared > 0 else np.inf)
-    if least > most or most == 0:
-        return None
-    unlimited = optimal_rho(
-        gain_usd=gained,
-        proof_cost_usd=proof,
-        capital_cost_usd=capital,
-        d=caught,
-        slash_fraction=slash_fraction,
-        reward_share=reward_share,
-    )
-    rate = float(min(max(unlimited, least), most))
-    if rate == 0.0:
-        # free capital, no limit: an ever larger stake replaces ever more proofs
-        return Rate(0.0, np.inf, 0.0)
-    stake = max(gained / (rate * caught) - spared, 0.0) / kept if kept > 0 else 0.0
-    stake = min(stake, stake_limit)  # where the limit binds, but for rounding
-    return Rate(rate, float(stake), float(rate * proof + capital * stake))
+    least = free = 0.0
+    if gained > 0:
+        # The largest stake sets the least rate; beyond the other one no stake is needed.
+        lost = spared + (kept * stake_limit if kept > 0 else 0.0)
+        least = rate_for(gained / lost) if lost > 0 else np.inf
+        free = rate_for(gained / spared) if spared > 0 else np.inf
+        if least > limit or (caught == 0 and floor == 0) or limit == floor == 0:
+            return None
+    # Without an interest on it, or a part of it that is lost, a stake is worth no proof.
+    rate = rate_of((gained * float(capital) / kept if kept > 0 else np.inf) + harm) if gained > 0 else 0.0
+    rate = rate if rate < free else max(free, rate_of(harm))
+    rate = float(min(max(rate, least), limit))
+    detection = floor + per_rate * rate
+    stake = 0.0
+    if rate < free:
+        # Free capital, no limit: an ever larger stake replaces ever more proofs.
+        stake = max(gained / detection - spared, 0.0) / kept if detection > 0 and kept > 0 else np.inf
+        stake = min(stake, stake_limit)  # where the limit binds, but for rounding
+    cost = rate * proof + (float(capital) * stake if capital > 0 else 0.0)
+    return Rate(rate, float(stake), float(cost))

@@ -1,12 +1,15 @@
 """Use cases as data: ``data/scenarios/*.toml``, every number with its source and date.
 
 A scenario has a title, a sentence ``about`` it, and one table per part of ``model`` plus
-``limits``. Each number is written as ``{ value = ..., source = "...", date = "..." }``; a source
-that begins with "assumption" says it is ours.
+``limits``; ``attention`` may be left out, where nobody tests fishermen. ``failing`` names hypotheses
+of the guarantee (``premises``) that do not hold there. Each number is written as
+``{ value = ..., source = "...", date = "..." }``, with a year in its date; a source that begins with
+"assumption" says it is ours.
 """
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from otr_core.economics import quantities as q
-from otr_core.economics.model import AnswerValue, Bond, Flow, Market, Watch, build
+from otr_core.economics.model import AnswerValue, Attention, Bond, Exposure, Flow, Market, Watch, build
+from otr_core.economics.premises import HYPOTHESES
 from otr_core.errors import InputError, MissingDataError, ParameterError
 
 
@@ -26,6 +30,7 @@ class Limits:
         most_stake_usd: largest stake an operator can be asked for.
         most_cost_usd: largest cost of checking per query (proofs plus interest on the stake).
         most_wait_s: longest the user can wait before acting on the answer.
+        most_harm_usd: largest expected harm per query at which it acts on a provisional one.
         proof_s: seconds one proof takes one prover; provers: how many there are per operator.
         gain_margin: the gain may be this many times larger, 1 or more; proof_cost_margin: so may a
             proof's cost.
@@ -35,6 +40,7 @@ class Limits:
     most_stake_usd: float
     most_cost_usd: float
     most_wait_s: float
+    most_harm_usd: float
     proof_s: float
     provers: float
     gain_margin: float = 1.0
@@ -43,7 +49,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         q.positive("most_stake_usd", self.most_stake_usd)
-        for name in ("most_cost_usd", "most_wait_s", "proof_s", "provers"):
+        for name in ("most_cost_usd", "most_wait_s", "most_harm_usd", "proof_s", "provers"):
             q.amount(name, getattr(self, name))
         for name in ("gain_margin", "proof_cost_margin"):
             if q.amount(name, getattr(self, name)) < 1:
@@ -54,7 +60,8 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """One use case; ``sources`` maps ``part.key`` to source and date."""
+    """One use case; ``sources`` maps ``part.key`` to source and date, ``failing`` names the hypotheses
+    of ``premises`` that do not hold."""
 
     name: str
     title: str
@@ -64,8 +71,11 @@ class Scenario:
     watch: Watch
     market: Market
     flow: Flow
+    exposure: Exposure
     limits: Limits
     sources: Mapping[str, str]
+    attention: Attention | None = None
+    failing: frozenset[str] = frozenset()
 
 
 _PARTS: dict[str, Any] = {
@@ -74,6 +84,8 @@ _PARTS: dict[str, Any] = {
     "watch": Watch,
     "market": Market,
     "flow": Flow,
+    "exposure": Exposure,
+    "attention": Attention,
     "limits": Limits,
 }
 
@@ -91,13 +103,18 @@ def parse(name: str, text: str) -> Scenario:
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"scenario {name}: not readable as TOML ({error})") from error
     for key in document:
-        if key not in ("title", "about", *_PARTS):
-            raise ParameterError(f"{name}.{key}", document[key], f"only title, about and {sorted(_PARTS)}")
+        if key not in ("title", "about", "failing", *_PARTS):
+            raise ParameterError(f"{name}.{key}", document[key], f"only title, about, failing and {sorted(_PARTS)}")
+    failing = document.get("failing", [])
+    if not isinstance(failing, list) or not all(one in list(HYPOTHESES) for one in failing):
+        raise ParameterError(f"{name}.failing", failing, f"a list of {list(HYPOTHESES)}")
     for key in ("title", "about"):
         if not isinstance(document.get(key), str) or not document[key].strip():
             raise ParameterError(f"{name}.{key}", document.get(key), "text that is not empty")
     parts, sources = {}, {}
     for part, kind in _PARTS.items():
+        if part == "attention" and part not in document:
+            continue
         table = document.get(part)
         if not isinstance(table, dict):
             raise ParameterError(f"{name}.{part}", table, "a table of numbers")
@@ -107,10 +124,19 @@ def parse(name: str, text: str) -> Scenario:
                 raise ParameterError(f"{name}.{part}.{key}", entry, "value, source and date")
             if not all(isinstance(entry[word], str) and entry[word].strip() for word in ("source", "date")):
                 raise ParameterError(f"{name}.{part}.{key}", entry, "a source and a date in words")
+            if not re.search(r"\b(19|20)\d\d\b", entry["date"]):
+                raise ParameterError(f"{name}.{part}.{key}", entry["date"], "a date with its year, such as 2026-11")
             values[key] = entry["value"]
             sources[f"{part}.{key}"] = f"{entry['source']} ({entry['date']})"
         parts[part] = build(kind, values)
-    return Scenario(name=name, title=document["title"], about=document["about"], sources=sources, **parts)
+    return Scenario(
+        name=name,
+        title=document["title"],
+        about=document["about"],
+        sources=sources,
+        failing=frozenset(failing),
+        **parts,
+    )
 
 
 def load(data_dir: Path | str) -> dict[str, Scenario]:

@@ -13,6 +13,9 @@ from fractions import Fraction
 
 from otr_core import economics as eco
 from otr_core.economics import scenarios
+from otr_core.economics.detection import cheats_for_detection, served_before_verdict, undetected_cheats
+from otr_core.economics.deterrence import safe_value
+from otr_core.economics.guarantee import deterring_loss
 from otr_core.economics.guidance import Guidance
 from otr_paper.claims.cost import TOKENS_IN, TOKENS_OUT, inference_usd
 from otr_paper.claims.grounds import Grounds
@@ -74,7 +77,7 @@ def _least_stake(grounds: Grounds, gain_usd: float, *, slash_fraction: float = 1
     """Least stake at which no schedule of cheats pays at the stated rate, when every sampled cheat is
     caught, USD; ``pending`` answers of the operator are served before its verdict."""
     share = _assumed(grounds).bond.reward_share if reward_share is None else reward_share
-    loss = eco.deterring_loss(gain_usd=gain_usd, price_usd=price_usd, pending=pending,
+    loss = deterring_loss(gain_usd=gain_usd, price_usd=price_usd, pending=pending,
                               detection=grounds.published.number("otr.rho", "1"))
     return float(loss) / (slash_fraction * (1.0 - share))
 
@@ -126,10 +129,10 @@ def L30_transient_break(grounds: Grounds) -> Evaluation:
     rho = published.number("otr.rho", "1")
     price, saved = downgrade(published)
     stake, largest = _least_stake(grounds, saved, price_usd=price), _assumed_stake(grounds)
-    undetected = float(eco.undetected_cheats(detection=rho))
-    patched = float(eco.undetected_cheats(detection=rho, attempts=100))
+    undetected = float(undetected_cheats(detection=rho))
+    patched = float(undetected_cheats(detection=rho, attempts=100))
     flying = _assumed(grounds).flow.pending
-    served = float(eco.served_before_verdict(detection=rho, pending=flying))
+    served = float(served_before_verdict(detection=rho, pending=flying))
     safe, deters = Rule("count", "<", 1.0), Rule("USD", ">", 0.0)
     readings = (
         safe.recomputed("an operator who cheats regardless", "undetected wrong answers per stake, never patched",
@@ -157,9 +160,9 @@ def L31_byzantine_tolerance(grounds: Grounds) -> Evaluation:
     rational."""
     published = grounds.published
     rho, (_, saved) = published.number("otr.rho", "1"), downgrade(published)
-    undetected = float(eco.undetected_cheats(detection=rho))
+    undetected = float(undetected_cheats(detection=rho))
     share = _assumed(grounds).bond.reward_share
-    limit = float(eco.safe_value(price_usd=0.0, stake_usd=1.0, slash_fraction=1.0, dispute_cost_usd=0.0,
+    limit = float(safe_value(price_usd=0.0, stake_usd=1.0, slash_fraction=1.0, dispute_cost_usd=0.0,
                                  compute_saved_usd=0.0, detection=rho, reward_share=share))
     tolerant, bounded = Rule("count", "<", 1.0), Rule("USD per USD", "<", limit)
     readings = (
@@ -191,7 +194,7 @@ def L32_detection_after(published: Published) -> Evaluation:
 
     wanted = {"50": Fraction(1, 2), "90": Fraction(9, 10), "95": Fraction(19, 20), "99": Fraction(99, 100)}
     computed = {
-        name: float(eco.cheats_for_detection(probability=float(share), rho=rho)) for name, share in wanted.items()
+        name: float(cheats_for_detection(probability=float(share), rho=rho)) for name, share in wanted.items()
     }
     stated = Rule("cheats", "=", published.number("derived.cheats_99", "count"))
     readings = (stated.follows("99 % detection", "counted", exactly(wanted["99"]), "otr.rho"),)
@@ -222,7 +225,7 @@ def L33_rho_guidance(grounds: Grounds) -> Evaluation:
         """Whether ``rate`` with the largest stake of the use case deters every schedule, margins
         included."""
         case = cases[name]
-        least = eco.deterring_loss(gain_usd=guides[name].worst_gain_usd, price_usd=case.answer.price_usd,
+        least = deterring_loss(gain_usd=guides[name].worst_gain_usd, price_usd=case.answer.price_usd,
                                    detection=rate * case.watch.d * case.limits.detection_margin,
                                    pending=case.flow.pending)
         return bool(losable(name) > least)

@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from otr_core.economics import detection_after, detection_probability
+from otr_core.economics import detection_probability
+from otr_core.economics.detection import detection_after
 from otr_core.encoding import canonical_json, parse_json, tagged_hash
 from otr_core.errors import ReceiptError
 from otr_core.lane.sampling import Decoding

@@ -18,6 +18,7 @@ from functools import partial
 import numpy as np
 
 from otr_core import economics as eco
+from otr_core.economics.deterrence import deters
 from otr_paper.producers import frame
 from otr_paper.studies.population import Population, simulate_population, summary_point
 from otr_paper.studies.sweep import Point, run_sweep
@@ -79,7 +80,7 @@ def _regimes() -> dict[str, int]:
             dispute_cost_usd=0.0,
         )
         cheats = simulate_population(people, seed=number).summary["cheats"] > 0
-        agree += cheats != eco.deters(detection=detection, threshold=threshold)
+        agree += cheats != deters(detection=detection, threshold=threshold)
     return {"points": POINTS, "agreeing": agree}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from otr_core import economics as eco
+from otr_core.economics.deterrence import safe_value
 from otr_core.errors import InputError, ParameterError
 from otr_paper.claims.published import Published
 from otr_paper.claims.security import downgrade
@@ -219,7 +220,7 @@ def otr_point(
         "plain_usd": money.total_usd(costs, "centralised"),
         "detection": float(1.0 - (1.0 - detection) ** CHEATS),
         "deters downgrade": bool(detection > tau),
-        "deterred gain_usd": eco.safe_value(price_usd=price, compute_saved_usd=0.0, detection=detection, **bond),
+        "deterred gain_usd": safe_value(price_usd=price, compute_saved_usd=0.0, detection=detection, **bond),
     }
     for kind, values in found.latency_s.items():
         p50, p99 = np.quantile(values, (0.5, 0.99))

@@ -123,7 +123,8 @@ def claims_page(rows: list[ClaimRow]) -> str:
             f"## {row.id}\n\n{row.claim}\n\n- stated: {stated_text(row)}\n"
             f"- computed here: {computed_text(row) or 'nothing'}"
         )
-        parts.append(f"- claimed by: {whose_text(row)}\n- verdict: {row.verdict}: {row.why}\n- run: `otr reproduce --claim {row.id}`")
+        parts.append(f"- claimed by: {whose_text(row)}\n- verdict: {row.verdict}: {row.why}")
+        parts.append(f"- run: `otr reproduce --claim {row.id}`")
         if row.notebook:
             parts.append(f"- shown in [notebook {row.notebook}](notebooks/{row.notebook}.ipynb)")
         if row.code:

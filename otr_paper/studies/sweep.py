@@ -2,16 +2,21 @@
 many.
 
 Serial, joblib and Dask give the same records in the order of the points. With a cache every
-finished point is a file named by the hash of function, parameters and seed, written whole: a killed
-sweep goes on where it stopped.
+finished point is a file named by the hash of the function's code, its parameters and seed, written
+whole: a killed sweep goes on where it stopped, and one whose code changed starts again. The code is
+the source of the function's module and of every module of this project that it reaches by imports.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import importlib.util
+import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache as remembered
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +25,52 @@ from otr_core.errors import InputError
 from otr_core.files import write_text
 
 Function = Callable[[dict[str, Any], int], Any]
+PROJECT = ("otr_core", "otr_node", "otr_paper")
+"""Packages whose source a key covers; versions of libraries it does not."""
+
+
+@remembered
+def _source(module: str) -> bytes:
+    """Source of a module, or nothing where there is no such module or it has no file."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return b""
+    return Path(spec.origin).read_bytes() if spec and spec.origin and spec.origin.endswith(".py") else b""
+
+
+def _imports(source: bytes) -> set[str]:
+    """Modules of the project that a source names, inside functions too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in names if name.partition(".")[0] in PROJECT}
+
+
+def code_hash(function: Function) -> str:
+    """Hex hash of the code that ``function`` runs: its module's source, and that of each module of the
+    project it reaches by imports.
+
+    Raises:
+        InputError: its source cannot be read, so that nothing says whether a kept result is still right.
+    """
+    try:
+        own = Path(inspect.getsourcefile(function) or "").read_bytes()
+    except (OSError, TypeError) as error:
+        raise InputError(f"sweep: found {function!r} without source, expected a function of a module") from error
+    found, waiting = {function.__module__: own}, _imports(own)
+    while waiting:
+        name = waiting.pop()
+        if name not in found and (source := _source(name)):
+            found[name] = source
+            waiting |= _imports(source)
+    digest = hashlib.sha256()
+    for name, source in sorted(found.items()):
+        digest.update(f"{name}\0{len(source)}\0".encode() + source)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -29,10 +80,10 @@ class Point:
     config: Mapping[str, Any]
     seed: int = 0
 
-    def key(self, function: Function) -> str:
-        """Hex name of this point under ``function``."""
+    def key(self, function: Function, code: str) -> str:
+        """Hex name of this point under ``function``, whose ``code_hash`` is ``code``."""
         name = f"{function.__module__}.{function.__qualname__}"
-        identity = {"function": name, "config": dict(self.config), "seed": self.seed}
+        identity = {"function": name, "code": code, "config": dict(self.config), "seed": self.seed}
         return hashlib.sha256(canonical_json(identity)).hexdigest()
 
 
@@ -92,7 +143,8 @@ def run_sweep(
     """
     if workers < 1:
         raise InputError(f"workers: found {workers}, expected 1 or more")
-    keys = [point.key(function) for point in points]
+    code = code_hash(function) if cache is not None else ""
+    keys = [point.key(function, code) for point in points]
     if len(set(keys)) != len(keys):
         raise InputError(f"sweep: found {len(keys) - len(set(keys))} points twice, expected each once")
     records: dict[int, Any] = {}

@@ -11,6 +11,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from otr_core import economics as eco
+from otr_core.economics.detection import (
+    cheats_for_detection,
+    coverage,
+    detection_after,
+    served_before_verdict,
+    undetected_cheats,
+)
 from otr_core.errors import ParameterError
 
 unit = st.floats(0, 1)
@@ -55,35 +62,35 @@ def test_tiny_rates_keep_their_precision():
 def test_coverage_counts_all_draws(units, deviating, opened):
     draws = list(combinations(range(units), opened))
     hits = sum(any(unit < deviating for unit in draw) for draw in draws)
-    assert eco.coverage(units=units, deviating=deviating, opened=opened) == pytest.approx(hits / len(draws))
+    assert coverage(units=units, deviating=deviating, opened=opened) == pytest.approx(hits / len(draws))
 
 
 def test_coverage_tells_a_downgrade_from_a_local_edit():
-    assert eco.coverage(units=10**6, deviating=10**6, opened=1) == 1.0
-    assert eco.coverage(units=10**6, deviating=1, opened=1) == pytest.approx(1e-6)
-    assert list(eco.coverage(units=[4, 4], deviating=[1, 4], opened=2)) == pytest.approx([0.5, 1.0])
+    assert coverage(units=10**6, deviating=10**6, opened=1) == 1.0
+    assert coverage(units=10**6, deviating=1, opened=1) == pytest.approx(1e-6)
+    assert list(coverage(units=[4, 4], deviating=[1, 4], opened=2)) == pytest.approx([0.5, 1.0])
 
 
 @pytest.mark.parametrize("field", ["deviating", "opened"])
 def test_coverage_refuses_more_than_there_is(field):
     with pytest.raises(ParameterError, match=field):
-        eco.coverage(**{"units": 5, "deviating": 5, "opened": 5, field: 6})
+        coverage(**{"units": 5, "deviating": 5, "opened": 5, field: 6})
 
 
 @given(st.integers(0, 2000), unit)
 def test_detection_after_is_a_product_of_misses(cheats, rho):
-    assert eco.detection_after(cheats=cheats, rho=rho) == pytest.approx(1 - (1 - rho) ** cheats, abs=1e-12)
+    assert detection_after(cheats=cheats, rho=rho) == pytest.approx(1 - (1 - rho) ** cheats, abs=1e-12)
 
 
 def test_detection_after_extremes():
-    assert eco.detection_after(cheats=0, rho=1.0) == 0.0
-    assert eco.detection_after(cheats=1, rho=1.0) == 1.0
-    assert eco.detection_after(cheats=5, rho=0.0) == 0.0
+    assert detection_after(cheats=0, rho=1.0) == 0.0
+    assert detection_after(cheats=1, rho=1.0) == 1.0
+    assert detection_after(cheats=5, rho=0.0) == 0.0
 
 
 @given(st.integers(1, 99), st.integers(1, 99))
 def test_cheats_for_detection_is_the_least_number(wanted, rate):
-    number = int(eco.cheats_for_detection(probability=wanted / 100, rho=rate / 100))
+    number = int(cheats_for_detection(probability=wanted / 100, rho=rate / 100))
     missed = Fraction(100 - rate, 100)
     # Exact ties (for example 1 - 1/2 = 50 %) may fall either way in floats, by one unit of the last
     # place.
@@ -92,36 +99,36 @@ def test_cheats_for_detection_is_the_least_number(wanted, rate):
 
 
 def test_cheats_for_detection_boundaries():
-    exact = eco.cheats_for_detection(probability=[0.0, 0.5, 0.75, 1.0, 1.0], rho=[0.0, 0.5, 0.5, 0.5, 1.0])
+    exact = cheats_for_detection(probability=[0.0, 0.5, 0.75, 1.0, 1.0], rho=[0.0, 0.5, 0.5, 0.5, 1.0])
     assert list(exact) == [0.0, 1.0, 2.0, np.inf, 1.0]
-    assert eco.cheats_for_detection(probability=np.nextafter(0.75, 1), rho=0.5) == 3.0
-    assert eco.cheats_for_detection(probability=0.99, rho=0.0) == np.inf
-    assert eco.cheats_for_detection(probability=0.99, rho=0.01) == 459
-    assert eco.cheats_for_detection(probability=0.95, rho=0.05) == 59
+    assert cheats_for_detection(probability=np.nextafter(0.75, 1), rho=0.5) == 3.0
+    assert cheats_for_detection(probability=0.99, rho=0.0) == np.inf
+    assert cheats_for_detection(probability=0.99, rho=0.01) == 459
+    assert cheats_for_detection(probability=0.95, rho=0.05) == 59
 
 
 @given(st.integers(1, 5000), st.floats(1e-6, 0.5))
 def test_cheats_for_detection_inverts_detection_after_exactly(cheats, rho):
-    reached = eco.detection_after(cheats=cheats, rho=rho)
+    reached = detection_after(cheats=cheats, rho=rho)
     assume(reached < 1 - 1e-9)  # closer to 1 neighbouring numbers of cheats give the same float
-    least = eco.cheats_for_detection(probability=reached, rho=rho)
-    assert eco.detection_after(cheats=least, rho=rho) >= reached
+    least = cheats_for_detection(probability=reached, rho=rho)
+    assert detection_after(cheats=least, rho=rho) >= reached
     assert least <= cheats
-    assert eco.detection_after(cheats=least - 1, rho=rho) < reached
-    assert eco.cheats_for_detection(probability=np.nextafter(reached, 1), rho=rho) == cheats + 1
+    assert detection_after(cheats=least - 1, rho=rho) < reached
+    assert cheats_for_detection(probability=np.nextafter(reached, 1), rho=rho) == cheats + 1
 
 
 def test_undetected_cheats_by_summing_survival():
     for detection, attempts in [(0.01, 250), (0.3, 7), (0.9, 3), (1.0, 5), (0.2, 0)]:
         by_hand = sum((1 - detection) ** turn for turn in range(1, attempts + 1))
-        found = eco.undetected_cheats(detection=detection, attempts=attempts)
+        found = undetected_cheats(detection=detection, attempts=attempts)
         assert found == pytest.approx(by_hand, abs=1e-12)
         assert found <= attempts
-    assert eco.undetected_cheats(detection=0.01) == pytest.approx(99.0)
-    assert eco.undetected_cheats(detection=0.0) == np.inf
-    assert eco.undetected_cheats(detection=0.0, attempts=12) == 12
+    assert undetected_cheats(detection=0.01) == pytest.approx(99.0)
+    assert undetected_cheats(detection=0.0) == np.inf
+    assert undetected_cheats(detection=0.0, attempts=12) == 12
     with pytest.raises(ParameterError, match="attempts"):
-        eco.undetected_cheats(detection=0.1, attempts=2.5)
+        undetected_cheats(detection=0.1, attempts=2.5)
 
 
 def test_served_before_the_verdict_by_counting_answers():
@@ -139,9 +146,9 @@ def test_served_before_the_verdict_by_counting_answers():
             (1 - detection) ** (first - 1) * detection * min(first + pending, attempts)
             for first in range(1, attempts + 1)
         )
-        found = eco.served_before_verdict(detection=detection, pending=pending, attempts=attempts)
+        found = served_before_verdict(detection=detection, pending=pending, attempts=attempts)
         assert found == pytest.approx(by_hand, abs=1e-12)
-    assert eco.served_before_verdict(detection=0.0099, pending=1239) == pytest.approx(1 / 0.0099 + 1239)
-    assert eco.served_before_verdict(detection=0.0, pending=3) == np.inf
+    assert served_before_verdict(detection=0.0099, pending=1239) == pytest.approx(1 / 0.0099 + 1239)
+    assert served_before_verdict(detection=0.0, pending=3) == np.inf
     with pytest.raises(ParameterError, match="pending"):
-        eco.served_before_verdict(detection=0.1, pending=2.5)
+        served_before_verdict(detection=0.1, pending=2.5)

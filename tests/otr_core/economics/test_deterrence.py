@@ -14,7 +14,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from otr_core import economics as eco
-from otr_core.economics.deterrence import loss_if_caught
+from otr_core.economics.deterrence import deters, loss_if_caught, safe_value
+from otr_core.economics.guarantee import attack_profit
 from otr_core.errors import ParameterError
 from otr_paper.series import economics
 
@@ -43,7 +44,7 @@ def test_threshold_is_where_the_payoffs_meet(detection, gain, price, stake, slas
     }  # fmt: skip
     surplus = honest_minus_cheating(detection, **terms)
     assume(abs(surplus) > 1e-9 * (gain + price + stake + cost))
-    assert eco.deters(detection=detection, threshold=eco.deterrence_threshold(**terms)) == (surplus > 0)
+    assert deters(detection=detection, threshold=eco.deterrence_threshold(**terms)) == (surplus > 0)
 
 
 def test_boundary_is_hit_exactly():
@@ -52,9 +53,9 @@ def test_boundary_is_hit_exactly():
     # A quarter of the slash comes back to the operator's own fisherman.
     returned = eco.deterrence_threshold(**GOOD, **BACK)
     assert returned == pytest.approx(float(Fraction(1) / (Fraction(1, 2) + Fraction(9, 2) * Fraction(3, 4) + 1)))
-    assert not eco.deters(detection=threshold, threshold=threshold)
-    assert eco.deters(detection=np.nextafter(threshold, 1), threshold=threshold)
-    assert not eco.deters(detection=np.nextafter(threshold, 0), threshold=threshold)
+    assert not deters(detection=threshold, threshold=threshold)
+    assert deters(detection=np.nextafter(threshold, 1), threshold=threshold)
+    assert not deters(detection=np.nextafter(threshold, 0), threshold=threshold)
 
 
 @given(money, money, money, st.floats(0.01, 1), money, st.floats(0.01, 1), unit, unit, unit)
@@ -168,7 +169,7 @@ def test_where_no_share_is_named_nothing_comes_back():
         (eco.deterrence_threshold, GOOD),
         (eco.min_rho, {**GOOD, **WATCH}),
         (eco.min_stake, {**no_stake, **WATCH, "rho": 0.01}),
-        (eco.safe_value, {**bond, "price_usd": 0.5, "compute_saved_usd": 0.0, "detection": 0.5}),
+        (safe_value, {**bond, "price_usd": 0.5, "compute_saved_usd": 0.0, "detection": 0.5}),
     ):
         assert call(**given_) == call(**given_, reward_share=0.0) != call(**given_, **BACK)
 
@@ -184,19 +185,19 @@ def test_a_slash_that_all_comes_back_deters_nothing():
 @pytest.mark.parametrize("price", [0.5, 40.0])
 def test_safe_value_is_the_gain_that_no_schedule_makes_pay(pending, price):
     terms = {"price_usd": price, "stake_usd": 100.0, "slash_fraction": 0.5, "dispute_cost_usd": 2.0, **BACK}
-    value = eco.safe_value(**terms, compute_saved_usd=0.1, detection=0.04, pending=pending)
+    value = safe_value(**terms, compute_saved_usd=0.1, detection=0.04, pending=pending)
     loss = 50 * 0.75 + 2
     assert value > 0
     for more, pays in ((1e-6, True), (-1e-6, False)):
         attack = {"gain_usd": 0.1 + value + more, "price_usd": price, "loss_usd": loss, "detection": 0.04}
-        assert (eco.attack_profit(**attack, pending=pending) > 0) == pays
+        assert (attack_profit(**attack, pending=pending) > 0) == pays
 
 
 def test_safe_value_is_the_outside_gain_of_indifference():
     terms = {"price_usd": 0.5, "stake_usd": 100.0, "slash_fraction": 0.5, "dispute_cost_usd": 2.0, **BACK}
-    value = eco.safe_value(**terms, compute_saved_usd=0.1, detection=0.04)
+    value = safe_value(**terms, compute_saved_usd=0.1, detection=0.04)
     assert honest_minus_cheating(0.04, gain_usd=0.1 + value, **terms) == pytest.approx(0, abs=1e-12)
-    assert eco.safe_value(**terms, compute_saved_usd=50.0, detection=0.04) == 0.0
+    assert safe_value(**terms, compute_saved_usd=50.0, detection=0.04) == 0.0
 
 
 def test_grids_give_grids_and_scalars_give_floats():
@@ -204,8 +205,8 @@ def test_grids_give_grids_and_scalars_give_floats():
     grid = eco.deterrence_threshold(**{**GOOD, "stake_usd": stakes})
     assert [eco.deterrence_threshold(**{**GOOD, "stake_usd": stake}) for stake in stakes] == list(grid)
     assert type(eco.deterrence_threshold(**GOOD)) is float
-    assert eco.deters(detection=0.5, threshold=0.4) is True
-    assert list(eco.deters(detection=[0.5, 0.3], threshold=0.4)) == [True, False]
+    assert deters(detection=0.5, threshold=0.4) is True
+    assert list(deters(detection=[0.5, 0.3], threshold=0.4)) == [True, False]
 
 
 def test_curves_repeat_the_formulas():

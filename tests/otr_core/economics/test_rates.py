@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from otr_core import economics as eco
-from otr_core.economics.rates import Rate
+from otr_core.economics.rates import Rate, best_rate
 from otr_core.errors import ParameterError
 
 GOOD = dict(gain_usd=0.00047, proof_cost_usd=1.4, capital_cost_usd=1e-7, d=0.9, slash_fraction=0.5)
@@ -47,10 +47,10 @@ def test_worked_example():
 def test_where_no_share_is_named_nothing_comes_back():
     bare = {name: value for name, value in GOOD.items() if name != "reward_share"}
     assert eco.optimal_rho(**bare) == eco.optimal_rho(**{**GOOD, "reward_share": 0.0}) < eco.optimal_rho(**GOOD)
-    pair = eco.best_rate(**bare, price_usd=0.0001)
-    assert pair == eco.best_rate(**{**GOOD, "reward_share": 0.0}, price_usd=0.0001, pending=0)
-    assert pair.stake_usd < eco.best_rate(**GOOD, price_usd=0.0001).stake_usd
-    assert pair.stake_usd < eco.best_rate(**bare, price_usd=0.0001, pending=3).stake_usd
+    pair = best_rate(**bare, price_usd=0.0001)
+    assert pair == best_rate(**{**GOOD, "reward_share": 0.0}, price_usd=0.0001, pending=0)
+    assert pair.stake_usd < best_rate(**GOOD, price_usd=0.0001).stake_usd
+    assert pair.stake_usd < best_rate(**bare, price_usd=0.0001, pending=3).stake_usd
 
 
 def test_extremes():
@@ -95,7 +95,7 @@ def test_best_rate_within_limits_against_a_grid(seed):
         "most_stake_usd": 10 ** draws.uniform(0, 5),
         "most_rho": 10 ** draws.uniform(-3, 0),
     }
-    found = eco.best_rate(**terms)
+    found = best_rate(**terms)
     cost_found = pair_by_grid(**terms)
     if found is None:
         assert not np.isfinite(cost_found)
@@ -112,19 +112,19 @@ def test_best_rate_within_limits_against_a_grid(seed):
 
 def test_best_rate_extremes():
     terms = {**GOOD, "price_usd": 0.001}
-    assert eco.best_rate(**{**terms, "gain_usd": 0.0}) == Rate(0.0, 0.0, 0.0)
-    assert eco.best_rate(**{**terms, "gain_usd": np.inf}) is None
-    assert eco.best_rate(**{**terms, "d": 0.0}) is None
-    assert eco.best_rate(**{**terms, "slash_fraction": 0.0, "gain_usd": 0.01}) is None
-    price_alone = eco.best_rate(**{**terms, "slash_fraction": 0.0, "price_usd": 0.001})
+    assert best_rate(**{**terms, "gain_usd": 0.0}) == Rate(0.0, 0.0, 0.0)
+    assert best_rate(**{**terms, "gain_usd": np.inf}) is None
+    assert best_rate(**{**terms, "d": 0.0}) is None
+    assert best_rate(**{**terms, "slash_fraction": 0.0, "gain_usd": 0.01}) is None
+    price_alone = best_rate(**{**terms, "slash_fraction": 0.0, "price_usd": 0.001})
     assert price_alone.rho == pytest.approx(0.00047 / 0.0009)
     assert price_alone.stake_usd == 0.0
-    assert eco.best_rate(**terms, most_rho=0.0) is None
-    assert eco.best_rate(**{**terms, "capital_cost_usd": 0.0}).rho == 0.0
+    assert best_rate(**terms, most_rho=0.0) is None
+    assert best_rate(**{**terms, "capital_cost_usd": 0.0}).rho == 0.0
 
 
 def test_free_capital_lets_the_stake_replace_every_proof():
     free = {"gain_usd": 1.0, "price_usd": 0.0, "proof_cost_usd": 2.0, "capital_cost_usd": 0.0, "d": 1.0}
-    assert eco.best_rate(**free, slash_fraction=1.0) == Rate(0.0, np.inf, 0.0)
-    limited = eco.best_rate(**free, slash_fraction=1.0, most_stake_usd=1.0)
+    assert best_rate(**free, slash_fraction=1.0) == Rate(0.0, np.inf, 0.0)
+    limited = best_rate(**free, slash_fraction=1.0, most_stake_usd=1.0)
     assert limited == Rate(1.0, 1.0, 2.0)  # the limit makes every answer be checked

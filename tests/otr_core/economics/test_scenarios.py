@@ -10,7 +10,7 @@ import pytest
 from otr_core import economics as eco
 from otr_core.economics import guidance, scenarios
 from otr_core.economics.guarantee import attack_profit
-from otr_core.economics.model import Flow, Market, build
+from otr_core.economics.model import AnswerValue, Bond, Flow, Market, Watch, build, play_strategies
 from otr_core.errors import InputError, MissingDataError, ParameterError
 from otr_paper.claims import published
 
@@ -91,16 +91,16 @@ def test_a_missing_key_a_missing_part_and_no_toml(text, tmp_path):
 
 def test_parts_are_checked_when_built():
     bond = {"stake_usd": 10.0, "slash_fraction": 0.5, "reward_share": 0.6, "burnt_share": 0.4}
-    assert eco.Bond(**bond).loss_usd == 2.0  # of 5 slashed 3 can come back
+    assert Bond(**bond).loss_usd == 2.0  # of 5 slashed 3 can come back
     with pytest.raises(ParameterError, match="burnt_share"):
-        eco.Bond(**{**bond, "burnt_share": 0.41})
+        Bond(**{**bond, "burnt_share": 0.41})
     with pytest.raises(ParameterError, match="fishermen"):
-        eco.Watch(rho=0.1, fishermen=1.5)
+        Watch(rho=0.1, fishermen=1.5)
     with pytest.raises(ParameterError, match="one number"):
-        eco.AnswerValue(price_usd=np.array([1.0, 2.0]), honest_cost_usd=1.0, cheat_cost_usd=0.5)
+        AnswerValue(price_usd=np.array([1.0, 2.0]), honest_cost_usd=1.0, cheat_cost_usd=0.5)
     with pytest.raises(ParameterError, match="keys"):
         build(Flow, {"queries_per_s": 1.0})
-    answer = eco.AnswerValue(price_usd=1, honest_cost_usd=0.5, cheat_cost_usd=0.2, outside_gain_usd=np.inf)
+    answer = AnswerValue(price_usd=1, honest_cost_usd=0.5, cheat_cost_usd=0.2, outside_gain_usd=np.inf)
     assert answer.gain_usd == np.inf
     market = Market(proof_cost_usd=1, capital_rate_per_year=0.1, queries_per_year=1e6)
     assert market.capital_cost_usd == pytest.approx(1e-7)
@@ -116,7 +116,7 @@ def test_playing_strategies_passes_every_number_on(cases):
     shares = dict(slash_fraction=1.0, reward_share=0.3, rho=0.01, d=0.99, w=0.9)
     checking = dict(fishermen=5, check_cost_usd=case.watch.check_cost_usd, planted_rate=0.001, bounty_usd=0.5)
     direct = eco.equilibrium(**money, **shares, **checking)
-    assert eco.play_strategies(case.answer, case.bond, case.watch) == direct
+    assert play_strategies(case.answer, case.bond, case.watch) == direct
 
 
 @pytest.fixture
@@ -193,7 +193,6 @@ def test_guidance_of_the_use_cases(cases):
     assert found["oracle"].binds == guidance.VALUE
     assert "cannot deter" in found["oracle"].statement
     assert found["chatbot"].rho < 1e-4 < 1e-3 < found["defi_agent"].rho
-    assert len(eco.guidance_table(cases.values())) == 4
 
 
 def limited(case, **limits):
@@ -204,7 +203,9 @@ def test_each_limit_can_bind(case):
     assert eco.guide(case).binds == guidance.FLIGHT
     slow = replace(case, flow=replace(case.flow, verdict_s=1.0))
     assert eco.guide(slow).binds == guidance.STAKE
-    assert eco.guide(limited(slow, most_stake_usd=1e7)).binds == guidance.COST
+    harmless = replace(slow, exposure=replace(slow.exposure, harm_usd=0.0))
+    assert eco.guide(limited(harmless, most_stake_usd=1e7)).binds == guidance.COST
+    assert eco.guide(limited(slow, most_stake_usd=1e7)).binds == guidance.HARM
     few = eco.guide(limited(slow, most_stake_usd=1e7, provers=6e-3, most_cost_usd=1.0))
     assert (few.binds, few.deters) == (guidance.PROVERS, True)
     starved = eco.guide(limited(slow, provers=1e-9))
@@ -215,7 +216,7 @@ def test_each_limit_can_bind(case):
     assert eco.guide(limited(case, most_stake_usd=50.0)).binds == guidance.VALUE
     crowded = eco.guide(replace(case, flow=replace(case.flow, verdict_s=1e6)))
     assert (crowded.binds, crowded.deters) == (guidance.FLIGHT, False)
-    free = replace(case, answer=replace(case.answer, outside_gain_usd=-1.0))
+    free = replace(harmless, answer=replace(case.answer, outside_gain_usd=-1.0))
     assert (eco.guide(free).binds, eco.guide(free).deters) == (guidance.NOTHING, True)
     assert eco.guide(limited(case, most_wait_s=1e6)).acts == guidance.FINAL
     assert eco.guide(case).acts == guidance.PROVISIONAL

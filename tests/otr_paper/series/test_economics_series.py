@@ -8,12 +8,13 @@ import pytest
 
 from otr_core import economics as eco
 from otr_core.economics import game
+from otr_core.economics.model import AnswerValue, Bond, Watch
 from otr_core.errors import ParameterError
 from otr_paper.series import economics, your_case
 
-ANSWER = eco.AnswerValue(price_usd=0.5, honest_cost_usd=0.4, cheat_cost_usd=0.1)
-BOND = eco.Bond(stake_usd=20.0, slash_fraction=0.5, reward_share=0.3)
-WATCH = eco.Watch(rho=0.01, fishermen=4, check_cost_usd=0.01)
+ANSWER = AnswerValue(price_usd=0.5, honest_cost_usd=0.4, cheat_cost_usd=0.1)
+BOND = Bond(stake_usd=20.0, slash_fraction=0.5, reward_share=0.3)
+WATCH = Watch(rho=0.01, fishermen=4, check_cost_usd=0.01)
 
 
 def test_deterrence_map_agrees_with_min_rho():

@@ -5,16 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from otr_core import economics as eco
+from otr_core.economics.guarantee import attack_profit
+from otr_core.economics.model import AnswerValue, Bond, Watch
 from otr_core.errors import ParameterError
 from otr_paper.studies import adversaries
 
 
 def outcomes_by_name(**changes):
     terms = {
-        "answer": eco.AnswerValue(price_usd=0.5, honest_cost_usd=0.4, cheat_cost_usd=0.1),
-        "bond": eco.Bond(stake_usd=100.0, slash_fraction=0.5, reward_share=0.6),
-        "watch": eco.Watch(rho=0.01, fishermen=3),
+        "answer": AnswerValue(price_usd=0.5, honest_cost_usd=0.4, cheat_cost_usd=0.1),
+        "bond": Bond(stake_usd=100.0, slash_fraction=0.5, reward_share=0.6),
+        "watch": Watch(rho=0.01, fishermen=3),
         "someone_checks": 0.1, "attestation": 0.999, "until_patch": 50, "pending": 4, "identities": 20,
     }  # fmt: skip
     return {found.adversary: found for found in adversaries.outcomes(**{**terms, **changes})}
@@ -46,7 +47,7 @@ def test_adversary_classes_differ_as_they_must():
 
 
 def test_a_large_outside_gain_undoes_deterrence_for_all_with_a_break():
-    rich = eco.AnswerValue(price_usd=0.5, honest_cost_usd=0.4, cheat_cost_usd=0.1, outside_gain_usd=10.0)
+    rich = AnswerValue(price_usd=0.5, honest_cost_usd=0.4, cheat_cost_usd=0.1, outside_gain_usd=10.0)
     found = outcomes_by_name(answer=rich)
     assert found[adversaries.RATIONAL].deterred
     assert not any(outcome.deterred for name, outcome in found.items() if name != adversaries.RATIONAL)
@@ -55,8 +56,8 @@ def test_a_large_outside_gain_undoes_deterrence_for_all_with_a_break():
 def test_unknown_adversary_is_refused():
     with pytest.raises(ParameterError, match="adversary"):
         adversaries.outcome(
-            "lazy", answer=eco.AnswerValue(price_usd=1, honest_cost_usd=1, cheat_cost_usd=0),
-            bond=eco.Bond(stake_usd=1, slash_fraction=1), watch=eco.Watch(rho=0.1), someone_checks=0.0,
+            "lazy", answer=AnswerValue(price_usd=1, honest_cost_usd=1, cheat_cost_usd=0),
+            bond=Bond(stake_usd=1, slash_fraction=1), watch=Watch(rho=0.1), someone_checks=0.0,
             attestation=1.0, until_patch=1.0, pending=0, identities=1,
         )  # fmt: skip
 
@@ -78,18 +79,18 @@ def test_no_class_is_deterred_by_what_its_own_fisherman_brings_back():
     """Only the class that colludes with strangers had the catcher's share taken off: an own fisherman
     needs no collusion."""
     for share in (0.3, 1.0):
-        bond = eco.Bond(stake_usd=100.0, slash_fraction=0.5, reward_share=share, dispute_cost_usd=2.0)
+        bond = Bond(stake_usd=100.0, slash_fraction=0.5, reward_share=share, dispute_cost_usd=2.0)
         loss = 50.0 * (1 - share) + 2.0
         for found in outcomes_by_name(bond=bond, attestation=0.0).values():
             turns = 50 if found.adversary == adversaries.BREAK else np.inf
             terms = {"gain_usd": 0.3, "price_usd": 0.5, "loss_usd": loss, "detection": found.detection}
-            assert found.profit_usd == pytest.approx(eco.attack_profit(**terms, attempts=turns, pending=4))
+            assert found.profit_usd == pytest.approx(attack_profit(**terms, attempts=turns, pending=4))
             pays = found.detection * (0.5 + loss) < 0.3
             assert found.deterred == (not pays and found.adversary != adversaries.MALICIOUS)
 
 
 def test_what_is_in_flight_can_undo_what_deters_one_answer():
-    answer = eco.AnswerValue(price_usd=0.5, honest_cost_usd=0.4, cheat_cost_usd=0.1, outside_gain_usd=1.7)
+    answer = AnswerValue(price_usd=0.5, honest_cost_usd=0.4, cheat_cost_usd=0.1, outside_gain_usd=1.7)
     for pending, deterred in ((0, True), (40, False)):
         found = outcomes_by_name(answer=answer, pending=pending)[adversaries.PERMANENT]
         assert found.deterred == deterred

@@ -11,6 +11,10 @@ import pytest
 
 from otr_core import economics as eco
 from otr_core.economics import scenarios
+from otr_core.economics.detection import undetected_cheats
+from otr_core.economics.deterrence import deters
+from otr_core.economics.guarantee import attack_profit
+from otr_core.economics.model import play_strategies
 from otr_core.errors import ParameterError
 from otr_paper.studies.population import (
     Population,
@@ -76,7 +80,7 @@ def test_a_thousand_random_populations_switch_where_the_closed_form_says():
             patch_epoch=2, rho=draws.uniform(0, 0.3), stake_usd=10 ** draws.uniform(-1, 2),
         )  # fmt: skip
         cheats = simulate_population(people, seed=seed).summary["cheats"] > 0
-        assert cheats != eco.deters(detection=detection_of(people), threshold=threshold_of(people))
+        assert cheats != deters(detection=detection_of(people), threshold=threshold_of(people))
         cheated += cheats
     assert 200 < cheated < 800
 
@@ -91,14 +95,14 @@ def test_cheating_pays_what_the_closed_form_says():
     for gain in (0.2, 0.9):
         case = replace(people, compute_saved_usd=gain)
         found = simulate_population(case, seed=5).summary
-        exact = eco.attack_profit(
+        exact = attack_profit(
             gain_usd=gain, price_usd=0.5, loss_usd=case.loss_usd, detection=detection_of(case), attempts=60
         )
         # One cheater's profit never leaves [-(v + L), 60 g]; its spread is below 60 g + v + L over
         # four.
         spread = (60 * gain + 0.5 + case.loss_usd) / 4
         assert found["profit_per_cheater_usd"] == pytest.approx(exact, abs=2.576 * spread / np.sqrt(30_000))
-        undetected = eco.undetected_cheats(detection=detection_of(case), attempts=60)
+        undetected = undetected_cheats(detection=detection_of(case), attempts=60)
         assert found["undetected"] / 30_000 == pytest.approx(undetected, abs=2.576 * 60 / 2 / np.sqrt(30_000))
 
 
@@ -110,7 +114,7 @@ def test_cheats_before_the_first_catch_are_geometric():
     found = simulate_population(people, seed=2).summary
     assert found["cheaters_evicted"] == 8_000
     detection = detection_of(people)
-    exact = eco.undetected_cheats(detection=detection)
+    exact = undetected_cheats(detection=detection)
     spread = np.sqrt(1 - detection) / detection
     assert found["cheats_before_catch"] == pytest.approx(exact, abs=2.576 * spread / np.sqrt(8_000))
 
@@ -187,7 +191,7 @@ def test_population_of_a_use_case_takes_over_its_numbers(project):
     assert (people.loss_usd, people.slash_usd) == (7_000.0, 10_000.0)
     assert (people.rho, people.outside_gain_usd) == (0.01, 50.0)
     assert people.compute_saved_usd == pytest.approx(case.answer.gain_usd - 50.0)
-    assert people.check_rate == eco.play_strategies(case.answer, case.bond, case.watch).check_rate
+    assert people.check_rate == play_strategies(case.answer, case.bond, case.watch).check_rate
     summary = simulate_population(people, seed=1).summary
     assert summary["epochs_to_eviction"] >= 7
     # With 1 % and 10,000 USD the rational pass on all but the rare answers worth more than 70 USD.

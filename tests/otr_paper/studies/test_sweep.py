@@ -10,12 +10,14 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
 from otr_core.errors import InputError
+from otr_node.project import find_project
 from otr_paper.studies.population import Population, summary_point
-from otr_paper.studies.sweep import Point, run_sweep
+from otr_paper.studies.sweep import Point, code_hash, run_sweep
 
 CONFIG = asdict(
     Population(
@@ -58,14 +60,61 @@ def test_finished_points_are_not_computed_again(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == names
 
 
-def test_key_depends_on_function_parameters_and_seed():
+def test_key_depends_on_function_code_parameters_and_seed():
     base = Point({"a": 1}, 0)
     keys = {
-        base.key(summary_point), base.key(as_bytes), Point({"a": 2}, 0).key(summary_point),
-        Point({"a": 1}, 1).key(summary_point),
+        base.key(summary_point, ""), base.key(as_bytes, ""), Point({"a": 2}, 0).key(summary_point, ""),
+        Point({"a": 1}, 1).key(summary_point, ""), base.key(summary_point, "00"),
     }  # fmt: skip
-    assert len(keys) == 4
-    assert Point({"b": 1, "a": 2}).key(as_bytes) == Point({"a": 2, "b": 1}).key(as_bytes)
+    assert len(keys) == 5
+    assert Point({"b": 1, "a": 2}).key(as_bytes, "") == Point({"a": 2, "b": 1}).key(as_bytes, "")
+
+
+EDITED = """
+import json, sys
+from pathlib import Path
+from otr_paper.studies.sweep import Point, code_hash, run_sweep
+from otr_node import edited_outer
+print(run_sweep(edited_outer.point, [Point({"x": 3})], cache=Path(sys.argv[1])), code_hash(edited_outer.point))
+"""
+
+
+def test_an_edit_of_the_function_or_of_what_it_calls_is_computed_again(tmp_path):
+    """A copy of the packages' skeleton, in which one module is edited between two runs: the function's own,
+    one that it imports inside, and one that nothing here imports."""
+    root = tmp_path / "tree"
+    for name in ("otr_core", "otr_paper", "otr_paper/studies"):
+        (root / name).mkdir(parents=True)
+        (root / name / "__init__.py").write_text("")
+    project = find_project()
+    for name in ("otr_core/encoding.py", "otr_core/errors.py", "otr_core/files.py", "otr_paper/studies/sweep.py"):
+        (root / name).write_text((project.root / name).read_text())
+    (root / "otr_node").mkdir()
+    outer = "def point(config, seed):\n    from otr_node.edited_inner import double\n    return double(config['x'])\n"
+    inner = "def double(x):\n    return 2 * x\n"
+    (root / "otr_node" / "__init__.py").write_text("")
+
+    def run(outer, inner, other=""):
+        for name, text in (("outer", outer), ("inner", inner), ("other", other)):
+            (root / "otr_node" / f"edited_{name}.py").write_text(text)
+        command = [sys.executable, "-c", EDITED, str(tmp_path / "cache")]
+        environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=tmp_path, env=environment, text=True)
+        return tuple(done.stdout.split())
+
+    first = run(outer, inner)
+    assert first[0] == "[6]"
+    assert run(outer, inner, "x = 1\n") == first  # nothing that it reaches
+    assert run(outer, inner.replace("2", "5"))[0] == "[15]"
+    assert run(outer.replace("['x']", "['x'] + 1"), inner)[0] == "[8]"
+    assert run(outer, inner) == first
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+
+
+def test_the_code_of_a_study_reaches_its_formulas_and_what_has_no_source_is_refused():
+    assert code_hash(summary_point) != code_hash(as_bytes)
+    with pytest.raises(InputError, match="without source"):
+        run_sweep(len, [Point({"a": 1})], cache=Path("nowhere"))
 
 
 def test_wrong_sweeps_are_refused():

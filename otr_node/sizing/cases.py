@@ -19,8 +19,8 @@ ROW_HEAD = ["", "check this share", "stake, USD", "a cheat is caught with", ""]
 
 @dataclass(frozen=True)
 class Sizing:
-    """One use case, sized: against every schedule of cheats, the operator being its own catcher. As
-    in ``guidance``, fishermen and dispute costs are left out.
+    """One use case, sized: against every schedule of cheats, the operator being its own catcher. What is
+    stated and least counts spot checks alone; the advice counts fishermen where ``guidance`` does.
 
     Attributes:
         rho, stake_usd: as the use case states them; detection: probability that one cheat is then
@@ -28,8 +28,7 @@ class Sizing:
         least_rho: least rate that deters at the stated stake, infinite where none does.
         least_stake_usd: least stake that deters at the stated rate, infinite where none does.
             Neither has margins.
-        advice: the recommended pair, with the use case's margins; advised_detection: what it
-            catches a cheat with.
+        advice: the recommended pair, with the use case's margins.
     """
 
     scenario: Scenario
@@ -39,13 +38,12 @@ class Sizing:
     least_rho: float
     least_stake_usd: float
     advice: Guidance
-    advised_detection: float
 
     def document(self) -> dict[str, Any]:
         """Plain values. JSON has no infinity: None says that nothing is enough, or limits."""
         given = {"rho": self.rho, "stake_usd": self.stake_usd, "detection": self.detection}
         least = {"rho": self.least_rho, "stake_usd": self.least_stake_usd}
-        advice = asdict(self.advice) | {"detection": self.advised_detection}
+        advice = asdict(self.advice)
         del advice["name"], advice["title"]
         return {
             "name": self.scenario.name,
@@ -72,7 +70,7 @@ class Sizing:
         least_rho = _number(self.least_rho, none)
         least_detection = _number(_caught(self.scenario, min(self.least_rho, 1.0)))
         given, stake = _number(self.rho), _usd(self.stake_usd)
-        advised = [_number(self.advice.rho), _usd(self.advice.stake_usd, none), _number(self.advised_detection)]
+        advised = [_number(self.advice.rho), _usd(self.advice.stake_usd, none), _number(self.advice.detection)]
         name = "recommended" if self.advice.deters else "what it would take"
         cost = f"{_number(self.advice.cost_usd)} USD a query"
         return [
@@ -83,7 +81,7 @@ class Sizing:
         ]
 
 
-def size(scenario: Scenario) -> Sizing:
+def size_case(scenario: Scenario) -> Sizing:
     """The least rate, the least stake and the recommended pair for ``scenario``."""
     answer, watch, bond = scenario.answer, scenario.watch, scenario.bond
     cheat: dict[str, float] = {
@@ -104,7 +102,6 @@ def size(scenario: Scenario) -> Sizing:
         least_rho=rate if rate <= 1.0 else math.inf,
         least_stake_usd=loss / kept if kept else math.inf if loss else 0.0,
         advice=advice,
-        advised_detection=_caught(scenario, advice.rho),
     )
 
 
