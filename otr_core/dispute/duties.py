@@ -25,14 +25,14 @@ from hashlib import sha256
 from typing import Any, NamedTuple, Self
 
 from otr_core import merkle
-from otr_core.dispute.accounts import Accounts
+from otr_core.dispute.accounts import Accounts, Arbiter
 from otr_core.dispute.records import BASIS, MOST_REPAID, Challenge, ChallengeStatus, StakedOperator
 from otr_core.dispute.rules import require, require_leaf
 from otr_core.dispute.state import NOTHING, Game, Level, Verdict
-from otr_core.errors import MoveError, ReceiptError
+from otr_core.errors import MoveError, ParameterError, ReceiptError
 from otr_core.poea.equivocation import Equivocation
 from otr_core.poea.order import Domain
-from otr_core.poea.receipt import Receipt, recover_signer
+from otr_core.poea.receipt import Receipt, recover_address, recover_signer
 
 TWO_ANSWERS, TWO_PLACES = 2**64, 2**64 + 1
 """In the place of a token's number: what a challenge of this kind commits to."""
@@ -334,6 +334,27 @@ def challenge_hash(challenger: str, subject: bytes, index: int, token: int, salt
     """
     words = int(challenger, 16).to_bytes(32, "big") + subject + index.to_bytes(32, "big") + token.to_bytes(32, "big")
     return sha256(words + salt).digest()
+
+
+def two_keys(first: bytes, second: bytes) -> Arbiter:
+    """An arbiter that accepts what two different keys have both signed: neither ends a game alone.
+
+    Args:
+        first, second: their 20-byte addresses. A proof holds the 65-byte signatures in this order.
+
+    Raises:
+        ParameterError: the same address twice.
+    """
+    if first == second:
+        raise ParameterError("second", second.hex(), "another address than the first")
+
+    def shows(statement: bytes, proof: bytes) -> bool:
+        try:
+            return [recover_address(statement, part) for part in (proof[:65], proof[65:])] == [first, second]
+        except ReceiptError:
+            return False
+
+    return shows
 
 
 def spot_subject(batch: bytes, index: int) -> bytes:

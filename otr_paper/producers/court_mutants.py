@@ -1,4 +1,4 @@
-"""Is the loss of a single check noticed? data/results/court_mutants.json. Some twenty minutes.
+"""Is the loss of a single check noticed? data/results/court_mutants.json. Some forty minutes.
 
 Contracts: each ``assert`` of each contract is deleted, and each part of a conjunction. Without a check
 no call that went through goes otherwise, so that only refused calls can tell the mutant: the contract
@@ -6,13 +6,18 @@ tests run once, and each call that they see refused is made again on the mutants
 A mutant is killed if it does not give the same reason.
 
 Python: each check of court, game and judge is deleted. The dispute tests run once, to see which test
-meets which check; then the tests that meet it are run without it, until one turns red.
+meets which check; then the tests that meet it are run without it, until one turns red. As a control
+each test that has killed is run on the unchanged code too, in a child process of the same kind.
+
+What has been found is kept in build/court_mutants.json after every file of tests and every mutant,
+and a later run goes on from there; a changed source or test is run anew.
 """
 
 from __future__ import annotations
 
 import ast
 import io
+import json
 import os
 import re
 import sys
@@ -24,17 +29,22 @@ from hashlib import sha256
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 
 from otr_core.dispute import contracts
 from otr_core.errors import ChainError
+from otr_core.files import write_text
 from otr_node.chain.evm import Chain, compile_source, compile_vyper
 from otr_node.chain.interface import Contract
 from otr_paper.producers import frame
 
-CONTRACT_TESTS = ("otr_node/chain",)
-PYTHON_TESTS = ("otr_core/dispute",)
+#: In this order, until nothing is left to kill: those that are refused most come first.
+CONTRACT_TESTS = ("refusals", "contract", "registry", "money", "dims", "illegal", "statement_lies", "block_judge")
+PYTHON_TESTS = "otr_core/dispute"
+_TRIED = 8
+"""Tests that are run without a check, of those that meet it."""
 GAME = ("rules", "moves_trace", "moves_operators", "moves_steps", "game")
 MODULES = tuple(f"otr_core.dispute.{name}" for name in (*GAME, "judge", "registry", "accounts", "duties", "court"))
 #: Mutants that change nothing, and why: (file, text of the check).
@@ -70,6 +80,11 @@ class VyperMutant:
     text: str
     reason: str
     killed_by: str = ""
+
+    @property
+    def place(self) -> str:
+        """Names the mutant as long as its contract stays as it is."""
+        return f"{self.name}:{self.number}"
 
 
 def vyper_mutants(path: Path) -> tuple[str, list[VyperMutant]]:
@@ -123,7 +138,7 @@ class Prober:
         self.waiting: dict[tuple[str, str], list[VyperMutant]] = defaultdict(list)
         self.refused, self.test = 0, ""
         self._all: dict[bytes, tuple[str, Contract]] = {}  # by the code of a contract: all its mutants
-        self._deployed: dict[tuple[int, str], tuple[str, bytes]] = {}
+        self._deployed: WeakKeyDictionary[Chain, dict[str, tuple[str, bytes]]] = WeakKeyDictionary()
         self._deploy, self._transact, self._call = Chain.deploy, Chain.transact, Chain.call
         for path in sorted(folder.glob("*.vy")):
             source, mutants = vyper_mutants(path)
@@ -133,9 +148,21 @@ class Prober:
         for mutant in self.mutants:
             self.waiting[mutant.name, mutant.reason].append(mutant)
 
+    @property
+    def hopeful(self) -> int:
+        """Mutants that still wait, but those of which it is known why nothing can tell them."""
+        return sum(not each.killed_by and (each.name, each.text) not in EQUIVALENT for each in self.mutants)
+
+    def killed_before(self, kept: dict[str, str]) -> None:
+        """Take over by which test each mutant was killed in a run before, by its place."""
+        for mutant in self.mutants:
+            if mutant.place in kept:
+                self._kill(mutant, kept[mutant.place])
+
     def pytest_runtest_call(self, item: pytest.Item) -> None:
         """Remembers which test runs."""
-        self.test = item.nodeid.split("/")[-1]
+        file, _, rest = item.nodeid.partition("::")
+        self.test = f"{Path(file).name}::{rest}"
 
     def install(self) -> None:
         """Stand in for the chain's calls."""
@@ -151,7 +178,7 @@ class Prober:
                 raise
             if name:
                 code = chain.runtime_of(others, *args, SENTINEL, address=made.address, sender=more.get("sender"))
-                prober._deployed[id(chain), made.address] = name, code
+                prober._deployed.setdefault(chain, {})[made.address] = name, code
             return made, receipt
 
         def transact(chain: Chain, contract: Contract, *args: Any, **more: Any) -> Any:
@@ -173,9 +200,8 @@ class Prober:
 
     def _probe(self, chain: Chain, contract: Contract, reason: str, args: Any, more: Any) -> None:
         """Try all waiting mutants that lack a check with this reason."""
-        for (own, address), (name, code) in list(self._deployed.items()):
-            found = [*self.waiting[name, reason], *self.waiting[name, ANY]] if own == id(chain) else []
-            for mutant in found:
+        for address, (name, code) in self._deployed.get(chain, {}).items():
+            for mutant in [*self.waiting[name, reason], *self.waiting[name, ANY]]:
                 one = code.replace(SENTINEL.to_bytes(32, "big"), mutant.number.to_bytes(32, "big"))
                 if chain.reason_with({address: one}, contract, *args, **more) != reason:
                     self._kill(mutant)
@@ -189,20 +215,59 @@ class Prober:
                 return
         self._kill(mutant)
 
-    def _kill(self, mutant: VyperMutant) -> None:
-        mutant.killed_by = self.test
+    def _kill(self, mutant: VyperMutant, test: str = "") -> None:
+        mutant.killed_by = test or self.test
         self.waiting[mutant.name, mutant.reason].remove(mutant)
 
 
-def contract_rows(folder: Path, tests: list[str]) -> tuple[list[dict[str, Any]], int]:
+def contract_rows(folder: Path, tests: list[Path], kept: Kept) -> tuple[list[dict[str, Any]], int]:
     """All contract mutants and what became of them; how many calls were refused in the tests."""
-    prober = Prober(folder)
+    prober, sources = Prober(folder), digest(sorted(folder.glob("*.vy")))
     prober.install()
-    with redirect_stdout(io.StringIO()) as said:
-        result = pytest.main(["-q", "-p", "no:randomly", "-p", "no:cacheprovider", *tests], plugins=[prober])
-    if result != 0:
-        raise ChainError("contract tests", said.getvalue()[-2000:], "green tests without mutants")
-    return [row(m.name, m.line, m.text, m.killed_by) for m in prober.mutants], prober.refused
+    for file in tests:
+        key = f"{file.name} {digest([file])} {sources}"
+        found = kept.get("contracts", key)
+        if found is None and prober.hopeful:
+            before, prober.refused = {each.place for each in prober.mutants if each.killed_by}, 0
+            with redirect_stdout(io.StringIO()) as said:
+                result = pytest.main(["-q", "-p", "no:cacheprovider", str(file)], plugins=[prober])
+            if result != 0:
+                raise ChainError("contract tests", said.getvalue()[-2000:], "green tests without mutants")
+            killed = {each.place: each.killed_by for each in prober.mutants if each.killed_by}
+            found = {"refused": prober.refused, "killed": {at: by for at, by in killed.items() if at not in before}}
+            kept.put("contracts", key, found)
+            frame.progress(f"{file.name}: {len(found['killed'])} killed, {prober.hopeful} left")
+        elif found is not None:
+            prober.killed_before({at: by for at, by in found["killed"].items()})
+    refused = sum(found["refused"] for found in kept.all("contracts", sources))
+    return [row(m.name, m.line, m.text, m.killed_by) for m in prober.mutants], refused
+
+
+def digest(files: list[Path]) -> str:
+    """Names the content of files."""
+    return sha256(b"".join(each.read_bytes() for each in files)).hexdigest()[:16]
+
+
+class Kept:
+    """What was found before, in a file: entries by part and key."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._found: dict[str, dict[str, Any]] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+
+    def get(self, part: str, key: str) -> Any:
+        """An entry, or None."""
+        return self._found.get(part, {}).get(key)
+
+    def all(self, part: str, sources: str) -> list[Any]:
+        """The entries of a part whose key ends with the digest of today's sources."""
+        return [value for key, value in self._found.get(part, {}).items() if key.endswith(sources)]
+
+    def put(self, part: str, key: str, value: Any) -> None:
+        """Keep an entry, now."""
+        self._found.setdefault(part, {})[key] = value
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(self._path, json.dumps(self._found, indent=1))
 
 
 def row(file: str, line: int, text: str, killed_by: str) -> dict[str, Any]:
@@ -221,7 +286,7 @@ class PythonMutant:
 
     Attributes:
         module: dotted. qualname: of the function. line: of the check. text: the check.
-        code: of the whole module without it.
+        code: of the whole module without it. number: among those of its module.
     """
 
     module: str
@@ -229,6 +294,16 @@ class PythonMutant:
     line: int
     text: str
     code: CodeType
+    number: int
+
+    @property
+    def place(self) -> str:
+        """Names the mutant as long as its module stays as it is."""
+        return f"{self.module}:{self.number}"
+
+    def row(self, killer: str) -> dict[str, Any]:
+        """The mutant as it is stored."""
+        return row(self.module.split(".")[-1] + ".py", self.line, self.text, killer)
 
 
 def python_mutants(name: str, module: ModuleType) -> Iterator[PythonMutant]:
@@ -236,14 +311,14 @@ def python_mutants(name: str, module: ModuleType) -> Iterator[PythonMutant]:
     assert module.__file__ is not None
     source = Path(module.__file__).read_text("utf-8")
     tree = ast.parse(source)
-    for scope, body, at in list(refusals(tree, "")):
+    for number, (scope, body, at) in enumerate(list(refusals(tree, ""))):
         found = body[at]
         text = " ".join(ast.unparse(found.test if isinstance(found, ast.If) else found).split())
         # Not run, but still read by the compiler: a function inside another keeps the names that it closes over.
         body[at] = ast.copy_location(ast.If(ast.Constant(False), [found], []), found)
         code = compile(ast.fix_missing_locations(tree), module.__file__, "exec")
         body[at] = found
-        yield PythonMutant(name, scope, found.lineno, text, code)
+        yield PythonMutant(name, scope, found.lineno, text, code, number)
 
 
 def refusals(node: ast.AST, scope: str) -> Iterator[tuple[str, list[ast.stmt], int]]:
@@ -288,7 +363,8 @@ class Meetings:
         """Note what it met, and how long it took."""
         if report.when == "call":
             for place in self._seen:
-                self.met[place].append((report.duration, report.nodeid))
+                file, _, rest = report.nodeid.partition("::")
+                self.met[place].append((report.duration, f"{Path(file).name}::{rest}"))
 
     def watch(self, name: str) -> None:
         """Put code that reports into the functions of a module."""
@@ -346,36 +422,63 @@ def functions(owner: Any) -> Iterator[FunctionType]:
             inner = getattr(inner, "__wrapped__", None)
 
 
-def red_without(mutant: PythonMutant, tests: list[str]) -> bool:
-    """Whether a test fails on the mutant, in a child process."""
+def red(tests: list[str], mutant: PythonMutant | None = None) -> bool:
+    """Whether a test fails, on the mutant if there is one, in a child process."""
     child = os.fork()
     if child == 0:
-        swap(mutant)
+        if mutant:
+            swap(mutant)
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            result = pytest.main(["-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "--tb=no", *tests])
+            result = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--tb=no", *tests])
         os._exit(0 if result == 0 else 1)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0
 
 
-def python_rows(tests: list[str]) -> list[dict[str, Any]]:
-    """All mutants in Python and what became of them."""
+def python_rows(tests: Path, kept: Kept) -> list[dict[str, Any]]:
+    """All mutants in Python and what became of them.
+
+    Raises:
+        ChainError: a test that has killed fails on the unchanged code too.
+    """
     loaded = [name for name in MODULES if _load(name)]
     mutants = [mutant for name in loaded for mutant in python_mutants(name, sys.modules[name])]
+    sources = digest([Path(str(sys.modules[name].__file__)) for name in loaded])
+    rows, left = [], []
+    for mutant in mutants:
+        found = kept.get("python", f"{mutant.place} {sources}")
+        if found is not None and found["file"] == digest([tests / found["by"].partition("::")[0]]):
+            rows.append(mutant.row(found["by"]))
+        else:
+            left.append(mutant)
+    met = _meetings(loaded, tests) if left else {}
+    for done, mutant in enumerate(left, 1):
+        tried = [test for _, test in sorted(met.get((mutant.module, mutant.line), ()))]
+        killer = next((test for test in tried[:_TRIED] if red([str(tests / test)], mutant)), "")
+        if killer:
+            file = digest([tests / killer.partition("::")[0]])
+            kept.put("python", f"{mutant.place} {sources}", {"by": killer, "file": file})
+        else:
+            frame.progress(f"survived: {mutant.module}:{mutant.line}: {mutant.text} (met by {len(tried)} tests)")
+        rows.append(mutant.row(killer))
+        if done % 20 == 0:
+            frame.progress(f"{done} of {len(left)} checks of the Python court")
+    killers = sorted({each["by"] for each in rows if each["state"] == "killed"})
+    if killers and red([str(tests / each) for each in killers]):
+        raise ChainError("control", "a test that has killed fails on the unchanged code", "green tests")
+    return sorted(rows, key=lambda each: (each["file"], each["line"], each["check"]))
+
+
+def _meetings(loaded: list[str], tests: Path) -> dict[tuple[str, int], list[tuple[float, str]]]:
+    """Which tests meet which check, and how long they take."""
     meetings = Meetings()
     for name in loaded:
         meetings.watch(name)
     with redirect_stdout(io.StringIO()) as said:
-        result = pytest.main(["-q", "-m", "not slow", "-p", "no:cacheprovider", *tests], plugins=[meetings])
+        result = pytest.main(["-q", "-m", "not slow", "-p", "no:cacheprovider", str(tests)], plugins=[meetings])
     if result != 0:
         raise ChainError("dispute tests", said.getvalue()[-2000:], "green tests without mutants")
-    rows = []
-    for mutant in mutants:
-        met = sorted(meetings.met.get((mutant.module, mutant.line), ()))
-        killer = next((test for _, test in met[:6] if red_without(mutant, [test])), "")
-        rows.append(row(mutant.module.split(".")[-1] + ".py", mutant.line, mutant.text, killer.split("/")[-1]))
-        if not killer:
-            frame.progress(f"survived: {mutant.module}:{mutant.line}: {mutant.text} (met by {len(met)} tests)")
-    return rows
+    frame.progress("dispute tests have run")
+    return meetings.met
 
 
 def _load(name: str) -> bool:
@@ -391,18 +494,20 @@ def main() -> None:
     parser = frame.arguments(__doc__)
     parser.add_argument("part", nargs="*", help="contracts, python; one of them: nothing is stored")
     parts = parser.parse_args().part or ["contracts", "python"]
-    root, rows, refused = frame.checkout().root / "tests", [], 0
+    project = frame.checkout()
+    tests, kept, rows, refused = project.root / "tests", Kept(project.build / "court_mutants.json"), [], 0
     if "contracts" in parts:
-        made, refused = contract_rows(Path(contracts.__file__).parent, [str(root / name) for name in CONTRACT_TESTS])
+        files = [tests / "otr_node/chain" / f"test_{name}.py" for name in CONTRACT_TESTS]
+        made, refused = contract_rows(Path(contracts.__file__).parent, files, kept)
         rows += made
     if "python" in parts:
-        rows += python_rows([str(root / name) for name in PYTHON_TESTS])
+        rows += python_rows(tests / PYTHON_TESTS, kept)
     survivors = [each for each in rows if each["state"] == "survived"]
     for each in survivors:
         print(f"survived: {each['file']}:{each['line']}: {each['check']}", flush=True)
     print(f"{len(rows) - len(survivors)} of {len(rows)} mutants killed or equivalent")
-    if len(parts) == 2 and not survivors:
-        payload = {"mutants": rows, "refused_calls": refused}
+    if len(parts) == 2:
+        payload = {"mutants": rows, "refused_calls": refused, "survivors": len(survivors)}
         frame.store("court_mutants", payload, seed=None, packages=("vyper", "py-evm", "eth-tester"), cores=1)
     sys.exit(1 if survivors else 0)
 

@@ -143,7 +143,7 @@ def _founded(terms: Terms) -> Court:
     court = Court(terms, domain, REGISTRAR, lambda shown, proof: shown == proof)
     court = court.register_model(REGISTRAR, model_id, registered_model(tiny().trees))
     key = replace(registered_key(OPERATOR, model_id), platform=b"a class".ljust(32))
-    court = court.register_key(REGISTRAR, KEY_ID, key)
+    court = court.register_key(START, REGISTRAR, KEY_ID, key)
     return court.register(START, OPERATOR, 3 * terms.least_stake_wei)
 
 

@@ -14,7 +14,7 @@ interface Registry:
     def registrar() -> address: view
     def platforms(operator: address) -> bytes32: view
     def revoked(subject: bytes32) -> uint256: view
-    def vouch(operator: address, order: shapes.Order, receipt: shapes.Receipt, signature: Bytes[65], at: uint256) -> (bytes32, String[16], address): view
+    def vouch(operator: address, order: shapes.Order, receipt: shapes.Receipt, signature: Bytes[65], at: uint256, platform: bytes32) -> (bytes32, String[16], address): view
     def signed(operator: address, receipt: shapes.Receipt, signature: Bytes[65]) -> (bytes32, bool): view
 
 interface Table:
@@ -378,7 +378,7 @@ def open(
     assert len(signature) == 65, "path"
     # The registry says by which judge the model's disputes are judged, and what the receipt alone shows to be false. Safe:
     # it is fixed at deployment and called statically, as below.
-    digest, fault, judge = staticcall Registry(REGISTRY).vouch(b.operator, order, receipt, signature, b.time)
+    digest, fault, judge = staticcall Registry(REGISTRY).vouch(b.operator, order, receipt, signature, b.time, b.platform)
     self._under(sha256(concat(x"00", digest, signature)), index, b.size, path, b.root)
     log Opened(number=number, operator=b.operator, subject=batch, index=index, token=token, fault=fault)
     self._join(number, b.operator, batch)

@@ -73,7 +73,7 @@ class Both:
         call: Callable[..., Court] = getattr(self.court, name)
         if name == "withdraw":
             return self.court.withdraw(who)[0]
-        if name in ("refund", "close", "register_model", "register_key"):
+        if name in ("refund", "close", "register_model"):
             return call(who, *args, **more)
         if name == "show":
             return call(*args)

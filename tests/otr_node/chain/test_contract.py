@@ -13,7 +13,7 @@ from eth_utils.abi import function_signature_to_4byte_selector
 from otr_core import merkle
 from otr_core.dispute import game as table
 from otr_core.dispute.accounts import MOST_WEI, batch_id
-from otr_core.dispute.duties import challenge_hash
+from otr_core.dispute.duties import challenge_hash, two_keys
 from otr_core.dispute.judge import Opening, verdict
 from otr_core.dispute.openings import Openings
 from otr_core.dispute.play import play
@@ -24,8 +24,9 @@ from otr_core.errors import ChainError, MoveError
 from otr_core.lane import program as pr
 from otr_core.lane.element import LAYER, TOKEN, Accumulator, Place
 from otr_core.lane.step import right
+from otr_core.poea.receipt import GROUP_ORDER
 from otr_node.chain.evm import Chain, compile_vyper
-from otr_node.chain.onchain import FIRST_COURT, FOLDER, ChainCourt, struct_words
+from otr_node.chain.onchain import FIRST_COURT, FOLDER, NOBODY, ChainCourt, struct_words
 from otr_node.execution import Execution
 from otr_paper.labs.disputes.both import Both, both
 from otr_paper.labs.disputes.cheats import Griefer
@@ -446,26 +447,42 @@ def test_payouts_neither_re_enter_nor_hang_on_a_refusal(greedy, tmp_path):
 
 
 def test_a_sealed_arbiter_ends_a_game_on_chain():
-    """A key of another TEE signs the verdict; the contract recovers it. Anyone else's signature is
-    refused."""
+    """The keys of two other TEEs sign the verdict; the contract recovers them, as the Python court
+    does. One alone ends nothing, nor does anyone else's signature."""
     from eth_keys import keys
 
-    arbiter_key, other = keys.PrivateKey(b"\x07" * 32), keys.PrivateKey(b"\x08" * 32)
+    one, two, other = (keys.PrivateKey(bytes([number]) * 32) for number in (7, 8, 9))
     chain = Chain(accounts=6)
     # by an account that deploys nothing else, so that the court stands where its orders say
-    made = compile_vyper(FOLDER / "arbiter.vy"), arbiter_key.public_key.to_checksum_address()
-    contract, _ = chain.deploy(*made, sender=chain.accounts[5])
+    made = compile_vyper(FOLDER / "arbiter.vy")
+    named = [key.public_key.to_checksum_address() for key in (one, two)]
+    for bad in ((named[0], named[0]), (named[0], NOBODY), (NOBODY, named[1])):
+        with pytest.raises(ChainError, match="keys"):
+            chain.deploy(made, *bad, sender=chain.accounts[4])
+    contract, _ = chain.deploy(made, *named, sender=chain.accounts[5])
+    accepts = two_keys(*(bytes.fromhex(each[2:]) for each in named))
     statement = table.statement(FIRST_COURT, 3, b"t" * 32, Verdict.OPERATOR_LOSES)
 
-    def proof(key, message):
+    def part(key, message):
         signature = key.sign_msg_hash(message)
         return signature.r.to_bytes(32, "big") + signature.s.to_bytes(32, "big") + bytes([27 + signature.v])
 
-    assert chain.call(contract, "shows", statement, proof(arbiter_key, statement))
-    for false in (proof(other, statement), proof(arbiter_key, bytes(32)), b"", bytes(65)):
-        assert not chain.call(contract, "shows", statement, false)
-    pair = both(tiny().honest, TERMS, arbiter=lambda s, p: p == proof(arbiter_key, s), arbiter_address=contract.address,
-                chain=chain)  # fmt: skip
+    def proof(message):
+        return part(one, message) + part(two, message)
+
+    good, twin = proof(statement), part(two, statement)
+    flipped = (
+        twin[:32] + (GROUP_ORDER - int.from_bytes(twin[32:64], "big")).to_bytes(32, "big") + bytes([55 - twin[64]])
+    )
+    refused = [
+        part(one, statement), part(two, statement), 2 * part(one, statement), 2 * part(two, statement),
+        part(two, statement) + part(one, statement), part(one, statement) + part(other, statement),
+        part(other, statement) + part(two, statement), proof(bytes(32)), good + b"\0", good[:-1], b"", bytes(65),
+        bytes(130), part(one, statement) + flipped, good[:-1] + bytes([good[-1] - 27]),
+    ]  # fmt: skip
+    for shown in (good, *refused):
+        assert chain.call(contract, "shows", statement, shown) == accepts(statement, shown) == (shown == good)
+    pair = both(tiny().honest, TERMS, arbiter=accepts, arbiter_address=contract.address, chain=chain)
     signed = tiny_signed(tiny().honest)
     now = chain.time + 1
     root = merkle.root([leaf_of(signed)])
@@ -476,7 +493,7 @@ def test_a_sealed_arbiter_ends_a_game_on_chain():
     pair.do(now + 2, FISHERMAN, "open", 1, **opening)
     game = pair.court.challenges[0].game
     assert game is not None
-    good = proof(arbiter_key, table.statement(pair.court.domain, 1, game.claim.trace_root, Verdict.CHALLENGER_LOSES))
+    good = proof(table.statement(pair.court.domain, 1, game.claim.trace_root, Verdict.CHALLENGER_LOSES))
     assert pair.arbitrate(now + 3, FISHERMAN, 1, Verdict.OPERATOR_LOSES, good) == "proof"
     assert pair.arbitrate(now + 4, FISHERMAN, 1, Verdict.CHALLENGER_LOSES, good) == ""
     assert pair.arbitrate(now + 5, FISHERMAN, 1, Verdict.CHALLENGER_LOSES, good) == "over"
