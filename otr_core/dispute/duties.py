@@ -111,15 +111,15 @@ class Duties(Accounts):
         demanded = Challenge(sender, subject, now, ChallengeStatus.DEMAND, opened=True, operator=operator)
         return replace(self, challenges=(*self.challenges, demanded))._joined(operator, 0)
 
-    def show(self, number: int, place: LeafPlace) -> Self:
+    def show(self, now: int, number: int, place: LeafPlace) -> Self:
         """Show where a demanded receipt was committed; anyone may. The bond is lost if it was there
         before the demand.
 
         Raises:
-            MoveError: ``duty``: no open demand. ``batch``: not of this operator. ``path``: the
-                receipt is not there.
+            MoveError: ``duty``: no open demand. ``late``: it lapses. ``batch``: not of this operator.
+                ``path``: the receipt is not there.
         """
-        duty = self._duty(number, ChallengeStatus.DEMAND)
+        duty = self._due(now, number, ChallengeStatus.DEMAND)
         found = self._batch(place.batch)
         require(found.operator == duty.operator, "batch", found.operator, duty.operator)
         require_leaf(found.root, duty.commitment, place.at, found.size, place.path, "the demanded receipt")
@@ -129,10 +129,10 @@ class Duties(Accounts):
         """Commit to a demanded receipt as a batch of its own, which no freeze forbids.
 
         Raises:
-            MoveError: ``duty``: no open demand. ``sender``: not the operator. ``standing``: convicted.
-                ``batch``: committed before.
+            MoveError: ``duty``: no open demand. ``late``: it lapses. ``sender``: not the operator.
+                ``standing``: convicted. ``batch``: committed before.
         """
-        duty = self._duty(number, ChallengeStatus.DEMAND)
+        duty = self._due(now, number, ChallengeStatus.DEMAND)
         require(sender == duty.operator, "sender", sender, duty.operator)
         require(not self.operators[sender].convicted, "standing", "convicted", "a standing operator")
         return self._new_batch(now, sender, duty.commitment, 1)._end(number, ChallengeStatus.MOOT)
@@ -179,10 +179,10 @@ class Duties(Accounts):
         """Show the verdict on a drawn answer; anyone may.
 
         Raises:
-            MoveError: ``duty``: none is due. ``proof``: the arbiter does not accept it, or it shows
-                no verdict.
+            MoveError: ``duty``: none is due. ``late``: it lapses. ``proof``: the arbiter does not
+                accept it, or it shows no verdict.
         """
-        duty = self._duty(number, ChallengeStatus.SPOT)
+        duty = self._due(now, number, ChallengeStatus.SPOT)
         shown = verdict in (Verdict.OPERATOR_LOSES, Verdict.CHALLENGER_LOSES) and self.arbiter is not None
         shown = shown and self.arbiter(spot_statement(self.domain, duty.commitment, verdict), proof)  # type: ignore[misc]
         require(shown, "proof", "not accepted", "a proof of the verdict")
@@ -318,6 +318,13 @@ class Duties(Accounts):
         challenge = self._numbered(number)
         require(challenge.status in kinds, "duty", challenge.status.name, " or ".join(kind.name for kind in kinds))
         return challenge
+
+    def _due(self, now: int, number: int, kind: ChallengeStatus) -> Challenge:
+        """A duty that may still be done: from the second on in which it lapses it may not."""
+        duty = self._duty(number, kind)
+        late = self._passed(now, duty.time, self.terms.duty_s)
+        require(not late, "late", now, f"at most {duty.time + self.terms.duty_s}")
+        return duty
 
     def _set_challenge(self, number: int, *, game: Game | None = None, **changes: Any) -> Self:
         changes |= {} if game is None else {"game": game}

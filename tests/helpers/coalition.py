@@ -241,7 +241,7 @@ def random_call(scene: Scene, random: Random) -> None:
         ("close", lambda c: c.close(who, number), 0),
         ("pay_reward", lambda c: c.pay_reward(now, OPERATOR), 0),
         ("demand", lambda c: c.demand(now, who, OPERATOR, signed.receipt, signed.signature, bond), bond),
-        ("show", lambda c: c.show(number, place), 0),
+        ("show", lambda c: c.show(now, number, place), 0),
         ("publish_receipt", lambda c: c.publish_receipt(now, OPERATOR, number), 0),
         ("lapse", lambda c: c.lapse(now, number), 0),
         ("equivocation", lambda c: c.equivocation(now, who, number, OPERATOR, evidence, SALT), 0),

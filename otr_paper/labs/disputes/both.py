@@ -75,9 +75,7 @@ class Both:
             return self.court.withdraw(who)[0]
         if name in ("refund", "close", "register_model"):
             return call(who, *args, **more)
-        if name == "show":
-            return call(*args)
-        if name in ("finalise", "expire", "timeout", "pay_reward", "lapse", "attest"):
+        if name in ("finalise", "expire", "timeout", "pay_reward", "lapse", "attest", "show"):
             return call(now, *args)
         return call(now, who, *args, **more)
 
