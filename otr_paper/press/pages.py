@@ -9,6 +9,7 @@ from otr_core.files import write_text
 from otr_node.project import Project
 from otr_paper.claims.ledger import read_ledger
 from otr_paper.press.claims_table import claims_markdown, headlines_markdown
+from otr_paper.press.production_rules import COUNTS, lessons_markdown
 from otr_paper.store.results import read_result
 
 
@@ -19,6 +20,7 @@ def generated(project: Project) -> dict[str, dict[str, str]]:
         "README.md": {"headlines": headlines_markdown(rows)},
         "docs/claims.md": {"claims": claims_markdown(rows)},
         "docs/network.md": {"costs": costs_markdown(project)},
+        "docs/production_rules.md": {f"{kind}s": lessons_markdown(project.data, kind) for kind in COUNTS},
         "docs/running.md": {"resources": resources_markdown(project)},
     }
 

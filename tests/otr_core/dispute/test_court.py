@@ -210,6 +210,29 @@ def test_an_arbiter_can_end_a_game_at_any_point_and_only_with_a_proof():
     refused("arbiter", without.court.arbitrate, without.now + 1, 1, Verdict.OPERATOR_LOSES, proof)
 
 
+def test_a_verdict_counts_for_one_game_of_one_court():
+    """The statement holds chain, court, game and answer, so that no key's word is heard twice."""
+    heard = []
+
+    def arbiter(statement: bytes, proof: bytes) -> bool:
+        heard.append(statement)
+        return statement == proof
+
+    start = filed(tiny_court(tiny(), arbiter=arbiter), tiny().honest)
+    verdict, domain = Verdict.OPERATOR_LOSES, start.court.domain
+    root = start.court.challenges[0].game.claim.trace_root
+    for other in (
+        (replace(domain, chain_id=domain.chain_id + 1), 1, root),
+        (replace(domain, court=bytes(20)), 1, root),
+        (domain, 2, root),
+        (domain, 1, bytes(32)),
+    ):
+        refused("proof", start.court.arbitrate, start.now + 1, 1, verdict, table.statement(*other, verdict))
+    own = table.statement(domain, 1, root, verdict)
+    assert start.court.arbitrate(start.now + 1, 1, verdict, own).operators[OPERATOR].convicted
+    assert set(heard) == {own}
+
+
 def test_a_stake_leaves_only_when_nothing_can_be_slashed():
     court = tiny_court(tiny())
     refused("stake", court.register, START, OTHER, TERMS.least_stake_wei - 1)

@@ -287,6 +287,55 @@ def test_a_revocation_counts_from_the_same_second_in_both(tmp_path, late):
     assert won == bool(late)
 
 
+def test_the_last_second_of_every_deadline_is_the_same_in_both(tmp_path):
+    """In it what has a deadline is in time and what comes after is early; a second later the other
+    way round. Two challenges of one answer, a second apart, have the last second in turn."""
+    pair, content = courts(tmp_path), ("honest",)
+    bond, shown = {"value": TERMS.bond_wei}, HonestOperator(tiny().honest)
+    batch, second = id_in(pair, leaves_of(content)), id_in(pair, leaves_of(("second",)))
+    demanded = [(OPERATOR, receipts()[name].receipt, receipts()[name].signature) for name in ("honest", "lie")]
+    challenge = (FISHERMAN, "challenge", (hidden(pair, FISHERMAN, batch),), bond)
+    opens, window, reveal = opening(pair, content, 0), TERMS.window_s, TERMS.reveal_s
+    play(pair, [
+        ("", 1, OPERATOR, "commit_batch", (merkle.root(leaves_of(content)), 1), {}),
+        ("", window - 1, *challenge),
+        ("", 1, *challenge),  # in the last second of the window
+        ("", 1, *challenge),
+        ("", reveal - 2, FISHERMAN, "open", (1,), opens),
+        ("", 1, FISHERMAN, "open", (2,), opens),
+        ("early", 1, OTHER, "expire", (3,), {}),
+        ("late", 1, FISHERMAN, "open", (3,), opens),
+        ("", 1, OTHER, "expire", (3,), {}),
+        ("", 1, FISHERMAN, "challenge", (hidden(pair, FISHERMAN, batch),), bond),
+        ("window", 1, FISHERMAN, "open", (4,), opens),
+    ])  # fmt: skip
+    first = pair.court.challenges[0]
+    assert first.game is not None
+    children, end = shown.children(first.game), first.last_time + TERMS.clock_s - pair.chain.chain.time
+    play(pair, [
+        ("", end, OPERATOR, "move", (1, "bisect", children), {}),
+        ("", 1, OPERATOR, "move", (2, "bisect", children), {}),
+        ("early", TERMS.clock_s - 1, OTHER, "timeout", (1,), {}),
+        ("late", 1, FISHERMAN, "move", (1, "choose", 0, bytes(32), ()), {}),
+        ("", 1, OTHER, "timeout", (1,), {}),
+        ("", 1, OTHER, "timeout", (2,), {}),
+        ("", 1, CLIENT, "demand", demanded[0], bond),
+        ("", EVERY.duty_s, OTHER, "show", (5, LeafPlace(batch, 0, ())), {}),
+        ("", 1, OPERATOR, "commit_batch", (merkle.root(leaves_of(("second",))), 1), {}),
+        ("early", window + reveal, OTHER, "finalise", (second,), {}),
+        ("", 1, OTHER, "finalise", (second,), {}),
+        ("", 1, CLIENT, "demand", demanded[1], bond),
+        ("early", EVERY.duty_s, OTHER, "lapse", (6,), {}),
+        ("late", 1, OPERATOR, "publish_receipt", (6,), {}),
+        ("", 1, OTHER, "lapse", (6,), {}),
+        ("early", TERMS.claim_s, OTHER, "pay_reward", (OPERATOR,), {}),
+        ("", 1, OTHER, "pay_reward", (OPERATOR,), {}),
+        ("", 1, OPERATOR, "request_exit", (), {}),
+        ("exit", TERMS.exit_s, OPERATOR, "withdraw_stake", (), {}),
+        ("", 1, OPERATOR, "withdraw_stake", (), {}),
+    ])  # fmt: skip
+
+
 def test_who_is_convicted_or_leaving_begins_nothing_new_in_both(tmp_path):
     """And what a conviction or the end of a window decides is decided. A tenth is slashed: the rest
     would be stake enough."""
