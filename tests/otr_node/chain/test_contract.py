@@ -25,7 +25,7 @@ from otr_core.lane import program as pr
 from otr_core.lane.element import LAYER, TOKEN, Accumulator, Place
 from otr_core.lane.step import right
 from otr_core.poea.receipt import GROUP_ORDER
-from otr_node.chain.evm import Chain, compile_vyper
+from otr_node.chain.evm import Chain, compile_vyper, signature_hash
 from otr_node.chain.onchain import FIRST_COURT, FOLDER, NOBODY, ChainCourt, struct_words
 from otr_node.execution import Execution
 from otr_paper.labs.disputes.both import Both, both
@@ -585,3 +585,26 @@ def test_calldata_that_is_longer_or_shorter_makes_no_second_identity():
     assert longer.events[0].args["batch"] == batch_id(operator, b"r" * 32)
     with pytest.raises(ChainError, match="batch"):
         chain.transact_raw(court.address, words, contract=court, sender=operator)
+
+
+@pytest.mark.parametrize("filler", [b"\0", b"\xff", b"\x20"])
+def test_64_kb_of_calldata_at_any_function_change_nothing(pair, filler):
+    """Lengths and places of arguments are whatever an attacker writes. A stranger can change nothing
+    here, so that every call has to be refused, and state and money are as before."""
+    chain, stranger = pair.chain.chain, pair.names[OTHER]
+    contracts = [pair.chain.court, pair.chain.table, pair.chain.registry]
+    addresses = [each.address for each in contracts]
+    before = [(chain.storage_root(each), chain.balance(each)) for each in addresses]
+    tried = 0
+    for contract in contracts:
+        for entry in contract.abi:
+            if entry["type"] != "function" or entry["stateMutability"] in ("view", "pure"):
+                continue
+            for size in (0, 31, 64_000):
+                with pytest.raises(ChainError):
+                    chain.transact_raw(
+                        contract.address, signature_hash(entry)[:4] + size * filler, contract=contract, sender=stranger
+                    )
+                tried += 1
+    assert tried > 100
+    assert [(chain.storage_root(each), chain.balance(each)) for each in addresses] == before
