@@ -45,7 +45,7 @@ _SPOILT = 0.02  # share of steps that are shown with a changed opening as well
 
 
 @dataclass
-class Program:
+class DrawnProgram:
     """A drawn program of a model, and all that its steps may read.
 
     Attributes:
@@ -140,7 +140,7 @@ class Program:
         made.ends = ends
         return made
 
-    def steps(self, each: int) -> Iterator[Step]:
+    def steps(self, each: int) -> Iterator[JudgedStep]:
         """Right steps of every operator, ``each`` of it, and of what the trace holds."""
         random, step = self.random, self.random.randrange(2**31)
         where = (self.target, self.position, self.layer)
@@ -158,19 +158,21 @@ class Program:
                 source = self.vectors[names.index(("output", "attention.key", "attention.qkv")[row])]
                 at = first + element + ((self.dims.heads + self.dims.kv_heads) * self.dims.tile if row == 2 else 0)
                 place = Place(*where, len(self.program), element, 0, int(source[at]), piece)
-                yield Step(self, place, ((0, 0), (0, 0)), None)
+                yield JudgedStep(self, place, ((0, 0), (0, 0)), None)
 
-    def _right(self, operator: Operator, place: Place) -> Step:
+    def _right(self, operator: Operator, place: Place) -> JudgedStep:
         """What follows from a drawn accumulator, or at once."""
         none, primitive = (0, 0), PRIMITIVES[operator.kind]
         before = _accumulator(self.random) if place.step else primitive.start
         element = Element(self.dims, self.claim, place, operator, self.reader(place, (none, none)))
         if operator.steps == 1:
-            return Step(self, replace(place, value=value(element)), (none, none), operator.kind)
+            return JudgedStep(self, replace(place, value=value(element)), (none, none), operator.kind)
         if place.step == operator.steps:
-            return Step(self, replace(place, value=primitive.finish(element, before)), (before, none), operator.kind)
+            return JudgedStep(
+                self, replace(place, value=primitive.finish(element, before)), (before, none), operator.kind
+            )
         after = primitive.step(element, place.step, before)
-        return Step(self, place, (before if place.step else none, after), operator.kind)
+        return JudgedStep(self, place, (before if place.step else none, after), operator.kind)
 
 
 class _Drawn(Openings):
@@ -184,7 +186,7 @@ class _Drawn(Openings):
 
 
 @dataclass(frozen=True)
-class Step:
+class JudgedStep:
     """A step, as it is shown to a judge.
 
     Attributes:
@@ -192,12 +194,12 @@ class Step:
             and after. kind: of the operator; None: what the trace holds.
     """
 
-    of: Program
+    of: DrawnProgram
     place: Place
     ends: tuple[Accumulator, Accumulator]
     kind: Kind | None
 
-    def false(self, random: Random) -> Step:
+    def false(self, random: Random) -> JudgedStep:
         """The same with a false result."""
         before, (value_after, index) = self.ends
         steps = 1 if self.kind is None else self.of.program[self.place.operator].steps
@@ -298,7 +300,7 @@ def by_batches(url: str, judge: Contract) -> Ask:
 
 
 @dataclass
-class Tally:
+class StepTally:
     """What was compared.
 
     Attributes:
@@ -322,7 +324,7 @@ class Tally:
 
 
 def compare_at_judge(
-    model: ModelTrees, ask: Ask, judge: Contract, random: Random, wanted: int, tally: Tally, each: int = 4
+    model: ModelTrees, ask: Ask, judge: Contract, random: Random, wanted: int, tally: StepTally, each: int = 4
 ) -> None:
     """Compare ``wanted`` steps of drawn programs of a model, or somewhat more.
 
@@ -341,7 +343,7 @@ def compare_at_judge(
     while tally.steps.total() < end:
         target = random.choice((LAYER, LAYER, TOKEN))
         layer = random.randrange(model.dims.layers) if target == LAYER else model.dims.layers - 1
-        made = Program(model, target, random.randrange(POSITIONS), layer, random)
+        made = DrawnProgram(model, target, random.randrange(POSITIONS), layer, random)
         for honest in made.steps(each):
             name = "kept" if honest.kind is None else honest.kind.name.lower()
             for step, good in ((honest, True), (honest.false(random), False)):

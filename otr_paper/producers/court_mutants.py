@@ -47,16 +47,18 @@ MODULES = tuple(
 EQUIVALENT: dict[tuple[str, str], str] = {
     ("court.vy", "not b.closed"): "open: a challenge committed in a batch's window is late before the batch can close",
     ("court.vy", "draw < self.draw_count"): "a draw that never came has the time 0, which is before every batch",
+    ("judge.vy", "tile <= MOST_TILE"): "no larger tile divides the 256 values of a piece",
+    ("judge.vy", "kind == TEMPER"): "every other kind that the words of a program name has returned above",
     ("table.vy", "s.height == 0"): "expand_token: above the leaves none is singled out, and leaf 0 is the prompt's",
 }
 
 
 def contract_rows(folder: Path, tests: list[Path], kept: Kept) -> tuple[list[dict[str, Any]], int]:
     """All contract mutants and what became of them; how many calls were refused in the tests."""
-    prober, sources = Prober(folder, EQUIVALENT), digest(sorted(folder.glob("*.vy")))
+    prober, sources = Prober(folder, EQUIVALENT), content_digest(sorted(folder.glob("*.vy")))
     prober.install()
     for file in tests:
-        key = f"{file.name} {digest([file])} {sources}"
+        key = f"{file.name} {content_digest([file])} {sources}"
         found = kept.get("contracts", key)
         if found is None and prober.hopeful:
             before, prober.refused = {each.place for each in prober.mutants if each.killed_by}, 0
@@ -74,7 +76,7 @@ def contract_rows(folder: Path, tests: list[Path], kept: Kept) -> tuple[list[dic
     return [row(m.name, m.line, m.text, m.killed_by) for m in prober.mutants], refused
 
 
-def digest(files: list[Path]) -> str:
+def content_digest(files: list[Path]) -> str:
     """Names the content of files."""
     return sha256(b"".join(each.read_bytes() for each in files)).hexdigest()[:16]
 
@@ -127,12 +129,12 @@ def python_rows(tests: Path, kept: Kept) -> list[dict[str, Any]]:
         ChainError: a test that has killed fails on the unchanged code too.
     """
     modules = {name: importlib.import_module(name) for name in MODULES}
-    sources = {name: digest([Path(str(module.__file__))]) for name, module in modules.items()}
+    sources = {name: content_digest([Path(str(module.__file__))]) for name, module in modules.items()}
     mutants = [mutant for name, module in modules.items() for mutant in python_mutants(name, module)]
     rows, left = [], []
     for mutant in mutants:
         found = kept.get("python", f"{mutant.place} {sources[mutant.module]}")
-        if found is not None and found["file"] == digest([tests / found["by"].partition("::")[0]]):
+        if found is not None and found["file"] == content_digest([tests / found["by"].partition("::")[0]]):
             rows.append(row(mutant.file, mutant.line, mutant.text, found["by"]))
         else:
             left.append(mutant)
@@ -141,7 +143,7 @@ def python_rows(tests: Path, kept: Kept) -> list[dict[str, Any]]:
         tried = [test for _, test in sorted(met.get((mutant.module, mutant.line), ()))]
         killer = next((test for test in tried[:_TRIED] if red([str(tests / test)], mutant)), "")
         if killer:
-            file = digest([tests / killer.partition("::")[0]])
+            file = content_digest([tests / killer.partition("::")[0]])
             kept.put("python", f"{mutant.place} {sources[mutant.module]}", {"by": killer, "file": file})
         else:
             frame.progress(f"survived: {mutant.module}:{mutant.line}: {mutant.text} (met by {len(tried)} tests)")

@@ -19,7 +19,7 @@ from otr_node.chain.onchain import FOLDER
 from otr_node.chain.rpc import RpcChain
 from otr_node.commitment import commit_model
 from otr_node.portable import load_portable
-from otr_paper.benches.judge_steps import Tally, by_batches, compare_at_judge, deploy_judge
+from otr_paper.benches.judge_steps import StepTally, by_batches, compare_at_judge, deploy_judge
 from otr_paper.labs.families import write_family
 from otr_paper.labs.tiny import write_tiny
 from otr_paper.producers import frame
@@ -34,7 +34,7 @@ FAMILIES = ("gemma2", "qwen3", "mistral", "gemma3", "llama, heads of 128", "llam
 def main() -> None:
     parser = frame.arguments(__doc__)
     parser.add_argument("--steps", type=int, default=STEPS, help="fewer: nothing is stored")
-    steps, tally, random = parser.parse_args().steps, Tally(), Random(1)
+    steps, tally, random = parser.parse_args().steps, StepTally(), Random(1)
     program = find_anvil(frame.checkout().build / "node")
     if program is None:
         raise MissingDataError("anvil is not here: npm install --prefix build/node @foundry-rs/anvil@1.7.1")

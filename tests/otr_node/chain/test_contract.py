@@ -23,11 +23,13 @@ from otr_core.dispute.state import STATES, Verdict
 from otr_core.errors import ChainError, MoveError
 from otr_core.lane import program as pr
 from otr_core.lane.element import LAYER, TOKEN, Accumulator, Place
+from otr_core.lane.program import Kind
 from otr_core.lane.step import right
 from otr_core.poea.receipt import GROUP_ORDER
 from otr_node.chain.evm import Chain, compile_vyper, signature_hash
 from otr_node.chain.onchain import FIRST_COURT, FOLDER, NOBODY, ChainCourt, struct_words
 from otr_node.execution import Execution
+from otr_paper.benches.judge_steps import DrawnProgram
 from otr_paper.labs.disputes.both import Both, both
 from otr_paper.labs.disputes.cheats import Griefer
 from otr_paper.labs.disputes.differential import differential_game
@@ -112,6 +114,26 @@ def test_every_primitive_is_judged_the_same(pair):
                         with pytest.raises(ChainError) as theirs:
                             pair.chain.chain.call(judge, "judge", words, roots, shown)
                         assert theirs.value.check == ours.value.reason
+
+
+def test_places_and_openings_beyond_what_there_is_are_refused_by_the_judge(pair):
+    """At the judge itself, as the table comes to no such place."""
+    judge = pair.chain.judges[tiny().bench.model.manifest.model_id]
+    made = DrawnProgram(tiny().trees, LAYER, 5, 1, Random(1))
+    steps = list(made.steps(1))
+    kept, gate = steps[-1], next(each for each in steps if each.kind == Kind.GATE)
+    shown, tile = kept.opened()[1], Opening(b"", ())
+    sources = made.program[gate.place.operator].reads[0]
+    beyond = replace(gate.place, element=made.program[sources].length)
+    for reason, step, openings in (
+        ("openings", kept, [*shown, shown[0]]),
+        ("operator", replace(kept, place=replace(kept.place, operator=len(made.program) + 1)), shown),
+        ("index", replace(gate, place=beyond), [tile] * 4),
+    ):
+        with pytest.raises(ChainError) as failure:
+            pair.chain.chain.call(judge, "judge", *step.words(openings))
+        assert failure.value.check == reason
+    assert pair.chain.chain.call(judge, "judge", *kept.words(shown))
 
 
 class Indexed(Execution):

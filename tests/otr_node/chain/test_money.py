@@ -192,6 +192,17 @@ def test_draws_go_the_same_way_in_both(tmp_path):
     ])  # fmt: skip
 
 
+def test_an_answer_is_summoned_in_its_batchs_window_in_both(tmp_path):
+    pair, leaves = courts(tmp_path), leaves_of(("honest", "lie"))
+    batch = id_in(pair, leaves)
+    play(pair, [
+        ("", 1, OPERATOR, "commit_batch", (merkle.root(leaves), 2), {}),
+        ("", 1, REGISTRAR, "post_draw", (b"a" * 32,), {}),
+        ("", TERMS.window_s - 1, FISHERMAN, "summon", (batch, 0, 0), {}),
+        ("window", 1, FISHERMAN, "summon", (batch, 1, 0), {}),
+    ])  # fmt: skip
+
+
 def test_offences_without_a_game_go_the_same_way_in_both(tmp_path):
     honest, second = receipts()["honest"], receipts()["second"]
     forged = sign_receipt(hashlib.sha256(b"stranger").digest(), honest.order, second.receipt)

@@ -15,8 +15,8 @@ from otr_node.commitment import ModelTrees, commit_model
 from otr_node.portable import load_portable
 from otr_paper.benches.judge_steps import (
     Ask,
-    Program,
-    Tally,
+    DrawnProgram,
+    StepTally,
     by_batches,
     calldata,
     compare_at_judge,
@@ -51,7 +51,7 @@ def embedded(contract: Contract, model: ModelTrees) -> tuple[Contract, Ask]:
 
 
 def test_a_share_of_the_campaign_on_the_embedded_chain():
-    tally, trees = Tally(), tiny().trees
+    tally, trees = StepTally(), tiny().trees
     judge, ask = embedded(compile_vyper(FOLDER / "judge.vy"), trees)
     compare_at_judge(trees, ask, judge, Random(3), 700, tally, each=1)
     assert not tally.differing
@@ -63,7 +63,7 @@ def test_a_share_of_the_campaign_on_the_embedded_chain():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["gemma2", "qwen3"])
 def test_a_share_of_it_for_what_families_add(name, tmp_path):
-    trees, tally = commit_model(load_portable(write_family(tmp_path / "m", name))), Tally()
+    trees, tally = commit_model(load_portable(write_family(tmp_path / "m", name))), StepTally()
     judge, ask = embedded(compile_vyper(FOLDER / "judge.vy"), trees)
     compare_at_judge(trees, ask, judge, Random(4), 400, tally, each=1)
     assert not tally.differing
@@ -82,14 +82,14 @@ def test_a_share_of_it_for_what_families_add(name, tmp_path):
 )
 def test_a_judge_that_errs_is_seen(what, instead, kind):
     assert SOURCE.count(what) == 1
-    trees, tally = tiny().trees, Tally()
+    trees, tally = tiny().trees, StepTally()
     judge, ask = embedded(compile_source(SOURCE.replace(what, instead), str(FOLDER / "judge.vy")), trees)
     compare_at_judge(trees, ask, judge, Random(3), 300, tally, each=3 if kind == "ARGMAX" else 1)
     assert tally.differing
 
 
 def test_calldata_is_that_of_the_abi():
-    contract, made = compile_vyper(FOLDER / "judge.vy"), Program(tiny().trees, 0, 5, 1, Random(2))
+    contract, made = compile_vyper(FOLDER / "judge.vy"), DrawnProgram(tiny().trees, 0, 5, 1, Random(2))
     for step in made.steps(1):
         words = step.words(step.opened()[1])
         assert calldata(contract, words) == call_data(contract.entry("judge"), words)
@@ -107,7 +107,7 @@ def test_extremes_are_drawn():
 @needs_anvil
 @pytest.mark.slow
 def test_a_node_is_asked_in_batches():
-    tally = Tally()
+    tally = StepTally()
     with anvil() as node:
         judge = deploy_judge(moved_chain(node), compile_vyper(FOLDER / "judge.vy"), tiny().trees)
         compare_at_judge(tiny().trees, by_batches(node.url, judge), judge, Random(5), 2_000, tally)
