@@ -70,21 +70,20 @@ def test_a_share_of_it_for_what_families_add(name, tmp_path):
     assert tally.steps["scale"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("what", "instead", "kind"),
+    ("what", "instead"),
     [
-        ("(1 << 44) //", "(1 << 43) //", "SHARE"),
-        ("if v > value:", "if v >= value:", "ARGMAX"),
-        ("return max(bits - 19, -8)", "return max(bits - 19, -7)", "SQUARES"),
-        ("value == roots.after and index == roots.after_index", "value == roots.after", "ARGMAX"),
-        ("used == len(o.proof) and node == root", "used == len(o.proof)", "changed"),
+        ("return max(bits - 19, -8)", "return max(bits - 19, -7)"),
+        ("value == roots.after and index == roots.after_index", "value == roots.after"),
+        ("used == len(o.proof) and node == root", "used == len(o.proof)"),
     ],
 )
-def test_a_judge_that_errs_is_seen(what, instead, kind):
+def test_a_judge_that_errs_is_seen(what, instead):
     assert SOURCE.count(what) == 1
     trees, tally = tiny().trees, StepTally()
     judge, ask = embedded(compile_source(SOURCE.replace(what, instead), str(FOLDER / "judge.vy")), trees)
-    compare_at_judge(trees, ask, judge, Random(3), 300, tally, each=3 if kind == "ARGMAX" else 1)
+    compare_at_judge(trees, ask, judge, Random(3), 400, tally, each=1)
     assert tally.differing
 
 
