@@ -113,6 +113,12 @@ def test_what_was_committed_after_the_demand_is_shown_at_no_ones_cost():
     assert shown.credits == {CLIENT: TERMS.bond_wei}
 
 
+def test_who_is_convicted_publishes_nothing_more():
+    court = demanded(tiny_court(tiny()), honest())
+    court = demanded(court, another(), now=START + 5 + TERMS.duty_s).lapse(START + 6 + TERMS.duty_s, 1)
+    refused("standing", court.publish_receipt, START + 7 + TERMS.duty_s, OPERATOR, 2)
+
+
 @pytest.mark.parametrize("late", [0, 1])
 def test_a_duty_is_done_or_lapses_and_no_second_is_of_both(late):
     """Else whoever is late could undo each lapse by a call ahead of it, and be late for ever."""
