@@ -129,7 +129,9 @@ class Meetings:
 def swap(mutant: PythonMutant) -> None:
     """Put a function's code without the check into the loaded function."""
     codes = {code.co_qualname: code for code in all_codes(mutant.code)}
-    put({mutant.qualname: codes[mutant.qualname]}, mutant.code.co_filename)
+    # A function within another is made anew by each call of that one, or was made once and for all.
+    names = (mutant.qualname, mutant.qualname.partition(".<locals>")[0])
+    put({name: codes[name] for name in names}, mutant.code.co_filename)
 
 
 def put(codes: dict[str, CodeType], file: str) -> None:

@@ -19,10 +19,12 @@ from otr_core.dispute.duties import (
     is_drawn,
     spot_statement,
     spot_subject,
+    two_keys,
 )
 from otr_core.dispute.records import ChallengeStatus
 from otr_core.dispute.registry import NOTICE_S
 from otr_core.dispute.state import Verdict
+from otr_core.errors import ParameterError
 from otr_core.poea.equivocation import Equivocation
 from otr_core.poea.receipt import SignedReceipt, sign_receipt
 from otr_node.chain.onchain import FIRST_COURT
@@ -111,6 +113,12 @@ def test_what_was_committed_after_the_demand_is_shown_at_no_ones_cost():
     court = batch_of(demanded(tiny_court(tiny()), honest()), honest(), now=START + 6)
     shown = court.show(START + 7, 1, LeafPlace(id_of(honest()), 0, ()))
     assert shown.credits == {CLIENT: TERMS.bond_wei}
+
+
+def test_an_arbiter_of_one_key_twice_is_none():
+    with pytest.raises(ParameterError, match="second"):
+        two_keys(bytes(20), bytes(20))
+    assert not two_keys(bytes(20), b"k" * 20)(bytes(32), bytes(130))
 
 
 def test_who_is_convicted_publishes_nothing_more():

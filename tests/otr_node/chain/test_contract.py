@@ -518,8 +518,9 @@ def test_a_sealed_arbiter_ends_a_game_on_chain():
     good = proof(table.statement(pair.court.domain, 1, game.claim.trace_root, Verdict.CHALLENGER_LOSES))
     domain, root = pair.court.domain, game.claim.trace_root
     for elsewhere, number in ((replace(domain, chain_id=1), 1), (replace(domain, court=bytes(20)), 1), (domain, 2)):
+        now += 1
         other = proof(table.statement(elsewhere, number, root, Verdict.CHALLENGER_LOSES))
-        assert pair.arbitrate(now + 3, FISHERMAN, 1, Verdict.CHALLENGER_LOSES, other) == "proof"
+        assert pair.arbitrate(now + 2, FISHERMAN, 1, Verdict.CHALLENGER_LOSES, other) == "proof"
     assert pair.arbitrate(now + 3, FISHERMAN, 1, Verdict.OPERATOR_LOSES, good) == "proof"
     assert pair.arbitrate(now + 4, FISHERMAN, 1, Verdict.CHALLENGER_LOSES, good) == ""
     assert pair.arbitrate(now + 5, FISHERMAN, 1, Verdict.CHALLENGER_LOSES, good) == "over"
