@@ -15,6 +15,7 @@ and a later run goes on from there; a changed source or test is run anew.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import io
 import json
@@ -81,6 +82,16 @@ def content_digest(files: list[Path]) -> str:
     return sha256(b"".join(each.read_bytes() for each in files)).hexdigest()[:16]
 
 
+def text_of_test(tests: Path, named: str) -> str:
+    """Names the text of a test, by its place below ``tests``; "" if it is gone."""
+    file, _, name = named.partition("::")
+    source = (tests / file).read_text("utf-8") if (tests / file).is_file() else ""
+    for each in ast.parse(source).body:
+        if isinstance(each, ast.FunctionDef) and each.name == name.partition("[")[0]:
+            return sha256(ast.unparse(each).encode()).hexdigest()[:16]
+    return ""
+
+
 class Kept:
     """What was found before, in a file: entries by part and key."""
 
@@ -134,7 +145,7 @@ def python_rows(tests: Path, kept: Kept) -> list[dict[str, Any]]:
     rows, left = [], []
     for mutant in mutants:
         found = kept.get("python", f"{mutant.place} {sources[mutant.module]}")
-        if found is not None and found["file"] == content_digest([tests / found["by"].partition("::")[0]]):
+        if found is not None and found["file"] == text_of_test(tests, found["by"]):
             rows.append(row(mutant.file, mutant.line, mutant.text, found["by"]))
         else:
             left.append(mutant)
@@ -143,16 +154,16 @@ def python_rows(tests: Path, kept: Kept) -> list[dict[str, Any]]:
         tried = [test for _, test in sorted(met.get((mutant.module, mutant.line), ()))]
         killer = next((test for test in tried[:_TRIED] if red([str(tests / test)], mutant)), "")
         if killer:
-            file = content_digest([tests / killer.partition("::")[0]])
-            kept.put("python", f"{mutant.place} {sources[mutant.module]}", {"by": killer, "file": file})
+            mark = text_of_test(tests, killer)
+            kept.put("python", f"{mutant.place} {sources[mutant.module]}", {"by": killer, "file": mark})
         else:
             frame.progress(f"survived: {mutant.module}:{mutant.line}: {mutant.text} (met by {len(tried)} tests)")
         rows.append(row(mutant.file, mutant.line, mutant.text, killer))
         if done % 20 == 0:
             frame.progress(f"{done} of {len(left)} checks of the Python court")
     killers = sorted({each["by"] for each in rows if each["state"] == "killed"})
-    files = {each.partition("::")[0]: content_digest([tests / each.partition("::")[0]]) for each in killers}
-    key = sha256(json.dumps([killers, files, sources]).encode()).hexdigest()[:16]
+    marks = [text_of_test(tests, each) for each in killers]
+    key = sha256(json.dumps([killers, marks, sources]).encode()).hexdigest()[:16]
     if kept.get("control", key) is None:
         if killers and red([str(tests / each) for each in killers]):
             raise ChainError("control", "a test that has killed fails on the unchanged code", "green tests")
