@@ -58,6 +58,7 @@ bench: data ## measure again what data/results stores (about two hours; timings 
 	@$(BIN)/python -m otr_paper.producers.dispute_gas
 	@$(BIN)/python -m otr_paper.producers.dispute_adversaries
 	@$(BIN)/python -m otr_paper.producers.differential
+	@$(BIN)/python -m otr_paper.producers.judge_steps
 	@$(BIN)/python -m otr_paper.producers.statement_lies
 	@$(BIN)/python -m otr_paper.producers.economics
 	@$(BIN)/python -m otr_paper.producers.fleet

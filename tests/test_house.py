@@ -45,7 +45,8 @@ BUDGETS = {
     # two contracts, court and table, each with its structs, interfaces and events; moves for each
     # field of a statement; duties, roles and pauses, in Python and on chain; the judge's program as words;
     # the contract that judges a block of a tensor core; moves in modules by level, each with its imports
-    "otr_core/dispute": 3900,
+    # a class of platforms for each batch, two keys of an arbiter, a last second for duties
+    "otr_core/dispute": 3950,
     # of it the verifier of whole answers with its gadgets, 1,250
     "otr_core/spotcheck": 1900,
     # of it the composed guarantee with its premises, 290; all that many answers on one stake need; users'

@@ -86,16 +86,23 @@ class Accounts:
         require(model_id not in self.models, "model", "registered before", "a new model")
         return replace(self, models={**self.models, model_id: model})
 
-    def register_key(self, sender: str, key_id: bytes, key: Key) -> Self:
+    def register_key(self, now: int, sender: str, key_id: bytes, key: Key) -> Self:
         """Name a TEE's key, once its attestation was appraised off chain (on it: millions of gas).
+
+        An operator's keys are of one class of platforms as long as that class is trusted, so that a
+        batch is known by one class. Whoever changes platforms without need stakes under a new address.
 
         Raises:
             MoveError: ``sender``: not the registrar. ``key``: another was registered under this id,
-                or it, or its class of platforms, was revoked.
+                or it, or its class of platforms, was revoked. ``platform``: of another class than
+                the operator's other keys, whose revocation does not count yet.
         """
         require(sender == self.registrar, "sender", sender, self.registrar)
         new = key_id not in self.keys and key_id not in self.revoked and key.platform not in self.revoked
         require(new, "key", "registered or revoked before", "a new key")
+        former = self.platforms.get(key.operator, NOTHING)
+        moved = former in (NOTHING, key.platform) or (former in self.revoked and now > self.revoked[former])
+        require(moved, "platform", key.platform.hex(), f"{former.hex()}, which the operator's other keys are of")
         platforms = {**self.platforms, key.operator: key.platform}
         return replace(self, keys={**self.keys, key_id: key}, platforms=platforms)
 

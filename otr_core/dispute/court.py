@@ -109,7 +109,7 @@ class Court(Duties):
         revoked = key is not None and self._revoked(receipt.key_id, found.time)
         court = self._set_challenge(number, opened=True, operator=found.operator, batch=batch, index=index)
         vouched = (self.domain, found.operator, key, model, order, receipt, signature)
-        if model is None or receipt_fault(*vouched, revoked=revoked):
+        if model is None or receipt_fault(*vouched, revoked=revoked, platform=found.platform):
             return court._joined(found.operator, 0)._convict(now, number)
         game = open_game(order, receipt, model, self.terms.arity_bits, token)
         clocks = (self.terms.clock_s, self.terms.clock_s)

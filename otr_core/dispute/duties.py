@@ -25,14 +25,14 @@ from hashlib import sha256
 from typing import Any, NamedTuple, Self
 
 from otr_core import merkle
-from otr_core.dispute.accounts import Accounts
+from otr_core.dispute.accounts import Accounts, Arbiter
 from otr_core.dispute.records import BASIS, MOST_REPAID, Challenge, ChallengeStatus, StakedOperator
 from otr_core.dispute.rules import require, require_leaf
 from otr_core.dispute.state import NOTHING, Game, Level, Verdict
-from otr_core.errors import MoveError, ReceiptError
+from otr_core.errors import MoveError, ParameterError, ReceiptError
 from otr_core.poea.equivocation import Equivocation
 from otr_core.poea.order import Domain
-from otr_core.poea.receipt import Receipt, recover_signer
+from otr_core.poea.receipt import Receipt, recover_address, recover_signer
 
 TWO_ANSWERS, TWO_PLACES = 2**64, 2**64 + 1
 """In the place of a token's number: what a challenge of this kind commits to."""
@@ -111,15 +111,15 @@ class Duties(Accounts):
         demanded = Challenge(sender, subject, now, ChallengeStatus.DEMAND, opened=True, operator=operator)
         return replace(self, challenges=(*self.challenges, demanded))._joined(operator, 0)
 
-    def show(self, number: int, place: LeafPlace) -> Self:
+    def show(self, now: int, number: int, place: LeafPlace) -> Self:
         """Show where a demanded receipt was committed; anyone may. The bond is lost if it was there
         before the demand.
 
         Raises:
-            MoveError: ``duty``: no open demand. ``batch``: not of this operator. ``path``: the
-                receipt is not there.
+            MoveError: ``duty``: no open demand. ``late``: it lapses. ``batch``: not of this operator.
+                ``path``: the receipt is not there.
         """
-        duty = self._duty(number, ChallengeStatus.DEMAND)
+        duty = self._due(now, number, ChallengeStatus.DEMAND)
         found = self._batch(place.batch)
         require(found.operator == duty.operator, "batch", found.operator, duty.operator)
         require_leaf(found.root, duty.commitment, place.at, found.size, place.path, "the demanded receipt")
@@ -129,10 +129,10 @@ class Duties(Accounts):
         """Commit to a demanded receipt as a batch of its own, which no freeze forbids.
 
         Raises:
-            MoveError: ``duty``: no open demand. ``sender``: not the operator. ``standing``: convicted.
-                ``batch``: committed before.
+            MoveError: ``duty``: no open demand. ``late``: it lapses. ``sender``: not the operator.
+                ``standing``: convicted. ``batch``: committed before.
         """
-        duty = self._duty(number, ChallengeStatus.DEMAND)
+        duty = self._due(now, number, ChallengeStatus.DEMAND)
         require(sender == duty.operator, "sender", sender, duty.operator)
         require(not self.operators[sender].convicted, "standing", "convicted", "a standing operator")
         return self._new_batch(now, sender, duty.commitment, 1)._end(number, ChallengeStatus.MOOT)
@@ -179,10 +179,10 @@ class Duties(Accounts):
         """Show the verdict on a drawn answer; anyone may.
 
         Raises:
-            MoveError: ``duty``: none is due. ``proof``: the arbiter does not accept it, or it shows
-                no verdict.
+            MoveError: ``duty``: none is due. ``late``: it lapses. ``proof``: the arbiter does not
+                accept it, or it shows no verdict.
         """
-        duty = self._duty(number, ChallengeStatus.SPOT)
+        duty = self._due(now, number, ChallengeStatus.SPOT)
         shown = verdict in (Verdict.OPERATOR_LOSES, Verdict.CHALLENGER_LOSES) and self.arbiter is not None
         shown = shown and self.arbiter(spot_statement(self.domain, duty.commitment, verdict), proof)  # type: ignore[misc]
         require(shown, "proof", "not accepted", "a proof of the verdict")
@@ -319,6 +319,13 @@ class Duties(Accounts):
         require(challenge.status in kinds, "duty", challenge.status.name, " or ".join(kind.name for kind in kinds))
         return challenge
 
+    def _due(self, now: int, number: int, kind: ChallengeStatus) -> Challenge:
+        """A duty that may still be done: from the second on in which it lapses it may not."""
+        duty = self._duty(number, kind)
+        late = self._passed(now, duty.time, self.terms.duty_s)
+        require(not late, "late", now, f"at most {duty.time + self.terms.duty_s}")
+        return duty
+
     def _set_challenge(self, number: int, *, game: Game | None = None, **changes: Any) -> Self:
         changes |= {} if game is None else {"game": game}
         new = replace(self.challenges[number - 1], **changes)
@@ -334,6 +341,27 @@ def challenge_hash(challenger: str, subject: bytes, index: int, token: int, salt
     """
     words = int(challenger, 16).to_bytes(32, "big") + subject + index.to_bytes(32, "big") + token.to_bytes(32, "big")
     return sha256(words + salt).digest()
+
+
+def two_keys(first: bytes, second: bytes) -> Arbiter:
+    """An arbiter that accepts what two different keys have both signed: neither ends a game alone.
+
+    Args:
+        first, second: their 20-byte addresses. A proof holds the 65-byte signatures in this order.
+
+    Raises:
+        ParameterError: the same address twice.
+    """
+    if first == second:
+        raise ParameterError("second", second.hex(), "another address than the first")
+
+    def shows(statement: bytes, proof: bytes) -> bool:
+        try:
+            return [recover_address(statement, part) for part in (proof[:65], proof[65:])] == [first, second]
+        except ReceiptError:
+            return False
+
+    return shows
 
 
 def spot_subject(batch: bytes, index: int) -> bytes:

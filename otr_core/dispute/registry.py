@@ -74,12 +74,15 @@ def receipt_fault(
     receipt: Receipt,
     signature: bytes,
     revoked: bool = False,
+    platform: bytes = NOTHING,
 ) -> str:
     """Name of the first of these conditions that a receipt of ``operator`` breaks, "" if none:
 
     * ``model``: the ordered model is registered.
     * ``key``: the key that the receipt names is registered, for this operator.
     * ``revoked``: neither it nor its class of platforms was revoked when the batch was committed.
+    * ``platform``: the key's class of platforms, if it has one, is the one that the batch was
+      committed under: so a class that is revoked, or held up, reopens every answer by its keys.
     * ``measured-model``: that key was attested for the ordered model.
     * ``lane``: the lane is the one that the court can judge.
     * ``trace-shape``: layers and rows of the trace are the model's. Of another shape it has no
@@ -94,7 +97,7 @@ def receipt_fault(
     Args:
         domain: of the court. key, model: what is registered under the receipt's key id and the
             order's model id. order: the one whose id the receipt holds. revoked: whether the key
-            was revoked by then.
+            was revoked by then. platform: class of platforms that the batch was committed under.
     """
     if model is None:
         return "model"
@@ -102,6 +105,8 @@ def receipt_fault(
         return "key"
     if revoked:
         return "revoked"
+    if key.platform not in (NOTHING, platform):
+        return "platform"
     if key.model_id != order.model_id:
         return "measured-model"
     if receipt.lane != LANE:

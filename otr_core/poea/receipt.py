@@ -187,7 +187,12 @@ def sign_receipt(signing_key: bytes, order: Order, receipt: Receipt) -> SignedRe
 
 
 def recover_signer(domain: Domain, receipt: Receipt, signature: bytes) -> bytes:
-    """20-byte address that ``ecrecover`` gives for this receipt and signature.
+    """``recover_address`` for this receipt under a court's domain."""
+    return recover_address(receipt.signing_hash(domain), signature)
+
+
+def recover_address(digest: bytes, signature: bytes) -> bytes:
+    """20-byte address that ``ecrecover`` gives for a 32-byte digest and a signature.
 
     Every signature (r, s) has a twin (r, order − s) that is valid too; only the one with the lower
     s is taken (EIP-2).
@@ -203,7 +208,7 @@ def recover_signer(domain: Domain, receipt: Receipt, signature: bytes) -> bytes:
         raise ReceiptError("signature", f"v {v} or s out of range", "v 27 or 28, s in the lower half of the order")
     try:
         raw = signature[:64] + bytes([v - 27])
-        public = PublicKey.from_signature_and_message(raw, receipt.signing_hash(domain), hasher=None)
+        public = PublicKey.from_signature_and_message(raw, digest, hasher=None)
     except Exception as error:  # the library raises a plain Exception where no key fits
         raise ReceiptError("signature", f"no key ({error})", "a signature by the attested key") from error
     return keccak256(public.format(compressed=False)[1:])[12:]

@@ -115,7 +115,9 @@ class Fisherman(ChainParty):
         """The verdict on an answer, and why."""
         court, order, receipt = self.followed.court, answer.placed.order, answer.file.receipt
         model, key = court.models[order.model_id], court.keys.get(receipt.key_id)
-        fault = receipt_fault(court.domain, operator, key, model, order, receipt, answer.file.signature)
+        assert answer.place is not None
+        vouched = (court.domain, operator, key, model, order, receipt, answer.file.signature)
+        fault = receipt_fault(*vouched, platform=court.batches[answer.place.batch].platform)
         if fault:
             return 0, f"the receipt is false by itself: {fault}"
         run = answer.own_run(self.models[order.model_id])

@@ -10,6 +10,7 @@ from otr_node.project import Project
 from otr_paper.claims.ledger import ClaimRow, read_ledger
 from otr_paper.claims.published import load_published
 from otr_paper.press.claims_table import claims_markdown, headlines_markdown
+from otr_paper.press.production_rules import COUNTS, lessons_markdown
 from otr_paper.store.results import read_result
 
 
@@ -21,6 +22,7 @@ def generated(project: Project) -> dict[str, dict[str, str]]:
         "ARTIFACT.md": {"commands": commands_markdown(project, rows)},
         "docs/claims.md": {"claims": claims_markdown(rows, load_published(project.data))},
         "docs/network.md": {"costs": costs_markdown(project)},
+        "docs/production_rules.md": {f"{kind}s": lessons_markdown(project.data, kind) for kind in COUNTS},
         "docs/running.md": {"resources": resources_markdown(project)},
     }
 

@@ -143,7 +143,7 @@ def _founded(terms: Terms) -> Court:
     court = Court(terms, domain, REGISTRAR, lambda shown, proof: shown == proof)
     court = court.register_model(REGISTRAR, model_id, registered_model(tiny().trees))
     key = replace(registered_key(OPERATOR, model_id), platform=b"a class".ljust(32))
-    court = court.register_key(REGISTRAR, KEY_ID, key)
+    court = court.register_key(START, REGISTRAR, KEY_ID, key)
     return court.register(START, OPERATOR, 3 * terms.least_stake_wei)
 
 
@@ -241,7 +241,7 @@ def random_call(scene: Scene, random: Random) -> None:
         ("close", lambda c: c.close(who, number), 0),
         ("pay_reward", lambda c: c.pay_reward(now, OPERATOR), 0),
         ("demand", lambda c: c.demand(now, who, OPERATOR, signed.receipt, signed.signature, bond), bond),
-        ("show", lambda c: c.show(number, place), 0),
+        ("show", lambda c: c.show(now, number, place), 0),
         ("publish_receipt", lambda c: c.publish_receipt(now, OPERATOR, number), 0),
         ("lapse", lambda c: c.lapse(now, number), 0),
         ("equivocation", lambda c: c.equivocation(now, who, number, OPERATOR, evidence, SALT), 0),

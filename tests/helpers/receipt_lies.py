@@ -21,7 +21,7 @@ from otr_paper.labs.disputes.parties import (
     registered_model,
     vouched,
 )
-from otr_paper.labs.disputes.world import tiny
+from otr_paper.labs.disputes.world import START, tiny
 
 OTHER_MODEL, UNKNOWN_MODEL = b"n" * 32, b"u" * 32
 OTHERS_KEY, UNKNOWN_MODELS_KEY = b"y" * 32, b"u" * 32
@@ -31,8 +31,8 @@ def more_registered(court: Court, operator: str = OPERATOR, other: str = OTHER, 
     """A second model, a key of another operator, and a key that was attested for no registered
     model."""
     court = court.register_model(registrar, OTHER_MODEL, registered_model(tiny().trees))
-    court = court.register_key(registrar, OTHERS_KEY, registered_key(other, tiny().order.model_id))
-    return court.register_key(registrar, UNKNOWN_MODELS_KEY, registered_key(operator, UNKNOWN_MODEL))
+    court = court.register_key(START, registrar, OTHERS_KEY, registered_key(other, tiny().order.model_id))
+    return court.register_key(START, registrar, UNKNOWN_MODELS_KEY, registered_key(operator, UNKNOWN_MODEL))
 
 
 def signed_as(order: Order, receipt: Receipt, **changes: Any) -> SignedReceipt:

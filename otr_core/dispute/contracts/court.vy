@@ -14,7 +14,7 @@ interface Registry:
     def registrar() -> address: view
     def platforms(operator: address) -> bytes32: view
     def revoked(subject: bytes32) -> uint256: view
-    def vouch(operator: address, order: shapes.Order, receipt: shapes.Receipt, signature: Bytes[65], at: uint256) -> (bytes32, String[16], address): view
+    def vouch(operator: address, order: shapes.Order, receipt: shapes.Receipt, signature: Bytes[65], at: uint256, platform: bytes32) -> (bytes32, String[16], address): view
     def signed(operator: address, receipt: shapes.Receipt, signature: Bytes[65]) -> (bytes32, bool): view
 
 interface Table:
@@ -378,7 +378,7 @@ def open(
     assert len(signature) == 65, "path"
     # The registry says by which judge the model's disputes are judged, and what the receipt alone shows to be false. Safe:
     # it is fixed at deployment and called statically, as below.
-    digest, fault, judge = staticcall Registry(REGISTRY).vouch(b.operator, order, receipt, signature, b.time)
+    digest, fault, judge = staticcall Registry(REGISTRY).vouch(b.operator, order, receipt, signature, b.time, b.platform)
     self._under(sha256(concat(x"00", digest, signature)), index, b.size, path, b.root)
     log Opened(number=number, operator=b.operator, subject=batch, index=index, token=token, fault=fault)
     self._join(number, b.operator, batch)
@@ -484,7 +484,7 @@ def demand(operator: address, receipt: shapes.Receipt, signature: Bytes[65]):
 
 @external
 def show(number: uint256, place: LeafPlace):
-    self._status(number, DEMAND, "duty")
+    self._due_now(number, DEMAND)
     b: Batch = self._batch(place.batch)
     assert b.operator == self.challenges[number].operator, "batch"
     self._under(self.challenges[number].subject, place.at, b.size, place.path, b.root)
@@ -496,7 +496,7 @@ def show(number: uint256, place: LeafPlace):
 
 @external
 def publish_receipt(number: uint256):
-    self._status(number, DEMAND, "duty")
+    self._due_now(number, DEMAND)
     assert msg.sender == self.challenges[number].operator, "sender"
     assert self._standing(msg.sender).convicted_at == 0, "standing"
     self._new_batch(msg.sender, self.challenges[number].subject, 1)
@@ -531,7 +531,7 @@ def summon(batch: bytes32, index: uint256, draw: uint256):
 
 @external
 def attest(number: uint256, verdict: uint256, proof: Bytes[4096]):
-    self._status(number, SPOT, "duty")
+    self._due_now(number, SPOT)
     assert verdict == OPERATOR_LOSES or verdict == CHALLENGER_LOSES, "proof"
     statement: bytes32 = sha256(
         concat(
@@ -718,6 +718,14 @@ def _status(number: uint256, wanted: uint256, reason: String[8]):
     state: uint256 = self.challenges[number].state
     assert state > 0, "challenge"
     assert state & 255 == wanted, reason
+
+
+@view
+@internal
+def _due_now(number: uint256, wanted: uint256):
+    """The duty may still be done."""
+    self._status(number, wanted, "duty")
+    assert not self._passed(block.timestamp, self._time(number), TERMS.duty_s), "late"
 
 
 @view

@@ -92,6 +92,10 @@ def register_key(key_id: bytes32, operator: address, model_id: bytes32, key: add
     assert msg.sender == self.registrar, "sender"
     assert self.keys[key_id].operator == empty(address) and self.revoked[key_id] == 0 and self.revoked[platform] == 0, "key"
     assert operator != empty(address) and key != empty(address), "key"
+    # A batch is known by one class of platforms, that of all keys of its operator which are trusted.
+    former: bytes32 = self.platforms[operator]
+    if former != empty(bytes32) and former != platform:
+        assert self.revoked[former] > 0 and block.timestamp > self.revoked[former], "platform"
     self.keys[key_id] = Key(operator=operator, model_id=model_id, key=key, platform=platform)
     self.platforms[operator] = platform
     log KeyRegistered(key_id=key_id, operator=operator, model_id=model_id, key=key, platform=platform)
@@ -136,16 +140,16 @@ def signed(operator: address, receipt: shapes.Receipt, signature: Bytes[65]) -> 
 
 @view
 @external
-def vouch(operator: address, order: shapes.Order, receipt: shapes.Receipt, signature: Bytes[65], at: uint256) -> (bytes32, String[16], address):
+def vouch(operator: address, order: shapes.Order, receipt: shapes.Receipt, signature: Bytes[65], at: uint256, platform: bytes32) -> (bytes32, String[16], address):
     """The receipt's EIP-712 hash under the domain of the court that asks, the name of the condition that it breaks (""
     if none), and the judge of the ordered model. Reverts for another order than the one that the receipt names. Keys
-    count that were not revoked at time ``at``, when the batch was committed."""
+    count that were not revoked at time ``at``, when the batch was committed, and of the class that it was committed under."""
     domain: bytes32 = keccak256(abi_encode(DOMAIN_TYPE, NAME, VERSION, chain.id, msg.sender))
     order_id: bytes32 = self._typed(domain, keccak256(concat(ORDER_TYPE, abi_encode(order))))
     assert receipt.order_id == order_id, "order"
     digest: bytes32 = self._typed(domain, keccak256(concat(RECEIPT_TYPE, abi_encode(receipt))))
     judge: address = self.judges[order.model_id]
-    return digest, self._fault(operator, order, receipt, digest, signature, judge, at), judge
+    return digest, self._fault(operator, order, receipt, digest, signature, judge, at, platform), judge
 
 
 @pure
@@ -158,7 +162,7 @@ def _typed(domain: bytes32, struct_hash: bytes32) -> bytes32:
 @internal
 def _fault(
     operator: address, order: shapes.Order, receipt: shapes.Receipt, digest: bytes32, signature: Bytes[65], judge: address,
-    at: uint256,
+    at: uint256, platform: bytes32,
 ) -> String[16]:
     if judge == empty(address):
         return "model"
@@ -167,6 +171,8 @@ def _fault(
         return "key"
     if self._revoked(receipt.key_id, key, at):
         return "revoked"
+    if key.platform != empty(bytes32) and key.platform != platform:
+        return "platform"
     if key.model_id != order.model_id:
         return "measured-model"
     if receipt.lane != LANE:

@@ -73,11 +73,9 @@ class Both:
         call: Callable[..., Court] = getattr(self.court, name)
         if name == "withdraw":
             return self.court.withdraw(who)[0]
-        if name in ("refund", "close", "register_model", "register_key"):
+        if name in ("refund", "close", "register_model"):
             return call(who, *args, **more)
-        if name == "show":
-            return call(*args)
-        if name in ("finalise", "expire", "timeout", "pay_reward", "lapse", "attest"):
+        if name in ("finalise", "expire", "timeout", "pay_reward", "lapse", "attest", "show"):
             return call(now, *args)
         return call(now, who, *args, **more)
 

@@ -63,7 +63,7 @@ def new_court(
     model_id = honest.model.manifest.model_id
     court = Court(terms, domain, registrar, arbiter).register(now, operator, stake_wei)
     court = court.register_model(registrar, model_id, registered_model(honest.trees))
-    return court.register_key(registrar, KEY_ID, registered_key(operator, model_id))
+    return court.register_key(now, registrar, KEY_ID, registered_key(operator, model_id))
 
 
 def registered_model(trees: ModelTrees) -> RegisteredModel:

@@ -169,12 +169,24 @@ def test_only_the_committed_challenge_opens_in_time_and_by_its_owner():
     refused("batch", nowhere.open, START + 6, FISHERMAN, 2, **{**good, "batch": bytes(32)})
 
 
+@pytest.mark.parametrize("length", [0, 64, 66])
+def test_a_leaf_with_a_signature_of_another_length_is_no_receipt(length):
+    """Committed so by its operator: whoever opens it shows nothing, and convicts nobody."""
+    whole = tiny_signed(tiny().honest)
+    cut = replace(whole, signature=(whole.signature + b"\0")[:length])
+    court = challenged(batch_of(tiny_court(tiny()), cut), FISHERMAN, START + 5, [cut])
+    refused("path", opened, court, FISHERMAN, 1, START + 6, [cut])
+
+
 def test_clocks():
     start = filed(tiny_court(tiny()), tiny().honest)
     shown = first_nodes(tiny().honest)
     end = start.now + TERMS.clock_s
     refused("early", start.court.timeout, end, start.number)
     refused("late", start.court.move, end + 1, OPERATOR, start.number, "bisect", shown)
+    # whose turn it is comes before how late it is, and time does not run back
+    refused("turn", start.court.move, end + 1, FISHERMAN, start.number, "choose_kept")
+    refused("time", start.court.move, start.now - 1, OPERATOR, start.number, "bisect", shown)
     timed_out = start.court.timeout(end + 1, start.number)
     assert timed_out.operators[OPERATOR].convicted
     moved = start.court.move(end, OPERATOR, start.number, "bisect", shown).challenges[0]
@@ -208,6 +220,29 @@ def test_an_arbiter_can_end_a_game_at_any_point_and_only_with_a_proof():
     refused("arbiter", start.court.arbitrate, start.now + 1, 1, Verdict.NONE, proof)
     without = filed(tiny_court(tiny()), tiny().honest)
     refused("arbiter", without.court.arbitrate, without.now + 1, 1, Verdict.OPERATOR_LOSES, proof)
+
+
+def test_a_verdict_counts_for_one_game_of_one_court():
+    """The statement holds chain, court, game and answer, so that no key's word is heard twice."""
+    heard = []
+
+    def arbiter(statement: bytes, proof: bytes) -> bool:
+        heard.append(statement)
+        return statement == proof
+
+    start = filed(tiny_court(tiny(), arbiter=arbiter), tiny().honest)
+    verdict, domain = Verdict.OPERATOR_LOSES, start.court.domain
+    root = start.court.challenges[0].game.claim.trace_root
+    for other in (
+        (replace(domain, chain_id=domain.chain_id + 1), 1, root),
+        (replace(domain, court=bytes(20)), 1, root),
+        (domain, 2, root),
+        (domain, 1, bytes(32)),
+    ):
+        refused("proof", start.court.arbitrate, start.now + 1, 1, verdict, table.statement(*other, verdict))
+    own = table.statement(domain, 1, root, verdict)
+    assert start.court.arbitrate(start.now + 1, 1, verdict, own).operators[OPERATOR].convicted
+    assert set(heard) == {own}
 
 
 def test_a_stake_leaves_only_when_nothing_can_be_slashed():

@@ -19,10 +19,12 @@ from otr_core.dispute.duties import (
     is_drawn,
     spot_statement,
     spot_subject,
+    two_keys,
 )
 from otr_core.dispute.records import ChallengeStatus
 from otr_core.dispute.registry import NOTICE_S
 from otr_core.dispute.state import Verdict
+from otr_core.errors import ParameterError
 from otr_core.poea.equivocation import Equivocation
 from otr_core.poea.receipt import SignedReceipt, sign_receipt
 from otr_node.chain.onchain import FIRST_COURT
@@ -99,25 +101,57 @@ def test_what_was_committed_before_is_shown_and_costs_who_demanded_it():
     path = merkle.inclusion_proof([leaf_of(others), leaf_of(signed)], 1)
     place = LeafPlace(id_of(others, signed), 1, tuple(path))
     for false in (placed(place, at=0), placed(place, path=()), placed(place, path=(bytes(32),))):
-        refused("path", court.show, 1, false)
-    refused("batch", court.show, 1, placed(place, batch=bytes(32)))
-    shown = court.show(1, place)
+        refused("path", court.show, START + 6, 1, false)
+    refused("batch", court.show, START + 6, 1, placed(place, batch=bytes(32)))
+    shown = court.show(START + 7, 1, place)
     assert shown.credits == {OPERATOR: TERMS.bond_wei // 2}
     assert shown.challenges[0].status == ChallengeStatus.LOST
-    refused("duty", shown.show, 1, place)
+    refused("duty", shown.show, START + 8, 1, place)
 
 
 def test_what_was_committed_after_the_demand_is_shown_at_no_ones_cost():
     court = batch_of(demanded(tiny_court(tiny()), honest()), honest(), now=START + 6)
-    shown = court.show(1, LeafPlace(id_of(honest()), 0, ()))
+    shown = court.show(START + 7, 1, LeafPlace(id_of(honest()), 0, ()))
     assert shown.credits == {CLIENT: TERMS.bond_wei}
+
+
+def test_an_arbiter_of_one_key_twice_is_none():
+    with pytest.raises(ParameterError, match="second"):
+        two_keys(bytes(20), bytes(20))
+    assert not two_keys(bytes(20), b"k" * 20)(bytes(32), bytes(130))
+
+
+def test_who_is_convicted_publishes_nothing_more():
+    court = demanded(tiny_court(tiny()), honest())
+    court = demanded(court, another(), now=START + 5 + TERMS.duty_s).lapse(START + 6 + TERMS.duty_s, 1)
+    refused("standing", court.publish_receipt, START + 7 + TERMS.duty_s, OPERATOR, 2)
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_a_duty_is_done_or_lapses_and_no_second_is_of_both(late):
+    """Else whoever is late could undo each lapse by a call ahead of it, and be late for ever."""
+    held = demanded(batch_of(tiny_court(tiny()), honest()), honest())
+    withheld, end = demanded(tiny_court(tiny()), another()), START + 5 + TERMS.duty_s
+    spot = drawn().summon(START + 5, FISHERMAN, id_of(honest(), another()), 0, 0)
+    shown = proof(spot_subject(id_of(honest(), another()), 0), Verdict.CHALLENGER_LOSES)
+    for court, done in (
+        (held, lambda now: held.show(now, 1, LeafPlace(id_of(honest()), 0, ()))),
+        (withheld, lambda now: withheld.publish_receipt(now, OPERATOR, 1)),
+        (spot, lambda now: spot.attest(now, 1, Verdict.CHALLENGER_LOSES, shown)),
+    ):
+        if late:
+            refused("late", done, end + 1)
+            assert court.lapse(end + 1, 1).operators[OPERATOR].convicted
+        else:
+            refused("early", court.lapse, end, 1)
+            assert not done(end).operators[OPERATOR].convicted
 
 
 def test_another_operators_batch_shows_nothing():
     court = tiny_court(tiny()).register(START, OTHER, TERMS.least_stake_wei)
     court = demanded(court.commit_batch(START + 1, OTHER, root_of(honest()), 1), honest())
     theirs = next(iter(court.batches))
-    refused("batch", court.show, 1, LeafPlace(theirs, 0, ()))
+    refused("batch", court.show, START + 6, 1, LeafPlace(theirs, 0, ()))
 
 
 def test_only_receipts_that_bind_the_operator_now_are_demanded():

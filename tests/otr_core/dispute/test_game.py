@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import struct
 from dataclasses import replace
@@ -269,6 +270,22 @@ def test_no_move_with_made_up_content_is_accepted_anywhere():
                 assert failure.value.reason == "over"
             elif game.turn != MOVES[name].turn:
                 assert failure.value.reason == "turn", name
+
+
+@pytest.mark.parametrize("size", [0, 1, 2_048])
+def test_a_move_of_any_length_is_refused_by_name_at_any_place(size):
+    """Arguments as long as an attacker likes, 64 kB of hashes among them, and numbers of any size."""
+    longest = {bytes: (32 * size * b"\xff",), tuple: (size * (b"\xff" * 32,),), int: (2**255, -1, 2**31)}
+    seen = set()
+    for game in games():
+        for name, args in ARGUMENTS.items():
+            if BARE.get(name) == game.level and game.turn == Turn.CHALLENGER:
+                continue
+            for made in itertools.product(*(longest[type(each)] for each in args)):
+                with pytest.raises(MoveError) as failure:
+                    MOVES[name].make(game, *made)
+                seen.add(failure.value.reason)
+    assert len(seen) > 8
 
 
 def test_moves_at_another_height_of_the_right_level_are_refused():

@@ -152,6 +152,26 @@ def test_no_opening_can_be_changed_left_out_or_added(temperature, where):
                 verdict(d, claim, place, openings, **{**given, "operators_root": bytes(32)})
 
 
+def test_an_opening_is_refused_for_what_is_wrong_with_it():
+    """Its length first: of another length it would not be read, whatever root it lies under."""
+    served = tiny()
+    done = execution(served, PLACES[1])
+    place = next(each for each in places(done, Random(3), 1) if done.program[each.operator].kind == Kind.GATE)
+    _, openings = open_step(served, done, place)
+    first, *rest = openings
+    for reason, bad in (
+        ("opening length", replace(first, data=first.data + b"\0")),
+        ("opening length", replace(first, data=first.data[:-8])),
+        ("path", replace(first, proof=first.proof[:-1])),
+        ("path", replace(first, proof=())),
+        ("opening root", replace(first, proof=(*first.proof, bytes(32)))),
+        ("opening root", replace(first, data=bytes(len(first.data)))),
+    ):
+        with pytest.raises(MoveError) as failure:
+            verdict(served.trees.dims, served.honest.claim, place, [bad, *rest], **roots(served, done, place))
+        assert failure.value.reason == reason
+
+
 def test_an_execution_of_a_choice_gives_the_token_of_the_answer():
     served = tiny()
     run = served.honest

@@ -46,14 +46,14 @@ def classed() -> Court:
     key = replace(court.keys[KEY_ID], platform=CLASS)
     court = replace(court, keys={KEY_ID: key}, platforms={OPERATOR: CLASS})
     court = court.register(START, OTHER, TERMS.least_stake_wei)
-    return court.register_key(REGISTRAR, b"o" * 32, replace(registered_key(OTHER, model_id), platform=CLASS))
+    return court.register_key(START, REGISTRAR, b"o" * 32, replace(registered_key(OTHER, model_id), platform=CLASS))
 
 
 def test_only_the_registrar_registers_and_revokes():
     court = tiny_court(tiny())
     refused("sender", court.register_model, OTHER, b"z" * 32, registered_model(tiny().trees))
-    refused("sender", court.register_key, OTHER, b"z" * 32, court.keys[KEY_ID])
-    refused("key", court.register_key, REGISTRAR, KEY_ID, court.keys[KEY_ID])
+    refused("sender", court.register_key, START, OTHER, b"z" * 32, court.keys[KEY_ID])
+    refused("key", court.register_key, START, REGISTRAR, KEY_ID, court.keys[KEY_ID])
     refused("sender", court.revoke, START, OTHER, KEY_ID)
     refused("sender", court.name_heir, START, OTHER, OTHER)
     refused("sender", court.pause_clocks, START, OTHER)
@@ -75,9 +75,9 @@ def test_a_revocation_is_for_ever_and_comes_before_first_trust_too(subject):
     refused("revoked", court.revoke, START + 1, REGISTRAR, subject)
     key = replace(classed().keys[KEY_ID], platform=CLASS)
     early = replace(tiny_court(tiny()), keys={}).revoke(START, REGISTRAR, subject)
-    refused("key", early.register_key, REGISTRAR, KEY_ID, key)
+    refused("key", early.register_key, START, REGISTRAR, KEY_ID, key)
     # a new key on a new class is how an operator is admitted again
-    again = early.register_key(REGISTRAR, b"n" * 32, replace(key, platform=NEXT_CLASS))
+    again = early.register_key(START, REGISTRAR, b"n" * 32, replace(key, platform=NEXT_CLASS))
     assert again.platforms[OPERATOR] == NEXT_CLASS
 
 
@@ -94,7 +94,44 @@ def test_a_revoked_class_reopens_what_is_not_final_once():
     later = batch_of(classed(), signed()).revoke(due - NOTICE_S + 1, REGISTRAR, CLASS)
     assert later.finalise(due + 1, batch).batches[batch].closed
     newer = replace(registered_key(OPERATOR, tiny().order.model_id), platform=NEXT_CLASS)
-    refused("early", court.register_key(REGISTRAR, b"n" * 32, newer).finalise, due + 1, batch)
+    newer_too = court.register_key(due + 1, REGISTRAR, b"n" * 32, newer)
+    assert newer_too.platforms[OPERATOR] == NEXT_CLASS
+    refused("early", newer_too.finalise, due + 1, batch)
+
+
+def test_an_operators_trusted_keys_are_of_one_class():
+    """Else a false answer by a key of the broken class, in a batch that another class's key has made,
+    would hold up the wrong class, and that batch would not be reopened."""
+    court = classed()
+    other = replace(registered_key(OPERATOR, tiny().order.model_id), platform=NEXT_CLASS)
+    refused("platform", court.register_key, START + 10**6, REGISTRAR, b"n" * 32, other)
+    assert court.register_key(START, REGISTRAR, b"n" * 32, replace(other, platform=CLASS)).platforms[OPERATOR] == CLASS
+    revoked = court.revoke(START, REGISTRAR, CLASS)
+    refused("platform", revoked.register_key, START + NOTICE_S, REGISTRAR, b"n" * 32, other)
+    moved = revoked.register_key(START + NOTICE_S + 1, REGISTRAR, b"n" * 32, other)
+    assert moved.platforms[OPERATOR] == NEXT_CLASS
+    # what its old keys have signed is no answer any more, and holds nobody up
+    late = batch_of(moved, signed(), now=START + NOTICE_S + 2)
+    late = opened(challenged(late, FISHERMAN, START + NOTICE_S + 3, [signed()]), FISHERMAN, 1, START + NOTICE_S + 4,
+                  [signed()])  # fmt: skip
+    assert late.operators[OPERATOR].convicted
+    assert not late.fuses
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+def test_a_batch_is_known_by_the_class_of_its_keys(keyed):
+    """One that was committed before its operator had a key of a class is no batch of that class, and
+    would be neither reopened nor held up with it: its answers convict at once."""
+    court, late = tiny_court(tiny()), replace(tiny_court(tiny()).keys[KEY_ID], platform=CLASS)
+    court = replace(court, keys={}, platforms={})
+    if keyed:
+        court = court.register_key(START, REGISTRAR, KEY_ID, late)
+    court = batch_of(court, signed())
+    if not keyed:
+        court = court.register_key(START + 1, REGISTRAR, KEY_ID, late)
+    court = opened(challenged(court, FISHERMAN, START + 3, [signed()]), FISHERMAN, 1, START + 4, [signed()])
+    assert court.operators[OPERATOR].convicted != keyed
+    assert not court.fuses
 
 
 def test_a_revoked_key_alone_reopens_nothing():

@@ -13,7 +13,7 @@ from eth_utils.abi import function_signature_to_4byte_selector
 from otr_core import merkle
 from otr_core.dispute import game as table
 from otr_core.dispute.accounts import MOST_WEI, batch_id
-from otr_core.dispute.duties import challenge_hash
+from otr_core.dispute.duties import challenge_hash, two_keys
 from otr_core.dispute.judge import Opening, verdict
 from otr_core.dispute.openings import Openings
 from otr_core.dispute.play import play
@@ -23,10 +23,13 @@ from otr_core.dispute.state import STATES, Verdict
 from otr_core.errors import ChainError, MoveError
 from otr_core.lane import program as pr
 from otr_core.lane.element import LAYER, TOKEN, Accumulator, Place
+from otr_core.lane.program import Kind
 from otr_core.lane.step import right
-from otr_node.chain.evm import Chain, compile_vyper
-from otr_node.chain.onchain import FIRST_COURT, FOLDER, ChainCourt, struct_words
+from otr_core.poea.receipt import GROUP_ORDER
+from otr_node.chain.evm import Chain, compile_vyper, signature_hash
+from otr_node.chain.onchain import FIRST_COURT, FOLDER, NOBODY, ChainCourt, struct_words
 from otr_node.execution import Execution
+from otr_paper.benches.judge_steps import DrawnProgram
 from otr_paper.labs.disputes.both import Both, both
 from otr_paper.labs.disputes.cheats import Griefer
 from otr_paper.labs.disputes.differential import differential_game
@@ -111,6 +114,26 @@ def test_every_primitive_is_judged_the_same(pair):
                         with pytest.raises(ChainError) as theirs:
                             pair.chain.chain.call(judge, "judge", words, roots, shown)
                         assert theirs.value.check == ours.value.reason
+
+
+def test_places_and_openings_beyond_what_there_is_are_refused_by_the_judge(pair):
+    """At the judge itself, as the table comes to no such place."""
+    judge = pair.chain.judges[tiny().bench.model.manifest.model_id]
+    made = DrawnProgram(tiny().trees, LAYER, 5, 1, Random(1))
+    steps = list(made.steps(1))
+    kept, gate = steps[-1], next(each for each in steps if each.kind == Kind.GATE)
+    shown, tile = kept.opened()[1], Opening(b"", ())
+    sources = made.program[gate.place.operator].reads[0]
+    beyond = replace(gate.place, element=made.program[sources].length)
+    for reason, step, openings in (
+        ("openings", kept, [*shown, shown[0]]),
+        ("operator", replace(kept, place=replace(kept.place, operator=len(made.program) + 1)), shown),
+        ("index", replace(gate, place=beyond), [tile] * 4),
+    ):
+        with pytest.raises(ChainError) as failure:
+            pair.chain.chain.call(judge, "judge", *step.words(openings))
+        assert failure.value.check == reason
+    assert pair.chain.chain.call(judge, "judge", *kept.words(shown))
 
 
 class Indexed(Execution):
@@ -446,26 +469,42 @@ def test_payouts_neither_re_enter_nor_hang_on_a_refusal(greedy, tmp_path):
 
 
 def test_a_sealed_arbiter_ends_a_game_on_chain():
-    """A key of another TEE signs the verdict; the contract recovers it. Anyone else's signature is
-    refused."""
+    """The keys of two other TEEs sign the verdict; the contract recovers them, as the Python court
+    does. One alone ends nothing, nor does anyone else's signature."""
     from eth_keys import keys
 
-    arbiter_key, other = keys.PrivateKey(b"\x07" * 32), keys.PrivateKey(b"\x08" * 32)
+    one, two, other = (keys.PrivateKey(bytes([number]) * 32) for number in (7, 8, 9))
     chain = Chain(accounts=6)
     # by an account that deploys nothing else, so that the court stands where its orders say
-    made = compile_vyper(FOLDER / "arbiter.vy"), arbiter_key.public_key.to_checksum_address()
-    contract, _ = chain.deploy(*made, sender=chain.accounts[5])
+    made = compile_vyper(FOLDER / "arbiter.vy")
+    named = [key.public_key.to_checksum_address() for key in (one, two)]
+    for bad in ((named[0], named[0]), (named[0], NOBODY), (NOBODY, named[1])):
+        with pytest.raises(ChainError, match="keys"):
+            chain.deploy(made, *bad, sender=chain.accounts[4])
+    contract, _ = chain.deploy(made, *named, sender=chain.accounts[5])
+    accepts = two_keys(*(bytes.fromhex(each[2:]) for each in named))
     statement = table.statement(FIRST_COURT, 3, b"t" * 32, Verdict.OPERATOR_LOSES)
 
-    def proof(key, message):
+    def part(key, message):
         signature = key.sign_msg_hash(message)
         return signature.r.to_bytes(32, "big") + signature.s.to_bytes(32, "big") + bytes([27 + signature.v])
 
-    assert chain.call(contract, "shows", statement, proof(arbiter_key, statement))
-    for false in (proof(other, statement), proof(arbiter_key, bytes(32)), b"", bytes(65)):
-        assert not chain.call(contract, "shows", statement, false)
-    pair = both(tiny().honest, TERMS, arbiter=lambda s, p: p == proof(arbiter_key, s), arbiter_address=contract.address,
-                chain=chain)  # fmt: skip
+    def proof(message):
+        return part(one, message) + part(two, message)
+
+    good, twin = proof(statement), part(two, statement)
+    flipped = (
+        twin[:32] + (GROUP_ORDER - int.from_bytes(twin[32:64], "big")).to_bytes(32, "big") + bytes([55 - twin[64]])
+    )
+    refused = [
+        part(one, statement), part(two, statement), 2 * part(one, statement), 2 * part(two, statement),
+        part(two, statement) + part(one, statement), part(one, statement) + part(other, statement),
+        part(other, statement) + part(two, statement), proof(bytes(32)), good + b"\0", good[:-1], b"", bytes(65),
+        bytes(130), part(one, statement) + flipped, good[:-1] + bytes([good[-1] - 27]),
+    ]  # fmt: skip
+    for shown in (good, *refused):
+        assert chain.call(contract, "shows", statement, shown) == accepts(statement, shown) == (shown == good)
+    pair = both(tiny().honest, TERMS, arbiter=accepts, arbiter_address=contract.address, chain=chain)
     signed = tiny_signed(tiny().honest)
     now = chain.time + 1
     root = merkle.root([leaf_of(signed)])
@@ -476,7 +515,12 @@ def test_a_sealed_arbiter_ends_a_game_on_chain():
     pair.do(now + 2, FISHERMAN, "open", 1, **opening)
     game = pair.court.challenges[0].game
     assert game is not None
-    good = proof(arbiter_key, table.statement(pair.court.domain, 1, game.claim.trace_root, Verdict.CHALLENGER_LOSES))
+    good = proof(table.statement(pair.court.domain, 1, game.claim.trace_root, Verdict.CHALLENGER_LOSES))
+    domain, root = pair.court.domain, game.claim.trace_root
+    for elsewhere, number in ((replace(domain, chain_id=1), 1), (replace(domain, court=bytes(20)), 1), (domain, 2)):
+        now += 1
+        other = proof(table.statement(elsewhere, number, root, Verdict.CHALLENGER_LOSES))
+        assert pair.arbitrate(now + 2, FISHERMAN, 1, Verdict.CHALLENGER_LOSES, other) == "proof"
     assert pair.arbitrate(now + 3, FISHERMAN, 1, Verdict.OPERATOR_LOSES, good) == "proof"
     assert pair.arbitrate(now + 4, FISHERMAN, 1, Verdict.CHALLENGER_LOSES, good) == ""
     assert pair.arbitrate(now + 5, FISHERMAN, 1, Verdict.CHALLENGER_LOSES, good) == "over"
@@ -564,3 +608,26 @@ def test_calldata_that_is_longer_or_shorter_makes_no_second_identity():
     assert longer.events[0].args["batch"] == batch_id(operator, b"r" * 32)
     with pytest.raises(ChainError, match="batch"):
         chain.transact_raw(court.address, words, contract=court, sender=operator)
+
+
+@pytest.mark.parametrize("filler", [b"\0", b"\xff", b"\x20"])
+def test_64_kb_of_calldata_at_any_function_change_nothing(pair, filler):
+    """Lengths and places of arguments are whatever an attacker writes. A stranger can change nothing
+    here, so that every call has to be refused, and state and money are as before."""
+    chain, stranger = pair.chain.chain, pair.names[OTHER]
+    contracts = [pair.chain.court, pair.chain.table, pair.chain.registry]
+    addresses = [each.address for each in contracts]
+    before = [(chain.storage_root(each), chain.balance(each)) for each in addresses]
+    tried = 0
+    for contract in contracts:
+        for entry in contract.abi:
+            if entry["type"] != "function" or entry["stateMutability"] in ("view", "pure"):
+                continue
+            for size in (0, 31, 64_000):
+                with pytest.raises(ChainError):
+                    chain.transact_raw(
+                        contract.address, signature_hash(entry)[:4] + size * filler, contract=contract, sender=stranger
+                    )
+                tried += 1
+    assert tried > 100
+    assert [(chain.storage_root(each), chain.balance(each)) for each in addresses] == before

@@ -41,7 +41,9 @@ UNUSABLE = {
 @pytest.fixture(scope="module")
 def deploy():
     chain, judge = Chain(accounts=2), compile_vyper(FOLDER / "judge.vy")
-    return lambda dims, stop_ids=(): chain.deploy(judge, words_of(dims), ROOT, ROOT, list(stop_ids))
+    return lambda dims, stop_ids=(), words=None: chain.deploy(
+        judge, words or words_of(dims), ROOT, ROOT, list(stop_ids)
+    )
 
 
 @pytest.mark.parametrize("dims", [TINY, Dims.of(SIZE), Dims.of(LARGE)])
@@ -55,6 +57,24 @@ def test_dimensions_at_which_a_side_has_no_move_do_not_deploy(deploy, name):
     assert not judgeable(replace(TINY, **UNUSABLE[name]))
     with pytest.raises(ChainError):
         deploy(replace(TINY, **UNUSABLE[name]))
+
+
+@pytest.mark.parametrize("name", ["hidden", "intermediate", "layers", "heads", "kv_heads", "vocab", "context"])
+def test_a_dimension_whose_double_no_word_holds_is_refused_by_name(deploy, name):
+    assert not judgeable(replace(TINY, **{name: 2**255}))
+    words = words_of(TINY)
+    words[("hidden", "intermediate", "layers", "heads", "kv_heads", "", "vocab", "context").index(name)] = 2**255
+    with pytest.raises(ChainError, match="dims"):
+        deploy(TINY, words=words)
+
+
+@pytest.mark.parametrize("cap", ["score_cap", "logit_cap"])
+def test_a_cap_is_bounded(deploy, cap):
+    assert judgeable(replace(TINY, **{cap: 2**62 - 1}))
+    assert deploy(replace(TINY, **{cap: 2**62 - 1}))
+    assert not judgeable(replace(TINY, **{cap: 2**62}))
+    with pytest.raises(ChainError, match="dims"):
+        deploy(replace(TINY, **{cap: 2**62}))
 
 
 @pytest.mark.parametrize("stop_ids", [(TINY.vocab,), tuple(range(17))])

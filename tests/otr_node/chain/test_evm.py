@@ -130,4 +130,4 @@ def test_the_place_of_a_contract_is_known_before_it_stands():
         for _ in range(between):
             chain.transact_raw(chain.accounts[1], b"", sender=sender)
         assert chain.next_address(sender) == ahead
-        assert chain.deploy(contract, sender, sender=sender)[0].address == ahead
+        assert chain.deploy(contract, *chain.accounts, sender=sender)[0].address == ahead

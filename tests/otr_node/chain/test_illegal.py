@@ -12,6 +12,7 @@ from otr_paper.labs.disputes.both import Both, both
 from otr_paper.labs.disputes.illegal import illegal_game
 from otr_paper.labs.disputes.parties import OPERATOR
 from otr_paper.labs.disputes.world import TERMS, tiny
+from otr_paper.store.results import read_result
 
 pytestmark = pytest.mark.slow
 GAMES = 12
@@ -35,3 +36,11 @@ def test_illegal_moves_are_refused_alike():
     assert sum(seen[each] for each in refused) > 100
     assert {each.split(": ")[1] for each in refused if ": " in each} >= {"turn", "level", "sender", "game", "path"}
     assert {each.split(":")[0] for each in seen} >= set(MOVES) - {"dispute", "reveal_seed", "withdraw", "accuse_salt"}
+
+
+def test_the_stored_campaign_found_no_difference(project):
+    found = read_result(project.results, "differential")[1]
+    assert found["differences"] == 0
+    assert (found["games"], found["illegal_games"]) >= (220, 200)
+    assert sum(found["illegal_refused"].values()) > 3_000
+    assert len(found["illegal_refused"]) > 80

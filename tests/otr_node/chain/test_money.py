@@ -132,8 +132,7 @@ def test_duties_go_the_same_way_in_both(tmp_path):
         ("batch", 1, OTHER, "show", (1, placed(place, batch=bytes(32))), {}),
         ("duty", 1, CLIENT, "attest", (1, Verdict.OPERATOR_LOSES, bytes(32)), {}),
         ("early", 1, CLIENT, "lapse", (1,), {}),
-        ("frozen", TERMS.window_s + TERMS.reveal_s, OTHER, "finalise", (batch,), {}),
-        ("", 1, OTHER, "show", (1, place), {}),
+        ("", EVERY.duty_s - 5, OTHER, "show", (1, place), {}),
         ("duty", 1, OTHER, "show", (1, place), {}),
         ("duty", 1, OPERATOR, "publish_receipt", (1,), {}),
         ("challenge", 1, OTHER, "lapse", (9,), {}),
@@ -142,8 +141,11 @@ def test_duties_go_the_same_way_in_both(tmp_path):
         ("", 1, OPERATOR, "publish_receipt", (2,), {}),
         ("", 1, CLIENT, "demand", later, bond),
         ("batch", 1, OPERATOR, "publish_receipt", (3,), {}),
-        ("frozen", 1, OTHER, "finalise", (batch,), {}),
-        ("", EVERY.duty_s + 1, OTHER, "lapse", (3,), {}),
+        ("early", EVERY.duty_s - 1, OTHER, "lapse", (3,), {}),
+        ("late", 1, OPERATOR, "publish_receipt", (3,), {}),
+        ("late", 1, OTHER, "show", (3, place), {}),
+        ("frozen", TERMS.window_s + TERMS.reveal_s, OTHER, "finalise", (batch,), {}),
+        ("", 1, OTHER, "lapse", (3,), {}),
         ("duty", 1, OTHER, "lapse", (3,), {}),
         ("standing", 1, CLIENT, "demand", later, bond),
         ("", TERMS.claim_s + 1, OTHER, "pay_reward", (OPERATOR,), {}),
@@ -182,11 +184,22 @@ def test_draws_go_the_same_way_in_both(tmp_path):
         ("proof", 1, OTHER, "attest", (1, Verdict.WITHDRAWN, proof(1, Verdict.WITHDRAWN)), {}),
         ("", 1, OTHER, "attest", (1, right, proof(1, right)), {}),
         ("duty", 1, OTHER, "attest", (1, right, proof(1, right)), {}),
-        ("early", 1, OTHER, "lapse", (2,), {}),
+        ("early", EVERY.duty_s - 9, OTHER, "lapse", (2,), {}),
         ("", 1, OTHER, "attest", (2, wrong, proof(2, wrong)), {}),
         ("void", 1, OTHER, "summon", (batch, 1, 1), {}),
         ("early", 1, OTHER, "pay_reward", (OPERATOR,), {}),
         ("", TERMS.claim_s + 1, OTHER, "pay_reward", (OPERATOR,), {}),
+    ])  # fmt: skip
+
+
+def test_an_answer_is_summoned_in_its_batchs_window_in_both(tmp_path):
+    pair, leaves = courts(tmp_path), leaves_of(("honest", "lie"))
+    batch = id_in(pair, leaves)
+    play(pair, [
+        ("", 1, OPERATOR, "commit_batch", (merkle.root(leaves), 2), {}),
+        ("", 1, REGISTRAR, "post_draw", (b"a" * 32,), {}),
+        ("", TERMS.window_s - 1, FISHERMAN, "summon", (batch, 0, 0), {}),
+        ("window", 1, FISHERMAN, "summon", (batch, 1, 0), {}),
     ])  # fmt: skip
 
 
@@ -283,6 +296,55 @@ def test_a_revocation_counts_from_the_same_second_in_both(tmp_path, late):
     ])  # fmt: skip
     won = pair.court.challenges[0].status == ChallengeStatus.WON
     assert won == bool(late)
+
+
+def test_the_last_second_of_every_deadline_is_the_same_in_both(tmp_path):
+    """In it what has a deadline is in time and what comes after is early; a second later the other
+    way round. Two challenges of one answer, a second apart, have the last second in turn."""
+    pair, content = courts(tmp_path), ("honest",)
+    bond, shown = {"value": TERMS.bond_wei}, HonestOperator(tiny().honest)
+    batch, second = id_in(pair, leaves_of(content)), id_in(pair, leaves_of(("second",)))
+    demanded = [(OPERATOR, receipts()[name].receipt, receipts()[name].signature) for name in ("honest", "lie")]
+    challenge = (FISHERMAN, "challenge", (hidden(pair, FISHERMAN, batch),), bond)
+    opens, window, reveal = opening(pair, content, 0), TERMS.window_s, TERMS.reveal_s
+    play(pair, [
+        ("", 1, OPERATOR, "commit_batch", (merkle.root(leaves_of(content)), 1), {}),
+        ("", window - 1, *challenge),
+        ("", 1, *challenge),  # in the last second of the window
+        ("", 1, *challenge),
+        ("", reveal - 2, FISHERMAN, "open", (1,), opens),
+        ("", 1, FISHERMAN, "open", (2,), opens),
+        ("early", 1, OTHER, "expire", (3,), {}),
+        ("late", 1, FISHERMAN, "open", (3,), opens),
+        ("", 1, OTHER, "expire", (3,), {}),
+        ("", 1, FISHERMAN, "challenge", (hidden(pair, FISHERMAN, batch),), bond),
+        ("window", 1, FISHERMAN, "open", (4,), opens),
+    ])  # fmt: skip
+    first = pair.court.challenges[0]
+    assert first.game is not None
+    children, end = shown.children(first.game), first.last_time + TERMS.clock_s - pair.chain.chain.time
+    play(pair, [
+        ("", end, OPERATOR, "move", (1, "bisect", children), {}),
+        ("", 1, OPERATOR, "move", (2, "bisect", children), {}),
+        ("early", TERMS.clock_s - 1, OTHER, "timeout", (1,), {}),
+        ("late", 1, FISHERMAN, "move", (1, "choose", 0, bytes(32), ()), {}),
+        ("", 1, OTHER, "timeout", (1,), {}),
+        ("", 1, OTHER, "timeout", (2,), {}),
+        ("", 1, CLIENT, "demand", demanded[0], bond),
+        ("", EVERY.duty_s, OTHER, "show", (5, LeafPlace(batch, 0, ())), {}),
+        ("", 1, OPERATOR, "commit_batch", (merkle.root(leaves_of(("second",))), 1), {}),
+        ("early", window + reveal, OTHER, "finalise", (second,), {}),
+        ("", 1, OTHER, "finalise", (second,), {}),
+        ("", 1, CLIENT, "demand", demanded[1], bond),
+        ("early", EVERY.duty_s, OTHER, "lapse", (6,), {}),
+        ("late", 1, OPERATOR, "publish_receipt", (6,), {}),
+        ("", 1, OTHER, "lapse", (6,), {}),
+        ("early", TERMS.claim_s, OTHER, "pay_reward", (OPERATOR,), {}),
+        ("", 1, OTHER, "pay_reward", (OPERATOR,), {}),
+        ("", 1, OPERATOR, "request_exit", (), {}),
+        ("exit", TERMS.exit_s, OPERATOR, "withdraw_stake", (), {}),
+        ("", 1, OPERATOR, "withdraw_stake", (), {}),
+    ])  # fmt: skip
 
 
 def test_who_is_convicted_or_leaving_begins_nothing_new_in_both(tmp_path):

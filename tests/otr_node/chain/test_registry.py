@@ -31,6 +31,8 @@ from tests.helpers.receipt_lies import (
 pytestmark = pytest.mark.slow
 SOURCE = (FOLDER / "registry.vy").read_text()
 LIES = lies(FIRST_COURT)
+CLASSED_KEY = b"z" * 32
+"""Of the operator, on a class of platforms."""
 
 
 class Asker:
@@ -54,22 +56,30 @@ class Asker:
             (KEY_ID, self.operator, tiny().order.model_id),
             (OTHERS_KEY, self.other, tiny().order.model_id),
             (UNKNOWN_MODELS_KEY, self.operator, UNKNOWN_MODEL),
+            (CLASSED_KEY, self.operator, tiny().order.model_id),
         ):
             key = registered_key(operator, model)
-            self.chain.transact(
-                registry, "register_key", key_id, operator, model, "0x" + key.address.hex(), key.platform
-            )
+            platform = b"c" * 32 if key_id == CLASSED_KEY else key.platform
+            self.chain.transact(registry, "register_key", key_id, operator, model, "0x" + key.address.hex(), platform)
         return registry
 
-    def vouch(self, registry: Contract, signed: SignedReceipt, sender: str | None = None, **words: int) -> str:
+    def vouch(
+        self,
+        registry: Contract,
+        signed: SignedReceipt,
+        sender: str | None = None,
+        platform: bytes = bytes(32),
+        **words: int,
+    ) -> str:
         """Name of the broken condition, or why the call reverts.
 
         Args:
+            platform: class that the batch was committed under.
             words: of the receipt's, by the attribute that fills them, in the place of its own.
         """
         names = [path for _, _, path in Receipt.members]
         stated = tuple(words.get(n, word) for n, word in zip(names, struct_words(signed.receipt), strict=True))
-        call = self.operator, struct_words(signed.order), stated, signed.signature, 0
+        call = self.operator, struct_words(signed.order), stated, signed.signature, 0, platform
         try:
             return str(self.chain.call(registry, "vouch", *call, sender=sender)[1])
         except ChainError as error:
@@ -114,6 +124,14 @@ def test_order_and_receipt_count_for_the_court_that_asks(asker, registry):
         assert asker.vouch(registry, replace(elsewhere, order=order)) == "signature"
 
 
+def test_a_key_of_another_class_than_its_batchs_answers_nothing(asker, registry):
+    """As in Python: ``test_a_batch_is_known_by_the_class_of_its_keys``. A key without a class is of any."""
+    honest = vouched(replace(tiny().order, domain=asker.domain), tiny().honest, key_id=CLASSED_KEY)
+    for batch, fault in ((b"c" * 32, ""), (bytes(32), "platform"), (b"d" * 32, "platform")):
+        assert asker.vouch(registry, honest, platform=batch) == fault
+    assert asker.vouch(registry, vouched(honest.order, tiny().honest), platform=b"d" * 32) == ""
+
+
 #: Under which domain ``vouch`` counts, as it stands in the source.
 VOUCHED = "VERSION, chain.id, msg.sender))\n    order_id"
 #: Each condition, as it stands in the source, and what stands there without it.
@@ -121,6 +139,7 @@ CUTS = [
     ("judge == empty(address)", "False"),
     ("key.operator != operator", "False"),
     ("key.model_id != order.model_id", "False"),
+    ("key.platform != empty(bytes32) and key.platform != platform", "False"),
     ("receipt.lane != LANE", "False"),
     ("receipt.layers != layers or ", ""),
     ("receipt.output_bytes != output_bytes or ", ""),
@@ -153,9 +172,11 @@ def test_without_a_condition_a_lie_passes_on_chain(asker, condition, instead, tm
     longer = replace(tiny().order, domain=asker.domain, prompt_tokens=10**6)
     found["longer than the context"] = asker.vouch(cut, vouched(longer, tiny().honest, prompt_tokens=10**6))
     found["another order"] = asker.vouch(cut, replace(honest, order=replace(honest.order, nonce=bytes(32))))
+    found["another class"] = asker.vouch(cut, vouched(honest.order, tiny().honest, key_id=CLASSED_KEY))
     found["honest"] = asker.vouch(cut, honest)
     expected = {name: fault for name, (fault, _) in lies(asker.domain).items()}
     beside = {"a third finish": "finish", "longer than the context": "length", "another order": "reverts: order"}
+    beside["another class"] = "platform"
     assert found != expected | beside | {"honest": ""}
 
 
@@ -208,8 +229,15 @@ def test_each_rule_of_a_registration_refuses_on_chain():
     refused("revoked", "revoke", new)
     refused("key", "register_key", new, operator, model_id, key, platform)
     done("register_key", b"m" * 32, operator, model_id, key, platform)
+    refused("platform", "register_key", b"o" * 32, operator, model_id, key, b"q" * 32)
+    done("register_key", b"t" * 32, operator, model_id, key, platform)
     done("revoke", platform)
     refused("key", "register_key", b"o" * 32, operator, model_id, key, platform)
+    counts = chain.call(registry, "revoked", platform)
+    chain.travel(counts)
+    refused("platform", "register_key", b"o" * 32, operator, model_id, key, b"q" * 32)
+    chain.travel(counts + 1)
+    done("register_key", b"o" * 32, operator, model_id, key, b"q" * 32)
     refused("sender", "name_heir", other, sender=other)
     refused("sender", "inherit", sender=other)
     done("name_heir", other)

@@ -420,7 +420,7 @@ def test_contracts_of_other_terms_or_another_version_are_refused():
     stands = ChainCourt(chain, TERMS, chain.accounts[0]).deployment
     ChainCourt(chain, TERMS, stands.registrar, stands.arbiter, stands)
     longer = replace(TERMS, clock_s=TERMS.clock_s + 1)
-    other, _ = chain.deploy(compile_vyper(FOLDER / "arbiter.vy"), chain.accounts[0])
+    other, _ = chain.deploy(compile_vyper(FOLDER / "arbiter.vy"), *chain.accounts[:2])
     for changed in (
         replace(stands, terms=longer),
         replace(stands, court=other.address),
