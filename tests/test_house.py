@@ -71,7 +71,8 @@ BUDGETS = {
     # in every commitment, the search over all their games, and games that break rules all the time;
     # and every attack on evidence runs against every recorded bundle that has the part it changes
     "otr_paper/labs": 4520,
-    "otr_paper/producers": 2450,  # of it the mutants of every check of court and contracts, the families table
+    # of it the mutants of every check of court and contracts, the families table, the network under chaos
+    "otr_paper/producers": 2540,
     "otr_paper/simulation": 1150,
 }
 
