@@ -12,11 +12,13 @@ import secrets
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from otr_core.errors import OtrError
+from otr_node.project import Project
 from otr_paper.devnet.conductor import Devnet, DevnetEnd, Ground, break_ground
 from otr_paper.devnet.faults import Plan, plan_of
 from otr_paper.devnet.processes import Stem
@@ -77,6 +79,25 @@ def chaos_summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _run_all(project: Project, seeds: list[int], keep: Path | None) -> Iterator[dict[str, Any]]:
+    """The rows of some seeds, one after the other, on one court and one stem."""
+    with tempfile.TemporaryDirectory(prefix="otr-devnet-") as name:
+        folder, password = keep or Path(name), secrets.token_hex(16)
+        (folder / "ground").mkdir(parents=True)
+        ground = break_ground(project, folder / "ground", password)
+        stem = Stem(folder, password)
+        try:
+            for seed in seeds:
+                before, started = time.process_time() + stem.cpu_s, time.monotonic()
+                row = run_seed(ground, stem, folder / str(seed), plan_of(seed))
+                cpu = time.process_time() + stem.cpu_s - before
+                took = f"{cpu:.1f} CPU s, {time.monotonic() - started:.1f} s"
+                frame.progress(f"{seed}: {row['broken'] or 'good'}, {took}")
+                yield row
+        finally:
+            stem.close()
+
+
 def main() -> None:
     parser = frame.arguments(__doc__)
     parser.add_argument("--runs", type=int, default=RUNS)
@@ -89,27 +110,12 @@ def main() -> None:
     kept.parent.mkdir(exist_ok=True)
     rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() and not given.dry else []
     done = {row["seed"] for row in rows}
-    with tempfile.TemporaryDirectory(prefix="otr-devnet-") as name:
-        folder, password = given.keep or Path(name), secrets.token_hex(16)
-        (folder / "ground").mkdir(parents=True)
-        ground = break_ground(project, folder / "ground", password)
-        stem = Stem(folder, password)
-        try:
-            for seed in range(given.first, given.first + given.runs):
-                if seed in done:
-                    continue
-                before, started = time.process_time() + stem.cpu_s, time.monotonic()
-                row = run_seed(ground, stem, folder / str(seed), plan_of(seed))
-                cpu = time.process_time() + stem.cpu_s - before
-                frame.progress(
-                    f"{seed}: {row['broken'] or 'good'}, {cpu:.1f} CPU s, {time.monotonic() - started:.1f} s"
-                )
-                rows.append(row)
-                if not given.dry:
-                    with kept.open("a") as out:
-                        out.write(json.dumps(row) + "\n")
-        finally:
-            stem.close()
+    due = [seed for seed in range(given.first, given.first + given.runs) if seed not in done]
+    for row in _run_all(project, due, given.keep) if due else ():
+        rows.append(row)
+        if not given.dry:
+            with kept.open("a") as out:
+                out.write(json.dumps(row) + "\n")
     rows.sort(key=lambda row: row["seed"])
     frame.progress(json.dumps(chaos_summary(rows)))
     if not given.dry:
