@@ -62,6 +62,7 @@ bench: data ## measure again what data/results stores (about two hours; timings 
 	@$(BIN)/python -m otr_paper.producers.statement_lies
 	@$(BIN)/python -m otr_paper.producers.economics
 	@$(BIN)/python -m otr_paper.producers.fleet
+	@$(BIN)/python -m otr_paper.producers.chaos
 	@$(BIN)/python -m otr_paper.producers.guarantee
 	@$(BIN)/python -m otr_paper.producers.simulation
 	@$(BIN)/python -m otr_paper.producers.poq_adversary

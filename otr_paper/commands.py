@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import secrets
 import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -92,7 +93,7 @@ def print_claim(row: ClaimRow, grounds: Grounds) -> None:
 
 @commands.command("devnet")
 def run_devnet(
-    attack: Annotated[str, typer.Option(help="A lie of docs/statement_lies.md that one operator tells.")] = "",
+    attack: Annotated[str, typer.Option(help="How operator 2 cheats, or fisherman 2 lies (docs/network.md).")] = "",
     seconds: Annotated[float, typer.Option(help="Most that it may take.")] = 180.0,
     as_json: AsJson = False,
 ) -> None:
@@ -100,7 +101,10 @@ def run_devnet(
     a process. With --json: one event a line. Exit 1 if the end is not the expected one."""
     project = find_project()
     need_extras("node", "chain", "paper")
-    from otr_paper.devnet.conductor import Devnet
+    from otr_paper.devnet.attacks import FALSE_CHALLENGES
+    from otr_paper.devnet.conductor import Devnet, break_ground
+    from otr_paper.devnet.faults import Plan
+    from otr_paper.devnet.processes import Fresh
 
     def emit(event: dict[str, Any]) -> None:
         if as_json:
@@ -110,11 +114,15 @@ def run_devnet(
         about = ", ".join(f"{name} {each}" for name, each in rest.items())
         print(f"{event['s']:6.1f} s  {event['process']:12} {event['event']:14} {about}"[:160], flush=True)
 
-    with tempfile.TemporaryDirectory(prefix="otr-devnet-") as folder:
-        found = Devnet(project, Path(folder), attack, seconds, emit).run()
+    with tempfile.TemporaryDirectory(prefix="otr-devnet-") as name:
+        folder, password = Path(name), secrets.token_hex(16)
+        ground = break_ground(project, folder, password)
+        (folder / "run").mkdir()
+        plan = Plan(false_challenges=attack) if attack in FALSE_CHALLENGES else Plan(attack=attack)
+        processes = Fresh(folder / "run", password)
+        found = Devnet(ground, folder / "run", plan, seconds, emit, processes).run()
     emit({"s": round(found.seconds, 1), "process": "conductor", "event": "ended", **asdict(found)})
-    good = found.finalised and not found.honest_slashed and (found.slashed_s is not None) == bool(attack)
-    raise typer.Exit(0 if good else 1)
+    exit_with(found.broken(bool(plan.attack)))
 
 
 @commands.command("sweep")

@@ -80,8 +80,8 @@ BUDGETS = {
     # them splices of devices and collateral of other machines
     "otr_paper/labs": 4560,
     # of it the mutants of every check of court and contracts, the families table, and a fuzzer that
-    # parses, judges and goes on where it was cut off
-    "otr_paper/producers": 2490,
+    # parses, judges and goes on where it was cut off, the network under chaos
+    "otr_paper/producers": 2600,
     "otr_paper/simulation": 1150,
 }
 

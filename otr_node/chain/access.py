@@ -64,13 +64,16 @@ def attached(chain: RpcChain, court: Path) -> ChainCourt:
     return ChainCourt(chain, stands.terms, stands.registrar, stands.arbiter, stands)
 
 
-def entered(options: CourtOptions) -> tuple[ChainCourt, str]:
+def entered(options: CourtOptions, state: Path | None = None) -> tuple[ChainCourt, str]:
     """The court that the options name, and the address that acts there, lower-case.
+
+    Args:
+        state: as ``connect`` takes it.
 
     Raises:
         NodeError: as ``connect`` and ``attached``.
     """
-    chain = connect(options)
+    chain = connect(options, state)
     return attached(chain, options.court), chain.accounts[0].lower()
 
 
@@ -157,12 +160,12 @@ def fisherman_of(folder: Path, options: PartyOptions, budget: str) -> Fisherman:
     return Fisherman(at, me, owned, folder, reporter("fisherman"), secret, most, chain.outbox)
 
 
-def go(party: ChainParty, until: Callable[[bool], bool], poll_s: float) -> None:
+def go(party: ChainParty, until: Callable[[bool], bool], options: PartyOptions) -> None:
     """Let a party act until it is told to stop."""
     from otr_node.chain.party import run_party
 
     party.report("started", court=party.chain.court.address, account=party.me)
-    run_party(party, until=until, poll_s=poll_s)
+    run_party(party, until=until, poll_s=options.poll, heartbeat=options.heartbeat)
     party.report("stopped")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -112,7 +111,7 @@ def register_here(
     if receipt is not None and named is not None:
         file = load_receipt_file(read_input(receipt, what="a receipt file (JSON)"))
         try:
-            verify_receipt(file, policy=EvidencePolicy(allow_simulated=True), as_of=int(time.time()), order_from="file")
+            verify_receipt(file, policy=EvidencePolicy(allow_simulated=True), as_of=at.chain.time, order_from="file")
         except ReceiptError as error:
             raise OtrError(f"--receipt: rejected by check {error}") from error
         at.register_key(file.keys.digest, Key(named, file.order.model_id, file.keys.address))
@@ -165,7 +164,7 @@ def challenge_answers(
         own = [each for each in fisherman.followed.court.challenges if each.challenger == fisherman.me]
         return late(acted) or (not acted and not any(each.status.name in ("COMMITTED", "OPEN") for each in own))
 
-    go(fisherman, over, options.poll)
+    go(fisherman, over, options)
     print_gas(fisherman.chain)
     own = [each for each in fisherman.followed.court.challenges if each.challenger == fisherman.me]
     raise typer.Exit(1 if any(each.status.name == "LOST" for each in own) else 0)
@@ -181,7 +180,7 @@ def watch_court(
     """A fisherman: follows a court's logs, runs own orders again, challenges, plays and claims. What it
     does and why it says in JSON lines. Started again after a kill it goes on."""
     fisherman = fisherman_of(orders, options, budget)
-    go(fisherman, until_late(options.seconds), options.poll)
+    go(fisherman, until_late(options.seconds), options)
 
 
 @chain_app.command("defend")
@@ -200,7 +199,7 @@ def defend_answers(
     go(
         Defender(at, chain.accounts[0].lower(), owned, folder, reporter("operator")),
         until_late(options.seconds),
-        options.poll,
+        options,
     )
 
 

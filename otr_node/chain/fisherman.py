@@ -11,23 +11,26 @@ case), and each call is tried on the court that was read before it is sent.
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from otr_core import merkle
+from otr_core.dispute.accounts import batch_id
 from otr_core.dispute.court import receipt_leaf
-from otr_core.dispute.duties import challenge_hash
+from otr_core.dispute.duties import LeafPlace, challenge_hash
 from otr_core.dispute.game import open_game
 from otr_core.dispute.players import HonestChallenger, case
 from otr_core.dispute.records import Challenge, ChallengeStatus
 from otr_core.dispute.registry import receipt_fault
 from otr_core.dispute.state import SEED, STATES, TOKENS, Turn
-from otr_core.errors import ProofError
+from otr_core.errors import MoveError, ProofError
 from otr_node.chain.answers import AnswerFiles
 from otr_node.chain.outbox import Outbox
 from otr_node.chain.party import ChainParty
 
 _PLAYED = (ChallengeStatus.OPEN, ChallengeStatus.DEMAND, ChallengeStatus.SPOT)
 _AT_STAKE = (ChallengeStatus.COMMITTED, ChallengeStatus.OPEN, ChallengeStatus.DEMAND, ChallengeStatus.LOST)
+PATIENCE_S = 600
+"""As long as an operator may take to commit a receipt and to say where; one demanded too early costs gas."""
 MARGIN_S = 60
 """Seconds before a deadline from which nothing new is begun: five blocks."""
 
@@ -41,16 +44,19 @@ class Fisherman(ChainParty):
 
     Attributes:
         secret: 32 bytes that salts derive from. budget_wei: most bonds that may be lost or at stake.
-            store: what was judged before.
+            store: what was judged before. patience_s: of the chain's time, after which a receipt that
+            came without its place is demanded.
     """
 
     secret: bytes
     budget_wei: int
     store: Outbox
+    patience_s: int = PATIENCE_S
     _players: dict[int, HonestChallenger] = field(default_factory=dict, init=False)
     _reasons: dict[str, str] = field(default_factory=dict, init=False)
 
     def act(self) -> bool:
+        self.answers = {name: self._placed(answer) for name, answer in self.answers.items()}
         for number, challenge in enumerate(self.followed.court.challenges, 1):
             if challenge.challenger == self.me and self._pursue(number, challenge):
                 return True
@@ -64,10 +70,10 @@ class Fisherman(ChainParty):
     def _judge(self, answer: AnswerFiles) -> bool:
         """Challenge an answer if there is a case; whether something was sent."""
         court, place, now = self.followed.court, answer.place, self.chain.chain.time
-        if place is None or place.batch not in court.batches:
-            return False
-        batch = court.batches[place.batch]
         signed = receipt_leaf(court.domain, answer.file.receipt, answer.file.signature)
+        if place is None or place.batch not in court.batches:
+            return self._demand(answer, merkle.leaf_hash(signed))
+        batch = court.batches[place.batch]
         try:
             merkle.verify_inclusion(batch.root, merkle.leaf_hash(signed), place.at, batch.size, place.path)
         except ProofError as error:
@@ -84,14 +90,56 @@ class Fisherman(ChainParty):
             why = "its operator is convicted" if convicted else "its window has passed"
             self.say_once("not challenged", answer.name, why=why)
             return False
-        staked = sum(
-            court.terms.bond_wei for each in court.challenges if each.challenger == self.me and each.status in _AT_STAKE
-        )
-        if staked + court.terms.bond_wei > self.budget_wei:
-            self.say_once("not challenged", answer.name, why=f"the budget of {self.budget_wei} wei in bonds is used up")
+        if not self._affordable("not challenged", answer):
             return False
         self.report("challenge", answer=answer.name, batch=place.batch.hex(), why=self._reasons[answer.name])
         return self.call("challenge", self._commitment(answer, token), value=court.terms.bond_wei)
+
+    def _affordable(self, event: str, answer: AnswerFiles) -> bool:
+        """Whether the budget allows one more bond."""
+        bond, own = (
+            self.followed.court.terms.bond_wei,
+            [each for each in self.followed.court.challenges if each.challenger == self.me],
+        )
+        if bond * (1 + sum(each.status in _AT_STAKE for each in own)) <= self.budget_wei:
+            return True
+        self.say_once(event, answer.name, why=f"the budget of {self.budget_wei} wei in bonds is used up")
+        return False
+
+    def _demand(self, answer: AnswerFiles, subject: bytes) -> bool:
+        """Demand a receipt that is in no batch that is known here; whether something was sent.
+
+        Once for each receipt: what was shown on demand was in a batch, and a second bond would be
+        lost.
+        """
+        court, now, receipt = self.followed.court, self.chain.chain.time, answer.file.receipt
+        key = court.keys.get(receipt.key_id)
+        operator = None if key is None else court.operators.get(key.operator)
+        if key is None or operator is None or operator.convicted:
+            return False
+        if any(each.commitment == subject for each in court.challenges):
+            return False
+        name = f"seen:{subject.hex()}"
+        seen = self.store.known(name)
+        if seen is None:
+            self.store.note(name, str(now))
+            return False
+        if now <= int(seen) + self.patience_s or not self._affordable("not demanded", answer):
+            return False
+        why = f"its receipt came more than {self.patience_s} s ago, and its place did not"
+        self.report("demand", answer=answer.name, operator=key.operator, why=why)
+        bond = court.terms.bond_wei
+        return self.send(self.chain.demand, key.operator, receipt, answer.file.signature, value=bond)
+
+    def _placed(self, answer: AnswerFiles) -> AnswerFiles:
+        """An answer with its place, which follows from the receipt where that was published on demand."""
+        court, signed = self.followed.court, answer.file
+        key = court.keys.get(signed.receipt.key_id)
+        if key is None or (answer.place is not None and answer.place.batch in court.batches):
+            return answer
+        root = merkle.leaf_hash(receipt_leaf(court.domain, signed.receipt, signed.signature))
+        batch = batch_id(key.operator, root)
+        return replace(answer, place=LeafPlace(batch, 0, ())) if batch in court.batches else answer
 
     def _verdict(self, answer: AnswerFiles, operator: str) -> int | None:
         """What is disputed of an answer (``players.case``), found by running it once; None: nothing."""
@@ -144,6 +192,8 @@ class Fisherman(ChainParty):
         """The next thing to do in an own challenge; whether something was sent."""
         if challenge.status == ChallengeStatus.COMMITTED:
             return self._open(number, challenge)
+        if challenge.status in (ChallengeStatus.DEMAND, ChallengeStatus.SPOT):
+            return self._lapse(number)
         if challenge.status != ChallengeStatus.OPEN or challenge.game is None:
             return False
         if challenge.game.turn == Turn.OPERATOR:
@@ -153,6 +203,15 @@ class Fisherman(ChainParty):
             self.say_once("silent", str(number), why="nothing that was shown differs from our own run")
             return False
         return self.play(number, move, "the first difference from our own run")
+
+    def _lapse(self, number: int) -> bool:
+        """End a duty that was not done in time; whether it was sent."""
+        try:
+            self.followed.court.lapse(self.chain.chain.time, number)
+        except MoveError:
+            return False
+        self.report("lapse", game=number, why="what was due was not shown in time")
+        return self.call("lapse", number)
 
     def _open(self, number: int, challenge: Challenge) -> bool:
         for answer in self.answers.values():

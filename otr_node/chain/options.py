@@ -28,6 +28,7 @@ Depth = Annotated[int, _place("--confirmations", help="Blocks on a transaction's
 Models = Annotated[list[Path] | None, typer.Option("--model", help="Folder of a checkpoint; repeatable.")]
 State = Annotated[Path | None, _running("--state", help="File that survives a kill; default: beside the key.")]
 Seconds = Annotated[float | None, _running("--seconds", help="Stop after so long; default: never.")]
+Heartbeat = Annotated[Path | None, _running("--heartbeat", help="File that is touched after each look at the chain.")]
 Poll = Annotated[float, _running("--poll", help="Seconds between two looks at the chain.")]
 
 
@@ -71,6 +72,7 @@ class PartyOptions(CourtOptions):
     state: State = None
     seconds: Seconds = None
     poll: Poll = 2.0
+    heartbeat: Heartbeat = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

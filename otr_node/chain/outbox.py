@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from otr_core.errors import InputError, reported_as
+from otr_core.errors import InputError, NodeError, reported_as
 
 
 class Outbox:
@@ -19,7 +19,8 @@ class Outbox:
         path: SQLite file, made where there is none.
 
     Raises:
-        InputError: the file is of another kind, or another process uses it.
+        InputError: the file is of another kind, or another process uses it. NodeError: ``disk``, by every
+            call: the file cannot be written now. Nothing is sent that could not be kept.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,11 +41,11 @@ class Outbox:
 
     def put(self, sender: str, nonce: int, raw: bytes) -> None:
         """Keep a signed transaction; the latest of the same number counts."""
-        self._file.execute("INSERT INTO sent VALUES (?, ?, ?)", (sender, nonce, raw))
+        self._write("INSERT INTO sent VALUES (?, ?, ?)", (sender, nonce, raw))
 
     def done(self, sender: str, nonce: int) -> None:
         """Forget the transactions of this number."""
-        self._file.execute("DELETE FROM sent WHERE sender = ? AND nonce = ?", (sender, nonce))
+        self._write("DELETE FROM sent WHERE sender = ? AND nonce = ?", (sender, nonce))
 
     def waiting(self) -> list[tuple[str, int, bytes]]:
         """Sender, number and bytes of what is kept, in the order of the numbers."""
@@ -58,7 +59,13 @@ class Outbox:
 
     def note(self, name: str, value: str) -> None:
         """Note a value under a name, for later processes too."""
-        self._file.execute("INSERT OR REPLACE INTO known VALUES (?, ?)", (name, value))
+        self._write("INSERT OR REPLACE INTO known VALUES (?, ?)", (name, value))
+
+    def _write(self, statement: str, values: tuple[object, ...]) -> None:
+        try:
+            self._file.execute(statement, values)
+        except sqlite3.Error as error:
+            raise NodeError("disk", f"a state file that cannot be written ({error})", "room for it") from error
 
     def close(self) -> None:
         """Let another process use the file; nothing can be kept any more."""

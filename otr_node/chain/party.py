@@ -104,24 +104,31 @@ class ChainParty(ABC):
             self.report(event, about=about[0], why=why)
 
 
-def run_party(party: ChainParty, *, until: Callable[[bool], bool], poll_s: float) -> None:
-    """Let a party act until told to stop. A node that does not answer, or an account that cannot pay
-    just now, is said once and waited for.
+def run_party(
+    party: ChainParty, *, until: Callable[[bool], bool], poll_s: float, heartbeat: Path | None = None
+) -> None:
+    """Let a party act until told to stop. A node that does not answer, an account that cannot pay just
+    now, or a disk that is full, is said once and waited for.
 
     Args:
         until: told whether something was done just now, says whether to stop. poll_s: seconds between
-            two looks at a chain where nothing was to be done.
+            two looks at a chain where nothing was to be done. heartbeat: file that is touched after
+            each look at the chain that came to its end.
     """
     while True:
         acted = False
         try:
             acted = party.step()
+            if heartbeat is not None:
+                heartbeat.touch()
         except NodeError as error:
             if error.check in _HOPELESS:
                 raise
             party.say_once("waiting", error.check, why=str(error))
         except ChainError as error:
             party.say_once("refused", error.check, str(party.followed.height), why=str(error))
+        except OSError as error:
+            party.say_once("waiting", "disk", why=f"a file that cannot be read or written ({error.strerror})")
         if until(acted):
             return
         if not acted:

@@ -1,70 +1,159 @@
-"""``otr devnet``: starts a network on this machine, moves its time, tells what happens, and ends it.
+"""A network on this machine: starts it, moves its time, lets go wrong what the plan says, tells what
+happens, judges how it has ended, and ends it.
 
 Every part is a process that does not know of the others but through the chain and its files: a node
 (anvil, Osaka rules), two operators, two fishermen (``otr watch``), a client. The conductor plays no
-part of the protocol but the registrar's: it deploys, and registers the operators' keys once their
-(simulated) evidence holds.
+part of the protocol but the registrar's: it deploys, has the operators' keys registered once their
+(simulated) evidence holds, and starts again what has died, as a machine's supervisor does. The key of
+an operator that is told to lie is the exception: its TEE is broken, so no evidence of it is appraised.
+
+Time is moved when everybody has looked at the chain and nobody has anything to do: what an honest
+process leaves undone then, it pays for.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
-import queue
-import secrets
-import signal
-import subprocess
-import sys
-import threading
+import resource
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from eth_account import Account
 
+from otr_core import merkle
+from otr_core.dispute.court import receipt_leaf
 from otr_core.dispute.records import ChallengeStatus
 from otr_core.dispute.registry import Key
-from otr_core.dispute.state import Turn
 from otr_core.errors import OtrError
-from otr_node.chain.access import attached
-from otr_node.chain.answers import OwnModel
+from otr_node.chain.access import attached, read_terms
+from otr_node.chain.answers import OwnModel, answers_in
 from otr_node.chain.anvil import Anvil, find_anvil, known_keys
+from otr_node.chain.fisherman import PATIENCE_S
 from otr_node.chain.followed import Followed
-from otr_node.chain.keys import VARIABLE
-from otr_node.chain.onchain import FIRST_COURT
+from otr_node.chain.onchain import FIRST_COURT, ChainCourt
 from otr_node.chain.rpc import RpcChain
 from otr_node.commitment import commit_model
 from otr_node.project import Project
-from otr_paper.devnet.parties import lie_named
+from otr_paper.devnet.attacks import attack_named
+from otr_paper.devnet.faults import PARTIES, Door, NetworkFault, Plan
+from otr_paper.devnet.parties import heartbeat_of
+from otr_paper.devnet.processes import Processes
 from otr_paper.labs.disputes.parties import KEY_ID, KEYS
-from otr_paper.labs.disputes.statement_lies import Lie
 from otr_paper.labs.disputes.world import tiny, tiny_bench
 
-ROLES = ("registrar", "operator-1", "operator-2", "fisherman-1", "fisherman-2", "client")
-_IDLE_S = 4.0
-"""Seconds without a block after which a game that waits for a cheat is taken for silent."""
+ROLES = ("registrar", *PARTIES)
+OPERATORS, FISHERMEN, CHEAT = PARTIES[:2], PARTIES[2:4], "operator-2"
+_LATER_S = 10
+_DULL_S = 4.0
+"""Seconds in which nobody says anything, after which the next fault comes before its moment."""
+_RETRY_S = 1.5
+"""Between two attempts to register a key."""
+_LOOKS = 3
+"""So often everybody must have looked at the chain since anything has changed, before time is moved: who has
+something to do does it at the first look, whatever else the machine does."""
+_REACTION_S = 600
+"""Of the chain's time, in which what is to be done at once is done, restarts included."""
 Emit = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A court that stands, on a chain that is kept in a file: what a run begins with.
+
+    Attributes:
+        folder: with key files, the deployment and the chain. program: anvil. model: the model's folder.
+            own: the model. names: roles by address.
+    """
+
+    folder: Path
+    program: Path
+    model: Path
+    own: OwnModel
+    names: dict[str, str]
+
+    def node(self, state: Path, port: int | None = None) -> Anvil:
+        """A node on the chain in ``state``, which it writes when it ends."""
+        return Anvil(self.program, chain_id=FIRST_COURT.chain_id, state=state, port=port)
+
+
+def break_ground(project: Project, folder: Path, password: str) -> Ground:
+    """Deploy a court for the tiny model.
+
+    Raises:
+        OtrError: there is no anvil.
+    """
+    program = find_anvil(project.build / "node")
+    if program is None:
+        raise OtrError(
+            "anvil: found none, expected it on the path, in OTR_ANVIL, or from: "
+            "npm install --ignore-scripts --prefix build/node @foundry-rs/anvil@1.7.1"
+        )
+    keys, bench = known_keys(len(ROLES)), tiny_bench()
+    for name, key in zip(ROLES, keys, strict=True):
+        # These keys everybody knows, so their files may be quick to open.
+        (folder / f"{name}.key").write_text(json.dumps(Account.encrypt(key.key, password, kdf="scrypt", iterations=2)))
+    terms = (project.root / "docs" / "terms.toml").read_text().replace("arity_bits = 4", "arity_bits = 2")
+    (folder / "terms.toml").write_text(terms)
+    names = {key.address.lower(): name for name, key in zip(ROLES, keys, strict=True)}
+    own = OwnModel(bench.portable, commit_model(bench.portable))
+    ground = Ground(folder, program, bench.folder, own, names)
+    with ground.node(folder / "chain.json") as node:
+        court = ChainCourt(RpcChain(node.url, keys, poll_s=0.01), read_terms(folder / "terms.toml"), keys[0].address)
+        court.register_model(own.id, own.trees)
+        court.register_key(KEY_ID, Key(keys[2].address.lower(), own.id, KEYS.address))
+        (folder / "court.json").write_bytes(court.deployment.dump())
+    return ground
 
 
 @dataclass
 class DevnetEnd:
-    """How a devnet has ended.
+    """How a run has ended.
 
     Attributes:
-        seconds: from the start to its end. slashed_s: to the conviction of the cheat; None: there was
-            none. honest_slashed: whether an honest operator was convicted. paid: fishermen that were.
-        finalised: whether the honest operator's answer became final. left: children that did not end.
+        seconds: from the start to its end. settled: whether all that had to come had come by then.
+        slashed_s: to the conviction of the cheat; None: there was none. bound_s, taken_s: of the
+            chain's time, from the cheat's batch (or its receipt, where that is withheld) to the
+            latest conviction that the terms allow, and to the conviction. honest_slashed: whether an
+            honest operator was convicted. lost_bonds: of honest fishermen. receipts, lost_receipts:
+            that the client has accepted; of these, what is gone, or neither committed nor punished.
+        paid: fishermen that were. finalised: whether every honest answer became final. restarts: of
+            processes. slowest_restart_s: from the start of a new process to its first word. faults:
+            that came. left: children that did not end.
     """
 
     seconds: float = 0.0
+    settled: bool = False
     slashed_s: float | None = None
+    bound_s: int | None = None
+    taken_s: int | None = None
     honest_slashed: bool = False
+    lost_bonds: int = 0
+    receipts: int = 0
+    lost_receipts: int = 0
     paid: list[str] = field(default_factory=list)
     finalised: bool = False
+    restarts: int = 0
+    slowest_restart_s: float = 0.0
+    faults: int = 0
     left: int = 0
+
+    def broken(self, cheats: bool) -> list[str]:
+        """What does not hold of what a network promises; nothing where all does."""
+        late = cheats and (self.taken_s is None or self.bound_s is None or self.taken_s > self.bound_s)
+        found = {
+            "not settled": not self.settled,
+            "an honest operator was slashed": self.honest_slashed,
+            "an honest fisherman lost a bond": self.lost_bonds > 0,
+            "an accepted receipt was lost": self.lost_receipts > 0 or not self.receipts,
+            "a cheat was not slashed within the bound": late,
+            "processes were left": self.left > 0,
+        }
+        return [name for name, held in found.items() if held]
 
 
 @dataclass
@@ -72,17 +161,21 @@ class Devnet:
     """One run.
 
     Attributes:
-        folder: for everything it writes. attack: name of a lie; "": nobody cheats. seconds: most that
-            it may take. emit: is given each event.
+        ground: what it begins with. folder: for everything it writes. plan: what happens. seconds:
+            most that it may take. emit: is given each event. idle_s: seconds without a block after
+            which time is moved, if nobody has anything to do. blameless: taken for honest whatever
+            they do, to see that the judge sees it.
     """
 
-    project: Project
+    ground: Ground
     folder: Path
-    attack: str
+    plan: Plan
     seconds: float
     emit: Emit
-    children: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
-    outcome: DevnetEnd = field(default_factory=DevnetEnd)
+    processes: Processes
+    idle_s: float = 1.0
+    blameless: tuple[str, ...] = ()
+    outcome: DevnetEnd = field(default_factory=DevnetEnd, init=False)
 
     def run(self) -> DevnetEnd:
         """Start everything, let it run to its end, end everything.
@@ -90,187 +183,300 @@ class Devnet:
         Raises:
             OtrError: a part cannot be started, or the attack is unknown.
         """
-        self._began = time.time()
-        self._start, self._events = time.monotonic(), queue.Queue[dict[str, Any]]()
-        self._password = secrets.token_hex(16)
-        lie = lie_named(self.attack) if self.attack else None
-        program = find_anvil(self.project.build / "node")
-        if program is None:
-            raise OtrError(
-                "anvil: found none, expected it on the path, in OTR_ANVIL, or from: "
-                "npm install --ignore-scripts --prefix build/node @foundry-rs/anvil@1.7.1"
-            )
-        node = Anvil(program, chain_id=FIRST_COURT.chain_id)
+        self._start = self._heard = time.monotonic()
+        self._attack = attack_named(self.plan.attack)
+        self._state = self.folder / "chain.json"
+        self._state.write_bytes((self.ground.folder / "chain.json").read_bytes())
+        self._node, self._door = self.ground.node(self._state), None
+        self._url = self._node.url
+        if self.plan.troubled:
+            self._door = Door(self._node.url, self.plan.troubled, self.plan.seed)
+            self._url = self._door.url
         try:
-            self._say("conductor", "node", url=node.url, pid=node.pid, rules="osaka")
-            self._play(node, lie)
+            self._say("conductor", "node", url=self._node.url, pid=self._node.pid, rules="osaka")
+            self._begin()
+            self._follow()
+            self._judge()
         finally:
-            self.outcome.left = self._end_children()
-            node.stop()
+            self.outcome.left = self.processes.end_all()
+            if self._door is not None:
+                self._door.stop()
+            self._node.stop()
             self.outcome.seconds = time.monotonic() - self._start
         return self.outcome
 
-    # --- the play
+    # --- the beginning
 
-    def _play(self, node: Anvil, lie: Lie | None) -> None:
-        cheats = lie is not None
-        self._node, keys = RpcChain(node.url, known_keys(1), poll_s=0.05), known_keys(len(ROLES))
-        self._url, bench = node.url, tiny_bench()
-        for name, key in zip(ROLES, keys, strict=True):
-            # These keys everybody knows, so their files may be quick to open.
-            text = json.dumps(Account.encrypt(key.key, self._password, kdf="scrypt", iterations=2))
-            self._file(f"{name}.key").write_text(text)
-        for name in ("operator-1", "operator-2"):
+    def _begin(self) -> None:
+        cheats, liar = bool(self.plan.attack), bool(self.plan.false_challenges)
+        self._honest = {name for name in PARTIES if (name, True) not in ((CHEAT, cheats), (FISHERMEN[1], liar))}
+        self._events, self._due = 0, list(self.plan.faults)
+        self._again: dict[str, float] = {}
+        self._full: dict[str, float] = {}
+        self._young: dict[str, float] = {}
+        self._looks: dict[str, tuple[float, int, int]] = {}
+        self._received: dict[str, int] = {}
+        self._hashes: dict[str, str] = {}
+        self._moves, self._tried = 0, 0.0
+        for name in OPERATORS:
             (self.folder / name / "inbox").mkdir(parents=True)
+            (self.folder / name / "answers").mkdir()
         (self.folder / "client").mkdir()
-        if lie is not None:
-            placed = tiny(lie.tell().signed.order.decoding.temperature_milli).placed
-            (self.folder / "client" / "operator-2.order.json").write_bytes(placed.dump())
-        terms = (self.project.root / "docs" / "terms.toml").read_text().replace("arity_bits = 4", "arity_bits = 2")
-        self._file("terms.toml").write_text(terms)
-        court, model = str(self._file("court.json")), str(bench.folder)
-        self._model = model
-        chain = ["--rpc", node.url, "--key", str(self._file("registrar.key"))]
-        deploy = ["chain", "deploy", *chain, "--terms", str(self._file("terms.toml")), "--model", model, "--out", court]
-        self._otr("deploy", *deploy)
-        own = OwnModel(bench.portable, commit_model(bench.portable))
-        at = attached(self._node, Path(court))
-        at.attach_judge(own.id, json.loads(Path(court).read_text())["judges"][own.id.hex()], own.trees)
-        self._names = {key.address.lower(): name for name, key in zip(ROLES, keys, strict=True)}
-        if cheats:
-            at.register_key(KEY_ID, Key(keys[2].address.lower(), own.id, KEYS.address))
-        self._say("conductor", "deployed", court=at.court.address, gas=sum(each.gas for each in at.ledger))
-        for name in ("operator-1", "operator-2"):
-            self._party(name, "operator", name, self.attack if cheats and name == "operator-2" else "")
-        self._party("client", "client", "client", self.attack)
-        for name in ("fisherman-1", "fisherman-2"):
-            about = ["--orders", str(self.folder / "client"), "--court", court, "--model", model, "--poll", "0.3"]
-            words = ["watch", "--rpc", node.url, "--key", str(self._file(f"{name}.key")), *about]
-            self._child(name, [sys.executable, "-m", "otr_core.cli", *words])
-        self._follow(Followed(at, {own.id: own.registered}), at, cheats)
+        if self._attack.lie is not None:
+            placed = tiny(self._attack.lie.tell().signed.order.decoding.temperature_milli).placed
+            (self.folder / "client" / f"{CHEAT}.order.json").write_bytes(placed.dump())
+        chain = RpcChain(self._node.url, known_keys(1), poll_s=0.02)
+        self._chain, own = chain, self.ground.own
+        at = attached(chain, self.ground.folder / "court.json")
+        at.attach_judge(
+            own.id, json.loads((self.ground.folder / "court.json").read_text())["judges"][own.id.hex()], own.trees
+        )
+        self._followed = Followed(at, {own.id: own.registered})
+        self._say("conductor", "deployed", court=at.court.address)
+        for name in PARTIES:
+            self._launch(name)
 
-    def _follow(self, followed: Followed, at: Any, cheats: bool) -> None:
+    def _launch(self, name: str) -> None:
+        """Start a process as it is started the first time and each time again."""
+        key, court = str(self.ground.folder / f"{name.partition(' ')[0]}.key"), str(self.ground.folder / "court.json")
+        model, state = str(self.ground.model), str(self.folder / f"{name}.state")
+        skew = dict(self.plan.skews_s).get(name, 0.0)
+        client, role = str(self.folder / "client"), name.partition("-")[0]
+        if name.startswith("registrar"):
+            operator = name.rpartition(" ")[2]
+            where = next(address for address, own in self.ground.names.items() if own == operator)
+            receipt = str(self.folder / operator / "answers" / f"{operator}.receipt.json")
+            words = ["chain", "register", "--rpc", self._url, "--key", key, "--court", court]
+            self.processes.start(name, "otr", [*words, "--receipt", receipt, "--operator", where])
+        elif role == "fisherman" and (name in self._honest):
+            about = ["--orders", client, "--court", court, "--model", model, "--poll", "0.2", "--state", state]
+            about += ["--heartbeat", str(heartbeat_of(Path(state)))]
+            self.processes.start(name, "otr", ["watch", "--rpc", self._url, "--key", key, *about], skew)
+        else:
+            kind = "liar" if role == "fisherman" else role
+            attack = f"{self.plan.false_challenges}/{self.plan.seed}" if kind == "liar" else self.plan.attack
+            attack = attack if name not in self._honest else ""
+            words = [kind, self._url, key, court, model, str(self.folder / name) if role == "operator" else client]
+            self.processes.start(name, "party", [*words, attack, state], skew)
+
+    # --- while it runs
+
+    def _follow(self) -> None:
         """Watch, register keys, move time, until all is settled or the time is up."""
-        height, since, registered, waited = -1, time.monotonic(), set[str](), False
-        want = {"operator-1"} if cheats else {"operator-1", "operator-2"}
-        judged: set[tuple[str, str]] = set()
+        height, since = -1, time.monotonic()
         while time.monotonic() - self._start < self.seconds:
-            for event in self._drained():
-                if event["event"] == "judged":
-                    judged.add((event["process"], str(event["answer"])))
-            followed.read()
-            if followed.height != height:
-                height, since = followed.height, time.monotonic()
-            for name in sorted(want - registered):
-                receipt = self.folder / name / "answers" / f"{name}.receipt.json"
-                busy = any(own.startswith("registrar") and each.poll() is None for own, each in self.children.items())
-                if receipt.exists() and not busy:
-                    where = next(address for address, own in self._names.items() if own == name)
-                    chain = ["--rpc", self._url, "--key", str(self._file("registrar.key"))]
-                    about = ["--court", str(self._file("court.json")), "--receipt", str(receipt), "--operator", where]
-                    words = [sys.executable, "-m", "otr_core.cli", "chain", "register", *chain, *about]
-                    self._child(f"registrar of {name}", words)
-                    registered.add(name)
-                    self._say("conductor", "registers a key", operator=name, why="if its (simulated) evidence holds")
-            court, terms = followed.court, followed.court.terms
-            convicted = {self._names.get(each, each) for each in followed.logs.convicted}
-            self.outcome.honest_slashed = bool(convicted - ({"operator-2"} if cheats else set()))
-            if "operator-2" in convicted and self.outcome.slashed_s is None:
-                self.outcome.slashed_s = time.monotonic() - self._start
-                self._say("conductor", "slashed", operator="operator-2", seconds=round(self.outcome.slashed_s, 1))
-            won = {each.challenger for each in court.challenges if each.status == ChallengeStatus.WON}
-            paid = {each for each in won if not followed.logs.credits.get(each)} if won else set()
-            rewarded = any(followed.logs.rewards.get(each) == 0 for each in followed.logs.convicted)
-            playing = [each for each in court.challenges if each.status == ChallengeStatus.OPEN]
-            idle = time.monotonic() - since > _IDLE_S
-            silent = all(each.game is not None and each.game.turn == Turn.OPERATOR for each in playing)
-            sealed = any(each.status == ChallengeStatus.COMMITTED for each in court.challenges)
-            if idle and playing and silent and cheats:
-                self._later(terms.clock_s + 10, "the operator is silent")
-            elif idle and "operator-2" in convicted and not playing and not sealed and not rewarded:
-                self._later(terms.claim_s + 10, "so that earlier challenges can be opened")
-            seen = all((fisherman, name) in judged for fisherman in ROLES[3:5] for name in want)
-            settled = not cheats or (rewarded and paid == won)
-            if idle and seen and settled and not playing and not sealed and not waited:
-                waited = True
-                self._later(terms.window_s + terms.reveal_s + 10, "the honest answer's window")
-            final = [self._names.get(each.operator) for each in court.batches.values() if each.closed]
-            self.outcome.finalised, self.outcome.paid = want <= set(final), sorted(self._names[each] for each in paid)
-            if self.outcome.finalised and settled:
-                return
-            for name, child in self.children.items():
-                if child.poll() not in (None, 0):
-                    said = self._file(f"{name}.err").read_text().strip().splitlines()[-1:]
-                    raise OtrError(f"{name}: ended by itself, status {child.returncode}: {' '.join(said)[:300]}")
-            time.sleep(0.2)
+            now = time.monotonic()
+            self._listen()
+            self._supervise(now)
+            self._strike(now)
+            self._followed.read()
+            if self._followed.height != height:
+                height, since = self._followed.height, now
+            self._note_slash()
+            quiet = now - max(since, self._heard)
+            if quiet > _DULL_S and self._due:
+                self._fall(self._due.pop(0))
+            elif quiet > self.idle_s and self._all_have_looked(max(since, self._heard)) and not self._due:
+                if self._settled():
+                    self.outcome.settled = True
+                    return
+                self._move_time()
+                since = time.monotonic()
+            time.sleep(0.05)
+
+    def _listen(self) -> None:
+        for event in self.processes.drained():
+            self._heard = time.monotonic()
+            self._events += 1
+            if event["process"] in self._young:
+                took = self._heard - self._young.pop(event["process"])
+                self.outcome.slowest_restart_s = max(self.outcome.slowest_restart_s, took)
+            self._moves += event["event"] == "move"
+            if event["event"] == "received" and event["what"] == "receipt":
+                name = str(event["answer"])
+                self._received.setdefault(name, self._chain.time)
+                self._hashes.setdefault(name, str(event["hash"]))
+            event.pop("at", None)  # its own clock may be wrong
+            self.emit({"s": round(time.monotonic() - self._start, 1), **event})
+
+    @property
+    def _registering(self) -> bool:
+        return any(name.startswith("registrar") for name in self.processes.pids)
+
+    def _supervise(self, now: float) -> None:
+        """Start again what has died, and have keys registered."""
+        for name in PARTIES:
+            if name not in self.processes.pids and name not in self._again:
+                status = self.processes.status(name)
+                self._say("conductor", "died", part=name, status=status, said=self.processes.last_words(name))
+                self._again[name] = now
+        for name, due in list(self._again.items()):
+            if now >= due:
+                del self._again[name]
+                self.outcome.restarts += 1
+                if name in PARTIES:  # a registrar is started below, if a key is still unknown
+                    self._young[name] = time.monotonic()
+                    self._launch(name)
+                self._say("conductor", "restarted", part=name)
+        for pid, due in list(self._full.items()):
+            if now >= due:
+                self._room(pid)
+        busy = self._registering or "registrar" in self._again or now < self._tried + _RETRY_S
+        for name in self._unregistered()[: 0 if busy else 1]:
+            self._tried = now
+            self._launch(f"registrar of {name}")
+            self._say("conductor", "registers a key", operator=name, why="if its (simulated) evidence holds")
+
+    def _unregistered(self) -> list[str]:
+        """Operators whose receipt is there, and whose key is not registered. The key of a TEE that is
+        broken was."""
+        known = {key.operator for own, key in self._followed.court.keys.items() if own != KEY_ID}
+        return [
+            name
+            for name in OPERATORS
+            if (self.folder / name / "answers" / f"{name}.receipt.json").exists()
+            and self._address(name) not in known
+            and not (name == CHEAT and self._attack.lie is not None)
+        ]
+
+    def _note_slash(self) -> None:
+        convicted = {self.ground.names.get(each, each) for each in self._followed.logs.convicted}
+        if CHEAT in convicted and self.outcome.slashed_s is None:
+            self.outcome.slashed_s = time.monotonic() - self._start
+            self._say("conductor", "slashed", operator=CHEAT, seconds=round(self.outcome.slashed_s, 1))
+
+    # --- faults
+
+    def _strike(self, now: float) -> None:
+        for fault in [each for each in self._due if each.after <= self._events]:
+            self._due.remove(fault)
+            time.sleep(fault.wait_s)
+            self._fall(fault)
+
+    def _fall(self, fault: NetworkFault) -> None:
+        """Let a fault happen."""
+        who = next((name for name in self.processes.pids if name.startswith(fault.who)), "") if fault.who else ""
+        if fault.kind != "node" and not who:
+            return
+        self.outcome.faults += 1
+        self._say("conductor", "fault", kind=fault.kind, part=who or fault.who, lasts_s=round(fault.lasts_s, 2))
+        if fault.kind == "node":
+            self._node.stop()
+            time.sleep(fault.lasts_s)
+            self._node = self.ground.node(self._state, self._node.port)
+        elif fault.kind == "kill":
+            self.processes.kill(who)
+            while who in self.processes.pids:
+                time.sleep(0.002)
+            self._again[who if who in PARTIES else "registrar"] = time.monotonic() + fault.lasts_s
+        elif fault.kind == "disk":
+            # What a full disk does to who writes to it: no file can grow.
+            self._limit(who, 0)
+            self._full[who] = time.monotonic() + fault.lasts_s
+
+    def _room(self, who: str) -> None:
+        del self._full[who]
+        self._limit(who, resource.RLIM_INFINITY)
+        self._say("conductor", "room", part=who)
+
+    def _limit(self, who: str, most: int) -> None:
+        with suppress(KeyError, ProcessLookupError):
+            resource.prlimit(self.processes.pids[who], resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+
+    # --- time
+
+    def _all_have_looked(self, since: float) -> bool:
+        """Whether everybody runs and has looked at the chain, often enough, since a moment; also what
+        the registrar has to do is done."""
+        for name in PARTIES:
+            path = heartbeat_of(self.folder / f"{name}.state")
+            beat = path.stat().st_mtime_ns if path.exists() else 0
+            seen, last, count = self._looks.get(name, (since, beat, 0))
+            if seen != since:
+                last, count = beat, 0
+            self._looks[name] = since, beat, count + (beat != last)
+        away = self._again or self._full or self._registering or self._unregistered()
+        return not away and all(count >= _LOOKS for _, _, count in self._looks.values())
+
+    def _move_time(self) -> None:
+        """Move time to what comes next."""
+        court, terms, logs = self._followed.court, self._followed.court.terms, self._followed.logs
+        at = self._placed()
+        games = any(each.status == ChallengeStatus.OPEN for each in court.challenges)
+        duties = any(each.status == ChallengeStatus.DEMAND for each in court.challenges)
+        if games or duties:
+            self._later(max(terms.clock_s * games, terms.duty_s * duties), "who is to move is silent")
+        elif any(self._withholds(name) and name not in at and not self._convicted(name) for name in self._received):
+            self._later(PATIENCE_S, "a receipt is waited for")
+        elif any(logs.rewards.get(each) for each in logs.convicted):
+            self._later(terms.claim_s, "so that earlier challenges can be opened")
+        else:
+            self._later(terms.window_s + terms.reveal_s, "the honest answers' window")
 
     def _later(self, seconds: int, why: str) -> None:
-        self._node.advance(seconds)
-        self._say("conductor", "time moved", seconds=seconds, why=why)
+        self._chain.advance(seconds + _LATER_S)
+        self._say("conductor", "time moved", seconds=seconds + _LATER_S, why=why)
 
-    # --- children
+    # --- what is so
 
-    def _file(self, name: str) -> Path:
-        return self.folder / name
+    def _address(self, name: str) -> str:
+        return next(address for address, own in self.ground.names.items() if own == name)
 
-    def _environment(self) -> dict[str, str]:
-        return {**os.environ, VARIABLE: self._password}
+    def _convicted(self, name: str) -> bool:
+        return self._address(name) in self._followed.logs.convicted
 
-    def _otr(self, what: str, *words: str) -> None:
-        """A command that ends by itself."""
-        full = [sys.executable, "-m", "otr_core.cli", *words]
-        done = subprocess.run(full, env=self._environment(), capture_output=True, text=True, timeout=self.seconds)
-        if done.returncode:
-            raise OtrError(f"{what}: {done.stderr.strip().splitlines()[-1:]}")
+    def _withholds(self, name: str) -> bool:
+        return name == CHEAT and self._attack.withholds
 
-    def _party(self, name: str, role: str, folder: str, attack: str) -> None:
-        files = str(self._file(f"{name}.key")), str(self._file("court.json")), self._model
-        words = [role, self._url, *files, str(self.folder / folder), attack, str(self._file(f"{name}.state"))]
-        self._child(name, [sys.executable, "-m", "otr_paper.devnet.parties", *words])
-
-    def _child(self, name: str, words: list[str]) -> None:
-        log = self._file(f"{name}.err").open("w")
-        child = subprocess.Popen(
-            words, env=self._environment(), stdout=subprocess.PIPE, stderr=log, text=True, preexec_fn=_die_with_parent
-        )
-        self.children[name] = child
-        threading.Thread(target=self._listen, args=(name, child), daemon=True).start()
-
-    def _listen(self, name: str, child: subprocess.Popen[str]) -> None:
-        assert child.stdout is not None
-        for line in child.stdout:
-            try:
-                said = json.loads(line)
-            except ValueError:
-                continue
-            self._events.put({**said, "process": name})
-
-    def _drained(self) -> list[dict[str, Any]]:
-        found = []
-        while not self._events.empty():
-            event = self._events.get()
-            found.append(event)
-            self.emit({"s": round(event.pop("at", time.time()) - self._began, 1), **event})
+    def _placed(self) -> dict[str, bytes]:
+        """Batches in which the client's receipts lie, by the answer's name; each path is checked."""
+        found, court = {}, self._followed.court
+        for answer in answers_in(self.folder / "client", lambda name, error: None):
+            batch = None if answer.place is None else court.batches.get(answer.place.batch)
+            if batch is not None and answer.place is not None:
+                leaf = merkle.leaf_hash(receipt_leaf(court.domain, answer.file.receipt, answer.file.signature))
+                merkle.verify_inclusion(batch.root, leaf, answer.place.at, batch.size, answer.place.path)
+                found[answer.name] = answer.place.batch
         return found
 
-    def _say(self, who: str, event: str, **about: Any) -> None:
-        self.emit({"s": round(time.monotonic() - self._start, 1), "process": who, "event": event, **about})
+    def _settled(self) -> bool:
+        """Whether all that had to come has come."""
+        court, logs = self._followed.court, self._followed.logs
+        playing = any(each.status in (ChallengeStatus.OPEN, ChallengeStatus.DEMAND) for each in court.challenges)
+        final = [self.ground.names.get(each.operator) for each in court.batches.values() if each.closed]
+        self.outcome.finalised = self._honest.intersection(OPERATORS) <= set(final)
+        won = {each.challenger for each in court.challenges if each.status == ChallengeStatus.WON}
+        owed = {each for each in won if logs.credits.get(each)}
+        self.outcome.paid = sorted(self.ground.names[each] for each in won - owed)
+        owed = {each for each in owed if self.ground.names[each] in self._honest}
+        rewarded = all(logs.rewards.get(each) == 0 for each in logs.convicted)
+        slashed = not self.plan.attack or self._convicted(CHEAT)
+        return bool(not playing and self.outcome.finalised and slashed and rewarded and not owed)
 
-    def _end_children(self) -> int:
-        """End every child; how many had to be killed."""
-        for child in self.children.values():
-            child.terminate()
-        killed = 0
-        for child in self.children.values():
-            try:
-                child.wait(10)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-                killed += 1
-        return killed
+    def _judge(self) -> None:
+        """What became of the receipts, of the honest, and of the cheat in the time it had."""
+        court, at, end = self._followed.court, self._placed(), self.outcome
+        for name in sorted(self._hashes):
+            path = self.folder / "client" / f"{name}.receipt.json"
+            kept = path.exists() and sha256(path.read_bytes()).hexdigest() == self._hashes[name]
+            end.receipts += 1
+            end.lost_receipts += not kept or not (name in at or self._convicted(name))
+        convicted = {self.ground.names.get(each, each) for each in self._followed.logs.convicted}
+        end.honest_slashed = bool(convicted & {*self._honest, *self.blameless})
+        end.lost_bonds = sum(
+            each.status == ChallengeStatus.LOST and self.ground.names.get(each.challenger) in self._honest
+            for each in court.challenges
+        )
+        if not self.plan.attack:
+            return
+        terms, cheat = court.terms, self._address(CHEAT)
+        own = [each.time for each in court.batches.values() if each.operator == cheat]
+        began = min(own) if own else self._received.get(CHEAT, 0)
+        bound = terms.window_s + terms.reveal_s + 2 * terms.clock_s + self._moves * terms.increment_s
+        end.bound_s = bound if own else PATIENCE_S + terms.duty_s + _REACTION_S
+        operator = court.operators.get(cheat)
+        if operator is not None and operator.convicted:
+            end.taken_s = operator.convicted_at - began
 
-
-def _die_with_parent() -> None:
-    """Children of a conductor that was killed end too (Linux)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    def _say(self, process: str, event: str, **about: Any) -> None:
+        self.emit({"s": round(time.monotonic() - self._start, 1), "process": process, "event": event, **about})

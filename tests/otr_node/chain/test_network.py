@@ -25,6 +25,7 @@ from otr_core.dispute.registry import Key
 from otr_core.dispute.state import STATES
 from otr_core.errors import InputError, NodeError
 from otr_core.poea import OnceStore
+from otr_core.poea.document import load_receipt_file
 from otr_core.poea.receipt import sign_receipt
 from otr_node.chain.access import read_terms
 from otr_node.chain.answers import dump_leaves, dump_place, load_place
@@ -159,6 +160,39 @@ def test_a_demanded_receipt_is_shown_or_published(network, placed):
         pass
     assert network.status() == [ChallengeStatus.LOST if placed else ChallengeStatus.MOOT]
     assert len(operator.followed.court.batches) == (1 if placed else 2)
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_a_receipt_that_is_not_committed_is_demanded_once_its_time_has_passed(network, terms, published):
+    """Published on demand it is judged as any other; not shown in time it convicts."""
+    told = BY_NAME["statesRoot: a root of nothing"].tell()
+    network.answered(told)
+    (network.folder / "mystery.place.json").unlink()
+    other = sign_receipt(KEY, told.signed.order, replace(told.signed.receipt, response_digest=b"o" * 32))
+    raw = load_receipt_file((network.folder / "mystery.receipt.json").read_bytes())
+    raw = replace(raw, receipt=other.receipt, signature=other.signature)
+    (network.folder / "mystery.receipt.json").write_bytes(raw.dump())  # in no batch
+    fisherman = network.fisherman()
+    assert not fisherman.step()  # it has just come
+    network.later(fisherman.patience_s - 30)
+    assert not fisherman.step()
+    network.later(60)
+    assert fisherman.step()
+    assert network.status() == [ChallengeStatus.DEMAND]
+    assert not network.fisherman(budget_wei=terms.bond_wei).step()  # one bond is at stake: no second one
+    if published:
+        operator = network.defender(told)
+        while operator.step():
+            pass
+        assert network.status() == [ChallengeStatus.MOOT]
+        settle(network, lambda: fisherman, operator)
+        assert network.status() == [ChallengeStatus.MOOT, ChallengeStatus.WON]
+        return
+    assert not fisherman.step()
+    network.later(terms.duty_s + 10)
+    assert fisherman.step()
+    assert network.status() == [ChallengeStatus.WON]
+    assert [each["event"] for each in network.events].count("demand") == 1
 
 
 def test_no_bond_above_the_budget_and_none_after_the_window(network, terms):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from otr_core.errors import OtrError
-from otr_paper.devnet.parties import lie_named
+from otr_paper.devnet.attacks import SILENT, WITHHELD, attack_named, lie_named
 from tests.helpers.nodes import needs_anvil
 
 
@@ -58,3 +58,8 @@ def test_an_attack_is_a_row_of_the_table():
     for name in ("no such lie", "a wrong value", "an ordered token beyond the vocabulary"):
         with pytest.raises(OtrError, match="--attack"):
             lie_named(name)
+    assert attack_named("").lie is None
+    assert attack_named(WITHHELD).withholds
+    silent = attack_named(f"{SILENT}another token than the model's")
+    assert silent.silent
+    assert silent.lie is not None

@@ -1,0 +1,204 @@
+"""Processes of a devnet: started, killed, heard and ended. Two ways to start one.
+
+``Fresh`` starts a Python interpreter each time, as a user does. ``Stem`` keeps one process that has
+loaded everything and forks: what comes of it is a process of its own, which reads its files, keeps
+its state and dies as any other, but begins within a tenth of a second. Series of runs need that.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from otr_core.errors import OtrError
+from otr_node.chain.keys import VARIABLE
+
+PROGRAMS = {"otr": "otr_core.cli", "party": "otr_paper.devnet.parties"}
+"""What can be started, by name."""
+_END_S, _LOAD_S, _FORK_S = 10.0, 900.0, 60.0
+
+
+class Processes(ABC):
+    """The children of one run.
+
+    Args:
+        folder: for what they write on standard error. password: of all key files.
+
+    Attributes:
+        pids: by name, of those that run.
+    """
+
+    def __init__(self, folder: Path, password: str) -> None:
+        self.folder, self.pids = folder, dict[str, int]()
+        self.environment = {**os.environ, VARIABLE: password}
+        self._events = queue.Queue[dict[str, Any]]()
+        self._ended: dict[str, int] = {}
+
+    @abstractmethod
+    def start(self, name: str, program: str, words: Sequence[str], skew_s: float = 0.0) -> None:
+        """Start a process of ``PROGRAMS``; its clock is wrong by ``skew_s``."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End what was needed to start processes."""
+
+    def drained(self) -> list[dict[str, Any]]:
+        """What they have said since the last look."""
+        found = []
+        while not self._events.empty():
+            found.append(self._events.get())
+        return found
+
+    def status(self, name: str) -> int | None:
+        """How a process has ended: its status, or a signal's number below zero; None: it has not."""
+        return self._ended.get(name)
+
+    def kill(self, name: str) -> None:
+        """End a process without warning."""
+        with suppress(KeyError, ProcessLookupError):
+            os.kill(self.pids[name], signal.SIGKILL)
+
+    def end_all(self) -> int:
+        """End every process; how many had to be killed."""
+        for name in list(self.pids):
+            with suppress(KeyError, ProcessLookupError):
+                os.kill(self.pids[name], signal.SIGTERM)
+        end, killed = time.monotonic() + _END_S, 0
+        while self.pids and time.monotonic() < end:
+            time.sleep(0.02)
+        for name in list(self.pids):
+            self.kill(name)
+            killed += 1
+        return killed
+
+    def last_words(self, name: str) -> str:
+        """The last line that a process has said on standard error."""
+        path = self.folder / f"{name}.err"
+        said = path.read_text().strip().splitlines() if path.exists() else []
+        return said[-1][:300] if said else ""
+
+    def _hear(self, name: str, line: str) -> None:
+        with suppress(ValueError):
+            said = json.loads(line)
+            if isinstance(said, dict) and "event" in said:
+                self._events.put({**said, "process": name})
+
+    def _over(self, name: str, status: int) -> None:
+        self._ended[name] = status
+        self.pids.pop(name, None)
+
+
+class Fresh(Processes):
+    """Each process is a new interpreter. No clock can be wrong."""
+
+    def start(self, name: str, program: str, words: Sequence[str], skew_s: float = 0.0) -> None:
+        full = [sys.executable, "-m", PROGRAMS[program], *words]
+        self._ended.pop(name, None)
+        with (self.folder / f"{name}.err").open("a") as log:
+            child = subprocess.Popen(
+                full,
+                env=self.environment,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                preexec_fn=die_with_parent,
+            )
+        self.pids[name] = child.pid
+        threading.Thread(target=self._listen, args=(name, child), daemon=True).start()
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+    def _listen(self, name: str, child: subprocess.Popen[str]) -> None:
+        assert child.stdout is not None
+        for line in child.stdout:
+            self._hear(name, line)
+        self._over(name, child.wait())
+
+
+class Stem(Processes):
+    """Processes are forked off one that has loaded all. Several runs, one after the other, can use
+    one ``Stem``; ``folder`` is set anew for each.
+
+    Raises:
+        OtrError: it does not start.
+    """
+
+    def __init__(self, folder: Path, password: str) -> None:
+        super().__init__(folder, password)
+        self._names: dict[int, str] = {}
+        self._born = queue.Queue[int]()
+        self._errors = folder / "stem.err"
+        with self._errors.open("a") as log:
+            self._stem = subprocess.Popen(
+                [sys.executable, "-m", "otr_paper.devnet.stem"],
+                env=self.environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                preexec_fn=die_with_parent,
+            )
+        threading.Thread(target=self._listen, daemon=True).start()
+        if self._next(_LOAD_S) != self._stem.pid:
+            raise OtrError("devnet: a stem that says another number than its own")
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds of the stem and of all its processes that have ended."""
+        fields = Path(f"/proc/{self._stem.pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+    def start(self, name: str, program: str, words: Sequence[str], skew_s: float = 0.0) -> None:
+        assert self._stem.stdin is not None
+        self._ended.pop(name, None)
+        about = {"name": name, "program": program, "words": list(words), "skew_s": skew_s}
+        self._stem.stdin.write(json.dumps(about | {"errors": str(self.folder / f"{name}.err")}) + "\n")
+        self._stem.stdin.flush()
+        self.pids[name] = pid = self._next(_FORK_S)
+        self._names[pid] = name
+
+    def _next(self, seconds: float) -> int:
+        """The number of the next process that begins."""
+        try:
+            return self._born.get(timeout=seconds)
+        except queue.Empty as error:
+            said = self._errors.read_text().strip().splitlines()[-1:]
+            raise OtrError(f"devnet: a process that does not start ({' '.join(said)[:200]})") from error
+
+    def close(self) -> None:
+        """End the stem, and with it whatever it has started."""
+        assert self._stem.stdin is not None
+        self._stem.stdin.close()
+        self._stem.wait(_END_S)
+
+    def _listen(self) -> None:
+        assert self._stem.stdout is not None
+        for line in self._stem.stdout:
+            name, _, said = line.partition("\t")
+            if name == "+":
+                self._born.put(int(said))
+            elif name == "-":
+                pid, status = map(int, said.split())
+                while pid not in self._names:  # its start is not noted yet
+                    time.sleep(0.001)
+                self._over(self._names.pop(pid), status)
+            else:
+                self._hear(name, said)
+
+
+def die_with_parent() -> None:
+    """Children of a process that was killed end too (Linux)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
