@@ -33,7 +33,7 @@ BUDGETS = {
     # whole answers are verified in it. It holds more since then: a court of two contracts with duties,
     # and machines appraised as a whole; and advice that weighs users' harm. What may leave it is an open
     # point of the README.
-    "otr_core": 13200,
+    "otr_core": 13300,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both
     "otr_core/lane": 1620,
@@ -60,7 +60,7 @@ BUDGETS = {
     # replayed, compiled and in NumPy, and the lane of such blocks; the server with its client; a chain by
     # a node's URL, games followed through its logs, and the processes that watch and defend there; and the
     # report on a network of one's own, with its constants
-    "otr_node": 12950,
+    "otr_node": 13000,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     "otr_node/proof": 1150,
@@ -70,8 +70,9 @@ BUDGETS = {
     # claims, terms, losses, the report and its page, and the table of use cases that left the core
     "otr_node/sizing": 800,
     # of it the producers of stored results, the free opponents of disputes and of a stake, the bench of the
-    # server, and a network of processes that one command starts
-    "otr_paper": 18200,
+    # server, a network of processes that one command starts and faults that befall it, the site with its
+    # explorers, the chain of custody, and where verdicts flip
+    "otr_paper": 20600,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands
     "otr_paper/claims": 2200,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free

@@ -291,17 +291,19 @@ def gate(gate_up, sigmoid, bound, out):
     half_index = np.int64(1) << np.int64(_SIGMOID_SHIFT - 1)
     half = np.int64(1) << np.int64(_SIGMOID - 1)
     half_product = np.int64(1) << np.int64(_PRODUCT_SHIFT - 1)
-    index = np.empty(width, np.uint32)
+    index, found = np.empty(width, np.uint32), np.empty(width, np.int32)
     for token in range(tokens):
-        # Apart from the look-ups, so that many at a time are made.
+        gates, ups, own = gate_up[token, :width], gate_up[token, width:], out[token]
+        # Each of these loops makes many values at a time; one loop over all of it would not.
         for k in range(width):
-            at = ((gate_up[token, k] + half_index) >> _SIGMOID_SHIFT) + _SIGMOID_ZERO
+            at = ((gates[k] + half_index) >> _SIGMOID_SHIFT) + _SIGMOID_ZERO
             index[k] = np.uint32(min(max(at, 0), last))
         for k in range(width):
-            value, up = gate_up[token, k], gate_up[token, width + k]
-            silu = (np.int64(sigmoid[index[k]]) * value + half) >> _SIGMOID
-            made = (silu * up + half_product) >> _PRODUCT_SHIFT
-            out[token, k] = min(max(made, -bound), bound)
+            found[k] = sigmoid[index[k]]
+        for k in range(width):
+            silu = (np.int64(found[k]) * gates[k] + half) >> _SIGMOID
+            made = (silu * ups[k] + half_product) >> _PRODUCT_SHIFT
+            own[k] = min(max(made, -bound), bound)
 
 
 @compiled

@@ -224,7 +224,7 @@ def _outcome(files: Files, cache: VerifiedCache) -> str:
     return result.verdict
 
 
-def flips(real: Mapping[str, bytes]) -> dict[str, int]:
+def report_flips(real: Mapping[str, bytes]) -> dict[str, int]:
     """Every single bit of the recorded H100 report flipped: how many were tried, and accepted."""
     device, cache, policy = parse_report(real["report"]), VerifiedCache(), Policy.default().expecting("gpu")
     whole = load_bundle(gpu=[real["report"]], gpu_certs=[real["chain"]], cache=cache)
@@ -285,7 +285,12 @@ def main() -> None:
     for name, row in found.items():
         print(name, " ".join(f"{key}={value}" for key, value in row.items()))
     if given.inputs >= STORED and not given.only:
-        payload = {"inputs_per_parser": given.inputs, "findings": 0, "parsers": found, "flips_of_a_report": flips(real)}
+        payload = {
+            "inputs_per_parser": given.inputs,
+            "findings": 0,
+            "parsers": found,
+            "flips_of_a_report": report_flips(real),
+        }
         words = f"{given.inputs} {given.seed}"
         frame.store("attestation_fuzz", payload, seed=given.seed, packages=frame.ATTESTATION_LIBRARIES, given=words)
 

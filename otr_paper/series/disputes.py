@@ -77,6 +77,27 @@ def gas_ledger(disputes: Sequence[Mapping[str, Any]], published: Published) -> R
     return records(", ".join(("move, count, gas_least, gas_most, calldata_most", *prices)), rows)
 
 
+def fisherman_ledger(found: Mapping[str, Any], terms: Terms, published: Published) -> Records:
+    """What a fisherman pays, risks and earns in the whole disputes of the result ``dispute_gas``, in USD:
+    gas of its own calls, the bond that it loses where it is wrong, and its share of the least stake where
+    it is right, by model and chain."""
+    own = ("challenge", *dispute_costs.POINTING, "pay_reward", "withdraw")
+    ether = published.number("gas.eth_usd", "USD")
+    bond, reward = (
+        ether * wei / 10**18
+        for wei in (
+            terms.bond_wei,
+            terms.least_stake_wei * terms.slash_bps * terms.reward_bps // 10**8,
+        )
+    )
+    rows = []
+    for model, moves in found["moves"].items():
+        gas = sum(each[1] for each in moves if each[0] in own)
+        for chain, usd in gas_prices(published).items():
+            rows.append((model, chain, gas, gas * usd, bond + gas * usd, reward - gas * usd, gas * usd / reward))
+    return records("model, chain, gas, gas_usd, lost_if_wrong_usd, earned_if_right_usd, gas_over_reward", rows)
+
+
 def gas_prices(published: Published) -> dict[str, float]:
     """USD per gas: L1 at the higher of its usual prices, Arbitrum and Base at their floors; ether
     as cited."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ from otr_paper.claims.disputes import L26_false_answer_slashed, L28_only_divergi
 from otr_paper.claims.grounds import Grounds
 from otr_paper.series import disputes
 from otr_paper.store.results import read_result
+from otr_paper.studies.dispute_costs import TERMS
 
 
 @pytest.fixture
@@ -71,3 +73,18 @@ def test_series_are_of_the_stored_disputes(stored, grounds):
     path = disputes.narrowing(stored["disputes"]["path"], last["moves"])
     assert path[-1]["gas_so_far"] == sum(move["gas"] for move in last["moves"])
     assert path[-1]["level"] == "one step"
+
+
+def test_what_a_fisherman_earns_is_its_share_less_its_own_gas(grounds):
+    found = {"moves": {"small": [["challenge", 10, 0], ["open", 10**9, 0], ["choose", 5, 0], ["withdraw", 1, 0]]}}
+    cited, terms = grounds.published, TERMS
+    rows = {row["chain"]: row for row in disputes.fisherman_ledger(found, terms, cited)}
+    for chain, price in disputes.gas_prices(cited).items():
+        row = rows[chain]
+        assert row["gas"] == 16  # the operator pays for what it opens
+        assert row["gas_usd"] == pytest.approx(16 * price)
+        ether = cited.number("gas.eth_usd", "USD")
+        assert row["lost_if_wrong_usd"] == pytest.approx(0.1 * ether + 16 * price)
+        assert row["earned_if_right_usd"] == pytest.approx(0.5 * ether - 16 * price)
+    poorer = disputes.fisherman_ledger(found, replace(terms, reward_bps=2_500), cited)[0]
+    assert poorer["earned_if_right_usd"] == pytest.approx(rows["Ethereum L1"]["earned_if_right_usd"] - 0.25 * ether)
