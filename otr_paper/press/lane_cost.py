@@ -8,6 +8,8 @@ from typing import Any
 from otr_paper.press import figures
 from otr_paper.store.records import Records, records
 
+_SHORT = {"as it is": "all", "AVX-512 without VNNI": "no\nVNNI", "AVX2": "AVX2", "SSE4.1": "SSE\n4.1"}
+
 
 def lane_costs(bench: Mapping[str, Any]) -> Records:
     """Each measured cost of ``lane_bench`` as {panel, at, series, value}; ``value`` is CPU ms a token in the
@@ -52,13 +54,12 @@ def draw_lane_costs(axes: Any, costs: Records) -> None:
             ax.plot(
                 places, [row["value"] for row in line], looks[series], color=colours[series], label=series, markersize=4
             )
-        ax.set_xticks(range(len(ticks)), [tick.replace(" without", "\nwithout") for tick in ticks])
+        ax.set_xticks(range(len(ticks)), [_SHORT.get(tick, tick) for tick in ticks])
         ax.set(xlabel=x, ylabel=y, ylim=(0, None), xlim=(-0.4, len(ticks) - 0.6))
         if y.startswith("multiples"):
             ax.axhline(1.0, color=figures.PAPER_COLOUR, linewidth=0.9, linestyle=(0, (4, 2)))
         if panel != "batch":
             ax.legend(loc="best", fontsize=7)
-    axes[-1].tick_params(axis="x", labelsize=6.5, rotation=20)
 
 
 def _size(pair: tuple[str, float]) -> int:
