@@ -29,7 +29,7 @@ from otr_core.lane.sampling import Decoding
 from otr_core.poea.order import Domain, Order
 from otr_core.poea.receipt import FINISHES, Receipt
 from otr_node.chain.evm import read_call
-from otr_node.chain.interface import Entry
+from otr_node.chain.interface import Entry, InnerCall
 from otr_node.chain.logs import FromLogs
 from otr_node.chain.onchain import ChainCourt
 
@@ -60,6 +60,7 @@ class Followed:
     height: int = field(init=False)
     tip: str = field(init=False)
     times_over: int = 0
+    _calls: dict[str, Sequence[InnerCall]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._begin()
@@ -87,9 +88,18 @@ class Followed:
         entries = node.entries(self.chain.contracts, max(self.height + 1, 0), head)
         if not tip or node.block_hash(head) != tip:
             return []  # the chain changes just now; nothing of this is taken
-        for entry in entries:
-            self._take(entry)
+        try:
+            for entry in entries:
+                self._take(entry)
+        except (NodeError, KeyError, IndexError) as error:
+            # Half of them would be taken twice. What the node has shown of transactions is kept, so that each
+            # further try gets farther.
+            self._begin()
+            if isinstance(error, NodeError):
+                raise
+            raise NodeError("logs", f"entries of which one lacks what is before it ({error!r})", "all") from error
         self.height, self.tip = head, tip
+        self._calls.clear()
         return entries
 
     def _take(self, entry: Entry) -> None:
@@ -197,14 +207,17 @@ class Followed:
             NodeError: ``trace``: the node does not show it.
         """
         contracts = {each.address.lower(): each for each in self.chain.contracts}
+        if entry.transaction not in self._calls:
+            self._calls[entry.transaction] = self.chain.chain.calls(entry.transaction, list(contracts))
         found = []
-        for call in self.chain.chain.calls(entry.transaction, list(contracts)):
+        for call in self._calls[entry.transaction]:
             read = read_call(contracts[call.to.lower()], call.data)
             if read is not None and read[0] in names and read[1].get("game", read[1].get("number")) == number:
                 found.append(read)
         taken = self._taken[entry.transaction, number]
         self._taken[entry.transaction, number] += 1
         if taken >= len(found):
+            del self._calls[entry.transaction]
             raise NodeError("trace", f"no call in transaction {entry.transaction}", f"a move of game {number}")
         return found[taken]
 

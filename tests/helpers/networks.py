@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,8 +80,12 @@ class Network:
         player = None if told is None else (lambda order, receipt: told.operator)
         return Defender(self.court(OPERATOR), me, {OWN.id: OWN}, self.folder, lambda event, **about: None, player)
 
-    def answered(self, told: Told, name: str = "mystery") -> bytes:
-        """The operator commits to what it tells, and the client gets the files; the batch's id."""
+    def answered(self, told: Told, name: str = "mystery", others: Sequence[bytes] = ()) -> bytes:
+        """The operator commits to what it tells, and the client gets the files; the batch's id.
+
+        Args:
+            others: leaves that stand in the batch behind it.
+        """
         served, run = tiny(told.signed.order.decoding.temperature_milli), told.operator.run
         placed = served.placed
         if told.signed.order != placed.order:  # the client has ordered what no model can read
@@ -94,8 +98,8 @@ class Network:
         (self.folder / f"{name}.order.json").write_bytes(placed.dump())
         (self.folder / f"{name}.receipt.json").write_bytes(file.dump())
         court = self.court(OPERATOR)
-        leaves = [receipt_leaf(court.domain, told.signed.receipt, told.signed.signature)]
-        court.call(None, OPERATOR.address.lower(), "commit_batch", merkle.root(leaves), 1)
+        leaves = [receipt_leaf(court.domain, told.signed.receipt, told.signed.signature), *others]
+        court.call(None, OPERATOR.address.lower(), "commit_batch", merkle.root(leaves), len(leaves))
         batch = batch_id(OPERATOR.address.lower(), merkle.root(leaves))
         write_places(self.folder, [name], batch, leaves)
         return batch

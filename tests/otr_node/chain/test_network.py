@@ -334,7 +334,7 @@ def test_an_honest_answer_goes_through_all_commands(project, tmp_path, keyfile):
         network = Network(node, load_deployment(court.read_bytes()), tmp_path)
         domain = network.court(OPERATOR).domain
         served = dataclasses.replace(tiny(), domain=domain, trace_secret=None, sealed=False)
-        enclave = SimulatedEnclave(b"e" * 32, OWN.id, b"n" * 32, int(time.time()))
+        enclave = SimulatedEnclave(b"e" * 32, OWN.id, b"n" * 32, network.court(OPERATOR).chain.time)
         file, _ = serve(enclave, OWN.model, served.order, served.query, served=OnceStore())
         (answers / "one.order.json").write_bytes(served.placed.dump())
         (answers / "one.receipt.json").write_bytes(file.dump())

@@ -143,7 +143,7 @@ def test_an_answer_whose_model_is_not_at_hand_or_whose_receipt_is_another_orders
 
 
 def test_an_answer_without_a_place_or_a_batch_waits(network):
-    network.answered(BY_NAME[FALSE].tell())
+    network.answered(BY_NAME[FALSE].tell(), others=[b"another receipt"])  # alone its place would follow from it
     write_places(network.folder, ["mystery"], b"x" * 32, [b"leaf"])
     assert not network.fisherman().step()
     (network.folder / "mystery.place.json").unlink()

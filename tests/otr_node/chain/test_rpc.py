@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -162,6 +162,49 @@ def pair_on_node() -> Iterator[tuple[Both, Followed, Any]]:
         pair = both(tiny().honest, TERMS, chain=moved_chain(node))  # type: ignore[arg-type]
         model_id = tiny().bench.model.manifest.model_id
         yield pair, Followed(pair.chain, {model_id: registered_model(tiny().trees)}), node
+
+
+def test_a_reading_that_is_cut_off_leaves_nothing_half_done(pair_on_node):
+    """The node stops showing transactions after each number of them: the next reading finds the court as
+    if nothing had happened, and gets farther each time."""
+    pair, followed, _ = pair_on_node
+    false = tampered()
+    number, now = pair.open_challenge(tiny_signed(false), [], token=0, salt=SALT)
+    play(pair.court, number, HonestOperator(false), HonestChallenger(tiny().honest), now=now, observe=pair.observe)
+    followed.read()
+    whole, shown = followed.court, pair.chain.chain.calls
+    count, known, tries = 0, list[str](), 0
+
+    def stingy(transaction: str, addresses: Sequence[str]) -> list[Any]:
+        nonlocal count
+        count += 1
+        if count > 1:
+            raise NodeError("node", "no answer", "one")
+        known.append(transaction)
+        return shown(transaction, addresses)
+
+    pair.chain.chain.calls = stingy
+    other = Followed(pair.chain, dict(followed.models))
+    while True:
+        count = 0
+        try:
+            other.read()
+            break
+        except NodeError:
+            tries += 1
+            assert len(other.court.challenges) == 0  # all of it is read again
+    assert (other.court, other.shown, other.opened) == (whole, followed.shown, followed.opened)
+    assert len(set(known)) == len(known) == tries + 1 > 5
+    # A node that shows other transactions than it logs is asked again.
+    lies = [True]
+    pair.chain.chain.calls = lambda transaction, addresses: [] if lies[0] else shown(transaction, addresses)
+    third = Followed(pair.chain, dict(followed.models))
+    with pytest.raises(NodeError) as failure:
+        third.read()
+    assert failure.value.check == "trace"
+    lies[0] = False
+    third.read()
+    assert third.court == whole
 
 
 # --- a player that hides behind a contract
