@@ -60,7 +60,7 @@ BUDGETS = {
     # replayed, compiled and in NumPy, and the lane of such blocks; the server with its client; a chain by
     # a node's URL, games followed through its logs, and the processes that watch and defend there; and the
     # report on a network of one's own, with its constants
-    "otr_node": 13000,
+    "otr_node": 13050,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     "otr_node/proof": 1150,

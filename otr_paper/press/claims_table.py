@@ -17,7 +17,6 @@ from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.ledger import ClaimRow
 from otr_paper.claims.published import Published
 from otr_paper.claims.verdict import CONDITIONAL, CONTRADICTED, REPRODUCED, VERDICTS, Reading
-from otr_paper.press import figures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -290,6 +289,8 @@ _HATCHES = ("", "//", "xx", "++", "..", "\\\\")
 
 def verdicts_figure(counted: pd.DataFrame) -> Figure:
     """Bars of ``verdicts_by_topic``, each part with its number."""
+    from otr_paper.press import figures
+
     figure, axes = figures.subplots(figures.PAGE_IN, 2.8)
     start = 0 * counted.index
     for verdict, hatch in zip(counted.columns[1:], _HATCHES, strict=False):

@@ -13,7 +13,6 @@ the last thing that ``otr reproduce --force --record`` writes; whoever writes it
 from __future__ import annotations
 
 import argparse
-import base64
 import csv
 import hashlib
 import json
@@ -26,7 +25,7 @@ from otr_core.errors import DataError, OtrError
 from otr_core.files import sha256_file, write_text
 from otr_node.project import Project, find_project
 from otr_paper.press.pages import generated, replace_block
-from otr_paper.press.runner import read_notebook
+from otr_paper.press.runner import read_notebook, shown_picture
 
 LAYERS: Mapping[str, tuple[str, ...]] = {
     "inputs": ("data/*.toml", "data/*.csv", "data/*.yaml", "data/published/*", "data/scenarios/*.toml"),
@@ -34,7 +33,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "figure data": ("figures/*.csv",),
     "pictures and tables": ("figures/*.png", "figures/*.md"),
     "notebooks": ("notebooks/*.ipynb",),
-    "pages": ("README.md", "docs/*.md", "docs/*.toml"),
+    "pages": ("README.md", "ARTIFACT.md", "docs/*.md", "docs/*.toml"),
 }
 """Layer -> the files in it, each layer made from those before."""
 
@@ -128,10 +127,9 @@ def _check_shown(project: Project, path: Path) -> Iterator[str]:
     picture: bytes | None = None
     for cell in read_notebook(path)["cells"]:
         for output in cell.get("outputs", ()):
-            data = output.get("data", {})
-            if "image/png" in data:
-                picture = base64.b64decode("".join(data["image/png"]))
-            text = "".join(data.get("text/markdown", ()))
+            if shown := shown_picture(output):
+                picture = shown[1]
+            text = "".join(output.get("data", {}).get("text/markdown", ()))
             name = _named(text)
             if not name:
                 continue
@@ -141,8 +139,8 @@ def _check_shown(project: Project, path: Path) -> Iterator[str]:
                 yield f"{path.name}: the caption of {name} is not that of its CSV"
             if name[0] == "T":
                 table = project.figures / f"{name}.md"
-                shown = text.rpartition(f"**{name}.** ")[0]
-                if not table.is_file() or not table.read_text("utf-8").startswith(shown):
+                above = text.rpartition(f"**{name}.** ")[0]
+                if not table.is_file() or not table.read_text("utf-8").startswith(above):
                     yield f"{path.name}: {name} as shown is not figures/{name}.md"
             else:
                 file = project.figures / f"{name}.png"

@@ -25,6 +25,7 @@ from otr_node.project import Project, find_project
 from otr_paper.claims import ledger
 from otr_paper.claims.grounds import Grounds
 from otr_paper.press.custody import check_custody, check_links
+from otr_paper.press.runner import shown_picture
 
 Random = random.Random
 Edit = Callable[[Path, Random], None]
@@ -82,10 +83,10 @@ def _in_notebook(where: str) -> Edit:
     def edit(path: Path, rng: Random) -> None:
         book = json.loads(path.read_text("utf-8"))
         outputs = [out for cell in book["cells"] for out in cell.get("outputs", ())]
-        pictures = [out["data"] for out in outputs if "image/png" in out.get("data", {})]
+        pictures = [out["data"] for out in outputs if shown_picture(out)]
         if where == "picture" and len(pictures) > 1:
             one, other = rng.sample(pictures, 2)
-            one["image/png"], other["image/png"] = other["image/png"], one["image/png"]
+            one["text/html"], other["text/html"] = other["text/html"], one["text/html"]
         elif where == "output":
             texts = [(out, "text") for out in outputs if "text" in out]
             texts += [(out["data"], "text/markdown") for out in outputs if "text/markdown" in out.get("data", {})]
@@ -116,6 +117,7 @@ EDITS: dict[str, tuple[str, Edit]] = {
     "output of a notebook": ("notebooks/*.ipynb", _in_notebook("output")),
     "prose of a notebook": ("notebooks/*.ipynb", _in_notebook("prose")),
     "README": ("README.md", _digit),
+    "artifact's appendix": ("ARTIFACT.md", _digit),
     "page": ("docs/*.md", _digit),
 }
 """Kind of edit -> the files it is made in, and how."""
@@ -125,7 +127,8 @@ def copy_of_tree(project: Project, folder: Path) -> Project:
     """A copy of all that the check reads."""
     for name in ("data", "figures", "notebooks", "docs"):
         shutil.copytree(project.root / name, folder / name, ignore=shutil.ignore_patterns("external", "*.svg", "*.pdf"))
-    shutil.copyfile(project.root / "README.md", folder / "README.md")
+    for name in ("README.md", "ARTIFACT.md"):
+        shutil.copyfile(project.root / name, folder / name)
     (folder / "otr_core").symlink_to(project.root / "otr_core")
     return Project(folder)
 

@@ -6,10 +6,13 @@ parameter, a notebook that leaves early, and a last cell that does not call ``fi
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import html
 import json
 import logging
 import os
+import re
 import sys
 import tempfile
 import time
@@ -22,6 +25,8 @@ from otr_core.errors import NotebookError
 from otr_core.files import write_text
 from otr_paper.press.notebook import FIGURES_VARIABLE, USAGE_VARIABLE, check_parameter_names, parameter_names
 from otr_paper.press.parameters import check_parameters
+
+_PICTURE = re.compile(r'<img alt="([^"]*)" src="data:image/png;base64,([^"]+)">')
 
 
 @dataclass(frozen=True)
@@ -161,6 +166,12 @@ def _joined(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if output["output_type"] == "stream":
             output["text"] = "".join(output["text"]).splitlines(keepends=True)
     return joined
+
+
+def shown_picture(output: Mapping[str, Any]) -> tuple[str, bytes] | None:
+    """Text alternative and PNG of an output that is a picture (``notebook.picture_html``); None: it is none."""
+    found = _PICTURE.fullmatch("".join(output.get("data", {}).get("text/html", "")))
+    return None if found is None else (html.unescape(found[1]), base64.b64decode(found[2]))
 
 
 def notebook_text(notebook: Mapping[str, Any]) -> str:

@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import inspect
 import json
-import re
 import shutil
 import textwrap
 from importlib import import_module
@@ -20,7 +18,7 @@ from otr_node.project import Project
 from otr_paper.claims.ledger import ClaimRow, read_ledger
 from otr_paper.press.claims_table import computed_text, stated_text, whose_text
 from otr_paper.press.reproduce import notebook_names
-from otr_paper.press.runner import notebook_text, read_notebook
+from otr_paper.press.runner import notebook_text, read_notebook, shown_picture
 from otr_paper.site.explorers import explorers_page
 from otr_paper.site.extension import TEXTS
 
@@ -40,7 +38,6 @@ TOPICS = ("tutorials", "explorers", "glossary", "claims_code", "api")
 #: Pages at the root of the checkout beside README.
 KIT = ("ARTIFACT", "CONTRIBUTING", "SECURITY", "CHANGELOG")
 
-PICTURE = re.compile(r'<img alt="([^"]*)" src="data:image/png;base64,([^"]+)">')
 """A picture as a notebook stores it (``otr_paper.press.notebook.picture_html``)."""
 
 
@@ -79,11 +76,9 @@ def bare_pictures(book: dict[str, Any], texts: dict[str, str]) -> dict[str, Any]
     """
     for cell in book["cells"]:
         for output in cell.get("outputs", ()):
-            data = output.get("data", {})
-            if found := PICTURE.fullmatch("".join(data.get("text/html", ""))):
-                png = base64.b64decode(found[2])
-                texts[hashlib.sha256(png).hexdigest()] = html.unescape(found[1])
-                output["data"] = {"image/png": found[2]}
+            if found := shown_picture(output):
+                texts[hashlib.sha256(found[1]).hexdigest()] = found[0]
+                output["data"] = {"image/png": base64.b64encode(found[1]).decode()}
     return book
 
 

@@ -223,7 +223,11 @@ def test_a_reader_follows_beside_a_writer_that_is_killed(tmp_path: Path):
     journal.close()
     reader.close()
     late = JournalReader(folder)  # nobody writes, and the log is folded in
-    assert len(late.receipts_after(0, 10**6)) == len(seen)
+    kept = [each.order_id for each in late.receipts_after(0, 10**6)]
+    assert kept[: len(seen)] == seen
+    # The killed writer may have written one whole in the log without entering it in the log's index, which all
+    # who had the files open went by. It was never said to be written; reading the log anew brings it back.
+    assert len(kept) - len(seen) <= 1
     late.close()
 
 
