@@ -38,7 +38,7 @@ def test_two_workers_give_the_bytes_of_one_and_a_cache_resumes(project, tmp_path
 
 def test_the_seed_and_the_data_are_part_of_a_point(project):
     (one,), (other,) = (simulation.sweep_points(project, [{}], seed) for seed in (1, 2))
-    assert one.key(simulation.otr_sweep_point) != other.key(simulation.otr_sweep_point)
+    assert one.key(simulation.otr_sweep_point, "code") != other.key(simulation.otr_sweep_point, "code")
     with pytest.raises(InputError, match="digest"):
         simulation.otr_sweep_point({**study.DEFAULT_CONFIG, "digest": "other data"}, 1)
 
