@@ -8,12 +8,13 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from otr_core.economics import deters, min_rho, min_stake
+from otr_core.economics import min_rho, min_stake
+from otr_core.economics.deterrence import deters
 from otr_core.errors import NotebookError
 from otr_node.project import find_project
 from otr_paper.claims.latency import weighted_latency
 from otr_paper.press.reproduce import notebook_names
-from otr_paper.press.runner import read_notebook
+from otr_paper.press.runner import read_notebook, shown_picture
 from otr_paper.site import build, pages
 from otr_paper.site.explorers import CONTROLS, PRICE_USD, SOURCES
 from otr_paper.site.extension import TEXTS
@@ -107,7 +108,7 @@ def test_each_picture_has_its_text_and_each_notebook_all_of_its_own(read):
             "".join(output["data"]["text/html"])
             for cell in read_notebook(PROJECT.notebooks / f"{name}.ipynb")["cells"]
             for output in cell.get("outputs", ())
-            if pages.PICTURE.fullmatch("".join(output.get("data", {}).get("text/html", "")))
+            if shown_picture(output)
         ]
         texts = [alt for _, alt in read[f"notebooks/{name}.html"].pictures]
         assert len(texts) == len(stored), name
