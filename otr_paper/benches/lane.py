@@ -355,7 +355,8 @@ def _loading_memory(folder: Path) -> dict[str, float]:
     done.set()
     watcher.join()
     weights = sum(rows * columns for rows, columns in (matrix.shape for matrix in model.matrices.values()))
-    sizes = {"peak_bytes_per_weight": max(seen), "kept_bytes_per_weight": _private_bytes()}
+    kept = _private_bytes()
+    sizes = {"peak_bytes_per_weight": max(*seen, kept), "kept_bytes_per_weight": kept}
     return {name: round((size - before) / weights, 2) for name, size in sizes.items()}
 
 
