@@ -21,7 +21,7 @@ from otr_node.project import find_data, find_project
 
 if TYPE_CHECKING:
     from otr_paper.claims.grounds import Grounds
-    from otr_paper.claims.ledger import ClaimRow
+    from otr_paper.claims.rows import ClaimRow
 
 commands = typer.Typer()
 bench_app = typer.Typer(no_args_is_help=True, help="Measurements made now, on this machine, each beside its baseline.")
@@ -57,6 +57,7 @@ def reproduce_paper(
     need_extras("node", "proofs", "chain", "paper")
     from otr_paper.claims import ledger
     from otr_paper.claims.grounds import Grounds
+    from otr_paper.claims.rows import read_ledger
     from otr_paper.press.claims_table import HEAD, chosen_rows, claims_table
     from otr_paper.press.parameters import COMMON
     from otr_paper.press.reproduce import record_usage
@@ -73,7 +74,7 @@ def reproduce_paper(
     if chosen:
         print_claim(chosen[0], Grounds(project.data))
         return
-    rows, grounds = ledger.read_ledger(project.data), Grounds(project.data)
+    rows, grounds = read_ledger(project.data), Grounds(project.data)
     print_table(HEAD, claims_table(rows, grounds.published))
     exit_with(ledger.check(rows, grounds))
 
@@ -102,8 +103,9 @@ def run_devnet(
     project = find_project()
     need_extras("node", "chain", "paper")
     from otr_paper.devnet.attacks import FALSE_CHALLENGES
-    from otr_paper.devnet.conductor import Devnet, break_ground
+    from otr_paper.devnet.conductor import Devnet
     from otr_paper.devnet.faults import Plan
+    from otr_paper.devnet.ground import break_ground
     from otr_paper.devnet.processes import Fresh
 
     def emit(event: dict[str, Any]) -> None:
@@ -172,6 +174,7 @@ def show_claims(
     """Print the claims ledger, recomputed. Exit 1 if a row has no verdict or no longer matches."""
     from otr_paper.claims import ledger
     from otr_paper.claims.grounds import Grounds
+    from otr_paper.claims.rows import read_ledger
     from otr_paper.press import claims_table as table
 
     project = find_project() if refresh else find_data()
@@ -182,7 +185,7 @@ def show_claims(
         _show_restated(project.data, grounds, stated, as_json)
         return
     if claim is None:
-        rows = ledger.read_ledger(project.data)
+        rows = read_ledger(project.data)
         problems = ledger.check(rows, grounds)
     else:
         rows = table.chosen_rows(project.data, [claim])

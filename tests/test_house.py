@@ -74,7 +74,7 @@ BUDGETS = {
     # explorers, the chain of custody, and where verdicts flip
     "otr_paper": 20600,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands
-    "otr_paper/claims": 2200,
+    "otr_paper/claims": 2230,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free
     # in every commitment, the search over all their games, and games that break rules all the time;
     # and every attack on evidence runs against every recorded bundle that has the part it changes, of

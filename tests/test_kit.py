@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from otr_core import __version__
-from otr_paper.claims.ledger import read_ledger
+from otr_paper.claims.rows import read_ledger
 
 WORKFLOW = ".github/workflows/artifact.yml"
 

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from otr_core.errors import DataError
-from otr_paper.claims.ledger import read_ledger
+from otr_paper.claims.rows import read_ledger
 from otr_paper.press import pages
 from otr_paper.press.claims_table import HEADLINES
 

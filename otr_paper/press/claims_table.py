@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from otr_core.errors import ClaimsError, InputError
 from otr_paper.claims import ledger
 from otr_paper.claims.grounds import Grounds
-from otr_paper.claims.ledger import ClaimRow
 from otr_paper.claims.published import Published
+from otr_paper.claims.rows import ClaimRow, read_ledger
 from otr_paper.claims.verdict import CONDITIONAL, CONTRADICTED, REPRODUCED, VERDICTS, Reading
 
 if TYPE_CHECKING:
@@ -323,7 +323,7 @@ def chosen_rows(data: Path, ids: list[str]) -> list[ClaimRow]:
     Raises:
         InputError: an unknown id.
     """
-    rows = {row.id: row for row in ledger.read_ledger(data)}
+    rows = {row.id: row for row in read_ledger(data)}
     if unknown := [claim for claim in ids if claim not in rows]:
         raise InputError(f"claims: found {', '.join(unknown)}, expected L01 to L42")
     return [rows[claim] for claim in ids]

@@ -24,6 +24,7 @@ from otr_core.errors import OtrError
 from otr_node.project import Project, find_project
 from otr_paper.claims import ledger
 from otr_paper.claims.grounds import Grounds
+from otr_paper.claims.rows import read_ledger
 from otr_paper.press.custody import check_custody, check_links
 from otr_paper.press.runner import shown_picture
 
@@ -163,7 +164,7 @@ def try_edits(project: Project, count: int, seed: int, *, refreshed: bool = Fals
 def _linked(project: Project) -> list[str]:
     """What links and recomputation alone notice."""
     try:
-        return check_links(project) or ledger.check(ledger.read_ledger(project.data), Grounds(project.data))
+        return check_links(project) or ledger.check(read_ledger(project.data), Grounds(project.data))
     except (OtrError, ValueError, KeyError, ArithmeticError) as error:
         return [repr(error)]
 

@@ -7,8 +7,8 @@ import re
 from otr_core.errors import DataError
 from otr_core.files import write_text
 from otr_node.project import Project
-from otr_paper.claims.ledger import ClaimRow, read_ledger
 from otr_paper.claims.published import load_published
+from otr_paper.claims.rows import ClaimRow, read_ledger
 from otr_paper.press.claims_table import claims_markdown, headlines_markdown
 from otr_paper.press.production_rules import COUNTS, lessons_markdown
 from otr_paper.store.results import read_result

@@ -19,8 +19,9 @@ from typing import Any
 
 from otr_core.errors import OtrError
 from otr_node.project import Project
-from otr_paper.devnet.conductor import Devnet, DevnetEnd, Ground, break_ground
+from otr_paper.devnet.conductor import Devnet
 from otr_paper.devnet.faults import Plan, plan_of
+from otr_paper.devnet.ground import DevnetEnd, Ground, break_ground
 from otr_paper.devnet.processes import Stem
 from otr_paper.producers import frame
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from otr_core.files import write_text
 from otr_node.project import Project
-from otr_paper.claims.ledger import ClaimRow, read_ledger
+from otr_paper.claims.rows import ClaimRow, read_ledger
 from otr_paper.press.claims_table import computed_text, stated_text, whose_text
 from otr_paper.press.reproduce import notebook_names
 from otr_paper.press.runner import notebook_text, read_notebook, shown_picture

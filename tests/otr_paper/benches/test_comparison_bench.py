@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from otr_paper.benches.comparison import Comparison
 from otr_paper.benches.workbench import Workbench
-from otr_paper.claims import ledger
 from otr_paper.claims import trilemma as four
 from otr_paper.claims.grounds import Grounds
+from otr_paper.claims.rows import read_ledger
 from otr_paper.poq.judges import lexical_judge
 from otr_paper.poq.questions import comparison_questions, is_right
 from otr_paper.series import trilemma as series
@@ -111,7 +111,7 @@ def test_a_spot_check_is_worth_what_the_fraud_breaks(stored):
 
 
 def test_the_ledgers_note_counts_what_was_measured(project):
-    row = next(row for row in ledger.read_ledger(project.data) if row.id == "L42")
+    row = next(row for row in read_ledger(project.data) if row.id == "L42")
     questions = len(Grounds(project.data).result(four.RESULT)["rows"])
     assert row.note.startswith(f"{questions} questions, {len(four.FRAUDS)} frauds in each")
     assert f"no more than {four.FAST:g} times those of answering alone" in row.note

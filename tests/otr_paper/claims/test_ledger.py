@@ -16,6 +16,7 @@ from otr_core.errors import ClaimsError, DataError
 from otr_paper.claims import ledger, power
 from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.published import Published
+from otr_paper.claims.rows import IDS, parse_ledger
 from otr_paper.claims.verdict import (
     ARITHMETIC,
     CONDITIONAL,
@@ -36,7 +37,7 @@ def text(project):
 
 @pytest.fixture(scope="module")
 def rows(text):
-    return ledger.parse_ledger(text)
+    return parse_ledger(text)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def grounds(project):
 
 
 def test_every_claim_has_one_row_in_order(rows):
-    assert [row.id for row in rows] == list(ledger.IDS)
+    assert [row.id for row in rows] == list(IDS)
 
 
 def test_what_no_text_claims_is_not_reproduced(rows):
@@ -135,7 +136,7 @@ def test_stored_ledger_is_what_the_code_computes(rows, grounds):
 def test_the_written_ledger_is_the_stored_one(rows, grounds, text):
     once = ledger.ledger_text(ledger.refreshed(row, grounds) for row in rows)
     assert once == text
-    assert ledger.parse_ledger(once) == rows
+    assert parse_ledger(once) == rows
 
 
 @pytest.fixture(scope="module")
@@ -181,8 +182,9 @@ def test_judging_one_row_judges_that_row_alone(rows, project, monkeypatch):
 def test_judging_the_whole_ledger_loads_numpy_and_nothing_heavier(project):
     code = (
         "import sys; from pathlib import Path; from otr_paper.claims import ledger; "
+        "from otr_paper.claims.rows import read_ledger; "
         "from otr_paper.claims.grounds import Grounds; data = Path(sys.argv[1]); "
-        "assert ledger.check(ledger.read_ledger(data), Grounds(data)) == []; "
+        "assert ledger.check(read_ledger(data), Grounds(data)) == []; "
         "print(*sorted({name.split('.')[0] for name in sys.modules}))"
     )
     run = subprocess.run([sys.executable, "-c", code, str(project.data)], capture_output=True, text=True, check=True)
@@ -262,7 +264,7 @@ def test_missing_twice_and_reasonless_rows_are_noticed(rows, grounds):
         ("os.L03_getcwd", "below otr_paper.claims"),
         ("otr_paper.claims.latency.weighted_latency", "found arguments"),
         ("otr_paper.claims.ledger.resolve.nothing", "not found"),
-        ("otr_paper.claims.ledger.IDS", "expected a function"),
+        ("otr_paper.claims.rows.IDS", "expected a function"),
     ],
 )
 def test_code_that_judges_nothing_is_named(rows, grounds, code, message):
@@ -306,7 +308,7 @@ ROW = """\
 
 
 def test_a_minimal_ledger_loads():
-    assert ledger.parse_ledger(ROW)[0].as_dict()["stated"] == 0.5
+    assert parse_ledger(ROW)[0].as_dict()["stated"] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -339,13 +341,13 @@ def test_a_minimal_ledger_loads():
 def test_a_malformed_row_is_refused_by_row_and_key(old, new, names):
     assert old in ROW
     with pytest.raises(ClaimsError, match=names):
-        ledger.parse_ledger(ROW.replace(old, new, 1))
+        parse_ledger(ROW.replace(old, new, 1))
 
 
 @pytest.mark.parametrize("text", ["a: 1", "- 3", "", "!!python/object/apply:os.getcwd []"])
 def test_what_is_no_ledger_is_refused(text):
     with pytest.raises(ClaimsError):
-        ledger.parse_ledger(text)
+        parse_ledger(text)
 
 
 def test_a_verdict_follows_from_the_readings():

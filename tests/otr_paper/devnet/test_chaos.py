@@ -15,8 +15,9 @@ import pytest
 from otr_core.errors import NodeError, ParameterError
 from otr_node.chain.outbox import Outbox
 from otr_paper.devnet.attacks import FALSE_CHALLENGES, SILENT, WITHHELD, tellable
-from otr_paper.devnet.conductor import CHEAT, Devnet, DevnetEnd, Ground, break_ground
+from otr_paper.devnet.conductor import CHEAT, Devnet
 from otr_paper.devnet.faults import PARTIES, Door, Plan, plan_of
+from otr_paper.devnet.ground import DevnetEnd, Ground, break_ground
 from otr_paper.devnet.processes import Stem
 from otr_paper.producers.chaos import chaos_summary, run_seed
 from otr_paper.store.results import read_result

@@ -10,6 +10,7 @@ from otr_core.errors import ClaimsError, InputError
 from otr_node.project import Project
 from otr_paper.claims import ledger
 from otr_paper.claims.grounds import Grounds
+from otr_paper.claims.rows import read_ledger
 from otr_paper.commands import commands as app
 from otr_paper.press import claims_table
 
@@ -34,18 +35,18 @@ def spoilt(project, tmp_path, monkeypatch):
 
 
 def problems(project):
-    return ledger.check(ledger.read_ledger(project.data), Grounds(project.data))
+    return ledger.check(read_ledger(project.data), Grounds(project.data))
 
 
 def test_the_shipped_ledger_is_complete_and_matches_the_code(project):
     assert problems(project) == []
-    rows = ledger.read_ledger(project.data)
+    rows = read_ledger(project.data)
     assert [row.id for row in rows] == [f"L{number:02d}" for number in range(1, 43)]
     assert all(row.why.strip() and row.made_in for row in rows)
 
 
 def test_every_row_is_evaluated_and_names_a_notebook_that_exists(project):
-    for row in ledger.read_ledger(project.data):
+    for row in read_ledger(project.data):
         assert row.verdict, row.id
         assert (project.notebooks / f"{row.notebook}.ipynb").is_file(), row.id
 
@@ -125,11 +126,11 @@ def test_claim_lines_recompute_before_they_print(project, spoilt):
 
 def test_a_missing_ledger_says_how_to_get_it_back(tmp_path):
     with pytest.raises(ClaimsError, match="restore it from git"):
-        ledger.read_ledger(Project(tmp_path).data)
+        read_ledger(Project(tmp_path).data)
 
 
 def test_numbers_carry_their_unit(project):
-    row = next(row for row in ledger.read_ledger(project.data) if row.id == "L03")
+    row = next(row for row in read_ledger(project.data) if row.id == "L03")
     assert "plain mean = 12.49 s" in claims_table.computed_text(
         row
     ) or "plain mean = 12.5 s" in claims_table.computed_text(row)
@@ -164,7 +165,7 @@ def test_a_number_that_cannot_be_stated_is_refused_in_one_line(asked):
 
 
 def test_the_headline_counts_the_claims_of_the_texts_alone(project):
-    rows = ledger.read_ledger(project.data)
+    rows = read_ledger(project.data)
     counted = claims_table.counts(rows)
     assert sum(counted.values()) == sum(row.origin == "texts" for row in rows) < len(rows)
     assert "arithmetic" not in counted

@@ -1,0 +1,119 @@
+"""What a run of the network on this machine begins with, and what it ends with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from eth_account import Account
+
+from otr_core.dispute.registry import Key
+from otr_core.errors import OtrError
+from otr_node.chain.access import read_terms
+from otr_node.chain.answers import OwnModel
+from otr_node.chain.anvil import Anvil, find_anvil, known_keys
+from otr_node.chain.onchain import FIRST_COURT, ChainCourt
+from otr_node.chain.rpc import RpcChain
+from otr_node.commitment import commit_model
+from otr_node.project import Project
+from otr_paper.devnet.faults import PARTIES
+from otr_paper.labs.disputes.parties import KEY_ID, KEYS
+from otr_paper.labs.disputes.world import tiny_bench
+
+ROLES = ("registrar", *PARTIES)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A court that stands, on a chain that is kept in a file: what a run begins with.
+
+    Attributes:
+        folder: with key files, the deployment and the chain. program: anvil. model: the model's folder.
+            own: the model. names: roles by address.
+    """
+
+    folder: Path
+    program: Path
+    model: Path
+    own: OwnModel
+    names: dict[str, str]
+
+    def node(self, state: Path, port: int | None = None) -> Anvil:
+        """A node on the chain in ``state``, which it writes when it ends."""
+        return Anvil(self.program, chain_id=FIRST_COURT.chain_id, state=state, port=port)
+
+
+def break_ground(project: Project, folder: Path, password: str) -> Ground:
+    """Deploy a court for the tiny model.
+
+    Raises:
+        OtrError: there is no anvil.
+    """
+    program = find_anvil(project.build / "node")
+    if program is None:
+        raise OtrError(
+            "anvil: found none, expected it on the path, in OTR_ANVIL, or from: "
+            "npm install --ignore-scripts --prefix build/node @foundry-rs/anvil@1.7.1"
+        )
+    keys, bench = known_keys(len(ROLES)), tiny_bench()
+    for name, key in zip(ROLES, keys, strict=True):
+        # These keys everybody knows, so their files may be quick to open.
+        (folder / f"{name}.key").write_text(json.dumps(Account.encrypt(key.key, password, kdf="scrypt", iterations=2)))
+    terms = (project.root / "docs" / "terms.toml").read_text().replace("arity_bits = 4", "arity_bits = 2")
+    (folder / "terms.toml").write_text(terms)
+    names = {key.address.lower(): name for name, key in zip(ROLES, keys, strict=True)}
+    own = OwnModel(bench.portable, commit_model(bench.portable))
+    ground = Ground(folder, program, bench.folder, own, names)
+    with ground.node(folder / "chain.json") as node:
+        court = ChainCourt(RpcChain(node.url, keys, poll_s=0.01), read_terms(folder / "terms.toml"), keys[0].address)
+        court.register_model(own.id, own.trees)
+        court.register_key(KEY_ID, Key(keys[2].address.lower(), own.id, KEYS.address))
+        (folder / "court.json").write_bytes(court.deployment.dump())
+    return ground
+
+
+@dataclass
+class DevnetEnd:
+    """How a run has ended.
+
+    Attributes:
+        seconds: from the start to its end. settled: whether all that had to come had come by then.
+        slashed_s: to the conviction of the cheat; None: there was none. bound_s, taken_s: of the
+            chain's time, from the cheat's batch (or its receipt, where that is withheld) to the
+            latest conviction that the terms allow, and to the conviction. honest_slashed: whether an
+            honest operator was convicted. lost_bonds: of honest fishermen. receipts, lost_receipts:
+            that the client has accepted; of these, what is gone, or neither committed nor punished.
+        paid: fishermen that were. finalised: whether every honest answer became final. restarts: of
+            processes. slowest_restart_s: from the start of a new process to its first word. faults:
+            that came. left: children that did not end.
+    """
+
+    seconds: float = 0.0
+    settled: bool = False
+    slashed_s: float | None = None
+    bound_s: int | None = None
+    taken_s: int | None = None
+    honest_slashed: bool = False
+    lost_bonds: int = 0
+    receipts: int = 0
+    lost_receipts: int = 0
+    paid: list[str] = field(default_factory=list)
+    finalised: bool = False
+    restarts: int = 0
+    slowest_restart_s: float = 0.0
+    faults: int = 0
+    left: int = 0
+
+    def broken(self, cheats: bool) -> list[str]:
+        """What does not hold of what a network promises; nothing where all does."""
+        late = cheats and (self.taken_s is None or self.bound_s is None or self.taken_s > self.bound_s)
+        found = {
+            "not settled": not self.settled,
+            "an honest operator was slashed": self.honest_slashed,
+            "an honest fisherman lost a bond": self.lost_bonds > 0,
+            "an accepted receipt was lost": self.lost_receipts > 0 or not self.receipts,
+            "a cheat was not slashed within the bound": late,
+            "processes were left": self.left > 0,
+        }
+        return [name for name, held in found.items() if held]
