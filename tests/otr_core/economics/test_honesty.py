@@ -7,8 +7,8 @@ from math import inf
 import pytest
 
 from otr_core.economics.honesty import honesty_cost, watched_share
-from otr_core.economics.premises import HYPOTHESES, NEEDS
 from otr_core.errors import ParameterError, PremiseError
+from tests.helpers.premises import name_what_fails
 
 # ---- who looks
 
@@ -84,12 +84,4 @@ def test_each_theorem_names_the_premise_that_fails(theorem):
         "attention": lambda failing: watched_share(**LOOK, failing=failing),
         "cost of honesty": lambda failing: honesty_cost(**HONEST, failing=failing),
     }
-    for name in HYPOTHESES:
-        if name in NEEDS[theorem]:
-            with pytest.raises(PremiseError) as error:
-                calls[theorem](frozenset({name}))
-            assert error.value.check == name
-        else:
-            calls[theorem](frozenset({name}))
-    with pytest.raises(ParameterError, match="failing"):
-        calls[theorem](frozenset({"H99"}))
+    name_what_fails(theorem, calls[theorem])
