@@ -12,6 +12,7 @@ from otr_core.cli import AsJson, print_json, print_table, say
 from otr_core.dispute.accounts import batch_id
 from otr_core.dispute.court import receipt_leaf
 from otr_core.dispute.registry import Key
+from otr_core.dispute.state import NOTHING
 from otr_core.encoding import from_hex
 from otr_core.errors import InputError, OtrError, ReceiptError
 from otr_core.extras import need_extras
@@ -95,6 +96,10 @@ def register_here(
     model: Models = None,
     receipt: Annotated[Path | None, typer.Option(help="As registrar: a receipt whose key is registered.")] = None,
     operator: Annotated[str | None, typer.Option(help="With --receipt: the operator's address.")] = None,
+    platform: Annotated[
+        str | None,
+        typer.Option(help="With --receipt: the class of its platform (32 bytes, hex), revoked and held up as one."),
+    ] = None,
 ) -> None:
     """Stake as an operator; or, as the registrar, register models, and the key of a TEE whose receipt
     and (simulated) evidence hold."""
@@ -102,6 +107,9 @@ def register_here(
         raise InputError("register: expected --stake, --model or --receipt")
     if (receipt is None) != (operator is None):
         raise InputError("register: expected --receipt and --operator together")
+    if platform is not None and receipt is None:
+        raise InputError("register: expected --platform with --receipt")
+    kind = NOTHING if platform is None else from_hex(platform, length=32, what="--platform")
     staked = None if stake is None else wei(stake, "--stake")
     named = None if operator is None else "0x" + from_hex(operator, length=20, what="--operator").hex()
     at, me = entered(options)
@@ -114,7 +122,7 @@ def register_here(
             verify_receipt(file, policy=EvidencePolicy(allow_simulated=True), as_of=at.chain.time, order_from="file")
         except ReceiptError as error:
             raise OtrError(f"--receipt: rejected by check {error}") from error
-        at.register_key(file.keys.digest, Key(named, file.order.model_id, file.keys.address))
+        at.register_key(file.keys.digest, Key(named, file.order.model_id, file.keys.address, kind))
         print(f"key: {file.keys.digest.hex()} of {operator}")
     if staked is not None:
         at.call(None, me, "register", value=staked)

@@ -9,7 +9,7 @@ from random import Random
 
 from otr_core.dispute.players import HonestChallenger, Move
 from otr_core.dispute.records import Challenge
-from otr_core.errors import OtrError
+from otr_core.errors import InputError
 from otr_core.lane.program import layer_program
 from otr_node.chain.answers import AnswerFiles, OwnModel
 from otr_node.chain.fisherman import Fisherman
@@ -56,15 +56,15 @@ def lie_named(name: str) -> Lie:
     """A lie of the table, by its name or a part of it.
 
     Raises:
-        OtrError: none, several, or one that the client's order tells.
+        InputError: none, several, or one that the client's order tells.
     """
     found = [lie for lie in LIES if name == lie.name] or [lie for lie in LIES if name and name in lie.name]
     if len(found) != 1:
         names = "; ".join([*(lie.name for lie in found or LIES), WITHHELD, f"{SILENT}LIE", *FALSE_CHALLENGES])
-        raise OtrError(f"--attack: found {len(found)} lies named {name!r}, expected one of: {names}")
+        raise InputError(f"--attack: found {len(found)} lies named {name!r}, expected one of: {names}")
     (lie,) = found
     if not told_by_operator(lie):
-        raise OtrError(f"--attack: {lie.name!r} is told by the order, expected one that the operator tells")
+        raise InputError(f"--attack: {lie.name!r} is told by the order, expected one that the operator tells")
     return lie
 
 
@@ -72,7 +72,7 @@ def attack_named(name: str) -> OperatorAttack:
     """An operator's attack by its name; "": none.
 
     Raises:
-        OtrError: as ``lie_named``.
+        InputError: as ``lie_named``.
     """
     if not name or name == WITHHELD:
         return OperatorAttack(withholds=bool(name))

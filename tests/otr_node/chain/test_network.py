@@ -32,6 +32,7 @@ from otr_node.chain.answers import dump_leaves, dump_place, load_place
 from otr_node.chain.defender import Defender
 from otr_node.chain.deployment import load_deployment
 from otr_node.chain.fisherman import Fisherman
+from otr_node.chain.followed import Followed
 from otr_node.chain.keys import load_key, write_key
 from otr_node.chain.onchain import ChainCourt
 from otr_node.chain.outbox import Outbox
@@ -338,8 +339,12 @@ def test_an_honest_answer_goes_through_all_commands(project, tmp_path, keyfile):
         file, _ = serve(enclave, OWN.model, served.order, served.query, served=OnceStore())
         (answers / "one.order.json").write_bytes(served.placed.dump())
         (answers / "one.receipt.json").write_bytes(file.dump())
-        named = ["--receipt", str(answers / "one.receipt.json"), "--operator", OPERATOR.address]
-        otr("chain", "register", *registrar, *at, *named)
+        named = file_of(answers / "one.receipt.json")
+        kind = b"p" * 32
+        otr("chain", "register", *registrar, *at, *named, "--platform", kind.hex())
+        followed = Followed(network.court(FISHERMAN), {})
+        followed.read()
+        assert followed.court.keys[file.keys.digest].platform == kind
         said = otr("chain", "commit", str(answers), *operator, *at)
         place = load_place((answers / "one.place.json").read_bytes())
         assert place.batch.hex() in said.stdout
@@ -358,6 +363,10 @@ def test_an_honest_answer_goes_through_all_commands(project, tmp_path, keyfile):
         assert "withdrawn: 0 wei" in otr("chain", "withdraw", *operator, *at, "--stake").stdout
         network.later(network.stands.terms.exit_s + 10)
         assert f"withdrawn: {5 * 10**17} wei" in otr("chain", "withdraw", *operator, *at, "--stake").stdout
+
+
+def file_of(path: Path) -> list[str]:
+    return ["--receipt", str(path), "--operator", OPERATOR.address]
 
 
 def test_unusable_input_is_one_line_and_exit_2(network, tmp_path, keyfile):
@@ -384,6 +393,12 @@ def test_unusable_input_is_one_line_and_exit_2(network, tmp_path, keyfile):
     for check, more, environment in cases:
         done = otr(*words, *more, expect=2, **environment)
         assert done.stderr.startswith(f"error: {check}: "), (check, done.stderr)
+    here = ["chain", "register", "--rpc", rpc, "--key", key, "--court", str(court), "--platform"]
+    for more, said in (
+        (["p1", "--stake", "1"], "--platform with --receipt"),
+        (["p1", *file_of(junk)], "--platform: found 'p1'"),
+    ):
+        assert said in otr(*here, *more, expect=2).stderr
 
 
 def test_one_account_is_used_by_one_process_at_a_time(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from otr_core.errors import OtrError
+from otr_core.errors import InputError
 from otr_paper.devnet.attacks import SILENT, WITHHELD, attack_named, lie_named
 from tests.helpers.nodes import needs_anvil
 
@@ -56,7 +56,7 @@ def test_a_devnet_ends_as_it_should_and_leaves_nothing(attack):
 def test_an_attack_is_a_row_of_the_table():
     assert lie_named("another token than the model's").name == "tokensRoot: another token than the model's"
     for name in ("no such lie", "a wrong value", "an ordered token beyond the vocabulary"):
-        with pytest.raises(OtrError, match="--attack"):
+        with pytest.raises(InputError, match="--attack"):
             lie_named(name)
     assert attack_named("").lie is None
     assert attack_named(WITHHELD).withholds
