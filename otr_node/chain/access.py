@@ -28,11 +28,8 @@ if TYPE_CHECKING:
     from otr_node.chain.rpc import RpcChain
 
 
-def connect(options: SenderOptions, state: Path | None = None) -> RpcChain:
+def connect(options: SenderOptions) -> RpcChain:
     """A node, with the account of a key file.
-
-    Args:
-        state: where signed transactions are kept; None: beside the key.
 
     Raises:
         NodeError: as ``RpcChain`` and ``load_key``. InputError: another process uses the state.
@@ -42,10 +39,11 @@ def connect(options: SenderOptions, state: Path | None = None) -> RpcChain:
     from otr_node.chain.keys import load_key, read_password
     from otr_node.chain.rpc import RpcChain
 
-    RpcChain(options.rpc)  # a wrong URL is said before a password is asked for
+    chain_id = RpcChain(options.rpc).id  # a wrong URL is said before a password is asked for
     key = options.key
     account = load_key(key, read_password(options.password_file))
-    box = Outbox(state or key.with_name(f"{key.name}.state"))
+    # What was signed for one chain is of no use on another, and would be waited for there.
+    box = Outbox(options.state or key.with_name(f"{key.name}.{chain_id}.state"))
     about: dict[str, Any] = {"max_fee_wei": int(options.max_fee * GWEI), "confirmations": options.confirmations}
     return RpcChain(options.rpc, [account], outbox=box, **about)
 
@@ -64,16 +62,13 @@ def attached(chain: RpcChain, court: Path) -> ChainCourt:
     return ChainCourt(chain, stands.terms, stands.registrar, stands.arbiter, stands)
 
 
-def entered(options: CourtOptions, state: Path | None = None) -> tuple[ChainCourt, str]:
+def entered(options: CourtOptions) -> tuple[ChainCourt, str]:
     """The court that the options name, and the address that acts there, lower-case.
-
-    Args:
-        state: as ``connect`` takes it.
 
     Raises:
         NodeError: as ``connect`` and ``attached``.
     """
-    chain = connect(options, state)
+    chain = connect(options)
     return attached(chain, options.court), chain.accounts[0].lower()
 
 
@@ -83,7 +78,7 @@ def with_models(options: PartyOptions) -> tuple[ChainCourt, dict[bytes, OwnModel
     Raises:
         NodeError: as ``connect`` and ``attached``; ``model``: none of them does.
     """
-    chain = connect(options, options.state)
+    chain = connect(options)
     at = attached(chain, options.court)
     judges = load_deployment(read_input(options.court, what="a deployment (JSON)")).judges
     owned = {own.id: own for own in load_models(options.model or []) if own.id.hex() in judges}

@@ -26,7 +26,9 @@ CourtFile = Annotated[Path, _place("--court", help="What otr chain deploy has wr
 MaxFee = Annotated[float, _place("--max-fee", help="Most gwei for a unit of gas.")]
 Depth = Annotated[int, _place("--confirmations", help="Blocks on a transaction's before it counts.")]
 Models = Annotated[list[Path] | None, typer.Option("--model", help="Folder of a checkpoint; repeatable.")]
-State = Annotated[Path | None, _running("--state", help="File that survives a kill; default: beside the key.")]
+State = Annotated[
+    Path | None, _running("--state", help="File that survives a kill; default: beside the key, one a chain.")
+]
 Seconds = Annotated[float | None, _running("--seconds", help="Stop after so long; default: never.")]
 Heartbeat = Annotated[Path | None, _running("--heartbeat", help="File that is touched after each look at the chain.")]
 Poll = Annotated[float, _running("--poll", help="Seconds between two looks at the chain.")]
@@ -45,6 +47,7 @@ class SenderOptions:
     password_file: Password = None
     max_fee: MaxFee = 500.0
     confirmations: Depth = 0
+    state: State = None
 
     def __post_init__(self) -> None:
         if not 0 < self.max_fee <= _MOST_GWEI:
@@ -69,7 +72,6 @@ class PartyOptions(CourtOptions):
     """
 
     model: Models = None
-    state: State = None
     seconds: Seconds = None
     poll: Poll = 2.0
     heartbeat: Heartbeat = None

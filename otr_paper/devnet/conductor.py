@@ -145,6 +145,8 @@ class Devnet:
             where = next(address for address, own in self.ground.names.items() if own == operator)
             receipt = str(self.folder / operator / "answers" / f"{operator}.receipt.json")
             words = ["chain", "register", "--rpc", self._url, "--key", key, "--court", court]
+            # What it has signed belongs to this run's chain: kept beside the key, the next run would send it.
+            words += ["--state", str(self.folder / "registrar.state")]
             self.processes.start(name, "otr", [*words, "--receipt", receipt, "--operator", where])
         elif role == "fisherman" and (name in self._honest):
             about = ["--orders", client, "--court", court, "--model", model, "--poll", "0.2", "--state", state]

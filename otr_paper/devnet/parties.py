@@ -226,7 +226,7 @@ class Client(ChainParty):
 def run_client(rpc: str, key: Path, court: Path, model: Path, folder: Path, attack: str, state: Path) -> None:
     """Order, take and pay, until ended."""
     ids = prompt_tokens(read_checkpoint(model), PROMPT, 8)
-    at, me = entered(CourtOptions(rpc=rpc, key=key, court=court), state)
+    at, me = entered(CourtOptions(rpc=rpc, key=key, court=court, state=state))
     (ordered,) = load_deployment(court.read_bytes()).judges
     operators = tuple(sorted(folder.parent.glob("operator-[0-9]")))
     client = Client(at, me, {}, folder, reporter("client"), bytes.fromhex(ordered), tuple(ids), operators)

@@ -27,7 +27,7 @@ from otr_core.errors import InputError, NodeError
 from otr_core.poea import OnceStore
 from otr_core.poea.document import load_receipt_file
 from otr_core.poea.receipt import sign_receipt
-from otr_node.chain.access import read_terms
+from otr_node.chain.access import connect, read_terms
 from otr_node.chain.answers import dump_leaves, dump_place, load_place
 from otr_node.chain.defender import Defender
 from otr_node.chain.deployment import load_deployment
@@ -35,6 +35,7 @@ from otr_node.chain.fisherman import Fisherman
 from otr_node.chain.followed import Followed
 from otr_node.chain.keys import load_key, write_key
 from otr_node.chain.onchain import ChainCourt
+from otr_node.chain.options import SenderOptions
 from otr_node.chain.outbox import Outbox
 from otr_node.chain.rpc import RpcChain
 from otr_node.enclave import SimulatedEnclave
@@ -399,6 +400,24 @@ def test_unusable_input_is_one_line_and_exit_2(network, tmp_path, keyfile):
         (["p1", *file_of(junk)], "--platform: found 'p1'"),
     ):
         assert said in otr(*here, *more, expect=2).stderr
+
+
+def test_what_was_signed_for_one_chain_is_not_waited_for_on_another(tmp_path, keyfile):
+    password = tmp_path / "password"
+    password.write_text("correct horse")
+    made = {}
+    for chain_id in (CHAIN_ID, CHAIN_ID + 1, CHAIN_ID):
+        with anvil(chain_id=chain_id) as node:
+            about = SenderOptions(rpc=node.url, key=keyfile(OPERATOR), password_file=password)
+            if chain_id in made:
+                assert Outbox(made[chain_id]).waiting() == [("a", 9, b"raw")]
+                continue
+            chain = connect(about)
+            assert chain.outbox is not None
+            assert (chain.id, chain.outbox.waiting()) == (chain_id, [])
+            chain.outbox.put("a", 9, b"raw")  # killed before it was mined
+            chain.outbox.close()
+            made[chain_id] = keyfile(OPERATOR).with_name(f"{keyfile(OPERATOR).name}.{chain_id}.state")
 
 
 def test_one_account_is_used_by_one_process_at_a_time(tmp_path):
