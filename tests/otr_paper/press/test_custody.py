@@ -140,6 +140,8 @@ def test_every_picture_and_every_table_of_a_notebook_is_linked(copy):
         ("README.md", " claims of the texts: ", " claims of the texts, all good: ", "README.md: block headlines"),
         ("docs/claims.md", "**contradicted**", "**reproduced**", "docs/claims.md: block claims"),
         ("figures/T08_claims.csv", "L01", "L00", "T08_claims.md: its cells"),
+        ("figures/T08_claims.md", "The whole ledger.", "Half of it.", "T08_claims.md: its note"),
+        ("notebooks/08_claims.ipynb", "** The whole ledger.", "** Half of it.", "the caption of T08_claims"),
         ("data/claims.yaml", "\n  verdict: contradicted", "\n  verdict: nonsense", "cannot be generated"),
     ],
 )
