@@ -116,7 +116,6 @@ class ServingOperator(Defender):
             file = load_receipt_file(row.file)
             order, receipt, leaf = file.order, file.receipt, b""
             fault = court.fault_if_committed(now, self.me, order, receipt, file.signature)
-            fault = "domain" if order.domain != court.domain else fault
             if fault == "key" and receipt.key_id not in court.keys:
                 name = receipt.key_id.hex()
                 self.say_once("waiting", name, why="the key of its receipts is not registered at the court")

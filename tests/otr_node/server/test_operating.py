@@ -172,6 +172,9 @@ def test_an_operator_that_is_killed_commits_nothing_twice(served, after):
 
 def test_receipts_wait_for_their_key_and_what_stands_behind_them_too(served):
     file = served.answer()[1]
+    other = SimulatedEnclave(b"o" * 32, OWN.id, b"n" * 32, served.network.node.time)
+    served.register(other)
+    behind = served.answer(other)[1]
     operator = served.operator()
     act(operator)
     assert served.batches() == []
@@ -180,8 +183,9 @@ def test_receipts_wait_for_their_key_and_what_stands_behind_them_too(served):
         assert book.place(file.receipt.order_id) is None
     served.register()
     act(operator)
-    assert served.batches() == [1]
+    assert served.batches() == [2]
     check_place(served, file)
+    check_place(served, behind)
 
 
 def _other_court(served: Served) -> None:
@@ -216,11 +220,12 @@ def test_a_receipt_that_would_convict_is_in_no_batch_and_holds_up_none(served, f
     for file in (first, last):
         check_place(served, file)
     assert [each["event"] for each in served.network.events].count("left aside") == 1
-    killed(operator)
-    again = served.operator()
+    known = operator.book.last_journalled
+    _other_court(served)
     served.now = 60.0
-    act(again)
+    act(operator)
     assert served.batches() == [2]
+    assert operator.book.last_journalled == known + 1  # judged once, though it is in no batch
 
 
 @pytest.mark.parametrize("sealed", [False, True], ids=["plain", "sealed"])
