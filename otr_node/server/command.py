@@ -31,7 +31,7 @@ from otr_node.options import (
     domain_of,
     model_id_of,
 )
-from otr_node.project import find_project
+from otr_node.project import find_home
 from otr_node.server.batches import BatchBook
 from otr_node.server.journal import JournalReader
 from otr_node.server.limits import ServerLimits
@@ -68,7 +68,7 @@ def serve_model(
     from otr_node.answers import lane_name, load_lane, served_name
     from otr_node.server.program import ServerPlan, run_server
 
-    project, named = find_project(), lane_name(lane)
+    project, named = find_home(), lane_name(lane)
     limits = ServerLimits(
         batch=batch,
         queue=queue,
@@ -136,7 +136,7 @@ def ask_server(
     keys = [] if key_file is None else read_input(key_file, what="a file with a key").decode("latin-1").split()
     server = RemoteServer(url, keys[0] if keys else None, wait_seconds)
     rules = receipt_policy(policy, nonce, simulated=not require_hardware)
-    project, named, wanted = find_project(), lane_name(lane), model_id_of(model_id)
+    project, named, wanted = find_home(), lane_name(lane), model_id_of(model_id)
     folder, ordered, decode = client_side(project, lane=named, folder=model, model_id=wanted, report=say)
     decoding = decoding_of(max_tokens, seed, temperature)
     domain = domain_of(chain_id, court)
