@@ -58,9 +58,9 @@ BUDGETS = {
     # sequence, for many that come and go, and on a device; a court read from its logs alone; families:
     # their operations compiled and in NumPy, and any decoder in the native lane; blocks of tensor cores
     # replayed, compiled and in NumPy, and the lane of such blocks; the server with its client; a chain by
-    # a node's URL, games followed through its logs, and the processes that watch and defend there; and the
-    # report on a network of one's own, with its constants
-    "otr_node": 13350,
+    # a node's URL, games followed through its logs, the processes that watch and defend there, and what
+    # arbiters look at before they sign; and the report on a network of one's own, with its constants
+    "otr_node": 13500,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     "otr_node/proof": 1150,

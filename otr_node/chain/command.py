@@ -46,10 +46,12 @@ from otr_node.chain.options import (
     with_options,
 )
 from otr_node.chain.places import write_places
+from otr_node.chain.verdict_command import verdict_app
 
 Budget = Annotated[str, typer.Option("--budget", help="Most ether in bonds, lost and at stake.")]
 
 chain_app = typer.Typer(no_args_is_help=True, help="A court on a chain, by a node's URL.")
+chain_app.add_typer(verdict_app)
 chain_commands = typer.Typer()
 chain_commands.add_typer(chain_app, name="chain")
 
@@ -72,15 +74,23 @@ def deploy_court(
     terms: Annotated[Path, typer.Option(help="The court's terms, TOML (docs/terms.toml).")],
     out: Annotated[Path, typer.Option(help="Where it is written what stands where.")],
     model: Models = None,
+    arbiter: Annotated[
+        list[str] | None, typer.Option(help="Address that signs verdicts on drawn answers; two, or none.")
+    ] = None,
 ) -> None:
-    """Deploy the contracts, and a judge for each model; the account becomes registrar."""
+    """Deploy the contracts, and a judge for each model; the account becomes registrar. With two arbiters
+    the beacon draws answers whose verdicts are due; without, none is."""
     need_extras("chain")
     check_target(out)
-    from otr_node.chain.onchain import ChainCourt
+    from otr_node.chain.onchain import NOBODY, ChainCourt, deploy_arbiter
 
+    signers = ["0x" + from_hex(each, length=20, what="--arbiter").hex() for each in arbiter or ()]
+    if (signers and len(set(signers)) != len(signers)) or len(signers) not in (0, 2):
+        raise InputError(f"--arbiter: found {signers}, expected two different addresses, or none")
     stated, owned = read_terms(terms), load_models(model or [])
     chain = connect(options)
-    court = ChainCourt(chain, stated, chain.accounts[0].lower())
+    judges = deploy_arbiter(chain, signers[0], signers[1]) if signers else NOBODY
+    court = ChainCourt(chain, stated, chain.accounts[0].lower(), judges)
     write_bytes(out, court.deployment.dump())
     for own in owned:
         court.register_model(own.id, own.trees)

@@ -51,6 +51,10 @@ class Defender(ChainParty):
         """What a challenge or duty asks for now; whether something was sent."""
         if challenge.status == ChallengeStatus.DEMAND:
             return self._show(number, challenge)
+        if challenge.status == ChallengeStatus.SPOT:
+            due = challenge.time + self.followed.court.terms.duty_s
+            why = f"the beacon drew answer {challenge.index} of batch {challenge.batch.hex()}: attest by {due}"
+            self.say_once("summoned", str(number), why=why)
         if challenge.status != ChallengeStatus.OPEN or challenge.game is None:
             return False
         if challenge.game.turn == Turn.CHALLENGER:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from otr_core import merkle
 from otr_core.dispute.accounts import batch_id
 from otr_core.dispute.court import receipt_leaf
-from otr_core.dispute.duties import LeafPlace, challenge_hash
+from otr_core.dispute.duties import LeafPlace, challenge_hash, is_drawn, spot_subject
 from otr_core.dispute.game import open_game
 from otr_core.dispute.players import HonestChallenger, case
 from otr_core.dispute.records import Challenge, ChallengeStatus
@@ -24,6 +24,7 @@ from otr_core.dispute.registry import receipt_fault
 from otr_core.dispute.state import SEED, STATES, TOKENS, Turn
 from otr_core.errors import MoveError, ProofError
 from otr_node.chain.answers import AnswerFiles
+from otr_node.chain.onchain import NOBODY
 from otr_node.chain.outbox import Outbox
 from otr_node.chain.party import ChainParty
 
@@ -60,7 +61,8 @@ class Fisherman(ChainParty):
         for number, challenge in enumerate(self.followed.court.challenges, 1):
             if challenge.challenger == self.me and self._pursue(number, challenge):
                 return True
-        return any(self._judge(answer) for answer in self.answers.values()) or self._collect()
+        answers = self.answers.values()
+        return any(self._judge(each) or self._summon(each) for each in answers) or self._collect()
 
     def forget(self) -> None:
         self._players.clear()
@@ -130,6 +132,25 @@ class Fisherman(ChainParty):
         self.report("demand", answer=answer.name, operator=key.operator, why=why)
         bond = court.terms.bond_wei
         return self.send(self.chain.demand, key.operator, receipt, answer.file.signature, value=bond)
+
+    def _summon(self, answer: AnswerFiles) -> bool:
+        """Say that the beacon drew an answer, so that its verdict is due; whether it was sent. It costs
+        gas alone, and who is silent is convicted."""
+        court, place = self.followed.court, answer.place
+        if self.chain.arbiter == NOBODY or place is None or place.batch not in court.batches:
+            return False
+        batch, subject = court.batches[place.batch], spot_subject(place.batch, place.at)
+        number = next((at for at, (_, time) in enumerate(court.draws) if time > batch.time), None)
+        if number is None or subject in court.drawn or place.at >= batch.size or batch.closed:
+            return False
+        late = self.chain.chain.time + MARGIN_S > court.window_start(place.batch) + court.terms.window_s
+        drawn = is_drawn(court.draws[number][0], subject, court.terms.spot_bps)
+        if late or not drawn or court.operators[batch.operator].convicted:
+            return False
+        self.report(
+            "summon", answer=answer.name, draw=number, why="the first value of the beacon after its batch drew it"
+        )
+        return self.call("summon", place.batch, place.at, number)
 
     def _placed(self, answer: AnswerFiles) -> AnswerFiles:
         """An answer with its place, which follows from the receipt where that was published on demand."""

@@ -144,6 +144,9 @@ class Followed:
     def _fused(self, entry: Entry, platform: bytes) -> None:
         self.court = replace(self.court, fuses={platform: entry.time, **self.court.fuses})
 
+    def _drawn(self, entry: Entry, draw: int, beacon: bytes) -> None:
+        self.court = replace(self.court, draws=(*self.court.draws, (beacon, entry.time)))
+
     def _paused(self, entry: Entry, until: int) -> None:
         self.court = replace(self.court, pause=(entry.time, until))
 
@@ -153,6 +156,8 @@ class Followed:
     def _due(self, entry: Entry, number: int, operator: str, challenger: str, status: int, **about: Any) -> None:
         kind, place = ChallengeStatus(status), (about["batch"], about["index"])
         self._add(Challenge(challenger, about["subject"], entry.time, kind, True, operator, *place))
+        if kind == ChallengeStatus.SPOT:
+            self.court = replace(self.court, drawn=self.court.drawn | {about["subject"]})
 
     def _opened(self, entry: Entry, number: int, operator: str, subject: bytes, index: int, **about: Any) -> None:
         self._set(number, opened=True, operator=operator, batch=subject, index=index)

@@ -60,6 +60,18 @@ BRINGS_CLAIM = (
 )
 
 
+def deploy_arbiter(chain: AnyChain, first: str, second: str, sender: str | None = None) -> str:
+    """The address of a contract that accepts what both keys have signed (``duties.two_keys``).
+
+    Args:
+        first, second: addresses. sender: who deploys it; None: the chain's first account.
+
+    Raises:
+        ChainError: ``keys``: it is one key twice.
+    """
+    return chain.deploy(compile_vyper(FOLDER / "arbiter.vy"), first, second, sender=sender)[0].address
+
+
 @dataclass(frozen=True)
 class Spent:
     """One transaction: what it was for, its gas, and the bytes of its calldata."""

@@ -89,6 +89,11 @@ class RpcChain:
         """32 bytes that only the owner of the first key has."""
         return bytes(next(iter(self._keys.values())).key)
 
+    def sign_hash(self, hashed: bytes) -> bytes:
+        """The signature (65 bytes: r, s, v) of the first account under 32 bytes, as a contract recovers it."""
+        key: Any = next(iter(self._keys.values()))
+        return bytes(key.unsafe_sign_hash(hashed).signature)
+
     # --- questions
 
     @property

@@ -26,7 +26,7 @@ from otr_node.chain.deployment import load_deployment
 from otr_node.chain.evm import Chain
 from otr_node.chain.fisherman import Fisherman
 from otr_node.chain.followed import Followed
-from otr_node.chain.onchain import ChainCourt
+from otr_node.chain.onchain import NOBODY, ChainCourt, deploy_arbiter
 from otr_node.chain.outbox import Outbox
 from otr_node.chain.places import write_places
 from otr_node.chain.rpc import RpcChain
@@ -130,10 +130,16 @@ class Embedded(Network):
         self.node.travel(self.node.time + seconds)
 
 
-def embedded(terms: Terms, folder: Path) -> Embedded:
-    """A court on a fresh embedded chain, whose operator has staked."""
+def embedded(terms: Terms, folder: Path, signers: Sequence[Any] = ()) -> Embedded:
+    """A court on a fresh embedded chain, whose operator has staked.
+
+    Args:
+        signers: keys of its two arbiters; none: it has no arbiter.
+    """
     chain = Chain(accounts=6)
-    court = ChainCourt(chain, terms, REGISTRAR.address.lower())
+    # By another account, so that the court stands where receipts of the lab expect it.
+    arbiter = deploy_arbiter(chain, *(each.address for each in signers), chain.accounts[5]) if signers else NOBODY
+    court = ChainCourt(chain, terms, REGISTRAR.address.lower(), arbiter)
     court.register_model(OWN.id, OWN.trees)
     court.register_key(KEY_ID, Key(OPERATOR.address.lower(), OWN.id, KEYS.address))
     court.call(None, OPERATOR.address.lower(), "register", value=10**18)
