@@ -11,7 +11,8 @@
   protocol's draws.
 * ``spot_links``: CPU seconds of every way to tie a trace leaf to a proof, per token and per drawn
   query; the registry.
-* ``spot_freivalds``: the audit of one layer's products against computing them.
+* ``spot_freivalds``: the audit of all products of one answer, the head's too, against running the
+  answer again.
 * ``spot_block``: one non-linear unit at small width, honest and off.
 * ``spot_onchain``: gas of the verifier contract, from receipts; needs Node and npm.
 """
@@ -37,9 +38,8 @@ from otr_core.spotcheck.units import Unit, needed_rows
 from otr_node import prover
 from otr_node.chain.evm import Chain
 from otr_node.spotchecks import weight_points
-from otr_paper.benches.spotchecks import PROMPTS, checked
+from otr_paper.benches.spotchecks import PROMPTS, checked, measure_audit
 from otr_paper.benches.workbench import Workbench, key_store
-from otr_paper.labs.freivalds import prepare
 from otr_paper.labs.nonlinear import MOST, TOLERANCE, Block, prove_block
 from otr_paper.labs.solidity import SOLC, compile_solidity, install_solc
 from otr_paper.labs.spotchecks import Lab, private_forgery_passes, run_spot_attacks
@@ -267,26 +267,8 @@ def _spot_links() -> dict[str, Any]:
 
 
 def _spot_freivalds() -> dict[str, Any]:
-    bench, rng = Workbench.of(frame.checkout()), np.random.default_rng(SEED)
-    model, layout, rows = bench.portable, bench.layout, []
-    for positions in (1, 32, 256):
-        for name in ("gate", "down"):
-            m = layout.matrices[name]
-            w = model.matrices[f"3.{m.stack}"].dense(m.first, m.first + m.rows).astype(np.int64)
-            weights = torch.from_numpy(w).double()
-            x = rng.integers(-(2**20), 2**20, (positions, m.columns))
-            accumulators = x @ w.T
-            audit = prepare(w, rng)
-            xf = torch.tensor(x, dtype=torch.float64)
-            again_ms = frame.median_cpu_ms(15, torch.nn.functional.linear, xf, weights)
-            check_ms = frame.median_cpu_ms(15, audit.holds, x, accumulators)
-            wrong = accumulators.copy()
-            wrong[0, 0] += 1
-            held = bool(audit.holds(x, accumulators).all()), bool(audit.holds(x, wrong)[0])
-            row = {"matrix": name, "positions": positions, "recompute_s": again_ms / 1000, "check_s": check_ms / 1000}
-            row |= {"honest_holds": held[0], "off_by_one_holds": held[1], "soundness_error": audit.soundness_error}
-            rows.append(row)
-    return {"rows": rows, "fold_s": frame.median_cpu_ms(15, prepare, w, rng) / 1000}
+    model = Workbench.of(frame.checkout()).portable
+    return measure_audit(model, given=44, chosen=21, seeds=[SEED + number for number in range(REPEATS)])
 
 
 def _spot_block() -> dict[str, Any]:
