@@ -33,7 +33,8 @@ BUDGETS = {
     # whole answers are verified in it. It holds more since then: a court of two contracts with duties,
     # and machines appraised as a whole; and advice that weighs users' harm. What may leave it is an open
     # point of the README.
-    "otr_core": 13300,
+    # a spot check as one machine of moves, with its messages, 400
+    "otr_core": 13720,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both
     "otr_core/lane": 1620,
@@ -47,8 +48,9 @@ BUDGETS = {
     # the contract that judges a block of a tensor core; moves in modules by level, each with its imports
     # a class of platforms for each batch, two keys of an arbiter, a last second for duties
     "otr_core/dispute": 3950,
-    # of it the verifier of whole answers with its gadgets, 1,250
-    "otr_core/spotcheck": 1900,
+    # of it the verifier of whole answers with its gadgets, 1,250; the protocol from a signed receipt to a
+    # verdict, and its messages as canonical JSON, 400
+    "otr_core/spotcheck": 2310,
     # of it the composed guarantee with its premises, 290; all that many answers on one stake need; users'
     # harm, fishermen and rates by value, which the advice weighs with proofs and capital
     "otr_core/economics": 1300,
@@ -59,8 +61,8 @@ BUDGETS = {
     # their operations compiled and in NumPy, and any decoder in the native lane; blocks of tensor cores
     # replayed, compiled and in NumPy, and the lane of such blocks; the server with its client; a chain by
     # a node's URL, games followed through its logs, and the processes that watch and defend there; and the
-    # report on a network of one's own, with its constants
-    "otr_node": 13050,
+    # report on a network of one's own, with its constants; both sides of a drawn check, and its commands
+    "otr_node": 13290,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     "otr_node/proof": 1150,
@@ -79,7 +81,8 @@ BUDGETS = {
     # in every commitment, the search over all their games, and games that break rules all the time;
     # and every attack on evidence runs against every recorded bundle that has the part it changes, of
     # them splices of devices and collateral of other machines
-    "otr_paper/labs": 4560,
+    # a beacon whose every round can be signed, 20
+    "otr_paper/labs": 4590,
     # of it the mutants of every check of court and contracts, the families table, and a fuzzer that
     # parses, judges and goes on where it was cut off, the network under chaos
     "otr_paper/producers": 2600,
