@@ -91,7 +91,7 @@ def measure_audit(model: PortableModel, given: int, chosen: int, seeds: Sequence
             error = audit.soundness_error
             accumulators, weights, size = accumulators + sums.size, weights + dense.size, size + sums.nbytes
         ids = rng.integers(3, model.architecture.vocab, positions).tolist()
-        _add(taken, "again_s", _again, model, ids, given)
+        _add(taken, "again_s", run_again, model, ids, given)
         taken["audit_s"] += taken["hash_s"]
         for name, seconds in taken.items():
             spent[name].append(seconds)
@@ -101,8 +101,12 @@ def measure_audit(model: PortableModel, given: int, chosen: int, seeds: Sequence
     return counted | found | {"false_rows": rows_put, "false_accepted": accepted, "soundness_error": error}
 
 
-def _again(model: PortableModel, ids: list[int], given: int) -> None:
-    """Run an answer again on its tokens: logits at the places where a token was chosen."""
+def run_again(model: PortableModel, ids: list[int], given: int) -> None:
+    """Run an answer again on its tokens: logits at the places where a token was chosen.
+
+    Args:
+        ids: the tokens that were fed. given: how many of them the prompt has.
+    """
     session = model.session()
     if given > 1:
         session.feed(ids[: given - 1])
@@ -117,4 +121,4 @@ def _add(taken: dict[str, float], name: str, call: Callable[..., Any], *given: A
     return result
 
 
-__all__ = ["PROMPTS", "SHARES", "checked", "load_beacon", "measure_audit"]
+__all__ = ["PROMPTS", "SHARES", "checked", "load_beacon", "measure_audit", "run_again"]
