@@ -73,16 +73,16 @@ BUDGETS = {
     "otr_node/sizing": 800,
     # of it the producers of stored results, the free opponents of disputes and of a stake, the bench of the
     # server, a network of processes that one command starts and faults that befall it, the site with its
-    # explorers, the chain of custody, and where verdicts flip
-    "otr_paper": 20600,
+    # explorers, the chain of custody, and where verdicts flip; structured cheats under every check
+    "otr_paper": 20780,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands
     "otr_paper/claims": 2230,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free
     # in every commitment, the search over all their games, and games that break rules all the time;
     # and every attack on evidence runs against every recorded bundle that has the part it changes, of
     # them splices of devices and collateral of other machines
-    # a beacon whose every round can be signed, 20
-    "otr_paper/labs": 4590,
+    # a beacon whose every round can be signed, 20; structured cheats laid into rows and into proofs, 145
+    "otr_paper/labs": 4740,
     # of it the mutants of every check of court and contracts, the families table, and a fuzzer that
     # parses, judges and goes on where it was cut off, the network under chaos
     "otr_paper/producers": 2600,

@@ -223,7 +223,7 @@ def _refused(
     return ""
 
 
-def other_token(served: Served) -> tuple[int, ...]:
+def drafted_tokens(served: Served) -> tuple[int, ...]:
     """The served answer with its last but one token replaced, as a draft model might have it: the
     ordered model's own prefill over it gives a trace in which every unit holds."""
     ids, stops = list(served.answer.token_ids), served.bench.model.architecture.stop_ids

@@ -46,7 +46,7 @@ from otr_node.spotchecks import weight_points
 from otr_paper.benches.proof import ProofPlan, measure_proof
 from otr_paper.benches.spotchecks import PROMPTS, checked, measure_audit, run_again
 from otr_paper.benches.workbench import Workbench, key_store
-from otr_paper.labs.cheats import CHEATS, WINDOW, broken_by, cheaper_refused, other_token, proof_refused
+from otr_paper.labs.cheats import CHEATS, WINDOW, broken_by, cheaper_refused, drafted_tokens, proof_refused
 from otr_paper.labs.nonlinear import MOST, TOLERANCE, Block, prove_block
 from otr_paper.labs.solidity import SOLC, compile_solidity, install_solc
 from otr_paper.labs.spotchecks import Lab, private_forgery_passes, run_spot_attacks
@@ -300,7 +300,7 @@ def _forged_proofs() -> tuple[dict[str, list[str]], bool]:
             for bits in (8, 4):
                 cheaper = tiny.rounded(bits).portable
                 found.setdefault(f"{bits}-bit weights", []).append(cheaper_refused(served, cheaper))
-            ids = other_token(served)
+            ids = drafted_tokens(served)
             found.setdefault(DRAFT, []).append(proof_refused(served, None, ids))
             session = tiny.portable.session()
             logits = session.feed_batch([[*served.said.prompt_ids, *ids[:-1]]], all_logits=True)[0]

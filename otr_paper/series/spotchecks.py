@@ -99,7 +99,7 @@ def checks(
 UNITS = (1, 16, 64)
 
 
-def cheats(measured: Mapping[str, Any]) -> Records:
+def cheats_under_checks(measured: Mapping[str, Any]) -> Records:
     """Each structured cheat under each check: records of cheat, check, least, detected, most (of the
     seeds), computed (where a formula says it too).
 

@@ -53,7 +53,7 @@ def test_a_cheat_breaks_its_own_operator_and_no_other(served, cheat):
 def test_every_forged_proof_is_refused(served):
     for cheat in cheats.CHEATS:
         assert cheats.proof_refused(served, cheat), cheat.name
-    assert cheats.proof_refused(served, None, cheats.other_token(served))
+    assert cheats.proof_refused(served, None, cheats.drafted_tokens(served))
     assert cheats.cheaper_refused(served, served.bench.rounded(8).portable)
 
 
@@ -81,7 +81,7 @@ def test_the_stored_table_has_every_cheat_under_every_check(project):
 def test_the_figure_of_cheats_by_hand():
     rows = [{"cheat": "c", "proofs": 4, "refused": 3, "again": 1.0}]
     rows[0] |= {f"units_{n}": {"simulated": [0.1, 0.3], "computed": 0.25} for n in (1, 4, 16, 64)}
-    found = spotchecks.cheats({"rows": rows})
+    found = spotchecks.cheats_under_checks({"rows": rows})
     assert [row["check"] for row in found] == [
         "1 drawn unit", "16 drawn units", "64 drawn units", "proof of the whole answer", "running it again",
     ]  # fmt: skip
