@@ -23,6 +23,7 @@ from otr_core.files import check_target, read_input, write_bytes
 from otr_core.poea import OnceStore, load_order
 from otr_core.poea.receipt import AttestedKeys
 from otr_node.chain.command import chain_commands
+from otr_node.duty_command import spotcheck_commands
 from otr_node.evidence.command import evidence_commands
 from otr_node.options import (
     NO_COURT,
@@ -49,6 +50,7 @@ data_app = typer.Typer(no_args_is_help=True, help="Outside data: what is here, a
 commands.add_typer(data_app, name="data")
 commands.add_typer(evidence_commands)
 commands.add_typer(chain_commands)
+commands.add_typer(spotcheck_commands)
 commands.add_typer(server_commands)
 commands.add_typer(sizing_commands)
 

@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from otr_core.encoding import tagged_json_hash
 from otr_core.errors import ProverError, SpotCheckError
 from otr_core.files import check_sha256, sha256_file, whole_file, write_text
 from otr_core.spotcheck.proofs import BASE, LEGS, SHIFT, Proof, Shape, Statement, felt, proof_document
@@ -115,7 +116,8 @@ class Keys:
     Attributes:
         srs: the reference string of exactly 2^k (a larger one would cost seconds to shrink at every
             step).
-        k: the circuit has 2^k rows; rows_used of them are assigned.
+        k: the circuit has 2^k rows; rows_used of them are assigned. proof_bytes: of every proof.
+        key_sha256, srs_sha256: of the verifying key and the reference string, hex.
         setup_cpu_s: CPU seconds the keys took. setup_peak_mb: memory, MB.
     """
 
@@ -123,6 +125,9 @@ class Keys:
     srs: Path
     k: int
     rows_used: int
+    proof_bytes: int
+    key_sha256: str
+    srs_sha256: str
     setup_cpu_s: float
     setup_peak_mb: float
 
@@ -135,6 +140,7 @@ def make_keys(
     folder: Path,
     write: Callable[[Path], None],
     options: Mapping[str, Any],
+    sample: Sequence[Any],
     *,
     least_rows: int,
     memory_mb: int | None = None,
@@ -143,11 +149,13 @@ def make_keys(
     beside it.
 
     Args:
-        write: writes the circuit's graph. options: of the library's settings. least_rows: rows that
-            there must be beside the blinding ones, even if the circuit uses fewer.
+        write: writes the circuit's graph. options: of the library's settings. sample: inputs that
+            it takes, which are proven once: all its proofs are as long. least_rows: rows that there
+            must be beside the blinding ones, even if the circuit uses fewer.
 
     Raises:
-        ProverError: set-up failed. HashMismatchError: a stored key was altered since.
+        ProverError: set-up failed. HashMismatchError: a stored key or reference string was altered
+            since, or its folder holds another circuit's graph.
     """
     card_file = folder / "card.json"
     # What keys hang on besides their shape: stored ones of another recipe are made again.
@@ -159,16 +167,21 @@ def make_keys(
             rows = call("write_settings", folder=str(part), options={**options, "logrows": 20}).value
             k = (max(rows, least_rows) + _BLINDING).bit_length()
             call("write_settings", folder=str(part), options={**options, "logrows": k})
-            done = call("make_keys", folder=str(part), srs=str(make_srs(folder.parent, k)), memory_mb=memory_mb)
-            took = {"rows_used": rows, "setup_cpu_s": done.cpu_s, "setup_peak_mb": done.peak_mb}
+            srs = make_srs(folder.parent, k)
+            done = call("make_keys", folder=str(part), srs=str(srs), memory_mb=memory_mb)
             digests = {name: sha256_file(part / name) for name in _FILES}
-            card = {"recipe": recipe, "k": k, **took, "sha256": digests}
+            keys = Keys(part, srs, k, rows, 0, digests["vk.key"], sha256_file(srs), done.cpu_s, done.peak_mb)
+            proof, _ = prove_inputs(keys, partial(run_circuit, keys, sample, memory_mb=memory_mb))
+            named = {name: value for name, value in vars(keys).items() if name not in ("folder", "srs")}
+            card = {"recipe": recipe, **named, "proof_bytes": len(proof.raw), "sha256": digests}
             write_text(part / "card.json", json.dumps(card, indent=1))
     card = json.loads(card_file.read_text())
     del card["recipe"]
     for name, digest in card.pop("sha256").items():
         check_sha256(folder / name, digest, mend=f"rm -r {folder.name}")
-    return Keys(folder, make_srs(folder.parent, card["k"]), **card)
+    srs = make_srs(folder.parent, card["k"])
+    check_sha256(srs, card["srs_sha256"], mend=f"rm -r {folder.name}")
+    return Keys(folder, srs, **card)
 
 
 OPTIONS: Mapping[str, Any] = {
@@ -196,6 +209,12 @@ class Circuit(Keys):
 
     shape: Shape
 
+    @property
+    def digest(self) -> bytes:
+        """See ``VerificationKey.digest``."""
+        named = {"shape": self.shape.name, "key": self.key_sha256, "srs": self.srs_sha256, "bytes": self.proof_bytes}
+        return tagged_json_hash("spot-check/circuit", named)
+
     def holds(self, proof: Proof) -> bool:
         """See ``VerificationKey.holds``."""
         return bool(verify_proof(self, proof).value)
@@ -219,6 +238,10 @@ def make_circuit(shape: Shape, store: Path, *, visibility: str = "polycommit", m
         folder,
         partial(write_graph, steps=STEPS, inputs=inputs, constants=constants),
         {**OPTIONS, "input_visibility": visibility},
+        [
+            [felt(0)] * (side * other)
+            for side, other in ((shape.rows, shape.columns), (shape.columns, 1), (shape.rows, 1))
+        ],
         least_rows=shape.rows * shape.columns,
         memory_mb=memory_mb,
     )

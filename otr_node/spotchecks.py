@@ -94,19 +94,7 @@ class CheckedOperator:
                 committed leaf.
         """
         done = rebuild_operators(self.model, self.answer, self.trace_seed, position, layer)
-        a, (q, kv) = self.layout.architecture, self.layout.head_values
-        qkv, gate_up = done["attention.qkv"], done["mlp.gate_up"]
-        rows = {
-            "q": qkv[:q],
-            "k": qkv[q : q + kv],
-            "value": qkv[q + kv :],
-            "key": done["attention.key"],
-            "gate": gate_up[: a.intermediate],
-            "up": gate_up[a.intermediate :],
-            "input": self._input_row(position, layer),
-            "output": done["output"],
-        }
-        return rows | {name: done[name] for name in self.layout.row_lengths() if name not in rows}
+        return named_rows(self.layout, done, self._input_row(position, layer))
 
     def commit(self, rows: Mapping[str, np.ndarray], position: int, layer: int) -> CommittedRows:
         """Commit to the rows of a place, to be published before the second round.
@@ -198,6 +186,27 @@ class CheckedOperator:
         if layer == 0:
             return embedding(self.model, [*self.answer.prompt_ids, *self.answer.token_ids][position])
         return np.frombuffer(self.state(position, layer - 1).output, "<i4").astype(np.int64)
+
+
+def named_rows(layout: Layout, done: Mapping[str, np.ndarray], entered: np.ndarray) -> dict[str, np.ndarray]:
+    """The rows of a place by the names that units have for them, int64.
+
+    Args:
+        done: results of the layer's operators by name. entered: what entered the layer.
+    """
+    a, (q, kv) = layout.architecture, layout.head_values
+    qkv, gate_up = done["attention.qkv"], done["mlp.gate_up"]
+    rows = {
+        "q": qkv[:q],
+        "k": qkv[q : q + kv],
+        "value": qkv[q + kv :],
+        "key": done["attention.key"],
+        "gate": gate_up[: a.intermediate],
+        "up": gate_up[a.intermediate :],
+        "input": entered,
+        "output": done["output"],
+    }
+    return rows | {name: done[name] for name in layout.row_lengths() if name not in rows}
 
 
 def embedding(model: PortableModel, token: int) -> np.ndarray:

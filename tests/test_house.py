@@ -33,7 +33,8 @@ BUDGETS = {
     # whole answers are verified in it. It holds more since then: a court of two contracts with duties,
     # and machines appraised as a whole; and advice that weighs users' harm. What may leave it is an open
     # point of the README.
-    "otr_core": 13300,
+    # a spot check as one machine of moves, with its messages, 400
+    "otr_core": 13720,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both
     "otr_core/lane": 1620,
@@ -47,8 +48,9 @@ BUDGETS = {
     # the contract that judges a block of a tensor core; moves in modules by level, each with its imports
     # a class of platforms for each batch, two keys of an arbiter, a last second for duties
     "otr_core/dispute": 3950,
-    # of it the verifier of whole answers with its gadgets, 1,250
-    "otr_core/spotcheck": 1900,
+    # of it the verifier of whole answers with its gadgets, 1,250; the protocol from a signed receipt to a
+    # verdict, and its messages as canonical JSON, 400
+    "otr_core/spotcheck": 2310,
     # of it the composed guarantee with its premises, 290; all that many answers on one stake need; users'
     # harm, fishermen and rates by value, which the advice weighs with proofs and capital
     "otr_core/economics": 1300,
@@ -59,8 +61,9 @@ BUDGETS = {
     # their operations compiled and in NumPy, and any decoder in the native lane; blocks of tensor cores
     # replayed, compiled and in NumPy, and the lane of such blocks; the server with its client; a chain by
     # a node's URL, games followed through its logs, the processes that watch and defend there, and what
-    # arbiters look at before they sign; and the report on a network of one's own, with its constants
-    "otr_node": 13500,
+    # arbiters look at before they sign; the report on a network of one's own, with its constants; and
+    # both sides of a drawn check, with its commands
+    "otr_node": 13750,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     "otr_node/proof": 1150,
@@ -71,15 +74,16 @@ BUDGETS = {
     "otr_node/sizing": 800,
     # of it the producers of stored results, the free opponents of disputes and of a stake, the bench of the
     # server, a network of processes that one command starts and faults that befall it, the site with its
-    # explorers, the chain of custody, and where verdicts flip
-    "otr_paper": 20600,
+    # explorers, the chain of custody, and where verdicts flip; structured cheats under every check
+    "otr_paper": 20780,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands
     "otr_paper/claims": 2230,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free
     # in every commitment, the search over all their games, and games that break rules all the time;
     # and every attack on evidence runs against every recorded bundle that has the part it changes, of
     # them splices of devices and collateral of other machines
-    "otr_paper/labs": 4560,
+    # a beacon whose every round can be signed, 20; structured cheats laid into rows and into proofs, 145
+    "otr_paper/labs": 4740,
     # of it the mutants of every check of court and contracts, the families table, and a fuzzer that
     # parses, judges and goes on where it was cut off, the network under chaos
     "otr_paper/producers": 2600,

@@ -128,6 +128,15 @@ class VerificationKey(Protocol):
     def shape(self) -> Shape:
         """The shape of the units whose proofs this key verifies."""
 
+    @property
+    def digest(self) -> bytes:
+        """Hash of the shape, the verifying key and the reference string, 32 bytes: another circuit
+        under the same name has another."""
+
+    @property
+    def proof_bytes(self) -> int:
+        """Length of every proof of this circuit: the library does not mind what stands after it."""
+
     def holds(self, proof: Proof) -> bool:
         """Whether a proof verifies for its public output; only proof bytes and output are read.
 

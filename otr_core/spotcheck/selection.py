@@ -1,8 +1,8 @@
 """What is checked, drawn from a beacon's randomness and a committed root; anyone can draw it again.
 
-There are three draws: which queries of a batch (each with the same chance, on its own), which place
-(position, layer) of a drawn query, and, from a later round and the root of the rows committed
-meanwhile, which unit of that layer. Each is SHA-256 of a tag, the randomness, the root and an
+Which answers of a batch are drawn is the court's own rule (``dispute.duties.is_drawn``). Two draws
+follow here: which place (position, layer) of a drawn answer, and, from a later round and the root of
+the rows committed meanwhile, which unit of that layer. Each is SHA-256 of a tag, the randomness, the root and an
 index, read as an integer. An integer beyond the last multiple of the number of outcomes would
 favour the first outcomes, and is replaced by the next one of the stream.
 """
@@ -42,21 +42,6 @@ def uniform(randomness: bytes, root: bytes, label: str, index: int, below: int) 
         if value < limit:
             return value % below
         attempt += 1
-
-
-def draw_queries(randomness: bytes, batch_root: bytes, queries: int, rho_ppm: int) -> list[int]:
-    """Indices (0-based) of the drawn queries of a batch.
-
-    Args:
-        queries: how many the batch commits to. rho_ppm: the rate, in millionths: 10,000 is the
-            paper's 1 %.
-
-    Raises:
-        ParameterError: a rate beyond 0 to 1,000,000.
-    """
-    if not 0 <= rho_ppm <= 10**6:
-        raise ParameterError("rho_ppm", rho_ppm, "0 to 1,000,000")
-    return [i for i in range(queries) if uniform(randomness, batch_root, "query", i, 10**6) < rho_ppm]
 
 
 def draw_place(randomness: bytes, batch_root: bytes, query: int, receipt: Receipt) -> tuple[int, int]:

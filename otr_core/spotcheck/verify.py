@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from otr_core import merkle
+from otr_core.encoding import tagged_json_hash
 from otr_core.errors import ProofError, SpotCheckError
 from otr_core.lane.formats import INT32
 from otr_core.poea.receipt import Receipt
@@ -41,7 +42,7 @@ CHECKS = (
     # every unit, and the operator's results where it has no weights
     *("statement", "unit", "rows", "leaf", "token", "operator"),
     # the proof of a matrix unit
-    *("circuit", "proof", "violation", "weights", "activations", "outputs"),
+    *("circuit", "violation", "proof", "weights", "activations", "outputs"),
 )
 
 Embedding = Callable[[int], np.ndarray]
@@ -215,6 +216,8 @@ def opened_values(
     found = [(o.position, o.layer, o.piece) for o in response.leaves]
     if found != [entry[:3] for entry in expected]:
         raise SpotCheckError("leaf", f"openings of {found[:3]}…", [entry[:3] for entry in expected][:3])
+    if response.token is not None and not reads_token(layout, unit):
+        raise SpotCheckError("token", "one that nothing reads", "none beside layer 0's input")
     joined: dict[tuple[int, str], bytes] = {}
     for opening, (position, _, _, row) in zip(response.leaves, expected, strict=True):
         try:
@@ -261,6 +264,11 @@ class Verifier:
     saturation: tuple[int, ...]
     embedding: Embedding
 
+    @property
+    def digest(self) -> bytes:
+        """Of all circuits held, 32 bytes: what operator and verifiers agree to (``CheckTerms``)."""
+        return tagged_json_hash("spot-check/circuits", {name: key.digest.hex() for name, key in self.circuits.items()})
+
     def verify(self, challenge: SpotCheckChallenge, response: SpotCheckResponse) -> None:
         """Accept an answer or say why not. The checks, in order:
 
@@ -272,13 +280,13 @@ class Verifier:
 
         Of an operator without weights:
 
-        6. The operator gives the opened outputs.
+        6. The operator gives the opened outputs; nothing stands beside them.
 
         Of a matrix:
 
         7. The answer names the circuit of the unit's shape, and the unit fits it.
-        8. The proof verifies.
-        9. The violation that it proves is 0.
+        8. The violation that it claims is 0.
+        9. The proof verifies for it, and nothing stands after its end.
         10. Its weights are the registered ones.
         11. Its activations are the opened ones.
         12. Its outputs are the opened ones.
@@ -299,8 +307,10 @@ class Verifier:
         # 3. to 5. The opened rows, leaf pieces and token are those committed to.
         values = opened_values(self.layout, challenge, response, self.embedding)
 
-        # 6. The operator gives the opened outputs.
+        # 6. The operator gives the opened outputs; nothing stands beside them.
         if unit.operator not in self.layout.matrices:
+            if response.circuit or response.proof is not None:
+                raise SpotCheckError("circuit", response.circuit or "a proof", "none, of an operator without weights")
             result, name = recompute(self.layout, unit, values, self.saturation[unit.layer])
             if wrong := [i for i, (r, v) in enumerate(zip(result, values[name].tolist(), strict=True)) if r != v]:
                 raise SpotCheckError("operator", f"{len(wrong)} of {len(result)} values of {name}", "all as recomputed")
@@ -312,13 +322,15 @@ class Verifier:
         if response.circuit != circuit.shape.name or proof is None:
             raise SpotCheckError("circuit", response.circuit or "no proof", circuit.shape.name)
 
-        # 8. The proof verifies.
-        if not circuit.holds(proof):
-            raise SpotCheckError("proof", "one that does not verify", "a valid proof")
-
-        # 9. The violation that it proves is 0.
+        # 8. The violation that it claims is 0.
         if proof.violation != 0:
             raise SpotCheckError("violation", proof.violation, 0)
+
+        # 9. The proof verifies for it, and nothing stands after its end.
+        if len(proof.raw) != circuit.proof_bytes:
+            raise SpotCheckError("proof", f"{len(proof.raw)} bytes", circuit.proof_bytes)
+        if not circuit.holds(proof):
+            raise SpotCheckError("proof", "one that does not verify", "a valid proof")
 
         # 10. Its weights are the registered ones.
         # 11. Its activations are the opened ones.

@@ -64,6 +64,7 @@ def block_keys(width: int, inner: int, store: Path) -> prover.Keys:
         store / f"block-{width}x{inner}",
         partial(prover.write_graph, steps=STEPS, inputs=shapes, constants=constants),
         {**prover.OPTIONS, "input_scale": SCALE, "param_scale": SCALE, **TABLES},
+        [[0.0] * (rows * columns) for rows, columns in shapes.values()],
         least_rows=2**14,
     )
 

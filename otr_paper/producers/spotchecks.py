@@ -9,9 +9,13 @@
 * ``spot_attacks``: the tamper table, three trials at different places.
 * ``spot_detection``: broken units of real cheats at sampled places, and convictions by the
   protocol's draws.
+* ``spot_cheats``: what drawn units, forged proofs of whole answers (on a tiny model) and running
+  again make of structured cheats; each probability drawn with three seeds.
 * ``spot_links``: CPU seconds of every way to tie a trace leaf to a proof, per token and per drawn
   query; the registry.
-* ``spot_freivalds``: the audit of one layer's products against computing them.
+* ``spot_freivalds``: the audit of all products of one answer, the head's too, against running the
+  answer again.
+* ``spot_whole``: the proof of a whole answer, its check, and running the answer again.
 * ``spot_block``: one non-linear unit at small width, honest and off.
 * ``spot_onchain``: gas of the verifier contract, from receipts; needs Node and npm.
 """
@@ -36,13 +40,17 @@ from otr_core.spotcheck.selection import SHARES
 from otr_core.spotcheck.units import Unit, needed_rows
 from otr_node import prover
 from otr_node.chain.evm import Chain
+from otr_node.models import model_folder
+from otr_node.portable import load_portable
 from otr_node.spotchecks import weight_points
-from otr_paper.benches.spotchecks import PROMPTS, checked
+from otr_paper.benches.proof import ProofPlan, measure_proof
+from otr_paper.benches.spotchecks import PROMPTS, checked, measure_audit, run_again
 from otr_paper.benches.workbench import Workbench, key_store
-from otr_paper.labs.freivalds import prepare
+from otr_paper.labs.cheats import CHEATS, WINDOW, broken_by, cheaper_refused, drafted_tokens, proof_refused
 from otr_paper.labs.nonlinear import MOST, TOLERANCE, Block, prove_block
 from otr_paper.labs.solidity import SOLC, compile_solidity, install_solc
 from otr_paper.labs.spotchecks import Lab, private_forgery_passes, run_spot_attacks
+from otr_paper.labs.tiny import write_tiny
 from otr_paper.producers import frame
 from otr_paper.studies.detection import broken_units, per_query, per_unit, simulate_draws
 
@@ -52,6 +60,7 @@ SHAPES = (*SMALL, (32, 576), (64, 576), (48, 1536))
 REPEATS, STEPS = 3, ("witness", "prove", "verify")
 PLACES, PROVEN = 200, 12
 DRAWS = 2000
+UNITS = (1, 4, 16, 64)
 
 
 def _random_statement(shape: proofs.Shape, rng: np.random.Generator) -> proofs.Statement:
@@ -190,16 +199,18 @@ def _spot_attacks() -> dict[str, Any]:
     return {"rows": list(table.values()), "private_forgery_passes_naive_rule": passes}
 
 
+def true_weights(bench: Workbench, layer: int) -> dict[str, np.ndarray]:
+    """The registered matrices of a layer by operator, int64, unscaled."""
+    return {
+        m.name: bench.portable.matrices[f"{layer}.{m.stack}"].dense(m.first, m.first + m.rows).astype(np.int64)
+        for m in bench.layout.matrices.values()
+    }
+
+
 def _spot_detection() -> dict[str, Any]:
     bench, rng = Workbench.of(frame.checkout()), np.random.default_rng(SEED)
-    layout, model, layers = bench.layout, bench.portable, bench.portable.architecture.layers
+    layout, layers = bench.layout, bench.portable.architecture.layers
     sample = 30
-
-    def true_weights(layer: int) -> dict[str, np.ndarray]:
-        return {
-            m.name: model.matrices[f"{layer}.{m.stack}"].dense(m.first, m.first + m.rows).astype(np.int64)
-            for m in layout.matrices.values()
-        }
 
     rows = []
     for kind, cheaper in (
@@ -213,7 +224,7 @@ def _spot_detection() -> dict[str, Any]:
         def broken_at(number: int, who: Any = who) -> Any:
             layer = number * layers // sample  # every layer equally often
             position = number * 7 % who.trace.shape.positions
-            found = broken_units(layout, true_weights(layer), who.rows(position, layer))
+            found = broken_units(layout, true_weights(bench, layer), who.rows(position, layer))
             return found if any(blocks.any() for blocks in found.values()) else None
 
         maps = _in_parallel(broken_at, list(range(sample)))
@@ -228,6 +239,73 @@ def _spot_detection() -> dict[str, Any]:
             rows.append(row | {"computed": float(np.mean(by_place)), "simulated": caught / DRAWS})
             frame.progress(f"{rows[-1]}")
     return {"rows": rows, "draws": DRAWS, "places": sample, "leaves": who.trace.shape.leaves}
+
+
+def _spot_cheats() -> dict[str, Any]:
+    bench = Workbench.of(frame.checkout())
+    layout, layers, who = bench.layout, bench.portable.architecture.layers, checked(bench, PROMPTS[0])
+    who.state(0, 0)
+    positions, leaves = who.trace.shape.positions, who.trace.shape.leaves
+    places = [(number * 7 % positions, number) for number in range(layers)]  # every layer once
+    maps: dict[str, list[Any]] = {}
+    for cheat in CHEATS:
+        maps[cheat.name] = [broken_by(cheat, who, *place) for place in places]
+        frame.progress(f"{cheat.name}: {sum(one is not None for one in maps[cheat.name])} of {layers} places deviate")
+    one = next(found for found in maps["one value of one leaf"] if found is not None)
+    maps["one value of one leaf"] = [one] + [None] * (leaves - 1)
+    for bits in (8, 4):
+        cheaper, name = checked(bench.rounded(bits), PROMPTS[0]), f"{bits}-bit weights"
+        cheaper.state(0, 0)
+        shape = cheaper.trace.shape
+        own = [(number * 7 % shape.positions, number) for number in range(layers)]
+        maps[name] = [broken_units(layout, true_weights(bench, layer), cheaper.rows(at, layer)) for at, layer in own]
+        frame.progress(name)
+    maps[DRAFT] = [None] * layers
+    forged, draft_differs = _forged_proofs()
+    rows = []
+    for name, found in maps.items():
+        shares = [
+            0.0 if one is None else per_unit({key: blocks.mean() for key, blocks in one.items()}) for one in found
+        ]
+        row: dict[str, Any] = {"cheat": name, "places_share": float(np.mean([one is not None for one in found]))}
+        # run again: whether any state that was looked at, or any token, is another
+        row["again"] = float(any(one is not None for one in found) or (name == DRAFT and draft_differs))
+        row["per_unit"] = float(np.mean([share for share in shares if share] or [0.0]))
+        for units in UNITS:
+            seeds = [np.random.default_rng([SEED, seed, units]).bytes(32) for seed in range(REPEATS)]
+            caught = [simulate_draws(found, SHARES, layout.blocks, units, DRAWS, seed) / DRAWS for seed in seeds]
+            computed = float(np.mean([per_query(1.0, share, units) for share in shares]))
+            row[f"units_{units}"] = {"simulated": caught, "computed": computed}
+        row |= {"proofs": len(forged[name]), "refused": sum(map(bool, forged[name])), "refused_by": forged[name]}
+        rows.append(row)
+        frame.progress(f"{row}")
+    return {"rows": rows, "draws": DRAWS, "places": layers, "leaves": leaves, "window": WINDOW}
+
+
+DRAFT = "another model's tokens, one prefill"
+
+
+def _forged_proofs() -> tuple[dict[str, list[str]], bool]:
+    """Cheat → what refused a proof with it in its witness, for each of some prompts of a tiny model; and
+    whether all other tokens that were signed are not those that the model chooses after their prefix."""
+    found: dict[str, list[str]] = {}
+    differs = True
+    with tempfile.TemporaryDirectory() as folder:
+        tiny = Workbench(write_tiny(Path(folder) / "tiny"))
+        for seed in range(REPEATS):
+            words = np.random.default_rng([SEED, seed]).integers(3, 60, 8)
+            served = tiny.serve(" ".join(f"w{word}" for word in words), 9, number=str(seed))
+            for cheat in CHEATS:
+                found.setdefault(cheat.name, []).append(proof_refused(served, cheat))
+            for bits in (8, 4):
+                cheaper = tiny.rounded(bits).portable
+                found.setdefault(f"{bits}-bit weights", []).append(cheaper_refused(served, cheaper))
+            ids = drafted_tokens(served)
+            found.setdefault(DRAFT, []).append(proof_refused(served, None, ids))
+            session = tiny.portable.session()
+            logits = session.feed_batch([[*served.said.prompt_ids, *ids[:-1]]], all_logits=True)[0]
+            differs &= logits[len(served.said.prompt_ids) - 1 :].argmax(-1).tolist() != list(ids)
+    return found, differs
 
 
 def _spot_links() -> dict[str, Any]:
@@ -267,26 +345,18 @@ def _spot_links() -> dict[str, Any]:
 
 
 def _spot_freivalds() -> dict[str, Any]:
-    bench, rng = Workbench.of(frame.checkout()), np.random.default_rng(SEED)
-    model, layout, rows = bench.portable, bench.layout, []
-    for positions in (1, 32, 256):
-        for name in ("gate", "down"):
-            m = layout.matrices[name]
-            w = model.matrices[f"3.{m.stack}"].dense(m.first, m.first + m.rows).astype(np.int64)
-            weights = torch.from_numpy(w).double()
-            x = rng.integers(-(2**20), 2**20, (positions, m.columns))
-            accumulators = x @ w.T
-            audit = prepare(w, rng)
-            xf = torch.tensor(x, dtype=torch.float64)
-            again_ms = frame.median_cpu_ms(15, torch.nn.functional.linear, xf, weights)
-            check_ms = frame.median_cpu_ms(15, audit.holds, x, accumulators)
-            wrong = accumulators.copy()
-            wrong[0, 0] += 1
-            held = bool(audit.holds(x, accumulators).all()), bool(audit.holds(x, wrong)[0])
-            row = {"matrix": name, "positions": positions, "recompute_s": again_ms / 1000, "check_s": check_ms / 1000}
-            row |= {"honest_holds": held[0], "off_by_one_holds": held[1], "soundness_error": audit.soundness_error}
-            rows.append(row)
-    return {"rows": rows, "fold_s": frame.median_cpu_ms(15, prepare, w, rng) / 1000}
+    model = Workbench.of(frame.checkout()).portable
+    return measure_audit(model, given=44, chosen=21, seeds=[SEED + number for number in range(REPEATS)])
+
+
+def _spot_whole() -> dict[str, Any]:
+    """The proof of a whole answer beside running that answer again, in one process."""
+    folder, rng = model_folder(frame.checkout(), report=frame.progress), np.random.default_rng(SEED)
+    found = measure_proof(folder, ProofPlan(), frame.progress)
+    model, positions, chosen = load_portable(folder), found["positions"], found["answer_tokens"]
+    ids = rng.integers(3, model.architecture.vocab, positions).tolist()
+    spent = [frame.timed(run_again, model, ids, positions + 1 - chosen)[1] for _ in range(1 + REPEATS)][1:]
+    return found | {"again_cpu_s": statistics.median(spent), "again_cpu_s_all": [round(s, 4) for s in spent]}
 
 
 def _spot_block() -> dict[str, Any]:
@@ -343,8 +413,10 @@ PARTS = {
     "spot_honest": _spot_honest,
     "spot_attacks": _spot_attacks,
     "spot_detection": _spot_detection,
+    "spot_cheats": _spot_cheats,
     "spot_links": _spot_links,
     "spot_freivalds": _spot_freivalds,
+    "spot_whole": _spot_whole,
     "spot_block": _spot_block,
     "spot_onchain": _spot_onchain,
 }

@@ -67,37 +67,60 @@ def unit_detection_curves(
 
 
 def checks(
+    whole: Mapping[str, Any],
     freivalds: Mapping[str, Any],
     costs: Mapping[str, Any],
-    links: Mapping[str, Any],
     *,
-    worst: float,
-    leaves: int,
-    down_blocks: int,
     proofs_per_unit: float,
 ) -> Records:
-    """Kinds of check side by side: records of check, cost_s (CPU seconds of who bears it, for one
-    drawn answer of 60 positions), bearer, and detection of a whole-model, a one-layer and a
-    one-value cheat.
+    """What it takes to check one answer: records of check, bearer, cost_s (CPU seconds of one core),
+    sent_bytes, and needs (what its verifier must hold).
 
     Args:
+        whole, freivalds, costs: payloads of ``spot_whole``, ``spot_freivalds`` and ``spot_honest``.
         proofs_per_unit: share of drawn units that need a proof.
     """
-    positions = 60
-    again = positions * links["prefill_token_s"]
-    audit = next(row for row in freivalds["rows"] if row["positions"] == 32 and row["matrix"] == "gate")
-    audited = again * audit["check_s"] / audit["recompute_s"]
-    error = audit["soundness_error"]
+    rest = freivalds["again_s"] - freivalds["products_s"]
     rows = [
-        ("run the answer again", again, "fisherman", 1.0, 1.0, 1.0),
-        ("Freivalds on every product", audited, "fisherman", 1 - error, 1 - error, 1 - error),
+        ("run the answer again", "fisherman", whole["again_cpu_s"], 0.0, "the model"),
+        ("audit every product, the rest again", "fisherman", freivalds["audit_s"] + rest, freivalds["bytes"], "sums"),
+        ("check a proof of the answer", "verifier", whole["check_cpu_s"], whole["proof_bytes"], "the model"),
+        ("prove the answer", "operator", whole["prove_cpu_s"], whole["proof_bytes"], "the model"),
     ]
     for units in (1, 16, 64):
-        cost = units * proofs_per_unit * (costs["prove_cpu_s"] + costs["witness_cpu_s"])
-        element = per_query(1 / leaves, per_unit({"down": 1 / down_blocks}), units)
-        found = (per_query(1, worst, units), per_query(1 / 30, worst, units), element)
-        rows.append((f"{units} drawn units, {units * proofs_per_unit:.1f} proofs", cost, "operator", *found))
-    return records("check, cost_s, bearer, whole_model, one_layer, one_value", rows)
+        proofs = units * proofs_per_unit
+        cost = proofs * (costs["prove_cpu_s"] + costs["witness_cpu_s"])
+        label = f"prove {units} drawn unit" + "s" * (units > 1)
+        rows.append((label, "operator", cost, proofs * costs["proof_bytes"], "keys, and points of the weights"))
+    return records("check, bearer, cost_s, sent_bytes, needs", rows)
+
+
+#: Checks of the figure of cheats, in its order: the columns of ``spot_cheats`` behind them.
+UNITS = (1, 16, 64)
+
+
+def cheats_under_checks(measured: Mapping[str, Any]) -> Records:
+    """Each structured cheat under each check: records of cheat, check, least, detected, most (of the
+    seeds), computed (where a formula says it too).
+
+    A proof of the whole answer is about its tokens: forged ones were refused or not. Whoever runs
+    the answer again compares all states and tokens, and finds what differs anywhere.
+
+    Args:
+        measured: payload of ``spot_cheats``.
+    """
+    rows = []
+    for row in measured["rows"]:
+        for units in UNITS:
+            seeds = row[f"units_{units}"]["simulated"]
+            mean = sum(seeds) / len(seeds)
+            label = f"{units} drawn unit" + "s" * (units > 1)
+            computed = row[f"units_{units}"]["computed"]
+            rows.append((row["cheat"], label, min(seeds), mean, max(seeds), computed))
+        share = row["refused"] / row["proofs"]
+        rows.append((row["cheat"], "proof of the whole answer", share, share, share, math.nan))
+        rows.append((row["cheat"], "running it again", *[row["again"]] * 3, math.nan))
+    return records("cheat, check, least, detected, most, computed", rows)
 
 
 def onchain(measured: Mapping[str, Any], published: Published, *, rho: float) -> Records:

@@ -24,7 +24,7 @@ TYPED = {
     "01_attestation": 10,
     "02_poea_binding": 5,
     "03_dispute_bisection": 21,
-    "04_zk_spot_checks": 12,
+    "04_zk_spot_checks": 7,
     "05_spot_check_economics": 16,
     "06_poq_vs_otr": 22,
     "07_latency_cost_throughput": 54,

@@ -49,15 +49,6 @@ def test_draws_are_uniform_and_neighbours_independent():
     assert chi2_contingency(table).pvalue > 1e-4
 
 
-def test_queries_are_drawn_at_the_rate_and_independently():
-    drawn = selection.draw_queries(BEACON, ROOT, 20_000, 10_000)
-    assert abs(len(drawn) - 200) < 5 * 14.1  # five standard deviations of a binomial
-    assert selection.draw_queries(BEACON, ROOT, 50, 10**6) == list(range(50))
-    assert selection.draw_queries(BEACON, ROOT, 50, 0) == []
-    longer = selection.draw_queries(BEACON, ROOT, 40_000, 10_000)
-    assert longer[: len(drawn)] == drawn  # a query's chance does not hang on the others
-
-
 def test_places_cover_the_trace_evenly(tiny_operator):
     """Positions and layers are those that the receipt states: 3 and 3 tokens fed 5 positions."""
     stated = replace(tiny_operator.served.receipt, prompt_tokens=3, answer_tokens=3, layers=4)
@@ -80,5 +71,3 @@ def test_units_follow_the_shares(tiny_operator):
 def test_unusable_arguments_are_named():
     with pytest.raises(ParameterError):
         selection.uniform(BEACON, ROOT, "test", 0, 0)
-    with pytest.raises(ParameterError):
-        selection.draw_queries(BEACON, ROOT, 5, 10**6 + 1)

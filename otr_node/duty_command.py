@@ -1,0 +1,183 @@
+"""``otr spotcheck``: a check from a signed receipt to a verdict, between two parties who exchange files."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from otr_core.cli import AsJson, print_json, receipt_policy, say
+from otr_core.dispute.accounts import batch_id
+from otr_core.encoding import from_hex, parse_json
+from otr_core.errors import InputError
+from otr_core.extras import need_extras
+from otr_core.files import check_target, read_input, write_bytes
+from otr_core.poea import load_order
+from otr_core.poea.client import PlacedOrder
+from otr_core.spotcheck.protocol import SpotCheck, Stage, load_check, open_check
+from otr_core.spotcheck.wire import CheckTerms, CommittedBatch
+from otr_node.options import Folder
+from otr_node.project import find_project
+
+spotcheck_app = typer.Typer(no_args_is_help=True, help="A spot check of a signed answer, through files.")
+spotcheck_commands = typer.Typer()
+spotcheck_commands.add_typer(spotcheck_app, name="spotcheck")
+
+CheckFile = Annotated[Path, typer.Argument(help="The check, as otr spotcheck open has written it.")]
+Own = Annotated[Path | None, typer.Option("--order", help="Your own copy of the order; opens a sealed answer.")]
+Rules = Annotated[Path | None, typer.Option("--policy", help="Policy for evidence of hardware, then required.")]
+At = Annotated[int | None, typer.Option("--at", help="When it was taken, Unix seconds; default: now.")]
+KeyFile = Annotated[Path, typer.Option("--key", help="Encrypted key file of the account that committed the batch.")]
+Password = Annotated[Path | None, typer.Option("--password-file", help="Else OTR_PASSWORD, or it is asked for.")]
+Store = Annotated[Path | None, typer.Option("--store", help="Folder of circuits' keys; default: build/spotcheck.")]
+Out = Annotated[Path, typer.Option("--out", help="Where it is written, whole or not at all.")]
+
+
+def _loaded(path: Path, order: Path | None, policy: Path | None) -> tuple[SpotCheck, PlacedOrder | None]:
+    placed = None if order is None else load_order(read_input(order, what="an order (JSON)"))
+    rules = receipt_policy(policy, None, simulated=policy is None)
+    whose = None if placed is None else placed.order
+    return load_check(read_input(path, what="a spot check (JSON)"), policy=rules, order=whose), placed
+
+
+def _show(check: SpotCheck, as_json: bool) -> None:
+    """Say where a check stands; exit status 1 for a conviction."""
+    awaited = check.round if check.stage in (Stage.INCLUDED, Stage.COMMITTED) else None
+    told = {"stage": check.stage.name, "round": awaited, "until": check.until, "refused_by": check.refused_by}
+    if as_json:
+        print_json(told | {"position": check.position, "layer": check.layer, "why": check.why})
+    else:
+        print(
+            f"{check.stage.name.lower()}: {check.stage.value}"
+            + (f" ({check.refused_by}: {check.why})" * bool(check.why))
+        )
+        if awaited is not None:
+            print(f"round awaited: {awaited}")
+    raise typer.Exit(1 if check.stage is Stage.CONVICTED else 0)
+
+
+@spotcheck_app.command("open")
+def open_spot_check(
+    receipt: Annotated[Path, typer.Argument(help="A receipt file that otr infer wrote.")],
+    terms: Annotated[Path, typer.Option(help="Terms that both sides agreed to (JSON).")],
+    batch: Annotated[Path, typer.Option(help="The batch as you have read it from the chain (JSON).")],
+    place: Annotated[Path, typer.Option(help="Where the receipt is in it: a place file.")],
+    out: Out,
+    order: Own = None,
+    policy: Rules = None,
+    as_json: AsJson = False,
+) -> None:
+    """Begin a check: show that the receipt was ordered, signed and committed."""
+    need_extras("node")
+    check_target(out)
+    from otr_node.chain.answers import load_place
+
+    placed = None if order is None else load_order(read_input(order, what="an order (JSON)"))
+    committed = CommittedBatch.from_json(parse_json(read_input(batch, what="a batch (JSON)"), what="batch"))
+    where = load_place(read_input(place, what="a place file (JSON)"))
+    if where.batch != batch_id("0x" + committed.operator.hex(), committed.root):
+        raise InputError(f"--place: found batch {where.batch.hex()}, expected the one of --batch")
+    check = open_check(
+        CheckTerms.from_json(parse_json(read_input(terms, what="terms (JSON)"), what="terms")),
+        read_input(receipt, what="a receipt file (JSON)"),
+        committed,
+        where.at,
+        tuple(where.path),
+        policy=receipt_policy(policy, None, simulated=policy is None),
+        order=None if placed is None else placed.order,
+    )
+    write_bytes(out, check.dump())
+    _show(check, as_json)
+
+
+@spotcheck_app.command("round")
+def take_round(
+    file: CheckFile,
+    signature: Annotated[str, typer.Option(help="The beacon's signature of the awaited round, hex.")],
+    order: Own = None,
+    policy: Rules = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take the round that draws the answer and its place, or the units of committed rows."""
+    check, _ = _loaded(file, order, policy)
+    given = from_hex(signature, length=48, what="--signature")
+    check = check.draw(given) if check.stage is Stage.INCLUDED else check.draw_units(given)
+    write_bytes(file, check.dump())
+    _show(check, as_json)
+
+
+@spotcheck_app.command("answer")
+def answer_spot_check(
+    file: CheckFile,
+    key: KeyFile,
+    out: Out,
+    proof_out: Annotated[Path | None, typer.Option(help="Where a proof is written, if one is demanded.")] = None,
+    password_file: Password = None,
+    order: Own = None,
+    policy: Rules = None,
+    model: Folder = None,
+    store: Store = None,
+) -> None:
+    """Say, as the operator, what is due now: the rows of a drawn place, answers to its units, or a proof."""
+    need_extras("node", "chain")
+    for target in (out, proof_out):
+        check_target(target)
+    from otr_node import duty
+    from otr_node.chain.keys import load_key, read_password
+    from otr_node.proof.answers import held_model, opened
+
+    check, placed = _loaded(file, order, policy)
+    if check.terms.demand == "proof" and proof_out is None:
+        raise InputError("--proof-out: found none, expected where the demanded proof goes")
+    secret = bytes(load_key(key, read_password(password_file)).key)
+    project = find_project()
+    said, response = opened(check.file, placed)
+    held = held_model(project, check.file, model, say)
+    if check.terms.demand == "proof":
+        message, proof = duty.proof_message(check, held, said, response, secret, say)
+        write_bytes(proof_out or out, proof)
+    else:
+        circuits = duty.circuits_for(held, check.terms.shares, store or project.build / "spotcheck")
+        who = duty.operator_of(held, check.file, said, response, circuits)
+        message = (duty.rows_message if check.stage is Stage.PLACED else duty.units_message)(check, who, secret)
+    write_bytes(out, message)
+    print(f"message: {out}, {len(message)} bytes")
+
+
+@spotcheck_app.command("take")
+def take_message(
+    file: CheckFile,
+    message: Annotated[Path | None, typer.Argument(help="The operator's message; none: its clock ran out.")] = None,
+    proof: Annotated[Path | None, typer.Option(help="The proof that the message names.")] = None,
+    at: At = None,
+    order: Own = None,
+    policy: Rules = None,
+    model: Folder = None,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take what the operator sent, or its silence: rows bring the check on, an answer is judged. Exit 1
+    if the operator is convicted."""
+    check, placed = _loaded(file, order, policy)
+    now = int(time.time()) if at is None else at
+    if message is None:
+        check = check.lapse(now)
+        write_bytes(file, check.dump())
+        _show(check, as_json)
+    raw = read_input(message or file, what="a message (JSON)")
+    if check.stage is Stage.PLACED:
+        check = check.commit_rows(now, raw)
+        write_bytes(file, check.dump())
+        _show(check, as_json)
+    need_extras("node")
+    from otr_node import duty
+    from otr_node.proof.answers import MOST_PROOF_BYTES, held_model, opened
+
+    project = find_project()
+    said, response = opened(check.file, placed)
+    held = held_model(project, check.file, model, say)
+    circuits = duty.circuits_for(held, check.terms.shares, store or project.build / "spotcheck")
+    shown = b"" if proof is None else read_input(proof, what="a proof", limit_bytes=MOST_PROOF_BYTES)
+    _show(check.answer(now, raw, duty.judge_of(check, held, said, response, circuits), shown), as_json)
