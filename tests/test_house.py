@@ -31,9 +31,10 @@ FLOORS = (
 BUDGETS = {
     # 8,000 until the receipt states the answer and comes from real evidence; 10,000 once proofs of
     # whole answers are verified in it. It holds more since then: a court of two contracts with duties,
-    # and machines appraised as a whole; and advice that weighs users' harm. What may leave it is an open
+    # and machines appraised as a whole; and advice that weighs users' harm; the profile of a deployment. What
+    # may leave it is an open
     # point of the README.
-    "otr_core": 13300,
+    "otr_core": 13380,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both
     "otr_core/lane": 1620,
@@ -45,8 +46,9 @@ BUDGETS = {
     # two contracts, court and table, each with its structs, interfaces and events; moves for each
     # field of a statement; duties, roles and pauses, in Python and on chain; the judge's program as words;
     # the contract that judges a block of a tensor core; moves in modules by level, each with its imports
-    # a class of platforms for each batch, two keys of an arbiter, a last second for duties
-    "otr_core/dispute": 3950,
+    # a class of platforms for each batch, two keys of an arbiter, a last second for duties; the profile of a
+    # deployment, whose numbers have to fit together, 75
+    "otr_core/dispute": 4030,
     # of it the verifier of whole answers with its gadgets, 1,250
     "otr_core/spotcheck": 1900,
     # of it the composed guarantee with its premises, 290; all that many answers on one stake need; users'
@@ -71,8 +73,8 @@ BUDGETS = {
     "otr_node/sizing": 800,
     # of it the producers of stored results, the free opponents of disputes and of a stake, the bench of the
     # server, a network of processes that one command starts and faults that befall it, the site with its
-    # explorers, the chain of custody, and where verdicts flip
-    "otr_paper": 20600,
+    # explorers, the chain of custody, and where verdicts flip; one run of the network, as rows and drawn, 320
+    "otr_paper": 20920,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands
     "otr_paper/claims": 2230,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free

@@ -29,7 +29,6 @@ from otr_node.chain.access import (
     go,
     load_models,
     print_gas,
-    read_terms,
     reporter,
     until_late,
     with_models,
@@ -45,6 +44,7 @@ from otr_node.chain.options import (
     wei,
     with_options,
 )
+from otr_node.profile import own_profile, read_profile
 
 Budget = Annotated[str, typer.Option("--budget", help="Most ether in bonds, lost and at stake.")]
 
@@ -68,8 +68,11 @@ def make_key(
 @with_options
 def deploy_court(
     options: SenderOptions,
-    terms: Annotated[Path, typer.Option(help="The court's terms, TOML (docs/terms.toml).")],
     out: Annotated[Path, typer.Option(help="Where it is written what stands where.")],
+    profile: Annotated[
+        Path | None,
+        typer.Option(help="The deployment's profile, whose terms the court has; default: data/deployment.toml."),
+    ] = None,
     model: Models = None,
 ) -> None:
     """Deploy the contracts, and a judge for each model; the account becomes registrar."""
@@ -77,9 +80,10 @@ def deploy_court(
     check_target(out)
     from otr_node.chain.onchain import ChainCourt
 
-    stated, owned = read_terms(terms), load_models(model or [])
+    deployed = own_profile() if profile is None else read_profile(profile)
+    owned = load_models(model or [])
     chain = connect(options)
-    court = ChainCourt(chain, stated, chain.accounts[0].lower())
+    court = ChainCourt(chain, deployed.court, chain.accounts[0].lower())
     write_bytes(out, court.deployment.dump())
     for own in owned:
         court.register_model(own.id, own.trees)

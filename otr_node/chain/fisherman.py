@@ -26,12 +26,13 @@ from otr_core.errors import MoveError, ProofError
 from otr_node.chain.answers import AnswerFiles
 from otr_node.chain.outbox import Outbox
 from otr_node.chain.party import ChainParty
+from otr_node.profile import own_profile
 
 _PLAYED = (ChallengeStatus.OPEN, ChallengeStatus.DEMAND, ChallengeStatus.SPOT)
 _AT_STAKE = (ChallengeStatus.COMMITTED, ChallengeStatus.OPEN, ChallengeStatus.DEMAND, ChallengeStatus.LOST)
-PATIENCE_S = 600
+PATIENCE_S = own_profile().parties.patience_s
 """As long as an operator may take to commit a receipt and to say where; one demanded too early costs gas."""
-MARGIN_S = 60
+MARGIN_S = own_profile().parties.margin_s
 """Seconds before a deadline from which nothing new is begun: five blocks."""
 
 

@@ -13,11 +13,11 @@ from otr_core.errors import NodeError, OtrError
 from otr_core.poea.document import load_receipt_file
 from otr_core.poea.message import Message, Response
 from otr_core.poea.receipt import sign_receipt
-from otr_node.chain.access import read_terms
 from otr_node.chain.answers import answers_in, write_places
 from otr_node.chain.anvil import known_keys
 from otr_node.chain.followed import Followed
 from otr_node.chain.onchain import ChainCourt
+from otr_node.profile import FILE, read_profile
 from otr_paper.labs.disputes.parties import KEY
 from otr_paper.labs.disputes.world import tiny
 from tests.helpers.networks import BY_NAME, FISHERMAN, OPERATOR, OWN, Embedded, embedded, honest, settle
@@ -28,7 +28,7 @@ VALUE = "statesRoot: a wrong value of mlp.product"
 
 @pytest.fixture(scope="module")
 def terms(project) -> Terms:
-    return replace(read_terms(project.root / "docs" / "terms.toml"), arity_bits=2)
+    return replace(read_profile(project.data / FILE).court, arity_bits=2)
 
 
 @pytest.fixture
