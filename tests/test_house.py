@@ -73,15 +73,16 @@ BUDGETS = {
     "otr_node/sizing": 800,
     # of it the producers of stored results, the free opponents of disputes and of a stake, the bench of the
     # server, a network of processes that one command starts and faults that befall it, the site with its
-    # explorers, the chain of custody, and where verdicts flip; one run of the network, as rows and drawn, 320
-    "otr_paper": 20920,
+    # explorers, the chain of custody, and where verdicts flip; one run of the network, as rows and drawn, and a key's
+    # life, 450
+    "otr_paper": 21060,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands
     "otr_paper/claims": 2230,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free
     # in every commitment, the search over all their games, and games that break rules all the time;
     # and every attack on evidence runs against every recorded bundle that has the part it changes, of
-    # them splices of devices and collateral of other machines
-    "otr_paper/labs": 4560,
+    # them splices of devices and collateral of other machines; a key's life at a court, 140
+    "otr_paper/labs": 4700,
     # of it the mutants of every check of court and contracts, the families table, and a fuzzer that
     # parses, judges and goes on where it was cut off, the network under chaos
     "otr_paper/producers": 2600,

@@ -161,8 +161,8 @@ def answers_finding(run: Mapping[str, Any]) -> str:
     game = next((row["game"] for row in found if row["event"] == "move"), 0)
     moves = sum(row["event"] == "move" and row["game"] == game for row in found)
     after = when["slashed"]["since_s"] - given
-    played = f" by {moves} moves" if moves else ", who did not play"
-    final = "; the honest answer is final when its window is over" if "finalise" in when else ""
+    played = f", by {moves} moves" if moves else ", who did not play"
+    final = "; the honest answer becomes final" if "finalise" in when else ""
     return f"The cheat is convicted {after:.1f} s after its receipt{played}{final}"
 
 
@@ -174,6 +174,19 @@ def chaos_finding(found: Mapping[str, Any]) -> str:
         f"{total['good']} of {total['runs']} runs end as promised; a run's slowest restart took {slow:.1f} s "
         f"in the median ({RESTART_S:g} s aimed for)"
     )
+
+
+def chaos_lines(total: Mapping[str, Any]) -> list[str]:
+    """The summary of the result ``chaos`` in three lines."""
+    went = ", ".join(f"{name} {count}" for name, count in total["faults"].items())
+    cheats = f"cheats {total['cheats']}, convicted {total['cheats_slashed']}"
+    lost = f"bonds lost by honest fishermen {total['lost_bonds']}"
+    return [
+        f"runs {total['runs']}, as promised {total['good']}; {cheats}; lying fishermen {total['false_challengers']}",
+        f"honest operators slashed {total['honest_slashed']}, {lost}, receipts lost {total['lost_receipts']} of "
+        f"{total['receipts']}",
+        f"went wrong: {went}; restarts {total['restarts']}",
+    ]
 
 
 def deployment_rows(profile: DeploymentProfile) -> Records:

@@ -364,7 +364,7 @@ def test_an_honest_answer_goes_through_all_commands(project, tmp_path, keyfile):
         assert status["owed_wei"] == {}
         assert "withdrawn: 0 wei" in otr("chain", "withdraw", *operator, *at, "--stake").stdout
         network.later(network.stands.terms.exit_s + 10)
-        assert f"withdrawn: {5 * 10**17} wei" in otr("chain", "withdraw", *operator, *at, "--stake").stdout
+        assert f"withdrawn: {10**18} wei" in otr("chain", "withdraw", *operator, *at, "--stake").stdout
 
 
 def file_of(path: Path) -> list[str]:

@@ -116,6 +116,9 @@ def test_runs_under_chaos_are_told_by_what_was_done_in_them(project):
     assert sum(row["good"] for row in rows) == found["summary"]["good"]
     assert all(row["taken_s"] <= row["bound_s"] for row in rows if row["good"] and row["attack"] != "none")
     assert all(row["bound_s"] is None for row in rows if row["attack"] == "none")
+    said = " ".join(views.chaos_lines(found["summary"]))
+    for name in ("runs", "good", "cheats", "honest_slashed", "receipts", "restarts"):
+        assert f" {found['summary'][name]}" in said
     names = ("", "a lie", f"{SILENT}a lie", WITHHELD)
     assert tuple(views.attack_word(name) for name in names) == views.ATTACK_WORDS
     assert views.chaos_finding(found).startswith(f"{found['summary']['good']} of {len(rows)} runs")
