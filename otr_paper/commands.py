@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from otr_core.cli import AsJson, exit_with, print_json, print_table, say
+from otr_core.dispute.profile import own_profile, read_profile
 from otr_core.errors import InputError, one_line
 from otr_core.extras import need_extras
 from otr_core.files import read_input
-from otr_node.profile import own_profile, read_profile
 from otr_node.project import find_data, find_project
 
 if TYPE_CHECKING:

@@ -1,24 +1,31 @@
 """The profile of a deployment: terms of its court, and what its parties keep to.
 
 One document says them (``data/deployment.toml``, or one's own); whoever deploys a court, watches
-it, simulates it or judges a claim by it reads them from there. Each number is written as
+it, simulates it or judges a claim by it reads them from there. ``parse_profile`` is the rule;
+``read_profile`` and ``own_profile`` are where files are read. Each number is written as
 ``{ value = ..., unit = "...", source = "..." }``.
 """
 
 from __future__ import annotations
 
+import functools
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 from otr_core.dispute.records import BASIS, Terms
 from otr_core.dispute.registry import NOTICE_S
 from otr_core.errors import InputError, ParameterError
+from otr_core.files import data_folder, read_input
 
+FILE = "deployment.toml"
+"""Name of the profile in a folder ``data``."""
 UNITS = {"bits": "bit", "s": "s", "wei": "wei", "bps": "bp", "usd": "USD"}
 """Last part of a name -> the unit that a document states beside its value."""
 MOST_S, MOST_USD = 2**31, 10**9
+_MOST_BYTES = 2**16
 _Part = TypeVar("_Part")
 
 
@@ -173,3 +180,28 @@ def _fitting(where: str, kind: type[_Part], **values: Any) -> _Part:
         return kind(**values)
     except ParameterError as error:
         raise ProfileError(f"{where}.{error.field}", error.found, error.allowed) from error
+
+
+def profile_numbers(profile: DeploymentProfile) -> dict[str, int]:
+    """Every number of a profile, by section and name, as ``court.window_s``."""
+    parts = {"court": profile.court, "parties": profile.parties}
+    return {f"{part}.{name}": value for part, own in parts.items() for name, value in vars(own).items()}
+
+
+def read_profile(path: Path) -> DeploymentProfile:
+    """The profile in a file.
+
+    Raises:
+        ProfileError: as ``parse_profile``. InputError: there is no such file, or it is too large.
+    """
+    raw = read_input(path, what="a profile of a deployment (TOML, as data/deployment.toml)", limit_bytes=_MOST_BYTES)
+    try:
+        return parse_profile(raw.decode())
+    except UnicodeDecodeError as error:
+        raise ProfileError("document", str(error), "text in UTF-8") from error
+
+
+@functools.cache
+def own_profile() -> DeploymentProfile:
+    """The profile that ships with the data of this installation."""
+    return read_profile(data_folder() / FILE)

@@ -11,6 +11,7 @@ from otr_core import merkle
 from otr_core.cli import AsJson, print_json, print_table, say
 from otr_core.dispute.accounts import batch_id
 from otr_core.dispute.court import receipt_leaf
+from otr_core.dispute.profile import own_profile, read_profile
 from otr_core.dispute.registry import Key
 from otr_core.dispute.state import NOTHING
 from otr_core.encoding import from_hex
@@ -44,7 +45,6 @@ from otr_node.chain.options import (
     wei,
     with_options,
 )
-from otr_node.profile import own_profile, read_profile
 
 Budget = Annotated[str, typer.Option("--budget", help="Most ether in bonds, lost and at stake.")]
 

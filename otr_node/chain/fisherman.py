@@ -19,6 +19,7 @@ from otr_core.dispute.court import receipt_leaf
 from otr_core.dispute.duties import LeafPlace, challenge_hash
 from otr_core.dispute.game import open_game
 from otr_core.dispute.players import HonestChallenger, case
+from otr_core.dispute.profile import own_profile
 from otr_core.dispute.records import Challenge, ChallengeStatus
 from otr_core.dispute.registry import receipt_fault
 from otr_core.dispute.state import SEED, STATES, TOKENS, Turn
@@ -26,7 +27,6 @@ from otr_core.errors import MoveError, ProofError
 from otr_node.chain.answers import AnswerFiles
 from otr_node.chain.outbox import Outbox
 from otr_node.chain.party import ChainParty
-from otr_node.profile import own_profile
 
 _PLAYED = (ChallengeStatus.OPEN, ChallengeStatus.DEMAND, ChallengeStatus.SPOT)
 _AT_STAKE = (ChallengeStatus.COMMITTED, ChallengeStatus.OPEN, ChallengeStatus.DEMAND, ChallengeStatus.LOST)

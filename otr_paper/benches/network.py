@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from otr_core.dispute.profile import DeploymentProfile
+from otr_core.dispute.profile import FILE, DeploymentProfile, profile_numbers, read_profile
 from otr_core.errors import OtrError
 from otr_node.chain.anvil import find_anvil
-from otr_node.profile import FILE, check_made_with, profile_numbers, read_profile
 from otr_node.project import Project
 from otr_paper.devnet.attacks import FALSE_CHALLENGES, attack_named
 from otr_paper.devnet.once import run_once
-from otr_paper.store.results import read_result
+from otr_paper.store.results import check_made_with, read_result
 
 NETWORK_RUN = "network_run"
 """Stored result: the events of one run of ``otr devnet``."""

@@ -10,11 +10,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from otr_core.dispute.profile import DeploymentProfile
+from otr_core.dispute.profile import FILE, DeploymentProfile, read_profile
 from otr_core.encoding import canonical_json
 from otr_core.errors import InputError, MissingDataError
 from otr_node import outside
-from otr_node.profile import FILE, read_profile
 from otr_node.project import Project, find_project
 from otr_paper.claims import published
 from otr_paper.simulation import SIMULATION, SUMMARIES, arrivals, inputs, small_scale, study, summary

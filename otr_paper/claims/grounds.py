@@ -12,14 +12,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from otr_core.dispute.profile import DeploymentProfile
+from otr_core.dispute.profile import FILE, DeploymentProfile, read_profile
 from otr_core.errors import DataError
-from otr_node.profile import FILE, check_made_with, read_profile
 from otr_paper.claims.published import Published, load_published
 from otr_paper.poq import scores
 from otr_paper.poq.scores import Measured
 from otr_paper.simulation import SIMULATION
-from otr_paper.store.results import read_result
+from otr_paper.store.results import check_made_with, read_result
 
 _Made = TypeVar("_Made")
 

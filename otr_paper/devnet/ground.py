@@ -8,7 +8,7 @@ from pathlib import Path
 
 from eth_account import Account
 
-from otr_core.dispute.profile import DeploymentProfile
+from otr_core.dispute.profile import DeploymentProfile, own_profile
 from otr_core.dispute.registry import Key
 from otr_core.errors import OtrError
 from otr_node.chain.answers import OwnModel
@@ -16,7 +16,6 @@ from otr_node.chain.anvil import Anvil, find_anvil, known_keys
 from otr_node.chain.onchain import FIRST_COURT, ChainCourt
 from otr_node.chain.rpc import RpcChain
 from otr_node.commitment import commit_model
-from otr_node.profile import own_profile
 from otr_node.project import Project
 from otr_paper.devnet.faults import PARTIES
 from otr_paper.labs.disputes.parties import KEY_ID, KEYS

@@ -3,8 +3,8 @@ A minute; needs anvil."""
 
 from __future__ import annotations
 
+from otr_core.dispute.profile import FILE, read_profile
 from otr_core.errors import OtrError
-from otr_node.profile import FILE, read_profile
 from otr_paper.benches.network import ATTACK, NETWORK_RUN, network_run
 from otr_paper.producers import frame
 

@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from otr_core.dispute.profile import DeploymentProfile, unit_of
-from otr_node.profile import profile_numbers
+from otr_core.dispute.profile import DeploymentProfile, profile_numbers, unit_of
 from otr_paper.devnet.attacks import SILENT, WITHHELD
 from otr_paper.store.records import Records, records
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from otr_core.dispute.profile import own_profile
 from otr_core.errors import ParameterError
-from otr_node.profile import own_profile
 from otr_paper.claims.cost import gas_usd, h100_usd
 from otr_paper.claims.published import Published
 from otr_paper.simulation.inputs import OPML_MOVES, Number, Prover

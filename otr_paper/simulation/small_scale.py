@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from otr_core.dispute.profile import own_profile
 from otr_core.errors import DataError
 from otr_core.lane.dims import Dims
-from otr_node.profile import own_profile
 from otr_paper.simulation import inputs, run
 from otr_paper.simulation.arrivals import Requests
 from otr_paper.simulation.law import StepLaw

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from otr_core import economics as eco
-from otr_core.dispute.profile import DeploymentProfile
+from otr_core.dispute.profile import DeploymentProfile, own_profile, profile_numbers
 from otr_core.dispute.records import BASIS
 from otr_core.economics.deterrence import safe_value
 from otr_core.errors import InputError, ParameterError
-from otr_node.profile import own_profile, profile_numbers
 from otr_paper.claims.published import Published
 from otr_paper.claims.security import downgrade
 from otr_paper.simulation import inputs, law, money, run, stats, systems

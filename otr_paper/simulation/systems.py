@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from otr_core.dispute.profile import DeploymentProfile
+from otr_core.dispute.profile import DeploymentProfile, own_profile
 from otr_core.errors import ParameterError
-from otr_node.profile import own_profile
 from otr_paper.claims.published import Published
 from otr_paper.simulation import proof_pool
 from otr_paper.simulation.inputs import OPML_MOVES, Measurements, Prover

@@ -10,12 +10,12 @@ from typing import Any
 from otr_core import merkle
 from otr_core.dispute.judge import Opening
 from otr_core.dispute.play import Step
+from otr_core.dispute.profile import own_profile
 from otr_core.dispute.records import Terms
 from otr_core.dispute.state import MOST_INTERVALS
 from otr_core.lane import program as pr
 from otr_core.lane.dims import Dims, Matrix
 from otr_core.lane.element import Place
-from otr_node.profile import own_profile
 
 TERMS = own_profile().court
 """The terms of the measured disputes: those of the deployment (``data/deployment.toml``)."""

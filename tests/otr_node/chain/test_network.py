@@ -20,6 +20,7 @@ from eth_account import Account
 
 from otr_core.dispute.duties import LeafPlace
 from otr_core.dispute.players import HonestChallenger
+from otr_core.dispute.profile import FILE, read_profile
 from otr_core.dispute.records import ChallengeStatus, Terms
 from otr_core.dispute.registry import Key
 from otr_core.dispute.state import STATES
@@ -39,7 +40,6 @@ from otr_node.chain.options import SenderOptions
 from otr_node.chain.outbox import Outbox
 from otr_node.chain.rpc import RpcChain
 from otr_node.enclave import SimulatedEnclave
-from otr_node.profile import FILE, read_profile
 from otr_node.serve import serve
 from otr_paper.labs.disputes.parties import KEY, KEY_ID, KEYS
 from otr_paper.labs.disputes.world import tiny, tiny_bench

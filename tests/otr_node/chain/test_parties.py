@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from otr_core.dispute.accounts import batch_id
+from otr_core.dispute.profile import FILE, read_profile
 from otr_core.dispute.records import ChallengeStatus, Terms
 from otr_core.errors import NodeError, OtrError
 from otr_core.poea.document import load_receipt_file
@@ -17,7 +18,6 @@ from otr_node.chain.answers import answers_in, write_places
 from otr_node.chain.anvil import known_keys
 from otr_node.chain.followed import Followed
 from otr_node.chain.onchain import ChainCourt
-from otr_node.profile import FILE, read_profile
 from otr_paper.labs.disputes.parties import KEY
 from otr_paper.labs.disputes.world import tiny
 from tests.helpers.networks import BY_NAME, FISHERMAN, OPERATOR, OWN, Embedded, embedded, honest, settle

@@ -9,8 +9,8 @@ import pytest
 
 from otr_core import merkle
 from otr_core.dispute.accounts import batch_id
+from otr_core.dispute.profile import FILE, read_profile
 from otr_core.errors import DataError, MoveError
-from otr_node.profile import FILE, read_profile
 from otr_node.project import Project
 from otr_paper.benches import simulation as bench
 from otr_paper.benches.network import stored_network_run

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from otr_core.dispute.profile import own_profile
 from otr_node import outside
-from otr_node.profile import own_profile
 from otr_paper.labs import registration
 from otr_paper.labs.attestation.evidence import EVIDENCE
 

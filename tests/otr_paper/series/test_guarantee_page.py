@@ -6,9 +6,9 @@ import re
 
 import pytest
 
+from otr_core.dispute.profile import FILE, read_profile
 from otr_core.economics import min_stake, scenarios
 from otr_core.economics.premises import HYPOTHESES
-from otr_node.profile import FILE, read_profile
 from otr_paper.series import guarantee
 
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
+from otr_core.dispute.profile import FILE, profile_numbers, read_profile
 from otr_core.errors import InputError
-from otr_node.profile import FILE, profile_numbers, read_profile
 from otr_paper.benches import network as bench
 from otr_paper.devnet.attacks import SILENT, WITHHELD
 from otr_paper.press import figures

@@ -6,12 +6,12 @@ import dataclasses
 
 import pytest
 
-from otr_core.dispute.profile import ProfileError
+from otr_core.dispute.profile import FILE, ProfileError, own_profile, profile_numbers, read_profile
 from otr_core.errors import DataError, InputError
 from otr_core.files import data_folder
 from otr_node.chain.fisherman import MARGIN_S, PATIENCE_S
-from otr_node.profile import FILE, check_made_with, own_profile, profile_numbers, read_profile
 from otr_paper.claims.published import load_published
+from otr_paper.store.results import check_made_with
 
 
 def test_the_shipped_profile_is_the_one_in_the_data(project):
