@@ -21,6 +21,7 @@ from otr_core.poea.client import CheckedAnswer, check_answer
 from otr_core.poea.document import ReceiptFile, load_receipt_file
 from otr_core.poea.receipt import AttestedKeys
 from otr_core.poea.tee import EvidencePolicy
+from otr_node.chain.places import load_place
 
 _MOST_BYTES = 2**26  # of a server's answer
 _PAUSE_S = 0.5
@@ -144,6 +145,28 @@ class RemoteServer:
         found = merkle.root_of_hashes([raw[at : at + 32] for at in range(0, len(raw), 32)])
         if found != file.receipt.states_root:
             raise ReceiptError("leaves", f"the root {found.hex()}", file.receipt.states_root.hex())
+        return raw
+
+    def place(self, file: ReceiptFile) -> bytes:
+        """The place file of a receipt (``dump_place``), as soon as its batch stands on chain. Whether it
+        does, who watches the chain sees.
+
+        Raises:
+            ServiceError: refused, or no place in time. ReceiptError: check "place": it is none.
+        """
+        until = time.monotonic() + self.wait_s
+        while True:
+            try:
+                _, raw = self.asked(f"/v1/receipts/{file.receipt.order_id.hex()}/place")
+                break
+            except ServiceError as error:
+                if error.code != "no_place" or time.monotonic() > until:
+                    raise
+            time.sleep(_PAUSE_S)
+        try:
+            load_place(raw)
+        except InputError as error:
+            raise ReceiptError("place", error, "a place file") from error
         return raw
 
 

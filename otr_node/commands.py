@@ -39,7 +39,7 @@ from otr_node.options import (
     domain_of,
     model_id_of,
 )
-from otr_node.project import find_project
+from otr_node.project import find_home, find_project
 from otr_node.server.command import server_commands
 from otr_node.sizing.command import sizing_commands
 
@@ -163,7 +163,7 @@ def order_answer(
     from otr_node.answers import lane_name, order_prompt
 
     placed = order_prompt(
-        find_project(),
+        find_home(),
         prompt,
         lane=lane_name(lane),
         folder=model,
@@ -227,7 +227,7 @@ def infer(
         raise InputError("prompt: found nothing, expected a text")
     if order is not None and (max_tokens, seed, temperature) != (None, None, None):
         raise InputError("infer: found --max-tokens, --seed or --temperature beside --order, which says them itself")
-    project, store = find_project(), OnceStore(served)
+    project, store = find_home(), OnceStore(served)
     if order is not None:
         placed = load_order(read_input(order, what="an order (JSON)"))
         loaded = load_lane(
@@ -273,7 +273,7 @@ def prove_receipt(
 
     placed = None if order is None else load_order(read_input(order, what="an order (JSON)"))
     start = time.process_time()
-    proof = prove_file(find_project(), read_input(receipt, what="a receipt file (JSON)"), placed, model, say)
+    proof = prove_file(find_home(), read_input(receipt, what="a receipt file (JSON)"), placed, model, say)
     write_bytes(out, proof)
     summary = {"proof_bytes": len(proof), "cpu_s": time.process_time() - start, "mode": "succinct"}
     if as_json:
@@ -297,7 +297,7 @@ def check_receipt_proof(
 
     placed = None if order is None else load_order(read_input(order, what="an order (JSON)"))
     given = read_input(proof, what="a proof", limit_bytes=MOST_PROOF_BYTES)
-    found = check_file(find_project(), given, read_input(receipt, what="a receipt file (JSON)"), placed, model, say)
+    found = check_file(find_home(), given, read_input(receipt, what="a receipt file (JSON)"), placed, model, say)
     if as_json:
         print_json({"accepted": True, **vars(found), "order_from": "file" if placed is None else "client"})
         return

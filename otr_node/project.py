@@ -11,19 +11,25 @@ from otr_core.files import data_folder
 
 @dataclass(frozen=True)
 class Project:
-    """Folders of one checkout; ``root`` holds ``data/sources.toml``."""
+    """Folders of one checkout; ``root`` holds ``data/sources.toml``.
+
+    Attributes:
+        packed: where there is no checkout, the data that an installed wheel carries, which is only
+            read; what is made goes under ``root``, the working folder.
+    """
 
     root: Path
+    packed: Path | None = None
 
     @property
     def data(self) -> Path:
         """Ledger, sources, published numbers and stored results: committed."""
-        return self.root / "data"
+        return self.packed or self.root / "data"
 
     @property
     def external(self) -> Path:
         """Outside files and the converted model: fetched, never committed."""
-        return self.data / "external"
+        return (self.data if self.packed is None else self.build) / "external"
 
     @property
     def results(self) -> Path:
@@ -65,13 +71,10 @@ def find_project(start: Path | None = None) -> Project:
     raise InputError(f"{here}: no checkout of the project here (data/sources.toml not found); run inside the clone")
 
 
-def find_data() -> Project:
-    """The checkout, as ``find_project`` finds it; where there is none, what an installed wheel
-    carries.
-
-    Of the wheel's only ``data`` and what lies in it may be used, and only to read.
-    """
+def find_home() -> Project:
+    """The checkout, as ``find_project`` finds it; where there is none, the working folder with the data
+    that an installed wheel carries."""
     try:
         return find_project()
     except InputError:
-        return Project(data_folder().parent)
+        return Project(Path.cwd(), data_folder())

@@ -16,7 +16,7 @@ from otr_core.dispute.profile import own_profile, read_profile
 from otr_core.errors import InputError, one_line
 from otr_core.extras import need_extras
 from otr_core.files import read_input
-from otr_node.project import find_data, find_project
+from otr_node.project import find_home, find_project
 
 if TYPE_CHECKING:
     from otr_paper.claims.grounds import Grounds
@@ -169,7 +169,7 @@ def show_claims(
     from otr_paper.claims.rows import read_ledger
     from otr_paper.press import claims_table as table
 
-    project = find_project() if refresh else find_data()
+    project = find_project() if refresh else find_home()
     if refresh:
         say("data/claims.yaml: " + ("written again" if ledger.refresh(project.data) else "nothing to change"))
     grounds = Grounds(project.data)

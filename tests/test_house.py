@@ -62,13 +62,13 @@ BUDGETS = {
     # replayed, compiled and in NumPy, and the lane of such blocks; the server with its client; a chain by
     # a node's URL, games followed through its logs, and the processes that watch and defend there; and the
     # report on a network of one's own, with its constants
-    "otr_node": 13050,
+    "otr_node": 13350,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     "otr_node/proof": 1150,
-    # what the OpenAI API says and what it must refuse, an engine that outlives what fails in it, and a
-    # journal that outlives the program
-    "otr_node/server": 1660,
+    # what the OpenAI API says and what it must refuse, an engine that outlives what fails in it, a journal
+    # that outlives the program, and the operator beside it with its book of batches
+    "otr_node/server": 1920,
     # claims, terms, losses, the report and its page, and the table of use cases that left the core
     "otr_node/sizing": 800,
     # of it the producers of stored results, the free opponents of disputes and of a stake, the bench of the

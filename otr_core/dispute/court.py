@@ -36,7 +36,7 @@ from otr_core.dispute.game import MOVES, open_game, statement
 from otr_core.dispute.records import Challenge, ChallengeStatus
 from otr_core.dispute.registry import receipt_fault
 from otr_core.dispute.rules import require, require_leaf
-from otr_core.dispute.state import Game, Level, Turn, Verdict
+from otr_core.dispute.state import NOTHING, Game, Level, Turn, Verdict
 from otr_core.errors import MoveError
 from otr_core.poea.order import Domain, Order
 from otr_core.poea.receipt import Receipt
@@ -115,6 +115,14 @@ class Court(Duties):
         clocks = (self.terms.clock_s, self.terms.clock_s)
         court = court._joined(found.operator, game.level != Level.SEED)
         return court._set_challenge(number, status=ChallengeStatus.OPEN, game=game, left_s=clocks, last_time=now)
+
+    def fault_if_committed(self, now: int, operator: str, order: Order, receipt: Receipt, signature: bytes) -> str:
+        """Name of what a receipt would be convicted for in a batch that ``operator`` commits ``now``, as
+        ``receipt_fault`` has them; "" if for nothing that shows without its answer."""
+        key, model = self.keys.get(receipt.key_id), self.models.get(order.model_id)
+        revoked = key is not None and self._revoked(receipt.key_id, now)
+        vouched = (self.domain, operator, key, model, order, receipt, signature)
+        return receipt_fault(*vouched, revoked=revoked, platform=self.platforms.get(operator, NOTHING))
 
     def expire(self, now: int, number: int) -> Court:
         """End a challenge that was not opened in time; its bond is burnt: it has named nobody whom

@@ -85,6 +85,7 @@ class DeploymentProfile:
     * a challenge can still be begun: ``margin_s`` is shorter than ``window_s``.
     * an honest move fits into what it gains: ``move_s`` is no longer than ``increment_s``.
     * who has to show a proof has the time to make one: ``proof_s`` and a margin fit into ``duty_s``.
+    * nothing is demanded that the next batch may hold: ``patience_s`` is longer than ``batch_s``.
     * a batch that is on its way when its key is revoked still counts: ``batch_s`` is no longer than
       the notice of a revocation.
     * an operator gains nothing by freezing itself: challenges that are never opened, one after the
@@ -115,6 +116,7 @@ class DeploymentProfile:
                 parties.proof_s + parties.margin_s <= court.duty_s,
                 "at most court.duty_s less parties.margin_s",
             ),
+            ("patience_s", parties.patience_s, parties.patience_s > parties.batch_s, "more than parties.batch_s"),
             (
                 "batch_s",
                 parties.batch_s,

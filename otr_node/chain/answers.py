@@ -17,20 +17,19 @@ from typing import Any
 from otr_core import merkle
 from otr_core.dispute.duties import LeafPlace
 from otr_core.dispute.state import RegisteredModel
-from otr_core.encoding import canonical_json, parse_canonical, strict_hex
-from otr_core.errors import InputError, OtrError, ReceiptError
-from otr_core.files import read_input, write_bytes
+from otr_core.errors import OtrError, ReceiptError
+from otr_core.files import read_input
 from otr_core.poea import load_order
 from otr_core.poea.client import PlacedOrder, open_response
 from otr_core.poea.document import ReceiptFile, load_receipt_file
 from otr_core.poea.message import Response
 from otr_core.poea.trace import Trace
+from otr_node.chain.places import load_place
 from otr_node.commitment import ModelTrees
 from otr_node.generate import generate
 from otr_node.portable import PortableModel
 from otr_node.run import Run
 
-PLACE_FORMAT = "otr-place/1"
 _UNKNOWN_SEED = bytes(32)  # where the response cannot be read: the court is asked for the seed
 
 
@@ -139,30 +138,3 @@ def _leaves(path: Path, count: int) -> tuple[bytes, ...]:
     except OSError:
         raw = b""
     return tuple(raw[at : at + 32] for at in range(0, len(raw), 32))
-
-
-def dump_place(place: LeafPlace) -> bytes:
-    """The file that says where a receipt was committed."""
-    path = [each.hex() for each in place.path]
-    return canonical_json({"format": PLACE_FORMAT, "batch": place.batch.hex(), "at": place.at, "path": path}) + b"\n"
-
-
-def load_place(raw: bytes) -> LeafPlace:
-    """Read such a file.
-
-    Raises:
-        InputError: it is none.
-    """
-    document = parse_canonical(raw, PLACE_FORMAT, ("format", "batch", "at", "path"), what="place file")
-    at, path = document["at"], document["path"]
-    if type(at) is not int or at < 0 or not isinstance(path, list) or len(path) > 32:
-        raise InputError("place file: expected a number and at most 32 hashes")
-    hashes = tuple(strict_hex(each, length=32, what="place file path") for each in path)
-    return LeafPlace(strict_hex(document["batch"], length=32, what="place file batch"), at, hashes)
-
-
-def write_places(folder: Path, names: list[str], batch: bytes, leaves: list[bytes]) -> None:
-    """Say of each answer of a batch where it lies in it."""
-    for at, name in enumerate(names):
-        place = LeafPlace(batch, at, tuple(merkle.inclusion_proof(leaves, at)))
-        write_bytes(folder / f"{name}.place.json", dump_place(place))

@@ -45,6 +45,7 @@ from otr_node.chain.options import (
     wei,
     with_options,
 )
+from otr_node.chain.places import write_places
 
 Budget = Annotated[str, typer.Option("--budget", help="Most ether in bonds, lost and at stake.")]
 
@@ -142,7 +143,7 @@ def commit_answers(
 ) -> None:
     """Commit the answers of a folder that have no place yet as one batch, and write their places."""
     at, me = entered(options)
-    from otr_node.chain.answers import answers_in, write_places
+    from otr_node.chain.answers import answers_in
 
     new = [
         each

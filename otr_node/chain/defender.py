@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from otr_core import merkle
 from otr_core.dispute.court import receipt_leaf
+from otr_core.dispute.duties import LeafPlace
 from otr_core.dispute.play import OperatorPlayer
 from otr_core.dispute.players import HonestOperator
 from otr_core.dispute.records import Challenge, ChallengeStatus
@@ -56,7 +57,7 @@ class Defender(ChainParty):
             return self.end_by_time(number, "challenger")
         if number not in self._players:
             order, receipt = self.followed.opened[number]
-            self._players[number] = (self.player or self._honest)(order, receipt)
+            self._players[number] = (self.player or self.honest_player)(order, receipt)
         player = self._players[number]
         if player is None:
             self.say_once("undefended", str(number), why="its order and answer are not in the folder")
@@ -68,7 +69,8 @@ class Defender(ChainParty):
             return False
         return bool(move) and self.play(number, move, "it is what our own run holds there")
 
-    def _honest(self, order: Order, receipt: Receipt) -> OperatorPlayer | None:
+    def honest_player(self, order: Order, receipt: Receipt) -> OperatorPlayer | None:
+        """The honest strategy on the answer to an order; None: it is not at hand."""
         for answer in self.answers.values():
             if answer.placed.order == order and answer.file.receipt == receipt:
                 run = answer.claimed_run(self.models[order.model_id])
@@ -77,16 +79,20 @@ class Defender(ChainParty):
 
     def _show(self, number: int, challenge: Challenge) -> bool:
         """Show or publish a demanded receipt."""
-        court = self.followed.court
-        for answer in self.answers.values():
-            leaf = receipt_leaf(court.domain, answer.file.receipt, answer.file.signature)
-            if merkle.leaf_hash(leaf) != challenge.commitment:
-                continue
-            if answer.place is not None and answer.place.batch in court.batches:
-                self.report("show", game=number, answer=answer.name, why="the demanded receipt is in a batch")
-                return self.call("show", number, tuple(answer.place))
+        place = self.place_of(challenge.commitment)
+        if place is not None and place.batch in self.followed.court.batches:
+            self.report("show", game=number, why="the demanded receipt is in a batch")
+            return self.call("show", number, tuple(place))
         self.report("publish", game=number, why="the demanded receipt is in no batch yet")
         return self.call("publish_receipt", number)
+
+    def place_of(self, commitment: bytes) -> LeafPlace | None:
+        """Where the receipt lies that a demand names by the hash of its leaf; None: nowhere yet."""
+        for answer in self.answers.values():
+            leaf = receipt_leaf(self.chain.domain, answer.file.receipt, answer.file.signature)
+            if merkle.leaf_hash(leaf) == commitment:
+                return answer.place
+        return None
 
     def _collect(self) -> bool:
         court, logs, now = self.followed.court, self.followed.logs, self.chain.chain.time

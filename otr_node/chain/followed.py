@@ -135,7 +135,8 @@ class Followed:
         self, entry: Entry, key_id: bytes, operator: str, model_id: bytes, key: str, platform: bytes
     ) -> None:
         known = Key(operator, model_id, bytes.fromhex(key[2:]), platform)
-        self.court = replace(self.court, keys={**self.court.keys, key_id: known})
+        platforms = {**self.court.platforms, operator: platform}
+        self.court = replace(self.court, keys={**self.court.keys, key_id: known}, platforms=platforms)
 
     def _revoked(self, entry: Entry, subject: bytes, since: int) -> None:
         self.court = replace(self.court, revoked={**self.court.revoked, subject: since})

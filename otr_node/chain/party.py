@@ -50,9 +50,13 @@ class ChainParty(ABC):
         if self.followed.times_over > before:
             self.report("reorganised", why="blocks that were read are gone: all was read again")
             self.forget()
+        self.read_answers()
+        return self.act()
+
+    def read_answers(self) -> None:
+        """Read the folder's answers again."""
         for answer in answers_in(self.folder, lambda name, error: self.say_once("unreadable", name, why=str(error))):
             self.answers[answer.name] = answer
-        return self.act()
 
     @abstractmethod
     def act(self) -> bool:

@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from otr_core.encoding import from_hex
 from otr_core.errors import JournalError, OtrError, ServiceError
+from otr_node.chain.places import dump_place
 from otr_node.server.desk import Desk, order_taken
 from otr_node.server.engine import ChosenToken, Done, Engine, Event, Failed, Job, stopping
 from otr_node.server.observe import SHOWN_HEX, Metrics, Reporter
@@ -123,6 +124,17 @@ class Service:
             message = "leaves: found none beside this receipt, expected one that was written since they are kept"
             raise ServiceError(404, "no_leaves", message)
         return Response(hashes, media_type="application/octet-stream")
+
+    async def place(self, request: Request) -> Response:
+        """``GET /v1/receipts/{id}/place``."""
+        found = await self._answered(request)
+        if isinstance(found, Response):
+            return found
+        place = await asyncio.to_thread(self.desk.place, found[0])
+        if place is None:
+            message = "place: found the receipt in no batch that stands on chain, expected one (otr operate commits it)"
+            raise ServiceError(404, "no_place", message, retry_after_s=LATER_S)
+        return Response(dump_place(place), media_type="application/json")
 
     async def _answered(self, request: Request) -> Response | tuple[bytes, bytes]:
         """Id and file of the receipt that is asked for; while it is being made, the answer that says so."""
@@ -339,6 +351,7 @@ def make_app(service: Service, *, hosts: Sequence[str]) -> Noted:
         Route("/v1/models", service.models),
         Route("/v1/receipts/{id}", service.receipt),
         Route("/v1/receipts/{id}/leaves", service.leaves),
+        Route("/v1/receipts/{id}/place", service.place),
         Route("/v1/attestation", service.attestation),
         Route("/healthz", service.health),
         Route("/metrics", service.show_metrics),

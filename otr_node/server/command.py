@@ -1,18 +1,22 @@
-"""The commands ``otr serve`` and ``otr ask``."""
+"""The commands ``otr serve``, ``otr ask`` and ``otr operate``."""
 
 from __future__ import annotations
 
 import os
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from otr_core.cli import AsJson, print_json, receipt_policy, say
+from otr_core.dispute.profile import own_profile
+from otr_core.errors import InputError
 from otr_core.extras import need_extras
 from otr_core.files import check_target, read_input, write_bytes
 from otr_node.ask import RemoteServer, ask
+from otr_node.chain.access import go, reporter, until_late, with_models
+from otr_node.chain.options import PartyOptions, with_options
 from otr_node.options import (
     NO_COURT,
     ChainId,
@@ -28,10 +32,14 @@ from otr_node.options import (
     domain_of,
     model_id_of,
 )
-from otr_node.project import find_project
+from otr_node.project import find_home
+from otr_node.server.batches import BatchBook
+from otr_node.server.journal import JournalReader
 from otr_node.server.limits import ServerLimits
 
 server_commands = typer.Typer()
+_MOST_EVERY_S = 86_400.0
+_BATCH_S = float(own_profile().parties.batch_s)
 
 
 @server_commands.command("serve")
@@ -62,7 +70,7 @@ def serve_model(
     from otr_node.answers import lane_name, load_lane, served_name
     from otr_node.server.program import ServerPlan, run_server
 
-    project, named = find_project(), lane_name(lane)
+    project, named = find_home(), lane_name(lane)
     limits = ServerLimits(
         batch=batch,
         queue=queue,
@@ -113,20 +121,24 @@ def ask_server(
         Path | None,
         typer.Option(help="Where the hashes of the states go, which make a dispute shorter (docs/network.md)."),
     ] = None,
-    wait_seconds: Annotated[int, typer.Option(help="How long to wait for the answer.")] = 600,
+    place: Annotated[
+        Path | None,
+        typer.Option(help="Where it is written where the receipt was committed, once it was (docs/network.md)."),
+    ] = None,
+    wait_seconds: Annotated[int, typer.Option(help="How long to wait for the answer, and for its place.")] = 600,
     as_json: AsJson = False,
 ) -> None:
     """Order an answer from a server, check its receipt against the order, and print it. Exit 1 if a check
     fails or the server refuses."""
     need_extras("node")
-    for path in (out, order_out, leaves):
+    for path in (out, order_out, leaves, place):
         check_target(path)
     from otr_node.answers import client_side, lane_name, order_prompt
 
     keys = [] if key_file is None else read_input(key_file, what="a file with a key").decode("latin-1").split()
     server = RemoteServer(url, keys[0] if keys else None, wait_seconds)
     rules = receipt_policy(policy, nonce, simulated=not require_hardware)
-    project, named, wanted = find_project(), lane_name(lane), model_id_of(model_id)
+    project, named, wanted = find_home(), lane_name(lane), model_id_of(model_id)
     folder, ordered, decode = client_side(project, lane=named, folder=model, model_id=wanted, report=say)
     decoding = decoding_of(max_tokens, seed, temperature)
     domain = domain_of(chain_id, court)
@@ -172,3 +184,34 @@ def ask_server(
         say(f"accepted: order {placed.order.id.hex()}, every check passed, {tee} TEE")
     if leaves is not None:  # last, because the answer is good without
         write_bytes(leaves, server.leaves(file))
+    if place is not None:
+        write_bytes(place, server.place(file))
+
+
+@server_commands.command("operate")
+@with_options
+def operate_server(
+    served: Annotated[Path, typer.Argument(help="State folder of otr serve.")],
+    options: PartyOptions,
+    every: Annotated[float, typer.Option(help="Seconds between two batches; default: the deployment's.")] = _BATCH_S,
+    most: Annotated[int, typer.Option(help="Receipts of a batch; so many are committed without waiting.")] = 1024,
+) -> None:
+    """Beside a server: commits what it has answered in batches, tells it the places, shows what is
+    demanded, defends what is challenged, finalises. What it does and why it says in JSON lines.
+    Started again after a kill it goes on (docs/network.md)."""
+    need_extras("node", "chain", "serve")
+    from otr_node.server.operating import MOST_OF_A_BATCH, ServingOperator
+    from otr_node.server.program import kept_secret
+
+    if not 0 <= every <= _MOST_EVERY_S:
+        raise InputError(f"--every: found {every}, expected 0 to {_MOST_EVERY_S:.0f} seconds")
+    if not 1 <= most <= MOST_OF_A_BATCH:
+        raise InputError(f"--most: found {most}, expected 1 to {MOST_OF_A_BATCH}")
+    journal = JournalReader(served)
+    with BatchBook(served) as book:
+        at, owned, chain = with_models(options)
+        about: dict[str, Any] = {"journal": journal, "book": book, "secret": kept_secret(served)}
+        about |= {"every_s": every, "most": most}
+        me = chain.accounts[0].lower()
+        party = ServingOperator(at, me, owned, served, reporter("operator"), **about)
+        go(party, until_late(options.seconds), options)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
+from otr_core.dispute.duties import LeafPlace
 from otr_core.encoding import tagged_hash
 from otr_core.errors import InputError, OtrError, ServiceError
 from otr_core.poea.client import PlacedOrder, place_order
@@ -22,6 +23,7 @@ from otr_node.generate import Answer, check_prompt
 from otr_node.model import Model
 from otr_node.recorder import TraceRecorder, open_recorder
 from otr_node.serve import open_query, sign_answer, trace_seed
+from otr_node.server.batches import BatchReader
 from otr_node.server.journal import Begun, Journal
 from otr_node.server.limits import CHARACTERS_PER_TOKEN, ServerLimits
 from otr_node.server.wording import ChatRequest, SentOrder, decoding_asked, read_request
@@ -223,6 +225,15 @@ class Desk(Clerk):
         if begun is None:
             return "unknown", b""
         return ("begun" if self._can_go_on(begun) else "given up"), b""
+
+    def place(self, order_id: bytes) -> LeafPlace | None:
+        """Where its receipt lies in a batch that stands on chain, as the operator beside this server has
+        written it down; None: in none yet, or nobody operates."""
+        try:
+            with BatchReader(self.journal.folder) as book:
+                return book.place(order_id)
+        except InputError:
+            return None
 
     def _can_go_on(self, begun: Begun) -> bool:
         return begun.begun_by == self.identity and begun.attempts < MOST_ATTEMPTS

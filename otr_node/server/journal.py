@@ -80,11 +80,15 @@ class JournalReader:
 
     It takes no lock and writes nothing of the journal; each call sees all that is written by then.
 
+    Attributes:
+        folder: the state folder.
+
     Raises:
         InputError: the folder holds no journal of this version, or it cannot be read.
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._reading = threading.Lock()
         with _usable(folder, sqlite3.Error):
             self._reader = _connect(f"{(folder / _FILE).resolve().as_uri()}?mode=ro")

@@ -29,11 +29,12 @@ from otr_core.poea.message import Message, Response
 from otr_core.poea.order import Order
 from otr_core.poea.receipt import Receipt
 from otr_node.chain.access import entered, fisherman_of, reporter, with_models
-from otr_node.chain.answers import OwnModel, dump_leaves, load_place, write_places
+from otr_node.chain.answers import OwnModel, dump_leaves
 from otr_node.chain.defender import Defender
 from otr_node.chain.deployment import load_deployment
 from otr_node.chain.options import CourtOptions, PartyOptions
 from otr_node.chain.party import ChainParty, run_party
+from otr_node.chain.places import load_place, write_places
 from otr_node.checkpoint import read_checkpoint
 from otr_node.enclave import SimulatedEnclave
 from otr_node.generate import prompt_tokens

@@ -19,7 +19,7 @@ from otr_core.dispute.records import ChallengeStatus, Terms
 from otr_core.dispute.registry import Key
 from otr_core.poea.document import ReceiptFile
 from otr_core.poea.message import Message, Response
-from otr_node.chain.answers import OwnModel, write_places
+from otr_node.chain.answers import OwnModel
 from otr_node.chain.anvil import Anvil, known_keys
 from otr_node.chain.defender import Defender
 from otr_node.chain.deployment import load_deployment
@@ -28,6 +28,7 @@ from otr_node.chain.fisherman import Fisherman
 from otr_node.chain.followed import Followed
 from otr_node.chain.onchain import ChainCourt
 from otr_node.chain.outbox import Outbox
+from otr_node.chain.places import write_places
 from otr_node.chain.rpc import RpcChain
 from otr_paper.labs.disputes.parties import KEY_ID, KEYS
 from otr_paper.labs.disputes.statement_lies import LIES, Told

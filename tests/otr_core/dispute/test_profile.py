@@ -86,7 +86,8 @@ def test_numbers_that_do_not_fit_together_are_refused(profile):
         ("margin_s", {}, {"margin_s": 3600, "proof_s": 1}, {"margin_s": 3599, "proof_s": 1}),
         ("move_s", {}, {"move_s": 121}, {"move_s": 120}),
         ("proof_s", {}, {"proof_s": 3541}, {"proof_s": 3540}),
-        ("batch_s", {}, {"batch_s": 3601}, {"batch_s": 3600}),
+        ("batch_s", {}, {"batch_s": 3601, "patience_s": 3602}, {"batch_s": 3600, "patience_s": 3601}),
+        ("patience_s", {}, {"patience_s": 10}, {"patience_s": 11}),
     ):
         with pytest.raises(ParameterError) as refused:
             fitting(court, parties)

@@ -18,7 +18,7 @@ from otr_core.dispute.duties import LeafPlace
 from otr_core.encoding import canonical_json
 from otr_core.errors import InputError, NodeError, OtrError
 from otr_node.chain.access import answer_folder
-from otr_node.chain.answers import answers_in, dump_place, load_place, write_places
+from otr_node.chain.answers import answers_in
 from otr_node.chain.command import chain_commands
 from otr_node.chain.deployment import Deployment, load_deployment
 from otr_node.chain.keys import VARIABLE, load_key, read_password, write_key
@@ -26,6 +26,7 @@ from otr_node.chain.node import RefusedError, RpcNode, octets, quantity, record
 from otr_node.chain.options import CourtOptions, PartyOptions, with_options
 from otr_node.chain.outbox import Outbox
 from otr_node.chain.party import ChainParty
+from otr_node.chain.places import dump_place, load_place, write_places
 from otr_node.chain.rpc import event_in
 from otr_paper.labs.disputes.world import TERMS
 

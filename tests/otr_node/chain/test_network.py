@@ -24,12 +24,13 @@ from otr_core.dispute.profile import FILE, read_profile
 from otr_core.dispute.records import ChallengeStatus, Terms
 from otr_core.dispute.registry import Key
 from otr_core.dispute.state import STATES
+from otr_core.encoding import canonical_json
 from otr_core.errors import InputError, NodeError
 from otr_core.poea import OnceStore
 from otr_core.poea.document import load_receipt_file
 from otr_core.poea.receipt import sign_receipt
 from otr_node.chain.access import connect
-from otr_node.chain.answers import dump_leaves, dump_place, load_place
+from otr_node.chain.answers import dump_leaves
 from otr_node.chain.defender import Defender
 from otr_node.chain.deployment import load_deployment
 from otr_node.chain.fisherman import Fisherman
@@ -38,6 +39,7 @@ from otr_node.chain.keys import load_key, write_key
 from otr_node.chain.onchain import ChainCourt
 from otr_node.chain.options import SenderOptions
 from otr_node.chain.outbox import Outbox
+from otr_node.chain.places import dump_place, load_place
 from otr_node.chain.rpc import RpcChain
 from otr_node.enclave import SimulatedEnclave
 from otr_node.serve import serve
@@ -45,6 +47,7 @@ from otr_paper.labs.disputes.parties import KEY, KEY_ID, KEYS
 from otr_paper.labs.disputes.world import tiny, tiny_bench
 from tests.helpers.networks import BY_NAME, FISHERMAN, OPERATOR, OWN, REGISTRAR, Network, honest, settle
 from tests.helpers.nodes import CHAIN_ID, anvil, needs_anvil
+from tests.helpers.serving import Server
 
 pytestmark = [pytest.mark.slow, needs_anvil]
 
@@ -365,6 +368,64 @@ def test_an_honest_answer_goes_through_all_commands(project, tmp_path, keyfile):
         assert "withdrawn: 0 wei" in otr("chain", "withdraw", *operator, *at, "--stake").stdout
         network.later(network.stands.terms.exit_s + 10)
         assert f"withdrawn: {10**18} wei" in otr("chain", "withdraw", *operator, *at, "--stake").stdout
+
+
+def test_what_a_server_answers_is_committed_beside_it_and_watched(tmp_path, keyfile):
+    """``otr serve``, ``otr operate`` killed and started again, ``otr ask`` that waits for the place, and a
+    fisherman who runs the answers again; then the operator finalises."""
+    folder, court, own = tiny_bench().folder, tmp_path / "court.json", tmp_path / "own"
+    model, environment = ["--model", str(folder)], {**os.environ, "OTR_PASSWORD": "correct horse"}
+    own.mkdir()
+    with anvil(timestamp=int(time.time())) as node:
+        rpc, at = ["--rpc", node.url], ["--court", str(court)]
+        registrar, operator, fisherman = (
+            [*rpc, "--key", str(keyfile(key))] for key in (REGISTRAR, OPERATOR, FISHERMAN)
+        )
+        otr("chain", "deploy", *registrar, *model, "--out", str(court))
+        otr("chain", "register", *operator, *at, "--stake", "1")
+        network = Network(node, load_deployment(court.read_bytes()), tmp_path)
+        where = ["--chain-id", str(CHAIN_ID), "--court", network.stands.court]
+        with Server(folder, tmp_path / "state", tuple(where)) as server:
+
+            def ask_for(name: str, *more: str) -> None:
+                files = {"order-out": "order.json", "out": "receipt.json", "leaves": "leaves"}
+                kept = [word for option, end in files.items() for word in (f"--{option}", str(own / f"{name}.{end}"))]
+                otr("ask", server.url, "--prompt", "w5 w6", "--max-tokens", "4", *model, *where, *kept, *more)
+
+            ask_for("early")
+            early = load_receipt_file((own / "early.receipt.json").read_bytes())
+            assert server.ask(f"/v1/receipts/{early.receipt.order_id.hex()}/place")[0] == 404
+            words = [sys.executable, "-m", "otr_core.cli", "operate", str(tmp_path / "state"), *operator, *at, *model,
+                     "--every", "0.5", "--poll", "0.1"]  # fmt: skip
+            log = tmp_path / "operate.jsonl"
+
+            def said(event: str) -> int:
+                end = time.monotonic() + 60
+                while not (found := log.read_text().count(f'"event": "{event}"')) and time.monotonic() < end:
+                    time.sleep(0.05)
+                return found
+
+            with log.open("w") as out:
+                first = subprocess.Popen(words, env=environment, stdout=out, stderr=out)
+                assert said("waiting") == 1  # for the key
+                otr("chain", "register", *registrar, *at, *file_of(own / "early.receipt.json"))
+                assert said("committed")
+                os.kill(first.pid, signal.SIGKILL)
+                first.wait()
+                again = subprocess.Popen(words, env=environment, stdout=out, stderr=out)
+                ask_for("late", "--seal", "--place", str(own / "late.place.json"))
+                raw = server.ask(f"/v1/receipts/{early.receipt.order_id.hex()}/place")[1]
+                (own / "early.place.json").write_bytes(canonical_json(raw) + b"\n")
+                judged = otr("chain", "challenge", str(own), *fisherman, *at, *model)
+                network.later(network.stands.terms.window_s + network.stands.terms.reveal_s + 10)
+                assert said("finalise")
+                again.terminate()
+                again.wait()
+            places = {load_place((own / f"{name}.place.json").read_bytes()).batch for name in ("early", "late")}
+            assert len(places) == 2
+            events = [json.loads(line) for line in judged.stdout.splitlines()]
+            assert [each["case"] for each in events if each["event"] == "judged"] == [None, None]
+            assert server.stop() == 0
 
 
 def file_of(path: Path) -> list[str]:

@@ -14,10 +14,11 @@ from otr_core.errors import NodeError, OtrError
 from otr_core.poea.document import load_receipt_file
 from otr_core.poea.message import Message, Response
 from otr_core.poea.receipt import sign_receipt
-from otr_node.chain.answers import answers_in, write_places
+from otr_node.chain.answers import answers_in
 from otr_node.chain.anvil import known_keys
 from otr_node.chain.followed import Followed
 from otr_node.chain.onchain import ChainCourt
+from otr_node.chain.places import write_places
 from otr_paper.labs.disputes.parties import KEY
 from otr_paper.labs.disputes.world import tiny
 from tests.helpers.networks import BY_NAME, FISHERMAN, OPERATOR, OWN, Embedded, embedded, honest, settle

@@ -1,0 +1,333 @@
+"""The operator beside a server: what it commits, what it leaves aside, what it defends; on the embedded
+chain."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otr_core import merkle
+from otr_core.dispute.court import receipt_leaf
+from otr_core.dispute.profile import FILE, read_profile
+from otr_core.dispute.records import ChallengeStatus, Terms
+from otr_core.dispute.registry import Key
+from otr_core.errors import InputError, JournalError
+from otr_core.poea import OnceStore, PlacedOrder
+from otr_core.poea.document import ReceiptFile, load_receipt_file
+from otr_core.poea.order import Domain
+from otr_node.chain.followed import Followed
+from otr_node.chain.places import write_places
+from otr_node.enclave import SimulatedEnclave
+from otr_node.serve import serve
+from otr_node.server.batches import BatchBook, BatchReader
+from otr_node.server.journal import Journal, JournalReader
+from otr_node.server.operating import ServingOperator
+from otr_paper.devnet.attacks import LyingFisherman
+from tests.helpers.networks import FISHERMAN, OPERATOR, OWN, REGISTRAR, Embedded, embedded
+from tests.helpers.serving import own_order
+
+SECRET = b"e" * 32
+PROMPT = (3, 5, 7, 9)
+ME = OPERATOR.address.lower()
+
+
+class Served:
+    """A journal as a server leaves it, and the operator beside it."""
+
+    def __init__(self, network: Embedded) -> None:
+        self.network, self.state, self.now = network, network.folder / "state", 0.0
+        self.journal = Journal(self.state)
+        self.enclave = SimulatedEnclave(SECRET, OWN.id, b"n" * 32, network.node.time)
+        self.domain = network.court(OPERATOR).domain
+        self.served = OnceStore()
+
+    def answer(self, enclave: SimulatedEnclave | None = None, **about: Any) -> tuple[PlacedOrder, ReceiptFile]:
+        """One more answer in the journal."""
+        enclave = enclave or self.enclave
+        about = {"domain": self.domain, **about}
+        placed = own_order(OWN.id, PROMPT, **about)
+        file, _ = serve(enclave, OWN.model, placed.order, placed.query, served=self.served)
+        assert self.journal.begin(placed.order.id, placed.sent, b"b" * 32).result()
+        self.journal.add_receipt(placed.order.id, file.dump()).result()
+        return placed, file
+
+    def register(self, enclave: SimulatedEnclave | None = None) -> None:
+        keys = (enclave or self.enclave).keys
+        self.network.court(REGISTRAR).register_key(keys.digest, Key(ME, OWN.id, keys.address))
+
+    def operator(self, **about: Any) -> ServingOperator:
+        """One that has just been started."""
+        about = {"secret": SECRET, "every_s": 60.0, "most": 8, "clock": lambda: self.now, **about}
+        journal, book = JournalReader(self.state), BatchBook(self.state)
+        at, say = self.network.court(OPERATOR), self.network.report
+        return ServingOperator(at, ME, {OWN.id: OWN}, self.state, say, journal=journal, book=book, **about)
+
+    def batches(self) -> list[int]:
+        """Sizes of what stands at the court."""
+        followed = Followed(self.network.court(FISHERMAN), {})
+        followed.read()
+        return [each.size for each in followed.court.batches.values()]
+
+
+@pytest.fixture(scope="module")
+def terms(project) -> Terms:
+    return replace(read_profile(project.data / FILE).court, arity_bits=2)
+
+
+@pytest.fixture
+def served(terms: Terms, tmp_path: Path) -> Iterator[Served]:
+    found = Served(embedded(terms, tmp_path))
+    yield found
+    found.journal.close()
+
+
+def act(operator: ServingOperator, steps: int = 40) -> None:
+    for _ in range(steps):
+        if not operator.step():
+            return
+    raise AssertionError("no end")
+
+
+def killed(operator: ServingOperator) -> None:
+    """As a process that is gone: its locks are, too."""
+    operator.book.close()
+    operator.journal.close()
+
+
+def check_place(served: Served, file: ReceiptFile) -> None:
+    with BatchReader(served.state) as book:
+        place = book.place(file.receipt.order_id)
+    followed = Followed(served.network.court(FISHERMAN), {})
+    followed.read()
+    assert place is not None
+    held = followed.court.batches[place.batch]
+    leaf = merkle.leaf_hash(receipt_leaf(served.domain, file.receipt, file.signature))
+    merkle.verify_inclusion(held.root, leaf, place.at, held.size, place.path)
+
+
+def test_all_that_was_answered_is_committed_on_schedule_and_each_place_holds(served):
+    files = [served.answer()[1], served.answer(seal_to=served.enclave.keys.hpke)[1]]
+    served.register()
+    operator = served.operator()
+    act(operator)
+    assert served.batches() == [2]
+    files += [served.answer()[1], served.answer(temperature_milli=900, seed=7)[1]]
+    served.now = 59.0
+    act(operator)
+    assert served.batches() == [2]  # not due yet
+    served.now = 60.0
+    act(operator)
+    assert served.batches() == [2, 2]
+    for file in files:
+        check_place(served, file)
+    served.now = 120.0
+    act(operator)
+    assert served.batches() == [2, 2]  # nothing new: no batch
+
+
+def test_so_many_as_a_batch_holds_are_not_waited_for(served):
+    served.register()
+    served.answer()
+    operator = served.operator(most=3)
+    act(operator)
+    for _ in range(7):
+        served.answer()
+    act(operator)
+    assert served.batches() == [1, 3, 3]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before it is sent", "after it stands"])
+def test_an_operator_that_is_killed_commits_nothing_twice(served, after):
+    served.register()
+    files = [served.answer()[1] for _ in range(3)]
+
+    class KilledError(Exception):
+        pass
+
+    operator = served.operator()
+    made = operator.call
+
+    def dies(name: str, *args: Any, **more: Any) -> bool:
+        if after:
+            made(name, *args, **more)
+        raise KilledError
+
+    operator.call = dies
+    with pytest.raises(KilledError):
+        act(operator)
+    killed(operator)
+    files.append(served.answer()[1])
+    again = served.operator()
+    act(again)
+    assert served.batches() == [3, 1]
+    for file in files:
+        check_place(served, file)
+
+
+def test_receipts_wait_for_their_key_and_what_stands_behind_them_too(served):
+    file = served.answer()[1]
+    other = SimulatedEnclave(b"o" * 32, OWN.id, b"n" * 32, served.network.node.time)
+    served.register(other)
+    behind = served.answer(other)[1]
+    operator = served.operator()
+    act(operator)
+    assert served.batches() == []
+    assert [each["event"] for each in served.network.events] == ["waiting"]
+    with BatchReader(served.state) as book:
+        assert book.place(file.receipt.order_id) is None
+    served.register()
+    act(operator)
+    assert served.batches() == [2]
+    check_place(served, file)
+    check_place(served, behind)
+
+
+def _other_court(served: Served) -> None:
+    served.answer(domain=Domain(served.domain.chain_id, b"\x07" * 20))
+
+
+def _revoked(served: Served) -> None:
+    enclave = SimulatedEnclave(b"r" * 32, OWN.id, b"n" * 32, served.network.node.time)
+    served.register(enclave)
+    served.answer(enclave)
+    served.network.court(REGISTRAR).call(None, REGISTRAR.address.lower(), "revoke", enclave.keys.digest)
+    served.network.later(3600)
+
+
+def _of_another(served: Served) -> None:
+    enclave = SimulatedEnclave(b"o" * 32, OWN.id, b"n" * 32, served.network.node.time)
+    served.network.court(REGISTRAR).register_key(
+        enclave.keys.digest, Key(FISHERMAN.address.lower(), OWN.id, enclave.keys.address)
+    )
+    served.answer(enclave)
+
+
+@pytest.mark.parametrize("fault", [_other_court, _revoked, _of_another])
+def test_a_receipt_that_would_convict_is_in_no_batch_and_holds_up_none(served, fault: Callable[[Served], None]):
+    served.register()
+    first = served.answer()[1]
+    fault(served)
+    last = served.answer()[1]
+    operator = served.operator()
+    act(operator)
+    assert served.batches() == [2]
+    for file in (first, last):
+        check_place(served, file)
+    assert [each["event"] for each in served.network.events].count("left aside") == 1
+    known = operator.book.last_journalled
+    _other_court(served)
+    served.now = 60.0
+    act(operator)
+    assert served.batches() == [2]
+    assert operator.book.last_journalled == known + 1  # judged once, though it is in no batch
+
+
+@pytest.mark.parametrize("sealed", [False, True], ids=["plain", "sealed"])
+def test_a_false_challenge_is_answered_from_the_journal_while_serving_goes_on(served, sealed):
+    served.register()
+    seal_to = served.enclave.keys.hpke if sealed else None
+    placed, file = served.answer(seal_to=seal_to, temperature_milli=800, seed=3)
+    operator = served.operator()
+    act(operator)
+    folder = served.network.folder
+    (folder / "own.order.json").write_bytes(placed.dump())
+    (folder / "own.receipt.json").write_bytes(file.dump())
+    with BatchReader(served.state) as book:
+        place = book.place(file.receipt.order_id)
+    write_places(folder, ["own"], place.batch, [receipt_leaf(served.domain, file.receipt, file.signature)])
+    base = served.network.fisherman()
+    about = base.chain, base.me, base.models, base.folder, served.network.report, base.secret, base.budget_wei
+    liar = LyingFisherman(*about, base.store)
+    for number in range(80):
+        acted = [liar.step(), operator.step()]
+        if number == 3:
+            late = served.answer()[1]
+        if served.network.status() and served.network.status()[0] not in (
+            ChallengeStatus.COMMITTED,
+            ChallengeStatus.OPEN,
+        ):
+            break
+        if not any(acted):
+            served.network.later(served.network.stands.terms.clock_s + 10)
+    assert served.network.status() == [ChallengeStatus.LOST]
+    served.now = 60.0
+    act(operator)
+    check_place(served, late)  # what was answered meanwhile is committed once the game is over
+
+
+def test_a_demanded_receipt_is_shown_where_it_stands(served):
+    served.register()
+    _, file = served.answer()
+    operator = served.operator()
+    act(operator)
+    bond = served.network.stands.terms.bond_wei
+    asked = served.network.court(FISHERMAN)
+    asked.demand(None, FISHERMAN.address.lower(), ME, file.receipt, file.signature, value=bond)
+    act(operator)
+    events = [each["event"] for each in served.network.events]
+    assert [each for each in events if each in ("show", "publish")] == ["show"]
+    assert served.network.status() == [ChallengeStatus.LOST]
+
+
+def test_blocks_that_are_taken_back_put_every_batch_in_doubt(served):
+    served.register()
+    file = served.answer()[1]
+    operator = served.operator()
+    act(operator)
+    check_place(served, file)
+    operator.forget()
+    with BatchReader(served.state) as book:
+        assert book.place(file.receipt.order_id) is None
+    act(operator)
+    assert served.batches() == [1]
+    check_place(served, file)
+
+
+def test_a_book_has_one_operator_and_is_written_whole(served, monkeypatch):
+    served.register()
+    served.answer()
+    served.answer()
+    operator = served.operator()
+    with pytest.raises(InputError, match="another operator at work"):
+        BatchBook(served.state)
+    calls = []
+
+    def fails(hashed: bytes) -> bytes:
+        calls.append(hashed)
+        if len(calls) == 2:
+            raise JournalError("a disk that is full")
+        return os.urandom(32)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("otr_node.server.batches.merkle.leaf_hash", fails)
+        with pytest.raises(JournalError):
+            operator.step()
+    assert (operator.book.last_journalled, operator.book.pending()) == (0, [])
+    act(operator)
+    assert served.batches() == [2]
+
+
+def test_another_book_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no usable book"):
+        BatchReader(tmp_path)
+    BatchBook(tmp_path).close()
+    with sqlite3.connect(tmp_path / "batches.sqlite") as base:
+        base.execute("PRAGMA user_version=9")
+    with pytest.raises(InputError, match="version 9"):
+        BatchReader(tmp_path)
+    with pytest.raises(InputError, match="version 9"):
+        BatchBook(tmp_path)
+
+
+def test_an_answer_that_is_not_in_the_journal_is_not_defended(served):
+    placed, file = served.answer()
+    operator = served.operator()
+    assert operator.honest_player(placed.order, file.receipt) is not None
+    assert operator.honest_player(placed.order, replace(file.receipt, answer_tokens=1)) is None
+    assert operator.honest_player(own_order(OWN.id, PROMPT).order, load_receipt_file(file.dump()).receipt) is None
