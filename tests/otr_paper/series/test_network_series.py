@@ -153,7 +153,8 @@ def test_drawings_show_every_event(run):
 
 
 @pytest.mark.parametrize("attack", ["no such lie", "an ordered token beyond the vocabulary"])
-def test_an_unknown_attack_starts_nothing(project, attack):
+def test_an_unknown_attack_starts_nothing(project, attack, monkeypatch):
+    monkeypatch.setattr(bench, "run_once", lambda *given, **named: pytest.fail("a network was started"))
     with pytest.raises(InputError, match="--attack"):
         bench.network_run(project, attack=attack, seconds=10, profile=read_profile(project.data / FILE))
 
