@@ -5,8 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
-import secrets
-import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from otr_core.cli import AsJson, exit_with, print_json, print_table, say
+from otr_core.dispute.profile import own_profile, read_profile
 from otr_core.errors import InputError, one_line
 from otr_core.extras import need_extras
 from otr_core.files import read_input
@@ -96,35 +95,28 @@ def print_claim(row: ClaimRow, grounds: Grounds) -> None:
 def run_devnet(
     attack: Annotated[str, typer.Option(help="How operator 2 cheats, or fisherman 2 lies (docs/network.md).")] = "",
     seconds: Annotated[float, typer.Option(help="Most that it may take.")] = 180.0,
+    profile: Annotated[
+        Path | None, typer.Option(help="The deployment's profile; default: data/deployment.toml.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """A whole network on this machine: node, contracts, two operators, two fishermen and a client, each
     a process. With --json: one event a line. Exit 1 if the end is not the expected one."""
     project = find_project()
     need_extras("node", "chain", "paper")
-    from otr_paper.devnet.attacks import FALSE_CHALLENGES
-    from otr_paper.devnet.conductor import Devnet
-    from otr_paper.devnet.faults import Plan
-    from otr_paper.devnet.ground import break_ground
-    from otr_paper.devnet.processes import Fresh
+    from otr_paper.devnet.once import run_once
 
     def emit(event: dict[str, Any]) -> None:
         if as_json:
             print(json.dumps(event), flush=True)
             return
-        rest = {name: each for name, each in event.items() if name not in ("s", "process", "event", "who", "at")}
+        hidden = ("s", "chain_s", "process", "event", "who", "at")
+        rest = {name: each for name, each in event.items() if name not in hidden}
         about = ", ".join(f"{name} {each}" for name, each in rest.items())
         print(f"{event['s']:6.1f} s  {event['process']:12} {event['event']:14} {about}"[:160], flush=True)
 
-    with tempfile.TemporaryDirectory(prefix="otr-devnet-") as name:
-        folder, password = Path(name), secrets.token_hex(16)
-        ground = break_ground(project, folder, password)
-        (folder / "run").mkdir()
-        plan = Plan(false_challenges=attack) if attack in FALSE_CHALLENGES else Plan(attack=attack)
-        processes = Fresh(folder / "run", password)
-        found = Devnet(ground, folder / "run", plan, seconds, emit, processes).run()
-    emit({"s": round(found.seconds, 1), "process": "conductor", "event": "ended", **asdict(found)})
-    exit_with(found.broken(bool(plan.attack)))
+    deployed = own_profile() if profile is None else read_profile(profile)
+    exit_with(run_once(project, attack=attack, seconds=seconds, profile=deployed, emit=emit))
 
 
 @commands.command("sweep")

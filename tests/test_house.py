@@ -31,10 +31,11 @@ FLOORS = (
 BUDGETS = {
     # 8,000 until the receipt states the answer and comes from real evidence; 10,000 once proofs of
     # whole answers are verified in it. It holds more since then: a court of two contracts with duties,
-    # and machines appraised as a whole; and advice that weighs users' harm. What may leave it is an open
+    # and machines appraised as a whole; and advice that weighs users' harm; the profile of a deployment. What
+    # may leave it is an open
     # point of the README.
     # a spot check as one machine of moves, with its messages, 400
-    "otr_core": 13720,
+    "otr_core": 13900,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both
     "otr_core/lane": 1620,
@@ -46,8 +47,9 @@ BUDGETS = {
     # two contracts, court and table, each with its structs, interfaces and events; moves for each
     # field of a statement; duties, roles and pauses, in Python and on chain; the judge's program as words;
     # the contract that judges a block of a tensor core; moves in modules by level, each with its imports
-    # a class of platforms for each batch, two keys of an arbiter, a last second for duties
-    "otr_core/dispute": 3950,
+    # a class of platforms for each batch, two keys of an arbiter, a last second for duties; the profile of a
+    # deployment, whose numbers have to fit together, 90
+    "otr_core/dispute": 4060,
     # of it the verifier of whole answers with its gadgets, 1,250; the protocol from a signed receipt to a
     # verdict, and its messages as canonical JSON, 400
     "otr_core/spotcheck": 2310,
@@ -74,16 +76,17 @@ BUDGETS = {
     "otr_node/sizing": 800,
     # of it the producers of stored results, the free opponents of disputes and of a stake, the bench of the
     # server, a network of processes that one command starts and faults that befall it, the site with its
-    # explorers, the chain of custody, and where verdicts flip; structured cheats under every check
-    "otr_paper": 20780,
+    # explorers, the chain of custody, and where verdicts flip; structured cheats under every check; one run
+    # of the network, as rows and drawn, and a key's life, 450
+    "otr_paper": 21300,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands
     "otr_paper/claims": 2230,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free
     # in every commitment, the search over all their games, and games that break rules all the time;
     # and every attack on evidence runs against every recorded bundle that has the part it changes, of
-    # them splices of devices and collateral of other machines
-    # a beacon whose every round can be signed, 20; structured cheats laid into rows and into proofs, 145
-    "otr_paper/labs": 4740,
+    # them splices of devices and collateral of other machines; a beacon whose every round can be signed, 20;
+    # structured cheats laid into rows and into proofs, 145; a key's life at a court, 140
+    "otr_paper/labs": 4880,
     # of it the mutants of every check of court and contracts, the families table, and a fuzzer that
     # parses, judges and goes on where it was cut off, the network under chaos
     "otr_paper/producers": 2600,

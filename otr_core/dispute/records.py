@@ -53,6 +53,8 @@ class Terms:
         spot_bps: chance that the beacon draws an answer.
         cost_wei: what a right challenge that is not the earliest has cost: a million gas at 2 gwei.
         pause_s: how long a pause stops all clocks; four times as long there is no second one.
+
+    The defaults are for courts that are built to be tested; a deployment's profile states every one.
     """
 
     arity_bits: int

@@ -5,14 +5,11 @@ from __future__ import annotations
 import hmac
 import json
 import time
-import tomllib
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otr_core.cli import say
-from otr_core.dispute.records import Terms
 from otr_core.errors import InputError, NodeError
 from otr_core.extras import need_extras
 from otr_core.files import read_input
@@ -107,24 +104,6 @@ def load_models(folders: list[Path]) -> list[OwnModel]:
         assert isinstance(model, PortableModel)
         found.append(OwnModel(model, commit_model(model)))
     return found
-
-
-def read_terms(path: Path) -> Terms:
-    """A court's terms, from TOML with the names of ``Terms``.
-
-    Raises:
-        InputError: a name is missing or unknown, or a value out of its range.
-    """
-    try:
-        stated = tomllib.loads(read_input(path, what="terms (TOML)").decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"--terms: {path} is not TOML ({error})") from error
-    names = {own.name for own in fields(Terms)}
-    if stated.keys() != names:
-        raise InputError(f"--terms: missing or unknown {sorted(stated.keys() ^ names)}, expected {sorted(names)}")
-    if not all(type(value) is int for value in stated.values()):
-        raise InputError("--terms: expected whole numbers")
-    return Terms(**stated)
 
 
 def answer_folder(path: Path) -> Path:

@@ -11,6 +11,7 @@ from otr_core import merkle
 from otr_core.cli import AsJson, print_json, print_table, say
 from otr_core.dispute.accounts import batch_id
 from otr_core.dispute.court import receipt_leaf
+from otr_core.dispute.profile import own_profile, read_profile
 from otr_core.dispute.registry import Key
 from otr_core.dispute.state import NOTHING
 from otr_core.encoding import from_hex
@@ -29,7 +30,6 @@ from otr_node.chain.access import (
     go,
     load_models,
     print_gas,
-    read_terms,
     reporter,
     until_late,
     with_models,
@@ -71,8 +71,11 @@ def make_key(
 @with_options
 def deploy_court(
     options: SenderOptions,
-    terms: Annotated[Path, typer.Option(help="The court's terms, TOML (docs/terms.toml).")],
     out: Annotated[Path, typer.Option(help="Where it is written what stands where.")],
+    profile: Annotated[
+        Path | None,
+        typer.Option(help="The deployment's profile, whose terms the court has; default: data/deployment.toml."),
+    ] = None,
     model: Models = None,
     arbiter: Annotated[
         list[str] | None, typer.Option(help="Address that signs verdicts on drawn answers; two, or none.")
@@ -87,10 +90,11 @@ def deploy_court(
     signers = ["0x" + from_hex(each, length=20, what="--arbiter").hex() for each in arbiter or ()]
     if (signers and len(set(signers)) != len(signers)) or len(signers) not in (0, 2):
         raise InputError(f"--arbiter: found {signers}, expected two different addresses, or none")
-    stated, owned = read_terms(terms), load_models(model or [])
+    deployed = own_profile() if profile is None else read_profile(profile)
+    owned = load_models(model or [])
     chain = connect(options)
     judges = deploy_arbiter(chain, signers[0], signers[1]) if signers else NOBODY
-    court = ChainCourt(chain, stated, chain.accounts[0].lower(), judges)
+    court = ChainCourt(chain, deployed.court, chain.accounts[0].lower(), judges)
     write_bytes(out, court.deployment.dump())
     for own in owned:
         court.register_model(own.id, own.trees)

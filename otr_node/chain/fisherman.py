@@ -19,6 +19,7 @@ from otr_core.dispute.court import receipt_leaf
 from otr_core.dispute.duties import LeafPlace, challenge_hash, is_drawn, spot_subject
 from otr_core.dispute.game import open_game
 from otr_core.dispute.players import HonestChallenger, case
+from otr_core.dispute.profile import own_profile
 from otr_core.dispute.records import Challenge, ChallengeStatus
 from otr_core.dispute.registry import receipt_fault
 from otr_core.dispute.state import SEED, STATES, TOKENS, Turn
@@ -30,9 +31,9 @@ from otr_node.chain.party import ChainParty
 
 _PLAYED = (ChallengeStatus.OPEN, ChallengeStatus.DEMAND, ChallengeStatus.SPOT)
 _AT_STAKE = (ChallengeStatus.COMMITTED, ChallengeStatus.OPEN, ChallengeStatus.DEMAND, ChallengeStatus.LOST)
-PATIENCE_S = 600
+PATIENCE_S = own_profile().parties.patience_s
 """As long as an operator may take to commit a receipt and to say where; one demanded too early costs gas."""
-MARGIN_S = 60
+MARGIN_S = own_profile().parties.margin_s
 """Seconds before a deadline from which nothing new is begun: five blocks."""
 
 

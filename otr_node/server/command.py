@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from otr_core.cli import AsJson, print_json, receipt_policy, say
+from otr_core.dispute.profile import own_profile
 from otr_core.errors import InputError
 from otr_core.extras import need_extras
 from otr_core.files import check_target, read_input, write_bytes
@@ -38,6 +39,7 @@ from otr_node.server.limits import ServerLimits
 
 server_commands = typer.Typer()
 _MOST_EVERY_S = 86_400.0
+_BATCH_S = float(own_profile().parties.batch_s)
 
 
 @server_commands.command("serve")
@@ -191,7 +193,7 @@ def ask_server(
 def operate_server(
     served: Annotated[Path, typer.Argument(help="State folder of otr serve.")],
     options: PartyOptions,
-    every: Annotated[float, typer.Option(help="Seconds between two batches.")] = 60.0,
+    every: Annotated[float, typer.Option(help="Seconds between two batches; default: the deployment's.")] = _BATCH_S,
     most: Annotated[int, typer.Option(help="Receipts of a batch; so many are committed without waiting.")] = 1024,
 ) -> None:
     """Beside a server: commits what it has answered in batches, tells it the places, shows what is

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from otr_core.dispute.profile import FILE, DeploymentProfile, read_profile
 from otr_core.encoding import canonical_json
 from otr_core.errors import InputError, MissingDataError
 from otr_node import outside
@@ -67,10 +68,9 @@ def small_run(project: Project) -> list[dict[str, Any]]:
 
 def simulated_systems(project: Project, requests: Requests, *, seed: int, replications: int) -> dict[str, Any]:
     """The four systems on ``requests`` (see ``study.four_systems``)."""
-    cited = published.load_published(project.data)
-    return study.four_systems(
-        cited, requests, stored_measurements(project, cited), seed=seed, replications=replications
-    )
+    cited, profile = published.load_published(project.data), read_profile(project.data / FILE)
+    measured = stored_measurements(project, cited)
+    return study.four_systems(cited, requests, measured, seed=seed, replications=replications, profile=profile)
 
 
 def conversation(project: Project, *, mode: str, seed: int, replications: int = study.REPLICATIONS) -> dict[str, Any]:
@@ -92,14 +92,17 @@ def digest(project: Project) -> str:
     so that a cache made from other data is never read."""
     files = sorted((project.data / "published").glob("*.csv"))
     files += [project.results / f"{name}.json" for name in (SUMMARIES, *inputs.RUNS)]
+    files.append(project.data / FILE)
     return hashlib.sha256(canonical_json([hashlib.sha256(f.read_bytes()).hexdigest() for f in files])).hexdigest()
 
 
 @lru_cache(maxsize=4)
-def _prepared(root: Path, trace_name: str) -> tuple[published.Published, Requests, inputs.Measurements]:
+def _prepared(
+    root: Path, trace_name: str
+) -> tuple[published.Published, Requests, inputs.Measurements, DeploymentProfile]:
     project = Project(root)
-    cited = published.load_published(project.data)
-    return cited, stand_in(project, trace_name), stored_measurements(project, cited)
+    cited, profile = published.load_published(project.data), read_profile(project.data / FILE)
+    return cited, stand_in(project, trace_name), stored_measurements(project, cited), profile
 
 
 def otr_sweep_point(config: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -115,14 +118,14 @@ def otr_sweep_point(config: dict[str, Any], seed: int) -> dict[str, Any]:
         raise InputError(
             f"sweep point: found data digest {config.get('digest')}, expected {here}; build the points anew"
         )
-    cited, requests, measured = _prepared(project.root, own["trace"])
-    return study.otr_point(cited, requests, measured, own, seed)
+    cited, requests, measured, profile = _prepared(project.root, own["trace"])
+    return study.otr_point(cited, requests, measured, own, seed, profile)
 
 
 def sweep_points(project: Project, changes: Sequence[Mapping[str, Any]], seed: int) -> list[Point]:
     """Sweep points: the default configuration with each set of changes."""
-    here = digest(project)
-    return [Point({**study.DEFAULT_CONFIG, **change, "digest": here}, seed) for change in changes]
+    here, default = digest(project), study.default_config(read_profile(project.data / FILE))
+    return [Point({**default, **change, "digest": here}, seed) for change in changes]
 
 
 def sweep(project: Project, changes: Sequence[Mapping[str, Any]], *, seed: int, **how: Any) -> list[dict[str, Any]]:

@@ -12,12 +12,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from otr_core.dispute.profile import FILE, DeploymentProfile, read_profile
 from otr_core.errors import DataError
 from otr_paper.claims.published import Published, load_published
 from otr_paper.poq import scores
 from otr_paper.poq.scores import Measured
 from otr_paper.simulation import SIMULATION
-from otr_paper.store.results import read_result
+from otr_paper.store.results import check_made_with, read_result
 
 _Made = TypeVar("_Made")
 
@@ -28,22 +29,35 @@ class Grounds:
     Args:
         data: the folder ``data`` of a checkout.
         published: rows to take in place of those in ``data/published``.
-        results: payloads to take in place of the stored ones, by name.
+        results: payloads to take in place of the stored ones, by name. profile: a deployment to take in
+            place of that in ``data``.
     """
 
     def __init__(
-        self, data: Path, *, published: Published | None = None, results: Mapping[str, Mapping[str, Any]] | None = None
+        self,
+        data: Path,
+        *,
+        published: Published | None = None,
+        results: Mapping[str, Mapping[str, Any]] | None = None,
+        profile: DeploymentProfile | None = None,
     ) -> None:
         self.data = data
         self._results: dict[str, Mapping[str, Any]] = dict(results or {})
         self._memo: dict[str, Any] = {}
         if published is not None:
             self.published = published
+        if profile is not None:
+            self.profile = profile
 
     @cached_property
     def published(self) -> Published:
         """All published rows."""
         return load_published(self.data)
+
+    @cached_property
+    def profile(self) -> DeploymentProfile:
+        """The deployment: terms of the court, and what its parties keep to."""
+        return read_profile(self.data / FILE)
 
     def result(self, name: str) -> Mapping[str, Any]:
         """The payload of ``data/results/<name>.json``.
@@ -65,14 +79,20 @@ class Grounds:
 
     def variant(self, factors: Mapping[str, float]) -> Grounds:
         """The same stored results beside published rows of which some are scaled (``Published.scaled``)."""
-        other = Grounds(self.data, published=self.published.scaled(factors))
+        other = Grounds(self.data, published=self.published.scaled(factors), profile=self.profile)
         other._results, other._memo = self._results, self._memo
         return other
 
     @property
     def simulation(self) -> StoredSimulation:
-        """The stored simulation of the four systems on the conversation trace."""
-        return StoredSimulation(self.result(SIMULATION))
+        """The stored simulation of the four systems on the conversation trace.
+
+        Raises:
+            DataError: it was made with another window, other clocks or batches than the deployment has.
+        """
+        payload = self.result(SIMULATION)
+        check_made_with(SIMULATION, payload["deployment"], self.profile, "python -m otr_paper.producers.simulation")
+        return StoredSimulation(payload)
 
     @cached_property
     def poq(self) -> Measured:

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
+from otr_core.dispute.records import BASIS
 from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.verdict import Condition, Evaluation, Reading, Rule
 from otr_paper.store.records import Records, records
 from otr_paper.studies.detection import per_query, per_unit
-from otr_paper.studies.dispute_costs import TERMS
 from otr_paper.studies.proving import fit_cost
 
 FRAUDS = ("layers dropped", "8-bit weights", "one value altered", "answer replaced", "another answer replayed")
@@ -38,9 +38,8 @@ JUDGE = "question"
 RESULT = "four_systems"
 """Name of the stored comparison: every question answered, every fraud injected, every check
 made."""
-BATCH_RECEIPTS, UNITS, RHO = 256, 4, 0.01
-"""Receipts in the measured batch; units that a spot check draws of one answer; share of the answers
-drawn, the paper's."""
+BATCH_RECEIPTS, UNITS = 256, 4
+"""Receipts in the measured batch; units that a spot check draws of one answer."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +86,10 @@ def read_inputs(grounds: Grounds) -> TrilemmaInputs:
         batch_receipts=BATCH_RECEIPTS,
         verify_gas=max(row["verify_gas"] for row in grounds.result("spot_onchain")["rows"]),
         unit_bytes=grounds.result("spot_honest")["proof_bytes"],
-        window_s=TERMS.window_s,
+        window_s=grounds.profile.court.window_s,
         slot_s=grounds.published.number("hw.ethereum_slot", "s"),
         round_s=beacon["period"],
-        rho=RHO,
+        rho=grounds.profile.court.spot_bps / BASIS,
         units=UNITS,
         goals=grounds.published.number("read.goals", "count"),
     )

@@ -82,7 +82,7 @@ class Devnet:
             OtrError: a part cannot be started, or the attack is unknown.
         """
         self._start = self._heard = time.monotonic()
-        self._attack = attack_named(self.plan.attack)
+        self._attack, self._stood = attack_named(self.plan.attack), -1
         self._state = self.folder / "chain.json"
         self._state.write_bytes((self.ground.folder / "chain.json").read_bytes())
         self._node, self._door = self.ground.node(self._state), None
@@ -130,6 +130,7 @@ class Devnet:
             own.id, json.loads((self.ground.folder / "court.json").read_text())["judges"][own.id.hex()], own.trees
         )
         self._followed = Followed(at, {own.id: own.registered})
+        self._stood = chain.time
         self._say("conductor", "deployed", court=at.court.address)
         for name in PARTIES:
             self._launch(name)
@@ -197,7 +198,7 @@ class Devnet:
                 self._received.setdefault(name, self._chain.time)
                 self._hashes.setdefault(name, str(event["hash"]))
             event.pop("at", None)  # its own clock may be wrong
-            self.emit({"s": round(time.monotonic() - self._start, 1), **event})
+            self._tell(event)
 
     @property
     def _registering(self) -> bool:
@@ -379,4 +380,12 @@ class Devnet:
             end.taken_s = operator.convicted_at - began
 
     def _say(self, process: str, event: str, **about: Any) -> None:
-        self.emit({"s": round(time.monotonic() - self._start, 1), "process": process, "event": event, **about})
+        self._tell({"process": process, "event": event, **about})
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        """Give an event on, with the seconds since the start, and those of the chain's latest block since
+        the court stood."""
+        clocks = {"s": round(time.monotonic() - self._start, 1)}
+        if self._stood >= 0:
+            clocks["chain_s"] = self._chain.time - self._stood
+        self.emit({**clocks, **event})

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from eth_account import Account
 
+from otr_core.dispute.profile import DeploymentProfile, own_profile
 from otr_core.dispute.registry import Key
 from otr_core.errors import OtrError
-from otr_node.chain.access import read_terms
 from otr_node.chain.answers import OwnModel
 from otr_node.chain.anvil import Anvil, find_anvil, known_keys
 from otr_node.chain.onchain import FIRST_COURT, ChainCourt
@@ -21,6 +21,7 @@ from otr_paper.devnet.faults import PARTIES
 from otr_paper.labs.disputes.parties import KEY_ID, KEYS
 from otr_paper.labs.disputes.world import tiny_bench
 
+ARITY_BITS = 2
 ROLES = ("registrar", *PARTIES)
 
 
@@ -44,8 +45,9 @@ class Ground:
         return Anvil(self.program, chain_id=FIRST_COURT.chain_id, state=state, port=port)
 
 
-def break_ground(project: Project, folder: Path, password: str) -> Ground:
-    """Deploy a court for the tiny model.
+def break_ground(project: Project, folder: Path, password: str, profile: DeploymentProfile | None = None) -> Ground:
+    """Deploy a court for the tiny model, with the terms of ``profile`` (None: the one that ships), but
+    that a round goes down two levels: trees as small as this model's have no more.
 
     Raises:
         OtrError: there is no anvil.
@@ -60,13 +62,12 @@ def break_ground(project: Project, folder: Path, password: str) -> Ground:
     for name, key in zip(ROLES, keys, strict=True):
         # These keys everybody knows, so their files may be quick to open.
         (folder / f"{name}.key").write_text(json.dumps(Account.encrypt(key.key, password, kdf="scrypt", iterations=2)))
-    terms = (project.root / "docs" / "terms.toml").read_text().replace("arity_bits = 4", "arity_bits = 2")
-    (folder / "terms.toml").write_text(terms)
+    terms = replace((profile or own_profile()).court, arity_bits=ARITY_BITS)
     names = {key.address.lower(): name for name, key in zip(ROLES, keys, strict=True)}
     own = OwnModel(bench.portable, commit_model(bench.portable))
     ground = Ground(folder, program, bench.folder, own, names)
     with ground.node(folder / "chain.json") as node:
-        court = ChainCourt(RpcChain(node.url, keys, poll_s=0.01), read_terms(folder / "terms.toml"), keys[0].address)
+        court = ChainCourt(RpcChain(node.url, keys, poll_s=0.01), terms, keys[0].address)
         court.register_model(own.id, own.trees)
         court.register_key(KEY_ID, Key(keys[2].address.lower(), own.id, KEYS.address))
         (folder / "court.json").write_bytes(court.deployment.dump())

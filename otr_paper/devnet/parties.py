@@ -45,6 +45,8 @@ from otr_paper.labs.disputes.parties import KEYS
 
 _POLL_S = 0.2
 PAYMENT_WEI = 10**15
+LIARS_BUDGET = "0.5"
+"""Ether: five bonds of the deployment."""
 PROMPT = "w3 w5 w7 w9"
 """In the words of the tiny model."""
 
@@ -238,7 +240,7 @@ def run_client(rpc: str, key: Path, court: Path, model: Path, folder: Path, atta
 def run_liar(rpc: str, key: Path, court: Path, model: Path, folder: Path, attack: str, state: Path) -> None:
     """A fisherman that challenges what is right; ``attack``: how, and the seed of its choices."""
     way, _, seed = attack.partition("/")
-    base = fisherman_of(folder, PartyOptions(rpc=rpc, key=key, court=court, model=[model], state=state), "0.05")
+    base = fisherman_of(folder, PartyOptions(rpc=rpc, key=key, court=court, model=[model], state=state), LIARS_BUDGET)
     about = base.chain, base.me, base.models, base.folder, reporter("lying fisherman"), base.secret, base.budget_wei
     liar = LyingFisherman(*about, base.store, way=way, seed=int(seed or 0))
     liar.report("started", account=base.me)

@@ -17,8 +17,8 @@ class NotebookParameter:
     """What one name may hold.
 
     Attributes:
-        kind: ``str``, ``int`` or ``float``; a whole number serves where a float is asked for, and truth values
-            serve nowhere.
+        kind: ``str``, ``int``, ``float`` or ``bool``; a whole number serves where a float is asked for, and
+            truth values serve where a truth value is asked for alone.
         unit: of the number; "" for words.
         low, high: the range, both ends included. Not used where ``choices`` are named.
         source: where range and meaning come from.
@@ -38,6 +38,8 @@ class NotebookParameter:
 
     def domain(self) -> str:
         """The range in words."""
+        if self.kind is bool:
+            return "True or False"
         if self.choices:
             return f"one of {', '.join(map(str, self.choices))}"
         if self.instant:
@@ -49,6 +51,8 @@ class NotebookParameter:
 
     def admits(self, value: Any) -> bool:
         """Whether ``value`` is of the kind and within the range."""
+        if self.kind is bool:
+            return isinstance(value, bool)
         kinds = (int, float) if self.kind is float else (self.kind,)
         if isinstance(value, bool) or not isinstance(value, kinds):
             return False
@@ -99,6 +103,9 @@ PARAMETERS: Mapping[str, NotebookParameter] = {
     "proof_s": NotebookParameter(float, "s", "a proof takes at most a week here", 0, 604_800),
     "proof_usd": _usd("price of one proof"),
     "load": NotebookParameter(float, "times the trace's rate", "the simulated fleet is sized for about one", 0.01, 10),
+    "live": NotebookParameter(bool, "", "whether processes are started now, or a stored run is shown"),
+    "attack": NotebookParameter(str, "", "a name of docs/statement_lies.md, or none", longest=120),
+    "seconds": NotebookParameter(float, "s", "a live run takes at most a quarter of an hour here", 10, 900),
     "provers": NotebookParameter(int, "machines", "proving machines of the pool", 1, 100_000),
 }
 #: The parameters every notebook has beside its seed, and their values.

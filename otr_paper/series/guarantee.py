@@ -349,7 +349,7 @@ and not yet its class.
 
 The share alpha that the operator's own fisherman gets stands in two places, and both are assumed: {share} in the use
 cases (`data/scenarios`), which `otr economics` and notebook 05 size stakes with, and {court} in the court's terms
-(`docs/terms.toml`, `otr_paper/studies/dispute_costs.py`), which the disputes and the simulation of deterrence use.
+(`data/deployment.toml`), which the disputes and the simulation of deterrence use.
 The use cases pay a part of the slash to the user; the court pays the user nothing. All else equal, a stake that just
 deters by the share of the use cases has to be {dearer} times as large by the court's.
 

@@ -3,9 +3,10 @@ notebook 06."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import product
 from statistics import mean
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from otr_paper.claims.trilemma import (
     win_rate,
 )
 from otr_paper.poq import rewards
-from otr_paper.series import poq
+from otr_paper.series import network, poq
 from otr_paper.store.records import Records, records
 
 
@@ -88,47 +89,39 @@ def _times(value: float) -> str:
     return f"{value:.2f} times" if value < 100 else f"{float(f'{value:.2g}'):,.0f} times"
 
 
-def timeline(inputs: TrilemmaInputs) -> Records:
-    """The figure F01: records of tier, event, start_s, end_s (since the query), kind, in order.
+def timeline(inputs: TrilemmaInputs, run: Mapping[str, Any]) -> Records:
+    """The figure F01: records of answer, tier, event, start_s, end_s (since the order), kind, in order.
 
-    Durations of computing are measured CPU seconds (means over the questions; spot check and
-    dispute of the first one). Inclusion, window and beacon are parameters of the protocol, hence
-    *simulated*; the dispute is that of the first question's altered answer, one transaction a move.
+    An honest and a cheated answer are those of one run of the network (``network.tiers``). In that run
+    no answer was drawn, so the spot check is the one measured for the four systems (CPU seconds of
+    SmolLM2), from the commitment of the honest answer on; the beacon's rounds are waited for, hence
+    *simulated*.
+
+    Args:
+        run: of ``benches.network``.
     """
-    c = costs(inputs)
+    rows = network.tiers(run)
+    now = next(row["start_s"] for row in rows if row["event"].startswith("window over"))
     spot = inputs.payload["spot_checks"]["honest"]["cpu_s"]
-    moves = [m["move"] for m in inputs.payload["disputes"]["one value altered"]["moves"] if m["move"] != "commit_batch"]
-    opening = sum(move in ("challenge", "open") for move in moves)
-    later, again = len(moves) - opening, c["re_execution_s"]
-    # Each group starts where the one before it ends, both groups after the first at the batch's
-    # inclusion.
-    before = (
-        ("1 receipt", "answer, trace committed", c["answer_s"], "measured"),
-        ("1 receipt", "receipt signed", c["sign_s"], "measured"),
-        ("1 receipt", "receipt verified: provisional", c["verify_s"], "measured"),
-        ("chain", "batch included", inputs.slot_s, "simulated"),
-    )
-    spot_check = (
-        ("3 spot check", "beacon: query and place drawn", inputs.round_s, "simulated"),
-        ("3 spot check", "answer run again, rows committed", spot["rows again"], "measured"),
-        ("3 spot check", "beacon: unit drawn", inputs.round_s, "simulated"),
-        ("3 spot check", "unit proven", spot["proof"], "measured"),
-        ("3 spot check", "proof verified: verdict", spot["verification"], "measured"),
-    )
-    dispute = (
-        ("2 dispute", "fisherman runs the answer again", again, "measured"),
-        ("2 dispute", "challenge committed and opened", opening * inputs.slot_s, "simulated"),
-        ("2 dispute", f"{later} moves: verdict", later * inputs.slot_s, "simulated"),
-    )
-    window = (("2 dispute", "challenge window over: final", inputs.window_s, "simulated"),)
-    rows, now, batch = [], 0.0, 0.0
-    for group in (before, spot_check, dispute, window):
-        now = batch
-        for tier, event, seconds, kind in group:
-            rows.append((tier, event, now, now + seconds, kind))
-            now += seconds
-        batch = batch or now
-    return records("tier, event, start_s, end_s, kind", rows)
+    for event, seconds, kind in (
+        ("beacon: query and place drawn", inputs.round_s, "simulated"),
+        ("answer run again, rows committed", spot["rows again"], "measured"),
+        ("beacon: unit drawn", inputs.round_s, "simulated"),
+        ("unit proven", spot["proof"], "measured"),
+        ("proof verified: verdict", spot["verification"], "measured"),
+    ):
+        row = {"answer": "spot check", "tier": "3 spot check", "event": event, "start_s": now}
+        rows.append({**row, "end_s": now + seconds, "kind": kind})
+        now += seconds
+    return rows
+
+
+def timeline_finding(rows: Records) -> str:
+    """What the figure F01 shows, in one sentence."""
+    ends = {(row["answer"], row["event"].rpartition(": ")[2]): float(row["end_s"]) for row in rows}
+    convicted = duration(ends["cheated", "convicted"] - ends["cheated", "provisional"])
+    final = duration(ends["honest", "final"])
+    return f"A false answer convicts its operator {convicted} after its receipt; a true one is final after {final}"
 
 
 # ---- Proof of Quality on the same frauds

@@ -92,7 +92,7 @@ def unit_seconds(proof_cost: Measured, rows: int, columns: int) -> float:
 
 
 UNIT_ROWS = 8
-ARITY_BITS = 4
+ARITY_BITS = dispute_costs.TERMS.arity_bits
 PROMPT_TOKENS, ANSWER_TOKENS = 1155, 211
 """The conversation trace's means: the answer whose dispute is priced."""
 OPML_MOVES = 102

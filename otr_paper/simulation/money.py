@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from otr_core.dispute.profile import own_profile
 from otr_core.errors import ParameterError
 from otr_paper.claims.cost import gas_usd, h100_usd
 from otr_paper.claims.published import Published
@@ -72,8 +73,8 @@ class Prices:
     rho: float = 0.01
     disputed: float = 1e-4
     utilisation: float = 0.6
-    batch_s: float = 10.0
-    stake_usd: float = 100.0
+    batch_s: float = float(own_profile().parties.batch_s)
+    stake_usd: float = float(own_profile().parties.stake_usd)
     capital: float = 0.10
     rerun: float = 0.01
     judges: int = 3

@@ -10,17 +10,19 @@ fitted to the run that it is compared with.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from statistics import mean
 from typing import Any
 
 import numpy as np
 
+from otr_core.dispute.profile import own_profile
 from otr_core.errors import DataError
 from otr_core.lane.dims import Dims
 from otr_paper.simulation import inputs, run
 from otr_paper.simulation.arrivals import Requests
 from otr_paper.simulation.law import StepLaw
-from otr_paper.simulation.systems import System
+from otr_paper.simulation.systems import bare_system
 
 LANE = "portable-1"
 PREFILL_TOKENS = 256
@@ -88,7 +90,9 @@ def _latencies(measured: inputs.Measurements, runs: Mapping[str, Mapping[str, An
     )
     law = step_law(runs["portable_lane"], runs["trace_cost"])
     checked = measured.sign_s + measured.verify_s
-    found = run.simulate(System(name="OTR", machines=1, after_s=checked), requests, law, 0).latency_s
+    found = run.simulate(
+        replace(bare_system("OTR", own_profile()), machines=1, after_s=checked), requests, law, 0
+    ).latency_s
     spent = [row["cpu_s"] for row in rows]
     answers = np.array([one["answer"] for one in spent])
     until = np.array([one["answer"] + one["sign"] + one["verify"] for one in spent])

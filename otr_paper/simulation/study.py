@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from otr_core import economics as eco
+from otr_core.dispute.profile import DeploymentProfile, own_profile, profile_numbers
+from otr_core.dispute.records import BASIS
 from otr_core.economics.deterrence import safe_value
 from otr_core.errors import InputError, ParameterError
 from otr_paper.claims.published import Published
@@ -25,9 +27,12 @@ MODEL = "llama33_70b"
 REPLICATIONS = 12
 #: Cheated answers after which detection is stated.
 CHEATS = 100
-REWARD_SHARE = TERMS.reward_bps / 10_000
+REWARD_SHARE = TERMS.reward_bps / BASIS
 """Share of a slash that the court pays to the catcher, who may be the operator's own fisherman."""
 
+
+DEPENDS_ON = ("court.window_s", "court.clock_s", "parties.batch_s", "parties.move_s", "parties.stake_usd")
+"""Numbers of the deployment that the four systems depend on."""
 
 #: Case of ``four_systems``' cost -> (chain, whether a proof costs what the paper says instead of
 #: its machine time).
@@ -35,7 +40,13 @@ CASES = {"Base": ("Base", False), "L1": ("L1", False), "Base, proofs at 45 USD":
 
 
 def four_systems(
-    published: Published, requests: Requests, measured: inputs.Measurements, *, seed: int, replications: int
+    published: Published,
+    requests: Requests,
+    measured: inputs.Measurements,
+    *,
+    seed: int,
+    replications: int,
+    profile: DeploymentProfile | None = None,
 ) -> dict[str, Any]:
     """Latencies by kind, throughput and cost of the four systems on one sequence of requests; plain
     JSON.
@@ -43,8 +54,10 @@ def four_systems(
     The prover is the paper's, 20 minutes a proof. OTR is run once for each of ``replications``
     draws of the overhead of confidential mode; the others draw nothing but phases and disputes, and
     run once. ``unit_proofs`` is OTR once more with the prover of one drawn unit, which proves no
-    whole inference and therefore has no place in ZKML.
+    whole inference and therefore has no place in ZKML. ``deployment`` is what of ``profile`` (None:
+    the one that ships) they depend on.
     """
+    own = profile or own_profile()
     machine, prover, unit = law.fitted_law(published, MODEL), inputs.provers(published)["stated"], measured.unit
     rate, draws = requests.rate_per_s, overhead.draw_overhead(published, replications, seed)
 
@@ -52,7 +65,7 @@ def four_systems(
         """One system with one prover, once for each draw of the overhead that it feels."""
         found = []
         for number, (loss, first) in enumerate(draws if name == "OTR" else draws[:1]):
-            system = systems.four(published, measured, made, rate, loss=loss, first_overhead=first)[name]
+            system = systems.four(published, measured, made, rate, loss=loss, first_overhead=first, profile=own)[name]
             found.append(run.simulate(system, requests, machine, seed + number))
         return found
 
@@ -70,6 +83,7 @@ def four_systems(
         for case, (chain, stated) in CASES.items():
             usd = published.number("zkml.cost_query", "USD") if stated else None
             carried: dict[str, Any] = {"capacity_per_s": plain, "kept": float(np.median(kept)), "rate_per_s": rate}
+            carried |= {"batch_s": float(own.parties.batch_s), "stake_usd": float(own.parties.stake_usd)}
             at = prices(published, measured, made, chain=chain, proof_usd=usd, **carried)
             items += [{"case": case, **asdict(item)} for item in money.items(published, at)]
         return items
@@ -79,6 +93,7 @@ def four_systems(
     waited = [one.waited_s for one in runs["OTR"] if one.waited_s is not None]
     chains = ("Base", "L1")
     return {
+        "deployment": {name: profile_numbers(own)[name] for name in DEPENDS_ON},
         "requests": len(requests),
         "rate_per_s": rate,
         "prover": prover.name,
@@ -143,26 +158,36 @@ def prices(
     )
 
 
-#: The point everything else is compared with: the paper's rate and prover, the median overhead,
-#: 70B, chat.
-DEFAULT_CONFIG: Mapping[str, Any] = {
-    "rho": 0.01,
-    "load": 1.0,
-    "prover": "stated",
-    "proof_usd": None,
-    "overhead_level": 0.5,
-    "stake_usd": 100.0,
-    "provers": 100,
-    "window_s": 3600.0,
-    "machines": 2,
-    "chain": "Base",
-    "model": MODEL,
-    "trace": "azure_conv",
-}
+def default_config(profile: DeploymentProfile) -> dict[str, Any]:
+    """The point everything else is compared with: rate, stake and window of the deployment, the
+    paper's prover, the median overhead, 70B, chat."""
+    return {
+        "rho": profile.court.spot_bps / BASIS,
+        "load": 1.0,
+        "prover": "stated",
+        "proof_usd": None,
+        "overhead_level": 0.5,
+        "stake_usd": float(profile.parties.stake_usd),
+        "provers": 100,
+        "window_s": float(profile.court.window_s),
+        "machines": 2,
+        "chain": "Base",
+        "model": MODEL,
+        "trace": "azure_conv",
+    }
+
+
+DEFAULT_CONFIG: Mapping[str, Any] = default_config(own_profile())
+"""That of the profile that ships."""
 
 
 def otr_point(
-    published: Published, requests: Requests, measured: inputs.Measurements, config: Mapping[str, Any], seed: int
+    published: Published,
+    requests: Requests,
+    measured: inputs.Measurements,
+    config: Mapping[str, Any],
+    seed: int,
+    profile: DeploymentProfile | None = None,
 ) -> dict[str, Any]:
     """OTR at one point of a sweep: latencies, utilisation, cost, detection, deterrence, to six
     significant digits. ``unstable`` names the kinds of latency that have no number, and why; empty
@@ -173,7 +198,8 @@ def otr_point(
         config: rho, load (arrivals that many times as fast), prover (a key of
             ``inputs.all_provers``), proof_usd (None: its machine time), overhead_level (of the
             published distribution, 0 to 1), stake_usd, provers (machines), window_s, machines,
-            chain, model, trace.
+            chain, model, trace. profile: of the deployment, for what ``config`` does not say (None: the
+            one that ships).
 
     Raises:
         InputError: a missing or unknown key, an unknown prover. ParameterError: a value outside its
@@ -193,7 +219,8 @@ def otr_point(
 
     # Latencies: OTR at the chosen quantile of both overheads, with the chosen number of provers.
     ((loss, first),) = overhead.quantiles(published, [config["overhead_level"]])
-    size = {"rho": rho, "machines": config["machines"], "window_s": config["window_s"]}
+    own = profile or own_profile()
+    size = {"rho": rho, "machines": config["machines"], "window_s": config["window_s"], "profile": own}
     otr = systems.four(published, measured, prover, rate, loss=loss, first_overhead=first, **size)["OTR"]
     found = run.simulate(replace(otr, provers=config["provers"]) if rho else otr, arriving, machine, seed)
 
@@ -202,6 +229,7 @@ def otr_point(
     kept = machine.slowed(loss).capacity_per_s(requests) / capacity
     case = {name: config[name] for name in ("chain", "model", "proof_usd", "stake_usd")}
     carried: dict[str, Any] = {"capacity_per_s": capacity, "kept": kept, "rate_per_s": rate}
+    carried["batch_s"] = float(own.parties.batch_s)
     costs = money.items(published, prices(published, measured, prover, rho=rho, **carried, **case))
     proofs = [item.usd for item in costs if item.system == "OTR" and item.item.startswith(("sampled", "proof"))]
 

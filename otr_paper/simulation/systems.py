@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from otr_core.dispute.profile import DeploymentProfile, own_profile
 from otr_core.errors import ParameterError
 from otr_paper.claims.published import Published
 from otr_paper.simulation import proof_pool
 from otr_paper.simulation.inputs import OPML_MOVES, Measurements, Prover
 
 NAMES = ("OTR", "opML", "ZKML", "PoQ")
+OPML_CLOCK_S = 86_400.0
+"""Of each side of one of opML's disputes: ours, as its texts give none. No part of our deployment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +43,7 @@ class System:
     first_overhead: float = 0.0
     after_s: float = 0.0
     committed_first: bool = False
-    batch_s: float = 10.0
+    batch_s: float
     block_s: float = 2.0
     rho: float = 0.0
     beacon_s: float = 0.0
@@ -50,8 +53,8 @@ class System:
     window_s: float = 0.0
     disputed: float = 0.0
     moves: int = 1
-    move_s: float = 60.0
-    clock_s: float = 3600.0
+    move_s: float
+    clock_s: float
     silent: float = 0.1
 
     def __post_init__(self) -> None:
@@ -65,6 +68,12 @@ class System:
                 raise ParameterError(name, getattr(self, name), "a finite time, zero or more")
         if self.rho > 0 and (self.provers < 1 or self.proof_s <= 0 or self.proof_batch < 1):
             raise ParameterError("provers", self.provers, "one or more, with a proof time, where answers are proved")
+
+
+def bare_system(name: str, profile: DeploymentProfile) -> System:
+    """A system that adds nothing to serving, with the deployment's batches, moves and clock."""
+    batch, move, clock = profile.parties.batch_s, profile.parties.move_s, profile.court.clock_s
+    return System(name=name, batch_s=float(batch), move_s=float(move), clock_s=float(clock))
 
 
 def with_prover(system: System, prover: Prover, rate_per_s: float, *, most_utilisation: float = 0.8) -> System:
@@ -84,24 +93,30 @@ def four(
     first_overhead: float,
     rho: float | None = None,
     machines: int = 2,
-    window_s: float = 3600.0,
+    window_s: float | None = None,
+    profile: DeploymentProfile | None = None,
 ) -> dict[str, System]:
     """The four systems at ``rate_per_s`` requests a second, by name.
 
-    Assumptions of ours, the same for all where they apply: batches of 10 s on an L2, one answer in
-    10,000 disputed, a move a minute, a clock of an hour a side, one accused in ten silent; OTR's
-    window, which no text gives, is an hour.
+    Window, batches, moves and clock of OTR are those of the deployment, and so are those of the
+    others where no text gives theirs. Assumptions of ours beside it: one answer in 10,000 disputed,
+    one accused in ten silent; opML's clock.
+
+    Args:
+        window_s: OTR's, None: the profile's. profile: of the deployment, None: the one that ships.
     """
+    own = profile or own_profile()
+    window_s = float(own.court.window_s) if window_s is None else window_s
     block, beacon = published.number("hw.base_block", "s"), published.number("hw.drand_period", "s")
     rho = published.number("otr.rho", "1") if rho is None else rho
     judge = published.number("poq.judge_large_cpu", "s") / 1000.0 + published.number("poq.consensus", "s")
-    any_system = System(name="", machines=machines, block_s=block)
+    any_system = replace(bare_system("", own), machines=machines, block_s=block)
     checked_s = measured.hash_s + measured.sign_s + measured.verify_s
     otr = replace(any_system, name="OTR", loss=loss, first_overhead=first_overhead, after_s=checked_s)
     otr = replace(otr, beacon_s=beacon, disputed=1e-4, moves=measured.moves, window_s=window_s)
     if rho > 0:
         otr = with_prover(replace(otr, rho=rho, provers=1, proof_s=1.0), prover, rate_per_s)
-    opml = replace(any_system, name="opML", disputed=1e-4, moves=OPML_MOVES, clock_s=86400.0, committed_first=True)
+    opml = replace(any_system, name="opML", disputed=1e-4, moves=OPML_MOVES, clock_s=OPML_CLOCK_S, committed_first=True)
     opml = replace(opml, window_s=published.number("opml.window", "s"))
     zkml = replace(any_system, name="ZKML", batch_s=0.0, rho=1.0, provers=1, proof_s=1.0)
     poq = replace(any_system, name="PoQ", after_s=judge)

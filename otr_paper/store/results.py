@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from otr_core.dispute.profile import DeploymentProfile, profile_numbers
 from otr_core.encoding import parse_json
 from otr_core.errors import DataError, InputError
 from otr_core.files import write_text
@@ -100,3 +101,20 @@ def read_result(folder: Path, name: str) -> tuple[Card, dict[str, Any]]:
         return Card(**document["card"]), document["result"]
     except (OSError, KeyError, TypeError, InputError) as error:
         raise DataError(f"{path}: not a stored result with its card ({error}); restore it from git") from error
+
+
+def check_made_with(name: str, stored: Mapping[str, int], profile: DeploymentProfile, again: str) -> None:
+    """Refuse a stored result of another deployment than the profile's.
+
+    Args:
+        name: of the result. stored: the numbers it was made with. again: what makes it again.
+
+    Raises:
+        DataError: one of them is another in the profile.
+    """
+    own = profile_numbers(profile)
+    for number, value in stored.items():
+        if own.get(number) != value:
+            raise DataError(
+                f"{name}: made with {number} {value}, the profile says {own.get(number)}; make it again: {again}"
+            )

@@ -10,27 +10,15 @@ from typing import Any
 from otr_core import merkle
 from otr_core.dispute.judge import Opening
 from otr_core.dispute.play import Step
+from otr_core.dispute.profile import own_profile
 from otr_core.dispute.records import Terms
 from otr_core.dispute.state import MOST_INTERVALS
 from otr_core.lane import program as pr
 from otr_core.lane.dims import Dims, Matrix
 from otr_core.lane.element import Place
 
-TERMS = Terms(
-    arity_bits=4,
-    window_s=86_400,
-    reveal_s=3_600,
-    clock_s=86_400,
-    increment_s=300,
-    exit_s=604_800,
-    claim_s=7_200,
-    least_stake_wei=10**18,
-    bond_wei=10**17,
-    slash_bps=10_000,
-    reward_bps=5_000,
-    compensation_bps=5_000,
-)
-"""The terms of the measured disputes: k = 16, a window and clocks of a day."""
+TERMS = own_profile().court
+"""The terms of the measured disputes: those of the deployment (``data/deployment.toml``)."""
 POINTING = ("choose", "choose_kept", "choose_last", "choose_token", "element", "choose_step")
 """Moves that end a round: the challenger points at something."""
 

@@ -24,6 +24,7 @@ from otr_paper.labs.tiny import write_tiny
 
 START = 1_800_001_000
 SEED = hashlib.sha256(b"trace seed").digest()
+# Not the deployment's: short clocks, and shares that differ from one another, so that a mix-up of two shows.
 TERMS = Terms(
     arity_bits=2,
     window_s=10_000,

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from otr_core.dispute.duties import LeafPlace
 from otr_core.encoding import canonical_json
 from otr_core.errors import InputError, NodeError, OtrError
-from otr_node.chain.access import answer_folder, read_terms
+from otr_node.chain.access import answer_folder
 from otr_node.chain.answers import answers_in
 from otr_node.chain.command import chain_commands
 from otr_node.chain.deployment import Deployment, load_deployment
@@ -314,21 +314,6 @@ def test_every_command_still_shows_every_option(name):
     options += [] if name == "deploy" else ["--court"]
     options += ["--model", "--state", "--seconds", "--poll"] if name in ("challenge", "defend") else []
     assert [each for each in options if each not in said] == []
-
-
-@pytest.mark.parametrize("text", ["clock_s = 1", "clock_s", "\xff", ""])
-def test_terms_are_whole_or_none(tmp_path, text):
-    path = tmp_path / "terms.toml"
-    path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(InputError, match="--terms"):
-        read_terms(path)
-
-
-def test_terms_are_whole_numbers(project, tmp_path):
-    path = tmp_path / "terms.toml"
-    path.write_text((project.root / "docs" / "terms.toml").read_text().replace("arity_bits = 4", "arity_bits = 4.0"))
-    with pytest.raises(InputError, match="whole numbers"):
-        read_terms(path)
 
 
 def test_a_party_that_does_nothing_cannot_be_made():

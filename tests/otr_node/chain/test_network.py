@@ -20,6 +20,7 @@ from eth_account import Account
 
 from otr_core.dispute.duties import LeafPlace
 from otr_core.dispute.players import HonestChallenger
+from otr_core.dispute.profile import FILE, read_profile
 from otr_core.dispute.records import ChallengeStatus, Terms
 from otr_core.dispute.registry import Key
 from otr_core.dispute.state import STATES
@@ -28,7 +29,7 @@ from otr_core.errors import InputError, NodeError
 from otr_core.poea import OnceStore
 from otr_core.poea.document import load_receipt_file
 from otr_core.poea.receipt import sign_receipt
-from otr_node.chain.access import connect, read_terms
+from otr_node.chain.access import connect
 from otr_node.chain.answers import dump_leaves
 from otr_node.chain.defender import Defender
 from otr_node.chain.deployment import load_deployment
@@ -53,7 +54,7 @@ pytestmark = [pytest.mark.slow, needs_anvil]
 
 @pytest.fixture(scope="module")
 def terms(project) -> Terms:
-    return replace(read_terms(project.root / "docs" / "terms.toml"), arity_bits=2)
+    return replace(read_profile(project.data / FILE).court, arity_bits=2)
 
 
 @pytest.fixture
@@ -276,13 +277,13 @@ def test_a_court_is_deployed_and_used_from_the_command_line_and_a_killed_fisherm
     and convicts all the same, with one bond."""
     lie = BY_NAME["tokensRoot: another token than the model's"]
     model, court = str(tiny_bench().folder), tmp_path / "court.json"
-    stated = tmp_path / "terms.toml"
-    stated.write_text((project.root / "docs" / "terms.toml").read_text().replace("arity_bits = 4", "arity_bits = 2"))
+    stated = tmp_path / "own.toml"
+    stated.write_text((project.data / FILE).read_text().replace("arity_bits = { value = 4", "arity_bits = { value = 2"))
     with anvil() as node:
         rpc = ["--rpc", node.url]
         as_ = {name: [*rpc, "--key", str(keyfile(key))] for name, key in
                {"registrar": REGISTRAR, "operator": OPERATOR, "fisherman": FISHERMAN}.items()}  # fmt: skip
-        otr("chain", "deploy", *as_["registrar"], "--terms", str(stated), "--model", model, "--out", str(court))
+        otr("chain", "deploy", *as_["registrar"], "--profile", str(stated), "--model", model, "--out", str(court))
         at = ["--court", str(court)]
         otr("chain", "register", *as_["operator"], *at, "--stake", "1")
         network = Network(node, load_deployment(court.read_bytes()), tmp_path)
@@ -332,10 +333,10 @@ def test_an_honest_answer_goes_through_all_commands(project, tmp_path, keyfile):
         registrar, operator, fisherman = (
             [*rpc, "--key", str(keyfile(key))] for key in (REGISTRAR, OPERATOR, FISHERMAN)
         )
-        terms = str(project.root / "docs" / "terms.toml")
-        otr("chain", "deploy", *registrar, "--terms", terms, "--out", str(court))
+        otr("chain", "deploy", *registrar, "--out", str(court))
+        assert load_deployment(court.read_bytes()).terms == read_profile(project.data / FILE).court
         otr("chain", "register", *registrar, *at, "--model", model)
-        otr("chain", "register", *operator, *at, "--stake", "0.5")
+        otr("chain", "register", *operator, *at, "--stake", "1")
         network = Network(node, load_deployment(court.read_bytes()), tmp_path)
         domain = network.court(OPERATOR).domain
         served = dataclasses.replace(tiny(), domain=domain, trace_secret=None, sealed=False)
@@ -366,10 +367,10 @@ def test_an_honest_answer_goes_through_all_commands(project, tmp_path, keyfile):
         assert status["owed_wei"] == {}
         assert "withdrawn: 0 wei" in otr("chain", "withdraw", *operator, *at, "--stake").stdout
         network.later(network.stands.terms.exit_s + 10)
-        assert f"withdrawn: {5 * 10**17} wei" in otr("chain", "withdraw", *operator, *at, "--stake").stdout
+        assert f"withdrawn: {10**18} wei" in otr("chain", "withdraw", *operator, *at, "--stake").stdout
 
 
-def test_what_a_server_answers_is_committed_beside_it_and_watched(tmp_path, keyfile, project):
+def test_what_a_server_answers_is_committed_beside_it_and_watched(tmp_path, keyfile):
     """``otr serve``, ``otr operate`` killed and started again, ``otr ask`` that waits for the place, and a
     fisherman who runs the answers again; then the operator finalises."""
     folder, court, own = tiny_bench().folder, tmp_path / "court.json", tmp_path / "own"
@@ -380,9 +381,8 @@ def test_what_a_server_answers_is_committed_beside_it_and_watched(tmp_path, keyf
         registrar, operator, fisherman = (
             [*rpc, "--key", str(keyfile(key))] for key in (REGISTRAR, OPERATOR, FISHERMAN)
         )
-        terms = str(project.root / "docs" / "terms.toml")
-        otr("chain", "deploy", *registrar, "--terms", terms, *model, "--out", str(court))
-        otr("chain", "register", *operator, *at, "--stake", "0.5")
+        otr("chain", "deploy", *registrar, *model, "--out", str(court))
+        otr("chain", "register", *operator, *at, "--stake", "1")
         network = Network(node, load_deployment(court.read_bytes()), tmp_path)
         where = ["--chain-id", str(CHAIN_ID), "--court", network.stands.court]
         with Server(folder, tmp_path / "state", tuple(where)) as server:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from otr_core.dispute.accounts import batch_id
+from otr_core.dispute.profile import FILE, read_profile
 from otr_core.dispute.records import ChallengeStatus, Terms
 from otr_core.errors import NodeError, OtrError
 from otr_core.poea.document import load_receipt_file
 from otr_core.poea.message import Message, Response
 from otr_core.poea.receipt import sign_receipt
-from otr_node.chain.access import read_terms
 from otr_node.chain.answers import answers_in
 from otr_node.chain.anvil import known_keys
 from otr_node.chain.followed import Followed
@@ -29,7 +29,7 @@ VALUE = "statesRoot: a wrong value of mlp.product"
 
 @pytest.fixture(scope="module")
 def terms(project) -> Terms:
-    return replace(read_terms(project.root / "docs" / "terms.toml"), arity_bits=2)
+    return replace(read_profile(project.data / FILE).court, arity_bits=2)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,12 @@ from eth_account import Account
 from otr_core import merkle
 from otr_core.dispute.court import Court, receipt_leaf
 from otr_core.dispute.duties import LeafPlace, spot_statement, spot_subject
+from otr_core.dispute.profile import FILE, read_profile
 from otr_core.dispute.records import ChallengeStatus, Terms
 from otr_core.dispute.state import Verdict
 from otr_core.errors import AnswerProofError, MoveError, OtrError
 from otr_core.poea import OnceStore
 from otr_core.poea.document import load_receipt_file
-from otr_node.chain.access import read_terms
 from otr_node.chain.answers import answers_in
 from otr_node.chain.deployment import load_deployment
 from otr_node.chain.followed import Followed
@@ -40,7 +41,7 @@ BEACON = b"b" * 32
 
 @pytest.fixture(scope="module")
 def terms(project) -> Terms:
-    return replace(read_terms(project.root / "docs" / "terms.toml"), arity_bits=2, spot_bps=10_000)
+    return replace(read_profile(project.data / FILE).court, arity_bits=2, spot_bps=10_000)
 
 
 @pytest.fixture
@@ -192,11 +193,8 @@ def test_a_drawn_answer_goes_through_all_commands(project, tmp_path, keyfile):
     attested."""
     model, court, answers = str(tiny_bench().folder), tmp_path / "court.json", tmp_path / "answers"
     answers.mkdir()
-    stated = tmp_path / "terms.toml"
-    words = (project.root / "docs" / "terms.toml").read_text()
-    stated.write_text(
-        "".join("spot_bps = 10_000\n" if line.startswith("spot_bps") else line for line in words.splitlines(True))
-    )
+    stated, shipped = tmp_path / "own.toml", (project.data / FILE).read_text()
+    stated.write_text(re.sub(r"(?m)^(spot_bps = \{ value = )\d+", r"\g<1>10000", shipped))
     with anvil() as node:
         rpc, at = ["--rpc", node.url], ["--court", str(court)]
         as_ = {
@@ -208,11 +206,11 @@ def test_a_drawn_answer_goes_through_all_commands(project, tmp_path, keyfile):
             )
         }
         signers = [word for key in ARBITERS for word in ("--arbiter", key.address)]
-        deploy = ["chain", "deploy", *as_["registrar"], "--terms", str(stated), "--model", model, "--out", str(court)]
+        deploy = ["chain", "deploy", *as_["registrar"], "--profile", str(stated), "--model", model, "--out", str(court)]
         otr(*deploy, *signers[:2], expect=2)
         otr(*deploy, *signers[:2] * 2, expect=2)
         otr(*deploy, *signers)
-        otr("chain", "register", *as_["operator"], *at, "--stake", "0.5")
+        otr("chain", "register", *as_["operator"], *at, "--stake", "1")
         network = Network(node, load_deployment(court.read_bytes()), tmp_path)
         served = dataclasses.replace(tiny(), domain=network.court(OPERATOR).domain, trace_secret=None, sealed=False)
         enclave = SimulatedEnclave(b"e" * 32, OWN.id, b"n" * 32, network.court(OPERATOR).chain.time)

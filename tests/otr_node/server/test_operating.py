@@ -14,13 +14,13 @@ import pytest
 
 from otr_core import merkle
 from otr_core.dispute.court import receipt_leaf
+from otr_core.dispute.profile import FILE, read_profile
 from otr_core.dispute.records import ChallengeStatus, Terms
 from otr_core.dispute.registry import Key
 from otr_core.errors import InputError, JournalError
 from otr_core.poea import OnceStore, PlacedOrder
 from otr_core.poea.document import ReceiptFile, load_receipt_file
 from otr_core.poea.order import Domain
-from otr_node.chain.access import read_terms
 from otr_node.chain.followed import Followed
 from otr_node.chain.places import write_places
 from otr_node.enclave import SimulatedEnclave
@@ -77,7 +77,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def terms(project) -> Terms:
-    return replace(read_terms(project.root / "docs" / "terms.toml"), arity_bits=2)
+    return replace(read_profile(project.data / FILE).court, arity_bits=2)
 
 
 @pytest.fixture

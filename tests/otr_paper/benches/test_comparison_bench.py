@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otr_node.project import find_project
 from otr_paper.benches.comparison import Comparison
+from otr_paper.benches.network import stored_network_run
 from otr_paper.benches.workbench import Workbench
 from otr_paper.claims import trilemma as four
 from otr_paper.claims.grounds import Grounds
@@ -161,10 +163,13 @@ def test_table_and_timeline(stored):
     table = series.systems_table(stored)
     assert [row["goals"] for row in table][:2] == ["3 of 3", "2 of 3"]
     assert all(row["system"] and row["latency"] and row["privacy"] for row in table)
-    events = series.timeline(stored)
-    assert all(event["end_s"] > event["start_s"] for event in events)
+    events = series.timeline(stored, stored_network_run(find_project()))
+    assert all(event["end_s"] >= event["start_s"] for event in events)
     assert {event["kind"] for event in events} == {"measured", "simulated"}
-    assert events[-1]["end_s"] - events[-1]["start_s"] == stored.window_s
+    assert list(dict.fromkeys(event["answer"] for event in events)) == ["honest", "cheated", "spot check"]
+    window = next(event for event in events if event["event"].startswith("window over"))
+    assert window["end_s"] - window["start_s"] > stored.window_s
+    assert events[-1]["end_s"] - events[-5]["start_s"] > 2 * stored.round_s
     assert [series.duration(x) for x in (0.0065, 1.66, 90, 7200, 86_400)] == [
         "6.5 ms",
         "1.7 s",

@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 
+from otr_core.dispute.profile import FILE
 from otr_core.errors import DataError, InputError
 from otr_node.project import Project
 from otr_paper.benches import simulation
@@ -46,14 +47,14 @@ def test_the_seed_and_the_data_are_part_of_a_point(project):
 def test_every_stored_run_that_a_point_reads_changes_its_digest(project, tmp_path):
     for folder in ("published", "results"):
         shutil.copytree(project.data / folder, tmp_path / "data" / folder)
+    shutil.copy(project.data / FILE, tmp_path / "data")
     copy = Project(tmp_path)
     seen = {simulation.digest(copy)}
     assert seen == {simulation.digest(project)}
-    for name in (SUMMARIES, *inputs.RUNS):
-        path = copy.results / f"{name}.json"
+    for path in (*(copy.results / f"{name}.json" for name in (SUMMARIES, *inputs.RUNS)), copy.data / FILE):
         path.write_bytes(path.read_bytes() + b" ")
         seen.add(simulation.digest(copy))
-    assert len(seen) == 2 + len(inputs.RUNS)
+    assert len(seen) == 3 + len(inputs.RUNS)
 
 
 def test_stored_points_are_what_the_code_makes(project):

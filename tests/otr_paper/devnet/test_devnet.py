@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from otr_core.dispute.profile import FILE
 from otr_core.errors import InputError
+from otr_core.files import data_folder
 from otr_paper.devnet.attacks import SILENT, WITHHELD, attack_named, lie_named
 from tests.helpers.nodes import needs_anvil
 
@@ -63,3 +65,14 @@ def test_an_attack_is_a_row_of_the_table():
     silent = attack_named(f"{SILENT}another token than the model's")
     assert silent.silent
     assert silent.lie is not None
+
+
+def test_a_profile_that_is_none_is_unusable_input_before_anything_starts(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text((data_folder() / FILE).read_text().replace('unit = "s"', 'unit = "h"', 1))
+    words = [sys.executable, "-m", "otr_core.cli", "devnet", "--profile", str(path)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "profile court.window_s: found 'h', expected the unit s" in done.stderr
+    assert done.stderr.count("\n") == 1

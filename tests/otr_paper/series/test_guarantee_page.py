@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import tomllib
 
 import pytest
 
+from otr_core.dispute.profile import FILE, read_profile
 from otr_core.economics import min_stake, scenarios
 from otr_core.economics.premises import HYPOTHESES
 from otr_paper.series import guarantee
@@ -31,8 +31,7 @@ def test_the_page_states_both_shares_of_a_slash_and_what_the_larger_costs(projec
     )
     assert not others
     court = terms.reward_bps / 10_000
-    stated = tomllib.loads((project.root / "docs" / "terms.toml").read_text())
-    assert stated["reward_bps"] == terms.reward_bps
+    assert read_profile(project.data / FILE).court == terms
     stakes = [
         min_stake(
             gain_usd=5.0, price_usd=0.1, slash_fraction=0.5, dispute_cost_usd=0.2, rho=0.01, d=0.9, phi=0.0, w=0.0,

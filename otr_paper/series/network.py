@@ -1,0 +1,233 @@
+"""Plain rows for the figures and tables of notebook 09, and for F01, from a run of the network and from
+the runs under chaos."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from otr_core.dispute.profile import DeploymentProfile, profile_numbers, unit_of
+from otr_paper.devnet.attacks import SILENT, WITHHELD
+from otr_paper.store.records import Records, records
+
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "message": ("ordered", "received"),
+    "own work": ("started", "answered", "judged"),
+    "transaction": (
+        *("staked", "registers a key", "committed", "paid", "challenge", "open", "move", "timeout"),
+        *("demand", "lapse", "show", "reward", "withdraw", "finalise"),
+    ),
+    "verdict": ("slashed",),
+}
+"""What an event is: something handed over, something computed, something sent to the chain, a conviction."""
+_KIND = {event: kind for kind, events in KINDS.items() for event in events}
+_LEAVES = ("leaves",)
+
+
+def answer_events(run: Mapping[str, Any]) -> Records:
+    """The figure F66: every event that concerns one answer, in order.
+
+    Records of answer (its operator), cheated, process, event, kind, about (the move, what was received,
+    what a fisherman found), game (0: none), since_s (machine's seconds since the answer was ordered),
+    chain_s (the chain's), and moved (how often time was moved before).
+    """
+    events: Sequence[Mapping[str, Any]] = run["events"]
+    whose, ordered, cheat = _answers(events), dict[str, Mapping[str, Any]](), _cheat(events)
+    for event in events:
+        if event["event"] == "ordered":
+            ordered.setdefault(event["answer"], event)
+    rows, moved = [], 0
+    for event in events:
+        moved += event["event"] == "time moved"
+        name, kind = whose(event), _KIND.get(event["event"])
+        if name not in ordered or kind is None or event.get("what") in _LEAVES:
+            continue
+        begin = ordered[name]
+        clocks = round(event["s"] - begin["s"], 1), event["chain_s"] - begin["chain_s"]
+        about = str(event.get("move") or event.get("what") or _found(event))
+        row = (name, name == cheat, event["process"], event["event"], kind, about, event.get("game", 0), *clocks)
+        rows.append((*row, moved))
+    return records("answer, cheated, process, event, kind, about, game, since_s, chain_s, moved", rows)
+
+
+def _found(event: Mapping[str, Any]) -> str:
+    """What a fisherman has found by its own run."""
+    return "" if event["event"] != "judged" else "as signed" if event["case"] is None else "false"
+
+
+def _cheat(events: Sequence[Mapping[str, Any]]) -> str:
+    """The operator that cheats; "": none does."""
+    return next((each["process"] for each in events if each.get("who") == "cheating operator"), "")
+
+
+def _answers(events: Sequence[Mapping[str, Any]]) -> Callable[[Mapping[str, Any]], str]:
+    """A function that gives the answer that an event is about; "" where it is about none, or about several."""
+    games = {each["game"]: each["answer"] for each in events if each["event"] == "open"}
+    batches = {each["batch"]: each["answer"] for each in events if each["event"] == "committed"}
+    owners = {each["account"]: each["process"] for each in events if each["event"] == "started"}
+    cheat = _cheat(events)
+
+    def answer(event: Mapping[str, Any]) -> str:
+        if "answer" in event:
+            return str(event["answer"])
+        if event.get("game") in games:
+            return str(games[event["game"]])
+        if event.get("batch") in batches:
+            return str(batches[event["batch"]])
+        operator = str(event.get("operator", ""))
+        if operator:
+            return str(owners.get(operator, operator))
+        own = str(event["process"])
+        if own.startswith("operator"):
+            return own
+        return cheat if event["event"] == "withdraw" and own.startswith("fisherman") else ""
+
+    return answer
+
+
+def time_moves(run: Mapping[str, Any]) -> Records:
+    """When the conductor moved the chain's time: records of s, seconds, why."""
+    found = [each for each in run["events"] if each["event"] == "time moved"]
+    return records("s, seconds, why", [(each["s"], each["seconds"], each["why"]) for each in found])
+
+
+def deeds(run: Mapping[str, Any]) -> Records:
+    """The table T66: what each process did. Records of process, did (in words), transactions, and
+    withdrawn (ether)."""
+    rows = []
+    for process in dict.fromkeys(each["process"] for each in run["events"]):
+        own = [each for each in run["events"] if each["process"] == process]
+        said = Counter(each["event"] for each in own if each.get("what") not in _LEAVES)
+        sent = sum(count for event, count in said.items() if _KIND.get(event) == "transaction")
+        sent -= said["registers a key"]  # the registrar's process sends it
+        ether = sum(each["wei"] for each in own if each["event"] == "withdraw") / 10**18
+        did = ", ".join(f"{event}{f' × {count}' if count > 1 else ''}" for event, count in said.items())
+        rows.append((process, did, sent, f"{ether:g}" if ether else ""))
+    return records("process, did, transactions, withdrawn (ether)", rows)
+
+
+def tiers(run: Mapping[str, Any]) -> Records:
+    """An honest and a cheated answer through receipt, chain and dispute: records of answer, tier, event,
+    start_s, end_s and kind. Time begins when the operator has the order and runs.
+
+    What the processes did is *measured*, by the machine's clock. The waits that the terms of the court
+    ask for (window and time to open; time before a reward) are of the chain's clock, which was moved:
+    *simulated*.
+
+    Args:
+        run: with an attack that is defended.
+    """
+    found, terms = answer_events(run), run["deployment"]
+    rows = []
+    for name, flag in (("honest", False), ("cheated", True)):
+        own = [row for row in found if row["cheated"] is flag]
+        at = {row["event"]: row["since_s"] for row in reversed(own)}
+        begin = max(at["started"], 0.0)
+        got = next(row["since_s"] for row in own if row["about"] == "receipt")
+        looks = [row["since_s"] for row in own if row["event"] == "judged"]
+        judged = looks[0] if flag else looks[-1]  # a cheat is challenged by the first, an honest answer passed by all
+        steps = [
+            ("1 receipt", "computed, signed, received: provisional", begin, got, "measured"),
+            ("2 dispute", f"run again by fishermen: {'false' if flag else 'as signed'}", got, judged, "measured"),
+            ("chain", "committed" if flag else "key registered, committed", got, at["committed"], "measured"),
+        ]
+        if not flag:
+            wait = terms["court.window_s"] + terms["court.reveal_s"]
+            final = at["committed"] + wait
+            steps.append(("chain", "window over, unchallenged: final", at["committed"], final, "simulated"))
+        else:
+            game = next(row["game"] for row in own if row["event"] == "move")
+            moves = sum(row["event"] == "move" and row["game"] == game for row in own)
+            claim = at["slashed"] + terms["court.claim_s"]
+            steps += [
+                ("2 dispute", "challenge committed, opened", judged, at["open"], "measured"),
+                ("2 dispute", f"{moves} moves: convicted", at["open"], at["slashed"], "measured"),
+                ("2 dispute", "earlier challenges could open: reward", at["slashed"], claim, "simulated"),
+            ]
+        rows += [(name, tier, event, start - begin, end - begin, kind) for tier, event, start, end, kind in steps]
+    return records("answer, tier, event, start_s, end_s, kind", rows)
+
+
+def answers_finding(run: Mapping[str, Any]) -> str:
+    """What the figure F66 shows, in one sentence."""
+    found = answer_events(run)
+    when = {row["event"]: row for row in found if row["event"] in ("slashed", "finalise")}
+    if "slashed" not in when:
+        return "Nobody cheated: every answer became final after its window"
+    given = next(row["since_s"] for row in found if row["cheated"] and row["about"] == "receipt")
+    game = next((row["game"] for row in found if row["event"] == "move"), 0)
+    moves = sum(row["event"] == "move" and row["game"] == game for row in found)
+    after = when["slashed"]["since_s"] - given
+    played = f", by {moves} moves" if moves else ", who did not play"
+    final = "; the honest answer becomes final" if "finalise" in when else ""
+    return f"The cheat is convicted {after:.1f} s after its receipt{played}{final}"
+
+
+def chaos_finding(found: Mapping[str, Any]) -> str:
+    """What the figure F67 shows, in one sentence."""
+    runs, total = chaos_runs(found), found["summary"]
+    slow = median(row["slowest_restart_s"] for row in runs if row["restarts"])
+    return (
+        f"{total['good']} of {total['runs']} runs end as promised; a run's slowest restart took {slow:.1f} s "
+        f"in the median ({RESTART_S:g} s aimed for)"
+    )
+
+
+def chaos_lines(total: Mapping[str, Any]) -> list[str]:
+    """The summary of the result ``chaos`` in three lines."""
+    went = ", ".join(f"{name} {count}" for name, count in total["faults"].items())
+    cheats = f"cheats {total['cheats']}, convicted {total['cheats_slashed']}"
+    lost = f"bonds lost by honest fishermen {total['lost_bonds']}"
+    return [
+        f"runs {total['runs']}, as promised {total['good']}; {cheats}; lying fishermen {total['false_challengers']}",
+        f"honest operators slashed {total['honest_slashed']}, {lost}, receipts lost {total['lost_receipts']} of "
+        f"{total['receipts']}",
+        f"went wrong: {went}; restarts {total['restarts']}",
+    ]
+
+
+def deployment_rows(profile: DeploymentProfile) -> Records:
+    """The table T67: every number of a deployment. Records of name, value, unit, source."""
+    numbers = profile_numbers(profile)
+    return records(
+        "name, value, unit, source",
+        [(name, f"{value:,}", unit_of(name), profile.sources[name]) for name, value in numbers.items()],
+    )
+
+
+RESTART_S = 5.0
+"""That a restart was to take at most: the bar that this project set itself."""
+ATTACK_WORDS = ("none", "false, defended", "false, silent", "withheld")
+"""How operator 2 cheats, in kinds."""
+
+
+def attack_word(name: str) -> str:
+    """The kind of an attack."""
+    if not name:
+        return ATTACK_WORDS[0]
+    if name == WITHHELD:
+        return ATTACK_WORDS[3]
+    return ATTACK_WORDS[2 if name.startswith(SILENT) else 1]
+
+
+def chaos_runs(found: Mapping[str, Any]) -> Records:
+    """The figure F67, one record a run of the result ``chaos``: seed, attack (its kind), restarts, faults,
+    seconds (of the machine), slowest_restart_s, bound_s and taken_s (of the chain, to the conviction;
+    None without a cheat), good (whether all held)."""
+    rows = [
+        (
+            run["seed"],
+            attack_word(run["attack"]),
+            run["restarts"],
+            sum(run["faults"].values()),
+            run["seconds"],
+            run["slowest_restart_s"],
+            run["bound_s"],
+            run["taken_s"],
+            not run["broken"],
+        )
+        for run in found["runs"]
+    ]
+    return records("seed, attack, restarts, faults, seconds, slowest_restart_s, bound_s, taken_s, good", rows)
