@@ -21,10 +21,11 @@ def errors(s: Sizes) -> dict[str, float]:
     bits = {name: sum((n - 1).bit_length() for n in c.shape) for name, c in s.columns.items()}
     widest = max(bits.values())
     cells = s.rows << s.row_bits
-    trees = len(s.trees(s.ranged_blocks * s.block_cells)) + 8
-    looked_up = s.ranged_blocks * s.block_cells + 2 * s.columns["exp"].shape[0] * s.positions**2
-    looked_up += s.columns["sigmoid"].shape[0] * s.positions * s.d.intermediate
-    entries = sum(math.prod(c.shape) for name, c in s.columns.items() if name.startswith("count"))
+    groups = [group for groups in s.lookup_groups.values() for group in groups]
+    trees = sum(len(s.trees(group.cells)) + 1 for group in groups)
+    # A false look-up is in one group, before any challenge: that group's fractions alone must cancel.
+    looked_up = max(group.cells for group in groups)
+    entries = max(math.prod(s.columns[f"count_{name}"].shape[1:]) for name in s.lookup_groups)
     levels = max(cells - 1, 1).bit_length()
     claims = 100 + 8 * trees
     size = s.row_bits + BLOWUP_BITS
