@@ -61,9 +61,9 @@ def measure_proof(folder: Path, plan: ProofPlan, report: Callable[[str], None]) 
     given = max(plan.positions * 11 // 16, 1)
     prompt = (ids * -(-given // len(ids)))[:given]
     decoding = Decoding(plan.positions + 1 - given, 1, plan.temperature_milli)
-    names = ("job_id", "nonce", "client_secret")
+    fresh = b"\7" * 32
     placed = place_order(
-        prompt, model_id=model.manifest.model_id, decoding=decoding, **dict.fromkeys(names, b"\7" * 32)
+        prompt, model_id=model.manifest.model_id, decoding=decoding, job_id=fresh, nonce=fresh, client_secret=fresh
     )
     enclave = SimulatedEnclave(b"s" * 32, model.manifest.model_id, b"g" * 32, 1)
     file, _ = serve(enclave, model, placed.order, placed.query, served=OnceStore(None))
