@@ -33,7 +33,7 @@ BUDGETS = {
     # whole answers are verified in it. It holds more since then: a court of two contracts with duties,
     # and machines appraised as a whole; and advice that weighs users' harm. What may leave it is an open
     # point of the README.
-    "otr_core": 13300,
+    "otr_core": 13440,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both
     "otr_core/lane": 1620,
@@ -47,8 +47,8 @@ BUDGETS = {
     # the contract that judges a block of a tensor core; moves in modules by level, each with its imports
     # a class of platforms for each batch, two keys of an arbiter, a last second for duties
     "otr_core/dispute": 3950,
-    # of it the verifier of whole answers with its gadgets, 1,250
-    "otr_core/spotcheck": 1900,
+    # of it the verifier of whole answers with its gadgets, 1,370, drawn ones among them
+    "otr_core/spotcheck": 2030,
     # of it the composed guarantee with its premises, 290; all that many answers on one stake need; users'
     # harm, fishermen and rates by value, which the advice weighs with proofs and capital
     "otr_core/economics": 1300,
@@ -60,10 +60,11 @@ BUDGETS = {
     # replayed, compiled and in NumPy, and the lane of such blocks; the server with its client; a chain by
     # a node's URL, games followed through its logs, and the processes that watch and defend there; and the
     # report on a network of one's own, with its constants
-    "otr_node": 13050,
+    "otr_node": 13190,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
-    "otr_node/proof": 1150,
+    # of it what a prover that was ended goes on with
+    "otr_node/proof": 1250,
     # what the OpenAI API says and what it must refuse, an engine that outlives what fails in it, and a
     # journal that outlives the program
     "otr_node/server": 1660,

@@ -24,13 +24,13 @@ from otr_core.spotcheck.proof.verify import (
 from otr_node.models import model_folder
 from otr_node.portable import PortableModel, load_portable
 from otr_node.project import Project
-from otr_node.proof.journal import Journal
+from otr_node.proof.journal import ProofJournal
 from otr_node.proof.prover import AnswerProver
 from otr_node.proof.witness import make_witness
 
 MOST_PROOF_BYTES = 2**28
 """Of a proof file; a larger one is refused unread."""
-BYTES_PER_CELL = 48
+BYTES_PER_CELL = 36
 """Of the prover's memory at its most, measured: cells, claims' weights, and both bound once."""
 
 
@@ -89,7 +89,7 @@ def prove_answer(
         raise InputError(f"answer of {sizes.positions} positions: {bits:.1f} bits of soundness, expected {POLICY_BITS}")
     tokens, bound = (*said.prompt_ids, *response.token_ids), proven_statement(file, said, response)
     draws = draws_of(file.order, sizes.answer)
-    channel = Channel() if kept is None else Journal(kept)
+    channel = Channel() if kept is None else ProofJournal(kept)
     side = AnswerProver(channel, sizes, model.architecture, model, tokens, draws)
     side.report = report
     side.refuse_beyond()
@@ -101,13 +101,13 @@ def prove_answer(
     report("committing to the cells")
     root = side.commit(witness)
     del witness  # the prover lets go of it before its memory is at its most
-    if isinstance(channel, Journal):
+    if isinstance(channel, ProofJournal):
         channel.begin(canonical_json(bound), root)
         if channel.known:
             report(f"going on after {channel.known} bytes of a proof that was begun")
     report("proving the relations")
     converse(side, bound, root, facts)
-    if isinstance(channel, Journal):
+    if isinstance(channel, ProofJournal):
         channel.end()
     return channel.proof
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import tempfile
 from typing import Any
@@ -76,23 +77,24 @@ def _tally(values: NDArray[np.int64], counts: Words) -> None:
     k.count_values(values[(values >= 0) & (values < len(counts))], counts)
 
 
-def room_for(shape: tuple[int, int]) -> Words:
+def room_for_words(shape: tuple[int, int]) -> tuple[Words, mmap.mmap | None]:
     """An array of words: in memory, or, where it is large, in a file that has no name, so that
-    nothing is left of it whatever ends the program.
+    nothing is left of it whatever ends the program; and what maps that file.
 
     Raises:
         InputError: the folder for temporary files has no room.
     """
     size = 8 * shape[0] * shape[1]
     if size <= MOST_IN_MEMORY:
-        return np.empty(shape, np.uint64)
+        return np.empty(shape, np.uint64), None
     try:
         with tempfile.TemporaryFile() as file:
             os.posix_fallocate(file.fileno(), 0, size)  # a disk that fills later would end the program
-            return np.asarray(np.memmap(file, np.uint64, "r+", shape=shape))
+            held = mmap.mmap(file.fileno(), size)
     except OSError as error:
         found = f"{tempfile.gettempdir()}: found no room ({error.strerror})"
         raise InputError(f"{found}, expected {size} bytes for code words; TMPDIR names another folder") from error
+    return np.frombuffer(held, np.uint64).reshape(shape), held
 
 
 class CodeWords:
@@ -107,10 +109,12 @@ class CodeWords:
         order, places = np.zeros(size, np.int64), np.arange(size)
         for bit in range(rounds):
             order |= ((places >> bit) & 1) << (rounds - 1 - bit)
-        self.words = room_for((rows, size))
+        self.words, held = room_for_words((rows, size))
         k.encode_rows(cells, roots, order, self.words)
         leaves: list[bytes] = []
         for first in range(0, size, _COLUMNS):
             columns = np.ascontiguousarray(self.words[:, first : first + _COLUMNS].T)
             leaves += [column_leaf(column) for column in columns]
         self.tree = Tree(leaves)
+        if held is not None:
+            held.madvise(mmap.MADV_DONTNEED)  # read again only where columns are opened

@@ -19,7 +19,7 @@ from otr_core.spotcheck.proof.transcript import Channel
 _KEY_BYTES = 32
 
 
-class Journal(Channel):
+class ProofJournal(Channel):
     """A sending side whose messages are kept in a file.
 
     Attributes:
@@ -57,7 +57,7 @@ class Journal(Channel):
 
     def data(self, label: str, size: int, make: Callable[[], bytes]) -> bytes:
         """A message as it was said, or made and kept."""
-        message = super().data(label, size, lambda: self._said(size) or self._keep(make()))
+        message = super().data(label, size, lambda: self._said(size) or self.keep(make()))
         self._at += size
         return message
 
@@ -65,7 +65,7 @@ class Journal(Channel):
         """The next message, if all of it was kept."""
         return self._kept[self._at : self._at + size] if self._at + size <= len(self._kept) else b""
 
-    def _keep(self, message: bytes) -> bytes:
+    def keep(self, message: bytes) -> bytes:
         try:
             self._file.seek(_KEY_BYTES + self._at)
             self._file.write(message)

@@ -75,11 +75,12 @@ class ProvableAnswer:
         facts: Callable[[Facts], Facts] = lambda facts: facts,
         prover: type[AnswerProver] = AnswerProver,
         bound: dict[str, Any] | None = None,
+        channel: Channel | None = None,
     ) -> bytes:
         """A proof by a prover whose witness, facts or messages are changed."""
         witness = self.witness(change)
         witness = replace(witness, facts=facts(witness.facts))
-        side = prover(Channel(), self.sizes, self.model.architecture, self.model, self.tokens, self.draws)
+        side = prover(channel or Channel(), self.sizes, self.model.architecture, self.model, self.tokens, self.draws)
         root = side.commit(witness)
         own = proven_statement(self.file, self.said, self.response) if bound is None else bound
         converse(side, own, root, witness.facts)

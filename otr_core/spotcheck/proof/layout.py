@@ -25,7 +25,8 @@ QUERIES = 248
 BLOWUP_BITS = 1  # the code's rate is 1/2
 _LIMB_BITS = (14, 20)  # of small and of large witnesses: the table of ranges is as large as 2^(bits + 1)
 _LARGE = 2**22  # values from which the larger table pays
-_MOST_LEAVES_BITS = 22  # of one tree of fractions; bounds the prover's memory
+MOST_LEAVES_BITS = 22
+"""Of one tree of fractions; bounds the prover's memory."""
 MOST_LOOKUPS_BITS = 26
 """Of one group of look-ups, which has multiplicities of its own: bounds their error (``soundness``)."""
 BELOW_BITS = 31
@@ -295,6 +296,6 @@ class Sizes:
 
     def trees(self, cells: int) -> list[tuple[int, int, int]]:
         """Trees of fractions over so many cells: (first cell, cells, bits of the tree)."""
-        most = max(1 << _MOST_LEAVES_BITS, self.block_cells)
+        most = max(1 << MOST_LEAVES_BITS, self.block_cells)
         starts = range(0, cells, most)
         return [(at, n, max((n - 1).bit_length(), 1)) for at in starts for n in [min(most, cells - at)]]

@@ -20,7 +20,14 @@ from otr_core.lane.sampling import MAX_TEMPERATURE_MILLI, Decoding, draw
 from otr_core.spotcheck.proof import layout
 from otr_core.spotcheck.proof.field import P
 from otr_core.spotcheck.proof.layout import TEMPER_END, Sizes
-from otr_core.spotcheck.proof.soundness import POLICY_BITS, soundness_bits
+from otr_core.spotcheck.proof.soundness import (
+    MOST_CLAIMS,
+    MOST_PRODUCTS,
+    MOST_RELATIONS,
+    POLICY_BITS,
+    TREE_CLAIMS,
+    soundness_bits,
+)
 from otr_core.spotcheck.proof.verify import draws_of
 from otr_node.generate import generate
 from otr_node.proof.cells import CodeWords
@@ -220,7 +227,7 @@ def test_no_side_of_the_draws_relations_wraps_around(drawn):
 def test_look_ups_in_many_groups_are_proven_one_by_one(tiny_portable, monkeypatch):
     """As of long answers, at a small size; a false look-up in any of them is refused."""
     monkeypatch.setattr(layout, "MOST_LOOKUPS_BITS", 15)
-    monkeypatch.setattr(layout, "_MOST_LEAVES_BITS", 13)
+    monkeypatch.setattr(layout, "MOST_LEAVES_BITS", 13)
     answer = provable(tiny_portable, "w3 w4", Decoding(5, 1, 900))
     groups = answer.sizes.lookup_groups
     assert len(groups["range"]) > 2
@@ -250,6 +257,31 @@ def test_look_ups_in_many_groups_are_proven_one_by_one(tiny_portable, monkeypatc
             return self.words.tree.root
 
     assert refused(answer, answer.prove(prover=Borrowed)) == "look-ups"
+
+
+@pytest.mark.parametrize("kind", ["answer", "drawn_answer"])
+def test_no_statement_has_more_steps_than_soundness_counts(request, kind):
+    answer, seen = request.getfixturevalue(kind), {"equal": 0, "reduce": 0}
+
+    class Counting(AnswerProver):
+        def equal(self, check, found, expected):
+            seen["equal"] += not check.startswith(("look", "ranges", "table", "join", "opening"))
+
+        def reduce(self, *given):
+            seen["reduce"] += 1
+            return super().reduce(*given)
+
+        def join(self, powers):
+            seen["columns"], seen["flat"] = len(self.ledger.numbers), len(self.ledger.flat)
+            return super().join(powers)
+
+    answer.check(answer.prove(prover=Counting))
+    groups = [group for each in answer.sizes.lookup_groups.values() for group in each]
+    trees = sum(len(answer.sizes.trees(group.cells)) + 1 for group in groups)
+    assert 20 < seen["equal"] <= MOST_RELATIONS
+    assert 10 < seen["reduce"] <= MOST_PRODUCTS
+    assert 50 < seen["columns"] <= MOST_CLAIMS
+    assert trees <= seen["flat"] <= TREE_CLAIMS * trees
 
 
 def test_soundness_does_not_fall_with_the_number_of_look_ups():

@@ -15,7 +15,7 @@ from otr_core.errors import InputError
 from otr_core.spotcheck.proof.verify import proven_statement
 from otr_node.proof import cells
 from otr_node.proof.answers import prove_answer
-from otr_node.proof.journal import Journal
+from otr_node.proof.journal import ProofJournal
 
 #: Proves, and kills itself once so many bytes are said.
 ENDED = """
@@ -24,13 +24,13 @@ from pathlib import Path
 from otr_core.poea.document import load_receipt_file
 from otr_node.portable import load_portable
 from otr_node.proof import answers, journal
-keep = journal.Journal._keep
+keep = journal.ProofJournal.keep
 def until(self, message):
     made = keep(self, message)
     if self._at + len(message) > int(sys.argv[1]):
         os.kill(os.getpid(), signal.SIGKILL)
     return made
-journal.Journal._keep = until
+journal.ProofJournal.keep = until
 folder = Path(sys.argv[2])
 file = load_receipt_file((folder / "receipt.json").read_bytes())
 made = answers.prove_answer(load_portable(folder / "model"), file, *answers.opened(file, None), print, folder / "kept")
@@ -51,14 +51,14 @@ def proven(answer, kept, lines=None):
     """A proof, and the bytes of it that were made anew."""
     made = []
 
-    class Counting(Journal):
-        def _keep(self, message):
+    class Counting(ProofJournal):
+        def keep(self, message):
             made.append(len(message))
-            return super()._keep(message)
+            return super().keep(message)
 
     patch = pytest.MonkeyPatch()
     with patch.context() as own:
-        own.setattr("otr_node.proof.answers.Journal", Counting)
+        own.setattr("otr_node.proof.answers.ProofJournal", Counting)
         report = (lambda line: None) if lines is None else lines.append
         proof = prove_answer(answer.model, answer.file, answer.said, answer.response, report, kept)
     return proof, sum(made)
@@ -81,7 +81,7 @@ def test_a_killed_prover_leaves_no_proof_and_goes_on(answer, honest_proof, folde
 
 def test_what_was_cut_off_within_a_message_is_made_again(answer, honest_proof, tmp_path):
     kept, lines = tmp_path / "kept", []
-    channel = Journal(kept)
+    channel = ProofJournal(kept)
     side_root = honest_proof[honest_proof.index(b"\n") + 1 :][:32]
     channel.begin(statement(answer), side_root)
     cut = len(honest_proof) // 5 + 3
@@ -116,6 +116,6 @@ def test_code_words_in_a_file_give_the_same_proof_and_leave_nothing(answer, hone
 
 def test_a_full_disk_and_a_folder_that_is_not_there_are_named(answer, tmp_path):
     with pytest.raises(InputError, match="found no room"):
-        cells.room_for((2**20, 2**36))
+        cells.room_for_words((2**20, 2**36))
     with pytest.raises(InputError, match="found no way to keep messages"):
         proven(answer, tmp_path / "none" / "kept")
