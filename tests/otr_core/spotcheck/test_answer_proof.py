@@ -24,7 +24,7 @@ from otr_core.spotcheck.proof.transcript import Channel
 from otr_core.spotcheck.proof.verify import HEADER
 from otr_node.portable import load_portable
 from otr_node.proof.prover import AnswerProver
-from otr_paper.labs.tiny import TINY, write_tiny
+from otr_paper.labs.tiny import TINY, tiny_tensors, write_tiny
 from tests.helpers.answer_proofs import provable, signed_lie
 
 SEEN_ONLY = ("distance", "distance_low", "far")
@@ -319,6 +319,7 @@ LATER = {
 }
 CHOICES = {
     "answer": {"dot head", "choice"},
+    "saturated": {"dot head", "choice", "stream saturation", "gate_index end", "product end"},
     "drawn_answer": {
         *("dot head", "choice top", "temper", "temper rest", "far chance", "chances", "before", "chance"),
         "look up chance",
@@ -326,7 +327,24 @@ CHOICES = {
 }
 
 
-@pytest.mark.parametrize("kind", ["answer", "drawn_answer"])
+@pytest.fixture(scope="module")
+def saturated(tmp_path_factory):
+    """An answer of a model whose gates, products and stream leave what their columns hold."""
+    architecture = replace(TINY, layers=2)
+    by = {"gate_proj": 16, "up_proj": 8, "down_proj": 64}
+    scaled = {name: value * by.get(name.split(".")[-2], 1) for name, value in tiny_tensors(architecture).items()}
+    model = load_portable(write_tiny(tmp_path_factory.mktemp("saturated"), architecture, scaled))
+    answer = provable(model, "w3 w4", Decoding(3))
+    counts = {name: len(places) for name, (places, _) in answer.witness().facts.exceptions.items()}
+    assert min(counts[name] for name in ("scaled", "gate_index", "product", "stream")) > 0
+    return answer
+
+
+def test_an_answer_with_saturations_is_proven(saturated):
+    assert saturated.check(saturated.prove()).tokens == len(saturated.response.token_ids)
+
+
+@pytest.mark.parametrize("kind", ["answer", "drawn_answer", "saturated"])
 def test_a_message_that_is_changed_is_refused_by_its_own_relation(request, kind):
     """Each relation refuses something, so that none could be left out."""
     answer = request.getfixturevalue(kind)
