@@ -268,14 +268,16 @@ def prove_receipt(
     as_json: AsJson = False,
 ) -> None:
     """Prove the whole answer in a receipt of the portable lane: that every chosen token is what the
-    model computes. Greedy answers; for a verifier who holds the model (docs/proof.md)."""
+    model computes, greedy or drawn. For a verifier who holds the model (docs/proof.md). A prover that
+    was ended goes on when it is started again; what it said is kept beside OUT until the proof is whole."""
     need_extras("node")
     check_target(out)
     from otr_node.proof.answers import prove_file
 
     placed = None if order is None else load_order(read_input(order, what="an order (JSON)"))
     start = time.process_time()
-    proof = prove_file(find_home(), read_input(receipt, what="a receipt file (JSON)"), placed, model, say)
+    raw, kept = read_input(receipt, what="a receipt file (JSON)"), out.with_name(f".{out.name}.begun")
+    proof = prove_file(find_home(), raw, placed, model, say, kept)
     write_bytes(out, proof)
     summary = {"proof_bytes": len(proof), "cpu_s": time.process_time() - start, "mode": "succinct"}
     if as_json:
@@ -304,8 +306,9 @@ def check_receipt_proof(
         print_json({"accepted": True, **vars(found), "order_from": "file" if placed is None else "client"})
         return
     whose = "the order in the file" if placed is None else "your order"
+    how = f"drawn at temperature {found.temperature_milli / 1000}" if found.temperature_milli else "greedily"
     print(
-        f"accepted: all {found.tokens} tokens are what the model of {whose} computes, greedily, from the prompt on "
+        f"accepted: all {found.tokens} tokens are what the model of {whose} computes, {how}, from the prompt on "
         f"({found.positions} positions, {found.soundness_bits:.1f} bits)"
     )
 

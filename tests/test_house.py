@@ -35,7 +35,7 @@ BUDGETS = {
     # may leave it is an open
     # point of the README.
     # a spot check as one machine of moves, with its messages, 400
-    "otr_core": 13900,
+    "otr_core": 14050,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both
     "otr_core/lane": 1620,
@@ -50,9 +50,9 @@ BUDGETS = {
     # a class of platforms for each batch, two keys of an arbiter, a last second for duties; the profile of a
     # deployment, whose numbers have to fit together, 90
     "otr_core/dispute": 4060,
-    # of it the verifier of whole answers with its gadgets, 1,250; the protocol from a signed receipt to a
-    # verdict, and its messages as canonical JSON, 400
-    "otr_core/spotcheck": 2310,
+    # of it the verifier of whole answers with its gadgets, 1,370, drawn ones among them; the protocol from a
+    # signed receipt to a verdict, and its messages as canonical JSON, 400
+    "otr_core/spotcheck": 2440,
     # of it the composed guarantee with its premises, 290; all that many answers on one stake need; users'
     # harm, fishermen and rates by value, which the advice weighs with proofs and capital
     "otr_core/economics": 1300,
@@ -65,10 +65,11 @@ BUDGETS = {
     # a node's URL, games followed through its logs, the processes that watch and defend there, and what
     # arbiters look at before they sign; the report on a network of one's own, with its constants; and
     # both sides of a drawn check, with its commands
-    "otr_node": 13750,
+    "otr_node": 13900,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
-    "otr_node/proof": 1150,
+    # of it what a prover that was ended goes on with
+    "otr_node/proof": 1250,
     # what the OpenAI API says and what it must refuse, an engine that outlives what fails in it, a journal
     # that outlives the program, and the operator beside it with its book of batches
     "otr_node/server": 1920,

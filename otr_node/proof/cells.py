@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import mmap
+import os
+import tempfile
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from otr_core.lane import formats as bits
+from otr_core.errors import InputError
 from otr_core.merkle import Tree
 from otr_core.spotcheck.proof.commitment import column_leaf
 from otr_core.spotcheck.proof.field import Words, powers, root_of_unity
-from otr_core.spotcheck.proof.layout import BLOWUP_BITS, Sizes
-from otr_core.spotcheck.proof.lookups import entries, rest_widths
+from otr_core.spotcheck.proof.layout import BLOWUP_BITS, TEMPER_END, Sizes
+from otr_core.spotcheck.proof.lookups import entries, rest_widths, widths
 from otr_node.proof import kernels
 from otr_node.proof.witness import Witness
 
+MOST_IN_MEMORY = 2**28
+"""Bytes of code words; more lie in a file."""
 _COLUMNS = 256  # hashed at once
 k: Any = kernels  # loops without types
 
@@ -34,8 +39,8 @@ def lay_cells(s: Sizes, witness: Witness) -> Words:
         for limb in range(column.limbs):
             first = s.first_block[name] * s.block_cells + limb * size
             out = flat[first : first + size]
-            if name == "distance":
-                out[:] = bits.EXP2_ENTRIES - 1  # a cell of no score looks at the table's end
+            if name in ("distance", "chance_index"):
+                out[:] = TEMPER_END  # a cell of no score or logit looks at the table's end
             if name == "sigmoid":
                 out[:] = np.uint64(entries("sigmoid")[0])
             offsets = np.array(column.bounds or [column.offset] * column.shape[0], np.int64)
@@ -48,37 +53,48 @@ def lay_cells(s: Sizes, witness: Witness) -> Words:
 
 
 def _count(s: Sizes, flat: Words, peak: NDArray[np.int64]) -> None:
-    """Write how often each entry of a table is looked up."""
-
-    def region(name: str) -> Words:
-        first = s.first_block[name] * s.block_cells
-        column = s.columns[name]
-        return flat[first : first + s.limb_blocks(column) * column.limbs * s.block_cells]
-
-    counts = region("count_range")
-    for name, column in s.columns.items():
-        if not column.widths:
-            continue
-        cells = region(name)
-        if column.per_row:
-            by_position = rest_widths(s, peak).astype(np.int64)
-            keys = (1 << by_position)[:, :, None] + cells.reshape(-1, *s.block).astype(np.int64)
-            _tally(keys.ravel(), counts)
-            continue
-        limbs = np.split(cells, column.limbs)
-        parts = list(zip(limbs, column.widths, strict=False))
-        if column.bounds:
-            parts += zip(np.split(limbs[-1], len(column.bounds)), column.last_widths, strict=True)
-        for part, width in parts:
-            inside = part < np.uint64(1 << width)
-            _tally(part[inside].astype(np.int64), counts[1 << width : 2 << width])
-    for name, index in (("count_exp", "distance"), ("count_sigmoid", "gate_index")):
-        _tally(region(index).astype(np.int64), region(name))
+    """Write how often each entry of a table is looked up in each group."""
+    widths_of, rests = widths(s), rest_widths(s, peak)
+    rest_first = s.first_block["norm_rest"]
+    for table, groups in s.lookup_groups.items():
+        first, cells = s.cells_of(f"count_{table}")
+        counts = flat[first : first + cells].reshape(len(groups), -1)
+        for own, group in zip(counts, groups, strict=True):
+            looked_up = flat[group.index : group.index + group.cells]
+            if table != "range":
+                _tally(looked_up.astype(np.int64), own)
+                continue
+            begin = group.index // s.block_cells
+            for at, block in enumerate(looked_up.reshape(-1, *s.block), begin):
+                rest = rest_first <= at < rest_first + len(rests)
+                width = rests[at - rest_first][:, None] if rest else widths_of[at]
+                keys = block.astype(np.int64)
+                _tally(((1 << width) + keys)[keys < 1 << width], own)
 
 
 def _tally(values: NDArray[np.int64], counts: Words) -> None:
     """Values that no entry has are passed over: then no proof comes of it."""
     k.count_values(values[(values >= 0) & (values < len(counts))], counts)
+
+
+def room_for_words(shape: tuple[int, int]) -> tuple[Words, mmap.mmap | None]:
+    """An array of words: in memory, or, where it is large, in a file that has no name, so that
+    nothing is left of it whatever ends the program; and what maps that file.
+
+    Raises:
+        InputError: the folder for temporary files has no room.
+    """
+    size = 8 * shape[0] * shape[1]
+    if size <= MOST_IN_MEMORY:
+        return np.empty(shape, np.uint64), None
+    try:
+        with tempfile.TemporaryFile() as file:
+            os.posix_fallocate(file.fileno(), 0, size)  # a disk that fills later would end the program
+            held = mmap.mmap(file.fileno(), size)
+    except OSError as error:
+        found = f"{tempfile.gettempdir()}: found no room ({error.strerror})"
+        raise InputError(f"{found}, expected {size} bytes for code words; TMPDIR names another folder") from error
+    return np.frombuffer(held, np.uint64).reshape(shape), held
 
 
 class CodeWords:
@@ -93,10 +109,12 @@ class CodeWords:
         order, places = np.zeros(size, np.int64), np.arange(size)
         for bit in range(rounds):
             order |= ((places >> bit) & 1) << (rounds - 1 - bit)
-        self.words = np.empty((rows, size), np.uint64)
+        self.words, held = room_for_words((rows, size))
         k.encode_rows(cells, roots, order, self.words)
         leaves: list[bytes] = []
         for first in range(0, size, _COLUMNS):
             columns = np.ascontiguousarray(self.words[:, first : first + _COLUMNS].T)
             leaves += [column_leaf(column) for column in columns]
         self.tree = Tree(leaves)
+        if held is not None:
+            held.madvise(mmap.MADV_DONTNEED)  # read again only where columns are opened

@@ -9,23 +9,26 @@ import numpy as np
 
 from otr_core.lane import formats as bits
 from otr_core.lane.dims import Matrix
-from otr_core.spotcheck.proof.claims import Flat, PlaneWeights, RowWeights, Weights, by_rows
+from otr_core.spotcheck.proof.claims import Flat, PlaneWeights, PrefixWeights, RowWeights, Weights, by_rows
 from otr_core.spotcheck.proof.field import (
     ONE,
     Ext,
     Words,
     add,
+    dot_base,
     eq_table,
     residues,
     sub,
     xmul,
     xtotal,
 )
-from otr_core.spotcheck.proof.layout import EXP_ID, PAD_ID, SIGMOID_ID
-from otr_core.spotcheck.proof.lookups import entries, rest_widths, widths
+from otr_core.spotcheck.proof.layout import PAD_ID, TEMPER_END
+from otr_core.spotcheck.proof.lookups import TABLE_IDS, entries, rest_widths, widths
 from otr_core.spotcheck.proof.party import Party
+from otr_core.spotcheck.proof.sumcheck import Levels, Rounds
 from otr_node.proof import kernels, rounds
 from otr_node.proof.cells import CodeWords, lay_cells
+from otr_node.proof.journal import Later
 from otr_node.proof.witness import Witness
 
 k: Any = kernels  # loops without types
@@ -79,13 +82,15 @@ class Joining:
     def bind(self, challenge: Ext) -> None:
         x0, x1 = challenge.words
         length = -(-len(self._weights) // 2)
-        weights, cells = np.empty((1, length, 2), np.uint64), np.empty((1, length, 2), np.uint64)
+        weights = np.empty((1, length, 2), np.uint64)
         r.bind_axis(self._weights[None], x0, x1, weights)
+        self._weights = weights[0]  # before there is another array: the prover's memory is at its most here
+        cells = np.empty((1, length, 2), np.uint64)
         if self._bound is None:
             k.bind_base(self._cells, x0, x1, cells[0])
         else:
             r.bind_axis(self._bound[None], x0, x1, cells)
-        self._weights, self._bound = weights[0], cells[0]
+        self._bound = cells[0]
 
     @property
     def last(self) -> Ext:
@@ -145,6 +150,7 @@ class AnswerProver(Party):
     witness: Witness
     cells: Words
     words: CodeWords
+    report: Callable[[str], None] = staticmethod(lambda line: None)
 
     def commit(self, witness: Witness) -> bytes:
         """Lay out, encode and hash the cells: the root."""
@@ -157,6 +163,9 @@ class AnswerProver(Party):
     def equal(self, check: str, found: Ext, expected: Any) -> None:
         """An honest prover's relations hold; a forger is not stopped here."""
 
+    def between(self, check: str, found: list[int], first: list[int], end: list[int]) -> None:
+        """Likewise."""
+
     # --- claims
 
     def functional(self, name: str, weights: Weights) -> Ext:
@@ -165,6 +174,9 @@ class AnswerProver(Party):
             return Ext.of(np.array(k.sum_rows(numbers, weights.rows, weights.across), np.uint64))
         if isinstance(weights, PlaneWeights):
             return Ext.of(np.array(k.sum_planes(numbers, weights.first, weights.plane), np.uint64))
+        if isinstance(weights, PrefixWeights):
+            sums = np.pad(numbers[0].cumsum(-1), ((0, 0), (1, 0)))
+            return dot_base(weights.rows, residues(sums[np.arange(len(sums)), weights.ends]))
         return Ext.of(xtotal(by_rows(weights.weights, numbers[weights.places])))
 
     def _flat(self, flat: Flat) -> tuple[Words, Words]:
@@ -178,7 +190,11 @@ class AnswerProver(Party):
 
     # --- factors of sum-checks
 
-    def factors(self, kind: str, tables: tuple[Any, ...]) -> Products:
+    def factors(self, kind: str, tables: tuple[Any, ...]) -> Rounds:
+        return Later(lambda: self._factors(kind, tables))
+
+    def _factors(self, kind: str, tables: tuple[Any, ...]) -> Products:
+        self.report(f"  {kind}")
         makers: list[tuple[str, Callable[..., Products]]] = [
             *(("dot", self._dot), ("squares", self._squares), ("far", self._far)),
             *(("scores", self._scores), ("mix", self._mix)),
@@ -206,9 +222,9 @@ class AnswerProver(Party):
         eq = np.ascontiguousarray(np.broadcast_to(rows[:, :, None], scaled.shape))
         return Products([eq, scaled, scaled], scaled.shape[:-1])
 
-    def _far(self, own: Words, t: Words, j: Words) -> Products:
-        away = self._lifted("far")
-        numbers = bits.EXP2_ENTRIES - 1 - self.witness.numbers["distance"]
+    def _far(self, own: Words, t: Words, j: Words, beyond: str = "far", index: str = "distance") -> Products:
+        away = self._lifted(beyond)
+        numbers = TEMPER_END - self.witness.numbers[index]
         near = np.empty((numbers.size, 2), np.uint64)
         r.lift(numbers.ravel(), near)
         return self._pointwise((own, t, j), away, near.reshape(*numbers.shape, 2))
@@ -251,7 +267,11 @@ class AnswerProver(Party):
 
     # --- sums of fractions
 
-    def levels(self, label: str, count_bits: int, what: tuple[Any, ...]) -> Fractions:
+    def levels(self, label: str, count_bits: int, what: tuple[Any, ...]) -> Levels:
+        return Later(lambda: self._levels(label, count_bits, what))
+
+    def _levels(self, label: str, count_bits: int, what: tuple[Any, ...]) -> Fractions:
+        self.report(f"  {label}, from cell {what[2]} of {self.cells.size} on")
         alpha, beta, first, *rest = what
         s, flat = self.sizes, self.cells.reshape(-1)
         leaves = np.empty((4, 1 << count_bits), np.uint64)
@@ -286,7 +306,7 @@ class AnswerProver(Party):
         else:
             table = entries(name)
             number = np.full(len(counts), PAD_ID)
-            number[: len(table)] = {"exp": EXP_ID, "sigmoid": SIGMOID_ID}[name]
+            number[: len(table)] = TABLE_IDS[name]
             second[: len(table)] = table
         # the look-ups' kernel makes 1 / (α − …) with one id; here ids differ
         none = np.zeros(len(counts), np.uint64)
@@ -298,9 +318,15 @@ class AnswerProver(Party):
 
     # --- the opening
 
-    def join(self, claim_powers: list[Ext]) -> Joining:
+    def join(self, claim_powers: list[Ext]) -> Rounds:
+        self._joining = Later(lambda: self._join(claim_powers))
+        return self._joining
+
+    def _join(self, claim_powers: list[Ext]) -> Joining:
         """W over all cells, from the ledger's claims."""
+        self.report(f"  joining {len(claim_powers)} claims")
         s = self.sizes
+        del self.witness  # all claims about it are made
         weights = np.zeros((self.cells.size, 2), np.uint64)
         for column in s.columns.values():
             own = [i for i, (other, *_) in enumerate(self.ledger.numbers) if other is column]
@@ -318,8 +344,7 @@ class AnswerProver(Party):
             high, low = self._flat(flat)
             out = weights[flat.first : flat.first + flat.cells].reshape(len(high), len(low), 2)
             k.add_flat(xmul(high, power.words), low, out)
-        self._joining = Joining(self.cells, weights)
-        return self._joining
+        return Joining(self.cells, weights)
 
     @staticmethod
     def _add(weights: Weights, power: Words, out: Words) -> None:
@@ -327,6 +352,9 @@ class AnswerProver(Party):
             k.add_rows(xmul(weights.rows, power), np.ascontiguousarray(weights.across), out)
         elif isinstance(weights, PlaneWeights):
             k.add_planes(xmul(weights.first, power), weights.plane, out)
+        elif isinstance(weights, PrefixWeights):
+            for t, end in enumerate(weights.ends):
+                out[0, t, :end] = add(out[0, t, :end], xmul(weights.rows[t], power))
         else:
             out[weights.places] = add(out[weights.places], xmul(weights.weights, power))
 

@@ -16,7 +16,7 @@ from otr_core.errors import ProverError
 from otr_core.lane import formats as bits
 from otr_core.lane.dims import Matrix
 from otr_core.spotcheck.proof.facts import Facts
-from otr_core.spotcheck.proof.layout import Sizes
+from otr_core.spotcheck.proof.layout import BELOW_BITS, TEMPER_END, Sizes
 from otr_core.spotcheck.proof.verify import rotary_tables
 from otr_node.integers import twins
 from otr_node.integers.forms import EXP2, SIGMOID
@@ -27,6 +27,9 @@ Int64 = NDArray[np.int64]
 Change = Callable[[str, int, Int64], Int64]
 """(column, layer or site, values) → other values, from which the computation goes on: what a forger
 does."""
+
+Put = Callable[[str, int, Int64], Int64]
+"""Keeps the values of a column's row, and gives those from which the computation goes on."""
 
 _ROWS = 4096  # of a matrix, made dense at once
 
@@ -64,11 +67,13 @@ def make_witness(
     tokens: tuple[int, ...],
     change: Change | None = None,
     progress: Callable[[str], None] = lambda line: None,
+    draws: tuple[int, ...] = (),
 ) -> Witness:
     """Run the lane over the tokens that were fed.
 
     Args:
-        tokens: those of the prompt, then the chosen ones. change: None in an honest run.
+        tokens: those of the prompt, then the chosen ones. change: None in an honest run. draws: one a
+            chosen token, of a drawn answer.
 
     Raises:
         ProverError: a chosen token is not the lane's, or a value does not fit its column.
@@ -142,21 +147,53 @@ def make_witness(
         if (layer + 1) % 10 == 0:
             progress(f"  witness: {layer + 1} of {d.layers} layers")
     normed = norm(s.sites - 1, x)[s.prompt - 1 :]
-
-    chosen = np.array(tokens[s.prompt :], np.int64)
     sums = exact_sums(normed, model.matrix(Matrix.HEAD, 0))
+    chosen = np.array(tokens[s.prompt :], np.int64)
+    choices = (_drawn if s.temperature_milli else _greedy)(s, sums, chosen, put)
+    if change is None:
+        _check_choice(model, s, with_rests(sums, Matrix.HEAD.shift)[0], chosen, draws)
+    return Witness(own, Facts(**kept, choices=choices, exceptions=_exceptions(s, own, lists)))
+
+
+def _check_choice(model: PortableModel, s: Sizes, logits: Int64, chosen: Int64, draws: tuple[int, ...]) -> None:
+    """
+    Raises:
+        ProverError: a chosen token is not the lane's, or its logits lie farther apart than is proven.
+    """
+    for at, row in enumerate(logits):
+        expected = model.choose(row, s.temperature_milli, draws[at] if draws else 0)
+        if expected != chosen[at]:
+            raise ProverError(f"token {at}: found {chosen[at]} in the answer, expected {expected}; not proven")
+        away, most = int(row.max() - row.min()), BELOW_BITS if s.temperature_milli else 41
+        if away >> most:
+            raise ProverError(f"token {at}: found logits {away} apart, expected less than 2^{most}; not proven")
+
+
+def _greedy(s: Sizes, sums: Int64, chosen: Int64, put: Put) -> dict[str, Int64]:
     shift = Matrix.HEAD.shift
-    logits = with_rests(sums, shift)[0]
-    wrong = np.flatnonzero(logits.argmax(-1) != chosen)
-    if len(wrong) and change is None:
-        at = int(wrong[0])
-        raise ProverError(f"token {at}: found {chosen[at]} in the answer, expected {logits[at].argmax()}; not proven")
-    logit = logits[np.arange(s.answer), chosen]
-    after = np.arange(d.vocab) >= chosen[:, None]
-    room = ((logit[:, None] + after) << shift) - 1 - (1 << (shift - 1)) - sums
-    put("room", 0, room)
-    kept |= {"logit": logit, "room": own["room"][0][np.arange(s.answer), chosen]}
-    return Witness(own, Facts(**kept, exceptions=_exceptions(s, own, lists)))
+    order = np.arange(s.answer)
+    logit = with_rests(sums[order, chosen], shift)[0]
+    after = np.arange(s.d.vocab) >= chosen[:, None]
+    room = put("room", 0, ((logit[:, None] + after) << shift) - 1 - (1 << (shift - 1)) - sums)
+    return {"logit": logit, "room": room[order, chosen]}
+
+
+def _drawn(s: Sizes, sums: Int64, chosen: Int64, put: Put) -> dict[str, Int64]:
+    logits, rest = with_rests(sums, Matrix.HEAD.shift)
+    put("logit_rest", 0, rest)
+    top = logits.max(-1)
+    below = put("below_top", 0, top[:, None] - logits)
+    index, rest = np.divmod(below * bits.TEMPERATURE_FACTOR, s.temper)
+    near = put("chance_index", 0, np.minimum(index, TEMPER_END))
+    put("chance_far", 0, np.maximum(index - TEMPER_END, 0))
+    put("temper_low", 0, rest & ((1 << s.limb_bits) - 1))
+    high = put("temper_high", 0, rest >> s.limb_bits)
+    put("temper_room", 0, (s.temper >> s.limb_bits) - 1 - high)
+    chances = put("chance", 0, twins.looked_up(EXP2, near))
+    order, sums = np.arange(s.answer), chances.cumsum(-1)
+    own = chances[order, chosen]
+    found = {"logit": top, "logit_at": logits.argmax(-1), "chances": sums[:, -1]}
+    return found | {"before": sums[order, chosen] - own, "chance": own}
 
 
 def _turns(model: PortableModel, count: int) -> tuple[Int64, Int64]:
@@ -170,7 +207,7 @@ def _attention(
     layer: int,
     x: Int64,
     kept: dict[str, Int64],
-    put: Callable[[str, int, Int64], Int64],
+    put: Put,
     norm: Callable[[int, Int64], Int64],
     step: Callable[[Int64, str, int, int, Int64], Int64],
     turns: tuple[Int64, Int64],

@@ -13,11 +13,11 @@ from typing import Any
 from otr_core.errors import ParameterError
 from otr_core.lane.sampling import Decoding
 from otr_core.poea import OnceStore
+from otr_core.poea.client import place_order
 from otr_core.poea.message import Response
-from otr_core.spotcheck.proof.verify import check_proof
-from otr_node.answers import order_of_model
+from otr_core.spotcheck.proof.verify import check_proof, check_proven
 from otr_node.enclave import SimulatedEnclave
-from otr_node.generate import generate
+from otr_node.generate import generate, prompt_tokens
 from otr_node.portable import load_portable
 from otr_node.proof.answers import prove_answer
 from otr_node.serve import serve
@@ -30,13 +30,15 @@ class ProofPlan:
     """How much is measured.
 
     Attributes:
-        positions: tokens fed, prompt and answer.
+        positions: tokens fed, prompt and answer; eleven sixteenths of them are the prompt's.
+        temperature_milli: 0 for a greedy answer, else tokens are drawn.
 
     Raises:
         ParameterError: fewer than 2.
     """
 
     positions: int = 64
+    temperature_milli: int = 0
 
     def __post_init__(self) -> None:
         if self.positions < 2:
@@ -44,40 +46,39 @@ class ProofPlan:
 
 
 def measure_proof(folder: Path, plan: ProofPlan, report: Callable[[str], None]) -> dict[str, Any]:
-    """Prove and check one greedy answer, loops compiled before; CPU seconds of the process.
+    """Prove and check one answer, loops compiled before; CPU seconds of the process.
+
+    The prompt is a question's first tokens, again from the first where it is too short.
 
     Returns:
         prove_cpu_s, check_cpu_s; inference_cpu_s of the same answer without a trace, and prove_over_inference;
         peak_mb of the process; proof_bytes; soundness_bits. commit_cpu_s is None: the verifier holds the model,
-        and nothing is committed to beforehand. positions, answer_tokens: of what.
+        and nothing is committed to beforehand. positions, answer_tokens, temperature_milli: of what. cells: that
+        are committed to.
     """
     model = load_portable(folder)
-    secrets: Callable[[int], bytes] = lambda count: b"\7" * count  # noqa: E731
-    prompt = order_of_model(model, PROMPT, Decoding(1), secret=secrets).said.prompt_ids
-    most = plan.positions + 1 - len(prompt)
-    if most < 1:
-        raise ParameterError("positions", plan.positions, f"at least the prompt's {len(prompt)}")
-    placed = order_of_model(model, PROMPT, Decoding(most), secret=secrets)
+    ids = prompt_tokens(model, PROMPT, 1)
+    given = max(plan.positions * 11 // 16, 1)
+    prompt = (ids * -(-given // len(ids)))[:given]
+    decoding = Decoding(plan.positions + 1 - given, 1, plan.temperature_milli)
+    fresh = b"\7" * 32
+    placed = place_order(
+        prompt, model_id=model.manifest.model_id, decoding=decoding, job_id=fresh, nonce=fresh, client_secret=fresh
+    )
     enclave = SimulatedEnclave(b"s" * 32, model.manifest.model_id, b"g" * 32, 1)
     file, _ = serve(enclave, model, placed.order, placed.query, served=OnceStore(None))
     start = time.process_time()
-    generate(model, placed.said.prompt_ids, placed.order.decoding, order_id=placed.order.id)
+    generate(model, placed.said.prompt_ids, decoding, order_id=placed.order.id)
     inference = time.process_time() - start
     response = Response.from_json(file.response.plain)
+    held: dict[str, Any] = {"model_id": model.manifest.model_id, "saturation": model.bounds.saturation}
+    sizes = check_proven(file, placed.said, response, **held)
     start = time.process_time()
     proof = prove_answer(model, file, placed.said, response, report)
     proving = time.process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     start = time.process_time()
-    found = check_proof(
-        proof,
-        file,
-        placed.said,
-        response,
-        model=model,
-        model_id=model.manifest.model_id,
-        saturation=model.bounds.saturation,
-    )
+    found = check_proof(proof, file, placed.said, response, model=model, **held)
     return {
         "prove_cpu_s": proving,
         "inference_cpu_s": inference,
@@ -89,4 +90,6 @@ def measure_proof(folder: Path, plan: ProofPlan, report: Callable[[str], None]) 
         "soundness_bits": found.soundness_bits,
         "positions": found.positions,
         "answer_tokens": found.tokens,
+        "temperature_milli": found.temperature_milli,
+        "cells": sizes.rows << sizes.row_bits,
     }

@@ -18,13 +18,20 @@ from otr_core.poea.trace import token_leaves
 from otr_core.spotcheck.proof.facts import Facts
 from otr_core.spotcheck.proof.layout import Sizes
 from otr_core.spotcheck.proof.transcript import Channel
-from otr_core.spotcheck.proof.verify import ProvenAnswer, check_proof, check_proven, converse, proven_statement
+from otr_core.spotcheck.proof.verify import (
+    ProvenAnswer,
+    check_proof,
+    check_proven,
+    converse,
+    draws_of,
+    proven_statement,
+)
 from otr_node.answers import order_of_model
 from otr_node.enclave import SimulatedEnclave
 from otr_node.generate import Answer
 from otr_node.portable import PortableModel, load_portable
 from otr_node.proof.prover import AnswerProver
-from otr_node.proof.witness import Change, make_witness
+from otr_node.proof.witness import Change, Witness, make_witness
 from otr_node.serve import serve, sign_answer
 from otr_paper.labs.tiny import write_tiny
 
@@ -54,20 +61,29 @@ class ProvableAnswer:
     def tokens(self) -> tuple[int, ...]:
         return (*self.said.prompt_ids, *self.response.token_ids)
 
+    @property
+    def draws(self) -> tuple[int, ...]:
+        return draws_of(self.file.order, self.sizes.answer)
+
+    def witness(self, change: Change | None = None) -> Witness:
+        """What a prover runs."""
+        return make_witness(self.model, self.sizes, self.tokens, change, draws=self.draws)
+
     def prove(
         self,
         change: Change | None = None,
         facts: Callable[[Facts], Facts] = lambda facts: facts,
         prover: type[AnswerProver] = AnswerProver,
         bound: dict[str, Any] | None = None,
+        channel: Channel | None = None,
     ) -> bytes:
         """A proof by a prover whose witness, facts or messages are changed."""
-        witness = make_witness(self.model, self.sizes, self.tokens, change)
+        witness = self.witness(change)
         witness = replace(witness, facts=facts(witness.facts))
-        side = prover(Channel(), self.sizes, self.model.architecture, self.model, self.tokens)
+        side = prover(channel or Channel(), self.sizes, self.model.architecture, self.model, self.tokens, self.draws)
         root = side.commit(witness)
         own = proven_statement(self.file, self.said, self.response) if bound is None else bound
-        converse(side, own, root, witness.facts, 0)
+        converse(side, own, root, witness.facts)
         return side.channel.proof
 
     def check(self, proof: bytes, **other: Any) -> ProvenAnswer:
@@ -113,3 +129,15 @@ def answer(tiny_portable: PortableModel) -> ProvableAnswer:
 def honest_proof(answer: ProvableAnswer) -> bytes:
     """Its proof."""
     return answer.prove()
+
+
+@pytest.fixture(scope="session")
+def drawn_answer(tiny_portable: PortableModel) -> ProvableAnswer:
+    """Three words, seven tokens drawn at temperature 0.9."""
+    return provable(tiny_portable, "w3 w4 w5", Decoding(7, 1, 900))
+
+
+@pytest.fixture(scope="session")
+def drawn_proof(drawn_answer: ProvableAnswer) -> bytes:
+    """Its proof."""
+    return drawn_answer.prove()

@@ -13,7 +13,22 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from otr_core.spotcheck.proof.field import ONE, ZERO, Ext, Words, dot, eq_table, outer, residues, xmul, xscale, xtotal
+from otr_core.spotcheck.proof.field import (
+    ONE,
+    ZERO,
+    Ext,
+    Words,
+    dot,
+    dot_base,
+    eq_table,
+    later_sums,
+    outer,
+    residues,
+    sub,
+    xmul,
+    xscale,
+    xtotal,
+)
 from otr_core.spotcheck.proof.layout import Column, Sizes
 
 Places3 = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
@@ -84,7 +99,29 @@ class PointWeights:
         return weights[np.array(found, np.int64)]
 
 
-Weights = RowWeights | PlaneWeights | PointWeights
+@dataclass(frozen=True)
+class PrefixWeights:
+    """Weights of a column with one row: rows[t] at the first ends[t] values of a position, 0 after.
+
+    Attributes:
+        rows: (positions, 2). ends: int64 (positions,), 0 to the number of values.
+    """
+
+    rows: Words
+    ends: NDArray[np.int64]
+
+    def sum(self) -> Ext:
+        return dot_base(self.rows, residues(self.ends))
+
+    def row_sums(self, count: int) -> Words:
+        assert count == 1
+        return self.sum().words[None]
+
+    def at(self, places: Places3) -> Words:
+        return np.where((places[2] < self.ends[places[1]])[:, None], self.rows[places[1]], np.uint64(0))
+
+
+Weights = RowWeights | PlaneWeights | PointWeights | PrefixWeights
 
 
 @dataclass(frozen=True)
@@ -152,6 +189,14 @@ def _contract(weights: Weights, blocks: Words, e_t: Words, e_j: Words) -> Ext:
         a, t, j = weights.places
         inside = xmul(e_t[t % down], e_j[j % along])
         return dot(weights.weights, xmul(blocks[a, t // down, j // along], inside))
+    if isinstance(weights, PrefixWeights):
+        result = ZERO
+        for row, first in zip(blocks[0], range(0, len(weights.rows), down), strict=True):
+            later = later_sums(outer(row, e_j).reshape(-1, 2))
+            before = sub(later[:1], np.concatenate([later, ZERO.words[None]]))  # entry i: Σ up to i
+            own = weights.rows[first : first + down]
+            result = result + dot(xmul(own, e_t[: len(own)]), before[weights.ends[first : first + down]])
+        return result
     if isinstance(weights, RowWeights):
         rows = _pad(weights.rows, 1, down).reshape(len(weights.rows), -1, down, 2)
         across = _pad(weights.across, 0, along).reshape(-1, along, 2)

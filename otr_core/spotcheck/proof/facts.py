@@ -37,8 +37,10 @@ class Facts:
             sum of squares of the scaled row.
         top, top_at, total: (layers · heads, positions): largest score and its place, the sum of
             exponentials.
-        logit, room: (answer,): the chosen token's logit, and by how much its accumulator stays below
-            the end of what rounds to it.
+        choices: by name, (answer,). Of a greedy answer logit, the chosen token's, and room, by how
+            much its accumulator stays below the end of what rounds to it. Of a drawn one logit, the
+            largest, and logit_at, a token that has it; chances, the sum of all weights in the draw;
+            before and chance, those of the tokens before the chosen one, and its own.
         exceptions: by column, (places, values): numbers of the cells in increasing order, and what
             is added there.
     """
@@ -50,8 +52,7 @@ class Facts:
     top: Int64
     top_at: Int64
     total: Int64
-    logit: Int64
-    room: Int64
+    choices: dict[str, Int64]
     exceptions: dict[str, tuple[Int64, Int64]]
 
     def added(self, s: Sizes, name: str) -> Int64:
@@ -84,9 +85,15 @@ def fact_shapes(s: Sizes) -> dict[str, tuple[tuple[int, ...], int, int]]:
         "top": (heads, -(2**53), 2**53),
         "top_at": (heads, 0, s.positions - 1),
         "total": (heads, 0, 2**48),
-        "logit": ((s.answer,), -(2**43), 2**43),
-        "room": ((s.answer,), 0, 2**18 - 1),
+        **{name: ((s.answer,), *ends) for name, ends in _choice_ends(s).items()},
     }
+
+
+def _choice_ends(s: Sizes) -> dict[str, tuple[int, int]]:
+    if not s.temperature_milli:
+        return {"logit": (-(2**43), 2**43), "room": (0, 2**18 - 1)}
+    weights = dict.fromkeys(("chances", "before", "chance"), (0, 2**48))
+    return {"logit": (-(2**43), 2**43), "logit_at": (0, s.d.vocab - 1), **weights}
 
 
 def exception_shape(s: Sizes, name: str) -> tuple[int, int, int]:
@@ -97,7 +104,8 @@ def exception_shape(s: Sizes, name: str) -> tuple[int, int, int]:
 
 
 def _bytes(own: Facts | None, name: str) -> bytes:
-    return np.ascontiguousarray(getattr(own, name), "<i8").tobytes()
+    assert own is not None
+    return np.ascontiguousarray(own.choices.get(name, getattr(own, name, None)), "<i8").tobytes()
 
 
 def exchange_facts(channel: Channel, s: Sizes, own: Facts | None) -> Facts:
@@ -132,4 +140,5 @@ def exchange_facts(channel: Channel, s: Sizes, own: Facts | None) -> Facts:
         if own is None and ((values < least).any() or (values > _MOST).any() or not values.all()):
             raise AnswerProofError("facts", f"an exception of {name} beyond its range", f"at most {_MOST}, not 0")
         exceptions[name] = (places, values)
-    return Facts(**found, exceptions=exceptions)
+    choices = {name: found.pop(name) for name in _choice_ends(s)}
+    return Facts(**found, choices=choices, exceptions=exceptions)

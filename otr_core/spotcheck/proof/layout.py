@@ -18,13 +18,21 @@ from math import isqrt
 
 from otr_core.lane import formats as bits
 from otr_core.lane.dims import Dims, Matrix
+from otr_core.lane.formats import EXP2_ENTRIES
 
 QUERIES = 248
 """Opened columns of the code word: with rate 1/2, (3/4)^248 = 2^-102.9 at unique decoding."""
 BLOWUP_BITS = 1  # the code's rate is 1/2
 _LIMB_BITS = (14, 20)  # of small and of large witnesses: the table of ranges is as large as 2^(bits + 1)
 _LARGE = 2**22  # values from which the larger table pays
-_MOST_LEAVES_BITS = 22  # of one tree of fractions; bounds the prover's memory
+MOST_LEAVES_BITS = 22
+"""Of one tree of fractions; bounds the prover's memory."""
+MOST_LOOKUPS_BITS = 26
+"""Of one group of look-ups, which has multiplicities of its own: bounds their error (``soundness``)."""
+BELOW_BITS = 31
+"""Bits of how far a logit is below the largest one, where tokens are drawn: 2^15 logits."""
+TEMPER_END = EXP2_ENTRIES - 1
+"""Index of the table's last entry, 0: what is farther weighs nothing."""
 PAD_ID, EXP_ID, SIGMOID_ID = 255, 100, 101
 """Tables beside those of ranges, which have their width as id."""
 
@@ -65,6 +73,33 @@ class Column:
         return [sum(self.widths[:i]) for i in range(self.limbs)]
 
 
+FUNCTIONS = {"exp": "exp", "sigmoid": "sigmoid", "chance": "exp"}
+"""Columns of what a table gives, and the table's name."""
+INDEX_OF = {"exp": "distance", "sigmoid": "gate_index", "chance": "chance_index"}
+"""By the column of what a table gives, that of the indices."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Look-ups with multiplicities of their own.
+
+    Attributes:
+        name: column of the values; empty of ranges. index, value: first cell of the indices and of
+            the values (of ranges there are none). cells: looked up.
+    """
+
+    name: str
+    index: int
+    value: int
+    cells: int
+
+
+def groups_of(cells: int) -> list[tuple[int, int]]:
+    """Cells in groups: (first, count)."""
+    most = 1 << MOST_LOOKUPS_BITS
+    return [(at, min(most, cells - at)) for at in range(0, cells, most)]
+
+
 @dataclass(frozen=True)
 class Sizes:
     """Sizes of a statement.
@@ -72,12 +107,14 @@ class Sizes:
     Attributes:
         d: dimensions of the model. prompt, answer: tokens given and chosen.
         saturation: per layer, the power of two at which the MLP's product saturates.
+        temperature_milli: 0 of a greedy answer.
     """
 
     d: Dims
     prompt: int
     answer: int
     saturation: tuple[int, ...]
+    temperature_milli: int = 0
 
     @property
     def positions(self) -> int:
@@ -87,6 +124,11 @@ class Sizes:
     def sites(self) -> int:
         """Places of the residual stream that are normed: two of each layer, and the head."""
         return 2 * self.d.layers + 1
+
+    @property
+    def temper(self) -> int:
+        """By which (distance of two logits) · ``TEMPERATURE_FACTOR`` is divided."""
+        return self.temperature_milli << bits.TEMPERATURE_SHIFT
 
     @cached_property
     def block(self) -> tuple[int, int]:
@@ -145,16 +187,40 @@ class Sizes:
             Column("product", mlp, self.split(20), open=True, bounds=self.saturation),
             self._ranged("product_rest", mlp, bits.PRODUCT_SHIFT),
             self._ranged("down_rest", outputs, Matrix.DOWN.shift),
-            self._ranged("room", (1, self.answer, d.vocab), 60),
+            *self.choice_columns(),
             Column("distance", heads),
             Column("exp", heads),
             Column("gate_index", mlp, open=True),
             Column("sigmoid", mlp),
-            self._table("count_range", self.limb_bits + 1),
-            self._table("count_exp", (bits.EXP2_ENTRIES - 1).bit_length()),
-            self._table("count_sigmoid", (bits.SIGMOID_ENTRIES - 1).bit_length()),
         ]
+        if self.temperature_milli:
+            logits = (1, self.answer, d.vocab)
+            found += [Column("chance_index", logits), Column("chance", logits)]
+        cells = {column.name: self.limb_blocks(column) * self.block_cells for column in found}
+        ranged = sum(column.limbs * cells[column.name] for column in found if column.widths)
+        groups = {"range": len(groups_of(ranged))}
+        for name, table in FUNCTIONS.items():
+            groups[table] = groups.get(table, 0) + len(groups_of(cells.get(name, 0)))
+        entries = {"range": self.limb_bits + 1, "exp": TEMPER_END.bit_length()}
+        entries["sigmoid"] = (bits.SIGMOID_ENTRIES - 1).bit_length()
+        found += [self._table(f"count_{name}", groups[name], entries[name]) for name in entries]
         return {column.name: column for column in found}
+
+    def choice_columns(self) -> list[Column]:
+        """Ranged columns of the choice of tokens: of greedy answers, or of drawn ones."""
+        logits = (1, self.answer, self.d.vocab)
+        if not self.temperature_milli:
+            return [self._ranged("room", logits, 60)]
+        farthest = ((1 << BELOW_BITS) - 1) * bits.TEMPERATURE_FACTOR // self.temper
+        high = ((self.temper >> self.limb_bits) - 1).bit_length()
+        return [
+            self._ranged("below_top", logits, BELOW_BITS),
+            self._ranged("logit_rest", logits, Matrix.HEAD.shift),
+            self._ranged("chance_far", logits, farthest.bit_length()),
+            self._ranged("temper_low", logits, self.limb_bits),
+            self._ranged("temper_high", logits, high),
+            self._ranged("temper_room", logits, high),
+        ]
 
     def _ranged(self, name: str, shape: tuple[int, int, int], width: int, open: bool = False) -> Column:
         return Column(name, shape, self.split(width), open=open)
@@ -162,9 +228,9 @@ class Sizes:
     def _signed(self, name: str, shape: tuple[int, int, int], width: int, open: bool = False) -> Column:
         return Column(name, shape, self.split(width), 1 << (width - 1), open=open)
 
-    def _table(self, name: str, entry_bits: int) -> Column:
-        """One value a table entry, in their order: as wide as a block."""
-        return Column(name, (1, (1 << entry_bits) // self.block[1], self.block[1]))
+    def _table(self, name: str, groups: int, entry_bits: int) -> Column:
+        """One value a table entry, in their order, for each group of look-ups: as wide as a block."""
+        return Column(name, (groups, (1 << entry_bits) // self.block[1], self.block[1]))
 
     def blocks_of(self, column: Column) -> tuple[int, int, int]:
         """Blocks of one limb along the three axes."""
@@ -212,8 +278,24 @@ class Sizes:
         """Committed rows."""
         return -(-self.blocks * self.block_cells // (1 << self.row_bits))
 
+    def cells_of(self, name: str) -> tuple[int, int]:
+        """First cell of a column, and cells of one of its limbs."""
+        return self.first_block[name] * self.block_cells, self.limb_blocks(self.columns[name]) * self.block_cells
+
+    @cached_property
+    def lookup_groups(self) -> dict[str, list[Group]]:
+        """The groups of look-ups in each table, in the order of their multiplicities."""
+        found = {"range": [Group("", at, 0, n) for at, n in groups_of(self.ranged_blocks * self.block_cells)]}
+        for name, table in FUNCTIONS.items():
+            if name in self.columns:
+                values, count = self.cells_of(name)
+                index = self.cells_of(INDEX_OF[name])[0]
+                own = [Group(name, index + at, values + at, n) for at, n in groups_of(count)]
+                found[table] = found.get(table, []) + own
+        return found
+
     def trees(self, cells: int) -> list[tuple[int, int, int]]:
         """Trees of fractions over so many cells: (first cell, cells, bits of the tree)."""
-        most = max(1 << _MOST_LEAVES_BITS, self.block_cells)
+        most = max(1 << MOST_LEAVES_BITS, self.block_cells)
         starts = range(0, cells, most)
         return [(at, n, max((n - 1).bit_length(), 1)) for at in starts for n in [min(most, cells - at)]]

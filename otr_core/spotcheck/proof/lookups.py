@@ -5,6 +5,9 @@ with keys value + β · table + β² · second value, for challenges α and β t
 cells and multiplicities are committed. A multiplicity counts modulo p, and there are far fewer
 look-ups than p. Parts of a key are kept apart by powers of β, so that no value strays into another
 table's band.
+
+Look-ups come in groups of at most 2^26, and the fractions of each group cancel by themselves: a false
+look-up is in one group, whose size and not that of all bounds the error.
 """
 
 from __future__ import annotations
@@ -17,13 +20,12 @@ from otr_core.lane.formats import EXP2_ENTRIES, NORM_INPUT, SIGMOID_ENTRIES
 from otr_core.lane.tables import exp2_entries, sigmoid_entries
 from otr_core.spotcheck.proof.claims import Flat
 from otr_core.spotcheck.proof.field import ONE, ZERO, Ext, combine, dot, dot_base, eq_table, residues, xtotal
-from otr_core.spotcheck.proof.layout import EXP_ID, PAD_ID, SIGMOID_ID, Sizes
+from otr_core.spotcheck.proof.layout import EXP_ID, FUNCTIONS, PAD_ID, SIGMOID_ID, Group, Sizes
 from otr_core.spotcheck.proof.party import Party
 from otr_core.spotcheck.proof.relations import norm_scales
 from otr_core.spotcheck.proof.sumcheck import Fraction
 
-FUNCTIONS = (("exp", "distance", EXP_ID), ("sigmoid", "gate_index", SIGMOID_ID))
-"""Tables of functions: column of the values (and of the table), column of the indices, id."""
+TABLE_IDS = {"exp": EXP_ID, "sigmoid": SIGMOID_ID}
 
 
 @cache
@@ -54,63 +56,74 @@ def rest_widths(s: Sizes, peak: np.ndarray) -> np.ndarray:
 
 
 def lookups(p: Party) -> None:
-    """Prove all look-ups.
+    """Prove all look-ups, group by group.
 
     Raises:
         AnswerProofError: an extension of the leaves is another, or the fractions do not cancel.
     """
     s = p.sizes
     alpha, beta = p.channel.challenge("alpha"), p.channel.challenge("beta")
-    numerator, denominator = ZERO, ONE
+    for table, groups in s.lookup_groups.items():
+        for number, group in enumerate(groups):
+            found = []
+            for at, cells, bits in s.trees(group.cells):
+                if table == "range":
+                    found.append(_range_tree(p, alpha, beta, group.index + at, cells, bits))
+                else:
+                    found.append(_pair_tree(p, alpha, beta, group, at, cells, bits))
+            numerator, denominator = ZERO, ONE
+            for fraction in [*found, _table_tree(p, alpha, beta, table, number)]:
+                numerator = numerator * fraction.denominator + fraction.numerator * denominator
+                denominator = denominator * fraction.denominator
+            p.equal("look-ups", numerator, ZERO)
 
-    def add(fraction: Fraction) -> None:
-        nonlocal numerator, denominator
-        numerator = numerator * fraction.denominator + fraction.numerator * denominator
-        denominator = denominator * fraction.denominator
 
-    own, rest = widths(s), rest_widths(s, p.facts.peak)
-    rest_first = s.first_block["norm_rest"]
-    for first, cells, bits in s.trees(s.ranged_blocks * s.block_cells):
-        found = p.fractions("ranges", bits, alpha, beta, first, cells)
-        add(found)
-        e_block, live = _blocks(s, found.point, cells)
-        begin, end = first // s.block_cells, (first + cells) // s.block_cells
-        ids = dot_base(e_block, residues(own[begin:end]))
-        low, high = max(begin, rest_first), min(end, rest_first + len(rest))
-        if low < high:
-            inner = s.block[1].bit_length() - 1
-            e_t = eq_table(found.point[inner : s.block_cells.bit_length() - 1])
-            by_block = combine(rest[low - rest_first : high - rest_first].T.astype(np.int32), e_t)
-            ids = ids + dot(by_block, e_block[low - begin : high - begin])
-        said = p.claim_flat(Flat(found.point, first, cells), "ranges")
-        p.equal("ranges", found.leaf_numerator, live)
-        expected = live * alpha - said - beta * ids + (1 - live)
-        p.equal("ranges", found.leaf_denominator, expected)
+def _range_tree(p: Party, alpha: Ext, beta: Ext, first: int, cells: int, bits: int) -> Fraction:
+    """Cells from number ``first`` on, each beside its width."""
+    s = p.sizes
+    found = p.fractions("ranges", bits, alpha, beta, first, cells)
+    e_block, live = _blocks(s, found.point, cells)
+    begin, end = first // s.block_cells, (first + cells) // s.block_cells
+    ids = dot_base(e_block, residues(widths(s)[begin:end]))
+    rest, rest_first = rest_widths(s, p.facts.peak), s.first_block["norm_rest"]
+    low, high = max(begin, rest_first), min(end, rest_first + len(rest))
+    if low < high:
+        inner = s.block[1].bit_length() - 1
+        e_t = eq_table(found.point[inner : s.block_cells.bit_length() - 1])
+        by_block = combine(rest[low - rest_first : high - rest_first].T.astype(np.int32), e_t)
+        ids = ids + dot(by_block, e_block[low - begin : high - begin])
+    said = p.claim_flat(Flat(found.point, first, cells), "ranges")
+    p.equal("ranges", found.leaf_numerator, live)
+    p.equal("ranges", found.leaf_denominator, live * alpha - said - beta * ids + (1 - live))
+    return found
 
-    for name, index, number in FUNCTIONS:
-        count = s.limb_blocks(s.columns[name]) * s.block_cells
-        start, values = s.first_block[index] * s.block_cells, s.first_block[name] * s.block_cells
-        for first, cells, bits in s.trees(count):
-            found = p.fractions(f"look up {name}", bits, alpha, beta, start + first, values + first, cells, number)
-            add(found)
-            _, live = _blocks(s, found.point, cells)
-            said = p.claim_flat(Flat(found.point, start + first, cells), name)
-            said = said + beta * beta * p.claim_flat(Flat(found.point, values + first, cells), name)
-            p.equal(f"look up {name}", found.leaf_numerator, live)
-            expected = live * (alpha - beta * number) - said + (1 - live)
-            p.equal(f"look up {name}", found.leaf_denominator, expected)
 
-    for name in ("range", "exp", "sigmoid"):
-        first = s.first_block[f"count_{name}"] * s.block_cells
-        cells = s.limb_blocks(s.columns[f"count_{name}"]) * s.block_cells
-        bits = (cells - 1).bit_length()
-        found = p.fractions(f"table {name}", bits, alpha, beta, first, cells, name)
-        add(found)
-        said = p.claim_flat(Flat(found.point, first, cells), f"table {name}")
-        p.equal(f"table {name}", ZERO - found.leaf_numerator, said)
-        keys = _range_keys(found.point, beta) if name == "range" else _keys(name, found.point, beta)
-        p.equal(f"table {name}", found.leaf_denominator, alpha - keys)
-    p.equal("look-ups", numerator, ZERO)
+def _pair_tree(p: Party, alpha: Ext, beta: Ext, group: Group, at: int, cells: int, bits: int) -> Fraction:
+    """Indices of a group from its cell ``at`` on, each beside its entry of the table."""
+    name, number = group.name, TABLE_IDS[FUNCTIONS[group.name]]
+    first, value = group.index + at, group.value + at
+    found = p.fractions(f"look up {name}", bits, alpha, beta, first, value, cells, number)
+    _, live = _blocks(p.sizes, found.point, cells)
+    said = p.claim_flat(Flat(found.point, first, cells), name)
+    said = said + beta * beta * p.claim_flat(Flat(found.point, value, cells), name)
+    p.equal(f"look up {name}", found.leaf_numerator, live)
+    expected = live * (alpha - beta * number) - said + (1 - live)
+    p.equal(f"look up {name}", found.leaf_denominator, expected)
+    return found
+
+
+def _table_tree(p: Party, alpha: Ext, beta: Ext, name: str, group: int) -> Fraction:
+    """A table's entries, each as often as it is looked up in a group."""
+    s = p.sizes
+    first, all_cells = s.cells_of(f"count_{name}")
+    cells = all_cells // len(s.lookup_groups[name])
+    first += group * cells
+    found = p.fractions(f"table {name}", (cells - 1).bit_length(), alpha, beta, first, cells, name)
+    said = p.claim_flat(Flat(found.point, first, cells), f"table {name}")
+    p.equal(f"table {name}", ZERO - found.leaf_numerator, said)
+    keys = _range_keys(found.point, beta) if name == "range" else _keys(name, found.point, beta)
+    p.equal(f"table {name}", found.leaf_denominator, alpha - keys)
+    return found
 
 
 def _blocks(s: Sizes, point: list[Ext], cells: int) -> tuple[np.ndarray, Ext]:
@@ -133,7 +146,7 @@ def _range_keys(point: list[Ext], beta: Ext) -> Ext:
 
 def _keys(name: str, point: list[Ext], beta: Ext) -> Ext:
     """Extension of the keys of a function's table; entries after its end are none."""
-    table, number = entries(name), {"exp": EXP_ID, "sigmoid": SIGMOID_ID}[name]
+    table, number = entries(name), TABLE_IDS[name]
     assert len(table) == {"exp": EXP2_ENTRIES, "sigmoid": SIGMOID_ENTRIES}[name]
     low = len(point) // 2
     e_low, e_high = eq_table(point[:low]), eq_table(point[low:])

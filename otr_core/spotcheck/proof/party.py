@@ -74,7 +74,8 @@ class Party:
         channel: the proof's messages and challenges. sizes: of the statement. architecture: of
             its model. facts: as sent.
         ledger: claims that are still open. model: whose matrices this side evaluates.
-        tokens: all tokens, those of the prompt first. sender: who makes the messages; a verifier
+        tokens: all tokens, those of the prompt first. draws: of a drawn answer, one a chosen token,
+            each below 2^53 (``lane.sampling.draw``). sender: who makes the messages; a verifier
             has none, and reads them.
     """
 
@@ -88,19 +89,17 @@ class Party:
         architecture: Architecture,
         model: HeldModel,
         tokens: tuple[int, ...],
+        draws: tuple[int, ...] = (),
     ) -> None:
         self.channel, self.sizes, self.architecture, self.model = channel, sizes, architecture, model
-        self.tokens = tokens
+        self.tokens, self.draws = tokens, draws
         self.ledger = Ledger(sizes)
 
-    def refuse_beyond(self, temperature_milli: int) -> None:
+    def refuse_beyond(self) -> None:
         """
         Raises:
             AnswerProofError: check "mode": a statement that this proof does not cover.
         """
-        if temperature_milli:
-            found = f"temperature {temperature_milli / 1000}"
-            raise AnswerProofError("mode", found, "0: choices that are drawn are not proven in this version")
         if any(not 0 <= token < self.sizes.d.vocab for token in self.tokens):
             raise AnswerProofError("mode", "a token beyond the vocabulary", f"ids below {self.sizes.d.vocab}")
 
@@ -135,6 +134,16 @@ class Party:
         """
         if found != (expected if isinstance(expected, Ext) else expected()):
             raise AnswerProofError(check, "a value that does not follow", "the relation to hold")
+
+    def between(self, check: str, found: list[int], first: list[int], end: list[int]) -> None:
+        """Compare plain integers: first ≤ found < end.
+
+        Raises:
+            AnswerProofError: ``check``: one is not; names it.
+        """
+        for at, (value, low, high) in enumerate(zip(found, first, end, strict=True)):
+            if not low <= value < high:
+                raise AnswerProofError(check, f"number {at} at {value}", f"{low} to below {high}")
 
     def reduce(self, kind: str, claim: Ext, shape: tuple[int, ...], *tables: Any) -> tuple[list[Words], Ext]:
         """A sum-check of three factors; the prover makes them by its ``kind`` from ``tables``.

@@ -1,4 +1,5 @@
-"""The relations of the lane, one for each kind of operator, as both sides run them.
+"""The relations of the lane's layers, one for each kind of operator, as both sides run them; how a
+token is chosen stands in ``choice``.
 
 ``lane.step`` says how each value is made; here stands what is proven of it. A relation that is
 linear in committed columns becomes claims at random weights; a product becomes a sum-check first.
@@ -27,7 +28,6 @@ from otr_core.spotcheck.proof.field import (
     add,
     dot,
     dot_base,
-    later_sums,
     ones,
     outer,
     residues,
@@ -40,7 +40,7 @@ from otr_core.spotcheck.proof.party import Party
 
 
 def relate(party: Party, cosines: np.ndarray, sines: np.ndarray) -> None:
-    """Run every relation.
+    """Run every relation of the layers.
 
     Args:
         cosines, sines: (positions, tile / 2), the lane's rotary table.
@@ -59,7 +59,6 @@ def relate(party: Party, cosines: np.ndarray, sines: np.ndarray) -> None:
     matrix_gate_up(party)
     gated(party)
     matrix_down(party)
-    greedy_choice(party)
 
 
 def constant(rows: Words, across: Words, value: int) -> Ext:
@@ -370,31 +369,3 @@ def gated(p: Party) -> None:
             else:
                 ends = np.where(values > 0, bits.SIGMOID_ENTRIES - 1, 0) + values
             p.equal(f"{name} end", p.claim(name, PointWeights(places, w)), dot_base(w, residues(ends)))
-
-
-# --- ARGMAX
-
-
-def greedy_choice(p: Party) -> None:
-    """LOGITS and CHOICE of a greedy answer: the first largest logit is the chosen token's.
-
-    A logit rounds to L or less exactly if its accumulator + 2^17 is less than (L + 1) · 2^18, and
-    to less than L if less than L · 2^18. ``room`` is how much less, minus one: of token i, with L
-    the chosen token's logit and i before it held to less than L. The chosen token's own room is
-    below 2^18, so that L is its logit.
-    """
-    s, f, up = p.sizes, p.facts, Matrix.HEAD.shift
-    g, j = p.tables("logits", (s.answer, s.d.vocab))
-    chosen = np.array(p.tokens[s.prompt :], np.int64)
-    # Σ_g g · Σ_i j[i] · ((L_g + [i ≥ chosen_g]) · 2^18 − 1 − 2^17)
-    begun = later_sums(j)[chosen]  # Σ of j from the chosen token on
-    bound = dot_base(g, residues(f.logit)) * Ext.of(xtotal(j)) + dot(g, begun)
-    bound = bound * (1 << up) - Ext.of(xtotal(g)) * Ext.of(xtotal(j)) * (1 + (1 << (up - 1)))
-    lhs = bound - p.claim("room", RowWeights(g[None], j))
-    t = np.zeros((s.positions, 2), np.uint64)
-    t[s.prompt - 1 :] = g
-    dot_relation(p, Matrix.HEAD, lhs, "normed", [s.sites - 1], ONE.words[None], t, j)
-    (w,) = p.tables("choice", (s.answer,))
-    order = np.arange(s.answer)
-    found = p.claim("room", PointWeights((np.zeros_like(order), order, chosen), w))
-    p.equal("choice", found, lambda: dot_base(w, residues(f.room)))

@@ -14,6 +14,10 @@ from otr_core.spotcheck.proof.layout import BLOWUP_BITS, QUERIES, Sizes
 FIELD_BITS = 2 * math.log2(P)
 POLICY_BITS = 100
 """What a verifier asks for at least."""
+MOST_RELATIONS, MOST_PRODUCTS, MOST_CLAIMS = 40, 12, 100
+"""Of any statement: equalities at random weights, sum-checks of three factors, and claims about
+columns; of each tree of look-ups come at most ``TREE_CLAIMS`` more."""
+TREE_CLAIMS = 2
 
 
 def errors(s: Sizes) -> dict[str, float]:
@@ -21,18 +25,19 @@ def errors(s: Sizes) -> dict[str, float]:
     bits = {name: sum((n - 1).bit_length() for n in c.shape) for name, c in s.columns.items()}
     widest = max(bits.values())
     cells = s.rows << s.row_bits
-    trees = len(s.trees(s.ranged_blocks * s.block_cells)) + 8
-    looked_up = s.ranged_blocks * s.block_cells + 2 * s.columns["exp"].shape[0] * s.positions**2
-    looked_up += s.columns["sigmoid"].shape[0] * s.positions * s.d.intermediate
-    entries = sum(math.prod(c.shape) for name, c in s.columns.items() if name.startswith("count"))
+    groups = [group for groups in s.lookup_groups.values() for group in groups]
+    trees = sum(len(s.trees(group.cells)) + 1 for group in groups)
+    # A false look-up is in one group, before any challenge: that group's fractions alone must cancel.
+    looked_up = max(group.cells for group in groups)
+    entries = max(math.prod(s.columns[f"count_{name}"].shape[1:]) for name in s.lookup_groups)
     levels = max(cells - 1, 1).bit_length()
-    claims = 100 + 8 * trees
+    claims = MOST_CLAIMS + TREE_CLAIMS * trees
     size = s.row_bits + BLOWUP_BITS
     # a code word's distance is 1 − rate; half of it is the unique decoding radius
     far = 1 - (1 - 2.0**-BLOWUP_BITS) / 2
     return {
-        "random weights of relations (degree 1 in each bit)": math.log2(24 * widest) - FIELD_BITS,
-        "sum-checks of relations (degree 3 a round)": math.log2(12 * 3 * widest) - FIELD_BITS,
+        "random weights of relations (degree 1 in each bit)": math.log2(MOST_RELATIONS * widest) - FIELD_BITS,
+        "sum-checks of relations (degree 3 a round)": math.log2(MOST_PRODUCTS * 3 * widest) - FIELD_BITS,
         # a key that is no entry's: it meets one of theirs by β, or its pole is cancelled by α
         "look-up keys (α, β)": math.log2(2 * entries + looked_up + entries) - FIELD_BITS,
         "sums of fractions (degree 3 a round, mixing)": math.log2(trees * levels * (3 * levels + 2)) - FIELD_BITS,

@@ -16,11 +16,13 @@ from otr_core.encoding import canonical_json
 from otr_core.errors import AnswerProofError
 from otr_core.lane.architecture import Architecture
 from otr_core.lane.dims import Dims
+from otr_core.lane.sampling import draw
 from otr_core.lane.tables import turns
 from otr_core.poea.document import ReceiptFile
 from otr_core.poea.message import Query, Response
 from otr_core.poea.order import Order
 from otr_core.poea.verify import check_answered
+from otr_core.spotcheck.proof.choice import relate_choice
 from otr_core.spotcheck.proof.commitment import open_claims
 from otr_core.spotcheck.proof.facts import Facts, exchange_facts
 from otr_core.spotcheck.proof.field import P
@@ -31,7 +33,7 @@ from otr_core.spotcheck.proof.relations import relate
 from otr_core.spotcheck.proof.soundness import POLICY_BITS, soundness_bits
 from otr_core.spotcheck.proof.transcript import Channel
 
-HEADER = b"otr-answer-proof/1 succinct, model held by the verifier\n"
+HEADER = b"otr-answer-proof/2 succinct, model held by the verifier\n"
 """First bytes of a proof: its version and mode; any other is refused."""
 LANE = "portable-1"
 MOST_POSITIONS = 1024
@@ -54,12 +56,14 @@ class ProvenAnswer:
     """An answer that has passed every check.
 
     Attributes:
-        positions, tokens: fed and chosen tokens. soundness_bits: as computed from the sizes.
+        positions, tokens: fed and chosen tokens. temperature_milli: 0 of a greedy answer.
+        soundness_bits: as computed from the sizes.
         proof_bytes: length of the proof.
     """
 
     positions: int
     tokens: int
+    temperature_milli: int
     soundness_bits: float
     proof_bytes: int
 
@@ -79,7 +83,14 @@ def proven_statement(file: ReceiptFile, said: Query, response: Response) -> dict
     }
 
 
-def converse(party: Party, bound: dict[str, Any], root: bytes, own: Facts | None, temperature_milli: int) -> None:
+def draws_of(order: Order, count: int) -> tuple[int, ...]:
+    """The draws of an answer's first steps; none of a greedy one."""
+    if not order.decoding.temperature_milli:
+        return ()
+    return tuple(draw(order.decoding.seed, step, order.id) for step in range(count))
+
+
+def converse(party: Party, bound: dict[str, Any], root: bytes, own: Facts | None) -> None:
     """The whole conversation, as both sides run it.
 
     Args:
@@ -89,12 +100,13 @@ def converse(party: Party, bound: dict[str, Any], root: bytes, own: Facts | None
         AnswerProofError: the first check that fails.
     """
     channel, s = party.channel, party.sizes
-    party.refuse_beyond(temperature_milli)
+    party.refuse_beyond()
     channel.data("header", len(HEADER), lambda: HEADER)
     channel.absorb("statement", canonical_json(bound))
     root = channel.data("commitment", 32, lambda: root)
     party.facts = exchange_facts(channel, s, own)
     relate(party, *(np.array(side, np.int64)[: s.positions] for side in rotary_tables(party.architecture, s.positions)))
+    relate_choice(party)
     lookups(party)
     open_claims(party, root)
     channel.finish()
@@ -139,7 +151,8 @@ def check_proven(
         raise AnswerProofError("tokens", f"{chosen} tokens, ended by {receipt.finish!r}", f"{most}, or a stop before")
     if receipt.positions >= a.context or receipt.positions > MOST_POSITIONS:
         raise AnswerProofError("mode", f"{receipt.positions} positions", f"at most {min(a.context, MOST_POSITIONS)}")
-    return Sizes(Dims.of(a), receipt.prompt_tokens, receipt.answer_tokens, saturation)
+    milli = ordered.decoding.temperature_milli
+    return Sizes(Dims.of(a), receipt.prompt_tokens, receipt.answer_tokens, saturation, milli)
 
 
 def check_proof(
@@ -170,6 +183,7 @@ def check_proof(
     if soundness_bits(sizes) < least_bits:
         raise AnswerProofError("soundness", f"{soundness_bits(sizes):.1f} bits", f"at least {least_bits}")
     tokens = (*said.prompt_ids, *response.token_ids)
-    party = Party(Channel(proof), sizes, file.model.architecture, model, tokens)
-    converse(party, proven_statement(file, said, response), b"", None, file.order.decoding.temperature_milli)
-    return ProvenAnswer(sizes.positions, sizes.answer, soundness_bits(sizes), len(proof))
+    draws = draws_of(file.order if order is None else order, sizes.answer)
+    party = Party(Channel(proof), sizes, file.model.architecture, model, tokens, draws)
+    converse(party, proven_statement(file, said, response), b"", None)
+    return ProvenAnswer(sizes.positions, sizes.answer, sizes.temperature_milli, soundness_bits(sizes), len(proof))

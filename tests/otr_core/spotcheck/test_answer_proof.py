@@ -13,13 +13,18 @@ import pytest
 
 from otr_core.errors import AnswerProofError, OtrError, ProverError, ReceiptError
 from otr_core.lane.sampling import Decoding
+from otr_core.spotcheck.proof import verify
 from otr_core.spotcheck.proof.facts import EXCEPTIONS, exception_shape, fact_shapes
 from otr_core.spotcheck.proof.field import ZERO, Ext, P, dot, eq_table
 from otr_core.spotcheck.proof.layout import Sizes
+from otr_core.spotcheck.proof.party import Party
 from otr_core.spotcheck.proof.soundness import POLICY_BITS, errors, soundness_bits
 from otr_core.spotcheck.proof.sumcheck import interpolate
+from otr_core.spotcheck.proof.transcript import Channel
 from otr_core.spotcheck.proof.verify import HEADER
+from otr_node.portable import load_portable
 from otr_node.proof.prover import AnswerProver
+from otr_paper.labs.tiny import TINY, tiny_tensors, write_tiny
 from tests.helpers.answer_proofs import provable, signed_lie
 
 SEEN_ONLY = ("distance", "distance_low", "far")
@@ -45,6 +50,21 @@ def test_an_honest_proof_passes_and_is_the_same_bytes_each_time(answer, honest_p
 def test_answers_of_any_length_are_proven(tiny_portable, words, tokens):
     answer = provable(tiny_portable, " ".join(f"w{3 + at}" for at in range(words)), Decoding(tokens))
     assert answer.check(answer.prove()).tokens == len(answer.response.token_ids)
+
+
+def test_an_answer_of_many_blocks_of_positions_is_proven(tmp_path):
+    """More than 256 positions: five blocks of them, the last one not full."""
+    architecture = replace(TINY, layers=1, context=300)
+    model = load_portable(write_tiny(tmp_path, architecture))
+    words = " ".join(f"w{3 + at % 61}" for at in range(250))
+    long = provable(model, words, Decoding(9, 4, 800))
+    assert long.sizes.positions > 256
+    assert len(long.response.token_ids) > 4
+    assert long.check(long.prove()).positions == long.sizes.positions
+    ids = list(long.response.token_ids)
+    ids[-1] = 3 + (ids[-1] - 2) % 61
+    lie = signed_lie(long, tuple(ids))
+    assert refused(lie, lie.prove(lambda name, row, own: own)) == "draw"
 
 
 def columns(answer) -> list[str]:
@@ -77,19 +97,24 @@ def test_a_changed_fact_of_any_kind_is_refused(answer):
         place = tuple(int(rng.integers(n)) for n in shape)
 
         def change(facts, name=name, place=place, least=least, most=most):
-            own = getattr(facts, name).copy()
+            own = facts.choices.get(name, getattr(facts, name, None)).copy()
             if name == "top_at":  # another position seen, which the first has not
                 place = (place[0], len(own[0]) - 1)
                 own[place] = (own[place] + 1) % len(own[0])
             else:
                 own[place] = own[place] + 1 if own[place] < most else own[place] - 1
+            if name in facts.choices:
+                return replace(facts, choices={**facts.choices, name: own})
             return replace(facts, **{name: own})
 
         assert refused(answer, answer.prove(facts=change)), name
 
 
-def test_what_stands_in_the_clear_is_in_its_range_before_anything_is_computed_with_it(answer, honest_proof):
+@pytest.mark.parametrize("kind", ["greedy", "drawn"])
+def test_what_stands_in_the_clear_is_in_its_range_before_anything_is_computed_with_it(request, kind):
     """Facts and exceptions lie behind the header and the root, so that a forger needs no prover."""
+    names = {"greedy": ("answer", "honest_proof"), "drawn": ("drawn_answer", "drawn_proof")}[kind]
+    answer, honest_proof = (request.getfixturevalue(name) for name in names)
 
     def told(at: int, *numbers: int, drop: int = 0) -> str:
         raw = np.array(numbers, "<i8").tobytes()
@@ -157,6 +182,53 @@ def test_a_proof_is_of_one_receipt_order_and_model(tiny_portable, answer, honest
     assert refused(answer, answer.prove(bound={"format": "otr-answer-statement/1"}))
 
 
+def test_what_is_asked_at_the_door(tiny_portable, answer, honest_proof, monkeypatch):
+    """Receipt, order, query and response belong together, before any message is read."""
+    other = provable(tiny_portable, "w5 w6", Decoding(4))
+    file = answer.file
+    assert refused(answer, honest_proof, file=replace(file, query=other.file.query)) == "order"
+    assert refused(answer, honest_proof, file=replace(file, response=other.file.response)) == "order"
+    assert refused(answer, honest_proof, said=other.said)
+    assert refused(answer, honest_proof, response=other.response)
+
+    def under(decoding):
+        """The same receipt under another order."""
+        order = replace(file.order, decoding=decoding)
+        return replace(file, order=order, receipt=replace(file.receipt, order_id=order.id))
+
+    with monkeypatch.context() as own:  # what is asked before would find the other order's seeds
+        own.setattr(verify, "check_answered", lambda *given: None)
+        for most in (8, 10):  # fewer than were chosen; more, and the answer ended by its length all the same
+            assert refused(answer, honest_proof, file=under(Decoding(most))) == "tokens"
+    with monkeypatch.context() as own:  # a model whose context has no room for the answer
+        small = replace(file.model.architecture, context=answer.sizes.positions)
+        own.setattr(type(file.model), "architecture", property(lambda self: small))
+        assert refused(answer, honest_proof) == "mode"
+    beyond = (*answer.tokens[:-1], answer.sizes.d.vocab)
+    with pytest.raises(AnswerProofError, match="beyond the vocabulary"):
+        verify.converse(
+            Party(Channel(b""), answer.sizes, answer.model.architecture, answer.model, beyond), {}, b"", None
+        )
+    with monkeypatch.context() as own:
+        own.setattr(verify, "MOST_POSITIONS", answer.sizes.positions - 1)
+        assert refused(answer, honest_proof) == "mode"
+
+
+def test_each_challenge_depends_on_all_that_was_said():
+    def challenges(*steps):
+        channel = Channel()
+        for label, message in steps:
+            channel.data(label, len(message), lambda message=message: message)
+        return channel.challenge("x"), channel.challenge("x"), tuple(channel.places("y", 200, 20))
+
+    said = [("a", b"12"), ("b", b"3")]
+    found = {challenges(*steps) for steps in (said, [("a", b"13"), said[1]], [("b", b"12"), said[1]], said[::-1])}
+    assert len(found) == 4
+    first, second, places = challenges(*said)
+    assert first != second
+    assert len(places) > 190
+
+
 def test_bytes_of_another_form_are_refused(answer, honest_proof):
     assert refused(answer, b"") == "header"
     assert refused(answer, b"\0" * 2**20) == "header"
@@ -164,13 +236,14 @@ def test_bytes_of_another_form_are_refused(answer, honest_proof):
     assert refused(answer, honest_proof + b"\0") == "length"
     for end in (len(HEADER), len(HEADER) + 31, len(honest_proof) // 2, len(honest_proof) - 1):
         assert refused(answer, honest_proof[:end])
-    # an element written as itself plus p, where that has 64 bits
-    words = np.frombuffer(honest_proof[-8 * (len(honest_proof) // 8) :], "<u8")
-    small = [at for at in np.flatnonzero(words < 2**32 - 1) if at > len(words) // 2][:3]
-    for at in small:
-        place = len(honest_proof) - 8 * (len(words) - int(at))
-        own = (int(words[at]) + P).to_bytes(8, "little")
-        assert refused(answer, honest_proof[:place] + own + honest_proof[place + 8 :])
+    # a number that is no element's encoding, in a claim and in the last column
+    channel = Marking()
+    assert answer.prove(channel=channel) == honest_proof
+    for label in ("below", "columns"):
+        at = next(at for own, at, size in channel.marks if own == label and size)
+        for word in (P, 2**64 - 1):
+            forged = honest_proof[:at] + word.to_bytes(8, "little") + honest_proof[at + 8 :]
+            assert refused(answer, forged) == "encoding"
 
 
 def test_replaced_bytes_anywhere_are_refused(answer, honest_proof):
@@ -203,6 +276,80 @@ def test_a_lie_in_any_claim_is_refused(answer):
         forger = type("Lying", (Adaptive,), {"lie": lie})
         found.add(refused(answer, answer.prove(prover=forger)))
     assert len(found) > 5  # by the relation that it is a claim of
+
+
+class Marking(Channel):
+    """Keeps where each message lies in the proof."""
+
+    def __init__(self):
+        super().__init__()
+        self.marks: list[tuple[str, int, int]] = []
+        self.at = 0
+
+    def data(self, label, size, make):
+        self.marks.append((label, self.at, size))
+        self.at += size
+        return super().data(label, size, make)
+
+
+def bumped(answer) -> dict[int, bytes]:
+    """By the offset of a message: the honest proof with one more in that message's first word.
+
+    Of all claims about columns, and of each other kind of message after the facts the first."""
+    channel = Marking()
+    honest = answer.prove(channel=channel)
+    begin = max(number for number, mark in enumerate(channel.marks) if mark[0] == "stream")
+    found, seen = {}, set()
+    for label, at, size in channel.marks[begin + 1 :]:
+        if label in seen and not (label in answer.sizes.columns and size == 16):
+            continue
+        seen.add(label)
+        own = ((int.from_bytes(honest[at : at + 8], "little") + 1) % P).to_bytes(8, "little")
+        found[at] = honest[:at] + own + honest[at + 8 :]
+    return found
+
+
+LAYERS = {
+    *("embedding", "peak", "peak place", "scaled", "squares", "normed", "turned", "scores", "top", "far", "mask"),
+    *("total", "weight", "mix", "silu", "product", *(f"dot {name}" for name in ("qkv", "out", "gate_up", "down"))),
+}
+LATER = {
+    *("ranges", "look up exp", "look up sigmoid", "table range", "table exp", "table sigmoid"),
+    *("join", "opening", "code word", "columns"),
+}
+CHOICES = {
+    "answer": {"dot head", "choice"},
+    "saturated": {"dot head", "choice", "stream saturation", "gate_index end", "product end"},
+    "drawn_answer": {
+        *("dot head", "choice top", "temper", "temper rest", "far chance", "chances", "before", "chance"),
+        "look up chance",
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def saturated(tmp_path_factory):
+    """An answer of a model whose gates, products and stream leave what their columns hold."""
+    architecture = replace(TINY, layers=2)
+    by = {"gate_proj": 16, "up_proj": 8, "down_proj": 64}
+    scaled = {name: value * by.get(name.split(".")[-2], 1) for name, value in tiny_tensors(architecture).items()}
+    model = load_portable(write_tiny(tmp_path_factory.mktemp("saturated"), architecture, scaled))
+    answer = provable(model, "w3 w4", Decoding(3))
+    counts = {name: len(places) for name, (places, _) in answer.witness().facts.exceptions.items()}
+    assert min(counts[name] for name in ("scaled", "gate_index", "product", "stream")) > 0
+    return answer
+
+
+def test_an_answer_with_saturations_is_proven(saturated):
+    assert saturated.check(saturated.prove()).tokens == len(saturated.response.token_ids)
+
+
+@pytest.mark.parametrize("kind", ["answer", "drawn_answer", "saturated"])
+def test_a_message_that_is_changed_is_refused_by_its_own_relation(request, kind):
+    """Each relation refuses something, so that none could be left out."""
+    answer = request.getfixturevalue(kind)
+    refusals = {refused(answer, proof) for proof in bumped(answer).values()}
+    assert refusals == LAYERS | CHOICES[kind] | LATER
 
 
 class Compensating(AnswerProver):
@@ -274,11 +421,6 @@ def test_soundness_is_recomputed_and_a_policy_refuses_less(answer, honest_proof)
     assert bits == pytest.approx(-np.log2(sum(2.0**e for e in errors(answer.sizes).values())))
     assert refused(answer, honest_proof, least_bits=bits + 0.1) == "soundness"
     answer.check(honest_proof, least_bits=bits - 0.1)
-
-
-def test_drawn_tokens_are_refused_by_name(tiny_portable, honest_proof):
-    sampled = provable(tiny_portable, "w3 w4", Decoding(4, 1, 900))
-    assert refused(sampled, honest_proof) == "mode"
 
 
 def test_sizes_follow_from_manifest_and_receipt_alone(answer):

@@ -8,15 +8,17 @@ from otr_core.errors import ParameterError
 from otr_paper.benches.proof import ProofPlan, measure_proof
 
 
-def test_a_small_answer_is_measured(tiny):
-    found = measure_proof(tiny, ProofPlan(20), lambda line: None)
+@pytest.mark.parametrize("milli", [0, 700])
+def test_a_small_answer_is_measured(tiny, milli):
+    found = measure_proof(tiny, ProofPlan(20, milli), lambda line: None)
     assert found["positions"] <= 20
+    assert found["temperature_milli"] == milli
     assert found["prove_over_inference"] == pytest.approx(found["prove_cpu_s"] / found["inference_cpu_s"])
     assert found["soundness_bits"] >= 100
     assert found["proof_bytes"] > 0
     assert found["commit_cpu_s"] is None
 
 
-def test_positions_that_the_prompt_fills_are_refused(tiny):
+def test_an_answer_of_no_position_is_refused():
     with pytest.raises(ParameterError, match="at least"):
-        measure_proof(tiny, ProofPlan(2), lambda line: None)
+        ProofPlan(1)
