@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +66,18 @@ READABLE_PT = 8
 """Least size of text in a figure that one of the helpers below draws."""
 DPI = 200
 """Of the PNGs: 1432 pixels for a double column, enough for print and for a wide screen."""
+
+
+def percent(share: float) -> str:
+    """A share as the figures and texts write it: ``0.01`` is ``1 %``."""
+    return f"{share * 100:.3g} %"
+
+
+def rate_looks(rates: Iterable[float]) -> Looks:
+    """Colour and dashes of each rate: its own of ``RATE_LOOKS``, and of the rest what is left of the palette."""
+    values = sorted(set(rates))
+    spare = zip(SEQUENCE[4:], cycle(DASHES[::-1]), strict=False)
+    return {rate: RATE_LOOKS[rate] if rate in RATE_LOOKS else next(spare) for rate in values}
 
 
 def use_style() -> None:

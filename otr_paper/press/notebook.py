@@ -124,6 +124,12 @@ class NotebookSession:
         text = figures.save_table(self.folder, name, data, note=_note(kind, caption))
         display(Markdown(f"{text}\n**{name}.** {caption} *({kind})*"))
 
+    def reading(self, text: str) -> None:
+        """Show a paragraph whose numbers are filled in by the caller, from data."""
+        from IPython.display import Markdown, display
+
+        display(Markdown(" ".join(text.split())))
+
     def claims(self, *ids: str) -> None:
         """Print one line of fixed format for each claim, recomputed now.
 
