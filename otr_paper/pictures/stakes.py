@@ -106,7 +106,7 @@ def regimes(found: pd.DataFrame, titles: Mapping[float, str]) -> Figure:
 
     names = [name for name in REGIMES if name in set(found.regime)]
     names += sorted(set(found.regime) - set(names))
-    looks = {name: REGIMES.get(name, ("#999999", "")) for name in names}
+    looks = {name: REGIMES.get(name, ("#8A8A8A", "")) for name in names}
     colours = ListedColormap([colour for colour, _ in looks.values()])
     fig, axes = figures.subplots(figures.PAGE_IN, 2.9, ncols=len(titles), sharey=True, squeeze=False)
     for ax, (planted, title) in zip(axes[0], titles.items(), strict=True):

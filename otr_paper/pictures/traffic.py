@@ -112,7 +112,7 @@ def costs(items: pd.DataFrame, stated_usd: Mapping[str, float]) -> Figure:
             if paper is not None:
                 ax.plot(paper, len(labels), "X", color=figures.PAPER_COLOUR, markersize=6)
             labels.append(f"{system}: all")
-        ax.axhline(len(labels) - 0.5, color="#BBBBBB", linewidth=0.6)
+        ax.axhline(len(labels) - 0.5, color="#BBBBBB", linewidth=0.6, zorder=0)
     ax.set_yticks(range(len(labels)), labels, fontsize=7)
     for label in ax.get_yticklabels():
         label.set_fontweight("bold" if label.get_text().endswith(": all") else "normal")

@@ -101,7 +101,7 @@ PARAMETERS: Mapping[str, NotebookParameter] = {
     "load": NotebookParameter(float, "times the trace's rate", "the simulated fleet is sized for about one", 0.01, 10),
     "provers": NotebookParameter(int, "machines", "proving machines of the pool", 1, 100_000),
 }
-#: The parameters every notebook has beside its seed, and their values.
+#: The parameters that one run gives to all notebooks that declare them, and their values.
 COMMON = {name: PARAMETERS[name].choices for name in ("mode", "profile", "device")}
 
 
