@@ -43,7 +43,7 @@ _GOLDEN = ("gpu.measurements.driver", "gpu.measurements.vbios")
 ACCEPTED, REJECTED = "#009E73", "#E8B9A0"
 
 
-def outcomes(attacks: pd.DataFrame) -> pd.DataFrame:
+def attack_counts(attacks: pd.DataFrame) -> pd.DataFrame:
     """How many attacks on each target ended how; index target, one column an outcome.
 
     Args:
@@ -54,8 +54,8 @@ def outcomes(attacks: pd.DataFrame) -> pd.DataFrame:
     return named.groupby(["target", "outcome"], sort=False).size().unstack(fill_value=0)
 
 
-def attack_outcomes(grouped: pd.DataFrame) -> Figure:
-    """``outcomes`` as bars."""
+def draw_attack_counts(grouped: pd.DataFrame) -> Figure:
+    """``attack_counts`` as bars."""
     fig, ax = figures.subplots(figures.PAGE_IN, 2.2)
     left = pd.Series(0, index=grouped.index)
     for outcome, (tone, hatch) in OUTCOMES.items():
@@ -70,7 +70,7 @@ def attack_outcomes(grouped: pd.DataFrame) -> Figure:
     return fig
 
 
-def over_time(calendar: pd.DataFrame, windows: pd.DataFrame, cases: list[str]) -> Figure:
+def draw_verdicts_over_time(calendar: pd.DataFrame, windows: pd.DataFrame, cases: list[str]) -> Figure:
     """The verdict on each case month by month, and the window in which all dated parts hold.
 
     Args:
@@ -98,7 +98,7 @@ def over_time(calendar: pd.DataFrame, windows: pd.DataFrame, cases: list[str]) -
     return fig
 
 
-def appraisal_cost(cost: pd.DataFrame, stated_s: float) -> Figure:
+def draw_appraisal_cost(cost: pd.DataFrame, stated_s: float) -> Figure:
     """CPU time of an appraisal by kind of evidence: a dot on a logarithmic axis, its value at the right.
 
     Args:

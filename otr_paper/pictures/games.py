@@ -31,7 +31,7 @@ _PROOF = 3e-6
 """Where a probability of 0 stands on the logarithmic axis of false slashes, which has no zero."""
 
 
-def one_dispute(path: pd.DataFrame) -> Figure:
+def draw_dispute(path: pd.DataFrame) -> Figure:
     """Every move of a dispute: what is still in doubt before it, and the gas of its transaction.
 
     Args:
@@ -64,7 +64,7 @@ def one_dispute(path: pd.DataFrame) -> Figure:
     return fig
 
 
-def growth(curves: pd.DataFrame, played: pd.DataFrame, *, played_tokens: int, marked_tokens: int) -> Figure:
+def draw_growth(curves: pd.DataFrame, played: pd.DataFrame, *, played_tokens: int, marked_tokens: int) -> Figure:
     """Rounds and bytes of a dispute against the length of the answer, by the arity k, and its gas by k.
 
     Args:
@@ -119,7 +119,7 @@ def least_caught(rules: pd.DataFrame, lane: str) -> float:
     return float(worst[worst.rule == "calibrated"].element_every.max())
 
 
-def tolerance(rules: pd.DataFrame, pushes: pd.DataFrame, lanes: Mapping[str, str]) -> Figure:
+def draw_tolerance(rules: pd.DataFrame, pushes: pd.DataFrame, lanes: Mapping[str, str]) -> Figure:
     """What tolerance rules risk and what they catch, by lane and kind of operator; and how far a cheat inside every
     bound moves the logits.
 
@@ -150,7 +150,7 @@ def tolerance(rules: pd.DataFrame, pushes: pd.DataFrame, lanes: Mapping[str, str
     return fig
 
 
-def crowds(found: pd.DataFrame, *, bound_s: float, clock_s: float) -> Figure:
+def draw_crowds(found: pd.DataFrame, *, bound_s: float, clock_s: float) -> Figure:
     """How a crowd of challengers delays a verdict, and how much of the operator's clock it takes.
 
     Args:

@@ -23,7 +23,7 @@ _NONE = 1e-6
 """Where a difference of 0 stands on the logarithmic axis, which has no zero."""
 
 
-def divergence(rows: pd.DataFrame, positions: int) -> Figure:
+def draw_divergence(rows: pd.DataFrame, positions: int) -> Figure:
     """Largest logit difference of honest runs by lane, and of downgrades.
 
     Args:
@@ -45,7 +45,7 @@ def divergence(rows: pd.DataFrame, positions: int) -> Figure:
     return fig
 
 
-def bounds_and_cost(bounds: pd.Series, limit: float, costs: pd.DataFrame) -> Figure:
+def draw_bounds_and_cost(bounds: pd.Series, limit: float, costs: pd.DataFrame) -> Figure:
     """Left: what every accumulator stays below, in bits, under the limit of 64-bit integers. Right: CPU time by lane.
 
     Args:
@@ -72,7 +72,7 @@ def bounds_and_cost(bounds: pd.Series, limit: float, costs: pd.DataFrame) -> Fig
     return fig
 
 
-def trace_cost(rows: pd.DataFrame) -> Figure:
+def draw_trace_cost(rows: pd.DataFrame) -> Figure:
     """Share of the time that committing the trace adds, by model and machine.
 
     Args:

@@ -33,7 +33,7 @@ _STEEP = (2.0, 5.0)
 """By how much the first two formulas weigh a difference of scores from 0 to 1 in the exponent."""
 
 
-def scores(
+def draw_scores(
     rows: pd.DataFrame, titles: Mapping[str, str], names: Mapping[str, str], stated: Mapping[str, float]
 ) -> Figure:
     """Share of right answers against the mean score of each judge, with intervals.
@@ -62,7 +62,7 @@ def scores(
     return fig
 
 
-def pay_and_detection(pay: pd.DataFrame, lines: pd.DataFrame, cases: Sequence[str], stated_gap: float) -> Figure:
+def draw_pay_and_detection(pay: pd.DataFrame, lines: pd.DataFrame, cases: Sequence[str], stated_gap: float) -> Figure:
     """Left: pay of the adversaries over honest pay, by formula. Right: chance that nothing has caught them yet.
 
     Args:

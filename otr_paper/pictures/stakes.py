@@ -23,7 +23,7 @@ REGIMES: Mapping[str, tuple[str, str]] = {
 SMALL = {"fontsize": 7}
 
 
-def detection(curves: pd.DataFrame, marks: pd.DataFrame) -> Figure:
+def draw_detection(curves: pd.DataFrame, marks: pd.DataFrame) -> Figure:
     """Chance that a repeated cheat is caught, by the spot-check rate; a dot where it reaches a mark's probability."""
     fig, ax = figures.subplots(figures.PAGE_IN, 2.6)
     looks = figures.rate_looks(curves.rho)
@@ -37,7 +37,9 @@ def detection(curves: pd.DataFrame, marks: pd.DataFrame) -> Figure:
     return fig
 
 
-def deterrence(cells: pd.DataFrame, names: Mapping[float, str], least_usd: Mapping[float, float], rho: float) -> Figure:
+def draw_deterrence(
+    cells: pd.DataFrame, names: Mapping[float, str], least_usd: Mapping[float, float], rho: float
+) -> Figure:
     """Where honesty pays, over stake and rate, by what a cheat gains; the least stake at ``rho`` is marked.
 
     Args:
@@ -68,7 +70,7 @@ def deterrence(cells: pd.DataFrame, names: Mapping[float, str], least_usd: Mappi
     return fig
 
 
-def least_stake_and_rate(least: pd.DataFrame, names: Mapping[float, str], paper_rho: float) -> Figure:
+def draw_least_stake_and_rate(least: pd.DataFrame, names: Mapping[float, str], paper_rho: float) -> Figure:
     """Left: least stake against the rate. Right: least rate against the stake, from where any rate deters.
 
     Args:
@@ -93,7 +95,7 @@ def least_stake_and_rate(least: pd.DataFrame, names: Mapping[float, str], paper_
     return fig
 
 
-def regimes(found: pd.DataFrame, titles: Mapping[float, str]) -> Figure:
+def draw_regimes(found: pd.DataFrame, titles: Mapping[float, str]) -> Figure:
     """The equilibrium over rate and gain, one map for each share of planted faults.
 
     Every cell is drawn in the colour of its own regime: a contour between two regimes would pass through those that
@@ -128,7 +130,9 @@ def regimes(found: pd.DataFrame, titles: Mapping[float, str]) -> Figure:
     return fig
 
 
-def best_rates(best: pd.DataFrame, names: Mapping[float, str], known_usd: Mapping[str, float], rho: float) -> Figure:
+def draw_best_rates(
+    best: pd.DataFrame, names: Mapping[float, str], known_usd: Mapping[str, float], rho: float
+) -> Figure:
     """The cheapest rate that deters, and its cost, against the price of a proof; known prices as grey lines.
 
     Args:
@@ -153,7 +157,7 @@ def best_rates(best: pd.DataFrame, names: Mapping[float, str], known_usd: Mappin
     return fig
 
 
-def break_and_patch(
+def draw_break_and_patch(
     lines: pd.DataFrame, titles: Mapping[str, str], *, queries_per_epoch: int, break_epoch: int, patch_epoch: int
 ) -> Figure:
     """Cheated answers and evicted operators by epoch, mean and range over seeds; grey: the break is open.
@@ -175,7 +179,7 @@ def break_and_patch(
     return fig
 
 
-def must_break(earned: pd.DataFrame, classes: pd.DataFrame, *, stake_usd: float, verdict_s: float) -> Figure:
+def draw_must_break(earned: pd.DataFrame, classes: pd.DataFrame, *, stake_usd: float, verdict_s: float) -> Figure:
     """Left: what schedules of cheats earn, over the stake. Right: wrong answers of a broken class, over the time to a
     verdict. Grey: where the case stands.
 

@@ -49,7 +49,7 @@ def rate_name(rho: float) -> str:
     return f"ρ = {figures.percent(rho)}"
 
 
-def consistency(
+def draw_consistency(
     curves: pd.DataFrame, marks: pd.DataFrame, *, x: str, y: str, unit: str, stated: str, places: Mapping[str, Place]
 ) -> tuple[Figure, Axes]:
     """Curves of ``y`` over ``x``, one a spot-check rate, with a dot and its value for each mark that has a place.
@@ -75,7 +75,7 @@ def consistency(
     return fig, ax
 
 
-def serving_law(runs: pd.DataFrame, error: Mapping[str, float]) -> Figure:
+def draw_serving_law(runs: pd.DataFrame, error: Mapping[str, float]) -> Figure:
     """Published against simulated means of the runs that the law was fitted to, and of the others."""
     fig, axes = figures.subplots(figures.PAGE_IN, 2.4, ncols=2)
     for ax, (name, label) in zip(axes, _QUANTITIES.items(), strict=True):
@@ -91,7 +91,7 @@ def serving_law(runs: pd.DataFrame, error: Mapping[str, float]) -> Figure:
     return fig
 
 
-def costs(items: pd.DataFrame, stated_usd: Mapping[str, float]) -> Figure:
+def draw_costs(items: pd.DataFrame, stated_usd: Mapping[str, float]) -> Figure:
     """What a query costs, item by item and in all, by system: a dot on a logarithmic axis, its value at the right.
 
     Args:
@@ -138,7 +138,7 @@ def _cost_row(ax: Axes, y: int, usd: float, marker: str, colour: str, text: str)
     ax.annotate(text, (1, y), xytext=(6, 0), va="center", fontsize=7, **place)
 
 
-def throughput(lost: pd.DataFrame, against: pd.DataFrame, *, band: tuple[float, float], stated: float) -> Figure:
+def draw_throughput(lost: pd.DataFrame, against: pd.DataFrame, *, band: tuple[float, float], stated: float) -> Figure:
     """Above: throughput lost in confidential mode, each published result and the paper's two statements. Below:
     throughput over four baselines.
 
@@ -170,7 +170,7 @@ def throughput(lost: pd.DataFrame, against: pd.DataFrame, *, band: tuple[float, 
     return fig
 
 
-def rate_sweep(
+def draw_rate_sweep(
     curves: Mapping[str, pd.DataFrame], deterred: Mapping[float, pd.DataFrame], *, stated_s: float, stated_usd: float
 ) -> Figure:
     """What more spot checks cost and buy: latency, cost, the largest gain deterred, and the chance of a catch.
@@ -213,7 +213,7 @@ def rate_sweep(
     return fig
 
 
-def swings(
+def draw_swings(
     found: pd.DataFrame, verdicts: Mapping[str, tuple[str, ...]], ticks: Mapping[str, Sequence[float]]
 ) -> Figure:
     """For each claim the five inputs that move it most: a mark at each end of an input, and the base between.
