@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from otr_paper.press import figures
+from otr_paper.series.trilemma import duration
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +35,8 @@ COST_PLACES: Mapping[str, Place] = {
     "largest rate": (6, -11, "left"),
     "your case": (9, 3, "left"),
 }
+_SYSTEMS = ("OTR", "opML", "ZKML", "PoQ")
+_KINDS = ("first token", "answer", "provisional", "proof", "final")
 PAYERS: Mapping[str, tuple[str, str]] = {
     "operator": ("o", figures.SEQUENCE[0]),
     "user": ("s", figures.SEQUENCE[3]),
@@ -250,4 +254,91 @@ def draw_swings(
         ax.plot([], [], marker, color=tone, linestyle="", label=name)[0] for name, (marker, tone) in looks.items()
     ]
     fig.legend(handles=handles, loc="outside lower center", ncols=len(looks))
+    return fig
+
+
+def draw_latencies(found: pd.DataFrame, stated_s: Sequence[float]) -> Figure:
+    """Each kind of latency of each system: bar from median (tick, and the number) to the 99th percentile, marker at
+    the mean with its interval.
+
+    Args:
+        found: records of ``series.simulation.latencies``. stated_s: the paper's times, as dashed lines; the first
+            one's label stands to its left.
+    """
+    there = set(zip(found.system, found.kind, strict=True))
+    order = [(system, kind) for system, kind in product(_SYSTEMS, _KINDS) if (system, kind) in there]
+    fig, ax = figures.subplots(figures.PAGE_IN, 3.7)
+    small: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 7}
+    for y, (system, kind) in enumerate(order):
+        colour = figures.SCHEME_COLOURS[system]
+        part = found[(found.system == system) & (found.kind == kind)].set_index("statistic")
+        p50, p99, mean = (part.loc[name] for name in ("p50", "p99", "mean"))
+        ax.plot([p50.value_s, p99.value_s], [y, y], color=colour, linewidth=3, alpha=0.35, solid_capstyle="butt")
+        ax.plot([mean.low_s, mean.high_s], [y, y], color="black", linewidth=1)
+        ax.plot(p50.value_s, y, "|", color=colour, markersize=9, markeredgewidth=1.6)
+        ax.plot(mean.value_s, y, figures.SCHEME_MARKERS[system], color=colour, markersize=4)
+        ax.annotate(duration(p50.value_s), (max(p99.value_s, mean.value_s), y), xytext=(5, 0), **small)
+        if y and system != order[y - 1][0]:
+            ax.axhline(y - 0.5, color="#BBBBBB", linewidth=0.7, zorder=0)
+    for number, value in enumerate(stated_s):
+        side, dx = ("left", 2) if number else ("right", -2)
+        ax.axvline(value, color=figures.PAPER_COLOUR, linewidth=0.8, linestyle=(0, (4, 2)), zorder=0)
+        ax.annotate(duration(value), (value, -0.85), xytext=(dx, 0), ha=side, **small)
+    ax.set_yticks(range(len(order)), [f"{system}: {kind}" for system, kind in order])
+    ax.set(xscale="log", xlabel="time since the request arrived (s)", xlim=(0.1, 4e6), ylim=(len(order) - 0.4, -1.3))
+    return fig
+
+
+def draw_frontiers(spend: pd.DataFrame, waits: pd.DataFrame, systems: Sequence[str]) -> Figure:
+    """Left: cost of finding a share of the cheats. Right: when an answer is final, by the challenge window.
+
+    Args:
+        spend, waits: records of ``series.equal_security``. systems: in the order of their looks.
+    """
+    dashes: tuple[Any, ...] = ("", (4, 2), (1, 2), "", "")
+    looks = {
+        name: (figures.SCHEME_COLOURS[name.split(",")[0]], dash) for name, dash in zip(systems, dashes, strict=True)
+    }
+    fig, (left, right) = figures.subplots(figures.PAGE_IN, 3.0, ncols=2)
+    hours = waits.assign(hours=waits.window_s / 3600, final_h=waits.final_s / 3600)
+    figures.curves(left, spend, "target", "usd", "system", looks=looks)
+    figures.curves(right, hours, "hours", "final_h", "system", looks=looks)
+    left.set(xlabel="share of the cheats found (probability)", ylabel="cost beside inference (USD)")
+    right.set(xlabel="challenge window (h)", ylabel="answer final after (h)")
+    for ax in (left, right):
+        ax.set(xscale="log", yscale="log")
+    fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=7)
+    return fig
+
+
+def draw_crossover(
+    proving: pd.DataFrame,
+    values: pd.DataFrame,
+    *,
+    windows_s: Mapping[str, float],
+    billions: float,
+    priced: Mapping[float, str],
+) -> Figure:
+    """Left: time of a proof by the model's size, beside challenge windows. Right: the least value to prove, by window.
+
+    Args:
+        proving, values: records of ``series.equal_security``. windows_s: label -> window. billions: of parameters of
+            the notebook's model. priced: price of a proof (USD) -> whose it is.
+    """
+    fig, (left, right) = figures.subplots(figures.PAGE_IN, 3.1, ncols=2)
+    figures.curves(left, proving.assign(billions=proving.parameters / 1e9), "billions", "proof_s", "prover")
+    most = 1.2e4
+    place: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7, "va": "center", "annotation_clip": False}
+    for label, seconds in windows_s.items():
+        left.axhline(seconds, color="#767676", linewidth=0.7)
+        left.annotate(label, (most, seconds), xytext=(3, 0), **place)
+    left.axvline(billions, color="#767676", linewidth=0.7, linestyle=(0, (1, 2)))
+    left.set(xlabel="parameters (billions)", ylabel="time of a proof (s)", xlim=(0.1, most))
+    names = {usd: f"{name}: {usd:,.2g} USD" for usd, name in priced.items()}
+    hours = values.assign(hours=values.window_s / 3600)
+    figures.curves(right, hours, "hours", "value_usd", "proof_usd", name=names.__getitem__)
+    right.set(xlabel="challenge window (h)", ylabel="least value to prove (USD)")
+    for ax in (left, right):
+        ax.set(xscale="log", yscale="log")
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=1, fontsize=7)
     return fig
