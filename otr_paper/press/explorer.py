@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 
 #: One slider a line: field of State, label with unit, lowest and highest power of ten.
 SLIDERS = (
-    ("rho", "ρ (probability)", -5, 0),
+    ("rho", "spot-check rate ρ (%)", -3, 2),
     ("stake_usd", "stake (USD)", -2, 7),
     ("gain_usd", "gain of a cheat (USD)", -4, 6),
     ("slash_fraction", "slashed share", -2, 0),
 )
+
+#: By how much a slider's number is larger than the field of State behind it; 1 where nothing is said.
+TIMES = {"rho": 100}
 
 
 def draw_case(state: State) -> Figure:
@@ -80,14 +83,16 @@ def explorer(start: State) -> Any:
     looks: dict[str, Any] = {"readout_format": ".3g", "step": 0.05, "continuous_update": False}
     looks |= {"style": {"description_width": "11em"}, "layout": {"width": "34em"}}
     sliders = {
-        field: widgets.FloatLogSlider(value=getattr(start, field), min=low, max=high, description=label, **looks)
+        field: widgets.FloatLogSlider(
+            value=getattr(start, field) * TIMES.get(field, 1), min=low, max=high, description=label, **looks
+        )
         for field, label, low, high in SLIDERS
     }
     picture, numbers = widgets.Image(format="png"), widgets.HTML()
     reset = widgets.Button(description="back to the start", tooltip="the values of the parameters cell")
 
     def show(_: object = None) -> None:
-        changed = {field: slider.value for field, slider in sliders.items()}
+        changed = {field: slider.value / TIMES.get(field, 1) for field, slider in sliders.items()}
         state = State(**{**vars(start), **changed})
         figure = draw_case(state)
         picture.value = figures.png_bytes(figure)
@@ -96,7 +101,7 @@ def explorer(start: State) -> Any:
 
     def go_back(_: object) -> None:
         for field, slider in sliders.items():
-            slider.value = getattr(start, field)
+            slider.value = getattr(start, field) * TIMES.get(field, 1)
 
     for slider in sliders.values():
         slider.observe(show, names="value")
