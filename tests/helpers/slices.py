@@ -113,25 +113,29 @@ class SlicedNotebook:
         return chosen[::-1], seen
 
     def compute(self, output: Output, name: str, values: tuple[Any, ...]) -> Iterator[Any]:
-        """The data of an output with each value of one parameter. What does not depend on it is computed once."""
-        tainted, shared, changed = {name}, [], []
+        """The data of an output with each value of one parameter. Cells of which nothing depends on it are computed
+        once; the others whole, for what they make may remember what was done with it."""
+        tainted, dependent = {name}, set()
+        cell_of = {id(node): cell for cell, node in self.statements}
         for node in output.statements:
-            depends = bool(read(node) & tainted)
-            tainted |= written(node) if depends else set()
-            (changed if depends else shared).append(node)
-        both = set().union(*map(written, shared), set()) & set().union(*map(written, changed), set())
-        if both:
-            shared, changed = [], output.statements
-        start = [node for node in output.statements if "notebook.start" in ast.unparse(node)]
+            if read(node) & tainted:
+                tainted |= written(node)
+                dependent.add(cell_of[id(node)])
+        first = [node for node in output.statements if _begins(node)]
+        shared = [node for node in output.statements if cell_of[id(node)] not in dependent and node not in first]
+        changed = [node for node in output.statements if cell_of[id(node)] in dependent and node not in first]
+        if set().union(*map(written, shared)) & set().union(*map(written, changed)):
+            shared, changed = [], shared + changed
+            changed.sort(key=output.statements.index)
         once = dict(self.parameters)
-        execute(shared, once)
+        execute([*first, *shared], once)
+        start = [node for node in first if "notebook.start" in ast.unparse(node)]
         for value in values:
             space = {**once, **self.parameters, name: value}
-            if shared:  # the session knows its own parameters, and refuses what is outside their ranges
-                session = {**self.parameters, name: value}
-                session |= {key: once[key] for key in ("notebook",)}
-                execute(start, session)
-                space["run"] = session["run"]
+            # the session knows its own parameters, and refuses what is outside their ranges
+            session = {**self.parameters, name: value, "notebook": once["notebook"]}
+            execute(start, session)
+            space["run"] = session["run"]
             execute(changed, space)
             yield eval(compile(ast.Expression(output.data), output.name, "eval"), space)
 
@@ -152,6 +156,11 @@ class SlicedNotebook:
                 yield call.args[1].value, figure
             elif at in needed and not _is_shown(node):
                 execute([node], space)
+
+
+def _begins(node: ast.stmt) -> bool:
+    """Whether a statement imports, or opens the session."""
+    return isinstance(node, ast.Import | ast.ImportFrom) or "notebook.start(" in ast.unparse(node)
 
 
 def _is_shown(node: ast.stmt) -> bool:

@@ -41,13 +41,14 @@ VALUES = {
     "load": (0.1, 1.0, 5.0),
     "provers": (10, 100, 1000),
 }
-#: Where a parameter's figure needs a model, and the smallest one that shows it.
+#: Where a parameter's figure needs a model, or a population played by many seeds.
 SLOW = {("02_poea_binding", name) for name in ("profile", "seed", "prompt", "max_tokens", "device")}
 SLOW |= {("03_dispute_bisection", name) for name in ("profile", "seed", "layer")}
+SLOW |= {("05_spot_check_economics", "seed")}
 
 
 #: Outputs that are looked at first: of those that run a model, the cheapest.
-FIRST = ("T14b_order_and_answer", "F08_one_dispute")
+FIRST = ("T14b_order_and_answer", "F08_one_dispute", "F14_deterrence_map")
 
 
 def outputs_of(sliced, name):
@@ -98,7 +99,7 @@ def test_a_device_is_used_or_refused_by_name_within_ten_seconds():
         assert list(cpu.columns) == list(cuda.columns)
         return
     started = time.process_time()
-    with pytest.raises(OtrError, match="device: found 'cuda'"):
+    with pytest.raises(OtrError, match="device: found no CUDA device"):
         list(sliced.compute(output, "device", ("cuda",)))
     assert time.process_time() - started < 10
 
@@ -125,8 +126,8 @@ def book(*cells):
     return {"cells": made}
 
 
-STARTED = "import types\nnotebook = types.SimpleNamespace(start=lambda *_: None)\nrun = notebook.start('x', {})"
-PARAMETERS = "used: int = 1\nunused: int = 1\nseed: int = 1"
+STARTED = "from otr_paper.press import notebook\nrun = notebook.start('06_poq_vs_otr', globals())"
+PARAMETERS = "rho: float = 0.5\nseed: int = 1"
 
 
 def test_a_slice_holds_what_its_output_needs_and_no_more():
@@ -134,21 +135,24 @@ def test_a_slice_holds_what_its_output_needs_and_no_more():
         "x",
         book(
             PARAMETERS,
-            "a = used\nb = unused\nrows = [a]\nrows.append(2)\nother = [b]",
+            "a = rho\nb = seed\nrows = [a]\nrows.append(2)\nother = [b]",
             'run.table("T1", rows, kind="", caption=str(b))\nrows = [3]\n'
             'run.table("T2", rows + [run.seed], kind="", caption="")',
         ),
     )
     one, two = sliced.outputs
-    assert [ast.unparse(node) for node in one.statements] == ["a = used", "rows = [a]", "rows.append(2)"]
-    assert (one.parameters, two.parameters) == ({"used"}, {"seed"})
+    assert [ast.unparse(node) for node in one.statements] == ["a = rho", "rows = [a]", "rows.append(2)"]
+    assert (one.parameters, two.parameters) == ({"rho"}, {"seed"})
     assert [ast.unparse(node) for node in two.statements] == ["rows = [3]"]
     assert set(OF_SESSION.values()) == {"mode", "profile", "seed", "device"}
 
 
 def test_values_are_computed_each_by_itself():
-    cells = (PARAMETERS, STARTED)
-    more = ("base = [used]", "shown = base * 2\nshown.append(unused)", 'run.table("T1", shown, kind="", caption="")')
-    (output,) = (sliced := SlicedNotebook("x", book(*cells, *more))).outputs
-    assert list(sliced.compute(output, "used", (1, 5))) == [[1, 1, 1], [5, 5, 1]]
-    assert list(sliced.compute(output, "unused", (7, 8))) == [[1, 1, 7], [1, 1, 8]]
+    """A cell that depends on the parameter begins anew for each value; one that does not is left as it was."""
+    cells = (PARAMETERS, STARTED, "kept = []\nkept.append(seed)", "seen = []\nseen.append(rho)\nkept_too = kept + seen")
+    shown = 'run.table("T1", kept_too + [run.seed], kind="", caption="")'
+    (output,) = (sliced := SlicedNotebook("x", book(*cells, shown))).outputs
+    assert list(sliced.compute(output, "rho", (0.1, 0.2))) == [[1, 0.1, 1], [1, 0.2, 1]]
+    assert list(sliced.compute(output, "seed", (7, 8))) == [[7, 0.5, 7], [8, 0.5, 8]]
+    with pytest.raises(OtrError, match="rho: found 2"):
+        list(sliced.compute(output, "rho", (2,)))
