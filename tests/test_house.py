@@ -71,8 +71,9 @@ BUDGETS = {
     "otr_node/sizing": 800,
     # of it the producers of stored results, the free opponents of disputes and of a stake, the bench of the
     # server, a network of processes that one command starts and faults that befall it, the site with its
-    # explorers, the chain of custody, where verdicts flip, and the figures, which stood in the notebooks' cells
-    "otr_paper": 21500,
+    # explorers, the chain of custody, where verdicts flip, the crate of a run, and the
+    # figures, which stood in the notebooks' cells
+    "otr_paper": 21700,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands
     "otr_paper/claims": 2230,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free

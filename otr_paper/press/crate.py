@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from otr_core import __version__
+import otr_core
 from otr_core.errors import DataError
 from otr_core.files import sha256_file
 from otr_node.project import Project
@@ -107,7 +107,7 @@ def run_crate(project: Project) -> dict[str, Any]:
         "@id": "#otr",
         "@type": "SoftwareApplication",
         "name": "otr",
-        "softwareVersion": __version__,
+        "softwareVersion": otr_core.__version__,
         "softwareRequirements": [f"{name} {version}" for name, version in card.versions.items()],
     }
     action = {
