@@ -81,6 +81,14 @@ def test_each_parameter_changes_a_figure_or_a_table(book, name):
     pytest.fail(f"{book}: {name} reaches {found or 'no output'}; {len(values)} different ones expected")
 
 
+def test_the_time_of_a_proof_reaches_the_simulation_and_not_only_the_law():
+    sliced = BOOKS["07_latency_cost_throughput"]
+    (output,) = [one for one in sliced.outputs if one.name == "T09c_your_case"]
+    quick, slow = (table.set_index("quantity").yours for table in sliced.compute(output, "proof_s", (10.0, 1200.0)))
+    row = "mean latency with 100 provers"
+    assert float(quick[row].split()[0]) < float(slow[row].split()[0])
+
+
 @pytest.mark.parametrize(("book", "name"), [one for one in EVERY if one[1] == "mode"])
 def test_a_mode_is_read(book, name):
     """Stored and fresh are the same numbers, so no figure has to tell them apart: some statement has to."""
