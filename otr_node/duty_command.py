@@ -18,8 +18,9 @@ from otr_core.poea import load_order
 from otr_core.poea.client import PlacedOrder
 from otr_core.spotcheck.protocol import SpotCheck, Stage, load_check, open_check
 from otr_core.spotcheck.wire import CheckTerms, CommittedBatch
+from otr_node.chain.places import load_place
 from otr_node.options import Folder
-from otr_node.project import find_project
+from otr_node.project import find_home
 
 spotcheck_app = typer.Typer(no_args_is_help=True, help="A spot check of a signed answer, through files.")
 spotcheck_commands = typer.Typer()
@@ -72,7 +73,6 @@ def open_spot_check(
     """Begin a check: show that the receipt was ordered, signed and committed."""
     need_extras("node")
     check_target(out)
-    from otr_node.chain.answers import load_place
 
     placed = None if order is None else load_order(read_input(order, what="an order (JSON)"))
     committed = CommittedBatch.from_json(parse_json(read_input(batch, what="a batch (JSON)"), what="batch"))
@@ -132,7 +132,7 @@ def answer_spot_check(
     if check.terms.demand == "proof" and proof_out is None:
         raise InputError("--proof-out: found none, expected where the demanded proof goes")
     secret = bytes(load_key(key, read_password(password_file)).key)
-    project = find_project()
+    project = find_home()
     said, response = opened(check.file, placed)
     held = held_model(project, check.file, model, say)
     if check.terms.demand == "proof":
@@ -175,7 +175,7 @@ def take_message(
     from otr_node import duty
     from otr_node.proof.answers import MOST_PROOF_BYTES, held_model, opened
 
-    project = find_project()
+    project = find_home()
     said, response = opened(check.file, placed)
     held = held_model(project, check.file, model, say)
     circuits = duty.circuits_for(held, check.terms.shares, store or project.build / "spotcheck")

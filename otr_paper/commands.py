@@ -15,7 +15,7 @@ from otr_core.cli import AsJson, exit_with, print_json, print_table, say
 from otr_core.dispute.profile import own_profile, read_profile
 from otr_core.errors import InputError, one_line
 from otr_core.extras import need_extras
-from otr_core.files import read_input
+from otr_core.files import read_input, write_text
 from otr_node.project import find_home, find_project
 
 if TYPE_CHECKING:
@@ -212,6 +212,22 @@ def _show_restated(data: Path, grounds: Grounds, asked: list[str], as_json: bool
     print_table(table.HEAD, table.claims_table([other for _, other in rows], grounds.published))
     for row, other in rows:
         print(f"{row.id}: {row.verdict} as stated, {other.verdict} at this number")
+
+
+@commands.command("crate")
+def describe_run(
+    out: Annotated[Path | None, typer.Option(help="Default: build/ro-crate-metadata.json.")] = None,
+) -> None:
+    """Describe the recorded run as an RO-Crate (files with hashes, command, machine), and print the SWHID of the
+    tree."""
+    from otr_paper.press.crate import crate_text, directory_swhid, tree_files
+
+    project = find_project()
+    target = out or project.build / "ro-crate-metadata.json"
+    project.build.mkdir(exist_ok=True)
+    write_text(target, crate_text(project))
+    print(directory_swhid(project.root, tree_files(project.root)))
+    say(f"written: {target}")
 
 
 @commands.command("record")

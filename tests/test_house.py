@@ -52,7 +52,7 @@ BUDGETS = {
     "otr_core/dispute": 4060,
     # of it the verifier of whole answers with its gadgets, 1,370, drawn ones among them; the protocol from a
     # signed receipt to a verdict, and its messages as canonical JSON, 400
-    "otr_core/spotcheck": 2440,
+    "otr_core/spotcheck": 2460,
     # of it the composed guarantee with its premises, 290; all that many answers on one stake need; users'
     # harm, fishermen and rates by value, which the advice weighs with proofs and capital
     "otr_core/economics": 1300,
@@ -65,7 +65,7 @@ BUDGETS = {
     # a node's URL, games followed through its logs, the processes that watch and defend there, and what
     # arbiters look at before they sign; the report on a network of one's own, with its constants; and
     # both sides of a drawn check, with its commands
-    "otr_node": 13900,
+    "otr_node": 13950,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with
@@ -77,9 +77,10 @@ BUDGETS = {
     "otr_node/sizing": 800,
     # of it the producers of stored results, the free opponents of disputes and of a stake, the bench of the
     # server, a network of processes that one command starts and faults that befall it, the site with its
-    # explorers, the chain of custody, and where verdicts flip; structured cheats under every check; one run
-    # of the network, as rows and drawn, and a key's life, 450
-    "otr_paper": 21300,
+    # explorers, the chain of custody, where verdicts flip, the crate of a run, and the figures, which stood
+    # in the notebooks' cells; structured cheats under every check; one run of the network, as rows and
+    # drawn, and a key's life, 450
+    "otr_paper": 22600,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands
     "otr_paper/claims": 2230,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free
@@ -87,10 +88,10 @@ BUDGETS = {
     # and every attack on evidence runs against every recorded bundle that has the part it changes, of
     # them splices of devices and collateral of other machines; a beacon whose every round can be signed, 20;
     # structured cheats laid into rows and into proofs, 145; a key's life at a court, 140
-    "otr_paper/labs": 4880,
+    "otr_paper/labs": 4900,
     # of it the mutants of every check of court and contracts, the families table, and a fuzzer that
     # parses, judges and goes on where it was cut off, the network under chaos
-    "otr_paper/producers": 2600,
+    "otr_paper/producers": 2640,
     "otr_paper/simulation": 1150,
 }
 

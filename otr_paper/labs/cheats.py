@@ -214,7 +214,7 @@ def _refused(
     tokens = (*served.said.prompt_ids, *response.token_ids)
     witness = make_witness(proven, sizes, tokens, change or (lambda name, row, values: values))
     side = AnswerProver(Channel(), sizes, model.architecture, proven, tokens)
-    converse(side, proven_statement(file, served.said, response), side.commit(witness), witness.facts, 0)
+    converse(side, proven_statement(file, served.said, response), side.commit(witness), witness.facts)
     try:
         parts = (side.channel.proof, file, served.said, response)
         check_proof(*parts, model=model, model_id=own, saturation=saturation)

@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 
 #: One slider a line: field of State, label with unit, lowest and highest power of ten.
 SLIDERS = (
-    ("rho", "ρ (probability)", -5, 0),
+    ("rho", "spot-check rate ρ (%)", -3, 2),
     ("stake_usd", "stake (USD)", -2, 7),
     ("gain_usd", "gain of a cheat (USD)", -4, 6),
     ("slash_fraction", "slashed share", -2, 0),
 )
+
+#: By how much a slider's number is larger than the field of State behind it; 1 where nothing is said.
+TIMES = {"rho": 100}
 
 
 def draw_case(state: State) -> Figure:
@@ -35,13 +38,16 @@ def draw_case(state: State) -> Figure:
     boundary = [(p["stake_usd"], p["rho"]) for p in shown["boundary"] if np.isfinite(p["rho"]) and p["rho"] > 0]
     if boundary:
         stakes, rates = np.array(boundary).T
+        rates = rates * 100
         left.plot(stakes, rates, color=figures.SCHEME_COLOURS["OTR"])
-        left.fill_between(stakes, rates, 1, color=figures.SCHEME_COLOURS["OTR"], alpha=0.12, linewidth=0)
+        left.fill_between(stakes, rates, 100, color=figures.SCHEME_COLOURS["OTR"], alpha=0.12, linewidth=0)
         left.annotate("honesty pays", (0.96, 0.92), xycoords="axes fraction", ha="right", va="top", fontsize=7)
-    rho = max(state.rho, 1e-7)  # a logarithmic axis has no zero: the mark sits at its lower end
-    left.plot(state.stake_usd, rho, "o", color=figures.PAPER_COLOUR)
-    left.annotate("your case", (state.stake_usd, rho), xytext=(5, 4), textcoords="offset points", fontsize=7)
-    left.set(xscale="log", yscale="log", xlabel="stake per answer (USD)", ylabel="spot-check rate ρ", ylim=(None, 1.5))
+    percent = max(state.rho, 1e-7) * 100  # a logarithmic axis has no zero: the mark sits at its lower end
+    left.plot(state.stake_usd, percent, "o", color=figures.PAPER_COLOUR)
+    left.annotate("your case", (state.stake_usd, percent), xytext=(5, 4), textcoords="offset points", fontsize=7)
+    left.set(
+        xscale="log", yscale="log", xlabel="stake per answer (USD)", ylabel="spot-check rate ρ (%)", ylim=(None, 150)
+    )
     curve = np.array([(p["cheats"], p["detection"]) for p in shown["detection"]]).T
     right.plot(*curve, color=figures.SEQUENCE[3])
     right.set(xscale="log", xlabel="cheated answers (count)", ylabel="probability of a catch", ylim=(-0.02, 1.05))
@@ -53,12 +59,12 @@ def summary(state: State) -> list[str]:
     """The numbers behind the picture, one line each."""
     numbers = render(state)["numbers"]
 
-    def text(name: str, unit: str) -> str:
-        value = numbers[name]
+    def text(name: str, unit: str, times: float = 1) -> str:
+        value = numbers[name] * times
         return f"{value:.4g}{unit}" if np.isfinite(value) else "none suffices"
 
     return [
-        f"least ρ at this stake: {text('least_rho', '')}",
+        f"least ρ at this stake: {text('least_rho', ' %', 100)}",
         f"least stake at this ρ: {text('least_stake_usd', ' USD')}",
         f"honest minus cheating pay per answer: {text('surplus_usd', ' USD')}",
         f"cheats undetected on average: {text('undetected_count', '')}",
@@ -77,14 +83,16 @@ def explorer(start: State) -> Any:
     looks: dict[str, Any] = {"readout_format": ".3g", "step": 0.05, "continuous_update": False}
     looks |= {"style": {"description_width": "11em"}, "layout": {"width": "34em"}}
     sliders = {
-        field: widgets.FloatLogSlider(value=getattr(start, field), min=low, max=high, description=label, **looks)
+        field: widgets.FloatLogSlider(
+            value=getattr(start, field) * TIMES.get(field, 1), min=low, max=high, description=label, **looks
+        )
         for field, label, low, high in SLIDERS
     }
     picture, numbers = widgets.Image(format="png"), widgets.HTML()
     reset = widgets.Button(description="back to the start", tooltip="the values of the parameters cell")
 
     def show(_: object = None) -> None:
-        changed = {field: slider.value for field, slider in sliders.items()}
+        changed = {field: slider.value / TIMES.get(field, 1) for field, slider in sliders.items()}
         state = State(**{**vars(start), **changed})
         figure = draw_case(state)
         picture.value = figures.png_bytes(figure)
@@ -93,7 +101,7 @@ def explorer(start: State) -> Any:
 
     def go_back(_: object) -> None:
         for field, slider in sliders.items():
-            slider.value = getattr(start, field)
+            slider.value = getattr(start, field) * TIMES.get(field, 1)
 
     for slider in sliders.values():
         slider.observe(show, names="value")

@@ -1,6 +1,6 @@
 """One look for all figures, helpers for the kinds of plot that recur, and the one writer of files.
 
-A scheme keeps its colour everywhere (Okabe-Ito palette: safe for colour-blind readers). Colour
+A scheme keeps its colour everywhere (after Okabe and Ito: safe for colour-blind readers). Colour
 never carries meaning alone: markers and line styles differ too. The same figure is always the same
 bytes.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,15 +45,16 @@ PAPER_COLOUR = "#000000"
 """Lines and marks that show a number the paper states."""
 VERDICT_COLOURS: Mapping[str, str] = {
     "reproduced": "#009E73",
-    "conditional": "#E69F00",
+    "conditional": "#BF8100",
     "contradicted": "#D55E00",
     "undefined": "#CC79A7",
-    "not testable here": "#999999",
-    "definition": "#56B4E9",
-    "arithmetic": "#DDDDDD",
-    "cited": "#BBBBBB",
+    "not testable here": "#767676",
+    "definition": "#3391CC",
+    "arithmetic": "#949494",
+    "cited": "#8A8A8A",
 }
-SEQUENCE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#555555")
+SEQUENCE = ("#0072B2", "#BF8100", "#009E73", "#D55E00", "#CC79A7", "#3391CC", "#555555")
+"""Okabe and Ito's palette, its orange and its sky blue darkened until they stand out from white by 3 to 1."""
 DASHES: tuple[Any, ...] = ("", (3.7, 1.6), (6.4, 1.6, 1, 1.6), (1, 1.65), (5, 1, 1, 1, 1, 1))
 """Lengths of ink and gap in line widths, as seaborn takes them; the empty one is a solid line."""
 LINE_STYLES: tuple[Any, ...] = tuple((0, pattern) if pattern else "-" for pattern in DASHES)
@@ -66,6 +67,18 @@ READABLE_PT = 8
 """Least size of text in a figure that one of the helpers below draws."""
 DPI = 200
 """Of the PNGs: 1432 pixels for a double column, enough for print and for a wide screen."""
+
+
+def percent(share: float) -> str:
+    """A share as the figures and texts write it: ``0.01`` is ``1 %``."""
+    return f"{share * 100:.3g} %"
+
+
+def rate_looks(rates: Iterable[float]) -> Looks:
+    """Colour and dashes of each rate: its own of ``RATE_LOOKS``, and of the rest what is left of the palette."""
+    values = sorted(set(rates))
+    spare = zip(SEQUENCE[4:], cycle(DASHES[::-1]), strict=False)
+    return {rate: RATE_LOOKS[rate] if rate in RATE_LOOKS else next(spare) for rate in values}
 
 
 def use_style() -> None:
@@ -167,19 +180,67 @@ def key(figure: Figure, looks: Looks) -> None:
     from matplotlib.patches import Patch
 
     swatches = [
-        Patch(facecolor=colour, hatch=hatch, edgecolor="white", label=meaning)
+        Patch(facecolor=colour, hatch=hatch, edgecolor=ink_on(colour), linewidth=0, label=meaning)
         for meaning, (colour, hatch) in looks.items()
     ]
     figure.legend(handles=swatches, loc="outside lower center", ncols=len(swatches), fontsize=READABLE_PT)
 
 
-def ink_on(colour: str) -> str:
-    """Black or white, whichever stands out more against ``colour`` (WCAG 2.2, relative luminance)."""
+def luminance(colour: Any) -> float:
+    """Relative luminance of a colour, 0 to 1 (WCAG 2.2)."""
     from matplotlib.colors import to_rgb
 
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(colour)]
-    luminance = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
-    return "black" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "white"
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+def contrast(one: Any, other: Any) -> float:
+    """How far two colours stand out from each other, 1 to 21 (WCAG 2.2)."""
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def ink_on(colour: str) -> str:
+    """Black or white, whichever stands out more against ``colour``."""
+    return "black" if contrast(colour, "black") > contrast(colour, "white") else "white"
+
+
+MARKS_CONTRAST, TEXT_CONTRAST = 3.0, 4.5
+"""By how much marks and text have to stand out from what is behind them (WCAG 2.2, 1.4.11 and 1.4.3)."""
+
+
+def text_tone(colour: Any) -> tuple[float, float, float]:
+    """``colour``, darkened until text in it stands out from white by ``TEXT_CONTRAST``."""
+    from matplotlib.colors import to_rgb
+
+    red, green, blue = to_rgb(colour)
+    while contrast((red, green, blue), "white") < TEXT_CONTRAST:
+        red, green, blue = (part * 0.97 for part in (red, green, blue))
+    return red, green, blue
+
+
+def faint_marks(figure: Figure) -> list[str]:
+    """Lines, markers, hatches and words of a figure that do not stand out enough from what is behind them.
+
+    Not looked at: grids and ticks, areas (``axvspan``, ``fill_between``: what they mean is written beside them), and
+    lines with some transparency, which accompany a mark.
+    """
+    found = []
+    for axes in figure.axes:
+        for line in axes.lines:
+            inked = line.get_linestyle() != "None" or line.get_marker() not in ("None", "", None)
+            if inked and np.size(line.get_xdata()) and line.get_alpha() is None and line.get_zorder() > 0:
+                tone = line.get_color()
+                if contrast(tone, "white") < MARKS_CONTRAST:
+                    found.append(f"line {line.get_label()!r} in {tone}")
+        for patch in axes.patches:
+            if patch.get_hatch() and contrast(patch.get_edgecolor(), patch.get_facecolor()) < MARKS_CONTRAST:
+                found.append(f"hatch {patch.get_hatch()!r} on {patch.get_facecolor()}")
+        for note in (*axes.texts, axes.title, axes.xaxis.label, axes.yaxis.label):
+            tone = note.get_color()
+            if note.get_text() and tone != "white" and contrast(tone, "white") < TEXT_CONTRAST:
+                found.append(f"text {note.get_text()!r} in {tone}")
+    return found
 
 
 def word_map(axes: Axes, words: pd.DataFrame, looks: Looks) -> None:

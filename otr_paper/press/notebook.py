@@ -38,6 +38,8 @@ FIGURES_VARIABLE = "OTR_FIGURES"
 """Environment variable by which the reproduce run tells a kernel where figures and tables go."""
 USAGE_VARIABLE = "OTR_USAGE"
 """Environment variable by which it says where the kernel reports its use of CPU and memory."""
+SETTINGS = ("mode", "profile", "seed", "device")
+"""Parameters that a session holds, of those that a notebook declares: it declares what it uses."""
 KINDS = ("measured", "recomputed", "simulated", "cited")
 
 
@@ -76,16 +78,18 @@ class NotebookSession:
         name: the notebook, such as ``05_spot_check_economics``.
         mode: ``stored`` takes long measurements from data/results, ``fresh`` makes them again.
         profile: ``paper`` or ``smoke``: the same computation, smaller.
+        seed: of its generators; None: nothing in it is random.
+        device: where its model runs.
         folder: where figures and tables are written.
     """
 
     name: str
     project: Project
-    mode: str
-    profile: str
-    seed: int
-    device: str
     folder: Path
+    mode: str = "stored"
+    profile: str = "paper"
+    seed: int | None = None
+    device: str = "cpu"
 
     @property
     def smoke(self) -> bool:
@@ -124,6 +128,12 @@ class NotebookSession:
         text = figures.save_table(self.folder, name, data, note=_note(kind, caption))
         display(Markdown(f"{text}\n**{name}.** {caption} *({kind})*"))
 
+    def reading(self, text: str) -> None:
+        """Show a paragraph whose numbers are filled in by the caller, from data."""
+        from IPython.display import Markdown, display
+
+        display(Markdown(" ".join(text.split())))
+
     def claims(self, *ids: str) -> None:
         """Print one line of fixed format for each claim, recomputed now.
 
@@ -135,7 +145,8 @@ class NotebookSession:
     def finish(self) -> None:
         """Print what the outputs were made with; tell the reproduce run what the kernel used."""
         pinned = ", ".join(f"{name} {version}" for name, version in versions().items())
-        print(f"notebook {self.name}: mode {self.mode}, profile {self.profile}, seed {self.seed}, device {self.device}")
+        seeded = "" if self.seed is None else f", seed {self.seed}"
+        print(f"notebook {self.name}: mode {self.mode}, profile {self.profile}{seeded}, device {self.device}")
         print(f"made with {pinned}")
         if target := os.environ.get(USAGE_VARIABLE):
             used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
@@ -176,13 +187,13 @@ def start(name: str, namespace: Mapping[str, Any]) -> NotebookSession:
     """
     project = find_project()
     stored = json.loads((project.notebooks / f"{name}.ipynb").read_text("utf-8"))
-    check_parameter_names(_values(namespace), parameter_names(stored), name)
-    check_parameters({key: namespace.get(key) for key in parameter_names(stored)})
+    declared = parameter_names(stored)
+    check_parameter_names(_values(namespace), declared, name)
+    check_parameters({key: namespace.get(key) for key in declared})
     quiet()
     figures.use_style()
     folder = Path(os.environ.get(FIGURES_VARIABLE) or project.build / "interactive" / "figures")
-    mode, profile, seed, device = (namespace[key] for key in ("mode", "profile", "seed", "device"))
-    return NotebookSession(name, project, mode, profile, seed, device, folder)
+    return NotebookSession(name, project, folder, **{key: namespace[key] for key in SETTINGS if key in declared})
 
 
 def quiet() -> None:

@@ -108,7 +108,7 @@ PARAMETERS: Mapping[str, NotebookParameter] = {
     "seconds": NotebookParameter(float, "s", "a live run takes at most a quarter of an hour here", 10, 900),
     "provers": NotebookParameter(int, "machines", "proving machines of the pool", 1, 100_000),
 }
-#: The parameters every notebook has beside its seed, and their values.
+#: The parameters that one run gives to all notebooks that declare them, and their values.
 COMMON = {name: PARAMETERS[name].choices for name in ("mode", "profile", "device")}
 
 

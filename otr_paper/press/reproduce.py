@@ -20,6 +20,7 @@ from otr_node import outside
 from otr_node.models import model_folder
 from otr_node.project import Project
 from otr_paper.press.custody import manifest_path, write_manifest
+from otr_paper.press.notebook import parameter_names
 from otr_paper.press.pages import refresh_pages
 from otr_paper.press.runner import Usage, read_notebook, run_notebook, source_text
 from otr_paper.store.results import Card, this_machine, versions, write_result
@@ -90,7 +91,9 @@ def reproduce(
             continue
         report(f"{label}: running")
         before = _listing(home / "figures")
-        used[name] = run_notebook(source, target, home / "figures", {} if in_place else settings)
+        declared = parameter_names(read_notebook(source))
+        chosen = {} if in_place else {key: value for key, value in settings.items() if key in declared}
+        used[name] = run_notebook(source, target, home / "figures", chosen)
         made = _made(home, name, before)
         write_text(state, json.dumps({"key": key, "made": made, "used": asdict(used[name])}, indent=1))
         report(f"{label}: done in {used[name].wall_s:.0f} s, {used[name].peak_mb:.0f} MB at most")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 from otr_paper.claims.cost import h100_usd
 from otr_paper.claims.grounds import Grounds
@@ -14,10 +15,17 @@ from otr_paper.claims.throughput import L18_throughput_vs_centralised, h100_thro
 from otr_paper.store.records import Records, records
 
 
-def latency_consistency(published: Published, *, rhos: Sequence[float], proof_seconds: Sequence[float]) -> Records:
+def latency_consistency(
+    published: Published, *, rhos: Sequence[float], proof_seconds: Sequence[float], base_s: float | None = None
+) -> Records:
     """Weighted mean latency over rate and proof time: records of rho, proof_s, mean_s, stated_s,
-    fits (recomputed)."""
-    base, stated = published.number("otr.provisional", "s"), published.number("otr.latency_weighted", "s")
+    fits (recomputed).
+
+    Args:
+        base_s: time of an answer without a proof, s; default: the stated one.
+    """
+    base = published.number("otr.provisional", "s") if base_s is None else base_s
+    stated = published.number("otr.latency_weighted", "s")
     points = ((rho, proof, weighted_latency(base, proof, rho)) for rho, proof in product(rhos, proof_seconds))
     return records("rho, proof_s, mean_s, stated_s, fits", ((*point, stated, point[2] <= stated) for point in points))
 
@@ -29,8 +37,20 @@ def latency_points(published: Published) -> Records:
     rho, proof = published.number("otr.rho", "1"), published.number("zkml.latency_7b", "s")
     points = [
         ("stated inputs", rho, proof, "recomputed", "otr.rho, zkml.latency_7b"),
-        ("slowest proof at 1 %", rho, slowest_proof(base, stated, rho), "recomputed", "otr.latency_weighted"),
-        ("largest rate at 20 min", largest_rho(base, stated, proof), proof, "recomputed", "otr.latency_weighted"),
+        (
+            f"slowest proof at {rho * 100:.3g} %",
+            rho,
+            slowest_proof(base, stated, rho),
+            "recomputed",
+            "otr.latency_weighted",
+        ),
+        (
+            f"largest rate at {proof / 60:.3g} min",
+            largest_rho(base, stated, proof),
+            proof,
+            "recomputed",
+            "otr.latency_weighted",
+        ),
     ]
     provers = (
         ("zkLLM 7B, one A100", "zk.zkllm.7b.prove"),
@@ -41,6 +61,19 @@ def latency_points(published: Published) -> Records:
     points += [(name, rho, published.number(row, "s"), "cited", row) for name, row in provers]
     rows = ((*point[:3], weighted_latency(base, point[2], point[1]), *point[3:]) for point in points)
     return records("name, rho, proof_s, mean_s, kind, source", rows)
+
+
+def latency_case(*, base_s: float, proof_s: float, rho: float) -> dict[str, Any]:
+    """A case of one's own, in the form of ``latency_points``."""
+    mean = weighted_latency(base_s, proof_s, rho)
+    head = "name, rho, proof_s, mean_s, kind, source"
+    return records(head, [("your case", rho, proof_s, mean, "recomputed", "parameters")])[0]
+
+
+def cost_case(*, proof_usd: float, rho: float) -> dict[str, Any]:
+    """A case of one's own, in the form of ``cost_points``."""
+    head = "name, rho, proof_usd, cost_usd, kind, source"
+    return records(head, [("your case", rho, proof_usd, rho * proof_usd, "recomputed", "parameters")])[0]
 
 
 def cost_consistency(published: Published, *, rhos: Sequence[float], proof_usd: Sequence[float]) -> Records:
@@ -58,8 +91,8 @@ def cost_points(published: Published) -> Records:
     rho = published.number("otr.rho", "1")
     points = [
         ("stated inputs", rho, proof, "recomputed", "otr.rho, zkml.cost_query"),
-        ("dearest proof at 1 %", rho, stated / rho, "recomputed", "otr.cost_query"),
-        ("largest rate at 45 USD", stated / proof, proof, "recomputed", "otr.cost_query"),
+        (f"dearest proof at {rho * 100:.3g} %", rho, stated / rho, "recomputed", "otr.cost_query"),
+        (f"largest rate at {proof:g} USD", stated / proof, proof, "recomputed", "otr.cost_query"),
     ]
     for name, row in (("zkLLM 7B", "zk.zkllm.7b.prove"), ("FlashProve 400B, amortised", "zk.flashprove.400b.prove")):
         usd = h100_usd(published, published.number(row, "s"))

@@ -50,11 +50,16 @@ def detection_marks(*, rhos: Sequence[float], probabilities: Sequence[float]) ->
 
 
 def stake_curves(
-    *, gains_usd: Sequence[float], rhos: Sequence[float], reward_share: float, price_usd: float = 0.0
+    *,
+    gains_usd: Sequence[float],
+    rhos: Sequence[float],
+    reward_share: float,
+    price_usd: float = 0.0,
+    slash_fraction: float = 1.0,
 ) -> Records:
-    """Least stake against the rate, the whole stake slashed: records of gain_usd, rho,
+    """Least stake against the rate: records of gain_usd, rho,
     stake_usd."""
-    fixed = {"price_usd": price_usd, "slash_fraction": 1.0, "dispute_cost_usd": 0.0, **SAMPLING}
+    fixed = {"price_usd": price_usd, "slash_fraction": slash_fraction, "dispute_cost_usd": 0.0, **SAMPLING}
     fixed["reward_share"] = reward_share
     pairs = product(gains_usd, rhos)
     points = ((float(gain), float(rho), min_stake(gain_usd=gain, rho=rho, **fixed)) for gain, rho in pairs)
@@ -62,13 +67,18 @@ def stake_curves(
 
 
 def rho_curves(
-    *, gains_usd: Sequence[float], stakes_usd: Sequence[float], reward_share: float, price_usd: float = 0.0
+    *,
+    gains_usd: Sequence[float],
+    stakes_usd: Sequence[float],
+    reward_share: float,
+    price_usd: float = 0.0,
+    slash_fraction: float = 1.0,
 ) -> Records:
-    """Least rate against the stake, the whole stake slashed: records of gain_usd, stake_usd, rho.
+    """Least rate against the stake: records of gain_usd, stake_usd, rho.
 
     The rate is infinity where none deters.
     """
-    fixed = {"price_usd": price_usd, "slash_fraction": 1.0, "dispute_cost_usd": 0.0, **SAMPLING}
+    fixed = {"price_usd": price_usd, "slash_fraction": slash_fraction, "dispute_cost_usd": 0.0, **SAMPLING}
     fixed["reward_share"] = reward_share
     pairs = product(gains_usd, stakes_usd)
     points = ((float(gain), float(stake), min_rho(gain_usd=gain, stake_usd=stake, **fixed)) for gain, stake in pairs)
@@ -82,16 +92,18 @@ def deterrence_map(
     gains_usd: Sequence[float],
     price_usd: float,
     reward_share: float,
+    slash_fraction: float = 1.0,
 ) -> Records:
-    """Rate x stake x value at risk, the whole stake slashed: records of gain_usd, stake_usd, rho
+    """Rate x stake x value at risk: records of gain_usd, stake_usd, rho
     and deterred.
 
     Deterred is whether honesty earns strictly more than cheating on one answer:
-    ``D (v + (1 - alpha) S) - g > 0``.
+    ``D (v + (1 - alpha) sigma S) - g > 0``.
     """
+    kept = kept_share(slash_fraction=slash_fraction, reward_share=reward_share)
     points = []
     for gain, stake, rho in product(gains_usd, stakes_usd, rhos):
-        surplus = detection_probability(rho=rho, **SAMPLING) * (price_usd + (1.0 - reward_share) * stake) - gain
+        surplus = detection_probability(rho=rho, **SAMPLING) * (price_usd + kept * stake) - gain
         points.append((float(gain), float(stake), float(rho), bool(surplus > 0)))
     return records("gain_usd, stake_usd, rho, deterred", points)
 
@@ -121,17 +133,18 @@ def best_rate_curves(
     capital_cost_usd: float,
     most_stake_usd: float,
     reward_share: float,
+    slash_fraction: float = 1.0,
 ) -> Records:
-    """Best rate as proofs get cheaper, the whole stake slashed: records of proof_cost_usd,
+    """Best rate as proofs get cheaper: records of proof_cost_usd,
     gain_usd, rho, stake_usd, cost_usd.
 
     NaN where no rate deters with the largest stake.
     """
     fixed = {"price_usd": price_usd, "capital_cost_usd": capital_cost_usd, "most_stake_usd": most_stake_usd}
-    fixed["reward_share"] = reward_share
+    fixed |= {"reward_share": reward_share, "slash_fraction": slash_fraction}
     points = []
     for gain, proof in product(gains_usd, proof_costs_usd):
-        found = best_rate(gain_usd=gain, proof_cost_usd=proof, d=1.0, slash_fraction=1.0, pending=0, **fixed)
+        found = best_rate(gain_usd=gain, proof_cost_usd=proof, d=1.0, pending=0, **fixed)
         best = (found.rho, found.stake_usd, found.cost_usd) if found else (np.nan, np.nan, np.nan)
         points.append((proof, gain, *best))
     return records("proof_cost_usd, gain_usd, rho, stake_usd, cost_usd", points)

@@ -64,6 +64,74 @@ def hacks(experiment: Experiment, *, seed: int) -> list[Hack]:
     return rows
 
 
+def hack_numbers(experiment: Experiment) -> str:
+    """How near each finished adversary comes to the honest score, and how often it is right, as a paragraph."""
+
+    def group(stage: str) -> str:
+        shown = [one for one in experiment.answers.values() if one.stage == stage]
+        near = [f"{one.scores[ATTACKED].mean() / honest.scores[ATTACKED].mean():.0%}" for one in shown]
+        hits = [
+            f"{experiment.right(name).mean():.3g}" for name, one in experiment.answers.items() if one.stage == stage
+        ]
+        return f"{_listed(near)} of its score, being right in {_listed(hits)} % of the answers"
+
+    honest = experiment.answers[HONEST]
+    kept, whole = len(experiment.stored["recipe"]["layers"]), experiment.right(HONEST).mean()
+    times = [answer_ms(experiment, HONEST) / answer_ms(experiment, name) for name in experiment.adversaries()]
+    cut = [ratio for ratio, name in zip(times, experiment.adversaries(), strict=True) if name.startswith("tuned")]
+    return (
+        f"**In numbers.** The honest model scores {honest.scores[ATTACKED].mean():.2f} and is right in {whole:.1%} of "
+        f"the answers. {kept} of its layers, tuned, answer {min(cut):.2g} to {max(cut):.2g} times as "
+        f"cheaply and reach {group('tuned')}, seed by seed; the phrase books {group('phrases')}."
+    )
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(words[:-1]) + f" and {words[-1]}" if len(words) > 1 else "".join(words)
+
+
+def hack_table(experiment: Experiment, found: Sequence[Hack]) -> Records:
+    """``hacks`` as text, with how unlikely the honest model finds each adversary's tokens."""
+    return [
+        {
+            "adversary": hack.name,
+            "score gap": f"{hack.gap.value:.1%} ({hack.gap.low:.1%} to {hack.gap.high:.1%})",
+            "accuracy loss": f"{hack.loss.value:.1%} ({hack.loss.low:.1%} to {hack.loss.high:.1%})",
+            "points lost": f"{hack.points:.1%}",
+            "nats a token": f"{experiment.answers[hack.name].likelihood.mean():.2f}",
+            "cheaper": f"{hack.cheaper:,.1f}" if hack.cheaper < 100 else f"{hack.cheaper:,.0f}",
+        }
+        for hack in found
+    ]
+
+
+def ways_past_tier_1(parts_usd: float) -> Records:
+    """What gets an adversary past attestation: records of way, what it takes, what stops it.
+
+    Args:
+        parts_usd: price of an interposer's parts that reads attestation keys, at most.
+    """
+    rows = [
+        ("select weights until the id fits", "about 2^256 tries", "does not happen"),
+        (
+            "a guest that measures honest weights and runs others",
+            "a changed guest image",
+            "pinned image measurements (mr_td, rt_mr0 to 2); passes where none are pinned",
+        ),
+        (
+            "a forged quote",
+            f"below {parts_usd:,.0f} USD of parts, and the machine (cited)",
+            "no check of tier 1; a spot check or a dispute",
+        ),
+        (
+            "the honest trace for its own tokens as well",
+            "the honest model's run: nothing is saved",
+            "re-execution: the first wrong token is another choice",
+        ),
+    ]
+    return [dict(zip(("way", "what it takes", "what stops it"), row, strict=True)) for row in rows]
+
+
 def score_rows(experiment: Experiment, *, seed: int) -> list[dict[str, Any]]:
     """One row a model: stage, seed, and for accuracy, likelihood and every judge a value with its
     interval's ends."""

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from otr_core.errors import InputError
+from otr_paper.claims.latency import largest_rho, slowest_proof, stated_mean, weighted_latency
 from otr_paper.claims.published import Published
+from otr_paper.series.trilemma import duration
 from otr_paper.simulation import inputs, proof_pool
 from otr_paper.simulation.run import KINDS
 from otr_paper.store.records import Records, records
@@ -19,6 +21,8 @@ _LEAST_SWING = 1.03
 """Inputs that move a number by less than 3 % are left out of its tornado."""
 TORNADO = "claim, input, low, high, base, stated"
 """Columns of a tornado."""
+OTR_ATTESTED = ("OTR", "provisional")
+"""System and kind of the latency after which OTR's answer counts provisionally."""
 STATISTICS = ("mean", "p50", "p99")
 #: Claim -> (the number of a sweep point that its verdict hangs on, axis label, row of the stated
 #: number, its unit).
@@ -28,6 +32,105 @@ VERDICTS = {
     "L09": ("cost_usd", "cost of a query, all payers (USD)", "otr.cost_query", "USD"),
     "L18": ("kept", "throughput over bare metal", "otr.throughput", "1"),
 }
+
+
+def stated(published: Published) -> dict[str, float]:
+    """The paper's numbers that the figures of notebook 07 show, by a short name with its unit."""
+    rows = {
+        "first_s": ("otr.provisional", "s"),
+        "mean_s": ("otr.latency_weighted", "s"),
+        "rho": ("otr.rho", "1"),
+        "query_usd": ("otr.cost_query", "USD"),
+        "throughput": ("otr.throughput", "1"),
+        "proof_s": ("zkml.latency_7b", "s"),
+        "proof_usd": ("zkml.cost_query", "USD"),
+        "window_s": ("opml.window", "s"),
+    }
+    return {name: published.number(*row) for name, row in rows.items()}
+
+
+def headline_numbers(published: Published, found: Mapping[str, Any]) -> str:
+    """The paper's headline numbers beside what the stated parts and the simulation give, as a paragraph."""
+    said, (least, most) = stated(published), published.bounds("otr.tee_overhead", "1")
+    (attested,) = (one["p50"]["value"] for one in found["latency"] if (one["system"], one["kind"]) == OTR_ATTESTED)
+    return (
+        f"**In numbers.** Mean latency: {said['mean_s']:g} s stated, {stated_mean(published):.3g} s by the stated "
+        f"parts. Cost of a query: {said['query_usd']:g} USD stated, {said['rho'] * said['proof_usd']:.2g} USD for its "
+        f"share of proofs alone. Throughput: {said['throughput']:.0%} stated, {1 / (1 + most):.0%} to "
+        f"{1 / (1 + least):.0%} left by the stated overhead. Simulated: an attested answer takes {attested:.2g} s in "
+        f"the median."
+    )
+
+
+def sweep_provers(published: Published, measured: inputs.Measurements) -> dict[str, str]:
+    """The provers of the stored sweep, and what a legend calls them: name and time."""
+    known = inputs.all_provers(published, measured)
+    return {
+        name: f"{known[name].name.split(':')[0]}: "
+        + (f"{known[name].batch} in " if known[name].batch > 1 else "")
+        + duration(known[name].batch_s)
+        for name in ("flashprove", "stated", "zkllm70b", "ours")
+    }
+
+
+def your_case(case: Mapping[str, float], found: Mapping[str, Any], published: Published) -> Records:
+    """One case in numbers, as text: records of quantity, yours, stated, kind.
+
+    Args:
+        case: rho, base_s, proof_s, proof_usd, load and provers. found: what the simulation found at it
+            (``study.otr_point``).
+    """
+    said, rho = stated(published), case["rho"]
+    both = (case["base_s"], case["proof_s"])
+    mean_s, unstable = said["mean_s"], found["unstable"]
+    rows = [
+        (
+            "mean latency if proofs are awaited, by the law",
+            f"{weighted_latency(*both, rho):.4g} s",
+            f"{mean_s:g} s",
+            "recomputed",
+        ),
+        (
+            f"slowest proof for {mean_s:g} s at this rate",
+            f"{max(slowest_proof(case['base_s'], mean_s, rho), 0):.4g} s" if rho else "any",
+            duration(said["proof_s"]),
+            "recomputed",
+        ),
+        (
+            f"largest rate for {mean_s:g} s at this proof time",
+            f"{min(max(largest_rho(case['base_s'], mean_s, case['proof_s']), 0), 1) * 100:.4g} %"
+            if case["proof_s"] > case["base_s"]
+            else "any",
+            f"{said['rho'] * 100:g} %",
+            "recomputed",
+        ),
+        (
+            "proofs, a query",
+            f"{rho * case['proof_usd']:.4g} USD",
+            f"{said['rho'] * said['proof_usd']:.4g} USD",
+            "recomputed",
+        ),
+        (
+            f"attested answer at {case['load']:g} times the trace's load, median",
+            _or_why(found, "provisional p50_s", "s"),
+            f"{said['first_s']:g} s",
+            "simulated",
+        ),
+        (
+            f"mean latency with {case['provers']:,} provers",
+            _or_why(found, "waited mean_s", "s"),
+            f"{mean_s:g} s",
+            "simulated",
+        ),
+        ("cost of a query, all payers", f"{found['cost_usd']:.4g} USD", f"{said['query_usd']:g} USD", "simulated"),
+        ("too much load for", unstable or "nothing", "", "simulated"),
+    ]
+    return records("quantity, yours, stated, kind", rows)
+
+
+def _or_why(found: Mapping[str, Any], name: str, unit: str) -> str:
+    value = found.get(name)
+    return "no number" if value is None else f"{value:.4g} {unit}"
 
 
 def latencies(found: Mapping[str, Any]) -> Records:

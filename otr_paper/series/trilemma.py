@@ -141,12 +141,16 @@ def judged_frauds(inputs: TrilemmaInputs) -> Records:
     return records("judge, fraud, win_rate, caught, of, right", rows)
 
 
+COST_WEIGHT = 0.5
+"""Weight of cost beside quality in the cost-aware rule."""
+
+
 def pay(inputs: TrilemmaInputs, *, alpha: float = 2.0) -> Records:
     """What PoQ pays a fraud, as a multiple of what it pays the honest answers: records of formula,
     fraud, ratio.
 
     Original formula under every published aggregation over five assessors, three of them with the
-    light judge; then the cost-aware rule on the light judge's scores, quality - 0.5 cost, the cost
+    light judge; then the cost-aware rule on the light judge's scores (``COST_WEIGHT``), the cost
     being the share of layers run.
     """
     scores = inputs.payload["judges"]["scores"]
@@ -163,7 +167,7 @@ def pay(inputs: TrilemmaInputs, *, alpha: float = 2.0) -> Records:
 
     def cost_aware(kind: str) -> float:
         cost = [shares[kind]] * len(scores[JUDGE][kind])
-        return float(rewards.cost_aware_reward(scores[JUDGE][kind], cost, alpha=1.0, beta=0.5).mean())
+        return float(rewards.cost_aware_reward(scores[JUDGE][kind], cost, alpha=1.0, beta=COST_WEIGHT).mean())
 
     paid = {
         label: {kind: original(kind, aggregate) for kind in shares} for label, aggregate in poq.aggregations().items()

@@ -36,7 +36,9 @@ DEPENDS_ON = ("court.window_s", "court.clock_s", "parties.batch_s", "parties.mov
 
 #: Case of ``four_systems``' cost -> (chain, whether a proof costs what the paper says instead of
 #: its machine time).
-CASES = {"Base": ("Base", False), "L1": ("L1", False), "Base, proofs at 45 USD": ("Base", True)}
+STATED_PRICE = "Base, proofs at 45 USD"
+"""The case in which a proof costs what the paper says."""
+CASES = {"Base": ("Base", False), "L1": ("L1", False), STATED_PRICE: ("Base", True)}
 
 
 def four_systems(
@@ -166,6 +168,7 @@ def default_config(profile: DeploymentProfile) -> dict[str, Any]:
         "load": 1.0,
         "prover": "stated",
         "proof_usd": None,
+        "proof_s": None,
         "overhead_level": 0.5,
         "stake_usd": float(profile.parties.stake_usd),
         "provers": 100,
@@ -196,7 +199,8 @@ def otr_point(
     Args:
         requests: those of ``config["trace"]``.
         config: rho, load (arrivals that many times as fast), prover (a key of
-            ``inputs.all_provers``), proof_usd (None: its machine time), overhead_level (of the
+            ``inputs.all_provers``), proof_usd (None: its machine time), proof_s (time of one proof on
+            one machine; None: the prover's own), overhead_level (of the
             published distribution, 0 to 1), stake_usd, provers (machines), window_s, machines,
             chain, model, trace. profile: of the deployment, for what ``config`` does not say (None: the
             one that ships).
@@ -214,6 +218,8 @@ def otr_point(
         raise ParameterError("overhead_level", config["overhead_level"], "a share in [0, 1]")
     rho, stake, model = float(config["rho"]), config["stake_usd"], config["model"]
     machine, prover = law.fitted_law(published, model), known[config["prover"]]
+    if config["proof_s"] is not None:
+        prover = replace(prover, batch_s=config["proof_s"], batch=1)
     arriving = requests.at_load(config["load"])
     rate = arriving.rate_per_s
 

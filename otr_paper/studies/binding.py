@@ -6,7 +6,11 @@ that each check named exists; the campaign of mutations holds that the check not
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from otr_core.poea.client import PlacedOrder
+    from otr_node.generate import Answer
 
 RUN_AGAIN = "only by running again"
 """What no check of a receipt sees: a dispute or a proof decides it."""
@@ -64,3 +68,22 @@ SOURCES = {
     "execution": "the execution itself",
 }
 """What a verifier compares with."""
+
+
+def order_and_answer(placed: PlacedOrder, answer: Answer, finish: str) -> list[tuple[str, str]]:
+    """Of one order and its answer what anybody may see, as (what, value).
+
+    Args:
+        answer: with its trace.
+    """
+    order, leaves = placed.order, answer.trace.shape.leaves if answer.trace else 0
+    return [
+        ("order id", order.id.hex()),
+        ("prompt root", order.prompt_root.hex()),
+        ("tokens of the prompt", str(order.prompt_tokens)),
+        ("most tokens of the answer", str(order.decoding.max_tokens)),
+        ("bytes of the sealed query", str(len(placed.query.sealed or b""))),
+        ("tokens of the answer", str(len(answer.token_ids))),
+        ("end of the answer", finish),
+        ("leaves of the trace", str(leaves)),
+    ]

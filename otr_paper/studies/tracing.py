@@ -3,9 +3,11 @@ as measured here."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from otr_paper.claims.published import Published
+from otr_paper.store.records import Records, records
 
 ACTIVATION_BYTES = 2
 """bf16."""
@@ -35,3 +37,21 @@ def trace_cost_projection(published: Published, *, hash_bytes_per_s: float) -> l
             {"model": name, "bytes_per_token": size, "hash_ms": hash_ms, "step_ms": step_ms, "share": hash_ms / step_ms}
         )
     return records
+
+
+def trace_cost_rows(
+    measured: Mapping[str, Any], machines: Sequence[Mapping[str, Any]], larger: Sequence[Mapping[str, Any]]
+) -> Records:
+    """Rows of the figure of the trace's cost: model, bytes_per_token, share, kind.
+
+    Args:
+        measured: the stored result trace_cost. machines: of ``otr record``. larger: of ``trace_cost_projection``.
+    """
+    rows = [
+        (f"SmolLM2-135M, {row['lane']}, {part}", row["bytes_per_token"], row[f"share_of_{part}"], "measured")
+        for row in measured["rows"]
+        for part in ("prefill", "decode")
+    ]
+    rows += [(one["name"], one["bytes_per_token"], one["share"], "measured") for one in machines]
+    rows += [(f"{one['model']}, bf16", one["bytes_per_token"], one["share"], "recomputed") for one in larger]
+    return records("model, bytes_per_token, share, kind", rows)

@@ -12,7 +12,8 @@ from otr_paper.press.runner import normalise, notebook_text, read_notebook
 
 PROJECT = find_project()
 NAMES = notebook_names(PROJECT)
-LONG_LINES = 222
+LONG_LINES = 27
+"""All of them in notebook 04."""
 
 
 @pytest.fixture(params=NAMES)
@@ -44,10 +45,11 @@ def test_stored_in_the_one_form_reproduce_writes(book):
 
 
 def test_parameters_are_typed_commented_and_complete(book):
-    assert {"mode", "profile", "seed", "device"} <= set(parameter_names(book))
     cell = next(c for c in code(book) if "parameters" in c["metadata"].get("tags", []))
-    for line in "".join(cell["source"]).splitlines():
+    lines = "".join(cell["source"]).splitlines()
+    for line in lines if parameter_names(book) else []:
         assert re.fullmatch(r"\w+: (str|int|float|bool) = .+?  # .+", line), line
+    assert parameter_names(book) or lines == ["# This notebook takes no parameters."]
 
 
 def test_every_output_is_compared(book):

@@ -1,4 +1,4 @@
-// Three explorers without a kernel. The page holds their data as JSON (otr_paper/site/explorers.py); nothing is fetched.
+// Explorers without a kernel. The page holds their data as JSON (otr_paper/site/explorers.py); nothing is fetched.
 "use strict";
 
 const data = JSON.parse(document.getElementById("explorer-data").textContent);
@@ -58,13 +58,13 @@ function drawDispute(state) {
 }
 
 function drawStake(state) {
-  const [x, y] = [logAxis(1e-2, 1e7, 80, 860), logAxis(1e-5, 1, 330, 20)];
+  const [x, y] = [logAxis(1e-2, 1e7, 80, 860), logAxis(1e-3, 100, 330, 20)]; // the rate in per cent
   const parts = [];
   const least = [];
   for (let step = 0; step <= 180; step += 1) {
     const stake = 10 ** (-2 + step / 20);
     const rate = neededRate({ ...state, stake });
-    if (rate <= 1) least.push(`${x.place(stake)},${y.place(rate)}`);
+    if (rate <= 1) least.push(`${x.place(stake)},${y.place(100 * rate)}`);
   }
   if (least.length) {
     const first = least[0].split(",")[0];
@@ -75,29 +75,31 @@ function drawStake(state) {
   x.marks.forEach((mark) => parts.push(line(x.place(mark), 330, x.place(mark), 336, INK), text(x.place(mark), 352, number(mark), "middle")));
   y.marks.forEach((mark) => parts.push(line(74, y.place(mark), 80, y.place(mark), INK), text(70, y.place(mark) + 5, number(mark), "end")));
   parts.push(line(80, 330, 860, 330, INK), line(80, 20, 80, 330, INK), text(470, 374, "stake per answer (USD)", "middle"));
-  parts.push(text(18, 175, "spot-check rate ρ", "middle", 'transform="rotate(-90 18 175)"'));
-  const stated = y.place(data.stated.rho);
+  parts.push(text(18, 175, "spot-check rate ρ (%)", "middle", 'transform="rotate(-90 18 175)"'));
+  const stated = y.place(100 * data.stated.rho);
   parts.push(line(80, stated, 860, stated, INK, 'stroke-dasharray="6 4"'), text(850, stated - 6, "the paper's rate", "end"));
   const [left, top] = [x.place(state.stake), y.place(state.rho)];
   parts.push(`<circle cx="${left}" cy="${top}" r="7" fill="${ORANGE}" stroke="white"/>`, text(left + (left > 700 ? -12 : 12), top + 18, "your case", left > 700 ? "end" : "start"));
   const needed = neededRate(state);
   const kept = state.slashed * (1 - state.returned);
-  const stake = kept > 0 ? Math.max(0, state.gain / state.rho - data.price) / kept : Infinity;
-  const verdict = state.rho > needed ? "Honesty pays" : "Cheating pays";
+  const rho = state.rho / 100;
+  const stake = kept > 0 ? Math.max(0, state.gain / rho - data.price) / kept : Infinity;
+  const verdict = rho > needed ? "Honesty pays" : "Cheating pays";
   return {
     picture: svg(900, 384, "where honesty pays, over stake and rate", parts),
-    reading: `${verdict}: at this stake a rate above ${needed <= 1 ? number(needed) : "1 would be needed, and none suffices"}` +
+    reading: `${verdict}: at this stake a rate above ${needed <= 1 ? `${number(100 * needed)} %` : "100 % would be needed, and none suffices"}` +
       `${needed <= 1 ? " deters" : ""}; at this rate a stake above ${number(stake)} USD does.`,
   };
 }
 
 function drawCost(state) {
-  const latency = (1 - state.rho) * state.base + state.rho * state.proof;
-  const proofs = state.rho * state.price;
+  const rho = state.rho / 100;
+  const latency = (1 - rho) * state.base + rho * state.proof;
+  const proofs = rho * state.price;
   const others = data.items.reduce((sum, item) => sum + item.usd, 0);
   const rows = [
-    { name: "base", value: (1 - state.rho) * state.base, unit: "s", colour: BLUE },
-    { name: "awaited proofs", value: state.rho * state.proof, unit: "s", colour: ORANGE },
+    { name: "base", value: (1 - rho) * state.base, unit: "s", colour: BLUE },
+    { name: "awaited proofs", value: rho * state.proof, unit: "s", colour: ORANGE },
     { name: "mean latency", value: latency, unit: "s", colour: INK, stated: data.stated.latency },
     { name: "all other items", value: others, unit: "USD", colour: BLUE },
     { name: "sampled proofs", value: proofs, unit: "USD", colour: ORANGE },
@@ -123,7 +125,39 @@ function drawCost(state) {
   };
 }
 
-const DRAW = { dispute: drawDispute, stake: drawStake, cost: drawCost };
+function drawCalendar(state) {
+  const [months, cases] = [data.names["calendar-month"], data.calendar];
+  const [left, width, high] = [210, 670, 24];
+  const place = (month) => left + (width * month) / months.length;
+  const parts = [];
+  cases.forEach(({ case: name, spans }, row) => {
+    const y = 20 + row * high;
+    parts.push(text(left - 10, y + 14, name, "end", row === state.case ? 'font-weight="bold"' : ""));
+    for (const span of spans) {
+      const good = span.verdict === "accepted";
+      parts.push(bar(place(span.first), y + (good ? 0 : 6), place(span.last + 1) - place(span.first), good ? 18 : 6, good ? GREEN : "#8a8a8a"));
+    }
+    if (row === state.case) parts.push(`<rect x="4" y="${y - 3}" width="892" height="${high}" fill="none" stroke="${INK}" stroke-width="2"/>`);
+  });
+  const bottom = 24 + cases.length * high;
+  months.forEach((month, index) => {
+    if (month.endsWith("-01")) parts.push(line(place(index), bottom - 4, place(index), bottom + 4, INK), text(place(index), bottom + 20, month.slice(0, 4), "middle"));
+  });
+  const now = place(state.month + 0.5);
+  parts.push(line(now, 12, now, bottom, ORANGE, 'stroke-width="2"'));
+  parts.push(text(left, bottom + 42, "thick: accepted; thin: rejected"));
+  const { case: name, spans } = cases[state.case];
+  const found = spans.find((span) => span.first <= state.month && state.month <= span.last);
+  const why = found.claim ? `, by ${found.claim}: ${found.reason}` : "";
+  const whole = cases.filter((one) => one.spans.some((span) => span.first <= state.month && state.month <= span.last && span.verdict === "accepted"));
+  return {
+    picture: svg(900, bottom + 52, "verdict on each piece of evidence by month", parts),
+    reading: `${name}, appraised on the first of ${months[state.month]}: ${found.verdict}${why}. ` +
+      `Accepted on that day: ${whole.length} of ${cases.length}.`,
+  };
+}
+
+const DRAW = { dispute: drawDispute, stake: drawStake, cost: drawCost, calendar: drawCalendar };
 
 for (const [name, draw] of Object.entries(DRAW)) {
   const box = document.getElementById(name);
@@ -134,6 +168,7 @@ for (const [name, draw] of Object.entries(DRAW)) {
     if (slider.dataset.moved === "false") return Number(slider.dataset.start);
     return slider.dataset.log === "true" ? 10 ** slider.valueAsNumber : slider.valueAsNumber;
   };
+  const shown = (slider) => (data.names[slider.id] ? data.names[slider.id][value(slider)] : number(value(slider)));
   const moved = (slider) => {
     slider.dataset.moved = "true";
     show();
@@ -143,8 +178,8 @@ for (const [name, draw] of Object.entries(DRAW)) {
     box.querySelector(".picture").innerHTML = picture;
     box.querySelector(".reading").textContent = reading;
     for (const slider of sliders) {
-      document.getElementById(`${slider.id}-value`).textContent = number(value(slider));
-      slider.setAttribute("aria-valuetext", number(value(slider)));
+      document.getElementById(`${slider.id}-value`).textContent = shown(slider);
+      slider.setAttribute("aria-valuetext", shown(slider));
     }
   };
   const reset = () => {

@@ -41,7 +41,11 @@ def envelopes(ratios: np.ndarray, margin: float = MARGIN) -> dict[str, float]:
     return {**found, "calibrated": min(1.0, margin * float(ratios.max())), "IEEE": 1.0}
 
 
-def false_slash_limit(violations: int, checks: int, confidence: float = 0.95) -> float:
+CONFIDENCE = 0.95
+"""Of the limits that are stated for a probability."""
+
+
+def false_slash_limit(violations: int, checks: int, confidence: float = CONFIDENCE) -> float:
     """Upper Clopper-Pearson limit of a probability after ``violations`` in ``checks`` independent
     trials.
 

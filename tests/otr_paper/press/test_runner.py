@@ -114,10 +114,10 @@ def test_a_new_machine_s_font_cache_message_stays_out_of_the_outputs(tmp_path):
 class TestStart:
     """The setup call guards a plain papermill run as well, which would only log an unknown name."""
 
-    NAME = "05_spot_check_economics"
+    NAME = "02_poea_binding"
 
-    def namespace(self, project, **changes):
-        book = runner.read_notebook(project.notebooks / f"{self.NAME}.ipynb")
+    def namespace(self, project, name=NAME, **changes):
+        book = runner.read_notebook(project.notebooks / f"{name}.ipynb")
         values = {"get_ipython": None, "In": [], "_hidden": 1, "json": json}
         exec("".join(next(c for c in book["cells"] if "parameters" in c["metadata"].get("tags", []))["source"]), values)
         del values["__builtins__"]
@@ -127,6 +127,13 @@ class TestStart:
         session = start(self.NAME, self.namespace(project))
         assert (session.mode, session.profile, session.device) == ("stored", "paper", "cpu")
         assert session.folder == project.build / "interactive" / "figures"
+
+    def test_what_a_notebook_does_not_declare_is_as_in_the_recorded_run_and_cannot_be_given(self, project):
+        name = "06_poq_vs_otr"
+        session = start(name, self.namespace(project, name))
+        assert (session.mode, session.profile, session.seed, session.device) == ("stored", "paper", 20251223, "cpu")
+        with pytest.raises(NotebookError, match="unknown parameter device; it has seed, rho"):
+            start(name, self.namespace(project, name, device="cpu"))
 
     @pytest.mark.parametrize(
         ("change", "error", "message"),

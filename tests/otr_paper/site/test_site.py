@@ -16,8 +16,9 @@ from otr_paper.claims.latency import weighted_latency
 from otr_paper.press.reproduce import notebook_names
 from otr_paper.press.runner import read_notebook, shown_picture
 from otr_paper.site import build, pages
-from otr_paper.site.explorers import CONTROLS, PRICE_USD, SOURCES
+from otr_paper.site.explorers import CONTROLS, PRICE_USD, SOURCES, calendar_data
 from otr_paper.site.extension import TEXTS
+from otr_paper.store.results import read_result
 from tests.helpers.browser import HEIGHT, SEE, WIDTH, chromium
 
 PROJECT = find_project()
@@ -133,7 +134,9 @@ def test_amounts_and_words_stand_in_the_page_itself(read):
         "Fishermen",
     ):
         assert term in glossary
-    assert len([one for one in read["explorers.html"].pictures if "figures" in one[0] or "_images" in one[0]]) == 3
+    assert len([one for one in read["explorers.html"].pictures if "figures" in one[0] or "_images" in one[0]]) == len(
+        SOURCES
+    )
 
 
 def test_what_the_glossary_names_in_the_code_is_there():
@@ -227,7 +230,8 @@ def value_of(page, name):
 def test_the_explorers_compute_what_the_code_computes(site, page):
     page.goto((site / "explorers.html").as_uri())
     for presses in range(6):
-        rho, stake, gain, slashed, returned = (value_of(page, f"stake-{control.name}") for control in CONTROLS["stake"])
+        percent, *others = (value_of(page, f"stake-{control.name}") for control in CONTROLS["stake"])
+        rho, (stake, gain, slashed, returned) = percent / 100, others
         terms = {"gain_usd": gain, "price_usd": PRICE_USD, "slash_fraction": slashed, "dispute_cost_usd": 0.0}
         terms |= {"reward_share": returned, "d": 1.0, "phi": 0.0, "w": 0.0}
         honest = deters(detection=rho, threshold=min_rho(**terms, stake_usd=stake))
@@ -239,8 +243,53 @@ def test_the_explorers_compute_what_the_code_computes(site, page):
         for _ in range(17):
             page.keyboard.press("ArrowRight")
     for _ in range(3):
-        rho, base, proof, _price = (value_of(page, f"cost-{control.name}") for control in CONTROLS["cost"])
+        percent, base, proof, _price = (value_of(page, f"cost-{control.name}") for control in CONTROLS["cost"])
         said = float(re.search(r"Mean latency ([\d,.]+) s", page.inner_text("#cost .reading"))[1].replace(",", ""))
-        assert said == pytest.approx(weighted_latency(base, proof, rho), rel=0.006)
+        assert said == pytest.approx(weighted_latency(base, proof, percent / 100), rel=0.006)
         page.focus("#cost-proof")
         page.keyboard.press("ArrowRight")
+
+
+def test_the_calendar_says_what_the_stored_appraisals_say(site, page):
+    """Month by month along each piece of evidence: the verdict, and the claim and reason that decide it."""
+    stored = read_result(PROJECT.results, "attestation_cases")[1]["calendar"]
+    page.goto((site / "explorers.html").as_uri())
+    cases = list(dict.fromkeys(row["case"] for row in stored))
+    seen = 0
+    for case in (cases[2], cases[5]):
+        page.evaluate(MOVE, ["calendar-case", cases.index(case)])
+        for month in range(0, 48, 3):
+            page.evaluate(MOVE, ["calendar-month", month])
+            day = page.inner_text("#calendar-month-value")
+            assert page.inner_text("#calendar-case-value") == case
+            found = [row for row in stored if row["case"] == case and row["from"][:7] <= day <= row["to"][:7]]
+            assert len(found) == 1, (case, day)
+            reading = page.inner_text("#calendar .reading")
+            assert reading.startswith(f"{case}, appraised on the first of {day}: {found[0]['verdict']}")
+            assert not found[0]["claim"] or f"by {found[0]['claim']}: {found[0]['reason']}" in reading
+            seen += found[0]["verdict"] == "accepted"
+    assert 0 < seen < 32
+
+
+#: Sets a slider and says so, as a hand on it does.
+MOVE = """([id, value]) => {
+  const slider = document.getElementById(id);
+  slider.valueAsNumber = value;
+  slider.dispatchEvent(new Event("input", { bubbles: true }));
+}"""
+
+
+def test_a_calendar_counts_its_months_and_keeps_its_cases_in_order():
+    row = {"claim": "", "reason": ""}
+    spans = [
+        {"case": "b", "from": "2024-11-01T00:00:00Z", "to": "2025-01-01T00:00:00Z", "verdict": "accepted", **row},
+        {"case": "a", "from": "2025-02-01T00:00:00Z", "to": "2025-02-01T00:00:00Z", "verdict": "rejected", **row},
+        {"case": "a", "from": "2024-11-01T00:00:00Z", "to": "2025-01-01T00:00:00Z", "verdict": "accepted", **row},
+    ]
+    months, cases = calendar_data(spans)
+    assert months == ["2024-11", "2024-12", "2025-01", "2025-02"]
+    assert [one["case"] for one in cases] == ["b", "a"]
+    assert [(span["first"], span["last"], span["verdict"]) for span in cases[1]["spans"]] == [
+        (0, 2, "accepted"),
+        (3, 3, "rejected"),
+    ]

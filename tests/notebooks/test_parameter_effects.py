@@ -1,0 +1,166 @@
+"""Every parameter that a notebook declares changes a figure or a table of it."""
+
+import ast
+import time
+
+import pandas as pd
+import pytest
+
+from otr_core.errors import OtrError
+from otr_node.project import find_project
+from otr_paper.press.reproduce import notebook_names
+from otr_paper.press.runner import read_notebook
+from tests.helpers.slices import OF_SESSION, SlicedNotebook, read
+
+PROJECT = find_project()
+#: Notebooks whose parameters are not held to this yet.
+NOT_YET = ("04_zk_spot_checks",)
+BOOKS = {
+    name: SlicedNotebook(name, read_notebook(PROJECT.notebooks / f"{name}.ipynb"))
+    for name in notebook_names(PROJECT)
+    if name not in NOT_YET
+}
+EVERY = [(book, name) for book, sliced in BOOKS.items() for name in sliced.parameters]
+
+#: Three values of each parameter, two where there are no more.
+VALUES = {
+    "profile": ("paper", "smoke"),
+    "seed": (1, 2, 3),
+    "as_of": ("2023-01-01", "2024-06-01T00:00:00+00:00", "2027-01-01"),
+    "prompt": ("Who is Ada?", "Where does Ben live, and what is his job?", "x"),
+    "max_tokens": (1, 2, 3),
+    "layer": (0, 17, 29),
+    "rho": (0.0, 0.002, 0.3),
+    "stake_usd": (1.0, 50.0, 1e6),
+    "gain_usd": (0.0, 3.0, 500.0),
+    "slash_fraction": (0.05, 0.5, 1.0),
+    "reward_share": (0.0, 0.3, 0.9),
+    "base_s": (0.1, 0.5, 2.4),
+    "proof_s": (10.0, 1200.0, 90_000.0),
+    "proof_usd": (0.01, 45.0, 1000.0),
+    "load": (0.1, 1.0, 5.0),
+    "provers": (10, 100, 1000),
+}
+#: Where a parameter's figure needs a model, or a population played by many seeds.
+SLOW = {("02_poea_binding", name) for name in ("profile", "seed", "prompt", "max_tokens", "device")}
+SLOW |= {("03_dispute_bisection", name) for name in ("profile", "seed", "layer")}
+SLOW |= {("05_spot_check_economics", "seed")}
+
+
+#: Outputs that are looked at first: of those that run a model, the cheapest.
+FIRST = ("T14b_order_and_answer", "F08_one_dispute", "F14_deterrence_map")
+
+
+def outputs_of(sliced, name):
+    """The outputs that a parameter can change, those made by the fewest statements first."""
+    reached = [one for one in sliced.outputs if name in one.parameters]
+    return sorted(reached, key=lambda one: (one.name not in FIRST, len(one.statements)))
+
+
+def different(tables):
+    """How many of the tables differ from each other, to ten digits."""
+    return len(
+        {table.to_csv(float_format="%.10g") if isinstance(table, pd.DataFrame) else str(table) for table in tables}
+    )
+
+
+def chosen():
+    slow = pytest.mark.slow
+    return [pytest.param(*one, marks=slow if one in SLOW else ()) for one in EVERY if one[1] not in ("mode", "device")]
+
+
+@pytest.mark.parametrize(("book", "name"), chosen())
+def test_each_parameter_changes_a_figure_or_a_table(book, name):
+    """Three values, three different outputs; two of a profile."""
+    values = VALUES[name]
+    found = {}
+    for output in outputs_of(BOOKS[book], name):
+        found[output.name] = different(list(BOOKS[book].compute(output, name, values)))
+        if found[output.name] == len(values):
+            return
+    pytest.fail(f"{book}: {name} reaches {found or 'no output'}; {len(values)} different ones expected")
+
+
+def test_the_time_of_a_proof_reaches_the_simulation_and_not_only_the_law():
+    sliced = BOOKS["07_latency_cost_throughput"]
+    (output,) = [one for one in sliced.outputs if one.name == "T09c_your_case"]
+    quick, slow = (table.set_index("quantity").yours for table in sliced.compute(output, "proof_s", (10.0, 1200.0)))
+    row = "mean latency with 100 provers"
+    assert float(quick[row].split()[0]) < float(slow[row].split()[0])
+
+
+@pytest.mark.parametrize(("book", "name"), [one for one in EVERY if one[1] == "mode"])
+def test_a_mode_is_read(book, name):
+    """Stored and fresh are the same numbers, so no figure has to tell them apart: some statement has to."""
+    assert any(name in read(node) for _, node in BOOKS[book].statements)
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_a_device_is_used_or_refused_by_name_within_ten_seconds():
+    import torch
+
+    sliced = BOOKS["02_poea_binding"]
+    output = next(one for one in outputs_of(sliced, "device"))
+    if torch.cuda.is_available():
+        cpu, cuda = sliced.compute(output, "device", ("cpu", "cuda"))
+        assert list(cpu.columns) == list(cuda.columns)
+        return
+    started = time.process_time()
+    with pytest.raises(OtrError, match="device: found no CUDA device"):
+        list(sliced.compute(output, "device", ("cuda",)))
+    assert time.process_time() - started < 10
+
+
+def test_a_notebook_declares_only_what_it_uses():
+    for book, name in EVERY:
+        assert outputs_of(BOOKS[book], name) or any(name in read(node) for _, node in BOOKS[book].statements), (
+            book,
+            name,
+        )
+
+
+def test_what_lies_outside_a_range_is_refused_before_anything_is_computed():
+    sliced = BOOKS["05_spot_check_economics"]
+    output = outputs_of(sliced, "rho")[0]
+    with pytest.raises(OtrError, match="rho: found 2, expected a number from 0 to 1"):
+        list(sliced.compute(output, "rho", (2,)))
+
+
+def book(*cells):
+    """A notebook of the given code cells, the first of them its parameters."""
+    made = [{"cell_type": "code", "source": text, "metadata": {}} for text in cells]
+    made[0]["metadata"] = {"tags": ["parameters"]}
+    return {"cells": made}
+
+
+STARTED = "from otr_paper.press import notebook\nrun = notebook.start('06_poq_vs_otr', globals())"
+PARAMETERS = "rho: float = 0.5\nseed: int = 1"
+
+
+def test_a_slice_holds_what_its_output_needs_and_no_more():
+    sliced = SlicedNotebook(
+        "x",
+        book(
+            PARAMETERS,
+            "a = rho\nb = seed\nrows = [a]\nrows.append(2)\nother = [b]",
+            'run.table("T1", rows, kind="", caption=str(b))\nrows = [3]\n'
+            'run.table("T2", rows + [run.seed], kind="", caption="")',
+        ),
+    )
+    one, two = sliced.outputs
+    assert [ast.unparse(node) for node in one.statements] == ["a = rho", "rows = [a]", "rows.append(2)"]
+    assert (one.parameters, two.parameters) == ({"rho"}, {"seed"})
+    assert [ast.unparse(node) for node in two.statements] == ["rows = [3]"]
+    assert set(OF_SESSION.values()) == {"mode", "profile", "seed", "device"}
+
+
+def test_values_are_computed_each_by_itself():
+    """A cell that depends on the parameter begins anew for each value; one that does not is left as it was."""
+    cells = (PARAMETERS, STARTED, "kept = []\nkept.append(seed)", "seen = []\nseen.append(rho)\nkept_too = kept + seen")
+    shown = 'run.table("T1", kept_too + [run.seed], kind="", caption="")'
+    (output,) = (sliced := SlicedNotebook("x", book(*cells, shown))).outputs
+    assert list(sliced.compute(output, "rho", (0.1, 0.2))) == [[1, 0.1, 1], [1, 0.2, 1]]
+    assert list(sliced.compute(output, "seed", (7, 8))) == [[7, 0.5, 7], [8, 0.5, 8]]
+    with pytest.raises(OtrError, match="rho: found 2"):
+        list(sliced.compute(output, "rho", (2,)))
