@@ -9,9 +9,10 @@ one for the leaves, one for the states.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +26,7 @@ from otr_node.commitment import ModelTrees
 from otr_node.execution import Execution, ProgramInputs
 from otr_node.portable import PortableModel, PortableSession
 from otr_node.recorder import StateKeeper, open_recorder
+from otr_node.tensor_lane import TensorModel, TensorSession
 
 if TYPE_CHECKING:
     from otr_core.poea.trace import Recorder
@@ -52,6 +54,10 @@ class Tamper:
         return changed
 
 
+DisputedModel = PortableModel | TensorModel
+"""A model of a lane whose answers the court judges."""
+
+
 @dataclass
 class Run:
     """A player's run of an answer whose tokens are given.
@@ -64,7 +70,7 @@ class Run:
         inferences: runs so far, in units of the whole answer.
     """
 
-    model: PortableModel
+    model: DisputedModel
     trees: ModelTrees
     prompt_ids: tuple[int, ...]
     token_ids: tuple[int, ...]
@@ -96,17 +102,29 @@ class Run:
         chosen so, or 0."""
         ids, prompt = self.fed[:positions], len(self.prompt_ids)
         self.inferences += len(ids) / len(self.fed)
-        session = PortableSession(self.model)
-        if self.tamper is not None:
-            session = PortableSession(self.model, watch=(self.tamper.position, self.tamper.layer), alter=self.tamper)
-        logits = session.feed_batch([ids], [recorder], all_logits=True)[0]  # (positions, vocab)
-        for position in range(prompt - 1, len(ids)):
+        for position, logits in enumerate(self._logits(ids, recorder), start=prompt - 1):
             step = position + 1 - prompt
             drawn = draw(self.decoding.seed, step, self.order_id)
-            chosen = self.model.choose(logits[position].numpy(), self.decoding.temperature_milli, drawn)
+            chosen = self.model.choose(logits, self.decoding.temperature_milli, drawn)
             if chosen != self.token_ids[step]:
                 return position + 1
         return 0
+
+    def _logits(self, ids: Sequence[int], recorder: Recorder) -> Iterator[np.ndarray]:
+        """The logits after each of the fed tokens from the prompt's last on."""
+        first, tamper = len(self.prompt_ids) - 1, self.tamper
+        watch = None if tamper is None else (tamper.position, tamper.layer)
+        if isinstance(self.model, PortableModel):
+            session = PortableSession(self.model, watch=watch, alter=tamper) if tamper else PortableSession(self.model)
+            made = session.feed_batch([ids], [recorder], all_logits=True)[0]  # (positions, vocab)
+            yield from (made[position].numpy() for position in range(first, len(ids)))
+            return
+        words = TensorSession(self.model, refuse=False, watch=watch, alter=tamper)
+        # A changed position is fed alone; how a sequence is cut changes no bit.
+        cuts = [] if watch is None else [watch[0], watch[0] + 1]
+        ends = [0, *(cut for cut in cuts if 0 < cut < len(ids)), len(ids)]
+        for begin, end in pairwise(ends):
+            yield from words.feed_all(ids[begin:end], recorder, max(first - begin, 0))
 
     @cached_property
     def trace(self) -> Trace:

@@ -31,7 +31,7 @@ def judge_words(d: Dims) -> list[int]:
     for norm in d.norms:
         words += [0] * 5 if norm is None else [norm.rows, norm.width, norm.epsilon, norm.numerator, norm.drop]
     words += [d.window, d.sliding, d.second_turns, d.score_cap, d.logit_cap]
-    for matrix in Matrix:
+    for matrix in (each for each in Matrix if each <= Matrix.DOWN_SCALE):
         words += [*d.matrix_shape(matrix), d.weight_leaf(matrix, 0, 0, 0)]
     words += [d.weight_leaf(Matrix.QKV, 1, 0, 0) - d.weight_leaf(Matrix.QKV, 0, 0, 0), d.weight_leaves]
     layer = layer_program(d, 0)
