@@ -1,8 +1,11 @@
 # pragma version 0.4.3
+# pragma optimize codesize
 """
-@title Steps of fp32 on words, each rounded to nearest even (IEEE 754)
-@notice The definitions of otr_core/lane/blocks.py (``fp32_add`` and so on) and tensor_steps.py (``exponential``) once more.
-        Every word has a result: nothing reverts. A word lies in the lowest 32 bits; those above must be 0.
+@title Judge of the steps of fp32 that stand between blocks: words in, a word out
+@notice The definitions of otr_core/lane/blocks.py (``fp32_add`` and so on), tensor_steps.py and tensor_primitives.py once
+        more; each external function is one step of a program. Every step of IEEE 754 is rounded to nearest even by itself.
+        Every word has a result, infinities, NaNs and subnormal numbers too: nothing reverts. A word lies in the lowest 32
+        bits; those above must be 0.
 """
 
 NAN: constant(uint256) = 2 ** 31 - 1
@@ -21,6 +24,134 @@ TERM4: constant(uint256) = 1026206379
 TERM3: constant(uint256) = 1042983595
 TERM2: constant(uint256) = 1056964608
 ONE: constant(uint256) = 1065353216
+INT32: constant(uint256) = 2 ** 31 - 1
+
+
+# --- steps
+
+@pure
+@external
+def fold(words: uint256[32]) -> uint256:
+    """32 running sums to one."""
+    sums: uint256[32] = words
+    half: uint256 = 16
+    for _: uint256 in range(5):
+        for i: uint256 in range(half, bound=16):
+            sums[i] = self._add(sums[i], sums[i + half])
+        half = half >> 1
+    return sums[0]
+
+
+@pure
+@external
+def added(total: uint256, words: DynArray[uint256, 8], squared: bool) -> uint256:
+    """A running sum and the next values of it, or their squares."""
+    found: uint256 = total
+    for x: uint256 in words:
+        found = self._add(found, self._multiply(x, x) if squared else x)
+    return found
+
+
+@pure
+@external
+def root(squares: uint256, count: uint256, least: uint256) -> uint256:
+    """A norm's factor."""
+    return self._divide(ONE, self._root(self._add(self._divide(squares, count), least)))
+
+
+@pure
+@external
+def scaled(x: uint256, factor: uint256, weight: uint256) -> uint256:
+    return self._narrow(self._multiply(self._multiply(x, factor), weight))
+
+
+@pure
+@external
+def turned(first: uint256, second: uint256, cosine: uint256, sine: uint256, other: bool) -> uint256:
+    """A value of a head's first half turned against the second, or, ``other``, of the second."""
+    if other:
+        return self._narrow(self._add(self._multiply(second, cosine), self._multiply(first, sine)))
+    return self._narrow(self._add(self._multiply(first, cosine), self._multiply(second, sine) ^ SIGN))
+
+
+@pure
+@external
+def power(score: uint256, top: uint256) -> uint256:
+    """e^(score - top)."""
+    return self._exponential(self._add(score, top ^ SIGN))
+
+
+@pure
+@external
+def quotient(a: uint256, b: uint256) -> uint256:
+    return self._narrow(self._divide(a, b))
+
+
+@pure
+@external
+def silu(gate: uint256, up: uint256) -> uint256:
+    below: uint256 = self._add(self._exponential(gate ^ SIGN), ONE)
+    return self._narrow(self._multiply(self._divide(gate, below), up))
+
+
+@pure
+@external
+def narrow(a: uint256) -> uint256:
+    return self._narrow(a)
+
+
+@pure
+@external
+def add(a: uint256, b: uint256) -> uint256:
+    return self._add(a, b)
+
+
+@pure
+@external
+def multiply(a: uint256, b: uint256) -> uint256:
+    return self._multiply(a, b)
+
+
+@pure
+@external
+def fixed(a: uint256) -> int256:
+    """A logit with 16 fraction bits, to nearest even, saturated; a NaN as what is too large."""
+    magnitude: uint256 = a & NAN
+    if magnitude > INFINITY:
+        return convert(INT32, int256)
+    significand: uint256 = 0
+    field: int256 = 0
+    significand, field = self._parts(magnitude)
+    drop: int256 = 134 - field
+    found: uint256 = INT32
+    if drop > 25:
+        found = 0
+    elif drop > 0:
+        bits: uint256 = convert(drop, uint256)
+        unit: uint256 = 1 << bits
+        found = significand >> bits
+        if 2 * (significand & (unit - 1)) + (found & 1) > unit:
+            found += 1
+    elif drop > -9:
+        found = min(significand << convert(-drop, uint256), INT32)
+    return convert(found, int256) if a < SIGN else -convert(found, int256)
+
+
+@pure
+@external
+def whole(count: uint256) -> uint256:
+    """The word of a whole number above 0."""
+    return self._rounded(0, count, 0)
+
+
+@pure
+@external
+def score_scale(width: uint256) -> uint256:
+    """1 / √width."""
+    return self._divide(ONE, self._root(self._rounded(0, width, 0)))
+
+
+# --- inside
 
 
 @pure

@@ -3,16 +3,31 @@
 """
 @title Judge of one step of the lane h100-bf16, for one registered model
 @notice The definitions of otr_core/lane/tensor_primitives.py once more, reading in the same order; see there, and
-        tensor_program.py for the programs. Blocks are judged by the contract blocks.vy. Values are opened from roots as
+        tensor_program.py for the programs. Blocks are judged by the contract blocks.vy, all other steps by floats.vy. Values are opened from roots as
         otr_core/dispute/judge.py opens them; a step is right or wrong, and a bad opening reverts. Of a value the lower 32
         bits are read as a word, whatever it is: no step is refused for its numbers.
 """
 
-import floats
 import shapes
 
 interface Blocks:
     def result(a: uint256, b: uint256, c: uint256) -> uint256: view
+
+interface Floats:
+    def fold(words: uint256[32]) -> uint256: view
+    def added(total: uint256, words: DynArray[uint256, 8], squared: bool) -> uint256: view
+    def root(squares: uint256, count: uint256, least: uint256) -> uint256: view
+    def scaled(x: uint256, factor: uint256, weight: uint256) -> uint256: view
+    def turned(first: uint256, second: uint256, cosine: uint256, sine: uint256, other: bool) -> uint256: view
+    def power(score: uint256, top: uint256) -> uint256: view
+    def quotient(a: uint256, b: uint256) -> uint256: view
+    def silu(gate: uint256, up: uint256) -> uint256: view
+    def narrow(a: uint256) -> uint256: view
+    def add(a: uint256, b: uint256) -> uint256: view
+    def multiply(a: uint256, b: uint256) -> uint256: view
+    def fixed(a: uint256) -> int256: view
+    def whole(count: uint256) -> uint256: view
+    def score_scale(width: uint256) -> uint256: view
 
 struct Shape:
     kind: uint256
@@ -68,11 +83,12 @@ KEY: constant(uint256) = 7  # number of the operator
 VALUE: constant(uint256) = 8  # number of the operator
 
 LOWEST: constant(int256) = -(2 ** 62)
-INT32: constant(uint256) = 2 ** 31 - 1
 MINUS_INFINITY: constant(uint256) = 511 << 23
 EXP2_SIZE: constant(uint256) = 21 * 2 ** 13 + 1
 TEMPERATURE_FACTOR: constant(int256) = 1512775395
-LOW: constant(uint256) = 2 ** 32 - 1
+LOW: constant(int256) = 2 ** 32 - 1
+NAN: constant(uint256) = 2 ** 31 - 1
+INFINITY: constant(uint256) = 255 << 23
 # Name of the lane, and digest of its only configuration (otr_core/dispute/registry.py).
 LANE: constant(bytes32) = keccak256("h100-bf16")
 CONFIGURATION: constant(bytes32) = 0xa6cd9bc1bfa800530097d8f52bba5bb34cc6e66b2aa2051b1ffe87938ebe8765
@@ -89,15 +105,18 @@ EPSILON: immutable(uint256)  # word of the norms' epsilon
 COUNT: immutable(uint256)  # word of the width
 SCALE: immutable(uint256)  # word of 1 / √T
 LAYER_LEAVES: immutable(uint256)  # leaves of the weight tree that each layer has
-STOPS: immutable(uint256[16])  # token ids that end an answer
+FIRST_STOPS: immutable(uint256)  # token ids that end an answer, 32 bits each; all ones where there is none
+LAST_STOPS: immutable(uint256)
 WEIGHTS_ROOT: immutable(bytes32)
 TABLES_ROOT: immutable(bytes32)
-JUDGE_OF_BLOCKS: immutable(address)
+JUDGE_OF_BLOCKS: public(immutable(address))
+JUDGE_OF_FLOATS: public(immutable(address))
 
 
 @deploy
 def __init__(
-    words: uint256[9], weights_root: bytes32, tables_root: bytes32, stop_ids: DynArray[uint256, 16], judge_of_blocks: address
+    words: uint256[9], weights_root: bytes32, tables_root: bytes32, stop_ids: DynArray[uint256, 16], judge_of_blocks: address,
+    judge_of_floats: address,
 ):
     # registry.judgeable in Python: without these the honest side of some dispute has no move.
     for i: uint256 in range(8):
@@ -112,12 +131,15 @@ def __init__(
     columns: uint256 = words[4] * tile * room
     most: uint256 = max(max(hidden + tile, 2 * inner), max(words[6], words[3] * room))
     assert max(most, columns) // tile < 2 ** 24 and columns < 2 ** 32 and words[2] * words[7] < 2 ** 32, "dims"
-    assert judge_of_blocks.is_contract, "blocks"
-    stops: uint256[16] = empty(uint256[16])
+    assert judge_of_blocks.is_contract and judge_of_floats.is_contract, "steps"
+    stops: uint256 = 0
     for i: uint256 in range(16):
-        stops[i] = stop_ids[i] if i < len(stop_ids) else max_value(uint256)
         assert i >= len(stop_ids) or stop_ids[i] < words[6], "dims"
-    STOPS = stops
+        if i == 8:
+            FIRST_STOPS = stops
+            stops = 0
+        stops = (stops << 32) | (stop_ids[i] if i < len(stop_ids) else 2 ** 32 - 1)
+    LAST_STOPS = stops
     WIDTH = hidden
     INNER = inner
     LAYER_COUNT = words[2]
@@ -127,21 +149,15 @@ def __init__(
     VOCAB = words[6]
     POSITIONS = words[7]
     EPSILON = words[8]
-    COUNT = self._whole(hidden)
-    SCALE = floats._divide(floats.ONE, floats._root(self._whole(tile)))
+    COUNT = staticcall Floats(judge_of_floats).whole(hidden)
+    SCALE = staticcall Floats(judge_of_floats).score_scale(tile)
     across: uint256 = hidden // tile
     # QKV, OUT, GATE_UP, DOWN, and three rows of norms.
     LAYER_LEAVES = (words[3] + 2 * words[4]) * hidden + hidden * words[3] + 2 * inner * across + hidden * inner // tile + 3 * across
     WEIGHTS_ROOT = weights_root
     TABLES_ROOT = tables_root
     JUDGE_OF_BLOCKS = judge_of_blocks
-
-
-@pure
-@internal
-def _whole(count: uint256) -> uint256:
-    """The word of a whole number above 0."""
-    return floats._rounded(0, count, 0)
+    JUDGE_OF_FLOATS = judge_of_floats
 
 
 # --- the program
@@ -299,7 +315,12 @@ def operator_shape(target: uint256, leaf: uint256, temperature: uint256, operato
 @external
 def token(id: uint256) -> (bool, bool):
     """Whether the vocabulary has this token, and whether it ends an answer."""
-    return id < VOCAB, id in STOPS
+    stops: bool = False
+    for i: uint256 in range(8):
+        for word: uint256 in [FIRST_STOPS, LAST_STOPS]:
+            if (word >> (32 * i)) & (2 ** 32 - 1) == id:
+                stops = True
+    return id < VOCAB, stops
 
 
 @view
@@ -529,7 +550,7 @@ def _factors(
 @view
 @internal
 def _block(a: uint256, b: uint256, before: int256) -> int256:
-    return self._held(staticcall Blocks(JUDGE_OF_BLOCKS).result(a, b, convert(before, uint256) & LOW))
+    return self._held(staticcall Blocks(JUDGE_OF_BLOCKS).result(a, b, self._low(before)))
 
 
 @pure
@@ -541,38 +562,18 @@ def _held(word: uint256) -> int256:
 
 @pure
 @internal
-def _ordered(word: uint256) -> int256:
-    """As fp32.ordered: zeros are equal, and a NaN is above all."""
-    magnitude: uint256 = word & floats.NAN
-    if magnitude > floats.INFINITY:
-        return convert(floats.INFINITY + 1, int256)
-    return convert(magnitude, int256) if word < floats.SIGN else -convert(magnitude, int256)
+def _low(x: int256) -> uint256:
+    return convert(x & LOW, uint256)
 
 
 @pure
 @internal
-def _fixed(word: uint256) -> int256:
-    """A logit with 16 fraction bits, to nearest even, saturated."""
-    magnitude: uint256 = word & floats.NAN
-    if magnitude > floats.INFINITY:
-        return convert(INT32, int256)
-    significand: uint256 = 0
-    field: int256 = 0
-    significand, field = floats._parts(magnitude)
-    drop: int256 = 134 - field
-    found: uint256 = INT32
-    if drop > 0:
-        if drop > 25:
-            return 0
-        bits: uint256 = convert(drop, uint256)
-        unit: uint256 = 1 << bits
-        found = significand >> bits
-        if 2 * (significand & (unit - 1)) + (found & 1) > unit:
-            found += 1
-    elif drop > -9:
-        found = significand << convert(-drop, uint256)
-    found = min(found, INT32)
-    return convert(found, int256) if word < floats.SIGN else -convert(found, int256)
+def _ordered(word: uint256) -> int256:
+    """As fp32.ordered: zeros are equal, and a NaN is above all."""
+    magnitude: uint256 = word & NAN
+    if magnitude > INFINITY:
+        return convert(INFINITY + 1, int256)
+    return convert(magnitude, int256) if word <= NAN else -convert(magnitude, int256)
 
 
 # --- steps
@@ -606,20 +607,15 @@ def _at_once(o: DynArray[shapes.Opening, 4], place: shapes.Place, roots: shapes.
                 self._check_tile(o[used], place, roots, r0, at // T)
                 used += 1
             words[i] = self._word64(o[used - 1].data, at % T)
-        half: uint256 = 16
-        for _: uint256 in range(5):
-            for i: uint256 in range(half, bound=16):
-                words[i] = floats._add(words[i], words[i + half])
-            half = half >> 1
-        return self._held(words[0]), used
+        return self._held(staticcall Floats(JUDGE_OF_FLOATS).fold(words)), used
     if kind == ROOT:
-        mean: uint256 = floats._divide(self._value(o[0], place, roots, r0, 0), COUNT)
-        return self._held(floats._divide(floats.ONE, floats._root(floats._add(mean, EPSILON)))), 1
+        squares: uint256 = self._value(o[0], place, roots, r0, 0)
+        return self._held(staticcall Floats(JUDGE_OF_FLOATS).root(squares, COUNT, EPSILON)), 1
     if kind == SCALED:
         factor: uint256 = self._value(o[0], place, roots, r0, 0)
-        x: uint256 = floats._multiply(self._value(o[1], place, roots, r1, e), factor)
+        x: uint256 = self._value(o[1], place, roots, r1, e)
         self._check_weights(o[2], place.layer, self._part(line, 3), 0, e // T)
-        return self._held(floats._narrow(floats._multiply(x, self._word32(o[2].data, e % T)))), 3
+        return self._held(staticcall Floats(JUDGE_OF_FLOATS).scaled(x, factor, self._word32(o[2].data, e % T))), 3
     if kind == TURN:
         self._check_tile(o[0], place, roots, r0, e // T + (HEAD_COUNT if mark == 1 else 0))
         self._check_table(o[1], self._tiles(EXP2_SIZE), POSITIONS * T, place.position)
@@ -629,15 +625,10 @@ def _at_once(o: DynArray[shapes.Opening, 4], place: shapes.Place, roots: shapes.
         second: uint256 = self._word64(o[0].data, j + half)
         cosine: uint256 = self._word32(o[1].data, j)
         sine: uint256 = self._word32(o[1].data, j + half)
-        turned: uint256 = 0
-        if e % T < half:
-            turned = floats._add(floats._multiply(first, cosine), floats._multiply(second, sine) ^ floats.SIGN)
-        else:
-            turned = floats._add(floats._multiply(second, cosine), floats._multiply(first, sine))
-        return self._held(floats._narrow(turned)), 2
+        return self._held(staticcall Floats(JUDGE_OF_FLOATS).turned(first, second, cosine, sine, e % T >= half)), 2
     if kind == NARROW:
         first: uint256 = (HEAD_COUNT + KV_COUNT) * T if mark == 2 else 0
-        return self._held(floats._narrow(self._value(o[0], place, roots, r0, first + e))), 1
+        return self._held(staticcall Floats(JUDGE_OF_FLOATS).narrow(self._value(o[0], place, roots, r0, first + e))), 1
     if kind == GATHER:
         column: uint256 = e // padded
         at: uint256 = e % padded
@@ -652,17 +643,17 @@ def _at_once(o: DynArray[shapes.Opening, 4], place: shapes.Place, roots: shapes.
             return 0, 0
         top: uint256 = self._value(o[0], place, roots, r0, e // padded)
         score: uint256 = self._value(o[1], place, roots, r1, e)
-        return self._held(floats._exponential(floats._add(score, top ^ floats.SIGN))), 2
+        return self._held(staticcall Floats(JUDGE_OF_FLOATS).power(score, top)), 2
     if kind == QUOTIENT:
         mix: uint256 = self._value(o[0], place, roots, r0, e)
-        return self._held(floats._narrow(floats._divide(mix, self._value(o[1], place, roots, r1, e // T)))), 2
+        total: uint256 = self._value(o[1], place, roots, r1, e // T)
+        return self._held(staticcall Floats(JUDGE_OF_FLOATS).quotient(mix, total)), 2
     if kind == SILU:
         gate: uint256 = self._value(o[0], place, roots, r0, e)
         up: uint256 = self._value(o[1], place, roots, r0, INNER + e)
-        below: uint256 = floats._add(floats._exponential(gate ^ floats.SIGN), floats.ONE)
-        return self._held(floats._narrow(floats._multiply(floats._divide(gate, below), up))), 2
+        return self._held(staticcall Floats(JUDGE_OF_FLOATS).silu(gate, up)), 2
     if kind == FIXED:
-        return self._fixed(self._value(o[0], place, roots, r0, e)), 1
+        return staticcall Floats(JUDGE_OF_FLOATS).fixed(self._value(o[0], place, roots, r0, e)), 1
     assert kind == TEMPER
     self._check_tile(o[0], place, roots, r0, 0)
     self._check_tile(o[1], place, roots, r1, e // T)
@@ -733,12 +724,12 @@ def _accumulate(
         if kind == LANES:
             tile += e // 32 * (padded // T)
         self._check_tile(o[0], place, roots, r0, tile)
-        total: uint256 = convert(before, uint256) & LOW
+        own: DynArray[uint256, 8] = []
         for i: uint256 in range(T, bound=256):
             if (step * T + i) % 32 == e % 32:
-                x: uint256 = self._word64(o[0].data, i)
-                total = floats._add(total, floats._multiply(x, x) if kind == SQUARE_LANES else x)
-        return self._held(total), 0, 1
+                own.append(self._word64(o[0].data, i))
+        total: uint256 = self._low(before)
+        return self._held(staticcall Floats(JUDGE_OF_FLOATS).added(total, own, kind == SQUARE_LANES)), 0, 1
     # A tile of a row: of a head's scores (HIGHEST), of the logits, or of the weights.
     if kind == HIGHEST:
         tile += e * (padded // T)
@@ -747,7 +738,7 @@ def _accumulate(
     value: int256 = before
     index: int256 = before_index
     if kind == HIGHEST or kind == FIRST_HIGHEST:
-        best: uint256 = convert(before, uint256) & LOW
+        best: uint256 = self._low(before)
         if step == 0:
             best = self._word64(o[0].data, 0)
             index = 0
@@ -804,18 +795,18 @@ def _finish(
     kind: uint256 = self._part(line, 0)
     if kind == FIRST_HIGHEST or kind == DRAW:
         return index, used
-    word: uint256 = convert(last, uint256) & LOW
+    word: uint256 = self._low(last)
     if kind == SCORE_BLOCKS:
         if place.element % self._padded(place.position + 1) > place.position:
             return self._held(MINUS_INFINITY), used
-        return self._held(floats._multiply(word, SCALE)), used
+        return self._held(staticcall Floats(JUDGE_OF_FLOATS).multiply(word, SCALE)), used
     if kind != BLOCKS:
         return last, used
     if self._part(line, 2) == 255:
         return self._held(word), used
     # The result is added to the residual stream.
     x: uint256 = self._value(o[used], place, roots, self._part(line, 2), place.element)
-    return self._held(floats._add(x, word)), used + 1
+    return self._held(staticcall Floats(JUDGE_OF_FLOATS).add(x, word)), used + 1
 
 
 @view
