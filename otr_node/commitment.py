@@ -19,8 +19,8 @@ import numpy as np
 from otr_core.errors import ModelError
 from otr_core.lane.dims import PIECE_VALUES, Dims, Matrix, Table
 from otr_core.lane.tables import exp2_entries, sigmoid_entries, turns
-from otr_core.merkle import Tree, leaf_hash
 from otr_core.lane.tensor_program import TensorDims
+from otr_core.merkle import Tree, leaf_hash
 from otr_node.integers.projections import Words
 from otr_node.portable import PortableModel
 from otr_node.tensor_lane import TensorModel, rotary_floats

@@ -102,13 +102,14 @@ class Run:
         chosen so, or 0."""
         ids, prompt = self.fed[:positions], len(self.prompt_ids)
         self.inferences += len(ids) / len(self.fed)
+        wrong = 0  # all is fed, whatever is found
         for position, logits in enumerate(self._logits(ids, recorder), start=prompt - 1):
             step = position + 1 - prompt
             drawn = draw(self.decoding.seed, step, self.order_id)
             chosen = self.model.choose(logits, self.decoding.temperature_milli, drawn)
             if chosen != self.token_ids[step]:
-                return position + 1
-        return 0
+                wrong = wrong or position + 1
+        return wrong
 
     def _logits(self, ids: Sequence[int], recorder: Recorder) -> Iterator[np.ndarray]:
         """The logits after each of the fed tokens from the prompt's last on."""

@@ -74,9 +74,10 @@ class _Made:
         return _floats(self.ints(one_nan(values).view(np.int32))).reshape(values.shape)
 
     def narrow(self, values: Floats) -> Words:
-        """Rounded to bf16."""
-        made = self.ints(bf16_floats(to_words(values)).view(np.int32))
-        return _upper(made).reshape(values.shape)
+        """Rounded to bf16; so is what a cheat makes of it, which is passed on in 16 bits."""
+        self.values.append(self.ints(bf16_floats(to_words(values)).view(np.int32)) >> 16 << 16)
+        del self.values[-2]
+        return _upper(self.values[-1]).reshape(values.shape)
 
 
 def layer_values(
