@@ -56,7 +56,8 @@ class WordRows:
         return (self.words[first:last].astype(np.uint32) << 16).view(np.int32)
 
     def __getitem__(self, row: int, /) -> np.ndarray:
-        return self.dense(row, row + 1)[0]
+        found: np.ndarray = self.dense(row, row + 1)[0]
+        return found
 
 
 @dataclass

@@ -229,9 +229,9 @@ class TensorSession:
         a, begin = self._model.architecture, self._seen
         keys = self._keys[layer, :, :begin].swapaxes(0, 1)
         values = self._values[layer, :, :, :begin].transpose(2, 0, 1)
-        rows = (_held(bf16_floats(np.ascontiguousarray(each))).reshape(begin, -1) for each in (keys, values))
+        before = [_held(bf16_floats(np.ascontiguousarray(each))).reshape(begin, -1) for each in (keys, values)]
         turn = _held(self._turns[:, begin].reshape(-1))
-        made = layer_values(self._model, layer, begin, _held(stream), *rows, turn, self._alter)
+        made = layer_values(self._model, layer, begin, _held(stream), before[0], before[1], turn, self._alter)
         names = [operator.name for operator in tensor_layer(TensorDims.of(a), begin)]
         key, value = ((made[names.index(f"attention.{row}")] >> 16).astype(np.uint16) for row in ("key", "value"))
         self._keys[layer, :, begin] = key.reshape(a.kv_heads, -1)

@@ -175,7 +175,8 @@ def _lanes(x: Floats) -> Floats:
 
 def _times(model: TensorModel, x: Words, matrix: str) -> Floats:
     made = replay_projection(x.reshape(1, -1), model.matrices[matrix], threads=model.threads)
-    return made[0].view(np.float32)
+    products: Floats = made[0].view(np.float32)
+    return products
 
 
 def _minus_infinity() -> np.float32:

@@ -67,6 +67,10 @@ class Kind(IntEnum):
     FIXED = 37  # a logit as an integer, from which draws are made
 
 
+PORTABLE_KINDS = tuple(kind for kind in Kind if kind <= Kind.GELU)
+"""The primitives of the portable lane."""
+
+
 class _Numbered(IntEnum):
     """An operator of a plain Llama's program, numbered by its place in the list.
 

@@ -86,9 +86,9 @@ class ChainCourt:
             contract, or ``NOBODY``. stands: a court that was deployed before.
         ledger: every transaction so far. registry, court, table: the contracts. block: at or before
             their deployment. domain: of the
-            court's orders and receipts. judges: by model id, one for each model. step_judges: what is deployed here to judge blocks, and
-            steps of fp32. logs: the state as the
-            logs of all transactions here tell it, which are all there are on an embedded chain.
+            court's orders and receipts. judges: by model id, one for each model. step_judges: what is
+            deployed here to judge blocks, and steps of fp32. logs: the state as the logs of all
+            transactions here tell it, which are all there are on an embedded chain.
 
     Raises:
         NodeError: ``contract``: at the addresses of ``stands`` other code stands.
