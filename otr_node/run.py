@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -67,6 +67,8 @@ class Run:
         prompt_ids, token_ids: as claimed. seed: 32 bytes, of the trace's salts. tamper: a cheat's
             change. prompt_seed: 32 bytes of the client's, of the prompt's salts; None where nothing
             was ordered: ``seed``. order_id: of the order, 32 bytes; the draws depend on it.
+        keep: (position, layer) of states that are kept while the trace is made, where the player knows
+            beforehand what will be disputed.
         inferences: runs so far, in units of the whole answer.
     """
 
@@ -79,6 +81,7 @@ class Run:
     tamper: Tamper | None = None
     prompt_seed: bytes | None = None
     order_id: bytes = b""
+    keep: tuple[tuple[int, int], ...] = ()
     inferences: float = field(default=0.0, init=False)
     _wrong_token: int = field(default=0, init=False)
     _states: dict[tuple[int, int], LayerState] = field(default_factory=dict, init=False)
@@ -130,8 +133,9 @@ class Run:
     @cached_property
     def trace(self) -> Trace:
         """The trace this run commits to."""
-        recorder = open_recorder(self.seed)
-        self._wrong_token = self._replay(recorder, len(self.fed))
+        recorder, keeper = open_recorder(self.seed), StateKeeper(self.keep)
+        self._wrong_token = self._replay(_Both(recorder, keeper) if self.keep else recorder, len(self.fed))
+        self._states.update(keeper.states)
         return recorder.finish([*self.prompt_ids, *self.token_ids], len(self.prompt_ids), self.prompt_seed)
 
     @cached_property
@@ -220,6 +224,19 @@ class Run:
             keeper = StateKeeper(missing)
             self._replay(keeper, max(position for position, _ in missing) + 1)
             self._states.update(keeper.states)
+
+
+@dataclass(frozen=True)
+class _Both:
+    """Two recorders of one run."""
+
+    first: Recorder
+    second: Recorder
+
+    def absorb(self, *what: Any) -> None:
+        """As ``Recorder.absorb``."""
+        self.first.absorb(*what)
+        self.second.absorb(*what)
 
 
 def _ints(row: bytes) -> np.ndarray:

@@ -174,6 +174,13 @@ class TensorSession:
             raise InputError("feed: found no token, expected one or more")
         self._grow(begin + count)
         stream = bf16_floats(model.matrices["embed"][np.array(ids, np.int64)])
+        with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked at after each layer
+            stream = self._layers(stream, recorder)
+        self._seen += count
+        return stream
+
+    def _layers(self, stream: Floats, recorder: Recorder | None) -> Floats:
+        model, begin, count = self._model, self._seen, len(stream)
         for layer in range(model.architecture.layers):
             if (begin, layer) == self._watch and count == 1:
                 stream = self._altered(layer, stream[0])[None]
@@ -188,7 +195,6 @@ class TensorSession:
                 values = self._values[layer, :, :, begin : begin + count].transpose(2, 0, 1)
                 rows = stream, *(bf16_floats(np.ascontiguousarray(each)).reshape(count, -1) for each in (keys, values))
                 recorder.absorb(layer, begin, *(np.ascontiguousarray(each, "<f4").view("u1")[None] for each in rows))
-        self._seen += count
         return stream
 
     def _project(self, x: Words, matrix: str) -> Floats:

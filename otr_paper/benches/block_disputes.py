@@ -95,14 +95,25 @@ class OperatorOfFalseBlock(HonestOperator):
         return b"".join(accumulator_bytes(game, entries[place]) for place in places(game))
 
 
-def dispute_block(served: Served, false: FalseBlock, terms: Terms = TERMS) -> dict[str, Any]:
-    """Dispute the answer that has ``false`` in it, by transactions (``disputes.dispute``)."""
+def knowing(run: Run, position: int, layer: int) -> Run:
+    """The same run, which keeps the states that a dispute about this layer at this position reads."""
+    wanted = [(q, layer) for q in range(position + 1)] + [(position, layer - 1)]
+    return replace(run, keep=tuple(wanted))
+
+
+def dispute_block(served: Served, honest: Run, false: FalseBlock, terms: Terms = TERMS) -> dict[str, Any]:
+    """Dispute the answer that has ``false`` in it, by transactions (``disputes.dispute``).
+
+    Args:
+        honest: of the served answer, from which also the fisherman knows what is right.
+    """
     return disputes.dispute(
         served.order,
-        served.honest,
-        served.run(false.tamper),
+        honest,
+        knowing(served.run(false.tamper), false.position, false.layer),
         terms=terms,
         operator=lambda run: OperatorOfFalseBlock(run, false),
+        own=honest,
     )
 
 
@@ -134,7 +145,7 @@ class PointingChallenger:
 
 
 def honest_block(
-    served: Served, position: int, layer: int, name: str, seed: int, terms: Terms = TERMS
+    served: Served, honest: Run, position: int, layer: int, name: str, seed: int, terms: Terms = TERMS
 ) -> dict[str, Any]:
     """Dispute a block of the honest answer: a random one of the operator called ``name``."""
     operators = program(served.trees.dims, LAYER, position, 0)
@@ -144,8 +155,9 @@ def honest_block(
     at = Place(LAYER, position, layer, number, element, step, 0)
     return disputes.dispute(
         served.order,
-        served.honest,
-        served.honest,
+        honest,
+        honest,
         terms=terms,
         challenger=lambda run: PointingChallenger(run, at),
+        own=honest,
     )

@@ -45,6 +45,7 @@ def dispute(
     terms: Terms = TERMS,
     operator: Callable[[Run], OperatorPlayer] = HonestOperator,
     challenger: Callable[[Run], ChallengerPlayer] = HonestChallenger,
+    own: Run | None = None,
 ) -> dict[str, Any]:
     """Dispute ``false`` by transactions on a fresh chain, and tell what it took.
 
@@ -55,14 +56,15 @@ def dispute(
     Args:
         order: what both answer, under the domain ``FIRST_COURT``. token: number of the disputed
             token; 0: the trace is disputed. operator, challenger: how ``false``
-            and the fisherman's run are played.
+            and the fisherman's run are played. own: the
+            fisherman's run, where it has made it already.
 
     Raises:
         InputError: the order is for another court.
     """
     if order.domain != FIRST_COURT:
         raise InputError(f"order domain: found {order.domain}, expected the first court's of a fresh chain")
-    fisherman = replace(honest, token_ids=false.token_ids, tamper=None)
+    fisherman = own or replace(honest, token_ids=false.token_ids, tamper=None)
     courts = both(honest, terms, stake_wei=terms.least_stake_wei)
     others = [hashlib.sha256(b"%d" % number).digest() for number in range(BATCH - 1)]
     salt = hashlib.sha256(b"salt").digest()
