@@ -6,21 +6,27 @@ signed number in int64; NaNs are the one that the definition gives, whatever the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from otr_core.lane import formats as bits
+from otr_core.lane.architecture import Architecture
 from otr_core.lane.blocks import BF16, FP32
 from otr_core.lane.tensor_primitives import MINUS_INFINITY
 from otr_core.lane.tensor_program import TensorDims
-from otr_core.lane.tensor_steps import LANES_OF_SUM, exponential, folded, gated_silu, norm_factor, score_scale, turned
+from otr_core.lane.tensor_steps import (
+    LANES_OF_SUM,
+    exponential,
+    factor_of_norm,
+    folded,
+    gated_silu,
+    score_scale,
+    turned,
+)
 from otr_node.integers.projections import Words, replay_projection
-
-if TYPE_CHECKING:
-    from otr_node.tensor_lane import TensorModel
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -55,6 +61,22 @@ def _upper(values: Ints) -> Words:
     return (values >> 16 & 0xFFFF).astype(np.uint16)
 
 
+class WordModel(Protocol):
+    """What is read of a model of this lane (``tensor_lane.TensorModel``)."""
+
+    @property
+    def architecture(self) -> Architecture: ...
+
+    @property
+    def matrices(self) -> Mapping[str, Words]: ...
+
+    @property
+    def norms(self) -> Mapping[str, Floats]: ...
+
+    @property
+    def threads(self) -> int: ...
+
+
 class _Made:
     """The values of the operators so far, each as it may have been changed."""
 
@@ -81,7 +103,7 @@ class _Made:
 
 
 def layer_values(
-    model: TensorModel,
+    model: WordModel,
     layer: int,
     position: int,
     stream: Ints,
@@ -140,7 +162,7 @@ def layer_values(
     return made.values
 
 
-def head_values(model: TensorModel, stream: Ints) -> list[Ints]:
+def head_values(model: WordModel, stream: Ints) -> list[Ints]:
     """The operators' values from the last layer's output up to the logits."""
     made = _Made(None)
     with np.errstate(all="ignore"):
@@ -156,10 +178,10 @@ def fixed_logits(logits: Floats) -> Ints:
     return np.where(np.isnan(rounded), most, np.clip(rounded, -most, most)).astype(np.int64)
 
 
-def _normed(model: TensorModel, made: _Made, x: Floats, name: str) -> Words:
+def _normed(model: WordModel, made: _Made, x: Floats, name: str) -> Words:
     lanes = made.floats(_lanes((x * x)[None]))
     total = made.floats(folded(lanes)[0])
-    factor = made.floats(norm_factor(total, len(x), np.float32(model.architecture.rms_eps)))
+    factor = made.floats(factor_of_norm(total, len(x), np.float32(model.architecture.rms_eps)))
     return made.narrow((x * factor) * model.norms[name])
 
 
@@ -173,7 +195,7 @@ def _lanes(x: Floats) -> Floats:
     return total
 
 
-def _times(model: TensorModel, x: Words, matrix: str) -> Floats:
+def _times(model: WordModel, x: Words, matrix: str) -> Floats:
     made = replay_projection(x.reshape(1, -1), model.matrices[matrix], threads=model.threads)
     products: Floats = made[0].view(np.float32)
     return products

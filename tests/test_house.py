@@ -32,11 +32,12 @@ BUDGETS = {
     # 8,000 until the receipt states the answer and comes from real evidence; 10,000 once proofs of
     # whole answers are verified in it. It holds more since then: a court of two contracts with duties,
     # and machines appraised as a whole; and advice that weighs users' harm. What may leave it is an open
-    # point of the README.
-    "otr_core": 13300,
+    # point of the README. A second lane that is disputed, with its judge on chain, 1,300.
+    "otr_core": 14600,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
-    # cores by its instructions, the fp32 steps beside it, and those of a lane made of both
-    "otr_core/lane": 1620,
+    # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
+    # a program with one definition of each step, on numbers of integers alone, 330
+    "otr_core/lane": 1950,
     # machines as a whole, AMD's reports, policies that name what they expect and waive, and files that
     # messages name and threads share; what is the same in many appraisals is computed once
     "otr_core/attestation": 2720,
@@ -45,8 +46,9 @@ BUDGETS = {
     # two contracts, court and table, each with its structs, interfaces and events; moves for each
     # field of a statement; duties, roles and pauses, in Python and on chain; the judge's program as words;
     # the contract that judges a block of a tensor core; moves in modules by level, each with its imports
-    # a class of platforms for each batch, two keys of an arbiter, a last second for duties
-    "otr_core/dispute": 3950,
+    # a class of platforms for each batch, two keys of an arbiter, a last second for duties; the judge of
+    # the lane of tensor-core blocks and the contract of its fp32 steps, 930
+    "otr_core/dispute": 4900,
     # of it the verifier of whole answers with its gadgets, 1,250
     "otr_core/spotcheck": 1900,
     # of it the composed guarantee with its premises, 290; all that many answers on one stake need; users'
@@ -59,8 +61,8 @@ BUDGETS = {
     # their operations compiled and in NumPy, and any decoder in the native lane; blocks of tensor cores
     # replayed, compiled and in NumPy, and the lane of such blocks; the server with its client; a chain by
     # a node's URL, games followed through its logs, and the processes that watch and defend there; and the
-    # report on a network of one's own, with its constants
-    "otr_node": 13050,
+    # report on a network of one's own, with its constants; every value of a program of tensor-core blocks
+    "otr_node": 13300,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     "otr_node/proof": 1150,
@@ -71,8 +73,8 @@ BUDGETS = {
     "otr_node/sizing": 800,
     # of it the producers of stored results, the free opponents of disputes and of a stake, the bench of the
     # server, a network of processes that one command starts and faults that befall it, the site with its
-    # explorers, the chain of custody, and where verdicts flip
-    "otr_paper": 20600,
+    # explorers, the chain of custody, and where verdicts flip; disputes about one block of a tensor core
+    "otr_paper": 20800,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands
     "otr_paper/claims": 2230,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free
@@ -81,8 +83,8 @@ BUDGETS = {
     # them splices of devices and collateral of other machines
     "otr_paper/labs": 4560,
     # of it the mutants of every check of court and contracts, the families table, and a fuzzer that
-    # parses, judges and goes on where it was cut off, the network under chaos
-    "otr_paper/producers": 2600,
+    # parses, judges and goes on where it was cut off, the network under chaos, blocks and steps on a node
+    "otr_paper/producers": 2660,
     "otr_paper/simulation": 1150,
 }
 

@@ -172,7 +172,7 @@ def _fold(at: Element) -> int:
 def _root(at: Element) -> int:
     """ROOT: 1 / √(sum of squares / width + ε)."""
     squares = as_objects([at.value(0, 0) & _ALL])
-    return held(tensor_steps.norm_factor(squares, at.d.hidden, Fp32(at.d.epsilon))[0].word)
+    return held(tensor_steps.factor_of_norm(squares, at.d.hidden, Fp32(at.d.epsilon))[0].word)
 
 
 def _scaled(at: Element) -> int:

@@ -73,10 +73,10 @@ def folded(total: Array) -> Array:
 
 def normed(x: Array, weight: Array, epsilon: np.float32) -> Array:
     """RMSNorm of rows (…, n): (x · (1 / √(Σx² / n + ε))) · weight."""
-    return (x * norm_factor(summed(x * x), x.shape[-1], epsilon)) * weight
+    return (x * factor_of_norm(summed(x * x), x.shape[-1], epsilon)) * weight
 
 
-def norm_factor(squares: Array, count: int, epsilon: Any) -> Array:
+def factor_of_norm(squares: Array, count: int, epsilon: Any) -> Array:
     """1 / √(sum of ``count`` squares / count + ε)."""
     return np.float32(1) / np.sqrt(squares / np.float32(count) + epsilon)
 

@@ -183,13 +183,13 @@ def compare_many(count: int, judges: Mapping[str, Many], seed: int) -> dict[str,
     }
 
 
-def added(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summed_up(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The numbers of several comparisons, one by one."""
     total: dict[str, Any] = {}
     for part in parts:
         for name, value in part.items():
             if isinstance(value, Mapping):
-                total[name] = added([total.get(name, {}), value])
+                total[name] = summed_up([total.get(name, {}), value])
             else:
                 total[name] = total.get(name, 0) + value
     return total

@@ -359,7 +359,7 @@ class Served:
         were chosen."""
         ids = token_ids or self.answer.token_ids
         model, prompt = self.bench.disputed, self.answer.prompt_ids
-        own = {"prompt_seed": self.said.prompt_seed, "order_id": self.order.id}
+        own: dict[str, Any] = {"prompt_seed": self.said.prompt_seed, "order_id": self.order.id}
         return Run(model, self.trees, prompt, ids, self.salts, self.decoding, tamper, **own)
 
     def with_token(self, step: int, token: int) -> Run:

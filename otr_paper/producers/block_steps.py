@@ -28,7 +28,7 @@ from otr_node.chain.onchain import FOLDER, TENSOR_JUDGE
 from otr_node.chain.rpc import RpcChain
 from otr_node.commitment import commit_model
 from otr_node.tensor_lane import load_tensor_lane
-from otr_paper.benches.block_fuzz import added, compare_many, contract_at, extreme_blocks
+from otr_paper.benches.block_fuzz import compare_many, contract_at, extreme_blocks, summed_up
 from otr_paper.benches.judge_steps import StepTally, by_batches, compare_at_judge, deploy_judge
 from otr_paper.labs.tiny import TINY, write_tiny
 from otr_paper.producers import frame
@@ -88,7 +88,8 @@ def main() -> None:
                 frame.progress(f"{part}: {number + 1} of {wanted[part]} rounds, {rounds[-1]['differing']} differing")
         if any(len(rounds) < wanted[part] for part, rounds in done.items()):
             return
-        payload = {"blocks": added(done["blocks"]), "steps": added(done["steps"]), "gas": _gas(chain), "tiles": TILES}
+        payload: dict[str, Any] = {part: summed_up(rounds) for part, rounds in done.items()}
+        payload |= {"gas": _gas(chain), "tiles": TILES}
     frame.store("block_steps", payload, seed=1, packages=("vyper", "numpy"), cores=1)
     kept.unlink()
 

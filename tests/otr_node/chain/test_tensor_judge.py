@@ -113,9 +113,9 @@ def test_without_contracts_that_judge_its_steps_it_is_not_deployed(deployed):
     chain, trees, judge = deployed
     there = chain.call(judge, "JUDGE_OF_BLOCKS")
     for steps in ((there, chain.accounts[0]), (chain.accounts[0], there)):
+        args = tensor_words(trees.dims), trees.weights_root, trees.tables_root, list(trees.stop_ids), *steps
         with pytest.raises(ChainError):
-            args = tensor_words(trees.dims), trees.weights_root, trees.tables_root, list(trees.stop_ids)
-            chain.deploy(compile_vyper(JUDGE), *args, *steps)
+            chain.deploy(compile_vyper(JUDGE), *args)
 
 
 @pytest.mark.slow
