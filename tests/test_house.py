@@ -74,7 +74,7 @@ BUDGETS = {
     # of it the producers of stored results, the free opponents of disputes and of a stake, the bench of the
     # server, a network of processes that one command starts and faults that befall it, the site with its
     # explorers, the chain of custody, and where verdicts flip; disputes about one block of a tensor core
-    "otr_paper": 20800,
+    "otr_paper": 20900,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands
     "otr_paper/claims": 2230,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free
@@ -84,7 +84,7 @@ BUDGETS = {
     "otr_paper/labs": 4560,
     # of it the mutants of every check of court and contracts, the families table, and a fuzzer that
     # parses, judges and goes on where it was cut off, the network under chaos, blocks and steps on a node
-    "otr_paper/producers": 2660,
+    "otr_paper/producers": 2680,
     "otr_paper/simulation": 1150,
 }
 

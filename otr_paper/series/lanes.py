@@ -9,7 +9,7 @@ from typing import Any
 from otr_paper.series.tolerance import adversary
 from otr_paper.store.records import Records, records
 
-RESULTS = ("lane_bench", "disputes", "block_lane", "block_disputes", "block_steps", "tolerance")
+RESULTS = ("lane_bench", "disputes", "block_lane", "block_gas", "block_steps", "tolerance")
 """The stored results that the table is made of."""
 _SHORT = {"native-float32": "native, fp32", "native-bfloat16": "native, bf16"}
 
@@ -27,6 +27,8 @@ def lanes(found: Mapping[str, Mapping[str, Any]]) -> Records:
     bench, blocks, steps = found["lane_bench"], found["block_lane"], found["block_steps"]
     perplexity = blocks["perplexity"]
     further = perplexity["h100-bf16"] / perplexity["native-float32"] - 1
+    ways = [found["block_gas"]["sizes"]["135m"][way] for way in ("named", "walked")]
+    whole, leaf = (max(way[name] for way in ways) for name in ("gas", "leaf"))
     rows = [
         (
             "portable-1",
@@ -42,7 +44,7 @@ def lanes(found: Mapping[str, Mapping[str, Any]]) -> Records:
             f"{blocks['decode_cpu_s']:.2f} CPU s a token to replay; perplexity {further:+.2%} beside fp32; "
             "on an H100 not measured, as no kernel of this order exists",
             "one honest fisherman with any CPU; a kernel that keeps the order",
-            f"{_gas(found['block_disputes']['disputes'])}; a block alone {steps['gas']['most']:,}",
+            f"{whole:,} gas, its last move {leaf:,}; a block alone {steps['gas']['most']:,}",
         ),
     ]
     for row in adversary(found["tolerance"]):

@@ -19,6 +19,8 @@ from otr_paper.store.results import read_result
 
 
 def test_stored_disputes_end_at_the_false_block(project):
+    if not (project.results / "block_disputes.json").exists():
+        pytest.skip("not stored: python -m otr_paper.producers.block_disputes, ten minutes of a core")
     card, found = read_result(project.results, "block_disputes")
     assert card.kind == "measured"
     assert [row["operator"] for row in found["disputes"]] == list(BLOCKS)
@@ -29,6 +31,16 @@ def test_stored_disputes_end_at_the_false_block(project):
         assert row["money"]["stake_slashed_wei"] > 0
     assert found["honest"]["verdict"] == "CHALLENGER_LOSES"
     assert found["honest"]["money"]["stake_slashed_wei"] == 0
+
+
+def test_stored_gas_keeps_to_its_bars(project):
+    card, found = read_result(project.results, "block_gas")
+    assert card.kind == "measured"
+    small = found["sizes"]["135m"]
+    assert max(small[way]["gas"] for way in ("named", "walked")) <= 1_200_000
+    for size in found["sizes"].values():
+        assert size["named"]["gas"] < size["walked"]["gas"]
+        assert size["blocks"] * 16 in (1536, 28672)
 
 
 def test_stored_comparison_at_the_contracts(project):
