@@ -514,8 +514,12 @@ def _upper64(data: Bytes[2048], first: uint256, count: uint256) -> uint256:
 def _upper32(data: Bytes[2048], first: uint256, count: uint256) -> uint256:
     """As ``_upper64`` of weights."""
     packed: uint256 = 0
-    for i: uint256 in range(count, bound=16):
-        packed = (packed << 16) | (convert(slice(data, 4 * (first + i), 4), uint256) >> 16)
+    for i: uint256 in range(count >> 3, bound=2):
+        w: uint256 = extract32(data, unsafe_add(unsafe_mul(4, first), unsafe_mul(32, i)), output_type=uint256)
+        four: uint256 = ((w >> 240) << 48) | (((w >> 208) & 65535) << 32) | (((w >> 176) & 65535) << 16) | ((w >> 144) & 65535)
+        packed = (packed << 64) | four
+        four = (((w >> 112) & 65535) << 48) | (((w >> 80) & 65535) << 32) | (((w >> 48) & 65535) << 16) | ((w >> 16) & 65535)
+        packed = (packed << 64) | four
     return packed
 
 
