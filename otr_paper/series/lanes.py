@@ -9,7 +9,7 @@ from typing import Any
 from otr_paper.series.tolerance import adversary
 from otr_paper.store.records import Records, records
 
-RESULTS = ("lane_bench", "disputes", "block_lane", "block_gas", "block_steps", "tolerance")
+RESULTS = ("lane_bench", "dispute_gas", "block_lane", "block_gas", "block_steps", "tolerance")
 """The stored results that the table is made of."""
 _SHORT = {"native-float32": "native, fp32", "native-bfloat16": "native, bf16"}
 
@@ -27,6 +27,9 @@ def lanes(found: Mapping[str, Mapping[str, Any]]) -> Records:
     bench, blocks, steps = found["lane_bench"], found["block_lane"], found["block_steps"]
     perplexity = blocks["perplexity"]
     further = perplexity["h100-bf16"] / perplexity["native-float32"] - 1
+    gas = found["dispute_gas"]
+    plain = max(gas["gas_135m"], gas["walked"]["135m"]["gas"])
+    last = next(spent for call, spent, _ in gas["moves"]["135m"] if call == "prove")
     ways = [found["block_gas"]["sizes"]["135m"][way] for way in ("named", "walked")]
     whole, leaf = (max(way[name] for way in ways) for name in ("gas", "leaf"))
     rows = [
@@ -35,7 +38,7 @@ def lanes(found: Mapping[str, Mapping[str, Any]]) -> Records:
             "nothing: each step is judged to the bit",
             f"{bench['decode_over_fp32']:.2f} of the CPU time of fp32 a token; integers of its own",
             "one honest fisherman with any CPU",
-            _gas(found["disputes"]["disputes"]),
+            f"{plain:,} gas, its last move {last:,}",
         ),
         (
             "h100-bf16",
@@ -59,8 +62,3 @@ def lanes(found: Mapping[str, Mapping[str, Any]]) -> Records:
                 )
             )
     return records("lane, lets_through, costs, needs, dispute", rows)
-
-
-def _gas(disputes: Any) -> str:
-    most, leaf = (max(row[name] for row in disputes) for name in ("gas_dispute", "gas_leaf"))
-    return f"{most:,} gas, its last move {leaf:,}"

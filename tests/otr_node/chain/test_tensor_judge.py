@@ -193,7 +193,7 @@ def test_without_a_check_or_with_another_step_the_definition_differs(tmp_path):
                 tally, trees = StepTally(), models[seed % 2]
                 judge = deploy_changed(chain, trees, source, changed)
                 try:
-                    compare_at_judge(trees, by_batches(node.url, judge), judge, Random(seed), 400, tally, each=2)
+                    compare_at_judge(trees, by_batches(node.url, judge), judge, Random(seed), 300, tally, each=2)
                 except AssertionError:
                     killed = True
                 if killed := killed or bool(tally.differing):

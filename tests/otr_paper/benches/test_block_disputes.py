@@ -8,7 +8,7 @@ from otr_core.errors import InputError
 from otr_core.lane.element import LAYER, program
 from otr_core.lane.program import Kind
 from otr_core.lane.tensor_steps import LANE
-from otr_node.execution import Execution
+from otr_node.run import Tamper
 from otr_paper.benches.block_disputes import false_block, knowing, reaches_trace
 from otr_paper.benches.block_fuzz import compare_many, extreme_blocks, summed_up
 from otr_paper.labs.disputes.world import tiny
@@ -74,11 +74,10 @@ def test_a_false_block_is_false_from_its_number_on():
     right = honest.accumulators(number, 4)
     assert [a == b for a, b in zip(false.accumulators, right, strict=True)][:2] == [True, False]
     assert reaches_trace(honest, false.tamper)
-    assert not reaches_trace(honest, served.effective(9, 1, number, 4).__class__(9, 1, number, 4, 0))
-    assert isinstance(honest, Execution)
+    assert not reaches_trace(honest, Tamper(9, 1, number, 4, 0))
+    # a score of a position to come, whose blocks are not there
+    scores = next(at for at, op in enumerate(operators) if op.kind == Kind.SCORE_BLOCKS)
     with pytest.raises(InputError, match="no bit"):
-        # a score of a position to come, whose blocks are not there
-        scores = next(at for at, op in enumerate(operators) if op.kind == Kind.SCORE_BLOCKS)
         false_block(served.honest, LAYER, 9, 1, scores, 15, 0)
 
 
