@@ -131,6 +131,7 @@ def test_logits_as_integers_are_rounded_saturated_and_defined_for_all_words():
     assert found == [fixed(word) for word in words]
     assert (found[9], found[10], found[11]) == (bits.INT32, -bits.INT32, bits.INT32)
     assert fixed(word_of(np.float32(0.5 / 2**16))) == 0
+    assert fixed(0xFFC00000) == bits.INT32  # a NaN, whatever its sign
     assert fixed(word_of(np.float32(1.5 / 2**16))) == 2
 
 

@@ -150,7 +150,7 @@ MUTANTS = [
     (JUDGE, "if place.step > 0:\n        start", "if place.step > 1:\n        start"),
     (JUDGE, "value == roots.after and index", "value == roots.after or index"),
     (JUDGE, "value == roots.after and index == roots.after_index", "value == roots.after"),
-    (JUDGE, "return x & LOW", "return x & (LOW >> 1)"),
+    (JUDGE, "convert(x & LOW, uint256)", "convert(x & (LOW >> 1), uint256)"),
     (JUDGE, "if magnitude > INFINITY:", "if False:"),
     (JUDGE, "(step * T + i) % 32 == e % 32", "i % 32 == e % 32"),
     (JUDGE, "MINUS_INFINITY: constant(uint256) = 511 << 23", "MINUS_INFINITY: constant(uint256) = 255 << 23"),
