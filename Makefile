@@ -54,6 +54,9 @@ bench: data ## measure again what data/results stores (about two hours; timings 
 	@$(BIN)/python -m otr_paper.producers.families
 	@$(BIN)/python -m otr_paper.producers.tolerance
 	@$(BIN)/python -m otr_paper.producers.blocks
+	@$(BIN)/python -m otr_paper.producers.block_steps
+	@$(BIN)/python -m otr_paper.producers.block_gas
+	@$(BIN)/python -m otr_paper.producers.block_disputes
 	@$(BIN)/python -m otr_paper.producers.disputes
 	@$(BIN)/python -m otr_paper.producers.dispute_gas
 	@$(BIN)/python -m otr_paper.producers.dispute_adversaries

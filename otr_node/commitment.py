@@ -12,18 +12,52 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Protocol
 
 import numpy as np
 
 from otr_core.errors import ModelError
 from otr_core.lane.dims import PIECE_VALUES, Dims, Matrix, Table
 from otr_core.lane.tables import exp2_entries, sigmoid_entries, turns
+from otr_core.lane.tensor_program import TensorDims
 from otr_core.merkle import Tree, leaf_hash
-from otr_node.integers.packed import Packed
+from otr_node.integers.projections import Words
 from otr_node.portable import PortableModel
+from otr_node.tensor_lane import TensorModel, rotary_floats
+from otr_node.tensor_values import to_words
 
 _ROWS = 4096  # of a matrix, made dense at once
 _GROUP = 64  # leaves under a kept node; a power of two, so that groups are whole subtrees
+
+
+class DenseRows(Protocol):
+    """A matrix of integers in whatever form."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def dense(self, first: int, last: int) -> np.ndarray: ...
+
+    def __getitem__(self, row: int, /) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class WordRows:
+    """A matrix of bf16 words, each given as the fp32 word that it stands for, int32."""
+
+    words: Words
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.words.shape
+
+    def dense(self, first: int, last: int) -> np.ndarray:
+        """Rows ``first`` up to ``last``."""
+        return (self.words[first:last].astype(np.uint32) << 16).view(np.int32)
+
+    def __getitem__(self, row: int, /) -> np.ndarray:
+        found: np.ndarray = self.dense(row, row + 1)[0]
+        return found
 
 
 @dataclass
@@ -35,7 +69,7 @@ class ModelTrees:
     """
 
     dims: Dims
-    matrix: Callable[[Matrix, int], Packed]
+    matrix: Callable[[Matrix, int], DenseRows]
     tables: dict[Table, np.ndarray]
     stop_ids: tuple[int, ...] = ()
     _weights: Tree = field(init=False)
@@ -103,8 +137,8 @@ class ModelTrees:
         return bytes(self.tables[table][tile * t : (tile + 1) * t].astype(">i4").tobytes())
 
 
-def commit_model(model: PortableModel) -> ModelTrees:
-    """The trees of a model of the portable lane (SmolLM2: 2.5 million leaves, about 5 CPU s).
+def commit_model(model: PortableModel | TensorModel) -> ModelTrees:
+    """The trees of a model whose lane can be disputed (SmolLM2: 2.5 million leaves, about 5 CPU s).
 
     Raises:
         ModelError: a width is not a multiple of the head's, so that rows do not divide into tiles.
@@ -115,7 +149,8 @@ def commit_model(model: PortableModel) -> ModelTrees:
             f"widths {a.hidden}, {a.intermediate}: expected multiples of head_dim {a.head_dim}, "
             f"and head_dim a part of {PIECE_VALUES}"
         )
-
+    if isinstance(model, TensorModel):
+        return _commit_words(model)
     sides = [np.concatenate([np.array(cosines), np.array(sines)], axis=1) for cosines, sines in turns(a, a.context)]
     tables = {
         Table.EXP2: np.array(exp2_entries()),
@@ -124,3 +159,23 @@ def commit_model(model: PortableModel) -> ModelTrees:
         Table.SATURATION: np.array([bound.bit_length() - 1 for bound in model.bounds.saturation], dtype=np.int64),
     }
     return ModelTrees(model.dims, model.matrix, tables, tuple(a.stop_ids))
+
+
+_NAMES = {Matrix.QKV: "qkv", Matrix.OUT: "out", Matrix.GATE_UP: "gate_up", Matrix.DOWN: "down"}
+_NORMS = {Matrix.BEFORE_SCALE: "before", Matrix.AFTER_SCALE: "after"}
+
+
+def _commit_words(model: TensorModel) -> ModelTrees:
+    def matrix(which: Matrix, layer: int) -> WordRows:
+        if which in (Matrix.EMBED, Matrix.HEAD):
+            return WordRows(model.matrices["embed" if which == Matrix.EMBED else "head"])
+        if which in _NAMES:
+            return WordRows(model.matrices[f"{layer}.{_NAMES[which]}"])
+        norm = model.norms["final" if which == Matrix.FINAL_SCALE else f"{layer}.{_NORMS[which]}"]
+        return WordRows(to_words(norm)[None])
+
+    a, none = model.architecture, np.array([], np.int64)
+    sides = np.concatenate(list(rotary_floats(a, a.context)), axis=1)  # (positions, head_dim)
+    turned = np.ascontiguousarray(sides).view(np.int32).reshape(-1).astype(np.int64)
+    tables = {Table.EXP2: np.array(exp2_entries()), Table.SIGMOID: none, Table.ROTARY: turned, Table.SATURATION: none}
+    return ModelTrees(TensorDims.of(a), matrix, tables, tuple(a.stop_ids))

@@ -17,6 +17,8 @@ from otr_core.lane.sampling import draw
 from otr_core.merkle import Tree, leaf_hash
 from otr_node.commitment import ModelTrees
 from otr_node.portable import Alter, PortableModel, PortableSession, sampling_weights
+from otr_node.tensor_lane import TensorModel
+from otr_node.tensor_values import fixed_logits, head_values, layer_values
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class ProgramInputs:
 class Execution:
     """The values of every operator of one program, and what is committed of them.
 
-    The values are the vectorised lane's (``PortableSession``); the accumulators between them are
+    The values are the vectorised lane's (``PortableSession``, ``tensor_values``); the accumulators between them are
     computed step by step when a dispute comes to an element, by the definition that the judge
     applies (``lane.step``).
 
@@ -50,7 +52,7 @@ class Execution:
         vectors: the values, by number of the operator.
     """
 
-    lane: PortableModel
+    lane: PortableModel | TensorModel
     model: ModelTrees
     claim: TraceClaim
     target: int
@@ -64,19 +66,43 @@ class Execution:
     _accumulators: dict[tuple[int, int], list[Accumulator]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        session, given = PortableSession(self.lane, alter=self.alter), self.inputs
+        if isinstance(self.lane, TensorModel):
+            self.vectors = self._of_words(self.lane)
+            return
+        self.vectors = self._of_integers(self.lane)
+
+    def _of_words(self, lane: TensorModel) -> list[np.ndarray]:
+        given = self.inputs
+        if self.target == LAYER:
+            rows = given.stream, given.keys, given.values, self._turn()
+            return list(layer_values(lane, self.layer, self.position, *rows, self.alter))
+        made: list[np.ndarray] = list(head_values(lane, given.stream))
+        logits, milli = (made[-1] & 0xFFFFFFFF).astype(np.uint32).view(np.float32), self.claim.temperature_milli
+        if milli:
+            integers = fixed_logits(logits)
+            weights = sampling_weights(integers, milli)
+            made += [integers, integers.max(keepdims=True), weights, weights.sum(keepdims=True)]
+        return [*made, np.array([lane.choose(logits, milli, self._drawn())])]
+
+    def _of_integers(self, lane: PortableModel) -> list[np.ndarray]:
+        session, given = PortableSession(lane, alter=self.alter), self.inputs
         if self.target == LAYER:
             session.run_layer(self.position, self.layer, given.stream, given.keys, given.values)
-            self.vectors = list(session.operators.values())
-            return
+            return list(session.operators.values())
         session.run_head(given.stream)
-        self.vectors = [given.stream, *session.operators.values()]
-        logits, milli = self.vectors[-1], self.claim.temperature_milli
+        made = [given.stream, *session.operators.values()]
+        logits, milli = made[-1], self.claim.temperature_milli
         if milli:
             weights = sampling_weights(logits, milli)
-            self.vectors += [logits.max(keepdims=True), weights, weights.sum(keepdims=True)]
-        drawn = draw(self.claim.seed, self.token_step, self.claim.order_id)
-        self.vectors.append(np.array([self.lane.choose(logits, milli, drawn)]))
+            made += [logits.max(keepdims=True), weights, weights.sum(keepdims=True)]
+        return [*made, np.array([lane.choose(logits, milli, self._drawn())])]
+
+    def _drawn(self) -> int:
+        return draw(self.claim.seed, self.token_step, self.claim.order_id)
+
+    def _turn(self) -> np.ndarray:
+        first = self.dims.turn(self.layer, self.position)
+        return self.model.tables[Table.ROTARY][first : first + self.dims.tile]
 
     @property
     def dims(self) -> Dims:
@@ -89,14 +115,14 @@ class Execution:
     @cached_property
     def held(self) -> HeldValues:
         """The values as a step of the definition reads them."""
-        t, tables, first = self.dims.tile, self.model.tables, self.dims.turn(self.layer, self.position)
+        saturation = self.model.tables[Table.SATURATION]
         return HeldValues(
             d=self.dims,
             vectors=dict(enumerate(self.vectors)),
             keys=self.inputs.keys,
             values=self.inputs.values,
-            turn=tables[Table.ROTARY][first : first + t],
-            saturation=int(tables[Table.SATURATION][self.layer]),
+            turn=self._turn(),
+            saturation=int(saturation[self.layer]) if len(saturation) else 0,
             matrix=lambda matrix: self.model.matrix(matrix, self.layer),
         )
 

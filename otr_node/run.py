@@ -9,10 +9,11 @@ one for the leaves, one for the states.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from otr_node.commitment import ModelTrees
 from otr_node.execution import Execution, ProgramInputs
 from otr_node.portable import PortableModel, PortableSession
 from otr_node.recorder import StateKeeper, open_recorder
+from otr_node.tensor_lane import TensorModel, TensorSession
 
 if TYPE_CHECKING:
     from otr_core.poea.trace import Recorder
@@ -52,6 +54,10 @@ class Tamper:
         return changed
 
 
+DisputedModel = PortableModel | TensorModel
+"""A model of a lane whose answers the court judges."""
+
+
 @dataclass
 class Run:
     """A player's run of an answer whose tokens are given.
@@ -61,10 +67,12 @@ class Run:
         prompt_ids, token_ids: as claimed. seed: 32 bytes, of the trace's salts. tamper: a cheat's
             change. prompt_seed: 32 bytes of the client's, of the prompt's salts; None where nothing
             was ordered: ``seed``. order_id: of the order, 32 bytes; the draws depend on it.
+        keep: (position, layer) of states that are kept while the trace is made, where the player knows
+            beforehand what will be disputed.
         inferences: runs so far, in units of the whole answer.
     """
 
-    model: PortableModel
+    model: DisputedModel
     trees: ModelTrees
     prompt_ids: tuple[int, ...]
     token_ids: tuple[int, ...]
@@ -73,6 +81,7 @@ class Run:
     tamper: Tamper | None = None
     prompt_seed: bytes | None = None
     order_id: bytes = b""
+    keep: tuple[tuple[int, int], ...] = ()
     inferences: float = field(default=0.0, init=False)
     _wrong_token: int = field(default=0, init=False)
     _states: dict[tuple[int, int], LayerState] = field(default_factory=dict, init=False)
@@ -96,23 +105,37 @@ class Run:
         chosen so, or 0."""
         ids, prompt = self.fed[:positions], len(self.prompt_ids)
         self.inferences += len(ids) / len(self.fed)
-        session = PortableSession(self.model)
-        if self.tamper is not None:
-            session = PortableSession(self.model, watch=(self.tamper.position, self.tamper.layer), alter=self.tamper)
-        logits = session.feed_batch([ids], [recorder], all_logits=True)[0]  # (positions, vocab)
-        for position in range(prompt - 1, len(ids)):
+        wrong = 0  # all is fed, whatever is found
+        for position, logits in enumerate(self._logits(ids, recorder), start=prompt - 1):
             step = position + 1 - prompt
             drawn = draw(self.decoding.seed, step, self.order_id)
-            chosen = self.model.choose(logits[position].numpy(), self.decoding.temperature_milli, drawn)
+            chosen = self.model.choose(logits, self.decoding.temperature_milli, drawn)
             if chosen != self.token_ids[step]:
-                return position + 1
-        return 0
+                wrong = wrong or position + 1
+        return wrong
+
+    def _logits(self, ids: Sequence[int], recorder: Recorder) -> Iterator[np.ndarray]:
+        """The logits after each of the fed tokens from the prompt's last on."""
+        first, tamper = len(self.prompt_ids) - 1, self.tamper
+        watch = None if tamper is None else (tamper.position, tamper.layer)
+        if isinstance(self.model, PortableModel):
+            session = PortableSession(self.model, watch=watch, alter=tamper) if tamper else PortableSession(self.model)
+            made = session.feed_batch([ids], [recorder], all_logits=True)[0]  # (positions, vocab)
+            yield from (made[position].numpy() for position in range(first, len(ids)))
+            return
+        words = TensorSession(self.model, refuse=False, watch=watch, alter=tamper)
+        # A changed position is fed alone; how a sequence is cut changes no bit.
+        cuts = [] if watch is None else [watch[0], watch[0] + 1]
+        ends = [0, *(cut for cut in cuts if 0 < cut < len(ids)), len(ids)]
+        for begin, end in pairwise(ends):
+            yield from words.feed_all(ids[begin:end], recorder, max(first - begin, 0))
 
     @cached_property
     def trace(self) -> Trace:
         """The trace this run commits to."""
-        recorder = open_recorder(self.seed)
-        self._wrong_token = self._replay(recorder, len(self.fed))
+        recorder, keeper = open_recorder(self.seed), StateKeeper(self.keep)
+        self._wrong_token = self._replay(_Both(recorder, keeper) if self.keep else recorder, len(self.fed))
+        self._states.update(keeper.states)
         return recorder.finish([*self.prompt_ids, *self.token_ids], len(self.prompt_ids), self.prompt_seed)
 
     @cached_property
@@ -201,6 +224,19 @@ class Run:
             keeper = StateKeeper(missing)
             self._replay(keeper, max(position for position, _ in missing) + 1)
             self._states.update(keeper.states)
+
+
+@dataclass(frozen=True)
+class _Both:
+    """Two recorders of one run."""
+
+    first: Recorder
+    second: Recorder
+
+    def absorb(self, *what: Any) -> None:
+        """As ``Recorder.absorb``."""
+        self.first.absorb(*what)
+        self.second.absorb(*what)
 
 
 def _ints(row: bytes) -> np.ndarray:

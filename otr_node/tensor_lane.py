@@ -17,18 +17,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from otr_core.errors import InputError, ModelError
 from otr_core.lane.architecture import Architecture
-from otr_core.lane.blocks import BF16, FP32
 from otr_core.lane.tables import rotary_table
+from otr_core.lane.tensor_program import TensorDims, tensor_layer
 from otr_core.lane.tensor_steps import LANE, gated_silu, normed, turned, weighed_scores
 from otr_core.poea.manifest import ModelManifest
 from otr_core.poea.trace import Recorder
 from otr_node.checkpoint import commit_tensors, make_manifest, open_variant, read_checkpoint
 from otr_node.integers.projections import Words, replay_projection
 from otr_node.portable import chosen_token
+from otr_node.tensor_values import Alter, Floats, Ints, bf16_floats, fixed_logits, layer_values, one_nan, to_words
 from otr_node.tokenizer import ChatTokenizer
 
 _FAMILY = {field.name for field in fields(Architecture)} - {
@@ -37,10 +37,7 @@ _FAMILY = {field.name for field in fields(Architecture)} - {
 }
 """What other families have and a plain Llama leaves as it is."""
 _TURN_BITS = 40  # of the integer tables that cosines and sines are rounded from
-_LOGIT_BITS = 16  # of the integers that draws are made from
 _ROOM = 256
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -65,12 +62,11 @@ class TensorModel:
         return TensorSession(self)
 
     def choose(self, logits: np.ndarray, temperature_milli: int, drawn: int) -> int:
-        """Next token from fp32 logits: the first largest, or, of logits rounded to 16 fraction bits,
-        where ``drawn`` falls; in integers alone."""
+        """Next token from fp32 logits: the first largest, or, of logits as integers, where ``drawn``
+        falls; in integers alone."""
         if temperature_milli == 0:
             return int(np.argmax(logits))
-        integers = np.rint(logits.astype(np.float64) * 2.0**_LOGIT_BITS).astype(np.int64)
-        return chosen_token(integers, temperature_milli, drawn)
+        return chosen_token(fixed_logits(logits), temperature_milli, drawn)
 
     def configuration(self) -> dict[str, Any]:
         """Nothing but the lane, which names instruction and order: no other fact changes a bit."""
@@ -97,7 +93,7 @@ def load_tensor_lane(folder: Path | str, *, device: str = "cpu", threads: int = 
     words = {name: value.contiguous().view(torch.int16).numpy().view(np.uint16) for name, value in tensors.items()}
     matrices = {"embed": words["model.embed_tokens.weight"]}
     matrices["head"] = matrices["embed"] if architecture.tied else words["lm_head.weight"]
-    norms = {"final": _floats(words["model.norm.weight"])}
+    norms = {"final": bf16_floats(words["model.norm.weight"])}
     for layer in range(architecture.layers):
         own = f"model.layers.{layer}."
         for name, parts in {
@@ -108,7 +104,7 @@ def load_tensor_lane(folder: Path | str, *, device: str = "cpu", threads: int = 
         }.items():
             matrices[f"{layer}.{name}"] = np.concatenate([words[f"{own}{part}.weight"] for part in parts])
         for name, part in {"before": "input_layernorm", "after": "post_attention_layernorm"}.items():
-            norms[f"{layer}.{name}"] = _floats(words[f"{own}{part}.weight"])
+            norms[f"{layer}.{name}"] = bf16_floats(words[f"{own}{part}.weight"])
     return TensorModel(architecture, manifest, checkpoint.tokenizer, matrices, norms, threads)
 
 
@@ -121,23 +117,37 @@ def _check_plain(architecture: Architecture) -> None:
             )
 
 
-def _floats(words: Words) -> Floats:
-    """Bf16 words as the numbers they are."""
-    return (words.astype(np.uint32) << 16).view(np.float32)
+def rotary_floats(a: Architecture, positions: int) -> Floats:
+    """Cosines and sines of the first positions, rounded from integers: (2, positions, head_dim / 2)."""
+    tables = rotary_table(a.rope_theta, a.head_dim, positions, _TURN_BITS, a.rope_scaling)
+    return (np.array(tables, np.float64) / 2.0**_TURN_BITS).astype(np.float32)
 
 
-def to_words(values: Floats) -> Words:
-    """Fp32 numbers rounded to bf16, to nearest even (``blocks.fp32_to_bf16``)."""
-    bits = np.ascontiguousarray(values).view(np.uint32).astype(np.int64)
-    near = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
-    return np.where(bits & FP32.nan > FP32.infinity, BF16.nan, near).astype(np.uint16)
+def _held(values: Floats) -> Ints:
+    """Words as the signed numbers that operators hold."""
+    return np.ascontiguousarray(values).view(np.int32).astype(np.int64)
 
 
 class TensorSession:
-    """One sequence, with its keys and values as bf16 words."""
+    """One sequence, with its keys and values as bf16 words.
 
-    def __init__(self, model: TensorModel) -> None:
+    Args:
+        refuse: whether a state that is infinite or a NaN ends it. Whoever disputes another's answer
+            computes on: such states are judged like any other.
+        watch, alter: a cheat's place (position, layer), where what is computed is changed; that
+            position must be fed alone.
+    """
+
+    def __init__(
+        self,
+        model: TensorModel,
+        *,
+        refuse: bool = True,
+        watch: tuple[int, int] | None = None,
+        alter: Alter | None = None,
+    ) -> None:
         a = model.architecture
+        self._refuse, self._watch, self._alter = refuse, watch, alter
         self._model, self._seen = model, 0
         self._keys = np.zeros((a.layers, a.kv_heads, 0, a.head_dim), np.uint16)
         self._values = np.zeros((a.layers, a.kv_heads, a.head_dim, 0), np.uint16)
@@ -152,9 +162,10 @@ class TensorSession:
         logits: np.ndarray = self._logits(self._run(ids, recorder)[-1:])[0]
         return logits
 
-    def feed_all(self, ids: Sequence[int]) -> np.ndarray:
-        """``feed`` with the logits after each token: (tokens, vocab)."""
-        return self._logits(self._run(ids, None))
+    def feed_all(self, ids: Sequence[int], recorder: Recorder | None = None, first: int = 0) -> np.ndarray:
+        """``feed`` with the logits after each token from number ``first`` of them on: (tokens, vocab)."""
+        states = self._run(ids, recorder)[first:]
+        return self._logits(states) if len(states) else np.empty((0, self._model.architecture.vocab), np.float32)
 
     def _run(self, ids: Sequence[int], recorder: Recorder | None) -> Floats:
         """Feed tokens: the last layer's states, (tokens, hidden)."""
@@ -162,17 +173,28 @@ class TensorSession:
         if not count:
             raise InputError("feed: found no token, expected one or more")
         self._grow(begin + count)
-        stream = _floats(model.matrices["embed"][np.array(ids, np.int64)])
+        stream = bf16_floats(model.matrices["embed"][np.array(ids, np.int64)])
+        with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked at after each layer
+            stream = self._layers(stream, recorder)
+        self._seen += count
+        return stream
+
+    def _layers(self, stream: Floats, recorder: Recorder | None) -> Floats:
+        model, begin, count = self._model, self._seen, len(stream)
         for layer in range(model.architecture.layers):
-            stream = self._layer(layer, stream)
+            if (begin, layer) == self._watch and count == 1:
+                stream = self._altered(layer, stream[0])[None]
+            else:
+                stream = self._layer(layer, stream)
             if not np.isfinite(stream).all():
-                raise ModelError(f"layer {layer}: found a state that is infinite or a NaN, expected finite ones")
+                if self._refuse:
+                    raise ModelError(f"layer {layer}: found a state that is infinite or a NaN, expected finite ones")
+                stream = one_nan(stream)
             if recorder is not None:
                 keys = self._keys[layer, :, begin : begin + count].swapaxes(0, 1)
                 values = self._values[layer, :, :, begin : begin + count].transpose(2, 0, 1)
-                rows = stream, *(_floats(np.ascontiguousarray(each)).reshape(count, -1) for each in (keys, values))
+                rows = stream, *(bf16_floats(np.ascontiguousarray(each)).reshape(count, -1) for each in (keys, values))
                 recorder.absorb(layer, begin, *(np.ascontiguousarray(each, "<f4").view("u1")[None] for each in rows))
-        self._seen += count
         return stream
 
     def _project(self, x: Words, matrix: str) -> Floats:
@@ -208,6 +230,20 @@ class TensorSession:
         product = to_words(gated_silu(made[:, : a.intermediate], made[:, a.intermediate :]))
         return stream + self._project(product, f"{layer}.down")
 
+    def _altered(self, layer: int, stream: Floats) -> Floats:
+        """``_layer`` of one token, with a cheat's change."""
+        a, begin = self._model.architecture, self._seen
+        keys = self._keys[layer, :, :begin].swapaxes(0, 1)
+        values = self._values[layer, :, :, :begin].transpose(2, 0, 1)
+        before = [_held(bf16_floats(np.ascontiguousarray(each))).reshape(begin, -1) for each in (keys, values)]
+        turn = _held(self._turns[:, begin].reshape(-1))
+        made = layer_values(self._model, layer, begin, _held(stream), before[0], before[1], turn, self._alter)
+        names = [operator.name for operator in tensor_layer(TensorDims.of(a), begin)]
+        key, value = ((made[names.index(f"attention.{row}")] >> 16).astype(np.uint16) for row in ("key", "value"))
+        self._keys[layer, :, begin] = key.reshape(a.kv_heads, -1)
+        self._values[layer, :, :, begin] = value.reshape(a.kv_heads, -1)
+        return (made[-1] & 0xFFFFFFFF).astype(np.uint32).view(np.float32)
+
     def _grow(self, needed: int) -> None:
         """Room for ``needed`` tokens."""
         have, a = self._turns.shape[1], self._model.architecture
@@ -216,5 +252,4 @@ class TensorSession:
         more = max(_ROOM, 1 << (needed - 1).bit_length()) - have
         self._keys = np.pad(self._keys, ((0, 0), (0, 0), (0, more), (0, 0)))
         self._values = np.pad(self._values, ((0, 0), (0, 0), (0, 0), (0, more)))
-        tables = rotary_table(a.rope_theta, a.head_dim, have + more, _TURN_BITS, a.rope_scaling)
-        self._turns = (np.array(tables, np.float64) / 2.0**_TURN_BITS).astype(np.float32)
+        self._turns = rotary_floats(a, have + more)

@@ -31,14 +31,14 @@ FLOORS = (
 BUDGETS = {
     # 8,000 until the receipt states the answer and comes from real evidence; 10,000 once proofs of
     # whole answers are verified in it. It holds more since then: a court of two contracts with duties,
-    # and machines appraised as a whole; and advice that weighs users' harm; the profile of a deployment. What
-    # may leave it is an open
-    # point of the README.
-    # a spot check as one machine of moves, with its messages, 400
-    "otr_core": 14050,
+    # and machines appraised as a whole; and advice that weighs users' harm; the profile of a deployment; a
+    # spot check as one machine of moves, with its messages, 400; a second lane that is disputed, with its
+    # judge on chain, 1,300. What may leave it is an open point of the README.
+    "otr_core": 15400,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
-    # cores by its instructions, the fp32 steps beside it, and those of a lane made of both
-    "otr_core/lane": 1620,
+    # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
+    # a program with one definition of each step, on numbers of integers alone, 330
+    "otr_core/lane": 1950,
     # machines as a whole, AMD's reports, policies that name what they expect and waive, and files that
     # messages name and threads share; what is the same in many appraisals is computed once
     "otr_core/attestation": 2720,
@@ -48,8 +48,9 @@ BUDGETS = {
     # field of a statement; duties, roles and pauses, in Python and on chain; the judge's program as words;
     # the contract that judges a block of a tensor core; moves in modules by level, each with its imports
     # a class of platforms for each batch, two keys of an arbiter, a last second for duties; the profile of a
-    # deployment, whose numbers have to fit together, 90
-    "otr_core/dispute": 4060,
+    # deployment, whose numbers have to fit together, 90; the judge of the lane of tensor-core blocks and the
+    # contract of its fp32 steps, 930
+    "otr_core/dispute": 5030,
     # of it the verifier of whole answers with its gadgets, 1,370, drawn ones among them; the protocol from a
     # signed receipt to a verdict, and its messages as canonical JSON, 400
     "otr_core/spotcheck": 2460,
@@ -63,9 +64,9 @@ BUDGETS = {
     # their operations compiled and in NumPy, and any decoder in the native lane; blocks of tensor cores
     # replayed, compiled and in NumPy, and the lane of such blocks; the server with its client; a chain by
     # a node's URL, games followed through its logs, the processes that watch and defend there, and what
-    # arbiters look at before they sign; the report on a network of one's own, with its constants; and
-    # both sides of a drawn check, with its commands
-    "otr_node": 13950,
+    # arbiters look at before they sign; the report on a network of one's own, with its constants; both sides
+    # of a drawn check, with its commands; every value of a program of tensor-core blocks
+    "otr_node": 14200,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with
@@ -79,8 +80,8 @@ BUDGETS = {
     # server, a network of processes that one command starts and faults that befall it, the site with its
     # explorers, the chain of custody, where verdicts flip, the crate of a run, and the figures, which stood
     # in the notebooks' cells; structured cheats under every check; one run of the network, as rows and
-    # drawn, and a key's life, 450
-    "otr_paper": 22600,
+    # drawn, and a key's life, 450; disputes about one block of a tensor core
+    "otr_paper": 22980,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands
     "otr_paper/claims": 2230,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free
@@ -90,8 +91,8 @@ BUDGETS = {
     # structured cheats laid into rows and into proofs, 145; a key's life at a court, 140
     "otr_paper/labs": 4900,
     # of it the mutants of every check of court and contracts, the families table, and a fuzzer that
-    # parses, judges and goes on where it was cut off, the network under chaos
-    "otr_paper/producers": 2640,
+    # parses, judges and goes on where it was cut off, the network under chaos, blocks and steps on a node
+    "otr_paper/producers": 2760,
     "otr_paper/simulation": 1150,
 }
 

@@ -14,7 +14,7 @@ from otr_core.dispute.records import ChallengeStatus, Terms
 from otr_core.dispute.state import MOST_INTERVALS, Game
 from otr_core.errors import MoveError
 from otr_core.lane.dims import Dims
-from otr_core.lane.program import layer_program, token_program
+from otr_core.lane.element import LAYER, TOKEN, program
 
 SIDES = ("operator", "challenger")
 """Names of the sides, by ``Turn``."""
@@ -123,8 +123,8 @@ def most_moves(d: Dims, positions: int, arity_bits: int) -> int:
         arity_bits: as in ``Terms``.
     """
     trace = merkle.rounds(max(positions * d.layers, positions + 1), arity_bits)
-    programs = layer_program(d, positions - 1), token_program(d, 0), token_program(d, 1)
-    operators = [operator for program in programs for operator in program]
+    programs = program(d, LAYER, positions - 1, 0), program(d, TOKEN, 0, 0), program(d, TOKEN, 0, 1)
+    operators = [operator for each in programs for operator in each]
     tiles = max(merkle.rounds(d.tiles(operator.length), arity_bits) for operator in operators)
     steps = max(operator.steps for operator in operators) + 1
     lists = 0

@@ -7,25 +7,31 @@ answer to this order can make.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from otr_core.dispute.state import MOST_STOP_IDS, NOTHING, RegisteredModel
 from otr_core.errors import ReceiptError
+from otr_core.lane.blocks import BF16_BLOCK, FP32
 from otr_core.lane.dims import PIECE_VALUES, Dims
+from otr_core.lane.tensor_program import LEAST_TILE, TensorDims
 from otr_core.poea.order import Domain, Order
 from otr_core.poea.receipt import Receipt, configuration_digest, recover_signer
 
-LANE = "portable-1"
-"""The lane whose steps the court can judge."""
 NOTICE_S = 3_600
 """Seconds after which a revocation counts: a batch of answers by that key may be on its way."""
-CONFIGURATION = configuration_digest({"lane": LANE})
-"""Digest of the only configuration of this lane: no other fact changes a bit of an answer."""
 
 
 MOST_TILE = 256
 """Values of a tile, which an opening of the contract can hold."""
+
+
+@functools.cache
+def configuration_of(lane: str) -> bytes:
+    """Digest of the only configuration of a lane that the court judges: no other fact changes a bit of
+    an answer."""
+    return configuration_digest({"lane": lane})
 
 
 def judgeable(d: Dims, stop_ids: Sequence[int] = ()) -> bool:
@@ -40,6 +46,8 @@ def judgeable(d: Dims, stop_ids: Sequence[int] = ()) -> bool:
         return False
     counts = (d.hidden, d.intermediate, d.layers, d.heads, d.kv_heads, d.vocab, d.context)
     norms = [norm for norm in d.norms if norm is not None]
+    if isinstance(d, TensorDims) and not _whole_blocks(d):
+        return False
     small = min(counts) > 0 and all(0 <= each < 2**62 for each in (*counts, d.score_cap, d.logit_cap))
     if not small or not 2 <= d.tile <= MOST_TILE or PIECE_VALUES % d.tile:
         return False
@@ -51,6 +59,13 @@ def judgeable(d: Dims, stop_ids: Sequence[int] = ()) -> bool:
         and packed
         and all(0 <= norm.epsilon < 2**62 and 0 <= norm.numerator < 2**52 and 0 <= norm.drop < 64 for norm in norms)
     )
+
+
+def _whole_blocks(d: TensorDims) -> bool:
+    """Whether each step of the lane ``h100-bf16`` reads four openings at most, of places that fit."""
+    fits = d.tile >= LEAST_TILE and d.hidden % BF16_BLOCK.terms == d.intermediate % BF16_BLOCK.terms == 0
+    longest = d.kv * (d.context + d.tile)  # the values by column
+    return fits and d.hidden < 2**24 and d.epsilon < FP32.infinity and longest < 2**32 and longest // d.tile < 2**24
 
 
 @dataclass(frozen=True)
@@ -84,7 +99,7 @@ def receipt_fault(
     * ``platform``: the key's class of platforms, if it has one, is the one that the batch was
       committed under: so a class that is revoked, or held up, reopens every answer by its keys.
     * ``measured-model``: that key was attested for the ordered model.
-    * ``lane``: the lane is the one that the court can judge.
+    * ``lane``: the lane is the model's, which the court can judge.
     * ``trace-shape``: layers and rows of the trace are the model's. Of another shape it has no
       program that it could be judged by.
     * ``configuration``: it was computed as everything in this lane is.
@@ -109,12 +124,12 @@ def receipt_fault(
         return "platform"
     if key.model_id != order.model_id:
         return "measured-model"
-    if receipt.lane != LANE:
-        return "lane"
     d, most = model.dims, order.decoding.max_tokens
+    if receipt.lane != d.lane:
+        return "lane"
     if (receipt.layers, receipt.output_bytes, receipt.kv_bytes) != (d.layers, 4 * d.hidden, 4 * d.kv):
         return "trace-shape"
-    if receipt.configuration_digest != CONFIGURATION:
+    if receipt.configuration_digest != configuration_of(d.lane):
         return "configuration"
     if receipt.prompt_tokens != order.prompt_tokens:
         return "prompt"

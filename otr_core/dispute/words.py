@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from otr_core.errors import ModelError
 from otr_core.lane.dims import Dims, Matrix
 from otr_core.lane.program import Operator, layer_program, token_program
+from otr_core.lane.tensor_program import TensorDims
 
 WORDS = 83
 """Words in all; ``judge.vy`` names the place of each."""
@@ -31,7 +32,7 @@ def judge_words(d: Dims) -> list[int]:
     for norm in d.norms:
         words += [0] * 5 if norm is None else [norm.rows, norm.width, norm.epsilon, norm.numerator, norm.drop]
     words += [d.window, d.sliding, d.second_turns, d.score_cap, d.logit_cap]
-    for matrix in Matrix:
+    for matrix in (each for each in Matrix if each <= Matrix.DOWN_SCALE):
         words += [*d.matrix_shape(matrix), d.weight_leaf(matrix, 0, 0, 0)]
     words += [d.weight_leaf(Matrix.QKV, 1, 0, 0) - d.weight_leaf(Matrix.QKV, 0, 0, 0), d.weight_leaves]
     layer = layer_program(d, 0)
@@ -45,6 +46,11 @@ def judge_words(d: Dims) -> list[int]:
         words += [len(operators), *_packed(operators, d, room)]
     assert len(words) == WORDS
     return words
+
+
+def tensor_words(d: TensorDims) -> list[int]:
+    """The words that ``tensor_judge.vy`` is made with: its programs it has itself."""
+    return [d.hidden, d.intermediate, d.layers, d.heads, d.kv_heads, d.tile, d.vocab, d.context, d.epsilon]
 
 
 def _packed(operators: Sequence[Operator], d: Dims, words: int) -> list[int]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from dataclasses import MISSING, dataclass
 from enum import IntEnum
+from typing import ClassVar
 
 from otr_core.lane import formats as bits
 from otr_core.lane.architecture import Architecture
@@ -15,8 +16,9 @@ PIECE_VALUES = 256
 
 
 class Matrix(IntEnum):
-    """Matrices in the order of the weight tree: two of the model, then those of each layer. The last
-    four are rows: weights of norms that no matrix follows, in families that have such norms."""
+    """Matrices in the order of the weight tree: two of the model, then those of each layer. From
+    QUERY_SCALE on they are rows: weights of norms that no matrix follows, in families that have such
+    norms; the last three of the lane that folds no norm's weight into a matrix."""
 
     EMBED = 0
     HEAD = 1
@@ -28,6 +30,9 @@ class Matrix(IntEnum):
     KEY_SCALE = 7
     OUT_SCALE = 8
     DOWN_SCALE = 9
+    BEFORE_SCALE = 10
+    AFTER_SCALE = 11
+    FINAL_SCALE = 12
 
     @property
     def shift(self) -> int:
@@ -131,6 +136,9 @@ class Dims:
     logit_cap: int = 0
     gelu: bool = False
 
+    lane: ClassVar[str] = "portable-1"
+    """The lane whose programs these are."""
+
     @classmethod
     def of(cls, a: Architecture) -> Dims:
         """Dimensions of a model.
@@ -209,6 +217,11 @@ class Dims:
         """Values of row 0 (output), 1 (key), 2 (value) of a trace leaf."""
         return self.hidden if row == 0 else self.kv
 
+    def kept(self, row: int) -> tuple[str, int]:
+        """The operator whose values a row of a trace leaf holds, by name, and from which of its tiles
+        on: in QKV the values come last."""
+        return (("output", 0), ("attention.key", 0), ("attention.qkv", self.heads + self.kv_heads))[row]
+
     @property
     def row_pieces(self) -> tuple[int, int, int]:
         """Pieces that rows 0, 1 and 2 of a trace leaf are cut into."""
@@ -243,7 +256,7 @@ class Dims:
             Matrix.KEY_SCALE: (int(self.key_norm is not None), self.kv),
             Matrix.OUT_SCALE: (int(self.normed_after), self.hidden),
             Matrix.DOWN_SCALE: (int(self.normed_after), self.hidden),
-        }[matrix]
+        }.get(matrix, (0, self.hidden))
 
     @property
     def layer_matrices(self) -> tuple[Matrix, ...]:

@@ -15,6 +15,7 @@ from otr_core import merkle
 from otr_core.lane import program as pr
 from otr_core.lane.dims import PIECE_VALUES, Dims, Matrix, Norm, Table
 from otr_core.lane.program import Operator
+from otr_core.lane.tensor_program import TensorDims, tensor_layer, tensor_token
 
 LAYER, TOKEN = 0, 1
 """What is disputed: a layer's state at a position, or the choice of a token."""
@@ -178,4 +179,6 @@ class Element:
 
 def program(d: Dims, target: int, position: int, temperature_milli: int) -> tuple[Operator, ...]:
     """The program that a disputed target runs."""
+    if isinstance(d, TensorDims):
+        return tensor_layer(d, position) if target == LAYER else tensor_token(d, temperature_milli)
     return pr.layer_program(d, position) if target == LAYER else pr.token_program(d, temperature_milli)

@@ -47,6 +47,28 @@ class Kind(IntEnum):
     SCALE = 18  # a normed value times its norm's weight, shift, perhaps add and saturate
     CAP = 19  # cap · tanh(x / cap) by table
     GELU = 20  # as GATE, with the GELU in its tanh form
+    # Of the lane whose values are fp32 words (``tensor_primitives``):
+    SQUARE_LANES = 21  # accumulate every 32nd square of a row
+    LANES = 22  # accumulate every 32nd value of a row
+    FOLD = 23  # 32 running sums to one
+    ROOT = 24  # the norm's factor: two divisions and a square root
+    SCALED = 25  # two products, rounded to bf16
+    BLOCKS = 26  # accumulate blocks of 16 products with a row of a matrix, perhaps add
+    TURN = 27  # two products with sine and cosine, rounded to bf16
+    NARROW = 28  # rounded to bf16
+    GATHER = 29  # a value of one position, so that blocks run along positions
+    SCORE_BLOCKS = 30  # accumulate blocks of 16 products of a query with one key, one product
+    HIGHEST = 31  # accumulate the first largest number
+    POWER = 32  # e^x
+    MIX_BLOCKS = 33  # accumulate blocks of 16 weights times values along the positions
+    QUOTIENT = 34  # one division, rounded to bf16
+    SILU = 35  # gate / (e^-gate + 1) * up, rounded to bf16
+    FIRST_HIGHEST = 36  # as HIGHEST, with its index
+    FIXED = 37  # a logit as an integer, from which draws are made
+
+
+PORTABLE_KINDS = tuple(kind for kind in Kind if kind <= Kind.GELU)
+"""The primitives of the portable lane."""
 
 
 class _Numbered(IntEnum):

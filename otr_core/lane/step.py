@@ -41,19 +41,23 @@ roots and says whether a step is ``right``. A player reads its own values and co
 ``accumulators``. A spot check's verifier reads opened rows and computes a ``value``. The contract
 ``judge.vy`` and the vectorised lane (``otr_node.portable``) are the other copies of these
 definitions; both are compared with this one, primitive by primitive.
+
+The lane ``h100-bf16`` has programs of its own (``tensor_program``) over fp32 words; its primitives
+stand in ``tensor_primitives`` and are judged in the same way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from math import isqrt
 
 from otr_core.lane import formats as bits
 from otr_core.lane.dims import PIECE_VALUES, Dims, Matrix, Table
 from otr_core.lane.element import LAYER, PADDING, TOKEN, Accumulator, Element, Place, Reader, TraceClaim, program
+from otr_core.lane.primitive import Primitive, at_once
 from otr_core.lane.program import Kind, Operator
 from otr_core.lane.sampling import draw
+from otr_core.lane.tensor_primitives import TENSOR_PRIMITIVES
 
 LOWEST = -(2**62)
 """Start of a running maximum; below every value of the lane."""
@@ -108,11 +112,9 @@ def _kept(d: Dims, place: Place, operators: tuple[Operator, ...], read: Reader) 
     if place.target == TOKEN:
         return read.tile(len(operators) - 1, 0)[0]
     row, first = d.piece_place(place.piece)  # rows 0, 1, 2 of a trace leaf: output, key, value
-    name = ("output", "attention.key", "attention.qkv")[row]
+    name, tiles = d.kept(row)
     operator = next(number for number, each in enumerate(operators) if each.name == name)
-    at = first + place.element
-    if row == 2:  # the values come last in QKV, after queries and keys
-        at += (d.heads + d.kv_heads) * d.tile
+    at = tiles * d.tile + first + place.element
     return read.tile(operator, at // d.tile)[at % d.tile]
 
 
@@ -390,52 +392,32 @@ def _draw(at: Element, step: int, before: Accumulator) -> Accumulator:
 # --- the table of primitives
 
 
-@dataclass(frozen=True)
-class Primitive:
-    """One kind of step.
-
-    Attributes:
-        step: (element, number of the step, accumulator before) → accumulator after.
-        finish: (element, last accumulator) → the element's value; of most primitives, what was
-            accumulated.
-        start: the accumulator before the first step.
-    """
-
-    step: Callable[[Element, int, Accumulator], Accumulator]
-    finish: Callable[[Element, Accumulator], int] = lambda at, last: last[0]
-    start: Accumulator = (0, 0)
-
-
 def _index(at: Element, last: Accumulator) -> int:
     """The finish of the choices of a token: the index is its id."""
     return last[1]
 
 
-def _at_once(compute: Callable[[Element], int]) -> Primitive:
-    """A primitive whose only step gives the value."""
-    return Primitive(lambda at, step, before: (compute(at), 0))
-
-
 PRIMITIVES = {
-    Kind.COPY: _at_once(_copy),
+    Kind.COPY: at_once(_copy),
     Kind.PEAK: Primitive(_peak),
     Kind.SQUARES: Primitive(_squares),
-    Kind.FACTOR: _at_once(_factor),
-    Kind.NORM: _at_once(_norm),
+    Kind.FACTOR: at_once(_factor),
+    Kind.NORM: at_once(_norm),
     Kind.DOT: Primitive(_dot, _dot_finish),
-    Kind.ROTATE: _at_once(_rotate),
-    Kind.SCORE: _at_once(_score),
+    Kind.ROTATE: at_once(_rotate),
+    Kind.SCORE: at_once(_score),
     Kind.TOP: Primitive(_top, start=(LOWEST, 0)),
-    Kind.EXP: _at_once(_exp),
+    Kind.EXP: at_once(_exp),
     Kind.SUM: Primitive(_sum),
-    Kind.SHARE: _at_once(_share),
-    Kind.WEIGHT: _at_once(_weight),
+    Kind.SHARE: at_once(_share),
+    Kind.WEIGHT: at_once(_weight),
     Kind.MIX: Primitive(_mix, _mix_finish),
-    Kind.GATE: _at_once(_gate),
+    Kind.GATE: at_once(_gate),
     Kind.ARGMAX: Primitive(_argmax, _index, start=(LOWEST, 0)),
-    Kind.TEMPER: _at_once(_temper),
+    Kind.TEMPER: at_once(_temper),
     Kind.DRAW: Primitive(_draw, _index, start=(0, -1)),
-    Kind.SCALE: _at_once(_scale),
-    Kind.CAP: _at_once(_cap),
-    Kind.GELU: _at_once(_gelu),
+    Kind.SCALE: at_once(_scale),
+    Kind.CAP: at_once(_cap),
+    Kind.GELU: at_once(_gelu),
+    **TENSOR_PRIMITIVES,
 }

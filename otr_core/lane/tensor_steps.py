@@ -61,6 +61,11 @@ def summed(x: Array) -> Array:
     total = x[..., :LANES_OF_SUM]
     for first in range(LANES_OF_SUM, x.shape[-1], LANES_OF_SUM):
         total = total + x[..., first : first + LANES_OF_SUM]
+    return folded(total)
+
+
+def folded(total: Array) -> Array:
+    """Running sums (…, 2^k) to one, (…, 1): again and again the second half to the first."""
     while (half := total.shape[-1] // 2) > 0:
         total = total[..., :half] + total[..., half:]
     return total
@@ -68,8 +73,12 @@ def summed(x: Array) -> Array:
 
 def normed(x: Array, weight: Array, epsilon: np.float32) -> Array:
     """RMSNorm of rows (…, n): (x · (1 / √(Σx² / n + ε))) · weight."""
-    factor = np.float32(1) / np.sqrt(summed(x * x) / np.float32(x.shape[-1]) + epsilon)
-    return (x * factor) * weight
+    return (x * factor_of_norm(summed(x * x), x.shape[-1], epsilon)) * weight
+
+
+def factor_of_norm(squares: Array, count: int, epsilon: Any) -> Array:
+    """1 / √(sum of ``count`` squares / count + ε)."""
+    return np.float32(1) / np.sqrt(squares / np.float32(count) + epsilon)
 
 
 def turned(x: Array, cosines: Array, sines: Array) -> Array:
@@ -87,6 +96,12 @@ def gated_silu(gate: Array, up: Array) -> Array:
 def weighed_scores(scores: Array, head_dim: int) -> tuple[Array, Array]:
     """e^(s − the largest s) of rows of products of queries and keys, each s the product times
     1 / √head_dim; and their sums, (…, 1). What the weights make of the values is divided by the sum."""
-    scaled = scores * (np.float32(1) / np.sqrt(np.float32(head_dim)))
+    scaled = scores * score_scale(head_dim)
     weights = exponential(scaled - scaled.max(axis=-1, keepdims=True))
     return weights, summed(weights)
+
+
+def score_scale(head_dim: int) -> np.float32:
+    """By what the product of a query and a key is multiplied, 1 / √head_dim: two roundings of numbers
+    that every processor makes alike."""
+    return np.float32(np.float32(1) / np.sqrt(np.float32(head_dim)))

@@ -16,16 +16,20 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from eth_utils import keccak
+
 from otr_core.dispute.court import Court
 from otr_core.dispute.duties import TWO_ANSWERS
 from otr_core.dispute.game import MOVES, open_game
 from otr_core.dispute.judge import Opening
 from otr_core.dispute.players import Move
 from otr_core.dispute.records import Batch, Challenge, ChallengeStatus, StakedOperator
-from otr_core.dispute.registry import LANE, Key
+from otr_core.dispute.registry import Key
 from otr_core.dispute.state import RegisteredModel, Turn
 from otr_core.errors import MoveError, NodeError
+from otr_core.lane.dims import Dims
 from otr_core.lane.sampling import Decoding
+from otr_core.lane.tensor_program import TensorDims
 from otr_core.poea.order import Domain, Order
 from otr_core.poea.receipt import FINISHES, Receipt
 from otr_node.chain.evm import read_call
@@ -244,7 +248,8 @@ def _order(domain: Domain, words: Sequence[Any]) -> Order:
 
 
 def _receipt(words: Sequence[Any]) -> Receipt:
-    """The receipt whose struct was shown; one that opens a game has this lane."""
+    """The receipt whose struct was shown; one that opens a game has a lane that is judged."""
     members = dict(zip((path for _, _, path in Receipt.members), words, strict=True))
     finish = FINISHES[members.pop("finish_number")]
-    return Receipt(**{**members, "finish": finish, "lane": LANE})
+    lanes = {keccak(text=own.lane): own.lane for own in (Dims, TensorDims)}
+    return Receipt(**{**members, "finish": finish, "lane": lanes[members["lane"]]})

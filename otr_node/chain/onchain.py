@@ -19,10 +19,11 @@ from otr_core.dispute.court import Court
 from otr_core.dispute.game import MOVES
 from otr_core.dispute.openings import CommittedModel
 from otr_core.dispute.records import ChallengeStatus, Terms
-from otr_core.dispute.registry import CONFIGURATION, NOTICE_S, Key
+from otr_core.dispute.registry import NOTICE_S, Key
 from otr_core.dispute.state import Verdict
-from otr_core.dispute.words import judge_words
+from otr_core.dispute.words import judge_words, tensor_words
 from otr_core.errors import ChainError, MoveError, NodeError
+from otr_core.lane.tensor_program import TensorDims
 from otr_core.poea.equivocation import Equivocation
 from otr_core.poea.order import Domain, Order, type_hash, typed_words
 from otr_core.poea.receipt import Receipt
@@ -31,6 +32,8 @@ from otr_node.chain.evm import compile_vyper
 from otr_node.chain.interface import AnyChain, Contract, TxReceipt
 from otr_node.chain.logs import FromLogs
 
+TENSOR_JUDGE, STEP_JUDGES = "tensor_judge", ("blocks", "floats")
+"""The judge of the lane h100-bf16, and the contracts that it asks, in the order of its arguments."""
 FOLDER = Path(contracts.__file__).parent
 NOBODY = "0x" + "00" * 20
 """The address of nobody: no payer, no arbiter."""
@@ -95,8 +98,9 @@ class ChainCourt:
             contract, or ``NOBODY``. stands: a court that was deployed before.
         ledger: every transaction so far. registry, court, table: the contracts. block: at or before
             their deployment. domain: of the
-            court's orders and receipts. judges: by model id, one for each model. logs: the state as the
-            logs of all transactions here tell it, which are all there are on an embedded chain.
+            court's orders and receipts. judges: by model id, one for each model. step_judges: what is
+            deployed here to judge blocks, and steps of fp32. logs: the state as the logs of all
+            transactions here tell it, which are all there are on an embedded chain.
 
     Raises:
         NodeError: ``contract``: at the addresses of ``stands`` other code stands.
@@ -113,6 +117,7 @@ class ChainCourt:
     table: Contract = field(init=False)
     block: int = field(init=False)
     judges: dict[bytes, Contract] = field(default_factory=dict, init=False)
+    step_judges: dict[str, Contract] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         if self.stands is None:
@@ -133,7 +138,7 @@ class ChainCourt:
         types = type_hash("Order", Order.members), type_hash("Receipt", Receipt.members)
         clocks = self.terms.arity_bits, self.terms.clock_s, self.terms.increment_s
         return {
-            "registry": (*types, CONFIGURATION, self.terms.exit_s, NOTICE_S),
+            "registry": (*types, self.terms.exit_s, NOTICE_S),
             "court": (astuple(self.terms), registry, table, self.arbiter),
             "table": (court, *clocks, self.arbiter),
         }
@@ -168,8 +173,17 @@ class ChainCourt:
         Raises:
             NodeError: ``contract``: it is not that model's.
         """
-        roots = trees.weights_root, trees.tables_root
-        self.judges[model_id] = self._found("judge", address, judge_words(trees.dims), *roots, list(trees.stop_ids))
+        name, args = judge_of(trees)
+        if name == TENSOR_JUDGE:
+            # The contracts that judge steps are where the judge says, which is part of its code.
+            judge = replace(compile_vyper(FOLDER / f"{name}.vy"), address=address)
+            if not self.chain.code(address):
+                raise NodeError("contract", f"no code at {address}", f"a {name}")
+            for step in STEP_JUDGES:
+                at = str(self.chain.call(judge, f"JUDGE_OF_{step.upper()}"))
+                self._found(step, at)
+                args = (*args, at)
+        self.judges[model_id] = self._found(name, address, *args)
 
     @property
     def contracts(self) -> tuple[Contract, ...]:
@@ -211,9 +225,15 @@ class ChainCourt:
         return receipt
 
     def register_model(self, model_id: bytes, trees: CommittedModel) -> None:
-        """Deploy the judge of a model and register it."""
-        roots = trees.weights_root, trees.tables_root
-        judge = self._deploy("judge", judge_words(trees.dims), *roots, list(trees.stop_ids))
+        """Deploy the judge of a model and register it; once for all models of the lane h100-bf16 what
+        judges its steps."""
+        name, args = judge_of(trees)
+        if name == TENSOR_JUDGE:
+            for step in STEP_JUDGES:
+                if step not in self.step_judges:
+                    self.step_judges[step] = self._deploy(step)
+            args = (*args, *(self.step_judges[step].address for step in STEP_JUDGES))
+        judge = self._deploy(name, *args)
         self.judges[model_id] = judge
         self._send(self.registrar, "register_model", model_id, judge.address, to=self.registry)
 
@@ -345,6 +365,15 @@ class ChainCourt:
             theirs.append(stored)
             ours.append(OVER if over else keccak(encode([GAME], [self.standing_words(court, number)[0]])))
         return theirs, ours
+
+
+def judge_of(trees: CommittedModel) -> tuple[str, tuple[Any, ...]]:
+    """The contract that judges a model's disputes, by name, and what it is made with, but for the
+    addresses of the contracts that judge steps."""
+    about = trees.weights_root, trees.tables_root, list(trees.stop_ids)
+    if isinstance(trees.dims, TensorDims):
+        return TENSOR_JUDGE, (tensor_words(trees.dims), *about)
+    return "judge", (judge_words(trees.dims), *about)
 
 
 def operator_fields(words: Sequence[int]) -> tuple[int, ...]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from http.client import HTTPConnection
 from statistics import median
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import numpy as np
 
 from otr_core.lane.blocks import BF16_BLOCK, FLOOR, FP32, block
-from otr_node.chain.block_judge import BlockJudge
-from otr_node.chain.evm import Chain
+from otr_node.chain.block_judge import SOURCE, BlockJudge, packed_words
+from otr_node.chain.evm import Chain, compile_vyper, signature_hash
+from otr_node.chain.interface import AnyChain
 from otr_node.integers import block_kernels, block_twins
 from otr_paper.benches.blocks import RecordedBlock
 
@@ -137,3 +141,55 @@ def _below_floor(one: RandomBlock) -> bool:
     pairs = [(x >> 7 & 255, y >> 7 & 255) for x, y in zip(one.a, one.b, strict=True) if x & 0x7FFF and y & 0x7FFF]
     exponents = [max(x, 1) + max(y, 1) - 2 * FP32.bias for x, y in pairs]
     return bool(exponents) and max(exponents) < FLOOR and one.c & FP32.nan == 0
+
+
+Many = Callable[[Sequence[RandomBlock]], list[int]]
+"""What gives the results of many blocks."""
+
+
+def contract_at(node: str, chain: AnyChain) -> Many:
+    """The contract on a node, asked for many blocks in one request."""
+    contract = chain.deploy(compile_vyper(SOURCE))[0]
+    start, door = signature_hash(contract.entry("result"))[:4], HTTPConnection(urlsplit(node).netloc, timeout=300)
+
+    def ask(blocks: Sequence[RandomBlock]) -> list[int]:
+        words = [(packed_words(one.a), packed_words(one.b), one.c) for one in blocks]
+        data = [start + b"".join(word.to_bytes(32, "big") for word in each) for each in words]
+        calls = [[{"to": contract.address, "data": "0x" + each.hex()}, "latest"] for each in data]
+        request = [{"jsonrpc": "2.0", "id": at, "method": "eth_call", "params": call} for at, call in enumerate(calls)]
+        door.request("POST", "/", json.dumps(request), {"content-type": "application/json"})
+        answers = sorted(json.loads(door.getresponse().read()), key=lambda each: each["id"])
+        return [int(each["result"], 16) for each in answers]
+
+    return ask
+
+
+def compare_many(count: int, judges: Mapping[str, Many], seed: int) -> dict[str, Any]:
+    """``compare_blocks`` for judges that take many blocks at once."""
+    blocks = list(extreme_blocks(count, seed))
+    expected = [block(BF16_BLOCK, *one) for one in blocks]
+    results = dict.fromkeys(("zero", "subnormal", "normal", "infinite", "nan"), 0)
+    for word in expected:
+        results[_kind(word)] += 1
+    differing = {
+        name: sum(found != word for found, word in zip(judge(blocks), expected, strict=True))
+        for name, judge in judges.items()
+    }
+    return {
+        "blocks": count,
+        "differing": differing,
+        "results": results,
+        "laid_by_floor": sum(map(_below_floor, blocks)),
+    }
+
+
+def summed_up(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The numbers of several comparisons, one by one."""
+    total: dict[str, Any] = {}
+    for part in parts:
+        for name, value in part.items():
+            if isinstance(value, Mapping):
+                total[name] = summed_up([total.get(name, {}), value])
+            else:
+                total[name] = total.get(name, 0) + value
+    return total

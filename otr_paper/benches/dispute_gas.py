@@ -28,9 +28,10 @@ from otr_core.dispute.state import STATES, Game, Level
 from otr_core.errors import ChainError, ParameterError
 from otr_core.lane.architecture import Architecture
 from otr_core.lane.dims import Dims, Matrix, Table
-from otr_core.lane.element import LAYER, Accumulator, TraceClaim
-from otr_core.lane.program import LayerOperator, Operator, layer_program
+from otr_core.lane.element import LAYER, Accumulator, TraceClaim, program
+from otr_core.lane.program import Operator
 from otr_core.lane.sampling import Decoding
+from otr_core.lane.tensor_program import TensorDims, blocks_of
 from otr_core.merkle import Tree, leaf_hash
 from otr_core.poea import Order
 from otr_core.poea.trace import Trace, TraceShape, prompt_leaves, prompt_root, seed_hash, token_leaves
@@ -122,20 +123,40 @@ def measure_dispute(plan: DisputePlan) -> dict[str, Any]:
     return found
 
 
+def measure_block_dispute(plan: DisputePlan) -> dict[str, Any]:
+    """The same in the lane ``h100-bf16``, at the plan's first arity: one block of the down projection.
+
+    Returns:
+        sizes: by size, of the dispute that is ``named`` and of the one that is ``walked``: gas,
+            calldata_bytes, rounds, and leaf, the gas of the last move that is judged; and the blocks of
+            the disputed element.
+    """
+    found: dict[str, Any] = {}
+    for name, (shape, tokens) in {"135m": (SIZE, plan.answer), "70b": (LARGE, plan.large_answer)}.items():
+        found[name] = {"blocks": blocks_of(shape.intermediate)}
+        for way in ("named", "walked"):
+            moves, rounds, _ = _played(shape, plan.prompt, tokens, plan.arities[0], named=way == "named", words=True)
+            gas, data = _sums(moves)
+            leaf = next(spent for call, spent, _ in moves if call == "prove")
+            found[name][way] = {"gas": gas, "calldata_bytes": data, "rounds": rounds, "leaf": leaf}
+    return {"sizes": found}
+
+
 def _sums(moves: Sequence[tuple[str, int, int]]) -> tuple[int, int]:
     """Gas and bytes of all transactions."""
     return sum(gas for _, gas, _ in moves), sum(size for *_, size in moves)
 
 
 def _played(
-    shape: Architecture, prompt: int, tokens: int, bits: int, *, named: bool
+    shape: Architecture, prompt: int, tokens: int, bits: int, *, named: bool, words: bool = False
 ) -> tuple[list[tuple[str, int, int]], int, dict[str, int]]:
     """Name, gas and bytes of each transaction of a dispute, its rounds, and the gas of what came before.
 
     Args:
-        named: whether the challenger names the disputed state, or walks down to it.
+        named: whether the challenger names the disputed state, or walks down to it. words: whether in
+            the lane of fp32 words.
     """
-    run = _Sized(shape, prompt, tokens)
+    run = _Sized(shape, prompt, tokens, TensorDims.of(shape) if words else Dims.of(shape))
     terms = replace(TERMS, arity_bits=bits)
     pair = both(run, terms, stake_wei=terms.least_stake_wei)  # type: ignore[arg-type]
     signed = vouched(run.order, run)  # type: ignore[arg-type]
@@ -161,6 +182,17 @@ def _bytes(*place: object) -> bytes:
     return hashlib.sha256(repr(place).encode()).digest()
 
 
+def _drawn(
+    d: Dims, random: np.random.Generator, spread: float, integers: float, count: int, *, whole: bool = False
+) -> np.ndarray:
+    """Values of the usual magnitude, int64: integers of the portable lane, or words of numbers, in bf16 but
+    for ``whole`` ones."""
+    if not isinstance(d, TensorDims):
+        return random.normal(0, integers, count).astype(np.int64)
+    words = random.normal(0, spread, count).astype(np.float32).view(np.int32).astype(np.int64)
+    return words if whole else words >> 16 << 16
+
+
 @dataclass
 class _SizedModel:
     """A registered model of which one chunk of weights is known, in the path of its tree."""
@@ -175,7 +207,7 @@ class _SizedModel:
     def weight(self, matrix: Matrix, layer: int, row: int, chunk: int) -> DataAndPath:
         assert (layer, row, chunk) == (self.layer, self.row, self.chunk)
         length = merkle.path_length(self.dims.weight_leaf(matrix, layer, row, chunk), self.dims.weight_leaves)
-        values = np.random.default_rng(1).normal(0, 2**14, self.dims.tile)
+        values = _drawn(self.dims, np.random.default_rng(1), 0.05, 2**14, self.dims.tile)
         return values.astype(">i4").tobytes(), [_bytes("weights", level) for level in range(length)]
 
     def table(self, table: Table, entry: int) -> DataAndPath:
@@ -199,7 +231,7 @@ class _SizedExecution:
     @functools.cached_property
     def vectors(self) -> list[np.ndarray]:
         draw = np.random.default_rng(2)
-        return [draw.normal(0, 2**20, op.length).astype(np.int64) for op in self.program]
+        return [_drawn(self.dims, draw, 1.0, 2**20, op.length) for op in self.program]
 
     def tile_data(self, operator: int, tile: int) -> bytes:
         t = self.dims.tile
@@ -215,7 +247,8 @@ class _SizedExecution:
         return Tree([leaf_hash(self.tiles(number).root) for number in range(len(self.program))])
 
     def accumulators(self, operator: int, element: int) -> Sequence[Accumulator]:
-        drawn = np.random.default_rng(3).normal(0, 2**36, self.program[operator].steps)
+        # of the lane of words an accumulator is one, too
+        drawn = _drawn(self.dims, np.random.default_rng(3), 1.0, 2**36, self.program[operator].steps, whole=True)
         return [(int(value), 0) for value in drawn]
 
     __hash__ = object.__hash__
@@ -225,18 +258,21 @@ class _Sized:
     """A run of which only the sizes are real: what is disputed is one product of the down
     projection, two thirds through the answer and the model."""
 
-    def __init__(self, shape: Architecture, prompt: int, tokens: int) -> None:
-        d = self.dims = Dims.of(shape)
+    def __init__(self, shape: Architecture, prompt: int, tokens: int, d: Dims) -> None:
+        self.dims = d
         self.prompt_ids, self.token_ids = tuple(range(10, 10 + prompt)), tuple(range(500, 500 + tokens))
         positions = prompt + tokens - 1
         self.position, self.layer = 2 * positions // 3, 2 * d.layers // 3
-        self.operator = int(LayerOperator.OUTPUT)
+        listed = program(d, LAYER, self.position, 0)
+        self.operator = len(listed) - 1  # the output
         self.element = 2 * d.hidden // 3
-        self.step = 2 * (d.intermediate // d.tile) // 3
+        steps = listed[self.operator].steps
+        self.step = 2 * steps // 3
         self.seed, self.wrong_token = _bytes("seed"), 0
-        self.trees = _SizedModel(d, shape.stop_ids, self.layer, self.element, self.step)
+        chunk = self.step * (d.intermediate // steps) // d.tile
+        self.trees = _SizedModel(d, shape.stop_ids, self.layer, self.element, chunk)
         manifest = SimpleNamespace(model_id=_bytes("model"))
-        self.model = SimpleNamespace(manifest=manifest, configuration=lambda: {"lane": "portable-1"})
+        self.model = SimpleNamespace(manifest=manifest, configuration=lambda: {"lane": d.lane})
         self.order = Order(
             FIRST_COURT,
             _bytes("job"),
@@ -255,7 +291,7 @@ class _Sized:
         self.states = Tree([leaf_hash(leaf) for leaf in leaves])
         self.tokens = Tree([leaf_hash(leaf) for leaf in salted])
         self.prompt = Tree([leaf_hash(leaf) for leaf in prompt_leaves(self.prompt_ids, self.seed)])
-        self._execution = _SizedExecution(d, self.trees, layer_program(d, self.position))
+        self._execution = _SizedExecution(d, self.trees, listed)
 
     @property
     def claim(self) -> TraceClaim:

@@ -4,7 +4,7 @@ bench`` measures."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from random import Random
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from otr_core import merkle
 from otr_core.dispute.accounts import batch_id
 from otr_core.dispute.duties import challenge_hash
-from otr_core.dispute.play import Step, play
+from otr_core.dispute.play import ChallengerPlayer, OperatorPlayer, Step, play
 from otr_core.dispute.players import HonestChallenger, HonestOperator
 from otr_core.dispute.records import Terms
 from otr_core.dispute.state import Game, Level
@@ -37,7 +37,16 @@ BATCH = 256
 """Receipts in the batch of a disputed one, so that its path has eight hashes."""
 
 
-def dispute(order: Order, honest: Run, false: Run, token: int = 0, terms: Terms = TERMS) -> dict[str, Any]:
+def dispute(
+    order: Order,
+    honest: Run,
+    false: Run,
+    token: int = 0,
+    terms: Terms = TERMS,
+    operator: Callable[[Run], OperatorPlayer] = HonestOperator,
+    challenger: Callable[[Run], ChallengerPlayer] = HonestChallenger,
+    own: Run | None = None,
+) -> dict[str, Any]:
     """Dispute ``false`` by transactions on a fresh chain, and tell what it took.
 
     The operator plays ``false``. The fisherman runs what ``honest`` runs, on the tokens that
@@ -46,20 +55,22 @@ def dispute(order: Order, honest: Run, false: Run, token: int = 0, terms: Terms 
 
     Args:
         order: what both answer, under the domain ``FIRST_COURT``. token: number of the disputed
-            token; 0: the trace is disputed.
+            token; 0: the trace is disputed. operator, challenger: how ``false``
+            and the fisherman's run are played. own: the
+            fisherman's run, where it has made it already.
 
     Raises:
         InputError: the order is for another court.
     """
     if order.domain != FIRST_COURT:
         raise InputError(f"order domain: found {order.domain}, expected the first court's of a fresh chain")
-    fisherman = replace(honest, token_ids=false.token_ids, tamper=None)
+    fisherman = own or replace(honest, token_ids=false.token_ids, tamper=None)
     courts = both(honest, terms, stake_wei=terms.least_stake_wei)
     others = [hashlib.sha256(b"%d" % number).digest() for number in range(BATCH - 1)]
     salt = hashlib.sha256(b"salt").digest()
     number, now = courts.open_challenge(vouched(order, false), others, token=token, salt=salt)
     before = false.inferences
-    players = HonestOperator(false), HonestChallenger(fisherman)
+    players = operator(false), challenger(fisherman)
     courts.court, log = play(courts.court, number, *players, now=now, observe=courts.observe)
     game = courts.court.challenges[0].game
     assert game is not None

@@ -24,16 +24,17 @@ import numpy as np
 from otr_core import merkle
 from otr_core.dispute.judge import Opening, verdict
 from otr_core.dispute.openings import DataAndPath, Openings
-from otr_core.dispute.words import judge_words
 from otr_core.errors import MoveError
 from otr_core.lane.dims import PIECE_VALUES, Dims, Matrix, Table
 from otr_core.lane.element import LAYER, TOKEN, Accumulator, Element, Place, TraceClaim, program
 from otr_core.lane.program import Kind, Operator
 from otr_core.lane.step import PRIMITIVES, right, value
+from otr_core.lane.tensor_program import TensorDims
 from otr_core.poea.trace import SALT_BYTES
-from otr_node.chain.evm import revert_reason, signature_hash
+from otr_node.chain.evm import compile_vyper, revert_reason, signature_hash
 from otr_node.chain.interface import AnyChain, Contract
 from otr_node.chain.node import RefusedError
+from otr_node.chain.onchain import FOLDER, STEP_JUDGES, TENSOR_JUDGE, judge_of
 from otr_node.commitment import ModelTrees
 
 Ask = Callable[[Sequence[bytes]], list[bool | str]]
@@ -81,14 +82,19 @@ class DrawnProgram:
         how = random.randbytes(32), random.randrange(2**64), temperature if self.target == TOKEN else 0
         self.claim = TraceClaim(*roots, positions, *how)
         self.program = program(d, self.target, self.position, how[2])
-        self.vectors = [drawn_values(random, operator.length, 63) for operator in self.program]
+        self.vectors = [self._drawn(operator.length, 63) for operator in self.program]
+
+    def _drawn(self, count: int, bits: int) -> np.ndarray:
+        """Values of the lane: integers, or mostly words of fp32."""
+        words = isinstance(self.dims, TensorDims) and self.random.random() < 0.9
+        return drawn_words(self.random, count) if words else drawn_values(self.random, count, bits)
 
     def _state(self, position: int, layer: int) -> merkle.Tree:
         """Tree over the drawn pieces of a state."""
         d, made = self.dims, []
         for piece in range(d.pieces):
             row, first = d.piece_place(piece)
-            values = drawn_values(self.random, min(PIECE_VALUES, d.row_values(row) - first), 31)
+            values = self._drawn(min(PIECE_VALUES, d.row_values(row) - first), 31)
             made.append(self.random.randbytes(SALT_BYTES) + values.astype("<i4").tobytes())
         self._pieces[position, layer] = made
         self._trees[position, layer] = merkle.Tree([merkle.leaf_hash(each) for each in made])
@@ -155,8 +161,8 @@ class DrawnProgram:
                 row, first = self.dims.piece_place(piece)
                 element = random.randrange(min(PIECE_VALUES, self.dims.row_values(row) - first))
                 names = [operator.name for operator in self.program]
-                source = self.vectors[names.index(("output", "attention.key", "attention.qkv")[row])]
-                at = first + element + ((self.dims.heads + self.dims.kv_heads) * self.dims.tile if row == 2 else 0)
+                name, tiles = self.dims.kept(row)
+                source, at = self.vectors[names.index(name)], first + element + tiles * self.dims.tile
                 place = Place(*where, len(self.program), element, 0, int(source[at]), piece)
                 yield JudgedStep(self, place, ((0, 0), (0, 0)), None)
 
@@ -247,6 +253,19 @@ def drawn_values(random: Random, count: int, bits: int) -> np.ndarray:
     return np.array([max(min(each, most), -most - 1) for each in made], dtype=np.int64)
 
 
+def drawn_words(random: Random, count: int) -> np.ndarray:
+    """Words of fp32 as signed int64: near 1, of all exponents, close together, or NaNs, infinities,
+    zeros and subnormal numbers; some with nothing in the lower half."""
+    mode = random.choice(("near", "wide", "close", "special"))
+    centre, made = random.randrange(256), []
+    for _ in range(count):
+        spread = {"near": (120, 134), "wide": (0, 255), "close": (max(centre - 3, 0), min(centre + 3, 255))}
+        field = random.choice((0, 0, 1, 255, 254, 127)) if mode == "special" else random.randint(*spread[mode])
+        word = random.randrange(2) << 31 | field << 23 | random.choice((0, 1, 2**23 - 1, random.getrandbits(23)))
+        made.append(word & ~0xFFFF if random.random() < 0.3 else word)
+    return np.array(made, np.uint32).view(np.int32).astype(np.int64)
+
+
 def _accumulator(random: Random) -> Accumulator:
     """Any that a game could hold: a value of up to 127 bits, and an index."""
     made = random.choice((*_EXTREMES, 2**126, -(2**126), random.getrandbits(100), -random.getrandbits(60)))
@@ -275,8 +294,10 @@ def _word(x: int | bytes) -> bytes:
 
 def deploy_judge(chain: AnyChain, contract: Contract, model: ModelTrees) -> Contract:
     """The judge of a model."""
-    roots = model.weights_root, model.tables_root, list(model.stop_ids)
-    return chain.deploy(contract, judge_words(model.dims), *roots)[0]
+    name, args = judge_of(model)
+    steps = STEP_JUDGES if name == TENSOR_JUDGE else ()
+    at = [chain.deploy(compile_vyper(FOLDER / f"{step}.vy"))[0].address for step in steps]
+    return chain.deploy(contract, *args, *at)[0]
 
 
 def by_batches(url: str, judge: Contract) -> Ask:

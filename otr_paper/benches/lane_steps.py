@@ -20,7 +20,7 @@ import numpy as np
 from otr_core.lane import formats
 from otr_core.lane.element import LAYER, TOKEN, Element, Place, TraceClaim
 from otr_core.lane.held import HeldValues
-from otr_core.lane.program import Kind, Operator, layer_program, token_program
+from otr_core.lane.program import PORTABLE_KINDS, Kind, Operator, layer_program, token_program
 from otr_core.lane.sampling import draw
 from otr_core.lane.step import value
 from otr_core.lane.tables import turns
@@ -92,7 +92,7 @@ class _Campaign:
 
     def __init__(self, each: int) -> None:
         self._each = each
-        self.steps: Counter[Kind] = Counter({kind: 0 for kind in Kind if kind != Kind.COPY})
+        self.steps: Counter[Kind] = Counter({kind: 0 for kind in PORTABLE_KINDS if kind != Kind.COPY})
         self.differing = self.layers = self.layers_differing = 0
 
     @property

@@ -41,7 +41,7 @@ from otr_node.models import model_folder
 from otr_node.portable import LANE, PortableModel
 from otr_node.project import Project
 from otr_node.recorder import TraceRecorder
-from otr_node.run import Run, Tamper
+from otr_node.run import DisputedModel, Run, Tamper
 from otr_node.serve import open_query, sign_answer, trace_seed
 from otr_node.spotchecks import CheckedOperator, embedding, weights_of
 from otr_paper.benches import disputes
@@ -106,7 +106,7 @@ class Workbench:
 
     @property
     def portable(self) -> PortableModel:
-        """The model as exact integers, which alone can be disputed and proven.
+        """The model as exact integers, which alone can be proven.
 
         Raises:
             ModelError: it runs in another lane.
@@ -115,10 +115,21 @@ class Workbench:
             raise ModelError(f"lane: found {self.lane}, expected {LANE}")
         return self.model
 
+    @property
+    def disputed(self) -> DisputedModel:
+        """The model in a lane whose answers the court judges.
+
+        Raises:
+            ModelError: it runs in another lane.
+        """
+        if not isinstance(self.model, DisputedModel):
+            raise ModelError(f"lane: found {self.lane}, expected one whose steps a court judges")
+        return self.model
+
     @cached_property
     def trees(self) -> ModelTrees:
         """What a court's registry holds of the model."""
-        return commit_model(self.portable)
+        return commit_model(self.disputed)
 
     def other(self, *, folder: Path | None = None, lane: str | None = None, **options: Any) -> Workbench:
         """The same operator, with the same secrets, who runs another model: a changed checkpoint,
@@ -347,8 +358,8 @@ class Served:
         """A player's run of the answer: honest, with one value changed, or on other tokens than
         were chosen."""
         ids = token_ids or self.answer.token_ids
-        model, prompt = self.bench.portable, self.answer.prompt_ids
-        own = {"prompt_seed": self.said.prompt_seed, "order_id": self.order.id}
+        model, prompt = self.bench.disputed, self.answer.prompt_ids
+        own: dict[str, Any] = {"prompt_seed": self.said.prompt_seed, "order_id": self.order.id}
         return Run(model, self.trees, prompt, ids, self.salts, self.decoding, tamper, **own)
 
     def with_token(self, step: int, token: int) -> Run:
@@ -364,7 +375,7 @@ class Served:
             InputError: none does.
         """
         honest = self.honest.execution(LAYER, position, layer)
-        names = ("output", "attention.key", "attention.qkv")
+        names = [self.trees.dims.kept(row)[0] for row in range(3)]
         kept = [number for number, each in enumerate(honest.program) if each.name in names]
         for power in range(50):
             tamper = Tamper(position, layer, operator, element, 2**power)

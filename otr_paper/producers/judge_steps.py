@@ -12,7 +12,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 
 from otr_core.errors import MissingDataError
-from otr_core.lane.program import Kind
+from otr_core.lane.program import PORTABLE_KINDS
 from otr_node.chain.anvil import Anvil, find_anvil, known_keys
 from otr_node.chain.evm import GENESIS_TIME, compile_vyper
 from otr_node.chain.onchain import FOLDER
@@ -50,7 +50,7 @@ def main() -> None:
             for model, ask, judge in judges:
                 compare_at_judge(model, ask, judge, random, min(ROUND, steps), tally)
             frame.progress(f"{tally.steps.total()} steps, {len(tally.differing)} differing")
-            fewest = min(tally.steps[kind.name.lower()] for kind in Kind)
+            fewest = min(tally.steps[kind.name.lower()] for kind in PORTABLE_KINDS)
             wanting = tally.steps.total() < steps or (steps == STEPS and fewest < LEAST)
     for each in tally.differing:
         print(each)

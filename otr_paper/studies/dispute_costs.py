@@ -15,7 +15,8 @@ from otr_core.dispute.records import Terms
 from otr_core.dispute.state import MOST_INTERVALS
 from otr_core.lane import program as pr
 from otr_core.lane.dims import Dims, Matrix
-from otr_core.lane.element import Place
+from otr_core.lane.element import LAYER, Place
+from otr_core.lane.element import program as program_of
 
 TERMS = own_profile().court
 """The terms of the measured disputes: those of the deployment (``data/deployment.toml``)."""
@@ -27,7 +28,7 @@ def levels(d: Dims, positions: int, position: int) -> dict[str, int]:
     """The largest number of units of each level below an answer of ``positions`` fed tokens, for
     the deepest operator of a layer at ``position``: tokens, layers, operators, tiles of it, steps
     of an element."""
-    operators = pr.layer_program(d, position)
+    operators = program_of(d, LAYER, position, 0)
     return {
         "token": positions,
         "layer": d.layers,
@@ -57,7 +58,7 @@ def list_rounds(steps: int) -> int:
 def expected_rounds(d: Dims, positions: int, operator: int, position: int, arity_bits: int) -> int:
     """Closed form of the rounds of a dispute about ``operator`` (``len(program)``: what the trace
     holds)."""
-    operators = pr.layer_program(d, position)
+    operators = program_of(d, LAYER, position, 0)
     trace = merkle.rounds(positions * d.layers, arity_bits)
     if operator == len(operators):
         return trace + 1 + merkle.rounds(d.pieces, arity_bits) + 1
@@ -80,7 +81,7 @@ def descent_bytes(size: int, arity_bits: int, index: int = 0) -> int:
 def expected_bytes(d: Dims, positions: int, place: Place, arity_bits: int) -> int:
     """Closed form of the hashes and values that a dispute about one step of a layer's operator
     carries, up to the openings of the last move (``opening_bytes``)."""
-    program = pr.layer_program(d, place.position)
+    program = program_of(d, LAYER, place.position, 0)
     op = program[place.operator]
     tile, tiles = place.element // d.tile, d.tiles(op.length)
     total = descent_bytes(positions * d.layers, arity_bits, place.position * d.layers + place.layer)
@@ -105,7 +106,7 @@ def expected_bytes(d: Dims, positions: int, place: Place, arity_bits: int) -> in
 def opening_bytes(d: Dims, place: Place) -> int:
     """Bytes of the openings that prove one step of the down projection, or its finish, with their
     paths, and of the accumulators shown last."""
-    program = pr.layer_program(d, place.position)
+    program = program_of(d, LAYER, place.position, 0)
     steps = program[pr.LayerOperator.OUTPUT].steps
 
     def tile(operator: int, number: int) -> int:
@@ -181,7 +182,7 @@ def _hashes(value: Any) -> int:
 
 def trace_values(d: Dims, positions: int) -> int:
     """Values that all operators of an answer's layers make: what a dispute could have opened."""
-    return d.layers * sum(sum(op.length for op in pr.layer_program(d, position)) for position in range(positions))
+    return d.layers * sum(sum(op.length for op in program_of(d, LAYER, position, 0)) for position in range(positions))
 
 
 def longest_game_s(terms: Terms, rounds: int) -> int:

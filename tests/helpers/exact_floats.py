@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from otr_core.lane import blocks
+from otr_core.lane.fp32 import Fp32, as_objects
 
 _LIBM = ctypes.CDLL(ctypes.util.find_library("m"))
 _LIBM.fmaf.restype = ctypes.c_float
@@ -62,60 +62,10 @@ def toward_zero(value: Fraction) -> int:
     return low | (0x80000000 if value < 0 else 0)
 
 
-class Fp32:
-    """A fp32 number whose steps are those of ``otr_core.lane.blocks``: integers alone."""
-
-    def __init__(self, word: int) -> None:
-        self.word = word
-
-    @classmethod
-    def of(cls, value: object) -> Fp32:
-        return value if isinstance(value, cls) else cls(word_of(np.float32(value)))  # type: ignore[arg-type]
-
-    def __add__(self, other: object) -> Fp32:
-        return Fp32(blocks.fp32_add(self.word, Fp32.of(other).word))
-
-    def __mul__(self, other: object) -> Fp32:
-        return Fp32(blocks.fp32_multiply(self.word, Fp32.of(other).word))
-
-    __radd__, __rmul__ = __add__, __mul__
-
-    def __neg__(self) -> Fp32:
-        return Fp32(self.word ^ 0x80000000)
-
-    def __sub__(self, other: object) -> Fp32:
-        return self + -Fp32.of(other)
-
-    def __truediv__(self, other: object) -> Fp32:
-        return Fp32(blocks.fp32_divide(self.word, Fp32.of(other).word))
-
-    def __rtruediv__(self, other: object) -> Fp32:
-        return Fp32.of(other) / self
-
-    def sqrt(self) -> Fp32:
-        return Fp32(blocks.fp32_root(self.word))
-
-    def __float__(self) -> float:
-        return float(fp32(self.word))
-
-    def __int__(self) -> int:
-        return int(float(self))
-
-    def __lt__(self, other: object) -> bool:
-        return float(self) < float(Fp32.of(other))
-
-    def __gt__(self, other: object) -> bool:
-        return float(self) > float(Fp32.of(other))
-
-    def __ge__(self, other: object) -> bool:
-        return float(self) >= float(Fp32.of(other))
-
-
-def as_objects(values: np.ndarray) -> np.ndarray:
-    """Float32 numbers as objects of ``Fp32``."""
-    made = np.empty(values.shape, object)
-    made.reshape(-1)[:] = [Fp32(int(word)) for word in np.ascontiguousarray(values).view(np.uint32).reshape(-1)]
-    return made
+def float_objects(values: np.ndarray) -> np.ndarray:
+    """Float32 numbers as objects of ``Fp32``, of the same shape."""
+    words = np.ascontiguousarray(values).view(np.uint32).reshape(-1)
+    return as_objects(int(word) for word in words).reshape(values.shape)
 
 
 def words_of(values: np.ndarray) -> list[int]:

@@ -9,9 +9,10 @@ import numpy as np
 
 from otr_core.lane import blocks
 from otr_core.lane import tensor_steps as steps
+from otr_core.lane.fp32 import Fp32
 from otr_core.lane.tables import rotary_table
 from otr_node.tensor_lane import TensorModel
-from tests.helpers.exact_floats import Fp32, as_objects
+from tests.helpers.exact_floats import float_objects
 
 
 def _wide(words: Sequence[int]) -> np.ndarray:
@@ -41,12 +42,12 @@ def integer_logits(model: TensorModel, ids: Sequence[int]) -> list[list[int]]:
     found = []
     for position, token in enumerate(ids):
         turn = [
-            as_objects(np.array(table[position], np.float64).__truediv__(2.0**40).astype(np.float32))
+            float_objects(np.array(table[position], np.float64).__truediv__(2.0**40).astype(np.float32))
             for table in (cosines, sines)
         ]
         stream = _wide(m["embed"][token])
         for layer in range(a.layers):
-            x = _narrow(steps.normed(stream, as_objects(model.norms[f"{layer}.before"]), epsilon))
+            x = _narrow(steps.normed(stream, float_objects(model.norms[f"{layer}.before"]), epsilon))
             made = _times(x, m[f"{layer}.qkv"]).reshape(-1, a.head_dim)
             mixed: list[int] = []
             for shared in range(a.kv_heads):
@@ -59,10 +60,10 @@ def integer_logits(model: TensorModel, ids: Sequence[int]) -> list[list[int]]:
                 columns = list(zip(*values[layer][own], strict=True))
                 mixed += _narrow(_times(_narrow(weights), columns) / total[0, 0])
             stream = stream + _times(mixed, m[f"{layer}.out"])
-            x = _narrow(steps.normed(stream, as_objects(model.norms[f"{layer}.after"]), epsilon))
+            x = _narrow(steps.normed(stream, float_objects(model.norms[f"{layer}.after"]), epsilon))
             made = _times(x, m[f"{layer}.gate_up"])
             inner = _narrow(steps.gated_silu(made[: a.intermediate], made[a.intermediate :]))
             stream = stream + _times(inner, m[f"{layer}.down"])
-        x = _narrow(steps.normed(stream, as_objects(model.norms["final"]), epsilon))
+        x = _narrow(steps.normed(stream, float_objects(model.norms["final"]), epsilon))
         found.append([value.word for value in _times(x, m["head"])])
     return found

@@ -21,7 +21,8 @@ from otr_node.integers import block_twins, projections
 from otr_node.lanes import load_model
 from otr_node.recorder import open_recorder
 from otr_node.serve import serve
-from otr_node.tensor_lane import load_tensor_lane, to_words
+from otr_node.tensor_lane import load_tensor_lane
+from otr_node.tensor_values import to_words
 from otr_paper.labs.tiny import TINY, tiny_tensors, write_tiny
 from tests.helpers.exact_floats import canonical
 from tests.helpers.tensor_second_opinion import integer_logits

@@ -76,6 +76,10 @@ GELU_CUBIC: constant(int256) = 74821
 ZERO24: constant(Bytes[24]) = x"000000000000000000000000000000000000000000000000"
 ZERO28: constant(Bytes[28]) = x"00000000000000000000000000000000000000000000000000000000"
 
+# Name of the lane, and digest of its only configuration (otr_core/dispute/registry.py).
+LANE: constant(bytes32) = keccak256("portable-1")
+CONFIGURATION: constant(bytes32) = 0xaf6f081fa88e0e78f251c1f3e6566ec8817017fe13a7a1420972bb940cbcab44
+
 MOST_TILE: constant(uint256) = 256  # values of 8 bytes, all of which one opening holds
 
 # The registered model in words (too many to lie in the code), its tile, and the roots of its weights and tables.
@@ -283,6 +287,13 @@ def pieces(piece: uint256) -> (uint256, uint256):
 def trace_shape() -> (uint256, uint256, uint256, uint256):
     """Layers, bytes of an output row, bytes of a key row, most positions."""
     return LAYER_COUNT, 4 * WIDTH, 4 * KV_COUNT * T, POSITIONS
+
+
+@pure
+@external
+def lane() -> (bytes32, bytes32):
+    """Hash of the lane's name, and digest of its only configuration."""
+    return LANE, CONFIGURATION
 
 
 # --- openings

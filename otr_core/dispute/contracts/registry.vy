@@ -10,6 +10,7 @@ import shapes
 
 interface Judge:
     def trace_shape() -> (uint256, uint256, uint256, uint256): view
+    def lane() -> (bytes32, bytes32): view
 
 struct Key:
     operator: address
@@ -48,8 +49,6 @@ DOMAIN_TYPE: constant(bytes32) = keccak256(
 )
 NAME: constant(bytes32) = keccak256("Optimistic TEE-Rollup")
 VERSION: constant(bytes32) = keccak256("2")
-# The lane whose steps a judge judges.
-LANE: constant(bytes32) = keccak256("portable-1")
 # How an answer ended: the most tokens ordered were chosen, or its last token is a stop token.
 LENGTH: constant(uint256) = 0
 STOP: constant(uint256) = 1
@@ -58,7 +57,6 @@ HEIR_S: immutable(uint256)
 NOTICE_S: immutable(uint256)
 ORDER_TYPE: immutable(bytes32)
 RECEIPT_TYPE: immutable(bytes32)
-CONFIGURATION: immutable(bytes32)  # digest of the lane's only configuration
 
 judges: public(HashMap[bytes32, address])  # by model id: the contract that judges the model's disputes
 keys: public(HashMap[bytes32, Key])  # by key id
@@ -70,13 +68,12 @@ heir_since: uint256
 
 
 @deploy
-def __init__(order_type: bytes32, receipt_type: bytes32, configuration: bytes32, heir_s: uint256, notice_s: uint256):
+def __init__(order_type: bytes32, receipt_type: bytes32, heir_s: uint256, notice_s: uint256):
     self.registrar = msg.sender
     HEIR_S = heir_s
     NOTICE_S = notice_s
     ORDER_TYPE = order_type
     RECEIPT_TYPE = receipt_type
-    CONFIGURATION = configuration
 
 
 @external
@@ -175,7 +172,10 @@ def _fault(
         return "platform"
     if key.model_id != order.model_id:
         return "measured-model"
-    if receipt.lane != LANE:
+    lane: bytes32 = empty(bytes32)
+    configuration: bytes32 = empty(bytes32)
+    lane, configuration = staticcall Judge(judge).lane()
+    if receipt.lane != lane:
         return "lane"
     layers: uint256 = 0
     output_bytes: uint256 = 0
@@ -184,7 +184,7 @@ def _fault(
     layers, output_bytes, kv_bytes, context = staticcall Judge(judge).trace_shape()
     if receipt.layers != layers or receipt.output_bytes != output_bytes or receipt.kv_bytes != kv_bytes:
         return "trace-shape"
-    if receipt.configuration_digest != CONFIGURATION:
+    if receipt.configuration_digest != configuration:
         return "configuration"
     if receipt.prompt_tokens != order.prompt_tokens:
         return "prompt"

@@ -12,7 +12,8 @@ from random import Random
 from typing import Any
 
 from otr_core.dispute.records import Terms
-from otr_core.lane import program as pr
+from otr_core.lane.dims import Dims
+from otr_core.lane.element import LAYER, program
 from otr_core.lane.sampling import Decoding
 from otr_core.poea.receipt import SignedReceipt
 from otr_core.poea.trace import Trace
@@ -42,28 +43,29 @@ TERMS = Terms(
 
 
 @functools.cache
-def tiny_bench() -> Workbench:
-    return Workbench(write_tiny(Path(tempfile.mkdtemp(prefix="otr-tiny-"))))
+def tiny_bench(lane: str = Dims.lane) -> Workbench:
+    return Workbench(write_tiny(Path(tempfile.mkdtemp(prefix="otr-tiny-"))), lane=lane)
 
 
 @functools.cache
-def tiny(temperature_milli: int = 0, tokens: int = 10) -> Served:
+def tiny(temperature_milli: int = 0, tokens: int = 10, lane: str = Dims.lane) -> Served:
     """An answer of the tiny model."""
     decoding = Decoding(tokens, seed=5, temperature_milli=temperature_milli)
-    return tiny_bench().serve("w3 w5 w7 w9", decoding, trace_secret=SEED)
+    return tiny_bench(lane).serve("w3 w5 w7 w9", decoding, trace_secret=SEED)
 
 
 def tiny_signed(run: Run, **changes: Any) -> SignedReceipt:
     """What a broken TEE signs about ``run``, as an answer to the order of ``tiny`` with the same
     decoding; ``changes`` as in ``vouched``."""
-    return vouched(tiny(run.decoding.temperature_milli, run.decoding.max_tokens).order, run, **changes)
+    served = tiny(run.decoding.temperature_milli, run.decoding.max_tokens, run.trees.dims.lane)
+    return vouched(served.order, run, **changes)
 
 
 def random_tamper(served: Served, random: Random, operator: int | None = None) -> Tamper:
     """A change of one random value that a layer computes, of one operator when given. Rounding may
     undo it."""
     dims, position = served.bench.trees.dims, random.randrange(len(served.honest.fed))
-    operators = pr.layer_program(dims, position)
+    operators = program(dims, LAYER, position, 0)
     number = random.randrange(len(operators)) if operator is None else operator
     element = random.randrange(operators[number].length)
     delta = random.choice((-1, 1)) * random.choice((1, 7, 2**12, 2**20))

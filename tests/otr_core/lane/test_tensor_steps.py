@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from otr_core.lane import tensor_steps as steps
-from tests.helpers.exact_floats import as_objects, words_of
+from tests.helpers.exact_floats import float_objects, words_of
 
 
 def some(random: np.random.Generator, *shape: int, spread: int = 6) -> np.ndarray:
@@ -19,7 +19,7 @@ def same(function, *values):
     """The words that a function gives on floats, once they are those on integers."""
     with np.errstate(invalid="ignore"):  # NaNs are compared with numbers, and are none of them
         found = function(*values)
-        defined = function(*(as_objects(value) if isinstance(value, np.ndarray) else value for value in values))
+        defined = function(*(float_objects(value) if isinstance(value, np.ndarray) else value for value in values))
     for one, other in zip(*((x if isinstance(x, tuple) else (x,)) for x in (found, defined)), strict=True):
         assert words_of(one) == words_of(other)
     return found

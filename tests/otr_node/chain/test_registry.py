@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from otr_core.dispute.registry import CONFIGURATION, NOTICE_S
+from otr_core.dispute.registry import NOTICE_S
 from otr_core.dispute.words import judge_words
 from otr_core.errors import ChainError
 from otr_core.poea.order import Domain, Order, type_hash
@@ -48,7 +48,7 @@ class Asker:
 
     def registry(self, path: Path) -> Contract:
         types = type_hash("Order", Order.members), type_hash("Receipt", Receipt.members)
-        types = *types, CONFIGURATION, 1_000, NOTICE_S
+        types = *types, 1_000, NOTICE_S
         registry, _ = self.chain.deploy(compile_vyper(path), *types)
         for model in (tiny().order.model_id, OTHER_MODEL):
             self.chain.transact(registry, "register_model", model, self.judge.address)
@@ -140,7 +140,7 @@ CUTS = [
     ("key.operator != operator", "False"),
     ("key.model_id != order.model_id", "False"),
     ("key.platform != empty(bytes32) and key.platform != platform", "False"),
-    ("receipt.lane != LANE", "False"),
+    ("receipt.lane != lane", "False"),
     ("receipt.layers != layers or ", ""),
     ("receipt.output_bytes != output_bytes or ", ""),
     (" or receipt.kv_bytes != kv_bytes", ""),
