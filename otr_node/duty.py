@@ -127,7 +127,7 @@ def proof_message(
     return sign_message(key, check.duty, "proof", proof_body(proof)), proof
 
 
-def judge_of(check: SpotCheck, model: PortableModel, said: Query, response: Response, circuits: Circuits) -> Judge:
+def drawn_judge(check: SpotCheck, model: PortableModel, said: Query, response: Response, circuits: Circuits) -> Judge:
     """A judge who holds the model, and circuits where units are demanded."""
     if check.terms.demand == "units":
         return unit_judge(verifier_of(model, circuits), model.manifest.model_id)

@@ -180,4 +180,4 @@ def take_message(
     held = held_model(project, check.file, model, say)
     circuits = duty.circuits_for(held, check.terms.shares, store or project.build / "spotcheck")
     shown = b"" if proof is None else read_input(proof, what="a proof", limit_bytes=MOST_PROOF_BYTES)
-    _show(check.answer(now, raw, duty.judge_of(check, held, said, response, circuits), shown), as_json)
+    _show(check.answer(now, raw, duty.drawn_judge(check, held, said, response, circuits), shown), as_json)

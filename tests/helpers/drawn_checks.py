@@ -99,7 +99,7 @@ class Drawn:
 
     def judge(self, check: SpotCheck) -> Judge:
         a = self.answer
-        return duty.judge_of(check, a.model, a.said, a.response, {})
+        return duty.drawn_judge(check, a.model, a.said, a.response, {})
 
 
 @pytest.fixture(scope="session")

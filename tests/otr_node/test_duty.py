@@ -47,7 +47,7 @@ def proven(drawn, store):
     check = check.draw_units(BEACON.sign(check.round))
     answers = read_answers(json.loads(duty.units_message(check, who, KEY))["body"], 2)
     (circuit,) = circuits.values()
-    return check, answers, duty.judge_of(check, a.model, a.said, a.response, circuits), circuit
+    return check, answers, duty.drawn_judge(check, a.model, a.said, a.response, circuits), circuit
 
 
 def judged(proven, body):
@@ -81,7 +81,7 @@ def test_circuits_that_were_not_agreed_to_judge_nothing(proven, drawn, tmp_path)
     """Another machine's reference string, or another circuit: the digest of the terms is not theirs."""
     a = drawn.answer
     others = duty.circuits_for(a.model, MATRIX, tmp_path)
-    judge = duty.judge_of(proven[0], a.model, a.said, a.response, others)
+    judge = duty.drawn_judge(proven[0], a.model, a.said, a.response, others)
     with pytest.raises(SpotCheckError) as failure:
         judged((*proven[:2], judge, None), answers_json(proven[1]))
     assert failure.value.check == "held circuits"
