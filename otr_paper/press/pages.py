@@ -22,6 +22,7 @@ def generated(project: Project) -> dict[str, dict[str, str]]:
         "ARTIFACT.md": {"commands": commands_markdown(project, rows)},
         "docs/claims.md": {"claims": claims_markdown(rows, load_published(project.data))},
         "docs/network.md": {"costs": costs_markdown(project)},
+        "docs/proof.md": {"measured": proofs_markdown(project)},
         "docs/production_rules.md": {f"{kind}s": lessons_markdown(project.data, kind) for kind in COUNTS},
         "docs/running.md": {"resources": resources_markdown(project)},
     }
@@ -109,4 +110,26 @@ def costs_markdown(project: Project) -> str:
     lines = ["| what | who pays | gas, 135M model | gas, 70B model |", "|---|---|---|---|"]
     lines += [f"| {what} | {who} | {small:,} | {large:,} |" for what, who, (small, large) in rows]
     lines.append(f"\nMeasured with `{card.command}` on {card.date}, on the embedded chain; anvil uses the same.")
+    return "\n".join(lines)
+
+
+def proofs_markdown(project: Project) -> str:
+    """What proving and checking whole answers costs, from the stored measurement ``answer_proofs``."""
+    card, found = read_result(project.results, "answer_proofs")
+    lines = [
+        "| positions (chosen) | cells, million | prove, CPU s | of inference | peak, GB | proof, MB | check, CPU s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for run in found["runs"]:
+        drawn = ", drawn" if run["temperature_milli"] else ""
+        numbers = [f"{run['cells'] / 1e6:.1f}", f"{run['prove_cpu_s']:.0f}", f"{run['prove_over_inference']:.0f} ×"]
+        numbers += [f"{run['peak_mb'] / 1024:.1f}", f"{run['proof_bytes'] / 1e6:.1f}", f"{run['check_cpu_s']:.1f}"]
+        lines.append(f"| {run['positions']} ({run['answer_tokens']}{drawn}) | {' | '.join(numbers)} |")
+    loads = [run["load_before"] for run in found["runs"]]
+    bits = [run["soundness_bits"] for run in found["runs"]]
+    lines.append(
+        f"\nSoundness: {min(bits):.1f} to {max(bits):.1f} bits. Measured with `{card.command}` on {card.date}, one thread "
+        f"of a machine of two cores that others used at a load of {min(loads):.0f} to {max(loads):.0f}, which makes CPU "
+        "seconds more."
+    )
     return "\n".join(lines)
