@@ -128,8 +128,8 @@ def proofs_markdown(project: Project) -> str:
     loads = [run["load_before"] for run in found["runs"]]
     bits = [run["soundness_bits"] for run in found["runs"]]
     lines.append(
-        f"\nSoundness: {min(bits):.1f} to {max(bits):.1f} bits. Measured with `{card.command}` on {card.date}, one thread "
-        f"of a machine of two cores that others used at a load of {min(loads):.0f} to {max(loads):.0f}, which makes CPU "
-        "seconds more."
+        f"\nSoundness: {min(bits):.1f} to {max(bits):.1f} bits. Measured with `{card.command}` on {card.date}, one "
+        f"thread of a machine of two cores that others used at a load of {min(loads):.0f} to {max(loads):.0f}, which "
+        "makes CPU seconds more."
     )
     return "\n".join(lines)
