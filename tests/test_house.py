@@ -81,7 +81,7 @@ BUDGETS = {
     # explorers, the chain of custody, where verdicts flip, the crate of a run, and the figures, which stood
     # in the notebooks' cells; structured cheats under every check; one run of the network, as rows and
     # drawn, and a key's life, 450; disputes about one block of a tensor core
-    "otr_paper": 22980,
+    "otr_paper": 23050,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands
     "otr_paper/claims": 2230,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free

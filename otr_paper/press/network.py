@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 KIND_LOOKS: Mapping[str, tuple[str, str]] = {
     "message": ("#555555", "o"),
-    "own work": ("#E69F00", "D"),
+    "own work": ("#BF8100", "D"),
     "transaction": ("#0072B2", "s"),
     "verdict": ("#D55E00", "*"),
 }
 """Kind of an event -> colour and sign."""
-TIER_COLOURS = {"1 receipt": "#0072B2", "chain": "#555555", "3 spot check": "#E69F00", "2 dispute": "#009E73"}
+TIER_COLOURS = {"1 receipt": "#0072B2", "chain": "#555555", "3 spot check": "#BF8100", "2 dispute": "#009E73"}
 ATTACK_LOOKS = dict(
     zip(ATTACK_WORDS, zip(("#555555", *SEQUENCE[3:1:-1], SEQUENCE[0]), "oDs^", strict=True), strict=True)
 )
@@ -137,7 +137,7 @@ def draw_tiers(ax: Any, rows: pd.DataFrame, first_s: float = 0.1) -> None:
         ax.annotate(text, (begin + width, y), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7)
     changes = rows.answer.ne(rows.answer.shift()).to_numpy().nonzero()[0]
     for y in changes[1:]:
-        ax.axhline(y - 0.5, color="#BBBBBB", linewidth=0.7)
+        ax.axhline(y - 0.5, color="#BBBBBB", linewidth=0.7, zorder=0)
     for y in changes:
         ax.annotate(rows.answer.iloc[y], (1, y), xycoords=("axes fraction", "data"), xytext=(-2, 0), ha="right",
                     textcoords="offset points", va="center", fontsize=READABLE_PT, fontweight="bold")  # fmt: skip

@@ -12,7 +12,7 @@ from tests.helpers.slices import SlicedNotebook
 
 PROJECT = find_project()
 #: Notebooks whose figures are not held to this yet.
-NOT_YET = ("04_zk_spot_checks",)
+NOT_YET = ()
 
 PALETTES = {
     "sequence": figures.SEQUENCE,

@@ -41,6 +41,10 @@ VALUES = {
     "load": (0.1, 1.0, 5.0),
     "provers": (10, 100, 1000),
 }
+#: What a live run of the network takes; they act together or not at all, and a run takes minutes:
+#: tests/otr_paper/series/test_network_series.py plays them.
+LIVE = ("live", "attack", "seconds")
+
 #: Where a parameter's figure needs a model, or a population played by many seeds.
 SLOW = {("02_poea_binding", name) for name in ("profile", "seed", "prompt", "max_tokens", "device")}
 SLOW |= {("03_dispute_bisection", name) for name in ("profile", "seed", "layer")}
@@ -66,7 +70,11 @@ def different(tables):
 
 def chosen():
     slow = pytest.mark.slow
-    return [pytest.param(*one, marks=slow if one in SLOW else ()) for one in EVERY if one[1] not in ("mode", "device")]
+    return [
+        pytest.param(*one, marks=slow if one in SLOW else ())
+        for one in EVERY
+        if one[1] not in ("mode", "device", *LIVE)
+    ]
 
 
 @pytest.mark.parametrize(("book", "name"), chosen())
@@ -110,6 +118,11 @@ def test_a_device_is_used_or_refused_by_name_within_ten_seconds():
     with pytest.raises(OtrError, match="device: found no CUDA device"):
         list(sliced.compute(output, "device", ("cuda",)))
     assert time.process_time() - started < 10
+
+
+def test_what_a_live_run_takes_is_read_where_it_is_started():
+    (started,) = [node for _, node in BOOKS["09_network"].statements if set(LIVE) & set(read(node))]
+    assert set(LIVE) <= set(read(started))
 
 
 def test_a_notebook_declares_only_what_it_uses():

@@ -429,12 +429,13 @@ def test_a_wrong_token_that_is_signed_is_convicted(drawn):
     assert check.answer(later(check), message, lie.judge(check), proof).stage is Stage.CONVICTED
 
 
-def test_an_answer_that_no_proof_covers_goes_to_a_dispute(drawn, tiny_portable):
-    warm = Drawn(provable(tiny_portable, "w3 w4 w5", Decoding(5, temperature_milli=700, seed=3)))
-    check, a = warm.whole, warm.answer
+def test_an_answer_that_no_proof_covers_goes_to_a_dispute(drawn, monkeypatch):
+    """Longer than proofs are made for: both sides go by the receipt's length."""
+    monkeypatch.setattr("otr_core.spotcheck.proof.verify.MOST_POSITIONS", drawn.answer.file.receipt.positions - 1)
+    check, a = drawn.whole, drawn.answer
     message, proof = duty.proof_message(check, a.model, a.said, a.response, KEY, lambda line: None)
     assert proof == HEADER
-    assert check.answer(later(check), message, warm.judge(check), proof).stage is Stage.DISPUTED
+    assert check.answer(later(check), message, drawn.judge(check), proof).stage is Stage.DISPUTED
 
 
 # --- documents of others
