@@ -65,15 +65,16 @@ BUDGETS = {
     # replayed, compiled and in NumPy, and the lane of such blocks; the server with its client; a chain by
     # a node's URL, games followed through its logs, the processes that watch and defend there, and what
     # arbiters look at before they sign; the report on a network of one's own, with its constants; both sides
-    # of a drawn check, with its commands; every value of a program of tensor-core blocks
-    "otr_node": 14200,
+    # of a drawn check, with its commands; every value of a program of tensor-core blocks; batches that hold no
+    # receipt twice, whatever ended between two of them
+    "otr_node": 14300,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with
     "otr_node/proof": 1250,
     # what the OpenAI API says and what it must refuse, an engine that outlives what fails in it, a journal
     # that outlives the program, and the operator beside it with its book of batches
-    "otr_node/server": 1920,
+    "otr_node/server": 1960,
     # claims, terms, losses, the report and its page, and the table of use cases that left the core
     "otr_node/sizing": 800,
     # of it the producers of stored results, the free opponents of disputes and of a stake, the bench of the

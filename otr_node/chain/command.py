@@ -10,7 +10,6 @@ import typer
 from otr_core import merkle
 from otr_core.cli import AsJson, print_json, print_table, say
 from otr_core.dispute.accounts import batch_id
-from otr_core.dispute.court import receipt_leaf
 from otr_core.dispute.profile import own_profile, read_profile
 from otr_core.dispute.registry import Key
 from otr_core.dispute.state import NOTHING
@@ -34,6 +33,7 @@ from otr_node.chain.access import (
     until_late,
     with_models,
 )
+from otr_node.chain.committing import batches_of
 from otr_node.chain.options import (
     CourtFile,
     CourtOptions,
@@ -45,7 +45,6 @@ from otr_node.chain.options import (
     wei,
     with_options,
 )
-from otr_node.chain.places import write_places
 from otr_node.chain.verdict_command import verdict_app
 
 Budget = Annotated[str, typer.Option("--budget", help="Most ether in bonds, lost and at stake.")]
@@ -151,24 +150,23 @@ def commit_answers(
     answers: Annotated[Path, typer.Argument(help="Folder with NAME.order.json and NAME.receipt.json.")],
     options: CourtOptions,
 ) -> None:
-    """Commit the answers of a folder that have no place yet as one batch, and write their places."""
+    """Commit the answers of a folder that lie in no batch yet as one, and write their places. One that was
+    planned before, and did not come to the chain, is sent again as it was."""
     at, me = entered(options)
     from otr_node.chain.answers import answers_in
+    from otr_node.chain.followed import Followed
 
-    new = [
-        each
-        for each in answers_in(answer_folder(answers), lambda name, error: say(f"{name}: {error}"))
-        if each.place is None
-    ]
-    if not new:
+    folder, followed = answer_folder(answers), Followed(at, {})
+    followed.read()
+    found = answers_in(folder, lambda name, error: say(f"{name}: {error}"))
+    made = list(batches_of(folder, found, at.domain, me, followed.court.batches))
+    if not made:
         raise InputError(f"{answers}: found no answer without a place, expected at least one")
-    leaves = [receipt_leaf(at.domain, each.file.receipt, each.file.signature) for each in new]
-    root = merkle.root(leaves)
-    at.call(None, me, "commit_batch", root, len(leaves))
-    batch = batch_id(me, root)
-    write_places(answers, [each.name for each in new], batch, leaves)
+    for leaves in made:
+        root = merkle.root(leaves)
+        at.call(None, me, "commit_batch", root, len(leaves))
+        print(f"batch: {batch_id(me, root).hex()} of {len(leaves)} receipts")
     print_gas(at)
-    print(f"batch: {batch.hex()} of {len(leaves)} receipts")
 
 
 @chain_app.command("challenge")

@@ -21,6 +21,7 @@ from otr_core.errors import MoveError
 from otr_core.poea.order import Order
 from otr_core.poea.receipt import Receipt
 from otr_node.chain.party import ChainParty
+from otr_node.chain.places import place_alone
 
 _PLAYED = (ChallengeStatus.OPEN, ChallengeStatus.DEMAND, ChallengeStatus.SPOT)
 
@@ -83,10 +84,11 @@ class Defender(ChainParty):
 
     def _show(self, number: int, challenge: Challenge) -> bool:
         """Show or publish a demanded receipt."""
-        place = self.place_of(challenge.commitment)
-        if place is not None and place.batch in self.followed.court.batches:
-            self.report("show", game=number, why="the demanded receipt is in a batch")
-            return self.call("show", number, tuple(place))
+        # What was published once is shown where it lies then: it may be demanded again.
+        for place in (self.place_of(challenge.commitment), place_alone(self.me, challenge.commitment)):
+            if place is not None and place.batch in self.followed.court.batches:
+                self.report("show", game=number, why="the demanded receipt is in a batch")
+                return self.call("show", number, tuple(place))
         self.report("publish", game=number, why="the demanded receipt is in no batch yet")
         return self.call("publish_receipt", number)
 

@@ -14,9 +14,8 @@ import hmac
 from dataclasses import dataclass, field, replace
 
 from otr_core import merkle
-from otr_core.dispute.accounts import batch_id
 from otr_core.dispute.court import receipt_leaf
-from otr_core.dispute.duties import LeafPlace, challenge_hash, is_drawn, spot_subject
+from otr_core.dispute.duties import challenge_hash, is_drawn, spot_subject
 from otr_core.dispute.game import open_game
 from otr_core.dispute.players import HonestChallenger, case
 from otr_core.dispute.profile import own_profile
@@ -28,6 +27,7 @@ from otr_node.chain.answers import AnswerFiles
 from otr_node.chain.onchain import NOBODY
 from otr_node.chain.outbox import Outbox
 from otr_node.chain.party import ChainParty
+from otr_node.chain.places import place_alone
 
 _PLAYED = (ChallengeStatus.OPEN, ChallengeStatus.DEMAND, ChallengeStatus.SPOT)
 _AT_STAKE = (ChallengeStatus.COMMITTED, ChallengeStatus.OPEN, ChallengeStatus.DEMAND, ChallengeStatus.LOST)
@@ -159,9 +159,9 @@ class Fisherman(ChainParty):
         key = court.keys.get(signed.receipt.key_id)
         if key is None or (answer.place is not None and answer.place.batch in court.batches):
             return answer
-        root = merkle.leaf_hash(receipt_leaf(court.domain, signed.receipt, signed.signature))
-        batch = batch_id(key.operator, root)
-        return replace(answer, place=LeafPlace(batch, 0, ())) if batch in court.batches else answer
+        leaf = merkle.leaf_hash(receipt_leaf(court.domain, signed.receipt, signed.signature))
+        alone = place_alone(key.operator, leaf)
+        return replace(answer, place=alone) if alone.batch in court.batches else answer
 
     def _verdict(self, answer: AnswerFiles, operator: str) -> int | None:
         """What is disputed of an answer (``players.case``), found by running it once; None: nothing."""

@@ -5,12 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from otr_core import merkle
+from otr_core.dispute.accounts import batch_id
 from otr_core.dispute.duties import LeafPlace
 from otr_core.encoding import canonical_json, parse_canonical, strict_hex
 from otr_core.errors import InputError
 from otr_core.files import write_bytes
 
 PLACE_FORMAT = "otr-place/1"
+
+
+def place_alone(operator: str, leaf: bytes) -> LeafPlace:
+    """Where a receipt lies that was published on demand: in a batch of its own.
+
+    Args:
+        leaf: hash of its leaf.
+    """
+    return LeafPlace(batch_id(operator, leaf), 0, ())
 
 
 def dump_place(place: LeafPlace) -> bytes:

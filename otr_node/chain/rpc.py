@@ -76,8 +76,7 @@ class RpcChain:
         self.id = self._node.number("eth_chainId", patience_s=min(patience_s, 5.0))
         if chain_id is not None and self.id != chain_id:
             raise NodeError("chain-id", self.id, chain_id)
-        for kept in outbox.waiting() if outbox else ():
-            self._delivery.finish(*kept)
+        self._finish_kept()
 
     @property
     def sent_again(self) -> int:
@@ -257,6 +256,12 @@ class RpcChain:
         data = call_data(contract.entry(function), args)
         return self._send(contract.address, data, sender, value, contract)[0]
 
+    def _finish_kept(self) -> None:
+        """See to what was signed and has no receipt yet. Nothing else is signed before: it would be decided
+        on a chain without the former, and be mined behind it."""
+        for kept in self.outbox.waiting() if self.outbox else ():
+            self._delivery.finish(*kept)
+
     def _fees(self) -> tuple[int, int]:
         """Most wei for a unit of gas, and of it for the block's maker."""
         base = self._node.block("latest").get("baseFeePerGas")
@@ -279,6 +284,7 @@ class RpcChain:
         key = self._keys.get(sender)
         if key is None:
             raise NodeError("key", f"none of account {sender or 'at all'}", "the key of who sends")
+        self._finish_kept()
         about: dict[str, Any] = {"from": sender, "data": "0x" + data.hex(), "value": hex(value)}
         about |= {} if to is None else {"to": to}
         gas = GAS_LIMIT if self._moved else self._estimated(about)

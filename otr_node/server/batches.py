@@ -1,8 +1,10 @@
 """The book of batches: which receipts of a journal lie in which batch, and which batches stand on chain.
 
 One SQLite file beside the journal. A batch is written whole before it is sent, so that an operator
-that is killed between the two sends the same batch again, and never one receipt in two. Whoever
-operates writes it; the server reads it to tell clients the places of their receipts.
+that is killed between the two sends the same batch again. No receipt may ever lie in two (that
+convicts), and one that is demanded is published in a batch of its own: which those are is written
+down here, too. Whoever operates writes it, for one account at one court; the server reads it to
+tell clients the places of their receipts.
 """
 
 from __future__ import annotations
@@ -17,12 +19,15 @@ from pathlib import Path
 from typing import Any, Self
 
 from otr_core import merkle
+from otr_core.dispute.accounts import batch_id
 from otr_core.dispute.duties import LeafPlace
 from otr_core.errors import InputError, JournalError, one_line
+from otr_core.poea.order import Domain
 
 _FILE, _LOCK = "batches.sqlite", "operator.lock"
 _VERSION = 1
 _TABLES = """
+CREATE TABLE owner (identity BLOB NOT NULL);
 CREATE TABLE batches (
     number INTEGER PRIMARY KEY, batch BLOB NOT NULL UNIQUE, root BLOB NOT NULL, stands INTEGER NOT NULL
 );
@@ -41,12 +46,18 @@ class PlannedLeaf:
 
     Attributes:
         order_id: 32 bytes. journalled: its number in the journal. leaf: content of its leaf
-            (``receipt_leaf``); empty: it goes into none.
+            (``receipt_leaf``); empty: it goes into none. alone: it was published, and has a batch.
     """
 
     order_id: bytes
     journalled: int
     leaf: bytes
+    alone: bool = False
+
+    @property
+    def together(self) -> bool:
+        """Whether it goes into the batch that is made."""
+        return bool(self.leaf) and not self.alone
 
 
 @dataclass(frozen=True)
@@ -118,16 +129,20 @@ class BatchReader:
 class BatchBook(BatchReader):
     """The book in a state folder, which one operator has for itself.
 
+    Args:
+        operator: its address. domain: of the court.
+
     Raises:
-        InputError: another operator has it, or as ``BatchReader``.
+        InputError: another operator has it, it is of another account or court, or as ``BatchReader``.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, operator: str, domain: Domain) -> None:
+        self._operator = operator
         self._lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             super().__init__(folder)
-            self._prepare(folder)
+            self._prepare(folder, domain.separator + bytes.fromhex(operator.removeprefix("0x")))
         except BlockingIOError as error:
             os.close(self._lock)
             raise InputError(f"{folder}: found another operator at work here, expected one") from error
@@ -135,14 +150,19 @@ class BatchBook(BatchReader):
             os.close(self._lock)
             raise
 
-    def _prepare(self, folder: Path) -> None:
+    def _prepare(self, folder: Path, identity: bytes) -> None:
         try:
             for words in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
                 self._base.execute(f"PRAGMA {words}").fetchall()
             if self._base.execute("PRAGMA user_version").fetchone() == (0,):
-                self._base.executescript(f"BEGIN; {_TABLES} PRAGMA user_version={_VERSION}; COMMIT;")
+                self._base.executescript(
+                    f"BEGIN; {_TABLES} INSERT INTO owner VALUES (x'{identity.hex()}'); "
+                    f"PRAGMA user_version={_VERSION}; COMMIT;"
+                )
         except sqlite3.Error as error:
             raise InputError(f"{folder}: not usable for a book of batches ({one_line(error)})") from error
+        if self._rows("SELECT identity FROM owner") != [(identity,)]:
+            raise InputError(f"{folder}: found the batches of another account or court, expected those of this one")
 
     @property
     def last_journalled(self) -> int:
@@ -150,28 +170,43 @@ class BatchBook(BatchReader):
         ((last,),) = self._rows("SELECT coalesce(max(journalled), 0) FROM leaves")
         return int(last)
 
-    def plan(self, batch: bytes, root: bytes, leaves: Sequence[PlannedLeaf]) -> None:
-        """Write a batch down, all of it or nothing, before it is sent.
+    def plan(self, leaves: Sequence[PlannedLeaf], replaced: int | None = None) -> None:
+        """Write down what becomes of receipts, all of it or nothing, before anything is sent: those that go
+        together make one batch.
+
+        Args:
+            replaced: number of a planned batch that was of these receipts, and was never sent.
 
         Raises:
             JournalError: it is not written.
         """
         with self._whole():
-            ((number,),) = self._rows("SELECT coalesce(max(number), 0) + 1 FROM batches")
-            self._rows("INSERT INTO batches VALUES (?, ?, ?, 0)", number, batch, root)
-            self._add(number, leaves)
+            if replaced is not None:
+                self._rows("DELETE FROM leaves WHERE batch = ?", replaced)
+                self._rows("DELETE FROM batches WHERE number = ?", replaced)
+            together = [each.leaf for each in leaves if each.together]
+            batch = self._batch(merkle.root(together), stands=False) if together else None
+            at = 0
+            for each in leaves:
+                hashed = merkle.leaf_hash(each.leaf) if each.leaf else None
+                place: tuple[Any, ...] = (None, None)
+                if each.together:
+                    place, at = (batch, at), at + 1
+                elif hashed is not None:
+                    place = (self._batch(hashed, stands=True), 0)
+                row = (each.order_id, each.journalled, *place, each.leaf or None, hashed)
+                self._rows("INSERT INTO leaves VALUES (?, ?, ?, ?, ?, ?)", *row)
 
-    def pass_over(self, leaves: Sequence[PlannedLeaf]) -> None:
-        """Write down that receipts go into no batch."""
-        with self._whole():
-            self._add(None, leaves)
+    def _batch(self, root: bytes, *, stands: bool) -> int:
+        ((number,),) = self._rows("SELECT coalesce(max(number), 0) + 1 FROM batches")
+        batch = batch_id(self._operator, root)
+        self._rows("INSERT INTO batches VALUES (?, ?, ?, ?)", number, batch, root, int(stands))
+        return int(number)
 
-    def _add(self, number: int | None, leaves: Sequence[PlannedLeaf]) -> None:
-        at = 0
-        for each in leaves:
-            there = (number, at, each.leaf, merkle.leaf_hash(each.leaf)) if each.leaf else (None, None, None, None)
-            self._rows("INSERT INTO leaves VALUES (?, ?, ?, ?, ?, ?)", each.order_id, each.journalled, *there)
-            at += bool(each.leaf)
+    def leaves_of(self, number: int) -> list[PlannedLeaf]:
+        """The receipts of a batch, in its order."""
+        words = "SELECT order_id, journalled, leaf FROM leaves WHERE batch = ? ORDER BY at"
+        return [PlannedLeaf(*row) for row in self._rows(words, number)]
 
     def pending(self) -> list[PlannedBatch]:
         """Batches that are not known to stand, the oldest first."""

@@ -208,10 +208,10 @@ def operate_server(
     if not 1 <= most <= MOST_OF_A_BATCH:
         raise InputError(f"--most: found {most}, expected 1 to {MOST_OF_A_BATCH}")
     journal = JournalReader(served)
-    with BatchBook(served) as book:
-        at, owned, chain = with_models(options)
+    at, owned, chain = with_models(options)
+    me = chain.accounts[0].lower()
+    with BatchBook(served, me, at.domain) as book:
         about: dict[str, Any] = {"journal": journal, "book": book, "secret": kept_secret(served)}
         about |= {"every_s": every, "most": most}
-        me = chain.accounts[0].lower()
         party = ServingOperator(at, me, owned, served, reporter("operator"), **about)
         go(party, until_late(options.seconds), options)

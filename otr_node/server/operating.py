@@ -14,15 +14,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from otr_core import merkle
-from otr_core.dispute.accounts import batch_id
 from otr_core.dispute.court import receipt_leaf
 from otr_core.dispute.duties import LeafPlace
 from otr_core.dispute.play import OperatorPlayer
 from otr_core.dispute.players import HonestOperator
+from otr_core.dispute.records import ChallengeStatus
 from otr_core.poea.document import load_receipt_file
 from otr_core.poea.order import Order
 from otr_core.poea.receipt import Receipt
 from otr_node.chain.defender import Defender
+from otr_node.chain.places import place_alone
 from otr_node.enclave import SimulatedEnclave
 from otr_node.run import Run
 from otr_node.serve import answer_order, open_query, trace_seed
@@ -81,14 +82,29 @@ class ServingOperator(Defender):
     # batches
 
     def _settle(self) -> bool:
-        """See which planned batches stand, and send the first that does not; whether one was sent."""
+        """See which planned batches stand, and send, or plan again, the first that does not; whether one was."""
+        court = self.followed.court
         for planned in self.book.pending():
-            if planned.batch in self.followed.court.batches:
+            if planned.batch in court.batches:
                 self.book.stands(planned.number)
                 self.report("committed", batch=planned.batch.hex(), receipts=planned.size)
                 continue
+            if self._frozen:
+                return False
+            # What was right when it was planned may have been published, or its key revoked, since.
+            before = self.book.leaves_of(planned.number)
+            now = [self._fate(each.order_id, each.journalled) for each in before]
+            if now != before:
+                self.book.plan([each or old for each, old in zip(now, before, strict=True)], planned.number)
+                return True
             return self.call("commit_batch", planned.root, planned.size)
         return False
+
+    @property
+    def _frozen(self) -> bool:
+        """Whether a game against the operator is open, in which the court takes no batch."""
+        playing = (each for each in self.followed.court.challenges if each.operator == self.me)
+        return any(each.status == ChallengeStatus.OPEN for each in playing)
 
     def _plan(self) -> bool:
         """Write down the next batch once it is due; whether one was."""
@@ -97,32 +113,33 @@ class ServingOperator(Defender):
         full = bool(self.journal.receipts_after(after + self.most - 1, 1))
         if self.clock() < self._due and not full:
             return False
-        found = self._new_leaves(after)
-        leaves = [each.leaf for each in found if each.leaf]
-        if found and not leaves:
-            self.book.pass_over(found)
-        if not leaves:
+        found = list[PlannedLeaf]()
+        for row in self.journal.receipts_after(after, self.most):
+            fate = self._fate(row.order_id, row.number)
+            if fate is None:  # those behind it wait, too
+                break
+            found.append(fate)
+        if found:
+            self.book.plan(found)
+        if not any(each.together for each in found):
             return False
-        root = merkle.root(leaves)
-        self.book.plan(batch_id(self.me, root), root, found)
         self._due = self.clock() + self.every_s
         return True
 
-    def _new_leaves(self, after: int) -> list[PlannedLeaf]:
-        """What the journal holds beyond a number, in order, up to the first receipt whose key is not
-        registered; of receipts that would convict without leaf."""
-        found, court, now = list[PlannedLeaf](), self.followed.court, self.chain.chain.time
-        for row in self.journal.receipts_after(after, self.most):
-            file = load_receipt_file(row.file)
-            order, receipt, leaf = file.order, file.receipt, b""
-            fault = court.fault_if_committed(now, self.me, order, receipt, file.signature)
-            if fault == "key" and receipt.key_id not in court.keys:
-                name = receipt.key_id.hex()
-                self.say_once("waiting", name, why="the key of its receipts is not registered at the court")
-                break
-            if fault:  # committed it would convict; kept back, it can only be demanded
-                self.say_once("left aside", row.order_id.hex(), why=f"this court would convict it ({fault})")
-            else:
-                leaf = receipt_leaf(court.domain, receipt, file.signature)
-            found.append(PlannedLeaf(row.order_id, row.number, leaf))
-        return found
+    def _fate(self, order_id: bytes, journalled: int) -> PlannedLeaf | None:
+        """What becomes of a receipt as the court stands now; None: its key is not registered yet."""
+        raw, court = self.journal.receipt(order_id), self.followed.court
+        assert raw is not None  # nothing is ever deleted from a journal
+        file = load_receipt_file(raw)
+        receipt, leaf = file.receipt, receipt_leaf(court.domain, file.receipt, file.signature)
+        if place_alone(self.me, merkle.leaf_hash(leaf)).batch in court.batches:
+            return PlannedLeaf(order_id, journalled, leaf, alone=True)
+        fault = court.fault_if_committed(self.chain.chain.time, self.me, file.order, receipt, file.signature)
+        if fault == "key" and receipt.key_id not in court.keys:
+            name = receipt.key_id.hex()
+            self.say_once("waiting", name, why="the key of its receipts is not registered at the court")
+            return None
+        if fault:  # committed it would convict; kept back, it can only be demanded
+            self.say_once("left aside", order_id.hex(), why=f"this court would convict it ({fault})")
+            leaf = b""
+        return PlannedLeaf(order_id, journalled, leaf)

@@ -20,8 +20,8 @@ from otr_core.spotcheck import proofs
 from otr_core.spotcheck.protocol import Stage
 from otr_core.spotcheck.wire import CommittedBatch, answers_json, read_answers
 from otr_node import duty, prover
-from otr_node.chain.answers import dump_place
 from otr_node.chain.keys import write_key
+from otr_node.chain.places import dump_place
 from tests.helpers.command_line import OTR
 from tests.helpers.drawn_checks import BEACON, KEY, TIME, agreed
 

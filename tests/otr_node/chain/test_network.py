@@ -256,9 +256,10 @@ def otr(*words: str, expect: int = 0, **more: Any) -> subprocess.CompletedProces
     return done
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def keyfile(tmp_path_factory) -> Callable[[Any], Path]:
-    """The encrypted key file of an account, with work that suits a test."""
+    """The encrypted key file of an account, with work that suits a test. Each test has its own: beside it
+    lies what was signed, and what one test's chain did not mine the next one's never would."""
     folder = tmp_path_factory.mktemp("keys")
 
     def made(key: Any) -> Path:

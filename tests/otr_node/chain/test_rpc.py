@@ -476,6 +476,26 @@ def test_contracts_of_other_terms_or_another_version_are_refused():
         assert failure.value.check == "contract"
 
 
+def test_nothing_is_signed_before_what_was_signed_has_come_to_an_end(tmp_path):
+    """The node keeps a transaction to itself for longer than one waits for: the next call sees to that first,
+    and decides nothing behind it."""
+    with behind_a_door() as (_node, door):
+        outbox = Outbox(tmp_path / "state")
+        chain = RpcChain(door.url, known_keys(2), patience_s=1.0, poll_s=0.05, outbox=outbox)
+        before = chain.balance(chain.accounts[1])
+        door.rule = lambda method, count, params: (
+            {"result": "0x" + "11" * 32} if method == "eth_sendRawTransaction" else None
+        )
+        for _ in range(2):
+            with pytest.raises(NodeError, match="pending"):
+                chain.fund(chain.accounts[1], 7)
+            assert len({nonce for _, nonce, _ in outbox.waiting()}) == 1
+        door.rule = lambda method, count, params: None
+        chain.fund(chain.accounts[1], 7)
+        assert chain.balance(chain.accounts[1]) == before + 14
+        assert outbox.waiting() == []
+
+
 def test_what_a_killed_process_has_signed_is_finished_by_the_next(tmp_path):
     """The node swallows the transaction, and the process is gone; the next one sends it, once."""
     with behind_a_door() as (_node, door):

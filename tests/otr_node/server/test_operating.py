@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from otr_core import merkle
 from otr_core.dispute.court import receipt_leaf
+from otr_core.dispute.duties import challenge_hash
 from otr_core.dispute.profile import FILE, read_profile
 from otr_core.dispute.records import ChallengeStatus, Terms
 from otr_core.dispute.registry import Key
@@ -64,9 +66,18 @@ class Served:
     def operator(self, **about: Any) -> ServingOperator:
         """One that has just been started."""
         about = {"secret": SECRET, "every_s": 60.0, "most": 8, "clock": lambda: self.now, **about}
-        journal, book = JournalReader(self.state), BatchBook(self.state)
         at, say = self.network.court(OPERATOR), self.network.report
+        journal, book = JournalReader(self.state), self.book()
         return ServingOperator(at, ME, {OWN.id: OWN}, self.state, say, journal=journal, book=book, **about)
+
+    def book(self) -> BatchBook:
+        return BatchBook(self.state, ME, self.domain)
+
+    def demand(self, file: ReceiptFile) -> None:
+        """As any client may, at any time."""
+        bond = self.network.stands.terms.bond_wei
+        court = self.network.court(FISHERMAN)
+        court.demand(None, FISHERMAN.address.lower(), ME, file.receipt, file.signature, value=bond)
 
     def batches(self) -> list[int]:
         """Sizes of what stands at the court."""
@@ -266,13 +277,102 @@ def test_a_demanded_receipt_is_shown_where_it_stands(served):
     _, file = served.answer()
     operator = served.operator()
     act(operator)
-    bond = served.network.stands.terms.bond_wei
-    asked = served.network.court(FISHERMAN)
-    asked.demand(None, FISHERMAN.address.lower(), ME, file.receipt, file.signature, value=bond)
+    served.demand(file)
     act(operator)
     events = [each["event"] for each in served.network.events]
     assert [each for each in events if each in ("show", "publish")] == ["show"]
     assert served.network.status() == [ChallengeStatus.LOST]
+
+
+def places_of(served: Served, file: ReceiptFile, others: Sequence[ReceiptFile]) -> int:
+    """In how many batches of the court a receipt lies; two of them convict."""
+    followed = Followed(served.network.court(FISHERMAN), {})
+    followed.read()
+    leaves = [receipt_leaf(served.domain, each.receipt, each.signature) for each in (file, *others)]
+    roots = {
+        merkle.root(list(some)) for n in range(len(leaves)) for some in permutations(leaves, n + 1) if leaves[0] in some
+    }
+    return sum(each.root in roots for each in followed.court.batches.values())
+
+
+@pytest.mark.parametrize("when", ["before it is planned", "planned, while a game holds it up", "twice", "both"])
+def test_whoever_demands_early_does_not_get_a_receipt_into_two_batches(served, when):
+    """A client asks for an answer and demands its receipt at once: it is published, and must not be
+    committed again, which would convict."""
+    served.register()
+    first = served.answer()[1]
+    operator = served.operator()
+    act(operator)
+    files = [served.answer()[1] for _ in range(3)]
+    if when != "before it is planned" and when != "twice":
+        served.now = 60.0
+        sent, operator.call = (
+            operator.call,
+            lambda name, *args, **more: name != "commit_batch" and sent(name, *args, **more),
+        )
+        while operator.step():
+            pass
+        assert [each.size for each in operator.book.pending()] == [3]
+        operator.call = sent
+        operator.__class__ = Held
+    for _ in range(2 if when in ("twice", "both") else 1):
+        served.demand(files[1])
+    act(operator)
+    operator.__class__ = ServingOperator
+    served.now = 120.0
+    act(operator)
+    for at, file in enumerate(files):
+        check_place(served, file)
+        assert places_of(served, file, [first, *files[:at], *files[at + 1 :]]) == 1
+    assert set(served.network.status()) == {ChallengeStatus.MOOT}
+    assert sorted(served.batches()) == [1, 1, 2]
+
+
+class Held(ServingOperator):
+    """As while a game against it is open: the court takes no batch."""
+
+    _frozen = True
+
+
+def test_a_key_that_is_revoked_before_its_batch_is_sent_convicts_nobody(served):
+    enclave = SimulatedEnclave(b"r" * 32, OWN.id, b"n" * 32, served.network.node.time)
+    served.register()
+    served.register(enclave)
+    good, bad = served.answer()[1], served.answer(enclave)[1]
+    operator = served.operator()
+    operator.__class__ = Held
+    act(operator)
+    assert [each.size for each in operator.book.pending()] == [2]
+    served.network.court(REGISTRAR).call(None, REGISTRAR.address.lower(), "revoke", enclave.keys.digest)
+    served.network.later(3600)
+    operator.__class__ = ServingOperator
+    act(operator)
+    assert served.batches() == [1]
+    check_place(served, good)
+    with BatchReader(served.state) as book:
+        assert book.place(bad.receipt.order_id) is None
+
+
+def test_no_batch_is_tried_while_a_game_is_open(served):
+    """The court would refuse it, block after block."""
+    served.register()
+    placed, file = served.answer()
+    operator = served.operator()
+    act(operator)
+    with BatchReader(served.state) as book:
+        place = book.place(file.receipt.order_id)
+    court, me = served.network.court(FISHERMAN), FISHERMAN.address.lower()
+    bond, salt = served.network.stands.terms.bond_wei, b"s" * 32
+    court.call(None, me, "challenge", challenge_hash(me, place.batch, 0, 0, salt), value=bond)
+    court.open(None, me, 1, batch=place.batch, index=0, token=0, salt=salt, order=placed.order,
+               receipt=file.receipt, signature=file.signature, path=place.path)  # fmt: skip
+    served.answer()
+    served.now = 60.0
+    for _ in range(8):
+        operator.step()
+    assert served.network.status() == [ChallengeStatus.OPEN]
+    assert "refused" not in [each["event"] for each in served.network.events]
+    assert served.batches() == [1]
 
 
 def test_blocks_that_are_taken_back_put_every_batch_in_doubt(served):
@@ -295,7 +395,7 @@ def test_a_book_has_one_operator_and_is_written_whole(served, monkeypatch):
     served.answer()
     operator = served.operator()
     with pytest.raises(InputError, match="another operator at work"):
-        BatchBook(served.state)
+        served.book()
     calls = []
 
     def fails(hashed: bytes) -> bytes:
@@ -313,16 +413,20 @@ def test_a_book_has_one_operator_and_is_written_whole(served, monkeypatch):
     assert served.batches() == [2]
 
 
-def test_another_book_is_refused(tmp_path):
+def test_another_book_is_refused(served):
+    folder = served.state
     with pytest.raises(InputError, match="no usable book"):
-        BatchReader(tmp_path)
-    BatchBook(tmp_path).close()
-    with sqlite3.connect(tmp_path / "batches.sqlite") as base:
+        BatchReader(folder)
+    served.book().close()
+    for who, domain in ((FISHERMAN.address.lower(), served.domain), (ME, Domain(served.domain.chain_id, b"c" * 20))):
+        with pytest.raises(InputError, match="another account or court"):
+            BatchBook(folder, who, domain)
+    with sqlite3.connect(folder / "batches.sqlite") as base:
         base.execute("PRAGMA user_version=9")
     with pytest.raises(InputError, match="version 9"):
-        BatchReader(tmp_path)
+        BatchReader(folder)
     with pytest.raises(InputError, match="version 9"):
-        BatchBook(tmp_path)
+        served.book()
 
 
 def test_an_answer_that_is_not_in_the_journal_is_not_defended(served):
