@@ -123,10 +123,15 @@ class SpotCheck:
 
     @functools.cached_property
     def duty(self) -> bytes:
-        """What messages are about, 32 bytes: terms, batch, place in it, and receipt."""
+        """What messages are about, 32 bytes: terms, batch, place in it, receipt, and what was drawn.
+
+        When rows were taken is the word of whoever keeps the check, and the round that draws units
+        follows from it: an answer to the units of one round is none to those of another.
+        """
         receipt = self.file.receipt.signing_hash(self.terms.domain).hex()
         named = {"terms": self.terms.to_json(), "batch": self.batch.to_json(), "index": self.index, "receipt": receipt}
-        return tagged_json_hash("spot-check/duty", named)
+        drawn = {"rows": self.rows_root.hex(), "randomness": self.randomness.hex()}
+        return tagged_json_hash("spot-check/duty", named | drawn)
 
     @property
     def round(self) -> int:
