@@ -24,8 +24,9 @@ from otr_core.lane.sampling import Decoding
 from otr_core.poea.order import Domain
 from otr_core.poea.receipt import sign_receipt
 from otr_core.spotcheck import beacon
+from otr_core.spotcheck.opening import load_check
 from otr_core.spotcheck.proof.verify import HEADER
-from otr_core.spotcheck.protocol import Stage, load_check, proof_body
+from otr_core.spotcheck.protocol import Stage, proof_body
 from otr_core.spotcheck.rows import bound_root
 from otr_core.spotcheck.selection import SHARES
 from otr_core.spotcheck.wire import CheckTerms, answers_json, read_answers, read_message
@@ -532,9 +533,9 @@ def test_a_document_whose_facts_were_changed_is_refused(drawn):
 
 
 def test_a_receipt_in_the_wrong_lane_begins_no_check(drawn, monkeypatch):
-    from otr_core.spotcheck import protocol
+    from otr_core.spotcheck import opening
 
-    monkeypatch.setattr(protocol, "LANE", "another")
+    monkeypatch.setattr(opening, "LANE", "another")
     assert refused(drawn.open) == "lane"
 
 
