@@ -14,7 +14,7 @@ from otr_core.errors import AnswerProofError, InputError, SpotCheckError
 from otr_core.poea.document import ReceiptFile
 from otr_core.poea.message import Query, Response
 from otr_core.poea.order import keccak256
-from otr_core.spotcheck.proof.verify import HEADER, check_proof
+from otr_core.spotcheck.proof.verify import HEADER
 from otr_core.spotcheck.protocol import BEYOND, Judge, SpotCheck, Stage, proof_body, proof_judge, unit_judge
 from otr_core.spotcheck.query import examine
 from otr_core.spotcheck.units import Layout
@@ -23,7 +23,7 @@ from otr_core.spotcheck.wire import OperatorMessage, answers_json, message_hash
 from otr_node import prover
 from otr_node.generate import Answer, replay
 from otr_node.portable import PortableModel
-from otr_node.proof.answers import prove_answer
+from otr_node.proof.answers import prove_answer, verify_answer
 from otr_node.recorder import TraceRecorder
 from otr_node.spotchecks import CheckedOperator, embedding, weight_points
 
@@ -131,12 +131,11 @@ def drawn_judge(check: SpotCheck, model: PortableModel, said: Query, response: R
     """A judge who holds the model, and circuits where units are demanded."""
     if check.terms.demand == "units":
         return unit_judge(verifier_of(model, circuits), model.manifest.model_id)
-    own, saturation = model.manifest.model_id, model.bounds.saturation
 
     def verify(file: ReceiptFile, proof: bytes) -> None:
-        check_proof(proof, file, said, response, model=model, model_id=own, saturation=saturation)
+        verify_answer(model, proof, file, said, response)
 
-    return proof_judge(verify, own)
+    return proof_judge(verify, model.manifest.model_id)
 
 
 def _committed(check: SpotCheck, who: CheckedOperator) -> Any:

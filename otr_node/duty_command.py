@@ -16,7 +16,8 @@ from otr_core.extras import need_extras
 from otr_core.files import check_target, read_input, write_bytes
 from otr_core.poea import load_order
 from otr_core.poea.client import PlacedOrder
-from otr_core.spotcheck.protocol import SpotCheck, Stage, load_check, open_check
+from otr_core.spotcheck.opening import load_check, open_check
+from otr_core.spotcheck.protocol import SpotCheck, Stage
 from otr_core.spotcheck.wire import CheckTerms, CommittedBatch
 from otr_node.chain.places import load_place
 from otr_node.options import Folder
@@ -33,6 +34,8 @@ At = Annotated[int | None, typer.Option("--at", help="When it was taken, Unix se
 KeyFile = Annotated[Path, typer.Option("--key", help="Encrypted key file of the account that committed the batch.")]
 Password = Annotated[Path | None, typer.Option("--password-file", help="Else OTR_PASSWORD, or it is asked for.")]
 Store = Annotated[Path | None, typer.Option("--store", help="Folder of circuits' keys; default: build/spotcheck.")]
+TermsFile = Annotated[Path, typer.Option("--terms", help="Terms that both sides agreed to, your own copy (JSON).")]
+BatchFile = Annotated[Path, typer.Option("--batch", help="The batch as you have read it from the chain (JSON).")]
 Out = Annotated[Path, typer.Option("--out", help="Where it is written, whole or not at all.")]
 
 
@@ -41,6 +44,12 @@ def _loaded(path: Path, order: Path | None, policy: Path | None) -> tuple[SpotCh
     rules = receipt_policy(policy, None, simulated=policy is None)
     whose = None if placed is None else placed.order
     return load_check(read_input(path, what="a spot check (JSON)"), policy=rules, order=whose), placed
+
+
+def _agreed(terms: Path, batch: Path) -> tuple[CheckTerms, CommittedBatch]:
+    """What this party itself holds."""
+    agreed = CheckTerms.from_json(parse_json(read_input(terms, what="terms (JSON)"), what="terms"))
+    return agreed, CommittedBatch.from_json(parse_json(read_input(batch, what="a batch (JSON)"), what="batch"))
 
 
 def _show(check: SpotCheck, as_json: bool) -> None:
@@ -62,8 +71,8 @@ def _show(check: SpotCheck, as_json: bool) -> None:
 @spotcheck_app.command("open")
 def open_spot_check(
     receipt: Annotated[Path, typer.Argument(help="A receipt file that otr infer wrote.")],
-    terms: Annotated[Path, typer.Option(help="Terms that both sides agreed to (JSON).")],
-    batch: Annotated[Path, typer.Option(help="The batch as you have read it from the chain (JSON).")],
+    terms: TermsFile,
+    batch: BatchFile,
     place: Annotated[Path, typer.Option(help="Where the receipt is in it: a place file.")],
     out: Out,
     order: Own = None,
@@ -75,12 +84,12 @@ def open_spot_check(
     check_target(out)
 
     placed = None if order is None else load_order(read_input(order, what="an order (JSON)"))
-    committed = CommittedBatch.from_json(parse_json(read_input(batch, what="a batch (JSON)"), what="batch"))
+    agreed, committed = _agreed(terms, batch)
     where = load_place(read_input(place, what="a place file (JSON)"))
     if where.batch != batch_id("0x" + committed.operator.hex(), committed.root):
         raise InputError(f"--place: found batch {where.batch.hex()}, expected the one of --batch")
     check = open_check(
-        CheckTerms.from_json(parse_json(read_input(terms, what="terms (JSON)"), what="terms")),
+        agreed,
         read_input(receipt, what="a receipt file (JSON)"),
         committed,
         where.at,
@@ -112,6 +121,8 @@ def take_round(
 def answer_spot_check(
     file: CheckFile,
     key: KeyFile,
+    terms: TermsFile,
+    batch: BatchFile,
     out: Out,
     proof_out: Annotated[Path | None, typer.Option(help="Where a proof is written, if one is demanded.")] = None,
     password_file: Password = None,
@@ -120,7 +131,9 @@ def answer_spot_check(
     model: Folder = None,
     store: Store = None,
 ) -> None:
-    """Say, as the operator, what is due now: the rows of a drawn place, answers to its units, or a proof."""
+    """Say, as the operator, what is due now: the rows of a drawn place, answers to its units, or a proof.
+
+    The check is another's file: with a beacon or a batch of its own it could draw what it likes to see."""
     need_extras("node", "chain")
     for target in (out, proof_out):
         check_target(target)
@@ -129,6 +142,9 @@ def answer_spot_check(
     from otr_node.proof.answers import held_model, opened
 
     check, placed = _loaded(file, order, policy)
+    for name, found, own in zip(("terms", "batch"), (check.terms, check.batch), _agreed(terms, batch), strict=True):
+        if found != own:
+            raise InputError(f"{file}: found other {name} than those of --{name}")
     if check.terms.demand == "proof" and proof_out is None:
         raise InputError("--proof-out: found none, expected where the demanded proof goes")
     secret = bytes(load_key(key, read_password(password_file)).key)

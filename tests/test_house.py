@@ -67,11 +67,12 @@ BUDGETS = {
     # arbiters look at before they sign; the report on a network of one's own, with its constants; both sides
     # of a drawn check, with its commands; every value of a program of tensor-core blocks; batches that hold no
     # receipt twice, whatever ended between two of them
-    "otr_node": 14300,
+    "otr_node": 14350,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
-    # of it what a prover that was ended goes on with
-    "otr_node/proof": 1250,
+    # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
+    # a proof is asked for, 40
+    "otr_node/proof": 1290,
     # what the OpenAI API says and what it must refuse, an engine that outlives what fails in it, a journal
     # that outlives the program, and the operator beside it with its book of batches
     "otr_node/server": 1960,

@@ -25,15 +25,12 @@ from enum import Enum
 from hashlib import sha256
 from typing import Any, Self
 
-from otr_core import merkle
 from otr_core.dispute.accounts import batch_id
-from otr_core.dispute.court import receipt_leaf
 from otr_core.dispute.duties import is_drawn, spot_subject
 from otr_core.encoding import (
     canonical_json,
     json_object,
     json_value,
-    parse_canonical,
     parse_json,
     strict_hex,
     tagged_json_hash,
@@ -43,21 +40,15 @@ from otr_core.errors import (
     CheckError,
     InputError,
     OtrError,
-    ProofError,
     ProverError,
     SpotCheckError,
 )
-from otr_core.poea.attested import appraise_evidence
-from otr_core.poea.document import ReceiptFile, load_receipt_file
-from otr_core.poea.order import Order
-from otr_core.poea.tee import Appraiser, EvidencePolicy
-from otr_core.poea.verify import verify_receipt
+from otr_core.poea.document import ReceiptFile
 from otr_core.spotcheck import beacon
 from otr_core.spotcheck.query import REDRAWS, examine
 from otr_core.spotcheck.selection import draw_place
-from otr_core.spotcheck.verify import LANE, SpotCheckChallenge, Verifier
+from otr_core.spotcheck.verify import SpotCheckChallenge, Verifier
 from otr_core.spotcheck.wire import (
-    MESSAGE_FORMAT,
     CheckTerms,
     CommittedBatch,
     OperatorMessage,
@@ -66,7 +57,6 @@ from otr_core.spotcheck.wire import (
 )
 
 FORMAT = "otr-spot-check/1"
-_MOST_HASHES = 64
 BEYOND = ("mode", "soundness")
 """Checks of a whole answer's proof that say that no proof of this kind covers the statement."""
 
@@ -123,10 +113,15 @@ class SpotCheck:
 
     @functools.cached_property
     def duty(self) -> bytes:
-        """What messages are about, 32 bytes: terms, batch, place in it, and receipt."""
+        """What messages are about, 32 bytes: terms, batch, place in it, receipt, and what was drawn.
+
+        When rows were taken is the word of whoever keeps the check, and the round that draws units
+        follows from it: an answer to the units of one round is none to those of another.
+        """
         receipt = self.file.receipt.signing_hash(self.terms.domain).hex()
         named = {"terms": self.terms.to_json(), "batch": self.batch.to_json(), "index": self.index, "receipt": receipt}
-        return tagged_json_hash("spot-check/duty", named)
+        drawn = {"rows": self.rows_root.hex(), "randomness": self.randomness.hex()}
+        return tagged_json_hash("spot-check/duty", named | drawn)
 
     @property
     def round(self) -> int:
@@ -309,106 +304,6 @@ def _signed_for(body: Any, proof: bytes) -> bool:
 def proof_body(proof: bytes) -> dict[str, Any]:
     """Body of the message that names a proof."""
     return {"bytes": len(proof), "sha256": sha256(proof).hexdigest()}
-
-
-def open_check(
-    terms: CheckTerms,
-    receipt: bytes,
-    batch: CommittedBatch,
-    index: int,
-    path: tuple[bytes, ...],
-    *,
-    policy: EvidencePolicy,
-    order: Order | None = None,
-    appraise: Appraiser = appraise_evidence,
-) -> SpotCheck:
-    """Begin a check of a receipt, of which is shown first that it was ordered, signed and committed.
-
-    1. The receipt passes ``verify_receipt`` for the time of its batch, its order among the checks.
-    2. ``domain``: the order is under the chain and court of the terms.
-    3. ``lane``: it is the lane whose answers can be checked.
-    4. ``inclusion``: the receipt is in the batch, at this index.
-
-    Args:
-        receipt: the receipt file's bytes. batch: as this party has read it from the chain.
-        index, path: where the receipt is in it. policy: what evidence is acceptable.
-        order: this party's own copy; None: the one in the file is taken.
-
-    Raises:
-        InputError, ReceiptError, SpotCheckError: the first that fails; nobody is convicted.
-    """
-    # 1. The receipt passes ``verify_receipt`` for the time of its batch.
-    file = load_receipt_file(receipt)
-    whose = "file" if order is None else "client"
-    verify_receipt(file, policy=policy, as_of=batch.time, order=order, order_from=whose, appraise=appraise)
-
-    # 2. domain: the order is under the chain and court of the terms.
-    if file.order.domain != terms.domain:
-        raise SpotCheckError("domain", file.order.domain, terms.domain)
-
-    # 3. lane: it is the lane whose answers can be checked.
-    if file.receipt.lane != LANE:
-        raise SpotCheckError("lane", file.receipt.lane, LANE)
-
-    # 4. inclusion: the receipt is in the batch, at this index.
-    leaf = merkle.leaf_hash(receipt_leaf(terms.domain, file.receipt, file.signature))
-    try:
-        merkle.verify_inclusion(batch.root, leaf, index, batch.size, path)
-    except ProofError as error:
-        raise SpotCheckError("inclusion", error, "a receipt of the batch") from error
-    return SpotCheck(terms, file, batch, index, path)
-
-
-def load_check(
-    raw: bytes, *, policy: EvidencePolicy, order: Order | None = None, appraise: Appraiser = appraise_evidence
-) -> SpotCheck:
-    """Read a check by making every move again, up to an answer, which is for its reader to judge.
-
-    Args:
-        policy, order, appraise: as for ``open_check``. The batch is taken as the document has it:
-            a party holds it against the chain.
-
-    Raises:
-        InputError, ReceiptError, SpotCheckError, BeaconError: it is no such check.
-    """
-    keys = ("format", "terms", "batch", "index", "path", "receipt", "events")
-    found = parse_canonical(raw, FORMAT, keys, what="spot check")
-    path, events, index = found["path"], found["events"], found["index"]
-    if not isinstance(path, list) or len(path) > _MOST_HASHES or type(index) is not int:
-        raise InputError(f"spot check path: expected a list of at most {_MOST_HASHES} hashes and a number")
-    if not isinstance(events, list) or len(events) > _MOST_HASHES:
-        raise InputError(f"spot check events: expected a list of at most {_MOST_HASHES}")
-    hashes = tuple(strict_hex(each, length=32, what="spot check path") for each in path)
-    check = open_check(
-        CheckTerms.from_json(found["terms"]),
-        canonical_json(found["receipt"]) + b"\n",
-        CommittedBatch.from_json(found["batch"]),
-        index,
-        hashes,
-        policy=policy,
-        order=order,
-        appraise=appraise,
-    )
-    for event in events:
-        check = _again(check, event)
-    return check
-
-
-def _again(check: SpotCheck, event: Any) -> SpotCheck:
-    kind = json_object(event, what="spot check event").get("kind")
-    if kind == "round":
-        signature = strict_hex(json_object(event, ("kind", "signature"), what="round")["signature"], what="round")
-        return check.draw(signature) if check.stage is Stage.INCLUDED else check.draw_units(signature)
-    at = event.get("at")
-    if type(at) is not int:
-        raise InputError(f"spot check event at: found {str(at)[:40]!r}, expected Unix seconds")
-    if kind == "rows":
-        told = json_object(json_object(event, ("kind", "at", "message"), what="rows")["message"], what="rows")
-        return check.commit_rows(at, canonical_json({"format": MESSAGE_FORMAT, **told}) + b"\n")
-    json_object(event, ("kind", "at"), what="lapse")
-    if kind != "lapse":
-        raise InputError(f"spot check event: found {str(kind)[:40]!r}, expected round, rows or lapse")
-    return check.lapse(at)
 
 
 def unit_judge(verifier: Verifier, model_id: bytes) -> Judge:

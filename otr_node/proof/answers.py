@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import log2
 from pathlib import Path
 
 from otr_core.encoding import canonical_json
-from otr_core.errors import InputError
+from otr_core.errors import AnswerProofError, InputError, ProverError
+from otr_core.lane.dims import Matrix
+from otr_core.lane.formats import PRODUCT_SHIFT, SCORE_SHIFT
 from otr_core.poea.client import PlacedOrder, open_response
 from otr_core.poea.document import ReceiptFile, load_receipt_file
 from otr_core.poea.message import Query, Response
+from otr_core.poea.order import Order
+from otr_core.spotcheck.proof.facts import MOST_ADDED
+from otr_core.spotcheck.proof.layout import BELOW_BITS, ROOM_BITS, Sizes
 from otr_core.spotcheck.proof.soundness import POLICY_BITS, soundness_bits
 from otr_core.spotcheck.proof.transcript import Channel
 from otr_core.spotcheck.proof.verify import (
@@ -84,9 +90,10 @@ def prove_answer(
             ``kept``, or the folder for temporary files, cannot be written.
     """
     sizes = check_proven(file, said, response, model_id=model.manifest.model_id, saturation=model.bounds.saturation)
+    check_reach(model, sizes)
     bits = soundness_bits(sizes)
     if bits < POLICY_BITS:
-        raise InputError(f"answer of {sizes.positions} positions: {bits:.1f} bits of soundness, expected {POLICY_BITS}")
+        raise AnswerProofError("soundness", f"{bits:.1f} bits", f"at least {POLICY_BITS}")
     tokens, bound = (*said.prompt_ids, *response.token_ids), proven_statement(file, said, response)
     draws = draws_of(file.order, sizes.answer)
     channel = Channel() if kept is None else ProofJournal(kept)
@@ -107,9 +114,59 @@ def prove_answer(
             report(f"going on after {channel.known} bytes of a proof that was begun")
     report("proving the relations")
     converse(side, bound, root, facts)
-    if isinstance(channel, ProofJournal):
-        channel.end()
+    if not isinstance(channel, ProofJournal):
+        return channel.proof
+    channel.end()
+    if channel.known:
+        report("checking the proof, of which a part was kept")
+        try:
+            verify_answer(model, channel.proof, file, said, response)
+        except AnswerProofError as error:  # whoever can write there, or a disk that lost a part
+            raise ProverError(f"messages kept in {kept}: found others than were said ({error}); removed") from error
     return channel.proof
+
+
+def check_reach(model: PortableModel, sizes: Sizes) -> None:
+    """Whether whatever the model computes has a place in the proof, by the bounds that are proven of
+    it when it is loaded. It depends on model and temperature alone, so that both sides find the same.
+
+    Two logits lie at most twice their bound apart, and 1 for rounding; what the down projection adds
+    has a place in every model.
+
+    Raises:
+        AnswerProofError: check "mode": an honest value could lie beyond.
+    """
+    most = {
+        "logits": 1 << (Matrix.HEAD.shift + (BELOW_BITS if sizes.temperature_milli else ROOM_BITS) - 2),
+        "score": MOST_ADDED << (SCORE_SHIFT - 1),
+        "gate": MOST_ADDED << Matrix.GATE_UP.shift,
+        "up": MOST_ADDED << Matrix.GATE_UP.shift,
+        "product": MOST_ADDED << PRODUCT_SHIFT,
+        "output": MOST_ADDED << Matrix.OUT.shift,
+    }
+    for kind, below in most.items():
+        found = model.bounds.accumulators[kind]
+        if not found < below:
+            raise AnswerProofError("mode", f"a bound of {kind} of 2^{log2(found):.1f}", f"below 2^{log2(below):.0f}")
+
+
+def verify_answer(
+    model: PortableModel,
+    proof: bytes,
+    file: ReceiptFile,
+    said: Query,
+    response: Response,
+    order: Order | None = None,
+) -> ProvenAnswer:
+    """``check_proof`` by a holder of the model, who checks before that a proof can be asked for.
+
+    Raises:
+        AnswerProofError, ReceiptError: the first check that fails.
+    """
+    own, saturation = model.manifest.model_id, model.bounds.saturation
+    check_reach(model, check_proven(file, said, response, model_id=own, saturation=saturation, order=order))
+    parts = (proof, file, said, response)
+    return check_proof(*parts, model=model, model_id=own, saturation=saturation, order=order)
 
 
 def prove_file(
@@ -142,13 +199,4 @@ def check_file(
     file = load_receipt_file(raw)
     said, response = opened(file, placed)
     model = held_model(project, file, folder, report)
-    return check_proof(
-        proof,
-        file,
-        said,
-        response,
-        model=model,
-        model_id=model.manifest.model_id,
-        saturation=model.bounds.saturation,
-        order=None if placed is None else placed.order,
-    )
+    return verify_answer(model, proof, file, said, response, None if placed is None else placed.order)

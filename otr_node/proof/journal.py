@@ -8,6 +8,7 @@ only what was not yet said.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from otr_core.errors import InputError
 from otr_core.spotcheck.proof.field import Ext, Words
 from otr_core.spotcheck.proof.transcript import Channel
+from otr_core.spotcheck.proof.verify import HEADER
 
 _KEY_BYTES = 32
 
@@ -41,14 +43,18 @@ class ProofJournal(Channel):
         Raises:
             InputError: the file cannot be read or written.
         """
-        key = hashlib.sha256(root + statement).digest()
+        key = hashlib.sha256(HEADER + root + statement).digest()
         try:
-            held = self._path.read_bytes() if self._path.exists() else b""
+            # Never through a link: a name that is known before may lead to another's file.
+            number = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            self._file = os.fdopen(number, "r+b", buffering=0)
+            held = self._file.readall()
             if held[:_KEY_BYTES] == key:
                 self._kept = held[_KEY_BYTES:]
             else:
-                self._path.write_bytes(key)
-            self._file = self._path.open("r+b", buffering=0)
+                self._file.seek(0)
+                self._file.truncate()
+                self._file.write(key)
         except OSError as error:
             raise self._unusable(error) from error
 

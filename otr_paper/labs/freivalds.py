@@ -82,8 +82,12 @@ class Audit:
                 rounding, as claimed.
 
         Raises:
-            ParameterError: a row of x so large that equality modulo p would not be equality.
+            ParameterError: a row of x so large that equality modulo p would not be equality, or a shape
+                that is not the matrix's: sums are sent by who is audited.
         """
+        sizes = (len(x), len(self.challenge))
+        if x.shape[1] != len(self.folded) or accumulators.shape != sizes:
+            raise ParameterError("shape", (x.shape, accumulators.shape), f"{(len(x), len(self.folded))}, {sizes}")
         largest = np.maximum(x.max(1, initial=0).view(np.uint64), np.abs(x.min(1, initial=0)).view(np.uint64))
         bounds = [self.reach * most for most in largest.tolist()]
         if 2 * max(bounds) >= P:

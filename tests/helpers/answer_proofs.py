@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from otr_core.errors import AnswerProofError, OtrError, ReceiptError
 from otr_core.lane.sampling import Decoding
 from otr_core.poea.client import PlacedOrder
 from otr_core.poea.document import ReceiptFile
@@ -99,6 +100,14 @@ def provable(model: PortableModel, prompt: str, decoding: Decoding, tag: bytes =
     enclave = SimulatedEnclave(b"s" * 32, model.manifest.model_id, b"g" * 32, 1)
     file, computed = serve(enclave, model, placed.order, placed.query, served=OnceStore(None))
     return ProvableAnswer(model, placed, computed, file, placed.said, Response.from_json(file.response.plain))
+
+
+def refused(answer: ProvableAnswer, proof: bytes, **other: Any) -> str:
+    """The check that refuses a proof."""
+    with pytest.raises(OtrError) as caught:
+        answer.check(proof, **other)
+    assert isinstance(caught.value, AnswerProofError | ReceiptError)
+    return caught.value.check
 
 
 def signed_lie(honest: ProvableAnswer, token_ids: tuple[int, ...]) -> ProvableAnswer:

@@ -12,7 +12,8 @@ from otr_core import merkle
 from otr_core.dispute.court import receipt_leaf
 from otr_core.poea.document import ReceiptFile
 from otr_core.poea.tee import EvidencePolicy
-from otr_core.spotcheck.protocol import Judge, SpotCheck, open_check
+from otr_core.spotcheck.opening import open_check
+from otr_core.spotcheck.protocol import Judge, SpotCheck
 from otr_core.spotcheck.wire import CheckTerms, CommittedBatch
 from otr_node import duty
 from otr_node.spotchecks import CheckedOperator

@@ -153,6 +153,8 @@ def test_two_machines_exchange_a_check_through_files(drawn, tmp_path, write_chec
         ("place.json", dump_place(place)),
     ):
         (fisherman.folder / name).write_bytes(content)
+        (operator.folder / name).write_bytes(content)
+    held = ("--key", "key.json", "--terms", "terms.json", "--batch", "batch.json")
     asked = ("--terms", "terms.json", "--batch", "batch.json", "--place", "place.json", "--out", "check.json", "--json")
     told = json.loads(fisherman.otr("open", "receipt.json", *asked))
     assert told["stage"] == "INCLUDED"
@@ -160,14 +162,23 @@ def test_two_machines_exchange_a_check_through_files(drawn, tmp_path, write_chec
     common = ("--model", model)
     if demand == "units":
         fisherman.send("check.json", operator)
-        operator.otr("answer", "check.json", "--key", "key.json", "--out", "rows.json", *common)
+        operator.otr("answer", "check.json", *held, "--out", "rows.json", *common)
         operator.send("rows.json", fisherman)
         told = json.loads(fisherman.otr("take", "check.json", "rows.json", "--at", told["until"], "--json"))
         assert told["stage"] == "COMMITTED"
         signature = BEACON.sign(told["round"]).hex()
         told = json.loads(fisherman.otr("round", "check.json", "--signature", signature, "--json"))
     fisherman.send("check.json", operator)
-    operator.otr("answer", "check.json", "--key", "key.json", "--out", "answer.json", "--proof-out", "proof", *common)
+    for name, other in (
+        ("terms.json", replace(terms, answer_s=terms.answer_s + 1).to_json()),
+        ("batch.json", replace(batch, time=batch.time + 1).to_json()),
+    ):
+        own = (operator.folder / name).read_bytes()
+        (operator.folder / name).write_bytes(canonical_json(other))
+        operator.otr("answer", "check.json", *held, "--out", "answer.json", "--proof-out", "proof", *common, status=2)
+        assert not (operator.folder / "answer.json").exists()
+        (operator.folder / name).write_bytes(own)
+    operator.otr("answer", "check.json", *held, "--out", "answer.json", "--proof-out", "proof", *common)
     operator.send("answer.json", fisherman)
     shown = ()
     if demand == "proof":

@@ -23,7 +23,9 @@ EXCEPTIONS = ("scaled", "far", "up", "silu", "gate_index", "product", "stream")
 """Columns with exceptions. An exception is added to the number that the cells hold, but for two:
 of ``stream`` it is what a saturation cut off; of ``product`` likewise, and one more above, where the
 bound itself is no value of the cells: a number there is the bound, or minus it, and its cells 0."""
-_MOST = 2**36  # magnitude of an exception, far from where a relation could wrap around
+MOST_ADDED = 2**39
+"""Magnitude of an exception: far from where a relation could wrap around, and beyond whatever a step
+of the stream is cut off by where the down projection's sums stay below 2^52."""
 _MOST_EXCEPTIONS = 2**20
 
 
@@ -136,9 +138,9 @@ def exchange_facts(channel: Channel, s: Sizes, own: Facts | None) -> Facts:
         size = int(np.prod(exception_shape(s, name)))
         if own is None and count and (places[0] < 0 or places[-1] >= size or (np.diff(places) <= 0).any()):
             raise AnswerProofError("facts", f"exceptions of {name} out of order", "increasing places of the column")
-        least = 1 if name == "far" else -_MOST
-        if own is None and ((values < least).any() or (values > _MOST).any() or not values.all()):
-            raise AnswerProofError("facts", f"an exception of {name} beyond its range", f"at most {_MOST}, not 0")
+        least = 1 if name == "far" else -MOST_ADDED
+        if own is None and ((values < least).any() or (values > MOST_ADDED).any() or not values.all()):
+            raise AnswerProofError("facts", f"an exception of {name} beyond its range", f"at most {MOST_ADDED}, not 0")
         exceptions[name] = (places, values)
     choices = {name: found.pop(name) for name in _choice_ends(s)}
     return Facts(**found, choices=choices, exceptions=exceptions)

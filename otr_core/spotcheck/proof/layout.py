@@ -31,6 +31,8 @@ MOST_LOOKUPS_BITS = 26
 """Of one group of look-ups, which has multiplicities of its own: bounds their error (``soundness``)."""
 BELOW_BITS = 31
 """Bits of how far a logit is below the largest one, where tokens are drawn: 2^15 logits."""
+ROOM_BITS = 42
+"""Bits of how far a logit may be below a greedily chosen one."""
 TEMPER_END = EXP2_ENTRIES - 1
 """Index of the table's last entry, 0: what is farther weighs nothing."""
 PAD_ID, EXP_ID, SIGMOID_ID = 255, 100, 101
@@ -210,7 +212,7 @@ class Sizes:
         """Ranged columns of the choice of tokens: of greedy answers, or of drawn ones."""
         logits = (1, self.answer, self.d.vocab)
         if not self.temperature_milli:
-            return [self._ranged("room", logits, 60)]
+            return [self._ranged("room", logits, ROOM_BITS + Matrix.HEAD.shift)]
         farthest = ((1 << BELOW_BITS) - 1) * bits.TEMPERATURE_FACTOR // self.temper
         high = ((self.temper >> self.limb_bits) - 1).bit_length()
         return [

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from otr_core.errors import AnswerProofError, OtrError, ProverError, ReceiptError
+from otr_core.errors import AnswerProofError, ProverError
 from otr_core.lane.sampling import Decoding
 from otr_core.spotcheck.proof import verify
 from otr_core.spotcheck.proof.facts import EXCEPTIONS, exception_shape, fact_shapes
@@ -25,18 +25,10 @@ from otr_core.spotcheck.proof.verify import HEADER
 from otr_node.portable import load_portable
 from otr_node.proof.prover import AnswerProver
 from otr_paper.labs.tiny import TINY, tiny_tensors, write_tiny
-from tests.helpers.answer_proofs import provable, signed_lie
+from tests.helpers.answer_proofs import provable, refused, signed_lie
 
 SEEN_ONLY = ("distance", "distance_low", "far")
 """Of these only places that are seen mean anything: the rest weighs nothing whatever it is."""
-
-
-def refused(answer, proof: bytes, **other) -> str:
-    """The check that refuses a proof."""
-    with pytest.raises(OtrError) as caught:
-        answer.check(proof, **other)
-    assert isinstance(caught.value, AnswerProofError | ReceiptError)
-    return caught.value.check
 
 
 def test_an_honest_proof_passes_and_is_the_same_bytes_each_time(answer, honest_proof):
@@ -133,7 +125,7 @@ def test_what_stands_in_the_clear_is_in_its_range_before_anything_is_computed_wi
             assert told(at, count) == "facts", name
         for places in ([-1], [last + 1], [5, 5], [6, 5]):
             assert told(at, len(places), *places, *[1] * len(places), drop=16 * len(places)) == "facts", name
-        for value in (0, 2**36 + 1, -(2**36) - 1, *([-1] if name == "far" else [])):
+        for value in (0, 2**39 + 1, -(2**39) - 1, *([-1] if name == "far" else [])):
             assert told(at, 1, 5, value, drop=16) == "facts", name
         at += 8
 
@@ -203,6 +195,9 @@ def test_what_is_asked_at_the_door(tiny_portable, answer, honest_proof, monkeypa
     with monkeypatch.context() as own:  # a model whose context has no room for the answer
         small = replace(file.model.architecture, context=answer.sizes.positions)
         own.setattr(type(file.model), "architecture", property(lambda self: small))
+        assert refused(answer, honest_proof) == "mode"
+        other_kind = replace(file.model.architecture, biased=True)
+        own.setattr(type(file.model), "architecture", property(lambda self: other_kind))
         assert refused(answer, honest_proof) == "mode"
     beyond = (*answer.tokens[:-1], answer.sizes.d.vocab)
     with pytest.raises(AnswerProofError, match="beyond the vocabulary"):

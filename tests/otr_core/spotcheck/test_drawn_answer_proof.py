@@ -12,9 +12,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from otr_core.errors import AnswerProofError, OtrError, ProverError, ReceiptError
+from otr_core.errors import ProverError
 from otr_core.lane import formats as bits
-from otr_core.lane.architecture import Architecture
 from otr_core.lane.dims import Dims
 from otr_core.lane.sampling import MAX_TEMPERATURE_MILLI, Decoding, draw
 from otr_core.spotcheck.proof import layout
@@ -33,7 +32,8 @@ from otr_node.generate import generate
 from otr_node.proof.cells import CodeWords
 from otr_node.proof.prover import AnswerProver
 from otr_node.proof.witness import make_witness
-from tests.helpers.answer_proofs import provable, signed_lie
+from otr_paper.benches.verify import SIZE
+from tests.helpers.answer_proofs import provable, refused, signed_lie
 
 CHOICE = ("below_top", "logit_rest", "chance_far", "chance_index", "chance")
 TEMPER = ("temper_low", "temper_high", "temper_room")
@@ -42,14 +42,6 @@ TEMPER = ("temper_low", "temper_high", "temper_room")
 @pytest.fixture(scope="module")
 def drawn(drawn_answer):
     return drawn_answer
-
-
-def refused(answer, proof: bytes, **other) -> str:
-    """The check that refuses a proof."""
-    with pytest.raises(OtrError) as caught:
-        answer.check(proof, **other)
-    assert isinstance(caught.value, AnswerProofError | ReceiptError)
-    return caught.value.check
 
 
 def test_an_honest_proof_of_drawn_tokens_passes(drawn, drawn_proof):
@@ -286,25 +278,9 @@ def test_no_statement_has_more_steps_than_soundness_counts(request, kind):
 
 def test_soundness_does_not_fall_with_the_number_of_look_ups():
     """A model of SmolLM2's dimensions, up to the most positions."""
-    d = Dims.of(SMOL)
+    d = Dims.of(SIZE)
     found = {n: soundness_bits(Sizes(d, n // 2, n // 2 + 1, (2**23,) * d.layers)) for n in (64, 256, 1024)}
     assert all(bits > POLICY_BITS for bits in found.values()), found
     drawn = Sizes(d, 512, 513, (2**23,) * d.layers, 700)
     assert soundness_bits(drawn) > POLICY_BITS
     assert max(group.cells for groups in drawn.lookup_groups.values() for group in groups) == 2**26
-
-
-SMOL = Architecture(
-    hidden=576,
-    intermediate=1536,
-    layers=30,
-    heads=9,
-    kv_heads=3,
-    head_dim=64,
-    vocab=49152,
-    context=8192,
-    rms_eps=1e-5,
-    rope_theta=100000.0,
-    tied=True,
-    stop_ids=(2,),
-)

@@ -24,14 +24,17 @@ from otr_core.lane.sampling import Decoding
 from otr_core.poea.order import Domain
 from otr_core.poea.receipt import sign_receipt
 from otr_core.spotcheck import beacon
+from otr_core.spotcheck.opening import load_check
 from otr_core.spotcheck.proof.verify import HEADER
-from otr_core.spotcheck.protocol import Stage, load_check, proof_body
+from otr_core.spotcheck.protocol import Stage, proof_body
 from otr_core.spotcheck.rows import bound_root
 from otr_core.spotcheck.selection import SHARES
 from otr_core.spotcheck.wire import CheckTerms, answers_json, read_answers, read_message
 from otr_node import duty
 from otr_node.enclave import SimulatedEnclave
+from otr_node.portable import load_portable
 from otr_paper.labs.lab_beacon import LabBeacon
+from otr_paper.labs.tiny import TINY, tiny_tensors, write_tiny
 from tests.helpers.answer_proofs import provable, signed_lie
 from tests.helpers.drawn_checks import ALLOW, BEACON, KEY, OTHER_KEY, TIME, Drawn, agreed
 
@@ -291,6 +294,25 @@ def test_terms_place_and_batch_are_part_of_the_duty(drawn):
     assert refused(other.answer, later(other), drawn.units, drawn.judge(other)) == "signature"
 
 
+def test_an_answer_to_one_draw_is_none_to_another(drawn):
+    """Whoever keeps a check says when rows came, and so which round draws units: at another time others
+    are drawn, and a signed answer to the first ones convicts nobody there."""
+    rows = duty.rows_message(drawn.placed, drawn.who, KEY)
+    other = drawn.placed.commit_rows(drawn.committed.rows_at + 30, rows)
+    other = other.draw_units(BEACON.sign(other.round))
+    assert other.randomness != drawn.due.randomness
+    assert refused(other.answer, later(other), drawn.units, drawn.judge(other)) == "duty"
+    place = (drawn.placed.position, drawn.placed.layer)
+    committed = drawn.who.commit(
+        drawn.who.rows(*place) | {"mlp.product": drawn.who.rows(*place)["mlp.product"] + 1}, *place
+    )
+    again = drawn.placed.commit_rows(
+        drawn.committed.rows_at, duty.sign_message(KEY, drawn.placed.duty, "rows", committed.root.hex())
+    ).draw_units(BEACON.sign(drawn.committed.round))
+    assert again.randomness == drawn.due.randomness
+    assert refused(again.answer, later(again), drawn.units, drawn.judge(again)) == "duty"
+
+
 def test_a_verifier_that_holds_something_else_judges_nothing(drawn):
     judge = drawn.judge(drawn.due)
     for changed, check in (({"model_id": bytes(32)}, "held model"), ({"circuits": b"x" * 32}, "held circuits")):
@@ -438,6 +460,45 @@ def test_an_answer_that_no_proof_covers_goes_to_a_dispute(drawn, monkeypatch):
     assert check.answer(later(check), message, drawn.judge(check), proof).stage is Stage.DISPUTED
 
 
+def test_soundness_below_the_policy_goes_to_a_dispute(drawn, monkeypatch):
+    for module in ("otr_node.proof.answers", "otr_core.spotcheck.proof.verify"):
+        monkeypatch.setattr(f"{module}.soundness_bits", lambda sizes: 99.0)
+    check, a = drawn.whole, drawn.answer
+    message, proof = duty.proof_message(check, a.model, a.said, a.response, KEY, lambda line: None)
+    assert proof == HEADER
+    assert check.answer(later(check), message, drawn.judge(check), proof).stage is Stage.DISPUTED
+
+
+@pytest.mark.parametrize("kind", ["logits", "score", "gate", "up", "product", "output"])
+def test_a_model_whose_values_may_have_no_place_in_a_proof_goes_to_a_dispute(drawn, kind):
+    """Its bounds say so, whatever the answer is; one bit less, and the answer is proven."""
+    honest, bounds = drawn.answer, drawn.answer.model.bounds
+    most = {"logits": 58, "score": 53, "gate": 57, "up": 57, "product": 58, "output": 54}[kind]
+    check = drawn.whole
+    for bits, stage in ((most, Stage.DISPUTED), (most - 1, Stage.ACCEPTED)):
+        wide = replace(bounds, accumulators=bounds.accumulators | {kind: 2.0**bits})
+        a = replace(honest, model=replace(honest.model, bounds=wide))
+        message, proof = duty.proof_message(check, a.model, a.said, a.response, KEY, lambda line: None)
+        assert (proof == HEADER) == (stage is Stage.DISPUTED)
+        assert check.answer(later(check), message, Drawn(a).judge(check), proof).stage is stage
+
+
+def test_drawn_logits_that_may_lie_far_apart_go_to_a_dispute(tmp_path):
+    """A model whose head is so large that a drawn answer's distances have no place; a greedy one's have."""
+    tensors = tiny_tensors(TINY)
+    model = load_portable(
+        write_tiny(tmp_path, TINY, tensors | {"model.norm.weight": tensors["model.norm.weight"] * 2**10})
+    )
+    assert 2**47 <= model.bounds.accumulators["logits"] < 2**58
+    for milli, stage in ((900, Stage.DISPUTED), (0, Stage.ACCEPTED)):
+        lone = Drawn(provable(model, "w3 w4", Decoding(3, 1, milli)))
+        check = lone.open(replace(agreed(demand="proof"), domain=lone.answer.file.order.domain))
+        check = check.draw(BEACON.sign(check.round))
+        a = lone.answer
+        message, proof = duty.proof_message(check, a.model, a.said, a.response, KEY, lambda line: None)
+        assert check.answer(later(check), message, lone.judge(check), proof).stage is stage
+
+
 # --- documents of others
 
 
@@ -472,9 +533,9 @@ def test_a_document_whose_facts_were_changed_is_refused(drawn):
 
 
 def test_a_receipt_in_the_wrong_lane_begins_no_check(drawn, monkeypatch):
-    from otr_core.spotcheck import protocol
+    from otr_core.spotcheck import opening
 
-    monkeypatch.setattr(protocol, "LANE", "another")
+    monkeypatch.setattr(opening, "LANE", "another")
     assert refused(drawn.open) == "lane"
 
 

@@ -11,8 +11,8 @@ import tempfile
 import pytest
 
 from otr_core.encoding import canonical_json
-from otr_core.errors import InputError
-from otr_core.spotcheck.proof.verify import proven_statement
+from otr_core.errors import InputError, ProverError
+from otr_core.spotcheck.proof.verify import HEADER, proven_statement
 from otr_node.proof import cells
 from otr_node.proof.answers import prove_answer
 from otr_node.proof.journal import ProofJournal
@@ -103,6 +103,43 @@ def test_what_another_statement_said_is_not_taken(answer, honest_proof, tmp_path
     assert proof == honest_proof
     assert made == len(honest_proof)
     assert not kept.exists()
+
+
+def test_kept_messages_that_nobody_said_make_no_proof(answer, honest_proof, tmp_path):
+    """Whoever knows answer and model knows the key of what is kept: its owner would sign a false proof."""
+    kept = tmp_path / "kept"
+    channel = ProofJournal(kept)
+    channel.begin(statement(answer), honest_proof[len(HEADER) :][:32])
+    key = kept.read_bytes()
+    for at in (len(HEADER) + 40, len(honest_proof) // 2, len(honest_proof) - 1):
+        forged = bytearray(honest_proof)
+        forged[at] ^= 1
+        kept.write_bytes(key + forged)
+        with pytest.raises(ProverError, match="found others than were said"):
+            proven(answer, kept)
+        assert not kept.exists()
+    assert proven(answer, kept)[0] == honest_proof
+
+
+def test_what_another_version_said_is_not_taken(answer, honest_proof, tmp_path, monkeypatch):
+    kept = tmp_path / "kept"
+    with monkeypatch.context() as own:
+        own.setattr("otr_node.proof.journal.HEADER", b"another version\n")
+        ProofJournal(kept).begin(statement(answer), honest_proof[len(HEADER) :][:32])
+    kept.write_bytes(kept.read_bytes() + b"another version\n" + bytes(5000))
+    assert proven(answer, kept) == (honest_proof, len(honest_proof))
+
+
+def test_messages_are_kept_through_no_link_and_for_no_other_reader(answer, tmp_path):
+    other, kept = tmp_path / "other", tmp_path / "kept"
+    other.write_bytes(b"somebody's")
+    kept.symlink_to(other)
+    with pytest.raises(InputError, match="found no way to keep messages"):
+        proven(answer, kept)
+    assert other.read_bytes() == b"somebody's"
+    kept.unlink()
+    ProofJournal(kept).begin(b"", bytes(32))
+    assert kept.stat().st_mode & 0o777 == 0o600
 
 
 def test_code_words_in_a_file_give_the_same_proof_and_leave_nothing(answer, honest_proof, tmp_path, monkeypatch):

@@ -91,6 +91,15 @@ def test_rows_that_could_reach_half_the_modulus_are_no_audits():
     assert audit.holds(np.array([[2**30, 1]]), np.array([[(2**30 + 1) * (2**31 - 1)]])).all()
 
 
+def test_sums_of_another_shape_are_refused_before_any_is_read():
+    audit = freivalds.prepare(np.ones((3, 4), np.int32), np.random.default_rng(0))
+    x = np.zeros((2, 4), np.int64)
+    for rows, shape in ((x, (2, 2)), (x, (2, 9)), (x, (1, 3)), (x, (3, 3)), (x[:, :3], (2, 3))):
+        with pytest.raises(ParameterError, match="shape"):
+            audit.holds(rows, np.zeros(shape, np.int64))
+    assert audit.holds(x, np.zeros((2, 3), np.int64)).all()
+
+
 def test_a_secret_that_is_known_protects_nothing():
     """The third premise, which no check can see: the operator must not know r."""
     rng = np.random.default_rng(3)
