@@ -116,7 +116,7 @@ def spoilt(made):
             if other != opening and (proof or reason != "path"):
                 yield [*made[:at], other, *made[at + 1 :]], reason
     if len(made) < MOST_OPENINGS:
-        yield [*made, made[0]], "openings"
+        yield [*made, *(made[:1] or [Opening(bytes(64), ())])], "openings"
 
 
 def sort_of(step: JudgedStep) -> str:
