@@ -142,5 +142,6 @@ def test_a_false_block_is_convicted_on_a_node():
         other.stop_ids = (3,)
         with pytest.raises(NodeError):
             again.attach_judge(model_id, stands.judges[model_id.hex()], other)
-        with pytest.raises(NodeError):
-            again.attach_judge(model_id, pair.names[OPERATOR], served.trees)
+        for stranger in (pair.names[OPERATOR], pair.chain.court.address):
+            with pytest.raises(NodeError):
+                again.attach_judge(model_id, stranger, served.trees)
