@@ -145,3 +145,17 @@ def test_a_false_block_is_convicted_on_a_node():
         for stranger in (pair.names[OPERATOR], pair.chain.court.address):
             with pytest.raises(NodeError):
                 again.attach_judge(model_id, stranger, served.trees)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("own", "other"), [(LANE, Dims.lane), (Dims.lane, LANE)])
+def test_a_receipt_of_the_other_lane_convicts_in_both_courts(own, other):
+    """Whatever its answer: the judge of the ordered model says which lane that is."""
+    served = tiny(lane=own)
+    for changes in ({"lane": other}, {"configuration_digest": configuration_of(other)}):
+        pair = both(served.honest, TERMS)
+        pair.open_challenge(tiny_signed(served.honest, **changes), [], token=0, salt=SALT)
+        assert pair.court.operators[pair.names[OPERATOR]].convicted
+    pair = both(served.honest, TERMS)
+    pair.open_challenge(tiny_signed(served.honest), [], token=0, salt=SALT)
+    assert not pair.court.operators[pair.names[OPERATOR]].convicted
