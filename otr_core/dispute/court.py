@@ -105,11 +105,9 @@ class Court(Duties):
         require(receipt.order_id == ordered, "order", ordered.hex(), receipt.order_id.hex())
         leaf = merkle.leaf_hash(receipt_leaf(self.domain, receipt, signature))
         require_leaf(found.root, leaf, index, found.size, path, "a receipt of the batch")
-        key, model = self.keys.get(receipt.key_id), self.models.get(order.model_id)
-        revoked = key is not None and self._revoked(receipt.key_id, found.time)
+        model = self.models.get(order.model_id)
         court = self._set_challenge(number, opened=True, operator=found.operator, batch=batch, index=index)
-        vouched = (self.domain, found.operator, key, model, order, receipt, signature)
-        if model is None or receipt_fault(*vouched, revoked=revoked, platform=found.platform):
+        if model is None or self.fault_in(batch, order, receipt, signature):
             return court._joined(found.operator, 0)._convict(now, number)
         game = open_game(order, receipt, model, self.terms.arity_bits, token)
         clocks = (self.terms.clock_s, self.terms.clock_s)
@@ -119,10 +117,22 @@ class Court(Duties):
     def fault_if_committed(self, now: int, operator: str, order: Order, receipt: Receipt, signature: bytes) -> str:
         """Name of what a receipt would be convicted for in a batch that ``operator`` commits ``now``, as
         ``receipt_fault`` has them; "" if for nothing that shows without its answer."""
+        return self._fault(now, self.platforms.get(operator, NOTHING), operator, order, receipt, signature)
+
+    def fault_in(self, batch: bytes, order: Order, receipt: Receipt, signature: bytes) -> str:
+        """Name of what a receipt of a batch is convicted for, as ``fault_if_committed``.
+
+        Raises:
+            MoveError: ``batch``.
+        """
+        found = self._batch(batch)
+        return self._fault(found.time, found.platform, found.operator, order, receipt, signature)
+
+    def _fault(self, at: int, platform: bytes, operator: str, order: Order, receipt: Receipt, signature: bytes) -> str:
         key, model = self.keys.get(receipt.key_id), self.models.get(order.model_id)
-        revoked = key is not None and self._revoked(receipt.key_id, now)
+        revoked = key is not None and self._revoked(receipt.key_id, at)
         vouched = (self.domain, operator, key, model, order, receipt, signature)
-        return receipt_fault(*vouched, revoked=revoked, platform=self.platforms.get(operator, NOTHING))
+        return receipt_fault(*vouched, revoked=revoked, platform=platform)
 
     def expire(self, now: int, number: int) -> Court:
         """End a challenge that was not opened in time; its bond is burnt: it has named nobody whom

@@ -63,9 +63,11 @@ def judgeable(d: Dims, stop_ids: Sequence[int] = ()) -> bool:
 
 def _whole_blocks(d: TensorDims) -> bool:
     """Whether each step of the lane ``h100-bf16`` reads four openings at most, of places that fit."""
-    fits = d.tile >= LEAST_TILE and d.hidden % BF16_BLOCK.terms == d.intermediate % BF16_BLOCK.terms == 0
-    longest = d.kv * (d.context + d.tile)  # the values by column
-    return fits and d.hidden < 2**24 and d.epsilon < FP32.infinity and longest < 2**32 and longest // d.tile < 2**24
+    terms, longest = BF16_BLOCK.terms, d.kv * (d.context + d.tile)  # the values by column
+    fits = d.tile >= LEAST_TILE and d.hidden % terms == d.intermediate % terms == 0
+    # A product of one block is judged with what it is added to: five openings where it takes two tiles.
+    fits = fits and (d.tile >= terms or terms not in (d.heads * d.tile, d.intermediate))
+    return fits and d.hidden < 2**24 and d.epsilon < FP32.infinity and longest // d.tile < 2**24
 
 
 @dataclass(frozen=True)

@@ -180,7 +180,10 @@ class ChainCourt:
             if not self.chain.code(address):
                 raise NodeError("contract", f"no code at {address}", f"a {name}")
             for step in STEP_JUDGES:
-                at = str(self.chain.call(judge, f"JUDGE_OF_{step.upper()}"))
+                try:
+                    at = str(self.chain.call(judge, f"JUDGE_OF_{step.upper()}"))
+                except ChainError as error:
+                    raise NodeError("contract", f"code at {address} that names no {step}", f"a {name}") from error
                 self._found(step, at)
                 args = (*args, at)
         self.judges[model_id] = self._found(name, address, *args)

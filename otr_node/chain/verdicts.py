@@ -14,7 +14,6 @@ from otr_core import merkle
 from otr_core.dispute.court import Court, receipt_leaf
 from otr_core.dispute.duties import LeafPlace, spot_statement, spot_subject
 from otr_core.dispute.records import ChallengeStatus
-from otr_core.dispute.registry import receipt_fault
 from otr_core.dispute.state import Verdict
 from otr_core.errors import OtrError, ProofError
 from otr_core.poea.document import ReceiptFile
@@ -42,9 +41,7 @@ def vouch(
         merkle.verify_inclusion(batch.root, leaf, place.at, batch.size, place.path)
     except ProofError as error:
         raise OtrError(f"place: {error}") from error
-    key, model = court.keys.get(file.receipt.key_id), court.models.get(file.order.model_id)
-    vouched = (court.domain, batch.operator, key, model, file.order, file.receipt, file.signature)
-    fault = receipt_fault(*vouched, platform=batch.platform)
+    fault = court.fault_in(place.batch, file.order, file.receipt, file.signature)
     if fault or file.receipt.order_id != file.order.id:
         raise OtrError(f"receipt: found one that convicts ({fault or 'order'}), expected one without fault")
     check()

@@ -28,25 +28,19 @@ class FalseBlock:
     """One block whose result is changed, and what follows from it.
 
     Attributes:
-        target, position, layer, operator, element, step: of the block, as in ``Place``.
+        place: of the block; its value is what the element is then. honest: what it is.
         accumulators: all of the element, right up to the block, and from it on what the changed one gives.
-        value: what the element is then; honest: what it is.
     """
 
-    target: int
-    position: int
-    layer: int
-    operator: int
-    element: int
-    step: int
+    place: Place
     accumulators: tuple[Accumulator, ...]
-    value: int
     honest: int
 
     @property
     def tamper(self) -> Tamper:
         """The change of the element's value."""
-        return Tamper(self.position, self.layer, self.operator, self.element, self.value - self.honest)
+        at = self.place
+        return Tamper(at.position, at.layer, at.operator, at.element, at.value - self.honest)
 
 
 def false_block(run: Run, target: int, position: int, layer: int, operator: int, element: int, step: int) -> FalseBlock:
@@ -57,7 +51,7 @@ def false_block(run: Run, target: int, position: int, layer: int, operator: int,
         InputError: none of them does.
     """
     done = run.execution(target, position, layer)
-    place = Place(target, position, layer, operator, element, 0, 0, 0, done.token_step)
+    place = Place(target, position, layer, operator, element, step, 0, 0, done.token_step)
     at = Element(done.dims, run.claim, place, done.program[operator], done.held)
     primitive, honest = PRIMITIVES[at.operator.kind], int(done.vectors[operator][element])
     for bit in range(31):
@@ -67,7 +61,7 @@ def false_block(run: Run, target: int, position: int, layer: int, operator: int,
             found.append((after[0] ^ 1 << bit, after[1]) if number == step else after)
         if (made := primitive.finish(at, found[-1])) == honest:
             continue
-        false = FalseBlock(target, position, layer, operator, element, step, tuple(found), made, honest)
+        false = FalseBlock(replace(place, value=made), tuple(found), honest)
         if reaches_trace(done, false.tamper):
             return false
     raise InputError(f"block {step} of element {element}: found no bit that reaches the trace")
@@ -89,7 +83,7 @@ class OperatorOfFalseBlock(HonestOperator):
 
     def points(self, game: Game, value: int) -> bytes:
         """As of the honest operator, with the false accumulators."""
-        if (game.operator, game.element) != (self.false.operator, self.false.element):
+        if (game.operator, game.element) != (self.false.place.operator, self.false.place.element):
             return super().points(game, value)
         entries = ((0, 0), *self.false.accumulators, (value, 0))
         return b"".join(accumulator_bytes(game, entries[place]) for place in places(game))
@@ -110,7 +104,7 @@ def dispute_block(served: Served, honest: Run, false: FalseBlock, terms: Terms =
     return disputes.dispute(
         served.order,
         honest,
-        knowing(served.run(false.tamper), false.position, false.layer),
+        knowing(served.run(false.tamper), false.place.position, false.place.layer),
         terms=terms,
         operator=lambda run: OperatorOfFalseBlock(run, false),
         own=honest,

@@ -75,7 +75,7 @@ def vyper_mutants(path: Path) -> tuple[str, list[VyperMutant]]:
     source = "\n".join(lines) + "\n"
     source = re.sub(r"(?m)^(@deploy)$", r"MUTANT: immutable(uint256)\n\n\1", source)
     return re.sub(
-        r"(def __init__\(.*?)\):\n", r"\1, mutant: uint256):\n    MUTANT = mutant\n", source, flags=re.S
+        r"(def __init__\(.*?),?\s*\):\n", r"\1, mutant: uint256):\n    MUTANT = mutant\n", source, flags=re.S
     ), mutants
 
 

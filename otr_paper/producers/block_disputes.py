@@ -49,7 +49,7 @@ def main() -> None:
         frame.progress(f"{name} {row['verdict']} {row['step']} of {operators[number].steps} gas {row['gas_dispute']}")
         assert (row["operator"], row["element"], row["step"]) == (name, element, step)
         assert row["verdict"] == "OPERATOR_LOSES"
-        rows.append({"blocks": operators[number].steps, "change": false.value - false.honest, **row})
+        rows.append({"blocks": operators[number].steps, "change": false.tamper.delta, **row})
     right = honest_block(served, honest, position, layer, "mlp.gate_up", SEED)
     frame.progress(f"honest: {right['verdict']} gas {right['gas_dispute']}")
     assert right["verdict"] == "CHALLENGER_LOSES"

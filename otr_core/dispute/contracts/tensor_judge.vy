@@ -124,13 +124,15 @@ def __init__(
     hidden: uint256 = words[0]
     inner: uint256 = words[1]
     tile: uint256 = words[5]
-    assert tile >= 8 and tile <= 256 and 256 % tile == 0, "dims"
+    assert tile >= 8 and 256 % tile == 0, "dims"
     assert hidden % tile == 0 and inner % tile == 0 and hidden % 16 == 0 and inner % 16 == 0, "dims"
     assert words[3] % words[4] == 0 and hidden < 2 ** 24 and words[8] < 255 << 23, "dims"
+    # A product of one block is judged with what it is added to: five openings in tiles of 8.
+    assert (tile > 8 or inner > 16) and (tile > 8 or words[3] != 2), "dims"
     room: uint256 = words[7] + tile
     columns: uint256 = words[4] * tile * room
     most: uint256 = max(max(hidden + tile, 2 * inner), max(words[6], words[3] * room))
-    assert max(most, columns) // tile < 2 ** 24 and columns < 2 ** 32 and words[2] * words[7] < 2 ** 32, "dims"
+    assert max(most, columns) // tile < 2 ** 24 and words[2] * words[7] < 2 ** 32, "dims"
     assert judge_of_blocks.is_contract and judge_of_floats.is_contract, "steps"
     stops: uint256 = 0
     for i: uint256 in range(16):
@@ -595,9 +597,7 @@ def _at_once(o: DynArray[shapes.Opening, 4], place: shapes.Place, roots: shapes.
     if kind == COPY:
         if place.target == 0 and place.layer == 0:
             self._check(o[0], 40, place.position, roots.positions + 1, 0, 0, roots.tokens)
-            token: uint256 = self._le32(o[0].data, 0)
-            assert token < VOCAB, "index"
-            self._check_weights(o[1], 0, 0, token, e // T)
+            self._check_weights(o[1], 0, 0, self._le32(o[0].data, 0), e // T)
             return self._held(self._word32(o[1].data, e % T)), 2
         layer: uint256 = place.layer if place.target == 1 else place.layer - 1
         self._check_piece(o[0], roots, place.position, layer, e // 256)
@@ -658,7 +658,7 @@ def _at_once(o: DynArray[shapes.Opening, 4], place: shapes.Place, roots: shapes.
         return self._held(staticcall Floats(JUDGE_OF_FLOATS).silu(gate, up)), 2
     if kind == FIXED:
         return staticcall Floats(JUDGE_OF_FLOATS).fixed(self._value(o[0], place, roots, r0, e)), 1
-    assert kind == TEMPER
+    # TEMPER is left.
     self._check_tile(o[0], place, roots, r0, 0)
     self._check_tile(o[1], place, roots, r1, e // T)
     distance: int256 = self._i64(o[0].data, 0) - self._i64(o[1].data, e % T)

@@ -144,6 +144,7 @@ def test_rounding_to_bf16_is_the_arrays():
 FITS = TensorDims.of(TINY)
 WRONG = [{"tile": 4}, {"hidden": 40, "tile": 8}, {"intermediate": 40}, {"epsilon": 255 << 23}, {"hidden": 2**24}]
 WRONG.append({"kv_heads": 2**10, "heads": 2**10, "context": 2**19})
+WRONG += [{"tile": 8, "intermediate": 16}, {"tile": 8, "heads": 2, "kv_heads": 1}]  # a step of five openings
 
 
 @pytest.mark.parametrize("change", WRONG)

@@ -161,6 +161,7 @@ def test_an_arbiter_believes_nothing(network):
         ("place", elsewhere, file, LeafPlace(place.batch, 1, place.path)),
         ("drawn", court, file, LeafPlace(b"x" * 32, place.at, place.path)),
         ("key", replace(court, keys={}), file, place),
+        ("revoked", replace(court, revoked={file.receipt.key_id: 0}), file, place),
         ("model", replace(court, models={}), file, place),
         ("order", court, replace(file, order=order), place),
     ):
