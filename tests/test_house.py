@@ -101,7 +101,7 @@ BUDGETS = {
 
 #: Where somebody comes in from outside: the command lines. Notebooks, rows of the ledger and
 #: programs started by name are read from where they stand.
-COMMANDS = ("otr_core.cli", "otr_node.commands", "otr_paper.commands")
+COMMANDS = ("otr_core.cli", "otr_node.commands", "otr_paper.commands", "otr_paper.bench_commands")
 
 #: Libraries that take long to load or that the base install lacks. They alone, and modules that
 #: load them, are a reason to import inside a function.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from otr_core import merkle
 from otr_core.dispute.court import receipt_leaf
@@ -72,7 +73,7 @@ class Fisherman(ChainParty):
 
     def _judge(self, answer: AnswerFiles) -> bool:
         """Challenge an answer if there is a case; whether something was sent."""
-        court, place, now = self.followed.court, answer.place, self.chain.chain.time
+        court, place = self.followed.court, answer.place
         signed = receipt_leaf(court.domain, answer.file.receipt, answer.file.signature)
         if place is None or place.batch not in court.batches:
             return self._demand(answer, merkle.leaf_hash(signed))
@@ -87,16 +88,26 @@ class Fisherman(ChainParty):
             return False
         if self._commitment(answer, token) in {each.commitment for each in court.challenges}:
             return False
-        late = now + MARGIN_S > court.window_start(place.batch) + court.terms.window_s
-        convicted = court.operators[batch.operator].convicted
+        if not self._open_to(answer, place.batch):
+            return False
+        self.read()  # While the answer was run, others may have convicted its operator: the bond would be lost.
+        if not self._open_to(answer, place.batch):
+            return False
+        self.report("challenge", answer=answer.name, batch=place.batch.hex(), why=self._reasons[answer.name])
+        return self.call("challenge", self._commitment(answer, token), value=court.terms.bond_wei)
+
+    def _open_to(self, answer: AnswerFiles, place: bytes) -> bool:
+        """Whether an answer of the batch ``place`` can be challenged, as far as the court was read."""
+        court = self.followed.court
+        if place not in court.batches:
+            return False
+        late = self.chain.chain.time + MARGIN_S > court.window_start(place) + court.terms.window_s
+        convicted = court.operators[court.batches[place].operator].convicted
         if late or convicted:  # a batch is closed after its window alone
             why = "its operator is convicted" if convicted else "its window has passed"
             self.say_once("not challenged", answer.name, why=why)
             return False
-        if not self._affordable("not challenged", answer):
-            return False
-        self.report("challenge", answer=answer.name, batch=place.batch.hex(), why=self._reasons[answer.name])
-        return self.call("challenge", self._commitment(answer, token), value=court.terms.bond_wei)
+        return self._affordable("not challenged", answer)
 
     def _affordable(self, event: str, answer: AnswerFiles) -> bool:
         """Whether the budget allows one more bond."""
@@ -242,19 +253,16 @@ class Fisherman(ChainParty):
             token = self._verdict(answer, self.followed.court.batches[answer.place.batch].operator)
             if token is None or self._commitment(answer, token) != challenge.commitment:
                 continue
+            shown: dict[str, Any] = {"batch": answer.place.batch, "index": answer.place.at, "token": token}
+            shown |= {"salt": self._salt(answer, token), "order": answer.placed.order, "path": answer.place.path}
+            shown |= {"receipt": answer.file.receipt, "signature": answer.file.signature}
+            try:
+                self.followed.court.open(self.chain.chain.time, self.me, number, **shown)
+            except MoveError as error:  # too late, or the operator was convicted before: the bond is lost
+                self.say_once("not opened", str(number), why=str(error))
+                return False
             self.report("open", game=number, answer=answer.name, why=self._reasons[answer.name])
-            return self.send(
-                self.chain.open,
-                number,
-                batch=answer.place.batch,
-                index=answer.place.at,
-                token=token,
-                salt=self._salt(answer, token),
-                order=answer.placed.order,
-                receipt=answer.file.receipt,
-                signature=answer.file.signature,
-                path=answer.place.path,
-            )
+            return self.send(self.chain.open, number, **shown)
         self.say_once("unknown challenge", str(number), why="no answer in the folder was committed to by it")
         return False
 

@@ -45,13 +45,17 @@ class ChainParty(ABC):
 
     def step(self) -> bool:
         """Read on, and do the first thing that is to be done, if any; whether something was."""
+        self.read()
+        self.read_answers()
+        return self.act()
+
+    def read(self) -> None:
+        """Read on what has come to the court."""
         before = self.followed.times_over
         self.followed.read()
         if self.followed.times_over > before:
             self.report("reorganised", why="blocks that were read are gone: all was read again")
             self.forget()
-        self.read_answers()
-        return self.act()
 
     def read_answers(self) -> None:
         """Read the folder's answers again."""

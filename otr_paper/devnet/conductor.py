@@ -305,10 +305,12 @@ class Devnet:
         at = self._placed()
         games = any(each.status == ChallengeStatus.OPEN for each in court.challenges)
         duties = any(each.status == ChallengeStatus.DEMAND for each in court.challenges)
-        if games or duties:
-            self._later(max(terms.clock_s * games, terms.duty_s * duties), "who is to move is silent")
-        elif any(self._withholds(name) and name not in at and not self._convicted(name) for name in self._received):
+        kept = (name for name in self._received if self._withholds(name) and name not in at)
+        if not duties and any(not self._convicted(name) for name in kept):
+            # Before a silent player's clock, which is longer: who waits for a receipt demands it in time.
             self._later(PATIENCE_S, "a receipt is waited for")
+        elif games or duties:
+            self._later(max(terms.clock_s * games, terms.duty_s * duties), "who is to move is silent")
         elif any(logs.rewards.get(each) for each in logs.convicted):
             self._later(terms.claim_s, "so that earlier challenges can be opened")
         else:
@@ -363,9 +365,12 @@ class Devnet:
             end.receipts += 1
             end.lost_receipts += not kept or not (name in at or self._convicted(name))
         convicted = {self.ground.names.get(each, each) for each in self._followed.logs.convicted}
-        end.honest_slashed = bool(convicted & {*self._honest, *self.blameless})
+        honest = {*self._honest, *self.blameless}
+        end.honest_slashed = bool(convicted & honest)
         end.lost_bonds = sum(
-            each.status == ChallengeStatus.LOST and self.ground.names.get(each.challenger) in self._honest
+            # One that was never opened has lost its bond too, though nobody has said so on the chain.
+            each.status in (ChallengeStatus.LOST, ChallengeStatus.COMMITTED)
+            and self.ground.names.get(each.challenger) in honest
             for each in court.challenges
         )
         if not self.plan.attack:

@@ -27,7 +27,7 @@ ATTACK_LOOKS = dict(
 )
 GAME_COLOURS = (SEQUENCE[4], SEQUENCE[5])
 _SHOWN = {
-    "ordered": "ordered",
+    "ordered": "\N{LEFTWARDS ARROW} ordered",
     "staked": "staked",
     "answered": "answered",
     "registers a key": "key appraised",

@@ -11,6 +11,7 @@ from otr_paper.claims.published import load_published
 from otr_paper.claims.rows import ClaimRow, read_ledger
 from otr_paper.press.claims_table import claims_markdown, headlines_markdown
 from otr_paper.press.production_rules import COUNTS, lessons_markdown
+from otr_paper.series.network import chaos_exceptions, chaos_lines
 from otr_paper.store.results import read_result
 
 
@@ -21,7 +22,7 @@ def generated(project: Project) -> dict[str, dict[str, str]]:
         "README.md": {"headlines": headlines_markdown(rows)},
         "ARTIFACT.md": {"commands": commands_markdown(project, rows)},
         "docs/claims.md": {"claims": claims_markdown(rows, load_published(project.data))},
-        "docs/network.md": {"costs": costs_markdown(project)},
+        "docs/network.md": {"costs": costs_markdown(project), "chaos": chaos_markdown(project)},
         "docs/proof.md": {"measured": proofs_markdown(project)},
         "docs/production_rules.md": {f"{kind}s": lessons_markdown(project.data, kind) for kind in COUNTS},
         "docs/running.md": {"resources": resources_markdown(project)},
@@ -110,6 +111,20 @@ def costs_markdown(project: Project) -> str:
     lines = ["| what | who pays | gas, 135M model | gas, 70B model |", "|---|---|---|---|"]
     lines += [f"| {what} | {who} | {small:,} | {large:,} |" for what, who, (small, large) in rows]
     lines.append(f"\nMeasured with `{card.command}` on {card.date}, on the embedded chain; anvil uses the same.")
+    return "\n".join(lines)
+
+
+def chaos_markdown(project: Project) -> str:
+    """What came of the runs under chaos, and each that did not end as promised, from the stored measurement
+    ``chaos``."""
+    card, found = read_result(project.results, "chaos")
+    lines = [f"- {line}" for line in chaos_lines(found)]
+    lines += ["", "| seed | attack | does not hold | run, s | convicted after, chain s | bound, chain s |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for row in chaos_exceptions(found):
+        clocks = (f"{row[name]:,.0f}" if row[name] is not None else "-" for name in ("seconds", "taken_s", "bound_s"))
+        lines.append(f"| {row['seed']} | {row['attack']} | {row['broken']} | {' | '.join(clocks)} |")
+    lines.append(f"\nMeasured with `{card.command}` on {card.date}, on a machine that others used.")
     return "\n".join(lines)
 
 

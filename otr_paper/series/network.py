@@ -175,17 +175,32 @@ def chaos_finding(found: Mapping[str, Any]) -> str:
     )
 
 
-def chaos_lines(total: Mapping[str, Any]) -> list[str]:
-    """The summary of the result ``chaos`` in three lines."""
+def chaos_lines(found: Mapping[str, Any]) -> list[str]:
+    """The result ``chaos`` in four lines."""
+    total, runs = found["summary"], found["runs"]
     went = ", ".join(f"{name} {count}" for name, count in total["faults"].items())
-    cheats = f"cheats {total['cheats']}, convicted {total['cheats_slashed']}"
-    lost = f"bonds lost by honest fishermen {total['lost_bonds']}"
+    timely = sum(row["taken_s"] is not None and row["taken_s"] <= row["bound_s"] for row in runs)
+    cheats = f"cheats {total['cheats']}, convicted {total['cheats_slashed']}, within the bound {timely}"
+    lost = f"challenges lost by honest fishermen {total['lost_bonds']}"
+    cut = sum(not row["settled"] for row in runs)
     return [
         f"runs {total['runs']}, as promised {total['good']}; {cheats}; lying fishermen {total['false_challengers']}",
         f"honest operators slashed {total['honest_slashed']}, {lost}, receipts lost {total['lost_receipts']} of "
         f"{total['receipts']}",
+        f"not settled when their time was up {cut}: a challenge that was still unopened then is not among the lost",
         f"went wrong: {went}; restarts {total['restarts']}",
     ]
+
+
+def chaos_exceptions(found: Mapping[str, Any]) -> Records:
+    """Runs of the result ``chaos`` that did not end as promised: records of seed, attack (its kind), broken
+    (what did not hold), seconds (of the machine), bound_s, taken_s (of the chain)."""
+    rows = [
+        (row["seed"], attack_word(row["attack"]), "; ".join(row["broken"]), *(row[name] for name in _CLOCKS))
+        for row in found["runs"]
+        if row["broken"]
+    ]
+    return records(f"seed, attack, broken, {', '.join(_CLOCKS)}", rows)
 
 
 def deployment_rows(profile: DeploymentProfile) -> Records:
@@ -197,6 +212,7 @@ def deployment_rows(profile: DeploymentProfile) -> Records:
     )
 
 
+_CLOCKS = ("seconds", "bound_s", "taken_s")
 RESTART_S = 5.0
 """That a restart was to take at most: the bar that this project set itself."""
 ATTACK_WORDS = ("none", "false, defended", "false, silent", "withheld")

@@ -13,12 +13,8 @@ from otr_paper.press.runner import read_notebook
 from tests.helpers.slices import OF_SESSION, SlicedNotebook, read
 
 PROJECT = find_project()
-#: Notebooks whose parameters are not held to this yet.
-NOT_YET = ("04_zk_spot_checks",)
 BOOKS = {
-    name: SlicedNotebook(name, read_notebook(PROJECT.notebooks / f"{name}.ipynb"))
-    for name in notebook_names(PROJECT)
-    if name not in NOT_YET
+    name: SlicedNotebook(name, read_notebook(PROJECT.notebooks / f"{name}.ipynb")) for name in notebook_names(PROJECT)
 }
 EVERY = [(book, name) for book, sliced in BOOKS.items() for name in sliced.parameters]
 
@@ -31,6 +27,9 @@ VALUES = {
     "max_tokens": (1, 2, 3),
     "layer": (0, 17, 29),
     "rho": (0.0, 0.002, 0.3),
+    "rho_ppm": (1_000, 10_000, 100_000),
+    "live_units": (1, 2, 3),
+    "unit_rows": (8, 64),
     "stake_usd": (1.0, 50.0, 1e6),
     "gain_usd": (0.0, 3.0, 500.0),
     "slash_fraction": (0.05, 0.5, 1.0),
@@ -48,11 +47,12 @@ LIVE = ("live", "attack", "seconds")
 #: Where a parameter's figure needs a model, or a population played by many seeds.
 SLOW = {("02_poea_binding", name) for name in ("profile", "seed", "prompt", "max_tokens", "device")}
 SLOW |= {("03_dispute_bisection", name) for name in ("profile", "seed", "layer")}
+SLOW |= {("04_zk_spot_checks", name) for name in ("profile", "seed", "live_units", "unit_rows")}
 SLOW |= {("05_spot_check_economics", "seed")}
 
 
 #: Outputs that are looked at first: of those that run a model, the cheapest.
-FIRST = ("T14b_order_and_answer", "F08_one_dispute", "F14_deterrence_map")
+FIRST = ("T05e_inconclusive", "T14b_order_and_answer", "F08_one_dispute", "F14_deterrence_map")
 
 
 def outputs_of(sliced, name):

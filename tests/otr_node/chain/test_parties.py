@@ -266,6 +266,51 @@ def test_nothing_is_taken_of_a_chain_that_changes_while_it_is_read(network, monk
     assert len(followed.court.batches) == 1
 
 
+def two_fishermen(network, told) -> tuple[Any, Any, Any]:
+    """A fisherman, another one of another account, and the operator that plays against both."""
+    first, second = network.fisherman(), network.fisherman()
+    second.me = known_keys(4)[3].address.lower()
+    return first, second, network.defender(told)
+
+
+def test_who_runs_an_answer_while_another_convicts_challenges_nothing(network):
+    """Its bond would be lost: the court takes no challenge that is committed after the conviction."""
+    told = BY_NAME[VALUE].tell()
+    network.answered(told)
+    first, second, operator = two_fishermen(network, told)
+    run_again = second.run_again
+
+    def slowly(answer, batch_operator):
+        while first.step() | operator.step():
+            pass
+        return run_again(answer, batch_operator)
+
+    second.run_again = slowly  # type: ignore[method-assign]
+    assert not second.step()
+    assert network.status() == [ChallengeStatus.WON]
+    assert said(network, "not challenged") == ["its operator is convicted"]
+
+
+def test_a_challenge_that_came_after_the_conviction_is_said_once_and_never_opened(network, monkeypatch):
+    """Another's conviction and the challenge cross on their way: nobody can keep them from it."""
+    told = BY_NAME[VALUE].tell()
+    network.answered(told)
+    first, second, operator = two_fishermen(network, told)
+    second.followed.read()
+    while first.step() | operator.step():
+        pass
+    before = len(said(network, "open"))
+    with monkeypatch.context() as blind:
+        blind.setattr(second.followed, "read", lambda: None)
+        assert second.step()
+    assert network.status() == [ChallengeStatus.WON, ChallengeStatus.COMMITTED]
+    for _ in range(3):
+        assert not second.step()
+    assert said(network, "not opened") == ["void: found committed after the conviction, expected committed before it"]
+    assert len(said(network, "open")) == before
+    assert said(network, "refused") == []
+
+
 # --- more than one of a kind
 
 

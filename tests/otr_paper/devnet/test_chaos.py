@@ -40,7 +40,7 @@ def stem(tmp_path_factory) -> Iterator[Stem]:
 
 @pytest.mark.slow
 @needs_anvil
-@pytest.mark.parametrize("seed", [1, 2, 6, 11, 24])
+@pytest.mark.parametrize("seed", [1, 2, 6, 11, 24, 164])
 def test_nothing_honest_is_slashed_no_receipt_is_lost_and_every_cheat_is_slashed(ground, stem, tmp_path, seed):
     row = run_seed(ground, stem, tmp_path / "run", plan_of(seed))
     assert not row["broken"], (row, (tmp_path / "run" / "events.jsonl").read_text()[-3000:])
@@ -64,6 +64,16 @@ def test_the_judge_of_a_run_would_see_an_honest_operator_slashed_and_a_receipt_t
     assert "an honest operator was slashed" in broken
     assert "an accepted receipt was lost" in broken
     assert found.lost_receipts == 1
+
+
+@pytest.mark.slow
+@needs_anvil
+def test_the_judge_of_a_run_would_see_a_bond_of_an_honest_fisherman_that_was_never_opened(ground, stem, tmp_path):
+    stem.folder, plan = tmp_path, Plan(false_challenges="never opens")
+    run = Devnet(ground, tmp_path, plan, 300.0, lambda event: None, stem, idle_s=0.3, blameless=PARTIES[3:4])
+    found = run.run()
+    assert found.settled
+    assert found.broken(cheats=False) == ["an honest fisherman lost a bond"]
 
 
 def test_an_end_is_good_only_if_all_that_was_promised_holds():

@@ -116,12 +116,27 @@ def test_runs_under_chaos_are_told_by_what_was_done_in_them(project):
     assert sum(row["good"] for row in rows) == found["summary"]["good"]
     assert all(row["taken_s"] <= row["bound_s"] for row in rows if row["good"] and row["attack"] != "none")
     assert all(row["bound_s"] is None for row in rows if row["attack"] == "none")
-    said = " ".join(views.chaos_lines(found["summary"]))
+    said = " ".join(views.chaos_lines(found))
     for name in ("runs", "good", "cheats", "honest_slashed", "receipts", "restarts"):
         assert f" {found['summary'][name]}" in said
     names = ("", "a lie", f"{SILENT}a lie", WITHHELD)
     assert tuple(views.attack_word(name) for name in names) == views.ATTACK_WORDS
     assert views.chaos_finding(found).startswith(f"{found['summary']['good']} of {len(rows)} runs")
+
+
+def test_what_the_pages_say_of_the_runs_that_did_not_end_as_promised_is_so(project):
+    """Every cheat was convicted; what did not settle was convicted in time, and one conviction came late."""
+    found = read_result(project.results, "chaos")[1]
+    rows = views.chaos_exceptions(found)
+    assert len(rows) == found["summary"]["runs"] - found["summary"]["good"]
+    assert {row["broken"] for row in rows} == {"not settled", "a cheat was not slashed within the bound"}
+    late = [row for row in rows if row["taken_s"] > row["bound_s"]]
+    assert [(row["attack"], row["broken"]) for row in late] == [
+        ("withheld", "a cheat was not slashed within the bound")
+    ]
+    timely = found["summary"]["cheats"] - len(late)
+    assert f"convicted {found['summary']['cheats_slashed']}, within the bound {timely}" in views.chaos_lines(found)[0]
+    assert f"not settled when their time was up {len(rows) - len(late)}:" in views.chaos_lines(found)[2]
 
 
 def test_the_table_of_the_deployment_is_the_profile(project):
