@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar o
 PROGRESS := awk '/^Collecting/ && ++n % 20 == 0 {print "   collected " n} /^Installing/ {print "   installing"} /^Successfully/ {print "   installed"} {fflush()}'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data reproduce test lint lab site fresh bench custody fuzz mutants lock clean
+.PHONY: help setup data reproduce test lint lab site grid fresh bench custody fuzz mutants lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ lab: data ## JupyterLab on the notebooks
 
 site: $(READY) ## the site in build/site, from the stored notebooks; offline, under a minute
 	@$(BIN)/python -m otr_paper.site.build
+
+grid: data ## every notebook at three values of each of its parameters (about half an hour)
+	@$(BIN)/python -m otr_paper.press.grid
 
 fresh: bench ## the long measurements again on this machine, then the notebooks on them, into build/
 	@$(BIN)/otr reproduce --mode fresh

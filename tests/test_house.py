@@ -82,8 +82,9 @@ BUDGETS = {
     # server, a network of processes that one command starts and faults that befall it, the site with its
     # explorers, the chain of custody, where verdicts flip, the crate of a run, and the figures, which stood
     # in the notebooks' cells; structured cheats under every check; one run of the network, as rows and
-    # drawn, and a key's life, 450; disputes about one block of a tensor core
-    "otr_paper": 23050,
+    # drawn, and a key's life, 450; disputes about one block of a tensor core;
+    # the form of a notebook's parameters and the grid over them, 180
+    "otr_paper": 23250,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands
     "otr_paper/claims": 2230,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free

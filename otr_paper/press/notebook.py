@@ -27,6 +27,7 @@ from otr_node.project import Project, find_project
 from otr_node.worker import peak_kb
 from otr_paper.press import figures
 from otr_paper.press.claims_table import claim_lines
+from otr_paper.press.form import show_parameters
 from otr_paper.press.parameters import check_parameters
 from otr_paper.store.results import Card, read_result, versions
 
@@ -175,7 +176,7 @@ def _note(kind: str, caption: str) -> str:
 
 
 def start(name: str, namespace: Mapping[str, Any]) -> NotebookSession:
-    """Begin a notebook: check its parameters, set style and quiet, open the session.
+    """Begin a notebook: check its parameters and show them, set style and quiet, open the session.
 
     Args:
         name: the notebook's name without suffix.
@@ -192,6 +193,7 @@ def start(name: str, namespace: Mapping[str, Any]) -> NotebookSession:
     check_parameters({key: namespace.get(key) for key in declared})
     quiet()
     figures.use_style()
+    show_parameters(project, name, {key: namespace[key] for key in declared})
     folder = Path(os.environ.get(FIGURES_VARIABLE) or project.build / "interactive" / "figures")
     return NotebookSession(name, project, folder, **{key: namespace[key] for key in SETTINGS if key in declared})
 

@@ -94,7 +94,8 @@ def _papermill(source: Path, target: Path, parameters: dict[str, Any]) -> None:
     # traitlets would say at every start that the kernel talks over TCP.
     logging.getLogger("traitlets").setLevel(logging.CRITICAL)
     kernel = {"kernel_name": "python3", "language": "python", "cwd": str(source.parent)}
-    limits = {"start_timeout": 120, "execution_timeout": 3600}
+    # The kernel itself would say so, too: its socket is this machine's loopback.
+    limits = {"start_timeout": 120, "execution_timeout": 3600, "extra_arguments": ["--log-level=ERROR"]}
     shown = {"progress_bar": sys.stderr.isatty()}
     try:
         papermill.execute_notebook(str(source), str(target), parameters=parameters, **kernel, **limits, **shown)

@@ -8,6 +8,8 @@ import pytest
 
 from otr_core.errors import OtrError
 from otr_node.project import find_project
+from otr_paper.press.grid import NOT_HERE, VALUES, points
+from otr_paper.press.parameters import check_parameters
 from otr_paper.press.reproduce import notebook_names
 from otr_paper.press.runner import read_notebook
 from tests.helpers.slices import OF_SESSION, SlicedNotebook, read
@@ -17,32 +19,6 @@ BOOKS = {
     name: SlicedNotebook(name, read_notebook(PROJECT.notebooks / f"{name}.ipynb")) for name in notebook_names(PROJECT)
 }
 EVERY = [(book, name) for book, sliced in BOOKS.items() for name in sliced.parameters]
-
-#: Three values of each parameter, two where there are no more.
-VALUES = {
-    "profile": ("paper", "smoke"),
-    "seed": (1, 2, 3),
-    "as_of": ("2023-01-01", "2024-06-01T00:00:00+00:00", "2027-01-01"),
-    "prompt": ("Who is Ada?", "Where does Ben live, and what is his job?", "x"),
-    "max_tokens": (1, 2, 3),
-    "layer": (0, 17, 29),
-    "rho": (0.0, 0.002, 0.3),
-    "rho_ppm": (1_000, 10_000, 100_000),
-    "live_units": (1, 2, 3),
-    "unit_rows": (8, 64),
-    "stake_usd": (1.0, 50.0, 1e6),
-    "gain_usd": (0.0, 3.0, 500.0),
-    "slash_fraction": (0.05, 0.5, 1.0),
-    "reward_share": (0.0, 0.3, 0.9),
-    "base_s": (0.1, 0.5, 2.4),
-    "proof_s": (10.0, 1200.0, 90_000.0),
-    "proof_usd": (0.01, 45.0, 1000.0),
-    "load": (0.1, 1.0, 5.0),
-    "provers": (10, 100, 1000),
-}
-#: What a live run of the network takes; they act together or not at all, and a run takes minutes:
-#: tests/otr_paper/series/test_network_series.py plays them.
-LIVE = ("live", "attack", "seconds")
 
 #: Where a parameter's figure needs a model, or a population played by many seeds.
 SLOW = {("02_poea_binding", name) for name in ("profile", "seed", "prompt", "max_tokens", "device")}
@@ -70,11 +46,7 @@ def different(tables):
 
 def chosen():
     slow = pytest.mark.slow
-    return [
-        pytest.param(*one, marks=slow if one in SLOW else ())
-        for one in EVERY
-        if one[1] not in ("mode", "device", *LIVE)
-    ]
+    return [pytest.param(*one, marks=slow if one in SLOW else ()) for one in EVERY if one[1] not in NOT_HERE]
 
 
 @pytest.mark.parametrize(("book", "name"), chosen())
@@ -121,8 +93,9 @@ def test_a_device_is_used_or_refused_by_name_within_ten_seconds():
 
 
 def test_what_a_live_run_takes_is_read_where_it_is_started():
-    (started,) = [node for _, node in BOOKS["09_network"].statements if set(LIVE) & set(read(node))]
-    assert set(LIVE) <= set(read(started))
+    live = {"live", "attack", "seconds"}
+    (started,) = [node for _, node in BOOKS["09_network"].statements if live & set(read(node))]
+    assert live <= set(read(started))
 
 
 def test_a_notebook_declares_only_what_it_uses():
@@ -177,3 +150,14 @@ def test_values_are_computed_each_by_itself():
     assert list(sliced.compute(output, "seed", (7, 8))) == [[7, 0.5, 7], [8, 0.5, 8]]
     with pytest.raises(OtrError, match="rho: found 2"):
         list(sliced.compute(output, "rho", (2,)))
+
+
+@pytest.mark.parametrize("book", BOOKS)
+def test_the_grid_holds_every_parameter_at_values_that_are_admitted(book):
+    """Papermill runs over it are the workflow's (``make grid``): they take a quarter of an hour."""
+    runs = points(PROJECT, book)
+    for name in set(BOOKS[book].parameters) - set(NOT_HERE):
+        tried = [given[name] for given in runs[1:] if name in given]
+        assert set(VALUES[name]) <= set(tried)
+    for given in runs:
+        check_parameters(given)
