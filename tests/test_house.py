@@ -55,8 +55,9 @@ BUDGETS = {
     # signed receipt to a verdict, and its messages as canonical JSON, 400
     "otr_core/spotcheck": 2460,
     # of it the composed guarantee with its premises, 290; all that many answers on one stake need; users'
-    # harm, fishermen and rates by value, which the advice weighs with proofs and capital
-    "otr_core/economics": 1300,
+    # harm, fishermen and rates by value, which the advice weighs with proofs and capital; what harm users bear
+    # who act early, and advice that names a hypothesis that fails, 40
+    "otr_core/economics": 1340,
     # circuits, keys and proofs stand here, so that the core needs no proof library; all that reads a
     # checkpoint, with a frozen environment of its own for templates; the recorder with the process
     # that hashes; integer products of their own, which a library's floats would outrun, for one
@@ -77,16 +78,18 @@ BUDGETS = {
     # that outlives the program, and the operator beside it with its book of batches
     "otr_node/server": 1960,
     # claims, terms, losses, the report and its page, and the table of use cases that left the core
-    "otr_node/sizing": 800,
+    "otr_node/sizing": 810,
     # of it the producers of stored results, the free opponents of disputes and of a stake, the bench of the
     # server, a network of processes that one command starts and faults that befall it, the site with its
     # explorers, the chain of custody, where verdicts flip, the crate of a run, and the figures, which stood
     # in the notebooks' cells; structured cheats under every check; one run of the network, as rows and
     # drawn, and a key's life, 450; disputes about one block of a tensor core;
-    # the form of a notebook's parameters and the grid over them, 180
-    "otr_paper": 23250,
-    # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands
-    "otr_paper/claims": 2230,
+    # the form of a notebook's parameters and the grid over them, 180; how a proof of a whole answer grows,
+    # measured and carried to larger models, 260
+    "otr_paper": 23550,
+    # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
+    # from our own prover of whole answers, 140
+    "otr_paper/claims": 2370,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free
     # in every commitment, the search over all their games, and games that break rules all the time;
     # and every attack on evidence runs against every recorded bundle that has the part it changes, of
@@ -95,7 +98,7 @@ BUDGETS = {
     "otr_paper/labs": 4900,
     # of it the mutants of every check of court and contracts, the families table, and a fuzzer that
     # parses, judges and goes on where it was cut off, the network under chaos, blocks and steps on a node
-    "otr_paper/producers": 2760,
+    "otr_paper/producers": 2800,
     "otr_paper/simulation": 1150,
 }
 

@@ -17,7 +17,9 @@ Fishermen count only where tests of each by itself make looking its only sensibl
 and H8 hold, and the scenario says what a test costs); then their number, stake and share of looks are
 chosen with the rate. The loser's dispute cost is left out, which errs on the safe side. Where no pair
 deters, the answer says so, and which limit is in the way. A user acts on a provisional answer only
-where the harm expected of that is small enough.
+where the harm expected of that is small enough; the answer says of what harm of one false answer on it
+is not. Where a hypothesis fails that deterrence rests on, nothing is advised, and it is named; where
+judge or prover breaks together with the platforms (H12), harm is that of cheats that nobody ever finds.
 """
 
 from __future__ import annotations
@@ -32,7 +34,16 @@ from otr_core.economics.detection import detection_probability, served_before_ve
 from otr_core.economics.deterrence import safe_value
 from otr_core.economics.game import least_bounty
 from otr_core.economics.guarantee import most_in_flight
-from otr_core.economics.harm import MOST_FISHERMEN, NOBODY, Crew, crew, harm_per_query, harm_weight
+from otr_core.economics.harm import (
+    MOST_FISHERMEN,
+    NOBODY,
+    Crew,
+    bearable_harm,
+    crew,
+    harm_per_query,
+    harm_weight,
+)
+from otr_core.economics.premises import NEEDS
 from otr_core.economics.rates import Rate, best_rate
 from otr_core.economics.scenarios import Scenario
 from otr_core.economics.search import least_at
@@ -57,6 +68,7 @@ class Guidance:
         detection: D of one cheat, margins included.
         harm_usd: expected harm per query to users who act as advised; harm_final_usd, harm_served_usd:
             to those who wait for finality, and to those who do not.
+        bearable_harm_usd: the harm of one false answer up to which a user may act early under these terms.
         worst_gain_usd: the gain it is made for, margins included.
         safe_value_usd: largest gain of one answer that this pair still deters, beyond the compute
             saved.
@@ -87,6 +99,7 @@ class Guidance:
     harm_usd: float
     harm_final_usd: float
     harm_served_usd: float
+    bearable_harm_usd: float
     worst_gain_usd: float
     safe_value_usd: float
     in_flight: float
@@ -102,6 +115,21 @@ class Guidance:
 def attentive(scenario: Scenario) -> bool:
     """Whether fishermen count: tests of each by itself are there, and hypotheses H7 and H8 hold."""
     return scenario.attention is not None and not scenario.failing & {"H7", "H8"}
+
+
+RESTS_ON = (*NEEDS["deterrence"], "H4 independent", "H6 freeze")
+"""Hypotheses without which the advice has no formula."""
+
+
+def premise_in_the_way(scenario: Scenario) -> str:
+    """The first hypothesis that fails and that the advice rests on, in words; empty where none does."""
+    failed = [name for name in RESTS_ON if name in scenario.failing]
+    return f"hypothesis {failed[0]} fails" if failed else ""
+
+
+def harm_known(scenario: Scenario, detection: float) -> float:
+    """What of ``detection`` limits harm in a break: nothing, where who judges or proves breaks with the platforms."""
+    return 0.0 if "H12" in scenario.failing else detection
 
 
 @dataclass(frozen=True)
@@ -152,7 +180,8 @@ class _Planner:
             if rate is None:
                 return None
             detection = float(detection_probability(rho=rate.rho, d=self.caught, phi=own.watched, w=self.won))
-            hurt = harm_per_query(case.exposure, case.market, case.flow, detection=detection) if weight else 0.0
+            known = harm_known(case, detection)
+            hurt = harm_per_query(case.exposure, case.market, case.flow, detection=known) if weight else 0.0
             return _Plan(rate, own, detection, rate.cost_usd + own.cost_usd + weight * hurt)
 
         def total(plan: _Plan | None) -> float:
@@ -178,7 +207,8 @@ class _Planner:
         plain = self.plan(most_stake, most_rho, pending, 0.0) if weight else None
         if plain is None or best is None:
             return best
-        hurt = weight * harm_per_query(case.exposure, case.market, case.flow, detection=plain.detection)
+        known = harm_known(case, plain.detection)
+        hurt = weight * harm_per_query(case.exposure, case.market, case.flow, detection=known)
         return best if best.total_usd <= plain.total_usd + hurt else plain
 
     def affordable(self, most_stake: float, most_rho: float, pending: int, most_usd: float) -> _Plan | None:
@@ -234,12 +264,13 @@ def guide(scenario: Scenario) -> Guidance:
     # A stake that only just deters leaves no room for rounding. Anyone would post a little more: a
     # billionth of what is at risk.
     lost += 1e-9 * (answer.price_usd + lost + (gain if np.isfinite(gain) else 0.0))
+    premise = premise_in_the_way(scenario)
+    binds = premise or binds
     most = np.inf if gain <= 0 else 0.0
     if gain > 0 and np.isfinite(lost):
         most = most_in_flight(gain_usd=gain, price_usd=answer.price_usd, loss_usd=lost, detection=detection)
-    deters = binds == NOTHING or (
-        within and binds != VALUE and (binds != BUDGET or lower is not None) and most > pending
-    )
+    deterred = within and binds != VALUE and (binds != BUDGET or lower is not None) and most > pending
+    deters = not premise and (binds == NOTHING or deterred)
     saved = max(answer.honest_cost_usd - answer.cheat_cost_usd, 0.0)
     safe = 0.0
     if np.isfinite(made.stake_usd) and made.stake_usd > 0:
@@ -255,12 +286,12 @@ def guide(scenario: Scenario) -> Guidance:
         )
     undetected = float(undetected_cheats(detection=detection))
     served = float(served_before_verdict(detection=detection, pending=pending))
-    hurts = [
-        harm_per_query(scenario.exposure, scenario.market, flow, detection=detection, provisional=early)
-        for early in (False, True)
-    ]
+    exposed, known = (scenario.exposure, scenario.market, flow), harm_known(scenario, detection)
+    hurts = [harm_per_query(*exposed, detection=known, provisional=early) for early in (False, True)]
+    bearable = bearable_harm(*exposed, detection=known, most_harm_usd=limits.most_harm_usd)
     waits = flow.verdict_s <= limits.most_wait_s
     acts = FINAL if waits else PROVISIONAL if hurts[1] <= limits.most_harm_usd else LATE
+    acts = acts if deters else NEITHER
     planted = watch.planted_rate * watch.bounty_usd
     bounty = least_bounty(check_cost_usd=watch.check_cost_usd, planted_rate=watch.planted_rate)
     return Guidance(
@@ -281,6 +312,7 @@ def guide(scenario: Scenario) -> Guidance:
         harm_usd=hurts[acts == PROVISIONAL],
         harm_final_usd=hurts[0],
         harm_served_usd=hurts[1],
+        bearable_harm_usd=bearable,
         worst_gain_usd=gain,
         safe_value_usd=float(safe),
         in_flight=pending + 1.0,
@@ -289,8 +321,9 @@ def guide(scenario: Scenario) -> Guidance:
         served=served,
         look_pays=planted > watch.check_cost_usd,
         least_bounty_usd=bounty,
-        acts=acts if deters else NEITHER,
-        statement=_statement(scenario, binds, plan, gain, deters, undetected, served),
+        acts=acts,
+        statement=_statement(scenario, binds, plan, gain, deters, undetected, served)
+        + _early(acts, hurts[1], limits.most_harm_usd, bearable),
     )
 
 
@@ -303,7 +336,9 @@ def _statement(
 ) -> str:
     made, own = plan.rate, plan.crew
     looks = f", {own.fishermen} fishermen each looking at {own.look_rate:.3g} of them" if own.fishermen else ""
-    if binds == NOTHING:
+    if premise_in_the_way(scenario):
+        text = f"{binds}, on which this advice rests."
+    elif binds == NOTHING:
         text = "a cheat earns nothing, so nothing needs to be checked."
     elif deters:
         text = (
@@ -325,3 +360,13 @@ def _statement(
     else:
         text = f"a rate of {made.rho:.3g} would deter, but the provers cannot make that many proofs."
     return f"{scenario.title}: {text}"
+
+
+def _early(acts: str, harm: float, most: float, bearable: float) -> str:
+    """Why a user who cannot wait may act early, or may not."""
+    if acts not in (PROVISIONAL, LATE):
+        return ""
+    return (
+        f" Acting early costs its users {_usd(harm)} of harm a query; they bear {_usd(most)}, which is reached where "
+        f"one false answer harms by {_usd(bearable)}."
+    )

@@ -9,7 +9,7 @@ which falls as the odds of detection rise, as proofs and looks do cost.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -47,6 +47,16 @@ def harm_per_query(
     found = class_break(operators=int(exposure.cheating), fuse=bool(exposure.fuse), **known)
     count = found.served if provisional else found.final
     return exposure.breaks_per_year * exposure.harm_usd * count / (market.queries_per_year * exposure.operators)
+
+
+def bearable_harm(
+    exposure: Exposure, market: Market, flow: Flow, *, detection: float, most_harm_usd: float, provisional: bool = True
+) -> float:
+    """Largest harm of one false answer, USD, at which the expected harm per query is at most ``most_harm_usd``, the
+    detection as it is; infinity where no false answer is expected."""
+    unit = replace(exposure, harm_usd=1.0)
+    each = harm_per_query(unit, market, flow, detection=detection, provisional=provisional)
+    return float(q.amount("most_harm_usd", most_harm_usd)) / each if each > 0 else np.inf
 
 
 @dataclass(frozen=True)

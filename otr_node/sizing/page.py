@@ -51,6 +51,12 @@ def report_page(report: NetworkReport) -> str:
         verdict += (
             f" {_share(terms.refused)} of the answers are worth more than any allowed stake can back: refuse them."
         )
+    if terms.deters:
+        verdict += (
+            f" Who acts early loses {usd(terms.early_usd)} a query in expectation, of at most "
+            f"{usd(case.limits.most_harm_usd)} that it bears: so until a false answer does {terms.bearable:.3g} times "
+            "the harm that is assumed."
+        )
     looks = "none counted"
     if terms.fishermen:
         looks = (

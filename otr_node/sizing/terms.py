@@ -10,7 +10,17 @@ import numpy as np
 
 from otr_core.economics.deterrence import safe_value
 from otr_core.economics.game import least_bounty
-from otr_core.economics.guidance import BUDGET, FINAL, LATE, NEITHER, PROVISIONAL, VALUE, guide
+from otr_core.economics.guidance import (
+    BUDGET,
+    FINAL,
+    LATE,
+    NEITHER,
+    PROVISIONAL,
+    VALUE,
+    guide,
+    harm_known,
+    premise_in_the_way,
+)
 from otr_core.economics.harm import harm_per_query, harm_weight
 from otr_core.economics.scenarios import Scenario
 from otr_core.economics.values import ValueRates, rates_by_value
@@ -35,6 +45,8 @@ class NetworkTerms:
         values_usd, shares, rhos, detections: by value of an answer, rising. cap_usd: the largest value
             served; refused: share of the answers above it.
         cost_usd: per query, proofs, looks and interest. acts: when users may act.
+        early_usd, bearable: expected harm per query to who acts early, and how many times as much harm a false
+            answer may do before acting early harms more than users bear.
         safe_usd: the largest value of a single answer that the stake deters at the largest rate here.
     """
 
@@ -60,6 +72,8 @@ class NetworkTerms:
     acts: str
     safe_usd: float
     harms_usd: Column
+    early_usd: float = 0.0
+    bearable: float = math.inf
 
 
 def set_terms(scenario: Scenario, claims: Claims | None = None) -> NetworkTerms:
@@ -81,8 +95,9 @@ def set_terms(scenario: Scenario, claims: Claims | None = None) -> NetworkTerms:
     if claims is not None:
         looked = advice.watched * watch.w * limits.detection_margin
         found, served, over = _rates(scenario, values, shares, harms, looked)
-        deters = found is not None and not over
-        binds = BUDGET if over else VALUE if found is None else "value by value"
+        premise = premise_in_the_way(scenario)
+        deters = found is not None and not over and not premise
+        binds = premise or (BUDGET if over else VALUE if found is None else "value by value")
         if found is not None:
             rhos, stake, detections = found.rhos, found.stake_usd, found.detections
             cost = found.cost_usd + advice.looks_usd
@@ -129,9 +144,12 @@ def set_terms(scenario: Scenario, claims: Claims | None = None) -> NetworkTerms:
         safe_usd=safe,
         harms_usd=harms[:served],
     )
-    if claims is None or not deters:
+    if not served:
         return terms
     early = mean_harm(scenario, terms, provisional=True)
+    terms = replace(terms, early_usd=early, bearable=limits.most_harm_usd / early if early > 0 else math.inf)
+    if claims is None or not deters:
+        return terms
     waits = scenario.flow.verdict_s <= limits.most_wait_s
     return replace(terms, acts=FINAL if waits else PROVISIONAL if early <= limits.most_harm_usd else LATE)
 
@@ -192,7 +210,7 @@ def losses_of(scenario: Scenario, terms: NetworkTerms, *, provisional: bool, yea
     """``losses.yearly_losses`` of a network under ``terms``."""
     return yearly_losses(
         scenario,
-        detections=terms.detections,
+        detections=terms.detections * harm_known(scenario, 1.0),
         shares=terms.shares,
         harms_usd=terms.harms_usd,
         provisional=provisional,
@@ -203,7 +221,7 @@ def losses_of(scenario: Scenario, terms: NetworkTerms, *, provisional: bool, yea
 def mean_harm(scenario: Scenario, terms: NetworkTerms, *, provisional: bool) -> float:
     """Expected harm per query, USD: what ``losses_of`` draws, in closed form. Of what becomes final each
     value has its share of the missed cheats, of what is served its share of the answers."""
-    mean = float(terms.detections @ terms.shares)
+    mean = harm_known(scenario, float(terms.detections @ terms.shares))
     mix = terms.shares if provisional else terms.shares * (1.0 - terms.detections)
     each = float(mix @ terms.harms_usd / mix.sum()) if mix.sum() > 0 else 0.0
     exposure = replace(scenario.exposure, harm_usd=each)

@@ -6,11 +6,15 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 from otr_core.errors import ParameterError
+from otr_core.lane.dims import Dims
 from otr_core.lane.sampling import Decoding
 from otr_core.poea import OnceStore
 from otr_core.poea.client import place_order
@@ -21,6 +25,9 @@ from otr_node.generate import generate, prompt_tokens
 from otr_node.portable import load_portable
 from otr_node.proof.answers import prove_answer
 from otr_node.serve import serve
+from otr_paper.benches.lane import WIDE
+from otr_paper.labs.tiny import write_tiny
+from otr_paper.studies.proving import multiplied_weights
 
 PROMPT = "What is the capital of France, and what is it known for?"
 
@@ -93,3 +100,48 @@ def measure_proof(folder: Path, plan: ProofPlan, report: Callable[[str], None]) 
         "temperature_milli": found.temperature_milli,
         "cells": sizes.rows << sizes.row_bits,
     }
+
+
+@dataclass(frozen=True)
+class ShapePlan:
+    """A model of random weights, shaped as ``benches.lane.WIDE``: its width, a multiple of 128, its layers, and the
+    positions that are proven.
+
+    Raises:
+        ParameterError: another width, or no layer.
+    """
+
+    hidden: int
+    layers: int
+    positions: int
+
+    def __post_init__(self) -> None:
+        if self.hidden < WIDE.head_dim or self.hidden % WIDE.head_dim:
+            raise ParameterError("hidden", self.hidden, f"a multiple of {WIDE.head_dim}")
+        if self.layers < 1:
+            raise ParameterError("layers", self.layers, "at least 1")
+
+
+def measure_shape(plan: ShapePlan, report: Callable[[str], None]) -> dict[str, Any]:
+    """``measure_proof`` of a model that is as large as is asked; its weights are drawn with a seed made of the plan.
+    What comes out is no language; what a proof costs hangs on sizes alone.
+
+    Returns:
+        those figures with hidden, layers and weights (those that are multiplied with).
+    """
+    heads = plan.hidden // WIDE.head_dim
+    inner = WIDE.intermediate * plan.hidden // WIDE.hidden
+    a = replace(WIDE, hidden=plan.hidden, intermediate=inner, layers=plan.layers, heads=heads, kv_heads=heads)
+    rng = np.random.default_rng((plan.hidden, plan.layers, plan.positions))
+    tensors = {}
+    for name, size in a.tensors().items():
+        tensors[name] = np.ones(size, np.float32)
+        if len(size) == 2:
+            tensors[name] = rng.standard_normal(size, np.float32) * np.float32(size[1] ** -0.5)
+    with TemporaryDirectory() as folder:
+        small = write_tiny(Path(folder) / "tiny")
+        measure_proof(small, ProofPlan(4), lambda line: None)  # loops are compiled here
+        large = write_tiny(Path(folder) / "shape", a, tensors)
+        tensors.clear()
+        found = measure_proof(large, ProofPlan(plan.positions), report)
+    return {"hidden": plan.hidden, "layers": plan.layers, "weights": multiplied_weights(Dims.of(a)), **found}

@@ -16,7 +16,8 @@ from __future__ import annotations
 import math
 
 from otr_paper.claims.grounds import Grounds
-from otr_paper.claims.published import Published
+from otr_paper.claims.own_proofs import LONG, SHORT, own_proofs, said
+from otr_paper.claims.published import Published, llama_7b, llama_70b
 from otr_paper.claims.verdict import ARITHMETIC, Condition, Evaluation, Reading, Rule
 
 #: Published rows behind every simulated cost: the trace, the serving law's runs, machine and gas
@@ -55,6 +56,16 @@ def h100_usd(published: Published, seconds: float) -> float:
     return seconds / 3600.0 * published.number("gpu.h100_median", "USD/GPU-h")
 
 
+def _own_proofs_usd(grounds: Grounds) -> dict[str, tuple[float, str]]:
+    """Our own proofs of a short answer, by model: at most so many USD, and what that takes for granted."""
+    found = {}
+    for model, d in (("7B", llama_7b()), ("70B", llama_70b(grounds.published))):
+        cost = own_proofs(grounds).cost(d, SHORT)
+        text = f"{said(cost, SHORT)}; a core as dear as an H100, which is an upper bound"
+        found[model] = h100_usd(grounds.published, cost.seconds), text
+    return found
+
+
 def L09_otr_cost(grounds: Grounds) -> Evaluation:
     """L09: OTR costs 0.07 USD a query, with 1 % of the queries proved at 45 USD or more."""
     published, simulation = grounds.published, grounds.simulation
@@ -63,6 +74,7 @@ def L09_otr_cost(grounds: Grounds) -> Evaluation:
     margin = stated - published.number("opml.cost_query", "USD")
     zkllm, flash = (h100_usd(published, published.number(f"zk.{prover}.prove", "s"))
                     for prover in ("zkllm.7b", "flashprove.400b"))
+    ours = _own_proofs_usd(grounds)
     at_45, on_base, on_l1 = (simulation.cost_usd("OTR", case) for case in ("Base, proofs at 45 USD", "Base", "L1"))
 
     rule, cheap, seldom = Rule("USD", "<=", stated), Rule("USD", "<=", stated / rho), Rule("1", "<=", stated / proof)
@@ -70,13 +82,17 @@ def L09_otr_cost(grounds: Grounds) -> Evaluation:
         rule.follows("proofs paid per query", "1 % of 45 USD, nothing else", rho * proof, "zkml.cost_query",
                      "otr.rho"),
         rule.simulated("simulated, proofs at 45 USD", "every item on Base, all payers", at_45, *SIMULATED),
+        *(rule.recomputed(f"1 % of our proofs, {model}, extrapolated", f"nothing else; {text}", rho * usd, "otr.rho",
+                          "gpu.h100_median") for model, (usd, text) in ours.items()),
     )
     conditions = (
         Condition("dearest_proof_usd", "a checked proof costs no more than this", cheap,
                   (cheap.recomputed("zkLLM 7B", "its time at an H100's price", zkllm, "zk.zkllm.7b.prove",
                                     "gpu.h100_median"),
                    cheap.recomputed("FlashProve 400B", "share of a batch at an H100's price", flash,
-                                    "zk.flashprove.400b.prove", "gpu.h100_median")), "ZKML costs 45 USD"),
+                                    "zk.flashprove.400b.prove", "gpu.h100_median"),
+                   *(cheap.recomputed(f"our prover, {model}, extrapolated", text, usd, "gpu.h100_median")
+                     for model, (usd, text) in ours.items())), "ZKML costs 45 USD"),
         Condition("all_items_usd", "proofs take 20 minutes at an H100's price, and every item is counted", rule,
                   (rule.simulated("simulated on Base", "all payers", on_base, *SIMULATED),
                    rule.simulated("simulated on L1", "all payers", on_l1, *SIMULATED)), "ZKML costs 45 USD"),
@@ -90,7 +106,8 @@ def L09_otr_cost(grounds: Grounds) -> Evaluation:
         {"proofs_alone_usd": rho * proof, "proofs_over_stated_ratio": rho * proof / stated,
          "largest_rho": stated / proof, "largest_rho_margin": margin / proof, "dearest_proof_usd": stated / rho,
          "dearest_proof_margin_usd": margin / rho, "zkllm_7b_proof_usd": zkllm, "flashprove_proof_usd": flash,
-         "simulated_on_base_usd": on_base, "simulated_on_l1_usd": on_l1, "simulated_proofs_at_45_usd": at_45},
+         "simulated_on_base_usd": on_base, "simulated_on_l1_usd": on_l1, "simulated_proofs_at_45_usd": at_45,
+         **{f"our_{model.lower()}_proof_usd": usd for model, (usd, _) in ours.items()}},
         readings,
         conditions,
     )
@@ -159,6 +176,8 @@ def L11_zkml_cost(grounds: Grounds) -> Evaluation:
     flash = h100_usd(published, published.number("zk.flashprove.400b.prove", "s"))
     core_h = published.number("zk.project.extrapolated_7b_token.prove", "core-s") / 3600.0
     simulated = grounds.simulation.cost_usd("ZKML", "L1")
+    ours = _own_proofs_usd(grounds)
+    long_h = own_proofs(grounds).cost(llama_70b(published), LONG).seconds / 3600.0
 
     rule, long = Rule("USD", ">=", stated), Rule("h", ">=", stated / hourly)
     readings = (
@@ -172,6 +191,8 @@ def L11_zkml_cost(grounds: Grounds) -> Evaluation:
                         "gpu.h100_median"),
         rule.simulated("simulated on L1", "inference, a 20-minute proof and its check on chain", simulated,
                        *SIMULATED),
+        *(rule.recomputed(f"our prover, {model}, extrapolated", text, usd, "gpu.h100_median")
+          for model, (usd, text) in ours.items()),
     )
     conditions = (
         Condition("h100_hours_for_stated_h", "a query's proof takes at least this many hours of a machine as dear as "
@@ -182,11 +203,15 @@ def L11_zkml_cost(grounds: Grounds) -> Evaluation:
                               published.number("zk.flashprove.400b.batch", "h"), "zk.flashprove.400b.batch"))),
         Condition("core_hour_usd", "a core costs at least this an hour, and our circuit is the prover; no row prices a "
                   "core", Rule("USD", ">=", stated / core_h)),
+        Condition("core_hour_whole_answer_usd", f"a core costs at least this an hour, and our prover proves {LONG:,} "
+                  "positions of a 70B model, extrapolated; no row prices a core", Rule("USD", ">=", stated / long_h)),
     )
     return Evaluation(
         {"zkllm_7b_usd": zkllm, "h100_hours_for_stated": stated / hourly,
          "machine_usd_per_hour_at_20min": stated / (stated_s / 3600.0), "core_hour_usd_ezkl_7b_token": stated / core_h,
-         "flashprove_usd": flash, "simulated_on_l1_usd": simulated},
+         "flashprove_usd": flash, "simulated_on_l1_usd": simulated,
+         "core_hour_usd_ours_70b_long": stated / long_h,
+         **{f"our_{model.lower()}_usd": usd for model, (usd, _) in ours.items()}},
         readings,
         conditions,
     )
@@ -212,11 +237,23 @@ def L12_zkml_over_otr(grounds: Grounds) -> Evaluation:
     simulated = _simulated_ratios(grounds, rule, "ZKML", "OTR")
     plain = rule.follows("stated over stated", "both figures as stated", zkml / otr, "zkml.cost_query",
                          "otr.cost_query")
+    ours = {f"our_{model.lower()}_proofs_ratio": rule.recomputed(
+        f"our prover, {model}, extrapolated", f"every item of both on Base, all proofs ours; {text}",
+        _with_proofs(grounds, usd), "gpu.h100_median", "otr.rho", *SIMULATED)
+        for model, (usd, text) in _own_proofs_usd(grounds).items()}
+    found = {**simulated, **ours}
     return Evaluation(
-        {"zkml_over_otr_ratio": zkml / otr, **{name: reading.value for name, reading in simulated.items()}},
-        (plain, *simulated.values()),
+        {"zkml_over_otr_ratio": zkml / otr, **{name: reading.value for name, reading in found.items()}},
+        (plain, *found.values()),
         settles=ARITHMETIC,
     )
+
+
+def _with_proofs(grounds: Grounds, usd: float) -> float:
+    """ZKML's simulated cost on Base over OTR's, had every proof of both cost so much."""
+    cost, rho = grounds.simulation.cost_usd, grounds.published.number("otr.rho", "1")
+    zkml = cost("ZKML") - cost("ZKML", item="proofs") + usd
+    return zkml / (cost("OTR") - cost("OTR", item="sampled proofs") + rho * usd)
 
 
 def L13_otr_over_opml(grounds: Grounds) -> Evaluation:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import math
 
+from otr_paper.claims.grounds import Grounds
+from otr_paper.claims.own_proofs import SHORT, own_proofs
 from otr_paper.claims.published import Published
 from otr_paper.claims.verdict import CITED, NOT_TESTABLE, Evaluation, Rule
 from otr_paper.studies.proving import fitted_exponent
@@ -21,8 +23,9 @@ def proving_points(published: Published) -> list[tuple[str, str, float, float]]:
     return points
 
 
-def L34_zkml_scaling(published: Published) -> Evaluation:
-    """L34: ZKML's proving grows as k N log N. What published times can say about it."""
+def L34_zkml_scaling(grounds: Grounds) -> Evaluation:
+    """L34: ZKML's proving grows as k N log N. What published times can say about it, and our own provers'."""
+    published, proofs = grounds.published, own_proofs(grounds)
     points = proving_points(published)
     slope, error = fitted_exponent([size for *_, size, _ in points], [second for *_, second in points])
     zkllm = [point for point in points if point[1] == "zkLLM"]
@@ -38,8 +41,12 @@ def L34_zkml_scaling(published: Published) -> Evaluation:
     mixed = "one line through different systems, machines and token counts"
     fixed = "one system, two sizes: fixed costs still weigh"
     unit = "13 sizes of this project's unit, 2^8 to 2^17 rows, less two standard errors"
+    whole = f"our prover, one layer each, {SHORT} positions, by weights, less two standard errors; asked: N log N there"
     readings = (
         rule.measured("one circuit on one machine", unit, here - 2 * here_error, *own_rows[:2]),
+        Rule("1", "<=", proofs.n_log_n).measured(
+            "whole answers, models of rising width", whole, proofs.exponent - 2 * proofs.exponent_error
+        ),
         rule.recomputed("all systems", mixed, slope, *(point[0] for point in points)),
         rule.recomputed("zkLLM, 7B to 13B", fixed, own, *(point[0] for point in zkllm)),
     )
@@ -51,6 +58,9 @@ def L34_zkml_scaling(published: Published) -> Evaluation:
         "points_count": float(len(points)),
         "exponent_own_circuits": here,
         "exponent_own_circuits_error": here_error,
+        "exponent_whole_answers": proofs.exponent,
+        "exponent_whole_answers_error": proofs.exponent_error,
+        "exponent_of_n_log_n_whole_answers": proofs.n_log_n,
     }
     return Evaluation(computed, readings, settles=NOT_TESTABLE)
 

@@ -17,7 +17,8 @@ from __future__ import annotations
 import math
 
 from otr_paper.claims.grounds import Grounds
-from otr_paper.claims.published import Published
+from otr_paper.claims.own_proofs import LONG, SHORT, own_proofs, said
+from otr_paper.claims.published import Published, llama_7b, llama_70b
 from otr_paper.claims.trilemma import costs, read_inputs
 from otr_paper.claims.verdict import DEFINITION, Condition, Evaluation, Rule
 
@@ -130,6 +131,9 @@ def L03_weighted_latency(grounds: Grounds) -> Evaluation:
     longest, rate, mean_s = slowest_proof(base, stated, rho), largest_rho(base, stated, proof), stated_mean(published)
     waited = float(simulation.payload["otr"]["waited_mean_s"])
     attested, first = (simulation.latency_s("OTR", kind) for kind in ("provisional", "first token"))
+    proofs = own_proofs(grounds)
+    seven = proofs.cost(llama_7b(), SHORT)
+    small_mean, seven_mean = (weighted_latency(base, proof_s, rho) for proof_s in (proofs.proof_s, seven.seconds))
 
     rule, in_time, seldom = Rule("s", "<=", stated), Rule("s", "<=", longest), Rule("1", "<=", rate)
     own = ("otr.provisional", "otr.rho", "zkml.latency_7b")
@@ -141,6 +145,10 @@ def L03_weighted_latency(grounds: Grounds) -> Evaluation:
                        "mean over the trace: attested answers, and 1 % with blocks, beacon, provers and their line",
                        waited, *SIMULATED),
         rule.simulated("simulated, nobody waits", "mean over the trace of the attested answer", attested, *SIMULATED),
+        rule.recomputed("our prover, SmolLM2 135M, measured", f"as plain; a proof over {SHORT} positions, one core",
+                        small_mean, "otr.provisional", "otr.rho"),
+        rule.recomputed("our prover, 7B, extrapolated", f"as plain; {said(seven, SHORT)}", seven_mean,
+                        "otr.provisional", "otr.rho"),
     )
     provers = (("fastest 7B prover of 2024, zkLLM", "zk.zkllm.7b.prove"),
                ("prover of 2026, FlashProve, share of a batch", "zk.flashprove.400b.prove"),
@@ -160,14 +168,16 @@ def L03_weighted_latency(grounds: Grounds) -> Evaluation:
         {"plain_mean_s": mean_s, "plain_over_stated_ratio": mean_s / stated, "slowest_proof_s": longest,
          "slowest_proof_base_300ms_s": slowest_proof(0.3, stated, rho), "largest_rho": rate,
          "simulated_waited_mean_s": waited, "simulated_attested_mean_s": attested,
-         "simulated_first_token_mean_s": first},
+         "simulated_first_token_mean_s": first, "our_135m_mean_s": small_mean, "our_7b_mean_s": seven_mean},
         readings,
         conditions,
     )
 
 
-def L04_zkml_7b_latency(published: Published) -> Evaluation:
+def L04_zkml_7b_latency(grounds: Grounds) -> Evaluation:
     """L04: ZKML takes over 20 minutes for a 7B inference. With which prover?"""
+    published, proofs = grounds.published, own_proofs(grounds)
+    short, long = (proofs.cost(llama_7b(), positions) for positions in (SHORT, LONG))
     stated = published.number("zkml.latency_7b", "s")
     zkllm = published.number("zk.zkllm.7b.prove", "s")
     gptj, llama = published.number("zk.zktorch.gptj_6b.prove", "s"), published.number("zk.zktorch.llama2_7b.prove", "s")
@@ -185,6 +195,8 @@ def L04_zkml_7b_latency(published: Published) -> Evaluation:
                         "zk.zkpytorch.llama3_8b.prove"),
         rule.recomputed("ezkl, extrapolated", "one token, 64 perfectly used cores", core_s / threads,
                         "zk.project.extrapolated_7b_token.prove"),
+        rule.recomputed("our prover, 7B, short answer, extrapolated", said(short, SHORT), short.seconds),
+        rule.recomputed("our prover, 7B, long answer, extrapolated", said(long, LONG), long.seconds),
     )
     slow = Condition(
         "prover_s", "the prover is a published one on 64 CPU threads, not the fastest", rule,
@@ -193,7 +205,10 @@ def L04_zkml_7b_latency(published: Published) -> Evaluation:
     )
     return Evaluation(
         {"fastest_published_s": zkllm, "zktorch_llama2_7b_s": llama, "zktorch_gptj_6b_s": gptj,
-         "fewest_tokens_zkpytorch": stated / per_token, "most_threads_zktorch": threads * llama / stated},
+         "fewest_tokens_zkpytorch": stated / per_token, "most_threads_zktorch": threads * llama / stated,
+         "our_135m_s": proofs.proof_s, "our_7b_short_s": short.seconds, "our_7b_short_error": short.error,
+         "our_7b_long_s": long.seconds, "our_7b_long_error": long.error,
+         "our_7b_positions_in_stated_count": float(proofs.longest(llama_7b(), stated))},
         readings,
         (slow,),
     )
@@ -204,8 +219,11 @@ def scaled(seconds: float, params: float, to_params: float, exponent: float) -> 
     return float(seconds * (to_params / params) ** exponent)
 
 
-def L05_zkml_70b_latency(published: Published) -> Evaluation:
+def L05_zkml_70b_latency(grounds: Grounds) -> Evaluation:
     """L05: ZKML takes hours for a 70B inference. Published 7B and 13B times carried to 70B."""
+    published, proofs = grounds.published, own_proofs(grounds)
+    d = llama_70b(published)
+    short, far = (proofs.cost(d, positions) for positions in (SHORT, LONG))
     hours = published.number("read.hours", "s")
     small, large, target = (published.number(f"model.llama_{size}.params", "params") for size in ("7b", "13b", "70b"))
     t7, t13 = published.number("zk.zkllm.7b.prove", "s"), published.number("zk.zkllm.13b.prove", "s")
@@ -227,6 +245,10 @@ def L05_zkml_70b_latency(published: Published) -> Evaluation:
                         core_s / 64.0, "zk.project.extrapolated_70b_token.prove"),
         rule.cited("FlashProve, 400B", "whole batch of 24 on one H100, measured, one token each", batch,
                    "zk.flashprove.400b.batch"),
+        rule.recomputed("our prover, 70B, short answer, extrapolated", said(short, SHORT), short.seconds,
+                        "model.llama_70b.layers"),
+        rule.recomputed("our prover, 70B, long answer, extrapolated", said(far, LONG), far.seconds,
+                        "model.llama_70b.layers"),
     )
     slow = Condition(
         "prover_70b_s", "the prover is as slow as ZKTorch on CPUs, and no better at 70B than in proportion", rule,
@@ -236,7 +258,8 @@ def L05_zkml_70b_latency(published: Published) -> Evaluation:
     )
     return Evaluation(
         {"zkllm_growth_exponent": own, "zkllm_70b_linear_s": by_size, "zktorch_70b_linear_s": linear,
-         "least_exponent_zkllm": least},
+         "least_exponent_zkllm": least, "our_70b_short_s": short.seconds, "our_70b_short_error": short.error,
+         "our_70b_long_s": far.seconds, "our_70b_long_error": far.error},
         readings,
         (slow,),
     )
@@ -252,6 +275,9 @@ def L06_speedup_over_zkml(grounds: Grounds) -> Evaluation:
     proof = simulation.latency_s("ZKML", "proof")
     over_attested, over_first = (proof / simulation.latency_s("OTR", kind) for kind in ("provisional", "first token"))
     waited = float(simulation.payload["otr"]["waited_mean_s"])
+    rho, proofs = published.number("otr.rho", "1"), own_proofs(grounds)
+    proved, seven = proofs.answer_s + proofs.proof_s, proofs.cost(llama_7b(), SHORT)
+    alike = proved / weighted_latency(proofs.answer_s, proved, rho)
 
     above, fast = Rule("ratio", ">=", stated), Rule("s", "<=", slowest)
     own = ("zkml.latency_7b", "otr.rho", "otr.provisional")
@@ -264,6 +290,10 @@ def L06_speedup_over_zkml(grounds: Grounds) -> Evaluation:
         above.recomputed("zkLLM 7B over 0.8 s", "fastest published 7B proof", zkllm / mean, "zk.zkllm.7b.prove"),
         above.simulated("simulated, proof over attested answer",
                         "means over the trace; ZKML with 20-minute proofs", over_attested, *SIMULATED),
+        above.recomputed("our prover and our lane, SmolLM2 135M, measured", "one core: every answer proven, over the "
+                         f"mean with 1 % of the proofs waited for; {SHORT} positions", alike, "otr.rho"),
+        above.recomputed("our prover, 7B, extrapolated, over 0.8 s", said(seven, SHORT), seven.seconds / mean,
+                         "otr.latency_weighted"),
     )
     conditions = (
         Condition("otr_for_1400_s", "OTR's mean with its checks is no longer than this", fast,
@@ -276,7 +306,8 @@ def L06_speedup_over_zkml(grounds: Grounds) -> Evaluation:
     return Evaluation(
         {"stated_inputs_ratio": zkml / mean, "over_provisional_ratio": zkml / base, "own_mean_ratio": zkml / own_mean,
          "otr_for_1400_s": slowest, "zkml_for_1400_s": stated * mean, "zkllm_7b_ratio": zkllm / mean,
-         "simulated_over_attested_ratio": over_attested, "simulated_over_first_token_ratio": over_first},
+         "simulated_over_attested_ratio": over_attested, "simulated_over_first_token_ratio": over_first,
+         "our_135m_ratio": alike, "our_7b_over_stated_ratio": seven.seconds / mean, "most_at_rho_ratio": 1.0 / rho},
         readings,
         conditions,
     )

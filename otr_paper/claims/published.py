@@ -223,3 +223,14 @@ def llama_70b(published: Published) -> Dims:
     model."""
     layers = int(published.number("model.llama_70b.layers", "count"))
     return Dims(8192, 28672, layers, 64, 8, 128, 128256, 131072, 1, 1, 1)
+
+
+def llama_7b() -> Dims:
+    """Dimensions of Llama 2 7B (arXiv 2307.09288, and its configuration as published), constants as in
+    ``llama_70b``."""
+    return Dims(4096, 11008, 32, 32, 32, 128, 32000, 4096, 1, 1, 1)
+
+
+def smollm2() -> Dims:
+    """Dimensions of SmolLM2-135M, constants as in ``llama_70b``."""
+    return Dims(576, 1536, 30, 9, 3, 64, 49152, 8192, 1, 1, 1)

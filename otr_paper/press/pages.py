@@ -6,13 +6,17 @@ import re
 
 from otr_core.errors import DataError
 from otr_core.files import write_text
+from otr_core.spotcheck.proof.soundness import soundness_bits
 from otr_node.project import Project
-from otr_paper.claims.published import load_published
+from otr_paper.claims.grounds import Grounds
+from otr_paper.claims.own_proofs import LONG, SHORT, own_proofs
+from otr_paper.claims.published import llama_7b, llama_70b, load_published
 from otr_paper.claims.rows import ClaimRow, read_ledger
 from otr_paper.press.claims_table import claims_markdown, headlines_markdown
 from otr_paper.press.production_rules import COUNTS, lessons_markdown
 from otr_paper.series.network import chaos_exceptions, chaos_lines
 from otr_paper.store.results import read_result
+from otr_paper.studies.proving import answer_sizes, committed_cells, multiplied_weights
 
 
 def generated(project: Project) -> dict[str, dict[str, str]]:
@@ -23,7 +27,7 @@ def generated(project: Project) -> dict[str, dict[str, str]]:
         "ARTIFACT.md": {"commands": commands_markdown(project, rows)},
         "docs/claims.md": {"claims": claims_markdown(rows, load_published(project.data))},
         "docs/network.md": {"costs": costs_markdown(project), "chaos": chaos_markdown(project)},
-        "docs/proof.md": {"measured": proofs_markdown(project)},
+        "docs/proof.md": {"measured": proofs_markdown(project), "growth": growth_markdown(project)},
         "docs/production_rules.md": {f"{kind}s": lessons_markdown(project.data, kind) for kind in COUNTS},
         "docs/running.md": {"resources": resources_markdown(project)},
     }
@@ -147,4 +151,42 @@ def proofs_markdown(project: Project) -> str:
         f"thread of a machine of two cores that others used at a load of {min(loads):.0f} to {max(loads):.0f}, which "
         "makes CPU seconds more."
     )
+    return "\n".join(lines)
+
+
+def growth_markdown(project: Project) -> str:
+    """Proofs of models of rising size, from the stored measurement ``proof_growth``, and what larger models would
+    take."""
+    (card, found), grounds = read_result(project.results, "proof_growth"), Grounds(project.data)
+    proofs = own_proofs(grounds)
+    lines = [
+        "| width | layers | positions | weights, million | cells, million | prove, CPU s | law, CPU s | peak, GB |"
+    ]
+    lines += ["|---" * 8 + "|"]
+    for row in found["rows"]:
+        law = proofs.fit.cost(row["cells"], row["weights"]).seconds
+        sizes = [f"{row[name]:,}" for name in ("hidden", "layers", "positions")]
+        sizes += [f"{row[name] / 1e6:.1f}" for name in ("weights", "cells")]
+        lines.append(f"| {' | '.join(sizes)} | {row['prove_cpu_s']:.1f} | {law:.1f} | {row['peak_mb'] / 1024:.1f} |")
+    per_cell, per_weight = proofs.fit.coefficients[1:]
+    cells, weights = proofs.fit.largest
+    loads = [row["load_before"] for row in found["rows"]]
+    lines += [
+        f"\nMeasured with `{card.command}` on {card.date} at a load of {min(loads):.0f} to {max(loads):.0f}; weights "
+        f"are random. Law: {per_cell * 1e6:.2f} µs a cell and {per_weight * 1e9:.0f} ns a weight, fitted to these and "
+        f"to SmolLM2's greedy proofs above; one left out is missed by at most {proofs.fit.worst_left_out:.0%}.",
+        "",
+        "| extrapolated to | positions | cells, of the largest measured | weights, of the largest measured "
+        "| prove, CPU s | error of the law | memory beside the model, GB | soundness, bits |",
+        "|---" * 8 + "|",
+    ]
+    per_cell_gb = proofs.short["peak_mb"] / 1024 / proofs.short["cells"]
+    for name, d in (("7B", llama_7b()), ("70B", llama_70b(grounds.published))):
+        for positions in (SHORT, LONG):
+            given, chosen = proofs.tokens(positions)
+            cost, more = proofs.cost(d, positions), committed_cells(d, given, chosen)
+            times = f"{more / cells:,.0f} × | {multiplied_weights(d) / weights:,.0f} ×"
+            bits = soundness_bits(answer_sizes(d, given, chosen))
+            costs = f"{cost.seconds:,.0f} | {cost.error:.0%} | {per_cell_gb * more:,.0f}"
+            lines.append(f"| {name} | {positions:,} | {times} | {costs} | {bits:.2f} |")
     return "\n".join(lines)

@@ -18,7 +18,7 @@ import numpy as np
 
 from otr_core.dispute.profile import own_profile
 from otr_core.errors import DataError
-from otr_core.lane.dims import Dims
+from otr_paper.claims.published import smollm2
 from otr_paper.simulation import inputs, run
 from otr_paper.simulation.arrivals import Requests
 from otr_paper.simulation.law import StepLaw
@@ -33,11 +33,6 @@ SHAPES = {"gate": (8, 576), "down": (3, 1536)}
 """Operator -> rows and columns of the unit drawn in the run's two spot checks."""
 #: Stored runs read here, beside ``inputs.RUNS``.
 RUNS = ("four_systems", "portable_lane")
-
-
-def smollm2() -> Dims:
-    """Dimensions of SmolLM2-135M; constants that rounds do not depend on are those of any model."""
-    return Dims(576, 1536, 30, 9, 3, 64, 49152, 8192, 1, 1, 1)
 
 
 def step_law(portable_lane: Mapping[str, Any], trace_cost: Mapping[str, Any]) -> StepLaw:

@@ -1,13 +1,20 @@
 """What a proof costs: a line fitted to the measured circuits, and the size of the circuit of a
-block of weights."""
+block of weights; and what a proof of a whole answer costs with models that were not measured."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import linear_regression, pvariance
 from typing import Any
+
+import numpy as np
+
+from otr_core.errors import DataError
+from otr_core.lane import formats as bits
+from otr_core.lane.dims import Dims, Matrix, Norm
+from otr_core.spotcheck.proof.layout import Sizes
 
 
 @dataclass(frozen=True)
@@ -102,3 +109,93 @@ def _rms(shape: Sequence[float], y: Sequence[float]) -> float:
     inverse = [1 / ratio for ratio in ratios]
     a = sum(inverse) / sum(v * v for v in inverse)
     return math.sqrt(sum((1 - a * v) ** 2 for v in inverse) / len(inverse))
+
+
+def multiplied_weights(d: Dims) -> int:
+    """Weights of a model that are multiplied with: its layers' matrices and its head; the embedding is looked up."""
+    layer = sum(rows * columns for rows, columns in map(d.matrix_shape, d.layer_matrices))
+    return d.layers * layer + math.prod(d.matrix_shape(Matrix.HEAD))
+
+
+def committed_cells(d: Dims, prompt: int, answer: int) -> int:
+    """Cells that a proof of a greedy answer commits to, whole rows of them. They are counted, not fitted: of any plain
+    model, from its dimensions and the numbers of tokens given and chosen."""
+    sizes = answer_sizes(d, prompt, answer)
+    return sizes.rows << sizes.row_bits
+
+
+def answer_sizes(d: Dims, prompt: int, answer: int) -> Sizes:
+    """Sizes of the statement about a greedy answer. Where the product saturates is made up: the number of cells does
+    not hang on it. The norm's last shift is that of the model's width."""
+    whole = replace(d, drop=Norm.of(1, d.hidden, 0.0, bits.RESIDUAL).drop)
+    return Sizes(whole, prompt, answer, (1 << 26,) * d.layers)
+
+
+@dataclass(frozen=True)
+class AnswerCost:
+    """CPU seconds of one proof of a whole answer, with the half-width of what they may be, as a share of them."""
+
+    seconds: float
+    error: float
+
+
+@dataclass(frozen=True)
+class AnswerFit:
+    """CPU seconds of proofs of whole answers = fixed + per cell · cells + per weight · weights, least squares of
+    relative residuals.
+
+    Attributes:
+        coefficients: s, s a cell, s a weight. covariance: of them. worst_left_out: the largest relative error with
+            which a measured proof is predicted from all others. largest: cells and weights of the largest measured.
+    """
+
+    coefficients: tuple[float, float, float]
+    covariance: np.ndarray
+    worst_left_out: float
+    largest: tuple[float, float]
+
+    def cost(self, cells: float, weights: float) -> AnswerCost:
+        """Of a proof over so many cells, of a model of so many weights. The error is two standard errors of the fit
+        there, or what a left-out proof was missed by, whichever is larger."""
+        at = np.array([1.0, cells, weights])
+        seconds = float(at @ self.coefficients)
+        spread = 2.0 * math.sqrt(float(at @ self.covariance @ at)) / seconds
+        return AnswerCost(seconds, max(spread, self.worst_left_out))
+
+
+FEWEST_PROOFS = 6
+"""Measured proofs of which a fit of three numbers says anything of its error."""
+
+
+def fit_answers(points: Sequence[tuple[float, float, float]]) -> AnswerFit:
+    """Fit measured proofs of whole answers: cells, weights, CPU seconds of each.
+
+    Raises:
+        DataError: too few of them, or none apart enough to tell cells from weights, or a negative cost of either:
+            then they are no line.
+    """
+    if len(points) < FEWEST_PROOFS:
+        raise DataError(f"proofs of whole answers: found {len(points)}, expected at least {FEWEST_PROOFS}")
+    given = np.array([[1.0, cells, weights] for cells, weights, _ in points])
+    seconds = np.array([second for *_, second in points])
+    relative = given / seconds[:, None]
+    scale = np.abs(relative).max(axis=0)
+    if np.linalg.matrix_rank(relative / scale) < relative.shape[1]:
+        raise DataError("proofs of whole answers: found cells and weights in one proportion, expected others")
+
+    def solved(rows: np.ndarray) -> np.ndarray:
+        found: np.ndarray = np.linalg.lstsq(rows / scale, np.ones(len(rows)), rcond=None)[0] / scale
+        return found
+
+    fitted = solved(relative)
+    if fitted[1] <= 0 or fitted[2] < 0:
+        raise DataError(
+            f"proofs of whole answers: found {fitted[1]:g} s a cell, {fitted[2]:g} s a weight, expected more"
+        )
+    variance = float(((1 - relative @ fitted) ** 2).sum()) / (len(points) - len(fitted))
+    inverse = np.linalg.inv((relative / scale).T @ (relative / scale)) / np.outer(scale, scale)
+    others = [np.delete(relative, row, axis=0) for row in range(len(points))]
+    left_out = max(abs(1 - float(own @ solved(rest))) for own, rest in zip(relative, others, strict=True))
+    coefficients = (float(fitted[0]), float(fitted[1]), float(fitted[2]))
+    largest = (float(given[:, 1].max()), float(given[:, 2].max()))
+    return AnswerFit(coefficients, variance * inverse, left_out, largest)

@@ -281,3 +281,55 @@ def test_fishermen_count_only_where_their_attention_is_tested(cases):
     scarce = replace(held, limits=replace(held.limits, provers=1e-9, most_stake_usd=100.0))
     assert not guide(replace(scarce, failing=frozenset({"H7"}))).deters
     assert guide(scarce).deters
+
+
+def test_the_bearable_harm_is_where_acting_early_becomes_too_much(cases):
+    """Where the plan does not move with harm, the advice flips there; elsewhere the plan that is advised would."""
+    case = cases["defi_agent"]
+    found = guide(case)
+    assert found.acts == guidance.PROVISIONAL
+
+    def with_harm(usd):
+        return replace(case, exposure=replace(case.exposure, harm_usd=usd))
+
+    below, above = guide(with_harm(0.999 * found.bearable_harm_usd)), guide(with_harm(1.001 * found.bearable_harm_usd))
+    assert below.rho == above.rho == found.rho
+    assert (below.acts, above.acts) == (guidance.PROVISIONAL, guidance.LATE)
+    for one in cases.values():
+        advice = guide(one)
+        hurt = replace(one.exposure, harm_usd=advice.bearable_harm_usd)
+        early = harm_per_query(hurt, one.market, one.flow, detection=advice.detection, provisional=True)
+        assert early == pytest.approx(one.limits.most_harm_usd, rel=1e-12), one.name
+        assert ("of harm a query" in advice.statement) == (advice.acts == guidance.PROVISIONAL), one.name
+
+
+def test_the_chatbots_advice_by_hand(cases):
+    """One break a year, ten of a hundred operators cheat, the class's first conviction ends it: so many false answers
+    are served of three thousand million, at five cents each, and the users bear a tenth of the price."""
+    found = guide(cases["chatbot"])
+    served = 1 / found.detection + 10 * 1240 - 1
+    assert found.harm_served_usd == pytest.approx(0.05 * served / (3e7 * 100), rel=1e-9)
+    assert found.bearable_harm_usd == pytest.approx(0.000135 * 3e9 / served, rel=1e-9)
+    assert found.bearable_harm_usd > 40 * 0.05
+
+
+def test_nothing_is_advised_on_a_hypothesis_that_fails(cases):
+    for case in cases.values():
+        for name in guidance.RESTS_ON:
+            found = guide(replace(case, failing=frozenset({name})))
+            assert not found.deters
+            assert found.acts == guidance.NEITHER
+            assert f"hypothesis {name} fails" in found.binds
+            assert found.binds in found.statement
+    other = guide(replace(cases["chatbot"], failing=frozenset({"H7", "H9"})))
+    assert other == guide(cases["chatbot"])
+
+
+def test_where_the_judge_breaks_too_nobody_is_convicted_until_the_patch(cases):
+    case = cases["chatbot"]
+    broken = guide(replace(case, failing=case.failing | {"H12"}))
+    assert broken.harm_served_usd == pytest.approx(0.05 * 10 * 2_592_000 / (3e7 * 100), rel=1e-9)
+    assert broken.harm_final_usd == broken.harm_served_usd
+    assert broken.deters  # who calculates is not told of the judge's break before it cheats
+    assert broken.acts == guidance.LATE
+    assert guide(case).acts == guidance.PROVISIONAL

@@ -361,3 +361,46 @@ def test_the_command_refuses_in_one_line(files, tmp_path):
     run = otr("size", "--network", small, "--claims", files[1], "--out", tmp_path / "out")
     assert_one_line(run, 1, "small", "no terms")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.json", "report.md"]
+
+
+def test_a_failing_hypothesis_leaves_no_terms_with_claims_or_without(network, claims, report):
+    for name in ("H3", "H6 freeze"):
+        case = replace(network, failing=frozenset({name}))
+        for some in (claims, None):
+            found = set_terms(case, some)
+            assert not found.deters
+            assert found.acts == "do not rely on spot checks"
+            assert found.binds == f"hypothesis {name} fails"
+    said = page.report_page(replace(report, scenario=case, terms=set_terms(case, claims)))
+    assert "**No terms within the limits deter** (in the way: hypothesis H6 freeze fails)" in said
+    assert "Who acts early" not in said
+
+
+def test_the_page_says_what_acting_early_costs_and_until_when_it_is_borne(network, claims, report, terms):
+    assert terms.deters
+    early = mean_harm(network, terms, provisional=True)
+    assert terms.early_usd == early > 0
+    assert terms.bearable * early == pytest.approx(network.limits.most_harm_usd, rel=1e-12)
+    said = page.report_page(report)
+    assert (
+        f"loses {page.usd(early)} a query in expectation, of at most {page.usd(network.limits.most_harm_usd)}" in said
+    )
+    assert f"until a false answer does {terms.bearable:.3g} times the harm" in said
+    free = replace(network, exposure=replace(network.exposure, breaks_per_year=0.0))
+    assert set_terms(free, claims).bearable == float("inf")
+
+
+@pytest.mark.parametrize("provisional", [False, True])
+def test_losses_where_the_judge_breaks_too_are_all_that_is_answered(network, terms, provisional):
+    broken = replace(network, failing=network.failing | {"H12"})
+    exposure, flow = network.exposure, network.flow
+    harm = mean_harm(broken, terms, provisional=provisional)
+    assert harm > 1.5 * mean_harm(network, terms, provisional=provisional)
+    every = exposure.cheating * np.floor(flow.until_patch)
+    mean = float(terms.shares @ terms.harms_usd) if provisional else None
+    if mean is not None:
+        queries = network.market.queries_per_year * exposure.operators
+        assert harm == pytest.approx(exposure.breaks_per_year * every * mean / queries, rel=1e-9)
+    year = losses_of(broken, terms, provisional=provisional).mean_usd
+    queries = network.market.queries_per_year * exposure.operators
+    assert harm * queries == pytest.approx(year, rel=0.1)

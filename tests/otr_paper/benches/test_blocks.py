@@ -56,7 +56,7 @@ def test_other_archives_are_refused(tmp_path):
 def test_stored_comparisons_found_no_difference(project):
     stored = {name: read_result(project.results, f"block_{name}")[1] for name in ("fuzz", "contract", "projections")}
     fuzz, judged, projections = stored["fuzz"], stored["contract"], stored["projections"]
-    assert (fuzz["blocks"], fuzz["differing"]) == (100_000, {"kernel": 0, "twin": 0})
+    assert (fuzz["blocks"], fuzz["differing"]) == (300_000, {"kernel": 0, "twin": 0})
     assert judged["extreme"]["differing"] == {"contract": 0}
     for found in (fuzz, judged["extreme"]):
         assert sum(found["results"].values()) == found["blocks"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from otr_core.errors import ParameterError
-from otr_paper.benches.proof import ProofPlan, measure_proof
+from otr_paper.benches.proof import ProofPlan, ShapePlan, measure_proof, measure_shape
 
 
 @pytest.mark.parametrize("milli", [0, 700])
@@ -22,3 +22,18 @@ def test_a_small_answer_is_measured(tiny, milli):
 def test_an_answer_of_no_position_is_refused():
     with pytest.raises(ParameterError, match="at least"):
         ProofPlan(1)
+
+
+@pytest.mark.parametrize("shape", [(0, 1, 8), (200, 1, 8), (128, 0, 8)])
+def test_a_shape_that_is_no_model_is_refused(shape):
+    with pytest.raises(ParameterError):
+        ShapePlan(*shape)
+
+
+def test_a_shape_of_random_weights_is_proven_and_says_its_size():
+    found = measure_shape(ShapePlan(128, 1, 5), lambda line: None)
+    assert (found["hidden"], found["layers"], found["positions"]) == (128, 1, 5)
+    # four square matrices, three of the MLP, and a head of 64 words
+    assert found["weights"] == 4 * 128 * 128 + 3 * 128 * 344 + 64 * 128
+    assert found["prove_cpu_s"] > 0
+    assert found["cells"] > 0

@@ -3,11 +3,14 @@ results give."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otr_core.errors import DataError
 from otr_paper.claims import published
 from otr_paper.series import spotchecks
 from otr_paper.store.results import read_result
@@ -107,3 +110,98 @@ def test_gas_in_money_by_hand(cited):
     assert unit["per_query_usd"] == pytest.approx(0.006)
     assert deploy["gas"] == 3_000_000
     assert {r["kind"] for r in others} == {"cited", "recomputed"}
+
+
+# ---- whole answers
+
+
+def test_counted_cells_are_those_that_measured_proofs_committed_to(stored):
+    """Of the real model, and of one whose width the counting function is told alone."""
+    for run in stored("answer_proofs")["runs"]:
+        if not run["temperature_milli"]:
+            prompt = run["positions"] + 1 - run["answer_tokens"]
+            assert proving.committed_cells(published.smollm2(), prompt, run["answer_tokens"]) == run["cells"]
+    last = stored("proof_growth")["rows"][-1]
+    assert (last["hidden"], last["layers"], last["positions"]) == (4096, 1, 64)
+    one = replace(published.llama_7b(), layers=1, vocab=64)
+    assert proving.committed_cells(one, 65 - last["answer_tokens"], last["answer_tokens"]) == last["cells"]
+    assert proving.multiplied_weights(one) == last["weights"]
+
+
+def test_weights_by_hand():
+    """134.5 million of SmolLM2, whose head is its embedding; 6.74 billion of Llama 2 7B less its embedding."""
+    assert (
+        proving.multiplied_weights(published.smollm2())
+        == 30 * (576 * (2 * 576 + 2 * 192) + 3 * 576 * 1536) + 49152 * 576
+    )
+    assert proving.multiplied_weights(published.llama_7b()) == 6_738_415_616 - 32000 * 4096 - 65 * 4096
+
+
+PLACES = [(3e6, 1e7), (9e6, 1e7), (3e7, 5e7), (1e8, 1.3e8), (2e8, 1.3e8), (9e6, 2e8), (3e7, 2e8)]
+
+
+@given(fixed=st.floats(0.1, 5), cell=st.floats(1e-7, 1e-6), weight=st.floats(1e-9, 1e-7))
+def test_a_plane_is_found_again_and_carried_on(fixed, cell, weight):
+    def law(cells, weights):
+        return fixed + cell * cells + weight * weights
+
+    found = proving.fit_answers([(*place, law(*place)) for place in PLACES])
+    assert found.worst_left_out < 1e-6
+    far = found.cost(1e11, 7e10)
+    assert far.seconds == pytest.approx(law(1e11, 7e10), rel=1e-6)
+    assert far.error < 1e-5
+    assert found.largest == (2e8, 2e8)
+
+
+def test_a_bent_law_or_noise_shows_in_the_error():
+    """Cost that grows with the square of the cells is missed where a proof is left out; so is one that is off by a
+    third. Noise of a tenth is known less well farther out than among the measured."""
+    straight = [(cells, weights, 1 + 7e-7 * cells + 3e-8 * weights) for cells, weights in PLACES]
+    bent = [(cells, weights, seconds * (1 + cells / 1e8)) for cells, weights, seconds in straight]
+    assert proving.fit_answers(bent).worst_left_out > 0.2
+    off = [(cells, weights, seconds * (4 / 3 if n == 3 else 1)) for n, (cells, weights, seconds) in enumerate(straight)]
+    assert proving.fit_answers(off).cost(1e8, 1.3e8).error > 0.2
+    rng = np.random.default_rng(3)
+    coverage, errors = [], []
+    for _ in range(200):
+        noisy = [(cells, weights, seconds * rng.normal(1, 0.1)) for cells, weights, seconds in straight]
+        try:
+            found = proving.fit_answers(noisy)
+        except DataError:  # noise that makes a cost negative is no law
+            continue
+        far = found.cost(9e8, 7e10)
+        coverage.append(abs(far.seconds / (1 + 7e-7 * 9e8 + 3e-8 * 7e10) - 1) < far.error)
+        errors.append((far.error, found.worst_left_out))
+    assert len(coverage) > 150
+    assert np.mean(coverage) > 0.9
+    assert all(error >= left_out for error, left_out in errors)
+    assert any(error > left_out for error, left_out in errors)
+
+
+@pytest.mark.parametrize(
+    ("points", "words"),
+    [
+        ([(3e6, 1e7, 3.0)] * 5, "found 5, expected at least 6"),
+        ([(n * 1e6, n * 1e7, n * 1.0) for n in range(1, 9)], "one proportion"),
+        ([(cells, weights, 1000 - 1e-6 * cells + 1e-7 * weights) for cells, weights in PLACES], r"found -\S+ s a cell"),
+        ([(cells, weights, 1 + 1e-6 * cells - 1e-9 * weights) for cells, weights in PLACES], "s a weight"),
+    ],
+)
+def test_measurements_that_make_no_law_are_refused(points, words):
+    with pytest.raises(DataError, match=words):
+        proving.fit_answers(points)
+
+
+def test_the_stored_proofs_lie_on_one_law(stored):
+    """The premise of what is extrapolated: linear in cells and in weights, over seventy times of the former and
+    sixty of the latter. A machine that others used makes CPU seconds uneven by a fifth."""
+    weights = proving.multiplied_weights(published.smollm2())
+    runs = [run for run in stored("answer_proofs")["runs"] if not run["temperature_milli"]]
+    points = [(run["cells"], weights, run["prove_cpu_s"]) for run in runs]
+    points += [(row["cells"], row["weights"], row["prove_cpu_s"]) for row in stored("proof_growth")["rows"]]
+    assert max(p[0] for p in points) / min(p[0] for p in points) > 60
+    assert max(p[1] for p in points) / min(p[1] for p in points) > 60
+    found = proving.fit_answers(points)
+    assert found.worst_left_out < 0.25
+    for cells, size, seconds in points:
+        assert found.cost(cells, size).seconds == pytest.approx(seconds, rel=0.2)
