@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from eth_utils import keccak
@@ -35,7 +35,14 @@ def anvil(**more: Any) -> Iterator[Anvil]:
         yield node
 
 
-def moved_chain(node: Anvil, accounts: int = 6, **more: Any) -> RpcChain:
+class Door(Protocol):
+    """Whatever has a JSON-RPC door."""
+
+    @property
+    def url(self) -> str: ...
+
+
+def moved_chain(node: Door, accounts: int = 6, **more: Any) -> RpcChain:
     """The node with the embedded chain's accounts, and time that is moved as there."""
     return RpcChain(node.url, known_keys(accounts), chain_id=CHAIN_ID, moved=True, poll_s=0.01, **more)
 
@@ -49,7 +56,7 @@ def forward(url: str, request: Any) -> Any:
         return json.load(answer)
 
 
-def ask(node: Anvil, method: str, *params: Any) -> Any:
+def ask(node: Door, method: str, *params: Any) -> Any:
     """One request to the node, without the class under test."""
     return forward(node.url, {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)})["result"]
 
