@@ -21,7 +21,7 @@ from otr_core.dispute.play import Step, play
 from otr_core.dispute.players import HonestChallenger, HonestOperator
 from otr_core.errors import ChainError, NodeError
 from otr_node.chain.anvil import known_keys
-from otr_node.chain.evm import Chain, call_data, compile_source, compile_vyper
+from otr_node.chain.evm import Chain, call_data, compile_source, compile_vyper, storage_root_of
 from otr_node.chain.followed import Followed
 from otr_node.chain.interface import AnyChain, TxReceipt
 from otr_node.chain.onchain import FOLDER, ChainCourt
@@ -32,7 +32,7 @@ from otr_paper.labs.disputes.both import Both, both
 from otr_paper.labs.disputes.parties import CLIENT, FISHERMAN, OPERATOR, registered_model
 from otr_paper.labs.disputes.world import TERMS, random_tamper, salted_wrongly, tiny, tiny_signed
 from tests.helpers.hardhat import hardhat, needs_hardhat, proven_roots
-from tests.helpers.nodes import CHAIN_ID, anvil, ask, forward, moved_chain, needs_anvil, storage_roots
+from tests.helpers.nodes import CHAIN_ID, anvil, ask, embedded_door, forward, moved_chain, needs_anvil, storage_roots
 
 pytestmark = [pytest.mark.slow, needs_anvil]
 SALT = b"s" * 32
@@ -104,6 +104,11 @@ def embedded_game(name: str) -> tuple[Chain, Both, list[tuple[Any, ...]]]:
     ("begun", "stored"),
     [
         pytest.param(anvil, storage_roots, id="anvil"),
+        pytest.param(
+            embedded_door,
+            lambda door, *where: [storage_root_of(door.chain.tester, each) for each in where],
+            id="the embedded chain's door",
+        ),
         pytest.param(hardhat, proven_roots, id="hardhat", marks=needs_hardhat),
     ],
 )
