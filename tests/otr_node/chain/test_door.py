@@ -93,6 +93,12 @@ def test_it_begins_as_the_embedded_chain_and_answers_as_a_chain_by_url_asks(cont
         assert (one.transaction, one.block, one.time) == (first.transaction, 2, first.block_time)
         assert (two, two.entry.args["number"]) == (last, 6)
         assert chain.entries([replace(at, address=OTHER.address)], 0, chain.head) == []
+        logged = [
+            len(ask(door, "eth_getLogs", {"fromBlock": "0x0", **about}))
+            for about in ({}, {"address": at.address}, {"address": [OTHER.address, at.address.lower()]})
+        ]
+        assert logged == [2, 2, 2]
+        assert ask(door, "eth_getLogs", {"fromBlock": "0x0", "address": [OTHER.address]}) == []
         (call,) = chain.calls(first.transaction, [at.address])
         assert (call.sender, call.to, call.value) == (KEY.address.lower(), at.address.lower(), 3)
         assert chain.calls("0x" + "11" * 32, [at.address]) == []
@@ -102,6 +108,9 @@ def test_it_begins_as_the_embedded_chain_and_answers_as_a_chain_by_url_asks(cont
         with pytest.raises(ChainError) as failure:
             chain.call(replace(at, address=OTHER.address), "shown")
         assert failure.value.check == "abi"
+        about = {"to": at.address, "data": "0x" + call_data(at.entry("shown"), ()).hex(), "gas": hex(100)}
+        request = {"jsonrpc": "2.0", "id": 1, "method": "eth_call", "params": [about, "latest"]}
+        assert forward(door.url, request)["error"]["code"] == 3  # no more than the gas that was given
         # A transaction of another contract has calls within: no trace of them is made up.
         through, _ = chain.deploy(contract)
         passed = chain.transact(through, "pass_on", at.address, call_data(at.entry("note"), [7]))
