@@ -98,6 +98,7 @@ def run_devnet(
     profile: Annotated[
         Path | None, typer.Option(help="The deployment's profile; default: data/deployment.toml.")
     ] = None,
+    node: Annotated[str, typer.Option(help="anvil | embedded; default: anvil where it is installed.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """A whole network on this machine: node, contracts, two operators, two fishermen and a client, each
@@ -116,7 +117,7 @@ def run_devnet(
         print(f"{event['s']:6.1f} s  {event['process']:12} {event['event']:14} {about}"[:160], flush=True)
 
     deployed = own_profile() if profile is None else read_profile(profile)
-    exit_with(run_once(project, attack=attack, seconds=seconds, profile=deployed, emit=emit))
+    exit_with(run_once(project, attack=attack, seconds=seconds, profile=deployed, emit=emit, node=node))
 
 
 @commands.command("sweep")

@@ -67,8 +67,9 @@ BUDGETS = {
     # a node's URL, games followed through its logs, the processes that watch and defend there, and what
     # arbiters look at before they sign; the report on a network of one's own, with its constants; both sides
     # of a drawn check, with its commands; every value of a program of tensor-core blocks; batches that hold no
-    # receipt twice, whatever ended between two of them
-    "otr_node": 14350,
+    # receipt twice, whatever ended between two of them; the embedded chain as a node of its own, with its
+    # journal and door, for machines without anvil, and what was signed kept by chain, 380
+    "otr_node": 14730,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before

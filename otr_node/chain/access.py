@@ -42,7 +42,10 @@ def connect(options: SenderOptions) -> RpcChain:
     # What was signed for one chain is of no use on another, and would be waited for there.
     box = Outbox(options.state or key.with_name(f"{key.name}.{chain_id}.state"))
     about: dict[str, Any] = {"max_fee_wei": int(options.max_fee * GWEI), "confirmations": options.confirmations}
-    return RpcChain(options.rpc, [account], outbox=box, **about)
+    chain = RpcChain(options.rpc, [account], outbox=box, **about)
+    if chain.elsewhere:
+        say(f"{box.path}: {chain.elsewhere} signed for another chain of this number are left aside")
+    return chain
 
 
 def attached(chain: RpcChain, court: Path) -> ChainCourt:

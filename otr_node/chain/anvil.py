@@ -1,4 +1,5 @@
-"""Anvil, a node for tests and demonstrations, as a child process on this machine's loopback."""
+"""Nodes for tests and demonstrations, as child processes on this machine's loopback: anvil, and where
+there is none the embedded chain behind a door of its own."""
 
 from __future__ import annotations
 
@@ -6,8 +7,11 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
@@ -21,7 +25,7 @@ PATH = "m/44'/60'/0'"
 """Where below the phrase the accounts lie: the same as on the embedded chain."""
 VARIABLE = "OTR_ANVIL"
 """Environment variable that names the program."""
-_START_S = 20.0
+_START_S, _PYTHON_START_S = 20.0, 120.0
 
 
 def find_anvil(*folders: Path) -> Path | None:
@@ -37,42 +41,26 @@ def find_anvil(*folders: Path) -> Path | None:
     return next((each for each in found if each.is_file()), None)
 
 
-class Anvil:
+class LocalNode:
     """A running node. Leave it by ``stop``, or as a context.
 
     Args:
-        program: ``find_anvil``. chain_id, timestamp: of its first block; None: now. hardfork: rules
-            of the virtual machine. state: file that the chain is kept in from one start to the next.
-        block_s: seconds between blocks; None: a block for each transaction. port: None: a free one.
+        words: what starts it. port: that it listens on. chain_id: expected. start_s: most that it may take.
 
     Attributes:
-        url: of its JSON-RPC door.
+        port: as given. url: of its JSON-RPC door.
 
     Raises:
         NodeError: ``rpc``: it does not start.
     """
 
-    def __init__(
-        self,
-        program: Path,
-        *,
-        chain_id: int,
-        timestamp: int | None = None,
-        hardfork: str = "osaka",
-        state: Path | None = None,
-        block_s: int | None = None,
-        port: int | None = None,
-    ) -> None:
-        self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        words = [str(program), "--silent", "--host", "127.0.0.1", "--port", str(self.port)]
-        words += ["--chain-id", str(chain_id), "--hardfork", hardfork, "--gas-limit", "60000000", "--mnemonic", PHRASE]
-        words += ["--derivation-path", f"{PATH}/"]
-        words += [] if timestamp is None else ["--timestamp", str(timestamp)]
-        words += [] if state is None else ["--state", str(state)]
-        words += [] if block_s is None else ["--block-time", str(block_s)]
+    rules: str
+    """Those of its virtual machine, by name."""
+
+    def __init__(self, words: Sequence[str], port: int, chain_id: int, start_s: float) -> None:
+        self.port, self.url = port, f"http://127.0.0.1:{port}"
         self._process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        end = time.monotonic() + _START_S
+        end = time.monotonic() + start_s
         while True:
             try:
                 RpcChain(self.url, chain_id=chain_id, patience_s=0.5)
@@ -80,7 +68,7 @@ class Anvil:
             except NodeError as error:
                 if self._process.poll() is not None or time.monotonic() >= end or error.check == "chain-id":
                     self.stop()
-                    raise NodeError("rpc", f"{program.name} that does not start", "a node") from error
+                    raise NodeError("rpc", f"{Path(words[0]).name} that does not start", "a node") from error
 
     @property
     def pid(self) -> int:
@@ -96,11 +84,56 @@ class Anvil:
             self._process.kill()
             self._process.wait()
 
-    def __enter__(self) -> Anvil:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *about: object) -> None:
         self.stop()
+
+
+class Anvil(LocalNode):
+    """Anvil, running.
+
+    Args:
+        program: ``find_anvil``. chain_id, timestamp: of its first block; None: now. hardfork: rules
+            of the virtual machine. state: file that the chain is kept in from one start to the next.
+        block_s: seconds between blocks; None: a block for each transaction. port: None: a free one.
+    """
+
+    def __init__(
+        self,
+        program: Path,
+        *,
+        chain_id: int,
+        timestamp: int | None = None,
+        hardfork: str = "osaka",
+        state: Path | None = None,
+        block_s: int | None = None,
+        port: int | None = None,
+    ) -> None:
+        self.rules, port = hardfork, port or free_port()
+        words = [str(program), "--silent", "--host", "127.0.0.1", "--port", str(port)]
+        words += ["--chain-id", str(chain_id), "--hardfork", hardfork, "--gas-limit", "60000000", "--mnemonic", PHRASE]
+        words += ["--derivation-path", f"{PATH}/"]
+        words += [] if timestamp is None else ["--timestamp", str(timestamp)]
+        words += [] if state is None else ["--state", str(state)]
+        words += [] if block_s is None else ["--block-time", str(block_s)]
+        super().__init__(words, port, chain_id, _START_S)
+
+
+class EmbeddedNode(LocalNode):
+    """The embedded chain behind its door (``door``), in a process of its own.
+
+    Args:
+        chain_id: expected; it has one alone. state, port: as ``Anvil``.
+    """
+
+    rules = "prague"
+
+    def __init__(self, *, chain_id: int, state: Path | None = None, port: int | None = None) -> None:
+        port = port or free_port()
+        words = [sys.executable, "-m", "otr_node.chain.door", str(port), "" if state is None else str(state)]
+        super().__init__(words, port, chain_id, _PYTHON_START_S)
 
 
 def known_keys(count: int) -> list[LocalAccount]:

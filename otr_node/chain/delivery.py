@@ -55,7 +55,7 @@ class Delivery:
             raw = bytes(key.sign_transaction(fields).raw_transaction)
             signed.append(raw)
             if self.outbox is not None:
-                self.outbox.put(sender, nonce, raw)
+                self.outbox.put(sender, nonce, raw, str(self.node.block("latest").get("hash") or ""))
             while time.monotonic() < (end if len(signed) > 1 else bump):
                 receipt = self._stands(key.address, nonce, signed)
                 if receipt is not None:
@@ -73,16 +73,30 @@ class Delivery:
 
     def finish(self, sender: str, nonce: int, raw: bytes) -> None:
         """A transaction that an earlier process has kept: wait for it, or see that its number is
-        taken."""
+        taken.
+
+        Raises:
+            NodeError: ``pending``: neither comes for ``patience_s``; or it cannot come now, because the
+                chain lacks the block that it was signed behind and numbers before its own.
+        """
         assert self.outbox is not None
-        end = time.monotonic() + self.patience_s
+        end, kept = time.monotonic() + self.patience_s, f"transaction {nonce} of {sender}, kept in {self.outbox.path}"
         while time.monotonic() < end:
-            if self._receipt(raw) or self.node.nonce(sender) > nonce:
+            stands = self.node.nonce(sender)
+            if self._receipt(raw) or stands > nonce:
                 self.outbox.done(sender, nonce)
                 return
+            behind = self.outbox.behind(raw)
+            if stands < nonce and behind and self.node.ask("eth_getBlockByHash", behind, False) is None:
+                # Nothing is forgotten: a node that is behind, or blocks that were taken back, look the same.
+                raise NodeError(
+                    "pending",
+                    f"{kept}, signed behind block {behind[:10]}…, which this chain lacks, as it does number {stands}",
+                    "the chain of then: try again if its node is behind; if it was made anew, delete the file",
+                )
             self._push(raw)
             time.sleep(self.poll_s)
-        raise NodeError("pending", f"no receipt for {self.patience_s:.0f} s", "a mined transaction")
+        raise NodeError("pending", f"no receipt for {self.patience_s:.0f} s of {kept}", "a mined transaction")
 
     def _receipt(self, raw: bytes) -> Mapping[str, Any]:
         """The receipt of a signed transaction; nothing while there is none."""

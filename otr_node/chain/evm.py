@@ -97,6 +97,25 @@ def _kept(source: Path) -> Path | None:
     return folder / f"{name}.json"
 
 
+def fresh_tester(accounts: int, wei: int) -> Any:
+    """A fresh ``EthereumTester``, of which everything but the accounts' number and money is fixed."""
+    from eth_tester import EthereumTester, PyEVMBackend
+
+    genesis = PyEVMBackend.generate_genesis_params({"gas_limit": 60_000_000, "timestamp": GENESIS_TIME})
+    phrase = "test test test test test test test test test test test junk"
+    backend = PyEVMBackend.from_mnemonic(
+        phrase, genesis_state_overrides={"balance": wei}, genesis_parameters=genesis, num_accounts=accounts
+    )
+    return EthereumTester(backend)
+
+
+def storage_root_of(tester: Any, address: str) -> bytes:
+    """Root of a contract's storage (32 bytes): of equal roots every stored word is equal."""
+    chain = tester.backend.chain
+    accounts = HexaryTrie(chain.chaindb.db, chain.get_canonical_head().state_root)
+    return bytes(decode_rlp(accounts[keccak(hexstr=address)])[2])
+
+
 class Chain:
     """A fresh test chain with funded accounts.
 
@@ -109,16 +128,9 @@ class Chain:
     """
 
     def __init__(self, accounts: int = 10, wei: int = 10**24) -> None:
-        from eth_tester import EthereumTester, PyEVMBackend
-
-        genesis = PyEVMBackend.generate_genesis_params({"gas_limit": 60_000_000, "timestamp": GENESIS_TIME})
-        phrase = "test test test test test test test test test test test junk"
-        backend = PyEVMBackend.from_mnemonic(
-            phrase, genesis_state_overrides={"balance": wei}, genesis_parameters=genesis, num_accounts=accounts
-        )
-        self._tester = EthereumTester(backend)
+        self._tester = fresh_tester(accounts, wei)
         self.accounts: tuple[str, ...] = tuple(self._tester.get_accounts())
-        self.id = int(backend.chain.chain_id)
+        self.id = int(self._tester.backend.chain.chain_id)
 
     @property
     def time(self) -> int:
@@ -248,10 +260,8 @@ class Chain:
         return bytes.fromhex(self._tester.get_code(address)[2:])
 
     def storage_root(self, address: str) -> bytes:
-        """Root of a contract's storage (32 bytes): of equal roots every stored word is equal."""
-        chain = self._tester.backend.chain
-        accounts = HexaryTrie(chain.chaindb.db, chain.get_canonical_head().state_root)
-        return bytes(decode_rlp(accounts[keccak(hexstr=address)])[2])
+        """As ``storage_root_of``."""
+        return storage_root_of(self._tester, address)
 
     def entries(self, contracts: Sequence[Contract], first: int, last: int) -> list[Entry]:
         """What ``contracts`` have logged in blocks ``first`` to ``last``, in order."""

@@ -47,6 +47,7 @@ class RpcChain:
 
     Attributes:
         id: EIP-155 number of the chain. accounts: addresses of the keys. outbox: as given.
+        elsewhere: how many transactions it keeps for other chains of this number.
 
     Raises:
         NodeError: ``rpc``: nothing answers there. ``chain-id``: another chain.
@@ -76,6 +77,8 @@ class RpcChain:
         self.id = self._node.number("eth_chainId", patience_s=min(patience_s, 5.0))
         if chain_id is not None and self.id != chain_id:
             raise NodeError("chain-id", self.id, chain_id)
+        self._first = "" if outbox is None else self.block_hash(0)
+        self.elsewhere = 0 if outbox is None else outbox.stand_on(self._first)
         self._finish_kept()
 
     @property
@@ -258,8 +261,15 @@ class RpcChain:
 
     def _finish_kept(self) -> None:
         """See to what was signed and has no receipt yet. Nothing else is signed before: it would be decided
-        on a chain without the former, and be mined behind it."""
-        for kept in self.outbox.waiting() if self.outbox else ():
+        on a chain without the former, and be mined behind it. Nor is anything once another chain stands
+        behind the URL than at the beginning."""
+        if self.outbox is None:
+            return
+        first = self.block_hash(0)
+        if first and self._first and first != self._first:
+            begins = "a chain that begins with block {}"
+            raise NodeError("chain-id", begins.format(first), f"{self._first}, with which this process began")
+        for kept in self.outbox.waiting():
             self._delivery.finish(*kept)
 
     def _fees(self) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from otr_core.errors import OtrError
 from otr_node.chain.anvil import find_anvil
 from otr_node.project import Project
 from otr_paper.devnet.attacks import FALSE_CHALLENGES, attack_named
+from otr_paper.devnet.ground import ANVIL
 from otr_paper.devnet.once import run_once
 from otr_paper.store.results import check_made_with, read_result
 
@@ -34,7 +35,7 @@ def network_run(project: Project, *, attack: str, seconds: float, profile: Deplo
     if own not in FALSE_CHALLENGES:
         attack_named(own)  # before anything is started
     events = list[dict[str, Any]]()
-    broken = run_once(project, attack=own, seconds=seconds, profile=profile, emit=events.append)
+    broken = run_once(project, attack=own, seconds=seconds, profile=profile, emit=events.append, node=ANVIL)
     end = {name: value for name, value in events.pop().items() if name not in ("s", "process", "event")}
     return {
         "attack": own,

@@ -2,10 +2,11 @@
 happens, judges how it has ended, and ends it.
 
 Every part is a process that does not know of the others but through the chain and its files: a node
-(anvil, Osaka rules), two operators, two fishermen (``otr watch``), a client. The conductor plays no
-part of the protocol but the registrar's: it deploys, has the operators' keys registered once their
-(simulated) evidence holds, and starts again what has died, as a machine's supervisor does. The key of
-an operator that is told to lie is the exception: its TEE is broken, so no evidence of it is appraised.
+(anvil, or the embedded chain behind its door), two operators, two fishermen (``otr watch``), a client.
+The conductor plays no part of the protocol but the registrar's: it deploys, has the operators' keys
+registered once their (simulated) evidence holds, and starts again what has died, as a machine's
+supervisor does. The key of an operator that is told to lie is the exception: its TEE is broken, so no
+evidence of it is appraised.
 
 Time is moved when everybody has looked at the chain and nobody has anything to do: what an honest
 process leaves undone then, it pays for.
@@ -91,7 +92,7 @@ class Devnet:
             self._door = Door(self._node.url, self.plan.troubled, self.plan.seed)
             self._url = self._door.url
         try:
-            self._say("conductor", "node", url=self._node.url, pid=self._node.pid, rules="osaka")
+            self._say("conductor", "node", url=self._node.url, pid=self._node.pid, rules=self._node.rules)
             self._begin()
             self._follow()
             self._judge()

@@ -10,9 +10,9 @@ from eth_account import Account
 
 from otr_core.dispute.profile import DeploymentProfile, own_profile
 from otr_core.dispute.registry import Key
-from otr_core.errors import OtrError
+from otr_core.errors import InputError
 from otr_node.chain.answers import OwnModel
-from otr_node.chain.anvil import Anvil, find_anvil, known_keys
+from otr_node.chain.anvil import Anvil, EmbeddedNode, LocalNode, find_anvil, known_keys
 from otr_node.chain.onchain import FIRST_COURT, ChainCourt
 from otr_node.chain.rpc import RpcChain
 from otr_node.commitment import commit_model
@@ -23,6 +23,9 @@ from otr_paper.labs.disputes.world import tiny_bench
 
 ARITY_BITS = 2
 ROLES = ("registrar", *PARTIES)
+ANVIL, EMBEDDED = "anvil", "embedded"
+NODES = ("", ANVIL, EMBEDDED)
+"""Nodes that a run can have; "": anvil where it is installed, else the embedded chain."""
 
 
 @dataclass(frozen=True)
@@ -30,34 +33,48 @@ class Ground:
     """A court that stands, on a chain that is kept in a file: what a run begins with.
 
     Attributes:
-        folder: with key files, the deployment and the chain. program: anvil. model: the model's folder.
+        folder: with key files, the deployment and the chain. program: anvil; None: the embedded chain
+            behind its door. model: the model's folder.
             own: the model. names: roles by address.
     """
 
     folder: Path
-    program: Path
+    program: Path | None
     model: Path
     own: OwnModel
     names: dict[str, str]
 
-    def node(self, state: Path, port: int | None = None) -> Anvil:
-        """A node on the chain in ``state``, which it writes when it ends."""
+    def node(self, state: Path, port: int | None = None) -> LocalNode:
+        """A node on the chain in ``state``, which it has written when it ends."""
+        if self.program is None:
+            return EmbeddedNode(chain_id=FIRST_COURT.chain_id, state=state, port=port)
         return Anvil(self.program, chain_id=FIRST_COURT.chain_id, state=state, port=port)
 
 
-def break_ground(project: Project, folder: Path, password: str, profile: DeploymentProfile | None = None) -> Ground:
-    """Deploy a court for the tiny model, with the terms of ``profile`` (None: the one that ships), but
-    that a round goes down two levels: trees as small as this model's have no more.
+def anvil_or_none(project: Project, node: str) -> Path | None:
+    """The program of a node by its name, one of ``NODES``; None: the embedded chain.
 
     Raises:
-        OtrError: there is no anvil.
+        InputError: no such name, or anvil is asked for and is not here.
     """
-    program = find_anvil(project.build / "node")
-    if program is None:
-        raise OtrError(
+    if node not in NODES:
+        raise InputError(f"--node: found {node!r}, expected one of {', '.join(filter(None, NODES))}")
+    program = None if node == EMBEDDED else find_anvil(project.build / "node")
+    if node == ANVIL and program is None:
+        raise InputError(
             "anvil: found none, expected it on the path, in OTR_ANVIL, or from: "
             "npm install --ignore-scripts --prefix build/node @foundry-rs/anvil@1.7.1"
         )
+    return program
+
+
+def break_ground(folder: Path, password: str, program: Path | None, profile: DeploymentProfile | None = None) -> Ground:
+    """Deploy a court for the tiny model, with the terms of ``profile`` (None: the one that ships), but
+    that a round goes down two levels: trees as small as this model's have no more.
+
+    Args:
+        program: ``anvil_or_none``.
+    """
     keys, bench = known_keys(len(ROLES)), tiny_bench()
     for name, key in zip(ROLES, keys, strict=True):
         # These keys everybody knows, so their files may be quick to open.

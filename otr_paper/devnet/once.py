@@ -13,26 +13,29 @@ from otr_node.project import Project
 from otr_paper.devnet.attacks import FALSE_CHALLENGES
 from otr_paper.devnet.conductor import Devnet, Emit
 from otr_paper.devnet.faults import Plan
-from otr_paper.devnet.ground import break_ground
+from otr_paper.devnet.ground import anvil_or_none, break_ground
 from otr_paper.devnet.processes import Fresh
 
 
-def run_once(project: Project, *, attack: str, seconds: float, profile: DeploymentProfile, emit: Emit) -> list[str]:
+def run_once(
+    project: Project, *, attack: str, seconds: float, profile: DeploymentProfile, emit: Emit, node: str = ""
+) -> list[str]:
     """Run a network to its end; the last event says how it has ended.
 
     Args:
         attack: of operator 2, or how fisherman 2 lies; "": nobody cheats. seconds: most that it may take.
-        profile: of the deployment. emit: is given each event.
+        profile: of the deployment. emit: is given each event. node: one of ``NODES``.
 
     Returns:
         what does not hold of what a network promises.
 
     Raises:
-        OtrError: there is no anvil, or a part cannot be started. InputError: an unknown attack.
+        OtrError: a part cannot be started. InputError: an unknown attack, or a node that is not here.
     """
+    program = anvil_or_none(project, node)
     with tempfile.TemporaryDirectory(prefix="otr-devnet-") as name:
         folder, password = Path(name), secrets.token_hex(16)
-        ground = break_ground(project, folder, password, profile)
+        ground = break_ground(folder, password, program, profile)
         (folder / "run").mkdir()
         plan = Plan(false_challenges=attack) if attack in FALSE_CHALLENGES else Plan(attack=attack)
         found = Devnet(ground, folder / "run", plan, seconds, emit, Fresh(folder / "run", password)).run()

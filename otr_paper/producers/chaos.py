@@ -21,7 +21,7 @@ from otr_core.errors import OtrError
 from otr_node.project import Project
 from otr_paper.devnet.conductor import Devnet
 from otr_paper.devnet.faults import Plan, plan_of
-from otr_paper.devnet.ground import DevnetEnd, Ground, break_ground
+from otr_paper.devnet.ground import ANVIL, DevnetEnd, Ground, anvil_or_none, break_ground
 from otr_paper.devnet.processes import Stem
 from otr_paper.producers import frame
 
@@ -85,7 +85,7 @@ def _run_all(project: Project, seeds: list[int], keep: Path | None) -> Iterator[
     with tempfile.TemporaryDirectory(prefix="otr-devnet-") as name:
         folder, password = keep or Path(name), secrets.token_hex(16)
         (folder / "ground").mkdir(parents=True)
-        ground = break_ground(project, folder / "ground", password)
+        ground = break_ground(folder / "ground", password, anvil_or_none(project, ANVIL))
         stem = Stem(folder, password)
         try:
             for seed in seeds:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from eth_utils import keccak
@@ -16,6 +17,8 @@ from rlp import encode as encode_rlp
 from trie import HexaryTrie
 
 from otr_node.chain.anvil import Anvil, find_anvil, known_keys
+from otr_node.chain.door import EmbeddedDoor
+from otr_node.chain.embedded import EmbeddedChain
 from otr_node.chain.evm import GENESIS_TIME, Chain
 from otr_node.chain.rpc import RpcChain
 from otr_node.project import find_project
@@ -35,9 +38,27 @@ def anvil(**more: Any) -> Iterator[Anvil]:
         yield node
 
 
-def moved_chain(node: Anvil, accounts: int = 6, **more: Any) -> RpcChain:
+class Door(Protocol):
+    """Whatever has a JSON-RPC door."""
+
+    @property
+    def url(self) -> str: ...
+
+
+def moved_chain(node: Door, accounts: int = 6, **more: Any) -> RpcChain:
     """The node with the embedded chain's accounts, and time that is moved as there."""
     return RpcChain(node.url, known_keys(accounts), chain_id=CHAIN_ID, moved=True, poll_s=0.01, **more)
+
+
+@contextmanager
+def embedded_door(journal: Path | None = None, **more: Any) -> Iterator[EmbeddedDoor]:
+    """The embedded chain behind its JSON-RPC door, in this process."""
+    with EmbeddedDoor(EmbeddedChain(journal, **more)) as door:
+        threading.Thread(target=door.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        try:
+            yield door
+        finally:
+            door.shutdown()
 
 
 def forward(url: str, request: Any) -> Any:
@@ -49,7 +70,7 @@ def forward(url: str, request: Any) -> Any:
         return json.load(answer)
 
 
-def ask(node: Anvil, method: str, *params: Any) -> Any:
+def ask(node: Door, method: str, *params: Any) -> Any:
     """One request to the node, without the class under test."""
     return forward(node.url, {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)})["result"]
 

@@ -3,6 +3,7 @@ every call; and what a node may do to a transaction."""
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from otr_core.dispute.play import Step, play
 from otr_core.dispute.players import HonestChallenger, HonestOperator
 from otr_core.errors import ChainError, NodeError
 from otr_node.chain.anvil import known_keys
-from otr_node.chain.evm import Chain, call_data, compile_source, compile_vyper
+from otr_node.chain.evm import Chain, call_data, compile_source, compile_vyper, storage_root_of
 from otr_node.chain.followed import Followed
 from otr_node.chain.interface import AnyChain, TxReceipt
 from otr_node.chain.onchain import FOLDER, ChainCourt
@@ -30,7 +31,8 @@ from otr_node.run import Run
 from otr_paper.labs.disputes.both import Both, both
 from otr_paper.labs.disputes.parties import CLIENT, FISHERMAN, OPERATOR, registered_model
 from otr_paper.labs.disputes.world import TERMS, random_tamper, salted_wrongly, tiny, tiny_signed
-from tests.helpers.nodes import CHAIN_ID, anvil, ask, forward, moved_chain, needs_anvil, storage_roots
+from tests.helpers.hardhat import hardhat, needs_hardhat, proven_roots
+from tests.helpers.nodes import CHAIN_ID, anvil, ask, embedded_door, forward, moved_chain, needs_anvil, storage_roots
 
 pytestmark = [pytest.mark.slow, needs_anvil]
 SALT = b"s" * 32
@@ -91,14 +93,32 @@ def played(chain: AnyChain, false: Run, roots: Any) -> tuple[Both, list[tuple[An
     return pair, watched.seen
 
 
-@pytest.mark.parametrize("name", GAMES)
-def test_a_whole_dispute_costs_the_same_gas_and_leaves_the_same_storage_on_a_node(name):
+@functools.cache
+def embedded_game(name: str) -> tuple[Chain, Both, list[tuple[Any, ...]]]:
+    """The game on the embedded chain, which each node is compared with."""
     embedded = Chain(accounts=6)
-    own, expected = played(embedded, GAMES[name](), lambda where: [embedded.storage_root(each) for each in where])
-    with anvil() as node:
+    return embedded, *played(embedded, GAMES[name](), lambda where: [embedded.storage_root(each) for each in where])
+
+
+@pytest.mark.parametrize(
+    ("begun", "stored"),
+    [
+        pytest.param(anvil, storage_roots, id="anvil"),
+        pytest.param(
+            embedded_door,
+            lambda door, *where: [storage_root_of(door.chain.tester, each) for each in where],
+            id="the embedded chain's door",
+        ),
+        pytest.param(hardhat, proven_roots, id="hardhat", marks=needs_hardhat),
+    ],
+)
+@pytest.mark.parametrize("name", GAMES)
+def test_a_whole_dispute_costs_the_same_gas_and_leaves_the_same_storage_on_a_node(name, begun, stored):
+    embedded, own, expected = embedded_game(name)
+    with begun() as node:
         chain = moved_chain(node)
         assert (chain.accounts, chain.id) == (embedded.accounts, embedded.id)
-        pair, found = played(chain, GAMES[name](), lambda where: storage_roots(node, *where))
+        pair, found = played(chain, GAMES[name](), lambda where: stored(node, *where))
         assert found == expected
         assert pair.chain.ledger == own.chain.ledger
         assert [chain.code(each.address) for each in pair.chain.contracts] == [

@@ -17,7 +17,7 @@ from otr_node.chain.outbox import Outbox
 from otr_paper.devnet.attacks import FALSE_CHALLENGES, SILENT, WITHHELD, tellable
 from otr_paper.devnet.conductor import CHEAT, Devnet
 from otr_paper.devnet.faults import PARTIES, Door, Plan, plan_of
-from otr_paper.devnet.ground import DevnetEnd, Ground, break_ground
+from otr_paper.devnet.ground import ANVIL, DevnetEnd, Ground, anvil_or_none, break_ground
 from otr_paper.devnet.processes import Stem
 from otr_paper.producers.chaos import chaos_summary, run_seed
 from otr_paper.store.results import read_result
@@ -28,7 +28,7 @@ LIE = "tokensRoot: another token than the model's"
 
 @pytest.fixture(scope="module")
 def ground(project, tmp_path_factory) -> Ground:
-    return break_ground(project, tmp_path_factory.mktemp("ground"), "correct horse")
+    return break_ground(tmp_path_factory.mktemp("ground"), "correct horse", anvil_or_none(project, ANVIL))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,10 @@ import pytest
 from otr_core.dispute.profile import FILE
 from otr_core.errors import InputError
 from otr_core.files import data_folder
+from otr_node.chain.anvil import VARIABLE
+from otr_node.project import Project
 from otr_paper.devnet.attacks import SILENT, WITHHELD, attack_named, lie_named
+from otr_paper.devnet.ground import anvil_or_none
 from tests.helpers.nodes import needs_anvil
 
 
@@ -32,14 +35,22 @@ def running() -> set[int]:
 
 
 @pytest.mark.slow
-@needs_anvil
-@pytest.mark.parametrize("attack", ["another token than the model's", ""])
-def test_a_devnet_ends_as_it_should_and_leaves_nothing(attack):
+@pytest.mark.parametrize(
+    ("node", "attack", "rules"),
+    [
+        pytest.param("", "another token than the model's", "osaka", marks=needs_anvil),
+        pytest.param("anvil", "", "osaka", marks=needs_anvil),
+        ("embedded", "another token than the model's", "prague"),
+    ],
+)
+def test_a_devnet_ends_as_it_should_and_leaves_nothing(node, attack, rules):
     before = running()
     words = [sys.executable, "-m", "otr_core.cli", "devnet", "--seconds", "600", "--json", "--attack", attack]
+    words += ["--node", node]
     done = subprocess.run(words, capture_output=True, text=True, timeout=700, env=dict(os.environ))
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0, (events[-5:], done.stderr[-500:])
+    assert (events[0]["event"], events[0]["rules"]) == ("node", rules)
     end = events[-1]
     assert end["event"] == "ended"
     assert (end["slashed_s"] is not None, end["honest_slashed"], end["finalised"], end["left"]) == (
@@ -65,6 +76,21 @@ def test_an_attack_is_a_row_of_the_table():
     silent = attack_named(f"{SILENT}another token than the model's")
     assert silent.silent
     assert silent.lie is not None
+
+
+def test_a_node_that_is_none_or_not_here_is_said_and_without_anvil_the_embedded_chain_is_taken(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="--node: found 'geth', expected one of anvil, embedded"):
+        anvil_or_none(Project(tmp_path), "geth")
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    bare = Project(tmp_path)
+    assert anvil_or_none(bare, "") is None
+    with pytest.raises(InputError, match="anvil: found none"):
+        anvil_or_none(bare, "anvil")
+    program = tmp_path / "anvil"
+    program.write_text("")
+    monkeypatch.setenv(VARIABLE, str(program))
+    assert (anvil_or_none(bare, ""), anvil_or_none(bare, "embedded")) == (program, None)
 
 
 def test_a_profile_that_is_none_is_unusable_input_before_anything_starts(tmp_path):
