@@ -2,8 +2,8 @@
 Intel TDX and SGX, AMD SEV-SNP).
 
 Receipts (``otr_core.poea``) use this package for their event logs, but need neither XML nor quotes.
-So lxml, signxml and dcap_qvl, which take as long to load as all the rest, are imported inside the
-functions that use them.
+So lxml and dcap_qvl, which take as long to load as all the rest, are imported inside the functions
+that use them.
 """
 
 from otr_core.attestation.appraisal import Appraisal, appraise

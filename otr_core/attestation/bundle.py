@@ -299,7 +299,7 @@ def _readable(files: Sequence[bytes], parse: Callable[[bytes], T], unread: list[
 
 def _rim(data: bytes, cache: VerifiedCache) -> Rim:
     key = ("parsed rim", hashlib.sha256(data).digest())
-    rim: Rim = cache.once(key, lambda: _in_slot("rim", data, parse_rim))
+    rim: Rim = cache.once(key, lambda: _in_slot("rim", data, functools.partial(parse_rim, cache=cache)))
     return rim
 
 

@@ -14,6 +14,7 @@ import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
@@ -150,13 +151,22 @@ def parse_chain(data: bytes, *, what: str = "certificate chain") -> Chain:
     return readable(lambda: x509.load_pem_x509_certificates(data), what=what)
 
 
-def parse_ders(ders: Sequence[bytes], *, what: str) -> Chain:
+def parse_ders(ders: Sequence[bytes], *, what: str, cache: VerifiedCache | None = None) -> Chain:
     """Certificates from their DER bytes, in order.
+
+    Args:
+        cache: remembers certificates by content; it never changes the outcome.
 
     Raises:
         EvidenceError: one of them cannot be read.
     """
-    return readable(lambda: [x509.load_der_x509_certificate(der) for der in ders], what=what)
+    known = cache or VerifiedCache()
+
+    def load(der: bytes) -> x509.Certificate:
+        return known.once(("certificate", der), lambda: _read(x509.load_der_x509_certificate(der)))
+
+    with _unreadable(what):
+        return tuple([load(der) for der in ders])
 
 
 def readable(load: Callable[[], Iterable[x509.Certificate]], *, what: str) -> Chain:
@@ -165,14 +175,21 @@ def readable(load: Callable[[], Iterable[x509.Certificate]], *, what: str) -> Ch
     Raises:
         EvidenceError: some certificate cannot be read.
     """
+    with _unreadable(what):
+        return tuple([_read(one) for one in load()])
+
+
+def _unreadable(what: str) -> AbstractContextManager[None]:
     found = f"{what}: found a certificate that cannot be read"
-    with reported_as(EvidenceError, found, *UNREADABLE, UserWarning, limit=100):
-        certificates = tuple(load())
-        for one in certificates:
-            _ = (one.not_valid_before_utc, one.not_valid_after_utc, one.signature_hash_algorithm, one.public_key())
-            _ = [each.value for each in one.extensions]
-            _check_form(one)
-        return certificates
+    return reported_as(EvidenceError, found, *UNREADABLE, UserWarning, limit=100)
+
+
+def _read(one: x509.Certificate) -> x509.Certificate:
+    """``one``, of which every part that is decoded lazily has been decoded."""
+    _ = (one.not_valid_before_utc, one.not_valid_after_utc, one.signature_hash_algorithm, one.public_key())
+    _ = [each.value for each in one.extensions]
+    _check_form(one)
+    return one
 
 
 #: Fewest and most letters of an attribute of a name (RFC 5280 appendix A).

@@ -122,6 +122,9 @@ class Claim:
         return dict(vars(self))
 
 
+Evidence = bytes | str | None
+
+
 class ClaimLog:
     """Collects the claims about one subject (``gpu.0``, ``cpu``, …) in the order they are checked.
 
@@ -133,30 +136,29 @@ class ClaimLog:
     def __init__(self, subject: str, family: str, claims: list[Claim]) -> None:
         self._subject, self._family, self.claims = subject, family, claims
         self.authentic = True
-        self._hashed: tuple[bytes | None, str | None] = (None, None)
+        self._hashed: tuple[Evidence, str | None] = (None, None)
 
-    def add(self, check: str, status: Status, source: Source, reason: str, evidence: bytes | None = None) -> bool:
+    def add(self, check: str, status: Status, source: Source, reason: str, evidence: Evidence = None) -> bool:
         """Record one claim and return whether it is asserted.
 
         Args:
             check: its name without the family, for example ``signature``.
+            evidence: the bytes it rests on, or their SHA-256 (hex) where that is known already.
         """
         if evidence is not self._hashed[0]:  # several claims in a row rest on the same bytes
-            self._hashed = (evidence, None if evidence is None else hashlib.sha256(evidence).hexdigest())
+            self._hashed = (evidence, hashlib.sha256(evidence).hexdigest() if isinstance(evidence, bytes) else evidence)
         name = f"{self._family}.{check}"
         if source is Source.HARDWARE and not self.authentic:
             source = Source.OPERATOR
         self.claims.append(Claim(f"{self._subject}.{check}", name, status, source, reason, self._hashed[1]))
         return status is Status.ASSERTED
 
-    def judge(self, check: str, problem: str | None, good: str, source: Source, evidence: bytes | None = None) -> bool:
+    def judge(self, check: str, problem: str | None, good: str, source: Source, evidence: Evidence = None) -> bool:
         """Asserted with the reason ``good`` if there is no ``problem``, else refuted with that."""
         status = Status.ASSERTED if problem is None else Status.REFUTED
         return self.add(check, status, source, good if problem is None else problem, evidence)
 
-    def decide(
-        self, check: str, holds: bool, good: str, bad: str, source: Source, evidence: bytes | None = None
-    ) -> bool:
+    def decide(self, check: str, holds: bool, good: str, bad: str, source: Source, evidence: Evidence = None) -> bool:
         """Asserted with the reason ``good`` if the check ``holds``, else refuted with ``bad``."""
         return self.judge(check, None if holds else bad, good, source, evidence)
 

@@ -151,7 +151,7 @@ def _check_quote(quote: Quote, given: Inquiry, log: ClaimLog) -> dict[str, Any]:
     # 4. The collateral is recent enough and of a high enough evaluation number (Intel).
     good = f"issued {issued}, tcbEvaluationDataNumber {collateral.evaluation}"
     problem = _collateral_problem(collateral, policy, as_of)
-    log.judge("collateral", problem, good, Source.COLLATERAL, collateral.raw)
+    log.judge("collateral", problem, good, Source.COLLATERAL, collateral.sha256)
     return facts
 
 

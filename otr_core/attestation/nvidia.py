@@ -76,7 +76,7 @@ def appraise_device(device: Device, subject: str, log: ClaimLog, given: Inquiry)
 
     # 1. The report parses completely (``parse_report`` did this when the bundle was loaded).
     parts = f"{len(report.measurements)} measurements and {len(report.opaque)} opaque fields"
-    log.judge("report", None, f"{parts}, no byte left over", Source.DERIVED, report.raw)
+    log.judge("report", None, f"{parts}, no byte left over", Source.DERIVED, report.sha256)
 
     if chain:
         # 2. The certificate chain has NVIDIA's length, its links, validity and usage hold, and it
@@ -87,7 +87,7 @@ def appraise_device(device: Device, subject: str, log: ClaimLog, given: Inquiry)
         # hardware's word.
         problem = _signature_problem(device, given.cache)
         good = "the leaf key signed this report"
-        signed = log.judge("signature", problem, good, Source.HARDWARE, report.raw)
+        signed = log.judge("signature", problem, good, Source.HARDWARE, report.sha256)
         log.authentic = chain_holds and signed
 
         # 4. The report's firmware id is the one certified in the leaf.
@@ -235,7 +235,7 @@ def _sha384_digests(data: bytes, depth: int = 8) -> Iterator[bytes]:
 
 
 def _check_nonces(device: Device, log: ClaimLog, given: Inquiry) -> None:
-    found, raw = device.report.nonce, device.report.raw
+    found, raw = device.report.nonce, device.report.sha256
     if given.nonce is None:
         log.unknown(["nonce"], "no expected nonce was given: the report may be a replay")
     else:
@@ -264,14 +264,14 @@ def _check_policy(device: Device, log: ClaimLog, given: Inquiry) -> None:
         for check, allowed, found in versions:
             if allowed is not None:
                 bad = f"found {found}, allowed {', '.join(allowed)}"
-                log.decide(check, found in allowed, f"{found} is allowed", bad, Source.HARDWARE, report.raw)
+                log.decide(check, found in allowed, f"{found} is allowed", bad, Source.HARDWARE, report.sha256)
         wanted = {True: ["on"], False: ["off"], None: ["on", "off", "not stated"]}[policy.gpu_protected_pcie]
         if policy.gpu_protected_pcie is not None or policy.gpu_modes is not None:
             good = f"mode {mode(report)}, protected PCIe {_protected_pcie(report)}"
             modes = policy.gpu_modes or (*MODES, "not stated")
             bad = f"{good}, expected mode {' or '.join(modes)}, protected PCIe {' or '.join(wanted)}"
             holds = mode(report) in modes and _protected_pcie(report) in wanted
-            log.decide("mode", holds, good, bad, Source.HARDWARE, report.raw)
+            log.decide("mode", holds, good, bad, Source.HARDWARE, report.sha256)
         admit(log, device.ueid, policy.gpu_ids, policy.gpu_max_nodes, given.registered)
 
 
@@ -310,7 +310,7 @@ def _check_rim(kind: str, device: Device, log: ClaimLog, given: Inquiry) -> list
         ("chain", rim.chain_problem(given.roots.rim, given.cache), "ends in the pinned reference-value root"),
         ("validity", chains.validity_problem(rim.chain, given.as_of), valid),
     ):
-        log.judge(f"rim.{kind}.{part}", problem, good, Source.COLLATERAL, rim.raw)
+        log.judge(f"rim.{kind}.{part}", problem, good, Source.COLLATERAL, rim.sha256)
     if len(rim.chain) > 1:
         _check_revocation(f"rim.{kind}.revocation", rim.chain, range(len(rim.chain) - 1), log, given)
     else:
@@ -343,10 +343,10 @@ def _check_coverage(rows: Sequence[CoverageRow], report: Report, log: ClaimLog) 
     twice = sorted({index for index in active if active.count(index) > 1})
     bad = f"index {', '.join(map(str, twice))} is active in both manifests"
     good = "no index is active in both manifests"
-    log.decide("measurements.conflict", not twice, good, bad, Source.COLLATERAL, report.raw)
+    log.decide("measurements.conflict", not twice, good, bad, Source.COLLATERAL, report.sha256)
     bare = ", ".join(str(row.index) for row in rows if row.result == "no golden value")
     if bare:
         log.unknown(["measurements.covered"], f"no golden value for the measurements {bare}")
     else:
         good = "every non-zero measurement has a golden value"
-        log.judge("measurements.covered", None, good, Source.DERIVED, report.raw)
+        log.judge("measurements.covered", None, good, Source.DERIVED, report.sha256)

@@ -84,7 +84,7 @@ class Quote:
         if self.kind == "SGX":
             return ("debug",) if self.registers["attributes"][0] & 2 else ()
         bits = int.from_bytes(self.registers["td_attributes"], "little")
-        return tuple(_TD_ATTRIBUTES.get(bit, f"bit{bit}") for bit in range(64) if bits >> bit & 1)
+        return tuple([_TD_ATTRIBUTES.get(bit, f"bit{bit}") for bit in range(bits.bit_length()) if bits >> bit & 1])
 
     @property
     def migratable(self) -> bool:

@@ -11,17 +11,17 @@ import base64
 import functools
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from otr_core.attestation import chain as chains
 from otr_core.attestation.chain import Chain, VerifiedCache
+from otr_core.attestation.enveloped import DSIG, enveloped_problem, xml_parser
 from otr_core.attestation.report import Report
 from otr_core.errors import EvidenceError, one_line, reported_as
 
 SWID = "http://standards.iso.org/iso/19770/-2/2015/schema.xsd"
-DSIG = "http://www.w3.org/2000/09/xmldsig#"
 HASH = "http://www.w3.org/2001/04/xmlenc#sha384"
 CHAIN_LENGTH = 4  # L4 signer, L3, reference-value CA of the architecture, root
 _HASH_NAME = f"{{{HASH}}}Hash"
@@ -32,6 +32,8 @@ MAX_ATTRIBUTE = 200  # characters of a text that is shown, such as the version
 #: that the decoder is disabled (nvtrust, attestation-sdk).
 NVDEC0_INDEX, NVDEC_DISABLED = 35, b"\x55"
 _NUMBER = re.compile("[0-9]{1,6}")
+_NUMBERS = re.compile("([0-9]{1,6}) ([0-9]{1,6}) ([0-9]{1,6})")
+_NUMBERED = ("index", "alternatives", "size")
 _VBIOS_VERSION = re.compile(r"[0-9A-Fa-f]{2}(\.[0-9A-Fa-f]{2}){4}")
 
 
@@ -58,7 +60,6 @@ class Rim:
 
     Attributes:
         golden: what the file says; ``signed_golden`` gives what the signature covers.
-        payload: SHA-256 of the part it was read from, in canonical form.
         chain: the signer's certificates, as found in the signature.
     """
 
@@ -69,7 +70,6 @@ class Rim:
     edition: str
     chain: Chain
     golden: tuple[GoldenValue, ...]
-    payload: bytes = b""
 
     @property
     def kind(self) -> str:
@@ -86,11 +86,15 @@ class Rim:
 
     def signature_problem(self, cache: VerifiedCache) -> str | None:
         """None, or why the XML signature of the first certificate does not cover the manifest."""
-        return self._verified(cache)[0]
+        problem = cache.once(("rim", self.sha256), lambda: enveloped_problem(self.raw, self.chain[0].public_key()))
+        return None if problem is None else f"XML signature does not verify: {problem}"
 
     def signed_golden(self, cache: VerifiedCache) -> tuple[GoldenValue, ...]:
-        """Golden values inside the signed part; empty if the signature does not verify."""
-        return self._verified(cache)[1]
+        """Golden values inside the signed part; empty if the signature does not verify.
+
+        It covers all of the document but itself, and golden values are read outside of it.
+        """
+        return () if self.signature_problem(cache) is not None else self.golden
 
     def chain_problem(self, root_sha256: str, cache: VerifiedCache) -> str | None:
         """None, or why the signer chain does not lead to the pinned root, at whatever time."""
@@ -104,12 +108,13 @@ class Rim:
             ),
         )
 
-    def _verified(self, cache: VerifiedCache) -> tuple[str | None, tuple[GoldenValue, ...]]:
-        return cache.once(("rim", self.sha256), lambda: _verify(self))
 
-
-def parse_rim(data: bytes) -> Rim:
+def parse_rim(data: bytes, cache: VerifiedCache | None = None) -> Rim:
     """Parse a manifest (XML).
+
+    Args:
+        cache: remembers certificates by content, which many manifests share; it never changes the
+            outcome.
 
     Raises:
         EvidenceError: not XML, with a document type, not a SWID tag, or with missing or malformed
@@ -121,7 +126,7 @@ def parse_rim(data: bytes) -> Rim:
 
     causes = (etree.XMLSyntaxError, ValueError)
     with reported_as(EvidenceError, "RIM: found no well-formed XML", *causes, expected="a SWID tag"):
-        root = etree.fromstring(data, parser=_parser())
+        root = etree.fromstring(data, parser=xml_parser())
     if root.getroottree().docinfo.doctype:
         raise EvidenceError("RIM: found a document type declaration, expected none")
     if root.tag != f"{{{SWID}}}SoftwareIdentity":
@@ -133,60 +138,12 @@ def parse_rim(data: bytes) -> Rim:
         product=_attribute(meta, "product"),
         version=_attribute(meta, "colloquialVersion"),
         edition=_attribute(meta, "edition"),
-        chain=_chain(root),
+        chain=_chain(root, cache),
         golden=_golden(root),
-        payload=_payload(root),
     )
 
 
-def _parser() -> Any:
-    """A parser that expands no entity, fetches nothing, reads no DTD and keeps size limits."""
-    from lxml import etree
-
-    return etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
-
-
-def _verify(rim: Rim) -> tuple[str | None, tuple[GoldenValue, ...]]:
-    """None and the golden values that the signature covers, or why it does not verify and no
-    values.
-
-    1. There is one signature, by the key of the first certificate, with ECDSA and SHA-384 only.
-    2. Its one reference is to the whole document, which is a SWID tag: nothing is left unsigned.
-    3. The golden values are read again, out of what signxml says was signed.
-    """
-    from signxml import DigestAlgorithm, SignatureConfiguration, SignatureMethod, XMLVerifier
-
-    signer = rim.chain[0]
-    config = SignatureConfiguration(
-        require_x509=True,
-        expect_references=1,
-        signature_methods=frozenset({SignatureMethod.ECDSA_SHA384}),
-        digest_algorithms=frozenset({DigestAlgorithm.SHA384}),
-        # Validity at the time of the appraisal is a check of its own, so any valid time will do
-        # here.
-        verification_time=signer.not_valid_before_utc,
-    )
-    try:
-        # 1. There is one signature, by the key of the first certificate, with ECDSA and SHA-384
-        # only.
-        result: Any = XMLVerifier().verify(rim.raw, x509_cert=signer, parser=_parser(), expect_config=config)
-
-        # 2. Its one reference is to the whole document, which is a SWID tag: nothing is left
-        # unsigned.
-        signed = result.signed_xml
-        references = [element.get("URI") for element in result.signature_xml.iter(f"{{{DSIG}}}Reference")]
-        if references != [""] or signed is None or signed.tag != f"{{{SWID}}}SoftwareIdentity":
-            return f"XML signature covers {references} and not the whole manifest", ()
-
-        # 3. The golden values are read again, out of what signxml says was signed.
-        # (Not where it is the same to the letter.)
-        return None, rim.golden if rim.payload and _payload(signed) == rim.payload else _golden(signed)
-    # signxml raises its own, lxml's and cryptography's errors: all mean "not shown"
-    except Exception as error:
-        return f"XML signature does not verify: {type(error).__name__}: {one_line(error, 160)}", ()
-
-
-def _chain(root: Any) -> Chain:
+def _chain(root: Any, cache: VerifiedCache | None) -> Chain:
     signature = _one(root, f"{{{DSIG}}}Signature")
     elements = list(signature.iter(f"{{{DSIG}}}X509Certificate"))
     if not elements:
@@ -195,43 +152,38 @@ def _chain(root: Any) -> Chain:
         raise EvidenceError(f"RIM: found {len(elements)} certificates, expected {CHAIN_LENGTH}")
     with reported_as(EvidenceError, "RIM: found a signer certificate that is not base64", ValueError):
         ders = [base64.b64decode("".join((one.text or "").split()), validate=True) for one in elements]
-    return chains.parse_ders(ders, what="RIM signer chain")
-
-
-def _payload(root: Any) -> bytes:
-    from lxml import etree
-
-    # A relative namespace, for one, has no canonical form.
-    with reported_as(EvidenceError, "RIM: found a payload without a canonical form", etree.C14NError):
-        return hashlib.sha256(etree.tostring(_one(root, f"{{{SWID}}}Payload"), method="c14n")).digest()
+    return chains.parse_ders(ders, what="RIM signer chain", cache=cache)
 
 
 def _golden(root: Any) -> tuple[GoldenValue, ...]:
-    resources = list(_one(root, f"{{{SWID}}}Payload").iter(f"{{{SWID}}}Resource"))
-    values = [_golden_value(element) for element in resources if element.get("type") == "Measurement"]
-    indices = [value.index for value in values]
-    if len(set(indices)) != len(indices):
+    entries = [one.items() for one in _one(root, f"{{{SWID}}}Payload").iter(f"{{{SWID}}}Resource")]
+    values = [_golden_value(dict(entry)) for entry in entries if ("type", "Measurement") in entry]
+    if len({value.index for value in values}) != len(values):
         raise EvidenceError("RIM: found a measurement index twice, expected each once")
     return tuple(values)
 
 
-def _golden_value(element: Any) -> GoldenValue:
-    index, count, size = _number(element, "index"), _number(element, "alternatives"), _number(element, "size")
-    what = f"RIM measurement {index}"
-    active = element.get("active")
+def _golden_value(entry: Mapping[str, str]) -> GoldenValue:
+    # No number has a space, so what matches has one number for each name.
+    numbers = _NUMBERS.fullmatch(" ".join([entry.get(name, "") for name in _NUMBERED]))
+    if numbers is None:
+        name = next(name for name in _NUMBERED if _NUMBER.fullmatch(entry.get(name, "")) is None)
+        raise EvidenceError(f"RIM: {name} found {_printable(entry, name)[:20]!r}, expected a number")
+    index, count, size = map(int, numbers.groups())
+    what, active = f"RIM measurement {index}", entry.get("active")
     if active not in ("True", "False"):
-        found = _attribute(element, "active")
+        found = _printable(entry, "active")
         raise EvidenceError(f"{what}: active found {found!r}, expected 'True' or 'False'")
-    names = [name for name in element.attrib if name.startswith(_HASH_NAME)]
-    if not 1 <= count <= 64 or len(names) != count or not all(name in _HASH_NAMES[:count] for name in names):
+    names, expected = [name for name in entry if _HASH_NAME in name], _HASH_NAMES[:count]
+    if not 1 <= count <= 64 or len(names) != count or not all([name in entry for name in expected]):
         raise EvidenceError(f"{what}: found {len(names)} hashes, expected {count} named Hash0 upwards")
     try:
-        values = tuple([bytes.fromhex(element.get(name)) for name in _HASH_NAMES[:count]])
+        values = tuple([bytes.fromhex(entry[name]) for name in expected])
     except ValueError as error:
         raise EvidenceError(f"{what}: found a value that is not hex ({one_line(error)})") from error
     if set(map(len, values)) != {size}:
         raise EvidenceError(f"{what}: found {sorted({len(value) for value in values})} bytes, expected {size}")
-    return GoldenValue(index, active == "True", values, element.get("name") or "")
+    return GoldenValue(index, active == "True", values, entry.get("name", ""))
 
 
 def _one(parent: Any, tag: str) -> Any:
@@ -242,20 +194,17 @@ def _one(parent: Any, tag: str) -> Any:
 
 
 def _attribute(element: Any, name: str) -> str:
-    value = element.get(name)
+    return _printable(element.attrib, name, str(element.tag).rpartition("}")[2])
+
+
+def _printable(attributes: Mapping[str, str], name: str, what: str = "Resource") -> str:
+    value = attributes.get(name)
     if value is None:
-        raise EvidenceError(f"RIM: {str(element.tag).rpartition('}')[2]} has no attribute {name}")
+        raise EvidenceError(f"RIM: {what} has no attribute {name}")
     text = str(value)
     if len(text) > MAX_ATTRIBUTE or not text.isprintable():  # it would stand in a verdict's reason
         raise EvidenceError(f"RIM: {name} found {text[:40]!r}, expected at most {MAX_ATTRIBUTE} printable characters")
     return text
-
-
-def _number(element: Any, name: str) -> int:
-    found = _NUMBER.fullmatch(element.get(name) or "")
-    if found is None:
-        raise EvidenceError(f"RIM: {name} found {_attribute(element, name)[:20]!r}, expected a number")
-    return int(found[0])
 
 
 # -- coverage ------------------------------------------------------------------------------------------------------

@@ -178,7 +178,7 @@ class PieceReader:
         return found
 
     def _encoded(self, text: bytes, place: str, levels: int) -> Found | None:
-        if len(text) < _SHORTEST or b"\0" in text[:64]:
+        if len(text) < _SHORTEST:
             return None
         if _HEX.fullmatch(text):
             return self._bytes(bytes.fromhex(text.removeprefix(b"0x").decode()), place, levels - 1)
@@ -258,7 +258,7 @@ class PieceReader:
     def _list(self, values: list[Any], place: str, levels: int) -> Found | None:
         if levels <= 0:
             raise EvidenceError(f"{self.name} at {place[:80]}: found more than {MAX_LEVELS} levels of nesting")
-        if len(values) >= _SHORTEST and type(values[0]) is int:
+        if len(values) >= _SHORTEST:
             with contextlib.suppress(TypeError, ValueError):  # no list of bytes
                 return self._bytes(bytes(values), place, levels - 1)
         first = values[0] if values else None

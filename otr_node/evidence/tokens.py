@@ -237,7 +237,7 @@ def _judged(subject: str, name: str, said: bool, ours: Sequence[Status | None]) 
     theirs = "true" if said else "false"
     if Status.REFUTED in ours:
         return subject, name, theirs, "refuted", not said
-    if ours and all(one is Status.ASSERTED for one in ours):
+    if all(one is Status.ASSERTED for one in ours):
         return subject, name, theirs, "asserted", said
     return subject, name, theirs, "unknown", None
 
@@ -245,7 +245,7 @@ def _judged(subject: str, name: str, said: bool, ours: Sequence[Status | None]) 
 def _intel(token: Token, appraisal: Appraisal) -> Iterator[_Found]:
     claims = token.claims.get("tdx", token.claims)
     measured = dict((appraisal.cpu or {}).get("measured", {}))
-    if not isinstance(claims, dict) or not measured:
+    if not isinstance(claims, dict):
         return
     if str(claims.get("tdx_report_data")).lower() != measured.get("report_data"):
         return

@@ -62,9 +62,10 @@ class TestBench:
             raw = bench_files(project)
         except MissingDataError as error:
             pytest.skip(str(error))
-        found = measure_appraise(raw, AppraisePlan(runs=3, stream=400))
+        found = measure_appraise(raw, AppraisePlan(runs=3, stream=400, each=25))
         for name in ("gpu_cold_ms", "gpu_cached_ms", "node8_cached_ms", "tdx_over_dcap_qvl"):
             assert found[name] > 0
+            assert 0 < found[f"{name}_min"] <= found[name] or name == "tdx_over_dcap_qvl"
         assert found["gpu_cached_ms"] < found["gpu_cold_ms"]
         assert found["node8_cached_ms"] < 12 * found["gpu_cached_ms"]
         assert found["stream_peak_at_end_mib"] - found["stream_peak_after_100_mib"] < 8
@@ -73,15 +74,15 @@ class TestBench:
         assert found["threads_peak_at_end_mib"] - found["stream_peak_at_end_mib"] < 64
 
     def test_a_stream_in_threads_tells_other_verdicts_and_other_filters(self):
-        plan, ways = AppraisePlan(runs=1, stream=200), list[str]()
+        plan, ways = AppraisePlan(runs=1, stream=200, each=16), list[str]()
         assert threaded_stream(lambda cache: "rejected", lambda: ways.append("honest"), plan)["threads"] == 16
-        assert len(ways) == 13
+        assert len(ways) == 16
         with pytest.raises(InputError, match="forged report accepted"):
             threaded_stream(lambda cache: "accepted", lambda: None, plan)
         with warnings.catch_warnings(), pytest.raises(InputError, match="other warning filters"):
             threaded_stream(lambda cache: "rejected", lambda: warnings.simplefilter("always", UnicodeWarning), plan)
 
-    @pytest.mark.parametrize(("runs", "stream"), [(0, 1000), (5, 100), (10**5, 1000)])
-    def test_plans_outside_their_domain(self, runs, stream):
+    @pytest.mark.parametrize(("runs", "stream", "each"), [(0, 1000, 16), (5, 100, 16), (10**5, 1000, 16), (5, 200, 15)])
+    def test_plans_outside_their_domain(self, runs, stream, each):
         with pytest.raises(InputError, match="bench"):
-            AppraisePlan(runs, stream)
+            AppraisePlan(runs, stream, each)
