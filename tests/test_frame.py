@@ -94,7 +94,6 @@ NOT_IMPORTED = {
     "myst-nb": "reads notebooks and Markdown for Sphinx, which loads it by its name",
     "ipykernel": "runs the notebooks",
     "jupyterlab": "`make lab`",
-    "signxml": "labs sign manifests with it, which needs no extra; the core reads one form of signature by itself",
     "pyyaml": "`otr claims` reads the ledger with it, which needs no extra",
 }
 MAY_USE = {

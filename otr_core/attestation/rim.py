@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 
 from otr_core.attestation import chain as chains
 from otr_core.attestation.chain import Chain, VerifiedCache
-from otr_core.attestation.enveloped import DSIG, enveloped_problem, xml_parser
 from otr_core.attestation.report import Report
 from otr_core.errors import EvidenceError, one_line, reported_as
 
 SWID = "http://standards.iso.org/iso/19770/-2/2015/schema.xsd"
+DSIG = "http://www.w3.org/2000/09/xmldsig#"
 HASH = "http://www.w3.org/2001/04/xmlenc#sha384"
 CHAIN_LENGTH = 4  # L4 signer, L3, reference-value CA of the architecture, root
 _HASH_NAME = f"{{{HASH}}}Hash"
@@ -60,6 +60,7 @@ class Rim:
 
     Attributes:
         golden: what the file says; ``signed_golden`` gives what the signature covers.
+        payload: SHA-256 of the part it was read from, in canonical form.
         chain: the signer's certificates, as found in the signature.
     """
 
@@ -70,6 +71,7 @@ class Rim:
     edition: str
     chain: Chain
     golden: tuple[GoldenValue, ...]
+    payload: bytes = b""
 
     @property
     def kind(self) -> str:
@@ -86,15 +88,11 @@ class Rim:
 
     def signature_problem(self, cache: VerifiedCache) -> str | None:
         """None, or why the XML signature of the first certificate does not cover the manifest."""
-        problem = cache.once(("rim", self.sha256), lambda: enveloped_problem(self.raw, self.chain[0].public_key()))
-        return None if problem is None else f"XML signature does not verify: {problem}"
+        return self._verified(cache)[0]
 
     def signed_golden(self, cache: VerifiedCache) -> tuple[GoldenValue, ...]:
-        """Golden values inside the signed part; empty if the signature does not verify.
-
-        It covers all of the document but itself, and golden values are read outside of it.
-        """
-        return () if self.signature_problem(cache) is not None else self.golden
+        """Golden values inside the signed part; empty if the signature does not verify."""
+        return self._verified(cache)[1]
 
     def chain_problem(self, root_sha256: str, cache: VerifiedCache) -> str | None:
         """None, or why the signer chain does not lead to the pinned root, at whatever time."""
@@ -107,6 +105,9 @@ class Rim:
                 or chains.link_problem(self.chain, cache)
             ),
         )
+
+    def _verified(self, cache: VerifiedCache) -> tuple[str | None, tuple[GoldenValue, ...]]:
+        return cache.once(("rim", self.sha256), lambda: _verify(self))
 
 
 def parse_rim(data: bytes, cache: VerifiedCache | None = None) -> Rim:
@@ -126,7 +127,7 @@ def parse_rim(data: bytes, cache: VerifiedCache | None = None) -> Rim:
 
     causes = (etree.XMLSyntaxError, ValueError)
     with reported_as(EvidenceError, "RIM: found no well-formed XML", *causes, expected="a SWID tag"):
-        root = etree.fromstring(data, parser=xml_parser())
+        root = etree.fromstring(data, parser=_parser())
     if root.getroottree().docinfo.doctype:
         raise EvidenceError("RIM: found a document type declaration, expected none")
     if root.tag != f"{{{SWID}}}SoftwareIdentity":
@@ -140,7 +141,55 @@ def parse_rim(data: bytes, cache: VerifiedCache | None = None) -> Rim:
         edition=_attribute(meta, "edition"),
         chain=_chain(root, cache),
         golden=_golden(root),
+        payload=_payload(root),
     )
+
+
+def _parser() -> Any:
+    """A parser that expands no entity, fetches nothing, reads no DTD and keeps size limits."""
+    from lxml import etree
+
+    return etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
+
+
+def _verify(rim: Rim) -> tuple[str | None, tuple[GoldenValue, ...]]:
+    """None and the golden values that the signature covers, or why it does not verify and no
+    values.
+
+    1. There is one signature, by the key of the first certificate, with ECDSA and SHA-384 only.
+    2. Its one reference is to the whole document, which is a SWID tag: nothing is left unsigned.
+    3. The golden values are read again, out of what signxml says was signed.
+    """
+    from signxml import DigestAlgorithm, SignatureConfiguration, SignatureMethod, XMLVerifier
+
+    signer = rim.chain[0]
+    config = SignatureConfiguration(
+        require_x509=True,
+        expect_references=1,
+        signature_methods=frozenset({SignatureMethod.ECDSA_SHA384}),
+        digest_algorithms=frozenset({DigestAlgorithm.SHA384}),
+        # Validity at the time of the appraisal is a check of its own, so any valid time will do
+        # here.
+        verification_time=signer.not_valid_before_utc,
+    )
+    try:
+        # 1. There is one signature, by the key of the first certificate, with ECDSA and SHA-384
+        # only.
+        result: Any = XMLVerifier().verify(rim.raw, x509_cert=signer, parser=_parser(), expect_config=config)
+
+        # 2. Its one reference is to the whole document, which is a SWID tag: nothing is left
+        # unsigned.
+        signed = result.signed_xml
+        references = [element.get("URI") for element in result.signature_xml.iter(f"{{{DSIG}}}Reference")]
+        if references != [""] or signed is None or signed.tag != f"{{{SWID}}}SoftwareIdentity":
+            return f"XML signature covers {references} and not the whole manifest", ()
+
+        # 3. The golden values are read again, out of what signxml says was signed.
+        # (Not where it is the same to the letter.)
+        return None, rim.golden if rim.payload and _payload(signed) == rim.payload else _golden(signed)
+    # signxml raises its own, lxml's and cryptography's errors: all mean "not shown"
+    except Exception as error:
+        return f"XML signature does not verify: {type(error).__name__}: {one_line(error, 160)}", ()
 
 
 def _chain(root: Any, cache: VerifiedCache | None) -> Chain:
@@ -153,6 +202,14 @@ def _chain(root: Any, cache: VerifiedCache | None) -> Chain:
     with reported_as(EvidenceError, "RIM: found a signer certificate that is not base64", ValueError):
         ders = [base64.b64decode("".join((one.text or "").split()), validate=True) for one in elements]
     return chains.parse_ders(ders, what="RIM signer chain", cache=cache)
+
+
+def _payload(root: Any) -> bytes:
+    from lxml import etree
+
+    # A relative namespace, for one, has no canonical form.
+    with reported_as(EvidenceError, "RIM: found a payload without a canonical form", etree.C14NError):
+        return hashlib.sha256(etree.tostring(_one(root, f"{{{SWID}}}Payload"), method="c14n")).digest()
 
 
 def _golden(root: Any) -> tuple[GoldenValue, ...]:
