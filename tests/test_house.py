@@ -66,8 +66,9 @@ BUDGETS = {
     # a node's URL, games followed through its logs, the processes that watch and defend there, and what
     # arbiters look at before they sign; the report on a network of one's own, with its constants; both sides
     # of a drawn check, with its commands; every value of a program of tensor-core blocks; batches that hold no
-    # receipt twice, whatever ended between two of them
-    "otr_node": 14350,
+    # receipt twice, whatever ended between two of them; tensor-core blocks on a GPU: the kernel, the fp32 steps
+    # beside it, a session of both, and the check that compares them with the replay at every start, 350
+    "otr_node": 14710,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
@@ -109,7 +110,7 @@ HEAVY = {
     *("accelerate", "distributed", "dask", "eth", "eth_tester", "ezkl", "gguf", "IPython", "ipywidgets", "joblib"),
     *("eth_abi", "eth_account"),
     *("matplotlib", "nbclient", "nbformat", "numba", "onnx", "pandas", "papermill", "pooch", "pynvml", "pytest"),
-    *("safetensors", "scipy", "seaborn", "simpy", "tokenizers", "torch", "transformers", "vyper", "web3"),
+    *("safetensors", "scipy", "seaborn", "simpy", "tokenizers", "torch", "transformers", "triton", "vyper", "web3"),
 }
 
 #: Of these the core names none at all, inside functions neither: who verifies has them not.
