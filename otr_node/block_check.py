@@ -184,19 +184,28 @@ def require_replayed(where: str, found: Mapping[str, Compared]) -> None:
         raise HardwareError(f"{where}: found {', '.join(wrong)} other than the replay's, expected 0; {LANE} is refused")
 
 
-@functools.cache
-def open_block_device(name: str) -> BlockDevice:
-    """A GPU for this lane, checked once in this process.
+def unchecked_block_device(name: str) -> BlockDevice:
+    """A GPU of this lane's generation. What it computes is compared with nothing yet: ``open_block_device``.
 
     Raises:
-        MissingExtraError: Triton is not installed. HardwareError: a GPU of another generation, a kernel
-            compiled to another instruction, or a bit that is not the replay's.
+        MissingExtraError: Triton is not installed. HardwareError: a GPU of another generation.
     """
     need_extras("cuda")
     from otr_node.integers.block_triton import project_blocks
 
     check_generation(torch.cuda.get_device_name(name), torch.cuda.get_device_capability(name))
-    device = BlockDevice(name, project_blocks)
+    return BlockDevice(name, project_blocks)
+
+
+@functools.cache
+def open_block_device(name: str) -> BlockDevice:
+    """A GPU for this lane, checked once in this process.
+
+    Raises:
+        MissingExtraError, HardwareError: as ``unchecked_block_device``; a kernel compiled to another instruction;
+            a bit that is not the replay's.
+    """
+    device = unchecked_block_device(name)
     check_device_steps(device)
     require_replayed(f"device {name}", compare_device(device))
     return device
