@@ -20,7 +20,7 @@ from otr_core.poea.tee import EvidencePolicy
 from otr_node import block_check
 from otr_node.block_check import Compared, check_device_steps, check_host_steps, compare_device, require_replayed
 from otr_node.enclave import SimulatedEnclave
-from otr_node.integers import block_twins
+from otr_node.integers import block_twins, projections
 from otr_node.integers.device_floats import STEPS, DeviceFloats
 from otr_node.lanes import load_model
 from otr_node.serve import serve
@@ -54,6 +54,18 @@ def test_the_kernel_is_the_replay_to_the_bit(device):
     assert {each.differing for each in found.values()} == {0}
     assert min(each.words for each in found.values()) > 2000
     require_replayed("device", found)
+
+
+@pytest.mark.parametrize("tokens", [3, 20])
+def test_rows_and_batches_may_lie_apart(device, tokens):
+    """As keys and values do in their room: each of a batch is the product of its own."""
+    random = np.random.default_rng(tokens)
+    x, w = (random.integers(0, 2**16, (2, rows, 72)).astype(np.uint16) & 0xBFFF for rows in (tokens, 37))
+    out = torch.zeros((2, tokens, 37))
+    device.kernel(device.words(x)[:, :, :40], device.words(w)[:, :, :40], out)
+    for each in range(2):
+        expected = projections.replay_projection(*(np.ascontiguousarray(side[each, :, :40]) for side in (x, w)))
+        assert out[each].numpy().view(np.uint32).tolist() == expected.tolist()
 
 
 @pytest.mark.outside
