@@ -67,8 +67,9 @@ BUDGETS = {
     # arbiters look at before they sign; the report on a network of one's own, with its constants; both sides
     # of a drawn check, with its commands; every value of a program of tensor-core blocks; batches that hold no
     # receipt twice, whatever ended between two of them; tensor-core blocks on a GPU: the kernel, the fp32 steps
-    # beside it, a session of both, and the check that compares them with the replay at every start, 350
-    "otr_node": 14710,
+    # beside it, a session of both, and the check that compares them with the replay at every start, 350; models
+    # of either judged lane for who plays at a court, 20
+    "otr_node": 14730,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
@@ -83,8 +84,9 @@ BUDGETS = {
     # server, a network of processes that one command starts and faults that befall it, the site with its
     # explorers, the chain of custody, where verdicts flip, the crate of a run, and the figures, which stood
     # in the notebooks' cells; structured cheats under every check; one run of the network, as rows and
-    # drawn, and a key's life, 450; disputes about one block of a tensor core
-    "otr_paper": 23050,
+    # drawn, and a key's life, 450; disputes about one block of a tensor core; what a GPU is recorded with in the
+    # lane of such blocks, 140
+    "otr_paper": 23190,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands
     "otr_paper/claims": 2230,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free
