@@ -25,6 +25,7 @@ EXTRAS = {
         "numba",
         "pooch",
     ),
+    "cuda": ("triton",),
     "proofs": ("ezkl", "onnx"),
     "chain": ("vyper", "eth_tester", "eth_abi", "web3", "eth_account", "rlp", "trie"),
     "serve": ("starlette", "uvicorn", "prometheus_client"),

@@ -23,8 +23,8 @@ from otr_core.lane.tensor_program import TensorDims
 from otr_core.merkle import Tree, leaf_hash
 from otr_node.integers.projections import Words
 from otr_node.portable import PortableModel
-from otr_node.tensor_lane import TensorModel, rotary_floats
-from otr_node.tensor_values import to_words
+from otr_node.tensor_lane import TensorModel
+from otr_node.tensor_values import rotary_floats, to_words
 
 _ROWS = 4096  # of a matrix, made dense at once
 _GROUP = 64  # leaves under a kept node; a power of two, so that groups are whole subtrees

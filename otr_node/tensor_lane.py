@@ -5,11 +5,12 @@ fp32 accumulator, no split (``otr_core.lane.blocks``). What stands between them 
 ``otr_core.lane.tensor_steps``. The residual stream is fp32. Rounded to bf16, to nearest even, are:
 weights, outputs of norms, turned queries and keys, values, weights of attention, its output, and what
 enters the MLP's last matrix. No bit depends on threads, on the instruction set, or on how a sequence is
-cut into pieces. No GPU has run this lane: what is replayed is its definition.
+cut into pieces. On a GPU ``tensor_device`` computes the same; its authors had none.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,15 +21,26 @@ import torch
 
 from otr_core.errors import InputError, ModelError
 from otr_core.lane.architecture import Architecture
-from otr_core.lane.tables import rotary_table
 from otr_core.lane.tensor_program import TensorDims, tensor_layer
 from otr_core.lane.tensor_steps import LANE, gated_silu, normed, turned, weighed_scores
 from otr_core.poea.manifest import ModelManifest
 from otr_core.poea.trace import Recorder
+from otr_node.block_check import check_device_steps, check_host_steps, open_block_device
 from otr_node.checkpoint import commit_tensors, make_manifest, open_variant, read_checkpoint
 from otr_node.integers.projections import Words, replay_projection
 from otr_node.portable import chosen_token
-from otr_node.tensor_values import Alter, Floats, Ints, bf16_floats, fixed_logits, layer_values, one_nan, to_words
+from otr_node.tensor_device import BlockDevice, DeviceSession, TensorWeights
+from otr_node.tensor_values import (
+    Alter,
+    Floats,
+    Ints,
+    bf16_floats,
+    fixed_logits,
+    layer_values,
+    one_nan,
+    rotary_floats,
+    to_words,
+)
 from otr_node.tokenizer import ChatTokenizer
 
 _FAMILY = {field.name for field in fields(Architecture)} - {
@@ -36,7 +48,6 @@ _FAMILY = {field.name for field in fields(Architecture)} - {
     *("rms_eps", "rope_theta", "tied", "stop_ids", "rope_scaling"),
 }
 """What other families have and a plain Llama leaves as it is."""
-_TURN_BITS = 40  # of the integer tables that cosines and sines are rounded from
 _ROOM = 256
 
 
@@ -47,7 +58,7 @@ class TensorModel:
     Attributes:
         matrices: bf16 words by name; those that meet the same rows are stacked: ``0.qkv``, ``0.out``,
             ``0.gate_up``, ``0.down`` and so on, ``embed``, ``head``. norms: float32, by name.
-        threads: that share the rows of a projection.
+        threads: that share the rows of a projection. device: that computes; None: this processor.
     """
 
     architecture: Architecture
@@ -56,10 +67,26 @@ class TensorModel:
     matrices: dict[str, Words]
     norms: dict[str, Floats]
     threads: int
+    device: BlockDevice | None = None
 
-    def session(self) -> TensorSession:
-        """A new, empty sequence."""
-        return TensorSession(self)
+    def session(self) -> TensorSession | DeviceSession:
+        """A new, empty sequence.
+
+        Raises:
+            HardwareError: what computes it has other fp32 steps than IEEE 754 by now (this thread flushes
+                small numbers to zero, or rounds another way).
+        """
+        if self.device is None:
+            check_host_steps()
+            return TensorSession(self)
+        check_device_steps(self.device)
+        return DeviceSession(self._weights)
+
+    @functools.cached_property
+    def _weights(self) -> TensorWeights:
+        """On the device."""
+        assert self.device is not None
+        return TensorWeights(self, self.device)
 
     def choose(self, logits: np.ndarray, temperature_milli: int, drawn: int) -> int:
         """Next token from fp32 logits: the first largest, or, of logits as integers, where ``drawn``
@@ -77,14 +104,14 @@ def load_tensor_lane(folder: Path | str, *, device: str = "cpu", threads: int = 
     """``load_model`` for this lane.
 
     Args:
-        variant: ``drop_layers`` and ``alter``.
+        device: cpu, or a GPU that ``block_check`` finds to give the same bits. variant: ``drop_layers`` and
+            ``alter``.
 
     Raises:
         ModelError: as ``load_model``, or a decoder that is not a plain Llama.
-        InputError: another device than the CPU.
+        HardwareError, MissingExtraError: as ``block_check.open_block_device``.
     """
-    if device != "cpu":
-        raise InputError(f"device: found {device[:40]!r}, expected cpu: {LANE} is replayed, its kernel ran on no GPU")
+    opened = None if device == "cpu" else open_block_device(device)
     checkpoint = read_checkpoint(Path(folder))
     architecture, stored = open_variant(checkpoint, **variant)
     _check_plain(architecture)
@@ -105,7 +132,7 @@ def load_tensor_lane(folder: Path | str, *, device: str = "cpu", threads: int = 
             matrices[f"{layer}.{name}"] = np.concatenate([words[f"{own}{part}.weight"] for part in parts])
         for name, part in {"before": "input_layernorm", "after": "post_attention_layernorm"}.items():
             norms[f"{layer}.{name}"] = bf16_floats(words[f"{own}{part}.weight"])
-    return TensorModel(architecture, manifest, checkpoint.tokenizer, matrices, norms, threads)
+    return TensorModel(architecture, manifest, checkpoint.tokenizer, matrices, norms, threads, opened)
 
 
 def _check_plain(architecture: Architecture) -> None:
@@ -115,12 +142,6 @@ def _check_plain(architecture: Architecture) -> None:
             raise ModelError(
                 f"{LANE}: found a decoder of family {architecture.family} ({name}), expected a plain Llama"
             )
-
-
-def rotary_floats(a: Architecture, positions: int) -> Floats:
-    """Cosines and sines of the first positions, rounded from integers: (2, positions, head_dim / 2)."""
-    tables = rotary_table(a.rope_theta, a.head_dim, positions, _TURN_BITS, a.rope_scaling)
-    return (np.array(tables, np.float64) / 2.0**_TURN_BITS).astype(np.float32)
 
 
 def _held(values: Floats) -> Ints:

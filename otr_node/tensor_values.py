@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from otr_core.lane import formats as bits
 from otr_core.lane.architecture import Architecture
 from otr_core.lane.blocks import BF16, FP32
+from otr_core.lane.tables import rotary_table
 from otr_core.lane.tensor_primitives import MINUS_INFINITY
 from otr_core.lane.tensor_program import TensorDims
 from otr_core.lane.tensor_steps import (
@@ -30,6 +31,7 @@ from otr_node.integers.projections import Words, replay_projection
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+_TURN_BITS = 40  # of the integer tables that cosines and sines are rounded from
 Alter = Callable[[int, np.ndarray], np.ndarray]
 """(operator, its values) → the values that are gone on with; for cheats."""
 
@@ -59,6 +61,12 @@ def _floats(values: Ints) -> Floats:
 def _upper(values: Ints) -> Words:
     """The upper halves of words: all of a bf16 number."""
     return (values >> 16 & 0xFFFF).astype(np.uint16)
+
+
+def rotary_floats(a: Architecture, positions: int) -> Floats:
+    """Cosines and sines of the first positions, rounded from integers: (2, positions, head_dim / 2)."""
+    tables = rotary_table(a.rope_theta, a.head_dim, positions, _TURN_BITS, a.rope_scaling)
+    return (np.array(tables, np.float64) / 2.0**_TURN_BITS).astype(np.float32)
 
 
 class WordModel(Protocol):

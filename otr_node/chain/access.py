@@ -5,12 +5,12 @@ from __future__ import annotations
 import hmac
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otr_core.cli import say
-from otr_core.errors import InputError, NodeError
+from otr_core.errors import InputError, ModelError, NodeError
 from otr_core.extras import need_extras
 from otr_core.files import read_input
 from otr_node.chain.deployment import load_deployment
@@ -81,7 +81,7 @@ def with_models(options: PartyOptions) -> tuple[ChainCourt, dict[bytes, OwnModel
     chain = connect(options)
     at = attached(chain, options.court)
     judges = load_deployment(read_input(options.court, what="a deployment (JSON)")).judges
-    owned = {own.id: own for own in load_models(options.model or []) if own.id.hex() in judges}
+    owned = {own.id: own for own in load_models(options.model or [], registered=judges)}
     if not owned:
         raise NodeError("model", f"none of {sorted(judges)}", "--model with a registered one")
     for own in owned.values():
@@ -89,23 +89,42 @@ def with_models(options: PartyOptions) -> tuple[ChainCourt, dict[bytes, OwnModel
     return at, owned, chain
 
 
-def load_models(folders: list[Path]) -> list[OwnModel]:
-    """Models of the portable lane, with the trees that their disputes are judged by.
+def load_models(folders: list[Path], lane: str | None = None, *, registered: Container[str] = ()) -> list[OwnModel]:
+    """Models with the trees that their disputes are judged by.
+
+    Args:
+        lane: "portable" or "h100-bf16"; None: each folder in every lane in which it is ``registered``.
+        registered: ids of models, hex.
 
     Raises:
-        ModelError: not a usable checkpoint.
+        InputError: another lane, of which no judge exists. ModelError: not a usable checkpoint.
     """
     need_extras("node", "chain")
+    from otr_node.answers import LANES
     from otr_node.chain.answers import OwnModel
     from otr_node.commitment import commit_model
     from otr_node.lanes import load_model
-    from otr_node.portable import LANE, PortableModel
+    from otr_node.portable import PortableModel
+    from otr_node.tensor_lane import TensorModel
 
+    judged = [name for name in LANES if name != "native"]
+    if lane is not None and lane not in judged:
+        raise InputError(f"--lane: found {lane[:40]!r}, expected {' or '.join(judged)}: no judge of another one exists")
     found = []
     for folder in folders:
-        model = load_model(folder, lane=LANE)
-        assert isinstance(model, PortableModel)
-        found.append(OwnModel(model, commit_model(model)))
+        refused, fits = None, False
+        for name in judged if lane is None else [lane]:
+            try:
+                model = load_model(folder, lane=LANES[name])
+            except ModelError as error:  # a decoder that one lane has no operators for may run in the other
+                refused = refused or error
+                continue
+            assert isinstance(model, PortableModel | TensorModel)
+            fits = True
+            if lane is not None or model.manifest.model_id.hex() in registered:
+                found.append(OwnModel(model, commit_model(model)))
+        if refused is not None and not fits:
+            raise refused
     return found
 
 

@@ -27,17 +27,16 @@ from otr_core.poea.trace import Trace
 from otr_node.chain.places import load_place
 from otr_node.commitment import ModelTrees
 from otr_node.generate import generate
-from otr_node.portable import PortableModel
-from otr_node.run import Run
+from otr_node.run import DisputedModel, Run
 
 _UNKNOWN_SEED = bytes(32)  # where the response cannot be read: the court is asked for the seed
 
 
 @dataclass(frozen=True)
 class OwnModel:
-    """A model of the portable lane that is at hand, with the trees that its disputes are judged by."""
+    """A model at hand, in a lane that is judged to the bit, with the trees that its disputes are judged by."""
 
-    model: PortableModel
+    model: DisputedModel
     trees: ModelTrees
 
     @property

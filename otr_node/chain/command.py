@@ -37,6 +37,7 @@ from otr_node.chain.committing import batches_of
 from otr_node.chain.options import (
     CourtFile,
     CourtOptions,
+    JudgedLane,
     Models,
     PartyOptions,
     Password,
@@ -76,6 +77,7 @@ def deploy_court(
         typer.Option(help="The deployment's profile, whose terms the court has; default: data/deployment.toml."),
     ] = None,
     model: Models = None,
+    lane: JudgedLane = "portable",
     arbiter: Annotated[
         list[str] | None, typer.Option(help="Address that signs verdicts on drawn answers; two, or none.")
     ] = None,
@@ -90,7 +92,7 @@ def deploy_court(
     if (signers and len(set(signers)) != len(signers)) or len(signers) not in (0, 2):
         raise InputError(f"--arbiter: found {signers}, expected two different addresses, or none")
     deployed = own_profile() if profile is None else read_profile(profile)
-    owned = load_models(model or [])
+    owned = load_models(model or [], lane)
     chain = connect(options)
     judges = deploy_arbiter(chain, signers[0], signers[1]) if signers else NOBODY
     court = ChainCourt(chain, deployed.court, chain.accounts[0].lower(), judges)
@@ -108,6 +110,7 @@ def register_here(
     options: CourtOptions,
     stake: Annotated[str | None, typer.Option(help="As operator: ether to stake.")] = None,
     model: Models = None,
+    lane: JudgedLane = "portable",
     receipt: Annotated[Path | None, typer.Option(help="As registrar: a receipt whose key is registered.")] = None,
     operator: Annotated[str | None, typer.Option(help="With --receipt: the operator's address.")] = None,
     platform: Annotated[
@@ -127,7 +130,7 @@ def register_here(
     staked = None if stake is None else wei(stake, "--stake")
     named = None if operator is None else "0x" + from_hex(operator, length=20, what="--operator").hex()
     at, me = entered(options)
-    for own in load_models(model or []):
+    for own in load_models(model or [], lane):
         at.register_model(own.id, own.trees)
         write_bytes(options.court, at.deployment.dump())
     if receipt is not None and named is not None:

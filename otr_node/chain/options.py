@@ -26,6 +26,7 @@ CourtFile = Annotated[Path, _place("--court", help="What otr chain deploy has wr
 MaxFee = Annotated[float, _place("--max-fee", help="Most gwei for a unit of gas.")]
 Depth = Annotated[int, _place("--confirmations", help="Blocks on a transaction's before it counts.")]
 Models = Annotated[list[Path] | None, typer.Option("--model", help="Folder of a checkpoint; repeatable.")]
+JudgedLane = Annotated[str, typer.Option("--lane", help="Of each --model: portable or h100-bf16.")]
 State = Annotated[
     Path | None, _running("--state", help="File that survives a kill; default: beside the key, one a chain.")
 ]

@@ -3,18 +3,27 @@ equal results."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from otr_core.errors import HardwareError
+from otr_core.lane.tensor_steps import LANE
 from otr_node.answers import lane_name, load_lane
-from otr_node.guest import AGENT_SOCKET, GuestAgent
+from otr_node.block_check import unchecked_block_device
+from otr_node.enclave import SimulatedEnclave
+from otr_node.guest import AGENT_SOCKET, GuestAgent, start_enclave
 from otr_node.hardware import LocalHardware
+from otr_node.lanes import check_device
+from otr_node.model import Model
 from otr_node.models import model_folder
 from otr_node.project import Project
+from otr_paper.benches.block_record import BlockPlan, record_blocks
 from otr_paper.benches.machine import RecordPlan, record
 from otr_paper.benches.workbench import Workbench
 from otr_paper.labs.receipts import run_receipt_attacks, statement_frauds
@@ -46,22 +55,46 @@ def record_machine(
     (``machine.record``).
 
     Args:
-        folder: of a Llama checkpoint; None: SmolLM2. lane: "native" or "portable". device: "cpu" or
+        folder: of a Llama checkpoint; None: SmolLM2. lane: as ``otr infer`` takes it. device: "cpu" or
             "cuda".
         max_tokens: most tokens of an answer. repeats: times each of ``RECORD_PROMPTS`` is answered.
         secret: gives that many secret random bytes. report: gets lines of progress.
         command, date, cores: for the card: what was typed, ISO day, cores of this machine.
 
+    In the lane h100-bf16 "blocks" of the result is what ``block_record.record_blocks`` gives.
+
     Raises:
         InputError, ModelError: the lane, the plan or the checkpoint is unusable; nothing is written
             then.
+        HardwareError: a GPU that the lane h100-bf16 refuses. What was found of it is written beside ``out``, with
+            ``refused_`` before its name.
     """
-    model = load_lane(project, lane=lane_name(lane), device=device, folder=folder, report=report)
     plan = RecordPlan(RECORD_PROMPTS, max_tokens, repeats, secret(32), secret(32), secret(32))
-    agent = GuestAgent().quote if AGENT_SOCKET.exists() else None
-    payload = record(model, plan, LocalHardware(device, agent=agent), report=report)
+    inside = GuestAgent() if AGENT_SOCKET.exists() else None
+    hardware = LocalHardware(device, agent=inside.quote if inside else None)
     used = versions(("numpy", "torch", "transformers"))
     card = Card(command, date, this_machine(cores), used, seed=None, kind="measured")
+    load = functools.partial(load_lane, project, lane=lane_name(lane), device=device, folder=folder, report=report)
+    blocks: dict[str, Any] = {}
+    model: Model | None
+    if lane_name(lane) == LANE:
+        check_device(device)
+        opened = None if device == "cpu" else unchecked_block_device(device)
+        now = int(time.time())
+
+        def boot(model_id: bytes) -> SimulatedEnclave:
+            assert inside is not None
+            return start_enclave(inside, hardware, model_id=model_id, nonce=plan.nonce, secret=secret(32), now=now)
+
+        answering = {"secret": secret, "now": now, "report": report, "boot": boot if inside else None}
+        model, found = record_blocks(project, opened, load, hardware, BlockPlan(), RECORD_PROMPTS[0], **answering)
+        blocks = {"blocks": found}
+        if model is None:
+            refused = write_result(out.parent, f"refused_{out.stem}", card, found)
+            raise HardwareError(f"{found['refused']}; what was found: {refused}")
+    else:
+        model = load()
+    payload = {**record(model, plan, hardware, report=report), **blocks}
     write_result(out.parent, out.stem, card, payload)
     return payload
 

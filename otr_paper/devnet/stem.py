@@ -68,7 +68,7 @@ def be_child(about: dict[str, Any]) -> None:
 def main() -> None:
     """Take orders until standard input ends."""
     bench = tiny_bench()
-    access.load_models([bench.folder])
+    access.load_models([bench.folder], "portable")
     tiny()
     os.write(1, f"+\t{os.getpid()}\n".encode())
     held = b""

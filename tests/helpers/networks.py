@@ -45,18 +45,19 @@ class Network:
     """A court on a node, whose operator has staked and holds the broken TEE's key.
 
     Attributes:
-        events: what the parties have said.
+        events: what the parties have said. own: the model of its answers.
     """
 
     node: Anvil
     stands: Any
     folder: Path
     events: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    own: OwnModel = OWN
 
     def court(self, key: Any, **more: Any) -> ChainCourt:
         chain = RpcChain(self.node.url, [key], poll_s=0.01, **more)
         at = ChainCourt(chain, self.stands.terms, self.stands.registrar, self.stands.arbiter, self.stands)
-        at.attach_judge(OWN.id, self.stands.judges[OWN.id.hex()], OWN.trees)
+        at.attach_judge(self.own.id, self.stands.judges[self.own.id.hex()], self.own.trees)
         return at
 
     def report(self, event: str, **about: Any) -> None:
@@ -68,7 +69,7 @@ class Network:
         return Fisherman(
             self.court(FISHERMAN, outbox=box, **more),
             me,
-            {OWN.id: OWN},
+            {self.own.id: self.own},
             self.folder,
             self.report,
             b"s" * 32,
@@ -79,7 +80,9 @@ class Network:
     def defender(self, told: Told | None) -> Defender:
         me = OPERATOR.address.lower()
         player = None if told is None else (lambda order, receipt: told.operator)
-        return Defender(self.court(OPERATOR), me, {OWN.id: OWN}, self.folder, lambda event, **about: None, player)
+        return Defender(
+            self.court(OPERATOR), me, {self.own.id: self.own}, self.folder, lambda event, **about: None, player
+        )
 
     def answered(self, told: Told, name: str = "mystery", others: Sequence[bytes] = ()) -> bytes:
         """The operator commits to what it tells, and the client gets the files; the batch's id.
@@ -87,13 +90,14 @@ class Network:
         Args:
             others: leaves that stand in the batch behind it.
         """
-        served, run = tiny(told.signed.order.decoding.temperature_milli), told.operator.run
+        run = told.operator.run
+        served = tiny(told.signed.order.decoding.temperature_milli, lane=self.own.trees.dims.lane)
         placed = served.placed
         if told.signed.order != placed.order:  # the client has ordered what no model can read
             pytest.skip("the order itself is false")
         said = Message("response", plain=Response(run.token_ids, run.seed).to_json())
         file = ReceiptFile(
-            order=placed.order, model=OWN.model.manifest, query=placed.query, response=said, prompt_proof=(),
+            order=placed.order, model=self.own.model.manifest, query=placed.query, response=said, prompt_proof=(),
             configuration={}, receipt=told.signed.receipt, signature=told.signed.signature, keys=KEYS, evidence={},
         )  # fmt: skip
         (self.folder / f"{name}.order.json").write_bytes(placed.dump())
@@ -110,7 +114,7 @@ class Network:
         ask(self.node, "evm_mine")
 
     def status(self) -> list[ChallengeStatus]:
-        followed = Followed(self.court(FISHERMAN), {OWN.id: OWN.registered})
+        followed = Followed(self.court(FISHERMAN), {self.own.id: self.own.registered})
         followed.read()
         return [each.status for each in followed.court.challenges]
 
@@ -123,27 +127,27 @@ class Embedded(Network):
 
     def court(self, key: Any, **more: Any) -> ChainCourt:
         at = ChainCourt(self.node, self.stands.terms, self.stands.registrar, self.stands.arbiter, self.stands)
-        at.attach_judge(OWN.id, self.stands.judges[OWN.id.hex()], OWN.trees)
+        at.attach_judge(self.own.id, self.stands.judges[self.own.id.hex()], self.own.trees)
         return at
 
     def later(self, seconds: int) -> None:
         self.node.travel(self.node.time + seconds)
 
 
-def embedded(terms: Terms, folder: Path, signers: Sequence[Any] = ()) -> Embedded:
+def embedded(terms: Terms, folder: Path, signers: Sequence[Any] = (), own: OwnModel = OWN) -> Embedded:
     """A court on a fresh embedded chain, whose operator has staked.
 
     Args:
-        signers: keys of its two arbiters; none: it has no arbiter.
+        signers: keys of its two arbiters; none: it has no arbiter. own: the model that is registered.
     """
     chain = Chain(accounts=6)
     # By another account, so that the court stands where receipts of the lab expect it.
     arbiter = deploy_arbiter(chain, *(each.address for each in signers), chain.accounts[5]) if signers else NOBODY
     court = ChainCourt(chain, terms, REGISTRAR.address.lower(), arbiter)
-    court.register_model(OWN.id, OWN.trees)
-    court.register_key(KEY_ID, Key(OPERATOR.address.lower(), OWN.id, KEYS.address))
+    court.register_model(own.id, own.trees)
+    court.register_key(KEY_ID, Key(OPERATOR.address.lower(), own.id, KEYS.address))
     court.call(None, OPERATOR.address.lower(), "register", value=10**18)
-    return Embedded(chain, load_deployment(court.deployment.dump()), folder)
+    return Embedded(chain, load_deployment(court.deployment.dump()), folder, own=own)
 
 
 def honest() -> Told:

@@ -111,10 +111,8 @@ def test_a_state_that_is_no_number_is_refused(tmp_path):
         loaded.session().feed(IDS[:2])
 
 
-def test_other_decoders_and_devices_are_refused(tmp_path, model):
+def test_other_decoders_are_refused(tmp_path, model):
     folder = write_tiny(tmp_path / "tiny")
-    with pytest.raises(InputError, match="device: found 'cuda:0', expected cpu"):
-        load_tensor_lane(folder, device="cuda:0")
     config = json.loads((folder / "config.json").read_text())
     biased = replace(TINY, family="qwen2", biased=True)
     other = write_tiny(tmp_path / "biased", biased, tiny_tensors(biased))
