@@ -69,9 +69,9 @@ class ProvableAnswer:
     def draws(self) -> tuple[int, ...]:
         return draws_of(self.file.order, self.sizes.answer)
 
-    def witness(self, change: Change | None = None) -> Witness:
+    def witness(self, change: Change | None = None, model: PortableModel | None = None) -> Witness:
         """What a prover runs."""
-        return make_witness(self.model, self.sizes, self.tokens, change, draws=self.draws)
+        return make_witness(model or self.model, self.sizes, self.tokens, change, draws=self.draws)
 
     def prove(
         self,
@@ -86,10 +86,10 @@ class ProvableAnswer:
         """A proof by a prover whose witness, facts or messages are changed.
 
         Args:
-            under: for a verifier who holds this commitment. model: whose weights are proven to lie
-                under it; None: this answer's.
+            under: for a verifier who holds this commitment. model: what is run and opened; None:
+                this answer's.
         """
-        witness = self.witness(change)
+        witness = self.witness(change, model)
         witness = replace(witness, facts=facts(witness.facts))
         statement = (self.sizes, self.model.architecture, model or self.model, self.tokens, self.draws)
         if under is None:

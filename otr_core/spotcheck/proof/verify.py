@@ -137,7 +137,7 @@ def converse(party: Party, bound: dict[str, Any], root: bytes, own: Facts | None
         open_claims(party, party.weight_ledger, party.committed.root, lambda: party.sender.weight_opener(), "weights ")
     channel.finish()
     for ledger in opened:
-        if ledger.open:
+        if ledger.open and not channel.sends:
             raise AnswerProofError("ledger", f"{ledger.open} open claims", "none")
 
 
