@@ -18,7 +18,7 @@ from otr_core.spotcheck.proof.committed import COMMITTED, REACH, SHARED, ModelCo
 from otr_core.spotcheck.proof.field import residues
 from otr_node.commands import commands as node_commands
 from otr_node.portable import load_portable
-from otr_node.proof.answers import KeptCommitment, check_commitment, commit_for_proofs
+from otr_node.proof.answers import KeptCommitment, check_commitment, commit_for_proofs, prove_answer
 from otr_node.proof.model_cells import ModelCells
 from otr_paper.labs.tiny import TINY, tiny_tensors, write_tiny
 
@@ -197,3 +197,24 @@ def test_one_matrix_is_read_through_its_own_column(tiny_portable):
         column = layout.columns[matrix.name.lower()]
         assert column.shape[1:] == tiny_portable.matrix(matrix, 0).shape
     assert set(COMMITTED) == {matrix for matrix in Matrix if matrix < Matrix.QUERY_SCALE}
+
+
+@pytest.mark.parametrize("at", ["joining 6 claims about the model", "encoding"])
+def test_a_prover_that_was_ended_while_it_opens_the_model_goes_on(
+    answer, tiny_commitment, committed_proof, tmp_path, at
+):
+    said: list[str] = []
+
+    def until(line):
+        said.append(line)
+        if line.startswith(f"  {at}"):
+            raise KeyboardInterrupt
+
+    given, kept = (answer.model, answer.file, answer.said, answer.response), tmp_path / "begun"
+    with pytest.raises(KeyboardInterrupt):
+        prove_answer(*given, until, kept, tiny_commitment)
+    assert kept.stat().st_size > 10_000
+    again: list[str] = []
+    assert prove_answer(*given, again.append, kept, tiny_commitment) == committed_proof
+    assert not any(line.startswith("  dot") for line in again)
+    assert not kept.exists()
