@@ -41,6 +41,7 @@ from otr_node.options import (
     model_id_of,
 )
 from otr_node.project import find_home, find_project
+from otr_node.proof.command import proof_commands
 from otr_node.server.command import server_commands
 from otr_node.sizing.command import sizing_commands
 
@@ -52,6 +53,7 @@ commands.add_typer(evidence_commands)
 commands.add_typer(chain_commands)
 commands.add_typer(spotcheck_commands)
 commands.add_typer(server_commands)
+commands.add_typer(proof_commands)
 commands.add_typer(sizing_commands)
 
 
@@ -253,64 +255,6 @@ def infer(
         shown = ("model_id", "order_id", "trace_root", "trace_leaves", "execution_digest", "execution_digest_is_for")
         for name in (*shown, "tee"):
             say(f"{name}: {answered.summary[name]}")
-
-
-ReceiptPath = Annotated[Path, typer.Argument(help="A receipt file that otr infer wrote.")]
-OwnOrder = Annotated[Path | None, typer.Option(help="Your own copy of the order; opens a sealed answer.")]
-
-
-@commands.command("prove")
-def prove_receipt(
-    receipt: ReceiptPath,
-    out: Annotated[Path, typer.Option(help="Where the proof is written, whole or not at all.")],
-    order: OwnOrder = None,
-    model: Folder = None,
-    as_json: AsJson = False,
-) -> None:
-    """Prove the whole answer in a receipt of the portable lane: that every chosen token is what the
-    model computes, greedy or drawn. For a verifier who holds the model (docs/proof.md). A prover that
-    was ended goes on when it is started again; what it said is kept beside OUT until the proof is whole."""
-    need_extras("node")
-    check_target(out)
-    from otr_node.proof.answers import prove_file
-
-    placed = None if order is None else load_order(read_input(order, what="an order (JSON)"))
-    start = time.process_time()
-    raw, kept = read_input(receipt, what="a receipt file (JSON)"), out.with_name(f".{out.name}.begun")
-    proof = prove_file(find_home(), raw, placed, model, say, kept)
-    write_bytes(out, proof)
-    summary = {"proof_bytes": len(proof), "cpu_s": time.process_time() - start, "mode": "succinct"}
-    if as_json:
-        print_json(summary)
-    else:
-        print(f"proof: {out}, {len(proof)} bytes (check it with: otr check {out} --receipt {receipt})")
-
-
-@commands.command("check")
-def check_receipt_proof(
-    proof: Annotated[Path, typer.Argument(help="A proof that otr prove wrote.")],
-    receipt: Annotated[Path, typer.Option(help="The receipt file whose answer is proven.")],
-    order: OwnOrder = None,
-    model: Folder = None,
-    as_json: AsJson = False,
-) -> None:
-    """Check the proof of a whole answer against its receipt, with the model at hand. Who signed the
-    receipt is checked by otr verify. Exit 1 if it is refused, by the check's name."""
-    need_extras("node")
-    from otr_node.proof.answers import MOST_PROOF_BYTES, check_file
-
-    placed = None if order is None else load_order(read_input(order, what="an order (JSON)"))
-    given = read_input(proof, what="a proof", limit_bytes=MOST_PROOF_BYTES)
-    found = check_file(find_home(), given, read_input(receipt, what="a receipt file (JSON)"), placed, model, say)
-    if as_json:
-        print_json({"accepted": True, **vars(found), "order_from": "file" if placed is None else "client"})
-        return
-    whose = "the order in the file" if placed is None else "your order"
-    how = f"drawn at temperature {found.temperature_milli / 1000}" if found.temperature_milli else "greedily"
-    print(
-        f"accepted: all {found.tokens} tokens are what the model of {whose} computes, {how}, from the prompt on "
-        f"({found.positions} positions, {found.soundness_bits:.1f} bits)"
-    )
 
 
 def in_guest(agent: Path, device: str, nonce: bytes) -> Callable[[bytes], Any]:

@@ -15,8 +15,9 @@ from otr_core.errors import InputError
 from otr_core.extras import need_extras
 from otr_core.files import check_target, read_input, write_bytes
 from otr_core.poea import load_order
-from otr_core.poea.client import PlacedOrder
+from otr_core.poea.client import PlacedOrder, opened
 from otr_core.spotcheck.opening import load_check, open_check
+from otr_core.spotcheck.proof.verify import MOST_PROOF_BYTES
 from otr_core.spotcheck.protocol import SpotCheck, Stage
 from otr_core.spotcheck.wire import CheckTerms, CommittedBatch
 from otr_node.chain.places import load_place
@@ -139,7 +140,7 @@ def answer_spot_check(
         check_target(target)
     from otr_node import duty
     from otr_node.chain.keys import load_key, read_password
-    from otr_node.proof.answers import held_model, opened
+    from otr_node.proof.answers import held_model
 
     check, placed = _loaded(file, order, policy)
     for name, found, own in zip(("terms", "batch"), (check.terms, check.batch), _agreed(terms, batch), strict=True):
@@ -189,7 +190,7 @@ def take_message(
         _show(check, as_json)
     need_extras("node")
     from otr_node import duty
-    from otr_node.proof.answers import MOST_PROOF_BYTES, held_model, opened
+    from otr_node.proof.answers import held_model
 
     project = find_home()
     said, response = opened(check.file, placed)

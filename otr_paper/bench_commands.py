@@ -144,6 +144,7 @@ def bench_proof(
     ] = None,
     positions: Annotated[int, typer.Option(help="Tokens fed, prompt and answer.")] = 64,
     temperature: Annotated[int, typer.Option(help="In thousandths; 0 is greedy.")] = 0,
+    committed: Annotated[bool, typer.Option("--committed", help="For a verifier who holds no weights.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure what proving a whole answer costs, and its check; minutes, and 5 GB."""
@@ -151,12 +152,11 @@ def bench_proof(
     from otr_node.models import model_folder
     from otr_paper.benches.proof import ProofPlan, measure_proof
 
-    plan, load = ProofPlan(positions, temperature), os.getloadavg()[0]
+    plan, load = ProofPlan(positions, temperature, committed), os.getloadavg()[0]
     found = measure_proof(model or model_folder(find_project(), report=say), plan, say)
     if as_json:
-        print_bench(
-            f"otr bench proof --positions {positions} --temperature {temperature}", {**found, "load_before": load}
-        )
+        words = f"otr bench proof --positions {positions} --temperature {temperature}"
+        print_bench(words + " --committed" * committed, {**found, "load_before": load})
     else:
         print_table(["figure", "value"], [[name.replace("_", " "), f"{found[name]}"] for name in found])
 

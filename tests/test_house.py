@@ -34,7 +34,8 @@ BUDGETS = {
     # and machines appraised as a whole; and advice that weighs users' harm; the profile of a deployment; a
     # spot check as one machine of moves, with its messages, 400; a second lane that is disputed, with its
     # judge on chain, 1,300. What may leave it is an open point of the README.
-    "otr_core": 15400,
+    # whole answers under a commitment to the model, 160
+    "otr_core": 15560,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
     # a program with one definition of each step, on numbers of integers alone, 330
@@ -53,8 +54,9 @@ BUDGETS = {
     # contract of its fp32 steps, 930
     "otr_core/dispute": 5030,
     # of it the verifier of whole answers with its gadgets, 1,370, drawn ones among them; the protocol from a
-    # signed receipt to a verdict, and its messages as canonical JSON, 400
-    "otr_core/spotcheck": 2460,
+    # signed receipt to a verdict, and its messages as canonical JSON, 400; the same proof for a verifier who
+    # holds a commitment to the model, 220
+    "otr_core/spotcheck": 2685,
     # of it the composed guarantee with its premises, 290; all that many answers on one stake need; users'
     # harm, fishermen and rates by value, which the advice weighs with proofs and capital; what harm users bear
     # who act early, and advice that names a hypothesis that fails, 40
@@ -71,13 +73,14 @@ BUDGETS = {
     # receipt twice, whatever ended between two of them; the embedded chain as a node of its own, with its
     # journal and door, for machines without anvil, and what was signed kept by chain, 380; tensor-core blocks
     # on a GPU: the kernel, the fp32 steps beside it, a session of both, and the check that compares them with
-    # the replay at every start, 350; models of either judged lane for who plays at a court, 20
-    "otr_node": 15150,
+    # the replay at every start, 350; models of either judged lane for who plays at a court, 20; commitments to
+    # models, made a few rows at a time, and their command, 280
+    "otr_node": 15430,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
-    # a proof is asked for, 40
-    "otr_node/proof": 1290,
+    # a proof is asked for, 40; the commitment to a model and its opening, and commands that were elsewhere
+    "otr_node/proof": 1630,
     # what the OpenAI API says and what it must refuse, an engine that outlives what fails in it, a journal
     # that outlives the program, and the operator beside it with its book of batches
     "otr_node/server": 1960,
@@ -101,8 +104,9 @@ BUDGETS = {
     # structured cheats laid into rows and into proofs, 145; a key's life at a court, 140
     "otr_paper/labs": 4900,
     # of it the mutants of every check of court and contracts, the families table, and a fuzzer that
-    # parses, judges and goes on where it was cut off, the network under chaos, blocks and steps on a node
-    "otr_paper/producers": 2800,
+    # parses, judges and goes on where it was cut off, the network under chaos, blocks and steps on a node;
+    # the proof for a verifier without weights, how proofs grow, the law of serving
+    "otr_paper/producers": 2920,
     "otr_paper/simulation": 1150,
 }
 

@@ -193,6 +193,22 @@ def open_response(file: ReceiptFile, placed: PlacedOrder) -> Response:
         raise ReceiptError("response", error, "a response to this order that its client can open") from error
 
 
+def opened(file: ReceiptFile, placed: PlacedOrder | None) -> tuple[Query, Response]:
+    """What query and response say.
+
+    Args:
+        placed: the client's own order; None: both travelled in the open.
+
+    Raises:
+        InputError: they are sealed, and no order opens them.
+    """
+    if placed is not None:
+        return placed.said, open_response(file, placed)
+    if file.query.plain is None or file.response.plain is None:
+        raise InputError("receipt file: found a sealed query or response, expected --order, which opens it")
+    return Query.from_json(file.query.plain, sealed=False), Response.from_json(file.response.plain)
+
+
 def query_info(order: Order) -> bytes:
     """HPKE ``info`` of a sealed query: it opens for an order that says all the same."""
     return b"otr/2/query" + order.sealed_part

@@ -15,6 +15,7 @@ from otr_core.extras import need_extras
 from otr_core.files import check_target, read_input, write_bytes
 from otr_core.poea import load_order
 from otr_core.poea.document import load_receipt_file
+from otr_core.spotcheck.proof.verify import MOST_PROOF_BYTES
 from otr_node.chain.access import entered, print_gas, with_models
 from otr_node.chain.options import CourtOptions, PartyOptions, with_options
 from otr_node.chain.places import load_place
@@ -55,7 +56,7 @@ def vouch_for(
     need_extras("node", "chain")
     check_target(out)
     from otr_node.chain.followed import Followed
-    from otr_node.proof.answers import MOST_PROOF_BYTES, check_file
+    from otr_node.proof.answers import check_file
 
     raw, where = read_input(receipt, what="a receipt file (JSON)"), load_place(read_input(place, what="a place (JSON)"))
     placed = None if order is None else load_order(read_input(order, what="an order (JSON)"))

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import log2
+from dataclasses import dataclass
 from pathlib import Path
 
 from otr_core.encoding import canonical_json
 from otr_core.errors import AnswerProofError, InputError, ProverError
-from otr_core.lane.dims import Matrix
-from otr_core.lane.formats import PRODUCT_SHIFT, SCORE_SHIFT
-from otr_core.poea.client import PlacedOrder, open_response
+from otr_core.files import read_input
+from otr_core.merkle import HASH_BYTES
+from otr_core.poea.client import PlacedOrder, opened
 from otr_core.poea.document import ReceiptFile, load_receipt_file
 from otr_core.poea.message import Query, Response
 from otr_core.poea.order import Order
-from otr_core.spotcheck.proof.facts import MOST_ADDED
-from otr_core.spotcheck.proof.layout import BELOW_BITS, ROOM_BITS, Sizes
+from otr_core.spotcheck.proof.committed import ModelCommitment, WeightLayout, check_reach
 from otr_core.spotcheck.proof.soundness import POLICY_BITS, soundness_bits
 from otr_core.spotcheck.proof.transcript import Channel
 from otr_core.spotcheck.proof.verify import (
     LANE,
     ProvenAnswer,
+    check_committed,
     check_proof,
     check_proven,
     converse,
@@ -31,29 +31,58 @@ from otr_node.models import model_folder
 from otr_node.portable import PortableModel, load_portable
 from otr_node.project import Project
 from otr_node.proof.journal import ProofJournal
+from otr_node.proof.model_cells import bound_bits, commit_to_model, tree_over
 from otr_node.proof.prover import AnswerProver
 from otr_node.proof.witness import make_witness
 
-MOST_PROOF_BYTES = 2**28
-"""Of a proof file; a larger one is refused unread."""
 BYTES_PER_CELL = 36
 """Of the prover's memory at its most, measured: cells, claims' weights, and both bound once."""
 
 
-def opened(file: ReceiptFile, placed: PlacedOrder | None) -> tuple[Query, Response]:
-    """What query and response say.
+@dataclass(frozen=True)
+class KeptCommitment:
+    """A commitment to a model, and what its prover keeps beside it.
 
-    Args:
-        placed: the client's own order; None: both travelled in the open.
+    Attributes:
+        hashes: of the columns of the model's code words, the leaves under the commitment's root.
 
     Raises:
-        InputError: they are sealed, and no order opens them.
+        InputError: they are not.
     """
-    if placed is not None:
-        return placed.said, open_response(file, placed)
-    if file.query.plain is None or file.response.plain is None:
-        raise InputError("receipt file: found a sealed query or response, expected --order, which opens it")
-    return Query.from_json(file.query.plain, sealed=False), Response.from_json(file.response.plain)
+
+    commitment: ModelCommitment
+    hashes: bytes
+
+    def __post_init__(self) -> None:
+        count = len(self.hashes) // HASH_BYTES
+        if not count or count * HASH_BYTES != len(self.hashes):
+            raise InputError(f"column hashes: found {len(self.hashes)} bytes, expected {HASH_BYTES} a column")
+        if (root := tree_over(self.hashes).root) != self.commitment.root:
+            raise InputError(f"column hashes: found root {root.hex()}, expected {self.commitment.root.hex()}")
+
+
+def commit_for_proofs(model: PortableModel, report: Callable[[str], None]) -> KeptCommitment:
+    """The commitment to a model, the same bytes on every machine.
+
+    Raises:
+        AnswerProofError: check "mode": a family that is not proven.
+    """
+    if not model.dims.plain or model.manifest.lane != LANE:
+        raise AnswerProofError("mode", f"{model.architecture.family} in {model.manifest.lane}", f"a Llama in {LANE}")
+    layout = WeightLayout(model.dims)
+    report(f"encoding {layout.rows} rows of 2^{layout.row_bits} weights and hashing their columns")
+    return KeptCommitment(*commit_to_model(model, layout))
+
+
+def check_commitment(model: PortableModel, committed: ModelCommitment, report: Callable[[str], None]) -> None:
+    """Make a commitment again from the weights.
+
+    Raises:
+        AnswerProofError: check "commitment": it is another.
+    """
+    own = commit_for_proofs(model, report).commitment
+    if own != committed:
+        raise AnswerProofError("commitment", committed.digest.hex(), f"{own.digest.hex()}, as the weights give it")
 
 
 def held_model(
@@ -77,10 +106,12 @@ def prove_answer(
     response: Response,
     report: Callable[[str], None],
     kept: Path | None = None,
+    under: KeptCommitment | None = None,
 ) -> bytes:
     """A proof of the answer.
 
     Args:
+        under: for a verifier who holds this commitment to the model; None: one who holds the model.
         kept: where messages are kept until the proof is whole, so that a prover that was ended goes
             on; None: nowhere.
 
@@ -90,14 +121,18 @@ def prove_answer(
             ``kept``, or the folder for temporary files, cannot be written.
     """
     sizes = check_proven(file, said, response, model_id=model.manifest.model_id, saturation=model.bounds.saturation)
-    check_reach(model, sizes)
-    bits = soundness_bits(sizes)
+    check_reach(bound_bits(model), sizes)
+    layout, committed = (None, None) if under is None else (WeightLayout(model.dims), under.commitment)
+    if committed is not None and committed.model_id != model.manifest.model_id:
+        raise AnswerProofError("model", f"a commitment to {committed.model_id.hex()}", model.manifest.model_id.hex())
+    bits = soundness_bits(sizes, layout)
     if bits < POLICY_BITS:
         raise AnswerProofError("soundness", f"{bits:.1f} bits", f"at least {POLICY_BITS}")
-    tokens, bound = (*said.prompt_ids, *response.token_ids), proven_statement(file, said, response)
+    tokens, bound = (*said.prompt_ids, *response.token_ids), proven_statement(file, said, response, committed)
     draws = draws_of(file.order, sizes.answer)
     channel = Channel() if kept is None else ProofJournal(kept)
-    side = AnswerProver(channel, sizes, model.architecture, model, tokens, draws)
+    side = AnswerProver(channel, sizes, model.architecture, model, tokens, draws, committed)
+    side.column_hashes = b"" if under is None else under.hashes
     side.report = report
     side.refuse_beyond()
     cells = sizes.rows << sizes.row_bits
@@ -120,34 +155,13 @@ def prove_answer(
     if channel.known:
         report("checking the proof, of which a part was kept")
         try:
-            verify_answer(model, channel.proof, file, said, response)
+            if committed is None:
+                verify_answer(model, channel.proof, file, said, response)
+            else:
+                check_committed(channel.proof, file, said, response, committed=committed)
         except AnswerProofError as error:  # whoever can write there, or a disk that lost a part
             raise ProverError(f"messages kept in {kept}: found others than were said ({error}); removed") from error
     return channel.proof
-
-
-def check_reach(model: PortableModel, sizes: Sizes) -> None:
-    """Whether whatever the model computes has a place in the proof, by the bounds that are proven of
-    it when it is loaded. It depends on model and temperature alone, so that both sides find the same.
-
-    Two logits lie at most twice their bound apart, and 1 for rounding; what the down projection adds
-    has a place in every model.
-
-    Raises:
-        AnswerProofError: check "mode": an honest value could lie beyond.
-    """
-    most = {
-        "logits": 1 << (Matrix.HEAD.shift + (BELOW_BITS if sizes.temperature_milli else ROOM_BITS) - 2),
-        "score": MOST_ADDED << (SCORE_SHIFT - 1),
-        "gate": MOST_ADDED << Matrix.GATE_UP.shift,
-        "up": MOST_ADDED << Matrix.GATE_UP.shift,
-        "product": MOST_ADDED << PRODUCT_SHIFT,
-        "output": MOST_ADDED << Matrix.OUT.shift,
-    }
-    for kind, below in most.items():
-        found = model.bounds.accumulators[kind]
-        if not found < below:
-            raise AnswerProofError("mode", f"a bound of {kind} of 2^{log2(found):.1f}", f"below 2^{log2(below):.0f}")
 
 
 def verify_answer(
@@ -164,7 +178,8 @@ def verify_answer(
         AnswerProofError, ReceiptError: the first check that fails.
     """
     own, saturation = model.manifest.model_id, model.bounds.saturation
-    check_reach(model, check_proven(file, said, response, model_id=own, saturation=saturation, order=order))
+    sizes = check_proven(file, said, response, model_id=own, saturation=saturation, order=order)
+    check_reach(bound_bits(model), sizes)
     parts = (proof, file, said, response)
     return check_proof(*parts, model=model, model_id=own, saturation=saturation, order=order)
 
@@ -176,11 +191,33 @@ def prove_file(
     folder: Path | None,
     report: Callable[[str], None],
     kept: Path | None = None,
+    commitment: Path | None = None,
 ) -> bytes:
-    """A proof of the answer in a receipt file."""
+    """A proof of the answer in a receipt file.
+
+    Args:
+        commitment: file of the commitment that the verifier holds; the hashes beside it are made
+            again where they are not there.
+    """
     file = load_receipt_file(raw)
     said, response = opened(file, placed)
-    return prove_answer(held_model(project, file, folder, report), file, said, response, report, kept)
+    stated = None if commitment is None else ModelCommitment.read(commitment)
+    model = held_model(project, file, folder, report)
+    under = None
+    if commitment is not None and stated is not None:
+        beside = hashes_beside(commitment)
+        if beside.exists():
+            hashes = read_input(beside, what="column hashes")
+        else:
+            report(f"{beside} is not there: making it again")
+            hashes = commit_for_proofs(model, report).hashes
+        under = KeptCommitment(stated, hashes)
+    return prove_answer(model, file, said, response, report, kept, under)
+
+
+def hashes_beside(commitment: Path) -> Path:
+    """Where the prover keeps the column hashes of a commitment."""
+    return commitment.with_name(f"{commitment.name}.columns")
 
 
 def check_file(
@@ -190,13 +227,21 @@ def check_file(
     placed: PlacedOrder | None,
     folder: Path | None,
     report: Callable[[str], None],
+    commitment: ModelCommitment | None = None,
 ) -> ProvenAnswer:
     """The verdict on a proof of the answer in a receipt file.
+
+    Args:
+        commitment: to the model, which is made again from the weights before.
 
     Raises:
         AnswerProofError, ReceiptError: the first check that fails.
     """
     file = load_receipt_file(raw)
     said, response = opened(file, placed)
+    order = None if placed is None else placed.order
     model = held_model(project, file, folder, report)
-    return verify_answer(model, proof, file, said, response, None if placed is None else placed.order)
+    if commitment is None:
+        return verify_answer(model, proof, file, said, response, order)
+    check_commitment(model, commitment, report)
+    return check_committed(proof, file, said, response, committed=commitment, order=order)

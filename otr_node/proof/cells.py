@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from otr_core.errors import InputError
 from otr_core.merkle import Tree
+from otr_core.spotcheck.proof.blocks import BLOWUP_BITS
 from otr_core.spotcheck.proof.commitment import column_leaf
 from otr_core.spotcheck.proof.field import Words, powers, root_of_unity
-from otr_core.spotcheck.proof.layout import BLOWUP_BITS, TEMPER_END, Sizes
+from otr_core.spotcheck.proof.layout import TEMPER_END, Sizes
 from otr_core.spotcheck.proof.lookups import entries, rest_widths, widths
 from otr_node.proof import kernels
 from otr_node.proof.witness import Witness
@@ -97,20 +98,30 @@ def room_for_words(shape: tuple[int, int]) -> tuple[Words, mmap.mmap | None]:
     return np.frombuffer(held, np.uint64).reshape(shape), held
 
 
+def round_roots(size: int) -> Words:
+    """Roots of unity as ``kernels.encode_rows`` takes them, for code words of ``size`` values."""
+    rounds = size.bit_length() - 1
+    whole = powers(root_of_unity(rounds), size // 2)
+    return np.concatenate([whole[:1], *(whole[:: size >> (level + 1)] for level in range(rounds))])
+
+
+def bit_reversal(size: int) -> NDArray[np.int64]:
+    """Where each value of a code word of ``size`` values lies after the transform."""
+    order, places = np.zeros(size, np.int64), np.arange(size)
+    rounds = size.bit_length() - 1
+    for bit in range(rounds):
+        order |= ((places >> bit) & 1) << (rounds - 1 - bit)
+    return order
+
+
 class CodeWords:
     """The rows' code words and the tree over their columns."""
 
     def __init__(self, cells: Words) -> None:
         rows, length = cells.shape
         size = length << BLOWUP_BITS
-        rounds = size.bit_length() - 1
-        whole = powers(root_of_unity(rounds), size // 2)
-        roots = np.concatenate([whole[:1], *(whole[:: size >> (level + 1)] for level in range(rounds))])
-        order, places = np.zeros(size, np.int64), np.arange(size)
-        for bit in range(rounds):
-            order |= ((places >> bit) & 1) << (rounds - 1 - bit)
         self.words, held = room_for_words((rows, size))
-        k.encode_rows(cells, roots, order, self.words)
+        k.encode_rows(cells, round_roots(size), bit_reversal(size), self.words)
         leaves: list[bytes] = []
         for first in range(0, size, _COLUMNS):
             columns = np.ascontiguousarray(self.words[:, first : first + _COLUMNS].T)

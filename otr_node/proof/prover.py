@@ -10,11 +10,13 @@ import numpy as np
 from otr_core.lane import formats as bits
 from otr_core.lane.dims import Matrix
 from otr_core.spotcheck.proof.claims import Flat, PlaneWeights, PrefixWeights, RowWeights, Weights, by_rows
+from otr_core.spotcheck.proof.committed import SHARED
 from otr_core.spotcheck.proof.field import (
     ONE,
     Ext,
     Words,
     add,
+    dot,
     dot_base,
     eq_table,
     residues,
@@ -26,9 +28,11 @@ from otr_core.spotcheck.proof.layout import PAD_ID, TEMPER_END
 from otr_core.spotcheck.proof.lookups import TABLE_IDS, entries, rest_widths, widths
 from otr_core.spotcheck.proof.party import Party
 from otr_core.spotcheck.proof.sumcheck import Levels, Rounds
+from otr_node.portable import PortableModel
 from otr_node.proof import kernels, rounds
 from otr_node.proof.cells import CodeWords, lay_cells
 from otr_node.proof.journal import Later
+from otr_node.proof.model_cells import JoiningWeights, ModelCells, WeightOpening
 from otr_node.proof.witness import Witness
 
 k: Any = kernels  # loops without types
@@ -151,6 +155,14 @@ class AnswerProver(Party):
     cells: Words
     words: CodeWords
     report: Callable[[str], None] = staticmethod(lambda line: None)
+    column_hashes = b""
+    """Of the commitment to the model, where there is one."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._combined: dict[Matrix, Words] = {}  # by layers, as its relation's sum-check needs them
+        self._opening: WeightOpening | None = None
+        self._claimed: dict[str, tuple[Words, Words]] = {}  # layers and rows of the claims about matrices
 
     def commit(self, witness: Witness) -> bytes:
         """Lay out, encode and hash the cells: the root."""
@@ -187,6 +199,36 @@ class AnswerProver(Party):
         high, low = self._flat(flat)
         cells = self.cells.reshape(-1)[flat.first : flat.first + flat.cells].reshape(len(high), len(low))
         return Ext.of(np.array(k.sum_flat(cells, high, low), np.uint64))
+
+    # --- claims about matrices of a model that is committed to
+
+    def claim_weight(self, matrix: Matrix, layers: Words, rows: Words, columns: Words) -> Callable[[], Ext]:
+        self._claimed[matrix.name.lower()] = layers, rows
+        return super().claim_weight(matrix, layers, rows, columns)
+
+    def weight_value(self, matrix: Matrix, layers: Words, rows: Words, columns: Words) -> Ext:
+        return dot(self._row_sums(matrix.name.lower()), columns)
+
+    def _row_sums(self, name: str) -> Words:
+        """Σ layers[l] · rows[j] · W_l[j] of the claim about a matrix: (columns, 2)."""
+        layers, rows = self._claimed[name]
+        return xtotal(xmul(self._by_layers(Matrix[name.upper()], rows), layers[:, None]))
+
+    def weight_opener(self) -> WeightOpening:
+        if self._opening is None:
+            self.__dict__.pop("cells", None)  # the commitment to the witness is opened
+            self.__dict__.pop("words", None)
+            assert isinstance(self.model, PortableModel)
+            assert self.layout is not None
+            cells = ModelCells(self.model, self.layout)
+            self._opening = WeightOpening(cells, self.column_hashes, self._join_weights, self.report)
+        return self._opening
+
+    def _join_weights(self, cells: ModelCells, claim_powers: list[Ext]) -> Rounds:
+        ledger = self.weight_ledger
+        assert ledger is not None
+        sums = {name: self._row_sums(name) for name in self._claimed}
+        return JoiningWeights(cells, ledger.numbers, claim_powers, sums)
 
     # --- factors of sum-checks
 
@@ -233,9 +275,16 @@ class AnswerProver(Party):
         values = np.ascontiguousarray(self.witness.numbers[source][sites])
         folded = np.zeros((len(sites), values.shape[2], 2), np.uint64)
         r.fold_positions(values, t, folded)
-        combined = np.stack([self.combined(matrix, at, rows) for at in range(len(layer))])
+        combined = self._by_layers(matrix, rows)
         eq = np.ascontiguousarray(np.broadcast_to(layer[:, None], folded.shape))
         return Products([eq, folded, combined], folded.shape[:-1])
+
+    def _by_layers(self, matrix: Matrix, rows: Words) -> Words:
+        """Each layer's rows combined: (layers, columns, 2)."""
+        layers = self.sizes.d.layers if matrix not in SHARED else 1
+        if matrix not in self._combined:
+            self._combined[matrix] = np.stack([self.combined(matrix, at, rows) for at in range(layers)])
+        return self._combined[matrix]
 
     def _scores(self, layer: Words, t: Words, head: Words, j: Words) -> Products:
         d, s = self.sizes.d, self.sizes

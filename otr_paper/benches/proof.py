@@ -19,11 +19,11 @@ from otr_core.lane.sampling import Decoding
 from otr_core.poea import OnceStore
 from otr_core.poea.client import place_order
 from otr_core.poea.message import Response
-from otr_core.spotcheck.proof.verify import check_proof, check_proven
+from otr_core.spotcheck.proof.verify import check_committed, check_proof, check_proven
 from otr_node.enclave import SimulatedEnclave
 from otr_node.generate import generate, prompt_tokens
 from otr_node.portable import load_portable
-from otr_node.proof.answers import prove_answer
+from otr_node.proof.answers import commit_for_proofs, prove_answer
 from otr_node.serve import serve
 from otr_paper.benches.lane import WIDE
 from otr_paper.labs.tiny import write_tiny
@@ -39,6 +39,7 @@ class ProofPlan:
     Attributes:
         positions: tokens fed, prompt and answer; eleven sixteenths of them are the prompt's.
         temperature_milli: 0 for a greedy answer, else tokens are drawn.
+        committed: whether the verifier holds a commitment to the model, and not the model.
 
     Raises:
         ParameterError: fewer than 2.
@@ -46,6 +47,7 @@ class ProofPlan:
 
     positions: int = 64
     temperature_milli: int = 0
+    committed: bool = False
 
     def __post_init__(self) -> None:
         if self.positions < 2:
@@ -59,8 +61,8 @@ def measure_proof(folder: Path, plan: ProofPlan, report: Callable[[str], None]) 
 
     Returns:
         prove_cpu_s, check_cpu_s; inference_cpu_s of the same answer without a trace, and prove_over_inference;
-        peak_mb of the process; proof_bytes; soundness_bits. commit_cpu_s is None: the verifier holds the model,
-        and nothing is committed to beforehand. positions, answer_tokens, temperature_milli: of what. cells: that
+        peak_mb of the process; proof_bytes; soundness_bits. commit_cpu_s of committing to the model
+        before, None where the verifier holds it. positions, answer_tokens, temperature_milli: of what. cells: that
         are committed to.
     """
     model = load_portable(folder)
@@ -81,11 +83,17 @@ def measure_proof(folder: Path, plan: ProofPlan, report: Callable[[str], None]) 
     held: dict[str, Any] = {"model_id": model.manifest.model_id, "saturation": model.bounds.saturation}
     sizes = check_proven(file, placed.said, response, **held)
     start = time.process_time()
-    proof = prove_answer(model, file, placed.said, response, report)
+    under = commit_for_proofs(model, report) if plan.committed else None
+    committing = time.process_time() - start
+    start = time.process_time()
+    proof = prove_answer(model, file, placed.said, response, report, under=under)
     proving = time.process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     start = time.process_time()
-    found = check_proof(proof, file, placed.said, response, model=model, **held)
+    if under is None:
+        found = check_proof(proof, file, placed.said, response, model=model, **held)
+    else:
+        found = check_committed(proof, file, placed.said, response, committed=under.commitment)
     return {
         "prove_cpu_s": proving,
         "inference_cpu_s": inference,
@@ -93,7 +101,7 @@ def measure_proof(folder: Path, plan: ProofPlan, report: Callable[[str], None]) 
         "peak_mb": peak,
         "proof_bytes": len(proof),
         "check_cpu_s": time.process_time() - start,
-        "commit_cpu_s": None,
+        "commit_cpu_s": committing if plan.committed else None,
         "soundness_bits": found.soundness_bits,
         "positions": found.positions,
         "answer_tokens": found.tokens,

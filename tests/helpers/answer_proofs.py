@@ -16,11 +16,13 @@ from otr_core.poea.document import ReceiptFile
 from otr_core.poea.message import Query, Response
 from otr_core.poea.once import OnceStore
 from otr_core.poea.trace import token_leaves
+from otr_core.spotcheck.proof.committed import ModelCommitment
 from otr_core.spotcheck.proof.facts import Facts
 from otr_core.spotcheck.proof.layout import Sizes
 from otr_core.spotcheck.proof.transcript import Channel
 from otr_core.spotcheck.proof.verify import (
     ProvenAnswer,
+    check_committed,
     check_proof,
     check_proven,
     converse,
@@ -31,6 +33,7 @@ from otr_node.answers import order_of_model
 from otr_node.enclave import SimulatedEnclave
 from otr_node.generate import Answer
 from otr_node.portable import PortableModel, load_portable
+from otr_node.proof.answers import KeptCommitment, commit_for_proofs
 from otr_node.proof.prover import AnswerProver
 from otr_node.proof.witness import Change, Witness, make_witness
 from otr_node.serve import serve, sign_answer
@@ -66,9 +69,9 @@ class ProvableAnswer:
     def draws(self) -> tuple[int, ...]:
         return draws_of(self.file.order, self.sizes.answer)
 
-    def witness(self, change: Change | None = None) -> Witness:
+    def witness(self, change: Change | None = None, model: PortableModel | None = None) -> Witness:
         """What a prover runs."""
-        return make_witness(self.model, self.sizes, self.tokens, change, draws=self.draws)
+        return make_witness(model or self.model, self.sizes, self.tokens, change, draws=self.draws)
 
     def prove(
         self,
@@ -77,13 +80,26 @@ class ProvableAnswer:
         prover: type[AnswerProver] = AnswerProver,
         bound: dict[str, Any] | None = None,
         channel: Channel | None = None,
+        under: KeptCommitment | None = None,
+        model: PortableModel | None = None,
     ) -> bytes:
-        """A proof by a prover whose witness, facts or messages are changed."""
-        witness = self.witness(change)
+        """A proof by a prover whose witness, facts or messages are changed.
+
+        Args:
+            under: for a verifier who holds this commitment. model: what is run and opened; None:
+                this answer's.
+        """
+        witness = self.witness(change, model)
         witness = replace(witness, facts=facts(witness.facts))
-        side = prover(channel or Channel(), self.sizes, self.model.architecture, self.model, self.tokens, self.draws)
+        statement = (self.sizes, self.model.architecture, model or self.model, self.tokens, self.draws)
+        if under is None:
+            side = prover(channel or Channel(), *statement)
+        else:
+            side = prover(channel or Channel(), *statement, under.commitment)
+            side.column_hashes = under.hashes
         root = side.commit(witness)
-        own = proven_statement(self.file, self.said, self.response) if bound is None else bound
+        committed = None if under is None else under.commitment
+        own = proven_statement(self.file, self.said, self.response, committed) if bound is None else bound
         converse(side, own, root, witness.facts)
         return side.channel.proof
 
@@ -92,6 +108,11 @@ class ProvableAnswer:
         given: dict[str, Any] = {"file": self.file, "said": self.said, "response": self.response}
         held = {"model": self.model, "model_id": self.model.manifest.model_id}
         return check_proof(proof, **{**given, **held, "saturation": self.model.bounds.saturation, **other})
+
+    def check_under(self, proof: bytes, committed: ModelCommitment, **other: Any) -> ProvenAnswer:
+        """What a verifier says who holds a commitment to the model alone."""
+        given: dict[str, Any] = {"file": self.file, "said": self.said, "response": self.response}
+        return check_committed(proof, **{**given, "committed": committed, **other})
 
 
 def provable(model: PortableModel, prompt: str, decoding: Decoding, tag: bytes = b"\x07") -> ProvableAnswer:
@@ -106,6 +127,14 @@ def refused(answer: ProvableAnswer, proof: bytes, **other: Any) -> str:
     """The check that refuses a proof."""
     with pytest.raises(OtrError) as caught:
         answer.check(proof, **other)
+    assert isinstance(caught.value, AnswerProofError | ReceiptError)
+    return caught.value.check
+
+
+def refused_under(answer: ProvableAnswer, proof: bytes, committed: ModelCommitment, **other: Any) -> str:
+    """The check that refuses a proof under a commitment."""
+    with pytest.raises(OtrError) as caught:
+        answer.check_under(proof, committed, **other)
     assert isinstance(caught.value, AnswerProofError | ReceiptError)
     return caught.value.check
 
@@ -150,3 +179,15 @@ def drawn_answer(tiny_portable: PortableModel) -> ProvableAnswer:
 def drawn_proof(drawn_answer: ProvableAnswer) -> bytes:
     """Its proof."""
     return drawn_answer.prove()
+
+
+@pytest.fixture(scope="session")
+def tiny_commitment(tiny_portable: PortableModel) -> KeptCommitment:
+    """The commitment to the tiny model."""
+    return commit_for_proofs(tiny_portable, lambda line: None)
+
+
+@pytest.fixture(scope="session")
+def committed_proof(answer: ProvableAnswer, tiny_commitment: KeptCommitment) -> bytes:
+    """The proof of the nine tokens for a verifier who holds that commitment."""
+    return answer.prove(under=tiny_commitment)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from otr_core.spotcheck.proof.blocks import CellLayout, Column
 from otr_core.spotcheck.proof.field import (
     ONE,
     ZERO,
@@ -29,7 +30,6 @@ from otr_core.spotcheck.proof.field import (
     xscale,
     xtotal,
 )
-from otr_core.spotcheck.proof.layout import Column, Sizes
 
 Places3 = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
@@ -139,12 +139,22 @@ class Ledger:
 
     Attributes:
         numbers: of columns, as sums over their cells (offsets and exceptions are taken off).
-        flat: of cells as they lie.
+        flat: of cells as they lie. sizes: where the cells of the columns lie.
     """
 
-    sizes: Sizes
+    sizes: CellLayout
     numbers: list[tuple[Column, Weights, Ext]] = field(default_factory=list)
     flat: list[tuple[Flat, Ext]] = field(default_factory=list)
+
+    @property
+    def open(self) -> int:
+        """How many claims are open."""
+        return len(self.numbers) + len(self.flat)
+
+    def clear(self) -> None:
+        """All are vouched for."""
+        self.numbers.clear()
+        self.flat.clear()
 
     def joined(self, gamma: Ext) -> tuple[Ext, list[Ext]]:
         """The joined value, and the power of the challenge that belongs to each claim: those of

@@ -9,13 +9,16 @@ the same combination tests that the rows are near code words.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from otr_core import merkle
 from otr_core.errors import AnswerProofError, ProofError
+from otr_core.spotcheck.proof.blocks import BLOWUP_BITS, QUERIES, CellLayout
+from otr_core.spotcheck.proof.claims import Ledger
 from otr_core.spotcheck.proof.field import Ext, Words, dot, eq_table, total, transform, xscale
-from otr_core.spotcheck.proof.layout import BLOWUP_BITS, QUERIES
-from otr_core.spotcheck.proof.party import Party
+from otr_core.spotcheck.proof.party import Opener, Party
 from otr_core.spotcheck.proof.sumcheck import sumcheck
 
 
@@ -24,47 +27,52 @@ def column_leaf(column: np.ndarray) -> bytes:
     return merkle.leaf_hash(np.ascontiguousarray(column, "<u8").tobytes())
 
 
-def open_claims(party: Party, root: bytes) -> None:
-    """Join all claims of the ledger, and open the commitment once.
+def open_claims(party: Party, ledger: Ledger, root: bytes, opener: Callable[[], Opener], of: str = "") -> None:
+    """Join all claims of a ledger, and open its commitment once.
+
+    Args:
+        opener: makes the messages, asked by a side that sends. of: what the names of checks and
+            messages begin with.
 
     Raises:
-        AnswerProofError: check "join", "opening", "code word" or "columns".
+        AnswerProofError: check "join", "opening", "code word" or "columns", after ``of``.
     """
-    s, channel = party.sizes, party.channel
-    value, powers = party.ledger.joined(channel.challenge("gamma"))
+    s, channel = ledger.sizes, party.channel
+    value, powers = ledger.joined(channel.challenge(f"{of}gamma"))
     cells = s.rows << s.row_bits
-    (point,), left = sumcheck(channel, "join", value, (cells,), 2, lambda: party.sender.join(powers))
-    (opened,) = channel.exts("cells", 1, lambda: party.sender.cells_at().words[None])
-    party.equal("join", left, lambda: party.ledger.weight_at(point, powers) * opened)
-    party.ledger.numbers.clear()
-    party.ledger.flat.clear()
-    open_cells(party, root, point, opened)
+    (point,), left = sumcheck(channel, f"{of}join", value, (cells,), 2, lambda: opener().join(powers))
+    (opened,) = channel.exts(f"{of}cells", 1, lambda: opener().cells_at().words[None])
+    party.equal(f"{of}join", left, lambda: ledger.weight_at(point, powers) * opened)
+    ledger.clear()
+    open_cells(party, s, root, point, opened, opener, of)
 
 
-def open_cells(party: Party, root: bytes, point: list[Ext], opened: Ext) -> None:
+def open_cells(
+    party: Party, s: CellLayout, root: bytes, point: list[Ext], opened: Ext, opener: Callable[[], Opener], of: str
+) -> None:
     """Check that the committed cells' extension at a point is ``opened``."""
-    s, channel = party.sizes, party.channel
+    channel = party.channel
     high = eq_table(point[s.row_bits :], s.rows)
-    row = channel.words("row", (1 << s.row_bits, 2), lambda: party.sender.combined_row(high))
-    party.equal("opening", opened, lambda: dot(row, eq_table(point[: s.row_bits])))
+    row = channel.words(f"{of}row", (1 << s.row_bits, 2), lambda: opener().combined_row(high))
+    party.equal(f"{of}opening", opened, lambda: dot(row, eq_table(point[: s.row_bits])))
     size_bits = s.row_bits + BLOWUP_BITS
-    places = channel.places("columns", QUERIES, size_bits)
-    columns = channel.words("columns", (len(places), s.rows), lambda: party.sender.columns_at(places))
+    places = channel.places(f"{of}columns", QUERIES, size_bits)
+    columns = channel.words(f"{of}columns", (len(places), s.rows), lambda: opener().columns_at(places))
     depth = merkle.HASH_BYTES * size_bits
-    paths = channel.data("paths", depth * len(places), lambda: party.sender.paths_at(places))
+    paths = channel.data(f"{of}paths", depth * len(places), lambda: opener().paths_at(places))
     if channel.sends:
         return
     word = encode(row)
     for at, column in enumerate(columns):
         place = places[at]
         if total(xscale(high, column), 0).tolist() != word[:, place].tolist():
-            raise AnswerProofError("code word", f"column {place} of another code word", "the combined row's")
+            raise AnswerProofError(f"{of}code word", f"column {place} of another code word", "the combined row's")
         path = paths[depth * at : depth * (at + 1)]
         hashes = [path[i : i + merkle.HASH_BYTES] for i in range(0, depth, merkle.HASH_BYTES)]
         try:
             merkle.verify_inclusion(root, column_leaf(column), place, 1 << size_bits, hashes)
         except ProofError as error:
-            raise AnswerProofError("columns", error, "a column under the commitment") from error
+            raise AnswerProofError(f"{of}columns", error, "a column under the commitment") from error
 
 
 def encode(row: Words) -> Words:

@@ -12,9 +12,22 @@ from numpy.typing import NDArray
 from otr_core.errors import AnswerProofError
 from otr_core.lane.architecture import Architecture
 from otr_core.lane.dims import Matrix
-from otr_core.spotcheck.proof.claims import Flat, Ledger, Weights, by_rows
+from otr_core.spotcheck.proof.claims import Flat, Ledger, RowWeights, Weights, by_rows
+from otr_core.spotcheck.proof.committed import ModelCommitment, fed_rows
 from otr_core.spotcheck.proof.facts import Facts
-from otr_core.spotcheck.proof.field import ZERO, Ext, Words, combine, dot, dot_base, eq_table, residues, xtotal
+from otr_core.spotcheck.proof.field import (
+    ONE,
+    ZERO,
+    Ext,
+    Words,
+    combine,
+    dot,
+    dot_base,
+    eq_table,
+    outer,
+    residues,
+    xtotal,
+)
 from otr_core.spotcheck.proof.layout import Sizes
 from otr_core.spotcheck.proof.sumcheck import Fraction, Levels, Rounds, sum_fractions, sumcheck
 from otr_core.spotcheck.proof.transcript import Channel
@@ -36,20 +49,8 @@ class HeldModel(Protocol):
         """A matrix of a layer, or of the model."""
 
 
-class Sender(Protocol):
-    """How the side that sends makes each message."""
-
-    def functional(self, name: str, weights: Weights) -> Ext:
-        """The value of a claim."""
-
-    def flat_functional(self, flat: Flat) -> Ext:
-        """The value of a claim over cells."""
-
-    def factors(self, kind: str, tables: tuple[Any, ...]) -> Rounds:
-        """The factors of a sum-check."""
-
-    def levels(self, label: str, bits: int, what: tuple[Any, ...]) -> Levels:
-        """The leaves of a sum of fractions."""
+class Opener(Protocol):
+    """How the side that sends opens a commitment, step by step."""
 
     def join(self, powers: list[Ext]) -> Rounds:
         """The sum-check that joins the ledger's claims."""
@@ -67,13 +68,38 @@ class Sender(Protocol):
         """Their Merkle paths, from the leaf upwards."""
 
 
+class Sender(Opener, Protocol):
+    """How the side that sends makes each message; it opens the commitment to the witness."""
+
+    def functional(self, name: str, weights: Weights) -> Ext:
+        """The value of a claim."""
+
+    def flat_functional(self, flat: Flat) -> Ext:
+        """The value of a claim over cells."""
+
+    def factors(self, kind: str, tables: tuple[Any, ...]) -> Rounds:
+        """The factors of a sum-check."""
+
+    def levels(self, label: str, bits: int, what: tuple[Any, ...]) -> Levels:
+        """The leaves of a sum of fractions."""
+
+    def weight_value(self, matrix: Matrix, layers: Words, rows: Words, columns: Words) -> Ext:
+        """The value of a claim about a matrix (``Party.weight``)."""
+
+    def weight_opener(self) -> Opener:
+        """What opens the commitment to the model."""
+
+
 class Party:
     """The verifier's side.
 
     Attributes:
         channel: the proof's messages and challenges. sizes: of the statement. architecture: of
             its model. facts: as sent.
-        ledger: claims that are still open. model: whose matrices this side evaluates.
+        ledger: claims that are still open. model: whose matrices this side evaluates; None of a
+            verifier who holds none. committed: the commitment to the model, against which claims
+            about its matrices are checked; None where the verifier evaluates them. weight_ledger:
+            such claims that are still open. layout: of its cells.
         tokens: all tokens, those of the prompt first. draws: of a drawn answer, one a chosen token,
             each below 2^53 (``lane.sampling.draw``). sender: who makes the messages; a verifier
             has none, and reads them.
@@ -87,13 +113,17 @@ class Party:
         channel: Channel,
         sizes: Sizes,
         architecture: Architecture,
-        model: HeldModel,
+        model: HeldModel | None,
         tokens: tuple[int, ...],
         draws: tuple[int, ...] = (),
+        committed: ModelCommitment | None = None,
     ) -> None:
         self.channel, self.sizes, self.architecture, self.model = channel, sizes, architecture, model
         self.tokens, self.draws = tokens, draws
         self.ledger = Ledger(sizes)
+        self.committed = committed
+        self.layout = None if committed is None else committed.layout(architecture)
+        self.weight_ledger = None if self.layout is None else Ledger(self.layout)
 
     def refuse_beyond(self) -> None:
         """
@@ -158,8 +188,24 @@ class Party:
         """A sum of fractions; the prover makes them from ``what``."""
         return sum_fractions(self.channel, label, bits, lambda: self.sender.levels(label, bits, what))
 
-    def weight(self, matrix: Matrix, layers: Words, rows: Words, columns: Words) -> Ext:
-        """Σ layers[l] · rows[j] · columns[k] · W_l[j, k] from the matrices held."""
+    def weight(self, matrix: Matrix, layers: Words, rows: Words, columns: Words) -> Callable[[], Ext]:
+        """Σ layers[l] · rows[j] · columns[k] · W_l[j, k]: a claim about the model that is committed
+        to, or from the matrices held when it is asked."""
+        if self.committed is not None:
+            return self.claim_weight(matrix, layers, rows, columns)
+        return lambda: self.evaluated(matrix, layers, rows, columns)
+
+    def claim_weight(self, matrix: Matrix, layers: Words, rows: Words, columns: Words) -> Callable[[], Ext]:
+        """The same as the prover says; it goes to the ledger of the model."""
+        assert self.weight_ledger is not None
+        name, of = matrix.name.lower(), (layers, rows, columns)
+        (value,) = self.channel.exts(f"weights {name}", 1, lambda: self.sender.weight_value(matrix, *of).words[None])
+        column = self.weight_ledger.sizes.columns[name]
+        self.weight_ledger.numbers.append((column, RowWeights(outer(layers, rows), columns), value))
+        return lambda: value
+
+    def evaluated(self, matrix: Matrix, layers: Words, rows: Words, columns: Words) -> Ext:
+        """The same from the matrices held."""
         result = ZERO
         for layer, own in enumerate(layers):
             result = result + Ext.of(own) * dot(self.combined(matrix, layer, rows), columns)
@@ -167,13 +213,22 @@ class Party:
 
     def combined(self, matrix: Matrix, layer: int, rows: Words) -> Words:
         """Σ rows[j] · W[j]: (columns, 2)."""
-        held, parts = self.model.matrix(matrix, layer), []
+        held, parts = self._held(matrix, layer), []
         for first in range(0, len(rows), _ROWS):
             end = min(first + _ROWS, len(rows))
             parts.append(combine(held.dense(first, end), rows[first:end]))
         return xtotal(np.stack(parts))
 
-    def embedded(self, tokens: tuple[int, ...]) -> NDArray[np.int64]:
-        """The rows of the embedding of some tokens."""
-        held = self.model.matrix(Matrix.EMBED, 0)
+    def embedded(self, tokens: tuple[int, ...], t: Words, j: Words) -> Callable[[], Ext]:
+        """Σ t[i] · j[k] · (row of token i of the embedding)[k], as ``weight``."""
+        if self.committed is not None:
+            return self.claim_weight(Matrix.EMBED, ONE.words[None], fed_rows(tokens, self.sizes.d.vocab, t), j)
+        return lambda: dot_base(outer(t, j), residues(self._rows(tokens)))
+
+    def _rows(self, tokens: tuple[int, ...]) -> NDArray[np.int64]:
+        held = self._held(Matrix.EMBED, 0)
         return np.stack([held.dense(token, token + 1)[0] for token in tokens]).astype(np.int64)
+
+    def _held(self, matrix: Matrix, layer: int) -> Dense:
+        assert self.model is not None
+        return self.model.matrix(matrix, layer)

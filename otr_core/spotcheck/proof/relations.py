@@ -81,7 +81,7 @@ def embed_tokens(p: Party) -> None:
     t, j = p.tables("embedding", (p.sizes.positions, p.sizes.d.hidden))
     found = stream_sum(p, RowWeights(unit(p.sizes.sites, 0, t), j))
     fed = p.tokens[: p.sizes.positions]
-    p.equal("embedding", found, lambda: dot_base(outer(t, j), residues(p.embedded(fed))))
+    p.equal("embedding", found, p.embedded(fed, t, j))
 
 
 def stream_sum(p: Party, weights: RowWeights) -> Ext:
@@ -158,7 +158,8 @@ def dot_relation(
     weights = np.zeros((*columns[:2], 2), np.uint64)
     weights[sites] = outer(l2, t)
     x = p.claim(source, RowWeights(weights, k2))
-    p.equal(f"dot {name}", value, lambda: dot(layer, l2) * ones(k2) * x * p.weight(matrix, l2, rows, k2))
+    w = p.weight(matrix, l2, rows, k2)
+    p.equal(f"dot {name}", value, lambda: dot(layer, l2) * ones(k2) * x * w())
 
 
 def matrix_qkv(p: Party) -> None:

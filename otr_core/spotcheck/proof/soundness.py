@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 
+from otr_core.spotcheck.proof.blocks import BLOWUP_BITS, QUERIES, CellLayout
+from otr_core.spotcheck.proof.committed import COMMITTED, WeightLayout
 from otr_core.spotcheck.proof.field import P
-from otr_core.spotcheck.proof.layout import BLOWUP_BITS, QUERIES, Sizes
+from otr_core.spotcheck.proof.layout import Sizes
 
 FIELD_BITS = 2 * math.log2(P)
 POLICY_BITS = 100
@@ -20,33 +22,50 @@ columns; of each tree of look-ups come at most ``TREE_CLAIMS`` more."""
 TREE_CLAIMS = 2
 
 
-def errors(s: Sizes) -> dict[str, float]:
-    """Largest probability, by step, with which a false statement survives it, as log2."""
+def errors(s: Sizes, weights: WeightLayout | None = None) -> dict[str, float]:
+    """Largest probability, by step, with which a false statement survives it, as log2.
+
+    Args:
+        weights: of a model that is committed to; None: the verifier evaluates its matrices.
+    """
     bits = {name: sum((n - 1).bit_length() for n in c.shape) for name, c in s.columns.items()}
     widest = max(bits.values())
-    cells = s.rows << s.row_bits
     groups = [group for groups in s.lookup_groups.values() for group in groups]
     trees = sum(len(s.trees(group.cells)) + 1 for group in groups)
     # A false look-up is in one group, before any challenge: that group's fractions alone must cancel.
     looked_up = max(group.cells for group in groups)
     entries = max(math.prod(s.columns[f"count_{name}"].shape[1:]) for name in s.lookup_groups)
-    levels = max(cells - 1, 1).bit_length()
+    levels = _levels(s)
     claims = MOST_CLAIMS + TREE_CLAIMS * trees
-    size = s.row_bits + BLOWUP_BITS
-    # a code word's distance is 1 − rate; half of it is the unique decoding radius
-    far = 1 - (1 - 2.0**-BLOWUP_BITS) / 2
-    return {
+    found = {
         "random weights of relations (degree 1 in each bit)": math.log2(MOST_RELATIONS * widest) - FIELD_BITS,
         "sum-checks of relations (degree 3 a round)": math.log2(MOST_PRODUCTS * 3 * widest) - FIELD_BITS,
         # a key that is no entry's: it meets one of theirs by β, or its pole is cancelled by α
         "look-up keys (α, β)": math.log2(2 * entries + looked_up + entries) - FIELD_BITS,
         "sums of fractions (degree 3 a round, mixing)": math.log2(trees * levels * (3 * levels + 2)) - FIELD_BITS,
-        "joining the claims": math.log2(claims + 2 * levels) - FIELD_BITS,
-        "proximity of combined rows": math.log2(max(s.rows - 1, 1).bit_length() + 1) + size - FIELD_BITS,
+        **_opening(s, claims),
+    }
+    if weights is not None:
+        found |= {f"weights: {step}": error for step, error in _opening(weights, len(COMMITTED)).items()}
+    return found
+
+
+def _levels(layout: CellLayout) -> int:
+    return max((layout.rows << layout.row_bits) - 1, 1).bit_length()
+
+
+def _opening(layout: CellLayout, claims: int) -> dict[str, float]:
+    """Of the one opening of a commitment."""
+    size = layout.row_bits + BLOWUP_BITS
+    # a code word's distance is 1 − rate; half of it is the unique decoding radius
+    far = 1 - (1 - 2.0**-BLOWUP_BITS) / 2
+    return {
+        "joining the claims": math.log2(claims + 2 * _levels(layout)) - FIELD_BITS,
+        "proximity of combined rows": math.log2(max(layout.rows - 1, 1).bit_length() + 1) + size - FIELD_BITS,
         "columns drawn": QUERIES * math.log2(far),
     }
 
 
-def soundness_bits(s: Sizes) -> float:
-    """−log2 of the sum of all errors."""
-    return -math.log2(sum(2.0**error for error in errors(s).values()))
+def soundness_bits(s: Sizes, weights: WeightLayout | None = None) -> float:
+    """−log2 of the sum of all errors; arguments as in ``errors``."""
+    return -math.log2(sum(2.0**error for error in errors(s, weights).values()))

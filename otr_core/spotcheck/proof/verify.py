@@ -1,8 +1,10 @@
 """Check the proof of a whole answer: that every chosen token of a receipt is what the portable lane
 of the ordered model computes from the tokens before it.
 
-This verifier holds the model and evaluates its matrices itself. It says nothing about who signed
-the receipt: that is ``poea.verify_receipt``'s.
+A verifier who holds the model evaluates its matrices itself (``check_proof``). One who holds a
+commitment to it alone has them opened (``check_committed``), and trusts whoever made or vouched for
+that commitment that it is of the model with its id. Neither says who signed the receipt: that is
+``poea.verify_receipt``'s.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from otr_core.poea.order import Order
 from otr_core.poea.verify import check_answered
 from otr_core.spotcheck.proof.choice import relate_choice
 from otr_core.spotcheck.proof.commitment import open_claims
+from otr_core.spotcheck.proof.committed import ModelCommitment, check_reach
 from otr_core.spotcheck.proof.facts import Facts, exchange_facts
 from otr_core.spotcheck.proof.field import P
 from otr_core.spotcheck.proof.layout import Sizes
@@ -35,6 +38,12 @@ from otr_core.spotcheck.proof.transcript import Channel
 
 HEADER = b"otr-answer-proof/2 succinct, model held by the verifier\n"
 """First bytes of a proof: its version and mode; any other is refused."""
+COMMITTED_HEADER = b"otr-answer-proof/2 succinct, model committed to\n"
+"""The same where the verifier holds a commitment to the model."""
+MOST_PROOF_BYTES = 2**28
+"""Of a proof file; a larger one is refused unread."""
+HELD = "held"
+"""How a verifier knew the model who evaluated its matrices."""
 LANE = "portable-1"
 MOST_POSITIONS = 1024
 """More are refused: weights of attention take this verifier 16 bytes a pair of positions."""
@@ -42,12 +51,14 @@ MOST_POSITIONS = 1024
 CHECKS = {
     "header": "the proof is of this version and mode",
     "lane": "the receipt's lane is the one that is proven, and the model's",
-    "model": "the model held = the manifest's = the order's",
+    "model": "the model held, or committed to, = the manifest's = the order's",
+    "commitment": "a commitment is of as many layers as the manifest says",
     "order": "the receipt answers the order, query and response are the ones signed for",
     "tokens": "the response's tokens are those of the receipt, ended as it says",
     "mode": "a statement that this proof covers",
     "soundness": "the statement's sizes give the policy's soundness",
     "relations": "every message and relation, each by its own name",
+    "ledger": "no claim is left that nothing vouches for",
 }
 
 
@@ -59,6 +70,7 @@ class ProvenAnswer:
         positions, tokens: fed and chosen tokens. temperature_milli: 0 of a greedy answer.
         soundness_bits: as computed from the sizes.
         proof_bytes: length of the proof.
+        model: how the verifier knew the model: ``HELD``, or by which commitment, in hex.
     """
 
     positions: int
@@ -66,11 +78,20 @@ class ProvenAnswer:
     temperature_milli: int
     soundness_bits: float
     proof_bytes: int
+    model: str
 
 
-def proven_statement(file: ReceiptFile, said: Query, response: Response) -> dict[str, Any]:
-    """What is proven, as both sides bind it before any message."""
+def proven_statement(
+    file: ReceiptFile, said: Query, response: Response, committed: ModelCommitment | None = None
+) -> dict[str, Any]:
+    """What is proven, as both sides bind it before any message.
+
+    Args:
+        committed: to the model; None where the verifier holds it.
+    """
+    under = {} if committed is None else {"model_commitment": committed.digest.hex()}
     return {
+        **under,
         "format": "otr-answer-statement/1",
         "field": str(P),
         "model_id": file.model.model_id.hex(),
@@ -101,15 +122,28 @@ def converse(party: Party, bound: dict[str, Any], root: bytes, own: Facts | None
     """
     channel, s = party.channel, party.sizes
     party.refuse_beyond()
-    channel.data("header", len(HEADER), lambda: HEADER)
+    header = header_of(party.committed)
+    channel.data("header", len(header), lambda: header)
     channel.absorb("statement", canonical_json(bound))
     root = channel.data("commitment", 32, lambda: root)
     party.facts = exchange_facts(channel, s, own)
     relate(party, *(np.array(side, np.int64)[: s.positions] for side in rotary_tables(party.architecture, s.positions)))
     relate_choice(party)
     lookups(party)
-    open_claims(party, root)
+    open_claims(party, party.ledger, root, lambda: party.sender)
+    opened = [party.ledger]
+    if party.committed is not None and party.weight_ledger is not None:
+        opened.append(party.weight_ledger)
+        open_claims(party, party.weight_ledger, party.committed.root, lambda: party.sender.weight_opener(), "weights ")
     channel.finish()
+    for ledger in opened:
+        if ledger.open and not channel.sends:
+            raise AnswerProofError("ledger", f"{ledger.open} open claims", "none")
+
+
+def header_of(committed: ModelCommitment | None) -> bytes:
+    """The first bytes of a proof of this mode."""
+    return HEADER if committed is None else COMMITTED_HEADER
 
 
 def rotary_tables(a: Architecture, positions: int) -> tuple[list[list[int]], list[list[int]]]:
@@ -177,13 +211,63 @@ def check_proof(
     Raises:
         AnswerProofError, ReceiptError: the first check that fails.
     """
-    if proof[: len(HEADER)] != HEADER:
-        raise AnswerProofError("header", ascii(proof[: len(HEADER)]), ascii(HEADER))
+    _check_header(proof, HEADER)
     sizes = check_proven(file, said, response, model_id=model_id, saturation=saturation, order=order)
-    if soundness_bits(sizes) < least_bits:
-        raise AnswerProofError("soundness", f"{soundness_bits(sizes):.1f} bits", f"at least {least_bits}")
-    tokens = (*said.prompt_ids, *response.token_ids)
-    draws = draws_of(file.order if order is None else order, sizes.answer)
-    party = Party(Channel(proof), sizes, file.model.architecture, model, tokens, draws)
-    converse(party, proven_statement(file, said, response), b"", None)
-    return ProvenAnswer(sizes.positions, sizes.answer, sizes.temperature_milli, soundness_bits(sizes), len(proof))
+    bound = proven_statement(file, said, response)
+    party = Party(Channel(proof), sizes, file.model.architecture, model, *_tokens_and_draws(file, bound, order))
+    return _conclude(party, bound, least_bits, len(proof))
+
+
+def check_committed(
+    proof: bytes,
+    file: ReceiptFile,
+    said: Query,
+    response: Response,
+    *,
+    committed: ModelCommitment,
+    order: Order | None = None,
+    least_bits: float = POLICY_BITS,
+) -> ProvenAnswer:
+    """Check a proof against a commitment to the model, without any of its weights.
+
+    What is accepted is true of the model that was committed to. That it is the one with this id, and
+    that its bounds are as said, is the word of whoever vouches for the commitment's digest.
+
+    Args:
+        as ``check_proof``, but for committed: the commitment that this verifier trusts.
+
+    Raises:
+        AnswerProofError, ReceiptError: the first check that fails.
+    """
+    _check_header(proof, COMMITTED_HEADER)
+    own_id, saturation = committed.model_id, committed.saturation
+    sizes = check_proven(file, said, response, model_id=own_id, saturation=saturation, order=order)
+    check_reach(committed.bound_bits, sizes)
+    bound = proven_statement(file, said, response, committed)
+    own = _tokens_and_draws(file, bound, order)
+    party = Party(Channel(proof), sizes, file.model.architecture, None, *own, committed)
+    return _conclude(party, bound, least_bits, len(proof))
+
+
+def _check_header(proof: bytes, header: bytes) -> None:
+    if proof[: len(header)] != header:
+        raise AnswerProofError("header", ascii(proof[: len(header)]), ascii(header))
+
+
+def _tokens_and_draws(
+    file: ReceiptFile, bound: dict[str, Any], order: Order | None
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """All tokens of a statement, and the draws of its answer."""
+    ordered = file.order if order is None else order
+    return (*bound["prompt"], *bound["answer"]), draws_of(ordered, len(bound["answer"]))
+
+
+def _conclude(party: Party, bound: dict[str, Any], least_bits: float, proof_bytes: int) -> ProvenAnswer:
+    """What all that is said comes to."""
+    sizes, layout = party.sizes, party.layout
+    bits = soundness_bits(sizes, layout)
+    if bits < least_bits:
+        raise AnswerProofError("soundness", f"{bits:.1f} bits", f"at least {least_bits}")
+    converse(party, bound, b"", None)
+    how = HELD if party.committed is None else party.committed.digest.hex()
+    return ProvenAnswer(sizes.positions, sizes.answer, sizes.temperature_milli, bits, proof_bytes, how)

@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from otr_core.cli import add_commands, app
 from otr_core.errors import AnswerProofError, InputError
+from otr_core.poea.client import opened
 from otr_core.poea.message import Message
 from otr_node.commands import commands as node_commands
-from otr_node.proof.answers import opened
 
 
 @pytest.fixture(scope="module")

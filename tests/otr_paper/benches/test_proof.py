@@ -19,6 +19,12 @@ def test_a_small_answer_is_measured(tiny, milli):
     assert found["commit_cpu_s"] is None
 
 
+def test_a_proof_for_a_verifier_without_weights_is_measured(tiny):
+    found = measure_proof(tiny, ProofPlan(20, 0, committed=True), lambda line: None)
+    assert found["commit_cpu_s"] > 0
+    assert found["soundness_bits"] >= 100
+
+
 def test_an_answer_of_no_position_is_refused():
     with pytest.raises(ParameterError, match="at least"):
         ProofPlan(1)

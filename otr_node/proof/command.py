@@ -1,0 +1,127 @@
+"""Commands of proofs of whole answers: to make one, to check one, to commit to a model."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from otr_core.cli import AsJson, print_json, say
+from otr_core.extras import need_extras
+from otr_core.files import check_target, read_input, write_bytes
+from otr_core.poea import load_order
+from otr_core.poea.client import opened
+from otr_core.poea.document import load_receipt_file
+from otr_core.spotcheck.proof.committed import ModelCommitment
+from otr_core.spotcheck.proof.verify import HELD, MOST_PROOF_BYTES, check_committed
+from otr_node.models import model_folder
+from otr_node.options import Folder
+from otr_node.project import find_home
+
+proof_commands = typer.Typer()
+ReceiptPath = Annotated[Path, typer.Argument(help="A receipt file that otr infer wrote.")]
+OwnOrder = Annotated[Path | None, typer.Option(help="Your own copy of the order; opens a sealed answer.")]
+
+
+@proof_commands.command("prove")
+def prove_receipt(
+    receipt: ReceiptPath,
+    out: Annotated[Path, typer.Option(help="Where the proof is written, whole or not at all.")],
+    order: OwnOrder = None,
+    model: Folder = None,
+    commitment: Annotated[
+        Path | None, typer.Option(help="Prove to a verifier who holds this commitment to the model, not the model.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prove the whole answer in a receipt of the portable lane: that every chosen token is what the
+    model computes, greedy or drawn. For a verifier who holds the model, or a commitment to it
+    (docs/proof.md). A prover that was ended goes on when it is started again; what it said is kept
+    beside OUT until the proof is whole."""
+    need_extras("node")
+    check_target(out)
+    from otr_node.proof.answers import prove_file
+
+    placed = None if order is None else load_order(read_input(order, what="an order (JSON)"))
+    start = time.process_time()
+    raw, kept = read_input(receipt, what="a receipt file (JSON)"), out.with_name(f".{out.name}.begun")
+    proof = prove_file(find_home(), raw, placed, model, say, kept, commitment)
+    write_bytes(out, proof)
+    how = "held" if commitment is None else "committed"
+    summary = {"proof_bytes": len(proof), "cpu_s": time.process_time() - start, "mode": "succinct", "model": how}
+    if as_json:
+        print_json(summary)
+    else:
+        under = "" if commitment is None else f" --commitment {commitment}"
+        print(f"proof: {out}, {len(proof)} bytes (check it with: otr check {out} --receipt {receipt}{under})")
+
+
+@proof_commands.command("commit-model")
+def commit_to_weights(
+    out: Annotated[Path, typer.Option(help="Where the commitment is written; OUT.columns is the prover's.")],
+    model: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Commit to a model of the portable lane, once: what a verifier of whole answers needs who does
+    not hold the weights. Whoever holds them gets the same bytes, and can so vouch for its digest."""
+    need_extras("node")
+    check_target(out)
+    from otr_node.portable import load_portable
+    from otr_node.proof.answers import commit_for_proofs, hashes_beside
+
+    held = load_portable(model or model_folder(find_home(), report=say))
+    start = time.process_time()
+    found = commit_for_proofs(held, say)
+    write_bytes(hashes_beside(out), found.hashes)
+    write_bytes(out, found.commitment.dump())
+    digest = found.commitment.digest.hex()
+    if as_json:
+        print_json({**found.commitment.to_json(), "digest": digest, "cpu_s": time.process_time() - start})
+    else:
+        print(f"commitment: {out}, to model {found.commitment.model_id.hex()}, digest {digest}")
+
+
+@proof_commands.command("check")
+def check_receipt_proof(
+    proof: Annotated[Path, typer.Argument(help="A proof that otr prove wrote.")],
+    receipt: Annotated[Path, typer.Option(help="The receipt file whose answer is proven.")],
+    order: OwnOrder = None,
+    model: Folder = None,
+    commitment: Annotated[
+        Path | None,
+        typer.Option(
+            help="A commitment to the model that you trust; no weights are needed. With --model it is made "
+            "again from them first."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check the proof of a whole answer against its receipt, with the model at hand or a commitment to
+    it. Who signed the receipt is checked by otr verify. Exit 1 if it is refused, by the check's name."""
+    placed = None if order is None else load_order(read_input(order, what="an order (JSON)"))
+    given = read_input(proof, what="a proof", limit_bytes=MOST_PROOF_BYTES)
+    raw = read_input(receipt, what="a receipt file (JSON)")
+    own = None if commitment is None else ModelCommitment.read(commitment)
+    if own is not None and model is None:
+        file = load_receipt_file(raw)
+        ordered = None if placed is None else placed.order
+        found = check_committed(given, file, *opened(file, placed), committed=own, order=ordered)
+    else:
+        need_extras("node")
+        from otr_node.proof.answers import check_file
+
+        found = check_file(find_home(), given, raw, placed, model, say, own)
+    if as_json:
+        print_json({"accepted": True, **vars(found), "order_from": "file" if placed is None else "client"})
+        return
+    whose = "the order in the file" if placed is None else "your order"
+    how = f"drawn at temperature {found.temperature_milli / 1000}" if found.temperature_milli else "greedily"
+    print(
+        f"accepted: all {found.tokens} tokens are what the model of {whose} computes, {how}, from the prompt on "
+        f"({found.positions} positions, {found.soundness_bits:.1f} bits)"
+    )
+    if found.model != HELD:
+        again = "made again from the weights" if model else "trusted: no weights were looked at (docs/proof.md)"
+        print(f"under the commitment {found.model} to the model, {again}")
