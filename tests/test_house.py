@@ -82,8 +82,9 @@ BUDGETS = {
     # server, a network of processes that one command starts and faults that befall it, the site with its
     # explorers, the chain of custody, where verdicts flip, the crate of a run, and the figures, which stood
     # in the notebooks' cells; structured cheats under every check; one run of the network, as rows and
-    # drawn, and a key's life, 450; disputes about one block of a tensor core
-    "otr_paper": 23050,
+    # drawn, and a key's life, 450; disputes about one block of a tensor core; a serving machine with a token
+    # budget, its fit and what it is worth, 300
+    "otr_paper": 23350,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands
     "otr_paper/claims": 2230,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free
@@ -93,9 +94,12 @@ BUDGETS = {
     # structured cheats laid into rows and into proofs, 145; a key's life at a court, 140
     "otr_paper/labs": 4900,
     # of it the mutants of every check of court and contracts, the families table, and a fuzzer that
-    # parses, judges and goes on where it was cut off, the network under chaos, blocks and steps on a node
-    "otr_paper/producers": 2760,
-    "otr_paper/simulation": 1150,
+    # parses, judges and goes on where it was cut off, the network under chaos, blocks and steps on a node, the
+    # serving law's fit
+    "otr_paper/producers": 2810,
+    # of it a machine that reads prompts by a budget and reuses prefixes, the search that fits it, and what lies
+    # outside of what it was fitted to, 210
+    "otr_paper/simulation": 1380,
 }
 
 

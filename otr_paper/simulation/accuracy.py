@@ -29,7 +29,7 @@ BUSY = 0.8
 
 
 def runs(
-    published: Published, model: str, law: laws.StepLaw, client: laws.Client, *, half: str | None = None
+    published: Published, model: str, law: laws.StepLaw, client: laws.LoadGenerator, *, half: str | None = None
 ) -> list[dict[str, Any]]:
     """One record a published run: half (fitted or tested), lengths, users, and published,
     simulated, error of each quantity (error: simulated over published, minus one).
@@ -80,7 +80,9 @@ def outside_statement(shares: Mapping[str, float]) -> str:
     )
 
 
-def other_engines(published: Published, known: Mapping[str, tuple[laws.StepLaw, laws.Client]]) -> list[dict[str, Any]]:
+def other_engines(
+    published: Published, known: Mapping[str, tuple[laws.StepLaw, laws.LoadGenerator]]
+) -> list[dict[str, Any]]:
     """Records of row, model, differs, published_s, simulated_s, error: whole answers of a batch that
     starts at once."""
     records = []

@@ -126,8 +126,8 @@ def _parse(text: str, columns: Sequence[str], seconds: Callable[[str], float], p
     if len(times) < 2:
         raise TraceError("length", 0, f"{len(times)} requests", "two or more")
     start = times[0]
-    columns = (np.array(column, dtype=np.int64) for column in (tokens_in, tokens_out, reused))
-    return Requests(np.array(times) - start, *columns)
+    counts = (np.array(column, dtype=np.int64) for column in (tokens_in, tokens_out, reused))
+    return Requests(np.array(times) - start, *counts)
 
 
 def _wrong_gap(gap_s: float) -> str:

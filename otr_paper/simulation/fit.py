@@ -17,7 +17,7 @@ from dataclasses import replace
 import numpy as np
 
 from otr_core.errors import DataError
-from otr_paper.simulation.law import MOST_ANSWERS, Client, ServingPoint, StepLaw, span_of
+from otr_paper.simulation.law import MOST_ANSWERS, LoadGenerator, ServingPoint, StepLaw, span_of
 from otr_paper.simulation.replica import closed_loop
 
 STEP_WEIGHT = 3.0
@@ -65,7 +65,7 @@ def least_squares(runs: Sequence[ServingPoint]) -> StepLaw:
     return StepLaw(base, each, context, prompt, prompt2, kv_tokens, fitted=span_of(runs))
 
 
-def misfit(runs: Sequence[ServingPoint], law: StepLaw, client: Client) -> float:
+def misfit(runs: Sequence[ServingPoint], law: StepLaw, client: LoadGenerator) -> float:
     """Mean over the runs of the absolute log errors of first token, rate, and (weighted) step."""
     total = 0.0
     for run in runs:
@@ -78,7 +78,7 @@ def misfit(runs: Sequence[ServingPoint], law: StepLaw, client: Client) -> float:
 
 def fit_law(
     runs: Sequence[ServingPoint], *, seed: int, generations: int, emit_s: float | None = None, context_tokens: int
-) -> tuple[StepLaw, Client, float]:
+) -> tuple[StepLaw, LoadGenerator, float]:
     """Law, load generator and misfit of these runs, by differential evolution.
 
     Args:
@@ -93,11 +93,11 @@ def fit_law(
     start = least_squares(runs)
     names = [name for name in BOUNDS if emit_s is None or name != "emit_s"]
 
-    def point(place: Sequence[float]) -> tuple[StepLaw, Client]:
+    def point(place: Sequence[float]) -> tuple[StepLaw, LoadGenerator]:
         at = {name: math.exp(value) for name, value in zip(names, place, strict=True)}
         moved = {name: getattr(start, name) * at[name] for name in _COEFFICIENTS}
         law = replace(start, **moved, budget_tokens=int(at["budget_tokens"]), emit_s=emit_s or at["emit_s"])
-        return law, Client(at["return_s"], at["send_s"], at["rounds_tokens"])
+        return law, LoadGenerator(at["return_s"], at["send_s"], at["rounds_tokens"])
 
     bounds = [BOUNDS[name] for name in names]
     how = {"maxiter": generations, "popsize": 8, "polish": False, "tol": 1e-4, "rng": np.random.default_rng(seed)}

@@ -43,7 +43,7 @@ MODELS = {"llama33_70b": 2, "llama31_8b": 1}
 
 
 @dataclass(frozen=True)
-class Client:
+class LoadGenerator:
     """The load generator of a published closed loop.
 
     Attributes:
@@ -77,7 +77,7 @@ class ServingPoint:
 
 
 @dataclass(frozen=True)
-class Span:
+class FittedLengths:
     """Shortest and longest prompt, answer, and both together, of the runs that a law was fitted to,
     tokens."""
 
@@ -108,7 +108,7 @@ class StepLaw:
     emit_s: float = 0.0
     prefill_first: bool = False
     context_tokens: int = UNBOUNDED
-    fitted: Span = Span()
+    fitted: FittedLengths = FittedLengths()
 
     def __post_init__(self) -> None:
         for name in ("each_s", "context_s", "prompt_s", "prompt2_s", "emit_s"):
@@ -214,7 +214,7 @@ def split(runs: Sequence[ServingPoint]) -> tuple[list[ServingPoint], list[Servin
     return fitted, [run for run in runs if run not in fitted]
 
 
-def stored_laws(stored: Mapping[str, Any]) -> dict[str, tuple[StepLaw, Client]]:
+def stored_laws(stored: Mapping[str, Any]) -> dict[str, tuple[StepLaw, LoadGenerator]]:
     """Law and load generator of each model, from the stored fit (``data/results/serving_law.json``).
 
     Raises:
@@ -224,20 +224,20 @@ def stored_laws(stored: Mapping[str, Any]) -> dict[str, tuple[StepLaw, Client]]:
         found = {name: (dict(stored[name]["law"]), stored[name]["client"]) for name in MODELS}
         laws = {}
         for name, (law, client) in found.items():
-            span = Span(**{key: (int(ends[0]), int(ends[1])) for key, ends in law.pop("fitted").items()})
-            laws[name] = StepLaw(**law, fitted=span), Client(**client)
+            span = FittedLengths(**{key: (int(ends[0]), int(ends[1])) for key, ends in law.pop("fitted").items()})
+            laws[name] = StepLaw(**law, fitted=span), LoadGenerator(**client)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"stored serving law: {error!r}, expected law and client of {', '.join(MODELS)}") from error
     return laws
 
 
-def law_record(law: StepLaw, client: Client) -> dict[str, Any]:
+def law_record(law: StepLaw, client: LoadGenerator) -> dict[str, Any]:
     """Both as plain JSON, as ``stored_laws`` reads them."""
     return {"law": asdict(law), "client": asdict(client)}
 
 
-def span_of(runs: Sequence[ServingPoint]) -> Span:
+def span_of(runs: Sequence[ServingPoint]) -> FittedLengths:
     """The lengths of these runs."""
     read, written = ([getattr(run, name) for run in runs] for name in ("tokens_in", "tokens_out"))
     both = [run.tokens_in + run.tokens_out for run in runs]
-    return Span((min(read), max(read)), (min(written), max(written)), (min(both), max(both)))
+    return FittedLengths((min(read), max(read)), (min(written), max(written)), (min(both), max(both)))

@@ -4,9 +4,9 @@ A hundred thousand steps take a few hundredths of a second, so that every step i
 summed up over steps that look alike. SimPy checks the loop in the tests.
 """
 
-# The loop takes arrays as numba sees them; what they hold stands in the description.
-# mypy: allow-untyped-defs, allow-untyped-calls
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +14,20 @@ from otr_node.integers.compiled import compiled
 
 
 @compiled
-def serve_steps(arrival, users, send_s, return_s, read, written, reused, times, kv_tokens, most, budget, prefill_first):
+def serve_steps(
+    arrival: Any,
+    users: int,
+    send_s: float,
+    return_s: float,
+    read: Any,
+    written: Any,
+    reused: Any,
+    times: tuple[float, ...],
+    kv_tokens: float,
+    most: int,
+    budget: int,
+    prefill_first: bool,
+) -> Any:
     """First and last token of every request: fills in ``arrival`` and gives (first, done).
 
     Each pass of the loop is one step. Prompts are read in order of arrival, in pieces that fit into

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from otr_core.errors import ParameterError
 from otr_paper.simulation.arrivals import Requests
-from otr_paper.simulation.law import Client, ServingPoint, StepLaw
+from otr_paper.simulation.law import LoadGenerator, ServingPoint, StepLaw
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ def serve_requests(
     law: StepLaw,
     reused: ArrayLike | None = None,
     *,
-    loop: Client | None = None,
+    loop: LoadGenerator | None = None,
     users: int = 0,
 ) -> ServedRequest:
     """When one machine gives the first and the last token of each request.
@@ -57,7 +57,7 @@ def serve_requests(
     law.check_lengths(read, written)
     kept = np.zeros(len(read), np.int64) if reused is None else np.array(reused, dtype=np.int64)
     start = np.zeros(len(read)) if loop else np.array(arrivals, dtype=float)
-    client, count = loop or Client(0.0, 0.0, 1.0), min(users, len(read)) if loop else 0
+    client, count = loop or LoadGenerator(0.0, 0.0, 1.0), min(users, len(read)) if loop else 0
     times = (law.base_s, law.each_s, law.context_s, law.prompt_s, law.prompt2_s, law.emit_s)
     limits = (float(law.kv_tokens), law.most_answers, law.budget_tokens, law.prefill_first)
     first, done = serve_steps(start, count, client.send_s, client.return_s, read, written, kept, times, *limits)
@@ -86,7 +86,7 @@ def saturated_rate(requests: Requests, law: StepLaw) -> float:
     return float((high - low) / (order[high] - order[low]))
 
 
-def closed_loop(run: ServingPoint, law: StepLaw, client: Client) -> ServingPoint:
+def closed_loop(run: ServingPoint, law: StepLaw, client: LoadGenerator) -> ServingPoint:
     """What the law makes of a published run: the same users and lengths, means over all requests.
 
     All users begin together and nothing is drawn: equal answers keep them in step, as far as budget

@@ -11,12 +11,12 @@ import pytest
 from otr_core.errors import DataError, ParameterError
 from otr_paper.simulation import SERVING_LAW, accuracy, fit, law
 from otr_paper.simulation.arrivals import Requests
-from otr_paper.simulation.law import Client, ServingPoint, StepLaw
+from otr_paper.simulation.law import LoadGenerator, ServingPoint, StepLaw
 from otr_paper.simulation.replica import closed_loop
 from otr_paper.store.results import read_result
 
 KNOWN = StepLaw(0.02, 6e-5, 2e-8, 6e-5, 1.5e-9, 400_000)
-CLIENT = Client(0.001, 0.0005, 2_000.0)
+CLIENT = LoadGenerator(0.001, 0.0005, 2_000.0)
 
 
 def runs_of(known):
@@ -51,7 +51,7 @@ def test_the_search_finds_a_machine_that_made_the_runs():
     assert left == pytest.approx(fit.misfit(runs, found, client))
     assert left < 0.5 * start
     assert found.context_tokens == 9_000
-    assert found.fitted == law.Span((200, 4000), (20, 50), (220, 4050))
+    assert found.fitted == law.FittedLengths((200, 4000), (20, 50), (220, 4050))
     assert fit.fit_law(runs, seed=1, generations=6, context_tokens=9_000)[0] == found
     assert fit.fit_law(runs, seed=1, generations=1, emit_s=1e-5, context_tokens=9)[0].emit_s == 1e-5
 
@@ -152,7 +152,7 @@ def test_a_stored_law_that_lacks_a_number_is_refused(stored):
 
 
 def test_what_lies_outside_the_fitted_lengths_is_named():
-    machine = replace(KNOWN, fitted=law.Span((200, 1000), (10, 50), (210, 1050)))
+    machine = replace(KNOWN, fitted=law.FittedLengths((200, 1000), (10, 50), (210, 1050)))
     inside = Requests(np.array([0.0, 1.0]), np.array([200, 1000]), np.array([10, 50]))
     assert machine.outside_fit(inside) == {}
     assert accuracy.outside_statement({}) == "Every request lies inside the fitted lengths."

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from otr_core.errors import ParameterError
 from otr_paper.simulation.arrivals import Requests
-from otr_paper.simulation.law import Client, ServingPoint, StepLaw
+from otr_paper.simulation.law import LoadGenerator, ServingPoint, StepLaw
 from otr_paper.simulation.replica import closed_loop, saturated_rate, serve_pool, serve_requests
 from tests.helpers.machine_second_opinion import serve_by_steps
 from tests.helpers.queueing_theory import md1_wait_s, mean_number
@@ -96,11 +96,11 @@ def test_a_closed_loop_by_hand():
     """Two users, equal prompts and answers: both prompts in one step, then four steps; the next
     requests come ``return_s`` later and are seen by the idle machine."""
     flat = StepLaw(0.01, 0.0, 0.0, 1e-4, 0.0, 1e6, 50)
-    found = closed_loop(ServingPoint("x", 100, 5, 2, 1.0, 1.0, 1.0), flat, Client(0.005, 0.0, 10.0))
+    found = closed_loop(ServingPoint("x", 100, 5, 2, 1.0, 1.0, 1.0), flat, LoadGenerator(0.005, 0.0, 10.0))
     assert found.step_s == pytest.approx(0.01)
     assert found.first_token_s == pytest.approx((0.03 + 0.035) / 2)
     assert found.tokens_per_s == pytest.approx(4 * 5 / (0.07 + 0.005 + 0.07))
-    spread = closed_loop(ServingPoint("x", 100, 5, 2, 1.0, 1.0, 1.0), flat, Client(0.005, 0.5, 10.0))
+    spread = closed_loop(ServingPoint("x", 100, 5, 2, 1.0, 1.0, 1.0), flat, LoadGenerator(0.005, 0.5, 10.0))
     assert spread.first_token_s > 10 * found.first_token_s
 
 

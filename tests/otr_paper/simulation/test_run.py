@@ -16,7 +16,7 @@ from otr_paper.simulation.arrivals import Requests
 
 GAS = inputs.Number(60_000.0, "gas", "measured", "test")
 UNIT = inputs.Prover("one drawn unit", 36.0, 1, "recomputed", "test", GAS, 0.5)
-FITTED = law.Span((200, 20_000), (200, 2_000), (400, 22_000))
+FITTED = law.FittedLengths((200, 20_000), (200, 2_000), (400, 22_000))
 LAWS = {"llama33_70b": law.StepLaw(0.0182, 5.9e-5, 2.4e-8, 6.3e-5, 1.4e-9, 471_000, budget_tokens=1_100, fitted=FITTED)}
 MEASURED = inputs.Measurements(
     sign_s=0.007, verify_s=0.006, hash_s=0.0014, commit=GAS, move=GAS, moves=24, unit=UNIT, laws=LAWS
