@@ -166,6 +166,7 @@ def draw_throughput(lost: pd.DataFrame, against: pd.DataFrame, *, band: tuple[fl
     above.axvspan(*(100 * end for end in band), color="#DDDDDD", zorder=0)
     names = lost.name.str.replace("/io.net/Fudan", " 2024").str.replace(" (Wang, Smith)", " 2026")
     names = names.str.replace(" (Chrapek et al., IISWC 2025)", " 2025")
+    names = names.str.replace(" (Yin, Wang) Serialized Bridge", " 2026").str.replace(", throughput loss range", "")
     above.set_yticks(range(len(lost)), names, fontsize=6.5)
     above.set(xlabel="throughput lost to confidential mode (%)", xlim=(-1, 29))
     colour = figures.SCHEME_COLOURS["OTR"]

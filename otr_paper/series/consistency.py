@@ -115,8 +115,9 @@ def throughput_readings(grounds: Grounds) -> Records:
         name = f"{row.source.split(';')[0]}: {row.subject}, {row.quantity.removeprefix('overhead: ')}"
         rows.append((name, "published", *row.bounds("1"), "cited", row.id))
     for other in overhead.other_gpus(published):
-        subject = published[other.row].subject
-        rows.append((f"{other.gpu}: {other.source}, {subject}", "other GPU", other.low, other.high, "cited", other.row))
+        row = published[other.row]
+        name = f"{other.gpu}: {other.source}, {row.subject}, {row.quantity.removeprefix('overhead: ')}"
+        rows.append((name, "other GPU", other.low, other.high, "cited", other.row))
     band, loss = published.bounds("otr.tee_overhead", "1"), 1.0 - published.number("otr.throughput", "1")
     rows.append(("TEE overhead as stated", "stated", *band, "cited", "otr.tee_overhead"))
     rows.append(("loss that 99 % throughput leaves", "stated", loss, loss, "cited", "otr.throughput"))

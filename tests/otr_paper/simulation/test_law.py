@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from otr_core.errors import DataError, ParameterError
+from otr_paper.series.simulation import serving_law_table
 from otr_paper.simulation import SERVING_LAW, accuracy, fit, law
 from otr_paper.simulation.arrivals import Requests
 from otr_paper.simulation.law import LoadGenerator, ServingPoint, StepLaw
@@ -137,6 +138,16 @@ def test_other_engines_are_compared_and_not_fitted(cited, stored):
     assert list(found.values()) == [pytest.approx(one) for one in stored["other_engines"]]
     assert abs(found["cc43"]["error"]) < 0.15
     assert found["cc44"]["error"] < -0.2
+
+
+def test_the_table_shows_every_seed_and_every_comparison(stored):
+    table = serving_law_table(stored)
+    errors = [seed["tested"]["first_token_s"] for model in law.MODELS for seed in stored[model]["seeds"]]
+    assert [row["error"] for row in table[: len(errors)]] == [f"{error:.1%}" for error in errors]
+    assert [row["error"] for row in table[len(errors) : -2]] == [f"{o['error']:+.1%}" for o in stored["other_engines"]]
+    more, less = (stored["prefix"][f"{side}_mean_s"] for side in ("without", "with"))
+    assert table[-2]["simulated"] == f"{more:.3g} s, {less:.3g} s"
+    assert table[-2]["error"] == f"{less / more - 1:+.0%}"
 
 
 def test_a_stored_law_that_lacks_a_number_is_refused(stored):
