@@ -72,6 +72,7 @@ bench: data ## measure again what data/results stores (about two hours; timings 
 	@$(BIN)/python -m otr_paper.producers.guarantee
 	@$(BIN)/python -m otr_paper.producers.proof
 	@$(BIN)/python -m otr_paper.producers.proof_growth
+	@$(BIN)/python -m otr_paper.producers.serving_law
 	@$(BIN)/python -m otr_paper.producers.simulation
 	@$(BIN)/python -m otr_paper.producers.poq_adversary
 	@$(BIN)/python -m otr_paper.producers.attestation_speed --store

@@ -92,8 +92,9 @@ BUDGETS = {
     # in the notebooks' cells; structured cheats under every check; one run of the network, as rows and
     # drawn, and a key's life, 450; disputes about one block of a tensor core;
     # the form of a notebook's parameters and the grid over them, 180; how a proof of a whole answer grows,
-    # measured and carried to larger models, 260; what a GPU is recorded with in the lane of such blocks, 140
-    "otr_paper": 23700,
+    # measured and carried to larger models, 260; what a GPU is recorded with in the lane of such blocks, 140;
+    # a serving machine with a token budget, its fit and what it is worth, 300
+    "otr_paper": 24000,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
     "otr_paper/claims": 2370,
@@ -107,7 +108,7 @@ BUDGETS = {
     # parses, judges and goes on where it was cut off, the network under chaos, blocks and steps on a node;
     # the proof for a verifier without weights, how proofs grow, the law of serving
     "otr_paper/producers": 2920,
-    "otr_paper/simulation": 1150,
+    "otr_paper/simulation": 1380,
 }
 
 

@@ -66,8 +66,8 @@ def L17_tee_overhead(grounds: Grounds) -> Evaluation:
                          len(inside) / len(rows), *(row.id for row in rows)),
         every.recomputed("first token, published H100 results", "share of the results that lie in the band",
                          len(first_inside) / len(first), *(row.id for row in first)),
-        every.simulated("every source with the same weight", "share of 2,000 draws from the published losses, H100 "
-                        "and later, that lie in the band", within, *_loss_rows(published)),
+        every.simulated("every source with the same weight", "share of 2,000 draws from the published losses of an "
+                        "H100 that lie in the band", within, *_loss_rows(published)),
     )
     workload = Condition(
         "throughput_loss", "the workload is like one of those measured that lie in the band: a small dense model under "
@@ -120,8 +120,8 @@ def L18_throughput_vs_centralised(grounds: Grounds) -> Evaluation:
         rule.follows("proving on the serving GPU", "1 % of the queries proved for 20 min", same_gpu, "otr.rho",
                      "zkml.latency_7b", "otr.provisional"),
         rule.recomputed("Mozilla 2026, 7B", "published H100 loss", 1.0 - published.number("cc26", "1"), "cc26"),
-        rule.simulated("simulated, bare metal is the baseline", "median over draws from all published overheads, "
-                       "the trace's mix of requests, full machines", median(kept), *loss_rows),
+        rule.simulated("simulated, bare metal is the baseline", "median over draws from all published overheads of "
+                       "an H100, the trace's mix of requests, full machines", median(kept), *loss_rows),
         rule.simulated("simulated, GPUs counted with the provers'", f"{busy} provers of one H100 beside "
                        f"{_SERVING_GPUS} that serve the trace", together, "otr.rho", "zkml.latency_7b",
                        "trace.azure23_conv.requests"),

@@ -79,19 +79,26 @@ def draw_consistency(
     return fig, ax
 
 
-def draw_serving_law(runs: pd.DataFrame, error: Mapping[str, float]) -> Figure:
-    """Published against simulated means of the runs that the law was fitted to, and of the others."""
-    fig, axes = figures.subplots(figures.PAGE_IN, 2.4, ncols=2)
-    for ax, (name, label) in zip(axes, _QUANTITIES.items(), strict=True):
-        for (half, part), colour, marker in zip(runs.groupby("half"), figures.SEQUENCE, "ox", strict=False):
-            shown, text = {"color": colour, "markersize": 4, "linestyle": ""}, f"{half}, {len(part)} runs"
-            ax.plot(part[f"{name}.published"], part[f"{name}.simulated"], marker, label=text, **shown)
-        ends = np.array([runs[f"{name}.published"].min() * 0.6, runs[f"{name}.published"].max() * 1.6])
-        ax.plot(ends, ends, color="#767676", linewidth=0.8, zorder=0)
-        ax.set(xscale="log", yscale="log", xlabel=f"published {label}", ylabel=f"simulated {label}")
-        note = f"mean error on the tested runs {error[name]:.0%}"
-        ax.annotate(note, (0.97, 0.03), xycoords="axes fraction", ha="right", fontsize=7)
-    axes[0].legend(loc="upper left")
+def draw_serving_law(runs: pd.DataFrame, errors: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Published against simulated means of the runs that each model's law was fitted to, and of the others: a row of
+    two axes a model.
+
+    Args:
+        runs: records of ``accuracy.runs``. errors: model -> mean error of each quantity on its tested runs.
+    """
+    fig, rows = figures.subplots(figures.PAGE_IN, 4.4, nrows=len(errors), ncols=2)
+    for axes, (model, known) in zip(rows, runs.groupby("model", sort=False), strict=True):
+        size = model.rsplit("_", 1)[1].upper()
+        for ax, (name, label) in zip(axes, _QUANTITIES.items(), strict=True):
+            for (half, part), colour, marker in zip(known.groupby("half"), figures.SEQUENCE, "ox", strict=False):
+                shown, text = {"color": colour, "markersize": 4, "linestyle": ""}, f"{size}, {half}: {len(part)} runs"
+                ax.plot(part[f"{name}.published"], part[f"{name}.simulated"], marker, label=text, **shown)
+            ends = np.array([known[f"{name}.published"].min() * 0.6, known[f"{name}.published"].max() * 1.6])
+            ax.plot(ends, ends, color="#767676", linewidth=0.8, zorder=0)
+            ax.set(xscale="log", yscale="log", xlabel=f"published {label}", ylabel=f"simulated {label}")
+            note = f"mean error on the tested runs {errors[model][name]:.0%}"
+            ax.annotate(note, (0.97, 0.03), xycoords="axes fraction", ha="right", fontsize=7)
+        axes[0].legend(loc="upper left")
     return fig
 
 
@@ -143,22 +150,25 @@ def _cost_row(ax: Axes, y: int, usd: float, marker: str, colour: str, text: str)
 
 
 def draw_throughput(lost: pd.DataFrame, against: pd.DataFrame, *, band: tuple[float, float], stated: float) -> Figure:
-    """Above: throughput lost in confidential mode, each published result and the paper's two statements. Below:
-    throughput over four baselines.
+    """Above: throughput lost in confidential mode, each published result, those of other GPUs hollow, and the
+    paper's two statements. Below: throughput over four baselines.
 
     Args:
         lost, against: rows from below upwards. band: the paper's overhead, shares. stated: its throughput, a share.
     """
-    fig, (above, below) = figures.subplots(figures.PAGE_IN, 4.4, nrows=2, height_ratios=[2.8, 1.25])
+    fig, (above, below) = figures.subplots(figures.PAGE_IN, 6.2, nrows=2, height_ratios=[4.6, 1.25])
     for y, row in enumerate(lost.itertuples()):
         colour = figures.PAPER_COLOUR if row.group == "stated" else figures.SEQUENCE[0]
         ends = [row.low * 100, row.high * 100]
-        above.plot(ends, [y, y], "o-", color=colour, linewidth=4, markersize=5, solid_capstyle="round")
+        other = row.group == "other GPU"
+        look = {"linewidth": 1, "fillstyle": "none"} if other else {"linewidth": 4}
+        above.plot(ends, [y, y], "o-", color=colour, markersize=5, solid_capstyle="round", **look)
     above.axvspan(*(100 * end for end in band), color="#DDDDDD", zorder=0)
     names = lost.name.str.replace("/io.net/Fudan", " 2024").str.replace(" (Wang, Smith)", " 2026")
     names = names.str.replace(" (Chrapek et al., IISWC 2025)", " 2025")
+    names = names.str.replace(" (Yin, Wang) Serialized Bridge", " 2026").str.replace(", throughput loss range", "")
     above.set_yticks(range(len(lost)), names, fontsize=6.5)
-    above.set(xlabel="throughput lost to confidential mode (%)", xlim=(-1, 26))
+    above.set(xlabel="throughput lost to confidential mode (%)", xlim=(-1, 29))
     colour = figures.SCHEME_COLOURS["OTR"]
     for y, row in enumerate(against.itertuples()):
         below.plot([row.low * 100, row.high * 100], [y, y], color=colour, linewidth=4, alpha=0.4, solid_capstyle="butt")

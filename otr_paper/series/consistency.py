@@ -13,6 +13,7 @@ from otr_paper.claims.latency import largest_rho, slowest_proof, weighted_latenc
 from otr_paper.claims.published import Published
 from otr_paper.claims.throughput import L18_throughput_vs_centralised, h100_throughput_rows
 from otr_paper.store.records import Records, records
+from otr_paper.studies import overhead
 
 
 def latency_consistency(
@@ -102,10 +103,10 @@ def cost_points(published: Published) -> Records:
 
 
 def throughput_readings(grounds: Grounds) -> Records:
-    """Throughput loss in confidential mode: every published H100 result (cited), the stated band
-    and the stated 99 %.
+    """Throughput loss in confidential mode: every published H100 result (cited), those of other GPUs
+    beside them, the stated band and the stated 99 %.
 
-    Records of name, group (published, stated, reading), low and high loss as a share of the
+    Records of name, group (published, other GPU, stated, reading), low and high loss as a share of the
     baseline, kind, source.
     """
     published = grounds.published
@@ -113,6 +114,10 @@ def throughput_readings(grounds: Grounds) -> Records:
     for row in h100_throughput_rows(published):
         name = f"{row.source.split(';')[0]}: {row.subject}, {row.quantity.removeprefix('overhead: ')}"
         rows.append((name, "published", *row.bounds("1"), "cited", row.id))
+    for other in overhead.other_gpus(published):
+        row = published[other.row]
+        name = f"{other.gpu}: {other.source}, {row.subject}, {row.quantity.removeprefix('overhead: ')}"
+        rows.append((name, "other GPU", other.low, other.high, "cited", other.row))
     band, loss = published.bounds("otr.tee_overhead", "1"), 1.0 - published.number("otr.throughput", "1")
     rows.append(("TEE overhead as stated", "stated", *band, "cited", "otr.tee_overhead"))
     rows.append(("loss that 99 % throughput leaves", "stated", loss, loss, "cited", "otr.throughput"))

@@ -14,6 +14,7 @@ from otr_paper.claims.latency import largest_rho, slowest_proof, stated_mean, we
 from otr_paper.claims.published import Published
 from otr_paper.series.trilemma import duration
 from otr_paper.simulation import inputs, proof_pool
+from otr_paper.simulation.law import MODELS
 from otr_paper.simulation.run import KINDS
 from otr_paper.store.records import Records, records
 
@@ -60,6 +61,32 @@ def headline_numbers(published: Published, found: Mapping[str, Any]) -> str:
         f"{1 / (1 + least):.0%} left by the stated overhead. Simulated: an attested answer takes {attested:.2g} s in "
         f"the median."
     )
+
+
+def serving_law_table(stored: Mapping[str, Any]) -> Records:
+    """What the stored serving law is worth, as text: records of what, published, simulated, error, kind.
+
+    Args:
+        stored: the payload of ``SERVING_LAW``.
+    """
+    rows = []
+    for model in MODELS:
+        for seed in stored[model]["seeds"]:
+            off = seed["tested"]["first_token_s"]
+            rows.append(
+                (f"first token, {model}, loads held back, seed {seed['seed']}", "", "", f"{off:.1%}", "simulated")
+            )
+    for one in stored["other_engines"]:
+        printed, made = (f"{one[side]:.3g} s" for side in ("published_s", "simulated_s"))
+        rows.append(
+            (f"whole batch, {one['model']}, {one['differs']}", printed, made, f"{one['error']:+.1%}", "simulated")
+        )
+    found = stored["prefix"]
+    for name in ("mean", "median"):
+        less, more = (found[f"{side}_{name}_s"] for side in ("with", "without"))
+        what = f"first token, {name}: prefixes read anew, and reused ({found['reused']:.0%} of the tokens)"
+        rows.append((what, "", f"{more:.3g} s, {less:.3g} s", f"{less / more - 1:+.0%}", "simulated"))
+    return records("what, published, simulated, error, kind", rows)
 
 
 def sweep_provers(published: Published, measured: inputs.Measurements) -> dict[str, str]:

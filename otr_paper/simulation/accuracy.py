@@ -1,30 +1,51 @@
 """How wrong the fitted law is: it simulates every published run, and is compared with what was
 published.
 
-Half of the runs were fitted; the errors that count are those of the other half.
+Half of the runs were fitted; the errors that count are those of the other half. Beside them stand
+published whole-batch latencies of another engine, which nothing was fitted to.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from otr_paper.claims.published import Published
 from otr_paper.simulation import law as laws
-from otr_paper.simulation.replica import closed_loop
+from otr_paper.simulation.arrivals import Requests
+from otr_paper.simulation.replica import closed_loop, serve_pool, serve_requests
 
 QUANTITIES = {"first_token_s": "first token", "step_s": "inter-token", "answer_s": "answer", "tokens_per_s": "rate"}
+GOAL = 0.15
+"""Mean error of the first token that was aimed for."""
+#: Row of another engine -> (law, users, tokens in, tokens out, how it differs): batches that start at
+#: once. No published first token of another engine states its load.
+OTHERS = {
+    "cc43": ("llama33_70b", 8, 32, 128, "vLLM, 16-bit weights on four GPUs: as many bytes a GPU as were fitted"),
+    "cc44": ("llama31_8b", 8, 32, 128, "vLLM, 16-bit weights on one GPU: twice the bytes that were fitted"),
+}
+BUSY = 0.8
+"""Utilisation below which ``prefix_study`` keeps its machines."""
 
 
-def runs(published: Published, model: str, seed: int = 0) -> list[dict[str, Any]]:
+def runs(
+    published: Published, model: str, law: laws.StepLaw, client: laws.LoadGenerator, *, half: str | None = None
+) -> list[dict[str, Any]]:
     """One record a published run: half (fitted or tested), lengths, users, and published,
-    simulated, error of each quantity (error: simulated over published, minus one)."""
+    simulated, error of each quantity (error: simulated over published, minus one).
+
+    Args:
+        half: that half alone; None for both.
+    """
     known = laws.law_points(published, model)
     fitted, _ = laws.split(known)
-    law = laws.fit_law(fitted)
     records = []
     for run in known:
-        found = closed_loop(run, law, seed)
-        record: dict[str, Any] = {"model": model, "half": "fitted" if run in fitted else "tested"}
+        own = "fitted" if run in fitted else "tested"
+        if half not in (None, own):
+            continue
+        found = closed_loop(run, law, client)
+        record: dict[str, Any] = {"model": model, "half": own}
         record |= {name: getattr(run, name) for name in ("tokens_in", "tokens_out", "concurrency")}
         for name in QUANTITIES:
             printed, simulated = getattr(run, name), getattr(found, name)
@@ -34,13 +55,13 @@ def runs(published: Published, model: str, seed: int = 0) -> list[dict[str, Any]
     return records
 
 
-def mean_errors(records: list[dict[str, Any]], half: str) -> dict[str, float]:
+def mean_errors(records: Sequence[Mapping[str, Any]], half: str) -> dict[str, float]:
     """Mean absolute relative error of each quantity over one half."""
     chosen = [record for record in records if record["half"] == half]
     return {name: sum(abs(r[f"{name}.error"]) for r in chosen) / len(chosen) for name in QUANTITIES}
 
 
-def accuracy_statement(records: list[dict[str, Any]]) -> str:
+def accuracy_statement(records: Sequence[Mapping[str, Any]]) -> str:
     """The sentence that goes under every figure which uses the law."""
     error = mean_errors(records, "tested")
     tested = sum(record["half"] == "tested" for record in records)
@@ -48,3 +69,46 @@ def accuracy_statement(records: list[dict[str, Any]]) -> str:
         f"Serving law fitted to {len(records) - tested} published runs; on the other {tested} its mean error is "
         f"{error['answer_s']:.0%} for the answer and {error['first_token_s']:.0%} for the first token."
     )
+
+
+def outside_statement(shares: Mapping[str, float]) -> str:
+    """The sentence that says which requests lie outside of the fitted lengths."""
+    if not shares:
+        return "Every request lies inside the fitted lengths."
+    return (
+        "Extrapolated: " + ", ".join(f"{name} in {share:.1%}" for name, share in shares.items()) + " of the requests."
+    )
+
+
+def other_engines(
+    published: Published, known: Mapping[str, tuple[laws.StepLaw, laws.LoadGenerator]]
+) -> list[dict[str, Any]]:
+    """Records of row, model, differs, published_s, simulated_s, error: whole answers of a batch that
+    starts at once."""
+    records = []
+    for row, (model, users, read, written, differs) in OTHERS.items():
+        served = serve_requests([0.0] * users, [read] * users, [written] * users, known[model][0])
+        printed, simulated = published.number(row, "s"), float(served.done_s.mean())
+        record = {"row": row, "model": model, "differs": differs, "published_s": printed, "simulated_s": simulated}
+        records.append({**record, "error": simulated / printed - 1.0})
+    return records
+
+
+def prefix_study(requests: Requests, law: laws.StepLaw) -> dict[str, Any]:
+    """What prefix reuse makes of a trace: share of prompt tokens reused, machines that carry it below
+    ``BUSY`` without reuse, and mean and median first token with and without on as many machines.
+
+    Raises:
+        ParameterError: a request beyond the model's context, or the machine's memory.
+    """
+    plain = requests.without_reuse()
+    law.check_lengths(requests.tokens_in, requests.tokens_out)
+    machines = int(requests.rate_per_s / (BUSY * law.capacity_per_s(plain))) + 1
+    found: dict[str, Any] = {"requests": len(requests), "reused": requests.reused_share, "machines": machines}
+    for name, some in (("with", requests), ("without", plain)):
+        first = serve_pool(some, law, machines)
+        waits = first.first_s - some.arrival_s
+        found[f"{name}_mean_s"] = float(waits.mean())
+        found[f"{name}_median_s"] = float(sorted(waits)[len(waits) // 2])
+        found[f"{name}_busy"] = requests.rate_per_s / (machines * law.capacity_per_s(some))
+    return {**found, "outside": law.outside_fit(requests)}

@@ -16,6 +16,8 @@ from otr_core.errors import DataError
 from otr_core.lane.dims import Dims
 from otr_core.lane.program import layer_program
 from otr_paper.claims.published import Published, llama_70b
+from otr_paper.simulation import SERVING_LAW
+from otr_paper.simulation.law import StepLaw, stored_laws
 from otr_paper.studies import dispute_costs
 from otr_paper.studies.proving import circuit_k, fit_cost
 from otr_paper.studies.tracing import trace_cost_projection
@@ -147,6 +149,7 @@ class Measurements:
         commit, move: gas of a batch's root and of one move in a dispute. moves: of a dispute over a
             70B answer.
         unit: the prover of one drawn unit, 8 rows of a 70B model's width.
+        laws: model -> the serving law that was fitted to its published runs.
     """
 
     sign_s: float
@@ -156,10 +159,11 @@ class Measurements:
     move: Number
     moves: int
     unit: Prover
+    laws: Mapping[str, StepLaw]
 
 
 #: Stored runs that ``measurements`` reads, by name.
-RUNS = ("native_run", "trace_cost", "disputes", "spot_onchain", "proof_cost", "spot_detection")
+RUNS = ("native_run", "trace_cost", "disputes", "spot_onchain", "proof_cost", "spot_detection", SERVING_LAW)
 
 
 def measurements(published: Published, runs: Mapping[str, Measured]) -> Measurements:
@@ -184,6 +188,7 @@ def measurements(published: Published, runs: Mapping[str, Measured]) -> Measurem
         played = played_at(runs["disputes"])
         commit, move = contract_gas(played)
         moves = game_moves(llama_70b(published), PROMPT_TOKENS + ANSWER_TOKENS - 1, played)
+        laws = {model: law for model, (law, _) in stored_laws(runs[SERVING_LAW]).items()}
         checks = {row["shape"]: float(row["verify_gas"]) for row in runs["spot_onchain"]["rows"]}
         found = {(row["cheat"], row["units"]): row["computed"] for row in runs["spot_detection"]["rows"]}
         width = int(published.number("model.llama31_70b.width", "count"))
@@ -202,6 +207,5 @@ def measurements(published: Published, runs: Mapping[str, Measured]) -> Measurem
         ) from error
     models = trace_cost_projection(published, hash_bytes_per_s=speed)
     large = next(record for record in models if record["model"].endswith("70B"))
-    return Measurements(
-        sign_s=sign, verify_s=verify, hash_s=large["hash_ms"] / 1000.0, commit=commit, move=move, moves=moves, unit=unit
-    )
+    times = {"sign_s": sign, "verify_s": verify, "hash_s": large["hash_ms"] / 1000.0}
+    return Measurements(**times, commit=commit, move=move, moves=moves, unit=unit, laws=laws)

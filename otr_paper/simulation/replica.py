@@ -1,30 +1,22 @@
-"""A serving machine with continuous batching, simulated exactly: from event to event, not from step
-to step.
+"""A serving machine with continuous batching, simulated step by step: one machine, several, and the
+closed loop of a published run.
 
-Between two events (a prompt taken up, an answer finished) each step differs from the last by one
-token of context an answer, so the time of k steps is a closed form and k is found by solving a
-quadratic. An hour of 19,366 requests takes a tenth of a CPU second; a general event library, which
-resumes a coroutine at every step, takes many times that. That is why SimPy is not used here; it
-checks this code in the tests.
-
-Prompts are taken up in order of arrival, as many at a time as fit; memory for prompt and answer is
-reserved when a prompt is taken up, so no answer is ever thrown out. Answer lengths are known
-beforehand, which a real scheduler can only bound.
+Prompts are taken up in order of arrival and read in pieces that fit into a step's token budget;
+memory for prompt and answer is reserved when a prompt is taken up, so no answer is ever thrown out.
+Answer lengths are known beforehand, which a real scheduler can only bound. A prefix that the cache
+holds costs no reading; it is charged its memory, and the cache forgets nothing.
 """
 
 from __future__ import annotations
 
-import heapq
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from otr_core.errors import ParameterError
 from otr_paper.simulation.arrivals import Requests
-from otr_paper.simulation.law import ServingPoint, StepLaw
+from otr_paper.simulation.law import LoadGenerator, ServingPoint, StepLaw
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,138 +29,73 @@ class ServedRequest:
 
 
 def serve_requests(
-    arrivals: Sequence[float], tokens_in: Sequence[int], tokens_out: Sequence[int], law: StepLaw, *, loop: bool = False
+    arrivals: ArrayLike,
+    tokens_in: ArrayLike,
+    tokens_out: ArrayLike,
+    law: StepLaw,
+    reused: ArrayLike | None = None,
+    *,
+    loop: LoadGenerator | None = None,
+    users: int = 0,
 ) -> ServedRequest:
     """When one machine gives the first and the last token of each request.
 
-    ``step`` counts the machine's steps; ``ends`` holds the step at which each answer in progress
-    gets its last token. ``active`` answers are in progress, over ``context`` tokens together, in
-    ``held`` tokens of reserved memory. Of all requests ``seen`` have arrived and ``taken`` are
-    taken up.
-
     Args:
-        arrivals: sorted, s. In a ``loop`` those of the first users only: each finished answer
-            brings the next request.
+        arrivals: sorted, s; not looked at in a loop. reused: tokens of each prompt's beginning that
+            the cache holds, below the prompt's; None for none.
+        loop: the ``users`` of a closed loop send the requests: each finished answer brings the next.
 
     Raises:
-        ParameterError: a request that does not fit into the machine's memory even alone.
+        ParameterError: a request that does not fit into the model's context, or into the machine's
+            memory even alone.
     """
-    count = len(tokens_in)
-    base, each, context_s, wait = law.base_s, law.each_s, law.context_s, law.wait_steps
-    needs = [read + written for read, written in zip(tokens_in, tokens_out, strict=True)]
-    if count and max(needs) > law.kv_tokens:
-        raise ParameterError(
-            "tokens", max(needs), f"a prompt and answer of at most {law.kv_tokens:.0f} tokens together"
-        )
-    coming = list(arrivals)
-    first, done, ready = [0.0] * count, [0.0] * count, [0] * count
-    ends: list[tuple[int, int]] = []  # (step at which it ends, request)
-    now = 0.0
-    step = active = context = held = 0
-    seen = taken = finished = 0
+    from otr_paper.simulation.machine import serve_steps
 
-    def finish(request: int) -> None:
-        nonlocal finished, held
-        done[request] = now
-        held -= needs[request]
-        finished += 1
-        if loop and len(coming) < count:
-            coming.append(now)
-
-    while finished < count:
-        # An idle machine waits for the next request; what has arrived by now may be taken up
-        # ``wait`` steps later.
-        if not active and taken == seen:
-            now = max(now, coming[seen])
-        while seen < len(coming) and coming[seen] <= now:
-            ready[seen] = step + wait if active else step
-            seen += 1
-        # Take up prompts in order of arrival, as long as answer and prompt find room.
-        prompts, new = 0.0, list[int]()
-        while taken < seen and active + len(new) < law.most_answers and (ready[taken] <= step or not active):
-            if held + needs[taken] > law.kv_tokens:
-                break
-            held += needs[taken]
-            prompts += law.prompt_time_s(tokens_in[taken])
-            new.append(taken)
-            taken += 1
-        # Either one step that also reads the new prompts, or all the equal steps until something
-        # happens: an answer ends, a waiting prompt may be taken up, or a request arrives.
-        if new:
-            now += base + each * active + context_s * context + prompts
-            step += 1
-            context += active
-        else:
-            steps = ends[0][0] - step
-            if taken < seen and ready[taken] > step:
-                steps = min(steps, ready[taken] - step)
-            if seen < len(coming):
-                steps = min(steps, _steps_until(coming[seen] - now, base + each * active, context_s, active, context))
-            now += steps * (base + each * active + context_s * context) + context_s * active * steps * (steps - 1) / 2
-            step += steps
-            context += active * steps
-        # The answers that end with this step leave; the new ones have their first token.
-        while ends and ends[0][0] == step:
-            _, request = heapq.heappop(ends)
-            active -= 1
-            context -= needs[request]
-            finish(request)
-        for request in new:
-            first[request] = now
-            if tokens_out[request] == 1:
-                finish(request)
-            else:
-                active += 1
-                context += tokens_in[request] + 1
-                heapq.heappush(ends, (step + tokens_out[request] - 1, request))
-    return ServedRequest(np.array(coming), np.array(first), np.array(done))
-
-
-def _steps_until(gap_s: float, step_s: float, context_s: float, active: int, context: int) -> int:
-    """Fewest steps, one or more, that take ``gap_s``: k step + context (k K + n k (k-1) / 2) >=
-    gap."""
-    half = context_s * active / 2
-    linear = step_s + context_s * context - half
-    steps = (math.sqrt(linear * linear + 4 * half * gap_s) - linear) / (2 * half) if half > 0 else gap_s / linear
-    return max(1, math.ceil(steps - 1e-9))
+    read, written = (np.array(tokens, dtype=np.int64) for tokens in (tokens_in, tokens_out))
+    if not len(read):
+        return ServedRequest(np.zeros(0), np.zeros(0), np.zeros(0))
+    law.check_lengths(read, written)
+    kept = np.zeros(len(read), np.int64) if reused is None else np.array(reused, dtype=np.int64)
+    start = np.zeros(len(read)) if loop else np.array(arrivals, dtype=float)
+    client, count = loop or LoadGenerator(0.0, 0.0, 1.0), min(users, len(read)) if loop else 0
+    times = (law.base_s, law.each_s, law.context_s, law.prompt_s, law.prompt2_s, law.emit_s)
+    limits = (float(law.kv_tokens), law.most_answers, law.budget_tokens, law.prefill_first)
+    first, done = serve_steps(start, count, client.send_s, client.return_s, read, written, kept, times, *limits)
+    return ServedRequest(start, first, done)
 
 
 def serve_pool(requests: Requests, law: StepLaw, machines: int) -> ServedRequest:
-    """Several machines that take the requests in turn."""
+    """Several machines that take the requests in turn. A prefix counts as cached on all of them."""
     if machines < 1:
         raise ParameterError("machines", machines, "one or more")
     first, done = np.empty(len(requests)), np.empty(len(requests))
-    columns = (requests.arrival_s, requests.tokens_in, requests.tokens_out)
     for machine in range(machines):
         mine = slice(machine, None, machines)
-        times, read, written = (column[mine].tolist() for column in columns)
-        served = serve_requests(times, read, written, law)
+        times, read, written = requests.arrival_s[mine], requests.tokens_in[mine], requests.tokens_out[mine]
+        served = serve_requests(times, read, written, law, requests.reused[mine])
         first[mine], done[mine] = served.first_s, served.done_s
     return ServedRequest(requests.arrival_s, first, done)
 
 
 def saturated_rate(requests: Requests, law: StepLaw) -> float:
     """Requests per second of one machine that never has to wait for the next one."""
-    served = serve_requests([0.0] * len(requests), requests.tokens_in.tolist(), requests.tokens_out.tolist(), law)
+    served = serve_requests([0.0] * len(requests), requests.tokens_in, requests.tokens_out, law, requests.reused)
     # between the first and the last tenth of the answers: neither filling nor draining
     order = np.sort(served.done_s)
     low, high = len(order) // 10, len(order) - len(order) // 10 - 1
     return float((high - low) / (order[high] - order[low]))
 
 
-def closed_loop(run: ServingPoint, law: StepLaw, seed: int) -> ServingPoint:
-    """What the law makes of a published run: the same users and lengths, means over three rounds
-    after two.
+def closed_loop(run: ServingPoint, law: StepLaw, client: LoadGenerator) -> ServingPoint:
+    """What the law makes of a published run: the same users and lengths, means over all requests.
 
-    The first answers have random lengths, so that the users do not march in step.
+    All users begin together and nothing is drawn: equal answers keep them in step, as far as budget
+    and client let them, and the wait behind one another is most of a published first token.
     """
     users, written = run.concurrency, run.tokens_out
-    lengths = np.random.default_rng(seed).integers(1, written + 1, users).tolist() + [written] * max(5 * users, 20)
-    served = serve_requests([0.0] * users, [run.tokens_in] * len(lengths), lengths, law, loop=True)
-    low, high = 2 * users, min(5 * users, len(lengths))
-    part = slice(low, high)
-    order = np.sort(served.done_s)
-    first = served.first_s[part] - served.arrival_s[part]
-    steps = (served.done_s[part] - served.first_s[part]) / (written - 1)
-    rate = (high - low) * written / (order[high - 1] - order[low - 1])
+    count = max(3, round(users * max(2.0, client.rounds_tokens / written)))
+    served = serve_requests([], [run.tokens_in] * count, [written] * count, law, loop=client, users=users)
+    first = served.first_s - served.arrival_s
+    steps = (served.done_s - served.first_s) / (written - 1)
+    rate = count * written / served.done_s.max()
     return ServingPoint(run.model, run.tokens_in, written, users, float(first.mean()), float(steps.mean()), float(rate))

@@ -53,7 +53,8 @@ def serving_utilisation(system: System, requests: Requests, law: StepLaw) -> flo
 def simulate(system: System, requests: Requests, law: StepLaw, seed: int) -> SimulationRun:
     """All latencies of ``system`` on ``requests``. Same arguments, same bytes.
 
-    1. Compare the work offered with what machines and provers can do: too much has no latency.
+    1. Refuse what no machine can serve, and compare the work offered with what machines and provers
+       can do: too much has no latency.
     2. Serve the requests: first tokens and answers.
     3. Let the answers be signed and checked, and included in a batch and a block.
     4. Prove the sampled answers, in the order in which the beacon picks them.
@@ -61,9 +62,10 @@ def simulate(system: System, requests: Requests, law: StepLaw, seed: int) -> Sim
        are over.
 
     Raises:
-        ParameterError: a request that fits into no machine.
+        ParameterError: a request beyond the model's context, or one that fits into no machine.
     """
-    # 1. Compare the work offered with what machines and provers can do.
+    # 1. Refuse what no machine can serve; compare the work offered with what machines and provers do.
+    law.check_lengths(requests.tokens_in, requests.tokens_out)
     rng = np.random.default_rng([seed, 3])
     load = {"serving": serving_utilisation(system, requests, law)}
     if system.rho > 0:

@@ -53,7 +53,7 @@ def step_law(portable_lane: Mapping[str, Any], trace_cost: Mapping[str, Any]) ->
             f"stored runs: {error!r}, expected one row of {LANE} with decoding, prompt and trace"
         ) from error
     # the law's first step is a token's step and its prompt; the run timed both together
-    return StepLaw(step_s, 0.0, 0.0, token_s - step_s / PREFILL_TOKENS, 0.0, 0, 1e6, 1)
+    return StepLaw(step_s, 0.0, 0.0, token_s - step_s / PREFILL_TOKENS, 0.0, 1e6, 1)
 
 
 def comparison(measured: inputs.Measurements, runs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -57,10 +57,10 @@ def four_systems(
     draws of the overhead of confidential mode; the others draw nothing but phases and disputes, and
     run once. ``unit_proofs`` is OTR once more with the prover of one drawn unit, which proves no
     whole inference and therefore has no place in ZKML. ``deployment`` is what of ``profile`` (None:
-    the one that ships) they depend on.
+    the one that ships) they depend on; ``outside_fit`` which requests the serving law extrapolates to.
     """
     own = profile or own_profile()
-    machine, prover, unit = law.fitted_law(published, MODEL), inputs.provers(published)["stated"], measured.unit
+    machine, prover, unit = measured.laws[MODEL], inputs.provers(published)["stated"], measured.unit
     rate, draws = requests.rate_per_s, overhead.draw_overhead(published, replications, seed)
 
     def simulated(name: str, made: inputs.Prover) -> list[run.SimulationRun]:
@@ -110,6 +110,7 @@ def four_systems(
             "waited_mean_s": float(np.mean(waited)) if len(waited) == len(latencies) else None,
         },
         "capacity_per_s": plain,
+        "outside_fit": machine.outside_fit(requests),
         "kept": kept,
         "cost": costs(prover),
         "unit_proofs": {
@@ -194,7 +195,8 @@ def otr_point(
 ) -> dict[str, Any]:
     """OTR at one point of a sweep: latencies, utilisation, cost, detection, deterrence, to six
     significant digits. ``unstable`` names the kinds of latency that have no number, and why; empty
-    if all have.
+    if all have. ``outside fit`` is the largest share of the requests beyond one end of the lengths that
+    the serving law was fitted to.
 
     Args:
         requests: those of ``config["trace"]``.
@@ -217,7 +219,9 @@ def otr_point(
     if not 0 <= config["overhead_level"] <= 1:
         raise ParameterError("overhead_level", config["overhead_level"], "a share in [0, 1]")
     rho, stake, model = float(config["rho"]), config["stake_usd"], config["model"]
-    machine, prover = law.fitted_law(published, model), known[config["prover"]]
+    if model not in measured.laws:
+        raise InputError(f"model: found {model!r}, expected one of {', '.join(measured.laws)}")
+    machine, prover = measured.laws[model], known[config["prover"]]
     if config["proof_s"] is not None:
         prover = replace(prover, batch_s=config["proof_s"], batch=1)
     arriving = requests.at_load(config["load"])
@@ -246,6 +250,7 @@ def otr_point(
     tau = eco.deterrence_threshold(gain_usd=gain, price_usd=price, **bond)
     record: dict[str, Any] = {
         "unstable": "; ".join(f"{kind}: {why}" for kind, why in found.unstable.items()),
+        "outside fit": max(machine.outside_fit(requests).values(), default=0.0),
         **{f"{part} utilisation": share for part, share in found.utilisation.items()},
         "kept": kept,
         "waited mean_s": found.waited_s,

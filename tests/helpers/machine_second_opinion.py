@@ -4,14 +4,14 @@ alone."""
 from __future__ import annotations
 
 
-def serve_by_steps(arrivals, tokens_in, tokens_out, law):
+def serve_by_steps(arrivals, tokens_in, tokens_out, law, reused=None):
     """(first token times, last token times) of every request."""
     import simpy
 
     env = simpy.Environment()
     first, done = {}, {}
     arrived, waiting, running = [], [], {}
-    steps_made = 0
+    known = list(reused) if reused is not None else [0] * len(tokens_in)
     wake = env.event()
 
     def source():
@@ -23,36 +23,47 @@ def serve_by_steps(arrivals, tokens_in, tokens_out, law):
                 wake.succeed()
 
     def machine():
-        nonlocal steps_made, wake
+        nonlocal wake
+        begun, handed_until = {}, 0.0
         while len(done) < len(tokens_in):
             if not arrived and not waiting and not running:
                 wake = env.event()
                 yield wake
-            # noticed between two steps, and ready that many steps later
-            waiting.extend((request, steps_made + (law.wait_steps if running else 0)) for request in arrived)
+            waiting.extend(arrived)
             arrived.clear()
-            taken = []
-            held = sum(tokens_in[r] + tokens_out[r] for r in running)
-            while waiting and len(running) + len(taken) < law.most_answers:
-                request, ready = waiting[0]
-                need = tokens_in[request] + tokens_out[request]
-                if (ready > steps_made and running) or held + need > law.kv_tokens:
-                    break
-                held += need
-                taken.append(waiting.pop(0)[0])
-            context = sum(tokens_in[r] + written for r, written in running.items())
-            last = law.base_s + law.each_s * len(running) + law.context_s * context
-            last += sum(law.prompt_s * tokens_in[r] + law.prompt2_s * tokens_in[r] ** 2 for r in taken)
-            yield env.timeout(last)
-            steps_made += 1
-            for request in list(running):
+            left = law.budget_tokens if law.prefill_first else law.budget_tokens - len(running)
+            complete, cost, pieces = [], 0.0, 0
+            held = sum(tokens_in[r] + tokens_out[r] for r in [*running, *begun])
+            while waiting and left:
+                request = waiting[0]
+                if request not in begun:
+                    need = tokens_in[request] + tokens_out[request]
+                    if len(running) + len(complete) == law.most_answers or held + need > law.kv_tokens:
+                        break
+                    held += need
+                    begun[request] = known[request]
+                # token by token: the n-th of a prompt costs prompt_s and its share of the square
+                while left and begun[request] < tokens_in[request]:
+                    begun[request] += 1
+                    cost += law.prompt_s + law.prompt2_s * (2 * begun[request] - 1)
+                    left -= 1
+                    pieces += 1
+                if begun[request] == tokens_in[request]:
+                    complete.append(waiting.pop(0))
+            writing = [] if pieces and law.prefill_first else list(running)
+            lasts = law.base_s + cost + law.each_s * len(writing)
+            lasts += law.context_s * sum(tokens_in[r] + running[r] for r in writing)
+            yield env.timeout(lasts)
+            handed_until = max(handed_until, env.now) + law.emit_s * (len(writing) + len(complete))
+            for request in complete:
+                del begun[request]
+                first[request] = handed_until
+            for request in writing:
                 running[request] += 1
-            for request in taken:
-                running[request] = 1
-                first[request] = env.now
+            running.update(dict.fromkeys(complete, 1))
             for request in [r for r, written in running.items() if written == tokens_out[r]]:
                 del running[request]
-                done[request] = env.now
+                done[request] = handed_until
 
     env.process(source())
     env.process(machine())

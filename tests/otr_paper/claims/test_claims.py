@@ -267,6 +267,7 @@ def test_figure_data(project, judge, rows):
     assert {record["name"]: record["cost_usd"] for record in consistency.cost_points(rows)}["stated inputs"] == 0.45
     groups = [record["group"] for record in consistency.throughput_readings(Grounds(project.data))]
     assert groups.count("published") == 10
+    assert groups.count("other GPU") == 9
     table = trilemma.published_table(rows)
     assert len(table) == 16
     assert all(record["value"] and record["source"] and record["kind"] for record in table)

@@ -31,6 +31,33 @@ def test_a_good_trace_is_read():
     assert found.rate_per_s == pytest.approx(2 / 4.314579)
     other = parse_mooncake("timestamp_ms,input_tokens,output_tokens,prefix_blocks\n0,6758,500,14\n1500,3,1,0\n")
     assert other.arrival_s.tolist() == [0.0, 1.5]
+    assert other.reused.tolist() == [0, 0]
+
+
+PREFIX = "timestamp_ms,input_tokens,output_tokens,prefix_blocks,first_new_block"
+
+
+def test_a_prompt_reuses_the_blocks_that_are_known():
+    lines = "0,6758,500,14,0\n0,7322,490,15,1\n9,513,4,2,2\n10,1024,4,2,2\n"
+    found = parse_mooncake(f"{PREFIX}\n{lines}")
+    # of a prompt that is known whole, the last token is read
+    assert found.reused.tolist() == [0, 512, 512, 1023]
+    assert found.reused_share == pytest.approx((512 + 512 + 1023) / (6758 + 7322 + 513 + 1024))
+    assert found.at_load(2.0).reused.tolist() == found.reused.tolist()
+    assert found.without_reuse().reused.tolist() == [0] * 4
+
+
+@pytest.mark.parametrize("bad", ["1,600,4,2,3", "1,600,4,2,-1", "1,600,4,1,0", "1,600,4,3,0"])
+def test_blocks_that_do_not_cover_the_prompt_are_refused(bad):
+    with pytest.raises(TraceError) as caught:
+        parse_mooncake(f"{PREFIX}\n0,6758,500,14,0\n{bad}\n")
+    assert (caught.value.rule, caught.value.line) == ("prefix", 3)
+
+
+@pytest.mark.parametrize("reused", [[-1, 0], [0, 5]])
+def test_more_reuse_than_prompt_is_refused(reused):
+    with pytest.raises(TraceError, match="prefix"):
+        Requests(np.array([0.0, 1.0]), np.array([5, 5]), np.array([1, 1]), np.array(reused))
 
 
 def test_columns_may_stand_in_any_order():

@@ -56,6 +56,7 @@ def test_measurements_come_from_the_stored_runs(cited, measured, runs):
         ("spot_onchain", {"rows": []}),
         ("proof_cost", {"rows": [{"k": 17}]}),
         ("spot_detection", {"rows": []}),
+        ("serving_law", {"llama31_8b": {}}),
     ],
 )
 def test_runs_that_lack_a_number_are_refused(cited, runs, name, bad):

@@ -9,14 +9,19 @@ import numpy as np
 import pytest
 
 from otr_core.errors import DataError, ParameterError
-from otr_paper.simulation import accuracy, law
-from otr_paper.simulation.law import ServingPoint, StepLaw
+from otr_paper.series.simulation import serving_law_table
+from otr_paper.simulation import SERVING_LAW, accuracy, fit, law
+from otr_paper.simulation.arrivals import Requests
+from otr_paper.simulation.law import LoadGenerator, ServingPoint, StepLaw
+from otr_paper.simulation.replica import closed_loop
+from otr_paper.store.results import read_result
 
-KNOWN = StepLaw(0.02, 6e-5, 2e-8, 6e-5, 1.5e-9, 0, 400_000)
+KNOWN = StepLaw(0.02, 6e-5, 2e-8, 6e-5, 1.5e-9, 400_000)
+CLIENT = LoadGenerator(0.001, 0.0005, 2_000.0)
 
 
-def runs_of(known, waits=0.0):
-    """Runs exactly as the law has them, by its formula."""
+def runs_of(known):
+    """Runs exactly as the least squares have them, by their formula."""
     found = []
     for read, written in ((200, 200), (1000, 1000), (5000, 500), (20000, 2000)):
         for users in law.FITTED_CONCURRENCY:
@@ -24,17 +29,32 @@ def runs_of(known, waits=0.0):
             step = known.base_s + n * known.each_s + n * known.context_s * (read + written / 2)
             step += n / written * (known.prompt_s * read + known.prompt2_s * read**2)
             first = known.base_s + known.prompt_s * read + known.prompt2_s * read**2
-            first += waits * step if users > 1 else 0.0
             found.append(ServingPoint("x", read, written, users, first, step, n / step))
     return found
 
 
-@pytest.mark.parametrize("waits", [0, 5])
-def test_known_coefficients_are_found_again(waits):
-    found = law.fit_law(runs_of(KNOWN, waits))
+def test_known_coefficients_are_found_again():
+    found = fit.least_squares(runs_of(KNOWN))
     for name in ("base_s", "each_s", "context_s", "prompt_s", "prompt2_s", "kv_tokens"):
         assert getattr(found, name) == pytest.approx(getattr(KNOWN, name), rel=1e-6), name
-    assert found.wait_steps == waits
+
+
+def test_the_search_finds_a_machine_that_made_the_runs():
+    """Runs that a known machine played: it fits them exactly, the least squares alone do not, and a
+    short search comes closer than those."""
+    truth = replace(KNOWN, budget_tokens=2_000, emit_s=1.5e-4)
+    shapes = [(read, written, users) for read, written in ((200, 20), (1000, 40), (4000, 50)) for users in (1, 25, 100)]
+    runs = [closed_loop(ServingPoint("x", *shape, 1.0, 1.0, 1.0), truth, CLIENT) for shape in shapes]
+    assert fit.misfit(runs, truth, CLIENT) == 0.0
+    assert fit.misfit(runs, replace(truth, budget_tokens=20_000), CLIENT) > 0.03
+    start = fit.misfit(runs, fit.least_squares(runs), CLIENT)
+    found, client, left = fit.fit_law(runs, seed=1, generations=6, context_tokens=9_000)
+    assert left == pytest.approx(fit.misfit(runs, found, client))
+    assert left < 0.5 * start
+    assert found.context_tokens == 9_000
+    assert found.fitted == law.FittedLengths((200, 4000), (20, 50), (220, 4050))
+    assert fit.fit_law(runs, seed=1, generations=6, context_tokens=9_000)[0] == found
+    assert fit.fit_law(runs, seed=1, generations=1, emit_s=1e-5, context_tokens=9)[0].emit_s == 1e-5
 
 
 def test_all_published_runs_are_there(cited):
@@ -53,38 +73,133 @@ def test_published_rates_and_latencies_hang_together(cited):
         assert users == pytest.approx(run.concurrency, rel=0.03 if run.tokens_in < 20_000 else 0.1)
 
 
-def test_the_tested_half_is_never_looked_at(cited):
+def test_the_halves(cited):
     runs = law.law_points(cited, "llama33_70b")
     fitted, tested = law.split(runs)
     assert (len(fitted), len(tested)) == (20, 19)
     assert {run.concurrency for run in tested} == {5, 50, 150, 250}
-    moved = [replace(run, step_s=2 * run.step_s) if run in tested else run for run in runs]
-    assert law.fit_law(law.split(moved)[0]) == law.fitted_law(cited)
-    moved = [replace(run, step_s=1.1 * run.step_s) if run in fitted else run for run in runs]
-    assert law.fit_law(law.split(moved)[0]) != law.fitted_law(cited)
+    assert {run.concurrency for run in fitted} == set(law.FITTED_CONCURRENCY)
 
 
-def test_errors_on_the_tested_half(cited):
-    """The issue's bars, reached by the 70B law: 15 % for answers, 25 % for first tokens. Measured,
-    then pinned."""
-    records = accuracy.runs(cited, "llama33_70b")
-    tested = accuracy.mean_errors(records, "tested")
-    assert tested["answer_s"] == pytest.approx(0.033, abs=0.001)
-    assert tested["first_token_s"] == pytest.approx(0.184, abs=0.001)
-    assert tested["answer_s"] <= 0.15
-    assert tested["first_token_s"] <= 0.25
-    assert "3%" in accuracy.accuracy_statement(records)
-    assert "18%" in accuracy.accuracy_statement(records)
-    by_hand = [abs(r["answer_s.simulated"] / r["answer_s.published"] - 1) for r in records if r["half"] == "tested"]
-    assert tested["answer_s"] == pytest.approx(np.mean(by_hand))
+@pytest.fixture(scope="module")
+def stored(project):
+    """The stored fit."""
+    return read_result(project.results, SERVING_LAW)[1]
+
+
+def test_the_stored_law_fits_the_fitted_half_and_its_errors_are_those_of_today(cited, stored):
+    """Its misfit, seed by seed errors, and both halves' errors are what the machine gives now; the
+    least misfit serves, though a seed with a smaller error on the tested half may exist."""
+    laws = law.stored_laws(stored)
+    for model, (machine, client) in laws.items():
+        fitted, _ = law.split(law.law_points(cited, model))
+        assert fit.misfit(fitted, machine, client) == pytest.approx(stored[model]["misfit"])
+        assert stored[model]["misfit"] == min(seed["misfit"] for seed in stored[model]["seeds"])
+        assert len({seed["seed"] for seed in stored[model]["seeds"]}) >= 3
+        assert machine.fitted == law.span_of(fitted)
+        records = accuracy.runs(cited, model, machine, client)
+        for half in ("fitted", "tested"):
+            assert accuracy.mean_errors(records, half) == pytest.approx(stored["errors"][model][half])
+        assert machine.context_tokens == 131_072
+    # 70B's own loads do not reach the engine's rate: it is the 8B model's
+    assert laws["llama33_70b"][0].emit_s == laws["llama31_8b"][0].emit_s
+
+
+def test_first_tokens_on_the_tested_half(cited, stored):
+    """The goal, 15 %, is met for 70B and missed for 8B by less than a point; answers by far."""
+    errors = {model: stored["errors"][model]["tested"] for model in law.MODELS}
+    assert errors["llama33_70b"]["first_token_s"] <= accuracy.GOAL
+    assert accuracy.GOAL < errors["llama31_8b"]["first_token_s"] < accuracy.GOAL + 0.01
+    assert max(each["answer_s"] for each in errors.values()) <= 0.05
+    known = law.stored_laws(stored)["llama33_70b"]
+    records = accuracy.runs(cited, "llama33_70b", *known)
+    by_hand = [
+        abs(r["first_token_s.simulated"] / r["first_token_s.published"] - 1) for r in records if r["half"] == "tested"
+    ]
+    assert errors["llama33_70b"]["first_token_s"] == pytest.approx(np.mean(by_hand))
+    assert f"{errors['llama33_70b']['first_token_s']:.0%} for the first token" in accuracy.accuracy_statement(records)
+    assert accuracy.runs(cited, "llama33_70b", *known, half="tested") == [r for r in records if r["half"] == "tested"]
+
+
+def test_the_8b_engine_saturates_as_published(cited, stored):
+    """At 200 and 250 users of short prompts 8B gives 13 k tokens/s, within 5 %; the GPU alone would
+    give a fifth more."""
+    machine, client = law.stored_laws(stored)["llama31_8b"]
+    for run in law.law_points(cited, "llama31_8b"):
+        if (run.tokens_in, run.concurrency) in ((200, 200), (200, 250)):
+            assert closed_loop(run, machine, client).tokens_per_s == pytest.approx(run.tokens_per_s, rel=0.05)
+            assert closed_loop(run, replace(machine, emit_s=0.0), client).tokens_per_s > 1.1 * run.tokens_per_s
+
+
+def test_other_engines_are_compared_and_not_fitted(cited, stored):
+    """Whole answers of another engine: as many bytes a GPU come out within 15 %, twice as many do
+    not."""
+    found = {one["row"]: one for one in accuracy.other_engines(cited, law.stored_laws(stored))}
+    assert list(found.values()) == [pytest.approx(one) for one in stored["other_engines"]]
+    assert abs(found["cc43"]["error"]) < 0.15
+    assert found["cc44"]["error"] < -0.2
+
+
+def test_the_table_shows_every_seed_and_every_comparison(stored):
+    table = serving_law_table(stored)
+    errors = [seed["tested"]["first_token_s"] for model in law.MODELS for seed in stored[model]["seeds"]]
+    assert [row["error"] for row in table[: len(errors)]] == [f"{error:.1%}" for error in errors]
+    assert [row["error"] for row in table[len(errors) : -2]] == [f"{o['error']:+.1%}" for o in stored["other_engines"]]
+    more, less = (stored["prefix"][f"{side}_mean_s"] for side in ("without", "with"))
+    assert table[-2]["simulated"] == f"{more:.3g} s, {less:.3g} s"
+    assert table[-2]["error"] == f"{less / more - 1:+.0%}"
+
+
+def test_a_stored_law_that_lacks_a_number_is_refused(stored):
+    assert law.stored_laws({**stored, "llama31_8b": stored["llama31_8b"]})
+    for bad in (
+        {},
+        {**stored, "llama31_8b": {}},
+        {**stored, "llama31_8b": {**stored["llama31_8b"], "law": {"base_s": 1.0}}},
+        {**stored, "llama31_8b": {**stored["llama31_8b"], "client": None}},
+    ):
+        with pytest.raises(DataError, match="serving law"):
+            law.stored_laws(bad)
+
+
+def test_what_lies_outside_the_fitted_lengths_is_named():
+    machine = replace(KNOWN, fitted=law.FittedLengths((200, 1000), (10, 50), (210, 1050)))
+    inside = Requests(np.array([0.0, 1.0]), np.array([200, 1000]), np.array([10, 50]))
+    assert machine.outside_fit(inside) == {}
+    assert accuracy.outside_statement({}) == "Every request lies inside the fitted lengths."
+    other = Requests(np.arange(4.0), np.array([199, 1001, 500, 500]), np.array([10, 50, 9, 51]))
+    found = machine.outside_fit(other)
+    assert set(found) == {
+        "prompt above 1000 tokens",
+        "prompt below 200 tokens",
+        "answer above 50 tokens",
+        "answer below 10 tokens",
+        "prompt and answer above 1050 tokens",
+        "prompt and answer below 210 tokens",
+    }
+    assert set(found.values()) == {0.25}
+    assert "prompt above 1000 tokens in 25.0%" in accuracy.outside_statement(found)
+
+
+def test_reuse_shortens_first_tokens_and_a_trace_beyond_the_context_is_refused_at_once():
+    rng = np.random.default_rng(4)
+    read = rng.integers(500, 3000, 400)
+    requests = Requests(np.sort(rng.random(400)) * 60, read, rng.integers(10, 90, 400), read // 2)
+    found = accuracy.prefix_study(requests, replace(KNOWN, budget_tokens=2_000))
+    assert found["reused"] == pytest.approx(0.5, abs=0.01)
+    assert found["with_mean_s"] < found["without_mean_s"]
+    assert found["with_median_s"] < found["without_median_s"]
+    assert found["with_busy"] < found["without_busy"] < accuracy.BUSY
+    with pytest.raises(ParameterError, match="the model's context"):
+        accuracy.prefix_study(requests, replace(KNOWN, context_tokens=2_999))
 
 
 def test_too_few_runs_are_refused(cited):
     runs = law.law_points(cited, "llama33_70b")
     with pytest.raises(DataError, match="eight"):
-        law.fit_law(runs[:7])
+        fit.least_squares(runs[:7])
     with pytest.raises(DataError, match="one user"):
-        law.fit_law([run for run in runs if run.concurrency > 1])
+        fit.least_squares([run for run in runs if run.concurrency > 1])
 
 
 def test_a_run_without_one_of_its_numbers_is_refused(cited):
@@ -97,16 +212,27 @@ def test_a_run_without_one_of_its_numbers_is_refused(cited):
 
 
 def test_confidential_mode_scales_every_time():
-    slower = KNOWN.slowed(0.2)
-    for name in ("base_s", "each_s", "context_s", "prompt_s", "prompt2_s"):
-        assert getattr(slower, name) == pytest.approx(getattr(KNOWN, name) / 0.8)
+    known = replace(KNOWN, emit_s=1e-4)
+    slower = known.slowed(0.2)
+    for name in ("base_s", "each_s", "context_s", "prompt_s", "prompt2_s", "emit_s"):
+        assert getattr(slower, name) == pytest.approx(getattr(known, name) / 0.8)
     assert KNOWN.slowed(0.0) == KNOWN
     for bad in (1.0, -0.1, float("nan")):
         with pytest.raises(ParameterError, match="loss"):
             KNOWN.slowed(bad)
 
 
-@pytest.mark.parametrize(("field", "bad"), [("base_s", 0.0), ("each_s", -1.0), ("kv_tokens", 0.0), ("wait_steps", -1)])
+@pytest.mark.parametrize(
+    ("field", "bad"),
+    [
+        ("base_s", 0.0),
+        ("each_s", -1.0),
+        ("kv_tokens", 0.0),
+        ("emit_s", -1),
+        ("budget_tokens", 256),
+        ("context_tokens", 0),
+    ],
+)
 def test_a_law_is_checked_when_built(field, bad):
     with pytest.raises(ParameterError, match=field):
         replace(KNOWN, **{field: bad})

@@ -16,7 +16,11 @@ from otr_paper.simulation.arrivals import Requests
 
 GAS = inputs.Number(60_000.0, "gas", "measured", "test")
 UNIT = inputs.Prover("one drawn unit", 36.0, 1, "recomputed", "test", GAS, 0.5)
-MEASURED = inputs.Measurements(sign_s=0.007, verify_s=0.006, hash_s=0.0014, commit=GAS, move=GAS, moves=24, unit=UNIT)
+FITTED = law.FittedLengths((200, 20_000), (200, 2_000), (400, 22_000))
+LAWS = {"llama33_70b": law.StepLaw(0.0182, 5.9e-5, 2.4e-8, 6.3e-5, 1.4e-9, 471_000, budget_tokens=1_100, fitted=FITTED)}
+MEASURED = inputs.Measurements(
+    sign_s=0.007, verify_s=0.006, hash_s=0.0014, commit=GAS, move=GAS, moves=24, unit=UNIT, laws=LAWS
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +32,9 @@ def requests():
 
 
 @pytest.fixture(scope="module")
-def machine(cited):
-    """The serving law, fitted to the published runs."""
-    return law.fitted_law(cited)
+def machine():
+    """A serving law like that of the published runs."""
+    return LAWS["llama33_70b"]
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +102,14 @@ def test_a_load_the_machines_cannot_carry_has_no_number(parts, requests, machine
     assert not run.simulate(enough, rush, machine, 1).unstable
 
 
+def test_a_request_beyond_the_context_is_refused_before_anything_is_served(parts, requests, machine):
+    longest = int((requests.tokens_in + requests.tokens_out).max())
+    assert run.simulate(parts["OTR"], requests, replace(machine, context_tokens=longest), 1).latency_s
+    for load in (1.0, 50.0):  # a load that has no number anyway is refused as well
+        with pytest.raises(ParameterError, match=f"at most {longest - 1} .*the model's context"):
+            run.simulate(parts["OTR"], requests.at_load(load), replace(machine, context_tokens=longest - 1), 1)
+
+
 def test_a_prover_pool_too_small_has_no_proof_and_no_final(parts, requests, machine):
     small = replace(parts["OTR"], provers=40)
     found = run.simulate(small, requests, machine, 1)
@@ -142,6 +154,8 @@ def test_a_point_without_its_keys_is_refused(cited, requests):
     for bad in ({**good, "rhos": 1}, {k: v for k, v in good.items() if k != "rho"}):
         with pytest.raises(InputError, match="keys"):
             study.otr_point(cited, requests, MEASURED, bad, 1)
+    with pytest.raises(InputError, match="model"):
+        study.otr_point(cited, requests, MEASURED, {**good, "model": "gpt"}, 1)
     with pytest.raises(InputError, match="prover"):
         study.otr_point(cited, requests, MEASURED, {**good, "prover": "wizard"}, 1)
     with pytest.raises(ParameterError, match="overhead_level"):
@@ -156,6 +170,7 @@ def test_a_point_says_what_its_inputs_do(cited, requests):
 
     base = point()
     assert base["unstable"] == ""
+    assert base["outside fit"] == pytest.approx((requests.tokens_out < 200).mean(), rel=1e-5)
     assert point(rho=0.05)["unstable"]
     assert "waited mean_s" in base
     assert point(rho=0.05)["waited mean_s"] is None

@@ -37,7 +37,7 @@ def test_the_law_gives_back_the_two_runs_it_is_from(runs):
     (cost,) = [row for row in runs["trace_cost"]["rows"] if row["lane"] == "portable-1"]
     assert law.base_s == pytest.approx((cost["decode_cpu_ms"] + cost["trace_cpu_ms"]) / 1000)
     whole = 256 * (lane["prefill_cpu_ms_per_token"] + cost["trace_cpu_ms"]) / 1000
-    assert law.base_s + law.prompt_time_s(256) == pytest.approx(whole)
+    assert law.base_s + law.prompt_s * 256 == pytest.approx(whole)
 
 
 def test_answers_by_hand(runs, measured):
