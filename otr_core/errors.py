@@ -117,8 +117,8 @@ class TraceError(InputError):
     """A request trace cannot drive a simulation.
 
     Attributes:
-        rule: stable name of the rule that is broken: columns, number, times, tokens, gap, or
-            length.
+        rule: stable name of the rule that is broken: columns, number, times, tokens, gap, length, or
+            prefix.
         line: line of the file, 1 for the header; 0 where the trace as a whole is meant.
     """
 

@@ -92,7 +92,7 @@ def own_proofs(grounds: Grounds) -> OwnProofs:
 
 
 def _read(grounds: Grounds) -> OwnProofs:
-    runs = [run for run in grounds.result(RUNS)["runs"] if not run["temperature_milli"]]
+    runs = [run for run in grounds.result(RUNS)["runs"] if not run["temperature_milli"] and run["commit_cpu_s"] is None]
     rows = grounds.result(GROWTH)["rows"]
     short = [run for run in runs if run["positions"] == SHORT]
     if not short:

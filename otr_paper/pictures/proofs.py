@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from otr_paper.press import figures
+from otr_paper.series.spotchecks import CORES
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+    from otr_paper.studies.proving import CostFit
 
 
 def draw_checks(kinds: pd.DataFrame) -> Figure:
@@ -28,4 +33,34 @@ def draw_checks(kinds: pd.DataFrame) -> Figure:
     ax.set(xscale="log", xlabel="checking one answer (CPU s, one core)", ylim=(len(kinds) - 0.4, -0.6))
     ax.set_xlim(kinds.cost_s.min() / 2, kinds.cost_s.max() * 4)
     ax.legend(title="borne by the", loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=7, title_fontsize=7)
+    return fig
+
+
+def draw_proof_cost(costs: pd.DataFrame, points: pd.DataFrame, reach: pd.DataFrame, line: CostFit) -> Figure:
+    """What one proof costs: left, circuits of this project by their rows; right, beside published provers.
+
+    Args:
+        costs: k, rows, columns, prove_cpu_s of measured circuits. points: system, params, seconds, as published.
+        reach: weights, core_s, extrapolated by ``line``.
+    """
+    fig, (left, right) = figures.subplots(figures.PAGE_IN, 3.1, ncols=2, width_ratios=[1, 1.35])
+    ours, grid = figures.SEQUENCE[0], np.arange(8, 18)
+    law = f"{line.fixed_s:.2f} s + {1e3 * line.per_row_s:.2f} ms × rows"
+    left.plot(2.0**grid, [line.seconds(int(k)) for k in grid], "-", color=ours, label=law)
+    anchor = costs[costs.k == 13].prove_cpu_s.median()
+    through = anchor * (2.0 ** (grid - 13)) * grid / 13
+    left.plot(2.0**grid, through, ":", color="#555555", label="N log N through k = 13")
+    left.plot(2.0**costs.k, costs.prove_cpu_s, "o", color=ours, label="measured")
+    left.set(xscale="log", yscale="log", xlabel="rows of the circuit (count)", ylabel="proving (CPU s)")
+    left.set_title(f"exponent {line.exponent:.2f} ± {line.exponent_error:.2f}")
+    left.legend(loc="upper left")
+    for (system, part), marker in zip(points.groupby("system"), "osD^v<>Ph8pXd*H+", strict=False):
+        right.plot(part.params, part.seconds, marker, markersize=5, label=system)
+    shares, carried = reach.core_s / CORES, f"this circuit, extrapolated, {CORES} cores"
+    right.plot(reach.weights, shares, "--k", marker="s", markerfacecolor="white", label=carried)
+    weights = costs["rows"] * costs["columns"]
+    right.plot(weights, costs.prove_cpu_s, ".", color=ours, label="this circuit, measured, one core")
+    right.plot(7e9, 1200, "x", color=figures.PAPER_COLOUR, markersize=8, label="paper: > 20 min for 7B")
+    right.set(xscale="log", yscale="log", xlabel="parameters (count)", ylabel="proving (s)")
+    right.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=6)
     return fig
