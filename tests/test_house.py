@@ -35,7 +35,7 @@ BUDGETS = {
     # spot check as one machine of moves, with its messages, 400; a second lane that is disputed, with its
     # judge on chain, 1,300. What may leave it is an open point of the README.
     # whole answers under a commitment to the model, 160
-    "otr_core": 15560,
+    "otr_core": 15600,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
     # a program with one definition of each step, on numbers of integers alone, 330
@@ -75,7 +75,7 @@ BUDGETS = {
     # on a GPU: the kernel, the fp32 steps beside it, a session of both, and the check that compares them with
     # the replay at every start, 350; models of either judged lane for who plays at a court, 20; commitments to
     # models, made a few rows at a time, and their command, 280
-    "otr_node": 15430,
+    "otr_node": 15480,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
@@ -94,7 +94,7 @@ BUDGETS = {
     # the form of a notebook's parameters and the grid over them, 180; how a proof of a whole answer grows,
     # measured and carried to larger models, 260; what a GPU is recorded with in the lane of such blocks, 140;
     # a serving machine with a token budget, its fit and what it is worth, 300
-    "otr_paper": 24000,
+    "otr_paper": 24050,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
     "otr_paper/claims": 2370,
