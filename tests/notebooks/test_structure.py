@@ -13,6 +13,7 @@ from otr_paper.press.runner import normalise, notebook_text, read_notebook
 PROJECT = find_project()
 NAMES = notebook_names(PROJECT)
 
+
 @pytest.fixture(params=NAMES)
 def book(request):
     """Each stored notebook in turn."""
