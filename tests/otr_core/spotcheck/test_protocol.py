@@ -462,7 +462,7 @@ def test_an_answer_that_no_proof_covers_goes_to_a_dispute(drawn, monkeypatch):
 
 def test_soundness_below_the_policy_goes_to_a_dispute(drawn, monkeypatch):
     for module in ("otr_node.proof.answers", "otr_core.spotcheck.proof.verify"):
-        monkeypatch.setattr(f"{module}.soundness_bits", lambda sizes: 99.0)
+        monkeypatch.setattr(f"{module}.soundness_bits", lambda *sizes: 99.0)
     check, a = drawn.whole, drawn.answer
     message, proof = duty.proof_message(check, a.model, a.said, a.response, KEY, lambda line: None)
     assert proof == HEADER
