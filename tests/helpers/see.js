@@ -54,7 +54,8 @@
 
   return {
     mathematics: all(formulae).filter((node) => !node.parentElement.closest(formulae)).map((node) => words(node.parentElement).slice(0, 80)),
-    tables: all(".jp-OutputArea-output table, .cell_output table").map((node) => ({
+    // A table that a click opens, that of the parameters, is no result with a name.
+    tables: all(".jp-OutputArea-output table, .cell_output table").filter((node) => !node.closest("details")).map((node) => ({
       name: captionNear(node),
       head: [...node.tHead.rows[0].cells].map(words),
       rows: [...node.tBodies[0].rows].map((row) => [...row.cells].map(words)),
