@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from otr_core import merkle
 from otr_core.dispute.accounts import batch_id
@@ -18,8 +19,10 @@ from otr_core.dispute.duties import LeafPlace
 from otr_core.dispute.records import Batch
 from otr_core.files import write_bytes
 from otr_core.poea.order import Domain
-from otr_node.chain.answers import AnswerFiles
 from otr_node.chain.places import dump_place, place_alone
+
+if TYPE_CHECKING:
+    from otr_node.chain.answers import AnswerFiles
 
 
 def batches_of(
