@@ -51,8 +51,9 @@ def chosen():
 
 @pytest.mark.parametrize(("book", "name"), chosen())
 def test_each_parameter_changes_a_figure_or_a_table(book, name):
-    """Three values, three different outputs; two of a profile."""
-    values = VALUES[name]
+    """Three values, three different outputs; two of a profile, and where an output needs a model: the grid of
+    the workflow runs all three."""
+    values = VALUES[name][: 2 if (book, name) in SLOW else 3]
     found = {}
     for output in outputs_of(BOOKS[book], name):
         found[output.name] = different(list(BOOKS[book].compute(output, name, values)))
