@@ -15,13 +15,15 @@ waits forgoes interest on what the answer decides about: a proof is the cheaper 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from otr_core.economics import quantities as q
 from otr_core.errors import ParameterError
+from otr_paper.claims.cost import h100_usd
 from otr_paper.claims.published import Published
 from otr_paper.store.records import Records, records
 
@@ -63,6 +65,33 @@ class Means:
             q.amount(name, getattr(self, name))
         for name in ("judge_finds", "proof_finds", "rerun_finds"):
             q.probability(name, getattr(self, name))
+
+
+def means_of(
+    published: Published,
+    *,
+    proving_s: float,
+    item_usd: Mapping[tuple[str, str], float],
+    frauds: Iterable[Mapping[str, Any]],
+) -> Means:
+    """What each way to look costs and finds, from a prover's time, simulated costs and tried frauds.
+
+    Args:
+        proving_s: of one answer; priced as an H100. item_usd: of one query, by system and item.
+        frauds: caught, of (counts), and judge, of each kind of fraud; the best judge counts.
+    """
+    caught: dict[str, list[int]] = {}
+    for row in frauds:
+        found = caught.setdefault(row["judge"], [0, 0])
+        found[0], found[1] = found[0] + row["caught"], found[1] + row["of"]
+    return Means(
+        proof_usd=h100_usd(published, proving_s),
+        proof_s=proving_s,
+        rerun_usd=item_usd["opML", "validator"],
+        judge_usd=item_usd["PoQ", "judges"],
+        judge_s=published.number("poq.consensus", "s"),
+        judge_finds=max(found / of for found, of in caught.values()),
+    )
 
 
 def looked_at(target: float, finds: float) -> float:

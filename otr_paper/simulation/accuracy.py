@@ -61,6 +61,12 @@ def mean_errors(records: Sequence[Mapping[str, Any]], half: str) -> dict[str, fl
     return {name: sum(abs(r[f"{name}.error"]) for r in chosen) / len(chosen) for name in QUANTITIES}
 
 
+def errors_by_model(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """``mean_errors`` over the tested half, of each model."""
+    models = {record["model"]: [each for each in records if each["model"] == record["model"]] for record in records}
+    return {model: mean_errors(own, "tested") for model, own in models.items()}
+
+
 def accuracy_statement(records: Sequence[Mapping[str, Any]]) -> str:
     """The sentence that goes under every figure which uses the law."""
     error = mean_errors(records, "tested")

@@ -95,3 +95,16 @@ def test_bad_input_is_named(laws):
     ):
         with pytest.raises(ParameterError):
             call()
+
+
+def test_the_best_judge_over_all_frauds_and_the_named_costs_are_taken(project):
+    cited = load_published(project.data)
+    frauds = [
+        {"judge": "a", "fraud": "x", "caught": 9, "of": 10},
+        {"judge": "a", "fraud": "y", "caught": 0, "of": 30},
+        {"judge": "b", "fraud": "x", "caught": 1, "of": 2},
+    ]
+    costs = {("opML", "validator"): 0.1, ("PoQ", "judges"): 0.2, ("OTR", "validator"): 7.0}
+    means = eq.means_of(cited, proving_s=7200.0, item_usd=costs, frauds=frauds)
+    assert (means.judge_finds, means.rerun_usd, means.judge_usd, means.proof_s) == (0.5, 0.1, 0.2, 7200.0)
+    assert means.proof_usd == pytest.approx(2 * cited.number("gpu.h100_median", "USD/GPU-h"))

@@ -236,3 +236,17 @@ def test_confidential_mode_scales_every_time():
 def test_a_law_is_checked_when_built(field, bad):
     with pytest.raises(ParameterError, match=field):
         replace(KNOWN, **{field: bad})
+
+
+def test_errors_are_of_each_model_over_the_loads_that_were_held_back():
+    rows = [
+        {"model": model, "half": half, **{f"{name}.error": error for name in accuracy.QUANTITIES}}
+        for model, half, error in (
+            ("a", "tested", -0.5),
+            ("a", "fitted", 9.0),
+            ("b", "tested", 0.1),
+            ("a", "tested", 0.1),
+        )
+    ]
+    found = accuracy.errors_by_model(rows)
+    assert {model: errors["first_token_s"] for model, errors in found.items()} == {"a": 0.3, "b": 0.1}
