@@ -12,8 +12,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from otr_core.spotcheck.proof.field import P
 from otr_node.integers.compiled import compiled
-from otr_node.proof.arithmetic import ZERO_WORD, minus, plus, residue, times, xtimes
+from otr_node.proof.arithmetic import ONE_WORD, ZERO_WORD, minus, plus, residue, times, xtimes
+
+_P, _LOW, _HALF = np.uint64(P), np.uint64(2**32 - 1), np.uint64(32)
+_SMALL = np.uint64(2**26)  # cells of a part that are summed before they are reduced
+_AT_ONCE = 64  # so many of them
+_WIDE = 512  # sums held at once: they stay in the nearest cache
 
 # --- code words
 
@@ -121,70 +127,6 @@ def sum_planes(values, first, plane):
 
 
 @compiled
-def sum_flat(cells, high, low):
-    """Σ high[b] · low[i] · cells[b, i], cells of the base field."""
-    total0, total1 = ZERO_WORD, ZERO_WORD
-    for b in range(cells.shape[0]):
-        s0, s1 = ZERO_WORD, ZERO_WORD
-        for i in range(cells.shape[1]):
-            x = cells[b, i]
-            s0 = plus(s0, times(x, low[i, 0]))
-            s1 = plus(s1, times(x, low[i, 1]))
-        y0, y1 = xtimes(high[b, 0], high[b, 1], s0, s1)
-        total0, total1 = plus(total0, y0), plus(total1, y1)
-    return total0, total1
-
-
-@compiled
-def add_rows(rows, across, out):
-    """out[a, t, j] += rows[a, t] · across[j]."""
-    for a in range(out.shape[0]):
-        for t in range(out.shape[1]):
-            r0, r1 = rows[a, t, 0], rows[a, t, 1]
-            if r0 == ZERO_WORD and r1 == ZERO_WORD:
-                continue
-            for j in range(out.shape[2]):
-                y0, y1 = xtimes(r0, r1, across[j, 0], across[j, 1])
-                out[a, t, j, 0] = plus(out[a, t, j, 0], y0)
-                out[a, t, j, 1] = plus(out[a, t, j, 1], y1)
-
-
-@compiled
-def add_planes(first, plane, out):
-    """out[a, t, j] += first[a] · plane[t, j]."""
-    for a in range(out.shape[0]):
-        for t in range(out.shape[1]):
-            for j in range(out.shape[2]):
-                y0, y1 = xtimes(first[a, 0], first[a, 1], plane[t, j, 0], plane[t, j, 1])
-                out[a, t, j, 0] = plus(out[a, t, j, 0], y0)
-                out[a, t, j, 1] = plus(out[a, t, j, 1], y1)
-
-
-@compiled
-def add_flat(high, low, out):
-    """out[b, i] += high[b] · low[i]."""
-    for b in range(out.shape[0]):
-        for i in range(out.shape[1]):
-            y0, y1 = xtimes(high[b, 0], high[b, 1], low[i, 0], low[i, 1])
-            out[b, i, 0] = plus(out[b, i, 0], y0)
-            out[b, i, 1] = plus(out[b, i, 1], y1)
-
-
-@compiled
-def spread_weights(weights, factor, out):
-    """Weights of numbers (rows, positions, values, 2), times a base field factor, to the blocks of
-    one limb: out (rows, down, along, positions of a block, values of a block, 2) += …"""
-    down, along = out.shape[3], out.shape[4]
-    for a in range(weights.shape[0]):
-        for t in range(weights.shape[1]):
-            for j in range(weights.shape[2]):
-                for c in range(2):
-                    value = times(weights[a, t, j, c], factor)
-                    at = out[a, t // down, j // along, t % down, j % along, c]
-                    out[a, t // down, j // along, t % down, j % along, c] = plus(at, value)
-
-
-@compiled
 def cut_limb(numbers, offsets, up, width, out):
     """One limb of numbers int64 (rows, positions, values) to its blocks; cells outside stay.
 
@@ -232,35 +174,95 @@ def join_products(f, g):
 
 
 @compiled
-def join_products_base(cells, g):
-    """The same with f of the base field (length,), an even number of them."""
-    out = np.zeros((3, 2), np.uint64)
-    for i in range(0, cells.shape[0], 2):
-        a, c = cells[i], cells[i + 1]
-        e = minus(plus(c, c), a)
-        for k in range(2):
-            b, d = g[i, k], g[i + 1, k]
-            out[0, k] = plus(out[0, k], times(a, b))
-            out[1, k] = plus(out[1, k], times(c, d))
-            out[2, k] = plus(out[2, k], times(e, minus(plus(d, d), b)))
-    return out
-
-
-@compiled
-def bind_base(cells, x0, x1, out):
-    """Bind the lowest bit of base field values: (length,) to (length / 2, 2)."""
-    for i in range(0, cells.shape[0], 2):
-        a = cells[i]
-        d = minus(cells[i + 1], a)
-        out[i // 2, 0], out[i // 2, 1] = plus(a, times(x0, d)), times(x1, d)
+def halves(low, high):
+    """low + 2^32 · high modulo p."""
+    low -= _P if low >= _P else ZERO_WORD
+    high -= _P if high >= _P else ZERO_WORD
+    return plus(low, times(high, _LOW + ONE_WORD))
 
 
 @compiled
 def combine_rows(cells, weights, out):
-    """out[j] = Σ weights[i] · cells[i, j]: (rows, cells) of the base field, weights (rows, 2)."""
-    for i in range(cells.shape[0]):
-        w0, w1 = weights[i, 0], weights[i, 1]
-        for j in range(cells.shape[1]):
-            x = cells[i, j]
-            out[j, 0] = plus(out[j, 0], times(x, w0))
-            out[j, 1] = plus(out[j, 1], times(x, w1))
+    """out[j] += Σ weights[i] · cells[i, j]: (rows, cells) of the base field, weights (rows, 2).
+
+    Where all cells of a part are below 2^26, 64 products of a cell and half a weight sum to less than 2^64:
+    (2^26 − 1)(2^32 − 1) · 64. There nothing is reduced before the end.
+    """
+    count, length = cells.shape
+    room = min(length, _WIDE)
+    a0, a1 = np.empty(room, np.uint64), np.empty(room, np.uint64)
+    b0, b1 = np.empty(room, np.uint64), np.empty(room, np.uint64)
+    for left in range(0, length, room):
+        right = min(left + room, length)
+        for top in range(0, count, _AT_ONCE):
+            end = min(top + _AT_ONCE, count)
+            bits = ZERO_WORD
+            for i in range(top, end):
+                row = cells[i, left:right]
+                for j in range(right - left):
+                    bits |= row[j]
+            if bits >= _SMALL:
+                for i in range(top, end):
+                    row, w0, w1 = cells[i, left:right], weights[i, 0], weights[i, 1]
+                    for j in range(right - left):
+                        out[left + j, 0] = plus(out[left + j, 0], times(row[j], w0))
+                        out[left + j, 1] = plus(out[left + j, 1], times(row[j], w1))
+                continue
+            a0[:], a1[:], b0[:], b1[:] = ZERO_WORD, ZERO_WORD, ZERO_WORD, ZERO_WORD
+            for i in range(top, end):
+                row = cells[i, left:right]
+                w0, w1 = weights[i, 0] & _LOW, weights[i, 0] >> _HALF
+                v0, v1 = weights[i, 1] & _LOW, weights[i, 1] >> _HALF
+                for j in range(right - left):
+                    x = row[j] & _LOW
+                    a0[j] += x * w0
+                    a1[j] += x * w1
+                    b0[j] += x * v0
+                    b1[j] += x * v1
+            for j in range(right - left):
+                out[left + j, 0] = plus(out[left + j, 0], halves(a0[j], a1[j]))
+                out[left + j, 1] = plus(out[left + j, 1], halves(b0[j], b1[j]))
+
+
+@compiled
+def combine_blocks(blocks, weights, out):
+    """out[w] += Σ weights[a, t] · blocks[a, w, t]: (rows, wide, down, along), weights (rows, down, 2),
+    out (wide, along, 2)."""
+    for a in range(blocks.shape[0]):
+        none = ZERO_WORD
+        for t in range(blocks.shape[2]):
+            none |= weights[a, t, 0] | weights[a, t, 1]
+        if none == ZERO_WORD:
+            continue
+        for w in range(blocks.shape[1]):
+            combine_rows(blocks[a, w], weights[a], out[w])
+
+
+@compiled
+def fold_values(cells, low, out):
+    """out[i] = Σ low[j] · cells[i, j]: cells of the base field, at most 64 a row; reduced as in
+    ``combine_rows``."""
+    count, length = cells.shape
+    w0, w1 = np.empty(length, np.uint64), np.empty(length, np.uint64)
+    v0, v1 = np.empty(length, np.uint64), np.empty(length, np.uint64)
+    for j in range(length):
+        w0[j], w1[j] = low[j, 0] & _LOW, low[j, 0] >> _HALF
+        v0[j], v1[j] = low[j, 1] & _LOW, low[j, 1] >> _HALF
+    for i in range(count):
+        row = cells[i]
+        a0, a1, b0, b1, bits = ZERO_WORD, ZERO_WORD, ZERO_WORD, ZERO_WORD, ZERO_WORD
+        for j in range(length):
+            x = row[j] & _LOW
+            bits |= row[j]
+            a0 += x * w0[j]
+            a1 += x * w1[j]
+            b0 += x * v0[j]
+            b1 += x * v1[j]
+        if bits < _SMALL:
+            out[i, 0], out[i, 1] = halves(a0, a1), halves(b0, b1)
+            continue
+        a0, b0 = ZERO_WORD, ZERO_WORD
+        for j in range(length):
+            a0 = plus(a0, times(row[j], low[j, 0]))
+            b0 = plus(b0, times(row[j], low[j, 1]))
+        out[i, 0], out[i, 1] = a0, b0

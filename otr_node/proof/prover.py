@@ -18,7 +18,6 @@ from otr_core.spotcheck.proof.field import (
     add,
     dot,
     dot_base,
-    eq_table,
     residues,
     sub,
     xmul,
@@ -31,8 +30,9 @@ from otr_core.spotcheck.proof.sumcheck import Levels, Rounds
 from otr_node.portable import PortableModel
 from otr_node.proof import kernels, rounds
 from otr_node.proof.cells import CodeWords, lay_cells
+from otr_node.proof.joining import Cells, Joining
 from otr_node.proof.journal import Later
-from otr_node.proof.model_cells import JoiningWeights, ModelCells, WeightOpening
+from otr_node.proof.model_cells import ModelCells, WeightOpening, joining_weights
 from otr_node.proof.witness import Witness
 
 k: Any = kernels  # loops without types
@@ -66,41 +66,6 @@ class Products:
             bound.append(out)
         self._factors, self._shape[-1] = bound, left
         self._settle()
-
-
-class Joining:
-    """The sum-check Σ W · cell."""
-
-    def __init__(self, cells: Words, weights: Words) -> None:
-        self._cells, self._weights = cells.reshape(-1), weights
-        self._bound: Words | None = None
-
-    def message(self) -> Words:
-        """Values at 0, 1, 2."""
-        if self._bound is None:
-            found: Words = k.join_products_base(self._cells, self._weights)
-        else:
-            found = k.join_products(self._bound, self._weights)
-        return found
-
-    def bind(self, challenge: Ext) -> None:
-        x0, x1 = challenge.words
-        length = -(-len(self._weights) // 2)
-        weights = np.empty((1, length, 2), np.uint64)
-        r.bind_axis(self._weights[None], x0, x1, weights)
-        self._weights = weights[0]  # before there is another array: the prover's memory is at its most here
-        cells = np.empty((1, length, 2), np.uint64)
-        if self._bound is None:
-            k.bind_base(self._cells, x0, x1, cells[0])
-        else:
-            r.bind_axis(self._bound[None], x0, x1, cells)
-        self._bound = cells[0]
-
-    @property
-    def last(self) -> Ext:
-        """The cells' extension at the point."""
-        assert self._bound is not None
-        return Ext.of(self._bound[0])
 
 
 class Fractions:
@@ -191,14 +156,8 @@ class AnswerProver(Party):
             return dot_base(weights.rows, residues(sums[np.arange(len(sums)), weights.ends]))
         return Ext.of(xtotal(by_rows(weights.weights, numbers[weights.places])))
 
-    def _flat(self, flat: Flat) -> tuple[Words, Words]:
-        inner = min(self.sizes.block_cells.bit_length() - 1, len(flat.point))
-        return eq_table(flat.point[inner:], flat.cells >> inner), eq_table(flat.point[:inner])
-
     def flat_functional(self, flat: Flat) -> Ext:
-        high, low = self._flat(flat)
-        cells = self.cells.reshape(-1)[flat.first : flat.first + flat.cells].reshape(len(high), len(low))
-        return Ext.of(np.array(k.sum_flat(cells, high, low), np.uint64))
+        return Cells(self.sizes, self.cells).flat_value(flat)
 
     # --- claims about matrices of a model that is committed to
 
@@ -228,7 +187,7 @@ class AnswerProver(Party):
         ledger = self.weight_ledger
         assert ledger is not None
         sums = {name: self._row_sums(name) for name in self._claimed}
-        return JoiningWeights(cells, ledger.numbers, claim_powers, sums)
+        return joining_weights(cells, ledger.numbers, claim_powers, sums)
 
     # --- factors of sum-checks
 
@@ -372,40 +331,9 @@ class AnswerProver(Party):
         return self._joining
 
     def _join(self, claim_powers: list[Ext]) -> Joining:
-        """W over all cells, from the ledger's claims."""
         self.report(f"  joining {len(claim_powers)} claims")
-        s = self.sizes
         del self.witness  # all claims about it are made
-        weights = np.zeros((self.cells.size, 2), np.uint64)
-        for column in s.columns.values():
-            own = [i for i, (other, *_) in enumerate(self.ledger.numbers) if other is column]
-            if not own:
-                continue
-            total = np.zeros((*column.shape, 2), np.uint64)
-            for i in own:
-                self._add(self.ledger.numbers[i][1], claim_powers[i].words, total)
-            first, size = s.first_block[column.name] * s.block_cells, s.limb_blocks(column) * s.block_cells
-            for limb, up in enumerate(column.shifts):
-                at = first + limb * size
-                blocks = weights[at : at + size].reshape(*s.blocks_of(column), *s.block, 2)
-                k.spread_weights(total, np.uint64(2**up), blocks)
-        for (flat, _), power in zip(self.ledger.flat, claim_powers[len(self.ledger.numbers) :], strict=True):
-            high, low = self._flat(flat)
-            out = weights[flat.first : flat.first + flat.cells].reshape(len(high), len(low), 2)
-            k.add_flat(xmul(high, power.words), low, out)
-        return Joining(self.cells, weights)
-
-    @staticmethod
-    def _add(weights: Weights, power: Words, out: Words) -> None:
-        if isinstance(weights, RowWeights):
-            k.add_rows(xmul(weights.rows, power), np.ascontiguousarray(weights.across), out)
-        elif isinstance(weights, PlaneWeights):
-            k.add_planes(xmul(weights.first, power), weights.plane, out)
-        elif isinstance(weights, PrefixWeights):
-            for t, end in enumerate(weights.ends):
-                out[0, t, :end] = add(out[0, t, :end], xmul(weights.rows[t], power))
-        else:
-            out[weights.places] = add(out[weights.places], xmul(weights.weights, power))
+        return Cells(self.sizes, self.cells).joining(self.ledger, claim_powers)
 
     def cells_at(self) -> Ext:
         return self._joining.last

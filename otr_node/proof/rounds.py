@@ -78,18 +78,6 @@ def bind_axis(f, x0, x1, out):
             out[o, i // 2, 0], out[o, i // 2, 1] = plus(a0, y0), plus(a1, y1)
 
 
-@compiled
-def fold_values(cells, low0, low1, out):
-    """out[i] = Σ low[j] · cells[i, j], cells of the base field, both words of low apart."""
-    for i in range(cells.shape[0]):
-        row = cells[i]
-        s0, s1 = ZERO_WORD, ZERO_WORD
-        for j in range(len(row)):
-            s0 = plus(s0, times(row[j], low0[j]))
-            s1 = plus(s1, times(row[j], low1[j]))
-        out[i, 0], out[i, 1] = s0, s1
-
-
 # --- sums of fractions
 
 
