@@ -30,8 +30,9 @@ from otr_core.spotcheck.proof.verify import (
 from otr_node.models import model_folder
 from otr_node.portable import PortableModel, load_portable
 from otr_node.project import Project
+from otr_node.proof.cells import tree_over
 from otr_node.proof.journal import ProofJournal
-from otr_node.proof.model_cells import bound_bits, commit_to_model, tree_over
+from otr_node.proof.model_cells import bound_bits, commit_to_model
 from otr_node.proof.prover import AnswerProver
 from otr_node.proof.witness import make_witness
 

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import mmap
-import os
-import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from otr_core.errors import InputError
-from otr_core.merkle import Tree
+from otr_core.merkle import HASH_BYTES, Tree, leaf_hasher
 from otr_core.spotcheck.proof.blocks import BLOWUP_BITS
-from otr_core.spotcheck.proof.commitment import column_leaf
 from otr_core.spotcheck.proof.field import Words, powers, root_of_unity
 from otr_core.spotcheck.proof.layout import TEMPER_END, Sizes
 from otr_core.spotcheck.proof.lookups import entries, rest_widths, widths
 from otr_node.proof import kernels
 from otr_node.proof.witness import Witness
 
-MOST_IN_MEMORY = 2**28
-"""Bytes of code words; more lie in a file."""
+AT_ONCE = 2**24
+"""About so many cells are encoded at once; no bit depends on it."""
 _COLUMNS = 256  # hashed at once
 k: Any = kernels  # loops without types
 
@@ -78,26 +74,6 @@ def _tally(values: NDArray[np.int64], counts: Words) -> None:
     k.count_values(values[(values >= 0) & (values < len(counts))], counts)
 
 
-def room_for_words(shape: tuple[int, int]) -> tuple[Words, mmap.mmap | None]:
-    """An array of words: in memory, or, where it is large, in a file that has no name, so that
-    nothing is left of it whatever ends the program; and what maps that file.
-
-    Raises:
-        InputError: the folder for temporary files has no room.
-    """
-    size = 8 * shape[0] * shape[1]
-    if size <= MOST_IN_MEMORY:
-        return np.empty(shape, np.uint64), None
-    try:
-        with tempfile.TemporaryFile() as file:
-            os.posix_fallocate(file.fileno(), 0, size)  # a disk that fills later would end the program
-            held = mmap.mmap(file.fileno(), size)
-    except OSError as error:
-        found = f"{tempfile.gettempdir()}: found no room ({error.strerror})"
-        raise InputError(f"{found}, expected {size} bytes for code words; TMPDIR names another folder") from error
-    return np.frombuffer(held, np.uint64).reshape(shape), held
-
-
 def round_roots(size: int) -> Words:
     """Roots of unity as ``kernels.encode_rows`` takes them, for code words of ``size`` values."""
     rounds = size.bit_length() - 1
@@ -115,17 +91,54 @@ def bit_reversal(size: int) -> NDArray[np.int64]:
 
 
 class CodeWords:
-    """The rows' code words and the tree over their columns."""
+    """The code words of rows of cells, made some at a time and each time they are needed: to make them takes
+    about as long as to read them back.
 
-    def __init__(self, cells: Words) -> None:
-        rows, length = cells.shape
-        size = length << BLOWUP_BITS
-        self.words, held = room_for_words((rows, size))
-        k.encode_rows(cells, round_roots(size), bit_reversal(size), self.words)
-        leaves: list[bytes] = []
-        for first in range(0, size, _COLUMNS):
-            columns = np.ascontiguousarray(self.words[:, first : first + _COLUMNS].T)
-            leaves += [column_leaf(column) for column in columns]
-        self.tree = Tree(leaves)
-        if held is not None:
-            held.madvise(mmap.MADV_DONTNEED)  # read again only where columns are opened
+    Args:
+        chunks: gives all rows in order, some at a time: the number of the first, and the rows (count, 2^row_bits).
+    """
+
+    def __init__(self, chunks: Callable[[], Iterable[tuple[int, Words]]], row_bits: int) -> None:
+        self._chunks, self._size = chunks, 1 << (row_bits + BLOWUP_BITS)
+
+    @classmethod
+    def of(cls, cells: Words) -> CodeWords:
+        """Of rows that are held."""
+        count = max(AT_ONCE // cells.shape[1], 1)
+        starts = range(0, len(cells), count)
+        return cls(lambda: ((at, cells[at : at + count]) for at in starts), cells.shape[1].bit_length() - 1)
+
+    def parts(self) -> Iterator[tuple[int, Words]]:
+        """All code words in order, as ``chunks``; what is given is overwritten when the next are asked for."""
+        roots, order = round_roots(self._size), bit_reversal(self._size)
+        room = np.empty((0, self._size), np.uint64)
+        for first, rows in self._chunks():
+            if len(rows) > len(room):
+                room = np.empty((len(rows), self._size), np.uint64)
+            k.encode_rows(rows, roots, order, room[: len(rows)])
+            yield first, room[: len(rows)]
+
+    def column_hashes(self) -> bytes:
+        """The leaves of the commitment: the hash of each column (``commitment.column_leaf``)."""
+        hashers = [leaf_hasher() for _ in range(self._size)]
+        for _, words in self.parts():
+            for at in range(0, self._size, _COLUMNS):
+                columns = np.empty((min(_COLUMNS, self._size - at), len(words)), np.uint64)
+                k.columns_of(words, at, columns)
+                for hasher, column in zip(hashers[at : at + _COLUMNS], columns, strict=True):
+                    hasher.update(column.data)
+        return b"".join(hasher.digest() for hasher in hashers)
+
+    def columns_at(self, places: list[int]) -> Words:
+        """Some columns: (places, rows)."""
+        return np.ascontiguousarray(np.concatenate([words[:, places].T for _, words in self.parts()], axis=1))
+
+
+def tree_over(hashes: bytes) -> Tree:
+    """The tree over the columns of a commitment."""
+    return Tree([hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)])
+
+
+def paths_at(tree: Tree, places: list[int]) -> bytes:
+    """The Merkle paths of some columns, one after the other."""
+    return b"".join(b"".join(tree.path(place)) for place in places)

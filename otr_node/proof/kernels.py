@@ -14,9 +14,10 @@ import numpy as np
 
 from otr_core.spotcheck.proof.field import P
 from otr_node.integers.compiled import compiled
-from otr_node.proof.arithmetic import ONE_WORD, ZERO_WORD, minus, plus, residue, times, xtimes
+from otr_node.proof.arithmetic import ONE_WORD, ZERO_WORD, minus, plus, residue, sum_all, times, xtimes
 
 _P, _LOW, _HALF = np.uint64(P), np.uint64(2**32 - 1), np.uint64(32)
+_SHIFT = np.int64(2**25)
 _SMALL = np.uint64(2**26)  # cells of a part that are summed before they are reduced
 _AT_ONCE = 64  # so many of them
 _WIDE = 512  # sums held at once: they stay in the nearest cache
@@ -34,21 +35,39 @@ def butterflies(upper, lower, roots):
 
 
 @compiled
-def last_rounds(x, roots):
-    """The rounds with halves of 4, 2 and 1 values; at least 8 of them."""
-    w1, w2, w3 = roots[5], roots[6], roots[7]  # w2 is a square root of −1
-    for i in range(0, len(x), 8):
-        a, b, c, d, e, f, g, h = x[i], x[i + 1], x[i + 2], x[i + 3], x[i + 4], x[i + 5], x[i + 6], x[i + 7]
-        a, e = plus(a, e), minus(a, e)
-        b, f = plus(b, f), times(minus(b, f), w1)
-        c, g = plus(c, g), times(minus(c, g), w2)
-        d, h = plus(d, h), times(minus(d, h), w3)
-        a, c = plus(a, c), minus(a, c)
-        b, d = plus(b, d), times(minus(b, d), w2)
-        e, g = plus(e, g), minus(e, g)
-        f, h = plus(f, h), times(minus(f, h), w2)
-        x[i], x[i + 1], x[i + 2], x[i + 3] = plus(a, b), minus(a, b), plus(c, d), minus(c, d)
-        x[i + 4], x[i + 5], x[i + 6], x[i + 7] = plus(e, f), minus(e, f), plus(g, h), minus(g, h)
+def turn(upper, lower, root):
+    """``butterflies`` with one root."""
+    for i in range(len(upper)):
+        a, b = upper[i], lower[i]
+        upper[i] = plus(a, b)
+        lower[i] = times(minus(a, b), root)
+
+
+@compiled
+def last_rounds(x, roots, order, out):
+    """The rounds with halves of 32 values and fewer, and the reversal of bits: at least 4096 values.
+
+    64 parts of 64 values each lie side by side while they are worked on, so that a round takes 64 values with one
+    root. The parts are chosen so that what belongs together in ``out`` comes out together.
+    """
+    size, groups = len(x), len(x) // 4096
+    up = size // 64  # an index of 64 reversed as one of ``size`` is that many times too large
+    tile = np.empty((64, 64), np.uint64)
+    for group in range(groups):
+        for column in range(64):
+            first = (order[column] // up * groups + group) * 64
+            part = x[first : first + 64]
+            for i in range(64):
+                tile[i, column] = part[i]
+        half = 32
+        while half:
+            for base in range(0, 64, 2 * half):
+                for i in range(base, base + half):
+                    turn(tile[i], tile[i + half], roots[half + i - base])
+            half //= 2
+        for i in range(64):
+            first = order[i] // up * up + order[group] // 4096 * 64
+            out[first : first + 64] = tile[i]
 
 
 @compiled
@@ -64,14 +83,14 @@ def encode_rows(rows, roots, order, out):
     size = out.shape[1]
     x = np.empty(size, np.uint64)
     near = min(size, 4096)  # so much stays in the nearest cache through the last rounds
+    least = 32 if size >= 4096 else 0  # what is left to ``last_rounds``
     for row in range(count):
         half = size // 2
         # the first round meets zeros in its upper half
+        upper, lower, own, cells = x[:half], x[half:], roots[half:], rows[row]
         for i in range(half):
-            x[i] = rows[row, i]
-        lower, own = x[half:], roots[half:]
-        for i in range(half):
-            lower[i] = times(x[i], own[i])
+            upper[i] = cells[i]
+            lower[i] = times(cells[i], own[i])
         half //= 2
         while 2 * half > near:
             for base in range(0, size, 2 * half):
@@ -79,13 +98,25 @@ def encode_rows(rows, roots, order, out):
             half //= 2
         for part in range(0, size, near):
             step = min(half, near // 2)
-            while step > 4:
+            while step > least:
                 for base in range(part, part + near, 2 * step):
                     butterflies(x[base : base + step], x[base + step : base + 2 * step], roots[step : 2 * step])
                 step //= 2
-        last_rounds(x, roots)
-        for i in range(size):
-            out[row, i] = x[order[i]]
+        if least:
+            last_rounds(x, roots, order, out[row])
+        else:
+            for i in range(size):
+                out[row, i] = x[order[i]]
+
+
+@compiled
+def columns_of(words, first, out):
+    """Columns ``first`` and the next ones of words (rows, size), each in one piece: out (count, rows)."""
+    for left in range(0, out.shape[0], 8):  # so many lie in one line of the cache
+        right = min(left + 8, out.shape[0])
+        for i in range(words.shape[0]):
+            for j in range(left, right):
+                out[j, i] = words[i, first + j]
 
 
 # --- claims
@@ -222,6 +253,30 @@ def combine_rows(cells, weights, out):
             for j in range(right - left):
                 out[left + j, 0] = plus(out[left + j, 0], halves(a0[j], a1[j]))
                 out[left + j, 1] = plus(out[left + j, 1], halves(b0[j], b1[j]))
+
+
+@compiled
+def combine_integers(values, weights, out):
+    """``combine_rows`` of signed integers: those of a part that are all within 2^25 are shifted by as much before,
+    and the sum after."""
+    count, length = values.shape
+    shifted = np.empty((_AT_ONCE, length), np.uint64)
+    for top in range(0, count, _AT_ONCE):
+        end = min(top + _AT_ONCE, count)
+        low, high = np.int64(0), np.int64(0)
+        for i in range(top, end):
+            for j in range(length):
+                low, high = min(low, np.int64(values[i, j])), max(high, np.int64(values[i, j]))
+        shift = _SHIFT if low >= -_SHIFT and high < _SHIFT else np.int64(0)
+        for i in range(top, end):
+            for j in range(length):
+                shifted[i - top, j] = residue(np.int64(values[i, j]) + shift)
+        combine_rows(shifted[: end - top], weights[top:end], out)
+        if shift:
+            sum0, sum1 = sum_all(weights[top:end, 0].copy()), sum_all(weights[top:end, 1].copy())
+            sum0, sum1 = times(sum0, np.uint64(shift)), times(sum1, np.uint64(shift))
+            for j in range(length):
+                out[j, 0], out[j, 1] = minus(out[j, 0], sum0), minus(out[j, 1], sum1)
 
 
 @compiled

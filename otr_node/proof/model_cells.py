@@ -14,19 +14,17 @@ from typing import Any
 import numpy as np
 
 from otr_core.lane.dims import Matrix
-from otr_core.merkle import HASH_BYTES, Tree, leaf_hasher
-from otr_core.spotcheck.proof.blocks import BLOWUP_BITS, Column
+from otr_core.spotcheck.proof.blocks import Column
 from otr_core.spotcheck.proof.claims import RowWeights, Weights
 from otr_core.spotcheck.proof.committed import REACH, ModelCommitment, WeightLayout
 from otr_core.spotcheck.proof.field import Ext, Words, xmul
 from otr_core.spotcheck.proof.sumcheck import Rounds
 from otr_node.portable import PortableModel
 from otr_node.proof import kernels
-from otr_node.proof.cells import bit_reversal, round_roots
+from otr_node.proof.cells import AT_ONCE, CodeWords, paths_at, tree_over
 from otr_node.proof.joining import Joining, fold_rows
 from otr_node.proof.journal import Later
 
-_COLUMNS = 256  # hashed at once
 k: Any = kernels  # loops without types
 
 
@@ -40,7 +38,7 @@ class ModelCells:
 
     model: PortableModel
     layout: WeightLayout
-    at_once: int = 2**23
+    at_once: int = AT_ONCE
 
     def chunks(self) -> Iterator[tuple[int, Words]]:
         """All committed rows in order: the number of the first, and some of them (count, 2^row_bits).
@@ -79,35 +77,15 @@ class ModelCells:
                     k.cut_limb(dense, none, 0, 0, out)
                     yield out.ravel()
 
-    def encoded(self) -> Iterator[tuple[int, Words]]:
-        """The code words of all rows in order, as ``chunks``: (count, 2^(row_bits + 1))."""
-        size = 1 << (self.layout.row_bits + BLOWUP_BITS)
-        roots, order = round_roots(size), bit_reversal(size)
-        room = np.empty((max(self.at_once >> self.layout.row_bits, 1), size), np.uint64)
-        for first, cells in self.chunks():
-            k.encode_rows(cells, roots, order, room[: len(cells)])
-            yield first, room[: len(cells)]
-
-    def column_hashes(self) -> bytes:
-        """The leaves of the commitment: the hash of each column of the code words."""
-        size = 1 << (self.layout.row_bits + BLOWUP_BITS)
-        hashers = [leaf_hasher() for _ in range(size)]
-        for _, words in self.encoded():
-            for at in range(0, size, _COLUMNS):
-                columns = np.ascontiguousarray(words[:, at : at + _COLUMNS].T)
-                for hasher, column in zip(hashers[at : at + _COLUMNS], columns, strict=True):
-                    hasher.update(column)
-        return b"".join(hasher.digest() for hasher in hashers)
+    @property
+    def words(self) -> CodeWords:
+        """Their code words."""
+        return CodeWords(self.chunks, self.layout.row_bits)
 
 
 Report = Callable[[str], None]
 Claims = list[tuple[Column, Weights, Ext]]
 Join = Callable[[ModelCells, list[Ext]], Rounds]
-
-
-def tree_over(hashes: bytes) -> Tree:
-    """The tree over the columns of a commitment."""
-    return Tree([hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)])
 
 
 def bound_bits(model: PortableModel) -> dict[str, int]:
@@ -117,7 +95,7 @@ def bound_bits(model: PortableModel) -> dict[str, int]:
 
 def commit_to_model(model: PortableModel, layout: WeightLayout) -> tuple[ModelCommitment, bytes]:
     """The commitment to a model, the same bytes on every machine; and the hashes of its columns."""
-    hashes = ModelCells(model, layout).column_hashes()
+    hashes = ModelCells(model, layout).words.column_hashes()
     saturation = tuple(bound.bit_length() - 1 for bound in model.bounds.saturation)
     model_id, root = model.manifest.model_id, tree_over(hashes).root
     return ModelCommitment(model_id, root, saturation, bound_bits(model)), hashes
@@ -181,9 +159,7 @@ class WeightOpening:
     def columns_at(self, places: list[int]) -> Words:
         """Columns of the code words, which are made again: (places, rows)."""
         self._report(f"  encoding {self._cells.layout.rows} rows of the model")
-        parts = [words[:, places].T for _, words in self._cells.encoded()]
-        return np.ascontiguousarray(np.concatenate(parts, axis=1))
+        return self._cells.words.columns_at(places)
 
     def paths_at(self, places: list[int]) -> bytes:
-        tree = tree_over(self._hashes)
-        return b"".join(b"".join(tree.path(place)) for place in places)
+        return paths_at(tree_over(self._hashes), places)

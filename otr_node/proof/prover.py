@@ -9,6 +9,7 @@ import numpy as np
 
 from otr_core.lane import formats as bits
 from otr_core.lane.dims import Matrix
+from otr_core.merkle import Tree
 from otr_core.spotcheck.proof.claims import Flat, PlaneWeights, PrefixWeights, RowWeights, Weights, by_rows
 from otr_core.spotcheck.proof.committed import SHARED
 from otr_core.spotcheck.proof.field import (
@@ -29,12 +30,13 @@ from otr_core.spotcheck.proof.party import Party
 from otr_core.spotcheck.proof.sumcheck import Levels, Rounds
 from otr_node.portable import PortableModel
 from otr_node.proof import kernels, rounds
-from otr_node.proof.cells import CodeWords, lay_cells
+from otr_node.proof.cells import CodeWords, lay_cells, paths_at, tree_over
 from otr_node.proof.joining import Cells, Joining
 from otr_node.proof.journal import Later
 from otr_node.proof.model_cells import ModelCells, WeightOpening, joining_weights
 from otr_node.proof.witness import Witness
 
+_ROWS = 1024  # of a matrix, made dense at once
 k: Any = kernels  # loops without types
 r: Any = rounds
 
@@ -118,7 +120,7 @@ class AnswerProver(Party):
 
     witness: Witness
     cells: Words
-    words: CodeWords
+    tree: Tree
     report: Callable[[str], None] = staticmethod(lambda line: None)
     column_hashes = b""
     """Of the commitment to the model, where there is one."""
@@ -134,8 +136,12 @@ class AnswerProver(Party):
         self.sender = self
         self.witness = witness
         self.cells = lay_cells(self.sizes, witness)
-        self.words = CodeWords(self.cells)
-        return self.words.tree.root
+        return self.commit_to_cells()
+
+    def commit_to_cells(self) -> bytes:
+        """Encode and hash the cells as they are: the root."""
+        self.tree = tree_over(CodeWords.of(self.cells).column_hashes())
+        return self.tree.root
 
     def equal(self, check: str, found: Ext, expected: Any) -> None:
         """An honest prover's relations hold; a forger is not stopped here."""
@@ -159,6 +165,16 @@ class AnswerProver(Party):
     def flat_functional(self, flat: Flat) -> Ext:
         return Cells(self.sizes, self.cells).flat_value(flat)
 
+    def combined(self, matrix: Matrix, layer: int, rows: Words) -> Words:
+        held = self._held(matrix, layer)
+        out: Words | None = None
+        for first in range(0, len(rows), _ROWS):
+            dense = held.dense(first, min(first + _ROWS, len(rows)))
+            out = np.zeros((dense.shape[1], 2), np.uint64) if out is None else out
+            k.combine_integers(dense, np.ascontiguousarray(rows[first : first + len(dense)]), out)
+        assert out is not None
+        return out
+
     # --- claims about matrices of a model that is committed to
 
     def claim_weight(self, matrix: Matrix, layers: Words, rows: Words, columns: Words) -> Callable[[], Ext]:
@@ -176,7 +192,6 @@ class AnswerProver(Party):
     def weight_opener(self) -> WeightOpening:
         if self._opening is None:
             self.__dict__.pop("cells", None)  # the commitment to the witness is opened
-            self.__dict__.pop("words", None)
             assert isinstance(self.model, PortableModel)
             assert self.layout is not None
             cells = ModelCells(self.model, self.layout)
@@ -344,7 +359,7 @@ class AnswerProver(Party):
         return out
 
     def columns_at(self, places: list[int]) -> Words:
-        return np.ascontiguousarray(self.words.words[:, places].T)
+        return CodeWords.of(self.cells).columns_at(places)
 
     def paths_at(self, places: list[int]) -> bytes:
-        return b"".join(b"".join(self.words.tree.path(place)) for place in places)
+        return paths_at(self.tree, places)

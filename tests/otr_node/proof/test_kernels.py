@@ -8,7 +8,8 @@ import pytest
 from otr_core.spotcheck.proof import field
 from otr_core.spotcheck.proof.field import Ext, P
 from otr_node.proof import arithmetic
-from otr_node.proof.prover import CodeWords, Fractions, Products
+from otr_node.proof.cells import CodeWords
+from otr_node.proof.prover import Fractions, Products
 
 EDGES = [0, 1, 2**32 - 1, 2**32, 2**63, P - 2**32, P - 2, P - 1]
 
@@ -51,7 +52,7 @@ def test_products_of_the_extension():
 
 def test_code_words_are_the_values_of_the_row_s_polynomial():
     cells = elements(3 * 64).reshape(3, 64)
-    words = CodeWords(cells).words
+    ((_, words),) = CodeWords.of(cells).parts()
     padded = np.concatenate([cells, np.zeros_like(cells)], 1)
     assert (words == field.transform(padded)).all()
     root = field.root_of_unity(7)
