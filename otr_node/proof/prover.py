@@ -70,13 +70,27 @@ class Products:
         self._settle()
 
 
+class Room:
+    """Arrays that one tree of fractions after the other is worked out in: a fresh one costs as much as a round."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, Words] = {}
+
+    def take(self, name: str, rows: int, length: int) -> Words:
+        """An array (rows, length) of any content; the one taken under this name before is lost."""
+        if name not in self._held or self._held[name].size < rows * length:
+            self._held[name] = np.empty(rows * length, np.uint64)
+        return self._held[name][: rows * length].reshape(rows, length)
+
+
 class Fractions:
     """A tree of fractions; leaves (4, n): both words of numerators, then of denominators."""
 
-    def __init__(self, leaves: Words) -> None:
+    def __init__(self, leaves: Words, room: Room | None = None) -> None:
         self._levels = [leaves]
+        self._room = room or Room()
         while leaves.shape[1] > 1:
-            above = np.empty((4, leaves.shape[1] // 2), np.uint64)
+            above = self._room.take(f"level {len(self._levels)}", 4, leaves.shape[1] // 2)
             r.add_fractions(leaves, above)
             self._levels.append(leaves := above)
 
@@ -89,8 +103,8 @@ class Fractions:
         self._levels.pop()  # the level whose claims are reduced: their values are known
         self._own, self._mix = self._levels[-1], mix.words
         self._eq = ONE.words[:, None]
-        for own in point[:-1]:
-            out = np.empty((2, 2 * self._eq.shape[1]), np.uint64)
+        for i, own in enumerate(point[:-1]):
+            out = self._room.take(f"eq {i % 2}", 2, 2 * self._eq.shape[1])
             r.eq_double(self._eq, *own.words, out)
             self._eq = out
         return self
@@ -101,14 +115,15 @@ class Fractions:
         return found
 
     def bind(self, challenge: Ext) -> None:
-        out = np.empty((4, self._own.shape[1] // 2), np.uint64)
+        half = self._own.shape[1] // 2
+        out = self._room.take(f"bound {half.bit_length() % 2}", 4, half)
         for pair in (slice(0, 2), slice(2, 4)):
             r.bind_high(self._own[pair], *challenge.words, out[pair])
         self._own = out
         if self._eq.shape[1] > 1:
-            half = np.empty((2, self._eq.shape[1] // 2), np.uint64)
-            r.eq_half(self._eq, half)
-            self._eq = half
+            left = self._room.take(f"half {half.bit_length() % 2}", 2, self._eq.shape[1] // 2)
+            r.eq_half(self._eq, left)
+            self._eq = left
 
     def ends(self) -> Words:
         """p0, p1, q0, q1."""
@@ -127,6 +142,7 @@ class AnswerProver(Party):
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
+        self._room = Room()
         self._combined: dict[Matrix, Words] = {}  # by layers, as its relation's sum-check needs them
         self._opening: WeightOpening | None = None
         self._claimed: dict[str, tuple[Words, Words]] = {}  # layers and rows of the claims about matrices
@@ -297,14 +313,15 @@ class AnswerProver(Party):
         self.report(f"  {label}, from cell {what[2]} of {self.cells.size} on")
         alpha, beta, first, *rest = what
         s, flat = self.sizes, self.cells.reshape(-1)
-        leaves = np.empty((4, 1 << count_bits), np.uint64)
+        leaves = self._room.take("leaves", 4, 1 << count_bits)
         if label == "ranges":
             (cells,) = rest
             begin, end = first // s.block_cells, (first + cells) // s.block_cells
-            ids = np.repeat(residues(widths(s)[begin:end])[:, None], s.block_cells, axis=1)
+            ids = residues(widths(s)[begin:end])[:, None]
             start, own = s.first_block["norm_rest"], rest_widths(s, self.facts.peak)
             low, high = max(begin, start), min(end, start + len(own))
-            if low < high:
+            if low < high:  # their widths differ from row to row
+                ids = np.repeat(ids, s.block_cells, axis=1)
                 ids[low - begin : high - begin] = np.repeat(
                     residues(own[low - start : high - start]), s.block[1], axis=1
                 )
@@ -317,7 +334,7 @@ class AnswerProver(Party):
         else:
             cells, name = rest
             self._table(flat[first : first + cells], name, alpha, beta, leaves)
-        return Fractions(leaves)
+        return Fractions(leaves, self._room)
 
     def _table(self, counts: Words, name: str, alpha: Ext, beta: Ext, out: Words) -> None:
         index = np.arange(len(counts))
