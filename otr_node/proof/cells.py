@@ -51,27 +51,32 @@ def lay_cells(s: Sizes, witness: Witness) -> Words:
 
 def _count(s: Sizes, flat: Words, peak: NDArray[np.int64]) -> None:
     """Write how often each entry of a table is looked up in each group."""
-    widths_of, rests = widths(s), rest_widths(s, peak)
-    rest_first = s.first_block["norm_rest"]
     for table, groups in s.lookup_groups.items():
         first, cells = s.cells_of(f"count_{table}")
         counts = flat[first : first + cells].reshape(len(groups), -1)
         for own, group in zip(counts, groups, strict=True):
             looked_up = flat[group.index : group.index + group.cells]
             if table != "range":
-                _tally(looked_up.astype(np.int64), own)
+                k.count_values(looked_up, own)
                 continue
-            begin = group.index // s.block_cells
-            for at, block in enumerate(looked_up.reshape(-1, *s.block), begin):
-                rest = rest_first <= at < rest_first + len(rests)
-                width = rests[at - rest_first][:, None] if rest else widths_of[at]
-                keys = block.astype(np.int64)
-                _tally(((1 << width) + keys)[keys < 1 << width], own)
+            first = group.index // s.block_cells
+            for begin, end, ids in range_widths(s, peak, first, first + group.cells // s.block_cells):
+                blocks = looked_up[(begin - first) * s.block_cells : (end - first) * s.block_cells]
+                k.count_ranges(blocks.reshape(end - begin, s.block_cells), ids, own)
 
 
-def _tally(values: NDArray[np.int64], counts: Words) -> None:
-    """Values that no entry has are passed over: then no proof comes of it."""
-    k.count_values(values[(values >= 0) & (values < len(counts))], counts)
+def range_widths(
+    s: Sizes, peak: NDArray[np.int64], begin: int, end: int
+) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
+    """The widths that look-ups in the table of ranges name, block by block from ``begin`` up to ``end``: in pieces,
+    each with its first block, the one after its last, and widths (blocks, 1), or (blocks, cells) of norms."""
+    start, rests = s.first_block["norm_rest"], rest_widths(s, peak)
+    low, high = np.clip([start, start + len(rests)], begin, end).tolist()
+    one = np.asarray(widths(s), np.int64)[:, None]
+    yield begin, low, one[begin:low]
+    if low < high:
+        yield low, high, np.repeat(np.asarray(rests[low - start : high - start], np.int64), s.block[1], axis=1)
+    yield high, end, one[high:end]
 
 
 def round_roots(size: int) -> Words:

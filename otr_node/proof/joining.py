@@ -27,10 +27,9 @@ from otr_core.spotcheck.proof.field import (
     xmul,
     xtotal,
 )
-from otr_node.proof import kernels, rounds
+from otr_node.proof import kernels
 
 k: Any = kernels  # loops without types
-r: Any = rounds
 
 Written = Callable[[Words, Words], None]
 """Adds a claim's weights to W, given what is left of them along the values of a block."""
@@ -40,7 +39,7 @@ def bind_lowest(values: Words, challenge: Ext) -> Words:
     """The lowest bit of the last axis but one bound: (…, n, 2) to (…, ⌈n / 2⌉, 2)."""
     flat = values.reshape(-1, *values.shape[-2:])
     out = np.empty((len(flat), -(-flat.shape[1] // 2), 2), np.uint64)
-    r.bind_axis(flat, *challenge.words, out)
+    k.bind_pairs(flat, *challenge.words, out)
     bound: Words = out.reshape(*values.shape[:-2], -1, 2)
     return bound
 

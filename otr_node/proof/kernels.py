@@ -119,42 +119,7 @@ def columns_of(words, first, out):
                 out[j, i] = words[i, first + j]
 
 
-# --- claims
-
-
-@compiled
-def sum_rows(values, rows, across):
-    """Σ rows[a, t] · across[j] · values[a, t, j], values int64."""
-    total0, total1 = ZERO_WORD, ZERO_WORD
-    for a in range(values.shape[0]):
-        for t in range(values.shape[1]):
-            r0, r1 = rows[a, t, 0], rows[a, t, 1]
-            if r0 == ZERO_WORD and r1 == ZERO_WORD:
-                continue
-            s0, s1 = ZERO_WORD, ZERO_WORD
-            for j in range(values.shape[2]):
-                x = residue(values[a, t, j])
-                s0 = plus(s0, times(x, across[j, 0]))
-                s1 = plus(s1, times(x, across[j, 1]))
-            y0, y1 = xtimes(r0, r1, s0, s1)
-            total0, total1 = plus(total0, y0), plus(total1, y1)
-    return total0, total1
-
-
-@compiled
-def sum_planes(values, first, plane):
-    """Σ first[a] · plane[t, j] · values[a, t, j]."""
-    total0, total1 = ZERO_WORD, ZERO_WORD
-    for a in range(values.shape[0]):
-        s0, s1 = ZERO_WORD, ZERO_WORD
-        for t in range(values.shape[1]):
-            for j in range(values.shape[2]):
-                x = residue(values[a, t, j])
-                s0 = plus(s0, times(x, plane[t, j, 0]))
-                s1 = plus(s1, times(x, plane[t, j, 1]))
-        y0, y1 = xtimes(first[a, 0], first[a, 1], s0, s1)
-        total0, total1 = plus(total0, y0), plus(total1, y1)
-    return total0, total1
+# --- cells
 
 
 @compiled
@@ -168,16 +133,31 @@ def cut_limb(numbers, offsets, up, width, out):
     mask = (np.int64(1) << np.int64(width)) - np.int64(1) if width > 0 else np.int64(-1)
     for a in range(numbers.shape[0]):
         for t in range(numbers.shape[1]):
-            for j in range(numbers.shape[2]):
-                value = ((numbers[a, t, j] + offsets[a]) >> np.int64(up)) & mask
-                out[a, t // down, j // along, t % down, j % along] = residue(value)
+            row = numbers[a, t]
+            for block in range(out.shape[2]):
+                part, own = row[block * along : (block + 1) * along], out[a, t // down, block, t % down]
+                for j in range(len(part)):
+                    own[j] = residue(((np.int64(part[j]) + offsets[a]) >> np.int64(up)) & mask)
 
 
 @compiled
 def count_values(cells, out):
-    """out[v] += how often v is among the cells."""
+    """out[v] += how often v is among the cells; values that no entry has are passed over."""
     for i in range(len(cells)):
-        out[cells[i]] += np.uint64(1)
+        if cells[i] < np.uint64(len(out)):
+            out[np.int64(cells[i])] += ONE_WORD
+
+
+@compiled
+def count_ranges(blocks, widths, out):
+    """out[2^w + v] += how often v is a cell of width w, below 2^w: blocks (count, cells), widths int64 (count, cells
+    or 1)."""
+    for b in range(blocks.shape[0]):
+        row = blocks[b]
+        for i in range(len(row)):
+            first = np.int64(1) << (widths[b, i] if widths.shape[1] > 1 else widths[b, 0])
+            if row[i] < np.uint64(first):
+                out[first + np.int64(row[i])] += ONE_WORD
 
 
 # --- joining and opening
@@ -202,6 +182,20 @@ def join_products(f, g):
         )
         out[2, 0], out[2, 1] = plus(out[2, 0], y0), plus(out[2, 1], y1)
     return out
+
+
+@compiled
+def bind_pairs(f, x0, x1, out):
+    """Bind the lowest bit: (…, length, 2) to (…, ⌈length / 2⌉, 2), the axes before as one."""
+    length = f.shape[1]
+    for o in range(f.shape[0]):
+        for i in range(0, length, 2):
+            a0, a1 = f[o, i, 0], f[o, i, 1]
+            b0, b1 = ZERO_WORD, ZERO_WORD
+            if i + 1 < length:
+                b0, b1 = f[o, i + 1, 0], f[o, i + 1, 1]
+            y0, y1 = xtimes(x0, x1, minus(b0, a0), minus(b1, a1))
+            out[o, i // 2, 0], out[o, i // 2, 1] = plus(a0, y0), plus(a1, y1)
 
 
 @compiled
@@ -263,6 +257,11 @@ def combine_integers(values, weights, out):
     shifted = np.empty((_AT_ONCE, length), np.uint64)
     for top in range(0, count, _AT_ONCE):
         end = min(top + _AT_ONCE, count)
+        none = ZERO_WORD
+        for i in range(top, end):
+            none |= weights[i, 0] | weights[i, 1]
+        if none == ZERO_WORD:
+            continue
         low, high = np.int64(0), np.int64(0)
         for i in range(top, end):
             for j in range(length):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from otr_core.lane import formats as bits
 from otr_core.lane.dims import Matrix
@@ -16,21 +17,21 @@ from otr_core.spotcheck.proof.field import (
     ONE,
     Ext,
     Words,
-    add,
     dot,
     dot_base,
     residues,
     sub,
     xmul,
+    xscale,
     xtotal,
 )
 from otr_core.spotcheck.proof.layout import PAD_ID, TEMPER_END
-from otr_core.spotcheck.proof.lookups import TABLE_IDS, entries, rest_widths, widths
+from otr_core.spotcheck.proof.lookups import TABLE_IDS, entries
 from otr_core.spotcheck.proof.party import Party
 from otr_core.spotcheck.proof.sumcheck import Levels, Rounds
 from otr_node.portable import PortableModel
 from otr_node.proof import kernels, rounds
-from otr_node.proof.cells import CodeWords, lay_cells, paths_at, tree_over
+from otr_node.proof.cells import CodeWords, lay_cells, paths_at, range_widths, tree_over
 from otr_node.proof.joining import Cells, Joining
 from otr_node.proof.journal import Later
 from otr_node.proof.model_cells import ModelCells, WeightOpening, joining_weights
@@ -42,32 +43,54 @@ r: Any = rounds
 
 
 class Products:
-    """A sum-check of three factors over a box: (…, last axis, 2) each, of one shape."""
+    """A sum-check of three factors over a box: (2, …, last axis) each, words apart, of one shape."""
 
     def __init__(self, factors: list[Words], shape: tuple[int, ...]) -> None:
         self._factors, self._shape = factors, list(shape)
-        self._settle()
 
-    def _settle(self) -> None:
+    def _rows(self) -> list[Words]:
+        """The factors as rows along the axis whose bits are bound; of an even one the pairs are all alike."""
         while len(self._shape) > 1 and self._shape[-1] == 1:
             self._shape.pop()
-        self._factors = [each.reshape(-1, self._shape[-1], 2) for each in self._factors]
+        length = -1 if self._shape[-1] % 2 == 0 else self._shape[-1]
+        return [each.reshape(2, *((1, -1) if length < 0 else (-1, length))) for each in self._factors]
 
     def message(self) -> Words:
         """Values at 0 … 3."""
-        found: Words = r.products(*self._factors)
+        found: Words = r.products(*self._rows())
         return found
 
     def bind(self, challenge: Ext) -> None:
-        left = -(-self._shape[-1] // 2)
-        x0, x1 = challenge.words
         bound = []
-        for each in self._factors:
-            out = np.empty((each.shape[0], left, 2), np.uint64)
-            r.bind_axis(each, x0, x1, out)
+        for each in self._rows():
+            out = np.empty((2, each.shape[1], -(-each.shape[2] // 2)), np.uint64)
+            r.bind_axis(each, *challenge.words, out)
             bound.append(out)
-        self._factors, self._shape[-1] = bound, left
-        self._settle()
+        self._factors, self._shape[-1] = bound, -(-self._shape[-1] // 2)
+
+
+def words_apart(values: Words) -> Words:
+    """(…, 2) to (2, …)."""
+    return np.ascontiguousarray(np.moveaxis(values, -1, 0))
+
+
+def combined_integers(values: NDArray[Any], weights: Words) -> Words:
+    """Σ weights[i] · values[i]: signed integers (n, m) and (n, 2) to (m, 2)."""
+    out = np.zeros((values.shape[1], 2), np.uint64)
+    k.combine_integers(values, np.ascontiguousarray(weights), out)
+    return out
+
+
+def lifted(values: NDArray[np.int64]) -> Words:
+    """Signed integers (…) as elements of the extension, (2, …)."""
+    out = np.empty((2, *values.shape), np.uint64)
+    r.lift(np.ascontiguousarray(values).ravel(), out.reshape(2, -1))
+    return out
+
+
+def _spread(weights: Words, like: Words) -> Words:
+    """Weights (…, 2) with axes of one value, as wide as another array (2, …)."""
+    return np.ascontiguousarray(np.broadcast_to(np.moveaxis(weights, -1, 0), like.shape))
 
 
 class Room:
@@ -170,9 +193,11 @@ class AnswerProver(Party):
     def functional(self, name: str, weights: Weights) -> Ext:
         numbers = self.witness.numbers[name]
         if isinstance(weights, RowWeights):
-            return Ext.of(np.array(k.sum_rows(numbers, weights.rows, weights.across), np.uint64))
+            sums = combined_integers(numbers.reshape(-1, numbers.shape[2]), weights.rows.reshape(-1, 2))
+            return dot(sums, weights.across)
         if isinstance(weights, PlaneWeights):
-            return Ext.of(np.array(k.sum_planes(numbers, weights.first, weights.plane), np.uint64))
+            sums = combined_integers(numbers.reshape(len(numbers), -1), weights.first)
+            return dot(sums, weights.plane.reshape(-1, 2))
         if isinstance(weights, PrefixWeights):
             sums = np.pad(numbers[0].cumsum(-1), ((0, 0), (1, 0)))
             return dot_base(weights.rows, residues(sums[np.arange(len(sums)), weights.ends]))
@@ -182,14 +207,9 @@ class AnswerProver(Party):
         return Cells(self.sizes, self.cells).flat_value(flat)
 
     def combined(self, matrix: Matrix, layer: int, rows: Words) -> Words:
-        held = self._held(matrix, layer)
-        out: Words | None = None
-        for first in range(0, len(rows), _ROWS):
-            dense = held.dense(first, min(first + _ROWS, len(rows)))
-            out = np.zeros((dense.shape[1], 2), np.uint64) if out is None else out
-            k.combine_integers(dense, np.ascontiguousarray(rows[first : first + len(dense)]), out)
-        assert out is not None
-        return out
+        held, starts = self._held(matrix, layer), range(0, len(rows), _ROWS)
+        parts = [(held.dense(at, min(at + _ROWS, len(rows))), rows[at : at + _ROWS]) for at in starts]
+        return xtotal(np.stack([combined_integers(dense, own) for dense, own in parts]))
 
     # --- claims about matrices of a model that is committed to
 
@@ -239,35 +259,28 @@ class AnswerProver(Party):
 
     def _lifted(self, name: str) -> Words:
         own = self.witness.numbers
-        values = (own["gate_index"] - bits.SIGMOID_ZERO) * 8 + own["gate_low"] - 4 if name == "gate" else own[name]
-        out = np.empty((values.size, 2), np.uint64)
-        r.lift(np.ascontiguousarray(values).ravel(), out)
-        return out.reshape(*values.shape, 2)
+        return lifted(
+            (own["gate_index"] - bits.SIGMOID_ZERO) * 8 + own["gate_low"] - 4 if name == "gate" else own[name]
+        )
 
     def _pointwise(self, tables: tuple[Words, Words, Words], f: Words, g: Words) -> Products:
         eq = np.empty_like(f)
-        r.outer_three(*tables, eq)
-        return Products([eq, f, g], f.shape[:-1])
+        r.outer_three(tables[0], tables[1], words_apart(tables[2]), eq)
+        return Products([eq, f, g], f.shape[1:])
 
     def _squares(self, rows: Words) -> Products:
         scaled = self._lifted("scaled")
-        eq = np.ascontiguousarray(np.broadcast_to(rows[:, :, None], scaled.shape))
-        return Products([eq, scaled, scaled], scaled.shape[:-1])
+        return Products([_spread(rows[:, :, None], scaled), scaled, scaled], scaled.shape[1:])
 
     def _far(self, own: Words, t: Words, j: Words, beyond: str = "far", index: str = "distance") -> Products:
-        away = self._lifted(beyond)
-        numbers = TEMPER_END - self.witness.numbers[index]
-        near = np.empty((numbers.size, 2), np.uint64)
-        r.lift(numbers.ravel(), near)
-        return self._pointwise((own, t, j), away, near.reshape(*numbers.shape, 2))
+        near = lifted(TEMPER_END - self.witness.numbers[index])
+        return self._pointwise((own, t, j), self._lifted(beyond), near)
 
     def _dot(self, matrix: Matrix, source: str, sites: list[int], layer: Words, t: Words, rows: Words) -> Products:
-        values = np.ascontiguousarray(self.witness.numbers[source][sites])
-        folded = np.zeros((len(sites), values.shape[2], 2), np.uint64)
-        r.fold_positions(values, t, folded)
-        combined = self._by_layers(matrix, rows)
-        eq = np.ascontiguousarray(np.broadcast_to(layer[:, None], folded.shape))
-        return Products([eq, folded, combined], folded.shape[:-1])
+        values = self.witness.numbers[source]
+        folded = words_apart(np.stack([combined_integers(values[site], t) for site in sites]))
+        combined = words_apart(self._by_layers(matrix, rows))
+        return Products([_spread(layer[:, None], folded), folded, combined], folded.shape[1:])
 
     def _by_layers(self, matrix: Matrix, rows: Words) -> Words:
         """Each layer's rows combined: (layers, columns, 2)."""
@@ -280,29 +293,23 @@ class AnswerProver(Party):
         d, s = self.sizes.d, self.sizes
         turned = self.witness.numbers["turned"].reshape(d.layers, s.positions, -1, d.tile)
         keys = np.ascontiguousarray(turned[:, :, d.heads :])
-        seen = np.empty((*keys.shape, 2), np.uint64)
+        seen = np.empty((2, *keys.shape), np.uint64)
         r.seen_keys(keys, j, seen)
-        seen = np.repeat(seen, d.heads // d.kv_heads, axis=2)
-        query = np.empty((*seen.shape,), np.uint64)
-        r.lift(np.ascontiguousarray(turned[:, :, : d.heads]).ravel(), query.reshape(-1, 2))
-        small = np.empty((d.layers, s.positions, d.heads, 2), np.uint64)
-        r.outer_three(layer, t, head, small)
-        eq = np.ascontiguousarray(np.broadcast_to(small[:, :, :, None], seen.shape))
-        return Products([eq, query, seen], seen.shape[:-1])
+        seen = np.repeat(seen, d.heads // d.kv_heads, axis=3)
+        query = lifted(turned[:, :, : d.heads])
+        small = np.empty((2, d.layers, s.positions, d.heads), np.uint64)
+        r.outer_three(layer, t, words_apart(head), small)
+        return Products([_spread(np.moveaxis(small, 0, -1)[..., None, :], seen), query, seen], seen.shape[1:])
 
     def _mix(self, layer: Words, t: Words, head: Words, c: Words) -> Products:
         d, s = self.sizes.d, self.sizes
-        weights = self.witness.numbers["weight"]
-        folded = np.zeros((d.layers * d.heads, s.positions, 2), np.uint64)
-        r.fold_positions(weights, t, folded)
+        folded = np.stack([combined_integers(own, t) for own in self.witness.numbers["weight"]])
         qkv = self.witness.numbers["qkv"].reshape(d.layers, s.positions, -1, d.tile)
         values = residues(qkv[:, :, d.heads + d.kv_heads :].transpose(0, 2, 1, 3))  # (layers, kv_heads, s, tile)
-        own = xtotal(xmul(np.stack([values, np.zeros_like(values)], -1), c), 3)
-        own = np.repeat(own, d.heads // d.kv_heads, axis=1)
-        eq = np.empty((d.layers, d.heads, 1, 2), np.uint64)
-        r.outer_three(layer, head, ONE.words[None], eq)
-        eq = np.ascontiguousarray(np.broadcast_to(eq, own.shape))
-        return Products([eq, folded.reshape(own.shape), own], own.shape[:-1])
+        own = xtotal(xscale(c, values), 3)
+        own = words_apart(np.repeat(own, d.heads // d.kv_heads, axis=1))
+        eq = xmul(layer[:, None, None], head[:, None])
+        return Products([_spread(eq, own), words_apart(folded).reshape(own.shape), own], own.shape[1:])
 
     # --- sums of fractions
 
@@ -315,46 +322,36 @@ class AnswerProver(Party):
         s, flat = self.sizes, self.cells.reshape(-1)
         leaves = self._room.take("leaves", 4, 1 << count_bits)
         if label == "ranges":
-            (cells,) = rest
-            begin, end = first // s.block_cells, (first + cells) // s.block_cells
-            ids = residues(widths(s)[begin:end])[:, None]
-            start, own = s.first_block["norm_rest"], rest_widths(s, self.facts.peak)
-            low, high = max(begin, start), min(end, start + len(own))
-            if low < high:  # their widths differ from row to row
-                ids = np.repeat(ids, s.block_cells, axis=1)
-                ids[low - begin : high - begin] = np.repeat(
-                    residues(own[low - start : high - start]), s.block[1], axis=1
-                )
-            blocks = flat[first : first + cells].reshape(-1, s.block_cells)
-            r.range_leaves(blocks, ids, *alpha.words, *beta.words, leaves)
+            (count,) = rest
+            begin, end = first // s.block_cells, (first + count) // s.block_cells
+            for low, high, ids in range_widths(s, self.facts.peak, begin, end):
+                blocks = flat[low * s.block_cells : high * s.block_cells].reshape(high - low, s.block_cells)
+                at = (low - begin) * s.block_cells
+                r.range_leaves(blocks, residues(ids), *alpha.words, *beta.words, at, leaves)
         elif label.startswith("look up"):
-            second, cells, number = rest
+            second, count, number = rest
             base, square = (alpha - beta * number).words, (beta * beta).words
-            r.pair_leaves(flat[first : first + cells], flat[second : second + cells], *base, *square, leaves)
+            r.pair_leaves(flat[first : first + count], flat[second : second + count], *base, *square, leaves)
         else:
-            cells, name = rest
-            self._table(flat[first : first + cells], name, alpha, beta, leaves)
+            count, name = rest
+            self._table(flat[first : first + count], name, alpha, beta, leaves)
+        leaves[:, count:] = np.array([[0], [0], [1], [0]], np.uint64)  # beyond: 0 / 1
         return Fractions(leaves, self._room)
 
     def _table(self, counts: Words, name: str, alpha: Ext, beta: Ext, out: Words) -> None:
         index = np.arange(len(counts))
-        second = np.zeros(len(counts), np.int64)
+        second = np.zeros(0, np.int64)
         if name == "range":
             width = np.frexp(index.astype(np.float64))[1].astype(np.int64) - 1
             number = np.where(index == 0, PAD_ID, width)
             index = np.where(index == 0, 0, index - (1 << np.maximum(width, 0)))
         else:
-            table = entries(name)
-            number = np.full(len(counts), PAD_ID)
-            number[: len(table)] = TABLE_IDS[name]
-            second[: len(table)] = table
-        # the look-ups' kernel makes 1 / (α − …) with one id; here ids differ
-        none = np.zeros(len(counts), np.uint64)
-        r.pair_leaves(residues(index), none, *alpha.words, *(beta * 0).words, out)
-        minus = by_rows(np.broadcast_to(beta.words, (len(counts), 2)), number)
-        minus = add(minus, by_rows(np.broadcast_to((beta * beta).words, (len(counts), 2)), second))
-        out[2:] = sub(out[2:], minus.T)
-        out[0] = sub(none, counts)
+            second = entries(name)
+            number = np.where(index < len(second), TABLE_IDS[name], PAD_ID)
+        r.range_leaves(residues(index)[None], residues(number)[None], *alpha.words, *beta.words, 0, out)
+        values = by_rows(np.broadcast_to((beta * beta).words, (len(second), 2)), second)
+        out[2:, : len(second)] = sub(out[2:, : len(second)], values.T)
+        out[0, : len(counts)] = sub(np.zeros_like(counts), counts)
 
     # --- the opening
 
@@ -364,7 +361,7 @@ class AnswerProver(Party):
 
     def _join(self, claim_powers: list[Ext]) -> Joining:
         self.report(f"  joining {len(claim_powers)} claims")
-        del self.witness  # all claims about it are made
+        del self.witness, self._room  # all claims about it are made
         return Cells(self.sizes, self.cells).joining(self.ledger, claim_powers)
 
     def cells_at(self) -> Ext:
