@@ -17,8 +17,7 @@ from otr_node.integers.compiled import compiled
 from otr_node.proof.arithmetic import ONE_WORD, ZERO_WORD, minus, plus, residue, sum_all, times, xtimes
 
 _P, _LOW, _HALF = np.uint64(P), np.uint64(2**32 - 1), np.uint64(32)
-_SHIFT = np.int64(2**25)
-_SMALL = np.uint64(2**26)  # cells of a part that are summed before they are reduced
+_SHIFT, _SMALL = np.uint64(2**25), np.uint64(2**26)  # of cells that are summed before they are reduced
 _AT_ONCE = 64  # so many of them
 _WIDE = 512  # sums held at once: they stay in the nearest cache
 
@@ -210,22 +209,25 @@ def halves(low, high):
 def combine_rows(cells, weights, out):
     """out[j] += Σ weights[i] · cells[i, j]: (rows, cells) of the base field, weights (rows, 2).
 
-    Where all cells of a part are below 2^26, 64 products of a cell and half a weight sum to less than 2^64:
-    (2^26 − 1)(2^32 − 1) · 64. There nothing is reduced before the end.
+    Where all cells of a part are those of integers from −2^25 to below 2^25, they are shifted by 2^25: 64 products of
+    such a one and half a weight sum to less than 2^64, (2^26 − 1)(2^32 − 1) · 64. There nothing is reduced before the
+    end.
     """
     count, length = cells.shape
     room = min(length, _WIDE)
     a0, a1 = np.empty(room, np.uint64), np.empty(room, np.uint64)
     b0, b1 = np.empty(room, np.uint64), np.empty(room, np.uint64)
-    for left in range(0, length, room):
-        right = min(left + room, length)
-        for top in range(0, count, _AT_ONCE):
-            end = min(top + _AT_ONCE, count)
+    for top in range(0, count, _AT_ONCE):
+        end = min(top + _AT_ONCE, count)
+        sum0, sum1 = sum_all(weights[top:end, 0].copy()), sum_all(weights[top:end, 1].copy())
+        sum0, sum1 = times(sum0, _SHIFT), times(sum1, _SHIFT)
+        for left in range(0, length, room):
+            right = min(left + room, length)
             bits = ZERO_WORD
             for i in range(top, end):
                 row = cells[i, left:right]
                 for j in range(right - left):
-                    bits |= row[j]
+                    bits |= plus(row[j], _SHIFT)
             if bits >= _SMALL:
                 for i in range(top, end):
                     row, w0, w1 = cells[i, left:right], weights[i, 0], weights[i, 1]
@@ -239,22 +241,21 @@ def combine_rows(cells, weights, out):
                 w0, w1 = weights[i, 0] & _LOW, weights[i, 0] >> _HALF
                 v0, v1 = weights[i, 1] & _LOW, weights[i, 1] >> _HALF
                 for j in range(right - left):
-                    x = row[j] & _LOW
+                    x = plus(row[j], _SHIFT) & _LOW
                     a0[j] += x * w0
                     a1[j] += x * w1
                     b0[j] += x * v0
                     b1[j] += x * v1
             for j in range(right - left):
-                out[left + j, 0] = plus(out[left + j, 0], halves(a0[j], a1[j]))
-                out[left + j, 1] = plus(out[left + j, 1], halves(b0[j], b1[j]))
+                out[left + j, 0] = plus(out[left + j, 0], minus(halves(a0[j], a1[j]), sum0))
+                out[left + j, 1] = plus(out[left + j, 1], minus(halves(b0[j], b1[j]), sum1))
 
 
 @compiled
 def combine_integers(values, weights, out):
-    """``combine_rows`` of signed integers: those of a part that are all within 2^25 are shifted by as much before,
-    and the sum after."""
+    """``combine_rows`` of signed integers."""
     count, length = values.shape
-    shifted = np.empty((_AT_ONCE, length), np.uint64)
+    cells = np.empty((_AT_ONCE, length), np.uint64)
     for top in range(0, count, _AT_ONCE):
         end = min(top + _AT_ONCE, count)
         none = ZERO_WORD
@@ -262,20 +263,11 @@ def combine_integers(values, weights, out):
             none |= weights[i, 0] | weights[i, 1]
         if none == ZERO_WORD:
             continue
-        low, high = np.int64(0), np.int64(0)
         for i in range(top, end):
+            row, own = values[i], cells[i - top]
             for j in range(length):
-                low, high = min(low, np.int64(values[i, j])), max(high, np.int64(values[i, j]))
-        shift = _SHIFT if low >= -_SHIFT and high < _SHIFT else np.int64(0)
-        for i in range(top, end):
-            for j in range(length):
-                shifted[i - top, j] = residue(np.int64(values[i, j]) + shift)
-        combine_rows(shifted[: end - top], weights[top:end], out)
-        if shift:
-            sum0, sum1 = sum_all(weights[top:end, 0].copy()), sum_all(weights[top:end, 1].copy())
-            sum0, sum1 = times(sum0, np.uint64(shift)), times(sum1, np.uint64(shift))
-            for j in range(length):
-                out[j, 0], out[j, 1] = minus(out[j, 0], sum0), minus(out[j, 1], sum1)
+                own[j] = residue(np.int64(row[j]))
+        combine_rows(cells[: end - top], weights[top:end], out)
 
 
 @compiled
@@ -302,18 +294,20 @@ def fold_values(cells, low, out):
     for j in range(length):
         w0[j], w1[j] = low[j, 0] & _LOW, low[j, 0] >> _HALF
         v0[j], v1[j] = low[j, 1] & _LOW, low[j, 1] >> _HALF
+    sum0, sum1 = times(sum_all(low[:, 0].copy()), _SHIFT), times(sum_all(low[:, 1].copy()), _SHIFT)
     for i in range(count):
         row = cells[i]
         a0, a1, b0, b1, bits = ZERO_WORD, ZERO_WORD, ZERO_WORD, ZERO_WORD, ZERO_WORD
         for j in range(length):
-            x = row[j] & _LOW
-            bits |= row[j]
+            whole = plus(row[j], _SHIFT)
+            x = whole & _LOW
+            bits |= whole
             a0 += x * w0[j]
             a1 += x * w1[j]
             b0 += x * v0[j]
             b1 += x * v1[j]
         if bits < _SMALL:
-            out[i, 0], out[i, 1] = halves(a0, a1), halves(b0, b1)
+            out[i, 0], out[i, 1] = minus(halves(a0, a1), sum0), minus(halves(b0, b1), sum1)
             continue
         a0, b0 = ZERO_WORD, ZERO_WORD
         for j in range(length):
