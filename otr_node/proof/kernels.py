@@ -34,7 +34,7 @@ def butterflies(upper, lower, roots):
 
 
 @compiled
-def turn(upper, lower, root):
+def butterflies_of_one(upper, lower, root):
     """``butterflies`` with one root."""
     for i in range(len(upper)):
         a, b = upper[i], lower[i]
@@ -62,7 +62,7 @@ def last_rounds(x, roots, order, out):
         while half:
             for base in range(0, 64, 2 * half):
                 for i in range(base, base + half):
-                    turn(tile[i], tile[i + half], roots[half + i - base])
+                    butterflies_of_one(tile[i], tile[i + half], roots[half + i - base])
             half //= 2
         for i in range(64):
             first = order[i] // up * up + order[group] // 4096 * 64

@@ -33,7 +33,7 @@ _ROOM = 512  # numbers worked on at once: they stay in the nearest cache
 
 
 @compiled
-def split(row, first, low, step):
+def pairs_of(row, first, low, step):
     """Of pairs of a row from pair ``first`` on the lower one, and the way to the upper one; beyond the row lies 0."""
     n, length = len(low), len(row)
     part = row[2 * first : 2 * (first + n)]
@@ -58,9 +58,9 @@ def products(f, g, h):
         for first in range(0, pairs, room):
             n = min(room, pairs - first)
             for word in range(2):
-                split(f[word, o], first, lows[word, :n], steps[word, :n])
-                split(g[word, o], first, lows[2 + word, :n], steps[2 + word, :n])
-                split(h[word, o], first, lows[4 + word, :n], steps[4 + word, :n])
+                pairs_of(f[word, o], first, lows[word, :n], steps[word, :n])
+                pairs_of(g[word, o], first, lows[2 + word, :n], steps[2 + word, :n])
+                pairs_of(h[word, o], first, lows[4 + word, :n], steps[4 + word, :n])
             a0, a1, b0, b1 = lows[0, :n], lows[1, :n], lows[2, :n], lows[3, :n]
             t0, t1, u0, u1 = t[0, :n], t[1, :n], u[0, :n], u[1, :n]
             for x in range(4):
@@ -84,7 +84,7 @@ def bind_axis(f, x0, x1, out):
             n = min(room, pairs - first)
             own0, own1 = out[0, o, first : first + n], out[1, o, first : first + n]
             for word in range(2):
-                split(f[word, o], first, lows[word, :n], steps[word, :n])
+                pairs_of(f[word, o], first, lows[word, :n], steps[word, :n])
             multiply_by(x0, x1, steps[0, :n], steps[1, :n], own0, own1)
             add_to(lows[0, :n], own0)
             add_to(lows[1, :n], own1)
