@@ -30,13 +30,15 @@ from otr_core.spotcheck.proof.verify import (
 from otr_node.models import model_folder
 from otr_node.portable import PortableModel, load_portable
 from otr_node.project import Project
+from otr_node.proof.cells import tree_over
 from otr_node.proof.journal import ProofJournal
-from otr_node.proof.model_cells import bound_bits, commit_to_model, tree_over
+from otr_node.proof.model_cells import bound_bits, commit_to_model
 from otr_node.proof.prover import AnswerProver
 from otr_node.proof.witness import make_witness
 
-BYTES_PER_CELL = 36
-"""Of the prover's memory at its most, measured: cells, claims' weights, and both bound once."""
+BYTES_PER_CELL, BYTES_FOR_TREES = 14, 500_000_000
+"""Of the prover's memory at its most, measured: cells and the numbers they come from; and a tree of fractions, whose
+size has a bound."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,8 @@ def prove_answer(
     side.report = report
     side.refuse_beyond()
     cells = sizes.rows << sizes.row_bits
-    report(f"{cells / 1e6:.1f} million cells: about {cells * BYTES_PER_CELL / 1e9:.1f} GB beside the model")
+    needed = cells * BYTES_PER_CELL + BYTES_FOR_TREES
+    report(f"{cells / 1e6:.1f} million cells: about {needed / 1e9:.1f} GB beside the model")
     report(f"running {sizes.positions} positions once more")
     witness = make_witness(model, sizes, tokens, progress=report, draws=draws)
     facts = witness.facts

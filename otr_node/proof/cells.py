@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import mmap
-import os
-import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from otr_core.errors import InputError
-from otr_core.merkle import Tree
+from otr_core.merkle import HASH_BYTES, Tree, leaf_hasher
 from otr_core.spotcheck.proof.blocks import BLOWUP_BITS
-from otr_core.spotcheck.proof.commitment import column_leaf
 from otr_core.spotcheck.proof.field import Words, powers, root_of_unity
 from otr_core.spotcheck.proof.layout import TEMPER_END, Sizes
 from otr_core.spotcheck.proof.lookups import entries, rest_widths, widths
 from otr_node.proof import kernels
 from otr_node.proof.witness import Witness
 
-MOST_IN_MEMORY = 2**28
-"""Bytes of code words; more lie in a file."""
+AT_ONCE = 2**24
+"""About so many cells are encoded at once; no bit depends on it."""
 _COLUMNS = 256  # hashed at once
 k: Any = kernels  # loops without types
 
@@ -55,47 +51,32 @@ def lay_cells(s: Sizes, witness: Witness) -> Words:
 
 def _count(s: Sizes, flat: Words, peak: NDArray[np.int64]) -> None:
     """Write how often each entry of a table is looked up in each group."""
-    widths_of, rests = widths(s), rest_widths(s, peak)
-    rest_first = s.first_block["norm_rest"]
     for table, groups in s.lookup_groups.items():
         first, cells = s.cells_of(f"count_{table}")
         counts = flat[first : first + cells].reshape(len(groups), -1)
         for own, group in zip(counts, groups, strict=True):
             looked_up = flat[group.index : group.index + group.cells]
             if table != "range":
-                _tally(looked_up.astype(np.int64), own)
+                k.count_values(looked_up, own)
                 continue
-            begin = group.index // s.block_cells
-            for at, block in enumerate(looked_up.reshape(-1, *s.block), begin):
-                rest = rest_first <= at < rest_first + len(rests)
-                width = rests[at - rest_first][:, None] if rest else widths_of[at]
-                keys = block.astype(np.int64)
-                _tally(((1 << width) + keys)[keys < 1 << width], own)
+            first = group.index // s.block_cells
+            for begin, end, ids in range_widths(s, peak, first, first + group.cells // s.block_cells):
+                blocks = looked_up[(begin - first) * s.block_cells : (end - first) * s.block_cells]
+                k.count_ranges(blocks.reshape(end - begin, s.block_cells), ids, own)
 
 
-def _tally(values: NDArray[np.int64], counts: Words) -> None:
-    """Values that no entry has are passed over: then no proof comes of it."""
-    k.count_values(values[(values >= 0) & (values < len(counts))], counts)
-
-
-def room_for_words(shape: tuple[int, int]) -> tuple[Words, mmap.mmap | None]:
-    """An array of words: in memory, or, where it is large, in a file that has no name, so that
-    nothing is left of it whatever ends the program; and what maps that file.
-
-    Raises:
-        InputError: the folder for temporary files has no room.
-    """
-    size = 8 * shape[0] * shape[1]
-    if size <= MOST_IN_MEMORY:
-        return np.empty(shape, np.uint64), None
-    try:
-        with tempfile.TemporaryFile() as file:
-            os.posix_fallocate(file.fileno(), 0, size)  # a disk that fills later would end the program
-            held = mmap.mmap(file.fileno(), size)
-    except OSError as error:
-        found = f"{tempfile.gettempdir()}: found no room ({error.strerror})"
-        raise InputError(f"{found}, expected {size} bytes for code words; TMPDIR names another folder") from error
-    return np.frombuffer(held, np.uint64).reshape(shape), held
+def range_widths(
+    s: Sizes, peak: NDArray[np.int64], begin: int, end: int
+) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
+    """The widths that look-ups in the table of ranges name, block by block from ``begin`` up to ``end``: in pieces,
+    each with its first block, the one after its last, and widths (blocks, 1), or (blocks, cells) of norms."""
+    start, rests = s.first_block["norm_rest"], rest_widths(s, peak)
+    low, high = np.clip([start, start + len(rests)], begin, end).tolist()
+    one = np.asarray(widths(s), np.int64)[:, None]
+    yield begin, low, one[begin:low]
+    if low < high:
+        yield low, high, np.repeat(np.asarray(rests[low - start : high - start], np.int64), s.block[1], axis=1)
+    yield high, end, one[high:end]
 
 
 def round_roots(size: int) -> Words:
@@ -115,17 +96,54 @@ def bit_reversal(size: int) -> NDArray[np.int64]:
 
 
 class CodeWords:
-    """The rows' code words and the tree over their columns."""
+    """The code words of rows of cells, made some at a time and each time they are needed: to make them takes
+    about as long as to read them back.
 
-    def __init__(self, cells: Words) -> None:
-        rows, length = cells.shape
-        size = length << BLOWUP_BITS
-        self.words, held = room_for_words((rows, size))
-        k.encode_rows(cells, round_roots(size), bit_reversal(size), self.words)
-        leaves: list[bytes] = []
-        for first in range(0, size, _COLUMNS):
-            columns = np.ascontiguousarray(self.words[:, first : first + _COLUMNS].T)
-            leaves += [column_leaf(column) for column in columns]
-        self.tree = Tree(leaves)
-        if held is not None:
-            held.madvise(mmap.MADV_DONTNEED)  # read again only where columns are opened
+    Args:
+        chunks: gives all rows in order, some at a time: the number of the first, and the rows (count, 2^row_bits).
+    """
+
+    def __init__(self, chunks: Callable[[], Iterable[tuple[int, Words]]], row_bits: int) -> None:
+        self._chunks, self._size = chunks, 1 << (row_bits + BLOWUP_BITS)
+
+    @classmethod
+    def of(cls, cells: Words) -> CodeWords:
+        """Of rows that are held."""
+        count = max(AT_ONCE // cells.shape[1], 1)
+        starts = range(0, len(cells), count)
+        return cls(lambda: ((at, cells[at : at + count]) for at in starts), cells.shape[1].bit_length() - 1)
+
+    def parts(self) -> Iterator[tuple[int, Words]]:
+        """All code words in order, as ``chunks``; what is given is overwritten when the next are asked for."""
+        roots, order = round_roots(self._size), bit_reversal(self._size)
+        room = np.empty((0, self._size), np.uint64)
+        for first, rows in self._chunks():
+            if len(rows) > len(room):
+                room = np.empty((len(rows), self._size), np.uint64)
+            k.encode_rows(rows, roots, order, room[: len(rows)])
+            yield first, room[: len(rows)]
+
+    def column_hashes(self) -> bytes:
+        """The leaves of the commitment: the hash of each column (``commitment.column_leaf``)."""
+        hashers = [leaf_hasher() for _ in range(self._size)]
+        for _, words in self.parts():
+            for at in range(0, self._size, _COLUMNS):
+                columns = np.empty((min(_COLUMNS, self._size - at), len(words)), np.uint64)
+                k.columns_of(words, at, columns)
+                for hasher, column in zip(hashers[at : at + _COLUMNS], columns, strict=True):
+                    hasher.update(column.data)
+        return b"".join(hasher.digest() for hasher in hashers)
+
+    def columns_at(self, places: list[int]) -> Words:
+        """Some columns: (places, rows)."""
+        return np.ascontiguousarray(np.concatenate([words[:, places].T for _, words in self.parts()], axis=1))
+
+
+def tree_over(hashes: bytes) -> Tree:
+    """The tree over the columns of a commitment."""
+    return Tree([hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)])
+
+
+def paths_at(tree: Tree, places: list[int]) -> bytes:
+    """The Merkle paths of some columns, one after the other."""
+    return b"".join(b"".join(tree.path(place)) for place in places)

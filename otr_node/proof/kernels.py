@@ -12,8 +12,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from otr_core.spotcheck.proof.field import P
 from otr_node.integers.compiled import compiled
-from otr_node.proof.arithmetic import ZERO_WORD, minus, plus, residue, times, xtimes
+from otr_node.proof.arithmetic import ONE_WORD, ZERO_WORD, minus, plus, residue, sum_all, times, xtimes
+
+_P, _LOW, _HALF = np.uint64(P), np.uint64(2**32 - 1), np.uint64(32)
+_SHIFT, _SMALL = np.uint64(2**25), np.uint64(2**26)  # of cells that are summed before they are reduced
+_AT_ONCE = 64  # so many of them
+_WIDE = 512  # sums held at once: they stay in the nearest cache
 
 # --- code words
 
@@ -28,21 +34,39 @@ def butterflies(upper, lower, roots):
 
 
 @compiled
-def last_rounds(x, roots):
-    """The rounds with halves of 4, 2 and 1 values; at least 8 of them."""
-    w1, w2, w3 = roots[5], roots[6], roots[7]  # w2 is a square root of −1
-    for i in range(0, len(x), 8):
-        a, b, c, d, e, f, g, h = x[i], x[i + 1], x[i + 2], x[i + 3], x[i + 4], x[i + 5], x[i + 6], x[i + 7]
-        a, e = plus(a, e), minus(a, e)
-        b, f = plus(b, f), times(minus(b, f), w1)
-        c, g = plus(c, g), times(minus(c, g), w2)
-        d, h = plus(d, h), times(minus(d, h), w3)
-        a, c = plus(a, c), minus(a, c)
-        b, d = plus(b, d), times(minus(b, d), w2)
-        e, g = plus(e, g), minus(e, g)
-        f, h = plus(f, h), times(minus(f, h), w2)
-        x[i], x[i + 1], x[i + 2], x[i + 3] = plus(a, b), minus(a, b), plus(c, d), minus(c, d)
-        x[i + 4], x[i + 5], x[i + 6], x[i + 7] = plus(e, f), minus(e, f), plus(g, h), minus(g, h)
+def butterflies_of_one(upper, lower, root):
+    """``butterflies`` with one root."""
+    for i in range(len(upper)):
+        a, b = upper[i], lower[i]
+        upper[i] = plus(a, b)
+        lower[i] = times(minus(a, b), root)
+
+
+@compiled
+def last_rounds(x, roots, order, out):
+    """The rounds with halves of 32 values and fewer, and the reversal of bits: at least 4096 values.
+
+    64 parts of 64 values each lie side by side while they are worked on, so that a round takes 64 values with one
+    root. The parts are chosen so that what belongs together in ``out`` comes out together.
+    """
+    size, groups = len(x), len(x) // 4096
+    up = size // 64  # an index of 64 reversed as one of ``size`` is that many times too large
+    tile = np.empty((64, 64), np.uint64)
+    for group in range(groups):
+        for column in range(64):
+            first = (order[column] // up * groups + group) * 64
+            part = x[first : first + 64]
+            for i in range(64):
+                tile[i, column] = part[i]
+        half = 32
+        while half:
+            for base in range(0, 64, 2 * half):
+                for i in range(base, base + half):
+                    butterflies_of_one(tile[i], tile[i + half], roots[half + i - base])
+            half //= 2
+        for i in range(64):
+            first = order[i] // up * up + order[group] // 4096 * 64
+            out[first : first + 64] = tile[i]
 
 
 @compiled
@@ -58,14 +82,14 @@ def encode_rows(rows, roots, order, out):
     size = out.shape[1]
     x = np.empty(size, np.uint64)
     near = min(size, 4096)  # so much stays in the nearest cache through the last rounds
+    least = 32 if size >= 4096 else 0  # what is left to ``last_rounds``
     for row in range(count):
         half = size // 2
         # the first round meets zeros in its upper half
+        upper, lower, own, cells = x[:half], x[half:], roots[half:], rows[row]
         for i in range(half):
-            x[i] = rows[row, i]
-        lower, own = x[half:], roots[half:]
-        for i in range(half):
-            lower[i] = times(x[i], own[i])
+            upper[i] = cells[i]
+            lower[i] = times(cells[i], own[i])
         half //= 2
         while 2 * half > near:
             for base in range(0, size, 2 * half):
@@ -73,115 +97,28 @@ def encode_rows(rows, roots, order, out):
             half //= 2
         for part in range(0, size, near):
             step = min(half, near // 2)
-            while step > 4:
+            while step > least:
                 for base in range(part, part + near, 2 * step):
                     butterflies(x[base : base + step], x[base + step : base + 2 * step], roots[step : 2 * step])
                 step //= 2
-        last_rounds(x, roots)
-        for i in range(size):
-            out[row, i] = x[order[i]]
-
-
-# --- claims
-
-
-@compiled
-def sum_rows(values, rows, across):
-    """Σ rows[a, t] · across[j] · values[a, t, j], values int64."""
-    total0, total1 = ZERO_WORD, ZERO_WORD
-    for a in range(values.shape[0]):
-        for t in range(values.shape[1]):
-            r0, r1 = rows[a, t, 0], rows[a, t, 1]
-            if r0 == ZERO_WORD and r1 == ZERO_WORD:
-                continue
-            s0, s1 = ZERO_WORD, ZERO_WORD
-            for j in range(values.shape[2]):
-                x = residue(values[a, t, j])
-                s0 = plus(s0, times(x, across[j, 0]))
-                s1 = plus(s1, times(x, across[j, 1]))
-            y0, y1 = xtimes(r0, r1, s0, s1)
-            total0, total1 = plus(total0, y0), plus(total1, y1)
-    return total0, total1
+        if least:
+            last_rounds(x, roots, order, out[row])
+        else:
+            for i in range(size):
+                out[row, i] = x[order[i]]
 
 
 @compiled
-def sum_planes(values, first, plane):
-    """Σ first[a] · plane[t, j] · values[a, t, j]."""
-    total0, total1 = ZERO_WORD, ZERO_WORD
-    for a in range(values.shape[0]):
-        s0, s1 = ZERO_WORD, ZERO_WORD
-        for t in range(values.shape[1]):
-            for j in range(values.shape[2]):
-                x = residue(values[a, t, j])
-                s0 = plus(s0, times(x, plane[t, j, 0]))
-                s1 = plus(s1, times(x, plane[t, j, 1]))
-        y0, y1 = xtimes(first[a, 0], first[a, 1], s0, s1)
-        total0, total1 = plus(total0, y0), plus(total1, y1)
-    return total0, total1
+def columns_of(words, first, out):
+    """Columns ``first`` and the next ones of words (rows, size), each in one piece: out (count, rows)."""
+    for left in range(0, out.shape[0], 8):  # so many lie in one line of the cache
+        right = min(left + 8, out.shape[0])
+        for i in range(words.shape[0]):
+            for j in range(left, right):
+                out[j, i] = words[i, first + j]
 
 
-@compiled
-def sum_flat(cells, high, low):
-    """Σ high[b] · low[i] · cells[b, i], cells of the base field."""
-    total0, total1 = ZERO_WORD, ZERO_WORD
-    for b in range(cells.shape[0]):
-        s0, s1 = ZERO_WORD, ZERO_WORD
-        for i in range(cells.shape[1]):
-            x = cells[b, i]
-            s0 = plus(s0, times(x, low[i, 0]))
-            s1 = plus(s1, times(x, low[i, 1]))
-        y0, y1 = xtimes(high[b, 0], high[b, 1], s0, s1)
-        total0, total1 = plus(total0, y0), plus(total1, y1)
-    return total0, total1
-
-
-@compiled
-def add_rows(rows, across, out):
-    """out[a, t, j] += rows[a, t] · across[j]."""
-    for a in range(out.shape[0]):
-        for t in range(out.shape[1]):
-            r0, r1 = rows[a, t, 0], rows[a, t, 1]
-            if r0 == ZERO_WORD and r1 == ZERO_WORD:
-                continue
-            for j in range(out.shape[2]):
-                y0, y1 = xtimes(r0, r1, across[j, 0], across[j, 1])
-                out[a, t, j, 0] = plus(out[a, t, j, 0], y0)
-                out[a, t, j, 1] = plus(out[a, t, j, 1], y1)
-
-
-@compiled
-def add_planes(first, plane, out):
-    """out[a, t, j] += first[a] · plane[t, j]."""
-    for a in range(out.shape[0]):
-        for t in range(out.shape[1]):
-            for j in range(out.shape[2]):
-                y0, y1 = xtimes(first[a, 0], first[a, 1], plane[t, j, 0], plane[t, j, 1])
-                out[a, t, j, 0] = plus(out[a, t, j, 0], y0)
-                out[a, t, j, 1] = plus(out[a, t, j, 1], y1)
-
-
-@compiled
-def add_flat(high, low, out):
-    """out[b, i] += high[b] · low[i]."""
-    for b in range(out.shape[0]):
-        for i in range(out.shape[1]):
-            y0, y1 = xtimes(high[b, 0], high[b, 1], low[i, 0], low[i, 1])
-            out[b, i, 0] = plus(out[b, i, 0], y0)
-            out[b, i, 1] = plus(out[b, i, 1], y1)
-
-
-@compiled
-def spread_weights(weights, factor, out):
-    """Weights of numbers (rows, positions, values, 2), times a base field factor, to the blocks of
-    one limb: out (rows, down, along, positions of a block, values of a block, 2) += …"""
-    down, along = out.shape[3], out.shape[4]
-    for a in range(weights.shape[0]):
-        for t in range(weights.shape[1]):
-            for j in range(weights.shape[2]):
-                for c in range(2):
-                    value = times(weights[a, t, j, c], factor)
-                    at = out[a, t // down, j // along, t % down, j % along, c]
-                    out[a, t // down, j // along, t % down, j % along, c] = plus(at, value)
+# --- cells
 
 
 @compiled
@@ -195,16 +132,31 @@ def cut_limb(numbers, offsets, up, width, out):
     mask = (np.int64(1) << np.int64(width)) - np.int64(1) if width > 0 else np.int64(-1)
     for a in range(numbers.shape[0]):
         for t in range(numbers.shape[1]):
-            for j in range(numbers.shape[2]):
-                value = ((numbers[a, t, j] + offsets[a]) >> np.int64(up)) & mask
-                out[a, t // down, j // along, t % down, j % along] = residue(value)
+            row = numbers[a, t]
+            for block in range(out.shape[2]):
+                part, own = row[block * along : (block + 1) * along], out[a, t // down, block, t % down]
+                for j in range(len(part)):
+                    own[j] = residue(((np.int64(part[j]) + offsets[a]) >> np.int64(up)) & mask)
 
 
 @compiled
 def count_values(cells, out):
-    """out[v] += how often v is among the cells."""
+    """out[v] += how often v is among the cells; values that no entry has are passed over."""
     for i in range(len(cells)):
-        out[cells[i]] += np.uint64(1)
+        if cells[i] < np.uint64(len(out)):
+            out[np.int64(cells[i])] += ONE_WORD
+
+
+@compiled
+def count_ranges(blocks, widths, out):
+    """out[2^w + v] += how often v is a cell of width w, below 2^w: blocks (count, cells), widths int64 (count, cells
+    or 1)."""
+    for b in range(blocks.shape[0]):
+        row = blocks[b]
+        for i in range(len(row)):
+            first = np.int64(1) << (widths[b, i] if widths.shape[1] > 1 else widths[b, 0])
+            if row[i] < np.uint64(first):
+                out[first + np.int64(row[i])] += ONE_WORD
 
 
 # --- joining and opening
@@ -232,35 +184,133 @@ def join_products(f, g):
 
 
 @compiled
-def join_products_base(cells, g):
-    """The same with f of the base field (length,), an even number of them."""
-    out = np.zeros((3, 2), np.uint64)
-    for i in range(0, cells.shape[0], 2):
-        a, c = cells[i], cells[i + 1]
-        e = minus(plus(c, c), a)
-        for k in range(2):
-            b, d = g[i, k], g[i + 1, k]
-            out[0, k] = plus(out[0, k], times(a, b))
-            out[1, k] = plus(out[1, k], times(c, d))
-            out[2, k] = plus(out[2, k], times(e, minus(plus(d, d), b)))
-    return out
+def bind_pairs(f, x0, x1, out):
+    """Bind the lowest bit: (…, length, 2) to (…, ⌈length / 2⌉, 2), the axes before as one."""
+    length = f.shape[1]
+    for o in range(f.shape[0]):
+        for i in range(0, length, 2):
+            a0, a1 = f[o, i, 0], f[o, i, 1]
+            b0, b1 = ZERO_WORD, ZERO_WORD
+            if i + 1 < length:
+                b0, b1 = f[o, i + 1, 0], f[o, i + 1, 1]
+            y0, y1 = xtimes(x0, x1, minus(b0, a0), minus(b1, a1))
+            out[o, i // 2, 0], out[o, i // 2, 1] = plus(a0, y0), plus(a1, y1)
 
 
 @compiled
-def bind_base(cells, x0, x1, out):
-    """Bind the lowest bit of base field values: (length,) to (length / 2, 2)."""
-    for i in range(0, cells.shape[0], 2):
-        a = cells[i]
-        d = minus(cells[i + 1], a)
-        out[i // 2, 0], out[i // 2, 1] = plus(a, times(x0, d)), times(x1, d)
+def halves(low, high):
+    """low + 2^32 · high modulo p."""
+    low -= _P if low >= _P else ZERO_WORD
+    high -= _P if high >= _P else ZERO_WORD
+    return plus(low, times(high, _LOW + ONE_WORD))
 
 
 @compiled
 def combine_rows(cells, weights, out):
-    """out[j] = Σ weights[i] · cells[i, j]: (rows, cells) of the base field, weights (rows, 2)."""
-    for i in range(cells.shape[0]):
-        w0, w1 = weights[i, 0], weights[i, 1]
-        for j in range(cells.shape[1]):
-            x = cells[i, j]
-            out[j, 0] = plus(out[j, 0], times(x, w0))
-            out[j, 1] = plus(out[j, 1], times(x, w1))
+    """out[j] += Σ weights[i] · cells[i, j]: (rows, cells) of the base field, weights (rows, 2).
+
+    Where all cells of a part are those of integers from −2^25 to below 2^25, they are shifted by 2^25: 64 products of
+    such a one and half a weight sum to less than 2^64, (2^26 − 1)(2^32 − 1) · 64. There nothing is reduced before the
+    end.
+    """
+    count, length = cells.shape
+    room = min(length, _WIDE)
+    a0, a1 = np.empty(room, np.uint64), np.empty(room, np.uint64)
+    b0, b1 = np.empty(room, np.uint64), np.empty(room, np.uint64)
+    for top in range(0, count, _AT_ONCE):
+        end = min(top + _AT_ONCE, count)
+        sum0, sum1 = sum_all(weights[top:end, 0].copy()), sum_all(weights[top:end, 1].copy())
+        sum0, sum1 = times(sum0, _SHIFT), times(sum1, _SHIFT)
+        for left in range(0, length, room):
+            right = min(left + room, length)
+            bits = ZERO_WORD
+            for i in range(top, end):
+                row = cells[i, left:right]
+                for j in range(right - left):
+                    bits |= plus(row[j], _SHIFT)
+            if bits >= _SMALL:
+                for i in range(top, end):
+                    row, w0, w1 = cells[i, left:right], weights[i, 0], weights[i, 1]
+                    for j in range(right - left):
+                        out[left + j, 0] = plus(out[left + j, 0], times(row[j], w0))
+                        out[left + j, 1] = plus(out[left + j, 1], times(row[j], w1))
+                continue
+            a0[:], a1[:], b0[:], b1[:] = ZERO_WORD, ZERO_WORD, ZERO_WORD, ZERO_WORD
+            for i in range(top, end):
+                row = cells[i, left:right]
+                w0, w1 = weights[i, 0] & _LOW, weights[i, 0] >> _HALF
+                v0, v1 = weights[i, 1] & _LOW, weights[i, 1] >> _HALF
+                for j in range(right - left):
+                    x = plus(row[j], _SHIFT) & _LOW
+                    a0[j] += x * w0
+                    a1[j] += x * w1
+                    b0[j] += x * v0
+                    b1[j] += x * v1
+            for j in range(right - left):
+                out[left + j, 0] = plus(out[left + j, 0], minus(halves(a0[j], a1[j]), sum0))
+                out[left + j, 1] = plus(out[left + j, 1], minus(halves(b0[j], b1[j]), sum1))
+
+
+@compiled
+def combine_integers(values, weights, out):
+    """``combine_rows`` of signed integers."""
+    count, length = values.shape
+    cells = np.empty((_AT_ONCE, length), np.uint64)
+    for top in range(0, count, _AT_ONCE):
+        end = min(top + _AT_ONCE, count)
+        none = ZERO_WORD
+        for i in range(top, end):
+            none |= weights[i, 0] | weights[i, 1]
+        if none == ZERO_WORD:
+            continue
+        for i in range(top, end):
+            row, own = values[i], cells[i - top]
+            for j in range(length):
+                own[j] = residue(np.int64(row[j]))
+        combine_rows(cells[: end - top], weights[top:end], out)
+
+
+@compiled
+def combine_blocks(blocks, weights, out):
+    """out[w] += Σ weights[a, t] · blocks[a, w, t]: (rows, wide, down, along), weights (rows, down, 2),
+    out (wide, along, 2)."""
+    for a in range(blocks.shape[0]):
+        none = ZERO_WORD
+        for t in range(blocks.shape[2]):
+            none |= weights[a, t, 0] | weights[a, t, 1]
+        if none == ZERO_WORD:
+            continue
+        for w in range(blocks.shape[1]):
+            combine_rows(blocks[a, w], weights[a], out[w])
+
+
+@compiled
+def fold_values(cells, low, out):
+    """out[i] = Σ low[j] · cells[i, j]: cells of the base field, at most 64 a row; reduced as in
+    ``combine_rows``."""
+    count, length = cells.shape
+    w0, w1 = np.empty(length, np.uint64), np.empty(length, np.uint64)
+    v0, v1 = np.empty(length, np.uint64), np.empty(length, np.uint64)
+    for j in range(length):
+        w0[j], w1[j] = low[j, 0] & _LOW, low[j, 0] >> _HALF
+        v0[j], v1[j] = low[j, 1] & _LOW, low[j, 1] >> _HALF
+    sum0, sum1 = times(sum_all(low[:, 0].copy()), _SHIFT), times(sum_all(low[:, 1].copy()), _SHIFT)
+    for i in range(count):
+        row = cells[i]
+        a0, a1, b0, b1, bits = ZERO_WORD, ZERO_WORD, ZERO_WORD, ZERO_WORD, ZERO_WORD
+        for j in range(length):
+            whole = plus(row[j], _SHIFT)
+            x = whole & _LOW
+            bits |= whole
+            a0 += x * w0[j]
+            a1 += x * w1[j]
+            b0 += x * v0[j]
+            b1 += x * v1[j]
+        if bits < _SMALL:
+            out[i, 0], out[i, 1] = minus(halves(a0, a1), sum0), minus(halves(b0, b1), sum1)
+            continue
+        a0, b0 = ZERO_WORD, ZERO_WORD
+        for j in range(length):
+            a0 = plus(a0, times(row[j], low[j, 0]))
+            b0 = plus(b0, times(row[j], low[j, 1]))
+        out[i, 0], out[i, 1] = a0, b0

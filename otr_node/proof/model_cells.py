@@ -14,20 +14,18 @@ from typing import Any
 import numpy as np
 
 from otr_core.lane.dims import Matrix
-from otr_core.merkle import HASH_BYTES, Tree, leaf_hasher
-from otr_core.spotcheck.proof.blocks import BLOWUP_BITS, Column
+from otr_core.spotcheck.proof.blocks import Column
 from otr_core.spotcheck.proof.claims import RowWeights, Weights
 from otr_core.spotcheck.proof.committed import REACH, ModelCommitment, WeightLayout
-from otr_core.spotcheck.proof.field import Ext, Words, eq_table, xmul, xtotal
+from otr_core.spotcheck.proof.field import Ext, Words, xmul
 from otr_core.spotcheck.proof.sumcheck import Rounds
 from otr_node.portable import PortableModel
-from otr_node.proof import kernels, rounds
-from otr_node.proof.cells import bit_reversal, round_roots
+from otr_node.proof import kernels
+from otr_node.proof.cells import AT_ONCE, CodeWords, paths_at, tree_over
+from otr_node.proof.joining import Joining, fold_rows
 from otr_node.proof.journal import Later
 
-_COLUMNS = 256  # hashed at once
 k: Any = kernels  # loops without types
-r: Any = rounds
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class ModelCells:
 
     model: PortableModel
     layout: WeightLayout
-    at_once: int = 2**23
+    at_once: int = AT_ONCE
 
     def chunks(self) -> Iterator[tuple[int, Words]]:
         """All committed rows in order: the number of the first, and some of them (count, 2^row_bits).
@@ -79,35 +77,15 @@ class ModelCells:
                     k.cut_limb(dense, none, 0, 0, out)
                     yield out.ravel()
 
-    def encoded(self) -> Iterator[tuple[int, Words]]:
-        """The code words of all rows in order, as ``chunks``: (count, 2^(row_bits + 1))."""
-        size = 1 << (self.layout.row_bits + BLOWUP_BITS)
-        roots, order = round_roots(size), bit_reversal(size)
-        room = np.empty((max(self.at_once >> self.layout.row_bits, 1), size), np.uint64)
-        for first, cells in self.chunks():
-            k.encode_rows(cells, roots, order, room[: len(cells)])
-            yield first, room[: len(cells)]
-
-    def column_hashes(self) -> bytes:
-        """The leaves of the commitment: the hash of each column of the code words."""
-        size = 1 << (self.layout.row_bits + BLOWUP_BITS)
-        hashers = [leaf_hasher() for _ in range(size)]
-        for _, words in self.encoded():
-            for at in range(0, size, _COLUMNS):
-                columns = np.ascontiguousarray(words[:, at : at + _COLUMNS].T)
-                for hasher, column in zip(hashers[at : at + _COLUMNS], columns, strict=True):
-                    hasher.update(column)
-        return b"".join(hasher.digest() for hasher in hashers)
+    @property
+    def words(self) -> CodeWords:
+        """Their code words."""
+        return CodeWords(self.chunks, self.layout.row_bits)
 
 
 Report = Callable[[str], None]
 Claims = list[tuple[Column, Weights, Ext]]
 Join = Callable[[ModelCells, list[Ext]], Rounds]
-
-
-def tree_over(hashes: bytes) -> Tree:
-    """The tree over the columns of a commitment."""
-    return Tree([hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)])
 
 
 def bound_bits(model: PortableModel) -> dict[str, int]:
@@ -117,89 +95,40 @@ def bound_bits(model: PortableModel) -> dict[str, int]:
 
 def commit_to_model(model: PortableModel, layout: WeightLayout) -> tuple[ModelCommitment, bytes]:
     """The commitment to a model, the same bytes on every machine; and the hashes of its columns."""
-    hashes = ModelCells(model, layout).column_hashes()
+    hashes = ModelCells(model, layout).words.column_hashes()
     saturation = tuple(bound.bit_length() - 1 for bound in model.bounds.saturation)
     model_id, root = model.manifest.model_id, tree_over(hashes).root
     return ModelCommitment(model_id, root, saturation, bound_bits(model)), hashes
 
 
-class JoiningWeights:
+def joining_weights(cells: ModelCells, claims: Claims, powers: list[Ext], sums: dict[str, Words]) -> Joining:
     """The sum-check Σ W · cell over a model's cells, W from one claim about each matrix.
-
-    A claim's weights are a product, rows · across. While the bits of a block's columns are bound, a
-    round needs no more of the cells than their sums over rows; then one pass over all cells leaves a
-    value for each row of each block.
 
     Args:
         claims: a ledger's. powers: of the joining challenge, one a claim. sums: by a matrix' name,
             Σ rows · W of its claim, (columns, 2).
     """
+    s = cells.layout
+    down, along = s.block
+    found = [(column, weights, sums[column.name]) for column, weights, _ in claims if isinstance(weights, RowWeights)]
+    across = [xmul(own.across, power.words) for (_, own, _), power in zip(found, powers, strict=True)]
 
-    def __init__(self, cells: ModelCells, claims: Claims, powers: list[Ext], sums: dict[str, Words]) -> None:
-        self._cells, self._bits = cells, cells.layout.block[1].bit_length() - 1
-        self._point: list[Ext] = []
-        self._values, self._weights = np.zeros((0, 2), np.uint64), np.zeros((0, 2), np.uint64)
-        self._rows: dict[str, Words] = {}
-        self._sums: dict[str, Words] = {}
-        self._across: dict[str, Words] = {}
-        for (column, weights, _), power in zip(claims, powers, strict=True):
-            assert isinstance(weights, RowWeights)
-            name = column.name
-            self._rows[name] = xmul(weights.rows, power.words)
-            self._sums[name] = np.ascontiguousarray(xmul(sums[name], power.words))
-            self._across[name] = np.ascontiguousarray(weights.across)
-        if not self._bits:
-            self._fold()
-
-    def message(self) -> Words:
-        """Values at 0, 1, 2."""
-        if len(self._point) >= self._bits:
-            found: Words = k.join_products(self._values, self._weights)
-            return found
-        return xtotal(np.stack([k.join_products(self._sums[name], self._across[name]) for name in self._sums]))
-
-    def bind(self, challenge: Ext) -> None:
-        if len(self._point) >= self._bits:
-            self._values, self._weights = _bound(self._values, challenge), _bound(self._weights, challenge)
-            return
-        self._sums = {name: _bound(each, challenge) for name, each in self._sums.items()}
-        self._across = {name: _bound(each, challenge) for name, each in self._across.items()}
-        self._point.append(challenge)
-        if len(self._point) == self._bits:
-            self._fold()
-
-    def _fold(self) -> None:
-        """Cells and weights as they are once the columns of a block are bound."""
-        s = self._cells.layout
-        down, along = s.block
-        low = eq_table(self._point)
-        self._values = np.zeros(((s.rows << s.row_bits) // along, 2), np.uint64)
+    def fold(point: list[Ext], left: list[Words]) -> tuple[Words, Words]:
+        values, joined = (np.zeros(((s.rows << s.row_bits) // along, 2), np.uint64) for _ in range(2))
         per_row = (1 << s.row_bits) // along
-        for first, cells in self._cells.chunks():
-            out = self._values[first * per_row : first * per_row + cells.size // along]
-            r.fold_values(cells.reshape(-1, along), low[:, 0].copy(), low[:, 1].copy(), out)
-        self._weights = np.zeros_like(self._values)
-        for name, rows in self._rows.items():
-            column = s.columns[name]
+        for first, part in cells.chunks():
+            fold_rows(part.reshape(-1, along), point, values[first * per_row : first * per_row + part.size // along])
+        for (column, weights, _), own in zip(found, left, strict=True):
             layers, high, wide = s.blocks_of(column)
             padded = np.zeros((layers, high * down, 2), np.uint64)
-            padded[:, : rows.shape[1]] = rows
-            own = xmul(padded.reshape(layers, high, 1, down, 2), self._across[name].reshape(1, 1, wide, 1, 2))
-            at = s.first_block[name] * down
-            self._weights[at : at + layers * high * wide * down] = own.reshape(-1, 2)
+            padded[:, : weights.rows.shape[1]] = weights.rows
+            written = xmul(padded.reshape(layers, high, 1, down, 2), own.reshape(1, 1, wide, 1, 2))
+            at = s.first_block[column.name] * down
+            joined[at : at + written.size // 2] = written.reshape(-1, 2)
+        return values, joined
 
-    @property
-    def last(self) -> Ext:
-        """The cells' extension at the point."""
-        return Ext.of(self._values[0])
-
-
-def _bound(values: Words, challenge: Ext) -> Words:
-    """The lowest bit of (n, 2) bound."""
-    out = np.empty((1, -(-len(values) // 2), 2), np.uint64)
-    r.bind_axis(values[None], *challenge.words, out)
-    bound: Words = out[0]
-    return bound
+    own_sums = [np.ascontiguousarray(own).reshape(-1, along, 2) for *_, own in found]
+    return Joining(along.bit_length() - 1, own_sums, [own.reshape(-1, along, 2) for own in across], fold)
 
 
 class WeightOpening:
@@ -230,9 +159,7 @@ class WeightOpening:
     def columns_at(self, places: list[int]) -> Words:
         """Columns of the code words, which are made again: (places, rows)."""
         self._report(f"  encoding {self._cells.layout.rows} rows of the model")
-        parts = [words[:, places].T for _, words in self._cells.encoded()]
-        return np.ascontiguousarray(np.concatenate(parts, axis=1))
+        return self._cells.words.columns_at(places)
 
     def paths_at(self, places: list[int]) -> bytes:
-        tree = tree_over(self._hashes)
-        return b"".join(b"".join(tree.path(place)) for place in places)
+        return paths_at(tree_over(self._hashes), places)

@@ -6,110 +6,114 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from otr_core.lane import formats as bits
 from otr_core.lane.dims import Matrix
+from otr_core.merkle import Tree
 from otr_core.spotcheck.proof.claims import Flat, PlaneWeights, PrefixWeights, RowWeights, Weights, by_rows
 from otr_core.spotcheck.proof.committed import SHARED
 from otr_core.spotcheck.proof.field import (
     ONE,
     Ext,
     Words,
-    add,
     dot,
     dot_base,
-    eq_table,
     residues,
     sub,
     xmul,
+    xscale,
     xtotal,
 )
 from otr_core.spotcheck.proof.layout import PAD_ID, TEMPER_END
-from otr_core.spotcheck.proof.lookups import TABLE_IDS, entries, rest_widths, widths
+from otr_core.spotcheck.proof.lookups import TABLE_IDS, entries
 from otr_core.spotcheck.proof.party import Party
 from otr_core.spotcheck.proof.sumcheck import Levels, Rounds
 from otr_node.portable import PortableModel
 from otr_node.proof import kernels, rounds
-from otr_node.proof.cells import CodeWords, lay_cells
+from otr_node.proof.cells import CodeWords, lay_cells, paths_at, range_widths, tree_over
+from otr_node.proof.joining import Cells, Joining
 from otr_node.proof.journal import Later
-from otr_node.proof.model_cells import JoiningWeights, ModelCells, WeightOpening
+from otr_node.proof.model_cells import ModelCells, WeightOpening, joining_weights
 from otr_node.proof.witness import Witness
 
+_ROWS = 1024  # of a matrix, made dense at once
 k: Any = kernels  # loops without types
 r: Any = rounds
 
 
 class Products:
-    """A sum-check of three factors over a box: (…, last axis, 2) each, of one shape."""
+    """A sum-check of three factors over a box: (2, …, last axis) each, words apart, of one shape."""
 
     def __init__(self, factors: list[Words], shape: tuple[int, ...]) -> None:
         self._factors, self._shape = factors, list(shape)
-        self._settle()
 
-    def _settle(self) -> None:
+    def _rows(self) -> list[Words]:
+        """The factors as rows along the axis whose bits are bound; of an even one the pairs are all alike."""
         while len(self._shape) > 1 and self._shape[-1] == 1:
             self._shape.pop()
-        self._factors = [each.reshape(-1, self._shape[-1], 2) for each in self._factors]
+        length = -1 if self._shape[-1] % 2 == 0 else self._shape[-1]
+        return [each.reshape(2, *((1, -1) if length < 0 else (-1, length))) for each in self._factors]
 
     def message(self) -> Words:
         """Values at 0 … 3."""
-        found: Words = r.products(*self._factors)
+        found: Words = r.products(*self._rows())
         return found
 
     def bind(self, challenge: Ext) -> None:
-        left = -(-self._shape[-1] // 2)
-        x0, x1 = challenge.words
         bound = []
-        for each in self._factors:
-            out = np.empty((each.shape[0], left, 2), np.uint64)
-            r.bind_axis(each, x0, x1, out)
+        for each in self._rows():
+            out = np.empty((2, each.shape[1], -(-each.shape[2] // 2)), np.uint64)
+            r.bind_axis(each, *challenge.words, out)
             bound.append(out)
-        self._factors, self._shape[-1] = bound, left
-        self._settle()
+        self._factors, self._shape[-1] = bound, -(-self._shape[-1] // 2)
 
 
-class Joining:
-    """The sum-check Σ W · cell."""
+def words_apart(values: Words) -> Words:
+    """(…, 2) to (2, …)."""
+    return np.ascontiguousarray(np.moveaxis(values, -1, 0))
 
-    def __init__(self, cells: Words, weights: Words) -> None:
-        self._cells, self._weights = cells.reshape(-1), weights
-        self._bound: Words | None = None
 
-    def message(self) -> Words:
-        """Values at 0, 1, 2."""
-        if self._bound is None:
-            found: Words = k.join_products_base(self._cells, self._weights)
-        else:
-            found = k.join_products(self._bound, self._weights)
-        return found
+def combined_integers(values: NDArray[Any], weights: Words) -> Words:
+    """Σ weights[i] · values[i]: signed integers (n, m) and (n, 2) to (m, 2)."""
+    out = np.zeros((values.shape[1], 2), np.uint64)
+    k.combine_integers(values, np.ascontiguousarray(weights), out)
+    return out
 
-    def bind(self, challenge: Ext) -> None:
-        x0, x1 = challenge.words
-        length = -(-len(self._weights) // 2)
-        weights = np.empty((1, length, 2), np.uint64)
-        r.bind_axis(self._weights[None], x0, x1, weights)
-        self._weights = weights[0]  # before there is another array: the prover's memory is at its most here
-        cells = np.empty((1, length, 2), np.uint64)
-        if self._bound is None:
-            k.bind_base(self._cells, x0, x1, cells[0])
-        else:
-            r.bind_axis(self._bound[None], x0, x1, cells)
-        self._bound = cells[0]
 
-    @property
-    def last(self) -> Ext:
-        """The cells' extension at the point."""
-        assert self._bound is not None
-        return Ext.of(self._bound[0])
+def lifted(values: NDArray[np.int64]) -> Words:
+    """Signed integers (…) as elements of the extension, (2, …)."""
+    out = np.empty((2, *values.shape), np.uint64)
+    r.lift(np.ascontiguousarray(values).ravel(), out.reshape(2, -1))
+    return out
+
+
+def _spread(weights: Words, like: Words) -> Words:
+    """Weights (…, 2) with axes of one value, as wide as another array (2, …)."""
+    return np.ascontiguousarray(np.broadcast_to(np.moveaxis(weights, -1, 0), like.shape))
+
+
+class Room:
+    """Arrays that one tree of fractions after the other is worked out in: a fresh one costs as much as a round."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, Words] = {}
+
+    def take(self, name: str, rows: int, length: int) -> Words:
+        """An array (rows, length) of any content; the one taken under this name before is lost."""
+        if name not in self._held or self._held[name].size < rows * length:
+            self._held[name] = np.empty(rows * length, np.uint64)
+        return self._held[name][: rows * length].reshape(rows, length)
 
 
 class Fractions:
     """A tree of fractions; leaves (4, n): both words of numerators, then of denominators."""
 
-    def __init__(self, leaves: Words) -> None:
+    def __init__(self, leaves: Words, room: Room | None = None) -> None:
         self._levels = [leaves]
+        self._room = room or Room()
         while leaves.shape[1] > 1:
-            above = np.empty((4, leaves.shape[1] // 2), np.uint64)
+            above = self._room.take(f"level {len(self._levels)}", 4, leaves.shape[1] // 2)
             r.add_fractions(leaves, above)
             self._levels.append(leaves := above)
 
@@ -122,8 +126,8 @@ class Fractions:
         self._levels.pop()  # the level whose claims are reduced: their values are known
         self._own, self._mix = self._levels[-1], mix.words
         self._eq = ONE.words[:, None]
-        for own in point[:-1]:
-            out = np.empty((2, 2 * self._eq.shape[1]), np.uint64)
+        for i, own in enumerate(point[:-1]):
+            out = self._room.take(f"eq {i % 2}", 2, 2 * self._eq.shape[1])
             r.eq_double(self._eq, *own.words, out)
             self._eq = out
         return self
@@ -134,14 +138,15 @@ class Fractions:
         return found
 
     def bind(self, challenge: Ext) -> None:
-        out = np.empty((4, self._own.shape[1] // 2), np.uint64)
+        half = self._own.shape[1] // 2
+        out = self._room.take(f"bound {half.bit_length() % 2}", 4, half)
         for pair in (slice(0, 2), slice(2, 4)):
             r.bind_high(self._own[pair], *challenge.words, out[pair])
         self._own = out
         if self._eq.shape[1] > 1:
-            half = np.empty((2, self._eq.shape[1] // 2), np.uint64)
-            r.eq_half(self._eq, half)
-            self._eq = half
+            left = self._room.take(f"half {half.bit_length() % 2}", 2, self._eq.shape[1] // 2)
+            r.eq_half(self._eq, left)
+            self._eq = left
 
     def ends(self) -> Words:
         """p0, p1, q0, q1."""
@@ -153,13 +158,14 @@ class AnswerProver(Party):
 
     witness: Witness
     cells: Words
-    words: CodeWords
+    tree: Tree
     report: Callable[[str], None] = staticmethod(lambda line: None)
     column_hashes = b""
     """Of the commitment to the model, where there is one."""
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
+        self._room = Room()
         self._combined: dict[Matrix, Words] = {}  # by layers, as its relation's sum-check needs them
         self._opening: WeightOpening | None = None
         self._claimed: dict[str, tuple[Words, Words]] = {}  # layers and rows of the claims about matrices
@@ -169,8 +175,12 @@ class AnswerProver(Party):
         self.sender = self
         self.witness = witness
         self.cells = lay_cells(self.sizes, witness)
-        self.words = CodeWords(self.cells)
-        return self.words.tree.root
+        return self.commit_to_cells()
+
+    def commit_to_cells(self) -> bytes:
+        """Encode and hash the cells as they are: the root."""
+        self.tree = tree_over(CodeWords.of(self.cells).column_hashes())
+        return self.tree.root
 
     def equal(self, check: str, found: Ext, expected: Any) -> None:
         """An honest prover's relations hold; a forger is not stopped here."""
@@ -183,22 +193,23 @@ class AnswerProver(Party):
     def functional(self, name: str, weights: Weights) -> Ext:
         numbers = self.witness.numbers[name]
         if isinstance(weights, RowWeights):
-            return Ext.of(np.array(k.sum_rows(numbers, weights.rows, weights.across), np.uint64))
+            sums = combined_integers(numbers.reshape(-1, numbers.shape[2]), weights.rows.reshape(-1, 2))
+            return dot(sums, weights.across)
         if isinstance(weights, PlaneWeights):
-            return Ext.of(np.array(k.sum_planes(numbers, weights.first, weights.plane), np.uint64))
+            sums = combined_integers(numbers.reshape(len(numbers), -1), weights.first)
+            return dot(sums, weights.plane.reshape(-1, 2))
         if isinstance(weights, PrefixWeights):
             sums = np.pad(numbers[0].cumsum(-1), ((0, 0), (1, 0)))
             return dot_base(weights.rows, residues(sums[np.arange(len(sums)), weights.ends]))
         return Ext.of(xtotal(by_rows(weights.weights, numbers[weights.places])))
 
-    def _flat(self, flat: Flat) -> tuple[Words, Words]:
-        inner = min(self.sizes.block_cells.bit_length() - 1, len(flat.point))
-        return eq_table(flat.point[inner:], flat.cells >> inner), eq_table(flat.point[:inner])
-
     def flat_functional(self, flat: Flat) -> Ext:
-        high, low = self._flat(flat)
-        cells = self.cells.reshape(-1)[flat.first : flat.first + flat.cells].reshape(len(high), len(low))
-        return Ext.of(np.array(k.sum_flat(cells, high, low), np.uint64))
+        return Cells(self.sizes, self.cells).flat_value(flat)
+
+    def combined(self, matrix: Matrix, layer: int, rows: Words) -> Words:
+        held, starts = self._held(matrix, layer), range(0, len(rows), _ROWS)
+        parts = [(held.dense(at, min(at + _ROWS, len(rows))), rows[at : at + _ROWS]) for at in starts]
+        return xtotal(np.stack([combined_integers(dense, own) for dense, own in parts]))
 
     # --- claims about matrices of a model that is committed to
 
@@ -217,7 +228,6 @@ class AnswerProver(Party):
     def weight_opener(self) -> WeightOpening:
         if self._opening is None:
             self.__dict__.pop("cells", None)  # the commitment to the witness is opened
-            self.__dict__.pop("words", None)
             assert isinstance(self.model, PortableModel)
             assert self.layout is not None
             cells = ModelCells(self.model, self.layout)
@@ -228,7 +238,7 @@ class AnswerProver(Party):
         ledger = self.weight_ledger
         assert ledger is not None
         sums = {name: self._row_sums(name) for name in self._claimed}
-        return JoiningWeights(cells, ledger.numbers, claim_powers, sums)
+        return joining_weights(cells, ledger.numbers, claim_powers, sums)
 
     # --- factors of sum-checks
 
@@ -249,35 +259,28 @@ class AnswerProver(Party):
 
     def _lifted(self, name: str) -> Words:
         own = self.witness.numbers
-        values = (own["gate_index"] - bits.SIGMOID_ZERO) * 8 + own["gate_low"] - 4 if name == "gate" else own[name]
-        out = np.empty((values.size, 2), np.uint64)
-        r.lift(np.ascontiguousarray(values).ravel(), out)
-        return out.reshape(*values.shape, 2)
+        return lifted(
+            (own["gate_index"] - bits.SIGMOID_ZERO) * 8 + own["gate_low"] - 4 if name == "gate" else own[name]
+        )
 
     def _pointwise(self, tables: tuple[Words, Words, Words], f: Words, g: Words) -> Products:
         eq = np.empty_like(f)
-        r.outer_three(*tables, eq)
-        return Products([eq, f, g], f.shape[:-1])
+        r.outer_three(tables[0], tables[1], words_apart(tables[2]), eq)
+        return Products([eq, f, g], f.shape[1:])
 
     def _squares(self, rows: Words) -> Products:
         scaled = self._lifted("scaled")
-        eq = np.ascontiguousarray(np.broadcast_to(rows[:, :, None], scaled.shape))
-        return Products([eq, scaled, scaled], scaled.shape[:-1])
+        return Products([_spread(rows[:, :, None], scaled), scaled, scaled], scaled.shape[1:])
 
     def _far(self, own: Words, t: Words, j: Words, beyond: str = "far", index: str = "distance") -> Products:
-        away = self._lifted(beyond)
-        numbers = TEMPER_END - self.witness.numbers[index]
-        near = np.empty((numbers.size, 2), np.uint64)
-        r.lift(numbers.ravel(), near)
-        return self._pointwise((own, t, j), away, near.reshape(*numbers.shape, 2))
+        near = lifted(TEMPER_END - self.witness.numbers[index])
+        return self._pointwise((own, t, j), self._lifted(beyond), near)
 
     def _dot(self, matrix: Matrix, source: str, sites: list[int], layer: Words, t: Words, rows: Words) -> Products:
-        values = np.ascontiguousarray(self.witness.numbers[source][sites])
-        folded = np.zeros((len(sites), values.shape[2], 2), np.uint64)
-        r.fold_positions(values, t, folded)
-        combined = self._by_layers(matrix, rows)
-        eq = np.ascontiguousarray(np.broadcast_to(layer[:, None], folded.shape))
-        return Products([eq, folded, combined], folded.shape[:-1])
+        values = self.witness.numbers[source]
+        folded = words_apart(np.stack([combined_integers(values[site], t) for site in sites]))
+        combined = words_apart(self._by_layers(matrix, rows))
+        return Products([_spread(layer[:, None], folded), folded, combined], folded.shape[1:])
 
     def _by_layers(self, matrix: Matrix, rows: Words) -> Words:
         """Each layer's rows combined: (layers, columns, 2)."""
@@ -290,29 +293,23 @@ class AnswerProver(Party):
         d, s = self.sizes.d, self.sizes
         turned = self.witness.numbers["turned"].reshape(d.layers, s.positions, -1, d.tile)
         keys = np.ascontiguousarray(turned[:, :, d.heads :])
-        seen = np.empty((*keys.shape, 2), np.uint64)
+        seen = np.empty((2, *keys.shape), np.uint64)
         r.seen_keys(keys, j, seen)
-        seen = np.repeat(seen, d.heads // d.kv_heads, axis=2)
-        query = np.empty((*seen.shape,), np.uint64)
-        r.lift(np.ascontiguousarray(turned[:, :, : d.heads]).ravel(), query.reshape(-1, 2))
-        small = np.empty((d.layers, s.positions, d.heads, 2), np.uint64)
-        r.outer_three(layer, t, head, small)
-        eq = np.ascontiguousarray(np.broadcast_to(small[:, :, :, None], seen.shape))
-        return Products([eq, query, seen], seen.shape[:-1])
+        seen = np.repeat(seen, d.heads // d.kv_heads, axis=3)
+        query = lifted(turned[:, :, : d.heads])
+        small = np.empty((2, d.layers, s.positions, d.heads), np.uint64)
+        r.outer_three(layer, t, words_apart(head), small)
+        return Products([_spread(np.moveaxis(small, 0, -1)[..., None, :], seen), query, seen], seen.shape[1:])
 
     def _mix(self, layer: Words, t: Words, head: Words, c: Words) -> Products:
         d, s = self.sizes.d, self.sizes
-        weights = self.witness.numbers["weight"]
-        folded = np.zeros((d.layers * d.heads, s.positions, 2), np.uint64)
-        r.fold_positions(weights, t, folded)
+        folded = np.stack([combined_integers(own, t) for own in self.witness.numbers["weight"]])
         qkv = self.witness.numbers["qkv"].reshape(d.layers, s.positions, -1, d.tile)
         values = residues(qkv[:, :, d.heads + d.kv_heads :].transpose(0, 2, 1, 3))  # (layers, kv_heads, s, tile)
-        own = xtotal(xmul(np.stack([values, np.zeros_like(values)], -1), c), 3)
-        own = np.repeat(own, d.heads // d.kv_heads, axis=1)
-        eq = np.empty((d.layers, d.heads, 1, 2), np.uint64)
-        r.outer_three(layer, head, ONE.words[None], eq)
-        eq = np.ascontiguousarray(np.broadcast_to(eq, own.shape))
-        return Products([eq, folded.reshape(own.shape), own], own.shape[:-1])
+        own = xtotal(xscale(c, values), 3)
+        own = words_apart(np.repeat(own, d.heads // d.kv_heads, axis=1))
+        eq = xmul(layer[:, None, None], head[:, None])
+        return Products([_spread(eq, own), words_apart(folded).reshape(own.shape), own], own.shape[1:])
 
     # --- sums of fractions
 
@@ -323,47 +320,38 @@ class AnswerProver(Party):
         self.report(f"  {label}, from cell {what[2]} of {self.cells.size} on")
         alpha, beta, first, *rest = what
         s, flat = self.sizes, self.cells.reshape(-1)
-        leaves = np.empty((4, 1 << count_bits), np.uint64)
+        leaves = self._room.take("leaves", 4, 1 << count_bits)
         if label == "ranges":
-            (cells,) = rest
-            begin, end = first // s.block_cells, (first + cells) // s.block_cells
-            ids = np.repeat(residues(widths(s)[begin:end])[:, None], s.block_cells, axis=1)
-            start, own = s.first_block["norm_rest"], rest_widths(s, self.facts.peak)
-            low, high = max(begin, start), min(end, start + len(own))
-            if low < high:
-                ids[low - begin : high - begin] = np.repeat(
-                    residues(own[low - start : high - start]), s.block[1], axis=1
-                )
-            blocks = flat[first : first + cells].reshape(-1, s.block_cells)
-            r.range_leaves(blocks, ids, *alpha.words, *beta.words, leaves)
+            (count,) = rest
+            begin, end = first // s.block_cells, (first + count) // s.block_cells
+            for low, high, ids in range_widths(s, self.facts.peak, begin, end):
+                blocks = flat[low * s.block_cells : high * s.block_cells].reshape(high - low, s.block_cells)
+                at = (low - begin) * s.block_cells
+                r.range_leaves(blocks, residues(ids), *alpha.words, *beta.words, at, leaves)
         elif label.startswith("look up"):
-            second, cells, number = rest
+            second, count, number = rest
             base, square = (alpha - beta * number).words, (beta * beta).words
-            r.pair_leaves(flat[first : first + cells], flat[second : second + cells], *base, *square, leaves)
+            r.pair_leaves(flat[first : first + count], flat[second : second + count], *base, *square, leaves)
         else:
-            cells, name = rest
-            self._table(flat[first : first + cells], name, alpha, beta, leaves)
-        return Fractions(leaves)
+            count, name = rest
+            self._table(flat[first : first + count], name, alpha, beta, leaves)
+        leaves[:, count:] = np.array([[0], [0], [1], [0]], np.uint64)  # beyond: 0 / 1
+        return Fractions(leaves, self._room)
 
     def _table(self, counts: Words, name: str, alpha: Ext, beta: Ext, out: Words) -> None:
         index = np.arange(len(counts))
-        second = np.zeros(len(counts), np.int64)
+        second = np.zeros(0, np.int64)
         if name == "range":
             width = np.frexp(index.astype(np.float64))[1].astype(np.int64) - 1
             number = np.where(index == 0, PAD_ID, width)
             index = np.where(index == 0, 0, index - (1 << np.maximum(width, 0)))
         else:
-            table = entries(name)
-            number = np.full(len(counts), PAD_ID)
-            number[: len(table)] = TABLE_IDS[name]
-            second[: len(table)] = table
-        # the look-ups' kernel makes 1 / (α − …) with one id; here ids differ
-        none = np.zeros(len(counts), np.uint64)
-        r.pair_leaves(residues(index), none, *alpha.words, *(beta * 0).words, out)
-        minus = by_rows(np.broadcast_to(beta.words, (len(counts), 2)), number)
-        minus = add(minus, by_rows(np.broadcast_to((beta * beta).words, (len(counts), 2)), second))
-        out[2:] = sub(out[2:], minus.T)
-        out[0] = sub(none, counts)
+            second = entries(name)
+            number = np.where(index < len(second), TABLE_IDS[name], PAD_ID)
+        r.range_leaves(residues(index)[None], residues(number)[None], *alpha.words, *beta.words, 0, out)
+        values = by_rows(np.broadcast_to((beta * beta).words, (len(second), 2)), second)
+        out[2:, : len(second)] = sub(out[2:, : len(second)], values.T)
+        out[0, : len(counts)] = sub(np.zeros_like(counts), counts)
 
     # --- the opening
 
@@ -372,40 +360,9 @@ class AnswerProver(Party):
         return self._joining
 
     def _join(self, claim_powers: list[Ext]) -> Joining:
-        """W over all cells, from the ledger's claims."""
         self.report(f"  joining {len(claim_powers)} claims")
-        s = self.sizes
-        del self.witness  # all claims about it are made
-        weights = np.zeros((self.cells.size, 2), np.uint64)
-        for column in s.columns.values():
-            own = [i for i, (other, *_) in enumerate(self.ledger.numbers) if other is column]
-            if not own:
-                continue
-            total = np.zeros((*column.shape, 2), np.uint64)
-            for i in own:
-                self._add(self.ledger.numbers[i][1], claim_powers[i].words, total)
-            first, size = s.first_block[column.name] * s.block_cells, s.limb_blocks(column) * s.block_cells
-            for limb, up in enumerate(column.shifts):
-                at = first + limb * size
-                blocks = weights[at : at + size].reshape(*s.blocks_of(column), *s.block, 2)
-                k.spread_weights(total, np.uint64(2**up), blocks)
-        for (flat, _), power in zip(self.ledger.flat, claim_powers[len(self.ledger.numbers) :], strict=True):
-            high, low = self._flat(flat)
-            out = weights[flat.first : flat.first + flat.cells].reshape(len(high), len(low), 2)
-            k.add_flat(xmul(high, power.words), low, out)
-        return Joining(self.cells, weights)
-
-    @staticmethod
-    def _add(weights: Weights, power: Words, out: Words) -> None:
-        if isinstance(weights, RowWeights):
-            k.add_rows(xmul(weights.rows, power), np.ascontiguousarray(weights.across), out)
-        elif isinstance(weights, PlaneWeights):
-            k.add_planes(xmul(weights.first, power), weights.plane, out)
-        elif isinstance(weights, PrefixWeights):
-            for t, end in enumerate(weights.ends):
-                out[0, t, :end] = add(out[0, t, :end], xmul(weights.rows[t], power))
-        else:
-            out[weights.places] = add(out[weights.places], xmul(weights.weights, power))
+        del self.witness, self._room  # all claims about it are made
+        return Cells(self.sizes, self.cells).joining(self.ledger, claim_powers)
 
     def cells_at(self) -> Ext:
         return self._joining.last
@@ -416,7 +373,7 @@ class AnswerProver(Party):
         return out
 
     def columns_at(self, places: list[int]) -> Words:
-        return np.ascontiguousarray(self.words.words[:, places].T)
+        return CodeWords.of(self.cells).columns_at(places)
 
     def paths_at(self, places: list[int]) -> bytes:
-        return b"".join(b"".join(self.words.tree.path(place)) for place in places)
+        return paths_at(self.tree, places)

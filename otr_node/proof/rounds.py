@@ -33,61 +33,61 @@ _ROOM = 512  # numbers worked on at once: they stay in the nearest cache
 
 
 @compiled
+def pairs_of(row, first, low, step):
+    """Of pairs of a row from pair ``first`` on the lower one, and the way to the upper one; beyond the row lies 0."""
+    n, length = len(low), len(row)
+    part = row[2 * first : 2 * (first + n)]
+    for i in range(len(part) // 2):
+        low[i] = part[2 * i]
+        step[i] = minus(part[2 * i + 1], part[2 * i])
+    if 2 * (first + n) > length:
+        low[n - 1] = row[length - 1]
+        step[n - 1] = minus(ZERO_WORD, low[n - 1])
+
+
+@compiled
 def products(f, g, h):
-    """A round's polynomial Σ f · g · h at 0 … 3 over pairs along the last axis: three arrays
-    (outer, length, 2)."""
+    """A round's polynomial Σ f · g · h at 0 … 3 over pairs along the last axis: three arrays (2, outer, length)."""
     out = np.zeros((4, 2), np.uint64)
-    length = f.shape[1]
-    for o in range(f.shape[0]):
-        for i in range(0, length, 2):
-            more = i + 1 < length
-            a0, a1, b0, b1, c0, c1 = f[o, i, 0], f[o, i, 1], g[o, i, 0], g[o, i, 1], h[o, i, 0], h[o, i, 1]
-            da0 = minus(f[o, i + 1, 0], a0) if more else minus(ZERO_WORD, a0)
-            da1 = minus(f[o, i + 1, 1], a1) if more else minus(ZERO_WORD, a1)
-            db0 = minus(g[o, i + 1, 0], b0) if more else minus(ZERO_WORD, b0)
-            db1 = minus(g[o, i + 1, 1], b1) if more else minus(ZERO_WORD, b1)
-            dc0 = minus(h[o, i + 1, 0], c0) if more else minus(ZERO_WORD, c0)
-            dc1 = minus(h[o, i + 1, 1], c1) if more else minus(ZERO_WORD, c1)
+    outer, length = f.shape[1], f.shape[2]
+    pairs = (length + 1) // 2
+    room = min(pairs, _ROOM)
+    lows, steps = np.empty((6, room), np.uint64), np.empty((6, room), np.uint64)
+    t, u = np.empty((2, room), np.uint64), np.empty((2, room), np.uint64)
+    for o in range(outer):
+        for first in range(0, pairs, room):
+            n = min(room, pairs - first)
+            for word in range(2):
+                pairs_of(f[word, o], first, lows[word, :n], steps[word, :n])
+                pairs_of(g[word, o], first, lows[2 + word, :n], steps[2 + word, :n])
+                pairs_of(h[word, o], first, lows[4 + word, :n], steps[4 + word, :n])
+            a0, a1, b0, b1 = lows[0, :n], lows[1, :n], lows[2, :n], lows[3, :n]
+            t0, t1, u0, u1 = t[0, :n], t[1, :n], u[0, :n], u[1, :n]
             for x in range(4):
-                y0, y1 = xtimes(a0, a1, b0, b1)
-                y0, y1 = xtimes(y0, y1, c0, c1)
-                out[x, 0] = plus(out[x, 0], y0)
-                out[x, 1] = plus(out[x, 1], y1)
-                a0, a1, b0, b1, c0, c1 = (
-                    plus(a0, da0),
-                    plus(a1, da1),
-                    plus(b0, db0),
-                    plus(b1, db1),
-                    plus(c0, dc0),
-                    plus(c1, dc1),
-                )
+                multiply(a0, a1, b0, b1, t0, t1)
+                multiply(t0, t1, lows[4, :n], lows[5, :n], u0, u1)
+                out[x, 0], out[x, 1] = plus(out[x, 0], sum_all(u0)), plus(out[x, 1], sum_all(u1))
+                if x < 3:
+                    for each in range(6):
+                        add_to(steps[each, :n], lows[each, :n])
     return out
 
 
 @compiled
 def bind_axis(f, x0, x1, out):
-    """Bind the lowest bit of the last axis: (outer, length, 2) to (outer, ⌈length / 2⌉, 2)."""
-    length = f.shape[1]
-    for o in range(f.shape[0]):
-        for i in range(0, length, 2):
-            a0, a1 = f[o, i, 0], f[o, i, 1]
-            b0, b1 = ZERO_WORD, ZERO_WORD
-            if i + 1 < length:
-                b0, b1 = f[o, i + 1, 0], f[o, i + 1, 1]
-            y0, y1 = xtimes(x0, x1, minus(b0, a0), minus(b1, a1))
-            out[o, i // 2, 0], out[o, i // 2, 1] = plus(a0, y0), plus(a1, y1)
-
-
-@compiled
-def fold_values(cells, low0, low1, out):
-    """out[i] = Σ low[j] · cells[i, j], cells of the base field, both words of low apart."""
-    for i in range(cells.shape[0]):
-        row = cells[i]
-        s0, s1 = ZERO_WORD, ZERO_WORD
-        for j in range(len(row)):
-            s0 = plus(s0, times(row[j], low0[j]))
-            s1 = plus(s1, times(row[j], low1[j]))
-        out[i, 0], out[i, 1] = s0, s1
+    """Bind the lowest bit of the last axis: (2, outer, length) to (2, outer, ⌈length / 2⌉)."""
+    pairs = out.shape[2]
+    room = min(pairs, _ROOM)
+    lows, steps = np.empty((2, room), np.uint64), np.empty((2, room), np.uint64)
+    for o in range(f.shape[1]):
+        for first in range(0, pairs, room):
+            n = min(room, pairs - first)
+            own0, own1 = out[0, o, first : first + n], out[1, o, first : first + n]
+            for word in range(2):
+                pairs_of(f[word, o], first, lows[word, :n], steps[word, :n])
+            multiply_by(x0, x1, steps[0, :n], steps[1, :n], own0, own1)
+            add_to(lows[0, :n], own0)
+            add_to(lows[1, :n], own1)
 
 
 # --- sums of fractions
@@ -97,30 +97,29 @@ def fold_values(cells, low0, low1, out):
 
 
 @compiled
-def range_leaves(cells, ids, alpha0, alpha1, beta0, beta1, out):
-    """Fractions 1 / (α − cell − β · id) of blocks: cells (blocks, n), ids (blocks, n or 1); what lies
-    beyond is 0 / 1."""
-    at = 0
-    for b in range(cells.shape[0]):
-        for i in range(cells.shape[1]):
-            own = ids[b, i] if ids.shape[1] > 1 else ids[b, 0]
-            out[0, at], out[1, at] = ONE_WORD, ZERO_WORD
-            out[2, at] = minus(minus(alpha0, cells[b, i]), times(beta0, own))
-            out[3, at] = minus(alpha1, times(beta1, own))
-            at += 1
-    for i in range(at, out.shape[1]):
-        out[0, i], out[1, i], out[2, i], out[3, i] = ZERO_WORD, ZERO_WORD, ONE_WORD, ZERO_WORD
+def range_leaves(blocks, ids, alpha0, alpha1, beta0, beta1, at, out):
+    """Fractions 1 / (α − cell − β · id) of blocks, from leaf ``at`` on: cells (count, n), ids (count, n or 1)."""
+    n = blocks.shape[1]
+    for b in range(blocks.shape[0]):
+        row, own, first, end = blocks[b], ids[b], at + b * n, at + (b + 1) * n
+        p0, p1, q0, q1 = out[0, first:end], out[1, first:end], out[2, first:end], out[3, first:end]
+        one0, one1 = minus(alpha0, times(beta0, own[0])), minus(alpha1, times(beta1, own[0]))
+        for i in range(n):
+            p0[i], p1[i] = ONE_WORD, ZERO_WORD
+            q0[i], q1[i] = minus(one0, row[i]), one1
+        if len(own) > 1:
+            for i in range(n):
+                q0[i] = minus(minus(alpha0, times(beta0, own[i])), row[i])
+                q1[i] = minus(alpha1, times(beta1, own[i]))
 
 
 @compiled
 def pair_leaves(index, value, base0, base1, square0, square1, out):
-    """Fractions 1 / (base − index − β² · value), base = α − β · id; what lies beyond is 0 / 1."""
+    """Fractions 1 / (base − index − β² · value), base = α − β · id."""
     for i in range(len(index)):
         out[0, i], out[1, i] = ONE_WORD, ZERO_WORD
         out[2, i] = minus(minus(base0, index[i]), times(square0, value[i]))
         out[3, i] = minus(base1, times(square1, value[i]))
-    for i in range(len(index), out.shape[1]):
-        out[0, i], out[1, i], out[2, i], out[3, i] = ZERO_WORD, ZERO_WORD, ONE_WORD, ZERO_WORD
 
 
 # One-dimensional slices of rows alone are known to lie without gaps.
@@ -237,49 +236,35 @@ def eq_double(table, x0, x1, out):
     subtract(table[1], o1[n:], o1[:n])
 
 
-# --- factors of sum-checks
-
-
-@compiled
-def fold_positions(values, weights, out):
-    """out[a, k] = Σ_t weights[t] · values[a, t, k]: values int64, weights (positions, 2)."""
-    for a in range(values.shape[0]):
-        for t in range(values.shape[1]):
-            w0, w1 = weights[t, 0], weights[t, 1]
-            if w0 == ZERO_WORD and w1 == ZERO_WORD:
-                continue
-            for k in range(values.shape[2]):
-                x = residue(values[a, t, k])
-                out[a, k, 0] = plus(out[a, k, 0], times(x, w0))
-                out[a, k, 1] = plus(out[a, k, 1], times(x, w1))
+# --- factors of sum-checks, (2, …): words apart
 
 
 @compiled
 def lift(values, out):
-    """Signed integers (n,) to the extension (n, 2)."""
+    """Signed integers (n,) to the extension (2, n)."""
     for i in range(len(values)):
-        out[i, 0], out[i, 1] = residue(values[i]), ZERO_WORD
+        out[0, i], out[1, i] = residue(values[i]), ZERO_WORD
 
 
 @compiled
 def outer_three(x, y, z, out):
-    """out[a, t, j] = x[a] · y[t] · z[j]."""
+    """out[:, a, t, j] = x[a] · y[t] · z[j]: x and y (n, 2), z (2, n)."""
     for a in range(len(x)):
         for t in range(len(y)):
             r0, r1 = xtimes(x[a, 0], x[a, 1], y[t, 0], y[t, 1])
-            for j in range(len(z)):
-                out[a, t, j, 0], out[a, t, j, 1] = xtimes(r0, r1, z[j, 0], z[j, 1])
+            multiply_by(r0, r1, z[0], z[1], out[0, a, t], out[1, a, t])
 
 
 @compiled
 def seen_keys(keys, weights, out):
-    """out[l, t, g, c] = Σ_{s ≤ t} weights[s] · keys[l, s, g, c]: keys int64."""
+    """out[:, l, t, g, c] = Σ_{s ≤ t} weights[s] · keys[l, s, g, c]: keys int64."""
     for a in range(keys.shape[0]):
         for t in range(keys.shape[1]):
             for g in range(keys.shape[2]):
-                for c in range(keys.shape[3]):
-                    x = residue(keys[a, t, g, c])
-                    y0, y1 = times(x, weights[t, 0]), times(x, weights[t, 1])
-                    if t:
-                        y0, y1 = plus(y0, out[a, t - 1, g, c, 0]), plus(y1, out[a, t - 1, g, c, 1])
-                    out[a, t, g, c, 0], out[a, t, g, c, 1] = y0, y1
+                row, own0, own1 = keys[a, t, g], out[0, a, t, g], out[1, a, t, g]
+                for c in range(len(row)):
+                    x = residue(row[c])
+                    own0[c], own1[c] = times(x, weights[t, 0]), times(x, weights[t, 1])
+                if t:
+                    add_to(out[0, a, t - 1, g], own0)
+                    add_to(out[1, a, t - 1, g], own1)

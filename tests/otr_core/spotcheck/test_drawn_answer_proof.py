@@ -29,7 +29,6 @@ from otr_core.spotcheck.proof.soundness import (
 )
 from otr_core.spotcheck.proof.verify import draws_of
 from otr_node.generate import generate
-from otr_node.proof.cells import CodeWords
 from otr_node.proof.prover import AnswerProver
 from otr_node.proof.witness import make_witness
 from otr_paper.benches.verify import SIZE
@@ -245,8 +244,7 @@ def test_look_ups_in_many_groups_are_proven_one_by_one(tiny_portable, monkeypatc
             at = int(np.flatnonzero(counts[0])[0])
             counts[0, at] -= np.uint64(1)
             counts[1, at] += np.uint64(1)
-            self.words = CodeWords(self.cells)
-            return self.words.tree.root
+            return self.commit_to_cells()
 
     assert refused(answer, answer.prove(prover=Borrowed)) == "look-ups"
 

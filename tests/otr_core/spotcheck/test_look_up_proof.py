@@ -25,7 +25,7 @@ def forge(monkeypatch, answer, tree: str, build) -> bytes:
             super().__init__(*given)
             self.report = label.append
 
-    def made(leaves):
+    def made(leaves, room):
         if label[-1].startswith(f"  {tree},") and sum(line.startswith(f"  {tree},") for line in label) == 1:
             return build(leaves)
         return Fractions(leaves)

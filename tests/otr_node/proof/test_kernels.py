@@ -7,8 +7,9 @@ import pytest
 
 from otr_core.spotcheck.proof import field
 from otr_core.spotcheck.proof.field import Ext, P
-from otr_node.proof import arithmetic
-from otr_node.proof.prover import CodeWords, Fractions, Products
+from otr_node.proof import arithmetic, kernels
+from otr_node.proof.cells import CodeWords
+from otr_node.proof.prover import Fractions, Products, combined_integers, words_apart
 
 EDGES = [0, 1, 2**32 - 1, 2**32, 2**63, P - 2**32, P - 2, P - 1]
 
@@ -51,13 +52,69 @@ def test_products_of_the_extension():
 
 def test_code_words_are_the_values_of_the_row_s_polynomial():
     cells = elements(3 * 64).reshape(3, 64)
-    words = CodeWords(cells).words
+    ((_, words),) = CodeWords.of(cells).parts()
     padded = np.concatenate([cells, np.zeros_like(cells)], 1)
     assert (words == field.transform(padded)).all()
     root = field.root_of_unity(7)
     for place in (0, 1, 77):
         value = sum(int(c) * pow(root, place * i, P) for i, c in enumerate(cells[1])) % P
         assert int(words[1, place]) == value
+
+
+@pytest.mark.parametrize("bits", [11, 12, 13])
+def test_longer_code_words_go_another_way(bits):
+    cells = elements(2 << (bits - 1)).reshape(2, -1)
+    ((_, words),) = CodeWords.of(cells).parts()
+    assert (words == field.transform(np.concatenate([cells, np.zeros_like(cells)], 1))).all()
+
+
+SHIFT = 2**25
+"""Cells within which sums are reduced once in 64 products."""
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (64, 64), (65, 513), (130, 2)])
+@pytest.mark.parametrize("kind", ["small", "signed", "largest", "least", "any"])
+def test_sums_that_are_reduced_late_are_the_sums(shape, kind):
+    rng = np.random.default_rng(5)
+    cells = {
+        "small": field.residues(rng.integers(0, SHIFT, shape)),
+        "signed": field.residues(rng.integers(-SHIFT, SHIFT, shape)),
+        "largest": np.full(shape, SHIFT - 1, np.uint64),
+        "least": np.full(shape, P - SHIFT, np.uint64),
+        "any": rng.choice(np.array([*EDGES, SHIFT - 1, SHIFT, P - SHIFT, P - SHIFT - 1], np.uint64), shape),
+    }[kind]
+    for word in (P - 1, 2**32 - 1, 1):  # halves of all ones: with the largest cells the sum is one step below 2^64
+        weights = np.full((shape[0], 2), word, np.uint64)
+        weights[1:, 1] = elements(shape[0])[1:]
+        expected = field.xtotal(field.xscale(weights[:, None], cells))
+        out = np.zeros((shape[1], 2), np.uint64)
+        kernels.combine_rows(cells, weights, out)
+        assert (out == expected).all()
+        kernels.combine_rows(cells, weights, out)
+        assert (out == field.add(expected, expected)).all()
+        if kind != "any":
+            signed = cells.astype(np.int64) - np.where(cells > P // 2, np.int64(1 - 2**32), np.int64(0))
+            assert (combined_integers(signed, weights) == expected).all()
+        if shape[0] <= 64:  # a row of a block has no more values
+            folded = np.empty((shape[1], 2), np.uint64)
+            kernels.fold_values(np.ascontiguousarray(cells.T), weights, folded)
+            assert (folded == expected).all()
+
+
+def test_limbs_and_their_counts():
+    rng = np.random.default_rng(6)
+    numbers = rng.integers(-(2**40), 2**40, (2, 3, 7))
+    out = np.full((2, 2, 2, 2, 4), 99, np.uint64)
+    kernels.cut_limb(numbers, np.array([5, 2**40]), 3, 10, out)
+    placed = out.transpose(0, 1, 3, 2, 4).reshape(2, 4, 8)
+    assert (placed[:, :3, :7] == (numbers + np.array([5, 2**40])[:, None, None] >> 3) % 2**10).all()
+    assert (placed[:, 3:] == 99).all()
+    assert (placed[:, :, 7:] == 99).all()
+    cells = np.array([[0, 1, 7, 8], [1, 1, 0, P - 1]], np.uint64)
+    counts = np.zeros(16, np.uint64)
+    kernels.count_ranges(cells, np.array([[3, 3, 3, 3], [1, 0, 0, 3]]), counts)
+    assert counts.nonzero()[0].tolist() == [1, 3, 8, 9, 15]
+    assert (counts[[1, 3, 8, 9, 15]] == 1).all()
 
 
 def test_combined_integers_are_exact():
@@ -81,7 +138,7 @@ def test_weights_of_an_extension(count):
 
 def test_a_round_of_three_factors_is_its_polynomial():
     factors = [elements(2 * 3 * 5, seed).reshape(3, 5, 2) for seed in range(3)]
-    message = [Ext.of(each) for each in Products(list(factors), (3, 5)).message()]
+    message = [Ext.of(each) for each in Products([words_apart(each) for each in factors], (3, 5)).message()]
     for x in range(4):
         expected = field.ZERO
         for row in range(3):

@@ -63,7 +63,7 @@ def test_the_root_is_the_one_that_definitions_give(tiny_portable, tiny_commitmen
 @pytest.mark.parametrize("at_once", [2**12, 2**13, 2**15])
 def test_it_is_the_same_however_much_is_held_at_once(tiny_portable, tiny_commitment, at_once):
     cells = ModelCells(tiny_portable, WeightLayout(tiny_portable.dims), at_once)
-    assert cells.column_hashes() == tiny_commitment.hashes
+    assert cells.words.column_hashes() == tiny_commitment.hashes
     found = [(first, rows.copy()) for first, rows in cells.chunks()]
     assert np.array_equal(np.concatenate([rows for _, rows in found]), laid_by_definition(tiny_portable))
     assert [first for first, _ in found] == list(np.cumsum([0, *(len(rows) for _, rows in found)])[:-1])
