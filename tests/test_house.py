@@ -94,8 +94,8 @@ BUDGETS = {
     # the form of a notebook's parameters and the grid over them, 180; how a proof of a whole answer grows,
     # measured and carried to larger models, 260; what a GPU is recorded with in the lane of such blocks, 140;
     # a serving machine with a token budget, its fit and what it is worth, 300; campaigns of three seeds in
-    # either lane whose answers a court judges, 110
-    "otr_paper": 24160,
+    # either lane whose answers a court judges, 118
+    "otr_paper": 24168,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
     "otr_paper/claims": 2370,
@@ -109,8 +109,8 @@ BUDGETS = {
     # of it the mutants of every check of court and contracts, the families table, and a fuzzer that
     # parses, judges and goes on where it was cut off, the network under chaos, blocks and steps on a node;
     # the proof for a verifier without weights, how proofs grow, the law of serving; what seeds and lanes
-    # differ in, 6
-    "otr_paper/producers": 2926,
+    # differ in, 15
+    "otr_paper/producers": 2935,
     "otr_paper/simulation": 1380,
 }
 
