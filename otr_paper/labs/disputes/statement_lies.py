@@ -72,7 +72,7 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Stage:
+class Scene:
     """Where a lie is told: about an answer in this lane, at places drawn from this seed."""
 
     lane: str = Dims.lane
@@ -100,7 +100,7 @@ class Lie:
     part: str
     lie: str
     ends: str
-    told: Callable[[Stage], Told] = field(compare=False)
+    told: Callable[[Scene], Told] = field(compare=False)
     reason: str = ""
 
     @property
@@ -109,7 +109,7 @@ class Lie:
 
     def tell(self, lane: str = Dims.lane, seed: int = 0) -> Told:
         """The lie about an answer in this lane, at places drawn from this seed where it has any."""
-        return self.told(Stage(lane, seed))
+        return self.told(Scene(lane, seed))
 
 
 def _signed(served: Served, run: Run, **changes: Any) -> SignedReceipt:
@@ -124,15 +124,15 @@ def _tokens(served: Served, leaf: Callable[[Served], Mapping[int, bytes]], commi
 
 def _leaf(
     at: Callable[[int], int], made: Callable[[Served, int], bytes], temperature: int = 0
-) -> Callable[[Stage], Told]:
+) -> Callable[[Scene], Told]:
     """One token leaf exchanged, at the place that ``at`` gives for the length of the prompt."""
 
-    def tell(stage: Stage) -> Told:
+    def tell(scene: Scene) -> Told:
         def leaves(served: Served) -> Mapping[int, bytes]:
             number = at(len(served.honest.prompt_ids))
             return {number: made(served, number)}
 
-        return _tokens(stage.tiny(temperature), leaves)
+        return _tokens(scene.tiny(temperature), leaves)
 
     return tell
 
@@ -147,11 +147,11 @@ def _true(served: Served, at: int, **other: Any) -> bytes:
     return token_leaf(seed, at, token, other.get("step", -1 if given else at - prompt))
 
 
-def _receipt(reason_field: Mapping[str, Any], temperature: int = 0) -> Callable[[Stage], Told]:
+def _receipt(reason_field: Mapping[str, Any], temperature: int = 0) -> Callable[[Scene], Told]:
     """An honest run under a receipt that says something else of it."""
 
-    def tell(stage: Stage) -> Told:
-        served = stage.tiny(temperature)
+    def tell(scene: Scene) -> Told:
+        served = scene.tiny(temperature)
         return Told(_signed(served, served.honest, **reason_field), HonestOperator(served.honest), served.honest)
 
     return tell
@@ -159,11 +159,11 @@ def _receipt(reason_field: Mapping[str, Any], temperature: int = 0) -> Callable[
 
 def _answer(
     ids: Callable[[tuple[int, ...]], tuple[int, ...]], temperature: int = 1500, **changes: Any
-) -> Callable[[Stage], Told]:
+) -> Callable[[Scene], Told]:
     """The ordered model's run on other tokens than were chosen."""
 
-    def tell(stage: Stage) -> Told:
-        served = stage.tiny(temperature)
+    def tell(scene: Scene) -> Told:
+        served = scene.tiny(temperature)
         false = served.run(token_ids=ids(served.honest.token_ids))
         return Told(_signed(served, false, **changes), HonestOperator(false), served.honest)
 
@@ -175,9 +175,9 @@ def _stopped(ids: tuple[int, ...]) -> tuple[int, ...]:
     return ids if ids[-1] == STOP_ID else (*ids[:4], STOP_ID)
 
 
-def _readable_by_nobody(stage: Stage) -> Told:
+def _readable_by_nobody(scene: Scene) -> Told:
     """The client orders an id beyond the vocabulary, and the operator signs an answer to it."""
-    served = stage.tiny()
+    served = scene.tiny()
     beyond = (*served.honest.prompt_ids[:-1], served.trees.dims.vocab)
     seed = served.honest.prompt_seed or served.honest.seed
     order = replace(served.order, prompt_root=prompt_root(beyond, seed))
@@ -190,13 +190,13 @@ def _readable_by_nobody(stage: Stage) -> Told:
     return Told(vouched(order, false), HonestOperator(false), own)
 
 
-def _states(operator: int) -> Callable[[Stage], Told]:
+def _states(operator: int) -> Callable[[Scene], Told]:
     """One value of an operator changed, and all that follows from it."""
 
-    def tell(stage: Stage) -> Told:
-        served, delta = stage.tiny(), 2**30 if stage.lane == Dims.lane else 2**20
+    def tell(scene: Scene) -> Told:
+        served, delta = scene.tiny(), 2**30 if scene.lane == Dims.lane else 2**20
         for draw in range(50):
-            tamper = random_tamper(served, stage.random(draw), operator)
+            tamper = random_tamper(served, scene.random(draw), operator)
             false = served.run(replace(tamper, delta=delta))
             if false.trace.states_root != served.honest.trace.states_root:
                 return Told(_signed(served, false), HonestOperator(false), served.honest)
@@ -205,29 +205,29 @@ def _states(operator: int) -> Callable[[Stage], Told]:
     return tell
 
 
-def _wrong_state_salt(stage: Stage) -> Told:
-    served = stage.tiny()
-    false = salted_wrongly(served, stage.random(3))
+def _wrong_state_salt(scene: Scene) -> Told:
+    served = scene.tiny()
+    false = salted_wrongly(served, scene.random(3))
     return Told(_signed(served, false), HonestOperator(false), served.honest)
 
 
-def _zero_roots(name: str) -> Callable[[Stage], Told]:
+def _zero_roots(name: str) -> Callable[[Scene], Told]:
     """A root of nothing: no tree has it."""
     return _receipt({name: bytes(32)})
 
 
-def _liked_order(stage: Stage) -> Told:
+def _liked_order(scene: Scene) -> Told:
     """Tokens drawn for an order that the operator liked better."""
-    served = stage.tiny(1500)
+    served = scene.tiny(1500)
     liked = served.answered_by(served.bench, order_id=bytes(32)).token_ids
     false = replace(served.run(token_ids=liked), order_id=bytes(32))
     finish = "stop" if liked[-1] in served.bench.model.architecture.stop_ids else "length"
     return Told(_signed(served, false, finish=finish), HonestOperator(false), served.honest)
 
 
-def _elsewhere(stage: Stage) -> Told:
+def _elsewhere(scene: Scene) -> Told:
     """A signature for a court of another chain."""
-    served = stage.tiny()
+    served = scene.tiny()
     honest, domain = _signed(served, served.honest), served.order.domain
     other = replace(served.order, domain=replace(domain, chain_id=domain.chain_id + 1))
     signed = sign_receipt(KEY, other, honest.receipt)
@@ -303,7 +303,7 @@ _TOLD = (
     Lie("tokensRoot", "drawn for another order", "prove", _liked_order),
     Lie("statesRoot", "a root of nothing", SILENCE, _zero_roots("states_root")),
     Lie("statesRoot", "a state under another salt", "accuse_salt", _wrong_state_salt),
-    Lie("seedHash", "no seed has it", SILENCE, lambda stage: _tokens(stage.tiny(), lambda served: {}, OTHER_SEED)),
+    Lie("seedHash", "no seed has it", SILENCE, lambda scene: _tokens(scene.tiny(), lambda served: {}, OTHER_SEED)),
     Lie("lane", "another lane", BY_ITSELF, _receipt({"lane": "native-float32"}), "lane"),
     Lie("layers", "one more", BY_ITSELF, _receipt({"layers": 4}), "trace-shape"),
     Lie("outputBytes", "wider rows", BY_ITSELF, _receipt({"output_bytes": 4}), "trace-shape"),
