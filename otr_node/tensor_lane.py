@@ -256,7 +256,8 @@ class TensorSession:
         a, begin = self._model.architecture, self._seen
         keys = self._keys[layer, :, :begin].swapaxes(0, 1)
         values = self._values[layer, :, :, :begin].transpose(2, 0, 1)
-        before = [_held(bf16_floats(np.ascontiguousarray(each))).reshape(begin, -1) for each in (keys, values)]
+        held = (_held(bf16_floats(np.ascontiguousarray(each))) for each in (keys, values))
+        before = [each.reshape(begin, a.kv_heads * a.head_dim) for each in held]  # of none at the first position
         turn = _held(self._turns[:, begin].reshape(-1))
         made = layer_values(self._model, layer, begin, _held(stream), before[0], before[1], turn, self._alter)
         names = [operator.name for operator in tensor_layer(TensorDims.of(a), begin)]

@@ -94,8 +94,9 @@ BUDGETS = {
     # drawn, and a key's life, 450; disputes about one block of a tensor core;
     # the form of a notebook's parameters and the grid over them, 180; how a proof of a whole answer grows,
     # measured and carried to larger models, 260; what a GPU is recorded with in the lane of such blocks, 140;
-    # a serving machine with a token budget, its fit and what it is worth, 300
-    "otr_paper": 24050,
+    # a serving machine with a token budget, its fit and what it is worth, 300; campaigns of three seeds in
+    # either lane whose answers a court judges, 118
+    "otr_paper": 24168,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
     "otr_paper/claims": 2370,
@@ -103,12 +104,14 @@ BUDGETS = {
     # in every commitment, the search over all their games, and games that break rules all the time;
     # and every attack on evidence runs against every recorded bundle that has the part it changes, of
     # them splices of devices and collateral of other machines; a beacon whose every round can be signed, 20;
-    # structured cheats laid into rows and into proofs, 145; a key's life at a court, 140
-    "otr_paper/labs": 4900,
+    # structured cheats laid into rows and into proofs, 145; a key's life at a court, 140; lies and games in
+    # the lane h100-bf16, 35
+    "otr_paper/labs": 4935,
     # of it the mutants of every check of court and contracts, the families table, and a fuzzer that
     # parses, judges and goes on where it was cut off, the network under chaos, blocks and steps on a node;
-    # the proof for a verifier without weights, how proofs grow, the law of serving
-    "otr_paper/producers": 2920,
+    # the proof for a verifier without weights, how proofs grow, the law of serving; what seeds and lanes
+    # differ in, 15
+    "otr_paper/producers": 2935,
     "otr_paper/simulation": 1380,
 }
 

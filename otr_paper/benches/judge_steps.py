@@ -40,6 +40,8 @@ from otr_node.commitment import ModelTrees
 Ask = Callable[[Sequence[bytes]], list[bool | str]]
 """Calldata of calls of ``judge`` -> what each returns, or the reason why it reverts."""
 POSITIONS = 12
+TARGETS = (LAYER, LAYER, TOKEN)
+"""What a drawn program computes: a layer, twice as often as a token."""
 _BATCH = 250
 _EXTREMES = (0, 1, -1, 2**31 - 1, -(2**31), 2**52, -(2**52), 2**62, 2**63 - 1, -(2**63))
 _SPOILT = 0.02  # share of steps that are shown with a changed opening as well
@@ -345,12 +347,20 @@ class StepTally:
 
 
 def compare_at_judge(
-    model: ModelTrees, ask: Ask, judge: Contract, random: Random, wanted: int, tally: StepTally, each: int = 4
+    model: ModelTrees,
+    ask: Ask,
+    judge: Contract,
+    random: Random,
+    wanted: int,
+    tally: StepTally,
+    each: int = 4,
+    targets: Sequence[int] = TARGETS,
 ) -> None:
     """Compare ``wanted`` steps of drawn programs of a model, or somewhat more.
 
     Args:
-        each: right steps of an operator of a program.
+        each: right steps of an operator of a program. targets: of the programs; one of them is drawn
+            each time.
     """
     waiting: list[tuple[bytes, bool | str, str]] = []
 
@@ -362,7 +372,7 @@ def compare_at_judge(
 
     end = tally.steps.total() + wanted
     while tally.steps.total() < end:
-        target = random.choice((LAYER, LAYER, TOKEN))
+        target = random.choice(targets)
         layer = random.randrange(model.dims.layers) if target == LAYER else model.dims.layers - 1
         made = DrawnProgram(model, target, random.randrange(POSITIONS), layer, random)
         for honest in made.steps(each):
@@ -386,4 +396,5 @@ def compare_at_judge(
                 waiting.append((calldata(judge, honest.words(bad)), refused, f"changed: {honest.place}"))
             if len(waiting) >= _BATCH:
                 settle()
-    settle()
+    if waiting:  # a node takes no batch of none
+        settle()

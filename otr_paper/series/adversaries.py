@@ -24,11 +24,12 @@ def searches(adversaries: Mapping[str, Any]) -> Records:
 
 
 def random_games(adversaries: Mapping[str, Any]) -> Records:
-    """Games against free opponents by model, temperature, where they ended, and how; of each game
+    """Games against free opponents, of all seeds, by model, lane, temperature, where they ended, and how; of each game
     lost by an honest side one in ``losses``."""
     rows = []
     for each in adversaries["random"]:
         for reached, ends in each["reached"].items():
-            rows += [(each["model"], each["temperature_milli"], reached, end, games, 0) for end, games in ends.items()]
+            answer = each["model"], each["lane"], each["temperature_milli"]
+            rows += [(*answer, reached, end, games, 0) for end, games in ends.items()]
         rows[-1] = (*rows[-1][:-1], each["losses"])
-    return records("model, temperature_milli, reached, end, games, losses", rows)
+    return records("model, lane, temperature_milli, reached, end, games, losses", rows)

@@ -12,7 +12,9 @@ from otr_core.dispute.game import open_game
 from otr_core.dispute.players import HonestChallenger, HonestOperator, case
 from otr_core.dispute.state import STATES, TOKENS, Game, Level, RegisteredModel, Turn
 from otr_core.lane.architecture import Architecture
+from otr_core.lane.dims import Dims
 from otr_core.lane.sampling import Decoding
+from otr_core.lane.tensor_steps import LANE
 from otr_core.poea.trace import seed_hash
 from otr_node.run import Run
 from otr_paper.benches.workbench import Served, Workbench
@@ -36,8 +38,10 @@ SHAPES = {
     ),
     # as the first; the answer ends with a stop id after three tokens
     "stopped": (Architecture(16, 8, 1, 2, 1, 2, 16, 16, 1e-5, 1e4, True, (2, 11)), Decoding(5, seed=5), 2),
+    # one layer in the other lane, whose tiles are eight values wide at least
+    LANE: (Architecture(16, 16, 1, 2, 1, 8, 16, 16, 1e-5, 1e4, True, (2,)), Decoding(5, seed=5), 2),
 }
-"""Models of the search: shape, decoding, arity (bits)."""
+"""Models of the search: shape, decoding, arity (bits). That of the lane h100-bf16 has its name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +124,8 @@ class SmallWorld:
 def small_world(name: str) -> SmallWorld:
     """One of ``SHAPES``."""
     shape, decoding, bits = SHAPES[name]
-    bench = Workbench(write_tiny(Path(tempfile.mkdtemp(prefix="otr-search-")), shape))
+    folder = write_tiny(Path(tempfile.mkdtemp(prefix="otr-search-")), shape)
+    bench = Workbench(folder, lane=LANE if name == LANE else Dims.lane)
     # Openings of weights are asked for again and again.
     object.__setattr__(bench.trees, "weight", functools.cache(bench.trees.weight))
     return SmallWorld(bench.serve("w3 w5", decoding, trace_secret=bytes(32)), bits)

@@ -12,7 +12,8 @@ from otr_core.dispute.players import HonestChallenger, HonestOperator
 from otr_core.dispute.records import ChallengeStatus
 from otr_core.dispute.state import STATES
 from otr_core.errors import ChainError
-from otr_core.lane import program as pr
+from otr_core.lane.dims import Dims
+from otr_core.lane.element import LAYER, program
 from otr_node.run import Run
 from otr_paper.benches.workbench import Served
 from otr_paper.labs.disputes.both import Both
@@ -24,29 +25,31 @@ KINDS = ("griefer", "griefer token", *3 * ("cheat",), "token", "inconsistent", "
 takes its turn."""
 
 
-def differential_game(seed: int, pair_for: Callable[[int, int], Both]) -> tuple[str, int]:
-    """Play game number ``seed``; its kind and the number of calls compared.
+def differential_game(
+    number: int, pair_for: Callable[[int, int], Both], *, seed: int = 0, lane: str = Dims.lane
+) -> tuple[str, int]:
+    """Play game ``number`` of a stream; its kind and the number of calls compared.
 
     Args:
         pair_for: courts in which no operator is convicted, by temperature (thousandths) and arity
-            (bits).
+            (bits). seed: of the stream. lane: of the answer, and of the model that the courts know.
 
     Raises:
         ChainError: the courts differ, or the honest side lost.
     """
-    random = Random(seed)
-    kind = KINDS[seed % len(KINDS)]
+    random = Random(f"{seed} {number}")
+    kind = KINDS[number % len(KINDS)]
     temperature, bits = random.choice((0, 1500)), random.choice((1, 2, 4))
     pair = pair_for(temperature, bits)
     salt = random.randbytes(32)
-    run, token, operator, challenger = _players(kind, tiny(temperature), random)
+    run, token, operator, challenger = _players(kind, tiny(temperature, lane=lane), random)
     before = pair.calls
     others = [random.randbytes(97), random.randbytes(97)]
     signed = tiny_signed(run)
-    number, now = pair.open_challenge(signed, others, index=1, token=token, salt=salt, pay=1_000 + seed)
+    opened, now = pair.open_challenge(signed, others, index=1, token=token, salt=salt, pay=1_000 + number)
     how: dict[str, Any] = {"now": now, "observe": pair.observe, "pace_s": lambda who: random.choice((1, 5, 40))}
-    court, _ = play(pair.court, number, operator, challenger, **how)
-    status = court.challenges[number - 1].status
+    court, _ = play(pair.court, opened, operator, challenger, **how)
+    status = court.challenges[opened - 1].status
     if status != (ChallengeStatus.LOST if "griefer" in kind else ChallengeStatus.WON):
         raise ChainError(kind, status.name, "the honest side to win")
     return kind, pair.calls - before
@@ -71,7 +74,8 @@ def _players(kind: str, served: Served, random: Random) -> tuple[Run, int, Hones
     if kind == "salt":
         false = salted_wrongly(served, random)
         return false, _named(false, honest, random), HonestOperator(false), challenger
-    false = _false_run(served, random, random.randrange(23) if kind == "cheat" else pr.LayerOperator.OUTPUT)
+    count = len(program(served.trees.dims, LAYER, 0, 0))
+    false = _false_run(served, random, random.randrange(count) if kind == "cheat" else count - 1)
     if kind == "inconsistent":
         return false, 0, Inconsistent(false, honest), challenger
     if kind == "silent":
@@ -87,9 +91,10 @@ def _named(false: Run, honest: Run, random: Random) -> int:
 
 def _false_run(served: Served, random: Random, operator: int) -> Run:
     """A run with one value of ``operator`` changed, by so much that its trace is false."""
-    for power in (0, 12, 20, 28, 36):
+    for power in (0, 12, 20, 28, 36) if served.trees.dims.lane == Dims.lane else (0, 12, 16, 20, 24):
         false = served.run(replace(random_tamper(served, random, operator), delta=2**power))
         if false.trace.root != served.honest.trace.root:
             return false
     # this operator's values hardly reach the trace; the last one's do
-    return served.run(replace(random_tamper(served, random, pr.LayerOperator.OUTPUT), delta=2**20))
+    last = len(program(served.trees.dims, LAYER, 0, 0)) - 1
+    return served.run(replace(random_tamper(served, random, last), delta=2**20))

@@ -11,6 +11,8 @@ from otr_core.dispute.game import MOVES
 from otr_core.dispute.players import Move
 from otr_core.dispute.records import ChallengeStatus
 from otr_core.dispute.state import Turn
+from otr_core.lane.dims import Dims
+from otr_core.lane.element import LAYER, program
 from otr_paper.labs.disputes.both import Both
 from otr_paper.labs.disputes.chance import RandomChallenger, RandomChoices, RandomOperator, random_trace, spoilt
 from otr_paper.labs.disputes.free import FreeOperator, FreeTrace
@@ -22,19 +24,21 @@ ILLEGAL = 3
 """Broken rules before a move, on average."""
 
 
-def illegal_game(seed: int, pair_for: Callable[[int, int], Both]) -> Counter[str]:
-    """Play game number ``seed`` with free players on both sides; how often each reason was given, by
-    "move: reason" ("" for a move that was made).
+def illegal_game(
+    number: int, pair_for: Callable[[int, int], Both], *, seed: int = 0, lane: str = Dims.lane
+) -> Counter[str]:
+    """Play game ``number`` of a stream with free players on both sides; how often each reason was given,
+    by "move: reason" ("" for a move that was made).
 
     Args:
-        pair_for: as in ``differential_game``; the courts must be ``lenient``.
+        pair_for, seed, lane: as in ``differential_game``; the courts must be ``lenient``.
 
     Raises:
         ChainError: the courts differ in a reason, or in what they hold.
     """
-    random = Random(f"illegal {seed}")
+    random = Random(f"illegal {seed} {number}")
     temperature, bits = random.choice((0, 1500)), random.choice((1, 2, 4))
-    pair, served = pair_for(temperature, bits), tiny(temperature)
+    pair, served = pair_for(temperature, bits), tiny(temperature, lane=lane)
     honest = served.honest
     false = random.random() < 0.3
     claimed = served.with_token(3, honest.token_ids[3] + 1) if false else honest
@@ -44,9 +48,8 @@ def illegal_game(seed: int, pair_for: Callable[[int, int], Both]) -> Counter[str
     )
     signed = tiny_signed(claimed, states_root=trace.states.root, tokens_root=trace.tokens.root)
     number, now = pair.open_challenge(signed, [random.randbytes(97)], index=1, token=token, salt=random.randbytes(32))
-    operator = RandomOperator(
-        FreeOperator(trace, RandomChoices(random, random.randrange(25)), claimed.seed), random, 1, 1
-    )
+    first = random.randrange(len(program(served.trees.dims, LAYER, 0, 0)) + 2)
+    operator = RandomOperator(FreeOperator(trace, RandomChoices(random, first), claimed.seed), random, 1, 1)
     challenger = RandomChallenger(FreeChallenger(claimed.seed), random, 1)
     seen: Counter[str] = Counter()
     made: list[Move] = [("retract",), ("choose_kept",), ("choose_last",), ("choose_token",)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from random import Random
 from typing import Any
@@ -18,7 +18,9 @@ from typing import Any
 from otr_core.dispute.play import Step, play
 from otr_core.dispute.players import HonestChallenger, HonestOperator, case
 from otr_core.dispute.state import AnswerClaim, Verdict
-from otr_core.lane import program as pr
+from otr_core.lane.dims import Dims
+from otr_core.lane.element import LAYER, program
+from otr_core.lane.tensor_program import TensorDims
 from otr_core.merkle import Tree, leaf_hash
 from otr_core.poea.receipt import Receipt, SignedReceipt, sign_receipt
 from otr_core.poea.trace import Trace, prompt_leaves, prompt_root, token_leaf
@@ -27,9 +29,11 @@ from otr_paper.benches.workbench import Served
 from otr_paper.labs.disputes.both import Both
 from otr_paper.labs.disputes.parties import KEY, OPERATOR, vouched
 from otr_paper.labs.disputes.world import random_tamper, salted_wrongly, tiny
+from otr_paper.labs.tiny import TINY
 
 OTHER_SEED = hashlib.sha256(b"another seed").digest()
 SALT = hashlib.sha256(b"salt").digest()
+(STOP_ID,) = TINY.stop_ids
 BY_ITSELF, SILENCE = "open", "timeout"
 """What convicts when the receipt is false by itself, and when the operator has no move."""
 
@@ -68,47 +72,67 @@ class Told:
 
 
 @dataclass(frozen=True)
+class Scene:
+    """Where a lie is told: about an answer in this lane, at places drawn from this seed."""
+
+    lane: str = Dims.lane
+    seed: int = 0
+
+    def tiny(self, temperature: int = 0) -> Served:
+        return tiny(temperature, lane=self.lane)
+
+    def random(self, draw: int) -> Random:
+        """One of a hundred draws of the seed."""
+        return Random(100 * self.seed + draw)
+
+
+@dataclass(frozen=True)
 class Lie:
     """One row of the table.
 
     Attributes:
         part: field of the receipt. lie: what is false. ends: the move that convicts; ``BY_ITSELF``: the
             opened receipt; ``SILENCE``: none that the operator could make.
-        tell: makes it. reason: why an opened receipt convicts, as ``registry.receipt_fault`` names
+        told: makes it. reason: why an opened receipt convicts, as ``registry.receipt_fault`` names
             it.
     """
 
     part: str
     lie: str
     ends: str
-    tell: Callable[[], Told] = field(compare=False)
+    told: Callable[[Scene], Told] = field(compare=False)
     reason: str = ""
 
     @property
     def name(self) -> str:
         return f"{self.part}: {self.lie}"
 
+    def tell(self, lane: str = Dims.lane, seed: int = 0) -> Told:
+        """The lie about an answer in this lane, at places drawn from this seed where it has any."""
+        return self.told(Scene(lane, seed))
+
 
 def _signed(served: Served, run: Run, **changes: Any) -> SignedReceipt:
     return vouched(served.order, run, **changes)
 
 
-def _tokens(temperature: int, leaf: Callable[[Served], Mapping[int, bytes]], committed_hash: bytes = b"") -> Told:
+def _tokens(served: Served, leaf: Callable[[Served], Mapping[int, bytes]], committed_hash: bytes = b"") -> Told:
     """Honest states, and token leaves or a hash for a seed of the operator's choice."""
-    served = tiny(temperature)
     false = free_leaves(served.honest, leaf(served), committed_hash)
     return Told(_signed(served, false), HonestOperator(false), served.honest)
 
 
-def _leaf(at: Callable[[int], int], made: Callable[[Served, int], bytes], temperature: int = 0) -> Callable[[], Told]:
+def _leaf(
+    at: Callable[[int], int], made: Callable[[Served, int], bytes], temperature: int = 0
+) -> Callable[[Scene], Told]:
     """One token leaf exchanged, at the place that ``at`` gives for the length of the prompt."""
 
-    def tell() -> Told:
+    def tell(scene: Scene) -> Told:
         def leaves(served: Served) -> Mapping[int, bytes]:
             number = at(len(served.honest.prompt_ids))
             return {number: made(served, number)}
 
-        return _tokens(temperature, leaves)
+        return _tokens(scene.tiny(temperature), leaves)
 
     return tell
 
@@ -123,11 +147,11 @@ def _true(served: Served, at: int, **other: Any) -> bytes:
     return token_leaf(seed, at, token, other.get("step", -1 if given else at - prompt))
 
 
-def _receipt(reason_field: Mapping[str, Any], temperature: int = 0) -> Callable[[], Told]:
+def _receipt(reason_field: Mapping[str, Any], temperature: int = 0) -> Callable[[Scene], Told]:
     """An honest run under a receipt that says something else of it."""
 
-    def tell() -> Told:
-        served = tiny(temperature)
+    def tell(scene: Scene) -> Told:
+        served = scene.tiny(temperature)
         return Told(_signed(served, served.honest, **reason_field), HonestOperator(served.honest), served.honest)
 
     return tell
@@ -135,20 +159,25 @@ def _receipt(reason_field: Mapping[str, Any], temperature: int = 0) -> Callable[
 
 def _answer(
     ids: Callable[[tuple[int, ...]], tuple[int, ...]], temperature: int = 1500, **changes: Any
-) -> Callable[[], Told]:
+) -> Callable[[Scene], Told]:
     """The ordered model's run on other tokens than were chosen."""
 
-    def tell() -> Told:
-        served = tiny(temperature)
+    def tell(scene: Scene) -> Told:
+        served = scene.tiny(temperature)
         false = served.run(token_ids=ids(served.honest.token_ids))
         return Told(_signed(served, false, **changes), HonestOperator(false), served.honest)
 
     return tell
 
 
-def _readable_by_nobody() -> Told:
+def _stopped(ids: tuple[int, ...]) -> tuple[int, ...]:
+    """An answer that ends with a stop id, or its first tokens with one after them."""
+    return ids if ids[-1] == STOP_ID else (*ids[:4], STOP_ID)
+
+
+def _readable_by_nobody(scene: Scene) -> Told:
     """The client orders an id beyond the vocabulary, and the operator signs an answer to it."""
-    served = tiny()
+    served = scene.tiny()
     beyond = (*served.honest.prompt_ids[:-1], served.trees.dims.vocab)
     seed = served.honest.prompt_seed or served.honest.seed
     order = replace(served.order, prompt_root=prompt_root(beyond, seed))
@@ -161,14 +190,14 @@ def _readable_by_nobody() -> Told:
     return Told(vouched(order, false), HonestOperator(false), own)
 
 
-def _states(operator: int | None, temperature: int = 0) -> Callable[[], Told]:
+def _states(operator: int) -> Callable[[Scene], Told]:
     """One value of an operator changed, and all that follows from it."""
 
-    def tell() -> Told:
-        served = tiny(temperature)
+    def tell(scene: Scene) -> Told:
+        served, delta = scene.tiny(), 2**30 if scene.lane == Dims.lane else 2**20
         for draw in range(50):
-            tamper = random_tamper(served, Random(draw), operator)
-            false = served.run(replace(tamper, delta=2**30))
+            tamper = random_tamper(served, scene.random(draw), operator)
+            false = served.run(replace(tamper, delta=delta))
             if false.trace.states_root != served.honest.trace.states_root:
                 return Told(_signed(served, false), HonestOperator(false), served.honest)
         raise AssertionError("no change of this operator reaches the trace")
@@ -176,29 +205,29 @@ def _states(operator: int | None, temperature: int = 0) -> Callable[[], Told]:
     return tell
 
 
-def _wrong_state_salt() -> Told:
-    served = tiny()
-    false = salted_wrongly(served, Random(3))
+def _wrong_state_salt(scene: Scene) -> Told:
+    served = scene.tiny()
+    false = salted_wrongly(served, scene.random(3))
     return Told(_signed(served, false), HonestOperator(false), served.honest)
 
 
-def _zero_roots(name: str) -> Callable[[], Told]:
+def _zero_roots(name: str) -> Callable[[Scene], Told]:
     """A root of nothing: no tree has it."""
     return _receipt({name: bytes(32)})
 
 
-def _liked_order() -> Told:
+def _liked_order(scene: Scene) -> Told:
     """Tokens drawn for an order that the operator liked better."""
-    served = tiny(1500)
+    served = scene.tiny(1500)
     liked = served.answered_by(served.bench, order_id=bytes(32)).token_ids
     false = replace(served.run(token_ids=liked), order_id=bytes(32))
     finish = "stop" if liked[-1] in served.bench.model.architecture.stop_ids else "length"
     return Told(_signed(served, false, finish=finish), HonestOperator(false), served.honest)
 
 
-def _elsewhere() -> Told:
+def _elsewhere(scene: Scene) -> Told:
     """A signature for a court of another chain."""
-    served = tiny()
+    served = scene.tiny()
     honest, domain = _signed(served, served.honest), served.order.domain
     other = replace(served.order, domain=replace(domain, chain_id=domain.chain_id + 1))
     signed = sign_receipt(KEY, other, honest.receipt)
@@ -218,7 +247,7 @@ _TOLD = (
     Lie("orderId", "an answer to another chain's order", BY_ITSELF, _elsewhere, "signature"),
     Lie("promptTokens", "one less than ordered", BY_ITSELF, _receipt({"prompt_tokens": 4}), "prompt"),
     Lie("answerTokens", "more than ordered", BY_ITSELF, _receipt({"answer_tokens": 11, "finish": "stop"}), "length"),
-    Lie("answerTokens", "beyond a stop id", "expand_token", _answer(lambda ids: (*ids, 5, 6, 7))),
+    Lie("answerTokens", "beyond a stop id", "expand_token", _answer(lambda ids: (*_stopped(ids), 5, 6, 7))),
     Lie("finish", "'length' with fewer tokens than ordered", BY_ITSELF, _receipt({"answer_tokens": 9}), "finish"),
     Lie("finish", "'stop' without a stop id", "expand_token", _answer(lambda ids: ids[:4], finish="stop")),
     Lie("finish", "'length' at a stop id", "expand_token", _answer(lambda ids: (*ids[:-1], 2), 0, finish="length")),
@@ -274,8 +303,7 @@ _TOLD = (
     Lie("tokensRoot", "drawn for another order", "prove", _liked_order),
     Lie("statesRoot", "a root of nothing", SILENCE, _zero_roots("states_root")),
     Lie("statesRoot", "a state under another salt", "accuse_salt", _wrong_state_salt),
-    *(Lie("statesRoot", f"a wrong value of {op.label}", "prove", _states(int(op))) for op in pr.LayerOperator),
-    Lie("seedHash", "no seed has it", SILENCE, lambda: _tokens(0, lambda served: {}, OTHER_SEED)),
+    Lie("seedHash", "no seed has it", SILENCE, lambda scene: _tokens(scene.tiny(), lambda served: {}, OTHER_SEED)),
     Lie("lane", "another lane", BY_ITSELF, _receipt({"lane": "native-float32"}), "lane"),
     Lie("layers", "one more", BY_ITSELF, _receipt({"layers": 4}), "trace-shape"),
     Lie("outputBytes", "wider rows", BY_ITSELF, _receipt({"output_bytes": 4}), "trace-shape"),
@@ -290,8 +318,22 @@ _TOLD = (
     Lie("keyId", "an unknown key", BY_ITSELF, _receipt({"key_id": b"x" * 32}), "key"),
 )
 
-LIES = tuple(sorted(_TOLD, key=lambda lie: [name for name, _, _ in Receipt.members].index(lie.part)))
-"""In the order of the receipt's fields."""
+
+def _values(dims: Dims) -> Iterator[Lie]:
+    """A wrong value of each operator of a layer, in the lane of these dimensions."""
+    for number, operator in enumerate(program(dims, LAYER, 0, 0)):
+        yield Lie("statesRoot", f"a wrong value of {operator.name}", "prove", _states(number))
+
+
+def _in_order(lies: Iterable[Lie]) -> tuple[Lie, ...]:
+    return tuple(sorted(lies, key=lambda lie: [name for name, _, _ in Receipt.members].index(lie.part)))
+
+
+LIES, TENSOR_LIES = (_in_order((*_TOLD, *_values(kind.of(TINY)))) for kind in (Dims, TensorDims))
+"""Of the portable lane and of the lane h100-bf16, in the order of the receipt's fields."""
+LIES_OF = {Dims.lane: LIES, TensorDims.lane: TENSOR_LIES}
+TABLE = _in_order({lie.name: lie for lie in (*TENSOR_LIES, *LIES)}.values())
+"""Of either lane, each once."""
 
 UNSEEN = {
     "responseDigest": "a sealed response that is unlike the tokens, or holds another seed",
@@ -315,13 +357,16 @@ class Ending:
     moves: tuple[str, ...]
 
 
-def tell(lie: Lie, pair: Both) -> Ending:
+def tell(lie: Lie, pair: Both, told: Told | None = None) -> Ending:
     """Tell a lie to both courts, and let the fisherman answer.
+
+    Args:
+        told: as it is told; that of ``lie.tell()`` if not given.
 
     Raises:
         ChainError: the courts differ.
     """
-    told = lie.tell()
+    told = told or lie.tell()
     order, receipt = told.signed.order, told.signed.receipt
     before = len(pair.chain.ledger)
     token = 0

@@ -17,15 +17,14 @@ from otr_core.dispute.players import HonestChallenger, HonestOperator, case
 from otr_core.dispute.records import ChallengeStatus
 from otr_core.dispute.registry import receipt_fault
 from otr_core.dispute.state import SEED, TOKENS, AnswerClaim
+from otr_core.lane.element import LAYER, program
 from otr_core.poea.receipt import Receipt, SignedReceipt
 from otr_node.chain.onchain import FIRST_COURT
 from otr_node.run import Run
 from otr_paper.labs.disputes.parties import FISHERMAN, OPERATOR, leaf_of, registered_model
-from otr_paper.labs.disputes.statement_lies import BY_ITSELF, LIES, SALT, SILENCE, UNSEEN, Told
+from otr_paper.labs.disputes.statement_lies import BY_ITSELF, LIES_OF, SALT, SILENCE, TABLE, UNSEEN, Told
 from otr_paper.labs.disputes.world import START, TERMS, tiny, tiny_signed
 from tests.helpers.tiny_disputes import tiny_court
-
-BY_NAME = {lie.name: lie for lie in LIES}
 
 
 def claim_of(signed: SignedReceipt, own: Run) -> AnswerClaim:
@@ -35,7 +34,7 @@ def claim_of(signed: SignedReceipt, own: Run) -> AnswerClaim:
 def disputed(told: Told, token: int) -> tuple[Court, Court, list[Step]]:
     """The court when the challenge is open, and after the game."""
     signed = told.signed
-    court = tiny_court(tiny(signed.order.decoding.temperature_milli))
+    court = tiny_court(tiny(signed.order.decoding.temperature_milli, lane=told.own.trees.dims.lane))
     root = merkle.root([leaf_of(signed)])
     court = court.commit_batch(START + 1, OPERATOR, root, 1)
     batch = batch_id(OPERATOR, root)
@@ -48,13 +47,14 @@ def disputed(told: Told, token: int) -> tuple[Court, Court, list[Step]]:
     return court, *play(court, 1, told.operator, HonestChallenger(told.own), now=START + 3)
 
 
-@pytest.mark.parametrize("name", BY_NAME)
-def test_every_lie_convicts_by_its_move(name):
-    lie = BY_NAME[name]
-    told = lie.tell()
+@pytest.mark.parametrize(
+    ("lane", "lie"), [pytest.param(lane, lie, id=f"{lane}, {lie.name}") for lane in LIES_OF for lie in LIES_OF[lane]]
+)
+def test_every_lie_convicts_by_its_move(lane, lie):
+    told = lie.tell(lane)
     signed, token = told.signed, 0
     if lie.ends == BY_ITSELF:
-        court = tiny_court(tiny(signed.order.decoding.temperature_milli))
+        court = tiny_court(tiny(signed.order.decoding.temperature_milli, lane=lane))
         key, model = court.keys.get(signed.receipt.key_id), court.models.get(signed.order.model_id)
         assert receipt_fault(FIRST_COURT, OPERATOR, key, model, *vars(signed).values()) == lie.reason
     else:
@@ -72,10 +72,22 @@ def test_every_lie_convicts_by_its_move(name):
 
 def test_every_field_of_the_receipt_is_in_the_table():
     fields = [member for member, _, _ in Receipt.members]
-    told = [lie.part for lie in LIES]
-    assert {*told, *UNSEEN} == set(fields)
-    assert not {*told} & {*UNSEEN}
-    assert len(BY_NAME) == len(LIES)
+    for lies in LIES_OF.values():
+        told = [lie.part for lie in lies]
+        assert {*told, *UNSEEN} == set(fields)
+        assert not {*told} & {*UNSEEN}
+        assert len({lie.name for lie in lies}) == len(lies)
+    assert {lie.name for lie in TABLE} == {lie.name for lies in LIES_OF.values() for lie in lies}
+    assert len({lie.name for lie in TABLE}) == len(TABLE)
+
+
+@pytest.mark.parametrize("lane", LIES_OF)
+def test_a_lie_that_may_stand_in_many_places_stands_where_its_seed_says(lane):
+    """Its receipt is another; that of a lie of which nothing is drawn is the same."""
+    drawn = {lie.name for lie in LIES_OF[lane] if lie.tell(lane).signed.receipt != lie.tell(lane, 2).signed.receipt}
+    values = {lie.name for lie in LIES_OF[lane] if lie.lie.startswith("a wrong value")}
+    assert len(values) == len(program(tiny(lane=lane).trees.dims, LAYER, 0, 0))
+    assert drawn == values | {"statesRoot: a state under another salt"}
 
 
 def test_an_honest_answer_is_not_disputed():

@@ -11,6 +11,8 @@ from otr_core.dispute import moves_steps
 from otr_core.dispute.play import most_moves
 from otr_core.dispute.players import HonestChallenger, Move, case, choice
 from otr_core.dispute.state import STATES, Game, Level, Turn
+from otr_core.lane.dims import Dims
+from otr_core.lane.tensor_steps import LANE
 from otr_paper.labs.disputes.alphabets import Alphabet, traces
 from otr_paper.labs.disputes.campaign import ALL, FAMILIES, small_world
 from otr_paper.labs.disputes.free import FreeOperator, FreeTrace, told_leaves
@@ -22,7 +24,7 @@ LONG = {("deep", "every move of a challenger"), ("deep", "every first difference
 
 CASES = [
     pytest.param(shape, family, marks=(pytest.mark.slow,) if (shape, family) in LONG else ())
-    for shape in ("narrow", "deep")
+    for shape in ("narrow", "deep", LANE)
     for family in FAMILIES
     # 2^16 traces; not stopped
     if (shape, family[:11]) != ("deep", "every trace") and family != "a longer answer"
@@ -42,6 +44,7 @@ def without_loss(found: Searched, world) -> None:
 def test_the_honest_side_never_loses(shape, family):
     """Whatever the other side commits to, shows, names, or does not."""
     world = small_world(shape)
+    assert world.model.dims.lane == (LANE if shape == LANE else Dims.lane)
     found, undisputed = FAMILIES[family](world, False)
     without_loss(found, world)
     assert undisputed == 0

@@ -90,18 +90,19 @@ def test_states_that_are_no_numbers_are_computed_and_judged_like_others(tmp_path
         assert not differing(run, *place, 5, Random(2))[1]
 
 
-def test_a_changed_value_goes_the_same_way_in_trace_and_program():
+@pytest.mark.parametrize("position", [0, 9])
+def test_a_changed_value_goes_the_same_way_in_trace_and_program(position):
     served = tiny(lane=LANE)
-    names = [op.name for op in program(served.trees.dims, LAYER, 9, 0)]
-    tamper = served.effective(9, 1, names.index("attention.key"), 3)
+    names = [op.name for op in program(served.trees.dims, LAYER, position, 0)]
+    tamper = served.effective(position, 1, names.index("attention.key"), 3)
     assert tamper.delta >= 2**16  # of a bf16 number
     false = served.run(tamper)
-    assert not differing(false, LAYER, 9, 2, 4, Random(3))[1]
+    assert not differing(false, LAYER, position, 2, 4, Random(3))[1]
     assert not differing(false, LAYER, 11, 1, 4, Random(3))[1]  # which reads the changed key
     first = next(
         at for at, (a, b) in enumerate(zip(false.trace.leaves, served.honest.trace.leaves, strict=True)) if a != b
     )
-    assert first == 9 * 3 + 1
+    assert first == 3 * position + 1
 
 
 def test_words_are_ordered_as_numbers_are():

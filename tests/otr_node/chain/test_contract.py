@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import astuple, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -22,9 +23,11 @@ from otr_core.dispute.records import ChallengeStatus, Terms
 from otr_core.dispute.state import STATES, Verdict
 from otr_core.errors import ChainError, MoveError
 from otr_core.lane import program as pr
+from otr_core.lane.dims import Dims
 from otr_core.lane.element import LAYER, TOKEN, Accumulator, Place
 from otr_core.lane.program import Kind
 from otr_core.lane.step import right
+from otr_core.lane.tensor_steps import LANE
 from otr_core.poea.receipt import GROUP_ORDER
 from otr_node.chain.evm import Chain, compile_vyper, signature_hash
 from otr_node.chain.onchain import FIRST_COURT, FOLDER, NOBODY, ChainCourt, struct_words
@@ -47,23 +50,25 @@ def pair() -> Both:
     return both(tiny().honest, TERMS)
 
 
-@pytest.mark.parametrize("seed", range(26))
-def test_a_random_game_goes_the_same_way_in_both(seed, pair_for):
+@pytest.mark.parametrize(
+    ("lane", "number"), [*((Dims.lane, number) for number in range(26)), *((LANE, number) for number in range(10))]
+)
+def test_a_random_game_goes_the_same_way_in_both(lane, number, pair_for):
     """Honest, cheating, silent and inconsistent players, at either temperature; money compared
     after every move."""
-    differential_game(seed, pair_for)
+    differential_game(number, partial(pair_for, lane), lane=lane)
 
 
 @pytest.fixture(scope="module")
 def pair_for():
-    """Courts by temperature and arity; a convicted operator's are replaced."""
-    made: dict[tuple[int, int], Both] = {}
+    """Courts by lane, temperature and arity; a convicted operator's are replaced."""
+    made: dict[tuple[str, int, int], Both] = {}
 
-    def find(temperature: int, bits: int) -> Both:
-        key = (temperature, bits)
+    def find(lane: str, temperature: int, bits: int) -> Both:
+        key = (lane, temperature, bits)
         old = made.get(key)
         if old is None or old.court.operators[old.names[OPERATOR]].convicted:
-            made[key] = both(tiny(temperature).honest, replace(TERMS, arity_bits=bits))
+            made[key] = both(tiny(temperature, lane=lane).honest, replace(TERMS, arity_bits=bits))
         return made[key]
 
     return find

@@ -7,7 +7,9 @@ from random import Random
 
 import pytest
 
+from otr_core.lane.element import LAYER, TOKEN, program
 from otr_core.lane.program import PORTABLE_KINDS, Kind
+from otr_core.lane.tensor_steps import LANE
 from otr_node.chain.evm import Chain, call_data, compile_source, compile_vyper, read_call
 from otr_node.chain.interface import Contract
 from otr_node.chain.onchain import FOLDER
@@ -25,7 +27,7 @@ from otr_paper.benches.judge_steps import (
 )
 from otr_paper.labs.disputes.world import tiny
 from otr_paper.labs.families import write_family
-from otr_paper.producers.judge_steps import FAMILIES, LEAST, STEPS
+from otr_paper.producers.judge_steps import FAMILIES, LEAST, SEEDS, STEPS, TILES
 from otr_paper.store.results import read_result
 from tests.helpers.nodes import anvil, moved_chain, needs_anvil
 
@@ -114,13 +116,40 @@ def test_a_node_is_asked_in_batches():
     assert tally.refused
 
 
-def test_the_stored_campaign_is_whole(project):
-    card, found = read_result(project.results, "judge_steps")
+@pytest.mark.parametrize("target", [LAYER, TOKEN])
+def test_programs_of_one_target_are_drawn_where_it_is_asked_for(target):
+    tally, seen = StepTally(), []
+    contract = compile_vyper(FOLDER / "judge.vy")
+
+    def ask(calls):
+        seen.append(len(calls))
+        return [True] * len(calls)  # whose answers are not looked at here
+
+    compare_at_judge(tiny().trees, ask, contract, Random(1), 300, tally, targets=(target,))
+    assert ("gate" in tally.steps) == ("kept" in tally.steps) == (target == LAYER)
+    assert ("argmax" in tally.steps or "draw" in tally.steps) == (target == TOKEN)
+    assert all(seen)
+    compare_at_judge(tiny().trees, ask, contract, Random(1), 0, tally)
+    assert all(seen), "a node answers no batch of no calls"
+
+
+@pytest.mark.parametrize("lane", STEPS)
+def test_the_stored_campaign_is_whole(project, lane):
+    card, stored = read_result(project.results, "judge_steps")
+    found, kinds = stored["lanes"][lane], {kind.name.lower() for kind in PORTABLE_KINDS}
     assert card.kind == "measured"
-    assert found["differing"] == 0
-    assert found["total"] == sum(found["steps"].values()) >= STEPS
+    assert stored["lanes"].keys() == STEPS.keys()
+    assert stored["differing"] == found["differing"] == 0
+    assert found["total"] == sum(found["steps"].values()) >= STEPS[lane]
     assert found["right"] == found["false"] == found["total"] // 2
     assert found["refused"] > 500
-    assert set(found["steps"]) == {*(kind.name.lower() for kind in PORTABLE_KINDS), "kept"}
-    assert min(found["steps"].values()) >= LEAST
-    assert found["models"] == ["tiny", *FAMILIES]
+    if lane == LANE:
+        d = tiny(lane=LANE).trees.dims
+        programs = (program(d, *about) for about in ((LAYER, 1, 0), (TOKEN, 1, 0), (TOKEN, 1, 700)))
+        kinds = {operator.kind.name.lower() for operators in programs for operator in operators}
+    assert set(found["steps"]) == {*kinds, "kept"}
+    assert min(found["steps"][kind] for kind in kinds) >= LEAST
+    assert found["models"] == (["tiny", *FAMILIES] if lane != LANE else [f"tiny, tiles of {tile}" for tile in TILES])
+    assert [row["seed"] for row in found["by_seed"]] == stored["seeds"] == list(SEEDS)
+    assert sum(row["total"] for row in found["by_seed"]) == found["total"]
+    assert min(row["total"] for row in found["by_seed"]) >= STEPS[lane] // len(SEEDS)

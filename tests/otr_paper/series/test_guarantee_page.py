@@ -72,6 +72,12 @@ def test_the_stored_checks_keep_their_bars(project):
     assert mixed["enough"] == mixed["points"] >= 300
     assert single["inside"] >= single["points"] - 1
     assert classes["above"] <= 1
+    for part in (exact, mixed, single, classes):
+        assert [row["seed"] for row in part["by_seed"]] == stored["seeds"]
+        for name in part.keys() - {"by_seed", "largest_gap", "slack_most", "slack_median"}:
+            assert part[name] == sum(row[name] for row in part["by_seed"]), name
+    assert exact["largest_gap"] == max(row["largest_gap"] for row in exact["by_seed"])
+    assert mixed["slack_most"] == max(row["slack_most"] for row in mixed["by_seed"])
 
 
 def test_the_best_cheat_is_the_one_that_touches_least(project):

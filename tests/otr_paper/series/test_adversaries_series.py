@@ -1,0 +1,43 @@
+"""Rows about free opponents: all seeds and both lanes are in them, and no game is left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from otr_core.lane.dims import Dims
+from otr_core.lane.tensor_steps import LANE
+from otr_paper.labs.disputes.campaign import SHAPES
+from otr_paper.producers.dispute_adversaries import GAMES, SEEDS
+from otr_paper.series import adversaries
+from otr_paper.store.results import read_result
+
+
+@pytest.fixture(scope="module")
+def stored(project):
+    return read_result(project.results, "dispute_adversaries")[1]
+
+
+def test_games_of_all_seeds_and_both_lanes_are_counted(stored):
+    counted: Counter[tuple[str, str, int]] = Counter()
+    for row in adversaries.random_games(stored):
+        counted[row["model"], row["lane"], row["temperature_milli"]] += row["games"]
+    answers = [("tiny", Dims.lane, GAMES), ("tiny", LANE, GAMES), ("SmolLM2-135M", Dims.lane, GAMES // 2)]
+    assert counted == {
+        (model, lane, milli): games * len(SEEDS) for model, lane, games in answers for milli in (0, 1500)
+    }
+
+
+def test_the_stored_games_are_of_three_seeds_and_none_was_lost(stored):
+    for row in stored["random"]:
+        assert [each["seed"] for each in row["by_seed"]] == stored["seeds"] == list(SEEDS)
+        assert sum(each["games"] for each in row["by_seed"]) == row["games"]
+        for end in adversaries.ENDS:
+            assert sum(each.get(end, 0) for each in row["by_seed"]) == sum(
+                found.get(end, 0) for found in row["reached"].values()
+            )
+        assert max(each["most_moves"] for each in row["by_seed"]) == row["most_moves"] <= row["bound_moves"]
+        assert row["losses"] == 0
+    assert {row["shape"] for row in adversaries.searches(stored)} == {*SHAPES} >= {LANE}
+    assert all(row["losses"] == 0 < row["places"] for row in adversaries.searches(stored))
