@@ -19,6 +19,9 @@ from otr_node.chain.node import RefusedError, RpcNode, quantity, record
 from otr_node.chain.outbox import Outbox
 
 GWEI = 10**9
+_LOOKS = 5
+"""So often in a row a number is seen to be taken without a receipt of ours before another's transaction has it: a node
+under load tells that the number has moved a moment before it finds the receipt."""
 _KNOWN = ("already known", "already imported", "known transaction", "nonce too low", "replacement")
 
 
@@ -38,6 +41,7 @@ class Delivery:
     patience_s: float
     poll_s: float
     sent_again: int = field(default=0, init=False)
+    _passed: int = field(default=0, init=False)
 
     def deliver(self, key: LocalAccount, fields: dict[str, Any]) -> Mapping[str, Any]:
         """Sign and send a transaction until a receipt stands, and give that.
@@ -51,6 +55,7 @@ class Delivery:
         """
         end, bump = time.monotonic() + self.patience_s, time.monotonic() + self.patience_s / 3
         sender, nonce, signed = key.address.lower(), fields["nonce"], list[bytes]()
+        self._passed = 0
         while True:
             raw = bytes(key.sign_transaction(fields).raw_transaction)
             signed.append(raw)
@@ -114,7 +119,9 @@ class Delivery:
         if self.node.ask("eth_getTransactionByHash", hash_of(signed[-1])) is None:
             self._push(signed[-1])
             self.sent_again += 1
-            if self.node.nonce(sender) > nonce and not any(map(self._receipt, signed)):
+            passed = self.node.nonce(sender) > nonce and not any(map(self._receipt, signed))
+            self._passed = self._passed + 1 if passed else 0
+            if self._passed == _LOOKS:
                 raise ChainError("nonce", f"another transaction of number {nonce} was mined", "this one")
         return None
 

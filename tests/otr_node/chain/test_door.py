@@ -16,9 +16,11 @@ from eth_account import Account
 
 from otr_core.errors import ChainError, InputError, NodeError
 from otr_node.chain.anvil import EmbeddedNode, known_keys
+from otr_node.chain.delivery import Delivery
 from otr_node.chain.door import MOST_BYTES
 from otr_node.chain.embedded import EmbeddedChain, RefusalError
 from otr_node.chain.evm import GAS_LIMIT, GENESIS_TIME, Chain, call_data, compile_source
+from otr_node.chain.node import RpcNode
 from otr_node.chain.rpc import RpcChain
 from tests.helpers.nodes import CHAIN_ID, ask, embedded_door, forward, needs_anvil
 from tests.helpers.nodes import anvil as anvil_node
@@ -304,3 +306,30 @@ def test_gas_is_that_of_anvil(contract):
             calls = [("note", (5,)), ("note", (6,)), ("spend", (500,)), ("forget", ())]
             found[name] = [made.gas, *(chain.transact(at, call, *args).gas for call, args in calls)]
     assert found["door"] == found["anvil"]
+
+
+class Late(RpcNode):
+    """A node that tells that a number is taken before it finds the transaction that took it."""
+
+    left = 0
+
+    def ask(self, method: str, *params: Any, patience_s: float | None = None) -> Any:
+        found = super().ask(method, *params, patience_s=patience_s)
+        if method in ("eth_getTransactionReceipt", "eth_getTransactionByHash") and found and self.left:
+            self.left -= 1
+            return None
+        return found
+
+
+def test_a_receipt_that_comes_late_is_waited_for_and_another_s_transaction_is_named():
+    fields = {"type": 2, "chainId": CHAIN_ID, "nonce": 0, "gas": 21_000, "to": OTHER.address, "value": 7}
+    fields |= {"maxFeePerGas": 10**10, "maxPriorityFeePerGas": 1}
+    with embedded_door() as door:
+        node = Late(door.url, 5.0)
+        delivery = Delivery(node, None, 0, 10**12, 20.0, 0.01)
+        node.left = 8  # the first look asks twice, the second three times
+        assert int(str(delivery.deliver(KEY, fields)["blockNumber"]), 16) == 1
+        assert node.left == 0
+        with pytest.raises(ChainError) as failure:
+            delivery.deliver(KEY, fields | {"value": 8})
+        assert failure.value.check == "nonce"
