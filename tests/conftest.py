@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,27 @@ pytest_plugins = [
 settings.register_profile("gate", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=2000)
 settings.load_profile("gate")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """xdist would give out the modules of most tests first, and so the longest of few tests last."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The modules that take longest begin first: notebooks, then those of most slow tests, then of most tests.
+    At the end, when one worker has nothing left to do, the other has seconds left and not a minute."""
+    slow, every = Counter[str](), Counter[str]()
+    for item in items:
+        file = item.nodeid.split("::")[0]
+        every[file] += 1
+        slow[file] += item.get_closest_marker("slow") is not None
+
+    def rank(item: pytest.Item) -> tuple[bool, int, int]:
+        file = item.nodeid.split("::")[0]
+        return not file.endswith(".ipynb"), -slow[file], -every[file]
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,6 @@ import json
 import os
 import secrets
 import signal
-import subprocess
-import sys
 import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
@@ -18,8 +16,8 @@ from typing import Any
 
 from otr_core.lane.sampling import Decoding
 from otr_core.poea import Domain, PlacedOrder, place_order
+from tests.helpers.command_line import RUN, start
 
-RUN = "from otr_core.cli import main; main()"
 DEADLINE_S = 120
 LONG = (1, 5, 5)
 """A prompt to which the tiny checkpoint with room for 1,024 tokens has no end of its own, greedily."""
@@ -43,9 +41,8 @@ class Server:
     def __enter__(self) -> Server:
         self.log = self.state.with_suffix(f".{secrets.token_hex(4)}.log")
         words = ["serve", "--model", self.folder, "--state", self.state, "--port", 0, *self.options]
-        with self.log.open("w") as log:
-            command = [sys.executable, "-c", f"{self.before}\n{RUN}", *map(str, words)]
-            self.process = subprocess.Popen(command, stderr=log, stdout=subprocess.DEVNULL)
+        self.log.touch()
+        self.process = start(*words, out=os.devnull, err=self.log, code=f"{self.before}\n{RUN}")
         try:
             self.url = self.wait_for("listening")["url"] if self.wait else ""
         except BaseException:

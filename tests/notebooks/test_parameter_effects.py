@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from otr_core.errors import OtrError
+from otr_node import lanes
 from otr_node.project import find_project
+from otr_paper.benches import workbench
 from otr_paper.press.grid import NOT_HERE, VALUES, points
 from otr_paper.press.parameters import check_parameters
 from otr_paper.press.reproduce import notebook_names
@@ -29,6 +31,33 @@ SLOW |= {("05_spot_check_economics", "seed")}
 
 #: Outputs that are looked at first: of those that run a model, the cheapest.
 FIRST = ("T05e_inconclusive", "T14b_order_and_answer", "F08_one_dispute", "F14_deterrence_map")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded_once():
+    """A model as it lies in its folder is loaded, and committed to, once: no value changes what is loaded, and one
+    that did (lane, device) would be told apart by its name."""
+    models, trees = {}, {}
+    load, commit = lanes.load_model, workbench.commit_model
+
+    def load_once(folder, **about):
+        named = (folder, *sorted(about.items()))
+        if about.keys() - {"lane", "device", "threads"}:
+            return load(folder, **about)
+        if named not in models:
+            models[named] = load(folder, **about)
+        return models[named]
+
+    def commit_once(model):
+        if id(model) not in trees:
+            trees[id(model)] = model, commit(model)
+        return trees[id(model)][1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lanes, "load_model", load_once)
+        patch.setattr(workbench, "load_model", load_once)
+        patch.setattr(workbench, "commit_model", commit_once)
+        yield
 
 
 def outputs_of(sliced, name):

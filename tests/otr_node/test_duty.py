@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from dataclasses import replace
 
 import pytest
@@ -22,7 +21,7 @@ from otr_core.spotcheck.wire import CommittedBatch, answers_json, read_answers
 from otr_node import duty, prover
 from otr_node.chain.keys import write_key
 from otr_node.chain.places import dump_place
-from tests.helpers.command_line import OTR
+from tests.helpers.command_line import otr
 from tests.helpers.drawn_checks import BEACON, KEY, TIME, agreed
 
 MATRIX = {"k": 1}
@@ -126,9 +125,7 @@ class Party:
 
     def otr(self, *words, status=0):
         env = os.environ | {"OTR_PASSWORD": "a password"}
-        run = subprocess.run(
-            [*OTR, "spotcheck", *map(str, words)], capture_output=True, text=True, cwd=self.folder, env=env
-        )
+        run = otr("spotcheck", *words, cwd=self.folder, env=env)
         assert run.returncode == status, run.stderr
         assert "Traceback" not in run.stderr
         return run.stdout

@@ -45,6 +45,7 @@ from otr_node.enclave import SimulatedEnclave
 from otr_node.serve import serve
 from otr_paper.labs.disputes.parties import KEY, KEY_ID, KEYS
 from otr_paper.labs.disputes.world import tiny, tiny_bench
+from tests.helpers import command_line
 from tests.helpers.networks import BY_NAME, FISHERMAN, OPERATOR, OWN, REGISTRAR, Network, honest, settle
 from tests.helpers.nodes import CHAIN_ID, anvil, needs_anvil
 from tests.helpers.serving import Server
@@ -244,10 +245,7 @@ def convicted(operator: Defender) -> bool:
 
 def otr(*words: str, expect: int = 0, **more: Any) -> subprocess.CompletedProcess[str]:
     """A command of ``otr``, run as a process."""
-    done = subprocess.run(
-        [sys.executable, "-m", "otr_core.cli", *words],
-        env={**os.environ, "OTR_PASSWORD": "correct horse"} | more, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    done = command_line.otr(*words, env={**os.environ, "OTR_PASSWORD": "correct horse"} | more)
     assert done.returncode == expect, (words, done.returncode, done.stdout[-400:], done.stderr[-800:])
     if expect == 2:
         assert done.stderr.startswith("error: ")

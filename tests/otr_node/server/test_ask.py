@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import json
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from otr_core.poea.tee import EvidencePolicy
 from otr_node.ask import RemoteServer, ask
 from otr_node.enclave import SimulatedEnclave
 from otr_node.portable import PortableModel
+from tests.helpers import command_line
 from tests.helpers.serving import Server, own_order
 
 POLICY = EvidencePolicy(allow_simulated=True)
@@ -231,8 +231,7 @@ def test_what_is_no_url_of_a_server_is_bad_input(url):
 
 
 def otr(*words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "otr_core.cli", "ask", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return command_line.otr("ask", *words)
 
 
 def test_the_command_orders_checks_and_decodes(server: Server, roomy: Path, tmp_path: Path, exact: PortableModel):

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.serving import RUN, Server
+from tests.helpers.command_line import RUN
+from tests.helpers.serving import Server
 
 pytestmark = pytest.mark.slow
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 
 from otr_core.poea import Domain
 from otr_node.portable import PortableModel
+from tests.helpers.command_line import otr
 from tests.helpers.serving import LONG, Server, order_body, own_order, request
 
 NAME = "roomy@portable-1"
@@ -252,8 +251,7 @@ def test_what_cannot_be_served_is_one_line(server: Server, roomy: Path, tmp_path
     filled = [str(each).format(port=server.connect().port, state=server.state) for each in options]
     given = {"--model": str(roomy), "--state": str(tmp_path / "state"), "--port": "0"}
     given |= dict(zip(filled[::2], filled[1::2], strict=True))
-    command = [sys.executable, "-m", "otr_core.cli", "serve", *(word for pair in given.items() for word in pair)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    run = otr("serve", *(word for pair in given.items() for word in pair))
     assert run.returncode == 2
     (line,) = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
     assert words in line

@@ -11,7 +11,7 @@ from otr_core.errors import InputError
 from otr_node.sizing.size import sweep_point
 from otr_paper.studies.networks import network_point, network_points
 from otr_paper.studies.sweep import run_sweep
-from tests.helpers.command_line import assert_one_line, otr
+from tests.helpers.command_line import assert_one_line, fresh_otr, otr
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_every_combination_is_sized_as_by_itself(file):
 
 def test_the_command_gives_the_same_lines_serially_by_two_and_from_its_cache(file, tmp_path):
     call = ("sweep", file, "--vary", "watch.d=0.5,0.9")
-    one = otr(*call, "--cache", tmp_path / "kept")
+    one = fresh_otr(*call, "--cache", tmp_path / "kept")
     assert one.returncode == 0, one.stderr
     assert [json.loads(line)["watch.d"] for line in one.stdout.splitlines()] == [0.5, 0.9]
     kept = sorted((tmp_path / "kept").iterdir())
