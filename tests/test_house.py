@@ -34,8 +34,8 @@ BUDGETS = {
     # and machines appraised as a whole; and advice that weighs users' harm; the profile of a deployment; a
     # spot check as one machine of moves, with its messages, 400; a second lane that is disputed, with its
     # judge on chain, 1,300. What may leave it is an open point of the README.
-    # whole answers under a commitment to the model, 160
-    "otr_core": 15600,
+    # whole answers under a commitment to the model, 160; the field of proofs by parts that stay in a cache, 50
+    "otr_core": 15650,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
     # a program with one definition of each step, on numbers of integers alone, 330
@@ -55,8 +55,9 @@ BUDGETS = {
     "otr_core/dispute": 5030,
     # of it the verifier of whole answers with its gadgets, 1,370, drawn ones among them; the protocol from a
     # signed receipt to a verdict, and its messages as canonical JSON, 400; the same proof for a verifier who
-    # holds a commitment to the model, 220
-    "otr_core/spotcheck": 2685,
+    # holds a commitment to the model, 220; large arrays of its field by parts, tables by halves, and a sum of
+    # equality without its table, 51
+    "otr_core/spotcheck": 2736,
     # of it the composed guarantee with its premises, 290; all that many answers on one stake need; users'
     # harm, fishermen and rates by value, which the advice weighs with proofs and capital; what harm users bear
     # who act early, and advice that names a hypothesis that fails, 40

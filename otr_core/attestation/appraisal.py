@@ -209,24 +209,22 @@ _SPLIT = {name: (name.partition(".")[0], name.partition(".")[2]) for name in CHE
 
 def _fill(claims: list[Claim], devices: Sequence[str], bundle: Bundle) -> None:
     """A claim *not made* for each check that left none, so that no verdict passes over it."""
-    made = {(claim.id, claim.check) for claim in claims}
+    made = {claim.id for claim in claims}  # of subject and check
     quote = "" if bundle.quote is None else bundle.quote.kind
-    claims += [one for key, one in _unmade(tuple(devices), quote).items() if key not in made]
+    claims += [one for one in _unmade(tuple(devices), quote) if one.id not in made]
 
 
 @functools.lru_cache(maxsize=64)
-def _unmade(devices: tuple[str, ...], quote: str) -> Mapping[tuple[str, str], Claim]:
-    """A claim *not made* for every check and subject, by its id and check; ``quote`` is the quote's
-    kind, empty without."""
-    claims = {}
+def _unmade(devices: tuple[str, ...], quote: str) -> tuple[Claim, ...]:
+    """A claim *not made* for every check and subject; ``quote`` is the quote's kind, empty without."""
+    claims = []
     for name, (family, check) in _SPLIT.items():
         single = family != "gpu" or name in _ACROSS or not devices
         subjects = devices if name not in OF_GPUS else [one for one in devices if not one.startswith("switch")]
         for subject in [family] if single or not subjects else subjects:
             why = _why_not(name, bool(devices), quote)
-            one = Claim(f"{subject}.{check}", name, Status.NOT_MADE, Source.DERIVED, why)
-            claims[one.id, name] = one
-    return claims
+            claims.append(Claim(f"{subject}.{check}", name, Status.NOT_MADE, Source.DERIVED, why))
+    return tuple(claims)
 
 
 def _why_not(check: str, devices: bool, quote: str) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from otr_core.errors import PolicyError
 
@@ -96,8 +96,7 @@ CHECKS: dict[str, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """Outcome of one check on one subject.
 
     Attributes:
@@ -114,12 +113,8 @@ class Claim:
     reason: str
     evidence: str | None = None
 
-    def __post_init__(self) -> None:
-        if self.check not in CHECKS:
-            raise PolicyError(f"check: found {self.check!r}, expected one of otr_core.attestation.claims.CHECKS")
-
     def as_json(self) -> dict[str, str | None]:
-        return dict(vars(self))
+        return self._asdict()
 
 
 Evidence = bytes | str | None
@@ -144,10 +139,15 @@ class ClaimLog:
         Args:
             check: its name without the family, for example ``signature``.
             evidence: the bytes it rests on, or their SHA-256 (hex) where that is known already.
+
+        Raises:
+            PolicyError: there is no such check.
         """
         if evidence is not self._hashed[0]:  # several claims in a row rest on the same bytes
             self._hashed = (evidence, hashlib.sha256(evidence).hexdigest() if isinstance(evidence, bytes) else evidence)
         name = f"{self._family}.{check}"
+        if name not in CHECKS:
+            raise PolicyError(f"check: found {name!r}, expected one of otr_core.attestation.claims.CHECKS")
         if source is Source.HARDWARE and not self.authentic:
             source = Source.OPERATOR
         self.claims.append(Claim(f"{self._subject}.{check}", name, status, source, reason, self._hashed[1]))

@@ -37,8 +37,7 @@ _NUMBERED = ("index", "alternatives", "size")
 _VBIOS_VERSION = re.compile(r"[0-9A-Fa-f]{2}(\.[0-9A-Fa-f]{2}){4}")
 
 
-@dataclass(frozen=True)
-class GoldenValue:
+class GoldenValue(NamedTuple):
     """Reference value of one measurement.
 
     Attributes:
@@ -48,7 +47,7 @@ class GoldenValue:
         name: NVIDIA's name of the entry.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # nobody asks a value for the place of another in it
     active: bool
     alternatives: tuple[bytes, ...]
     name: str

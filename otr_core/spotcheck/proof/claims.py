@@ -21,6 +21,7 @@ from otr_core.spotcheck.proof.field import (
     Words,
     dot,
     dot_base,
+    eq_at,
     eq_table,
     later_sums,
     outer,
@@ -187,7 +188,7 @@ class Ledger:
             for i in own:
                 result = result + powers[i] * _contract(self.numbers[i][1], blocks, e_t, e_j)
         for (flat, _), power in zip(self.flat, powers[len(self.numbers) :], strict=True):
-            result = result + power * shifted_eq(flat, point, s.block_cells)
+            result = result + power * shifted_eq(flat, point, s.block_cells, e_block)
         return result
 
 
@@ -226,20 +227,16 @@ def _pad(values: Words, axis: int, unit: int) -> Words:
     return np.pad(values, room)
 
 
-def shifted_eq(flat: Flat, point: list[Ext], unit: int) -> Ext:
+def shifted_eq(flat: Flat, point: list[Ext], unit: int, e_block: Words) -> Ext:
     """Σ over the cells of ``flat`` of eq(flat.point, number in it) · eq(point, number of the cell).
 
-    ``first`` and ``cells`` are whole blocks of ``unit`` cells; a smaller point has only one.
+    ``first`` and ``cells`` are whole blocks of ``unit`` cells, of which ``e_block`` is the extension of
+    equality at ``point``'s higher bits.
     """
-    inner = min(unit.bit_length() - 1, len(flat.point))
-    low = ONE
-    for a, b in zip(flat.point[:inner], point[:inner], strict=True):
-        both = a * b
-        low = low * (both + both - a - b + 1)
+    inner = unit.bit_length() - 1
     first, count = flat.first // unit, flat.cells // unit
     own = eq_table(flat.point[inner:], count)
-    there = eq_table(point[inner:], first + count)[first:]
-    return low * dot(own, there)
+    return eq_at(flat.point[:inner], point[:inner]) * dot(own, e_block[first : first + count])
 
 
 def spread(tables: list[Words]) -> Words:

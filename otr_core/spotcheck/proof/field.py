@@ -7,6 +7,8 @@ such number for the verifier's scalar work.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +23,9 @@ Value = Words | np.uint64
 
 _P = np.uint64(P)
 _LOW, _HALF = np.uint64(2**32 - 1), np.uint64(32)
+_AT_ONCE = 2**13  # numbers that are computed at once, so that what is made on the way stays in a cache
+_FEW_BITS = 4  # of a table that is made one number after the other
+_AT_ONCE_IN_FLOATS = 2**15  # of a matrix: they stay in a cache, and no library starts threads for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,37 +74,79 @@ ZERO, ONE = Ext(0), Ext(1)
 # --- arrays of the base field
 
 
-def add(x: Words, y: Words) -> Words:
+def _in_parts(operation: Callable[[Words, Value], Words]) -> Callable[[Words, Value], Words]:
+    """An operation on pairs of numbers, done a part at a time where there are many."""
+
+    @functools.wraps(operation)
+    def whole(x: Words, y: Value) -> Words:
+        pairs = np.broadcast(x, y)
+        if pairs.size <= _AT_ONCE:
+            return operation(x, y)
+        out = np.empty(pairs.shape, np.uint64)
+        _fill(operation, x, y, out)
+        return out
+
+    return whole
+
+
+def _fill(operation: Callable[[Words, Value], Words], x: Words, y: Value, out: Words) -> None:
+    """Write what the operation makes of x and y to ``out``, whose shape they are broadcast to."""
+
+    def part(side: Any, of: int | slice) -> Any:
+        return side if side.ndim < out.ndim else side[of] if len(side) == len(out) else side[:1]
+
+    if out.size <= _AT_ONCE:
+        out[...] = operation(x, y)
+    elif len(out) == 1:
+        _fill(operation, part(x, 0), part(y, 0), out[0])
+    else:
+        step = max(_AT_ONCE // out[0].size, 1)
+        for own in (slice(first, first + step) for first in range(0, len(out), step)):
+            _fill(operation, part(x, own), part(y, own), out[own])
+
+
+@_in_parts
+def add(x: Words, y: Value) -> Words:
     """x + y modulo p."""
-    total = x + y
-    # What wraps around 2^64 has lost 2^64 = 2^32 − 1 modulo p.
-    total = np.where(total < x, total + _LOW, total)
-    return np.where(total >= _P, total - _P, total)
+    missing = _P - y
+    return np.where(x >= missing, x - missing, x + y)
 
 
-def sub(x: Words, y: Words) -> Words:
+@_in_parts
+def sub(x: Words, y: Value) -> Words:
     """x − y modulo p."""
     return np.where(x >= y, x - y, x + (_P - y))
 
 
+@_in_parts
 def mul(x: Words, y: Value) -> Words:
     """x · y modulo p, by 32-bit halves: 2^64 ≡ 2^32 − 1 and 2^96 ≡ −1."""
     x0, x1, y0, y1 = x & _LOW, x >> _HALF, y & _LOW, y >> _HALF
-    low, middle, other, high = x0 * y0, x0 * y1, x1 * y0, x1 * y1
-    carry = (low >> _HALF) + (middle & _LOW) + (other & _LOW)
-    low = (low & _LOW) | (carry << _HALF)
-    high = high + (middle >> _HALF) + (other >> _HALF) + (carry >> _HALF)
-    top, rest = high >> _HALF, (high & _LOW) * _LOW
-    part = np.where(low < top, low - top - _LOW, low - top)
-    total = part + rest
-    total = np.where(total < rest, total + _LOW, total)
-    result: Words = np.where(total >= _P, total - _P, total)
+    crossed, middle, high = x0 * y1, x1 * y0, x1 * y1
+    # (2^32 − 1)^2 + 2 · (2^32 − 1) = 2^64 − 1: no carry is lost.
+    middle += x0 * y0 >> _HALF
+    middle += crossed & _LOW
+    high += crossed >> _HALF
+    high += middle >> _HALF
+    low, top = x * y, high >> _HALF
+    high &= _LOW
+    high *= _LOW
+    result = low - top
+    wrapped = low < top  # seldom: what has gone below 0 has gained 2^64 = 2^32 − 1
+    if wrapped.any():
+        result[wrapped] -= _LOW
+    result += high
+    result = np.where(result < high, result + _LOW, result)
+    beyond = result >= _P  # seldom
+    if beyond.any():
+        result[beyond] -= _P
     return result
 
 
 def total(x: Words, axis: int = -1) -> Words:
     """Sums along an axis modulo p; of fewer than 2^32 values."""
-    low, high = (part.sum(axis, dtype=np.uint64, keepdims=True) for part in (x & _LOW, x >> _HALF))
+    high = (x >> _HALF).sum(axis, dtype=np.uint64, keepdims=True)
+    low = x.sum(axis, dtype=np.uint64, keepdims=True) - (high << _HALF)
     return add(mul(high % _P, np.uint64(2**32)), low % _P).squeeze(axis)
 
 
@@ -115,13 +162,17 @@ def residues(values: NDArray[Any]) -> Words:
 # --- arrays of the extension
 
 
-def xmul(x: Words, y: Words) -> Words:
+@_in_parts
+def xmul(x: Words, y: Value) -> Words:
     """Products of (…, 2) and (…, 2)."""
-    # kept as arrays: single numbers would warn where arrays wrap around, as is meant
-    a, b, c, d = x[..., :1], x[..., 1:], y[..., :1], y[..., 1:]
-    first, second = mul(a, c), mul(b, d)
-    crossed = sub(sub(mul(add(a, b), add(c, d)), first), second)
-    return np.concatenate([add(first, mul(second, np.uint64(NON_RESIDUE))), crossed], -1)
+    # Both halves come first, each in a row, so that NumPy's loops are long: (2, 1, …) and (1, 2, …).
+    left, right = (np.moveaxis(np.atleast_2d(side), -1, 0).copy() for side in (x, y))
+    width = max(left.ndim, right.ndim)
+    left, right = (side.reshape(2, *(1,) * (width - side.ndim), *side.shape[1:]) for side in (left, right))
+    every = mul(left[:, None], right[None])
+    scaled = mul(every[1, 1], np.uint64(NON_RESIDUE))
+    whole = np.stack([add(every[0, 0], scaled), add(every[0, 1], every[1, 0])], -1)
+    return whole.reshape(np.broadcast_shapes(x.shape, y.shape))
 
 
 def xscale(x: Words, y: Words) -> Words:
@@ -152,12 +203,14 @@ def outer(x: Words, y: Words) -> Words:
 def eq_table(point: list[Ext], count: int | None = None) -> Words:
     """Σ-weights of a multilinear extension: entry i is Π over bits of i (lowest first) of point's
     coordinate, or one minus it; the first ``count`` entries (all by default)."""
-    table, count = ONE.words[None], 1 << len(point) if count is None else count
-    for left in range(len(point) - 1, -1, -1):
-        up = xmul(table, point[left].words)
-        # what lies beyond ``count`` in the end is dropped on the way
-        table = np.stack([sub(table, up), up], 1).reshape(-1, 2)[: -(-count // (1 << left))]
-    return table
+    bits, count = len(point), 1 << len(point) if count is None else count
+    if bits > _FEW_BITS:
+        low = bits // 2
+        return outer(eq_table(point[low:], -(-count >> low)), eq_table(point[:low])).reshape(-1, 2)[:count]
+    table = [ONE]
+    for own in reversed(point):
+        table = [each for entry in table for up in [entry * own] for each in (entry - up, up)]
+    return np.array([(entry.a, entry.b) for entry in table[:count]], np.uint64).reshape(-1, 2)
 
 
 def eq_at(x: list[Ext], y: list[Ext]) -> Ext:
@@ -169,24 +222,39 @@ def eq_at(x: list[Ext], y: list[Ext]) -> Ext:
     return result
 
 
+def eq_below(point: list[Ext], count: int) -> Ext:
+    """Sum of the first ``count`` entries of ``eq_table``, without making it."""
+    if count >> len(point):
+        return ONE
+    result, above = ZERO, ONE
+    for bit in range(len(point) - 1, -1, -1):
+        own = point[bit] if count >> bit & 1 else 1 - point[bit]
+        if count >> bit & 1:  # below count are the numbers with its higher bits and a 0 here
+            result = result + above * (1 - own)
+        above = above * own
+    return result
+
+
 def combine(matrix: NDArray[Any], coefficients: Words) -> Words:
     """Σ_i coefficients[i] · matrix[i]: int32 or int16 (rows, columns) and (rows, 2) to (columns, 2).
 
-    Exact in float64: weights and coefficients are cut into pieces of 16 bits, so that sums of at
-    most 2^20 products stay below 2^51.
+    Coefficients are cut into pieces of 16 bits. Products are summed in float64, so few rows at once
+    that every sum stays below 2^53, and these sums as int64.
     """
-    result = np.zeros((matrix.shape[1], 2), np.uint64)
+    rows, columns = matrix.shape
+    result = np.zeros((columns, 2), np.uint64)
     pieces = np.stack([(coefficients >> np.uint64(16 * i)) & np.uint64(0xFFFF) for i in range(4)], 1)
-    flat = pieces.reshape(len(matrix), 8).astype(np.float64).T  # (8, rows)
-    for first in range(0, len(matrix), 2**12):
-        part, own = matrix[first : first + 2**12].astype(np.int64), flat[:, first : first + 2**12]
-        low = ((part + 2**15) & 0xFFFF) - 2**15
-        for weights, up in ((low, 0), ((part - low) >> 16, 16)):
-            if up and not weights.any():
-                continue
-            sums = residues((own @ weights.astype(np.float64)).astype(np.int64)).reshape(4, 2, -1)
-            for i in range(4):
-                result = add(result, mul(sums[i].T, np.uint64(2 ** (16 * i + up) % P)))
+    flat = pieces.reshape(rows, 8).astype(np.float64).T  # (8, rows)
+    largest = 2**16 * max(int(matrix.max(initial=0)), -int(matrix.min(initial=0)), 1)
+    step, most = min(2**53 // largest, max(_AT_ONCE_IN_FLOATS // max(columns, 1), 1)), 2**62 // largest
+    for begin in range(0, rows, most):
+        sums = np.zeros((8, columns), np.int64)
+        for first in range(begin, min(begin + most, rows), step):
+            own = slice(first, min(first + step, begin + most))
+            sums += (flat[:, own] @ matrix[own].astype(np.float64)).astype(np.int64)
+        parts = residues(sums).reshape(4, 2, columns)
+        for i in range(4):
+            result = add(result, mul(parts[i].T, np.uint64(2 ** (16 * i))))
     return result
 
 
@@ -221,20 +289,17 @@ def powers(base: int, count: int) -> Words:
 
 def transform(values: Words) -> Words:
     """Values of a polynomial at all 2^k-th roots of unity, in the order of their exponents:
-    (…, 2^k) coefficients to (…, 2^k) values, by decimation in frequency and a bit reversal."""
+    (…, 2^k) coefficients to (…, 2^k) values.
+
+    By decimation in frequency, after Stockham: each step takes whole halves, and what it makes lies
+    in the order of the next one.
+    """
     size = values.shape[-1]
-    bits = size.bit_length() - 1
-    roots = powers(root_of_unity(bits), max(size // 2, 1))
-    x, half = values, size // 2
-    while half:
-        pairs = x.reshape(*values.shape[:-1], -1, 2, half)
-        upper, lower = pairs[..., 0, :], pairs[..., 1, :]
-        turned = mul(sub(upper, lower), roots[:: size // (2 * half)])
-        x = np.stack([add(upper, lower), turned], -2)
-        half //= 2
-    order = np.arange(size)
-    reversed_order = np.zeros(size, np.int64)
-    for bit in range(bits):
-        reversed_order |= ((order >> bit) & 1) << (bits - 1 - bit)
-    result: Words = x.reshape(values.shape)[..., reversed_order]
-    return result
+    half, x = size // 2, values
+    roots = powers(root_of_unity(size.bit_length() - 1), max(half, 1))
+    for step in (1 << bit for bit in range(size.bit_length() - 1)):
+        upper, lower = x[..., :half], x[..., half:]
+        turned = mul(sub(upper, lower), np.repeat(roots[::step], step))
+        pairs = [side.reshape(*values.shape[:-1], -1, step) for side in (add(upper, lower), turned)]
+        x = np.stack(pairs, -2).reshape(values.shape)
+    return x

@@ -19,7 +19,7 @@ import numpy as np
 from otr_core.lane.formats import EXP2_ENTRIES, NORM_INPUT, SIGMOID_ENTRIES
 from otr_core.lane.tables import exp2_entries, sigmoid_entries
 from otr_core.spotcheck.proof.claims import Flat
-from otr_core.spotcheck.proof.field import ONE, ZERO, Ext, combine, dot, dot_base, eq_table, residues, xtotal
+from otr_core.spotcheck.proof.field import ONE, ZERO, Ext, combine, dot, dot_base, eq_below, eq_table, residues, xtotal
 from otr_core.spotcheck.proof.layout import EXP_ID, FUNCTIONS, PAD_ID, SIGMOID_ID, Group, Sizes
 from otr_core.spotcheck.proof.party import Party
 from otr_core.spotcheck.proof.relations import norm_scales
@@ -150,9 +150,10 @@ def _keys(name: str, point: list[Ext], beta: Ext) -> Ext:
     assert len(table) == {"exp": EXP2_ENTRIES, "sigmoid": SIGMOID_ENTRIES}[name]
     low = len(point) // 2
     e_low, e_high = eq_table(point[:low]), eq_table(point[low:])
-    padded = np.zeros((2, 1 << len(point)), np.int32)
-    padded[0, : len(table)], padded[1, : len(table)] = table, 1
-    value, there = (dot(combine(side.reshape(-1, 1 << low), e_high), e_low) for side in padded)
+    padded = np.zeros(1 << len(point), np.int32)
+    padded[: len(table)] = table
+    value = dot(combine(padded.reshape(-1, 1 << low), e_high), e_low)
+    there = eq_below(point, len(table))
     index = ZERO
     for bit, own in enumerate(point):
         index = index + own * (1 << bit)

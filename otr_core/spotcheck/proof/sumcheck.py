@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Protocol
 
 from otr_core.errors import AnswerProofError
-from otr_core.spotcheck.proof.field import ONE, ZERO, Ext, P, Words
+from otr_core.spotcheck.proof.field import ONE, Ext, P, Words
 from otr_core.spotcheck.proof.transcript import Channel
 
 
@@ -52,15 +52,20 @@ def bits_of(length: int) -> int:
 
 
 def interpolate(values: list[Ext], x: Ext) -> Ext:
-    """The polynomial through (0, values[0]), (1, values[1]), … at x."""
-    result = ZERO
-    for i, value in enumerate(values):
-        term, below = value, 1
-        for j in range(len(values)):
-            if j != i:
-                term, below = term * (x - j), below * (i - j)
-        result = result + term * pow(below % P, -1, P)
+    """The polynomial through (0, values[0]), (1, values[1]), … at x, by Newton's forward differences."""
+    steps = list(values)
+    for order in range(1, len(steps)):
+        for i in range(len(steps) - 1, order - 1, -1):
+            steps[i] = steps[i] - steps[i - 1]
+    result = steps[-1]
+    for order in range(len(steps) - 1, 0, -1):
+        result = steps[order - 1] + result * ((x - (order - 1)) * _inverse(order))
     return result
+
+
+@cache
+def _inverse(number: int) -> int:
+    return pow(number, -1, P)
 
 
 def sumcheck(

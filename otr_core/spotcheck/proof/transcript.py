@@ -8,6 +8,7 @@ them, the verifier's reads them from the proof. An element of the field has one 
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 from collections.abc import Callable
 
@@ -86,16 +87,26 @@ class Channel:
         Raises:
             AnswerProofError: check "encoding": an element of another encoding than its own.
         """
-        count = int(np.prod(shape))
+        count = math.prod(shape)
         raw = self.data(label, 8 * count, lambda: np.ascontiguousarray(make(), "<u8").tobytes())
         found = np.frombuffer(raw, "<u8").astype(np.uint64).reshape(shape)
-        if not self.sends and (found >= np.uint64(P)).any():
-            raise AnswerProofError("encoding", f"{label} with an element of p or more", "elements below p")
+        self._refuse_beyond(label, int(found.max(initial=0)))
         return found
 
     def exts(self, label: str, count: int, make: Callable[[], Words]) -> list[Ext]:
-        """A message of numbers of the extension."""
-        return [Ext.of(each) for each in self.words(label, (count, 2), make)]
+        """A message of numbers of the extension.
+
+        Raises:
+            AnswerProofError: as ``words``.
+        """
+        raw = self.data(label, 16 * count, lambda: np.ascontiguousarray(make(), "<u8").tobytes())
+        numbers = struct.unpack(f"<{2 * count}Q", raw)
+        self._refuse_beyond(label, max(numbers))
+        return [Ext(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
+
+    def _refuse_beyond(self, label: str, largest: int) -> None:
+        if not self.sends and largest >= P:
+            raise AnswerProofError("encoding", f"{label} with an element of p or more", "elements below p")
 
     def finish(self) -> None:
         """

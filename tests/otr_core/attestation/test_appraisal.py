@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from otr_core.attestation import Appraisal, Bundle, Policy, appraise, load_bundle
 from otr_core.attestation.chain import VerifiedCache
-from otr_core.attestation.claims import CHECKS, Status
+from otr_core.attestation.claims import CHECKS, ClaimLog, Status
 from otr_core.attestation.nvidia import DeviceAppraisal
-from otr_core.errors import EvidenceError, InputError
+from otr_core.errors import EvidenceError, InputError, PolicyError
 
 IN_WINDOW = datetime(2025, 1, 15, tzinfo=UTC)
 NONCE = bytes.fromhex("931d8dd0add203ac3d8b4fbde75e115278eefcdceac5b87671a748f32364dfcb")
@@ -217,6 +217,13 @@ def test_the_table_ends_in_the_verdict(h100: Bundle) -> None:
     assert rows[-1][3].startswith("every required check is asserted; not required and unknown: ")
     assert "not required and not made: " in rows[-1][3]
     assert ("gpu.0.nonce (not required)", "unknown") in [row[:2] for row in rows]
+
+
+def test_a_claim_is_about_a_check_that_there_is() -> None:
+    log = ClaimLog("gpu.0", "gpu", [])
+    with pytest.raises(PolicyError, match=r"^check: found 'gpu\.colour', expected one of"):
+        log.unknown(["colour"], "nobody looked")
+    assert log.claims == []
 
 
 def test_a_required_check_that_is_not_made_is_not_passed(h100: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
