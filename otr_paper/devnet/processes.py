@@ -31,7 +31,8 @@ LOGGED = ("listening", "answered", "stopped")
 _OF_A_LOG = {"time", "level"}
 PROGRAMS = {"otr": "otr_core.cli", "party": "otr_paper.devnet.parties"}
 """What can be started, by name."""
-_END_S, _LOAD_S, _FORK_S = 10.0, 900.0, 60.0
+_END_S, _LOAD_S, _FORK_S = 30.0, 900.0, 60.0
+"""A server has stopped at once, and its interpreter is then taken down for some seconds; all are at the same time."""
 
 
 class Processes(ABC):
