@@ -168,9 +168,12 @@ def parse(name: str, text: str) -> Scenario:
                 raise ParameterError(f"{name}.{part}.{key}", entry["date"], "a date with its year, such as 2026-11")
             values[key] = entry["value"]
             sources[f"{part}.{key}"] = f"{entry['source']} ({entry['date']})"
-        for own in fields(kind):
-            if own.default is MISSING and own.name not in values:
-                raise ParameterError(f"{name}.{part}.{own.name}", None, "value, source and date")
+        known = {own.name: own.default for own in fields(kind)}
+        missing = [key for key, default in known.items() if default is MISSING and key not in values]
+        if (
+            missing and values.keys() <= known.keys()
+        ):  # an unknown name may be a missing one misspelt: ``build`` says it
+            raise ParameterError(f"{name}.{part}.{missing[0]}", None, "value, source and date")
         parts[part] = build(kind, values)
     return Scenario(
         name=name,
