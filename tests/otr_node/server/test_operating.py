@@ -4,6 +4,7 @@ chain."""
 from __future__ import annotations
 
 import os
+import resource
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ from otr_core.poea import OnceStore, PlacedOrder
 from otr_core.poea.document import ReceiptFile, load_receipt_file
 from otr_core.poea.order import Domain
 from otr_node.chain.followed import Followed
+from otr_node.chain.party import run_party
 from otr_node.chain.places import write_places
 from otr_node.enclave import SimulatedEnclave
 from otr_node.serve import serve
@@ -245,6 +247,29 @@ def test_a_key_that_the_chain_forgets_before_its_batch_is_sent_is_waited_for(ser
     assert operator.book.last_journalled == 1
     operator.__class__ = ServingOperator
     served.now = 120.0
+    act(operator)
+    assert served.batches() == [1]
+    check_place(served, file)
+
+
+def test_an_operator_whose_disk_is_full_waits_and_sends_nothing(served):
+    """The book of batches cannot grow: that ends nobody, and is said once."""
+    served.register()
+    file = served.answer()[1]
+    operator, without, looks = served.operator(), resource.getrlimit(resource.RLIMIT_FSIZE), []
+
+    def twice(acted: bool) -> bool:
+        looks.append(acted)
+        return len(looks) == 2
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, without[1]))
+    try:
+        run_party(operator, until=twice, poll_s=0.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, without)
+    assert looks == [False, False]
+    assert [(each["event"], each["about"]) for each in served.network.events] == [("waiting", "disk")]
+    assert served.batches() == []
     act(operator)
     assert served.batches() == [1]
     check_place(served, file)
