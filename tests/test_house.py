@@ -34,8 +34,8 @@ BUDGETS = {
     # and machines appraised as a whole; and advice that weighs users' harm; the profile of a deployment; a
     # spot check as one machine of moves, with its messages, 400; a second lane that is disputed, with its
     # judge on chain, 1,300. What may leave it is an open point of the README.
-    # whole answers under a commitment to the model, 160; what a court takes beside what is sized, 24
-    "otr_core": 15624,
+    # whole answers under a commitment to the model, 160; what a court takes beside what is sized, 27
+    "otr_core": 15627,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
     # a program with one definition of each step, on numbers of integers alone, 330
@@ -60,8 +60,8 @@ BUDGETS = {
     # of it the composed guarantee with its premises, 290; all that many answers on one stake need; users'
     # harm, fishermen and rates by value, which the advice weighs with proofs and capital; what harm users bear
     # who act early, and advice that names a hypothesis that fails, 40; the choices of a deployment in the network
-    # file, each missing one named, 26
-    "otr_core/economics": 1366,
+    # file, each missing one named, 29
+    "otr_core/economics": 1369,
     # circuits, keys and proofs stand here, so that the core needs no proof library; all that reads a
     # checkpoint, with a frozen environment of its own for templates; the recorder with the process
     # that hashes; integer products of their own, which a library's floats would outrun, for one
