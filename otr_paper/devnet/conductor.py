@@ -172,16 +172,19 @@ class Devnet:
             self.processes.start(name, "party", [kind, self._url, key, court, model, folder, attack, state], skew)
 
     def _serve(self, name: str, model: str) -> None:
-        """Start a server; one of a broken TEE is a program of its own."""
+        """Start a server; one of a broken TEE is a program of its own. Its clock is the chain's, which is another
+        than the machine's once time was moved, and on the embedded chain from its beginning: evidence has a date,
+        and who appraises it goes by the chain's."""
         self._listening.discard(name)
+        ahead = float(round(self._chain.time - time.time()))
         folder, port, domain = str(self.folder / name), str(self._ports[name]), self._followed.chain.domain
         if name == SERVERS[CHEAT] and self._attack.lie is not None:
             words = ["server", model, folder, port, str(domain.chain_id), domain.court.hex(), self.plan.attack]
-            self.processes.start(name, "party", words)
+            self.processes.start(name, "party", words, ahead)
             return
         words = ["serve", "--model", model, "--state", folder, "--port", port, "--stop-seconds", "5"]
         words += ["--chain-id", str(domain.chain_id), "--court", domain.court.hex()]
-        self.processes.start(name, "otr", words)
+        self.processes.start(name, "otr", words, ahead)
 
     # --- while it runs
 

@@ -29,6 +29,12 @@ from otr_paper.devnet.faults import SERVERS
 LOGGED = ("listening", "answered", "stopped")
 """What is heard of a server's log: not each request."""
 _OF_A_LOG = {"time", "level"}
+_BY_ANOTHER_CLOCK = """
+import runpy, sys, time
+right, wrong = time.time, float(sys.argv.pop(1))
+time.time = lambda: right() + wrong
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
 PROGRAMS = {"otr": "otr_core.cli", "party": "otr_paper.devnet.parties"}
 """What can be started, by name."""
 _END_S, _LOAD_S, _FORK_S = 30.0, 900.0, 60.0
@@ -122,10 +128,11 @@ class Processes(ABC):
 
 
 class Fresh(Processes):
-    """Each process is a new interpreter. No clock can be wrong."""
+    """Each process is a new interpreter."""
 
     def start(self, name: str, program: str, words: Sequence[str], skew_s: float = 0.0) -> None:
-        full = [sys.executable, "-m", PROGRAMS[program], *words]
+        how = ["-c", _BY_ANOTHER_CLOCK, str(skew_s)] if skew_s else ["-m"]
+        full = [sys.executable, *how, PROGRAMS[program], *words]
         self._ended.pop(name, None)
         with (self.folder / f"{name}.err").open("a") as log:
             child = subprocess.Popen(
