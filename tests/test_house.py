@@ -98,8 +98,8 @@ BUDGETS = {
     # the form of a notebook's parameters and the grid over them, 180; how a proof of a whole answer grows,
     # measured and carried to larger models, 260; what a GPU is recorded with in the lane of such blocks, 140;
     # a serving machine with a token budget, its fit and what it is worth, 300; servers as processes of a network,
-    # and how they lie, 50
-    "otr_paper": 24100,
+    # how they lie, and by which clock they go, 53
+    "otr_paper": 24103,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
     "otr_paper/claims": 2370,
