@@ -170,9 +170,8 @@ def parse(name: str, text: str) -> Scenario:
             sources[f"{part}.{key}"] = f"{entry['source']} ({entry['date']})"
         known = {own.name: own.default for own in fields(kind)}
         missing = [key for key, default in known.items() if default is MISSING and key not in values]
-        if (
-            missing and values.keys() <= known.keys()
-        ):  # an unknown name may be a missing one misspelt: ``build`` says it
+        # An unknown name may be a missing one misspelt: ``build`` says that.
+        if missing and values.keys() <= known.keys():
             raise ParameterError(f"{name}.{part}.{missing[0]}", None, "value, source and date")
         parts[part] = build(kind, values)
     return Scenario(
