@@ -147,14 +147,17 @@ class RemoteServer:
             raise ReceiptError("leaves", f"the root {found.hex()}", file.receipt.states_root.hex())
         return raw
 
-    def place(self, file: ReceiptFile) -> bytes:
+    def place(self, file: ReceiptFile, wait_s: float | None = None) -> bytes:
         """The place file of a receipt (``dump_place``), as soon as its batch stands on chain. Whether it
         does, who watches the chain sees.
+
+        Args:
+            wait_s: for its batch, at most; None: as long as for an answer.
 
         Raises:
             ServiceError: refused, or no place in time. ReceiptError: check "place": it is none.
         """
-        until = time.monotonic() + self.wait_s
+        until = time.monotonic() + (self.wait_s if wait_s is None else wait_s)
         while True:
             try:
                 _, raw = self.asked(f"/v1/receipts/{file.receipt.order_id.hex()}/place")

@@ -34,8 +34,9 @@ BUDGETS = {
     # and machines appraised as a whole; and advice that weighs users' harm; the profile of a deployment; a
     # spot check as one machine of moves, with its messages, 400; a second lane that is disputed, with its
     # judge on chain, 1,300. What may leave it is an open point of the README.
-    # whole answers under a commitment to the model, 160; the field of proofs by parts that stay in a cache, 50
-    "otr_core": 15650,
+    # whole answers under a commitment to the model, 160; the field of proofs by parts that stay in a cache, 50;
+    # what a court takes beside what is sized, 27
+    "otr_core": 15680,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
     # a program with one definition of each step, on numbers of integers alone, 330
@@ -60,8 +61,9 @@ BUDGETS = {
     "otr_core/spotcheck": 2736,
     # of it the composed guarantee with its premises, 290; all that many answers on one stake need; users'
     # harm, fishermen and rates by value, which the advice weighs with proofs and capital; what harm users bear
-    # who act early, and advice that names a hypothesis that fails, 40
-    "otr_core/economics": 1340,
+    # who act early, and advice that names a hypothesis that fails, 40; the choices of a deployment in the network
+    # file, each missing one named, 29
+    "otr_core/economics": 1369,
     # circuits, keys and proofs stand here, so that the core needs no proof library; all that reads a
     # checkpoint, with a frozen environment of its own for templates; the recorder with the process
     # that hashes; integer products of their own, which a library's floats would outrun, for one
@@ -75,8 +77,9 @@ BUDGETS = {
     # journal and door, for machines without anvil, and what was signed kept by chain, 380; tensor-core blocks
     # on a GPU: the kernel, the fp32 steps beside it, a session of both, and the check that compares them with
     # the replay at every start, 350; models of either judged lane for who plays at a court, 20; commitments to
-    # models, made a few rows at a time, and their command, 280
-    "otr_node": 15550,
+    # models, made a few rows at a time, and their command, 280; receipts that wait for their key, 40, and sized
+    # profiles, 80; a prover four times faster, 70
+    "otr_node": 15670,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
@@ -84,10 +87,12 @@ BUDGETS = {
     # that are reduced late, and a joining sum-check that writes no weights down: the prover is four times faster, 70
     "otr_node/proof": 1700,
     # what the OpenAI API says and what it must refuse, an engine that outlives what fails in it, a journal
-    # that outlives the program, and the operator beside it with its book of batches
-    "otr_node/server": 1960,
-    # claims, terms, losses, the report and its page, and the table of use cases that left the core
-    "otr_node/sizing": 810,
+    # that outlives the program, and the operator beside it with its book of batches; receipts in it that wait for
+    # a key, and an operator that others build on, 30
+    "otr_node/server": 1990,
+    # claims, terms, losses, the report and its page, and the table of use cases that left the core; the profile of
+    # a deployment of what was sized, 85
+    "otr_node/sizing": 895,
     # of it the producers of stored results, the free opponents of disputes and of a stake, the bench of the
     # server, a network of processes that one command starts and faults that befall it, the site with its
     # explorers, the chain of custody, where verdicts flip, the crate of a run, and the figures, which stood
@@ -96,8 +101,9 @@ BUDGETS = {
     # the form of a notebook's parameters and the grid over them, 180; how a proof of a whole answer grows,
     # measured and carried to larger models, 260; what a GPU is recorded with in the lane of such blocks, 140;
     # a serving machine with a token budget, its fit and what it is worth, 300; campaigns of three seeds in
-    # either lane whose answers a court judges, 118
-    "otr_paper": 24168,
+    # either lane whose answers a court judges, 118; servers as processes of a network, how they lie, and by which
+    # clock they go, 53
+    "otr_paper": 24225,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
     "otr_paper/claims": 2370,

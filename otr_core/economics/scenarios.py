@@ -1,7 +1,8 @@
 """Use cases as data: ``data/scenarios/*.toml``, every number with its source and date.
 
 A scenario has a title, a sentence ``about`` it, and one table per part of ``model`` plus
-``limits``; ``attention`` may be left out, where nobody tests fishermen. ``failing`` names hypotheses
+``limits``; ``attention`` may be left out, where nobody tests fishermen, and ``deployment``, where no court
+is deployed. ``failing`` names hypotheses
 of the guarantee (``premises``) that do not hold there. Each number is written as
 ``{ value = ..., source = "...", date = "..." }``, with a year in its date; a source that begins with
 "assumption" says it is ours.
@@ -12,7 +13,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,42 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CourtChoices:
+    """What a court takes beside what is sized: the price of ether, and what nothing here computes.
+
+    Attributes:
+        eth_usd: of one ether, above 0.
+        arity_bits, window_s, reveal_s, clock_s, increment_s, exit_s, claim_s, duty_s, pause_s,
+            compensation_bps, cap_bps, cost_wei: as of ``dispute.records.Terms``, whole numbers.
+        batch_s, move_s, margin_s, patience_s: as of ``dispute.profile.PartyTerms``, whole numbers.
+    """
+
+    eth_usd: float
+    arity_bits: int
+    window_s: int
+    reveal_s: int
+    clock_s: int
+    increment_s: int
+    exit_s: int
+    claim_s: int
+    duty_s: int
+    pause_s: int
+    compensation_bps: int
+    cap_bps: int
+    cost_wei: int
+    batch_s: int
+    move_s: int
+    margin_s: int
+    patience_s: int
+
+    def __post_init__(self) -> None:
+        q.positive("eth_usd", self.eth_usd)
+        for own in fields(self):
+            if own.name != "eth_usd" and type(getattr(self, own.name)) is not int:
+                raise ParameterError(own.name, getattr(self, own.name), "a whole number")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scenario:
     """One use case; ``sources`` maps ``part.key`` to source and date, ``failing`` names the hypotheses
     of ``premises`` that do not hold."""
@@ -75,6 +112,7 @@ class Scenario:
     limits: Limits
     sources: Mapping[str, str]
     attention: Attention | None = None
+    deployment: CourtChoices | None = None
     failing: frozenset[str] = frozenset()
 
 
@@ -87,7 +125,9 @@ _PARTS: dict[str, Any] = {
     "exposure": Exposure,
     "attention": Attention,
     "limits": Limits,
+    "deployment": CourtChoices,
 }
+_NOT_NEEDED = ("attention", "deployment")
 
 
 def parse(name: str, text: str) -> Scenario:
@@ -113,7 +153,7 @@ def parse(name: str, text: str) -> Scenario:
             raise ParameterError(f"{name}.{key}", document.get(key), "text that is not empty")
     parts, sources = {}, {}
     for part, kind in _PARTS.items():
-        if part == "attention" and part not in document:
+        if part in _NOT_NEEDED and part not in document:
             continue
         table = document.get(part)
         if not isinstance(table, dict):
@@ -128,6 +168,11 @@ def parse(name: str, text: str) -> Scenario:
                 raise ParameterError(f"{name}.{part}.{key}", entry["date"], "a date with its year, such as 2026-11")
             values[key] = entry["value"]
             sources[f"{part}.{key}"] = f"{entry['source']} ({entry['date']})"
+        known = {own.name: own.default for own in fields(kind)}
+        missing = [key for key, default in known.items() if default is MISSING and key not in values]
+        # An unknown name may be a missing one misspelt: ``build`` says that.
+        if missing and values.keys() <= known.keys():
+            raise ParameterError(f"{name}.{part}.{missing[0]}", None, "value, source and date")
         parts[part] = build(kind, values)
     return Scenario(
         name=name,

@@ -154,17 +154,22 @@ def commit_answers(
     options: CourtOptions,
 ) -> None:
     """Commit the answers of a folder that lie in no batch yet as one, and write their places. One that was
-    planned before, and did not come to the chain, is sent again as it was."""
+    planned before, and did not come to the chain, is sent again as it was. Answers whose key the court does
+    not know are named, and left for later."""
     at, me = entered(options)
     from otr_node.chain.answers import answers_in
     from otr_node.chain.followed import Followed
 
     folder, followed = answer_folder(answers), Followed(at, {})
     followed.read()
-    found = answers_in(folder, lambda name, error: say(f"{name}: {error}"))
+    read = list(answers_in(folder, lambda name, error: say(f"{name}: {error}")))
+    keyless = [each.name for each in read if each.file.receipt.key_id not in followed.court.keys]
+    found = [each for each in read if each.name not in keyless]
+    if keyless:
+        say(f"left for later, because the court does not know their key: {', '.join(keyless)}")
     made = list(batches_of(folder, found, at.domain, me, followed.court.batches))
     if not made:
-        raise InputError(f"{answers}: found no answer without a place, expected at least one")
+        raise InputError(f"{answers}: found no answer without a place whose key is registered, expected at least one")
     for leaves in made:
         root = merkle.root(leaves)
         at.call(None, me, "commit_batch", root, len(leaves))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from otr_core.dispute.players import Move
-from otr_core.errors import ChainError, MoveError, NodeError
+from otr_core.errors import ChainError, JournalError, MoveError, NodeError
 from otr_node.chain.answers import AnswerFiles, OwnModel, answers_in
 from otr_node.chain.followed import Followed
 from otr_node.chain.onchain import ChainCourt
@@ -135,8 +135,9 @@ def run_party(
             party.say_once("waiting", error.check, why=str(error))
         except ChainError as error:
             party.say_once("refused", error.check, str(party.followed.height), why=str(error))
-        except OSError as error:
-            party.say_once("waiting", "disk", why=f"a file that cannot be read or written ({error.strerror})")
+        except (OSError, JournalError) as error:
+            why = error if isinstance(error, JournalError) else error.strerror
+            party.say_once("waiting", "disk", why=f"a file that cannot be read or written ({why})")
         if until(acted):
             return
         if not acted:

@@ -25,8 +25,8 @@ from otr_core.errors import InputError, JournalError, one_line
 from otr_core.poea.order import Domain
 
 _FILE, _LOCK = "batches.sqlite", "operator.lock"
-_VERSION = 1
-_TABLES = """
+_STEPS = (
+    """
 CREATE TABLE owner (identity BLOB NOT NULL);
 CREATE TABLE batches (
     number INTEGER PRIMARY KEY, batch BLOB NOT NULL UNIQUE, root BLOB NOT NULL, stands INTEGER NOT NULL
@@ -37,7 +37,13 @@ CREATE TABLE leaves (
 ) WITHOUT ROWID;
 CREATE INDEX leaves_by_batch ON leaves (batch, at);
 CREATE INDEX leaves_by_number ON leaves (journalled);
-"""
+""",
+    """
+CREATE TABLE waiting (journalled INTEGER PRIMARY KEY, order_id BLOB NOT NULL UNIQUE, key_id BLOB NOT NULL);
+CREATE INDEX waiting_by_key ON waiting (key_id, journalled);
+""",
+)
+"""What each version of the book adds to the one before; the first is version 1."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +53,14 @@ class PlannedLeaf:
     Attributes:
         order_id: 32 bytes. journalled: its number in the journal. leaf: content of its leaf
             (``receipt_leaf``); empty: it goes into none. alone: it was published, and has a batch.
+        waits_for: the key, 32 bytes, that the court does not know yet; empty: it waits for none.
     """
 
     order_id: bytes
     journalled: int
     leaf: bytes
     alone: bool = False
+    waits_for: bytes = b""
 
     @property
     def together(self) -> bool:
@@ -88,8 +96,14 @@ class BatchReader:
             (version,) = self._base.execute("PRAGMA user_version").fetchone()
         except sqlite3.Error as error:
             raise InputError(f"{folder}: found no usable book of batches ({one_line(error)})") from error
-        if version != _VERSION and not (version == 0 and isinstance(self, BatchBook)):
-            raise InputError(f"{folder}: found a book of batches of version {version}, expected {_VERSION}")
+        if version not in range(len(_STEPS) + 1) if isinstance(self, BatchBook) else version != len(_STEPS):
+            raise InputError(f"{folder}: found a book of batches of version {version}, expected {len(_STEPS)}")
+
+    @property
+    def waiting(self) -> int:
+        """Receipts that are in no batch because the court does not know their key."""
+        ((count,),) = self._rows("SELECT count(*) FROM waiting")
+        return int(count)
 
     def place(self, order_id: bytes) -> LeafPlace | None:
         """Where a receipt lies in a batch that stands on chain; None: in none yet."""
@@ -154,11 +168,10 @@ class BatchBook(BatchReader):
         try:
             for words in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
                 self._base.execute(f"PRAGMA {words}").fetchall()
-            if self._base.execute("PRAGMA user_version").fetchone() == (0,):
-                self._base.executescript(
-                    f"BEGIN; {_TABLES} INSERT INTO owner VALUES (x'{identity.hex()}'); "
-                    f"PRAGMA user_version={_VERSION}; COMMIT;"
-                )
+            (version,) = self._base.execute("PRAGMA user_version").fetchone()
+            for at in range(version, len(_STEPS)):
+                owned = "" if at else f"INSERT INTO owner VALUES (x'{identity.hex()}');"
+                self._base.executescript(f"BEGIN; {_STEPS[at]} {owned} PRAGMA user_version={at + 1}; COMMIT;")
         except sqlite3.Error as error:
             raise InputError(f"{folder}: not usable for a book of batches ({one_line(error)})") from error
         if self._rows("SELECT identity FROM owner") != [(identity,)]:
@@ -167,12 +180,21 @@ class BatchBook(BatchReader):
     @property
     def last_journalled(self) -> int:
         """Number in the journal of the last receipt that the book knows; 0: of none."""
-        ((last,),) = self._rows("SELECT coalesce(max(journalled), 0) FROM leaves")
-        return int(last)
+        words = "SELECT max(journalled) FROM leaves UNION ALL SELECT max(journalled) FROM waiting"
+        return max(last or 0 for (last,) in self._rows(words))
+
+    def waiting_for(self) -> list[bytes]:
+        """Keys that receipts wait for."""
+        return [key for (key,) in self._rows("SELECT DISTINCT key_id FROM waiting")]
+
+    def waiting_of(self, key_id: bytes, most: int) -> list[tuple[bytes, int]]:
+        """Order and number in the journal of receipts that wait for a key, the oldest first, at most so many."""
+        words = "SELECT order_id, journalled FROM waiting WHERE key_id = ? ORDER BY journalled LIMIT ?"
+        return [(order_id, number) for order_id, number in self._rows(words, key_id, most)]
 
     def plan(self, leaves: Sequence[PlannedLeaf], replaced: int | None = None) -> None:
         """Write down what becomes of receipts, all of it or nothing, before anything is sent: those that go
-        together make one batch.
+        together make one batch, and those that wait for a key are written down as waiting.
 
         Args:
             replaced: number of a planned batch that was of these receipts, and was never sent.
@@ -188,6 +210,10 @@ class BatchBook(BatchReader):
             batch = self._batch(merkle.root(together), stands=False) if together else None
             at = 0
             for each in leaves:
+                self._rows("DELETE FROM waiting WHERE order_id = ?", each.order_id)
+                if each.waits_for:
+                    self._rows("INSERT INTO waiting VALUES (?, ?, ?)", each.journalled, each.order_id, each.waits_for)
+                    continue
                 hashed = merkle.leaf_hash(each.leaf) if each.leaf else None
                 place: tuple[Any, ...] = (None, None)
                 if each.together:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,7 +15,7 @@ from otr_core.errors import InputError
 from otr_core.extras import need_extras
 from otr_core.files import check_target, read_input, write_bytes
 from otr_node.ask import RemoteServer, ask
-from otr_node.chain.access import go, reporter, until_late, with_models
+from otr_node.chain.access import go, until_late
 from otr_node.chain.options import PartyOptions, with_options
 from otr_node.options import (
     NO_COURT,
@@ -33,8 +33,6 @@ from otr_node.options import (
     model_id_of,
 )
 from otr_node.project import find_home
-from otr_node.server.batches import BatchBook
-from otr_node.server.journal import JournalReader
 from otr_node.server.limits import ServerLimits
 
 server_commands = typer.Typer()
@@ -200,18 +198,12 @@ def operate_server(
     demanded, defends what is challenged, finalises. What it does and why it says in JSON lines.
     Started again after a kill it goes on (docs/network.md)."""
     need_extras("node", "chain", "serve")
-    from otr_node.server.operating import MOST_OF_A_BATCH, ServingOperator
-    from otr_node.server.program import kept_secret
+    from otr_node.server.operating import MOST_OF_A_BATCH, operator_beside
 
     if not 0 <= every <= _MOST_EVERY_S:
         raise InputError(f"--every: found {every}, expected 0 to {_MOST_EVERY_S:.0f} seconds")
     if not 1 <= most <= MOST_OF_A_BATCH:
         raise InputError(f"--most: found {most}, expected 1 to {MOST_OF_A_BATCH}")
-    journal = JournalReader(served)
-    at, owned, chain = with_models(options)
-    me = chain.accounts[0].lower()
-    with BatchBook(served, me, at.domain) as book:
-        about: dict[str, Any] = {"journal": journal, "book": book, "secret": kept_secret(served)}
-        about |= {"every_s": every, "most": most}
-        party = ServingOperator(at, me, owned, served, reporter("operator"), **about)
+    party = operator_beside(served, options, every_s=every, most=most)
+    with party.book:
         go(party, until_late(options.seconds), options)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from otr_core.dispute.duties import LeafPlace
 from otr_core.encoding import tagged_hash
-from otr_core.errors import InputError, OtrError, ServiceError
+from otr_core.errors import InputError, JournalError, OtrError, ServiceError
 from otr_core.poea.client import PlacedOrder, place_order
 from otr_core.poea.message import Message, Query
 from otr_core.poea.order import Domain, Order
@@ -234,6 +234,14 @@ class Desk(Clerk):
                 return book.place(order_id)
         except InputError:
             return None
+
+    def waiting(self) -> int:
+        """Receipts that its operator keeps out of batches because the court does not know their key."""
+        try:
+            with BatchReader(self.journal.folder) as book:
+                return book.waiting
+        except (InputError, JournalError):
+            return 0
 
     def _can_go_on(self, begun: Begun) -> bool:
         return begun.begun_by == self.identity and begun.attempts < MOST_ATTEMPTS

@@ -44,7 +44,9 @@ class Metrics:
             for name, words in spans.items()
         }
 
-    def watch(self, load: Callable[[], tuple[int, int]], connections: Callable[[], int]) -> None:
+    def watch(
+        self, load: Callable[[], tuple[int, int]], connections: Callable[[], int], keyless: Callable[[], int]
+    ) -> None:
         """Let the metrics say what waits, runs and is connected when they are asked for."""
 
         class Loads:
@@ -54,6 +56,7 @@ class Metrics:
                     "otr_waiting": (waiting, "Orders that wait."),
                     "otr_running": (running, "Orders being answered, those whose receipt is being written included."),
                     "otr_connections": (connections(), "Connections that are open."),
+                    "otr_receipts_without_key": (keyless(), "Receipts in no batch: the court does not know their key."),
                 }
                 return [GaugeMetricFamily(name, words, value=value) for name, (value, words) in shown.items()]
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from otr_core import merkle
 from otr_core.dispute.court import receipt_leaf
@@ -19,16 +21,19 @@ from otr_core.dispute.duties import LeafPlace
 from otr_core.dispute.play import OperatorPlayer
 from otr_core.dispute.players import HonestOperator
 from otr_core.dispute.records import ChallengeStatus
-from otr_core.poea.document import load_receipt_file
+from otr_core.poea.document import ReceiptFile, load_receipt_file
 from otr_core.poea.order import Order
 from otr_core.poea.receipt import Receipt
+from otr_node.chain.access import reporter, with_models
 from otr_node.chain.defender import Defender
+from otr_node.chain.options import PartyOptions
 from otr_node.chain.places import place_alone
 from otr_node.enclave import SimulatedEnclave
 from otr_node.run import Run
 from otr_node.serve import answer_order, open_query, trace_seed
 from otr_node.server.batches import BatchBook, PlannedLeaf
 from otr_node.server.journal import JournalReader
+from otr_node.server.program import kept_secret
 from otr_node.server.wording import SentOrder
 
 MOST_OF_A_BATCH = 4096
@@ -95,7 +100,7 @@ class ServingOperator(Defender):
             before = self.book.leaves_of(planned.number)
             now = [self._fate(each.order_id, each.journalled) for each in before]
             if now != before:
-                self.book.plan([each or old for each, old in zip(now, before, strict=True)], planned.number)
+                self.book.plan(now, planned.number)
                 return True
             return self.call("commit_batch", planned.root, planned.size)
         return False
@@ -107,39 +112,76 @@ class ServingOperator(Defender):
         return any(each.status == ChallengeStatus.OPEN for each in playing)
 
     def _plan(self) -> bool:
-        """Write down the next batch once it is due; whether one was."""
+        """Write down the next batch once it is due, and what waits or is left aside; whether anything was."""
         after = self.book.last_journalled
-        # Numbers have no holes, so that one receipt says how many wait.
+        # Numbers have no holes, so that one receipt says how many are new.
         full = bool(self.journal.receipts_after(after + self.most - 1, 1))
         if self.clock() < self._due and not full:
             return False
-        found = list[PlannedLeaf]()
-        for row in self.journal.receipts_after(after, self.most):
-            fate = self._fate(row.order_id, row.number)
-            if fate is None:  # those behind it wait, too
-                break
-            found.append(fate)
+        rows = self._released()[: self.most]
+        rows += [(row.order_id, row.number) for row in self.journal.receipts_after(after, self.most - len(rows))]
+        found = [self._fate(*row) for row in rows]
         if found:
             self.book.plan(found)
-        if not any(each.together for each in found):
-            return False
-        self._due = self.clock() + self.every_s
-        return True
+        self._say_what_waits()
+        if any(each.together for each in found):
+            self._due = self.clock() + self.every_s
+        return bool(found)
 
-    def _fate(self, order_id: bytes, journalled: int) -> PlannedLeaf | None:
-        """What becomes of a receipt as the court stands now; None: its key is not registered yet."""
+    def _released(self) -> list[tuple[bytes, int]]:
+        """Receipts that have waited for a key that the court knows by now."""
+        known = [key for key in self.book.waiting_for() if key in self.followed.court.keys]
+        return [row for key in known for row in self.book.waiting_of(key, self.most)]
+
+    def _say_what_waits(self) -> None:
+        why = "the key of these receipts is not registered at the court: they wait, others are committed"
+        for key in self.book.waiting_for():
+            if key not in self.followed.court.keys:
+                self.say_once("waiting", key.hex(), why=why)
+
+    def _fate(self, order_id: bytes, journalled: int) -> PlannedLeaf:
+        """What becomes of a receipt as the court stands now."""
         raw, court = self.journal.receipt(order_id), self.followed.court
         assert raw is not None  # nothing is ever deleted from a journal
         file = load_receipt_file(raw)
         receipt, leaf = file.receipt, receipt_leaf(court.domain, file.receipt, file.signature)
         if place_alone(self.me, merkle.leaf_hash(leaf)).batch in court.batches:
             return PlannedLeaf(order_id, journalled, leaf, alone=True)
-        fault = court.fault_if_committed(self.chain.chain.time, self.me, file.order, receipt, file.signature)
+        fault = self._fault(file)
         if fault == "key" and receipt.key_id not in court.keys:
-            name = receipt.key_id.hex()
-            self.say_once("waiting", name, why="the key of its receipts is not registered at the court")
-            return None
+            return PlannedLeaf(order_id, journalled, b"", waits_for=receipt.key_id)
         if fault:  # committed it would convict; kept back, it can only be demanded
             self.say_once("left aside", order_id.hex(), why=f"this court would convict it ({fault})")
             leaf = b""
         return PlannedLeaf(order_id, journalled, leaf)
+
+    def _fault(self, file: ReceiptFile) -> str:
+        """What a receipt would be convicted for in a batch that is sent now; "" for nothing."""
+        about = self.chain.chain.time, self.me, file.order, file.receipt, file.signature
+        return self.followed.court.fault_if_committed(*about)
+
+
+def operator_beside(
+    served: Path,
+    options: PartyOptions,
+    *,
+    every_s: float,
+    most: int = MOST_OF_A_BATCH,
+    kind: Callable[..., ServingOperator] = ServingOperator,
+    who: str = "operator",
+) -> ServingOperator:
+    """The operator beside the server whose state folder is ``served``, by the commands' options; who is
+    done with it closes its book.
+
+    Args:
+        every_s, most: as of ``ServingOperator``. kind: makes it. who: signs what it says.
+
+    Raises:
+        InputError: no journal or secret there, or the book is another operator's. NodeError: as ``with_models``.
+    """
+    journal = JournalReader(served)
+    at, owned, chain = with_models(options)
+    me = chain.accounts[0].lower()
+    about: dict[str, Any] = {"journal": journal, "secret": kept_secret(served), "every_s": every_s, "most": most}
+    about["book"] = BatchBook(served, me, at.domain)
+    return kind(at, me, owned, served, reporter(who), **about)

@@ -47,6 +47,7 @@ class ServerPlan:
     Attributes:
         state: folder of journal and keys. host, port: where to listen; port 0: any that is free.
         keys: file with the keys that clients may show, one a line; None: nobody needs one.
+        desk: makes the desk, which takes orders and signs; it is called as ``Desk`` is.
         clerk: takes the place of the desk in the engine; None: the desk itself.
     """
 
@@ -56,6 +57,7 @@ class ServerPlan:
     limits: ServerLimits = field(default_factory=ServerLimits)
     domain: Domain = field(default_factory=Domain)
     keys: Path | None = None
+    desk: Callable[..., Desk] = Desk
     clerk: Clerk | None = None
 
 
@@ -167,7 +169,7 @@ def run_server(
     model = load()
     generate(model, [0], Decoding(1), trace_seed=bytes(32))  # compiles, and starts the process that hashes
     enclave = SimulatedEnclave(kept_secret(plan.state), model.manifest.model_id, secret(32), int(time.time()))
-    desk = Desk(
+    desk = plan.desk(
         model,
         enclave,
         journal,
@@ -193,7 +195,7 @@ def run_server(
         backlog=2048,
     )
     server = _Server(config, service)
-    metrics.watch(lambda: engine.load, lambda: len(server.server_state.connections))
+    metrics.watch(lambda: engine.load, lambda: len(server.server_state.connections), desk.waiting)
     left_over = desk.left_over()
     engine.start(left_over)
     host, port = bound.getsockname()[:2]

@@ -11,9 +11,10 @@ import typer
 from otr_core.cli import AsJson, exit_with, print_json, print_table, say
 from otr_core.economics import scenarios
 from otr_core.errors import InputError
-from otr_core.files import data_folder, write_text
+from otr_core.files import check_target, data_folder, write_text
 from otr_node.sizing import cases, page
 from otr_node.sizing.claims import read_claims
+from otr_node.sizing.profile import check_choices, profile_toml, sized_profile
 from otr_node.sizing.size import size_network
 
 sizing_commands = typer.Typer()
@@ -48,6 +49,10 @@ def size(
     out: Annotated[
         Path | None, typer.Option(help="Folder for report.md, report.json, terms.toml and OtrTerms.sol.")
     ] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(help="Where a deployment's profile of these terms goes, as otr chain deploy --profile takes it."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Stake, rate, penalty, bounty and fishermen for a network, as a report of one page and as constants.
@@ -59,7 +64,10 @@ def size(
         raise InputError("size: found no network file, expected one such as docs/example_network.toml")
     if out is not None and ((out.exists() and not out.is_dir()) or not out.parent.is_dir()):
         raise InputError(f"--out: found {str(out)!r}, expected a folder, or a name in one that exists")
+    check_target(profile)
     case = cases.read_scenario(network)
+    if profile is not None:
+        check_choices(case)
     report = size_network(case, read_claims(claims) if claims else None)
     if out is not None:
         out.mkdir(exist_ok=True)
@@ -69,6 +77,9 @@ def size(
             write_text(out / "terms.toml", page.constants_toml(report))
             write_text(out / "OtrTerms.sol", page.constants_solidity(report))
         say(f"written to {out}")
+    if profile is not None and report.terms.deters:
+        write_text(profile, profile_toml(sized_profile(report), report))
+        say(f"profile written to {profile}")
     if as_json:
         print_json(report.document())
     elif out is None:

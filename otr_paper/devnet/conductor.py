@@ -1,9 +1,10 @@
 """A network on this machine: starts it, moves its time, lets go wrong what the plan says, tells what
 happens, judges how it has ended, and ends it.
 
-Every part is a process that does not know of the others but through the chain and its files: a node
-(anvil, or the embedded chain behind its door), two operators, two fishermen (``otr watch``), a client.
-The conductor plays no part of the protocol but the registrar's: it deploys, has the operators' keys
+Every part is a process that does not know of the others but through the chain, HTTP and its files: a
+node (anvil, or the embedded chain behind its door), two servers (``otr serve``), beside each its
+operator (``otr operate``), two fishermen (``otr watch``), a client that orders as ``otr ask`` does. The
+conductor plays no part of the protocol but the registrar's: it deploys, has the operators' keys
 registered once their (simulated) evidence holds, and starts again what has died, as a machine's
 supervisor does. The key of an operator that is told to lie is the exception: its TEE is broken, so no
 evidence of it is appraised.
@@ -29,19 +30,19 @@ from otr_core.dispute.court import receipt_leaf
 from otr_core.dispute.records import ChallengeStatus
 from otr_node.chain.access import attached
 from otr_node.chain.answers import answers_in
-from otr_node.chain.anvil import known_keys
+from otr_node.chain.anvil import free_port, known_keys
 from otr_node.chain.fisherman import PATIENCE_S
 from otr_node.chain.followed import Followed
 from otr_node.chain.rpc import RpcChain
 from otr_paper.devnet.attacks import attack_named
-from otr_paper.devnet.faults import PARTIES, Door, NetworkFault, Plan
+from otr_paper.devnet.faults import PARTIES, PROCESSES, SERVERS, Door, NetworkFault, Plan
 from otr_paper.devnet.ground import DevnetEnd, Ground
 from otr_paper.devnet.parties import heartbeat_of
 from otr_paper.devnet.processes import Processes
 from otr_paper.labs.disputes.parties import KEY_ID
 from otr_paper.labs.disputes.world import tiny
 
-OPERATORS, FISHERMEN, CHEAT = PARTIES[:2], PARTIES[2:4], "operator-2"
+OPERATORS, FISHERMEN, CHEAT = tuple(SERVERS), PARTIES[2:4], "operator-2"
 _LATER_S = 10
 _DULL_S = 4.0
 """Seconds in which nobody says anything, after which the next fault comes before its moment."""
@@ -117,9 +118,8 @@ class Devnet:
         self._received: dict[str, int] = {}
         self._hashes: dict[str, str] = {}
         self._moves, self._tried = 0, 0.0
-        for name in OPERATORS:
-            (self.folder / name / "inbox").mkdir(parents=True)
-            (self.folder / name / "answers").mkdir()
+        self._ports = {server: free_port() for server in SERVERS.values()}
+        self._listening, self._launched = set[str](), list[str]()
         (self.folder / "client").mkdir()
         if self._attack.lie is not None:
             placed = tiny(self._attack.lie.tell().signed.order.decoding.temperature_milli).placed
@@ -133,33 +133,58 @@ class Devnet:
         self._followed = Followed(at, {own.id: own.registered})
         self._stood = chain.time
         self._say("conductor", "deployed", court=at.court.address)
-        for name in PARTIES:
+        for name in (*SERVERS.values(), *(each for each in PARTIES if each not in SERVERS)):
             self._launch(name)
 
     def _launch(self, name: str) -> None:
-        """Start a process as it is started the first time and each time again."""
+        """Start a process as it is started the first time and each time again. An operator is, once its server
+        listens: it reads what that has written."""
+        self._launched += [] if name in self._launched or name not in PROCESSES else [name]
         key, court = str(self.ground.folder / f"{name.partition(' ')[0]}.key"), str(self.ground.folder / "court.json")
         model, state = str(self.ground.model), str(self.folder / f"{name}.state")
+        beat = ["--state", state, "--poll", "0.2", "--heartbeat", str(heartbeat_of(Path(state)))]
         skew = dict(self.plan.skews_s).get(name, 0.0)
         client, role = str(self.folder / "client"), name.partition("-")[0]
         if name.startswith("registrar"):
             operator = name.rpartition(" ")[2]
             where = next(address for address, own in self.ground.names.items() if own == operator)
-            receipt = str(self.folder / operator / "answers" / f"{operator}.receipt.json")
+            receipt = str(self.folder / "client" / f"{operator}.receipt.json")
             words = ["chain", "register", "--rpc", self._url, "--key", key, "--court", court]
             # What it has signed belongs to this run's chain: kept beside the key, the next run would send it.
             words += ["--state", str(self.folder / "registrar.state")]
             self.processes.start(name, "otr", [*words, "--receipt", receipt, "--operator", where])
         elif role == "fisherman" and (name in self._honest):
-            about = ["--orders", client, "--court", court, "--model", model, "--poll", "0.2", "--state", state]
-            about += ["--heartbeat", str(heartbeat_of(Path(state)))]
+            about = ["--orders", client, "--court", court, "--model", model, *beat]
             self.processes.start(name, "otr", ["watch", "--rpc", self._url, "--key", key, *about], skew)
+        elif role == "operator" and name in self._honest:
+            about = [str(self.folder / SERVERS[name]), "--court", court, "--model", model, *beat]
+            self.processes.start(name, "otr", ["operate", "--rpc", self._url, "--key", key, *about], skew)
+        elif role == "server":
+            self._serve(name, model)
         else:
-            kind = "liar" if role == "fisherman" else role
+            kind, folder = ("liar" if role == "fisherman" else role), client
             attack = f"{self.plan.false_challenges}/{self.plan.seed}" if kind == "liar" else self.plan.attack
-            attack = attack if name not in self._honest else ""
-            words = [kind, self._url, key, court, model, str(self.folder / name) if role == "operator" else client]
-            self.processes.start(name, "party", [*words, attack, state], skew)
+            if role == "operator":
+                folder = str(self.folder / SERVERS[name])
+            if role == "client":
+                urls = {each: f"http://127.0.0.1:{self._ports[server]}" for each, server in SERVERS.items()}
+                attack = json.dumps(urls)
+            self.processes.start(name, "party", [kind, self._url, key, court, model, folder, attack, state], skew)
+
+    def _serve(self, name: str, model: str) -> None:
+        """Start a server; one of a broken TEE is a program of its own. Its clock is the chain's, which is another
+        than the machine's once time was moved, and on the embedded chain from its beginning: evidence has a date,
+        and who appraises it goes by the chain's."""
+        self._listening.discard(name)
+        ahead = float(round(self._chain.time - time.time()))
+        folder, port, domain = str(self.folder / name), str(self._ports[name]), self._followed.chain.domain
+        if name == SERVERS[CHEAT] and self._attack.lie is not None:
+            words = ["server", model, folder, port, str(domain.chain_id), domain.court.hex(), self.plan.attack]
+            self.processes.start(name, "party", words, ahead)
+            return
+        words = ["serve", "--model", model, "--state", folder, "--port", port, "--stop-seconds", "5"]
+        words += ["--chain-id", str(domain.chain_id), "--court", domain.court.hex()]
+        self.processes.start(name, "otr", words, ahead)
 
     # --- while it runs
 
@@ -194,6 +219,11 @@ class Devnet:
                 took = self._heard - self._young.pop(event["process"])
                 self.outcome.slowest_restart_s = max(self.outcome.slowest_restart_s, took)
             self._moves += event["event"] == "move"
+            if event["event"] == "listening":
+                self._listening.add(event["process"])
+                for operator, server in SERVERS.items():
+                    if server == event["process"] and operator not in self._launched:
+                        self._launch(operator)
             if event["event"] == "received" and event["what"] == "receipt":
                 name = str(event["answer"])
                 self._received.setdefault(name, self._chain.time)
@@ -207,7 +237,7 @@ class Devnet:
 
     def _supervise(self, now: float) -> None:
         """Start again what has died, and have keys registered."""
-        for name in PARTIES:
+        for name in self._launched:
             if name not in self.processes.pids and name not in self._again:
                 status = self.processes.status(name)
                 self._say("conductor", "died", part=name, status=status, said=self.processes.last_words(name))
@@ -216,7 +246,7 @@ class Devnet:
             if now >= due:
                 del self._again[name]
                 self.outcome.restarts += 1
-                if name in PARTIES:  # a registrar is started below, if a key is still unknown
+                if name in PROCESSES:  # a registrar is started below, if a key is still unknown
                     self._young[name] = time.monotonic()
                     self._launch(name)
                 self._say("conductor", "restarted", part=name)
@@ -236,7 +266,7 @@ class Devnet:
         return [
             name
             for name in OPERATORS
-            if (self.folder / name / "answers" / f"{name}.receipt.json").exists()
+            if (self.folder / "client" / f"{name}.receipt.json").exists()
             and self._address(name) not in known
             and not (name == CHEAT and self._attack.lie is not None)
         ]
@@ -270,7 +300,7 @@ class Devnet:
             self.processes.kill(who)
             while who in self.processes.pids:
                 time.sleep(0.002)
-            self._again[who if who in PARTIES else "registrar"] = time.monotonic() + fault.lasts_s
+            self._again[who if who in PROCESSES else "registrar"] = time.monotonic() + fault.lasts_s
         elif fault.kind == "disk":
             # What a full disk does to who writes to it: no file can grow.
             self._limit(who, 0)
@@ -289,7 +319,7 @@ class Devnet:
 
     def _all_have_looked(self, since: float) -> bool:
         """Whether everybody runs and has looked at the chain, often enough, since a moment; also what
-        the registrar has to do is done."""
+        the registrar has to do is done, and every answer is there that a server can give."""
         for name in PARTIES:
             path = heartbeat_of(self.folder / f"{name}.state")
             beat = path.stat().st_mtime_ns if path.exists() else 0
@@ -297,7 +327,8 @@ class Devnet:
             if seen != since:
                 last, count = beat, 0
             self._looks[name] = since, beat, count + (beat != last)
-        away = self._again or self._full or self._registering or self._unregistered()
+        deaf = self._listening != {*SERVERS.values()} or self._received.keys() != SERVERS.keys()
+        away = deaf or self._again or self._full or self._registering or self._unregistered()
         return not away and all(count >= _LOOKS for _, _, count in self._looks.values())
 
     def _move_time(self) -> None:

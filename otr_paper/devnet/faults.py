@@ -19,6 +19,10 @@ from otr_core.errors import ParameterError
 from otr_paper.devnet.attacks import FALSE_CHALLENGES, SILENT, WITHHELD, tellable
 
 PARTIES = ("operator-1", "operator-2", "fisherman-1", "fisherman-2", "client")
+"""Who has an account at the court."""
+SERVERS = {"operator-1": "server-1", "operator-2": "server-2"}
+"""The server beside which each operator works."""
+PROCESSES = (*PARTIES, *SERVERS.values())
 MOMENTS = 45
 """Events that a run has at the least, or nearly; a fault comes after a random one of them."""
 STALE = ("eth_blockNumber", "eth_getLogs", "eth_getTransactionReceipt", "eth_getTransactionByHash")
@@ -76,6 +80,10 @@ def plan_of(seed: int) -> Plan:
         faults.append(_fault(draw, "node", ""))
     if draw.random() < 0.3:
         faults.append(_fault(draw, "disk", draw.choice(PARTIES)))
+    # Of draws of their own, so that all else of a seed is what it was before there were servers.
+    own = Random(f"otr chaos {seed} servers")
+    for _ in range(own.choice((0, 0, 1, 1, 2))):
+        faults.append(_fault(own, own.choice(("kill", "kill", "kill", "disk")), own.choice(tuple(SERVERS.values()))))
     skewed = draw.sample(PARTIES, draw.randint(1, 3)) if draw.random() < 0.4 else []
     skews = tuple((who, draw.choice((-1, 1)) * 10 ** draw.uniform(1, 7.5)) for who in skewed)
     troubled = draw.uniform(0.02, 0.25) if draw.random() < 0.4 else 0.0

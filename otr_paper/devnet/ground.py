@@ -17,11 +17,13 @@ from otr_node.chain.onchain import FIRST_COURT, ChainCourt
 from otr_node.chain.rpc import RpcChain
 from otr_node.commitment import commit_model
 from otr_node.project import Project
-from otr_paper.devnet.faults import PARTIES
+from otr_paper.devnet.faults import PARTIES, SERVERS
 from otr_paper.labs.disputes.parties import KEY_ID, KEYS
 from otr_paper.labs.disputes.world import tiny_bench
 
 ARITY_BITS = 2
+PROMPT = "w3 w5 w7 w9"
+"""What is ordered, in the words of the tiny model."""
 ROLES = ("registrar", *PARTIES)
 ANVIL, EMBEDDED = "anvil", "embedded"
 NODES = ("", ANVIL, EMBEDDED)
@@ -70,7 +72,8 @@ def anvil_or_none(project: Project, node: str) -> Path | None:
 
 def break_ground(folder: Path, password: str, program: Path | None, profile: DeploymentProfile | None = None) -> Ground:
     """Deploy a court for the tiny model, with the terms of ``profile`` (None: the one that ships), but
-    that a round goes down two levels: trees as small as this model's have no more.
+    that a round goes down two levels: trees as small as this model's have no more. The operators put down
+    their stakes, the least that the terms ask for.
 
     Args:
         program: ``anvil_or_none``.
@@ -86,6 +89,9 @@ def break_ground(folder: Path, password: str, program: Path | None, profile: Dep
     with ground.node(folder / "chain.json") as node:
         court = ChainCourt(RpcChain(node.url, keys, poll_s=0.01), terms, keys[0].address)
         court.register_model(own.id, own.trees)
+        for name in SERVERS:
+            where = keys[ROLES.index(name)].address.lower()
+            court.call(None, where, "register", value=terms.least_stake_wei)
         court.register_key(KEY_ID, Key(keys[2].address.lower(), own.id, KEYS.address))
         (folder / "court.json").write_bytes(court.deployment.dump())
     return ground

@@ -1,150 +1,54 @@
-"""The processes of a devnet that are not commands of their own: operators, one of whom may cheat, and
-a client. Started as ``python -m otr_paper.devnet.parties``; what they do they say in JSON lines.
+"""The processes of a devnet that are not commands of their own: a client, a fisherman that lies, and of an
+operator that cheats its server and what stands beside that. Started as
+``python -m otr_paper.devnet.parties``; what they do they say in JSON lines.
 
-An operator answers the orders in its inbox, commits each receipt as a batch, gives the client the
-receipt and its place, and defends. One that is told to cheat has broken its TEE: it answers with a
-lie of ``statement_lies``, and defends that.
+An honest operator is ``otr serve`` and ``otr operate``. One that is told to lie has broken its TEE: its
+server answers with a lie of ``statement_lies``, and it commits and defends that (``cheats``).
 """
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from otr_core import merkle
-from otr_core.dispute.accounts import batch_id
-from otr_core.dispute.court import receipt_leaf
-from otr_core.dispute.play import OperatorPlayer
-from otr_core.dispute.records import Challenge
-from otr_core.files import read_input, write_bytes
+from otr_core.dispute.profile import own_profile
+from otr_core.errors import InputError, ReceiptError, ServiceError
+from otr_core.files import write_bytes
 from otr_core.lane.sampling import Decoding
-from otr_core.poea import OnceStore, load_order, place_order
+from otr_core.poea import PlacedOrder, load_order, place_order
+from otr_core.poea.client import check_answer
 from otr_core.poea.document import ReceiptFile, load_receipt_file
-from otr_core.poea.message import Message, Response
-from otr_core.poea.order import Order
-from otr_core.poea.receipt import Receipt
-from otr_node.chain.access import entered, fisherman_of, reporter, with_models
-from otr_node.chain.answers import OwnModel, dump_leaves
-from otr_node.chain.defender import Defender
+from otr_core.poea.tee import EvidencePolicy
+from otr_node.answers import LANES
+from otr_node.ask import RemoteServer
+from otr_node.chain.access import entered, fisherman_of, go, reporter
 from otr_node.chain.deployment import load_deployment
 from otr_node.chain.options import CourtOptions, PartyOptions
 from otr_node.chain.party import ChainParty, run_party
-from otr_node.chain.places import load_place, write_places
+from otr_node.chain.places import load_place
 from otr_node.checkpoint import read_checkpoint
-from otr_node.enclave import SimulatedEnclave
 from otr_node.generate import prompt_tokens
-from otr_node.run import Run
-from otr_node.serve import serve
-from otr_paper.devnet.attacks import NO_ATTACK, LyingFisherman, OperatorAttack, attack_named
-from otr_paper.labs.disputes.parties import KEYS
+from otr_node.lanes import load_model
+from otr_node.options import domain_of
+from otr_node.server.operating import operator_beside
+from otr_node.server.program import ServerPlan, run_server
+from otr_paper.devnet.attacks import LyingFisherman, attack_named
+from otr_paper.devnet.cheats import CheatingOperator, LyingDesk
+from otr_paper.devnet.ground import PROMPT
 
 _POLL_S = 0.2
 PAYMENT_WEI = 10**15
 LIARS_BUDGET = "0.5"
 """Ether: five bonds of the deployment."""
-PROMPT = "w3 w5 w7 w9"
-"""In the words of the tiny model."""
-
-
-@dataclass
-class AnsweringOperator(Defender):
-    """A defender that answers orders as well.
-
-    Attributes:
-        own: the model served. inbox: folder of orders. attack: how it cheats. stake_wei: put down before
-            anything else.
-    """
-
-    own: OwnModel | None = None
-    inbox: Path = Path()
-    attack: OperatorAttack = NO_ATTACK
-    stake_wei: int = 10**18
-    _served: OnceStore = field(default_factory=OnceStore, init=False)
-    _enclave: SimulatedEnclave | None = field(default=None, init=False)
-
-    def act(self) -> bool:
-        return self._stake_once() or self._answer_one() or self._commit_one() or super().act()
-
-    def lying(self, order: Order, receipt: Receipt) -> OperatorPlayer | None:
-        """Who plays for the lie."""
-        told = None if self.attack.lie is None or self.attack.silent else self.attack.lie.tell()
-        return told.operator if told is not None and told.signed.receipt == receipt else None
-
-    def _stake_once(self) -> bool:
-        """After a restart the stake is there already."""
-        if self.me in self.followed.court.operators:
-            return False
-        self.report("staked", wei=self.stake_wei)
-        return self.call("register", value=self.stake_wei)
-
-    def _show(self, number: int, challenge: Challenge) -> bool:
-        return not self.attack.withholds and super()._show(number, challenge)
-
-    def _answer_one(self) -> bool:
-        for path in sorted(self.inbox.glob("*.order.json")):
-            name = path.name.removesuffix(".order.json")
-            out = self.folder / f"{name}.receipt.json"
-            if out.exists():
-                continue
-            placed = load_order(read_input(path, what="an order (JSON)"))
-            assert self.own is not None
-            if self.attack.lie is None:
-                file, answer = serve(self._tee(), self.own.model, placed.order, placed.query, served=self._served)
-                trace = answer.trace
-            else:
-                told = self.attack.lie.tell()
-                run = told.operator.run
-                assert isinstance(run, Run)
-                trace = run.trace
-                file = ReceiptFile(
-                    order=placed.order,
-                    model=self.own.model.manifest,
-                    query=placed.query,
-                    response=Message("response", plain=Response(run.token_ids, run.seed).to_json()),
-                    prompt_proof=(),
-                    configuration={},
-                    receipt=told.signed.receipt,
-                    signature=told.signed.signature,
-                    keys=KEYS,
-                    evidence={},
-                )
-            assert trace is not None
-            write_bytes(self.folder / path.name, path.read_bytes())
-            write_bytes(self.folder / f"{name}.leaves", dump_leaves(trace))
-            write_bytes(out, file.dump())
-            lie = self.attack.lie
-            self.report("answered", answer=name, lie=None if lie is None else lie.name)
-            return True
-        return False
-
-    def _tee(self) -> SimulatedEnclave:
-        if self._enclave is None:
-            assert self.own is not None
-            secret, nonce = os.urandom(32), os.urandom(32)
-            # By the chain's clock: a machine's own may be wrong, and who appraises goes by the chain's, too.
-            self._enclave = SimulatedEnclave(secret, self.own.id, nonce, self.chain.chain.time)
-        return self._enclave
-
-    def _commit_one(self) -> bool:
-        for answer in self.answers.values():
-            receipt = answer.file.receipt
-            placed = answer.place is not None and answer.place.batch in self.followed.court.batches
-            known = receipt.key_id in self.followed.court.keys or self.attack.lie is not None
-            if placed or self.attack.withholds or not known:
-                continue
-            leaves = [receipt_leaf(self.chain.domain, receipt, answer.file.signature)]
-            root = merkle.root(leaves)
-            batch = batch_id(self.me, root)
-            if batch in self.followed.court.batches or self.call("commit_batch", root, 1):
-                write_places(self.folder, [answer.name], batch, leaves)
-                self.report("committed", answer=answer.name, batch=batch.hex())
-                return True
-        return False
+_ANSWER_S = 20.0
+"""For which the client waits for one request; then it looks at the chain, and asks again."""
 
 
 def heartbeat_of(state: Path) -> Path:
@@ -152,71 +56,67 @@ def heartbeat_of(state: Path) -> Path:
     return state.with_suffix(".heartbeat")
 
 
-def run_operator(rpc: str, key: Path, court: Path, model: Path, folder: Path, attack: str, state: Path) -> None:
-    """Answer, commit and defend, until ended."""
-    how = attack_named(attack)
-    at, owned, chain = with_models(PartyOptions(rpc=rpc, key=key, court=court, model=[model], state=state))
-    (own,) = owned.values()
-    me = chain.accounts[0].lower()
-    who = reporter("cheating operator" if attack else "operator")
-    operator = AnsweringOperator(at, me, owned, folder / "answers", who, own=own, inbox=folder / "inbox", attack=how)
-    operator.player = operator.lying if how.lie else None
-    who("started", account=me)
-    run_party(operator, until=lambda acted: False, poll_s=_POLL_S, heartbeat=heartbeat_of(state))
-
-
 @dataclass
 class Client(ChainParty):
-    """Orders one answer of each operator, takes what comes back, and pays for it in escrow, once.
+    """Orders one answer of each operator's server, as ``otr ask`` does, and pays for it in escrow, once. What
+    does not hold it says, and keeps: that is what fishermen look at.
 
     Attributes:
-        model_id: that is ordered. prompt_ids: of the orders. operators: their folders.
+        model_id: that is ordered. prompt_ids: of the orders. servers: by the operator's name.
+        decode: token ids to text.
     """
 
     model_id: bytes
     prompt_ids: tuple[int, ...]
-    operators: tuple[Path, ...]
+    servers: Mapping[str, RemoteServer]
+    decode: Callable[[Sequence[int]], str]
     _waiting: set[str] = field(default_factory=set, init=False)
 
     def order(self) -> None:
-        """Order of each operator, or go on with what was ordered before."""
-        for operator in self.operators:
-            name = operator.name
+        """Write down an order for each operator, or go on with what was ordered before."""
+        for name in self.servers:
             given = self.folder / f"{name}.order.json"
-            if given.exists():  # from before, or one to which the table has a lie
-                placed = load_order(given.read_bytes())
-            else:
+            if not given.exists():  # else it is from before, or one to which the table has a lie
                 about: dict[str, Any] = {
                     "model_id": self.model_id,
                     "decoding": Decoding(8),
                     "domain": self.chain.domain,
                 }
                 about |= {name: os.urandom(32) for name in ("job_id", "nonce", "client_secret")}
-                placed = place_order(self.prompt_ids, **about)
-                write_bytes(given, placed.dump())
-            write_bytes(operator / "inbox" / f"{name}.order.json", placed.sent)
-            self.report("ordered", answer=name, order=placed.order.id.hex())
+                write_bytes(given, place_order(self.prompt_ids, **about).dump())
+            self.report("ordered", answer=name, order=load_order(given.read_bytes()).order.id.hex())
             self._waiting.add(name)
 
     def act(self) -> bool:
-        return any([self._take(operator) for operator in self.operators if operator.name in self._waiting])
+        return any([self._take(name) for name in sorted(self._waiting)])
 
     def forget(self) -> None:
         """Nothing is kept of the court."""
 
-    def _take(self, operator: Path) -> bool:
-        """Take what an operator has given; whether something was sent."""
-        name, theirs = operator.name, operator / "answers"
-        for kind in ("leaves", "receipt.json", "place.json"):
-            there, here = theirs / f"{name}.{kind}", self.folder / f"{name}.{kind}"
-            if there.exists() and not here.exists():
-                raw = there.read_bytes()
-                if kind == "receipt.json":
-                    load_receipt_file(raw)
-                write_bytes(here, raw)
-                self.report("received", answer=name, what=kind.removesuffix(".json"), hash=sha256(raw).hexdigest())
-        placed = self.folder / f"{name}.place.json"
-        batch = load_place(placed.read_bytes()).batch if placed.exists() else b""
+    def _take(self, name: str) -> bool:
+        """Take what an operator's server gives; whether something was sent to the chain."""
+        try:
+            return self._taken(name)
+        except (InputError, ServiceError) as error:  # it is down, stops, or has written nothing down yet
+            self.say_once("waiting", name, why=getattr(error, "code", "no server"))
+            return False
+
+    def _taken(self, name: str) -> bool:
+        path, placed = (
+            self.folder / f"{name}.receipt.json",
+            load_order((self.folder / f"{name}.order.json").read_bytes()),
+        )
+        if path.exists():
+            file = load_receipt_file(path.read_bytes())
+        else:
+            file = self.servers[name].receipt(placed)
+            self._check(name, placed, file)
+            self._leaves(name, file)
+            self._keep(name, "receipt.json", file.dump())
+        place = self.folder / f"{name}.place.json"
+        if not place.exists():
+            self._keep(name, "place.json", self.servers[name].place(file, wait_s=0.0))
+        batch = load_place(place.read_bytes()).batch
         if batch not in self.followed.court.batches:
             return False
         self._waiting.discard(name)
@@ -225,16 +125,61 @@ class Client(ChainParty):
         self.report("paid", answer=name, wei=PAYMENT_WEI)
         return self.call("escrow", batch, value=PAYMENT_WEI)
 
+    def _check(self, name: str, placed: PlacedOrder, file: ReceiptFile) -> None:
+        rules, now = EvidencePolicy(allow_simulated=True), self.chain.chain.time
+        try:
+            check_answer(file, placed, policy=rules, as_of=now, nonces=None, decode=self.decode)
+        except ReceiptError as error:
+            self.report("checked", answer=name, holds=False, why=str(error))
+        else:
+            self.report("checked", answer=name, holds=True)
 
-def run_client(rpc: str, key: Path, court: Path, model: Path, folder: Path, attack: str, state: Path) -> None:
-    """Order, take and pay, until ended."""
-    ids = prompt_tokens(read_checkpoint(model), PROMPT, 8)
+    def _leaves(self, name: str, file: ReceiptFile) -> None:
+        """Hashes that are not those of the receipt help nobody; a game is played without them."""
+        try:
+            self._keep(name, "leaves", self.servers[name].leaves(file))
+        except ReceiptError as error:
+            self.report("checked", answer=name, holds=False, why=str(error))
+
+    def _keep(self, name: str, kind: str, raw: bytes) -> None:
+        write_bytes(self.folder / f"{name}.{kind}", raw)
+        self.report("received", answer=name, what=kind.removesuffix(".json"), hash=sha256(raw).hexdigest())
+
+
+def run_client(rpc: str, key: Path, court: Path, model: Path, folder: Path, servers: str, state: Path) -> None:
+    """Order, take and pay, until ended; ``servers``: JSON, URLs by the operator's name."""
+    checkpoint = read_checkpoint(model)
     at, me = entered(CourtOptions(rpc=rpc, key=key, court=court, state=state))
     (ordered,) = load_deployment(court.read_bytes()).judges
-    operators = tuple(sorted(folder.parent.glob("operator-[0-9]")))
-    client = Client(at, me, {}, folder, reporter("client"), bytes.fromhex(ordered), tuple(ids), operators)
+    asked = {name: RemoteServer(url, wait_s=_ANSWER_S) for name, url in json.loads(servers).items()}
+    about = bytes.fromhex(ordered), tuple(prompt_tokens(checkpoint, PROMPT, 8)), asked, checkpoint.tokenizer.decode
+    client = Client(at, me, {}, folder, reporter("client"), *about)
     client.order()
     run_party(client, until=lambda acted: False, poll_s=_POLL_S, heartbeat=heartbeat_of(state))
+
+
+def run_cheat(rpc: str, key: Path, court: Path, model: Path, served: Path, attack: str, state: Path) -> None:
+    """What ``otr operate`` does, by an operator that cheats, until ended."""
+    options = PartyOptions(
+        rpc=rpc, key=key, court=court, model=[model], state=state, poll=_POLL_S, heartbeat=heartbeat_of(state)
+    )
+    kind = functools.partial(CheatingOperator, attack=attack_named(attack))
+    every = float(own_profile().parties.batch_s)
+    party = operator_beside(served, options, every_s=every, kind=kind, who="cheating operator")
+    with party.book:
+        go(party, lambda acted: False, options)
+
+
+def run_lying_server(model: Path, served: Path, port: str, chain_id: str, court: str, attack: str) -> None:
+    """What ``otr serve`` does, under a TEE that is broken, until ended."""
+    lie = attack_named(attack).lie
+    assert lie is not None  # with another attack the server is an honest one
+    desk = functools.partial(LyingDesk, lie=lie)
+    run_server(
+        ServerPlan(served, port=int(port), domain=domain_of(int(chain_id), court), desk=desk),
+        lambda: load_model(model, lane=LANES["portable"]),
+        name=lambda loaded: model.name,
+    )
 
 
 def run_liar(rpc: str, key: Path, court: Path, model: Path, folder: Path, attack: str, state: Path) -> None:
@@ -247,15 +192,19 @@ def run_liar(rpc: str, key: Path, court: Path, model: Path, folder: Path, attack
     run_party(liar, until=lambda acted: False, poll_s=_POLL_S, heartbeat=heartbeat_of(state))
 
 
-ROLES: dict[str, Callable[..., None]] = {"operator": run_operator, "client": run_client, "liar": run_liar}
+ROLES: dict[str, Callable[..., None]] = {"operator": run_cheat, "client": run_client, "liar": run_liar}
 
 
 def main() -> None:
-    """Entry point: role, URL, key, court, model, folder, attack ("" for none), state."""
-    role, rpc, *rest = sys.argv[1:]
-    key, court, model, folder, attack, state = rest
+    """Entry point: role, URL, key, court, model, folder, what the role takes, state; or ``server``, model, folder,
+    port, chain, court's address, attack."""
+    role, *rest = sys.argv[1:]
     try:
-        ROLES[role](rpc, Path(key), Path(court), Path(model), Path(folder), attack, Path(state))
+        if role == "server":
+            run_lying_server(Path(rest[0]), Path(rest[1]), *rest[2:])
+            return
+        rpc, key, court, model, folder, about, state = rest
+        ROLES[role](rpc, Path(key), Path(court), Path(model), Path(folder), about, Path(state))
     except KeyboardInterrupt:
         return
 

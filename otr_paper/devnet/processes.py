@@ -24,10 +24,21 @@ from typing import Any
 
 from otr_core.errors import OtrError
 from otr_node.chain.keys import VARIABLE
+from otr_paper.devnet.faults import SERVERS
 
+LOGGED = ("listening", "answered", "stopped")
+"""What is heard of a server's log: not each request."""
+_OF_A_LOG = {"time", "level"}
+_BY_ANOTHER_CLOCK = """
+import runpy, sys, time
+right, wrong = time.time, float(sys.argv.pop(1))
+time.time = lambda: right() + wrong
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
 PROGRAMS = {"otr": "otr_core.cli", "party": "otr_paper.devnet.parties"}
 """What can be started, by name."""
-_END_S, _LOAD_S, _FORK_S = 10.0, 900.0, 60.0
+_END_S, _LOAD_S, _FORK_S = 30.0, 900.0, 60.0
+"""A server has stopped at once, and its interpreter is then taken down for some seconds; all are at the same time."""
 
 
 class Processes(ABC):
@@ -44,6 +55,7 @@ class Processes(ABC):
         self.folder, self.pids = folder, dict[str, int]()
         self.environment = {**os.environ, VARIABLE: password}
         self._events = queue.Queue[dict[str, Any]]()
+        self._read = dict[Path, int]()
         self._ended: dict[str, int] = {}
 
     @abstractmethod
@@ -55,10 +67,25 @@ class Processes(ABC):
         """End what was needed to start processes."""
 
     def drained(self) -> list[dict[str, Any]]:
-        """What they have said since the last look."""
-        found = []
+        """What they have said since the last look, those that keep a log on standard error there."""
+        found = [each for name in SERVERS.values() for each in self._logged(name)]
         while not self._events.empty():
             found.append(self._events.get())
+        return found
+
+    def _logged(self, name: str) -> list[dict[str, Any]]:
+        """Whole lines of a log that were not read yet."""
+        path = self.folder / f"{name}.err"
+        raw = path.read_bytes()[self._read.get(path, 0) :] if path.exists() else b""
+        whole = raw[: raw.rfind(b"\n") + 1]
+        self._read[path] = self._read.get(path, 0) + len(whole)
+        found = []
+        for line in whole.decode(errors="replace").splitlines():
+            with suppress(ValueError):
+                said = json.loads(line)
+                if isinstance(said, dict) and said.get("event") in LOGGED:
+                    facts = {each: value for each, value in said.items() if each not in _OF_A_LOG}
+                    found.append({**facts, "process": name})
         return found
 
     def status(self, name: str) -> int | None:
@@ -101,10 +128,11 @@ class Processes(ABC):
 
 
 class Fresh(Processes):
-    """Each process is a new interpreter. No clock can be wrong."""
+    """Each process is a new interpreter."""
 
     def start(self, name: str, program: str, words: Sequence[str], skew_s: float = 0.0) -> None:
-        full = [sys.executable, "-m", PROGRAMS[program], *words]
+        how = ["-c", _BY_ANOTHER_CLOCK, str(skew_s)] if skew_s else ["-m"]
+        full = [sys.executable, *how, PROGRAMS[program], *words]
         self._ended.pop(name, None)
         with (self.folder / f"{name}.err").open("a") as log:
             child = subprocess.Popen(

@@ -19,11 +19,12 @@ from typing import Any
 
 from otr_core import cli
 from otr_node.chain import access, defender, fisherman, rpc
+from otr_node.server import operating, program
 from otr_paper.devnet import parties
 from otr_paper.devnet.processes import die_with_parent
 from otr_paper.labs.disputes.world import tiny, tiny_bench
 
-LOADED = access, defender, fisherman, rpc
+LOADED = access, defender, fisherman, rpc, operating, program
 """What the processes need; whatever is loaded here is loaded once."""
 _PROGRAMS: dict[str, Callable[[], None]] = {"otr": cli.main, "party": parties.main}
 _LOOK_S = 0.02

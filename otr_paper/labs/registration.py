@@ -35,7 +35,7 @@ from otr_node.checkpoint import read_checkpoint
 from otr_node.enclave import SimulatedEnclave
 from otr_node.generate import prompt_tokens
 from otr_node.serve import serve
-from otr_paper.devnet.parties import PROMPT
+from otr_paper.devnet.ground import PROMPT
 from otr_paper.labs.disputes.world import tiny_bench
 from otr_paper.store.records import Records, records
 

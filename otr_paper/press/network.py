@@ -45,7 +45,7 @@ _SHOWN = {
     "finalise": "final",
 }
 """Events with a word beside them; the others have a sign alone."""
-_LETTER_IN, _NEAR_IN, _LANES = 0.058, 0.2, ("client", "operator", "court", "fisherman")
+_LETTER_IN, _NEAR_IN, _LANES = 0.058, 0.2, ("client", "server", "operator", "court", "fisherman")
 """Width of a letter; how near two signs share their words; lanes from top to bottom."""
 
 

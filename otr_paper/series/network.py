@@ -10,11 +10,12 @@ from typing import Any
 
 from otr_core.dispute.profile import DeploymentProfile, profile_numbers, unit_of
 from otr_paper.devnet.attacks import SILENT, WITHHELD
+from otr_paper.devnet.faults import SERVERS
 from otr_paper.store.records import Records, records
 
 KINDS: Mapping[str, tuple[str, ...]] = {
     "message": ("ordered", "received"),
-    "own work": ("started", "answered", "judged"),
+    "own work": ("listening", "started", "answered", "judged"),
     "transaction": (
         *("staked", "registers a key", "committed", "paid", "challenge", "open", "move", "timeout"),
         *("demand", "lapse", "show", "reward", "withdraw", "finalise"),
@@ -65,8 +66,10 @@ def _cheat(events: Sequence[Mapping[str, Any]]) -> str:
 def _answers(events: Sequence[Mapping[str, Any]]) -> Callable[[Mapping[str, Any]], str]:
     """A function that gives the answer that an event is about; "" where it is about none, or about several."""
     games = {each["game"]: each["answer"] for each in events if each["event"] == "open"}
-    batches = {each["batch"]: each["answer"] for each in events if each["event"] == "committed"}
+    # Every operator gives one answer, which goes by its name.
+    batches = {each["batch"]: each["process"] for each in events if each["event"] == "committed"}
     owners = {each["account"]: each["process"] for each in events if each["event"] == "started"}
+    served = {server: operator for operator, server in SERVERS.items()}
     cheat = _cheat(events)
 
     def answer(event: Mapping[str, Any]) -> str:
@@ -79,7 +82,7 @@ def _answers(events: Sequence[Mapping[str, Any]]) -> Callable[[Mapping[str, Any]
         operator = str(event.get("operator", ""))
         if operator:
             return str(owners.get(operator, operator))
-        own = str(event["process"])
+        own = served.get(event["process"], str(event["process"]))
         if own.startswith("operator"):
             return own
         return cheat if event["event"] == "withdraw" and own.startswith("fisherman") else ""
@@ -110,7 +113,7 @@ def deeds(run: Mapping[str, Any]) -> Records:
 
 def tiers(run: Mapping[str, Any]) -> Records:
     """An honest and a cheated answer through receipt, chain and dispute: records of answer, tier, event,
-    start_s, end_s and kind. Time begins when the operator has the order and runs.
+    start_s, end_s and kind. Time begins when the order is there and a server runs.
 
     What the processes did is *measured*, by the machine's clock. The waits that the terms of the court
     ask for (window and time to open; time before a reward) are of the chain's clock, which was moved:
@@ -124,7 +127,7 @@ def tiers(run: Mapping[str, Any]) -> Records:
     for name, flag in (("honest", False), ("cheated", True)):
         own = [row for row in found if row["cheated"] is flag]
         at = {row["event"]: row["since_s"] for row in reversed(own)}
-        begin = max(at["started"], 0.0)
+        begin = max(at.get("listening", at["started"]), 0.0)  # an operator that answers has no server
         got = next(row["since_s"] for row in own if row["about"] == "receipt")
         looks = [row["since_s"] for row in own if row["event"] == "judged"]
         judged = looks[0] if flag else looks[-1]  # a cheat is challenged by the first, an honest answer passed by all

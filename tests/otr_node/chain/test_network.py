@@ -48,7 +48,7 @@ from otr_paper.labs.disputes.world import tiny, tiny_bench
 from tests.helpers import command_line
 from tests.helpers.networks import BY_NAME, FISHERMAN, OPERATOR, OWN, REGISTRAR, Network, honest, settle
 from tests.helpers.nodes import CHAIN_ID, anvil, needs_anvil
-from tests.helpers.serving import Server
+from tests.helpers.serving import Server, own_order
 
 pytestmark = [pytest.mark.slow, needs_anvil]
 
@@ -349,7 +349,16 @@ def test_an_honest_answer_goes_through_all_commands(project, tmp_path, keyfile):
         followed = Followed(network.court(FISHERMAN), {})
         followed.read()
         assert followed.court.keys[file.keys.digest].platform == kind
+        # Beside it lies one whose key the court does not know: named, and in no batch, where it would convict.
+        stranger = SimulatedEnclave(b"s" * 32, OWN.id, b"n" * 32, enclave.issued_at)
+        other = own_order(OWN.id, domain=domain)
+        unknown, _ = serve(stranger, OWN.model, other.order, other.query, served=OnceStore())
+        (answers / "two.order.json").write_bytes(other.dump())
+        (answers / "two.receipt.json").write_bytes(unknown.dump())
         said = otr("chain", "commit", str(answers), *operator, *at)
+        assert "left for later, because the court does not know their key: two" in said.stderr.splitlines()
+        assert not (answers / "two.place.json").exists()
+        assert "of 1 receipts" in said.stdout
         place = load_place((answers / "one.place.json").read_bytes())
         assert place.batch.hex() in said.stdout
         assert "commit_batch: " in said.stderr  # and its gas
@@ -404,11 +413,18 @@ def test_what_a_server_answers_is_committed_beside_it_and_watched(tmp_path, keyf
                     time.sleep(0.05)
                 return found
 
+            def keyless() -> float:
+                """What the server's metrics say of receipts that wait for their key."""
+                lines = server.ask("/metrics")[1].decode().splitlines()
+                return float(next(line.split()[1] for line in lines if line.startswith("otr_receipts_without_key ")))
+
             with log.open("w") as out:
                 first = subprocess.Popen(words, env=environment, stdout=out, stderr=out)
                 assert said("waiting") == 1  # for the key
+                assert keyless() == 1.0
                 otr("chain", "register", *registrar, *at, *file_of(own / "early.receipt.json"))
                 assert said("committed")
+                assert keyless() == 0.0
                 os.kill(first.pid, signal.SIGKILL)
                 first.wait()
                 again = subprocess.Popen(words, env=environment, stdout=out, stderr=out)

@@ -4,6 +4,7 @@ chain."""
 from __future__ import annotations
 
 import os
+import resource
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ from otr_core.poea import OnceStore, PlacedOrder
 from otr_core.poea.document import ReceiptFile, load_receipt_file
 from otr_core.poea.order import Domain
 from otr_node.chain.followed import Followed
+from otr_node.chain.party import run_party
 from otr_node.chain.places import write_places
 from otr_node.enclave import SimulatedEnclave
 from otr_node.serve import serve
@@ -181,22 +183,111 @@ def test_an_operator_that_is_killed_commits_nothing_twice(served, after):
         check_place(served, file)
 
 
-def test_receipts_wait_for_their_key_and_what_stands_behind_them_too(served):
-    file = served.answer()[1]
+@pytest.mark.parametrize("again", [False, True], ids=["in one life", "after a kill"])
+def test_receipts_wait_for_their_key_and_hold_up_no_other(served, again):
+    files = [served.answer()[1], served.answer()[1]]
     other = SimulatedEnclave(b"o" * 32, OWN.id, b"n" * 32, served.network.node.time)
     served.register(other)
     behind = served.answer(other)[1]
     operator = served.operator()
     act(operator)
-    assert served.batches() == []
-    assert [each["event"] for each in served.network.events] == ["waiting"]
-    with BatchReader(served.state) as book:
-        assert book.place(file.receipt.order_id) is None
-    served.register()
-    act(operator)
-    assert served.batches() == [2]
-    check_place(served, file)
+    assert served.batches() == [1]
     check_place(served, behind)
+    assert [each["event"] for each in served.network.events] == ["waiting", "committed"]  # one line for both
+    assert served.network.events[0]["about"] == files[0].receipt.key_id.hex()
+    with BatchReader(served.state) as book:
+        assert [book.place(each.receipt.order_id) for each in files] == [None, None]
+        assert book.waiting == 2
+    if again:
+        killed(operator)
+        operator = served.operator()
+    late = served.answer(other)[1]
+    served.register()
+    served.now = 60.0
+    act(operator)
+    assert served.batches() == [1, 3]
+    for each in (*files, behind, late):
+        check_place(served, each)
+    with BatchReader(served.state) as book:
+        assert book.waiting == 0
+
+
+def test_so_many_that_wait_as_a_batch_holds_hold_up_no_other(served):
+    """What waits is not counted among what is new."""
+    stranger = SimulatedEnclave(b"o" * 32, OWN.id, b"n" * 32, served.network.node.time)
+    waiting = [served.answer(stranger)[1] for _ in range(5)]
+    served.register()
+    file = served.answer()[1]
+    operator = served.operator(most=2)
+    act(operator)
+    assert served.batches() == [1]
+    check_place(served, file)
+    served.register(stranger)
+    for _ in range(3):
+        served.now += 60.0
+        act(operator)
+    assert served.batches() == [1, 2, 2, 1]
+    for each in waiting:
+        check_place(served, each)
+
+
+def test_a_key_that_the_chain_forgets_before_its_batch_is_sent_is_waited_for(served):
+    """Blocks that are taken back may take a registration with them: what was planned would convict."""
+    served.register()
+    file = served.answer()[1]
+    operator = served.operator()
+    operator.__class__ = Held
+    act(operator)
+    assert [each.size for each in operator.book.pending()] == [1]
+    operator.__class__ = Forgetful
+    served.now = 60.0
+    act(operator)
+    assert served.batches() == []
+    assert operator.book.waiting == 1
+    assert operator.book.last_journalled == 1
+    operator.__class__ = ServingOperator
+    served.now = 120.0
+    act(operator)
+    assert served.batches() == [1]
+    check_place(served, file)
+
+
+def test_an_operator_whose_disk_is_full_waits_and_sends_nothing(served):
+    """The book of batches cannot grow: that ends nobody, and is said once."""
+    served.register()
+    file = served.answer()[1]
+    operator, without, looks = served.operator(), resource.getrlimit(resource.RLIMIT_FSIZE), []
+
+    def twice(acted: bool) -> bool:
+        looks.append(acted)
+        return len(looks) == 2
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, without[1]))
+    try:
+        run_party(operator, until=twice, poll_s=0.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, without)
+    assert looks == [False, False]
+    assert [(each["event"], each["about"]) for each in served.network.events] == [("waiting", "disk")]
+    assert served.batches() == []
+    act(operator)
+    assert served.batches() == [1]
+    check_place(served, file)
+
+
+def test_a_book_from_before_receipts_could_wait_is_gone_on_with(served):
+    served.register()
+    file = served.answer()[1]
+    operator = served.operator()
+    act(operator)
+    killed(operator)
+    with sqlite3.connect(served.state / "batches.sqlite") as base:
+        base.executescript("DROP TABLE waiting; PRAGMA user_version=1;")
+    with pytest.raises(InputError, match="version 1, expected 2"):
+        BatchReader(served.state)
+    again = served.operator()
+    assert again.book.waiting == 0
+    check_place(served, file)
 
 
 def _other_court(served: Served) -> None:
@@ -326,6 +417,19 @@ def test_whoever_demands_early_does_not_get_a_receipt_into_two_batches(served, w
         assert places_of(served, file, [first, *files[:at], *files[at + 1 :]]) == 1
     assert set(served.network.status()) == {ChallengeStatus.MOOT}
     assert sorted(served.batches()) == [1, 1, 2]
+
+
+class Forgetful(ServingOperator):
+    """Sees a court that knows no key any more."""
+
+    def read(self) -> None:
+        super().read()
+        self.followed.court = replace(self.followed.court, keys={})
+
+    def act(self) -> bool:
+        done = super().act()
+        self.followed = Followed(self.chain, {own: model.registered for own, model in self.models.items()})
+        return done
 
 
 class Held(ServingOperator):

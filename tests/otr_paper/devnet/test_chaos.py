@@ -16,7 +16,7 @@ from otr_core.errors import NodeError, ParameterError
 from otr_node.chain.outbox import Outbox
 from otr_paper.devnet.attacks import FALSE_CHALLENGES, SILENT, WITHHELD, tellable
 from otr_paper.devnet.conductor import CHEAT, Devnet
-from otr_paper.devnet.faults import PARTIES, Door, Plan, plan_of
+from otr_paper.devnet.faults import PARTIES, PROCESSES, Door, Plan, plan_of
 from otr_paper.devnet.ground import ANVIL, DevnetEnd, Ground, anvil_or_none, break_ground
 from otr_paper.devnet.processes import Stem
 from otr_paper.producers.chaos import chaos_summary, run_seed
@@ -99,7 +99,7 @@ def test_plans_follow_from_their_seeds_and_all_kinds_come():
     kinds = Counter(fault.kind for plan in plans for fault in plan.faults)
     assert {*kinds} == {"kill", "node", "disk"}
     killed = {fault.who for plan in plans for fault in plan.faults if fault.kind == "kill"}
-    assert killed == {*PARTIES, "registrar"}
+    assert killed == {*PROCESSES, "registrar"}
     attacks = {plan.attack for plan in plans}
     assert {"", WITHHELD} < attacks
     assert any(each.startswith(SILENT) for each in attacks)

@@ -3,10 +3,13 @@ nothing is left running."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import secrets
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -21,16 +24,14 @@ from otr_paper.devnet.ground import anvil_or_none
 from tests.helpers.nodes import needs_anvil
 
 
-def running() -> set[int]:
-    """Processes of a devnet on this machine."""
-    found = set()
+def running(mark: str) -> list[bytes]:
+    """What runs on this machine with ``mark`` in its environment, which children inherit: node, hashing
+    processes of the servers, whatever was started by whatever was."""
+    found = []
     for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if b"otr-devnet-" in words:
-            found.add(int(folder.name))
+        with contextlib.suppress(OSError):
+            if mark.encode() in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_bytes())
     return found
 
 
@@ -44,10 +45,10 @@ def running() -> set[int]:
     ],
 )
 def test_a_devnet_ends_as_it_should_and_leaves_nothing(node, attack, rules):
-    before = running()
+    mark = f"otr-{secrets.token_hex(8)}"
     words = [sys.executable, "-m", "otr_core.cli", "devnet", "--seconds", "600", "--json", "--attack", attack]
     words += ["--node", node]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=700, env=dict(os.environ))
+    done = subprocess.run(words, capture_output=True, text=True, timeout=700, env={**os.environ, "OTR_MARK": mark})
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0, (events[-5:], done.stderr[-500:])
     assert (events[0]["event"], events[0]["rules"]) == ("node", rules)
@@ -63,7 +64,13 @@ def test_a_devnet_ends_as_it_should_and_leaves_nothing(node, attack, rules):
     said = {(each["process"], each["event"]) for each in events}
     assert ("operator-1", "finalise") in said
     assert (("fisherman-1", "challenge") in said) is bool(attack)
-    assert running() <= before
+    assert {("server-1", "listening"), ("server-1", "answered"), ("server-2", "answered")} < said
+    holds = {each["answer"]: each["holds"] for each in reversed(events) if each["event"] == "checked"}
+    assert holds == {"operator-1": True, "operator-2": not attack}
+    until = time.monotonic() + 5
+    while running(mark) and time.monotonic() < until:  # who hashes for a server that was ended ends at once, not before
+        time.sleep(0.05)
+    assert running(mark) == []
 
 
 def test_an_attack_is_a_row_of_the_table():
