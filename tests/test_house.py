@@ -93,8 +93,9 @@ BUDGETS = {
     # drawn, and a key's life, 450; disputes about one block of a tensor core;
     # the form of a notebook's parameters and the grid over them, 180; how a proof of a whole answer grows,
     # measured and carried to larger models, 260; what a GPU is recorded with in the lane of such blocks, 140;
-    # a serving machine with a token budget, its fit and what it is worth, 300
-    "otr_paper": 24050,
+    # a serving machine with a token budget, its fit and what it is worth, 300; provers of others
+    # beside ours, 290
+    "otr_paper": 24330,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
     "otr_paper/claims": 2370,
