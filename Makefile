@@ -50,7 +50,7 @@ grid: data ## every notebook at three values of each of its parameters (about ha
 fresh: bench ## the long measurements again on this machine, then the notebooks on them, into build/
 	@$(BIN)/otr reproduce --mode fresh
 
-bench: data ## measure again what data/results stores (about two hours; timings depend on the machine)
+bench: data ## measure again what data/results stores (about two and a half hours; timings depend on the machine)
 	@$(BIN)/python -m otr_paper.producers.native
 	@$(BIN)/python -m otr_paper.producers.inference
 	@$(BIN)/python -m otr_paper.producers.serving
@@ -72,6 +72,7 @@ bench: data ## measure again what data/results stores (about two hours; timings 
 	@$(BIN)/python -m otr_paper.producers.guarantee
 	@$(BIN)/python -m otr_paper.producers.proof
 	@$(BIN)/python -m otr_paper.producers.proof_growth
+	@$(BIN)/python -m otr_paper.producers.proof_forgeries
 	@$(BIN)/python -m otr_paper.producers.serving_law
 	@$(BIN)/python -m otr_paper.producers.simulation
 	@$(BIN)/python -m otr_paper.producers.poq_adversary

@@ -93,9 +93,9 @@ BUDGETS = {
     # drawn, and a key's life, 450; disputes about one block of a tensor core;
     # the form of a notebook's parameters and the grid over them, 180; how a proof of a whole answer grows,
     # measured and carried to larger models, 260; what a GPU is recorded with in the lane of such blocks, 140;
-    # a serving machine with a token budget, its fit and what it is worth, 300; provers of others
-    # beside ours, 290
-    "otr_paper": 24330,
+    # a serving machine with a token budget, its fit and what it is worth, 300; proofs forged at every limb, and
+    # provers of others beside ours, 500
+    "otr_paper": 24550,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
     "otr_paper/claims": 2370,
@@ -103,12 +103,14 @@ BUDGETS = {
     # in every commitment, the search over all their games, and games that break rules all the time;
     # and every attack on evidence runs against every recorded bundle that has the part it changes, of
     # them splices of devices and collateral of other machines; a beacon whose every round can be signed, 20;
-    # structured cheats laid into rows and into proofs, 145; a key's life at a court, 140
-    "otr_paper/labs": 4900,
+    # structured cheats laid into rows and into proofs, 145; a key's life at a court, 140; a prover with one place
+    # of its witness changed, read while it proves, 175
+    "otr_paper/labs": 5075,
     # of it the mutants of every check of court and contracts, the families table, and a fuzzer that
     # parses, judges and goes on where it was cut off, the network under chaos, blocks and steps on a node;
-    # the proof for a verifier without weights, how proofs grow, the law of serving
-    "otr_paper/producers": 2920,
+    # the proof for a verifier without weights, how proofs grow, the law of serving; forged proofs, and provers of
+    # others, 50
+    "otr_paper/producers": 2970,
     "otr_paper/simulation": 1380,
 }
 

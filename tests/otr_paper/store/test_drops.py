@@ -41,7 +41,7 @@ def test_at_least_three_seeds_or_a_reason(drops):
 def test_several_seeds_are_in_the_result(drops, project):
     stored = {name: read_result(project.results, name)[1] for name in drops}
     assert drops["poq_adversary"]["seeds"] == len(stored["poq_adversary"]["training"])
-    for name in ("block_fuzz", "block_projections"):
+    for name in ("block_fuzz", "block_projections", "proof_forgeries"):
         assert drops[name]["seeds"] == len(set(stored[name]["seeds"])), name
     assert drops["proof_growth"]["seeds"] == len(
         {(row["hidden"], row["layers"], row["positions"]) for row in stored["proof_growth"]["rows"]}
