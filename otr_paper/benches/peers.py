@@ -197,7 +197,7 @@ def measure_ezkl(statement: proofs.Statement, store: Path) -> dict[str, Any]:
     }
 
 
-def measure_layer(positions: int, committed: bool, report: Callable[[str], None]) -> dict[str, Any]:
+def measure_own_layer(positions: int, committed: bool, report: Callable[[str], None]) -> dict[str, Any]:
     """What ours takes for a whole answer of ``LAYER``, of so many positions, by this process.
 
     Args:

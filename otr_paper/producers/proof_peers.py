@@ -19,7 +19,7 @@ import numpy as np
 
 from otr_core.errors import ProverError
 from otr_core.spotcheck import proofs
-from otr_paper.benches.peers import Jstprove, measure_ezkl, measure_layer
+from otr_paper.benches.peers import Jstprove, measure_ezkl, measure_own_layer
 from otr_paper.benches.workbench import key_store
 from otr_paper.producers import frame
 
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--committed", action="store_true", help="whose verifier holds a commitment alone")
     given = parser.parse_args()
     if given.layer:
-        print(json.dumps(measure_layer(given.layer, given.committed, frame.progress)))
+        print(json.dumps(measure_own_layer(given.layer, given.committed, frame.progress)))
         return
     if given.jstprove is None:
         parser.error("--jstprove: found none, expected an interpreter that has JSTprove")

@@ -123,7 +123,7 @@ def test_the_layer_has_smollm2s_widths(smollm2):
 
 @pytest.mark.slow
 def test_ours_is_measured_with_and_without_the_model():
-    held, committed = (peers.measure_layer(2, each, lambda line: None) for each in (False, True))
+    held, committed = (peers.measure_own_layer(2, each, lambda line: None) for each in (False, True))
     assert held["positions"] == committed["positions"] == 2
     assert held["setup_bytes"] == 0 < committed["setup_bytes"]
     assert held["setup_cpu_s"] == 0 < committed["setup_cpu_s"]
