@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar o
 PROGRESS := awk '/^Collecting/ && ++n % 20 == 0 {print "   collected " n} /^Installing/ {print "   installing"} /^Successfully/ {print "   installed"} {fflush()}'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data reproduce test lint lab site grid fresh bench custody fuzz mutants lock clean
+.PHONY: help setup data reproduce test lint lab site grid fresh bench custody fuzz mutants peers lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -50,7 +50,7 @@ grid: data ## every notebook at three values of each of its parameters (about ha
 fresh: bench ## the long measurements again on this machine, then the notebooks on them, into build/
 	@$(BIN)/otr reproduce --mode fresh
 
-bench: data ## measure again what data/results stores (about two hours; timings depend on the machine)
+bench: data ## measure again what data/results stores (about two and a half hours; timings depend on the machine)
 	@$(BIN)/python -m otr_paper.producers.native
 	@$(BIN)/python -m otr_paper.producers.inference
 	@$(BIN)/python -m otr_paper.producers.serving
@@ -72,6 +72,7 @@ bench: data ## measure again what data/results stores (about two hours; timings 
 	@$(BIN)/python -m otr_paper.producers.guarantee
 	@$(BIN)/python -m otr_paper.producers.proof
 	@$(BIN)/python -m otr_paper.producers.proof_growth
+	@$(BIN)/python -m otr_paper.producers.proof_forgeries
 	@$(BIN)/python -m otr_paper.producers.serving_law
 	@$(BIN)/python -m otr_paper.producers.simulation
 	@$(BIN)/python -m otr_paper.producers.poq_adversary
@@ -91,6 +92,9 @@ fuzz: data ## 100,000 mutated inputs per evidence parser (OTR_DATA_MIRROR widens
 mutants: $(READY) ## take out each check of court and contracts, change each formula of the economics; expect a red test (hours)
 	@$(BIN)/python -m otr_paper.producers.court_mutants
 	@$(BIN)/python -m otr_paper.producers.economics_mutants
+
+peers: data ## provers of others beside ours: make peers JSTPROVE=PYTHON, an interpreter that has JSTprove
+	@$(BIN)/python -m otr_paper.producers.proof_peers --jstprove $(JSTPROVE)
 
 lock: ## resolve pyproject.toml again into requirements.lock and requirements.hashes
 	@$(PYTHON) -m venv --clear build/lock && build/lock/bin/python -m pip install --quiet --upgrade pip uv

@@ -102,8 +102,8 @@ BUDGETS = {
     # measured and carried to larger models, 260; what a GPU is recorded with in the lane of such blocks, 140;
     # a serving machine with a token budget, its fit and what it is worth, 300; campaigns of three seeds in
     # either lane whose answers a court judges, 118; servers as processes of a network, how they lie, and by which
-    # clock they go, 53
-    "otr_paper": 24225,
+    # clock they go, 70; proofs forged at every limb, and provers of others beside ours, 500
+    "otr_paper": 24760,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
     "otr_paper/claims": 2370,
@@ -112,13 +112,13 @@ BUDGETS = {
     # and every attack on evidence runs against every recorded bundle that has the part it changes, of
     # them splices of devices and collateral of other machines; a beacon whose every round can be signed, 20;
     # structured cheats laid into rows and into proofs, 145; a key's life at a court, 140; lies and games in
-    # the lane h100-bf16, 35
-    "otr_paper/labs": 4935,
+    # the lane h100-bf16, 35; a prover with one place of its witness changed, read while it proves, 175
+    "otr_paper/labs": 5115,
     # of it the mutants of every check of court and contracts, the families table, and a fuzzer that
     # parses, judges and goes on where it was cut off, the network under chaos, blocks and steps on a node;
     # the proof for a verifier without weights, how proofs grow, the law of serving; what seeds and lanes
-    # differ in, 15
-    "otr_paper/producers": 2935,
+    # differ in, 15; forged proofs, and provers of others, 110
+    "otr_paper/producers": 3050,
     "otr_paper/simulation": 1380,
 }
 

