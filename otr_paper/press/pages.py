@@ -152,10 +152,15 @@ def proofs_markdown(project: Project) -> str:
     bits = [run["soundness_bits"] for run in found["runs"]]
     lines.append(
         f"\nSoundness: {min(bits):.1f} to {max(bits):.1f} bits. Measured with `{card.command}` on {card.date}, one "
-        f"thread of a machine of two cores that others used at a load of {min(loads):.0f} to {max(loads):.0f}, which "
+        f"thread of a machine of two cores that others used at {_loads(loads)}, which "
         "makes CPU seconds more."
     )
     return "\n".join(lines)
+
+
+def _loads(loads: list[float]) -> str:
+    least, most = f"{min(loads):.0f}", f"{max(loads):.0f}"
+    return f"a load of {least}" if least == most else f"a load of {least} to {most}"
 
 
 def growth_markdown(project: Project) -> str:
@@ -176,7 +181,7 @@ def growth_markdown(project: Project) -> str:
     cells, weights = proofs.fit.largest
     loads = [row["load_before"] for row in found["rows"]]
     lines += [
-        f"\nMeasured with `{card.command}` on {card.date} at a load of {min(loads):.0f} to {max(loads):.0f}; weights "
+        f"\nMeasured with `{card.command}` on {card.date} at {_loads(loads)}; weights "
         f"are random. Law: {per_cell * 1e6:.2f} µs a cell and {per_weight * 1e9:.0f} ns a weight, fitted to these and "
         f"to SmolLM2's greedy proofs above; one left out is missed by at most {proofs.fit.worst_left_out:.0%}.",
         "",
