@@ -50,6 +50,23 @@ def dots(a, b, c, d, x):
 
 
 @compiled
+def rest_sums(x, starts, columns, extra):
+    """Products of int32 or int64 (tokens, columns) with the sparse rest, int64 (tokens, rows): in the order in which
+    the rest lies, so that it comes as one stream."""
+    tokens, rows = x.shape[0], len(starts) - 1
+    sums = np.empty((tokens, rows), np.int64)
+    for token in range(tokens):
+        own, made = x[token], sums[token]
+        for row in range(rows):
+            total = np.int64(0)
+            # numbers without a sign are not looked at for counting from the end
+            for j in range(np.uint64(starts[row]), np.uint64(starts[row + 1])):
+                total += np.int64(extra[j]) * np.int64(own[np.uint32(columns[j])])
+            made[row] = total
+    return sums
+
+
+@compiled
 def product(x, low, starts, columns, extra, shift, out):
     """x · matrixᵀ, rounded: int32 or int64 (tokens, columns) and a packed matrix to int64 (tokens,
     rows). Made for a few tokens."""
@@ -72,6 +89,7 @@ def product(x, low, starts, columns, extra, shift, out):
             planes[token, limbs[token] - 1, k] = value
     # Four rows far from each other at a time: memory delivers several streams faster than one.
     rows, some = low.shape[0], (low.shape[0] + 3) // 4
+    rests = rest_sums(x, starts, columns, extra)
     sums, totals = np.zeros(16, np.int64), np.zeros(4, np.int64)
     rounding = np.int64(1) << np.int64(shift - 1)
     for row in range(some):
@@ -100,10 +118,8 @@ def product(x, low, starts, columns, extra, shift, out):
                 for number in range(4):
                     totals[number] += rest[number]
             for number in range(4):
-                total, place = totals[number], places[number]
-                for j in range(starts[place], starts[place + 1]):
-                    total += np.int64(extra[j]) * np.int64(x[token, columns[j]])
-                out[token, place] = (total + rounding) >> shift
+                place = places[number]
+                out[token, place] = (totals[number] + rests[token, place] + rounding) >> shift
 
 
 @compiled

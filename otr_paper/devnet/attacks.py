@@ -5,6 +5,7 @@ defended, a receipt that is given and not committed. And how a fisherman lies.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from random import Random
 
 from otr_core.dispute.players import HonestChallenger, Move
@@ -41,6 +42,7 @@ class OperatorAttack:
 NO_ATTACK = OperatorAttack()
 
 
+@cache
 def tellable() -> tuple[Lie, ...]:
     """The lies that an operator tells; others are told by the client's order."""
     return tuple(filter(told_by_operator, LIES))
