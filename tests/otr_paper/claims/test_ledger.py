@@ -220,7 +220,7 @@ def test_any_edit_of_a_judged_row_is_noticed(rows, grounds):
         "conditions": {"conditions": row.conditions[1:]},
         "gives_up": {"conditions": ({**row.conditions[0], "gives_up": ""}, *row.conditions[1:])},
         "follows": {"follows": {**row.follows, "holds": True}},
-        "evidence": {"evidence": {**row.evidence, "meets": 1}},
+        "evidence": {"evidence": {**row.evidence, "meets": row.evidence["meets"] + 1}},
         "flips": {"flips": {**row.flips, "above": {"at": 0.81, "verdict": REPRODUCED}}},
         "at every stated number": {"flips": {"below": None, "above": None}},
         "stands": {"stands": {"prices": 1.0, "sources": None}},
