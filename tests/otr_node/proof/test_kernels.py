@@ -110,6 +110,9 @@ def test_limbs_and_their_counts():
     assert (placed[:, :3, :7] == (numbers + np.array([5, 2**40])[:, None, None] >> 3) % 2**10).all()
     assert (placed[:, 3:] == 99).all()
     assert (placed[:, :, 7:] == 99).all()
+    beside = np.zeros(8, np.uint64)  # a table of four entries, and what lies behind it
+    kernels.count_values(np.array([0, 3, 3, 4, 7], np.uint64), beside[:4])
+    assert beside.tolist() == [1, 0, 0, 2, 0, 0, 0, 0]
     cells = np.array([[0, 1, 7, 8], [1, 1, 0, P - 1]], np.uint64)
     counts = np.zeros(16, np.uint64)
     kernels.count_ranges(cells, np.array([[3, 3, 3, 3], [1, 0, 0, 3]]), counts)
