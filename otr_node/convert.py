@@ -20,6 +20,7 @@ from otr_core.errors import InputError, ModelError
 from otr_core.files import check_sha256, sha256_file
 from otr_core.lane.architecture import Architecture
 from otr_node.folders import whole_folder
+from otr_node.quiet import quiet_transformers
 
 _FORMAT = "otr-conversion/1"
 _RECORD = "conversion.json"
@@ -80,14 +81,15 @@ def _write(gguf: Path, part: Path, source: str) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(
-            str(gguf.parent),
-            gguf_file=gguf.name,
-            dtype=torch.float32,
-            quantization_config=GgufConfig(dequantize=True),
-            local_files_only=True,
-        )
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name, local_files_only=True)
+            model = AutoModelForCausalLM.from_pretrained(
+                str(gguf.parent),
+                gguf_file=gguf.name,
+                dtype=torch.float32,
+                quantization_config=GgufConfig(dequantize=True),
+                local_files_only=True,
+            )
     except Exception as error:  # the library's parser raises whatever a damaged file leads it to
         why = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{gguf}: not readable as a GGUF model ({why})") from error

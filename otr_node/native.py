@@ -24,6 +24,7 @@ from otr_core.poea.manifest import ModelManifest
 from otr_core.poea.trace import Recorder
 from otr_node.checkpoint import commit_tensors, make_manifest, read_checkpoint, read_variant, torch_threads
 from otr_node.model import ROWS_AT_ONCE, Session
+from otr_node.quiet import quiet_transformers
 from otr_node.tokenizer import ChatTokenizer
 
 DTYPES = {"native-float32": "float32", "native-bfloat16": "bfloat16"}
@@ -126,26 +127,20 @@ def _any(architecture: Architecture, tensors: Mapping[str, torch.Tensor]) -> Any
         ModelError: the library has no such decoder, or its tensors are others.
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
-    from transformers.utils import logging
 
     # what the library takes as padding may lie beyond the vocabulary; nothing is padded here
-    entries, shown = {"pad_token_id": None, **architecture.config()}, logging.is_progress_bar_enabled()
-    name, level = entries.pop("model_type", None), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    entries = {"pad_token_id": None, **architecture.config()}
+    name = entries.pop("model_type", None)
     try:
-        config = AutoConfig.for_model(name, **entries)
-        kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-        dtype = next(iter(tensors.values())).dtype
-        how: dict[str, Any] = {"attn_implementation": "eager", "dtype": dtype, "output_loading_info": True}
-        module, found = kind.from_pretrained(None, config=config, state_dict=dict(tensors), **how)
+        with quiet_transformers():
+            config = AutoConfig.for_model(name, **entries)
+            kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+            dtype = next(iter(tensors.values())).dtype
+            how: dict[str, Any] = {"attn_implementation": "eager", "dtype": dtype, "output_loading_info": True}
+            module, found = kind.from_pretrained(None, config=config, state_dict=dict(tensors), **how)
     except Exception as error:  # a library raises whatever a config that it cannot read leads it to
         why = " ".join(str(error).split())
         raise ModelError(f"config model_type: found {name!r}, which transformers does not run ({why})") from error
-    finally:
-        logging.set_verbosity(level)
-        if shown:
-            logging.enable_progress_bar()
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if found[what]:
             named = sorted(map(str, found[what]))[0]

@@ -157,7 +157,7 @@ def measure_lane(folder: Path, plan: LanePlan | None = None) -> dict[str, Any]:
         "prefill_over_fp32": _ratio(prefill, "fp32"),
         "prefill_over_bf16": _ratio(prefill, "bf16"),
         "bytes_per_weight": round(sum(matrix.nbytes for matrix in model.matrices.values()) / weights, 3),
-        "load_cpu_s": round(statistics.median(loads), 2),
+        "load_cpu_s": round(statistics.median(loads), 4),
         "form": model.form.describe(),
         "cpu_ms": {
             "decode": _milliseconds(ms),

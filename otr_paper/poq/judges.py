@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otr_core.errors import ModelError
+from otr_node.quiet import quiet_transformers
 from otr_paper.poq.questions import Question
 
 if TYPE_CHECKING:
@@ -76,8 +77,9 @@ def load_embedder(folder: Path) -> Embedder:
     from transformers import AutoTokenizer, BertModel
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        module = BertModel.from_pretrained(str(folder), local_files_only=True, add_pooling_layer=False)
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+            module = BertModel.from_pretrained(str(folder), local_files_only=True, add_pooling_layer=False)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{folder}: embedding model not readable ({str(error).splitlines()[0]})") from error
     module.eval().requires_grad_(False)
