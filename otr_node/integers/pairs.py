@@ -76,6 +76,13 @@ def _zeros(kind, count):
     return [ir.Constant(kind, [0] * kind.count)] * count
 
 
+def _everywhere(builder, value, kind):
+    """A vector that holds ``value`` in every lane."""
+    nothing = ir.Constant(kind, ir.Undefined)
+    one = builder.insert_element(nothing, value, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(_I32, kind.count), [0] * kind.count))
+
+
 def _data(context, builder, kind, value):
     return cgutils.create_struct_proxy(kind)(context, builder, value).data
 
@@ -86,14 +93,12 @@ def _add_sums(context, builder, kind, arguments, sums, lanes):
     held = cgutils.create_struct_proxy(kind)(context, builder, totals)
     width = cgutils.unpack_tuple(builder, held.shape, 2)[1]
     wide = ir.VectorType(_I64, lanes)
-    nothing = ir.Constant(wide, ir.Undefined)
     per_limb = builder.sdiv(ir.Constant(_I64, PLANES), limbs)
     ups, places = [], []
     for plane in range(PLANES):
         number = ir.Constant(_I64, plane)
         up = builder.mul(builder.sdiv(number, per_limb), cut)
-        one = builder.insert_element(nothing, up, ir.Constant(_I32, 0))
-        ups.append(builder.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)))
+        ups.append(_everywhere(builder, up, wide))
         own = builder.mul(builder.srem(number, per_limb), ir.Constant(_I64, lanes))
         places.append(builder.add(slot, own))
     for number, total in enumerate(sums):
@@ -133,7 +138,6 @@ def _tile_sums(rows: int, lanes: int) -> Any:
                 own = builder.select(builder.icmp_signed("<", own, last), own, last)
                 starts.append(builder.gep(matrix.data, [builder.add(builder.mul(own, width), arguments[4])]))
             vector, half = ir.VectorType(_I32, lanes), ir.VectorType(_I16, 2 * lanes)
-            nothing = ir.Constant(vector, ir.Undefined)
 
             def step(pair, sums):
                 first = builder.mul(pair, ir.Constant(_I64, PLANES * 2 * lanes))
@@ -144,8 +148,7 @@ def _tile_sums(rows: int, lanes: int) -> Any:
                 column = builder.mul(pair, ir.Constant(_I64, 2))
                 made = []
                 for number, start in enumerate(starts):
-                    one = builder.insert_element(nothing, _load(builder, start, column, _I32), ir.Constant(_I32, 0))
-                    same = builder.bitcast(builder.shuffle_vector(one, nothing, _zeros(vector, 1)[0]), half)
+                    same = builder.bitcast(_everywhere(builder, _load(builder, start, column, _I32), vector), half)
                     for plane, x_pairs in enumerate(planes):
                         product = _pairs_product(builder, x_pairs, same, lanes)
                         made.append(builder.add(sums[number * PLANES + plane], product))
@@ -162,46 +165,57 @@ def _tile_sums(rows: int, lanes: int) -> Any:
 
 def _dot_sums(limbs: int) -> Any:
     @intrinsic
-    def dot(_typing, planes, low, rows, column, vectors, out):
-        """Sums of products of ``DOT_ROWS`` rows with the limbs of one token, over ``vectors`` times
-        2 · ``DOT_LANES`` columns.
+    def dot(_typing, planes, token, low, rows, first, end, cut):
+        """Sums of products of ``DOT_ROWS`` rows with one token, over some vectors of 2 · ``DOT_LANES`` columns.
 
         Args:
-            planes: int16 (limbs, columns), contiguous. low: int16 (rows, columns), contiguous.
-            rows: numbers of the rows. column: the first. out: int64, flat: (rows, limbs).
+            planes: int16 (tokens, 4, columns), contiguous: limbs of ``cut`` bits, lowest first. low: int16 (rows,
+                columns), contiguous. rows: numbers of the rows. first, end: of the vectors; one at least.
+
+        Returns:
+            int64 of each row.
         """
-        signature = types.void(planes, low, rows, column, vectors, out)
+        signature = types.UniTuple(types.int64, DOT_ROWS)(planes, token, low, rows, first, end, cut)
 
         def generate(context, builder, signature, arguments):
             kinds = signature.args
-            token = cgutils.create_struct_proxy(kinds[0])(context, builder, arguments[0])
-            matrix = cgutils.create_struct_proxy(kinds[1])(context, builder, arguments[1])
+            held = cgutils.create_struct_proxy(kinds[0])(context, builder, arguments[0])
+            matrix = cgutils.create_struct_proxy(kinds[2])(context, builder, arguments[2])
+            columns = ir.Constant(_I64, 2 * DOT_LANES)
+            begin = builder.mul(arguments[4], columns)
+            above = builder.mul(arguments[1], ir.Constant(_I64, 4))
             sides = []
             for side, numbers in (
-                (token, [ir.Constant(_I64, limb) for limb in range(limbs)]),
-                (matrix, cgutils.unpack_tuple(builder, arguments[2], DOT_ROWS)),
+                (held, [builder.add(above, ir.Constant(_I64, limb)) for limb in range(limbs)]),
+                (matrix, cgutils.unpack_tuple(builder, arguments[3], DOT_ROWS)),
             ):
-                width = cgutils.unpack_tuple(builder, side.shape, 2)[1]
-                firsts = [builder.add(builder.mul(number, width), arguments[3]) for number in numbers]
-                sides.append([builder.gep(side.data, [first]) for first in firsts])
+                width = cgutils.unpack_tuple(builder, matrix.shape, 2)[1]
+                firsts = [builder.add(builder.mul(number, width), begin) for number in numbers]
+                sides.append([builder.gep(side.data, [place]) for place in firsts])
             vector, half = ir.VectorType(_I32, DOT_LANES), ir.VectorType(_I16, 2 * DOT_LANES)
 
             def step(number, sums):
-                at = builder.mul(number, ir.Constant(_I64, 2 * DOT_LANES))
+                at = builder.mul(number, columns)
                 x, weights = ([_load(builder, start, at, half) for start in starts] for starts in sides)
                 products = [_pairs_product(builder, own, limb, DOT_LANES) for own in weights for limb in x]
                 return [builder.add(total, product) for total, product in zip(sums, products, strict=True)]
 
-            sums = _loop(builder, arguments[4], _zeros(vector, DOT_ROWS * limbs), step)
-            to = _data(context, builder, kinds[5], arguments[5])
+            count = builder.sub(arguments[5], arguments[4])
+            sums = _loop(builder, count, _zeros(vector, DOT_ROWS * limbs), step)
             wide = ir.VectorType(_I64, DOT_LANES)
             reduce = builder.module.declare_intrinsic(
                 f"llvm.vector.reduce.add.v{DOT_LANES}i64", (), ir.FunctionType(_I64, [wide])
             )
-            for number, total in enumerate(sums):
-                whole = builder.call(reduce, [builder.sext(total, wide)])
-                builder.store(whole, builder.gep(to, [ir.Constant(_I64, number)]))
-            return context.get_dummy_value()
+            ups = [
+                _everywhere(builder, builder.mul(arguments[6], ir.Constant(_I64, limb)), wide) for limb in range(limbs)
+            ]
+            made = []
+            for row in range(DOT_ROWS):
+                total = ir.Constant(wide, [0] * DOT_LANES)
+                for up, own in zip(ups, sums[row * limbs : (row + 1) * limbs], strict=True):
+                    total = builder.add(total, builder.shl(builder.sext(own, wide), up))
+                made.append(builder.call(reduce, [total]))
+            return context.make_tuple(builder, signature.return_type, made)
 
         return signature, generate
 
@@ -225,13 +239,12 @@ def _add_rest(_typing, extra, columns, first, end, turned, totals, row, slot):
         begin, end, row, slot = (arguments[at] for at in (2, 3, 6, 7))
         width, has = (cgutils.unpack_tuple(builder, side.shape, 2)[1] for side in (x, held))
         wide, half = ir.VectorType(_I64, 8), ir.VectorType(_I32, 8)
-        nothing, zeros = ir.Constant(wide, ir.Undefined), ir.Constant(half, [0] * 8)
         to = builder.gep(held.data, [builder.add(builder.mul(row, has), slot)])
 
         def step(number, sums):
             at = builder.add(begin, number)
             value, column = (builder.sext(builder.load(builder.gep(side, [at])), _I64) for side in (values, places))
-            same = builder.shuffle_vector(builder.insert_element(nothing, value, ir.Constant(_I32, 0)), nothing, zeros)
+            same = _everywhere(builder, value, wide)
             first = builder.add(builder.mul(column, width), slot)
             made = []
             for part, total in enumerate(sums):
@@ -313,13 +326,9 @@ def _turn_block(_typing, totals, row, slot, tokens, shift, out, first):
         width, rows = (cgutils.unpack_tuple(builder, side.shape, 2)[1] for side in (held, made))
         numbers = _data(context, builder, kinds[3], arguments[3])
         wide = ir.VectorType(_I64, 8)
-        nothing, zeros = ir.Constant(wide, ir.Undefined), ir.Constant(ir.VectorType(_I32, 8), [0] * 8)
-
-        def everywhere(value):
-            return builder.shuffle_vector(builder.insert_element(nothing, value, ir.Constant(_I32, 0)), nothing, zeros)
-
-        down = everywhere(shift)
-        half = everywhere(builder.shl(ir.Constant(_I64, 1), builder.sub(shift, ir.Constant(_I64, 1))))
+        down = _everywhere(builder, shift, wide)
+        half = builder.shl(ir.Constant(_I64, 1), builder.sub(shift, ir.Constant(_I64, 1)))
+        half = _everywhere(builder, half, wide)
         vectors = []
         for number in range(8):
             at = builder.add(builder.mul(builder.add(row, ir.Constant(_I64, number)), width), slot)

@@ -15,11 +15,13 @@ from otr_node.integers import pairs
 from otr_node.integers.compiled import compiled
 from otr_node.integers.twins import UNIT
 
-_UNIT, _PLANES, _DOT_COLUMNS = UNIT, pairs.PLANES, 2 * pairs.DOT_LANES
+_UNIT, _PLANES, _DOT_LANES, _DOT_COLUMNS = UNIT, pairs.PLANES, pairs.DOT_LANES, 2 * pairs.DOT_LANES
 _WIDE_ROWS, _WIDE_LANES = pairs.WIDE_ROWS, pairs.WIDE_LANES
 _NARROW_ROWS, _NARROW_LANES = pairs.NARROW_ROWS, pairs.NARROW_LANES
 _WEIGHT = 2**15  # no weight of the dense part is larger in magnitude
 _ROOM = 2**31 - 1
+_LANE_ROOM = _ROOM // _WEIGHT  # magnitudes that one lane may meet, whatever the weights are
+_RESTS = 64  # rows whose sparse rest is summed in one loop
 _STRETCH = 256  # columns laid out together, whole units
 _PANEL = 48  # rows summed together: their sums and weights stay in a near cache
 
@@ -53,17 +55,57 @@ def dots(a, b, c, d, x):
 def rest_sums(x, starts, columns, extra):
     """Products of int32 or int64 (tokens, columns) with the sparse rest, int64 (tokens, rows): in the order in which
     the rest lies, so that it comes as one stream."""
-    tokens, rows = x.shape[0], len(starts) - 1
+    tokens, rows, most = x.shape[0], len(starts) - 1, 0
     sums = np.empty((tokens, rows), np.int64)
+    for first in range(0, rows, _RESTS):
+        most = max(most, starts[min(first + _RESTS, rows)] - starts[first])
+    # Sums from the first value of some rows on, of which a row's is a difference: a loop that ends with every row
+    # would be left in another round each time, which costs more than what it sums.
+    running = np.zeros(most + 1, np.int64)
     for token in range(tokens):
         own, made = x[token], sums[token]
-        for row in range(rows):
-            total = np.int64(0)
+        for first in range(0, rows, _RESTS):
             # numbers without a sign are not looked at for counting from the end
-            for j in range(np.uint64(starts[row]), np.uint64(starts[row + 1])):
-                total += np.int64(extra[j]) * np.int64(own[np.uint32(columns[j])])
-            made[row] = total
+            last, begin = min(first + _RESTS, rows), np.uint64(starts[first])
+            total = np.int64(0)
+            for j in range(np.uint64(starts[last]) - begin):
+                total += np.int64(extra[begin + j]) * np.int64(own[np.uint32(columns[begin + j])])
+                running[j + np.uint64(1)] = total
+            for row in range(first, last):
+                made[row] = running[np.uint64(starts[row + 1]) - begin] - running[np.uint64(starts[row]) - begin]
     return sums
+
+
+@compiled
+def cut_dots(planes, limbs, ends):
+    """Where sums of one token's limbs with any row must leave int32: a lane has met a sum of magnitudes by then
+    that could fill it.
+
+    Args:
+        planes: int16 (limbs, columns). limbs: of them used. ends: int64 (vectors of columns,), written: the vectors
+            after which a stretch ends.
+
+    Returns:
+        how many stretches there are.
+    """
+    held, more = np.zeros((4, _DOT_LANES), np.int64), np.zeros((4, _DOT_LANES), np.int64)
+    count = 0
+    for vector in range(len(ends)):
+        at, most = vector * _DOT_COLUMNS, np.int64(0)
+        for limb in range(limbs):
+            for lane in range(_DOT_LANES):
+                more[limb, lane] = abs(np.int64(planes[limb, at + 2 * lane]))
+                more[limb, lane] += abs(np.int64(planes[limb, at + 2 * lane + 1]))
+                most = max(most, held[limb, lane] + more[limb, lane])
+        if most > _LANE_ROOM:
+            ends[count] = vector
+            count += 1
+            held[:] = 0
+        held += more
+    if len(ends):
+        ends[count] = len(ends)
+        count += 1
+    return count
 
 
 @compiled
@@ -71,8 +113,9 @@ def product(x, low, starts, columns, extra, shift, out):
     """x · matrixᵀ, rounded: int32 or int64 (tokens, columns) and a packed matrix to int64 (tokens,
     rows). Made for a few tokens."""
     tokens, width = x.shape
-    planes = np.zeros((tokens, 4, width), np.int16)
-    limbs, cuts = np.zeros(tokens, np.int64), np.zeros(tokens, np.int64)
+    vectors = width // _DOT_COLUMNS
+    planes, ends = np.zeros((tokens, 4, width), np.int16), np.empty((tokens, vectors), np.int64)
+    limbs, cuts, counts = np.zeros(tokens, np.int64), np.zeros(tokens, np.int64), np.zeros(tokens, np.int64)
     for token in range(tokens):
         size = magnitude_bits(x[token])
         # Two limbs, or four of eight bits; larger values than those hold are met as they are.
@@ -87,39 +130,34 @@ def product(x, low, starts, columns, extra, shift, out):
                 planes[token, limb, k] = digit
                 value = (value - digit) >> cut
             planes[token, limbs[token] - 1, k] = value
+        if limbs[token]:
+            counts[token] = cut_dots(planes[token], limbs[token], ends[token])
     # Four rows far from each other at a time: memory delivers several streams faster than one.
     rows, some = low.shape[0], (low.shape[0] + 3) // 4
     rests = rest_sums(x, starts, columns, extra)
-    sums, totals = np.zeros(16, np.int64), np.zeros(4, np.int64)
-    rounding = np.int64(1) << np.int64(shift - 1)
+    rounding, last = np.int64(1) << np.int64(shift - 1), rows - 1
     for row in range(some):
-        last = rows - 1
         places = (row, min(row + some, last), min(row + 2 * some, last), min(row + 3 * some, last))
+        a, b, c, d = places
         for token in range(tokens):
-            count, cut = limbs[token], cuts[token]
-            done = 0
-            totals[:] = 0
-            if count:
-                # Each lane sums so many columns: their products stay within int32.
-                at_once = _ROOM // (_WEIGHT << (cut - 1)) // 2 * _DOT_COLUMNS
-                while done < width // _DOT_COLUMNS * _DOT_COLUMNS:
-                    step = min(at_once, width // _DOT_COLUMNS * _DOT_COLUMNS - done)
-                    if count == 2:
-                        pairs.two_limbs_dot(planes[token], low, places, done, step // _DOT_COLUMNS, sums)
-                    else:
-                        pairs.four_limbs_dot(planes[token], low, places, done, step // _DOT_COLUMNS, sums)
-                    for number in range(4):
-                        for limb in range(count):
-                            totals[number] += sums[number * count + limb] << (cut * limb)
-                    done += step
-            if done < width:
-                a, b, c, d = places
-                rest = dots(low[a, done:], low[b, done:], low[c, done:], low[d, done:], x[token, done:])
-                for number in range(4):
-                    totals[number] += rest[number]
-            for number in range(4):
-                place = places[number]
-                out[token, place] = (totals[number] + rests[token, place] + rounding) >> shift
+            first, second, third, fourth = rests[token, a], rests[token, b], rests[token, c], rests[token, d]
+            done = np.int64(0)
+            for number in range(counts[token]):
+                end = ends[token, number]
+                if limbs[token] == 2:
+                    sums = pairs.two_limbs_dot(planes, token, low, places, done, end, cuts[token])
+                else:
+                    sums = pairs.four_limbs_dot(planes, token, low, places, done, end, cuts[token])
+                first, second, third, fourth = first + sums[0], second + sums[1], third + sums[2], fourth + sums[3]
+                done = end
+            met = done * _DOT_COLUMNS
+            if met < width:
+                left = dots(low[a, met:], low[b, met:], low[c, met:], low[d, met:], x[token, met:])
+                first, second, third, fourth = first + left[0], second + left[1], third + left[2], fourth + left[3]
+            out[token, a] = (first + rounding) >> shift
+            out[token, b] = (second + rounding) >> shift
+            out[token, c] = (third + rounding) >> shift
+            out[token, d] = (fourth + rounding) >> shift
 
 
 @compiled

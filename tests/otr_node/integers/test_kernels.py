@@ -14,6 +14,7 @@ from otr_core.lane import formats as bits
 from otr_node.integers import kernels, twins
 from otr_node.integers.forms import EXP2, SIGMOID, Form, Scratch
 from otr_node.integers.packed import LEAST, MOST, Packer, RowSizes, pack
+from otr_node.integers.products import cut_dots, rest_sums
 
 LOOPS = pytest.mark.parametrize("loops", [kernels, twins], ids=["kernels", "twins"])
 SEEDS = st.integers(0, 2**32 - 1)
@@ -89,6 +90,38 @@ def test_sums_leave_int32_in_time(wide: bool) -> None:
                     form.product(x[:tokens], matrix, 9, Scratch(), out)
                     expected = [shifted(int(row[0]) * weight * 320, 9) for row in x[:tokens]]
                     assert out.tolist() == [[each] * 7 for each in expected]
+
+
+@given(SEEDS, st.sampled_from([2, 4]), st.integers(0, 40), st.sampled_from([2**13, 2**11, 300, 1]))
+def test_a_stretch_of_a_dot_is_the_longest_that_no_row_can_overflow(
+    seed: int, limbs: int, vectors: int, most: int
+) -> None:
+    """By plain integers: a lane meets two neighbours of every vector, and weights of −2^15 at worst."""
+    planes = np.random.default_rng(seed).integers(-most, most + 1, (4, 32 * vectors)).astype(np.int16)
+    ends = np.zeros(vectors, np.int64)
+    count = cut_dots(planes, limbs, ends)
+    wide = np.abs(planes[:limbs].astype(object)).reshape(limbs, vectors, 16, 2).sum(-1) * 2**15
+    begin = 0
+    for number, end in enumerate(ends[:count].tolist()):
+        assert begin < end <= vectors
+        assert wide[:, begin:end].sum(1).max() < 2**31
+        assert number == count - 1 or wide[:, begin : end + 1].sum(1).max() >= 2**31
+        begin = end
+    assert begin == vectors
+
+
+@given(SEEDS, st.sampled_from([1, 63, 64, 65, 200]), st.sampled_from([0.0, 0.02, 0.5]))
+def test_the_sparse_rest_is_summed_by_rows(seed: int, rows: int, share: float) -> None:
+    """Rows without a rest, one that is a rest throughout, and sums that wrap around on the way and come back."""
+    random = np.random.default_rng(seed)
+    matrix = np.where(random.random((rows, 40)) < share, random.integers(2**20, 2**31 - 1, (rows, 40)), 0)
+    matrix[random.integers(rows)] = 2**31 - 1 - 2**15
+    packed = pack(matrix.astype(np.int32))
+    x = random.choice(np.array([2**52, -(2**52), 3]), (3, 40))
+    found = rest_sums(x, *packed.parts[1:])
+    expected = x.astype(object) @ (matrix - packed.low.astype(np.int64)).astype(object).T
+    wrapped = (expected + 2**63) % 2**64 - 2**63
+    assert found.tolist() == wrapped.tolist()
 
 
 @LOOPS
