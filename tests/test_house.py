@@ -79,14 +79,16 @@ BUDGETS = {
     # the replay at every start, 350; models of either judged lane for who plays at a court, 20; commitments to
     # models, made a few rows at a time, and their command, 280; receipts that wait for their key, 40, and sized
     # profiles, 80; a prover four times faster, 70
-    # the library's bars and warnings, kept quiet in one place, 18
-    "otr_node": 15688,
+    # the library's bars and warnings, kept quiet in one place, 18; a token's product in one loop, 34, and trees of
+    # ones and columns alone, 107
+    "otr_node": 15829,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
     # a proof is asked for, 40; the commitment to a model and its opening, and commands that were elsewhere; sums
-    # that are reduced late, and a joining sum-check that writes no weights down: the prover is four times faster, 70
-    "otr_node/proof": 1700,
+    # that are reduced late, and a joining sum-check that writes no weights down: the prover is four times faster, 70;
+    # trees of ones, rounds that follow from the claim, and columns that are encoded alone, 107
+    "otr_node/proof": 1807,
     # what the OpenAI API says and what it must refuse, an engine that outlives what fails in it, a journal
     # that outlives the program, and the operator beside it with its book of batches; receipts in it that wait for
     # a key, and an operator that others build on, 30

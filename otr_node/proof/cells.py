@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from otr_core.merkle import HASH_BYTES, Tree, leaf_hasher
 from otr_core.spotcheck.proof.blocks import BLOWUP_BITS
-from otr_core.spotcheck.proof.field import Words, powers, root_of_unity
+from otr_core.spotcheck.proof.field import P, Words, powers, root_of_unity
 from otr_core.spotcheck.proof.layout import TEMPER_END, Sizes
 from otr_core.spotcheck.proof.lookups import entries, rest_widths, widths
 from otr_node.proof import kernels
@@ -19,6 +19,7 @@ from otr_node.proof.witness import Witness
 AT_ONCE = 2**24
 """About so many cells are encoded at once; no bit depends on it."""
 _COLUMNS = 256  # hashed at once
+_PART = 256  # values of a code word that one of few places is a sum of, after the rounds before
 k: Any = kernels  # loops without types
 
 
@@ -135,8 +136,18 @@ class CodeWords:
         return b"".join(hasher.digest() for hasher in hashers)
 
     def columns_at(self, places: list[int]) -> Words:
-        """Some columns: (places, rows)."""
-        return np.ascontiguousarray(np.concatenate([words[:, places].T for _, words in self.parts()], axis=1))
+        """Some columns: (places, rows). Nothing but these is worked out to the end."""
+        values, found = min(_PART, self._size // 2), []
+        count = self._size // values
+        # place k lies in the part whose number is k modulo ``count``, its bits reversed
+        firsts = bit_reversal(count)[[place % count for place in places]] * values
+        root = root_of_unity(self._size.bit_length() - 1)
+        weights = np.stack([powers(pow(root, count * (place // count), P), values) for place in places])
+        roots = round_roots(self._size)
+        for _, rows in self._chunks():
+            found.append(np.empty((len(places), len(rows)), np.uint64))
+            k.encode_at(rows, roots, firsts, weights, found[-1])
+        return np.concatenate(found, axis=1)
 
 
 def tree_over(hashes: bytes) -> Tree:

@@ -70,6 +70,29 @@ def last_rounds(x, roots, order, out):
 
 
 @compiled
+def first_rounds(cells, roots, least, x):
+    """The rounds with halves of more than ``least`` values, of a row and as many zeros: to x."""
+    size, half = len(x), len(x) // 2
+    near = min(size, 4096)  # so much stays in the nearest cache through the last rounds
+    # the first round meets zeros in its upper half
+    upper, lower, own = x[:half], x[half:], roots[half:]
+    for i in range(half):
+        upper[i] = cells[i]
+        lower[i] = times(cells[i], own[i])
+    half //= 2
+    while 2 * half > near:
+        for base in range(0, size, 2 * half):
+            butterflies(x[base : base + half], x[base + half : base + 2 * half], roots[half : 2 * half])
+        half //= 2
+    for part in range(0, size, near):
+        step = min(half, near // 2)
+        while step > least:
+            for base in range(part, part + near, 2 * step):
+                butterflies(x[base : base + step], x[base + step : base + 2 * step], roots[step : 2 * step])
+            step //= 2
+
+
+@compiled
 def encode_rows(rows, roots, order, out):
     """Code words of rows: uint64 (count, cells) to (count, 2 · cells), the transform of the row and
     as many zeros.
@@ -78,34 +101,36 @@ def encode_rows(rows, roots, order, out):
         roots: of the round with halves of 2^k values from 2^k on, up to 2 · cells. order: bit
             reversal of places.
     """
-    count = rows.shape[0]
     size = out.shape[1]
     x = np.empty(size, np.uint64)
-    near = min(size, 4096)  # so much stays in the nearest cache through the last rounds
     least = 32 if size >= 4096 else 0  # what is left to ``last_rounds``
-    for row in range(count):
-        half = size // 2
-        # the first round meets zeros in its upper half
-        upper, lower, own, cells = x[:half], x[half:], roots[half:], rows[row]
-        for i in range(half):
-            upper[i] = cells[i]
-            lower[i] = times(cells[i], own[i])
-        half //= 2
-        while 2 * half > near:
-            for base in range(0, size, 2 * half):
-                butterflies(x[base : base + half], x[base + half : base + 2 * half], roots[half : 2 * half])
-            half //= 2
-        for part in range(0, size, near):
-            step = min(half, near // 2)
-            while step > least:
-                for base in range(part, part + near, 2 * step):
-                    butterflies(x[base : base + step], x[base + step : base + 2 * step], roots[step : 2 * step])
-                step //= 2
+    for row in range(len(rows)):
+        first_rounds(rows[row], roots, least, x)
         if least:
             last_rounds(x, roots, order, out[row])
         else:
             for i in range(size):
                 out[row, i] = x[order[i]]
+
+
+@compiled
+def encode_at(rows, roots, firsts, weights, out):
+    """Some places of the code words of rows: uint64 (count, cells) to (places, count).
+
+    The rounds with large halves leave parts that have nothing more to do with each other; of a part, each place is a
+    sum. Args:
+        roots: as ``encode_rows`` takes them. firsts: int64, where the part of each place begins. weights: of the
+            values of that part, (places, values).
+    """
+    size, values = 2 * rows.shape[1], weights.shape[1]
+    x, t = np.empty(size, np.uint64), np.empty(values, np.uint64)
+    for row in range(len(rows)):
+        first_rounds(rows[row], roots, values // 2, x)
+        for place in range(len(firsts)):
+            part, own = x[firsts[place] : firsts[place] + values], weights[place]
+            for i in range(values):
+                t[i] = times(part[i], own[i])
+            out[place, row] = sum_all(t)
 
 
 @compiled

@@ -16,6 +16,7 @@ from otr_core.spotcheck.proof.committed import SHARED
 from otr_core.spotcheck.proof.field import (
     ONE,
     Ext,
+    P,
     Words,
     dot,
     dot_base,
@@ -28,7 +29,7 @@ from otr_core.spotcheck.proof.field import (
 from otr_core.spotcheck.proof.layout import PAD_ID, TEMPER_END
 from otr_core.spotcheck.proof.lookups import TABLE_IDS, entries
 from otr_core.spotcheck.proof.party import Party
-from otr_core.spotcheck.proof.sumcheck import Levels, Rounds
+from otr_core.spotcheck.proof.sumcheck import Levels, Rounds, interpolate
 from otr_node.portable import PortableModel
 from otr_node.proof import kernels, rounds
 from otr_node.proof.cells import CodeWords, lay_cells, paths_at, range_widths, tree_over
@@ -107,15 +108,23 @@ class Room:
 
 
 class Fractions:
-    """A tree of fractions; leaves (4, n): both words of numerators, then of denominators."""
+    """A tree of fractions.
+
+    Args:
+        leaves: (4, n), both words of numerators, then of denominators; or (2, n), denominators of numerators that are
+            all one. They may be overwritten.
+    """
 
     def __init__(self, leaves: Words, room: Room | None = None) -> None:
         self._levels = [leaves]
         self._room = room or Room()
         while leaves.shape[1] > 1:
             above = self._room.take(f"level {len(self._levels)}", 4, leaves.shape[1] // 2)
-            r.add_fractions(leaves, above)
+            (r.add_fractions if len(leaves) == 4 else r.add_denominators)(leaves, above)
             self._levels.append(leaves := above)
+        self._sides: tuple[Ext, ...] = ()
+        self._claim: Ext | None = None  # of the round, less the factor of eq; None: not followed
+        self._said: list[Ext] = []
 
     def root(self) -> Words:
         """Numerator and denominator."""
@@ -123,8 +132,16 @@ class Fractions:
 
     def level(self, number: int, point: list[Ext], mix: Ext) -> Fractions:
         """The level with ``number`` bits."""
+        sides = tuple(Ext.of(each) for each in self.root()) if not number else self._between(point[-1])
+        self._claim, self._sides = sides[0] + mix * sides[1] if sides else None, ()
         self._levels.pop()  # the level whose claims are reduced: their values are known
-        self._own, self._mix = self._levels[-1], mix.words
+        self._own, self._mix, self._point = self._levels[-1], mix, list(point)
+        if len(self._own) == 2 and mix:
+            # e (c0 + c1 + mix c0 c1) = e ((1 + mix c0)(1 + mix c1) − 1) / mix: one product, and one number to bind
+            r.one_more(*mix.words, self._own)
+        elif len(self._own) == 2:
+            ones = np.repeat(np.array([[1], [0]], np.uint64), self._own.shape[1], axis=1)
+            self._own = np.concatenate([ones, self._own])
         self._eq = ONE.words[:, None]
         for i, own in enumerate(point[:-1]):
             out = self._room.take(f"eq {i % 2}", 2, 2 * self._eq.shape[1])
@@ -132,16 +149,38 @@ class Fractions:
             self._eq = out
         return self
 
+    def _between(self, high: Ext) -> tuple[Ext, ...]:
+        """Numerator and denominator of the level above at its point, from those at both values of its last bit;
+        nothing where a journal said these."""
+        if not self._sides:
+            return ()
+        p0, p1, q0, q1 = self._sides
+        return p0 + high * (p1 - p0), q0 + high * (q1 - q0)
+
     def message(self) -> Words:
-        """A round's values at 0, 1, 2."""
-        found: Words = r.fraction_round(self._own, self._eq, *self._mix)
-        return found
+        """A round's values at 0, 1, 2; the second follows from the claim wherever eq's factor there is not 0."""
+        bit = self._point[-1]
+        follows = self._claim is not None and bool(bit)
+        if len(self._own) == 2:
+            found = r.product_round(self._own, self._eq, not follows)
+            back = inverse(self._mix)
+            self._said = [(Ext.of(each) - 1) * back for each in found]  # eq sums to 1
+        else:
+            found = r.fraction_round(self._own, self._eq, *self._mix.words, not follows)
+            self._said = [Ext.of(each) for each in found]
+        if follows and self._claim is not None:
+            self._said[1] = self._said[0] + (self._claim - self._said[0]) * inverse(bit)
+        return np.stack([each.words for each in self._said])
 
     def bind(self, challenge: Ext) -> None:
+        # Where a journal said the message, nothing was worked out here, and the next one is worked out whole.
+        self._claim = interpolate(self._said, challenge) if self._said else None
+        self._said = []
+        self._point.pop()
         half = self._own.shape[1] // 2
-        out = self._room.take(f"bound {half.bit_length() % 2}", 4, half)
-        for pair in (slice(0, 2), slice(2, 4)):
-            r.bind_high(self._own[pair], *challenge.words, out[pair])
+        out = self._room.take(f"bound {half.bit_length() % 2}", len(self._own), half)
+        for first in range(0, len(self._own), 2):
+            r.bind_high(self._own[first : first + 2], *challenge.words, out[first : first + 2])
         self._own = out
         if self._eq.shape[1] > 1:
             left = self._room.take(f"half {half.bit_length() % 2}", 2, self._eq.shape[1] // 2)
@@ -150,7 +189,18 @@ class Fractions:
 
     def ends(self) -> Words:
         """p0, p1, q0, q1."""
-        return np.concatenate([self._own[:2].T, self._own[2:].T])
+        if len(self._own) == 2:
+            back = inverse(self._mix)
+            self._sides = (ONE, ONE, *((Ext.of(each) - 1) * back for each in self._own.T))
+        else:
+            self._sides = tuple(Ext.of(each) for each in (*self._own[:2].T, *self._own[2:].T))
+        return np.stack([each.words for each in self._sides])
+
+
+def inverse(x: Ext) -> Ext:
+    """1 / x, of a number that is not 0."""
+    conjugate = Ext(x.a, -x.b % P)
+    return conjugate * pow((x * conjugate).a, -1, P)
 
 
 class AnswerProver(Party):
@@ -320,22 +370,28 @@ class AnswerProver(Party):
         self.report(f"  {label}, from cell {what[2]} of {self.cells.size} on")
         alpha, beta, first, *rest = what
         s, flat = self.sizes, self.cells.reshape(-1)
-        leaves = self._room.take("leaves", 4, 1 << count_bits)
+        count = rest[0] if label == "ranges" else rest[-2]
+        # a tree without a gap at its end whose numerators are all one
+        ones = count == 1 << count_bits and not label.startswith("table")
+        leaves = self._room.take("leaves", 2 if ones else 4, 1 << count_bits)
+        bottom = leaves[-2:]
         if label == "ranges":
-            (count,) = rest
             begin, end = first // s.block_cells, (first + count) // s.block_cells
             for low, high, ids in range_widths(s, self.facts.peak, begin, end):
                 blocks = flat[low * s.block_cells : high * s.block_cells].reshape(high - low, s.block_cells)
                 at = (low - begin) * s.block_cells
-                r.range_leaves(blocks, residues(ids), *alpha.words, *beta.words, at, leaves)
+                r.range_leaves(blocks, residues(ids), *alpha.words, *beta.words, at, bottom)
         elif label.startswith("look up"):
-            second, count, number = rest
+            second, _, number = rest
             base, square = (alpha - beta * number).words, (beta * beta).words
-            r.pair_leaves(flat[first : first + count], flat[second : second + count], *base, *square, leaves)
+            r.pair_leaves(flat[first : first + count], flat[second : second + count], *base, *square, bottom)
         else:
-            count, name = rest
-            self._table(flat[first : first + count], name, alpha, beta, leaves)
-        leaves[:, count:] = np.array([[0], [0], [1], [0]], np.uint64)  # beyond: 0 / 1
+            self._table(flat[first : first + count], rest[1], alpha, beta, bottom)
+        if not ones:
+            leaves[:2] = np.array([[1], [0]], np.uint64)
+            leaves[:, count:] = np.array([[0], [0], [1], [0]], np.uint64)  # beyond: 0 / 1
+        if label.startswith("table"):
+            leaves[0, :count] = sub(np.zeros(count, np.uint64), flat[first : first + count])
         return Fractions(leaves, self._room)
 
     def _table(self, counts: Words, name: str, alpha: Ext, beta: Ext, out: Words) -> None:
@@ -350,8 +406,7 @@ class AnswerProver(Party):
             number = np.where(index < len(second), TABLE_IDS[name], PAD_ID)
         r.range_leaves(residues(index)[None], residues(number)[None], *alpha.words, *beta.words, 0, out)
         values = by_rows(np.broadcast_to((beta * beta).words, (len(second), 2)), second)
-        out[2:, : len(second)] = sub(out[2:, : len(second)], values.T)
-        out[0, : len(counts)] = sub(np.zeros_like(counts), counts)
+        out[:, : len(second)] = sub(out[:, : len(second)], values.T)
 
     # --- the opening
 

@@ -93,19 +93,19 @@ def bind_axis(f, x0, x1, out):
 # --- sums of fractions
 
 
-# Both words of a number lie in arrays of their own here, (4, n): p's two and q's two, or (2, n).
+# Both words of a number lie in arrays of their own here, (4, n): p's two and q's two, or (2, n). Where every
+# numerator of a tree's leaves is one, (2, n) are the denominators alone.
 
 
 @compiled
 def range_leaves(blocks, ids, alpha0, alpha1, beta0, beta1, at, out):
-    """Fractions 1 / (α − cell − β · id) of blocks, from leaf ``at`` on: cells (count, n), ids (count, n or 1)."""
+    """Denominators α − cell − β · id of blocks, from leaf ``at`` on: cells (count, n), ids (count, n or 1)."""
     n = blocks.shape[1]
     for b in range(blocks.shape[0]):
         row, own, first, end = blocks[b], ids[b], at + b * n, at + (b + 1) * n
-        p0, p1, q0, q1 = out[0, first:end], out[1, first:end], out[2, first:end], out[3, first:end]
+        q0, q1 = out[0, first:end], out[1, first:end]
         one0, one1 = minus(alpha0, times(beta0, own[0])), minus(alpha1, times(beta1, own[0]))
         for i in range(n):
-            p0[i], p1[i] = ONE_WORD, ZERO_WORD
             q0[i], q1[i] = minus(one0, row[i]), one1
         if len(own) > 1:
             for i in range(n):
@@ -115,11 +115,10 @@ def range_leaves(blocks, ids, alpha0, alpha1, beta0, beta1, at, out):
 
 @compiled
 def pair_leaves(index, value, base0, base1, square0, square1, out):
-    """Fractions 1 / (base − index − β² · value), base = α − β · id."""
+    """Denominators base − index − β² · value, base = α − β · id."""
     for i in range(len(index)):
-        out[0, i], out[1, i] = ONE_WORD, ZERO_WORD
-        out[2, i] = minus(minus(base0, index[i]), times(square0, value[i]))
-        out[3, i] = minus(base1, times(square1, value[i]))
+        out[0, i] = minus(minus(base0, index[i]), times(square0, value[i]))
+        out[1, i] = minus(base1, times(square1, value[i]))
 
 
 # One-dimensional slices of rows alone are known to lie without gaps.
@@ -139,6 +138,33 @@ def add_fractions(f, out):
         add_to(t0, o0[i:e])
         add_to(t1, o1[i:e])
         multiply(f2[i:e], f3[i:e], f2[j:m], f3[j:m], o2[i:e], o3[i:e])
+
+
+@compiled
+def add_denominators(q, out):
+    """``add_fractions`` where every numerator is one: denominators (2, 2n) to fractions (4, n)."""
+    n = out.shape[1]
+    room = min(n, _ROOM)
+    q0, q1, o0, o1, o2, o3 = q[0], q[1], out[0], out[1], out[2], out[3]
+    for i in range(0, n, room):
+        e, j, m = i + room, i + n, i + n + room
+        multiply(q0[i:e], q1[i:e], q0[j:m], q1[j:m], o2[i:e], o3[i:e])
+        for low, high, own in ((q0[i:e], q0[j:m], o0[i:e]), (q1[i:e], q1[j:m], o1[i:e])):
+            for place in range(len(own)):
+                own[place] = plus(low[place], high[place])
+
+
+@compiled
+def one_more(x0, x1, q):
+    """q becomes 1 + x · q, (2, n)."""
+    room = min(q.shape[1], _ROOM)
+    t0, t1 = np.empty(room, np.uint64), np.empty(room, np.uint64)
+    q0, q1 = q[0], q[1]
+    for first in range(0, q.shape[1], room):
+        own0, own1 = q0[first : first + room], q1[first : first + room]
+        multiply_by(x0, x1, own0, own1, t0, t1)
+        for i in range(room):
+            own0[i], own1[i] = plus(t0[i], ONE_WORD), t1[i]
 
 
 @compiled
@@ -165,8 +191,39 @@ def extend(low, high, out):
 
 
 @compiled
-def fraction_round(f, eq, mix0, mix1):
-    """Σ eq · (p0 q1 + p1 q0 + mix q0 q1) with the highest bit of x at 0, 1, 2: f (4, 4n), whose
+def product_round(f, eq, middle):
+    """Σ eq · c0 c1 with the highest bit of x at 0, 1 (where ``middle``) and 2: f (2, 4n), whose highest bit tells c0
+    from c1, eq (2, n)."""
+    n = eq.shape[1]
+    out = np.zeros((3, 2), np.uint64)
+    room = min(n, _ROOM)
+    t, u, lines = np.empty((2, room), np.uint64), np.empty((2, room), np.uint64), np.empty((4, room), np.uint64)
+    t0, t1, u0, u1 = t[0], t[1], u[0], u[1]
+    f0, f1, e0, e1 = f[0], f[1], eq[0], eq[1]
+    for first in range(0, n, room):
+        g0, g1 = e0[first : first + room], e1[first : first + room]
+        for x in range(3):
+            if x == 1 and not middle:
+                continue
+            if x < 2:
+                i = x * n + first
+                e, j, m = i + room, i + 2 * n, i + 2 * n + room
+                multiply(f0[i:e], f1[i:e], f0[j:m], f1[j:m], t0, t1)
+            else:
+                for half in range(2):
+                    i = 2 * n * half + first
+                    e, j, m = i + room, i + n, i + n + room
+                    extend(f0[i:e], f0[j:m], lines[2 * half])
+                    extend(f1[i:e], f1[j:m], lines[2 * half + 1])
+                multiply(lines[0], lines[1], lines[2], lines[3], t0, t1)
+            multiply(t0, t1, g0, g1, u0, u1)
+            out[x, 0], out[x, 1] = plus(out[x, 0], sum_all(u0)), plus(out[x, 1], sum_all(u1))
+    return out
+
+
+@compiled
+def fraction_round(f, eq, mix0, mix1, middle):
+    """Σ eq · (p0 q1 + p1 q0 + mix q0 q1) with the highest bit of x at 0, 1 (where ``middle``) and 2: f (4, 4n), whose
     highest bit tells p0 from p1, eq (2, n)."""
     n = eq.shape[1]
     out = np.zeros((3, 2), np.uint64)
@@ -175,7 +232,7 @@ def fraction_round(f, eq, mix0, mix1):
     f0, f1, f2, f3, e0, e1 = f[0], f[1], f[2], f[3], eq[0], eq[1]
     for first in range(0, n, room):
         g0, g1 = e0[first : first + room], e1[first : first + room]
-        for x in range(2):
+        for x in range(2 if middle else 1):
             i = x * n + first
             e, j, m = i + room, i + 2 * n, i + 2 * n + room
             low = f0[i:e], f1[i:e], f2[i:e], f3[i:e]

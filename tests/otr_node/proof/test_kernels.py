@@ -155,6 +155,17 @@ def test_a_round_of_three_factors_is_its_polynomial():
         assert message[x] == expected
 
 
+@pytest.mark.parametrize("bits", [0, 1, 5, 8, 9, 12])
+def test_some_columns_are_those_of_the_whole_code_words(bits):
+    cells = elements(3 << bits, 5).reshape(3, -1)
+    ((_, words),) = CodeWords.of(cells).parts()
+    size = 2 << bits
+    places = sorted(
+        {0, 1, size - 1, size // 2, *np.random.default_rng(1).integers(0, size, 40).tolist()} & {*range(size)}
+    )
+    assert CodeWords.of(cells).columns_at(places).tolist() == words[:, places].T.tolist()
+
+
 def test_the_root_of_a_tree_is_the_sum_of_its_fractions():
     leaves = elements(4 * 16).reshape(4, 16)
     p, q = (Ext.of(each) for each in Fractions(leaves).root())
@@ -162,3 +173,46 @@ def test_the_root_of_a_tree_is_the_sum_of_its_fractions():
     for a0, a1, c0, c1 in leaves.T.tolist():
         total, bottom = total * Ext(c0, c1) + Ext(a0, a1) * bottom, bottom * Ext(c0, c1)
     assert (p, q) == (total, bottom)
+
+
+class _Told(Fractions):
+    """A tree whose every round is worked out whole, and never from what is known."""
+
+    def message(self):
+        self._claim = None
+        return super().message()
+
+
+def _messages(tree: Fractions, bits: int, numbers: list[Ext], silent: bool = False) -> list[list[int]]:
+    """All that a tree says from its root on, under challenges ``numbers``; ``silent``: every other round is bound
+    unasked, as where a journal has it."""
+    found, drawn, point = [tree.root().tolist()], iter(numbers), []
+    for level in range(bits):
+        rounds, bound = tree.level(level, point, next(drawn)), []
+        for number in range(level):
+            if not (silent and (number + level) % 2):
+                found.append(rounds.message().tolist())
+            bound.append(next(drawn))
+            rounds.bind(bound[-1])
+        if not (silent and level % 3 == 1):
+            found.append(rounds.ends().tolist())
+        point = [*reversed(bound), next(drawn)]
+    return found
+
+
+@pytest.mark.parametrize("bits", [1, 2, 5, 11])
+@pytest.mark.parametrize("zeros", [False, True])
+def test_a_tree_of_ones_says_what_any_tree_says(bits, zeros):
+    """Numerators left out and rounds that follow from the claim, against a tree that works out everything; challenges
+    of 0 among them, where nothing can be divided."""
+    bottom = elements(2 << bits, 3).reshape(2, -1)
+    ones = np.concatenate([np.broadcast_to(np.array([[1], [0]], np.uint64), bottom.shape), bottom])
+    numbers = [Ext.of(each) for each in elements(2 * bits * bits + 4, 7).reshape(-1, 2)]
+    if zeros:
+        numbers = [number if at % 3 else field.ZERO for at, number in enumerate(numbers)]
+    expected = _messages(_Told(ones.copy()), bits, numbers)
+    assert _messages(Fractions(ones.copy()), bits, numbers) == expected
+    assert _messages(Fractions(bottom.copy()), bits, numbers) == expected
+    for leaves in (ones, bottom):
+        told = _messages(Fractions(leaves.copy()), bits, numbers, silent=True)
+        assert told == _messages(_Told(ones.copy()), bits, numbers, silent=True)
