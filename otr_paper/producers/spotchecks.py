@@ -159,7 +159,7 @@ def _spot_honest() -> dict[str, Any]:
             found["refused"] = True
         return found
 
-    items = []
+    items: list[tuple[int, int, tuple[int, int], bytes]] = []
     for rng in map(np.random.default_rng, SEEDS):
         for _ in range(PLACES):
             index = int(rng.integers(len(operators)))
