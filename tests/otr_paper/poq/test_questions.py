@@ -37,7 +37,7 @@ def test_the_comparison_asks_32_balanced_questions_of_the_held_out_ones():
     assert asked[12:24] == questions.held_out_questions(SEED + 1)[:12]
     assert all([one.kind for one in asked].count(kind) == 8 for kind in questions.KINDS)
     assert asked != questions.comparison_questions((SEED, SEED + 1, SEED))
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="longer"):
         questions.comparison_questions(seeds[:2])
 
 
