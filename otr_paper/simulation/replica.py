@@ -4,7 +4,7 @@ closed loop of a published run.
 Prompts are taken up in order of arrival and read in pieces that fit into a step's token budget;
 memory for prompt and answer is reserved when a prompt is taken up, so no answer is ever thrown out.
 Answer lengths are known beforehand, which a real scheduler can only bound. A prefix that the cache
-holds costs no reading; it is charged its memory, and the cache forgets nothing.
+holds costs no reading, and is charged its memory; what it holds, the requests say (``prefix_cache``).
 """
 
 from __future__ import annotations

@@ -144,10 +144,13 @@ def test_the_table_shows_every_seed_and_every_comparison(stored):
     table = serving_law_table(stored)
     errors = [seed["tested"]["first_token_s"] for model in law.MODELS for seed in stored[model]["seeds"]]
     assert [row["error"] for row in table[: len(errors)]] == [f"{error:.1%}" for error in errors]
-    assert [row["error"] for row in table[len(errors) : -2]] == [f"{o['error']:+.1%}" for o in stored["other_engines"]]
+    assert [row["error"] for row in table[len(errors) : -4]] == [f"{o['error']:+.1%}" for o in stored["other_engines"]]
     more, less = (stored["prefix"][f"{side}_mean_s"] for side in ("without", "with"))
-    assert table[-2]["simulated"] == f"{more:.3g} s, {less:.3g} s"
-    assert table[-2]["error"] == f"{less / more - 1:+.0%}"
+    assert table[-4]["simulated"] == f"{more:.3g} s, {less:.3g} s"
+    assert table[-4]["error"] == f"{less / more - 1:+.0%}"
+    for row, (guess, one) in zip(table[-2:], stored["prefix"]["forgetting"].items(), strict=True):
+        assert guess in row["what"]
+        assert row["error"] == f"{one['mean_s'] / more - 1:+.0%}"
 
 
 def test_a_stored_law_that_lacks_a_number_is_refused(stored):
