@@ -101,6 +101,9 @@ def test_the_stored_law_fits_the_fitted_half_and_its_errors_are_those_of_today(c
         for half in ("fitted", "tested"):
             assert accuracy.mean_errors(records, half) == pytest.approx(stored["errors"][model][half])
         assert machine.context_tokens == 131_072
+        rule = "whole" if machine.whole_prompts else "cut"
+        assert stored["misfits"][rule][model] == stored[model]["misfit"]
+        assert sum(stored["misfits"][rule].values()) == min(sum(each.values()) for each in stored["misfits"].values())
     # 70B's own loads do not reach the engine's rate: it is the 8B model's
     assert laws["llama33_70b"][0].emit_s == laws["llama31_8b"][0].emit_s
 
