@@ -3,9 +3,9 @@ the other half.
 
 The search is seeded; every seed's errors are stored, and the law of the smallest misfit on the
 fitted half is the one that serves. Prompts are cut to fill a step, or read whole: both are searched, and
-the engine is taken to have the rule that fits the fitted halves of both models better. Only the 8B model's loads reach the rate at which the engine
-hands tokens out; the 70B model takes that time from there. A trace that is not here (OTR_DATA_MIRROR)
-leaves its part as it was stored.
+the engine is taken to have the rule that fits the fitted halves of both models better. Only the 8B
+model's loads reach the rate at which the engine hands tokens out; the 70B model takes that time from
+there. A trace that is not here (OTR_DATA_MIRROR) leaves its part as it was stored.
 """
 
 from __future__ import annotations
