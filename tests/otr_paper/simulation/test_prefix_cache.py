@@ -30,6 +30,8 @@ def test_a_prompt_goes_on_from_one_that_was_read_and_no_two_from_the_same():
     assert parents(some, 0.0, "oldest").tolist() == [-1, -1, 0, 1, -1, 2]
     # an answer of ten tokens takes fifteen tenths of a second: at 2 only the first can have been read
     assert parents(some, 0.15, "latest").tolist() == [-1, -1, 0, 1, -1, 2]
+    # a single known block is one that all share: nothing goes on from it
+    assert parents(requests_of((0, 1, 0), (1, 3, 1), (2, 3, 2)), 0.0, "latest").tolist() == [-1, -1, -1]
     with pytest.raises(ParameterError, match="guess"):
         parents(some, 0.0, "first")
 
