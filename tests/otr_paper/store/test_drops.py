@@ -72,8 +72,7 @@ def test_several_seeds_are_in_the_result(drops, project):
     assert drops["proof_growth"]["seeds"] == len(
         {(row["hidden"], row["layers"], row["positions"]) for row in stored["proof_growth"]["rows"]}
     )
-    draws = stored["simulation"]["draws"]
-    assert drops["simulation"]["seeds"] == len({tuple(draw) for draw in draws})
+    assert drops["simulation"]["seeds"] == len(stored["simulation"]["draws"]) == study.REPLICATIONS
     assert drops["simulation_sweep"]["seeds"] == study.SEEDS
     assert all("spread" in point for points in stored["simulation_sweep"].values() for point in points)
     assert {row["positions"] for row in stored["families"]["rows"]} == {drops["families"]["seeds"] * POSITIONS}
