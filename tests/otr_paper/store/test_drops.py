@@ -19,7 +19,6 @@ TOO_FEW = {
     "lane_bench",
     "proof_cost",
     "proof_peers",
-    "spot_whole",
     "tolerance",
 }
 
@@ -66,6 +65,7 @@ def test_several_seeds_are_in_the_result(drops, project):
         "spot_honest",
         "spot_links",
         "spot_onchain",
+        "spot_whole",
     )
     for name in ("block_fuzz", "block_projections", "proof_forgeries", *fresh):
         assert drops[name]["seeds"] == len(set(stored[name]["seeds"])), name
