@@ -129,13 +129,15 @@ def sweep_points(project: Project, changes: Sequence[Mapping[str, Any]], seed: i
 
 
 def sweep(project: Project, changes: Sequence[Mapping[str, Any]], *, seed: int, **how: Any) -> list[dict[str, Any]]:
-    """One record per set of changes: these, and what ``study.otr_point`` found.
+    """One record per set of changes: these, and what ``study.otr_point`` found, over ``study.SEEDS`` seeds.
 
     Args:
+        seed: the first of them; the others follow it.
         how: the sweep is run, as ``run_sweep`` takes it: cache, workers, client, report.
     """
-    found = run_sweep(otr_sweep_point, sweep_points(project, changes, seed), **how)
-    return [{**dict(change), **record} for change, record in zip(changes, found, strict=True)]
+    points = [point for number in range(study.SEEDS) for point in sweep_points(project, changes, seed + number)]
+    found, count = run_sweep(otr_sweep_point, points, **how), len(changes)
+    return [{**change, **study.over_seeds(found[at::count])} for at, change in enumerate(changes)]
 
 
 GRID: Mapping[str, Sequence[Any]] = {

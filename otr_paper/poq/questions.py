@@ -17,9 +17,10 @@ from otr_core.errors import ParameterError
 
 KINDS = ("city", "job", "pet", "colour")
 SIDES = ("training", "held-out")
-#: Questions of the evaluation, and how many of them (the first) the comparison of four systems
-#: asks.
-HELD_OUT, COMPARISON = 200, 32
+#: Questions of the evaluation.
+HELD_OUT = 200
+COMPARISON = (12, 12, 8)
+"""Questions that the comparison of four systems asks, of each of its seeds: in each, every kind as often."""
 
 _HELD_OUT = {
     "name": """Tom Hugo Ivan Omar Felix Diego Amir Boris Pavel Jonas Victor Peter Marco Rafael Simon Oscar Karl Bruno
@@ -148,10 +149,11 @@ def held_out_questions(seed: int, count: int = HELD_OUT) -> list[Question]:
     return draw_questions(count, "held-out", seed)
 
 
-def comparison_questions(seed: int) -> list[Question]:
-    """The 32 questions put to all four systems: the first of the held-out ones, eight of each
-    kind."""
-    return held_out_questions(seed)[:COMPARISON]
+def comparison_questions(seeds: Sequence[int]) -> list[Question]:
+    """The questions put to all four systems: the first ``COMPARISON`` of the held-out ones of each of these
+    seeds."""
+    counted = zip(seeds, COMPARISON, strict=True)
+    return [question for seed, count in counted for question in held_out_questions(seed)[:count]]
 
 
 def is_right(question: Question, answer: str) -> bool:

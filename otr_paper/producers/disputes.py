@@ -1,9 +1,9 @@
-"""Disputes about a real answer, on chain: data/results/disputes.json. About ten minutes on one
-core.
+"""Disputes about a real answer, on chain: data/results/disputes.json. About half an hour on one core.
 
 For every operator of a layer, for what the trace holds, and for the choice of a token: an answer of
 SmolLM2 with one value changed there (the smallest power of two that reaches the trace), disputed to
-a verdict by transactions.
+a verdict by transactions. Where, each of three seeds draws. Beside them one dispute, always about the same
+value, with trees of several arities.
 """
 
 from __future__ import annotations
@@ -20,14 +20,12 @@ from otr_paper.producers import frame
 from otr_paper.studies import dispute_costs
 from otr_paper.studies.dispute_costs import TERMS
 
-SEED = 20251123
-#: Number of the chosen token that is replaced, counted in the answer.
-REPLACED = 40
+SEEDS = (20251123, 20251124, 20251125)
 
 
-def _changed_values(served: Served, positions: int, numbers: Iterable[int]) -> Iterator[dict[str, Any]]:
+def _changed_values(served: Served, positions: int, numbers: Iterable[int], random: Random) -> Iterator[dict[str, Any]]:
     """One dispute per operator of a layer: its row, the path to the step included."""
-    random, d = Random(SEED), served.trees.dims
+    d = served.trees.dims
     operators = pr.layer_program(d, positions - 1)
     for number in numbers:
         place = random.randrange(positions // 2, positions), random.randrange(1, d.layers)
@@ -44,11 +42,12 @@ def _changed_values(served: Served, positions: int, numbers: Iterable[int]) -> I
         yield {"cheat": operators[number].name, "delta": tamper.delta, **row}
 
 
-def _replaced_token(served: Served) -> dict[str, Any]:
+def _replaced_token(served: Served, random: Random) -> dict[str, Any]:
     """The dispute about an answer that claims another token than the one chosen."""
     ids = served.answer.token_ids
-    false = served.with_token(REPLACED, ids[REPLACED] + 1)
-    row = served.dispute(false, len(served.answer.prompt_ids) + REPLACED)
+    number = random.randrange(len(ids))
+    false = served.with_token(number, ids[number] + 1)
+    row = served.dispute(false, len(served.answer.prompt_ids) + number)
     frame.progress(f"token {row['verdict']} {row['gas']} {row['gas_leaf']}")
     return {"cheat": "token replaced", "delta": 1, **row}
 
@@ -75,13 +74,17 @@ def main() -> None:
     assert len(served.answer.token_ids) >= TOKENS
     frame.progress(f"{positions} positions, commitment {commit_cpu_s:.1f} CPU s")
     count = len(pr.layer_program(served.trees.dims, positions - 1))
-    rows = list(_changed_values(served, positions, [15, 9, 14] if quick else range(count)))
-    rows.append(_replaced_token(served))
+    rows: list[dict[str, Any]] = []
+    for seed in SEEDS[: 1 if quick else None]:
+        random = Random(seed)
+        found = [*_changed_values(served, positions, [15, 9, 14] if quick else range(count), random)]
+        rows += [{"seed": seed, **row} for row in (*found, _replaced_token(served, random))]
     arities = list(_arities(served, positions, [4] if quick else [1, 2, 3, 4, 5, 6]))
     paths = [row.pop("path") for row in (*rows, *arities)]
     if quick:
         return
     payload = {
+        "seeds": SEEDS,
         "prompt": PROMPT,
         "positions": positions,
         "prompt_tokens": len(served.answer.prompt_ids),
@@ -94,7 +97,7 @@ def main() -> None:
         "arity_sweep": arities,
     }
     libraries = ("numpy", "torch", "vyper", "py-evm", "eth-tester")
-    frame.store("disputes", payload, seed=SEED, packages=libraries, cores=1)
+    frame.store("disputes", payload, seed=SEEDS[0], packages=libraries, cores=1)
 
 
 if __name__ == "__main__":

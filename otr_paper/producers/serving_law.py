@@ -2,9 +2,10 @@
 the other half.
 
 The search is seeded; every seed's errors are stored, and the law of the smallest misfit on the
-fitted half is the one that serves. Only the 8B model's loads reach the rate at which the engine
-hands tokens out; the 70B model takes that time from there. A trace that is not here (OTR_DATA_MIRROR)
-leaves its part as it was stored.
+fitted half is the one that serves. Prompts are cut to fill a step, or read whole: both are searched, and
+the engine is taken to have the rule that fits the fitted halves of both models better. Only the 8B
+model's loads reach the rate at which the engine hands tokens out; the 70B model takes that time from
+there. A trace that is not here (OTR_DATA_MIRROR) leaves its part as it was stored.
 """
 
 from __future__ import annotations
@@ -25,29 +26,45 @@ GENERATIONS = 80
 ORDER = ("llama31_8b", "llama33_70b")
 
 
-def _fitted(cited: published.Published, model: str, emit_s: float | None, seeds: Sequence[int]) -> dict[str, Any]:
-    """The best law of one model, as stored, and what each seed found."""
-    points, context = law.split(law.law_points(cited, model))[0], int(cited.number("hw.llama31_context", "tok"))
-    how: dict[str, Any] = {"generations": GENERATIONS, "emit_s": emit_s, "context_tokens": context}
-    found = []
-    for seed in seeds:
-        machine, client, misfit = fit.fit_law(points, seed=seed, **how)
+Found = tuple[float, int, law.StepLaw, law.LoadGenerator]
+"""Misfit, seed, and what the search found with it."""
+
+
+def _searched(cited: published.Published, whole: bool) -> dict[str, list[Found]]:
+    """What every seed finds for each model, with one rule of how prompts are read."""
+    context, emit_s = int(cited.number("hw.llama31_context", "tok")), None
+    found: dict[str, list[Found]] = {}
+    for model in ORDER:
+        points, found[model] = law.split(law.law_points(cited, model))[0], []
+        for seed in SEEDS:
+            how: dict[str, Any] = {"emit_s": emit_s, "context_tokens": context, "whole_prompts": whole}
+            machine, client, misfit = fit.fit_law(points, seed=seed, generations=GENERATIONS, **how)
+            found[model].append((misfit, seed, machine, client))
+            frame.progress(f"{model}, whole prompts {whole}, seed {seed}: misfit {misfit:.4f}")
+        emit_s = min(found[model], key=lambda one: one[0])[2].emit_s
+    return found
+
+
+def _record(cited: published.Published, model: str, found: Sequence[Found]) -> dict[str, Any]:
+    """The best law of one model, as stored, and each seed's errors on the loads held back."""
+    seeds = []
+    for misfit, seed, machine, client in found:
         errors = accuracy.mean_errors(accuracy.runs(cited, model, machine, client, half="tested"), "tested")
-        found.append((misfit, {"seed": seed, "misfit": misfit, "tested": errors}, machine, client))
-        frame.progress(f"{model}, seed {seed}: misfit {misfit:.4f}, {errors}")
-    best = min(found, key=lambda one: one[0])
-    return {**law.law_record(best[2], best[3]), "misfit": best[0], "seeds": [one[1] for one in found]}
+        seeds.append({"seed": seed, "misfit": misfit, "tested": errors})
+        frame.progress(f"{model}, seed {seed}: {errors}")
+    misfit, _, machine, client = min(found, key=lambda one: one[0])
+    return {**law.law_record(machine, client), "misfit": misfit, "seeds": seeds}
 
 
 def main() -> None:
     frame.arguments(__doc__).parse_args()
     project = frame.checkout()
     cited = published.load_published(project.data)
-    payload: dict[str, Any] = {}
-    emit_s = None
-    for model in ORDER:
-        payload[model] = _fitted(cited, model, emit_s, SEEDS)
-        emit_s = payload[model]["law"]["emit_s"]
+    rules = {name: _searched(cited, name == "whole") for name in ("cut", "whole")}
+    misfits = {name: {model: min(each[0] for each in one[model]) for model in ORDER} for name, one in rules.items()}
+    served = rules[min(misfits, key=lambda name: sum(misfits[name].values()))]
+    payload: dict[str, Any] = {model: _record(cited, model, served[model]) for model in ORDER}
+    payload["misfits"] = misfits
     known = law.stored_laws(payload)
     payload["errors"] = {
         model: {half: accuracy.mean_errors(records, half) for half in ("fitted", "tested")}

@@ -3,21 +3,22 @@
 * ``proof_cost``: one row per circuit shape: rows used, k, CPU seconds of set-up, witness, proof
   (median of three), verification, peak memory of the prover, bytes of proof and keys. Weights and
   activations are drawn in the ranges of SmolLM2's; no cost depends on their values.
-* ``spot_honest``: 200 random places of real traces, one unit drawn at each with the protocol's own
-  draws: units without weights verified, matrix units put through the circuit (witness), six of them
-  proven and verified; costs.
-* ``spot_attacks``: the tamper table, three trials at different places.
+* ``spot_honest``: 70 random places of real traces with each of three seeds, one unit drawn at each with
+  the protocol's own draws: units without weights verified, matrix units put through the circuit
+  (witness), some of them proven and verified; costs.
+* ``spot_attacks``: the tamper table, at a place that each of three seeds draws.
 * ``spot_detection``: broken units of real cheats at sampled places, and convictions by the
-  protocol's draws.
+  protocol's draws, of three seeds.
 * ``spot_cheats``: what drawn units, forged proofs of whole answers (on a tiny model) and running
   again make of structured cheats; each probability drawn with three seeds.
 * ``spot_links``: CPU seconds of every way to tie a trace leaf to a proof, per token and per drawn
-  query; the registry.
+  query; the registry. Medians of three rounds, each with vectors of its own seed.
 * ``spot_freivalds``: the audit of all products of one answer, the head's too, against running the
   answer again.
-* ``spot_whole``: the proof of a whole answer, its check, and running the answer again.
+* ``spot_whole``: the proof of a whole answer, its check, and running the answer again; medians of three.
 * ``spot_block``: one non-linear unit at small width, honest and off.
-* ``spot_onchain``: gas of the verifier contract, from receipts; needs Node and npm.
+* ``spot_onchain``: gas of the verifier contract, from receipts, for three drawn statements of each
+  shape; needs Node and npm.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import multiprocessing
 import statistics
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,14 @@ SEED = 20251223
 SMALL = ((1, 64), (8, 64), (1, 576), (8, 192), (2, 576), (4, 576), (8, 576), (4, 1536), (16, 576), (8, 1536))
 SHAPES = (*SMALL, (32, 576), (64, 576), (48, 1536))
 REPEATS, STEPS = 3, ("witness", "prove", "verify")
-PLACES, PROVEN = 200, 12
+SEEDS = tuple(SEED + number for number in range(REPEATS))
+"""Where chance enters, it is drawn with each of these."""
+PLACES, PROVEN = 70, 4
+"""Of each seed: places that are looked at, and how many of them (the first) are proven."""
 DRAWS = 2000
 UNITS = (1, 4, 16, 64)
+EDITED = (200, 1500, -33)
+"""Bytes of a proof's transaction of which one bit is changed."""
 
 
 def _random_statement(shape: proofs.Shape, rng: np.random.Generator) -> proofs.Statement:
@@ -123,7 +129,7 @@ def _call(item: Any) -> Any:
 
 
 def _spot_honest() -> dict[str, Any]:
-    bench, rng = Workbench.of(frame.checkout()), np.random.default_rng(SEED)
+    bench = Workbench.of(frame.checkout())
     operators = [checked(bench, prompt) for prompt in PROMPTS]
     for who in operators:
         who.state(0, 0)  # every state once, before the processes part
@@ -131,7 +137,7 @@ def _spot_honest() -> dict[str, Any]:
 
     def check(item: tuple[int, int, tuple[int, int], bytes]) -> dict[str, Any]:
         number, index, place, randomness = item
-        who = operators[index]
+        number, who = number % PLACES, operators[index]
         committed = who.commit(who.rows(*place), *place)
         challenge = who.challenge(committed, *place, randomness)
         unit = challenge.unit(bench.layout)
@@ -153,20 +159,24 @@ def _spot_honest() -> dict[str, Any]:
             found["refused"] = True
         return found
 
-    items = []
-    for number in range(PLACES):
-        index = int(rng.integers(len(operators)))
-        shape = operators[index].trace.shape
-        place = (int(rng.integers(shape.positions)), int(rng.integers(shape.layers)))
-        items.append((number, index, place, rng.bytes(32)))
+    items: list[tuple[int, int, tuple[int, int], bytes]] = []
+    for rng in map(np.random.default_rng, SEEDS):
+        for _ in range(PLACES):
+            index = int(rng.integers(len(operators)))
+            shape = operators[index].trace.shape
+            place = (int(rng.integers(shape.positions)), int(rng.integers(shape.layers)))
+            items.append((len(items), index, place, rng.bytes(32)))
     found = _in_parallel(check, items)
+    by_seed = [found[first : first + PLACES] for first in range(0, len(found), PLACES)]
     runs = [one["runs"] for one in found if "runs" in one]
     violations = [one["violation"] for one in found if "violation" in one]
     small = bench.circuits[bench.layout.shape("gate").name]
     costs = {f"{step}_cpu_s": round(statistics.median(ran[step].cpu_s for ran in runs), 4) for step in STEPS}
     return {
-        "places": PLACES,
+        "seeds": SEEDS,
+        "places": len(found),
         "prompts": len(PROMPTS),
+        "matrix_units_by_seed": [sum("violation" in one for one in some) for some in by_seed],
         "units_by_operator": dict(sorted(Counter(one["operator"] for one in found).items())),
         "matrix_units": len(violations),
         "proofs": len(runs),
@@ -180,12 +190,11 @@ def _spot_honest() -> dict[str, Any]:
 
 
 def _spot_attacks() -> dict[str, Any]:
-    bench, rng = Workbench.of(frame.checkout()), np.random.default_rng(SEED)
+    bench = Workbench.of(frame.checkout())
     cheaper = bench.rounded(4)
     table: dict[str, dict[str, Any]] = {}
-    trials = 3
-    for trial in range(trials):
-        prompt = PROMPTS[trial]
+    for seed, prompt in zip(SEEDS, PROMPTS, strict=False):
+        rng = np.random.default_rng(seed)
         honest, cheat = checked(bench, prompt), checked(cheaper, prompt)
         # the prompt is there in both traces
         position = int(rng.integers(2, len(honest.answer.prompt_ids)))
@@ -194,9 +203,9 @@ def _spot_attacks() -> dict[str, Any]:
             kept = table.setdefault(row["attack"], {**row, "trials": 0, "right": 0})
             kept["trials"] += 1
             kept["right"] += row["refused_by"] == row["expected"]
-            frame.progress(f"{trial} {row['attack']}: expected {row['expected']}, refused by {row['refused_by']}")
+            frame.progress(f"{seed} {row['attack']}: expected {row['expected']}, refused by {row['refused_by']}")
         passes = private_forgery_passes(lab)
-    return {"rows": list(table.values()), "private_forgery_passes_naive_rule": passes}
+    return {"seeds": SEEDS, "rows": list(table.values()), "private_forgery_passes_naive_rule": passes}
 
 
 def true_weights(bench: Workbench, layer: int) -> dict[str, np.ndarray]:
@@ -208,7 +217,7 @@ def true_weights(bench: Workbench, layer: int) -> dict[str, np.ndarray]:
 
 
 def _spot_detection() -> dict[str, Any]:
-    bench, rng = Workbench.of(frame.checkout()), np.random.default_rng(SEED)
+    bench = Workbench.of(frame.checkout())
     layout, layers = bench.layout, bench.portable.architecture.layers
     sample = 30
 
@@ -232,13 +241,19 @@ def _spot_detection() -> dict[str, Any]:
         share = {name: float(np.mean([one[name].mean() for one in deviating])) for name in layout.matrices}
         # at each place, the probability that one unit drawn there is a broken one
         broken = [per_unit({name: blocks.mean() for name, blocks in (one or {}).items()}) for one in maps]
-        for units in (1, 4, 16, 64):
+        for units in UNITS:
             by_place = [per_query(1.0, unit, units) for unit in broken]
-            caught = simulate_draws(maps, SHARES, layout.blocks, units, DRAWS, rng.bytes(32))
             row = {"cheat": kind, "units": units, "places_share": len(deviating) / sample, "broken": share}
-            rows.append(row | {"computed": float(np.mean(by_place)), "simulated": caught / DRAWS})
+            caught = _convictions(maps, layout.blocks, units)
+            rows.append(row | {"computed": float(np.mean(by_place)), "simulated": caught})
             frame.progress(f"{rows[-1]}")
-    return {"rows": rows, "draws": DRAWS, "places": sample, "leaves": who.trace.shape.leaves}
+    return {"seeds": SEEDS, "rows": rows, "draws": DRAWS, "places": sample, "leaves": who.trace.shape.leaves}
+
+
+def _convictions(maps: list[Any], blocks: Mapping[str, int], units: int) -> list[float]:
+    """Share of ``DRAWS`` drawn queries that convict, with each of three seeds."""
+    secrets = [np.random.default_rng([SEED, seed, units]).bytes(32) for seed in range(REPEATS)]
+    return [simulate_draws(maps, SHARES, blocks, units, DRAWS, secret) / DRAWS for secret in secrets]
 
 
 def _spot_cheats() -> dict[str, Any]:
@@ -272,8 +287,7 @@ def _spot_cheats() -> dict[str, Any]:
         row["again"] = float(any(one is not None for one in found) or (name == DRAFT and draft_differs))
         row["per_unit"] = float(np.mean([share for share in shares if share] or [0.0]))
         for units in UNITS:
-            seeds = [np.random.default_rng([SEED, seed, units]).bytes(32) for seed in range(REPEATS)]
-            caught = [simulate_draws(found, SHARES, layout.blocks, units, DRAWS, seed) / DRAWS for seed in seeds]
+            caught = _convictions(found, layout.blocks, units)
             computed = float(np.mean([per_query(1.0, share, units) for share in shares]))
             row[f"units_{units}"] = {"simulated": caught, "computed": computed}
         row |= {"proofs": len(forged[name]), "refused": sum(map(bool, forged[name])), "refused_by": forged[name]}
@@ -310,33 +324,42 @@ def _forged_proofs() -> tuple[dict[str, list[str]], bool]:
 
 def _spot_links() -> dict[str, Any]:
     """CPU seconds; commitments inside one process, so that its start is not counted per vector."""
-    bench, rng = Workbench.of(frame.checkout()), np.random.default_rng(SEED)
-    layout, who = bench.layout, checked(bench, PROMPTS[0])
-    small = bench.circuits[layout.shape("gate").name]
+    bench = Workbench.of(frame.checkout())
+    layout, small = bench.layout, bench.circuits[bench.layout.shape("gate").name]
+    blocks = [(3, name, block) for name in layout.matrices for block in range(layout.blocks[name])]
 
-    def per_vector(size: int, count: int = 20) -> float:
+    def per_vector(rng: np.random.Generator, size: int, count: int = 20) -> float:
         vectors = [rng.integers(-(2**20), 2**20, size).tolist() for _ in range(count)]
         _, many = prover.commit_vectors(small, vectors)
         _, one = prover.commit_vectors(small, vectors[:1])
         return (many.cpu_s - one.cpu_s) / (count - 1)
 
-    rows, rerun_s = frame.timed(who.rows, 20, 3)
-    _, commit_s = frame.timed(lambda: [who.commit(rows, 20, 3) for _ in range(10)])
-    session = bench.portable.session()
-    _, prefill_s = frame.timed(session.feed, who.answer.prompt_ids)
-    _, decode_s = frame.timed(lambda: [session.feed([token]) for token in who.answer.token_ids[:-1]])
-    blocks = [(3, name, block) for name in layout.matrices for block in range(layout.blocks[name])]
-    points, points_s = weight_points(bench.portable, layout, blocks, bench.circuits)
+    def spent(seed: int) -> dict[str, float]:
+        # an operator of its own: one that was asked before keeps its states
+        rng, who = np.random.default_rng(seed), checked(bench, PROMPTS[0])
+        rows, rerun_s = frame.timed(who.rows, 20, 3)
+        _, commit_s = frame.timed(lambda: [who.commit(rows, 20, 3) for _ in range(10)])
+        session = bench.portable.session()
+        _, prefill_s = frame.timed(session.feed, who.answer.prompt_ids)
+        _, decode_s = frame.timed(lambda: [session.feed([token]) for token in who.answer.token_ids[:-1]])
+        frame.progress(f"{seed}: rows")
+        return {
+            **{f"kzg_{size}_s": per_vector(rng, size) for size in (8, 576, 1536, 4608, 8000)},
+            "rows_rebuilt_s": rerun_s,
+            "rows_committed_s": commit_s / 10,
+            "decode_token_s": decode_s / (len(who.answer.token_ids) - 1),
+            "prefill_token_s": prefill_s / len(who.answer.prompt_ids),
+        }
+
+    runs = [spent(seed) for seed in SEEDS]
     # what a verifier of a gate unit sees: one row and one block of outputs, salts left out
     opened = needed_rows(layout, Unit(0, 1, "gate", 0)).values()
     return {
-        **{f"kzg_{size}_s": per_vector(size) for size in (8, 576, 1536, 4608, 8000)},
-        "rows_rebuilt_s": rerun_s,
-        "rows_committed_s": commit_s / 10,
-        "decode_token_s": decode_s / (len(who.answer.token_ids) - 1),
-        "prefill_token_s": prefill_s / len(who.answer.prompt_ids),
-        "registry_layer_s": points_s,
-        "registry_layer_entries": len(points),
+        **{name: statistics.median(run[name] for run in runs) for name in runs[0]},
+        "seeds": SEEDS,
+        "runs": runs,
+        "registry_layer_s": weight_points(bench.portable, layout, blocks, bench.circuits)[1],
+        "registry_layer_entries": len(blocks),
         "layers": bench.portable.architecture.layers,
         "units_per_layer": sum(layout.blocks[name] for name in layout.matrices),
         "opened_bytes": 8 * sum(end - first for first, end in opened),
@@ -350,13 +373,24 @@ def _spot_freivalds() -> dict[str, Any]:
 
 
 def _spot_whole() -> dict[str, Any]:
-    """The proof of a whole answer beside running that answer again, in one process."""
-    folder, rng = model_folder(frame.checkout(), report=frame.progress), np.random.default_rng(SEED)
-    found = measure_proof(folder, ProofPlan(), frame.progress)
-    model, positions, chosen = load_portable(folder), found["positions"], found["answer_tokens"]
-    ids = rng.integers(3, model.architecture.vocab, positions).tolist()
-    spent = [frame.timed(run_again, model, ids, positions + 1 - chosen)[1] for _ in range(1 + REPEATS)][1:]
-    return found | {"again_cpu_s": statistics.median(spent), "again_cpu_s_all": [round(s, 4) for s in spent]}
+    """The proof of a whole answer beside running an answer as long again, in one process; its sizes hang on
+    no draw, and its times are medians."""
+    folder = model_folder(frame.checkout(), report=frame.progress)
+    model, runs = load_portable(folder), []
+    for seed in SEEDS:
+        run = measure_proof(folder, ProofPlan(), frame.progress)
+        ids = np.random.default_rng(seed).integers(3, model.architecture.vocab, run["positions"]).tolist()
+        given = run["positions"] + 1 - run["answer_tokens"]
+        run_again(model, ids, given)  # warm
+        run["again_cpu_s"] = frame.timed(run_again, model, ids, given)[1]
+        runs.append(run)
+        frame.progress(f"{seed}: {run}")
+    times = [name for name in runs[0] if name.endswith("_cpu_s") and runs[0][name] is not None]
+    found = {name: statistics.median(run[name] for run in runs) for name in times}
+    found |= {"prove_over_inference": found["prove_cpu_s"] / found["inference_cpu_s"]}
+    found |= {f"{name}_all": [round(run[name], 4) for run in runs] for name in times}
+    # peak_mb is that of the first: later ones are made while the process holds what it made before
+    return {**runs[0], **found, "seeds": SEEDS}
 
 
 def _spot_block() -> dict[str, Any]:
@@ -383,29 +417,32 @@ def _spot_block() -> dict[str, Any]:
 
 
 def _spot_onchain() -> dict[str, Any]:
-    rng, rows = np.random.default_rng(SEED), []
+    rows = []
     solc = install_solc(frame.checkout().build / "solc")
     for sides in ((8, 576), (3, 1536), (64, 576)):
         circuit = prover.make_circuit(proofs.Shape(*sides), key_store(frame.checkout()))
         contract = compile_solidity(prover.contract_source(circuit), "Halo2Verifier", solc)
-        proof, _ = prover.prove_unit(circuit, _random_statement(circuit.shape, rng))
         chain = Chain(2)
         deployed, created = chain.deploy(contract)
-        data = prover.contract_calldata(proof)
-        gas = chain.transact_raw(deployed.address, data).gas
-        refused = 0
-        # a commitment, the middle of the proof, the public output
-        for at in (200, 1500, len(data) - 33):
-            bad = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
-            try:
-                chain.transact_raw(deployed.address, bad)
-            except ChainError:
-                refused += 1
+        gas, refused = [], 0
+        for rng in map(np.random.default_rng, SEEDS):
+            proof, _ = prover.prove_unit(circuit, _random_statement(circuit.shape, rng))
+            data = prover.contract_calldata(proof)
+            gas.append(chain.transact_raw(deployed.address, data).gas)
+            # a commitment, the middle of the proof, the public output
+            for at in EDITED:
+                at %= len(data)
+                bad = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+                try:
+                    chain.transact_raw(deployed.address, bad)
+                except ChainError:
+                    refused += 1
         row = {"shape": circuit.shape.name, "k": circuit.k, "runtime_bytes": contract.runtime_bytes}
-        row |= {"deploy_gas": created.gas, "verify_gas": gas, "calldata_bytes": len(data)}
-        rows.append(row | {"edits": 3, "edits_refused": refused})
+        # a zero byte of a transaction costs less than another: the dearest of the proofs is what is told
+        row |= {"deploy_gas": created.gas, "verify_gas": max(gas), "verify_gas_all": gas, "calldata_bytes": len(data)}
+        rows.append(row | {"edits": len(EDITED) * len(SEEDS), "edits_refused": refused})
         frame.progress(f"{rows[-1]}")
-    return {"rows": rows, "solc": SOLC}
+    return {"seeds": SEEDS, "rows": rows, "solc": SOLC}
 
 
 PARTS = {

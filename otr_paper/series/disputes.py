@@ -61,6 +61,22 @@ def gas_by_size(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def by_operator(disputes: Sequence[Mapping[str, Any]]) -> Records:
+    """What the disputes about each operator took, whatever value was drawn in it: records of cheat, disputes,
+    delta, rounds, gas_least, gas_most (of the whole dispute), gas_leaf, published (values) and inferences (of
+    either player); the largest of each, where nothing else is said."""
+    rows = []
+    for cheat in dict.fromkeys(row["cheat"] for row in disputes):
+        found = [row for row in disputes if row["cheat"] == cheat]
+        gas = [row["gas_dispute"] for row in found]
+        delta, rounds, leaf, published = (
+            max(row[name] for row in found) for name in ("delta", "rounds", "gas_leaf", "published")
+        )
+        extra = max(row[f"inferences_{who}"] for row in found for who in ("fisherman", "operator"))
+        rows.append((cheat, len(found), delta, rounds, min(gas), max(gas), leaf, published, extra))
+    return records("cheat, disputes, delta, rounds, gas_least, gas_most, gas_leaf, published, inferences", rows)
+
+
 def gas_ledger(disputes: Sequence[Mapping[str, Any]], published: Published) -> Records:
     """Per move over many disputes: how often, least and most gas, bytes; the dearest in USD at L1
     and L2 prices."""

@@ -86,6 +86,11 @@ def serving_law_table(stored: Mapping[str, Any]) -> Records:
         less, more = (found[f"{side}_{name}_s"] for side in ("with", "without"))
         what = f"first token, {name}: prefixes read anew, and reused ({found['reused']:.0%} of the tokens)"
         rows.append((what, "", f"{more:.3g} s, {less:.3g} s", f"{less / more - 1:+.0%}", "simulated"))
+    held = f"a cache of {found['capacity_tokens'] / 1e6:.1f} million tokens"
+    for guess, one in found["forgetting"].items():
+        what = f"first token, mean: {held}, prompts go on from the {guess} that fits ({one['reused']:.0%} reused)"
+        more, less = found["without_mean_s"], one["mean_s"]
+        rows.append((what, "", f"{more:.3g} s, {less:.3g} s", f"{less / more - 1:+.0%}", "simulated"))
     return records("what, published, simulated, error, kind", rows)
 
 

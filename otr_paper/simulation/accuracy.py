@@ -13,6 +13,7 @@ from typing import Any
 from otr_paper.claims.published import Published
 from otr_paper.simulation import law as laws
 from otr_paper.simulation.arrivals import Requests
+from otr_paper.simulation.prefix_cache import GUESSES, remembered
 from otr_paper.simulation.replica import closed_loop, serve_pool, serve_requests
 
 QUANTITIES = {"first_token_s": "first token", "step_s": "inter-token", "answer_s": "answer", "tokens_per_s": "rate"}
@@ -104,6 +105,10 @@ def prefix_study(requests: Requests, law: laws.StepLaw) -> dict[str, Any]:
     """What prefix reuse makes of a trace: share of prompt tokens reused, machines that carry it below
     ``BUSY`` without reuse, and mean and median first token with and without on as many machines.
 
+    *With*: a cache that forgets nothing. ``forgetting``: one of the memory that all machines have for keys
+    and values, under either guess of ``prefix_cache``; ``capacities``: what is reused in caches of other sizes.
+    A prefix counts as cached on all machines, wherever it was read.
+
     Raises:
         ParameterError: a request beyond the model's context, or the machine's memory.
     """
@@ -111,10 +116,23 @@ def prefix_study(requests: Requests, law: laws.StepLaw) -> dict[str, Any]:
     law.check_lengths(requests.tokens_in, requests.tokens_out)
     machines = int(requests.rate_per_s / (BUSY * law.capacity_per_s(plain))) + 1
     found: dict[str, Any] = {"requests": len(requests), "reused": requests.reused_share, "machines": machines}
+
+    def served(some: Requests) -> dict[str, float]:
+        waits = serve_pool(some, law, machines).first_s - some.arrival_s
+        busy = requests.rate_per_s / (machines * law.capacity_per_s(some))
+        return {"mean_s": float(waits.mean()), "median_s": float(sorted(waits)[len(waits) // 2]), "busy": busy}
+
+    def kept(tokens: float) -> dict[str, Requests]:
+        return {guess: remembered(requests, tokens, law.base_s, guess) for guess in GUESSES}
+
     for name, some in (("with", requests), ("without", plain)):
-        first = serve_pool(some, law, machines)
-        waits = first.first_s - some.arrival_s
-        found[f"{name}_mean_s"] = float(waits.mean())
-        found[f"{name}_median_s"] = float(sorted(waits)[len(waits) // 2])
-        found[f"{name}_busy"] = requests.rate_per_s / (machines * law.capacity_per_s(some))
+        found |= {f"{name}_{what}": value for what, value in served(some).items()}
+    found["capacity_tokens"] = machines * law.kv_tokens
+    found["forgetting"] = {
+        guess: {"reused": some.reused_share, **served(some)} for guess, some in kept(machines * law.kv_tokens).items()
+    }
+    found["capacities"] = [
+        {"machines": times, **{guess: some.reused_share for guess, some in kept(times * law.kv_tokens).items()}}
+        for times in (1, machines, 4 * machines, 16 * machines)
+    ]
     return {**found, "outside": law.outside_fit(requests)}

@@ -77,13 +77,20 @@ def misfit(runs: Sequence[ServingPoint], law: StepLaw, client: LoadGenerator) ->
 
 
 def fit_law(
-    runs: Sequence[ServingPoint], *, seed: int, generations: int, emit_s: float | None = None, context_tokens: int
+    runs: Sequence[ServingPoint],
+    *,
+    seed: int,
+    generations: int,
+    emit_s: float | None = None,
+    context_tokens: int,
+    whole_prompts: bool = False,
 ) -> tuple[StepLaw, LoadGenerator, float]:
     """Law, load generator and misfit of these runs, by differential evolution.
 
     Args:
         emit_s: time to hand out a token, where these runs do not reach the rate that it sets and
             another model's runs on the same engine do; None to fit it. context_tokens: of the model.
+            whole_prompts: as of ``StepLaw``.
 
     Raises:
         DataError: as ``least_squares``.
@@ -97,6 +104,7 @@ def fit_law(
         at = {name: math.exp(value) for name, value in zip(names, place, strict=True)}
         moved = {name: getattr(start, name) * at[name] for name in _COEFFICIENTS}
         law = replace(start, **moved, budget_tokens=int(at["budget_tokens"]), emit_s=emit_s or at["emit_s"])
+        law = replace(law, whole_prompts=whole_prompts)
         return law, LoadGenerator(at["return_s"], at["send_s"], at["rounds_tokens"])
 
     bounds = [BOUNDS[name] for name in names]

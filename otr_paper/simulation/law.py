@@ -8,7 +8,8 @@ that also reads pieces of new prompts, each from token s to token e, lasts
     seconds.
 
 A step has ``budget_tokens``: one for each answer in progress, the rest for prompts, which wait for
-their turn; with ``prefill_first`` a step that reads prompts writes no answer on. A prompt is taken
+their turn; with ``whole_prompts`` one that fits into such a rest is not cut, and waits for a step that
+has room for all of it; with ``prefill_first`` a step that reads prompts writes no answer on. A prompt is taken
 up when it and its answer fit into ``kv_tokens`` beside the others. The tokens of a step are handed
 out one after another, ``emit_s`` each: that is the rate at which an engine saturates whatever its
 GPU could do, and first tokens then wait behind all others.
@@ -107,6 +108,7 @@ class StepLaw:
     budget_tokens: int = UNBOUNDED
     emit_s: float = 0.0
     prefill_first: bool = False
+    whole_prompts: bool = False
     context_tokens: int = UNBOUNDED
     fitted: FittedLengths = FittedLengths()
 

@@ -27,6 +27,7 @@ def serve_steps(
     most: int,
     budget: int,
     prefill_first: bool,
+    whole: bool,
 ) -> Any:
     """First and last token of every request: fills in ``arrival`` and gives (first, done).
 
@@ -46,7 +47,8 @@ def serve_steps(
         read, written, reused: int64: tokens of prompt and answer, and of the prompt's beginning that
             the cache holds. times: base_s, each_s, context_s, prompt_s, prompt2_s, emit_s.
         kv_tokens: that prompts and answers in progress may hold together. most: answers at once.
-        budget: most tokens of a step, above ``most``.
+        budget: most tokens of a step, above ``most``. whole: a prompt that an empty step would hold beside
+            the answers in progress is read in one step, and waits for it.
     """
     base, each, context_s, prompt_s, prompt2_s, emit = times
     count = len(read)
@@ -69,7 +71,7 @@ def serve_steps(
             seen += 1
         # Read prompts, oldest first, as far as budget and memory go.
         room = budget if prefill_first else budget - active
-        start, cost, pieces = taken, 0.0, False
+        start, cost, pieces, empty = taken, 0.0, False, room
         while taken < seen and room > 0:
             if not begun:
                 need = read[taken] + written[taken]
@@ -78,6 +80,8 @@ def serve_steps(
                 held += need
                 at, begun = reused[taken], True
             piece = min(room, read[taken] - at)
+            if whole and piece < read[taken] - at <= empty:
+                break
             cost += prompt_s * piece + prompt2_s * (float(at + piece) ** 2 - float(at) ** 2)
             at += piece
             room -= piece

@@ -1,10 +1,10 @@
 """A serving machine with continuous batching, simulated step by step: one machine, several, and the
 closed loop of a published run.
 
-Prompts are taken up in order of arrival and read in pieces that fit into a step's token budget;
+Prompts are taken up in order of arrival and read in pieces that fit into a step's token budget, or whole;
 memory for prompt and answer is reserved when a prompt is taken up, so no answer is ever thrown out.
 Answer lengths are known beforehand, which a real scheduler can only bound. A prefix that the cache
-holds costs no reading; it is charged its memory, and the cache forgets nothing.
+holds costs no reading, and is charged its memory; what it holds, the requests say (``prefix_cache``).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def serve_requests(
     start = np.zeros(len(read)) if loop else np.array(arrivals, dtype=float)
     client, count = loop or LoadGenerator(0.0, 0.0, 1.0), min(users, len(read)) if loop else 0
     times = (law.base_s, law.each_s, law.context_s, law.prompt_s, law.prompt2_s, law.emit_s)
-    limits = (float(law.kv_tokens), law.most_answers, law.budget_tokens, law.prefill_first)
+    limits = (float(law.kv_tokens), law.most_answers, law.budget_tokens, law.prefill_first, law.whole_prompts)
     first, done = serve_steps(start, count, client.send_s, client.return_s, read, written, kept, times, *limits)
     return ServedRequest(start, first, done)
 

@@ -25,6 +25,8 @@ from otr_paper.studies.dispute_costs import TERMS
 
 MODEL = "llama33_70b"
 REPLICATIONS = 12
+SEEDS = 3
+"""Seeds of a point of a sweep, and of the three systems that feel no drawn overhead."""
 #: Cheated answers after which detection is stated.
 CHEATS = 100
 REWARD_SHARE = TERMS.reward_bps / BASIS
@@ -55,7 +57,7 @@ def four_systems(
 
     The prover is the paper's, 20 minutes a proof. OTR is run once for each of ``replications``
     draws of the overhead of confidential mode; the others draw nothing but phases and disputes, and
-    run once. ``unit_proofs`` is OTR once more with the prover of one drawn unit, which proves no
+    run with ``SEEDS`` seeds. ``unit_proofs`` is OTR once more with the prover of one drawn unit, which proves no
     whole inference and therefore has no place in ZKML. ``deployment`` is what of ``profile`` (None:
     the one that ships) they depend on; ``outside_fit`` which requests the serving law extrapolates to.
     """
@@ -66,7 +68,7 @@ def four_systems(
     def simulated(name: str, made: inputs.Prover) -> list[run.SimulationRun]:
         """One system with one prover, once for each draw of the overhead that it feels."""
         found = []
-        for number, (loss, first) in enumerate(draws if name == "OTR" else draws[:1]):
+        for number, (loss, first) in enumerate(draws if name == "OTR" else draws[:1] * SEEDS):
             system = systems.four(published, measured, made, rate, loss=loss, first_overhead=first, profile=own)[name]
             found.append(run.simulate(system, requests, machine, seed + number))
         return found
@@ -265,3 +267,20 @@ def otr_point(
         p50, p99 = np.quantile(values, (0.5, 0.99))
         record |= {f"{kind} mean_s": float(values.mean()), f"{kind} p50_s": float(p50), f"{kind} p99_s": float(p99)}
     return {name: float(f"{v:.6g}") if isinstance(v, float) else v for name, v in record.items()}
+
+
+def over_seeds(records: Records) -> dict[str, Any]:
+    """One point of a sweep, from ``otr_point`` with several seeds: of each number the mean (over the seeds
+    that have it: with few proofs one may draw none), to six significant digits. ``spread`` is the largest
+    difference between two seeds in a latency, over its mean."""
+    found: dict[str, Any] = {}
+    spread = 0.0
+    for name in dict.fromkeys(name for record in records for name in record):
+        values = [record[name] for record in records if record.get(name) is not None]
+        if not values or not isinstance(values[0], float):
+            found[name] = values[0] if values else None
+            continue
+        found[name] = float(f"{np.mean(values):.6g}")
+        if name.endswith("_s"):
+            spread = max(spread, (max(values) - min(values)) / found[name])
+    return {**found, "spread": float(f"{spread:.3g}")}

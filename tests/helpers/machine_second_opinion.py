@@ -34,6 +34,7 @@ def serve_by_steps(arrivals, tokens_in, tokens_out, law, reused=None):
             left = law.budget_tokens if law.prefill_first else law.budget_tokens - len(running)
             complete, cost, pieces = [], 0.0, 0
             held = sum(tokens_in[r] + tokens_out[r] for r in [*running, *begun])
+            all_of_it = left
             while waiting and left:
                 request = waiting[0]
                 if request not in begun:
@@ -42,6 +43,8 @@ def serve_by_steps(arrivals, tokens_in, tokens_out, law, reused=None):
                         break
                     held += need
                     begun[request] = known[request]
+                if law.whole_prompts and left < tokens_in[request] - begun[request] <= all_of_it:
+                    break
                 # token by token: the n-th of a prompt costs prompt_s and its share of the square
                 while left and begun[request] < tokens_in[request]:
                     begun[request] += 1

@@ -18,7 +18,7 @@ from otr_paper.claims import trilemma as four
 from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.rows import read_ledger
 from otr_paper.poq.judges import lexical_judge
-from otr_paper.poq.questions import comparison_questions, is_right
+from otr_paper.poq.questions import comparison_questions, held_out_questions, is_right
 from otr_paper.series import trilemma as series
 
 SCORES = st.lists(st.floats(0, 1), min_size=1, max_size=60)
@@ -53,7 +53,7 @@ def test_equal_answers_win_half_and_better_ones_always(scores):
 
 
 def test_the_stored_run_is_what_the_questions_say(stored):
-    questions = comparison_questions(stored.payload["question_seed"])
+    questions = comparison_questions(stored.payload["seeds"])
     rows = stored.payload["rows"]
     assert len(rows) == len(questions) == 32
     for question, row in zip(questions, rows, strict=True):
@@ -183,7 +183,7 @@ def test_one_question_on_the_tiny_model(project, tiny, monkeypatch):
     """Every fraud, as an operator with the attested key states it: in the ordered model's shape, of
     the ordered prompt, of a length that the order allows."""
     monkeypatch.setattr(Workbench, "of", lambda project, report, **fields: Workbench(tiny, **fields))
-    questions = comparison_questions(20251223)[:2]
+    questions = held_out_questions(20251223, 2)
     work = Comparison(project, questions[0], 6)
     cases = [work.honest(question, number) for number, question in enumerate(questions)]
     row = work.row(cases[0], cases[1], 0)
@@ -202,7 +202,7 @@ def test_one_question_on_the_tiny_model(project, tiny, monkeypatch):
 @pytest.mark.model
 @pytest.mark.slow
 def test_one_question_live(project):
-    questions = comparison_questions(20251223)[:2]
+    questions = held_out_questions(20251223, 2)
     work = Comparison(project, questions[0], 3)
     cases = [work.honest(question, number) for number, question in enumerate(questions)]
     row = work.row(cases[0], cases[1], 0)

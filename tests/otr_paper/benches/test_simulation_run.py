@@ -29,12 +29,21 @@ def test_two_workers_give_the_bytes_of_one_and_a_cache_resumes(project, tmp_path
     one = simulation.sweep(project, CHANGES, seed=SEED)
     assert as_bytes(simulation.sweep(project, CHANGES, seed=SEED, workers=2, cache=tmp_path)) == as_bytes(one)
     files = sorted(tmp_path.iterdir())
-    assert len(files) == len(CHANGES)
+    assert len(files) == study.SEEDS * len(CHANGES)
     files[0].unlink()
     seen = []
     again = simulation.sweep(project, CHANGES, seed=SEED, cache=tmp_path, report=lambda done, every: seen.append(done))
     assert as_bytes(again) == as_bytes(one)
-    assert seen == [len(CHANGES)]
+    assert seen == [study.SEEDS * len(CHANGES)]
+
+
+def test_a_point_is_the_mean_of_its_seeds_and_tells_their_spread():
+    one = {"unstable": "", "kept": 0.9, "final mean_s": 10.0, "deters": True, "waited mean_s": None}
+    found = study.over_seeds([one, {**one, "final mean_s": 12.0, "proof mean_s": 5.0}, {**one, "final mean_s": 11.0}])
+    means = {"final mean_s": 11.0, "proof mean_s": 5.0}
+    assert found == {**one, **means, "spread": pytest.approx(2 / 11, rel=1e-2)}
+    alone = study.over_seeds([one])
+    assert alone == {**one, "spread": 0.0}
 
 
 def test_the_seed_and_the_data_are_part_of_a_point(project):

@@ -25,9 +25,10 @@ def grounds(project, stored):
 
 
 def test_claims_follow_what_was_played(grounds):
-    slashed = L26_false_answer_slashed(grounds)
+    slashed, played = L26_false_answer_slashed(grounds), grounds.result("disputes")["disputes"]
     assert slashed.verdict == "conditional"
-    assert slashed.computed["slashed_count"] == slashed.computed["disputes_count"] == 24
+    assert slashed.computed["slashed_count"] == slashed.computed["disputes_count"] == len(played)
+    assert len({row["cheat"] for row in played}) == 24
     assert L28_only_diverging_opened(grounds).verdict == "conditional"
 
 
@@ -60,6 +61,13 @@ def test_the_stored_disputes_keep_the_bars(stored):
 
 def test_series_are_of_the_stored_disputes(stored, grounds):
     cited = grounds.published
+    one = stored["disputes"]["disputes"][5]
+    more = {**one, "rounds": 1, "gas_dispute": one["gas_dispute"] + 7, "inferences_fisherman": 1.99}
+    (row,) = disputes.by_operator([one, more])
+    assert (row["cheat"], row["disputes"], row["rounds"]) == (one["cheat"], 2, one["rounds"])
+    assert (row["gas_least"], row["gas_most"]) == (one["gas_dispute"], one["gas_dispute"] + 7)
+    assert row["inferences"] == 1.99
+    assert len(disputes.by_operator(stored["disputes"]["disputes"])) == 24
     ledger = disputes.gas_ledger(stored["disputes"]["disputes"], cited)
     prices = disputes.gas_prices(cited)
     assert {"open", "bisect", "choose", "publish", "element", "expand_steps", "prove"} <= {

@@ -31,11 +31,14 @@ def test_truth_stands_in_the_context_and_the_reference_is_right():
 
 
 def test_the_comparison_asks_32_balanced_questions_of_the_held_out_ones():
-    asked = questions.comparison_questions(SEED)
-    assert len(asked) == 32
-    assert asked == questions.held_out_questions(SEED)[:32]
+    seeds = (SEED, SEED + 1, SEED + 2)
+    asked = questions.comparison_questions(seeds)
+    assert len(asked) == len(set(asked)) == 32
+    assert asked[12:24] == questions.held_out_questions(SEED + 1)[:12]
     assert all([one.kind for one in asked].count(kind) == 8 for kind in questions.KINDS)
-    assert asked != questions.comparison_questions(SEED + 1)
+    assert asked != questions.comparison_questions((SEED, SEED + 1, SEED))
+    with pytest.raises(ValueError, match="longer"):
+        questions.comparison_questions(seeds[:2])
 
 
 def test_right_needs_the_true_value_as_a_word_and_no_other_of_its_kind():

@@ -101,15 +101,18 @@ def test_the_stored_law_fits_the_fitted_half_and_its_errors_are_those_of_today(c
         for half in ("fitted", "tested"):
             assert accuracy.mean_errors(records, half) == pytest.approx(stored["errors"][model][half])
         assert machine.context_tokens == 131_072
+        rule = "whole" if machine.whole_prompts else "cut"
+        assert stored["misfits"][rule][model] == stored[model]["misfit"]
+        assert sum(stored["misfits"][rule].values()) == min(sum(each.values()) for each in stored["misfits"].values())
     # 70B's own loads do not reach the engine's rate: it is the 8B model's
     assert laws["llama33_70b"][0].emit_s == laws["llama31_8b"][0].emit_s
 
 
 def test_first_tokens_on_the_tested_half(cited, stored):
-    """The goal, 15 %, is met for 70B and missed for 8B by less than a point; answers by far."""
+    """The goal, 15 %, is met for 70B and missed for 8B by less than two points; answers by far."""
     errors = {model: stored["errors"][model]["tested"] for model in law.MODELS}
     assert errors["llama33_70b"]["first_token_s"] <= accuracy.GOAL
-    assert accuracy.GOAL < errors["llama31_8b"]["first_token_s"] < accuracy.GOAL + 0.01
+    assert accuracy.GOAL < errors["llama31_8b"]["first_token_s"] < accuracy.GOAL + 0.02
     assert max(each["answer_s"] for each in errors.values()) <= 0.05
     known = law.stored_laws(stored)["llama33_70b"]
     records = accuracy.runs(cited, "llama33_70b", *known)
@@ -144,10 +147,13 @@ def test_the_table_shows_every_seed_and_every_comparison(stored):
     table = serving_law_table(stored)
     errors = [seed["tested"]["first_token_s"] for model in law.MODELS for seed in stored[model]["seeds"]]
     assert [row["error"] for row in table[: len(errors)]] == [f"{error:.1%}" for error in errors]
-    assert [row["error"] for row in table[len(errors) : -2]] == [f"{o['error']:+.1%}" for o in stored["other_engines"]]
+    assert [row["error"] for row in table[len(errors) : -4]] == [f"{o['error']:+.1%}" for o in stored["other_engines"]]
     more, less = (stored["prefix"][f"{side}_mean_s"] for side in ("without", "with"))
-    assert table[-2]["simulated"] == f"{more:.3g} s, {less:.3g} s"
-    assert table[-2]["error"] == f"{less / more - 1:+.0%}"
+    assert table[-4]["simulated"] == f"{more:.3g} s, {less:.3g} s"
+    assert table[-4]["error"] == f"{less / more - 1:+.0%}"
+    for row, (guess, one) in zip(table[-2:], stored["prefix"]["forgetting"].items(), strict=True):
+        assert guess in row["what"]
+        assert row["error"] == f"{one['mean_s'] / more - 1:+.0%}"
 
 
 def test_a_stored_law_that_lacks_a_number_is_refused(stored):

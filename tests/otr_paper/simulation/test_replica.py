@@ -30,12 +30,18 @@ requests = st.lists(
 )
 
 
-@given(found=requests, budget=st.integers(7, 3000), first=st.booleans(), emit_s=st.sampled_from((0.0, 1e-4, 5e-3)))
-def test_equal_to_a_step_by_step_machine(found, budget, first, emit_s):
+@given(
+    found=requests,
+    budget=st.integers(7, 3000),
+    first=st.booleans(),
+    whole=st.booleans(),
+    emit_s=st.sampled_from((0.0, 1e-4, 5e-3)),
+)
+def test_equal_to_a_step_by_step_machine(found, budget, first, whole, emit_s):
     found = sorted(found)
     times, read, written = ([r[k] for r in found] for k in range(3))
     reused = [int(share * (tokens - 1)) for tokens, share in zip(read, (r[3] for r in found), strict=True)]
-    law = replace(LAW, budget_tokens=budget, prefill_first=first, emit_s=emit_s)
+    law = replace(LAW, budget_tokens=budget, prefill_first=first, whole_prompts=whole, emit_s=emit_s)
     served = serve_requests(times, read, written, law, reused)
     first, done = serve_by_steps(times, read, written, law, reused)
     assert served.first_s.tolist() == pytest.approx(first, rel=1e-9)
@@ -76,6 +82,10 @@ def test_prompts_wait_for_one_another_by_the_budget():
     one_by_one = serve_requests([0.0] * 3, [100] * 3, [5] * 3, replace(flat, budget_tokens=102))
     # the first step reads two tokens of the second prompt, the next, beside an answer, 98 and three
     assert one_by_one.first_s.tolist() == pytest.approx([0.0202, 0.0403, 0.0600])
+    # uncut: the second waits for a step of its own, which has room for it beside one answer, the third as well
+    uncut = serve_requests([0.0] * 3, [100] * 3, [5] * 3, replace(flat, budget_tokens=102, whole_prompts=True))
+    assert uncut.first_s.tolist() == pytest.approx([0.02, 0.04, 0.06])
+    assert serve_requests([0.0], [250], [5], replace(flat, budget_tokens=102, whole_prompts=True)).first_s[0] > 0.05
     first = replace(flat, budget_tokens=100, prefill_first=True)
     served = serve_requests([0.0] * 3, [100] * 3, [5] * 3, first)
     assert served.first_s.tolist() == pytest.approx([0.02, 0.04, 0.06])
