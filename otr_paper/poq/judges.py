@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otr_core.errors import ModelError
-from otr_node.quiet import quiet_transformers
 from otr_paper.poq.questions import Question
 
 if TYPE_CHECKING:
@@ -75,6 +74,8 @@ def load_embedder(folder: Path) -> Embedder:
         ModelError: not there or not readable.
     """
     from transformers import AutoTokenizer, BertModel
+
+    from otr_node.quiet import quiet_transformers
 
     try:
         with quiet_transformers():
