@@ -122,7 +122,7 @@ def bench_dispute(
 
 @bench_app.command("appraise")
 def bench_appraise(
-    runs: Annotated[int, typer.Option(help="Appraisals of each kind.")] = 51,
+    runs: Annotated[int, typer.Option(help="Blocks of appraisals of each kind.")] = 101,
     stream: Annotated[int, typer.Option(help="Bundles that pass through one cache.")] = 1000,
     as_json: AsJson = False,
 ) -> None:
