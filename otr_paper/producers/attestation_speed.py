@@ -1,9 +1,9 @@
 """Speed of attestation: data/results/attestation_bench.json, with ``--store``.
 
 All times are CPU times, the least mean of a block of calls, and beside it the median block. A stream
-of bundles goes through one thread, and as many through each of 16, about ten CPU minutes. ``--nvidia`` names the interpreter of an
-environment of its own in which nv-local-gpu-verifier 2.7.3 is installed; its network steps are
-stubbed and its clock set, nothing else.
+of bundles goes through one thread, and as many through each of 16, about ten CPU minutes.
+``--nvidia`` names the interpreter of an environment of its own in which nv-local-gpu-verifier 2.7.3
+is installed; its network steps are stubbed and its clock set, nothing else.
 """
 
 from __future__ import annotations
