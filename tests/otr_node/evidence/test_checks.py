@@ -118,6 +118,17 @@ class TestWhatBytesAre:
         assert cut[0].pieces == []
         assert [use.use.partition(":")[0] for use in cut[1]] == ["unreadable"]
 
+    def test_side_pieces_alone_are_told_as_such(self, h100_files: dict[str, Any]) -> None:
+        chain, rim = h100_files["gpu_certs"][0], h100_files["rims"][0]
+        for files, said in (
+            ([("c", chain)], "c: found certificates alone"),
+            ([("r", rim), ("c", chain)], "r: found reference manifest, certificates alone"),
+            ([("x", b"A licence, in English.")], f"x: found text, {NOTHING}"),
+        ):
+            with pytest.raises(EvidenceError) as caught:
+                read_evidence(files)
+            assert str(caught.value) == f"{said}; expected a quote or a report"
+
 
 class TestJson:
     def test_texts_that_only_begin_like_json_are_texts(self) -> None:
@@ -365,5 +376,5 @@ class TestIntake:
         self, h100_report: bytes, h100_chain: bytes, outside: Outside
     ) -> None:
         assert len(read_evidence([("r", h100_report)]).nodes) == 1
-        with pytest.raises(EvidenceError, match="found no quote and no report"):
+        with pytest.raises(EvidenceError, match="found certificates alone"):
             read_evidence([("c", h100_chain)])

@@ -15,13 +15,17 @@ from typing import Any
 
 import dcap_qvl
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from otr_core.attestation import Policy, appraise, load_bundle
 from otr_core.attestation.appraisal import Appraisal
 from otr_core.attestation.bundle import MAX_FILE_BYTES, MAX_MANIFESTS, MAX_RESPONSES
 from otr_core.attestation.chain import VerifiedCache
 from otr_core.attestation.claims import Status
-from otr_core.attestation.quote import parse_quote
+from otr_core.attestation.quote import parse_collateral, parse_quote
 from otr_core.attestation.snp import SnpCertificates
 from otr_core.errors import EvidenceError
 from otr_core.poea.attested import pack_evidence
@@ -341,6 +345,68 @@ class TestWhatBelongsTogether:
         document["all_attestations"][0]["e2e_pubkey"] = document["all_attestations"][0]["e2e_pubkey"][::-1]
         (bad,) = judged(self.read(document), datetime(2026, 6, 10, 2, tzinfo=UTC), nonce=own)
         assert bad.claim("gpu.0.nonce").status is Status.REFUTED
+
+    def test_a_nonce_that_the_digest_does_not_begin_with_is_no_meaning_of_it(self, outside: Outside) -> None:
+        """The true nonce stands in the response, another one beside the device: that is a lie about it."""
+        document = json.loads(response(outside, "phalacloud_phala")[1])
+        (one,) = document["all_attestations"] = document["all_attestations"][:1]
+        (good,) = judged(self.read(document), datetime(2026, 6, 10, 2, tzinfo=UTC))
+        assert good.claim("gpu.0.stated_nonce").status is Status.ASSERTED
+        one["nonce"] = "cd" * 32
+        (bad,) = judged(self.read(document), datetime(2026, 6, 10, 2, tzinfo=UTC))
+        assert bad.bundle.preimage == good.bundle.preimage
+        assert bad.claim("gpu.0.stated_nonce").status is Status.REFUTED
+
+
+class TestDecoys:
+    """Beside good evidence lies what fits it badly, and says that it is newer: it takes nobody's place."""
+
+    FOLDER = "venice_e2ee-qwen3-5-122b-a10b_20260610_014707"
+    OLDER = "venice_e2ee-qwen3-5-122b-a10b_20260424_015841"
+
+    def statuses(self, outside: Outside, files: list[tuple[str, bytes]]) -> set[Status]:
+        results = judged(read_evidence(files), instant_of(outside, self.FOLDER))
+        return {one.claim("cpu.quote").status for one in results}
+
+    def test_of_intels_words_the_latest_is_taken(self, outside: Outside) -> None:
+        own = files_of(outside, f"{self.FOLDER}/")
+        older = [pair for pair in files_of(outside, f"{self.OLDER}/") if "intel" in pair[0]]
+        assert len(older) == 8
+        assert self.statuses(outside, [*older, *own]) == {Status.ASSERTED}
+        assert self.statuses(outside, [*own, *older]) == {Status.ASSERTED}
+        late = [pair for pair in own if "intel" not in pair[0]]
+        assert self.statuses(outside, [*late, *older]) == {Status.REFUTED}
+
+    @pytest.mark.parametrize("decoy", ["tcb_info", "qe_identity", "crl"])
+    def test_of_another_kind_or_issuer_nothing_is_taken(self, outside: Outside, decoy: str) -> None:
+        own = files_of(outside, f"{self.FOLDER}/")
+        name, part = {
+            "tcb_info": ("_tcb.body", "tcbInfo"),
+            "qe_identity": ("_qe_identity.body", "enclaveIdentity"),
+        }.get(decoy, ("", ""))
+        if part:
+            document = json.loads(next(data for file, data in own if file.endswith(name)))
+            document[part] |= {"id": "QE" if decoy == "qe_identity" else "SGX", "issueDate": "2099-01-01T00:00:00Z"}
+            data = json.dumps(document).encode()
+        else:
+            key, end = ec.generate_private_key(ec.SECP256R1()), datetime(2100, 1, 1, tzinfo=UTC)
+            made = x509.CertificateRevocationListBuilder().issuer_name(x509.Name([]))
+            made = made.last_update(datetime(2099, 1, 1, tzinfo=UTC)).next_update(end)
+            data = made.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+        assert [one.kind for one in PieceReader([]).file("d", data).pieces] == [decoy]
+        assert self.statuses(outside, [("decoy", data), *own]) == {Status.ASSERTED}
+        assert self.statuses(outside, [*own, ("decoy", data)]) == {Status.ASSERTED}
+
+    def test_of_two_collaterals_that_of_the_platform_is_taken(self, outside: Outside) -> None:
+        quote = ("q", outside("phala-dcap-qvl/tdx_quote"))
+        pair = [
+            ("c", outside("phala-dcap-qvl/tdx_quote_collateral.json")),
+            ("d", outside("phala-dcap-qvl/sgx_quote_collateral.json")),
+        ]
+        assert len({parse_collateral(data).fmspc for _, data in pair}) == 2
+        for files in ([quote, *pair], [quote, *pair[::-1]]):
+            (result,) = judged(read_evidence(files), datetime(2025, 6, 20, tzinfo=UTC))
+            assert result.claim("cpu.quote").status is Status.ASSERTED
 
 
 class TestBadFiles:
