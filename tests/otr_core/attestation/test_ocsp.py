@@ -83,6 +83,7 @@ def test_an_error_response_is_unreadable() -> None:
 # -- a CA of our own ---------------------------------------------------------------------------------------------------
 
 NOW = datetime(2025, 3, 1, tzinfo=UTC)
+GOOD, REVOKED = ocsp.OCSPCertStatus.GOOD, ocsp.OCSPCertStatus.REVOKED
 Change = Callable[[x509.CertificateBuilder], x509.CertificateBuilder]
 
 
@@ -175,6 +176,23 @@ def test_the_latest_answer_counts(own_ca: OwnCa) -> None:
     status, reason, _used = revocation(own_ca.chain, [1], responses, as_of, 10**10, VerifiedCache())
     assert status is Status.REFUTED
     assert "revoked" in reason
+
+
+def test_of_two_answers_of_one_moment_the_worse_counts(own_ca: OwnCa) -> None:
+    both = [one for kind in (GOOD, REVOKED) for one in parse_ocsp(own_ca.answer(kind))]
+    for responses in (both, both[::-1]):
+        found = revocation(own_ca.chain, [1], responses, datetime.now(UTC), 10**10, VerifiedCache())
+        assert found[0] is Status.REFUTED
+
+
+def test_an_answer_from_the_future_takes_no_older_ones_place(own_ca: OwnCa) -> None:
+    """What was said before the appraisal stands, whatever will be said after it."""
+    now = datetime.now(UTC)
+    old, later = (one for at in (NOW, now + timedelta(days=10)) for one in parse_ocsp(own_ca.answer(at=at)))
+    for responses in ([old, later], [later, old]):
+        when = now + timedelta(days=1)
+        assert revocation(own_ca.chain, [1], responses, when, 10**10, VerifiedCache())[0] is Status.ASSERTED
+    assert revocation(own_ca.chain, [1], [later], when, 10**10, VerifiedCache())[0] is Status.REFUTED
 
 
 def test_an_answer_about_another_certificate_does_not_count(own_ca: OwnCa) -> None:

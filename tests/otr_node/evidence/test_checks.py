@@ -20,7 +20,9 @@ from otr_core.attestation.appraisal import Appraisal
 from otr_core.attestation.bundle import MAX_FILE_BYTES
 from otr_core.attestation.snp import SnpCertificates
 from otr_core.errors import EvidenceError
+from otr_node.evidence.export import flat_input, result_claims
 from otr_node.evidence.intake import MAX_NODES, MAX_TOKENS, read_evidence
+from otr_node.evidence.outcome import Judgement
 from otr_node.evidence.pieces import MAX_LEVELS, MAX_PIECES, MAX_VALUES, Found, PieceReader, Use
 from otr_node.evidence.tokens import Token, read_token, relay
 
@@ -269,6 +271,24 @@ class TestTokens:
         self, key: rsa.RSAPrivateKey, jwk: dict[str, str], claims: dict[str, Any], problem: str | None
     ) -> None:
         assert read_token(self.signed(key, claims), [jwk], NOW).problem == problem
+
+
+def test_one_rejected_node_rejects_them_all(h100: Bundle, h100_files: dict[str, Any], h100_report: bytes) -> None:
+    """In the verdict, the document, the token and the flat document, whichever node stands first."""
+    policy, when = Policy.default().expecting("gpu"), datetime(2025, 1, 15, tzinfo=UTC)
+    forged = h100_report[:-1] + bytes([h100_report[-1] ^ 1])
+    pair = [appraise(one, policy, when) for one in (h100, load_bundle(**{**h100_files, "gpu": [forged]}))]
+    assert [one.accepted for one in pair] == [True, False]
+    for nodes in (pair, pair[::-1]):
+        outcome = Judgement({"a": nodes[0], "b": nodes[1]}, (), (), ())
+        assert not outcome.accepted
+        assert outcome.document()["verdict"] == "rejected"
+        assert result_claims(nodes)["ear.status"] == "contraindicated"
+        flat = flat_input(nodes)
+        assert not flat["accepted"]
+        assert flat["checks"]["gpu.signature"] == "refuted"
+        assert {"gpu.signature"} <= {*flat["refuted"]} & {*flat["asserted"]}
+    assert Judgement({"a": pair[0], "b": pair[0]}, (), (), ()).accepted
 
 
 class TestRelay:
