@@ -30,6 +30,7 @@ from otr_core.attestation.chain import VerifiedCache
 from otr_core.errors import InputError
 from otr_node import outside
 from otr_node.project import Project
+from otr_paper.benches.hostile import hostile_files, reading_s
 
 GPU_TIME, TDX_TIME = datetime(2025, 1, 15, tzinfo=UTC), datetime(2025, 6, 20, tzinfo=UTC)
 GO = "go-nvattest-tools"
@@ -76,7 +77,8 @@ def bench_files(project: Project) -> dict[str, bytes]:
 
 
 def measure_appraise(raw: dict[str, bytes], plan: AppraisePlan) -> dict[str, Any]:
-    """All figures, milliseconds and MiB; ``bundles_per_minute`` is of one core."""
+    """All figures, milliseconds and MiB; ``bundles_per_minute`` is of one core, ``hostile_s`` the CPU
+    seconds of the slowest to read of the files of 8 MB that are made for that."""
     policy, fresh = Policy.default(), count(1)
     gpu_rules, tdx_rules = policy.expecting("gpu"), policy.expecting("tdx")
     rims = [raw["driver"], raw["vbios"]]
@@ -113,17 +115,29 @@ def measure_appraise(raw: dict[str, bytes], plan: AppraisePlan) -> dict[str, Any
         "tdx_ms": lambda: tdx(warm),
         "dcap_qvl_ms": lambda: dcap_qvl.verify(raw["quote"], parsed, seconds),
     }
-    found = _cpu_ms(plan.runs, calls)
+    found = cpu_ms(plan.runs, calls)
     for end in ("", "_median"):
         found[f"tdx_over_dcap_qvl{end}"] = found[f"tdx_ms{end}"] / found[f"dcap_qvl_ms{end}"]
     return (
         found
         | _stream(lambda cache: judge(1, cache), plan.stream)
         | threaded_stream(lambda cache: judge(1, cache), cold, plan)
+        | _slowest(raw)
     )
 
 
-def _cpu_ms(blocks: int, calls: dict[str, Callable[[], object]]) -> dict[str, float]:
+def _slowest(raw: dict[str, bytes]) -> dict[str, Any]:
+    gc.collect()
+    gc.freeze()
+    try:
+        took = {name: reading_s(name, data) for name, data in hostile_files(raw)}
+    finally:
+        gc.unfreeze()
+    worst = max(took, key=lambda name: took[name])
+    return {"hostile_files": len(took), "hostile_slowest": worst, "hostile_s": took[worst]}
+
+
+def cpu_ms(blocks: int, calls: dict[str, Callable[[], object]]) -> dict[str, float]:
     """CPU milliseconds of each call: the least mean of a block, and the median of the blocks' means."""
     gc.collect()
     gc.freeze()  # what else the process holds is no part of an appraisal's garbage

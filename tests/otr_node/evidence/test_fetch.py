@@ -247,7 +247,7 @@ class TestWhatEvidenceMayAskFor:
         named = [name for name in report.missing if name.startswith("rim_NV_GPU_DRIVER")]
         assert named == ["rim_NV_GPU_DRIVER_GH100_.._.._x_y.json"]
         assert all(url.count("/") == RIM_SERVICE.count("/") + 1 for url in transport.asked if RIM_SERVICE in url)
-        assert len(fetch._word("x" * 300)) == 100
+        assert len(fetch.as_word("x" * 300)) == 100
 
     def test_a_report_without_a_chain_asks_for_nothing(self, tmp_path: Path, h100_report: bytes) -> None:
         (tmp_path / "gpu.bin").write_bytes(h100_report)

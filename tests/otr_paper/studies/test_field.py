@@ -73,7 +73,8 @@ class TestBench:
         assert found["node8_cached_ms"] < 12 * found["gpu_cached_ms"]
         assert found["stream_peak_at_end_mib"] - found["stream_peak_after_100_mib"] < 8
         assert found["bundles_per_minute"] > 5000  # of the 10,000 on two cores
-        assert (found["threads"], found["threads_bundles"]) == (16, 400)
+        assert (found["threads"], found["threads_bundles"], found["hostile_files"]) == (16, 400, 19)
+        assert 0 < found["hostile_s"] < 20
         assert found["threads_peak_at_end_mib"] - found["stream_peak_at_end_mib"] < 64
 
     def test_the_bench_counts_its_own_work_alone(self, monkeypatch):
@@ -88,7 +89,7 @@ class TestBench:
             calls[name].append(clock[0])
             clock[0] += costs[name][len(calls[name]) - 1]
 
-        found = appraise._cpu_ms(3, {name: functools.partial(call, name) for name in calls})
+        found = appraise.cpu_ms(3, {name: functools.partial(call, name) for name in calls})
         assert found == pytest.approx({"a": 1000, "a_median": 2000, "b": 1, "b_median": 1})
         assert calls["a"][2] > calls["b"][5] > calls["a"][1]  # in turns
         assert not gc.get_freeze_count()
