@@ -83,6 +83,7 @@ def test_an_error_response_is_unreadable() -> None:
 # -- a CA of our own ---------------------------------------------------------------------------------------------------
 
 NOW = datetime(2025, 3, 1, tzinfo=UTC)
+CODE_SIGNING = x509.oid.ExtendedKeyUsageOID.CODE_SIGNING
 GOOD, REVOKED = ocsp.OCSPCertStatus.GOOD, ocsp.OCSPCertStatus.REVOKED
 Change = Callable[[x509.CertificateBuilder], x509.CertificateBuilder]
 
@@ -97,14 +98,16 @@ class OwnCa:
         self.subject, self.issuer = device.chain[1], device.chain[2]
         self.issuer_key = lab_key(b"ca" + bytes([2]))
 
-    def responder(self, *, usage: bool = True, until: datetime = NOW + timedelta(days=9)) -> x509.Certificate:
+    def responder(
+        self, *, usage: bool | x509.ObjectIdentifier = True, until: datetime = NOW + timedelta(days=9)
+    ) -> x509.Certificate:
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "responder")])
         builder = x509.CertificateBuilder(
             self.issuer.subject, name, lab_key(b"responder").public_key(), 5, NOW - timedelta(days=9), until
         )
         if usage:
-            allowed = x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.OCSP_SIGNING])
-            builder = builder.add_extension(allowed, critical=False)
+            named = x509.oid.ExtendedKeyUsageOID.OCSP_SIGNING if isinstance(usage, bool) else usage
+            builder = builder.add_extension(x509.ExtendedKeyUsage([named]), critical=False)
         return builder.sign(self.issuer_key, hashes.SHA384())
 
     def answer(
@@ -161,6 +164,7 @@ def test_revoked_and_unknown_are_no_good(own_ca: OwnCa) -> None:
     [
         (lambda ca: ca.answer()[:-1] + b"\0", "signed neither by the issuer nor by its responder"),
         (lambda ca: ca.answer(responder=ca.responder(usage=False)), "may not sign OCSP responses"),
+        (lambda ca: ca.answer(responder=ca.responder(usage=CODE_SIGNING)), "may not sign OCSP responses"),
         (lambda ca: ca.answer(responder=ca.responder(until=NOW)), "was not valid when it signed"),
         (lambda ca: lab_ocsp(ca.subject, ca.issuer, NOW, b"x"), "was not certified by"),
     ],

@@ -120,6 +120,11 @@ class TestWhatBytesAre:
         assert cut[0].pieces == []
         assert [use.use.partition(":")[0] for use in cut[1]] == ["unreadable"]
 
+    def test_one_manifest_in_two_files_is_one(self, h100_files: dict[str, Any]) -> None:
+        files = [("g", h100_files["gpu"][0]), ("c", h100_files["gpu_certs"][0])]
+        rims = [(name, h100_files["rims"][0]) for name in "ab"]
+        assert len(read_evidence([*files, *rims]).nodes[0].bundle.rims) == 1
+
     def test_side_pieces_alone_are_told_as_such(self, h100_files: dict[str, Any]) -> None:
         chain, rim = h100_files["gpu_certs"][0], h100_files["rims"][0]
         for files, said in (
