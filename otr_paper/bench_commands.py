@@ -122,7 +122,7 @@ def bench_dispute(
 
 @bench_app.command("appraise")
 def bench_appraise(
-    runs: Annotated[int, typer.Option(help="Appraisals of each kind.")] = 51,
+    runs: Annotated[int, typer.Option(help="Blocks of appraisals of each kind.")] = 101,
     stream: Annotated[int, typer.Option(help="Bundles that pass through one cache.")] = 1000,
     as_json: AsJson = False,
 ) -> None:
@@ -134,7 +134,8 @@ def bench_appraise(
     if as_json:
         print_bench(f"otr bench appraise --runs {runs} --stream {stream}", {**found, "load_before": load})
     else:
-        print_table(["figure", "value"], [[name, f"{value:.3f}"] for name, value in found.items()])
+        shown = {name: f"{value:.3f}" if isinstance(value, float) else str(value) for name, value in found.items()}
+        print_table(["figure", "value"], [list(one) for one in shown.items()])
 
 
 @bench_app.command("proof")

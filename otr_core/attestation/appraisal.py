@@ -92,9 +92,13 @@ class Appraisal:
 
     def summary(self) -> str:
         """The verdict's grounds in one line: what stands against it, or what it does not rest on."""
-        why = "; ".join(f"{claim.id}: {claim.reason}" for claim in self.because[:3])
-        more = f"; and {len(self.because) - 3} more" if len(self.because) > 3 else ""
-        said = [f"{why}{more}" or "every required check is asserted"]
+        grounds: dict[str, list[str]] = {}  # many claims fail for one reason: it is told once
+        for claim in self.because:
+            grounds.setdefault(claim.reason, []).append(claim.id)
+        told = list(grounds.items())[:3]
+        why = [f"{ids[0]}{f' and {len(ids) - 1} more' * (len(ids) > 1)}: {reason}" for reason, ids in told]
+        others = len(self.because) - sum(len(ids) for _, ids in told)
+        said = ["; ".join(why) + f"; and {others} more" * (others > 0) or "every required check is asserted"]
         for status in (Status.REFUTED, Status.UNKNOWN, Status.NOT_MADE):
             idle = [one.id for one in self.claims if one.status is status and one not in self.because]
             idle = [one for one in idle if one not in {claim.id for claim, _ in self.waived}]

@@ -254,7 +254,7 @@ def describe(data: bytes) -> str:
         digits = text.removeprefix(b"0x").decode()[:16]
         inner = bytes.fromhex(digits[: len(digits) & ~1])
         return next((f"{name} as hex text" for magic, name in _MAGIC if inner.startswith(magic)), "hex text")
-    return "text" if head[:64].isascii() and head[:64].isalnum() else "unknown bytes"
+    return "text" if re.fullmatch(rb"[ -~\s]+", head) else "unknown bytes"
 
 
 def _in_slot(slot: str, data: bytes | None, parse: Callable[[bytes], Any]) -> Any:
@@ -267,8 +267,12 @@ def _in_slot(slot: str, data: bytes | None, parse: Callable[[bytes], Any]) -> An
     try:
         return parse(data)
     except InputError as error:
-        detail = " ".join(str(error).split())
-        raise EvidenceError(f"{slot}: found {describe(data)}, expected {expected}: {detail}") from error
+        found, detail = describe(data), " ".join(str(error).split())
+        # Of a broken file of the right kind, "found a report, expected a report" would tell nothing.
+        words = set(found.split()[1:])
+        right = bool(words) and words <= set(expected.split())
+        said = f"{found} that cannot be read" if right else f"{found}, expected {expected}"
+        raise EvidenceError(f"{slot}: found {said}: {detail}") from error
 
 
 def _chain(data: bytes, cache: VerifiedCache) -> Chain:

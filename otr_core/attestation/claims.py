@@ -155,12 +155,14 @@ class ClaimLog:
 
     def judge(self, check: str, problem: str | None, good: str, source: Source, evidence: Evidence = None) -> bool:
         """Asserted with the reason ``good`` if there is no ``problem``, else refuted with that."""
-        status = Status.ASSERTED if problem is None else Status.REFUTED
-        return self.add(check, status, source, good if problem is None else problem, evidence)
+        if problem is None:
+            return self.add(check, Status.ASSERTED, source, good, evidence)
+        return self.add(check, Status.REFUTED, source, problem, evidence)
 
     def decide(self, check: str, holds: bool, good: str, bad: str, source: Source, evidence: Evidence = None) -> bool:
         """Asserted with the reason ``good`` if the check ``holds``, else refuted with ``bad``."""
-        return self.judge(check, None if holds else bad, good, source, evidence)
+        status, reason = (Status.ASSERTED, good) if holds else (Status.REFUTED, bad)
+        return self.add(check, status, source, reason, evidence)
 
     def not_made(self, checks: Iterable[str], reason: str) -> None:
         """Record that ``checks`` have nothing to be about, all for the same reason."""

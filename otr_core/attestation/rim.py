@@ -126,7 +126,7 @@ def parse_rim(data: bytes, cache: VerifiedCache | None = None) -> Rim:
 
     causes = (etree.XMLSyntaxError, ValueError)
     with reported_as(EvidenceError, "RIM: found no well-formed XML", *causes, expected="a SWID tag"):
-        root = etree.fromstring(data, parser=_parser())
+        root = etree.fromstring(data, parser=safe_parser())
     if root.getroottree().docinfo.doctype:
         raise EvidenceError("RIM: found a document type declaration, expected none")
     if root.tag != f"{{{SWID}}}SoftwareIdentity":
@@ -144,7 +144,7 @@ def parse_rim(data: bytes, cache: VerifiedCache | None = None) -> Rim:
     )
 
 
-def _parser() -> Any:
+def safe_parser() -> Any:
     """A parser that expands no entity, fetches nothing, reads no DTD and keeps size limits."""
     from lxml import etree
 
@@ -174,7 +174,7 @@ def _verify(rim: Rim) -> tuple[str | None, tuple[GoldenValue, ...]]:
     try:
         # 1. There is one signature, by the key of the first certificate, with ECDSA and SHA-384
         # only.
-        result: Any = XMLVerifier().verify(rim.raw, x509_cert=signer, parser=_parser(), expect_config=config)
+        result: Any = XMLVerifier().verify(rim.raw, x509_cert=signer, parser=safe_parser(), expect_config=config)
 
         # 2. Its one reference is to the whole document, which is a SWID tag: nothing is left
         # unsigned.

@@ -198,7 +198,7 @@ def _requests(nodes: Sequence[Node]) -> Iterator[Request]:
         bundle = node.bundle
         for device in bundle.devices:
             for name in device.report.rim_ids(device.architecture).values() if device.chain else ():
-                yield Request(f"rim_{_word(name)}.json", "reference manifest", f"{RIM_SERVICE}/{_word(name)}")
+                yield Request(f"rim_{as_word(name)}.json", "reference manifest", f"{RIM_SERVICE}/{as_word(name)}")
             if len(device.chain) > max(REVOCABLE) + 1:
                 yield from _revocation(device.chain, REVOCABLE)
         for rim in bundle.rims:
@@ -209,7 +209,7 @@ def _requests(nodes: Sequence[Node]) -> Iterator[Request]:
             yield from _intel(bundle.quote)
 
 
-def _word(text: str) -> str:
+def as_word(text: str) -> str:
     """A name that a report states, as part of an address and of a file name."""
     return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in text)[:100]
 

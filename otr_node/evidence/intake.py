@@ -123,7 +123,9 @@ def _node(
     if first is None:
         seen = dict.fromkeys([one.file for one in tree.pieces] + [row.file for row in ignored] + [reader.name])
         looks = "; ".join(f"{row.file}: found {row.what}, {row.use}" for row in ignored[:2])
-        raise EvidenceError(f"{looks or f'{next(iter(seen))}: found no quote and no report'}; expected one of them")
+        kinds = ", ".join(dict.fromkeys(one.kind for one in tree.pieces))
+        there = f"{next(iter(seen))}: found {f'{kinds} alone' if kinds else 'nothing'}"
+        raise EvidenceError(f"{there if kinds or not looks else looks}; expected a quote or a report")
     name = first.where
 
     def take(what: str, pieces: Iterable[Recognised]) -> list[NamedBytes]:

@@ -1,14 +1,17 @@
 """What appraisal costs: one GPU, a machine of eight, a TDX quote beside bare dcap-qvl, and a stream.
 
-All times are CPU times of one process, medians, from the files' bytes to the verdict; the least time
-stands beside the median (``_min``), as others who use the machine lengthen each. *Cold* starts
-with nothing remembered; *cached* has met the machine and the manifests before, but never the report:
-each report is another, so that its signature is verified each time (and refuted, which costs the
-same).
+All times are CPU times of the thread, from the files' bytes to the verdict, of blocks of calls of one
+kind: the least mean of a block, as whoever else uses the machine can only lengthen one; beside it the
+median block (``_median``). Blocks of all kinds alternate, and before each one call of its own kind is
+not counted, so that every kind, dcap-qvl's too, finds the processor's caches as it leaves them itself.
+*Cold* starts with nothing remembered; *cached* has met the machine and the manifests before, but never
+the report: each report is another, so that its signature is verified each time (and refuted, which
+costs the same).
 """
 
 from __future__ import annotations
 
+import gc
 import resource
 import statistics
 import time
@@ -27,7 +30,7 @@ from otr_core.attestation.chain import VerifiedCache
 from otr_core.errors import InputError
 from otr_node import outside
 from otr_node.project import Project
-from otr_paper.producers.frame import timed
+from otr_paper.benches.hostile import hostile_files, reading_s
 
 GPU_TIME, TDX_TIME = datetime(2025, 1, 15, tzinfo=UTC), datetime(2025, 6, 20, tzinfo=UTC)
 GO = "go-nvattest-tools"
@@ -40,14 +43,16 @@ FILES = {
     "collateral": ("dcap-qvl", "tdx_quote_collateral.json"),
 }
 _GPUS = 8
+#: Of calls of one kind in a row, so short that some block meets nobody else on its core.
+_BLOCK_S = 0.005
 
 
 @dataclass(frozen=True)
 class AppraisePlan:
-    """How often each is measured, and how many bundles the stream has: in one thread, and in each of
-    16."""
+    """How many blocks of each kind are measured, and how many bundles the stream has: in one thread,
+    and in each of 16."""
 
-    runs: int = 51
+    runs: int = 101
     stream: int = 1000
     each: int = 100
     threads: int = 16
@@ -72,7 +77,8 @@ def bench_files(project: Project) -> dict[str, bytes]:
 
 
 def measure_appraise(raw: dict[str, bytes], plan: AppraisePlan) -> dict[str, Any]:
-    """All figures, milliseconds and MiB; ``bundles_per_minute`` is of one core."""
+    """All figures, milliseconds and MiB; ``bundles_per_minute`` is of one core, ``hostile_s`` the CPU
+    seconds of the slowest to read of the files of 8 MB that are made for that."""
     policy, fresh = Policy.default(), count(1)
     gpu_rules, tdx_rules = policy.expecting("gpu"), policy.expecting("tdx")
     rims = [raw["driver"], raw["vbios"]]
@@ -109,24 +115,52 @@ def measure_appraise(raw: dict[str, bytes], plan: AppraisePlan) -> dict[str, Any
         "tdx_ms": lambda: tdx(warm),
         "dcap_qvl_ms": lambda: dcap_qvl.verify(raw["quote"], parsed, seconds),
     }
-    found = _cpu_ms(plan.runs, calls)
-    for end in ("", "_min"):
+    found = cpu_ms(plan.runs, calls)
+    for end in ("", "_median"):
         found[f"tdx_over_dcap_qvl{end}"] = found[f"tdx_ms{end}"] / found[f"dcap_qvl_ms{end}"]
     return (
         found
         | _stream(lambda cache: judge(1, cache), plan.stream)
         | threaded_stream(lambda cache: judge(1, cache), cold, plan)
+        | _slowest(raw)
     )
 
 
-def _cpu_ms(runs: int, calls: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median and least CPU milliseconds of each call, in turns, so that all meet the same machine; two
-    rounds before are not counted."""
-    rounds = [{name: 1000 * timed(call)[1] for name, call in calls.items()} for _ in range(2 + runs)][2:]
-    times = {name: [one[name] for one in rounds] for name in calls}
-    return {name: statistics.median(of) for name, of in times.items()} | {
-        f"{n}_min": min(of) for n, of in times.items()
-    }
+def _slowest(raw: dict[str, bytes]) -> dict[str, Any]:
+    gc.collect()
+    gc.freeze()
+    try:
+        took = {name: reading_s(name, data) for name, data in hostile_files(raw)}
+    finally:
+        gc.unfreeze()
+    worst = max(took, key=lambda name: took[name])
+    return {"hostile_files": len(took), "hostile_slowest": worst, "hostile_s": took[worst]}
+
+
+def cpu_ms(blocks: int, calls: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """CPU milliseconds of each call: the least mean of a block, and the median of the blocks' means."""
+    gc.collect()
+    gc.freeze()  # what else the process holds is no part of an appraisal's garbage
+    try:
+        rounds = [{name: _block_ms(call) for name, call in calls.items()} for _ in range(1 + blocks)][1:]
+    finally:
+        gc.unfreeze()
+    found = dict[str, float]()
+    for name in calls:
+        means = [one[name] for one in rounds]
+        found |= {name: min(means), f"{name}_median": statistics.median(means)}
+    return found
+
+
+def _block_ms(call: Callable[[], object]) -> float:
+    """Mean CPU milliseconds of this thread over a block of calls; one call before is not counted."""
+    started = time.thread_time()
+    call()
+    calls = max(1, round(_BLOCK_S / max(time.thread_time() - started, 1e-6)))
+    started = time.thread_time()
+    for _ in range(calls):
+        call()
+    return 1000 * (time.thread_time() - started) / calls
 
 
 def _stream(one: Callable[[VerifiedCache], object], bundles: int) -> dict[str, float]:

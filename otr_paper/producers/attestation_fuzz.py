@@ -3,7 +3,8 @@
 Each input is a mutation of a real file. It must end in ``EvidenceError`` or in an appraisal; any
 other exception, an input that takes over a CPU second, or an accepted forgery is a finding and is
 printed with its bytes in hex. The counts are stored where nothing was found and at least ``STORED``
-inputs a parser were tried. A run that was cut off goes on from the parsers that it had finished.
+inputs a parser were tried, evenly under each of three seeds. A run that was cut off goes on from the
+parsers that it had finished.
 """
 
 from __future__ import annotations
@@ -274,25 +275,42 @@ def _kept(project: Project, inputs: int, seed: int) -> Callable[[str], Path]:
     return lambda name: folder / f"{name}-{all_of_it if name in INTAKE else core}-{inputs}-{seed}.json"
 
 
+def joined(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One parser's rows, a seed each, as one: counts and times added up, extremes kept, and beside them
+    the counts of each seed."""
+    told = ("unreadable", "rejected", "accepted")
+    whole = {name: sum(row[name] for row in rows) for name in (*told, "judged")}
+    whole |= {"cpu_s": round(sum(row["cpu_s"] for row in rows), 1)}
+    whole |= {name: max(row[name] for row in rows) for name in ("slowest_s", "growth_mib")}
+    return whole | {"by_seed": [[row[name] for name in told] for row in rows], "code": rows[0].get("code", "")}
+
+
 def main() -> None:
     parser = frame.arguments(__doc__)
-    parser.add_argument("inputs", nargs="?", type=int, default=STORED, help="per parser; fewer than 100000: not stored")
-    parser.add_argument("seed", nargs="?", type=int, default=1)
+    parser.add_argument(
+        "inputs", nargs="?", type=int, default=STORED, help="per parser, over all seeds; fewer than 100000: not stored"
+    )
+    parser.add_argument("seeds", nargs="*", type=int, default=[1, 2, 3])
     parser.add_argument("--only", nargs="*", default=[], help="parsers; their rows are kept for a run over all")
     given = parser.parse_args()
-    real = fuzz_corpus()
-    found = fuzz(real, given.inputs, given.seed, given.only, _kept(frame.checkout(), given.inputs, given.seed))
+    if len(set(given.seeds)) != len(given.seeds):
+        parser.error(f"seeds: found one twice in {given.seeds}, expected each once")
+    real, each = fuzz_corpus(), -(-given.inputs // len(given.seeds))
+    runs = [fuzz(real, each, seed, given.only, _kept(frame.checkout(), each, seed)) for seed in given.seeds]
+    found = {name: joined([run[name] for run in runs]) for name in runs[0]}
     for name, row in found.items():
         print(name, " ".join(f"{key}={value}" for key, value in row.items()))
     if given.inputs >= STORED and not given.only:
         payload = {
-            "inputs_per_parser": given.inputs,
+            "inputs_per_parser": each * len(given.seeds),
+            "seeds": given.seeds,
             "findings": 0,
             "parsers": found,
             "flips_of_a_report": report_flips(real),
         }
-        words = f"{given.inputs} {given.seed}"
-        frame.store("attestation_fuzz", payload, seed=given.seed, packages=frame.ATTESTATION_LIBRARIES, given=words)
+        words = " ".join(map(str, (given.inputs, *given.seeds)))
+        seed = given.seeds[0]
+        frame.store("attestation_fuzz", payload, seed=seed, packages=frame.ATTESTATION_LIBRARIES, given=words)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Speed of attestation: data/results/attestation_bench.json, with ``--store``.
 
-All times are CPU times of one process, medians, and the least beside them. A stream of bundles goes
-through one thread, and as many through each of 16, about ten CPU minutes. ``--nvidia`` names the interpreter of an
-environment of its own in which nv-local-gpu-verifier 2.7.3 is installed; its network steps are
-stubbed and its clock set, nothing else.
+All times are CPU times, the least mean of a block of calls, and beside it the median block. A stream
+of bundles goes through one thread, and as many through each of 16, about ten CPU minutes.
+``--nvidia`` names the interpreter of an environment of its own in which nv-local-gpu-verifier 2.7.3
+is installed; its network steps are stubbed and its clock set, nothing else.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _nvidia(python: str, files: dict[str, Path], runs: int) -> dict[str, float]:
 
 def main() -> None:
     parser = frame.arguments(__doc__)
-    parser.add_argument("--runs", type=int, default=101)
+    parser.add_argument("--runs", type=int, default=301)
     parser.add_argument("--stream", type=int, default=10_000, help="bundles in one thread, and in each of 16")
     parser.add_argument("--nvidia", default="", metavar="PYTHON")
     parser.add_argument("--store", action="store_true")

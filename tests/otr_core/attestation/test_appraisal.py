@@ -251,7 +251,7 @@ def test_time_without_zone_and_short_nonce_are_input_errors(h100: Bundle) -> Non
         (b"\0" * 5000, "zeros"),
         (b"\0" * 20_000_000, "found 20000000 bytes"),
         (b'{"claims": []}', "a JSON file"),
-        (b"hello world", "unknown bytes"),
+        (b"hello world", "text"),
         (b"<html></html>", "an XML file"),
         (b"a", "text"),
     ],
@@ -267,6 +267,25 @@ def test_any_file_in_any_slot_is_named(h100_files: dict[str, Any], slot: str, da
         assert claim.status is Status.UNKNOWN
         assert found in claim.reason
         assert result.accepted == (slot == "ocsp")
+
+
+def test_a_reason_is_told_once_however_many_claims_it_is_of(h100_files: dict[str, Any]) -> None:
+    bare = load_bundle(gpu=h100_files["gpu"], gpu_certs=h100_files["gpu_certs"])
+    result = appraise(bare, DEFAULT.expecting("gpu"), IN_WINDOW)
+    said = result.summary()
+    driver = [claim for claim in result.because if "NV_GPU_DRIVER" in claim.reason]
+    assert f"gpu.0.rim.driver.identity and {len(driver) - 1} more: {driver[0].reason}" in said
+    assert said.count("NV_GPU_DRIVER") == said.count("NV_GPU_VBIOS") == 1
+    numbers = [int(one) for one in re.findall(r"and (\d+) more", said)]
+    told = said.split("; and ")[0].count("; ") + 1
+    assert told + sum(numbers) == len(result.because)
+
+
+def test_a_broken_file_of_the_right_kind_is_told_as_such(h100_report: bytes, outside: Callable[[str], bytes]) -> None:
+    with pytest.raises(EvidenceError, match=r"^gpu: found an NVIDIA report that cannot be read: signature: found 95"):
+        load_bundle(gpu=[h100_report[:-1]])
+    with pytest.raises(EvidenceError, match=r"^quote: found a TDX quote that cannot be read: "):
+        load_bundle(quote=outside("phala-dcap-qvl/tdx_quote")[:900])
 
 
 def test_files_in_each_others_slots_are_named(h100_files: dict[str, Any]) -> None:

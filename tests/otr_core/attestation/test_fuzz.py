@@ -22,3 +22,13 @@ def test_the_fuzzer_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attestation_fuzz, "load_bundle", broken)
     with pytest.raises(AssertionError, match="KeyError"):
         attestation_fuzz.fuzz(attestation_fuzz.fuzz_corpus(), inputs=1, seed=7)
+
+
+def test_seeds_are_added_up_and_told_apart() -> None:
+    real = attestation_fuzz.fuzz_corpus()
+    rows = [attestation_fuzz.fuzz(real, 40, seed, ["report"])["report"] for seed in (1, 2, 3)]
+    whole = attestation_fuzz.joined(rows)
+    assert sum(whole[name] for name in ("unreadable", "rejected", "accepted")) == 120
+    assert [sum(one) for one in whole["by_seed"]] == [40, 40, 40]
+    assert len({tuple(one) for one in whole["by_seed"]}) > 1  # another stream under each
+    assert whole["slowest_s"] == max(row["slowest_s"] for row in rows)

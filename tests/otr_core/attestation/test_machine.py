@@ -14,8 +14,8 @@ import pytest
 
 from otr_core.attestation import Appraisal, Bundle, Policy, appraise, load_bundle
 from otr_core.attestation.chain import VerifiedCache
-from otr_core.attestation.claims import Status
-from otr_core.attestation.machine import linked_pdis, mode, own_pdi
+from otr_core.attestation.claims import Claim, ClaimLog, Status
+from otr_core.attestation.machine import check_machine, linked_pdis, mode, own_pdi
 from otr_core.attestation.nvidia import certified_fwids
 from otr_core.attestation.report import OPAQUE_NAMES, field_name, parse_report
 from otr_core.errors import EvidenceError, PolicyError
@@ -85,6 +85,20 @@ def test_each_foreign_splice_is_refused(hgx: dict[str, list[bytes]], outside: Ou
             result = judged([*whole[:place], stranger, *whole[place + 1 :]])
             assert result.claim("gpu.topology").status is Status.REFUTED, place
         assert judged([*whole, stranger]).claim("gpu.topology").status is Status.REFUTED
+
+
+def test_a_switch_beside_a_gpu_that_knows_none_is_refused(outside: Outside) -> None:
+    """A real switch, its list of GPUs blanked, beside a real GPU in a mode without switches."""
+    files = ("secretvm-verify/gpu_attest.txt", "nvidia-attestation-sdk/evidence/switch_evidence_ls10.json")
+    gpu, switch = load_bundle(gpu=[outside(name) for name in files]).devices
+    blank = tuple((number, bytes(len(value)) if number == 26 else value) for number, value in switch.report.opaque)
+    switch = dataclasses.replace(switch, report=dataclasses.replace(switch.report, opaque=blank))
+    assert not linked_pdis(gpu)
+    assert not linked_pdis(switch)
+    claims: list[Claim] = []
+    check_machine([gpu, switch], NODE, ClaimLog("gpu", "gpu", claims))
+    (found,) = (one for one in claims if one.check == "gpu.topology")
+    assert (found.status, "does not list switch" in found.reason) == (Status.REFUTED, True)
 
 
 def test_a_device_twice_is_refused(hgx: dict[str, list[bytes]]) -> None:

@@ -83,6 +83,8 @@ def test_an_error_response_is_unreadable() -> None:
 # -- a CA of our own ---------------------------------------------------------------------------------------------------
 
 NOW = datetime(2025, 3, 1, tzinfo=UTC)
+CODE_SIGNING = x509.oid.ExtendedKeyUsageOID.CODE_SIGNING
+GOOD, REVOKED = ocsp.OCSPCertStatus.GOOD, ocsp.OCSPCertStatus.REVOKED
 Change = Callable[[x509.CertificateBuilder], x509.CertificateBuilder]
 
 
@@ -96,14 +98,16 @@ class OwnCa:
         self.subject, self.issuer = device.chain[1], device.chain[2]
         self.issuer_key = lab_key(b"ca" + bytes([2]))
 
-    def responder(self, *, usage: bool = True, until: datetime = NOW + timedelta(days=9)) -> x509.Certificate:
+    def responder(
+        self, *, usage: bool | x509.ObjectIdentifier = True, until: datetime = NOW + timedelta(days=9)
+    ) -> x509.Certificate:
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "responder")])
         builder = x509.CertificateBuilder(
             self.issuer.subject, name, lab_key(b"responder").public_key(), 5, NOW - timedelta(days=9), until
         )
         if usage:
-            allowed = x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.OCSP_SIGNING])
-            builder = builder.add_extension(allowed, critical=False)
+            named = x509.oid.ExtendedKeyUsageOID.OCSP_SIGNING if isinstance(usage, bool) else usage
+            builder = builder.add_extension(x509.ExtendedKeyUsage([named]), critical=False)
         return builder.sign(self.issuer_key, hashes.SHA384())
 
     def answer(
@@ -160,6 +164,7 @@ def test_revoked_and_unknown_are_no_good(own_ca: OwnCa) -> None:
     [
         (lambda ca: ca.answer()[:-1] + b"\0", "signed neither by the issuer nor by its responder"),
         (lambda ca: ca.answer(responder=ca.responder(usage=False)), "may not sign OCSP responses"),
+        (lambda ca: ca.answer(responder=ca.responder(usage=CODE_SIGNING)), "may not sign OCSP responses"),
         (lambda ca: ca.answer(responder=ca.responder(until=NOW)), "was not valid when it signed"),
         (lambda ca: lab_ocsp(ca.subject, ca.issuer, NOW, b"x"), "was not certified by"),
     ],
@@ -175,6 +180,23 @@ def test_the_latest_answer_counts(own_ca: OwnCa) -> None:
     status, reason, _used = revocation(own_ca.chain, [1], responses, as_of, 10**10, VerifiedCache())
     assert status is Status.REFUTED
     assert "revoked" in reason
+
+
+def test_of_two_answers_of_one_moment_the_worse_counts(own_ca: OwnCa) -> None:
+    both = [one for kind in (GOOD, REVOKED) for one in parse_ocsp(own_ca.answer(kind))]
+    for responses in (both, both[::-1]):
+        found = revocation(own_ca.chain, [1], responses, datetime.now(UTC), 10**10, VerifiedCache())
+        assert found[0] is Status.REFUTED
+
+
+def test_an_answer_from_the_future_takes_no_older_ones_place(own_ca: OwnCa) -> None:
+    """What was said before the appraisal stands, whatever will be said after it."""
+    now = datetime.now(UTC)
+    old, later = (one for at in (NOW, now + timedelta(days=10)) for one in parse_ocsp(own_ca.answer(at=at)))
+    for responses in ([old, later], [later, old]):
+        when = now + timedelta(days=1)
+        assert revocation(own_ca.chain, [1], responses, when, 10**10, VerifiedCache())[0] is Status.ASSERTED
+    assert revocation(own_ca.chain, [1], [later], when, 10**10, VerifiedCache())[0] is Status.REFUTED
 
 
 def test_an_answer_about_another_certificate_does_not_count(own_ca: OwnCa) -> None:

@@ -4,6 +4,7 @@ part is refused."""
 from __future__ import annotations
 
 import base64
+import contextlib
 import copy
 import dataclasses
 import re
@@ -29,6 +30,7 @@ from otr_core.attestation.rim import (
     golden_rows,
     parse_rim,
     rim_coverage,
+    safe_parser,
 )
 from otr_core.errors import EvidenceError
 from otr_paper.labs.attestation.lab import lab_key, lab_rim
@@ -362,3 +364,88 @@ def test_a_manifest_of_too_many_certificates_is_named(driver: bytes) -> None:
     assert found is not None
     with pytest.raises(EvidenceError, match="found 12 certificates, expected 4"):
         parse_rim(driver.replace(found[0], found[0] * 9))
+
+
+class TestWhatAPublisherCouldSlipIn:
+    """Each on a manifest that the laboratory signs, so that only the one check stands in the way."""
+
+    def test_nothing_outside_the_document_is_read(self, tmp_path: Path) -> None:
+        """No entity is expanded, no file and no document type is read, and nesting is bounded."""
+        (tmp_path / "secret").write_text("550.90.07")
+        (tmp_path / "types.dtd").write_text('<!ENTITY e "550.90.07">')
+        for declared in (
+            '<!DOCTYPE a [<!ENTITY e "550.90.07">]>',
+            f'<!DOCTYPE a [<!ENTITY e SYSTEM "file://{tmp_path}/secret">]>',
+            f'<!DOCTYPE a SYSTEM "file://{tmp_path}/types.dtd" []>',
+        ):
+            with contextlib.suppress(etree.XMLSyntaxError):
+                read = etree.fromstring(f"{declared}<a>&e;</a>", parser=safe_parser())
+                assert "550" not in "".join(read.itertext())
+            bare = etree.fromstring(f"{declared}<a/>", parser=safe_parser())
+            assert bare.getroottree().docinfo.externalDTD is None
+        with pytest.raises(EvidenceError, match="no well-formed XML"):
+            parse_rim(b"<a>" * 1000 + b"</a>" * 1000)
+
+    def test_of_two_parts_neither_is_taken(self, driver: bytes) -> None:
+        for name in ("Payload", "Meta"):
+            root = etree.fromstring(driver)
+            root.append(copy.deepcopy(root.find(f"{{{SWID}}}{name}")))
+            with pytest.raises(EvidenceError, match=f"found 2 {name} elements"):
+                parse_rim(etree.tostring(root))
+
+    def test_hashes_are_as_many_as_stated_and_numbered_from_0(self, driver: bytes) -> None:
+        def changed(old: str, new: str) -> bytes:
+            root = etree.fromstring(driver)
+            entry = next(one for one in root.iter("{*}Resource") if one.get("alternatives") == "1")
+            names = {name: value for name, value in entry.items() if "Hash0" in name}
+            ((name, value),) = names.items()
+            if not new:
+                del entry.attrib[name]
+            entry.set(name.replace("Hash0", old), value)
+            return bytes(etree.tostring(root))
+
+        with pytest.raises(EvidenceError, match="found 2 hashes, expected 1 named Hash0 upwards"):
+            parse_rim(changed("Hash1", "beside"))
+        with pytest.raises(EvidenceError, match="found 1 hashes, expected 1 named Hash0 upwards"):
+            parse_rim(changed("Hash1", ""))
+
+    def test_only_measurements_are_golden_values(self, driver: bytes) -> None:
+        root = etree.fromstring(driver)
+        entry = next(root.iter("{*}Resource"))
+        entry.addnext(copy.deepcopy(entry))
+        entry.getnext().set("type", "Note")
+        assert parse_rim(etree.tostring(root)).golden == parse_rim(driver).golden
+
+    def test_a_version_that_only_begins_like_a_vbios_is_a_drivers(self, driver: bytes) -> None:
+        for version, kind in (("96.00.9F.00.01", "vbios"), ("96.00.9F.00.01.1", "driver"), ("1.96.00.9F.00", "driver")):
+            assert dataclasses.replace(parse_rim(driver), version=version).kind == kind
+
+    def test_a_certificate_is_base64_and_nothing_else(self, driver: bytes) -> None:
+        with pytest.raises(EvidenceError, match="not base64"):
+            parse_rim(re.sub(rb"(<(?:\w+:)?X509Certificate>)", rb"\1!", driver, count=1))
+
+    def test_golden_values_inside_a_signature_are_not_signed(self, driver: bytes) -> None:
+        """An enveloped signature leaves itself out: one inside the payload can carry values that are in
+        the file, and in no signed part. They never count."""
+        ds = "{http://www.w3.org/2000/09/xmldsig#}"
+        leaf = parse_rim(lab_rim(driver, parse_rim(driver).chain, b"s")).chain[0]
+        root = etree.fromstring(driver)
+        payload, outer = root.find(f"{{{SWID}}}Payload"), root.find(f"{ds}Signature")
+        certificate = base64.b64encode(leaf.public_bytes(Encoding.DER)).decode()
+        next(outer.iter(f"{ds}X509Certificate")).text = certificate
+        entry = copy.deepcopy(next(payload.iter("{*}Resource")))
+        entry.set("index", "200")
+        payload.append(etree.Element(f"{ds}Signature", Id="placeholder"))
+        signer = XMLSigner(
+            method=SignatureConstructionMethod.enveloped,
+            signature_algorithm=SignatureMethod.ECDSA_SHA384,
+            digest_algorithm=DigestAlgorithm.SHA384,
+            c14n_algorithm=CanonicalizationMethod.CANONICAL_XML_1_1,
+        )
+        signed = signer.sign(root, key=lab_key(b"srim"), cert=[leaf])
+        inner = signed.find(f"{{{SWID}}}Payload/{ds}Signature")
+        etree.SubElement(inner, f"{ds}Object").append(entry)
+        forged, cache = parse_rim(etree.tostring(signed)), VerifiedCache()
+        assert forged.signature_problem(cache) is None
+        assert {one.index for one in forged.golden} - {one.index for one in forged.signed_golden(cache)} == {200}
+        assert forged.signed_golden(cache) == parse_rim(driver).golden

@@ -20,7 +20,9 @@ from otr_core.attestation.appraisal import Appraisal
 from otr_core.attestation.bundle import MAX_FILE_BYTES
 from otr_core.attestation.snp import SnpCertificates
 from otr_core.errors import EvidenceError
+from otr_node.evidence.export import flat_input, result_claims
 from otr_node.evidence.intake import MAX_NODES, MAX_TOKENS, read_evidence
+from otr_node.evidence.outcome import Judgement
 from otr_node.evidence.pieces import MAX_LEVELS, MAX_PIECES, MAX_VALUES, Found, PieceReader, Use
 from otr_node.evidence.tokens import Token, read_token, relay
 
@@ -117,6 +119,22 @@ class TestWhatBytesAre:
         cut = read(h100_chain[:200])
         assert cut[0].pieces == []
         assert [use.use.partition(":")[0] for use in cut[1]] == ["unreadable"]
+
+    def test_one_manifest_in_two_files_is_one(self, h100_files: dict[str, Any]) -> None:
+        files = [("g", h100_files["gpu"][0]), ("c", h100_files["gpu_certs"][0])]
+        rims = [(name, h100_files["rims"][0]) for name in "ab"]
+        assert len(read_evidence([*files, *rims]).nodes[0].bundle.rims) == 1
+
+    def test_side_pieces_alone_are_told_as_such(self, h100_files: dict[str, Any]) -> None:
+        chain, rim = h100_files["gpu_certs"][0], h100_files["rims"][0]
+        for files, said in (
+            ([("c", chain)], "c: found certificates alone"),
+            ([("r", rim), ("c", chain)], "r: found reference manifest, certificates alone"),
+            ([("x", b"A licence, in English.")], f"x: found text, {NOTHING}"),
+        ):
+            with pytest.raises(EvidenceError) as caught:
+                read_evidence(files)
+            assert str(caught.value) == f"{said}; expected a quote or a report"
 
 
 class TestJson:
@@ -260,6 +278,24 @@ class TestTokens:
         assert read_token(self.signed(key, claims), [jwk], NOW).problem == problem
 
 
+def test_one_rejected_node_rejects_them_all(h100: Bundle, h100_files: dict[str, Any], h100_report: bytes) -> None:
+    """In the verdict, the document, the token and the flat document, whichever node stands first."""
+    policy, when = Policy.default().expecting("gpu"), datetime(2025, 1, 15, tzinfo=UTC)
+    forged = h100_report[:-1] + bytes([h100_report[-1] ^ 1])
+    pair = [appraise(one, policy, when) for one in (h100, load_bundle(**{**h100_files, "gpu": [forged]}))]
+    assert [one.accepted for one in pair] == [True, False]
+    for nodes in (pair, pair[::-1]):
+        outcome = Judgement({"a": nodes[0], "b": nodes[1]}, (), (), ())
+        assert not outcome.accepted
+        assert outcome.document()["verdict"] == "rejected"
+        assert result_claims(nodes)["ear.status"] == "contraindicated"
+        flat = flat_input(nodes)
+        assert not flat["accepted"]
+        assert flat["checks"]["gpu.signature"] == "refuted"
+        assert {"gpu.signature"} <= {*flat["refuted"]} & {*flat["asserted"]}
+    assert Judgement({"a": pair[0], "b": pair[0]}, (), (), ()).accepted
+
+
 class TestRelay:
     @pytest.fixture(scope="class")
     def result(self, h100: Bundle) -> Appraisal:
@@ -365,5 +401,5 @@ class TestIntake:
         self, h100_report: bytes, h100_chain: bytes, outside: Outside
     ) -> None:
         assert len(read_evidence([("r", h100_report)]).nodes) == 1
-        with pytest.raises(EvidenceError, match="found no quote and no report"):
+        with pytest.raises(EvidenceError, match="found certificates alone"):
             read_evidence([("c", h100_chain)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import gzip
 import json
 import os
@@ -20,14 +21,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from otr_core import cli
 from otr_core.attestation import Policy, appraise, load_bundle
 from otr_core.attestation.chain import VerifiedCache
 from otr_core.attestation.policy import SHIPPED
+from otr_core.attestation.quote import parse_quote
 from otr_core.encoding import parse_json
 from otr_core.errors import EvidenceError, InputError
 from otr_core.files import read_input
+from otr_node.evidence.fetch import Reply, Request, fetch_for
 from otr_node.evidence.intake import read_evidence
 from tests.helpers.field_captures import listed
 
@@ -176,6 +181,51 @@ def test_json_is_one_canonical_document_with_what_was_taken(folder: Path, comman
             str(folder / "quote"), str(folder / "collateral"), *T[:1], "2025-06-20", "--expect", "cpu", "--json"
         )[1]
     )
+
+
+def claims_of(out: str) -> dict[str, str]:
+    return {claim["id"]: claim["status"] for claim in json.loads(out)["claims"]}
+
+
+def test_each_option_reaches_the_appraisal(folder: Path, command: Any, h100_report: bytes, outside: Outside) -> None:
+    """The expected nonce, a chain beside the files, the key of a binding profile, and whose token it is."""
+    report, chain, quote = (str(folder / name) for name in ("good", "chain", "quote"))
+    for nonce, status in ((h100_report[4:36].hex(), "asserted"), ("ab" * 32, "refuted")):
+        _, out, _ = command(report, "--gpu-certs", chain, "--nonce", nonce, *T, "--json")
+        assert claims_of(out)["gpu.0.nonce"] == status
+        assert claims_of(out)["gpu.0.signature"] == "asserted"
+    policy = folder / "near"
+    rules = (SHIPPED / "default.toml").read_text()
+    assert rules.count('binding = "auto"') == 1
+    policy.write_text(rules.replace('binding = "auto"', 'binding = "near"'))
+    committed = parse_quote(outside("phala-dcap-qvl/tdx_quote")).registers["report_data"][:32]
+    for key, status in ((committed.hex(), "asserted"), ("ab" * 32, "refuted")):
+        _, out, _ = command(quote, "--key", key, "--policy", str(policy), "--expect", "cpu", *T, "--json")
+        assert claims_of(out)["binding.key"] == status
+    made = ec.generate_private_key(ec.SECP256R1())
+    (folder / "key").write_bytes(made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    _, _, said = command(report, *T, "--eat", str(folder / "token"), "--eat-key", str(folder / "key"))
+    head = json.loads(base64.urlsafe_b64decode((folder / "token").read_text().split(".")[0] + "=="))
+    x = base64.urlsafe_b64decode(head["jwk"]["x"] + "=")
+    assert int.from_bytes(x, "big") == made.public_key().public_numbers().x
+    assert "made for this call" not in said
+
+
+def test_a_fetch_that_lacks_something_ends_in_1(
+    tmp_path: Path, h100_report: bytes, h100_chain: bytes, monkeypatch: pytest.MonkeyPatch, command: Any
+) -> None:
+    def dead(request: Request) -> Reply:
+        raise OSError("no route to host")
+
+    quiet = functools.partial(fetch_for, transport=dead, pause=lambda _: None)
+    monkeypatch.setattr("otr_node.evidence.command.fetch_for", quiet)
+    (tmp_path / "gpu.bin").write_bytes(h100_report)
+    for expected in (0, 1):  # without its chain it asks for nothing
+        monkeypatch.setattr(sys, "argv", ["otr", "fetch", str(tmp_path), "--json"])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == expected
+        (tmp_path / "chain.pem").write_bytes(h100_chain)
 
 
 def test_several_nodes_are_one_document(tmp_path: Path, outside: Outside, command: Any) -> None:

@@ -17,7 +17,17 @@ from otr_core.attestation import Policy, appraise
 from otr_core.attestation.claims import Status
 from otr_core.errors import EvidenceError, InputError
 from otr_node.evidence import fetch
-from otr_node.evidence.fetch import KDS, MAX_REPLY_BYTES, TRIES, Reply, Request, bundle_files, fetch_for
+from otr_node.evidence.fetch import (
+    KDS,
+    MAX_FILES,
+    MAX_REPLY_BYTES,
+    RIM_SERVICE,
+    TRIES,
+    Reply,
+    Request,
+    bundle_files,
+    fetch_for,
+)
 from otr_node.evidence.intake import read_evidence
 from tests.helpers.field_captures import listed
 
@@ -162,6 +172,19 @@ class TestTries:
         assert waits[:2] == [7.0, 2.0]
         assert {calls[url] for url in calls if url in answers} == {3}
 
+    def test_a_service_can_make_nobody_wait_long_nor_take_half_an_answer(
+        self, response: Path, outside: Outside
+    ) -> None:
+        answers, waits = intel(outside), list[float]()
+        slow = {url: Reply(503, {"retry-after": "86400"}, b"") for url in answers}
+        fetch_for(response, transport=Recorded(slow), pause=waits.append)
+        assert set(waits) == {60.0}
+        for status, asked in ((206, 1), (302, 1), (404, 1), (429, TRIES)):
+            part = {url: dataclasses.replace(one, status=status) for url, one in answers.items()}
+            transport = Recorded(part)
+            assert not fetch_for(response, transport=transport, pause=waits.append).fetched
+            assert {transport.asked.count(url) for url in answers} == {asked}, status
+
     def test_tries_end(self, response: Path) -> None:
         waits, calls = list[float](), list[str]()
 
@@ -175,7 +198,7 @@ class TestTries:
         assert max(waits) <= 60
         assert all("no route to host at all" in reason for reason in report.missing.values())
 
-    @pytest.mark.parametrize("body", [b"", b"<html>captive portal</html>", b"{}", bytes(MAX_REPLY_BYTES + 1)])
+    @pytest.mark.parametrize("body", [b"", b"<html>captive portal</html>", b"{}", b"[", bytes(MAX_REPLY_BYTES + 1)])
     def test_what_was_not_asked_for_is_not_kept(self, response: Path, outside: Outside, body: bytes) -> None:
         answers = {url: Reply(200, {}, body) for url in intel(outside)}
         report = fetch_for(response, transport=Recorded(answers), pause=lambda _: None)
@@ -210,3 +233,40 @@ def test_a_bundle_without_evidence(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("hello")
     with pytest.raises(EvidenceError):
         fetch_for(tmp_path, transport=Recorded({}))
+
+
+class TestWhatEvidenceMayAskFor:
+    """The operator writes the evidence, and it decides what is asked and where replies are kept."""
+
+    def test_a_version_is_no_path(self, tmp_path: Path, h100_report: bytes, h100_chain: bytes) -> None:
+        assert h100_report.count(b"550.90.07") == 1
+        (tmp_path / "gpu.bin").write_bytes(h100_report.replace(b"550.90.07", b"../../x/y"))
+        (tmp_path / "chain.pem").write_bytes(h100_chain)
+        transport = Recorded({})
+        report = fetch_for(tmp_path, transport=transport, pause=lambda _: None)
+        named = [name for name in report.missing if name.startswith("rim_NV_GPU_DRIVER")]
+        assert named == ["rim_NV_GPU_DRIVER_GH100_.._.._x_y.json"]
+        assert all(url.count("/") == RIM_SERVICE.count("/") + 1 for url in transport.asked if RIM_SERVICE in url)
+        assert len(fetch.as_word("x" * 300)) == 100
+
+    def test_a_report_without_a_chain_asks_for_nothing(self, tmp_path: Path, h100_report: bytes) -> None:
+        (tmp_path / "gpu.bin").write_bytes(h100_report)
+        transport = Recorded({})
+        assert not fetch_for(tmp_path, transport=transport, pause=lambda _: None).missing
+        assert transport.asked == []
+
+    def test_a_clouds_own_key_is_not_asked_of_amd(self, tmp_path: Path, outside: Outside) -> None:
+        raw = bytearray(outside("coco-trustee/snp/test-vlek-report.bin"))
+        raw[0], raw[0x188:0x18B] = 3, bytes([0x19, 0x01, 0x01])
+        (tmp_path / "report.bin").write_bytes(raw)
+        transport = Recorded({})
+        fetch_for(tmp_path, transport=transport, pause=lambda _: None)
+        assert transport.asked == []
+
+    def test_a_folder_of_too_many_files(self, tmp_path: Path) -> None:
+        for number in range(MAX_FILES):
+            (tmp_path / str(number)).touch()
+        assert len(bundle_files(tmp_path)) == MAX_FILES
+        (tmp_path / "more").touch()
+        with pytest.raises(InputError, match=f"found {MAX_FILES + 1} files, expected 1 to {MAX_FILES}"):
+            bundle_files(tmp_path)

@@ -246,6 +246,13 @@ class TestOurOwn:
             "contraindicated",
         ]
 
+    def test_what_nobody_looked_at_is_a_warning(self, h100_files: dict[str, Any]) -> None:
+        """Without the VBIOS manifest the driver's measurements hold, and the VBIOS's are unknown."""
+        half = load_bundle(**{**h100_files, "rims": h100_files["rims"][:1]})
+        result = appraise(half, DEFAULT.expecting("gpu"), datetime(2025, 1, 15, tzinfo=UTC))
+        vector = result_claims([result])["ear.trustworthiness-vector"]
+        assert (vector["executables"], vector["instance-identity"]) == (32, 2)
+
     @pytest.mark.parametrize("pem", [b"", b"-----BEGIN PRIVATE KEY-----\nAA\n-----END PRIVATE KEY-----\n"])
     def test_what_is_no_key_is_said(self, pem: bytes) -> None:
         with pytest.raises(InputError, match="token key"):
