@@ -13,7 +13,7 @@ from otr_core.dispute.profile import FILE, profile_numbers, read_profile
 from otr_core.errors import InputError
 from otr_paper.benches import network as bench
 from otr_paper.devnet.attacks import SILENT, WITHHELD
-from otr_paper.devnet.faults import SERVERS
+from otr_paper.devnet.faults import CLIENTS, SERVERS, answer_name
 from otr_paper.press import figures
 from otr_paper.press import network as drawings
 from otr_paper.series import network as views
@@ -47,14 +47,20 @@ def test_every_event_stands_with_the_answer_that_it_is_about(run):
     by_answer = {
         name: Counter(r["event"] for r in found if r["answer"] == name) for name in ("operator-1", "operator-2")
     }
-    said = Counter(each["event"] for each in run["events"])
-    for event in ("ordered", "answered", "committed", "paid", "judged"):
-        assert by_answer["operator-1"][event] + by_answer["operator-2"][event] == said[event]
-        assert by_answer["operator-1"][event] == by_answer["operator-2"][event]
+    said, own = Counter(each["event"] for each in run["events"]), Counter[tuple[str, str]]()
+    own.update((each["answer"], each["event"]) for each in run["events"] if "answer" in each)
+    for operator in SERVERS:
+        shown = answer_name(operator, CLIENTS[0])
+        for event, count in (("ordered", 1), ("answered", 1), ("committed", 1), ("paid", 1), ("judged", 2)):
+            assert by_answer[operator][event] == own.get((shown, event), count) == count
+        for client in CLIENTS[1:]:  # whose answers are there, and are not drawn
+            assert own[answer_name(operator, client), "received"] == 3
+    assert {row["process"] for row in found if row["process"] in CLIENTS} == {CLIENTS[0]}
     for event in ("challenge", "open", "move", "slashed", "reward"):
         assert by_answer["operator-2"][event] == said[event] > 0
-    assert by_answer["operator-1"]["finalise"] == said["finalise"] == 1
-    assert by_answer["operator-1"]["registers a key"] == 1
+    assert by_answer["operator-1"]["finalise"] == 1
+    assert (by_answer["operator-1"]["registers a key"], by_answer["operator-2"]["registers a key"]) == (1, 0)
+    assert by_answer["operator-1"]["staked"] == by_answer["operator-2"]["staked"] == 1
     assert all(row["about"] != "leaves" for row in found)
     games = {row["game"] for row in found if row["event"] == "move"}
     assert games == {1, 2}
@@ -96,8 +102,9 @@ def test_what_each_process_did_is_counted(run):
     paid = sum(each["wei"] for each in run["events"] if each["event"] == "withdraw")
     assert sum(float(row["withdrawn (ether)"] or 0) for row in rows.values()) == pytest.approx(paid / 10**18)
     assert rows["conductor"]["transactions"] == 0
-    stakes = sum(each["event"] == "staked" for each in run["events"]) // 2
-    assert rows["operator-1"]["transactions"] == 3 + stakes  # batch, final, money; a run may begin with the stakes
+    sent = Counter(each["event"] for each in run["events"] if each["process"] == "operator-1")
+    assert (sent["staked"], sent["committed"]) == (1, sent["finalise"])
+    assert rows["operator-1"]["transactions"] == 1 + 2 * sent["committed"] + sent["withdraw"]
     moved = views.time_moves(run)
     window = run["deployment"]["court.window_s"] + run["deployment"]["court.reveal_s"]
     assert any(each["seconds"] >= window for each in moved)
