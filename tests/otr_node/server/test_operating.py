@@ -65,12 +65,12 @@ class Served:
         keys = (enclave or self.enclave).keys
         self.network.court(REGISTRAR).register_key(keys.digest, Key(ME, OWN.id, keys.address))
 
-    def operator(self, **about: Any) -> ServingOperator:
+    def operator(self, kind: Callable[..., Any] = ServingOperator, **about: Any) -> Any:
         """One that has just been started."""
         about = {"secret": SECRET, "every_s": 60.0, "most": 8, "clock": lambda: self.now, **about}
         at, say = self.network.court(OPERATOR), self.network.report
         journal, book = JournalReader(self.state), self.book()
-        return ServingOperator(at, ME, {OWN.id: OWN}, self.state, say, journal=journal, book=book, **about)
+        return kind(at, ME, {OWN.id: OWN}, self.state, say, journal=journal, book=book, **about)
 
     def book(self) -> BatchBook:
         return BatchBook(self.state, ME, self.domain)
