@@ -479,6 +479,25 @@ def test_no_batch_is_tried_while_a_game_is_open(served):
     assert served.batches() == [1]
 
 
+@pytest.mark.parametrize("planned", [False, True], ids=["not planned", "planned before"])
+def test_a_convicted_operator_says_so_once_and_tries_no_batch(served, planned):
+    served.register()
+    served.demand(served.answer()[1])
+    operator = served.operator(every_s=0.0)
+    if planned:
+        operator.read()
+        assert operator._plan()
+    network, court = served.network, served.network.court(FISHERMAN)
+    network.later(network.stands.terms.duty_s + 10)
+    court.call(None, FISHERMAN.address.lower(), "lapse", 1)
+    served.answer()
+    for _ in range(3):
+        act(operator)
+    events = [each["event"] for each in network.events]
+    assert (events.count("convicted"), events.count("refused")) == (1, 0)
+    assert served.batches() == []
+
+
 def test_blocks_that_are_taken_back_put_every_batch_in_doubt(served):
     served.register()
     file = served.answer()[1]

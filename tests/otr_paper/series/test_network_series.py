@@ -54,7 +54,7 @@ def test_every_event_stands_with_the_answer_that_it_is_about(run):
         for event, count in (("ordered", 1), ("answered", 1), ("committed", 1), ("paid", 1), ("judged", 2)):
             assert by_answer[operator][event] == own.get((shown, event), count) == count
         for client in CLIENTS[1:]:  # whose answers are there, and are not drawn
-            assert own[answer_name(operator, client), "received"] == 3
+            assert own[answer_name(operator, client), "received"] >= 2
     assert {row["process"] for row in found if row["process"] in CLIENTS} == {CLIENTS[0]}
     for event in ("challenge", "open", "move", "slashed", "reward"):
         assert by_answer["operator-2"][event] == said[event] > 0
