@@ -147,9 +147,11 @@ def chaos_markdown(project: Project) -> str:
     ``chaos``."""
     card, found = read_result(project.results, "chaos")
     lines = [f"- {line}" for line in chaos_lines(found)]
-    lines += ["", "| seed | attack | does not hold | run, s | convicted after, chain s | bound, chain s |"]
-    lines += ["|---|---|---|---|---|---|"]
-    for row in chaos_exceptions(found):
+    rows = chaos_exceptions(found)
+    if rows:
+        lines += ["", "| seed | attack | does not hold | run, s | convicted after, chain s | bound, chain s |"]
+        lines += ["|---|---|---|---|---|---|"]
+    for row in rows:
         clocks = (f"{row[name]:,.0f}" if row[name] is not None else "-" for name in ("seconds", "taken_s", "bound_s"))
         lines.append(f"| {row['seed']} | {row['attack']} | {row['broken']} | {' | '.join(clocks)} |")
     lines.append(f"\nMeasured with `{card.command}` on {card.date}, on a machine that others used.")
