@@ -495,6 +495,7 @@ def test_a_convicted_operator_says_so_once_and_tries_no_batch(served, planned):
         act(operator)
     events = [each["event"] for each in network.events]
     assert (events.count("convicted"), events.count("refused")) == (1, 0)
+    assert bool(list(operator.book.pending())) is planned
     assert served.batches() == []
 
 

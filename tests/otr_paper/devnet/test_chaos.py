@@ -41,7 +41,7 @@ def stem(tmp_path_factory) -> Iterator[Stem]:
 
 @pytest.mark.slow
 @needs_anvil
-@pytest.mark.parametrize("seed", [1, 2, 6, 11, 24, 164])
+@pytest.mark.parametrize("seed", [1, 2, 4, 1001, 1002, 5002])
 def test_nothing_honest_is_slashed_no_receipt_is_lost_and_every_cheat_is_slashed(ground, stem, tmp_path, seed):
     row = run_seed(ground, stem, tmp_path / "run", plan_of(seed))
     assert not row["broken"], (row, (tmp_path / "run" / "events.jsonl").read_text()[-3000:])

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from otr_core.dispute.duties import LeafPlace
 from otr_core.dispute.profile import FILE, read_profile
 from otr_core.dispute.records import ChallengeStatus
 from otr_core.errors import NodeError
@@ -29,6 +30,7 @@ from otr_paper.devnet.ground import Ground
 from otr_paper.devnet.parties import Client
 from otr_paper.devnet.standing import CHEAT, LIED_TO, Standing
 from otr_paper.labs.disputes.parties import KEYS
+from otr_paper.labs.disputes.statement_lies import Told
 from otr_paper.labs.disputes.world import tiny, tiny_bench
 from tests.helpers.networks import FISHERMAN, OPERATOR, OWN, embedded
 from tests.otr_node.server.test_operating import Served, act
@@ -48,23 +50,24 @@ def cheating(served: Served, attack: str) -> CheatingOperator:
     return served.operator(partial(CheatingOperator, attack=attack_named(attack)))
 
 
-def lied(served: Served) -> ReceiptFile:
+def lied(served: Served, told: Told = TOLD) -> ReceiptFile:
     """The journal of a server that has told the lie."""
-    placed, run = tiny(TOLD.signed.order.decoding.temperature_milli).placed, TOLD.operator.run
+    placed, run = tiny(told.signed.order.decoding.temperature_milli).placed, told.operator.run
     said = Message("response", plain=Response(run.token_ids, run.seed).to_json())
     file = ReceiptFile(
         order=placed.order, model=OWN.model.manifest, query=placed.query, response=said, prompt_proof=(),
-        configuration={}, receipt=TOLD.signed.receipt, signature=TOLD.signed.signature, keys=KEYS, evidence={},
+        configuration={}, receipt=told.signed.receipt, signature=told.signed.signature, keys=KEYS, evidence={},
     )  # fmt: skip
     assert served.journal.begin(placed.order.id, placed.sent, b"b" * 32).result()
     served.journal.add_receipt(placed.order.id, file.dump()).result()
     return file
 
 
-def test_a_lying_operator_commits_its_lie_and_else_what_an_honest_one_would(served):
-    lied(served)
+@pytest.mark.parametrize("name", [LIE, "promptTokens: one less than ordered"], ids=["a run", "a receipt that convicts"])
+def test_a_lying_operator_commits_its_lie_and_else_what_an_honest_one_would(served, name):
+    lied(served, attack_named(name).lie.tell())
     served.answer()
-    operator = cheating(served, LIE)
+    operator = cheating(served, name)
     act(operator)
     assert served.batches() == [1]  # the other receipt's key is not registered, and in a batch it would convict
     assert [each["event"] for each in served.network.events].count("waiting") == 1
@@ -219,7 +222,12 @@ def test_a_client_keeps_what_does_not_hold_and_pays_once_its_place_stands(served
         place = dump_place(book.place(file.receipt.order_id))
     monkeypatch.setattr(RemoteServer, "receipt", lambda self, placed: file)
     monkeypatch.setattr(RemoteServer, "leaves", lambda self, file: b"")
-    monkeypatch.setattr(RemoteServer, "place", lambda self, file, wait_s: place)
+    elsewhere = dump_place(LeafPlace(bytes(32), 0, ()))
+    monkeypatch.setattr(RemoteServer, "place", lambda self, file, wait_s: elsewhere)
+    assert not own.step()  # that batch is not on chain: nothing is paid for it
+    assert "paid" not in {each["event"] for each in served.network.events}
+    (served.network.folder / f"{name}.place.json").write_bytes(place)
+    ordered = (served.network.folder / f"{name}.order.json").read_bytes()
     assert own.step()
     said = {each["event"]: each for each in served.network.events}
     assert (said["checked"]["holds"], said["paid"]["answer"]) == (False, name)
@@ -228,6 +236,7 @@ def test_a_client_keeps_what_does_not_hold_and_pays_once_its_place_stands(served
     again = client(served, junk, sealed=False)  # as after a kill
     assert not again.step()
     assert [each["event"] for each in served.network.events].count("paid") == 1
+    assert (served.network.folder / f"{name}.order.json").read_bytes() == ordered
 
     def gone(*about: Any, **more: Any) -> bool:
         raise NodeError("chain-id", "another chain", "this one")
