@@ -41,12 +41,12 @@ from otr_paper.devnet.faults import (
     Door,
     NetworkFault,
     Plan,
-    operator_of,
+    answered_by,
 )
 from otr_paper.devnet.ground import DevnetEnd, Ground
 from otr_paper.devnet.parties import heartbeat_of
 from otr_paper.devnet.processes import Processes
-from otr_paper.devnet.standing import CHEAT, CLIENTS_FOLDER, LIED_TO, Standing
+from otr_paper.devnet.standing import CHEAT, CLIENTS_FOLDER, LIED_TO, NetworkStanding
 from otr_paper.labs.disputes.world import tiny
 
 FISHERMEN = PARTIES[2:4]
@@ -136,7 +136,7 @@ class Devnet:
             own.id, json.loads((self.ground.folder / "court.json").read_text())["judges"][own.id.hex()], own.trees
         )
         self._followed = Followed(at, {own.id: own.registered})
-        self._now = Standing(
+        self._now = NetworkStanding(
             self.ground, self.folder / CLIENTS_FOLDER, self._attack, self._followed, frozenset(self._honest)
         )
         self._stood = chain.time
@@ -346,7 +346,7 @@ class Devnet:
         if any(count < _LOOKS for _, _, count in self._looks.values()):
             return False
         at = self._now.placed()
-        return all(each in at or self._now.commits_nothing(operator_of(each)) for each in ANSWERS)
+        return all(each in at or self._now.commits_nothing(answered_by(each)) for each in ANSWERS)
 
     def _move_time(self) -> None:
         """Move time to what comes next."""
@@ -354,7 +354,7 @@ class Devnet:
         at = self._now.placed()
         games = any(each.status == ChallengeStatus.OPEN for each in court.challenges)
         duties = any(each.status == ChallengeStatus.DEMAND for each in court.challenges)
-        kept = any(self._now.withholds(operator_of(name)) and name not in at for name in self._received)
+        kept = any(self._now.withholds(answered_by(name)) and name not in at for name in self._received)
         if not duties and kept and not self._now.convicted(CHEAT):
             # Before a silent player's clock, which is longer: who waits for a receipt demands it in time.
             self._later(PATIENCE_S, "a receipt is waited for")

@@ -38,7 +38,7 @@ def answer_name(operator: str, client: str) -> str:
     return f"{operator}.{client}"
 
 
-def operator_of(answer: str) -> str:
+def answered_by(answer: str) -> str:
     """Whose answer one is, by its name."""
     return answer.partition(".")[0]
 

@@ -17,7 +17,7 @@ from otr_node.chain.answers import answers_in
 from otr_node.chain.fisherman import PATIENCE_S
 from otr_node.chain.followed import Followed
 from otr_paper.devnet.attacks import OperatorAttack
-from otr_paper.devnet.faults import ANSWERS, CLIENTS, SERVERS, answer_name, operator_of
+from otr_paper.devnet.faults import ANSWERS, CLIENTS, SERVERS, answer_name, answered_by
 from otr_paper.devnet.ground import DevnetEnd, Ground
 from otr_paper.labs.disputes.parties import KEY_ID
 
@@ -31,7 +31,7 @@ _REACTION_S = 600
 
 
 @dataclass(frozen=True)
-class Standing:
+class NetworkStanding:
     """One run, as it stands now.
 
     Attributes:
@@ -107,7 +107,7 @@ class Standing:
         playing = any(each.status in (ChallengeStatus.OPEN, ChallengeStatus.DEMAND) for each in court.challenges)
         at, honest = self.placed(), self.honest.intersection(OPERATORS)
         own = [each for each in court.batches.values() if self.ground.names.get(each.operator) in honest]
-        placed = all(name in at for name in ANSWERS if operator_of(name) in honest)
+        placed = all(name in at for name in ANSWERS if answered_by(name) in honest)
         end.finalised = placed and all(each.closed for each in own)
         won = {each.challenger for each in court.challenges if each.status == ChallengeStatus.WON}
         owed = {each for each in won if logs.credits.get(each)}
@@ -136,7 +136,7 @@ class Standing:
             path = self.folder / f"{name}.receipt.json"
             kept = path.exists() and sha256(path.read_bytes()).hexdigest() == hashes[name]
             end.receipts += 1
-            end.lost_receipts += not kept or not (name in at or self.convicted(operator_of(name)))
+            end.lost_receipts += not kept or not (name in at or self.convicted(answered_by(name)))
         convicted = {self.ground.names.get(each, each) for each in self.followed.logs.convicted}
         honest = {*self.honest, *blameless}
         end.honest_slashed = bool(convicted & honest)
@@ -148,9 +148,9 @@ class Standing:
         )
         if CHEAT in self.honest:
             return
-        terms, own = court.terms, {name: batch for name, batch in at.items() if operator_of(name) == CHEAT}
+        terms, own = court.terms, {name: batch for name, batch in at.items() if answered_by(name) == CHEAT}
         false = [court.batches[own[LIED_TO]].time] if LIED_TO in own else []
-        taken = [time for name, time in received.items() if operator_of(name) == CHEAT]
+        taken = [time for name, time in received.items() if answered_by(name) == CHEAT]
         began = min(false or taken, default=0)
         bound = terms.window_s + terms.reveal_s + 2 * terms.clock_s + moves * terms.increment_s
         end.bound_s = PATIENCE_S + terms.duty_s + _REACTION_S if self.attack.withholds else bound

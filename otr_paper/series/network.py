@@ -10,7 +10,7 @@ from typing import Any
 
 from otr_core.dispute.profile import DeploymentProfile, profile_numbers, unit_of
 from otr_paper.devnet.attacks import SILENT, WITHHELD
-from otr_paper.devnet.faults import CLIENTS, SERVERS, answer_name, operator_of
+from otr_paper.devnet.faults import CLIENTS, SERVERS, answer_name, answered_by
 from otr_paper.store.records import Records, records
 
 KINDS: Mapping[str, tuple[str, ...]] = {
@@ -95,7 +95,7 @@ def _answers(events: Sequence[Mapping[str, Any]]) -> Callable[[Mapping[str, Any]
 
 def _shown(answer: str) -> str:
     """The operator of an answer, if it is one to ``_SHOWN``."""
-    operator = operator_of(answer)
+    operator = answered_by(answer)
     return operator if answer == answer_name(operator, _SHOWN) else ""
 
 

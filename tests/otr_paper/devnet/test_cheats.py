@@ -28,7 +28,7 @@ from otr_paper.devnet.cheats import CheatingOperator
 from otr_paper.devnet.faults import CLIENTS, answer_name
 from otr_paper.devnet.ground import Ground
 from otr_paper.devnet.parties import Client
-from otr_paper.devnet.standing import CHEAT, LIED_TO, Standing
+from otr_paper.devnet.standing import CHEAT, LIED_TO, NetworkStanding
 from otr_paper.labs.disputes.parties import KEYS
 from otr_paper.labs.disputes.statement_lies import Told
 from otr_paper.labs.disputes.world import tiny, tiny_bench
@@ -124,13 +124,13 @@ def test_who_withholds_commits_nothing_and_shows_nothing(served):
     assert served.network.status() == [ChallengeStatus.DEMAND]
 
 
-def standing(served: Served, attack: str = "") -> Standing:
+def standing(served: Served, attack: str = "") -> NetworkStanding:
     """Of a run in which operator 2 is the helper's operator, and operator 1 has done nothing yet."""
     names = {OPERATOR.address.lower(): CHEAT, FISHERMAN.address.lower(): "operator-1"}
     followed = Followed(served.network.court(FISHERMAN), {})
     followed.read()
     ground = Ground(served.network.folder, None, tiny_bench().folder, OWN, names)
-    return Standing(ground, served.network.folder, attack_named(attack), followed, frozenset({"operator-1"}))
+    return NetworkStanding(ground, served.network.folder, attack_named(attack), followed, frozenset({"operator-1"}))
 
 
 def test_stakes_are_registered_first_and_a_key_by_a_receipt_that_is_no_lie(served):
