@@ -321,6 +321,20 @@ class Late(RpcNode):
         return found
 
 
+def test_what_the_node_refuses_is_said_and_not_tried_till_patience_ends():
+    fields = {"type": 2, "chainId": CHAIN_ID, "nonce": 0, "gas": 21_000, "to": OTHER.address, "value": 7}
+    fields |= {"maxFeePerGas": 10**10, "maxPriorityFeePerGas": 1}
+    with embedded_door() as door:
+        delivery = Delivery(RpcNode(door.url, 5.0), None, 0, 10**12, 20.0, 0.01)
+        for changes, kind, check in (
+            ({"value": 10**30}, NodeError, "funds"),
+            ({"gas": 20_000}, ChainError, "transaction"),
+        ):
+            with pytest.raises(kind) as failure:
+                delivery.deliver(KEY, fields | changes)
+            assert failure.value.check == check
+
+
 class Wavering(RpcNode):
     """Shows and hides what it has, as ``hidden`` says, then shows it."""
 

@@ -212,6 +212,16 @@ def test_receipts_wait_for_their_key_and_hold_up_no_other(served, again):
         assert book.waiting == 0
 
 
+def test_receipts_that_have_waited_for_their_key_do_not_wait_for_the_schedule_too(served):
+    served.answer()
+    operator = served.operator()
+    act(operator)
+    assert served.batches() == []
+    served.register()
+    act(operator)
+    assert served.batches() == [1]
+
+
 def test_so_many_that_wait_as_a_batch_holds_hold_up_no_other(served):
     """What waits is not counted among what is new."""
     stranger = SimulatedEnclave(b"o" * 32, OWN.id, b"n" * 32, served.network.node.time)
