@@ -18,7 +18,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -197,13 +197,22 @@ def add_commands() -> None:
 
 
 def main() -> NoReturn:
-    """Entry point: expected failures are one line and a status, never a traceback."""
+    """Entry point."""
+
+    def act() -> None:
+        add_commands()
+        app()
+
+    run_reported(act)
+
+
+def run_reported(act: Callable[[], None]) -> NoReturn:
+    """Do what a program is for, and exit: expected failures are one line and a status, never a traceback."""
     # What a library warns of, such as a name that is too long in somebody's certificate, is no line for the
     # user: what matters of it is checked.
     warnings.simplefilter("ignore")
     try:
-        add_commands()
-        app()
+        act()
     except OtrError as error:
         if os.environ.get(VERBOSE):
             traceback.print_exception(error)

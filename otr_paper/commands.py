@@ -102,7 +102,7 @@ def run_devnet(
     as_json: AsJson = False,
 ) -> None:
     """A whole network on this machine: node, contracts, two operators with their servers, two fishermen and
-    a client, each a process. With --json: one event a line. Exit 1 if the end is not the expected one."""
+    three clients, each a process. With --json: one event a line. Exit 1 if the end is not the expected one."""
     project = find_project()
     need_extras("node", "chain", "serve", "paper")
     from otr_paper.devnet.once import run_once

@@ -3,6 +3,7 @@ there is none the embedded chain behind a door of its own."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -16,7 +17,8 @@ from typing import Self
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
-from otr_core.errors import NodeError
+from otr_core.errors import InputError, NodeError, reported_as
+from otr_node.chain.node import RpcNode, quantity
 from otr_node.chain.rpc import RpcChain
 
 PHRASE = "test test test test test test test test test test test junk"
@@ -96,7 +98,8 @@ class Anvil(LocalNode):
 
     Args:
         program: ``find_anvil``. chain_id, timestamp: of its first block; None: now. hardfork: rules
-            of the virtual machine. state: file that the chain is kept in from one start to the next.
+            of the virtual machine. state: file that the chain is kept in from one start to the next: with its
+            first block, and a clock that does not go back.
         block_s: seconds between blocks; None: a block for each transaction. port: None: a free one.
     """
 
@@ -115,10 +118,29 @@ class Anvil(LocalNode):
         words = [str(program), "--silent", "--host", "127.0.0.1", "--port", str(port)]
         words += ["--chain-id", str(chain_id), "--hardfork", hardfork, "--gas-limit", "60000000", "--mnemonic", PHRASE]
         words += ["--derivation-path", f"{PATH}/"]
+        first, latest = (None, 0) if state is None or not state.exists() else _times(state)
+        # Anvil makes a first block at each start, by its clock of then: of another time it is another chain's.
+        timestamp = first if first is not None else timestamp
         words += [] if timestamp is None else ["--timestamp", str(timestamp)]
         words += [] if state is None else ["--state", str(state)]
         words += [] if block_s is None else ["--block-time", str(block_s)]
         super().__init__(words, port, chain_id, _START_S)
+        if first is not None:
+            ahead = max(latest, int(time.time())) - RpcChain(self.url).time
+            RpcNode(self.url, _START_S).ask("evm_increaseTime", max(ahead, 0))
+
+
+def _times(state: Path) -> tuple[int, int]:
+    """Times of the first and of the latest block of a chain that anvil has kept.
+
+    Raises:
+        InputError: the file is none of anvil's.
+    """
+    causes = ValueError, KeyError, TypeError
+    with reported_as(InputError, f"{state} cannot be used", *causes, expected="a chain that anvil has kept"):
+        headers = [block["header"] for block in json.loads(state.read_bytes())["blocks"]]
+        times = {quantity(each["number"]): quantity(each["timestamp"]) for each in headers}
+        return times[0], times[max(times)]
 
 
 class EmbeddedNode(LocalNode):

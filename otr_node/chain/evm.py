@@ -142,6 +142,9 @@ class Chain:
         if to > self.time:
             self._tester.time_travel(to)
 
+    def check_same(self) -> None:
+        """It is: the chain lives and ends with this process."""
+
     def balance(self, address: str) -> int:
         """Wei held by ``address``."""
         return int(self._tester.get_balance(address))

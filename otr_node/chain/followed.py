@@ -82,9 +82,13 @@ class Followed:
 
         Returns:
             what was read; all from the deployment on when the chain has changed.
+
+        Raises:
+            NodeError: ``chain-id``: it has changed from its first block on. Else as the chain's questions.
         """
         node = self.chain.chain
         if self.tip and node.block_hash(self.height) != self.tip:
+            node.check_same()
             self.times_over += 1
             self._begin()
         head = node.head

@@ -112,6 +112,9 @@ class AnyChain(Protocol):
     def block_hash(self, number: int) -> str:
         """Hash of a block, hex; "" if there is none of this number."""
 
+    def check_same(self) -> None:
+        """See that the chain is the one that this process began with."""
+
     def balance(self, address: str) -> int:
         """Wei held by ``address``."""
 

@@ -131,6 +131,7 @@ def run_party(
                 heartbeat.touch()
         except NodeError as error:
             if error.check in _HOPELESS:
+                party.report("ended", why=str(error))
                 raise
             party.say_once("waiting", error.check, why=str(error))
         except ChainError as error:

@@ -137,6 +137,17 @@ class RpcChain:
         """Hash of a block, hex; "" if there is none of this number."""
         return self._node.block_hash(number)
 
+    def check_same(self) -> None:
+        """See that the chain is the one that this process began with, as far as first blocks tell.
+
+        Raises:
+            NodeError: ``chain-id``: another one stands behind the URL now.
+        """
+        first = self.block_hash(0) if self._first else ""
+        if first and first != self._first:
+            begins = f"a chain that begins with block {first}"
+            raise NodeError("chain-id", begins, f"{self._first}, with which this process began")
+
     def balance(self, address: str) -> int:
         """Wei held by ``address``."""
         return self._node.number("eth_getBalance", address, "latest")
@@ -261,14 +272,10 @@ class RpcChain:
 
     def _finish_kept(self) -> None:
         """See to what was signed and has no receipt yet. Nothing else is signed before: it would be decided
-        on a chain without the former, and be mined behind it. Nor is anything once another chain stands
-        behind the URL than at the beginning."""
+        on a chain without the former, and be mined behind it."""
         if self.outbox is None:
             return
-        first = self.block_hash(0)
-        if first and self._first and first != self._first:
-            begins = "a chain that begins with block {}"
-            raise NodeError("chain-id", begins.format(first), f"{self._first}, with which this process began")
+        self.check_same()
         for kept in self.outbox.waiting():
             self._delivery.finish(*kept)
 

@@ -94,7 +94,7 @@ class ServingOperator(Defender):
                 self.book.stands(planned.number)
                 self.report("committed", batch=planned.batch.hex(), receipts=planned.size)
                 continue
-            if self._frozen:
+            if self._frozen or self._convicted:
                 return False
             # What was right when it was planned may have been published, or its key revoked, since.
             before = self.book.leaves_of(planned.number)
@@ -106,6 +106,15 @@ class ServingOperator(Defender):
         return False
 
     @property
+    def _convicted(self) -> bool:
+        """Whether the operator is, whose batches the court takes no more."""
+        own = self.followed.court.operators.get(self.me)
+        if own is None or not own.convicted:
+            return False
+        self.say_once("convicted", self.me, why="the court takes no more batches of it: what it answers is in none")
+        return True
+
+    @property
     def _frozen(self) -> bool:
         """Whether a game against the operator is open, in which the court takes no batch."""
         playing = (each for each in self.followed.court.challenges if each.operator == self.me)
@@ -113,6 +122,8 @@ class ServingOperator(Defender):
 
     def _plan(self) -> bool:
         """Write down the next batch once it is due, and what waits or is left aside; whether anything was."""
+        if self._convicted:
+            return False
         after = self.book.last_journalled
         # Numbers have no holes, so that one receipt says how many are new.
         full = bool(self.journal.receipts_after(after + self.most - 1, 1))

@@ -67,11 +67,13 @@ class CheatingOperator(ServingOperator):
     attack: OperatorAttack = NO_ATTACK
 
     def honest_player(self, order: Order, receipt: Receipt) -> OperatorPlayer | None:
-        """Who plays for the lie; None: nobody does."""
-        if self.attack.lie is None:
+        """Who plays for the lie; None: nobody does. Its other answers are defended as an honest operator's."""
+        if not self._lies(receipt):
             return super().honest_player(order, receipt)
-        told = None if self.attack.silent else self.attack.lie.tell()
-        return told.operator if told is not None and told.signed.receipt == receipt else None
+        return None if self.attack.silent or self.attack.lie is None else self.attack.lie.tell().operator
+
+    def _lies(self, receipt: Receipt) -> bool:
+        return self.attack.lie is not None and receipt == self.attack.lie.tell().signed.receipt
 
     def _show(self, number: int, challenge: Challenge) -> bool:
         return not self.attack.withholds and super()._show(number, challenge)
@@ -81,4 +83,4 @@ class CheatingOperator(ServingOperator):
 
     def _fault(self, file: ReceiptFile) -> str:
         """What would convict is committed all the same, in the hope that nobody looks."""
-        return super()._fault(file) if self.attack.lie is None else ""
+        return "" if self._lies(file.receipt) else super()._fault(file)

@@ -3,11 +3,11 @@ happens, judges how it has ended, and ends it.
 
 Every part is a process that does not know of the others but through the chain, HTTP and its files: a
 node (anvil, or the embedded chain behind its door), two servers (``otr serve``), beside each its
-operator (``otr operate``), two fishermen (``otr watch``), a client that orders as ``otr ask`` does. The
-conductor plays no part of the protocol but the registrar's: it deploys, has the operators' keys
-registered once their (simulated) evidence holds, and starts again what has died, as a machine's
-supervisor does. The key of an operator that is told to lie is the exception: its TEE is broken, so no
-evidence of it is appraised.
+operator (``otr operate``), which puts its stake down first (``otr chain register``), two fishermen
+(``otr watch``), three clients that order as ``otr ask`` does, one of them sealed. The conductor plays no
+part of the protocol but the registrar's: it deploys, has the operators' keys registered once their
+(simulated) evidence holds, and starts again what has died, as a machine's supervisor does. An operator
+that is told to lie has got hold of a key besides, of a TEE that is broken: no evidence of it is appraised.
 
 Time is moved when everybody has looked at the chain and nobody has anything to do: what an honest
 process leaves undone then, it pays for.
@@ -16,43 +16,48 @@ process leaves undone then, it pays for.
 from __future__ import annotations
 
 import json
+import math
 import resource
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from otr_core import merkle
-from otr_core.dispute.court import receipt_leaf
 from otr_core.dispute.records import ChallengeStatus
 from otr_node.chain.access import attached
-from otr_node.chain.answers import answers_in
 from otr_node.chain.anvil import free_port, known_keys
 from otr_node.chain.fisherman import PATIENCE_S
 from otr_node.chain.followed import Followed
 from otr_node.chain.rpc import RpcChain
 from otr_paper.devnet.attacks import attack_named
-from otr_paper.devnet.faults import PARTIES, PROCESSES, SERVERS, Door, NetworkFault, Plan
+from otr_paper.devnet.faults import (
+    ANSWERS,
+    PARTIES,
+    PROCESSES,
+    SEALING,
+    SERVERS,
+    Door,
+    NetworkFault,
+    Plan,
+    answered_by,
+)
 from otr_paper.devnet.ground import DevnetEnd, Ground
 from otr_paper.devnet.parties import heartbeat_of
 from otr_paper.devnet.processes import Processes
-from otr_paper.labs.disputes.parties import KEY_ID
+from otr_paper.devnet.standing import CHEAT, CLIENTS_FOLDER, LIED_TO, NetworkStanding
 from otr_paper.labs.disputes.world import tiny
 
-OPERATORS, FISHERMEN, CHEAT = tuple(SERVERS), PARTIES[2:4], "operator-2"
+FISHERMEN = PARTIES[2:4]
 _LATER_S = 10
 _DULL_S = 4.0
 """Seconds in which nobody says anything, after which the next fault comes before its moment."""
 _RETRY_S = 1.5
-"""Between two attempts to register a key."""
+"""Between two attempts to register, and from a process's end to its next start."""
 _LOOKS = 3
 """So often everybody must have looked at the chain since anything has changed, before time is moved: who has
 something to do does it at the first look, whatever else the machine does."""
-_REACTION_S = 600
-"""Of the chain's time, in which what is to be done at once is done, restarts included."""
 Emit = Callable[[dict[str, Any]], None]
 
 
@@ -96,7 +101,7 @@ class Devnet:
             self._say("conductor", "node", url=self._node.url, pid=self._node.pid, rules=self._node.rules)
             self._begin()
             self._follow()
-            self._judge()
+            self._now.judge(self.outcome, self._received, self._hashes, self._moves, self.blameless)
         finally:
             self.outcome.left = self.processes.end_all()
             if self._door is not None:
@@ -117,13 +122,13 @@ class Devnet:
         self._looks: dict[str, tuple[float, int, int]] = {}
         self._received: dict[str, int] = {}
         self._hashes: dict[str, str] = {}
-        self._moves, self._tried = 0, 0.0
+        self._moves, self._tried, self._staked = 0, dict[str, float](), set[str]()
         self._ports = {server: free_port() for server in SERVERS.values()}
-        self._listening, self._launched = set[str](), list[str]()
-        (self.folder / "client").mkdir()
+        self._listening, self._launched, self._jobs = set[str](), list[str](), dict[str, list[str]]()
+        (self.folder / CLIENTS_FOLDER).mkdir()
         if self._attack.lie is not None:
             placed = tiny(self._attack.lie.tell().signed.order.decoding.temperature_milli).placed
-            (self.folder / "client" / f"{CHEAT}.order.json").write_bytes(placed.dump())
+            (self.folder / CLIENTS_FOLDER / f"{LIED_TO}.order.json").write_bytes(placed.dump())
         chain = RpcChain(self._node.url, known_keys(1), poll_s=0.02)
         self._chain, own = chain, self.ground.own
         at = attached(chain, self.ground.folder / "court.json")
@@ -131,28 +136,27 @@ class Devnet:
             own.id, json.loads((self.ground.folder / "court.json").read_text())["judges"][own.id.hex()], own.trees
         )
         self._followed = Followed(at, {own.id: own.registered})
+        self._now = NetworkStanding(
+            self.ground, self.folder / CLIENTS_FOLDER, self._attack, self._followed, frozenset(self._honest)
+        )
         self._stood = chain.time
         self._say("conductor", "deployed", court=at.court.address)
         for name in (*SERVERS.values(), *(each for each in PARTIES if each not in SERVERS)):
             self._launch(name)
 
     def _launch(self, name: str) -> None:
-        """Start a process as it is started the first time and each time again. An operator is, once its server
-        listens: it reads what that has written."""
+        """Start a process as it is started the first time and each time again."""
         self._launched += [] if name in self._launched or name not in PROCESSES else [name]
         key, court = str(self.ground.folder / f"{name.partition(' ')[0]}.key"), str(self.ground.folder / "court.json")
         model, state = str(self.ground.model), str(self.folder / f"{name}.state")
         beat = ["--state", state, "--poll", "0.2", "--heartbeat", str(heartbeat_of(Path(state)))]
         skew = dict(self.plan.skews_s).get(name, 0.0)
-        client, role = str(self.folder / "client"), name.partition("-")[0]
-        if name.startswith("registrar"):
-            operator = name.rpartition(" ")[2]
-            where = next(address for address, own in self.ground.names.items() if own == operator)
-            receipt = str(self.folder / "client" / f"{operator}.receipt.json")
-            words = ["chain", "register", "--rpc", self._url, "--key", key, "--court", court]
+        client, role = str(self.folder / CLIENTS_FOLDER), name.partition("-")[0]
+        if name in self._jobs:
             # What it has signed belongs to this run's chain: kept beside the key, the next run would send it.
-            words += ["--state", str(self.folder / "registrar.state")]
-            self.processes.start(name, "otr", [*words, "--receipt", receipt, "--operator", where])
+            state = str(self.folder / f"{name.partition(' ')[0]}.state")
+            words = ["chain", "register", "--rpc", self._url, "--key", key, "--court", court, "--state", state]
+            self.processes.start(name, "otr", [*words, *self._jobs[name]])
         elif role == "fisherman" and (name in self._honest):
             about = ["--orders", client, "--court", court, "--model", model, *beat]
             self.processes.start(name, "otr", ["watch", "--rpc", self._url, "--key", key, *about], skew)
@@ -168,7 +172,7 @@ class Devnet:
                 folder = str(self.folder / SERVERS[name])
             if role == "client":
                 urls = {each: f"http://127.0.0.1:{self._ports[server]}" for each, server in SERVERS.items()}
-                attack = json.dumps(urls)
+                attack = json.dumps({"name": name, "servers": urls, "sealed": name == SEALING})
             self.processes.start(name, "party", [kind, self._url, key, court, model, folder, attack, state], skew)
 
     def _serve(self, name: str, model: str) -> None:
@@ -176,7 +180,7 @@ class Devnet:
         than the machine's once time was moved, and on the embedded chain from its beginning: evidence has a date,
         and who appraises it goes by the chain's."""
         self._listening.discard(name)
-        ahead = float(round(self._chain.time - time.time()))
+        ahead = float(math.floor(self._chain.time - time.time()))
         folder, port, domain = str(self.folder / name), str(self._ports[name]), self._followed.chain.domain
         if name == SERVERS[CHEAT] and self._attack.lie is not None:
             words = ["server", model, folder, port, str(domain.chain_id), domain.court.hex(), self.plan.attack]
@@ -196,7 +200,6 @@ class Devnet:
             self._listen()
             self._supervise(now)
             self._strike(now)
-            self._followed.read()
             if self._followed.height != height:
                 height, since = self._followed.height, now
             self._note_slash()
@@ -204,7 +207,7 @@ class Devnet:
             if quiet > _DULL_S and self._due:
                 self._fall(self._due.pop(0))
             elif quiet > self.idle_s and self._all_have_looked(max(since, self._heard)) and not self._due:
-                if self._settled():
+                if self._now.settled(self.outcome):
                     self.outcome.settled = True
                     return
                 self._move_time()
@@ -221,9 +224,6 @@ class Devnet:
             self._moves += event["event"] == "move"
             if event["event"] == "listening":
                 self._listening.add(event["process"])
-                for operator, server in SERVERS.items():
-                    if server == event["process"] and operator not in self._launched:
-                        self._launch(operator)
             if event["event"] == "received" and event["what"] == "receipt":
                 name = str(event["answer"])
                 self._received.setdefault(name, self._chain.time)
@@ -231,45 +231,54 @@ class Devnet:
             event.pop("at", None)  # its own clock may be wrong
             self._tell(event)
 
-    @property
-    def _registering(self) -> bool:
-        return any(name.startswith("registrar") for name in self.processes.pids)
-
     def _supervise(self, now: float) -> None:
-        """Start again what has died, and have keys registered."""
+        """Start again what has died, and what is to be registered; an operator, once its stake is there and its
+        server listens, whose files it reads."""
         for name in self._launched:
             if name not in self.processes.pids and name not in self._again:
-                status = self.processes.status(name)
-                self._say("conductor", "died", part=name, status=status, said=self.processes.last_words(name))
-                self._again[name] = now
+                status, said = self.processes.status(name), self.processes.last_words(name)
+                named = said.startswith("error: ")
+                self.outcome.ended, self.outcome.crashed = (
+                    self.outcome.ended + named,
+                    self.outcome.crashed + (not named),
+                )
+                self._say("conductor", "died", part=name, status=status, said=said)
+                self._again[name] = now + _RETRY_S
         for name, due in list(self._again.items()):
             if now >= due:
                 del self._again[name]
                 self.outcome.restarts += 1
-                if name in PROCESSES:  # a registrar is started below, if a key is still unknown
+                if name in PROCESSES:  # what registers is started below, if there is still something to register
                     self._young[name] = time.monotonic()
                     self._launch(name)
                 self._say("conductor", "restarted", part=name)
         for pid, due in list(self._full.items()):
             if now >= due:
                 self._room(pid)
-        busy = self._registering or "registrar" in self._again or now < self._tried + _RETRY_S
-        for name in self._unregistered()[: 0 if busy else 1]:
-            self._tried = now
-            self._launch(f"registrar of {name}")
-            self._say("conductor", "registers a key", operator=name, why="if its (simulated) evidence holds")
-
-    def _unregistered(self) -> list[str]:
-        """Operators whose receipt is there, and whose key is not registered. The key of a TEE that is
-        broken was."""
-        known = {key.operator for own, key in self._followed.court.keys.items() if own != KEY_ID}
-        return [
-            name
-            for name in OPERATORS
-            if (self.folder / "client" / f"{name}.receipt.json").exists()
-            and self._address(name) not in known
-            and not (name == CHEAT and self._attack.lie is not None)
-        ]
+        running = {*self.processes.pids, *self._again}
+        self._followed.read()  # after: what has ended by now has done what it was started for, or nothing
+        self._jobs = self._now.to_register()
+        for name in self._jobs:
+            # One account sends from one process at a time.
+            used = name.partition(" ")[0]
+            taken = any(each.partition(" ")[0] == used for each in {*running, *self.processes.pids})
+            if not taken and now >= self._tried.get(name, 0.0) + _RETRY_S:
+                self._tried[name] = now
+                self._launch(name)
+                operator = name.rpartition(" ")[2]
+                if used == operator:
+                    self._say("conductor", "has a stake put down", operator=operator, why="by its own transaction")
+                else:
+                    self._say(
+                        "conductor", "registers a key", operator=operator, why="if its (simulated) evidence holds"
+                    )
+        for operator, server in SERVERS.items():
+            if operator not in self._staked and self._now.has_stake(operator):
+                self._staked.add(operator)
+                self._say(operator, "staked", wei=self._followed.court.operators[self._now.address(operator)].stake_wei)
+            ready = operator in self._staked and server in self._listening and operator not in self._launched
+            if ready and f"{operator} stakes for {operator}" not in self.processes.pids:
+                self._launch(operator)
 
     def _note_slash(self) -> None:
         convicted = {self.ground.names.get(each, each) for each in self._followed.logs.convicted}
@@ -293,14 +302,17 @@ class Devnet:
         self.outcome.faults += 1
         self._say("conductor", "fault", kind=fault.kind, part=who or fault.who, lasts_s=round(fault.lasts_s, 2))
         if fault.kind == "node":
+            ahead = self._chain.time - time.time()
             self._node.stop()
             time.sleep(fault.lasts_s)
             self._node = self.ground.node(self._state, self._node.port)
+            # A node that starts again takes time up at its latest block; that of the chain has gone on.
+            self._chain.advance(max(0, int(time.time() + ahead) - self._chain.time))
         elif fault.kind == "kill":
             self.processes.kill(who)
             while who in self.processes.pids:
                 time.sleep(0.002)
-            self._again[who if who in PROCESSES else "registrar"] = time.monotonic() + fault.lasts_s
+            self._again[who] = time.monotonic() + fault.lasts_s
         elif fault.kind == "disk":
             # What a full disk does to who writes to it: no file can grow.
             self._limit(who, 0)
@@ -319,7 +331,8 @@ class Devnet:
 
     def _all_have_looked(self, since: float) -> bool:
         """Whether everybody runs and has looked at the chain, often enough, since a moment; also what
-        the registrar has to do is done, and every answer is there that a server can give."""
+        the registrar has to do is done, and every answer is there that a server can give, with its place
+        where its operator may commit and means to."""
         for name in PARTIES:
             path = heartbeat_of(self.folder / f"{name}.state")
             beat = path.stat().st_mtime_ns if path.exists() else 0
@@ -327,18 +340,22 @@ class Devnet:
             if seen != since:
                 last, count = beat, 0
             self._looks[name] = since, beat, count + (beat != last)
-        deaf = self._listening != {*SERVERS.values()} or self._received.keys() != SERVERS.keys()
-        away = deaf or self._again or self._full or self._registering or self._unregistered()
-        return not away and all(count >= _LOOKS for _, _, count in self._looks.values())
+        deaf = self._listening != {*SERVERS.values()} or len(self._received) < len(ANSWERS)
+        if deaf or self._again or self._full or self._jobs:
+            return False
+        if any(count < _LOOKS for _, _, count in self._looks.values()):
+            return False
+        at = self._now.placed()
+        return all(each in at or self._now.commits_nothing(answered_by(each)) for each in ANSWERS)
 
     def _move_time(self) -> None:
         """Move time to what comes next."""
         court, terms, logs = self._followed.court, self._followed.court.terms, self._followed.logs
-        at = self._placed()
+        at = self._now.placed()
         games = any(each.status == ChallengeStatus.OPEN for each in court.challenges)
         duties = any(each.status == ChallengeStatus.DEMAND for each in court.challenges)
-        kept = (name for name in self._received if self._withholds(name) and name not in at)
-        if not duties and any(not self._convicted(name) for name in kept):
+        kept = any(self._now.withholds(answered_by(name)) and name not in at for name in self._received)
+        if not duties and kept and not self._now.convicted(CHEAT):
             # Before a silent player's clock, which is longer: who waits for a receipt demands it in time.
             self._later(PATIENCE_S, "a receipt is waited for")
         elif games or duties:
@@ -351,70 +368,6 @@ class Devnet:
     def _later(self, seconds: int, why: str) -> None:
         self._chain.advance(seconds + _LATER_S)
         self._say("conductor", "time moved", seconds=seconds + _LATER_S, why=why)
-
-    # --- what is so
-
-    def _address(self, name: str) -> str:
-        return next(address for address, own in self.ground.names.items() if own == name)
-
-    def _convicted(self, name: str) -> bool:
-        return self._address(name) in self._followed.logs.convicted
-
-    def _withholds(self, name: str) -> bool:
-        return name == CHEAT and self._attack.withholds
-
-    def _placed(self) -> dict[str, bytes]:
-        """Batches in which the client's receipts lie, by the answer's name; each path is checked."""
-        found, court = {}, self._followed.court
-        for answer in answers_in(self.folder / "client", lambda name, error: None):
-            batch = None if answer.place is None else court.batches.get(answer.place.batch)
-            if batch is not None and answer.place is not None:
-                leaf = merkle.leaf_hash(receipt_leaf(court.domain, answer.file.receipt, answer.file.signature))
-                merkle.verify_inclusion(batch.root, leaf, answer.place.at, batch.size, answer.place.path)
-                found[answer.name] = answer.place.batch
-        return found
-
-    def _settled(self) -> bool:
-        """Whether all that had to come has come."""
-        court, logs = self._followed.court, self._followed.logs
-        playing = any(each.status in (ChallengeStatus.OPEN, ChallengeStatus.DEMAND) for each in court.challenges)
-        final = [self.ground.names.get(each.operator) for each in court.batches.values() if each.closed]
-        self.outcome.finalised = self._honest.intersection(OPERATORS) <= set(final)
-        won = {each.challenger for each in court.challenges if each.status == ChallengeStatus.WON}
-        owed = {each for each in won if logs.credits.get(each)}
-        self.outcome.paid = sorted(self.ground.names[each] for each in won - owed)
-        owed = {each for each in owed if self.ground.names[each] in self._honest}
-        rewarded = all(logs.rewards.get(each) == 0 for each in logs.convicted)
-        slashed = not self.plan.attack or self._convicted(CHEAT)
-        return bool(not playing and self.outcome.finalised and slashed and rewarded and not owed)
-
-    def _judge(self) -> None:
-        """What became of the receipts, of the honest, and of the cheat in the time it had."""
-        court, at, end = self._followed.court, self._placed(), self.outcome
-        for name in sorted(self._hashes):
-            path = self.folder / "client" / f"{name}.receipt.json"
-            kept = path.exists() and sha256(path.read_bytes()).hexdigest() == self._hashes[name]
-            end.receipts += 1
-            end.lost_receipts += not kept or not (name in at or self._convicted(name))
-        convicted = {self.ground.names.get(each, each) for each in self._followed.logs.convicted}
-        honest = {*self._honest, *self.blameless}
-        end.honest_slashed = bool(convicted & honest)
-        end.lost_bonds = sum(
-            # One that was never opened has lost its bond too, though nobody has said so on the chain.
-            each.status in (ChallengeStatus.LOST, ChallengeStatus.COMMITTED)
-            and self.ground.names.get(each.challenger) in honest
-            for each in court.challenges
-        )
-        if not self.plan.attack:
-            return
-        terms, cheat = court.terms, self._address(CHEAT)
-        own = [each.time for each in court.batches.values() if each.operator == cheat]
-        began = min(own) if own else self._received.get(CHEAT, 0)
-        bound = terms.window_s + terms.reveal_s + 2 * terms.clock_s + self._moves * terms.increment_s
-        end.bound_s = bound if own else PATIENCE_S + terms.duty_s + _REACTION_S
-        operator = court.operators.get(cheat)
-        if operator is not None and operator.convicted:
-            end.taken_s = operator.convicted_at - began
 
     def _say(self, process: str, event: str, **about: Any) -> None:
         self._tell({"process": process, "event": event, **about})

@@ -18,15 +18,33 @@ from typing import Any
 from otr_core.errors import ParameterError
 from otr_paper.devnet.attacks import FALSE_CHALLENGES, SILENT, WITHHELD, tellable
 
-PARTIES = ("operator-1", "operator-2", "fisherman-1", "fisherman-2", "client")
+CLIENTS = ("client-1", "client-2", "client-3")
+"""Each orders an answer of each operator."""
+SEALING = CLIENTS[1]
+"""The client that seals its queries."""
+PARTIES = ("operator-1", "operator-2", "fisherman-1", "fisherman-2", *CLIENTS)
 """Who has an account at the court."""
 SERVERS = {"operator-1": "server-1", "operator-2": "server-2"}
 """The server beside which each operator works."""
 PROCESSES = (*PARTIES, *SERVERS.values())
-MOMENTS = 45
+MOMENTS = 90
 """Events that a run has at the least, or nearly; a fault comes after a random one of them."""
 STALE = ("eth_blockNumber", "eth_getLogs", "eth_getTransactionReceipt", "eth_getTransactionByHash")
 """Questions to which an old answer may come."""
+
+
+def answer_name(operator: str, client: str) -> str:
+    """What an operator's answer to a client's order goes by."""
+    return f"{operator}.{client}"
+
+
+def answered_by(answer: str) -> str:
+    """Whose answer one is, by its name."""
+    return answer.partition(".")[0]
+
+
+ANSWERS = tuple(answer_name(operator, client) for operator in SERVERS for client in CLIENTS)
+"""All that are given in a run."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +93,11 @@ def plan_of(seed: int) -> Plan:
     lie = draw.choice(tellable()).name
     attack = draw.choices(("", lie, f"{SILENT}{lie}", WITHHELD), (3, 5, 1, 2))[0]
     liar = draw.choice(FALSE_CHALLENGES) if draw.random() < 0.3 else ""
-    faults = [_fault(draw, "kill", draw.choice((*PARTIES, "registrar"))) for _ in range(draw.randint(1, 5))]
+    faults = [_fault(draw, "kill", draw.choice((*PROCESSES, "registrar"))) for _ in range(draw.randint(1, 5))]
     if draw.random() < 0.3:
         faults.append(_fault(draw, "node", ""))
     if draw.random() < 0.3:
-        faults.append(_fault(draw, "disk", draw.choice(PARTIES)))
-    # Of draws of their own, so that all else of a seed is what it was before there were servers.
-    own = Random(f"otr chaos {seed} servers")
-    for _ in range(own.choice((0, 0, 1, 1, 2))):
-        faults.append(_fault(own, own.choice(("kill", "kill", "kill", "disk")), own.choice(tuple(SERVERS.values()))))
+        faults.append(_fault(draw, "disk", draw.choice(PROCESSES)))
     skewed = draw.sample(PARTIES, draw.randint(1, 3)) if draw.random() < 0.4 else []
     skews = tuple((who, draw.choice((-1, 1)) * 10 ** draw.uniform(1, 7.5)) for who in skewed)
     troubled = draw.uniform(0.02, 0.25) if draw.random() < 0.4 else 0.0

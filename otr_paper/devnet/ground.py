@@ -17,7 +17,7 @@ from otr_node.chain.onchain import FIRST_COURT, ChainCourt
 from otr_node.chain.rpc import RpcChain
 from otr_node.commitment import commit_model
 from otr_node.project import Project
-from otr_paper.devnet.faults import PARTIES, SERVERS
+from otr_paper.devnet.faults import PARTIES
 from otr_paper.labs.disputes.parties import KEY_ID, KEYS
 from otr_paper.labs.disputes.world import tiny_bench
 
@@ -72,8 +72,7 @@ def anvil_or_none(project: Project, node: str) -> Path | None:
 
 def break_ground(folder: Path, password: str, program: Path | None, profile: DeploymentProfile | None = None) -> Ground:
     """Deploy a court for the tiny model, with the terms of ``profile`` (None: the one that ships), but
-    that a round goes down two levels: trees as small as this model's have no more. The operators put down
-    their stakes, the least that the terms ask for.
+    that a round goes down two levels: trees as small as this model's have no more. Nobody has a stake there yet.
 
     Args:
         program: ``anvil_or_none``.
@@ -89,9 +88,6 @@ def break_ground(folder: Path, password: str, program: Path | None, profile: Dep
     with ground.node(folder / "chain.json") as node:
         court = ChainCourt(RpcChain(node.url, keys, poll_s=0.01), terms, keys[0].address)
         court.register_model(own.id, own.trees)
-        for name in SERVERS:
-            where = keys[ROLES.index(name)].address.lower()
-            court.call(None, where, "register", value=terms.least_stake_wei)
         court.register_key(KEY_ID, Key(keys[2].address.lower(), own.id, KEYS.address))
         (folder / "court.json").write_bytes(court.deployment.dump())
     return ground
@@ -110,7 +106,8 @@ class DevnetEnd:
             that the client has accepted; of these, what is gone, or neither committed nor punished.
         paid: fishermen that were. finalised: whether every honest answer became final. restarts: of
             processes. slowest_restart_s: from the start of a new process to its first word. faults:
-            that came. left: children that did not end.
+            that came. ended: processes that ended by themselves, with an error that they named.
+            crashed: that did without. left: children that did not end.
     """
 
     seconds: float = 0.0
@@ -127,6 +124,8 @@ class DevnetEnd:
     restarts: int = 0
     slowest_restart_s: float = 0.0
     faults: int = 0
+    ended: int = 0
+    crashed: int = 0
     left: int = 0
 
     def broken(self, cheats: bool) -> list[str]:
@@ -138,6 +137,7 @@ class DevnetEnd:
             "an honest fisherman lost a bond": self.lost_bonds > 0,
             "an accepted receipt was lost": self.lost_receipts > 0 or not self.receipts,
             "a cheat was not slashed within the bound": late,
+            "a process ended without saying why": self.crashed > 0,
             "processes were left": self.left > 0,
         }
         return [name for name, held in found.items() if held]

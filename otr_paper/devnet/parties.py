@@ -1,4 +1,4 @@
-"""The processes of a devnet that are not commands of their own: a client, a fisherman that lies, and of an
+"""The processes of a devnet that are not commands of their own: clients, a fisherman that lies, and of an
 operator that cheats its server and what stands beside that. Started as
 ``python -m otr_paper.devnet.parties``; what they do they say in JSON lines.
 
@@ -18,8 +18,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from otr_core.cli import run_reported
 from otr_core.dispute.profile import own_profile
-from otr_core.errors import InputError, ReceiptError, ServiceError
+from otr_core.errors import InputError, NodeError, ReceiptError, ServiceError
 from otr_core.files import write_bytes
 from otr_core.lane.sampling import Decoding
 from otr_core.poea import PlacedOrder, load_order, place_order
@@ -41,12 +42,14 @@ from otr_node.server.operating import operator_beside
 from otr_node.server.program import ServerPlan, run_server
 from otr_paper.devnet.attacks import LyingFisherman, attack_named
 from otr_paper.devnet.cheats import CheatingOperator, LyingDesk
+from otr_paper.devnet.faults import answer_name
 from otr_paper.devnet.ground import PROMPT
 
 _POLL_S = 0.2
+_RULES = EvidencePolicy(allow_simulated=True)
 PAYMENT_WEI = 10**15
-LIARS_BUDGET = "0.5"
-"""Ether: five bonds of the deployment."""
+LIARS_BUDGET = "0.3"
+"""Ether: three bonds of the deployment."""
 _ANSWER_S = 20.0
 """For which the client waits for one request; then it looks at the chain, and asks again."""
 
@@ -62,33 +65,20 @@ class Client(ChainParty):
     does not hold it says, and keeps: that is what fishermen look at.
 
     Attributes:
-        model_id: that is ordered. prompt_ids: of the orders. servers: by the operator's name.
-        decode: token ids to text.
+        model_id: that is ordered. prompt_ids: of the orders. servers: by the answer's name.
+        decode: token ids to text. sealed: whether queries are sealed to the server's enclave.
     """
 
     model_id: bytes
     prompt_ids: tuple[int, ...]
     servers: Mapping[str, RemoteServer]
     decode: Callable[[Sequence[int]], str]
-    _waiting: set[str] = field(default_factory=set, init=False)
-
-    def order(self) -> None:
-        """Write down an order for each operator, or go on with what was ordered before."""
-        for name in self.servers:
-            given = self.folder / f"{name}.order.json"
-            if not given.exists():  # else it is from before, or one to which the table has a lie
-                about: dict[str, Any] = {
-                    "model_id": self.model_id,
-                    "decoding": Decoding(8),
-                    "domain": self.chain.domain,
-                }
-                about |= {name: os.urandom(32) for name in ("job_id", "nonce", "client_secret")}
-                write_bytes(given, place_order(self.prompt_ids, **about).dump())
-            self.report("ordered", answer=name, order=load_order(given.read_bytes()).order.id.hex())
-            self._waiting.add(name)
+    sealed: bool
+    _orders: dict[str, PlacedOrder] = field(default_factory=dict, init=False)
+    _done: set[str] = field(default_factory=set, init=False)
 
     def act(self) -> bool:
-        return any([self._take(name) for name in sorted(self._waiting)])
+        return any([self._take(name) for name in sorted(self.servers) if name not in self._done])
 
     def forget(self) -> None:
         """Nothing is kept of the court."""
@@ -97,15 +87,30 @@ class Client(ChainParty):
         """Take what an operator's server gives; whether something was sent to the chain."""
         try:
             return self._taken(name)
-        except (InputError, ServiceError) as error:  # it is down, stops, or has written nothing down yet
-            self.say_once("waiting", name, why=getattr(error, "code", "no server"))
+        except NodeError:  # of the chain, which whoever lets parties act waits for
+            raise
+        except (InputError, ServiceError, ReceiptError) as error:  # it is down, stops, or has written nothing down yet
+            self.say_once("waiting", name, why=getattr(error, "code", getattr(error, "check", "no server")))
             return False
 
+    def _ordered(self, name: str) -> PlacedOrder:
+        """The order of an answer, written down before it is sent; one from before is gone on with, and so is one
+        that the table has a lie to."""
+        given = self.folder / f"{name}.order.json"
+        if not given.exists():
+            about: dict[str, Any] = {"model_id": self.model_id, "decoding": Decoding(8), "domain": self.chain.domain}
+            about |= {name: os.urandom(32) for name in ("job_id", "nonce", "client_secret")}
+            if self.sealed:
+                keys = self.servers[name].attested_keys(self.model_id, _RULES, self.chain.chain.time)
+                about["seal_to"] = keys.hpke
+            write_bytes(given, place_order(self.prompt_ids, **about).dump())
+        if name not in self._orders:
+            placed = self._orders[name] = load_order(given.read_bytes())
+            self.report("ordered", answer=name, order=placed.order.id.hex(), sealed=placed.secret is not None)
+        return self._orders[name]
+
     def _taken(self, name: str) -> bool:
-        path, placed = (
-            self.folder / f"{name}.receipt.json",
-            load_order((self.folder / f"{name}.order.json").read_bytes()),
-        )
+        path, placed = self.folder / f"{name}.receipt.json", self._ordered(name)
         if path.exists():
             file = load_receipt_file(path.read_bytes())
         else:
@@ -115,20 +120,21 @@ class Client(ChainParty):
             self._keep(name, "receipt.json", file.dump())
         place = self.folder / f"{name}.place.json"
         if not place.exists():
-            self._keep(name, "place.json", self.servers[name].place(file, wait_s=0.0))
+            raw = self.servers[name].place(file, wait_s=0.0)
+            self._keep(name, "place.json", raw, batch=load_place(raw).batch.hex())
         batch = load_place(place.read_bytes()).batch
         if batch not in self.followed.court.batches:
             return False
-        self._waiting.discard(name)
+        self._done.add(name)
         if self.followed.logs.payments.get((batch, self.me)):
             return False
         self.report("paid", answer=name, wei=PAYMENT_WEI)
         return self.call("escrow", batch, value=PAYMENT_WEI)
 
     def _check(self, name: str, placed: PlacedOrder, file: ReceiptFile) -> None:
-        rules, now = EvidencePolicy(allow_simulated=True), self.chain.chain.time
+        now = self.chain.chain.time
         try:
-            check_answer(file, placed, policy=rules, as_of=now, nonces=None, decode=self.decode)
+            check_answer(file, placed, policy=_RULES, as_of=now, nonces=None, decode=self.decode)
         except ReceiptError as error:
             self.report("checked", answer=name, holds=False, why=str(error))
         else:
@@ -141,20 +147,24 @@ class Client(ChainParty):
         except ReceiptError as error:
             self.report("checked", answer=name, holds=False, why=str(error))
 
-    def _keep(self, name: str, kind: str, raw: bytes) -> None:
+    def _keep(self, name: str, kind: str, raw: bytes, **about: str) -> None:
         write_bytes(self.folder / f"{name}.{kind}", raw)
-        self.report("received", answer=name, what=kind.removesuffix(".json"), hash=sha256(raw).hexdigest())
+        self.report("received", answer=name, what=kind.removesuffix(".json"), hash=sha256(raw).hexdigest(), **about)
 
 
-def run_client(rpc: str, key: Path, court: Path, model: Path, folder: Path, servers: str, state: Path) -> None:
-    """Order, take and pay, until ended; ``servers``: JSON, URLs by the operator's name."""
-    checkpoint = read_checkpoint(model)
+def run_client(rpc: str, key: Path, court: Path, model: Path, folder: Path, given: str, state: Path) -> None:
+    """Order, take and pay, until ended; ``given``: JSON, the client's ``name``, ``servers``: URLs by the operator's
+    name, ``sealed``: whether queries are."""
+    told, checkpoint = json.loads(given), read_checkpoint(model)
     at, me = entered(CourtOptions(rpc=rpc, key=key, court=court, state=state))
     (ordered,) = load_deployment(court.read_bytes()).judges
-    asked = {name: RemoteServer(url, wait_s=_ANSWER_S) for name, url in json.loads(servers).items()}
+    asked = {
+        answer_name(operator, told["name"]): RemoteServer(url, wait_s=_ANSWER_S)
+        for operator, url in told["servers"].items()
+    }
     about = bytes.fromhex(ordered), tuple(prompt_tokens(checkpoint, PROMPT, 8)), asked, checkpoint.tokenizer.decode
-    client = Client(at, me, {}, folder, reporter("client"), *about)
-    client.order()
+    client = Client(at, me, {}, folder, reporter("client"), *about, sealed=told["sealed"])
+    client.report("started", account=me)
     run_party(client, until=lambda acted: False, poll_s=_POLL_S, heartbeat=heartbeat_of(state))
 
 
@@ -199,14 +209,15 @@ def main() -> None:
     """Entry point: role, URL, key, court, model, folder, what the role takes, state; or ``server``, model, folder,
     port, chain, court's address, attack."""
     role, *rest = sys.argv[1:]
-    try:
+
+    def act() -> None:
         if role == "server":
             run_lying_server(Path(rest[0]), Path(rest[1]), *rest[2:])
             return
         rpc, key, court, model, folder, about, state = rest
         ROLES[role](rpc, Path(key), Path(court), Path(model), Path(folder), about, Path(state))
-    except KeyboardInterrupt:
-        return
+
+    run_reported(act)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ def generated(project: Project) -> dict[str, dict[str, str]]:
         "docs/proof.md": {"measured": proofs_markdown(project), "growth": growth_markdown(project)},
         "docs/production_rules.md": {f"{kind}s": lessons_markdown(project.data, kind) for kind in COUNTS},
         "docs/running.md": {"resources": resources_markdown(project)},
+        "docs/serving.md": {"overhead": overhead_markdown(project)},
     }
 
 
@@ -70,6 +71,29 @@ def resources_markdown(project: Project) -> str:
     for row in result["steps"]:
         lines.append(f"| {row['step']} | {row['cpu_s']:.0f} | {row['wall_s']:.0f} | {row['peak_mb']:.0f} |")
     lines.append(f"\nMeasured with `{card.command}` on {card.date} ({card.machine}).")
+    return "\n".join(lines)
+
+
+def overhead_markdown(project: Project) -> str:
+    """What trace, journal and receipts cost a server, from the stored measurement ``serving``, if it was made."""
+    if not (project.results / "serving.json").exists():
+        return "Not measured yet: `python -m otr_paper.producers.serving` does, in some ten minutes."
+    card, found = read_result(project.results, "serving")
+    bare, receipts, batch = found["bare"], found["receipts"], found["batch"]
+    shown = (
+        (f"tokens a second, {batch} clients at once", "tokens_per_s", 1, 1),
+        ("CPU of the server a token, ms", "cpu_s_per_token", 1000, 1),
+        ("CPU of the process that hashes for it a token, ms", "hashing_s_per_token", 1000, 1),
+        (f"first token of {batch} that come at once, ms", "first_s", 1000, 0),
+        ("first token of one alone, ms", "first_alone_s", 1000, 0),
+    )
+    lines = ["| medians | without trace, journal and receipts | with them |", "|---|---|---|"]
+    lines += [f"| {what} | {by * bare[name]:,.{n}f} | {by * receipts[name]:,.{n}f} |" for what, name, by, n in shown]
+    late = f"{found['first_delay_ms']:+.0f} ms, {found['first_delay_alone_ms']:+.0f} ms alone"
+    loss = f"Tokens a second: {-found['throughput_loss']:+.1%} (3 % less was to be the most)"
+    lines.append(f"\n{loss}. First token: {late} (5 ms was to be the most). {found['rounds']} rounds.")
+    load = f"load {found['load']['before']:.1f} before, {found['load']['after']:.1f} after"
+    lines.append(f"\nMeasured with `{card.command}` on {card.date} ({card.machine}; {load}).")
     return "\n".join(lines)
 
 
@@ -123,9 +147,11 @@ def chaos_markdown(project: Project) -> str:
     ``chaos``."""
     card, found = read_result(project.results, "chaos")
     lines = [f"- {line}" for line in chaos_lines(found)]
-    lines += ["", "| seed | attack | does not hold | run, s | convicted after, chain s | bound, chain s |"]
-    lines += ["|---|---|---|---|---|---|"]
-    for row in chaos_exceptions(found):
+    rows = chaos_exceptions(found)
+    if rows:
+        lines += ["", "| seed | attack | does not hold | run, s | convicted after, chain s | bound, chain s |"]
+        lines += ["|---|---|---|---|---|---|"]
+    for row in rows:
         clocks = (f"{row[name]:,.0f}" if row[name] is not None else "-" for name in ("seconds", "taken_s", "bound_s"))
         lines.append(f"| {row['seed']} | {row['attack']} | {row['broken']} | {' | '.join(clocks)} |")
     lines.append(f"\nMeasured with `{card.command}` on {card.date}, on a machine that others used.")

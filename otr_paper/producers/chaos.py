@@ -101,8 +101,10 @@ def _run_all(project: Project, seeds: list[int], keep: Path | None) -> Iterator[
 
 def main() -> None:
     parser = frame.arguments(__doc__)
-    parser.add_argument("--runs", type=int, default=RUNS)
-    parser.add_argument("--first", type=int, default=FIRST_SEED, help="seed of the first run")
+    parser.add_argument("--runs", type=int, default=RUNS, help="from each first seed")
+    parser.add_argument(
+        "--first", type=int, nargs="+", default=[FIRST_SEED], help="first seeds, of which turns are taken"
+    )
     parser.add_argument("--keep", type=Path, help="folder in which each run's files stay")
     parser.add_argument("--dry", action="store_true", help="run, and store nothing")
     given = parser.parse_args()
@@ -111,7 +113,8 @@ def main() -> None:
     kept.parent.mkdir(exist_ok=True)
     rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() and not given.dry else []
     done = {row["seed"] for row in rows}
-    due = [seed for seed in range(given.first, given.first + given.runs) if seed not in done]
+    wanted = dict.fromkeys(first + at for at in range(given.runs) for first in given.first)
+    due = [seed for seed in wanted if seed not in done]
     for row in _run_all(project, due, given.keep) if due else ():
         rows.append(row)
         if not given.dry:
@@ -121,7 +124,8 @@ def main() -> None:
     frame.progress(json.dumps(chaos_summary(rows)))
     if not given.dry:
         payload = {"summary": chaos_summary(rows), "runs": rows}
-        frame.store("chaos", payload, seed=given.first, packages=("web3", "vyper"), cores=2)
+        about = f"--runs {given.runs} --first {' '.join(map(str, given.first))}"
+        frame.store("chaos", payload, seed=given.first[0], packages=("web3", "vyper"), cores=2, given=about)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 
 from otr_core.dispute.profile import DeploymentProfile, profile_numbers, unit_of
 from otr_paper.devnet.attacks import SILENT, WITHHELD
-from otr_paper.devnet.faults import SERVERS
+from otr_paper.devnet.faults import CLIENTS, SERVERS, answer_name, answered_by
 from otr_paper.store.records import Records, records
 
 KINDS: Mapping[str, tuple[str, ...]] = {
@@ -25,10 +25,12 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 """What an event is: something handed over, something computed, something sent to the chain, a conviction."""
 _KIND = {event: kind for kind, events in KINDS.items() for event in events}
 _LEAVES = ("leaves",)
+_SHOWN = CLIENTS[0]
+"""The client whose answers are drawn: it is lied to, if anybody is."""
 
 
 def answer_events(run: Mapping[str, Any]) -> Records:
-    """The figure F66: every event that concerns one answer, in order.
+    """The figure F66: every event that concerns the answers to one client, in order.
 
     Records of answer (its operator), cheated, process, event, kind, about (the move, what was received,
     what a fisherman found), game (0: none), since_s (machine's seconds since the answer was ordered),
@@ -38,12 +40,12 @@ def answer_events(run: Mapping[str, Any]) -> Records:
     whose, ordered, cheat = _answers(events), dict[str, Mapping[str, Any]](), _cheat(events)
     for event in events:
         if event["event"] == "ordered":
-            ordered.setdefault(event["answer"], event)
+            ordered.setdefault(whose(event), event)
     rows, moved = [], 0
     for event in events:
         moved += event["event"] == "time moved"
         name, kind = whose(event), _KIND.get(event["event"])
-        if name not in ordered or kind is None or event.get("what") in _LEAVES:
+        if not name or name not in ordered or kind is None or event.get("what") in _LEAVES:
             continue
         begin = ordered[name]
         clocks = round(event["s"] - begin["s"], 1), event["chain_s"] - begin["chain_s"]
@@ -64,30 +66,37 @@ def _cheat(events: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _answers(events: Sequence[Mapping[str, Any]]) -> Callable[[Mapping[str, Any]], str]:
-    """A function that gives the answer that an event is about; "" where it is about none, or about several."""
+    """A function that gives the operator whose answer to ``_SHOWN`` an event is about; "" where it is about none, or
+    about another client's."""
     games = {each["game"]: each["answer"] for each in events if each["event"] == "open"}
-    # Every operator gives one answer, which goes by its name.
-    batches = {each["batch"]: each["process"] for each in events if each["event"] == "committed"}
+    orders = {each["order"][:16]: each["answer"] for each in events if each["event"] == "ordered"}
+    batches = {each["batch"]: each["answer"] for each in events if "batch" in each and _shown(each.get("answer", ""))}
     owners = {each["account"]: each["process"] for each in events if each["event"] == "started"}
     served = {server: operator for operator, server in SERVERS.items()}
     cheat = _cheat(events)
 
     def answer(event: Mapping[str, Any]) -> str:
-        if "answer" in event:
-            return str(event["answer"])
-        if event.get("game") in games:
-            return str(games[event["game"]])
-        if event.get("batch") in batches:
-            return str(batches[event["batch"]])
+        for names, key in ((games, "game"), (orders, "order"), (batches, "batch")):
+            if key in event and "answer" not in event and event[key] in names:
+                return _shown(str(names[event[key]]))
+        if "answer" in event or "batch" in event:
+            return _shown(str(event.get("answer", "")))
         operator = str(event.get("operator", ""))
-        if operator:
-            return str(owners.get(operator, operator))
+        if operator:  # the key that a false answer is signed with is none that was registered on evidence
+            none = operator == cheat and event["event"] == "registers a key"
+            return "" if none else str(owners.get(operator, operator))
         own = served.get(event["process"], str(event["process"]))
         if own.startswith("operator"):
             return own
         return cheat if event["event"] == "withdraw" and own.startswith("fisherman") else ""
 
     return answer
+
+
+def _shown(answer: str) -> str:
+    """The operator of an answer, if it is one to ``_SHOWN``."""
+    operator = answered_by(answer)
+    return operator if answer == answer_name(operator, _SHOWN) else ""
 
 
 def time_moves(run: Mapping[str, Any]) -> Records:

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from otr_core.dispute.profile import DeploymentProfile, PartyTerms, ProfileError, parse_profile
+from otr_core.dispute.profile import DeploymentProfile, PartyTerms, ProfileError, parse_profile, read_profile
 from otr_core.errors import ParameterError
 from otr_core.files import data_folder
 
@@ -46,6 +46,7 @@ def test_every_number_of_the_deployment_has_a_unit_and_a_source(profile):
         ("window_s", "window_s = { value = 59, unit = 's', source = 'x' }", "court.window_s"),
         ("reward_bps", "reward_bps = { value = 10000, unit = 'bp', source = 'x' }", "court.reward_bps"),
         ("batch_s", "batch_s = { value = 0, unit = 's', source = 'x' }", "parties.batch_s"),
+        ("batch_s", "batch_s = { value = true, unit = 's', source = 'x' }", "parties.batch_s"),
         ("stake_usd", "stake_usd = { value = 2000000000, unit = 'USD', source = 'x' }", "parties.stake_usd"),
         ("stake_usd", "stake_usd = { value = 1, unit = 'wei', source = 'x' }", "parties.stake_usd"),
         ("[parties]", "[others]", "document"),
@@ -67,6 +68,12 @@ def test_anything_else_is_refused_with_the_place_in_one_line(text, name, new, fi
 def test_what_is_no_profile_at_all_is_refused(text):
     with pytest.raises(ProfileError):
         parse_profile(text)
+
+
+def test_a_file_that_is_no_text_is_refused_in_one_line(tmp_path):
+    (tmp_path / "own.toml").write_bytes(b"# \xff")
+    with pytest.raises(ProfileError, match=r"profile document: found .*, expected text in UTF-8$"):
+        read_profile(tmp_path / "own.toml")
 
 
 def test_what_was_found_is_shown_in_few_characters(text):

@@ -3,22 +3,28 @@ is neither sent there nor forgotten, and nobody waits for what cannot come."""
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from otr_core.errors import NodeError
+from otr_core.dispute.profile import own_profile
+from otr_core.errors import InputError, NodeError
 from otr_node.chain.access import connect
-from otr_node.chain.anvil import free_port, known_keys
+from otr_node.chain.anvil import Anvil, free_port, known_keys
+from otr_node.chain.defender import Defender
 from otr_node.chain.evm import GENESIS_TIME
 from otr_node.chain.keys import write_key
+from otr_node.chain.onchain import FIRST_COURT, ChainCourt
 from otr_node.chain.options import SenderOptions
 from otr_node.chain.outbox import Outbox
+from otr_node.chain.party import run_party
 from otr_node.chain.rpc import RpcChain
-from tests.helpers.nodes import anvil, ask, needs_anvil
+from tests.helpers.nodes import PROGRAM, anvil, ask, needs_anvil
 
 pytestmark = [pytest.mark.slow, needs_anvil]
 LATER = GENESIS_TIME + 60
@@ -148,6 +154,56 @@ def test_a_process_that_runs_sends_nothing_to_a_chain_made_anew_behind_its_url(t
             chain.fund(chain.accounts[1], 7)
         assert failure.value.check == "chain-id"
         assert int(ask(node, "eth_getTransactionCount", chain.accounts[0], "latest"), 16) == 0
+
+
+def test_a_party_that_reads_says_that_another_chain_stands_there_now_and_ends(tmp_path):
+    """Blocks that were taken back are read again; where the first block is another one, nothing will come."""
+    port, about = free_port(), {"window_s": 60, "reveal_s": 60}
+    with anvil(port=port) as node:
+        court = ChainCourt(
+            RpcChain(node.url, known_keys(2)), replace(own_profile().court, **about), known_keys(1)[0].address
+        )
+        chain = at(node, tmp_path / "state")
+        stands = ChainCourt(chain, court.terms, court.registrar, court.arbiter, court.deployment)
+        said = list[tuple[str, Any]]()
+        party = Defender(stands, chain.accounts[1], {}, tmp_path, lambda event, **facts: said.append((event, facts)))
+        party.read()
+        mark = ask(node, "evm_snapshot")
+        chain.fund(chain.accounts[1], 7)
+        party.read()
+        ask(node, "evm_revert", mark)
+        party.read()
+        assert [event for event, _ in said] == ["reorganised"]
+    with anvil(port=port, timestamp=LATER) as node:
+        with pytest.raises(NodeError, match="found a chain that begins with block") as failure:
+            run_party(party, until=lambda acted: True, poll_s=0.01)
+        assert failure.value.check == "chain-id"
+        assert said[-1] == ("ended", {"why": str(failure.value)})
+
+
+def test_a_node_that_is_started_again_goes_on_with_its_chain_and_its_clock(tmp_path):
+    """Its first block too, by which processes know a chain; moved time does not go back, and blocks stay in order."""
+    kept, chain_id = tmp_path / "chain.json", FIRST_COURT.chain_id
+    assert PROGRAM is not None
+    with Anvil(PROGRAM, chain_id=chain_id, state=kept) as node:
+        chain = at(node, tmp_path / "state")
+        chain.advance(5_000)
+        chain.fund(chain.accounts[1], 7)
+        time.sleep(1.1)  # a clock that begins anew would begin with another second
+        first, last = chain.block_hash(0), int(ask(node, "eth_getBlockByNumber", "latest", False)["timestamp"], 16)
+    for _ in range(2):
+        time.sleep(1.1)
+        with Anvil(PROGRAM, chain_id=chain_id, state=kept, port=node.port) as node:
+            assert chain.block_hash(0) == first
+            assert chain.time >= last
+            chain.fund(chain.accounts[1], 7)  # by a process that has been there before
+            before, last = last, int(ask(node, "eth_getBlockByNumber", "latest", False)["timestamp"], 16)
+            assert before <= last < before + 600
+        headers = [each["header"] for each in json.loads(kept.read_bytes())["blocks"]]
+        assert [int(each["number"], 16) for each in headers].count(0) == 1  # of two it would show either
+    kept.write_text("[]")
+    with pytest.raises(InputError, match=r"chain\.json cannot be used .*, expected a chain that anvil has kept"):
+        Anvil(PROGRAM, chain_id=chain_id, state=kept)
 
 
 def test_a_state_file_of_before_is_read_on_as_of_the_chain_it_is_used_with(tmp_path):

@@ -9,7 +9,7 @@ import os
 import resource
 import signal
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from eth_account import Account
@@ -319,6 +319,43 @@ class Late(RpcNode):
             self.left -= 1
             return None
         return found
+
+
+def test_what_the_node_refuses_is_said_and_not_tried_till_patience_ends():
+    fields = {"type": 2, "chainId": CHAIN_ID, "nonce": 0, "gas": 21_000, "to": OTHER.address, "value": 7}
+    fields |= {"maxFeePerGas": 10**10, "maxPriorityFeePerGas": 1}
+    with embedded_door() as door:
+        delivery = Delivery(RpcNode(door.url, 5.0), None, 0, 10**12, 20.0, 0.01)
+        for changes, kind, check in (
+            ({"value": 10**30}, NodeError, "funds"),
+            ({"gas": 20_000}, ChainError, "transaction"),
+        ):
+            with pytest.raises(kind) as failure:
+                delivery.deliver(KEY, fields | changes)
+            assert failure.value.check == check
+
+
+class Wavering(RpcNode):
+    """Shows and hides what it has, as ``hidden`` says, then shows it."""
+
+    hidden: ClassVar[list[bool]] = []
+
+    def ask(self, method: str, *params: Any, **more: Any) -> Any:
+        found = super().ask(method, *params, **more)
+        looked = method in ("eth_getTransactionReceipt", "eth_getTransactionByHash") and found and self.hidden
+        return None if looked and self.hidden.pop(0) else found
+
+
+def test_a_number_that_is_seen_taken_now_and_then_is_not_another_s(monkeypatch):
+    """So often in a row it has to be: a receipt that was seen in between is ours."""
+    first, look, seen = [True], [True] * 3, [True, True, False]
+    monkeypatch.setattr(Wavering, "hidden", [*first, *look * 3, *seen, *look * 3])
+    fields = {"type": 2, "chainId": CHAIN_ID, "nonce": 0, "gas": 21_000, "to": OTHER.address, "value": 7}
+    fields |= {"maxFeePerGas": 10**10, "maxPriorityFeePerGas": 1}
+    with embedded_door() as door:
+        delivery = Delivery(Wavering(door.url, 5.0), None, 0, 10**12, 20.0, 0.01)
+        assert int(str(delivery.deliver(KEY, fields)["blockNumber"]), 16) == 1
+        assert Wavering.hidden == []
 
 
 def test_a_receipt_that_comes_late_is_waited_for_and_another_s_transaction_is_named():

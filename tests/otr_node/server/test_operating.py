@@ -65,12 +65,12 @@ class Served:
         keys = (enclave or self.enclave).keys
         self.network.court(REGISTRAR).register_key(keys.digest, Key(ME, OWN.id, keys.address))
 
-    def operator(self, **about: Any) -> ServingOperator:
+    def operator(self, kind: Callable[..., Any] = ServingOperator, **about: Any) -> Any:
         """One that has just been started."""
         about = {"secret": SECRET, "every_s": 60.0, "most": 8, "clock": lambda: self.now, **about}
         at, say = self.network.court(OPERATOR), self.network.report
         journal, book = JournalReader(self.state), self.book()
-        return ServingOperator(at, ME, {OWN.id: OWN}, self.state, say, journal=journal, book=book, **about)
+        return kind(at, ME, {OWN.id: OWN}, self.state, say, journal=journal, book=book, **about)
 
     def book(self) -> BatchBook:
         return BatchBook(self.state, ME, self.domain)
@@ -210,6 +210,16 @@ def test_receipts_wait_for_their_key_and_hold_up_no_other(served, again):
         check_place(served, each)
     with BatchReader(served.state) as book:
         assert book.waiting == 0
+
+
+def test_receipts_that_have_waited_for_their_key_do_not_wait_for_the_schedule_too(served):
+    served.answer()
+    operator = served.operator()
+    act(operator)
+    assert served.batches() == []
+    served.register()
+    act(operator)
+    assert served.batches() == [1]
 
 
 def test_so_many_that_wait_as_a_batch_holds_hold_up_no_other(served):
@@ -477,6 +487,27 @@ def test_no_batch_is_tried_while_a_game_is_open(served):
     assert served.network.status() == [ChallengeStatus.OPEN]
     assert "refused" not in [each["event"] for each in served.network.events]
     assert served.batches() == [1]
+
+
+@pytest.mark.parametrize("planned", [False, True], ids=["not planned", "planned before"])
+def test_a_convicted_operator_says_so_once_and_tries_no_batch(served, planned):
+    served.register()
+    served.demand(served.answer()[1])
+    operator = served.operator(every_s=0.0)
+    if planned:
+        operator.call = lambda *about, **more: False  # as a node that takes nothing just now
+        act(operator)
+        del operator.call
+    network, court = served.network, served.network.court(FISHERMAN)
+    network.later(network.stands.terms.duty_s + 10)
+    court.call(None, FISHERMAN.address.lower(), "lapse", 1)
+    served.answer()
+    for _ in range(3):
+        act(operator)
+    events = [each["event"] for each in network.events]
+    assert (events.count("convicted"), events.count("refused")) == (1, 0)
+    assert bool(list(operator.book.pending())) is planned
+    assert served.batches() == []
 
 
 def test_blocks_that_are_taken_back_put_every_batch_in_doubt(served):

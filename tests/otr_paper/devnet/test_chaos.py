@@ -15,10 +15,11 @@ import pytest
 from otr_core.errors import NodeError, ParameterError
 from otr_node.chain.outbox import Outbox
 from otr_paper.devnet.attacks import FALSE_CHALLENGES, SILENT, WITHHELD, tellable
-from otr_paper.devnet.conductor import CHEAT, Devnet
-from otr_paper.devnet.faults import PARTIES, PROCESSES, Door, Plan, plan_of
+from otr_paper.devnet.conductor import Devnet
+from otr_paper.devnet.faults import ANSWERS, PARTIES, PROCESSES, Door, Plan, plan_of
 from otr_paper.devnet.ground import ANVIL, DevnetEnd, Ground, anvil_or_none, break_ground
 from otr_paper.devnet.processes import Stem
+from otr_paper.devnet.standing import CHEAT
 from otr_paper.producers.chaos import chaos_summary, run_seed
 from otr_paper.store.results import read_result
 from tests.helpers.nodes import anvil, forward, needs_anvil
@@ -40,12 +41,12 @@ def stem(tmp_path_factory) -> Iterator[Stem]:
 
 @pytest.mark.slow
 @needs_anvil
-@pytest.mark.parametrize("seed", [1, 2, 6, 11, 24, 164])
+@pytest.mark.parametrize("seed", [1, 2, 4, 1001, 1002, 5002])
 def test_nothing_honest_is_slashed_no_receipt_is_lost_and_every_cheat_is_slashed(ground, stem, tmp_path, seed):
     row = run_seed(ground, stem, tmp_path / "run", plan_of(seed))
     assert not row["broken"], (row, (tmp_path / "run" / "events.jsonl").read_text()[-3000:])
     assert row["restarts"] >= 1
-    assert row["receipts"] == 2
+    assert row["receipts"] == len(ANSWERS)
 
 
 @pytest.mark.slow
@@ -56,7 +57,7 @@ def test_the_judge_of_a_run_would_see_an_honest_operator_slashed_and_a_receipt_t
     def emit(event: dict[str, Any]) -> None:
         said.append(event)
         if event["event"] == "slashed":
-            (tmp_path / "client" / "operator-1.receipt.json").unlink()
+            (tmp_path / "client" / "operator-1.client-1.receipt.json").unlink()
 
     run = Devnet(ground, tmp_path, Plan(attack=LIE), 300.0, emit, stem, idle_s=0.3, blameless=(CHEAT,))
     found = run.run()

@@ -6,7 +6,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
+import socket
 import subprocess
 import sys
 import time
@@ -20,7 +22,10 @@ from otr_core.files import data_folder
 from otr_node.chain.anvil import VARIABLE
 from otr_node.project import Project
 from otr_paper.devnet.attacks import SILENT, WITHHELD, attack_named, lie_named
+from otr_paper.devnet.faults import ANSWERS, CLIENTS, SEALING, SERVERS
 from otr_paper.devnet.ground import anvil_or_none
+from otr_paper.devnet.standing import LIED_TO
+from otr_paper.labs.disputes.world import tiny_bench
 from tests.helpers.nodes import needs_anvil
 
 
@@ -66,7 +71,13 @@ def test_a_devnet_ends_as_it_should_and_leaves_nothing(node, attack, rules):
     assert (("fisherman-1", "challenge") in said) is bool(attack)
     assert {("server-1", "listening"), ("server-1", "answered"), ("server-2", "answered")} < said
     holds = {each["answer"]: each["holds"] for each in reversed(events) if each["event"] == "checked"}
-    assert holds == {"operator-1": True, "operator-2": not attack}
+    assert holds == {name: not attack or name != LIED_TO for name in ANSWERS}
+    sealed = {each["answer"]: each["sealed"] for each in events if each["event"] == "ordered"}
+    assert sealed == {name: name.endswith(SEALING) for name in ANSWERS}
+    began = {each["process"]: at for at, each in reversed(list(enumerate(events))) if each["event"] == "started"}
+    stakes = {each["process"]: at for at, each in enumerate(events) if each["event"] == "staked"}
+    assert stakes.keys() == SERVERS.keys()
+    assert all(stakes[name] < began[name] for name in SERVERS)  # each has put its own stake down before it works
     until = time.monotonic() + 5
     while running(mark) and time.monotonic() < until:  # who hashes for a server that was ended ends at once, not before
         time.sleep(0.05)
@@ -98,6 +109,22 @@ def test_a_node_that_is_none_or_not_here_is_said_and_without_anvil_the_embedded_
     program.write_text("")
     monkeypatch.setenv(VARIABLE, str(program))
     assert (anvil_or_none(bare, ""), anvil_or_none(bare, "embedded")) == (program, None)
+
+
+@pytest.mark.parametrize("role", ["client", "operator", "liar"])
+def test_a_party_that_cannot_reach_its_node_ends_with_one_line(tmp_path, role):
+    (tmp_path / "key").write_text("{}")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        rpc = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        about = json.dumps({"name": CLIENTS[0], "servers": {}, "sealed": False}) if role == "client" else ""
+        why = "no answer from" if role != "operator" else "not usable as a state folder"
+        words = [role, rpc, *(str(tmp_path / each) for each in ("key", "court.json")), str(tiny_bench().folder)]
+        words += [str(tmp_path), about, str(tmp_path / "state")]
+        party = [sys.executable, "-m", "otr_paper.devnet.parties", *words]
+        done = subprocess.run(party, capture_output=True, text=True, timeout=170, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(rf"error: .*{why}.*\n", done.stderr)
 
 
 def test_a_profile_that_is_none_is_unusable_input_before_anything_starts(tmp_path):
