@@ -154,6 +154,24 @@ def test_terms_without_a_margin_are_none(drawn):
                     {"beacon": BEACON.chain | {"period": 0}}, {"demand": "proof", "units": 1},
                     {"demand": "proof", "shares": {"query": 1}}):  # fmt: skip
         assert refused(agreed, kind=ParameterError, **changes) == ""
+    whole = {"demand": "proof"}
+    for name, changes in (
+        ("demand", {"demand": "both", "units": 0, "shares": {}}),
+        ("rows_s", {"rows_s": 2**20}),
+        ("answer_s", {"answer_s": 2**20}),
+        ("margin_s", {"margin_s": 2**20}),
+        ("shares", {"shares": {"query": 2**20}}),
+        ("shares", {"shares": {"query": 1.0}}),
+        ("shares", {"shares": {}}),
+        ("shares", whole | {"shares": {"query": 1}}),
+        ("units", whole | {"units": 1}),
+        ("beacon", {"beacon": BEACON.chain | {"period": True}}),
+        ("beacon", {"beacon": BEACON.chain | {"period": 3.0}}),
+        ("beacon", {"beacon": BEACON.chain | {"genesis_time": 2**40}}),
+    ):  # one thing wrong each, and refused by its own name
+        with pytest.raises(ParameterError) as caught:
+            agreed(**changes)
+        assert caught.value.field == name, changes
     for beacon_info in (BEACON.chain | {"more": 1}, BEACON.chain | {"public_key": "00"}):
         refused(agreed, beacon=beacon_info, kind=InputError)
 
@@ -331,6 +349,9 @@ def test_terms_place_and_batch_are_part_of_the_duty(drawn):
         replace(drawn.due, index=0),
         replace(drawn.due, batch=drawn.batch(time=TIME + 1)),
     ]
+    # The batch's root has the receipt under it; a check that was put together otherwise is another all the same.
+    receipt = replace(drawn.due.file.receipt, response_digest=bytes(32))
+    assert replace(drawn.due, file=replace(drawn.due.file, receipt=receipt)).duty != drawn.due.duty
     for other in others:
         assert other.duty != drawn.due.duty
         assert refused(other.answer, later(other), drawn.units, drawn.judge(other)) == "duty"
