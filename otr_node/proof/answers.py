@@ -88,7 +88,7 @@ def check_commitment(model: PortableModel, committed: ModelCommitment, report: C
         raise AnswerProofError("commitment", committed.digest.hex(), f"{own.digest.hex()}, as the weights give it")
 
 
-def false_statements(
+def false_vouchers(
     model: PortableModel, own: ModelCommitment, given: Sequence[SignedStatement]
 ) -> list[SignedStatement]:
     """Which statements about a model are false, as a holder of its weights finds.

@@ -85,7 +85,7 @@ def commit_to_weights(
         raise InputError("--out: found none, expected where the commitment goes")
     check_target(out)
     from otr_node.portable import load_portable
-    from otr_node.proof.answers import commit_for_proofs, false_statements, hashes_beside
+    from otr_node.proof.answers import commit_for_proofs, false_vouchers, hashes_beside
 
     given = [SignedStatement.read(path) for path in against or []]
     domain, secret = Domain(chain_id, from_hex(court, length=ADDRESS_BYTES, what="--court")), b""
@@ -111,7 +111,7 @@ def commit_to_weights(
         write_bytes(beside, signed.dump())
         told["signer"] = signed.signer.hex()
         lines.append(f"signed: {beside}, by {signed.signer.hex()}")
-    false = false_statements(held, own, given)
+    false = false_vouchers(held, own, given)
     told["false"] = [each.signer.hex() for each in false]
     for each in given:
         verdict = "false" if each in false else "true"
@@ -180,6 +180,6 @@ def check_receipt_proof(
         f"({found.positions} positions, {found.soundness_bits:.1f} bits)"
     )
     if found.model != HELD:
-        by = f"vouched for by {', '.join(each.hex() for each in signers)}" if signers else "trusted"
-        again = "made again from the weights" if model else f"{by}: no weights were looked at (docs/proof.md)"
+        whose = f"vouched for by {', '.join(each.hex() for each in signers)}" if signers else "trusted"
+        again = "made again from the weights" if model else f"{whose}: no weights were looked at (docs/proof.md)"
         print(f"under the commitment {found.model} to the model, {again}")

@@ -10,30 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import cache, partial
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from otr_core.errors import AnswerProofError
 from otr_core.lane.dims import Matrix
-from otr_core.lane.sampling import Decoding
 from otr_core.spotcheck.proof.claims import Weights
 from otr_core.spotcheck.proof.field import ONE, Ext, P, Words
 from otr_core.spotcheck.proof.transcript import Channel
-from otr_node.generate import Answer
 from otr_node.portable import PortableModel
-from otr_node.proof.answers import KeptCommitment, commit_for_proofs
 from otr_node.proof.model_cells import WeightOpening
 from otr_node.proof.prover import AnswerProver
 from otr_node.proof.witness import Witness
-from otr_paper.benches.workbench import Served, Workbench
 from otr_paper.labs.forgeries import SEEN_ONLY, CellForger, Forger, OnDemand, Prove
-from otr_paper.labs.tiny import TINY, write_tiny
+from otr_paper.labs.forging_ground import ForgingGround, FreeForgery, ground_of, say_witness
 
 KINDS = {
     "row": "two values of one row, one more and one less by as much",
@@ -57,16 +51,6 @@ PARTS = ("joint", "runs", "edited", "answered")
 ALTERED = ("random", "one", "replayed")
 """How a message is another: all of it drawn, one number of it, or that of another answer's proof."""
 _PRODUCTS = {Matrix.QKV: "normed", Matrix.GATE_UP: "normed", Matrix.OUT: "mixed", Matrix.DOWN: "product"}
-
-
-@dataclass(frozen=True)
-class FreeForgery:
-    """A forged proof: how (``KINDS``), of what, of which answer, and who says it."""
-
-    kind: str
-    what: str
-    forger: Forger
-    prove: Prove
 
 
 # --- several places at once
@@ -233,13 +217,13 @@ def other_runs(ground: ForgingGround, forger: Forger, rng: np.random.Generator) 
     both = {name: values[::-1].copy() for name, values in layered.items()}
     for name, values in both.items():
         copied = Witness({**honest.numbers, name: values}, honest.facts)
-        yield FreeForgery("copied", name, forger, partial(_say, forger, copied))
+        yield FreeForgery("copied", name, forger, partial(say_witness, forger, copied))
     everything = Witness({**honest.numbers, **both}, honest.facts)
-    yield FreeForgery("copied", "all at once", forger, partial(_say, forger, everything))
+    yield FreeForgery("copied", "all at once", forger, partial(say_witness, forger, everything))
     for at in range(forger.sizes.answer):
         false = Forger(ground.served, ground.with_token(forger, at, rng), ground.kept)
         for how, witness in _fitted(false):
-            yield FreeForgery("token", f"token {at}, {how}", false, partial(_say, false, witness))
+            yield FreeForgery("token", f"token {at}, {how}", false, partial(say_witness, false, witness))
     if ground.kept is not None:
         for _ in range(4):
             more = int(rng.integers(1, P, dtype=np.uint64))
@@ -248,10 +232,6 @@ def other_runs(ground: ForgingGround, forger: Forger, rng: np.random.Generator) 
                 forger.speak(forger.prover(channel, _Cancelling, more=more), forger.witness())
 
             yield FreeForgery("cancelled", "qkv out", forger, lie)
-
-
-def _say(forger: Forger, witness: Witness, channel: Channel) -> None:
-    forger.speak(forger.prover(channel), witness)
 
 
 def _fitted(forger: Forger) -> Iterator[tuple[str, Witness]]:
@@ -337,90 +317,6 @@ def _as_far_as_it_goes(forger: Forger, channel: Channel) -> None:
 
 
 # --- a round
-
-
-@dataclass(frozen=True, eq=False)
-class ForgingGround:
-    """A served answer of a tiny model of two layers, and what its forgers have.
-
-    Attributes:
-        others: operators with other weights, by name. kept: the commitment that the verifier holds; None:
-            the model. trees: those to the other weights.
-    """
-
-    served: Served
-    others: dict[str, Workbench]
-    kept: KeptCommitment | None
-    trees: dict[str, KeptCommitment]
-
-    def told(self, bench: Workbench) -> Answer:
-        """What another operator answers, as if the ordered model had."""
-        found = self.served.answered_by(bench)
-        return self.served.claiming(found.token_ids)
-
-    def with_token(self, forger: Forger, at: int, rng: np.random.Generator) -> Answer:
-        """The answer with another token at a place; greedy ones after it are what follows from it."""
-        s, model = forger.sizes, forger.model
-        ids, stops = list(forger.tokens[s.prompt :]), model.architecture.stop_ids
-        others = [token for token in range(3, s.d.vocab) if token != ids[at] and token not in stops]
-        ids[at] = int(rng.choice(others))
-        if not s.temperature_milli:
-            session = model.session()
-            logits = session.feed([*forger.tokens[: s.prompt], *ids[: at + 1]])
-            for later in range(at + 1, s.answer):
-                ids[later] = model.choose(logits, 0, 0)
-                if ids[later] in stops:
-                    ids[later] = others[0]  # the answer keeps its length
-                logits = session.feed([ids[later]])
-        return self.served.claiming(ids)
-
-
-@cache
-def _benches() -> tuple[Workbench, dict[str, Workbench]]:
-    architecture = replace(TINY, layers=2)
-    with TemporaryDirectory() as folder:
-        bench = Workbench(write_tiny(Path(folder) / "tiny", architecture))
-        first, last = "model.layers.0.", "model.layers.1."
-
-        def pruned(tensors: dict[str, Any]) -> dict[str, Any]:
-            found = {name: own.clone() for name, own in tensors.items()}
-            for name, own in found.items():
-                if "mlp.gate" in name or "mlp.up" in name:
-                    own[-(architecture.intermediate // 5) :] = 0
-            return found
-
-        def skipped(tensors: dict[str, Any]) -> dict[str, Any]:
-            ends = ("o_proj.weight", "down_proj.weight")
-            return {n: own * 0 if n.startswith(last) and n.endswith(ends) else own for n, own in tensors.items()}
-
-        def repeated(tensors: dict[str, Any]) -> dict[str, Any]:
-            return {name: tensors[name.replace(last, first)] for name in tensors}
-
-        others = {
-            "a fifth of the MLP pruned": bench.other(alter=pruned),
-            "eight bits": bench.rounded(8),
-            "one layer skipped": bench.other(alter=skipped),
-            "another layer's weights": bench.other(alter=repeated),
-        }
-        for each in (bench, *others.values()):
-            _ = each.model  # the folder goes
-    return bench, others
-
-
-@cache
-def _kept(name: str) -> KeptCommitment:
-    bench, others = _benches()
-    return commit_for_proofs((others[name] if name else bench).portable, lambda line: None)
-
-
-def ground_of(temperature_milli: int, mode: str, seed: int) -> ForgingGround:
-    """The answer that a seed orders, for a verifier of a mode (``held`` or ``committed``)."""
-    bench, others = _benches()
-    rng = np.random.default_rng([seed, temperature_milli])
-    words = " ".join(f"w{3 + int(at)}" for at in rng.integers(0, TINY.vocab - 3, 2))
-    served = bench.serve(words, Decoding(3, 1, temperature_milli), number=str(seed))
-    trees = {} if mode == "held" else {name: _kept(name) for name in others}
-    return ForgingGround(served, others, None if mode == "held" else _kept(""), trees)
 
 
 def _recorded(forger: Forger) -> MarkedChannel:

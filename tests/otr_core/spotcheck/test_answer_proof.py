@@ -214,6 +214,8 @@ def test_own_order_and_receipt_name_one_order_and_one_model(answer, honest_proof
     file, order = answer.file, answer.file.order
     beside = replace(file, order=replace(order, job_id=bytes(32)))  # what the statement would be bound to
     assert refused(answer, honest_proof, file=beside, order=order) == "order"
+    mine = replace(order, job_id=bytes(32))  # all else in it as in the file's
+    assert refused(answer, honest_proof, order=mine) == "order"
     other = replace(order, model_id=bytes(32))
     told = replace(file, order=other, receipt=replace(file.receipt, order_id=other.id))
     assert refused(answer, honest_proof, file=told) == "model"
