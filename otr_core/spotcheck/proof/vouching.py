@@ -129,7 +129,7 @@ class VouchPolicy:
     least: int
 
     def __post_init__(self) -> None:
-        if not self.keys or len(set(self.keys)) < len(self.keys) or {*map(len, self.keys)} != {ADDRESS_BYTES}:
+        if len(set(self.keys)) < len(self.keys) or {*map(len, self.keys)} != {ADDRESS_BYTES}:
             raise ParameterError("keys", [key.hex() for key in self.keys], "one or more different addresses")
         if type(self.least) is not int or not 1 <= self.least <= len(self.keys):
             raise ParameterError("least", self.least, f"1 to {len(self.keys)}, as many as there are keys")
