@@ -107,8 +107,8 @@ BUDGETS = {
     # a serving machine with a token budget, its fit and what it is worth, 300; campaigns of three seeds in
     # either lane whose answers a court judges, 118; servers as processes of a network, how they lie, and by which
     # clock they go, 70; proofs forged at every limb, and provers of others beside ours, 500; proofs forged by
-    # freer provers, 420
-    "otr_paper": 25180,
+    # freer provers, 423
+    "otr_paper": 25183,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
     "otr_paper/claims": 2370,
@@ -118,8 +118,8 @@ BUDGETS = {
     # them splices of devices and collateral of other machines; a beacon whose every round can be signed, 20;
     # structured cheats laid into rows and into proofs, 145; a key's life at a court, 140; lies and games in
     # the lane h100-bf16, 35; a prover with one place of its witness changed, read while it proves, 175;
-    # provers whose lies cancel, who run other weights or tokens, or replace a message, 378
-    "otr_paper/labs": 5493,
+    # provers whose lies cancel, who run other weights or tokens, or replace a message, 381
+    "otr_paper/labs": 5496,
     # of it the mutants of every check of court and contracts, the families table, and a fuzzer that
     # parses, judges and goes on where it was cut off, the network under chaos, blocks and steps on a node;
     # the proof for a verifier without weights, how proofs grow, the law of serving; what seeds and lanes

@@ -20,6 +20,8 @@ from otr_paper.benches.workbench import Served, Workbench
 from otr_paper.labs.forgeries import Forger, Prove
 from otr_paper.labs.tiny import TINY, write_tiny
 
+_TOKENS = 3  # of every answer
+
 
 @dataclass(frozen=True)
 class FreeForgery:
@@ -114,7 +116,9 @@ def ground_of(temperature_milli: int, mode: str, seed: int) -> ForgingGround:
     """The answer that a seed orders, for a verifier of a mode (``held`` or ``committed``)."""
     bench, others = _benches()
     rng = np.random.default_rng([seed, temperature_milli])
-    words = " ".join(f"w{3 + int(at)}" for at in rng.integers(0, TINY.vocab - 3, 2))
-    served = bench.serve(words, Decoding(3, 1, temperature_milli), number=str(seed))
+    served = None
+    while served is None or len(served.answer.token_ids) < _TOKENS:  # one that is cut short has fewer places to lie at
+        words = " ".join(f"w{3 + int(at)}" for at in rng.integers(0, TINY.vocab - 3, 2))
+        served = bench.serve(words, Decoding(_TOKENS, 1, temperature_milli), number=str(seed))
     trees = {} if mode == "held" else {name: _kept(name) for name in others}
     return ForgingGround(served, others, None if mode == "held" else _kept(""), trees)
