@@ -73,6 +73,7 @@ bench: data ## measure again what data/results stores (about two and a half hour
 	@$(BIN)/python -m otr_paper.producers.proof
 	@$(BIN)/python -m otr_paper.producers.proof_growth
 	@$(BIN)/python -m otr_paper.producers.proof_forgeries
+	@$(BIN)/python -m otr_paper.producers.free_forgeries
 	@$(BIN)/python -m otr_paper.producers.serving_law
 	@$(BIN)/python -m otr_paper.producers.simulation
 	@$(BIN)/python -m otr_paper.producers.poq_adversary

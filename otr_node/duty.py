@@ -14,7 +14,7 @@ from otr_core.errors import AnswerProofError, InputError, SpotCheckError
 from otr_core.poea.document import ReceiptFile
 from otr_core.poea.message import Query, Response
 from otr_core.poea.order import keccak256
-from otr_core.spotcheck.proof.verify import HEADER
+from otr_core.spotcheck.proof.verify import COMMITTED_HEADER, HEADER
 from otr_core.spotcheck.protocol import BEYOND, Judge, SpotCheck, Stage, proof_body, proof_judge, unit_judge
 from otr_core.spotcheck.query import examine
 from otr_core.spotcheck.units import Layout
@@ -23,7 +23,7 @@ from otr_core.spotcheck.wire import OperatorMessage, answers_json, message_hash
 from otr_node import prover
 from otr_node.generate import Answer, replay
 from otr_node.portable import PortableModel
-from otr_node.proof.answers import prove_answer, verify_answer
+from otr_node.proof.answers import KeptCommitment, prove_answer, verify_answer
 from otr_node.recorder import TraceRecorder
 from otr_node.spotchecks import CheckedOperator, embedding, weight_points
 
@@ -108,22 +108,35 @@ def units_message(check: SpotCheck, who: CheckedOperator, key: bytes) -> bytes:
 
 
 def proof_message(
-    check: SpotCheck, model: PortableModel, said: Query, response: Response, key: bytes, report: Report
+    check: SpotCheck,
+    model: PortableModel,
+    said: Query,
+    response: Response,
+    key: bytes,
+    report: Report,
+    under: KeptCommitment | None = None,
 ) -> tuple[bytes, bytes]:
     """The answer where a proof is demanded: the message, and the proof that it names.
 
     Where no proof covers the answer (``BEYOND``), an empty one says so; a dispute decides then.
 
+    Args:
+        under: the commitment that the terms name; None where they name none.
+
     Raises:
-        SpotCheckError: check ``stage``. ProverError: the answer is not the model's.
+        SpotCheckError: checks ``stage``, and ``commitment``: the terms name another. ProverError: the answer
+            is not the model's.
     """
     _at(check, Stage.DUE)
+    own = bytes(32) if under is None else under.commitment.digest
+    if own != check.terms.circuits:
+        raise SpotCheckError("commitment", own.hex(), f"{check.terms.circuits.hex()}, which the terms name")
     try:
-        proof = prove_answer(model, check.file, said, response, report)
+        proof = prove_answer(model, check.file, said, response, report, under=under)
     except AnswerProofError as error:
         if error.check not in BEYOND:
             raise
-        proof = HEADER
+        proof = HEADER if under is None else COMMITTED_HEADER
     return sign_message(key, check.duty, "proof", proof_body(proof)), proof
 
 

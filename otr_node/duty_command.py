@@ -17,8 +17,9 @@ from otr_core.files import check_target, read_input, write_bytes
 from otr_core.poea import load_order
 from otr_core.poea.client import PlacedOrder, opened
 from otr_core.spotcheck.opening import load_check, open_check
+from otr_core.spotcheck.proof.committed import ModelCommitment
 from otr_core.spotcheck.proof.verify import MOST_PROOF_BYTES
-from otr_core.spotcheck.protocol import SpotCheck, Stage
+from otr_core.spotcheck.protocol import SpotCheck, Stage, committed_judge
 from otr_core.spotcheck.wire import CheckTerms, CommittedBatch
 from otr_node.chain.places import load_place
 from otr_node.options import Folder
@@ -37,6 +38,9 @@ Password = Annotated[Path | None, typer.Option("--password-file", help="Else OTR
 Store = Annotated[Path | None, typer.Option("--store", help="Folder of circuits' keys; default: build/spotcheck.")]
 TermsFile = Annotated[Path, typer.Option("--terms", help="Terms that both sides agreed to, your own copy (JSON).")]
 BatchFile = Annotated[Path, typer.Option("--batch", help="The batch as you have read it from the chain (JSON).")]
+Commitment = Annotated[
+    Path | None, typer.Option(help="The commitment to the model that the terms name; whoever judges needs no weights.")
+]
 Out = Annotated[Path, typer.Option("--out", help="Where it is written, whole or not at all.")]
 
 
@@ -131,6 +135,7 @@ def answer_spot_check(
     policy: Rules = None,
     model: Folder = None,
     store: Store = None,
+    commitment: Commitment = None,
 ) -> None:
     """Say, as the operator, what is due now: the rows of a drawn place, answers to its units, or a proof.
 
@@ -140,7 +145,7 @@ def answer_spot_check(
         check_target(target)
     from otr_node import duty
     from otr_node.chain.keys import load_key, read_password
-    from otr_node.proof.answers import held_model
+    from otr_node.proof.answers import check_commitment, held_model, kept_commitment
 
     check, placed = _loaded(file, order, policy)
     for name, found, own in zip(("terms", "batch"), (check.terms, check.batch), _agreed(terms, batch), strict=True):
@@ -153,7 +158,11 @@ def answer_spot_check(
     said, response = opened(check.file, placed)
     held = held_model(project, check.file, model, say)
     if check.terms.demand == "proof":
-        message, proof = duty.proof_message(check, held, said, response, secret, say)
+        under = None if commitment is None else ModelCommitment.read(commitment)
+        if under is not None:
+            check_commitment(held, under, say)  # what is signed is said of one's own weights
+        kept = None if commitment is None or under is None else kept_commitment(held, commitment, under, say)
+        message, proof = duty.proof_message(check, held, said, response, secret, say, kept)
         write_bytes(proof_out or out, proof)
     else:
         circuits = duty.circuits_for(held, check.terms.shares, store or project.build / "spotcheck")
@@ -173,6 +182,7 @@ def take_message(
     policy: Rules = None,
     model: Folder = None,
     store: Store = None,
+    commitment: Commitment = None,
     as_json: AsJson = False,
 ) -> None:
     """Take what the operator sent, or its silence: rows bring the check on, an answer is judged. Exit 1
@@ -188,13 +198,19 @@ def take_message(
         check = check.commit_rows(now, raw)
         write_bytes(file, check.dump())
         _show(check, as_json)
+    said, response = opened(check.file, placed)
+    shown = b"" if proof is None else read_input(proof, what="a proof", limit_bytes=MOST_PROOF_BYTES)
+    if commitment is not None and check.terms.demand == "proof":
+        whose = None if placed is None else placed.order
+        _show(
+            check.answer(now, raw, committed_judge(ModelCommitment.read(commitment), said, response, whose), shown),
+            as_json,
+        )
     need_extras("node")
     from otr_node import duty
     from otr_node.proof.answers import held_model
 
     project = find_home()
-    said, response = opened(check.file, placed)
     held = held_model(project, check.file, model, say)
     circuits = duty.circuits_for(held, check.terms.shares, store or project.build / "spotcheck")
-    shown = b"" if proof is None else read_input(proof, what="a proof", limit_bytes=MOST_PROOF_BYTES)
     _show(check.answer(now, raw, duty.drawn_judge(check, held, said, response, circuits), shown), as_json)

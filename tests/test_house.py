@@ -36,7 +36,8 @@ BUDGETS = {
     # judge on chain, 1,300. What may leave it is an open point of the README.
     # whole answers under a commitment to the model, 160; the field of proofs by parts that stay in a cache, 50;
     # what a court takes beside what is sized, 27; a broken file told as such, and a reason told once, 5
-    "otr_core": 15685,
+    # what a court takes beside what is sized, 27; who answers for a commitment to a model, 109
+    "otr_core": 15794,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
     # a program with one definition of each step, on numbers of integers alone, 330
@@ -57,8 +58,9 @@ BUDGETS = {
     # of it the verifier of whole answers with its gadgets, 1,370, drawn ones among them; the protocol from a
     # signed receipt to a verdict, and its messages as canonical JSON, 400; the same proof for a verifier who
     # holds a commitment to the model, 220; large arrays of its field by parts, tables by halves, and a sum of
-    # equality without its table, 51
-    "otr_core/spotcheck": 2736,
+    # equality without its table, 51; signed statements of commitments with the policy that asks for them, and judges
+    # of terms that name one, 109
+    "otr_core/spotcheck": 2845,
     # of it the composed guarantee with its premises, 290; all that many answers on one stake need; users'
     # harm, fishermen and rates by value, which the advice weighs with proofs and capital; what harm users bear
     # who act early, and advice that names a hypothesis that fails, 40; the choices of a deployment in the network
@@ -83,14 +85,17 @@ BUDGETS = {
     # ones and columns alone, 107
     # side pieces alone told as such, 2
     # a node that starts again with its own first block, another chain noticed, an operator that is convicted, 28
-    "otr_node": 15859,
+    # the library's bars and warnings, kept quiet in one place, 18; statements of commitments signed, asked for and
+    # shown to be false, and checks under the commitment that terms name, 95
+    "otr_node": 15954,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
     # a proof is asked for, 40; the commitment to a model and its opening, and commands that were elsewhere; sums
     # that are reduced late, and a joining sum-check that writes no weights down: the prover is four times faster, 70;
     # trees of ones, rounds that follow from the claim, and columns that are encoded alone, 107
-    "otr_node/proof": 1807,
+    # statements of commitments in its commands, 64
+    "otr_node/proof": 1871,
     # what the OpenAI API says and what it must refuse, an engine that outlives what fails in it, a journal
     # that outlives the program, and the operator beside it with its book of batches; receipts in it that wait for
     # a key, and an operator that others build on, 30; one that is convicted, 9
@@ -112,7 +117,9 @@ BUDGETS = {
     # files of 8 MB that are slow to read, and the best of short blocks, 82
     # clock they go, 70; proofs forged at every limb, and provers of others beside ours, 500; three clients in place of
     # one, stakes put down by processes, who ends without saying why, and what receipts cost on its page, 115
-    "otr_paper": 25097,
+    # clock they go, 70; proofs forged at every limb, and provers of others beside ours, 500; proofs forged by
+    # freer provers, 423
+    "otr_paper": 25520,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
     "otr_paper/claims": 2370,
@@ -121,15 +128,17 @@ BUDGETS = {
     # and every attack on evidence runs against every recorded bundle that has the part it changes, of
     # them splices of devices and collateral of other machines; a beacon whose every round can be signed, 20;
     # structured cheats laid into rows and into proofs, 145; a key's life at a court, 140; lies and games in
-    # the lane h100-bf16, 35; a prover with one place of its witness changed, read while it proves, 175
-    "otr_paper/labs": 5115,
+    # the lane h100-bf16, 35; a prover with one place of its witness changed, read while it proves, 175;
+    # provers whose lies cancel, who run other weights or tokens, or replace a message, 381
+    "otr_paper/labs": 5496,
     # of it the mutants of every check of court and contracts, the families table, and a fuzzer that
     # parses, judges and goes on where it was cut off, the network under chaos, blocks and steps on a node;
     # the proof for a verifier without weights, how proofs grow, the law of serving; what seeds and lanes
     # differ in, 15; forged proofs, and provers of others, 110; three seeds wherever chance enters, 45
     # evidence fuzzed under three seeds, 16
     # differ in, 15; forged proofs, and provers of others, 110; chaos from several first seeds, 3
-    "otr_paper/producers": 3114,
+    # differ in, 15; forged proofs, and provers of others, 110; by freer provers, 44
+    "otr_paper/producers": 3158,
     # of it a prefix cache that forgets, and points of several seeds, 65
     "otr_paper/simulation": 1445,
 }

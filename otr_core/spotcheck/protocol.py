@@ -44,7 +44,11 @@ from otr_core.errors import (
     SpotCheckError,
 )
 from otr_core.poea.document import ReceiptFile
+from otr_core.poea.message import Query, Response
+from otr_core.poea.order import Order
 from otr_core.spotcheck import beacon
+from otr_core.spotcheck.proof.committed import ModelCommitment
+from otr_core.spotcheck.proof.verify import check_committed
 from otr_core.spotcheck.query import REDRAWS, examine
 from otr_core.spotcheck.selection import draw_place
 from otr_core.spotcheck.verify import SpotCheckChallenge, Verifier
@@ -282,7 +286,8 @@ class Judge:
     """What a verifier brings to judge answers with.
 
     Attributes:
-        model_id: of the model that it holds. circuits: ``Verifier.digest``; zeros without units.
+        model_id: of the model that it holds, or whose commitment it does. circuits: as in the terms:
+            ``Verifier.digest``, the commitment's digest, or zeros.
         disputed: (check, body of the answer, bytes of the proof) → whether it goes to a dispute;
             raises what convicts.
     """
@@ -326,12 +331,28 @@ def unit_judge(verifier: Verifier, model_id: bytes) -> Judge:
     return Judge(model_id, verifier.digest, disputed)
 
 
-def proof_judge(verify: Callable[[ReceiptFile, bytes], object], model_id: bytes) -> Judge:
+def committed_judge(committed: ModelCommitment, said: Query, response: Response, order: Order | None = None) -> Judge:
+    """A judge of proofs of whole answers who holds no weight: the terms name the commitment.
+
+    Args:
+        said, response: the opened query and response. order: this party's own copy.
+    """
+
+    def verify(file: ReceiptFile, proof: bytes) -> None:
+        check_committed(proof, file, said, response, committed=committed, order=order)
+
+    return proof_judge(verify, committed.model_id, committed.digest)
+
+
+def proof_judge(
+    verify: Callable[[ReceiptFile, bytes], object], model_id: bytes, commitment: bytes = bytes(32)
+) -> Judge:
     """A judge of proofs of whole answers. An answer that no such proof covers goes to a dispute:
     what it is follows from its order, so that no operator can make it so.
 
     Args:
-        verify: ``proof.verify.check_proof`` with all but the receipt file and the proof.
+        verify: ``proof.verify.check_proof`` with all but the receipt file and the proof. commitment: digest
+            of the commitment to the model under which proofs are made; zeros: the model is held.
     """
 
     def disputed(check: SpotCheck, body: Any, proof: bytes) -> bool:
@@ -343,4 +364,4 @@ def proof_judge(verify: Callable[[ReceiptFile, bytes], object], model_id: bytes)
             return True
         return False
 
-    return Judge(model_id, bytes(32), disputed)
+    return Judge(model_id, commitment, disputed)

@@ -52,8 +52,10 @@ class CheckTerms(Document):
             where a proof is demanded.
         rows_s, answer_s: clocks, from the round on that starts them. margin_s: how far a block's
             time may be off; between it and the round lies more than that.
-        circuits: ``proving_digest`` of the circuits whose proofs are taken; zeros where a proof of
-            the whole answer is demanded.
+        circuits: by what proofs are judged: of units ``Verifier.digest``, of all circuits; of whole
+            answers the digest of the commitment to the model under which they are made, or zeros
+            where the verifier holds the model. Both sides name it: every message of the operator is
+            about a duty, whose hash has the terms in it.
     """
 
     what = "spot-check terms"
@@ -89,7 +91,6 @@ class CheckTerms(Document):
             ("shares", bool(shares) == asked, "some where units are demanded, and none elsewhere"),
             ("shares", all(type(n) is int and 1 <= n < 2**20 for _, n in shares), "whole numbers from 1 on"),
             ("shares", self.shares.keys() <= SHARES.keys(), f"of {', '.join(SHARES)}"),
-            ("circuits", asked or self.circuits == bytes(32), "zeros where no unit is demanded"),
         ):
             if not good:
                 raise ParameterError(name, getattr(self, name), allowed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from otr_core.spotcheck.proof.verify import (
     draws_of,
     proven_statement,
 )
+from otr_core.spotcheck.proof.vouching import SignedStatement
 from otr_node.models import model_folder
 from otr_node.portable import PortableModel, load_portable
 from otr_node.project import Project
@@ -85,6 +86,25 @@ def check_commitment(model: PortableModel, committed: ModelCommitment, report: C
     own = commit_for_proofs(model, report).commitment
     if own != committed:
         raise AnswerProofError("commitment", committed.digest.hex(), f"{own.digest.hex()}, as the weights give it")
+
+
+def false_vouchers(
+    model: PortableModel, own: ModelCommitment, given: Sequence[SignedStatement]
+) -> list[SignedStatement]:
+    """Which statements about a model are false, as a holder of its weights finds.
+
+    Args:
+        own: the commitment that the weights give.
+
+    Raises:
+        InputError: one is about another model or lane, of which these weights say nothing.
+        ReceiptError: check "signature": one is no key's.
+    """
+    for each in given:
+        told, held = (each.statement.model_id.hex(), each.statement.lane), (own.model_id.hex(), model.manifest.lane)
+        if told != held:
+            raise InputError(f"statement by {each.signer.hex()}: found model {told}, expected {held}, which is held")
+    return [each for each in given if each.statement.commitment != own.digest]
 
 
 def held_model(
@@ -206,16 +226,21 @@ def prove_file(
     said, response = opened(file, placed)
     stated = None if commitment is None else ModelCommitment.read(commitment)
     model = held_model(project, file, folder, report)
-    under = None
-    if commitment is not None and stated is not None:
-        beside = hashes_beside(commitment)
-        if beside.exists():
-            hashes = read_input(beside, what="column hashes")
-        else:
-            report(f"{beside} is not there: making it again")
-            hashes = commit_for_proofs(model, report).hashes
-        under = KeptCommitment(stated, hashes)
+    under = None if commitment is None or stated is None else kept_commitment(model, commitment, stated, report)
     return prove_answer(model, file, said, response, report, kept, under)
+
+
+def kept_commitment(
+    model: PortableModel, path: Path, stated: ModelCommitment, report: Callable[[str], None]
+) -> KeptCommitment:
+    """A commitment with the hashes beside its file, or those made again where they are not there."""
+    beside = hashes_beside(path)
+    if beside.exists():
+        hashes = read_input(beside, what="column hashes")
+    else:
+        report(f"{beside} is not there: making it again")
+        hashes = commit_for_proofs(model, report).hashes
+    return KeptCommitment(stated, hashes)
 
 
 def hashes_beside(commitment: Path) -> Path:

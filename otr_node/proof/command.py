@@ -9,13 +9,17 @@ from typing import Annotated
 import typer
 
 from otr_core.cli import AsJson, print_json, say
+from otr_core.encoding import from_hex
+from otr_core.errors import InputError
 from otr_core.extras import need_extras
 from otr_core.files import check_target, read_input, write_bytes
 from otr_core.poea import load_order
 from otr_core.poea.client import opened
 from otr_core.poea.document import load_receipt_file
+from otr_core.poea.order import Domain
 from otr_core.spotcheck.proof.committed import ModelCommitment
 from otr_core.spotcheck.proof.verify import HELD, MOST_PROOF_BYTES, check_committed
+from otr_core.spotcheck.proof.vouching import ADDRESS_BYTES, CommitmentStatement, SignedStatement, VouchPolicy
 from otr_node.models import model_folder
 from otr_node.options import Folder
 from otr_node.project import find_home
@@ -60,27 +64,63 @@ def prove_receipt(
 
 @proof_commands.command("commit-model")
 def commit_to_weights(
-    out: Annotated[Path, typer.Option(help="Where the commitment is written; OUT.columns is the prover's.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Where the commitment is written; OUT.columns is the prover's.")
+    ] = None,
     model: Folder = None,
+    sign: Annotated[
+        Path | None, typer.Option(help="Encrypted key file: sign that this is the model's commitment, in OUT.signed.")
+    ] = None,
+    password_file: Annotated[Path | None, typer.Option(help="Else OTR_PASSWORD, or it is asked for.")] = None,
+    chain_id: Annotated[int, typer.Option(help="Chain of the court that the statement is made under.")] = 0,
+    court: Annotated[str, typer.Option(help="Address of that court, hex.")] = "00" * ADDRESS_BYTES,
+    against: Annotated[list[Path] | None, typer.Option(help="Signed statements: exit 1 if one is false.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Commit to a model of the portable lane, once: what a verifier of whole answers needs who does
-    not hold the weights. Whoever holds them gets the same bytes, and can so vouch for its digest."""
-    need_extras("node")
+    not hold the weights. Whoever holds them gets the same bytes, and can so vouch for its digest (--sign)
+    or show that somebody's signed statement of it is false (--against)."""
+    need_extras("node", *(["chain"] if sign else []))
+    if out is None and (sign or not against):
+        raise InputError("--out: found none, expected where the commitment goes")
     check_target(out)
     from otr_node.portable import load_portable
-    from otr_node.proof.answers import commit_for_proofs, hashes_beside
+    from otr_node.proof.answers import commit_for_proofs, false_vouchers, hashes_beside
 
+    given = [SignedStatement.read(path) for path in against or []]
+    domain, secret = Domain(chain_id, from_hex(court, length=ADDRESS_BYTES, what="--court")), b""
+    if sign is not None:
+        from otr_node.chain.keys import load_key, read_password
+
+        secret = bytes(load_key(sign, read_password(password_file)).key)
     held = load_portable(model or model_folder(find_home(), report=say))
     start = time.process_time()
     found = commit_for_proofs(held, say)
-    write_bytes(hashes_beside(out), found.hashes)
-    write_bytes(out, found.commitment.dump())
-    digest = found.commitment.digest.hex()
+    own, lane = found.commitment, held.manifest.lane
+    told = {**own.to_json(), "digest": own.digest.hex(), "cpu_s": time.process_time() - start}
+    lines = []
+    if out is not None:
+        write_bytes(hashes_beside(out), found.hashes)
+        write_bytes(out, own.dump())
+        lines.append(f"commitment: {out}, to model {own.model_id.hex()}, digest {own.digest.hex()}")
+    if secret and out is not None:
+        signed = SignedStatement.by(
+            secret, CommitmentStatement(domain, own.model_id, own.digest, lane, int(time.time()))
+        )
+        beside = out.with_name(f"{out.name}.signed")
+        write_bytes(beside, signed.dump())
+        told["signer"] = signed.signer.hex()
+        lines.append(f"signed: {beside}, by {signed.signer.hex()}")
+    false = false_vouchers(held, own, given)
+    told["false"] = [each.signer.hex() for each in false]
+    for each in given:
+        verdict = "false" if each in false else "true"
+        lines.append(f"{verdict}: {each.signer.hex()} has signed {each.statement.commitment.hex()}")
     if as_json:
-        print_json({**found.commitment.to_json(), "digest": digest, "cpu_s": time.process_time() - start})
+        print_json(told)
     else:
-        print(f"commitment: {out}, to model {found.commitment.model_id.hex()}, digest {digest}")
+        print("\n".join(lines))
+    raise typer.Exit(1 if false else 0)
 
 
 @proof_commands.command("check")
@@ -96,16 +136,32 @@ def check_receipt_proof(
             "again from them first."
         ),
     ] = None,
+    vouched: Annotated[
+        list[Path] | None, typer.Option(help="Signed statements that the commitment is the model's.")
+    ] = None,
+    signer: Annotated[
+        list[str] | None, typer.Option(help="Address whose statements count, hex; of the operator, or of a holder.")
+    ] = None,
+    least: Annotated[int | None, typer.Option(help="How many of them must have signed; default: all.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check the proof of a whole answer against its receipt, with the model at hand or a commitment to
     it. Who signed the receipt is checked by otr verify. Exit 1 if it is refused, by the check's name."""
+    if commitment is None and (vouched or signer):
+        raise InputError("--vouched, --signer: found no --commitment, expected the one that is vouched for")
     placed = None if order is None else load_order(read_input(order, what="an order (JSON)"))
     given = read_input(proof, what="a proof", limit_bytes=MOST_PROOF_BYTES)
     raw = read_input(receipt, what="a receipt file (JSON)")
     own = None if commitment is None else ModelCommitment.read(commitment)
+    signers: tuple[bytes, ...] = ()
+    file = load_receipt_file(raw)
+    if own is not None and (vouched or signer):
+        keys = tuple(from_hex(each, length=ADDRESS_BYTES, what="--signer") for each in signer or [])
+        statements = [SignedStatement.read(path) for path in vouched or []]
+        asked = VouchPolicy(keys, len(keys) if least is None else least)
+        domain = (file if placed is None else placed).order.domain
+        signers = asked.check(own, file.model.lane, domain, statements, int(time.time()))
     if own is not None and model is None:
-        file = load_receipt_file(raw)
         ordered = None if placed is None else placed.order
         found = check_committed(given, file, *opened(file, placed), committed=own, order=ordered)
     else:
@@ -114,7 +170,8 @@ def check_receipt_proof(
 
         found = check_file(find_home(), given, raw, placed, model, say, own)
     if as_json:
-        print_json({"accepted": True, **vars(found), "order_from": "file" if placed is None else "client"})
+        by = {"vouched_by": [each.hex() for each in signers]}
+        print_json({"accepted": True, **vars(found), **by, "order_from": "file" if placed is None else "client"})
         return
     whose = "the order in the file" if placed is None else "your order"
     how = f"drawn at temperature {found.temperature_milli / 1000}" if found.temperature_milli else "greedily"
@@ -123,5 +180,6 @@ def check_receipt_proof(
         f"({found.positions} positions, {found.soundness_bits:.1f} bits)"
     )
     if found.model != HELD:
-        again = "made again from the weights" if model else "trusted: no weights were looked at (docs/proof.md)"
+        whose = f"vouched for by {', '.join(each.hex() for each in signers)}" if signers else "trusted"
+        again = "made again from the weights" if model else f"{whose}: no weights were looked at (docs/proof.md)"
         print(f"under the commitment {found.model} to the model, {again}")

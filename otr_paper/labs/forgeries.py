@@ -22,7 +22,17 @@ from otr_core.poea.message import Response
 from otr_core.spotcheck.proof.field import P
 from otr_core.spotcheck.proof.layout import Sizes
 from otr_core.spotcheck.proof.transcript import Channel
-from otr_core.spotcheck.proof.verify import check_proof, check_proven, converse, draws_of, proven_statement
+from otr_core.spotcheck.proof.verify import (
+    check_committed,
+    check_proof,
+    check_proven,
+    converse,
+    draws_of,
+    proven_statement,
+)
+from otr_node.generate import Answer
+from otr_node.portable import PortableModel
+from otr_node.proof.answers import KeptCommitment
 from otr_node.proof.prover import AnswerProver
 from otr_node.proof.witness import Change, Witness, make_witness
 from otr_paper.benches.workbench import Served, Workbench
@@ -62,6 +72,10 @@ def slots(s: Sizes) -> list[Slot]:
     return found
 
 
+Prove = Callable[[Channel], None]
+"""A prover's side of the conversation, to its end."""
+
+
 class _Stopped(BaseException):
     """The verifier has refused: nobody reads on."""
 
@@ -70,7 +84,7 @@ class OnDemand(Channel):
     """A prover's channel whose next message is made when the verifier asks for it, and the bytes that
     this verifier reads."""
 
-    def __init__(self, prove: Callable[[Channel], None]) -> None:
+    def __init__(self, prove: Prove) -> None:
         super().__init__()
         self._turn, self._wanted, self._ready = threading.Condition(), 0, bytearray()
         self._ended = self._stopped = False
@@ -78,7 +92,7 @@ class OnDemand(Channel):
         self._thread = threading.Thread(target=self._run, args=(prove,), daemon=True)
         self._thread.start()
 
-    def _run(self, prove: Callable[[Channel], None]) -> None:
+    def _run(self, prove: Prove) -> None:
         try:
             prove(self)
         except _Stopped:
@@ -123,7 +137,7 @@ class OnDemand(Channel):
         self._thread.join()
 
 
-class _CellForger(AnswerProver):
+class CellForger(AnswerProver):
     """Changes committed cells behind its own back."""
 
     def __init__(self, *given: Any, cells: Callable[[np.ndarray], None]) -> None:
@@ -142,17 +156,79 @@ def _as_it_is(name: str, row: int, values: np.ndarray) -> np.ndarray:
 
 
 class Forger:
-    """Forges proofs of one served answer, at places drawn from a seed."""
+    """Forges proofs of one served answer, at places drawn from a seed.
 
-    def __init__(self, served: Served) -> None:
-        model = served.bench.portable
-        self._model, self._served = model, served
-        self._response = Response(served.answer.token_ids, served.salts)
-        self._held: dict[str, Any] = {"model_id": model.manifest.model_id, "saturation": model.bounds.saturation}
-        self.sizes = check_proven(served.file, served.said, self._response, **self._held)
-        self._tokens = (*served.said.prompt_ids, *self._response.token_ids)
-        self._draws = draws_of(served.file.order, self.sizes.answer)
-        self._bound = proven_statement(served.file, served.said, self._response)
+    Args:
+        told: what was signed, in place of the served answer. kept: the commitment to the model that the
+            verifier holds; None: the model.
+    """
+
+    def __init__(self, served: Served, told: Answer | None = None, kept: KeptCommitment | None = None) -> None:
+        self.model, self._said, self._kept = served.bench.portable, served.said, kept
+        self._file = served.file if told is None else served.sign(told)
+        self._response = Response((told or served.answer).token_ids, served.salts)
+        self._held: dict[str, Any] = {"model_id": self.model.manifest.model_id}
+        self._held["saturation"] = self.model.bounds.saturation
+        self.sizes = check_proven(self._file, self._said, self._response, **self._held)
+        self.tokens = (*self._said.prompt_ids, *self._response.token_ids)
+        self.draws = draws_of(self._file.order, self.sizes.answer)
+        self._committed = None if kept is None else kept.commitment
+        self._bound = proven_statement(self._file, self._said, self._response, self._committed)
+
+    def witness(self, model: PortableModel | None = None, change: Change = _as_it_is) -> Witness:
+        """What a prover who does not look at what comes of it runs; by default the ordered model."""
+        return make_witness(model or self.model, self.sizes, self.tokens, change, draws=self.draws)
+
+    def prover(
+        self,
+        channel: Channel,
+        kind: type[AnswerProver] = AnswerProver,
+        model: PortableModel | None = None,
+        kept: KeptCommitment | None = None,
+        **more: Any,
+    ) -> AnswerProver:
+        """A prover's side of the conversation.
+
+        Args:
+            model: whose matrices it claims. kept: whose tree it opens; None: the verifier's.
+        """
+        own = model or self.model
+        given = (channel, self.sizes, self.model.architecture, own, self.tokens, self.draws, self._committed)
+        side = kind(*given, **more)
+        beside = kept or self._kept
+        side.column_hashes = b"" if beside is None else beside.hashes
+        return side
+
+    def speak(self, side: AnswerProver, witness: Witness) -> None:
+        """Say all that is said, to its end or until nobody reads on."""
+        converse(side, self._bound, side.commit(witness), witness.facts)
+
+    def put(self, prove: Prove, speaks: Callable[[Prove], OnDemand] = OnDemand) -> tuple[str, int]:
+        """Put a prover to the verifier.
+
+        Args:
+            speaks: its channel.
+
+        Returns:
+            the check that refuses it, empty if it is accepted; and the bytes that were read until then.
+        """
+        proof = speaks(prove)
+        try:
+            return self.verdict(cast(bytes, proof)), len(proof)
+        finally:
+            proof.stop()
+
+    def verdict(self, proof: bytes) -> str:
+        """The check that refuses a proof, empty if it is accepted."""
+        parts = (proof, self._file, self._said, self._response)
+        try:
+            if self._committed is None:
+                check_proof(*parts, model=self.model, **self._held)
+            else:
+                check_committed(*parts, committed=self._committed)
+        except AnswerProofError as error:
+            return error.check
+        return ""
 
     def refused(self, slot: Slot | None, rng: np.random.Generator) -> tuple[str, int]:
         """Forge one proof, and put it to the verifier.
@@ -161,7 +237,7 @@ class Forger:
             slot: None: an honest proof.
 
         Returns:
-            the check that refuses it, empty if it is accepted; and the bytes that were read until then.
+            as ``put``.
         """
         change: Change = _as_it_is
         cells = None
@@ -171,20 +247,10 @@ class Forger:
             cells = self._moved(slot, rng)
 
         def prove(channel: Channel) -> None:
-            witness = make_witness(self._model, self.sizes, self._tokens, change, draws=self._draws)
-            given = (channel, self.sizes, self._model.architecture, self._model, self._tokens, self._draws)
-            side = AnswerProver(*given) if cells is None else _CellForger(*given, cells=cells)
-            converse(side, self._bound, side.commit(witness), witness.facts)
+            side = self.prover(channel) if cells is None else self.prover(channel, CellForger, cells=cells)
+            self.speak(side, self.witness(change=change))
 
-        proof = OnDemand(prove)
-        try:
-            parts = (cast(bytes, proof), self._served.file, self._served.said, self._response)
-            check_proof(*parts, model=self._model, **self._held)
-        except AnswerProofError as error:
-            return error.check, len(proof)
-        finally:
-            proof.stop()
-        return "", len(proof)
+        return self.put(prove)
 
     def _changed(self, slot: Slot, rng: np.random.Generator) -> Change:
         column = self.sizes.columns[slot.column]

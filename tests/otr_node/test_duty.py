@@ -91,7 +91,8 @@ def test_circuits_that_were_not_agreed_to_judge_nothing(proven, drawn, tmp_path)
 
 
 def test_another_circuit_under_the_same_name_has_another_digest(store, proven, tmp_path):
-    """Its folder, whole and consistent: keys, card and all are those of a circuit with slack."""
+    """Its folder, whole and consistent: keys, card and all are those of a circuit with slack. Its graph tells,
+    and if that is put back as it should be, the digest that both sides agree to."""
     circuit = proven[3]
     loose = prover.make_circuit(replace(circuit.shape, slack=1 << 30 - 10), store)
     copy = tmp_path / "keys"
@@ -99,6 +100,9 @@ def test_another_circuit_under_the_same_name_has_another_digest(store, proven, t
     for srs in store.glob("*.srs"):
         shutil.copy(srs, copy)
     shutil.copytree(loose.folder, copy / circuit.shape.name)
+    with pytest.raises(HashMismatchError, match=r"unit\.onnx"):
+        prover.make_circuit(circuit.shape, copy)
+    shutil.copy(circuit.folder / "unit.onnx", copy / circuit.shape.name)
     planted = prover.make_circuit(circuit.shape, copy)
     assert planted.digest != circuit.digest
 

@@ -161,3 +161,16 @@ def test_unusable_shapes(options):
 def test_a_statement_of_another_shape_is_refused(circuit, tmp_path):
     with pytest.raises(InputError, match="shapes"):
         prover.write_witness(circuit, said(shape=proofs.Shape(2, 8)), tmp_path / "witness.json")
+
+
+def test_another_circuits_folder_under_this_name_is_refused(store, circuit, tmp_path):
+    """Its card, keys and reference string fit each other: only its graph tells."""
+    import shutil
+
+    copy, slack = tmp_path / "keys", replace(SHAPE, slack=5)
+    shutil.copytree(store, copy)
+    prover.make_circuit(slack, copy)
+    shutil.rmtree(copy / SHAPE.name)
+    (copy / slack.name).rename(copy / SHAPE.name)
+    with pytest.raises(HashMismatchError, match=r"unit\.onnx"):
+        prover.make_circuit(SHAPE, copy)

@@ -209,6 +209,63 @@ def test_what_is_asked_at_the_door(tiny_portable, answer, honest_proof, monkeypa
         assert refused(answer, honest_proof) == "mode"
 
 
+def test_own_order_and_receipt_name_one_order_and_one_model(answer, honest_proof, monkeypatch):
+    """Each of the three is asked, where the other two agree."""
+    file, order = answer.file, answer.file.order
+    beside = replace(file, order=replace(order, job_id=bytes(32)))  # what the statement would be bound to
+    assert refused(answer, honest_proof, file=beside, order=order) == "order"
+    mine = replace(order, job_id=bytes(32))  # all else in it as in the file's
+    assert refused(answer, honest_proof, order=mine) == "order"
+    other = replace(order, model_id=bytes(32))
+    told = replace(file, order=other, receipt=replace(file.receipt, order_id=other.id))
+    assert refused(answer, honest_proof, file=told) == "model"
+    monkeypatch.setattr(verify, "check_answered", lambda *given: None)
+    fewer = replace(order, decoding=Decoding(8))
+    receipt = replace(file.receipt, order_id=fewer.id, finish="stop")  # more than ordered, though ended by a stop
+    assert refused(answer, honest_proof, file=replace(file, order=fewer, receipt=receipt)) == "tokens"
+
+
+def test_facts_may_be_as_large_as_the_page_says_and_no_larger(answer, drawn_answer):
+    """docs/proof.md, *Why nothing wraps*: with wider ones both sides of a relation could differ by p."""
+    hidden, vocab = answer.sizes.d.hidden, answer.sizes.d.vocab
+    ends = {"peak": (0, 2**31 - 1), "peak_at": (0, hidden - 1), "peak_sign": (0, 1), "squares": (0, 2**60)}
+    ends |= {"top": (-(2**53), 2**53), "total": (0, 2**48), "logit": (-(2**43), 2**43)}
+    own = {"answer": {"room": (0, 2**18 - 1)}}
+    own["drawn"] = {"logit_at": (0, vocab - 1), **dict.fromkeys(("chances", "before", "chance"), (0, 2**48))}
+    for kind, each in (("answer", answer), ("drawn", drawn_answer)):
+        found = {name: (least, most) for name, (_, least, most) in fact_shapes(each.sizes).items()}
+        assert found == {**ends, "top_at": (0, each.sizes.positions - 1), **own[kind]}
+
+
+def test_a_comparison_is_of_both_words_and_of_both_ends(answer):
+    party = Party(Channel(b""), answer.sizes, answer.model.architecture, answer.model, answer.tokens)
+    party.equal("x", Ext(1, 2), Ext(1, 2))
+    party.between("x", [5, 6], [5, 0], [6, 7])
+    for found in (Ext(1, 3), Ext(3, 2)):
+        for expected in (Ext(1, 2), lambda: Ext(1, 2)):
+            with pytest.raises(AnswerProofError, match="x: found a value"):
+                party.equal("x", found, expected)
+    for value in (4, 6, 7):
+        with pytest.raises(AnswerProofError, match=f"number 1 at {value}"):
+            party.between("x", [5, value], [5, 5], [6, 6])
+
+
+def test_so_many_columns_are_drawn_as_soundness_counts(
+    answer, honest_proof, committed_proof, tiny_commitment, monkeypatch
+):
+    asked, places = [], Channel.places
+
+    def counted(self, label, count, below_bits):
+        asked.append((label, count))
+        return places(self, label, count, below_bits)
+
+    monkeypatch.setattr(Channel, "places", counted)
+    answer.check(honest_proof)
+    answer.check_under(committed_proof, tiny_commitment.commitment)
+    assert asked == [("columns", 248), ("columns", 248), ("weights columns", 248)]
+    assert -103 < errors(answer.sizes)["columns drawn"] < -102  # as the page says
+
+
 def test_each_challenge_depends_on_all_that_was_said():
     def challenges(*steps):
         channel = Channel()

@@ -16,7 +16,7 @@ from otr_core.errors import AnswerProofError
 from otr_core.lane.dims import Matrix
 from otr_core.lane.sampling import Decoding
 from otr_core.spotcheck.proof import verify
-from otr_core.spotcheck.proof.committed import COMMITTED, REACH, WeightLayout, check_reach
+from otr_core.spotcheck.proof.committed import COMMITTED, REACH, WeightLayout, check_reach, fed_rows
 from otr_core.spotcheck.proof.field import ZERO, Ext, P, dot, eq_table
 from otr_core.spotcheck.proof.layout import BELOW_BITS, ROOM_BITS
 from otr_core.spotcheck.proof.soundness import POLICY_BITS, errors, soundness_bits
@@ -117,6 +117,22 @@ def test_a_commitment_belongs_to_the_model_of_the_receipt(answer, committed, com
     assert caught.value.check == "model"
     order = replace(answer.file.order, job_id=bytes(32))
     assert refused_under(answer, committed_proof, committed, order=order) == "order"
+
+
+def test_the_manifests_lane_is_asked_where_no_weights_are_loaded(answer, committed, committed_proof):
+    """A receipt that names the proven lane, of a model that runs in another one."""
+    other = replace(answer.file.model, lane="h100-bf16")
+    order = replace(answer.file.order, model_id=other.model_id)
+    receipt = replace(answer.file.receipt, order_id=order.id)
+    file = replace(answer.file, model=other, order=order, receipt=receipt)
+    own = replace(committed, model_id=other.model_id)
+    assert refused_under(answer, committed_proof, own, file=file) == "lane"
+
+
+def test_a_token_that_is_fed_twice_weighs_twice():
+    t = np.array([[1, 5], [2, 0], [P - 1, 7]], np.uint64)
+    found = fed_rows((3, 1, 3), 5, t)
+    assert found.tolist() == [[0, 0], [2, 0], [0, 0], [0, 12], [0, 0]]
 
 
 @pytest.mark.parametrize("bits", [(30,), (30, 30, 30, 30), ()])

@@ -26,7 +26,7 @@ from otr_core.poea.receipt import sign_receipt
 from otr_core.spotcheck import beacon
 from otr_core.spotcheck.opening import load_check
 from otr_core.spotcheck.proof.verify import HEADER
-from otr_core.spotcheck.protocol import Stage, proof_body
+from otr_core.spotcheck.protocol import Stage, committed_judge, proof_body
 from otr_core.spotcheck.rows import bound_root
 from otr_core.spotcheck.selection import SHARES
 from otr_core.spotcheck.wire import CheckTerms, answers_json, read_answers, read_message
@@ -70,6 +70,51 @@ def test_a_proof_from_receipt_to_acceptance(drawn, honest_proof):
     assert check.answer(later(check), message, drawn.judge(check), proof).stage is Stage.ACCEPTED
 
 
+@pytest.fixture(scope="module")
+def under(drawn, tiny_commitment):
+    """A check whose terms name a commitment to the model, drawn."""
+    check = drawn.open(agreed(demand="proof", circuits=tiny_commitment.commitment.digest))
+    return check.draw(BEACON.sign(check.round))
+
+
+def test_terms_that_name_a_commitment_are_judged_without_weights(drawn, under, tiny_commitment, committed_proof):
+    answer, committed = drawn.answer, tiny_commitment.commitment
+    said = (answer.model, answer.said, answer.response, KEY, lambda line: None)
+    message, proof = duty.proof_message(under, *said, tiny_commitment)
+    assert proof == committed_proof
+    judge = committed_judge(committed, answer.said, answer.response, answer.file.order)
+    assert under.answer(later(under), message, judge, proof).stage is Stage.ACCEPTED
+    # Who holds another commitment, or the model, or no terms that name one, judges nothing.
+    for other in (
+        committed_judge(replace(committed, root=bytes(32)), answer.said, answer.response),
+        drawn.judge(under),
+    ):
+        assert refused(under.answer, later(under), message, other, proof) == "held circuits"
+    assert refused(drawn.whole.answer, later(drawn.whole), message, judge, proof) == "held circuits"
+    wrong = committed_judge(replace(committed, model_id=bytes(32)), answer.said, answer.response)
+    assert refused(under.answer, later(under), message, wrong, proof) == "held model"
+    # What an operator signs is about terms with this commitment: a message for other terms is none here.
+    assert under.duty != drawn.whole.duty
+    whole, held = duty.proof_message(drawn.whole, *said)
+    assert refused(under.answer, later(under), whole, judge, held) == "duty"
+
+
+def test_an_operator_proves_under_the_commitment_that_the_terms_name(drawn, under, tiny_commitment, honest_proof):
+    answer = drawn.answer
+    said = (answer.model, answer.said, answer.response, KEY, lambda line: None)
+    other = type("Kept", (), {"commitment": replace(tiny_commitment.commitment, root=bytes(32))})()
+    for check, kept in ((under, None), (under, other), (drawn.whole, tiny_commitment)):
+        assert refused(duty.proof_message, check, *said, kept) == "commitment"
+    judge = committed_judge(tiny_commitment.commitment, answer.said, answer.response)
+    message = duty.sign_message(KEY, under.duty, "proof", proof_body(honest_proof))
+    found = under.answer(later(under), message, judge, honest_proof)
+    assert (found.stage, found.refused_by) == (Stage.CONVICTED, "header")
+    mine = replace(answer.file.order, job_id=bytes(32))
+    judge = committed_judge(tiny_commitment.commitment, answer.said, answer.response, mine)
+    message, proof = duty.proof_message(under, *said, tiny_commitment)
+    assert under.answer(later(under), message, judge, proof).refused_by == "order"
+
+
 def test_the_last_second_counts_and_the_next_does_not(drawn):
     last = drawn.due.until
     judge = drawn.judge(drawn.due)
@@ -107,9 +152,26 @@ def test_terms_without_a_margin_are_none(drawn):
                     {"shares": {}}, {"shares": {"head": 1}}, {"shares": {"query": 0}}, {"rows_s": 0}, {"answer_s": 0},
                     {"shares": {"query": True}}, {"units": 1025}, {"beacon": BEACON.chain | {"schemeID": "chained"}},
                     {"beacon": BEACON.chain | {"period": 0}}, {"demand": "proof", "units": 1},
-                    {"demand": "proof", "circuits": b"x" * 32},
                     {"demand": "proof", "shares": {"query": 1}}):  # fmt: skip
         assert refused(agreed, kind=ParameterError, **changes) == ""
+    whole = {"demand": "proof"}
+    for name, changes in (
+        ("demand", {"demand": "both", "units": 0, "shares": {}}),
+        ("rows_s", {"rows_s": 2**20}),
+        ("answer_s", {"answer_s": 2**20}),
+        ("margin_s", {"margin_s": 2**20}),
+        ("shares", {"shares": {"query": 2**20}}),
+        ("shares", {"shares": {"query": 1.0}}),
+        ("shares", {"shares": {}}),
+        ("shares", whole | {"shares": {"query": 1}}),
+        ("units", whole | {"units": 1}),
+        ("beacon", {"beacon": BEACON.chain | {"period": True}}),
+        ("beacon", {"beacon": BEACON.chain | {"period": 3.0}}),
+        ("beacon", {"beacon": BEACON.chain | {"genesis_time": 2**40}}),
+    ):  # one thing wrong each, and refused by its own name
+        with pytest.raises(ParameterError) as caught:
+            agreed(**changes)
+        assert caught.value.field == name, changes
     for beacon_info in (BEACON.chain | {"more": 1}, BEACON.chain | {"public_key": "00"}):
         refused(agreed, beacon=beacon_info, kind=InputError)
 
@@ -287,6 +349,9 @@ def test_terms_place_and_batch_are_part_of_the_duty(drawn):
         replace(drawn.due, index=0),
         replace(drawn.due, batch=drawn.batch(time=TIME + 1)),
     ]
+    # The batch's root has the receipt under it; a check that was put together otherwise is another all the same.
+    receipt = replace(drawn.due.file.receipt, response_digest=bytes(32))
+    assert replace(drawn.due, file=replace(drawn.due.file, receipt=receipt)).duty != drawn.due.duty
     for other in others:
         assert other.duty != drawn.due.duty
         assert refused(other.answer, later(other), drawn.units, drawn.judge(other)) == "duty"

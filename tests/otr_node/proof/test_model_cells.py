@@ -10,12 +10,14 @@ import pytest
 from typer.testing import CliRunner
 
 from otr_core.cli import add_commands, app
-from otr_core.errors import AnswerProofError, InputError
+from otr_core.errors import AnswerProofError, InputError, ParameterError
 from otr_core.lane.dims import Matrix
 from otr_core.merkle import Tree, leaf_hash, leaf_hasher
 from otr_core.spotcheck.proof.commitment import column_leaf, encode
 from otr_core.spotcheck.proof.committed import COMMITTED, REACH, SHARED, ModelCommitment, WeightLayout
 from otr_core.spotcheck.proof.field import residues
+from otr_core.spotcheck.proof.vouching import SignedStatement
+from otr_node.chain.keys import VARIABLE, write_key
 from otr_node.commands import commands as node_commands
 from otr_node.portable import load_portable
 from otr_node.proof.answers import KeptCommitment, check_commitment, commit_for_proofs, prove_answer
@@ -203,6 +205,65 @@ def test_commit_prove_and_check_from_files(answer, tiny_commitment, committed_pr
     refused = run(*check)
     assert isinstance(refused.exception, AnswerProofError)
     assert refused.exception.check == "header"
+
+
+@pytest.fixture
+def signer(tmp_path, monkeypatch):
+    """A key file and its address."""
+    monkeypatch.setenv(VARIABLE, "a password")
+    return tmp_path / "key.json", write_key(tmp_path / "key.json", "a password").address[2:].lower()
+
+
+def test_a_commitment_is_signed_asked_for_and_shown_to_be_false(
+    answer, tiny_commitment, committed_proof, tmp_path, signer
+):
+    key, address = signer
+    model, held = write_tiny(tmp_path / "model"), tmp_path / "commitment.json"
+    receipt, proof = tmp_path / "receipt.json", tmp_path / "proof"
+    receipt.write_bytes(answer.file.dump())
+    proof.write_bytes(committed_proof)
+    domain = answer.file.order.domain
+    where = ("--chain-id", domain.chain_id, "--court", domain.court.hex())
+    made = run("commit-model", "--out", held, "--model", model, "--sign", key, *where, "--json")
+    assert made.exit_code == 0, made.output
+    told = tmp_path / "commitment.json.signed"
+    own = SignedStatement.read(told)
+    assert json.loads(made.stdout)["signer"] == own.signer.hex() == address
+    assert own.statement.commitment == tiny_commitment.commitment.digest
+
+    check = ("check", proof, "--receipt", receipt, "--commitment", held)
+    asked = (*check, "--vouched", told, "--signer", address)
+    found = run(*asked, "--json")
+    assert json.loads(found.stdout)["vouched_by"] == [address]
+    assert f"vouched for by {address}" in run(*asked).stdout
+    for words, name in (
+        ((*check, "--signer", address), "vouched keys"),
+        ((*asked, "--signer", "11" * 20), "vouched keys"),
+        ((*check, "--vouched", told, "--signer", "11" * 20), "vouched keys"),
+    ):
+        refused = run(*words)
+        assert isinstance(refused.exception, AnswerProofError)
+        assert refused.exception.check == name
+    assert run(*asked, "--signer", "11" * 20, "--least", 1).exit_code == 0
+    assert isinstance(run(*check, "--vouched", told).exception, ParameterError)  # nobody's word is asked for
+    assert isinstance(run(*check[:4], "--vouched", told).exception, InputError)
+
+    # Whoever holds the weights tells which statement is false.
+    lie = tmp_path / "lie"
+    false = replace(own.statement, commitment=bytes(32))
+    lie.write_bytes(SignedStatement.by(b"\x09" * 32, false).dump())
+    shown = run("commit-model", "--model", model, "--against", told, "--against", lie)
+    assert shown.exit_code == 1
+    liar = SignedStatement.read(lie).signer.hex()
+    assert f"true: {address}" in shown.stdout
+    assert f"false: {liar}" in shown.stdout
+    assert run("commit-model", "--model", model, "--against", told).exit_code == 0
+    said = run("commit-model", "--model", model, "--against", lie, "--json")
+    assert json.loads(said.stdout)["false"] == [liar]
+    elsewhere = replace(own.statement, model_id=bytes(32))
+    lie.write_bytes(SignedStatement.by(b"\x09" * 32, elsewhere).dump())
+    assert isinstance(run("commit-model", "--model", model, "--against", lie).exception, InputError)
+    assert isinstance(run("commit-model", "--model", model).exception, InputError)
 
 
 def test_one_matrix_is_read_through_its_own_column(tiny_portable):

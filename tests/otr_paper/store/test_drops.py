@@ -67,7 +67,7 @@ def test_several_seeds_are_in_the_result(drops, project):
         "spot_onchain",
         "spot_whole",
     )
-    for name in ("block_fuzz", "block_projections", "proof_forgeries", *fresh):
+    for name in ("block_fuzz", "block_projections", "free_forgeries", "proof_forgeries", *fresh):
         assert drops[name]["seeds"] == len(set(stored[name]["seeds"])), name
     assert drops["proof_growth"]["seeds"] == len(
         {(row["hidden"], row["layers"], row["positions"]) for row in stored["proof_growth"]["rows"]}
