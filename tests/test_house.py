@@ -79,8 +79,8 @@ BUDGETS = {
     # the replay at every start, 350; models of either judged lane for who plays at a court, 20; commitments to
     # models, made a few rows at a time, and their command, 280; receipts that wait for their key, 40, and sized
     # profiles, 80; a prover four times faster, 70
-    # the library's bars and warnings, kept quiet in one place, 18
-    "otr_node": 15688,
+    # the library's bars and warnings, kept quiet in one place, 18; loops compiled by one process at a time, 28
+    "otr_node": 15716,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
