@@ -103,8 +103,9 @@ BUDGETS = {
     # measured and carried to larger models, 260; what a GPU is recorded with in the lane of such blocks, 140;
     # a serving machine with a token budget, its fit and what it is worth, 300; campaigns of three seeds in
     # either lane whose answers a court judges, 118; servers as processes of a network, how they lie, and by which
-    # clock they go, 70; proofs forged at every limb, and provers of others beside ours, 500
-    "otr_paper": 24760,
+    # clock they go, 70; proofs forged at every limb, and provers of others beside ours, 500; a grid that goes on
+    # where it was stopped, 23
+    "otr_paper": 24783,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
     "otr_paper/claims": 2370,
