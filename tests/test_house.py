@@ -104,8 +104,8 @@ BUDGETS = {
     # a serving machine with a token budget, its fit and what it is worth, 300; campaigns of three seeds in
     # either lane whose answers a court judges, 118; servers as processes of a network, how they lie, and by which
     # clock they go, 70; proofs forged at every limb, and provers of others beside ours, 500; a grid that goes on
-    # where it was stopped, 23
-    "otr_paper": 24783,
+    # where it was stopped, 23; words of figures that are large enough and whole, 32
+    "otr_paper": 24815,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
     "otr_paper/claims": 2370,
