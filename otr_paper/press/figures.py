@@ -252,13 +252,13 @@ def hard_to_read(figure: Figure) -> list[str]:
     page, found, not_drawn = figure.bbox.padded(1), list[str](), set[int]()
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         low, high = sorted(axis.get_view_interval())
-        beyond = [tick for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high]
+        beyond = [tick for tick in axis.get_major_ticks() if not low <= float(tick.get_loc()) <= high]
         not_drawn |= {id(label) for tick in beyond for label in (tick.label1, tick.label2)}
     for words in figure.findobj(Text):
         if not (words.get_text().strip() and words.get_visible()) or id(words) in not_drawn:
             continue
         at = words.get_window_extent()
-        if words.get_fontsize() < READABLE_PT:
+        if float(words.get_fontsize()) < READABLE_PT:
             found.append(f"{words.get_text()!r} in {words.get_fontsize():g} pt")
         if not (page.contains(at.x0, at.y0) and page.contains(at.x1, at.y1)):
             found.append(f"{words.get_text()!r} beyond the edge")

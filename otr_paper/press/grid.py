@@ -32,7 +32,7 @@ VALUES: Mapping[str, tuple[Any, ...]] = {
     "seed": (1, 2, 3),
     "as_of": ("2023-01-01", "2024-06-01T00:00:00+00:00", "2027-01-01"),
     "prompt": ("Who is Ada?", "Where does Ben live, and what is his job?", "x"),
-    "max_tokens": (1, 2, 3),
+    "max_tokens": (4, 5, 6),
     "layer": (0, 17, 29),
     "rho": (0.0, 0.002, 0.3),
     "rho_ppm": (1_000, 10_000, 100_000),
