@@ -35,9 +35,9 @@ BUDGETS = {
     # spot check as one machine of moves, with its messages, 400; a second lane that is disputed, with its
     # judge on chain, 1,300. What may leave it is an open point of the README.
     # whole answers under a commitment to the model, 160; the field of proofs by parts that stay in a cache, 50;
-    # what a court takes beside what is sized, 27; a broken file told as such, and a reason told once, 5
-    # what a court takes beside what is sized, 27; who answers for a commitment to a model, 109
-    "otr_core": 15794,
+    # what a court takes beside what is sized, 27; a broken file told as such, and a reason told once, 5; who answers
+    # for a commitment to a model, 109
+    "otr_core": 15802,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
     # a program with one definition of each step, on numbers of integers alone, 330
@@ -85,9 +85,9 @@ BUDGETS = {
     # ones and columns alone, 107
     # side pieces alone told as such, 2
     # a node that starts again with its own first block, another chain noticed, an operator that is convicted, 28
-    # the library's bars and warnings, kept quiet in one place, 18; statements of commitments signed, asked for and
-    # shown to be false, and checks under the commitment that terms name, 95
-    "otr_node": 15954,
+    # statements of commitments signed, asked for and shown to be false, and checks under the one that terms name, 95
+    # loops compiled by one process at a time, 28
+    "otr_node": 15982,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
@@ -95,7 +95,7 @@ BUDGETS = {
     # that are reduced late, and a joining sum-check that writes no weights down: the prover is four times faster, 70;
     # trees of ones, rounds that follow from the claim, and columns that are encoded alone, 107
     # statements of commitments in its commands, 64
-    "otr_node/proof": 1871,
+    "otr_node/proof": 1874,
     # what the OpenAI API says and what it must refuse, an engine that outlives what fails in it, a journal
     # that outlives the program, and the operator beside it with its book of batches; receipts in it that wait for
     # a key, and an operator that others build on, 30; one that is convicted, 9
@@ -115,11 +115,11 @@ BUDGETS = {
     # clock they go, 70; proofs forged at every limb, and provers of others beside ours, 500; three seeds wherever
     # chance enters, and a prefix cache that forgets, 140
     # files of 8 MB that are slow to read, and the best of short blocks, 82
-    # clock they go, 70; proofs forged at every limb, and provers of others beside ours, 500; three clients in place of
-    # one, stakes put down by processes, who ends without saying why, and what receipts cost on its page, 115
-    # clock they go, 70; proofs forged at every limb, and provers of others beside ours, 500; proofs forged by
-    # freer provers, 423
-    "otr_paper": 25520,
+    # three clients in place of one, stakes put down by processes, who ends without saying why, and what receipts cost
+    # on its page, 115
+    # proofs forged by freer provers, 423
+    # a grid that goes on where it was stopped, 23; words of figures that are large enough and whole, 32
+    "otr_paper": 25603,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
     "otr_paper/claims": 2370,
@@ -138,7 +138,7 @@ BUDGETS = {
     # evidence fuzzed under three seeds, 16
     # differ in, 15; forged proofs, and provers of others, 110; chaos from several first seeds, 3
     # differ in, 15; forged proofs, and provers of others, 110; by freer provers, 44
-    "otr_paper/producers": 3158,
+    "otr_paper/producers": 3159,
     # of it a prefix cache that forgets, and points of several seeds, 65
     "otr_paper/simulation": 1445,
 }

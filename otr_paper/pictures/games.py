@@ -47,19 +47,17 @@ def draw_dispute(path: pd.DataFrame) -> Figure:
         side = "center" if whole else "left" if row.right < 0.55 else "right"
         place = 0.5 if whole else row.right + 0.01 if side == "left" else row.left - 0.01
         ink = figures.ink_on(colour) if whole else "black"
-        left.annotate(text, (place, y), fontsize=6, va="center", ha=side, color=ink)
+        left.annotate(text, (place, y), va="center", ha=side, color=ink)
         hatch = {"hatch": "" if row.by == "operator" else "////", "edgecolor": figures.ink_on(colour), "linewidth": 0}
         right.barh(y, row.gas / 1e3, color=colour, height=0.8, **hatch)
-    left.set_yticks(
-        path.move, [f"{row.by[:10]}: {row.name.replace('_', ' ')}" for row in path.itertuples()], fontsize=6.5
-    )
+    left.set_yticks(path.move, [f"{row.by[:10]}: {row.name.replace('_', ' ')}" for row in path.itertuples()])
     left.invert_yaxis()
-    left.set(xlim=(0, 1), xlabel="share of the level's tree still in doubt (1)")
+    left.set(xlim=(0, 1), xlabel="share of the level's tree still in doubt (fraction)")
     left.grid(visible=False)
     right.set(xlabel="gas of the transaction (thousand)")
     used = {level: colours[level] for level in dict.fromkeys(path.level)}
     swatches = [figures.cell(0, 0, colour) for colour in used.values()]
-    sizes = {"title": "level (hatched: challenger)", "title_fontsize": 7, "fontsize": 7}
+    sizes = {"title": "level (hatched: challenger)", "title_fontsize": figures.READABLE_PT}
     fig.legend(swatches, used, loc="outside lower center", ncols=len(used), **sizes)
     return fig
 
@@ -89,6 +87,8 @@ def draw_growth(curves: pd.DataFrame, played: pd.DataFrame, *, played_tokens: in
     gas.plot(np.log2(played.arity), played.gas_dispute / 1e6, "o-", color="#767676", zorder=1, linewidth=0.9)
     for ax in (rounds, sent):
         ax.axvline(marked_tokens, color="#767676", linewidth=0.8)
+        near = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        ax.annotate(f"{marked_tokens:,}", (marked_tokens, 0.02), xytext=(3, 0), **near)
         ax.set(xscale="log", xlabel="tokens of prompt and answer (count)", ylim=(0, None))
     rounds.set_ylabel("rounds of a dispute (count)")
     sent.set_ylabel("hashes and values sent (KiB)")
@@ -126,7 +126,7 @@ def draw_tolerance(rules: pd.DataFrame, pushes: pd.DataFrame, lanes: Mapping[str
     Args:
         rules, pushes: records of ``series.tolerance``. lanes: lane -> its short name.
     """
-    fig, (*axes, last) = figures.subplots(figures.PAGE_IN, 3.2, ncols=3, width_ratios=(1, 1, 0.8))
+    fig, (*axes, last) = figures.subplots(figures.PAGE_IN, 3.6, ncols=3, width_ratios=(1, 1, 0.8))
     for ax, (lane, short) in zip(axes, lanes.items(), strict=True):
         worst = worst_of_kinds(rules, lane)
         for (kind, name), colour, marker in zip(KINDS.items(), figures.SEQUENCE, "oD^svP", strict=False):
@@ -144,7 +144,7 @@ def draw_tolerance(rules: pd.DataFrame, pushes: pd.DataFrame, lanes: Mapping[str
         faces = np.where(found.flipped, "#D55E00", "white")
         shown = {"facecolors": faces, "edgecolors": "#D55E00", "linewidths": 0.7}
         last.scatter(x + np.linspace(-0.3, 0.3, len(found)), found.drift, s=9, **shown)
-    last.set_xticks(range(len(places)), [f"{lanes[lane]}\n{rule}" for lane, rule in places], fontsize=6)
+    last.set_xticks(range(len(places)), [f"{lanes[lane]} {rule}" for lane, rule in places], rotation=40, ha="right")
     last.set(yscale="log", title="bound-aware cheat", ylabel="logit gap closed (filled: token flipped)")
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(KINDS))
     return fig

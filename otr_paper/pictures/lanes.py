@@ -29,7 +29,7 @@ def draw_divergence(rows: pd.DataFrame, positions: int) -> Figure:
     Args:
         rows: lane, change, kind, max_logit.
     """
-    fig, ax = figures.subplots(figures.PAGE_IN, 4.0)
+    fig, ax = figures.subplots(figures.PAGE_IN, 4.6)
     labels = []
     for y, row in enumerate(rows.itertuples()):
         honest = row.kind == "honest"
@@ -38,7 +38,7 @@ def draw_divergence(rows: pd.DataFrame, positions: int) -> Figure:
         ax.plot(max(row.max_logit, _NONE), y, marker, color=colour, fillstyle=filled)
         labels.append(f"{row.lane if honest else 'downgrade'}: {row.change}")
     ax.axvspan(rows[rows.kind == "downgrade"].max_logit.min(), 40, color="#F4D3C2", zorder=0)
-    ax.set_yticks(range(len(rows)), labels, fontsize=6)
+    ax.set_yticks(range(len(rows)), labels)
     ax.invert_yaxis()
     label = f"largest logit difference over {positions} positions (hollow, at the left: none)"
     ax.set(xscale="log", xlabel=label, xlim=(_NONE / 2, 40))
@@ -51,23 +51,22 @@ def draw_bounds_and_cost(bounds: pd.Series, limit: float, costs: pd.DataFrame) -
     Args:
         costs: indexed by lane, with CPU ms of a token in prefill and in decoding.
     """
-    fig, (left, right) = figures.subplots(figures.PAGE_IN, 2.5, ncols=2)
+    fig, (left, right) = figures.subplots(figures.PAGE_IN, 3.1, ncols=2)
     bounds = bounds.sort_values()
     left.plot(bounds.values, bounds.index, "o", markersize=3.5, color=figures.SCHEME_COLOURS["OTR"])
     left.axvline(limit, color=figures.PAPER_COLOUR, linewidth=0.9, linestyle=(0, (4, 2)))
     place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "right"}
-    left.annotate("limit", (limit, 0.02), xytext=(-3, 0), fontsize=7, **place)
+    left.annotate("limit", (limit, 0.02), xytext=(-3, 0), **place)
     left.set(xlabel="proven accumulator bound (bits)", xlim=(0, 66))
-    left.tick_params(axis="y", labelsize=6)
     base = costs.loc["native-float32"]
     parts = (("prefill_cpu_ms_per_token", "prefill", "//"), ("decode_cpu_ms", "decode", ""))
     for number, (column, name, hatch) in enumerate(parts):
-        colour = figures.SEQUENCE[2 * number]
+        colour = figures.SEQUENCE[1 - number]  # as in the figure of the lane's cost
         look = {"color": colour, "hatch": hatch, "edgecolor": figures.ink_on(colour), "linewidth": 0}
         right.barh(np.arange(len(costs)) + 0.36 * number, costs[column] / base[column], height=0.34, label=name, **look)
-    right.set_yticks(np.arange(len(costs)) + 0.18, costs.index, fontsize=7)
+    right.set_yticks(np.arange(len(costs)) + 0.18, costs.index)
     right.set(xlabel="CPU time, multiples of fp32", xlim=(0, None))
-    right.legend(loc="upper center", bbox_to_anchor=(0.5, 1.14), ncols=2)
+    right.legend(loc="upper center", bbox_to_anchor=(0.5, 1.12), ncols=2)
     right.grid(axis="y", visible=False)
     return fig
 
@@ -83,7 +82,7 @@ def draw_trace_cost(rows: pd.DataFrame) -> Figure:
     ax.barh(rows.model, rows.share * 100, color=colours)
     for y, row in enumerate(rows.itertuples()):
         text = f"{row.share:.1%}, {row.bytes_per_token / 1e3:,.0f} kB a token, {row.kind}"
-        place: dict[str, Any] = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": 7}
+        place: dict[str, Any] = {"xytext": (3, 0), "textcoords": "offset points", "va": "center"}
         ax.annotate(text, (row.share * 100, y), **place)
     ax.invert_yaxis()
     ax.set(xlabel="trace commitment, share of the time without it (%)", xlim=(0, rows.share.max() * 180))

@@ -57,7 +57,7 @@ def draw_scores(
     for value, (side, dx) in zip(sorted(stated.values()), (("right", -2), ("left", 3)), strict=True):
         axes[0].axvline(value, color=figures.PAPER_COLOUR, linewidth=0.9, linestyle=(0, (4, 2)))
         place = {"xytext": (dx, 0), "textcoords": "offset points", "ha": side, "va": "top", "rotation": 90}
-        axes[0].annotate(f"paper: {value:.2f}", (value, 96), fontsize=7, **place)
+        axes[0].annotate(f"paper: {value:.2f}", (value, 96), **place)
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(names))
     return fig
 
@@ -78,7 +78,7 @@ def draw_pay_and_detection(pay: pd.DataFrame, lines: pd.DataFrame, cases: Sequen
     left.plot(as_stated, list(FORMULAS.values())[:2], "x", color=figures.PAPER_COLOUR, label="the paper's scores")
     left.legend(loc="lower right", fontsize=8)
     left.tick_params(labelsize=8)
-    figures.paper_line(left, 1.0, "as much as honest", vertical=True, fontsize=8)
+    figures.paper_line(left, 1.0, "as much as honest", vertical=True)
     left.set(xlabel="adversary's pay over honest pay (ratio)", ylim=(-0.5, len(part) - 0.2))
     shades = (colour, *figures.SEQUENCE[1:4], figures.SCHEME_COLOURS["OTR"])
     looks = dict(zip(cases, zip(shades, figures.DASHES, strict=True), strict=True))

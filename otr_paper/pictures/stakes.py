@@ -20,7 +20,7 @@ REGIMES: Mapping[str, tuple[str, str]] = {
     "always cheat": ("#E58A4E", "xx"),
 }
 """Colour and hatch of a regime of the game."""
-SMALL = {"fontsize": 7}
+SMALL = {"fontsize": figures.READABLE_PT}
 
 
 def draw_detection(curves: pd.DataFrame, marks: pd.DataFrame) -> Figure:
@@ -86,8 +86,8 @@ def draw_least_stake_and_rate(least: pd.DataFrame, names: Mapping[float, str], p
     for start, colour in zip(starts.itertuples(), figures.SEQUENCE, strict=False):
         right.plot(start.stake_usd, start.percent, "|", markersize=9, color=colour)
     label = f"paper: {figures.percent(paper_rho)}"
-    figures.paper_line(left, paper_rho * 100, label, vertical=True, fontsize=8)
-    figures.paper_line(right, paper_rho * 100, label, fontsize=8)
+    figures.paper_line(left, paper_rho * 100, label, vertical=True)
+    figures.paper_line(right, paper_rho * 100, label)
     left.set(xscale="log", yscale="log", xlabel="spot-check rate ρ (%)", ylabel="least stake per answer (USD)")
     right.set(xscale="log", yscale="log", xlim=(4e-3, 3e8))
     right.set(xlabel="stake per answer (USD)", ylabel="least spot-check rate ρ (%)")
@@ -150,8 +150,8 @@ def draw_best_rates(
     for name, usd in known_usd.items():
         place = {"xycoords": ("data", "axes fraction"), "rotation": 90, "ha": "right"}
         left.annotate(name, (usd, 0.02), **place)
-    figures.paper_line(left, rho * 100, f"paper: {figures.percent(rho)}", fontsize=8)
-    left.set(ylabel="best spot-check rate ρ (%)", ylim=(2e-8, None))
+    figures.paper_line(left, rho * 100, f"paper: {figures.percent(rho)}")
+    left.set(ylabel="best spot-check rate ρ (%)", ylim=(1e-10, None))
     right.set_ylabel("cost of deterrence per query (USD)")
     fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     return fig
@@ -192,7 +192,7 @@ def draw_must_break(earned: pd.DataFrame, classes: pd.DataFrame, *, stake_usd: f
     left.axhline(0, color="#555555", linewidth=0.8)
     for ax, at, name, height in (
         (left, stake_usd, "stake of the case", 0.9),
-        (right, verdict_s, "verdict of the case", 0.03),
+        (right, verdict_s, "verdict of the case", 0.1),
     ):
         ax.axvline(at, color="#767676", linewidth=0.7)
         place = {"xytext": (3, 0), "textcoords": "offset points"}
@@ -201,5 +201,5 @@ def draw_must_break(earned: pd.DataFrame, classes: pd.DataFrame, *, stake_usd: f
     left.set(xlabel="stake (USD)", ylabel="profit over honesty (USD)")
     right.set(xscale="log", yscale="log", xlabel="time to a verdict (s)", ylabel="wrong answers (count)")
     for ax in (left, right):
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=1, fontsize=7)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=1)
     return fig

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -66,7 +67,7 @@ def draw_consistency(
     looks = figures.rate_looks(curves.rho)
     figures.curves(ax, curves, x, y, "rho", looks=looks, name=rate_name, legend="upper left")
     level = curves[f"stated_{y.rsplit('_', 1)[1]}"].iloc[0]
-    figures.paper_line(ax, level, stated, at_start=unit == "USD", fontsize=8)
+    figures.paper_line(ax, level, stated, at_start=unit == "USD")
     for row in marks.to_dict("records"):
         for start, (dx, dy, side) in places.items():
             if row["name"].startswith(start) and row[x] > 0 and row[y] > 0:
@@ -97,7 +98,7 @@ def draw_serving_law(runs: pd.DataFrame, errors: Mapping[str, Mapping[str, float
             ax.plot(ends, ends, color="#767676", linewidth=0.8, zorder=0)
             ax.set(xscale="log", yscale="log", xlabel=f"published {label}", ylabel=f"simulated {label}")
             note = f"mean error on the tested runs {errors[model][name]:.0%}"
-            ax.annotate(note, (0.97, 0.03), xycoords="axes fraction", ha="right", fontsize=7)
+            ax.annotate(note, (0.97, 0.03), xycoords="axes fraction", ha="right")
         axes[0].legend(loc="upper left")
     return fig
 
@@ -108,7 +109,7 @@ def draw_costs(items: pd.DataFrame, stated_usd: Mapping[str, float]) -> Figure:
     Args:
         items: records of ``series.simulation.cost_rows``. stated_usd: system -> the paper's number.
     """
-    fig, ax = figures.subplots(figures.PAGE_IN, 4.3)
+    fig, ax = figures.subplots(figures.PAGE_IN, 4.6)
     labels: list[str] = []
     for system, part in items.groupby("system", sort=False):
         shown = part[part.usd >= SHOWN_USD]
@@ -124,7 +125,7 @@ def draw_costs(items: pd.DataFrame, stated_usd: Mapping[str, float]) -> Figure:
                 ax.plot(paper, len(labels), "X", color=figures.PAPER_COLOUR, markersize=6)
             labels.append(f"{system}: all")
         ax.axhline(len(labels) - 0.5, color="#BBBBBB", linewidth=0.6, zorder=0)
-    ax.set_yticks(range(len(labels)), labels, fontsize=7)
+    ax.set_yticks(range(len(labels)), labels)
     for label in ax.get_yticklabels():
         label.set_fontweight("bold" if label.get_text().endswith(": all") else "normal")
     ax.set(xscale="log", xlabel="USD per query", ylim=(len(labels) - 0.5, -0.7))
@@ -133,7 +134,7 @@ def draw_costs(items: pd.DataFrame, stated_usd: Mapping[str, float]) -> Figure:
     handles = [
         ax.plot([], [], marker, color=tone, linestyle="", label=name)[0] for name, (marker, tone) in looks.items()
     ]
-    fig.legend(handles=handles, loc="outside lower center", ncols=len(looks))
+    fig.legend(handles=handles, loc="outside lower center", ncols=3)
     ax.grid(visible=False, axis="y")
     return fig
 
@@ -146,7 +147,7 @@ def _cost_row(ax: Axes, y: int, usd: float, marker: str, colour: str, text: str)
         "textcoords": "offset points",
         "annotation_clip": False,
     }
-    ax.annotate(text, (1, y), xytext=(6, 0), va="center", fontsize=7, **place)
+    ax.annotate(text, (1, y), xytext=(6, 0), va="center", **place)
 
 
 def draw_throughput(lost: pd.DataFrame, against: pd.DataFrame, *, band: tuple[float, float], stated: float) -> Figure:
@@ -167,20 +168,20 @@ def draw_throughput(lost: pd.DataFrame, against: pd.DataFrame, *, band: tuple[fl
     names = lost.name.str.replace("/io.net/Fudan", " 2024").str.replace(" (Wang, Smith)", " 2026")
     names = names.str.replace(" (Chrapek et al., IISWC 2025)", " 2025")
     names = names.str.replace(" (Yin, Wang) Serialized Bridge", " 2026").str.replace(", throughput loss range", "")
-    above.set_yticks(range(len(lost)), names, fontsize=6.5)
+    above.set_yticks(range(len(lost)), names)
     above.set(xlabel="throughput lost to confidential mode (%)", xlim=(-1, 29))
     colour = figures.SCHEME_COLOURS["OTR"]
     for y, row in enumerate(against.itertuples()):
         below.plot([row.low * 100, row.high * 100], [y, y], color=colour, linewidth=4, alpha=0.4, solid_capstyle="butt")
         below.plot(row.value * 100, y, "o", color=colour)
-        whole = row.value >= 1
-        place = {"xytext": (5, 0), "ha": "left", "va": "center"}
-        place = place if whole else {"xytext": (0, 6), "ha": "center", "va": "baseline"}
-        text = figures.percent(row.value)
-        below.annotate(text, (row.value * 100, y), textcoords="offset points", fontsize=7, **place)
+        # A value stands on the side of its bar where the paper's line is not.
+        left_of = row.low > 0.2 and row.value < 1
+        side: dict[str, Any] = {"xytext": (-5, 0), "ha": "right"} if left_of else {"xytext": (5, 0), "ha": "left"}
+        at = (100 * (row.low if left_of else row.value), y)
+        below.annotate(figures.percent(row.value), at, textcoords="offset points", va="center", **side)
     figures.paper_line(below, stated * 100, f"paper: {figures.percent(stated)}", vertical=True)
-    below.set_yticks(range(len(against)), against.baseline, fontsize=6.5)
-    below.set(xlabel="OTR's throughput over the baseline's (%)", xlim=(0, 120), ylim=(-0.6, len(against) - 0.2))
+    below.set_yticks(range(len(against)), against.baseline)
+    below.set(xlabel="OTR's throughput over the baseline's (%)", xlim=(0, 130), ylim=(-0.6, len(against) - 0.2))
     return fig
 
 
@@ -203,7 +204,7 @@ def draw_rate_sweep(
         height = np.full(len(gone), most * 4 * 1.7**number)
         waited.plot(gone.rho * 100, height, "x", color=look["color"], markersize=4)
         cost.plot(part.rho * 100, part.cost_usd, markersize=3, **look)
-    waited.annotate("✕ more than the\npool can prove", (0.03, 0.97), xycoords="axes fraction", fontsize=7, va="top")
+    waited.annotate("✕ more than the\npool can prove", (0.03, 0.97), xycoords="axes fraction", va="top")
     figures.paper_line(waited, stated_s, f"paper: {stated_s:g} s", at_start=True)
     figures.paper_line(cost, stated_usd, f"paper: {stated_usd:g} USD", at_start=True)
     for (stake, part), colour, style in zip(deterred.items(), figures.SEQUENCE[4:], figures.LINE_STYLES, strict=False):
@@ -236,7 +237,7 @@ def draw_swings(
         found: records of ``series.simulation.tornado``. verdicts: claim -> what its verdict hangs on, axis label,
             published row, unit. ticks: claim -> marks of its axis.
     """
-    fig, axes = figures.subplots(figures.PAGE_IN, 4.4, nrows=2, ncols=2)
+    fig, axes = figures.subplots(figures.PAGE_IN, 5.2, nrows=2, ncols=2)
     ends = {"low": ("o", figures.SEQUENCE[0]), "high": ("s", figures.SEQUENCE[3])}
     for ax, (claim, (_, label, _, unit)) in zip(axes.flat, verdicts.items(), strict=True):
         part = found[found.claim == claim].head(5).iloc[::-1].reset_index(drop=True)
@@ -253,8 +254,8 @@ def draw_swings(
         ax.axvline(base, color="#767676", linewidth=0.8)
         ax.axvline(stated, color=figures.PAPER_COLOUR, linewidth=0.9, linestyle=(0, (4, 2)))
         ax.set_title(f"{claim}: paper {stated:g} {unit if unit != '1' else ''}", fontsize=8)
-        ax.set_yticks(range(len(part)), part.input, fontsize=6.5)
-        ax.set_xlabel(label, fontsize=7)
+        ax.set_yticks(range(len(part)), [textwrap.fill(each, 26) for each in part.input])
+        ax.set_xlabel(label)
         ax.set(xscale="linear" if claim == "L18" else "log")
         ax.set_xticks(ticks[claim], [f"{mark:g}" for mark in ticks[claim]])
         ax.minorticks_off()
@@ -277,8 +278,8 @@ def draw_latencies(found: pd.DataFrame, stated_s: Sequence[float]) -> Figure:
     """
     there = set(zip(found.system, found.kind, strict=True))
     order = [(system, kind) for system, kind in product(_SYSTEMS, _KINDS) if (system, kind) in there]
-    fig, ax = figures.subplots(figures.PAGE_IN, 3.7)
-    small: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 7}
+    fig, ax = figures.subplots(figures.PAGE_IN, 4.0)
+    small: dict[str, Any] = {"textcoords": "offset points", "va": "center"}
     for y, (system, kind) in enumerate(order):
         colour = figures.SCHEME_COLOURS[system]
         part = found[(found.system == system) & (found.kind == kind)].set_index("statistic")
@@ -293,9 +294,10 @@ def draw_latencies(found: pd.DataFrame, stated_s: Sequence[float]) -> Figure:
     for number, value in enumerate(stated_s):
         side, dx = ("left", 2) if number else ("right", -2)
         ax.axvline(value, color=figures.PAPER_COLOUR, linewidth=0.8, linestyle=(0, (4, 2)), zorder=0)
-        ax.annotate(duration(value), (value, -0.85), xytext=(dx, 0), ha=side, **small)
+        words = duration(value) if number else f"paper: {duration(value)}"
+        ax.annotate(words, (value, -0.85), xytext=(dx, 0), ha=side, **small)
     ax.set_yticks(range(len(order)), [f"{system}: {kind}" for system, kind in order])
-    ax.set(xscale="log", xlabel="time since the request arrived (s)", xlim=(0.1, 4e6), ylim=(len(order) - 0.4, -1.3))
+    ax.set(xscale="log", xlabel="time since the request arrived (s)", xlim=(0.05, 4e6), ylim=(len(order) - 0.4, -1.3))
     return fig
 
 
@@ -305,7 +307,7 @@ def draw_frontiers(spend: pd.DataFrame, waits: pd.DataFrame, systems: Sequence[s
     Args:
         spend, waits: records of ``series.equal_security``. systems: in the order of their looks.
     """
-    dashes: tuple[Any, ...] = ("", (4, 2), (1, 2), "", "")
+    dashes: tuple[Any, ...] = ("", (4, 2), "", "", "")
     looks = {
         name: (figures.SCHEME_COLOURS[name.split(",")[0]], dash) for name, dash in zip(systems, dashes, strict=True)
     }
@@ -317,7 +319,11 @@ def draw_frontiers(spend: pd.DataFrame, waits: pd.DataFrame, systems: Sequence[s
     right.set(xlabel="challenge window (h)", ylabel="answer final after (h)")
     for ax in (left, right):
         ax.set(xscale="log", yscale="log")
-    fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=7)
+        # What opML does is what OTR does by re-running: a broad line lies under the dashes of the other.
+        for line in (*ax.lines, *ax.get_legend_handles_labels()[0]):
+            if line.get_color() == figures.SCHEME_COLOURS["opML"]:
+                line.set(linewidth=5, alpha=0.45, zorder=1)
+    fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return fig
 
 
@@ -338,11 +344,13 @@ def draw_crossover(
     fig, (left, right) = figures.subplots(figures.PAGE_IN, 3.1, ncols=2)
     figures.curves(left, proving.assign(billions=proving.parameters / 1e9), "billions", "proof_s", "prover")
     most = 1.2e4
-    place: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7, "va": "center", "annotation_clip": False}
+    place: dict[str, Any] = {"textcoords": "offset points", "va": "center", "annotation_clip": False}
     for label, seconds in windows_s.items():
         left.axhline(seconds, color="#767676", linewidth=0.7)
         left.annotate(label, (most, seconds), xytext=(3, 0), **place)
     left.axvline(billions, color="#767676", linewidth=0.7, linestyle=(0, (1, 2)))
+    top: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "va": "top"}
+    left.annotate(f"{billions:g}B", (billions, 1), xytext=(3, 0), **top)
     left.set(xlabel="parameters (billions)", ylabel="time of a proof (s)", xlim=(0.1, most))
     names = {usd: f"{name}: {usd:,.2g} USD" for usd, name in priced.items()}
     hours = values.assign(hours=values.window_s / 3600)
@@ -350,5 +358,5 @@ def draw_crossover(
     right.set(xlabel="challenge window (h)", ylabel="least value to prove (USD)")
     for ax in (left, right):
         ax.set(xscale="log", yscale="log")
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=1, fontsize=7)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=1)
     return fig

@@ -301,7 +301,7 @@ def verdicts_figure(counted: pd.DataFrame) -> Figure:
         for place, number in enumerate(width):
             if number:
                 middle = start[place] + number / 2
-                axes.annotate(str(number), (middle, place), ha="center", va="center", fontsize=7, bbox=box)
+                axes.annotate(str(number), (middle, place), ha="center", va="center", bbox=box)
         start = start + width.to_numpy()
     axes.invert_yaxis()
     axes.set(xlabel="claims (count)")

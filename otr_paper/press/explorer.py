@@ -41,10 +41,10 @@ def draw_case(state: State) -> Figure:
         rates = rates * 100
         left.plot(stakes, rates, color=figures.SCHEME_COLOURS["OTR"])
         left.fill_between(stakes, rates, 100, color=figures.SCHEME_COLOURS["OTR"], alpha=0.12, linewidth=0)
-        left.annotate("honesty pays", (0.96, 0.92), xycoords="axes fraction", ha="right", va="top", fontsize=7)
+        left.annotate("honesty pays", (0.96, 0.92), xycoords="axes fraction", ha="right", va="top")
     percent = max(state.rho, 1e-7) * 100  # a logarithmic axis has no zero: the mark sits at its lower end
     left.plot(state.stake_usd, percent, "o", color=figures.PAPER_COLOUR)
-    left.annotate("your case", (state.stake_usd, percent), xytext=(5, 4), textcoords="offset points", fontsize=7)
+    left.annotate("your case", (state.stake_usd, percent), xytext=(5, 4), textcoords="offset points")
     left.set(
         xscale="log", yscale="log", xlabel="stake per answer (USD)", ylabel="spot-check rate ρ (%)", ylim=(None, 150)
     )

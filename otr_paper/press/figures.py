@@ -87,14 +87,16 @@ def use_style() -> None:
 
     mpl.rcParams.update(mpl.rcParamsDefault)
     mpl.use("agg")
-    mpl.rc("font", family="DejaVu Sans", size=8)
-    mpl.rc("axes", titlesize=9, titleweight="bold", titlelocation="left", labelsize=8, axisbelow=True, grid=True)
+    mpl.rc("font", family="DejaVu Sans", size=READABLE_PT)
+    mpl.rc(
+        "axes", titlesize=9, titleweight="bold", titlelocation="left", labelsize=READABLE_PT, axisbelow=True, grid=True
+    )
     mpl.rc("axes", prop_cycle=cycler(color=SEQUENCE))
     mpl.rc("axes.spines", top=False, right=False)
     mpl.rc("grid", color="#E5E5E5", linewidth=0.6)
-    mpl.rc("legend", fontsize=7, frameon=False)
-    mpl.rc("xtick", labelsize=7)
-    mpl.rc("ytick", labelsize=7)
+    mpl.rc("legend", fontsize=READABLE_PT, frameon=False)
+    mpl.rc("xtick", labelsize=READABLE_PT)
+    mpl.rc("ytick", labelsize=READABLE_PT)
     mpl.rc("lines", linewidth=1.5, markersize=4)
     mpl.rc("path", simplify=False)
     mpl.rc("figure", dpi=100)
@@ -111,9 +113,7 @@ def subplots(width_in: float = PAGE_IN, height_in: float = 2.6, **options: Any) 
     return plt.subplots(figsize=(width_in, height_in), **options)
 
 
-def paper_line(
-    axes: Axes, value: float, label: str, *, vertical: bool = False, at_start: bool = False, fontsize: float = 7
-) -> None:
+def paper_line(axes: Axes, value: float, label: str, *, vertical: bool = False, at_start: bool = False) -> None:
     """Mark a number the paper states: thin black dashes, with a label at the end of the line.
 
     ``at_start`` puts the label of a horizontal line at its left end.
@@ -127,7 +127,7 @@ def paper_line(
         place = {"xy": (0, value), "xycoords": ("axes fraction", "data"), "xytext": (2, 2), "ha": "left"}
     else:
         place = {"xy": (1, value), "xycoords": ("axes fraction", "data"), "xytext": (-2, 2), "ha": "right"}
-    axes.annotate(label, textcoords="offset points", fontsize=fontsize, **place)
+    axes.annotate(label, textcoords="offset points", **place)
 
 
 def curves(
@@ -240,6 +240,28 @@ def faint_marks(figure: Figure) -> list[str]:
             tone = note.get_color()
             if note.get_text() and tone != "white" and contrast(tone, "white") < TEXT_CONTRAST:
                 found.append(f"text {note.get_text()!r} in {tone}")
+    return found
+
+
+def hard_to_read(figure: Figure) -> list[str]:
+    """Words of a figure that are smaller than ``READABLE_PT``, or that its edge cuts off."""
+    from matplotlib.text import Text
+
+    figure.set_dpi(DPI)  # letters are fitted to pixels: words are as long as in the file at its own resolution
+    figure.canvas.draw()
+    page, found, not_drawn = figure.bbox.padded(1), list[str](), set[int]()
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        beyond = [tick for tick in axis.get_major_ticks() if not low <= float(tick.get_loc()) <= high]
+        not_drawn |= {id(label) for tick in beyond for label in (tick.label1, tick.label2)}
+    for words in figure.findobj(Text):
+        if not (words.get_text().strip() and words.get_visible()) or id(words) in not_drawn:
+            continue
+        at = words.get_window_extent()
+        if float(words.get_fontsize()) < READABLE_PT:
+            found.append(f"{words.get_text()!r} in {words.get_fontsize():g} pt")
+        if not (page.contains(at.x0, at.y0) and page.contains(at.x1, at.y1)):
+            found.append(f"{words.get_text()!r} beyond the edge")
     return found
 
 

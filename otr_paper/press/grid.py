@@ -2,24 +2,28 @@
 
 ``python -m otr_paper.press.grid 05`` (all notebooks without a number; ``make grid``). Of each run it says
 how long it took and how many figures and tables differ from the run without a change; a run that
-fails, or a parameter none of whose values changes anything, ends in exit 1.
+fails, or a parameter none of whose values changes anything, ends in exit 1. A grid that was stopped goes
+on where it was: of a notebook of which nothing has changed since, only runs that failed or are missing run.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from otr_core.cli import say
 from otr_core.errors import OtrError, one_line
+from otr_core.files import write_text
 from otr_node.project import Project, find_project
 from otr_paper.press.notebook import parameter_names
-from otr_paper.press.reproduce import notebook_names
+from otr_paper.press.reproduce import inputs_digest, notebook_names, run_key
 from otr_paper.press.runner import read_notebook, run_notebook
 
 #: Three values of each parameter, two where there are no more.
@@ -28,7 +32,7 @@ VALUES: Mapping[str, tuple[Any, ...]] = {
     "seed": (1, 2, 3),
     "as_of": ("2023-01-01", "2024-06-01T00:00:00+00:00", "2027-01-01"),
     "prompt": ("Who is Ada?", "Where does Ben live, and what is his job?", "x"),
-    "max_tokens": (1, 2, 3),
+    "max_tokens": (4, 5, 6),
     "layer": (0, 17, 29),
     "rho": (0.0, 0.002, 0.3),
     "rho_ppm": (1_000, 10_000, 100_000),
@@ -55,44 +59,87 @@ def points(project: Project, name: str) -> list[dict[str, Any]]:
     declared = parameter_names(read_notebook(project.notebooks / f"{name}.ipynb"))
     base = {"profile": "smoke"} if "profile" in declared else {}
     tried = [{**base, each: value} for each in declared if each not in NOT_HERE for value in VALUES[each]]
-    return [base, *tried]
+    return [base, *(given for given in tried if given != base)]
 
 
-def run_grid(project: Project, name: str) -> Iterator[tuple[dict[str, Any], float, int | str]]:
-    """Each run of a notebook: its parameters, wall seconds, and how many outputs differ from those of the
-    first run, or in what it failed."""
-    first: dict[str, str] = {}
-    for number, given in enumerate(points(project, name)):
-        with tempfile.TemporaryDirectory(prefix="otr-grid-") as folder:
-            made, started = Path(folder) / "figures", time.perf_counter()
-            try:
-                run_notebook(project.notebooks / f"{name}.ipynb", Path(folder) / f"{name}.ipynb", made, given)
-                found = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in made.glob("*.csv")}
-                ended: int | str = len(found.items() ^ first.items()) // 2 if number else 0
-                first = first if number else found
-            except OtrError as error:
-                ended = one_line(error)
-            yield given, time.perf_counter() - started, ended
+@dataclass(frozen=True)
+class GridRun:
+    """One run of a notebook: wall seconds, the digest of each CSV that it made, and in what it failed or ""."""
+
+    took_s: float
+    made: Mapping[str, str]
+    failed: str = ""
+
+    def changed(self, first: GridRun) -> int:
+        """How many figures and tables differ from those of ``first``."""
+        return sum(self.made.get(name) != first.made.get(name) for name in {*self.made, *first.made})
+
+
+def run_point(project: Project, name: str, given: Mapping[str, Any]) -> GridRun:
+    """GridRun a notebook with ``given`` in a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="otr-grid-") as folder:
+        made, started = Path(folder) / "figures", time.perf_counter()
+        digests, failed = {}, ""
+        try:
+            run_notebook(project.notebooks / f"{name}.ipynb", Path(folder) / f"{name}.ipynb", made, given)
+            digests = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in made.glob("*.csv")}
+        except OtrError as error:
+            failed = one_line(error)
+        return GridRun(time.perf_counter() - started, digests, failed)
+
+
+def run_grid(project: Project, name: str, inputs: str) -> Iterator[tuple[dict[str, Any], GridRun, bool]]:
+    """Each run of a notebook: its parameters, what came of it, and whether it is remembered from before.
+
+    Args:
+        inputs: the digest of what notebooks depend on (``reproduce.inputs_digest``).
+    """
+    memory = project.state / f"grid-{name}.json"
+    key = run_key(inputs, {}, project.notebooks / f"{name}.ipynb")
+    known = known_runs(memory, key)
+    for given in points(project, name):
+        point = json.dumps(given, sort_keys=True)
+        if before := point in known:
+            run = known[point]
+        else:
+            run = run_point(project, name, given)
+            known |= {} if run.failed else {point: run}
+            write_text(memory, json.dumps({"key": key, "runs": {each: asdict(one) for each, one in known.items()}}))
+        yield given, run, before
+
+
+def known_runs(memory: Path, key: str) -> dict[str, GridRun]:
+    """The good runs that ``memory`` holds under ``key``, by their parameters; none where they cannot be read."""
+    try:
+        stored = json.loads(memory.read_text())
+        return {point: GridRun(**run) for point, run in stored["runs"].items()} if stored["key"] == key else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def main(numbers: list[str]) -> int:
-    """Run the grid of the notebooks whose numbers are given, or of all; the exit status."""
-    project, status = find_project(), 0
+    """GridRun the grid of the notebooks whose numbers are given, or of all; the exit status."""
+    project, failed = find_project(), 0
+    inputs = inputs_digest(project)
     for name in notebook_names(project):
         if numbers and not any(name.startswith(number) for number in numbers):
             continue
+        first: GridRun | None = None
         reached: dict[str, int] = {}
-        for given, took_s, ended in run_grid(project, name):
+        for given, run, before in run_grid(project, name, inputs):
+            first = first or run
             changed = {key: value for key, value in given.items() if (key, value) != ("profile", "smoke")}
+            count = 0 if run.failed else run.changed(first)
             words = ", ".join(f"{key} {value}" for key, value in changed.items()) or "as it stands"
-            say(f"{name}: {words}: {took_s:.0f} s, " + (f"{ended} changed" if isinstance(ended, int) else ended))
-            status |= isinstance(ended, str)
+            ended = run.failed or f"{count} changed" + (", as remembered" if before else "")
+            say(f"{name}: {words}: {run.took_s:.0f} s, {ended}")
+            failed += bool(run.failed)
             for key in changed:
-                reached[key] = reached.get(key, 0) + (ended if isinstance(ended, int) else 0)
+                reached[key] = reached.get(key, 0) + count
         for key in [key for key, count in reached.items() if not count]:
             say(f"{name}: {key} changes no figure and no table")
-            status = 1
-    return int(status)
+            failed += 1
+    return min(failed, 1)
 
 
 if __name__ == "__main__":

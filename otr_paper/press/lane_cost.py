@@ -59,7 +59,7 @@ def draw_lane_costs(axes: Any, costs: Records) -> None:
         if y.startswith("multiples"):
             ax.axhline(1.0, color=figures.PAPER_COLOUR, linewidth=0.9, linestyle=(0, (4, 2)))
         if panel != "batch":
-            ax.legend(loc="best", fontsize=7)
+            ax.legend(loc="best")
 
 
 def _size(pair: tuple[str, float]) -> int:

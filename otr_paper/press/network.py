@@ -45,7 +45,7 @@ _SHOWN = {
     "finalise": "final",
 }
 """Events with a word beside them; the others have a sign alone."""
-_LETTER_IN, _NEAR_IN, _LANES = 0.058, 0.2, ("client", "server", "operator", "court", "fisherman")
+_LETTER_IN, _NEAR_IN, _LANES = 0.066, 0.2, ("client", "server", "operator", "court", "fisherman")
 """Width of a letter; how near two signs share their words; lanes from top to bottom."""
 
 
@@ -93,7 +93,7 @@ def _signs(ax: Any, rows: pd.DataFrame, x: pd.Series, lanes: list[str]) -> None:
         part = rows[rows.kind == kind]
         heights = [lanes.index(name) for name in part.process]
         ax.plot(x[part.index], heights, sign, color=colour, markersize=11 if sign == "*" else 4.5, zorder=3)
-    ax.set_ylim(len(lanes) - 0.45, -0.8)
+    ax.set_ylim(len(lanes) - 0.25, -0.8)
     ax.grid(axis="y", visible=False)
     for y in range(len(lanes)):
         ax.axhline(y, color="#E5E5E5", linewidth=0.8, zorder=0)
@@ -122,7 +122,7 @@ def _words(ax: Any, rows: pd.DataFrame, x: pd.Series, y: int, per_inch: float) -
         start = min(spot, right - width)
         up = next((up for up, end in ends.items() if start > end), 5)
         shift = 1 if start <= ax.get_xlim()[0] else -2
-        ax.annotate(text, (start, y), xytext=(shift, up), textcoords="offset points", fontsize=7)
+        ax.annotate(text, (start, y), xytext=(shift, up), textcoords="offset points")
         ends[up] = start + width
 
 
@@ -134,7 +134,7 @@ def draw_tiers(ax: Any, rows: pd.DataFrame, first_s: float = 0.1) -> None:
         width = max(row.end_s - begin, begin * 0.02)
         ax.barh(y, width, left=begin, height=0.62, color=face, edgecolor=colour, hatch=hatch, linewidth=0.9)
         text = f"{duration(row.end_s - row.start_s)}"
-        ax.annotate(text, (begin + width, y), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7)
+        ax.annotate(text, (begin + width, y), xytext=(4, 0), textcoords="offset points", va="center")
     changes = rows.answer.ne(rows.answer.shift()).to_numpy().nonzero()[0]
     for y in changes[1:]:
         ax.axhline(y - 0.5, color="#BBBBBB", linewidth=0.7, zorder=0)
@@ -144,7 +144,7 @@ def draw_tiers(ax: Any, rows: pd.DataFrame, first_s: float = 0.1) -> None:
     ax.set(
         xscale="log", xlim=(first_s, 4e4), xlabel="since the operator has the order (s)", ylim=(len(rows) - 0.4, -0.6)
     )
-    ax.set_yticks(range(len(rows)), [f"{row.event}  [{row.tier}]" for row in rows.itertuples()], fontsize=7)
+    ax.set_yticks(range(len(rows)), [f"{row.event}  [{row.tier}]" for row in rows.itertuples()])
     ax.grid(axis="y", visible=False)
 
 

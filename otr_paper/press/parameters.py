@@ -89,7 +89,7 @@ PARAMETERS: Mapping[str, NotebookParameter] = {
     "seed": NotebookParameter(int, "", "of every generator; 63 bits, as numpy takes them", 0, 2**63 - 1),
     "as_of": NotebookParameter(str, "", "instant of an appraisal", instant=True),
     "prompt": NotebookParameter(str, "", "SmolLM2's context holds 2,048 tokens", longest=2000),
-    "max_tokens": NotebookParameter(int, "tokens", "an answer of the notebook's size", 1, 256),
+    "max_tokens": NotebookParameter(int, "tokens", "the notebook's size; forging takes four", 4, 256),
     "layer": NotebookParameter(int, "", "SmolLM2-135M has 30 layers, counted from 0", 0, 29),
     "rho": _probability("spot-check rate; the paper's default is 0.01"),
     "rho_ppm": NotebookParameter(int, "millionths", "spot-check rate as the draw takes it", 0, 1_000_000),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -79,12 +79,12 @@ def reproduce(
     report("model:")
     model_folder(project, report=lambda line: report("  " + line))
 
-    inputs = _inputs_digest(project)
+    inputs = inputs_digest(project)
     used: dict[str, Usage] = {}
     for number, name in enumerate(names, 1):
         label = f"[{number}/{len(names)}] {name}"
         source, target = project.notebooks / f"{name}.ipynb", home / "notebooks" / f"{name}.ipynb"
-        key = _key(inputs, settings, source)
+        key = run_key(inputs, settings, source)
         state = project.state / f"{home.name if not in_place else 'default'}-{name}.json"
         if not force and _is_done(state, key, home):
             report(f"{label}: nothing it depends on has changed, skipped")
@@ -147,7 +147,7 @@ def _drop_half_written(*folders: Path) -> None:
             part.unlink(missing_ok=True)
 
 
-def _inputs_digest(project: Project) -> str:
+def inputs_digest(project: Project) -> str:
     """Digest of all that a notebook can depend on besides itself: code, data, stored results,
     lock."""
     digest = hashlib.sha256()
@@ -163,9 +163,9 @@ def _inputs_digest(project: Project) -> str:
     return digest.hexdigest()
 
 
-def _key(inputs: str, settings: dict[str, str], source: Path) -> str:
+def run_key(inputs: str, settings: Mapping[str, str], source: Path) -> str:
     """What one notebook's outputs depend on, as a digest: equal keys, equal outputs."""
-    text = json.dumps([inputs, settings, source_text(read_notebook(source))])
+    text = json.dumps([inputs, dict(settings), source_text(read_notebook(source))])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

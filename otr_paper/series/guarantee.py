@@ -313,6 +313,13 @@ a false answer becomes final only if the platform is broken *and* no spot check 
 the adversary convicts; and no schedule of cheats pays if `D (v + L - R G) >= g` for every kind of cheat, where
 `L = (1 - alpha) sigma S + k` is what a conviction costs when the operator's own fisherman is paid for it.
 
+Of each kind of cheat, `g` is its gain over honesty (kept even when caught) and `D` the chance that it is detected;
+`G` is the most by which a kind's gain exceeds the price. `v` is the price of an answer, `R` the most answers that are
+served between a cheat and its verdict, `S` the stake, `sigma` the share of it that is slashed, `alpha` the share of a
+slash that comes back to the operator's own fisherman, and `k` what else a conviction costs. `rho` is the share of
+answers drawn, `d` the chance that a drawn check refuses the cheat, `phi` the chance that a fisherman looks, and `w` the
+chance that such a look convicts: `D = 1 - (1 - rho d)(1 - phi w)`.
+
 ## Hypotheses, and what supports each
 
 {held}

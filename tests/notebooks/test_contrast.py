@@ -1,4 +1,5 @@
-"""What a reader has to see stands out: marks by 3 to 1 and words by 4.5 to 1, in every figure as it is drawn."""
+"""What a reader has to see stands out: marks by 3 to 1 and words by 4.5 to 1, in every figure as it is drawn;
+words are of 8 points at least, and whole."""
 
 import matplotlib.pyplot as plt
 import pytest
@@ -65,13 +66,27 @@ def test_the_finder_of_faint_marks_finds():
     plt.close(fig)
 
 
+def test_the_finder_of_words_that_are_hard_to_read_finds():
+    figures.use_style()
+    fig, ax = figures.subplots(figures.COLUMN_IN)
+    ax.plot([0, 1], [0, 1], label="line")
+    ax.legend()
+    figures.headline(fig, "a finding")
+    ax.set(xlabel="time (s)", ylabel="share (%)")
+    assert figures.hard_to_read(fig) == []
+    ax.annotate("small", (0.5, 0.5), fontsize=7)
+    ax.annotate("a long remark that does not fit", (0.8, 0.5)).set_in_layout(False)
+    assert [text.split("'")[1] for text in figures.hard_to_read(fig)] == ["small", "a long remark that does not fit"]
+    plt.close(fig)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in notebook_names(PROJECT) if name not in NOT_YET])
 def test_every_figure_stands_out(name):
     sliced = SlicedNotebook(name, read_notebook(PROJECT.notebooks / f"{name}.ipynb"))
     faint, seen = {}, 0
     for figure, drawn in sliced.figures():
-        faint[figure] = figures.faint_marks(drawn)
+        faint[figure] = figures.faint_marks(drawn) + figures.hard_to_read(drawn)
         seen += 1
         plt.close(drawn)
     assert seen == sum(one.name[0] == "F" for one in sliced.outputs) > 0

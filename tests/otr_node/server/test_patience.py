@@ -80,7 +80,7 @@ def test_a_connection_that_asks_for_nothing_is_closed(impatient: Server, sent: b
             time.sleep(0.3)
             idle.sendall(b"x-more: 1\r\n" if sent else b"")
         assert read_all(idle) == b""
-        assert 1 < time.monotonic() - start < 15
+        assert 1 < time.monotonic() - start < 60
 
 
 def test_an_answered_connection_that_trickles_is_closed(impatient: Server):
@@ -90,10 +90,10 @@ def test_an_answered_connection_that_trickles_is_closed(impatient: Server):
     start = time.monotonic()
     assert connection.sock is not None
     with contextlib.suppress(ConnectionError):
-        while time.monotonic() - start < 15:
+        while time.monotonic() - start < 60:
             connection.sock.sendall(b"x")
             time.sleep(0.3)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60
 
 
 def test_of_too_many_connections_the_oldest_idle_one_goes(impatient: Server, exact: PortableModel):

@@ -140,7 +140,7 @@ sys.stdout.write(json.dumps(records, sort_keys=True))
 def test_a_killed_sweep_of_a_thousand_points_resumes(tmp_path):
     command = [sys.executable, "-c", SCRIPT, json.dumps(CONFIG), str(tmp_path / "cache")]
     running = subprocess.Popen(command, stdout=subprocess.PIPE)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600  # a few seconds on an idle machine
     while len(list((tmp_path / "cache").glob("*.json"))) < 200:
         assert running.poll() is None
         assert time.monotonic() < deadline
