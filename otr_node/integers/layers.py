@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,6 +62,7 @@ class Layers:
     mix_in_floats: bool
     form: Form
     _scratch: Scratch = field(init=False, default_factory=Scratch)
+    _parts: dict[int, tuple[tuple[Any, ...], ...]] = field(init=False, default_factory=dict)
 
     def layer(
         self,
@@ -84,10 +86,12 @@ class Layers:
         batch, count, _ = hidden.shape
         tokens = batch * count
         if tokens < FEW and self.form.compiled and d.plain:
-            matrices = tuple(self.matrix(matrix, layer).parts for matrix in LAYER_MATRICES)
+            if layer not in self._parts:  # to ask for them by name takes a hundredth of a token's time
+                self._parts[layer] = tuple(self.matrix(matrix, layer).parts for matrix in LAYER_MATRICES)
             constants = (d.epsilon, d.numerator, d.drop)
             where = (begin, pads, turns, keys, values)
-            loops.layer(hidden, matrices, constants, _SHIFTS, *where, (EXP2, SIGMOID), self.saturation[layer], out)
+            tables = EXP2, SIGMOID
+            loops.layer(hidden, self._parts[layer], constants, _SHIFTS, *where, tables, self.saturation[layer], out)
             return
         run = Stretch(count, begin, pads, turns, keys, values)
         self.together(layer, hidden.reshape(tokens, -1), [run], out.reshape(tokens, -1))
