@@ -19,11 +19,14 @@ from otr_core.lane.sampling import Decoding
 from otr_core.poea import OnceStore
 from otr_core.poea.client import place_order
 from otr_core.poea.message import Response
+from otr_core.spotcheck.proof.sumcheck import sum_fractions
+from otr_core.spotcheck.proof.transcript import Channel
 from otr_core.spotcheck.proof.verify import check_committed, check_proof, check_proven
 from otr_node.enclave import SimulatedEnclave
 from otr_node.generate import generate, prompt_tokens
 from otr_node.portable import load_portable
 from otr_node.proof.answers import commit_for_proofs, prove_answer
+from otr_node.proof.prover import Fractions
 from otr_node.serve import serve
 from otr_paper.benches.lane import WIDE
 from otr_paper.labs.tiny import write_tiny
@@ -149,6 +152,8 @@ def measure_shape(plan: ShapePlan, report: Callable[[str], None]) -> dict[str, A
     with TemporaryDirectory() as folder:
         small = write_tiny(Path(folder) / "tiny")
         measure_proof(small, ProofPlan(4), lambda line: None)  # loops are compiled here
+        # those of a tree without a gap at its end, of which so short an answer has none
+        sum_fractions(Channel(), "tree", 2, lambda: Fractions(np.ones((2, 4), np.uint64)))
         large = write_tiny(Path(folder) / "shape", a, tensors)
         tensors.clear()
         found = measure_proof(large, ProofPlan(plan.positions), report)
