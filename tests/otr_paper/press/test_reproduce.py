@@ -45,7 +45,14 @@ def checkout(project, smollm2, tmp_path):
     for path in project.data.iterdir():
         if path.name != "results":
             (tmp_path / "data" / path.name).symlink_to(path)
-    for name in ("reproduce_run.json", "dispute_gas.json", "answer_proofs.json", "proof_growth.json", "chaos.json", "serving.json"):
+    for name in (
+        "reproduce_run.json",
+        "dispute_gas.json",
+        "answer_proofs.json",
+        "proof_growth.json",
+        "chaos.json",
+        "serving.json",
+    ):
         (tmp_path / "data" / "results" / name).write_text((project.results / name).read_text())
     (tmp_path / "notebooks").mkdir()
     small = Project(tmp_path)
