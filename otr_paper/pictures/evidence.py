@@ -112,7 +112,7 @@ def draw_appraisal_cost(cost: pd.DataFrame, stated_s: float) -> Figure:
         ax.annotate(f"{row.cpu_ms:.3g} ms", (1, y), xytext=(6, 0), va="center", **place)
     figures.paper_line(ax, stated_s * 1e3, f"paper: {stated_s * 1e3:g} ms", vertical=True)
     ax.set_yticks(range(len(cost)), cost.what)
-    ax.set(xscale="log", xlabel="CPU time, median (ms)", xlim=(0.3, 6000), ylim=(len(cost) - 0.5, -0.8))
+    ax.set(xscale="log", xlabel="CPU time (ms)", xlim=(0.3, 6000), ylim=(len(cost) - 0.5, -0.8))
     handles = [
         ax.plot([], [], marker, color=colour, linestyle="", label=name)[0]
         for name, marker, colour in (("this project", "o", figures.SCHEME_COLOURS["OTR"]), ("others", "s", "#555555"))

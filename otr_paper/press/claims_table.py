@@ -306,7 +306,7 @@ def verdicts_figure(counted: pd.DataFrame) -> Figure:
     axes.invert_yaxis()
     axes.set(xlabel="claims (count)")
     axes.grid(axis="y", visible=False)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=len(counted.columns) - 1)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=len(counted.columns) // 2)
     return figure
 
 
