@@ -118,6 +118,20 @@ class Network:
         followed.read()
         return [each.status for each in followed.court.challenges]
 
+    def play(self, *players: Any, each_round: Callable[[int], object] = lambda number: None) -> None:
+        """Let players take turns until the first challenge is over; where none acts, time goes on past a clock.
+
+        Args:
+            players: each acts in ``step()`` and says whether it did. each_round: called with the round's number.
+        """
+        for number in range(80):
+            acted = [player.step() for player in players]
+            each_round(number)
+            if self.status() and self.status()[0] not in (ChallengeStatus.COMMITTED, ChallengeStatus.OPEN):
+                return
+            if not any(acted):
+                self.later(self.stands.terms.clock_s + 10)
+
 
 @dataclass
 class Embedded(Network):

@@ -356,21 +356,12 @@ def test_a_false_challenge_is_answered_from_the_journal_while_serving_goes_on(se
     base = served.network.fisherman()
     about = base.chain, base.me, base.models, base.folder, served.network.report, base.secret, base.budget_wei
     liar = LyingFisherman(*about, base.store)
-    for number in range(80):
-        acted = [liar.step(), operator.step()]
-        if number == 3:
-            late = served.answer()[1]
-        if served.network.status() and served.network.status()[0] not in (
-            ChallengeStatus.COMMITTED,
-            ChallengeStatus.OPEN,
-        ):
-            break
-        if not any(acted):
-            served.network.later(served.network.stands.terms.clock_s + 10)
+    late: list[Any] = []
+    served.network.play(liar, operator, each_round=lambda number: number == 3 and late.append(served.answer()[1]))
     assert served.network.status() == [ChallengeStatus.LOST]
     served.now = 60.0
     act(operator)
-    check_place(served, late)  # what was answered meanwhile is committed once the game is over
+    check_place(served, late[0])  # what was answered meanwhile is committed once the game is over
 
 
 def test_a_demanded_receipt_is_shown_where_it_stands(served):

@@ -101,15 +101,7 @@ def test_a_lying_operator_defends_its_true_answers_and_its_lie_if_it_is_not_sile
     base = served.network.fisherman()
     about = base.chain, base.me, base.models, base.folder, served.network.report, base.secret, base.budget_wei
     liar = LyingFisherman(*about, base.store, way=FALSE_CHALLENGES[0])
-    for _ in range(80):
-        acted = [liar.step(), operator.step()]
-        if served.network.status() and served.network.status()[0] not in (
-            ChallengeStatus.COMMITTED,
-            ChallengeStatus.OPEN,
-        ):
-            break
-        if not any(acted):
-            served.network.later(served.network.stands.terms.clock_s + 10)
+    served.network.play(liar, operator)
     assert served.network.status() == [ChallengeStatus.LOST]
 
 
