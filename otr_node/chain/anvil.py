@@ -3,9 +3,11 @@ there is none the embedded chain behind a door of its own."""
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -61,7 +63,9 @@ class LocalNode:
 
     def __init__(self, words: Sequence[str], port: int, chain_id: int, start_s: float) -> None:
         self.port, self.url = port, f"http://127.0.0.1:{port}"
-        self._process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # A node is this process's own: one that was killed would leave it behind, with its port.
+        null = subprocess.DEVNULL
+        self._process = subprocess.Popen(words, stdout=null, stderr=null, preexec_fn=die_with_parent)
         end = time.monotonic() + start_s
         while True:
             try:
@@ -156,6 +160,13 @@ class EmbeddedNode(LocalNode):
         port = port or free_port()
         words = [sys.executable, "-m", "otr_node.chain.door", str(port), "" if state is None else str(state)]
         super().__init__(words, port, chain_id, _PYTHON_START_S)
+
+
+def die_with_parent() -> None:
+    """In a new child, before its program: it ends too when the thread that has started it ends, however that may be
+    (Linux; elsewhere nothing)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def known_keys(count: int) -> list[LocalAccount]:

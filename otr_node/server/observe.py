@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -92,8 +91,8 @@ def error_facts(error: BaseException) -> dict[str, Any]:
     return {"error": type(error).__name__, "at": place}
 
 
-def start_log(stream: TextIO = sys.stderr) -> logging.Logger:
-    """Send this server's log, and its libraries', to ``stream`` as lines of JSON."""
+def start_log(stream: TextIO | None = None) -> logging.Logger:
+    """Send this server's log, and its libraries', to ``stream`` (None: standard error) as lines of JSON."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines())
     for name, level in ((LOGGER, logging.INFO), ("uvicorn", logging.WARNING), ("asyncio", logging.WARNING)):

@@ -7,7 +7,6 @@ its state and dies as any other, but begins within a tenth of a second. Series o
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import queue
@@ -20,9 +19,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from otr_core.errors import OtrError
+from otr_node.chain.anvil import die_with_parent
 from otr_node.chain.keys import VARIABLE
 from otr_paper.devnet.faults import SERVERS
 
@@ -37,6 +37,8 @@ runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 PROGRAMS = {"otr": "otr_core.cli", "party": "otr_paper.devnet.parties"}
 """What can be started, by name."""
+ERRORS = "!"
+"""What a stem puts before the name of a process whose standard error it gives on."""
 _END_S, _LOAD_S, _FORK_S = 30.0, 900.0, 60.0
 """A server has stopped at once, and its interpreter is then taken down for some seconds; all are at the same time."""
 
@@ -45,7 +47,8 @@ class Processes(ABC):
     """The children of one run.
 
     Args:
-        folder: for what they write on standard error. password: of all key files.
+        folder: for what they say on standard error, which this process writes down, as a machine's supervisor
+            does: one whose own disk is full can still say why it ends. password: of all key files.
 
     Attributes:
         pids: by name, of those that run.
@@ -75,7 +78,7 @@ class Processes(ABC):
 
     def _logged(self, name: str) -> list[dict[str, Any]]:
         """Whole lines of a log that were not read yet."""
-        path = self.folder / f"{name}.err"
+        path = self._errors_of(name)
         raw = path.read_bytes()[self._read.get(path, 0) :] if path.exists() else b""
         whole = raw[: raw.rfind(b"\n") + 1]
         self._read[path] = self._read.get(path, 0) + len(whole)
@@ -112,9 +115,17 @@ class Processes(ABC):
 
     def last_words(self, name: str) -> str:
         """The last line that a process has said on standard error."""
-        path = self.folder / f"{name}.err"
+        path = self._errors_of(name)
         said = path.read_text().strip().splitlines() if path.exists() else []
         return said[-1][:300] if said else ""
+
+    def _errors_of(self, name: str) -> Path:
+        return self.folder / f"{name}.err"
+
+    def _note(self, name: str, line: str) -> None:
+        """Write down a line of a process's standard error."""
+        with self._errors_of(name).open("a") as log:
+            log.write(f"{line.rstrip()}\n")
 
     def _hear(self, name: str, line: str) -> None:
         with suppress(ValueError):
@@ -134,15 +145,14 @@ class Fresh(Processes):
         how = ["-c", _BY_ANOTHER_CLOCK, str(skew_s)] if skew_s else ["-m"]
         full = [sys.executable, *how, PROGRAMS[program], *words]
         self._ended.pop(name, None)
-        with (self.folder / f"{name}.err").open("a") as log:
-            child = subprocess.Popen(
-                full,
-                env=self.environment,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                preexec_fn=die_with_parent,
-            )
+        child = subprocess.Popen(
+            full,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=die_with_parent,
+        )
         self.pids[name] = child.pid
         threading.Thread(target=self._listen, args=(name, child), daemon=True).start()
 
@@ -151,9 +161,17 @@ class Fresh(Processes):
 
     def _listen(self, name: str, child: subprocess.Popen[str]) -> None:
         assert child.stdout is not None
+        assert child.stderr is not None
+        errors = threading.Thread(target=self._take_down, args=(name, child.stderr), daemon=True)
+        errors.start()
         for line in child.stdout:
             self._hear(name, line)
+        errors.join()  # what it said last is read when it is heard that it has ended
         self._over(name, child.wait())
+
+    def _take_down(self, name: str, errors: IO[str]) -> None:
+        for line in errors:
+            self._note(name, line)
 
 
 class Stem(Processes):
@@ -184,16 +202,21 @@ class Stem(Processes):
             raise OtrError("devnet: a stem that says another number than its own")
 
     @property
+    def stem_pid(self) -> int:
+        """Number of the process that all are forked from."""
+        return self._stem.pid
+
+    @property
     def cpu_s(self) -> float:
         """CPU seconds of the stem and of all its processes that have ended."""
-        fields = Path(f"/proc/{self._stem.pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{self.stem_pid}/stat").read_text().rpartition(")")[2].split()
         return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
     def start(self, name: str, program: str, words: Sequence[str], skew_s: float = 0.0) -> None:
         assert self._stem.stdin is not None
         self._ended.pop(name, None)
         about = {"name": name, "program": program, "words": list(words), "skew_s": skew_s}
-        self._stem.stdin.write(json.dumps(about | {"errors": str(self.folder / f"{name}.err")}) + "\n")
+        self._stem.stdin.write(json.dumps(about | {"errors": str(self._errors_of(name))}) + "\n")
         self._stem.stdin.flush()
         self.pids[name] = pid = self._next(_FORK_S)
         self._names[pid] = name
@@ -223,10 +246,7 @@ class Stem(Processes):
                 while pid not in self._names:  # its start is not noted yet
                     time.sleep(0.001)
                 self._over(self._names.pop(pid), status)
+            elif name.startswith(ERRORS):
+                self._note(name.removeprefix(ERRORS), said)
             else:
                 self._hear(name, said)
-
-
-def die_with_parent() -> None:
-    """Children of a process that was killed end too (Linux)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)

@@ -2,7 +2,8 @@
 
 It reads orders, a JSON object a line, and says on standard output ``+`` and the number of each
 process that it has started, its own first, ``-``, number and status of each that has ended, and whatever these say,
-each line behind the name of who says it. It has one thread, and loads without computing.
+each line behind the name of who says it, with ``!`` before it if on standard error. It has one thread, and loads
+without computing.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from typing import Any
 
 from otr_core import cli
 from otr_node.chain import access, defender, fisherman, rpc
+from otr_node.chain.anvil import die_with_parent
 from otr_node.server import operating, program
 from otr_paper.devnet import parties
-from otr_paper.devnet.processes import die_with_parent
+from otr_paper.devnet.processes import ERRORS
 from otr_paper.labs.disputes.world import tiny, tiny_bench
 
 LOADED = access, defender, fisherman, rpc, operating, program
@@ -31,7 +33,7 @@ _LOOK_S = 0.02
 
 
 class _Named(io.TextIOBase):
-    """Standard output of one process among many: whole lines, each behind a name."""
+    """Standard output, or error, of one process among many: whole lines, each behind a name."""
 
     def __init__(self, name: str) -> None:
         self._name, self._held = name, ""
@@ -48,10 +50,11 @@ def be_child(about: dict[str, Any]) -> None:
     status = 1
     try:
         die_with_parent()
+        # What Python says goes the way of all lines; this file is for what libraries below it print.
         errors = os.open(about["errors"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(errors, 2)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        sys.stdout = _Named(about["name"])
+        sys.stdout, sys.stderr = _Named(about["name"]), _Named(ERRORS + about["name"])
         sys.argv = [about["program"], *about["words"]]
         if about["skew_s"]:
             right, wrong = time.time, float(about["skew_s"])

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import secrets
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from otr_node.project import Project
 from otr_paper.devnet.attacks import SILENT, WITHHELD, attack_named, lie_named
 from otr_paper.devnet.faults import ANSWERS, CLIENTS, SEALING, SERVERS
 from otr_paper.devnet.ground import anvil_or_none
+from otr_paper.devnet.processes import Fresh, Stem
 from otr_paper.devnet.standing import LIED_TO
 from otr_paper.labs.disputes.world import tiny_bench
 from tests.helpers.nodes import needs_anvil
@@ -82,6 +84,40 @@ def test_a_devnet_ends_as_it_should_and_leaves_nothing(node, attack, rules):
     while running(mark) and time.monotonic() < until:  # who hashes for a server that was ended ends at once, not before
         time.sleep(0.05)
     assert running(mark) == []
+
+
+@pytest.mark.slow
+@needs_anvil
+def test_a_devnet_that_is_killed_leaves_nothing():
+    mark = f"otr-{secrets.token_hex(8)}"
+    words = [sys.executable, "-m", "otr_core.cli", "devnet", "--seconds", "600", "--json", "--node", "anvil"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env={**os.environ, "OTR_MARK": mark}) as run:
+        assert run.stdout is not None
+        assert any(json.loads(line)["event"] == "listening" for line in run.stdout)
+        began = len(running(mark))
+        run.kill()
+    assert began > len(SERVERS) + 2  # servers, the node, the run, and more
+    until = time.monotonic() + 60
+    while running(mark) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert running(mark) == []
+
+
+@pytest.mark.parametrize("kind", [Fresh, Stem])
+def test_a_process_whose_disk_is_full_can_still_say_why_it_ends(kind, tmp_path):
+    processes = kind(tmp_path, "correct horse")
+    born_of = processes.stem_pid if kind is Stem else os.getpid()
+    room = resource.prlimit(born_of, resource.RLIMIT_FSIZE)
+    resource.prlimit(born_of, resource.RLIMIT_FSIZE, (0, room[1]))
+    try:
+        processes.start("server-1", "otr", ["devnet", "--node", "geth"])
+    finally:
+        resource.prlimit(born_of, resource.RLIMIT_FSIZE, room)
+    while processes.status("server-1") is None:
+        time.sleep(0.02)
+    assert processes.status("server-1") == 2
+    assert processes.last_words("server-1").startswith("error: --node: found 'geth'")
+    processes.close()
 
 
 def test_an_attack_is_a_row_of_the_table():
