@@ -1,5 +1,5 @@
 """Disputes about a real answer in the lane h100-bf16, on chain: data/results/block_disputes.json. About
-half an hour on one core.
+six minutes of one core.
 
 SmolLM2-135M answers in this lane, replayed. Of two matrix products of a layer one block is false, and
 all that follows from it is computed from it, at a place that each of three seeds draws: the game must come

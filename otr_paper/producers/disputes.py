@@ -1,4 +1,4 @@
-"""Disputes about a real answer, on chain: data/results/disputes.json. About half an hour on one core.
+"""Disputes about a real answer, on chain: data/results/disputes.json. About five minutes of one core.
 
 For every operator of a layer, for what the trace holds, and for the choice of a token: an answer of
 SmolLM2 with one value changed there (the smallest power of two that reaches the trace), disputed to

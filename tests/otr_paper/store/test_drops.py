@@ -13,8 +13,6 @@ from otr_paper.store.results import read_result
 
 #: Results that draw something, with fewer than three seeds: none may be added.
 TOO_FEW = {
-    "block_disputes",
-    "disputes",
     "lane_bench",
     "proof_cost",
     "proof_peers",
@@ -52,8 +50,10 @@ def test_several_seeds_are_in_the_result(drops, project):
     fresh = (
         "attestation_fuzz",
         "block_contract",
+        "block_disputes",
         "differential",
         "dispute_adversaries",
+        "disputes",
         "guarantee",
         "judge_steps",
         "lane_steps",
