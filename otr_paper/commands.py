@@ -49,6 +49,9 @@ def reproduce_paper(
     record: Annotated[
         bool, typer.Option("--record", help="Store time and memory for docs/running.md (maintainers).")
     ] = False,
+    jobs: Annotated[
+        int, typer.Option(min=0, help="Notebooks at a time; 0: one a processor, four at most; with --record one.")
+    ] = 0,
 ) -> None:
     """Run the notebooks, write every figure and table, print the claims ledger. Resumes where it
     stopped."""
@@ -67,7 +70,8 @@ def reproduce_paper(
             raise InputError(f"--{name}: found {value!r}, expected one of {', '.join(COMMON[name])}")
     chosen = chosen_rows(project.data, [claim]) if claim else []
     notebooks = [*(only or []), *(row.notebook for row in chosen)]
-    used = run(project, mode=mode, profile=profile, device=device, only=notebooks, force=force, report=say)
+    jobs = 1 if record else jobs  # what one takes is measured alone
+    used = run(project, mode=mode, profile=profile, device=device, only=notebooks, force=force, report=say, jobs=jobs)
     if record:
         record_usage(project, used, date=dt.date.today().isoformat(), cores=os.cpu_count() or 1)
     if chosen:

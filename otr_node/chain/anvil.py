@@ -3,11 +3,9 @@ there is none the embedded chain behind a door of its own."""
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +20,7 @@ from eth_account.signers.local import LocalAccount
 from otr_core.errors import InputError, NodeError, reported_as
 from otr_node.chain.node import RpcNode, quantity
 from otr_node.chain.rpc import RpcChain
+from otr_node.children import die_with_parent
 
 PHRASE = "test test test test test test test test test test test junk"
 """The published phrase behind the funded accounts of test chains: whoever has it has them."""
@@ -160,13 +159,6 @@ class EmbeddedNode(LocalNode):
         port = port or free_port()
         words = [sys.executable, "-m", "otr_node.chain.door", str(port), "" if state is None else str(state)]
         super().__init__(words, port, chain_id, _PYTHON_START_S)
-
-
-def die_with_parent() -> None:
-    """In a new child, before its program: it ends too when the thread that has started it ends, however that may be
-    (Linux; elsewhere nothing)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def known_keys(count: int) -> list[LocalAccount]:

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from otr_core.errors import OtrError
-from otr_node.chain.anvil import die_with_parent
 from otr_node.chain.keys import VARIABLE
+from otr_node.children import die_with_parent
 from otr_paper.devnet.faults import SERVERS
 
 LOGGED = ("listening", "answered", "stopped")

@@ -20,7 +20,7 @@ from typing import Any
 
 from otr_core import cli
 from otr_node.chain import access, defender, fisherman, rpc
-from otr_node.chain.anvil import die_with_parent
+from otr_node.children import die_with_parent
 from otr_node.server import operating, program
 from otr_paper.devnet import parties
 from otr_paper.devnet.processes import ERRORS

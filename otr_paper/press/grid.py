@@ -1,30 +1,31 @@
 """Whole notebooks under papermill over a grid: each parameter at each of its values, the others as they stand.
 
-``python -m otr_paper.press.grid 05`` (all notebooks without a number; ``make grid``). Of each run it says
-how long it took and how many figures and tables differ from the run without a change; a run that
-fails, or a parameter none of whose values changes anything, ends in exit 1. A grid that was stopped goes
-on where it was: of a notebook of which nothing has changed since, only runs that failed or are missing run.
+``python -m otr_paper.press.grid 05`` (all notebooks without a number; ``make grid``). As many run at a time as
+the machine has processors. Of each run it says how long it took and how many figures and tables differ from the
+run without a change; a run that fails, or a parameter none of whose values changes anything, ends in exit 1. A
+grid that was stopped goes on where it was: of a notebook of which nothing has changed since, only runs that failed
+or are missing run.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
+import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from otr_core.cli import say
-from otr_core.errors import OtrError, one_line
-from otr_core.files import write_text
+from otr_core.errors import NotebookError, one_line
+from otr_core.files import sha256_file, write_text
 from otr_node.project import Project, find_project
 from otr_paper.press.notebook import parameter_names
 from otr_paper.press.reproduce import inputs_digest, notebook_names, run_key
-from otr_paper.press.runner import read_notebook, run_notebook
+from otr_paper.press.runner import read_notebook
+from otr_paper.press.several import NotebookRun, at_once, run_several
 
 #: Three values of each parameter, two where there are no more.
 VALUES: Mapping[str, tuple[Any, ...]] = {
@@ -75,37 +76,41 @@ class GridRun:
         return sum(self.made.get(name) != first.made.get(name) for name in {*self.made, *first.made})
 
 
-def run_point(project: Project, name: str, given: Mapping[str, Any]) -> GridRun:
-    """GridRun a notebook with ``given`` in a folder that is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="otr-grid-") as folder:
-        made, started = Path(folder) / "figures", time.perf_counter()
-        digests, failed = {}, ""
-        try:
-            run_notebook(project.notebooks / f"{name}.ipynb", Path(folder) / f"{name}.ipynb", made, given)
-            digests = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in made.glob("*.csv")}
-        except OtrError as error:
-            failed = one_line(error)
-        return GridRun(time.perf_counter() - started, digests, failed)
-
-
 def run_grid(project: Project, name: str, inputs: str) -> Iterator[tuple[dict[str, Any], GridRun, bool]]:
-    """Each run of a notebook: its parameters, what came of it, and whether it is remembered from before.
+    """Each run of a notebook: its parameters, what came of it, and whether it is remembered from before. The run
+    that the others are compared with comes first, the others as they end.
 
     Args:
         inputs: the digest of what notebooks depend on (``reproduce.inputs_digest``).
     """
-    memory = project.state / f"grid-{name}.json"
-    key = run_key(inputs, {}, project.notebooks / f"{name}.ipynb")
+    memory, source = project.state / f"grid-{name}.json", project.notebooks / f"{name}.ipynb"
+    key = run_key(inputs, {}, source)
     known = known_runs(memory, key)
-    for given in points(project, name):
-        point = json.dumps(given, sort_keys=True)
-        if before := point in known:
-            run = known[point]
-        else:
-            run = run_point(project, name, given)
-            known |= {} if run.failed else {point: run}
-            write_text(memory, json.dumps({"key": key, "runs": {each: asdict(one) for each, one in known.items()}}))
-        yield given, run, before
+    first, *others = points(project, name)
+    for some in ([first], others):
+        named = {json.dumps(given, sort_keys=True): given for given in some}
+        yield from ((given, known[point], True) for point, given in named.items() if point in known)
+        for point, run in _run_points(source, {point: given for point, given in named.items() if point not in known}):
+            if not run.failed:
+                known[point] = run
+                write_text(memory, json.dumps({"key": key, "runs": {each: asdict(one) for each, one in known.items()}}))
+            yield named[point], run, False
+
+
+def _run_points(source: Path, due: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, GridRun]]:
+    """Run a notebook at some points, by their names, in folders that are gone afterwards."""
+    names = [*due]
+    with tempfile.TemporaryDirectory(prefix="otr-grid-") as name:
+        homes = [Path(name) / str(number) for number in range(len(due))]
+        runs = [
+            NotebookRun(source, home / source.name, home / "figures", given)
+            for home, given in zip(homes, due.values(), strict=True)
+        ]
+        for number, ended in run_several(runs, at_once(), begun=lambda number: homes[number].mkdir(), go_on=True):
+            made = {path.stem: sha256_file(path) for path in (homes[number] / "figures").glob("*.csv")}
+            run = GridRun(0.0, {}, one_line(ended)) if isinstance(ended, NotebookError) else GridRun(ended.wall_s, made)
+            shutil.rmtree(homes[number])
+            yield names[number], run
 
 
 def known_runs(memory: Path, key: str) -> dict[str, GridRun]:

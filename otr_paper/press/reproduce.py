@@ -2,6 +2,8 @@
 
 A notebook runs again only when something it depends on has changed. All of that (code, data, lock,
 settings, its own source) is one digest, remembered in .otr/ with the digests of what it wrote.
+As many run at a time as the machine has processors; each writes its figures into a folder of its own,
+from which they come to their place when it has ended well.
 """
 
 from __future__ import annotations
@@ -9,12 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from otr_core.errors import InputError
+from otr_core.errors import InputError, NotebookError
 from otr_core.files import sha256_file, write_text
 from otr_node import outside
 from otr_node.models import model_folder
@@ -22,12 +25,15 @@ from otr_node.project import Project
 from otr_paper.press.custody import manifest_path, write_manifest
 from otr_paper.press.notebook import parameter_names
 from otr_paper.press.pages import refresh_pages
-from otr_paper.press.runner import Usage, read_notebook, run_notebook, source_text
+from otr_paper.press.runner import Usage, read_notebook, source_text
+from otr_paper.press.several import NotebookRun, at_once, run_several
 from otr_paper.store.results import Card, this_machine, versions, write_result
 
 Report = Callable[[str], None]
 RECORD = "reproduce_run"
 """Stored result with the time and memory of a complete default run."""
+_DRAWN = ".figures"
+"""Ends the name of the folder in .otr/ that a notebook draws into."""
 DEFAULT = {"mode": "stored", "profile": "paper", "device": "cpu"}
 """Settings of the run whose notebooks, figures and tables are committed."""
 
@@ -52,18 +58,38 @@ def choose_notebooks(project: Project, only: Iterable[str]) -> list[str]:
     return sorted(set(chosen)) or names
 
 
+@dataclass(frozen=True)
+class _Step:
+    """A notebook that has to run: what it is called in reports, what its outputs depend on, where that is kept."""
+
+    label: str
+    name: str
+    key: str
+    state: Path
+    run: NotebookRun
+
+
 def reproduce(
-    project: Project, *, mode: str, profile: str, device: str, only: Iterable[str], force: bool, report: Report
+    project: Project,
+    *,
+    mode: str,
+    profile: str,
+    device: str,
+    only: Iterable[str],
+    force: bool,
+    report: Report,
+    jobs: int = 0,
 ) -> dict[str, Usage]:
     """Run the chosen notebooks and refresh what is generated from them; returns what each one took.
 
-    ``force`` runs a notebook although nothing has changed. The default run (stored, paper, cpu)
+    ``force`` runs a notebook although nothing has changed; ``jobs`` of them run at a time (0: ``several.at_once``).
+    The default run (stored, paper, cpu)
     writes notebooks/ and figures/ in place, and git keeps all of it but the SVG and PDF; any other
     run writes to build/<mode>-<profile>-<device>/.
 
     Raises:
-        OtrError: the first failure. Finished steps stay finished: the same command goes on from
-            there.
+        OtrError: the first failure; no other step begins then. Finished steps stay finished: the same command
+            goes on from there.
     """
     names = choose_notebooks(project, only)
     settings = {"mode": mode, "profile": profile, "device": device}
@@ -80,7 +106,7 @@ def reproduce(
     model_folder(project, report=lambda line: report("  " + line))
 
     inputs = inputs_digest(project)
-    used: dict[str, Usage] = {}
+    due = list[_Step]()
     for number, name in enumerate(names, 1):
         label = f"[{number}/{len(names)}] {name}"
         source, target = project.notebooks / f"{name}.ipynb", home / "notebooks" / f"{name}.ipynb"
@@ -89,14 +115,26 @@ def reproduce(
         if not force and _is_done(state, key, home):
             report(f"{label}: nothing it depends on has changed, skipped")
             continue
-        report(f"{label}: running")
-        before = _listing(home / "figures")
         declared = parameter_names(read_notebook(source))
         chosen = {} if in_place else {key: value for key, value in settings.items() if key in declared}
-        used[name] = run_notebook(source, target, home / "figures", chosen)
-        made = _made(home, name, before)
-        write_text(state, json.dumps({"key": key, "made": made, "used": asdict(used[name])}, indent=1))
-        report(f"{label}: done in {used[name].wall_s:.0f} s, {used[name].peak_mb:.0f} MB at most")
+        run = NotebookRun(source, target, project.state / f"{name}{_DRAWN}", chosen)
+        due.append(_Step(label, name, key, state, run))
+    used, failed = dict[str, Usage](), list[NotebookError]()
+    runs = [each.run for each in due]
+    begun = run_several(
+        runs, jobs or at_once(), begun=lambda number: report(f"{due[number].label}: running"), go_on=False
+    )
+    for number, ended in begun:
+        step = due[number]
+        if isinstance(ended, NotebookError):
+            failed.append(ended)
+            continue
+        used[step.name] = ended
+        made = _take_over(home, step.run)
+        write_text(step.state, json.dumps({"key": step.key, "made": made, "used": asdict(ended)}, indent=1))
+        report(f"{step.label}: done in {ended.wall_s:.0f} s, {ended.peak_mb:.0f} MB at most")
+    if failed:
+        raise failed[0]
     if in_place:
         refresh_pages(project)
         report("README.md and docs: claims as computed")
@@ -145,6 +183,8 @@ def _drop_half_written(*folders: Path) -> None:
     for folder in folders:
         for part in folder.glob(".*.part"):
             part.unlink(missing_ok=True)
+        for drawn in folder.glob(f"*{_DRAWN}"):
+            shutil.rmtree(drawn, ignore_errors=True)
 
 
 def inputs_digest(project: Project) -> str:
@@ -169,17 +209,13 @@ def run_key(inputs: str, settings: Mapping[str, str], source: Path) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _listing(folder: Path) -> dict[str, int]:
-    """Names of the files in ``folder``, with the time of their last change in nanoseconds."""
-    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.is_file()}
-
-
-def _made(home: Path, name: str, before: dict[str, int]) -> dict[str, str]:
-    """What a run wrote, with hashes: the notebook, and each figure file that is new or newer."""
-    folder = home / "figures"
-    written = [folder / file for file, stamp in _listing(folder).items() if before.get(file) != stamp]
-    files = [home / "notebooks" / f"{name}.ipynb", *sorted(written)]
-    return {str(path.relative_to(home)): sha256_file(path) for path in files}
+def _take_over(home: Path, run: NotebookRun) -> dict[str, str]:
+    """Bring what a run has drawn to its place; all that it wrote, with hashes."""
+    drawn = [home / "figures" / path.name for path in run.figures.iterdir()]
+    for path in drawn:
+        shutil.move(run.figures / path.name, path)
+    run.figures.rmdir()
+    return {str(path.relative_to(home)): sha256_file(path) for path in (run.target, *sorted(drawn))}
 
 
 def _is_done(state: Path, key: str, home: Path) -> bool:
