@@ -86,8 +86,8 @@ BUDGETS = {
     # side pieces alone told as such, 2
     # a node that starts again with its own first block, another chain noticed, an operator that is convicted, 28
     # statements of commitments signed, asked for and shown to be false, and checks under the one that terms name, 95
-    # loops compiled by one process at a time, 28
-    "otr_node": 15986,
+    # loops compiled by one process at a time, 28; nodes and children that end with who started them, 8
+    "otr_node": 15994,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
@@ -119,7 +119,8 @@ BUDGETS = {
     # on its page, 115
     # proofs forged by freer provers, 423
     # a grid that goes on where it was stopped, 23; words of figures that are large enough and whole, 32
-    "otr_paper": 25620,
+    # notebooks run several at a time, 77; the last words of processes whose disk is full, faults that wait, 31
+    "otr_paper": 25728,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
     "otr_paper/claims": 2370,

@@ -25,7 +25,7 @@ from otr_node.project import Project, find_project
 from otr_paper.press.notebook import parameter_names
 from otr_paper.press.reproduce import inputs_digest, notebook_names, run_key
 from otr_paper.press.runner import read_notebook
-from otr_paper.press.several import NotebookRun, at_once, run_several
+from otr_paper.press.several import NotebookRun, at_a_time, run_several
 
 #: Three values of each parameter, two where there are no more.
 VALUES: Mapping[str, tuple[Any, ...]] = {
@@ -106,7 +106,7 @@ def _run_points(source: Path, due: Mapping[str, Mapping[str, Any]]) -> Iterator[
             NotebookRun(source, home / source.name, home / "figures", given)
             for home, given in zip(homes, due.values(), strict=True)
         ]
-        for number, ended in run_several(runs, at_once(), begun=lambda number: homes[number].mkdir(), go_on=True):
+        for number, ended in run_several(runs, at_a_time(), begun=lambda number: homes[number].mkdir(), go_on=True):
             made = {path.stem: sha256_file(path) for path in (homes[number] / "figures").glob("*.csv")}
             run = GridRun(0.0, {}, one_line(ended)) if isinstance(ended, NotebookError) else GridRun(ended.wall_s, made)
             shutil.rmtree(homes[number])

@@ -26,7 +26,7 @@ from otr_paper.press.custody import manifest_path, write_manifest
 from otr_paper.press.notebook import parameter_names
 from otr_paper.press.pages import refresh_pages
 from otr_paper.press.runner import Usage, read_notebook, source_text
-from otr_paper.press.several import NotebookRun, at_once, run_several
+from otr_paper.press.several import NotebookRun, at_a_time, run_several
 from otr_paper.store.results import Card, this_machine, versions, write_result
 
 Report = Callable[[str], None]
@@ -82,7 +82,7 @@ def reproduce(
 ) -> dict[str, Usage]:
     """Run the chosen notebooks and refresh what is generated from them; returns what each one took.
 
-    ``force`` runs a notebook although nothing has changed; ``jobs`` of them run at a time (0: ``several.at_once``).
+    ``force`` runs a notebook although nothing has changed; ``jobs`` of them run at a time (0: ``several.at_a_time``).
     The default run (stored, paper, cpu)
     writes notebooks/ and figures/ in place, and git keeps all of it but the SVG and PDF; any other
     run writes to build/<mode>-<profile>-<device>/.
@@ -122,7 +122,7 @@ def reproduce(
     used, failed = dict[str, Usage](), list[NotebookError]()
     runs = [each.run for each in due]
     begun = run_several(
-        runs, jobs or at_once(), begun=lambda number: report(f"{due[number].label}: running"), go_on=False
+        runs, jobs or at_a_time(), begun=lambda number: report(f"{due[number].label}: running"), go_on=False
     )
     for number, ended in begun:
         step = due[number]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections import deque
@@ -30,7 +31,7 @@ class NotebookRun:
     parameters: Mapping[str, Any]
 
 
-def at_once() -> int:
+def at_a_time() -> int:
     """How many notebooks this machine runs at a time: as many as this process may use processors, ``MOST`` at most."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(usable, MOST)
@@ -64,6 +65,7 @@ def run_several(
 
 def _become_child() -> None:
     die_with_parent()
+    logging.disable(logging.CRITICAL)  # what fails is told as an error, and once
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # with nothing to do; the parent ends it
 
 

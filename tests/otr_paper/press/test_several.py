@@ -7,7 +7,7 @@ import pytest
 
 from otr_core.errors import NotebookError
 from otr_paper.press.runner import Usage
-from otr_paper.press.several import MOST, NotebookRun, at_once, run_several
+from otr_paper.press.several import MOST, NotebookRun, at_a_time, run_several
 
 FINISH = "import os, json\nopen(os.environ['OTR_USAGE'], 'w').write(json.dumps({'cpu_s': 1.0, 'peak_mb': 2}))\nNone"
 MEET = """import time
@@ -61,6 +61,6 @@ def test_after_a_failure_others_begin_only_if_asked_for(folder, go_on, begins):
 
 def test_as_many_as_there_are_processors_and_not_too_many(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(64)), raising=False)
-    assert at_once() == MOST
+    assert at_a_time() == MOST
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0})
-    assert at_once() == 1
+    assert at_a_time() == 1
