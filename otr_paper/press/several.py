@@ -8,6 +8,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -55,7 +56,8 @@ def run_several(
             while waiting and len(running) < most:
                 number, run = waiting.popleft()
                 begun(number)
-                running[pool.submit(_run, run)] = number
+                with _hearing(signal.SIG_IGN):  # a worker that the pool starts now is so from its first moment
+                    running[pool.submit(_run, run)] = number
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 number, ended = running.pop(future), future.result()
                 if isinstance(ended, NotebookError) and not go_on:
@@ -63,17 +65,24 @@ def run_several(
                 yield number, ended
 
 
+@contextmanager
+def _hearing(how: Any) -> Iterator[None]:
+    """What this process does at an interrupt within the block, and a child that is started there if it is nothing."""
+    before = signal.signal(signal.SIGINT, how)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _become_child() -> None:
     die_with_parent()
     logging.disable(logging.CRITICAL)  # what fails is told as an error, and once
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # with nothing to do; the parent ends it
 
 
 def _run(run: NotebookRun) -> Usage | NotebookError:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        return run_notebook(run.source, run.target, run.figures, run.parameters)
-    except OtrError as error:
-        return NotebookError(str(error))
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with _hearing(signal.default_int_handler):
+        try:
+            return run_notebook(run.source, run.target, run.figures, run.parameters)
+        except OtrError as error:
+            return NotebookError(str(error))
