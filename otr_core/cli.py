@@ -55,6 +55,7 @@ Words = str | None
 
 QUIET, VERBOSE = "OTR_QUIET", "OTR_VERBOSE"
 """Environment variables that ``--quiet`` and ``--verbose`` set: a command's own processes do as it does."""
+_INTERRUPTED = 130
 
 
 def say(line: str) -> None:
@@ -201,7 +202,12 @@ def main() -> NoReturn:
 
     def act() -> None:
         add_commands()
-        app()
+        try:
+            app()
+        except SystemExit as end:
+            if end.code == _INTERRUPTED:  # which typer has made of it without a word
+                raise KeyboardInterrupt from end
+            raise
 
     run_reported(act)
 
@@ -226,7 +232,7 @@ def run_reported(act: Callable[[], None]) -> NoReturn:
         sys.exit(2)
     except KeyboardInterrupt:
         say("interrupted: nothing is left half written; the same command goes on from here")
-        sys.exit(130)
+        sys.exit(_INTERRUPTED)
     sys.exit(0)
 
 

@@ -37,7 +37,8 @@ BUDGETS = {
     # whole answers under a commitment to the model, 160; the field of proofs by parts that stay in a cache, 50;
     # what a court takes beside what is sized, 27; a broken file told as such, and a reason told once, 5; who answers
     # for a commitment to a model, 109
-    "otr_core": 15802,
+    # a command that is interrupted says so, 6
+    "otr_core": 15808,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
     # a program with one definition of each step, on numbers of integers alone, 330
@@ -119,8 +120,8 @@ BUDGETS = {
     # on its page, 115
     # proofs forged by freer provers, 423
     # a grid that goes on where it was stopped, 23; words of figures that are large enough and whole, 32
-    # notebooks run several at a time, 77; the last words of processes whose disk is full, faults that wait, 31
-    "otr_paper": 25728,
+    # notebooks run several at a time, 83; the last words of processes whose disk is full, faults that wait, 31
+    "otr_paper": 25734,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
     "otr_paper/claims": 2370,

@@ -9,9 +9,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import typer
 
 import otr_core
-from otr_core import merkle
+from otr_core import cli, merkle
 from otr_core.encoding import canonical_json
 from otr_core.extras import missing_extra
 from otr_core.poea.document import load_receipt_file
@@ -366,3 +367,21 @@ class TestData:
         assert run.returncode == 0
         states = {row["state"] for row in json.loads(run.stdout)}
         assert states <= {"here", "mirror", "missing"}
+
+
+def test_an_interrupted_command_says_that_nothing_is_lost(monkeypatch, capsys):
+    interrupted = typer.Typer()
+
+    @interrupted.command("wait")
+    def wait() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    monkeypatch.setattr(cli, "add_commands", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["otr"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 130
+    assert capsys.readouterr().err.strip() == (
+        "interrupted: nothing is left half written; the same command goes on from here"
+    )
