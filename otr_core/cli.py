@@ -30,7 +30,7 @@ from otr_core.attestation import Policy
 from otr_core.attestation.bundle import MAX_FILE_BYTES
 from otr_core.attestation.chain import as_utc
 from otr_core.encoding import from_hex
-from otr_core.errors import InputError, OtrError
+from otr_core.errors import InputError, OtrError, one_line
 from otr_core.extras import missing_extra
 from otr_core.files import data_folder, read_input
 from otr_core.poea import OnceStore, load_order
@@ -230,6 +230,12 @@ def run_reported(act: Callable[[], None]) -> NoReturn:
             raise
         complain(f"error: {missing}")
         sys.exit(2)
+    except OSError as error:  # of the machine: a disk that is full, a file that went, a server that refuses
+        if os.environ.get(VERBOSE):
+            traceback.print_exception(error)
+        where = f"{error.filename}: " if error.filename else ""
+        complain(f"error: {where}{error.strerror or one_line(error)}")
+        sys.exit(1)
     except KeyboardInterrupt:
         say("interrupted: nothing is left half written; the same command goes on from here")
         sys.exit(_INTERRUPTED)

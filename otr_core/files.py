@@ -27,7 +27,7 @@ def whole_file(path: Path | str) -> Iterator[Path]:
     """A temporary path; it replaces ``path`` when the block ends well and vanishes when it fails.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: the folder cannot be written. OSError: the disk is full; names the file.
     """
     target = Path(path)
     try:
@@ -41,6 +41,9 @@ def whole_file(path: Path | str) -> Iterator[Path]:
         yield part
         part.chmod(0o644)
         os.replace(part, target)
+    except OSError as error:
+        error.filename = error.filename or str(target)  # a write alone does not know where it writes
+        raise
     finally:
         part.unlink(missing_ok=True)
 

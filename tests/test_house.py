@@ -37,8 +37,8 @@ BUDGETS = {
     # whole answers under a commitment to the model, 160; the field of proofs by parts that stay in a cache, 50;
     # what a court takes beside what is sized, 27; a broken file told as such, and a reason told once, 5; who answers
     # for a commitment to a model, 109
-    # a command that is interrupted says so, 6
-    "otr_core": 15808,
+    # a command that is interrupted says so, and so does one whose disk is full, 15
+    "otr_core": 15817,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
     # a program with one definition of each step, on numbers of integers alone, 330

@@ -100,11 +100,18 @@ class RpcChain:
 
     @property
     def time(self) -> int:
-        """Unix seconds of the block that the next transaction lands in, or somewhat less."""
+        """Unix seconds of the block that the next transaction lands in, or somewhat less.
+
+        A block is later than the one before it, whatever the node's clock says: one that has just started
+        again may tell of a pending block in the past.
+        """
+        if self._next:
+            return self._next
+        least = quantity(self._node.block("latest").get("timestamp")) + 1
         if self._moved:
-            return self._next or quantity(self._node.block("latest").get("timestamp")) + 1
-        block = self._node.block("pending")
-        return quantity((block if block.get("timestamp") else self._node.block("latest")).get("timestamp"))
+            return least
+        pending = self._node.block("pending").get("timestamp")
+        return max(least, quantity(pending)) if pending else least
 
     @property
     def head(self) -> int:

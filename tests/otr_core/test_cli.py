@@ -385,3 +385,14 @@ def test_an_interrupted_command_says_that_nothing_is_lost(monkeypatch, capsys):
     assert capsys.readouterr().err.strip() == (
         "interrupted: nothing is left half written; the same command goes on from here"
     )
+
+
+def test_a_disk_that_is_full_is_one_line_with_the_name_of_the_file(tmp_path):
+    code = (
+        "import resource, sys; from otr_core import cli, files; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); "
+        f"cli.run_reported(lambda: files.write_bytes({str(tmp_path / 'kept')!r}, b'secret'))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (1, f"error: {tmp_path / 'kept'}: File too large\n")
+    assert [*tmp_path.iterdir()] == []

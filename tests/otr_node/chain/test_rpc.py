@@ -368,6 +368,18 @@ def test_a_node_that_fails_now_and_then_is_asked_again():
         assert door.counts["eth_chainId"] == len(faults) + 1
 
 
+def test_time_does_not_go_back_with_the_clock_of_a_node():
+    """As one that has just started again tells of its pending block, before its clock is right."""
+    with behind_a_door() as (node, door):
+        chain = RpcChain(door.url, known_keys(2), poll_s=0.01)
+        chain.advance(1000)
+        latest = int(ask(node, "eth_getBlockByNumber", "latest", False)["timestamp"], 16)
+        assert chain.time > latest
+        for told in ({"timestamp": hex(latest - 900)}, {}):
+            door.rule = lambda method, count, params, told=told: {"result": told} if params[:1] == ["pending"] else None
+            assert chain.time == latest + 1
+
+
 def test_a_transaction_that_the_node_swallows_is_sent_again_and_made_once():
     with behind_a_door() as (node, door):
         chain = RpcChain(door.url, known_keys(2), poll_s=0.01)
