@@ -89,6 +89,11 @@ class Defender(ChainParty):
             if place is not None and place.batch in self.followed.court.batches:
                 self.report("show", game=number, why="the demanded receipt is in a batch")
                 return self.call("show", number, tuple(place))
+        if self.followed.court.operators[self.me].convicted:
+            self.say_once(
+                "not published", str(number), why="the court takes no receipt of an operator it has convicted"
+            )
+            return False
         self.report("publish", game=number, why="the demanded receipt is in no batch yet")
         return self.call("publish_receipt", number)
 

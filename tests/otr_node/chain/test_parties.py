@@ -402,6 +402,25 @@ def test_a_demanded_receipt_is_shown_where_it_is_committed_and_published_else(ne
     assert [each["event"] for each in network.events] == ["show" if where == "in a batch" else "publish"]
 
 
+def test_who_was_convicted_since_publishes_nothing_and_does_not_try_again(network, terms):
+    """The court refuses it, and a party that goes on trying is never done."""
+    network.answered(BY_NAME[VALUE].tell())
+    fisherman, told, me = network.fisherman(), honest(), FISHERMAN.address.lower()
+    stepped(fisherman)
+    network.later(terms.clock_s + terms.window_s)
+    receipt = replace(told.signed.receipt, response_digest=b"o" * 32)
+    signed = sign_receipt(KEY, told.signed.order, receipt)
+    asked = network.court(FISHERMAN)
+    asked.demand(None, me, OPERATOR.address.lower(), signed.receipt, signed.signature, value=terms.bond_wei)
+    stepped(fisherman, 1)
+    assert network.status() == [ChallengeStatus.WON, ChallengeStatus.DEMAND]
+    operator = network.defender(None)
+    operator.report = network.report
+    assert not operator.step()
+    assert not operator.step()
+    assert (len(said(network, "not published")), said(network, "publish"), said(network, "refused")) == (1, [], [])
+
+
 def test_a_player_that_fails_or_has_no_move_is_said_and_sends_nothing(network):
     class Player:
         moves: Any = None
