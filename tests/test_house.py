@@ -87,8 +87,9 @@ BUDGETS = {
     # side pieces alone told as such, 2
     # a node that starts again with its own first block, another chain noticed, an operator that is convicted, 28
     # statements of commitments signed, asked for and shown to be false, and checks under the one that terms name, 95
-    # loops compiled by one process at a time, 28; nodes and children that end with who started them, 11; a convicted operator that stops trying, 3
-    "otr_node": 16000,
+    # loops compiled by one process at a time, 28; nodes and children that end with who started them, 11
+    # a convicted operator that stops trying, 5
+    "otr_node": 16002,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
