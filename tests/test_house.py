@@ -37,7 +37,8 @@ BUDGETS = {
     # whole answers under a commitment to the model, 160; the field of proofs by parts that stay in a cache, 50;
     # what a court takes beside what is sized, 27; a broken file told as such, and a reason told once, 5; who answers
     # for a commitment to a model, 109
-    "otr_core": 15802,
+    # command lines that cannot be meant told in one line, and folders where a file is to be, 16
+    "otr_core": 15818,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
     # a program with one definition of each step, on numbers of integers alone, 330
@@ -87,7 +88,8 @@ BUDGETS = {
     # a node that starts again with its own first block, another chain noticed, an operator that is convicted, 28
     # statements of commitments signed, asked for and shown to be false, and checks under the one that terms name, 95
     # loops compiled by one process at a time, 28
-    "otr_node": 15986,
+    # threads that no machine has, told as such, 3
+    "otr_node": 15989,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
@@ -119,7 +121,9 @@ BUDGETS = {
     # on its page, 115
     # proofs forged by freer provers, 423
     # a grid that goes on where it was stopped, 23; words of figures that are large enough and whole, 32
-    "otr_paper": 25620,
+    # a check of figures for words that lie on something, notes placed by it, and keys of marks, 118; limits of
+    # what a measurement may be asked to do, 25
+    "otr_paper": 25763,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
     "otr_paper/claims": 2370,

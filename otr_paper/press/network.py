@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from otr_paper.press.figures import READABLE_PT, SEQUENCE, key
-from otr_paper.press.overlaps import settle
+from otr_paper.press.overlaps import place_notes
 from otr_paper.series.network import ATTACK_WORDS
 from otr_paper.series.trilemma import duration
 
@@ -86,7 +86,7 @@ def draw_answers(axes: Any, events: pd.DataFrame) -> None:
     for ax, own, x, lanes in parts:
         for y, name in enumerate(lanes):
             _words(ax, own[own.process == name], x, y)
-        settle(ax, ax.texts)
+        place_notes(ax, ax.texts)
 
 
 def _cheated(group: tuple[str, pd.DataFrame]) -> bool:

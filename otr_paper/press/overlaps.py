@@ -50,10 +50,10 @@ def overlaps(figure: Figure) -> list[str]:
 
 _TRIED = ((-2, 5, "left"), (2, 5, "right"), (9, -3, "left"), (-9, -3, "right"), (-2, -12, "left"), (2, -12, "right"))
 """Places of a note about its point that are tried in turn: points to the right and upwards, and its side there."""
-NOTHING: list[Any] = []
+_NOTHING: list[Any] = []
 
 
-def settle(axes: Axes, notes: Iterable[Annotation]) -> None:
+def place_notes(axes: Axes, notes: Iterable[Annotation]) -> None:
     """Move each note, in turn, to the first place about its point where it lies on nothing.
 
     A note without such a place takes the first one where it lies on no words and no signs, or on no words, and has a
@@ -66,7 +66,7 @@ def settle(axes: Axes, notes: Iterable[Annotation]) -> None:
     signs = [mark for mark in marks if not mark[0].startswith("line")]
     for words in notes:
         clear = next(
-            (free for free in (marks, signs, NOTHING) if any(_fits(axes, words, to, others, free) for to in _TRIED)),
+            (free for free in (marks, signs, _NOTHING) if any(_fits(axes, words, to, others, free) for to in _TRIED)),
             None,
         )
         if (box := _box(words)) is not None:

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 from otr_paper.press import figures
-from otr_paper.press.overlaps import overlaps, settle
+from otr_paper.press.overlaps import overlaps, place_notes
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_notes_are_settled_where_they_lie_on_nothing(axes):
     near = {"xytext": (-2, 5), "textcoords": "offset points"}
     notes = [axes.annotate(words, (x, 5), **near) for words, x in (("first", 2), ("second", 2.3), ("third", 5))]
     before = found(axes)
-    settle(axes, notes)
+    place_notes(axes, notes)
     assert any("over" in each for each in before)
     assert any("level" in each for each in before)
     assert found(axes) == []
@@ -101,6 +101,6 @@ def test_a_note_without_a_free_place_gets_a_ground_of_its_own(axes):
         axes.plot([0, 10], [level / 2, level / 2], "-")
     note = axes.annotate("crowded", (5, 5), xytext=(-2, 5), textcoords="offset points")
     found(axes)
-    settle(axes, [note])
+    place_notes(axes, [note])
     assert note.get_bbox_patch() is not None
     assert found(axes) == []
