@@ -203,13 +203,30 @@ def main() -> NoReturn:
     def act() -> None:
         add_commands()
         try:
-            app()
-        except SystemExit as end:
-            if end.code == _INTERRUPTED:  # which typer has made of it without a word
-                raise KeyboardInterrupt from end
-            raise
+            status = app(prog_name="otr", standalone_mode=False)
+        except typer.Abort as error:
+            raise InputError("found no answer to what was asked, expected one on standard input") from error
+        except USAGE_ERROR as error:
+            raise InputError(_usage(error)) from error
+        if status == _INTERRUPTED:  # which typer has made of it without a word
+            raise KeyboardInterrupt
+        sys.exit(status if isinstance(status, int) else 0)
 
     run_reported(act)
+
+
+#: A command, option or argument that is none, or is missing; typer names only those that derive from it.
+USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
+
+
+def _usage(error: Any) -> str:
+    """What is wrong with a command line, in one line; a group without a command shows its help, and ends here."""
+    where = "otr" if error.ctx is None else error.ctx.command_path
+    words = " ".join(error.format_message().split())
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        sys.exit(2)
+    return f"{words.rstrip('.')} (see {where} --help)"
 
 
 def run_reported(act: Callable[[], None]) -> NoReturn:

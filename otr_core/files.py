@@ -27,9 +27,11 @@ def whole_file(path: Path | str) -> Iterator[Path]:
     """A temporary path; it replaces ``path`` when the block ends well and vanishes when it fails.
 
     Raises:
-        InputError: the folder cannot be written. OSError: the disk is full; names the file.
+        InputError: the folder cannot be written, or ``path`` is one. OSError: the disk is full; names the file.
     """
     target = Path(path)
+    if target.is_dir():
+        raise InputError(f"{target}: found a folder, expected the name of a file to write")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from otr_core.errors import InputError, ModelError, reported_as
+from otr_core.errors import InputError, ModelError, ParameterError, reported_as
 from otr_core.lane.tensor_steps import LANE
 from otr_core.poea import manifest
 from otr_node.checkpoint import Tensors
@@ -14,6 +14,9 @@ from otr_node.model import Model
 from otr_node.native import DTYPES, load_native
 from otr_node.portable import load_portable
 from otr_node.tensor_lane import load_tensor_lane
+
+MOST_THREADS = 1024
+"""Of a computation; more than any machine that this was tried on has."""
 
 
 def load_model(
@@ -37,9 +40,11 @@ def load_model(
     Raises:
         ModelError: no such folder, corrupted or unfitting checkpoint, NaN or infinite weights, or
             an unknown lane.
-        InputError: no such device here.
+        InputError: no such device here, or not as many threads.
     """
     check_device(device)
+    if not 1 <= threads <= MOST_THREADS:
+        raise ParameterError("threads", threads, f"a whole number from 1 to {MOST_THREADS}")
     if lane not in manifest.LANES:
         raise ModelError(f"lane: found {lane!r}, expected one of {', '.join(manifest.LANES)}")
     options: dict[str, Any] = {"device": device, "threads": threads, "drop_layers": drop_layers, "alter": alter}

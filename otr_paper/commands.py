@@ -68,7 +68,7 @@ def reproduce_paper(
     for name, value in (("mode", mode), ("profile", profile), ("device", device)):
         if value not in COMMON[name]:
             raise InputError(f"--{name}: found {value!r}, expected one of {', '.join(COMMON[name])}")
-    chosen = chosen_rows(project.data, [claim]) if claim else []
+    chosen = [] if claim is None else chosen_rows(project.data, [claim])
     notebooks = [*(only or []), *(row.notebook for row in chosen)]
     jobs = 1 if record else jobs  # what one takes is measured alone
     used = run(project, mode=mode, profile=profile, device=device, only=notebooks, force=force, report=say, jobs=jobs)

@@ -38,7 +38,8 @@ BUDGETS = {
     # what a court takes beside what is sized, 27; a broken file told as such, and a reason told once, 5; who answers
     # for a commitment to a model, 109
     # a command that is interrupted says so, and so does one whose disk is full, 15
-    "otr_core": 15817,
+    # command lines that cannot be meant told in one line, and folders where a file is to be, 16
+    "otr_core": 15833,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
     # a program with one definition of each step, on numbers of integers alone, 330
@@ -89,7 +90,8 @@ BUDGETS = {
     # statements of commitments signed, asked for and shown to be false, and checks under the one that terms name, 95
     # loops compiled by one process at a time, 28; nodes and children that end with who started them, 11
     # a convicted operator that stops trying, 5
-    "otr_node": 16002,
+    # threads that no machine has, told as such, 3
+    "otr_node": 16005,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
@@ -122,7 +124,9 @@ BUDGETS = {
     # proofs forged by freer provers, 423
     # a grid that goes on where it was stopped, 23; words of figures that are large enough and whole, 32
     # notebooks run several at a time, 83; the last words of processes whose disk is full, faults that wait, 31
-    "otr_paper": 25734,
+    # a check of figures for words that lie on something, notes placed by it, and keys of marks, 118; limits of
+    # what a measurement may be asked to do, 25
+    "otr_paper": 25877,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
     "otr_paper/claims": 2370,

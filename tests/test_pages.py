@@ -80,6 +80,51 @@ def squeezed(line):
     return " ".join(line.split())
 
 
+def shown_commands(text):
+    """Lines of `otr` in a page's blocks and in its inline code, as words; comments and what follows a pipe left out."""
+    blocks = re.findall(r"```(?:sh|console)\n(.*?)```", text, re.DOTALL)
+    lines = [line.removeprefix("$ ") for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    lines += re.findall(r"(?<!`)`([^`\n]+)`(?!`)", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    for line in lines:
+        words = re.split(r"\s+(?:#|\||&&|>|;)|#", line)[0].replace("…", " ").split()
+        if words and words[0] in ("otr", ".venv/bin/otr"):
+            yield words[1:]
+
+
+def test_commands_and_options_that_pages_show_exist(texts):
+    """Of a command that is shown, the names of commands and options are true; values are the reader's."""
+    import typer.main
+
+    from otr_core import cli
+
+    cli.add_commands()
+    whole = typer.main.get_command(cli.app)
+    seen, wrong = 0, []
+    for page, text in texts.items():
+        for words in shown_commands(text):
+            command = whole
+            while hasattr(command, "commands") and words and words[0] in command.commands:
+                command, words = command.commands[words[0]], words[1:]
+            known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+            named = [word.split("=")[0].rstrip(",.)") for word in words if re.match(r"--[a-z]", word)]
+            if hasattr(command, "commands") and words and re.fullmatch(r"[a-z-]+", words[0]):
+                wrong.append(f"{page}: no command {words[0]!r}")
+            wrong += [f"{page}: {name} of {command.name}" for name in named if name not in known | {"--help"}]
+            seen += 1
+    assert wrong == []
+    assert seen > 60
+
+
+def test_modules_that_pages_run_exist(project, texts):
+    """`python -m otr_…` names a file that is there."""
+    named = {name for text in texts.values() for name in re.findall(r"python -m (otr_[\w.]+)", text)}
+    missing = [
+        name for name in sorted(named) if not (project.root / f"{name.rstrip('.').replace('.', '/')}.py").is_file()
+    ]
+    assert missing == []
+    assert len(named) > 10
+
+
 @pytest.mark.slow
 @pytest.mark.model
 def test_console_examples_run_and_print_what_is_shown(project, texts, tmp_path):

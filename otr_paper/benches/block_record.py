@@ -27,6 +27,7 @@ from otr_node.project import Project
 from otr_node.tensor_device import BlockDevice
 from otr_node.tensor_lane import TensorModel
 from otr_paper.benches.blocks import RECORDINGS, recordings
+from otr_paper.benches.turns import check_counts
 
 FORMAT_BLOCKS = "otr-blocks/1"
 Recorded = Sequence[tuple[np.ndarray, np.ndarray, int, int]]
@@ -54,8 +55,7 @@ class BlockPlan:
     def __post_init__(self) -> None:
         if not self.tokens or min(self.tokens) < 1:
             raise ParameterError("tokens", list(self.tokens), "at least one number, each at least 1")
-        if self.repeats < 1:
-            raise ParameterError("repeats", self.repeats, "at least 1")
+        check_counts(self, "repeats")
 
 
 def recorded_blocks(project: Project) -> Recorded:

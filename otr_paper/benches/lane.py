@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from otr_core.errors import ModelError, ParameterError
+from otr_core.errors import ModelError
 from otr_core.lane import formats as bits
 from otr_core.lane.architecture import Architecture
 from otr_core.lane.dims import Dims, Matrix
@@ -38,6 +38,7 @@ from otr_node.lanes import load_model
 from otr_node.portable import PortableModel, load_portable
 from otr_node.rounding import STACKS, round_model
 from otr_paper.benches.lane_bits import MACHINES
+from otr_paper.benches.turns import check_counts
 
 WIDE = Architecture(
     hidden=4096,
@@ -78,9 +79,7 @@ class LanePlan:
     wide: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("rounds", "prompt", "context"):
-            if getattr(self, name) < 1:
-                raise ParameterError(name, getattr(self, name), "at least 1")
+        check_counts(self, "rounds", "prompt", "context")
 
 
 Work = Callable[[], object]

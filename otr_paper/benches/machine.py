@@ -15,6 +15,7 @@ from otr_node.generate import generate, prompt_tokens
 from otr_node.guest import collect
 from otr_node.hardware import Hardware
 from otr_node.model import Model
+from otr_paper.benches.turns import check_counts
 
 FORMAT = "otr-record/1"
 
@@ -45,8 +46,7 @@ class RecordPlan:
     def __post_init__(self) -> None:
         if not self.prompts:
             raise ParameterError("prompts", list(self.prompts), "at least one")
-        if self.repeats < 1:
-            raise ParameterError("repeats", self.repeats, "at least 1")
+        check_counts(self, "repeats")
         if self.max_tokens < 2:
             raise ParameterError("max_tokens", self.max_tokens, "at least 2: a rate needs two tokens")
 

@@ -21,7 +21,7 @@ from otr_core.poea.client import place_order
 from otr_core.poea.message import Response
 from otr_core.spotcheck.proof.sumcheck import sum_fractions
 from otr_core.spotcheck.proof.transcript import Channel
-from otr_core.spotcheck.proof.verify import check_committed, check_proof, check_proven
+from otr_core.spotcheck.proof.verify import MOST_POSITIONS, check_committed, check_proof, check_proven
 from otr_node.enclave import SimulatedEnclave
 from otr_node.generate import generate, prompt_tokens
 from otr_node.portable import load_portable
@@ -45,7 +45,7 @@ class ProofPlan:
         committed: whether the verifier holds a commitment to the model, and not the model.
 
     Raises:
-        ParameterError: fewer than 2.
+        ParameterError: fewer than 2, more than a proof takes, or no temperature.
     """
 
     positions: int = 64
@@ -53,8 +53,9 @@ class ProofPlan:
     committed: bool = False
 
     def __post_init__(self) -> None:
-        if self.positions < 2:
-            raise ParameterError("positions", self.positions, "at least 2")
+        if not 2 <= self.positions <= MOST_POSITIONS:
+            raise ParameterError("positions", self.positions, f"a whole number from 2 to {MOST_POSITIONS}")
+        Decoding(self.positions, 1, self.temperature_milli)
 
 
 def measure_proof(folder: Path, plan: ProofPlan, report: Callable[[str], None]) -> dict[str, Any]:

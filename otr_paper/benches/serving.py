@@ -19,12 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from otr_core.errors import ParameterError, ServiceError
+from otr_core.cli import run_reported
+from otr_core.errors import InputError, ServiceError
 from otr_node.accuracy import TEXT
 from otr_node.lanes import load_model
 from otr_node.server.desk import Clerk
 from otr_node.server.limits import ServerLimits
 from otr_node.server.program import ServerPlan, run_server
+from otr_paper.benches.turns import check_counts
 
 WAYS = ("bare", "receipts")
 """A server without trace, journal and receipts, and one with them."""
@@ -42,7 +44,7 @@ class ServingPlan:
             is timed on an idle server, in each turn.
 
     Raises:
-        ParameterError: nothing to measure.
+        ParameterError: nothing to measure, or more than a run can end with.
     """
 
     rounds: int = 3
@@ -52,9 +54,7 @@ class ServingPlan:
     alone: int = 4
 
     def __post_init__(self) -> None:
-        for name in ("rounds", "batch", "tokens", "words", "alone"):
-            if getattr(self, name) < 1:
-                raise ParameterError(name, getattr(self, name), "at least 1")
+        check_counts(self, "rounds", "batch", "tokens", "words", "alone")
 
     def prompt(self, number: int) -> str:
         """Prose, for each number another piece of it."""
@@ -187,7 +187,10 @@ def _listening(child: subprocess.Popen[bytes], log: Path) -> _Running:
                 parts = urllib.parse.urlsplit(json.loads(line)["url"])
                 return _Running((str(parts.hostname), int(parts.port or 0)), child.pid)
         time.sleep(0.1)
-    raise ServiceError(503, "not_started", f"server: found it not listening ({log.read_text()[-300:]!r})")
+    last = log.read_text().strip().rpartition("\n")[2].removeprefix("error: ")
+    if child.poll() == 2:
+        raise InputError(f"server: {last}")
+    raise ServiceError(503, "not_started", f"server: found it not listening ({last!r})")
 
 
 def main() -> None:
@@ -196,7 +199,7 @@ def main() -> None:
     plan = ServerPlan(
         Path(state), port=0, limits=ServerLimits(batch=int(batch)), clerk=Clerk() if way == "bare" else None
     )
-    run_server(plan, lambda: load_model(folder, lane=lane), name=lambda model: _NAME)
+    run_reported(lambda: run_server(plan, lambda: load_model(folder, lane=lane), name=lambda model: _NAME))
 
 
 if __name__ == "__main__":

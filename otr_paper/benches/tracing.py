@@ -14,6 +14,7 @@ from otr_core.poea.trace import TraceShape
 from otr_node.hashing_process import HashingProcess, shared_process
 from otr_node.model import Model
 from otr_node.recorder import TraceRecorder
+from otr_paper.benches.turns import check_counts
 
 LANES = {"portable": "portable-1", "native": "native-float32"}
 """Name at the command line -> lane that is measured."""
@@ -41,9 +42,7 @@ class TracePlan:
     stretch: int = 8
 
     def __post_init__(self) -> None:
-        for name in ("rounds", "prompt", "tokens", "stretch"):
-            if getattr(self, name) < 1:
-                raise ParameterError(name, getattr(self, name), "at least 1")
+        check_counts(self, "rounds", "prompt", "tokens", "stretch")
         if self.tokens % (2 * self.stretch):
             raise ParameterError("tokens", self.tokens, f"a multiple of {2 * self.stretch}")
 

@@ -62,8 +62,10 @@ def lie_named(name: str) -> Lie:
     """
     found = [lie for lie in LIES if name == lie.name] or [lie for lie in LIES if name and name in lie.name]
     if len(found) != 1:
-        names = "; ".join([*(lie.name for lie in found or LIES), WITHHELD, f"{SILENT}LIE", *FALSE_CHALLENGES])
-        raise InputError(f"--attack: found {len(found)} lies named {name!r}, expected one of: {names}")
+        told = f"a lie of docs/statement_lies.md, such as {LIES[0].name!r}"
+        names = "; ".join([told, WITHHELD, f"{SILENT}LIE", *FALSE_CHALLENGES])
+        meant = "".join(f"; it may be {lie.name!r}" for lie in found[:3])
+        raise InputError(f"--attack: found {len(found)} lies named {name[:80]!r}, expected one of: {names}{meant}")
     (lie,) = found
     if not told_by_operator(lie):
         raise InputError(f"--attack: {lie.name!r} is told by the order, expected one that the operator tells")

@@ -3,14 +3,16 @@ what notebook 09 draws."""
 
 from __future__ import annotations
 
+import math
 import secrets
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
 from otr_core.dispute.profile import DeploymentProfile
+from otr_core.errors import ParameterError
 from otr_node.project import Project
-from otr_paper.devnet.attacks import FALSE_CHALLENGES
+from otr_paper.devnet.attacks import FALSE_CHALLENGES, attack_named
 from otr_paper.devnet.conductor import Devnet, Emit
 from otr_paper.devnet.faults import Plan
 from otr_paper.devnet.ground import anvil_or_none, break_ground
@@ -30,8 +32,12 @@ def run_once(
         what does not hold of what a network promises.
 
     Raises:
-        OtrError: a part cannot be started. InputError: an unknown attack, or a node that is not here.
+        OtrError: a part cannot be started. InputError: an unknown attack, no time, or a node that is not here.
     """
+    if not 0 < seconds < math.inf:
+        raise ParameterError("--seconds", seconds, "a finite number above 0")
+    if attack not in FALSE_CHALLENGES:
+        attack_named(attack)
     program = anvil_or_none(project, node)
     with tempfile.TemporaryDirectory(prefix="otr-devnet-") as name:
         folder, password = Path(name), secrets.token_hex(16)

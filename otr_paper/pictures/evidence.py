@@ -104,7 +104,7 @@ def draw_appraisal_cost(cost: pd.DataFrame, stated_s: float) -> Figure:
     Args:
         cost: what, ours, cpu_ms. stated_s: the paper's time of an answer.
     """
-    fig, ax = figures.subplots(figures.PAGE_IN, 1.9)
+    fig, ax = figures.subplots(figures.PAGE_IN, 2.1)
     for y, row in enumerate(cost.itertuples()):
         colour, marker = (figures.SCHEME_COLOURS["OTR"], "o") if row.ours else ("#555555", "s")
         ax.plot(row.cpu_ms, y, marker, color=colour, markersize=6)
@@ -117,7 +117,7 @@ def draw_appraisal_cost(cost: pd.DataFrame, stated_s: float) -> Figure:
         ax.plot([], [], marker, color=colour, linestyle="", label=name)[0]
         for name, marker, colour in (("this project", "o", figures.SCHEME_COLOURS["OTR"]), ("others", "s", "#555555"))
     ]
-    ax.legend(handles=handles, loc="lower right")
+    fig.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return fig
 
 

@@ -89,7 +89,7 @@ def draw_least_stake_and_rate(least: pd.DataFrame, names: Mapping[float, str], p
     figures.paper_line(left, paper_rho * 100, label, vertical=True)
     figures.paper_line(right, paper_rho * 100, label)
     left.set(xscale="log", yscale="log", xlabel="spot-check rate ρ (%)", ylabel="least stake per answer (USD)")
-    right.set(xscale="log", yscale="log", xlim=(4e-3, 3e8))
+    right.set(xscale="log", yscale="log", xlim=(4e-3, 1e10))
     right.set(xlabel="stake per answer (USD)", ylabel="least spot-check rate ρ (%)")
     fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     return fig
@@ -150,7 +150,7 @@ def draw_best_rates(
     for name, usd in known_usd.items():
         place = {"xycoords": ("data", "axes fraction"), "rotation": 90, "ha": "right"}
         left.annotate(name, (usd, 0.02), **place)
-    figures.paper_line(left, rho * 100, f"paper: {figures.percent(rho)}")
+    figures.paper_line(left, rho * 100, f"paper: {figures.percent(rho)}", along=0.53)
     left.set(ylabel="best spot-check rate ρ (%)", ylim=(1e-10, None))
     right.set_ylabel("cost of deterrence per query (USD)")
     fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)

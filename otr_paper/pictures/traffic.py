@@ -17,25 +17,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Place = tuple[float, float, str]
-"""Where a label stands from its mark: points to the right, points upwards, and the side that it is aligned to."""
-LATENCY_PLACES: Mapping[str, Place] = {
-    "stated inputs": (-6, 6, "right"),
-    "slowest proof": (-4, 9, "right"),
-    "largest rate": (6, -12, "left"),
-    "zkLLM": (-6, 6, "right"),
-    "ZKTorch": (6, -10, "left"),
-    "FlashProve 400B, amortised": (4, -13, "left"),
-    "your case": (8, -13, "left"),
-}
-COST_PLACES: Mapping[str, Place] = {
-    "stated inputs": (-6, 6, "right"),
-    "dearest proof": (-6, 6, "right"),
-    "zkLLM": (6, -11, "left"),
-    "FlashProve": (6, -11, "left"),
-    "largest rate": (6, -11, "left"),
-    "your case": (9, 3, "left"),
-}
+LATENCY_MARKS = ("FlashProve 400B, amortised", "slowest proof", "zkLLM", "stated inputs", "largest rate", "ZKTorch")
+COST_MARKS = ("FlashProve", "zkLLM", "dearest proof", "stated inputs", "largest rate")
+"""How the names of the points begin that a consistency figure marks, from left to right."""
+_SIGNS = "os^vDP"
+OWN_CASE = "your case"
 _SYSTEMS = ("OTR", "opML", "ZKML", "PoQ")
 _KINDS = ("first token", "answer", "provisional", "proof", "final")
 PAYERS: Mapping[str, tuple[str, str]] = {
@@ -55,27 +41,28 @@ def rate_name(rho: float) -> str:
 
 
 def draw_consistency(
-    curves: pd.DataFrame, marks: pd.DataFrame, *, x: str, y: str, unit: str, stated: str, places: Mapping[str, Place]
+    curves: pd.DataFrame, marks: pd.DataFrame, *, x: str, y: str, unit: str, stated: str, shown: Sequence[str]
 ) -> tuple[Figure, Axes]:
-    """Curves of ``y`` over ``x``, one a spot-check rate, with a dot and its value for each mark that has a place.
+    """Curves of ``y`` over ``x``, one a spot-check rate, with a sign for each mark, whose value the key tells.
 
     Args:
         curves, marks: records of ``series.consistency``. unit: of ``y``. stated: label of the paper's line, which
-            stands at the curves' ``stated_*`` number.
+            stands at the curves' ``stated_*`` number. shown: how the names of marks begin; the own case is hollow.
     """
     fig, ax = figures.subplots(figures.PAGE_IN, 2.8)
     looks = figures.rate_looks(curves.rho)
     figures.curves(ax, curves, x, y, "rho", looks=looks, name=rate_name, legend="upper left")
     level = curves[f"stated_{y.rsplit('_', 1)[1]}"].iloc[0]
     figures.paper_line(ax, level, stated, at_start=unit == "USD")
-    for row in marks.to_dict("records"):
-        for start, (dx, dy, side) in places.items():
-            if row["name"].startswith(start) and row[x] > 0 and row[y] > 0:
-                own = start == "your case"
-                shown = {"markersize": 7, "fillstyle": "none"} if own else {"markersize": 4}
-                ax.plot(row[x], row[y], "D" if own else "o", color="black", zorder=4, **shown)
-                text = f"{row['name']}: {row[y]:.3g} {unit}"
-                ax.annotate(text, (row[x], row[y]), xytext=(dx, dy), ha=side, textcoords="offset points")
+    signs = []
+    for start, sign in zip((*shown, OWN_CASE), (*_SIGNS[: len(shown)], "D"), strict=True):
+        look = {"markersize": 8, "fillstyle": "none"} if start == OWN_CASE else {"markersize": 5}
+        for row in marks[marks.name.str.startswith(start) & (marks[x] > 0) & (marks[y] > 0)].to_dict("records"):
+            name = textwrap.fill(f"{row['name']}: {row[y]:.3g}\N{NO-BREAK SPACE}{unit}", 24)
+            signs += ax.plot(row[x], row[y], sign, color="black", linestyle="", zorder=4, label=name, **look)
+    rates = ax.get_legend()
+    ax.legend(handles=signs, loc="center left", bbox_to_anchor=(1.01, 0.5), labelspacing=0.9)
+    ax.add_artist(rates)
     ax.set(xscale="log", yscale="log")
     return fig, ax
 
@@ -182,17 +169,30 @@ def draw_throughput(lost: pd.DataFrame, against: pd.DataFrame, *, band: tuple[fl
     figures.paper_line(below, stated * 100, f"paper: {figures.percent(stated)}", vertical=True)
     below.set_yticks(range(len(against)), against.baseline)
     below.set(xlabel="OTR's throughput over the baseline's (%)", xlim=(0, 130), ylim=(-0.6, len(against) - 0.2))
+    looks = {
+        "on an H100": {"color": figures.SEQUENCE[0]},
+        "on another GPU": {"color": figures.SEQUENCE[0], "fillstyle": "none"},
+        "the paper": {"color": figures.PAPER_COLOUR},
+    }
+    handles = [above.plot([], [], "o", label=name, markersize=5, **look)[0] for name, look in looks.items()]
+    fig.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return fig
 
 
 def draw_rate_sweep(
-    curves: Mapping[str, pd.DataFrame], deterred: Mapping[float, pd.DataFrame], *, stated_s: float, stated_usd: float
+    curves: Mapping[str, pd.DataFrame],
+    deterred: Mapping[float, pd.DataFrame],
+    *,
+    stated_s: float,
+    stated_usd: float,
+    cheats: int,
 ) -> Figure:
     """What more spot checks cost and buy: latency, cost, the largest gain deterred, and the chance of a catch.
 
     Args:
         curves: prover, as the legend names it -> points of a sweep in order of ``rho``. deterred: stake (USD) -> the
-            same. stated_s, stated_usd: the paper's mean latency and cost of a query.
+            same. stated_s, stated_usd: the paper's mean latency and cost of a query. cheats: of the series that is
+            to be caught.
     """
     fig, axes = figures.subplots(figures.PAGE_IN, 4.4, nrows=2, ncols=2, sharex=True)
     (waited, cost), (gain, catch) = axes
@@ -217,7 +217,7 @@ def draw_rate_sweep(
         (waited, "if proofs are awaited", "mean latency (s)"),
         (cost, "all payers", "cost of a query (USD)"),
         (gain, "what it deters", "largest gain deterred (USD)"),
-        (catch, "what it catches", "chance to catch a series\nof cheats (probability)"),
+        (catch, "what it catches", f"chance to catch one of\n{cheats} cheats (probability)"),
     ):
         ax.set(xscale="log", yscale="linear" if ax is catch else "log", ylabel=label)
         ax.set_title(title, fontsize=8)
@@ -264,13 +264,15 @@ def draw_swings(
     handles = [
         ax.plot([], [], marker, color=tone, linestyle="", label=name)[0] for name, (marker, tone) in looks.items()
     ]
-    fig.legend(handles=handles, loc="outside lower center", ncols=len(looks))
+    handles += ax.plot([], [], color="#767676", linewidth=0.8, label="all at their middle")
+    handles += ax.plot([], [], color=figures.PAPER_COLOUR, linewidth=0.9, linestyle=(0, (4, 2)), label="paper")
+    fig.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return fig
 
 
 def draw_latencies(found: pd.DataFrame, stated_s: Sequence[float]) -> Figure:
-    """Each kind of latency of each system: bar from median (tick, and the number) to the 99th percentile, marker at
-    the mean with its interval.
+    """Each kind of latency of each system: bar from median (tick, and the number before it) to the 99th percentile,
+    marker at the mean with its interval.
 
     Args:
         found: records of ``series.simulation.latencies``. stated_s: the paper's times, as dashed lines; the first
@@ -288,7 +290,7 @@ def draw_latencies(found: pd.DataFrame, stated_s: Sequence[float]) -> Figure:
         ax.plot([mean.low_s, mean.high_s], [y, y], color="black", linewidth=1)
         ax.plot(p50.value_s, y, "|", color=colour, markersize=9, markeredgewidth=1.6)
         ax.plot(mean.value_s, y, figures.SCHEME_MARKERS[system], color=colour, markersize=4)
-        ax.annotate(duration(p50.value_s), (max(p99.value_s, mean.value_s), y), xytext=(5, 0), **small)
+        ax.annotate(duration(p50.value_s), (p50.value_s, y), xytext=(-5, 0), ha="right", **small)
         if y and system != order[y - 1][0]:
             ax.axhline(y - 0.5, color="#BBBBBB", linewidth=0.7, zorder=0)
     for number, value in enumerate(stated_s):
@@ -297,7 +299,15 @@ def draw_latencies(found: pd.DataFrame, stated_s: Sequence[float]) -> Figure:
         words = duration(value) if number else f"paper: {duration(value)}"
         ax.annotate(words, (value, -0.85), xytext=(dx, 0), ha=side, **small)
     ax.set_yticks(range(len(order)), [f"{system}: {kind}" for system, kind in order])
-    ax.set(xscale="log", xlabel="time since the request arrived (s)", xlim=(0.05, 4e6), ylim=(len(order) - 0.4, -1.3))
+    ax.set(xscale="log", xlabel="time since the request arrived (s)", xlim=(0.02, 4e6), ylim=(len(order) - 0.4, -1.3))
+    grey: dict[str, Any] = {"color": "#555555", "linestyle": ""}
+    handles = [
+        *ax.plot([], [], "|", markersize=9, markeredgewidth=1.6, label="median, the number", **grey),
+        *ax.plot([], [], "o", label="mean", **grey),
+        *ax.plot([], [], color="black", linewidth=1, label="its interval"),
+        *ax.plot([], [], color="#555555", linewidth=3, alpha=0.35, label="to the 99th percentile"),
+    ]
+    fig.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return fig
 
 
@@ -342,7 +352,10 @@ def draw_crossover(
             the notebook's model. priced: price of a proof (USD) -> whose it is.
     """
     fig, (left, right) = figures.subplots(figures.PAGE_IN, 3.1, ncols=2)
-    figures.curves(left, proving.assign(billions=proving.parameters / 1e9), "billions", "proof_s", "prover")
+    provers = proving.prover.unique()
+    looks = dict(zip(provers, zip(figures.SEQUENCE, figures.DASHES, strict=False), strict=False))
+    sized = proving.assign(billions=proving.parameters / 1e9)
+    figures.curves(left, sized, "billions", "proof_s", "prover", looks=looks)
     most = 1.2e4
     place: dict[str, Any] = {"textcoords": "offset points", "va": "center", "annotation_clip": False}
     for label, seconds in windows_s.items():
@@ -354,7 +367,10 @@ def draw_crossover(
     left.set(xlabel="parameters (billions)", ylabel="time of a proof (s)", xlim=(0.1, most))
     names = {usd: f"{name}: {usd:,.2g} USD" for usd, name in priced.items()}
     hours = values.assign(hours=values.window_s / 3600)
-    figures.curves(right, hours, "hours", "value_usd", "proof_usd", name=names.__getitem__)
+    # A prover keeps its look from the left; the paper's proof is no prover's.
+    system = {name.split(",")[0]: look for name, look in looks.items()}
+    same = {usd: system.get(name.split(",")[0], (figures.PAPER_COLOUR, "")) for usd, name in priced.items()}
+    figures.curves(right, hours, "hours", "value_usd", "proof_usd", looks=same, name=names.__getitem__)
     right.set(xlabel="challenge window (h)", ylabel="least value to prove (USD)")
     for ax in (left, right):
         ax.set(xscale="log", yscale="log")

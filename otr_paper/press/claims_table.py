@@ -325,7 +325,7 @@ def chosen_rows(data: Path, ids: list[str]) -> list[ClaimRow]:
     """
     rows = {row.id: row for row in read_ledger(data)}
     if unknown := [claim for claim in ids if claim not in rows]:
-        raise InputError(f"claims: found {', '.join(unknown)}, expected L01 to L42")
+        raise InputError(f"claims: found {', '.join(unknown) or repr('')}, expected L01 to L42")
     return [rows[claim] for claim in ids]
 
 

@@ -113,18 +113,20 @@ def subplots(width_in: float = PAGE_IN, height_in: float = 2.6, **options: Any) 
     return plt.subplots(figsize=(width_in, height_in), **options)
 
 
-def paper_line(axes: Axes, value: float, label: str, *, vertical: bool = False, at_start: bool = False) -> None:
+def paper_line(
+    axes: Axes, value: float, label: str, *, vertical: bool = False, at_start: bool = False, along: float = 0.0
+) -> None:
     """Mark a number the paper states: thin black dashes, with a label at the end of the line.
 
-    ``at_start`` puts the label of a horizontal line at its left end.
+    ``at_start`` puts the label of a horizontal line at its left end, ``along`` at that share of its length.
     """
     draw = axes.axvline if vertical else axes.axhline
     draw(value, color=PAPER_COLOUR, linewidth=0.9, linestyle=(0, (4, 2)), zorder=3)
     place: dict[str, Any]
     if vertical:
         place = {"xy": (value, 1), "xycoords": ("data", "axes fraction"), "xytext": (3, -2), "va": "top"}
-    elif at_start:
-        place = {"xy": (0, value), "xycoords": ("axes fraction", "data"), "xytext": (2, 2), "ha": "left"}
+    elif at_start or along:
+        place = {"xy": (along, value), "xycoords": ("axes fraction", "data"), "xytext": (2, 2), "ha": "left"}
     else:
         place = {"xy": (1, value), "xycoords": ("axes fraction", "data"), "xytext": (-2, 2), "ha": "right"}
     axes.annotate(label, textcoords="offset points", **place)
@@ -175,7 +177,7 @@ def curves(
     axes.tick_params(labelsize=READABLE_PT)
 
 
-def key(figure: Figure, looks: Looks) -> None:
+def key(figure: Any, looks: Looks) -> None:
     """Below the figure: what each colour and hatch means. ``looks``: meaning -> colour, hatch."""
     from matplotlib.patches import Patch
 
@@ -265,12 +267,13 @@ def hard_to_read(figure: Figure) -> list[str]:
     return found
 
 
-def word_map(axes: Axes, words: pd.DataFrame, looks: Looks) -> None:
-    """A table of words drawn as coloured squares, each with a sign that stands out against its colour.
+def word_map(axes: Axes, words: pd.DataFrame, looks: Looks, blank: str) -> None:
+    """A table of words drawn as coloured squares, each with a sign that stands out against its colour; below the
+    figure what each means.
 
     Args:
         words: one word a square; index and columns become the axes' labels.
-        looks: colour and sign of each word.
+        looks: colour and sign of each word. blank: what the key calls squares without a sign.
     """
     import seaborn as sns
     from matplotlib.colors import ListedColormap
@@ -283,6 +286,8 @@ def word_map(axes: Axes, words: pd.DataFrame, looks: Looks) -> None:
         sign.set_color(ink_on(looks[word][0]))
     axes.set(xlabel="", ylabel="")
     axes.tick_params(labelsize=READABLE_PT)
+    there = {word: look for word, look in looks.items() if (words == word).any(axis=None)}
+    key(axes.figure, {f"{sign} {word}" if sign else blank: (colour, "") for word, (colour, sign) in there.items()})
 
 
 def stretches(cells: pd.DataFrame, along: str, of: str) -> pd.DataFrame:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from otr_paper.press.figures import READABLE_PT, SEQUENCE
+from otr_paper.press.figures import READABLE_PT, SEQUENCE, key
+from otr_paper.press.overlaps import place_notes
 from otr_paper.series.network import ATTACK_WORDS
 from otr_paper.series.trilemma import duration
 
@@ -45,8 +46,8 @@ _SHOWN = {
     "finalise": "final",
 }
 """Events with a word beside them; the others have a sign alone."""
-_LETTER_IN, _NEAR_IN, _LANES = 0.066, 0.2, ("client", "server", "operator", "court", "fisherman")
-"""Width of a letter; how near two signs share their words; lanes from top to bottom."""
+_NEAR_IN, _LANES = 0.2, ("client", "server", "operator", "court", "fisherman")
+"""How near two signs share their words; lanes from top to bottom."""
 
 
 def draw_answers(axes: Any, events: pd.DataFrame) -> None:
@@ -61,13 +62,16 @@ def draw_answers(axes: Any, events: pd.DataFrame) -> None:
     late = rows[rows.moved > 0].chain_s / 60
     axes[0][0].set_xlim(early.min() - 0.06 * np.ptp(early), early.max() + 0.12 * np.ptp(early))
     axes[0][1].set_xlim(0, late.max() * 1.3 if len(late) else 1)
+    parts = []
     for pair, (answer, own) in zip(axes, sorted(rows.groupby("answer"), key=_cheated), strict=True):
         lanes = sorted(set(own.process), key=lambda name: (_LANES.index(name.partition("-")[0]), name))
         for ax, part, x in (
             (pair[0], own[own.moved == 0], own.since_s),
             (pair[1], own[own.moved > 0], own.chain_s / 60),
         ):
-            _signs(ax, part, x[part.index].clip(lower=ax.get_xlim()[0]), lanes)
+            shown = x[part.index].clip(lower=ax.get_xlim()[0])
+            _signs(ax, part, shown, lanes)
+            parts.append((ax, part, shown, lanes))
         pair[0].set_yticks(range(len(lanes)), lanes, fontsize=READABLE_PT)
         pair[1].set_yticks([])
         word = "cheated" if own.cheated.any() else "honest"
@@ -78,6 +82,11 @@ def draw_answers(axes: Any, events: pd.DataFrame) -> None:
     lines = [axes[0][0].plot([], [], color=colour, linewidth=1.2)[0] for colour in GAME_COLOURS]
     named = [*KIND_LOOKS, "a game", "another game"]
     axes[0][0].figure.legend([*signs, *lines], named, loc="outside lower center", ncols=6, fontsize=READABLE_PT)
+    axes[0][0].figure.draw_without_rendering()  # words are grouped by how wide the axes have become
+    for ax, own, x, lanes in parts:
+        for y, name in enumerate(lanes):
+            _words(ax, own[own.process == name], x, y)
+        place_notes(ax, ax.texts)
 
 
 def _cheated(group: tuple[str, pd.DataFrame]) -> bool:
@@ -85,7 +94,7 @@ def _cheated(group: tuple[str, pd.DataFrame]) -> bool:
 
 
 def _signs(ax: Any, rows: pd.DataFrame, x: pd.Series, lanes: list[str]) -> None:
-    """Signs of the events on their lanes, lines between a game's moves, and words beside groups of signs."""
+    """Signs of the events on their lanes, and lines between a game's moves."""
     for game, part in rows[rows.game > 0].groupby("game"):
         heights = [lanes.index(name) for name in part.process]
         ax.plot(x[part.index], heights, color=GAME_COLOURS[int(game) % 2], linewidth=1.2, zorder=1)
@@ -97,33 +106,23 @@ def _signs(ax: Any, rows: pd.DataFrame, x: pd.Series, lanes: list[str]) -> None:
     ax.grid(axis="y", visible=False)
     for y in range(len(lanes)):
         ax.axhline(y, color="#E5E5E5", linewidth=0.8, zorder=0)
+
+
+def _words(ax: Any, rows: pd.DataFrame, x: pd.Series, y: int) -> None:
+    """Words of one lane above it: signs close together share a line of them."""
     low, high = ax.get_xlim()
-    per_inch = (high - low) / (ax.get_position().width * ax.figure.get_size_inches()[0])
-    for y, name in enumerate(lanes):
-        _words(ax, rows[rows.process == name], x, y, per_inch)
-
-
-def _words(ax: Any, rows: pd.DataFrame, x: pd.Series, y: int, per_inch: float) -> None:
-    """Words of one lane: signs close together share a line of them, and lines that would meet alternate."""
+    near = _NEAR_IN * (high - low) * ax.figure.dpi / ax.get_window_extent().width
     groups = list[tuple[float, list[str]]]()
     for index, row in rows.iterrows():
         word = row.about if row.event == "received" else _SHOWN.get(row.event, "")
         if not word:
             continue
-        if not groups or x[index] - groups[-1][0] > _NEAR_IN * per_inch:
+        if not groups or x[index] - groups[-1][0] > near:
             groups.append((float(x[index]), []))
         if word not in groups[-1][1]:
             groups[-1][1].append(word)
-    ends = {5: -np.inf, -11: -np.inf}
-    right = ax.get_xlim()[1]
     for spot, words in groups:
-        text = ", ".join(words)
-        width = len(text) * _LETTER_IN * per_inch
-        start = min(spot, right - width)
-        up = next((up for up, end in ends.items() if start > end), 5)
-        shift = 1 if start <= ax.get_xlim()[0] else -2
-        ax.annotate(text, (start, y), xytext=(shift, up), textcoords="offset points")
-        ends[up] = start + width
+        ax.annotate(", ".join(words), (spot, y), xytext=(-2, 5), textcoords="offset points")
 
 
 def draw_tiers(ax: Any, rows: pd.DataFrame, first_s: float = 0.1) -> None:
@@ -146,6 +145,8 @@ def draw_tiers(ax: Any, rows: pd.DataFrame, first_s: float = 0.1) -> None:
     )
     ax.set_yticks(range(len(rows)), [f"{row.event}  [{row.tier}]" for row in rows.itertuples()])
     ax.grid(axis="y", visible=False)
+    looks = {"as it went, by the machine's clock": ("#555555", ""), "a wait, by the chain's": ("white", "////")}
+    key(ax.figure, looks)
 
 
 def draw_chaos(axes: Sequence[Any], runs: pd.DataFrame, restart_s: float) -> None:
@@ -161,7 +162,7 @@ def draw_chaos(axes: Sequence[Any], runs: pd.DataFrame, restart_s: float) -> Non
         part = runs[runs.attack == word]
         if word != ATTACK_WORDS[0]:
             bound.plot(part.bound_s / 3600, part.taken_s.clip(lower=1), sign, color=colour, **style)
-        label = f"attack: {word} ({len(part)} runs)"
+        label = f"attack: {word} ({len(part)} {'run' if len(part) == 1 else 'runs'})"
         cost.plot(part.restarts, part.seconds, sign, color=colour, label=label, **style)
     ends = np.linspace(runs.bound_s.min() * 0.8, runs.bound_s.max() * 1.1, 50)
     bound.plot(ends / 3600, ends, color="black", linewidth=0.9, linestyle=(0, (4, 2)))

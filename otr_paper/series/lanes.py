@@ -45,8 +45,8 @@ def lanes(found: Mapping[str, Mapping[str, Any]]) -> Records:
             "nothing of its definition: each block and each fp32 step is judged to the bit; "
             f"{steps['blocks']['differing']['contract']} of {steps['blocks']['blocks']:,} blocks judged otherwise",
             f"{blocks['decode_cpu_s']:.2f} CPU s a token to replay; perplexity {further:+.2%} beside fp32; "
-            "on an H100 not measured, as no kernel of this order exists",
-            "one honest fisherman with any CPU; a kernel that keeps the order",
+            "its kernel for an H100 was run on none",
+            "one honest fisherman with any CPU; kernels that keep the order of its steps",
             f"{whole:,} gas, its last move {leaf:,}; a block alone {steps['gas']['most']:,}",
         ),
     ]

@@ -71,9 +71,9 @@ def hack_numbers(experiment: Experiment) -> str:
         shown = [one for one in experiment.answers.values() if one.stage == stage]
         near = [f"{one.scores[ATTACKED].mean() / honest.scores[ATTACKED].mean():.0%}" for one in shown]
         hits = [
-            f"{experiment.right(name).mean():.3g}" for name, one in experiment.answers.items() if one.stage == stage
+            f"{experiment.right(name).mean():.1%}" for name, one in experiment.answers.items() if one.stage == stage
         ]
-        return f"{_listed(near)} of its score, being right in {_listed(hits)} % of the answers"
+        return f"{_listed(near)} of its score, being right in {_listed(hits)} of the answers"
 
     honest = experiment.answers[HONEST]
     kept, whole = len(experiment.stored["recipe"]["layers"]), experiment.right(HONEST).mean()

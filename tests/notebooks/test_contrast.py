@@ -1,12 +1,12 @@
 """What a reader has to see stands out: marks by 3 to 1 and words by 4.5 to 1, in every figure as it is drawn;
-words are of 8 points at least, and whole."""
+words are of 8 points at least, whole, and on nothing that they would hide."""
 
 import matplotlib.pyplot as plt
 import pytest
 
 from otr_node.project import find_project
 from otr_paper.pictures import evidence, lanes, quality, stakes, traffic
-from otr_paper.press import figures
+from otr_paper.press import figures, overlaps
 from otr_paper.press.reproduce import notebook_names
 from otr_paper.press.runner import read_notebook
 from tests.helpers.slices import SlicedNotebook
@@ -86,7 +86,7 @@ def test_every_figure_stands_out(name):
     sliced = SlicedNotebook(name, read_notebook(PROJECT.notebooks / f"{name}.ipynb"))
     faint, seen = {}, 0
     for figure, drawn in sliced.figures():
-        faint[figure] = figures.faint_marks(drawn) + figures.hard_to_read(drawn)
+        faint[figure] = figures.faint_marks(drawn) + figures.hard_to_read(drawn) + overlaps.overlaps(drawn)
         seen += 1
         plt.close(drawn)
     assert seen == sum(one.name[0] == "F" for one in sliced.outputs) > 0

@@ -17,7 +17,7 @@ COLUMNS = ("field", "lie", "what convicts", "why", "gas", f"gas, {LANE}")
 
 _INTRODUCTION = """# Every field of an answer statement, and what convicts who lies about it
 
-Made by `python -m otr_paper.producers.statement_lies`; each row is played in both courts by
+Made by `python -m otr_paper.producers.statement_lies`; each row is played in Python and on chain by
 `{test}`. An operator signs the lie and commits to whatever it likes; the fisherman has the order and its own run of it.
 Gas is that of a tiny model's dispute, from the challenge to the verdict, both sides together: of the portable lane,
 then of `{lane}`. Where a lie can stand in many places, it was told at three that were drawn, and the least and the most

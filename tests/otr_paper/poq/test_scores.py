@@ -28,6 +28,13 @@ def test_reward_rows_by_a_second_calculation(experiment):
     assert all(r["ratio_low"] <= r["ratio"] <= r["ratio_high"] for r in rows.values())
 
 
+def test_the_numbers_in_words_are_shares_of_right_answers(experiment):
+    text = series.hack_numbers(experiment)
+    right = [experiment.right(name).mean() for name, one in experiment.answers.items() if one.stage == "tuned"]
+    assert len(right) >= 2
+    assert ", ".join(f"{share:.1%}" for share in right[:-1]) + f" and {right[-1]:.1%} of the answers" in text
+
+
 def test_hacks_by_a_second_calculation(experiment):
     for hack in series.hacks(experiment, seed=1):
         mine, honest = experiment.answers[hack.name], experiment.answers["honest"]

@@ -124,7 +124,7 @@ def test_a_matrix_shows_each_word_in_its_colour_and_sign():
     _, axes = figures.subplots()
     looks = {"": ("#F2F2F2", ""), "yes": ("#009E73", "✓"), "no": ("#D55E00", "✗")}
     words = pd.DataFrame([["yes", "no"], ["", "yes"]], index=["a", "b"], columns=["c", "d"])
-    figures.word_map(axes, words, looks)
+    figures.word_map(axes, words, looks, "not asked")
     axes.figure.canvas.draw()
     assert [text.get_text() for text in axes.texts] == ["✓", "✗", "", "✓"]
     squares = axes.collections[0].get_facecolors()
@@ -132,6 +132,8 @@ def test_a_matrix_shows_each_word_in_its_colour_and_sign():
         looks[w][0] for w in words.to_numpy().flat
     ]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    (key,) = axes.figure.legends
+    assert [text.get_text() for text in key.get_texts()] == ["not asked", "✓ yes", "✗ no"]
 
 
 @given(st.lists(st.lists(st.sampled_from("ab"), min_size=5, max_size=5), min_size=1, max_size=4))
@@ -191,7 +193,7 @@ def test_signs_stand_out_against_their_squares():
     assert figures.ink_on("#0072B2") == "white"
     figures.use_style()
     _, axes = figures.subplots()
-    figures.word_map(axes, pd.DataFrame([["a", "b"]]), {"a": ("#E69F00", "?"), "b": ("#0072B2", "+")})
+    figures.word_map(axes, pd.DataFrame([["a", "b"]]), {"a": ("#E69F00", "?"), "b": ("#0072B2", "+")}, "")
     assert [text.get_color() for text in axes.texts] == ["black", "white"]
 
 
