@@ -36,8 +36,9 @@ BUDGETS = {
     # judge on chain, 1,300. What may leave it is an open point of the README.
     # whole answers under a commitment to the model, 160; the field of proofs by parts that stay in a cache, 50;
     # what a court takes beside what is sized, 27; a broken file told as such, and a reason told once, 5; who answers
-    # for a commitment to a model, 109
-    "otr_core": 15802,
+    # for a commitment to a model, 109; failures that name their file, signers that are left out, and evidence
+    # against one, 20
+    "otr_core": 15822,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
     # a program with one definition of each step, on numbers of integers alone, 330
@@ -59,8 +60,8 @@ BUDGETS = {
     # signed receipt to a verdict, and its messages as canonical JSON, 400; the same proof for a verifier who
     # holds a commitment to the model, 220; large arrays of its field by parts, tables by halves, and a sum of
     # equality without its table, 51; signed statements of commitments with the policy that asks for them, and judges
-    # of terms that name one, 109
-    "otr_core/spotcheck": 2845,
+    # of terms that name one, 109; signers that are left out, and evidence against one, 12
+    "otr_core/spotcheck": 2857,
     # of it the composed guarantee with its premises, 290; all that many answers on one stake need; users'
     # harm, fishermen and rates by value, which the advice weighs with proofs and capital; what harm users bear
     # who act early, and advice that names a hypothesis that fails, 40; the choices of a deployment in the network
@@ -87,15 +88,17 @@ BUDGETS = {
     # a node that starts again with its own first block, another chain noticed, an operator that is convicted, 28
     # statements of commitments signed, asked for and shown to be false, and checks under the one that terms name, 95
     # loops compiled by one process at a time, 28
-    "otr_node": 15986,
+    # signers looked up at a court, with the options of whoever asks for them, 90; both sides of a check of a
+    # verifier without weights refuse what cannot be judged, by the file's name, 29
+    "otr_node": 16105,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
     # a proof is asked for, 40; the commitment to a model and its opening, and commands that were elsewhere; sums
     # that are reduced late, and a joining sum-check that writes no weights down: the prover is four times faster, 70;
     # trees of ones, rounds that follow from the claim, and columns that are encoded alone, 107
-    # statements of commitments in its commands, 64
-    "otr_node/proof": 1874,
+    # statements of commitments in its commands, 64; whose word is taken, as options and as a policy, 62
+    "otr_node/proof": 1936,
     # what the OpenAI API says and what it must refuse, an engine that outlives what fails in it, a journal
     # that outlives the program, and the operator beside it with its book of batches; receipts in it that wait for
     # a key, and an operator that others build on, 30; one that is convicted, 9
