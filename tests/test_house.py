@@ -37,8 +37,8 @@ BUDGETS = {
     # whole answers under a commitment to the model, 160; the field of proofs by parts that stay in a cache, 50;
     # what a court takes beside what is sized, 27; a broken file told as such, and a reason told once, 5; who answers
     # for a commitment to a model, 109; failures that name their file, signers that are left out, and evidence
-    # against one, 20
-    "otr_core": 15822,
+    # against one, 20; places of code words alone, and columns combined at once, 22
+    "otr_core": 15844,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
     # a program with one definition of each step, on numbers of integers alone, 330
@@ -60,8 +60,9 @@ BUDGETS = {
     # signed receipt to a verdict, and its messages as canonical JSON, 400; the same proof for a verifier who
     # holds a commitment to the model, 220; large arrays of its field by parts, tables by halves, and a sum of
     # equality without its table, 51; signed statements of commitments with the policy that asks for them, and judges
-    # of terms that name one, 109; signers that are left out, and evidence against one, 12
-    "otr_core/spotcheck": 2857,
+    # of terms that name one, 109; signers that are left out, and evidence against one, 12;
+    # places of code words alone, and columns combined at once, 22
+    "otr_core/spotcheck": 2879,
     # of it the composed guarantee with its premises, 290; all that many answers on one stake need; users'
     # harm, fishermen and rates by value, which the advice weighs with proofs and capital; what harm users bear
     # who act early, and advice that names a hypothesis that fails, 40; the choices of a deployment in the network
