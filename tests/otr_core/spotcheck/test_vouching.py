@@ -89,6 +89,8 @@ def test_a_key_that_has_said_two_things_is_not_taken_at_its_word():
     other = signed(commitment=bytes(32))
     assert refused(signed(), other) == "vouched contradiction"
     assert refused(other, signed()) == "vouched contradiction"
+    # of two models it may have said two things: what is wrong then is the model
+    assert refused(signed(), signed(commitment=bytes(32), model_id=bytes(32))) == "vouched model"
     assert check_contradiction(signed(), other) == ADDRESSES[0]
     assert check_contradiction(other, signed(date=DATE + 5)) == ADDRESSES[0]
 
