@@ -28,7 +28,7 @@ from tests.helpers.nodes import CHAIN_ID, anvil, embedded_door, needs_anvil
 
 NOW, LANE, ETHER = 2_000_000_000, "portable-1", 10**18
 COMMITTED = ModelCommitment(OWN.id, b"\x08" * 32, (30, 30), dict.fromkeys(REACH, 40))
-ONE, TWO = "0x" + "11" * 20, "0x" + "22" * 20
+ONE, TWO = "0x" + "ab" * 20, "0x" + "22" * 20
 PLATFORM = b"p" * 32
 
 
@@ -43,7 +43,7 @@ def terms(project) -> Terms:
 def backed(terms: Terms, operator: StakedOperator, least: int = ETHER, model: bytes | None = None, **more: Any) -> bool:
     court = Court(terms, Domain(), ONE, operators={ONE: operator}, **more)
     found = backed_signers(court, least, model)
-    assert found <= {b"\x11" * 20}
+    assert found <= {b"\xab" * 20}
     return bool(found)
 
 
