@@ -46,6 +46,17 @@ def reported_as(
         raise kind(f"{found} ({one_line(error, limit)})" + (f", expected {expected}" if expected else "")) from error
 
 
+@contextlib.contextmanager
+def in_file(path: object) -> Iterator[None]:
+    """Within this block, what an expected failure says begins with the name of the file that it is about."""
+    try:
+        yield
+    except OtrError as error:
+        if not str(error).startswith(f"{path}: "):
+            error.args = (f"{path}: {error}",)
+        raise
+
+
 class InputError(OtrError):
     """A user's input cannot be used: empty prompt, unknown notebook, unreadable file."""
 

@@ -14,6 +14,7 @@ from otr_core.errors import AnswerProofError, InputError, SpotCheckError
 from otr_core.poea.document import ReceiptFile
 from otr_core.poea.message import Query, Response
 from otr_core.poea.order import keccak256
+from otr_core.spotcheck.proof.committed import ModelCommitment
 from otr_core.spotcheck.proof.verify import COMMITTED_HEADER, HEADER
 from otr_core.spotcheck.protocol import BEYOND, Judge, SpotCheck, Stage, proof_body, proof_judge, unit_judge
 from otr_core.spotcheck.query import examine
@@ -107,6 +108,16 @@ def units_message(check: SpotCheck, who: CheckedOperator, key: bytes) -> bytes:
     return sign_message(key, check.duty, "units", answers_json(tuple(answers)))
 
 
+def check_named(check: SpotCheck, under: ModelCommitment | None) -> None:
+    """
+    Raises:
+        SpotCheckError: check ``commitment``: not the one that the terms name, or none though they name one.
+    """
+    own = bytes(32) if under is None else under.digest
+    if own != check.terms.circuits:
+        raise SpotCheckError("commitment", own.hex(), f"{check.terms.circuits.hex()}, which the terms name")
+
+
 def proof_message(
     check: SpotCheck,
     model: PortableModel,
@@ -128,9 +139,7 @@ def proof_message(
             is not the model's.
     """
     _at(check, Stage.DUE)
-    own = bytes(32) if under is None else under.commitment.digest
-    if own != check.terms.circuits:
-        raise SpotCheckError("commitment", own.hex(), f"{check.terms.circuits.hex()}, which the terms name")
+    check_named(check, None if under is None else under.commitment)
     try:
         proof = prove_answer(model, check.file, said, response, report, under=under)
     except AnswerProofError as error:

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from otr_core.cli import AsJson, print_json, receipt_policy, say
 from otr_core.dispute.accounts import batch_id
 from otr_core.encoding import from_hex, parse_json
-from otr_core.errors import InputError
+from otr_core.errors import InputError, SpotCheckError, in_file
 from otr_core.extras import need_extras
 from otr_core.files import check_target, read_input, write_bytes
-from otr_core.poea import load_order
 from otr_core.poea.client import PlacedOrder, opened
 from otr_core.spotcheck.opening import load_check, open_check
 from otr_core.spotcheck.proof.committed import ModelCommitment
 from otr_core.spotcheck.proof.verify import MOST_PROOF_BYTES
 from otr_core.spotcheck.protocol import SpotCheck, Stage, committed_judge
 from otr_core.spotcheck.wire import CheckTerms, CommittedBatch
+from otr_node.chain.options import with_options
 from otr_node.chain.places import load_place
-from otr_node.options import Folder
+from otr_node.options import Folder, own_order
 from otr_node.project import find_home
+from otr_node.proof.vouchers import VouchOptions, vouched_signers
 
 spotcheck_app = typer.Typer(no_args_is_help=True, help="A spot check of a signed answer, through files.")
 spotcheck_commands = typer.Typer()
@@ -45,19 +46,29 @@ Out = Annotated[Path, typer.Option("--out", help="Where it is written, whole or 
 
 
 def _loaded(path: Path, order: Path | None, policy: Path | None) -> tuple[SpotCheck, PlacedOrder | None]:
-    placed = None if order is None else load_order(read_input(order, what="an order (JSON)"))
+    placed = own_order(order)
     rules = receipt_policy(policy, None, simulated=policy is None)
     whose = None if placed is None else placed.order
-    return load_check(read_input(path, what="a spot check (JSON)"), policy=rules, order=whose), placed
+    with in_file(path):
+        return load_check(read_input(path, what="a spot check (JSON)"), policy=rules, order=whose), placed
 
 
 def _agreed(terms: Path, batch: Path) -> tuple[CheckTerms, CommittedBatch]:
     """What this party itself holds."""
-    agreed = CheckTerms.from_json(parse_json(read_input(terms, what="terms (JSON)"), what="terms"))
-    return agreed, CommittedBatch.from_json(parse_json(read_input(batch, what="a batch (JSON)"), what="batch"))
+    with in_file(terms):
+        agreed = CheckTerms.from_json(parse_json(read_input(terms, what="terms (JSON)"), what="terms"))
+    with in_file(batch):
+        return agreed, CommittedBatch.from_json(parse_json(read_input(batch, what="a batch (JSON)"), what="batch"))
 
 
-def _show(check: SpotCheck, as_json: bool) -> None:
+def _committed_to(check: SpotCheck, commitment: Path | None) -> ModelCommitment | None:
+    """The commitment to the model under which a proof is made, if the terms demand one."""
+    if commitment is not None and check.terms.demand != "proof":
+        raise InputError(f"--commitment: found {commitment}, expected none: the terms demand {check.terms.demand}")
+    return None if commitment is None else ModelCommitment.read(commitment)
+
+
+def _show(check: SpotCheck, as_json: bool) -> NoReturn:
     """Say where a check stands; exit status 1 for a conviction."""
     awaited = check.round if check.stage in (Stage.INCLUDED, Stage.COMMITTED) else None
     told = {"stage": check.stage.name, "round": awaited, "until": check.until, "refused_by": check.refused_by}
@@ -87,21 +98,17 @@ def open_spot_check(
     """Begin a check: show that the receipt was ordered, signed and committed."""
     need_extras("node")
     check_target(out)
-
-    placed = None if order is None else load_order(read_input(order, what="an order (JSON)"))
+    placed = own_order(order)
     agreed, committed = _agreed(terms, batch)
-    where = load_place(read_input(place, what="a place file (JSON)"))
+    with in_file(place):
+        where = load_place(read_input(place, what="a place file (JSON)"))
     if where.batch != batch_id("0x" + committed.operator.hex(), committed.root):
         raise InputError(f"--place: found batch {where.batch.hex()}, expected the one of --batch")
-    check = open_check(
-        agreed,
-        read_input(receipt, what="a receipt file (JSON)"),
-        committed,
-        where.at,
-        tuple(where.path),
-        policy=receipt_policy(policy, None, simulated=policy is None),
-        order=None if placed is None else placed.order,
-    )
+    rules = receipt_policy(policy, None, simulated=policy is None)
+    whose = None if placed is None else placed.order
+    with in_file(receipt):
+        raw = read_input(receipt, what="a receipt file (JSON)")
+        check = open_check(agreed, raw, committed, where.at, tuple(where.path), policy=rules, order=whose)
     write_bytes(out, check.dump())
     _show(check, as_json)
 
@@ -143,6 +150,8 @@ def answer_spot_check(
     need_extras("node", "chain")
     for target in (out, proof_out):
         check_target(target)
+    if out == proof_out:
+        raise InputError(f"--proof-out: found {out}, expected another file than the message's")
     from otr_node import duty
     from otr_node.chain.keys import load_key, read_password
     from otr_node.proof.answers import check_commitment, held_model, kept_commitment
@@ -153,14 +162,21 @@ def answer_spot_check(
             raise InputError(f"{file}: found other {name} than those of --{name}")
     if check.terms.demand == "proof" and proof_out is None:
         raise InputError("--proof-out: found none, expected where the demanded proof goes")
+    under = _committed_to(check, commitment)
+    if check.terms.demand == "proof":
+        with in_file(commitment or terms):
+            duty.check_named(check, under)
     secret = bytes(load_key(key, read_password(password_file)).key)
+    if (address := duty.key_address(secret)) != check.batch.operator:
+        expected = f"{check.batch.operator.hex()}, who committed the batch"
+        raise InputError(f"{key}: found the key of {address.hex()}, expected that of {expected}")
     project = find_home()
     said, response = opened(check.file, placed)
     held = held_model(project, check.file, model, say)
     if check.terms.demand == "proof":
-        under = None if commitment is None else ModelCommitment.read(commitment)
         if under is not None:
-            check_commitment(held, under, say)  # what is signed is said of one's own weights
+            with in_file(commitment):
+                check_commitment(held, under, say)  # what is signed is said of one's own weights
         kept = None if commitment is None or under is None else kept_commitment(held, commitment, under, say)
         message, proof = duty.proof_message(check, held, said, response, secret, say, kept)
         write_bytes(proof_out or out, proof)
@@ -173,8 +189,10 @@ def answer_spot_check(
 
 
 @spotcheck_app.command("take")
+@with_options
 def take_message(
     file: CheckFile,
+    vouching: VouchOptions,
     message: Annotated[Path | None, typer.Argument(help="The operator's message; none: its clock ran out.")] = None,
     proof: Annotated[Path | None, typer.Option(help="The proof that the message names.")] = None,
     at: At = None,
@@ -186,31 +204,44 @@ def take_message(
     as_json: AsJson = False,
 ) -> None:
     """Take what the operator sent, or its silence: rows bring the check on, an answer is judged. Exit 1
-    if the operator is convicted."""
+    if the operator is convicted. With --model beside --commitment that is made again from the weights first."""
     check, placed = _loaded(file, order, policy)
+    if commitment is None and vouching.asked:
+        raise InputError("--commitment: found none, expected the one that is vouched for")
+    under = _committed_to(check, commitment)
     now = int(time.time()) if at is None else at
     if message is None:
         check = check.lapse(now)
         write_bytes(file, check.dump())
         _show(check, as_json)
-    raw = read_input(message or file, what="a message (JSON)")
+    raw = read_input(message, what="a message (JSON)")
     if check.stage is Stage.PLACED:
-        check = check.commit_rows(now, raw)
+        with in_file(message):
+            check = check.commit_rows(now, raw)
         write_bytes(file, check.dump())
         _show(check, as_json)
     said, response = opened(check.file, placed)
     shown = b"" if proof is None else read_input(proof, what="a proof", limit_bytes=MOST_PROOF_BYTES)
-    if commitment is not None and check.terms.demand == "proof":
-        whose = None if placed is None else placed.order
-        _show(
-            check.answer(now, raw, committed_judge(ModelCommitment.read(commitment), said, response, whose), shown),
-            as_json,
-        )
-    need_extras("node")
-    from otr_node import duty
-    from otr_node.proof.answers import held_model
+    if under is not None:
+        if vouching.asked:
+            vouched_signers(vouching, under, check.file.model.lane, check.terms.domain, int(time.time()))
+        judge = committed_judge(under, said, response, None if placed is None else placed.order)
+    if under is None or model is not None:
+        need_extras("node")
+        from otr_node import duty
+        from otr_node.proof.answers import check_commitment, held_model
 
-    project = find_home()
-    held = held_model(project, check.file, model, say)
-    circuits = duty.circuits_for(held, check.terms.shares, store or project.build / "spotcheck")
-    _show(check.answer(now, raw, duty.drawn_judge(check, held, said, response, circuits), shown), as_json)
+        project = find_home()
+        held = held_model(project, check.file, model, say)
+        if under is None:
+            circuits = duty.circuits_for(held, check.terms.shares, store or project.build / "spotcheck")
+            judge = duty.drawn_judge(check, held, said, response, circuits)
+        else:
+            with in_file(commitment):
+                check_commitment(held, under, say)
+    try:
+        _show(check.answer(now, raw, judge, shown), as_json)
+    except SpotCheckError as error:
+        about = {"stage": file, "proof bytes": proof, "held model": commitment, "held circuits": commitment}
+        with in_file(about.get(error.check) or message):
+            raise

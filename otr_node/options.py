@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from otr_core.encoding import from_hex
-from otr_core.errors import InputError
+from otr_core.errors import InputError, in_file
+from otr_core.files import read_input
 from otr_core.lane.sampling import MAX_TEMPERATURE_MILLI, Decoding
-from otr_core.poea import Domain
+from otr_core.poea import Domain, load_order
+from otr_core.poea.client import PlacedOrder
 
 Prompt = Annotated[str, typer.Option(help="What the model is asked.")]
 Lane = Annotated[
@@ -44,6 +46,18 @@ def domain_of(chain_id: int, court: str) -> Domain:
         InputError: the address is not 20 bytes in hex, or the chain is no whole number that a chain has.
     """
     return Domain(chain_id, from_hex(court, length=20, what="--court"))
+
+
+def own_order(path: Path | None) -> PlacedOrder | None:
+    """A client's copy of an order, if there is one.
+
+    Raises:
+        InputError: it cannot be read, or is none.
+    """
+    if path is None:
+        return None
+    with in_file(path):
+        return load_order(read_input(path, what="an order (JSON)"))
 
 
 def model_id_of(given: str | None) -> bytes | None:

@@ -39,7 +39,9 @@ BUDGETS = {
     # for a commitment to a model, 109
     # a command that is interrupted says so, and so does one whose disk is full, 15
     # command lines that cannot be meant told in one line, and folders where a file is to be, 16
-    "otr_core": 15833,
+    # for a commitment to a model, 109; failures that name their file, signers that are left out, and evidence
+    # against one, 20; places of code words alone, and columns combined at once, 22
+    "otr_core": 15875,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
     # a program with one definition of each step, on numbers of integers alone, 330
@@ -61,8 +63,9 @@ BUDGETS = {
     # signed receipt to a verdict, and its messages as canonical JSON, 400; the same proof for a verifier who
     # holds a commitment to the model, 220; large arrays of its field by parts, tables by halves, and a sum of
     # equality without its table, 51; signed statements of commitments with the policy that asks for them, and judges
-    # of terms that name one, 109
-    "otr_core/spotcheck": 2845,
+    # of terms that name one, 109; signers that are left out, and evidence against one, 12;
+    # places of code words alone, and columns combined at once, 22
+    "otr_core/spotcheck": 2879,
     # of it the composed guarantee with its premises, 290; all that many answers on one stake need; users'
     # harm, fishermen and rates by value, which the advice weighs with proofs and capital; what harm users bear
     # who act early, and advice that names a hypothesis that fails, 40; the choices of a deployment in the network
@@ -91,15 +94,17 @@ BUDGETS = {
     # loops compiled by one process at a time, 28; nodes and children that end with who started them, 11
     # a convicted operator that stops trying, 5
     # threads that no machine has, told as such, 3
-    "otr_node": 16005,
+    # signers looked up at a court, with the options of whoever asks for them, 90; both sides of a check of a
+    # verifier without weights refuse what cannot be judged, by the file's name, 29
+    "otr_node": 16124,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
     # a proof is asked for, 40; the commitment to a model and its opening, and commands that were elsewhere; sums
     # that are reduced late, and a joining sum-check that writes no weights down: the prover is four times faster, 70;
     # trees of ones, rounds that follow from the claim, and columns that are encoded alone, 107
-    # statements of commitments in its commands, 64
-    "otr_node/proof": 1874,
+    # statements of commitments in its commands, 64; whose word is taken, as options and as a policy, 62
+    "otr_node/proof": 1936,
     # what the OpenAI API says and what it must refuse, an engine that outlives what fails in it, a journal
     # that outlives the program, and the operator beside it with its book of batches; receipts in it that wait for
     # a key, and an operator that others build on, 30; one that is convicted, 9

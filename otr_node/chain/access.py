@@ -20,6 +20,7 @@ from otr_node.chain.outbox import Outbox
 if TYPE_CHECKING:
     from otr_node.chain.answers import OwnModel
     from otr_node.chain.fisherman import Fisherman
+    from otr_node.chain.followed import Followed
     from otr_node.chain.onchain import ChainCourt
     from otr_node.chain.party import ChainParty
     from otr_node.chain.rpc import RpcChain
@@ -60,6 +61,21 @@ def attached(chain: RpcChain, court: Path) -> ChainCourt:
     if stands.chain_id != chain.id:
         raise NodeError("chain-id", f"{chain.id} behind --rpc", f"{stands.chain_id}, the court's")
     return ChainCourt(chain, stands.terms, stands.registrar, stands.arbiter, stands)
+
+
+def followed_at(rpc: str, court: Path) -> Followed:
+    """A court as its logs tell it by now, without an account.
+
+    Raises:
+        NodeError: as ``RpcChain``, ``attached`` and ``Followed.read``.
+    """
+    need_extras("chain")
+    from otr_node.chain.followed import Followed
+    from otr_node.chain.rpc import RpcChain
+
+    followed = Followed(attached(RpcChain(rpc), court), {})
+    followed.read()
+    return followed
 
 
 def entered(options: CourtOptions) -> tuple[ChainCourt, str]:

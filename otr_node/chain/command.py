@@ -22,10 +22,10 @@ from otr_core.poea.tee import EvidencePolicy
 from otr_core.poea.verify import verify_receipt
 from otr_node.chain.access import (
     answer_folder,
-    attached,
     connect,
     entered,
     fisherman_of,
+    followed_at,
     go,
     load_models,
     print_gas,
@@ -263,12 +263,7 @@ def withdraw_here(
 @chain_app.command("status")
 def show_status(rpc: Rpc, court: CourtFile, as_json: AsJson = False) -> None:
     """A court's operators, batches and challenges, from its logs alone."""
-    need_extras("chain")
-    from otr_node.chain.followed import Followed
-    from otr_node.chain.rpc import RpcChain
-
-    followed = Followed(attached(RpcChain(rpc), court), {})
-    followed.read()
+    followed = followed_at(rpc, court)
     held, logs = followed.court, followed.logs
     operators = [
         {"operator": name, "stake_wei": each.stake_wei, "convicted": each.convicted, "leaving": each.exit_at > 0}

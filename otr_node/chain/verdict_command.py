@@ -13,13 +13,13 @@ from otr_core.encoding import from_hex
 from otr_core.errors import InputError
 from otr_core.extras import need_extras
 from otr_core.files import check_target, read_input, write_bytes
-from otr_core.poea import load_order
 from otr_core.poea.document import load_receipt_file
 from otr_core.spotcheck.proof.verify import MOST_PROOF_BYTES
 from otr_node.chain.access import entered, print_gas, with_models
 from otr_node.chain.options import CourtOptions, PartyOptions, with_options
 from otr_node.chain.places import load_place
 from otr_node.chain.verdicts import summons, vouch
+from otr_node.options import own_order
 from otr_node.project import find_home
 
 PlaceFile = Annotated[Path, typer.Option("--place", help="Where the receipt was committed.")]
@@ -59,7 +59,7 @@ def vouch_for(
     from otr_node.proof.answers import check_file
 
     raw, where = read_input(receipt, what="a receipt file (JSON)"), load_place(read_input(place, what="a place (JSON)"))
-    placed = None if order is None else load_order(read_input(order, what="an order (JSON)"))
+    placed = own_order(order)
     given, folders = read_input(proof, what="a proof", limit_bytes=MOST_PROOF_BYTES), options.model or []
     if len(folders) != 1:
         raise InputError(f"--model: found {len(folders)}, expected the one that was ordered")

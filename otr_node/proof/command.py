@@ -10,19 +10,20 @@ import typer
 
 from otr_core.cli import AsJson, print_json, say
 from otr_core.encoding import from_hex
-from otr_core.errors import InputError
+from otr_core.errors import InputError, in_file
 from otr_core.extras import need_extras
 from otr_core.files import check_target, read_input, write_bytes
-from otr_core.poea import load_order
 from otr_core.poea.client import opened
 from otr_core.poea.document import load_receipt_file
 from otr_core.poea.order import Domain
 from otr_core.spotcheck.proof.committed import ModelCommitment
 from otr_core.spotcheck.proof.verify import HELD, MOST_PROOF_BYTES, check_committed
-from otr_core.spotcheck.proof.vouching import ADDRESS_BYTES, CommitmentStatement, SignedStatement, VouchPolicy
+from otr_core.spotcheck.proof.vouching import ADDRESS_BYTES, CommitmentStatement, SignedStatement
+from otr_node.chain.options import with_options
 from otr_node.models import model_folder
-from otr_node.options import Folder
+from otr_node.options import Folder, own_order
 from otr_node.project import find_home
+from otr_node.proof.vouchers import VouchOptions, vouched_signers
 
 proof_commands = typer.Typer()
 ReceiptPath = Annotated[Path, typer.Argument(help="A receipt file that otr infer wrote.")]
@@ -48,7 +49,7 @@ def prove_receipt(
     check_target(out)
     from otr_node.proof.answers import prove_file
 
-    placed = None if order is None else load_order(read_input(order, what="an order (JSON)"))
+    placed = own_order(order)
     start = time.process_time()
     raw, kept = read_input(receipt, what="a receipt file (JSON)"), out.with_name(f".{out.name}.begun")
     proof = prove_file(find_home(), raw, placed, model, say, kept, commitment)
@@ -124,9 +125,11 @@ def commit_to_weights(
 
 
 @proof_commands.command("check")
+@with_options
 def check_receipt_proof(
     proof: Annotated[Path, typer.Argument(help="A proof that otr prove wrote.")],
     receipt: Annotated[Path, typer.Option(help="The receipt file whose answer is proven.")],
+    vouching: VouchOptions,
     order: OwnOrder = None,
     model: Folder = None,
     commitment: Annotated[
@@ -136,39 +139,33 @@ def check_receipt_proof(
             "again from them first."
         ),
     ] = None,
-    vouched: Annotated[
-        list[Path] | None, typer.Option(help="Signed statements that the commitment is the model's.")
-    ] = None,
-    signer: Annotated[
-        list[str] | None, typer.Option(help="Address whose statements count, hex; of the operator, or of a holder.")
-    ] = None,
-    least: Annotated[int | None, typer.Option(help="How many of them must have signed; default: all.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check the proof of a whole answer against its receipt, with the model at hand or a commitment to
     it. Who signed the receipt is checked by otr verify. Exit 1 if it is refused, by the check's name."""
-    if commitment is None and (vouched or signer):
-        raise InputError("--vouched, --signer: found no --commitment, expected the one that is vouched for")
-    placed = None if order is None else load_order(read_input(order, what="an order (JSON)"))
+    if commitment is None and vouching.asked:
+        raise InputError("--commitment: found none, expected the one that is vouched for")
+    placed = own_order(order)
     given = read_input(proof, what="a proof", limit_bytes=MOST_PROOF_BYTES)
     raw = read_input(receipt, what="a receipt file (JSON)")
     own = None if commitment is None else ModelCommitment.read(commitment)
     signers: tuple[bytes, ...] = ()
-    file = load_receipt_file(raw)
-    if own is not None and (vouched or signer):
-        keys = tuple(from_hex(each, length=ADDRESS_BYTES, what="--signer") for each in signer or [])
-        statements = [SignedStatement.read(path) for path in vouched or []]
-        asked = VouchPolicy(keys, len(keys) if least is None else least)
+    with in_file(receipt):
+        file = load_receipt_file(raw)
+    if own is not None and vouching.asked:
         domain = (file if placed is None else placed).order.domain
-        signers = asked.check(own, file.model.lane, domain, statements, int(time.time()))
+        signers = vouched_signers(vouching, own, file.model.lane, domain, int(time.time()))
     if own is not None and model is None:
         ordered = None if placed is None else placed.order
-        found = check_committed(given, file, *opened(file, placed), committed=own, order=ordered)
+        said = opened(file, placed)
+        with in_file(proof):
+            found = check_committed(given, file, *said, committed=own, order=ordered)
     else:
         need_extras("node")
         from otr_node.proof.answers import check_file
 
-        found = check_file(find_home(), given, raw, placed, model, say, own)
+        with in_file(proof):
+            found = check_file(find_home(), given, raw, placed, model, say, own)
     if as_json:
         by = {"vouched_by": [each.hex() for each in signers]}
         print_json({"accepted": True, **vars(found), **by, "order_from": "file" if placed is None else "client"})

@@ -17,7 +17,19 @@ from otr_core import merkle
 from otr_core.errors import AnswerProofError, ProofError
 from otr_core.spotcheck.proof.blocks import BLOWUP_BITS, QUERIES, CellLayout
 from otr_core.spotcheck.proof.claims import Ledger
-from otr_core.spotcheck.proof.field import Ext, Words, dot, eq_table, total, transform, xscale
+from otr_core.spotcheck.proof.field import (
+    Ext,
+    Words,
+    add,
+    combine,
+    dot,
+    eq_table,
+    mul,
+    powers,
+    root_of_unity,
+    total,
+    transform,
+)
 from otr_core.spotcheck.proof.party import Opener, Party
 from otr_core.spotcheck.proof.sumcheck import sumcheck
 
@@ -62,10 +74,10 @@ def open_cells(
     paths = channel.data(f"{of}paths", depth * len(places), lambda: opener().paths_at(places))
     if channel.sends:
         return
-    word = encode(row)
+    same = (combined_columns(columns, high) == code_word_at(row, places)).all(1)
     for at, column in enumerate(columns):
         place = places[at]
-        if total(xscale(high, column), 0).tolist() != word[:, place].tolist():
+        if not same[at]:
             raise AnswerProofError(f"{of}code word", f"column {place} of another code word", "the combined row's")
         path = paths[depth * at : depth * (at + 1)]
         hashes = [path[i : i + merkle.HASH_BYTES] for i in range(0, depth, merkle.HASH_BYTES)]
@@ -75,8 +87,26 @@ def open_cells(
             raise AnswerProofError(f"{of}columns", error, "a column under the commitment") from error
 
 
-def encode(row: Words) -> Words:
-    """Code word of a row of the extension (cells, 2): (2, 2 · cells)."""
-    padded = np.zeros((2, len(row) << BLOWUP_BITS), np.uint64)
-    padded[:, : len(row)] = row.T
-    return transform(padded)
+def combined_columns(columns: Words, high: Words) -> Words:
+    """Σ over rows of high · (a column's number): (columns, rows) and (rows, 2) to (columns, 2)."""
+    # A number is four of 16 bits, lowest first, so that they are combined as integers are.
+    parts = combine(np.ascontiguousarray(columns.T, "<u8").view("<u2"), high).reshape(-1, 4, 2)
+    result = parts[:, 3]
+    for part in (2, 1, 0):
+        result = add(mul(result, np.uint64(2**16)), parts[:, part])
+    return result
+
+
+def code_word_at(row: Words, places: list[int]) -> Words:
+    """Some places of the code word of a row of the extension: (cells, 2) to (places, 2).
+
+    The code word is the row's polynomial at all roots of unity of twice its length, in the order of their exponents.
+    """
+    # Of the polynomial's terms those whose numbers leave the same rest are transformed, and summed at the places alone.
+    size, at = len(row) << BLOWUP_BITS, np.array(places)
+    rests = 1 << size.bit_length() // 2
+    parts = np.zeros((2, rests, size // rests), np.uint64)
+    parts[..., : len(row) // rests] = row.reshape(-1, rests, 2).T
+    terms = transform(parts)[..., at % (size // rests)].transpose(0, 2, 1)
+    turns = powers(root_of_unity(size.bit_length() - 1), size)[at[:, None] * np.arange(rests) % size]
+    return total(mul(terms, turns)).T

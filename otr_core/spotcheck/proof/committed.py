@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from otr_core.encoding import canonical_json, parse_canonical, strict_hex, tagged_json_hash
-from otr_core.errors import AnswerProofError, InputError
+from otr_core.errors import AnswerProofError, InputError, in_file
 from otr_core.files import read_input
 from otr_core.lane.architecture import Architecture
 from otr_core.lane.dims import Dims, Matrix
@@ -145,7 +145,8 @@ class ModelCommitment:
         Raises:
             InputError: as ``load``.
         """
-        return cls.load(read_input(path, what="a commitment to a model (JSON)", limit_bytes=_MOST_BYTES))
+        with in_file(path):
+            return cls.load(read_input(path, what="a commitment to a model (JSON)", limit_bytes=_MOST_BYTES))
 
 
 def fed_rows(tokens: tuple[int, ...], vocab: int, t: Words) -> Words:

@@ -236,7 +236,7 @@ def eq_below(point: list[Ext], count: int) -> Ext:
 
 
 def combine(matrix: NDArray[Any], coefficients: Words) -> Words:
-    """Σ_i coefficients[i] · matrix[i]: int32 or int16 (rows, columns) and (rows, 2) to (columns, 2).
+    """Σ_i coefficients[i] · matrix[i]: int32, int16 or uint16 (rows, columns) and (rows, 2) to (columns, 2).
 
     Coefficients are cut into pieces of 16 bits. Products are summed in float64, so few rows at once
     that every sum stays below 2^53, and these sums as int64.

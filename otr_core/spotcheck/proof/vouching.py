@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from coincurve import PrivateKey
 
 from otr_core.encoding import canonical_json, parse_canonical, strict_hex
-from otr_core.errors import AnswerProofError, ParameterError, ReceiptError
+from otr_core.errors import AnswerProofError, InputError, ParameterError, ReceiptError, in_file
 from otr_core.files import read_input
 from otr_core.poea.order import Document, Domain, Members, struct_hash
 from otr_core.poea.receipt import recover_address
@@ -109,7 +109,8 @@ class SignedStatement:
         Raises:
             InputError: as ``load``.
         """
-        return cls.load(read_input(path, what="a signed statement of a commitment (JSON)", limit_bytes=_MOST_BYTES))
+        with in_file(path):
+            return cls.load(read_input(path, what="a signed statement of a commitment (JSON)", limit_bytes=_MOST_BYTES))
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,8 @@ class VouchPolicy:
     Attributes:
         keys: addresses, 20 bytes each, whose statements count: of an operator with a stake, or of holders of
             the weights. least: so many different ones of them must have signed.
+        left_out: addresses whose word is taken no more, whatever they sign: of a key that has contradicted
+            itself, or of an operator whom a court has convicted. ``least`` stays what it was.
 
     Raises:
         ParameterError: no key, one twice or of another length, or a number that the keys cannot reach or that
@@ -127,6 +130,7 @@ class VouchPolicy:
 
     keys: tuple[bytes, ...]
     least: int
+    left_out: frozenset[bytes] = frozenset()
 
     def __post_init__(self) -> None:
         if len(set(self.keys)) < len(self.keys) or {*map(len, self.keys)} != {ADDRESS_BYTES}:
@@ -138,7 +142,7 @@ class VouchPolicy:
         self, committed: ModelCommitment, lane: str, domain: Domain, given: Sequence[SignedStatement], as_of: int
     ) -> tuple[bytes, ...]:
         """Who of the keys has signed for a commitment. Statements of other keys count for nothing and against
-        nothing; one of these keys that says anything else refuses.
+        nothing, and so do those of keys that are left out; one of the others that says anything else refuses.
 
         1. ``vouched contradiction``: no key has signed two commitments to one model of one court.
         2. ``vouched model``, ``vouched lane``, ``vouched domain``, ``vouched commitment``: each is about this one.
@@ -151,7 +155,7 @@ class VouchPolicy:
         Raises:
             AnswerProofError: the first that fails. ReceiptError: check "signature": no key's.
         """
-        own = [each for each in given if each.signer in self.keys]
+        own = [each for each in given if each.signer in self.keys and each.signer not in self.left_out]
         said: dict[Any, SignedStatement] = {}
         for each in own:
             first = said.setdefault((each.signer, each.statement.about), each)
@@ -172,7 +176,9 @@ class VouchPolicy:
                 raise AnswerProofError("vouched date", f"{told.date} by {each.signer.hex()}", f"at most {as_of}")
         signers = tuple(sorted({each.signer for each in own}))
         if len(signers) < self.least:
-            found = f"{len(signers)} of {len(self.keys)} keys" + (f": {signers[0].hex()}…" if signers else "")
+            out = len(self.left_out.intersection(self.keys))
+            found = f"{len(signers)} of {len(self.keys)} keys" + f" ({out} left out)" * bool(out)
+            found += f": {signers[0].hex()}…" if signers else ""
             raise AnswerProofError("vouched keys", found, f"at least {self.least}")
         return signers
 
@@ -195,3 +201,21 @@ def check_contradiction(first: SignedStatement, second: SignedStatement) -> byte
     if first.statement.commitment == second.statement.commitment:
         raise ReceiptError("statement", "the same commitment twice", "two that differ")
     return first.signer
+
+
+def read_contradiction(path: Path) -> bytes:
+    """Who is shown to have contradicted itself by a file of evidence: the files of two signed statements, one
+    behind the other. It is checked as ``check_contradiction`` does, whoever hands it on.
+
+    Returns:
+        the signer's address.
+
+    Raises:
+        InputError: it is another file. ReceiptError: the two do not contradict each other.
+    """
+    with in_file(path):
+        raw = read_input(path, what="two signed statements, one behind the other", limit_bytes=2 * _MOST_BYTES)
+        lines = raw.splitlines(keepends=True)
+        if len(lines) != 2:
+            raise InputError(f"evidence: found {len(lines)} lines, expected two signed statements")
+        return check_contradiction(*map(SignedStatement.load, lines))

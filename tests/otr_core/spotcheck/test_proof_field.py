@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from otr_core.spotcheck.proof import field
+from otr_core.spotcheck.proof.commitment import code_word_at, combined_columns
 from otr_core.spotcheck.proof.field import NON_RESIDUE, Ext, P
 from otr_core.spotcheck.proof.sumcheck import interpolate
 
@@ -106,3 +107,22 @@ def test_interpolation_gives_a_polynomial_anywhere(degree: int) -> None:
         return value
 
     assert interpolate([at(Ext(i)) for i in range(degree + 1)], x) == at(x)
+
+
+@pytest.mark.parametrize("cells", [2, 4, 32, 2**11])
+def test_places_of_a_code_word_are_the_polynomial_there(cells: int) -> None:
+    row, bits = random_words(cells, 2), cells.bit_length()
+    places = sorted(
+        {0, 1, cells - 1, cells, 2 * cells - 1, *np.random.default_rng(3).integers(0, 2 * cells, 9).tolist()}
+    )
+    found = code_word_at(row, places)
+    for place, own in zip(places, found.tolist(), strict=True):
+        x = pow(field.root_of_unity(bits), place, P)
+        assert own == [sum(int(c) * pow(x, i, P) for i, c in enumerate(word)) % P for word in row.T], place
+
+
+def test_columns_are_combined_as_their_numbers_are() -> None:
+    columns, high = random_words(5, 70), random_words(70, 2)
+    columns[:2], high[:3] = np.array([[P - 1], [2**64 - 2**33]], np.uint64), P - 1
+    expected = columns.astype(object) @ high.astype(object) % P
+    assert combined_columns(columns, high).tolist() == expected.tolist()

@@ -16,7 +16,13 @@ from otr_core.errors import AnswerProofError, InputError, OtrError, ParameterErr
 from otr_core.poea.order import NAME, VERSION, Domain, keccak256
 from otr_core.poea.receipt import GROUP_ORDER
 from otr_core.spotcheck.proof.committed import REACH, ModelCommitment
-from otr_core.spotcheck.proof.vouching import CommitmentStatement, SignedStatement, VouchPolicy, check_contradiction
+from otr_core.spotcheck.proof.vouching import (
+    CommitmentStatement,
+    SignedStatement,
+    VouchPolicy,
+    check_contradiction,
+    read_contradiction,
+)
 
 KEYS = tuple(bytes([at]) * 32 for at in (1, 2, 3))
 ADDRESSES = tuple(keccak256(PrivateKey(key).public_key.format(compressed=False)[1:])[12:] for key in KEYS)
@@ -33,7 +39,8 @@ def signed(key: int = 0, **changes) -> SignedStatement:
 def vouched(*statements: SignedStatement, keys=ADDRESSES[:2], least=1, **other) -> tuple[bytes, ...]:
     given = {"lane": LANE, "domain": DOMAIN, "as_of": DATE} | other
     own, lane, domain, as_of = COMMITTED, given["lane"], given["domain"], given["as_of"]
-    return VouchPolicy(keys, least).check(own, lane, domain, statements, as_of)
+    policy = VouchPolicy(keys, least, frozenset(other.get("left_out", ())))
+    return policy.check(own, lane, domain, statements, as_of)
 
 
 def refused(*statements: SignedStatement, **other) -> str:
@@ -82,6 +89,8 @@ def test_a_key_that_has_said_two_things_is_not_taken_at_its_word():
     other = signed(commitment=bytes(32))
     assert refused(signed(), other) == "vouched contradiction"
     assert refused(other, signed()) == "vouched contradiction"
+    # of two models it may have said two things: what is wrong then is the model
+    assert refused(signed(), signed(commitment=bytes(32), model_id=bytes(32))) == "vouched model"
     assert check_contradiction(signed(), other) == ADDRESSES[0]
     assert check_contradiction(other, signed(date=DATE + 5)) == ADDRESSES[0]
 
@@ -101,6 +110,40 @@ def test_what_is_no_contradiction_convicts_nobody(second, check):
     with pytest.raises(ReceiptError) as caught:
         check_contradiction(signed(), second)
     assert caught.value.check == check
+
+
+def test_a_key_that_is_left_out_counts_for_nothing_and_against_nothing():
+    out = ADDRESSES[:1]
+    assert refused(signed(0), left_out=out) == "vouched keys"
+    assert refused(signed(0), signed(1), least=2, left_out=out) == "vouched keys"  # no fewer are asked
+    for other in (signed(0, commitment=bytes(32)), signed(0, lane="h100-bf16"), signed(0, date=DATE + 1)):
+        assert vouched(signed(0), other, signed(1), left_out=out) == (ADDRESSES[1],)
+    assert vouched(signed(1), left_out=ADDRESSES[2:]) == (ADDRESSES[1],)
+
+
+def test_evidence_is_a_file_that_is_checked_and_not_believed(tmp_path):
+    path, own, other = tmp_path / "evidence", signed(), signed(commitment=bytes(32))
+    for both in ((own, other), (other, own)):
+        path.write_bytes(both[0].dump() + both[1].dump())
+        assert read_contradiction(path) == ADDRESSES[0]
+    raw = own.dump() + other.dump()
+    for bad, kind in (
+        (own.dump() + own.dump(), ReceiptError),
+        (own.dump() + signed(1, commitment=bytes(32)).dump(), ReceiptError),
+        (own.dump() + replace(other, signature=own.signature).dump(), ReceiptError),  # nobody's word, or another's
+        (own.dump() + signed(commitment=bytes(32), domain=Domain()).dump(), ReceiptError),
+        (raw[:-1], InputError),
+        (raw + b"\n", InputError),
+        (raw + own.dump(), InputError),
+        (own.dump(), InputError),
+        (b"", InputError),
+        (raw + b" " * 2**17, InputError),
+    ):
+        path.write_bytes(bad)
+        with pytest.raises(kind) as caught:
+            read_contradiction(path)
+        assert str(caught.value).startswith(f"{path}: ")
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

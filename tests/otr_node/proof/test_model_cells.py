@@ -13,9 +13,10 @@ from otr_core.cli import add_commands, app
 from otr_core.errors import AnswerProofError, InputError, ParameterError
 from otr_core.lane.dims import Matrix
 from otr_core.merkle import Tree, leaf_hash, leaf_hasher
-from otr_core.spotcheck.proof.commitment import column_leaf, encode
+from otr_core.spotcheck.proof.blocks import BLOWUP_BITS
+from otr_core.spotcheck.proof.commitment import column_leaf
 from otr_core.spotcheck.proof.committed import COMMITTED, REACH, SHARED, ModelCommitment, WeightLayout
-from otr_core.spotcheck.proof.field import residues
+from otr_core.spotcheck.proof.field import residues, transform
 from otr_core.spotcheck.proof.vouching import SignedStatement
 from otr_node.chain.keys import VARIABLE, write_key
 from otr_node.commands import commands as node_commands
@@ -48,8 +49,7 @@ def root_by_definition(model) -> bytes:
     """The commitment's root by the verifier's own functions."""
     words = []
     for row in laid_by_definition(model):
-        both = np.stack([row, np.zeros_like(row)], -1)
-        words.append(encode(both)[0])
+        words.append(transform(np.pad(row, (0, len(row) * (2**BLOWUP_BITS - 1)))))
     return Tree([column_leaf(column) for column in np.stack(words).T]).root
 
 
