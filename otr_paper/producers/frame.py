@@ -119,11 +119,11 @@ def by_seed(seeds: Sequence[int], run: Callable[[int], Payload]) -> dict[str, An
         DataError: runs that do not have one form, or differ in what is no number.
     """
     runs = [run(seed) for seed in seeds]
-    ends = {"least": folded(runs, min), "most": folded(runs, max)}
-    return {**folded(runs, statistics.median), **ends, "seeds": list(seeds), "runs": runs}
+    ends = {"least": of_all_runs(runs, min), "most": of_all_runs(runs, max)}
+    return {**of_all_runs(runs, statistics.median), **ends, "seeds": list(seeds), "runs": runs}
 
 
-def folded(runs: Sequence[Any], pick: Callable[[Sequence[Any]], Any]) -> Any:
+def of_all_runs(runs: Sequence[Any], pick: Callable[[Sequence[Any]], Any]) -> Any:
     """One value of the runs' form, each number of it picked from those of all runs.
 
     Raises:
@@ -131,9 +131,9 @@ def folded(runs: Sequence[Any], pick: Callable[[Sequence[Any]], Any]) -> Any:
     """
     first = runs[0]
     if all(isinstance(run, Mapping) and run.keys() == first.keys() for run in runs):
-        return {name: folded([run[name] for run in runs], pick) for name in first}
+        return {name: of_all_runs([run[name] for run in runs], pick) for name in first}
     if all(isinstance(run, list) and len(run) == len(first) for run in runs):
-        return [folded(parts, pick) for parts in zip(*runs, strict=True)]
+        return [of_all_runs(parts, pick) for parts in zip(*runs, strict=True)]
     if all(isinstance(run, int | float) and not isinstance(run, bool) for run in runs):
         return pick(runs)
     if any(run != first for run in runs):
