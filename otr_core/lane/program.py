@@ -71,8 +71,9 @@ PORTABLE_KINDS = tuple(kind for kind in Kind if kind <= Kind.GELU)
 """The primitives of the portable lane."""
 
 
-class _Numbered(IntEnum):
-    """An operator of a plain Llama's program, numbered by its place in the list.
+class LayerOperator(IntEnum):
+    """One layer at one position of a plain Llama's program, numbered by its place in the list. Its trace leaf holds
+    OUTPUT, KEY and the value part of QKV.
 
     Attributes:
         label: its name in results and messages.
@@ -80,15 +81,11 @@ class _Numbered(IntEnum):
 
     label: str
 
-    def __new__(cls, label: str) -> _Numbered:
+    def __new__(cls, label: str) -> LayerOperator:
         member = int.__new__(cls, len(cls.__members__))
         member._value_ = len(cls.__members__)
         member.label = label
         return member
-
-
-class LayerOperator(_Numbered):
-    """One layer at one position. Its trace leaf holds OUTPUT, KEY and the value part of QKV."""
 
     INPUT = "input"
     ATTENTION_PEAK = "attention.peak"
@@ -113,33 +110,6 @@ class LayerOperator(_Numbered):
     GATE_UP = "mlp.gate_up"
     PRODUCT = "mlp.product"
     OUTPUT = "output"
-
-
-class GreedyOperator(_Numbered):
-    """The choice of a token at temperature 0, from the last layer's output; CHOICE is its id."""
-
-    INPUT = "input"
-    PEAK = "head.peak"
-    SQUARES = "head.squares"
-    FACTOR = "head.factor"
-    NORMED = "head.normed"
-    LOGITS = "logits"
-    CHOICE = "choice"
-
-
-class SampledOperator(_Numbered):
-    """The choice of a token by a draw, from the last layer's output; CHOICE is its id."""
-
-    INPUT = "input"
-    PEAK = "head.peak"
-    SQUARES = "head.squares"
-    FACTOR = "head.factor"
-    NORMED = "head.normed"
-    LOGITS = "logits"
-    TOP = "choice.top"
-    WEIGHTS = "choice.weights"
-    TOTAL = "choice.total"
-    CHOICE = "choice"
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from otr_core.attestation.appraisal import Appraisal
 from otr_core.attestation.claims import CHECKS, Status
-from otr_core.attestation.export import PROFILE, eat_claims
 from otr_core.encoding import canonical_json
 from otr_core.errors import InputError, reported_as
+from otr_node.evidence.eat import PROFILE, eat_claims
 
 #: Parts of the trustworthiness vector, and the beginnings of the checks that they rest on.
 _VECTOR = {

@@ -118,9 +118,9 @@ def product(x, low, starts, columns, extra, shift, out):
     limbs, cuts, counts = np.zeros(tokens, np.int64), np.zeros(tokens, np.int64), np.zeros(tokens, np.int64)
     for token in range(tokens):
         size = magnitude_bits(x[token])
-        # Two limbs, or four of eight bits; larger values than those hold are met as they are.
-        limbs[token] = 2 if size <= 26 else 4 if size <= 30 else 0
-        cut = max(8, (size + 2) // 2) if limbs[token] == 2 else 8
+        # One limb, two, or four of eight bits; larger values than those hold are met as they are.
+        limbs[token] = 1 if size <= 15 else 2 if size <= 26 else 4 if size <= 30 else 0
+        cut = (size + 2) // 2 if limbs[token] == 2 else 8
         cuts[token] = cut
         half = np.int64(1) << (cut - 1)
         for k in range(width if limbs[token] else 0):
@@ -144,7 +144,9 @@ def product(x, low, starts, columns, extra, shift, out):
             done = np.int64(0)
             for number in range(counts[token]):
                 end = ends[token, number]
-                if limbs[token] == 2:
+                if limbs[token] == 1:
+                    sums = pairs.one_limb_dot(planes, token, low, places, done, end, cuts[token])
+                elif limbs[token] == 2:
                     sums = pairs.two_limbs_dot(planes, token, low, places, done, end, cuts[token])
                 else:
                     sums = pairs.four_limbs_dot(planes, token, low, places, done, end, cuts[token])

@@ -1,6 +1,6 @@
 """What exact integers cost, measured now beside floats: the same tokens through every lane, in turns.
 
-    python -m otr_paper.benches.lane FOLDER [ROUNDS PROMPT CONTEXT]
+    python -m otr_paper.benches.lane FOLDER [ROUNDS PROMPT CONTEXT SEED]
 
 prints the ratios of the process as it is, without those of a wide layer; of a folder alone, the memory
 that loading takes.
@@ -35,6 +35,7 @@ from otr_node.checkpoint import torch_threads
 from otr_node.integers.forms import chosen_form
 from otr_node.integers.layers import Layers
 from otr_node.lanes import load_model
+from otr_node.model import Model
 from otr_node.portable import PortableModel, load_portable
 from otr_node.rounding import STACKS, round_model
 from otr_paper.benches.lane_bits import MACHINES
@@ -68,6 +69,7 @@ class LanePlan:
     Attributes:
         rounds: turns of every way. prompt: tokens of a prefill. context: tokens before a decoded
             one; both cut to the model's context. wide: whether ``WIDE`` is measured as well, which takes 2 GB.
+            seed: of the tokens that are fed and of a layer's weights.
 
     Raises:
         ParameterError: nothing to measure.
@@ -77,6 +79,7 @@ class LanePlan:
     prompt: int = 256
     context: int = 100
     wide: bool = True
+    seed: int = 1
 
     def __post_init__(self) -> None:
         check_counts(self, "rounds", "prompt", "context")
@@ -126,7 +129,7 @@ def measure_lane(folder: Path, plan: LanePlan | None = None) -> dict[str, Any]:
     most = model.architecture.context
     prompt, context = min(plan.prompt, most), max(1, min(plan.context, most - plan.rounds - 1))
     natives = {lane: load_model(folder, lane=f"native-{name}") for lane, name in _NATIVE.items()}
-    ids = [17 * position % model.architecture.vocab for position in range(max(prompt, context))]
+    ids = _drawn_ids(model, plan.seed, max(prompt, context))
     sessions = {"portable": model.session()} | {lane: native.session() for lane, native in natives.items()}
     for session in sessions.values():
         session.feed(ids[:context])
@@ -177,7 +180,7 @@ def measure_layer(architecture: Architecture, plan: LanePlan) -> dict[str, Any]:
     """
     from transformers import LlamaConfig, LlamaModel
 
-    torch.manual_seed(1)
+    torch.manual_seed(plan.seed)
     config = LlamaConfig(**{**architecture.config(), "torch_dtype": "float32"})
     module = LlamaModel(config).eval()
     tensors = {f"model.{name}": value for name, value in module.state_dict().items()}
@@ -239,7 +242,7 @@ def measure_growth(folder: Path, contexts: Sequence[int], widths: Sequence[int],
     fed, rows = 0, []
     with _one_thread():
         for context in sorted(contexts):
-            ids = [17 * position % models["portable"].architecture.vocab for position in range(fed, context)]
+            ids = _drawn_ids(models["portable"], plan.seed, context)[fed:]
             for session in sessions.values():
                 session.feed(ids)
             works: dict[str, Work] = {name: lambda of=each: of.feed([1]) for name, each in sessions.items()}  # type: ignore[misc]
@@ -269,7 +272,7 @@ def measure_capped(folder: Path, plan: LanePlan, machines: Sequence[str]) -> lis
     rows = []
     for machine in machines:
         compiled_for = {name: value for name, value in MACHINES[machine].items() if name.startswith("NUMBA_")}
-        arguments = [str(folder), *(str(number) for number in (plan.rounds, plan.prompt, plan.context))]
+        arguments = [str(folder), *(str(number) for number in (plan.rounds, plan.prompt, plan.context, plan.seed))]
         found = _child(arguments, machine, compiled_for)
         kept = {name: found[name] for name in ("form", "decode_over_fp32", "prefill_over_fp32")}
         rows.append({"machine": machine, **kept})
@@ -298,6 +301,11 @@ def _child(arguments: Sequence[str], machine: str, environment: Mapping[str, str
         raise ModelError(f"the lane on {machine}: the process ended with {done.returncode} and said {said}")
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+def _drawn_ids(model: Model, seed: int, count: int) -> list[int]:
+    drawn: list[int] = np.random.default_rng(seed).integers(0, model.architecture.vocab, count).tolist()
+    return drawn
 
 
 _NATIVE = {"fp32": "float32", "bf16": "bfloat16"}
@@ -364,8 +372,8 @@ def _main() -> None:
     if len(sys.argv) == 2:
         print(json.dumps(_loading_memory(folder)))
         return
-    rounds, prompt, context = (int(each) for each in sys.argv[2:])
-    print(json.dumps(measure_lane(folder, LanePlan(rounds, prompt, context, wide=False))))
+    rounds, prompt, context, seed = (int(each) for each in sys.argv[2:])
+    print(json.dumps(measure_lane(folder, LanePlan(rounds, prompt, context, wide=False, seed=seed))))
 
 
 if __name__ == "__main__":

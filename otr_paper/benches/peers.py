@@ -197,18 +197,20 @@ def measure_ezkl(statement: proofs.Statement, store: Path) -> dict[str, Any]:
     }
 
 
-def measure_own_layer(positions: int, committed: bool, report: Callable[[str], None]) -> dict[str, Any]:
+def measure_own_layer(positions: int, committed: bool, seed: int, report: Callable[[str], None]) -> dict[str, Any]:
     """What ours takes for a whole answer of ``LAYER``, of so many positions, by this process.
 
     Args:
-        committed: whether the verifier holds a commitment to the model, and not the model.
+        committed: whether the verifier holds a commitment to the model, and not the model. seed: of the weights.
     """
-    rng = np.random.default_rng(positions)
+    rng = np.random.default_rng([seed, positions])
     tensors = {}
     for name, size in LAYER.tensors().items():
         tensors[name] = np.ones(size, np.float32)
         if len(size) == 2:
             tensors[name] = rng.standard_normal(size, np.float32) * np.float32(size[1] ** -0.5)
+    # The logit of a token without an embedding is zero, never the largest: no answer ends before its positions.
+    tensors["model.embed_tokens.weight"][list(LAYER.stop_ids)] = 0.0
     with TemporaryDirectory() as folder:
         # loops are compiled here
         measure_proof(write_tiny(Path(folder) / "tiny"), ProofPlan(4, 0, committed), lambda line: None)

@@ -12,8 +12,16 @@ _SHORT = {"as it is": "all", "AVX-512 without VNNI": "no\nVNNI", "AVX2": "AVX2",
 
 
 def lane_costs(bench: Mapping[str, Any]) -> Records:
-    """Each measured cost of ``lane_bench`` as {panel, at, series, value}; ``value`` is CPU ms a token in the
-    panels batch and context, and a multiple of fp32 in the panels width and processor."""
+    """Each measured cost of ``lane_bench`` as {panel, at, series, value, least, most}; ``value`` is CPU ms a token in
+    the panels batch and context, and a multiple of fp32 in the panels width and processor. ``least`` and ``most``
+    are of its runs; what was run once has itself there."""
+    ends = [_costs(bench.get(end, bench)) for end in ("least", "most")]
+    rows = [(*key, value, *(end[key] for end in ends)) for key, value in _costs(bench).items()]
+    return records("panel, at, series, value, least, most", rows)
+
+
+def _costs(bench: Mapping[str, Any]) -> dict[tuple[str, str, str], float]:
+    """(panel, at, series) -> value."""
     rows = [
         ("batch", size, "portable", value)
         for size, value in sorted(bench["cpu_ms"]["token_by_batch"].items(), key=_size)
@@ -27,11 +35,11 @@ def lane_costs(bench: Mapping[str, Any]) -> Records:
         rows += [
             ("processor", machine["machine"], part, machine[f"{part}_over_fp32"]) for part in ("decode", "prefill")
         ]
-    return records("panel, at, series, value", rows)
+    return {(panel, at, series): value for panel, at, series, value in rows}
 
 
 def draw_lane_costs(axes: Any, costs: Records) -> None:
-    """Four panels, left to right: batch, context, width, processor."""
+    """Four panels, left to right: batch, context, width, processor. Medians; a bar from least to most of the runs."""
     looks = {"portable": "o-", "fp32": "s--", "decode": "o-", "prefill": "^--"}
     colours = {
         "portable": figures.SEQUENCE[0],
@@ -50,10 +58,9 @@ def draw_lane_costs(axes: Any, costs: Records) -> None:
         ticks = list(dict.fromkeys(row["at"] for row in own))
         for series in dict.fromkeys(row["series"] for row in own):
             line = [row for row in own if row["series"] == series]
-            places = [ticks.index(row["at"]) for row in line]
-            ax.plot(
-                places, [row["value"] for row in line], looks[series], color=colours[series], label=series, markersize=4
-            )
+            places, look = [ticks.index(row["at"]) for row in line], {"color": colours[series]}
+            ax.plot(places, [row["value"] for row in line], looks[series], label=series, markersize=4, **look)
+            ax.vlines(places, [row["least"] for row in line], [row["most"] for row in line], **look)
         ax.set_xticks(range(len(ticks)), [_SHORT.get(tick, tick) for tick in ticks])
         ax.set(xlabel=x, ylabel=y, ylim=(0, None), xlim=(-0.4, len(ticks) - 0.6))
         if y.startswith("multiples"):

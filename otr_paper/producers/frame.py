@@ -9,10 +9,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from otr_core.errors import DataError
 from otr_node.models import model_folder
 from otr_node.project import Project, find_project
 from otr_paper.press.notebook import quiet
@@ -105,6 +106,40 @@ def timed(call: Callable[..., T], *given: Any, clock: Callable[[], float] = time
 def median_cpu_ms(runs: int, call: Callable[..., object], *given: Any, warm_up: int = 0) -> float:
     """Median CPU milliseconds of ``runs`` calls, after ``warm_up`` calls that are not counted."""
     return 1000 * statistics.median([timed(call, *given)[1] for _ in range(warm_up + runs)][warm_up:])
+
+
+def by_seed(seeds: Sequence[int], run: Callable[[int], Payload]) -> dict[str, Any]:
+    """What ``run(seed)`` measured with each seed, under its own names the medians.
+
+    Returns:
+        every name of a run with the median of its numbers, at whatever depth; least, most: the same names with the
+        least and the largest; seeds; runs: what each measured.
+
+    Raises:
+        DataError: runs that do not have one form, or differ in what is no number.
+    """
+    runs = [run(seed) for seed in seeds]
+    ends = {"least": of_all_runs(runs, min), "most": of_all_runs(runs, max)}
+    return {**of_all_runs(runs, statistics.median), **ends, "seeds": list(seeds), "runs": runs}
+
+
+def of_all_runs(runs: Sequence[Any], pick: Callable[[Sequence[Any]], Any]) -> Any:
+    """One value of the runs' form, each number of it picked from those of all runs.
+
+    Raises:
+        DataError: runs that do not have one form, or differ in what is no number.
+    """
+    first = runs[0]
+    if all(isinstance(run, Mapping) and run.keys() == first.keys() for run in runs):
+        return {name: of_all_runs([run[name] for run in runs], pick) for name in first}
+    if all(isinstance(run, list) and len(run) == len(first) for run in runs):
+        return [of_all_runs(parts, pick) for parts in zip(*runs, strict=True)]
+    if all(isinstance(run, int | float) and not isinstance(run, bool) for run in runs):
+        return pick(runs)
+    if any(run != first for run in runs):
+        found = f"{runs!r:.200}"
+        raise DataError(f"runs of several seeds: found {found}, expected one form, and one value of what is no number")
+    return first
 
 
 def run_child(module: str, *words: str, **settings: str) -> str:

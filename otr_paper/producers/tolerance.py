@@ -1,5 +1,6 @@
 """Measure the tolerance leaf rule on real answers: data/results/tolerance.json. About half an hour
-on one core.
+on one core. With --drawn only what is drawn runs again, against the stored envelopes; the rest stays as it was
+stored.
 
 For each native lane: honest operator checks over prompts and ways of running (calibration prompts,
 and held-out ones that the false-slash counts come from), envelopes, the smallest caught
@@ -12,8 +13,8 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from otr_core.errors import DataError
 from otr_core.lane.sampling import Decoding
 from otr_node.generate import generate, prompt_tokens
 from otr_node.native import NativeModel, load_native
@@ -41,7 +43,7 @@ from otr_paper.press.notebook import quiet
 from otr_paper.producers import frame
 from otr_paper.store.results import read_result
 
-SEED, TOKENS = 20251223, 64
+SEEDS, TOKENS = (20251223, 20251224, 20251225), 64
 CALIBRATION = (
     "Ada lives in Lisbon and works as a baker. Where does Ada live?",
     "Write a short story about a lighthouse keeper who finds a letter in a bottle.",
@@ -64,6 +66,8 @@ AnswerIds: TypeAlias = tuple[list[int], int]
 Ratios: TypeAlias = dict[str, NDArray[Any]]
 #: (way of running, number of the prompt) -> the ratios found.
 Found: TypeAlias = dict[tuple[str, int], Ratios]
+#: Operator -> the ratios of perturbed outputs, of one element and of the whole output.
+Perturbed: TypeAlias = dict[str, list[tuple[NDArray[Any], NDArray[Any]]]]
 #: Operator -> rule -> the largest ratio that the rule lets pass.
 Envelopes: TypeAlias = dict[str, dict[str, float]]
 RULES = ("IEEE", "calibrated")
@@ -166,15 +170,22 @@ def _calibrated(found: Found) -> dict[str, Any]:
     }
 
 
-def _sizes(referee: Referee, runs: Iterable[Run], rules: Envelopes) -> dict[str, Any]:
+def _sizes(referee: Referee, run: Run, rules: Envelopes) -> dict[str, Any]:
+    """``sizes`` of all seeds' perturbations, and ``sizes_by_seed`` of each's alone."""
+    rngs = [np.random.default_rng(seed) for seed in SEEDS]
+    seen: list[Perturbed] = [defaultdict(list) for _ in SEEDS]
+    for layer, state in enumerate(run):
+        for op in referee.operators(layer):
+            reference = referee.reference(op, layer, state)
+            for rng, found in zip(rngs, seen, strict=True):
+                found[op.name].append(perturbed_ratios(reference, state[op.output], referee.fmt, rng))
+    together = {name: [part for found in seen for part in found[name]] for name in seen[0]}
+    alone = [{"seed": seed, "sizes": _caught(found, rules)} for seed, found in zip(SEEDS, seen, strict=True)]
+    return {"sizes": _caught(together, rules), "sizes_by_seed": alone}
+
+
+def _caught(seen: Perturbed, rules: Envelopes) -> dict[str, Any]:
     """Smallest perturbation caught in every trial, and in half, by operator, rule and kind."""
-    rng = np.random.default_rng(SEED)
-    seen: dict[str, list[tuple[NDArray[Any], NDArray[Any]]]] = defaultdict(list)
-    for run in runs:
-        for layer, state in enumerate(run):
-            for op in referee.operators(layer):
-                reference = referee.reference(op, layer, state)
-                seen[op.name].append(perturbed_ratios(reference, state[op.output], referee.fmt, rng))
     result: dict[str, Any] = {}
     for name, parts in seen.items():
         single, whole = (np.concatenate([part[kind] for part in parts], 1) for kind in (0, 1))
@@ -242,42 +253,45 @@ def _refused(referee: Referee, layer: int, state: State, rules: Envelopes) -> di
 def _adversary(
     folder: Path, lane: str, referee: Referee, sequences: list[AnswerIds], rules: Envelopes
 ) -> list[dict[str, Any]]:
-    """Each answer's two closest calls and two random positions, pushed under either rule."""
+    """Each answer's two closest calls and two random positions of each seed, pushed under either rule; a closest
+    call has no seed."""
     # Gradients in fp32, with the lane's weights.
     stored = getattr(torch, lane.removeprefix("native-"))
     model = load_native(folder, alter=lambda tensors: {name: t.to(stored).float() for name, t in tensors.items()})
-    rng, rows = np.random.default_rng(SEED), []
+    rngs, rows = {seed: np.random.default_rng(seed) for seed in SEEDS}, []
     for number, (ids, prompt) in enumerate(sequences):
         logits = record(model, ids, Schedule(""))[-1]["logits"][prompt - 1 :]
         top = np.sort(logits, -1)[:, -2:]
         close = np.argsort(top[:, 1] - top[:, 0])[:2]
-        for choice, places in (("closest", close), ("random", rng.choice(len(logits), 2, replace=False))):
-            for place in places:
-                for rule in RULES:
-                    limits = {name: values[rule] for name, values in rules.items()}
-                    found, _ = attack(model, referee, ids[: prompt + int(place)], limits)
-                    told = {name: getattr(found, name) for name in ("gap", "drift", "largest_logit", "flipped")}
-                    rows.append({"rule": rule, "position": choice, **told})
+        drawn = [(seed, rng.choice(len(logits), 2, replace=False)) for seed, rng in rngs.items()]
+        for seed, places in [(None, close), *drawn]:
+            for place, rule in product(places, RULES):
+                limits = {name: values[rule] for name, values in rules.items()}
+                found, _ = attack(model, referee, ids[: prompt + int(place)], limits)
+                told = {name: getattr(found, name) for name in ("gap", "drift", "largest_logit", "flipped")}
+                rows.append({"rule": rule, "position": "random" if seed else "closest", "seed": seed, **told})
         frame.progress(f"{lane}: adversary, prompt {number}")
     return rows
 
 
-def _measure(folder: Path, lane: str) -> dict[str, Any]:
+def _measure(folder: Path, lane: str, stored: dict[str, Any] | None) -> dict[str, Any]:
+    """One lane. stored: what it has, of which only what is drawn is made anew; None: nothing."""
     model = load_native(folder, lane=lane)
     referee = Referee.of(model)
     prompts = [prompt_tokens(model, prompt, TOKENS) for prompt in (*CALIBRATION, *HELD_OUT)]
     answers = [generate(model, ids, Decoding(TOKENS, 0, 0)) for ids in prompts]
     sequences = [([*one.prompt_ids, *one.token_ids[:-1]], len(one.prompt_ids)) for one in answers]
-    found = _honest(lane, model, referee, sequences)
-    summary = _calibrated(found)
-    rules = {name: entry["envelopes"] for name, entry in summary["operators"].items()}
-    unseen = sequences[-2:]
-    summary["sizes"] = _sizes(referee, (record(model, i, Schedule("", first_piece=p)) for i, p in unseen[:1]), rules)
+    tokens = [len(ids) - prompt + 1 for ids, prompt in sequences]
+    if stored is not None and stored["answer_tokens"] != tokens:
+        raise DataError(f"{lane}: found answers of {tokens} tokens, expected those stored, {stored['answer_tokens']}")
+    kept = stored or _calibrated(_honest(lane, model, referee, sequences))
+    rules = {name: entry["envelopes"] for name, entry in kept["operators"].items()}
+    ids, prompt = sequences[-2]
+    drawn = _sizes(referee, record(model, ids, Schedule("", first_piece=prompt)), rules)
     frame.progress(f"{lane}: sizes")
-    summary["cheats"] = _cheats(folder, lane, referee, unseen, rules)
-    summary["adversary"] = _adversary(folder, lane, referee, sequences[-4:], rules)
-    summary["answer_tokens"] = [len(ids) - prompt + 1 for ids, prompt in sequences]
-    return summary
+    cheats = stored["cheats"] if stored else _cheats(folder, lane, referee, sequences[-2:], rules)
+    adversary = _adversary(folder, lane, referee, sequences[-4:], rules)
+    return {**kept, **drawn, "cheats": cheats, "adversary": adversary, "answer_tokens": tokens}
 
 
 def main() -> None:
@@ -287,15 +301,15 @@ def main() -> None:
         return _check_elsewhere(*sys.argv[2:5])
     parser = frame.arguments(__doc__)
     parser.add_argument("lane", nargs="*", help=f"{', '.join(LANES)}; lanes not named stay as they are stored")
-    named = parser.parse_args().lane
-    if unknown := set(named) - set(LANES):
+    parser.add_argument("--drawn", action="store_true", help="only what is drawn, against the stored envelopes")
+    given = parser.parse_args()
+    if unknown := set(given.lane) - set(LANES):
         parser.error(f"lane: found {', '.join(sorted(unknown))}, expected some of {', '.join(LANES)}")
     folder, results = frame.model_files(), frame.checkout().results
-    lanes = {lane: _measure(folder, lane) for lane in named or LANES}
-    if (results / "tolerance.json").is_file():
-        lanes = {**read_result(results, "tolerance")[1]["lanes"], **lanes}
-    payload = {"assumptions": ASSUMPTIONS, "margin": MARGIN, "sizes": [min(SIZES), max(SIZES)], "lanes": lanes}
-    frame.store("tolerance", payload, seed=SEED, packages=frame.MODEL_LIBRARIES)
+    stored = read_result(results, "tolerance")[1]["lanes"] if (results / "tolerance.json").is_file() else {}
+    found = {lane: _measure(folder, lane, stored[lane] if given.drawn else None) for lane in given.lane or LANES}
+    payload = {"assumptions": ASSUMPTIONS, "margin": MARGIN, "sizes": [min(SIZES), max(SIZES)], "seeds": SEEDS}
+    frame.store("tolerance", payload | {"lanes": stored | found}, seed=SEEDS[0], packages=frame.MODEL_LIBRARIES)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import product
+from math import inf
 from statistics import median
 from typing import Any
 
@@ -36,6 +37,17 @@ def tradeoff(result: Mapping[str, Any]) -> Records:
                 rows.append((lane, name, rule, envelope, checks, violations, slashed, *sizes))
     head = "lane, operator, rule, envelope, checks, violations, false_slash"
     return records(f"{head}, element_every, element_half, output_every, output_half", rows)
+
+
+def caught_by_seed(result: Mapping[str, Any]) -> Records:
+    """Per lane and seed of the perturbations: the smallest change of one element, over its output's root mean square,
+    that the calibrated rule catches in every trial whatever the operator (infinity: not even the largest tried)."""
+    rows = []
+    for lane, found in result["lanes"].items():
+        for drawn in found.get("sizes_by_seed", ()):  # none where one seed alone was drawn
+            least = [sizes["element"]["calibrated"]["every"] for sizes in drawn["sizes"].values()]
+            rows.append((lane, drawn["seed"], max(inf if size is None else size for size in least)))
+    return records("lane, seed, element_every", rows)
 
 
 def cheats(result: Mapping[str, Any]) -> Records:

@@ -20,13 +20,14 @@ from otr_core.errors import InputError, ModelError
 from otr_core.lane import formats as bits
 from otr_core.lane.architecture import Architecture
 from otr_core.lane.dims import Dims, Matrix
-from otr_core.lane.program import LayerOperator, SampledOperator
+from otr_core.lane.program import LayerOperator
 from otr_core.lane.tables import exp2_entries, rotary_table, sigmoid_entries
 from otr_core.poea.trace import Recorder
 from otr_node.checkpoint import commit_tensors, read_checkpoint, read_variant, torch_threads
 from otr_node.model import ROWS_AT_ONCE
 from otr_node.rounding import STACKS
 from tests.helpers import float_primitives as p
+from tests.helpers.token_operators import SampledOperator
 
 _BLOCK = 256
 

@@ -14,7 +14,7 @@ import pytest
 from otr_core.dispute.court import Court
 from otr_core.dispute.play import most_moves, most_seconds, play
 from otr_core.dispute.players import HonestChallenger, HonestOperator, case
-from otr_core.lane.program import GreedyOperator, LayerOperator, SampledOperator
+from otr_core.lane.program import LayerOperator
 from otr_core.lane.sampling import Decoding
 from otr_node.run import Run
 from otr_paper.benches.workbench import Served, Workbench
@@ -32,6 +32,7 @@ from otr_paper.labs.disputes.free import FreeOperator, FreeTrace
 from otr_paper.labs.disputes.parties import new_court
 from otr_paper.labs.disputes.search import FreeChallenger
 from otr_paper.labs.disputes.world import START, TERMS, tiny, tiny_signed
+from tests.helpers.token_operators import GREEDY, SAMPLED
 
 
 @functools.cache
@@ -75,8 +76,8 @@ def test_random_games_are_won_by_the_honest_side(temperature):
     for game in games(served, false, 300, temperature):
         checked(game, served.honest)
         seen[game.reached] += 1
-    token = SampledOperator if temperature else GreedyOperator
-    names = {each.label for each in LayerOperator} | {each.label for each in token} | {"kept"}
+    token = SAMPLED if temperature else GREEDY
+    names = {each.label for each in LayerOperator} | {*token.values()} | {"kept"}
     assert names - seen.keys() == set()
 
 

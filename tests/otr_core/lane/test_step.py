@@ -10,11 +10,12 @@ import pytest
 from otr_core.lane import step
 from otr_core.lane.dims import Dims
 from otr_core.lane.element import LAYER, TOKEN, Element, Place, program
-from otr_core.lane.program import GreedyOperator, Kind, LayerOperator, SampledOperator
+from otr_core.lane.program import Kind, LayerOperator
 from otr_node.execution import Execution
 from otr_node.generate import Answer, rebuild_operators
 from otr_paper.labs.disputes.world import SEED, tiny
 from otr_paper.labs.tiny import TINY
+from tests.helpers.token_operators import GREEDY, SAMPLED
 
 PLACES = [(0, (LAYER, 0, 0)), (0, (LAYER, 7, 1)), (0, (LAYER, 12, 2)), (0, (TOKEN, 8, 2)), (1500, (TOKEN, 8, 2))]
 
@@ -81,13 +82,13 @@ def test_an_operator_that_is_not_rounded_is_seen(name, monkeypatch):
 def test_operators_are_numbered_as_the_programs_list_them():
     d = Dims.of(TINY)
     programs = (
-        (LayerOperator, program(d, LAYER, 5, 0)),
-        (GreedyOperator, program(d, TOKEN, 5, 0)),
-        (SampledOperator, program(d, TOKEN, 5, 700)),
+        ([name.label for name in LayerOperator], program(d, LAYER, 5, 0)),
+        (GREEDY.values(), program(d, TOKEN, 5, 0)),
+        (SAMPLED.values(), program(d, TOKEN, 5, 700)),
     )
-    for names, operators in programs:
-        assert [name.value for name in names] == list(range(len(operators)))
-        for name, operator in zip(names, operators, strict=True):
-            assert operator.name == name.label
-            assert all(read < name for read in operator.reads)
+    assert [name.value for name in LayerOperator] == list(range(len(LayerOperator)))
+    for labels, operators in programs:
+        for number, (label, operator) in enumerate(zip(labels, operators, strict=True)):
+            assert operator.name == label
+            assert all(read < number for read in operator.reads)
     assert list(step.PRIMITIVES) == list(Kind)

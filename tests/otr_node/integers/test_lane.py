@@ -19,7 +19,7 @@ from otr_core.lane.architecture import Architecture
 from otr_core.lane.dims import Dims
 from otr_core.lane.element import TOKEN, Place, TraceClaim
 from otr_core.lane.held import HeldValues
-from otr_core.lane.program import LayerOperator, SampledOperator
+from otr_core.lane.program import LayerOperator
 from otr_core.lane.sampling import draw
 from otr_node import rounding
 from otr_node.checkpoint import read_checkpoint, read_variant
@@ -30,6 +30,7 @@ from otr_node.recorder import StateKeeper, TraceRecorder
 from otr_paper.labs.tiny import TINY, tiny_tensors
 from tests.helpers.float_lane import FloatModel, FloatSession, load_float, to_integers
 from tests.helpers.portable_second_opinion import Reference
+from tests.helpers.token_operators import SampledOperator
 
 FORMS = [Form(loops, limb_bits) for loops in (kernels, twins) for limb_bits in (8, 7, 0)]
 FORMS += [Form(kernels, 8, True), Form(kernels, 8, False)]

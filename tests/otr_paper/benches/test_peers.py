@@ -22,7 +22,7 @@ from otr_paper.store.results import read_result
 
 @pytest.fixture
 def statement():
-    return proof_peers.drawn_product((8, 576))
+    return proof_peers.drawn_product((8, 576), 1)
 
 
 def test_the_product_is_one_that_ezkl_proves(statement):
@@ -123,7 +123,7 @@ def test_the_layer_has_smollm2s_widths(smollm2):
 
 @pytest.mark.slow
 def test_ours_is_measured_with_and_without_the_model():
-    held, committed = (peers.measure_own_layer(2, each, lambda line: None) for each in (False, True))
+    held, committed = (peers.measure_own_layer(2, each, 1, lambda line: None) for each in (False, True))
     assert held["positions"] == committed["positions"] == 2
     assert held["setup_bytes"] == 0 < committed["setup_bytes"]
     assert held["setup_cpu_s"] == 0 < committed["setup_cpu_s"]

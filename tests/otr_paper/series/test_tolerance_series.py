@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from otr_paper.labs.tolerance import calibration
@@ -37,7 +39,20 @@ def test_views_of_the_stored_campaign(stored):
         assert row["envelope"] == 1 or row["rule"] != "IEEE"
         assert 0 < row["output_half"] <= row["output_every"]
         assert 0 < row["element_half"] <= row["element_every"]
+    for row in tolerance_views.caught_by_seed(stored):
+        own = [r["element_every"] for r in rows if (r["lane"], r["rule"]) == (row["lane"], "calibrated")]
+        assert 0 < row["element_every"] <= max(own)  # more trials are caught no sooner
     assert {row["cheat"] for row in tolerance_views.cheats(stored)} >= {"int8 weights", "int4 weights"}
     pushed = tolerance_views.adversary(stored)
     assert len(pushed) == 8
     assert all(0 <= row["flipped"] <= row["attacks"] > 0 for row in pushed)
+
+
+def test_what_is_caught_with_each_seed_is_of_the_worst_operator():
+    def drawn(seed, *least):
+        sizes = {str(n): {"element": {"calibrated": {"every": size}}} for n, size in enumerate(least)}
+        return {"seed": seed, "sizes": sizes}
+
+    lanes = {"a": {"sizes_by_seed": [drawn(5, 0.1, 0.3, 0.2), drawn(6, 0.1, None)]}, "b": {}}
+    found = tolerance_views.caught_by_seed({"lanes": lanes})
+    assert [(row["lane"], row["seed"], row["element_every"]) for row in found] == [("a", 5, 0.3), ("a", 6, math.inf)]

@@ -69,6 +69,9 @@ def test_several_seeds_are_in_the_result(drops, project):
     )
     for name in ("block_fuzz", "block_projections", "free_forgeries", "proof_forgeries", *fresh):
         assert drops[name]["seeds"] == len(set(stored[name]["seeds"])), name
+    # A result that names its seeds has as many here, whenever it is stored: a new one leaves its reason and TOO_FEW.
+    named = {name: payload["seeds"] for name, payload in stored.items() if "seeds" in payload}
+    assert {name: drops[name]["seeds"] for name in named} == {name: len(set(seeds)) for name, seeds in named.items()}
     assert drops["proof_growth"]["seeds"] == len(
         {(row["hidden"], row["layers"], row["positions"]) for row in stored["proof_growth"]["rows"]}
     )

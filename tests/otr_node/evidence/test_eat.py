@@ -7,8 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from otr_core.attestation import Bundle, Policy, appraise, load_bundle
-from otr_core.attestation.export import eat_claims
 from otr_core.encoding import canonical_json
+from otr_node.evidence.eat import eat_claims
 
 DEFAULT = Policy.default()
 IN_WINDOW = datetime(2025, 1, 15, tzinfo=UTC)

@@ -1,7 +1,7 @@
 """An appraisal's result as the claims set of an attestation token.
 
 Its shape follows RFC 9711 (EAT) and the claims of NVIDIA's remote attestation service (NRAS v3).
-The set is unsigned: ``otr_node.evidence.export`` signs it. What the evidence does not show is left out
+The set is unsigned: ``export`` signs it. What the evidence does not show is left out
 rather than filled in.
 """
 
