@@ -16,7 +16,7 @@ from otr_core.errors import ProverError
 from otr_core.lane import formats as bits
 from otr_core.lane.dims import Dims
 from otr_core.lane.sampling import MAX_TEMPERATURE_MILLI, Decoding, draw
-from otr_core.spotcheck.proof import layout
+from otr_core.spotcheck.proof import layout, party
 from otr_core.spotcheck.proof.field import P
 from otr_core.spotcheck.proof.layout import TEMPER_END, Sizes
 from otr_core.spotcheck.proof.soundness import (
@@ -197,6 +197,44 @@ def test_a_weight_that_is_near_is_not_told_to_be_far(drawn):
         return own
 
     assert refused(drawn, drawn.prove(change)) == "far chance"
+
+
+class Halves:
+    """Rounds that are right in themselves and of no sum at all: each is constant, half of what is claimed."""
+
+    def __init__(self, claim, degree):
+        self.claim, self.degree = claim, degree
+
+    def message(self):
+        self.claim = self.claim * pow(2, -1, P)
+        return np.stack([self.claim.words] * (self.degree + 1))
+
+    def bind(self, challenge):
+        """A constant stays what it is."""
+
+
+def test_where_a_sum_check_ends_its_value_is_compared(tiny_portable, monkeypatch):
+    """Of every product that is proven: a forger that is free in all rounds passes each of them, and not the end."""
+    cold = provable(tiny_portable, "w7 w9", Decoding(3, 5, 30))
+    assert all(cold.witness().numbers[name].any() for name in ("far", "chance_far"))  # products that are not 0
+    honest, kinds = party.sumcheck, list[str]()
+
+    def free(channel, label, claim, shape, degree, build):
+        if channel.sends:
+            kinds.append(label)
+            if label == forged:
+                return honest(channel, label, claim, shape, degree, lambda: Halves(claim, degree))
+        return honest(channel, label, claim, shape, degree, build)
+
+    monkeypatch.setattr(party, "sumcheck", free)
+    forged = ""
+    assert cold.check(cold.prove())
+    products = {*kinds}
+    assert {kind.partition(" ")[0] for kind in products} == {
+        *("squares", "dot", "scores", "far", "mix", "silu", "product")
+    }
+    for forged in sorted(products):
+        assert refused(cold, cold.prove()) == forged, forged
 
 
 def test_no_side_of_the_draws_relations_wraps_around(drawn):
