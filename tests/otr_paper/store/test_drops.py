@@ -13,8 +13,6 @@ from otr_paper.store.results import read_result
 
 #: Results that draw something, with fewer than three seeds: none may be added.
 TOO_FEW = {
-    "lane_bench",
-    "proof_cost",
     "proof_peers",
     "tolerance",
 }
