@@ -97,7 +97,7 @@ BUDGETS = {
     # signers looked up at a court, with the options of whoever asks for them, 90; both sides of a check of a
     # verifier without weights refuse what cannot be judged, by the file's name, 29
     # the claims set of a token, which was in the core, 66; weights asked for before they are needed, 12
-    "otr_node": 16202,
+    "otr_node": 16203,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
@@ -133,7 +133,7 @@ BUDGETS = {
     # a check of figures for words that lie on something, notes placed by it, and keys of marks, 118; limits of
     # what a measurement may be asked to do, 25
     # runs of several seeds as one measurement, and their ends where they are shown, 51
-    "otr_paper": 25928,
+    "otr_paper": 25929,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
     "otr_paper/claims": 2370,

@@ -129,8 +129,10 @@ class Anvil(LocalNode):
         words += [] if block_s is None else ["--block-time", str(block_s)]
         super().__init__(words, port, chain_id, _START_S)
         if first is not None:
-            ahead = max(latest, int(time.time())) - RpcChain(self.url).time
-            RpcNode(self.url, _START_S).ask("evm_increaseTime", max(ahead, 0))
+            node = RpcNode(self.url, _START_S)
+            # What its clock says, and not what a chain makes of it, whose time does not go back.
+            ahead = max(latest, int(time.time())) - quantity(node.block("pending").get("timestamp"))
+            node.ask("evm_increaseTime", max(ahead, 0))
 
 
 def _times(state: Path) -> tuple[int, int]:

@@ -41,7 +41,9 @@ def overlaps(figure: Figure) -> list[str]:
         notes: list[tuple[str, Bbox]] = [(_named(words), box) for words, box in inside if box is not None]
         if (legend := axes.get_legend()) is not None:
             notes += [(f"the legend's {_named(words)}", box) for words in legend.get_texts() if (box := _box(words))]
-            notes += [("the legend's sign", sign.get_window_extent()) for sign in legend.legend_handles if sign]
+            # A sign of error bars says of itself that it is everywhere.
+            signs = (sign.get_window_extent() for sign in legend.legend_handles if sign)
+            notes += [("the legend's sign", box) for box in signs if np.isfinite(box.extents).all()]
         for name, box in notes:
             found += [f"{name} on {mark}" for mark, hit in marks if hit(box)]
             found += [f"{name} across the {side} end of its axes" for side in _crossed(axes, box)]

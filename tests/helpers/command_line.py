@@ -7,6 +7,7 @@ imported these libraries and nothing of this project: every command still import
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -129,7 +130,8 @@ class Forked:
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself meanwhile
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)

@@ -26,7 +26,7 @@ def test_a_proof_for_a_verifier_without_weights_is_measured(tiny):
 
 
 def test_an_answer_of_no_position_is_refused():
-    with pytest.raises(ParameterError, match="at least"):
+    with pytest.raises(ParameterError, match="found 1, allowed: a whole number from 2 to"):
         ProofPlan(1)
 
 

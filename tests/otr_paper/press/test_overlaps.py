@@ -28,6 +28,7 @@ def test_a_plain_figure_has_nothing_on_anything(axes):
     axes.axvspan(0, 3, color="#EEEEEE")
     axes.barh([8], [4], zorder=-1)
     axes.axhline(8.1, zorder=0)
+    axes.errorbar([2], [4], xerr=[0.3], fmt="s", label="bars")
     assert found(axes) == []
 
 
