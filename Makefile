@@ -44,7 +44,7 @@ lab: data ## JupyterLab on the notebooks
 site: $(READY) ## the site in build/site, from the stored notebooks; offline, under a minute
 	@$(BIN)/python -m otr_paper.site.build
 
-grid: data ## every notebook at three values of each of its parameters (about half an hour)
+grid: data ## every notebook at three values of each of its parameters (half an hour of one processor)
 	@$(BIN)/python -m otr_paper.press.grid
 
 fresh: bench ## the long measurements again on this machine, then the notebooks on them, into build/
