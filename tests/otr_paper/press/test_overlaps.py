@@ -22,13 +22,13 @@ def found(axes):
 
 def test_a_plain_figure_has_nothing_on_anything(axes):
     axes.plot([0, 10], [0, 10], "o-", label="line")
+    axes.errorbar([2], [4], xerr=[0.3], fmt="s", label="bars")
     axes.annotate("a note", (1, 8))
     axes.legend(loc="lower right")
     axes.set_title("a finding")
     axes.axvspan(0, 3, color="#EEEEEE")
     axes.barh([8], [4], zorder=-1)
     axes.axhline(8.1, zorder=0)
-    axes.errorbar([2], [4], xerr=[0.3], fmt="s", label="bars")
     assert found(axes) == []
 
 
@@ -105,3 +105,13 @@ def test_a_note_without_a_free_place_gets_a_ground_of_its_own(axes):
     place_notes(axes, [note])
     assert note.get_bbox_patch() is not None
     assert found(axes) == []
+
+
+def test_a_note_at_the_end_of_its_axes_is_placed_within_them(axes):
+    axes.figure.canvas.draw()
+    for x in (0.1, 9.9):
+        note = axes.annotate("a long enough note", (x, 5), textcoords="offset points", xytext=(0, 0))
+        place_notes(axes, [note])
+        box, frame = note.get_window_extent(), axes.get_window_extent()
+        assert frame.x0 <= box.x0 < box.x1 <= frame.x1, x
+        note.remove()
