@@ -15,7 +15,7 @@ from otr_core.lane.architecture import FUSED, Architecture
 from otr_core.lane.dims import KEY, QUERY, Dims, Matrix
 from otr_node import weights
 from otr_node.integers.forms import Form
-from otr_node.integers.packed import Packed, Packer, RowSizes
+from otr_node.integers.packed import Blocks, Packed, Packer, RowSizes
 
 INT64 = 2**62
 """What integer sums stay below: half of what int64 holds, so that there is room for rounding."""
@@ -245,13 +245,14 @@ def round_model(
     """
     shapes, factors = stack_shapes(architecture), balance(architecture, tensors)
     packers: dict[str, Packer] = {}
+    blocks = Blocks()
     sizes: dict[str, RowSizes] = {}
 
     def integers() -> Iterator[weights.Tensor]:
         for part in _parts(architecture):
             source, columns = _values(architecture, tensors, part)
             if part.stack not in packers:
-                packers[part.stack] = Packer(shapes[part.stack], form.loops)
+                packers[part.stack] = Packer(shapes[part.stack], form.loops, blocks)
             factor = part.factor * factors.get(part.name, 1.0)
             values, sizes[part.name] = packers[part.stack].add(part.first, source, columns, factor)
             del source

@@ -64,6 +64,10 @@ class Layers:
     _scratch: Scratch = field(init=False, default_factory=Scratch)
     _parts: dict[int, tuple[tuple[Any, ...], ...]] = field(init=False, default_factory=dict)
 
+    def __post_init__(self) -> None:
+        # what is asked of every layer for every token is found out once
+        self._in_one = self.form.compiled and self.d.plain
+
     def layer(
         self,
         layer: int,
@@ -85,8 +89,8 @@ class Layers:
         d, loops = self.d, self.form.loops
         batch, count, _ = hidden.shape
         tokens = batch * count
-        if tokens < FEW and self.form.compiled and d.plain:
-            if layer not in self._parts:  # to ask for them by name takes a hundredth of a token's time
+        if tokens < FEW and self._in_one:
+            if layer not in self._parts:
                 self._parts[layer] = tuple(self.matrix(matrix, layer).parts for matrix in LAYER_MATRICES)
             constants = (d.epsilon, d.numerator, d.drop)
             where = (begin, pads, turns, keys, values)

@@ -106,16 +106,40 @@ class Packed:
         return np.stack([self[int(row)] for row in rows])
 
 
+class Blocks:
+    """Memory in which the dense parts of many matrices lie behind one another.
+
+    NumPy asks for large pages where it allocates ``BLOCK`` bytes, and not for a matrix of a megabyte. A decoded
+    token meets each weight once, so that without them it waits for the pages' addresses as well.
+    """
+
+    BLOCK = 2**25
+
+    def __init__(self) -> None:
+        self._left = np.empty(0, np.int16)
+
+    def take(self, shape: tuple[int, int]) -> NDArray[np.int16]:
+        """Room for int16 (rows, columns), void."""
+        size = math.prod(shape)
+        if 2 * size >= self.BLOCK:
+            return np.empty(shape, np.int16)
+        if size > len(self._left):
+            self._left = np.empty(self.BLOCK // 2, np.int16)
+        # The next one begins at a cache's line again, if this one did.
+        own, self._left = self._left[:size], self._left[-(-size // 32) * 32 :]
+        return own.reshape(shape)
+
+
 class Packer:
     """Fills a packed matrix, a part at a time, in any order.
 
     Args:
         shape: of the whole. loops: have ``round_rows``, ``cut_rest`` and ``unit_lengths``
-            (``forms.Form.loops``).
+            (``forms.Form.loops``). blocks: where its dense part is to lie.
     """
 
-    def __init__(self, shape: tuple[int, int], loops: ModuleType) -> None:
-        self._low = np.empty(shape, np.int16)
+    def __init__(self, shape: tuple[int, int], loops: ModuleType, blocks: Blocks) -> None:
+        self._low = blocks.take(shape)
         self._counts = np.zeros(shape[0], np.int32)
         self._rests: dict[int, tuple[NDArray[np.int32], NDArray[np.int32]]] = {}
         self._loops = loops

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from otr_core.lane import formats as bits
 from otr_node.integers import kernels, twins
 from otr_node.integers.forms import EXP2, SIGMOID, Form, Scratch
-from otr_node.integers.packed import LEAST, MOST, Packer, RowSizes, pack
+from otr_node.integers.packed import LEAST, MOST, Blocks, Packer, RowSizes, pack
 from otr_node.integers.products import cut_dots, rest_sums
 
 LOOPS = pytest.mark.parametrize("loops", [kernels, twins], ids=["kernels", "twins"])
@@ -233,6 +233,22 @@ def test_gate_and_sum(seed: int, power: int) -> None:
         assert (one == other).all()
 
 
+def test_matrices_of_a_block_do_not_touch():
+    """Also one that a block has no room left for, and one larger than a block."""
+    blocks, half = Blocks(), Blocks.BLOCK // 4
+    shapes = [(1, 33), (half, 1), (3, 5), (1, half), (1, 2 * half + 1), (7, 1)]
+    taken = [blocks.take(shape) for shape in shapes]
+    for number, own in enumerate(taken):
+        own[:] = number
+    assert [(own.shape, set(own.flat[:: max(own.size // 99, 1)])) for own in taken] == [
+        (shape, {number}) for number, shape in enumerate(shapes)
+    ]
+    # small ones share memory of the size at which NumPy asks for large pages
+    assert taken[0].base is taken[1].base is taken[2].base
+    assert taken[0].base is not None
+    assert taken[0].base.nbytes == Blocks.BLOCK
+
+
 @LOOPS
 @given(SEEDS, st.sampled_from([1.0, 2.0**16, bits.LOG2E * 2.0**16]))
 def test_packing_rounds_as_the_definition_says(loops: ModuleType, seed: int, factor: float) -> None:
@@ -243,7 +259,7 @@ def test_packing_rounds_as_the_definition_says(loops: ModuleType, seed: int, fac
     source[0, :4] = np.array([0.5, 1.5, -2.5, 40000]) / factor
     columns = random.uniform(0.5, 3, 11).astype(np.float32).astype(np.float64)
     columns[:4] = 1
-    packer = Packer((8, 11), loops)
+    packer = Packer((8, 11), loops, Blocks())
     under, _ = packer.add(6, np.ones((2, 11), np.float32), np.ones(11), 70000.0)
     found, sizes = packer.add(0, source, columns, factor)
     # the product with a column is exact in float64, that with the factor is rounded once
