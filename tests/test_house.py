@@ -96,8 +96,9 @@ BUDGETS = {
     # threads that no machine has, told as such, 3
     # signers looked up at a court, with the options of whoever asks for them, 90; both sides of a check of a
     # verifier without weights refuse what cannot be judged, by the file's name, 29
-    # the claims set of a token, which was in the core, 66; weights asked for before they are needed, 12
-    "otr_node": 16203,
+    # the claims set of a token, which was in the core, 66; weights asked for before they are needed, 12; in blocks
+    # with large pages, 15
+    "otr_node": 16218,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
