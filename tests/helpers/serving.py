@@ -10,6 +10,7 @@ import signal
 import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,18 @@ from tests.helpers.command_line import RUN, start
 DEADLINE_S = 120
 LONG = (1, 5, 5)
 """A prompt to which the tiny checkpoint with room for 1,024 tokens has no end of its own, greedily."""
+HELD = """
+import os, sys, time
+from otr_node.batching import ContinuousBatch
+made = ContinuousBatch.step
+def step(self, tokens):
+    while os.path.exists(sys.argv[sys.argv.index("--state") + 1] + ".held"):
+        time.sleep(0.01)
+    return made(self, tokens)
+ContinuousBatch.step = step
+"""
+"""What a server whose model can be held up (``Server.holding``) runs first: a test of what is late, or waits, is then
+one whatever the speed of the machine."""
 
 
 @dataclass
@@ -63,19 +76,32 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout)
 
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Meanwhile nothing is computed, where ``HELD`` ran first."""
+        held = Path(f"{self.state}.held")
+        held.touch()
+        try:
+            yield
+        finally:
+            held.unlink()
+
     def lines(self, event: str = "") -> list[dict[str, Any]]:
         """Lines of the log so far, of one event."""
-        found = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        *whole, _ = self.log.read_text().split("\n")  # the last is being written
+        found = [json.loads(line) for line in whole if line.startswith("{")]
         return [line for line in found if event in ("", line["event"])]
 
     def wait_for(self, event: str, count: int = 1) -> dict[str, Any]:
         """The line of the log that says so."""
         until = time.monotonic() + DEADLINE_S
-        while len(found := self.lines(event)) < count:
-            assert self.process.poll() is None, self.log.read_text()
+        while True:
+            ended = self.process.poll() is not None  # asked before its last words are read
+            if len(found := self.lines(event)) >= count:
+                return found[count - 1]
+            assert not ended, self.log.read_text()
             assert time.monotonic() < until, self.log.read_text()
             time.sleep(0.02)
-        return found[count - 1]
 
     def wait_for_end(self) -> None:
         self.process.wait(DEADLINE_S)

@@ -314,9 +314,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_the_process_ends_when_its_parent_dies() -> None:
     done = subprocess.run([sys.executable, "-c", _PARENT], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL
-    child, end = Path("/proc") / done.stdout.strip(), time.monotonic() + 20
+    child, end = Path("/proc") / done.stdout.strip(), time.monotonic() + 120
     while child.is_dir() and " Z " not in (child / "stat").read_text():
-        assert time.monotonic() < end, "the process that hashes outlived its parent by 20 s"
+        assert time.monotonic() < end, "the process that hashes outlived its parent by 120 s"
         time.sleep(0.05)
 
 

@@ -27,7 +27,7 @@ from otr_node.server.engine import MOST_RESTARTS, ChosenToken, Done, Engine, Eve
 from otr_node.server.journal import Journal
 from otr_node.server.limits import ServerLimits
 from otr_node.server.turns import InTurn
-from tests.helpers.serving import LONG, order_body, own_order
+from tests.helpers.serving import LONG, order_body, own_order, request
 
 NOW = 1_800_000_000
 LIMITS = ServerLimits(batch=4, queue=3, max_tokens=900)
@@ -99,7 +99,7 @@ def run(desk: Desk, clerk: Clerk | None = None, count: int = 3, **fields: Any) -
     engine.start()
     for _, heard in jobs:
         _ = heard.last
-    assert engine.close(10)
+    assert engine.close(60)
     return jobs
 
 
@@ -214,6 +214,13 @@ def test_the_queue_is_bounded_and_an_order_is_in_it_once(desk: Desk):
     engine.close()
 
 
+def test_a_prompt_of_a_megabyte_is_refused_before_it_is_tokenised(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(type(desk.model.tokenizer), "prompt_ids", lambda *args: pytest.fail("it is tokenised"))
+    with pytest.raises(ServiceError, match="characters") as error:
+        desk.take(json.dumps(request("m", "w" * 2**20)).encode())
+    assert (error.value.status, error.value.code) == (400, "context_length_exceeded")
+
+
 def test_a_stopped_engine_says_so_to_those_who_wait(desk: Desk):
     engine = Engine(desk.model, desk, LIMITS)
     waiting, heard = job_of(desk)
@@ -230,6 +237,14 @@ def test_a_stopped_engine_says_so_to_those_who_wait(desk: Desk):
 def test_what_is_begun_and_cut_off_is_answered_at_the_next_start(desk: Desk):
     engine = Engine(desk.model, desk, LIMITS)
     job, heard = job_of(desk, 900, ids=LONG)
+
+    def held(event: Event) -> None:
+        """From the third token on each takes so long that the answer would end after three minutes."""
+        heard(event)
+        if len(heard.events) >= 3:
+            time.sleep(0.2)
+
+    job.listen = held
     engine.submit(job)
     engine.start()
     while len(heard.events) < 3:
@@ -243,7 +258,7 @@ def test_what_is_begun_and_cut_off_is_answered_at_the_next_start(desk: Desk):
     again.start([task])
     while desk.journal.receipt(job.order_id) is None:
         time.sleep(0.01)
-    assert again.close(10)
+    assert again.close(60)
     file = load_receipt_file(desk.journal.receipt(job.order_id) or b"")
     assert file.response.plain is not None
     assert tuple(file.response.plain["token_ids"])[: len(heard.tokens)] == heard.tokens

@@ -6,14 +6,15 @@ import json
 import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from otr_core.poea import Domain
+from otr_core.poea import Domain, PlacedOrder
 from otr_node.portable import PortableModel
 from tests.helpers.command_line import otr
-from tests.helpers.serving import LONG, Server, order_body, own_order, request
+from tests.helpers.serving import DEADLINE_S, HELD, LONG, Server, order_body, own_order, request
 
 NAME = "roomy@portable-1"
 SECRET = "w41 w42 w43 w44"
@@ -55,13 +56,6 @@ def test_a_request_that_cannot_be_answered_has_its_status(server: Server, body, 
     assert (found, reply["error"]["code"]) == (status, code)
     assert len(json.dumps(reply)) < 1000
     answered(server)
-
-
-def test_a_prompt_of_a_megabyte_takes_no_time(server: Server):
-    start = time.monotonic()
-    status, reply, _ = server.chat(request(NAME, "w" * 2**20))
-    assert (status, reply["error"]["code"]) == (400, "context_length_exceeded")
-    assert time.monotonic() - start < 2
 
 
 def test_orders_that_are_not_for_this_server_are_refused(server: Server, exact: PortableModel):
@@ -127,10 +121,10 @@ def test_five_hundred_connections_do_not_keep_others_out(server: Server):
     try:
         for each in held[::2]:
             each.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\n")
-        answered(server)
-        shown = server.ask("/metrics")[1].decode()
+        shown = server.ask("/metrics")[1].decode()  # first of all: they are closed after 15 s
         (connections,) = [line for line in shown.splitlines() if line.startswith("otr_connections ")]
         assert float(connections.split()[1]) > 400
+        answered(server)
     finally:
         for each in held:
             each.close()
@@ -168,7 +162,7 @@ def test_a_server_with_keys_bounds_and_a_log_that_tells_nothing(roomy: Path, tmp
     keys = tmp_path / "keys"
     keys.write_text(KEY + "\n")
     limits = ("--batch", 1, "--queue", 1, "--queue-seconds", 1, "--max-tokens", 900, "--key-file", keys)
-    with Server(roomy, tmp_path / "state", limits) as server:
+    with Server(roomy, tmp_path / "state", limits, HELD) as server:
         shown = {"authorization": f"Bearer {KEY}"}
         for wrong in ({}, {"authorization": "Bearer wrong"}, {"authorization": f"Basic {KEY}"}):
             status, reply, _ = server.chat(request(NAME, SECRET), **wrong)
@@ -185,38 +179,48 @@ def test_a_server_with_keys_bounds_and_a_log_that_tells_nothing(roomy: Path, tmp
         begun = [socket.create_connection((place.host, place.port), timeout=20) for _ in range(4)]
         for each in begun:
             each.sendall(head.encode())
-        time.sleep(1)
-        status, reply, headers = server.chat(request(NAME, SECRET), **shown)
+        reply, until = {}, time.monotonic() + DEADLINE_S
+        while "error" not in reply:  # it is answered as long as not all four are read
+            assert time.monotonic() < until
+            status, reply, headers = server.chat(request(NAME, SECRET, max_tokens=1), **shown)
         assert (status, reply["error"]["code"]) == (503, "overloaded")
         assert int(headers["retry-after"]) >= 1
         for each in begun:
             each.close()
-        time.sleep(1)
+        while sum(line["status"] == 499 for line in server.lines("request")) < 4:
+            assert time.monotonic() < until
+            time.sleep(0.02)
 
-        slow = [own_order(exact.manifest.model_id, LONG, 900) for _ in range(8)]
-        held = [server.connect() for _ in slow]
-        for connection, placed in zip(held, slow, strict=True):
-            head = {"content-type": "application/json", **shown}
-            connection.request("POST", "/v1/chat/completions", json.dumps(order_body(placed)), head)
-        replies = [connection.getresponse() for connection in held]
-        statuses = sorted(reply.status for reply in replies)
-        assert 200 in statuses
-        assert 429 in statuses
-        assert set(statuses) <= {200, 429, 503}
-        for reply in replies:
-            if reply.status != 200:
-                assert int(reply.headers["retry-after"]) >= 1
+        def come(placed: PlacedOrder) -> int:
+            """As a client that comes again as long as there was no place for it in time."""
+            while (got := server.chat(order_body(placed), **shown))[0] == 503:
+                assert int(got[2]["retry-after"]) >= 1
+            return got[0]
+
+        slow, told = [own_order(exact.manifest.model_id, LONG, 900) for _ in range(8)], {}
+        with ThreadPoolExecutor(8) as pool:
+            with server.holding():
+                first = pool.submit(come, slow[0])
+                while "otr_running 1.0" not in server.ask("/metrics")[1].decode():
+                    assert time.monotonic() < until
+                    time.sleep(0.02)
+                while not {"queue_full", "queue_timeout"} <= told.keys():
+                    assert time.monotonic() < until
+                    replies = pool.map(lambda placed: server.chat(order_body(placed), **shown), slow[1:])
+                    for placed, (status, reply, headers) in zip(slow[1:], replies, strict=True):
+                        assert (status, int(headers["retry-after"]) >= 1) in ((429, True), (503, True))
+                        told[reply["error"]["code"]] = placed
+            assert first.result() == 200
         # who was told to come later may: nothing of it was begun
-        late = next(at for at, reply in enumerate(replies) if reply.status == 429)
-        assert server.chat(order_body(slow[late]), **shown)[0] == 200
-        assert server.chat(request(NAME, SECRET, max_tokens=2), **shown)[0] == 200
+        late = told["queue_full"]
+        assert come(late) == 200
         assert server.stop() == 0
         text = server.log.read_text()
     ended = json.loads(text.splitlines()[-1])
     assert (ended["event"], ended["all_answered"]) == ("stopped", True)
     for word in (KEY, "w41", SECRET, slow[0].order.id.hex(), "Traceback"):
         assert word not in text
-    assert slow[late].order.id.hex()[:16] in text
+    assert late.order.id.hex()[:16] in text
 
 
 def test_a_stopping_server_ends_what_it_has_begun(roomy: Path, tmp_path: Path, exact: PortableModel):

@@ -74,4 +74,4 @@ def test_a_client_that_does_not_read_is_left(monkeypatch, after: int):
     messages = sent(EventStream(documents(*PIECES), {}, time.monotonic() + 0.2), blocks_after=after)
     assert len(messages) == after
     assert messages[-1].get("more_body") in (None, True)  # so that the connection is closed
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 60  # and not 600
