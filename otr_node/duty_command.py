@@ -193,8 +193,20 @@ def answer_spot_check(
     print(f"message: {out}, {len(message)} bytes")
 
 
+@contextmanager
+def _judging() -> Iterator[None]:
+    """What cannot be judged is no verdict: whatever fails here is unusable, exit status 2, and no conviction."""
+    try:
+        yield
+    except InputError:
+        raise
+    except OtrError as error:
+        raise InputError(f"{error}; nothing was judged") from error
+
+
 @spotcheck_app.command("take")
 @with_options
+@_judging()
 def take_message(
     file: CheckFile,
     vouching: VouchOptions,
@@ -213,35 +225,6 @@ def take_message(
     operator is convicted, 2 if nothing was judged. With --model beside --commitment that is made again from the
     weights first."""
     check_target(out)
-    with _judging():
-        _take(file, vouching, message, proof, at, order, policy, model, store, commitment, out, as_json)
-
-
-@contextmanager
-def _judging() -> Iterator[None]:
-    """What cannot be judged is no verdict: whatever fails here is unusable, exit status 2, and no conviction."""
-    try:
-        yield
-    except InputError:
-        raise
-    except OtrError as error:
-        raise InputError(f"{error}; nothing was judged") from error
-
-
-def _take(
-    file: Path,
-    vouching: VouchOptions,
-    message: Path | None,
-    proof: Path | None,
-    at: int | None,
-    order: Path | None,
-    policy: Path | None,
-    model: Path | None,
-    store: Path | None,
-    commitment: Path | None,
-    out: Path | None,
-    as_json: bool,
-) -> NoReturn:
     check, placed = _loaded(file, order, policy)
     if commitment is None and vouching.asked:
         raise InputError("--commitment: found none, expected the one that is vouched for")

@@ -23,7 +23,7 @@ def searches(adversaries: Mapping[str, Any]) -> Records:
     return records(", ".join((*columns, *ends)), rows)
 
 
-def title(searched: Records, games: Records) -> str:
+def games_title(searched: Records, games: Records) -> str:
     """What the search and these games found.
 
     Args:

@@ -196,26 +196,3 @@ def test_the_page_writes_numbers_as_people_do_and_says_what_words_are_read_as(pr
     assert "longest context: 131072" in cells["L16"]["what would have to be true"].replace(",", "")
     assert cells["L03"]["stands in"] == "whichever source is left out"
     assert "which gives up “ZKML takes over 20 min”" in cells["L03"]["what would have to be true"]
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (604800.0, "604,800"),
-        (0.000250104, "0.0002501"),
-        (12.4951, "12.5"),
-        (29142.1, "29,142"),
-        (0.0, "0"),
-        (1.0, "1"),
-        (-0.06, "-0.06"),
-        (7.60036e-06, "0.0000076"),
-        (99.9999, "100"),
-    ],
-)
-def test_digits(value, text):
-    assert claims_table._digits(value) == text
-
-
-def test_only_long_numbers_of_a_text_are_shortened():
-    shown = "FlashProve 400B: 0.00762083, cc26, 2.0 of 1,000, v0.1, 3000, L16, 26.1815"
-    assert claims_table._plain(shown) == "FlashProve 400B: 0.007621, cc26, 2.0 of 1,000, v0.1, 3000, L16, 26.18"

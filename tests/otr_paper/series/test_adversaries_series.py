@@ -50,13 +50,13 @@ def test_the_title_counts_the_games_that_its_figure_draws(stored, project):
     drawn = [row for row in games if row["model"] != "tiny"]
     assert {row["end"] for row in games} <= adversaries.ENDS.keys()
     bars = sum(row["games"] for row in drawn if row["end"] in adversaries.ENDS)
-    assert adversaries.title(searched, drawn).startswith(f"{bars:,} games ")
+    assert adversaries.games_title(searched, drawn).startswith(f"{bars:,} games ")
     drawn[0]["losses"] = 2
-    assert adversaries.title(searched, drawn).endswith("the honest side lost 2")
+    assert adversaries.games_title(searched, drawn).endswith("the honest side lost 2")
     (cell,) = (
         "".join(cell["source"])
         for cell in json.loads((project.notebooks / "03_dispute_bisection.ipynb").read_text())["cells"]
         if "F28_free_opponents" in "".join(cell["source"])
     )
-    assert 'adversary_views.title(\n    searched.to_dict("records"), real.to_dict("records"))' in cell
+    assert 'adversary_views.games_title(\n    searched.to_dict("records"), real.to_dict("records"))' in cell
     assert 'run.figure(fig, "F28_free_opponents", real,' in cell
