@@ -22,8 +22,6 @@ from otr_paper.simulation.replica import closed_loop
 
 STEP_WEIGHT = 3.0
 """Weight of the inter-token latency beside first token and rate: every answer has hundreds of them."""
-FIRST_WEIGHT = 3.0
-"""Weight of the first token: of the weights tried, with which a load left out of the search is foretold best."""
 #: What is searched, and how far: natural logarithms, for the coefficients around the least squares.
 BOUNDS = {
     "base_s": (-0.3, 0.3),
@@ -68,11 +66,11 @@ def least_squares(runs: Sequence[ServingPoint]) -> StepLaw:
 
 
 def misfit(runs: Sequence[ServingPoint], law: StepLaw, client: LoadGenerator) -> float:
-    """Mean over the runs of the absolute log errors of rate and, weighted, first token and step."""
+    """Mean over the runs of the absolute log errors of first token, rate, and (weighted) step."""
     total = 0.0
     for run in runs:
         found = closed_loop(run, law, client)
-        total += FIRST_WEIGHT * abs(math.log(found.first_token_s / run.first_token_s))
+        total += abs(math.log(found.first_token_s / run.first_token_s))
         total += STEP_WEIGHT * abs(math.log(found.step_s / run.step_s))
         total += abs(math.log(found.tokens_per_s / run.tokens_per_s))
     return total / len(runs)

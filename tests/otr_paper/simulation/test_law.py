@@ -109,10 +109,10 @@ def test_the_stored_law_fits_the_fitted_half_and_its_errors_are_those_of_today(c
 
 
 def test_first_tokens_on_the_tested_half(cited, stored):
-    """The goal, 15 %, is met for 70B and missed for 8B by less than three points; answers by far."""
+    """The goal, 15 %, is met for 70B and missed for 8B by less than two points; answers by far."""
     errors = {model: stored["errors"][model]["tested"] for model in law.MODELS}
     assert errors["llama33_70b"]["first_token_s"] <= accuracy.GOAL
-    assert accuracy.GOAL < errors["llama31_8b"]["first_token_s"] < accuracy.GOAL + 0.03
+    assert accuracy.GOAL < errors["llama31_8b"]["first_token_s"] < accuracy.GOAL + 0.02
     assert max(each["answer_s"] for each in errors.values()) <= 0.05
     known = law.stored_laws(stored)["llama33_70b"]
     records = accuracy.runs(cited, "llama33_70b", *known)
