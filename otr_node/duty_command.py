@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -10,8 +12,8 @@ import typer
 
 from otr_core.cli import AsJson, print_json, receipt_policy, say
 from otr_core.dispute.accounts import batch_id
-from otr_core.encoding import from_hex, parse_json
-from otr_core.errors import InputError, SpotCheckError, in_file
+from otr_core.encoding import canonical_json, from_hex, parse_json
+from otr_core.errors import InputError, OtrError, SpotCheckError, in_file
 from otr_core.extras import need_extras
 from otr_core.files import check_target, read_input, write_bytes
 from otr_core.poea.client import PlacedOrder, opened
@@ -68,12 +70,15 @@ def _committed_to(check: SpotCheck, commitment: Path | None) -> ModelCommitment 
     return None if commitment is None else ModelCommitment.read(commitment)
 
 
-def _show(check: SpotCheck, as_json: bool) -> NoReturn:
-    """Say where a check stands; exit status 1 for a conviction."""
+def _show(check: SpotCheck, as_json: bool, out: Path | None = None) -> NoReturn:
+    """Say where a check stands, in a file too if one is named; exit status 1 for a conviction."""
     awaited = check.round if check.stage in (Stage.INCLUDED, Stage.COMMITTED) else None
     told = {"stage": check.stage.name, "round": awaited, "until": check.until, "refused_by": check.refused_by}
+    told |= {"position": check.position, "layer": check.layer, "why": check.why}
+    if out is not None:
+        write_bytes(out, canonical_json(told) + b"\n")
     if as_json:
-        print_json(told | {"position": check.position, "layer": check.layer, "why": check.why})
+        print_json(told)
     else:
         print(
             f"{check.stage.name.lower()}: {check.stage.value}"
@@ -188,8 +193,20 @@ def answer_spot_check(
     print(f"message: {out}, {len(message)} bytes")
 
 
+@contextmanager
+def _judging() -> Iterator[None]:
+    """What cannot be judged is no verdict: whatever fails here is unusable, exit status 2, and no conviction."""
+    try:
+        yield
+    except InputError:
+        raise
+    except OtrError as error:
+        raise InputError(f"{error}; nothing was judged") from error
+
+
 @spotcheck_app.command("take")
 @with_options
+@_judging()
 def take_message(
     file: CheckFile,
     vouching: VouchOptions,
@@ -201,10 +218,13 @@ def take_message(
     model: Folder = None,
     store: Store = None,
     commitment: Commitment = None,
+    out: Annotated[Path | None, typer.Option(help="Where it says what --json prints, whole or not at all.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take what the operator sent, or its silence: rows bring the check on, an answer is judged. Exit 1
-    if the operator is convicted. With --model beside --commitment that is made again from the weights first."""
+    """Take what the operator sent, or its silence: rows bring the check on, an answer is judged. Exit 1 if the
+    operator is convicted, 2 if nothing was judged. With --model beside --commitment that is made again from the
+    weights first."""
+    check_target(out)
     check, placed = _loaded(file, order, policy)
     if commitment is None and vouching.asked:
         raise InputError("--commitment: found none, expected the one that is vouched for")
@@ -213,13 +233,13 @@ def take_message(
     if message is None:
         check = check.lapse(now)
         write_bytes(file, check.dump())
-        _show(check, as_json)
+        _show(check, as_json, out)
     raw = read_input(message, what="a message (JSON)")
     if check.stage is Stage.PLACED:
         with in_file(message):
             check = check.commit_rows(now, raw)
         write_bytes(file, check.dump())
-        _show(check, as_json)
+        _show(check, as_json, out)
     said, response = opened(check.file, placed)
     shown = b"" if proof is None else read_input(proof, what="a proof", limit_bytes=MOST_PROOF_BYTES)
     if under is not None:
@@ -240,7 +260,7 @@ def take_message(
             with in_file(commitment):
                 check_commitment(held, under, say)
     try:
-        _show(check.answer(now, raw, judge, shown), as_json)
+        _show(check.answer(now, raw, judge, shown), as_json, out)
     except SpotCheckError as error:
         about = {"stage": file, "proof bytes": proof, "held model": commitment, "held circuits": commitment}
         with in_file(about.get(error.check) or message):

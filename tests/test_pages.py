@@ -12,6 +12,8 @@ from otr_core.errors import DataError
 from otr_paper.claims.rows import read_ledger
 from otr_paper.press import pages
 from otr_paper.press.claims_table import HEADLINES
+from otr_paper.press.figures import spelled
+from otr_paper.series.guarantee import PAGE, breaking_page
 
 PAGES = ("README.md", "ARTIFACT.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs/*.md")
 
@@ -30,6 +32,16 @@ def test_generated_blocks_are_what_the_code_generates(project):
             assert pages.replace_block(document, name, block, page) == document, f"{page}: {name} is of other data"
             found += 1
     assert found == 11
+
+
+def test_shares_have_one_spelling(project, texts):
+    """``1 %``: in what is written by hand, and in what the code generates today."""
+    shown = {path.name: re.sub(r"<!-- begin:.*?<!-- end:", "", text, flags=re.DOTALL) for path, text in texts.items()}
+    shown.pop("guarantee.md")  # generated as a whole
+    shown |= {f"{page}: {name}": text for page, made in pages.generated(project).items() for name, text in made.items()}
+    shown[PAGE] = breaking_page(project)
+    assert {name: found for name, text in shown.items() if (found := re.findall(r"\S*\d%\S*", text))} == {}
+    assert spelled("9% of 3.5%, %20 and 5 % at b%2F") == "9 % of 3.5 %, %20 and 5 % at b%2F"
 
 
 def test_an_old_block_is_renewed_and_a_lost_marker_is_named():

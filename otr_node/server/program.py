@@ -163,6 +163,7 @@ def run_server(
     """
     keys, limits = read_keys(plan.keys), room_for_connections(plan.limits)
     bound = bind(plan.host, plan.port)
+    new = not plan.state.exists()
     journal = Journal(plan.state)
     metrics = Metrics()
     reporter = Reporter(start_log(), metrics)
@@ -200,7 +201,8 @@ def run_server(
     engine.start(left_over)
     host, port = bound.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    reporter.note("listening", url=url, model=desk.name, lane=model.manifest.lane, left_over=len(left_over))
+    facts = {"url": url, "model": desk.name, "lane": model.manifest.lane, "left_over": len(left_over)}
+    reporter.note("listening", **facts, state=str(plan.state), state_made=new)
     # Until uvicorn has its own handlers a signal stops it as soon as it runs; when it has stopped it
     # raises the signal again, which is no failure then.
     for number in (signal.SIGINT, signal.SIGTERM):

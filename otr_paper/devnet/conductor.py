@@ -42,6 +42,8 @@ from otr_paper.devnet.faults import (
     NetworkFault,
     Plan,
     answered_by,
+    met_by,
+    strike,
 )
 from otr_paper.devnet.ground import DevnetEnd, Ground
 from otr_paper.devnet.parties import heartbeat_of
@@ -199,7 +201,7 @@ class Devnet:
             now = time.monotonic()
             self._listen()
             self._supervise(now)
-            self._strike()
+            strike(self._due, self._events, self.processes.pids, self._fall)
             if self._followed.height != height:
                 height, since = self._followed.height, now
             self._note_slash()
@@ -288,21 +290,9 @@ class Devnet:
 
     # --- faults
 
-    def _strike(self) -> None:
-        """Let happen what is due. What is to meet a process that does not run now waits for it."""
-        for fault in [each for each in self._due if each.after <= self._events and (not each.who or self._meets(each))]:
-            time.sleep(fault.wait_s)
-            if not fault.who or self._meets(fault):
-                self._due.remove(fault)
-                self._fall(fault)
-
-    def _meets(self, fault: NetworkFault) -> str:
-        """The process that a fault meets; "": it does not run now, or the fault meets none."""
-        return next((name for name in self.processes.pids if fault.who and name.startswith(fault.who)), "")
-
     def _fall(self, fault: NetworkFault) -> None:
         """Let a fault happen, if there is what it meets."""
-        who = self._meets(fault)
+        who = met_by(fault, self.processes.pids)
         if fault.kind != "node" and not who:
             return
         self.outcome.faults += 1

@@ -9,7 +9,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from random import Random
@@ -62,6 +62,23 @@ class NetworkFault:
     after: int
     wait_s: float
     lasts_s: float
+
+
+def met_by(fault: NetworkFault, running: Iterable[str]) -> str:
+    """The process that a fault meets; "": it does not run, or the fault meets none."""
+    return next((name for name in running if fault.who and name.startswith(fault.who)), "")
+
+
+def strike(
+    due: list[NetworkFault], events: int, running: Collection[str], fall: Callable[[NetworkFault], None]
+) -> None:
+    """Let fall what is due after so many events, and take it off the list. What is to meet a process that is not
+    among those ``running``, or that another fault ends before it, waits for it."""
+    for fault in [each for each in due if each.after <= events and (not each.who or met_by(each, running))]:
+        time.sleep(fault.wait_s)
+        if not fault.who or met_by(fault, running):
+            due.remove(fault)
+            fall(fault)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from otr_paper.devnet.faults import SERVERS
 
 LOGGED = ("listening", "answered", "stopped")
 """What is heard of a server's log: not each request."""
-_OF_A_LOG = {"time", "level"}
+_OF_A_LOG = {"time", "level", "state", "state_made"}
 _BY_ANOTHER_CLOCK = """
 import runpy, sys, time
 right, wrong = time.time, float(sys.argv.pop(1))

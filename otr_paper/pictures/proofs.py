@@ -36,14 +36,23 @@ def draw_checks(kinds: pd.DataFrame) -> Figure:
     return fig
 
 
-def draw_proof_cost(costs: pd.DataFrame, points: pd.DataFrame, reach: pd.DataFrame, line: CostFit) -> Figure:
-    """What one proof costs: left, circuits of this project by their rows; right, beside published provers.
+def _size(parameters: float) -> str:
+    """A number of parameters as it is spoken of: 124M, 7B."""
+    factor, unit = (1e9, "B") if parameters >= 1e9 else (1e6, "M")
+    return f"{parameters / factor:.2g}{unit}" if parameters < 1e8 else f"{parameters / factor:.3g}{unit}"
+
+
+def draw_proof_cost(
+    costs: pd.DataFrame, points: pd.DataFrame, reach: pd.DataFrame, line: CostFit, stated: tuple[float, float]
+) -> Figure:
+    """What one proof costs: left, circuits of this project by their rows; right, published provers, a row each, with
+    the sizes of the models proved beside their times, in that order.
 
     Args:
         costs: k, rows, columns, prove_cpu_s of measured circuits. points: system, params, seconds, as published.
-        reach: weights, core_s, extrapolated by ``line``.
+        reach: weights, core_s, extrapolated by ``line``. stated: the paper's seconds and parameters.
     """
-    fig, (left, right) = figures.subplots(figures.PAGE_IN, 4.3, ncols=2, width_ratios=[1, 1.35])
+    fig, (left, right) = figures.subplots(figures.PAGE_IN, 4.3, ncols=2, width_ratios=[1, 1.1])
     ours, grid = figures.SEQUENCE[0], np.arange(8, 18)
     law = f"{line.fixed_s:.2f} s + {1e3 * line.per_row_s:.2f} ms × rows"
     left.plot(2.0**grid, [line.seconds(int(k)) for k in grid], "-", color=ours, label=law)
@@ -53,17 +62,21 @@ def draw_proof_cost(costs: pd.DataFrame, points: pd.DataFrame, reach: pd.DataFra
     left.plot(2.0**costs.k, costs.prove_cpu_s, "o", color=ours, label="measured")
     left.set(xscale="log", yscale="log", xlabel="rows of the circuit (count)", ylabel="proving (CPU s)")
     left.set_title(f"rows to the power {line.exponent:.2f} ± {line.exponent_error:.2f}")
-    left.legend(loc="upper left")
-    # More provers than colours: where the palette begins again, signs are hollow.
-    for number, ((system, part), marker) in enumerate(zip(points.groupby("system"), "osD^v<>Ph8pXd*H+", strict=False)):
-        fill = "none" if number >= len(figures.SEQUENCE) else "full"
-        colour = figures.SEQUENCE[number % len(figures.SEQUENCE)]
-        right.plot(part.params, part.seconds, marker, markersize=5, color=colour, fillstyle=fill, label=system)
-    shares, carried = reach.core_s / CORES, f"this circuit, extrapolated, {CORES} cores"
-    right.plot(reach.weights, shares, "--k", marker="s", markerfacecolor="white", label=carried)
-    weights = costs["rows"] * costs["columns"]
-    right.plot(weights, costs.prove_cpu_s, ".", color=ours, label="this circuit, measured, one core")
-    right.plot(7e9, 1200, "x", color=figures.PAPER_COLOUR, markersize=8, label="paper: > 20 min for 7B")
-    right.set(xscale="log", yscale="log", xlabel="parameters (count)", ylabel="proving (s)")
-    fig.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    left.legend(loc="lower right")
+    # Fifteen signs have no colours that a reader tells apart: each prover has a row, and its name before it.
+    rows = {name: list(zip(part.seconds, part.params, strict=True)) for name, part in points.groupby("system")}
+    rows = dict(sorted(rows.items(), key=lambda row: max(row[1])))
+    carried = f"this circuit, carried to {CORES} cores"
+    looks = {"paper: more than": ("X", figures.PAPER_COLOUR, [stated])}
+    looks |= {name: ("o", "#555555", found) for name, found in rows.items()}
+    looks |= {carried: ("s", ours, list(zip(reach.core_s / CORES, reach.weights, strict=True)))}
+    for place, (marker, colour, found) in enumerate(looks.values()):
+        seconds, sizes = zip(*sorted(found), strict=True)
+        right.plot(seconds, [place] * len(seconds), marker, markersize=5, color=colour)
+        told = ", ".join(dict.fromkeys(_size(each) for each in sizes))
+        right.annotate(told, (seconds[-1], place), (5, 0), textcoords="offset points", va="center", fontsize=7)
+    right.set_yticks(range(len(looks)), looks)
+    right.set(xscale="log", xlabel="proving (s); beside it: parameters")
+    right.set_xlim(right=400 * max(max(found)[0] for _, _, found in looks.values()))
+    right.invert_yaxis()
     return fig

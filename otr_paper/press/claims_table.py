@@ -6,6 +6,8 @@ What stands in it is read and judged in ``otr_paper.claims.ledger``.
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,9 +35,41 @@ def stated_text(row: ClaimRow) -> str:
     relation = {"=": "", "words": "", "range": "", "~": "about "}.get(row.relation, f"{row.relation} ")
     if isinstance(row.stated, str) and row.relation != "words":
         relation = ""
-    value = f"{row.stated:g}" if isinstance(row.stated, int | float) else row.stated
-    unit = "" if row.unit in ("1", "words", "ratio") else f" {row.unit}"
-    return f"{relation}{value}{unit}"
+    value = _digits(row.stated) if isinstance(row.stated, int | float) else row.stated
+    return f"{relation}{value}{'' if row.relation == 'words' else _unit(row.unit)}"
+
+
+def read_text(row: ClaimRow, published: Published) -> str:
+    """``stated_text``, and what words are read as, of which the row says where its verdict flips."""
+    if row.relation != "words" or not row.stated_rows:
+        return stated_text(row)
+    unit = ledger.stated_unit(row, published)
+    ends = dict.fromkeys(_digits(end) for end in published[row.stated_rows[0]].bounds(unit))
+    return f"{stated_text(row)}, read as {' to '.join(ends)}{_unit(unit)}"
+
+
+def _unit(unit: str) -> str:
+    """A unit as it stands behind a number, with its space; none of what is counted or compared."""
+    return {"1": "", "words": "", "ratio": "", "count": "", "pct": " %", "tok": " tokens"}.get(unit, f" {unit}")
+
+
+def _digits(value: float) -> str:
+    """Four significant digits and no powers of ten, as people write them: 0.0002501, 12.49; no more than the whole of
+    what is above a thousand: 604,800."""
+    if value == round(value) or abs(value) >= 1000:
+        return f"{value:,.0f}" if abs(value) < 1e12 else f"{value:g}"
+    text = f"{float(f'{value:.4g}'):.{3 - math.floor(math.log10(abs(value)))}f}"
+    return text.rstrip("0").rstrip(".")
+
+
+def _plain(text: str) -> str:
+    """A text of the ledger whose numbers of six digits are shown with four."""
+    return re.sub(r"(?<![\w.,-])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w-]|[.,]\d)", _shorter, text)
+
+
+def _shorter(found: re.Match[str]) -> str:
+    digits = found.group().lstrip("-").split("e")[0].replace(".", "").strip("0")
+    return _digits(float(found.group())) if len(digits) > 4 or "e" in found.group() else found.group()
 
 
 #: Last word of a computed number's name -> its unit as printed.
@@ -84,7 +118,7 @@ def follows_text(row: ClaimRow) -> str:
     """Whether the claim follows from the stated inputs."""
     if row.follows is None:
         return "no input stated"
-    return "yes" if row.follows["holds"] else f"no, misses by {_times(row.follows['factor'])}"
+    return "yes" if row.follows["holds"] else f"no, missed by {_times(row.follows['factor'])}"
 
 
 def evidence_text(row: ClaimRow) -> str:
@@ -102,19 +136,17 @@ def conditions_text(row: ClaimRow) -> str:
 
 
 def _condition_text(one: Mapping[str, Any]) -> str:
-    unit = "" if one["unit"] in ("1", "ratio") else f" {one['unit']}"
-    asked = f"{one['text']} ({one['asked']}{unit})"
+    asked, nearest = f"{one['text']} ({_plain(one['asked'])}{_unit(one['unit'])})", _plain(one["nearest"])
     if one["met"]:
-        return f"{asked}: met by {one['nearest']}" + (f", which gives up {one['gives_up']}" if one["gives_up"] else "")
-    return asked + (f": misses by {_times(one['factor'])} ({one['nearest']})" if one["nearest"] else ": no row")
+        return f"{asked}: met by {nearest}" + (f", which gives up “{one['gives_up']}”" if one["gives_up"] else "")
+    return asked + (f": missed by {_times(one['factor'])} ({nearest})" if nearest else ": no number says so")
 
 
 def flips_text(row: ClaimRow, unit: str) -> str:
     """Where the verdict flips, and to what; ``unit`` is that of the stated number."""
-    unit = "" if unit in ("1", "ratio") else f" {unit}"
     signs = (("below", "under"), ("above", "over"))
     ends = [
-        f"{sign} {row.flips[side]['at']:.4g}{unit}: {row.flips[side]['verdict']}"
+        f"{sign} {_digits(row.flips[side]['at'])}{_unit(unit)}: {row.flips[side]['verdict']}"
         for side, sign in signs
         if row.flips[side]
     ]
@@ -122,12 +154,12 @@ def flips_text(row: ClaimRow, unit: str) -> str:
 
 
 def stands_text(row: ClaimRow) -> str:
-    """The share of the ranges of its prices, and of its sources, in which the verdict stands."""
-    named = [f"{row.stands[key]:.0%} of {what}" for key, what in _STANDS if row.stands[key] is not None]
+    """In how much of the ranges of its prices the verdict stands, and how often if one of its sources is left out."""
+    prices, sources = row.stands["prices"], row.stands["sources"]
+    named = [] if prices is None else [f"{'all' if prices == 1 else f'{prices:.0%}'} of its prices' ranges"]
+    if sources is not None:
+        named += ["whichever source is left out" if sources == 1 else f"{sources:.0%} of its sources left out in turn"]
     return ", ".join(named) or "nothing varies"
-
-
-_STANDS = (("prices", "the prices' ranges"), ("sources", "its sources left out"))
 
 
 def claims_table(rows: list[ClaimRow], published: Published) -> list[list[str]]:
@@ -229,7 +261,7 @@ def ledger_rows(rows: list[ClaimRow], published: Published) -> list[list[str]]:
             row.id,
             row.claim,
             whose_text(row),
-            stated_text(row),
+            read_text(row, published),
             follows_text(row),
             evidence_text(row),
             conditions_text(row),

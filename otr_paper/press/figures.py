@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Callable, Iterable, Mapping
 from itertools import cycle
 from pathlib import Path
@@ -72,6 +73,11 @@ DPI = 200
 def percent(share: float) -> str:
     """A share as the figures and texts write it: ``0.01`` is ``1 %``."""
     return f"{share * 100:.3g} %"
+
+
+def spelled(text: str) -> str:
+    """A text as a reader is shown it: what Python writes ``9%`` is ``9 %``, as ``percent`` has it."""
+    return re.sub(r"(?<=\d)%(?![0-9A-F]{2})", " %", text)
 
 
 def rate_looks(rates: Iterable[float]) -> Looks:
@@ -316,13 +322,17 @@ def headline(figure: Figure, finding: str) -> None:
 
 
 def _make_readable(figure: Figure) -> None:
-    """Give notes a white rim where they cross lines, and axes that count things no fractions."""
+    """Spell its words, give notes a white rim where they cross lines, and axes that count things no fractions."""
     from matplotlib.patheffects import withStroke
+    from matplotlib.text import Text
     from matplotlib.ticker import AutoLocator, MaxNLocator
 
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         if "(count)" in axis.get_label_text() and isinstance(axis.get_major_locator(), AutoLocator):
             axis.set_major_locator(MaxNLocator("auto", integer=True))
+    for shown in figure.findobj(Text):
+        if isinstance(shown, Text) and shown.get_text() != (text := spelled(shown.get_text())):
+            shown.set_text(text)
     for note in (text for axes in figure.axes for text in axes.texts):
         if not note.get_bbox_patch() and note.get_color() != "white":
             note.set_path_effects([withStroke(linewidth=2, foreground="white")])
@@ -427,7 +437,7 @@ def markdown_table(data: pd.DataFrame) -> str:
 
 def save_table(folder: Path, name: str, data: pd.DataFrame, *, note: str) -> str:
     """Write ``name``.csv and ``name``.md; returns the Markdown."""
-    text = markdown_table(data)
-    write_text(folder / f"{name}.csv", csv_text(data, note, digits=10))
+    text = spelled(markdown_table(data))
+    write_text(folder / f"{name}.csv", spelled(csv_text(data, note, digits=10)))
     write_text(folder / f"{name}.md", f"{text}\n{note}\n")
     return text

@@ -116,7 +116,8 @@ class NotebookSession:
         import matplotlib.pyplot as plt
         from IPython.display import HTML, Markdown, display
 
-        note, title = _note(kind, caption), figures.title(figure)
+        caption, title = figures.spelled(caption), figures.spelled(figures.title(figure))
+        note = _note(kind, caption)
         png = figures.save_figure(figure, self.folder, name, data, note=note)
         plt.close(figure)
         display(HTML(picture_html(png, f"{name}: {title or caption}")))
@@ -126,6 +127,7 @@ class NotebookSession:
         """Write the table as CSV and Markdown, and show it. Numbers are formatted by the caller."""
         from IPython.display import Markdown, display
 
+        caption = figures.spelled(caption)
         text = figures.save_table(self.folder, name, data, note=_note(kind, caption))
         display(Markdown(f"{text}\n**{name}.** {caption} *({kind})*"))
 
@@ -133,7 +135,7 @@ class NotebookSession:
         """Show a paragraph whose numbers are filled in by the caller, from data."""
         from IPython.display import Markdown, display
 
-        display(Markdown(" ".join(text.split())))
+        display(Markdown(figures.spelled(" ".join(text.split()))))
 
     def claims(self, *ids: str) -> None:
         """Print one line of fixed format for each claim, recomputed now.

@@ -13,6 +13,7 @@ from otr_paper.claims.own_proofs import LONG, SHORT, own_proofs
 from otr_paper.claims.published import llama_7b, llama_70b, load_published
 from otr_paper.claims.rows import ClaimRow, read_ledger
 from otr_paper.press.claims_table import claims_markdown, headlines_markdown
+from otr_paper.press.figures import spelled
 from otr_paper.press.production_rules import COUNTS, lessons_markdown
 from otr_paper.series.network import chaos_exceptions, chaos_lines
 from otr_paper.store.results import read_result
@@ -22,7 +23,7 @@ from otr_paper.studies.proving import answer_sizes, committed_cells, multiplied_
 def generated(project: Project) -> dict[str, dict[str, str]]:
     """Page (path from the root) -> name of a generated block in it -> the block's text as of today's data."""
     rows = read_ledger(project.data)
-    return {
+    blocks = {
         "README.md": {"headlines": headlines_markdown(rows)},
         "ARTIFACT.md": {"commands": commands_markdown(project, rows)},
         "docs/claims.md": {"claims": claims_markdown(rows, load_published(project.data))},
@@ -32,6 +33,7 @@ def generated(project: Project) -> dict[str, dict[str, str]]:
         "docs/running.md": {"resources": resources_markdown(project)},
         "docs/serving.md": {"overhead": overhead_markdown(project)},
     }
+    return {page: {name: spelled(text) for name, text in named.items()} for page, named in blocks.items()}
 
 
 def refresh_pages(project: Project) -> bool:

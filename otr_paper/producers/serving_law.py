@@ -5,7 +5,8 @@ The search is seeded; every seed's errors are stored, and the law of the smalles
 fitted half is the one that serves. Prompts are cut to fill a step, or read whole: both are searched, and
 the engine is taken to have the rule that fits the fitted halves of both models better. Only the 8B
 model's loads reach the rate at which the engine hands tokens out; the 70B model takes that time from
-there. A trace that is not here (OTR_DATA_MIRROR) leaves its part as it was stored.
+there. A trace that is not here (OTR_DATA_MIRROR) leaves its part as it was stored. With --compared
+the laws stay as they are stored, and only what they are compared with beside the fitted release is made again.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from otr_core.errors import MissingDataError
+from otr_node.project import Project
 from otr_paper.benches import simulation
 from otr_paper.claims import published
 from otr_paper.producers import frame
@@ -56,10 +58,8 @@ def _record(cited: published.Published, model: str, found: Sequence[Found]) -> d
     return {**law.law_record(machine, client), "misfit": misfit, "seeds": seeds}
 
 
-def main() -> None:
-    frame.arguments(__doc__).parse_args()
-    project = frame.checkout()
-    cited = published.load_published(project.data)
+def _fitted(project: Project, cited: published.Published) -> dict[str, Any]:
+    """The laws of both models with their errors, and what reused prefixes make of a trace."""
     rules = {name: _searched(cited, name == "whole") for name in ("cut", "whole")}
     misfits = {name: {model: min(each[0] for each in one[model]) for model in ORDER} for name, one in rules.items()}
     served = rules[min(misfits, key=lambda name: sum(misfits[name].values()))]
@@ -70,12 +70,23 @@ def main() -> None:
         model: {half: accuracy.mean_errors(records, half) for half in ("fitted", "tested")}
         for model, records in ((model, accuracy.runs(cited, model, *known[model])) for model in ORDER)
     }
-    payload["other_engines"] = accuracy.other_engines(cited, known)
     try:
         payload["prefix"] = accuracy.prefix_study(simulation.trace(project, "mooncake_conv"), known["llama33_70b"][0])
     except MissingDataError as error:
         frame.progress(f"skipped, the stored study of prefixes stays: {error}")
         payload["prefix"] = read_result(project.results, SERVING_LAW)[1]["prefix"]
+    return payload
+
+
+def main() -> None:
+    parser = frame.arguments(__doc__)
+    parser.add_argument("--compared", action="store_true", help="only the comparisons, with the stored laws")
+    project, given = frame.checkout(), parser.parse_args()
+    cited = published.load_published(project.data)
+    payload = dict(read_result(project.results, SERVING_LAW)[1]) if given.compared else _fitted(project, cited)
+    known = law.stored_laws(payload)
+    payload["other_engines"] = accuracy.other_engines(cited, known)
+    payload["earlier_releases"] = accuracy.earlier_releases(cited, known)
     frame.store(SERVING_LAW, payload, seed=SEEDS[0], packages=("numpy", "scipy", "numba"), kind="simulated", cores=1)
 
 

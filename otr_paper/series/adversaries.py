@@ -23,6 +23,17 @@ def searches(adversaries: Mapping[str, Any]) -> Records:
     return records(", ".join((*columns, *ends)), rows)
 
 
+def games_title(searched: Records, games: Records) -> str:
+    """What the search and these games found.
+
+    Args:
+        searched: of ``searches``. games: of ``random_games``, those that are drawn.
+    """
+    lost = sum(row["losses"] for row in (*searched, *games))
+    played, places = sum(row["games"] for row in games), sum(row["places"] for row in searched)
+    return f"{played:,} games against free opponents, {places:,} places searched: the honest side lost {lost}"
+
+
 def random_games(adversaries: Mapping[str, Any]) -> Records:
     """Games against free opponents, of all seeds, by model, lane, temperature, where they ended, and how; of each game
     lost by an honest side one in ``losses``."""

@@ -17,6 +17,7 @@ from otr_core.economics.guidance import guide
 from otr_core.economics.honesty import GRIEF_RATIO
 from otr_core.economics.premises import HYPOTHESES, NEEDS
 from otr_node.project import Project
+from otr_paper.press.figures import spelled
 from otr_paper.series.spotchecks import unit_detection_curves
 from otr_paper.store.records import Records, records
 from otr_paper.store.results import read_result
@@ -269,7 +270,7 @@ def breaking_page(project: Project) -> str:
         for row in class_breaks(case, operators=operators)
     ]
     steps = [(row["lemma"], row["says"], row["verdict"], row["without"]) for row in lemma_rows(stored)]
-    return _PAGE.format(
+    page = _PAGE.format(
         held=_table(
             held, "hypothesis", "says", "what this artifact has", "its numbers", "verdict", "needed for", "in the court"
         ),
@@ -280,6 +281,7 @@ def breaking_page(project: Project) -> str:
         checked=read_result(project.results, "guarantee")[0].kind,
         **_shares(case), away=f"{stored['away']:.0%}", mixed_away=f"{mixed['slack_most'] - 1:.0%}", **_counts(stored),
     )  # fmt: skip
+    return spelled(page)
 
 
 def _shares(case: scenarios.Scenario) -> dict[str, str]:

@@ -2,7 +2,8 @@
 published.
 
 Half of the runs were fitted; the errors that count are those of the other half. Beside them stand
-published whole-batch latencies of another engine, which nothing was fitted to.
+published whole-batch latencies of another engine, and the runs of earlier releases of the same one,
+which nothing was fitted to.
 """
 
 from __future__ import annotations
@@ -20,10 +21,15 @@ QUANTITIES = {"first_token_s": "first token", "step_s": "inter-token", "answer_s
 GOAL = 0.15
 """Mean error of the first token that was aimed for."""
 #: Row of another engine -> (law, users, tokens in, tokens out, how it differs): batches that start at
-#: once. No published first token of another engine states its load.
+#: once. No published first token of another engine was found with its load and lengths.
 OTHERS = {
     "cc43": ("llama33_70b", 8, 32, 128, "vLLM, 16-bit weights on four GPUs: as many bytes a GPU as were fitted"),
     "cc44": ("llama31_8b", 8, 32, 128, "vLLM, 16-bit weights on one GPU: twice the bytes that were fitted"),
+}
+#: Published runs of an earlier release -> (law, release). Their lengths are inferred, as their rows say.
+EARLIER = {
+    "llama33_70b_nim150": ("llama33_70b", "NIM 1.5.0"),
+    "llama31_8b_nim130": ("llama31_8b", "NIM 1.3.0"),
 }
 BUSY = 0.8
 """Utilisation below which ``prefix_study`` keeps its machines."""
@@ -45,15 +51,19 @@ def runs(
         own = "fitted" if run in fitted else "tested"
         if half not in (None, own):
             continue
-        found = closed_loop(run, law, client)
-        record: dict[str, Any] = {"model": model, "half": own}
-        record |= {name: getattr(run, name) for name in ("tokens_in", "tokens_out", "concurrency")}
-        for name in QUANTITIES:
-            printed, simulated = getattr(run, name), getattr(found, name)
-            record |= {f"{name}.published": printed, f"{name}.simulated": simulated}
-            record[f"{name}.error"] = simulated / printed - 1.0
-        records.append(record)
+        records.append({"model": model, "half": own, **_compared(run, law, client)})
     return records
+
+
+def _compared(run: laws.ServingPoint, law: laws.StepLaw, client: laws.LoadGenerator) -> dict[str, Any]:
+    """Lengths and users of a run, and what was published of it beside what the law makes of it."""
+    found = closed_loop(run, law, client)
+    record: dict[str, Any] = {name: getattr(run, name) for name in ("tokens_in", "tokens_out", "concurrency")}
+    for name in QUANTITIES:
+        printed, simulated = getattr(run, name), getattr(found, name)
+        record |= {f"{name}.published": printed, f"{name}.simulated": simulated}
+        record[f"{name}.error"] = simulated / printed - 1.0
+    return record
 
 
 def mean_errors(records: Sequence[Mapping[str, Any]], half: str) -> dict[str, float]:
@@ -98,6 +108,26 @@ def other_engines(
         printed, simulated = published.number(row, "s"), float(served.done_s.mean())
         record = {"row": row, "model": model, "differs": differs, "published_s": printed, "simulated_s": simulated}
         records.append({**record, "error": simulated / printed - 1.0})
+    return records
+
+
+def earlier_releases(
+    published: Published, known: Mapping[str, tuple[laws.StepLaw, laws.LoadGenerator]]
+) -> list[dict[str, Any]]:
+    """Records of model, release, errors (mean absolute relative ones), runs, as ``runs`` has them, and moved: closed
+    loops of releases that no law was fitted to, and by how much (mean, relative) their first tokens differ from those
+    that the later release has at the same loads."""
+    records = []
+    for rows, (model, release) in EARLIER.items():
+        loads = laws.law_points(published, rows)
+        found = [{"half": release, **_compared(run, *known[model])} for run in loads]
+        later = {
+            (run.tokens_in, run.tokens_out, run.concurrency): run.first_token_s
+            for run in laws.law_points(published, model)
+        }
+        apart = [run.first_token_s / later[run.tokens_in, run.tokens_out, run.concurrency] - 1 for run in loads]
+        record = {"model": model, "release": release, "errors": mean_errors(found, release), "runs": found}
+        records.append({**record, "moved": sum(map(abs, apart)) / len(apart)})
     return records
 
 

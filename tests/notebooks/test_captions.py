@@ -4,9 +4,12 @@ import ast
 import json
 import re
 
+import pandas as pd
 import pytest
 
 from otr_node.project import find_project
+from otr_paper.press import figures
+from otr_paper.press.notebook import NotebookSession
 from otr_paper.press.reproduce import notebook_names
 
 PROJECT = find_project()
@@ -105,3 +108,60 @@ def test_the_finder_finds():
 figures.headline(fig, f"at {rate:.1%} of 3 s")"""
     assert [word for text in shown_texts(ast.parse(code)) for word in numbers(text)] == ["5", "9", "3"]
     assert sum(len(list(written(name))) for name in NAMES) > 100
+
+
+def shares(tree, loose=False):
+    """Shares that code writes as ``9%`` where nothing spells them: typed into a text, or formatted to be printed."""
+    for node in ast.iter_child_nodes(tree):
+        called = ast.unparse(node.func).rpartition(".")[2] if isinstance(node, ast.Call) else ""
+        within = called != "spelled" and (loose or called == "print")
+        if isinstance(node, ast.FormattedValue):
+            spec = ast.unparse(node.format_spec or ast.Constant("")).rstrip("'\"")
+            yield from [spec] if within and spec.endswith("%") else []
+            node = node.value
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from re.findall(r"\S*\d%", node.value)
+        yield from shares(node, within)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shares_have_one_spelling(name):
+    """``9 %``, in headings, texts and prints; captions, titles and tables are spelled on their way out."""
+    found = []
+    for cell in json.loads((PROJECT.notebooks / f"{name}.ipynb").read_text())["cells"]:
+        source = "".join(cell["source"])
+        found += shares(ast.parse(source)) if cell["cell_type"] == "code" else re.findall(r"\S*\d%", source)
+    assert found == []
+
+
+def test_a_share_that_is_not_spelled_is_seen():
+    for bad in ('print(f"{x:.0%} of it")', 'print("so", f"{x:+.1%}")', 'run.reading("5% of it")'):
+        assert len(list(shares(ast.parse(bad)))) == 1, bad
+    for good in ('print(spelled(f"{x:.0%}"))', 'run.reading(f"{x:.0%}")', 'print(f"{x:.0f} %")'):
+        assert not list(shares(ast.parse(good))), good
+
+
+def test_pictures_tables_and_captions_are_spelled(tmp_path):
+    fig, ax = figures.subplots()
+    ax.annotate("about 9%", (0, 0))
+    figures.headline(fig, "Found: 12.5% of it")
+    ax.set_xlabel("share, 5% at most")
+    figures.png_bytes(fig)
+    assert figures.title(fig) == "Found: 12.5 % of it"
+    assert (ax.texts[0].get_text(), ax.get_xlabel()) == ("about 9 %", "share, 5 % at most")
+    text = figures.save_table(tmp_path, "T", pd.DataFrame({"x": ["9%"]}), note="measured")
+    assert "| 9 % |" in text
+    assert "9 %" in (tmp_path / "T.csv").read_text()
+
+
+def test_captions_are_spelled_where_they_are_shown_and_where_they_are_kept(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda one: shown.append(one.data))
+    session, data = NotebookSession("00_x", PROJECT, tmp_path), pd.DataFrame({"x": [1]})
+    fig, _ = figures.subplots()
+    session.figure(fig, "F", data, kind="measured", caption="Of all 3% fail.")
+    session.table("T", data, kind="measured", caption="Of all 4% fail.")
+    session.reading("Of all 5% fail.")
+    assert [re.findall(r"Of all \d ?% fail", one)[-1] for one in shown[1:]] == [f"Of all {n} % fail" for n in (3, 4, 5)]
+    for name, share in (("F", 3), ("T", 4)):
+        assert f"Of all {share} % fail" in (tmp_path / f"{name}.csv").read_text()

@@ -130,7 +130,7 @@ def test_a_file_that_is_cut_or_longer_judges_nothing(exchange, refused, lies, na
     own = path.read_bytes()
     for other in (b"", own[:-1], own + b"\n", own + bytes(2**16)):
         lies(path, other)
-        refused(exchange.fisherman, exchange.take, 1 if name in ("answer.json", "proof") else 2, name)
+        refused(exchange.fisherman, exchange.take, 2, name)
 
 
 @pytest.mark.parametrize("name", ["check.json", "terms.json", "batch.json", "commitment.json"])
@@ -146,11 +146,11 @@ def test_files_in_each_others_place(exchange, refused):
     """Each pair swapped: no file is taken for another."""
     at = ("--at", exchange.until, "--commitment")
     for words, status, file in (
-        (("take", "check.json", "proof", "--proof", "answer.json", *at, "commitment.json"), 1, "proof"),
-        (("take", "check.json", "check.json", "--proof", "proof", *at, "commitment.json"), 1, "check.json"),
-        (("take", "check.json", "commitment.json", "--proof", "proof", *at, "commitment.json"), 1, "commitment.json"),
+        (("take", "check.json", "proof", "--proof", "answer.json", *at, "commitment.json"), 2, "proof"),
+        (("take", "check.json", "check.json", "--proof", "proof", *at, "commitment.json"), 2, "check.json"),
+        (("take", "check.json", "commitment.json", "--proof", "proof", *at, "commitment.json"), 2, "commitment.json"),
         (("take", "answer.json", "check.json", "--proof", "proof", *at, "commitment.json"), 2, "answer.json"),
-        (("take", "check.json", "answer.json", "--proof", "answer.json", *at, "commitment.json"), 1, "answer.json"),
+        (("take", "check.json", "answer.json", "--proof", "answer.json", *at, "commitment.json"), 2, "answer.json"),
         (("take", "check.json", "answer.json", "--proof", "proof", *at, "receipt.json"), 2, "receipt.json"),
         (("take", "check.json", "answer.json", "--proof", "proof", *at, "proof"), 2, "proof"),
         (("take", "check.json", "answer.json", "--proof", "proof", *at, "nowhere"), 2, "nowhere"),
@@ -224,12 +224,12 @@ def test_another_commitment_judges_nothing(exchange, refused, lies, tiny_commitm
     """Neither one that the terms do not name, nor the model itself where they name one."""
     other = replace(tiny_commitment.commitment, root=bytes(32))
     lies(exchange.fisherman / "commitment.json", other.dump())
-    assert "held circuits" in refused(exchange.fisherman, exchange.take, 1, "commitment.json")
+    assert "held circuits" in refused(exchange.fisherman, exchange.take, 2, "commitment.json")
     # a file that states the digest's fields of another model
     lies(exchange.fisherman / "commitment.json", replace(other, model_id=bytes(32)).dump())
-    assert "held model" in refused(exchange.fisherman, exchange.take, 1, "commitment.json")
+    assert "held model" in refused(exchange.fisherman, exchange.take, 2, "commitment.json")
     without = (*exchange.take[:5], *exchange.take[7:], "--model", exchange.model)
-    assert "held circuits" in refused(exchange.fisherman, without, 1, "answer.json")
+    assert "held circuits" in refused(exchange.fisherman, without, 2, "answer.json")
 
 
 def test_with_weights_beside_it_the_commitment_is_made_again(exchange, refused, lies, tiny_commitment):
@@ -239,7 +239,7 @@ def test_with_weights_beside_it_the_commitment_is_made_again(exchange, refused, 
     check["terms"]["circuits"] = other.digest.hex()
     lies(exchange.fisherman / "check.json", canonical_json(check) + b"\n")
     lies(exchange.fisherman / "commitment.json", other.dump())
-    said = refused(exchange.fisherman, (*exchange.take, "--model", exchange.model), 1, "commitment.json")
+    said = refused(exchange.fisherman, (*exchange.take, "--model", exchange.model), 2, "commitment.json")
     assert "as the weights give it" in said
 
 
@@ -268,25 +268,25 @@ def test_messages_of_another_draw_key_or_kind_convict_nobody(exchange, check, re
         (exchange.key, check.duty, "units", "kind"),
     ):
         lies(exchange.fisherman / "answer.json", duty.sign_message(own, about, kind, body))
-        assert refused(exchange.fisherman, exchange.take, 1, "answer.json").startswith(f"{name}: ")
+        assert refused(exchange.fisherman, exchange.take, 2, "answer.json").startswith(f"{name}: ")
     lies(exchange.fisherman / "answer.json", honest.replace(b'"proof"', b'"units"'))  # by whoever carries it
-    assert refused(exchange.fisherman, exchange.take, 1, "answer.json").startswith("signature: ")
+    assert refused(exchange.fisherman, exchange.take, 2, "answer.json").startswith("signature: ")
     lies(exchange.fisherman / "answer.json", honest)
     early = (*exchange.take[:-1], check.due - 1)
-    assert refused(exchange.fisherman, early, 1, "answer.json").startswith("early: ")
+    assert refused(exchange.fisherman, early, 2, "answer.json").startswith("early: ")
 
 
 def test_a_proof_that_was_not_signed_for_convicts_nobody(exchange, refused, lies, honest_proof):
     lies(exchange.fisherman / "proof", honest_proof)
-    assert refused(exchange.fisherman, exchange.take, 1, "proof").startswith("proof bytes: ")
+    assert refused(exchange.fisherman, exchange.take, 2, "proof").startswith("proof bytes: ")
     without = tuple(each for each in exchange.take if each not in ("--proof", "proof"))
-    assert refused(exchange.fisherman, without, 1, "answer.json").startswith("proof bytes: ")
+    assert refused(exchange.fisherman, without, 2, "answer.json").startswith("proof bytes: ")
 
 
 def test_what_the_operator_signed_and_what_is_false_convicts_it(
     exchange, check, lies, monkeypatch, capsys, honest_proof, committed_proof, drawn_answer, tiny_commitment
 ):
-    """Exit status 1, and the verdict names the check."""
+    """Exit status 1, and the verdict names the check, in a file too."""
     monkeypatch.chdir(exchange.fisherman)
     another = drawn_answer.prove(under=tiny_commitment)
     changed = bytearray(committed_proof)
@@ -305,8 +305,9 @@ def test_what_the_operator_signed_and_what_is_false_convicts_it(
             exchange.fisherman / "answer.json", duty.sign_message(exchange.key, check.duty, "proof", proof_body(proof))
         )
         with pytest.raises(SystemExit) as ended:
-            run_reported(lambda: app(["spotcheck", *map(str, exchange.take), *told["json"]]))
+            run_reported(lambda: app(["spotcheck", *map(str, exchange.take), *told["json"], "--out", "verdict.json"]))
         found = json.loads(capsys.readouterr().out)
+        assert json.loads((exchange.fisherman / "verdict.json").read_bytes()) == found
         assert (ended.value.code, found["stage"]) == (1, "CONVICTED")
         assert found["refused_by"] == name or (not name and found["refused_by"] not in ("form", "header", "length"))
     with pytest.raises(SystemExit) as ended:
@@ -333,11 +334,11 @@ def test_a_judge_without_weights_asks_who_vouches(exchange, check, refused, lies
     assert ended.value.code == 0
     assert "accepted" in capsys.readouterr().out
     for words, status, name in (
-        (asked, 1, "vouched keys"),
-        ((*asked, "--vouched", "lie"), 1, "vouched commitment"),
-        ((*vouched, "--vouched", "lie"), 1, "vouched contradiction"),
-        ((*vouched, "--contradiction", "evidence"), 1, "vouched keys"),
-        ((*vouched, "--contradiction", "no evidence"), 1, "no evidence"),
+        (asked, 2, "vouched keys"),
+        ((*asked, "--vouched", "lie"), 2, "vouched commitment"),
+        ((*vouched, "--vouched", "lie"), 2, "vouched contradiction"),
+        ((*vouched, "--contradiction", "evidence"), 2, "vouched keys"),
+        ((*vouched, "--contradiction", "no evidence"), 2, "no evidence"),
         ((*vouched, "--contradiction", "signed"), 2, "signed"),
         ((*asked, "--vouched", "proof"), 2, "proof"),
         ((*vouched, "--rpc", "http://127.0.0.1:1"), 2, "--rpc, --court, --least-stake"),

@@ -127,10 +127,13 @@ def test_an_order_begun_under_other_keys_is_left_alone(roomy: Path, tmp_path: Pa
         Server(roomy, state, (), HEAD + "dies(desk.Desk, 'keep')") as server,
         contextlib.suppress(OSError, http.client.HTTPException),
     ):
+        said = server.wait_for("listening")
+        assert (said["state"], said["state_made"]) == (str(state), True)
         server.chat(order_body(placed))
     (state / "enclave.secret").write_bytes(bytes(32))
     with Server(roomy, state) as server:
-        assert server.wait_for("listening")["left_over"] == 0
+        said = server.wait_for("listening")
+        assert (said["left_over"], said["state"], said["state_made"]) == (0, str(state), False)
         assert server.ask(f"/v1/receipts/{placed.order.id.hex()}")[0] == 410
         assert server.chat(order_body(placed))[0] == 409
 

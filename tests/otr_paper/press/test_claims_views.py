@@ -1,6 +1,7 @@
 """The ledger as users meet it: the shipped one is right, and each way of spoiling it is noticed."""
 
 import json
+import re
 
 import pytest
 import yaml
@@ -10,6 +11,7 @@ from otr_core.errors import ClaimsError, InputError
 from otr_node.project import Project
 from otr_paper.claims import ledger
 from otr_paper.claims.grounds import Grounds
+from otr_paper.claims.published import load_published
 from otr_paper.claims.rows import read_ledger
 from otr_paper.commands import commands as app
 from otr_paper.press import claims_table
@@ -175,3 +177,22 @@ def test_the_headline_counts_the_claims_of_the_texts_alone(project):
     assert claims_table.headlines_markdown(rows).startswith(text)
     for row in rows:
         assert row.made_in in claims_table.whose_text(row)
+
+
+def test_the_page_writes_numbers_as_people_do_and_says_what_words_are_read_as(project):
+    rows, cited = read_ledger(project.data), load_published(project.data)
+    cells = {
+        cells[0]: dict(zip(claims_table.LEDGER_HEAD, cells, strict=True))
+        for cells in claims_table.ledger_rows(rows, cited)
+    }
+    for row in rows:
+        shown = cells[row.id]
+        numbers = " ".join(shown[name] for name in ("stated", "what would have to be true", "flips at"))
+        assert not re.search(r"\de[+-]?\d|\d \(?(pct|tok|count)\b|\d\.\d*[1-9]\d{4}", numbers), numbers
+        if row.relation == "words":
+            assert shown["stated"].startswith(f"{row.stated}, read as "), shown["stated"]
+    assert cells["L05"]["stated"] == "hours, read as 2 h"
+    assert cells["L07"]["flips at"].startswith("under 604,800 s: ")
+    assert "longest context: 131072" in cells["L16"]["what would have to be true"].replace(",", "")
+    assert cells["L03"]["stands in"] == "whichever source is left out"
+    assert "which gives up “ZKML takes over 20 min”" in cells["L03"]["what would have to be true"]

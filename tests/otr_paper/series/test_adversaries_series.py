@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
@@ -41,3 +42,21 @@ def test_the_stored_games_are_of_three_seeds_and_none_was_lost(stored):
         assert row["losses"] == 0
     assert {row["shape"] for row in adversaries.searches(stored)} == {*SHAPES} >= {LANE}
     assert all(row["losses"] == 0 < row["places"] for row in adversaries.searches(stored))
+
+
+def test_the_title_counts_the_games_that_its_figure_draws(stored, project):
+    """The bars are of the games about a real answer, by how they ended: every end has a bar."""
+    games, searched = adversaries.random_games(stored), adversaries.searches(stored)
+    drawn = [row for row in games if row["model"] != "tiny"]
+    assert {row["end"] for row in games} <= adversaries.ENDS.keys()
+    bars = sum(row["games"] for row in drawn if row["end"] in adversaries.ENDS)
+    assert adversaries.games_title(searched, drawn).startswith(f"{bars:,} games ")
+    drawn[0]["losses"] = 2
+    assert adversaries.games_title(searched, drawn).endswith("the honest side lost 2")
+    (cell,) = (
+        "".join(cell["source"])
+        for cell in json.loads((project.notebooks / "03_dispute_bisection.ipynb").read_text())["cells"]
+        if "F28_free_opponents" in "".join(cell["source"])
+    )
+    assert 'adversary_views.games_title(\n    searched.to_dict("records"), real.to_dict("records"))' in cell
+    assert 'run.figure(fig, "F28_free_opponents", real,' in cell

@@ -40,8 +40,8 @@ def test_the_page_states_both_shares_of_a_slash_and_what_the_larger_costs(projec
         for alpha in (share, court)
     ]  # fmt: skip
     text = guarantee.breaking_page(project)
-    assert f"both are assumed: {share:.0%} in the use" in text
-    assert f"and {court:.0%} in the court's terms" in text
+    assert f"both are assumed: {100 * share:.0f} % in the use" in text
+    assert f"and {100 * court:.0f} % in the court's terms" in text
     assert f"{stakes[1] / stakes[0]:.3g} times as large" in text
 
 

@@ -143,11 +143,45 @@ def test_other_engines_are_compared_and_not_fitted(cited, stored):
     assert found["cc44"]["error"] < -0.2
 
 
+def test_the_lengths_of_earlier_releases_are_those_their_own_numbers_agree_with(cited):
+    """Little's law: of the mixes that the page has, the one whose answers give back users from rate and latencies."""
+    mixes = {(run.tokens_in, run.tokens_out) for run in law.law_points(cited, "llama33_70b")}
+    for rows in accuracy.EARLIER:
+        runs = law.law_points(cited, rows)
+        assert [run.concurrency for run in runs] == [1, 5, 25, 50, 100, 150, 200]
+        apart = {}
+        for mix in mixes:
+            users = [
+                run.tokens_per_s / mix[1] * (run.first_token_s + (mix[1] - 1) * run.step_s) / run.concurrency
+                for run in runs
+            ]
+            apart[mix] = sum(abs(each - 1) for each in users)
+        assert {(run.tokens_in, run.tokens_out) for run in runs} == {min(apart, key=apart.get)}
+        assert min(apart.values()) / len(runs) < 0.05
+
+
+def test_earlier_releases_are_compared_and_not_fitted(cited, stored):
+    found = accuracy.earlier_releases(cited, law.stored_laws(stored))
+    assert [one["release"] for one in found] == ["NIM 1.5.0", "NIM 1.3.0"]
+    for one, kept in zip(found, stored["earlier_releases"], strict=True):
+        assert one["errors"] == pytest.approx(kept["errors"])
+        off = [abs(run["first_token_s.simulated"] / run["first_token_s.published"] - 1) for run in kept["runs"]]
+        assert kept["errors"]["first_token_s"] == pytest.approx(np.mean(off))
+    later = {run.concurrency: run.first_token_s for run in law.law_points(cited, "llama31_8b") if run.tokens_in == 200}
+    moved = [run["first_token_s.published"] / later[run["concurrency"]] - 1 for run in found[1]["runs"]]
+    assert stored["earlier_releases"][1]["moved"] == pytest.approx(np.mean(np.abs(moved)))
+
+
 def test_the_table_shows_every_seed_and_every_comparison(stored):
     table = serving_law_table(stored)
     errors = [seed["tested"]["first_token_s"] for model in law.MODELS for seed in stored[model]["seeds"]]
     assert [row["error"] for row in table[: len(errors)]] == [f"{error:.1%}" for error in errors]
-    assert [row["error"] for row in table[len(errors) : -4]] == [f"{o['error']:+.1%}" for o in stored["other_engines"]]
+    apart = [f"{one['errors']['first_token_s']:.1%}" for one in stored["earlier_releases"]]
+    apart += [f"{one['error']:+.1%}" for one in stored["other_engines"]]
+    assert [row["error"] for row in table[len(errors) : -4]] == apart
+    for one, row in zip(stored["earlier_releases"], table[len(errors) :], strict=False):
+        assert one["release"] in row["what"]
+        assert row["published"].endswith(f"{one['runs'][-1]['first_token_s.published']:.3g} s")
     more, less = (stored["prefix"][f"{side}_mean_s"] for side in ("without", "with"))
     assert table[-4]["simulated"] == f"{more:.3g} s, {less:.3g} s"
     assert table[-4]["error"] == f"{less / more - 1:+.0%}"

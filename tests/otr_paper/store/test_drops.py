@@ -14,7 +14,6 @@ from otr_paper.store.results import read_result
 #: Results that draw something, with fewer than three seeds: none may be added.
 TOO_FEW = {
     "proof_peers",
-    "tolerance",
 }
 
 

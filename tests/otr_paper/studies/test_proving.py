@@ -6,12 +6,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from otr_core.errors import DataError
 from otr_paper.claims import published
+from otr_paper.pictures.proofs import draw_proof_cost
 from otr_paper.series import spotchecks
 from otr_paper.store.results import read_result
 from otr_paper.studies import proving
@@ -208,3 +210,17 @@ def test_the_stored_proofs_lie_on_one_law(stored):
     for cells, size, seconds in points:
         error = 0.125 if cells > 9e6 else 0.25
         assert found.cost(cells, size).seconds == pytest.approx(seconds, rel=error)
+
+
+def test_every_published_prover_has_a_row_of_its_own_and_no_legend_names_it(cited, stored):
+    costs, points = pd.DataFrame(stored("proof_cost")["rows"]), pd.DataFrame(spotchecks.published_points(cited))
+    line = proving.fit_cost(costs.to_dict("records"))
+    fig = draw_proof_cost(costs, points, pd.DataFrame(spotchecks.extrapolated(line)), line, (1200.0, 7e9))
+    right = fig.axes[1]
+    names = [label.get_text() for label in right.get_yticklabels()]
+    assert set(points.system) < set(names)
+    assert not fig.legends
+    assert right.get_legend() is None
+    for name, part in points.groupby("system"):
+        (row,) = (each for each in right.lines if set(each.get_ydata()) == {names.index(name)})
+        assert sorted(row.get_xdata()) == sorted(part.seconds)
