@@ -448,6 +448,16 @@ def test_an_issuer_between_chip_and_root_is_checked(forge: Callable[[OwnChip], N
     assert word in chip.judged().claim("cpu.quote").reason
 
 
+@pytest.mark.parametrize(("at", "value"), [(0, b"\1"), (0, b"\6"), (0x34, b"\2")])
+def test_a_report_of_another_layout_or_algorithm_is_not_read_as_this_one(
+    own_chip: OwnChip, at: int, value: bytes
+) -> None:
+    """All but the one number is right and signed."""
+    assert parse_snp_report(own_chip.shown()["quote"]).version == 2
+    with pytest.raises(EvidenceError, match="SNP report: found 1184 bytes"):
+        parse_snp_report(own_chip.shown(changes={at: value})["quote"])
+
+
 def test_certificates_that_are_cut_padded_or_of_another_key_are_named(own_chip: OwnChip) -> None:
     shown = own_chip.shown()
     turned = shown["collateral"]
