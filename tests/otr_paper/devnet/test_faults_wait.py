@@ -37,11 +37,11 @@ def test_a_fault_waits_until_the_process_that_it_meets_runs():
 
 def test_one_that_waits_holds_no_other_up():
     """Nor the conductor, which would sleep until its moment at every look."""
-    waits = kill("operator-1", wait_s=2.0)
+    waits = kill("operator-1", wait_s=60.0)
     due, begun = [waits, kill("client-1")], time.monotonic()
     assert struck(due, ["client-1"]) == ["client-1"]
     assert due == [waits]
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 30
 
 
 def test_a_process_is_met_by_the_beginning_of_its_name():
