@@ -74,9 +74,11 @@ def draw_proof_cost(
         seconds, sizes = zip(*sorted(found), strict=True)
         right.plot(seconds, [place] * len(seconds), marker, markersize=5, color=colour)
         told = ", ".join(dict.fromkeys(_size(each) for each in sizes))
-        right.annotate(told, (seconds[-1], place), (5, 0), textcoords="offset points", va="center", fontsize=7)
+        right.annotate(
+            told, (seconds[-1], place), (5, 0), textcoords="offset points", va="center", fontsize=figures.READABLE_PT
+        )
     right.set_yticks(range(len(looks)), looks)
     right.set(xscale="log", xlabel="proving (s); beside it: parameters")
-    right.set_xlim(right=400 * max(max(found)[0] for _, _, found in looks.values()))
+    right.set_xlim(right=4000 * max(max(found)[0] for _, _, found in looks.values()))
     right.invert_yaxis()
     return fig
