@@ -12,8 +12,8 @@ from otr_core.errors import DataError
 from otr_paper.claims.rows import read_ledger
 from otr_paper.press import pages
 from otr_paper.press.claims_table import HEADLINES
-from otr_paper.press.figures import spelled
 from otr_paper.series.guarantee import PAGE, breaking_page
+from otr_paper.store.records import spelled
 
 PAGES = ("README.md", "ARTIFACT.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs/*.md")
 
@@ -41,7 +41,7 @@ def test_shares_have_one_spelling(project, texts):
     shown |= {f"{page}: {name}": text for page, made in pages.generated(project).items() for name, text in made.items()}
     shown[PAGE] = breaking_page(project)
     assert {name: found for name, text in shown.items() if (found := re.findall(r"\S*\d%\S*", text))} == {}
-    assert spelled("9% of 3.5%, %20 and 5 % at b%2F") == "9 % of 3.5 %, %20 and 5 % at b%2F"
+    assert spelled("9% of 3.5%, %20 and 5 % at b%2F, 3%2F") == "9 % of 3.5 %, %20 and 5 % at b%2F, 3%2F"
 
 
 def test_an_old_block_is_renewed_and_a_lost_marker_is_named():

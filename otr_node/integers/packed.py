@@ -125,7 +125,7 @@ class Blocks:
             return np.empty(shape, np.int16)
         if size > len(self._left):
             self._left = np.empty(self.BLOCK // 2, np.int16)
-        # The next one begins at a cache's line again, if this one did.
+        # The next one begins where this one does within a line of the cache.
         own, self._left = self._left[:size], self._left[-(-size // 32) * 32 :]
         return own.reshape(shape)
 

@@ -19,6 +19,7 @@ from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.published import Published
 from otr_paper.claims.rows import ClaimRow, read_ledger
 from otr_paper.claims.verdict import CONDITIONAL, CONTRADICTED, REPRODUCED, VERDICTS, Reading
+from otr_paper.store.records import spelled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -164,7 +165,7 @@ def stands_text(row: ClaimRow) -> str:
 
 def claims_table(rows: list[ClaimRow], published: Published) -> list[list[str]]:
     """Rows of the terminal table, in the order of ``HEAD``."""
-    return [
+    cells = [
         [
             row.id,
             row.claim,
@@ -178,6 +179,7 @@ def claims_table(rows: list[ClaimRow], published: Published) -> list[list[str]]:
         ]
         for row in rows
     ]
+    return [[spelled(cell) for cell in line] for line in cells]
 
 
 def condition_rows(row: ClaimRow) -> list[list[str]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
 from collections.abc import Callable, Iterable, Mapping
 from itertools import cycle
 from pathlib import Path
@@ -21,6 +20,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from otr_core.files import whole_file, write_bytes, write_text
+from otr_paper.store.records import spelled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,11 +73,6 @@ DPI = 200
 def percent(share: float) -> str:
     """A share as the figures and texts write it: ``0.01`` is ``1 %``."""
     return f"{share * 100:.3g} %"
-
-
-def spelled(text: str) -> str:
-    """A text as a reader is shown it: what Python writes ``9%`` is ``9 %``, as ``percent`` has it."""
-    return re.sub(r"(?<=\d)%(?![0-9A-F]{2})", " %", text)
 
 
 def rate_looks(rates: Iterable[float]) -> Looks:

@@ -29,6 +29,7 @@ from otr_paper.press import figures
 from otr_paper.press.claims_table import claim_lines
 from otr_paper.press.form import show_parameters
 from otr_paper.press.parameters import check_parameters
+from otr_paper.store.records import spelled
 from otr_paper.store.results import Card, read_result, versions
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class NotebookSession:
         import matplotlib.pyplot as plt
         from IPython.display import HTML, Markdown, display
 
-        caption, title = figures.spelled(caption), figures.spelled(figures.title(figure))
+        caption, title = spelled(caption), spelled(figures.title(figure))
         note = _note(kind, caption)
         png = figures.save_figure(figure, self.folder, name, data, note=note)
         plt.close(figure)
@@ -127,7 +128,7 @@ class NotebookSession:
         """Write the table as CSV and Markdown, and show it. Numbers are formatted by the caller."""
         from IPython.display import Markdown, display
 
-        caption = figures.spelled(caption)
+        caption = spelled(caption)
         text = figures.save_table(self.folder, name, data, note=_note(kind, caption))
         display(Markdown(f"{text}\n**{name}.** {caption} *({kind})*"))
 
@@ -135,7 +136,7 @@ class NotebookSession:
         """Show a paragraph whose numbers are filled in by the caller, from data."""
         from IPython.display import Markdown, display
 
-        display(Markdown(figures.spelled(" ".join(text.split()))))
+        display(Markdown(spelled(" ".join(text.split()))))
 
     def claims(self, *ids: str) -> None:
         """Print one line of fixed format for each claim, recomputed now.

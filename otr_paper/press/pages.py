@@ -13,9 +13,9 @@ from otr_paper.claims.own_proofs import LONG, SHORT, own_proofs
 from otr_paper.claims.published import llama_7b, llama_70b, load_published
 from otr_paper.claims.rows import ClaimRow, read_ledger
 from otr_paper.press.claims_table import claims_markdown, headlines_markdown
-from otr_paper.press.figures import spelled
 from otr_paper.press.production_rules import COUNTS, lessons_markdown
 from otr_paper.series.network import chaos_exceptions, chaos_lines
+from otr_paper.store.records import spelled
 from otr_paper.store.results import read_result
 from otr_paper.studies.proving import answer_sizes, committed_cells, multiplied_weights
 

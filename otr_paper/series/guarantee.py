@@ -17,9 +17,8 @@ from otr_core.economics.guidance import guide
 from otr_core.economics.honesty import GRIEF_RATIO
 from otr_core.economics.premises import HYPOTHESES, NEEDS
 from otr_node.project import Project
-from otr_paper.press.figures import spelled
 from otr_paper.series.spotchecks import unit_detection_curves
-from otr_paper.store.records import Records, records
+from otr_paper.store.records import Records, records, spelled
 from otr_paper.store.results import read_result
 from otr_paper.studies.dispute_costs import TERMS
 

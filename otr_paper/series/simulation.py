@@ -81,7 +81,7 @@ def serving_law_table(stored: Mapping[str, Any]) -> Records:
         sides = ([run[f"first_token_s.{side}"] for run in one["runs"]] for side in ("published", "simulated"))
         printed, made = (f"{min(waits):.3g} to {max(waits):.3g} s" for waits in sides)
         loads = f"{len(users)} loads of {min(users)} to {max(users)} users"
-        what = f"first token, {one['model']}, {one['release']}, {loads}"
+        what = f"first token, {one['model']}, {one['release']} (lengths inferred, GPUs assumed), {loads}"
         rows.append((what, printed, made, f"{one['errors']['first_token_s']:.1%}", "simulated"))
     for one in stored["other_engines"]:
         printed, made = (f"{one[side]:.3g} s" for side in ("published_s", "simulated_s"))

@@ -92,9 +92,8 @@ def outside_statement(shares: Mapping[str, float]) -> str:
     """The sentence that says which requests lie outside of the fitted lengths."""
     if not shares:
         return "Every request lies inside the fitted lengths."
-    return (
-        "Extrapolated: " + ", ".join(f"{name} in {share:.1%}" for name, share in shares.items()) + " of the requests."
-    )
+    named = ", ".join(f"{name} in {100 * share:.1f} %" for name, share in shares.items())
+    return f"Extrapolated: {named} of the requests."
 
 
 def other_engines(

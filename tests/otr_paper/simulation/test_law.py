@@ -218,7 +218,7 @@ def test_what_lies_outside_the_fitted_lengths_is_named():
         "prompt and answer below 210 tokens",
     }
     assert set(found.values()) == {0.25}
-    assert "prompt above 1000 tokens in 25.0%" in accuracy.outside_statement(found)
+    assert "prompt above 1000 tokens in 25.0 %" in accuracy.outside_statement(found)
 
 
 def test_reuse_shortens_first_tokens_and_a_trace_beyond_the_context_is_refused_at_once():
