@@ -1,8 +1,8 @@
 """All that ``otr record`` and ``otr collect`` ask of the machine; tests answer with recorded replies.
 
 ``LocalHardware`` reads the GPU through NVML (package nvidia-ml-py) and takes a TDX quote through
-the kernel's report interface. Its authors have not run it on an H100. What is absent or fails is
-reported with the reason, and no value is made up for it.
+the kernel's report interface. On the one H100 that its authors had, outside confidential mode, the
+driver gave no report. What is absent or fails is reported with the reason, and no value is made up for it.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Products with matrices, and both of attention, are blocks of the kernel ``integers.block_triton``. What
 stands between them are the lines of ``otr_core.lane.tensor_steps``, one operation of torch a step. A device
-is opened only if it is of the lane's generation and gives the replay's bits (``block_check``). The authors
-had no GPU: the tests run all of it on a CPU, with the kernel in Triton's interpreter.
+is opened only if it is of the lane's generation and gives the replay's bits (``block_check``). An H100 did
+(``otr_paper.producers.h100``); the tests run all of it on a CPU, with the kernel in Triton's interpreter.
 """
 
 from __future__ import annotations

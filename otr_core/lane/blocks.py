@@ -8,9 +8,11 @@ alone: ``INSTRUCTIONS`` names each with its own.
 
 Where the numbers come from: K, F and roundings from 30,000 recorded dot products of an H100, which
 this module reproduces (``otr_paper.benches.blocks``; north-numerical-computing/MATLAB-tensor-core,
-arXiv 2512.07004). None of them has a subnormal, an infinity or a NaN, or an exponent far from 0.
-There the definition follows published models of the hardware and has been seen on no chip: the floor
-of the grid (the same authors' model), and NaN, infinity and overflow (MMA-Sim, arXiv 2511.10909).
+arXiv 2512.07004). None of them has a subnormal, an infinity or a NaN, or an exponent far from 0. There
+it follows published models of the hardware: the floor of the grid (the same authors' model), and NaN,
+infinity and overflow (MMA-Sim, arXiv 2511.10909). For bf16 to fp32 all of it was then seen on an H100
+(``otr_paper.producers.h100``), which taught one thing that no model says: a negative sum of which
+nothing is left is +0. Of the other instructions that has been seen on no chip.
 
 Words are non-negative integers that hold a format's bits.
 """
@@ -160,7 +162,7 @@ def round_to(form: FloatFormat, value: int, exponent: int, *, nearest: bool = Tr
 def block(instruction: Instruction, a: Sequence[int], b: Sequence[int], c: int) -> int:
     """One step of a tensor core: c + Σ a_k · b_k as its instruction computes it.
 
-    A sum of 0 is +0, whatever the signs of its terms.
+    A sum of 0 is +0, whatever the signs of its terms, and so is one that is rounded to 0 from below.
 
     Args:
         a, b: words of the operand's format, (terms,) each. c: the accumulator's.
@@ -177,6 +179,13 @@ def block(instruction: Instruction, a: Sequence[int], b: Sequence[int], c: int) 
     addend = parts(instruction.result, c)
     if (special := _special(instruction.result, pairs, addend)) is not None:
         return special
+    total, exponent = _sum(instruction, pairs, addend)
+    word = round_to(instruction.result, total, exponent, nearest=instruction.nearest, kept=instruction.kept)
+    return word if word & instruction.result.nan else 0
+
+
+def _sum(instruction: Instruction, pairs: Sequence[tuple[Parts, Parts]], addend: Parts) -> tuple[int, int]:
+    """The sum of finite terms, each cut on the block's grid, and the exponent that it is held by."""
     terms = [
         (x.sign * y.sign, x.significand * y.significand, x.exponent + y.exponent, 2 * instruction.operand.fraction_bits)
         for x, y in pairs
@@ -189,9 +198,18 @@ def block(instruction: Instruction, a: Sequence[int], b: Sequence[int], c: int) 
         sign * (significand << instruction.fraction >> (point + top - exponent))
         for sign, significand, exponent, point in terms
     )
-    return round_to(
-        instruction.result, total, top - instruction.fraction, nearest=instruction.nearest, kept=instruction.kept
-    )
+    return total, top - instruction.fraction
+
+
+def vanishes(a: Sequence[int], b: Sequence[int], c: int) -> bool:
+    """Whether a bf16 block has a sum below zero of which rounding leaves nothing: the one case in which an H100
+    gave another word than published models of it say.
+
+    Args:
+        a, b, c: as of ``block``, all finite.
+    """
+    pairs = [(parts(BF16, x), parts(BF16, y)) for x, y in zip(a, b, strict=True)]
+    return _sum(BF16_BLOCK, pairs, parts(FP32, c))[0] < 0 and block(BF16_BLOCK, a, b, c) == 0
 
 
 def dot_product(a: Sequence[int], b: Sequence[int]) -> int:

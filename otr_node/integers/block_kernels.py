@@ -93,7 +93,7 @@ def _step(a, b, left, left_exponents, right, right_exponents, c):
     drop = leading - 23 - top + _FRACTION
     significand = magnitude >> drop if drop > 0 else magnitude << -drop
     word = min(significand + ((leading + 126) << 23), _INFINITY)
-    return word | _SIGN if whole < 0 else word
+    return word | _SIGN if whole < 0 and word > 0 else word
 
 
 @compiled

@@ -4,7 +4,8 @@ compiled to.
 The instruction that is meant is ``mma.sync`` of 16 products, bf16 to fp32. Triton chooses instructions by
 itself; ``instructions`` reads them from the compiled code, which takes no GPU, and whoever opens a device
 refuses others. Beside it the kernel has no step in floating point: there is nothing to fuse and no order
-but that of the blocks. The authors ran it in Triton's interpreter alone, on no GPU.
+but that of the blocks. On an H100 it gave the replay's bits (``otr_paper.producers.h100``); the tests run it in
+Triton's interpreter.
 """
 
 # Triton reads types of arguments from what is passed; mypy knows no kernel.

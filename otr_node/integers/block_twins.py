@@ -65,7 +65,7 @@ def _rounded(total, top):
     drop = leading - 23 - top + BF16_BLOCK.fraction
     significand = np.where(drop > 0, magnitude >> np.maximum(drop, 0), magnitude << np.maximum(-drop, 0))
     word = np.minimum(significand + ((leading + 126) << 23), FP32.infinity)
-    return np.where(total == 0, 0, np.where(total < 0, word | FP32.sign, word))
+    return np.where((total == 0) | (word == 0), 0, np.where(total < 0, word | FP32.sign, word))
 
 
 def _special(a, b, c):

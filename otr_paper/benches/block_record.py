@@ -1,5 +1,5 @@
 """What ``otr record`` adds in the lane h100-bf16: the self-check of a GPU, its speed beside cuBLAS, and one
-attested answer that the replay on this machine's CPU must give again. The authors ran it on no GPU."""
+attested answer that the replay on this machine's CPU must give again. It was run once on an H100."""
 
 from __future__ import annotations
 

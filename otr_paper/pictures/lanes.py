@@ -88,3 +88,28 @@ def draw_trace_cost(rows: pd.DataFrame) -> Figure:
     ax.set(xlabel="trace commitment, share of the time without it (%)", xlim=(0, rows.share.max() * 180))
     ax.grid(axis="y", visible=False)
     return fig
+
+
+def draw_product_times(rows: pd.DataFrame) -> Figure:
+    """Time of the lane's products on a GPU over cuBLAS', by instruction, matrix and tokens.
+
+    Args:
+        rows: matrix, tokens, way, times_library, same_words.
+    """
+    fig, axes = figures.subplots(figures.PAGE_IN, 2.6, ncols=2, sharey=True)
+    for ax, (way, of_way) in zip(axes, rows.groupby("way", sort=True), strict=True):
+        for marker, colour, (matrix, own) in zip(
+            "os^D", ("#0072B2", "#BF8100", "#009E73", "#CC79A7"), of_way.groupby("matrix", sort=False), strict=True
+        ):
+            ax.plot(own.tokens, own.times_library, color=colour, linewidth=1.1, label=matrix)
+            for row in own.itertuples():
+                fill = colour if row.same_words else "white"
+                ax.plot(row.tokens, row.times_library, marker, color=colour, markerfacecolor=fill, markersize=5)
+        ax.axhline(1, color=figures.PAPER_COLOUR, linewidth=0.9, linestyle=(0, (4, 2)))
+        ax.set(xscale="log", yscale="log", xlabel=f"tokens that meet a matrix at once ({way})")
+        ax.set_xticks(sorted(set(rows.tokens)), [str(count) for count in sorted(set(rows.tokens))])
+        ax.set_yticks([1, 2, 3, 4], ["1", "2", "3", "4"])
+        ax.minorticks_off()
+    axes[0].set_ylabel("time, multiples of cuBLAS")
+    axes[0].legend(loc="upper left", ncols=2)
+    return fig

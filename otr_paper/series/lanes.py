@@ -3,14 +3,16 @@ and whom it needs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from otr_paper.series.tolerance import adversary
 from otr_paper.store.records import Records, records
 
-RESULTS = ("lane_bench", "dispute_gas", "block_lane", "block_gas", "block_steps", "tolerance")
-"""The stored results that the table is made of."""
+RESULTS = ("lane_bench", "dispute_gas", "block_lane", "block_gas", "block_steps", "tolerance", "h100_blocks")
+"""The stored results that the table of lanes is made of."""
+SEEN = ("h100_blocks", "h100_hunted", "h100_replayed", "h100_tolerance")
+"""Those of what was seen on a GPU."""
 _SHORT = {"native-float32": "native, fp32", "native-bfloat16": "native, bf16"}
 
 
@@ -45,7 +47,7 @@ def lanes(found: Mapping[str, Mapping[str, Any]]) -> Records:
             "nothing of its definition: each block and each fp32 step is judged to the bit; "
             f"{steps['blocks']['differing']['contract']} of {steps['blocks']['blocks']:,} blocks judged otherwise",
             f"{blocks['decode_cpu_s']:.2f} CPU s a token to replay; perplexity {further:+.2%} beside fp32; "
-            "its kernel for an H100 was run on none",
+            f"its kernel {alone(found['h100_blocks']['times'])} times cuBLAS for one token's layer on an H100",
             "one honest fisherman with any CPU; kernels that keep the order of its steps",
             f"{whole:,} gas, its last move {leaf:,}; a block alone {steps['gas']['most']:,}",
         ),
@@ -62,3 +64,76 @@ def lanes(found: Mapping[str, Mapping[str, Any]]) -> Records:
                 )
             )
     return records("lane, lets_through, costs, needs, dispute", rows)
+
+
+def alone(times: Sequence[Mapping[str, Any]]) -> str:
+    """Of all matrices of a layer together."""
+    rows = [row for row in times if row["tokens"] == 1]
+    return f"{sum(row['blocks'] for row in rows) / sum(row['library'] for row in rows):.2f}"
+
+
+def seen_on_gpu(found: Mapping[str, Mapping[str, Any]]) -> Records:
+    """What was compared on an H100, and how much of it differed.
+
+    Args:
+        found: the results named in ``SEEN``.
+
+    Returns:
+        what, compared, differing, why.
+    """
+    blocks = found["h100_blocks"]
+    hunt, words = blocks["hunt"], blocks["blocks"]["words"]
+    again = found["h100_hunted"]["rows"]
+    explained = all(row["vanishing"] == row["differing"] and row["same_blocks"] for row in again)
+    rows: list[tuple[str, int, int, str]] = [
+        (
+            "single blocks of any words, against the definition of that day",
+            sum(row["blocks"] for row in hunt),
+            sum(row["differing"] for row in hunt),
+            "a sum below zero of which nothing is left was -0, and is +0 now" if explained else "not explained",
+        ),
+        *(
+            (f"{name}, as the lane's self-check draws them", each["words"], each["differing"], "")
+            for name, each in words.items()
+            if name in ("blocks of numbers", "blocks at the ends", "fp32 steps")
+        ),
+        ("blocks that others recorded on an H100", *words["recorded blocks"].values(), ""),
+    ]
+    for way, name in (
+        ("blocks", "whole products, by mma.sync"),
+        ("blocks, warp groups", "whole products, by wgmma"),
+        ("library", "whole products, by cuBLAS"),
+    ):
+        own = [row for row in blocks["products"] if row["way"] == way]
+        differing = sum(row["differing"] for row in own)
+        why = "where it adds up parts of a row apart" if differing else ""
+        rows.append((name, sum(row["words"] for row in own), differing, why))
+    answers = found["h100_replayed"]["answers"]
+    wrong = [each for each in answers if not each["same_digest"]]
+    rows.append(("answers of SmolLM2 in the lane, replayed on another machine's CPU", len(answers), len(wrong), ""))
+    checks = [
+        each for run in found["h100_tolerance"]["runs"] for ways in run["ways"].values() for each in ways.values()
+    ]
+    beyond = sum(each["violations"]["calibrated"] for each in checks)
+    counted = sum(each["checks"] for each in checks)
+    rows.append(("operators of honest native runs, under envelopes that CPUs gave", counted, beyond, ""))
+    return records("what, compared, differing, why", rows)
+
+
+def product_times(times: Sequence[Mapping[str, Any]]) -> Records:
+    """Seconds of products on an H100 over those of cuBLAS.
+
+    Args:
+        times: of ``h100_blocks``.
+
+    Returns:
+        matrix, tokens, way ("mma.sync" or "wgmma", of which the fastest tile counts), times_library,
+        same_words: whether cuBLAS gives the lane's bits.
+    """
+    rows = []
+    for row in times:
+        grouped = min(row[name] for name in ("blocks, warp groups", "blocks, two warp groups", "blocks, wide tiles"))
+        for way, seconds in (("mma.sync", row["blocks"]), ("wgmma", grouped)):
+            same = row["library: differing"] == 0
+            rows.append((row["matrix"], row["tokens"], way, seconds / row["library"], same))
+    return records("matrix, tokens, way, times_library, same_words", rows)

@@ -145,8 +145,8 @@ class Schedule:
 def record(model: NativeModel, ids: Sequence[int], schedule: Schedule) -> Run:
     """Run ``ids`` as ``schedule`` says and keep every operator's inputs and outputs (of the batch's
     last row)."""
-    mask = torch.tensor([[0] * schedule.pad + [1] * len(ids)] * schedule.rows)
-    batch = torch.tensor([[0] * schedule.pad + list(ids)] * schedule.rows)
+    mask = torch.tensor([[0] * schedule.pad + [1] * len(ids)] * schedule.rows, device=model.device)
+    batch = torch.tensor([[0] * schedule.pad + list(ids)] * schedule.rows, device=model.device)
     places = (mask.cumsum(-1) - 1).clamp(min=0)
     total = batch.shape[1]
     first = total if schedule.first_piece is None else schedule.pad + min(schedule.first_piece, len(ids))

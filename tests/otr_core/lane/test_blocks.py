@@ -25,6 +25,7 @@ from otr_core.lane.blocks import (
     fp32_to_bf16,
     parts,
     round_to,
+    vanishes,
 )
 from tests.helpers import exact_floats as exact
 
@@ -170,9 +171,14 @@ def test_zeros_of_any_sign_sum_to_plus_zero():
     assert block(BF16_BLOCK, row(ONE, ONE), row(ONE, 0xBF80), 0x80000000) == 0
 
 
-def test_what_rounds_to_zero_keeps_its_sign():
+def test_what_rounds_to_zero_is_plus_zero():
     # −2^−152: on the grid, below every number of fp32
-    assert block(BF16_BLOCK, row(0x8080), row(0x3F80 - (26 << 7)), 0) == 0x80000000
+    a, b = row(0x8080), row(0x3F80 - (26 << 7))
+    assert block(BF16_BLOCK, a, b, 0) == 0
+    assert vanishes(a, b, 0)
+    assert not vanishes(row(0x0080), b, 0)  # from above
+    assert not vanishes(ZEROS, ZEROS, 0x80000001)  # the least number below zero stays
+    assert not vanishes(row(ONE, ONE), row(ONE, 0xBF80), 0x80000000)  # nothing was there
 
 
 @pytest.mark.parametrize(
