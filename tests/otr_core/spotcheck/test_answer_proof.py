@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from otr_core.errors import AnswerProofError, ProverError
+from otr_core.lane.formats import SCORE_SHIFT
 from otr_core.lane.sampling import Decoding
 from otr_core.spotcheck.proof import verify
 from otr_core.spotcheck.proof.facts import EXCEPTIONS, exception_shape, fact_shapes
@@ -102,6 +103,36 @@ def test_a_changed_fact_of_any_kind_is_refused(answer):
         assert refused(answer, answer.prove(facts=change)), name
 
 
+@pytest.mark.parametrize(("column", "by"), [("distance", 1 << SCORE_SHIFT), ("distance_low", 1)])
+def test_a_top_that_no_score_reaches_is_refused(answer, column, by):
+    """The first position sees itself alone: its top and its distance grow by the same, and all else follows."""
+
+    def change(name, row, own):
+        if (name, row) != (column, 1):
+            return own
+        own = own.copy()
+        own[0, 0] += 1
+        return own
+
+    def facts(own):
+        top = own.top.copy()
+        top[1, 0] = answer.witness().facts.top[1, 0] + by
+        return replace(own, top=top)
+
+    assert refused(answer, answer.prove(change, facts)) == "top"
+
+
+def test_the_chosen_tokens_room_is_told_of_every_step(answer):
+    for at in range(answer.sizes.answer):
+
+        def change(facts, at=at):
+            room = facts.choices["room"].copy()
+            room[at] ^= 1
+            return replace(facts, choices={**facts.choices, "room": room})
+
+        assert refused(answer, answer.prove(facts=change)) == "choice"
+
+
 @pytest.mark.parametrize("kind", ["greedy", "drawn"])
 def test_what_stands_in_the_clear_is_in_its_range_before_anything_is_computed_with_it(request, kind):
     """Facts and exceptions lie behind the header and the root, so that a forger needs no prover."""
@@ -172,6 +203,22 @@ def test_a_proof_is_of_one_receipt_order_and_model(tiny_portable, answer, honest
     assert refused(answer, honest_proof, file=file) == "lane"
     # a prover that binds another statement, and is honest otherwise
     assert refused(answer, answer.prove(bound={"format": "otr-answer-statement/1"}))
+
+
+def test_each_member_of_the_statement_is_bound(answer):
+    """What stands in it, by the documents themselves; and no proof of less is one of it."""
+    file = answer.file
+    own = verify.proven_statement(file, answer.said, answer.response)
+    assert own == {
+        **{"format": "otr-answer-statement/1", "field": str(2**64 - 2**32 + 1), "lane": "portable-1"},
+        **{"model_id": answer.model.manifest.model_id.hex(), "order_id": answer.placed.order.id.hex()},
+        "receipt": file.receipt.signing_hash(answer.placed.order.domain).hex(),
+        "decoding": answer.placed.order.decoding.to_json(),
+        **{"prompt": list(answer.said.prompt_ids), "answer": list(answer.response.token_ids)},
+    }
+    for name in own:
+        less = {other: value for other, value in own.items() if other != name}
+        assert refused(answer, answer.prove(bound=less)), name
 
 
 def test_what_is_asked_at_the_door(tiny_portable, answer, honest_proof, monkeypatch):

@@ -16,7 +16,7 @@ from otr_core.errors import ProverError
 from otr_core.lane import formats as bits
 from otr_core.lane.dims import Dims
 from otr_core.lane.sampling import MAX_TEMPERATURE_MILLI, Decoding, draw
-from otr_core.spotcheck.proof import layout, party
+from otr_core.spotcheck.proof import layout, party, verify
 from otr_core.spotcheck.proof.field import P
 from otr_core.spotcheck.proof.layout import TEMPER_END, Sizes
 from otr_core.spotcheck.proof.soundness import (
@@ -133,6 +133,24 @@ def test_a_token_beside_the_drawn_one_is_refused_though_a_receipt_signs_it(drawn
     if target:
         shrunk = int(proven["before"][-1]) * 2**53 // draw(seed, lie.sizes.answer - 1, order) + 1
         assert refused(lie, told(lie, "chances", shrunk - int(proven["chances"][-1]), -1, same)) == "chances"
+
+
+def test_a_draw_is_compared_at_both_ends_of_the_chosen_tokens_weights(drawn, drawn_proof, monkeypatch):
+    """The least draw that reaches each end, of every step: one less than its first passes the token before."""
+    proven, seen = drawn.witness().facts.choices, set()
+    for at in range(drawn.sizes.answer):
+        total, before, own = (int(proven[name][at]) for name in ("chances", "before", "chance"))
+        ends = {before - 1: False, before: True, before + own - 1: True, before + own: False}
+        for target, good in ends.items():
+            if 0 <= target < total:
+                draws = [*drawn.draws]
+                draws[at] = -(-target * 2**53 // total)
+                monkeypatch.setattr(verify, "draws_of", lambda *given, draws=draws: tuple(draws))
+                assert good or refused(drawn, drawn_proof) == "draw"
+                assert not good or drawn.check(drawn_proof)
+                seen.add((target - before, total % 2) if target <= before else (target - before - own, total % 2))
+    assert {end for end, _ in seen} == {-1, 0}
+    assert (0, 1) in seen  # of an odd total, which no draw of half of it gives
 
 
 @pytest.mark.parametrize("kind", ["seed", "order"])

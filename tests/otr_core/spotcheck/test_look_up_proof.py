@@ -6,18 +6,20 @@ import numpy as np
 import pytest
 
 from otr_core.errors import AnswerProofError
+from otr_core.lane.sampling import Decoding
+from otr_core.spotcheck.proof import layout
 from otr_core.spotcheck.proof.field import ZERO, Ext, P
 from otr_core.spotcheck.proof.sumcheck import sum_fractions, sumcheck
 from otr_core.spotcheck.proof.transcript import Channel
 from otr_node.proof import prover
 from otr_node.proof.prover import AnswerProver, Fractions
-from tests.helpers.answer_proofs import refused
+from tests.helpers.answer_proofs import provable, refused
 
 TREES = ("ranges", "look up exp", "look up chance", "look up sigmoid", "table range", "table exp", "table sigmoid")
 
 
-def forge(monkeypatch, answer, tree: str, build) -> bytes:
-    """A proof whose first tree of this name is another."""
+def forge(monkeypatch, answer, tree: str, build, number: int = 1) -> bytes:
+    """A proof whose first tree of this name, or the one with this number, is another."""
     label: list[str] = []
 
     class Forger(AnswerProver):
@@ -26,7 +28,7 @@ def forge(monkeypatch, answer, tree: str, build) -> bytes:
             self.report = label.append
 
     def made(leaves, room):
-        if label[-1].startswith(f"  {tree},") and sum(line.startswith(f"  {tree},") for line in label) == 1:
+        if label[-1].startswith(f"  {tree},") and sum(line.startswith(f"  {tree},") for line in label) == number:
             return build(leaves)
         return Fractions(leaves)
 
@@ -48,6 +50,26 @@ def test_numerators_and_denominators_are_those_of_the_cells(drawn_answer, monkey
             return Fractions(leaves)
 
         assert refused(drawn_answer, forge(monkeypatch, drawn_answer, tree, build)) == tree
+
+
+def counted_twice(leaves):
+    """The first fraction of a tree for two, or of another key where numerators are all one."""
+    leaves[0, 0] = (int(leaves[0, 0]) + 1) % P
+    return Fractions(leaves)
+
+
+def test_every_tree_of_a_group_is_compared_and_every_group(tiny_portable, monkeypatch):
+    """As of long answers, at a small size."""
+    monkeypatch.setattr(layout, "MOST_LOOKUPS_BITS", 15)
+    monkeypatch.setattr(layout, "MOST_LEAVES_BITS", 13)
+    answer = provable(tiny_portable, "w3 w4", Decoding(5, 1, 900))
+    groups = answer.sizes.lookup_groups["range"]
+    trees = sum(len(answer.sizes.trees(group.cells)) for group in groups)
+    assert trees > len(groups) > 1
+    for number in range(1, trees + 1):
+        assert refused(answer, forge(monkeypatch, answer, "ranges", counted_twice, number)) == "ranges"
+    for number in range(1, len(groups) + 1):
+        assert refused(answer, forge(monkeypatch, answer, "table range", counted_twice, number)) == "table range"
 
 
 @pytest.mark.parametrize("tree", TREES)
