@@ -123,9 +123,8 @@ def _result(a: uint256, b: uint256, c: uint256) -> uint256:
         word = unsafe_add(word, unsafe_sub(above, 154) << 23)
     else:
         word = magnitude >> unsafe_sub(130, top) if top < 130 else magnitude << unsafe_sub(top, 130)
-    if word == 0:
-        return 0  # as an H100 gives it, whatever the sign of the sum
-    return min(word, INFINITY) | sign
+    # 0 has no sign, as an H100 gives it, though something below zero was rounded to it.
+    return min(word, INFINITY) | sign if word != 0 else 0
 
 
 @pure

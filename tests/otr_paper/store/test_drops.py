@@ -14,6 +14,8 @@ from otr_paper.store.results import read_result
 #: Results that draw something, with fewer than three seeds: none may be added.
 TOO_FEW = {
     "proof_peers",
+    "h100_blocks",
+    "h100_hunted",
 }
 
 
@@ -82,6 +84,7 @@ def test_several_seeds_are_in_the_result(drops, project):
 FIXED = {
     "block_recordings": ("benches/blocks.py",),
     "block_lane": ("benches/tensor_lane.py",),
+    "h100_replayed": ("producers/h100.py",),
     "native_run": ("producers/native.py", "benches/tracing.py"),
     "spot_block": ("labs/nonlinear.py",),
 }
