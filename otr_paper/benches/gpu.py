@@ -57,7 +57,7 @@ class GpuPlan:
     calls: int = 10
 
 
-def compare_many(device: BlockDevice, plan: GpuPlan, recorded: Recorded) -> dict[str, Any]:
+def compare_device_further(device: BlockDevice, plan: GpuPlan, recorded: Recorded) -> dict[str, Any]:
     """``block_check.compare_device`` on many more blocks, and how long it took, in seconds."""
     before = time.perf_counter()
     found = compare_device(device, products=plan.products, recorded=recorded)

@@ -94,7 +94,7 @@ def _blocks() -> dict[str, Any]:
     device, plan = unchecked_block_device(DEVICE), gpu.GpuPlan()
     ways = _ways(device)
     frame.progress("blocks beside the replay")
-    words = gpu.compare_many(device, plan, recorded_blocks(frame.checkout()))
+    words = gpu.compare_device_further(device, plan, recorded_blocks(frame.checkout()))
     hunt = gpu.hunt_blocks(device, plan)
     frame.progress("products")
     products = gpu.compare_products(device, ways, plan)
@@ -136,7 +136,7 @@ def _honest(case: tuple[str, int]) -> dict[str, Any]:
         Schedule("batch of 4", rows=4),
         Schedule("left padding", pad=7),
     ):
-        checked = tolerance.worst_ratios(referee, record(model, fed, way))
+        checked = tolerance.ratios_of_run(referee, record(model, fed, way))
         ways[way.name] = {
             name: {
                 "checks": len(ratios),

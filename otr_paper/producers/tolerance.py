@@ -92,7 +92,7 @@ def _layer_ratios(referee: Referee, layer: int, state: State) -> Ratios:
     }
 
 
-def worst_ratios(referee: Referee, run: Run) -> Ratios:
+def ratios_of_run(referee: Referee, run: Run) -> Ratios:
     found = defaultdict(list)
     for layer, state in enumerate(run):
         for name, ratios in _layer_ratios(referee, layer, state).items():
@@ -109,7 +109,7 @@ def _check_elsewhere(lane: str, source: str, target: str) -> None:
         for number, (name, ids) in enumerate(sequences.items()):
             prompt = int(name.rsplit(" ", 1)[1])
             way = Schedule(ELSEWHERE, first_piece=prompt if number % 2 else None)
-            for operator, ratios in worst_ratios(referee, record(model, ids.tolist(), way)).items():
+            for operator, ratios in ratios_of_run(referee, record(model, ids.tolist(), way)).items():
                 found[f"{number}/{operator}"] = ratios
     np.savez(target, allow_pickle=False, **found)
 
@@ -118,7 +118,7 @@ def _honest(lane: str, model: NativeModel, referee: Referee, sequences: list[Ans
     found: Found = {}
     for number, (ids, prompt) in enumerate(sequences):
         for way in _schedules(prompt):
-            found[way.name, number] = worst_ratios(referee, record(model, ids, way))
+            found[way.name, number] = ratios_of_run(referee, record(model, ids, way))
         frame.progress(f"{lane}: honest, prompt {number}")
     with tempfile.TemporaryDirectory() as folder:
         source, target = (str(Path(folder) / name) for name in ("in.npz", "out.npz"))
@@ -216,7 +216,7 @@ def _cheats(
                 add(cheat, name, rule, ratios > rules[name][rule])
 
     def judged(model: NativeModel) -> Ratios:
-        parts = [worst_ratios(referee, record(model, ids, Schedule("", first_piece=p))) for ids, p in sequences]
+        parts = [ratios_of_run(referee, record(model, ids, Schedule("", first_piece=p))) for ids, p in sequences]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     for bits in (8, 4):
