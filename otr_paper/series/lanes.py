@@ -47,7 +47,7 @@ def lanes(found: Mapping[str, Mapping[str, Any]]) -> Records:
             "nothing of its definition: each block and each fp32 step is judged to the bit; "
             f"{steps['blocks']['differing']['contract']} of {steps['blocks']['blocks']:,} blocks judged otherwise",
             f"{blocks['decode_cpu_s']:.2f} CPU s a token to replay; perplexity {further:+.2%} beside fp32; "
-            f"its kernel {alone(found['h100_blocks']['times'])} times cuBLAS for one token's layer on an H100",
+            f"its kernel {_alone(found['h100_blocks']['times'])} times cuBLAS for one token's layer on an H100",
             "one honest fisherman with any CPU; kernels that keep the order of its steps",
             f"{whole:,} gas, its last move {leaf:,}; a block alone {steps['gas']['most']:,}",
         ),
@@ -66,7 +66,7 @@ def lanes(found: Mapping[str, Mapping[str, Any]]) -> Records:
     return records("lane, lets_through, costs, needs, dispute", rows)
 
 
-def alone(times: Sequence[Mapping[str, Any]]) -> str:
+def _alone(times: Sequence[Mapping[str, Any]]) -> str:
     """Of all matrices of a layer together."""
     rows = [row for row in times if row["tokens"] == 1]
     return f"{sum(row['blocks'] for row in rows) / sum(row['library'] for row in rows):.2f}"
@@ -95,10 +95,14 @@ def seen_on_gpu(found: Mapping[str, Mapping[str, Any]]) -> Records:
         *(
             (f"{name}, as the lane's self-check draws them", each["words"], each["differing"], "")
             for name, each in words.items()
-            if name in ("blocks of numbers", "blocks at the ends", "fp32 steps")
+            if name not in ("blocks of any words", "products", "roundings to bf16", "recorded blocks")
         ),
-        ("blocks that others recorded on an H100", *words["recorded blocks"].values(), ""),
     ]
+    for name, what, why in (
+        ("blocks of any words", "blocks of any words, as the lane's self-check draws them", "not drawn again"),
+        ("recorded blocks", "blocks that others recorded on an H100", ""),
+    ):
+        rows.append((what, words[name]["words"], words[name]["differing"], why))
     for way, name in (
         ("blocks", "whole products, by mma.sync"),
         ("blocks, warp groups", "whole products, by wgmma"),

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 
-from otr_paper.series.lanes import RESULTS, lanes
+from otr_paper.series.lanes import RESULTS, SEEN, lanes, product_times, seen_on_gpu
 from otr_paper.store.results import read_result
 
 
@@ -42,3 +42,26 @@ def test_a_changed_result_changes_its_cell(stored, path, value, lane, column, te
     rows = {row["lane"]: row for row in lanes(changed)}
     assert text in rows[lane][column]
     assert rows[lane] != {row["lane"]: row for row in lanes(stored)}[lane]
+
+
+def test_what_was_seen_on_a_gpu_is_counted(project):
+    found = {name: read_result(project.results, name)[1] for name in SEEN}
+    rows = {row["what"]: row for row in seen_on_gpu(found)}
+    assert all(0 <= row["differing"] <= row["compared"] > 0 for row in rows.values())
+    assert all(row["why"] for row in rows.values() if row["differing"])
+    recorded = rows["blocks that others recorded on an H100"]
+    assert (recorded["compared"], recorded["differing"]) == (5000, 0)
+    changed = copy.deepcopy(found)
+    changed["h100_hunted"]["rows"][0]["vanishing"] += 1
+    assert "not explained" in {row["why"] for row in seen_on_gpu(changed)}
+
+
+def test_times_are_over_those_of_the_library(project):
+    times = read_result(project.results, "h100_blocks")[1]["times"]
+    rows = product_times(times)
+    assert len(rows) == 2 * len(times)
+    first, own = times[0], [row for row in rows if (row["matrix"], row["tokens"]) == ("qkv", 1)]
+    assert own[0]["times_library"] == first["blocks"] / first["library"]
+    fastest = min(first[name] for name in first if name.startswith("blocks, w") and not name.endswith("differing"))
+    assert own[1]["times_library"] == min(fastest, first["blocks, two warp groups"]) / first["library"]
+    assert {row["same_words"] for row in rows} == {True, False}
