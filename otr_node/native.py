@@ -98,13 +98,13 @@ def load_native(
     architecture, tensors = read_variant(checkpoint, **variant)
     tensors = {name: value.to(getattr(torch, DTYPES[lane])) for name, value in tensors.items()}
     manifest = make_manifest(checkpoint, architecture, lane, commit_tensors(tensors))
-    module = llama_module(architecture, tensors) if architecture.family == "llama" else _any(architecture, tensors)
+    module = _llama(architecture, tensors) if architecture.family == "llama" else _any(architecture, tensors)
     module.eval().requires_grad_(False)
     module.to(torch.device(device))
     return NativeModel(architecture, manifest, checkpoint.tokenizer, module, device, threads)
 
 
-def llama_module(architecture: Architecture, tensors: Mapping[str, torch.Tensor]) -> Any:
+def _llama(architecture: Architecture, tensors: Mapping[str, torch.Tensor]) -> Any:
     """The module of a Llama, which holds ``tensors`` themselves."""
     from transformers import LlamaConfig, LlamaForCausalLM
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding

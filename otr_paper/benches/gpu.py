@@ -141,6 +141,25 @@ def hunt_again(plan: GpuPlan) -> Iterator[dict[str, Any]]:
         yield {"share": share, "zeros": zeros, "blocks": blocks, "vanishing": vanishing, "first": first}
 
 
+def check_again(plan: GpuPlan) -> dict[str, int]:
+    """How many of the single blocks of ``compare_device_further`` vanish, by kind, without a GPU."""
+    counts: list[int] = []
+
+    def counted(x: Tensor, w: Tensor, out: Tensor) -> None:
+        left, right = (each[0].view(torch.int16).numpy().view(np.uint16) for each in (x, w))
+        made = out[0].numpy().view(np.uint32)
+        start = made.copy()
+        if left.shape[1] == 16:  # a single block; whole products come after them, and are not counted
+            block_loops().project(left, right, made)
+            places = np.argwhere(made == 0)
+            counts.append(sum(vanishes(left[i].tolist(), right[j].tolist(), int(start[i, j])) for i, j in places))
+
+    found = compare_device(BlockDevice("cpu", counted), products=plan.products)
+    kinds = [name for name in found if name.startswith("blocks ")]
+    each = plan.products
+    return {name: sum(counts[at * each : (at + 1) * each]) for at, name in enumerate(kinds)}
+
+
 _Drawn = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -158,7 +177,7 @@ def _drawn(random: np.random.Generator, plan: GpuPlan, share: float, zeros: floa
 
 
 def _mixed(random: np.random.Generator, shape: tuple[int, int], share: float, zeros: float) -> np.ndarray:
-    """Any words, but for a share of them below 2; and zeros."""
+    """Words below 2, but for a share that may be anything, infinities and NaNs too; and zeros of both signs."""
     words = random.integers(0, 2**16, shape).astype(np.uint16)
     words &= np.where(random.random(shape) < zeros, np.uint16(0x8000), np.uint16(0xFFFF))
     return np.where(random.random(shape) < share, words, words & np.uint16(0xBFFF))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -73,9 +74,13 @@ def store(
     Args:
         packages: whose versions the card states. cores: how many were used, None for all.
         given: the arguments with which the same command makes this result again.
+
+    A payload that says on which GPU it was made (facts: gpu) has it in its card.
     """
     command = f"python -m {_program()} {given}".strip()
     card = card_of_now(command, packages=packages, seed=seed, kind=kind, cores=cores)
+    if "facts" in payload:
+        card = replace(card, machine=f"{payload['facts']['gpu']}, {card.machine}")
     progress(f"wrote {write_result(checkout().results, name, card, payload).name}")
 
 

@@ -150,7 +150,7 @@ def _honest(case: tuple[str, int]) -> dict[str, Any]:
 
 def _tolerance() -> dict[str, Any]:
     with ProcessPoolExecutor(len(JUDGED), get_context("spawn")) as pool:
-        return {"runs": list(pool.map(_honest, JUDGED))}
+        return {"facts": _facts(), "runs": list(pool.map(_honest, JUDGED))}
 
 
 def _hunted() -> dict[str, Any]:
@@ -162,7 +162,7 @@ def _hunted() -> dict[str, Any]:
         same = [{name: each[name] for name in ("x", "w", "start")} for each in there["examples"]]
         rows.append({**row, "differing": there["differing"], "same_blocks": first[: len(same)] == same})
         frame.progress(f"{row['blocks']} blocks")
-    return {"rows": rows}
+    return {"rows": rows, "checked": gpu.check_again(gpu.GpuPlan())}
 
 
 def _again(case: dict[str, Any]) -> dict[str, Any]:

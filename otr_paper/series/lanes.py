@@ -9,7 +9,10 @@ from typing import Any
 from otr_paper.series.tolerance import adversary
 from otr_paper.store.records import Records, records
 
-RESULTS = ("lane_bench", "dispute_gas", "block_lane", "block_gas", "block_steps", "tolerance", "h100_blocks")
+RESULTS = (
+    *("lane_bench", "dispute_gas", "block_lane", "block_gas", "block_steps", "tolerance"),
+    *("h100_blocks", "h100_record"),
+)
 """The stored results that the table of lanes is made of."""
 SEEN = ("h100_blocks", "h100_hunted", "h100_replayed", "h100_tolerance")
 """Those of what was seen on a GPU."""
@@ -47,7 +50,8 @@ def lanes(found: Mapping[str, Mapping[str, Any]]) -> Records:
             "nothing of its definition: each block and each fp32 step is judged to the bit; "
             f"{steps['blocks']['differing']['contract']} of {steps['blocks']['blocks']:,} blocks judged otherwise",
             f"{blocks['decode_cpu_s']:.2f} CPU s a token to replay; perplexity {further:+.2%} beside fp32; "
-            f"its kernel {_alone(found['h100_blocks']['times'])} times cuBLAS for one token's layer on an H100",
+            f"on an H100 its kernel {_alone(found['h100_blocks']['times'])} times cuBLAS for one token's layer, and "
+            f"{_rate(found, 'h100-bf16')} tokens/s, where the native lane has {_rate(found, 'native-float32')}",
             "one honest fisherman with any CPU; kernels that keep the order of its steps",
             f"{whole:,} gas, its last move {leaf:,}; a block alone {steps['gas']['most']:,}",
         ),
@@ -72,6 +76,11 @@ def _alone(times: Sequence[Mapping[str, Any]]) -> str:
     return f"{sum(row['blocks'] for row in rows) / sum(row['library'] for row in rows):.2f}"
 
 
+def _rate(found: Mapping[str, Mapping[str, Any]], lane: str) -> str:
+    """Tokens a second of SmolLM2 as ``otr record`` measured them."""
+    return f"{found['h100_record'][lane]['plain']['tokens_per_s']:.1f}"
+
+
 def seen_on_gpu(found: Mapping[str, Mapping[str, Any]]) -> Records:
     """What was compared on an H100, and how much of it differed.
 
@@ -83,26 +92,28 @@ def seen_on_gpu(found: Mapping[str, Mapping[str, Any]]) -> Records:
     """
     blocks = found["h100_blocks"]
     hunt, words = blocks["hunt"], blocks["blocks"]["words"]
-    again = found["h100_hunted"]["rows"]
-    explained = all(row["vanishing"] == row["differing"] and row["same_blocks"] for row in again)
+    again = found["h100_hunted"]
+    vanishing = "a sum below zero of which nothing is left was -0, and is +0 now"
+    explained = all(row["vanishing"] == row["differing"] and row["same_blocks"] for row in again["rows"])
     rows: list[tuple[str, int, int, str]] = [
         (
             "single blocks of any words, against the definition of that day",
             sum(row["blocks"] for row in hunt),
             sum(row["differing"] for row in hunt),
-            "a sum below zero of which nothing is left was -0, and is +0 now" if explained else "not explained",
-        ),
-        *(
-            (f"{name}, as the lane's self-check draws them", each["words"], each["differing"], "")
-            for name, each in words.items()
-            if name not in ("blocks of any words", "products", "roundings to bf16", "recorded blocks")
-        ),
+            vanishing if explained else "not explained",
+        )
     ]
-    for name, what, why in (
-        ("blocks of any words", "blocks of any words, as the lane's self-check draws them", "not drawn again"),
-        ("recorded blocks", "blocks that others recorded on an H100", ""),
+    for name, each in words.items():
+        if name in again["checked"]:
+            same = again["checked"][name] == each["differing"]
+            why = (vanishing if same else "not explained") if each["differing"] else ""
+            rows.append((f"{name}, as the lane's self-check draws them", each["words"], each["differing"], why))
+    for name, what in (
+        ("recorded blocks", "blocks that others recorded on an H100"),
+        ("fp32 steps", "fp32 steps of the lane"),
+        ("roundings to bf16", "roundings to bf16"),
     ):
-        rows.append((what, words[name]["words"], words[name]["differing"], why))
+        rows.append((what, words[name]["words"], words[name]["differing"], ""))
     for way, name in (
         ("blocks", "whole products, by mma.sync"),
         ("blocks, warp groups", "whole products, by wgmma"),
@@ -110,7 +121,7 @@ def seen_on_gpu(found: Mapping[str, Mapping[str, Any]]) -> Records:
     ):
         own = [row for row in blocks["products"] if row["way"] == way]
         differing = sum(row["differing"] for row in own)
-        why = "where it adds up parts of a row apart" if differing else ""
+        why = "not looked into; another order of sums would do it" if differing else ""
         rows.append((name, sum(row["words"] for row in own), differing, why))
     answers = found["h100_replayed"]["answers"]
     wrong = [each for each in answers if not each["same_digest"]]

@@ -1,5 +1,5 @@
-"""What is measured on a GPU, run through without one: the interpreter is the device where Triton is installed, so
-that no time here says anything. And what an H100 gave, which is stored, against the definition and its replays."""
+"""What is measured on a GPU, run through with the replay as the device, so that no time here says anything. And what
+an H100 gave, which is stored, against the definition, its replays and the contract."""
 
 from dataclasses import replace
 
@@ -8,15 +8,19 @@ import pytest
 import torch
 
 from otr_core.lane.blocks import BF16_BLOCK, block, vanishes
+from otr_core.lane.sampling import Decoding
+from otr_core.lane.tensor_steps import LANE
 from otr_node.block_check import Compared, require_replayed
 from otr_node.chain.block_judge import BlockJudge
 from otr_node.chain.evm import Chain
+from otr_node.generate import generate, prompt_tokens
 from otr_node.integers import block_kernels, block_twins
+from otr_node.lanes import load_model
+from otr_node.models import model_folder
 from otr_node.tensor_device import BlockDevice
 from otr_paper.benches import gpu
-from otr_paper.producers import tolerance
+from otr_paper.producers import h100, tolerance
 from otr_paper.store.results import read_result
-from tests.helpers.block_interpreter import interpreted
 
 PLAN = gpu.GpuPlan(
     products=1, hunts=1, hunted=(32, 64), layer=(("a", (40, 24)), ("b", (64, 8))), tokens=(1, 20), repeats=2, calls=2
@@ -40,12 +44,15 @@ def test_the_hunt_counts_what_differs_and_keeps_some():
     assert max(row["differing"] for row in rows) > 100
 
 
-def test_the_replay_hunts_nothing_in_itself():
-    def replay(x, w, out):
-        words = (each.view(torch.int16).numpy().view(np.uint16) for each in (x[0], w[0]))
-        found = out[0].numpy().view(np.uint32)
-        block_twins.project(*words, found)
+def replay(x, w, out):
+    """The replay as a device, whole blocks as its kernel takes them."""
+    words = (
+        np.pad(each[0].view(torch.int16).numpy().view(np.uint16), ((0, 0), (0, -each.shape[2] % 16))) for each in (x, w)
+    )
+    block_kernels.project(*words, out[0].numpy().view(np.uint32))
 
+
+def test_the_replay_hunts_nothing_in_itself():
     assert {row["differing"] for row in gpu.hunt_blocks(BlockDevice("cpu", replay), PLAN)} == {0}
 
 
@@ -59,6 +66,12 @@ def test_the_hunt_is_drawn_again():
             assert block(BF16_BLOCK, each["x"], each["w"], each["start"]) == 0
 
 
+def test_the_self_checks_blocks_are_drawn_again():
+    found = gpu.check_again(replace(PLAN, products=30))
+    assert list(found) == ["blocks of numbers", "blocks at the ends", "blocks of any words"]
+    assert found["blocks of numbers"] == 0
+
+
 def test_products_and_times_have_a_row_each():
     def single(x, w):
         return torch.nn.functional.linear(x.float(), w.float())
@@ -66,10 +79,10 @@ def test_products_and_times_have_a_row_each():
     def missing(x, w):
         raise RuntimeError("no such product\nand more")
 
-    with interpreted() as device:
-        ways = {"blocks": lambda x, w: device.product(x[None], w[None])[0], "floats": single}
-        rows = gpu.compare_products(device, ways | {"missing": missing}, PLAN, rows=16)
-        times = gpu.time_products(device, ways, PLAN)
+    device = BlockDevice("cpu", replay)
+    ways = {"blocks": lambda x, w: device.product(x[None], w[None])[0], "floats": single}
+    rows = gpu.compare_products(device, ways | {"missing": missing}, PLAN, rows=16)
+    times = gpu.time_products(device, ways, PLAN)
     assert {row["way"]: row["error"] for row in rows} == {"blocks": None, "floats": None, "missing": "no such product"}
     assert {(row["columns"], row["tokens"]) for row in rows} == {(c, t) for c in (40, 64, 576, 1536) for t in (1, 20)}
     assert {row["differing"] for row in rows if row["way"] == "blocks"} == {0}
@@ -107,10 +120,11 @@ def test_nothing_else_differed(stored, project):
         assert (row["share"], row["zeros"], row["blocks"]) == (there["share"], there["zeros"], there["blocks"])
         assert row["vanishing"] == row["differing"] == there["differing"]
         assert row["same_blocks"]
-    checked = {name: Compared(**each) for name, each in stored["blocks"]["words"].items()}
-    strange = checked.pop("blocks of any words")
-    assert strange.differing <= 10 < strange.words  # the same kind: drawn as those of the hunt are
-    require_replayed("the H100", checked)
+    checked = read_result(project.results, "h100_hunted")[1]["checked"]
+    words = {name: Compared(**each) for name, each in stored["blocks"]["words"].items()}
+    assert checked == {name: words[name].differing for name in checked}
+    assert (len(checked), checked["blocks of any words"]) == (3, 4)
+    require_replayed("the H100", {name: each for name, each in words.items() if name not in checked})
     assert {row["differing"] for row in stored["products"] if row["way"] != "library"} == {0}
 
 
@@ -123,8 +137,22 @@ def test_answers_of_an_h100_are_given_again_by_another_processor(project):
     assert all(each["same_tokens"] and each["same_digest"] for each in replayed["answers"])
 
 
+@pytest.mark.model
+@pytest.mark.slow
+def test_the_shortest_answer_of_an_h100_is_computed_again_here(project):
+    """A GPU's own tokens and states, from this processor."""
+    answers = read_result(project.results, "h100_answers")[1]["answers"]
+    stored = min(answers, key=lambda each: len(each["tokens"]))
+    model = load_model(model_folder(project, report=lambda line: None), lane=LANE, threads=2)
+    ids = prompt_tokens(model, stored["prompt"], h100.TOKENS)
+    answer = generate(model, ids, Decoding(h100.TOKENS), trace_seed=bytes(32), digest=True)
+    assert list(answer.token_ids) == stored["tokens"]
+    assert answer.execution_digest.hex() == stored["digest"]
+
+
 def test_honest_runs_on_an_h100_keep_within_the_envelopes_of_cpus(project):
     runs = read_result(project.results, "h100_tolerance")[1]["runs"]
+    assert {run["lane"] for run in runs} == set(tolerance.LANES)
     limits = read_result(project.results, "tolerance")[1]["lanes"]
     for run in runs:
         for operators in run["ways"].values():
