@@ -101,10 +101,9 @@ def draw_product_times(rows: pd.DataFrame) -> Figure:
         for marker, colour, (matrix, own) in zip(
             "os^D", ("#0072B2", "#BF8100", "#009E73", "#CC79A7"), of_way.groupby("matrix", sort=False), strict=True
         ):
-            ax.plot(own.tokens, own.times_library, color=colour, linewidth=1.1, label=matrix)
-            for row in own.itertuples():
-                fill = colour if row.same_words else "white"
-                ax.plot(row.tokens, row.times_library, marker, color=colour, markerfacecolor=fill, markersize=5)
+            ax.plot(own.tokens, own.times_library, marker, linestyle="-", color=colour, linewidth=1.1, label=matrix)
+            others = own[~own.same_words]
+            ax.plot(others.tokens, others.times_library, marker, color=colour, markerfacecolor="white")
         ax.axhline(1, color=figures.PAPER_COLOUR, linewidth=0.9, linestyle=(0, (4, 2)))
         ax.set(xscale="log", yscale="log", xlabel=f"tokens that meet a matrix at once ({way})")
         ax.set_xticks(sorted(set(rows.tokens)), [str(count) for count in sorted(set(rows.tokens))])

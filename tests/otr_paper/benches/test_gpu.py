@@ -126,6 +126,8 @@ def test_nothing_else_differed(stored, project):
     assert (len(checked), checked["blocks of any words"]) == (3, 4)
     require_replayed("the H100", {name: each for name, each in words.items() if name not in checked})
     assert {row["differing"] for row in stored["products"] if row["way"] != "library"} == {0}
+    ways = {row["way"] for row in stored["products"]} - {"library"}
+    assert {row[f"{way}: differing"] for row in stored["times"] for way in ways} == {0}
 
 
 def test_answers_of_an_h100_are_given_again_by_another_processor(project):
