@@ -144,9 +144,13 @@ class Service:
         except OtrError as error:
             raise ServiceError(404, "not_found", str(error)) from error
         state, raw = await asyncio.to_thread(self.desk.state, order_id)
+        running = self.engine.holds(order_id)
+        if state in ("begun", "given up") and not running:
+            # Its receipt may have been written between the two questions: an order leaves the engine
+            # after that, and never comes back, so that what the journal says now is final.
+            state, raw = await asyncio.to_thread(self.desk.state, order_id)
         if state == "answered":
             return order_id, raw
-        running = self.engine.holds(order_id)
         if running:
             later = {"retry-after": str(LATER_S)}
             return json_response({"receipt_id": order_id.hex(), "status": "running"}, status=202, headers=later)

@@ -22,7 +22,7 @@ from otr_core.errors import JournalError, RecorderError
 from otr_node.portable import PortableModel
 from otr_node.server.app import Service, make_app
 from otr_node.server.desk import Clerk, Desk, Task
-from otr_node.server.engine import MOST_RESTARTS, Engine, Failed
+from otr_node.server.engine import MOST_RESTARTS, Done, Engine, Failed
 from otr_node.server.journal import Journal
 from otr_node.server.observe import Metrics, Reporter
 from tests.helpers.serving import LONG, order_body, own_order, request
@@ -150,6 +150,32 @@ def test_what_became_of_an_order_has_its_status(desk: Desk, ending: str):
         desk.journal.add_receipt(other.order_id, b"receipt").result()
         if ending:
             assert found(other.order_id) == (404, "no_leaves", None)
+
+
+@pytest.mark.parametrize("last_attempt", [False, True])
+def test_an_answer_that_ends_while_its_receipt_is_asked_for_is_found(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, last_attempt: bool
+):
+    """It ends just after the journal said that it was begun, and before the engine is asked."""
+    clerk, (job, heard) = Standing(desk, "issue"), job_of(desk)
+    asked = desk.state
+
+    def state(order_id: bytes) -> tuple[str, bytes]:
+        found = asked(order_id)
+        if found[0] != "answered":
+            clerk.let_go.set_result(True)
+            assert isinstance(heard.last, Done)
+        return found
+
+    with called(desk, clerk) as server:
+        server.engine.submit(job)
+        while job.begun is None or not job.begun.done():
+            time.sleep(0.01)
+        if last_attempt:
+            monkeypatch.setattr("otr_node.server.desk.MOST_ATTEMPTS", 1)
+        monkeypatch.setattr(desk, "state", state)
+        said = server.ask(f"/v1/receipts/{job.order_id.hex()}")
+    assert (said.status, said.raw) == (200, desk.journal.receipt(job.order_id))
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models", "/v1/attestation", "/v1/receipts/x/leaves"])
