@@ -13,7 +13,6 @@ from otr_paper.store.results import read_result
 
 #: Results that draw something, with fewer than three seeds: none may be added.
 TOO_FEW = {
-    "proof_peers",
     "h100_blocks",
     "h100_hunted",
 }
