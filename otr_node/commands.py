@@ -42,6 +42,7 @@ from otr_node.options import (
 )
 from otr_node.project import find_home, find_project
 from otr_node.proof.command import proof_commands
+from otr_node.proof.pledge_command import pledge_commands
 from otr_node.server.command import server_commands
 from otr_node.sizing.command import sizing_commands
 
@@ -54,6 +55,7 @@ commands.add_typer(chain_commands)
 commands.add_typer(spotcheck_commands)
 commands.add_typer(server_commands)
 commands.add_typer(proof_commands)
+commands.add_typer(pledge_commands)
 commands.add_typer(sizing_commands)
 
 

@@ -42,7 +42,8 @@ BUDGETS = {
     # for a commitment to a model, 109; failures that name their file, signers that are left out, and evidence
     # against one, 20; places of code words alone, and columns combined at once, 22
     # blocks that an H100 taught another word for, 6
-    "otr_core": 15795,
+    # pledges of who vouches for a commitment, in Python and on chain, 234
+    "otr_core": 16029,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
     # a program with one definition of each step, on numbers of integers alone, 330
@@ -60,14 +61,16 @@ BUDGETS = {
     # a class of platforms for each batch, two keys of an arbiter, a last second for duties; the profile of a
     # deployment, whose numbers have to fit together, 90; the judge of the lane of tensor-core blocks and the
     # contract of its fp32 steps, 930
-    "otr_core/dispute": 5030,
+    # what is lost for a false word about a commitment, as a contract, 125
+    "otr_core/dispute": 5155,
     # of it the verifier of whole answers with its gadgets, 1,370, drawn ones among them; the protocol from a
     # signed receipt to a verdict, and its messages as canonical JSON, 400; the same proof for a verifier who
     # holds a commitment to the model, 220; large arrays of its field by parts, tables by halves, and a sum of
     # equality without its table, 51; signed statements of commitments with the policy that asks for them, and judges
     # of terms that name one, 109; signers that are left out, and evidence against one, 12;
     # places of code words alone, and columns combined at once, 22
-    "otr_core/spotcheck": 2879,
+    # what is lost for a false word about a commitment, 108
+    "otr_core/spotcheck": 2987,
     # of it the composed guarantee with its premises, 290; all that many answers on one stake need; users'
     # harm, fishermen and rates by value, which the advice weighs with proofs and capital; what harm users bear
     # who act early, and advice that names a hypothesis that fails, 40; the choices of a deployment in the network
@@ -101,7 +104,8 @@ BUDGETS = {
     # the claims set of a token, which was in the core, 66; weights asked for before they are needed, 12; in blocks
     # with large pages, 15
     # a verdict that is written, and one exit status for what was not judged, 17; a log that names a folder, 1
-    "otr_node": 16236,
+    # pledges at a node, with their commands and a verifier's options, 260; a receipt that ends while it is asked for, 2
+    "otr_node": 16498,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
@@ -109,12 +113,14 @@ BUDGETS = {
     # that are reduced late, and a joining sum-check that writes no weights down: the prover is four times faster, 70;
     # trees of ones, rounds that follow from the claim, and columns that are encoded alone, 107
     # statements of commitments in its commands, 64; whose word is taken, as options and as a policy, 62
-    "otr_node/proof": 1936,
+    # commands of pledges, and a verifier's options, 168
+    "otr_node/proof": 2104,
     # what the OpenAI API says and what it must refuse, an engine that outlives what fails in it, a journal
     # that outlives the program, and the operator beside it with its book of batches; receipts in it that wait for
     # a key, and an operator that others build on, 30; one that is convicted, 9
     # its log names the state folder, 1
-    "otr_node/server": 2000,
+    # a receipt that is written while it is asked for, 2
+    "otr_node/server": 2002,
     # claims, terms, losses, the report and its page, and the table of use cases that left the core; the profile of
     # a deployment of what was sized, 85
     "otr_node/sizing": 895,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from otr_node.chain.answers import OwnModel
     from otr_node.chain.fisherman import Fisherman
     from otr_node.chain.followed import Followed
-    from otr_node.chain.onchain import ChainCourt
+    from otr_node.chain.interface import AnyChain
+    from otr_node.chain.onchain import ChainCourt, Spent
     from otr_node.chain.party import ChainParty
+    from otr_node.chain.pledges import ChainPledges
     from otr_node.chain.rpc import RpcChain
 
 
@@ -76,6 +78,29 @@ def followed_at(rpc: str, court: Path) -> Followed:
     followed = Followed(attached(RpcChain(rpc), court), {})
     followed.read()
     return followed
+
+
+def pledges_at(chain: AnyChain, path: Path) -> ChainPledges:
+    """The pledges of a file that ``otr pledge deploy`` has written.
+
+    Raises:
+        NodeError: as ``PledgesAt.read`` and ``ChainPledges``.
+    """
+    from otr_node.chain.pledges import ChainPledges, PledgesAt
+
+    return ChainPledges(chain, PledgesAt.read(path))
+
+
+def pledges_behind(rpc: str, path: Path) -> ChainPledges:
+    """The same on a node, without an account.
+
+    Raises:
+        NodeError: as ``RpcChain`` and ``pledges_at``.
+    """
+    need_extras("chain")
+    from otr_node.chain.rpc import RpcChain
+
+    return pledges_at(RpcChain(rpc), path)
 
 
 def entered(options: CourtOptions) -> tuple[ChainCourt, str]:
@@ -196,7 +221,7 @@ def reporter(who: str) -> Callable[..., None]:
     return report
 
 
-def print_gas(court: ChainCourt) -> None:
+def print_gas(ledger: Sequence[Spent]) -> None:
     """What each transaction has cost."""
-    for spent in court.ledger:
+    for spent in ledger:
         say(f"  {spent.call}: {spent.gas:,} gas")

@@ -100,7 +100,7 @@ def deploy_court(
     for own in owned:
         court.register_model(own.id, own.trees)
         write_bytes(out, court.deployment.dump())
-    print_gas(court)
+    print_gas(court.ledger)
     print(f"court: {court.court.address} (told in {out})")
 
 
@@ -144,7 +144,7 @@ def register_here(
     if staked is not None:
         at.call(None, me, "register", value=staked)
         print(f"staked: {stake} ether by {me}")
-    print_gas(at)
+    print_gas(at.ledger)
 
 
 @chain_app.command("commit")
@@ -174,7 +174,7 @@ def commit_answers(
         root = merkle.root(leaves)
         at.call(None, me, "commit_batch", root, len(leaves))
         print(f"batch: {batch_id(me, root).hex()} of {len(leaves)} receipts")
-    print_gas(at)
+    print_gas(at.ledger)
 
 
 @chain_app.command("challenge")
@@ -194,7 +194,7 @@ def challenge_answers(
         return late(acted) or (not acted and not any(each.status.name in ("COMMITTED", "OPEN") for each in own))
 
     go(fisherman, over, options)
-    print_gas(fisherman.chain)
+    print_gas(fisherman.chain.ledger)
     own = [each for each in fisherman.followed.court.challenges if each.challenger == fisherman.me]
     raise typer.Exit(1 if any(each.status.name == "LOST" for each in own) else 0)
 
@@ -257,7 +257,7 @@ def withdraw_here(
     if owed:
         at.call(None, me, "withdraw")
     print(f"withdrawn: {owed} wei")
-    print_gas(at)
+    print_gas(at.ledger)
 
 
 @chain_app.command("status")

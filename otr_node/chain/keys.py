@@ -88,3 +88,8 @@ def write_key(path: Path, password: str) -> LocalAccount:
     except OSError as error:
         raise OtrError(f"{path}: {one_line(error)}") from error
     return made
+
+
+def sign_hash(account: Any, hashed: bytes) -> bytes:
+    """An account's signature (65 bytes: r, s, v) under 32 bytes, as a contract recovers it."""
+    return bytes(account.unsafe_sign_hash(hashed).signature)

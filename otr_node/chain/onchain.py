@@ -75,6 +75,20 @@ def deploy_arbiter(chain: AnyChain, first: str, second: str, sender: str | None 
     return chain.deploy(compile_vyper(FOLDER / "arbiter.vy"), first, second, sender=sender)[0].address
 
 
+def standing_contract(chain: AnyChain, name: str, address: str, *args: Any) -> Contract:
+    """A contract that stands at ``address``, compiled from the sources here for these arguments.
+
+    Raises:
+        NodeError: ``contract``: other code stands there, or none.
+    """
+    contract = compile_vyper(FOLDER / f"{name}.vy")
+    expected, found = chain.runtime_of(contract, *args, address=address), chain.code(address)
+    if found != expected:
+        said = f"code of hash {keccak(found).hex()} for the {name} at {address}" if found else f"no code at {address}"
+        raise NodeError("contract", said, f"{keccak(expected).hex()}, what these sources and terms make")
+    return replace(contract, address=address)
+
+
 @dataclass(frozen=True)
 class Spent:
     """One transaction: what it was for, its gas, and the bytes of its calldata."""
@@ -154,18 +168,7 @@ class ChainCourt:
     def _attach(self, stands: Deployment) -> None:
         self.block = stands.block
         for name, args in self._made_with(stands.registry, stands.court, stands.table).items():
-            setattr(self, name, self._found(name, getattr(stands, name), *args))
-
-    def _found(self, name: str, address: str, *args: Any) -> Contract:
-        """A contract that stands at ``address``, compiled from the sources here for these arguments."""
-        contract = compile_vyper(FOLDER / f"{name}.vy")
-        expected, found = self.chain.runtime_of(contract, *args, address=address), self.chain.code(address)
-        if found != expected:
-            said = (
-                f"code of hash {keccak(found).hex()} for the {name} at {address}" if found else f"no code at {address}"
-            )
-            raise NodeError("contract", said, f"{keccak(expected).hex()}, what these sources and terms make")
-        return replace(contract, address=address)
+            setattr(self, name, standing_contract(self.chain, name, getattr(stands, name), *args))
 
     def attach_judge(self, model_id: bytes, address: str, trees: CommittedModel) -> None:
         """Use the judge at ``address`` for a model that is known here.
@@ -184,9 +187,9 @@ class ChainCourt:
                     at = str(self.chain.call(judge, f"JUDGE_OF_{step.upper()}"))
                 except ChainError as error:
                     raise NodeError("contract", f"code at {address} that names no {step}", f"a {name}") from error
-                self._found(step, at)
+                standing_contract(self.chain, step, at)
                 args = (*args, at)
-        self.judges[model_id] = self._found(name, address, *args)
+        self.judges[model_id] = standing_contract(self.chain, name, address, *args)
 
     @property
     def contracts(self) -> tuple[Contract, ...]:

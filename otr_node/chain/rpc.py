@@ -24,6 +24,7 @@ from otr_core.errors import ChainError, NodeError, one_line
 from otr_node.chain.delivery import GWEI, Delivery
 from otr_node.chain.evm import GAS_LIMIT, call_data, created_address, creation_data, event_of, returned
 from otr_node.chain.interface import Contract, Entry, InnerCall, LogEntry, TxReceipt
+from otr_node.chain.keys import sign_hash
 from otr_node.chain.node import RefusedError, RpcNode, octets, quantity, record
 from otr_node.chain.outbox import Outbox
 
@@ -93,8 +94,7 @@ class RpcChain:
 
     def sign_hash(self, hashed: bytes) -> bytes:
         """The signature (65 bytes: r, s, v) of the first account under 32 bytes, as a contract recovers it."""
-        key: Any = next(iter(self._keys.values()))
-        return bytes(key.unsafe_sign_hash(hashed).signature)
+        return sign_hash(next(iter(self._keys.values())), hashed)
 
     # --- questions
 

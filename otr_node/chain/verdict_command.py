@@ -38,7 +38,7 @@ def post_draw(
     drawn = from_hex(value, length=32, what="value")
     at, me = entered(options)
     at.call(None, me, "post_draw", drawn)
-    print_gas(at)
+    print_gas(at.ledger)
     print(f"posted: {drawn.hex()}")
 
 
@@ -95,5 +95,5 @@ def attest_drawn(
     followed = Followed(at, {})
     followed.read()
     at.call(None, me, "attest", summons(followed.court, where), Verdict.CHALLENGER_LOSES.value, b"".join(shown))
-    print_gas(at)
+    print_gas(at.ledger)
     print(f"attested: answer {where.at} of batch {where.batch.hex()}")

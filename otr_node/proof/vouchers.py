@@ -13,7 +13,7 @@ from otr_core.errors import AnswerProofError, InputError
 from otr_core.poea.order import Domain
 from otr_core.spotcheck.proof.committed import ModelCommitment
 from otr_core.spotcheck.proof.vouching import ADDRESS_BYTES, SignedStatement, VouchPolicy, read_contradiction
-from otr_node.chain.access import followed_at
+from otr_node.chain.access import followed_at, pledges_behind
 from otr_node.chain.backing import backed_signers
 from otr_node.chain.options import wei
 
@@ -49,12 +49,25 @@ class VouchOptions:
     registered: Annotated[
         bool, typer.Option("--registered", help="And a key registered there for the model, which was not revoked.")
     ] = False
+    pledges: Annotated[Path | None, typer.Option(help="What otr pledge deploy has written, of the order's court.")] = (
+        None
+    )
+    least_pledge: Annotated[
+        str | None, typer.Option(help="Ether in a pledge there, of who vouches, that was neither lost nor asked back.")
+    ] = None
 
     def __post_init__(self) -> None:
-        named = {"--rpc": self.rpc, "--court": self.court, "--least-stake": self.least_stake}
-        found = [name for name, value in named.items() if value is not None]
-        if (found or self.registered) and len(found) < len(named):
-            raise InputError(f"{', '.join(named)}: found {', '.join(found) or 'none'}, expected all three together")
+        stake = {"--court": self.court, "--least-stake": self.least_stake}
+        pledge = {"--pledges": self.pledges, "--least-pledge": self.least_pledge}
+        asked = [each for each in (stake, pledge) if any(value is not None for value in each.values())]
+        if self.registered and stake not in asked:
+            asked.append(stake)
+        if self.rpc is not None and not asked:
+            asked = [stake]
+        for named in ({"--rpc": self.rpc, **each} for each in asked):
+            found = [name for name, value in named.items() if value is not None]
+            if len(found) < len(named):
+                raise InputError(f"{', '.join(named)}: found {', '.join(found) or 'none'}, expected all three together")
 
     @property
     def asked(self) -> bool:
@@ -65,30 +78,46 @@ class VouchOptions:
 def vouched_signers(
     options: VouchOptions, committed: ModelCommitment, lane: str, domain: Domain, as_of: int
 ) -> tuple[bytes, ...]:
-    """Who has vouched for a commitment, of those whose word the options take: the named ones, and, where a court is
-    named, of these (or of all its operators) the ones with a stake there.
+    """Who has vouched for a commitment, of those whose word the options take: the named ones; where a court is
+    named, of these (or of all its operators) the ones with a stake there; where pledges are, of these (or of all that
+    have signed) the ones with a pledge there.
 
     Args:
         lane: of the model. domain: of the order that is answered. as_of: now, Unix seconds.
 
     Raises:
-        AnswerProofError: as ``VouchPolicy.check``; ``vouched court``: the one followed is not the order's.
+        AnswerProofError: as ``VouchPolicy.check``; ``vouched court``: the one followed, or the one that the pledges
+            stand beside, is not the order's.
         InputError: options of another form; NodeError: the court cannot be followed. ReceiptError: a
             contradiction that is none.
     """
     keys = tuple(from_hex(each, length=ADDRESS_BYTES, what="--signer") for each in options.signer or [])
-    left_out = {read_contradiction(path) for path in options.contradiction or []}
+    left_out = {each.signer for path in options.contradiction or [] for each in read_contradiction(path)}
     least = len(keys) or 1
+    statements = [SignedStatement.read(path) for path in options.vouched or []]
     if options.rpc is not None and options.court is not None:
-        least_wei = wei(options.least_stake or "", "--least-stake")
-        if not least_wei:
-            raise InputError("--least-stake: found 0, expected ether above 0: who has left has none")
+        least_wei = _above_zero(options.least_stake, "--least-stake")
         followed = followed_at(options.rpc, options.court)
         if followed.chain.domain != domain:
             raise AnswerProofError("vouched court", followed.chain.domain.to_json(), domain.to_json())
         backed = backed_signers(followed.court, least_wei, committed.model_id if options.registered else None)
         keys = keys or tuple(bytes.fromhex(name.removeprefix("0x")) for name in followed.court.operators)
         left_out |= {key for key in keys if key not in backed}
-    statements = [SignedStatement.read(path) for path in options.vouched or []]
+    if options.rpc is not None and options.pledges is not None:
+        least_wei = _above_zero(options.least_pledge, "--least-pledge")
+        at = pledges_behind(options.rpc, options.pledges)
+        if at.stands.domain != domain:
+            raise AnswerProofError("vouched court", at.stands.domain.to_json(), domain.to_json())
+        keys = keys or tuple(sorted({each.signer for each in statements}))
+        if not keys:
+            raise AnswerProofError("vouched keys", "no signed statement", "one of a key that has a pledge")
+        left_out |= {key for key in keys if not at.pledge_of(key).covers(least_wei)}
     policy = VouchPolicy(keys, least if options.least is None else options.least, frozenset(left_out))
     return policy.check(committed, lane, domain, statements, as_of)
+
+
+def _above_zero(ether: str | None, option: str) -> int:
+    value = wei(ether or "", option)
+    if not value:
+        raise InputError(f"{option}: found 0, expected ether above 0: who has left has none")
+    return value

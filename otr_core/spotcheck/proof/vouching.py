@@ -3,8 +3,8 @@
 Nothing about a commitment shows whose weights lie under its root. A statement names its digest with the model,
 lane, court and date, under a key's signature. It proves nothing of the weights; it names who answers for them:
 whoever holds them makes the commitment again and sees whether a statement is true, and two statements of one key
-that differ contradict each other for anybody. What is signed is typed data (EIP-712), so that a contract could
-recover the signer; none does today.
+that differ contradict each other for anybody. What is signed is typed data (EIP-712), so that a contract recovers
+the signer; what it then loses is in ``pledges``.
 """
 
 from __future__ import annotations
@@ -203,12 +203,9 @@ def check_contradiction(first: SignedStatement, second: SignedStatement) -> byte
     return first.signer
 
 
-def read_contradiction(path: Path) -> bytes:
-    """Who is shown to have contradicted itself by a file of evidence: the files of two signed statements, one
-    behind the other. It is checked as ``check_contradiction`` does, whoever hands it on.
-
-    Returns:
-        the signer's address.
+def read_contradiction(path: Path) -> tuple[SignedStatement, SignedStatement]:
+    """Two statements of one key that contradict each other, from a file of evidence: the files of both, one behind
+    the other. They are checked as ``check_contradiction`` does, whoever hands them on.
 
     Raises:
         InputError: it is another file. ReceiptError: the two do not contradict each other.
@@ -218,4 +215,6 @@ def read_contradiction(path: Path) -> bytes:
         lines = raw.splitlines(keepends=True)
         if len(lines) != 2:
             raise InputError(f"evidence: found {len(lines)} lines, expected two signed statements")
-        return check_contradiction(*map(SignedStatement.load, lines))
+        first, second = map(SignedStatement.load, lines)
+        check_contradiction(first, second)
+        return first, second
