@@ -160,7 +160,7 @@ def _signer(digest: bytes32, signature: Bytes[65]) -> address:
         return empty(address)
     s: uint256 = convert(extract32(signature, 32), uint256)
     v: uint256 = convert(slice(signature, 64, 1), uint256)
-    if s > HALF_ORDER or (v != 27 and v != 28):
+    if s > HALF_ORDER:
         return empty(address)
     return ecrecover(digest, v, convert(extract32(signature, 0), uint256), s)
 

@@ -17,7 +17,7 @@ from otr_core.poea.receipt import GROUP_ORDER
 from otr_core.spotcheck.proof.pledges import Pledge, Pledges, PledgeTerms, announcement, refutation
 from otr_core.spotcheck.proof.vouching import CommitmentStatement, SignedStatement
 from otr_node.chain.anvil import known_keys
-from otr_node.chain.evm import Chain
+from otr_node.chain.evm import Chain, compile_vyper
 from otr_node.chain.onchain import NOBODY, deploy_arbiter
 from otr_node.chain.pledges import ChainPledges, PledgesAt
 from otr_node.chain.rpc import RpcChain
@@ -31,6 +31,29 @@ NAMES = [bytes.fromhex(key.address[2:]) for key in KEYS]
 TERMS = PledgeTerms(1_000, 4_000)
 COURT = b"\x05" * 20
 ETHER = 10**18
+
+
+#: Announces and shows in one transaction what somebody else is about to show.
+COPYIST = """
+# pragma version 0.4.3
+struct Word:
+    commitment: bytes32
+    date: uint256
+    signature: Bytes[65]
+interface Pledges:
+    def announce(digest: bytes32): nonpayable
+    def contradict(model_id: bytes32, lane: String[64], first: Word, second: Word, salt: bytes32): nonpayable
+@external
+def announce(at: address, digest: bytes32):
+    extcall Pledges(at).announce(digest)
+@external
+def show(at: address, model_id: bytes32, lane: String[64], first: Word, second: Word, salt: bytes32):
+    extcall Pledges(at).contradict(model_id, lane, first, second, salt)
+@external
+def both(at: address, digest: bytes32, model_id: bytes32, lane: String[64], first: Word, second: Word, salt: bytes32):
+    extcall Pledges(at).announce(digest)
+    extcall Pledges(at).contradict(model_id, lane, first, second, salt)
+"""
 
 
 @dataclass
@@ -144,6 +167,23 @@ def test_what_is_announced_counts_from_a_later_second_and_its_first_time_stays()
     assert not pair.call("contradict", CATCHER, first, second, salt)
 
 
+def test_nobody_announces_and_shows_in_one_transaction(tmp_path):
+    pair = Pair.new()
+    assert not pair.call("put", LIAR, value=ETHER)
+    (tmp_path / "copyist.vy").write_text(COPYIST)
+    copyist, _ = pair.chain.deploy(compile_vyper(tmp_path / "copyist.vy"), sender=THIEF.address)
+    first, second, salt = pair.says(LIAR, 1), pair.says(LIAR, 2), b"s" * 32
+    digest = announcement(bytes.fromhex(copyist.address[2:]), first, second, salt)
+    words = [(each.statement.commitment, each.statement.date, each.signature) for each in (first, second)]
+    shown, at = (b"m" * 32, LANE, *words, salt), pair.at.contract.address
+    with pytest.raises(ChainError, match="announced"):
+        pair.chain.transact(copyist, "both", at, digest, *shown, sender=THIEF.address)
+    pair.compare()
+    pair.chain.transact(copyist, "announce", at, digest, sender=THIEF.address)
+    pair.chain.transact(copyist, "show", at, *shown, sender=THIEF.address)  # one block later it may
+    assert pair.at.pledge_of(NAMES[0]).lost_at
+
+
 def test_a_pledge_comes_back_after_its_notice_and_is_lost_within_it():
     pair = Pair.new()
     assert [pair.call(name, LIAR) for name in ("ask_back", "take_back", "withdraw")] == ["pledge", "pledge", "credit"]
@@ -208,6 +248,8 @@ def test_a_signature_has_one_form():
         assert pair.call("contradict", CATCHER, first, other, salt) == "signature"
         assert pair.call("contradict", CATCHER, other, first, salt) == "signature"
         assert pair.call("refute", CATCHER, other, pair.refuted(other, CATCHER)) == "signature"
+        nobody = replace(first, signature=bytes(65))  # two signatures of nobody's are not one key's
+        assert pair.call("contradict", CATCHER, nobody, replace(second, signature=bytes(65)), salt) == "signature"
 
 
 @pytest.mark.parametrize("change", [{"model_id": b"n" * 32}, {"lane": "h100-bf16"}, {"domain": Domain(1, COURT)}])
