@@ -106,12 +106,12 @@ class LocalHardware:
             return float(nvml.nvmlDeviceGetPowerUsage(handle)) / 1000
 
     def gpu_report(self, nonce: bytes) -> bytes:
-        with self._nvml() as (nvml, handle):
+        with self._attesting() as (nvml, handle):
             report = nvml.nvmlDeviceGetConfComputeGpuAttestationReport(handle, nonce)
             return bytes(report.attestationReport[: report.attestationReportSize])
 
     def gpu_certificates(self) -> bytes:
-        with self._nvml() as (nvml, handle):
+        with self._attesting() as (nvml, handle):
             chain = nvml.nvmlDeviceGetConfComputeGpuCertificate(handle)
             return bytes(chain.attestationCertChain[: chain.attestationCertChainSize])
 
@@ -142,6 +142,17 @@ class LocalHardware:
         if after != before + 1:  # someone else wrote between: the quote may be over other data
             raise HardwareError(f"no TDX quote: found generation {after}, expected {before + 1}; try again")
         return quote
+
+    @contextlib.contextmanager
+    def _attesting(self) -> Iterator[tuple[Any, Any]]:
+        """As ``_nvml``. Outside confidential computing an H100's driver said "Unknown Error" and no more."""
+        with self._nvml() as (nvml, handle):
+            try:
+                yield nvml, handle
+            except nvml.NVMLError as error:
+                if nvml.nvmlSystemGetConfComputeState().ccFeature:
+                    raise
+                raise HardwareError(f"NVML: {error}; confidential computing is off on this machine") from error
 
     @contextlib.contextmanager
     def _nvml(self) -> Iterator[tuple[Any, Any]]:

@@ -151,6 +151,26 @@ def test_nvml_is_asked_as_its_package_wants(monkeypatch: pytest.MonkeyPatch) -> 
         here.power_w()
 
 
+@pytest.mark.parametrize("on", [0, 1])
+def test_a_driver_that_gives_no_report_is_told_apart_from_a_mode_that_is_off(
+    monkeypatch: pytest.MonkeyPatch, on: int
+) -> None:
+    def fails(*_: Any) -> None:
+        raise NVMLError("Unknown Error")
+
+    state = SimpleNamespace(ccFeature=on, devToolsMode=0)
+    calls = ("nvmlDeviceGetConfComputeGpuAttestationReport", "nvmlDeviceGetConfComputeGpuCertificate")
+    nvml = fake_nvml(nvmlSystemGetConfComputeState=lambda: state, **dict.fromkeys(calls, fails))
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    here = LocalHardware("cuda:0")
+    for call in (here.gpu_certificates, lambda: here.gpu_report(bytes(32))):
+        with pytest.raises(HardwareError) as caught:
+            call()
+        why = "" if on else "; confidential computing is off on this machine"
+        assert str(caught.value) == f"NVML: Unknown Error{why}"
+    assert nvml.calls == ["init", "shutdown"] * 2
+
+
 @pytest.mark.parametrize("provider", ["tdx_guest", "sev_guest"])
 def test_a_quote_through_the_kernel_interface(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provider: str) -> None:
     """A folder that behaves like the kernel's: attributes appear with the entry, generation counts
