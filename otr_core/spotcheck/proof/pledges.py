@@ -61,8 +61,9 @@ class Pledge:
     lost_at: int = 0
 
     def covers(self, least_wei: int) -> bool:
-        """Whether it stands behind a word with at least ``least_wei``, which is above 0."""
-        return self.value >= least_wei > 0 and not self.asked_at and not self.lost_at
+        """Whether it stands behind a word with at least ``least_wei``, which is above 0: nothing is left of one that
+        was lost."""
+        return self.value >= least_wei > 0 and not self.asked_at
 
 
 def announcement(catcher: bytes, first: SignedStatement, second: SignedStatement, salt: bytes) -> bytes:

@@ -312,6 +312,18 @@ def test_terms_leave_a_notice_and_burn_half(field, value):
             ChainPledges.deploy(Chain(accounts=1), Domain(1, COURT), terms)
 
 
+def test_a_name_that_the_contract_has_no_room_for_is_about_nothing_here():
+    pair = Pair.new()
+    both = [pair.says(LIAR, each, lane="l" * 65) for each in (1, 2)]
+    with pytest.raises(MoveError, match="about"):
+        pair.own.put(NAMES[0], 1).contradict(2, NAMES[1], *both, b"s" * 32)
+
+
+def test_nothing_covers_nothing():
+    assert not Pledge().covers(0)
+    assert not Pledge(lost_at=5).covers(0)
+
+
 # --- what a verifier asks
 
 
