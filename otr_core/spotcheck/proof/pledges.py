@@ -61,8 +61,8 @@ class Pledge:
     lost_at: int = 0
 
     def covers(self, least_wei: int) -> bool:
-        """Whether it stands behind a word with at least ``least_wei``, which is above 0: nothing is left of one that
-        was lost."""
+        """Whether it stands behind a word with at least ``least_wei``, which is above 0: of a lost one nothing
+        is left."""
         return self.value >= least_wei > 0 and not self.asked_at
 
 
