@@ -42,12 +42,14 @@ BUDGETS = {
     # for a commitment to a model, 109; failures that name their file, signers that are left out, and evidence
     # against one, 20; places of code words alone, and columns combined at once, 22
     # blocks that an H100 taught another word for, 6
-    "otr_core": 15795,
+    # configs read as transformers reads them, or refused, 21
+    "otr_core": 15816,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
     # a program with one definition of each step, on numbers of integers alone, 330
     # blocks of which rounding leaves nothing, told apart, 7
-    "otr_core/lane": 1934,
+    # entries of a config that transformers reads otherwise than they look, each refused or followed, 23
+    "otr_core/lane": 1957,
     # machines as a whole, AMD's reports, policies that name what they expect and waive, and files that
     # messages name and threads share; what is the same in many appraisals is computed once; the one form of
     # a manifest's signature, judged here because a library for all forms parsed each manifest five times, 60
@@ -101,7 +103,9 @@ BUDGETS = {
     # the claims set of a token, which was in the core, 66; weights asked for before they are needed, 12; in blocks
     # with large pages, 15
     # a verdict that is written, and one exit status for what was not judged, 17; a log that names a folder, 1
-    "otr_node": 16236,
+    # tensors that a checkpoint holds and the model would not be made of, decoders whose state is elsewhere, and
+    # what a full disk or a killed process leaves of a conversion, 41
+    "otr_node": 16277,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
