@@ -116,6 +116,20 @@ def test_sequences_that_are_fed_together_have_the_bits_of_each_alone(name, loade
     assert feed_together(sessions, [IDS[30:31], IDS[23:24]], [None, None]).tolist() == [expected[30], expected[23]]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["llama", "mistral", "gemma3"])
+def test_a_context_of_8192_tokens_has_the_same_bits_however_it_is_cut(name, tmp_path):
+    changes = {"max_position_embeddings": 8192, "num_hidden_layers": 2, "sliding_window": 1000}
+    model, random = load_portable(write_family(tmp_path / "m", name, changes)), np.random.default_rng(1)
+    ids = random.integers(3, 96, 8192).tolist()
+    expected, session, fed = model.session().feed(ids), model.session(), 0
+    while fed < len(ids):
+        some = min(int(random.integers(1, 900)), 8170 - fed) if fed < 8170 else 1
+        logits = session.feed(ids[fed : fed + some])
+        fed += some
+    assert logits.tolist() == expected.tolist()
+
+
 def test_the_compiled_operations_give_what_their_twins_give():
     assert family_loops(Form(kernels, 0)) is family_kernels
     seen = set()
