@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from otr_core.encoding import json_object, parse_json
@@ -64,8 +65,9 @@ def read_checkpoint(folder: Path, *, outlined: bool = False) -> Checkpoint:
     """Read the small files of a checkpoint folder and check that no unknown ones lie beside them.
 
     The stop ids are those of ``generation_config.json`` where it has some, as the library's own
-    ``generate`` takes them, else those of ``config.json``. The chat template is the file
-    ``chat_template.jinja``, else the entry of ``tokenizer_config.json``.
+    ``generate`` takes them, else those of ``config.json``. Nothing else of that file is read: how tokens
+    are chosen is the order's to say, and penalties or lists of tokens there change no answer. The chat
+    template is the file ``chat_template.jinja``, else the entry of ``tokenizer_config.json``.
 
     Args:
         outlined: whether a decoder will do whose operators are not known here, for a native lane.
@@ -120,12 +122,25 @@ class StoredTensors(Mapping[str, torch.Tensor]):
     """
 
     def __init__(self, folder: Path, architecture: Architecture) -> None:
-        unused = {"lm_head.weight"} if architecture.tied else set()  # the embedding stands in its place
-        self._found = {tensor.name: tensor for tensor in weights.read_tensors(folder) if tensor.name not in unused}
+        self._found = {tensor.name: tensor for tensor in weights.read_tensors(folder)}
+        if architecture.tied and not architecture.stated:
+            self._drop_copy()
         architecture.check_tensors({name: tensor.shape for name, tensor in self._found.items()})
         for name, tensor in self._found.items():
             if tensor.dtype not in _STORED:
                 raise ModelError(f"tensor {name}: found dtype {tensor.dtype}, expected one of {', '.join(_STORED)}")
+
+    def _drop_copy(self) -> None:
+        """Leave out a tied output matrix: the embedding stands in its place."""
+        head, embedding = self._found.pop("lm_head.weight", None), self._found.get("model.embed_tokens.weight")
+        if head is None or embedding is None:
+            return
+        ours, theirs = (np.frombuffer(tensor.data, np.uint8) for tensor in (head, embedding))
+        if head.dtype != embedding.dtype or not np.array_equal(ours, theirs):
+            raise ModelError(
+                "tensor lm_head.weight: found another matrix than model.embed_tokens.weight, expected its copy or none "
+                "where config.json says tie_word_embeddings"
+            )
 
     def __getitem__(self, name: str) -> torch.Tensor:
         tensor = self._found[name]

@@ -11,12 +11,13 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from otr_core.encoding import canonical_json, parse_json
-from otr_core.errors import InputError, ModelError
+from otr_core.encoding import canonical_json, json_object, parse_json
+from otr_core.errors import InputError, ModelError, reported_as
 from otr_core.files import check_sha256, sha256_file
 from otr_core.lane.architecture import Architecture
 from otr_node.folders import whole_folder
@@ -45,13 +46,15 @@ def convert_gguf(gguf: Path, folder: Path, *, report: Callable[[str], None] = la
     with _only_one(folder):
         source = sha256_file(gguf)
         if (folder / _RECORD).is_file():
-            record = parse_json((folder / _RECORD).read_bytes(), what=str(folder / _RECORD))
-            if record.get("format") == _FORMAT and record.get("gguf_sha256") == source:
-                for name, digest in record["files"].items():
+            what = str(folder / _RECORD)
+            record = json_object(parse_json((folder / _RECORD).read_bytes(), what=what), what=what)
+            if (record.get("format"), record.get("gguf_sha256")) == (_FORMAT, source):
+                for name, digest in json_object(record.get("files"), what=f"files of {what}").items():
                     check_sha256(folder / name, digest, mend=f"rm -r {folder} && otr data fetch")
                 return folder
         report(f"converting {gguf.name} to safetensors (once, about half a minute) …")
-        with whole_folder(folder) as part:
+        _remove_parts(folder)
+        with reported_as(InputError, f"{folder.parent}: cannot write here", OSError), whole_folder(folder) as part:
             _write(gguf, part, source)
         report(f"converted: {folder.name}")
         return folder
@@ -70,6 +73,13 @@ def _only_one(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+def _remove_parts(folder: Path) -> None:
+    """Remove what processes left that were killed while they converted into ``folder``; none does so now."""
+    for path in folder.parent.glob(f".{folder.name}.????????"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _write(gguf: Path, part: Path, source: str) -> None:
@@ -118,13 +128,14 @@ def write_converted(
 
     try:
         save_file(dict(sorted(tensors.items())), part / "model.safetensors", metadata={"format": "pt"})
-        tokenizer.save_pretrained(str(part))
+        with reported_as(InputError, "tokenizer.json", Exception):  # as such its library reports a full disk
+            tokenizer.save_pretrained(str(part))
         settings = json.loads((part / "tokenizer_config.json").read_bytes())
         _dump(part / "tokenizer_config.json", {key: settings[key] for key in _TOKENIZER_FACTS if key in settings})
         _dump(part / "config.json", architecture.config())
         files = {path.name: sha256_file(path) for path in sorted(part.iterdir())}
         _dump(part / _RECORD, {"format": _FORMAT, "gguf_sha256": source, "files": files})
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, InputError) as error:
         needed = sum(tensor.nbytes for tensor in tensors.values())
         raise InputError(
             f"{part.parent}: cannot write the converted model, which takes {needed} bytes ({error})"

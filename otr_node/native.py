@@ -8,7 +8,9 @@ Across thread counts, batches and instruction sets it does not; the portable lan
 from __future__ import annotations
 
 import contextlib
+import json
 import platform
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from otr_core.errors import InputError, ModelError
+from otr_core.errors import InputError, ModelError, reported_as
 from otr_core.lane.architecture import Architecture
 from otr_core.lane.sampling import choose_token
 from otr_core.poea.manifest import ModelManifest
@@ -98,10 +100,29 @@ def load_native(
     architecture, tensors = read_variant(checkpoint, **variant)
     tensors = {name: value.to(getattr(torch, DTYPES[lane])) for name, value in tensors.items()}
     manifest = make_manifest(checkpoint, architecture, lane, commit_tensors(tensors))
-    module = _llama(architecture, tensors) if architecture.family == "llama" else _any(architecture, tensors)
+    known = architecture.family == "llama" and not architecture.stated
+    module = _llama(architecture, tensors) if known else _any(architecture, tensors)
     module.eval().requires_grad_(False)
     module.to(torch.device(device))
-    return NativeModel(architecture, manifest, checkpoint.tokenizer, module, device, threads)
+    model = NativeModel(architecture, manifest, checkpoint.tokenizer, module, device, threads)
+    if architecture.stated:
+        _check_kept(model)
+    return model
+
+
+def _check_kept(model: NativeModel) -> None:
+    """
+    Raises:
+        ModelError: a decoder whose state is not in its keys and values, where a session keeps it.
+    """
+    session, found = _NativeSession(model), f"config model_type: found {model.architecture.family!r}"
+    what = "a decoder that keeps keys and values of all positions"
+    with reported_as(ModelError, found, LookupError, TypeError, ValueError, AttributeError, expected=what):
+        for token in (0, 0):
+            session.feed([token])
+        kept = session._cache.get_seq_length()
+    if kept != 2:
+        raise ModelError(f"{found}, which kept {kept} positions of 2, expected {what}")
 
 
 def _llama(architecture: Architecture, tensors: Mapping[str, torch.Tensor]) -> Any:
@@ -130,10 +151,13 @@ def _any(architecture: Architecture, tensors: Mapping[str, torch.Tensor]) -> Any
 
     # what the library takes as padding may lie beyond the vocabulary; nothing is padded here
     entries = {"pad_token_id": None, **architecture.config()}
-    name = entries.pop("model_type", None)
+    name = entries.get("model_type")
+    entries.pop("auto_map", None)  # code that a checkpoint brings along is never run
     try:
-        with quiet_transformers():
-            config = AutoConfig.for_model(name, **entries)
+        with quiet_transformers(), tempfile.TemporaryDirectory() as folder:
+            # Read as the library reads a file: a few families are known there by more than their name.
+            (Path(folder) / "config.json").write_text(json.dumps(entries))
+            config = AutoConfig.from_pretrained(folder, local_files_only=True)
             kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
             dtype = next(iter(tensors.values())).dtype
             how: dict[str, Any] = {"attn_implementation": "eager", "dtype": dtype, "output_loading_info": True}

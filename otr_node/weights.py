@@ -9,7 +9,6 @@ such a file are not hashed: two files with the same tensors have the same root.
 from __future__ import annotations
 
 import hashlib
-import json
 import mmap
 import struct
 from collections.abc import Iterable, Iterator
@@ -18,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from otr_core import merkle
-from otr_core.encoding import canonical_json
-from otr_core.errors import ModelError
+from otr_core.encoding import canonical_json, parse_json
+from otr_core.errors import InputError, ModelError
 
 CHUNK_BYTES = 2**20
 #: Bytes of one number, by the name that safetensors gives its type.
 _ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+_ITEM_BYTES |= {"U64": 8, "U32": 4, "U16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 INDEX = "model.safetensors.index.json"
 """File that names the shards of weights which lie in several files."""
 _HEADER_LIMIT = 100 * 2**20  # as the safetensors format itself states
@@ -102,11 +102,11 @@ def safetensors_files(folder: Path) -> list[Path]:
     index = folder / INDEX
     if index.is_file():
         try:
-            names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            names = sorted(set(parse_json(index.read_bytes())["weight_map"].values()))
+        except (InputError, KeyError, AttributeError, TypeError) as error:
             raise ModelError(f"{index}: not readable as a shard index ({error!r})") from error
-        if any(Path(str(name)).name != name for name in names):
-            raise ModelError(f"{index}: a shard lies outside the checkpoint's folder")
+        if any(Path(str(name)).name != name or len(name) > 200 for name in names):
+            raise ModelError(f"{index}: a shard lies outside the checkpoint's folder, or has too long a name")
         files = [folder / name for name in names]
     else:
         files = [folder / "model.safetensors"]
@@ -134,16 +134,18 @@ def read_header(path: Path) -> tuple[int, dict[str, dict[str, Any]]]:
         if not 2 <= length <= min(_HEADER_LIMIT, size - 8):
             raise bad(f"found a header of {length} bytes in a file of {size}")
         try:
-            header = json.loads(stream.read(length))
+            header = parse_json(stream.read(length).decode("utf-8"))
             header.pop("__metadata__", None)
             spans = []
             for name, entry in header.items():
                 begin, end = entry["data_offsets"]
-                spans.append((int(begin), int(end), name))
-                entry["shape"] = tuple(map(int, entry["shape"]))
+                spans.append((begin, end, name))
+                entry["shape"] = tuple(entry["shape"])
+                if any(type(number) is not int or number < 0 for number in (begin, end, *entry["shape"])):
+                    raise ValueError(f"tensor {name}: offsets {begin!r} and {end!r}, shape {entry['shape']!r}")
                 if entry["dtype"] not in _ITEM_BYTES:
-                    raise bad(f"found dtype {entry['dtype']!r}")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    raise ValueError(f"found dtype {entry['dtype']!r}")
+        except (InputError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise bad(f"unreadable header: {error!r}") from error
     position = 0
     for begin, end, name in sorted(spans):

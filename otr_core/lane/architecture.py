@@ -14,6 +14,7 @@ from otr_core.lane.rotary import Scaling, scaling_of
 
 _PASSING = ("transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype", "use_cache")
 """Entries of a config that change nothing in what is computed."""
+_HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads")
 FUSED = {
     "self_attn.qkv_proj": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "mlp.gate_up_proj": ("mlp.gate_proj", "mlp.up_proj"),
@@ -100,6 +101,8 @@ class Architecture:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ModelError(f"config {name}: found {value!r}, expected a positive integer")
+        if self.layers > families.MOST_LAYERS:
+            raise ModelError(f"config layers: found {self.layers}, expected at most {families.MOST_LAYERS}")
         if self.heads % self.kv_heads or self.head_dim % 2:
             raise ModelError(
                 f"config heads: found {self.heads} over {self.kv_heads} of {self.head_dim} values, "
@@ -109,7 +112,8 @@ class Architecture:
             raise ModelError(f"config constants: found rms_eps {self.rms_eps}, rope_theta {self.rope_theta}")
         if type(self.window) is not int or self.window < 0:
             raise ModelError(f"config sliding_window: found {self.window!r}, expected a positive integer or none")
-        scales = ("embedding_scale", "residual_scale", "logit_divisor", "rotary_share")
+        scales: tuple[str, ...] = ("embedding_scale", "residual_scale", "logit_divisor", "rotary_share")
+        scales += ("attention_scale",) if self.family == "granite" and not self.stated else ()
         for name in (*scales, "score_cap", "logit_cap", "query_scalar", "attention_scale"):
             value = getattr(self, name)
             if not (value > 0 if name in scales else value >= 0) or value > 2**20:
@@ -120,6 +124,10 @@ class Architecture:
                 f"config partial_rotary_factor: found {self.rotary_share} of {self.head_dim}, "
                 "expected 1, or of a phi3 a whole number of pairs without rope scaling"
             )
+        if self.family == "phi3" and self.rope_scaling:
+            raise families.unsupported(f"rotations {type(self.rope_scaling).__name__}", "rope_type of phi3")
+        if type(self.tied) is not bool:
+            raise ModelError(f"config tie_word_embeddings: found {self.tied!r}, expected true or false")
         if not self.stop_ids or any(type(token) is not int or not 0 <= token < self.vocab for token in self.stop_ids):
             raise ModelError(f"config stop ids: found {self.stop_ids}, expected ids below {self.vocab}")
 
@@ -135,8 +143,8 @@ class Architecture:
         # A null stands for an absent entry, except where it switches something off.
         stated = {name: value for name, value in config.items() if value is not None or name in family.stated}
         config = {**family.defaults, **stated}
-        rope, second = _rotations(config)
         try:
+            rope, second = _rotations(config)
             heads = config["num_attention_heads"]
             stop = config["eos_token_id"]
             added = families.features(config, config["num_hidden_layers"])
@@ -153,14 +161,14 @@ class Architecture:
                 context=config["max_position_embeddings"],
                 rms_eps=float(config["rms_norm_eps"]),
                 rope_theta=float(rope.get("rope_theta", config.get("rope_theta", 10000.0))),
-                tied=bool(config.get("tie_word_embeddings", False)),
+                tied=config.get("tie_word_embeddings", False),
                 stop_ids=tuple(sorted(set(stop))) if isinstance(stop, list) else (stop,),
                 rope_scaling=scaling_of(rope),
                 family=config["model_type"],
                 rotary_share=float(rope.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))),
                 **added,
             )
-        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        except (LookupError, TypeError, ValueError, ArithmeticError) as error:
             raise ModelError(
                 f"config: {error!r}, expected the fields of a {config['model_type']} config.json"
             ) from error
@@ -193,14 +201,14 @@ class Architecture:
                 raise ModelError(f"config {names[0]}: found none, expected the sizes of a decoder")
             return found
 
-        hidden, heads = size("hidden_size", "n_embd", "d_model"), size("num_attention_heads", "n_head", "n_heads")
+        hidden, heads = size("hidden_size", "n_embd", "d_model"), size(*_HEADS)
         stop = size("eos_token_id")
         if any(type(each) is not int or each < 1 for each in (hidden, heads)):
             raise ModelError(f"config sizes: found {hidden!r}, {heads!r}, expected positive integers")
         return cls(
             hidden=hidden,
             intermediate=config.get("intermediate_size") or config.get("n_inner") or 4 * hidden,
-            layers=size("num_hidden_layers", "n_layer", "n_layers"),
+            layers=size("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
             heads=heads,
             kv_heads=config.get("num_key_value_heads") or heads,
             head_dim=config.get("head_dim") or hidden // heads,
@@ -208,7 +216,7 @@ class Architecture:
             context=size("max_position_embeddings", "n_positions", "max_seq_len"),
             rms_eps=1e-5,
             rope_theta=10000.0,
-            tied=bool(config.get("tie_word_embeddings", False)),
+            tied=config.get("tie_word_embeddings") or False,
             stop_ids=tuple(sorted(set(stop))) if isinstance(stop, list) else (stop,),
             family=str(config.get("model_type")),
             stated=json.dumps({**config, "eos_token_id": stop}, sort_keys=True, allow_nan=False),
@@ -325,19 +333,26 @@ class Architecture:
 
 
 def _rotations(config: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
-    """Rotary entries of a config, and the base of the second rotations, 0 where there are none."""
-    rope: dict[str, Any] = {}
-    second = 0.0
-    for name in ("rope_scaling", "rope_parameters"):
-        stated = config.get(name) or {}
+    """Rotary entries of a config, and the base of the second rotations, 0 where there are none.
+
+    Where a config states them under both names, the older one holds, as in transformers.
+    """
+    older, newer = (config.get(name) or {} for name in ("rope_scaling", "rope_parameters"))
+    for name, stated in (("rope_scaling", older), ("rope_parameters", newer)):
         if not isinstance(stated, Mapping):
             raise ModelError(f"config {name}: found {type(stated).__name__}, expected an object")
-        rope |= stated
+        if config["model_type"] != "gemma3_text" and any(isinstance(entry, Mapping) for entry in stated.values()):
+            raise families.unsupported("rotations by layer", name)
+    usual = {"original_max_position_embeddings": config.get("max_position_embeddings")}
     if config["model_type"] != "gemma3_text":
-        return rope, second
+        outer = {name: config[name] for name in usual if name in config}
+        return {**usual, **(older or newer), **outer}, 0.0
     # Its sliding layers have rotations of their own; older files state them one by one.
-    sliding, full = (dict(rope.pop(f"{kind}_attention", None) or {}) for kind in ("sliding", "full"))
+    plain = {"rope_type": "default"}
+    sliding, full = (
+        dict((newer or {kind: plain}).get(kind) or plain) for kind in ("sliding_attention", "full_attention")
+    )
     if sliding.get("rope_type", "default") != "default":
-        raise ModelError(f"config rope_type: found {sliding['rope_type']!r} of sliding layers, expected 'default'")
+        raise families.unsupported(f"rotations {sliding['rope_type']}", "rope_type of sliding layers")
     second = float(sliding.get("rope_theta", config.get("rope_local_base_freq", 10000.0)))
-    return {"rope_theta": config.get("rope_theta", 1000000.0), **rope, **full}, second
+    return {**usual, "rope_theta": config.get("rope_theta", 1000000.0), **full, **older}, second

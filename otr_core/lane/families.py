@@ -15,6 +15,8 @@ from otr_core.errors import ModelError, OperatorError
 
 SILU, GELU = "silu", "gelu_pytorch_tanh"
 _SLIDES = "sliding_attention"
+MOST_LAYERS = 4096
+"""Far more than any decoder has; a config that says more would be read for hours."""
 
 #: Entries of a config.json that name an operator which this lane does not have.
 _UNKNOWN = {
@@ -36,6 +38,7 @@ _SWITCHES = {
     "attention_bias": "biases of attention's output",
     "mlp_bias": "biases of the MLP",
     "use_bidirectional_attention": "attention to later positions",
+    "quantization_config": "quantised weights",
 }
 
 
@@ -168,6 +171,10 @@ def family_of(config: Mapping[str, Any]) -> Family:
     for entry, operator in _SWITCHES.items():
         if config.get(entry):
             raise unsupported(operator, f"{entry} of {name}")
+    if name == "mistral" and "layer_types" in config:  # which transformers takes for another family
+        raise unsupported("windows by layer", "layer_types of mistral")
+    if name == "gemma3_text" and config.get("attn_logit_softcapping"):  # which transformers reads and leaves out
+        raise unsupported("a cap that is not applied", "attn_logit_softcapping of gemma3_text")
     return found
 
 
@@ -178,6 +185,8 @@ def features(config: Mapping[str, Any], layers: int) -> dict[str, Any]:
         ModelError: an activation that the lane does not have, or "layer_types" of other layers.
     """
     family = family_of(config)
+    if type(layers) is not int or layers > MOST_LAYERS:
+        raise ModelError(f"config num_hidden_layers: found {layers!r:.20}, expected at most {MOST_LAYERS}")
     result = dict(family.always)
     activation = config.get(family.activation) or config.get("hidden_act")
     if config["model_type"] == "gemma" and activation == "gelu":
@@ -187,10 +196,15 @@ def features(config: Mapping[str, Any], layers: int) -> dict[str, Any]:
         raise unsupported(f"activation {activation}", family.activation)
     result["gelu"] = (activation or expected) == GELU
     for entry, (name, default) in family.stated.items():
-        value = config.get(entry, default) or 0
+        value = config.get(entry, default)
+        if entry in config and value == 0 and value is not False:
+            raise ModelError(f"config {entry}: found 0, expected a positive number, or null where there is none")
+        value = value or 0
         result[name] = value if name in ("window", "query_scalar") else float(value)
     if family.switch and not config.get(family.switch):
         result["window"] = 0
+    elif family.slides is not None and not family.switch and not result["window"]:
+        raise ModelError("config sliding_window: found none, expected a positive integer: layers of this family slide")
     if config["model_type"] == "smollm3":
         result["second_turns"] = unturned(config)
     if not result.get("window"):

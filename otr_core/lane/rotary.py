@@ -122,8 +122,8 @@ class YarnScaling:
     def from_config(cls, rope: Mapping[str, Any]) -> YarnScaling:
         """Read the "yarn" entries of ``rope_parameters`` or ``rope_scaling``."""
         if rope.get("mscale") or rope.get("mscale_all_dim") or rope.get("truncate", True) is not True:
-            raise ModelError("config rope scaling: found yarn with mscale or without truncation, expected neither")
-        factor = float(rope["factor"])
+            raise OperatorError("config rope scaling: found yarn with mscale or without truncation, expected neither")
+        factor, attention = float(rope["factor"]), rope.get("attention_factor")
         with decimal.localcontext(decimal.Context(prec=50)):
             usual = float(1 + Number(factor).ln() / 10) if factor > 1 else 1.0
         return cls(
@@ -131,7 +131,7 @@ class YarnScaling:
             original_context=int(rope["original_max_position_embeddings"]),
             beta_fast=float(rope.get("beta_fast") or 32.0),
             beta_slow=float(rope.get("beta_slow") or 1.0),
-            attention=float(rope.get("attention_factor") or usual),
+            attention=usual if attention is None else float(attention),
         )
 
     def config(self) -> dict[str, Any]:

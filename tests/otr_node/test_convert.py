@@ -86,6 +86,26 @@ def test_altered_or_missing_parts_are_named(converted: tuple[Path, Path]) -> Non
         convert_gguf(gguf, folder)
 
 
+@pytest.mark.parametrize("record", ["[]", "{}", '{"format": "otr-conversion/1", "gguf_sha256": "%s"}'])
+def test_a_record_of_nothing_is_no_record(record: str, converted: tuple[Path, Path]) -> None:
+    gguf, folder = converted
+    (folder / "conversion.json").write_text(record.replace("%s", sha256_file(gguf)))
+    with pytest.raises(InputError, match=r"conversion\.json|not readable as a GGUF"):
+        convert_gguf(gguf, folder)
+
+
+def test_what_a_killed_process_left_is_removed(converted: tuple[Path, Path]) -> None:
+    gguf, folder = converted
+    gguf.write_bytes(b"GGUF" + struct.pack("<I", 3))
+    stays = [".m.x.abcdefgh", ".m.abc", ".n.abcdefgh", "m.abcdefgh"]
+    for name in (".m.abcdefgh", *stays):
+        (folder.parent / name).mkdir()
+        (folder.parent / name / "model.safetensors").write_bytes(b"half")
+    with pytest.raises(ModelError, match="not readable as a GGUF model"):
+        convert_gguf(gguf, folder)
+    assert sorted(path.name for path in folder.parent.iterdir()) == sorted([".m.lock", "m", "m.gguf", *stays])
+
+
 def test_another_source_is_converted_afresh(converted: tuple[Path, Path]) -> None:
     gguf, folder = converted
     gguf.write_bytes(b"GGUF" + struct.pack("<I", 3))
@@ -123,25 +143,30 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
 try:
     with whole_folder(folder) as part:
-        write_converted(part, {"w": torch.zeros(2048)}, tokenizer, architecture, "00")
+        write_converted(part, {"w": torch.zeros(int(sys.argv[4]))}, tokenizer, architecture, "00")
 except InputError as error:
     print(error)
 """
 
 
-@pytest.mark.parametrize(("most", "whole"), [(100, False), (8300, True), (2**20, True)])
-def test_a_disk_that_fills_leaves_nothing_behind(most: int, whole: bool, tiny: Path, tmp_path: Path) -> None:
-    """A process that may write no larger files meets what a full disk gives it, in the tensors (8,192
-    bytes and a header) or in a smaller file after them."""
+@pytest.mark.parametrize(
+    ("most", "values", "whole"),
+    [(100, 2048, False), (8300, 2048, True), (2**20, 2048, True), (150, 2, False), (500, 2, False), (1500, 2, False)],
+)
+def test_a_disk_that_fills_leaves_nothing_behind(
+    most: int, values: int, whole: bool, tiny: Path, tmp_path: Path
+) -> None:
+    """A process that may write no larger files meets what a full disk gives it, in the tensors (of 2,048
+    values: 8,192 bytes and a header), or where they are few, in each file of the tokenizer after them."""
     folder = tmp_path / "models" / "m"
-    command = [sys.executable, "-c", _FULL_DISK, str(tiny), str(folder), str(most)]
+    command = [sys.executable, "-c", _FULL_DISK, str(tiny), str(folder), str(most), str(values)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     left = sorted(path.name for path in folder.parent.iterdir())
     if whole:
         assert (done.stdout, left) == ("", ["m"])
         assert (folder / "conversion.json").is_file()
     else:
-        assert "cannot write the converted model, which takes 8192 bytes" in done.stdout
+        assert f"cannot write the converted model, which takes {4 * values} bytes" in done.stdout
         assert len(done.stdout.splitlines()) == 1
         assert left == []
 

@@ -97,12 +97,18 @@ def test_order_and_emptiness_are_checked() -> None:
         weights.Tensor("t", "Q4", (1,), memoryview(b"x"))
 
 
+def header_of(raw: bytes) -> bytes:
+    return raw[8 : 8 + struct.unpack("<Q", raw[:8])[0]].strip()
+
+
+def with_header(raw: bytes, text: bytes) -> bytes:
+    return struct.pack("<Q", len(text)) + text + raw[8 + struct.unpack("<Q", raw[:8])[0] :]
+
+
 def corrupt_header(raw: bytes, change: Callable[[dict], None]) -> bytes:
-    length = struct.unpack("<Q", raw[:8])[0]
-    header = json.loads(raw[8 : 8 + length])
+    header = json.loads(header_of(raw))
     change(header)
-    text = json.dumps(header).encode()
-    return struct.pack("<Q", len(text)) + text + raw[8 + length :]
+    return with_header(raw, json.dumps(header).encode())
 
 
 FIRST = "model.embed_tokens.weight"
@@ -122,6 +128,15 @@ FIRST = "model.embed_tokens.weight"
         lambda raw: corrupt_header(raw, lambda header: header[FIRST].update(dtype="Q4")),
         lambda raw: corrupt_header(raw, lambda header: header[FIRST].update(data_offsets=[4, 8192])),
         lambda raw: corrupt_header(raw, lambda header: header[FIRST].update(data_offsets=[0])),
+        lambda raw: corrupt_header(raw, lambda header: header[FIRST].update(dtype=["F32"])),
+        lambda raw: corrupt_header(raw, lambda header: header[FIRST].update(shape=[64.0, 32])),
+        lambda raw: corrupt_header(raw, lambda header: header[FIRST].update(shape=["64", 32])),
+        lambda raw: corrupt_header(raw, lambda header: header[FIRST].update(shape=[-64, -32])),
+        lambda raw: with_header(raw, b"[" * 100_000),
+        lambda raw: with_header(raw, b"[]"),
+        lambda raw: with_header(raw, header_of(raw).decode().encode("utf-16")),
+        lambda raw: with_header(raw, header_of(raw).replace(b'"data_offsets":[0,', b'"data_offsets":[1e999,')),
+        lambda raw: with_header(raw, header_of(raw)[:-1] + b',"a":1,"a":1}'),
     ],
 )
 def test_a_corrupted_file_is_a_named_error(tiny: Path, tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
@@ -134,7 +149,9 @@ def test_no_weights_and_odd_indexes(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not here"):
         weights.commit_folder(tmp_path, tied=True)
     index = tmp_path / "model.safetensors.index.json"
-    for text in ("{", "[]", '{"weight_map": {"a": "../outside.safetensors"}}'):
+    odd = ["{", "[]", "[" * 100_000, '{"weight_map": {"a": 1}}', '{"weight_map": {"a": "x", "a": "x"}}']
+    odd += [json.dumps({"weight_map": {"a": name}}) for name in ("../outside.safetensors", "a" * 5000)]
+    for text in odd:
         index.write_text(text)
         with pytest.raises(ModelError, match="index"):
             weights.commit_folder(tmp_path, tied=True)
