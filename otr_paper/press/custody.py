@@ -35,7 +35,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "notebooks": ("notebooks/*.ipynb",),
     "pages": (
         *("*.md", "CITATION.cff", "codemeta.json"),
-        *("docs/*.md", "docs/*.toml", "docs/*.csv", "docs/*.yaml", "docs/site/*.md", "docs/policies/*", "docs/recipes/*"),
+        *("docs/*.*", "docs/site/*.md", "docs/policies/*", "docs/recipes/*"),
     ),
 }
 """Layer -> the files in it, each layer made from those before."""

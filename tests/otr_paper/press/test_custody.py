@@ -164,10 +164,14 @@ NO_READING = {"docs/site/conf.py", "docs/site/static/explorers.js", "docs/site/s
 def test_every_file_that_a_reader_sees_is_in_a_layer_and_can_be_edited(project):
     """Pages of the site, an example of an input, and how this is cited once stood in no layer."""
     names = {
-        path.relative_to(project.root).as_posix() for layer in custody.LAYERS for path in custody.layer_files(project, layer)
+        path.relative_to(project.root).as_posix()
+        for layer in custody.LAYERS
+        for path in custody.layer_files(project, layer)
     }
     folders = [project.root / name for name in ("docs", "figures", "notebooks", "data")]
-    there = {path for folder in folders for path in folder.rglob("*") if path.is_file()} | set(project.root.glob("*.md"))
+    there = {path for folder in folders for path in folder.rglob("*") if path.is_file()} | set(
+        project.root.glob("*.md")
+    )
     seen = {path.relative_to(project.root).as_posix() for path in there}
     seen -= {name for name in seen if name.startswith("data/external/") or name.endswith((".svg", ".pdf"))}
     assert seen - names == {name for name in NO_READING if name in seen}
