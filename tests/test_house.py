@@ -42,7 +42,8 @@ BUDGETS = {
     # for a commitment to a model, 109; failures that name their file, signers that are left out, and evidence
     # against one, 20; places of code words alone, and columns combined at once, 22
     # blocks that an H100 taught another word for, 6
-    "otr_core": 15795,
+    # dates that exist, answers that can be counted, 13
+    "otr_core": 15808,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
     # a program with one definition of each step, on numbers of integers alone, 330
@@ -72,7 +73,8 @@ BUDGETS = {
     # harm, fishermen and rates by value, which the advice weighs with proofs and capital; what harm users bear
     # who act early, and advice that names a hypothesis that fails, 40; the choices of a deployment in the network
     # file, each missing one named, 29
-    "otr_core/economics": 1369,
+    # dates that exist, answers that can be counted, 14
+    "otr_core/economics": 1383,
     # circuits, keys and proofs stand here, so that the core needs no proof library; all that reads a
     # checkpoint, with a frozen environment of its own for templates; the recorder with the process
     # that hashes; integer products of their own, which a library's floats would outrun, for one
@@ -101,7 +103,8 @@ BUDGETS = {
     # the claims set of a token, which was in the core, 66; weights asked for before they are needed, 12; in blocks
     # with large pages, 15
     # a verdict that is written, and one exit status for what was not judged, 17; a log that names a folder, 1
-    "otr_node": 16236,
+    # a receipt that is written while it is asked for, 2; stakes in whole dollars, 2
+    "otr_node": 16240,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
@@ -114,7 +117,8 @@ BUDGETS = {
     # that outlives the program, and the operator beside it with its book of batches; receipts in it that wait for
     # a key, and an operator that others build on, 30; one that is convicted, 9
     # its log names the state folder, 1
-    "otr_node/server": 2000,
+    # a receipt that is written while it is asked for, 2
+    "otr_node/server": 2002,
     # claims, terms, losses, the report and its page, and the table of use cases that left the core; the profile of
     # a deployment of what was sized, 85
     "otr_node/sizing": 895,
@@ -142,10 +146,12 @@ BUDGETS = {
     # published provers in rows, and a title that counts what is drawn, 10
     # words of F12 of the size that a reader needs, 1; the terminal's shares spelled as everywhere, 2
     # what an H100 gave: hunted, timed, answered, drawn again without it, and shown, 390
-    "otr_paper": 26420,
+    # sweeps that outlive their workers, and prices that have dates, 28
+    "otr_paper": 26448,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
-    "otr_paper/claims": 2370,
+    # prices that have dates, and claims of the texts that the texts make, 6
+    "otr_paper/claims": 2376,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free
     # in every commitment, the search over all their games, and games that break rules all the time;
     # and every attack on evidence runs against every recorded bundle that has the part it changes, of
