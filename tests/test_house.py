@@ -103,8 +103,9 @@ BUDGETS = {
     # the claims set of a token, which was in the core, 66; weights asked for before they are needed, 12; in blocks
     # with large pages, 15
     # a verdict that is written, and one exit status for what was not judged, 17; a log that names a folder, 1
-    # a receipt that is written while it is asked for, 2; stakes in whole dollars, 2
-    "otr_node": 16240,
+    # a receipt that is written while it is asked for, 2; stakes in whole dollars, and constants that go
+    # with their report, 4
+    "otr_node": 16242,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before

@@ -357,6 +357,16 @@ def test_the_command_writes_a_report_and_constants(files, tmp_path):
     assert len(document["sources"]) > 35
 
 
+def test_no_constants_of_an_earlier_run_stay_beside_a_report_without_terms(files, tmp_path):
+    call = ("--out", tmp_path / "out")
+    assert otr("size", files[0], *call).returncode == 0
+    assert (tmp_path / "out" / "OtrTerms.sol").is_file()
+    lost = tmp_path / "lost.toml"
+    lost.write_text(files[0].read_text().replace("slash_fraction = { value = 1.0", "slash_fraction = { value = 0.0"))
+    assert otr("size", lost, *call).returncode == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.json", "report.md"]
+
+
 def test_the_command_refuses_in_one_line(files, tmp_path):
     bad = tmp_path / "bad.csv"
     bad.write_text("value_usd,count\n1,2\n")
