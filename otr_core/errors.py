@@ -207,6 +207,10 @@ class ClaimsError(OtrError):
     """The claims ledger is malformed or disagrees with what the code computes."""
 
 
+class SweepError(OtrError):
+    """A sweep lost the processes that compute it; what was finished is kept where it has a cache."""
+
+
 class NotebookError(OtrError):
     """A notebook cannot be run, or did not run to its end."""
 

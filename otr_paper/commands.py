@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import logging
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -135,18 +136,22 @@ def sweep_network(
     ] = None,
 ) -> None:
     """Size a network at every combination of values, serially, with joblib or with Dask: the same records, one
-    JSON object a line. A sweep that was killed goes on where it stopped."""
+    JSON object a line. With --cache a sweep that was killed goes on where it stopped; points of a worker that was
+    killed are computed again."""
     need_extras("paper")
     from otr_paper.studies import networks
     from otr_paper.studies.sweep import run_sweep
 
     if workers < 1:
         raise InputError(f"--workers: found {workers}, expected 1 or more")
+    if cache is not None and ((cache.exists() and not cache.is_dir()) or not cache.parent.is_dir()):
+        raise InputError(f"--cache: found {str(cache)!r}, expected a folder, or a name in one that exists")
     text = read_input(network, what="a network file (TOML, as docs/example_network.toml)").decode("utf-8", "replace")
     points, client = networks.network_points(text, vary), None
     if scheduler:
         from distributed import Client
 
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what is lost is told below, in one line
         try:
             client = Client(scheduler, timeout="5s")
         except (OSError, ValueError) as error:

@@ -44,7 +44,8 @@ BUDGETS = {
     # blocks that an H100 taught another word for, 6
     # pledges of who vouches for a commitment, in Python and on chain, 234
     # configs read as transformers reads them, or refused, 21
-    "otr_core": 16050,
+    # dates that exist, answers that can be counted, 13
+    "otr_core": 16063,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
     # a program with one definition of each step, on numbers of integers alone, 330
@@ -77,7 +78,8 @@ BUDGETS = {
     # harm, fishermen and rates by value, which the advice weighs with proofs and capital; what harm users bear
     # who act early, and advice that names a hypothesis that fails, 40; the choices of a deployment in the network
     # file, each missing one named, 29
-    "otr_core/economics": 1369,
+    # dates that exist, answers that can be counted, 14
+    "otr_core/economics": 1383,
     # circuits, keys and proofs stand here, so that the core needs no proof library; all that reads a
     # checkpoint, with a frozen environment of its own for templates; the recorder with the process
     # that hashes; integer products of their own, which a library's floats would outrun, for one
@@ -110,7 +112,9 @@ BUDGETS = {
     # a driver that gives no report, told why, 9
     # tensors that a checkpoint holds and the model would not be made of, decoders whose state is elsewhere, and
     # what a full disk or a killed process leaves of a conversion, 41
-    "otr_node": 16548,
+    # a receipt that is written while it is asked for, 2; stakes in whole dollars, and constants that go
+    # with their report, 4
+    "otr_node": 16554,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
@@ -153,10 +157,12 @@ BUDGETS = {
     # published provers in rows, and a title that counts what is drawn, 10
     # words of F12 of the size that a reader needs, 1; the terminal's shares spelled as everywhere, 2
     # what an H100 gave: hunted, timed, answered, drawn again without it, and shown, 390
-    "otr_paper": 26420,
+    # sweeps that outlive their workers, and prices that have dates, 28
+    "otr_paper": 26448,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
-    "otr_paper/claims": 2370,
+    # prices that have dates, and claims of the texts that the texts make, 6
+    "otr_paper/claims": 2376,
     # its operators state and sign falsehoods, one for each check of a receipt; opponents that are free
     # in every commitment, the search over all their games, and games that break rules all the time;
     # and every attack on evidence runs against every recorded bundle that has the part it changes, of

@@ -7,6 +7,8 @@ pure number or a probability.
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,6 +19,8 @@ from otr_core.errors import ParameterError
 #: A float, or an array of floats, as the inputs were.
 Quantity: TypeAlias = Any
 Array: TypeAlias = NDArray[np.float64]
+MOST_COUNTED = 2.0**53
+"""The largest whole number that a float holds together with every smaller one."""
 
 
 def _numbers(field: str, value: Quantity, allowed: str) -> Array:
@@ -68,7 +72,9 @@ def gain(field: str, value: Quantity) -> Array:
 def count(field: str, value: Quantity, *, least: int = 0) -> Array:
     """Whole numbers of at least ``least``, as floats that hold them exactly."""
     allowed = f"a whole number, {least} or more"
-    numbers = _within(field, value, allowed, least, 2.0**53)
+    numbers = _within(field, value, allowed, least, np.inf)
+    if (numbers > MOST_COUNTED).any():
+        raise ParameterError(field, _first(numbers, numbers > MOST_COUNTED), f"at most {MOST_COUNTED:.0f}")
     bad = numbers != np.floor(numbers)
     if bad.any():
         raise ParameterError(field, _first(numbers, bad), allowed)
@@ -81,6 +87,15 @@ def whole(field: str, value: Quantity, *, least: int = 0) -> int:
     if numbers.ndim:
         raise ParameterError(field, value, "one whole number, not an array")
     return int(numbers)
+
+
+def dated(text: str) -> bool:
+    """Whether ``text`` names a year, month or day (2026, 2026-11, 2026-11-26), and each that it names exists."""
+    found = re.findall(r"\b(?:19|20)\d\d(?:-\d\d(?:-\d\d)?)?\b", text)
+    try:
+        return bool([dt.date.fromisoformat(one + "2000-01-01"[len(one) :]) for one in found])
+    except ValueError:
+        return False
 
 
 def shaped(value: Quantity) -> Quantity:

@@ -4,13 +4,12 @@ A scenario has a title, a sentence ``about`` it, and one table per part of ``mod
 ``limits``; ``attention`` may be left out, where nobody tests fishermen, and ``deployment``, where no court
 is deployed. ``failing`` names hypotheses
 of the guarantee (``premises``) that do not hold there. Each number is written as
-``{ value = ..., source = "...", date = "..." }``, with a year in its date; a source that begins with
+``{ value = ..., source = "...", date = "..." }``, with a date that exists; a source that begins with
 "assumption" says it is ours.
 """
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -115,6 +114,13 @@ class Scenario:
     deployment: CourtChoices | None = None
     failing: frozenset[str] = frozenset()
 
+    def __post_init__(self) -> None:
+        for name in ("verdict_s", "patch_s"):
+            answers = self.exposure.cheating * self.flow.queries_per_s * getattr(self.flow, name)
+            if not answers <= q.MOST_COUNTED:
+                what = f"cheating * queries_per_s * {name}"
+                raise ParameterError(what, answers, f"at most {q.MOST_COUNTED:.0f} answers, which are counted")
+
 
 _PARTS: dict[str, Any] = {
     "answer": AnswerValue,
@@ -164,8 +170,8 @@ def parse(name: str, text: str) -> Scenario:
                 raise ParameterError(f"{name}.{part}.{key}", entry, "value, source and date")
             if not all(isinstance(entry[word], str) and entry[word].strip() for word in ("source", "date")):
                 raise ParameterError(f"{name}.{part}.{key}", entry, "a source and a date in words")
-            if not re.search(r"\b(19|20)\d\d\b", entry["date"]):
-                raise ParameterError(f"{name}.{part}.{key}", entry["date"], "a date with its year, such as 2026-11")
+            if not q.dated(entry["date"]):
+                raise ParameterError(f"{name}.{part}.{key}", entry["date"], "a date that exists, such as 2026-11")
             values[key] = entry["value"]
             sources[f"{part}.{key}"] = f"{entry['source']} ({entry['date']})"
         known = {own.name: own.default for own in fields(kind)}

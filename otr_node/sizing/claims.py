@@ -54,7 +54,7 @@ def read_claims(path: Path) -> Claims:
     """
     raw = read_input(path, what=f"a CSV with the columns {', '.join(COLUMNS)}")
     try:
-        lines = csv.reader(io.StringIO(raw.decode("utf-8"), newline=""), strict=True)
+        lines = csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline=""), strict=True)
         head = [name.strip() for name in next(lines, [])]
         if sorted(head) != sorted(COLUMNS):
             raise InputError(f"{path}: found the columns {head}, expected {list(COLUMNS)}")

@@ -73,9 +73,11 @@ def size(
         out.mkdir(exist_ok=True)
         write_text(out / "report.md", page.report_page(report))
         write_text(out / "report.json", json.dumps(report.document(), indent=1, sort_keys=True) + "\n")
-        if report.terms.deters:
-            write_text(out / "terms.toml", page.constants_toml(report))
-            write_text(out / "OtrTerms.sol", page.constants_solidity(report))
+        for name, constants in (("terms.toml", page.constants_toml), ("OtrTerms.sol", page.constants_solidity)):
+            if report.terms.deters:
+                write_text(out / name, constants(report))
+            else:  # what an earlier run left would contradict the report beside it
+                (out / name).unlink(missing_ok=True)
         say(f"written to {out}")
     if profile is not None and report.terms.deters:
         write_text(profile, profile_toml(sized_profile(report), report))

@@ -101,7 +101,7 @@ def report_page(report: NetworkReport) -> str:
         fuse = "the first conviction stops the class" if exposure.fuse else "each is stopped by its own conviction"
         lines += [
             "",
-            f"{exposure.breaks_per_year:g} breaks a year; in each {exposure.cheating:.0f} of {exposure.operators:.0f} "
+            f"Breaks a year: {exposure.breaks_per_year:g}; in each {exposure.cheating:.0f} of {exposure.operators:.0f} "
             f"operators answer falsely whatever it costs them; {fuse}.",
         ]
     else:

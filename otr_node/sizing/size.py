@@ -86,7 +86,8 @@ def what_breaks(scenario: Scenario, terms: NetworkTerms) -> list[tuple[str, str,
             deterring_loss(gain_usd=gain, price_usd=answer.price_usd, detection=caught, pending=flow.pending, late=late)
         )
         need = loss / bond.kept_share if bond.kept_share else math.inf
-        return f"the stake would have to be {need:,.4g} USD" if math.isfinite(need) else "no stake deters"
+        shown = f"{need:,.0f}" if need >= 1000 else f"{need:.4g}"
+        return f"the stake would have to be {shown} USD" if math.isfinite(need) else "no stake deters"
 
     formulas = {
         "H3": "a provisional answer is covered by nothing, whatever its value",

@@ -234,11 +234,12 @@ def changed(scenario: Scenario, changes: Mapping[str, float]) -> Scenario:
     Raises:
         ParameterError: no such number, or one outside its range.
     """
+    parts: dict[str, dict[str, float]] = {}
     for name, value in changes.items():
         part, _, key = name.partition(".")
         table = getattr(scenario, part, None) if part in ("answer", "bond", "watch", "market", "flow") else None
         table = getattr(scenario, part) if part in ("exposure", "attention", "limits") else table
         if table is None or key not in asdict(table):
             raise ParameterError(name, value, "a number of the network file, as part.key")
-        scenario = replace(scenario, **{part: replace(table, **{key: value})})
-    return scenario
+        parts.setdefault(part, {})[key] = value
+    return replace(scenario, **{part: replace(getattr(scenario, part), **own) for part, own in parts.items()})

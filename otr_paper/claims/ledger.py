@@ -29,6 +29,8 @@ from otr_paper.claims.rows import IDS, ClaimRow, read_ledger
 from otr_paper.claims.verdict import Condition, Evaluation, Reading, Rule
 
 DIGITS = 6
+TEXTS = ("DGrid blog 2026-01-14", "arXiv:2512.20176")
+"""The authors' summary and the paper: what a claim of the texts is made in."""
 _PACKAGE = "otr_paper.claims."
 _HEADER = """\
 # The claims ledger. Claim, why and note are written by hand; all else comes from data/published and from the function
@@ -235,8 +237,9 @@ def check(rows: Iterable[ClaimRow], grounds: Grounds) -> list[str]:
     """What is wrong with the ledger, one line each; an empty list says all is well.
 
     A claim without a row or with two, a row without a verdict or a reason, a verdict that no stated
-    number would change, a code path that does not exist or belongs to another claim, and any stored
-    value that is not what the published rows and the code say.
+    number would change, a claim of the texts whose number stands in another source, a code path that
+    does not exist or belongs to another claim, and any stored value that is not what the published
+    rows and the code say.
     """
     rows = list(rows)
     ids = [row.id for row in rows]
@@ -253,6 +256,10 @@ def check_row(row: ClaimRow, grounds: Grounds) -> list[str]:
     if not (row.flips["below"] or row.flips["above"]):
         return [f"{row.id}: {row.verdict!r} at every stated number from {power.LEAST} to {power.MOST} times"]
     try:
+        for name in row.stated_rows if row.origin == "texts" else ():
+            source = grounds.published[name].source
+            if not any(text in source for text in TEXTS):
+                return [f"{row.id}: {name} is of {source!r}, expected one of {TEXTS}, whose claim it is said to be"]
         return [f"{row.id}: {difference}" for difference in _differences(row, grounds)]
     except ClaimsError as error:
         return [f"{row.id}: {error}"]

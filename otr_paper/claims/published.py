@@ -8,7 +8,7 @@ id          unique over all files, for example ``zk.zkllm.7b.prove``
 subject     the system, model or card; ``quantity`` what was counted
 relation    ``=``, ``<``, ``>``, ``~`` (with ``value``), ``range`` (with ``low``, ``high``), ``text`` (none)
 unit        one of ``UNITS``
-source      where it is printed; ``date`` and ``setting`` as far as stated there
+source      where it is printed; ``date`` and ``setting`` as far as stated there; a price has a date
 level       claim (of the party that profits), primary, abstract, vendor, secondary, measured,
             extrapolated, reading (a number that this project reads words of a text as)
 ==========  ==========================================================================================
@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from otr_core.economics.quantities import dated
 from otr_core.errors import DataError, MissingDataError
 from otr_core.lane.dims import Dims
 
@@ -59,6 +60,8 @@ UNITS: Mapping[str, tuple[str, float]] = {
     "TB/s": ("bandwidth", 1e12),
     "B/s": ("bandwidth", 1.0),
 }
+PRICED = ("money", "price per token", "price per GPU time", "ether")
+"""Dimensions of prices, which say nothing without their date."""
 RELATIONS = ("=", "<", ">", "~", "range", "text")
 LEVELS = ("claim", "primary", "abstract", "vendor", "secondary", "measured", "extrapolated", "reading")
 _COLUMNS = ("id", "subject", "quantity", "relation", "value", "low", "high", "unit", "setting", "date", "source")
@@ -103,6 +106,9 @@ class Row:
                 f"published row {self.id!r}: found value {self.value}, low {self.low}, high {self.high}, "
                 f"expected what relation {self.relation!r} needs"
             )
+
+        if UNITS[self.unit][0] in PRICED and not dated(self.date):
+            raise DataError(f"published row {self.id!r}: date found {self.date!r}, expected one: its price moves")
 
     def number(self, unit: str) -> float:
         """The printed number in ``unit``; the limit itself where only a bound is printed.

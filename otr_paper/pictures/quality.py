@@ -80,8 +80,9 @@ def draw_pay_and_detection(pay: pd.DataFrame, lines: pd.DataFrame, cases: Sequen
     left.tick_params(labelsize=8)
     figures.paper_line(left, 1.0, "as much as honest", vertical=True)
     left.set(xlabel="adversary's pay over honest pay (ratio)", ylim=(-0.5, len(part) - 0.2))
-    shades = (colour, *figures.SEQUENCE[1:4], figures.SCHEME_COLOURS["OTR"])
-    looks = dict(zip(cases, zip(shades, figures.DASHES, strict=True), strict=True))
+    # Two cases fall together where no answer is proved: there are four then.
+    shades = (colour, *figures.SEQUENCE[1 : len(cases) - 1], figures.SCHEME_COLOURS["OTR"])
+    looks = dict(zip(cases, zip(shades, figures.DASHES, strict=False), strict=True))
     figures.curves(right, lines, "answers", "undetected", "case", looks=looks)
     right.set(xscale="log", xlabel="answers of the adversary (count)", ylabel="probability of not being caught yet")
     right.set(ylim=(-0.04, 1.08))

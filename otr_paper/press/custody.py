@@ -33,7 +33,10 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "figure data": ("figures/*.csv",),
     "pictures and tables": ("figures/*.png", "figures/*.md"),
     "notebooks": ("notebooks/*.ipynb",),
-    "pages": ("README.md", "ARTIFACT.md", "docs/*.md", "docs/*.toml"),
+    "pages": (
+        *("*.md", "CITATION.cff", "codemeta.json"),
+        *("docs/*.*", "docs/site/*.md", "docs/policies/*", "docs/recipes/*"),
+    ),
 }
 """Layer -> the files in it, each layer made from those before."""
 

@@ -25,7 +25,7 @@ from otr_node.project import Project, find_project
 from otr_paper.claims import ledger
 from otr_paper.claims.grounds import Grounds
 from otr_paper.claims.rows import read_ledger
-from otr_paper.press.custody import check_custody, check_links
+from otr_paper.press.custody import LAYERS, check_custody, check_links
 from otr_paper.press.runner import shown_picture
 
 Random = random.Random
@@ -120,6 +120,12 @@ EDITS: dict[str, tuple[str, Edit]] = {
     "README": ("README.md", _digit),
     "artifact's appendix": ("ARTIFACT.md", _digit),
     "page": ("docs/*.md", _digit),
+    "page of the site": ("docs/site/*.md", _digit),
+    "page that who looks for it knows": ("[CS]*.md", _digit),
+    "how it is cited": ("[cC]*[fn]", _digit),
+    "example of an input": ("docs/example_*", _digit),
+    "policy or recipe": ("docs/[pr]*/*", _digit),
+    "terms, models, drops and sources": ("data/*.toml", _digit),
 }
 """Kind of edit -> the files it is made in, and how."""
 
@@ -128,8 +134,9 @@ def copy_of_tree(project: Project, folder: Path) -> Project:
     """A copy of all that the check reads."""
     for name in ("data", "figures", "notebooks", "docs"):
         shutil.copytree(project.root / name, folder / name, ignore=shutil.ignore_patterns("external", "*.svg", "*.pdf"))
-    for name in ("README.md", "ARTIFACT.md"):
-        shutil.copyfile(project.root / name, folder / name)
+    for pattern in LAYERS["pages"]:
+        for path in project.root.glob(pattern) if "/" not in pattern else ():
+            shutil.copyfile(path, folder / path.name)
     (folder / "otr_core").symlink_to(project.root / "otr_core")
     return Project(folder)
 

@@ -6,6 +6,7 @@ Every number comes from stored results, the court's terms and the use cases.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -204,12 +205,13 @@ def profit_curves(case: scenarios.Scenario, *, stakes_usd: Iterable[float], rewa
 
 
 def least_stakes(case: scenarios.Scenario, *, reward_share: float) -> dict[str, float]:
-    """By schedule of ``profit_curves``, the stake at which it stops to pay, USD."""
-    return {
-        name: deterring_loss(**_cheat(case), pending=pending)
-        / kept_share(slash_fraction=case.bond.slash_fraction, reward_share=share)
-        for name, pending, share in _schedules(case, reward_share)
-    }
+    """By schedule of ``profit_curves``, the stake at which it stops to pay, USD; infinite where all that is
+    slashed comes back."""
+    found = {}
+    for name, pending, share in _schedules(case, reward_share):
+        kept = kept_share(slash_fraction=case.bond.slash_fraction, reward_share=share)
+        found[name] = deterring_loss(**_cheat(case), pending=pending) / kept if kept else math.inf
+    return found
 
 
 def _cheat(case: scenarios.Scenario) -> dict[str, float]:

@@ -66,8 +66,8 @@ class System:
         for name in ("after_s", "batch_s", "block_s", "beacon_s", "proof_s", "window_s", "move_s"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ParameterError(name, getattr(self, name), "a finite time, zero or more")
-        if self.rho > 0 and (self.provers < 1 or self.proof_s <= 0 or self.proof_batch < 1):
-            raise ParameterError("provers", self.provers, "one or more, with a proof time, where answers are proved")
+        if self.rho > 0 and (self.provers < 1 or self.proof_batch < 1):
+            raise ParameterError("provers", self.provers, "one or more where answers are proved")
 
 
 def bare_system(name: str, profile: DeploymentProfile) -> System:

@@ -27,7 +27,7 @@ def network_points(text: str, varied: Sequence[str]) -> list[Point]:
 
     Raises:
         InputError: not of that form, too many points. ParameterError: the file is none of a network, or a
-            number that it does not have or that is outside its range.
+            number that it does not have or that, beside the others of a combination, is outside its range.
     """
     base, names, values = parse("network", text), [], []
     for words in varied:
@@ -41,7 +41,6 @@ def network_points(text: str, varied: Sequence[str]) -> list[Point]:
         for number in numbers:
             if number != number or abs(number) == float("inf"):
                 raise ParameterError(name, number, "a finite number")
-            changed(base, {name: number})
         names.append(name)
         values.append(numbers)
     combinations = 1
@@ -49,4 +48,7 @@ def network_points(text: str, varied: Sequence[str]) -> list[Point]:
         combinations *= len(numbers)
     if combinations > MOST_POINTS:
         raise InputError(f"--vary: found {combinations} points, expected at most {MOST_POINTS}")
-    return [Point({"network": text, "changes": dict(zip(names, each, strict=True))}) for each in product(*values)]
+    points = [dict(zip(names, each, strict=True)) for each in product(*values)]
+    for changes in points:  # together: what is in range alone may not be beside the others
+        changed(base, changes)
+    return [Point({"network": text, "changes": changes}) for changes in points]

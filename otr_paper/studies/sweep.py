@@ -3,7 +3,8 @@ many.
 
 Serial, joblib and Dask give the same records in the order of the points. With a cache every
 finished point is a file named by the hash of the function's code, its parameters and seed, written
-whole: a killed sweep goes on where it stopped, and one whose code changed starts again. The code is
+whole: a killed sweep goes on where it stopped, and one whose code changed starts again. A worker
+that is killed costs the time of its points: they are computed again. The code is
 the source of the function's module and of every module of this project that it reaches by imports.
 """
 
@@ -21,10 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from otr_core.encoding import canonical_json
-from otr_core.errors import InputError
+from otr_core.errors import InputError, SweepError
 from otr_core.files import write_text
 
 Function = Callable[[dict[str, Any], int], Any]
+Job = tuple[int, dict[str, Any], int]
+RETRIES = 5
+"""Times that a point is tried again whose worker was ended."""
 PROJECT = ("otr_core", "otr_node", "otr_paper")
 """Packages whose source a key covers; versions of libraries it does not."""
 
@@ -104,20 +108,46 @@ def _results(
 ) -> Iterator[tuple[int, Any]]:
     jobs = [(index, dict(point.config), point.seed) for index, point in todo]
     if client is not None:
-        from distributed import as_completed
-
-        # Points are pure, so one lost with its worker is simply computed again elsewhere.
-        futures = [client.submit(_compute, function, *job, pure=False, retries=5) for job in jobs]
-        for future in as_completed(futures):
-            yield future.result()
+        yield from _on_dask(function, jobs, client)
     elif workers > 1:
-        from joblib import Parallel, delayed
-
-        parallel = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size="auto")
-        yield from parallel(delayed(_compute)(function, *job) for job in jobs)
+        yield from _on_joblib(function, jobs, workers)
     else:
         for job in jobs:
             yield _compute(function, *job)
+
+
+# Points are pure, so one lost with its worker is simply computed again elsewhere.
+def _on_dask(function: Function, jobs: Sequence[Job], client: Any) -> Iterator[tuple[int, Any]]:
+    from distributed import CancelledError, KilledWorker, as_completed
+
+    futures = [client.submit(_compute, function, *job, pure=False, retries=RETRIES) for job in jobs]
+    for ended, future in enumerate(as_completed(futures)):
+        try:
+            found = future.result()
+        except (CancelledError, KilledWorker, TimeoutError, OSError) as error:
+            raise _lost("scheduler or workers went", ended, len(jobs)) from error
+        yield found
+
+
+def _on_joblib(function: Function, jobs: Sequence[Job], workers: int) -> Iterator[tuple[int, Any]]:
+    from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    left, lost = {job[0]: job for job in jobs}, 0
+    while left:
+        parallel = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size="auto")
+        try:
+            for index, result in parallel([delayed(_compute)(function, *job) for job in left.values()]):
+                del left[index]
+                yield index, result
+        except TerminatedWorkerError as error:
+            lost += 1
+            if lost > RETRIES:
+                raise _lost(f"{lost} workers were ended", len(jobs) - len(left), len(jobs)) from error
+
+
+def _lost(how: str, ended: int, every: int) -> SweepError:
+    return SweepError(f"sweep: {how} after {ended} of {every} points, expected workers that live; a cache keeps points")
 
 
 def run_sweep(
@@ -139,7 +169,8 @@ def run_sweep(
         report: called with (done, all) after each point.
 
     Raises:
-        InputError: fewer than one worker, or two points that are the same.
+        InputError: fewer than one worker, or two points that are the same. SweepError: worker after
+            worker was ended, or the scheduler was.
     """
     if workers < 1:
         raise InputError(f"workers: found {workers}, expected 1 or more")

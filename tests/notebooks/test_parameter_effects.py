@@ -11,6 +11,7 @@ from otr_node import lanes
 from otr_node.project import find_project
 from otr_paper.benches import workbench
 from otr_paper.press.grid import NOT_HERE, VALUES, points
+from otr_paper.press.parameters import PARAMETERS as ADMITTED
 from otr_paper.press.parameters import check_parameters
 from otr_paper.press.reproduce import notebook_names
 from otr_paper.press.runner import read_notebook
@@ -141,6 +142,15 @@ def test_what_lies_outside_a_range_is_refused_before_anything_is_computed():
     output = outputs_of(sliced, "rho")[0]
     with pytest.raises(OtrError, match="rho: found 2, expected a number from 0 to 1"):
         list(sliced.compute(output, "rho", (2,)))
+
+
+def test_the_grid_goes_to_the_ends_of_what_is_admitted():
+    """A share of one, a rate of nought and a proof that takes no time once crashed a notebook that admits them."""
+    for name, values in VALUES.items():
+        about = ADMITTED[name]
+        if about.kind in (int, float) and not about.choices:
+            ends = {about.low, about.high} & set(values)
+            assert len(ends) >= (2 if about.unit == "probability" else 1), name
 
 
 def book(*cells):

@@ -68,6 +68,11 @@ def test_scenario_prices_follow_from_the_published_rows(cases, project):
         ("gain_margin = { value = 2.0", "gain_margin = { value = 0.5", "gain_margin"),
         ("detection_margin = { value = 0.9", "detection_margin = { value = 0.0", "detection_margin"),
         ("queries_per_year = { value = 30000000.0", "queries_per_year = { value = inf", "queries_per_year"),
+        ("date = \"2025\"", "date = \"yesterday\"", "chatbot.answer.price_usd: found 'yesterday'"),
+        ("date = \"2025\"", "date = \"2025-13\"", "chatbot.answer.price_usd: found '2025-13'"),
+        ("date = \"2025\"", "date = \"2025, 2026-02-30\"", "2026-02-30"),
+        ("queries_per_s = { value = 1.0", "queries_per_s = { value = 1e9", "queries_per_s"),
+        ("cheating = { value = 10,", "cheating = { value = 9007199254740993,", "cheating"),
         ("title = \"Chatbot\"", "title = \"\"", "title"),
     ],
 )  # fmt: skip

@@ -234,7 +234,9 @@ def test_the_page_holds_every_part_of_the_report(report, network):
 def test_what_breaks_is_computed_where_there_is_a_formula(network, terms):
     found = {name: without for name, _, without in what_breaks(network, terms)}
     stakes = {
-        name: float(re.search(r"be ([\d.e+]+) USD", text).group(1)) for name, text in found.items() if "stake" in text
+        name: float(re.search(r"be ([\d,]{5,}) USD", text).group(1).replace(",", ""))
+        for name, text in found.items()
+        if "stake" in text
     }
     assert stakes.keys() == {"H4 independent", "H6 freeze", "H7", "H8"}
     assert stakes["H7"] == stakes["H8"] > stakes["H4 independent"] > terms.stake_usd
@@ -330,6 +332,14 @@ def test_wrong_claims_are_refused_by_line(tmp_path, text, words):
         assert word in str(error.value)
 
 
+def test_a_table_program_may_begin_the_claims_with_its_mark(tmp_path, files, claims):
+    """The mark of UTF-8 that table programs write is no part of a column's name."""
+    (tmp_path / "marked.csv").write_bytes(b"\xef\xbb\xbf" + files[1].read_bytes())
+    found = read_claims(tmp_path / "marked.csv")
+    assert found.values_usd.tolist() == claims.values_usd.tolist()
+    assert found.shares.tolist() == claims.shares.tolist()
+
+
 def test_the_command_writes_a_report_and_constants(files, tmp_path):
     run = otr("size", *files, "--out", tmp_path / "out", "--json")
     assert run.returncode == 0, run.stderr
@@ -345,6 +355,16 @@ def test_the_command_writes_a_report_and_constants(files, tmp_path):
     assert len(document["breaks"]) == len(HYPOTHESES)
     assert len(document["sensitivity"]) == 9
     assert len(document["sources"]) > 35
+
+
+def test_no_constants_of_an_earlier_run_stay_beside_a_report_without_terms(files, tmp_path):
+    call = ("--out", tmp_path / "out")
+    assert otr("size", files[0], *call).returncode == 0
+    assert (tmp_path / "out" / "OtrTerms.sol").is_file()
+    lost = tmp_path / "lost.toml"
+    lost.write_text(files[0].read_text().replace("slash_fraction = { value = 1.0", "slash_fraction = { value = 0.0"))
+    assert otr("size", lost, *call).returncode == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.json", "report.md"]
 
 
 def test_the_command_refuses_in_one_line(files, tmp_path):

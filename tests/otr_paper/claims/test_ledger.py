@@ -57,6 +57,17 @@ def test_what_no_text_claims_is_not_reproduced(rows):
     assert all(row.origin in ("texts", "others") for row in rows if row.verdict == REPRODUCED)
 
 
+def test_a_claim_of_the_texts_is_stated_by_them_and_not_by_our_own_measurement(rows, grounds):
+    """L34 once stated, and was flipped by, the growth that this project measured."""
+    assert row_of(rows, "L34").stated_rows == ("read.n_log_n",)
+    for row in rows:
+        if row.origin == "texts":
+            for name in ("zk.project.growth_n_log_n", "poq.judge_large_cpu"):
+                (problem,) = ledger.check_row(replace(row, stated_rows=(name,)), grounds)
+                assert name in problem
+                assert "expected one of" in problem
+
+
 def test_every_verdict_flips_somewhere_and_the_row_says_where(rows, grounds):
     """Apart from ``power.flips``: every stated number, scaled from a thousandth to a thousand times."""
     for row in rows:

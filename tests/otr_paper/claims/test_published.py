@@ -83,6 +83,10 @@ def test_wrong_use_is_refused(figures):
         figures.bounds("zkml.latency_70b", "h")
 
 
+def test_what_is_no_price_may_lack_a_date(tmp_path):
+    assert published.load_published(folder(tmp_path, GOOD.replace("USD", "gas").replace("2026", "")))["a"].date == ""
+
+
 def test_a_good_file_loads(tmp_path):
     rows = published.load_published(folder(tmp_path, GOOD))
     assert rows.number("a", "USD") == 1.5
@@ -99,6 +103,10 @@ def test_a_good_file_loads(tmp_path):
         (GOOD.replace(",=,", ",about,"), "about"),
         (GOOD.replace("primary", "hearsay"), "hearsay"),
         (GOOD.replace("somewhere", ""), "source"),
+        (GOOD.replace("2026", ""), "date found ''"),
+        (GOOD.replace("2026", "2026-13"), "date found '2026-13'"),
+        *((GOOD.replace("USD", unit).replace("2026", "lately"), "its price moves")
+          for unit in ("USD/tok", "USD/Mtok", "USD/GPU-h", "wei", "gwei", "ETH")),
         (GOOD.replace("1.5", ""), "'='"),
         (GOOD.replace(",=,", ",range,"), "'range'"),
         (GOOD.replace("=,1.5,,", "range,,3,2"), "'range'"),
@@ -107,7 +115,7 @@ def test_a_good_file_loads(tmp_path):
         ("a,b", "cells"),
         (GOOD + "\n" + GOOD, "twice"),
     ],
-)
+)  # fmt: skip
 def test_a_broken_row_is_refused_by_name(tmp_path, line, names):
     with pytest.raises(DataError, match=names):
         published.load_published(folder(tmp_path, *line.split("\n")))

@@ -157,6 +157,29 @@ def test_the_command_says_what_is_wrong(capsys):
     assert "every link holds" in capsys.readouterr().out
 
 
+#: What is committed there and is program, or the manifest itself.
+NO_READING = {"docs/site/conf.py", "docs/site/static/explorers.js", "docs/site/static/site.css", "data/custody.json"}
+
+
+def test_every_file_that_a_reader_sees_is_in_a_layer_and_can_be_edited(project):
+    """Pages of the site, an example of an input, and how this is cited once stood in no layer."""
+    names = {
+        path.relative_to(project.root).as_posix()
+        for layer in custody.LAYERS
+        for path in custody.layer_files(project, layer)
+    }
+    folders = [project.root / name for name in ("docs", "figures", "notebooks", "data")]
+    there = {path for folder in folders for path in folder.rglob("*") if path.is_file()} | set(
+        project.root.glob("*.md")
+    )
+    seen = {path.relative_to(project.root).as_posix() for path in there}
+    seen -= {name for name in seen if name.startswith("data/external/") or name.endswith((".svg", ".pdf"))}
+    assert seen - names == {name for name in NO_READING if name in seen}
+    drawn = {path for pattern, _ in edits.EDITS.values() for path in project.root.glob(pattern)}
+    left = names - {path.relative_to(project.root).as_posix() for path in drawn}
+    assert left == {"data/receipt_formats.csv", "data/published/README.md", "docs/guest-compose.yaml"}
+
+
 def test_every_layer_has_files_and_no_file_is_in_two(project):
     files = [path for layer in custody.LAYERS for path in custody.layer_files(project, layer)]
     assert len(files) == len(set(files)) > 200

@@ -56,7 +56,7 @@ def test_changed_counts_what_differs_and_what_is_there_in_one_run_alone():
 def test_each_value_is_one_run_and_is_compared_with_the_first(project, runs):
     found = list(run_grid(project, NAME, "inputs"))
     assert [given for given, _, _ in found] == runs[0]
-    assert runs[0][:4] == [{}, {"rho": 0.0}, {"rho": 0.002}, {"rho": 0.3}]
+    assert runs[0][:4] == [{}, {"rho": 0.0}, {"rho": 0.002}, {"rho": 1.0}]
     assert [run.changed(found[0][1]) for _, run, _ in found] == [0, 1, 1, 1, 0, 0, 0]
     assert not any(before for _, _, before in found)
 
@@ -101,7 +101,7 @@ def test_the_summary_says_each_run_in_a_line_and_ends_in_1_for_a_parameter_witho
     monkeypatch.setattr(grid, "inputs_digest", lambda project: "inputs")
     assert grid.main([]) == 1
     lines = capsys.readouterr().err.splitlines()
-    assert lines[1:4] == [f"05_small: rho {value}: 0 s, 1 changed" for value in (0.0, 0.002, 0.3)]
+    assert lines[1:4] == [f"05_small: rho {value}: 0 s, 1 changed" for value in (0.0, 0.002, 1.0)]
     assert lines[-1] == "05_small: seed changes no figure and no table"
     assert len(lines) == 8
     grid.main(["05"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
@@ -107,6 +108,13 @@ def test_each_schedule_stops_to_pay_at_its_stake(project):
         below, at, above = (row["profit_usd"] for row in curve if row["schedule"] == name)
         assert below > 0 > above
         assert at == pytest.approx(0, abs=1e-9 * stake)
+
+
+def test_who_gets_all_of_a_slash_back_is_deterred_by_no_stake(project):
+    case = scenarios.load(project.data)["defi_agent"]
+    *others, own = guarantee.least_stakes(case, reward_share=1.0).values()
+    assert own == math.inf
+    assert max(others) < math.inf
 
 
 def test_a_class_is_drawn_as_it_is_counted(project):

@@ -68,6 +68,14 @@ def test_proofs_blocks_and_windows_bound_the_latencies(parts, requests, machine)
     assert attested == pytest.approx(np.full(len(requests), 0.0144))
 
 
+def test_proofs_that_take_no_time_wait_for_the_beacon_and_the_block_alone(parts, requests, machine):
+    at_once, slow = (replace(parts["OTR"], proof_s=seconds, provers=1) for seconds in (0.0, 10.0))
+    found, later = (run.simulate(system, requests, machine, 1) for system in (at_once, slow))
+    assert not found.unstable
+    assert found.utilisation["provers"] == 0
+    assert found.latency_s["proof"].mean() <= later.latency_s["proof"].mean() - 10
+
+
 def test_the_mean_with_waiting_by_hand(parts, requests, machine):
     system = replace(parts["OTR"], rho=1.0)
     system = replace(system, provers=10**6)

@@ -45,7 +45,8 @@ def test_the_command_gives_the_same_lines_serially_by_two_and_from_its_cache(fil
 @pytest.mark.parametrize(
     ("varied", "word"),
     [("watch.d", "watch.d"), ("watch.d=x", "form"), ("watch.d=0.5,0.5", "once"), ("watch.d=2", "probability"),
-     ("watch.d=nan", "finite"), ("watch.none=1", "watch.none"), ("d=1", "part.key")],
+     ("watch.d=nan", "finite"), ("flow.queries_per_s=1e9", "queries_per_s . patch_s: found 2.592e"),
+     ("watch.none=1", "watch.none"), ("d=1", "part.key")],
 )  # fmt: skip
 def test_what_cannot_vary_is_named(file, varied, word):
     with pytest.raises(InputError, match=word):
@@ -55,7 +56,16 @@ def test_what_cannot_vary_is_named(file, varied, word):
         network_points(file.read_text(), [wide, wide.replace("proof_cost_usd", "queries_per_year")])
 
 
+def test_numbers_that_only_fit_together_or_do_not_are_told_before_any_is_sized(file):
+    text = file.read_text()
+    assert len(network_points(text, ["exposure.operators=5,20", "exposure.cheating=2"])) == 2
+    with pytest.raises(InputError, match="cheating: found 80"):
+        network_points(text, ["exposure.cheating=80", "exposure.operators=90,50"])
+
+
 def test_the_command_refuses_in_one_line(file, tmp_path):
+    for cache in (file, tmp_path / "none" / "cache"):
+        assert_one_line(otr("sweep", file, "--vary", "watch.d=1", "--cache", cache), 2, "--cache: found")
     assert_one_line(otr("sweep", tmp_path / "none.toml", "--vary", "watch.d=1"), 2, "none.toml")
     assert_one_line(otr("sweep", file, "--vary", "watch.d=2"), 2, "d: found 2.0")
     assert_one_line(otr("sweep", file, "--vary", "watch.d=1", "--workers", 0), 2, "--workers")

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from otr_core.errors import InputError
+from otr_core.errors import InputError, SweepError
 from otr_node.project import find_project
 from otr_paper.studies.population import Population, summary_point
-from otr_paper.studies.sweep import Point, code_hash, run_sweep
+from otr_paper.studies.sweep import RETRIES, Point, code_hash, run_sweep
 
 CONFIG = asdict(
     Population(
@@ -154,6 +154,48 @@ def test_a_killed_sweep_of_a_thousand_points_resumes(tmp_path):
 def slow_point(config, seed):
     time.sleep(0.05)
     return summary_point(config, seed)
+
+
+def point_that_ends_its_worker(config, seed):
+    """Ends the process that computes it, as long as a file says how many times more."""
+    left = Path(config["left"])
+    times = int(left.read_text())
+    if times and seed == 3:
+        left.write_text(str(times - 1))
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 2 * seed
+
+
+def test_a_killed_joblib_worker_costs_time_and_no_point(tmp_path):
+    (tmp_path / "left").write_text("2")
+    ends = [Point({"left": str(tmp_path / "left")}, seed=number) for number in range(8)]
+    assert run_sweep(point_that_ends_its_worker, ends, workers=2) == [2 * number for number in range(8)]
+    assert (tmp_path / "left").read_text() == "0"
+
+
+@pytest.mark.slow
+def test_workers_that_end_again_and_again_are_named(tmp_path):
+    (tmp_path / "left").write_text("99")
+    ends = [Point({"left": str(tmp_path / "left")}, seed=number) for number in range(4)]
+    with pytest.raises(SweepError, match=f"{RETRIES + 1} workers were ended after . of 4 points"):
+        run_sweep(point_that_ends_its_worker, ends, workers=2, cache=tmp_path / "kept")
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_goes_is_named():
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+    ) as cluster:
+        client = distributed.Client(cluster.scheduler_address, timeout="5s")
+
+        def close(done, every):
+            if done == 5:
+                cluster.close()
+
+        with pytest.raises(SweepError, match=r"scheduler or workers went after \d+ of 60 points"):
+            run_sweep(slow_point, points(60), client=client, report=close)
+        client.close(timeout=1)
 
 
 @pytest.mark.slow
