@@ -45,7 +45,7 @@ BUDGETS = {
     # pledges of who vouches for a commitment, in Python and on chain, 234
     # configs read as transformers reads them, or refused, 21
     # dates that exist, answers that can be counted, 13
-    "otr_core": 16063,
+    "otr_core": 16071,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
     # a program with one definition of each step, on numbers of integers alone, 330
@@ -108,7 +108,7 @@ BUDGETS = {
     # the claims set of a token, which was in the core, 66; weights asked for before they are needed, 12; in blocks
     # with large pages, 15
     # a verdict that is written, and one exit status for what was not judged, 17; a log that names a folder, 1
-    # pledges at a node, with their commands and a verifier's options, 260; a receipt that ends while it is asked for, 2;
+    # pledges at a node, with their commands and a verifier's options, 260; a receipt that ends at a bad time, 2;
     # a driver that gives no report, told why, 9
     # tensors that a checkpoint holds and the model would not be made of, decoders whose state is elsewhere, and
     # what a full disk or a killed process leaves of a conversion, 41
@@ -158,7 +158,7 @@ BUDGETS = {
     # words of F12 of the size that a reader needs, 1; the terminal's shares spelled as everywhere, 2
     # what an H100 gave: hunted, timed, answered, drawn again without it, and shown, 390
     # sweeps that outlive their workers, and prices that have dates, 28
-    "otr_paper": 26448,
+    "otr_paper": 26457,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
     # prices that have dates, and claims of the texts that the texts make, 6

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from otr_core.economics.detection import cheats_for_detection
 from otr_core.economics.deterrence import min_rho, min_stake
+from otr_core.economics.game import least_bounty
 from otr_paper.claims.published import Published
 from otr_paper.store.records import Records, records
 
@@ -74,6 +75,14 @@ def published_settings(published: Published) -> Records:
             published.number("gas.op_bond_assumption", "ETH"),
             (low + high) / 2.0,
             f"bonds repay gas at a price of 2024; one claim at every depth locks {every:,.0f} ETH whatever is at stake",
+        ),
+        (
+            "Kailua",
+            "collateral of a proposer, USD",
+            published.number("kailua.collateral", "USD"),
+            least_bounty(check_cost_usd=published.number("kailua.proof", "USD"), planted_rate=1.0),
+            "it repays whoever proves a fault, with a tip; who looks and finds none is paid nothing, and what a false "
+            "proposal earns is not asked",
         ),
     )
     return records("system, setting, stated, computed, factor, reason", [(*r[:4], r[2] / r[3], r[4]) for r in rows])

@@ -48,3 +48,8 @@ def test_bonds_of_the_dispute_game(rows):
     bonds = rows["OP dispute game", "gas"]
     assert bonds["factor"] > 100
     assert "691 ETH" in bonds["reason"]
+
+
+def test_collateral_that_repays_a_proof(rows):
+    kailua = rows["Kailua", "collateral"]
+    assert (kailua["computed"], kailua["factor"]) == (100, pytest.approx(3.0))  # a bounty for who always finds
