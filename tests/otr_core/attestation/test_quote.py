@@ -635,7 +635,7 @@ def test_records_of_a_ccel_are_checked(record: tuple[int, int, int, int], reason
             parse_event_log(raw)
 
 
-def test_the_short_answer_of_dcap_qvl_is_the_long_one_without_a_date(tdx: dict[str, Any]) -> None:
+def test_the_short_answer_of_dcap_qvl_is_the_long_one_without_a_date(tdx: dict[str, Any], outside: Outside) -> None:
     """A remembered date changes no outcome: for the honest quote, changed ones, and other times."""
     raw, late = tdx["quote"], timedelta(days=400)
     spoilt = [raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :] for at in (4, 48 + 120, 600, 700, 1200, 2000, 4000)]
@@ -655,6 +655,12 @@ def test_the_short_answer_of_dcap_qvl_is_the_long_one_without_a_date(tdx: dict[s
             assert kept == verify_quote(quote, collateral, as_of, VerifiedCache())
             outcomes.add(str(kept))
     assert len(outcomes) > 4
+    # of a platform that advisories are open for
+    outdated = parse_collateral(outside("near-mpc/collateral.json"))
+    long, short = (verify_quote(honest, outdated, at("2026-08-14"), warm) for _ in range(2))
+    assert long == short
+    assert isinstance(long, VerifiedQuote)
+    assert len(long.advisories) == 4
 
 
 def test_collateral_is_bounded_and_its_binary_parts_may_be_lists(tdx: dict[str, Any]) -> None:
