@@ -72,6 +72,7 @@ def test_an_empty_policy_object_fails() -> None:
         ({"binding": "secretmv"}, "did you mean 'secretvm'"),
         ({"measurements": {"mr_tdd": "00"}}, "did you mean 'mr_td'"),
         ({"measurements": {"mr_td": "xyz"}}, "lower-case hex"),
+        ({"measurements": {"mr_td": ""}}, "lower-case hex"),
         ({"measurements": {"mr_td": 1}}, "table of register"),
         ({"ocsp_max_staleness_s": 0}, "expected 1 to"),
         ({"name": ""}, "no name"),
