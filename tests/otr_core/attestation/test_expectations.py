@@ -350,7 +350,7 @@ def test_a_waiver_without_check_day_or_reason_fails(text: str, reason: str) -> N
     ("line", "reason"),
     [
         ('min_tcb_date = "soon"', "a day as YYYY-MM-DD"),
-        ("[snp_min_tcb]\nsnp = 300", "below 256"),
+        *((f"[snp_min_tcb]\nsnp = {value}", "below 256") for value in ("300", "-1", "3.5", "true", '"3"')),
         ("[snp_min_tcb]\nsoc = 3", "found 'soc'"),
         ('gpu_modes = ["both"]', "found 'both'"),
         ("ocsp_grace_s = -1", "0 or more"),

@@ -68,6 +68,7 @@ def test_an_empty_policy_object_fails() -> None:
         ({"gpu_count": True}, "found bool"),
         ({"gpu_count": 0}, "expected 1 to"),
         ({"gpu_drivers": []}, "empty list"),
+        ({"gpu_drivers": ["550.90.07", 550]}, "found list"),
         ({"tcb_statuses": ["Revoked"]}, "found 'Revoked'"),
         ({"binding": "secretmv"}, "did you mean 'secretvm'"),
         ({"measurements": {"mr_tdd": "00"}}, "did you mean 'mr_td'"),

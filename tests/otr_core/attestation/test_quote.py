@@ -367,6 +367,7 @@ def test_an_ambiguous_digest_names_nothing() -> None:
     assert listed(lie, version=2).digest_problem() is None
     # A colon in another event's name may hide one of this name, and so no event of it counts.
     assert listed(("model", b"ab"), lie).payloads("model") == ()
+    assert listed(("model", b"ab"), lie, version=2).payloads("model") == (b"ab",)
 
 
 def test_a_compose_hash_with_a_colon_is_the_images_own_word() -> None:
@@ -378,12 +379,15 @@ def test_a_compose_hash_with_a_colon_is_the_images_own_word() -> None:
     assert listed(*hidden[:2], *hidden[3:]).payloads("compose-hash") == ()
     late = [*image, ("compose-hash", bytes(32))]
     assert listed(*late).payloads("compose-hash") == (b":" + bytes(31),)
+    # what other programs extend stands behind the boundary, and may be theirs under any name
+    assert listed(*image, ("model", b"ab")).payloads("model") == (b"ab",)
+    assert listed(*image, ("model", b"a:b")).payloads("model") == ()
 
 
 @pytest.mark.parametrize(
     ("events", "problem"),
     [
-        (["app-id", "compose-hash", "system-ready", "mine"], None),
+        (["mine", "app-id", "compose-hash", "system-ready", "mine"], None),
         (["app-id", "compose-hash"], ""),
         (["app-id", "system-ready", "compose-hash"], "compose-hash stands behind system-ready"),
         (["app-id", "app-id", "system-ready"], "app-id is there more than once"),
@@ -391,8 +395,12 @@ def test_a_compose_hash_with_a_colon_is_the_images_own_word() -> None:
     ],
 )
 def test_the_images_events_end_in_one_boundary(events: list[str], problem: str | None) -> None:
-    found = listed(*((name, b"") for name in events)).boundary_problem()
+    log = listed(*((name, b"") for name in events))
+    found = log.boundary_problem()
     assert found == problem if not problem else problem in (found or "")
+    for other in ({"kind": 1}, {"register": 2}):  # only said to be of that name, or measured elsewhere
+        beside = tuple(dataclasses.replace(one, digest=bytes(48), **other) for one in log.events)
+        assert EventLog(b"", beside).boundary_problem() == ""
 
 
 @pytest.mark.parametrize(
