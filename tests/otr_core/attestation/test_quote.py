@@ -258,6 +258,17 @@ def test_changed_logs_do_not_replay(outside: Outside, change: Any, claim: str, s
     assert result.claim(claim).status.value == status
 
 
+def test_what_the_attributes_of_a_guest_say() -> None:
+    """Bits of a TD (TD_ATTRIBUTES) and flags of an enclave; any of a TD's first eight lets a debugger in."""
+    named = {0: "debug", 7: "bit7", 28: "sept_ve_disable", 29: "migratable", 30: "pks", 31: "kl", 63: "perfmon"}
+    for bit, name in named.items():
+        td = Quote(b"", "TDX", 4, {"td_attributes": (1 << bit).to_bytes(8, "little")}, "", ())
+        assert (td.attributes, td.migratable, td.debuggable) == ((name,), name == "migratable", bit < 8)
+    for flag in range(8):
+        enclave = Quote(b"", "SGX", 3, {"attributes": bytes([1 << flag]) + bytes(15)}, "", ())
+        assert (enclave.attributes, enclave.debuggable) == (("debug",) if flag == 1 else (), flag == 1)
+
+
 def test_replay_is_a_hash_chain_from_zero() -> None:
     first, second = (Event(3, RUNTIME_EVENT, b"", name, name.encode()) for name in ("a", "b"))
     log = EventLog(b"", (first, Event(0, 1, b"\1" * 48, "", b""), second))
@@ -271,24 +282,22 @@ def test_replay_is_a_hash_chain_from_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    "entry",
+    ("change", "word"),
     [
-        1,
-        {},
-        {"imr": 4, "event_type": 1, "digest": "00" * 48},
-        {"imr": True, "event_type": 1, "digest": "00" * 48},
-        {"imr": 0, "event_type": -1, "digest": "00" * 48},
-        {"imr": 0, "event_type": 1, "digest": "00" * 47},
-        {"imr": 0, "event_type": 1, "digest": ""},
-        {"imr": 0, "event_type": 1, "digest": "zz"},
-        {"imr": 3, "event_type": 1, "digest": "00" * 48, "event": 5},
-        {"imr": 3, "event_type": 1, "digest": "00" * 48, "event": "\ud800"},
-        {"imr": 3, "event_type": 1, "digest": "00" * 48, "event_payload": "0"},
+        *(({"imr": value}, "imr") for value in (-1, 4, True, None)),
+        *(({"event_type": value}, "event_type") for value in (-1, 2**32, True, None)),
+        *(({"digest": value}, "digest") for value in ("00" * 47, "", "zz", 5)),
+        *(({"event": 5}, "event found"), ({"event": "\ud800"}, "surrogates")),
+        ({"event_payload": "0"}, "payload"),
     ],
 )
-def test_malformed_events_are_named(entry: Any) -> None:
-    with pytest.raises(EvidenceError):
-        parse_event_log(json.dumps([entry]).encode())
+def test_malformed_events_are_named(change: dict[str, Any], word: str) -> None:
+    good = {"imr": 3, "event_type": 2**32 - 1, "digest": "00" * 48}
+    assert parse_event_log(json.dumps([good, {**good, "imr": 0, "event_type": 0}]).encode()).events
+    with pytest.raises(EvidenceError, match=f"event 1: .*{word}"):
+        parse_event_log(json.dumps([good, {**good, **change}]).encode())
+    with pytest.raises(EvidenceError, match="event 0: found int, expected an object"):
+        parse_event_log(b"[1]")
 
 
 @pytest.mark.parametrize("raw", [b"", b"[]", b"{}", b'{"event_log": {}}', b"[" * 5000, b"\xff", b"1", b" " * 5_000_000])
