@@ -7,13 +7,14 @@ import base64
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dcap_qvl
 import pytest
 from Crypto.Hash import keccak
+from cryptography import x509
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,6 +45,7 @@ from otr_core.encoding import canonical_json
 from otr_core.errors import EvidenceError
 from otr_paper.labs.attestation.cases import recorded_machine_policy
 from otr_paper.labs.attestation.node import COMPOSE, log_entry
+from otr_paper.labs.attestation.platform import LabPlatform
 from otr_paper.labs.attestation.twins import NODE
 
 DEFAULT = Policy.default().expecting("cpu")
@@ -688,6 +690,65 @@ def test_collateral_is_bounded_and_its_binary_parts_may_be_lists(tdx: dict[str, 
         parse_collateral(json.dumps({**document, "pck_crl": 7}).encode())
     with pytest.raises(EvidenceError, match="bytes, expected at most"):
         parse_collateral(tdx["collateral"] + b" " * MAX_COLLATERAL_BYTES)
+
+
+@pytest.mark.parametrize("later", ["tcb_info", "qe_identity"])
+def test_collateral_is_as_old_as_its_oldest_part(tdx: dict[str, Any], later: str) -> None:
+    """Issue, expiry and number are the lower ones of TCB info and QE identity, whichever has them; each dated part is
+    listed with its own days, as the certificates and lists themselves say."""
+    document = json.loads(tdx["collateral"])
+    for key in ("tcb_info", "qe_identity"):
+        month, number = (2, 18) if key == later else (1, 17)
+        dates = {"issueDate": f"2025-0{month}-01T00:00:00Z", "nextUpdate": f"2025-0{month + 2}-01T00:00:00Z"}
+        document[key] = json.dumps({**json.loads(document[key]), **dates, "tcbEvaluationDataNumber": number})
+    found = parse_collateral(json.dumps(document).encode())
+    assert (found.issued, found.expires, found.evaluation) == (at("2025-01-01"), at("2025-03-01"), 17)
+    assert found.newest == max(one["tcbDate"] for one in json.loads(document["tcb_info"])["tcbLevels"])[:10]
+    expected = [(key, at(f"2025-0{1 + (key == later)}-01")) for key in ("tcb_info", "qe_identity")]
+    expected = [(key, start, start.replace(month=start.month + 2)) for key, start in expected]
+    for key in ("root_ca_crl", "pck_crl"):
+        crl = x509.load_der_x509_crl(bytes.fromhex(document[key]))
+        assert crl.next_update_utc is not None
+        expected.append((key, crl.last_update_utc, crl.next_update_utc - timedelta(seconds=1)))
+    for key in ("pck_crl_issuer_chain", "tcb_info_issuer_chain", "qe_identity_issuer_chain"):
+        for one in x509.load_pem_x509_certificates(document[key].encode()):
+            expected.append((key, one.not_valid_before_utc, one.not_valid_after_utc))
+    assert sorted(found.windows) == sorted(expected)
+
+
+def test_the_day_of_a_platform_is_remembered_by_its_collateral_and_its_firmware() -> None:
+    class TwoLevels(LabPlatform):
+        """The level that there is counts for newer firmware alone; the others' is older."""
+
+        def _tcb_info(self, window: Mapping[str, str]) -> dict[str, Any]:
+            found = super()._tcb_info(window)
+            (level,) = found["tcbLevels"]
+            newer = [{"svn": one["svn"] + 1} for one in level["tcb"]["tdxtcbcomponents"]]
+            older = {**level, "tcbDate": "2024-01-10T00:00:00Z"}
+            found["tcbLevels"] = [{**level, "tcb": {**level["tcb"], "tdxtcbcomponents": newer}}, older]
+            return found
+
+    fields = {field.name: getattr(NODE.platform, field.name) for field in dataclasses.fields(LabPlatform)}
+    one, two = (parse_collateral(each.collateral()) for each in (NODE.platform, TwoLevels(**fields)))
+    old = parse_quote(NODE.platform.quote({}))
+    assert isinstance(old, Quote)
+    svn = old.registers["tee_tcb_svn"]
+    higher = bytes(each + (at != 1) for at, each in enumerate(svn))  # number 1 is the module's own version
+    new = parse_quote(NODE.platform.quote({"tee_tcb_svn": higher}))
+    cache, days = VerifiedCache(), []
+    for quote, collateral in ((old, one), (old, two), (new, two), (old, two), (old, one)):
+        assert isinstance(quote, Quote)
+        found = verify_quote(quote, collateral, NODE.now, cache, NODE.roots.quote)
+        assert isinstance(found, VerifiedQuote), found
+        days.append(found.tcb_date)
+    assert days == ["2024-03-13", "2024-01-10", "2024-03-13", "2024-01-10", "2024-03-13"]
+
+
+def test_base64_of_a_quote_has_no_other_characters(tdx: dict[str, Any]) -> None:
+    text = base64.b64encode(tdx["quote"])
+    assert parse_quote(text) == parse_quote(tdx["quote"])
+    with pytest.raises(EvidenceError, match="neither hex nor base64"):
+        parse_quote(text[:40] + b"!" + text[40:])
 
 
 def test_the_signed_part_ends_where_each_kind_says(outside: Outside) -> None:
