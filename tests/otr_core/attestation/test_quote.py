@@ -7,7 +7,7 @@ import base64
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,6 +15,9 @@ import dcap_qvl
 import pytest
 from Crypto.Hash import keccak
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,7 +48,6 @@ from otr_core.encoding import canonical_json
 from otr_core.errors import EvidenceError
 from otr_paper.labs.attestation.cases import recorded_machine_policy
 from otr_paper.labs.attestation.node import COMPOSE, log_entry
-from otr_paper.labs.attestation.platform import LabPlatform
 from otr_paper.labs.attestation.twins import NODE
 
 DEFAULT = Policy.default().expecting("cpu")
@@ -717,19 +719,18 @@ def test_collateral_is_as_old_as_its_oldest_part(tdx: dict[str, Any], later: str
 
 
 def test_the_day_of_a_platform_is_remembered_by_its_collateral_and_its_firmware() -> None:
-    class TwoLevels(LabPlatform):
-        """The level that there is counts for newer firmware alone; the others' is older."""
-
-        def _tcb_info(self, window: Mapping[str, str]) -> dict[str, Any]:
-            found = super()._tcb_info(window)
-            (level,) = found["tcbLevels"]
-            newer = [{"svn": one["svn"] + 1} for one in level["tcb"]["tdxtcbcomponents"]]
-            older = {**level, "tcbDate": "2024-01-10T00:00:00Z"}
-            found["tcbLevels"] = [{**level, "tcb": {**level["tcb"], "tdxtcbcomponents": newer}}, older]
-            return found
-
-    fields = {field.name: getattr(NODE.platform, field.name) for field in dataclasses.fields(LabPlatform)}
-    one, two = (parse_collateral(each.collateral()) for each in (NODE.platform, TwoLevels(**fields)))
+    document = json.loads(NODE.platform.collateral())
+    info = json.loads(document["tcb_info"])
+    # the level that there is counts for newer firmware alone; the others' is older
+    (level,) = info["tcbLevels"]
+    newer = [{"svn": one["svn"] + 1} for one in level["tcb"]["tdxtcbcomponents"]]
+    older = {**level, "tcbDate": "2024-01-10T00:00:00Z"}
+    levels = [{**level, "tcb": {**level["tcb"], "tdxtcbcomponents": newer}}, older]
+    text = json.dumps({**info, "tcbLevels": levels}, separators=(",", ":"))
+    signed = decode_dss_signature(NODE.platform.key("tcb").sign(text.encode(), ec.ECDSA(hashes.SHA256())))
+    signature = b"".join(number.to_bytes(32, "big") for number in signed).hex()
+    two_levels = json.dumps({**document, "tcb_info": text, "tcb_info_signature": signature}).encode()
+    one, two = (parse_collateral(each) for each in (NODE.platform.collateral(), two_levels))
     old = parse_quote(NODE.platform.quote({}))
     assert isinstance(old, Quote)
     svn = old.registers["tee_tcb_svn"]
